@@ -41,11 +41,26 @@ class EditError(AnchorscopeError):
 
 @dataclass(frozen=True)
 class Edit:
-    """At block `layer`'s output and at token `positions`, the residual stream h (n_positions, d_model) becomes `change(h)`."""
+    """At block `layer`'s output and at token `positions`, the residual stream h (n_positions, d_model) becomes `change(h)`.
+
+    With `onward` it does so at every position after the last of these too, those that are generated among them. While generating, `change`
+    is given some of its positions at a time, one row each, so it must treat each row by itself.
+    """
 
     layer: int
     positions: tuple[int, ...]
     change: Callable[[torch.Tensor], torch.Tensor]
+    onward: bool = False
+
+    def within(self, n_tokens: int) -> "Edit":
+        """The same edit in a text of `n_tokens`, every position named."""
+        if not self.onward or not self.positions:
+            return self
+        return Edit(self.layer, (*self.positions, *range(max(self.positions) + 1, n_tokens)), self.change)
+
+    def touches(self, position: int) -> bool:
+        """Whether it changes the token at `position`."""
+        return position in self.positions or (self.onward and bool(self.positions) and position > max(self.positions))
 
 
 def addition(layer: int, positions: Sequence[int], vector: torch.Tensor) -> Edit:
@@ -116,7 +131,8 @@ class Encoded:
         not finite.
         """
         self._check_positions(positions)
-        rows = [(edit,) if isinstance(edit, Edit) else tuple(edit) for edit in edits]
+        n_tokens = len(self.token_ids)
+        rows = [tuple(edit.within(n_tokens) for edit in ((group,) if isinstance(group, Edit) else group)) for group in edits]
         asked = torch.tensor(positions, device=self.normed.device)
         normed = self.normed[asked].expand(len(rows), -1, -1).clone()
         moved = torch.zeros(len(rows), len(positions), dtype=torch.bool, device=self.normed.device)
