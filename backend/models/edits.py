@@ -13,10 +13,11 @@ attention over the whole text. Elsewhere (sliding windows, capped attention, unk
 whole text with a hook. Both work on a private copy that shares the model's weights: the caller's model never carries a hook.
 """
 
+import contextlib
 import copy
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -52,15 +53,16 @@ class Edit:
     change: Callable[[torch.Tensor], torch.Tensor]
     onward: bool = False
 
+    def positions_in(self, first: int, end: int) -> tuple[int, ...]:
+        """Its positions among first … end − 1."""
+        onward = range(max(self.positions) + 1, end) if self.onward and self.positions else ()
+        return tuple(position for position in (*self.positions, *onward) if first <= position < end)
+
     def within(self, n_tokens: int) -> "Edit":
         """The same edit in a text of `n_tokens`, every position named."""
         if not self.onward or not self.positions:
             return self
         return Edit(self.layer, (*self.positions, *range(max(self.positions) + 1, n_tokens)), self.change)
-
-    def touches(self, position: int) -> bool:
-        """Whether it changes the token at `position`."""
-        return position in self.positions or (self.onward and bool(self.positions) and position > max(self.positions))
 
 
 def addition(layer: int, positions: Sequence[int], vector: torch.Tensor) -> Edit:
@@ -71,6 +73,8 @@ def addition(layer: int, positions: Sequence[int], vector: torch.Tensor) -> Edit
     def add(h: torch.Tensor) -> torch.Tensor:
         if vector.shape[-1] != h.shape[-1]:
             raise EditError(f"The vector has {vector.shape[-1]} values, but the residual stream at layer {layer} has {h.shape[-1]}.")
+        if vector.ndim == 2 and len(vector) != len(h):
+            raise EditError(f"{len(vector)} vectors, one for each position, cannot be added to {len(h)} positions at a time.")
         return h + vector.to(h)
 
     return Edit(layer, tuple(positions), add)
@@ -155,6 +159,28 @@ class Encoded:
         compute = self._with_shared_prefix if self.is_shared_prefix else self._with_plain_forwards
         return compute([(Edit(layer, (min(positions),), lambda h: h),)], list(positions))[0]
 
+    @torch.inference_mode()
+    def keys_values(self, edits: Sequence[Edit], n_tokens: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """By layer, keys and values (n_key_heads, n_tokens, d_head) of the text's first `n_tokens` after the edits made together.
+
+        What a continuation of those tokens attends to. Positions before the first edited one, and layers up to the edited one, have the
+        unedited model's own. Only where `is_shared_prefix`.
+        """
+        if not self.is_shared_prefix or not 1 <= n_tokens <= len(self.token_ids):
+            raise EditError(f"Keys and values of {n_tokens} of {len(self.token_ids)} tokens cannot be had from this model's encoding.")
+        kept = [Edit(edit.layer, edit.positions_in(0, n_tokens), edit.change) for edit in edits]
+        own = [(keys[:, :n_tokens], values[:, :n_tokens]) for keys, values in self._keys_values]
+        kept = [edit for edit in kept if edit.positions]
+        if all([self._leaves_alone(edit) for edit in kept]):
+            return own
+        first = min(min(edit.positions) for edit in kept)
+        new: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._run_upper([tuple(kept)], first, n_tokens, new)
+        return [
+            pair if layer not in new else tuple(torch.cat([old[:, :first], late[0]], 1) for old, late in zip(pair, new[layer], strict=True))
+            for layer, pair in enumerate(own)
+        ]
+
     def _leaves_alone(self, edit: Edit) -> bool:
         self._check_positions(edit.positions)
         h = self.residual(edit.layer)[list(edit.positions)]
@@ -169,17 +195,28 @@ class Encoded:
 
     def _with_shared_prefix(self, rows: list[tuple[Edit, ...]], positions: list[int]) -> torch.Tensor:
         touched = [position for row in rows for edit in row for position in edit.positions]
-        first, end = min(touched), max(*positions, *touched) + 1
+        first = min(touched)
+        h = self._run_upper(rows, first, max(*positions, *touched) + 1)
+        # A position asked for before the window is not moved by any row: any value will do, it is replaced by the unedited one.
+        return self.parts.final_norm(h[:, [max(position - first, 0) for position in positions]])
+
+    def _run_upper(
+        self, rows: list[tuple[Edit, ...]], first: int, end: int, kept: dict[int, tuple[torch.Tensor, torch.Tensor]] | None = None
+    ) -> torch.Tensor:
+        """Last residual stream (n_rows, end − first, d_model) of tokens first … end − 1 after each row's edits.
+
+        `kept`, where given, receives each recomputed layer's keys and values (n_rows, n_key_heads, end − first, d_head).
+        """
         lowest = min(edit.layer for row in rows for edit in row)
         rotary = self._rotary and tuple(table[:, first:end] for table in self._rotary)
         prefix = [(keys[:, :first], values[:, :first]) for keys, values in self._keys_values]
         h = self.residual(lowest)[first:end].expand(len(rows), -1, -1).clone()
         for layer in range(lowest, len(self.parts.blocks)):
             if layer > lowest:
-                h = residual_of(self._editor.block(layer)(h, attention_mask=None, position_embeddings=rotary, prefix=prefix))
+                block = self._editor.block(layer)
+                h = residual_of(block(h, attention_mask=None, position_embeddings=rotary, prefix=prefix, kept=kept))
             _apply(rows, layer, h, first)
-        # A position asked for before the window is not moved by any row: any value will do, it is replaced by the unedited one.
-        return self.parts.final_norm(h[:, [max(position - first, 0) for position in positions]])
+        return h
 
     def _with_plain_forwards(self, rows: list[tuple[Edit, ...]], positions: list[int]) -> torch.Tensor:
         per_pass = max(1, _PLAIN_TOKENS // len(self.token_ids))
@@ -189,12 +226,16 @@ class Encoded:
 
 def encode(loaded: "LoadedModel", token_ids: Sequence[int], *, layers: Sequence[int] | None = None) -> Encoded:
     """One plain forward pass of `token_ids`; edits can then be made at `layers` (all by default)."""
-    model = loaded.model
-    with _EDITORS_LOCK:
-        if model not in _EDITORS:
-            _EDITORS[model] = _Editor(model)
-        editor = _EDITORS[model]
+    editor = editor_of(loaded)
     return editor.encode(token_ids, range(len(editor.parts.blocks)) if layers is None else layers)
+
+
+def editor_of(loaded: "LoadedModel") -> "_Editor":
+    """The private copies of this model, made once."""
+    with _EDITORS_LOCK:
+        if loaded.model not in _EDITORS:
+            _EDITORS[loaded.model] = _Editor(loaded.model)
+        return _EDITORS[loaded.model]
 
 
 def _changed(edit: Edit, h: torch.Tensor) -> torch.Tensor:
@@ -277,22 +318,64 @@ class _Editor:
     def plain_forward(self, token_ids: Sequence[int], rows: Sequence[tuple[Edit, ...]], positions: list[int]) -> torch.Tensor:
         """Normed last residual stream (n_rows, n_positions, d_model) of a forward pass of the whole text, one batch row for each."""
         tokens = checked_tokens(token_ids, self._model).expand(len(rows), -1)
+        with self._lock, editing(self.parts.blocks, rows, [0] * len(rows), tokens.shape[1]):
+            return self.parts.trunk(input_ids=tokens, use_cache=False).last_hidden_state[:, positions]
 
-        def hook(layer: int) -> torch.utils.hooks.RemovableHandle:
-            def edit(_block: nn.Module, _inputs: Any, output: Any) -> Any:
-                h = residual_of(output).clone()
-                _apply(rows, layer, h, 0)
-                return with_residual(output, h)
+    @torch.inference_mode()
+    def plain_logits(self, tokens: torch.Tensor, rows: Sequence[tuple[Edit, ...]], first: int, cache: Any) -> torch.Tensor:
+        """Logits (n_rows, vocab_size) after the last of `tokens` (n_rows, n_tokens), which start at position `first`; `cache` grows."""
+        with self._lock, editing(self.parts.blocks, rows, [first] * len(rows), tokens.shape[1]):
+            normed = self.parts.trunk(input_ids=tokens, past_key_values=cache, use_cache=True).last_hidden_state[:, -1]
+        return self.parts.unembed(normed)
 
-            return self.parts.blocks[layer].register_forward_hook(edit)
 
-        with self._lock:
-            handles = [hook(layer) for layer in {edit.layer for row in rows for edit in row}]
-            try:
-                return self.parts.trunk(input_ids=tokens, use_cache=False).last_hidden_state[:, positions]
-            finally:
-                for handle in handles:
-                    handle.remove()
+@contextlib.contextmanager
+def editing(blocks: nn.ModuleList, rows: Sequence[tuple[Edit, ...]], firsts: Sequence[int], n_tokens: int) -> Iterator[None]:
+    """While open, a forward pass of `n_tokens` new tokens through `blocks` is edited: batch row i by `rows[i]`, from position `firsts[i]`.
+
+    Batch rows beyond those named are left alone. The blocks are the caller's own copy, and no other pass may use them meanwhile.
+    """
+    by_layer: dict[int, list[tuple[Edit, list[int], list[int]]]] = {}
+    for i, (row, first) in enumerate(zip(rows, firsts, strict=True)):
+        for edit in row:
+            if not 0 <= edit.layer < len(blocks):
+                raise EditError(f"Layer {edit.layer} does not exist: the model has layers 0 to {len(blocks) - 1}.")
+            if where := [position - first for position in edit.positions_in(first, first + n_tokens)]:
+                by_layer.setdefault(edit.layer, []).append((edit, [i] * len(where), where))
+    if n_tokens == 1:  # token by token every change treats each row by itself: rows that share an edit share one call
+        by_layer = {layer: _joined(made) for layer, made in by_layer.items()}
+    done: set[int] = set()
+
+    def hook(layer: int) -> torch.utils.hooks.RemovableHandle:
+        def edit_output(_block: nn.Module, _inputs: Any, output: Any) -> Any:
+            h = residual_of(output).clone()
+            for edit, which, where in by_layer[layer]:
+                h[which, where] = _changed(edit, h[which, where])
+            done.add(layer)
+            return with_residual(output, h)
+
+        return blocks[layer].register_forward_hook(edit_output)
+
+    handles = [hook(layer) for layer in by_layer]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    if done != set(by_layer):
+        raise EditError(f"The edits at layers {sorted(set(by_layer) - done)} were not made: the forward pass did not reach them.")
+
+
+def _joined(made: list[tuple[Edit, list[int], list[int]]]) -> list[tuple[Edit, list[int], list[int]]]:
+    """Edits that are one and the same joined, unless a row has several, whose order counts."""
+    if len({which[0] for _, which, _ in made}) < len(made):
+        return made
+    joined: dict[int, tuple[Edit, list[int], list[int]]] = {}
+    for edit, which, where in made:
+        kept = joined.setdefault(id(edit), (edit, [], []))
+        kept[1].extend(which)
+        kept[2].extend(where)
+    return list(joined.values())
 
 
 class _LeanLinear(nn.Module):
@@ -319,13 +402,17 @@ def _lean(module: nn.Module) -> nn.Module | None:
 
 def shared_prefix_attention(
     module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: None,
-    *, scaling: float | None = None, prefix: Sequence[tuple[torch.Tensor, torch.Tensor]], **_unused: Any,
+    *, scaling: float | None = None, prefix: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    kept: dict[int, tuple[torch.Tensor, torch.Tensor]] | None = None, **_unused: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention of rows that continue one and the same prefix, as transformers' attention functions are called.
 
     query (n_rows, n_heads, n_new, d_head), key and value (n_rows, n_key_heads, n_new, d_head); `prefix` holds, by layer, keys and values
-    (n_key_heads, n_prefix, d_head) that all rows share. Gives (n_rows, n_new, n_heads, d_head). One softmax spans both parts.
+    (n_key_heads, n_prefix, d_head) that all rows share. Gives (n_rows, n_new, n_heads, d_head). One softmax spans both parts. `kept`
+    receives key and value under the layer's number.
     """
+    if kept is not None:
+        kept[module.layer_idx] = key, value
     prefix_keys, prefix_values = prefix[module.layer_idx]
     n_rows, n_heads, n_new, d_head = query.shape
     n_key_heads = key.shape[1]

@@ -19,6 +19,9 @@ transformers' own modules compute everything but attention, in a private copy of
 CPU the copy's linear layers are oneDNN's, in float32 and with weights packed once: more than twice as fast as the default where MKL
 does not use AVX-512, for a second copy of the weights in memory.
 
+A sequence may bear edits of the residual stream (`edits.Edit`): its keys and values are then those of the edited text, and the edits that
+hold onward are made at every token generated from it, each row's own and no other's.
+
 Families whose attention is more than softmax over all earlier positions (sliding windows, capped scores) and any family not known here
 take the plain way: transformers' forward with its own cache, 16 rows of one prefix at a time. The API and the promises are the same.
 """
@@ -26,6 +29,7 @@ take the plain way: transformers' forward with its own cache, 16 rows of one pre
 import copy
 import hashlib
 import itertools
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -37,6 +41,8 @@ from torch import Tensor
 from transformers import AttentionInterface, DynamicCache
 
 from backend.errors import AnchorscopeError
+from backend.models.edits import Edit, Encoded, editing, editor_of, encode
+from backend.models.layers import layers_of
 
 if TYPE_CHECKING:
     from backend.models.loading import LoadedModel
@@ -92,22 +98,27 @@ def sample(
     requests: Iterable[SampleRequest],
     parameters: SamplingParameters,
     *,
+    edits: Mapping[str, Sequence[Edit]] | None = None,
+    encoded: Mapping[str, Encoded] | None = None,
     rows: int = 128,
     should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[Sample]:
     """One Sample for each request, yielded as it ends, in no particular order.
 
     `sequences` maps ids to token ids (prompt + CoT); a rollout's last bits depend on its whole sequence, so pass the same one when a run
-    is resumed. `rows` bounds the batch (memory and speed, never results). `should_stop` is asked before every step; once it says yes the
-    iterator ends and unfinished rollouts are dropped: ask for them again. Raises SamplingError for a request that does not fit its
-    sequence or the model's positions, a request id given twice, and logits that are not finite.
+    is resumed. `edits` names, by sequence, edits made together on it and on what is generated from it: such a sequence is continued from
+    its end. `encoded` may give, by sequence, an encoding of a text that begins with it, which is then not computed again. `rows` bounds
+    the batch (memory and speed, never results). `should_stop` is asked before every step; once it says yes the iterator ends and
+    unfinished rollouts are dropped: ask for them again. Raises SamplingError for a request that does not fit its sequence or the model's
+    positions, a request id given twice, and logits that are not finite; EditError for an edit that cannot be made.
     """
     requests = list(requests)
-    _check(loaded, sequences, requests, parameters, rows)
+    edits, encoded = edits or {}, encoded or {}
+    _check(loaded, sequences, requests, parameters, rows, edits)
     order = {sequence_id: place for place, sequence_id in enumerate(dict.fromkeys(r.sequence_id for r in requests))}
     requests.sort(key=lambda r: order[r.sequence_id])  # rows of one sequence share matrix products and its encoding's lifetime
     way = _sample_shared if uses_shared_prefixes(loaded) else _sample_plainly
-    yield from way(loaded, sequences, requests, parameters, rows, should_stop or (lambda: False))
+    yield from way(loaded, sequences, requests, parameters, rows, should_stop or (lambda: False), edits, encoded)
 
 
 def uses_shared_prefixes(loaded: "LoadedModel") -> bool:
@@ -178,7 +189,7 @@ def _refuse_nonfinite(largest: Tensor) -> None:
 
 
 def _check(loaded: "LoadedModel", sequences: Mapping[str, Sequence[int]], requests: list[SampleRequest],
-           parameters: SamplingParameters, rows: int) -> None:
+           parameters: SamplingParameters, rows: int, edits: Mapping[str, Sequence[Edit]]) -> None:
     if rows < 1:
         raise SamplingError(f"rows is {rows}, expected 1 or more.")
     limit = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
@@ -195,6 +206,8 @@ def _check(loaded: "LoadedModel", sequences: Mapping[str, Sequence[int]], reques
                 f"request {request.request_id!r} keeps {request.prefix_length} tokens of {request.sequence_id!r}, which has {length}; "
                 "expected 1 to all of them."
             )
+        if edits.get(request.sequence_id) and request.prefix_length != length:
+            raise SamplingError(f"request {request.request_id!r}: an edited sequence is continued from its end, {length} tokens.")
         if limit is not None and max(length, request.prefix_length + parameters.max_new_tokens) > limit:
             raise SamplingError(
                 f"request {request.request_id!r}: a sequence of {length} tokens, continued from {request.prefix_length} by up to "
@@ -202,7 +215,8 @@ def _check(loaded: "LoadedModel", sequences: Mapping[str, Sequence[int]], reques
             )
 
 
-def _end_tokens(loaded: "LoadedModel") -> frozenset[int]:
+def end_tokens(loaded: "LoadedModel") -> frozenset[int]:
+    """Tokens with which this model ends what it writes."""
     configured = getattr(loaded.model.generation_config, "eos_token_id", None)
     ends = configured if isinstance(configured, list) else [configured]
     return frozenset(token for token in [*ends, loaded.tokenizer.eos_token_id] if token is not None)
@@ -218,6 +232,7 @@ class _Prefix:
     keys: list[Tensor]
     values: list[Tensor]
     length: int
+    edits: tuple[Edit, ...] = ()
 
 
 @dataclass
@@ -275,7 +290,7 @@ class _Tails:
 class _Layer:
     """What a block's attention gets in place of keys and values."""
 
-    def __init__(self, batch: "_Batch", index: int) -> None:
+    def __init__(self, batch: "SharedRows", index: int) -> None:
         self.batch, self.index = batch, index
 
     def attend(self, query: Tensor, scaling: float) -> Tensor:
@@ -328,15 +343,20 @@ def _attend_shared(module: Any, query: Tensor, key: _Layer, value: _Layer, atten
 AttentionInterface.register(_ATTENTION, _attend_shared)
 
 
-class _Batch:
-    """The rows being sampled; also the cache that transformers' modules write their keys and values to."""
+class SharedRows:
+    """The rows being sampled; also the cache that transformers' modules write their keys and values to.
+
+    `add` rows that continue encoded sequences; then `step` draws for all of them, or `logits` lets the caller draw.
+    """
 
     def __init__(self, loaded: "LoadedModel", parameters: SamplingParameters, rows: int) -> None:
-        self.model = _private_copy(loaded.model)
+        self.loaded = loaded
+        self.model, self.lock = _private_copy(loaded.model)
+        self.blocks = layers_of(self.model).blocks
         self.unembed = self.model.get_output_embeddings()  # all that follows the base model in the families that come this way
         self.source = loaded.model
         self.parameters = parameters
-        self.ends = _end_tokens(loaded)
+        self.ends = end_tokens(loaded)
         self.rows: list[_Row] = []
         self.prefixes: dict[str, _Prefix] = {}
         config = loaded.model.config
@@ -348,13 +368,20 @@ class _Batch:
         self.groups: list[_Group] = []
 
     @torch.inference_mode()
-    def encode(self, sequence_id: str, token_ids: Sequence[int]) -> None:
-        cache = DynamicCache()
-        self.source.base_model(input_ids=self._tensor([list(token_ids)]), past_key_values=cache, use_cache=True)
+    def encode(self, sequence_id: str, token_ids: Sequence[int], edits: Sequence[Edit] = (), encoded: Encoded | None = None) -> None:
+        if edits or encoded is not None:
+            if encoded is None:
+                encoded = encode(self.loaded, token_ids, layers=sorted({edit.layer for edit in edits}))
+            if encoded.token_ids[: len(token_ids)] != tuple(token_ids):
+                raise SamplingError(f"the encoding given for {sequence_id!r} is of another text.")
+            pairs = encoded.keys_values(edits, len(token_ids))
+        else:
+            cache = DynamicCache()
+            self.source.base_model(input_ids=self._tensor([list(token_ids)]), past_key_values=cache, use_cache=True)
+            pairs = [(layer.keys[0], layer.values[0]) for layer in cache.layers]
         self.prefixes[sequence_id] = _Prefix(
-            keys=[layer.keys[0].contiguous() for layer in cache.layers],
-            values=[layer.values[0].contiguous() for layer in cache.layers],
-            length=len(token_ids),
+            keys=[keys.contiguous() for keys, _ in pairs], values=[values.contiguous() for _, values in pairs], length=len(token_ids),
+            edits=tuple(edits),
         )
 
     def forget(self, sequence_ids: set[str]) -> None:
@@ -362,15 +389,39 @@ class _Batch:
             del self.prefixes[sequence_id]
 
     @torch.inference_mode()
-    def step(self) -> list[Sample]:
-        """Draws one token for every row; the samples of the rows that end."""
+    def logits(self, tokens: Sequence[int]) -> Tensor:
+        """Gives each row its next token, drawn elsewhere, and answers with the logits (n_rows, vocabulary) of the one after it."""
+        for row, token in zip(self.rows, tokens, strict=True):
+            row.token = token
+        hidden = self._forward()
+        blocks = [self.unembed(hidden[start:start + LOGIT_ROWS]) for start in range(0, len(self.rows), LOGIT_ROWS)]
+        return torch.cat(blocks)[: len(self.rows)]
+
+    def add(self, request: SampleRequest, last_token: int) -> None:
+        """A row that continues its encoded sequence; `last_token` is the last one of its prefix."""
+        self.rows.append(_Row(request, last_token))
+
+    def drop(self, row: _Row) -> None:
+        self.tails.free(row)
+        self.rows.remove(row)
+
+    def _forward(self) -> Tensor:
+        """Normed residual stream (n_rows and padding, d_model) of every row's next token, under its sequence's edits."""
         self._place_tokens()
         padding = -len(self.rows) % ROW_MULTIPLE
         tokens = [row.token for row in self.rows] + [self.rows[0].token] * padding
-        positions = [row.request.prefix_length - 2 + row.tail_length for row in self.rows]
-        positions += positions[:1] * padding
-        hidden = self.model.base_model(input_ids=self._tensor(tokens)[:, None], position_ids=self._tensor(positions)[:, None],
-                                       past_key_values=self, use_cache=True).last_hidden_state[:, 0]
+        places = [row.request.prefix_length - 2 + row.tail_length for row in self.rows]
+        edits = [self.prefixes[row.request.sequence_id].edits for row in self.rows]
+        with self.lock, editing(self.blocks, edits, places, 1):
+            return self.model.base_model(
+                input_ids=self._tensor(tokens)[:, None], position_ids=self._tensor(places + places[:1] * padding)[:, None],
+                past_key_values=self, use_cache=True,
+            ).last_hidden_state[:, 0]
+
+    @torch.inference_mode()
+    def step(self) -> list[Sample]:
+        """Draws one token for every row; the samples of the rows that end."""
+        hidden = self._forward()
         drawn: list[int] = []
         for start in range(0, len(self.rows), LOGIT_ROWS):
             some = self.rows[start:start + LOGIT_ROWS]
@@ -386,8 +437,7 @@ class _Batch:
                 if len(row.sampled) == self.parameters.max_new_tokens:
                     finished.append((row, "cap"))
         for row, _ in finished:
-            self.tails.free(row)
-            self.rows.remove(row)
+            self.drop(row)
         return [Sample(row.request.request_id, tuple(row.sampled), finish) for row, finish in finished]
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any) -> tuple[_Layer, _Layer]:
@@ -426,15 +476,17 @@ class _Batch:
 
 
 def _sample_shared(loaded: "LoadedModel", sequences: Mapping[str, Sequence[int]], requests: list[SampleRequest],
-                   parameters: SamplingParameters, rows: int, should_stop: Callable[[], bool]) -> Iterator[Sample]:
-    batch = _Batch(loaded, parameters, min(rows, len(requests)))
+                   parameters: SamplingParameters, rows: int, should_stop: Callable[[], bool], edits: Mapping[str, Sequence[Edit]],
+                   encoded: Mapping[str, Encoded]) -> Iterator[Sample]:
+    batch = SharedRows(loaded, parameters, min(rows, len(requests)))
     pending = iter(requests)
     upcoming = next(pending, None)
     while upcoming or batch.rows:
         while upcoming and len(batch.rows) < rows:
             if upcoming.sequence_id not in batch.prefixes:
-                batch.encode(upcoming.sequence_id, sequences[upcoming.sequence_id])
-            batch.rows.append(_Row(upcoming, int(sequences[upcoming.sequence_id][upcoming.prefix_length - 1])))
+                name = upcoming.sequence_id
+                batch.encode(name, sequences[name], edits.get(name, ()), encoded.get(name))
+            batch.add(upcoming, int(sequences[upcoming.sequence_id][upcoming.prefix_length - 1]))
             upcoming = next(pending, None)
         if should_stop():
             return
@@ -445,14 +497,17 @@ def _sample_shared(loaded: "LoadedModel", sequences: Mapping[str, Sequence[int]]
 
 # A private copy of the module tree
 
-_copies: WeakKeyDictionary[Any, tuple[int, Any]] = WeakKeyDictionary()
+_copies: WeakKeyDictionary[Any, tuple[int, Any, threading.Lock]] = WeakKeyDictionary()
 
 
-def _private_copy(model: Any) -> Any:
-    """The model's modules again, on the same weights, with shared-prefix attention; kept until the model goes or its weights change."""
+def _private_copy(model: Any) -> tuple[Any, threading.Lock]:
+    """The model's modules again, on the same weights, with shared-prefix attention; kept until the model goes or its weights change.
+
+    With it the lock of whoever runs it: edits are hooks on it for the length of one forward pass.
+    """
     version = sum(parameter._version for parameter in model.parameters())
     if model in _copies and _copies[model][0] == version:
-        return _copies[model][1]
+        return _copies[model][1:]
     same = {id(tensor): tensor for tensor in itertools.chain(model.parameters(), model.buffers())}
     private = copy.deepcopy(model, same)
     private.config._attn_implementation = _ATTENTION
@@ -462,8 +517,8 @@ def _private_copy(model: Any) -> Any:
             for name, child in list(module.named_children()):
                 if type(child) is torch.nn.Linear:
                     setattr(module, name, _PackedLinear(child))
-    _copies[model] = (version, private)
-    return private
+    _copies[model] = (version, private, threading.Lock())
+    return _copies[model][1:]
 
 
 class _PackedLinear(torch.nn.Module):
@@ -482,35 +537,40 @@ class _PackedLinear(torch.nn.Module):
 
 
 def _sample_plainly(loaded: "LoadedModel", sequences: Mapping[str, Sequence[int]], requests: list[SampleRequest],
-                    parameters: SamplingParameters, rows: int, should_stop: Callable[[], bool]) -> Iterator[Sample]:
+                    parameters: SamplingParameters, rows: int, should_stop: Callable[[], bool], edits: Mapping[str, Sequence[Edit]],
+                    encoded: Mapping[str, Encoded]) -> Iterator[Sample]:
     same_prefix: dict[tuple[str, int], list[SampleRequest]] = {}
     for request in requests:
         same_prefix.setdefault((request.sequence_id, request.prefix_length), []).append(request)
     for (sequence_id, length), alike in same_prefix.items():
         for start in range(0, len(alike), ROW_MULTIPLE):
             prefix = list(sequences[sequence_id][:length])
-            stopped = yield from _continue_plainly(loaded, prefix, alike[start:start + ROW_MULTIPLE], parameters, should_stop)
+            stopped = yield from _continue_plainly(loaded, prefix, alike[start:start + ROW_MULTIPLE], parameters, should_stop,
+                                                   tuple(edits.get(sequence_id, ())))
             if stopped:
                 return
 
 
-def _continue_plainly(loaded: "LoadedModel", prefix: list[int], requests: list[SampleRequest],
-                      parameters: SamplingParameters, should_stop: Callable[[], bool]) -> Iterator[Sample]:
+def _continue_plainly(loaded: "LoadedModel", prefix: list[int], requests: list[SampleRequest], parameters: SamplingParameters,
+                      should_stop: Callable[[], bool], edits: tuple[Edit, ...]) -> Iterator[Sample]:
     """Always ROW_MULTIPLE rows, so that a row's numbers do not depend on how many are wanted. Its value is whether it was stopped."""
-    ends = _end_tokens(loaded)
-    cache = DynamicCache(config=loaded.model.config)
-    inputs = torch.tensor([prefix], device=loaded.model.device)
+    ends = end_tokens(loaded)
+    rows = PlainRows(loaded, prefix, [edits])
     sampled: list[list[int]] = [[] for _ in requests]
     live = list(range(len(requests)))
+    inputs: list[int] = []
     while live:
         if should_stop():
             return True
-        logits = _forward(loaded.model, inputs, cache).expand(ROW_MULTIPLE, -1)
-        if inputs.shape[0] == 1:
-            cache.batch_repeat_interleave(ROW_MULTIPLE)
+        if inputs:
+            logits = rows.logits(inputs)
+        else:
+            logits = rows.logits([prefix[-1]]).expand(ROW_MULTIPLE, -1)
+            rows.repeat(ROW_MULTIPLE)
         tokens = next_tokens(logits[live], [uniform(requests[row].seed, len(sampled[row])) for row in live], parameters)
-        inputs = torch.full((ROW_MULTIPLE, 1), prefix[-1], device=loaded.model.device)
-        inputs[live, 0] = torch.tensor(tokens, device=loaded.model.device)
+        inputs = [prefix[-1]] * ROW_MULTIPLE
+        for row, token in zip(live, tokens, strict=True):
+            inputs[row] = token
         for row, token in list(zip(live, tokens, strict=True)):
             if token not in ends:
                 sampled[row].append(token)
@@ -521,7 +581,23 @@ def _continue_plainly(loaded: "LoadedModel", prefix: list[int], requests: list[S
     return False
 
 
-@torch.inference_mode()
-def _forward(model: Any, inputs: Tensor, cache: DynamicCache) -> Tensor:
-    """Logits (rows, vocabulary) after the last of `inputs` (rows, tokens); `cache` grows by them."""
-    return model(input_ids=inputs, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+class PlainRows:
+    """Rows that continue one and the same tokens, each under edits of its own, by transformers' forward pass and cache."""
+
+    def __init__(self, loaded: "LoadedModel", prefix: Sequence[int], edits: Sequence[Sequence[Edit]]) -> None:
+        self._editor = editor_of(loaded)
+        self._cache = DynamicCache(config=loaded.model.config)
+        self._edits = [tuple(own) for own in edits]
+        self._prefix, self._length, self._device = list(prefix), 0, loaded.model.device
+
+    def repeat(self, n: int) -> None:
+        """One row becomes `n` alike."""
+        self._cache.batch_repeat_interleave(n)
+        self._edits = self._edits * n
+
+    def logits(self, tokens: Sequence[int]) -> Tensor:
+        """Logits (n_rows, vocabulary) after one more token in each row; the first call takes the last token of the prefix."""
+        new = [[*self._prefix[:-1], token] for token in tokens] if self._length == 0 else [[token] for token in tokens]
+        logits = self._editor.plain_logits(torch.tensor(new, device=self._device), self._edits, self._length, self._cache)
+        self._length += len(new[0])
+        return logits
