@@ -135,8 +135,8 @@ class Encoded:
         not finite.
         """
         self._check_positions(positions)
-        n_tokens = len(self.token_ids)
-        rows = [tuple(edit.within(n_tokens) for edit in ((group,) if isinstance(group, Edit) else group)) for group in edits]
+        end = max(positions) + 1  # later tokens change nothing before them
+        rows = [tuple(edit.within(end) for edit in ((group,) if isinstance(group, Edit) else group)) for group in edits]
         asked = torch.tensor(positions, device=self.normed.device)
         normed = self.normed[asked].expand(len(rows), -1, -1).clone()
         moved = torch.zeros(len(rows), len(positions), dtype=torch.bool, device=self.normed.device)

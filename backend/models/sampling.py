@@ -112,6 +112,23 @@ def sample(
     unfinished rollouts are dropped: ask for them again. Raises SamplingError for a request that does not fit its sequence or the model's
     positions, a request id given twice, and logits that are not finite; EditError for an edit that cannot be made.
     """
+    for finished in sampled_in_steps(loaded, sequences, requests, parameters, edits=edits, encoded=encoded, rows=rows,
+                                     should_stop=should_stop):
+        yield from finished
+
+
+def sampled_in_steps(
+    loaded: "LoadedModel",
+    sequences: Mapping[str, Sequence[int]],
+    requests: Iterable[SampleRequest],
+    parameters: SamplingParameters,
+    *,
+    edits: Mapping[str, Sequence[Edit]] | None = None,
+    encoded: Mapping[str, Encoded] | None = None,
+    rows: int = 128,
+    should_stop: Callable[[], bool] | None = None,
+) -> Iterator[list[Sample]]:
+    """As `sample`, but gives control back after every step, with the samples that ended in it: for whoever has other things to do."""
     requests = list(requests)
     edits, encoded = edits or {}, encoded or {}
     _check(loaded, sequences, requests, parameters, rows, edits)
@@ -477,7 +494,7 @@ class SharedRows:
 
 def _sample_shared(loaded: "LoadedModel", sequences: Mapping[str, Sequence[int]], requests: list[SampleRequest],
                    parameters: SamplingParameters, rows: int, should_stop: Callable[[], bool], edits: Mapping[str, Sequence[Edit]],
-                   encoded: Mapping[str, Encoded]) -> Iterator[Sample]:
+                   encoded: Mapping[str, Encoded]) -> Iterator[list[Sample]]:
     batch = SharedRows(loaded, parameters, min(rows, len(requests)))
     pending = iter(requests)
     upcoming = next(pending, None)
@@ -490,7 +507,7 @@ def _sample_shared(loaded: "LoadedModel", sequences: Mapping[str, Sequence[int]]
             upcoming = next(pending, None)
         if should_stop():
             return
-        yield from batch.step()
+        yield batch.step()
         needed = {row.request.sequence_id for row in batch.rows} | ({upcoming.sequence_id} if upcoming else set())
         batch.forget(batch.prefixes.keys() - needed)
 
@@ -538,7 +555,7 @@ class _PackedLinear(torch.nn.Module):
 
 def _sample_plainly(loaded: "LoadedModel", sequences: Mapping[str, Sequence[int]], requests: list[SampleRequest],
                     parameters: SamplingParameters, rows: int, should_stop: Callable[[], bool], edits: Mapping[str, Sequence[Edit]],
-                    encoded: Mapping[str, Encoded]) -> Iterator[Sample]:
+                    encoded: Mapping[str, Encoded]) -> Iterator[list[Sample]]:
     same_prefix: dict[tuple[str, int], list[SampleRequest]] = {}
     for request in requests:
         same_prefix.setdefault((request.sequence_id, request.prefix_length), []).append(request)
@@ -552,7 +569,7 @@ def _sample_plainly(loaded: "LoadedModel", sequences: Mapping[str, Sequence[int]
 
 
 def _continue_plainly(loaded: "LoadedModel", prefix: list[int], requests: list[SampleRequest], parameters: SamplingParameters,
-                      should_stop: Callable[[], bool], edits: tuple[Edit, ...]) -> Iterator[Sample]:
+                      should_stop: Callable[[], bool], edits: tuple[Edit, ...]) -> Iterator[list[Sample]]:
     """Always ROW_MULTIPLE rows, so that a row's numbers do not depend on how many are wanted. Its value is whether it was stopped."""
     ends = end_tokens(loaded)
     rows = PlainRows(loaded, prefix, [edits])
@@ -571,13 +588,15 @@ def _continue_plainly(loaded: "LoadedModel", prefix: list[int], requests: list[S
         inputs = [prefix[-1]] * ROW_MULTIPLE
         for row, token in zip(live, tokens, strict=True):
             inputs[row] = token
+        finished = []
         for row, token in list(zip(live, tokens, strict=True)):
             if token not in ends:
                 sampled[row].append(token)
                 if len(sampled[row]) < parameters.max_new_tokens:
                     continue
             live.remove(row)
-            yield Sample(requests[row].request_id, tuple(sampled[row]), "eos" if token in ends else "cap")
+            finished.append(Sample(requests[row].request_id, tuple(sampled[row]), "eos" if token in ends else "cap"))
+        yield finished
     return False
 
 

@@ -136,7 +136,7 @@ def test_an_edit_that_cannot_be_made_raises_while_generating(tiny, family):
 
     bad = {"NaN": Edit(1, (29,), breaks, onward=True), "width": addition(1, [29], torch.ones(9)), "layer": pushed(1, 99, [29])}
     for edit in bad.values():
-        with pytest.raises(AnchorscopeError, match="NaN|values|Layer 99"):
+        with pytest.raises(AnchorscopeError, match=r"NaN|values|Layer 99"):
             next(stream(tiny(family), Arm(TOKENS), Arm(TOKENS, (edit,)), SAMPLED, seed=1))
 
 
