@@ -1,10 +1,13 @@
 """95 % intervals: Wilson's for a share, the percentile bootstrap for everything that rollouts give."""
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+
+from backend.ids import seed_for
 
 
 class Interval(NamedTuple):
@@ -48,6 +51,19 @@ def bootstrap_percentile(replicates: np.ndarray, level: float = 0.95) -> Interva
         return UNKNOWN
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
+
+
+def bootstrap_mean(values: Sequence[float], *, n_bootstrap: int = 2000, level: float = 0.95, seed: int = 0) -> Interval:
+    """Percentile bootstrap interval of the mean of `values`, in their own unit; the same draws for the same seed and number of values.
+
+    NaN takes no part. Fewer than two values give NaN, NaN: resampling one value gives that value, which is no certainty.
+    """
+    known = np.asarray(values, dtype=np.float64)
+    known = known[~np.isnan(known)]
+    if known.size < 2:
+        return UNKNOWN
+    draws = np.random.default_rng(seed_for("bootstrap mean", seed)).integers(known.size, size=(n_bootstrap, known.size))
+    return bootstrap_percentile(known[draws].mean(1), level)
 
 
 def _check_level(level: float) -> None:

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from backend.importance.intervals import bootstrap_percentile, wilson
+from backend.importance.intervals import bootstrap_mean, bootstrap_percentile, wilson
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,17 @@ def test_undefined_replicates_take_no_part():
     replicates = np.concatenate([np.arange(1001.0), np.full(500, np.nan)])
     assert bootstrap_percentile(replicates) == pytest.approx((25.0, 975.0))
     assert all(math.isnan(end) for end in bootstrap_percentile(np.array([np.nan])))
+
+
+def test_the_interval_of_a_mean_is_nearly_that_of_the_normal_law_and_moves_with_the_values():
+    values = np.random.default_rng(0).normal(5, 2, size=400)
+    low, high = bootstrap_mean(values)
+    half = 1.96 * values.std() / 20
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.03)
+    assert bootstrap_mean(values + 10) == pytest.approx((low + 10, high + 10))
+    assert bootstrap_mean([*values, math.nan]) == (low, high)
+
+
+def test_one_value_gives_no_interval_of_its_mean():
+    assert all(math.isnan(end) for end in bootstrap_mean([3.0, math.nan]))
+    assert bootstrap_mean([3.0, 3.0]) == (3.0, 3.0)
