@@ -69,7 +69,10 @@ def test_a_loop_that_the_text_left_is_forgiven():
     assert not is_degenerate("So we add 2. " * 40 + PROSE + PROSE.replace("lemons", "oranges").replace("Tom", "Anna") + PROSE.upper())
 
 
-@pytest.mark.parametrize("text", ["", "4", r"\boxed{4}", "no no no", PROSE, ", ".join(map(str, range(60))), "[0, 1, 0], " * 5])
+MATRIX = "[0*0 + 0*1 + 1*0, 0*(-1) + 0*0 + 1*0, 0*0 + 0*0 + 1*1],"
+
+
+@pytest.mark.parametrize("text", ["", "4", r"\boxed{4}", "no no no", PROSE, ", ".join(map(str, range(60))), MATRIX])
 def test_ordinary_and_short_texts_are_not_degenerate(text):
     assert not is_degenerate(text)
 
