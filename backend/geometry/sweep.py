@@ -88,7 +88,7 @@ def sweep_chunk(
     if not predicting:
         curves = [[math.nan] * len(betas) for _ in wanted]
     else:
-        base = _Base(encoded, predicting)
+        base = Predictions(encoded, predicting)
         edits = [edit for direction, position in wanted for edit in steering_edits(encoded, span, direction, position, betas, unit)]
         per_pass = max(1, _ROWS // len(predicting))
         means: list[float] = []
@@ -145,7 +145,7 @@ def noise_floor(
     for chunk_id, positions in predicting.items():
         if positions:
             unsteered = torch.stack([padded[positions], again[positions]])
-            floors[chunk_id] = float(_Base(encoded, positions).kl_of(unsteered).mean(-1).max())
+            floors[chunk_id] = float(Predictions(encoded, positions).kl_of(unsteered).mean(-1).max())
     return floors
 
 
@@ -156,7 +156,7 @@ def check_float32(loaded: "LoadedModel") -> None:
         raise SweepError(f"The model runs in {dtype}, whose rounding hides small KLs. Load it with dtype float32.")
 
 
-class _Base:
+class Predictions:
     """The unsteered predictions at some positions of a text, and the KL of steered ones from them."""
 
     def __init__(self, encoded: Encoded, positions: list[int]) -> None:

@@ -128,6 +128,21 @@ class Queries:
             cot=cot_id,
         )
 
+    def cot_to_read(self: _HasFrame, cot_id: str) -> pd.DataFrame:
+        """At most one row: what a model needs to read the CoT again, and its problem's ground truth. Tokens are NULL where unknown."""
+        return self.frame(
+            "SELECT c.cot_id, c.model_id, m.name AS written_by, c.prompt, c.text, c.token_ids, c.n_prompt_tokens, p.question, "
+            "p.answer AS ground_truth FROM cots c JOIN problems p USING (problem_id) JOIN models m USING (model_id) WHERE c.cot_id = $cot",
+            cot=cot_id,
+        )
+
+    def chunk_spans(self: _HasFrame, cot_id: str) -> pd.DataFrame:
+        """Character and token spans of the CoT's chunks, in reading order. Token spans are NULL where unknown."""
+        return self.frame(
+            "SELECT chunk_id, chunk_index, char_start, char_end, token_start, token_end FROM chunks WHERE cot_id = $cot ORDER BY chunk_index",
+            cot=cot_id,
+        )
+
     def tagged_chunks(self: _HasFrame, cot_id: str, source: str) -> pd.DataFrame:
         """The CoT's chunks in reading order; `categories` are the tags of `source`, first the one that gives the colour (empty: none)."""
         return self.frame(
@@ -180,6 +195,16 @@ class Queries:
             chunk=chunk_id,
         )
 
+    def rollouts_beside(self: _HasFrame, chunk_id: str, after: bool) -> pd.DataFrame:
+        """Resampled rollouts from before the chunk, or from before the next one (`after`): answer and verdict."""
+        return self.frame(
+            "WITH here AS (SELECT cot_id, chunk_index FROM chunks WHERE chunk_id = $chunk) "
+            "SELECT r.answer, r.is_correct FROM rollouts r JOIN chunks k USING (chunk_id) JOIN here h ON h.cot_id = k.cot_id "
+            "AND k.chunk_index = h.chunk_index + $step WHERE r.kind = 'resample' ORDER BY r.sample",
+            chunk=chunk_id,
+            step=int(after),
+        )
+
     def outcomes_around(self: _HasFrame, chunk_id: str, kind: str) -> pd.DataFrame:
         """Answers of the rollouts before the chunk and before the next one, counted by cluster; cluster NULL: no answer was given."""
         return self.frame(
@@ -201,6 +226,14 @@ class Queries:
             "FROM kl_curves c LEFT JOIN steepness s USING (curve_id) WHERE c.chunk_id = $chunk "
             "ORDER BY c.model_id, c.layer, c.position, c.kind, c.curve_id",
             chunk=chunk_id,
+        )
+
+    def activation_at(self: _HasFrame, chunk_id: str, model_id: str) -> pd.DataFrame:
+        """One row a layer at which the chunk's activation by this model is stored."""
+        return self.frame(
+            "SELECT layer, rms, n_tokens FROM activations WHERE chunk_id = $chunk AND model_id = $model ORDER BY layer",
+            chunk=chunk_id,
+            model=model_id,
         )
 
     def neighbours(self: _HasFrame, chunk_id: str, model_id: str, layer: int, n: int) -> pd.DataFrame:

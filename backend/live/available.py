@@ -1,0 +1,59 @@
+"""Which models this machine can steer now, found without loading any."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from backend.errors import AnchorscopeError
+from backend.live.requests import Model
+from backend.models import embedded
+from backend.models.loading import identify_model
+
+EMBEDDED = f"embedded:{embedded.MODEL_NAME}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A model that can be steered here. `model_id` is what directions and results are kept under."""
+
+    model: Model
+    model_id: str
+
+
+def choices(models: pd.DataFrame) -> list[Choice]:
+    """The study's models (rows of `Queries.models`) whose weights are on this machine, then the embedded one.
+
+    A model whose weights are not those of the study has another id, so that nothing of the old one is taken for its own.
+    """
+    named = [
+        Model(row.name, None if not _is_hub_id(row.name) or pd.isna(row.revision) else row.revision, row.dtype)
+        for row in models.rename_axis("number").itertuples(index=False)
+        if isinstance(row.dtype, str) and is_here(row.name, None if pd.isna(row.revision) else row.revision)
+    ]
+    if not any(model.name == EMBEDDED for model in named) and embedded.is_ready():
+        named.append(Model(EMBEDDED))
+    found = []
+    for model in named:
+        try:
+            found.append(Choice(model, identify_model(model.name, revision=model.revision, dtype=model.dtype)))
+        except AnchorscopeError:
+            continue  # weights that are damaged: the page says that the model cannot be loaded
+    return found
+
+
+def is_here(name: str, revision: str | None) -> bool:
+    """Whether the weights are on this machine: nothing is fetched to find out."""
+    if name.startswith("embedded:"):
+        return name == EMBEDDED and embedded.is_ready()
+    if Path(name).expanduser().is_dir():
+        return True
+    if not _is_hub_id(name):
+        return False
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
+
+
+def _is_hub_id(name: str) -> bool:
+    return name.count("/") == 1 and not name.startswith(("/", ".", "~")) and not Path(name).expanduser().is_dir()

@@ -1,0 +1,154 @@
+"""From an ended request to what is kept of it: the rows of the tables `experiments` and `experiment_samples`."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from backend.errors import AnchorscopeError
+from backend.geometry.changepoint import changepoint
+from backend.importance.outcomes import arm_summary, compare, dose_response, importance_change
+from backend.live.requests import Compared, Continue, Curve, Dose, Request, Stream, experiment_id
+from backend.live.service import Status
+from backend.provenance import commit, versions
+from backend.store.experiments import Experiments
+from backend.store.schema import TABLES
+
+KINDS = {Stream: "stream", Curve: "curve", Continue: "continue", Dose: "dose"}
+_SAMPLE_COLUMNS = tuple(TABLES["experiment_samples"].columns)
+
+
+@dataclass(frozen=True)
+class About:
+    """What the page knows of a run and the worker does not."""
+
+    model_id: str
+    model: str
+    sentence: str  # the intervention in words
+    direction_kind: str | None
+    direction: dict[str, Any]  # how it was made
+    cot_id: str | None = None  # None for a typed text
+    chunk_id: str | None = None
+    written_by: str | None = None
+    stored: pd.DataFrame | None = field(default=None, compare=False, repr=False)  # rollouts on the chunk's other side: answer, is_correct
+
+
+@dataclass(frozen=True)
+class Record:
+    """Rows to keep. `results` is what `experiment["results"]` holds as JSON."""
+
+    experiment: dict[str, Any]
+    samples: list[dict[str, Any]]
+    results: dict[str, Any]
+
+
+def keeper(study: Path, about: About, request: Request) -> Callable[[Status], None]:
+    """For `LiveService.submit`: keeps what the request gave, when it ends, whoever is still looking."""
+
+    def keep(status: Status) -> None:
+        record = record_of(about, request, status)
+        if record is not None:
+            Experiments(study).keep(record.experiment, record.samples)
+
+    return keep
+
+
+def record_of(about: About, request: Request, status: Status) -> Record | None:
+    """The rows of an ended request; None where it gave nothing worth keeping (it failed, or was stopped before its first result)."""
+    kind = KINDS.get(type(request))
+    if kind is None or status.state not in ("finished", "stopped") or not _has_results(kind, status.result):
+        return None
+    compared: Compared | None = getattr(request, "compared", None)
+    intervention = request.intervention if isinstance(request, Curve) else compared.intervention
+    text = request.text if isinstance(request, Curve) else compared.text
+    samples = status.result.get("samples", [])
+    results = _results(kind, request, status.result, about)
+    name = experiment_id(about.model_id, request)
+    experiment = {
+        "experiment_id": name, "kind": kind, "created_at": datetime.now(UTC).replace(tzinfo=None), "cot_id": about.cot_id,
+        "chunk_id": about.chunk_id, "model_id": about.model_id, "model": about.model, "written_by": about.written_by,
+        "sentence": about.sentence, "layers": list(intervention.layers) if intervention else None,
+        "place": intervention.place if intervention else None, "operation": intervention.operation if intervention else None,
+        "beta": intervention.beta if intervention and kind in ("stream", "continue") else None,
+        "unit": intervention.unit if intervention else None, "direction_kind": about.direction_kind,
+        "direction": json.dumps(about.direction, sort_keys=True) if about.direction else None,
+        "vector": np.asarray(intervention.vector, np.float32) if intervention else None, "prompt": text.prompt, "text": text.text,
+        "parameters": json.dumps(_parameters(request), sort_keys=True), "seed": getattr(request, "seed", None),
+        "results": json.dumps(_without_nan(results)), "state": status.state, "seconds": status.seconds,
+        "versions": json.dumps(versions(), sort_keys=True), "commit": commit(),
+    }
+    rows = [{column: {**sample, "experiment_id": name}.get(column) for column in _SAMPLE_COLUMNS} for sample in samples]
+    return Record(experiment, rows, results)
+
+
+def _has_results(kind: str, result: dict[str, Any]) -> bool:
+    if kind == "stream":
+        return any(arm["tokens"] for arm in result.get("arms", {}).values())
+    return bool(result.get("kl")) if kind == "curve" else bool(result.get("samples"))
+
+
+def _results(kind: str, request: Request, result: dict[str, Any], about: About) -> dict[str, Any]:
+    if kind in ("stream", "curve"):
+        return result
+    samples = pd.DataFrame(result["samples"])
+    if kind == "continue":
+        stored = about.stored if about.stored is not None else pd.DataFrame({"answer": [], "is_correct": []})
+        stored = stored.assign(cluster=stored["answer"].map(result["clusters"]))
+        arms = {arm: rows for arm, rows in samples.groupby("arm")}
+        change = importance_change(arms["base"], arms["changed"], stored, request.compared.start, seed=request.seed)
+        return {"arms": arm_summary(samples), "comparisons": compare(samples, seed=request.seed), "importance": change}
+    kl = dict(zip(result.get("betas", []), result.get("kl", []), strict=True))
+    rows = dose_response(samples, kl)
+    return {"rows": rows, "changepoints": _changepoints(samples, request.seed), "n": request.n}
+
+
+def _changepoints(samples: pd.DataFrame, seed: int) -> dict[str, Any]:
+    """Of the length and of the repetition along β; an entry is None where it cannot be had."""
+    found = {}
+    for quantity in ("n_tokens", "repetition"):
+        by_beta = {beta: rows[quantity].dropna().astype(float).to_numpy() for beta, rows in samples.groupby("beta")}
+        by_beta = {beta: values for beta, values in by_beta.items() if len(values)}
+        point = changepoint(list(by_beta), list(by_beta.values()), seed=seed) if len(by_beta) > 3 else None
+        found[quantity] = vars(point) if point is not None else None
+    return found
+
+
+def _parameters(request: Request) -> dict[str, Any]:
+    """Everything that shapes the result and has no column of its own."""
+    parameters: dict[str, Any] = {}
+    if isinstance(request, Curve):
+        return {"betas": list(request.betas), "controls": len(request.controls)}
+    compared = request.compared
+    parameters |= {"start": compared.start, "sampling": vars(request.sampling), "wording": compared.wording}
+    if compared.intervention is not None and (gate := compared.intervention.gate) is not None:
+        parameters["gate"] = {"name": gate.name, "threshold": gate.threshold}
+    if isinstance(request, Continue):
+        parameters |= {"n": request.n, "truth": request.truth, "controls": len(request.controls)}
+    if isinstance(request, Dose):
+        parameters |= {"n": request.n, "truth": request.truth, "betas": list(request.betas)}
+    return parameters
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN: unknown is null."""
+    if isinstance(value, dict):
+        return {str(name): _without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(inner) for inner in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def restored(row: dict[str, Any]) -> dict[str, Any]:
+    """`results` of a kept experiment. Raises AnchorscopeError where they cannot be read."""
+    try:
+        return json.loads(row["results"])
+    except ValueError as error:
+        raise AnchorscopeError(f"The results of experiment {row['experiment_id']} cannot be read ({error}). Run it again.") from error

@@ -1,0 +1,186 @@
+"""What can be asked of the live worker: plain records that travel to another process. Nothing here imports a model.
+
+A text is prompt + CoT, cut into chunks. A request names a chunk of it and an intervention: a change of the residual stream
+(`Intervention`), or another wording of the chunk. The arms it compares are `base`, the text as it is, and `changed`.
+"""
+
+import hashlib
+import math
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+from backend.errors import AnchorscopeError
+from backend.geometry.interventions import Intervention
+from backend.ids import stable_id
+
+STARTS = ("before", "after")
+MAX_NEW_TOKENS, MAX_CONTINUATIONS, MAX_CHARS = 2048, 256, 200_000
+
+
+class RequestError(AnchorscopeError):
+    """A request that cannot be done as asked."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model by name, as `load_model` takes it."""
+
+    name: str
+    revision: str | None = None
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A span of the CoT. The token span is None where the live model has yet to tokenise the text."""
+
+    chunk_id: str
+    char_start: int
+    char_end: int
+    token_start: int | None = None
+    token_end: int | None = None
+
+
+@dataclass(frozen=True)
+class Text:
+    """What the model reads. `token_ids` are those it was sampled as, where the live model wrote it; else the worker tokenises."""
+
+    prompt: str
+    text: str
+    chunks: tuple[Chunk, ...]
+    token_ids: tuple[int, ...] | None = None
+    n_prompt_tokens: int | None = None
+    question: str | None = None  # where given, the prompt is the model's own prompt for it, and `prompt` is ignored
+
+    def __post_init__(self) -> None:
+        if len(self.prompt) + len(self.text) > MAX_CHARS:
+            raise RequestError(f"The text has {len(self.prompt) + len(self.text):,} characters; at most {MAX_CHARS:,} can be read here.")
+
+    @property
+    def text_id(self) -> str:
+        return stable_id("t", self.prompt, self.text, self.token_ids, self.question, [asdict(chunk) for chunk in self.chunks])
+
+
+@dataclass(frozen=True)
+class Sampling:
+    temperature: float = 0.6
+    top_p: float = 0.95
+    max_new_tokens: int = 224
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and 0 <= self.temperature <= 2 and 0 < self.top_p <= 1):
+            raise RequestError(f"Temperature {self.temperature} (0 to 2) and top-p {self.top_p} (above 0, at most 1).")
+        if not 1 <= self.max_new_tokens <= MAX_NEW_TOKENS:
+            raise RequestError(f"{self.max_new_tokens} new tokens were asked for; 1 to {MAX_NEW_TOKENS} are possible.")
+
+
+@dataclass(frozen=True)
+class Open:
+    """Read the text: its tokens, the logit lens before the chunk, the noise floor, and chunk activations at `activations` layers."""
+
+    text: Text
+    chunk_id: str | None
+    activations: tuple[int, ...] = ()
+    floor: bool = True
+
+
+@dataclass(frozen=True)
+class Curve:
+    """KL(β) of the chunk along the intervention's vector, and along each control vector with the same norm."""
+
+    text: Text
+    chunk_id: str
+    intervention: Intervention
+    betas: tuple[float, ...]
+    controls: tuple[Any, ...] = field(default=(), repr=False)  # unit vectors (d_model,)
+
+    def __post_init__(self) -> None:
+        if not self.betas or not all(math.isfinite(beta) for beta in self.betas):
+            raise RequestError(f"Every β of a curve must be a number, got {list(self.betas)}.")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What the arms of a continuation are. Exactly one of `intervention` and `wording` says what is changed."""
+
+    text: Text
+    chunk_id: str | None
+    start: str = "after"  # continue from before or from after the chunk
+    intervention: Intervention | None = None
+    wording: str | None = None  # the chunk's text instead; "" deletes it. Continued from after it
+
+    def __post_init__(self) -> None:
+        if self.start not in STARTS:
+            raise RequestError(f"Continuations start {STARTS[0]} or {STARTS[1]} the chunk, not {self.start!r}.")
+        if (self.intervention is None) == (self.wording is None):
+            raise RequestError("Say what is changed: the residual stream, or the wording of the chunk, and not both.")
+        if self.wording is not None and (self.chunk_id is None or self.start != "after"):
+            raise RequestError("Another wording needs a chunk, and is continued from after it.")
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One continuation of each arm, token by token."""
+
+    compared: Compared
+    sampling: Sampling
+    seed: int
+
+
+@dataclass(frozen=True)
+class Continue:
+    """`n` continuations of each arm, judged against `truth` where one is known; `controls` are vectors for the random arm.
+
+    `answers` are those of stored rollouts that the arms will be compared with: equal answers are found among all of them together.
+    """
+
+    compared: Compared
+    sampling: Sampling
+    seed: int
+    n: int = 16
+    truth: str | None = None
+    controls: tuple[Any, ...] = field(default=(), repr=False)
+    answers: tuple[str, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n <= MAX_CONTINUATIONS:
+            raise RequestError(f"{self.n} continuations were asked for; 1 to {MAX_CONTINUATIONS} are possible.")
+
+
+@dataclass(frozen=True)
+class Dose:
+    """`n` continuations at each β, and KL(β) on the chunk's own tokens."""
+
+    compared: Compared
+    sampling: Sampling
+    seed: int
+    betas: tuple[float, ...]
+    n: int = 8
+    truth: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.betas or not all(math.isfinite(beta) for beta in self.betas):
+            raise RequestError(f"Every β of a dose–response must be a number, got {list(self.betas)}.")
+        if not 1 <= self.n * len(self.betas) <= 4 * MAX_CONTINUATIONS:
+            raise RequestError(f"{self.n} continuations at {len(self.betas)} β are too many; at most {4 * MAX_CONTINUATIONS} in all.")
+        if self.compared.intervention is None:
+            raise RequestError("A dose–response needs a change of the residual stream, whose size is the dose.")
+
+
+Request = Open | Curve | Stream | Continue | Dose
+
+
+def experiment_id(model_id: str, request: Request) -> str:
+    """The id of what this request gives with this model: equal for equal requests, vectors included to the last bit."""
+    return stable_id("x", model_id, type(request).__name__, _plain(request))
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold of a request; a vector is its digest."""
+    if isinstance(value, np.ndarray):
+        return hashlib.sha256(np.ascontiguousarray(value, np.float32).tobytes()).hexdigest()
+    if is_dataclass(value):
+        return {part.name: _plain(getattr(value, part.name)) for part in fields(value)}
+    return [_plain(part) for part in value] if isinstance(value, (tuple, list)) else value
