@@ -26,7 +26,7 @@ from backend.models.continuation import continuation_text
 from backend.models.edits import Encoded, encode
 from backend.models.loading import LoadedModel
 from backend.models.residuals import chunk_activations
-from backend.models.sampling import SampleRequest, SamplingParameters, sampled_in_steps
+from backend.models.sampling import SampleRequest, SamplingParameters, prepare, sampled_in_steps
 from backend.models.streaming import Arm, Drawn, stream
 
 _TEXTS_BYTES = 1 << 30  # encodings kept, all texts of a model together
@@ -62,6 +62,7 @@ class Reader:
 
     def __init__(self, loaded: LoadedModel) -> None:
         check_float32(loaded)
+        prepare(loaded)
         self.loaded = loaded
         self._texts: OrderedDict[str, Read] = OrderedDict()
 

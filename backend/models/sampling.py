@@ -150,6 +150,12 @@ def uses_shared_prefixes(loaded: "LoadedModel") -> bool:
     )
 
 
+def prepare(loaded: "LoadedModel") -> None:
+    """Makes now what the first sampling would make: the private copy with its packed weights, a second or so."""
+    if uses_shared_prefixes(loaded):
+        _private_copy(loaded.model)
+
+
 def uniform(seed: int, step: int) -> float:
     """The number in [0, 1) that draws token `step` of the rollout with this seed: 53 bits of a blake2b digest."""
     digest = hashlib.blake2b(seed.to_bytes(8, "little") + step.to_bytes(8, "little"), digest_size=8).digest()
@@ -366,7 +372,9 @@ class SharedRows:
     `add` rows that continue encoded sequences; then `step` draws for all of them, or `logits` lets the caller draw.
     """
 
-    def __init__(self, loaded: "LoadedModel", parameters: SamplingParameters, rows: int) -> None:
+    def __init__(self, loaded: "LoadedModel", parameters: SamplingParameters, rows: int, *, multiple: int = ROW_MULTIPLE) -> None:
+        """`rows` is the most there will be. `multiple`: rows are padded to one of it; 1 is for batches whose rows are always as many."""
+        self.multiple = multiple
         self.loaded = loaded
         self.model, self.lock = _private_copy(loaded.model)
         self.blocks = layers_of(self.model).blocks
@@ -425,7 +433,7 @@ class SharedRows:
     def _forward(self) -> Tensor:
         """Normed residual stream (n_rows and padding, d_model) of every row's next token, under its sequence's edits."""
         self._place_tokens()
-        padding = -len(self.rows) % ROW_MULTIPLE
+        padding = -len(self.rows) % self.multiple
         tokens = [row.token for row in self.rows] + [self.rows[0].token] * padding
         places = [row.request.prefix_length - 2 + row.tail_length for row in self.rows]
         edits = [self.prefixes[row.request.sequence_id].edits for row in self.rows]
@@ -482,7 +490,7 @@ class SharedRows:
         self.groups = [self._group(self.prefixes[sequence_id], indices) for sequence_id, indices in members.items()]
 
     def _group(self, prefix: _Prefix, indices: list[int]) -> _Group:
-        padded = indices + indices[:1] * (-len(indices) % ROW_MULTIPLE)
+        padded = indices + indices[:1] * (-len(indices) % self.multiple)
         lengths = self._tensor([self.rows[index].request.prefix_length - 1 for index in padded])
         hidden = torch.arange(prefix.length, device=lengths.device) >= lengths[:, None]
         mask = torch.zeros_like(hidden, dtype=prefix.keys[0].dtype).masked_fill_(hidden, -torch.inf)

@@ -131,7 +131,7 @@ def _rows(loaded: "LoadedModel", arms: dict[str, Arm], parameters: SamplingParam
     """Rows base, changed, changed, base."""
     base, changed = arms["base"], arms["changed"]
     if uses_shared_prefixes(loaded) and all(arm.encoded is None or arm.encoded.is_shared_prefix for arm in arms.values()):
-        rows = SharedRows(loaded, parameters, 4)
+        rows = SharedRows(loaded, parameters, 4, multiple=1)
         for name, arm in arms.items():
             rows.encode(name, arm.token_ids, arm.edits, arm.encoded)
         for number, name in enumerate(("base", "changed", "changed", "base")):
