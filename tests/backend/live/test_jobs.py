@@ -1,0 +1,148 @@
+"""What the worker computes for a request, against the plain way of getting it."""
+
+import numpy as np
+import pytest
+import torch
+
+from backend.cot.answers import Judge
+from backend.geometry.directions import per_chunk
+from backend.geometry.interventions import Intervention
+from backend.geometry.sweep import sweep_chunk
+from backend.live.jobs import Reader, _Pieces, run
+from backend.live.requests import Chunk, Compared, Continue, Curve, Dose, Open, RequestError, Sampling, Stream, Text
+from backend.live.service import merge
+from backend.models.edits import encode
+from backend.models.residuals import chunk_activations, record_residuals
+
+PROMPT = "What is 12 + 30? "
+COT = "Let me think step by step. First, we need to add 12 and 30. Wait, that is 42. So the answer is 42."
+CHUNKS = (Chunk("a", 0, 26), Chunk("b", 26, 59), Chunk("c", 59, 77), Chunk("d", 77, len(COT)))
+TEXT = Text(PROMPT, COT, CHUNKS)
+
+
+@pytest.fixture(scope="module")
+def reader(tiny):
+    return Reader(tiny("llama"))
+
+
+@pytest.fixture(scope="module")
+def judge():
+    with Judge() as made:
+        yield made
+
+
+def unit(seed: int) -> np.ndarray:
+    vector = np.random.default_rng(seed).standard_normal(64)
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+def push(beta: float, place: str = "onward", seed: int = 1) -> Intervention:
+    return Intervention((1,), place, "add", unit(seed), beta)
+
+
+def result_of(reader, request, judge=None) -> dict:
+    result: dict = {}
+    for kind, payload in run(reader, request, lambda: judge):
+        if kind == "part":
+            merge(result, payload)
+    return result
+
+
+def test_reading_a_text_finds_its_tokens_and_chunks(reader):
+    found = result_of(reader, Open(TEXT, "b", (0, 2)))
+    ids = reader.loaded.tokenizer(PROMPT + COT, add_special_tokens=False)["input_ids"]
+    spans = found["spans"]
+    assert found["n_tokens"] == len(ids) and spans["a"][0] == found["n_prompt"] and spans["d"][1] == len(ids)
+    assert [spans[name][1] for name in "abc"] == [spans[name][0] for name in "bcd"]
+    residual = record_residuals(reader.loaded, ids, [2])[2]
+    expected = chunk_activations(residual, [spans["c"]]).mean[0].numpy()
+    assert np.allclose(found["activations"][2]["c"], expected, atol=1e-6)
+    assert 0 <= found["noise_floor"] < 1e-6
+
+
+def test_the_logit_lens_of_the_last_layer_is_what_the_model_predicts(reader):
+    found = result_of(reader, Open(TEXT, "b", floor=False))
+    ids = torch.tensor([reader.loaded.tokenizer(PROMPT + COT, add_special_tokens=False)["input_ids"]])
+    with torch.inference_mode():
+        own = reader.loaded.model(ids).logits[0, found["span"][0] - 1].softmax(-1)
+    assert [p for _, p in found["lens"][3]] == pytest.approx(own.topk(5).values.tolist(), abs=1e-6)
+
+
+def test_the_tokens_a_text_was_sampled_as_are_kept(reader):
+    odd = tuple(reader.loaded.tokenizer("12")["input_ids"]) * 20  # not how the tokenizer would cut any text
+    found = result_of(reader, Open(Text("x", "y", (Chunk("a", 0, 1, 5, 9),), odd, 3), "a", floor=False))
+    assert (found["n_tokens"], found["n_prompt"], found["span"]) == (len(odd), 3, (5, 9))
+
+
+def test_a_live_curve_equals_the_sweep_of_the_study(reader):
+    betas = (-4.0, -1.0, 0.0, 2.0, 10.0)
+    direction = per_chunk({"b": unit(4)}, model_id=reader.loaded.model_id, layer=1).made[0]
+    ids = reader.loaded.tokenizer(PROMPT + COT, add_special_tokens=False)["input_ids"]
+    span = result_of(reader, Open(TEXT, "b", floor=False))["span"]
+    swept = sweep_chunk(reader.loaded, encode(reader.loaded, ids), "b", span, [direction], positions=["anchor", "chunk"], betas=betas)
+    for row in swept.kl_curves:
+        change = Intervention((1,), row["position"], "add", direction.vector, 1.0)
+        found = result_of(reader, Curve(TEXT, "b", change, betas, (direction.vector, unit(9))))
+        assert found["kl"] == pytest.approx(row["kl"], rel=1e-6, abs=1e-12) and found["kl"][2] == 0
+        assert found["controls"][0] == found["kl"] and found["controls"][1] != found["kl"]
+
+
+def test_sampling_both_arms_with_beta_zero_writes_every_text_twice(reader, judge):
+    request = Continue(Compared(TEXT, "b", "before", push(0.0)), Sampling(temperature=1.0, max_new_tokens=20), 5, n=4, truth="42",
+                       controls=(unit(2), unit(3)))
+    result = result_of(reader, request, judge)
+    texts = {arm: [row["text"] for row in result["samples"] if row["arm"] == arm] for arm in ("base", "changed", "random")}
+    assert texts["base"] == texts["changed"] == texts["random"] and len(set(texts["base"])) > 1
+    assert [row["seed"] for row in result["samples"][:4]] == [row["seed"] for row in result["samples"][4:8]]
+
+
+def test_a_push_changes_the_changed_arm_alone(reader, judge):
+    sampling = Sampling(temperature=1.0, max_new_tokens=20)
+    calm = result_of(reader, Continue(Compared(TEXT, "b", "before", push(0.0)), sampling, 5, n=4), judge)["samples"]
+    pushed = result_of(reader, Continue(Compared(TEXT, "b", "before", push(9.0)), sampling, 5, n=4, answers=("42",)), judge)
+    assert [row["text"] for row in pushed["samples"][:4]] == [row["text"] for row in calm[:4]]
+    assert [row["text"] for row in pushed["samples"][4:]] != [row["text"] for row in calm[4:]]
+    assert all(row["is_correct"] is None and row["grader"] is None for row in pushed["samples"])  # no truth: nothing is judged
+    assert pushed["clusters"]["42"] == "42"
+
+
+def test_a_dose_has_the_same_random_numbers_at_every_beta(reader, judge):
+    request = Dose(Compared(TEXT, "b", "after", push(1.0, "chunk")), Sampling(temperature=1.0, max_new_tokens=10), 2, (0.0, 3.0), n=3)
+    result = result_of(reader, request, judge)
+    assert result["betas"] == [0.0, 3.0] and result["kl"][0] == 0 < result["kl"][1]
+    assert [(row["beta"], row["sample"]) for row in result["samples"]] == [(beta, k) for beta in (0.0, 3.0) for k in range(3)]
+    assert [row["seed"] for row in result["samples"][:3]] == [row["seed"] for row in result["samples"][3:]]
+
+
+@pytest.mark.parametrize("wording", [" First, we need to multiply 12 by 30.", ""])
+def test_a_reworded_sentence_is_what_the_other_arm_goes_on_from(reader, wording):
+    greedy = Sampling(temperature=0, max_new_tokens=8)
+    found = result_of(reader, Stream(Compared(TEXT, "b", "after", None, wording), greedy, 1))
+    plain = Text(PROMPT, COT[:26] + wording, (Chunk("z", 0, 26 + len(wording)),))
+    alone = result_of(reader, Stream(Compared(plain, "z", "after", push(0.0)), greedy, 1))
+    assert [t["id"] for t in found["arms"]["changed"]["tokens"]] == [t["id"] for t in alone["arms"]["base"]["tokens"]]
+    assert any(token["kl"] > 0 for token in found["arms"]["changed"]["tokens"])
+
+
+def test_a_question_is_asked_in_the_models_own_words_and_written_to_from_the_end(reader):
+    text = Text("", "", (), question="What is 5-1?")
+    opened = result_of(reader, Open(text, None))
+    assert "What is 5-1?" in opened["prompt"] and opened["span"] == (opened["n_tokens"],) * 2 and "noise_floor" not in opened
+    found = result_of(reader, Stream(Compared(text, None, "after", push(2.0)), Sampling(max_new_tokens=5), 1))
+    assert found["arms"]["base"]["tokens"]
+    with pytest.raises(RequestError, match="no tokens of its own"):
+        result_of(reader, Curve(Text(PROMPT, "ab", (Chunk("a", 0, 0, 4, 4),), tuple(range(3, 12)), 4), "a", push(1.0), (1.0,)))
+
+
+def test_pieces_join_to_the_text_whatever_the_tokens_split(reader):
+    tokenizer = reader.loaded.tokenizer
+    said = " Wait — 12 × 30 = 360 ✓ naïve 🙂 done. " * 3
+    ids = tokenizer(said, add_special_tokens=False)["input_ids"]
+    pieces = _Pieces(tokenizer, tokenizer("So", add_special_tokens=False)["input_ids"])
+    assert "".join(pieces.next(token) for token in ids) == said
+
+
+def test_texts_read_lately_are_not_read_again(reader, monkeypatch):
+    first = reader.read(TEXT)
+    monkeypatch.setattr(reader, "_encoded", lambda text: pytest.fail("read again"))
+    assert reader.read(TEXT) is first
