@@ -31,7 +31,9 @@ def component(h: torch.Tensor) -> torch.Tensor:
     return h.double() @ torch.from_numpy(unit(1)).double()
 
 
-SIZES = {"rms": lambda h: h.double().square().mean(-1).sqrt(), "norm": lambda h: h.double().norm(dim=-1), "absolute": lambda h: torch.ones(len(h))}
+SIZES = {
+    "rms": lambda h: h.double().square().mean(-1).sqrt(), "norm": lambda h: h.double().norm(dim=-1), "absolute": lambda h: torch.ones(len(h))
+}
 
 
 @pytest.mark.parametrize("unit_name", UNITS)
@@ -137,7 +139,8 @@ def test_an_intervention_survives_the_way_to_another_process():
     ("broken", "words"),
     [
         ({"beta": float("nan")}, "β is nan"), ({"beta": float("inf")}, "β is inf"), ({"place": "nowhere"}, "anchor, chunk"),
-        ({"operation": "x"}, "add, replace"), ({"unit": "x"}, "rms, norm"), ({"layers": ()}, "one or more"), ({"layers": (-1,)}, "from 0 on"),
+        ({"operation": "x"}, "add, replace"), ({"unit": "x"}, "rms, norm"), ({"layers": ()}, "one or more"),
+        ({"layers": (-1,)}, "from 0 on"),
         ({"vector": 2 * unit(1)}, "of length 2"), ({"vector": np.full(64, np.nan, np.float32)}, "length nan"),
         ({"vector": np.ones((2, 2), np.float32)}, "shape"),
     ],
