@@ -6,7 +6,8 @@ _UNITS = {"rms": "RMS", "norm": "norms of the residual stream", "absolute": "(ab
 
 
 def sentence(
-    intervention: Intervention, direction: str, *, source_layer: int, chunk: str, span: tuple[int, int], n_prompt: int, seed: int | None = None
+    intervention: Intervention, direction: str, *, source_layer: int, chunk: str, span: tuple[int, int], n_prompt: int,
+    seed: int | None = None,
 ) -> str:
     """For example: add +4.0 RMS of self_checking − rest at layer 15 to the 14 tokens of chunk 7, seed 3.
 

@@ -139,7 +139,8 @@ class Queries:
     def chunk_spans(self: _HasFrame, cot_id: str) -> pd.DataFrame:
         """Character and token spans of the CoT's chunks, in reading order. Token spans are NULL where unknown."""
         return self.frame(
-            "SELECT chunk_id, chunk_index, char_start, char_end, token_start, token_end FROM chunks WHERE cot_id = $cot ORDER BY chunk_index",
+            "SELECT chunk_id, chunk_index, char_start, char_end, token_start, token_end FROM chunks WHERE cot_id = $cot "
+            "ORDER BY chunk_index",
             cot=cot_id,
         )
 

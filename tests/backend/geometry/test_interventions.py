@@ -32,7 +32,9 @@ def component(h: torch.Tensor) -> torch.Tensor:
 
 
 SIZES = {
-    "rms": lambda h: h.double().square().mean(-1).sqrt(), "norm": lambda h: h.double().norm(dim=-1), "absolute": lambda h: torch.ones(len(h))
+    "rms": lambda h: h.double().square().mean(-1).sqrt(),
+    "norm": lambda h: h.double().norm(dim=-1),
+    "absolute": lambda h: torch.ones(len(h)),
 }
 
 
