@@ -1,0 +1,374 @@
+"""Figures about one intervention: KL(β) with its controls, and what the continuations of each arm and each dose came to."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from app.theme import ACCENT, CONTROL, CORRECT, MISSING, STEERED, TEMPLATE, UNKNOWN, WRONG, blank
+from app.untrusted import for_plotly
+from app.vocabulary import UNITS
+
+_SHOWN_ANSWERS = 8
+_ARMS = {"base": "base", "changed": "changed", "flipped": "sign flipped", "random": "random directions"}
+_HATCHES = {"base": "/", "changed": "", "flipped": "x", "random": "."}
+
+
+# KL(β)
+
+
+@dataclass(frozen=True)
+class Band:
+    """What the random directions did at each β, over those whose KL is known there."""
+
+    betas: np.ndarray  # rising
+    low: np.ndarray  # nats
+    median: np.ndarray
+    high: np.ndarray
+    n_unknown: int  # values that were not measured
+
+
+def control_band(betas: Sequence[float], kl: Sequence[Sequence[float | None]]) -> Band:
+    """Least, median and largest KL over the directions; `kl` has one curve a direction. A β where none is known has no place in it."""
+    curves = np.asarray(kl, dtype=float).reshape(len(kl), len(betas))
+    order = np.argsort(np.asarray(betas, dtype=float), kind="stable")
+    order = order[np.isfinite(curves[:, order]).any(axis=0)]
+    known = np.where(np.isfinite(curves), curves, np.nan)[:, order]
+    some = np.asarray(betas, dtype=float)[order]
+    if not len(some):
+        return Band(some, some, some, some, curves.size)
+    low, median, high = np.nanmin(known, axis=0), np.nanmedian(known, axis=0), np.nanmax(known, axis=0)
+    return Band(some, low, median, high, int((~np.isfinite(curves)).sum()))
+
+
+def kl_at(beta: float, betas: np.ndarray, kl: np.ndarray) -> float:
+    """KL at `beta` on the straight lines between measured points (`betas` rising); NaN beyond them."""
+    return float(np.interp(beta, betas, kl, left=math.nan, right=math.nan))
+
+
+def kl_curve(curve: Mapping[str, Any], *, beta: float, controls: Mapping[str, Any] | None) -> go.Figure:
+    """KL(β) of the intervention, with the current β, its mirror image and 0 marked, over the band of the random directions.
+
+    `curve` has `betas`, `kl` (mean over the chunk's `n_tokens` tokens), `unit`, `fit` (a, b, c, r2, or None) and `noise_floor`; `controls`
+    has `betas` and `kl`, one curve for each of `k` directions of the same norm. Points at or below the floor are hollow. The KL at a β that
+    was not measured is read off the line between its neighbours.
+    """
+    measured, values = np.asarray(curve.get("betas") or [], dtype=float), np.asarray(curve.get("kl") or [], dtype=float)
+    finite = np.isfinite(values) if len(values) == len(measured) else np.zeros(len(measured), dtype=bool)
+    if not finite.any():
+        return blank("KL(β) has not been measured here", height=260)
+    order = np.argsort(measured[finite], kind="stable")
+    betas, kl = measured[finite][order], values[finite][order]
+    figure = go.Figure(layout={"template": TEMPLATE, "height": 380, "margin": {"l": 60, "r": 12, "t": 96, "b": 46}})
+    if controls and controls["kl"]:
+        _add_band(figure, control_band(controls["betas"], controls["kl"]), k=controls["k"])
+    _add_fit(figure, curve.get("fit"), betas)
+    floor = curve.get("noise_floor")
+    if floor is not None and math.isfinite(floor):
+        figure.add_scatter(
+            x=[betas[0], betas[-1]],
+            y=[floor] * 2,
+            mode="lines",
+            line={"dash": "dot", "color": MISSING, "width": 1.5},
+            name=f"noise floor {floor:.1g}",
+            hoverinfo="skip",
+        )
+    else:
+        floor = -math.inf
+    unknown = f", {len(measured) - len(betas)} unknown" if len(measured) > len(betas) else ""
+    figure.add_scatter(
+        x=betas,
+        y=kl,
+        mode="markers",
+        name=f"measured ({len(betas)} β{unknown})",
+        marker={"color": STEERED, "size": 7, "symbol": ["circle-open" if value <= floor else "circle" for value in kl]},
+        hovertemplate="β = %{x:+.3g}<br>KL = %{y:.3g} nats<extra></extra>",
+    )
+    _add_marks(figure, beta, betas, kl)
+    unit, n_tokens = curve.get("unit", "rms"), curve.get("n_tokens")
+    figure.update_xaxes(title=f"β ({UNITS.get(unit, unit)})")
+    figure.update_yaxes(title="KL(steered ‖ base), nats" + (f"<br>mean of {n_tokens} tokens" if n_tokens else ""))
+    return figure.update_layout(legend={"orientation": "h", "y": 1.06, "yanchor": "bottom", "x": 0})
+
+
+def _add_band(figure: go.Figure, band: Band, *, k: int) -> None:
+    if not len(band.betas):
+        return
+    unknown = f", {band.n_unknown} values unknown" if band.n_unknown else ""
+    figure.add_scatter(
+        x=np.concatenate([band.betas, band.betas[::-1]]),
+        y=np.concatenate([band.high, band.low[::-1]]),
+        fill="toself",
+        fillcolor="rgba(138,143,152,0.25)",
+        mode="lines",
+        line={"width": 0},
+        name=f"{k} random directions, same norm: min–max{unknown}",
+        legendgroup="random",
+        hoverinfo="skip",
+    )
+    figure.add_scatter(
+        x=band.betas,
+        y=band.median,
+        customdata=np.stack([band.low, band.high], axis=1),
+        mode="lines",
+        line={"color": CONTROL, "width": 1.5, "dash": "dash"},
+        name="their median",
+        legendgroup="random",
+        hovertemplate="random, β = %{x:+.3g}<br>median %{y:.3g} nats [%{customdata[0]:.3g}, %{customdata[1]:.3g}]<extra></extra>",
+    )
+
+
+def _add_fit(figure: go.Figure, fit: Mapping[str, float | None] | None, betas: np.ndarray) -> None:
+    if fit is None or any(fit[name] is None or not math.isfinite(fit[name]) for name in "abc"):
+        return
+    fine = np.linspace(betas[0], betas[-1], 121)
+    r2 = "" if fit["r2"] is None or math.isnan(fit["r2"]) else f", R² = {fit['r2']:.2f}"
+    figure.add_scatter(
+        x=fine,
+        y=fit["a"] * fine**2 + fit["b"] * fine + fit["c"],
+        mode="lines",
+        line={"color": STEERED, "width": 1.2},
+        opacity=0.7,
+        name=f"quadratic fit, |a| = {abs(fit['a']):.2g}{r2}",
+        hoverinfo="skip",
+    )
+
+
+def _add_marks(figure: go.Figure, beta: float, betas: np.ndarray, kl: np.ndarray) -> None:
+    """The line at the current β, rings on the curve there and at −β, and the measured point at 0."""
+    figure.add_vline(x=beta, line={"color": ACCENT, "width": 1.5})
+    rings = [("as set", beta, ACCENT), ("sign-flipped", -beta, STEERED)] if beta else [("as set", beta, ACCENT)]
+    for name, place, colour in rings:
+        value = kl_at(place, betas, kl)
+        if math.isnan(value):
+            continue
+        figure.add_scatter(
+            x=[place],
+            y=[value],
+            mode="markers",
+            name=f"{name}: {value:.3g} at β = {place:+.3g}",
+            marker={"symbol": "circle-open", "size": 15, "color": colour, "line": {"width": 2.5}},
+            hovertemplate=f"{name}<br>β = %{{x:+.3g}}<br>KL = %{{y:.3g}} nats, along the measured points<extra></extra>",
+        )
+        side = "right" if place > 0 else "left"
+        figure.add_annotation(
+            x=place, y=value, text=name, showarrow=False, xanchor=side, xshift=-12 if place > 0 else 12, yshift=10,
+            font={"size": 12, "color": colour},
+        )  # fmt: skip
+    if 0 in betas and beta:
+        value = float(kl[betas == 0][0])
+        figure.add_scatter(
+            x=[0],
+            y=[value],
+            mode="markers",
+            name=f"β = 0: {value:.3g}",
+            marker={"symbol": "diamond", "size": 9, "color": MISSING, "line": {"width": 1.5, "color": STEERED}},
+            hovertemplate="β = 0<br>KL = %{y:.3g} nats<extra></extra>",
+        )
+
+
+# Arms
+
+
+def answers_by_arm(rows: pd.DataFrame) -> go.Figure:
+    """Shares of the answers that each arm's continuations gave.
+
+    One row an arm and answer: `arm`, `cluster`, `n`, `is_correct` (None: not judged), and for the arm `total` continuations, `silent` of
+    them without an answer, which are counted beside the bars: they are no answer of their own.
+    """
+    if rows.empty:
+        return blank("No continuation gave an answer", height=160)
+    ranked = rows.groupby("cluster")["n"].sum().sort_values(ascending=False, kind="stable").index.tolist()
+    shown, rest = ranked[:_SHOWN_ANSWERS], ranked[_SHOWN_ANSWERS:]
+    verdicts = [_verdict(rows.loc[rows["cluster"] == cluster, "is_correct"]) for cluster in shown] + ([None] if rest else [])
+    labels = [for_plotly(str(cluster), limit=22) for cluster in shown] + ([f"{len(rest)} other answers"] if rest else [])
+    signs = {True: " ✓", False: " ✗", None: ""}
+    arms = [arm for arm in _ARMS if (rows["arm"] == arm).any()]
+    figure = go.Figure(layout={"template": TEMPLATE, "barmode": "group", "bargap": 0.25, "margin": {"l": 8, "r": 36, "t": 46, "b": 34}})
+    for arm in arms:
+        own = rows[rows["arm"] == arm]
+        answered, silent = int(own["n"].sum()), int(own["silent"].iloc[0])
+        counts = [int(own.loc[own["cluster"] == cluster, "n"].sum()) for cluster in shown]
+        counts += [int(own.loc[own["cluster"].isin(rest), "n"].sum())] if rest else []
+        hatch = {"shape": _HATCHES[arm], "size": 6, "solidity": 0.45, "fillmode": "replace"}
+        figure.add_bar(
+            y=list(range(len(labels))),
+            x=[count / answered for count in counts],
+            orientation="h",
+            legendgroup=arm,
+            showlegend=False,
+            name=arm,
+            marker={"color": [{True: CORRECT, False: WRONG, None: UNKNOWN}[verdict] for verdict in verdicts], "pattern": hatch},
+            text=[str(count) if count else "" for count in counts],
+            textposition="outside",
+            cliponaxis=False,
+            hovertemplate=f"{_ARMS[arm]}<br>%{{x:.0%}} of {answered} continuations with an answer<extra></extra>",
+        )
+        # The legend shows the hatch alone: an arm has no colour of its own.
+        without = f", {silent} without answer" if silent else ""
+        figure.add_bar(
+            y=[None], x=[None], orientation="h", legendgroup=arm, name=f"{_ARMS[arm]} (n = {answered}{without})",
+            marker={"color": UNKNOWN, "pattern": hatch},
+        )  # fmt: skip
+    ticks = [label + signs[verdict] for label, verdict in zip(labels, verdicts, strict=True)]
+    figure.update_yaxes(tickmode="array", tickvals=list(range(len(labels))), ticktext=ticks, autorange="reversed", automargin=True)
+    figure.update_xaxes(title="share of continuations with an answer (green ✓ correct, orange ✗ wrong)", tickformat=".0%", rangemode="tozero")
+    return figure.update_layout(
+        height=110 + (14 + 16 * len(arms)) * len(labels), legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+    )
+
+
+def _verdict(verdicts: pd.Series) -> bool | None:
+    known = verdicts.dropna()
+    return bool(known.any()) if len(known) else None
+
+
+def accuracy_by_arm(summaries: Mapping[str, Mapping[str, Any]]) -> go.Figure:
+    """Share of the judged continuations that are correct, with Wilson's interval: one point an arm, beside it "correct / judged".
+
+    `summaries` are those of `outcomes.arm_summary`. An arm in which none was judged keeps its line, without a point.
+    """
+    arms = [arm for arm in _ARMS if arm in summaries]
+    judged = [arm for arm in arms if summaries[arm]["accuracy"]["value"] is not None]
+    if not judged:
+        return blank("No accuracy is known: no continuation was judged", height=160)
+    figure = go.Figure(layout={"template": TEMPLATE, "height": 110 + 48 * len(arms), "margin": {"l": 8, "r": 16, "t": 16, "b": 46}})
+    if "base" in judged and len(judged) > 1:
+        figure.add_vline(x=summaries["base"]["accuracy"]["value"], line={"color": MISSING, "width": 1.5, "dash": "dot"})
+    found = [summaries[arm]["accuracy"] for arm in judged]
+    figure.add_scatter(
+        x=[quantity["value"] for quantity in found],
+        y=[arms.index(arm) for arm in judged],
+        mode="markers+text",
+        text=[f"{summaries[arm]['n_correct']} / {summaries[arm]['n_judged']}" for arm in judged],
+        textposition=["top center" if 0.1 < q["value"] < 0.9 else "top right" if q["value"] <= 0.1 else "top left" for q in found],
+        marker={"size": 10, "color": [{"base": MISSING, "random": CONTROL}.get(arm, STEERED) for arm in judged]},
+        error_x=_interval_bars(found),
+        hovertemplate="accuracy %{x:.2f}<br>%{text} correct<extra></extra>",
+        showlegend=False,
+    )
+    figure.update_yaxes(
+        tickmode="array", tickvals=list(range(len(arms))), ticktext=[_arm_label(arm, summaries[arm]) for arm in arms],
+        range=[len(arms) - 0.5, -0.7], automargin=True, showgrid=False, zeroline=False,
+    )  # fmt: skip
+    figure.update_xaxes(title="accuracy, Wilson 95 %", range=[-0.04, 1.04], tickformat=".0%")
+    return figure
+
+
+def _arm_label(arm: str, summary: Mapping[str, Any]) -> str:
+    missing = summary["n"] - summary["n_judged"]
+    return _ARMS[arm] + (f"<br>{missing} of {summary['n']} not judged" if missing else "")
+
+
+def _interval_bars(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Plotly's error bars for quantities with a known value; one without an interval has no bar."""
+    ends = [(q["value"], q["low"], q["high"]) for q in found]
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [None if high is None else high - value for value, _, high in ends],
+        "arrayminus": [None if low is None else value - low for value, low, _ in ends],
+        "thickness": 1.5,
+        "width": 5,
+    }
+
+
+# Dose and response
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One quantity along β."""
+
+    name: str  # as on the axis
+    betas: list[float]  # where it is known
+    found: list[Mapping[str, Any]]  # value, low, high, n there
+    n_unknown: int  # β where it is not known
+
+
+_PANELS = (("kl", "KL, nats"), ("accuracy", "accuracy"), ("length", "length, tokens"), ("degenerate_share", "degenerate"))
+_STEPS = {"n_tokens": ("length", "length steps"), "repetition": ("degenerate_share", "repetition steps")}
+
+
+def dose_panels(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
+    """What each panel shows of the rows of `outcomes.dose_response`: KL, accuracy, length and the degenerate share."""
+    panels = []
+    for key, name in _PANELS:
+        quantities = [(row["beta"], {"value": row[key], "low": None, "high": None} if key == "kl" else row[key]) for row in rows]
+        known = [(beta, quantity) for beta, quantity in quantities if quantity["value"] is not None]
+        panels.append(Panel(name, [beta for beta, _ in known], [quantity for _, quantity in known], len(rows) - len(known)))
+    return panels
+
+
+def dose_response(
+    rows: Sequence[Mapping[str, Any]], changepoints: Mapping[str, Mapping[str, float | None] | None], *, unit: str | None = None
+) -> go.Figure:
+    """KL, accuracy, length and degenerate share of the continuations along β, one below the other, with 95 % intervals.
+
+    `changepoints` has the step of the samples' `n_tokens` (drawn with the length) and of their `repetition` (drawn with the degenerate
+    share), or None where there is none; the line stands in the middle of the gap between two β, the band is its 95 % interval.
+    """
+    if not rows:
+        return blank("No dose has been measured", height=260)
+    panels = dose_panels(rows)
+    figure = make_subplots(rows=len(panels), cols=1, shared_xaxes=True, vertical_spacing=0.045)
+    figure.update_layout(template=TEMPLATE, height=600, margin={"l": 70, "r": 16, "t": 12, "b": 46}, showlegend=False)
+    for number, panel in enumerate(panels, start=1):
+        figure.add_vline(x=0, row=number, col=1, line={"color": MISSING, "width": 1.5})
+        figure.add_scatter(
+            x=panel.betas,
+            y=[quantity["value"] for quantity in panel.found],
+            mode="lines+markers",
+            line={"color": STEERED, "width": 1.2},
+            marker={"size": 8, "color": STEERED},
+            error_y=_interval_bars(panel.found),
+            hovertext=[_dose_hover(panel.name, beta, quantity) for beta, quantity in zip(panel.betas, panel.found, strict=True)],
+            hoverinfo="text",
+            row=number,
+            col=1,
+        )
+        figure.update_yaxes(title=panel.name, rangemode="tozero", row=number, col=1)
+        if panel.n_unknown:
+            where = "every" if not panel.betas else f"{panel.n_unknown} of {len(rows)}"
+            _note(figure, f"{panel.name.partition(',')[0]} unknown at {where} β", row=number, x=1)
+    for row in (2, 4):
+        figure.update_yaxes(range=[-0.06, 1.06], tickformat=".0%", row=row, col=1)
+    keys = [key for key, _ in _PANELS]
+    for quantity, (key, words) in _STEPS.items():
+        if (step := changepoints.get(quantity)) is not None:
+            _add_step(figure, step, words, row=keys.index(key) + 1)
+    ends = [row["beta"] for row in rows]
+    margin = 0.04 * (max(ends) - min(ends)) or 1
+    figure.update_xaxes(range=[min(ends) - margin, max(ends) + margin], tickvals=ends if len(ends) <= 21 else None, zeroline=False)
+    figure.update_xaxes(title=f"β ({UNITS.get(unit, unit)})" if unit else "β", row=len(panels), col=1)
+    return figure
+
+
+def _dose_hover(name: str, beta: float, quantity: Mapping[str, Any]) -> str:
+    interval = "" if quantity["low"] is None else f" [{quantity['low']:.3g}, {quantity['high']:.3g}]"
+    n = f"<br>n = {quantity['n']}" if "n" in quantity else ""
+    return f"β = {beta:+.3g}<br>{name}: {quantity['value']:.3g}{interval}{n}"
+
+
+def _add_step(figure: go.Figure, step: Mapping[str, float | None], words: str, *, row: int) -> None:
+    """The line of a changepoint, strong where p ≤ 0.05, and what it says."""
+    before, after = step["x_before"], step["x_after"]
+    colour = ACCENT if step["p"] <= 0.05 else MISSING
+    low, high = step["low"], step["high"]
+    if low is not None and math.isfinite(low):
+        figure.add_vrect(x0=low, x1=high, row=row, col=1, fillcolor=colour, opacity=0.12, line_width=0)
+    figure.add_vline(x=(before + after) / 2, row=row, col=1, line={"color": colour, "width": 2, "dash": "dash"})
+    _note(figure, f"{words} between β = {before:+.3g} and {after:+.3g}, p = {step['p']:.2g}", row=row, x=0, colour=colour)
+
+
+def _note(figure: go.Figure, text: str, *, row: int, x: float, colour: str = UNKNOWN) -> None:
+    """Words in the upper left (x = 0) or right (x = 1) corner of a panel."""
+    figure.add_annotation(
+        text=text, showarrow=False, xref="x domain", yref="y domain", x=x, y=1, xanchor="left" if x == 0 else "right", yanchor="top",
+        font={"size": 12, "color": colour}, row=row, col=1,
+    )  # fmt: skip
