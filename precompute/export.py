@@ -1,4 +1,8 @@
-"""A study as files for others: one portable .duckdb, or a folder of Parquet, one file a table."""
+"""A study as files for others: one portable .duckdb, or a folder of Parquet, one file a table.
+
+The rows are those of the published generation, and the live runs as they are now: they are read from their own ledger, so that neither
+runs kept since the last publication are missing nor a pipeline that holds the study is waited for.
+"""
 
 import os
 import shutil
@@ -7,16 +11,20 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from backend.errors import AnchorscopeError
+from backend.store.experiments import Experiments, beside
+from backend.store.publish import take_in_experiments
 from backend.store.schema import SCHEMA_VERSION, TABLES
 from backend.store.store import Store, generation_of
 
 
 def export_duckdb(study: Path, file: Path) -> None:
-    """Copy the study's published generation to `file`, whole or not at all; it opens wherever a folder does."""
+    """Copy the study's published generation and its live runs to `file`, whole or not at all; it opens wherever a folder does."""
     Store(study).close()  # refuses what cannot be opened
     _refuse_existing(file)
+    _refuse_existing(beside(file))  # runs on a file of that name which is gone: they would be taken for runs on this one
     temporary = file.with_name(file.name + ".tmp")
     shutil.copyfile(generation_of(study), temporary)
+    take_in_experiments(temporary, Experiments(study).everything())
     with open(temporary, "rb") as handle:
         os.fsync(handle.fileno())
     os.replace(temporary, file)
@@ -26,12 +34,14 @@ def export_parquet(study: Path, folder: Path) -> list[Path]:
     """One zstd Parquet file a table, with the schema version in its metadata. Returns the files."""
     _refuse_existing(folder)
     store = Store(study)
+    kept = Experiments(study).everything()
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         for table in TABLES:
-            rows = store.whole_table(table).replace_schema_metadata({"anchorscope_schema_version": str(SCHEMA_VERSION)})
+            rows = kept.tables[table] if table in kept.tables else store.whole_table(table)
+            rows = rows.replace_schema_metadata({"anchorscope_schema_version": str(SCHEMA_VERSION)})
             pq.write_table(rows, temporary / f"{table}.parquet", compression="zstd", write_page_checksum=True)
     finally:
         store.close()

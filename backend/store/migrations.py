@@ -1,7 +1,9 @@
 """Schema history: one numbered step a change, applied to unit files when they are published.
 
-The step for version v turns rows written under schema v into rows of schema v + 1. Version 1 is the first, so there is no step yet:
-a change of `schema.TABLES` raises SCHEMA_VERSION and adds its step here.
+The step for version v turns rows written under schema v into rows of schema v + 1: a change of `schema.TABLES` raises SCHEMA_VERSION and
+adds its step here.
+
+1 → 2: the tables `experiments` and `experiment_samples` came in.
 """
 
 from collections.abc import Callable
@@ -11,7 +13,13 @@ import pyarrow as pa
 from backend.errors import AnchorscopeError
 from backend.store.schema import SCHEMA_VERSION, TABLES
 
-STEPS: dict[int, Callable[[str, pa.Table], pa.Table]] = {}
+
+def _rows_as_they_were(table: str, rows: pa.Table) -> pa.Table:
+    """The step of a version that only brought new tables."""
+    return rows
+
+
+STEPS: dict[int, Callable[[str, pa.Table], pa.Table]] = {1: _rows_as_they_were}
 
 
 class WrongSchema(AnchorscopeError):

@@ -3,6 +3,8 @@
 `publish` reads every unit that counts, checks it, and builds a new file `generations/gen-N.duckdb` (sorted by key, one row a key, the
 newest unit winning), then moves the pointer `CURRENT` to it. A generation is never changed once the pointer names it, so a reader needs
 no lock: it resolves the pointer and opens that name. Damaged unit files are recorded as lost and left out; the next run computes them.
+
+Live runs, which have a ledger of their own (`experiments`), are taken in as they are at that moment; damaged ones are lost for good.
 """
 
 import contextlib
@@ -14,6 +16,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from backend.store.experiments import Experiments, Kept, ledger_of
 from backend.store.migrations import WrongSchema, upgraded
 from backend.store.schema import SCHEMA_VERSION, TABLES
 from backend.store.store import NoStore, Store
@@ -23,8 +26,10 @@ _KEPT_GENERATIONS = 3  # a reader that has just resolved the pointer still finds
 
 
 def publish(writer: Writer) -> list[UnitLine]:
-    """Build the next generation and point to it. Returns the units found damaged (already recorded as lost)."""
+    """Build the next generation and point to it. Returns the units and experiments found damaged (already recorded as lost)."""
     folder = writer.folder
+    experiments = Experiments(folder.path)
+    kept = experiments.everything()
     folder.generations.mkdir(exist_ok=True)
     number = max((int(path.stem.split("-")[1]) for path in folder.generations.glob("gen-*.duckdb")), default=0) + 1
     building = folder.generations / f"building-{os.getpid()}.duckdb"
@@ -33,8 +38,11 @@ def publish(writer: Writer) -> list[UnitLine]:
     with duckdb.connect(str(building)) as connection:
         for table in TABLES:
             _create(connection, table)
-            _fill(connection, table, list(_unit_tables(writer, table, damaged)))
-        _describe_generation(connection, folder, number)
+            if table in kept.tables:
+                _insert(connection, table, kept.tables[table])
+            else:
+                _fill(connection, table, list(_unit_tables(writer, table, damaged)))
+        _describe_generation(connection, folder, number, kept)
         connection.execute("CHECKPOINT")
     with open(building, "rb") as handle:
         os.fsync(handle.fileno())
@@ -48,17 +56,31 @@ def publish(writer: Writer) -> list[UnitLine]:
         leftover.unlink()
     if damaged:
         writer.forget(damaged)
-    return damaged
+    if kept.damaged:
+        experiments.forget(kept.damaged)
+    return [*damaged, *kept.damaged]
 
 
 def is_published(folder: StudyFolder) -> bool:
-    """Whether the pointer names a generation that can be opened and holds every unit that counts."""
+    """Whether the pointer names a generation that can be opened and holds every unit and experiment that counts."""
     try:
         store = Store(folder.path)
     except (NoStore, WrongSchema):
         return False
     with contextlib.closing(store):
-        return store.manifest_bytes == _manifest_bytes(folder)
+        experiments_bytes = store.frame("SELECT value FROM about WHERE name = 'experiments_bytes'")["value"].item()
+        return (store.manifest_bytes, int(experiments_bytes)) == (folder.manifest_bytes(), ledger_of(folder.path).manifest_bytes())
+
+
+def take_in_experiments(file: Path, kept: Kept) -> None:
+    """Put all of `kept` into the two tables of a copied generation, in place of what it held."""
+    with duckdb.connect(str(file)) as connection:
+        connection.execute("BEGIN")
+        for table, rows in kept.tables.items():
+            connection.execute(f'DELETE FROM "{table}"')
+            _insert(connection, table, rows)
+        connection.execute("COMMIT")
+        connection.execute("CHECKPOINT")
 
 
 def _unit_tables(writer: Writer, table: str, damaged: list[UnitLine]) -> Iterator[pa.Table]:
@@ -103,21 +125,23 @@ def _fill(connection: duckdb.DuckDBPyConnection, table: str, units: list[pa.Tabl
     connection.unregister("unit_rows")
 
 
-def _describe_generation(connection: duckdb.DuckDBPyConnection, folder: StudyFolder, number: int) -> None:
+def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:
+    connection.register("kept_rows", rows)
+    connection.execute(f'INSERT INTO "{table}" BY NAME SELECT * FROM kept_rows')
+    connection.unregister("kept_rows")
+
+
+def _describe_generation(connection: duckdb.DuckDBPyConnection, folder: StudyFolder, number: int, kept: Kept) -> None:
     facts = {
         "schema_version": SCHEMA_VERSION,
         "study": folder.name,
         "generation": number,
         "published_at": datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds"),
-        "manifest_bytes": _manifest_bytes(folder),
+        "manifest_bytes": folder.manifest_bytes(),
+        "experiments_bytes": kept.manifest_bytes,
     }
     connection.execute("CREATE TABLE about (name VARCHAR, value VARCHAR)")
     connection.executemany("INSERT INTO about VALUES (?, ?)", [[name, str(value)] for name, value in facts.items()])
-
-
-def _manifest_bytes(folder: StudyFolder) -> int:
-    """The manifest only grows, so its size says whether a generation is up to date."""
-    return folder.manifest.stat().st_size if folder.manifest.exists() else 0
 
 
 def _point(folder: StudyFolder, generation: Path) -> None:

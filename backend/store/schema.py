@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 TEXT, INT, REAL, BOOL, TIME = pa.string(), pa.int64(), pa.float64(), pa.bool_(), pa.timestamp("us")
 VECTOR, REALS, INTS, TEXTS = pa.list_(pa.float32()), pa.list_(pa.float64()), pa.list_(pa.int64()), pa.list_(pa.string())
@@ -279,6 +279,58 @@ TABLES: dict[str, Table] = {
             "below_floor": (BOOL, "every point of the curve lies at or below the noise floor"),
         },
         "one row a curve",
+    ),
+    "experiments": Table(
+        ("experiment_id",),
+        {
+            "experiment_id": (TEXT, "id, from the model and everything that was asked of it"),
+            "kind": (TEXT, "stream, curve, continue or dose"),
+            "created_at": (TIME, "UTC"),
+            "cot_id": (TEXT, "of cots; NULL for a typed text"),
+            "chunk_id": (TEXT, "of chunks; NULL for a typed text"),
+            "model_id": (TEXT, "of the model that was steered; it need not be one of the study's"),
+            "model": (TEXT, "its name"),
+            "written_by": (TEXT, "name of the model that wrote the CoT; NULL for a typed text"),
+            "sentence": (TEXT, "the intervention in words"),
+            "layers": (INTS, "0-based blocks edited; NULL where no residual stream was"),
+            "place": (TEXT, "anchor, chunk, onward or prompt; NULL likewise"),
+            "operation": (TEXT, "add, replace, ablate, cap or rotate; NULL likewise"),
+            "beta": (REAL, "magnitude; NULL where there are several, or none"),
+            "unit": (TEXT, "of beta: rms, norm or absolute; NULL where there is none"),
+            "direction_kind": (TEXT, "the direction's kind; NULL where there is none"),
+            "direction": (TEXT, "JSON: how the direction was made; NULL where there is none"),
+            "vector": (VECTOR, "unit vector, d_model values; NULL for edits of the text"),
+            "prompt": (TEXT, "everything before the chain of thought, chat template included"),
+            "text": (TEXT, "the chain of thought after the prompt that was read or continued"),
+            "parameters": (TEXT, "JSON: everything else that shaped the result"),
+            "seed": (INT, "seed of the sampling; NULL where nothing was sampled"),
+            "results": (TEXT, "JSON: what was measured"),
+            "state": (TEXT, "finished, or stopped by a person"),
+            "seconds": (REAL, "time it took; NULL when unknown"),
+            "versions": (TEXT, "JSON: Python and library versions, schema version"),
+            "commit": (TEXT, "commit of this code, with + when files were changed; NULL outside a checkout"),
+        },
+        "one row a live steering run",
+    ),
+    "experiment_samples": Table(
+        ("experiment_id", "arm", "beta", "sample"),
+        {
+            "experiment_id": (TEXT, "of experiments"),
+            "arm": (TEXT, "base, changed, flipped (the sign of beta) or random (a direction of the same norm)"),
+            "beta": (REAL, "magnitude; NULL where the text was edited"),
+            "sample": (INT, "0-based; the same number in two arms means the same random numbers"),
+            "seed": (INT, "seed of this sample's random numbers"),
+            "text": (TEXT, "continuation"),
+            "answer": (TEXT, "as written; NULL where none was given"),
+            "is_correct": (BOOL, "NULL where there is no answer, or no ground truth"),
+            "grader": (TEXT, "judge and version; NULL where nothing was judged"),
+            "finish": (TEXT, "eos, or cap when the token cap cut it; NULL when unknown"),
+            "n_tokens": (INT, "sampled tokens"),
+            "reflection_words": (INT, "self-reflection words in the continuation"),
+            "repetition": (REAL, "share of repeated word 4-grams; NULL for a text too short to have any"),
+            "compression_ratio": (REAL, "bytes over compressed bytes; NULL for an empty text"),
+        },
+        "one row a sampled continuation of a live run",
     ),
 }
 

@@ -89,9 +89,9 @@ class Ledger:
 class StudyFolder:
     """Paths and reading of one study; `writing()` gives the right to add to it."""
 
-    def __init__(self, path: Path | str):
+    def __init__(self, path: Path | str, *, manifest: str = "manifest.jsonl"):
         self.path = Path(path)
-        self.manifest = self.path / "manifest.jsonl"
+        self.manifest = self.path / manifest
         self.generations = self.path / "generations"
         self.pointer = self.path / "CURRENT"
         self.lock = self.path / "lock"
@@ -118,12 +118,19 @@ class StudyFolder:
             raise DamagedFile(f"{path} is damaged: its sha256 is not the one in the manifest; run the same command again.")
         return pq.read_table(pa.BufferReader(raw), page_checksum_verification=True)
 
+    def manifest_bytes(self) -> int:
+        """Bytes of the manifest's whole lines. They only grow, so the number says whether anything was added."""
+        return self.manifest.read_bytes().rfind(b"\n") + 1 if self.manifest.exists() else 0
+
     @contextlib.contextmanager
-    def writing(self, command: str, *, wait: bool = False) -> Iterator["Writer"]:
-        """The study, held by this process alone. Raises StudyBusy naming the holder, or waits for it when `wait`."""
+    def writing(self, command: str, *, wait: bool = False, patience: float = 0.0) -> Iterator["Writer"]:
+        """The study, held by this process alone. Raises StudyBusy naming the holder, or waits for it when `wait`.
+
+        `patience` is how many seconds pass in silence before either.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.lock, "a+", encoding="utf-8") as handle:
-            _take_lock(handle, self, wait)
+            _take_lock(handle, self, wait, patience)
             handle.seek(0)
             handle.truncate()
             json.dump({"pid": os.getpid(), "host": socket.gethostname(), "command": command, "since": _now()}, handle)
@@ -156,7 +163,8 @@ class Writer:
         self.ledger = folder.ledger()
 
     def add(self, stage: str, key: str, tables: Mapping[str, Rows], *, provenance: Mapping[str, Any] | None = None) -> None:
-        """Make one finished unit part of the study; when this returns it survives a kill and a power cut.
+        """Make one finished unit part of the study; when this returns it survives a kill and a power cut. A unit of the same key counts
+        until then: the new files stand beside its own.
 
         `tables` maps table names to rows (dicts or an Arrow table) with exactly the schema's columns; `provenance` travels in each
         file's metadata (model revision, dtype, seed, hash of the inputs).
@@ -189,13 +197,17 @@ class Writer:
         if not folder.exists():
             folder.mkdir(parents=True)
             _sync_folder(folder.parent)
-        path = folder / f"{stable_id('u', stage, key)}.{table}.parquet"
-        temporary = path.with_suffix(".tmp")
-        pq.write_table(data, temporary, compression="zstd", write_page_checksum=True)
-        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        name = stable_id("u", stage, key)
+        temporary = folder / f"{name}.{table}.tmp"
+        try:
+            pq.write_table(data, temporary, compression="zstd", write_page_checksum=True)
+            digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
+            with open(temporary, "rb") as handle:
+                os.fsync(handle.fileno())
+            path = folder / f"{name}-{digest[:8]}.{table}.parquet"
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
         _sync_folder(folder)
         return UnitFile(table, path.relative_to(self.folder.path).as_posix(), digest, data.num_rows)
 
@@ -253,13 +265,16 @@ def _drop_torn_line(manifest: Path) -> None:
             os.fsync(handle.fileno())
 
 
-def _take_lock(handle: Any, folder: StudyFolder, wait: bool) -> None:
-    announced = False
+def _take_lock(handle: Any, folder: StudyFolder, wait: bool, patience: float) -> None:
+    announced, patient_until = False, time.monotonic() + patience
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
+            if time.monotonic() < patient_until:
+                time.sleep(0.01)
+                continue
             by = _describe(_holder_record(handle))
             if not wait:
                 raise StudyBusy(f"{folder.path} is being written by {by}. Wait for it, or add --wait to start when it is done.") from None

@@ -1,0 +1,192 @@
+"""Live runs, kept beside a study: at once, whoever is writing to the study itself, and never by halves.
+
+1. They have a ledger of their own, with its own manifest and lock: `STUDY/experiments/`, or `NAME.experiments/` beside a portable
+   `NAME.duckdb`. A pipeline may hold the study for hours; this lock is held for the milliseconds of a write.
+2. An experiment is one unit: its row and its samples become Parquet files, then one line makes both count. Kept again under the same id,
+   it gets new files and a new line; the line before counts until then.
+3. A line without files says that an experiment was deleted. So rows of a portable file, which is never written to, can be deleted too.
+4. `publish` and `export` take the ledger in. Readers here need neither: they see a run as soon as its line is written.
+"""
+
+import contextlib
+import functools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from backend.errors import AnchorscopeError
+from backend.store.migrations import upgraded
+from backend.store.schema import TABLES
+from backend.store.store import NoStore, Store
+from backend.store.unit_files import DamagedFile, StudyBusy, StudyFolder, UnitLine, Writer, arrow_rows
+
+STAGE = "experiments"
+KEPT_TABLES = ("experiments", "experiment_samples")
+PATIENCE = 10.0  # seconds to wait for another run to be written
+
+_STRIP = (
+    "experiment_id", "kind", "created_at", "cot_id", "chunk_id", "model", "sentence", "beta", "layers", "state", "seconds", "seed",
+)  # fmt: skip
+
+
+class NotKept(AnchorscopeError):
+    """The ledger of experiments could not be written; it is as it was before."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Every experiment of a study at one moment."""
+
+    tables: dict[str, pa.Table]  # both tables, in key order
+    damaged: tuple[UnitLine, ...]  # lines whose files are damaged: they are not in `tables`
+    manifest_bytes: int  # of the ledger, at that moment
+
+
+class Experiments:
+    """The experiments of the study at `study`, a folder or a portable file, read anew at every call."""
+
+    def __init__(self, study: Path | str):
+        self.study = Path(study)
+        self.folder = ledger_of(self.study)
+
+    def keep(self, experiment: Mapping[str, Any], samples: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Keep a run with its samples; when this returns it survives a kill and a power cut. The same id again replaces it.
+
+        Raises NotKept where the ledger cannot be written, AnchorscopeError where rows do not have the columns of the schema, and ValueError
+        for samples of another experiment or two of one key.
+        """
+        tables = {"experiments": arrow_rows("experiments", [experiment])}
+        if samples:
+            tables["experiment_samples"] = arrow_rows("experiment_samples", samples)
+        name = experiment["experiment_id"]
+        if strangers := {sample["experiment_id"] for sample in samples} - {name}:
+            raise ValueError(f"samples of {sorted(strangers)} given with experiment {name}")
+        if len({(sample["arm"], sample["beta"], sample["sample"]) for sample in samples}) < len(samples):
+            raise ValueError(f"experiment {name} has two samples of the same arm, beta and number")
+        with self._writing("keep a run") as writer:
+            writer.add(STAGE, name, tables)
+
+    def delete(self, experiment_id: str) -> None:
+        """The experiment is no longer shown, published or exported; one that is not there stays so. Raises NotKept."""
+        line = self.folder.ledger().live.get((STAGE, experiment_id))
+        known = line.files if line is not None else self._published("experiments", experiment_id).num_rows
+        if known:
+            with self._writing("delete a run") as writer:
+                writer.add(STAGE, experiment_id, {})
+
+    def get(self, experiment_id: str) -> dict[str, Any] | None:
+        """The experiment's row, unknown as None, `vector` a float32 array; None where there is none, or its files are damaged."""
+        rows = self._rows("experiments", experiment_id).to_pylist()
+        if not rows:
+            return None
+        vector = rows[0]["vector"]
+        return rows[0] | {"vector": None if vector is None else np.asarray(vector, np.float32)}
+
+    def samples(self, experiment_id: str) -> pd.DataFrame:
+        """The experiment's samples in key order: arm, beta, sample."""
+        return _in_key_order("experiment_samples", self._rows("experiment_samples", experiment_id)).to_pandas()
+
+    def history(self, cot_id: str | None = None, limit: int = 50) -> pd.DataFrame:
+        """The newest experiments first, of one CoT or of all: what a list of them shows, without texts, results and vectors."""
+        lines = self.folder.ledger().live.values()
+        parts = [self._published("experiments", columns=_STRIP, but=lines)]
+        for line in lines:
+            with contextlib.suppress(DamagedFile):
+                parts.append(_strip(self.folder.path, line))
+        rows = pa.concat_tables(parts)
+        if cot_id is not None:
+            rows = rows.filter(pc.equal(rows["cot_id"], cot_id))
+        return rows.sort_by([("created_at", "descending"), ("experiment_id", "ascending")]).slice(0, limit).to_pandas()
+
+    def everything(self) -> Kept:
+        """Both tables whole: what publishing and exporting take in."""
+        size = self.folder.manifest_bytes()  # first: what is kept while this reads is for the next time
+        lines, damaged, units = list(self.folder.ledger().live.values()), [], []
+        for line in lines:
+            try:
+                units.append(_unit(self.folder, line))
+            except DamagedFile:
+                damaged.append(line)
+        tables = {}
+        for table in KEPT_TABLES:
+            rows = [unit[table] for unit in units if table in unit]
+            tables[table] = _in_key_order(table, pa.concat_tables([*rows, self._published(table, but=lines)]))
+        return Kept(tables, tuple(damaged), size)
+
+    def forget(self, damaged: Sequence[UnitLine]) -> None:
+        """Record experiments as lost, except those that were kept anew meanwhile. Raises NotKept."""
+        with self._writing("record damaged runs") as writer:
+            writer.forget([line for line in damaged if writer.ledger.live.get((line.stage, line.key)) == line])
+
+    def _rows(self, table: str, experiment_id: str) -> pa.Table:
+        line = self.folder.ledger().live.get((STAGE, experiment_id))
+        if line is None:
+            return self._published(table, experiment_id)
+        with contextlib.suppress(DamagedFile):
+            return _unit(self.folder, line).get(table, TABLES[table].arrow.empty_table())
+        return TABLES[table].arrow.empty_table()
+
+    def _published(
+        self, table: str, experiment_id: str | None = None, *, columns: Sequence[str] | None = None, but: Collection[UnitLine] = ()
+    ) -> pa.Table:
+        """Rows of a portable file, for one experiment or for all but those of the ledger. A folder's generation has none of its own."""
+        schema = TABLES[table].arrow
+        schema = pa.schema([schema.field(name) for name in columns or schema.names])
+        if not self.study.is_file():
+            return schema.empty_table()
+        names = ", ".join(f'"{name}"' for name in schema.names)
+        with contextlib.closing(Store(self.study)) as store:
+            return store.arrow(
+                f'SELECT {names} FROM "{table}" WHERE experiment_id = coalesce($id, experiment_id) '
+                "AND NOT list_contains($but, experiment_id)",
+                id=experiment_id,
+                but=[line.key for line in but],
+            ).cast(schema)
+
+    @contextlib.contextmanager
+    def _writing(self, what: str) -> Iterator[Writer]:
+        if not self.study.exists():
+            build = f"python -m precompute run STUDY.toml --store {self.study}"
+            raise NoStore(f"Could not {what}: there is no study at {self.study}. Build it with `{build}`.")
+        try:
+            with self.folder.writing(what, patience=PATIENCE) as writer:
+                yield writer
+        except StudyBusy as error:
+            raise NotKept(f"Could not {what}: another process has held {self.folder.path} for {PATIENCE:.0f} s. Try again.") from error
+        except OSError as error:
+            raise NotKept(
+                f"Could not {what}: {self.folder.path} cannot be written ({error.strerror or error}). Nothing was changed. Allow writing "
+                "there, free space on the disk, or open a copy of the study that you may write to."
+            ) from error
+
+
+def ledger_of(study: Path) -> StudyFolder:
+    """Where the study's experiments are. The manifest has a name of its own, so that nobody takes the folder for a study."""
+    return StudyFolder(beside(study) if study.is_file() else study / "experiments", manifest="experiments.jsonl")
+
+
+def beside(file: Path) -> Path:
+    """The folder for the experiments of a portable file."""
+    return file.with_suffix(".experiments")
+
+
+def _unit(folder: StudyFolder, line: UnitLine) -> dict[str, pa.Table]:
+    """All rows of one experiment, by table; none for one that was deleted. Raises DamagedFile when any of its files is damaged."""
+    return {file.table: upgraded(file.table, folder.read(file).replace_schema_metadata(None), line.schema) for file in line.files}
+
+
+@functools.lru_cache(maxsize=4096)
+def _strip(folder: Path, line: UnitLine) -> pa.Table:
+    """What a list shows of an experiment: one row, none if it was deleted. The sha256 in `line` makes it safe to remember."""
+    unit = _unit(StudyFolder(folder), line)
+    return unit["experiments"].select(_STRIP) if unit else TABLES["experiments"].arrow.empty_table().select(_STRIP)
+
+
+def _in_key_order(table: str, rows: pa.Table) -> pa.Table:
+    return rows.sort_by([(name, "ascending") for name in TABLES[table].key])
