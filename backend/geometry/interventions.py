@@ -114,7 +114,7 @@ def changed(h: "Tensor", *, intervention: Intervention) -> "Tensor":
             raise InterventionError(f"The {what} has {len(vector)} values, but the residual stream has {h.shape[-1]}.")
     exact = h.double()
     v = torch.from_numpy(np.asarray(intervention.vector, np.float64)).to(h.device)
-    new = _OPERATIONS[intervention.operation](h, exact, v, intervention.beta * _SIZES[intervention.unit](exact))
+    new = _OPERATIONS[intervention.operation](h, exact, v, _SIZES[intervention.unit](exact), intervention.beta)
     if intervention.gate is None:
         return new
     is_open = exact @ torch.from_numpy(np.asarray(intervention.gate.vector, np.float64)).to(h.device) > intervention.gate.threshold
@@ -128,25 +128,25 @@ _SIZES: dict[str, Any] = {
 }
 
 
-def _add(h: "Tensor", exact: "Tensor", v: "Tensor", amount: "Tensor") -> "Tensor":
-    return h + (amount * v).to(h.dtype)
+def _add(h: "Tensor", exact: "Tensor", v: "Tensor", size: "Tensor", beta: float) -> "Tensor":
+    return h + (beta * (size * v)).to(h.dtype)
 
 
-def _replace(h: "Tensor", exact: "Tensor", v: "Tensor", amount: "Tensor") -> "Tensor":
-    return (exact + (amount - (exact @ v)[:, None]) * v).to(h.dtype)
+def _replace(h: "Tensor", exact: "Tensor", v: "Tensor", size: "Tensor", beta: float) -> "Tensor":
+    return (exact + (beta * size - (exact @ v)[:, None]) * v).to(h.dtype)
 
 
-def _ablate(h: "Tensor", exact: "Tensor", v: "Tensor", amount: "Tensor") -> "Tensor":
+def _ablate(h: "Tensor", exact: "Tensor", v: "Tensor", size: "Tensor", beta: float) -> "Tensor":
     return (exact - (exact @ v)[:, None] * v).to(h.dtype)
 
 
-def _cap(h: "Tensor", exact: "Tensor", v: "Tensor", amount: "Tensor") -> "Tensor":
-    excess = ((exact @ v)[:, None] - amount).clamp(min=0)
+def _cap(h: "Tensor", exact: "Tensor", v: "Tensor", size: "Tensor", beta: float) -> "Tensor":
+    excess = ((exact @ v)[:, None] - beta * size).clamp(min=0)
     return (exact - excess * v).to(h.dtype)
 
 
-def _rotate(h: "Tensor", exact: "Tensor", v: "Tensor", amount: "Tensor") -> "Tensor":
-    moved = exact + amount * v
+def _rotate(h: "Tensor", exact: "Tensor", v: "Tensor", size: "Tensor", beta: float) -> "Tensor":
+    moved = exact + beta * (size * v)
     return (moved * (exact.norm(dim=-1, keepdim=True) / moved.norm(dim=-1, keepdim=True))).to(h.dtype)
 
 

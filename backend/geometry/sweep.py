@@ -21,15 +21,15 @@ from torch import nn
 from backend.errors import AnchorscopeError
 from backend.geometry.directions import Direction
 from backend.geometry.fits import quadratic_fit, square_fit
+from backend.geometry.interventions import UNITS, Intervention
 from backend.geometry.kl import BaseDistribution, base_distribution, kl_divergence
 from backend.ids import stable_id
-from backend.models.edits import Edit, Encoded, addition, encode
+from backend.models.edits import Edit, Encoded, encode
 
 if TYPE_CHECKING:
     from backend.models.loading import LoadedModel
 
 POSITIONS = ("anchor", "chunk")
-UNITS = ("rms", "norm", "absolute")
 BETAS = tuple(float(beta) for beta in range(-10, 11))  # Dawes 2025: [−10, 10], 21 points
 _ROWS = 640  # tokens steered in one batch: large enough for full-speed matrix products, small enough for the cache
 _PADDING = 7  # tokens appended for the noise floor; any number that changes the shapes will do
@@ -109,17 +109,12 @@ def predicting_positions(span: tuple[int, int]) -> list[int]:
 def steering_edits(
     encoded: Encoded, span: tuple[int, int], direction: Direction, position: str, betas: Sequence[float], unit: str
 ) -> list[Edit]:
-    """One edit for each β: h_t ← h_t + β·size(h_t)·v̂ at the position set."""
-    steered = predicting_positions(span)[:1] if position == "anchor" else predicting_positions(span)
-    h = encoded.residual(direction.layer)[steered]
-    if len(direction.vector) != h.shape[-1]:
-        raise SweepError(
-            f"Direction {direction.direction_id} has {len(direction.vector)} values, but the residual stream has {h.shape[-1]}."
-        )
-    exact = h.double()
-    size = {"rms": exact.square().mean(-1).sqrt(), "norm": exact.norm(dim=-1), "absolute": torch.ones_like(exact[:, 0])}[unit]
-    step = size[:, None] * torch.from_numpy(direction.vector).to(exact)
-    return [addition(direction.layer, steered, (beta * step).to(h.dtype)) for beta in betas]
+    """One edit for each β: h_t ← h_t + β·size(h_t)·v̂ at the position set. Raises SweepError for a direction of another width."""
+    d_model = encoded.residual(direction.layer).shape[-1]
+    if len(direction.vector) != d_model:
+        raise SweepError(f"Direction {direction.direction_id} has {len(direction.vector)} values, but the residual stream has {d_model}.")
+    steering = Intervention((direction.layer,), position, "add", direction.vector, 0.0, unit)
+    return [edit for beta in betas for edit in steering.with_beta(beta).edits(span, n_prompt=0)]
 
 
 @torch.inference_mode()
