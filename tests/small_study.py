@@ -1,7 +1,8 @@
 """A small study made by seeded code, for tests alone: the shape of a real one, with its NULLs, published from real unit files.
 
 Three problems, six CoTs (one imported, with published values and neither tokens nor rollouts), rollouts at every chunk of the others,
-activations at two layers, maps, directions and KL curves. Some texts are hostile on purpose: whatever a model wrote is only ever text.
+activations at two layers, maps, directions, KL curves and kept live runs. Some texts are hostile on purpose: whatever a model wrote is
+only ever text.
 """
 
 import json
@@ -12,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from backend import ids
 from backend.importance.metrics import METRICS
+from backend.importance.outcomes import arm_summary, compare
+from backend.store.experiments import Experiments
 from backend.store.publish import publish
 from backend.store.unit_files import StudyFolder
 
@@ -83,6 +87,8 @@ def make(folder: Path, *, rollouts: bool = True, activations: bool = True, steer
             _add_activations(writer, list(chain(*sampled)), rng)
         if steering:
             _add_steering(writer, list(chain(*sampled)), rng)
+            for experiment, samples in experiments(cots[0], chunks[0]):
+                Experiments(folder).keep(experiment, samples)
         publish(writer)
     return folder
 
@@ -402,3 +408,75 @@ def _add_steering(writer: Any, chunks: list[dict], rng: np.random.Generator) -> 
                 )
     assert all(math.isfinite(value) for row in curves for value in row["kl"])
     writer.add("sweep", "all", {"directions": directions, "kl_curves": curves, "steepness": fits})
+
+
+def experiments(cot: dict, chunks: list[dict]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Kept live runs, oldest first, each with its samples: a stream and n continuations at the CoT's third chunk, and a typed text that was
+    stopped, of which almost everything is unknown."""
+    vector = np.eye(WIDTH, dtype=np.float32)[3]
+    steered = {
+        "cot_id": cot["cot_id"], "chunk_id": chunks[2]["chunk_id"], "model_id": _MODEL, "model": "embedded:Tiny",
+        "written_by": "embedded:Tiny", "layers": [LAYERS[1]], "place": "chunk", "operation": "add", "beta": 4.0, "unit": "rms",
+        "direction_kind": "random", "direction": json.dumps({"seed": 3}), "vector": vector, "prompt": cot["prompt"], "text": cot["text"],
+        "parameters": json.dumps({"start": "before", "view": {}}), "seed": 3, "state": "finished", "seconds": 1.5,
+        "versions": json.dumps({"python": "3.11", "schema": 2}), "commit": "0123abcd",
+    }  # fmt: skip
+    typed = steered | dict.fromkeys(
+        ("cot_id", "chunk_id", "written_by", "layers", "place", "operation", "beta", "unit", "direction_kind", "direction", "vector",
+         "seconds", "commit")
+    )  # fmt: skip
+    rows = [
+        steered | {"kind": "stream", "sentence": "add +4.0 RMS of a random direction at layer 15 to chunk 3, seed 3"},
+        steered | {"kind": "continue", "sentence": f"add +4.0 RMS of {HOSTILE[0]}at layer 15 to chunk 3, seed 3"},
+        typed | {"kind": "stream", "sentence": "chunk 1 is deleted", "text": "One. Two. ", "state": "stopped"},
+    ]
+    for number, row in enumerate(rows):
+        row |= {"experiment_id": ids.stable_id("e", number), "created_at": datetime(2026, 1, 2, 4, number, 5)}
+        row["results"] = json.dumps(_stream())
+    samples = _samples(rows[1]["experiment_id"])
+    frame = pd.DataFrame(samples).assign(cluster=[sample["answer"] for sample in samples])
+    rows[1]["results"] = json.dumps({"arms": arm_summary(frame), "comparisons": compare(frame), "importance": []})
+    return [(row, samples if row["kind"] == "continue" else []) for row in rows]
+
+
+def _stream() -> dict[str, Any]:
+    """Two arms that part at their second token."""
+    tokens = {"base": ("So", " the", " sum", "."), "changed": ("So", " wait", HOSTILE[1])}
+    arms = {
+        arm: {
+            "tokens": [
+                {"id": k, "text": piece, "kl": 0.05 * k, "top": [[piece, 0.6, 0.4], [HOSTILE[0], 0.1, 0.3]]}
+                for k, piece in enumerate(pieces)
+            ],
+            "finish": "cap",
+        }
+        for arm, pieces in tokens.items()
+    }
+    return {"arms": arms, "first_divergence": 1, "seconds": 0.5, "tokens_per_second": 14.0}
+
+
+def _samples(experiment_id: str) -> list[dict[str, Any]]:
+    rows = []
+    for arm, beta in (("base", 0.0), ("changed", 4.0), ("flipped", -4.0), ("random", 4.0)):
+        for sample in range(4):
+            answer = (None, "54", "84", "54")[(sample + len(arm)) % 4]
+            text = "" if answer is None and arm == "random" else f"So the answer is {answer}. {HOSTILE[2]}"
+            rows.append(
+                {
+                    "experiment_id": experiment_id,
+                    "arm": arm,
+                    "beta": beta,
+                    "sample": sample,
+                    "seed": sample,
+                    "text": text,
+                    "answer": answer,
+                    "is_correct": None if answer is None else answer == "54",
+                    "grader": "math-verify 0.9.0",
+                    "finish": "cap" if answer is None else "eos",
+                    "n_tokens": 9 if text else 0,
+                    "reflection_words": 0,
+                    "repetition": 0.1 * sample if text else None,
+                    "compression_ratio": 1.2 if text else None,
+                }
+            )
+    return rows

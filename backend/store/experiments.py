@@ -90,7 +90,7 @@ class Experiments:
 
     def samples(self, experiment_id: str) -> pd.DataFrame:
         """The experiment's samples in key order: arm, beta, sample."""
-        return _in_key_order("experiment_samples", self._rows("experiment_samples", experiment_id)).to_pandas()
+        return _frame(_in_key_order("experiment_samples", self._rows("experiment_samples", experiment_id)))
 
     def history(self, cot_id: str | None = None, limit: int = 50) -> pd.DataFrame:
         """The newest experiments first, of one CoT or of all: what a list of them shows, without texts, results and vectors."""
@@ -102,7 +102,7 @@ class Experiments:
         rows = pa.concat_tables(parts)
         if cot_id is not None:
             rows = rows.filter(pc.equal(rows["cot_id"], cot_id))
-        return rows.sort_by([("created_at", "descending"), ("experiment_id", "ascending")]).slice(0, limit).to_pandas()
+        return _frame(rows.sort_by([("created_at", "descending"), ("experiment_id", "ascending")]).slice(0, limit))
 
     def everything(self) -> Kept:
         """Both tables whole: what publishing and exporting take in."""
@@ -190,3 +190,8 @@ def _strip(folder: Path, line: UnitLine) -> pa.Table:
 
 def _in_key_order(table: str, rows: pa.Table) -> pa.Table:
     return rows.sort_by([(name, "ascending") for name in TABLES[table].key])
+
+
+def _frame(rows: pa.Table) -> pd.DataFrame:
+    """Integers as Int64: a column with an unknown one would become float64, which holds no seed above 2**53."""
+    return rows.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)

@@ -1,13 +1,17 @@
 """Generations: a reader never waits, never sees half a store, and cannot reach beyond its own file."""
 
+import json
+import shutil
+
 import duckdb
 import pytest
 
 from backend.store.migrations import WrongSchema
 from backend.store.publish import is_published, publish
-from backend.store.schema import SCHEMA_VERSION
+from backend.store.schema import SCHEMA_VERSION, TABLES
 from backend.store.store import NoStore, Store
 from backend.store.unit_files import StudyFolder
+from tests import small_study
 from tests.backend.store.test_unit_files import add, problem
 
 
@@ -95,6 +99,30 @@ def test_another_schema_is_refused_with_what_to_do(folder, version, advice):
         connection.execute("UPDATE about SET value = ? WHERE name = 'schema_version'", [str(version)])
     with pytest.raises(WrongSchema, match=advice):
         Store(folder.path)
+
+
+def test_a_study_of_schema_1_is_upgraded_when_it_is_published(tmp_path):
+    """Schema 1 had every table but those of live runs, and its rows are rows of today."""
+    study = small_study.make(tmp_path / "small")
+    tables = [table for table in TABLES if not table.startswith("experiment")]
+    before = {table: Store(study).whole_table(table) for table in tables}
+    folder = StudyFolder(study)
+    lines = [json.loads(line) for line in folder.manifest.read_text().splitlines()]
+    folder.manifest.write_text("".join(json.dumps(line | {"schema": 1}) + "\n" for line in lines))
+    shutil.rmtree(study / "experiments")
+    (generation,) = folder.generations.glob("*.duckdb")
+    with duckdb.connect(str(generation)) as connection:
+        connection.execute("DROP TABLE experiments; DROP TABLE experiment_samples")
+        connection.execute("DELETE FROM about WHERE name = 'experiments_bytes'")
+        connection.execute("UPDATE about SET value = '1' WHERE name = 'schema_version'")
+    with pytest.raises(WrongSchema, match=r"schema version 1.*python -m precompute publish"):
+        Store(study)
+    assert not is_published(folder)
+    with folder.writing("publish") as writer:
+        assert publish(writer) == []
+    assert is_published(folder)
+    assert all(Store(study).whole_table(table).equals(before[table]) for table in tables)
+    assert Store(study).whole_table("experiments").num_rows == Store(study).whole_table("experiment_samples").num_rows == 0
 
 
 def test_the_connection_reaches_nothing_but_its_own_file(folder, tmp_path):

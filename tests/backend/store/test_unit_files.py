@@ -89,6 +89,24 @@ def test_units_no_longer_asked_for_are_hidden_and_come_back_without_being_comput
     assert folder.ledger().keys("problems") == {"a@1", "b@1"}
 
 
+def test_the_files_of_a_unit_stay_whole_when_it_is_added_anew(folder):
+    add(folder, "a")
+    (before,) = folder.ledger().live.values()
+    with folder.writing("test") as writer:
+        writer.add("problems", "a@1", {"problems": [problem("a", "2 + 2?")]})
+    (after,) = folder.ledger().live.values()
+    assert [folder.read(line.files[0])["question"].to_pylist() for line in (before, after)] == [["1 + 1?"], ["2 + 2?"]]
+
+
+def test_the_size_of_the_manifest_counts_whole_lines_alone(folder):
+    assert folder.manifest_bytes() == 0
+    add(folder, "a")
+    size = folder.manifest_bytes()
+    with open(folder.manifest, "a") as handle:
+        handle.write('{"kind": "un')
+    assert folder.manifest_bytes() == size == folder.manifest.stat().st_size - 12
+
+
 def test_rows_with_missing_or_unknown_columns_are_refused_by_name():
     row = problem("a")
     row["colour"] = row.pop("level")
@@ -110,6 +128,14 @@ def test_unknown_values_are_null_not_zero():
         "candidate": None,
     }
     assert arrow_rows("problem_accuracy", [nan])["accuracy"].null_count == 1
+
+
+def test_a_patient_writer_is_refused_only_after_its_patience(folder):
+    with folder.writing("first"):
+        started = time.monotonic()
+        with pytest.raises(StudyBusy), folder.writing("second", patience=0.2):
+            pass
+        assert time.monotonic() - started >= 0.2
 
 
 def test_a_writer_that_waits_starts_when_the_other_is_done(folder):
