@@ -37,7 +37,6 @@ MISSING = "#9AA0A8"
 CORRECT, WRONG, UNKNOWN = "#009E73", "#D55E00", "#9AA0A8"
 STEERED, CONTROL = "#2B83BA", "#8A8F98"  # what the steered model did; the random directions beside it
 KIND_COLOURS = {"per_chunk": "#0072B2", "centered": "#D55E00", "diff_in_means": "#009E73", "random": "#8A8F98"}
-ARM_COLOURS = {"base": "#0072B2", "changed": ACCENT, "flipped": "#7D5BF7", "random": "#8A8F98"}
 DIMMED = 0.2
 
 SEQUENTIAL = [[0.0, "#5B6FB0"], [0.5, "#2BA39B"], [1.0, "#F2B134"]]  # neither end is lost on a white or a near-black page

@@ -1,6 +1,6 @@
 """The chain of thought as chunks to read, click and walk through with j and k: our own browser component, nothing from a network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -10,12 +10,23 @@ from app.chunk_table import number
 from app.theme import category_colour, ink_on
 from app.vocabulary import Metric, category
 
+MARKS = ("source", "applied", "both")
 _HERE = Path(__file__).parent
 _FAINTEST, _STRONGEST = 6, 60  # per cent of the tag's colour behind the text; still legible at the top
 
 
-def reader(chunks: pd.DataFrame, metric: Metric | None, *, selected: str, on_chunk: Callable[[str], None]) -> None:
-    """Show the chunks (`chunk_id`, `number`, `text`, `category`, `value`) and call `on_chunk` with the id that was clicked or walked to."""
+def reader(
+    chunks: pd.DataFrame,
+    metric: Metric | None,
+    *,
+    selected: str,
+    on_chunk: Callable[[str], None],
+    marks: Mapping[str, str] | None = None,
+) -> None:
+    """Show the chunks (`chunk_id`, `number`, `text`, `category`, `value`) and call `on_chunk` with the id that was clicked or walked to.
+
+    `marks` paints chunks, by id: "source" (the vector came from there), "applied" (it is steered there) or "both".
+    """
     key = "cot_reader"
 
     def moved() -> None:
@@ -23,11 +34,13 @@ def reader(chunks: pd.DataFrame, metric: Metric | None, *, selected: str, on_chu
         if chunk in set(chunks["chunk_id"]):
             on_chunk(chunk)
 
-    _component()(key=key, data={"chunks": spans(chunks, metric), "selected": selected}, on_chunk_change=moved)
+    _component()(key=key, data={"chunks": spans(chunks, metric, marks), "selected": selected}, on_chunk_change=moved)
 
 
-def spans(chunks: pd.DataFrame, metric: Metric | None) -> list[dict]:
+def spans(chunks: pd.DataFrame, metric: Metric | None, marks: Mapping[str, str] | None = None) -> list[dict]:
     """What the browser draws: `strength` is None where the metric is unknown, else 6 to 60 in proportion to |value| within this CoT."""
+    if strangers := set((marks or {}).values()) - set(MARKS):
+        raise ValueError(f"a chunk is marked {strangers.pop()!r}; expected {', '.join(MARKS)}")
     largest = float(chunks["value"].abs().max()) if chunks["value"].notna().any() else 0.0
     return [
         {
@@ -37,6 +50,7 @@ def spans(chunks: pd.DataFrame, metric: Metric | None) -> list[dict]:
             "colour": category_colour(row.category),
             "ink": ink_on(category_colour(row.category)),
             "strength": strength(row.value, largest),
+            "mark": (marks or {}).get(row.chunk_id),
             "hint": f"{row.number}. {category(row.category)}" + ("" if metric is None else f" · {metric.label} {number(row.value)}"),
         }
         for row in chunks.itertuples()

@@ -1,5 +1,6 @@
 // One chain of thought as clickable chunks. Text enters the page as textContent only.
-// data: {chunks: [{id, number, text, colour, ink, strength, hint}], selected}; strength is 0 to 100, or null where the metric is unknown.
+// data: {chunks: [{id, number, text, colour, ink, strength, hint, mark}], selected}; strength is 0 to 100, or null where the metric
+// is unknown; mark is null, "source" (a vector comes from the chunk), "applied" (it is steered there) or "both".
 // Says to Python: trigger "chunk" with the id of the chunk that was clicked or reached with j, k or the arrows.
 const views = new WeakMap();
 const QUIET_MS = 130; // a held key moves at once here, and tells Python when it rests
@@ -70,6 +71,27 @@ function draw(root, view, chunks) {
     span.classList.toggle("unknown", chunk.strength === null);
     span.title = chunk.hint;
   }
+  paint(root, view, chunks);
+}
+
+// The two painted spans; of neighbours with the same mark the first says what it means.
+function paint(root, view, chunks) {
+  const words = { source: "vector from", applied: "steered here" };
+  const has = (chunk, part) => chunk !== undefined && (chunk.mark === part || chunk.mark === "both");
+  chunks.forEach((chunk, place) => {
+    const span = view.spans.get(chunk.id);
+    for (const chip of span.querySelectorAll(".chip")) chip.remove();
+    for (const part of ["applied", "source"]) {
+      span.classList.toggle(part, has(chunk, part));
+      if (!has(chunk, part) || has(chunks[place - 1], part)) continue;
+      const chip = document.createElement("span");
+      chip.className = `chip ${part}`;
+      chip.textContent = words[part];
+      span.querySelector(".badge").after(chip);
+    }
+    span.classList.toggle("both", chunk.mark === "both");
+  });
+  root.parentNode.querySelector(".marks").hidden = !chunks.some((chunk) => chunk.mark);
 }
 
 function walk(root, view, step) {
