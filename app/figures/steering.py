@@ -64,7 +64,7 @@ def kl_curve(curve: Mapping[str, Any], *, beta: float, controls: Mapping[str, An
         return blank("KL(β) has not been measured here", height=260)
     order = np.argsort(measured[finite], kind="stable")
     betas, kl = measured[finite][order], values[finite][order]
-    figure = go.Figure(layout={"template": TEMPLATE, "height": 380, "margin": {"l": 60, "r": 12, "t": 96, "b": 46}})
+    figure = go.Figure(layout={"template": TEMPLATE, "height": 360, "margin": {"l": 60, "r": 12, "t": 76, "b": 46}})
     if controls and controls["kl"]:
         _add_band(figure, control_band(controls["betas"], controls["kl"]), k=controls["k"])
     _add_fit(figure, curve.get("fit"), betas)
@@ -80,20 +80,21 @@ def kl_curve(curve: Mapping[str, Any], *, beta: float, controls: Mapping[str, An
         )
     else:
         floor = -math.inf
-    unknown = f", {len(measured) - len(betas)} unknown" if len(measured) > len(betas) else ""
+    unit, n_tokens = curve.get("unit", "rms"), curve.get("n_tokens")
+    facts = [f"mean of {n_tokens} tokens"] if n_tokens else []
+    facts += [f"{len(measured) - len(betas)} β unknown"] if len(measured) > len(betas) else []
     figure.add_scatter(
         x=betas,
         y=kl,
         mode="markers",
-        name=f"measured ({len(betas)} β{unknown})",
+        name=", ".join(["measured", *facts]),
         marker={"color": STEERED, "size": 7, "symbol": ["circle-open" if value <= floor else "circle" for value in kl]},
-        hovertemplate="β = %{x:+.3g}<br>KL = %{y:.3g} nats<extra></extra>",
+        hovertemplate="β = %{x:.3g}<br>KL = %{y:.3g} nats<extra></extra>",
     )
     _add_marks(figure, beta, betas, kl)
-    unit, n_tokens = curve.get("unit", "rms"), curve.get("n_tokens")
     figure.update_xaxes(title=f"β ({UNITS.get(unit, unit)})")
-    figure.update_yaxes(title="KL(steered ‖ base), nats" + (f"<br>mean of {n_tokens} tokens" if n_tokens else ""))
-    return figure.update_layout(legend={"orientation": "h", "y": 1.06, "yanchor": "bottom", "x": 0})
+    figure.update_yaxes(title="KL(steered ‖ base), nats")
+    return figure.update_layout(legend={"orientation": "h", "y": 1.08, "yanchor": "bottom", "x": 0})
 
 
 def _add_band(figure: go.Figure, band: Band, *, k: int) -> None:
@@ -107,8 +108,7 @@ def _add_band(figure: go.Figure, band: Band, *, k: int) -> None:
         fillcolor="rgba(138,143,152,0.25)",
         mode="lines",
         line={"width": 0},
-        name=f"{k} random directions, same norm: min–max{unknown}",
-        legendgroup="random",
+        name=f"{k} random, same norm: min–max{unknown}",
         hoverinfo="skip",
     )
     figure.add_scatter(
@@ -117,9 +117,8 @@ def _add_band(figure: go.Figure, band: Band, *, k: int) -> None:
         customdata=np.stack([band.low, band.high], axis=1),
         mode="lines",
         line={"color": CONTROL, "width": 1.5, "dash": "dash"},
-        name="their median",
-        legendgroup="random",
-        hovertemplate="random, β = %{x:+.3g}<br>median %{y:.3g} nats [%{customdata[0]:.3g}, %{customdata[1]:.3g}]<extra></extra>",
+        name="median of the random",
+        hovertemplate="random, β = %{x:.3g}<br>median %{y:.3g} nats [%{customdata[0]:.3g}, %{customdata[1]:.3g}]<extra></extra>",
     )
 
 
@@ -134,42 +133,57 @@ def _add_fit(figure: go.Figure, fit: Mapping[str, float | None] | None, betas: n
         mode="lines",
         line={"color": STEERED, "width": 1.2},
         opacity=0.7,
-        name=f"quadratic fit, |a| = {abs(fit['a']):.2g}{r2}",
+        name=f"fit, |a| = {abs(fit['a']):.2g}{r2}",
         hoverinfo="skip",
     )
 
 
 def _add_marks(figure: go.Figure, beta: float, betas: np.ndarray, kl: np.ndarray) -> None:
     """The line at the current β, rings on the curve there and at −β, and the measured point at 0."""
+    value = kl_at(beta, betas, kl)
     figure.add_vline(x=beta, line={"color": ACCENT, "width": 1.5})
-    rings = [("as set", beta, ACCENT), ("sign-flipped", -beta, STEERED)] if beta else [("as set", beta, ACCENT)]
-    for name, place, colour in rings:
-        value = kl_at(place, betas, kl)
-        if math.isnan(value):
-            continue
-        figure.add_scatter(
-            x=[place],
-            y=[value],
-            mode="markers",
-            name=f"{name}: {value:.3g} at β = {place:+.3g}",
-            marker={"symbol": "circle-open", "size": 15, "color": colour, "line": {"width": 2.5}},
-            hovertemplate=f"{name}<br>β = %{{x:+.3g}}<br>KL = %{{y:.3g}} nats, along the measured points<extra></extra>",
-        )
-        side = "right" if place > 0 else "left"
+    figure.add_annotation(
+        text=f"β = {_signed(beta)}: " + (f"{value:.3g} nats" if math.isfinite(value) else "not measured"), showarrow=False,
+        x=beta, y=1, yref="paper", yanchor="bottom", font={"size": 12, "color": ACCENT},
+        xanchor="right" if beta > 0.5 * betas[-1] else "left" if beta < 0.5 * betas[0] else "center",
+    )  # fmt: skip
+    if math.isfinite(value):
+        _add_ring(figure, "as set", beta, value, ACCENT)
+    if beta and math.isfinite(mirrored := kl_at(-beta, betas, kl)):
+        _add_ring(figure, "sign-flipped", -beta, mirrored, STEERED)
+        # Towards the middle there is room, unless the two rings are close to each other.
+        towards_right = (beta > 0) == (abs(beta) > 0.3 * np.abs(betas).max())
         figure.add_annotation(
-            x=place, y=value, text=name, showarrow=False, xanchor=side, xshift=-12 if place > 0 else 12, yshift=10,
-            font={"size": 12, "color": colour},
+            text=f"sign-flipped: {mirrored:.3g}", x=-beta, y=mirrored, ax=24 if towards_right else -24, ay=-30, standoff=8,
+            xanchor="left" if towards_right else "right", showarrow=True, arrowhead=0, arrowwidth=1, arrowcolor=STEERED,
+            font={"size": 12, "color": STEERED},
         )  # fmt: skip
-    if 0 in betas and beta:
-        value = float(kl[betas == 0][0])
+    if beta and 0 in betas:
         figure.add_scatter(
             x=[0],
-            y=[value],
+            y=[float(kl[betas == 0][0])],
             mode="markers",
-            name=f"β = 0: {value:.3g}",
-            marker={"symbol": "diamond", "size": 9, "color": MISSING, "line": {"width": 1.5, "color": STEERED}},
+            name="β = 0",
+            showlegend=False,
+            marker={"symbol": "diamond", "size": 10, "color": MISSING, "line": {"width": 1.5, "color": STEERED}},
             hovertemplate="β = 0<br>KL = %{y:.3g} nats<extra></extra>",
         )
+
+
+def _add_ring(figure: go.Figure, name: str, beta: float, kl: float, colour: str) -> None:
+    figure.add_scatter(
+        x=[beta],
+        y=[kl],
+        mode="markers",
+        name=name,
+        showlegend=False,
+        marker={"symbol": "circle-open", "size": 15, "color": colour, "line": {"width": 2.5}},
+        hovertemplate=f"{name}<br>β = {_signed(beta)}<br>KL = %{{y:.3g}} nats, along the measured points<extra></extra>",
+    )
+
+
+def _signed(beta: float) -> str:
+    return (f"{beta:+.3g}" if beta else "0").replace("-", "−")
 
 
 # Arms
@@ -200,26 +214,29 @@ def answers_by_arm(rows: pd.DataFrame) -> go.Figure:
             y=list(range(len(labels))),
             x=[count / answered for count in counts],
             orientation="h",
+            offsetgroup=arm,
             legendgroup=arm,
             showlegend=False,
             name=arm,
             marker={"color": [{True: CORRECT, False: WRONG, None: UNKNOWN}[verdict] for verdict in verdicts], "pattern": hatch},
             text=[str(count) if count else "" for count in counts],
             textposition="outside",
+            constraintext="none",
+            textfont={"size": 11},
             cliponaxis=False,
             hovertemplate=f"{_ARMS[arm]}<br>%{{x:.0%}} of {answered} continuations with an answer<extra></extra>",
         )
         # The legend shows the hatch alone: an arm has no colour of its own.
         without = f", {silent} without answer" if silent else ""
         figure.add_bar(
-            y=[None], x=[None], orientation="h", legendgroup=arm, name=f"{_ARMS[arm]} (n = {answered}{without})",
+            y=[None], x=[None], orientation="h", offsetgroup=arm, legendgroup=arm, name=f"{_ARMS[arm]} (n = {answered}{without})",
             marker={"color": UNKNOWN, "pattern": hatch},
         )  # fmt: skip
     ticks = [label + signs[verdict] for label, verdict in zip(labels, verdicts, strict=True)]
     figure.update_yaxes(tickmode="array", tickvals=list(range(len(labels))), ticktext=ticks, autorange="reversed", automargin=True)
-    figure.update_xaxes(title="share of continuations with an answer (green ✓ correct, orange ✗ wrong)", tickformat=".0%", rangemode="tozero")
+    figure.update_xaxes(title="share of those with an answer (green ✓ correct, orange ✗ wrong)", tickformat=".0%", rangemode="tozero")
     return figure.update_layout(
-        height=110 + (14 + 16 * len(arms)) * len(labels), legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+        height=110 + (12 + 18 * len(arms)) * len(labels), legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
     )
 
 
@@ -239,7 +256,11 @@ def accuracy_by_arm(summaries: Mapping[str, Mapping[str, Any]]) -> go.Figure:
         return blank("No accuracy is known: no continuation was judged", height=160)
     figure = go.Figure(layout={"template": TEMPLATE, "height": 110 + 48 * len(arms), "margin": {"l": 8, "r": 16, "t": 16, "b": 46}})
     if "base" in judged and len(judged) > 1:
-        figure.add_vline(x=summaries["base"]["accuracy"]["value"], line={"color": MISSING, "width": 1.5, "dash": "dot"})
+        base = summaries["base"]["accuracy"]["value"]
+        figure.add_shape(
+            type="line", x0=base, x1=base, y0=arms.index("base") + 0.15, y1=len(arms) - 0.5,
+            line={"color": MISSING, "width": 1.5, "dash": "dot"},
+        )  # fmt: skip
     found = [summaries[arm]["accuracy"] for arm in judged]
     figure.add_scatter(
         x=[quantity["value"] for quantity in found],
@@ -266,13 +287,14 @@ def _arm_label(arm: str, summary: Mapping[str, Any]) -> str:
 
 
 def _interval_bars(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Plotly's error bars for quantities with a known value; one without an interval has no bar."""
+    """Plotly's error bars; a quantity without an interval has no bar."""
     ends = [(q["value"], q["low"], q["high"]) for q in found]
     return {
         "type": "data",
         "symmetric": False,
-        "array": [None if high is None else high - value for value, _, high in ends],
-        "arrayminus": [None if low is None else value - low for value, low, _ in ends],
+        "array": [None if high is None or value is None else high - value for value, _, high in ends],
+        "arrayminus": [None if low is None or value is None else value - low for value, low, _ in ends],
+        "color": "rgba(128,128,128,0.9)",
         "thickness": 1.5,
         "width": 5,
     }
@@ -286,12 +308,15 @@ class Panel:
     """One quantity along β."""
 
     name: str  # as on the axis
-    betas: list[float]  # where it is known
-    found: list[Mapping[str, Any]]  # value, low, high, n there
-    n_unknown: int  # β where it is not known
+    found: list[Mapping[str, Any]]  # value, low, high, n at each β; the value is None where it is not known
+
+    @property
+    def n_unknown(self) -> int:
+        return sum(quantity["value"] is None for quantity in self.found)
 
 
 _PANELS = (("kl", "KL, nats"), ("accuracy", "accuracy"), ("length", "length, tokens"), ("degenerate_share", "degenerate"))
+_NOTCH = {"color": "rgba(128,128,128,0.25)", "width": 5}  # β = 0: wide and pale, so that the interval there is seen
 _STEPS = {"n_tokens": ("length", "length steps"), "repetition": ("degenerate_share", "repetition steps")}
 
 
@@ -299,9 +324,7 @@ def dose_panels(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
     """What each panel shows of the rows of `outcomes.dose_response`: KL, accuracy, length and the degenerate share."""
     panels = []
     for key, name in _PANELS:
-        quantities = [(row["beta"], {"value": row[key], "low": None, "high": None} if key == "kl" else row[key]) for row in rows]
-        known = [(beta, quantity) for beta, quantity in quantities if quantity["value"] is not None]
-        panels.append(Panel(name, [beta for beta, _ in known], [quantity for _, quantity in known], len(rows) - len(known)))
+        panels.append(Panel(name, [{"value": row[key], "low": None, "high": None} if key == "kl" else row[key] for row in rows]))
     return panels
 
 
@@ -315,26 +338,28 @@ def dose_response(
     """
     if not rows:
         return blank("No dose has been measured", height=260)
-    panels = dose_panels(rows)
-    figure = make_subplots(rows=len(panels), cols=1, shared_xaxes=True, vertical_spacing=0.045)
-    figure.update_layout(template=TEMPLATE, height=600, margin={"l": 70, "r": 16, "t": 12, "b": 46}, showlegend=False)
+    betas, panels = [row["beta"] for row in rows], dose_panels(rows)
+    figure = make_subplots(rows=len(panels), cols=1, shared_xaxes=True, vertical_spacing=0.065)
+    figure.update_layout(template=TEMPLATE, height=660, margin={"l": 70, "r": 16, "t": 24, "b": 46}, showlegend=False)
     for number, panel in enumerate(panels, start=1):
-        figure.add_vline(x=0, row=number, col=1, line={"color": MISSING, "width": 1.5})
         figure.add_scatter(
-            x=panel.betas,
+            x=betas,
             y=[quantity["value"] for quantity in panel.found],
             mode="lines+markers",
             line={"color": STEERED, "width": 1.2},
             marker={"size": 8, "color": STEERED},
             error_y=_interval_bars(panel.found),
-            hovertext=[_dose_hover(panel.name, beta, quantity) for beta, quantity in zip(panel.betas, panel.found, strict=True)],
+            hovertext=[_dose_hover(panel.name, beta, quantity) for beta, quantity in zip(betas, panel.found, strict=True)],
             hoverinfo="text",
+            cliponaxis=False,
             row=number,
             col=1,
         )
-        figure.update_yaxes(title=panel.name, rangemode="tozero", row=number, col=1)
+        figure.add_vline(x=0, row=number, col=1, line=_NOTCH, layer="below", exclude_empty_subplots=False)
+        known = panel.n_unknown < len(rows)
+        figure.update_yaxes(title=panel.name, rangemode="tozero", showticklabels=known, row=number, col=1)
         if panel.n_unknown:
-            where = "every" if not panel.betas else f"{panel.n_unknown} of {len(rows)}"
+            where = f"{panel.n_unknown} of {len(rows)}" if known else "every"
             _note(figure, f"{panel.name.partition(',')[0]} unknown at {where} β", row=number, x=1)
     for row in (2, 4):
         figure.update_yaxes(range=[-0.06, 1.06], tickformat=".0%", row=row, col=1)
@@ -342,17 +367,18 @@ def dose_response(
     for quantity, (key, words) in _STEPS.items():
         if (step := changepoints.get(quantity)) is not None:
             _add_step(figure, step, words, row=keys.index(key) + 1)
-    ends = [row["beta"] for row in rows]
-    margin = 0.04 * (max(ends) - min(ends)) or 1
-    figure.update_xaxes(range=[min(ends) - margin, max(ends) + margin], tickvals=ends if len(ends) <= 21 else None, zeroline=False)
+    margin = 0.04 * (max(betas) - min(betas)) or 1
+    figure.update_xaxes(range=[min(betas) - margin, max(betas) + margin], tickvals=betas, zeroline=False)
     figure.update_xaxes(title=f"β ({UNITS.get(unit, unit)})" if unit else "β", row=len(panels), col=1)
     return figure
 
 
 def _dose_hover(name: str, beta: float, quantity: Mapping[str, Any]) -> str:
+    if quantity["value"] is None:
+        return ""
     interval = "" if quantity["low"] is None else f" [{quantity['low']:.3g}, {quantity['high']:.3g}]"
     n = f"<br>n = {quantity['n']}" if "n" in quantity else ""
-    return f"β = {beta:+.3g}<br>{name}: {quantity['value']:.3g}{interval}{n}"
+    return f"β = {_signed(beta)}<br>{name}: {quantity['value']:.3g}{interval}{n}"
 
 
 def _add_step(figure: go.Figure, step: Mapping[str, float | None], words: str, *, row: int) -> None:
@@ -363,12 +389,12 @@ def _add_step(figure: go.Figure, step: Mapping[str, float | None], words: str, *
     if low is not None and math.isfinite(low):
         figure.add_vrect(x0=low, x1=high, row=row, col=1, fillcolor=colour, opacity=0.12, line_width=0)
     figure.add_vline(x=(before + after) / 2, row=row, col=1, line={"color": colour, "width": 2, "dash": "dash"})
-    _note(figure, f"{words} between β = {before:+.3g} and {after:+.3g}, p = {step['p']:.2g}", row=row, x=0, colour=colour)
+    _note(figure, f"{words} between β = {_signed(before)} and {_signed(after)}, p = {step['p']:.2g}", row=row, x=0, colour=colour)
 
 
 def _note(figure: go.Figure, text: str, *, row: int, x: float, colour: str = UNKNOWN) -> None:
-    """Words in the upper left (x = 0) or right (x = 1) corner of a panel."""
+    """Words above a panel, at its left (x = 0) or right (x = 1) end."""
     figure.add_annotation(
-        text=text, showarrow=False, xref="x domain", yref="y domain", x=x, y=1, xanchor="left" if x == 0 else "right", yanchor="top",
+        text=text, showarrow=False, xref="x domain", yref="y domain", x=x, y=1, xanchor="left" if x == 0 else "right", yanchor="bottom",
         font={"size": 12, "color": colour}, row=row, col=1,
     )  # fmt: skip
