@@ -89,7 +89,7 @@ def kl_curve(curve: Mapping[str, Any], *, beta: float, controls: Mapping[str, An
         mode="markers",
         name=", ".join(["measured", *facts]),
         marker={"color": STEERED, "size": 7, "symbol": ["circle-open" if value <= floor else "circle" for value in kl]},
-        hovertemplate="β = %{x:.3g}<br>KL = %{y:.3g} nats<extra></extra>",
+        hovertemplate="β = %{x:.3~g}<br>KL = %{y:.3g} nats<extra></extra>",
     )
     _add_marks(figure, beta, betas, kl)
     figure.update_xaxes(title=f"β ({UNITS.get(unit, unit)})")
@@ -118,7 +118,7 @@ def _add_band(figure: go.Figure, band: Band, *, k: int) -> None:
         mode="lines",
         line={"color": CONTROL, "width": 1.5, "dash": "dash"},
         name="median of the random",
-        hovertemplate="random, β = %{x:.3g}<br>median %{y:.3g} nats [%{customdata[0]:.3g}, %{customdata[1]:.3g}]<extra></extra>",
+        hovertemplate="random, β = %{x:.3~g}<br>median %{y:.3g} nats [%{customdata[0]:.3g}, %{customdata[1]:.3g}]<extra></extra>",
     )
 
 
@@ -203,7 +203,7 @@ def answers_by_arm(rows: pd.DataFrame) -> go.Figure:
     labels = [for_plotly(str(cluster), limit=22) for cluster in shown] + ([f"{len(rest)} other answers"] if rest else [])
     signs = {True: " ✓", False: " ✗", None: ""}
     arms = [arm for arm in _ARMS if (rows["arm"] == arm).any()]
-    figure = go.Figure(layout={"template": TEMPLATE, "barmode": "group", "bargap": 0.25, "margin": {"l": 8, "r": 36, "t": 46, "b": 34}})
+    figure = go.Figure(layout={"template": TEMPLATE, "barmode": "group", "bargap": 0.25, "margin": {"l": 8, "r": 36, "t": 46, "b": 44}})
     for arm in arms:
         own = rows[rows["arm"] == arm]
         answered, silent = int(own["n"].sum()), int(own["silent"].iloc[0])
