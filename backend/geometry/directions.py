@@ -1,7 +1,9 @@
 """Directions to steer along, made from chunk activations; a direction is a unit vector that is found by its id alone.
 
 `per_chunk` a · `centered` a − mean over all chunks · `diff_in_means` mean(anchors) − mean(the rest), anchors being chunks whose
-counterfactual importance is at least 0.2 · `random` uniform on the sphere (Dawes 2025, section 3; Thought Anchors for the importance).
+counterfactual importance is at least 0.2 · `random` uniform on the sphere (Dawes 2025, section 3; Thought Anchors for the importance) ·
+`pair` a_i − a_j · `category` mean(chunks of a category) − mean(the rest) · `on_manifold` a principal direction of the nearest chunk
+activations, along which the cloud of chunks extends around one of them · `file` a vector somebody made elsewhere.
 What cannot be a direction (a zero or unknown vector, a side without chunks) is refused with the reason, and never replaced.
 """
 
@@ -14,9 +16,13 @@ from typing import Any
 import numpy as np
 
 from backend.errors import AnchorscopeError
+from backend.geometry.interventions import Gate
 from backend.ids import seed_for, stable_id
 
+# Anchors are Dawes's, and so is their convention: with `ta` and few rollouts nearly every chunk is beyond the threshold.
 ANCHOR_IMPORTANCE = 0.2
+ANCHOR_METRIC, ANCHOR_CONVENTIONS = "counterfactual_importance_kl", ("fl", "published")  # published where ours cannot be computed
+MANIFOLD_NEIGHBOURS = 16
 
 
 class DirectionError(AnchorscopeError):
@@ -28,7 +34,7 @@ class Direction:
     """One row of the table `directions`."""
 
     direction_id: str
-    kind: str  # per_chunk, centered, diff_in_means, random
+    kind: str  # per_chunk, centered, diff_in_means, random, pair, category, on_manifold, file
     model_id: str
     layer: int  # 0-based block
     chunk_id: str | None  # the chunk it was made from; None for directions of the whole study
@@ -69,9 +75,11 @@ def per_chunk(activations: Mapping[str, np.ndarray], *, model_id: str, layer: in
     )
 
 
-def centered(activations: Mapping[str, np.ndarray], *, model_id: str, layer: int) -> Directions:
-    """The activation of each chunk less the mean over all chunks whose activation is known."""
-    known = _known(activations)
+def centered(
+    activations: Mapping[str, np.ndarray], *, model_id: str, layer: int, population: Mapping[str, np.ndarray] | None = None
+) -> Directions:
+    """The activation of each chunk less the mean over all chunks of `population` (these chunks by default) whose activation is known."""
+    known = _known(activations if population is None else population)
     if not known:
         return Directions((), tuple(Refused("centered", chunk, "its activation is unknown") for chunk in activations))
     mean = np.mean([known[chunk] for chunk in sorted(known)], axis=0, dtype=np.float64)
@@ -112,6 +120,125 @@ def random(n: int, d_model: int, *, model_id: str, layer: int, seed: int) -> Dir
         vector = np.random.default_rng(own_seed).standard_normal(d_model)
         made.append(_unit("random", vector, model_id=model_id, layer=layer, chunk_id=None, parameters={"number": number}, seed=own_seed))
     return _collect(made)
+
+
+def pair(activations: Mapping[str, np.ndarray], chunk: str, other: str, *, model_id: str, layer: int) -> Directions:
+    """The activation of `chunk` less that of `other`."""
+    vector = np.asarray(activations[chunk], np.float64) - np.asarray(activations[other], np.float64)
+    return _collect([_unit("pair", vector, model_id=model_id, layer=layer, chunk_id=chunk, parameters={"minus": other})])
+
+
+def category(
+    activations: Mapping[str, np.ndarray], tags: Mapping[str, str], name: str, *, source: str, model_id: str, layer: int
+) -> Directions:
+    """Mean activation of the chunks of category `name` less that of the other tagged chunks: one direction, or none and the reason.
+
+    `tags` maps a chunk to its first category by `source`. A chunk without one, or of unknown activation, is on neither side.
+    """
+    known = _known(activations)
+    inside, rest = _sides(known, tags, name)
+    if not inside or not rest:
+        reason = f"{len(inside)} chunks with activations are tagged {name} by {source} and {len(rest)} otherwise; both must be more than 0"
+        return Directions((), (Refused("category", None, reason),))
+    parameters = {
+        "category": name, "source": source, "n_category": len(inside), "n_rest": len(rest),
+        "n_unknown": len(activations) - len(inside) - len(rest), "chunks": stable_id("s", *inside), "rest": stable_id("s", *rest),
+    }
+    vector = _mean(known, inside) - _mean(known, rest)
+    return _collect([_unit("category", vector, model_id=model_id, layer=layer, chunk_id=None, parameters=parameters)])
+
+
+def on_manifold(
+    activations: Mapping[str, np.ndarray], chunk: str, *, component: int, model_id: str, layer: int, k: int = MANIFOLD_NEIGHBOURS
+) -> Directions:
+    """The `component`-th (from 1) principal direction of the `k` chunks nearest to `chunk`, by Euclidean distance, itself left out.
+
+    The neighbours are centred on their own mean; k is smaller where the study has fewer. The sign is the one that makes the largest
+    coordinate positive. `norm` is the standard deviation of the neighbours along the direction.
+    """
+    if not np.isfinite(activations[chunk]).all():
+        return Directions((), (Refused("on_manifold", chunk, "its activation is unknown"),))
+    known = _known(activations)
+    others = sorted(known.keys() - {chunk})
+    cloud = np.array([known[other] for other in others], np.float64).reshape(len(others), -1)
+    distances = np.linalg.norm(cloud - np.asarray(activations[chunk], np.float64), axis=1) if others else np.empty(0)
+    nearest = np.argsort(distances, kind="stable")[:k]
+    if not 1 <= component < len(nearest):
+        reason = f"component {component} was asked for, but {len(nearest)} neighbours span {max(len(nearest) - 1, 0)} directions"
+        return Directions((), (Refused("on_manifold", chunk, reason),))
+    near = cloud[nearest] - cloud[nearest].mean(0)
+    _, lengths, principal = np.linalg.svd(near, full_matrices=False)
+    if lengths[component - 1] <= 1e-9 * lengths[0]:
+        return Directions((), (Refused("on_manifold", chunk, f"its neighbours do not vary along component {component}"),))
+    vector = principal[component - 1]
+    vector = vector * np.sign(vector[np.argmax(np.abs(vector))])
+    parameters = {
+        "component": component, "k": len(nearest), "variance_share": round(float(lengths[component - 1] ** 2 / (lengths**2).sum()), 6),
+        "neighbours": stable_id("s", *(others[i] for i in sorted(nearest))),
+    }
+    deviation = lengths[component - 1] / math.sqrt(len(nearest) - 1)
+    return _collect(
+        [_unit("on_manifold", deviation * vector, model_id=model_id, layer=layer, chunk_id=chunk, parameters=parameters)]
+    )
+
+
+def from_vector(vector: np.ndarray, *, file: str, key: str, sha256: str, model_id: str, layer: int) -> Directions:
+    """A vector read from a file, whose digest and key are part of what it is."""
+    parameters = {"file": file, "key": key, "sha256": sha256}
+    return _collect([_unit("file", vector, model_id=model_id, layer=layer, chunk_id=None, parameters=parameters)])
+
+
+@dataclass(frozen=True)
+class CategoryGate:
+    """A gate that is open where the residual stream lies nearer to a category's mean chunk than to the mean of the rest.
+
+    The shares say how well that separates chunks, each judged by means that it takes no part in: means of so few chunks in so many
+    dimensions always separate the chunks they were made of.
+    """
+
+    gate: Gate
+    true_share: float  # of the category's chunks that it lets pass
+    false_share: float  # of the other chunks that it lets pass
+    n_category: int
+    n_rest: int
+
+
+def category_gate(activations: Mapping[str, np.ndarray], tags: Mapping[str, str], name: str) -> CategoryGate:
+    """The linear gate for "only while `name`": w = mean(category) − mean(rest), threshold halfway between their projections.
+
+    Sides are those of `category`. Raises DirectionError for a side of fewer than two chunks, and for equal means.
+    """
+    known = _known(activations)
+    inside, rest = _sides(known, tags, name)
+    if min(len(inside), len(rest)) < 2:
+        raise DirectionError(
+            f"“Only while {name}” needs at least 2 chunks of the category and 2 others with activations and tags; "
+            f"there are {len(inside)} and {len(rest)}. Choose another category or layer."
+        )
+    means = _mean(known, inside), _mean(known, rest)
+    w = means[0] - means[1]
+    if not np.linalg.norm(w) > 1e-12:
+        raise DirectionError(f"The chunks of {name} and the others have the same mean activation at this layer; nothing tells them apart.")
+    gate = Gate(w.astype(np.float32), float(w @ (means[0] + means[1]) / 2), f"the token leans to {name}")
+    true_share = np.mean([_passes(known[chunk], _without(means[0], known[chunk], len(inside)), means[1]) for chunk in inside])
+    false_share = np.mean([_passes(known[chunk], means[0], _without(means[1], known[chunk], len(rest))) for chunk in rest])
+    return CategoryGate(gate, float(true_share), float(false_share), len(inside), len(rest))
+
+
+def _passes(vector: np.ndarray, inside: np.ndarray, rest: np.ndarray) -> bool:
+    """Whether h · w > threshold for these means, which is to say whether h is nearer to the first."""
+    return bool(np.linalg.norm(vector - inside) < np.linalg.norm(vector - rest))
+
+
+def _without(mean: np.ndarray, vector: np.ndarray, n: int) -> np.ndarray:
+    """The mean of the other n − 1 vectors."""
+    return (n * mean - vector) / (n - 1)
+
+
+def _sides(known: Mapping[str, np.ndarray], tags: Mapping[str, str], name: str) -> tuple[list[str], list[str]]:
+    """Chunks of the category and the other tagged ones, in order."""
+    tagged = sorted(known.keys() & tags.keys())
+    return [chunk for chunk in tagged if tags[chunk] == name], [chunk for chunk in tagged if tags[chunk] != name]
 
 
 def _unit(

@@ -102,6 +102,11 @@ class UnitQueries:
         )
         return frame["chunk_id"].tolist(), np.stack(frame["vector"].to_list()) if len(frame) else np.empty((0, 0), np.float32)
 
+    def first_tags(self: _HasFrame, source: str) -> dict[str, str]:
+        """The category that gives each chunk its colour, of the chunks that `source` tagged."""
+        frame = self.frame("SELECT chunk_id, category FROM categories WHERE source = $source AND rank = 0 ORDER BY chunk_id", source=source)
+        return dict(zip(frame["chunk_id"], frame["category"], strict=True))
+
     def cots_with_importance(self: _HasFrame) -> list[str]:
         """Ids of the CoTs of which at least one importance is known."""
         return self.frame("SELECT DISTINCT cot_id FROM importance JOIN chunks USING (chunk_id) WHERE value IS NOT NULL ORDER BY cot_id")[

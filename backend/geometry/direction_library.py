@@ -1,0 +1,156 @@
+"""Any direction of a study by its definition: what the Steering page asks for, made as the study makes its own.
+
+A spec says how a direction is made; it is plain JSON, so that a kept run can be made again. Means are those of the study's chunks; a text
+that somebody typed has activations of its own, which serve as the chunk's and take no part in any mean.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backend.errors import AnchorscopeError
+from backend.geometry import directions
+from backend.geometry.directions import ANCHOR_IMPORTANCE, MANIFOLD_NEIGHBOURS, CategoryGate, Direction, Directions
+
+if TYPE_CHECKING:
+    from backend.store.store import Store
+
+# What each kind cannot be made without.
+KINDS: dict[str, tuple[str, ...]] = {
+    "per_chunk": ("chunk_id",),
+    "centered": ("chunk_id",),
+    "diff_in_means": (),
+    "random": ("seed",),
+    "pair": ("chunk_id", "other_chunk_id"),
+    "category": ("category", "tags"),
+    "on_manifold": ("chunk_id", "component"),
+    "file": ("file", "key", "sha256"),
+}
+
+
+class SpecError(AnchorscopeError):
+    """A direction that cannot be made from what there is."""
+
+
+@dataclass(frozen=True)
+class DirectionSpec:
+    """How a direction is made. Fields that its kind does not use are None, or what they are by default."""
+
+    kind: str
+    model_id: str
+    layer: int  # 0-based block at which the vector is made, which need not be where it is used
+    chunk_id: str | None = None
+    other_chunk_id: str | None = None  # subtracted, of a pair
+    category: str | None = None
+    tags: str | None = None  # who tagged the chunks
+    component: int | None = None  # from 1, of on_manifold
+    neighbours: int = MANIFOLD_NEIGHBOURS
+    threshold: float = ANCHOR_IMPORTANCE  # importance of an anchor, of diff_in_means
+    seed: int | None = None  # of random
+    number: int = 0  # of random: each seed has as many directions as are wanted
+    file: str | None = None
+    key: str | None = None
+    sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise SpecError(f"There is no direction of kind {self.kind!r}; expected one of {', '.join(KINDS)}.")
+        missing = [name for name in KINDS[self.kind] if getattr(self, name) is None]
+        if missing:
+            raise SpecError(f"A direction of kind {self.kind} needs {' and '.join(missing)}.")
+        for name in ("layer", "number"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
+                raise SpecError(f"{name} is {getattr(self, name)!r}; a whole number from 0 on was expected.")
+
+    def to_json(self) -> str:
+        return json.dumps({name: value for name, value in asdict(self).items() if value is not None}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "DirectionSpec":
+        """The spec that `to_json` gave. Raises SpecError for anything else."""
+        try:
+            given = json.loads(text)
+        except ValueError as error:
+            raise SpecError(f"The definition of a direction is not JSON: {error}") from error
+        known = {part.name for part in fields(cls)}
+        if not isinstance(given, dict) or not {"kind", "model_id", "layer"} <= given.keys() <= known:
+            raise SpecError(f"A direction is defined by kind, model_id, layer and some of {', '.join(sorted(known))}; got {text[:200]}")
+        return cls(**given)
+
+
+def available(store: "Store", model_id: str) -> list[int]:
+    """Layers at which the study has activations of its chunks by this model, lowest first."""
+    return store.activation_layers(model_id)
+
+
+def make_direction(
+    store: "Store",
+    spec: DirectionSpec,
+    activations: Mapping[str, np.ndarray] | None = None,
+    *,
+    vector: np.ndarray | None = None,
+    d_model: int | None = None,
+) -> Direction:
+    """The direction that the spec defines; equal, id included, to the study's own of the same definition.
+
+    `activations` are those of chunks, by id and at the spec's layer, which the store lacks; they go before the store's. `vector` is the
+    file's, for kind `file`. `d_model` is needed for a random direction of a model that is not in the study. Raises an AnchorscopeError
+    that says what is missing.
+    """
+    made = _made(store, spec, activations or {}, vector, d_model)
+    if not made.made:
+        raise SpecError(f"There is no such direction ({spec.kind}, layer {spec.layer}): {made.refused[0].reason}.")
+    return made.made[-1]
+
+
+def category_gate_of(store: "Store", model_id: str, layer: int, category: str, tags: str) -> CategoryGate:
+    """The gate "only while `category`" at a layer with stored activations, with how well it separates the study's chunks."""
+    return directions.category_gate(_study(store, model_id, layer), store.first_tags(tags), category)
+
+
+def _made(
+    store: "Store", spec: DirectionSpec, given: Mapping[str, np.ndarray], vector: np.ndarray | None, d_model: int | None
+) -> Directions:
+    of: dict[str, Any] = {"model_id": spec.model_id, "layer": spec.layer}
+    if spec.kind == "random":
+        width = d_model or store.model_facts(spec.model_id).get("d_model")
+        if width is None:
+            raise SpecError(f"The width of model {spec.model_id} is not known here; load the model to make a random direction.")
+        return directions.random(spec.number + 1, width, seed=spec.seed, **of)
+    if spec.kind == "file":
+        if vector is None:
+            raise SpecError(f"The vector of {spec.file} is kept in the run that used it; choose the file again to use it anew.")
+        return directions.from_vector(vector, file=spec.file, key=spec.key, sha256=spec.sha256, **of)
+    named = [chunk for chunk in (spec.chunk_id, spec.other_chunk_id) if chunk is not None]
+    is_all_given = spec.kind in ("per_chunk", "pair") and all(chunk in given for chunk in named)
+    study = {} if is_all_given else _study(store, spec.model_id, spec.layer)
+    known = {**study, **given}
+    for chunk in named:
+        if chunk not in known:
+            raise SpecError(f"Chunk {chunk} has no activation at layer {spec.layer} in this study; the model must read its text first.")
+    if spec.kind == "pair":
+        return directions.pair(known, spec.chunk_id, spec.other_chunk_id, **of)
+    if spec.kind == "per_chunk":
+        return directions.per_chunk({spec.chunk_id: known[spec.chunk_id]}, **of)
+    if spec.kind == "centered":
+        return directions.centered({spec.chunk_id: known[spec.chunk_id]}, population=study, **of)
+    if spec.kind == "on_manifold":
+        around = {**study, spec.chunk_id: known[spec.chunk_id]}
+        return directions.on_manifold(around, spec.chunk_id, component=spec.component, k=spec.neighbours, **of)
+    if spec.kind == "category":
+        return directions.category(study, store.first_tags(spec.tags), spec.category, source=spec.tags, **of)
+    importance = store.metric_by_chunk(directions.ANCHOR_METRIC, directions.ANCHOR_CONVENTIONS)
+    return directions.diff_in_means(study, importance, threshold=spec.threshold, **of)
+
+
+def _study(store: "Store", model_id: str, layer: int) -> dict[str, np.ndarray]:
+    """Every stored chunk activation at the layer, by chunk."""
+    ids, vectors = store.activations(model_id, layer)
+    if not ids:
+        layers = available(store, model_id)
+        there = f"there are some at layers {', '.join(map(str, layers))}" if layers else "there are none of this model at any layer"
+        raise SpecError(f"The study has no chunk activations at layer {layer}; {there}.")
+    return dict(zip(ids, vectors, strict=True))
