@@ -54,7 +54,7 @@ def strip(
 
 def layers_of(value: Any, n_layers: int) -> tuple[int, int] | None:
     """What a browser sent as first and last layer, or None where it is no range of this model's layers."""
-    if not isinstance(value, list) or len(value) != 2 or not all(isinstance(layer, int) for layer in value):
+    if not isinstance(value, list) or len(value) != 2 or not all(type(layer) is int for layer in value):
         return None
     first, last = value
     return (first, last) if 0 <= first <= last < n_layers else None

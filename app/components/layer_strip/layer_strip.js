@@ -124,11 +124,11 @@ function numbers(view) {
 
 function from(view) {
   const slot = view.source === null ? null : view.slots.children[view.source];
-  view.from.textContent = slot ? `vector from layer ${view.source} ▾` : "";
+  view.from.textContent = slot ? `vector from layer ${view.source} ▼` : "";
   if (!slot) return;
   const middle = slot.offsetLeft - view.slots.offsetLeft + slot.offsetWidth / 2, wide = view.from.offsetWidth;
   const left = middle - wide + 7 < 0; // no room to the left: the words go to the right of the mark
-  if (left) view.from.textContent = `▾ vector from layer ${view.source}`;
+  if (left) view.from.textContent = `▼ vector from layer ${view.source}`;
   view.from.style.left = `${left ? Math.max(0, middle - 4) : middle - wide + 5}px`;
 }
 
