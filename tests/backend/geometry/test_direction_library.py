@@ -1,0 +1,170 @@
+"""A definition gives the study's own direction, and says in words what is missing where it cannot."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from backend.errors import AnchorscopeError
+from backend.geometry import directions
+from backend.geometry.direction_library import KINDS, DirectionSpec, SpecError, available, category_gate_of, make_direction
+from backend.store.store import Store
+from precompute.stages import sweep
+from tests import small_study
+
+TAGS, SEED = "classifier 1", 3
+LAYER = small_study.LAYERS[1]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    store = Store(small_study.make(tmp_path_factory.mktemp("library") / "small"))
+    yield store
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def model(store):
+    return store.models()["model_id"][0]
+
+
+@pytest.fixture(scope="module")
+def study(store, model) -> dict[str, np.ndarray]:
+    ids, vectors = store.activations(model, LAYER)
+    return dict(zip(ids, vectors, strict=True))
+
+
+def spec(model: str, kind: str, **how) -> DirectionSpec:
+    return DirectionSpec(kind, model, LAYER, **how)
+
+
+def same(one: directions.Direction, other: directions.Direction) -> bool:
+    return one == other and np.array_equal(one.vector, other.vector)
+
+
+@pytest.mark.parametrize("kind", ["per_chunk", "centered", "diff_in_means", "random"])
+@pytest.mark.parametrize("threshold", [0.2, 0.5])
+def test_a_definition_gives_the_direction_that_the_sweep_makes(store, model, study, kind, threshold):
+    asked = SimpleNamespace(random=3, anchor_threshold=threshold)
+    context = SimpleNamespace(study=SimpleNamespace(sweep=asked, seed=SEED))
+    importance = store.metric_by_chunk(sweep.ANCHOR_METRIC, sweep.ANCHOR_CONVENTIONS)
+    ids, vectors = store.activations(model, LAYER)
+    expected = sweep._of_kind(context, kind, dict(zip(ids, vectors, strict=True)), importance, model, LAYER, vectors).made
+    assert len(expected) == {"diff_in_means": 1, "random": 3}.get(kind, len(study))
+    for number, direction in enumerate(expected):
+        how = {"diff_in_means": {"threshold": threshold}, "random": {"seed": SEED, "number": number}}
+        assert same(make_direction(store, spec(model, kind, **how.get(kind, {"chunk_id": direction.chunk_id}))), direction)
+
+
+def test_anchors_are_those_of_the_sweep():
+    assert (directions.ANCHOR_METRIC, directions.ANCHOR_CONVENTIONS) == (sweep.ANCHOR_METRIC, sweep.ANCHOR_CONVENTIONS)
+
+
+def test_a_pair_a_category_and_a_tangent_are_of_the_studys_chunks(store, model, study):
+    of = {"model_id": model, "layer": LAYER}
+    first, second = list(study)[:2]
+    made = make_direction(store, spec(model, "pair", chunk_id=first, other_chunk_id=second))
+    assert same(made, directions.pair(study, first, second, **of).made[0])
+    made = make_direction(store, spec(model, "category", category="self_checking", tags=TAGS))
+    rows = store.frame("SELECT chunk_id, category FROM categories WHERE source = $s AND rank = 0 ORDER BY chunk_id", s=TAGS)
+    tagged = dict(zip(rows["chunk_id"], rows["category"], strict=True))
+    inside = [study[chunk] for chunk in study if tagged[chunk] == "self_checking"]
+    outside = [study[chunk] for chunk in study if tagged[chunk] != "self_checking"]
+    assert np.allclose(made.norm * made.vector, np.mean(inside, axis=0) - np.mean(outside, axis=0), atol=1e-6)
+    made = make_direction(store, spec(model, "on_manifold", chunk_id=first, component=2, neighbours=5))
+    assert same(made, directions.on_manifold(study, first, component=2, k=5, **of).made[0])
+
+
+def test_a_typed_text_has_directions_of_its_own_and_no_part_in_any_mean(store, model, study):
+    typed = {"typed_0000": np.full(small_study.WIDTH, 2.0), "typed_0001": np.arange(small_study.WIDTH, dtype=float)}
+    plain = make_direction(store, spec(model, "per_chunk", chunk_id="typed_0001"), activations=typed)
+    assert np.allclose(plain.norm * plain.vector, typed["typed_0001"], atol=1e-5)
+    centered = make_direction(store, spec(model, "centered", chunk_id="typed_0000"), activations=typed)
+    assert np.allclose(centered.norm * centered.vector, 2 - np.mean(list(study.values()), axis=0), atol=1e-6)
+    stored = next(iter(study))
+    mixed = make_direction(store, spec(model, "pair", chunk_id="typed_0000", other_chunk_id=stored), activations=typed)
+    assert np.allclose(mixed.norm * mixed.vector, 2 - study[stored], atol=1e-6)
+    tangent = make_direction(store, spec(model, "on_manifold", chunk_id="typed_0000", component=1, neighbours=5), activations=typed)
+    among = {**study, "typed_0000": typed["typed_0000"]}
+    assert same(tangent, directions.on_manifold(among, "typed_0000", component=1, k=5, model_id=model, layer=LAYER).made[0])
+    for how in ({"kind": "diff_in_means"}, {"kind": "category", "category": "self_checking", "tags": TAGS}):
+        asked = DirectionSpec(model_id=model, layer=LAYER, **how)
+        assert same(make_direction(store, asked, activations=typed), make_direction(store, asked))
+    own = make_direction(store, spec(model, "per_chunk", chunk_id=stored), activations={stored: typed["typed_0000"]})
+    assert np.allclose(own.vector, 2 / own.norm)  # what is given goes before what is stored
+
+
+def test_a_typed_text_needs_no_study_for_its_own_directions(store, model):
+    typed = {"a": np.ones(9), "b": np.zeros(9)}
+    elsewhere = DirectionSpec("pair", "another model", 77, chunk_id="a", other_chunk_id="b")
+    assert make_direction(store, elsewhere, activations=typed).norm == 3
+
+
+def test_a_file_and_a_random_direction_need_no_activations(store, model):
+    about = {"file": "v.npy", "key": "array", "sha256": "ab"}
+    made = make_direction(store, DirectionSpec("file", model, 2, **about), vector=np.array([0.0, 2.0]))
+    assert (made.kind, made.norm, made.layer) == ("file", 2, 2) and np.array_equal(made.vector, [0, 1])
+    stranger = DirectionSpec("random", "another model", 2, seed=1)
+    assert len(make_direction(store, stranger, d_model=64).vector) == 64
+    with pytest.raises(SpecError, match="load the model"):
+        make_direction(store, stranger)
+
+
+def test_the_gate_of_a_category_counts_the_studys_chunks(store, model, study):
+    found = category_gate_of(store, model, LAYER, "self_checking", TAGS)
+    assert found.n_category + found.n_rest == len(study) and 0 <= found.false_share <= 1
+    direction = make_direction(store, spec(model, "category", category="self_checking", tags=TAGS))
+    assert np.allclose(found.gate.vector, direction.norm * direction.vector, atol=1e-6)
+
+
+def test_what_is_missing_is_said(store, model, study):
+    assert available(store, model) == list(small_study.LAYERS) and available(store, "nobody") == []
+    chunk = next(iter(study))
+    for asked, said in [
+        (DirectionSpec("per_chunk", model, 6, chunk_id=chunk), "no chunk activations at layer 6; there are some at layers 5, 15"),
+        (DirectionSpec("diff_in_means", "nobody", 5), "none of this model at any layer"),
+        (spec(model, "centered", chunk_id="stranger"), "Chunk stranger has no activation at layer 15"),
+        (spec(model, "pair", chunk_id=chunk, other_chunk_id=chunk), "points nowhere"),
+        (spec(model, "category", category="no such", tags=TAGS), "0 chunks with activations are tagged no such"),
+        (spec(model, "category", category="self_checking", tags="nobody"), "0 otherwise"),
+        (spec(model, "on_manifold", chunk_id=chunk, component=40), "neighbours span"),
+        (spec(model, "diff_in_means", threshold=1e9), "both must be more than 0"),
+        (spec(model, "file", file="v.npy", key="array", sha256="ab"), "choose the file again"),
+    ]:
+        with pytest.raises(SpecError, match=said):
+            make_direction(store, asked)
+    with pytest.raises(AnchorscopeError, match="at least 2 chunks"):
+        category_gate_of(store, model, LAYER, "no such", TAGS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_definition_survives_being_written_down(kind):
+    every = {"chunk_id": "c_0001", "other_chunk_id": "c_0002", "category": "self_checking", "tags": "me", "component": 2, "seed": 5,
+             "file": "v.npy", "key": "array", "sha256": "ab"}
+    asked = DirectionSpec(kind, "m1", 4, **{name: every[name] for name in KINDS[kind]})
+    assert DirectionSpec.from_json(asked.to_json()) == asked and hash(asked)
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ({"kind": "feature"}, "no direction of kind 'feature'"), ({"kind": "pair", "chunk_id": "c"}, "pair needs other_chunk_id"),
+        ({"layer": -1}, "layer is -1"), ({"layer": "5"}, "layer is '5'"), ({"number": -1}, "number is -1"),
+    ],
+)
+def test_a_definition_that_makes_no_sense_is_refused(broken, said):
+    with pytest.raises(SpecError, match=said):
+        DirectionSpec(**({"kind": "random", "model_id": "m", "layer": 1, "seed": 1} | broken))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"kind": "random"}', '{"kind": "random", "model_id": "m", "layer": 1, "seed": 1, "x": 2}'])
+def test_what_is_no_written_definition_is_refused(text):
+    with pytest.raises(SpecError, match=r"definition|defined"):
+        DirectionSpec.from_json(text)
+
+
+def test_importing_it_costs_no_torch():
+    check = "import sys, backend.geometry.direction_library; print({'torch', 'sklearn', 'transformers', 'umap'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout.strip() == "set()"
