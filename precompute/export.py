@@ -6,12 +6,13 @@ runs kept since the last publication are missing nor a pipeline that holds the s
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from backend.errors import AnchorscopeError
-from backend.store.experiments import Experiments, beside
+from backend.store.experiments import Experiments, Kept, beside
 from backend.store.publish import take_in_experiments
 from backend.store.schema import SCHEMA_VERSION, TABLES
 from backend.store.store import Store, generation_of
@@ -24,7 +25,7 @@ def export_duckdb(study: Path, file: Path) -> None:
     _refuse_existing(beside(file))  # runs on a file of that name which is gone: they would be taken for runs on this one
     temporary = file.with_name(file.name + ".tmp")
     shutil.copyfile(generation_of(study), temporary)
-    take_in_experiments(temporary, Experiments(study).everything())
+    take_in_experiments(temporary, _live_runs(study))
     with open(temporary, "rb") as handle:
         os.fsync(handle.fileno())
     os.replace(temporary, file)
@@ -34,7 +35,7 @@ def export_parquet(study: Path, folder: Path) -> list[Path]:
     """One zstd Parquet file a table, with the schema version in its metadata. Returns the files."""
     _refuse_existing(folder)
     store = Store(study)
-    kept = Experiments(study).everything()
+    kept = _live_runs(study)
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -47,6 +48,14 @@ def export_parquet(study: Path, folder: Path) -> list[Path]:
         store.close()
     os.replace(temporary, folder)
     return sorted(folder.glob("*.parquet"))
+
+
+def _live_runs(study: Path) -> Kept:
+    """The study's live runs; those whose files are damaged are named, since a file for others does not show what it lacks."""
+    kept = Experiments(study).everything()
+    for line in kept.damaged:
+        print(f"damaged live run {line.key} is left out; steer again to have it", file=sys.stderr)
+    return kept
 
 
 def _refuse_existing(target: Path) -> None:

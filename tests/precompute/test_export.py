@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from backend.errors import AnchorscopeError
-from backend.store.experiments import Experiments
+from backend.store.experiments import Experiments, ledger_of
 from backend.store.schema import TABLES
 from backend.store.store import NoStore, Store
 from backend.store.unit_files import StudyFolder
@@ -60,6 +60,16 @@ def test_runs_kept_beside_a_portable_file_leave_with_it(study, tmp_path):
     found = Store(tmp_path / "second.duckdb").whole_table("experiments")
     assert found.num_rows == Store(study).whole_table("experiments").num_rows + 1
     assert not (tmp_path / "second.experiments").exists()
+
+
+@pytest.mark.parametrize("export", [export_duckdb, export_parquet])
+def test_a_damaged_run_that_an_export_leaves_out_is_named(study, tmp_path, capsys, export):
+    shutil.copytree(study, tmp_path / "study")
+    ledger = ledger_of(tmp_path / "study")
+    damaged = next(iter(ledger.ledger().live.values()))
+    (ledger.path / damaged.files[0].name).write_bytes(b"damaged")
+    export(tmp_path / "study", tmp_path / "out")
+    assert f"damaged live run {damaged.key} is left out" in capsys.readouterr().err
 
 
 def test_runs_left_beside_a_file_that_is_gone_are_not_taken_for_runs_on_the_new_one(study, tmp_path):
