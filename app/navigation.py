@@ -12,12 +12,13 @@ from app.untrusted import show
 from backend.errors import AnchorscopeError
 
 _PAGES, _ASSETS = studies.ROOT / "pages", studies.ROOT / "assets"
-OVERVIEW, CHAINS, MAP, STEEPNESS = "overview", "chains_of_thought", "latent_map", "steepness"
+OVERVIEW, CHAINS, MAP, STEEPNESS, STEERING = "overview", "chains_of_thought", "latent_map", "steepness", "steering"
 _TITLES = {
     OVERVIEW: ("Overview", ":material/dashboard:"),
     CHAINS: ("Chains of thought", ":material/segment:"),
     MAP: ("Latent map", ":material/scatter_plot:"),
     STEEPNESS: ("Steepness and importance", ":material/show_chart:"),
+    STEERING: ("Steering", ":material/tune:"),
 }
 _IGNORED = {"study": "study", "problem": "problem", "cot": "chain of thought", "chunk": "chunk", "model": "model", "layer": "layer"}
 

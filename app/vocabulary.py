@@ -96,6 +96,46 @@ KINDS = {
 
 POSITIONS = {"anchor": "token before the chunk", "chunk": "tokens of the chunk"}
 
+STEERING_KINDS = {
+    "category": "a category − the rest",
+    "per_chunk": "a chunk's own activation",
+    "centered": "a chunk's activation − mean of all",
+    "diff_in_means": "anchors − the rest",
+    "pair": "one chunk − another",
+    "on_manifold": "along the manifold (local tangent)",
+    "random": "random",
+    "file": "a vector file",
+}
+
+OPERATIONS = {
+    "add": "add",
+    "replace": "set the component",
+    "ablate": "remove the component",
+    "cap": "cap the component",
+    "rotate": "rotate, keeping the norm",
+}
+
+PLACES = {
+    "anchor": "the token before the chunk",
+    "chunk": "tokens that predict the chunk",
+    "onward": "from there on, new tokens too",
+    "prompt": "the prompt",
+}
+
+RUN_KINDS = {"stream": "One continuation", "continue": "Many", "dose": "Dose–response", "wording": "Reword the sentence", "curve": "KL(β)"}
+
+ARMS = {"base": "base", "changed": "steered", "flipped": "sign flipped", "random": "random"}
+
+OUTCOMES = {
+    "accuracy": "accuracy",
+    "length": "length, tokens",
+    "reflection_rate": "self-reflection words per 100 tokens",
+    "repetition": "repetition (word 4-grams)",
+    "compression_ratio": "compression ratio",
+    "cap_share": "cut at the cap",
+    "degenerate_share": "degenerate",
+}
+
 METHODS = {"umap_2d": "UMAP, 2-D", "umap_3d": "UMAP, 3-D", "pca_2d": "PCA, 2-D", "pca_3d": "PCA, 3-D"}
 
 UNITS = {"rms": "RMS of the residual stream", "norm": "norm of the residual stream", "absolute": "absolute"}

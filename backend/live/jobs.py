@@ -30,7 +30,8 @@ from backend.models.sampling import SampleRequest, SamplingParameters, prepare, 
 from backend.models.streaming import Arm, Drawn, stream
 
 _TEXTS_BYTES = 1 << 30  # encodings kept, all texts of a model together
-_ROWS = 640  # tokens edited in one batch of a curve
+_ROWS = 640  # tokens edited in one batch of a curve: large enough for full-speed matrix products
+_CONTROL_ROWS = 160  # the same for its controls, which nobody waits for: small enough that others' tokens come in between
 _PATIENCE = 0.1  # seconds between two looks at whether the judge has finished
 
 Steps = Iterator[tuple[str, Any]]
@@ -168,7 +169,7 @@ def _curve(reader: Reader, request: Curve) -> Steps:
     yield "part", {"kl": kl, "fit": {"a": fit.a, "b": fit.b, "c": fit.c, "r2": fit.r2, "steepness": fit.steepness}}
     for number, vector in enumerate(request.controls):
         control: list[float] = []
-        for some in _blocks(betas, len(predicting)):
+        for some in _blocks(betas, len(predicting), rows=_CONTROL_ROWS):
             control += _kl(base, read, span, [request.intervention.with_vector(vector).with_beta(beta) for beta in some])
             yield "progress", (number + 1, len(request.controls))
         yield "part", {"controls": [control]}
@@ -179,8 +180,8 @@ def _kl(base: Predictions, read: Read, span: tuple[int, int], interventions: Seq
     return base.kl([intervention.edits(span, n_prompt=read.n_prompt) for intervention in interventions]).mean(-1).tolist()
 
 
-def _blocks(betas: Sequence[float], n_tokens: int) -> list[Sequence[float]]:
-    size = max(1, _ROWS // n_tokens)
+def _blocks(betas: Sequence[float], n_tokens: int, *, rows: int = _ROWS) -> list[Sequence[float]]:
+    size = max(1, rows // n_tokens)
     return [betas[i : i + size] for i in range(0, len(betas), size)]
 
 

@@ -1,21 +1,25 @@
 """The one process that holds models: `python -m backend.live.worker FD THREADS`, started by the service, ended with it.
 
-It takes requests from a pipe and advances the running ones in turns, each by one step (a token, or one block of a curve), so that nobody
-waits for somebody else's long run, and a cancelled one ends at its next step.
+It takes requests from a pipe and advances the running ones step by step (a token, or one block of a curve): always the one that has had
+the least of the worker's time so far, where time counts four times for what nobody reads as it comes. So nobody waits for somebody
+else's long run, a stream goes on beside a big batch, and a cancelled request ends at its next step.
 """
 
 import contextlib
 import signal
 import sys
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
 from backend.errors import AnchorscopeError
-from backend.live.requests import Model
+from backend.live.requests import Model, Open, Stream
 
 _MODELS = 2  # held at a time: a base model and its distilled one
+_PATIENT = 4.0  # weight of the time that curves, samples and doses take, beside streams
 
 
 def main(pipe: Connection, threads: int) -> None:
@@ -26,47 +30,56 @@ def main(pipe: Connection, threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    jobs: OrderedDict[str, Iterator[tuple[str, Any]]] = OrderedDict()
+    jobs: dict[str, Job] = {}
     try:
         while True:
             while pipe.poll(None if not jobs else 0):
                 take(pipe.recv(), jobs, desk)
-            for name in list(jobs):
-                advance(name, jobs, pipe)
-                if pipe.poll(0):
-                    break
+            if jobs:
+                advance(min(jobs, key=lambda name: jobs[name].spent), jobs, pipe)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
     finally:
         for job in jobs.values():
-            job.close()
+            job.steps.close()
         desk.close()
 
 
-def take(message: tuple, jobs: "OrderedDict[str, Iterator[tuple[str, Any]]]", desk: "_Desk") -> None:
+@dataclass
+class Job:
+    """A request under way."""
+
+    steps: Iterator[tuple[str, Any]]
+    weight: float  # of the time it takes
+    spent: float  # weighted seconds; a new one starts level with the one that had least
+
+
+def take(message: tuple, jobs: dict[str, Job], desk: "_Desk") -> None:
     """One message of the service: start a job, cancel one, or have a model loaded."""
     kind, *content = message
     if kind == "start":
         name, model, request = content
-        jobs[name] = desk.job(name, model, request)
+        level = min((job.spent for job in jobs.values()), default=0.0)
+        jobs[name] = Job(desk.job(name, model, request), 1.0 if isinstance(request, (Open, Stream)) else _PATIENT, level)
     elif kind == "cancel":
         job = jobs.pop(content[0], None)
         if job is not None:
-            job.close()
+            job.steps.close()
     elif kind == "warm":
         with contextlib.suppress(AnchorscopeError):  # whoever asks for something of this model is told
             desk.model(None, content[0])
         desk.say("idle", None, None)
 
 
-def advance(name: str, jobs: "OrderedDict[str, Iterator[tuple[str, Any]]]", pipe: Connection) -> None:
-    """One step of one job; it goes to the end of the turn."""
+def advance(name: str, jobs: dict[str, Job], pipe: Connection) -> None:
+    """One step of one job."""
     import torch
 
+    job, began = jobs[name], time.monotonic()
     try:
-        kind, payload = next(jobs[name])
+        kind, payload = next(job.steps)
         pipe.send((kind, name, payload))
-        jobs.move_to_end(name)
+        job.spent += job.weight * (time.monotonic() - began)
     except StopIteration:
         del jobs[name]
         pipe.send(("done", name, None))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from backend.geometry import directions
-from backend.geometry.directions import Direction
+from backend.geometry.directions import ANCHOR_CONVENTIONS, ANCHOR_METRIC, Direction
 from backend.models.loading import LoadedModel
 from precompute import models
 from precompute.engines.local import run_in_workers
@@ -21,8 +21,6 @@ from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "sweep", "CoT"
 _COTS_A_TASK = 2
-# Anchors are Dawes's, and so is their convention: with `ta` and few rollouts nearly every chunk is beyond the threshold of 0.2.
-ANCHOR_METRIC, ANCHOR_CONVENTIONS = "counterfactual_importance_kl", ("fl", "published")  # published where ours cannot be computed
 
 
 @dataclass(frozen=True)

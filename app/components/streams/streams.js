@@ -17,8 +17,7 @@ export default function ({ data, parentElement }) {
   const id = data.run?.id ?? null;
   const arms = Object.values(view.arms);
   const shrank = arms.some((arm) => (data.run?.arms[arm.name]?.tokens.length ?? 0) < arm.spans.length);
-  const late = view.divergence !== null && arms.some((arm) => !arm.after && arm.spans.length > view.divergence);
-  if (id !== view.id || shrank || late) clear(view, id);
+  if (id !== view.id || shrank) clear(view, id);
 
   const scroll = view.scroll;
   const follows = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < NEAR_END_PX;
@@ -45,7 +44,7 @@ function build(root) {
     arm.text.append(end);
     view.arms[arm.name] = arm;
     arm.text.onpointermove = (event) => {
-      const span = event.target.closest(".t");
+      const span = event.target.closest(".token");
       if (span) point(view, arm, Number(span.dataset.i));
     };
     arm.canvas.onpointermove = (event) => {
@@ -81,11 +80,12 @@ function clear(view, id) {
 function grow(view, arm, given) {
   const tokens = given?.tokens ?? [];
   arm.tokens = tokens;
+  if (!arm.after && view.divergence !== null && arm.spans.length > view.divergence) part(view, arm); // known only after its token
   for (let index = arm.spans.length; index < tokens.length; index++) {
     if (index === view.divergence) part(view, arm);
     const [piece, kl] = tokens[index];
     const span = document.createElement("span");
-    span.className = "t";
+    span.className = "token";
     span.dataset.i = index;
     span.textContent = piece;
     if (kl !== null && arm.name === "changed") span.style.setProperty("--k", Math.sqrt(Math.max(0, kl)));
@@ -109,8 +109,10 @@ function part(view, arm) {
   sign.title = `First divergence: token ${view.divergence + 1}`;
   arm.after = document.createElement("span");
   arm.after.className = "after";
-  arm.text.insertBefore(sign, arm.end);
-  arm.text.insertBefore(arm.after, arm.end);
+  const first = arm.spans[view.divergence] ?? arm.end;
+  arm.text.insertBefore(sign, first);
+  arm.text.insertBefore(arm.after, first);
+  arm.after.append(...arm.spans.slice(view.divergence));
 }
 
 function describe(view, { run, note, running }) {

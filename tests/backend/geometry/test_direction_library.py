@@ -58,10 +58,6 @@ def test_a_definition_gives_the_direction_that_the_sweep_makes(store, model, stu
         assert same(make_direction(store, spec(model, kind, **how.get(kind, {"chunk_id": direction.chunk_id}))), direction)
 
 
-def test_anchors_are_those_of_the_sweep():
-    assert (directions.ANCHOR_METRIC, directions.ANCHOR_CONVENTIONS) == (sweep.ANCHOR_METRIC, sweep.ANCHOR_CONVENTIONS)
-
-
 def test_a_pair_a_category_and_a_tangent_are_of_the_studys_chunks(store, model, study):
     of = {"model_id": model, "layer": LAYER}
     first, second = list(study)[:2]

@@ -1,0 +1,303 @@
+"""The controls that say what is done to the residual stream, and what they add up to."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from app import live, selection
+from app.components.layer_strip import layer_strip
+from app.steering_subject import Subject
+from app.untrusted import one_line
+from app.vocabulary import CATEGORIES, OPERATIONS, PLACES, STEERING_KINDS, UNITS, category
+from backend.errors import AnchorscopeError
+from backend.geometry import directions
+from backend.geometry.direction_library import DirectionSpec, available, category_gate_of, make_direction
+from backend.geometry.directions import Direction
+from backend.geometry.interventions import Gate, Intervention
+from backend.live.available import Choice
+from backend.live.requests import Open
+from backend.live.sentence import sentence
+from backend.live.service import Status
+from backend.store.store import Store
+
+N_CONTROLS = 8  # random directions of the control strip
+BETA_MAX = {"rms": 10.0, "norm": 1.0, "absolute": 100.0}
+_USUAL = {"rms": 4.0, "norm": 0.2, "absolute": 10.0}
+_STEP = {"rms": 0.5, "norm": 0.05, "absolute": 1.0}
+_OF_CHUNK = ("per_chunk", "centered", "on_manifold", "pair")  # made from a chunk that is named
+_WHOLE_STUDY = ("centered", "diff_in_means", "category", "on_manifold")  # need the study's activations at the layer
+_UPLOAD = "direction_file"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the controls say. Without an intervention, `problem` says why in a sentence; without a problem it is still being read."""
+
+    intervention: Intervention | None
+    direction: Direction | None
+    words: str  # the direction as a sentence calls it
+    source_layer: int | None
+    sources: tuple[str, ...]  # chunks the vector comes from
+    opened: Status
+    problem: str | None = None
+    view: Mapping[str, str] | None = None
+
+    def sentence(self, subject: Subject, *, seed: int | None = None) -> str:
+        result = self.opened.result
+        return sentence(
+            self.intervention, self.words, source_layer=self.source_layer, chunk=subject.name, span=result["span"],
+            n_prompt=result["n_prompt"], seed=seed,
+        )
+
+    def controls(self, seed: int) -> tuple[np.ndarray, ...]:
+        """Random directions of the same norm; the same ones for every β and place."""
+        d_model = len(self.direction.vector)
+        made = directions.random(N_CONTROLS, d_model, model_id=self.direction.model_id, layer=self.source_layer, seed=seed)
+        return tuple(direction.vector for direction in made.made)
+
+
+def plan(store: Store, subject: Subject, choice: Choice, opened: Status) -> Plan:
+    """Shows the controls, and gives what they say."""
+    facts = opened.result
+    layers = available(store, choice.model_id)
+    applied = _layers(facts["n_layers"], layers)
+    spec, words, sources, problem = _direction_controls(store, subject, choice, layers, applied, facts)
+    layer_strip(
+        facts["n_layers"],
+        key="layer_strip",
+        selected=applied,
+        stored=layers,
+        source=spec.layer if spec else None,
+        preview=facts.get("lens"),
+        on_select=lambda first, last: selection.choose(layers=f"{first}-{last}"),
+    )
+    st.caption(
+        f"Block whose output is changed: click one, drag a range. Hover: the logit lens at the token before {subject.name}. "
+        "A dot: activations of the study are stored there."
+    )
+    left, middle, right = st.columns(3, gap="small")
+    with left:
+        operation = selection.pick("operation", "Do what", list(OPERATIONS), show=lambda name: OPERATIONS[name])
+    with middle:
+        places = [place for place in PLACES if place != "chunk" or subject.chunk is not None]
+        place = selection.pick("place", "Where", places, show=lambda name: PLACES[name])
+    with right:
+        gate, gate_problem = _gate(store, choice, applied, layers)
+    unit, beta, beta_problem = _magnitude(operation, facts["d_model"])
+    problem = problem or gate_problem or beta_problem
+    direction = None
+    if problem is None and spec is not None:
+        direction, problem = _made(store, subject, choice, spec, facts["d_model"])
+    intervention = None
+    if direction is not None and problem is None:
+        try:
+            intervention = Intervention(tuple(range(applied[0], applied[1] + 1)), place, operation, direction.vector, beta, unit, gate)
+            intervention.edits(facts["span"], n_prompt=facts["n_prompt"])
+        except AnchorscopeError as error:
+            intervention, problem = None, str(error)
+    return Plan(intervention, direction, words, spec.layer if spec else None, sources, opened, problem, selection.values())
+
+
+def _layers(n_layers: int, stored: list[int]) -> tuple[int, int]:
+    """The first and the last changed layer that the selection names, else the stored one nearest to half depth."""
+    middle = min(stored, key=lambda layer: abs(layer - n_layers // 2)) if stored else n_layers // 2
+    try:
+        first, _, last = (selection.get("layers") or f"{middle}").partition("-")
+        found = int(first), int(last or first)
+        if not 0 <= found[0] <= found[1] < n_layers:
+            raise ValueError
+    except ValueError:
+        selection.forget_unknown("layers")
+        return middle, middle
+    return found
+
+
+def _direction_controls(
+    store: Store, subject: Subject, choice: Choice, layers: list[int], applied: tuple[int, int], facts: Mapping[str, Any]
+) -> tuple[DirectionSpec | None, str, tuple[str, ...], str | None]:
+    """How the direction is made, what it is called, the chunks it comes from, and what is wrong, if anything."""
+    sources = store.tag_sources()
+    kinds = [
+        kind
+        for kind in STEERING_KINDS
+        if (layers or kind not in _WHOLE_STUDY) and (subject.chunk is not None or kind not in _OF_CHUNK) and (sources or kind != "category")
+    ]
+    usual = "category" if "category" in kinds else "diff_in_means" if "diff_in_means" in kinds else "random"
+    left, middle, right = st.columns([4, 4, 3], gap="small")
+    with left:
+        kind = selection.pick("direction", "Direction", kinds, default=usual, show=lambda name: STEERING_KINDS[name])
+    place = {"kind": kind, "model_id": choice.model_id}
+    with right:
+        layer = _source_layer(kind, layers, applied, facts["n_layers"])
+    place |= {"layer": layer}
+    with middle:
+        if kind == "random":
+            seed = _number("seed", "Seed of the direction", 1)
+            return DirectionSpec(**place, seed=seed), f"random direction {seed}", (), None
+        if kind == "diff_in_means":
+            return DirectionSpec(**place), "anchors − rest", (), None
+        if kind == "category":
+            tags = selection.checked("tags", sources)
+            names = [name for name in CATEGORIES if name not in ("untagged", "unknown")]
+            about = selection.pick("about", "Category", names, default="self_checking", show=category)
+            of = tuple(subject.chunks.loc[subject.chunks["category"] == about, "chunk_id"])
+            return DirectionSpec(**place, category=about, tags=tags), f"{about} − rest", of, None
+        if kind == "file":
+            return _file(place, facts)
+        of, name = _chunk("of", "Vector from", subject, store, subject.chunk)
+        if kind == "pair":
+            with right:
+                other, other_name = _chunk("other", "minus", subject, store, _neighbour(subject))
+            words = f"{name} − {other_name}"
+            return DirectionSpec(**place, chunk_id=of, other_chunk_id=other), words, (of, other), None
+        if kind == "on_manifold":
+            with right:
+                component = int(selection.pick("component", "Component", ["1", "2", "3", "4"]))
+            words = f"principal direction {component} of the neighbours of {name}"
+            return DirectionSpec(**place, chunk_id=of, component=component), words, (of,), None
+        words = f"the activation of {name}" + (" − mean of all chunks" if kind == "centered" else "")
+        return DirectionSpec(**place, chunk_id=of), words, (of,), None
+
+
+def _source_layer(kind: str, stored: list[int], applied: tuple[int, int], n_layers: int) -> int:
+    """Where the vector is made: at the changed layer where it can be, else at the stored one nearest to it, which the sentence says."""
+    options = stored if kind in _WHOLE_STUDY else list(range(n_layers))
+    nearest = min(options, key=lambda layer: abs(layer - applied[0]))
+    if kind == "random":
+        return nearest
+    return int(selection.pick("made", "Made at layer", [str(layer) for layer in options], default=str(nearest)))
+
+
+def _chunk(field: str, label: str, subject: Subject, store: Store, default: str | None) -> tuple[str, str]:
+    """A chunk of this text, or one of another CoT that was pinned before; its id and what a sentence calls it."""
+    here = {row.chunk_id: f"chunk {row.number}: {one_line(row.text, 60)}" for row in subject.chunks.itertuples()}
+    pinned = selection.get(field)
+    if pinned is not None and pinned not in here and len(store.chunk_place(pinned)):
+        here[pinned] = f"chunk {int(store.chunk_place(pinned)['chunk_index'][0]) + 1} of another CoT"
+    chosen = selection.pick(field, label, list(here), default=default, show=here.__getitem__)
+    return chosen, here[chosen].partition(":")[0]
+
+
+def _neighbour(subject: Subject) -> str:
+    """The chunk before this one, or after the first."""
+    ids = list(subject.chunks["chunk_id"])
+    here = ids.index(subject.chunk)
+    return ids[here - 1] if here else ids[min(1, len(ids) - 1)]
+
+
+def _file(place: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[DirectionSpec | None, str, tuple[str, ...], str | None]:
+    given = st.file_uploader(
+        "Vector file", type=["safetensors", "pt", "pth", "npz", "npy", "gguf"], key=_UPLOAD,
+        help="safetensors, .pt (weights only), .npz, .npy, or a control vector in GGUF (repeng, llama.cpp). Nothing in it is run.",
+    )
+    if given is None:
+        return None, "", (), "Choose a file with a vector."
+    from backend.geometry.direction_files import candidates_in, read_direction
+
+    try:
+        entries = candidates_in(given.getvalue(), given.name)
+        names = {entry.key: f"{one_line(entry.key, 40)} {tuple(entry.shape)}" for entry in entries}
+        key = st.selectbox("Entry", list(names), format_func=names.__getitem__, key="direction_entry")
+        found = read_direction(
+            given.getvalue(), given.name, key=key, layer=place["layer"], d_model=facts["d_model"], n_layers=facts["n_layers"]
+        )
+    except AnchorscopeError as error:
+        return None, "", (), str(error)
+    st.session_state["direction_vector"] = found.vector
+    spec = DirectionSpec(**place, file=found.name, key=found.key, sha256=found.sha256)
+    return spec, f"{one_line(found.name, 40)} ({one_line(found.key, 40)})", (), None
+
+
+def _made(store: Store, subject: Subject, choice: Choice, spec: DirectionSpec, d_model: int) -> tuple[Direction | None, str | None]:
+    """The direction, or why there is none; neither while the model is still reading the text for it."""
+    extra: dict[str, np.ndarray] | None = None
+    if spec.kind in _OF_CHUNK:
+        named = [name for name in (spec.chunk_id, spec.other_chunk_id) if name is not None]
+        missing = [name for name in named if spec.layer not in set(store.activation_at(name, choice.model_id)["layer"])]
+        if missing:
+            status = live.read(choice, Open(subject.text, subject.chunk, (spec.layer,), floor=False))
+            if not status.ended:
+                return None, None
+            if status.error:
+                return None, status.error
+            extra = status.result["activations"][spec.layer]
+    try:
+        vector = st.session_state.get("direction_vector") if spec.kind == "file" else None
+        return make_direction(store, spec, activations=extra, vector=vector, d_model=d_model), None
+    except AnchorscopeError as error:
+        return None, str(error)
+
+
+def _gate(store: Store, choice: Choice, applied: tuple[int, int], layers: list[int]) -> tuple[Gate | None, str | None]:
+    """Only while: a category that the token's residual stream leans to."""
+    options = ["always"]
+    tags = selection.checked("tags", store.tag_sources())
+    if tags and applied[0] == applied[1] and applied[0] in layers:
+        options += [name for name in CATEGORIES if name not in ("untagged", "unknown")]
+    chosen = selection.pick(
+        "while", "Only while", options, show=lambda name: "always" if name == "always" else f"it leans to {category(name).lower()}",
+        help="Token by token: only where the residual stream at this layer projects beyond halfway between the mean chunk of the category "
+        "and the mean of the rest. For one layer with stored activations.",
+    )
+    if chosen == "always":
+        return None, None
+    try:
+        found = category_gate_of(store, choice.model_id, applied[0], chosen, tags)
+    except AnchorscopeError as error:
+        return None, str(error)
+    st.caption(
+        f"opens for {found.true_share:.0%} of {found.n_category} chunks of the category and {found.false_share:.0%} of {found.n_rest} "
+        "others, each judged by the means of the rest"
+    )
+    return found.gate, None
+
+
+def _magnitude(operation: str, d_model: int) -> tuple[str, float, str | None]:
+    """Unit and β, with what β is in shares of the residual norm."""
+    left, middle, right = st.columns([2, 7, 2], gap="small", vertical_alignment="bottom")
+    with left:
+        unit = selection.pick("unit", "β in", list(UNITS), show=lambda name: {"rms": "RMS", "norm": "norms", "absolute": "absolute"}[name])
+    if operation == "ablate":
+        with middle:
+            st.caption("Removing the component has no magnitude.")
+        return unit, 0.0, None
+    text = selection.get("beta")
+    try:
+        beta = _USUAL[unit] if text is None else float(text)
+    except ValueError:
+        beta = math.nan
+    problem = None if math.isfinite(beta) else f"β is “{one_line(str(text), 20)}”; a number was expected. Move the slider to choose one."
+    limit, step = BETA_MAX[unit], _STEP[unit]
+
+    def take(key: str) -> Callable[[], None]:
+        return lambda: selection.choose(beta=f"{st.session_state[key]:g}")
+
+    shown = beta if math.isfinite(beta) else 0.0
+    with middle, st.container(key="beta_slider"):
+        st.session_state["beta_slide"] = float(np.clip(shown, -limit, limit))
+        st.slider("Magnitude β", -limit, limit, key="beta_slide", step=step, on_change=take("beta_slide"), format="%+g")
+    with right:
+        st.session_state["beta_typed"] = float(shown)
+        st.number_input("exactly", key="beta_typed", on_change=take("beta_typed"), step=step, format="%g")
+    if unit != "absolute" and problem is None:
+        share = abs(beta) * (1 / math.sqrt(d_model) if unit == "rms" else 1)
+        st.caption(f"Every changed position is {'moved' if operation in ('add', 'rotate') else 'measured'} by {share:.1%} of its own norm.")
+    return unit, beta, problem
+
+
+def _number(field: str, label: str, usual: int, *, low: int = 0, high: int = 2**31) -> int:
+    """A whole number that is part of the selection."""
+    text = selection.get(field)
+    value = int(text) if text and text.isdigit() and low <= int(text) <= high else usual
+    key = f"number_{field}"
+    st.session_state[key] = value
+    st.number_input(label, low, high, key=key, step=1, on_change=lambda: selection.choose(**{field: str(st.session_state[key])}))
+    return value
+
+
+def number(field: str, label: str, usual: int, *, low: int, high: int) -> int:
+    return _number(field, label, usual, low=low, high=high)

@@ -1,0 +1,112 @@
+"""What is being steered: a stored chain of thought, or a text somebody typed, with the chunk that was chosen in it."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app import chains_view, selection
+from app.place import Place
+from backend.cot.chunking import chunk_spans
+from backend.ids import chunk_id, stable_id
+from backend.live.available import Choice
+from backend.live.requests import Chunk, Text
+from backend.store.experiments import Experiments
+from backend.store.store import Store
+
+_OWN = "own_text"  # in the session: what was typed
+
+
+@dataclass(frozen=True)
+class Subject:
+    """`chunks` has a row a chunk, as the reader shows it; the chunk is None where a typed question has no chain of thought yet."""
+
+    text: Text
+    chunks: pd.DataFrame
+    chunk: str | None
+    title: str
+    cot: str | None = None  # None for a typed text
+    truth: str | None = None
+    written_by: str | None = None
+    writer_id: str | None = None
+
+    @property
+    def number(self) -> int | None:
+        """1-based number of the chunk."""
+        return None if self.chunk is None else int(self.chunks.loc[self.chunks["chunk_id"] == self.chunk, "number"].iloc[0])
+
+    @property
+    def chunk_text(self) -> str:
+        return "" if self.chunk is None else str(self.chunks.loc[self.chunks["chunk_id"] == self.chunk, "text"].iloc[0])
+
+    @property
+    def name(self) -> str:
+        """The chunk as a sentence calls it."""
+        return "the answer's first token" if self.chunk is None else f"chunk {self.number}"
+
+
+def chosen(store: Store, where: Place | None, choice: Choice) -> Subject:
+    """The chosen CoT, or the typed text where no place in the study is given.
+
+    A CoT's tokens are kept where the live model is the one that wrote or read it; else the live model tokenises.
+    """
+    if where is None:
+        own = st.session_state[_OWN]
+        return of_words(own["prompt"], own["text"], question=own["question"], truth=own["truth"], chunk=selection.get("chunk"))
+    cot = store.cot_to_read(where.cot).iloc[0]
+    has_tokens = cot.token_ids is not None and _is_reader(store, where.chunk, cot.model_id, choice)
+    chunks = tuple(_chunk(row, has_tokens) for row in store.chunk_spans(where.cot).itertuples())
+    tokens = (tuple(int(token) for token in cot.token_ids), int(cot.n_prompt_tokens)) if has_tokens else (None, None)
+    tags = selection.checked("tags", store.tag_sources()) or ""
+    table = chains_view.chunks(store, where.cot, tags, None, None)
+    text = Text(cot.prompt, cot.text, chunks, *tokens)
+    return Subject(text, table, where.chunk, cot.question, where.cot, cot.ground_truth, cot.written_by, cot.model_id)
+
+
+def of_words(prompt: str, text: str, *, question: str | None, truth: str | None, chunk: str | None) -> Subject:
+    """A text cut into chunks here. `prompt` is empty where the model's own prompt for `question` is meant."""
+    name = stable_id("c", "typed", prompt, text, question)
+    spans = chunk_spans(text)
+    ids = [chunk_id(name, number) for number in range(len(spans))]
+    table = pd.DataFrame(
+        {
+            "chunk_id": ids, "number": range(1, len(ids) + 1), "text": [text[start:end] for start, end in spans],
+            "category": ["untagged"] * len(ids), "value": pd.Series([float("nan")] * len(ids), dtype=float),
+        }
+    )
+    chunks = tuple(Chunk(name, *span) for name, span in zip(ids, spans, strict=True))
+    chosen = chunk if chunk in ids else ids[-1] if ids else None
+    return Subject(
+        Text(prompt, text, chunks, question=question if not prompt else None), table, chosen, question or "A text of your own", truth=truth
+    )
+
+
+def with_prompt(subject: Subject, prompt: str) -> Subject:
+    """The same with its prompt spelt out, once the model has said how it words the question."""
+    return replace(subject, text=replace(subject.text, prompt=prompt, question=None))
+
+
+def type_in(question: str, text: str, truth: str | None, *, prompt: str = "") -> None:
+    """Make this the text that is steered."""
+    st.session_state[_OWN] = {"question": question, "text": text, "truth": truth, "prompt": prompt}
+    selection.choose(own="yes", run=None)
+
+
+def is_typed(study: Path) -> bool:
+    """Whether a typed text is steered. A link to a run on one brings its text along."""
+    if selection.get("own") == "yes" and _OWN not in st.session_state:
+        row = Experiments(study).get(selection.get("run") or "")
+        if row is not None and row["cot_id"] is None:
+            st.session_state[_OWN] = {"question": None, "text": row["text"], "truth": None, "prompt": row["prompt"]}
+    return selection.get("own") == "yes" and _OWN in st.session_state
+
+
+def _chunk(row: Any, has_tokens: bool) -> Chunk:
+    tokens = (int(row.token_start), int(row.token_end)) if has_tokens else (None, None)
+    return Chunk(row.chunk_id, int(row.char_start), int(row.char_end), *tokens)
+
+
+def _is_reader(store: Store, chunk: str, writer: str, choice: Choice) -> bool:
+    return choice.model_id == writer or len(store.activation_at(chunk, choice.model_id)) > 0

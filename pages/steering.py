@@ -1,0 +1,37 @@
+"""Push one chunk along a direction and read what the model would have thought instead."""
+
+import streamlit as st
+
+from app import chains_view, live, navigation, place, steering_plan, steering_subject, steering_view, studies
+
+study = navigation.study()
+store = studies.open_store(study)
+st.title("Steering")
+
+typed = steering_subject.is_typed(study)
+where = None if typed else place.here(store)
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    steering_view.own_text(typed)
+    choice = steering_view.choose_model(store, live.steerable(store), where)
+if where:
+    where = chains_view.choose_cot(store, where)
+subject = steering_subject.chosen(store, where, choice)
+steering_view.say_who_reads(subject, choice)
+
+left, right = st.columns([5, 7], gap="medium")
+opened = live.read(choice, steering_view.to_open(subject))
+if not steering_view.is_read(opened):
+    with left:
+        steering_view.text(subject, None)
+    with right:
+        steering_view.wait_for(opened, choice)
+subject = steering_subject.with_prompt(subject, opened.result["prompt"])
+with right:
+    plan = steering_plan.plan(store, subject, choice, opened)
+    steering_view.say_what(plan, subject)
+    steering_view.run_controls(store, study, subject, choice, plan)
+with left:
+    steering_view.text(subject, plan)
+    steering_view.curve(study, subject, choice, plan)
+steering_view.runs(study)
+steering_view.history(study, subject)

@@ -1,0 +1,80 @@
+"""The steering journey in a real browser: choose a chunk, move the slider, watch text stream and stop it, run many, reload the link."""
+
+import os
+import re
+import sys
+
+import pytest
+from playwright.sync_api import expect
+
+from backend.store.experiments import Experiments
+from tests import steerable_study
+from tests.browser.conftest import serving
+
+SELECTED = '.chunk[aria-selected="true"]'
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, tiny):
+    return steerable_study.make(tmp_path_factory.mktemp("steerable") / "small", tiny("llama"))
+
+
+@pytest.fixture(scope="module")
+def server(chromium, study, tmp_path_factory):
+    os.environ["ANCHORSCOPE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    try:
+        with serving([sys.executable, "-m", "streamlit", "run", "app/main.py"], study, tmp_path_factory.mktemp("log")) as address:
+            yield address
+    finally:
+        del os.environ["ANCHORSCOPE_CACHE"]
+
+
+def run_button(tab):
+    return tab.locator(".st-key-run_button button")
+
+
+def test_a_chunk_is_chosen_steered_stopped_sampled_and_found_again_by_its_link(tab, server, study):
+    tab.goto(f"{server}/steering?study=small&direction=random&place=onward")
+    expect(tab.locator(SELECTED)).to_have_count(1)
+    tab.locator(".chunk").nth(1).click()
+    tab.wait_for_url(re.compile("chunk=.*_0001"))
+    expect(run_button(tab)).to_be_enabled(timeout=60_000)
+
+    slider = tab.get_by_role("slider", name="Magnitude β")
+    slider.focus()
+    for _ in range(4):
+        slider.press("ArrowRight")
+    tab.wait_for_url(re.compile("beta=6"))
+    expect(tab.get_by_text("add +6 RMS of random direction 1").first).to_be_visible()
+    expect(tab.get_by_text("random pushes of this size")).to_be_visible(timeout=60_000)
+
+    tab.get_by_label("Longest, tokens").fill("1024")
+    tab.get_by_label("Longest, tokens").press("Tab")
+    expect(run_button(tab)).to_be_enabled()
+    run_button(tab).click()
+    streamed = tab.locator(".streams .token")
+    expect(streamed.nth(3)).to_be_attached(timeout=60_000)
+    tab.get_by_role("button", name="Stop").click()
+    expect(tab.get_by_role("button", name="Stop")).to_have_count(0)
+    tab.wait_for_timeout(500)
+    n = streamed.count()
+    tab.wait_for_timeout(700)
+    assert streamed.count() == n > 3
+    streamed.nth(2).hover()
+    expect(tab.get_by_role("tooltip").or_(tab.locator(".popover")).first).to_be_visible()
+
+    tab.get_by_label("Longest, tokens").fill("24")
+    tab.get_by_label("Longest, tokens").press("Tab")
+    tab.get_by_role("radio", name="Many").or_(tab.get_by_role("button", name="Many", exact=True)).first.click()
+    expect(run_button(tab)).to_have_text(re.compile("Continue 16 times"))
+    run_button(tab).click()
+    expect(tab.get_by_text("compared in pairs")).to_be_visible(timeout=120_000)
+    run = re.search(r"run=(x\w+)", tab.url)[1]
+    assert len(Experiments(study).samples(run)) == 48
+
+    link = tab.url
+    tab.goto("about:blank")
+    tab.goto(link)
+    expect(tab.get_by_text("compared in pairs")).to_be_visible(timeout=60_000)
+    expect(tab.get_by_text("add +6 RMS of random direction 1").first).to_be_visible()
+    assert tab.foreign == []

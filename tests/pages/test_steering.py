@@ -1,0 +1,156 @@
+"""The Steering page without a browser: on a study whose model is here, on one whose model is not, and with links that make no sense."""
+
+import time
+
+import pytest
+
+from app import live
+from backend.models import embedded
+from backend.store.experiments import Experiments
+from backend.store.store import Store
+from tests import steerable_study
+from tests.pages.conftest import words
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_embedded_model(tmp_path_factory):
+    """The machine's own cache is out of reach: what these tests show does not depend on it."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("ANCHORSCOPE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    live.service().close()
+    live.service.clear()
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, tiny):
+    return steerable_study.make(tmp_path_factory.mktemp("steerable") / "small", tiny("llama"))
+
+
+def settled(test, condition, seconds: float = 60):
+    """The page run again until the condition holds, as its own clock would."""
+    until = time.monotonic() + seconds
+    while not condition(test):
+        assert time.monotonic() < until, words(test)
+        time.sleep(0.2)
+        test.run()
+        assert not test.exception, test.exception
+    return test
+
+
+def open_page(opened, study, **selection):
+    first = Store(study).frame("SELECT chunk_id FROM chunks ORDER BY chunk_id LIMIT 2")["chunk_id"][1]
+    test = opened("steering", study, study="small", **({"chunk": first} | selection))
+    return settled(test, lambda t: any(b.key == "run_button" for b in t.button))
+
+
+def test_the_intervention_is_said_in_a_sentence_and_the_curve_has_its_controls(opened, study):
+    test = open_page(opened, study, direction="category", about="self_checking", beta="4", layers="2-2", place="chunk")
+    assert "add +4 RMS of self_checking − rest at layer 2 to the" in words(test)
+    settled(test, lambda t: "random pushes of this size" in words(t))
+    table = next(frame.value for frame in test.dataframe if "control strip" in frame.value.columns)
+    assert table["control strip"].tolist() == ["as set", "sign flipped", "β = 0", "8 random directions"]
+    assert table["KL, nats"][2] == "0"
+
+
+@pytest.mark.parametrize(
+    ("selection", "said"),
+    [
+        ({"beta": "nan"}, "a number was expected"),
+        ({"beta": "inf"}, "a number was expected"),
+        ({"layers": "99-99"}, "setting “layers”"),
+        ({"direction": "nonsense"}, "setting “direction”"),
+        ({"run": "x0123456789ab"}, "This run is not known here"),
+        ({"direction": "file"}, "Choose a file"),
+    ],
+)
+def test_a_link_that_makes_no_sense_gets_a_sentence_and_stores_nothing(opened, study, selection, said):
+    before = len(Experiments(study).history(limit=1000))
+    test = open_page(opened, study, **selection)
+    assert said in words(test)
+    kinds = Experiments(study).history(limit=1000)["kind"]
+    assert len(kinds) <= before + 1 and set(kinds[: len(kinds) - before]) <= {"curve"}
+
+
+@pytest.mark.parametrize("kind", ["per_chunk", "centered", "diff_in_means", "random", "pair", "category", "on_manifold"])
+def test_every_direction_gives_an_intervention_or_the_reason_why_not(opened, study, kind):
+    test = open_page(opened, study, direction=kind)
+    test = settled(test, lambda t: "is reading the text" not in words(t))
+    said = words(test)
+    assert "RMS of" in said or "There is no such direction" in said
+
+
+@pytest.mark.parametrize("operation", ["replace", "ablate", "cap", "rotate"])
+@pytest.mark.parametrize("place", ["anchor", "onward", "prompt"])
+def test_every_operation_and_place_is_said(opened, study, operation, place):
+    assert not open_page(opened, study, operation=operation, place=place, direction="random").exception
+
+
+def test_a_run_is_streamed_kept_and_restored_by_its_link(opened, study):
+    test = open_page(opened, study, direction="random", beta="6", place="onward", what="stream")
+    test.number_input(key="max_new_tokens").set_value(16).run()
+    test.button(key="run_button").click().run()
+    run = test.session_state["selection"]["run"]
+    settled(test, lambda t: Experiments(study).get(run) is not None)
+    kept = Experiments(study).get(run)
+    assert kept["kind"] == "stream" and kept["sentence"].startswith("add +6 RMS of random direction")
+    link = dict(test.session_state["selection"])
+    live.service().close()
+    live.service.clear()  # nothing is remembered but what the store has
+    again = opened("steering", study, **link)
+    again = settled(again, lambda t: "They part at token" in words(t) or "never part" in words(t))
+    assert live.service().status(run) is None
+
+
+def test_many_continuations_are_compared_in_pairs_with_their_intervals(opened, study):
+    test = open_page(opened, study, direction="random", beta="6", what="continue", n="4", start="before")
+    test.number_input(key="max_new_tokens").set_value(16).run()
+    test.button(key="run_button").click().run()
+    run = test.session_state["selection"]["run"]
+    settled(test, lambda t: Experiments(study).get(run) is not None and "compared in pairs" in words(t))
+    samples = Experiments(study).samples(run)
+    assert samples.groupby("arm").size().to_dict() == {"base": 4, "changed": 4, "random": 4}
+
+
+def test_a_dose_response_and_a_new_wording_run(opened, study):
+    test = open_page(opened, study, direction="random", what="dose", n="2")
+    test.number_input(key="max_new_tokens").set_value(8).run()
+    test.button(key="run_button").click().run()
+    run = test.session_state["selection"]["run"]
+    settled(test, lambda t: Experiments(study).get(run) is not None and "continuations at each β" in words(t))
+    test = open_page(opened, study, what="wording")
+    test.toggle(key="delete_chunk").set_value(True).run()
+    test.number_input(key="max_new_tokens").set_value(8).run()
+    test.button(key="run_button").click().run()
+    run = test.session_state["selection"]["run"]
+    settled(test, lambda t: Experiments(study).get(run) is not None)
+    assert "delete it, and go on from there" in Experiments(study).get(run)["sentence"]
+
+
+def test_a_preset_is_a_text_of_ones_own(opened, study):
+    test = open_page(opened, study)
+    test.button(key="preset_over-thinking").click().run()
+    test = settled(test, lambda t: "no chain of thought yet" in words(t) and any(b.key == "run_button" for b in t.button))
+    test.number_input(key="max_new_tokens").set_value(8).run()
+    test.button(key="run_button").click().run()
+    run = test.session_state["selection"]["run"]
+    settled(test, lambda t: Experiments(study).get(run) is not None)
+    kept = Experiments(study).get(run)
+    assert kept["cot_id"] is None and "What is 5-1?" in kept["prompt"]
+
+
+def test_without_a_model_on_this_machine_the_page_says_how_to_get_one(opened, whole):
+    assert not embedded.is_ready()
+    assert "python -m precompute model" in words(opened("steering", whole))
+
+
+def test_a_text_by_a_model_that_is_not_here_is_steered_by_another_and_marked(opened, tiny, tmp_path, monkeypatch):
+    study = steerable_study.make(tmp_path / "small", tiny("llama"), writer="somebody/R1-14B")
+    from backend.live import available
+    from backend.live.requests import Model
+
+    choice = available.Choice(Model(tiny("llama").name), tiny("llama").model_id)
+    monkeypatch.setattr(live, "choices", lambda models: [choice])
+    test = open_page(opened, study, direction="random")
+    assert "written by somebody/R1-14B" in words(test)
