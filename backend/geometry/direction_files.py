@@ -47,7 +47,7 @@ class DirectionFileError(AnchorscopeError):
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Entry:
     """One array of a file."""
 
     key: str
@@ -57,18 +57,19 @@ class Candidate:
 
 @dataclass(frozen=True)
 class FileVector:
-    """A vector as the file has it, of any length but zero."""
+    """A vector of a file, made a unit vector."""
 
     name: str  # of the file
     key: str
     layer: int | None  # block whose output it is meant for, where the file says so
     sha256: str  # of the whole file
-    vector: np.ndarray = field(repr=False)  # (d_model,) float32
+    norm: float  # length that it has in the file
+    vector: np.ndarray = field(repr=False)  # (d_model,) float32, unit length
 
 
-def candidates_in(source: bytes | Path, name: str) -> list[Candidate]:
+def candidates_in(source: bytes | Path, name: str) -> list[Entry]:
     """Every array of the file, in its order. Raises DirectionFileError, which names the file as `name`."""
-    return [Candidate(key, array.shape, _layer_in(key)) for key, array in _arrays(_content(source, name), name).items()]
+    return [Entry(key, array.shape, _layer_in(key)) for key, array in _arrays(_content(source, name), name).items()]
 
 
 def read_direction(
@@ -99,7 +100,9 @@ def read_direction(
         raise DirectionFileError(f"{name}: {chosen} has {int((~np.isfinite(vector)).sum())} values that are NaN or infinite.")
     if not vector.any():
         raise DirectionFileError(f"{name}: {chosen} is zero everywhere, so it points nowhere. Choose another entry.")
-    return FileVector(name, chosen, own_layer, hashlib.sha256(data).hexdigest(), vector)
+    exact = vector.astype(np.float64)
+    norm = float(np.linalg.norm(exact))
+    return FileVector(name, chosen, own_layer, hashlib.sha256(data).hexdigest(), norm, (exact / norm).astype(np.float32))
 
 
 def _chosen(keys: list[str], key: str | None, layer: int | None, name: str) -> str:

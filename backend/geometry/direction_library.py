@@ -5,6 +5,7 @@ that somebody typed has activations of its own, which serve as the chunk's and t
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,7 @@ class DirectionSpec:
     file: str | None = None
     key: str | None = None
     sha256: str | None = None
+    norm: float | None = None  # of the vector in the file
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -61,9 +63,14 @@ class DirectionSpec:
         missing = [name for name in KINDS[self.kind] if getattr(self, name) is None]
         if missing:
             raise SpecError(f"A direction of kind {self.kind} needs {' and '.join(missing)}.")
-        for name in ("layer", "number"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
-                raise SpecError(f"{name} is {getattr(self, name)!r}; a whole number from 0 on was expected.")
+        for name, least in (("layer", 0), ("number", 0), ("seed", 0), ("component", 1), ("neighbours", 1)):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < least):
+                raise SpecError(f"{name} is {value!r}; a whole number from {least} on was expected.")
+        for name in ("threshold", "norm"):
+            value = getattr(self, name)
+            if value is not None and (type(value) not in (int, float) or not math.isfinite(value)):
+                raise SpecError(f"{name} is {value!r}; a finite number was expected.")
 
     def to_json(self) -> str:
         return json.dumps({name: value for name, value in asdict(self).items() if value is not None}, sort_keys=True)
@@ -89,16 +96,16 @@ def available(store: "Store", model_id: str) -> list[int]:
 def make_direction(
     store: "Store",
     spec: DirectionSpec,
-    activations: Mapping[str, np.ndarray] | None = None,
     *,
+    activations: Mapping[str, np.ndarray] | None = None,
     vector: np.ndarray | None = None,
     d_model: int | None = None,
 ) -> Direction:
     """The direction that the spec defines; equal, id included, to the study's own of the same definition.
 
     `activations` are those of chunks, by id and at the spec's layer, which the store lacks; they go before the store's. `vector` is the
-    file's, for kind `file`. `d_model` is needed for a random direction of a model that is not in the study. Raises an AnchorscopeError
-    that says what is missing.
+    file's, for kind `file`, of any length: the spec's `norm` says which it has in the file. `d_model` is needed for a random direction of
+    a model that is not in the study. Raises an AnchorscopeError that says what is missing.
     """
     made = _made(store, spec, activations or {}, vector, d_model)
     if not made.made:
@@ -123,7 +130,7 @@ def _made(
     if spec.kind == "file":
         if vector is None:
             raise SpecError(f"The vector of {spec.file} is kept in the run that used it; choose the file again to use it anew.")
-        return directions.from_vector(vector, file=spec.file, key=spec.key, sha256=spec.sha256, **of)
+        return directions.from_vector(vector, file=spec.file, key=spec.key, sha256=spec.sha256, norm=spec.norm, **of)
     named = [chunk for chunk in (spec.chunk_id, spec.other_chunk_id) if chunk is not None]
     is_all_given = spec.kind in ("per_chunk", "pair") and all(chunk in given for chunk in named)
     study = {} if is_all_given else _study(store, spec.model_id, spec.layer)

@@ -10,7 +10,7 @@ What cannot be a direction (a zero or unknown vector, a side without chunks) is 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -182,10 +182,13 @@ def on_manifold(
     )
 
 
-def from_vector(vector: np.ndarray, *, file: str, key: str, sha256: str, model_id: str, layer: int) -> Directions:
-    """A vector read from a file, whose digest and key are part of what it is."""
+def from_vector(
+    vector: np.ndarray, *, file: str, key: str, sha256: str, model_id: str, layer: int, norm: float | None = None
+) -> Directions:
+    """A vector read from a file, whose digest and key are part of what it is. `norm` is its length there, where `vector` has another."""
     parameters = {"file": file, "key": key, "sha256": sha256}
-    return _collect([_unit("file", vector, model_id=model_id, layer=layer, chunk_id=None, parameters=parameters)])
+    made = _unit("file", vector, model_id=model_id, layer=layer, chunk_id=None, parameters=parameters)
+    return _collect([made if norm is None or isinstance(made, Refused) else replace(made, norm=float(norm))])
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,19 @@ from safetensors.numpy import save as save_safetensors
 from safetensors.torch import save as save_torch_safetensors
 
 from backend.geometry import direction_files
-from backend.geometry.direction_files import DirectionFileError, candidates_in, read_direction
+from backend.geometry.direction_files import DirectionFileError, FileVector, candidates_in, read_direction
 
 D, N_LAYERS = 16, 5
 RNG = np.random.default_rng(0)
 VECTOR = RNG.standard_normal(D).astype(np.float32)
 BY_LAYER = RNG.standard_normal((N_LAYERS, D)).astype(np.float32)
+
+
+def is_unit_of(found: FileVector, vector: np.ndarray) -> bool:
+    """Whether `found` is exactly that vector over its length."""
+    exact = vector.astype(np.float64)
+    norm = np.linalg.norm(exact)
+    return found.norm == norm and np.array_equal(found.vector, (exact / norm).astype(np.float32))
 
 
 def written(write) -> bytes:
@@ -79,7 +86,7 @@ def gguf(folder: Path, architecture: str = "controlvector", *, tensors=None, kin
 )
 def test_a_vector_comes_out_as_it_went_in(name, data):
     found = read_direction(data, name, d_model=D, layer=3)
-    assert np.array_equal(found.vector, VECTOR) and found.vector.dtype == np.float32
+    assert is_unit_of(found, VECTOR) and found.vector.dtype == np.float32
     assert (found.name, found.sha256, found.layer) == (name, hashlib.sha256(data).hexdigest(), None)
     assert found.key == candidates_in(data, name)[0].key
 
@@ -88,12 +95,12 @@ def test_a_vector_comes_out_as_it_went_in(name, data):
 def test_every_float_format_is_read(dtype):
     tensor = torch.tensor(VECTOR).to(dtype)
     for name, data in (("v.pt", pt(tensor)), ("v.safetensors", save_torch_safetensors({"v": tensor}))):
-        assert np.array_equal(read_direction(data, name, d_model=D).vector, tensor.float().numpy())
+        assert is_unit_of(read_direction(data, name, d_model=D), tensor.float().numpy())
 
 
 def test_a_path_is_read_like_its_bytes(tmp_path):
     (tmp_path / "v.npy").write_bytes(npy(VECTOR))
-    assert np.array_equal(read_direction(tmp_path / "v.npy", "v.npy", d_model=D).vector, VECTOR)
+    assert is_unit_of(read_direction(tmp_path / "v.npy", "v.npy", d_model=D), VECTOR)
 
 
 @pytest.mark.parametrize("make", [lambda a: ("a.npy", npy(a)), lambda a: ("a.npy", npy(np.asfortranarray(a))),
@@ -102,7 +109,7 @@ def test_of_one_vector_for_each_block_the_layer_chooses_its_own(make):
     name, data = make(BY_LAYER)
     for layer in range(N_LAYERS):
         found = read_direction(data, name, d_model=D, layer=layer, n_layers=N_LAYERS)
-        assert np.array_equal(found.vector, BY_LAYER[layer]) and found.layer == layer
+        assert is_unit_of(found, BY_LAYER[layer]) and found.layer == layer
     with pytest.raises(DirectionFileError, match="one vector for each of 5 blocks"):
         read_direction(data, name, d_model=D, layer=N_LAYERS)
     with pytest.raises(DirectionFileError, match="choose a layer"):
@@ -116,7 +123,7 @@ def test_venhoffs_means_by_label_are_listed_by_label():
     data = pt(labels)
     entries = candidates_in(data, "means.pt")
     assert [(entry.key, entry.shape) for entry in entries] == [("backtracking.mean", BY_LAYER.shape), ("overall.mean", BY_LAYER.shape)]
-    assert np.array_equal(read_direction(data, "means.pt", d_model=D, key="overall.mean", layer=2).vector, -BY_LAYER[2])
+    assert is_unit_of(read_direction(data, "means.pt", d_model=D, key="overall.mean", layer=2), -BY_LAYER[2])
 
 
 def test_a_control_vector_says_after_which_block_each_of_its_vectors_goes(tmp_path):
@@ -126,9 +133,9 @@ def test_a_control_vector_says_after_which_block_each_of_its_vectors_goes(tmp_pa
     ]
     for layer in range(1, N_LAYERS):
         found = read_direction(data, "c.gguf", d_model=D, layer=layer)  # its key names the layer, so none need be chosen
-        assert (found.key, found.layer) == (f"direction.{layer}", layer) and np.array_equal(found.vector, BY_LAYER[layer])
+        assert (found.key, found.layer) == (f"direction.{layer}", layer) and is_unit_of(found, BY_LAYER[layer])
     half = gguf(tmp_path, tensors={"direction.1": VECTOR.astype(np.float16)})
-    assert np.array_equal(read_direction(half, "c.gguf", d_model=D).vector, VECTOR.astype(np.float16).astype(np.float32))
+    assert is_unit_of(read_direction(half, "c.gguf", d_model=D), VECTOR.astype(np.float16))
 
 
 def test_layers_are_read_from_keys_that_name_them_and_from_no_others():
@@ -141,8 +148,8 @@ def test_layers_are_read_from_keys_that_name_them_and_from_no_others():
 def test_of_several_entries_one_is_chosen_by_key():
     data = save_safetensors({"layer_2.b": -VECTOR, "layer_10.a": VECTOR, "ids": np.arange(D)})
     assert [entry.key for entry in candidates_in(data, "v.safetensors")] == ["layer_2.b", "layer_10.a"]  # whole numbers are no vector
-    assert np.array_equal(read_direction(data, "v.safetensors", d_model=D, key="layer_2.b").vector, -VECTOR)
-    assert np.array_equal(read_direction(data, "v.safetensors", d_model=D, layer=10).vector, VECTOR)
+    assert is_unit_of(read_direction(data, "v.safetensors", d_model=D, key="layer_2.b"), -VECTOR)
+    assert is_unit_of(read_direction(data, "v.safetensors", d_model=D, layer=10), VECTOR)
     with pytest.raises(DirectionFileError, match=r"v.safetensors has 2 entries \(layer_2.b, layer_10.a\); choose one"):
         read_direction(data, "v.safetensors", d_model=D, layer=3)
     with pytest.raises(DirectionFileError, match=r"no entry 'c'; it has layer_2.b"):
@@ -162,6 +169,13 @@ def test_values_that_are_not_numbers_are_refused(value, words):
     array[3] = value
     with pytest.raises(DirectionFileError, match=words):
         read_direction(npy(array), "v.npy", d_model=D)
+
+
+@pytest.mark.parametrize("length", [1e-20, 1e20])
+def test_a_very_short_or_long_vector_is_a_direction_all_the_same(length):
+    found = read_direction(npy(VECTOR * np.float32(length)), "v.npy", d_model=D)
+    assert np.allclose(found.vector, VECTOR / np.linalg.norm(VECTOR), atol=1e-6)
+    assert found.norm == pytest.approx(length * np.linalg.norm(VECTOR.astype(float)), rel=1e-6)
 
 
 def test_a_zero_vector_points_nowhere():

@@ -102,6 +102,8 @@ def test_a_file_and_a_random_direction_need_no_activations(store, model):
     about = {"file": "v.npy", "key": "array", "sha256": "ab"}
     made = make_direction(store, DirectionSpec("file", model, 2, **about), vector=np.array([0.0, 2.0]))
     assert (made.kind, made.norm, made.layer) == ("file", 2, 2) and np.array_equal(made.vector, [0, 1])
+    unit = make_direction(store, DirectionSpec("file", model, 2, **about, norm=2.0), vector=made.vector)
+    assert same(unit, made)  # a kept run has the unit vector, and its definition the length
     stranger = DirectionSpec("random", "another model", 2, seed=1)
     assert len(make_direction(store, stranger, d_model=64).vector) == 64
     with pytest.raises(SpecError, match="load the model"):
@@ -148,6 +150,8 @@ def test_a_definition_survives_being_written_down(kind):
     [
         ({"kind": "feature"}, "no direction of kind 'feature'"), ({"kind": "pair", "chunk_id": "c"}, "pair needs other_chunk_id"),
         ({"layer": -1}, "layer is -1"), ({"layer": "5"}, "layer is '5'"), ({"number": -1}, "number is -1"),
+        ({"seed": "1"}, "seed is '1'"), ({"component": 0}, "component is 0; a whole number from 1"),
+        ({"norm": float("nan")}, "norm is nan"), ({"threshold": "x"}, "threshold is 'x'"),
     ],
 )
 def test_a_definition_that_makes_no_sense_is_refused(broken, said):
