@@ -109,7 +109,10 @@ def predicting_positions(span: tuple[int, int]) -> list[int]:
 def steering_edits(
     encoded: Encoded, span: tuple[int, int], direction: Direction, position: str, betas: Sequence[float], unit: str
 ) -> list[Edit]:
-    """One edit for each β: h_t ← h_t + β·size(h_t)·v̂ at the position set. Raises SweepError for a direction of another width."""
+    """One edit for each β: h_t ← h_t + β·size(h_t)·v̂ at the position set. Raises SweepError for a direction of another width.
+
+    In a pass that also steers lower layers, h_t is computed anew with them, so it differs from the stored one by rounding (1e-6 of the KL).
+    """
     d_model = encoded.residual(direction.layer).shape[-1]
     if len(direction.vector) != d_model:
         raise SweepError(f"Direction {direction.direction_id} has {len(direction.vector)} values, but the residual stream has {d_model}.")

@@ -10,7 +10,7 @@ import torch
 from backend.geometry import directions as make
 from backend.geometry.fits import quadratic_fit, square_fit
 from backend.geometry.kl import kl_reference
-from backend.geometry.sweep import SweepError, noise_floor, predicting_positions, sweep_chunk, sweep_cot
+from backend.geometry.sweep import SweepError, noise_floor, predicting_positions, steering_edits, sweep_chunk, sweep_cot
 from backend.ids import chunk_id, stable_id
 from backend.models.edits import encode
 from backend.models.layers import layers_of, residual_of, with_residual
@@ -152,6 +152,38 @@ def test_a_curve_does_not_depend_on_what_shares_its_batch(tiny, monkeypatch):
     for direction in directions:
         for row in sweep_chunk(loaded, encoded, "c", (17, 25), [direction], betas=BETAS).kl_curves:
             assert row["kl"] == pytest.approx(together[row["curve_id"]], abs=1e-6)
+
+
+@pytest.mark.parametrize("unit", ["rms", "norm", "absolute"])
+@pytest.mark.parametrize("position", ["anchor", "chunk"])
+def test_a_step_is_beta_times_the_size_in_float64_times_the_unit_vector_bit_for_bit(tiny, unit, position):
+    loaded, span = tiny("llama"), (17, 25)
+    (direction,) = make.random(1, 64, model_id=loaded.model_id, layer=LAYER, seed=0).made
+    encoded = encode(loaded, COTS["cot_a"], layers=[LAYER])
+    steered = predicting_positions(span)[: 1 if position == "anchor" else None]
+    h = encoded.residual(LAYER)[steered]
+    exact = h.double()
+    size = {"rms": exact.square().mean(-1).sqrt(), "norm": exact.norm(dim=-1), "absolute": torch.ones_like(exact[:, 0])}[unit]
+    step = size[:, None] * torch.from_numpy(direction.vector).double()
+    for beta, edit in zip(BETAS, steering_edits(encoded, span, direction, position, BETAS, unit), strict=True):
+        assert (edit.layer, list(edit.positions), edit.onward) == (LAYER, steered, False)
+        assert torch.equal(edit.change(h), h + (beta * step).float())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_other_layers_of_a_sweep_change_a_curve_by_rounding_alone(tiny, family):
+    loaded, layers = tiny(family), (0, 1, 2)
+    found = [make.random(2, 64, model_id=loaded.model_id, layer=layer, seed=0).made for layer in layers]
+    every = [direction for of_layer in found for direction in of_layer]
+
+    def curves(directions, layers):
+        swept = sweep_cot(loaded, COTS["cot_a"], {"c": (17, 25)}, directions, layers=layers, betas=BETAS)
+        return {row["curve_id"]: row["kl"] for row in swept.kl_curves}
+
+    together = curves(every, layers)
+    for layer, own in zip(layers, found, strict=True):
+        for curve, kl in curves(own, [layer]).items():
+            assert kl == pytest.approx(together[curve], rel=1e-5)
 
 
 def test_rows_are_the_tables_columns_with_their_ids_and_fits(tiny):
