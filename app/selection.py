@@ -6,7 +6,7 @@ against what the store has before it is used; what the store does not have is le
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import streamlit as st
 
@@ -39,6 +39,7 @@ FIELDS = (
     "other",
     "about",
     "component",
+    "drawn",
     "made",
     "layers",
     "place",
@@ -78,6 +79,12 @@ def publish() -> None:
     if wanted != {name: st.query_params[name] for name in st.query_params}:
         st.query_params.from_dict(wanted)
     st.session_state[_WRITTEN] = wanted
+
+
+def rerun() -> NoReturn:
+    """Run the page again with what is selected now: a rerun starts from the URL."""
+    publish()
+    st.rerun()
 
 
 def values() -> dict[str, str]:

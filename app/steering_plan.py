@@ -46,11 +46,11 @@ class Plan:
     problem: str | None = None
     view: Mapping[str, str] | None = None
 
-    def sentence(self, subject: Subject, *, seed: int | None = None) -> str:
+    def sentence(self, subject: Subject, *, seed: int | None = None, betas: tuple[float, ...] = ()) -> str:
         result = self.opened.result
         return sentence(
             self.intervention, self.words, source_layer=self.source_layer, chunk=subject.name, span=result["span"],
-            n_prompt=result["n_prompt"], seed=seed,
+            n_prompt=result["n_prompt"], seed=seed, betas=betas,
         )
 
     def controls(self, seed: int) -> tuple[np.ndarray, ...]:
@@ -84,7 +84,11 @@ def plan(store: Store, subject: Subject, choice: Choice, opened: Status) -> Plan
         operation = selection.pick("operation", "Do what", list(OPERATIONS), show=lambda name: OPERATIONS[name])
     with middle:
         places = [place for place in PLACES if place != "chunk" or subject.chunk is not None]
-        place = selection.pick("place", "Where", places, show=lambda name: PLACES[name])
+        place = selection.pick(
+            "place", "Where", places, show=lambda name: PLACES[name],
+            help="The token before the chunk (the anchor); every token that predicts one of the chunk's; everything from the anchor on, "
+            "what is written included; or the prompt.",
+        )
     with right:
         gate, gate_problem = _gate(store, choice, applied, layers)
     unit, beta, beta_problem = _magnitude(operation, facts["d_model"])
@@ -136,7 +140,7 @@ def _direction_controls(
     place |= {"layer": layer}
     with middle:
         if kind == "random":
-            seed = _number("seed", "Seed of the direction", 1)
+            seed = number("drawn", "Seed of the direction", 1, low=0, high=2**31)
             return DirectionSpec(**place, seed=seed), f"random direction {seed}", (), None
         if kind == "diff_in_means":
             return DirectionSpec(**place), "anchors − rest", (), None
@@ -208,7 +212,8 @@ def _file(place: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Direction
     except AnchorscopeError as error:
         return None, "", (), str(error)
     st.session_state["direction_vector"] = found.vector
-    spec = DirectionSpec(**place, file=found.name, key=found.key, sha256=found.sha256)
+    layer = place["layer"] if found.layer is None else found.layer
+    spec = DirectionSpec(**place | {"layer": layer}, file=found.name, key=found.key, sha256=found.sha256, norm=found.norm)
     return spec, f"{one_line(found.name, 40)} ({one_line(found.key, 40)})", (), None
 
 
@@ -278,10 +283,10 @@ def _magnitude(operation: str, d_model: int) -> tuple[str, float, str | None]:
 
     shown = beta if math.isfinite(beta) else 0.0
     with middle, st.container(key="beta_slider"):
-        st.session_state["beta_slide"] = float(np.clip(shown, -limit, limit))
+        _show("beta_slide", float(np.clip(shown, -limit, limit)))
         st.slider("Magnitude β", -limit, limit, key="beta_slide", step=step, on_change=take("beta_slide"), format="%+g")
     with right:
-        st.session_state["beta_typed"] = float(shown)
+        _show("beta_typed", float(shown))
         st.number_input("exactly", key="beta_typed", on_change=take("beta_typed"), step=step, format="%g")
     if unit != "absolute" and problem is None:
         share = abs(beta) * (1 / math.sqrt(d_model) if unit == "rms" else 1)
@@ -289,15 +294,17 @@ def _magnitude(operation: str, d_model: int) -> tuple[str, float, str | None]:
     return unit, beta, problem
 
 
-def _number(field: str, label: str, usual: int, *, low: int = 0, high: int = 2**31) -> int:
+def _show(key: str, value: float) -> None:
+    """Has the widget show this value; one that shows it already is left alone, so that keys pressed meanwhile are not undone."""
+    if st.session_state.get(key) != value:
+        st.session_state[key] = value
+
+
+def number(field: str, label: str, usual: int, *, low: int, high: int) -> int:
     """A whole number that is part of the selection."""
     text = selection.get(field)
     value = int(text) if text and text.isdigit() and low <= int(text) <= high else usual
     key = f"number_{field}"
-    st.session_state[key] = value
+    _show(key, value)
     st.number_input(label, low, high, key=key, step=1, on_change=lambda: selection.choose(**{field: str(st.session_state[key])}))
     return value
-
-
-def number(field: str, label: str, usual: int, *, low: int, high: int) -> int:
-    return _number(field, label, usual, low=low, high=high)

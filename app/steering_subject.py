@@ -16,7 +16,7 @@ from backend.live.requests import Chunk, Text
 from backend.store.experiments import Experiments
 from backend.store.store import Store
 
-_OWN = "own_text"  # in the session: what was typed
+_OWN = "typed_text"  # in the session: what was typed
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,12 @@ def type_in(question: str, text: str, truth: str | None, *, prompt: str = "") ->
     """Make this the text that is steered."""
     st.session_state[_OWN] = {"question": question, "text": text, "truth": truth, "prompt": prompt}
     selection.choose(own="yes", run=None)
+
+
+def continue_with(words: str) -> None:
+    """Make what a model wrote after the typed text part of it."""
+    own = st.session_state[_OWN]
+    type_in(own["question"], own["text"] + words, own["truth"], prompt=own["prompt"])
 
 
 def is_typed(study: Path) -> bool:

@@ -17,7 +17,7 @@ from app.missing import Missing, PageEnds, say_and_end
 from app.place import Place
 from app.progress_view import duration
 from app.steering_plan import BETA_MAX, Plan, number
-from app.steering_subject import Subject, type_in
+from app.steering_subject import Subject, continue_with, type_in
 from app.untrusted import one_line, show
 from app.vocabulary import ARMS, OUTCOMES, RUN_KINDS, metric_choice
 from backend.errors import AnchorscopeError
@@ -43,8 +43,11 @@ _PRESETS = {
         "believe either.",
     ),
 }
+_OF = ["chunk", "of"]
+# what a click on a chunk may choose, by direction
+_CLICKS = {"per_chunk": _OF, "centered": _OF, "on_manifold": _OF, "pair": [*_OF, "other"]}
 _VERDICTS = {True: "correct", False: "wrong"}
-_CONTROL_SEED = 0  # the random directions are the same for every run at a layer, so that runs can be compared
+_CONTROL_SEED = 2**40  # the same random directions for every run at a layer, so that runs can be compared; beyond the seeds people choose
 
 
 # Which model
@@ -130,11 +133,13 @@ def text(subject: Subject, plan: Plan | None) -> None:
         st.caption("There is no chain of thought yet: the model writes it from the end of the prompt.")
         show(subject.title)
         return
-    picks = st.segmented_control(
-        "A click chooses", ["chunk", "of", "other"], default="chunk", required=True, key="click_chooses",
-        format_func={"chunk": "where to steer", "of": "where the vector comes from", "other": "what is taken from it"}.__getitem__,
-        help="The second and third need a direction that is made from chunks.",
-    )
+    picks = "chunk"
+    kind = plan.direction.kind if plan and plan.direction else None
+    if kind in _CLICKS:
+        picks = st.segmented_control(
+            "A click chooses", _CLICKS[kind], default="chunk", required=True, key=f"click_chooses_{kind}",
+            format_func={"chunk": "where to steer", "of": "where the vector comes from", "other": "what is taken from it"}.__getitem__,
+        )
     marks: dict[str, str] = dict.fromkeys(plan.sources, "source") if plan else {}
     where = plan.intervention.place if plan and plan.intervention else "anchor"
     ids = list(subject.chunks["chunk_id"])
@@ -160,7 +165,7 @@ def own_text(typed: bool) -> None:
                 type_in(question, "", "4" if "5-1" in question else "64")
                 selection.choose(direction="category", about="self_checking", operation="add", place="onward", beta=beta, unit="rms")
                 selection.choose(chunk=None, what="stream")
-                st.rerun()
+                selection.rerun()
         with st.form("own_text", border=False):
             question = st.text_area("Question", height=68, max_chars=4000)
             words = st.text_area("Chain of thought (may be empty; it is cut into chunks)", height=160, max_chars=100_000)
@@ -171,10 +176,10 @@ def own_text(typed: bool) -> None:
                 else:
                     type_in(question, words, truth.strip() or None)
                     selection.choose(chunk=None)
-                    st.rerun()
+                    selection.rerun()
     if typed and st.button("Back to the study's texts", icon=":material/undo:"):
         selection.choose(own=None, chunk=None)
-        st.rerun()
+        selection.rerun()
 
 
 # KL(β)
@@ -286,7 +291,9 @@ def run_controls(store: Store, study: Path, subject: Subject, choice: Choice, pl
     if not pressed:
         return
     compared = Compared(subject.text, subject.chunk, start, None if what == "wording" else plan.intervention, wording)
-    words = plan.sentence(subject, seed=seed) if wording is None else _wording_sentence(subject, wording, seed)
+    limit = BETA_MAX[plan.intervention.unit] if plan.intervention else 0.0
+    doses = tuple(limit * k / 4 for k in range(-4, 5)) if what == "dose" else ()
+    words = plan.sentence(subject, seed=seed, betas=doses) if wording is None else _wording_sentence(subject, wording, seed)
     after = start == "before"
     stored = store.rollouts_beside(subject.chunk, after) if subject.cot and subject.chunk and choice.model_id == subject.writer_id else None
     request: Request
@@ -297,8 +304,7 @@ def run_controls(store: Store, study: Path, subject: Subject, choice: Choice, pl
         controls = plan.controls(_CONTROL_SEED) if wording is None else ()
         request = Continue(compared, sampling, seed, n, subject.truth, controls, answers)
     else:
-        limit = BETA_MAX[plan.intervention.unit]
-        request = Dose(compared, sampling, seed, tuple(limit * k / 4 for k in range(-4, 5)), n, subject.truth)
+        request = Dose(compared, sampling, seed, doses, n, subject.truth)
     about = _about(subject, choice, plan, words, wording=wording, stored=stored)
     try:
         selection.choose(run=live.start(study, choice, about, request, again=True), against=None)
@@ -400,10 +406,8 @@ def _stream(now: live.Run, key: str) -> None:
         "before you conclude."
     )
     if selection.get("own") == "yes" and st.button("Take the base text as the chain of thought", key=f"adopt_{key}"):
-        own = st.session_state["own_text"]
-        words = own["text"] + "".join(token["text"] for token in arms["base"]["tokens"])
-        type_in(own["question"], words, own["truth"], prompt=own["prompt"])
-        st.rerun()
+        continue_with("".join(token["text"] for token in arms["base"]["tokens"]))
+        selection.rerun()
 
 
 def _continued(study: Path, now: live.Run, key: str) -> None:

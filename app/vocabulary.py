@@ -116,9 +116,9 @@ OPERATIONS = {
 }
 
 PLACES = {
-    "anchor": "the token before the chunk",
-    "chunk": "tokens that predict the chunk",
-    "onward": "from there on, new tokens too",
+    "anchor": "the token before",
+    "chunk": "the chunk's tokens",
+    "onward": "from there on",
     "prompt": "the prompt",
 }
 

@@ -15,7 +15,7 @@ from app.untrusted import for_plotly
 from app.vocabulary import UNITS
 
 _SHOWN_ANSWERS = 8
-_ARMS = {"base": "base", "changed": "changed", "flipped": "sign flipped", "random": "random directions"}
+_ARMS = {"base": "base", "changed": "steered", "flipped": "sign flipped", "random": "random directions"}
 _HATCHES = {"base": "/", "changed": "", "flipped": "x", "random": "."}
 
 
