@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from app import place, selection
+from app import navigation, place, selection
 from app.chunk_table import count, interval, metric_table, number
 from app.figures.chunk import answers_before_and_after, kl_curves
 from app.missing import Missing, command, no_activations, no_rollouts, no_tokens, say
@@ -148,6 +148,9 @@ def _rollout_table(rows: pd.DataFrame, title: str) -> None:
 
 
 def _steering(store: Store, where: Place, chunk: pd.Series) -> None:
+    st.page_link(
+        navigation.page_named(navigation.STEERING), label="Steer this chunk live", icon=":material/tune:", query_params=selection.values()
+    )
     curves = store.kl_curves_of(where.chunk)
     if curves.empty:
         has_tokens = pd.notna(chunk.token_start)

@@ -269,9 +269,9 @@ def run_controls(store: Store, study: Path, subject: Subject, choice: Choice, pl
     a, b, c, d = st.columns([3, 2, 2, 3], gap="small", vertical_alignment="bottom")
     with a:
         usual = "before" if plan.intervention is not None and plan.intervention.place in ("anchor", "onward", "prompt") else "after"
-        if what == "wording":
+        if what == "wording" or subject.chunk is None:
             start = "after"
-            st.caption(f"continues from after {subject.name}")
+            st.caption("continues from the end of the prompt" if subject.chunk is None else f"continues from after {subject.name}")
         else:
             start = selection.pick("start", "Continue from", ["before", "after"], default=usual, show=lambda name: f"{name} {subject.name}")
     with b:

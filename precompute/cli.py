@@ -120,6 +120,7 @@ def export(
 @app.command()
 def publish(study: Annotated[Path, typer.Argument(help="the study's folder, such as stores/quick")], wait: Wait = False) -> None:
     """Rebuild the study's DuckDB store from its unit files."""
+    from backend.store.experiments import STAGE
     from backend.store.publish import publish as build
     from backend.store.unit_files import StudyFolder
 
@@ -128,7 +129,8 @@ def publish(study: Annotated[Path, typer.Argument(help="the study's folder, such
         raise AnchorscopeError(f"No study at {study}: it has no manifest.jsonl. Build one with `python -m precompute run STUDY.toml`.")
     with folder.writing("publish", wait=wait) as writer:
         for line in build(writer):
-            console.print(f"damaged unit {line.key} of {line.stage} is left out; `python -m precompute run` computes it again")
+            again = "steer again to have it" if line.stage == STAGE else "`python -m precompute run` computes it again"
+            console.print(f"damaged unit {line.key} of {line.stage} is left out; {again}")
     console.print(f"Published {study}")
 
 

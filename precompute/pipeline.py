@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 
 from backend.ids import stable_id
 from backend.provenance import commit, versions
+from backend.store.experiments import STAGE
 from backend.store.progress import Progress as Moment
 from backend.store.progress import write_progress
 from backend.store.publish import is_published, publish
@@ -140,7 +141,8 @@ class _Runner:
 
     def _publish(self) -> None:
         for line in publish(self.writer):
-            self.console.print(f"  damaged unit {line.key} of {line.stage} is left out; it is computed again by the next run")
+            again = "steer again to have it" if line.stage == STAGE else "it is computed again by the next run"
+            self.console.print(f"  damaged unit {line.key} of {line.stage} is left out; {again}")
 
 
 def run_row(run_id: str, command: str, study: str, seed: int | None, parameters: str, warnings: Sequence[str] = ()) -> dict[str, object]:

@@ -231,7 +231,7 @@ TABLES: dict[str, Table] = {
         ("direction_id",),
         {
             "direction_id": (TEXT, "id"),
-            "kind": (TEXT, "per_chunk, centered, diff_in_means, random"),
+            "kind": (TEXT, "per_chunk, centered, diff_in_means, random; live runs keep theirs in `experiments`"),
             "model_id": (TEXT, "of models"),
             "layer": (INT, "0-based block"),
             "chunk_id": (TEXT, "the chunk it was made from; NULL for directions of the whole study"),
