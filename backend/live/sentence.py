@@ -7,13 +7,15 @@ _UNITS = {"rms": "RMS", "norm": "norms of the residual stream", "absolute": "(ab
 
 def sentence(
     intervention: Intervention, direction: str, *, source_layer: int, chunk: str, span: tuple[int, int], n_prompt: int,
-    seed: int | None = None,
+    seed: int | None = None, betas: tuple[float, ...] = (),
 ) -> str:
-    """For example: add +4.0 RMS of self_checking − rest at layer 15 to the 14 tokens of chunk 7, seed 3.
+    """For example: add +4 RMS of self_checking − rest at layer 15 to the 14 tokens that predict chunk 7, seed 3.
 
-    `direction` and `chunk` are what the page calls them; `span` is the chunk's token span.
+    `direction` and `chunk` are what the page calls them; `span` is the chunk's token span. `betas`, where given, are the doses that are
+    tried in place of the one β.
     """
-    amount = f"{intervention.beta:+g} {_UNITS[intervention.unit]}"
+    dose = f"{min(betas):+g} to {max(betas):+g}" if betas else f"{intervention.beta:+g}"
+    amount = f"{dose} {_UNITS[intervention.unit]}"
     what = {
         "add": f"add {amount} of {direction}",
         "replace": f"set the component along {direction} to {amount}",

@@ -1,0 +1,36 @@
+"""Which models can be steered here is found without loading or fetching any."""
+
+import pandas as pd
+import pytest
+
+from backend.live.available import choices, is_here
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("ANCHORSCOPE_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+
+
+def models(*rows) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["name", "revision", "dtype"])
+
+
+def test_a_folder_with_weights_can_be_steered_under_the_id_its_results_have(tiny, tiny_folder):
+    found = choices(models((str(tiny_folder("llama")), "whatever", "float32")))
+    assert [choice.model_id for choice in found] == [tiny("llama").model_id]
+
+
+def test_a_model_that_is_elsewhere_and_one_that_was_only_imported_cannot(tmp_path):
+    rows = models(("somebody/not-here", None, "float32"), (str(tmp_path / "gone"), None, "float32"), ("somebody/R1-14B", None, None))
+    assert choices(rows) == []
+    assert not is_here("../etc", None) and not is_here("embedded:Nothing", None)
+
+
+def test_weights_that_changed_since_the_study_have_another_id(tiny_folder, tiny, tmp_path):
+    import shutil
+
+    folder = shutil.copytree(tiny_folder("llama"), tmp_path / "model")
+    before = choices(models((str(folder), None, "float32")))[0].model_id
+    shutil.copy(tiny_folder("qwen2") / "model.safetensors", folder / "model.safetensors")
+    assert choices(models((str(folder), None, "float32")))[0].model_id != before
