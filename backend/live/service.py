@@ -3,19 +3,22 @@
 1. A request becomes a ticket at the end of one line. Up to `active` tickets run at a time; the worker advances them in turns, one token
    each. Everybody else is told their place in the line.
 2. The worker is another process, started when first needed: no model is ever in a Streamlit script thread.
-3. One thread here moves messages, and watches: a ticket past its deadline is stopped; a worker that says nothing for too long while it
-   has work, or that holds more memory than allowed, is killed and started anew. Its running tickets fail with the reason; those still
-   in the line lose nothing.
+3. One thread here takes the worker's messages, and watches: a ticket past its deadline is stopped; a worker that says nothing for too
+   long while it has work, or that holds more memory than allowed, is killed and started anew. Its running tickets fail with the reason;
+   those still in the line lose nothing. Another thread sends: a worker that is busy or hangs may leave its pipe unread for long.
 4. Cancelling is at once for whoever asked; the worker notices at its next token.
 """
 
 import atexit
 import contextlib
+import itertools
 import os
+import queue
 import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -72,6 +75,7 @@ class _Ticket:
     model: Model
     request: Request
     on_end: Callable[[Status], None] | None
+    attempt: int  # what a stopped or failed attempt still sends is not the next one's
     result: dict[str, Any] = field(default_factory=dict)
     state: str = _PENDING
     progress: tuple[int, int] | None = None
@@ -79,6 +83,11 @@ class _Ticket:
     error: str | None = None
     began: float | None = None
     ended: float | None = None
+
+    @property
+    def name(self) -> tuple[str, int]:
+        """What the worker calls it."""
+        return self.ticket_id, self.attempt
 
 
 class LiveService:
@@ -93,6 +102,9 @@ class LiveService:
         self._news = threading.Condition(self._lock)
         self._worker: subprocess.Popen | None = None
         self._pipe: Any = None
+        self._outbox: queue.SimpleQueue[tuple | None] = queue.SimpleQueue()
+        self._sender: threading.Thread | None = None
+        self._attempts = itertools.count()
         self._heard = 0.0
         self._is_loading = False
         self._closed = False
@@ -113,7 +125,7 @@ class LiveService:
                 return self._status(known)
             if len(self._line) >= self.limits.waiting:
                 raise LineFull(f"{len(self._line)} requests are waiting already. Try again in a minute.")
-            ticket = _Ticket(ticket_id, model, request, on_end)
+            ticket = _Ticket(ticket_id, model, request, on_end, next(self._attempts))
             self._tickets[ticket_id] = ticket
             self._tickets.move_to_end(ticket_id)
             self._line.append(ticket_id)
@@ -135,7 +147,7 @@ class LiveService:
             was_running = ticket.state == _RUNNING
             self._end(ticket, _STOPPED)
             if was_running:
-                self._tell(("cancel", ticket_id))
+                self._tell(("cancel", ticket.name))
         self._call_back([ticket])
 
     def wait(self, ticket_id: str, seconds: float) -> Status | None:
@@ -204,10 +216,10 @@ class LiveService:
     def _take(self, message: tuple) -> _Ticket | None:
         """Books one message of the worker; the ticket if it ended with it."""
         self._heard = time.monotonic()
-        kind, ticket_id, payload = message
+        kind, name, payload = message
         self._is_loading = kind == "loading"
-        ticket = self._tickets.get(ticket_id) if ticket_id else None
-        if ticket is None or ticket.state != _RUNNING:
+        ticket = self._tickets.get(name[0]) if name else None
+        if ticket is None or ticket.state != _RUNNING or ticket.name != name:
             return None
         if kind == "loading":
             ticket.doing = payload
@@ -231,7 +243,7 @@ class LiveService:
         for ticket in late:
             ticket.error = f"Stopped after {self.limits.seconds:.0f} s, the longest that one request may run."
             self._end(ticket, _STOPPED)
-            self._tell(("cancel", ticket.ticket_id))
+            self._tell(("cancel", ticket.name))
         silence = self.limits.loading if self._is_loading else self.limits.silence
         if self._running and self._worker is not None and now - self._heard > silence:
             return late + self._restart(f"The worker said nothing for {silence:.0f} s and was restarted")
@@ -252,7 +264,7 @@ class LiveService:
             self._running.append(ticket.ticket_id)
             if len(self._running) == 1:
                 self._heard = time.monotonic()
-            self._tell(("start", ticket.ticket_id, ticket.model, ticket.request))
+            self._tell(("start", ticket.name, ticket.model, ticket.request))
 
     def _end(self, ticket: _Ticket, state: str) -> None:
         ticket.state, ticket.ended, ticket.doing = state, time.monotonic(), None
@@ -272,9 +284,11 @@ class LiveService:
                     status = self._status(ticket)
                 try:
                     ticket.on_end(status)
-                except AnchorscopeError as error:  # the result is there, only keeping it failed
+                except Exception as error:  # whatever it is, the result is there, and others' requests must go on
+                    if not isinstance(error, AnchorscopeError):
+                        traceback.print_exc()
                     with self._lock:
-                        ticket.error = str(error)
+                        ticket.error = str(error) if isinstance(error, AnchorscopeError) else f"The run could not be kept: {error!r}"
 
     # The worker process
 
@@ -287,12 +301,12 @@ class LiveService:
             pass_fds=[there.fileno()], cwd=_ROOT, env=environment, stdin=subprocess.DEVNULL,
         )
         there.close()
-        self._pipe, self._heard = here, time.monotonic()
+        self._pipe, self._outbox, self._heard = here, queue.SimpleQueue(), time.monotonic()
+        self._sender = threading.Thread(target=_send, args=(here, self._outbox), name="live steering, sending", daemon=True)
+        self._sender.start()
 
     def _tell(self, message: tuple) -> None:
-        if self._pipe is not None:
-            with contextlib.suppress(OSError):  # a worker that is gone is noticed by the thread
-                self._pipe.send(message)
+        self._outbox.put(message)
 
     def _restart(self, why: str) -> list[_Ticket]:
         """Kills the worker; it starts anew when there is something to do. The tickets that failed with it."""
@@ -306,8 +320,10 @@ class LiveService:
 
     def _kill(self) -> None:
         if self._worker is not None:
+            self._outbox.put(None)
             self._worker.kill()
             self._worker.wait()
+            self._sender.join(timeout=5)  # what it was sending fails now that nobody can read it
             self._pipe.close()
         self._worker = self._pipe = None
         self._is_loading = False
@@ -348,6 +364,13 @@ def _copied(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _copied(inner) for name, inner in value.items()}
     return list(value) if isinstance(value, list) else value
+
+
+def _send(pipe: Any, outbox: "queue.SimpleQueue[tuple | None]") -> None:
+    """Body of the sending thread of one worker; None ends it. A worker that is gone is noticed by whoever receives."""
+    with contextlib.suppress(OSError):
+        while (message := outbox.get()) is not None:
+            pipe.send(message)
 
 
 def _received(pipe: Any) -> tuple[list[tuple], bool]:

@@ -9,8 +9,9 @@ import contextlib
 import signal
 import sys
 import time
+import traceback
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -30,7 +31,7 @@ def main(pipe: Connection, threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    jobs: dict[str, Job] = {}
+    jobs: dict[Hashable, Job] = {}
     try:
         while True:
             while pipe.poll(None if not jobs else 0):
@@ -54,7 +55,7 @@ class Job:
     spent: float  # weighted seconds; a new one starts level with the one that had least
 
 
-def take(message: tuple, jobs: dict[str, Job], desk: "_Desk") -> None:
+def take(message: tuple, jobs: dict[Hashable, Job], desk: "_Desk") -> None:
     """One message of the service: start a job, cancel one, or have a model loaded."""
     kind, *content = message
     if kind == "start":
@@ -71,24 +72,33 @@ def take(message: tuple, jobs: dict[str, Job], desk: "_Desk") -> None:
         desk.say("idle", None, None)
 
 
-def advance(name: str, jobs: dict[str, Job], pipe: Connection) -> None:
+def advance(name: Hashable, jobs: dict[Hashable, Job], pipe: Connection) -> None:
     """One step of one job."""
-    import torch
-
     job, began = jobs[name], time.monotonic()
     try:
         kind, payload = next(job.steps)
-        pipe.send((kind, name, payload))
         job.spent += job.weight * (time.monotonic() - began)
     except StopIteration:
-        del jobs[name]
-        pipe.send(("done", name, None))
+        kind, payload = "done", None
     except AnchorscopeError as error:
+        kind, payload = "failed", str(error)
+    except (BrokenPipeError, ConnectionResetError):  # the service is gone
+        raise
+    except Exception as error:  # whatever one request meets, the others go on
+        traceback.print_exc()
+        kind, payload = "failed", _in_words(error)
+    if kind in ("done", "failed"):
         del jobs[name]
-        pipe.send(("failed", name, str(error)))
-    except (torch.OutOfMemoryError, MemoryError):
-        del jobs[name]
-        pipe.send(("failed", name, "There is not enough memory for this. Ask for fewer continuations or a shorter text."))
+    pipe.send((kind, name, payload))
+
+
+def _in_words(error: Exception) -> str:
+    import torch
+
+    # on a CPU torch has no class of its own for it
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error):
+        return "There is not enough memory for this. Ask for fewer continuations or a shorter text."
+    return f"This could not be computed ({type(error).__name__}: {str(error)[:300]}). What the worker printed says where."
 
 
 class _Desk:
@@ -99,22 +109,21 @@ class _Desk:
         self._models: OrderedDict[Model, Any] = OrderedDict()
         self._judge: Any = None
 
-    def job(self, name: str, model: Model, request: Any) -> Iterator[tuple[str, Any]]:
+    def job(self, name: Hashable, model: Model, request: Any) -> Iterator[tuple[str, Any]]:
         from backend.live.jobs import run
 
         yield from run(self.model(name, model), request, self.judge)
 
-    def model(self, name: str | None, model: Model) -> Any:
+    def model(self, name: Hashable | None, model: Model) -> Any:
         """The loaded model with its texts; the one not asked for longest makes room."""
         from backend.live.jobs import Reader
         from backend.models.loading import load_model
 
         if model not in self._models:
             self.say("loading", name, f"Loading {model.name}")
-            loaded = load_model(model.name, revision=model.revision, dtype=model.dtype)
             while len(self._models) >= _MODELS:
                 self._models.popitem(last=False)
-            self._models[model] = Reader(loaded)
+            self._models[model] = Reader(load_model(model.name, revision=model.revision, dtype=model.dtype))
         self._models.move_to_end(model)
         return self._models[model]
 
@@ -125,7 +134,7 @@ class _Desk:
             self._judge = Judge()
         return self._judge
 
-    def say(self, kind: str, name: str | None, payload: Any) -> None:
+    def say(self, kind: str, name: Hashable | None, payload: Any) -> None:
         self._pipe.send((kind, name, payload))
 
     def close(self) -> None:

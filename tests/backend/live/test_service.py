@@ -198,3 +198,51 @@ def test_many_threads_may_ask_at_once(service, model):
     for thread in threads:
         thread.join()
     assert set(found.values()) == {"finished"} and len(found) == 8
+
+
+def test_what_a_stopped_attempt_still_sends_is_not_taken_for_the_next_ones(service, model):
+    service.submit("twice", model, streamed(1, sampling=LONG))
+    wait_for_tokens(service, "twice")
+    before = service._tickets["twice"].name
+    service.cancel("twice")
+    service.submit("twice", model, streamed(1))
+    while service.status("twice").state == "waiting":
+        time.sleep(0.005)
+    with service._lock:
+        assert service._take(("done", before, None)) is None
+        service._take(("part", before, {"arms": {"base": {"tokens": [{"id": -1, "kl": 0.0}]}}}))
+    assert service.wait("twice", 60).state == "finished"
+    alone = service.wait(service.submit("twice alone", model, streamed(1)).ticket_id, 60)
+    assert tokens(service.status("twice"), "base") == tokens(alone, "base")
+
+
+def test_a_worker_that_leaves_its_pipe_unread_keeps_nobody_from_asking(model):
+    small = LiveService(Limits(silence=3.0, threads=1))
+    try:
+        small.submit("first", model, Open(TEXT, "b"))
+        assert small.wait("first", 120).state == "finished"
+        os.kill(small._worker.pid, signal.SIGSTOP)
+        for k in range(4):  # more than a pipe holds
+            small.submit(f"large {k}", model, Open(Text(f"{k}", "x" * 190_000, ()), None))
+        began, slowest = time.monotonic(), 0.0
+        while not all(small.status(f"large {k}").ended for k in range(4)) and time.monotonic() - began < 60:
+            asked = time.monotonic()
+            small.status("first")
+            slowest = max(slowest, time.monotonic() - asked)
+            time.sleep(0.02)
+        assert slowest < 1 and small.restarts == 1
+        assert all("said nothing for 3 s" in small.status(f"large {k}").error for k in range(4))
+    finally:
+        small.close()
+
+
+def test_a_run_that_cannot_be_kept_says_so_and_the_line_goes_on(service, model, capfd):
+    def refuse(status):
+        raise KeyError("no such column")
+
+    service.submit("not kept", model, streamed(1), on_end=refuse)
+    service.submit("the next", model, streamed(2))
+    assert service.wait("the next", 60).state == "finished"
+    status = service.status("not kept")
+    assert status.state == "finished" and "could not be kept" in status.error and "no such column" in status.error
+    assert service.submit("and after", model, streamed(3)) and service.wait("and after", 60).state == "finished"
