@@ -46,10 +46,13 @@ def read(choice: Choice, request: Open) -> Status:
 
 
 def start(study: Path, choice: Choice, about: About, request: Request, *, again: bool = False) -> str:
-    """Has a request done, unless it was; its id. One that failed is only tried again where somebody asks for it."""
-    run_id = experiment_id(choice.model_id, request)
-    if Experiments(study).get(run_id) is None:
-        _submitted(run_id, choice, request, keeper(study, about, request), again=again)
+    """Has a request done, unless it was; its id. One that failed or was stopped is only tried again where somebody asks for it."""
+    run_id, keep = experiment_id(choice.model_id, request), keeper(study, about, request)
+    row = Experiments(study).get(run_id)
+    if row is None or (again and row["state"] == "stopped"):
+        status = _submitted(run_id, choice, request, keep, again=again)
+        if row is None and status.state == "finished":  # for another study, or it could not be kept then
+            keep(status)
         st.session_state.setdefault("asked", {})[run_id] = (about, request)
     return run_id
 

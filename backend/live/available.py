@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from backend.errors import AnchorscopeError
+from backend.ids import stable_id
 from backend.live.requests import Model
 from backend.models import embedded
 from backend.models.loading import identify_model
@@ -36,7 +37,7 @@ def choices(models: pd.DataFrame) -> list[Choice]:
     found = []
     for model in named:
         try:
-            found.append(Choice(model, identify_model(model.name, revision=model.revision, dtype=model.dtype)))
+            found.append(_identified(model))
         except AnchorscopeError:
             continue  # weights that are damaged: the page says that the model cannot be loaded
     return found
@@ -48,11 +49,23 @@ def is_here(name: str, revision: str | None) -> bool:
         return name == EMBEDDED and embedded.is_ready()
     if Path(name).expanduser().is_dir():
         return True
-    if not _is_hub_id(name):
-        return False
+    return _is_hub_id(name) and _snapshot(name, revision) is not None
+
+
+def _identified(model: Model) -> Choice:
+    """The model with its id; one of the hub by the commit that is here, because asking the hub takes long and may fetch gigabytes."""
+    if _is_hub_id(model.name) and (folder := _snapshot(model.name, model.revision)) is not None:
+        return Choice(Model(model.name, folder.name, model.dtype), stable_id("m", model.name, folder.name, model.dtype))
+    return Choice(model, identify_model(model.name, revision=model.revision, dtype=model.dtype))
+
+
+def _snapshot(name: str, revision: str | None) -> Path | None:
+    """Folder of a hub model with its weights in the hub's local cache, called by its commit."""
     from huggingface_hub import try_to_load_from_cache
 
-    return isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
+    config = try_to_load_from_cache(name, "config.json", revision=revision)
+    folder = Path(config).parent if isinstance(config, str) else None
+    return folder if folder is not None and any(folder.glob("*.safetensors")) else None
 
 
 def _is_hub_id(name: str) -> bool:

@@ -63,7 +63,7 @@ def keeper(study: Path, about: About, request: Request) -> Callable[[Status], No
 def record_of(about: About, request: Request, status: Status) -> Record | None:
     """The rows of an ended request; None where it gave nothing worth keeping (it failed, or was stopped before its first result)."""
     kind = KINDS.get(type(request))
-    if kind is None or status.state not in ("finished", "stopped") or not _has_results(kind, status.result):
+    if kind is None or not (status.state == "finished" or (status.state == "stopped" and _has_results(kind, status.result))):
         return None
     compared: Compared | None = getattr(request, "compared", None)
     intervention = request.intervention if isinstance(request, Curve) else compared.intervention
@@ -124,10 +124,12 @@ def _parameters(request: Request) -> dict[str, Any]:
     """Everything that shapes the result and has no column of its own."""
     parameters: dict[str, Any] = {}
     if isinstance(request, Curve):
-        return {"betas": list(request.betas), "controls": len(request.controls)}
-    compared = request.compared
-    parameters |= {"start": compared.start, "sampling": vars(request.sampling), "wording": compared.wording}
-    if compared.intervention is not None and (gate := compared.intervention.gate) is not None:
+        parameters |= {"betas": list(request.betas), "controls": len(request.controls)}
+        intervention = request.intervention
+    else:
+        compared, intervention = request.compared, request.compared.intervention
+        parameters |= {"start": compared.start, "sampling": vars(request.sampling), "wording": compared.wording}
+    if intervention is not None and (gate := intervention.gate) is not None:
         parameters["gate"] = {"name": gate.name, "threshold": gate.threshold}
     if isinstance(request, Continue):
         parameters |= {"n": request.n, "truth": request.truth, "controls": len(request.controls)}

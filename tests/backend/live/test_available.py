@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from backend.ids import stable_id
 from backend.live.available import choices, is_here
 
 
@@ -34,3 +35,25 @@ def test_weights_that_changed_since_the_study_have_another_id(tiny_folder, tiny,
     before = choices(models((str(folder), None, "float32")))[0].model_id
     shutil.copy(tiny_folder("qwen2") / "model.safetensors", folder / "model.safetensors")
     assert choices(models((str(folder), None, "float32")))[0].model_id != before
+
+
+def test_a_hub_model_is_here_with_its_weights_and_nobody_asks_the_hub_for_it(tmp_path, monkeypatch):
+    commit = "a" * 40
+    snapshot = tmp_path / "cached" / "models--own--er" / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    (refs := snapshot.parents[1] / "refs").mkdir()
+    (refs / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cached"))
+
+    def refuse(*_args, **_how):
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    rows = models(("own/er", commit, "float32"))
+    assert choices(rows) == []  # a config without weights is no model
+    (snapshot / "model.safetensors").write_bytes(b"weights")
+    expected = stable_id("m", "own/er", commit, "float32")
+    for revision in (commit, None):
+        (found,) = choices(models(("own/er", revision, "float32")))
+        assert (found.model.revision, found.model_id) == (commit, expected)

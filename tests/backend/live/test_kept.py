@@ -1,12 +1,14 @@
 """What is kept of a run holds everything that shaped it, and comes back equal."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from backend.cot.answers import Judge
+from backend.geometry.interventions import Gate
 from backend.live.jobs import Reader, run
 from backend.live.kept import About, keeper, record_of, restored
 from backend.live.requests import Compared, Continue, Curve, Dose, Open, Sampling, Stream, experiment_id
@@ -90,3 +92,19 @@ def test_what_was_stopped_is_kept_as_stopped_and_what_gave_nothing_is_not_kept(r
     assert record_of(ABOUT, request, Status("x", "stopped", None, {}, None, None, None, None)) is None
     assert record_of(ABOUT, request, Status("x", "failed", None, {"arms": {}}, None, None, "why", None)) is None
     assert record_of(ABOUT, Open(TEXT, "b"), ended(reader, Open(TEXT, "b"))) is None
+
+
+def test_a_stream_in_which_both_arms_end_at_once_is_a_result(reader):
+    request = Stream(Compared(TEXT, "b", "before", push(2.0)), Sampling(max_new_tokens=6), 7)
+    arms = {arm: {"tokens": [], "finish": "eos"} for arm in ("base", "changed")}
+    record = record_of(ABOUT, request, Status("x", "finished", None, {"arms": arms, "first_divergence": None}, None, None, None, 0.1))
+    assert record.results["arms"] == arms
+    stopped = {"arms": {arm: {"tokens": [], "finish": None} for arm in arms}, "first_divergence": None}
+    assert record_of(ABOUT, request, Status("x", "stopped", None, stopped, None, None, None, 0.1)) is None
+
+
+def test_a_condition_is_kept_of_a_curve_as_of_a_stream():
+    gated = replace(push(2.0), gate=Gate(unit(5), 0.5, "it leans to something"))
+    result = {"betas": [0.0, 1.0], "kl": [0.0, 0.1], "controls": []}
+    kept = record_of(ABOUT, Curve(TEXT, "b", gated, (0.0, 1.0)), Status("x", "finished", None, result, None, None, None, 0.1))
+    assert json.loads(kept.experiment["parameters"])["gate"] == {"name": "it leans to something", "threshold": 0.5}
