@@ -40,9 +40,9 @@ def steerable(store: Store) -> list[Choice]:
     return choices(store.models())
 
 
-def read(choice: Choice, request: Open) -> Status:
-    """The reading of a text, asked for once and remembered by the service."""
-    return _submitted(experiment_id(choice.model_id, request), choice, request, None)
+def read(choice: Choice, request: Open, *, again: bool = False) -> Status:
+    """The reading of a text, asked for once and remembered by the service; `again` tries one that failed once more."""
+    return _submitted(experiment_id(choice.model_id, request), choice, request, None, again=again)
 
 
 def start(study: Path, choice: Choice, about: About, request: Request, *, again: bool = False) -> str:
@@ -69,7 +69,7 @@ def find(study: Path, run_id: str) -> Run | None:
         return None
     if (asked := st.session_state.get("asked", {}).get(run_id)) and (record := record_of(*asked, status)) is not None:
         return Run(run_id, record.results, status)
-    return Run(run_id, None, status)
+    return Run(run_id, status.result if "arms" in status.result else None, status)  # what a stream had said before it failed
 
 
 def look_up(choice: Choice, request: Request) -> str:

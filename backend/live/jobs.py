@@ -4,6 +4,7 @@ Each yields (kind, payload): `part` (merged into the result: dicts are entered, 
 closed stops there; nothing it did outlives it but encodings of texts, which anybody may use.
 """
 
+import contextlib
 import threading
 import time
 from collections import OrderedDict
@@ -26,12 +27,13 @@ from backend.models.continuation import continuation_text
 from backend.models.edits import Encoded, encode
 from backend.models.loading import LoadedModel
 from backend.models.residuals import chunk_activations
-from backend.models.sampling import SampleRequest, SamplingParameters, prepare, sampled_in_steps
+from backend.models.sampling import PAGE, ROW_MULTIPLE, SampleRequest, SamplingParameters, prepare, sampled_in_steps
 from backend.models.streaming import Arm, Drawn, stream
 
 _TEXTS_BYTES = 1 << 30  # encodings kept, all texts of a model together
 _ROWS = 640  # tokens edited in one batch of a curve: large enough for full-speed matrix products
 _CONTROL_ROWS = 160  # the same for its controls, which nobody waits for: small enough that others' tokens come in between
+_BATCH_BYTES = 1 << 30  # keys and values of the continuations that are written at a time
 _PATIENCE = 0.1  # seconds between two looks at whether the judge has finished
 
 Steps = Iterator[tuple[str, Any]]
@@ -97,11 +99,21 @@ class Reader:
             raise RequestError(f"The text has {len(token_ids):,} tokens; {self.loaded.name} reads at most {limit:,}.")
         return Read(tuple(token_ids), n_prompt, prompt, text.text, spans, characters, encode(self.loaded, token_ids))
 
+    def rows(self, max_new_tokens: int) -> int:
+        """How many continuations to write at a time; it bounds memory and changes no result."""
+        fitting = _BATCH_BYTES // (self._cached_bytes() * -(-max_new_tokens // PAGE) * PAGE)
+        return max(1, min(128 // ROW_MULTIPLE, fitting // ROW_MULTIPLE)) * ROW_MULTIPLE
+
     def _bytes(self, read: Read) -> int:
+        residuals = 4 * self.loaded.n_layers * self.loaded.model.config.get_text_config().hidden_size
+        return len(read.token_ids) * (residuals + self._cached_bytes())
+
+    def _cached_bytes(self) -> int:
+        """Of the keys and values of one token."""
         config = self.loaded.model.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        width = config.hidden_size + 2 * heads * (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
-        return 4 * len(read.token_ids) * self.loaded.n_layers * width
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return 4 * self.loaded.n_layers * 2 * heads * head_dim
 
 
 def run(reader: Reader, request: Request, judge: Callable[[], Judge]) -> Steps:
@@ -121,6 +133,8 @@ def _open(reader: Reader, request: Open) -> Steps:
     read = reader.read(request.text)
     span = read.span(request.chunk_id)
     encoded, parts, anchor = read.encoded, read.encoded.parts, span[0] - 1
+    if anchor < 0:
+        raise RequestError("There is no token before this chunk, so nothing predicts it; choose another chunk or give a prompt.")
     yield "part", {
         "n_tokens": len(read.token_ids), "n_prompt": read.n_prompt, "prompt": read.prompt, "spans": dict(read.spans), "span": tuple(span),
         "n_layers": reader.loaded.n_layers, "d_model": reader.loaded.d_model, "model_id": reader.loaded.model_id,
@@ -332,7 +346,7 @@ def _sampled(
     encodings = {str(k): conditions[k][2].encoded for k in used if conditions[k][2].encoded is not None}
     for finished in sampled_in_steps(
         reader.loaded, {str(k): conditions[k][2].token_ids for k in used}, wanted, parameters,
-        edits={str(k): conditions[k][2].edits for k in used}, encoded=encodings,
+        edits={str(k): conditions[k][2].edits for k in used}, encoded=encodings, rows=reader.rows(parameters.max_new_tokens),
     ):
         for sample in finished:
             (name, beta, arm, before), number = asked[sample.request_id]
@@ -356,24 +370,48 @@ def _judged(
     The judge is other processes: meanwhile the worker goes on with other people's requests.
     """
     found: dict[str, Any] = {}
+    nobody_asks = threading.Event()
 
     def work() -> None:
-        with _JUDGING:
-            pool = judge()
+        with _JUDGING, contextlib.suppress(_NobodyAsks):
+            pool = _WhileAsked(judge(), nobody_asks)
             found["verdicts"] = pool.judge([(row["answer"], truth) for row in rows])
             found["clusters"] = cluster_answers([*[row["answer"] for row in rows], *others], pool)
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    while thread.is_alive():
-        thread.join(_PATIENCE)
-        yield "progress", (len(rows), len(rows))
+    try:
+        while thread.is_alive():
+            thread.join(_PATIENCE)
+            yield "progress", (len(rows), len(rows))
+    finally:
+        nobody_asks.set()
     if "clusters" not in found:
         raise RequestError("The continuations were written, but the judge of answers failed. Press again.")
     for row, verdict in zip(rows, found["verdicts"], strict=True):
         row |= {"is_correct": verdict, "grader": grader() if truth is not None else None,
                 "cluster": found["clusters"].get(row["answer"]) if row["answer"] is not None else None}
     return found["clusters"]
+
+
+class _NobodyAsks(Exception):
+    """Whose answers are being judged has been cancelled."""
+
+
+@dataclass(frozen=True)
+class _WhileAsked:
+    """A judge that goes on only while somebody waits: a pair may take it seconds, and the next request waits for it."""
+
+    pool: Judge
+    nobody_asks: threading.Event
+
+    def judge(self, pairs: Sequence[tuple[str | None, str | None]]) -> list[bool | None]:
+        return [self._one(pair) for pair in pairs]
+
+    def _one(self, pair: tuple[str | None, str | None]) -> bool | None:
+        if self.nobody_asks.is_set():
+            raise _NobodyAsks
+        return self.pool.judge([pair])[0]
 
 
 _JUDGING = threading.Lock()

@@ -128,7 +128,8 @@ def sampled_in_steps(
     rows: int = 128,
     should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[list[Sample]]:
-    """As `sample`, but gives control back after every step, with the samples that ended in it: for whoever has other things to do."""
+    """As `sample`, but gives control back after every step, with the samples that ended in it, and after every sequence's encoding: for
+    whoever has other things to do."""
     requests = list(requests)
     edits, encoded = edits or {}, encoded or {}
     _check(loaded, sequences, requests, parameters, rows, edits)
@@ -511,6 +512,7 @@ def _sample_shared(loaded: "LoadedModel", sequences: Mapping[str, Sequence[int]]
             if upcoming.sequence_id not in batch.prefixes:
                 name = upcoming.sequence_id
                 batch.encode(name, sequences[name], edits.get(name, ()), encoded.get(name))
+                yield []  # an edited sequence may take seconds
             batch.add(upcoming, int(sequences[upcoming.sequence_id][upcoming.prefix_length - 1]))
             upcoming = next(pending, None)
         if should_stop():

@@ -5,7 +5,7 @@ import pytest
 from app import live
 from backend.live.available import Choice
 from backend.live.kept import About
-from backend.live.requests import Chunk, Compared, Model, Sampling, Stream, Text, experiment_id
+from backend.live.requests import Chunk, Compared, Model, Open, Sampling, Stream, Text, experiment_id
 from backend.live.service import Status
 from backend.store.experiments import Experiments
 from tests import small_study
@@ -67,3 +67,18 @@ def test_a_run_that_was_done_for_another_study_is_kept_in_this_one_too(service, 
     service.end("finished")
     live.start(other, CHOICE, ABOUT, REQUEST, again=True)
     assert len(service.asked) == 1 and Experiments(other).get(RUN)["state"] == "finished"
+
+
+def test_what_a_stream_had_said_before_it_failed_is_shown_and_not_kept(service, tmp_path):
+    study = small_study.make(tmp_path / "small")
+    live.start(study, CHOICE, ABOUT, REQUEST, again=True)
+    service.end("failed")
+    assert Experiments(study).get(RUN) is None and live.find(study, RUN).results["arms"]["base"]["tokens"]
+
+
+def test_a_reading_that_failed_is_tried_again_where_somebody_asks_for_it(service):
+    request = Open(REQUEST.compared.text, "a")
+    live.read(CHOICE, request)
+    service.known = Status(RUN, "failed", None, {}, None, None, "The worker ended unexpectedly", 1.0)
+    assert live.read(CHOICE, request).state == "failed"
+    assert live.read(CHOICE, request, again=True).state == "waiting"

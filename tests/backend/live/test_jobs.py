@@ -1,5 +1,7 @@
 """What the worker computes for a request, against the plain way of getting it."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -8,11 +10,13 @@ from backend.cot.answers import Judge
 from backend.geometry.directions import per_chunk
 from backend.geometry.interventions import Intervention
 from backend.geometry.sweep import sweep_chunk
+from backend.live import jobs
 from backend.live.jobs import Reader, _Pieces, run
 from backend.live.requests import Chunk, Compared, Continue, Curve, Dose, Open, RequestError, Sampling, Stream, Text
 from backend.live.service import merge
 from backend.models.edits import encode
 from backend.models.residuals import chunk_activations, record_residuals
+from backend.models.sampling import SharedRows
 
 PROMPT = "What is 12 + 30? "
 COT = "Let me think step by step. First, we need to add 12 and 30. Wait, that is 42. So the answer is 42."
@@ -146,3 +150,42 @@ def test_texts_read_lately_are_not_read_again(reader, monkeypatch):
     first = reader.read(TEXT)
     monkeypatch.setattr(reader, "_encoded", lambda text: pytest.fail("read again"))
     assert reader.read(TEXT) is first
+
+
+def test_a_chunk_that_nothing_stands_before_is_refused_and_no_other_token_is_taken_for_its_anchor(reader):
+    with pytest.raises(RequestError, match="no token before this chunk"):
+        result_of(reader, Open(Text("", "Let me think.", (Chunk("a", 0, 13),)), "a"))
+
+
+def test_others_come_in_between_the_encodings_of_a_runs_arms(reader, judge, monkeypatch):
+    began, encode_one = [], SharedRows.encode
+    monkeypatch.setattr(SharedRows, "encode", lambda *args: (began.append(args[1]), encode_one(*args))[1])
+    request = Continue(Compared(TEXT, "b", "before", push(6.0)), Sampling(max_new_tokens=2), 3, n=4, controls=(unit(2), unit(3)))
+    counts = []
+    for _ in run(reader, request, lambda: judge):
+        counts.append(len(began))
+    assert max(counts) == 4 and max(np.diff(counts)) == 1
+
+
+def test_a_judge_does_not_go_on_for_a_request_that_was_cancelled(reader):
+    asked = []
+
+    class Slow:
+        def judge(self, pairs):
+            asked.extend(pairs)
+            time.sleep(0.1)
+            return [None] * len(pairs)
+
+    rows = [{"answer": f"{k}"} for k in range(100)]
+    steps = jobs._judged(rows, "1", (), Slow)
+    next(steps)
+    steps.close()
+    with jobs._JUDGING:  # the next one's turn, at once
+        assert len(asked) < 10
+
+
+def test_fewer_rows_are_written_at_a_time_where_each_may_grow_long(reader, monkeypatch):
+    assert reader.rows(8) == 128
+    row = 4 * 4 * 2 * 2 * 16 * 1024  # float32, layers, keys and values, heads, width, tokens
+    monkeypatch.setattr(jobs, "_BATCH_BYTES", 40 * row)
+    assert reader.rows(1024) == 32 and reader.rows(10**6) == 16
