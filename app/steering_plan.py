@@ -35,7 +35,7 @@ _UPLOAD = "direction_file"
 
 @dataclass(frozen=True)
 class Plan:
-    """What the controls say. Without an intervention, `problem` says why in a sentence; without a problem it is still being read."""
+    """What the controls say. Without an intervention, `problem` says why in a sentence, or `waits_for` names the reading it waits for."""
 
     intervention: Intervention | None
     direction: Direction | None
@@ -44,6 +44,7 @@ class Plan:
     sources: tuple[str, ...]  # chunks the vector comes from
     opened: Status
     problem: str | None = None
+    waits_for: str | None = None
     view: Mapping[str, str] | None = None
 
     def sentence(self, subject: Subject, *, seed: int | None = None, betas: tuple[float, ...] = ()) -> str:
@@ -93,9 +94,9 @@ def plan(store: Store, subject: Subject, choice: Choice, opened: Status) -> Plan
         gate, gate_problem = _gate(store, choice, applied, layers)
     unit, beta, beta_problem = _magnitude(operation, facts["d_model"])
     problem = problem or gate_problem or beta_problem
-    direction = None
+    direction, waits_for = None, None
     if problem is None and spec is not None:
-        direction, problem = _made(store, subject, choice, spec, facts["d_model"])
+        direction, problem, waits_for = _made(store, subject, choice, spec, facts["d_model"])
     intervention = None
     if direction is not None and problem is None:
         try:
@@ -103,7 +104,7 @@ def plan(store: Store, subject: Subject, choice: Choice, opened: Status) -> Plan
             intervention.edits(facts["span"], n_prompt=facts["n_prompt"])
         except AnchorscopeError as error:
             intervention, problem = None, str(error)
-    return Plan(intervention, direction, words, spec.layer if spec else None, sources, opened, problem, selection.values())
+    return Plan(intervention, direction, words, spec.layer if spec else None, sources, opened, problem, waits_for, selection.values())
 
 
 def _layers(n_layers: int, stored: list[int]) -> tuple[int, int]:
@@ -217,24 +218,25 @@ def _file(place: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Direction
     return spec, f"{one_line(found.name, 40)} ({one_line(found.key, 40)})", (), None
 
 
-def _made(store: Store, subject: Subject, choice: Choice, spec: DirectionSpec, d_model: int) -> tuple[Direction | None, str | None]:
-    """The direction, or why there is none; neither while the model is still reading the text for it."""
+def _made(
+    store: Store, subject: Subject, choice: Choice, spec: DirectionSpec, d_model: int
+) -> tuple[Direction | None, str | None, str | None]:
+    """The direction, or why there is none, or the reading of the text that it waits for."""
     extra: dict[str, np.ndarray] | None = None
     if spec.kind in _OF_CHUNK:
         named = [name for name in (spec.chunk_id, spec.other_chunk_id) if name is not None]
-        missing = [name for name in named if spec.layer not in set(store.activation_at(name, choice.model_id)["layer"])]
-        if missing:
+        if any(spec.layer not in set(store.activation_at(name, choice.model_id)["layer"]) for name in named):
             status = live.read(choice, Open(subject.text, subject.chunk, (spec.layer,), floor=False))
-            if not status.ended:
-                return None, None
             if status.error:
-                return None, status.error
+                return None, status.error, None
+            if "activations" not in status.result:
+                return None, None, status.ticket_id
             extra = status.result["activations"][spec.layer]
     try:
         vector = st.session_state.get("direction_vector") if spec.kind == "file" else None
-        return make_direction(store, spec, activations=extra, vector=vector, d_model=d_model), None
+        return make_direction(store, spec, activations=extra, vector=vector, d_model=d_model), None, None
     except AnchorscopeError as error:
-        return None, str(error)
+        return None, str(error), None
 
 
 def _gate(store: Store, choice: Choice, applied: tuple[int, int], layers: list[int]) -> tuple[Gate | None, str | None]:

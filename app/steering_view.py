@@ -203,12 +203,14 @@ def curve(study: Path, subject: Subject, choice: Choice, plan: Plan) -> None:
 
     def draw() -> None:
         run, status = live.find(study, run_id), live.service().status(strip)
+        reading = live.service().status(plan.opened.ticket_id) or plan.opened
+        floor = reading.result.get("noise_floor")
         if run is None or (run.results is None and not run.is_running):
             st.caption(run.status.error if run and run.status and run.status.error else "The curve could not be computed.")
             return
         results = run.results or {}
         if results.get("kl"):
-            shown = {**results, "noise_floor": plan.opened.result.get("noise_floor")}
+            shown = {**results, "noise_floor": floor}
             band = results.get("controls") or None
             if len(betas) > 1:
                 found = {"betas": results["betas"], "kl": band, "k": len(band)} if band else None
@@ -216,12 +218,12 @@ def curve(study: Path, subject: Subject, choice: Choice, plan: Plan) -> None:
         if run.is_running and not results.get("kl"):
             place_in_line(run.status, "KL(β)")
         if status is not None:
-            _control_strip(status, at, now, plan.opened.result.get("noise_floor"))
-        if not run.is_running and (status is None or status.ended) and pending:
+            _control_strip(status, at, now, floor)
+        if pending and not run.is_running and (status is None or status.ended) and reading.ended:
             st.rerun()
 
     first, second = live.find(study, run_id), live.service().status(strip)
-    pending = (first is not None and first.is_running) or (second is not None and not second.ended)
+    pending = (first is not None and first.is_running) or (second is not None and not second.ended) or not plan.opened.ended
     st.fragment(draw, run_every=live.EVERY if pending else None)()
 
 
@@ -561,6 +563,16 @@ def _restore(study: Path, run_id: str) -> None:
 
 
 def say_what(plan: Plan, subject: Subject) -> None:
-    """The intervention in a sentence, or why there is none."""
+    """The intervention in a sentence, or why there is none; while the model reads the text for it, looks again."""
     with st.container(border=True, key="intervention"):
-        show(plan.sentence(subject) if plan.intervention else plan.problem or "The model is reading the text…")
+        if plan.waits_for is None:
+            show(plan.sentence(subject) if plan.intervention else plan.problem)
+            return
+
+        def look() -> None:
+            now = live.service().status(plan.waits_for)
+            if now is None or now.ended or "activations" in now.result:
+                st.rerun()
+            place_in_line(now, "The model is reading the text for this direction")
+
+        st.fragment(look, run_every=live.EVERY)()
