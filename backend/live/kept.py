@@ -152,6 +152,9 @@ def _without_nan(value: Any) -> Any:
 def restored(row: dict[str, Any]) -> dict[str, Any]:
     """`results` of a kept experiment. Raises AnchorscopeError where they cannot be read."""
     try:
-        return json.loads(row["results"])
-    except ValueError as error:
+        found = json.loads(row["results"])
+        if not isinstance(found, dict):
+            raise ValueError("not an object")
+    except (ValueError, TypeError) as error:
         raise AnchorscopeError(f"The results of experiment {row['experiment_id']} cannot be read ({error}). Run it again.") from error
+    return found

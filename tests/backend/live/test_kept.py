@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from backend.cot.answers import Judge
+from backend.errors import AnchorscopeError
 from backend.geometry.interventions import Gate
 from backend.live.jobs import Reader, run
 from backend.live.kept import About, keeper, record_of, restored
@@ -108,3 +109,9 @@ def test_a_condition_is_kept_of_a_curve_as_of_a_stream():
     result = {"betas": [0.0, 1.0], "kl": [0.0, 0.1], "controls": []}
     kept = record_of(ABOUT, Curve(TEXT, "b", gated, (0.0, 1.0)), Status("x", "finished", None, result, None, None, None, 0.1))
     assert json.loads(kept.experiment["parameters"])["gate"] == {"name": "it leans to something", "threshold": 0.5}
+
+
+@pytest.mark.parametrize("results", ["[]", "null", "{", None])
+def test_results_that_are_no_record_are_refused_in_words(results):
+    with pytest.raises(AnchorscopeError, match="experiment x1 cannot be read"):
+        restored({"experiment_id": "x1", "results": results})
