@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import studies
+from app import selection, studies
 from app.untrusted import show
 from backend.store.progress import Progress, read_progress
 from backend.store.unit_files import StudyFolder
@@ -18,7 +18,7 @@ def watch(study: Path) -> None:
     seen, now = st.session_state.get("published_stamp"), (str(study), studies.stamp_of(study))
     st.session_state["published_stamp"] = now
     if seen is not None and seen != now and seen[0] == now[0]:
-        st.rerun()
+        selection.rerun()
     progress = read_progress(study)
     if progress and progress.state == "running" and not progress.stale:
         bar(progress)

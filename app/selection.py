@@ -5,6 +5,7 @@ URL at the end of every run. A URL that somebody typed, or that a link opened, i
 against what the store has before it is used; what the store does not have is left out and noted.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -61,13 +62,14 @@ _FOLLOWERS = {  # what a choice makes meaningless
     "chunk": ("run", "against"),
 }
 _LONGEST = 200
-_STATE, _WRITTEN, _NOTES = "selection", "selection_in_url", "selection_notes"
+_STATE, _WRITTEN, _REPLACED, _NOTES = "selection", "selection_in_url", "selection_replaced", "selection_notes"
+_ON_ITS_WAY = 1.0  # seconds that a new URL may take to the browser; going back sooner than that is not noticed
 
 
 def begin() -> None:
     """Take over what the URL says, when the page was just opened or the URL was changed by hand."""
     in_url = {name: value for name in FIELDS if (value := st.query_params.get(name)) and len(value) <= _LONGEST}
-    if _STATE not in st.session_state or (in_url and in_url != st.session_state[_WRITTEN]):
+    if _STATE not in st.session_state or (in_url and in_url != st.session_state[_WRITTEN] and not _is_late(in_url)):
         st.session_state[_STATE] = in_url
     st.session_state[_NOTES] = []
     st.session_state[_WRITTEN] = in_url
@@ -78,7 +80,16 @@ def publish() -> None:
     wanted = values()
     if wanted != {name: st.query_params[name] for name in st.query_params}:
         st.query_params.from_dict(wanted)
+    if wanted != (before := st.session_state[_WRITTEN]):
+        st.session_state.setdefault(_REPLACED, []).append((before, time.monotonic()))
     st.session_state[_WRITTEN] = wanted
+
+
+def _is_late(in_url: dict[str, str]) -> bool:
+    """Whether this is a URL that was replaced a moment ago: what the browser sent before it had heard of the new one."""
+    recent = [(url, at) for url, at in st.session_state.get(_REPLACED, []) if time.monotonic() - at < _ON_ITS_WAY]
+    st.session_state[_REPLACED] = recent
+    return any(in_url == url for url, _ in recent)
 
 
 def rerun() -> NoReturn:

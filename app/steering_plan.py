@@ -305,7 +305,7 @@ def _show(key: str, value: float) -> None:
 def number(field: str, label: str, usual: int, *, low: int, high: int) -> int:
     """A whole number that is part of the selection."""
     text = selection.get(field)
-    value = int(text) if text and text.isdigit() and low <= int(text) <= high else usual
+    value = int(text) if text and text.isdecimal() and text.isascii() and low <= int(text) <= high else usual
     key = f"number_{field}"
     _show(key, value)
     st.number_input(label, low, high, key=key, step=1, on_change=lambda: selection.choose(**{field: str(st.session_state[key])}))

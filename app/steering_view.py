@@ -46,7 +46,9 @@ _PRESETS = {
 _OF = ["chunk", "of"]
 # what a click on a chunk may choose, by direction
 _CLICKS = {"per_chunk": _OF, "centered": _OF, "on_manifold": _OF, "pair": [*_OF, "other"]}
+_FINISHES = {"eos": "ended by itself", "cap": "cut at the cap"}
 _VERDICTS = {True: "correct", False: "wrong"}
+_ALL, _SHOWN_RUNS = 10**9, 200
 _CONTROL_SEED = 2**40  # the same random directions for every run at a layer, so that runs can be compared; beyond the seeds people choose
 
 
@@ -93,17 +95,20 @@ def is_read(opened: Status) -> bool:
     return "lens" in opened.result and not opened.error
 
 
-def wait_for(opened: Status, choice: Choice) -> NoReturn:
-    """The model is loading or reading: says so, looks again, and ends the page; an error is said."""
-    if opened.error:
+def wait_for(opened: Status, subject: Subject, choice: Choice) -> NoReturn:
+    """The model is loading or reading: says so, looks again, and ends the page; an error is said, and can be tried again."""
+    if opened.ended:
         with st.container(border=True):
-            show(opened.error)
+            show(opened.error or "Reading this text was stopped.")
+            if st.button("Try again", icon=":material/refresh:"):
+                live.read(choice, to_open(subject), again=True)
+                selection.rerun()
         raise PageEnds
 
     def look() -> None:
         now = live.service().status(opened.ticket_id)
         if now is None or now.ended or is_read(now):
-            st.rerun()
+            selection.rerun()
         place_in_line(now, f"{one_line(choice.model.name, 60)} is reading the text")
 
     st.fragment(look, run_every=live.EVERY)()
@@ -196,17 +201,28 @@ def curve(study: Path, subject: Subject, choice: Choice, plan: Plan) -> None:
     limit = max(BETA_MAX[plan.intervention.unit], abs(plan.intervention.beta))
     betas = tuple(limit * k / 10 for k in range(-10, 11)) if plan.intervention.operation != "ablate" else (0.0,)
     request = Curve(subject.text, subject.chunk, plan.intervention.with_beta(0.0), betas, controls)
-    run_id = live.start(study, choice, _about(subject, choice, plan, plan.sentence(subject)), request)
+    about = _about(subject, choice, plan, plan.sentence(subject))
+    try:
+        run_id = live.start(study, choice, about, request)
+    except AnchorscopeError as error:
+        show(str(error))
+        return
     now = plan.intervention.beta
     at = tuple(dict.fromkeys((-now, 0.0, now)))
     strip = live.look_up(choice, Curve(subject.text, subject.chunk, plan.intervention, at, controls))
+    if (last := st.session_state.get("strip")) not in (None, strip):
+        live.stop(last)  # the slider has moved on
+    st.session_state["strip"] = strip
 
     def draw() -> None:
         run, status = live.find(study, run_id), live.service().status(strip)
         reading = live.service().status(plan.opened.ticket_id) or plan.opened
         floor = reading.result.get("noise_floor")
         if run is None or (run.results is None and not run.is_running):
-            st.caption(run.status.error if run and run.status and run.status.error else "The curve could not be computed.")
+            show(run.status.error if run and run.status and run.status.error else "The curve could not be computed.")
+            if st.button("Try again", icon=":material/refresh:", key="curve_again"):
+                live.start(study, choice, about, request, again=True)
+                selection.rerun()
             return
         results = run.results or {}
         if results.get("kl"):
@@ -220,7 +236,7 @@ def curve(study: Path, subject: Subject, choice: Choice, plan: Plan) -> None:
         if status is not None:
             _control_strip(status, at, now, floor)
         if pending and not run.is_running and (status is None or status.ended) and reading.ended:
-            st.rerun()
+            selection.rerun()
 
     first, second = live.find(study, run_id), live.service().status(strip)
     pending = (first is not None and first.is_running) or (second is not None and not second.ended) or not plan.opened.ended
@@ -266,7 +282,9 @@ def _kl(value: float | None, floor: float | None) -> str:
 
 def run_controls(store: Store, study: Path, subject: Subject, choice: Choice, plan: Plan) -> None:
     """What is to be run, and the button."""
-    options = [name for name in RUN_KINDS if name != "curve" and (name != "wording" or subject.chunk is not None)]
+    operation = plan.intervention.operation if plan.intervention else None
+    left_out = {"curve", *(["wording"] if subject.chunk is None else []), *(["dose"] if operation == "ablate" else [])}
+    options = [name for name in RUN_KINDS if name not in left_out]
     what = selection.pick("what", "Run", options, show=lambda name: RUN_KINDS[name], widget=st.segmented_control, required=True)
     a, b, c, d = st.columns([3, 2, 2, 3], gap="small", vertical_alignment="bottom")
     with a:
@@ -283,6 +301,8 @@ def run_controls(store: Store, study: Path, subject: Subject, choice: Choice, pl
         n = 1 if usual_n is None else number("n", "Times", usual_n, low=1, high=64)
     with d:
         max_new = st.number_input("Longest, tokens", 8, 1024, 224, step=8, key="max_new_tokens")
+    if what != "wording" and start == "before" and plan.intervention is not None and plan.intervention.place == "chunk":
+        st.caption(f"{subject.name.capitalize()} is written anew, so the change is made at as many positions of what is written.")
     wording = _wording(subject) if what == "wording" else None
     sampling = Sampling(max_new_tokens=int(max_new))
     ready = wording is not None if what == "wording" else plan.intervention is not None
@@ -363,14 +383,14 @@ def run(study: Path, run_id: str, *, key: str) -> None:
     def draw() -> None:
         now = live.find(study, run_id)
         if now is None:
-            st.rerun()
+            selection.rerun()
         if now.is_running:
             place_in_line(now.status, "Writing")
             if st.button("Stop", icon=":material/stop:", key=f"stop_{key}"):
                 live.stop(run_id)
-                st.rerun()
+                selection.rerun()
         elif found.is_running:
-            st.rerun()
+            selection.rerun()
         if now.status is not None and now.status.error:
             show(now.status.error)
         if now.results is not None:
@@ -397,10 +417,13 @@ def _stream(now: live.Run, key: str) -> None:
     )
     arms = results["arms"]
     changed = [token["kl"] for token in arms["changed"]["tokens"]]
-    if not changed or now.is_running:
+    if now.is_running:
+        return
+    if not changed:
+        st.caption("The steered text ended at once: nothing was written.")
         return
     parted = results.get("first_divergence")
-    ends = {name: f"{len(arm['tokens'])} tokens, {arm['finish'] or 'stopped'}" for name, arm in arms.items()}
+    ends = {name: f"{len(arm['tokens'])} tokens, {_FINISHES.get(arm['finish'], 'stopped')}" for name, arm in arms.items()}
     st.caption(
         ("The two never part" if parted is None else f"They part at token {parted + 1}")
         + f". Both draw with the same random numbers. Mean KL(steered ‖ base) along the steered text {figure(sum(changed) / len(changed))} "
@@ -436,7 +459,7 @@ def _continued(study: Path, now: live.Run, key: str) -> None:
         st.markdown("**This chunk's resampling importance, unsteered and steered**")
         st.dataframe(_importance_table(changes), hide_index=True, row_height=28, height="content")
     elif results["importance"]:
-        st.caption(f"Change of this chunk's importance is unknown: {results['importance'][0]['reason']}.")
+        show(f"Change of this chunk's importance is unknown: {results['importance'][0]['reason']}.")
     samples = Experiments(study).samples(now.run_id)
     if len(samples):
         _samples(samples, key)
@@ -515,7 +538,7 @@ def _provenance(row: dict[str, Any]) -> None:
     other = "" if row["written_by"] in (None, row["model"]) else f", on a text written by {one_line(row['written_by'], 60)}"
     seconds = "" if row["seconds"] is None or math.isnan(row["seconds"]) else f", {row['seconds']:.1f} s"
     kind, when = RUN_KINDS.get(row["kind"], row["kind"]), f"{row['created_at']:%Y-%m-%d %H:%M} UTC"
-    st.caption(f"{kind} · {one_line(row['model'], 60)}{other} · {when} · {row['state']}{seconds}")
+    show(f"{kind} · {one_line(row['model'], 60)}{other} · {when} · {row['state']}{seconds}")
 
 
 # What was done before
@@ -523,10 +546,9 @@ def _provenance(row: dict[str, Any]) -> None:
 
 def history(study: Path, subject: Subject) -> None:
     """Kept runs on this text: choose one to see it again, two to compare them."""
-    kept = Experiments(study).history(cot_id=subject.cot, limit=500)
-    kept = kept[kept["kind"] != "curve"] if len(kept) else kept
-    if subject.cot is None and len(kept):
-        kept = kept[kept["cot_id"].isna()]
+    kept = Experiments(study).history(cot_id=subject.cot, limit=_ALL)
+    kept = kept[kept["kind"] != "curve"] if subject.cot else kept[(kept["kind"] != "curve") & kept["cot_id"].isna()]
+    kept = kept.head(_SHOWN_RUNS)
     st.markdown(f"**Kept runs** · {len(kept)}")
     if kept.empty:
         st.caption("Every run on this text is kept here with its parameters; its link opens it again without computing.")
@@ -572,7 +594,7 @@ def say_what(plan: Plan, subject: Subject) -> None:
         def look() -> None:
             now = live.service().status(plan.waits_for)
             if now is None or now.ended or "activations" in now.result:
-                st.rerun()
+                selection.rerun()
             place_in_line(now, "The model is reading the text for this direction")
 
         st.fragment(look, run_every=live.EVERY)()

@@ -24,7 +24,7 @@ if not steering_view.is_read(opened):
     with left:
         steering_view.text(subject, None)
     with right:
-        steering_view.wait_for(opened, choice)
+        steering_view.wait_for(opened, subject, choice)
 subject = steering_subject.with_prompt(subject, opened.result["prompt"])
 with right:
     plan = steering_plan.plan(store, subject, choice, opened)

@@ -26,6 +26,8 @@ from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from backend.errors import AnchorscopeError
 from backend.live.requests import Model, Request
 
@@ -47,7 +49,7 @@ class Limits:
     seconds: float = 900.0      # for one ticket, from when it runs
     silence: float = 90.0       # without a word from a worker that has work: it hangs
     loading: float = 900.0      # the same while it loads a model
-    memory_bytes: int = 12 << 30  # resident memory of the worker
+    memory_bytes: int | None = None  # resident memory of the worker; None: three quarters of the machine's
     threads: int | None = None  # of the worker's matrix products; None: all cores but one
 
 
@@ -95,6 +97,7 @@ class LiveService:
 
     def __init__(self, limits: Limits | None = None):
         self.limits = limits or Limits()
+        self._memory_limit = self.limits.memory_bytes or psutil.virtual_memory().total * 3 // 4
         self._tickets: OrderedDict[str, _Ticket] = OrderedDict()
         self._line: deque[str] = deque()
         self._running: list[str] = []
@@ -248,9 +251,9 @@ class LiveService:
         if self._running and self._worker is not None and now - self._heard > silence:
             return late + self._restart(f"The worker said nothing for {silence:.0f} s and was restarted")
         memory = self._memory()
-        if memory is not None and memory > self.limits.memory_bytes:
+        if memory is not None and memory > self._memory_limit:
             return late + self._restart(
-                f"The worker needed {memory / 2**30:.1f} GiB of memory, more than the {self.limits.memory_bytes / 2**30:.1f} GiB allowed, "
+                f"The worker needed {memory / 2**30:.1f} GiB of memory, more than the {self._memory_limit / 2**30:.1f} GiB allowed, "
                 "and was restarted. Ask for fewer continuations or a shorter text"
             )
         return late
@@ -329,8 +332,6 @@ class LiveService:
         self._is_loading = False
 
     def _memory(self) -> int | None:
-        import psutil
-
         if self._worker is None:
             return None
         try:
