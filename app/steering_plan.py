@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 
 from app import live, selection
@@ -19,11 +20,13 @@ from backend.geometry.direction_library import DirectionSpec, available, categor
 from backend.geometry.directions import Direction
 from backend.geometry.interventions import Gate, Intervention
 from backend.live.available import Choice
+from backend.live.kept import About
 from backend.live.requests import Open
 from backend.live.sentence import sentence
 from backend.live.service import Status
 from backend.store.store import Store
 
+CONTROL_SEED = 2**40  # the same random directions for every run at a layer, so that runs can be compared; beyond the seeds people choose
 N_CONTROLS = 8  # random directions of the control strip
 BETA_MAX = {"rms": 10.0, "norm": 1.0, "absolute": 100.0}
 _USUAL = {"rms": 4.0, "norm": 0.2, "absolute": 10.0}
@@ -310,3 +313,15 @@ def number(field: str, label: str, usual: int, *, low: int, high: int) -> int:
     _show(key, value)
     st.number_input(label, low, high, key=key, step=1, on_change=lambda: selection.choose(**{field: str(st.session_state[key])}))
     return value
+
+
+def about_run(
+    subject: Subject, choice: Choice, plan: Plan, words: str, *, wording: str | None = None, stored: pd.DataFrame | None = None
+) -> About:
+    of_text = wording is not None
+    return About(
+        choice.model_id, choice.model.name, words, None if of_text else plan.direction.kind,
+        {} if of_text else {"words": plan.words, "layer": plan.source_layer, "norm": plan.direction.norm,
+                            "direction_id": plan.direction.direction_id, "parameters": plan.direction.parameters},
+        subject.cot, subject.chunk if subject.cot else None, subject.written_by, stored, dict(plan.view or {}),
+    )

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import chains_view, live, navigation, place, steering_plan, steering_subject, steering_view, studies
+from app import chains_view, live, navigation, place, steering_plan, steering_runs, steering_subject, steering_view, studies
 
 study = navigation.study()
 store = studies.open_store(study)
@@ -29,9 +29,9 @@ subject = steering_subject.with_prompt(subject, opened.result["prompt"])
 with right:
     plan = steering_plan.plan(store, subject, choice, opened)
     steering_view.say_what(plan, subject)
-    steering_view.run_controls(store, study, subject, choice, plan)
+    steering_runs.run_controls(store, study, subject, choice, plan)
 with left:
     steering_view.text(subject, plan)
     steering_view.curve(study, subject, choice, plan)
-steering_view.runs(study)
-steering_view.history(study, subject)
+steering_runs.runs(study)
+steering_runs.history(study, subject)

@@ -118,7 +118,7 @@ def _compared(token: int, base: torch.Tensor, changed: torch.Tensor, n_top: int)
 
 
 class _Separate:
-    """Rows whose texts differ in length, on the plain path: one cache for each."""
+    """Rows on the plain path, one forward pass each: in a batch, a row's last bits may depend on where in the batch it stands."""
 
     def __init__(self, rows: Sequence[PlainRows]) -> None:
         self._rows = rows
@@ -127,7 +127,7 @@ class _Separate:
         return torch.cat([row.logits([token]) for row, token in zip(self._rows, tokens, strict=True)])
 
 
-def _rows(loaded: "LoadedModel", arms: dict[str, Arm], parameters: SamplingParameters) -> "SharedRows | PlainRows | _Separate":
+def _rows(loaded: "LoadedModel", arms: dict[str, Arm], parameters: SamplingParameters) -> "SharedRows | _Separate":
     """Rows base, changed, changed, base."""
     base, changed = arms["base"], arms["changed"]
     if uses_shared_prefixes(loaded) and all(arm.encoded is None or arm.encoded.is_shared_prefix for arm in arms.values()):
@@ -137,7 +137,4 @@ def _rows(loaded: "LoadedModel", arms: dict[str, Arm], parameters: SamplingParam
         for number, name in enumerate(("base", "changed", "changed", "base")):
             rows.add(SampleRequest(f"{number}", name, len(arms[name].token_ids), 0), arms[name].token_ids[-1])
         return rows
-    order = [base, changed, changed, base]
-    if base.token_ids == changed.token_ids:
-        return PlainRows(loaded, base.token_ids, [arm.edits for arm in order])
-    return _Separate([PlainRows(loaded, arm.token_ids, [arm.edits]) for arm in order])
+    return _Separate([PlainRows(loaded, arm.token_ids, [arm.edits]) for arm in (base, changed, changed, base)])

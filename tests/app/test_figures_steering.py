@@ -136,7 +136,7 @@ def test_answer_shares_are_of_those_with_an_answer_and_the_silent_are_counted_in
     assert list(bars["changed"].x) == [0.2, 0.8, 0]
     assert list(bars["random"].x) == [1, 0, 0]
     assert all(list(bar.marker.color) == [CORRECT, UNKNOWN, WRONG] for bar in bars.values())
-    assert names(figure) == "base (n = 4, 2 without answer) · changed (n = 5) · random directions (n = 2)"
+    assert names(figure) == "base (n = 4, 2 without answer) · steered (n = 5) · random directions (n = 2)"
 
 
 def test_each_arm_has_a_hatch_of_its_own_in_the_bars_and_in_the_legend():
@@ -173,7 +173,7 @@ def test_accuracy_is_drawn_with_its_wilson_interval_and_its_counts():
     assert list(points.x) == pytest.approx([2 / 3, 0]) and list(points.text) == ["2 / 3", "0 / 4"]
     assert points.x[0] + points.error_x.array[0] == pytest.approx(interval.high)
     assert points.x[0] - points.error_x.arrayminus[0] == pytest.approx(interval.low)
-    assert list(figure.layout.yaxis.ticktext) == ["base<br>1 of 4 not judged", "changed"]
+    assert list(figure.layout.yaxis.ticktext) == ["base<br>1 of 4 not judged", "steered"]
 
 
 def test_an_arm_that_was_not_judged_keeps_its_line_without_a_point():

@@ -183,7 +183,7 @@ def test_other_layers_of_a_sweep_change_a_curve_by_rounding_alone(tiny, family):
     together = curves(every, layers)
     for layer, own in zip(layers, found, strict=True):
         for curve, kl in curves(own, [layer]).items():
-            assert kl == pytest.approx(together[curve], rel=1e-5)
+            assert kl == pytest.approx(together[curve], rel=1e-4)
 
 
 def test_rows_are_the_tables_columns_with_their_ids_and_fits(tiny):

@@ -151,6 +151,7 @@ def test_a_thousand_interleaved_forwards_are_never_contaminated(tiny):
     arms = [Arm(TOKENS, EDITS[name]()) for name in ("one token", "several, onward", "two layers", "the last token")]
     alone = [[p.changed and (p.changed.token_id, p.changed.kl) for p in stream(loaded, Arm(TOKENS), arm, SAMPLED, seed=6)] for arm in arms]
     own = encode(loaded, TOKENS).normed
+    hooks = [len(module._forward_hooks) for module in loaded.model.modules()]
     forwards, wrong = itertools.count(), []
 
     def generate(k):
@@ -171,4 +172,4 @@ def test_a_thousand_interleaved_forwards_are_never_contaminated(tiny):
     for thread in threads:
         thread.join()
     assert next(forwards) >= 1000 and wrong == []
-    assert not any(module._forward_hooks for module in loaded.model.modules())
+    assert [len(module._forward_hooks) for module in loaded.model.modules()] == hooks

@@ -1,0 +1,20 @@
+"""What somebody sees who waits for the live worker."""
+
+import streamlit as st
+
+from app.progress_view import duration
+from backend.live.service import Status
+
+
+def place_in_line(status: Status, doing: str) -> None:
+    """Where a request is: its place in the line, or what is done for it now, with an estimate where there is one."""
+    if status.place is not None:
+        st.progress(0.0, text=f"Number {status.place} in the line")
+        return
+    words = status.doing or doing
+    if status.progress and status.progress[1]:
+        done, total = status.progress
+        left = f", about {duration(status.seconds / done * (total - done))} left" if done and status.seconds and done < total else ""
+        st.progress(done / total, text=f"{words}: {done} of {total}{left}")
+        return
+    st.progress(0.0, text=f"{words}, {status.seconds or 0:.0f} s")
