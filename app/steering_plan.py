@@ -318,10 +318,13 @@ def number(field: str, label: str, usual: int, *, low: int, high: int) -> int:
 def about_run(
     subject: Subject, choice: Choice, plan: Plan, words: str, *, wording: str | None = None, stored: pd.DataFrame | None = None
 ) -> About:
-    of_text = wording is not None
-    return About(
-        choice.model_id, choice.model.name, words, None if of_text else plan.direction.kind,
-        {} if of_text else {"words": plan.words, "layer": plan.source_layer, "norm": plan.direction.norm,
-                            "direction_id": plan.direction.direction_id, "parameters": plan.direction.parameters},
-        subject.cot, subject.chunk if subject.cot else None, subject.written_by, stored, dict(plan.view or {}),
-    )
+    text_of_study = {"cot_id": subject.cot, "chunk_id": subject.chunk if subject.cot else None, "written_by": subject.written_by}
+    known = {**text_of_study, "stored": stored, "view": dict(plan.view or {})}
+    if wording is not None:
+        return About(choice.model_id, choice.model.name, words, None, {}, **known)
+    made = plan.direction
+    direction = {
+        "words": plan.words, "layer": plan.source_layer, "norm": made.norm, "direction_id": made.direction_id, "parameters": made.parameters
+    }
+    controls = {"kind": "random", "n": N_CONTROLS, "seed": CONTROL_SEED, "layer": plan.source_layer}
+    return About(choice.model_id, choice.model.name, words, made.kind, direction, **known, controls=controls)

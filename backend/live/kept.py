@@ -37,6 +37,7 @@ class About:
     chunk_id: str | None = None
     written_by: str | None = None
     stored: pd.DataFrame | None = field(default=None, compare=False, repr=False)  # rollouts on the chunk's other side: answer, is_correct
+    controls: dict[str, Any] = field(default_factory=dict)  # how the random control vectors were made
     view: dict[str, str] = field(default_factory=dict)  # the page's controls, to put them back
 
 
@@ -80,7 +81,8 @@ def record_of(about: About, request: Request, status: Status) -> Record | None:
         "unit": intervention.unit if intervention else None, "direction_kind": about.direction_kind,
         "direction": json.dumps(about.direction, sort_keys=True) if about.direction else None,
         "vector": np.asarray(intervention.vector, np.float32) if intervention else None, "prompt": text.prompt, "text": text.text,
-        "parameters": json.dumps(_parameters(request) | {"view": about.view}, sort_keys=True), "seed": getattr(request, "seed", None),
+        "parameters": json.dumps({**_parameters(request), "controls_made": about.controls, "view": about.view}, sort_keys=True),
+        "seed": getattr(request, "seed", None),
         "results": json.dumps(_without_nan(results)), "state": status.state, "seconds": status.seconds,
         "versions": json.dumps(versions(), sort_keys=True), "commit": commit(),
     }
