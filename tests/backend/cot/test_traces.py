@@ -1,0 +1,80 @@
+"""Traces are right by construction: every equation holds but the slips, every slip is repaired, and the box has the answer."""
+
+import re
+from fractions import Fraction
+
+import pytest
+
+from backend.cot.answers import last_boxed
+from backend.cot.problems import Problem, ProblemError, exact_value, generate
+from backend.cot.traces import Manner, inverse, trace
+
+PROBLEMS = generate(40, seed=3)
+EQUATION = re.compile(r"(?<![\d/.])((?:\(?\d+(?:/\d+)?\)? [-+*/] )+\(?\d+(?:/\d+)?\)?) = (\d+(?:/\d+)?)")
+ALWAYS = Manner(slip=1, check=1, route=1)
+
+
+@pytest.mark.parametrize("manner", [None, ALWAYS, Manner(0, 0, 0)])
+def test_every_equation_is_true_but_those_of_the_slips(manner):
+    n = 0
+    for problem in PROBLEMS:
+        made = trace(problem, seed=1, manner=manner)
+        false = [f"{e} = {v}" for e, v in EQUATION.findall(made.thinking) if exact_value(e) != Fraction(v)]
+        assert false == list(made.slips), made.thinking
+        n += len(EQUATION.findall(made.thinking))
+    assert n > 400
+
+
+def test_every_slip_is_doubted_and_put_right_in_the_next_sentence():
+    for problem in PROBLEMS:
+        made = trace(problem, seed=2, manner=ALWAYS)
+        for slip in made.slips:
+            after = made.thinking.split(f"{slip}.", 1)[1].lstrip()[:90]
+            expression = slip.partition(" = ")[0]
+            right = str(exact_value(expression))
+            assert re.match(r"Wait|Hmm|Hold on|Actually", after) and right in after, made.thinking
+
+
+def test_the_box_has_the_answer_and_the_thinking_reaches_it():
+    for problem in PROBLEMS:
+        made = trace(problem, seed=1)
+        assert last_boxed(made.response) == problem.answer and problem.answer in made.thinking.rsplit("\n\n", 1)[1]
+        assert "boxed" not in made.thinking
+
+
+def test_the_same_seed_and_number_tell_the_same_and_others_do_not():
+    assert trace(PROBLEMS[9], seed=4) == trace(PROBLEMS[9], seed=4)
+    assert len({trace(PROBLEMS[9], seed=4, number=k).thinking for k in range(12)}) == 12
+
+
+def test_no_sentence_stands_in_a_trace_twice_and_few_recur_across_traces():
+    everything = []
+    for problem in PROBLEMS:
+        sentences = re.split(r"(?<=[.?!])\s+", trace(problem, seed=5).thinking)
+        assert len(set(sentences)) >= len(sentences) - 1  # "Good." may come twice
+        everything += [sentence for sentence in sentences if any(c.isdigit() for c in sentence)]
+    assert len(set(everything)) > 0.9 * len(everything)
+
+
+def test_the_manner_is_that_of_a_reasoner():
+    made = [trace(problem, seed=6) for problem in PROBLEMS]
+    per_trace = {word: sum(len(re.findall(word, one.thinking)) for one in made) / len(made) for word in
+                 ("Wait", "Therefore|Thus", "Alternatively", "But|However")}
+    assert per_trace["Wait"] > 0.5 and per_trace["Therefore|Thus"] > 0.7
+    assert per_trace["Alternatively"] > 0.2 and per_trace["But|However"] > 0.3
+    assert sum(one.n_checks for one in made) > 50 and sum(one.n_routes for one in made) > 50
+
+
+@pytest.mark.parametrize(
+    ("expression", "value", "check"),
+    [("7 + 6", "13", "13 - 6 = 7"), ("9 - 2", "7", "7 + 2 = 9"), ("3 * 4", "12", "12 / 4 = 3"), ("70 / 7", "10", "10 * 7 = 70"),
+     ("420 * 10 / 100", "42", None), ("1 / 4", "1/4", None)],
+)
+def test_a_check_is_the_inverse_operation(expression, value, check):
+    assert inverse(expression, value) == check
+
+
+@pytest.mark.parametrize("solution", [None, "think hard", "2 + 2 = 5"])
+def test_a_problem_without_true_calculations_is_refused(solution):
+    with pytest.raises(ProblemError, match="true calculations"):
+        trace(Problem("p1", "generator", "k", 1, "What?", "4", solution), seed=1)
