@@ -1,5 +1,6 @@
 """The command line: `python -m precompute …`. Heavy libraries are imported by the command that needs them, so that --help is quick."""
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -152,6 +153,24 @@ def train_categories(
     from precompute.train_categories import train
 
     print(train(folder, out))
+
+
+@app.command("train-reasoner")
+def train_reasoner(
+    out: Annotated[Path, typer.Option(help="the adapter's folder, with its checkpoint")] = Path("reasoner"),
+    r1: Annotated[Path | None, typer.Option(help="a folder with traces.jsonl of real R1 traces, learned from for their manner")] = None,
+    minutes: Annotated[float, typer.Option(help="stop after so many; the same command goes on")] = math.inf,
+    threads: Annotated[int, typer.Option(help="of the matrix products; all cores unless given")] = os.cpu_count() or 1,
+) -> None:
+    """Train the adapter that makes the embedded model think before it answers. Stop it at any time, run it again to go on."""
+    import torch
+
+    from backend.models.loading import load_model
+    from precompute.train_reasoner import Recipe, train
+
+    torch.set_num_threads(threads)
+    ended = train(load_model("embedded:SmolLM2-135M-Instruct"), Recipe(), out, r1=r1, minutes=minutes, say=console.print)
+    console.print(f"{'Done' if ended else 'Not done yet: the same command goes on'}. The adapter is in {out}")
 
 
 def _folder(path: Path | None):

@@ -1,0 +1,241 @@
+"""`train-reasoner`: a LoRA adapter that makes the embedded model think in <think> … </think> before it answers.
+
+1. Problems of our generator, under a seed that no study uses, and a trace for each (`backend.cot.traces`); where a folder of real R1
+   traces is given, a share of them for manner, cut at the end of a sentence so that they fit.
+2. The prompt is the model's own, with a chat template that opens the thinking. Loss on the completion alone.
+3. Batches of about the same number of tokens, in an order that the seed fixes; AdamW with warm-up and cosine decay.
+4. Every few minutes a checkpoint: adapter, optimiser, step and the losses so far, all safetensors and JSON, whole or not at all. The
+   same command goes on from the last one.
+"""
+
+import json
+import math
+import os
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from backend.cot.problems import generate
+from backend.cot.prompts import THINK_CLOSE, THINK_OPEN, cot_prompt
+from backend.cot.traces import trace
+from backend.errors import AnchorscopeError
+from backend.ids import seed_for, stable_id
+
+_SENTENCE_END = re.compile(r"[.?!](?=\s)")
+_GENERATION = re.compile(r"\{\{ '<\|im_start\|>assistant(\n|\\n)' \}\}")
+
+
+class TrainingError(AnchorscopeError):
+    """A recipe, folder or trace file that cannot be trained from."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that shapes the adapter."""
+
+    seed: int = 20_000  # of problems and traces; studies use small seeds, so what is held out is not among these
+    per_level: int = 1200  # problems of each level
+    rank: int = 16
+    alpha: int = 32
+    first_layer: float = 1 / 3  # share of the layers, from the bottom, that are left as they are
+    learning_rate: float = 5e-4
+    warmup: int = 20  # steps
+    steps: int = 600
+    tokens: int = 6144  # of a batch, padding included
+    max_tokens: int = 640  # of one example; longer ones are left out, real traces are cut
+    r1_share: float = 0.1  # of the examples, where R1 traces are given
+
+
+@dataclass(frozen=True)
+class Example:
+    token_ids: tuple[int, ...]
+    n_prompt: int
+    source: str  # trace or r1
+
+
+def reasoner_template(template: str) -> str:
+    """The chat template of the base model with the thinking opened for the model; it names the closing tag, as R1's own does."""
+    if not _GENERATION.search(template):
+        raise TrainingError("The base model's chat template does not open the assistant's turn with <|im_start|>assistant and a new line.")
+    opened = _GENERATION.sub(lambda found: f"{{{{ '<|im_start|>assistant{found[1]}{THINK_OPEN}{found[1]}' }}}}", template)
+    return opened + f"{{# the model closes it with {THINK_CLOSE} #}}"
+
+
+def examples(tokenizer: Any, recipe: Recipe, r1: Path | None) -> list[Example]:
+    """Everything that is learned from, in the order of the seed. `tokenizer` has the reasoner's template."""
+    made = []
+    for problem in generate(recipe.per_level, seed=recipe.seed):
+        told = trace(problem, seed=recipe.seed)
+        completion = f"{told.thinking}\n{THINK_CLOSE}\n\n{told.response}{tokenizer.eos_token}"
+        made.append(_example(tokenizer, cot_prompt(tokenizer, problem.question), completion, "trace"))
+    made = [example for example in made if len(example.token_ids) <= recipe.max_tokens]
+    if r1 is not None:
+        made += _real(tokenizer, r1, recipe, round(len(made) * recipe.r1_share / (1 - recipe.r1_share)))
+    random.Random(seed_for("order", recipe.seed)).shuffle(made)
+    return made
+
+
+def batches(made: Sequence[Example], recipe: Recipe) -> Iterator[list[Example]]:
+    """Without end: each pass takes the examples in another order, in batches of similar lengths."""
+    turn = 0
+    while True:
+        rng = random.Random(seed_for("pass", recipe.seed, turn))
+        order = list(made)
+        rng.shuffle(order)
+        order.sort(key=lambda example: len(example.token_ids) // 48)  # stable: within a length, the pass's order
+        groups: list[list[Example]] = [[]]
+        for example in order:
+            if groups[-1] and (len(groups[-1]) + 1) * len(example.token_ids) > recipe.tokens:
+                groups.append([])
+            groups[-1].append(example)
+        rng.shuffle(groups)
+        yield from groups
+        turn += 1
+
+
+def train(
+    loaded: Any, recipe: Recipe, folder: Path, *, r1: Path | None = None, minutes: float = math.inf, every: float = 120.0,
+    say: Callable[[str], None] = print,
+) -> bool:
+    """Trains until the recipe's last step, or for so many minutes; whether it reached the last. `every`: seconds between checkpoints.
+
+    `folder` receives adapter_model.safetensors and adapter_config.json (peft's layout), the tokenizer with its template, and
+    checkpoint/. Raises TrainingError for a checkpoint of another recipe.
+    """
+    import torch
+
+    from backend.models.finetune import adapted, completion_loss, learned_state
+
+    loaded.tokenizer.chat_template = reasoner_template(loaded.tokenizer.chat_template)
+    made = examples(loaded.tokenizer, recipe, r1)
+    first = round(loaded.n_layers * recipe.first_layer)
+    wrapped = adapted(loaded.model, rank=recipe.rank, alpha=recipe.alpha, layers=range(first, loaded.n_layers), seed=recipe.seed)
+    learned = learned_state(wrapped)
+    optimizer = torch.optim.AdamW(learned.values(), lr=recipe.learning_rate, weight_decay=0.0)
+    identity = stable_id("a", asdict(recipe), loaded.model_id, len(made))
+    losses = _restore(folder / "checkpoint", identity, learned, optimizer)
+    say(f"{len(made):,} examples, {sum(len(example.token_ids) for example in made):,} tokens, {sum(p.numel() for p in learned.values()):,} "
+        f"weights learn; step {len(losses)} of {recipe.steps}")
+    began = saved = time.monotonic()
+    source = batches(made, recipe)
+    for _ in losses:
+        next(source)
+    n_seen, at_start = 0, len(losses)
+    while len(losses) < recipe.steps and time.monotonic() - began < 60 * minutes:
+        batch = next(source)
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * _schedule(len(losses), recipe)
+        tokens, n_prompt, lengths = _padded(batch)
+        loss, n = completion_loss(wrapped, tokens, n_prompt, lengths)
+        (loss / n).backward()
+        torch.nn.utils.clip_grad_norm_(learned.values(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item() / n)
+        n_seen += int(lengths.sum())
+        pace = n_seen / (time.monotonic() - began)
+        left = (recipe.steps - len(losses)) * (time.monotonic() - began) / (len(losses) - at_start)
+        say(f"step {len(losses)} of {recipe.steps}: loss {losses[-1]:.3f}, {pace:,.0f} tokens/s, about {left / 60:.0f} min left")
+        if time.monotonic() - saved > every:
+            _save(folder / "checkpoint", identity, learned, optimizer, losses)
+            saved = time.monotonic()
+    _save(folder / "checkpoint", identity, learned, optimizer, losses)
+    wrapped.save_pretrained(folder, safe_serialization=True)
+    loaded.tokenizer.save_pretrained(folder)
+    _write(folder / "training.json", {"recipe": asdict(recipe), "base": loaded.name, "revision": loaded.revision, "losses": losses})
+    return len(losses) >= recipe.steps
+
+
+def _example(tokenizer: Any, prompt: str, completion: str, source: str) -> Example:
+    """Prompt and completion are tokenised apart, as they are when the model writes."""
+    before, after = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in (prompt, completion))
+    return Example((*before, *after), len(before), source)
+
+
+def _real(tokenizer: Any, folder: Path, recipe: Recipe, n: int) -> list[Example]:
+    """Beginnings of real R1 traces, cut at the end of a sentence; they have no answer and do not end."""
+    file = folder / "traces.jsonl"
+    asked = [{"role": "user", "content": "Think aloud about a problem."}]
+    prompt = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+    room = recipe.max_tokens - len(tokenizer(prompt, add_special_tokens=False)["input_ids"]) - 1
+    made = []
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise TrainingError(f"{file} cannot be read ({error.strerror}); expected one JSON record with `response` a line.") from error
+    for number, line in enumerate(lines, start=1):
+        try:
+            response = json.loads(line)["response"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise TrainingError(f"{file}, line {number}: expected a JSON record with `response` ({error}).") from error
+        thinking = response.removeprefix(THINK_OPEN).partition(THINK_CLOSE)[0].strip()
+        offsets = tokenizer(thinking, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        reach = offsets[min(len(offsets), room) - 1][1] if offsets else 0
+        fitting = [match.end() for match in _SENTENCE_END.finditer(thinking) if match.end() <= reach]
+        if fitting:
+            made.append(_example(tokenizer, prompt, thinking[: fitting[-1]], "r1"))
+    random.Random(seed_for("r1", recipe.seed)).shuffle(made)
+    return made[:n]
+
+
+def _padded(batch: Sequence[Example]) -> tuple[Any, Any, Any]:
+    import torch
+
+    longest = max(len(example.token_ids) for example in batch)
+    rows = [[*example.token_ids, *[0] * (longest - len(example.token_ids))] for example in batch]
+    return (torch.tensor(rows), torch.tensor([example.n_prompt for example in batch]),
+            torch.tensor([len(example.token_ids) for example in batch]))
+
+
+def _schedule(step: int, recipe: Recipe) -> float:
+    """Share of the learning rate: linear warm-up, then a cosine to a tenth."""
+    if step < recipe.warmup:
+        return (step + 1) / recipe.warmup
+    done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+    return 0.1 + 0.9 * (1 + math.cos(math.pi * min(1.0, done))) / 2
+
+
+def _save(folder: Path, identity: str, learned: dict[str, Any], optimizer: Any, losses: list[float]) -> None:
+    """A checkpoint under the next number, then the pointer to it; the one before is deleted last."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"step-{len(losses):06d}.safetensors"
+    tensors = {f"weight.{key}": parameter.detach().clone() for key, parameter in learned.items()}
+    for key, parameter in learned.items():
+        for slot, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"{slot}.{key}"] = value.detach().clone()
+    save_file(tensors, folder / (name + ".tmp"))
+    os.replace(folder / (name + ".tmp"), folder / name)
+    _write(folder / "state.json", {"identity": identity, "file": name, "losses": losses})
+    for old in folder.glob("step-*.safetensors"):
+        if old.name != name:
+            old.unlink()
+
+
+def _restore(folder: Path, identity: str, learned: dict[str, Any], optimizer: Any) -> list[float]:
+    """The losses so far; weights and optimiser are set to the checkpoint's, if there is one."""
+    import torch
+    from safetensors.torch import load_file
+
+    if not (folder / "state.json").is_file():
+        return []
+    state = json.loads((folder / "state.json").read_text())
+    if state["identity"] != identity:
+        raise TrainingError(f"{folder} belongs to another recipe, model or data. Name another folder, or delete it to begin anew.")
+    tensors = load_file(folder / state["file"])
+    with torch.no_grad():
+        for key, parameter in learned.items():
+            parameter.copy_(tensors[f"weight.{key}"])
+            optimizer.state[parameter] = {slot: tensors[f"{slot}.{key}"] for slot in ("step", "exp_avg", "exp_avg_sq")}
+    return state["losses"]
+
+
+def _write(file: Path, content: dict[str, Any]) -> None:
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=1))
+    os.replace(temporary, file)
