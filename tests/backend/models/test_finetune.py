@@ -46,7 +46,7 @@ def test_the_loss_and_its_gradients_are_those_of_the_model_itself(model):
     logits = wrapped(input_ids=TOKENS).logits[:, :-1]
     plain = nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="sum")
     plain.backward()
-    assert n == int((labels[:, 1:] != -100).sum()) and float(loss) == pytest.approx(float(plain), rel=1e-5)
+    assert n == int((labels[:, 1:] != -100).sum()) and loss.item() == pytest.approx(plain.item(), rel=1e-5)
     for name, parameter in learned_state(wrapped).items():
         assert torch.allclose(ours[name], parameter.grad, atol=1e-3, rtol=1e-3), name
 
@@ -55,7 +55,8 @@ def test_padding_changes_nothing(model):
     wrapped = adapted(model, rank=4, alpha=8, layers=[2])
     other = TOKENS.clone()
     other[1, 15:], other[2, 18:] = 7, 9
-    assert float(completion_loss(wrapped, TOKENS, N_PROMPT, LENGTHS)[0]) == float(completion_loss(wrapped, other, N_PROMPT, LENGTHS)[0])
+    first, second = (completion_loss(wrapped, tokens, N_PROMPT, LENGTHS)[0].item() for tokens in (TOKENS, other))
+    assert first == second
 
 
 def test_only_the_adapter_of_the_chosen_layers_learns(model):
@@ -73,7 +74,7 @@ def test_a_habit_is_learned(model):
         (loss / n).backward()
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(float(loss) / n)
+        losses.append(loss.item() / n)
     assert losses[-1] < 0.5 * losses[0]
 
 
