@@ -33,6 +33,10 @@ def run_button(tab):
     return tab.locator(".st-key-run_button button")
 
 
+def said(tab):
+    return tab.locator(".st-key-intervention")
+
+
 def test_a_chunk_is_chosen_steered_stopped_sampled_and_found_again_by_its_link(tab, server, study):
     tab.goto(f"{server}/steering?study=small&direction=random&place=onward")
     expect(tab.locator(SELECTED)).to_have_count(1)
@@ -41,11 +45,14 @@ def test_a_chunk_is_chosen_steered_stopped_sampled_and_found_again_by_its_link(t
     expect(run_button(tab)).to_be_enabled(timeout=60_000)
 
     slider = tab.get_by_role("slider", name="Magnitude β")
-    slider.focus()
-    for _ in range(4):
+    for _ in range(20):
+        if float(slider.input_value()) >= 6:
+            break
+        slider.focus()
         slider.press("ArrowRight")
+        tab.wait_for_timeout(500)  # as a person does, who looks where it went
     tab.wait_for_url(re.compile("beta=6"))
-    expect(tab.get_by_text("add +6 RMS of random direction 1").first).to_be_visible()
+    expect(said(tab)).to_contain_text("add +6 RMS of random direction 1")
     expect(tab.get_by_text("random pushes of this size")).to_be_visible(timeout=60_000)
 
     tab.get_by_label("Longest, tokens").fill("1024")
@@ -54,7 +61,7 @@ def test_a_chunk_is_chosen_steered_stopped_sampled_and_found_again_by_its_link(t
     run_button(tab).click()
     streamed = tab.locator(".streams .token")
     expect(streamed.nth(3)).to_be_attached(timeout=60_000)
-    tab.get_by_role("button", name="Stop").click()
+    tab.get_by_role("button", name="Stop").last.click()
     expect(tab.get_by_role("button", name="Stop")).to_have_count(0)
     tab.wait_for_timeout(500)
     n = streamed.count()
@@ -76,5 +83,5 @@ def test_a_chunk_is_chosen_steered_stopped_sampled_and_found_again_by_its_link(t
     tab.goto("about:blank")
     tab.goto(link)
     expect(tab.get_by_text("compared in pairs")).to_be_visible(timeout=60_000)
-    expect(tab.get_by_text("add +6 RMS of random direction 1").first).to_be_visible()
+    expect(said(tab)).to_contain_text("add +6 RMS of random direction 1")
     assert tab.foreign == []
