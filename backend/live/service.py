@@ -164,14 +164,6 @@ class LiveService:
                 self._news.wait(min(0.5, max(0.0, until - time.monotonic())))
         return None
 
-    def warm(self, model: Model) -> None:
-        """Lets the worker load this model now, so that the first request finds it there."""
-        with self._lock:
-            self._start()
-            if self._worker is None:
-                self._launch()
-            self._tell(("warm", model))
-
     def load(self) -> dict[str, Any]:
         """How busy the service is: running, waiting, memory of the worker in bytes (None: no worker), restarts."""
         with self._lock:

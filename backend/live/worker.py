@@ -5,7 +5,6 @@ the least of the worker's time so far, where time counts four times for what nob
 else's long run, a stream goes on beside a big batch, and a cancelled request ends at its next step.
 """
 
-import contextlib
 import signal
 import sys
 import time
@@ -56,7 +55,7 @@ class Job:
 
 
 def take(message: tuple, jobs: dict[Hashable, Job], desk: "_Desk") -> None:
-    """One message of the service: start a job, cancel one, or have a model loaded."""
+    """One message of the service: start a job, or cancel one."""
     kind, *content = message
     if kind == "start":
         name, model, request = content
@@ -66,10 +65,6 @@ def take(message: tuple, jobs: dict[Hashable, Job], desk: "_Desk") -> None:
         job = jobs.pop(content[0], None)
         if job is not None:
             job.steps.close()
-    elif kind == "warm":
-        with contextlib.suppress(AnchorscopeError):  # whoever asks for something of this model is told
-            desk.model(None, content[0])
-        desk.say("idle", None, None)
 
 
 def advance(name: Hashable, jobs: dict[Hashable, Job], pipe: Connection) -> None:

@@ -126,6 +126,10 @@ def test_a_dose_response_and_a_new_wording_run(opened, study):
     run = test.session_state["selection"]["run"]
     settled(test, lambda t: Experiments(study).get(run) is not None)
     assert "delete it, and go on from there" in Experiments(study).get(run)["sentence"]
+    kept = Experiments(study).history()
+    other = next(row.experiment_id for row in kept.itertuples() if row.kind == "dose")
+    both = open_page(opened, study, run=run, against=other)  # two kept runs, one above the other
+    assert all(Experiments(study).get(name)["sentence"] in words(both) for name in (run, other))
 
 
 def test_a_preset_is_a_text_of_ones_own(opened, study):
