@@ -4,6 +4,7 @@ The step for version v turns rows written under schema v into rows of schema v +
 adds its step here.
 
 1 → 2: the tables `experiments` and `experiment_samples` came in.
+2 → 3: the tables `training_runs` and `training_metrics` came in.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,7 @@ def _rows_as_they_were(table: str, rows: pa.Table) -> pa.Table:
     return rows
 
 
-STEPS: dict[int, Callable[[str, pa.Table], pa.Table]] = {1: _rows_as_they_were}
+STEPS: dict[int, Callable[[str, pa.Table], pa.Table]] = {1: _rows_as_they_were, 2: _rows_as_they_were}
 
 
 class WrongSchema(AnchorscopeError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 TEXT, INT, REAL, BOOL, TIME = pa.string(), pa.int64(), pa.float64(), pa.bool_(), pa.timestamp("us")
 VECTOR, REALS, INTS, TEXTS = pa.list_(pa.float32()), pa.list_(pa.float64()), pa.list_(pa.int64()), pa.list_(pa.string())
@@ -331,6 +331,35 @@ TABLES: dict[str, Table] = {
             "compression_ratio": (REAL, "bytes over compressed bytes; NULL for an empty text"),
         },
         "one row a sampled continuation of a live run",
+    ),
+    "training_runs": Table(
+        ("training_id",),
+        {
+            "training_id": (TEXT, "id, from the trained model and the record of its training"),
+            "model_id": (TEXT, "of models: what was trained"),
+            "kind": (TEXT, "lora: a low-rank adapter of a language model"),
+            "base": (TEXT, "name of the model it was trained from; NULL if none"),
+            "started_at": (TIME, "UTC; NULL when unknown"),
+            "seconds": (REAL, "time it took; NULL when unknown"),
+            "seed": (INT, "seed of the training; NULL when unknown"),
+            "parameters": (TEXT, "JSON: the recipe, and all else that the record says of how it was done"),
+            "n_tokens": (INT, "tokens seen, without padding; one seen twice counts twice"),
+            "n_weights": (INT, "weights that learned"),
+            "versions": (TEXT, "JSON: Python and library versions"),
+            "commit": (TEXT, "commit of this code, with + when files were changed; NULL outside a checkout"),
+        },
+        "one row a training of a model",
+    ),
+    "training_metrics": Table(
+        ("training_id", "metric", "step"),
+        {
+            "training_id": (TEXT, "of training_runs"),
+            "metric": (TEXT, "loss (of lora: nats per completion token) or learning_rate"),
+            "step": (INT, "1-based"),
+            "tokens": (INT, "tokens seen so far, this step's among them, without padding"),
+            "value": (REAL, "of this step alone; NULL where unknown"),
+        },
+        "one row a step of a training and metric",
     ),
 }
 

@@ -101,28 +101,34 @@ def test_another_schema_is_refused_with_what_to_do(folder, version, advice):
         Store(folder.path)
 
 
-def test_a_study_of_schema_1_is_upgraded_when_it_is_published(tmp_path):
-    """Schema 1 had every table but those of live runs, and its rows are rows of today."""
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_study_of_an_older_schema_is_upgraded_when_it_is_published(tmp_path, version):
+    """Each version so far brought new tables, and the rows it found are rows of today."""
+    came_in = {"experiments": 2, "experiment_samples": 2, "training_runs": 3, "training_metrics": 3}
+    later = [table for table, since in came_in.items() if since > version]
     study = small_study.make(tmp_path / "small")
-    tables = [table for table in TABLES if not table.startswith("experiment")]
-    before = {table: Store(study).whole_table(table) for table in tables}
+    before = {table: Store(study).whole_table(table) for table in TABLES if table not in later}
     folder = StudyFolder(study)
-    lines = [json.loads(line) for line in folder.manifest.read_text().splitlines()]
-    folder.manifest.write_text("".join(json.dumps(line | {"schema": 1}) + "\n" for line in lines))
-    shutil.rmtree(study / "experiments")
+    assert before["problems"].num_rows and not {file.table for line in folder.ledger().live.values() for file in line.files} & set(later)
+    for manifest in (folder.manifest, study / "experiments" / "experiments.jsonl"):
+        lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+        manifest.write_text("".join(json.dumps(line | {"schema": version}) + "\n" for line in lines))
     (generation,) = folder.generations.glob("*.duckdb")
     with duckdb.connect(str(generation)) as connection:
-        connection.execute("DROP TABLE experiments; DROP TABLE experiment_samples")
-        connection.execute("DELETE FROM about WHERE name = 'experiments_bytes'")
-        connection.execute("UPDATE about SET value = '1' WHERE name = 'schema_version'")
-    with pytest.raises(WrongSchema, match=r"schema version 1.*python -m precompute publish"):
+        for table in later:
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute("UPDATE about SET value = ? WHERE name = 'schema_version'", [str(version)])
+        if version == 1:
+            shutil.rmtree(study / "experiments")
+            connection.execute("DELETE FROM about WHERE name = 'experiments_bytes'")
+    with pytest.raises(WrongSchema, match=rf"schema version {version}.*python -m precompute publish"):
         Store(study)
     assert not is_published(folder)
     with folder.writing("publish") as writer:
         assert publish(writer) == []
     assert is_published(folder)
-    assert all(Store(study).whole_table(table).equals(before[table]) for table in tables)
-    assert Store(study).whole_table("experiments").num_rows == Store(study).whole_table("experiment_samples").num_rows == 0
+    assert all(Store(study).whole_table(table).equals(before[table]) for table in before)
+    assert all(Store(study).whole_table(table).num_rows == 0 for table in later)
 
 
 def test_the_connection_reaches_nothing_but_its_own_file(folder, tmp_path):
