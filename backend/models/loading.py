@@ -92,9 +92,12 @@ def load_tokenizer(name: str, *, revision: str | None = None) -> "PreTrainedToke
 def find_weights(name: str, revision: str | None = None) -> tuple[Path, str]:
     """Folder of the weights on this machine, fetched if need be, and their identity: hub commit, or sha256."""
     if name.startswith("embedded:"):
-        makers = {embedded.MODEL_NAME: embedded.model_folder, embedded.ENCODER_NAME: embedded.encoder_folder}
+        makers = {
+            embedded.MODEL_NAME: embedded.model_folder, embedded.REASONER_NAME: embedded.reasoner_folder,
+            embedded.ENCODER_NAME: embedded.encoder_folder,
+        }  # fmt: skip
         if (short := name.removeprefix("embedded:")) not in makers:
-            raise ModelLoadingError(f"There is no embedded model {short!r}; there is {' and '.join(makers)}.")
+            raise ModelLoadingError(f"There is no embedded model {short!r}; there are {', '.join(makers)}.")
         folder = makers[short]()
         return folder, weights_sha256(folder)
     folder = Path(name).expanduser()

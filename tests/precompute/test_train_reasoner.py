@@ -7,7 +7,7 @@ import pytest
 from backend.models.loading import load_model
 from precompute.train_reasoner import Recipe, TrainingError, batches, examples, reasoner_template, train
 
-RECIPE = Recipe(per_level=3, rank=4, alpha=8, steps=6, tokens=2000, warmup=2, max_tokens=1200, learning_rate=5e-3)
+RECIPE = Recipe(problems=(3, 3, 3, 3, 3), rank=4, alpha=8, steps=6, tokens=2000, warmup=2, max_tokens=1200, learning_rate=5e-3)
 
 
 @pytest.fixture
@@ -35,10 +35,10 @@ def test_real_traces_are_cut_at_a_sentence_and_never_close(thinking, tmp_path):
     lines = [json.dumps({"response": f"<think>Okay, number {k}. {told}</think>4"}) for k in range(9)]
     (tmp_path / "traces.jsonl").write_text("\n".join(lines))
     real = [example for example in examples(thinking, RECIPE, tmp_path) if example.source == "r1"]
-    assert len(real) == 2  # a tenth of all
+    assert len(real) == 1  # a twentieth of all
     for example in real:
         text = thinking.decode(example.token_ids[example.n_prompt :])
-        assert text.endswith(".") and "</think>" not in text and len(example.token_ids) <= RECIPE.max_tokens
+        assert text.endswith(".") and "</think>" not in text and len(example.token_ids) <= RECIPE.r1_tokens
 
 
 def test_a_broken_line_of_real_traces_is_named(thinking, tmp_path):
@@ -59,7 +59,7 @@ def test_batches_hold_every_example_once_a_pass_within_the_tokens(thinking):
 
 def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(tiny_folder, tmp_path):
     def run(folder, say=lambda line: None, **how):
-        return train(load_model(str(tiny_folder("llama"))), RECIPE, folder, say=say, **how)
+        return train(load_model(str(tiny_folder("llama"))), RECIPE, folder, folder / "adapter", say=say, **how)
 
     def stop(line):
         if line.startswith("step 4"):
@@ -69,12 +69,14 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(tiny_folder, tmp_pa
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "stopped", stop, every=0)
     assert run(tmp_path / "stopped")
-    whole, stopped = (json.loads((tmp_path / name / "training.json").read_text())["losses"] for name in ("whole", "stopped"))
-    assert stopped == whole and whole[-1] < whole[0]
-    assert (tmp_path / "whole" / "adapter_model.safetensors").is_file()
+    whole, stopped = (json.loads((tmp_path / name / "adapter" / "training.json").read_text()) for name in ("whole", "stopped"))
+    assert stopped["steps"] == whole["steps"] and whole["steps"][-1][2] < whole["steps"][0][2]
+    assert whole["n_examples"] == 15 and whole["seconds"] > 0 and whole["base"] == str(tiny_folder("llama"))
+    assert (tmp_path / "whole" / "adapter" / "adapter_model.safetensors").is_file()
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(tiny_folder, tmp_path):
-    train(load_model(str(tiny_folder("llama"))), RECIPE, tmp_path, minutes=1e-9, say=lambda line: None)
+    assert not train(load_model(str(tiny_folder("llama"))), RECIPE, tmp_path, tmp_path / "out", minutes=1e-9, say=lambda line: None)
+    assert not (tmp_path / "out").exists()
     with pytest.raises(TrainingError, match="another recipe"):
-        train(load_model(str(tiny_folder("llama"))), Recipe(per_level=2), tmp_path, say=lambda line: None)
+        train(load_model(str(tiny_folder("llama"))), Recipe(problems=(2, 2)), tmp_path, tmp_path / "out", say=lambda line: None)
