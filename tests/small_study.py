@@ -93,6 +93,27 @@ def make(folder: Path, *, rollouts: bool = True, activations: bool = True, steer
     return folder
 
 
+def add_training(folder: Path) -> str:
+    """Add a training of the study's model to the study at `folder`, and publish; returns its id. The loss of step 3 is unknown."""
+    training_id, n_steps = ids.stable_id("t", 1), 60
+    run = {
+        "training_id": training_id, "model_id": _MODEL, "kind": "lora", "base": f"embedded:Base {HOSTILE[1]}",
+        "started_at": datetime(2026, 1, 2, 3, 4, 5), "seconds": 11_100.0, "seed": 20_000,
+        "parameters": json.dumps({"n_examples": 4000, "recipe": {"seed": 20_000, "rank": 16, "learning_rate": 1e-3, "note": HOSTILE[0]}}),
+        "n_tokens": 120_000, "n_weights": 2_442_240, "versions": json.dumps({"torch": "2.13.0"}), "commit": "0123abcd",
+    }  # fmt: skip
+    values = {"loss": lambda step: None if step == 3 else 0.5 + 2 / step, "learning_rate": lambda step: 1e-3 / step}
+    metrics = [
+        {"training_id": training_id, "metric": metric, "step": step, "tokens": 2000 * step, "value": value(step)}
+        for metric, value in values.items()
+        for step in range(n_steps, 0, -1)
+    ]
+    with StudyFolder(folder).writing("test") as writer:
+        writer.add("training", "all", {"training_runs": [run], "training_metrics": metrics})
+        publish(writer)
+    return training_id
+
+
 def make_imported(folder: Path) -> Path:
     """One published CoT: text, tags, published importance and step importance; no tokens, no rollouts."""
     rng = np.random.default_rng(8)

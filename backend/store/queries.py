@@ -60,6 +60,21 @@ class Queries:
             "GROUP BY a.model_id, m.name, p.level ORDER BY m.name, a.model_id, p.level NULLS LAST"
         )
 
+    def training_runs(self: _HasFrame) -> pd.DataFrame:
+        """One row a training of one of the study's models, oldest first; `n_steps` is its last step. `model` is NULL until it is known."""
+        return self.frame(
+            "SELECT t.training_id, m.name AS model, t.kind, t.base, t.started_at, t.seconds, t.seed, t.parameters, t.n_tokens, "
+            't.n_weights, t.versions, t."commit", (SELECT max(step) FROM training_metrics WHERE training_id = t.training_id) AS n_steps '
+            "FROM training_runs t LEFT JOIN models m USING (model_id) ORDER BY t.started_at, t.training_id"
+        )
+
+    def training_metrics(self: _HasFrame, training_id: str) -> pd.DataFrame:
+        """Every metric of the training, step by step; value NULL where unknown."""
+        return self.frame(
+            "SELECT metric, step, tokens, value FROM training_metrics WHERE training_id = $training ORDER BY metric, step",
+            training=training_id,
+        )
+
     # Choosing a chain of thought
 
     def problem_index(self: _HasFrame) -> pd.DataFrame:

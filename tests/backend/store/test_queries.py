@@ -132,3 +132,18 @@ def test_coverage_counts_chunks_once_however_many_rows_they_have(store):
     assert counts.chunks == 55 and counts.tagged == 55
     assert counts.resampled == counts.with_activations == counts.steered == counts.chunks_with_tokens == 45
     assert counts.layers == counts.mapped_layers == 2
+
+
+def test_a_training_has_its_model_its_last_step_and_its_metrics_in_order(tmp_path, store):
+    assert store.training_runs().empty and store.training_metrics("t1").empty
+    study = small_study.make_imported(tmp_path / "small")
+    training_id = small_study.add_training(study)
+    trained = Store(study)
+    (run,) = trained.training_runs().itertuples()
+    assert (run.training_id, run.model, run.n_steps, run.n_tokens) == (training_id, "embedded:Tiny", 60, 120_000)
+    metrics = trained.training_metrics(training_id)
+    assert list(metrics["metric"].unique()) == ["learning_rate", "loss"]
+    loss = metrics[metrics["metric"] == "loss"]
+    assert list(loss["step"]) == list(range(1, 61)) and list(loss["tokens"]) == list(range(2000, 122_000, 2000))
+    assert loss["value"].iloc[0] == 2.5 and loss["step"][loss["value"].isna()].tolist() == [3]
+    trained.close()

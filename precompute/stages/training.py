@@ -1,0 +1,121 @@
+"""How the study's models were trained, where a record of it is shipped with their weights: the run, and its metrics step by step."""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from backend.errors import AnchorscopeError
+from backend.ids import stable_id
+from backend.models import embedded
+from precompute import models
+from precompute.units import Context, Finished, Unit
+
+NAME, UNIT = "training", "trained model"
+_STEP_METRICS = ("loss", "learning_rate")  # of a step, after its number and the tokens seen
+_IN_COLUMNS = {"kind", "base", "started_at", "seconds", "n_weights", "versions", "commit", "steps"}  # the rest is parameters
+
+Count = Annotated[int, Field(ge=1, lt=2**63)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+
+class Recipe(_Part):
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Record(_Part):
+    """What `train-reasoner` writes beside the adapter. What else it says is kept with the recipe."""
+
+    kind: Literal["lora"]
+    base: str
+    base_revision: str | None
+    recipe: Recipe
+    n_examples: Count
+    n_weights: Count
+    started_at: datetime | None  # UTC
+    seconds: Number | None
+    versions: dict[str, str]
+    commit: str | None
+    steps: Annotated[tuple[tuple[Count, Count, Number | None, Number | None], ...], Field(min_length=1)]
+
+
+def record_of(name: str) -> Path | None:
+    """The record of the training of the model called `name`, where one is shipped."""
+    record = embedded.REASONER_ASSETS / "training.json"
+    return record if name == f"embedded:{embedded.REASONER_NAME}" and record.is_file() else None
+
+
+def units(context: Context) -> list[Unit]:
+    recorded = {model_id: record_of(model.name) for model_id, model in models.by_id(context.study).items()}
+    return [Unit(model_id, {"record": _read(record)[1]}) for model_id, record in recorded.items() if record]
+
+
+def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
+    for unit in units:
+        record, sha256 = _read(record_of(models.by_id(context.study)[unit.unit_id].name))
+        training_id = stable_id("t", unit.unit_id, sha256)
+        tables = {"training_runs": [_run(training_id, unit.unit_id, record)], "training_metrics": _metrics(training_id, record)}
+        yield Finished(unit, tables, {"record": sha256, "seed": record.recipe.seed})
+
+
+def _read(file: Path) -> tuple[Record, str]:
+    """The record in the file, and the file's sha256. Raises AnchorscopeError naming the file, the key, what it has and what is expected."""
+    try:
+        content = file.read_bytes()
+        record = Record.model_validate_json(content)
+    except OSError as error:
+        raise AnchorscopeError(f"{file} cannot be read ({error.strerror}); expected the record of a training.") from error
+    except ValidationError as error:
+        first, *others = error.errors()
+        raise _malformed(file, _sentence(first) + (f"; and {len(others)} more faults" if others else "")) from error
+    for before, after in itertools.pairwise(record.steps):
+        if after[0] <= before[0] or after[1] < before[1]:
+            raise _malformed(file, f"steps: steps and tokens seen must rise, but {list(before[:2])} is followed by {list(after[:2])}")
+    return record, hashlib.sha256(content).hexdigest()
+
+
+def _malformed(file: Path, what: str) -> AnchorscopeError:
+    return AnchorscopeError(f"{file} is not the record of a training: {what}. Train the model again, or restore the file from a copy.")
+
+
+def _sentence(problem: Any) -> str:
+    key = ".".join(map(str, problem["loc"])) or "the file"
+    found = "" if problem["type"] in ("missing", "json_invalid") else f" = {problem['input']!r:.60}"
+    return f"{key}{found}: {problem['msg']}"
+
+
+def _run(training_id: str, model_id: str, record: Record) -> dict[str, Any]:
+    """A row of training_runs."""
+    began = record.started_at
+    return {
+        "training_id": training_id,
+        "model_id": model_id,
+        "kind": record.kind,
+        "base": record.base,
+        "started_at": began if began is None or began.tzinfo is None else began.astimezone(UTC).replace(tzinfo=None),
+        "seconds": record.seconds,
+        "seed": record.recipe.seed,
+        "parameters": record.model_dump_json(exclude=_IN_COLUMNS),
+        "n_tokens": record.steps[-1][1],
+        "n_weights": record.n_weights,
+        "versions": json.dumps(record.versions),
+        "commit": record.commit,
+    }
+
+
+def _metrics(training_id: str, record: Record) -> list[dict[str, Any]]:
+    """Rows of training_metrics."""
+    return [
+        {"training_id": training_id, "metric": metric, "step": step, "tokens": tokens, "value": value}
+        for step, tokens, *values in record.steps
+        for metric, value in zip(_STEP_METRICS, values, strict=True)
+    ]
