@@ -9,7 +9,7 @@ Live runs, which have a ledger of their own (`experiments`), are taken in as the
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,12 +37,22 @@ def publish(writer: Writer) -> list[UnitLine]:
     damaged: list[UnitLine] = []
     with duckdb.connect(str(building)) as connection:
         for table in TABLES:
-            _create(connection, table)
+            create_table(connection, table)
             if table in kept.tables:
-                _insert(connection, table, kept.tables[table])
+                insert_rows(connection, table, kept.tables[table])
             else:
                 _fill(connection, table, list(_unit_tables(writer, table, damaged)))
-        _describe_generation(connection, folder, number, kept)
+        describe(
+            connection,
+            {
+                "schema_version": SCHEMA_VERSION,
+                "study": folder.name,
+                "generation": number,
+                "published_at": datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds"),
+                "manifest_bytes": folder.manifest_bytes(),
+                "experiments_bytes": kept.manifest_bytes,
+            },
+        )
         connection.execute("CHECKPOINT")
     with open(building, "rb") as handle:
         os.fsync(handle.fileno())
@@ -78,7 +88,7 @@ def take_in_experiments(file: Path, kept: Kept) -> None:
         connection.execute("BEGIN")
         for table, rows in kept.tables.items():
             connection.execute(f'DELETE FROM "{table}"')
-            _insert(connection, table, rows)
+            insert_rows(connection, table, rows)
         connection.execute("COMMIT")
         connection.execute("CHECKPOINT")
 
@@ -96,7 +106,8 @@ def _unit_tables(writer: Writer, table: str, damaged: list[UnitLine]) -> Iterato
             yield rows.replace_schema_metadata(None).append_column("_order", pa.array([order] * rows.num_rows, pa.int64()))
 
 
-def _create(connection: duckdb.DuckDBPyConnection, table: str) -> None:
+def create_table(connection: duckdb.DuckDBPyConnection, table: str) -> None:
+    """The schema's `table`, empty."""
     names = {
         pa.string(): "VARCHAR",
         pa.int64(): "BIGINT",
@@ -125,21 +136,15 @@ def _fill(connection: duckdb.DuckDBPyConnection, table: str, units: list[pa.Tabl
     connection.unregister("unit_rows")
 
 
-def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:
+def insert_rows(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:
+    """All of `rows`, by the names of its columns, into a table that is there."""
     connection.register("kept_rows", rows)
     connection.execute(f'INSERT INTO "{table}" BY NAME SELECT * FROM kept_rows')
     connection.unregister("kept_rows")
 
 
-def _describe_generation(connection: duckdb.DuckDBPyConnection, folder: StudyFolder, number: int, kept: Kept) -> None:
-    facts = {
-        "schema_version": SCHEMA_VERSION,
-        "study": folder.name,
-        "generation": number,
-        "published_at": datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds"),
-        "manifest_bytes": folder.manifest_bytes(),
-        "experiments_bytes": kept.manifest_bytes,
-    }
+def describe(connection: duckdb.DuckDBPyConnection, facts: Mapping[str, object]) -> None:
+    """The table `about`. `Store` needs schema_version, study, published_at and manifest_bytes there."""
     connection.execute("CREATE TABLE about (name VARCHAR, value VARCHAR)")
     connection.executemany("INSERT INTO about VALUES (?, ?)", [[name, str(value)] for name, value in facts.items()])
 

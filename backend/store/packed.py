@@ -1,0 +1,313 @@
+"""A study small enough to ship inside a repository: a folder of compressed Parquet files, which becomes one portable `.duckdb` file.
+
+1. `pack` writes one file for each table that has rows, every column in the encoding that makes it smallest, compressed with zstd. Vectors
+   are rounded to float16 (3 significant digits), which halves most of a study; every other number stays as it was.
+2. `about.json` says what the pack holds: study, schema version, when it was published, and rows and sha256 of every file. The sha256 of
+   `about.json` therefore stands for the whole pack.
+3. `unpack` checks all of that and builds the file that `export --duckdb` would have made, vectors as float32 again; those that the schema
+   calls unit vectors get the length that rounding took from them. Its table `about` keeps the sha256 of the pack (`pack`) and says that
+   the vectors went through float16 (`vectors`). A file that came from the same pack is left as it is.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from backend.errors import AnchorscopeError
+from backend.store.experiments import Experiments
+from backend.store.migrations import WrongSchema, refusal, upgraded
+from backend.store.publish import create_table, describe, insert_rows
+from backend.store.schema import SCHEMA_VERSION, TABLES, VECTOR
+from backend.store.store import _SEALED, Store
+from backend.store.unit_files import _sync_folder
+
+ABOUT = "about.json"
+_HALF = pa.list_(pa.float16())
+_UNIT_VECTORS = ("directions", "experiments")  # tables whose vectors have length 1
+_LEVEL = 19  # of zstd; beyond it decompression needs more memory
+_ONE_PAGE = 1 << 28  # bytes and rows: zstd finds repetitions within a page alone
+_ENCODINGS = {  # besides dictionary and plain, by type of the values
+    pa.string(): "DELTA_BYTE_ARRAY",
+    pa.int64(): "DELTA_BINARY_PACKED",
+    pa.float64(): "BYTE_STREAM_SPLIT",
+    pa.float16(): "BYTE_STREAM_SPLIT",
+}
+
+
+class NotPacked(AnchorscopeError):
+    """The study cannot be packed, or not there; what lay there is as it was."""
+
+
+class DamagedPack(AnchorscopeError):
+    """A file of the pack is missing or is not what `about.json` says; nothing was unpacked."""
+
+
+class NotUnpacked(AnchorscopeError):
+    """The file cannot be written, or what lies there is not an unpacked pack; it is as it was."""
+
+
+@dataclass(frozen=True)
+class Pack:
+    """What `about.json` says."""
+
+    folder: Path
+    digest: str  # sha256 of about.json
+    study: str
+    schema_version: int
+    published_at: str  # UTC
+    tables: Mapping[str, tuple[int, str]]  # rows and sha256 of the tables that have rows
+
+    def rows(self, table: str) -> pa.Table:
+        """The rows of `table` in today's schema, vectors as float32. Raises DamagedPack."""
+        n_rows, digest = self.tables[table]
+        path = self.folder / f"{table}.parquet"
+        try:
+            raw = path.read_bytes()
+        except OSError as error:
+            raise _damaged(self.folder, path, f"cannot be read ({error.strerror})") from error
+        if (found := hashlib.sha256(raw).hexdigest()) != digest:
+            raise _damaged(self.folder, path, f"has sha256 {found}, and {ABOUT} says {digest}")
+        try:
+            rows = upgraded(table, _widened(table, pq.read_table(pa.BufferReader(raw))), self.schema_version)
+        except (pa.ArrowException, KeyError) as error:
+            raise _damaged(self.folder, path, f"does not hold the columns of table {table} ({error})") from error
+        if rows.num_rows != n_rows:
+            raise _damaged(self.folder, path, f"has {rows.num_rows} rows, and {ABOUT} says {n_rows}")
+        return rows
+
+
+def pack(study: Path, folder: Path) -> int:
+    """Write the published generation of `study` (a folder or a portable file), with its live runs as they are now, as a pack at `folder`,
+    whole or not at all. Returns its bytes. A pack that is there is replaced.
+
+    Raises NoStore or WrongSchema for a study that cannot be opened, and NotPacked where `folder` holds anything else than a pack, a live
+    run is damaged, or float16 cannot hold a vector.
+    """
+    if folder.exists():
+        _refuse_anything_but_a_pack(folder)
+    kept = Experiments(study).everything()
+    if kept.damaged:
+        raise NotPacked(
+            f"The live run {kept.damaged[0].key} of {study} is damaged. Steer again to have it, or leave it out: "
+            f"`python -m precompute publish {study}`."
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.closing(Store(study)) as store, tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
+        made = Path(scratch, "made")
+        made.mkdir()
+        tables = {}
+        for table in TABLES:
+            rows = kept.tables[table] if table in kept.tables else store.whole_table(table)
+            if rows.num_rows:
+                raw = _smallest(_halved(table, rows))
+                _write(made / f"{table}.parquet", raw)
+                tables[table] = {"rows": rows.num_rows, "sha256": hashlib.sha256(raw).hexdigest()}
+        about = {
+            "study": store.name,
+            "schema_version": SCHEMA_VERSION,
+            "published_at": store.published_at,
+            "vectors": "float16",
+            "tables": tables,
+        }
+        _write(made / ABOUT, (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
+        _swap(made, folder, Path(scratch, "replaced"))
+    _sync_folder(folder.parent)
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def unpack(folder: Path, file: Path) -> Path:
+    """The pack at `folder` as the portable `file`, built where it is missing, comes from another pack or has an older schema: whole or not
+    at all. Several processes may ask at once; one builds. Returns `file`.
+
+    Raises DamagedPack, WrongSchema for a pack of a newer Anchorscope, and NotUnpacked.
+    """
+    found = _read_about(folder)
+    if _is_unpacked(found, file):
+        return file
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(file.with_name(file.name + ".lock")):
+            if not _is_unpacked(found, file):  # else another process made it while this one waited
+                for leftover in file.parent.glob(f".{file.name}.*"):  # of a process that was killed: the lock is ours
+                    shutil.rmtree(leftover)
+                with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.parent) as scratch:
+                    _build(found, building := Path(scratch, file.name))
+                    with building.open("rb") as handle:
+                        os.fsync(handle.fileno())
+                    os.replace(building, file)
+                _sync_folder(file.parent)
+    except (OSError, duckdb.Error) as error:
+        raise NotUnpacked(
+            f"{folder} could not be unpacked to {file} ({error}). Nothing was changed. Allow writing in {file.parent}, or free space on "
+            "the disk, and start again."
+        ) from error
+    return file
+
+
+def _build(found: Pack, file: Path) -> None:
+    with duckdb.connect(str(file)) as connection:
+        for table in TABLES:
+            create_table(connection, table)
+            if table in found.tables:
+                insert_rows(connection, table, found.rows(table))
+        describe(
+            connection,
+            {
+                "schema_version": SCHEMA_VERSION,
+                "study": found.study,
+                "published_at": found.published_at,
+                "manifest_bytes": 0,  # no manifest stands behind it
+                "vectors": "float16",
+                "pack": found.digest,
+            },
+        )
+        connection.execute("CHECKPOINT")
+
+
+def _is_unpacked(found: Pack, file: Path) -> bool:
+    """Whether `file` comes from this pack and has today's schema. Raises NotUnpacked for a file that comes from no pack: it is no copy."""
+    if not file.exists():
+        return False
+    try:
+        with duckdb.connect(str(file), read_only=True, config=dict(_SEALED)) as connection:
+            about = dict(connection.execute("SELECT name, value FROM about ORDER BY name").fetchall())
+    except duckdb.Error as error:
+        raise NotUnpacked(f"{file}, where {found.folder} is unpacked to, cannot be opened ({error}). Delete it and start again.") from error
+    if "pack" not in about:
+        raise NotUnpacked(f"{file}, where {found.folder} is unpacked to, is another study. Give it another name and start again.")
+    return (about["pack"], about["schema_version"]) == (found.digest, str(SCHEMA_VERSION))
+
+
+def _read_about(folder: Path) -> Pack:
+    path = folder / ABOUT
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise _damaged(folder, path, f"cannot be read ({error.strerror})") from error
+    try:
+        about = json.loads(raw)
+        tables = {name: (int(table["rows"]), str(table["sha256"])) for name, table in about["tables"].items()}
+        found = Pack(
+            folder, hashlib.sha256(raw).hexdigest(), str(about["study"]), int(about["schema_version"]), str(about["published_at"]), tables
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(folder, path, f"does not describe a pack ({error!r})") from error
+    if found.schema_version > SCHEMA_VERSION:
+        raise WrongSchema(refusal(found.schema_version, str(folder)))
+    return found
+
+
+def _damaged(folder: Path, path: Path, what: str) -> DamagedPack:
+    return DamagedPack(
+        f"{path} {what}. Nothing was unpacked. Restore the folder (in a checkout: `git restore {folder}`) and start again."
+    )
+
+
+def _halved(table: str, rows: pa.Table) -> pa.Table:
+    """`rows` with vectors as float16. Raises NotPacked naming the first row with a value that is unknown or not finite there."""
+    for position, (name, (kind, _)) in enumerate(TABLES[table].columns.items()):
+        if kind == VECTOR:
+            half = rows[name].cast(_HALF)
+            lost = np.flatnonzero(~np.isfinite(pc.list_flatten(half).to_numpy()))
+            if len(lost):
+                value = pc.list_flatten(rows[name])[int(lost[0])]
+                row = rows.slice(pc.list_parent_indices(rows[name])[int(lost[0])].as_py(), 1).select(TABLES[table].key).to_pylist()[0]
+                raise NotPacked(
+                    f"Table {table}, {row}: {name} holds {value}, and float16 holds finite values up to {np.finfo(np.float16).max:.0f}. "
+                    "Nothing was written. `python -m precompute export STUDY --duckdb FILE` keeps float32."
+                )
+            rows = rows.set_column(position, name, half)
+    return rows
+
+
+def _widened(table: str, rows: pa.Table) -> pa.Table:
+    """`rows` of a pack with vectors as float32 again, and of unit length where the schema says so."""
+    for position, field in enumerate(rows.schema):
+        if field.type == _HALF:
+            wide = rows[field.name].cast(VECTOR)
+            rows = rows.set_column(position, field.name, _unit(wide) if table in _UNIT_VECTORS else wide)
+    return rows
+
+
+def _unit(vectors: pa.ChunkedArray) -> pa.Array:
+    lists = vectors.combine_chunks()
+    values, owner = pc.list_flatten(lists).to_numpy().astype(np.float64), pc.list_parent_indices(lists).to_numpy()
+    length = np.sqrt(np.bincount(owner, values**2, minlength=len(lists)))
+    return pa.ListArray.from_arrays(lists.offsets, pa.array((values / length[owner]).astype(np.float32)), mask=lists.is_null())
+
+
+def _smallest(rows: pa.Table) -> bytes:
+    """A Parquet file of `rows`, each column in the encoding that makes it smallest."""
+    chosen: dict[str, str | None] = {}
+    for name, kind in zip(rows.schema.names, rows.schema.types, strict=True):
+        is_list = pa.types.is_list(kind)
+        leaf = f"{name}.list.element" if is_list else name
+        encodings = [None, "PLAIN", _ENCODINGS.get(kind.value_type if is_list else kind, "PLAIN")]
+        sizes = {encoding: len(_parquet(rows.select([name]), {leaf: encoding})) for encoding in encodings}
+        chosen[leaf] = min(sizes, key=sizes.__getitem__)
+    return _parquet(rows, chosen)
+
+
+def _parquet(rows: pa.Table, encodings: Mapping[str, str | None]) -> bytes:
+    """`encodings` by column (of a list: its values); None is a dictionary."""
+    file = io.BytesIO()
+    pq.write_table(
+        rows,
+        file,
+        compression="zstd",
+        compression_level=_LEVEL,
+        use_dictionary=[name for name, encoding in encodings.items() if encoding is None],
+        column_encoding={name: encoding for name, encoding in encodings.items() if encoding is not None},
+        data_page_size=_ONE_PAGE,
+        max_rows_per_page=_ONE_PAGE,
+        dictionary_pagesize_limit=_ONE_PAGE,
+        write_statistics=False,
+    )
+    return file.getvalue()
+
+
+def _write(path: Path, raw: bytes) -> None:
+    with path.open("wb") as handle:
+        handle.write(raw)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def _refuse_anything_but_a_pack(folder: Path) -> None:
+    inside = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    if ABOUT not in inside or any(name != ABOUT and not name.endswith(".parquet") for name in inside):
+        raise NotPacked(f"{folder} exists and is something else than a pack; name a new folder, or delete it first.")
+
+
+def _swap(made: Path, folder: Path, replaced: Path) -> None:
+    """Put `made` in the place of `folder`, and what was there, if anything, at `replaced`."""
+    if folder.exists():
+        folder.rename(replaced)
+    try:
+        made.rename(folder)
+    except OSError:
+        if replaced.exists():
+            replaced.rename(folder)
+        raise
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Held by one process at a time; freed by the system when its holder dies."""
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
