@@ -4,6 +4,7 @@ import streamlit as st
 
 from app import navigation, overview_view, progress_view, studies
 from app.figures.overview import accuracy_by_level
+from app.figures.training import training_curve
 from app.missing import missing, say
 from app.untrusted import show
 
@@ -26,6 +27,14 @@ with right:
         st.subheader("Not there yet")
         for item in lacks:
             say(item)
+
+if not (trainings := store.training_runs()).empty:
+    st.subheader("How the models were trained")
+    for training in trainings.itertuples():
+        metrics = studies.ask(store.training_metrics, training_id=training.training_id)
+        with st.container(border=True):
+            overview_view.training(training)
+            st.plotly_chart(training_curve(metrics, unit=overview_view.loss_unit(training.kind)), key=training.training_id)
 
 st.subheader("Runs")
 overview_view.runs(store)

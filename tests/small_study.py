@@ -100,7 +100,7 @@ def add_training(folder: Path) -> str:
         "training_id": training_id, "model_id": _MODEL, "kind": "lora", "base": f"embedded:Base {HOSTILE[1]}",
         "started_at": datetime(2026, 1, 2, 3, 4, 5), "seconds": 11_100.0, "seed": 20_000,
         "parameters": json.dumps({"n_examples": 4000, "recipe": {"seed": 20_000, "rank": 16, "learning_rate": 1e-3, "note": HOSTILE[0]}}),
-        "n_tokens": 120_000, "n_weights": 2_442_240, "versions": json.dumps({"torch": "2.13.0"}), "commit": "0123abcd",
+        "n_tokens": 120_000, "n_weights": 2_442_240, "versions": json.dumps({"torch": "2.13.0"}), "commit": None,
     }  # fmt: skip
     values = {"loss": lambda step: None if step == 3 else 0.5 + 2 / step, "learning_rate": lambda step: 1e-3 / step}
     metrics = [

@@ -1,6 +1,7 @@
 """Every page in every state of a study: it shows what is there, or says what is missing and the command that makes it."""
 
 import ast
+import json
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ import pytest
 
 from backend.store.progress import Progress, write_progress
 from backend.store.store import Store
+from tests import small_study
 from tests.pages.conftest import PAGES, ROOT, words
 
 PAGE_FILES = sorted((ROOT / "pages").glob("*.py"))
@@ -69,6 +71,22 @@ def test_a_study_that_is_not_published_yet_says_so_and_shows_its_progress(opened
     said = words(opened("overview", study))
     assert "No results at" in said
     assert "cots: 3 of 12 units" in said and "0.5 units/s" in said and "18 s left" in said
+
+
+def test_the_overview_says_how_a_model_was_trained_where_the_study_knows(opened, tmp_path, imported):
+    assert "How the models were trained" not in words(opened("overview", imported))
+    study = small_study.make_imported(tmp_path / "trained")
+    small_study.add_training(study)
+    test = opened("overview", study)
+    assert not test.exception
+    said = words(test)
+    assert "How the models were trained" in said
+    assert "embedded:Tiny: trained as a low-rank adapter (LoRA) from embedded:Base ![pixel](http://tracker.invalid/p.png)" in said
+    assert "4,000 examples · 60 steps · 120,000 tokens seen · 2,442,240 weights that learned · 3 h 5 min · begun 2026-01-02 03:04" in said
+    assert "rank 16 · learning rate 0.001 at its highest · seed 20000" in said
+    assert not any("tracker.invalid" in str(element.value) for element in test.markdown)
+    record = json.loads(test.code[-1].value)
+    assert "<img src=x" in record["parameters"]["recipe"]["note"] and record["commit"] is None
 
 
 def test_a_link_opens_the_chunk_it_names_on_every_page(opened, whole):
