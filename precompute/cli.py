@@ -119,6 +119,22 @@ def export(
 
 
 @app.command()
+def pack(
+    study: Annotated[Path, typer.Argument(help="the study's folder, or a portable .duckdb file")],
+    folder: Annotated[Path, typer.Argument(help="write the pack here; a pack that is there is replaced")],
+) -> None:
+    """A study as the smallest files that the dashboard can open by itself, to ship in a repository. Vectors become float16."""
+    from backend.store.packed import pack as pack_study
+
+    total = pack_study(study, folder)
+    table = Table("table", "MB", title=f"{study} in {folder}")
+    for file in sorted(folder.glob("*.parquet"), key=lambda file: file.stat().st_size, reverse=True):
+        table.add_row(file.stem, f"{file.stat().st_size / 1e6:.2f}")
+    table.add_row("in all", f"{total / 1e6:.2f}", style="bold")
+    console.print(table)
+
+
+@app.command()
 def publish(study: Annotated[Path, typer.Argument(help="the study's folder, such as stores/quick")], wait: Wait = False) -> None:
     """Rebuild the study's DuckDB store from its unit files."""
     from backend.store.experiments import STAGE
