@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that share two cores stall at every small operation
+os.environ["ANCHORSCOPE_DEMO"] = ""  # dashboards in tests know the studies they are given, not the shipped one
 
 from collections.abc import Callable
 from pathlib import Path

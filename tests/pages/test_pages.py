@@ -188,7 +188,7 @@ def test_no_page_costs_a_model_to_import(whole):
         "heavy = {'torch', 'umap', 'transformers', 'sentence_transformers', 'sklearn', 'math_verify'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    environment = {"ANCHORSCOPE_STORES": str(whole), "PATH": "", "OMP_NUM_THREADS": "1"}
+    environment = {"ANCHORSCOPE_STORES": str(whole), "ANCHORSCOPE_DEMO": "", "PATH": "", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
 
