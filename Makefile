@@ -1,4 +1,4 @@
-# Two commands: `make run` opens Anchorscope on a study of a real model, `make test` runs every test.
+# Two commands: `make run` opens Anchorscope while a first study of a real model is computed beside it, `make test` runs every test.
 PYTHON ?= python3.11
 STUDY ?= studies/quick.toml
 PORT ?= 8501
@@ -6,8 +6,8 @@ BIN := .venv/bin
 
 .PHONY: run test lint model study
 
-run: study
-	$(BIN)/python -m streamlit run app/main.py --server.port $(PORT)
+run: .venv/ready
+	@$(BIN)/python -m app.start $(STUDY) --port $(PORT)
 
 study: model
 	$(BIN)/python -m precompute run $(STUDY)

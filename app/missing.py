@@ -20,7 +20,11 @@ class Missing:
 
 
 FIRST_STUDY = "python -m precompute run studies/quick.toml"
-NO_STUDY = Missing("There is no study yet. This command makes the first one, in a few minutes on two cores.", FIRST_STUDY)
+NO_STUDY = Missing(
+    "There is no study yet. `make run` is making the first one where it opened this page: reload it in a minute. Otherwise this command "
+    "makes it, in a few minutes on two cores.",
+    FIRST_STUDY,
+)
 
 
 def no_tokens(path: Path) -> Missing:
