@@ -153,10 +153,10 @@ def publish(study: Annotated[Path, typer.Argument(help="the study's folder, such
 
 @app.command()
 def model() -> None:
-    """Fetch the embedded language model and sentence encoder, check them, and convert them once."""
-    from backend.models.embedded import encoder_folder, model_folder
+    """Fetch the embedded language model and sentence encoder, check and convert them, and merge the reasoner: once."""
+    from backend.models.embedded import encoder_folder, model_folder, reasoner_folder
 
-    for made in (model_folder(console.print), encoder_folder(console.print)):
+    for made in (model_folder(console.print), encoder_folder(console.print), reasoner_folder(console.print)):
         console.print(f"ready: {made}")
 
 
@@ -189,6 +189,22 @@ def train_reasoner(
     ended = train(load_model("embedded:SmolLM2-135M-Instruct"), Recipe(), work, out, r1=r1, minutes=minutes, say=console.print)
     console.print(f"Done. The adapter is in {out}; `python -m precompute evaluate-reasoner` measures it." if ended else
                   f"Not done yet: the same command goes on from {work}.")
+
+
+@app.command("evaluate-reasoner")
+def evaluate_reasoner(
+    store: StorePath = None,
+    again: Annotated[bool, typer.Option("--print", help="print the shipped table without computing anything")] = False,
+) -> None:
+    """Measure the embedded pair on held-out problems and write the reasoner's model card. A stopped run goes on."""
+    from backend.models.embedded import REASONER_ASSETS
+    from precompute.evaluate_reasoner import STUDY, evaluate, shipped_table
+
+    if again:
+        print(shipped_table(REASONER_ASSETS))
+        return
+    folder = _folder(store) or _folder(Path("stores") / STUDY.name)
+    print(evaluate(folder, REASONER_ASSETS, console))
 
 
 def _folder(path: Path | None):

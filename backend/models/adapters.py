@@ -43,7 +43,7 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
             raise AdapterError(f"{adapter / WEIGHTS}: {key} has no weight {name} of its shape in {base}. Is it another model's adapter?")
         weights[name] = (weights[name].to(torch.float64) + scale * (up @ down)).to(torch.float32).contiguous()
     if learned:
-        raise AdapterError(f"{adapter / WEIGHTS}: {min(learned)} is no LoRA weight of a linear layer ({len(learned)} such); it is not merged.")
+        raise AdapterError(f"{adapter / WEIGHTS}: {min(learned)} is no LoRA weight of a linear layer ({len(learned)} such).")
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
     for name in ("config.json", "generation_config.json"):
         if (base / name).is_file():

@@ -36,13 +36,16 @@ class UnitQueries:
 
     def cots_worth_rollouts(self: _HasFrame, min_chunks: int, max_chunks: int) -> list[str]:
         """Ids of our CoTs with so many chunks, best first: those that ended by themselves, then those of candidate problems (the
-        nearer the accuracy to a half the sooner), then turn by turn over problems, so that a budget is not spent on one problem."""
+        nearer the accuracy to a half the sooner), then turn by turn over problems, so that a budget is not spent on one problem. Models
+        take turns, so that it is not spent on one of them either."""
         frame = self.frame(
-            "WITH sized AS (SELECT cot_id, count(*) AS n_chunks FROM chunks GROUP BY cot_id) "
-            "SELECT cot_id, row_number() OVER (PARTITION BY problem_id, model_id ORDER BY sample) AS turn, candidate, "
-            "abs(accuracy - 0.5) AS distance FROM cots JOIN sized USING (cot_id) LEFT JOIN problem_accuracy USING (problem_id, model_id) "
-            "WHERE cots.seed IS NOT NULL AND n_chunks BETWEEN $low AND $high "
-            "ORDER BY finish = 'eos' DESC, coalesce(candidate, false) DESC, turn, coalesce(distance, 1), cot_id",
+            "WITH sized AS (SELECT cot_id, count(*) AS n_chunks FROM chunks GROUP BY cot_id), "
+            "eligible AS (SELECT cot_id, row_number() OVER (PARTITION BY problem_id, model_id ORDER BY sample) AS turn, candidate, "
+            "abs(accuracy - 0.5) AS distance, model_id, finish "
+            "FROM cots JOIN sized USING (cot_id) LEFT JOIN problem_accuracy USING (problem_id, model_id) "
+            "WHERE cots.seed IS NOT NULL AND n_chunks BETWEEN $low AND $high) "
+            "SELECT cot_id FROM eligible ORDER BY row_number() OVER (PARTITION BY model_id ORDER BY finish = 'eos' DESC, "
+            "coalesce(candidate, false) DESC, turn, coalesce(distance, 1), cot_id), model_id",
             low=min_chunks,
             high=max_chunks,
         )

@@ -62,7 +62,7 @@ def test_an_adapter_is_saved_in_float16_and_names_its_base_not_a_folder(pair):
 
 
 def test_an_adapter_of_another_kind_or_shape_is_refused(pair, tmp_path):
-    base, adapter = pair
+    adapter = pair[1]
     config = json.loads((adapter / adapters.CONFIG).read_text())
     (adapter / adapters.CONFIG).write_text(json.dumps(config | {"use_dora": True}))
     with pytest.raises(AdapterError, match="use_dora is True, and only False"):

@@ -1,0 +1,276 @@
+"""`evaluate-reasoner`: the embedded pair on problems that the reasoner was not trained on, and the reasoner's model card.
+
+1. Both models write four chains of thought a problem (temperature 0.6, top-p 0.95), through the pipeline, so that a stopped evaluation
+   goes on. More problems are asked than count: those that training asked too are left out, then the first 40 of each level count.
+2. A chain without an answer, even a forced one, counts as wrong.
+3. Every figure is the mean over problems of the mean over a problem's samples. Intervals are 95 % percentile bootstraps over problems,
+   since samples of one problem are alike; the difference of two models is resampled by the same problems. Where all problems agree
+   there is nothing to resample, and the interval is Wilson's with as many trials as problems.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from backend.cot.degeneration import is_degenerate
+from backend.cot.problems import TEMPLATES, generate
+from backend.cot.prompts import THINK_CLOSE
+from backend.cot.reasoning import TARGETS, target_counts
+from backend.errors import AnchorscopeError
+from backend.ids import seed_for
+from backend.importance.intervals import bootstrap_percentile, wilson
+from backend.models import embedded
+from backend.store.store import Store
+from backend.store.unit_files import StudyFolder
+from precompute import stages
+from precompute.pipeline import run_study
+from precompute.study import Engine, Model, Problems, Sampling, Study, Sweep
+from precompute.train_reasoner import Recipe
+
+BASE, REASONER = f"embedded:{embedded.MODEL_NAME}", f"embedded:{embedded.REASONER_NAME}"
+STUDY = Study(
+    name="reasoner-evaluation",
+    seed=7,
+    models=(Model(name=BASE, role="base"), Model(name=REASONER, role="distilled")),
+    problems=Problems(per_level=44),
+    sampling=Sampling(samples=4, temperature=0.6, top_p=0.95, max_new_tokens=448),
+    sweep=Sweep(layers=(0,)),  # a study has one; its stage is not run
+    engine=Engine(workers=2, threads=1, rows=128),
+)
+PER_LEVEL = 40  # problems that count
+_REPLICATES = 10_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over problems with its interval; `n` problems. NaN where unknown."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; `difference` is reasoner − base, None where the base has no such thing."""
+
+    name: str
+    unit: str  # %, or per CoT
+    base: Estimate | None
+    reasoner: Estimate
+    difference: Estimate | None
+
+
+@dataclass(frozen=True)
+class Bar:
+    """Something that was asked of the reasoner, and whether it reached it."""
+
+    asked: str
+    reached: str
+    met: bool
+
+
+def judged_cots(store: Store, recipe: Recipe) -> pd.DataFrame:
+    """One row a CoT that counts: problem_id, level, role, and the measured columns of `_measured`. Raises for too few problems."""
+    trained = {problem.question for problem in generate(dict(enumerate(recipe.problems, start=1)), seed=recipe.seed)}
+    rows = store.frame(
+        "SELECT c.problem_id, p.level, p.question, m.role, c.text, c.after_text, c.finish, c.is_correct, c.n_tokens FROM cots c "
+        "JOIN problems p USING (problem_id) JOIN models m USING (model_id) ORDER BY p.level, p.source_key, p.problem_id, m.role, c.sample"
+    )
+    unseen = rows[~rows["question"].isin(trained)]
+    kept = unseen[["level", "problem_id"]].drop_duplicates().groupby("level").head(PER_LEVEL)
+    if (short := kept["level"].value_counts().reindex(sorted(TEMPLATES), fill_value=0)).min() < PER_LEVEL:
+        raise AnchorscopeError(f"{store.path} has {short.min()} unseen problems of level {short.idxmin()}, {PER_LEVEL} are needed.")
+    return _measured(unseen[unseen["problem_id"].isin(kept["problem_id"])])
+
+
+def _measured(cots: pd.DataFrame) -> pd.DataFrame:
+    """What the table is made of, one column each; shares are 0 or 1."""
+    written = [text + ("" if pd.isna(after) else THINK_CLOSE + after) for text, after in zip(cots["text"], cots["after_text"], strict=True)]
+    words = pd.DataFrame([target_counts(text) for text in written], index=cots.index, columns=list(TARGETS))
+    return pd.concat([cots[["problem_id", "level", "role"]], words], axis=1).assign(
+        correct=cots["is_correct"].fillna(False).astype(float),
+        closed=cots["after_text"].notna().astype(float),
+        ended=(cots["finish"] == "eos").astype(float),
+        degenerate=[float(is_degenerate(text)) for text in written],
+        tokens=cots["n_tokens"].astype(float),
+    )
+
+
+def table(cots: pd.DataFrame) -> list[Row]:
+    """The evaluation's lines from `judged_cots`."""
+    rows = [
+        _row(f"accuracy, level {level}", "%", of_level["correct"], of_level)
+        for level, of_level in ((level, cots[cots["level"] == level]) for level in sorted(cots["level"].unique()))
+    ]
+    rows.append(_row("accuracy, all levels", "%", cots["correct"], cots))
+    accuracy = cots.groupby(["problem_id", "role"])["correct"].transform("mean")
+    rows.append(_row("problems with accuracy in [0.2, 0.8]", "%", accuracy.between(0.2, 0.8).astype(float), cots))
+    rows += [_row(f"{name} ({', '.join(words)})", "per CoT", cots[name], cots) for name, words in TARGETS.items()]
+    rows += [
+        _row("thinking closed", "%", cots["closed"], cots, thinks=True),
+        _row("ended before the cap", "%", cots["ended"], cots),
+        _row("degenerate (ends in a loop)", "%", cots["degenerate"], cots),
+        _row("tokens of thinking", "per CoT", cots["tokens"], cots),
+    ]
+    return rows
+
+
+def _row(name: str, unit: str, values: pd.Series, cots: pd.DataFrame, *, thinks: bool = False) -> Row:
+    """`thinks`: the line is about think tags, which the base model does not have."""
+    by_problem = values.groupby([cots["problem_id"], cots["role"]]).mean().unstack("role")
+    base, reasoner = (by_problem[role].to_numpy(dtype=np.float64) for role in ("base", "distilled"))
+    share = unit == "%"
+    return Row(
+        name, unit, None if thinks else _estimate(name, base, share), _estimate(name, reasoner, share),
+        None if thinks else _estimate(name, reasoner - base, False),
+    )  # fmt: skip
+
+
+def _estimate(name: str, by_problem: np.ndarray, share: bool) -> Estimate:
+    n, mean = len(by_problem), float(by_problem.mean())
+    if share and mean in (0.0, 1.0):
+        return Estimate(mean, *wilson(round(mean * n), n), n)
+    draws = np.random.default_rng(seed_for("evaluation", name)).integers(n, size=(_REPLICATES, n))
+    return Estimate(mean, *bootstrap_percentile(by_problem[draws].mean(axis=1)), n)
+
+
+def bars(rows: list[Row]) -> list[Bar]:
+    """What the reasoner was asked to reach."""
+    by_name = {row.name: row for row in rows}
+    levels = [row for name, row in by_name.items() if name.startswith("accuracy, level")]
+    reflection = next(row for row in rows if row.name.startswith("self-reflection"))
+    ratio = math.inf if reflection.base.value == 0 else reflection.reasoner.value / reflection.base.value
+
+    def share(name: str) -> float:
+        return by_name[name].reasoner.value
+
+    above = [row.name.removeprefix("accuracy, ") for row in levels if row.reasoner.value > row.base.value]
+    return [
+        Bar("at least 60 % on level 1", f"{levels[0].reasoner.value:.1%}", levels[0].reasoner.value >= 0.6),
+        Bar("above the base at every level", ", ".join(above) or "none", len(above) == len(levels)),
+        Bar("at least a quarter of problems with accuracy in [0.2, 0.8]", f"{share('problems with accuracy in [0.2, 0.8]'):.1%}",
+            share("problems with accuracy in [0.2, 0.8]") >= 0.25),
+        Bar("self-reflection at least five times the base's", f"{ratio:.1f} times", ratio >= 5),
+        Bar("at least 95 % close their thinking", f"{share('thinking closed'):.1%}", share("thinking closed") >= 0.95),
+        Bar("fewer than 2 % degenerate", f"{share('degenerate (ends in a loop)'):.1%}", share("degenerate (ends in a loop)") < 0.02),
+    ]  # fmt: skip
+
+
+def as_markdown(rows: list[Row], reached: list[Bar]) -> str:
+    """The table and the bars, as printed and as in the model card."""
+    n = rows[0].reasoner.n * len([row for row in rows if row.name.startswith("accuracy, level")])
+    lines = [
+        f"{n} held-out problems, {PER_LEVEL} a level; {STUDY.sampling.samples} samples each, temperature {STUDY.sampling.temperature}, "
+        f"top-p {STUDY.sampling.top_p}, at most {STUDY.sampling.max_new_tokens} tokens. In brackets: 95 % intervals over problems.",
+        "",
+        "| | base | reasoner | difference |",
+        "| --- | --- | --- | --- |",
+        *(f"| {row.name} | {_cell(row, row.base)} | {_cell(row, row.reasoner)} | {_cell(row, row.difference)} |" for row in rows),
+        "",
+        "| asked | reached | met |",
+        "| --- | --- | --- |",
+        *(f"| {bar.asked} | {bar.reached} | {'yes' if bar.met else 'no'} |" for bar in reached),
+    ]
+    return "\n".join(lines)
+
+
+def _cell(row: Row, estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "no think tags"
+    scale = 100 if row.unit == "%" else 1
+    digits = 1 if row.unit == "%" or abs(estimate.value) >= 20 else 2
+    value, low, high = (f"{scale * number:.{digits}f}" for number in (estimate.value, estimate.low, estimate.high))
+    return f"{value}{' %' if scale == 100 else ''} [{low}, {high}]"
+
+
+def model_card(training: Mapping[str, Any], evaluated: str) -> str:
+    """The text of assets/reasoner/README.md, from the record of the training and the evaluation's table."""
+    recipe, steps, n_r1 = training["recipe"], training["steps"], training["n_r1"]
+    last = [loss for _, _, loss, _ in steps[-20:]]
+    counts = ", ".join(f"{n:,} of level {level}" for level, n in enumerate(recipe["problems"], start=1))
+    took = "" if training["seconds"] is None else f" It took {training['seconds'] / 60:.0f} minutes."
+    return f"""# {embedded.REASONER_NAME}
+
+A LoRA adapter that makes SmolLM2-135M-Instruct think between `<think>` and `</think>` before it answers in `\\boxed{{}}`. It exists to be
+looked into: a base model and a reasoner of one architecture that two CPU cores can run. It is no use as an assistant.
+
+## Data
+
+- {training["n_examples"] - n_r1:,} traces written by rule (`backend/cot/traces.py`) for problems of our generator (seed {recipe["seed"]}):
+  {counts}. Every equation in them is true but for planted slips, which the trace doubts and repairs at once; checks by the inverse
+  operation and alternative routes are mixed in, and the wording is drawn anew for each.
+- {n_r1:,} beginnings of real R1 traces, cut at the end of a sentence within {recipe["r1_tokens"]} tokens, for their manner.
+
+## Recipe
+
+Low-rank adapters of rank {recipe["rank"]} (alpha {recipe["alpha"]}) on every projection of all layers but the lowest
+{recipe["first_layer"]:.0%}: {training["n_weights"]:,} weights. AdamW, learning rate {recipe["learning_rate"]:g}: {recipe["warmup"]}
+steps of warm-up, a cosine towards a tenth at step {recipe["horizon"]}, cut off by a linear fall to a tenth over the last
+{recipe["cooldown"]} of {len(steps):,} steps. A step has at most {recipe["tokens"]:,} tokens; {steps[-1][1]:,} were seen. The loss,
+that of the completion alone, was {steps[0][2]:.2f} nats a token at the first step and {sum(last) / len(last):.2f} on average over the
+last {len(last)}.{took}
+`python -m precompute train-reasoner --r1 FOLDER` does it again; the loss of every step is in training.json.
+
+## Evaluation
+
+`python -m precompute evaluate-reasoner` prints this again.
+
+{evaluated}
+
+A sample that gives no answer, even when forced, counts as wrong. Reasoning words are whole words in any case.
+
+## What it can and cannot do
+
+- It solves short arithmetic stories of the kinds it was trained on, and notices many of its own slips.
+- It knows those kinds only: other problems get traces of the same shape with wrong calculations.
+- Its doubts are learned from planted slips. How far "Wait" is tied to a real error inside the model is a question to study with it,
+  not something this card claims.
+- Its training problems and the held-out ones come from one generator. Questions that occur in both are left out of the evaluation;
+  the kinds of story are the same.
+
+Licence of the base model: Apache-2.0.
+"""
+
+
+def evaluate(folder: StudyFolder, assets: Path, console: Console) -> str:
+    """Computes what is missing, writes evaluation.json and the model card beside the adapter, and returns the table."""
+    training = json.loads((assets / "training.json").read_text(encoding="utf-8"))
+    run_study(STUDY, folder, stages=(stages.problems, stages.cots), console=console)
+    store = Store(folder.path)
+    try:
+        rows = table(judged_cots(store, Recipe(**_tuples(training["recipe"]))))
+    finally:
+        store.close()
+    reached = bars(rows)
+    record = {"study": json.loads(STUDY.model_dump_json()), "rows": [asdict(row) for row in rows], "bars": [asdict(bar) for bar in reached]}
+    (assets / "evaluation.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    text = as_markdown(rows, reached)
+    (assets / "README.md").write_text(model_card(training, text), encoding="utf-8")
+    return text
+
+
+def shipped_table(assets: Path) -> str:
+    """The table of evaluation.json, without computing anything."""
+    record = json.loads((assets / "evaluation.json").read_text(encoding="utf-8"))
+
+    def estimate(fields: Mapping[str, Any] | None) -> Estimate | None:
+        return None if fields is None else Estimate(**fields)
+
+    rows = [
+        Row(row["name"], row["unit"], estimate(row["base"]), Estimate(**row["reasoner"]), estimate(row["difference"]))
+        for row in record["rows"]
+    ]
+    return as_markdown(rows, bars(rows))
+
+
+def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
