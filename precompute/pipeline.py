@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from backend.ids import stable_id
 from backend.provenance import commit, versions
 from backend.store.experiments import STAGE
 from backend.store.progress import Progress as Moment
-from backend.store.progress import write_progress
+from backend.store.progress import read_progress, write_progress
 from backend.store.publish import is_published, publish
 from backend.store.store import Store, generation_of
 from backend.store.unit_files import StudyFolder, Writer
@@ -97,8 +97,9 @@ class _Runner:
 
     def finish(self, state: str) -> None:
         self.store.close()
-        if self.moment is not None:
-            write_progress(self.folder.path, Moment(**{**vars(self.moment), "state": state, "updated_at": time.time()}))
+        moment = self.moment or read_progress(self.folder.path)  # what a killed run left to say, where there was nothing left to do
+        if moment is not None:
+            write_progress(self.folder.path, replace(moment, state=state, updated_at=time.time()))
 
     def _work(self, stage: Stage, context: Context) -> Work:
         wanted = stage.units(context)

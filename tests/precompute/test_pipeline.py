@@ -2,6 +2,7 @@
 
 import io
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from backend.models import embedded
+from backend.store.progress import read_progress, write_progress
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
 from precompute.pipeline import run_study
@@ -132,6 +134,13 @@ def test_a_finished_study_does_nothing_and_its_store_stays(finished):
     said = run(study, folder)
     assert (folder.manifest.read_bytes(), folder.pointer.read_text()) == before
     assert said.count("all done") == 11
+
+
+def test_a_run_with_nothing_left_to_do_ends_what_a_killed_one_left_as_running(finished):
+    study, folder = finished
+    write_progress(folder.path, replace(read_progress(folder.path), state="running", updated_at=0.0))
+    run(study, folder)
+    assert read_progress(folder.path).state == "finished"
 
 
 def test_dividing_the_work_otherwise_changes_no_row(finished, tmp_path):

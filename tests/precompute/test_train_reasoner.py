@@ -1,11 +1,13 @@
 """Training the reasoner: what it learns from, that a stopped run goes on as if it had not stopped, and that it learns."""
 
+import itertools
 import json
+import math
 
 import pytest
 
 from backend.models.loading import load_model
-from precompute.train_reasoner import Recipe, TrainingError, batches, examples, reasoner_template, train
+from precompute.train_reasoner import Recipe, TrainingError, _schedule, batches, examples, reasoner_template, train
 
 RECIPE = Recipe(problems=(3, 3, 3, 3, 3), rank=4, alpha=8, steps=6, tokens=2000, warmup=2, max_tokens=1200, learning_rate=5e-3)
 
@@ -80,3 +82,12 @@ def test_a_checkpoint_of_another_recipe_is_refused(tiny_folder, tmp_path):
     assert not (tmp_path / "out").exists()
     with pytest.raises(TrainingError, match="another recipe"):
         train(load_model(str(tiny_folder("llama"))), Recipe(problems=(2, 2)), tmp_path, tmp_path / "out", say=lambda line: None)
+
+
+def test_the_learning_rate_rises_follows_the_cosine_and_falls_straight_to_a_tenth():
+    recipe = Recipe(warmup=10, horizon=110, steps=70, cooldown=20)
+    shares = [_schedule(step, recipe) for step in range(recipe.steps)]
+    assert shares[0] == 0.1 and shares[9] == 1 and max(shares) == 1
+    assert shares[50] == pytest.approx(0.1 + 0.9 * (1 + math.cos(0.4 * math.pi)) / 2)
+    falls = [before - after for before, after in itertools.pairwise(shares[50:])]
+    assert falls == pytest.approx([falls[0]] * 19) and shares[-1] == pytest.approx(0.1)

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from backend.errors import AnchorscopeError
-from backend.live.worker import Job, advance
+from backend.live.requests import Model
+from backend.live.worker import Job, _Desk, advance
 
 
 class Sent(list):
@@ -49,3 +50,18 @@ def test_a_service_that_is_gone_is_no_failure_of_the_request():
     advance("bad", jobs, Sent())
     with pytest.raises(BrokenPipeError):
         advance("bad", jobs, Sent())
+
+
+def test_switching_between_two_models_loads_each_once(tiny_folder, monkeypatch):
+    from backend.models import loading
+
+    loaded, load = [], loading.load_model
+    monkeypatch.setattr(loading, "load_model", lambda name, **how: loaded.append(name) or load(name, **how))
+    desk = _Desk(Sent())
+    base, distilled, third = (Model(str(tiny_folder(family))) for family in ("llama", "qwen2", "gpt2"))
+    first = [desk.model(None, base), desk.model(None, distilled)]
+    assert [desk.model(None, model) for model in (base, distilled, base, distilled)] == [*first, *first]
+    assert loaded == [base.name, distilled.name]
+    desk.model(None, third)
+    desk.model(None, distilled)
+    assert loaded == [base.name, distilled.name, third.name]  # the base, asked for longest ago, made room

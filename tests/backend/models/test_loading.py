@@ -98,7 +98,7 @@ def test_code_in_a_model_folder_is_not_run(copied):
 
 
 @pytest.mark.parametrize(("name", "said"), [
-    ("embedded:other", "no embedded model 'other'; there is SmolLM2-135M-Instruct"),
+    ("embedded:other", "no embedded model 'other'; there are SmolLM2-135M-Instruct"),
     ("/no/such/folder", "no folder '/no/such/folder'"),
     ("two words", "neither a hub id"),
 ])

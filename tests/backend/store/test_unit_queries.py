@@ -1,9 +1,12 @@
 """What directions are made of comes out of the store by chunk id, whole and in one order."""
 
+import duckdb
 import numpy as np
+import pandas as pd
 import pytest
 
 from backend.store.store import Store
+from backend.store.unit_queries import UnitQueries
 from tests import small_study
 
 
@@ -55,3 +58,29 @@ def test_a_metric_is_read_under_the_first_convention_that_a_chunk_has(store):
     assert store.metric_by_chunk(metric, ["fl", "published"]) == {**published, **ours}
     assert store.metric_by_chunk(metric, ["published", "fl"]) == {**ours, **published}
     assert None in store.metric_by_chunk(metric, ["ta"]).values()  # a last chunk, whose importance nobody can know
+
+
+class Made(UnitQueries):
+    """The queries over tables of the test's own."""
+
+    def __init__(self, **tables):
+        self._connection = duckdb.connect()
+        for name, rows in tables.items():
+            self._connection.register(name, pd.DataFrame(rows))
+
+    def frame(self, sql, **values):
+        return self._connection.execute(sql, values).df()
+
+
+def test_models_take_turns_for_rollouts_each_with_its_best_chains_first():
+    def cot(name, model, problem, sample, finish="eos", chunks=3):
+        row = {"cot_id": name, "model_id": model, "problem_id": problem, "sample": sample, "seed": 1, "finish": finish}
+        return row, [{"cot_id": name}] * chunks
+
+    made = [cot("a1", "a", "p", 0), cot("a2", "a", "p", 1), cot("a3", "a", "q", 0), cot("a4", "a", "q", 1, finish="cap"),
+            cot("b1", "b", "q", 0), cot("b2", "b", "p", 0, chunks=9)]
+    accuracy = [{"problem_id": problem, "model_id": model, "accuracy": share, "candidate": share == 0.5}
+                for problem, model, share in (("p", "a", 0.5), ("q", "a", 1.0), ("p", "b", 0.5), ("q", "b", 0.5))]
+    queries = Made(cots=[row for row, _ in made], chunks=[chunk for _, chunks in made for chunk in chunks], problem_accuracy=accuracy)
+    assert queries.cots_worth_rollouts(2, 9) == ["a1", "b1", "a2", "b2", "a3", "a4"]
+    assert queries.cots_worth_rollouts(2, 8) == ["a1", "b1", "a2", "a3", "a4"]
