@@ -51,18 +51,20 @@ def levels(store: Store) -> pd.DataFrame:
 
 
 def candidates_line(store: Store) -> None:
-    rows = store.accuracy_by_level()
-    if n_problems := int(rows["n_problems"].sum()):
-        st.caption(
-            f"{int(rows['n_candidates'].sum())} of {n_problems} problems are candidates: their accuracy lies between 20 % and 80 %, so "
-            "that a change of one chunk can change the answer."
+    by_model = store.accuracy_by_level().groupby("model", sort=False)[["n_candidates", "n_problems"]].sum()
+    if len(by_model):
+        counts = [f"{one_line(name, 60)} {row.n_candidates} of {row.n_problems}" for name, row in by_model.iterrows()]
+        show(
+            f"Candidates: {', '.join(counts)} problems. A problem is one where the model's accuracy lies between 20 % and 80 %, so that a "
+            "change of one chunk can change the answer."
         )
 
 
 def models(store: Store) -> None:
     for row in store.models().itertuples():
         size = None if pd.isna(row.n_layers) else f"{row.n_layers} layers × {row.d_model}"
-        parts = [row.dtype, size, None if pd.isna(row.revision) else f"revision {str(row.revision)[:12]}"]
+        revision = None if pd.isna(row.revision) else f"revision {str(row.revision)[:12]}"
+        parts = [None if row.role == "model" else row.role, row.dtype, size, revision]
         known = [str(part) for part in parts if pd.notna(part)]
         with st.container(border=True, gap=None):
             show(row.name)

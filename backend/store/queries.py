@@ -38,10 +38,10 @@ class Queries:
         )
 
     def models(self: _HasFrame) -> pd.DataFrame:
-        """One row a model, with how many CoTs it wrote."""
+        """One row a model, with how many CoTs it wrote; a distilled model after its base."""
         return self.frame(
             "SELECT m.model_id, m.name, m.role, m.revision, m.dtype, m.family, m.n_layers, m.d_model, count(c.cot_id) AS n_cots "
-            "FROM models m LEFT JOIN cots c USING (model_id) GROUP BY ALL ORDER BY m.name, m.model_id"
+            "FROM models m LEFT JOIN cots c USING (model_id) GROUP BY ALL ORDER BY m.role = 'distilled', m.name, m.model_id"
         )
 
     def runs(self: _HasFrame) -> pd.DataFrame:
@@ -57,7 +57,7 @@ class Queries:
             "SELECT a.model_id, m.name AS model, p.level, sum(a.n)::BIGINT AS n, sum(a.n_correct)::BIGINT AS n_correct, "
             "count(*) AS n_problems, count(*) FILTER (a.candidate) AS n_candidates "
             "FROM problem_accuracy a JOIN problems p USING (problem_id) JOIN models m USING (model_id) "
-            "GROUP BY a.model_id, m.name, p.level ORDER BY m.name, a.model_id, p.level NULLS LAST"
+            "GROUP BY a.model_id, m.name, m.role, p.level ORDER BY m.role = 'distilled', m.name, a.model_id, p.level NULLS LAST"
         )
 
     def training_runs(self: _HasFrame) -> pd.DataFrame:

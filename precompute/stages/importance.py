@@ -11,6 +11,7 @@ from backend.cot.answers import Judge, cluster_answers, grader
 from backend.ids import seed_for
 from backend.importance.metrics import importance_of_cot
 from precompute.stages.chunks import RULE
+from precompute.study import Study
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "importance", "CoT"
@@ -30,10 +31,15 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
     with Judge() as judge:
         for unit in units:
             rollouts = context.store.rollouts_of(unit.unit_id)
-            seed = seed_for(context.study.seed, "importance", unit.unit_id)
+            seed = seed_of(context.study, unit.unit_id)
             ids = [chunk["chunk_id"] for chunk in chunks[unit.unit_id]]
             tables = importance_tables(unit.unit_id, ids, rollouts, judge, seed=seed)
             yield Finished(unit, tables, {"seed": seed})
+
+
+def seed_of(study: Study, cot_id: str) -> int:
+    """Seed of the bootstrap of a CoT's importance."""
+    return seed_for(study.seed, "importance", cot_id)
 
 
 def importance_tables(

@@ -1,0 +1,134 @@
+"""The shipped demo: as large as it says, and what is in it comes out again when a sample of it is computed anew."""
+
+import numpy as np
+import pytest
+
+from app.studies import ROOT
+from backend.cot.answers import Judge
+from backend.geometry.directions import Direction
+from backend.models import embedded
+from backend.models.loading import load_model
+from backend.store.packed import unpack
+from backend.store.store import Store
+from precompute.stages import activations, cots, importance, rollouts, sweep
+from precompute.study import load_study
+
+PACK = ROOT / "assets" / "demo"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    store = Store(unpack(PACK, tmp_path_factory.mktemp("demo") / "demo.duckdb"))
+    yield store
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def study():
+    return load_study(ROOT / "studies" / "demo.toml")
+
+
+@pytest.fixture(scope="module", params=["base", "distilled"])
+def reader(request, store):
+    """(loaded model, a CoT that it wrote and that has rollouts, with its chunks)."""
+    if not embedded.is_ready():
+        pytest.skip("the embedded model is not in the cache folder; `make model` fetches it")
+    model = store.frame("SELECT * FROM models WHERE role = $role", role=request.param).iloc[0]
+    loaded = load_model(model["name"])
+    assert loaded.model_id == model["model_id"], "the shipped study was computed with other weights: build it anew"
+    known = set(store.cots_with_importance())
+    cot = next(cot for cot in store.tokenised_cots() if cot["model_id"] == loaded.model_id and cot["cot_id"] in known)
+    return loaded, cot, store.chunks_of([cot["cot_id"]])[cot["cot_id"]]
+
+
+def test_it_is_small_enough_to_ship_and_large_enough_to_look_at(store, study):
+    assert sum(file.stat().st_size for file in PACK.iterdir()) <= 40e6
+    size = store.frame(
+        "SELECT (SELECT count(DISTINCT problem_id) FROM cots) AS problems, (SELECT count(DISTINCT cot_id) FROM rollouts) AS cots, "
+        "(SELECT count(DISTINCT chunk_id) FROM rollouts) AS chunks, (SELECT count(DISTINCT layer) FROM steepness) AS swept, "
+        "(SELECT count(DISTINCT layer) FROM maps) AS mapped, (SELECT count(*) FROM training_metrics WHERE metric = 'loss') AS losses"
+    ).iloc[0]
+    rollouts_a_chunk = store.frame("SELECT count(*) AS n FROM rollouts WHERE kind = 'resample' GROUP BY chunk_id")["n"]
+    assert size["problems"] >= 40 and size["cots"] >= 60 and size["chunks"] >= 600 and rollouts_a_chunk.min() >= 20
+    assert size["swept"] >= 3 and size["mapped"] >= 6 and size["losses"] > 0
+    assert store.frame("SELECT count(*) AS n FROM rollouts WHERE text IS NULL")["n"].item() == 0
+
+
+def test_both_models_of_the_pair_have_rollouts(store):
+    n = store.frame(
+        "SELECT role, count(DISTINCT cot_id) AS n FROM rollouts JOIN cots USING (cot_id) JOIN models USING (model_id) GROUP BY role"
+    )
+    assert set(n["role"]) == {"base", "distilled"} and n["n"].min() >= 20
+
+
+def test_importance_follows_from_the_stored_rollouts(store, study):
+    cot = store.cots_with_importance()[0]
+    ids = [chunk["chunk_id"] for chunk in store.chunks_of([cot])[cot]]
+    with Judge() as judge:
+        made = importance.importance_tables(cot, ids, store.rollouts_of(cot), judge, seed=importance.seed_of(study, cot))["importance"]
+    ours = made.to_pandas().set_index(["chunk_id", "metric", "convention"]).sort_index()
+    stored = store.frame("SELECT i.* FROM importance i JOIN chunks USING (chunk_id) WHERE cot_id = $cot", cot=cot)
+    stored = stored.set_index(["chunk_id", "metric", "convention"]).sort_index()
+    assert list(ours.index) == list(stored.index) and len(ours) > 50
+    for column in ("value", "ci_low", "ci_high"):
+        assert np.allclose(ours[column].astype(float), stored[column].astype(float), rtol=1e-9, atol=1e-12, equal_nan=True), column
+
+
+@pytest.mark.embedded
+def test_activations_are_those_of_the_model_to_float16(store, study, reader):
+    loaded, cot, chunks = reader
+    spans = activations._spans(chunks)
+    (fresh,) = activations.record(loaded, activations.Task(((cot["cot_id"], tuple(cot["token_ids"]), spans),), study.activations.layers))
+    for layer in study.activations.layers:
+        names, stored = store.activations(loaded.model_id, layer)
+        rows = stored[[names.index(chunk) for chunk, _ in fresh.chunks]]
+        assert np.allclose(rows, fresh.vectors[layer], rtol=2**-10, atol=1e-3), layer
+
+
+@pytest.mark.embedded
+def test_curves_are_those_of_the_model_along_the_stored_directions(store, study, reader):
+    loaded, cot, chunks = reader
+    chunk = chunks[len(chunks) // 2]
+    rows = store.frame(
+        "SELECT * FROM directions WHERE model_id = $model AND layer = $layer AND coalesce(chunk_id, $chunk) = $chunk ORDER BY direction_id",
+        model=loaded.model_id, layer=study.sweep.layers[1], chunk=chunk["chunk_id"],
+    )  # fmt: skip
+    made = [
+        Direction(**{**row, "chunk_id": row["chunk_id"] or None, "seed": None, "vector": np.asarray(row["vector"], np.float32)})
+        for row in rows.astype(object).where(rows.notna(), None).to_dict("records")
+    ]
+    wanted = study.sweep
+    span = {chunk["chunk_id"]: (chunk["token_start"], chunk["token_end"])}
+    task = sweep.Task(
+        ((cot["cot_id"], tuple(cot["token_ids"]), span),), tuple(made), (wanted.layers[1],), wanted.positions, wanted.betas, wanted.unit
+    )
+    ((_, fresh),) = sweep.measure(loaded, task)
+    stored = store.frame("SELECT curve_id, kl FROM kl_curves WHERE chunk_id = $chunk", chunk=chunk["chunk_id"]).set_index("curve_id")["kl"]
+    assert len(fresh.kl_curves) == 2 * len(made) >= 8
+    for curve in fresh.kl_curves:
+        assert np.allclose(curve["kl"], stored[curve["curve_id"]], rtol=0.02, atol=1e-6), curve["kind"]  # directions are kept in float16
+
+
+@pytest.mark.embedded
+def test_rollouts_come_out_again_from_their_seeds(store, study, reader):
+    loaded, cot, chunks = reader
+    chunk = chunks[len(chunks) // 2]
+    point = rollouts.Point(chunk["chunk_id"], chunk["char_start"], chunk["token_start"])
+    asked = rollouts.CotTask(cot["cot_id"], cot["prompt"], cot["text"], tuple(cot["token_ids"]), (point,))
+    (drawn,) = rollouts.draw(loaded, rollouts.Task((asked,), "resample", study.rollouts.n, study.sampling, study.seed, 128))
+    stored = store.frame("SELECT rollout_id, seed, text FROM rollouts WHERE chunk_id = $c AND kind = 'resample'", c=chunk["chunk_id"])
+    texts = dict(zip(stored["rollout_id"], stored["text"], strict=True))
+    same = [texts[rollout["rollout_id"]] == rollout["text"] for rollout in drawn.rollouts]
+    assert len(same) == study.rollouts.n and sum(same) >= len(same) - 1  # another processor's last bit may turn one draw
+
+
+@pytest.mark.embedded
+def test_a_chain_of_thought_comes_out_again_from_its_seed(store, study, reader):
+    loaded, cot, _ = reader
+    question = store.frame("SELECT question FROM problems WHERE problem_id = $p", p=cot["problem_id"])["question"].item()
+    task = cots.Task(((cot["problem_id"], question),), study.sampling, study.seed, 128, "model")
+    (written,) = cots.write_cots(loaded, task)
+    texts = [sample["text"] for sample in written.cots]
+    own = "SELECT text FROM cots WHERE problem_id = $p AND model_id = $m ORDER BY sample"
+    stored = store.frame(own, p=cot["problem_id"], m=loaded.model_id)
+    assert sum(a == b for a, b in zip(texts, stored["text"], strict=True)) >= len(texts) - 1
