@@ -41,7 +41,7 @@ class Queries:
         """One row a model, with how many CoTs it wrote; a distilled model after its base."""
         return self.frame(
             "SELECT m.model_id, m.name, m.role, m.revision, m.dtype, m.family, m.n_layers, m.d_model, count(c.cot_id) AS n_cots "
-            "FROM models m LEFT JOIN cots c USING (model_id) GROUP BY ALL ORDER BY m.role = 'distilled', m.name, m.model_id"
+            "FROM models m LEFT JOIN cots c USING (model_id) GROUP BY ALL ORDER BY any_value(m.role) = 'distilled', m.name, m.model_id"
         )
 
     def runs(self: _HasFrame) -> pd.DataFrame:
