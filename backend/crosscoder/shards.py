@@ -1,0 +1,228 @@
+"""Activations on disk: the residual streams of one or two models at one layer, on the same tokens, in memory-mapped shards.
+
+A shard holds whole texts and is written once: activations (n_tokens, n_models, width), and beside them for each token the text, its
+place in it and its id. Its line in manifest.jsonl is written last, so a recording that was stopped goes on after the last whole shard.
+The first token of a text is left out: its residual stream is an attention sink, far longer than all others, and would own the loss.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backend.errors import AnchorscopeError
+from backend.ids import seed_for, stable_id
+
+if TYPE_CHECKING:
+    from backend.models.loading import LoadedModel
+
+DTYPES = ("float16", "float32")
+_PROBE = "So 3 + 45 = 48.\n\nWait — naïve √2, \\boxed{\\frac{1}{2}}\t<b>日本語</b> 🙂 don't"
+
+
+class ShardError(AnchorscopeError):
+    """Texts that cannot be recorded, or shards that cannot be read."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """One text to read: `text_id` finds it again; special tokens stand in it as text."""
+
+    text_id: str
+    text: str
+
+
+def record(
+    models: Sequence["LoadedModel"], texts: Iterable[Text], layer: int, folder: Path, *, dtype: str = "float16",
+    tokens_a_shard: int = 65_536, max_tokens: int = 1024,
+) -> Iterator[int]:  # fmt: skip
+    """Records what is missing; yields the tokens recorded so far after each text. Texts are cut at `max_tokens`.
+
+    Raises ShardError for tokenizers that differ, for a folder that holds other texts, models, another layer or dtype, for a text that
+    changed since it was recorded, and for values that float16 cannot hold.
+    """
+    from backend.models.residuals import record_residuals
+
+    require_one_tokenizer(models)
+    about = {
+        "models": [{"name": one.name, "revision": one.revision, "dtype": one.dtype, "model_id": one.model_id} for one in models],
+        "layer": layer, "dtype": _known(dtype), "width": models[0].d_model, "max_tokens": max_tokens,
+    }  # fmt: skip
+    if len({one.d_model for one in models}) > 1:
+        raise ShardError(f"The models have widths {', '.join(str(one.d_model) for one in models)}; a crosscoder needs one width.")
+    _begin(folder, about)
+    lines = _lines(folder)
+    done = {text: digest for line in lines for text, digest in line["texts"]}
+    n_tokens, pending = sum(line["n_tokens"] for line in lines), []
+    for text in texts:
+        digest = stable_id("t", text.text)
+        if text.text_id in done:
+            if done[text.text_id] != digest:
+                raise ShardError(f"{folder}: text {text.text_id} is not the one that was recorded under this id. Record into a new folder.")
+            continue
+        ids = models[0].tokenizer(text.text, add_special_tokens=False)["input_ids"][:max_tokens]
+        if len(ids) < 2:
+            continue
+        streams = np.stack([record_residuals(one, ids, [layer])[layer][1:].numpy() for one in models], axis=1)
+        stored = streams.astype(dtype)
+        if not np.isfinite(stored).all():
+            largest = np.abs(streams).max()
+            raise ShardError(f"Text {text.text_id} has activations up to {largest:.3g}, which {dtype} cannot hold. Use float32.")
+        done[text.text_id] = digest
+        pending.append((text.text_id, digest, stored, ids[1:]))
+        n_tokens += len(stored)
+        if sum(len(part) for _, _, part, _ in pending) >= tokens_a_shard:
+            _write(folder, len(lines), pending)
+            lines, pending = _lines(folder), []
+        yield n_tokens
+    if pending:
+        _write(folder, len(lines), pending)
+
+
+def require_one_tokenizer(models: Sequence["LoadedModel"]) -> None:
+    """Raises ShardError unless all models cut text into the same tokens."""
+    first = models[0]
+    for other in models[1:]:
+        same = first.tokenizer.get_vocab() == other.tokenizer.get_vocab() and all(
+            first.tokenizer(text, add_special_tokens=False)["input_ids"] == other.tokenizer(text, add_special_tokens=False)["input_ids"]
+            for text in (_PROBE, _PROBE.upper(), _PROBE[::-1])
+        )
+        if not same:
+            raise ShardError(
+                f"{first.name} and {other.name} have different tokenizers, so they cannot read the same tokens. A crosscoder compares a "
+                "model with another that was made from it."
+            )
+
+
+class Shards:
+    """A finished recording, opened for reading. Rows are numbered through all shards."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            self.about: dict[str, Any] = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ShardError(f"{folder} has no recorded activations ({error}).") from error
+        self.lines = _lines(folder)
+        self._parts = [self._open(f"{line['shard']}.npy", line) for line in self.lines]
+        self._tokens = [self._open(f"{line['shard']}.tokens.npy", line) for line in self.lines]
+        self._starts = np.cumsum([0, *(len(part) for part in self._parts)])
+        if not len(self):
+            raise ShardError(f"{folder} has no tokens yet.")
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    @property
+    def n_models(self) -> int:
+        return len(self.about["models"])
+
+    @property
+    def width(self) -> int:
+        return self.about["width"]
+
+    def activations(self, rows: np.ndarray) -> np.ndarray:
+        """(n, n_models, width) float32, unscaled, in the order of `rows`."""
+        found = np.empty((len(rows), self.n_models, self.width), np.float32)
+        for number, here in self._by_part(rows):
+            found[here] = self._parts[number][rows[here] - self._starts[number]]
+        return found
+
+    def tokens(self, rows: np.ndarray) -> np.ndarray:
+        """(n, 3) int64: number of the text in `texts()`, place of the token in it, token id."""
+        found = np.empty((len(rows), 3), np.int64)
+        for number, here in self._by_part(rows):
+            found[here] = self._tokens[number][rows[here] - self._starts[number]]
+            found[here, 0] += sum(len(line["texts"]) for line in self.lines[:number])
+        return found
+
+    def texts(self) -> list[str]:
+        """Ids of the texts, in the order in which `tokens` numbers them."""
+        return [text for line in self.lines for text, _ in line["texts"]]
+
+    def scale(self) -> np.ndarray:
+        """(n_models,) by which activations are multiplied so that their mean norm is √width; over all rows, in float64."""
+        norms = np.zeros(self.n_models)
+        for part in self._parts:
+            norms += np.linalg.norm(np.asarray(part, np.float64), axis=2).sum(0)
+        return np.sqrt(self.width) * len(self) / norms
+
+    def batches(self, size: int, seed: int, *, skip: int = 0) -> Iterator[np.ndarray]:
+        """Rows, without end: each pass in another order, whole batches only. `skip` batches were seen before."""
+        if size > len(self):
+            raise ShardError(f"{self.folder} has {len(self):,} tokens, fewer than one batch of {size:,}. Record more, or ask for less.")
+        a_pass = len(self) // size
+        for turn in range(skip // a_pass, 2**63):
+            order = np.random.default_rng(seed_for("shards", seed, turn)).permutation(len(self))
+            for batch in range(skip % a_pass if turn == skip // a_pass else 0, a_pass):
+                yield np.sort(order[batch * size : (batch + 1) * size])
+
+    def _by_part(self, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """(number of the shard, which of `rows` lie in it)."""
+        parts = np.searchsorted(self._starts, rows, side="right") - 1
+        for number in np.unique(parts):
+            yield int(number), np.flatnonzero(parts == number)
+
+    def _open(self, name: str, line: dict[str, Any]) -> np.ndarray:
+        try:
+            array = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise ShardError(f"{self.folder / name} cannot be read ({error}). Delete the folder and record again.") from error
+        if len(array) != line["n_tokens"]:
+            raise ShardError(f"{self.folder / name} has {len(array)} tokens, its manifest says {line['n_tokens']}. Record again.")
+        return array
+
+
+def _known(dtype: str) -> str:
+    if dtype not in DTYPES:
+        raise ShardError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}.")
+    return dtype
+
+
+def _begin(folder: Path, about: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "about.json"
+    if file.is_file():
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if different := [key for key in about if found.get(key) != about[key]]:
+            raise ShardError(f"{folder} was recorded with another {', '.join(different)}. Record into a new folder.")
+        return
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(about, indent=1), encoding="utf-8")
+    os.replace(temporary, file)
+
+
+def _lines(folder: Path) -> list[dict[str, Any]]:
+    """The manifest; a last line that was cut off by a kill counts as not written."""
+    file = folder / "manifest.jsonl"
+    if not file.is_file():
+        return []
+    whole = [line for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    return [json.loads(line) for line in whole]
+
+
+def _write(folder: Path, number: int, texts: list[tuple[str, str, np.ndarray, list[int]]]) -> None:
+    name = f"{number:06d}"
+    tokens = np.concatenate([
+        np.stack([np.full(len(ids), text), np.arange(1, len(ids) + 1), ids], axis=1) for text, (_, _, _, ids) in enumerate(texts)
+    ])  # fmt: skip
+    activations = np.concatenate([part for _, _, part, _ in texts])
+    for file, array in ((f"{name}.npy", activations), (f"{name}.tokens.npy", tokens.astype(np.int32))):
+        with open(folder / (file + ".tmp"), "wb") as handle:
+            np.save(handle, array, allow_pickle=False)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(folder / (file + ".tmp"), folder / file)
+    line = {"shard": name, "n_tokens": len(activations), "texts": [[text, digest] for text, digest, _, _ in texts]}
+    file = folder / "manifest.jsonl"
+    kept = "".join(json.dumps(known) + "\n" for known in _lines(folder))
+    temporary = file.with_suffix(".tmp")
+    with open(temporary, "w", encoding="utf-8") as handle:
+        handle.write(kept + json.dumps(line) + "\n")
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(temporary, file)

@@ -1,0 +1,274 @@
+"""Training a crosscoder of two models, or a sparse autoencoder of one, step by step.
+
+The loss is that of DEFINITIONS: Σ_m ‖â_m − a_m‖², mean over the tokens, plus for `l1` λ Σ_k f_k Σ_m ‖W_dec,k^(m)‖₂ (Lindsey et al. 2024).
+`batchtopk` keeps the n·k largest gate values of a batch of n tokens (Bussmann et al. 2024), where a gate value is f_k Σ_m ‖W_dec,k^(m)‖₂.
+Features that have not fired for a while learn to tell what the others leave over (the auxiliary loss of Gao et al. 2024).
+
+Gradients are written out rather than traced, because codes are sparse: of the five products of a dense step only the pre-activations are
+dense here; reconstruction, both weight gradients and the gradient of the codes touch the kept codes alone. Where a batch's codes are
+dense after all (the first steps of `l1`) the same sums go through dense products. A test compares both with autograd.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from backend.errors import AnchorscopeError
+from backend.ids import seed_for
+from backend.models.layers import linear
+
+_DENSE = 0.04  # share of codes from which dense products are faster; measured at width 576, 8,192 features, batch 4,096
+_THRESHOLD_MEMORY = 0.99  # of the running mean of a batch's smallest kept gate value
+
+
+class CrosscoderTrainingError(AnchorscopeError):
+    """Settings or activations that cannot be trained with."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that shapes the trained weights, but the activations."""
+
+    n_models: int
+    width: int
+    n_features: int
+    kind: Literal["batchtopk", "l1"] = "batchtopk"
+    k: int = 32  # batchtopk: codes a token, on average over the batch
+    penalty: float = 2.0  # l1: λ, reached linearly over the warm-up of the penalty
+    penalty_warmup: float = 0.05  # share of the steps
+    learning_rate: float = 4e-4
+    steps: int = 3000
+    warmup: int = 100  # steps
+    decay: float = 0.2  # share of the steps, the last ones, in which the rate falls to 0
+    batch: int = 4096  # tokens
+    dead_after: int = 200_000  # tokens without firing
+    aux_k: int = 256  # dead features that take part, at most, for each token
+    aux: float = 1 / 32  # weight of the auxiliary loss; 0: none
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the dense products' factors; weights and sums are float32
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One step, before its update."""
+
+    loss: float  # all that was minimised, mean over tokens
+    l0: float  # codes kept, mean over tokens
+    dead: float  # share of features that have not fired for `dead_after` tokens
+    variance_explained: tuple[float, ...]  # of each model
+
+
+class Trainer:
+    """Weights, optimiser and counters; `step` does one batch of scaled activations (n, n_models, width)."""
+
+    def __init__(self, settings: Settings, *, device: str = "cpu") -> None:
+        self.settings = settings
+        rng = torch.Generator().manual_seed(seed_for("crosscoder", settings.seed) % 2**63)
+        joined = settings.n_models * settings.width
+        rows = torch.randn(settings.n_features, joined, generator=rng)
+        rows = rows / rows.norm(dim=1, keepdim=True)
+        # Rows of features in both matrices, models side by side: a feature's weights lie together, for products over kept codes.
+        self.decoder = nn.Parameter(rows.to(device))
+        self.encoder = nn.Parameter(rows.clone().to(device))
+        self.encoder_bias = nn.Parameter(torch.zeros(settings.n_features, device=device))
+        self.decoder_bias = nn.Parameter(torch.zeros(joined, device=device))
+        self.parameters = [self.encoder, self.decoder, self.encoder_bias, self.decoder_bias]
+        self.optimizer = torch.optim.Adam(self.parameters, lr=settings.learning_rate, fused=True)
+        self.silent = torch.zeros(settings.n_features, dtype=torch.int64, device=device)  # tokens since each feature fired
+        self.threshold = 0.0
+        self.done = 0  # steps
+
+    def step(self, activations: torch.Tensor) -> Measured:
+        """One update. Raises for activations of another shape, or that are not finite."""
+        own = self.settings
+        if activations.ndim != 3 or activations.shape[1:] != (own.n_models, own.width):
+            raise CrosscoderTrainingError(
+                f"activations have shape {tuple(activations.shape)}, expected (n, {own.n_models}, {own.width}): tokens, models, width"
+            )
+        a = activations.reshape(len(activations), -1).to(torch.float32)
+        with torch.no_grad():
+            gradients, measured = self.gradients(a)
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        if not math.isfinite(measured.loss):
+            raise CrosscoderTrainingError(f"the loss of step {self.done + 1} is {measured.loss}: activations that are not finite?")
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = own.learning_rate * self._rate()
+        self.optimizer.step()
+        self.done += 1
+        return measured
+
+    def gradients(self, a: torch.Tensor) -> tuple[list[torch.Tensor], Measured]:
+        """Gradients of the four parameters for joined activations (n, n_models · width), and what was measured on the way."""
+        own, n = self.settings, len(a)
+        pre = self._dense(a, self.encoder) + self.encoder_bias
+        codes = _Codes(*self._kept(pre), n, own.n_features)
+        reconstruction = codes.times(self.decoder) + self.decoder_bias
+        error = reconstruction - a
+        loss = (error.square().sum() / n).item()
+        outward = error * (2 / n)
+        back = codes.dot(outward, self.decoder)
+        d_decoder = codes.transposed_times(outward)
+        if own.kind == "l1":
+            penalty = own.penalty * min(1.0, (self.done + 1) / max(1, own.penalty_warmup * own.steps))
+            norms = self._norms()  # (n_features, n_models)
+            loss += (penalty / n * (codes.values * norms.sum(1)[codes.columns]).sum()).item()
+            back += penalty / n * norms.sum(1)[codes.columns]
+            sums = torch.zeros(own.n_features, device=a.device).index_add_(0, codes.columns, codes.values)
+            unit = self.decoder.view(own.n_features, own.n_models, own.width) / norms.clamp_min(1e-12)[:, :, None]
+            d_decoder += (penalty / n * sums[:, None, None] * unit).view_as(d_decoder)
+        inward = codes.with_values(back)
+        d_encoder = inward.transposed_times(a)
+        d_bias = torch.zeros(own.n_features, device=a.device).index_add_(0, codes.columns, back)
+        d_decoder_bias = outward.sum(0)
+        fired = torch.zeros(own.n_features, dtype=torch.bool, device=a.device).index_fill_(0, codes.columns, True)
+        self.silent = torch.where(fired, 0, self.silent + n)
+        dead = self.silent >= own.dead_after
+        if own.aux and dead.any():
+            loss += self._auxiliary(a, pre, error, dead, d_encoder, d_decoder, d_bias)
+        spread = (a - a.mean(0)).square().view(n, own.n_models, own.width).sum((0, 2))
+        left = error.square().view(n, own.n_models, own.width).sum((0, 2))
+        explained = tuple((1 - left / spread).tolist())
+        return [d_encoder, d_decoder, d_bias, d_decoder_bias], Measured(loss, len(codes.values) / n, dead.float().mean().item(), explained)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Everything that a stopped training goes on from."""
+        kept = {"encoder": self.encoder, "decoder": self.decoder, "encoder_bias": self.encoder_bias, "decoder_bias": self.decoder_bias}
+        tensors = {name: parameter.detach().clone() for name, parameter in kept.items()}
+        for name, parameter in kept.items():
+            tensors |= {f"{name}.{slot}": value.detach().clone() for slot, value in self.optimizer.state.get(parameter, {}).items()}
+        counters = torch.tensor([self.done, self.threshold], dtype=torch.float64)
+        return tensors | {"silent": self.silent.clone(), "counters": counters}
+
+    def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Go on from `tensors`."""
+        with torch.no_grad():
+            for name in ("encoder", "decoder", "encoder_bias", "decoder_bias"):
+                parameter = getattr(self, name)
+                parameter.copy_(tensors[name])
+                slots = {slot: tensors[f"{name}.{slot}"] for slot in ("step", "exp_avg", "exp_avg_sq") if f"{name}.{slot}" in tensors}
+                if slots:
+                    self.optimizer.state[parameter] = slots
+        self.silent = tensors["silent"].clone()
+        self.done, self.threshold = int(tensors["counters"][0]), float(tensors["counters"][1])
+
+    def facts(self) -> dict[str, Any]:
+        return {"settings": asdict(self.settings), "steps": self.done}
+
+    def _kept(self, pre: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(rows, columns, values) of the codes that count, by rows."""
+        own = self.settings
+        f = pre.relu_()
+        if own.kind == "l1":
+            rows, columns = f.nonzero(as_tuple=True)
+            return rows, columns, f[rows, columns]
+        weight = self._norms().sum(1)
+        gate = (f * weight).flatten()
+        count = min(len(pre) * own.k, gate.numel())
+        # Candidates above most of the last threshold first: sorting all gate values would take longer than everything else.
+        places = (gate > 0.7 * self.threshold).nonzero().squeeze(1)
+        if len(places) < count:
+            places = (gate > 0).nonzero().squeeze(1)
+        if len(places) > count:
+            values, chosen = gate[places].topk(count, sorted=False)
+            places = places[chosen].sort().values
+            smallest = values.min().item()
+        else:
+            smallest = 0.0
+        memory = _THRESHOLD_MEMORY if self.done else 0.0
+        self.threshold = memory * self.threshold + (1 - memory) * smallest
+        return places // own.n_features, places % own.n_features, f.flatten()[places]
+
+    def _auxiliary(
+        self, a: torch.Tensor, pre: torch.Tensor, error: torch.Tensor, dead: torch.Tensor, d_encoder: torch.Tensor,
+        d_decoder: torch.Tensor, d_bias: torch.Tensor,
+    ) -> float:  # fmt: skip
+        """Adds the gradients of the auxiliary loss and returns it: dead features reconstruct −error, relative to its variance."""
+        own, n = self.settings, len(a)
+        names = dead.nonzero().squeeze(1)
+        top = pre[:, names].topk(min(own.aux_k, len(names)), dim=1)
+        rows = torch.arange(n, device=a.device).repeat_interleave(top.indices.shape[1])
+        live = top.values.flatten() > 0
+        rows, columns = rows[live], names[top.indices.flatten()[live]]
+        order = (rows * own.n_features + columns).argsort()
+        codes = _Codes(rows[order], columns[order], top.values.flatten()[live][order], n, own.n_features)
+        total = error.square().sum().clamp_min(1e-12)
+        left = codes.times(self.decoder) + error
+        outward = left * (2 * own.aux / total)
+        back = codes.dot(outward, self.decoder)
+        d_decoder += codes.transposed_times(outward)
+        d_encoder += codes.with_values(back).transposed_times(a)
+        d_bias.index_add_(0, codes.columns, back)
+        return (own.aux * left.square().sum() / total).item()
+
+    def _norms(self) -> torch.Tensor:
+        """L2 norms of the decoder's rows, (n_features, n_models)."""
+        own = self.settings
+        return self.decoder.view(own.n_features, own.n_models, own.width).norm(dim=2)
+
+    def _dense(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        if self.settings.dtype == "bfloat16":
+            return (x.bfloat16() @ weight.bfloat16().t()).float()
+        return linear(x, weight.detach())
+
+    def _rate(self) -> float:
+        """Share of the learning rate at this step."""
+        own = self.settings
+        falling = max(1, round(own.decay * own.steps))
+        return min(1.0, (self.done + 1) / max(1, own.warmup), max(0.0, (own.steps - self.done) / falling))
+
+
+class _Codes:
+    """Sparse codes of a batch: `values[i]` at row `rows[i]` (token) and column `columns[i]` (feature), sorted by row."""
+
+    def __init__(self, rows: torch.Tensor, columns: torch.Tensor, values: torch.Tensor, n_rows: int, n_columns: int) -> None:
+        self.rows, self.columns, self.values, self.shape = rows, columns, values, (n_rows, n_columns)
+        self._by_column: torch.Tensor | None = None
+
+    def with_values(self, values: torch.Tensor) -> "_Codes":
+        other = _Codes(self.rows, self.columns, values, *self.shape)
+        other._by_column = self._by_column
+        return other
+
+    def times(self, matrix: torch.Tensor) -> torch.Tensor:
+        """codes (n_rows, n_columns) · matrix (n_columns, width)."""
+        if self._is_dense():
+            return linear(self._whole(), matrix.detach().t().contiguous())
+        return _bags(matrix, self.columns, self.rows, self.values, self.shape[0])
+
+    def transposed_times(self, matrix: torch.Tensor) -> torch.Tensor:
+        """codesᵀ (n_columns, n_rows) · matrix (n_rows, width)."""
+        if self._is_dense():
+            return linear(self._whole().t().contiguous(), matrix.t().contiguous())
+        if self._by_column is None:
+            self._by_column = self.columns.argsort(stable=True)
+        order = self._by_column
+        return _bags(matrix, self.rows[order], self.columns[order], self.values[order], self.shape[1])
+
+    def dot(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        """left[row] · right[column] for each code: left (n_rows, width), right (n_columns, width)."""
+        if self._is_dense():
+            return linear(left, right.detach())[self.rows, self.columns]
+        parts = zip(self.rows.split(8192), self.columns.split(8192), strict=True)
+        return torch.cat([torch.linalg.vecdot(left[rows], right[columns]) for rows, columns in parts]) if len(self.rows) else self.values
+
+    def _is_dense(self) -> bool:
+        return len(self.values) > _DENSE * self.shape[0] * self.shape[1]
+
+    def _whole(self) -> torch.Tensor:
+        whole = torch.zeros(self.shape, device=self.values.device)
+        whole[self.rows, self.columns] = self.values
+        return whole
+
+
+def _bags(table: torch.Tensor, indices: torch.Tensor, owners: torch.Tensor, weights: torch.Tensor, n_owners: int) -> torch.Tensor:
+    """Row o of the result is Σ weights[i] · table[indices[i]] over the i with owners[i] = o; owners are sorted."""
+    begins = torch.searchsorted(owners, torch.arange(n_owners + 1, device=owners.device))
+    return nn.functional.embedding_bag(
+        indices, table.detach(), begins, mode="sum", per_sample_weights=weights, include_last_offset=True
+    )
