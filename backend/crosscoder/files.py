@@ -1,0 +1,585 @@
+"""Dictionaries from files and to files: our own form, and four layouts that others publish.
+
+| layout | weights | beside it |
+|---|---|---|
+| our own | dictionary.safetensors | dictionary.json with the weights' sha256 |
+| crosscoder_learning, dictionary_learning | model.safetensors, or a state dict such as ae.pt | config.json, trainer_config.json |
+| crosscoder-model-diff-replication (Kissane et al.) | cc_weights.pt, or 3.pt | cfg.json, or 3_cfg.json |
+| SAELens, version 6 and before | sae_weights.safetensors | cfg.json |
+| Gemma Scope | params.npz | nothing |
+
+Names, keys and shapes in the folder say which layout it is. What would change the codes and has no place in a Dictionary (another
+architecture, a normalisation of each token, an unknown tensor) is refused, naming file and key: nothing is guessed. Such files are not to
+be trusted: nothing in them is run (PyTorch with weights_only, NumPy without pickle), and shapes are checked before values are read.
+
+Layouts whose encoder or decoder has other units are rewritten exactly, in float64 and rounded once:
+- activations less a mean μ, times g:  encoder_bias − g·Σ_m μ_m·encoder_m, decoder_bias + g·μ, scale g;
+- codes counted in decoder norms:      encoder, bias and threshold times ‖decoder_k‖, decoder rows over it.
+"""
+
+import hashlib
+import json
+import math
+import pickle
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from backend.crosscoder.dictionary import Dictionary, DictionaryError
+
+WEIGHTS, DESCRIPTION = "dictionary.safetensors", "dictionary.json"
+MAX_BYTES = 16 * 2**30  # of all tensors as float32
+_MAX_JSON = 16 * 2**20
+_OURS = "anchorscope"  # our entry in trainer_config.json, which that layout's own code does not read
+_NAMES = (WEIGHTS, "sae_weights.safetensors", "params.npz", "model.safetensors", "ae.pt")
+_TENSORS = ("encoder", "encoder_bias", "decoder", "decoder_bias", "scale", "threshold")
+_DAMAGE = (  # what damaged bytes raise in torch.load and NumPy, which interpret them before they check them
+    RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, AssertionError, OSError, OverflowError, MemoryError,
+    SyntaxError, struct.error, zlib.error, zipfile.BadZipFile, tokenize.TokenError,
+)  # fmt: skip
+_CODE_NORMALIZATIONS = {1: "CROSSCODER", 2: "SAE", 3: "MIXED", 4: "NONE", 5: "DECOUPLED"}
+_NORMALIZER = ("activation_mean", "activation_std", "activation_global_scale", "target_rms")
+_SAES = {  # dict_class of dictionary_learning: kind, key of the decoder's bias, whether the encoder reads activations less that bias
+    "AutoEncoder": ("relu", "bias", True),
+    "AutoEncoderNew": ("relu", "decoder.bias", False),
+    "AutoEncoderTopK": ("topk", "b_dec", True),
+    "BatchTopKSAE": ("batchtopk", "b_dec", True),
+}
+
+
+def load(path: Path | str, *, scale: Sequence[float] | None = None) -> Dictionary:
+    """The dictionary in a folder, or in one file of weights with its configuration beside it, in any of the layouts above.
+
+    `scale` is for files trained on activations that something else had multiplied, and that do not hold the factors: one for each model,
+    by which raw activations are to be multiplied. Such layouts are refused without it, and those that hold their own with it. Raises
+    DictionaryError.
+    """
+    weights = _opened(_weights_file(Path(path)))
+    return _layout(weights)(weights, scale)
+
+
+def save(dictionary: Dictionary, folder: Path | str) -> None:
+    """Writes our own form, which `load` reads back bit for bit. The description, with the weights' sha256, comes last."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: getattr(dictionary, name) for name in _TENSORS if getattr(dictionary, name) is not None}
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS)
+    description = {"version": 1, "sha256": _sha256(folder / WEIGHTS), "kind": dictionary.kind, "k": dictionary.k,
+                   "weighted": dictionary.weighted, "subtract": dictionary.subtract, "facts": dict(dictionary.facts)}  # fmt: skip
+    _write_json(folder / DESCRIPTION, description)
+
+
+def export_crosscoder_learning(dictionary: Dictionary, folder: Path | str) -> None:
+    """Writes an l1 or batchtopk dictionary as CrossCoder or BatchTopKCrossCoder: model.safetensors, config.json and trainer_config.json.
+
+    The layout has one factor for all models and ours has one for each, so its normaliser is off and its code reads *scaled* activations;
+    the factors stand in trainer_config.json under "anchorscope", where `load` finds them. Raises DictionaryError where the layout has no
+    place for what the dictionary does.
+    """
+    kind, threshold = dictionary.kind, dictionary.threshold
+    if kind not in ("l1", "batchtopk") or dictionary.subtract or (threshold is not None and threshold.ndim):
+        raise DictionaryError(
+            f"crosscoder_learning holds dictionaries of kind l1 or batchtopk with one threshold for all features and an encoder that reads "
+            f"activations as they are; this one is {kind}, threshold {None if threshold is None else tuple(threshold.shape)}, subtract "
+            f"{dictionary.subtract}. Write our own form with save()."
+        )
+    if kind == "batchtopk" and dictionary.k is None:
+        raise DictionaryError("crosscoder_learning stores k with a batchtopk dictionary; this one's k is None.")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    code_normalization = "CROSSCODER" if dictionary.weighted else "NONE"
+    off = torch.full((dictionary.n_models, dictionary.d_model), torch.nan)
+    tensors = {
+        "encoder.weight": dictionary.encoder, "encoder.bias": dictionary.encoder_bias, "decoder.weight": dictionary.decoder,
+        "decoder.bias": dictionary.decoder_bias, "activation_mean": off, "activation_std": off.clone(),
+        "activation_global_scale": torch.tensor(1.0), "target_rms": torch.tensor(1.0),
+        "code_normalization_id": torch.tensor(next(key for key, name in _CODE_NORMALIZATIONS.items() if name == code_normalization)),
+    }  # fmt: skip
+    config = {"activation_dim": dictionary.d_model, "dict_size": dictionary.n_features, "num_layers": dictionary.n_models,
+              "code_normalization": code_normalization, "target_rms": 1.0}  # fmt: skip
+    if kind == "batchtopk":
+        tensors |= {"k": torch.tensor(dictionary.k, dtype=torch.int32), "threshold": threshold}
+        config["k"] = dictionary.k
+    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, folder / "model.safetensors")
+    _write_json(folder / "config.json", config)
+    trainer = config | {"dict_class": "BatchTopKCrossCoder" if kind == "batchtopk" else "CrossCoder"}
+    ours = {"scale": dictionary.scale.tolist(), "facts": dict(dictionary.facts)}
+    _write_json(folder / "trainer_config.json", {"trainer": trainer, _OURS: ours})
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """The tensors of one file by key: their shapes at once, their values when asked for."""
+
+    path: Path
+    shapes: Mapping[str, tuple[int, ...]]
+    read: Callable[[str], Tensor]
+
+    def tensor(self, key: str, shape: tuple[int, ...], *, or_nan: bool = False) -> Tensor:
+        """float32, of exactly this shape, every value finite (or, where NaN means something, finite or NaN)."""
+        if key not in self.shapes:
+            raise _unfit(self.path, key, "missing", f"a tensor of shape {shape} beside {_some(self.shapes)}")
+        if self.shapes[key] != shape:
+            raise _unfit(self.path, key, f"of shape {self.shapes[key]}", f"{shape}, to fit the other tensors")
+        tensor = self.read(key).to(torch.float32, copy=True)
+        unusable = torch.isinf(tensor) if or_nan else ~torch.isfinite(tensor)
+        if unusable.any():
+            raise _unfit(self.path, key, f"NaN or infinite in {int(unusable.sum())} places", "numbers")
+        return tensor
+
+    def whole_number(self, key: str) -> int:
+        value = self.tensor(key, ()).item()
+        if value != int(value):
+            raise _unfit(self.path, key, value, "a whole number")
+        return int(value)
+
+    def only(self, what: str, *known: str) -> None:
+        """Refuses tensors of unknown meaning: they may change the codes."""
+        if unknown := sorted(set(self.shapes) - set(known)):
+            found = f"a tensor of shape {self.shapes[unknown[0]]} of unknown meaning"
+            raise _unfit(self.path, unknown[0], found, f"only those of {what}: {', '.join(known)}")
+
+
+def _weights_file(path: Path) -> Path:
+    if path.is_file():
+        return path
+    found = [path / name for name in _NAMES if (path / name).is_file()] or sorted(path.glob("*.pt"))
+    if len(found) != 1:
+        names = ", ".join(one.name for one in found)
+        expected = f"one of {', '.join(_NAMES)} or *.pt, or the name of one file"
+        raise _unfit(path, "the file of weights", f"one of {names}" if names else "missing", expected)
+    return found[0]
+
+
+def _opened(path: Path) -> _Weights:
+    openers = {".safetensors": _open_safetensors, ".pt": _open_pytorch, ".npz": _open_npz}
+    if path.suffix not in openers:
+        raise _unfit(path, "its ending", path.suffix or "missing", ", ".join(openers))
+    weights = openers[path.suffix](path)
+    claimed = 4 * sum(math.prod(shape) for shape in weights.shapes.values())
+    if claimed > MAX_BYTES:
+        raise _unfit(path, "its size as float32", f"{claimed / 2**30:,.1f} GiB", f"at most {MAX_BYTES / 2**30:,.0f} GiB")
+    return weights
+
+
+def _open_safetensors(path: Path) -> _Weights:
+    def read(key: str) -> Tensor:
+        with safe_open(path, framework="pt") as file:
+            return file.get_tensor(key)
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _Weights(path, {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}, read)  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _open_pytorch(path: Path) -> _Weights:
+    """A state dict, its values left in the file until they are read."""
+    if not zipfile.is_zipfile(path):
+        raise _unfit(path, "its form", "no zip archive", "one, as torch.save writes since version 1.6")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise _unfit(path, "its content", "something other than plain tensors, which is never run", "a state dict") from error
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
+    if not isinstance(state, dict) or not state:
+        raise _unfit(path, "its content", f"of type {type(state).__name__}", "a state dict, tensors by key")
+    for key, value in state.items():
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
+            raise _unfit(path, key, f"of type {type(value).__name__}", "a dense tensor")
+    if (n_values := sum(value.numel() for value in state.values())) > path.stat().st_size:  # views that repeat some of them
+        raise _unfit(path, "its number of values", f"{n_values:,}", f"no more than its {path.stat().st_size:,} bytes")
+    compiled = "_orig_mod."  # torch.compile puts it before every key
+    by_key = {str(key).removeprefix(compiled): value for key, value in state.items()}
+    return _Weights(path, {key: tuple(value.shape) for key, value in by_key.items()}, lambda key: by_key[key].detach())
+
+
+def _open_npz(path: Path) -> _Weights:
+    def array(archive: zipfile.ZipFile, key: str, *, with_values: bool) -> Any:
+        with archive.open(f"{key}.npy") as member:
+            version = np.lib.format.read_magic(member)
+            header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+            shape, is_fortran, dtype = header(member)
+            if dtype.kind != "f" or dtype.itemsize > 8:
+                raise _unfit(path, key, f"an array of {dtype}", "numbers of at most 64 bits; pickled objects are never run")
+            n_bytes = math.prod(shape) * dtype.itemsize
+            if member.tell() + n_bytes != archive.getinfo(f"{key}.npy").file_size:
+                raise ValueError(f"{key} says {shape} of {dtype}, which is not what follows")
+            if not with_values:
+                return shape
+            values = np.frombuffer(member.read(n_bytes), dtype).reshape(shape, order="F" if is_fortran else "C")
+            return torch.from_numpy(values.astype(np.float32))
+
+    def read(key: str) -> Tensor:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return array(archive, key, with_values=True)
+        except _DAMAGE as error:
+            raise _damaged(path, error) from error
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            keys = [name.removesuffix(".npy") for name in archive.namelist()]
+            return _Weights(path, {key: array(archive, key, with_values=False) for key in keys}, read)
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> DictionaryError:
+    first_line = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return _unfit(path, "its content", f"unreadable ({first_line})", "a whole file: this one is missing, damaged or cut short")
+
+
+def _unfit(path: Path, key: str, found: Any, expected: str) -> DictionaryError:
+    """Every refusal says the same four things."""
+    return DictionaryError(f"{path}: {key} is {found}; expected {expected}.")
+
+
+def _layout(weights: _Weights) -> Callable[[_Weights, Sequence[float] | None], Dictionary]:
+    """Our own form and NumPy archives by the file's name, the rest by their keys and the rank of the encoder."""
+    path, rank = weights.path, {key: len(shape) for key, shape in weights.shapes.items()}
+    if path.name == WEIGHTS:
+        return _own
+    if path.suffix == ".npz":
+        return _gemma_scope
+    match rank.get("encoder.weight"), rank.get("W_enc"):
+        case 3, None:
+            return _crosscoder_learning
+        case 2, None:
+            return _dictionary_learning
+        case None, 3:
+            return _model_diff_replication
+        case None, 2:
+            return _sae_lens if (path.parent / "cfg.json").is_file() else _dictionary_learning
+    expected = "encoder.weight or W_enc, of rank 3 (a crosscoder) or 2 (a sparse autoencoder)"
+    raise _unfit(path, "its encoder", f"unknown among {_some(weights.shapes)}", expected)
+
+
+def _own(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
+    path, description = weights.path, weights.path.with_name(DESCRIPTION)
+    described = _json(description)
+    if described.get("version") != 1:
+        raise _unfit(description, "version", described.get("version"), "1, which this version of the program reads")
+    for key, types in {"kind": str, "k": (int, type(None)), "weighted": bool, "subtract": bool, "facts": dict, "sha256": str}.items():
+        if key not in described or not isinstance(described[key], types):
+            raise _unfit(description, key, repr(described.get(key)), "what save() writes")
+    if (found := _sha256(path)) != described["sha256"]:
+        raise _unfit(path, "its sha256", found, f"{described['sha256']}, as {DESCRIPTION} says; the file is damaged or another's")
+    _refuse_scale(weights, scale)
+    weights.only("our own form", *_TENSORS)
+    tensors = {name: weights.tensor(name, weights.shapes[name]) for name in _TENSORS if name in weights.shapes}
+    if missing := set(_TENSORS) - set(tensors) - {"threshold"}:
+        raise _unfit(path, min(missing), "missing", "a tensor, as save() writes it")
+    rule = {key: described[key] for key in ("kind", "k", "weighted", "subtract", "facts")}
+    return Dictionary(**({"threshold": None} | tensors), **rule)
+
+
+def _crosscoder_learning(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
+    """CrossCoder and BatchTopKCrossCoder: relu, and for the second a threshold on the code times its code normalisation."""
+    m, d, n_features = weights.shapes["encoder.weight"]
+    config = _settings(weights, {"activation_dim": d, "dict_size": n_features, "num_layers": m, "decoder_type": "linear",
+                                 "encoder_layers": list(range(m))})  # fmt: skip
+    is_batchtopk = "threshold" in weights.shapes or "k" in weights.shapes
+    _expect_class(weights, config, "BatchTopKCrossCoder" if is_batchtopk else "CrossCoder")
+    optional = ("code_normalization_id", "k", "threshold", *_NORMALIZER)
+    weights.only("a crosscoder", "encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias", *optional)
+    encoder, decoder = weights.tensor("encoder.weight", (m, d, n_features)), weights.tensor("decoder.weight", (m, n_features, d))
+    encoder_bias, decoder_bias, factor = _unnormalized(
+        weights, encoder, weights.tensor("encoder.bias", (n_features,)), weights.tensor("decoder.bias", (m, d)), subtract=False
+    )
+    facts = _facts(weights, "crosscoder_learning", config)
+    if isinstance(ours := config.get(_OURS), dict):
+        if factor is not None:
+            raise _unfit(weights.path, "activation_mean", "set, where trainer_config.json holds factors as well", "NaN, for off")
+        factor, facts = _factors(weights, ours.get("scale"), m), ours.get("facts") or {}
+    if factor is not None:
+        _refuse_scale(weights, scale)
+    normalization = _code_normalization(weights, config)
+    threshold = k = None
+    if is_batchtopk:
+        k, threshold = weights.whole_number("k"), _threshold(weights)
+        if normalization == "SAE":  # f·‖(d_A, d_B)‖ > θ is f > θ/‖(d_A, d_B)‖, and nothing exceeds it where that norm is 0
+            never = torch.finfo(torch.float32).max
+            threshold = (threshold.double() / decoder.double().norm(dim=(0, 2))).float().nan_to_num(nan=never, posinf=never)
+        elif normalization not in ("CROSSCODER", "NONE"):
+            expected = "CROSSCODER, SAE or NONE, by code_normalization_id or in config.json, as the threshold is in its units"
+            raise _unfit(weights.path, "code_normalization", normalization or "missing", expected)
+    return Dictionary(
+        kind="batchtopk" if is_batchtopk else "l1", encoder=encoder, encoder_bias=encoder_bias, decoder=decoder, decoder_bias=decoder_bias,
+        scale=factor if factor is not None else _factors(weights, [1.0] * m if scale is None else scale, m), threshold=threshold, k=k,
+        # Files older than the tensor were all trained with CROSSCODER. In an l1 dictionary it concerns the penalty alone, not the codes.
+        weighted=normalization == "CROSSCODER" or (normalization is None and not is_batchtopk), subtract=False, facts=facts,
+    )  # fmt: skip
+
+
+def _dictionary_learning(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
+    """A sparse autoencoder of one model. Its class must be stated: two of them have the same keys and other rules."""
+    config = _settings(weights, {"decoder_type": "linear"})
+    name = config.get("dict_class")
+    if name == "JumpReluAutoEncoder":
+        return _jump_relu_autoencoder(weights, config, scale)
+    if name not in _SAES:
+        raise _unfit(weights.path.with_name("config.json"), "dict_class", repr(name), f"{', '.join(_SAES)} or JumpReluAutoEncoder")
+    kind, bias, subtract = _SAES[name]
+    counters = ("k", "threshold") if bias == "b_dec" else ()
+    weights.only(name, "encoder.weight", "encoder.bias", "decoder.weight", bias, *counters, *_NORMALIZER)
+    n_features, d = weights.shapes["encoder.weight"]
+    _settings(weights, {"activation_dim": d, "dict_size": n_features})
+    encoder = weights.tensor("encoder.weight", (n_features, d)).T.contiguous()[None]
+    decoder = weights.tensor("decoder.weight", (d, n_features)).T.contiguous()[None]
+    encoder_bias, decoder_bias, factor = _unnormalized(
+        weights, encoder, weights.tensor("encoder.bias", (n_features,)), weights.tensor(bias, (d,))[None], subtract=subtract
+    )
+    if factor is not None:
+        _refuse_scale(weights, scale)
+    return Dictionary(
+        kind=kind, encoder=encoder, encoder_bias=encoder_bias, decoder=decoder, decoder_bias=decoder_bias,
+        scale=factor if factor is not None else _factors(weights, [1.0] if scale is None else scale, 1),
+        threshold=_threshold(weights) if kind == "batchtopk" else None,  # top-k files hold one too, which their code does not use
+        k=weights.whole_number("k") if bias == "b_dec" else None, weighted=False, subtract=subtract,
+        facts=_facts(weights, "dictionary_learning", config),
+    )  # fmt: skip
+
+
+def _jump_relu_autoencoder(weights: _Weights, config: dict[str, Any], scale: Sequence[float] | None) -> Dictionary:
+    weights.only("JumpReluAutoEncoder", "W_enc", "b_enc", "W_dec", "b_dec", "threshold")
+    d, n_features = weights.shapes["W_enc"]
+    _settings(weights, {"activation_dim": d, "dict_size": n_features})
+    encoder, encoder_bias, decoder, threshold = _in_decoder_norms(
+        weights, weights.tensor("W_enc", (d, n_features)), weights.tensor("b_enc", (n_features,)), weights.tensor("W_dec", (n_features, d)),
+        weights.tensor("threshold", (n_features,)),
+    )  # fmt: skip
+    return Dictionary(
+        kind="jumprelu", encoder=encoder[None], encoder_bias=encoder_bias, decoder=decoder[None],
+        decoder_bias=weights.tensor("b_dec", (d,))[None], scale=_factors(weights, [1.0] if scale is None else scale, 1),
+        threshold=threshold, k=None, weighted=False, subtract=False, facts=_facts(weights, "dictionary_learning", config),
+    )  # fmt: skip
+
+
+def _model_diff_replication(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
+    """Kissane et al.: an L1 crosscoder whose penalty weighs codes by the sum of decoder norms, on activations of mean norm √d."""
+    m, d, n_features = weights.shapes["W_enc"]
+    beside = weights.path.with_name(f"{weights.path.stem}_cfg.json")
+    config_path = beside if beside.is_file() else weights.path.with_name("cfg.json")
+    config = _json(config_path)
+    for key, found in {"d_in": d, "dict_size": n_features, "n_models": m}.items():
+        if config.get(key, found) != found or (key == "d_in" and key not in config):
+            raise _unfit(config_path, key, repr(config.get(key)), f"{found}, as W_enc of {weights.path.name} has it")
+    weights.only("this layout", "W_enc", "b_enc", "W_dec", "b_dec")
+    if scale is None:
+        expected = f"{m} numbers: √d over the mean norm of each model's activations, which this layout lacks; ones where they are folded in"
+        raise _unfit(weights.path, "scale", "not given", expected)
+    return Dictionary(
+        kind="l1", encoder=weights.tensor("W_enc", (m, d, n_features)), encoder_bias=weights.tensor("b_enc", (n_features,)),
+        decoder=weights.tensor("W_dec", (n_features, m, d)).transpose(0, 1).contiguous(), decoder_bias=weights.tensor("b_dec", (m, d)),
+        scale=_factors(weights, scale, m), threshold=None, k=None, weighted=True, subtract=False,
+        facts=_facts(weights, "crosscoder-model-diff-replication", config),
+    )  # fmt: skip
+
+
+def _sae_lens(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
+    d, n_features = weights.shapes["W_enc"]
+    config_path = weights.path.with_name("cfg.json")
+    config = _json(config_path)
+
+    def refused(key: str, expected: str) -> DictionaryError:
+        return _unfit(config_path, key, repr(config.get(key)), expected)
+
+    for key, found in {"d_in": d, "d_sae": n_features}.items():
+        if config.get(key) != found:
+            raise refused(key, f"{found}, as W_enc of {weights.path.name} has it")
+    architecture = config.get("architecture", "standard")  # versions before it was written had no other
+    activation_key = "activation_fn_str" if "activation_fn_str" in config else "activation_fn"
+    activation = config.get(activation_key, "relu")
+    if architecture not in ("standard", "topk", "jumprelu"):
+        raise refused("architecture", "standard, topk or jumprelu")
+    if architecture == "standard" and activation == "topk":  # before topk was an architecture
+        architecture = "topk"
+    if activation != "relu" and (activation, architecture) != ("topk", "topk"):
+        raise refused(activation_key, "relu, or topk in a top-k autoencoder")
+    normalization = config.get("normalize_activations") or "none"
+    if normalization is True or normalization == "expected_average_only_in":
+        if scale is None:
+            raise refused("normalize_activations", "none, or scale=(s,) with it: √d over the mean norm of activations")
+    elif normalization != "none":
+        raise refused("normalize_activations", "none or expected_average_only_in: a factor for each token has no place in a Dictionary")
+    if scale is not None and normalization == "none":
+        _refuse_scale(weights, scale)
+
+    thresholds = ("threshold",) if architecture == "jumprelu" else ()
+    weights.only(f"a {architecture} autoencoder", "W_enc", "b_enc", "W_dec", "b_dec", *thresholds, "scaling_factor")
+    if "scaling_factor" in weights.shapes and not (weights.tensor("scaling_factor", (n_features,)) == 1).all():
+        raise _unfit(weights.path, "scaling_factor", "other than 1 in places", "1 everywhere: a finetuned factor is not read here")
+    encoder, encoder_bias, decoder = (
+        weights.tensor("W_enc", (d, n_features)), weights.tensor("b_enc", (n_features,)), weights.tensor("W_dec", (n_features, d)),
+    )  # fmt: skip
+    threshold = weights.tensor("threshold", (n_features,)) if thresholds else None
+    k = None
+    if architecture == "topk":
+        k = config.get("k", (config.get("activation_fn_kwargs") or {}).get("k"))
+        if not isinstance(k, int) or isinstance(k, bool):
+            raise refused("k", "a whole number (or activation_fn_kwargs with k, before version 6)")
+        if config.get("rescale_acts_by_decoder_norm"):
+            encoder, encoder_bias, decoder, _ = _in_decoder_norms(weights, encoder, encoder_bias, decoder, torch.zeros(n_features))
+    subtract = config.get("apply_b_dec_to_input", True)  # that library's default
+    if not isinstance(subtract, bool):
+        raise refused("apply_b_dec_to_input", "true or false")
+    return Dictionary(
+        kind={"standard": "relu"}.get(architecture, architecture), encoder=encoder[None], encoder_bias=encoder_bias, decoder=decoder[None],
+        decoder_bias=weights.tensor("b_dec", (d,))[None], scale=_factors(weights, [1.0] if scale is None else scale, 1),
+        threshold=threshold, k=k, weighted=False, subtract=subtract, facts=_facts(weights, "SAELens", config),
+    )  # fmt: skip
+
+
+def _gemma_scope(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
+    """JumpReLU on raw activations. The keys are W_enc and W_dec, in some copies w_enc and w_dec."""
+    path = weights.path
+    if any(part.startswith("embedding") for part in path.parts[-4:-1]):
+        raise _unfit(path, "its folder", "one of embeddings, which are read over √d", "one of a layer's output")
+    _refuse_scale(weights, scale)
+    w = "w" if "w_enc" in weights.shapes else "W"
+    weights.only("Gemma Scope", f"{w}_enc", f"{w}_dec", "b_enc", "b_dec", "threshold")
+    if len(weights.shapes.get(f"{w}_enc", ())) != 2:
+        raise _unfit(path, f"{w}_enc", f"of shape {weights.shapes.get(f'{w}_enc')}", f"(width, features), among {_some(weights.shapes)}")
+    d, n_features = weights.shapes[f"{w}_enc"]
+    return Dictionary(
+        kind="jumprelu", encoder=weights.tensor(f"{w}_enc", (d, n_features))[None], encoder_bias=weights.tensor("b_enc", (n_features,)),
+        decoder=weights.tensor(f"{w}_dec", (n_features, d))[None], decoder_bias=weights.tensor("b_dec", (d,))[None], scale=torch.ones(1),
+        threshold=weights.tensor("threshold", (n_features,)), k=None, weighted=False, subtract=False,
+        facts=_facts(weights, "Gemma Scope", {"folder": "/".join(path.parts[-4:-1])}),
+    )  # fmt: skip
+
+
+def _unnormalized(
+    weights: _Weights, encoder: Tensor, encoder_bias: Tensor, decoder_bias: Tensor, *, subtract: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Both biases with the mean folded in, and the factor for each model; None where the normaliser is off (NaN) or absent.
+
+    That code divides by g + 1e-8 where ours divides by g.
+    """
+    if not any(key in weights.shapes for key in _NORMALIZER[:2]):
+        return encoder_bias, decoder_bias, None
+    m, d, _ = encoder.shape
+    shape = weights.shapes.get("activation_mean", ())
+    shape = shape if m == 1 and shape == (d,) else (m, d)
+    mean, std = (weights.tensor(key, shape, or_nan=True).reshape(m, d) for key in _NORMALIZER[:2])
+    unset = torch.isnan(mean), torch.isnan(std)
+    if all(one.all() for one in unset):
+        return encoder_bias, decoder_bias, None
+    if any(one.any() for one in unset):
+        raise _unfit(weights.path, "activation_mean or activation_std", "NaN in part", "NaN everywhere in both (off) or nowhere")
+    factor = weights.tensor("activation_global_scale", ()).double()  # without it activations were divided by std, dimension by dimension
+    if factor <= 0:
+        raise _unfit(weights.path, "activation_global_scale", factor.item(), "a factor above 0")
+    shift = factor * mean.double()
+    if not subtract:  # where the encoder reads activations less decoder_bias, the mean in that bias is enough
+        encoder_bias = (encoder_bias.double() - sum(shift[i] @ encoder[i].double() for i in range(m))).float()
+    return encoder_bias, (decoder_bias.double() + shift).float(), factor.float().repeat(m)
+
+
+def _in_decoder_norms(
+    weights: _Weights, encoder: Tensor, encoder_bias: Tensor, decoder: Tensor, threshold: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(d, D), (D,), (D, d) and (D,) such that the codes come out as f_k·‖decoder_k‖ and the reconstruction stays what it was."""
+    norms = decoder.double().norm(dim=1)
+    if (norms == 0).any():
+        found = f"zero in {int((norms == 0).sum())} whole rows"
+        raise _unfit(weights.path, "W_dec", found, "rows with a norm, by which this layout divides")
+    scaled = (encoder.double() * norms, encoder_bias.double() * norms, decoder.double() / norms[:, None], threshold.double() * norms)
+    return tuple(one.float() for one in scaled)
+
+
+def _threshold(weights: _Weights) -> Tensor:
+    threshold = weights.tensor("threshold", ())
+    if threshold < 0:
+        raise _unfit(weights.path, "threshold", f"{threshold.item()}, as training never set it", "0 or more")
+    return threshold
+
+
+def _code_normalization(weights: _Weights, config: Mapping[str, Any]) -> str | None:
+    stated = config.get("code_normalization")
+    if "code_normalization_id" not in weights.shapes:
+        return stated
+    number = weights.whole_number("code_normalization_id")
+    if number not in _CODE_NORMALIZATIONS or stated not in (None, _CODE_NORMALIZATIONS[number]):
+        found = f"{number}, where config.json says {stated!r}"
+        raise _unfit(weights.path, "code_normalization_id", found, f"one of {_CODE_NORMALIZATIONS}, the same in both")
+    return _CODE_NORMALIZATIONS[number]
+
+
+def _settings(weights: _Weights, expected: Mapping[str, Any]) -> dict[str, Any]:
+    """What config.json and trainer_config.json say, with their `trainer` entries at the top; a key that contradicts `expected` is refused.
+
+    Both may be missing: then nothing is said. The first to state a key has it.
+    """
+    settings: dict[str, Any] = {}
+    for name in ("config.json", "trainer_config.json"):
+        path = weights.path.with_name(name)
+        content = _json(path) if path.is_file() else {}
+        trainer = content.pop("trainer", {})
+        for key, value in ({**trainer, **content} if isinstance(trainer, dict) else content).items():
+            if value is not None and key in expected and value != expected[key]:
+                raise _unfit(path, key, repr(value), f"{expected[key]!r}, to agree with {weights.path.name}")
+            settings.setdefault(key, value)
+    return settings
+
+
+def _expect_class(weights: _Weights, config: Mapping[str, Any], expected: str) -> None:
+    if (stated := config.get("dict_class", expected)) != expected:
+        why = f"as {weights.path.name} has an encoder of rank 3 and {'both' if 'k' in weights.shapes else 'neither'} of k and threshold"
+        raise _unfit(weights.path.with_name("config.json"), "dict_class", repr(stated), f"{expected}, {why}")
+
+
+def _refuse_scale(weights: _Weights, scale: Sequence[float] | None) -> None:
+    if scale is not None:
+        raise _unfit(weights.path, "scale", f"given as {tuple(scale)}", "none: the file says itself how activations are scaled")
+
+
+def _factors(weights: _Weights, scale: Any, m: int) -> Tensor:
+    numbers = isinstance(scale, Sequence) and all(isinstance(one, (int, float)) for one in scale)
+    if not numbers or len(scale) != m or not all(math.isfinite(one) and one > 0 for one in scale):
+        raise _unfit(weights.path, "scale", repr(scale), f"{m} numbers above 0, one for each model")
+    return torch.tensor(scale, dtype=torch.float32)
+
+
+def _facts(weights: _Weights, layout: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    return {"layout": layout, "file": weights.path.name, "config": dict(config)}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _MAX_JSON:
+            raise _unfit(path, "its size", f"{path.stat().st_size:,} bytes", f"at most {_MAX_JSON:,}")
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=str)  # NaN, which JSON lacks, becomes the text "NaN"
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unfit(path, "its content", f"unreadable ({error})", "JSON that describes the weights beside it") from error
+    if not isinstance(content, dict):
+        raise _unfit(path, "its content", f"of type {type(content).__name__}", "an object with keys")
+    return content
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _some(keys: Any) -> str:
+    keys = [str(key)[:60] for key in keys]
+    return ", ".join(keys[:12]) + (f" and {len(keys) - 12} more" if len(keys) > 12 else "") if keys else "nothing"

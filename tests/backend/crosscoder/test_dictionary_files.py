@@ -1,0 +1,465 @@
+"""Files in every published layout give the numbers of that layout's own formula; what a Dictionary cannot express is refused in words."""
+
+import json
+import pickle
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from backend.crosscoder import files
+from backend.crosscoder.dictionary import Dictionary, DictionaryError
+from backend.crosscoder.files import export_crosscoder_learning, load, save
+
+HUB_FILE, SAE_FILE = "model.safetensors", "sae_weights.safetensors"
+N, D, F = 30, 5, 8  # tokens, width, features
+RNG = np.random.default_rng(0)
+TOKENS = 3 * RNG.standard_normal((N, 2, D)).astype(np.float32)
+ONE = TOKENS[:, :1]
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def relu(values: np.ndarray) -> np.ndarray:
+    return np.maximum(values, 0)
+
+
+def written(folder: Path, name: str, arrays: dict, **configs: dict) -> Path:
+    """`folder` with the arrays in a file of that kind, and each of `configs` as NAME.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if name.endswith(".npz"):
+        np.savez(folder / name, **arrays)
+    else:
+        tensors = {key: torch.as_tensor(array).contiguous() for key, array in arrays.items()}
+        (save_file if name.endswith(".safetensors") else torch.save)(tensors, folder / name)
+    for config, content in configs.items():
+        (folder / f"{config}.json").write_text(json.dumps(content))
+    return folder
+
+
+def agrees(dictionary: Dictionary, tokens: np.ndarray, codes: np.ndarray, rebuilt: np.ndarray) -> None:
+    assert 0 < (codes > 0).mean() < 1  # there was something to keep and something to drop
+    np.testing.assert_allclose(dictionary.encode(torch.tensor(tokens)).numpy(), codes, atol=1e-4)
+    np.testing.assert_allclose(dictionary.decode(torch.tensor(codes)).numpy(), rebuilt, atol=1e-4)
+
+
+# ---- crosscoder_learning
+
+
+def crosscoder(**more) -> dict:
+    return {
+        "encoder.weight": normal(2, D, F), "encoder.bias": normal(F), "decoder.weight": normal(2, F, D), "decoder.bias": normal(2, D),
+        "code_normalization_id": np.int64(1),
+    } | more  # fmt: skip
+
+
+def crosscoder_formula(t: dict, tokens: np.ndarray, gain: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """encode and decode of the published CrossCoder and BatchTopKCrossCoder, `gain` being its activation_global_scale."""
+    has_mean = "activation_mean" in t and not np.isnan(t["activation_mean"]).any()
+    mean = t["activation_mean"].astype(float) if has_mean else 0.0
+    x = (tokens.astype(float) - mean) * gain
+    codes = relu(np.einsum("nmd,mdf->nf", x, t["encoder.weight"]) + t["encoder.bias"])
+    if "threshold" in t:
+        w = t["decoder.weight"].astype(float)
+        norm = {1: np.linalg.norm(w, axis=2).sum(0), 2: np.sqrt((w**2).sum((0, 2))), 4: np.ones(F)}[int(t["code_normalization_id"])]
+        codes = codes * (codes * norm > t["threshold"])
+    return codes, (np.einsum("nf,mfd->nmd", codes, t["decoder.weight"]) + t["decoder.bias"]) / gain + mean
+
+
+HUB = {"activation_dim": D, "dict_size": F, "num_layers": 2}
+
+
+def test_an_l1_crosscoder_of_the_hub_layout(tmp_path):
+    t = crosscoder(
+        activation_mean=np.full((2, D), np.nan, np.float32), activation_std=np.full((2, D), np.nan, np.float32),
+        activation_global_scale=np.float32(1), target_rms=np.float32(1),
+    )  # fmt: skip
+    folder = written(tmp_path / "hub", HUB_FILE, t, config=HUB | {"code_normalization": "CROSSCODER"},
+                     trainer_config={"trainer": {"dict_class": "CrossCoder", "lm_name": "gemma", "layer": 13}})  # fmt: skip
+    found = load(folder)
+    assert (found.kind, found.weighted, found.k, found.scale.tolist()) == ("l1", True, None, [1, 1])
+    assert found.facts["layout"] == "crosscoder_learning" and found.facts["config"]["layer"] == 13
+    agrees(found, TOKENS, *crosscoder_formula(t, TOKENS))
+
+
+@pytest.mark.parametrize("code_normalization", [1, 2, 4])
+def test_a_batchtopk_crosscoder_keeps_what_exceeds_its_threshold_in_units_of_its_code_normalization(tmp_path, code_normalization):
+    t = crosscoder(code_normalization_id=np.int64(code_normalization), k=np.int32(3), threshold=np.float32(4.0))
+    found = load(written(tmp_path, HUB_FILE, t, config=HUB | {"k": 7}))  # the configuration keeps k before annealing
+    assert (found.kind, found.k, found.weighted) == ("batchtopk", 3, code_normalization == 1)
+    agrees(found, TOKENS, *crosscoder_formula(t, TOKENS))
+
+
+def test_the_normaliser_becomes_biases_and_a_scale(tmp_path):
+    """Mean and global scale act before the encoder and after the decoder; a Dictionary with other biases does the same."""
+    mean = normal(2, D) + 4
+    t = crosscoder(
+        activation_mean=mean, activation_std=np.abs(normal(2, D)), activation_global_scale=np.float32(0.3), target_rms=np.float32(1),
+        k=np.int32(3), threshold=np.float32(2.0),
+    )  # fmt: skip
+    found = load(written(tmp_path, HUB_FILE, t, config=HUB))
+    assert found.scale.tolist() == pytest.approx([0.3, 0.3])
+    agrees(found, TOKENS + 4, *crosscoder_formula(t, TOKENS + 4, gain=0.3))
+
+
+def test_an_older_state_dict_of_a_compiled_crosscoder(tmp_path):
+    t = crosscoder()
+    del t["code_normalization_id"]
+    compiled = {f"_orig_mod.{key}": value for key, value in t.items()}
+    found = load(written(tmp_path, "ae.pt", compiled, config={"trainer": {"dict_class": "CrossCoder", "dict_size": F}}))
+    assert found.kind == "l1" and found.weighted
+    agrees(found, TOKENS, *crosscoder_formula(t, TOKENS))
+    alone = load(written(tmp_path / "alone", "ae_3000.pt", t) / "ae_3000.pt", scale=(2, 0.5))  # nothing beside it, and scaled activations
+    agrees(alone, TOKENS / np.array([2, 0.5], np.float32)[:, None], crosscoder_formula(t, TOKENS)[0],
+           crosscoder_formula(t, TOKENS)[1] / np.array([2, 0.5])[:, None])  # fmt: skip
+
+
+# ---- dictionary_learning: sparse autoencoders
+
+
+def autoencoder(bias: str = "bias", **more) -> dict:
+    return {"encoder.weight": normal(F, D), "encoder.bias": normal(F), "decoder.weight": normal(D, F), bias: normal(D)} | more
+
+
+def trainer(name: str, **more) -> dict:
+    return {"trainer": {"dict_class": name, "activation_dim": D, "dict_size": F, "lm_name": "pythia", "layer": 3, **more}}
+
+
+@pytest.mark.parametrize("name", ["AutoEncoder", "AutoEncoderNew", "AutoEncoderTopK", "BatchTopKSAE"])
+def test_a_dictionary_learning_autoencoder(tmp_path, name):
+    bias = {"AutoEncoder": "bias", "AutoEncoderNew": "decoder.bias"}.get(name, "b_dec")
+    t = autoencoder(bias, **({"k": np.int32(3), "threshold": np.float32(1.5)} if bias == "b_dec" else {}))
+    found = load(written(tmp_path / "trainer_0", "ae.pt", t, config=trainer(name)))
+    x = ONE[:, 0] - (0 if name == "AutoEncoderNew" else t[bias])
+    codes = relu(x @ t["encoder.weight"].T + t["encoder.bias"])
+    if name == "AutoEncoderTopK":
+        codes = codes * (codes >= np.sort(codes)[:, -3:-2])
+    if name == "BatchTopKSAE":
+        codes = codes * (codes > 1.5)
+    agrees(found, ONE, codes, (codes @ t["decoder.weight"].T + t[bias])[:, None])
+
+
+def test_an_autoencoder_with_a_normaliser(tmp_path):
+    t = autoencoder("b_dec", k=np.int32(3), threshold=np.float32(1.0), activation_mean=normal(D) + 2, activation_std=np.abs(normal(D)),
+                    activation_global_scale=np.float32(0.7), target_rms=np.float32(1))  # fmt: skip
+    found = load(written(tmp_path, HUB_FILE, t, config=HUB | {"num_layers": None}, trainer_config=trainer("BatchTopKSAE")))
+    x = (ONE[:, 0] - t["activation_mean"]) * 0.7
+    codes = relu((x - t["b_dec"]) @ t["encoder.weight"].T + t["encoder.bias"])
+    codes = codes * (codes > 1.0)
+    agrees(found, ONE, codes, ((codes @ t["decoder.weight"].T + t["b_dec"]) / 0.7 + t["activation_mean"])[:, None])
+
+
+def test_a_jump_relu_autoencoder_counts_codes_in_decoder_norms(tmp_path):
+    t = {"W_enc": normal(D, F), "b_enc": normal(F), "W_dec": normal(F, D), "b_dec": normal(D), "threshold": np.abs(normal(F))}
+    found = load(written(tmp_path, "ae.pt", t, config=trainer("JumpReluAutoEncoder")))
+    before, norms = ONE[:, 0] @ t["W_enc"] + t["b_enc"], np.linalg.norm(t["W_dec"], axis=1)
+    codes = relu(before * (before > t["threshold"])) * norms
+    agrees(found, ONE, codes, (codes / norms @ t["W_dec"] + t["b_dec"])[:, None])
+
+
+# ---- crosscoder-model-diff-replication
+
+
+@pytest.mark.parametrize(("weights", "config"), [("cc_weights.pt", "cfg"), ("3.pt", "3_cfg")])
+def test_a_crosscoder_of_the_model_diff_replication(tmp_path, weights, config):
+    t = {"W_enc": normal(2, D, F), "W_dec": normal(F, 2, D), "b_enc": normal(F), "b_dec": normal(2, D)}
+    folder = written(tmp_path, weights, t, **{config: {"d_in": D, "dict_size": F, "model_name": "gemma-2-2b", "hook_point": "blocks.14"}})
+    with pytest.raises(DictionaryError, match=r"scale is not given; expected 2 numbers: √d over the mean norm"):
+        load(folder)
+    found = load(folder, scale=(0.25, 0.5))
+    scale = np.array([0.25, 0.5])[:, None]
+    codes = relu(np.einsum("nmd,mdf->nf", TOKENS * scale, t["W_enc"]) + t["b_enc"])
+    agrees(found, TOKENS, codes, (np.einsum("nf,fmd->nmd", codes, t["W_dec"]) + t["b_dec"]) / scale)
+    assert (found.kind, found.weighted) == ("l1", True)
+
+
+# ---- SAELens
+
+
+def sae(**more) -> dict:
+    return {"W_enc": normal(D, F), "b_enc": normal(F), "W_dec": normal(F, D), "b_dec": normal(D)} | more
+
+
+def sae_codes(t: dict, *, subtract: bool = True) -> np.ndarray:
+    return (ONE[:, 0] - (t["b_dec"] if subtract else 0)) @ t["W_enc"] + t["b_enc"]
+
+
+SIZES = {"d_in": D, "d_sae": F}
+VERSION_6 = SIZES | {"apply_b_dec_to_input": True, "normalize_activations": "none", "metadata": {"hook_name": "blocks.3.hook_resid_post"}}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        VERSION_6 | {"architecture": "standard"},
+        SIZES | {"activation_fn_str": "relu", "hook_point": "blocks.3", "hook_point_layer": 3, "normalize_activations": False},
+    ],
+    ids=["version 6", "before"],
+)
+def test_a_standard_autoencoder_of_saelens(tmp_path, config):
+    t = sae(scaling_factor=np.ones(F, np.float32)) if "activation_fn_str" in config else sae()
+    found = load(written(tmp_path, SAE_FILE, t, cfg=config))
+    codes = relu(sae_codes(t))
+    assert found.kind == "relu" and found.subtract and found.facts["config"] == config
+    agrees(found, ONE, codes, (codes @ t["W_dec"] + t["b_dec"])[:, None])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        VERSION_6 | {"architecture": "topk", "k": 2},
+        SIZES | {"architecture": "topk", "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 2}},
+        SIZES | {"architecture": "standard", "activation_fn": "topk", "activation_fn_kwargs": {"k": 2}},
+        VERSION_6 | {"architecture": "topk", "k": 2, "rescale_acts_by_decoder_norm": True},
+    ],
+    ids=["version 6", "before", "long before", "codes in decoder norms"],
+)
+def test_a_topk_autoencoder_of_saelens(tmp_path, config):
+    t = sae()
+    found = load(written(tmp_path, SAE_FILE, t, cfg=config))
+    norms = np.linalg.norm(t["W_dec"], axis=1) if "rescale_acts_by_decoder_norm" in config else np.ones(F)
+    before = sae_codes(t) * norms
+    codes = relu(before * (before >= np.sort(before)[:, -2:-1]))
+    agrees(found, ONE, codes, (codes / norms @ t["W_dec"] + t["b_dec"])[:, None])
+
+
+def test_a_jumprelu_autoencoder_of_saelens(tmp_path):
+    t = sae(threshold=np.abs(normal(F)))
+    found = load(written(tmp_path, SAE_FILE, t, cfg=VERSION_6 | {"architecture": "jumprelu", "apply_b_dec_to_input": False}))
+    before = sae_codes(t, subtract=False)
+    codes = relu(before) * (before > t["threshold"])
+    agrees(found, ONE, codes, (codes @ t["W_dec"] + t["b_dec"])[:, None])
+
+
+def test_a_factor_that_saelens_left_out_of_the_file_is_asked_for(tmp_path):
+    t, config = sae(), VERSION_6 | {"architecture": "standard", "normalize_activations": "expected_average_only_in"}
+    folder = written(tmp_path, SAE_FILE, t, cfg=config)
+    with pytest.raises(DictionaryError, match=r"cfg.json: normalize_activations is 'expected_average_only_in'; expected none, or scale="):
+        load(folder)
+    codes = relu((ONE[:, 0] * 0.5 - t["b_dec"]) @ t["W_enc"] + t["b_enc"])
+    agrees(load(folder, scale=[0.5]), ONE, codes, (codes @ t["W_dec"] + t["b_dec"])[:, None] / 0.5)
+
+
+# ---- Gemma Scope
+
+
+@pytest.mark.parametrize("w", ["W", "w"])
+def test_a_gemma_scope_autoencoder(tmp_path, w):
+    t = sae(threshold=np.abs(normal(F)))
+    arrays = {key.replace("W", w): value for key, value in t.items()}
+    found = load(written(tmp_path / "layer_12" / "width_16k" / "average_l0_71", "params.npz", arrays))
+    before = sae_codes(t, subtract=False)
+    codes = before * (before > t["threshold"])
+    agrees(found, ONE, codes, (codes @ t["W_dec"] + t["b_dec"])[:, None])
+    assert found.facts["config"] == {"folder": "layer_12/width_16k/average_l0_71"}
+
+
+# ---- our own form, and the export
+
+
+def ours(kind: str = "batchtopk", **changes) -> Dictionary:
+    values = {
+        "kind": kind, "encoder": normal(2, D, F), "encoder_bias": normal(F), "decoder": normal(2, F, D), "decoder_bias": normal(2, D),
+        "scale": np.array([0.123, 0.456], np.float32), "threshold": np.float32(0.7) if kind == "batchtopk" else None, "k": 3,
+        "weighted": True, "subtract": False, "facts": {"models": ["base", "distilled"], "layer": 14, "λ": 0.1},
+    } | changes  # fmt: skip
+    is_array = {key: isinstance(value, (np.ndarray, np.generic)) for key, value in values.items()}
+    return Dictionary(**{key: torch.as_tensor(value) if is_array[key] else value for key, value in values.items()})
+
+
+def is_same(one: Dictionary, other: Dictionary) -> bool:
+    return one.dictionary_id == other.dictionary_id and one.facts == other.facts and torch.equal(one.encoder, other.encoder)
+
+
+@pytest.mark.parametrize(
+    "dictionary",
+    [ours(), ours("l1", k=None, weighted=False), ours("jumprelu", threshold=normal(F), k=None), ours("topk", subtract=True)],
+    ids=lambda one: one.kind,
+)  # fmt: skip
+def test_what_is_saved_is_loaded_bit_for_bit(tmp_path, dictionary):
+    save(dictionary, tmp_path / "a" / "b")
+    assert is_same(load(tmp_path / "a" / "b"), dictionary)
+    assert is_same(load(tmp_path / "a" / "b" / files.WEIGHTS), dictionary)
+
+
+@pytest.mark.parametrize("dictionary", [ours(), ours(weighted=False), ours("l1", k=None)], ids=["weighted", "unweighted", "l1"])
+def test_what_is_exported_is_loaded_equal_and_reads_scaled_activations_in_its_own_layout(tmp_path, dictionary):
+    export_crosscoder_learning(dictionary, tmp_path)
+    assert is_same(load(tmp_path), dictionary)
+    t = {key: value.numpy() for key, value in load_file(tmp_path / "model.safetensors").items()}
+    codes, rebuilt = crosscoder_formula(t, dictionary.scaled(torch.tensor(TOKENS)).numpy())  # by that layout's own code
+    agrees(dictionary, TOKENS, codes, rebuilt / dictionary.scale.numpy()[:, None])
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["dict_size"] == F and ("k" in config) == (dictionary.kind == "batchtopk")
+    (tmp_path / "trainer_config.json").unlink()
+    assert load(tmp_path).scale.tolist() == [1, 1]  # without our entry it is a plain file of that layout
+
+
+@pytest.mark.parametrize("changes", [{"kind": "relu", "threshold": None}, {"subtract": True}, {"threshold": normal(F)}, {"k": None}])
+def test_what_the_layout_cannot_hold_is_not_exported(tmp_path, changes):
+    with pytest.raises(DictionaryError, match="crosscoder_learning"):
+        export_crosscoder_learning(ours(**changes), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_changed_byte_in_our_own_form_is_noticed(tmp_path):
+    save(ours(), tmp_path)
+    weights = tmp_path / files.WEIGHTS
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(DictionaryError, match=r"dictionary.safetensors: its sha256 is \w{64}; expected \w{64}, as dictionary.json"):
+        load(tmp_path)
+
+
+def test_the_description_of_our_own_form_is_checked(tmp_path):
+    save(ours(), tmp_path)
+    described = json.loads((tmp_path / files.DESCRIPTION).read_text())
+    for change, told in [({"version": 2}, "version is 2; expected 1"), ({"k": "3"}, "k is '3'"), ({"facts": None}, "facts is None")]:
+        (tmp_path / files.DESCRIPTION).write_text(json.dumps(described | change))
+        with pytest.raises(DictionaryError, match=told):
+            load(tmp_path)
+
+
+# ---- refusals
+
+
+BATCHTOPK = {"k": np.int32(3), "threshold": np.float32(1.0)}
+NORMALISER = {"activation_mean": normal(2, D), "activation_std": normal(2, D)}
+PART_NAN = np.where(np.arange(D) == 0, np.nan, normal(2, D)).astype(np.float32)
+NO_ID = {key: value for key, value in crosscoder(**BATCHTOPK).items() if key != "code_normalization_id"}
+
+
+@pytest.mark.parametrize(
+    ("name", "arrays", "configs", "told"),
+    [
+        (HUB_FILE, crosscoder() | {"r_mag": normal(F)}, {}, r"r_mag is a tensor of shape \(8,\) of unknown meaning; expected only"),
+        (HUB_FILE, crosscoder(**{"decoder.weight": normal(2, D, F)}), {},
+         r"model.safetensors: decoder.weight is of shape \(2, 5, 8\); expected \(2, 8, 5\)"),
+        (HUB_FILE, crosscoder(**{"encoder.bias": np.full(F, np.nan, np.float32)}), {}, "encoder.bias is NaN or infinite in 8 places"),
+        (HUB_FILE, crosscoder(), {"config": HUB | {"dict_size": 9}}, "config.json: dict_size is 9; expected 8, to agree with model"),
+        (HUB_FILE, crosscoder(), {"config": HUB | {"encoder_layers": [1]}}, r"encoder_layers is \[1\]; expected \[0, 1\]"),
+        (HUB_FILE, crosscoder(), {"config": {"code_normalization": "SAE"}}, "code_normalization_id is 1, where config.json says 'SAE'"),
+        (HUB_FILE, crosscoder(), {"trainer_config": {"trainer": {"dict_class": "BatchTopKCrossCoder"}}},
+         "dict_class is 'BatchTopKCrossCoder'; expected CrossCoder, as model.safetensors has an encoder of rank 3 and neither"),
+        ("ae.pt", NO_ID, {}, "ae.pt: code_normalization is missing; expected CROSSCODER, SAE or NONE"),
+        (HUB_FILE, crosscoder(**BATCHTOPK, code_normalization_id=np.int64(5)), {}, "code_normalization is DECOUPLED"),
+        (HUB_FILE, crosscoder(**BATCHTOPK, code_normalization_id=np.int64(3)), {}, "code_normalization is MIXED"),
+        (HUB_FILE, crosscoder(k=np.int32(3), threshold=np.float32(-1)), {}, "threshold is -1.0, as training never set it"),
+        (HUB_FILE, crosscoder(k=np.int32(3)), {}, r"threshold is missing; expected a tensor of shape \(\)"),
+        (HUB_FILE, crosscoder(**NORMALISER), {}, "activation_global_scale is missing"),
+        (HUB_FILE, crosscoder(**NORMALISER | {"activation_mean": PART_NAN}), {}, "is NaN in part; expected NaN everywhere"),
+        ("ae.pt", autoencoder(), {}, "config.json: dict_class is None; expected AutoEncoder, AutoEncoderNew"),
+        ("ae.pt", autoencoder(), {"config": trainer("GatedAutoEncoder")}, "dict_class is 'GatedAutoEncoder'; expected AutoEncoder,"),
+        ("ae.pt", autoencoder("b_dec"), {"config": trainer("BatchTopKSAE")}, "threshold is missing"),
+        ("ae.pt", autoencoder(), {"config": trainer("AutoEncoder", dict_size=4)}, "dict_size is 4; expected 8"),
+        ("ae.pt", {"weird": normal(F)}, {}, "its encoder is unknown among weird; expected encoder.weight or W_enc"),
+        ("cc_weights.pt", {"W_enc": normal(2, D, F)}, {"cfg": {"d_in": 4, "dict_size": F}}, "cfg.json: d_in is 4; expected 5, as W_enc"),
+        (SAE_FILE, sae(), {"cfg": VERSION_6 | {"architecture": "gated"}}, "architecture is 'gated'; expected standard, topk or"),
+        (SAE_FILE, sae(), {"cfg": SIZES | {"activation_fn_str": "tanh-relu"}}, "activation_fn_str is 'tanh-relu'; expected relu"),
+        (SAE_FILE, sae(), {"cfg": SIZES | {"normalize_activations": "layer_norm"}}, "is 'layer_norm'; expected none or"),
+        (SAE_FILE, sae(), {"cfg": SIZES | {"d_sae": 3}}, "cfg.json: d_sae is 3; expected 8, as W_enc"),
+        (SAE_FILE, sae(), {"cfg": SIZES | {"architecture": "jumprelu"}}, r"threshold is missing; expected a tensor of shape \(8,\)"),
+        (SAE_FILE, sae(), {"cfg": SIZES | {"architecture": "topk"}}, "k is None; expected a whole number"),
+        (SAE_FILE, sae(scaling_factor=normal(F)), {"cfg": SIZES}, "scaling_factor is other than 1 in places"),
+        ("params.npz", sae(), {}, r"threshold is missing; expected a tensor of shape \(8,\)"),
+        ("params.npz", sae(threshold=np.array([{}] * F)), {}, "params.npz: threshold is an array of object; expected numbers .* never run"),
+    ],
+)  # fmt: skip
+def test_a_refusal_names_file_key_found_and_expected(tmp_path, name, arrays, configs, told):
+    folder = written(tmp_path, name, arrays, **configs)
+    with pytest.raises(DictionaryError, match=told) as refused:
+        load(folder)
+    assert str(tmp_path) in str(refused.value)
+
+
+def test_a_scale_is_refused_where_the_file_holds_its_own(tmp_path):
+    save(ours(), tmp_path / "ours")
+    export_crosscoder_learning(ours(), tmp_path / "export")
+    written(tmp_path / "gemma", "params.npz", sae(threshold=normal(F)))
+    written(tmp_path / "sae", SAE_FILE, sae(), cfg=SIZES)
+    for folder in ("ours", "export", "gemma", "sae"):
+        with pytest.raises(DictionaryError, match="expected none: the file says itself"):
+            load(tmp_path / folder, scale=(1.0, 1.0))
+
+
+@pytest.mark.parametrize("scale", [(1.0,), (1.0, 0.0), (1.0, float("nan")), "ab"])
+def test_a_scale_is_one_positive_number_for_each_model(tmp_path, scale):
+    with pytest.raises(DictionaryError, match="expected 2 numbers above 0"):
+        load(written(tmp_path, "ae.pt", crosscoder()), scale=scale)
+
+
+def test_a_folder_must_hold_one_file_of_weights(tmp_path):
+    with pytest.raises(DictionaryError, match=r"the file of weights is missing; expected one of dictionary.safetensors"):
+        load(tmp_path)
+    written(tmp_path, "1.pt", crosscoder())
+    written(tmp_path, "2.pt", crosscoder())
+    with pytest.raises(DictionaryError, match=r"is one of 1.pt, 2.pt; expected"):
+        load(tmp_path)
+    assert load(tmp_path / "2.pt").n_features == F
+    (tmp_path / "weights.bin").write_bytes(b"x")
+    with pytest.raises(DictionaryError, match=r"its ending is .bin; expected .safetensors, .pt, .npz"):
+        load(tmp_path / "weights.bin")
+
+
+def test_a_file_larger_than_the_limit_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    folder = written(tmp_path, HUB_FILE, crosscoder())
+    monkeypatch.setattr(files, "MAX_BYTES", 4 * (2 * D * F + F))
+    with pytest.raises(DictionaryError, match="its size as float32 is"):
+        load(folder)
+
+
+class Trap:
+    def __reduce__(self):
+        return (Path("trap").touch, ())
+
+
+def test_nothing_in_a_file_is_run_and_damage_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"encoder.weight": Trap()}, tmp_path / "trap.pt")
+    with pytest.raises(DictionaryError, match="something other than plain tensors, which is never run"):
+        load(tmp_path / "trap.pt")
+    assert not (tmp_path / "trap").exists()
+    (tmp_path / "old.pt").write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(DictionaryError, match="no zip archive"):
+        load(tmp_path / "old.pt")
+    torch.save({"encoder.weight": torch.zeros(1).expand(2, 10_000, 10_000)}, tmp_path / "wide.pt")
+    with pytest.raises(DictionaryError, match="its number of values is 200,000,000; expected no more than its"):
+        load(tmp_path / "wide.pt")
+    torch.save([torch.zeros(1)], tmp_path / "list.pt")
+    with pytest.raises(DictionaryError, match="of type list; expected a state dict"):
+        load(tmp_path / "list.pt")
+    for name, arrays in [(HUB_FILE, crosscoder()), ("ae.pt", crosscoder()), ("params.npz", sae(threshold=normal(F)))]:
+        folder = written(tmp_path / name, name, arrays)
+        data = (folder / name).read_bytes()
+        for size in (0, 5, len(data) // 2, len(data) - 3):
+            (folder / name).write_bytes(data[:size])
+            with pytest.raises(DictionaryError):
+                load(folder)
+
+
+def test_an_array_that_claims_more_than_follows_is_damage(tmp_path):
+    written(tmp_path, "params.npz", sae(threshold=normal(F)))
+    with zipfile.ZipFile(tmp_path / "params.npz") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["W_enc.npy"] = members["W_enc.npy"].replace(b"(5, 8), ", b"(5, 88),")
+    with zipfile.ZipFile(tmp_path / "params.npz", "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    with pytest.raises(DictionaryError, match=r"W_enc says \(5, 88\)"):
+        load(tmp_path)
+
+
+def test_half_precision_files_are_widened(tmp_path):
+    t = {key: torch.as_tensor(value) for key, value in crosscoder().items()}
+    halves = {key: value.bfloat16() if value.is_floating_point() else value for key, value in t.items()}
+    found = load(written(tmp_path, "ae.pt", halves))
+    assert torch.equal(found.encoder, halves["encoder.weight"].float())
+    assert not torch.equal(found.encoder, t["encoder.weight"])
+    assert replace(found, facts={}).dictionary_id == found.dictionary_id
