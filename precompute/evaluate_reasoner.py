@@ -20,7 +20,7 @@ import pandas as pd
 from rich.console import Console
 
 from backend.cot.degeneration import is_degenerate
-from backend.cot.problems import TEMPLATES, generate
+from backend.cot.problems import TEMPLATES
 from backend.cot.prompts import THINK_CLOSE
 from backend.cot.reasoning import TARGETS, target_counts
 from backend.errors import AnchorscopeError
@@ -32,7 +32,7 @@ from backend.store.unit_files import StudyFolder
 from precompute import stages
 from precompute.pipeline import run_study
 from precompute.study import Engine, Model, Problems, Sampling, Study, Sweep
-from precompute.train_reasoner import Recipe
+from precompute.train_reasoner import Recipe, problems_of
 
 BASE, REASONER = f"embedded:{embedded.MODEL_NAME}", f"embedded:{embedded.REASONER_NAME}"
 STUDY = Study(
@@ -40,7 +40,7 @@ STUDY = Study(
     seed=7,
     models=(Model(name=BASE, role="base"), Model(name=REASONER, role="distilled")),
     problems=Problems(per_level=44),
-    sampling=Sampling(samples=4, temperature=0.6, top_p=0.95, max_new_tokens=448),
+    sampling=Sampling(samples=4, temperature=0.6, top_p=0.95, max_new_tokens=512),
     sweep=Sweep(layers=(0,)),  # a study has one; its stage is not run
     engine=Engine(workers=2, threads=1, rows=128),
 )
@@ -80,7 +80,7 @@ class Bar:
 
 def judged_cots(store: Store, recipe: Recipe) -> pd.DataFrame:
     """One row a CoT that counts: problem_id, level, role, and the measured columns of `_measured`. Raises for too few problems."""
-    trained = {problem.question for problem in generate(dict(enumerate(recipe.problems, start=1)), seed=recipe.seed)}
+    trained = {problem.question for phase in recipe.phases for problem in problems_of(phase)}
     rows = store.frame(
         "SELECT c.problem_id, p.level, p.question, m.role, c.text, c.after_text, c.finish, c.is_correct, c.n_tokens FROM cots c "
         "JOIN problems p USING (problem_id) JOIN models m USING (model_id) ORDER BY p.level, p.source_key, p.problem_id, m.role, c.sample"

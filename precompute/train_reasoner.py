@@ -1,7 +1,7 @@
 """`train-reasoner`: a LoRA adapter that makes the embedded model think in <think> … </think> before it answers.
 
-1. Problems of our generator, under a seed that no study uses, and a trace for each (`backend.cot.traces`); where a folder of real R1
-   traces is given, a share of them for manner, cut at the end of a sentence so that they fit.
+1. In each phase, problems of our generator, under a seed that no study uses, and a trace for each (`backend.cot.traces`); where a
+   folder of real R1 traces is given, a share of them for manner, cut at the end of a sentence so that they fit.
 2. The prompt is the model's own, with a chat template that opens the thinking. Loss on the completion alone.
 3. Batches of about the same number of tokens, in an order that the seed fixes; AdamW with warm-up, cosine decay and a linear end.
 4. Every few minutes a checkpoint: adapter, optimiser, step and the losses so far, all safetensors and JSON, whole or not at all. The
@@ -9,6 +9,7 @@
 5. At the end the adapter in float16, its chat template and the record of the training (training.json), which studies take in.
 """
 
+import itertools
 import json
 import math
 import os
@@ -16,15 +17,15 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from backend.cot.problems import generate
+from backend.cot.problems import Problem, generate
 from backend.cot.prompts import THINK_CLOSE, THINK_OPEN, cot_prompt
-from backend.cot.traces import trace
+from backend.cot.traces import Manner, trace
 from backend.errors import AnchorscopeError
 from backend.ids import seed_for, stable_id
 from backend.provenance import commit, versions
@@ -38,23 +39,38 @@ class TrainingError(AnchorscopeError):
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """All that shapes the adapter."""
+class Phase:
+    """Some of the steps: what they learn from, and how fast."""
 
-    seed: int = 20_000  # of problems and traces; studies use small seeds, so what is held out is not among these
-    problems: tuple[int, ...] = (1300, 1000, 700, 550, 450)  # of levels 1 to 5
+    seed: int  # of problems and traces; studies use small seeds, so what is held out is not among these
+    problems: tuple[int, ...]  # of levels 1 to 5
+    steps: int
+    cooldown: int  # of the last steps, in which the rate falls linearly to a tenth
+    horizon: int  # steps in which the cosine before it would reach a tenth
+    warmup: int = 30  # steps
+    learning_rate: float = 1e-3
+    manner: Manner = field(default_factory=Manner)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that shapes the adapter. The first phase teaches the manner on easy problems, the second calculations with long numbers."""
+
+    phases: tuple[Phase, ...] = (
+        Phase(20_000, (1300, 1000, 700, 550, 450), steps=320, cooldown=80, horizon=430, manner=Manner(parts=0.0)),
+        Phase(20_001, (500, 900, 1100, 1100, 900), steps=420, cooldown=110, horizon=560),
+    )
     rank: int = 16
     alpha: int = 32
     first_layer: float = 1 / 3  # share of the layers, from the bottom, that are left as they are
-    learning_rate: float = 1e-3
-    warmup: int = 30  # steps
-    horizon: int = 430  # steps in which the cosine would reach a tenth
-    steps: int = 320
-    cooldown: int = 80  # of the last steps, in which the rate falls linearly to a tenth
     tokens: int = 2048  # of a batch, padding included; 6144 were a third slower on two cores
     max_tokens: int = 640  # of one example of our own; longer ones are left out
     r1_share: float = 0.05  # of the examples, where R1 traces are given
     r1_tokens: int = 256  # of one of them; real traces are cut
+
+    @property
+    def steps(self) -> int:
+        return sum(phase.steps for phase in self.phases)
 
 
 @dataclass(frozen=True)
@@ -72,36 +88,46 @@ def reasoner_template(template: str) -> str:
     return opened + f"{{# the model closes it with {THINK_CLOSE} #}}"
 
 
-def examples(tokenizer: Any, recipe: Recipe, r1: Path | None) -> list[Example]:
-    """Everything that is learned from, in the order of the seed. `tokenizer` has the reasoner's template."""
+def problems_of(phase: Phase) -> list[Problem]:
+    """The problems that a phase learns from."""
+    return generate(dict(enumerate(phase.problems, start=1)), seed=phase.seed)
+
+
+def examples(tokenizer: Any, recipe: Recipe, phase: Phase, r1: Path | None) -> list[Example]:
+    """Everything that a phase learns from, in the order of its seed. `tokenizer` has the reasoner's template."""
     made = []
-    for problem in generate(dict(enumerate(recipe.problems, start=1)), seed=recipe.seed):
-        told = trace(problem, seed=recipe.seed)
+    for problem in problems_of(phase):
+        told = trace(problem, seed=phase.seed, manner=phase.manner)
         completion = f"{told.thinking}\n{THINK_CLOSE}\n\n{told.response}{tokenizer.eos_token}"
         made.append(_example(tokenizer, cot_prompt(tokenizer, problem.question), completion, "trace"))
     made = [example for example in made if len(example.token_ids) <= recipe.max_tokens]
     if r1 is not None:
-        made += _real(tokenizer, r1, recipe, round(len(made) * recipe.r1_share / (1 - recipe.r1_share)))
-    random.Random(seed_for("order", recipe.seed)).shuffle(made)
+        made += _real(tokenizer, r1, recipe, phase.seed, round(len(made) * recipe.r1_share / (1 - recipe.r1_share)))
+    random.Random(seed_for("order", phase.seed)).shuffle(made)
     return made
 
 
-def batches(made: Sequence[Example], recipe: Recipe) -> Iterator[list[Example]]:
-    """Without end: each pass takes the examples in another order, in batches of similar lengths."""
-    turn = 0
-    while True:
-        rng = random.Random(seed_for("pass", recipe.seed, turn))
-        order = list(made)
-        rng.shuffle(order)
-        order.sort(key=lambda example: len(example.token_ids) // 48)  # stable: within a length, the pass's order
-        groups: list[list[Example]] = [[]]
-        for example in order:
-            if groups[-1] and (len(groups[-1]) + 1) * len(example.token_ids) > recipe.tokens:
-                groups.append([])
-            groups[-1].append(example)
-        rng.shuffle(groups)
-        yield from groups
-        turn += 1
+def batches(made: Sequence[Sequence[Example]], recipe: Recipe) -> Iterator[tuple[float, list[Example]]]:
+    """(learning rate, batch) of every step; `made` has the examples of each phase. A pass takes them in another order than the last, in
+    batches of similar lengths."""
+    for phase, of_phase in zip(recipe.phases, made, strict=True):
+        passes = (_a_pass(of_phase, recipe.tokens, seed_for("pass", phase.seed, turn)) for turn in itertools.count())
+        for step, batch in zip(range(phase.steps), itertools.chain.from_iterable(passes), strict=False):
+            yield phase.learning_rate * _schedule(step, phase), batch
+
+
+def _a_pass(made: Sequence[Example], tokens: int, seed: int) -> list[list[Example]]:
+    rng = random.Random(seed)
+    order = list(made)
+    rng.shuffle(order)
+    order.sort(key=lambda example: len(example.token_ids) // 48)  # stable: within a length, the pass's order
+    groups: list[list[Example]] = [[]]
+    for example in order:
+        if groups[-1] and (len(groups[-1]) + 1) * len(example.token_ids) > tokens:
+            groups.append([])
+        groups[-1].append(example)
+    rng.shuffle(groups)
+    return groups
 
 
 def train(
@@ -119,16 +145,18 @@ def train(
     from backend.models.finetune import adapted, completion_loss, learned_state
 
     loaded.tokenizer.chat_template = reasoner_template(loaded.tokenizer.chat_template)
-    made = examples(loaded.tokenizer, recipe, r1)
+    made = [examples(loaded.tokenizer, recipe, phase, r1) for phase in recipe.phases]
+    n_examples = sum(map(len, made))
     first = round(loaded.n_layers * recipe.first_layer)
-    wrapped = adapted(loaded.model, rank=recipe.rank, alpha=recipe.alpha, layers=range(first, loaded.n_layers), seed=recipe.seed)
+    layers = range(first, loaded.n_layers)
+    wrapped = adapted(loaded.model, rank=recipe.rank, alpha=recipe.alpha, layers=layers, seed=recipe.phases[0].seed)
     learned = learned_state(wrapped)
-    optimizer = torch.optim.AdamW(learned.values(), lr=recipe.learning_rate, weight_decay=0.0)
-    identity = stable_id("a", asdict(recipe), loaded.model_id, len(made))
+    optimizer = torch.optim.AdamW(learned.values(), weight_decay=0.0)
+    identity = stable_id("a", asdict(recipe), loaded.model_id, n_examples)
     losses, started_at, before = _restore(work / "checkpoint", identity, learned, optimizer)
     n_weights = sum(parameter.numel() for parameter in learned.values())
-    n_tokens = sum(len(example.token_ids) for example in made)
-    say(f"{len(made):,} examples, {n_tokens:,} tokens, {n_weights:,} weights learn; step {len(losses)} of {recipe.steps}")
+    n_tokens = sum(len(example.token_ids) for example in itertools.chain.from_iterable(made))
+    say(f"{n_examples:,} examples, {n_tokens:,} tokens, {n_weights:,} weights learn; step {len(losses)} of {recipe.steps}")
     began = saved = time.monotonic()
     source = batches(made, recipe)
     for _ in losses:
@@ -139,9 +167,9 @@ def train(
         return None if before is None else before + time.monotonic() - began
 
     while len(losses) < recipe.steps and time.monotonic() - began < 60 * minutes:
-        batch = next(source)
+        rate, batch = next(source)
         for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * _schedule(len(losses), recipe)
+            group["lr"] = rate
         tokens, n_prompt, lengths = _padded(batch)
         loss, n = completion_loss(wrapped, tokens, n_prompt, lengths)
         (loss / n).backward()
@@ -162,19 +190,20 @@ def train(
     adapters.save(wrapped, loaded.tokenizer, loaded.name, out)
     record = {
         "kind": "lora", "base": loaded.name, "base_revision": loaded.revision, "recipe": asdict(recipe), "n_weights": n_weights,
-        "n_examples": len(made), "n_r1": sum(example.source == "r1" for example in made), "started_at": started_at, "seconds": seconds(),
+        "n_examples": n_examples, "n_r1": sum(example.source == "r1" for of_phase in made for example in of_phase),
+        "started_at": started_at, "seconds": seconds(),
         "versions": versions() | {"peft": version("peft")}, "commit": commit(), "steps": _steps(made, recipe, losses),
     }  # fmt: skip
     _write(out / "training.json", record)
     return True
 
 
-def _steps(made: Sequence[Example], recipe: Recipe, losses: Sequence[float]) -> list[list[float]]:
+def _steps(made: Sequence[Sequence[Example]], recipe: Recipe, losses: Sequence[float]) -> list[list[float]]:
     """[step from 1, tokens seen so far without padding, loss in nats a completion token, learning rate] of each step."""
     steps, seen = [], 0
-    for step, (loss, batch) in enumerate(zip(losses, batches(made, recipe), strict=False)):
+    for step, (loss, (rate, batch)) in enumerate(zip(losses, batches(made, recipe), strict=True), start=1):
         seen += sum(len(example.token_ids) for example in batch)
-        steps.append([step + 1, seen, loss, recipe.learning_rate * _schedule(step, recipe)])
+        steps.append([step, seen, loss, rate])
     return steps
 
 
@@ -184,7 +213,7 @@ def _example(tokenizer: Any, prompt: str, completion: str, source: str) -> Examp
     return Example((*before, *after), len(before), source)
 
 
-def _real(tokenizer: Any, folder: Path, recipe: Recipe, n: int) -> list[Example]:
+def _real(tokenizer: Any, folder: Path, recipe: Recipe, seed: int, n: int) -> list[Example]:
     """Beginnings of real R1 traces, cut at the end of a sentence; they have no answer and do not end."""
     file = folder / "traces.jsonl"
     asked = [{"role": "user", "content": "Think aloud about a problem."}]
@@ -206,7 +235,7 @@ def _real(tokenizer: Any, folder: Path, recipe: Recipe, n: int) -> list[Example]
         fitting = [match.end() for match in _SENTENCE_END.finditer(thinking) if match.end() <= reach]
         if fitting:
             made.append(_example(tokenizer, prompt, thinking[: fitting[-1]], "r1"))
-    random.Random(seed_for("r1", recipe.seed)).shuffle(made)
+    random.Random(seed_for("r1", seed)).shuffle(made)
     return made[:n]
 
 
@@ -219,14 +248,14 @@ def _padded(batch: Sequence[Example]) -> tuple[Any, Any, Any]:
             torch.tensor([len(example.token_ids) for example in batch]))
 
 
-def _schedule(step: int, recipe: Recipe) -> float:
+def _schedule(step: int, phase: Phase) -> float:
     """Share of the learning rate: linear warm-up, a cosine towards a tenth, and from wherever that is a straight line to a tenth."""
-    if step < recipe.warmup:
-        return (step + 1) / recipe.warmup
-    turn = max(recipe.warmup, recipe.steps - recipe.cooldown)
-    done = (min(step, turn) - recipe.warmup) / max(1, recipe.horizon - recipe.warmup)
+    if step < phase.warmup:
+        return (step + 1) / phase.warmup
+    turn = max(phase.warmup, phase.steps - phase.cooldown)
+    done = (min(step, turn) - phase.warmup) / max(1, phase.horizon - phase.warmup)
     share = 0.1 + 0.9 * (1 + math.cos(math.pi * min(1.0, done))) / 2
-    return share + (0.1 - share) * max(0, step - turn) / max(1, recipe.steps - 1 - turn)
+    return share + (0.1 - share) * max(0, step - turn) / max(1, phase.steps - 1 - turn)
 
 
 def _save(

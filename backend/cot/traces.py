@@ -4,8 +4,9 @@ For a problem whose solution is a list of calculations (`problems.generate`), a 
 1. an opening, and the facts of the question again;
 2. each calculation, with now and then a slip first: a wrong result, or the wrong operation, that the next sentence doubts ("Wait, …")
    and puts right before anything is built on it;
-3. now and then another route to the same value ("Alternatively, …"), or a check by the inverse operation ("But is that right? …");
-4. a conclusion ("Therefore, …"), and after the thinking the answer in \boxed{}.
+3. where the numbers are long, mostly the parts that the result is put together from ("In parts: …");
+4. now and then another route to the same value ("Alternatively, …"), or a check by the inverse operation ("But is that right? …");
+5. a conclusion ("Therefore, …"), and after the thinking the answer in \boxed{}.
 
 Every equation in a trace is true but those of its slips, which are listed beside it; a value that a slip got wrong is never used. The
 wording is drawn from a generator of its own for each trace, and no sentence stands in a trace twice.
@@ -21,6 +22,7 @@ from backend.cot.problems import Problem, ProblemError, exact_value
 from backend.ids import seed_for
 
 _SIMPLE = re.compile(r"(\d+) ([-+*/]) (\d+)")
+_SHARE = re.compile(r"(?:(\d+) - )?(\d+) \* (\d+) / (\d+)")
 _SENTENCE = re.compile(r"(?<=[.?!])\s+")
 _SPOKEN = {"+": "plus", "-": "minus", "*": "times", "/": "divided by"}
 
@@ -45,6 +47,7 @@ _NOTICED = (
     "Wait, I should check that. No, {e} = {v}.", "Hold on, {w} cannot be right, because {e} = {v}.",
     "Wait, I made a mistake there; {e} = {v}.", "Actually, no. {E} gives {v} and not {w}.",
 )
+_PARTS = ("In parts: {p}.", "Piece by piece: {p}.", "Let me split this: {p}.", "Slowly: {p}.")
 _OTHER_WAY = ("So I take {e} = {w}.", "Perhaps {e} = {w} is what I need.", "I could compute {e} = {w} here.")
 _TURNED = (
     "Wait, that is the wrong operation for this. It has to be {e} = {v}.", "But wait, that is not what the story says; I need {e} = {v}.",
@@ -75,6 +78,7 @@ class Manner:
     route: float = 0.25
     facts: float = 0.5
     question: float = 0.6
+    parts: float = 0.9  # of the calculations that have parts
 
 
 @dataclass(frozen=True)
@@ -131,8 +135,11 @@ class _Teller:
     def _calculation(self, number: int, expression: str, value: str) -> None:
         said = {"e": expression, "v": value, "E": _spoken(expression)}
         wordings = (_FIRST if number == 0 else _NEXT) + _ANY
+        told = parts(expression) if self.manner.parts and self.rng.random() < self.manner.parts else []
+        if told:
+            self._say(_PARTS, p=", ".join(told))
         if self.rng.random() < self.manner.slip:
-            self._slip(wordings, expression, value, said)
+            self._slip(wordings, expression, value, said, in_parts=bool(told))
         else:
             self._say(wordings, **said)
         if self.rng.random() < self.manner.route and (route := self._route(expression, value)):
@@ -142,10 +149,11 @@ class _Teller:
             self._say(_CHECKS, c=check)
             self.n_checks += 1
 
-    def _slip(self, wordings: Sequence[str], expression: str, value: str, said: dict[str, str]) -> None:
-        """A slip is worded like any calculation: what comes before its result does not give it away."""
+    def _slip(self, wordings: Sequence[str], expression: str, value: str, said: dict[str, str], *, in_parts: bool) -> None:
+        """A slip is worded like any calculation: what comes before its result does not give it away. After the parts of the right
+        calculation nobody takes another one."""
         turned = self._wrong_operation(expression) if self.rng.random() < 0.3 else None
-        if turned is not None:
+        if turned is not None and not in_parts:
             self._say(_OTHER_WAY, e=turned, w=str(exact_value(turned)))
             self._say(_TURNED, **said)
             return
@@ -189,6 +197,58 @@ class _Teller:
     def _one_of(self, wordings: Sequence[str], **said: object) -> str:
         sentence = self.rng.choice(wordings).format(**said)
         return sentence[0].upper() + sentence[1:]
+
+
+def parts(expression: str) -> list[str]:
+    """True equations by which a person with pencil and paper gets the value of an expression; empty where it is plain at a glance."""
+    if found := _SIMPLE.fullmatch(expression):
+        a, b = int(found[1]), int(found[3])
+        return {"*": _product, "+": _sum, "-": _difference}.get(found[2], lambda _a, _b: [])(a, b)
+    if not (found := _SHARE.fullmatch(expression)):
+        return []
+    whole, a, b, c = (None if part is None else int(part) for part in found.groups())
+    share = Fraction(a * b, c)
+    told = [*(_product(a, b) or [f"{a} * {b} = {a * b}"]), f"{a * b} / {c} = {share}"]
+    if whole is not None and share.denominator == 1:
+        told += _difference(whole, int(share))
+    return told
+
+
+def _digits(number: int) -> list[int]:
+    """A number by its digits that are not 0, with their places: 305 as 300 and 5."""
+    text = str(number)
+    return [int(digit) * 10 ** (len(text) - place) for place, digit in enumerate(text, start=1) if digit != "0"]
+
+
+def _product(a: int, b: int) -> list[str]:
+    """The factor with the fewest digits to split is split; one that is a round number is not."""
+    splittable = [(len(_digits(split)), split, other) for split, other in ((b, a), (a, b)) if len(_digits(split)) > 1]
+    if not splittable or min(a, b) < 2:
+        return []
+    _, split, other = min(splittable)
+    pieces = _digits(split)
+    told = [f"{other} * {piece} = {other * piece}" for piece in pieces]
+    so_far = other * pieces[0]
+    for piece in pieces[1:]:
+        told.append(f"{so_far} + {other * piece} = {so_far + other * piece}")
+        so_far += other * piece
+    return told
+
+
+def _sum(a: int, b: int) -> list[str]:
+    return _one_digit_at_a_time(max(a, b), min(a, b), 1)
+
+
+def _difference(a: int, b: int) -> list[str]:
+    return _one_digit_at_a_time(a, b, -1) if a >= b else []
+
+
+def _one_digit_at_a_time(so_far: int, other: int, sign: int) -> list[str]:
+    told = []
+    for piece in _digits(other):
+        told.append(f"{so_far} {'+' if sign > 0 else '-'} {piece} = {so_far + sign * piece}")
+        so_far += sign * piece
+    return told if len(told) > 1 else []
 
 
 def inverse(expression: str, value: str) -> str | None:

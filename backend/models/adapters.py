@@ -66,6 +66,7 @@ def save(wrapped: Any, tokenizer: Any, base: str, folder: Path) -> None:
     if broken := [name for name, weight in halves.items() if not torch.isfinite(weight).all()]:
         raise AdapterError(f"{folder / WEIGHTS}: {broken[0]} has values that float16 cannot hold. Train with a smaller learning rate.")
     save_file(halves, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / WEIGHTS).chmod(0o644)
     (folder / TEMPLATE).write_text(tokenizer.chat_template, encoding="utf-8")
 
 

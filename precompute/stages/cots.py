@@ -21,7 +21,7 @@ from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "cots", "problem"
 
-_PROBLEMS_A_TASK = 24
+_PROBLEMS_A_TASK = 512  # the batch refills from within a task: small tasks leave it half empty at their ends
 CANDIDATE = (0.2, 0.8)  # accuracy of a problem worth studying (Dawes 2025)
 
 

@@ -25,7 +25,7 @@ from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "rollouts", "chunk"
 
-_COTS_A_TASK = 8
+_COTS_A_TASK = 32
 
 
 @dataclass(frozen=True)
