@@ -23,6 +23,7 @@ from backend.cot.degeneration import is_degenerate
 from backend.cot.problems import TEMPLATES
 from backend.cot.prompts import THINK_CLOSE
 from backend.cot.reasoning import TARGETS, target_counts
+from backend.cot.traces import Manner
 from backend.errors import AnchorscopeError
 from backend.ids import seed_for
 from backend.importance.intervals import bootstrap_percentile, wilson
@@ -32,7 +33,7 @@ from backend.store.unit_files import StudyFolder
 from precompute import stages
 from precompute.pipeline import run_study
 from precompute.study import Engine, Model, Problems, Sampling, Study, Sweep
-from precompute.train_reasoner import Recipe, problems_of
+from precompute.train_reasoner import Phase, Recipe, problems_of
 
 BASE, REASONER = f"embedded:{embedded.MODEL_NAME}", f"embedded:{embedded.REASONER_NAME}"
 STUDY = Study(
@@ -195,8 +196,12 @@ def _cell(row: Row, estimate: Estimate | None) -> str:
 def model_card(training: Mapping[str, Any], evaluated: str) -> str:
     """The text of assets/reasoner/README.md, from the record of the training and the evaluation's table."""
     recipe, steps, n_r1 = training["recipe"], training["steps"], training["n_r1"]
+    phases = "\n".join(
+        f"| {number} | {', '.join(f'{n:,}' for n in phase['problems'])} | {phase['manner']['parts']:.0%} | {phase['steps']:,} | "
+        f"{phase['learning_rate']:g} | {phase['warmup']}, {phase['horizon']}, {phase['cooldown']} | {phase['seed']} |"
+        for number, phase in enumerate(recipe["phases"], start=1)
+    )
     last = [loss for _, _, loss, _ in steps[-20:]]
-    counts = ", ".join(f"{n:,} of level {level}" for level, n in enumerate(recipe["problems"], start=1))
     took = "" if training["seconds"] is None else f" It took {training['seconds'] / 60:.0f} minutes."
     return f"""# {embedded.REASONER_NAME}
 
@@ -205,19 +210,22 @@ looked into: a base model and a reasoner of one architecture that two CPU cores 
 
 ## Data
 
-- {training["n_examples"] - n_r1:,} traces written by rule (`backend/cot/traces.py`) for problems of our generator (seed {recipe["seed"]}):
-  {counts}. Every equation in them is true but for planted slips, which the trace doubts and repairs at once; checks by the inverse
-  operation and alternative routes are mixed in, and the wording is drawn anew for each.
+- {training["n_examples"] - n_r1:,} traces written by rule (`backend/cot/traces.py`) for problems of our generator. Every equation in
+  them is true but for planted slips, which the trace doubts and repairs at once; checks by the inverse operation and alternative routes
+  are mixed in, long numbers are taken in parts, and the wording is drawn anew for each.
 - {n_r1:,} beginnings of real R1 traces, cut at the end of a sentence within {recipe["r1_tokens"]} tokens, for their manner.
+
+| phase | problems of levels 1 to 5 | in parts | steps | learning rate | warm-up, horizon, cooldown (steps) | seed |
+| --- | --- | --- | --- | --- | --- | --- |
+{phases}
 
 ## Recipe
 
 Low-rank adapters of rank {recipe["rank"]} (alpha {recipe["alpha"]}) on every projection of all layers but the lowest
-{recipe["first_layer"]:.0%}: {training["n_weights"]:,} weights. AdamW, learning rate {recipe["learning_rate"]:g}: {recipe["warmup"]}
-steps of warm-up, a cosine towards a tenth at step {recipe["horizon"]}, cut off by a linear fall to a tenth over the last
-{recipe["cooldown"]} of {len(steps):,} steps. A step has at most {recipe["tokens"]:,} tokens; {steps[-1][1]:,} were seen. The loss,
-that of the completion alone, was {steps[0][2]:.2f} nats a token at the first step and {sum(last) / len(last):.2f} on average over the
-last {len(last)}.{took}
+{recipe["first_layer"]:.0%}: {training["n_weights"]:,} weights. AdamW; in each phase the rate warms up, follows a cosine that would
+reach a tenth at the horizon, and falls linearly to a tenth in the cooldown. A step has at most {recipe["tokens"]:,} tokens;
+{steps[-1][1]:,} were seen. The loss, that of the completion alone, was {steps[0][2]:.2f} nats a token at the first step and
+{sum(last) / len(last):.2f} on average over the last {len(last)}.{took}
 `python -m precompute train-reasoner --r1 FOLDER` does it again; the loss of every step is in training.json.
 
 ## Evaluation
@@ -247,7 +255,7 @@ def evaluate(folder: StudyFolder, assets: Path, console: Console) -> str:
     run_study(STUDY, folder, stages=(stages.problems, stages.cots), console=console)
     store = Store(folder.path)
     try:
-        rows = table(judged_cots(store, Recipe(**_tuples(training["recipe"]))))
+        rows = table(judged_cots(store, recipe_of(training)))
     finally:
         store.close()
     reached = bars(rows)
@@ -272,5 +280,7 @@ def shipped_table(assets: Path) -> str:
     return as_markdown(rows, bars(rows))
 
 
-def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+def recipe_of(training: Mapping[str, Any]) -> Recipe:
+    """The recipe in a record of the training."""
+    phases = [phase | {"problems": tuple(phase["problems"]), "manner": Manner(**phase["manner"])} for phase in training["recipe"]["phases"]]
+    return Recipe(**(training["recipe"] | {"phases": tuple(Phase(**phase) for phase in phases)}))

@@ -189,7 +189,8 @@ def train(
         return False
     adapters.save(wrapped, loaded.tokenizer, loaded.name, out)
     record = {
-        "kind": "lora", "base": loaded.name, "base_revision": loaded.revision, "recipe": asdict(recipe), "n_weights": n_weights,
+        "kind": "lora", "base": loaded.name, "base_revision": loaded.revision, "seed": recipe.phases[0].seed, "recipe": asdict(recipe),
+        "n_weights": n_weights,
         "n_examples": n_examples, "n_r1": sum(example.source == "r1" for of_phase in made for example in of_phase),
         "started_at": started_at, "seconds": seconds(),
         "versions": versions() | {"peft": version("peft")}, "commit": commit(), "steps": _steps(made, recipe, losses),

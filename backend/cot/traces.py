@@ -83,7 +83,7 @@ class Manner:
 
 @dataclass(frozen=True)
 class Trace:
-    """One chain of thought. `slips` are the false equations in it, as written."""
+    """One chain of thought. `slips` are the false equations in it, as "7 * 6 = 43"."""
 
     problem_id: str
     thinking: str  # between the think tags

@@ -18,7 +18,7 @@ from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "training", "trained model"
 _STEP_METRICS = ("loss", "learning_rate")  # of a step, after its number and the tokens seen
-_IN_COLUMNS = {"kind", "base", "started_at", "seconds", "n_weights", "versions", "commit", "steps"}  # the rest is parameters
+_IN_COLUMNS = {"kind", "base", "seed", "started_at", "seconds", "n_weights", "versions", "commit", "steps"}  # the rest is parameters
 
 Count = Annotated[int, Field(ge=1, lt=2**63)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -28,17 +28,14 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
 
-class Recipe(_Part):
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
-
-
 class Record(_Part):
     """What `train-reasoner` writes beside the adapter. What else it says is kept with the recipe."""
 
     kind: Literal["lora"]
     base: str
     base_revision: str | None
-    recipe: Recipe
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    recipe: dict[str, Any]
     n_examples: Count
     n_weights: Count
     started_at: datetime | None  # UTC
@@ -64,7 +61,7 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
         record, sha256 = _read(record_of(models.by_id(context.study)[unit.unit_id].name))
         training_id = stable_id("t", unit.unit_id, sha256)
         tables = {"training_runs": [_run(training_id, unit.unit_id, record)], "training_metrics": _metrics(training_id, record)}
-        yield Finished(unit, tables, {"record": sha256, "seed": record.recipe.seed})
+        yield Finished(unit, tables, {"record": sha256, "seed": record.seed})
 
 
 def _read(file: Path) -> tuple[Record, str]:
@@ -103,7 +100,7 @@ def _run(training_id: str, model_id: str, record: Record) -> dict[str, Any]:
         "base": record.base,
         "started_at": began if began is None or began.tzinfo is None else began.astimezone(UTC).replace(tzinfo=None),
         "seconds": record.seconds,
-        "seed": record.recipe.seed,
+        "seed": record.seed,
         "parameters": record.model_dump_json(exclude=_IN_COLUMNS),
         "n_tokens": record.steps[-1][1],
         "n_weights": record.n_weights,

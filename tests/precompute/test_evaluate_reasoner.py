@@ -11,10 +11,16 @@ import pytest
 from backend.cot.problems import generate
 from backend.errors import AnchorscopeError
 from backend.models.embedded import REASONER_ASSETS
-from precompute.evaluate_reasoner import PER_LEVEL, STUDY, as_markdown, bars, judged_cots, model_card, shipped_table, table
-from precompute.train_reasoner import Recipe
+from precompute.evaluate_reasoner import PER_LEVEL, STUDY, as_markdown, bars, judged_cots, model_card, recipe_of, shipped_table, table
+from precompute.train_reasoner import Phase, Recipe
 
-RECIPE = Recipe(problems=(30, 30, 30, 30, 30), seed=STUDY.seed)  # asks the first 30 of each level that the evaluation asks
+
+def asking(*problems, seed=STUDY.seed):
+    """A recipe whose training asks so many problems of each level."""
+    return Recipe(phases=(Phase(seed, problems, steps=1, cooldown=0, horizon=1),))
+
+
+RECIPE = asking(30, 30, 30, 30, 30)  # the first 30 of each level that the evaluation asks
 
 
 def written(problem, role, sample, *, correct, thinking="So 1 + 1 = 2."):
@@ -67,7 +73,7 @@ def test_the_table_has_the_planted_rates(cots):
 def test_a_sample_without_a_verdict_counts_as_wrong():
     problems = generate(40, seed=1)
     rows = [written(p, role, s, correct=None if s else True) for p in problems for role in ("base", "distilled") for s in range(2)]
-    cots = judged_cots(study(rows), Recipe(problems=(1,), seed=99))
+    cots = judged_cots(study(rows), asking(1, seed=99))
     assert table(cots)[0].reasoner.value == 0.5
 
 
@@ -79,7 +85,7 @@ def test_intervals_are_those_of_problems_not_of_samples():
 
     def width(samples):
         rows = [written(p, role, s, correct=luck[p.problem_id]) for p in problems for role in ("base", "distilled") for s in range(samples)]
-        row = table(judged_cots(study(rows), Recipe(problems=(1,), seed=99)))[0]
+        row = table(judged_cots(study(rows), asking(1, seed=99)))[0]
         return row.reasoner.high - row.reasoner.low
 
     assert width(4) == width(1) == pytest.approx(2 * 1.96 * math.sqrt(0.25 / 40), rel=0.15)
@@ -95,6 +101,10 @@ def test_the_table_reads_as_markdown(cots):
 def test_the_shipped_model_card_says_what_the_shipped_files_say():
     training = json.loads((REASONER_ASSETS / "training.json").read_text())
     assert (REASONER_ASSETS / "README.md").read_text() == model_card(training, shipped_table(REASONER_ASSETS))
+
+
+def test_the_shipped_record_is_of_the_recipe_that_the_command_follows():
+    assert recipe_of(json.loads((REASONER_ASSETS / "training.json").read_text())) == Recipe()
 
 
 def test_the_shipped_adapter_is_small_and_names_no_folder():

@@ -19,7 +19,7 @@ from precompute.stages import training
 from precompute.study import Study
 
 RECORD = {
-    "kind": "lora", "base": "embedded:SmolLM2-135M-Instruct", "base_revision": "b" * 64, "recipe": {"seed": 20_000, "rank": 16},
+    "kind": "lora", "base": "embedded:SmolLM2-135M-Instruct", "base_revision": "b" * 64, "seed": 20_000, "recipe": {"rank": 16},
     "n_examples": 40, "n_r1": 2, "n_weights": 1234, "started_at": "2026-01-02T04:04:05+01:00", "seconds": 61.5,
     "versions": {"torch": "2.13.0"}, "commit": None,
     "steps": [[1, 100, 2.5, 0.001], [2, 230, None, 0.0005], [3, 300, 0.75, 1e-4]],
@@ -100,7 +100,7 @@ def test_the_embedded_reasoner_has_the_shipped_record(tmp_path, monkeypatch):
     [
         ({"kind": "full"}, "kind = 'full': Input should be 'lora'"),
         ({"n_weights": "many"}, "n_weights = 'many': Input should be a valid integer"),
-        ({"recipe": {"rank": 16}}, "recipe.seed: Field required"),
+        ({"seed": None}, "seed = None: Input should be a valid integer"),
         ({"steps": []}, "steps = .*at least 1 item"),
         ({"steps": [[1, 10, 2.0]]}, r"steps.0.3: Field required"),
         ({"steps": [[1, 10, "low", 0.1]]}, r"steps.0.2 = 'low': Input should be a valid number"),
