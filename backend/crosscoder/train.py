@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from backend.crosscoder.dictionary import Dictionary
 from backend.errors import AnchorscopeError
 from backend.ids import seed_for
 from backend.models.layers import linear
@@ -157,8 +158,19 @@ class Trainer:
         self.silent = tensors["silent"].clone()
         self.done, self.threshold = int(tensors["counters"][0]), float(tensors["counters"][1])
 
-    def facts(self) -> dict[str, Any]:
-        return {"settings": asdict(self.settings), "steps": self.done}
+    def dictionary(self, scale: torch.Tensor, facts: Mapping[str, Any]) -> Dictionary:
+        """The weights as they are now. `scale` (n_models,) is what the activations were multiplied by; `facts` are kept with them."""
+        own = self.settings
+        shape = (own.n_features, own.n_models, own.width)
+        return Dictionary(
+            kind=own.kind, encoder=self.encoder.detach().cpu().view(shape).permute(1, 2, 0).contiguous(),
+            encoder_bias=self.encoder_bias.detach().cpu().clone(),
+            decoder=self.decoder.detach().cpu().view(shape).permute(1, 0, 2).contiguous(),
+            decoder_bias=self.decoder_bias.detach().cpu().view(own.n_models, own.width).clone(), scale=scale.to(torch.float32),
+            threshold=torch.tensor(self.threshold, dtype=torch.float32) if own.kind == "batchtopk" else None,
+            k=own.k if own.kind == "batchtopk" else None, weighted=True, subtract=False,
+            facts={**facts, "settings": asdict(own), "steps": self.done},
+        )  # fmt: skip
 
     def _kept(self, pre: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(rows, columns, values) of the codes that count, by rows."""
