@@ -1,0 +1,238 @@
+"""The features of a crosscoder: norms, latent scaling, activations, logits, tokens and ablations.
+
+Frames have the columns of the store's tables of the same name; unknown values are left out and counted on the figure.
+"""
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from app.theme import ACCENT, CONTROL, MISSING, SEQUENTIAL, TEMPLATE, blank
+from app.untrusted import for_plotly
+
+CLASSES = {"base only": "#0070C3", "shared": "#8A8F98", "distilled only": "#D55E00", "suspect": "#C67FC7"}
+MODELS = {"base": "#0070C3", "distilled": "#D55E00"}
+REASONING = {"self-reflection": "#AD4605", "deductive": "#409067", "alternative": "#C67FC7", "contrastive": "#0070C3"}
+EXTREME = 1 / 6  # NRN below it, or above 1 less it, is that of one model; the rule of backend.crosscoder.diff.classify
+_SHARE_EXTREME = 0.2 / 1.2  # the same rule's bound on ν, 0.2, as a share of the two models' scales
+_UNCLASSED = "not classed"
+
+
+def nrn_histogram(features: pd.DataFrame, *, norm: str, chosen: tuple[float, float] | None, n_bins: int = 60) -> go.Figure:
+    """How many features have which NRN (column `nrn_l1` or `nrn_l2`), coloured by `class`, counts on a log axis; drag to choose a range.
+
+    Every bar's customdata is the middle of its bin. `chosen` is shaded.
+    """
+    column = f"nrn_{norm}"
+    known = features[features[column].notna()]
+    if known.empty:
+        return blank("No feature has a known NRN", height=300)
+    edges = np.linspace(0, 1, n_bins + 1)
+    middles = (edges[:-1] + edges[1:]) / 2
+    figure = _figure(320)
+    classes = known["class"].fillna(_UNCLASSED)
+    for name in [*CLASSES, _UNCLASSED]:
+        part = known[classes == name]
+        if part.empty:
+            continue
+        counts = np.histogram(part[column], edges)[0]
+        figure.add_bar(
+            x=middles, y=counts, width=1 / n_bins, customdata=middles, name=f"{name} ({len(part):,})",
+            marker={"color": CLASSES.get(name, MISSING), "line": {"width": 0}},
+            hovertemplate=f"NRN %{{x:.3f}}<br>{name}: %{{y:,}} features<extra></extra>",
+        )  # fmt: skip
+    _middle_line(figure, vertical=True)
+    if chosen:
+        figure.add_vrect(x0=chosen[0], x1=chosen[1], fillcolor=ACCENT, opacity=0.12, line_width=0)
+    figure.update_xaxes(title=f"NRN, {norm.upper()} decoder norms: 0 base only, 1 distilled only", range=[0, 1])
+    figure.update_yaxes(title="features, log scale", type="log", dtick=1, exponentformat="power")
+    return figure.update_layout(
+        barmode="stack", bargap=0, dragmode="select", selectdirection="h",
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}, title=_counted(len(known), len(features) - len(known), "NRN"),
+    )  # fmt: skip
+
+
+def nrn_and_scaling(features: pd.DataFrame, *, norm: str, scaling: str, selected: int | None) -> go.Figure:
+    """NRN against latent scaling as a share, 1 / (1 + ν): where a feature is really one model's, both are extreme on the same side.
+
+    `scaling` is nu_eps or nu_r. Shaded: decoder norms that say one model only, where scaling says that the other has the feature too.
+    A ν below 0 (the feature's direction is there with the other sign) is drawn at the edge and counted.
+    """
+    column = f"nrn_{norm}"
+    known = features[features[column].notna() & features[scaling].notna()]
+    if known.empty:
+        return blank("No feature has both an NRN and a latent scaling", height=420)
+    nu = known[scaling].to_numpy(dtype=float)
+    share = np.where(nu < 0, np.where(np.abs(nu) < 1, 1.0, 0.0), 1 / (1 + np.maximum(nu, 0)))
+    figure = _figure(460)
+    for x0, x1, y0, y1 in ((1 - EXTREME, 1, 0, 1 - _SHARE_EXTREME), (0, EXTREME, _SHARE_EXTREME, 1)):
+        figure.add_shape(type="rect", x0=x0, x1=x1, y0=y0, y1=y1, fillcolor=CLASSES["suspect"], opacity=0.14, line_width=0, layer="below")
+    classes = known["class"].fillna(_UNCLASSED)
+    for name in [*CLASSES, _UNCLASSED]:
+        here = (classes == name).to_numpy()
+        if not here.any():
+            continue
+        part = known[here]
+        figure.add_scattergl(
+            x=part[column].tolist(), y=share[here].tolist(), mode="markers", name=f"{name} ({here.sum():,})",
+            customdata=part["feature"].tolist(), marker={"size": 6, "opacity": 0.65, "color": CLASSES.get(name, MISSING)},
+            hovertext=_feature_hovers(part, scaling), hoverinfo="text",
+        )  # fmt: skip
+    ring = (known["feature"] == selected).to_numpy()
+    if ring.any():
+        figure.add_scattergl(
+            x=known[column][ring].tolist(), y=share[ring].tolist(), mode="markers", showlegend=False, hoverinfo="skip",
+            customdata=known["feature"][ring].tolist(),
+            marker={"size": 15, "symbol": "circle-open", "color": ACCENT, "line": {"width": 3, "color": ACCENT}},
+        )  # fmt: skip
+    _middle_line(figure, vertical=True)
+    _middle_line(figure, vertical=False)
+    figure.update_xaxes(title=f"NRN, {norm.upper()} decoder norms", range=[-0.02, 1.02])
+    sign = {"nu_eps": "ν^ε (error)", "nu_r": "ν^r (reconstruction)"}[scaling]
+    figure.update_yaxes(title=f"1 / (1 + ν), ν = {sign}", range=[-0.02, 1.02])
+    negative = int((nu < 0).sum())
+    facts = _counted(len(known), len(features) - len(known), "NRN or ν") + (f" · {negative} with ν < 0, at the edge" if negative else "")
+    return figure.update_layout(dragmode="pan", title=facts, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
+
+
+def activation_histogram(edges: list[float], counts: list[int]) -> go.Figure:
+    """Activations of one feature when it fires; counts on a log axis."""
+    if not len(counts) or not sum(counts):
+        return blank("This feature never fired on the study's tokens", height=220)
+    lows, highs = np.asarray(edges[:-1]), np.asarray(edges[1:])
+    figure = _figure(230)
+    figure.add_bar(
+        x=(lows + highs) / 2, y=counts, width=highs - lows, marker={"color": MODELS["distilled"], "line": {"width": 0}},
+        customdata=np.column_stack([lows, highs]),
+        hovertemplate="%{customdata[0]:.3g} to %{customdata[1]:.3g}: %{y:,} tokens<extra></extra>",
+    )  # fmt: skip
+    figure.update_xaxes(title="activation f", rangemode="tozero")
+    figure.update_yaxes(title="tokens, log scale", type="log", dtick=1, exponentformat="power")
+    return figure.update_layout(bargap=0, showlegend=False, title=f"n = {sum(counts):,} tokens on which it fires")
+
+
+def logit_effects(logits: pd.DataFrame, names: dict[str, str]) -> go.Figure:
+    """What one feature's decoder row does to the logits in each model: top and bottom tokens. `names`: model_id to base or distilled."""
+    if logits.empty:
+        return blank("The logit effects of this feature are not known", height=300)
+    models = [model for model in names if (logits["model_id"] == model).any()]
+    figure = make_subplots(rows=1, cols=len(models), subplot_titles=[names[model] for model in models], horizontal_spacing=0.18)
+    figure.update_layout(template=TEMPLATE, height=440, margin={"l": 90, "r": 12, "t": 40, "b": 48}, showlegend=False)
+    for number, model in enumerate(models, start=1):
+        rows = logits[logits["model_id"] == model].sort_values("effect")
+        labels = [f"{for_plotly(repr(token), limit=24)} ·{place}" for place, token in enumerate(rows["token"])]  # one token may come twice
+        figure.add_bar(
+            x=rows["effect"], y=labels, orientation="h", marker_color=[MODELS[names[model]] if e > 0 else MISSING for e in rows["effect"]],
+            hovertemplate="%{y}<br>%{x:.3g}<extra></extra>", row=1, col=number,
+        )  # fmt: skip
+        figure.update_yaxes(tickvals=labels, ticktext=[label.rpartition(" ·")[0] for label in labels], row=1, col=number)
+    return figure.update_xaxes(title="logit per unit of f")
+
+
+def code_heat(codes: pd.DataFrame, *, columns: str, selected: int | None = None) -> go.Figure:
+    """Feature against token (or chunk) of one CoT: squares to click. `codes` has `row` (name of the feature), `feature`, `place`
+    (number of the column), `label` (the token's or chunk's text), `id` (what a click selects) and `value`; zeros are not drawn."""
+    if codes.empty:
+        return blank("None of these features fires on this text", height=260)
+    order = list(dict.fromkeys(codes["row"]))
+    figure = _figure(120 + 22 * len(order))
+    largest = float(codes["value"].max())
+    figure.add_scattergl(
+        x=codes["place"].tolist(), y=codes["row"].tolist(), mode="markers", customdata=codes["id"].tolist(),
+        marker={
+            "symbol": "square", "size": 12, "color": codes["value"].tolist(), "colorscale": SEQUENTIAL, "cmin": 0, "cmax": largest,
+            "colorbar": {"title": {"text": "f", "side": "top"}, "thickness": 12, "len": 0.8},
+            "line": {"width": [2 if feature == selected else 0 for feature in codes["feature"]], "color": ACCENT},
+        },
+        hovertext=[f"{row.row} · {row.value:.3g}<br>{for_plotly(row.label, limit=120)}" for row in codes.itertuples()], hoverinfo="text",
+    )  # fmt: skip
+    figure.update_xaxes(title=columns, rangemode="tozero")
+    figure.update_yaxes(categoryorder="array", categoryarray=order[::-1], type="category")
+    return figure.update_layout(dragmode="pan", showlegend=False)
+
+
+def category_frequencies(rows: pd.DataFrame, *, norm: str) -> go.Figure:
+    """Firing frequency on each reasoning category's target tokens against NRN, one mark a feature and category; `rows` has `feature`,
+    `category`, `frequency`, `n_tokens` and the NRN. Frequencies of exactly 0 have no place on a log axis and are counted."""
+    column = f"nrn_{norm}"
+    known = rows[rows[column].notna() & rows["frequency"].notna()]
+    drawn = known[known["frequency"] > 0]
+    if drawn.empty:
+        return blank("No feature fires on a target token", height=380)
+    figure = _figure(440)
+    for name, colour in REASONING.items():
+        part = drawn[drawn["category"] == name]
+        if part.empty:
+            continue
+        n_tokens = int(part["n_tokens"].iloc[0])
+        figure.add_scattergl(
+            x=part[column].tolist(), y=part["frequency"].tolist(), mode="markers", customdata=part["feature"].tolist(),
+            name=f"{name} (n = {n_tokens:,} tokens)", marker={"size": 6, "opacity": 0.7, "color": colour},
+            hovertext=[
+                f"feature {feature} · {name}<br>NRN {nrn:.3f}, fires on {share:.2%}"
+                for feature, nrn, share in zip(part["feature"], part[column], part["frequency"], strict=True)
+            ], hoverinfo="text",
+        )  # fmt: skip
+    _middle_line(figure, vertical=True)
+    figure.update_xaxes(title=f"NRN, {norm.upper()} decoder norms", range=[-0.02, 1.02])
+    figure.update_yaxes(title="share of the category's tokens on which it fires, log scale", type="log", tickformat=".2%")
+    silent = int((known["frequency"] == 0).sum())
+    return figure.update_layout(
+        dragmode="pan", legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        title=f"not drawn: {silent:,} pairs of a feature and a category on which it never fires",
+    )  # fmt: skip
+
+
+def ablation_effects(rows: pd.DataFrame) -> go.Figure:
+    """Change of the target token's logit when the chosen features are zeroed, by how many are: one panel a category, both models, beside
+    random features as many; bars are 95 % intervals. `rows` are those of the table `ablations` under one NRN threshold, with `role`."""
+    if rows.empty:
+        return blank("No ablation has been run", height=320)
+    categories = [name for name in REASONING if (rows["category"] == name).any()]
+    figure = make_subplots(rows=1, cols=len(categories), shared_yaxes=True, subplot_titles=categories, horizontal_spacing=0.03)
+    figure.update_layout(template=TEMPLATE, height=400, margin={"l": 64, "r": 12, "t": 60, "b": 56})
+    for number, name in enumerate(categories, start=1):
+        for (role, control), part in rows[rows["category"] == name].groupby(["role", "control"], sort=True):
+            part = part.sort_values("top_percent")
+            effect = part["effect"].to_numpy(dtype=float)
+            colour = MODELS[role] if control == "features" else CONTROL
+            figure.add_scatter(
+                x=[f"{percent:g}" for percent in part["top_percent"]], y=effect, mode="lines+markers",
+                name=role if control == "features" else f"{role}, random features", legendgroup=f"{role} {control}", showlegend=number == 1,
+                line={"color": colour, "dash": "solid" if control == "features" else "dot"},
+                marker={"symbol": "circle" if role == "distilled" else "square"},
+                error_y={
+                    "type": "data", "symmetric": False, "array": part["ci_high"].to_numpy(dtype=float) - effect,
+                    "arrayminus": effect - part["ci_low"].to_numpy(dtype=float), "thickness": 1.2, "width": 4,
+                },
+                customdata=part[["n_features", "n_targets"]].to_numpy(),
+                hovertemplate="top %{x} %: %{y:.3f}<br>%{customdata[0]} features, n = %{customdata[1]} target tokens<extra></extra>",
+                row=1, col=number,
+            )  # fmt: skip
+    figure.update_xaxes(title="top % by firing frequency", type="category")
+    figure.update_yaxes(title="change of the target's logit", row=1, col=1)
+    return figure.update_layout(legend={"orientation": "h", "y": 1.1, "yanchor": "bottom", "x": 0})
+
+
+def _figure(height: int) -> go.Figure:
+    return go.Figure(layout={"template": TEMPLATE, "height": height, "margin": {"l": 64, "r": 12, "t": 72, "b": 52}, "title_font_size": 13})
+
+
+def _counted(n: int, n_unknown: int, what: str) -> str:
+    return f"n = {n:,} features" + (f" · {n_unknown:,} without a known {what} are left out" if n_unknown else "")
+
+
+def _middle_line(figure: go.Figure, *, vertical: bool) -> None:
+    line = {"color": MISSING, "width": 1, "dash": "dash"}
+    if vertical:
+        figure.add_vline(x=0.5, line=line)
+    else:
+        figure.add_hline(y=0.5, line=line)
+
+
+def _feature_hovers(rows: pd.DataFrame, scaling: str) -> list[str]:
+    fires = ["unknown" if pd.isna(share) else f"{share:.2%} of tokens" for share in rows["frequency"]]
+    return [
+        f"feature {feature}<br>ν {nu:.3g}, fires on {on}" for feature, nu, on in zip(rows["feature"], rows[scaling], fires, strict=True)
+    ]

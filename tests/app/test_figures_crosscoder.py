@@ -1,0 +1,116 @@
+"""Figures of features show what they are given, count what they leave out, and shade the quadrant that the rule names."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from app.figures import crosscoder
+from app.figures.crosscoder import (
+    ablation_effects,
+    activation_histogram,
+    category_frequencies,
+    code_heat,
+    logit_effects,
+    nrn_and_scaling,
+    nrn_histogram,
+)
+from backend.crosscoder.diff import classify
+
+HOSTILE = '<img src=x onerror=alert(1)> $x$'
+
+
+@pytest.fixture
+def features():
+    return pd.DataFrame({
+        "feature": range(6), "nrn_l1": [0.02, 0.5, 0.51, 0.97, 0.95, np.nan], "nu_eps": [50.0, 1.0, 0.9, 0.01, 0.8, np.nan],
+        "nu_r": [60.0, 1.0, 1.0, 0.1, 0.9, np.nan], "class": ["base only", "shared", "shared", "distilled only", "suspect", None],
+        "frequency": [0.1, 0.2, 0.01, 0.003, np.nan, 0.0],
+    })  # fmt: skip
+
+
+def title(figure):
+    return figure.layout.title.text
+
+
+def test_every_feature_with_an_nrn_is_in_one_bar(features):
+    figure = nrn_histogram(features, norm="l1", chosen=(0.9, 1.0))
+    assert sum(sum(trace.y) for trace in figure.data) == 5 and "1 without a known NRN" in title(figure)
+    assert {trace.name for trace in figure.data} == {"base only (1)", "shared (2)", "distilled only (1)", "suspect (1)"}
+    assert figure.layout.yaxis.type == "log" and figure.layout.dragmode == "select"
+    assert any(shape.x0 == 0.9 and shape.x1 == 1.0 for shape in figure.layout.shapes)
+
+
+def test_the_shaded_quadrants_hold_exactly_the_suspects_of_the_rule():
+    rng = np.random.default_rng(0)
+    nrn, nu = rng.random(400), np.exp(rng.normal(0, 3, 400))
+    classes = classify(nrn, nu, np.where(nrn > 0.5, 0.0, np.inf))  # the other scaling is always convinced
+    made = pd.DataFrame({"feature": range(400), "nrn_l1": nrn, "nu_eps": nu, "class": classes, "frequency": 0.1})
+    figure = nrn_and_scaling(made, norm="l1", scaling="nu_eps", selected=None)
+    boxes = [shape for shape in figure.layout.shapes if shape.type == "rect"]
+    for trace in figure.data:
+        for x, y in zip(trace.x, trace.y, strict=True):
+            inside = any(box.x0 < x < box.x1 and box.y0 < y < box.y1 for box in boxes)
+            assert inside == trace.name.startswith("suspect")
+
+
+def test_a_negative_scaling_is_drawn_at_the_edge_and_counted(features):
+    features.loc[3, "nu_eps"] = -0.1
+    figure = nrn_and_scaling(features, norm="l1", scaling="nu_eps", selected=3)
+    (trace,) = [trace for trace in figure.data if (trace.name or "").startswith("distilled only")]
+    assert trace.y == (1.0,) and "1 with ν < 0" in title(figure)
+    assert figure.data[-1].customdata == (3,) and figure.data[-1].marker.symbol == "circle-open"
+
+
+def test_histogram_logits_and_heat_show_tokens_as_text(features):
+    assert "n = 7 tokens" in title(activation_histogram([0, 1, 2], [5, 2]))
+    logits = pd.DataFrame({"model_id": ["a", "a", "b"], "side": ["top", "bottom", "top"], "rank": [0, 0, 0], "token_id": [1, 2, 3],
+                           "token": [HOSTILE, " Wait", " Wait"], "effect": [0.4, -0.2, 0.1]})  # fmt: skip
+    figure = logit_effects(logits, {"a": "base", "b": "distilled"})
+    assert [list(trace.x) for trace in figure.data] == [[-0.2, 0.4], [0.1]]
+    assert "<img" not in str(figure.to_dict()) and "&lt;img" in str(figure.to_dict())
+    codes = pd.DataFrame({"row": ["f 3", "f 3", "f 9"], "feature": [3, 3, 9], "place": [0, 4, 4], "label": [HOSTILE, "b", "b"],
+                          "id": ["t0", "t4", "t4"], "value": [0.5, 2.0, 1.0]})  # fmt: skip
+    heat = code_heat(codes, columns="token", selected=9)
+    assert list(heat.data[0].customdata) == ["t0", "t4", "t4"] and list(heat.data[0].marker.color) == [0.5, 2.0, 1.0]
+    assert heat.data[0].marker.line.width == (0, 0, 2) and "<img" not in str(heat.to_dict())
+
+
+def test_frequencies_of_zero_are_counted_and_not_drawn():
+    rows = pd.DataFrame({"feature": [0, 1, 0, 1], "category": ["self-reflection"] * 2 + ["deductive"] * 2, "nrn_l1": [0.1, 0.9] * 2,
+                         "frequency": [0.0, 0.3, 0.01, 0.0], "n_tokens": [50, 50, 80, 80]})  # fmt: skip
+    figure = category_frequencies(rows, norm="l1")
+    assert [(trace.name, list(trace.customdata)) for trace in figure.data] == [
+        ("self-reflection (n = 50 tokens)", [1]), ("deductive (n = 80 tokens)", [0])]  # fmt: skip
+    assert "2 pairs" in title(figure)
+
+
+def test_ablations_stand_beside_their_control_with_intervals():
+    rows = pd.DataFrame([
+        {"category": "self-reflection", "role": role, "control": control, "top_percent": percent, "n_features": 3, "n_targets": 100,
+         "effect": -percent, "ci_low": -percent - 1, "ci_high": -percent + 2}
+        for role in ("base", "distilled") for control in ("features", "random") for percent in (0.5, 1, 20)
+    ])  # fmt: skip
+    figure = ablation_effects(rows)
+    assert {trace.name for trace in figure.data} == {"base", "distilled", "base, random features", "distilled, random features"}
+    for trace in figure.data:
+        assert list(trace.x) == ["0.5", "1", "20"] and set(trace.error_y.array) == {2.0} and set(trace.error_y.arrayminus) == {1.0}
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        nrn_histogram(pd.DataFrame({"nrn_l1": [np.nan], "class": [None]}), norm="l1", chosen=None),
+        nrn_and_scaling(pd.DataFrame({"nrn_l1": [0.5], "nu_eps": [np.nan]}), norm="l1", scaling="nu_eps", selected=None),
+        activation_histogram([0, 1], [0]),
+        logit_effects(pd.DataFrame({"model_id": []}), {}),
+        code_heat(pd.DataFrame({"row": []}), columns="token"),
+        ablation_effects(pd.DataFrame()),
+    ],
+)
+def test_nothing_to_show_is_said_in_words(figure):
+    assert figure.layout.annotations[0].text and not figure.data
+
+
+def test_the_extreme_is_that_of_the_rule():
+    at = np.array([crosscoder.EXTREME - 1e-9, crosscoder.EXTREME + 1e-9])
+    assert list(classify(at, np.full(2, np.inf), np.full(2, np.inf))) == ["base only", "shared"]
