@@ -4,13 +4,18 @@ STUDY ?= studies/quick.toml
 PORT ?= 8501
 BIN := .venv/bin
 
-.PHONY: run test lint model study
+# `make demo` builds the study that ships in assets/demo anew: about an hour and a half.
+.PHONY: run test lint model study demo
 
 run: .venv/ready
 	@$(BIN)/python -m app.start $(STUDY) --port $(PORT)
 
 study: model
 	$(BIN)/python -m precompute run $(STUDY)
+
+demo: model
+	$(BIN)/python -m precompute run studies/demo.toml
+	$(BIN)/python -m precompute pack stores/demo assets/demo
 
 model: .venv/ready
 	$(BIN)/python -m precompute model
