@@ -108,6 +108,44 @@ class Sweep(_Part):
         return tuple(self.beta_max * step / half for step in range(-half, half + 1))
 
 
+class Crosscoder(_Part):
+    """A dictionary of activations at one layer: a crosscoder of the study's base and distilled model, or an autoencoder of its one model.
+
+    It learns from the study's CoTs, as each of the models wrote them, and from more texts where they are given; or it comes from a file.
+    """
+
+    layer: Layer = Field(description="0-based block whose output is read")
+    dictionary: Path | None = Field(None, description="a file or folder that backend/crosscoder/files.py reads; then nothing is trained")
+    scale: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(None, description="of such a file, where it does not say: one a model")
+    generated: int = Field(0, ge=0, description="traces written by rule, in the distilled model's prompt, under a seed of their own")
+    texts: Path | None = Field(None, description="a JSONL file with text, or a file with one text a line")
+    max_tokens: int = Field(1024, ge=2, description="longer texts are cut")
+    kind: Literal["batchtopk", "l1"] = "batchtopk"
+    n_features: int = Field(4096, ge=2)
+    k: Positive = Field(32, description="batchtopk: codes a token")
+    penalty: float = Field(2.0, gt=0, description="l1: weight of the penalty")
+    learning_rate: float = Field(4e-4, gt=0)
+    steps: Positive = 3000
+    warmup: int = Field(100, ge=0, description="steps in which the learning rate rises")
+    batch: Positive = Field(4096, description="tokens a step")
+    dead_after: Positive = Field(200_000, description="tokens without firing, from which a feature learns what the others leave over")
+    aux: float = Field(1 / 32, ge=0, description="weight of that; 0: never")
+    aux_k: Positive = Field(256, description="such features that take part, at most, for each token")
+
+    @model_validator(mode="after")
+    def _trained_or_read(self) -> "Crosscoder":
+        given = self.model_fields_set
+        if self.dictionary is not None and (idle := sorted(given - {"layer", "dictionary", "scale"})):
+            raise ValueError(f"a dictionary that is read from a file is not trained: leave out {', '.join(idle)}")
+        if self.scale is not None and self.dictionary is None:
+            raise ValueError("scale is that of a dictionary from a file; a trained one finds its own")
+        if (idle := {"batchtopk": "penalty", "l1": "k"}[self.kind]) in given:
+            raise ValueError(f"{self.kind} has no {idle}: leave it out")
+        if self.kind == "batchtopk" and self.k > self.n_features:
+            raise ValueError(f"k is {self.k}, more than the {self.n_features} features")
+        return self
+
+
 class Engine(_Part):
     """Where units run. Nothing here changes a result."""
 
@@ -128,12 +166,25 @@ class Study(_Part):
     activations: Activations = Activations()
     map: Map = Map()
     sweep: Sweep
+    crosscoder: Crosscoder | None = Field(None, description="left out in a study without a dictionary of activations")
     engine: Engine = Engine()
+
+    @property
+    def pair(self) -> tuple[Model, ...]:
+        """The models whose activations a dictionary describes: the base and the distilled model, or the study's only one."""
+        return self.models if len(self.models) == 1 else tuple(sorted((m for m in self.models if m.role != "model"), key=lambda m: m.role))
 
     @model_validator(mode="after")
     def _something_to_do(self) -> "Study":
         if self.problems is None and not any(model.reads for model in self.models):
             raise ValueError("a study needs [problems], or a model that reads imported CoTs (models.reads)")
+        return self
+
+    @model_validator(mode="after")
+    def _a_pair_to_compare(self) -> "Study":
+        if self.crosscoder is not None and len(self.models) > 1 and [model.role for model in self.pair] != ["base", "distilled"]:
+            found = ", ".join(model.role for model in self.models)
+            raise ValueError(f"crosscoder needs one model of role base and one of role distilled, or one model at all; found {found}")
         return self
 
     @model_validator(mode="after")
@@ -181,5 +232,5 @@ def _keys_beside(location: tuple[Any, ...]) -> list[str]:
         if isinstance(part, int):
             continue
         annotation = table.model_fields[part].annotation
-        table = {"models": Model, "problems": Problems}.get(part, annotation)
+        table = {"models": Model, "problems": Problems, "crosscoder": Crosscoder}.get(part, annotation)
     return sorted(table.model_fields)

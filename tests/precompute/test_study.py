@@ -34,7 +34,7 @@ def test_an_unknown_key_is_named_with_its_neighbours(tmp_path):
     ("temperature = 0.6", "temperature = 0", "sampling.temperature = 0: Input should be greater than 0"),
     ("points = 21", "points = 20", "points must be odd"),
     ("layers = [15]", "layers = [14]", r"sweep.layers has [14], which activations.layers [5, 10, 15, 20, 25, 29] does not have"),
-    ("per_level = 10", "", "exactly one of per_level, gsm8k, math"),
+    ("per_level = 8", "", "exactly one of per_level, gsm8k, math"),
     ('name = "quick"', 'name = "../quick"', "name = '../quick'"),
     ('"anchor", "chunk"', '"anchor", "end"', "'anchor' or 'chunk'"),
 ])
@@ -57,3 +57,36 @@ def test_a_file_that_is_not_toml_is_refused_by_name(tmp_path):
 def test_betas_are_symmetric_about_an_exact_zero():
     betas = Study.model_validate(tomllib.loads(QUICK.read_text())).sweep.betas
     assert len(betas) == 21 and betas[10] == 0.0 and betas == tuple(-beta for beta in reversed(betas)) and betas[-1] == 10.0
+
+
+PAIR = [{"name": "a", "role": "base"}, {"name": "b", "role": "distilled"}]
+
+
+def with_crosscoder(models=PAIR, **keys) -> Study:
+    content = {"name": "s", "models": models, "problems": {"per_level": 1}, "sweep": {"layers": [1]}, "crosscoder": {"layer": 1, **keys}}
+    return Study.model_validate(content)
+
+
+def test_a_crosscoder_compares_the_base_with_the_distilled_model_in_this_order():
+    assert [model.name for model in with_crosscoder(models=PAIR[::-1]).pair] == ["a", "b"]
+    assert [model.name for model in with_crosscoder(models=[*PAIR, {"name": "c"}]).pair] == ["a", "b"]
+    assert [model.name for model in with_crosscoder(models=[{"name": "c"}]).pair] == ["c"]  # an autoencoder
+
+
+@pytest.mark.parametrize(("keys", "words"), [
+    ({"models": [{"name": "a"}, {"name": "b"}]}, "one of role distilled, or one model at all; found model, model"),
+    ({"models": [*PAIR, {"name": "c", "role": "base"}]}, "found base, distilled, base"),
+    ({"dictionary": "d", "steps": 5, "k": 4}, "is not trained: leave out k, steps"),
+    ({"scale": [1.0, 2.0]}, "scale is that of a dictionary from a file"),
+    ({"kind": "l1", "k": 4}, "l1 has no k"),
+    ({"penalty": 1.0}, "batchtopk has no penalty"),
+    ({"k": 65, "n_features": 64}, "k is 65, more than the 64 features"),
+])  # fmt: skip
+def test_a_crosscoder_that_contradicts_itself_is_refused(keys, words):
+    with pytest.raises(ValueError, match=words):
+        with_crosscoder(**keys)
+
+
+def test_an_unknown_key_of_a_crosscoder_is_named_with_its_neighbours(tmp_path):
+    message = refused(tmp_path, "[engine]", "[crosscoder]\nlayer = 15\nfeatures = 64\n\n[engine]")
+    assert "crosscoder.features: there is no such key" in message and "n_features" in message
