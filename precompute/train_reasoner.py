@@ -12,7 +12,6 @@
 import itertools
 import json
 import math
-import os
 import random
 import re
 import time
@@ -141,7 +140,7 @@ def train(
     """
     import torch
 
-    from backend.models import adapters
+    from backend.models import adapters, checkpoints
     from backend.models.finetune import adapted, completion_loss, learned_state
 
     loaded.tokenizer.chat_template = reasoner_template(loaded.tokenizer.chat_template)
@@ -195,7 +194,7 @@ def train(
         "started_at": started_at, "seconds": seconds(),
         "versions": versions() | {"peft": version("peft")}, "commit": commit(), "steps": _steps(made, recipe, losses),
     }  # fmt: skip
-    _write(out / "training.json", record)
+    checkpoints.write_json(out / "training.json", record)
     return True
 
 
@@ -263,21 +262,14 @@ def _save(
     folder: Path, identity: str, learned: dict[str, Any], optimizer: Any, losses: list[float], started_at: str | None,
     seconds: float | None,
 ) -> None:
-    """A checkpoint under the next number, then the pointer to it; the one before is deleted last."""
-    from safetensors.torch import save_file
+    from backend.models import checkpoints
 
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"step-{len(losses):06d}.safetensors"
     tensors = {f"weight.{key}": parameter.detach().clone() for key, parameter in learned.items()}
     for key, parameter in learned.items():
         for slot, value in optimizer.state.get(parameter, {}).items():
             tensors[f"{slot}.{key}"] = value.detach().clone()
-    save_file(tensors, folder / (name + ".tmp"))
-    os.replace(folder / (name + ".tmp"), folder / name)
-    _write(folder / "state.json", {"identity": identity, "file": name, "started_at": started_at, "seconds": seconds, "losses": losses})
-    for old in folder.glob("step-*.safetensors"):
-        if old.name != name:
-            old.unlink()
+    state = {"identity": identity, "started_at": started_at, "seconds": seconds, "losses": losses}
+    checkpoints.save(folder, len(losses), tensors, state)
 
 
 def _restore(
@@ -285,22 +277,16 @@ def _restore(
 ) -> tuple[list[float], str | None, float | None]:
     """Losses so far, when training began (UTC) and the seconds it took, as far as known; weights and optimiser become the checkpoint's."""
     import torch
-    from safetensors.torch import load_file
 
-    if not (folder / "state.json").is_file():
+    from backend.models import checkpoints
+
+    found = checkpoints.load(folder)
+    if found is None:
         return [], datetime.now(UTC).isoformat(timespec="seconds"), 0.0
-    state = json.loads((folder / "state.json").read_text())
-    if state["identity"] != identity:
+    if found.state["identity"] != identity:
         raise TrainingError(f"{folder} belongs to another recipe, model or data. Name another folder, or delete it to begin anew.")
-    tensors = load_file(folder / state["file"])
     with torch.no_grad():
         for key, parameter in learned.items():
-            parameter.copy_(tensors[f"weight.{key}"])
-            optimizer.state[parameter] = {slot: tensors[f"{slot}.{key}"] for slot in ("step", "exp_avg", "exp_avg_sq")}
-    return state["losses"], state.get("started_at"), state.get("seconds")
-
-
-def _write(file: Path, content: dict[str, Any]) -> None:
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1))
-    os.replace(temporary, file)
+            parameter.copy_(found.tensors[f"weight.{key}"])
+            optimizer.state[parameter] = {slot: found.tensors[f"{slot}.{key}"] for slot in ("step", "exp_avg", "exp_avg_sq")}
+    return found.state["losses"], found.state.get("started_at"), found.state.get("seconds")
