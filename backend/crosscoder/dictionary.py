@@ -10,7 +10,7 @@ Bussmann et al. 2024 and Minder et al. 2025 (arXiv:2504.02922).
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -125,6 +125,14 @@ class Dictionary:
             raise DictionaryError(f"codes have shape {tuple(codes.shape)}; expected (n, {self.n_features}).")
         by_model = torch.matmul(codes.to(torch.float32), self.decoder) + self.decoder_bias[:, None]  # (m, n, d)
         return by_model.transpose(0, 1) / self.scale[:, None]
+
+    def in_float16(self) -> "Dictionary":
+        """The same with encoder and decoder rounded to float16, which halves its file. Raises DictionaryError for values beyond 65,504."""
+        rounded = {name: getattr(self, name).half().float() for name in ("encoder", "decoder")}
+        for name, tensor in rounded.items():
+            if not torch.isfinite(tensor).all():
+                raise DictionaryError(f"{name} has values up to {getattr(self, name).abs().max():.3g}, which float16 cannot hold.")
+        return replace(self, **rounded)
 
     @cached_property
     def _norms(self) -> Tensor:

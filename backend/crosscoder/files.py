@@ -70,11 +70,12 @@ def load(path: Path | str, *, scale: Sequence[float] | None = None) -> Dictionar
 
 
 def save(dictionary: Dictionary, folder: Path | str) -> None:
-    """Writes our own form, which `load` reads back bit for bit. The description, with the weights' sha256, comes last."""
+    """Writes our own form, which `load` reads back bit for bit: what float16 holds exactly takes the half of the space. The description,
+    with the weights' sha256, comes last."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: getattr(dictionary, name) for name in _TENSORS if getattr(dictionary, name) is not None}
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS)
+    save_file({name: _narrowest(tensor.detach().cpu().contiguous()) for name, tensor in tensors.items()}, folder / WEIGHTS)
     description = {"version": 1, "sha256": _sha256(folder / WEIGHTS), "kind": dictionary.kind, "k": dictionary.k,
                    "weighted": dictionary.weighted, "subtract": dictionary.subtract, "facts": dict(dictionary.facts)}  # fmt: skip
     _write_json(folder / DESCRIPTION, description)
@@ -569,6 +570,11 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise _unfit(path, "its content", f"of type {type(content).__name__}", "an object with keys")
     return content
+
+
+def _narrowest(tensor: Tensor) -> Tensor:
+    half = tensor.half()
+    return half if torch.equal(half.float(), tensor) else tensor
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

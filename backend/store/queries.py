@@ -65,7 +65,7 @@ class Queries:
         return self.frame(
             "SELECT t.training_id, m.name AS model, t.kind, t.base, t.started_at, t.seconds, t.seed, t.parameters, t.n_tokens, "
             't.n_weights, t.versions, t."commit", (SELECT max(step) FROM training_metrics WHERE training_id = t.training_id) AS n_steps '
-            "FROM training_runs t LEFT JOIN models m USING (model_id) ORDER BY t.started_at, t.training_id"
+            "FROM training_runs t LEFT JOIN models m USING (model_id) WHERE t.model_id IS NOT NULL ORDER BY t.started_at, t.training_id"
         )
 
     def training_metrics(self: _HasFrame, training_id: str) -> pd.DataFrame:

@@ -466,7 +466,7 @@ TABLES: dict[str, Table] = {
             "contribution_base": (REAL, "norm of what it adds to the reconstruction of the base model, in units of the residual stream"),
             "contribution_distilled": (REAL, "likewise; NULL for a sparse autoencoder"),
             "window_start": (INT, "first token of the window, in cots.token_ids"),
-            "window_codes": (VECTOR, "the feature's code at each token of the window"),
+            "window_values": (VECTOR, "the feature's code at each token of the window"),
         },
         "one row a feature and token on which it fires strongly",
     ),

@@ -4,18 +4,23 @@ The connection is read-only and closed to everything but its own file: no other 
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pandas as pd
 import pyarrow as pa
 
 from backend.errors import AnchorscopeError
+from backend.store import dictionaries
+from backend.store.dictionary_queries import DictionaryQueries
 from backend.store.migrations import WrongSchema, refusal
 from backend.store.queries import Queries
 from backend.store.schema import SCHEMA_VERSION
 from backend.store.unit_files import StudyFolder
 from backend.store.unit_queries import UnitQueries
+
+if TYPE_CHECKING:
+    from backend.crosscoder.dictionary import Dictionary
 
 _SEALED = {
     "enable_external_access": "false",
@@ -47,7 +52,7 @@ def generation_of(path: Path) -> Path:
     return generation
 
 
-class Store(Queries, UnitQueries):
+class Store(Queries, DictionaryQueries, UnitQueries):
     """Answers questions about one generation of a study; open it again to see a newer one."""
 
     def __init__(self, path: Path | str):
@@ -76,6 +81,12 @@ class Store(Queries, UnitQueries):
     def arrow(self, sql: str, **values: Any) -> pa.Table:
         """Like `frame`, as an Arrow table."""
         return self._connection.cursor().sql(sql, params=values).to_arrow_table()
+
+    def dictionary(self, dictionary_id: str) -> "Dictionary":
+        """The weights of one of its dictionaries, checked. Raises NoStore for one it has no row of, DictionaryLost and DictionaryError."""
+        if self.frame("SELECT 1 FROM dictionaries WHERE dictionary_id = $dictionary", dictionary=dictionary_id).empty:
+            raise NoStore(f"{self.path} has no dictionary {dictionary_id!r}.")
+        return dictionaries.read(self.path, dictionary_id)
 
     def close(self) -> None:
         self._connection.close()

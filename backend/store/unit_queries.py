@@ -29,7 +29,7 @@ class UnitQueries:
         """Every CoT whose tokens are known, by id; `role` is that of the model which wrote it."""
         return _records(
             self.frame(
-                "SELECT cot_id, problem_id, model_id, name AS model_name, prompt, text, token_ids, n_prompt_tokens, seed "
+                "SELECT cot_id, problem_id, model_id, name AS model_name, prompt, text, after_text, token_ids, n_prompt_tokens, seed "
                 "FROM cots JOIN models USING (model_id) WHERE token_ids IS NOT NULL ORDER BY cot_id"
             )
         )
@@ -115,6 +115,15 @@ class UnitQueries:
         return self.frame("SELECT DISTINCT cot_id FROM importance JOIN chunks USING (chunk_id) WHERE value IS NOT NULL ORDER BY cot_id")[
             "cot_id"
         ].tolist()
+
+    def codes(self: _HasFrame, dictionary_id: str, cot_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Positions (int64), features (int64) and values (float32) of the CoT's codes that are not 0, rising by position."""
+        row = self.frame(
+            "SELECT positions, features, codes FROM cot_codes WHERE dictionary_id = $dictionary AND cot_id = $cot",
+            dictionary=dictionary_id,
+            cot=cot_id,
+        ).iloc[0]
+        return np.asarray(row["positions"], np.int64), np.asarray(row["features"], np.int64), np.asarray(row["codes"], np.float32)
 
     def metric_by_chunk(self: _HasFrame, metric: str, conventions: Sequence[str]) -> dict[str, float | None]:
         """One metric for every chunk that has a row of it, under the first of the conventions it has; None where it is unknown."""

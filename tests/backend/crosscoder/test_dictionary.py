@@ -129,3 +129,14 @@ def test_the_id_follows_from_weights_and_rule_and_not_from_facts():
         if isinstance(value := getattr(dictionary, one.name), torch.Tensor):
             ids.add(replace(dictionary, **{one.name: value * 1.5}).dictionary_id)
     assert len(ids) == 9
+
+
+def test_rounding_to_float16_moves_weights_by_its_precision_and_nothing_else():
+    exact = made("batchtopk")
+    rounded = exact.in_float16()
+    assert rounded.dictionary_id != exact.dictionary_id and rounded.in_float16().dictionary_id == rounded.dictionary_id
+    for name in ("encoder", "decoder"):
+        torch.testing.assert_close(getattr(rounded, name), getattr(exact, name), rtol=2**-11, atol=2**-25)
+    assert all(torch.equal(getattr(rounded, name), getattr(exact, name)) for name in ("encoder_bias", "decoder_bias", "scale", "threshold"))
+    with pytest.raises(DictionaryError, match="encoder has values up to 1e"):
+        replace(exact, encoder=exact.encoder * 0 + 1e5).in_float16()

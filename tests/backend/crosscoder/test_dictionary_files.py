@@ -308,6 +308,15 @@ def test_what_the_layout_cannot_hold_is_not_exported(tmp_path, changes):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_float16_holds_takes_half_the_space_and_is_loaded_bit_for_bit(tmp_path):
+    for name, dictionary in (("whole", ours()), ("half", ours().in_float16())):
+        save(dictionary, tmp_path / name)
+        assert is_same(load(tmp_path / name), dictionary)
+    whole, half = (load_file(tmp_path / name / files.WEIGHTS) for name in ("whole", "half"))
+    assert whole["decoder"].dtype == half["encoder_bias"].dtype == torch.float32
+    assert half["decoder"].dtype == half["encoder"].dtype == torch.float16
+
+
 def test_a_changed_byte_in_our_own_form_is_noticed(tmp_path):
     save(ours(), tmp_path)
     weights = tmp_path / files.WEIGHTS

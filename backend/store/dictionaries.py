@@ -1,0 +1,84 @@
+"""The files of a study's dictionaries: where they are, and how they come there whole.
+
+A dictionary is a folder named by its id, `dictionaries/ID/` in the study's own, or `NAME.dictionaries/ID/` beside a portable NAME.duckdb
+(move the two together). The id follows from the weights, so that a file can be told from another, and is never changed.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backend.errors import AnchorscopeError
+from backend.store.unit_files import _sync_folder
+
+if TYPE_CHECKING:
+    from backend.crosscoder.dictionary import Dictionary
+
+FOLDER = "dictionaries"
+
+
+class DictionaryLost(AnchorscopeError):
+    """The files of a dictionary that the study has rows of are missing, or are another's."""
+
+
+def folder_of(study: Path) -> Path:
+    """Where the dictionaries of a study, a folder or a portable file, are; it need not exist."""
+    return beside(study) if study.is_file() else study / FOLDER
+
+
+def beside(file: Path) -> Path:
+    """The folder for the dictionaries of a portable file."""
+    return file.with_suffix(".dictionaries")
+
+
+def keep(dictionary: "Dictionary", study: Path) -> str:
+    """Write the dictionary among those of the study; when this returns it survives a kill and a power cut. Returns its weights' sha256."""
+    from backend.crosscoder.files import WEIGHTS, save
+
+    folder = folder_of(study) / dictionary.dictionary_id
+    _place(folder, lambda made: save(dictionary, made))
+    with (folder / WEIGHTS).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read(study: Path, dictionary_id: str) -> "Dictionary":
+    """The dictionary, its weights checked against their sha256 and the id. Raises DictionaryLost, and DictionaryError for damaged files."""
+    from backend.crosscoder.files import load
+
+    folder = folder_of(study) / dictionary_id
+    if not folder.is_dir():
+        raise DictionaryLost(
+            f"{folder} is missing: it has the weights of the dictionary and travels with the study. Copy it from where the study came, or "
+            "delete the study's units/crosscoder, publish the study and run it again: then they are made anew."
+        )
+    found = load(folder)
+    if found.dictionary_id != dictionary_id:
+        raise DictionaryLost(f"{folder} holds dictionary {found.dictionary_id}, not its own. Copy it again from where the study came.")
+    return found
+
+
+def copy(dictionary_ids: Iterable[str], study: Path, folder: Path) -> None:
+    """Copy dictionaries of the study, each whole, to `folder`/ID. Raises DictionaryLost."""
+    for dictionary_id in dictionary_ids:
+        read(study, dictionary_id)
+        source = folder_of(study) / dictionary_id
+        _place(folder / dictionary_id, lambda made, source=source: shutil.copytree(source, made))
+
+
+def _place(target: Path, write: Callable[[Path], object]) -> None:
+    """A folder that `write` fills, at `target` whole or not at all; what was there is replaced."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+        write(made := Path(scratch, "made"))
+        for path in made.iterdir():
+            with path.open("rb") as handle:
+                os.fsync(handle.fileno())
+        _sync_folder(made)
+        if target.exists():
+            target.rename(Path(scratch, "replaced"))
+        made.rename(target)
+    _sync_folder(target.parent)

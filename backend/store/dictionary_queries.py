@@ -1,0 +1,179 @@
+"""What pages ask of a study's dictionaries: crosscoders of two models, or sparse autoencoders of one."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import pandas as pd
+
+
+class _HasFrame(Protocol):
+    def frame(self, sql: str, **values: Any) -> pd.DataFrame: ...
+
+
+def _wide(side: str) -> str:
+    """Columns of one model's fit and losses, means over tokens; `recovered` is the share of what the baseline loses that splicing keeps."""
+    return (
+        f"f_{side}.variance_explained AS variance_explained_{side}, l_{side}.loss AS loss_{side}, "
+        f"l_{side}.loss_spliced AS loss_spliced_{side}, l_{side}.loss_zeroed AS loss_zeroed_{side}, "
+        f"l_{side}.loss_averaged AS loss_averaged_{side}, "
+        f"(l_{side}.loss_zeroed - l_{side}.loss_spliced) / (l_{side}.loss_zeroed - l_{side}.loss) AS loss_recovered_{side}, "
+        f"(l_{side}.loss_averaged - l_{side}.loss_spliced) / (l_{side}.loss_averaged - l_{side}.loss) AS loss_recovered_from_mean_{side}"
+    )
+
+
+def _beside(side: str) -> str:
+    return (
+        f"LEFT JOIN models m_{side} ON m_{side}.model_id = d.{side}_model_id "
+        f"LEFT JOIN dictionary_fits f_{side} ON f_{side}.dictionary_id = d.dictionary_id AND f_{side}.model_id = d.{side}_model_id "
+        f"LEFT JOIN losses l_{side} ON l_{side}.dictionary_id = d.dictionary_id AND l_{side}.model_id = d.{side}_model_id "
+    )
+
+
+_CODES = (
+    "WITH codes AS (SELECT unnest(positions) AS position, unnest(features) AS feature, unnest(codes) AS code FROM cot_codes "
+    "WHERE dictionary_id = $dictionary AND cot_id = $cot), "
+    "chosen AS (SELECT * FROM codes WHERE $features IS NULL OR list_contains($features::BIGINT[], feature)) "
+)
+
+
+class DictionaryQueries:
+    """Mixed into Store, which gives `frame`. Values are bound, columns and order are named."""
+
+    def dictionaries(self: _HasFrame) -> pd.DataFrame:
+        """One row a dictionary: what it is, and how well it does on the study's CoTs; NULL where that is not measured yet.
+
+        `n_judged` tokens without prompts; `l0` features that fire on a token, mean; `dead_share` features that fire on none of them. Losses
+        are nats a token; `loss_recovered_…` is 1 where splicing the reconstruction in costs nothing and 0 where it costs as much as zeroing
+        the residual stream, `loss_recovered_from_mean_…` the same against its mean. `n_base_only`, … count features by class.
+        """
+        return self.frame(
+            "WITH fired AS (SELECT dictionary_id, sum(frequency) AS l0, avg((frequency = 0)::INT) AS dead_share, "
+            "count(*) FILTER (class = 'base only') AS n_base_only, count(*) FILTER (class = 'shared') AS n_shared, "
+            "count(*) FILTER (class = 'distilled only') AS n_distilled_only, count(*) FILTER (class = 'suspect') AS n_suspect "
+            "FROM features GROUP BY dictionary_id), "
+            "losses AS (SELECT dictionary_id, model_id, sum(loss * n_tokens) / sum(n_tokens) AS loss, "
+            "sum(loss_spliced * n_tokens) / sum(n_tokens) AS loss_spliced, sum(loss_zeroed * n_tokens) / sum(n_tokens) AS loss_zeroed, "
+            "sum(loss_averaged * n_tokens) / sum(n_tokens) AS loss_averaged FROM spliced_losses GROUP BY dictionary_id, model_id) "
+            "SELECT d.dictionary_id, d.kind, d.base_model_id, m_base.name AS base, d.distilled_model_id, m_distilled.name AS distilled, "
+            "d.layer, d.n_features, d.d_model, d.k, d.scale, d.source, d.training_id, d.n_tokens, d.sha256, d.parameters, "
+            f"f_base.n_tokens AS n_judged, fired.* EXCLUDE (dictionary_id), {_wide('base')}, {_wide('distilled')} "
+            f"FROM dictionaries d LEFT JOIN fired USING (dictionary_id) {_beside('base')}{_beside('distilled')}"
+            "ORDER BY d.layer, d.dictionary_id"
+        )
+
+    def dictionary_trainings(self: _HasFrame) -> pd.DataFrame:
+        """One row a training of a dictionary, newest first, also one that is still going on: then `dictionary_id` is NULL. `n_steps` done;
+        its metrics are those of `training_metrics`."""
+        return self.frame(
+            "SELECT t.training_id, d.dictionary_id, t.kind, t.started_at, t.seconds, t.seed, t.parameters, t.n_tokens, t.n_weights, "
+            't.versions, t."commit", (SELECT max(step) FROM training_metrics WHERE training_id = t.training_id) AS n_steps '
+            "FROM training_runs t LEFT JOIN dictionaries d USING (training_id) WHERE t.model_id IS NULL "
+            "ORDER BY t.started_at DESC, t.training_id"
+        )
+
+    def features(self: _HasFrame, dictionary_id: str) -> pd.DataFrame:
+        """One row a feature."""
+        return self.frame(
+            "SELECT feature, norm_base_l1, norm_distilled_l1, norm_base_l2, norm_distilled_l2, rdn_l1, rdn_l2, nrn_l1, nrn_l2, "
+            "decoder_cosine, nu_eps, nu_r, class, frequency, mean_activation, max_activation, top_category, top_category_lift "
+            "FROM features WHERE dictionary_id = $dictionary ORDER BY feature",
+            dictionary=dictionary_id,
+        )
+
+    # One feature
+
+    def feature_examples(self: _HasFrame, dictionary_id: str, feature: int) -> pd.DataFrame:
+        """The tokens on which it fires most, strongest first, each with its window: `window_tokens` are texts, `window_values` codes, the
+        first of both at `window_start`. `written_by` is the writer's name."""
+        return self.frame(
+            "SELECT e.rank, e.cot_id, c.problem_id, m.name AS written_by, e.chunk_id, k.chunk_index, e.position, e.activation, "
+            "e.contribution_base, e.contribution_distilled, e.window_start, "
+            "list_slice(s.tokens, e.window_start + 1, e.window_start + len(e.window_values)) AS window_tokens, e.window_values "
+            "FROM feature_examples e JOIN cot_codes s USING (dictionary_id, cot_id) JOIN cots c ON c.cot_id = e.cot_id "
+            "JOIN models m ON m.model_id = c.model_id LEFT JOIN chunks k ON k.chunk_id = e.chunk_id "
+            "WHERE e.dictionary_id = $dictionary AND e.feature = $feature ORDER BY e.rank",
+            dictionary=dictionary_id,
+            feature=feature,
+        )
+
+    def feature_logits(self: _HasFrame, dictionary_id: str, feature: int) -> pd.DataFrame:
+        """Tokens that it promotes (`side` top) and suppresses (bottom) in each model, strongest first."""
+        return self.frame(
+            "SELECT model_id, side, rank, token_id, token, effect FROM feature_logits "
+            "WHERE dictionary_id = $dictionary AND feature = $feature ORDER BY model_id, side DESC, rank",
+            dictionary=dictionary_id,
+            feature=feature,
+        )
+
+    def feature_neighbours(self: _HasFrame, dictionary_id: str, feature: int) -> pd.DataFrame:
+        """Features with the nearest decoder rows in each model, with what the neighbours are themselves."""
+        return self.frame(
+            "SELECT n.model_id, n.rank, n.neighbour, n.cosine, f.nrn_l1, f.nrn_l2, f.class, f.frequency, f.top_category "
+            "FROM feature_neighbours n LEFT JOIN features f ON f.dictionary_id = n.dictionary_id AND f.feature = n.neighbour "
+            "WHERE n.dictionary_id = $dictionary AND n.feature = $feature ORDER BY n.model_id, n.rank",
+            dictionary=dictionary_id,
+            feature=feature,
+        )
+
+    def feature_histogram(self: _HasFrame, dictionary_id: str, feature: int) -> pd.DataFrame:
+        """At most one row: bins of its codes when it fires."""
+        return self.frame(
+            "SELECT edges, counts FROM feature_histograms WHERE dictionary_id = $dictionary AND feature = $feature",
+            dictionary=dictionary_id,
+            feature=feature,
+        )
+
+    def feature_categories(self: _HasFrame, dictionary_id: str, feature: int) -> pd.DataFrame:
+        """How often it fires on the tokens of each category, by scheme, most often first; none for a feature that never fires."""
+        return self.frame(
+            "SELECT scheme, category, n_tokens, n_fired, frequency, mean_activation FROM feature_categories "
+            "WHERE dictionary_id = $dictionary AND feature = $feature ORDER BY scheme, frequency DESC, category",
+            dictionary=dictionary_id,
+            feature=feature,
+        )
+
+    def category_frequencies(self: _HasFrame, dictionary_id: str, scheme: str) -> pd.DataFrame:
+        """Every feature that fires at all on each category of one scheme, with its NRN. `scheme`: function, reasoning (the target words'
+        own tokens) or before_reasoning (the tokens that predict those)."""
+        return self.frame(
+            "SELECT c.feature, c.category, c.n_tokens, c.n_fired, c.frequency, c.mean_activation, f.nrn_l1, f.nrn_l2, f.class "
+            "FROM feature_categories c JOIN features f USING (dictionary_id, feature) "
+            "WHERE c.dictionary_id = $dictionary AND c.scheme = $scheme ORDER BY c.category, c.feature",
+            dictionary=dictionary_id,
+            scheme=scheme,
+        )
+
+    # One chain of thought
+
+    def codes_of_cot(self: _HasFrame, dictionary_id: str, cot_id: str, features: Sequence[int] | None = None) -> pd.DataFrame:
+        """One row a code that is not 0, of some features or of all, in reading order. `chunk_id` is NULL in the prompt."""
+        return self.frame(
+            _CODES + "SELECT c.position, c.feature, c.code, k.chunk_id, k.chunk_index FROM chosen c LEFT JOIN chunks k "
+            "ON k.cot_id = $cot AND c.position >= k.token_start AND c.position < k.token_end ORDER BY c.position, c.feature",
+            dictionary=dictionary_id,
+            cot=cot_id,
+            features=None if features is None else list(features),
+        )
+
+    def tokens_of_cot(self: _HasFrame, dictionary_id: str, cot_id: str) -> pd.DataFrame:
+        """Every token of prompt + CoT with its text, in reading order; `chunk_id` is NULL in the prompt."""
+        return self.frame(
+            "WITH texts AS (SELECT unnest(tokens) AS token, generate_subscripts(tokens, 1) - 1 AS position FROM cot_codes "
+            "WHERE dictionary_id = $dictionary AND cot_id = $cot) "
+            "SELECT t.position, t.token, k.chunk_id, k.chunk_index FROM texts t LEFT JOIN chunks k ON k.cot_id = $cot "
+            "AND t.position >= k.token_start AND t.position < k.token_end ORDER BY t.position",
+            dictionary=dictionary_id,
+            cot=cot_id,
+        )
+
+    def codes_by_chunk(self: _HasFrame, dictionary_id: str, cot_id: str, features: Sequence[int] | None = None) -> pd.DataFrame:
+        """One row a chunk and feature that fires in it: `mean` code over all of the chunk's tokens, `largest`, and on how many it fires."""
+        return self.frame(
+            _CODES + "SELECT k.chunk_id, k.chunk_index, c.feature, sum(c.code) / any_value(k.token_end - k.token_start) AS mean, "
+            "max(c.code) AS largest, count(*) AS n_fired, any_value(k.token_end - k.token_start) AS n_tokens FROM chosen c "
+            "JOIN chunks k ON k.cot_id = $cot AND c.position >= k.token_start AND c.position < k.token_end "
+            "GROUP BY k.chunk_id, k.chunk_index, c.feature ORDER BY k.chunk_index, c.feature",
+            dictionary=dictionary_id,
+            cot=cot_id,
+            features=None if features is None else list(features),
+        )

@@ -1,0 +1,131 @@
+"""What a store says of its dictionaries: each answer is that of the rows that were written, and the weights are those of the row."""
+
+import math
+import shutil
+
+import pytest
+import torch
+
+from backend.crosscoder.dictionary import DictionaryError
+from backend.store import dictionaries
+from backend.store.dictionaries import DictionaryLost
+from backend.store.store import NoStore, Store
+from tests import small_dictionary, small_study
+from tests.small_dictionary import N_FEATURES, SILENT, code
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return small_study.make(tmp_path_factory.mktemp("stores") / "small", rollouts=False, activations=False, steering=False)
+
+
+@pytest.fixture(scope="module")
+def name(folder):
+    return small_dictionary.add(folder)
+
+
+@pytest.fixture(scope="module")
+def store(folder, name):
+    store = Store(folder)
+    yield store
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def cot(store):
+    return store.tokenised_cots()[1]
+
+
+def test_a_dictionary_is_one_row_with_what_the_cots_say_of_it(store, name):
+    (row,) = store.dictionaries().itertuples()
+    assert (row.dictionary_id, row.layer, row.n_features, row.n_judged, row.base) == (name, 5, N_FEATURES, 400, "embedded:Tiny")
+    assert row.l0 == pytest.approx(sum(1 / (k + 2) for k in range(N_FEATURES) if k != SILENT)) and row.dead_share == pytest.approx(1 / 6)
+    assert (row.n_shared, row.n_base_only, row.n_distilled_only, row.n_suspect) == (2, 1, 1, 1)
+    assert (row.variance_explained_base, row.variance_explained_distilled) == pytest.approx((0.8, 0.7))
+    n = [10 + number for number in range(len(store.tokenised_cots()))]
+    zeroed = sum((6 + number) * tokens for number, tokens in enumerate(n)) / sum(n)  # longer CoTs count more
+    assert row.loss_zeroed_base == pytest.approx(zeroed)
+    assert row.loss_recovered_distilled == pytest.approx((zeroed - 1.5) / (zeroed - 1.0))
+    assert row.loss_recovered_from_mean_base == pytest.approx(2.5 / 3.0)
+
+
+def test_trainings_of_dictionaries_and_of_models_are_told_apart(store, name):
+    (run,) = store.dictionary_trainings().itertuples()
+    assert (run.training_id, run.dictionary_id, run.n_steps) == ("tc", name, 30) and store.training_runs().empty
+    assert len(store.training_metrics("tc")) == 6 * 30
+
+
+def test_features_are_all_there_and_unknown_is_nan(store, name):
+    features = store.features(name)
+    assert features["feature"].tolist() == list(range(N_FEATURES)) and math.isnan(features["nrn_l1"][SILENT])
+    assert features["class"].tolist()[:5] == list(small_dictionary.CLASSES[:5]) and store.features("nobody").empty
+
+
+def test_an_example_shows_its_window_token_by_token(store, name):
+    examples = store.feature_examples(name, 2)
+    assert examples["rank"].tolist() == [0, 1]
+    for example in examples.itertuples():
+        tokens = store.tokens_of_cot(name, example.cot_id).set_index("position")
+        here = range(example.window_start, example.window_start + len(example.window_values))
+        assert list(example.window_tokens) == tokens["token"][list(here)].tolist()
+        assert list(example.window_values) == [pytest.approx(code(2, position)) for position in here]
+        assert example.window_values[example.position - example.window_start] == pytest.approx(example.activation)
+        assert tokens["chunk_id"][example.position] == example.chunk_id
+
+
+def test_logits_neighbours_histogram_and_categories_are_those_of_the_feature(store, name):
+    logits = store.feature_logits(name, 1)
+    assert len(logits) == 8 and logits[logits["side"] == "top"]["effect"].tolist() == [1.0, 0.75] * 2
+    neighbours = store.feature_neighbours(name, 4)
+    assert neighbours["neighbour"].tolist() == [5, 0] * 2 and neighbours["class"].tolist()[1] == "shared"
+    assert list(store.feature_histogram(name, 3)["counts"][0]) == [3, 3] and store.feature_histogram(name, SILENT).empty
+    categories = store.feature_categories(name, 1)
+    assert categories["scheme"].tolist() == ["before_reasoning", "function", "function", "reasoning"]
+    frequencies = store.category_frequencies(name, "reasoning")
+    assert frequencies["feature"].tolist() == [0, 1, 2, 3, 4] and frequencies["frequency"].tolist() == [0, 0.2, 0, 0.2, 0]
+
+
+def test_codes_of_a_cot_are_by_token_or_by_chunk(store, name, cot):
+    codes = store.codes_of_cot(name, cot["cot_id"])
+    assert {(row.position, row.feature): row.code for row in codes.itertuples()} == {
+        (position, k): code(k, position) for position in range(len(cot["token_ids"])) for k in range(N_FEATURES) if code(k, position)
+    }
+    assert codes[codes["position"] < cot["n_prompt_tokens"]]["chunk_id"].isna().all()
+    some = store.codes_by_chunk(name, cot["cot_id"], features=[0, 3])
+    assert set(some["feature"]) == {0, 3}
+    for row in some.itertuples():
+        (chunk,) = [one for one in store.chunks_of([cot["cot_id"]])[cot["cot_id"]] if one["chunk_id"] == row.chunk_id]
+        here = [code(row.feature, position) for position in range(chunk["token_start"], chunk["token_end"])]
+        assert row.mean == pytest.approx(sum(here) / len(here)) and row.largest == max(here) and row.n_fired == sum(c > 0 for c in here)
+
+
+def test_the_codes_that_stages_read_are_the_same(store, name, cot):
+    positions, features, codes = store.codes(name, cot["cot_id"])
+    shown = store.codes_of_cot(name, cot["cot_id"])
+    assert positions.tolist() == shown["position"].tolist() and features.tolist() == shown["feature"].tolist()
+    assert codes.tolist() == shown["code"].tolist()
+
+
+def test_the_weights_are_those_of_the_row(store, name):
+    found, written = store.dictionary(name), small_dictionary.weights()
+    assert found.dictionary_id == name and torch.equal(found.decoder, written.decoder) and found.facts["layer"] == 5
+    with pytest.raises(NoStore, match=r"no dictionary '\.\./secret'"):
+        store.dictionary("../secret")
+
+
+def test_weights_that_are_missing_damaged_or_anothers_are_refused(folder, name, tmp_path):
+    shutil.copytree(folder, tmp_path / "study")
+    place = tmp_path / "study" / "dictionaries"
+    weights = place / name / "dictionary.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(DictionaryError, match="sha256"):
+        Store(tmp_path / "study").dictionary(name)
+    other = small_dictionary.weights().in_float16()
+    dictionaries.keep(other, tmp_path / "study")
+    shutil.rmtree(place / name)
+    shutil.move(place / other.dictionary_id, place / name)
+    with pytest.raises(DictionaryLost, match=f"holds dictionary {other.dictionary_id}"):
+        Store(tmp_path / "study").dictionary(name)
+    shutil.rmtree(place)
+    with pytest.raises(DictionaryLost, match=f"{name}, is missing"):
+        Store(tmp_path / "study").dictionary(name)
