@@ -57,7 +57,7 @@ class Recipe:
 
     phases: tuple[Phase, ...] = (
         Phase(20_000, (1300, 1000, 700, 550, 450), steps=320, cooldown=80, horizon=430, manner=Manner(parts=0.0)),
-        Phase(20_001, (500, 900, 1100, 1100, 900), steps=420, cooldown=110, horizon=560),
+        Phase(20_001, (500, 900, 1100, 1100, 900), steps=330, cooldown=100, horizon=560),
     )
     rank: int = 16
     alpha: int = 32
