@@ -130,6 +130,8 @@ def pack(
     table = Table("table", "MB", title=f"{study} in {folder}")
     for file in sorted(folder.glob("*.parquet"), key=lambda file: file.stat().st_size, reverse=True):
         table.add_row(file.stem, f"{file.stat().st_size / 1e6:.2f}")
+    if weights := sum(file.stat().st_size for file in folder.glob("dictionaries/*/*")):
+        table.add_row("weights of dictionaries", f"{weights / 1e6:.2f}")
     table.add_row("in all", f"{total / 1e6:.2f}", style="bold")
     console.print(table)
 

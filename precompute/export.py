@@ -1,9 +1,11 @@
 """A study as files for others: one portable .duckdb, or a folder of Parquet, one file a table.
 
 The rows are those of the published generation, and the live runs as they are now: they are read from their own ledger, so that neither
-runs kept since the last publication are missing nor a pipeline that holds the study is waited for.
+runs kept since the last publication are missing nor a pipeline that holds the study is waited for. The weights of dictionaries are no
+rows: their folders go beside the one file, as NAME.dictionaries, or into the other folder.
 """
 
+import contextlib
 import os
 import shutil
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from backend.errors import AnchorscopeError
+from backend.store import dictionaries
 from backend.store.experiments import Experiments, Kept, beside
 from backend.store.publish import take_in_experiments
 from backend.store.schema import SCHEMA_VERSION, TABLES
@@ -20,9 +23,12 @@ from backend.store.store import Store, generation_of
 
 def export_duckdb(study: Path, file: Path) -> None:
     """Copy the study's published generation and its live runs to `file`, whole or not at all; it opens wherever a folder does."""
-    Store(study).close()  # refuses what cannot be opened
+    with contextlib.closing(Store(study)) as store:  # refuses what cannot be opened
+        of_dictionaries = store.dictionary_ids()
     _refuse_existing(file)
     _refuse_existing(beside(file))  # runs on a file of that name which is gone: they would be taken for runs on this one
+    _refuse_existing(dictionaries.beside(file))
+    dictionaries.copy(of_dictionaries, study, dictionaries.beside(file))
     temporary = file.with_name(file.name + ".tmp")
     shutil.copyfile(generation_of(study), temporary)
     take_in_experiments(temporary, _live_runs(study))
@@ -44,6 +50,7 @@ def export_parquet(study: Path, folder: Path) -> list[Path]:
             rows = kept.tables[table] if table in kept.tables else store.whole_table(table)
             rows = rows.replace_schema_metadata({"anchorscope_schema_version": str(SCHEMA_VERSION)})
             pq.write_table(rows, temporary / f"{table}.parquet", compression="zstd", write_page_checksum=True)
+        dictionaries.copy(store.dictionary_ids(), study, temporary / dictionaries.FOLDER)
     finally:
         store.close()
     os.replace(temporary, folder)

@@ -61,12 +61,18 @@ def read(study: Path, dictionary_id: str) -> "Dictionary":
     return found
 
 
-def copy(dictionary_ids: Iterable[str], study: Path, folder: Path) -> None:
-    """Copy dictionaries of the study, each whole, to `folder`/ID. Raises DictionaryLost."""
-    for dictionary_id in dictionary_ids:
-        read(study, dictionary_id)
-        source = folder_of(study) / dictionary_id
-        _place(folder / dictionary_id, lambda made, source=source: shutil.copytree(source, made))
+def copy(dictionary_ids: Iterable[str], study: Path, folder: Path) -> list[Path]:
+    """Copy dictionaries of the study to `folder`/ID, each whole; returns their folders. Raises as `read` does, and then copies none."""
+    names = list(dictionary_ids)
+    for name in names:
+        read(study, name)
+    return [copy_files(folder_of(study) / name, folder) for name in names]
+
+
+def copy_files(source: Path, folder: Path) -> Path:
+    """Copy one dictionary's folder, named by its id, into `folder`, as it is."""
+    _place(target := folder / source.name, lambda made: shutil.copytree(source, made))
+    return target
 
 
 def _place(target: Path, write: Callable[[Path], object]) -> None:

@@ -2,6 +2,7 @@
 
 1. `pack` writes one file for each table that has rows, every column in the encoding that makes it smallest, compressed with zstd. Vectors
    are rounded to float16 (3 significant digits), which halves most of a study; every other number stays as it was.
+   The weights of dictionaries are copied as they are: those that were trained here are float16 from the beginning.
 2. `about.json` says what the pack holds: study, schema version, when it was published, and rows and sha256 of every file. The sha256 of
    `about.json` therefore stands for the whole pack.
 3. `unpack` checks all of that and builds the file that `export --duckdb` would have made, vectors as float32 again; those that the schema
@@ -28,6 +29,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from backend.errors import AnchorscopeError
+from backend.store import dictionaries
 from backend.store.experiments import Experiments
 from backend.store.migrations import WrongSchema, refusal, upgraded
 from backend.store.publish import create_table, describe, insert_rows
@@ -70,17 +72,12 @@ class Pack:
     schema_version: int
     published_at: str  # UTC
     tables: Mapping[str, tuple[int, str]]  # rows and sha256 of the tables that have rows
+    dictionaries: Mapping[str, Mapping[str, str]]  # sha256 of each file, by dictionary and name
 
     def rows(self, table: str) -> pa.Table:
         """The rows of `table` in today's schema, vectors as float32. Raises DamagedPack."""
         n_rows, digest = self.tables[table]
-        path = self.folder / f"{table}.parquet"
-        try:
-            raw = path.read_bytes()
-        except OSError as error:
-            raise _damaged(self.folder, path, f"cannot be read ({error.strerror})") from error
-        if (found := hashlib.sha256(raw).hexdigest()) != digest:
-            raise _damaged(self.folder, path, f"has sha256 {found}, and {ABOUT} says {digest}")
+        path, raw = self.folder / f"{table}.parquet", self._checked(f"{table}.parquet", digest)
         try:
             rows = upgraded(table, _widened(table, pq.read_table(pa.BufferReader(raw))), self.schema_version)
         except (pa.ArrowException, KeyError) as error:
@@ -88,6 +85,24 @@ class Pack:
         if rows.num_rows != n_rows:
             raise _damaged(self.folder, path, f"has {rows.num_rows} rows, and {ABOUT} says {n_rows}")
         return rows
+
+    def place_dictionaries(self, file: Path) -> None:
+        """Put the weights of dictionaries beside the portable `file`. Raises DamagedPack, and then puts none there."""
+        for name, digests in self.dictionaries.items():
+            for inner, digest in digests.items():
+                self._checked(f"{dictionaries.FOLDER}/{name}/{inner}", digest)
+        for name in self.dictionaries:
+            dictionaries.copy_files(self.folder / dictionaries.FOLDER / name, dictionaries.beside(file))
+
+    def _checked(self, name: str, digest: str) -> bytes:
+        path = self.folder / name
+        try:
+            raw = path.read_bytes()
+        except OSError as error:
+            raise _damaged(self.folder, path, f"cannot be read ({error.strerror})") from error
+        if (found := hashlib.sha256(raw).hexdigest()) != digest:
+            raise _damaged(self.folder, path, f"has sha256 {found}, and {ABOUT} says {digest}")
+        return raw
 
 
 def pack(study: Path, folder: Path) -> int:
@@ -116,17 +131,21 @@ def pack(study: Path, folder: Path) -> int:
                 raw = _smallest(_halved(table, rows))
                 _write(made / f"{table}.parquet", raw)
                 tables[table] = {"rows": rows.num_rows, "sha256": hashlib.sha256(raw).hexdigest()}
+        copied = dictionaries.copy(store.dictionary_ids(), study, made / dictionaries.FOLDER)
         about = {
             "study": store.name,
             "schema_version": SCHEMA_VERSION,
             "published_at": store.published_at,
             "vectors": "float16",
             "tables": tables,
+            "dictionaries": {
+                one.name: {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(one.iterdir())} for one in copied
+            },
         }
         _write(made / ABOUT, (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
         _swap(made, folder, Path(scratch, "replaced"))
     _sync_folder(folder.parent)
-    return sum(file.stat().st_size for file in folder.iterdir())
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def unpack(folder: Path, file: Path) -> Path:
@@ -146,6 +165,7 @@ def unpack(folder: Path, file: Path) -> Path:
                     shutil.rmtree(leftover)
                 with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.parent) as scratch:
                     _build(found, building := Path(scratch, file.name))
+                    found.place_dictionaries(file)
                     with building.open("rb") as handle:
                         os.fsync(handle.fileno())
                     os.replace(building, file)
@@ -179,7 +199,8 @@ def _build(found: Pack, file: Path) -> None:
 
 
 def _is_unpacked(found: Pack, file: Path) -> bool:
-    """Whether `file` comes from this pack and has today's schema. Raises NotUnpacked for a file that comes from no pack: it is no copy."""
+    """Whether `file` comes from this pack, has today's schema and its dictionaries beside it. Raises NotUnpacked for a file that comes from
+    no pack: it is no copy."""
     if not file.exists():
         return False
     try:
@@ -189,7 +210,8 @@ def _is_unpacked(found: Pack, file: Path) -> bool:
         raise NotUnpacked(f"{file}, where {found.folder} is unpacked to, cannot be opened ({error}). Delete it and start again.") from error
     if "pack" not in about:
         raise NotUnpacked(f"{file}, where {found.folder} is unpacked to, is another study. Give it another name and start again.")
-    return (about["pack"], about["schema_version"]) == (found.digest, str(SCHEMA_VERSION))
+    whole = all((dictionaries.beside(file) / name).is_dir() for name in found.dictionaries)
+    return whole and (about["pack"], about["schema_version"]) == (found.digest, str(SCHEMA_VERSION))
 
 
 def _read_about(folder: Path) -> Pack:
@@ -201,9 +223,12 @@ def _read_about(folder: Path) -> Pack:
     try:
         about = json.loads(raw)
         tables = {name: (int(table["rows"]), str(table["sha256"])) for name, table in about["tables"].items()}
+        digests = {str(name): {str(path): str(digest) for path, digest in files.items()}
+                   for name, files in about.get("dictionaries", {}).items()}  # fmt: skip
         found = Pack(
-            folder, hashlib.sha256(raw).hexdigest(), str(about["study"]), int(about["schema_version"]), str(about["published_at"]), tables
-        )
+            folder, hashlib.sha256(raw).hexdigest(), str(about["study"]), int(about["schema_version"]), str(about["published_at"]), tables,
+            digests,
+        )  # fmt: skip
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(folder, path, f"does not describe a pack ({error!r})") from error
     if found.schema_version > SCHEMA_VERSION:
@@ -289,7 +314,7 @@ def _write(path: Path, raw: bytes) -> None:
 
 def _refuse_anything_but_a_pack(folder: Path) -> None:
     inside = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    if ABOUT not in inside or any(name != ABOUT and not name.endswith(".parquet") for name in inside):
+    if ABOUT not in inside or any(name not in (ABOUT, dictionaries.FOLDER) and not name.endswith(".parquet") for name in inside):
         raise NotPacked(f"{folder} exists and is something else than a pack; name a new folder, or delete it first.")
 
 

@@ -116,6 +116,10 @@ class UnitQueries:
             "cot_id"
         ].tolist()
 
+    def dictionary_ids(self: _HasFrame) -> list[str]:
+        """Ids of the study's dictionaries, in order."""
+        return self.frame("SELECT dictionary_id FROM dictionaries ORDER BY dictionary_id")["dictionary_id"].tolist()
+
     def codes(self: _HasFrame, dictionary_id: str, cot_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Positions (int64), features (int64) and values (float32) of the CoT's codes that are not 0, rising by position."""
         row = self.frame(

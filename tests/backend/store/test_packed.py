@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from backend.store import packed
 from backend.store.experiments import Experiments
@@ -19,7 +20,7 @@ from backend.store.publish import publish
 from backend.store.schema import SCHEMA_VERSION, TABLES, VECTOR
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
-from tests import small_study
+from tests import small_dictionary, small_study
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +112,33 @@ def test_a_portable_file_is_packed_like_a_folder(folder, tmp_path):
     before, after = tables_of(file), tables_of(unpack(tmp_path / "again", tmp_path / "second.duckdb"))
     for table in set(TABLES) - {"directions", "experiments"}:
         assert after[table].equals(before[table]), table
+
+
+def test_dictionaries_travel_to_the_bit_and_a_portable_file_that_lost_them_is_unpacked_again(study, tmp_path):
+    name = small_dictionary.add(Path(shutil.copytree(study, tmp_path / "small")))
+    size = pack(tmp_path / "small", tmp_path / "demo")
+    assert size == sum(path.stat().st_size for path in (tmp_path / "demo").rglob("*") if path.is_file())
+    file = unpack(tmp_path / "demo", tmp_path / "demo.duckdb")
+    for again in (False, True):
+        if again:
+            shutil.rmtree(tmp_path / "demo.dictionaries")
+            unpack(tmp_path / "demo", file)
+        with closing(Store(file)) as store:
+            assert torch.equal(store.dictionary(name).decoder, small_dictionary.weights().decoder)
+    pack(tmp_path / "small", tmp_path / "demo")  # a pack with dictionaries is replaced like another
+    pack(file, tmp_path / "again")
+    assert sorted(path.name for path in (tmp_path / "again" / "dictionaries" / name).iterdir()) == [
+        "dictionary.json", "dictionary.safetensors"]  # fmt: skip
+
+
+def test_a_damaged_dictionary_of_a_pack_is_named_and_nothing_is_unpacked(study, tmp_path):
+    name = small_dictionary.add(Path(shutil.copytree(study, tmp_path / "small")))
+    pack(tmp_path / "small", tmp_path / "demo")
+    weights = tmp_path / "demo" / "dictionaries" / name / "dictionary.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(DamagedPack, match=rf"{name}/dictionary\.safetensors has sha256"):
+        unpack(tmp_path / "demo", tmp_path / "demo.duckdb")
+    assert not (tmp_path / "demo.duckdb").exists() and not (tmp_path / "demo.dictionaries").exists()
 
 
 # When it is built
