@@ -11,14 +11,17 @@ An edit is (layer, positions, function of the residual stream there). For one te
 An edit that changes nothing gets the model's own values, bit for bit, because nothing is computed for it. Steps 2 and 3 hold for causal
 attention over the whole text. Elsewhere (sliding windows, capped attention, unknown families) each edit is a plain forward pass of the
 whole text with a hook. Both work on a private copy that shares the model's weights: the caller's model never carries a hook.
+
+An edit may ask for what another model reads in the same tokens (`Edit.beside`), as the features of a crosscoder do, which are of two
+models. That model is never edited. An edit at layer ℓ moves only what lies above ℓ: what either reads at ℓ depends on the tokens alone.
 """
 
 import contextlib
 import copy
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,6 +38,9 @@ CAUSAL_FAMILIES = ("llama", "qwen2", "qwen3", "gpt2", "gpt_neox")  # tested: not
 _ATTENTION = "anchorscope_edits"
 _PLAIN_TOKENS = 4096  # tokens in one plain forward pass of several edits
 
+OthersRead = Mapping[nn.Module, Mapping[int, torch.Tensor]]  # model -> layer -> residual stream (n_rows, n_tokens, its d_model)
+_NOBODY: OthersRead = {}
+
 
 class EditError(AnchorscopeError):
     """An edit that cannot be made as asked. Nothing is ever skipped in silence."""
@@ -46,12 +52,16 @@ class Edit:
 
     With `onward` it does so at every position after the last of these too, those that are generated among them. While generating, `change`
     is given some of its positions at a time, one row each, so it must treat each row by itself.
+
+    With `beside`, another model, it becomes `change(h, other)`: `other` (n_positions, that model's d_model) is the residual stream at the
+    same layer and positions of that model, unedited, reading the same tokens.
     """
 
     layer: int
     positions: tuple[int, ...]
-    change: Callable[[torch.Tensor], torch.Tensor]
+    change: Callable[..., torch.Tensor]
     onward: bool = False
+    beside: "LoadedModel | None" = None
 
     def positions_in(self, first: int, end: int) -> tuple[int, ...]:
         """Its positions among first … end − 1."""
@@ -62,7 +72,7 @@ class Edit:
         """The same edit in a text of `n_tokens`, every position named."""
         if not self.onward or not self.positions:
             return self
-        return Edit(self.layer, (*self.positions, *range(max(self.positions) + 1, n_tokens)), self.change)
+        return replace(self, positions=(*self.positions, *range(max(self.positions) + 1, n_tokens)), onward=False)
 
 
 def addition(layer: int, positions: Sequence[int], vector: torch.Tensor) -> Edit:
@@ -90,7 +100,7 @@ class Edited:
 
 @dataclass(frozen=True)
 class Encoded:
-    """One text as the unedited model reads it, ready to be edited. Nothing in it changes afterwards, so threads may share it."""
+    """One text as the unedited model reads it, ready to be edited. What was read does not change afterwards, so threads may share it."""
 
     token_ids: tuple[int, ...]
     normed: torch.Tensor  # (n_tokens, d_model), after the final norm
@@ -100,6 +110,7 @@ class Encoded:
     _keys_values: list[tuple[torch.Tensor, torch.Tensor]] = field(repr=False)  # by layer, each (n_key_heads, n_tokens, d_head)
     _rotary: Any = field(repr=False)  # cosines and sines, each (1, n_tokens, d_rotary); None where the model has none
     _editor: "_Editor" = field(repr=False)
+    _beside: "dict[_Editor, Encoded]" = field(default_factory=dict, repr=False)  # the same text as other models read it
 
     @property
     def layers(self) -> list[int]:
@@ -111,6 +122,14 @@ class Encoded:
         if layer not in self._residuals:
             raise EditError(f"Layer {layer} was not kept. The text was encoded with layers {self.layers}.")
         return self._residuals[layer]
+
+    def beside(self, other: "LoadedModel", layers: Sequence[int]) -> "Encoded":
+        """The same text as another model reads it, at least `layers` kept; read once for each model."""
+        editor = editor_of(other)
+        found = self._beside.get(editor)
+        if found is None or not set(layers) <= set(found.layers):
+            found = self._beside[editor] = editor.encode(self.token_ids, sorted({*layers, *(found.layers if found else ())}))
+        return found
 
     @torch.inference_mode()
     def base_logits(self, positions: Sequence[int]) -> torch.Tensor:
@@ -136,7 +155,8 @@ class Encoded:
         """
         self._check_positions(positions)
         end = max(positions) + 1  # later tokens change nothing before them
-        rows = [tuple(edit.within(end) for edit in ((group,) if isinstance(group, Edit) else group)) for group in edits]
+        groups = [(group,) if isinstance(group, Edit) else group for group in edits]
+        rows = [tuple(self._with_other_read(edit.within(end)) for edit in group) for group in groups]
         asked = torch.tensor(positions, device=self.normed.device)
         normed = self.normed[asked].expand(len(rows), -1, -1).clone()
         moved = torch.zeros(len(rows), len(positions), dtype=torch.bool, device=self.normed.device)
@@ -168,9 +188,9 @@ class Encoded:
         """
         if not self.is_shared_prefix or not 1 <= n_tokens <= len(self.token_ids):
             raise EditError(f"Keys and values of {n_tokens} of {len(self.token_ids)} tokens cannot be had from this model's encoding.")
-        kept = [Edit(edit.layer, edit.positions_in(0, n_tokens), edit.change) for edit in edits]
+        kept = [replace(edit, positions=edit.positions_in(0, n_tokens), onward=False) for edit in edits]
         own = [(keys[:, :n_tokens], values[:, :n_tokens]) for keys, values in self._keys_values]
-        kept = [edit for edit in kept if edit.positions]
+        kept = [self._with_other_read(edit) for edit in kept if edit.positions]
         if all([self._leaves_alone(edit) for edit in kept]):
             return own
         first = min(min(edit.positions) for edit in kept)
@@ -180,6 +200,15 @@ class Encoded:
             pair if layer not in new else tuple(torch.cat([old[:, :first], late[0]], 1) for old, late in zip(pair, new[layer], strict=True))
             for layer, pair in enumerate(own)
         ]
+
+    def _with_other_read(self, edit: Edit) -> Edit:
+        """The same edit, all positions named, of h alone: what the model beside reads there is filled in."""
+        if edit.beside is None:
+            return edit
+        self._check_positions(edit.positions)
+        self.residual(edit.layer)
+        other = self.beside(edit.beside, [edit.layer]).residual(edit.layer)[list(edit.positions)]
+        return Edit(edit.layer, edit.positions, lambda h: edit.change(h, other))
 
     def _leaves_alone(self, edit: Edit) -> bool:
         self._check_positions(edit.positions)
@@ -238,9 +267,18 @@ def editor_of(loaded: "LoadedModel") -> "_Editor":
         return _EDITORS[loaded.model]
 
 
-def _changed(edit: Edit, h: torch.Tensor) -> torch.Tensor:
-    """`edit.change(h)`, or an EditError that says what is wrong with it."""
-    new = edit.change(h)
+def models_beside(edits: Iterable[Edit]) -> "dict[nn.Module, tuple[LoadedModel, set[int]]]":
+    """The other models that edits ask for, each with the layers they ask for."""
+    asked: dict[nn.Module, tuple[LoadedModel, set[int]]] = {}
+    for edit in edits:
+        if edit.beside is not None:
+            asked.setdefault(edit.beside.model, (edit.beside, set()))[1].add(edit.layer)
+    return asked
+
+
+def _changed(edit: Edit, h: torch.Tensor, *other: torch.Tensor) -> torch.Tensor:
+    """`edit.change(h, *other)`, or an EditError that says what is wrong with it."""
+    new = edit.change(h, *other)
     if not isinstance(new, torch.Tensor) or new.shape != h.shape:
         got = tuple(new.shape) if isinstance(new, torch.Tensor) else type(new).__name__
         raise EditError(f"The edit at layer {edit.layer} returned {got}; the residual stream it was given is {tuple(h.shape)}.")
@@ -322,18 +360,30 @@ class _Editor:
             return self.parts.trunk(input_ids=tokens, use_cache=False).last_hidden_state[:, positions]
 
     @torch.inference_mode()
-    def plain_logits(self, tokens: torch.Tensor, rows: Sequence[tuple[Edit, ...]], first: int, cache: Any) -> torch.Tensor:
+    def plain_logits(
+        self, tokens: torch.Tensor, rows: Sequence[tuple[Edit, ...]], first: int, cache: Any, others: OthersRead
+    ) -> torch.Tensor:
         """Logits (n_rows, vocab_size) after the last of `tokens` (n_rows, n_tokens), which start at position `first`; `cache` grows."""
-        with self._lock, editing(self.parts.blocks, rows, [first] * len(rows), tokens.shape[1]):
+        with self._lock, editing(self.parts.blocks, rows, [first] * len(rows), tokens.shape[1], others):
             normed = self.parts.trunk(input_ids=tokens, past_key_values=cache, use_cache=True).last_hidden_state[:, -1]
         return self.parts.unembed(normed)
 
+    @torch.inference_mode()
+    def plain_residuals(self, tokens: torch.Tensor, cache: Any, layers: Sequence[int]) -> dict[int, torch.Tensor]:
+        """Residual streams (n_rows, n_tokens, d_model) at `layers` of unedited rows that `tokens` (n_rows, n_tokens) continue."""
+        with self._lock, recording(self.parts.blocks, layers) as residuals:
+            self.parts.trunk(input_ids=tokens, past_key_values=cache, use_cache=True)
+        return residuals
+
 
 @contextlib.contextmanager
-def editing(blocks: nn.ModuleList, rows: Sequence[tuple[Edit, ...]], firsts: Sequence[int], n_tokens: int) -> Iterator[None]:
+def editing(
+    blocks: nn.ModuleList, rows: Sequence[tuple[Edit, ...]], firsts: Sequence[int], n_tokens: int, others: OthersRead = _NOBODY
+) -> Iterator[None]:
     """While open, a forward pass of `n_tokens` new tokens through `blocks` is edited: batch row i by `rows[i]`, from position `firsts[i]`.
 
-    Batch rows beyond those named are left alone. The blocks are the caller's own copy, and no other pass may use them meanwhile.
+    `others` holds what the models that edits ask for read in the same rows and tokens. Batch rows beyond those named are left alone. The
+    blocks are the caller's own copy, and no other pass may use them meanwhile.
     """
     by_layer: dict[int, list[tuple[Edit, list[int], list[int]]]] = {}
     for i, (row, first) in enumerate(zip(rows, firsts, strict=True)):
@@ -342,7 +392,7 @@ def editing(blocks: nn.ModuleList, rows: Sequence[tuple[Edit, ...]], firsts: Seq
                 raise EditError(f"Layer {edit.layer} does not exist: the model has layers 0 to {len(blocks) - 1}.")
             if where := [position - first for position in edit.positions_in(first, first + n_tokens)]:
                 by_layer.setdefault(edit.layer, []).append((edit, [i] * len(where), where))
-    if n_tokens == 1:  # token by token every change treats each row by itself: rows that share an edit share one call
+    if n_tokens == 1:  # token by token every change treats each row by itself: rows that share a change share one call
         by_layer = {layer: _joined(made) for layer, made in by_layer.items()}
     done: set[int] = set()
 
@@ -350,7 +400,8 @@ def editing(blocks: nn.ModuleList, rows: Sequence[tuple[Edit, ...]], firsts: Seq
         def edit_output(_block: nn.Module, _inputs: Any, output: Any) -> Any:
             h = residual_of(output).clone()
             for edit, which, where in by_layer[layer]:
-                h[which, where] = _changed(edit, h[which, where])
+                other = () if edit.beside is None else (others[edit.beside.model][layer][which, where],)
+                h[which, where] = _changed(edit, h[which, where], *other)
             done.add(layer)
             return with_residual(output, h)
 
@@ -367,12 +418,12 @@ def editing(blocks: nn.ModuleList, rows: Sequence[tuple[Edit, ...]], firsts: Seq
 
 
 def _joined(made: list[tuple[Edit, list[int], list[int]]]) -> list[tuple[Edit, list[int], list[int]]]:
-    """Edits that are one and the same joined, unless a row has several, whose order counts."""
+    """Edits that make one and the same change joined, unless a row has several, whose order counts."""
     if len({which[0] for _, which, _ in made}) < len(made):
         return made
-    joined: dict[int, tuple[Edit, list[int], list[int]]] = {}
+    joined: dict[tuple[int, int], tuple[Edit, list[int], list[int]]] = {}
     for edit, which, where in made:
-        kept = joined.setdefault(id(edit), (edit, [], []))
+        kept = joined.setdefault((id(edit.change), id(edit.beside)), (edit, [], []))
         kept[1].extend(which)
         kept[2].extend(where)
     return list(joined.values())

@@ -20,7 +20,8 @@ CPU the copy's linear layers are oneDNN's, in float32 and with weights packed on
 does not use AVX-512, for a second copy of the weights in memory.
 
 A sequence may bear edits of the residual stream (`edits.Edit`): its keys and values are then those of the edited text, and the edits that
-hold onward are made at every token generated from it, each row's own and no other's.
+hold onward are made at every token generated from it, each row's own and no other's. Where an edit asks for what another model reads, that
+model takes every token of the row too, before it, with a batch and a cache of its own and by the same rules.
 
 Families whose attention is more than softmax over all earlier positions (sliding windows, capped scores) and any family not known here
 take the plain way: transformers' forward with its own cache, 16 rows of one prefix at a time. The API and the promises are the same.
@@ -41,8 +42,9 @@ from torch import Tensor
 from transformers import AttentionInterface, DynamicCache
 
 from backend.errors import AnchorscopeError
-from backend.models.edits import Edit, Encoded, editing, editor_of, encode
+from backend.models.edits import Edit, Encoded, OthersRead, editing, editor_of, encode, models_beside
 from backend.models.layers import layers_of
+from backend.models.residuals import recording
 
 if TYPE_CHECKING:
     from backend.models.loading import LoadedModel
@@ -135,7 +137,7 @@ def sampled_in_steps(
     _check(loaded, sequences, requests, parameters, rows, edits)
     order = {sequence_id: place for place, sequence_id in enumerate(dict.fromkeys(r.sequence_id for r in requests))}
     requests.sort(key=lambda r: order[r.sequence_id])  # rows of one sequence share matrix products and its encoding's lifetime
-    way = _sample_shared if uses_shared_prefixes(loaded) else _sample_plainly
+    way = _sample_shared if all(map(uses_shared_prefixes, _readers(loaded, edits))) else _sample_plainly
     yield from way(loaded, sequences, requests, parameters, rows, should_stop or (lambda: False), edits, encoded)
 
 
@@ -149,6 +151,11 @@ def uses_shared_prefixes(loaded: "LoadedModel") -> bool:
         and rope.get("rope_type", "default") in {"default", "linear", "llama3", "yarn"}
         and not getattr(config, "add_cross_attention", False)
     )
+
+
+def _readers(loaded: "LoadedModel", edits: Mapping[str, Sequence[Edit]]) -> "list[LoadedModel]":
+    """The model and those that its edits ask for."""
+    return [loaded, *(other for other, _ in models_beside(itertools.chain(*edits.values())).values())]
 
 
 def prepare(loaded: "LoadedModel") -> None:
@@ -216,7 +223,8 @@ def _check(loaded: "LoadedModel", sequences: Mapping[str, Sequence[int]], reques
            parameters: SamplingParameters, rows: int, edits: Mapping[str, Sequence[Edit]]) -> None:
     if rows < 1:
         raise SamplingError(f"rows is {rows}, expected 1 or more.")
-    limit = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
+    limits = [getattr(reader.model.config.get_text_config(), "max_position_embeddings", None) for reader in _readers(loaded, edits)]
+    limit = min((limit for limit in limits if limit is not None), default=None)
     seen = set()
     for request in requests:
         if request.request_id in seen:
@@ -392,6 +400,10 @@ class SharedRows:
         self.tails = _Tails(loaded.n_layers, n_pages, (heads, head_dim), next(loaded.model.parameters()))
         self.layers = [_Layer(self, index) for index in range(loaded.n_layers)]
         self.groups: list[_Group] = []
+        self.most_rows = rows
+        self.others: dict[torch.nn.Module, SharedRows] = {}  # of models that edits ask for: the rows they ask for
+        self.layers_asked: set[int] = set()  # by the model that these rows are beside: layers whose residual streams are kept
+        self.residuals: dict[int, Tensor] = {}  # of the last step, at those layers: (n_rows and padding, 1, d_model)
 
     @torch.inference_mode()
     def encode(self, sequence_id: str, token_ids: Sequence[int], edits: Sequence[Edit] = (), encoded: Encoded | None = None) -> None:
@@ -409,10 +421,18 @@ class SharedRows:
             keys=[keys.contiguous() for keys, _ in pairs], values=[values.contiguous() for _, values in pairs], length=len(token_ids),
             edits=tuple(edits),
         )
+        reaching = [edit for edit in edits if edit.onward or max(edit.positions, default=-1) >= len(token_ids) - 1]
+        for model, (other, layers) in models_beside(reaching).items():
+            if model not in self.others:
+                self.others[model] = SharedRows(other, self.parameters, self.most_rows, multiple=self.multiple)
+            self.others[model].layers_asked |= layers
+            self.others[model].encode(sequence_id, token_ids, encoded=encoded.beside(other, sorted(layers)))
 
     def forget(self, sequence_ids: set[str]) -> None:
         for sequence_id in sequence_ids & self.prefixes.keys():
             del self.prefixes[sequence_id]
+        for other in self.others.values():
+            other.forget(sequence_ids)
 
     @torch.inference_mode()
     def logits(self, tokens: Sequence[int]) -> Tensor:
@@ -426,19 +446,42 @@ class SharedRows:
     def add(self, request: SampleRequest, last_token: int) -> None:
         """A row that continues its encoded sequence; `last_token` is the last one of its prefix."""
         self.rows.append(_Row(request, last_token))
+        for other in self.others.values():
+            if request.sequence_id in other.prefixes:
+                other.add(request, last_token)
 
     def drop(self, row: _Row) -> None:
         self.tails.free(row)
         self.rows.remove(row)
+        for other in self.others.values():
+            for own in [own for own in other.rows if own.request is row.request]:
+                other.drop(own)
+
+    def residuals_beside(self, rows: Sequence[_Row]) -> dict[int, Tensor]:
+        """Residual streams (len(rows), 1, d_model) at `layers_asked` of the next token of `rows`, those of another model; NaN for a row
+        that is not read here."""
+        here = [place for place, row in enumerate(rows) if row.request.sequence_id in self.prefixes]
+        if not here:
+            return {}
+        for own, place in zip(self.rows, here, strict=True):
+            own.token = rows[place].token
+        self._forward()
+        found = {}
+        for layer, read in self.residuals.items():
+            found[layer] = read.new_full((len(rows), *read.shape[1:]), torch.nan)
+            found[layer][here] = read[: len(here)]
+        return found
 
     def _forward(self) -> Tensor:
         """Normed residual stream (n_rows and padding, d_model) of every row's next token, under its sequence's edits."""
+        others: OthersRead = {model: other.residuals_beside(self.rows) for model, other in self.others.items()}
         self._place_tokens()
         padding = -len(self.rows) % self.multiple
         tokens = [row.token for row in self.rows] + [self.rows[0].token] * padding
         places = [row.request.prefix_length - 2 + row.tail_length for row in self.rows]
         edits = [self.prefixes[row.request.sequence_id].edits for row in self.rows]
-        with self.lock, editing(self.blocks, edits, places, 1):
+        asked = recording(self.blocks, sorted(self.layers_asked))
+        with self.lock, editing(self.blocks, edits, places, 1, others), asked as self.residuals:
             return self.model.base_model(
                 input_ids=self._tensor(tokens)[:, None], position_ids=self._tensor(places + places[:1] * padding)[:, None],
                 past_key_values=self, use_cache=True,
@@ -611,22 +654,38 @@ def _continue_plainly(loaded: "LoadedModel", prefix: list[int], requests: list[S
 
 
 class PlainRows:
-    """Rows that continue one and the same tokens, each under edits of its own, by transformers' forward pass and cache."""
+    """Rows that continue one and the same tokens, each under edits of its own, by transformers' forward pass and cache.
+
+    Models that edits ask for read all rows too, each with a cache of its own.
+    """
 
     def __init__(self, loaded: "LoadedModel", prefix: Sequence[int], edits: Sequence[Sequence[Edit]]) -> None:
         self._editor = editor_of(loaded)
         self._cache = DynamicCache(config=loaded.model.config)
         self._edits = [tuple(own) for own in edits]
         self._prefix, self._length, self._device = list(prefix), 0, loaded.model.device
+        asked = models_beside(itertools.chain(*self._edits))
+        self._others = {model: (PlainRows(other, prefix, ()), layers) for model, (other, layers) in asked.items()}
 
     def repeat(self, n: int) -> None:
         """One row becomes `n` alike."""
         self._cache.batch_repeat_interleave(n)
         self._edits = self._edits * n
+        for other, _ in self._others.values():
+            other.repeat(n)
 
     def logits(self, tokens: Sequence[int]) -> Tensor:
         """Logits (n_rows, vocabulary) after one more token in each row; the first call takes the last token of the prefix."""
+        first, new = self._length, self._unread(tokens)
+        others = {model: other.residuals(tokens, layers) for model, (other, layers) in self._others.items()}
+        return self._editor.plain_logits(new, self._edits, first, self._cache, others)
+
+    def residuals(self, tokens: Sequence[int], layers: Iterable[int]) -> dict[int, Tensor]:
+        """Instead of logits, the residual streams (n_rows, n_tokens, d_model) of all tokens that are new to these unedited rows."""
+        return self._editor.plain_residuals(self._unread(tokens), self._cache, sorted(layers))
+
+    def _unread(self, tokens: Sequence[int]) -> Tensor:
+        """Each row's tokens (n_rows, n_tokens) up to one of `tokens` that the model has not read; they count as read from here on."""
         new = [[*self._prefix[:-1], token] for token in tokens] if self._length == 0 else [[token] for token in tokens]
-        logits = self._editor.plain_logits(torch.tensor(new, device=self._device), self._edits, self._length, self._cache)
         self._length += len(new[0])
-        return logits
+        return torch.tensor(new, device=self._device)

@@ -9,6 +9,7 @@ import torch
 
 from backend.models.edits import CAUSAL_FAMILIES, Edit, EditError, addition, encode
 from backend.models.layers import layers_of, residual_of, with_residual
+from backend.models.residuals import record_residuals
 from tests.conftest import FAMILIES
 
 TOKENS = torch.randint(0, 384, (40,), generator=torch.Generator().manual_seed(0)).tolist()  # longer than gemma's window of 16
@@ -102,6 +103,21 @@ def test_a_result_does_not_depend_on_its_batch(tiny, family):
     together = encoded.logits(edits, LATE)
     alone = torch.cat([encoded.logits([edit], LATE) for edit in edits])
     assert (together - alone).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
+def test_an_edit_beside_another_model_is_given_what_that_model_reads_there(tiny, family):
+    loaded, other = tiny(family), tiny("qwen2")
+    encoded, read = encode(loaded, TOKENS), record_residuals(other, TOKENS, [1, 2])
+    add = [lambda h, theirs: h + theirs, lambda h, theirs: h - theirs]
+    edits = [Edit(1, (30, 24), add[0], beside=other), Edit(2, (26,), add[1], onward=True, beside=other)]
+    alike = [addition(1, [30, 24], read[1][[30, 24]]), addition(2, range(26, 40), -read[2][26:])]
+    assert torch.allclose(encoded.logits([*edits, tuple(edits)], LATE), encoded.logits([*alike, tuple(alike)], LATE), atol=1e-5)
+    nothing = Edit(1, (24,), lambda h, theirs: h + 0 * theirs, onward=True, beside=other)
+    assert torch.equal(encoded.logits([nothing], range(40))[0], own_logits(loaded.model))
+    assert encoded.beside(other, [1]) is encoded.beside(other, [2])  # read once
+    with pytest.raises(EditError, match="Layer 4"):
+        encoded.logits([Edit(4, (24,), add[0], beside=other)], LATE)
 
 
 def test_in_float64_the_shared_prefix_is_exact_to_rounding(tiny):

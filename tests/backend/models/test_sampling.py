@@ -253,3 +253,29 @@ def test_sampling_and_edits_of_one_model_do_not_meet_in_transformers_table_of_at
 
     first, pushed = drawn(), edited()
     assert drawn() == first and torch.equal(edited(), pushed)
+
+
+@pytest.mark.parametrize("other", ["qwen2", "gemma2"])  # llama takes the quick way beside the first, the plain way beside the second
+def test_a_model_beside_reads_every_token_of_the_rows_that_ask_for_it(tiny, other, drawn_from):
+    from backend.models.edits import Edit, encode
+    from backend.models.residuals import record_residuals
+
+    loaded, beside, sequences = tiny("llama"), tiny(other), some_sequences()
+    add = [lambda h, theirs: h + theirs, lambda h, theirs: h - theirs]
+    twice = [Edit(0, (40,), add[1], True, beside), Edit(2, (39,), add[0], False, beside)]
+    edits = {"s0": [Edit(1, (80,), add[0], True, beside)], "s1": twice}
+    requests = [SampleRequest(f"{name} {k}", name, len(ids), 10 * k + len(ids)) for name, ids in sequences.items() for k in range(3)]
+    finished = by_id(sample(loaded, sequences, requests, PARAMETERS, edits=edits, rows=4))
+    for request in requests:
+        prefix = sequences[request.sequence_id]
+        text = [*prefix, *finished[request.request_id].token_ids]
+        read = record_residuals(beside, text, [0, 1, 2])
+        alike = []
+        for edit in edits.get(request.sequence_id, ()):
+            theirs = read[edit.layer][list(edit.within(len(text)).positions)]
+            alike.append(Edit(edit.layer, edit.within(len(text)).positions, lambda h, edit=edit, theirs=theirs: edit.change(h, theirs)))
+        logits = encode(loaded, text).logits([tuple(alike)], range(len(prefix) - 1, len(text)))[0]
+        for step in range(len(text) - len(prefix)):
+            assert torch.allclose(drawn_from(request.seed, step), logits[step], atol=1e-4, rtol=0), (request, step)
+    with pytest.raises(SamplingError, match="2048 positions"):
+        list(sample(loaded, sequences, requests, SamplingParameters(1, 1, 2000), edits=edits))
