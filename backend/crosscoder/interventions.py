@@ -1,0 +1,479 @@
+"""Interventions on a dictionary's features, as edits of the residual stream: their effect on reasoning words, and on accuracy.
+
+h is the residual stream of model m at layer ℓ and one token. It is changed so:
+
+1. Codes f = encode(a_base, a_distilled) of what both models read at ℓ in the same tokens; for a sparse autoencoder, encode(h). The other
+   model is never edited, and an edit at ℓ moves only what lies above ℓ: so f depends on the tokens alone, and is what the unedited models
+   give (but for rounding, which may lift a code over its threshold). Teacher-forced, the other model takes one more forward pass of the
+   text; while generating, it takes every token of every row as well.
+2. Wanted codes f′, which differ from f in the chosen features K alone: `zero` 0 · `scale` c·f · `steer` f + β, β in units of the code ·
+   `patch` the partner's codes (below) · `reconstruct` f′ = f, the control; K is empty.
+3. With the error kept, h ← h + Σ_K (f′_k − f_k)·W_dec,k^(m) / scale_m, summed in float64. What the dictionary does not explain stays in.
+   Else (`replace`; the published variant) h ← the reconstruction of f′: with a poor dictionary that alone ruins the model, whatever K is,
+   and only `reconstruct` beside it tells.
+
+**The partner's codes.** A crosscoder has one f for both models, so "the other model's f" has to be said. Here it is encode with the other
+model's scaled activation in both models' places: the codes if this model had read in the text what the other did. Two equal models patch
+nothing. (Encoding the other's activation alone, with nothing in this model's place, halves what the encoders of a shared feature add up
+to: most would be patched to 0 whether or not the models differ.)
+
+A row of h in which no code changes is given back bit for bit: scale by 1, β = 0, zeroing what does not fire. Rows are encoded 16 at a time,
+so that a row's last bits do not depend on how many others there are (see `sampling`). The first token is never changed by `everywhere`: it
+is an attention sink, which dictionaries never see.
+
+Sources: Baek & Tegmark 2025, figure 2 (the ablation effect); "Decoding R1's CoT: Crosscoder Diffing and Steering Impact" (`replace`).
+"""
+
+import math
+import re
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from backend.cot.answers import extract_answer
+from backend.cot.degeneration import compression_ratio, is_degenerate, reflection_words, repetition
+from backend.cot.reasoning import TARGETS
+from backend.crosscoder.dictionary import Dictionary
+from backend.crosscoder.shards import require_one_tokenizer
+from backend.geometry.interventions import InterventionError
+from backend.ids import seed_for
+from backend.importance.intervals import UNKNOWN, Interval, bootstrap_mean, bootstrap_percentile, wilson
+from backend.importance.paired import mcnemar, paired_difference
+from backend.models.continuation import continuation_text
+from backend.models.edits import Edit, encode
+from backend.models.sampling import ROW_MULTIPLE, SampleRequest, SamplingParameters, sample
+
+if TYPE_CHECKING:
+    from backend.models.loading import LoadedModel
+
+OPERATIONS = ("zero", "scale", "steer", "patch", "reconstruct")
+BASE = "base"  # the arm without an edit
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureIntervention:
+    """One change of one model. Raises InterventionError for what does not exist or contradicts itself."""
+
+    dictionary: Dictionary = field(repr=False)
+    model: int  # which of the dictionary's models is changed: 0 base, 1 distilled
+    layer: int  # 0-based block, of both models
+    operation: str
+    features: tuple[int, ...] = ()
+    factor: float | None = None  # of scale
+    beta: float | None = None  # of steer, in units of the code
+    keep_error: bool = True  # False: `replace`
+
+    def __post_init__(self) -> None:
+        n_models, n_features, named = self.dictionary.n_models, self.dictionary.n_features, self.dictionary.facts.get("layer")
+        if self.operation not in OPERATIONS:
+            raise InterventionError(f"There is no operation {self.operation!r}; expected one of {', '.join(OPERATIONS)}.")
+        if n_models > 2 or not 0 <= self.model < n_models:
+            raise InterventionError(f"Model {self.model} of a dictionary of {n_models}; expected 0 of one model, or 0 or 1 of two.")
+        if self.layer < 0 or (isinstance(named, int) and self.layer != named):
+            wanted = f"{named}, which the dictionary is of" if isinstance(named, int) else "a block's number from 0 on"
+            raise InterventionError(f"The layer is {self.layer}; expected {wanted}.")
+        if strangers := [k for k in self.features if not 0 <= k < n_features]:
+            raise InterventionError(f"Feature {strangers[0]} does not exist: the dictionary has features 0 to {n_features - 1}.")
+        if len(set(self.features)) < len(self.features) or (self.operation == "reconstruct") != (not self.features):
+            wanted = "none, as reconstruct changes none" if self.operation == "reconstruct" else "one or more different features"
+            raise InterventionError(f"{self.operation} was given {len(self.features)} features; expected {wanted}.")
+        for name, value, operation in (("factor", self.factor, "scale"), ("beta", self.beta, "steer")):
+            if (value is not None) != (self.operation == operation) or not math.isfinite(value or 0):
+                wanted = "a finite number" if self.operation == operation else f"None, as only {operation} has one"
+                raise InterventionError(f"The {name} of {self.operation} is {value}; expected {wanted}.")
+        if self.operation == "patch" and n_models == 1:
+            raise InterventionError("patch takes codes from the other of two models, but the dictionary is of one. Use a crosscoder.")
+        if self.operation == "reconstruct" and self.keep_error:
+            raise InterventionError("reconstruct with the error kept changes nothing; say keep_error=False.")
+
+    @property
+    def needs_partner(self) -> bool:
+        """Whether what the other model reads is needed. Steering with the error kept depends on no code."""
+        return self.dictionary.n_models == 2 and self._needs_codes
+
+    @property
+    def _needs_codes(self) -> bool:
+        return not (self.operation == "steer" and self.keep_error)
+
+    @cached_property
+    def change(self) -> Callable[..., Tensor]:
+        """`changed`, as one object: rows of a batch whose edits have the same change are encoded together."""
+        return self.changed
+
+    def edit(self, positions: Sequence[int], partner: "LoadedModel | None" = None, *, onward: bool = False) -> Edit:
+        """The edit of model `model` at `positions`; `partner` is the other of the dictionary's models, read with the same tokens."""
+        if self.needs_partner and partner is None:
+            raise InterventionError(f"{self.operation} needs the codes of both models; pass the other model as the partner.")
+        return Edit(self.layer, tuple(positions), self.change, onward, partner if self.needs_partner else None)
+
+    def everywhere(self, n_tokens: int, partner: "LoadedModel | None" = None) -> Edit:
+        """At every token but the first of a text of `n_tokens`, and at all that are generated after it."""
+        if n_tokens < 2:
+            raise InterventionError(f"The text has {n_tokens} tokens; expected 2 or more, as the first is never changed.")
+        return self.edit(range(1, n_tokens), partner, onward=True)
+
+    def changed(self, h: Tensor, other: Tensor | None = None) -> Tensor:
+        """h (n, d_model) after the intervention, row by row; `other` (n, d_model) is the other model's residual stream, where needed."""
+        streams = [h] if other is None else [h, other] if self.model == 0 else [other, h]
+        for stream in streams:
+            if stream.shape[-1] != self.dictionary.d_model:
+                wanted = f"the dictionary's {self.dictionary.d_model}"
+                raise InterventionError(f"A residual stream has {stream.shape[-1]} values; expected {wanted}.")
+        device = self.dictionary.encoder.device
+        activations = torch.stack([stream.to(device, torch.float32) for stream in streams], dim=1)
+        blocks = torch.nn.functional.pad(activations, (0, 0, 0, 0, 0, -len(h) % ROW_MULTIPLE)).split(ROW_MULTIPLE)
+        if not self.keep_error:
+            return torch.cat([self._rebuilt(block) for block in blocks])[: len(h)].to(h)
+        steps = [self._code_steps(block) for block in blocks]
+        added = torch.cat([step.double() @ self._rows for step in steps])[: len(h)].to(h.device)
+        is_changed = torch.cat(steps)[: len(h)].ne(0).any(1).to(h.device)
+        return torch.where(is_changed[:, None], (h.double() + added).to(h.dtype), h)
+
+    def partner_codes(self, activations: Tensor) -> Tensor:
+        """Codes (n, D) with the other model's activation in both models' places, from raw activations (n, 2, d_model)."""
+        theirs, scale = activations[:, 1 - self.model], self.dictionary.scale
+        both = activations.clone()
+        both[:, self.model] = theirs * (scale[1 - self.model] / scale[self.model])  # the same once it is scaled
+        return self.dictionary.encode(both)
+
+    def _wanted(self, activations: Tensor, codes: Tensor) -> Tensor:
+        """f′ of the chosen features, (n, |K|), from f (n, D)."""
+        now = codes[:, list(self.features)]
+        match self.operation:
+            case "zero":
+                return torch.zeros_like(now)
+            case "scale":
+                return self.factor * now
+            case "steer":
+                return now + self.beta
+            case "patch":
+                return self.partner_codes(activations)[:, list(self.features)]
+            case _:
+                return now
+
+    def _code_steps(self, activations: Tensor) -> Tensor:
+        """f′ − f of the chosen features, (n, |K|)."""
+        if not self._needs_codes:
+            return activations.new_full((len(activations), len(self.features)), self.beta)
+        codes = self.dictionary.encode(activations)
+        return self._wanted(activations, codes) - codes[:, list(self.features)]
+
+    def _rebuilt(self, activations: Tensor) -> Tensor:
+        """The model's part of the reconstruction of f′, (n, d_model)."""
+        codes = self.dictionary.encode(activations)
+        codes[:, list(self.features)] = self._wanted(activations, codes)
+        return self.dictionary.decode(codes)[:, self.model]
+
+    @cached_property
+    def _rows(self) -> Tensor:
+        """(|K|, d_model) float64: the chosen features' decoder rows, in units of raw activations."""
+        return self.dictionary.decoder[self.model, list(self.features)].double() / self.dictionary.scale[self.model].double()
+
+
+# Controls
+
+
+def matched_features(
+    frequency: np.ndarray, features: Sequence[int], n_sets: int, *, seed: int = 0, nearest: int = 20
+) -> list[tuple[int, ...]]:
+    """`n_sets` random sets, each of as many other features as `features`, that fire about as often.
+
+    `frequency` (D,) is each feature's share of tokens on which it fires. Each chosen feature, in random order, gets one of the `nearest`
+    features that are nearest to it in frequency, not among the chosen and not taken yet in this set.
+    """
+    frequency = np.asarray(frequency, np.float64)
+    own = np.asarray(features, np.int64)
+    if frequency.ndim != 1 or np.isnan(frequency).any():
+        raise InterventionError("Features are matched by how often they fire, but frequencies are missing. Measure them first.")
+    others = np.setdiff1d(np.arange(len(frequency)), own)
+    if len(others) < len(own):
+        raise InterventionError(f"{len(own)} of {len(frequency)} features are chosen; there are not as many others for a random control.")
+    sets = []
+    for number in range(n_sets):
+        rng = np.random.default_rng(seed_for("matched features", seed, number))
+        free, taken = others, []
+        for feature in rng.permutation(own):
+            distance = np.abs(frequency[free] - frequency[feature])
+            near = np.argpartition(distance, nearest - 1)[:nearest] if nearest < len(free) else np.arange(len(free))
+            place = rng.choice(np.sort(near))
+            taken.append(int(free[place]))
+            free = np.delete(free, place)
+        sets.append(tuple(sorted(taken)))
+    return sets
+
+
+def arms_with_controls(
+    intervention: FeatureIntervention, frequency: np.ndarray, *, n_random: int = 4, seed: int = 0
+) -> dict[str, tuple[FeatureIntervention, ...]]:
+    """The arms of an accuracy run: base (no edit), changed, reconstruct, and random: the same change of `n_random` matched sets in turn."""
+    control = FeatureIntervention(intervention.dictionary, intervention.model, intervention.layer, "reconstruct", keep_error=False)
+    if intervention.operation == "reconstruct":
+        return {BASE: (), "reconstruct": (intervention,)}
+    matched = _controls(intervention.dictionary, frequency, intervention.features, n_random, seed)
+    random = tuple(replace(intervention, features=features) for features in matched)
+    return {BASE: (), "changed": (intervention,), "reconstruct": (control,), "random": random}
+
+
+def _controls(
+    dictionary: Dictionary, frequency: np.ndarray, features: Sequence[int], n_sets: int, seed: int
+) -> list[tuple[int, ...]]:
+    if np.shape(frequency) != (dictionary.n_features,):
+        raise InterventionError(f"Frequencies have shape {np.shape(frequency)}; expected ({dictionary.n_features},), one a feature.")
+    return matched_features(frequency, features, n_sets, seed=seed)
+
+
+# The ablation effect
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A CoT and where in it target words are about to be written."""
+
+    cot_id: str
+    token_ids: tuple[int, ...]
+    targets: tuple[int, ...]  # token positions, from 1 on, whose next token begins a target word
+
+    def __post_init__(self) -> None:
+        if strangers := [target for target in self.targets if not 1 <= target < len(self.token_ids) - 1]:
+            raise InterventionError(f"CoT {self.cot_id} has a target at {strangers[0]}; expected 1 to {len(self.token_ids) - 2}.")
+
+
+@dataclass(frozen=True)
+class AblationEffect:
+    """Mean change of the target token's logit in one model; unknown is NaN."""
+
+    model: int      # 0 base, 1 distilled
+    control: str    # features, or random: matched sets in their place
+    n_targets: int
+    n_cots: int     # that the targets are from
+    n_features: int
+    n_random: int | None  # sets; None for the features themselves
+    frequency: float      # mean share of tokens on which the zeroed features fire, as given
+    effect: float   # logit zeroed − logit, mean over targets (and sets)
+    low: float      # 95 % bootstrap interval, over CoTs (and sets)
+    high: float
+
+
+def reading(tokenizer: Any, cot_id: str, prompt: str, text: str, category: str) -> Reading:
+    """The tokens of prompt + CoT, and the targets of a reasoning category (`TARGETS`) among those of the CoT.
+
+    A token begins a target word if it holds the word's first letter and nothing before it but space. The text's first token is never one,
+    nor is the second: the position before it is not changed (`everywhere`).
+    """
+    if category not in TARGETS:
+        raise InterventionError(f"There is no reasoning category {category!r}; expected one of {', '.join(TARGETS)}.")
+    words = re.compile(rf"\b(?:{'|'.join(TARGETS[category])})\b", re.IGNORECASE)
+    whole = prompt + text
+    found = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
+    offsets, starts = found["offset_mapping"], {word.start() for word in words.finditer(whole, len(prompt))}
+    targets = []
+    for token, (start, end) in enumerate(offsets[2:], start=2):
+        first_letter = start + len(whole[start:end]) - len(whole[start:end].lstrip())
+        if first_letter < end and first_letter in starts:
+            targets.append(token - 1)
+    return Reading(cot_id, tuple(found["input_ids"]), tuple(targets))
+
+
+def ablation_effect(
+    models: Sequence["LoadedModel"], dictionary: Dictionary, layer: int, readings: Sequence[Reading], features: Sequence[int],
+    frequency: np.ndarray, *, n_targets: int = 100, n_random: int = 8, n_bootstrap: int = 2000, seed: int = 0,
+) -> list[AblationEffect]:  # fmt: skip
+    """What zeroing `features` does to the logits of target tokens, for each of the dictionary's models: the features', then the control's.
+
+    Teacher-forced, at every token but the first, with the error kept; each model's own decoder rows are taken out of it. At most
+    `n_targets` targets take part, drawn by the seed from those of all readings. `frequency` (D,) matches the control. Sums are in float64.
+    Targets of one CoT are not independent: whole CoTs are drawn anew for the interval, which is unknown for targets of a single CoT.
+    """
+    if len(models) != dictionary.n_models:
+        raise InterventionError(f"{len(models)} models were given for a dictionary of {dictionary.n_models}.")
+    require_one_tokenizer(models)
+    sets = [tuple(features), *_controls(dictionary, frequency, features, n_random, seed)]
+    chosen = _chosen_targets(readings, n_targets, seed)
+    counts = np.array([len(cot.targets) for cot in chosen])
+    effects = []
+    for model in range(len(models)):
+        zeroed = [FeatureIntervention(dictionary, model, layer, "zero", some) for some in sets]
+        sums = np.array([_logit_changes(models, cot, zeroed).sum(1) for cot in chosen]).reshape(len(chosen), len(sets))
+        for control, own in (("features", slice(0, 1)), ("random", slice(1, None))):
+            known = len(chosen) > 0 and sums[:, own].size > 0
+            low, high = _interval(sums[:, own], counts, n_bootstrap, seed) if known else UNKNOWN
+            effects.append(AblationEffect(
+                model=model, control=control, n_targets=int(counts.sum()), n_cots=len(chosen), n_features=len(features),
+                n_random=n_random if control == "random" else None,
+                frequency=float(np.mean([np.asarray(frequency)[list(some)].mean() for some in sets[own]] or math.nan)),
+                effect=float((sums[:, own].sum(0) / counts.sum()).mean()) if known else math.nan, low=low, high=high,
+            ))  # fmt: skip
+    return effects
+
+
+def _chosen_targets(readings: Sequence[Reading], n_targets: int, seed: int) -> list[Reading]:
+    """The readings cut down to at most `n_targets` targets in all, and to the tokens up to the last of them; those without are left out."""
+    by_id = {cot.cot_id: cot for cot in readings}
+    if len(by_id) < len(readings):
+        raise InterventionError("A CoT was given twice; expected each once.")
+    all_targets = [(name, target) for name in sorted(by_id) for target in by_id[name].targets]
+    rng = np.random.default_rng(seed_for("ablation targets", seed))
+    drawn = rng.choice(len(all_targets), size=min(n_targets, len(all_targets)), replace=False) if all_targets else []
+    kept: dict[str, list[int]] = {}
+    for name, target in (all_targets[place] for place in sorted(drawn)):
+        kept.setdefault(name, []).append(target)
+    return [Reading(name, by_id[name].token_ids[: max(targets) + 2], tuple(targets)) for name, targets in kept.items()]
+
+
+@torch.inference_mode()
+def _logit_changes(models: Sequence["LoadedModel"], cot: Reading, interventions: Sequence[FeatureIntervention]) -> np.ndarray:
+    """(n_interventions, n_targets) float64: logit of each target's own token under the intervention, less the logit without."""
+    model, layer = interventions[0].model, interventions[0].layer
+    partner = models[1 - model] if len(models) == 2 else None
+    read, targets = cot.token_ids[:-1], list(cot.targets)
+    encoded = encode(models[model], read, layers=[layer])
+    tokens = torch.tensor([cot.token_ids[target + 1] for target in targets], device=encoded.normed.device)[:, None]
+
+    def logits(normed: Tensor) -> Tensor:
+        return encoded.parts.unembed(normed).double().gather(1, tokens)[:, 0]
+
+    own = logits(encoded.normed[targets])
+    # One at a time: a row of a long text is a full matrix product by itself.
+    edits = [intervention.everywhere(len(read), partner) for intervention in interventions]
+    return np.array([(logits(encoded.edited([edit], targets).normed[0]) - own).cpu().numpy() for edit in edits])
+
+
+def _interval(sums: np.ndarray, counts: np.ndarray, n_bootstrap: int, seed: int) -> Interval:
+    """Of the mean over targets and sets; CoTs are drawn anew, and so are sets where there are several. `sums` is (n_cots, n_sets)."""
+    n_cots, n_sets = sums.shape
+    if n_cots < 2:
+        return UNKNOWN
+    rng = np.random.default_rng(seed_for("ablation interval", seed))
+    cots = rng.multinomial(n_cots, np.full(n_cots, 1 / n_cots), size=n_bootstrap)
+    sets = rng.multinomial(n_sets, np.full(n_sets, 1 / n_sets), size=n_bootstrap) / n_sets
+    return bootstrap_percentile(((cots @ sums) * sets).sum(1) / (cots @ counts))
+
+
+# Accuracy runs
+
+
+@dataclass(frozen=True)
+class ArmSamples:
+    """One unit of an accuracy run: all samples of one problem under one arm, in order of their number."""
+
+    problem_id: str
+    arm: str
+    samples: tuple[Mapping[str, Any], ...]
+
+
+def accuracy_run(
+    models: Sequence["LoadedModel"], model: int, prompts: Mapping[str, str], arms: Mapping[str, Sequence[FeatureIntervention]],
+    parameters: SamplingParameters, *, n: int, seed: int, done: Container[tuple[str, str]] = (), rows: int = 128,
+    should_stop: Callable[[], bool] | None = None,
+) -> Iterator[ArmSamples]:  # fmt: skip
+    """`n` samples of model `model` for each problem under each arm, a unit as soon as it is whole, without those (problem, arm) in `done`.
+
+    `models` are the dictionary's, the base model first; `prompts` maps problem ids to whole prompts. An arm is the interventions that its
+    samples are under, taken in turn by their number; an empty one is without an edit. They hold at every token but the first. Sample k of
+    a problem draws with the same random numbers in every arm and in both models, whatever else is sampled and whether the run is resumed.
+
+    Samples are not judged: `answer` is as written, None where there is none. A sample has problem_id, arm, sample, seed, features (changed
+    in it), text, answer, finish, n_tokens, reflection_words, repetition, compression_ratio and degenerate.
+    """
+    require_one_tokenizer(models)
+    loaded, partner = models[model], models[1 - model] if len(models) == 2 else None
+    for arm, interventions in arms.items():
+        if strangers := [one for one in interventions if one.model != model]:
+            raise InterventionError(f"Arm {arm} changes model {strangers[0].model}, but model {model} is sampled.")
+    sequences: dict[str, list[int]] = {}
+    edits: dict[str, list[Edit]] = {}
+    asked: dict[str, tuple[str, str, int, tuple[int, ...]]] = {}
+    requests = []
+    for problem, prompt in prompts.items():
+        tokens = loaded.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        for arm, interventions in arms.items():
+            if (problem, arm) in done:
+                continue
+            for number in range(n):
+                intervention = interventions[number % len(interventions)] if interventions else None
+                name = f"{problem} {arm} {number % len(interventions) if interventions else 0}"
+                if name not in sequences:
+                    sequences[name] = tokens
+                    edits[name] = [intervention.everywhere(len(tokens), partner)] if intervention else []
+                random_numbers = seed_for(seed, "feature intervention", problem, number)
+                requests.append(SampleRequest(f"{problem} {arm} {number}", name, len(tokens), random_numbers))
+                asked[requests[-1].request_id] = problem, arm, number, intervention.features if intervention else ()
+    by_id = {request.request_id: request for request in requests}
+    written: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for drawn in sample(loaded, sequences, requests, parameters, edits=edits, rows=rows, should_stop=should_stop):
+        problem, arm, number, features = asked[drawn.request_id]
+        request = by_id[drawn.request_id]
+        text = continuation_text(loaded.tokenizer, sequences[request.sequence_id], drawn.token_ids)
+        unit = written.setdefault((problem, arm), [])
+        unit.append({
+            "problem_id": problem, "arm": arm, "sample": number, "seed": request.seed, "features": list(features), "text": text,
+            "answer": extract_answer(text), "finish": drawn.finish, "n_tokens": len(drawn.token_ids),
+            "reflection_words": reflection_words(text), "repetition": repetition(text), "compression_ratio": compression_ratio(text),
+            "degenerate": is_degenerate(text),
+        })  # fmt: skip
+        if len(unit) == n:
+            yield ArmSamples(problem, arm, tuple(sorted(written.pop((problem, arm)), key=lambda one: one["sample"])))
+
+
+def summarise_arms(samples: pd.DataFrame) -> list[dict[str, Any]]:
+    """One row an arm of one model's judged samples (those of `accuracy_run`, with is_correct: True, False or None), in the order they come.
+
+    n, n_problems, n_judged and n_without_answer, and shares, each with _low and _high by Wilson and _n, how many took part: `solved`,
+    correct of all whose answer was judged or is missing, so that a model that says nothing solves nothing · `accuracy`, correct of the
+    judged · `cap`, cut at the most tokens · `degenerate`. `length` is the mean number of tokens, with a bootstrap interval. Intervals take
+    samples for independent; those of one problem are not, so with several a problem they are too narrow: `compare_arms` tests both ways.
+    """
+    rows = []
+    for arm, own in samples.groupby("arm", sort=False):
+        correct = own["is_correct"].astype("boolean")
+        shares = {
+            "solved": solved(own), "accuracy": correct, "cap": own["finish"] == "cap", "degenerate": own["degenerate"].astype("boolean"),
+        }  # fmt: skip
+        row: dict[str, Any] = {
+            "arm": arm, "n": len(own), "n_problems": own["problem_id"].nunique(), "n_judged": int(correct.notna().sum()),
+            "n_without_answer": int(own["answer"].isna().sum()),
+        }  # fmt: skip
+        for name, verdicts in shares.items():
+            known = verdicts.dropna()
+            row[name] = float(known.mean()) if len(known) else math.nan
+            row[f"{name}_low"], row[f"{name}_high"] = wilson(int(known.sum()), len(known))
+            row[f"{name}_n"] = len(known)
+        row["length"] = float(own["n_tokens"].mean())
+        row["length_low"], row["length_high"] = bootstrap_mean(own["n_tokens"])
+        rows.append(row)
+    return rows
+
+
+def compare_arms(samples: pd.DataFrame, against: str = BASE, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Every other arm of one model against `against`, paired by problem and sample number: rows of arm, against, quantity and a `Paired`.
+
+    `solved`, `accuracy` and `degenerate` compare sample with sample, by McNemar's test, which takes pairs for independent; `solved by
+    problem` and `length by problem` are mean differences of a problem's pairs, one value a problem, by sign flips. With one sample a
+    problem the two agree. Where h is replaced, compare with `reconstruct` and `random` too: against base the dictionary's error counts.
+    """
+    keyed = samples.assign(solved=solved(samples), accuracy=samples["is_correct"].astype("boolean"))
+    by_arm = {arm: own.set_index(["problem_id", "sample"]) for arm, own in keyed.groupby("arm", sort=False)}
+    if against not in by_arm:
+        raise InterventionError(f"There are no samples of arm {against}; expected one of {', '.join(by_arm)}.")
+    rows = []
+    for arm in [arm for arm in by_arm if arm != against]:
+        pairs = by_arm[against].index.union(by_arm[arm].index)
+        base, other = (by_arm[name].reindex(pairs) for name in (against, arm))
+        found = {name: mcnemar(list(base[name]), list(other[name])) for name in ("solved", "accuracy", "degenerate")}
+        for name, column in (("solved by problem", "solved"), ("length by problem", "n_tokens")):
+            difference = other[column].astype("Float64") - base[column].astype("Float64")
+            by_problem = difference.groupby(level="problem_id").mean()
+            found[name] = paired_difference([None if pd.isna(value) else 0.0 for value in by_problem], list(by_problem), seed=seed)
+        rows += [{"arm": arm, "against": against, "quantity": name, **vars(paired)} for name, paired in found.items()]
+    return rows
+
+
+def solved(samples: pd.DataFrame) -> pd.Series:
+    """True where the answer is correct, False where it is wrong or missing, NA where there is one that was not or could not be judged."""
+    return samples["is_correct"].astype("boolean").mask(samples["answer"].isna(), False)

@@ -1,0 +1,465 @@
+"""Features are changed as the definitions say, in full forward passes with hooks on both models, and while generating token by token."""
+
+import copy
+import math
+import random
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from backend.crosscoder.dictionary import Dictionary
+from backend.crosscoder.interventions import (
+    FeatureIntervention,
+    Reading,
+    ablation_effect,
+    accuracy_run,
+    arms_with_controls,
+    compare_arms,
+    matched_features,
+    reading,
+    summarise_arms,
+)
+from backend.errors import AnchorscopeError
+from backend.geometry.interventions import InterventionError
+from backend.models import sampling
+from backend.models.edits import addition, encode
+from backend.models.layers import layers_of, residual_of, with_residual
+from backend.models.sampling import SampleRequest, SamplingParameters, next_tokens, sample, uniform
+
+D_MODEL, N_FEATURES, LAYER = 64, 40, 1
+TOKENS = tuple(torch.randint(3, 384, (24,), generator=torch.Generator().manual_seed(2)).tolist())
+PARAMETERS = SamplingParameters(temperature=2.0, top_p=0.95, max_new_tokens=14)
+NEVER = 7  # a feature that never fires
+
+
+@pytest.fixture(scope="module")
+def pair(tiny):
+    """`pair(family)`: a base model, and another that was made from it."""
+    made = {}
+
+    def models(family):
+        if family not in made:
+            base = tiny(family)
+            tuned = copy.deepcopy(base.model)
+            draw = torch.Generator().manual_seed(3)
+            with torch.no_grad():
+                for parameter in tuned.parameters():
+                    parameter.add_(0.05 * torch.randn(parameter.shape, generator=draw))
+            made[family] = base, replace(base, model=tuned, name="tuned")
+        return made[family]
+
+    return models
+
+
+def made(kind="batchtopk", n_models=2, **changes) -> Dictionary:
+    draw = torch.Generator().manual_seed(4)
+
+    def normal(*shape):
+        return torch.randn(shape, generator=draw)
+
+    bias = normal(N_FEATURES)
+    bias[NEVER] = -1e4
+    values = {
+        "kind": kind, "encoder": 0.2 * normal(n_models, D_MODEL, N_FEATURES), "encoder_bias": bias,
+        "decoder": 0.3 * normal(n_models, N_FEATURES, D_MODEL), "decoder_bias": normal(n_models, D_MODEL),
+        "scale": torch.tensor([0.8, 1.3])[:n_models], "threshold": torch.tensor(0.5) if kind == "batchtopk" else None,
+        "k": 6 if kind in ("topk", "batchtopk") else None, "weighted": False, "subtract": False,
+    }  # fmt: skip
+    return Dictionary(**(values | changes))
+
+
+FEATURES = (3, 11, 20, 33)
+CHANGES = {
+    "zero": {"operation": "zero"}, "scale": {"operation": "scale", "factor": 1.5}, "steer": {"operation": "steer", "beta": 3.0},
+    "patch": {"operation": "patch"}, "replace": {"operation": "scale", "factor": 0.5, "keep_error": False},
+    "replace steer": {"operation": "steer", "beta": 2.0, "keep_error": False},
+}  # fmt: skip
+
+
+def intervention(which="zero", model=1, dictionary=None, features=FEATURES, **changes) -> FeatureIntervention:
+    return FeatureIntervention(dictionary or made(), model, LAYER, features=features, **(CHANGES[which] | changes))
+
+
+def by_hand(which: str, dictionary: Dictionary, model: int, a: np.ndarray) -> np.ndarray:
+    """h after the change, in float64 and for one token, from both models' residual streams a (2, d_model)."""
+    encoder, bias, decoder, decoder_bias, scale = (
+        getattr(dictionary, name).double().numpy() for name in ("encoder", "encoder_bias", "decoder", "decoder_bias", "scale")
+    )
+
+    def codes(scaled):
+        before = bias + sum(scaled[m] @ encoder[m] for m in range(len(scaled)))
+        return np.where(before > 0.5, before, 0)
+
+    f = codes([scale[m] * a[m] for m in range(len(a))])
+    wanted = f.copy()
+    for k in FEATURES if which != "reconstruct" else ():
+        if which == "zero":
+            wanted[k] = 0
+        elif which in ("scale", "replace"):
+            wanted[k] = {"scale": 1.5, "replace": 0.5}[which] * f[k]
+        elif "steer" in which:
+            wanted[k] = f[k] + CHANGES[which]["beta"]
+        else:
+            other = scale[1 - model] * a[1 - model]
+            wanted[k] = codes([other, other])[k]
+    if which in ("replace", "replace steer", "reconstruct"):
+        return (wanted @ decoder[model] + decoder_bias[model]) / scale[model]
+    return a[model] + (wanted - f) @ decoder[model] / scale[model]
+
+
+@torch.inference_mode()
+def reference_logits(models, model, tokens, which, dictionary, positions):
+    """(n_tokens, vocab_size): a hook on each model's own forward pass of the whole text."""
+    kept, inputs = {}, torch.tensor([list(tokens)])
+
+    def keep(_block, _inputs, output):
+        kept["other"] = residual_of(output)[0].clone()
+
+    handle = layers_of(models[1 - model].model).blocks[LAYER].register_forward_hook(keep)
+    models[1 - model].model(inputs)
+    handle.remove()
+
+    def change(_block, _inputs, output):
+        h = residual_of(output).clone()
+        for t in positions:
+            both = [h[0, t], kept["other"][t]] if model == 0 else [kept["other"][t], h[0, t]]
+            h[0, t] = torch.from_numpy(by_hand(which, dictionary, model, torch.stack(both).double().numpy())).float()
+        return with_residual(output, h)
+
+    handle = layers_of(models[model].model).blocks[LAYER].register_forward_hook(change)
+    try:
+        return models[model].model(inputs).logits[0]
+    finally:
+        handle.remove()
+
+
+def recorded(models, tokens=TOKENS) -> torch.Tensor:
+    """(n_tokens, n_models, d_model)"""
+    return torch.stack([encode(one, tokens, layers=[LAYER]).residual(LAYER) for one in models], 1)
+
+
+def reconstruction(model, dictionary=None) -> FeatureIntervention:
+    return FeatureIntervention(dictionary or made(), model, LAYER, "reconstruct", keep_error=False)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gpt2", "gemma2"])
+@pytest.mark.parametrize("model", [0, 1])
+def test_every_change_equals_a_forward_pass_with_hooks_on_both_models(pair, family, model):
+    models, dictionary = pair(family), made()
+    encoded = encode(models[model], TOKENS, layers=[LAYER])
+    changes = {which: intervention(which, model, dictionary) for which in CHANGES} | {"reconstruct": reconstruction(model, dictionary)}
+    positions = [5, 6, 17]
+    ours = encoded.logits([one.edit(positions, models[1 - model]) for one in changes.values()], range(len(TOKENS)))
+    for which, logits in zip(changes, ours, strict=True):
+        theirs = reference_logits(models, model, TOKENS, which, dictionary, positions)
+        assert (logits - theirs).abs().max() < 1e-5, which
+        assert torch.equal(logits[:5], encoded.base_logits(range(5)))  # before the first changed position nothing moves
+        assert (logits[5:] - encoded.base_logits(range(5, len(TOKENS)))).abs().max() > 1e-3, which
+
+
+@pytest.mark.parametrize("kind", ["l1", "topk", "batchtopk"])
+def test_reconstruct_puts_the_reconstruction_in_place_of_what_was_read(pair, kind):
+    models, dictionary = pair("llama"), made(kind)
+    encoded, rebuilt = encode(models[0], TOKENS, layers=[LAYER]), dictionary.decode(dictionary.encode(recorded(models)))[:, 0]
+    put = addition(LAYER, range(1, 24), (rebuilt - encoded.residual(LAYER))[1:])
+    ours, theirs = encoded.logits([reconstruction(0, dictionary).everywhere(24, models[1]), put], range(24))
+    assert torch.allclose(ours, theirs, atol=1e-4)
+    assert torch.equal(ours[0], encoded.base_logits([0])[0])  # the first token is left as it is
+
+
+@pytest.mark.parametrize("nothing", [
+    {"which": "scale", "factor": 1.0}, {"which": "steer", "beta": 0.0}, {"which": "zero", "features": (NEVER,)},
+    {"which": "scale", "factor": 9.0, "features": (NEVER,)},
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_what_changes_no_code_changes_nothing_bit_for_bit(pair, family, nothing):
+    models, edit = pair(family), intervention(**nothing).everywhere(len(TOKENS), pair(family)[0])
+    encoded = encode(models[1], TOKENS, layers=[LAYER])
+    assert not encoded.edited([edit], range(len(TOKENS))).moved.any()
+    written = drawn(models, 1, {"plain": [], "edited": [edit]}, n=2)
+    assert [written["plain", k] for k in range(2)] == [written["edited", k] for k in range(2)]
+
+
+def test_two_equal_models_patch_nothing_and_different_ones_do(pair):
+    base, tuned = pair("qwen2")
+    alike = made(scale=torch.ones(2))
+    encoded = encode(base, TOKENS, layers=[LAYER])
+    same, other = (intervention("patch", 0, alike).everywhere(len(TOKENS), partner) for partner in (base, tuned))
+    assert encoded.edited([same, other], range(len(TOKENS))).moved.any(1).tolist() == [False, True]
+
+
+def test_the_partners_codes_are_encoded_with_its_scaled_activation_in_both_places(pair):
+    dictionary, activations = made(), recorded(pair("qwen2"))
+    found = intervention("patch", 0, dictionary).partner_codes(activations)
+    theirs = dictionary.scaled(activations)[:, 1]
+    before = theirs @ dictionary.encoder.sum(0) + dictionary.encoder_bias
+    torch.testing.assert_close(found, before * (before > 0.5))
+    assert (found > 0).any()
+
+
+def test_a_sparse_autoencoder_needs_no_partner(pair):
+    dictionary, encoded = made("topk", n_models=1), encode(pair("gpt2")[1], TOKENS, layers=[LAYER])
+    features = tuple(range(N_FEATURES // 2))
+    ours = encoded.logits([intervention("zero", 0, dictionary, features).edit([9])], [23])[0]
+    codes = dictionary.encode(encoded.residual(LAYER)[9:10, None])
+    gone = -(codes[:, list(features)] @ dictionary.decoder[0][list(features)]) / dictionary.scale[0]
+    assert torch.allclose(ours, encoded.logits([addition(LAYER, [9], gone)], [23])[0], atol=1e-5)
+
+
+def test_a_row_is_the_same_bit_for_bit_however_many_there_are(pair):
+    activations = torch.cat([recorded(pair("llama"), TOKENS[k:] + TOKENS[:k]) for k in range(3)])
+    h, other = activations[:, 1], activations[:, 0]
+    for which in CHANGES:
+        change = intervention(which).change
+        whole = change(h, other)
+        order = torch.randperm(len(h), generator=torch.Generator().manual_seed(0))
+        for some in (order[:1], order[:7], order[:33], order):
+            assert torch.equal(change(h[some], other[some]), whole[some]), which
+
+
+# Generating
+
+
+def drawn(models, model, edits, n, rows=16, tokens=TOKENS, order=None):
+    """(arm, number) -> sampled tokens; sample k draws with seed k in every arm."""
+    requests = [SampleRequest(f"{arm} {k}", arm, len(tokens), k) for arm in edits for k in range(n)]
+    random.Random(order).shuffle(requests) if order is not None else None
+    found = sample(models[model], dict.fromkeys(edits, tokens), requests, PARAMETERS, edits=edits, rows=rows)
+    return {(one.request_id.split()[0], int(one.request_id.split()[1])): one.token_ids for one in found}
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gpt2", "gemma2"])
+def test_sampling_under_an_intervention_equals_a_loop_of_forward_passes(pair, family, monkeypatch):
+    monkeypatch.setattr(sampling, "PAGE", 8)
+    models, dictionary, model = pair(family), made(), 1
+    arms = {"zero": intervention("zero", model, dictionary), "patch": intervention("patch", model, dictionary),
+            "reconstruct": reconstruction(model, dictionary)}  # fmt: skip
+    found = drawn(models, model, {arm: [one.everywhere(len(TOKENS), models[0])] for arm, one in arms.items()} | {"plain": []}, n=2, rows=5)
+    ends = sampling.end_tokens(models[model])
+    for arm in arms:
+        for k in range(2):
+            written = list(TOKENS)
+            for step, token in enumerate(found[arm, k]):
+                logits = reference_logits(models, model, written, arm, dictionary, range(1, len(written)))[-1:]
+                assert next_tokens(logits, [uniform(k, step)], PARAMETERS) == [token], (arm, k, step)
+                written.append(token)
+            if len(found[arm, k]) < PARAMETERS.max_new_tokens:
+                logits = reference_logits(models, model, written, arm, dictionary, range(1, len(written)))[-1:]
+                assert next_tokens(logits, [uniform(k, len(found[arm, k]))], PARAMETERS)[0] in ends
+    assert len({found[arm, 0] for arm in (*arms, "plain")}) == 4
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_samples_do_not_depend_on_what_is_sampled_beside_them(pair, family):
+    models = pair(family)
+    edits = {which: [intervention(which).everywhere(len(TOKENS), models[0])] for which in ("zero", "patch", "steer")} | {"plain": []}
+    reference = drawn(models, 1, edits, n=6, rows=24)
+    assert drawn(models, 1, edits, n=6, rows=5, order=1) == reference
+    alone = drawn(models, 1, {"patch": edits["patch"]}, n=3)
+    assert alone == {key: reference[key] for key in alone}
+    assert drawn(models, 1, {"plain": []}, n=6) == {key: tokens for key, tokens in reference.items() if key[0] == "plain"}
+
+
+def test_streamed_distributions_are_those_of_forward_passes(pair):
+    from backend.models.streaming import Arm, stream
+
+    models, dictionary = pair("llama"), made()
+    edit = intervention("patch", 0, dictionary).everywhere(len(TOKENS), models[1])
+    written = list(TOKENS)
+    for step in stream(models[0], Arm(TOKENS), Arm(TOKENS, (edit,)), SamplingParameters(1.0, 1.0, 5), seed=3):
+        changed = reference_logits(models, 0, written, "patch", dictionary, range(1, len(written)))[-1].double().softmax(-1)
+        for token, _, probability in step.changed.top if step.changed else ():
+            assert probability == pytest.approx(float(changed[token]), abs=1e-4)
+        if step.changed is None:
+            break
+        written.append(step.changed.token_id)
+    assert len(written) > len(TOKENS)
+
+
+# What cannot be done
+
+
+@pytest.mark.parametrize(("wrong", "said"), [
+    ({"features": (3, N_FEATURES)}, "Feature 40 does not exist: the dictionary has features 0 to 39"),
+    ({"features": (-1,)}, "Feature -1"), ({"features": ()}, "one or more"), ({"features": (3, 3)}, "different"),
+    ({"model": 2}, "Model 2"), ({"operation": "erase"}, "zero, scale, steer"),
+    ({"factor": 2.0}, "only scale"), ({"beta": 2.0}, "only steer"),
+    ({"which": "scale", "factor": math.nan}, "finite number"), ({"which": "scale", "factor": None}, "finite number"),
+    ({"dictionary": made(facts={"layer": 3})}, "layer is 1; expected 3"),
+    ({"which": "patch", "model": 0, "dictionary": made(n_models=1)}, "of one"),
+    ({"operation": "reconstruct"}, "expected none"), ({"operation": "reconstruct", "features": ()}, "keep_error=False"),
+])  # fmt: skip
+def test_a_contradiction_is_refused_with_what_was_found_and_expected(wrong, said):
+    with pytest.raises(InterventionError, match=said):
+        intervention(**wrong)
+
+
+def test_an_intervention_that_does_not_fit_the_models_raises_where_it_is_made(pair):
+    models = pair("llama")
+    encoded = encode(models[1], TOKENS)
+    with pytest.raises(InterventionError, match="pass the other model"):
+        intervention().edit([4])
+    with pytest.raises(InterventionError, match="1 tokens; expected 2 or more"):
+        intervention().everywhere(1, models[0])
+    narrow = made(encoder=torch.randn(2, 48, N_FEATURES), decoder=torch.randn(2, N_FEATURES, 48), decoder_bias=torch.zeros(2, 48))
+    for which in ("zero", "steer"):
+        edit = intervention(which, dictionary=narrow).everywhere(len(TOKENS), models[0])
+        with pytest.raises(InterventionError, match="64 values; expected the dictionary's 48"):
+            encoded.logits([edit], [20])
+        with pytest.raises(InterventionError, match="64 values; expected the dictionary's 48"):
+            drawn(models, 1, {"edited": [edit]}, n=1)
+    deep = replace(intervention(), layer=4).everywhere(len(TOKENS), models[0])
+    with pytest.raises(AnchorscopeError, match="Layer 4 was not kept"):
+        encoded.logits([deep], [20])
+    with pytest.raises(AnchorscopeError, match="layers 0 to 3"):
+        drawn(models, 1, {"edited": [deep]}, n=1)
+
+
+# Controls and the ablation effect
+
+
+def test_matched_features_are_others_that_fire_about_as_often():
+    frequency = np.linspace(0, 1, 400) ** 3
+    chosen = (10, 200, 390)
+    sets = matched_features(frequency, chosen, 30, seed=1, nearest=8)
+    assert sets == matched_features(frequency, chosen, 30, seed=1, nearest=8) != matched_features(frequency, chosen, 30, seed=2, nearest=8)
+    assert len(set(sets)) > 20
+    for some in sets:
+        assert len(set(some)) == 3 and not set(some) & set(chosen)
+        assert all(abs(near - own) <= 15 for near, own in zip(some, chosen, strict=True))
+    half = matched_features(frequency, range(200), 2)
+    assert all(set(some) == set(range(200, 400)) for some in half)
+    with pytest.raises(InterventionError, match="not as many others"):
+        matched_features(frequency, range(201), 1)
+    with pytest.raises(InterventionError, match="Measure them first"):
+        matched_features(np.full(400, np.nan), chosen, 1)
+
+
+def test_targets_are_the_tokens_that_begin_a_target_word_of_the_cot(tiny):
+    tokenizer = tiny("llama").tokenizer
+    prompt, text = "Wait here: ", "No. Wait, 3 + 4\nWAIT! waiter (wait) Therefore."
+    found = reading(tokenizer, "c1", prompt, text, "self-reflection")
+    offsets = tokenizer(prompt + text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    begun = [(prompt + text)[offsets[target + 1][0] :].lstrip()[:4] for target in found.targets]
+    assert begun == ["Wait", "WAIT", "wait"]
+    assert all(found.token_ids[t] == tokenizer(prompt + text).input_ids[t] for t in range(len(found.token_ids)))
+    with pytest.raises(InterventionError, match="self-reflection, deductive"):
+        reading(tokenizer, "c1", prompt, text, "doubt")
+
+
+def some_readings(n=5):
+    return [
+        Reading(f"c{k}", tuple(torch.randint(3, 384, (30,), generator=torch.Generator().manual_seed(k)).tolist()), (4 + k, 12, 20))
+        for k in range(n)
+    ]
+
+
+def test_the_ablation_effect_is_the_mean_change_of_the_target_tokens_logit(pair):
+    models, dictionary, readings = pair("llama"), made(), some_readings()
+    frequency = np.linspace(0, 0.5, N_FEATURES)
+    effects = ablation_effect(models, dictionary, LAYER, readings, FEATURES, frequency, n_random=2, n_bootstrap=400)
+    assert [(one.model, one.control, one.n_random) for one in effects] == [
+        (0, "features", None), (0, "random", 2), (1, "features", None), (1, "random", 2),
+    ]  # fmt: skip
+    for model in (0, 1):
+        changes = []
+        for cot in readings:
+            own = models[model].model(torch.tensor([cot.token_ids])).logits[0]
+            zeroed = reference_logits(models, model, cot.token_ids, "zero", dictionary, range(1, 30))
+            changes.append([float(zeroed[t, cot.token_ids[t + 1]] - own[t, cot.token_ids[t + 1]]) for t in cot.targets])
+        found = effects[2 * model]
+        assert found.effect == pytest.approx(np.mean(changes), abs=1e-5)
+        assert (found.n_targets, found.n_cots, found.n_features) == (15, 5, 4)
+        means = np.mean(changes, axis=1)
+        assert means.min() <= found.low < found.effect < found.high <= means.max()
+        assert effects[2 * model + 1].effect != pytest.approx(found.effect, abs=1e-3)
+        assert found.frequency == pytest.approx(frequency[list(FEATURES)].mean())
+
+
+def test_targets_are_drawn_by_the_seed_and_unknown_effects_are_nan(pair):
+    models, dictionary, frequency = pair("llama"), made(), np.linspace(0, 0.5, N_FEATURES)
+
+    def effect(readings, **chosen):
+        return ablation_effect(models, dictionary, LAYER, readings, (NEVER,), frequency, **{"n_random": 0, "n_bootstrap": 50} | chosen)
+
+    few, again = (effect(order, n_targets=4)[0] for order in (some_readings(), some_readings()[::-1]))
+    assert few == again and few.n_targets == 4
+    assert (few.effect, few.low, few.high) == (0, 0, 0)  # it never fires
+    one_cot, nothing = effect(some_readings(1))[0], effect([replace(some_readings(1)[0], targets=())])
+    assert one_cot.effect == 0 and math.isnan(one_cot.low) and one_cot.n_cots == 1
+    assert all(math.isnan(one.effect) and one.n_targets == 0 for one in nothing)
+    with pytest.raises(InterventionError, match="target at 29; expected 1 to 28"):
+        replace(some_readings()[0], targets=(5, 29))
+    with pytest.raises(InterventionError, match=r"shape \(39,\); expected \(40,\)"):
+        ablation_effect(models, dictionary, LAYER, some_readings(), (NEVER,), frequency[1:])
+    with pytest.raises(InterventionError, match="twice"):
+        effect(some_readings(1) * 2)
+    with pytest.raises(InterventionError, match="1 models were given for a dictionary of 2"):
+        ablation_effect(models[:1], dictionary, LAYER, some_readings(), (NEVER,), frequency)
+
+
+# Accuracy runs
+
+PROMPTS = {"p1": "What is 12 + 30?", "p2": "We need the cost of 3 apples."}
+
+
+def run(models, arms, done=(), rows=16, n=3, **other):
+    units = accuracy_run(models, 1, PROMPTS, arms, SamplingParameters(2.0, 1.0, 10), n=n, seed=5, done=done, rows=rows, **other)
+    return {(unit.problem_id, unit.arm): unit.samples for unit in units}
+
+
+def test_an_accuracy_run_goes_on_unit_by_unit_with_the_same_random_numbers_in_every_arm(pair):
+    models = pair("qwen2")
+    arms = arms_with_controls(intervention("zero"), np.linspace(0, 0.5, N_FEATURES), n_random=2)
+    assert list(arms) == ["base", "changed", "reconstruct", "random"] and len(arms["random"]) == 2
+    arms["unchanged"] = (intervention("scale", factor=1.0),)
+    whole = run(models, arms)
+    assert set(whole) == {(problem, arm) for problem in PROMPTS for arm in arms} and all(len(unit) == 3 for unit in whole.values())
+    for problem in PROMPTS:
+        texts = {arm: [one["text"] for one in whole[problem, arm]] for arm in arms}
+        assert texts["unchanged"] == texts["base"] and len({tuple(own) for own in texts.values()}) == 4
+        assert len({tuple(one["seed"] for one in whole[problem, arm]) for arm in arms}) == 1
+        assert [one["features"] for one in whole[problem, "random"]] == [list(arms["random"][k].features) for k in (0, 1, 0)]
+    done = [("p1", "changed"), ("p2", "base"), ("p2", "random")]
+    assert run(models, arms, done, rows=4) == {unit: samples for unit, samples in whole.items() if unit not in done}
+    steps = iter(range(6))
+    assert run(models, arms, should_stop=lambda: next(steps, None) is None) == {}
+    with pytest.raises(InterventionError, match="changes model 0, but model 1"):
+        run(models, {"changed": (intervention(model=0),)})
+
+
+def judged(arm, verdicts, **other):
+    """One row for each (problem, sample, verdict); no answer where the verdict is "none"."""
+    return [
+        {"arm": arm, "problem_id": problem, "sample": k, "is_correct": None if verdict in (None, "none") else verdict,
+         "answer": None if verdict == "none" else "1", "finish": "eos", "degenerate": False, "n_tokens": 10, **other}
+        for problem, own in verdicts.items()
+        for k, verdict in enumerate(own)
+    ]  # fmt: skip
+
+
+def test_silence_solves_nothing_and_what_was_not_judged_takes_no_part():
+    silent = judged("changed", {"p": ["none", "none", True, True]}, n_tokens=4)
+    samples = pd.DataFrame(judged("base", {"p": [True, True, False, None]}) + silent)
+    base, changed = summarise_arms(samples)
+    assert (base["n"], base["n_judged"], base["n_without_answer"], base["solved_n"]) == (4, 3, 0, 3)
+    assert base["solved"] == base["accuracy"] == pytest.approx(2 / 3)
+    assert (changed["accuracy"], changed["accuracy_n"], changed["solved"], changed["solved_n"]) == (1, 2, 0.5, 4)
+    assert changed["solved_low"] < 0.5 < changed["solved_high"] and changed["length"] == 4
+    found = {row["quantity"]: row for row in compare_arms(samples)}
+    assert (found["solved"]["n"], found["solved"]["n_left_out"]) == (3, 1)
+    assert found["solved"]["difference"] == pytest.approx(-1 / 3)
+    assert found["length by problem"]["difference"] == -6 and found["length by problem"]["n"] == 1
+
+
+def test_with_one_sample_a_problem_both_tests_agree():
+    base = {f"p{k}": [k % 3 == 0] for k in range(30)}
+    changed = {f"p{k}": [k % 2 == 0] for k in range(30)}
+    found = {row["quantity"]: row for row in compare_arms(pd.DataFrame(judged("base", base) + judged("changed", changed)))}
+    assert found["solved"]["p"] == pytest.approx(found["solved by problem"]["p"])
+    assert found["solved"]["difference"] == pytest.approx(found["solved by problem"]["difference"])
+    with pytest.raises(InterventionError, match="no samples of arm reconstruct"):
+        compare_arms(pd.DataFrame(judged("base", base)), against="reconstruct")
