@@ -15,6 +15,8 @@ from precompute.study import load_study
 
 PACK = ROOT / "assets" / "demo"
 
+pytestmark = pytest.mark.skipif(not PACK.is_dir(), reason="the demo has not been built yet: `make demo`")
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):

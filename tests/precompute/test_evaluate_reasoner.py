@@ -98,6 +98,7 @@ def test_the_table_reads_as_markdown(cots):
     assert "| at least 60 % on level 1 | 75.0% | yes |" in text and "no think tags" in text
 
 
+@pytest.mark.skipif(not (REASONER_ASSETS / "evaluation.json").is_file(), reason="not evaluated yet: evaluate-reasoner")
 def test_the_shipped_model_card_says_what_the_shipped_files_say():
     training = json.loads((REASONER_ASSETS / "training.json").read_text())
     assert (REASONER_ASSETS / "README.md").read_text() == model_card(training, shipped_table(REASONER_ASSETS))
