@@ -15,3 +15,8 @@ _PATTERNS = {name: re.compile(rf"\b(?:{'|'.join(words)})\b", re.IGNORECASE) for 
 def target_counts(text: str) -> dict[str, int]:
     """How often the target words of each category stand in the text, as whole words in any case."""
     return {name: len(pattern.findall(text)) for name, pattern in _PATTERNS.items()}
+
+
+def target_starts(text: str) -> dict[str, list[int]]:
+    """Where those words begin in the text, as characters, by category."""
+    return {name: [word.start() for word in pattern.finditer(text)] for name, pattern in _PATTERNS.items()}

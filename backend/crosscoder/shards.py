@@ -67,7 +67,7 @@ def record(
         ids = models[0].tokenizer(text.text, add_special_tokens=False)["input_ids"][:max_tokens]
         if len(ids) < 2:
             continue
-        streams = np.stack([record_residuals(one, ids, [layer])[layer][1:].numpy() for one in models], axis=1)
+        streams = np.stack([record_residuals(one, ids, [layer])[layer][1:].cpu().numpy() for one in models], axis=1)
         stored = streams.astype(dtype)
         if not np.isfinite(stored).all():
             largest = np.abs(streams).max()
@@ -81,6 +81,11 @@ def record(
         yield n_tokens
     if pending:
         _write(folder, len(lines), pending)
+
+
+def recorded(folder: Path) -> set[str]:
+    """Ids of the texts that `folder` has, be the recording finished or not."""
+    return {text for line in _lines(folder) for text, _ in line["texts"]}
 
 
 def require_one_tokenizer(models: Sequence["LoadedModel"]) -> None:
@@ -143,6 +148,14 @@ class Shards:
     def texts(self) -> list[str]:
         """Ids of the texts, in the order in which `tokens` numbers them."""
         return [text for line in self.lines for text, _ in line["texts"]]
+
+    def rows_of(self, text_id: str) -> np.ndarray:
+        """Rows of one text, in its own order. Raises ShardError for a text that was not recorded."""
+        for start, line, tokens in zip(self._starts, self.lines, self._tokens, strict=False):
+            names = [text for text, _ in line["texts"]]
+            if text_id in names:
+                return start + np.flatnonzero(tokens[:, 0] == names.index(text_id))
+        raise ShardError(f"{self.folder} has no text {text_id}. Record it first.")
 
     def scale(self) -> np.ndarray:
         """(n_models,) by which activations are multiplied so that their mean norm is √width; over all rows, in float64."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from backend.crosscoder.shards import ShardError, Shards, Text, record
+from backend.crosscoder.shards import recorded as shards_of
 from backend.models.residuals import record_residuals
 
 TEXTS = [Text(f"text {number}", f"Number {number} says: " + "so it goes on. " * (3 + number)) for number in range(6)]
@@ -36,6 +37,17 @@ def test_each_row_is_the_residual_stream_of_its_token(pair, tmp_path):
         assert sorted(tokens[own, 1]) == list(range(1, len(ids)))  # the first token is left out
         for place, token, row in zip(tokens[own, 1], tokens[own, 2], activations[own], strict=True):
             assert token == ids[place] and np.array_equal(row[0], stream[place]) and np.array_equal(row[1], stream[place])
+
+
+def test_the_rows_of_a_text_are_its_tokens_in_order(pair, tmp_path):
+    recorded(pair, tmp_path)
+    shards = Shards(tmp_path)
+    assert shards_of(tmp_path) == {text.text_id for text in TEXTS}
+    for number, text in enumerate(TEXTS):
+        tokens = shards.tokens(shards.rows_of(text.text_id))
+        assert set(tokens[:, 0]) == {number} and tokens[:, 1].tolist() == list(range(1, len(tokens) + 1))
+    with pytest.raises(ShardError, match="no text nobody"):
+        shards.rows_of("nobody")
 
 
 def test_a_stopped_recording_goes_on_and_gives_the_same(pair, tmp_path):

@@ -1,0 +1,74 @@
+"""What decoder rows say by themselves: the tokens they promote when they write straight to the logits, and the rows near them."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from backend.models.layers import layers_of, linear
+
+if TYPE_CHECKING:
+    from backend.models.loading import LoadedModel
+
+_BLOCK = 512  # rows in one product
+
+
+@dataclass(frozen=True, eq=False)
+class Promoted:
+    """Tokens of the vocabulary by effect, strongest first on either side."""
+
+    top: np.ndarray  # (D, n) token ids, most promoted first
+    top_effects: np.ndarray  # (D, n)
+    bottom: np.ndarray  # (D, n) token ids, most suppressed first
+    bottom_effects: np.ndarray  # (D, n)
+
+
+@torch.inference_mode()
+def promoted(rows: torch.Tensor, loaded: "LoadedModel", n: int = 10) -> Promoted:
+    """Effects of `rows` (D, d), in units of the residual stream: each times the final norm's weight, times the unembedding.
+
+    The norm's division by the stream's size is left out, so effects compare within a row. Where the norm takes the mean away (LayerNorm),
+    it is taken from the rows. Ids beyond the tokenizer's are padding of the vocabulary and never chosen.
+    """
+    parts = layers_of(loaded.model)
+    weight = parts.unembedding.weight[: len(loaded.tokenizer)].float()
+    if isinstance(parts.final_norm, nn.LayerNorm):
+        rows = rows - rows.mean(1, keepdim=True)
+    gained = rows.to(weight.device) * _gain(parts.final_norm, parts.d_model, weight.device)
+    found: list[list[torch.Tensor]] = [[], [], [], []]
+    for block in gained.split(_BLOCK):
+        effects = linear(block.contiguous(), weight)
+        top, bottom = effects.topk(n, dim=1), effects.topk(n, dim=1, largest=False)
+        for kept, part in zip(found, (top.indices, top.values, bottom.indices, bottom.values), strict=True):
+            kept.append(part.cpu())
+    return Promoted(*(torch.cat(parts).numpy() for parts in found))
+
+
+def _gain(norm: nn.Module, d_model: int, device: torch.device) -> torch.Tensor:
+    """(d_model,): what the norm multiplies a normed stream with. Some families store it less one, so the norm itself is asked: signs that
+    alternate have mean 0 and mean square 1, which leaves the gain alone, and their difference leaves out a bias."""
+    signs = torch.ones(d_model, device=device)
+    signs[1::2] = -1
+    return (norm(signs[None]) - norm(-signs[None]))[0].float() / 2 * signs
+
+
+@torch.inference_mode()
+def nearest(rows: torch.Tensor, n: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    """(D, n) indices of the rows with the largest cosines, a row itself left out, and those cosines; NaN where a row is zero or there are
+    no more others."""
+    unit = nn.functional.normalize(rows.float(), dim=1)
+    is_zero = rows.norm(dim=1) == 0
+    n_others = min(n, len(rows) - 1)
+    indices, cosines = np.zeros((len(rows), n), np.int64), np.full((len(rows), n), np.nan)
+    for first in range(0, len(rows), _BLOCK):
+        block = slice(first, first + _BLOCK)
+        found = linear(unit[block], unit)
+        found[:, is_zero] = -torch.inf
+        found[is_zero[block]] = -torch.inf
+        found[torch.arange(len(found)), first + torch.arange(len(found))] = -torch.inf
+        best = found.topk(n_others, dim=1)
+        indices[block, :n_others] = best.indices.numpy()
+        cosines[block, :n_others] = best.values.masked_fill(torch.isinf(best.values), torch.nan).numpy()
+    return indices, cosines
