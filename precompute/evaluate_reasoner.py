@@ -41,7 +41,7 @@ STUDY = Study(
     seed=7,
     models=(Model(name=BASE, role="base"), Model(name=REASONER, role="distilled")),
     problems=Problems(per_level=44),
-    sampling=Sampling(samples=4, temperature=0.6, top_p=0.95, max_new_tokens=512),
+    sampling=Sampling(samples=4, temperature=0.6, top_p=0.95, max_new_tokens=448),
     sweep=Sweep(layers=(0,)),  # a study has one; its stage is not run
     engine=Engine(workers=2, threads=1, rows=128),
 )
