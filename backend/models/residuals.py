@@ -37,6 +37,7 @@ def record_residuals(loaded: "LoadedModel", token_ids: Sequence[int], layers: Se
     parts = layers_of(private_copy(loaded.model))
     tokens = checked_tokens(token_ids, loaded.model)
     with recording(parts.blocks, layers) as residuals:
+        del parts.blocks[max(layers, default=-1) + 1 :]  # of the copy: what lies above changes nothing below
         parts.trunk(input_ids=tokens, use_cache=False)
     return {layer: residuals[layer][0] for layer in layers}
 

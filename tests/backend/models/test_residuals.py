@@ -23,6 +23,15 @@ def test_layer_l_is_hidden_state_l_plus_one_and_the_last_is_not_normed(tiny, fam
     assert torch.equal(layers_of(loaded.model).final_norm(last), hidden[-1][0])
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_low_layer_alone_is_the_same_and_the_model_stays_whole(tiny, family):
+    loaded = tiny(family)
+    whole = record_residuals(loaded, TOKENS, range(loaded.n_layers))
+    for layer in range(loaded.n_layers):
+        assert torch.equal(record_residuals(loaded, TOKENS, [layer])[layer], whole[layer])
+    assert len(layers_of(loaded.model).blocks) == loaded.n_layers
+
+
 def test_hooks_are_gone_even_after_an_error(tiny):
     blocks = layers_of(tiny("llama").model).blocks
     before = [list(block._forward_hooks) for block in blocks]  # transformers keeps some of its own
