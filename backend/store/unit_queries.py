@@ -120,6 +120,10 @@ class UnitQueries:
         """Ids of the study's dictionaries, in order."""
         return self.frame("SELECT dictionary_id FROM dictionaries ORDER BY dictionary_id")["dictionary_id"].tolist()
 
+    def coded_cots(self: _HasFrame, dictionary_id: str) -> list[str]:
+        """Ids of the CoTs that have codes, in order."""
+        return self.frame("SELECT cot_id FROM cot_codes WHERE dictionary_id = $d ORDER BY cot_id", d=dictionary_id)["cot_id"].tolist()
+
     def codes(self: _HasFrame, dictionary_id: str, cot_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Positions (int64), features (int64) and values (float32) of the CoT's codes that are not 0, rising by position."""
         row = self.frame(
@@ -128,6 +132,17 @@ class UnitQueries:
             cot=cot_id,
         ).iloc[0]
         return np.asarray(row["positions"], np.int64), np.asarray(row["features"], np.int64), np.asarray(row["codes"], np.float32)
+
+    def token_texts(self: _HasFrame, dictionary_id: str, cot_id: str) -> list[str]:
+        """The text of each token of prompt + CoT."""
+        return self.frame(
+            "SELECT tokens FROM cot_codes WHERE dictionary_id = $dictionary AND cot_id = $cot", dictionary=dictionary_id, cot=cot_id
+        )["tokens"][0].tolist()
+
+    def fitted_means(self: _HasFrame, dictionary_id: str) -> dict[str, np.ndarray]:
+        """Mean residual stream of the judged tokens, (d_model,) float32, by model."""
+        frame = self.frame("SELECT model_id, mean FROM dictionary_fits WHERE dictionary_id = $d ORDER BY model_id", d=dictionary_id)
+        return {row.model_id: np.asarray(row.mean, np.float32) for row in frame.itertuples()}
 
     def metric_by_chunk(self: _HasFrame, metric: str, conventions: Sequence[str]) -> dict[str, float | None]:
         """One metric for every chunk that has a row of it, under the first of the conventions it has; None where it is unknown."""

@@ -1,0 +1,96 @@
+"""What a dictionary of activations learns from: texts that both models of the pair read.
+
+1. The study's CoTs, prompt and answer included, as each of the models wrote them (and imported ones that one of them reads).
+2. Traces written by rule (`backend.cot.traces`) for problems of their own seed, in the distilled model's prompt, if so many are asked for.
+3. A file of other texts.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backend.cot.problems import generate
+from backend.cot.prompts import THINK_CLOSE, WORDING, cot_prompt
+from backend.cot.traces import trace
+from backend.errors import AnchorscopeError
+from precompute import models
+from precompute.study import Study
+from precompute.units import Context
+
+if TYPE_CHECKING:
+    from backend.crosscoder.shards import Text
+
+SEED = 40_000  # of problems and traces: studies use small seeds, and the reasoner learned from others
+_LEVELS = (1, 2, 3, 4, 5)
+
+
+def cots_of_the_pair(context: Context) -> list[dict[str, Any]]:
+    """Tokenised CoTs that a model of the pair wrote, or reads, by id."""
+    pair = {models.model_id(model) for model in context.study.pair}
+    return [cot for cot in context.store.tokenised_cots() if models.reader_of(context.study, cot) in pair]
+
+
+def contents(context: Context) -> dict[str, Any]:
+    """Everything that the texts follow from, as JSON can hold it, and `n_texts`. No text is written for it."""
+    wanted = context.study.crosscoder
+    cots = [cot["cot_id"] for cot in cots_of_the_pair(context)]
+    lines = _lines(wanted.texts)
+    file = None if wanted.texts is None else hashlib.sha256(wanted.texts.read_bytes()).hexdigest()
+    generated = {"n": wanted.generated, "seed": SEED, "prompt": WORDING} if wanted.generated else None
+    return {"cots": cots, "generated": generated, "texts": file, "n_texts": len(cots) + wanted.generated + len(lines)}
+
+
+def texts(context: Context) -> "list[Text]":
+    """All texts, in the one order in which they are recorded. Raises AnchorscopeError naming file and line for a text that is none."""
+    from backend.crosscoder.shards import Text
+
+    cots = [Text(cot["cot_id"], _whole(cot)) for cot in cots_of_the_pair(context)]
+    lines = [Text(f"line-{number:07d}", line) for number, line in enumerate(_lines(context.study.crosscoder.texts), start=1)]
+    return [*cots, *_generated(context.study), *lines]
+
+
+def _whole(cot: Mapping[str, Any]) -> str:
+    """Prompt, CoT, and what was written after it."""
+    return cot["prompt"] + cot["text"] + ("" if cot["after_text"] is None else THINK_CLOSE + cot["after_text"])
+
+
+def _generated(study: Study) -> "list[Text]":
+    from backend.crosscoder.shards import Text
+    from backend.models.loading import load_tokenizer
+
+    n = study.crosscoder.generated
+    if not n:
+        return []
+    writer = study.pair[-1]
+    tokenizer = load_tokenizer(writer.name, revision=writer.revision)
+    closing = f"\n{THINK_CLOSE}" if THINK_CLOSE in (tokenizer.chat_template or "") else ""
+    made = []
+    for problem in generate({level: len(range(level - 1, n, len(_LEVELS))) for level in _LEVELS}, seed=SEED):
+        told = trace(problem, seed=SEED)
+        completion = f"{told.thinking}{closing}\n\n{told.response}{tokenizer.eos_token}"
+        made.append(Text(f"trace-{problem.problem_id}", cot_prompt(tokenizer, problem.question) + completion))
+    return made
+
+
+def _lines(file: Path | None) -> list[str]:
+    """The texts of a file: `text` of each JSONL record, or each line that is not empty."""
+    if file is None:
+        return []
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AnchorscopeError(f"{file} cannot be read ({error}); crosscoder.texts needs text, or JSONL with `text`.") from error
+    if file.suffix != ".jsonl":
+        return [line for line in lines if line.strip()]
+    found = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            text = json.loads(line)["text"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise AnchorscopeError(f"{file}, line {number}: expected a JSON record with `text` ({error!r}).") from error
+        if not isinstance(text, str):
+            raise AnchorscopeError(f"{file}, line {number}: `text` is {type(text).__name__}; expected a string.")
+        found.append(text)
+    return found

@@ -1,0 +1,104 @@
+"""Codes of every token of the study's CoTs: both models of the pair read the same tokens, and the dictionary encodes what they do."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backend.errors import AnchorscopeError
+from backend.ids import stable_id
+from backend.models.loading import load_tokenizer
+from precompute import corpus
+from precompute.recording import SCRATCH, Recorder, all_cores
+from precompute.units import Context, Finished, Unit
+
+if TYPE_CHECKING:
+    from backend.crosscoder.dictionary import Dictionary
+    from backend.crosscoder.shards import Shards
+
+NAME, UNIT = "codes", "CoT"
+_RULE = 1  # of reading and encoding: raise it when they change
+_COTS_AT_ONCE = 16
+_WHOLE = 2**31  # tokens at which a CoT would be cut
+
+
+def dictionaries(context: Context) -> list[dict[str, Any]]:
+    """Rows of the study's dictionaries, by id; none where the study asks for none."""
+    return context.store.whole_table("dictionaries").to_pylist() if context.study.crosscoder else []
+
+
+def units(context: Context) -> list[Unit]:
+    cots = corpus.cots_of_the_pair(context) if context.study.crosscoder else []
+    return [
+        Unit(f"{row['dictionary_id']}.{cot['cot_id']}", {"rule": _RULE, "models": models_of(row), "layer": row["layer"]})
+        for row in dictionaries(context) for cot in cots
+    ]  # fmt: skip
+
+
+def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
+    cots = {cot["cot_id"]: cot for cot in corpus.cots_of_the_pair(context)}
+    by_id = {unit.unit_id: unit for unit in units}
+    reader = context.study.pair[0]
+    tokenizer = load_tokenizer(reader.name, revision=reader.revision)
+    with all_cores(context.study):
+        for row in dictionaries(context):
+            name = row["dictionary_id"]
+            todo = [cot for cot_id, cot in cots.items() if f"{name}.{cot_id}" in by_id]
+            dictionary, recorder = context.store.dictionary(name), recorder_of(context, row)
+            for first in range(0, len(todo), _COTS_AT_ONCE):
+                shards = recorded(recorder, some := todo[first : first + _COTS_AT_ONCE])
+                for cot in some:
+                    codes = _codes(dictionary, activations_of(shards, cot))
+                    tables = {"cot_codes": [{"dictionary_id": name, "cot_id": cot["cot_id"], "tokens": _texts(tokenizer, cot), **codes}]}
+                    yield Finished(by_id[f"{name}.{cot['cot_id']}"], tables, {"layer": row["layer"]})
+
+
+def coded_cots(context: Context, row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Tokenised CoTs whose codes by this dictionary are known, by id."""
+    known = set(context.store.coded_cots(row["dictionary_id"]))
+    return {cot["cot_id"]: cot for cot in corpus.cots_of_the_pair(context) if cot["cot_id"] in known}
+
+
+def recorder_of(context: Context, row: Mapping[str, Any]) -> Recorder:
+    """Records CoTs whole, as the models of a dictionary read them, in float32; what it has does not depend on the dictionary's weights."""
+    folder = context.store.path / SCRATCH / f"cots-{stable_id('s', _RULE, models_of(row), row['layer'])}"
+    return Recorder(context.study, row["layer"], folder, "float32", _WHOLE)
+
+
+def recorded(recorder: Recorder, cots: Sequence[Mapping[str, Any]]) -> "Shards":
+    """Shards with at least these CoTs."""
+    from backend.crosscoder.shards import Shards, Text
+
+    recorder.ensure([Text(cot["cot_id"], cot["prompt"] + cot["text"]) for cot in cots])
+    return Shards(recorder.folder)
+
+
+def activations_of(shards: "Shards", cot: Mapping[str, Any]) -> np.ndarray:
+    """(n_tokens − 1, n_models, d_model): what the models do at the CoT's tokens but the first. Raises where they read other tokens."""
+    rows = shards.rows_of(cot["cot_id"])
+    if shards.tokens(rows)[:, 2].tolist() != list(cot["token_ids"])[1:]:
+        raise AnchorscopeError(f"CoT {cot['cot_id']} was recorded in other tokens than are stored. Delete {shards.folder} and run again.")
+    return shards.activations(rows)
+
+
+def _codes(dictionary: "Dictionary", activations: np.ndarray) -> dict[str, Any]:
+    """Columns of cot_codes for the codes that are not 0."""
+    import torch
+
+    codes = dictionary.encode(torch.from_numpy(activations))
+    rows, features = codes.nonzero(as_tuple=True)
+    return {"positions": (rows + 1).numpy(), "features": features.numpy(), "codes": codes[rows, features].numpy()}
+
+
+def _texts(tokenizer: Any, cot: Mapping[str, Any]) -> list[str]:
+    """The text of each token, up to where the next one starts: joined they are prompt + CoT."""
+    text = cot["prompt"] + cot["text"]
+    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    edges = [0, *(start for start, _ in offsets[1:]), len(text)]
+    return [text[start:end] for start, end in itertools.pairwise(edges)]
+
+
+def models_of(row: Mapping[str, Any]) -> list[str]:
+    """Ids of its models, the base first."""
+    return [row[key] for key in ("base_model_id", "distilled_model_id") if row[key] is not None]

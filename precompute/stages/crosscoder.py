@@ -1,0 +1,253 @@
+"""The study's dictionary of activations: recorded, trained and kept, or read from a file and kept.
+
+1. Texts are read by the models, some at a time, and their residual streams at the layer are kept in shards (`precompute.recording`).
+2. The dictionary is trained on them. Each unit is some of the steps, so that the metrics of an unfinished training are seen. Checkpoints,
+   with the metrics so far, lie in scratch too: a killed training goes on from the last one, and its steps come out the same.
+3. The last unit rounds the weights to float16, writes them among the study's dictionaries (`backend.store.dictionaries`), and is their row.
+"""
+
+import hashlib
+import itertools
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backend.errors import AnchorscopeError
+from backend.ids import stable_id
+from backend.provenance import commit, versions
+from backend.store import dictionaries
+from precompute import corpus, models
+from precompute.recording import SCRATCH, Recorder, all_cores
+from precompute.units import Context, Finished, Unit
+
+if TYPE_CHECKING:
+    from backend.crosscoder.dictionary import Dictionary
+    from backend.crosscoder.shards import Shards
+    from backend.crosscoder.train import Settings, Trainer
+
+NAME, UNIT = "crosscoder", "part"
+CHECKPOINT_EVERY = 120.0  # seconds
+_RULE = 1  # of recording and training: raise it when they change
+_DTYPE = "float16"  # of recorded activations
+_TEXTS_A_UNIT = 32
+_STEPS_A_UNIT, _MOST_UNITS = 20, 200  # of a training: at least so many steps in a unit, at most so many units
+_SIDES = ("base", "distilled")
+_SETTINGS = ("kind", "n_features", "k", "penalty", "learning_rate", "steps", "warmup", "batch", "dead_after", "aux", "aux_k")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the study asks for, and where its scratch is."""
+
+    context: Context
+
+    @cached_property
+    def model_ids(self) -> list[str]:
+        return [models.model_id(model) for model in self.context.study.pair]
+
+    @cached_property
+    def contents(self) -> dict[str, Any]:
+        return corpus.contents(self.context)
+
+    @cached_property
+    def recording_id(self) -> str:
+        wanted = self.context.study.crosscoder
+        return stable_id("s", _RULE, self.model_ids, wanted.layer, wanted.max_tokens, _DTYPE, self.contents)
+
+    @cached_property
+    def training_id(self) -> str:
+        settings = {name: getattr(self.context.study.crosscoder, name) for name in _SETTINGS}
+        return stable_id("t", _RULE, self.recording_id, settings, self.context.study.seed)
+
+    @property
+    def shards(self) -> Path:
+        return self.context.store.path / SCRATCH / f"recording-{self.recording_id}"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.context.store.path / SCRATCH / f"training-{self.training_id}"
+
+    def groups(self) -> list[tuple[str, slice]]:
+        """Unit ids of the recording, and which of the texts each is."""
+        return [(f"{self.recording_id}.texts-{first:07d}", slice(first, first + _TEXTS_A_UNIT))
+                for first in range(0, self.contents["n_texts"], _TEXTS_A_UNIT)]  # fmt: skip
+
+    def legs(self) -> list[tuple[str, int, int]]:
+        """Unit ids of the training, with the steps before the unit and after it."""
+        steps = self.context.study.crosscoder.steps
+        stride = max(_STEPS_A_UNIT, -(-steps // _MOST_UNITS))
+        ends = [*range(stride, steps, stride), steps]
+        return [(f"{self.training_id}.step-{end:07d}", first, end) for first, end in itertools.pairwise([0, *ends])]
+
+    def settings(self, shards: "Shards") -> "Settings":
+        from backend.crosscoder.train import Settings
+
+        study = self.context.study
+        chosen = {name: getattr(study.crosscoder, name) for name in _SETTINGS}
+        return Settings(n_models=shards.n_models, width=shards.width, seed=study.seed, **chosen)
+
+
+def units(context: Context) -> list[Unit]:
+    wanted = context.study.crosscoder
+    if wanted is None:
+        return []
+    if wanted.dictionary is not None:
+        inputs = {"rule": _RULE, "files": _digests(wanted.dictionary), "scale": wanted.scale, "layer": wanted.layer}
+        return [Unit("file", {**inputs, "models": Plan(context).model_ids})]
+    plan = Plan(context)
+    return [Unit(name, {}) for name, *_ in [*plan.groups(), *plan.legs()]] if plan.contents["n_texts"] else []
+
+
+def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
+    todo = {unit.unit_id: unit for unit in units}
+    with all_cores(context.study):
+        if context.study.crosscoder.dictionary is not None:
+            yield _read(context, todo["file"])
+            return
+        plan = Plan(context)
+        yield from _record(plan, todo)
+        yield from _train(plan, todo)
+
+
+def _record(plan: Plan, todo: Mapping[str, Unit]) -> Iterator[Finished]:
+    """All groups are looked at, not those to do alone: their shards may have been deleted since."""
+    study = plan.context.study
+    recorder = Recorder(study, study.crosscoder.layer, plan.shards, _DTYPE, study.crosscoder.max_tokens)
+    texts = corpus.texts(plan.context)
+    for name, which in plan.groups():
+        recorder.ensure(texts[which])
+        if name in todo:
+            yield Finished(todo[name], {})
+
+
+def _train(plan: Plan, todo: Mapping[str, Unit]) -> Iterator[Finished]:
+    import torch
+
+    from backend.crosscoder.shards import Shards
+    from backend.crosscoder.train import Trainer
+    from backend.models import checkpoints
+
+    device = plan.context.study.engine.device
+    shards = Shards(plan.shards)
+    settings = plan.settings(shards)
+    trainer = Trainer(settings, device=device)
+    scale = torch.tensor(shards.scale(), dtype=torch.float32)
+    steps: list[list[float]] = []
+    started_at, before = datetime.now(UTC).isoformat(timespec="seconds"), 0.0
+    if (found := checkpoints.load(plan.checkpoint, device=device)) is not None:
+        trainer.restore(found.tensors)
+        steps, started_at, before = found.state["steps"], found.state["started_at"], found.state["seconds"]
+    began = saved = time.monotonic()
+    batches = shards.batches(settings.batch, settings.seed, skip=trainer.done)
+
+    def run() -> dict[str, Any]:
+        return {"started_at": started_at, "seconds": before + time.monotonic() - began}
+
+    for name, first, end in plan.legs():
+        while trainer.done < end:
+            activations = torch.from_numpy(shards.activations(next(batches))) * scale[:, None]
+            measured = trainer.step(activations.to(device))
+            rate = trainer.optimizer.param_groups[0]["lr"]
+            steps.append([measured.loss, measured.l0, measured.dead, rate, *measured.variance_explained])
+            if trainer.done == settings.steps or time.monotonic() - saved > CHECKPOINT_EVERY:
+                checkpoints.save(plan.checkpoint, trainer.done, trainer.tensors(), {"steps": steps, **run()})
+                saved = time.monotonic()
+        if name in todo:
+            rows = {"training_runs": [_run_row(plan, shards, trainer, end, run())], "training_metrics": _metrics(plan, steps, first, end)}
+            if end == settings.steps:
+                rows["dictionaries"] = [_trained_row(plan, shards, trainer, scale)]
+            yield Finished(todo[name], rows, {"seed": settings.seed, "dtype": settings.dtype})
+    shutil.rmtree(plan.checkpoint, ignore_errors=True)  # the last unit is durable now
+
+
+def _run_row(plan: Plan, shards: "Shards", trainer: "Trainer", done: int, run: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of training_runs as it is after `done` steps: the one of the last unit counts."""
+    settings = trainer.settings
+    return {
+        "training_id": plan.training_id, "model_id": None, "kind": "crosscoder" if settings.n_models > 1 else "sae", "base": None,
+        "started_at": datetime.fromisoformat(run["started_at"]).replace(tzinfo=None), "seconds": run["seconds"],
+        "seed": plan.context.study.seed, "parameters": json.dumps(_facts(plan, shards) | {"settings": asdict(settings)}),
+        "n_tokens": settings.batch * done, "n_weights": sum(weights.numel() for weights in trainer.parameters),
+        "versions": json.dumps(versions()), "commit": commit(),
+    }  # fmt: skip
+
+
+def _metrics(plan: Plan, steps: Sequence[Sequence[float]], first: int, end: int) -> list[dict[str, Any]]:
+    names = ("loss", "l0", "dead_share", "learning_rate", *(f"variance_explained_{side}" for side in _SIDES))
+    batch = plan.context.study.crosscoder.batch
+    return [
+        {"training_id": plan.training_id, "metric": metric, "step": step, "tokens": batch * step, "value": value}
+        for step, values in enumerate(steps[first:end], start=first + 1)
+        for metric, value in zip(names, values, strict=False)  # an autoencoder has one variance
+    ]
+
+
+def _trained_row(plan: Plan, shards: "Shards", trainer: "Trainer", scale: Any) -> dict[str, Any]:
+    dictionary = trainer.dictionary(scale, _facts(plan, shards)).in_float16()
+    return _row(plan.context, dictionary, source="trained", training_id=plan.training_id, n_tokens=len(shards))
+
+
+def _facts(plan: Plan, shards: "Shards") -> dict[str, Any]:
+    """What is kept with the weights: models, layer and what was read."""
+    roles = (model.role for model in plan.context.study.pair)
+    n_cots, wanted = len(plan.contents["cots"]), plan.context.study.crosscoder
+    return {
+        "models": [{**about, "role": role} for about, role in zip(shards.about["models"], roles, strict=True)],
+        "layer": wanted.layer, "n_tokens": len(shards), "n_cots": n_cots, "n_generated": wanted.generated,
+        "n_lines": plan.contents["n_texts"] - n_cots - wanted.generated, "lines_sha256": plan.contents["texts"],
+        "max_tokens": wanted.max_tokens, "recorded_as": _DTYPE,
+    }  # fmt: skip
+
+
+def _read(context: Context, unit: Unit) -> Finished:
+    """The dictionary of a file. Raises AnchorscopeError where it is not one of the study's models at this layer, as far as it says."""
+    from backend.crosscoder.files import load
+
+    wanted, pair = context.study.crosscoder, context.study.pair
+    found = load(wanted.dictionary, scale=wanted.scale)
+    if found.n_models != len(pair):
+        names = ", ".join(model.name for model in pair)
+        raise AnchorscopeError(f"{wanted.dictionary} is of {found.n_models} models; the study has {len(pair)}: {names}.")
+    for model in pair:
+        known = context.store.model_facts(models.model_id(model))
+        if known and known["d_model"] != found.d_model:
+            raise AnchorscopeError(f"{wanted.dictionary} reads activations of width {found.d_model}; {model.name} has {known['d_model']}.")
+        if known:
+            models.require_layers([wanted.layer], known["n_layers"], "crosscoder.layer")
+    if (named := found.facts.get("layer")) is not None and named != wanted.layer:
+        raise AnchorscopeError(f"{wanted.dictionary} says that it is of layer {named}; crosscoder.layer is {wanted.layer}.")
+    known = replace(found, facts={**found.facts, "layer": wanted.layer})
+    row = _row(context, known, source=found.facts.get("layout", "anchorscope"), training_id=None, n_tokens=None)
+    return Finished(unit, {"dictionaries": [row]})
+
+
+def _row(context: Context, dictionary: "Dictionary", **origin: Any) -> dict[str, Any]:
+    """Keeps the weights, and then their row of dictionaries."""
+    base, *distilled = Plan(context).model_ids
+    return {
+        "dictionary_id": dictionary.dictionary_id, "kind": dictionary.kind, "base_model_id": base,
+        "distilled_model_id": distilled[0] if distilled else None, "layer": context.study.crosscoder.layer,
+        "n_features": dictionary.n_features, "d_model": dictionary.d_model, "k": dictionary.k, "scale": dictionary.scale.tolist(),
+        "sha256": dictionaries.keep(dictionary, context.store.path), "parameters": json.dumps(dict(dictionary.facts)), **origin,
+    }  # fmt: skip
+
+
+def _digests(path: Path) -> list[list[str]]:
+    """Name and sha256 of all that may be part of a dictionary at `path`, weights and what describes them."""
+    suffixes = (".safetensors", ".pt", ".npz", ".json")
+    files = [file for file in sorted(path.iterdir()) if file.suffix in suffixes] if path.is_dir() else []
+    if path.is_file():
+        files = [path, *sorted(path.parent.glob("*.json"))]
+    if not files:
+        raise AnchorscopeError(f"There is no dictionary at {path}; crosscoder.dictionary is a file of weights, or a folder with one.")
+    digests = []
+    for file in files:
+        with file.open("rb") as handle:
+            digests.append([file.name, hashlib.file_digest(handle, "sha256").hexdigest()])
+    return digests

@@ -1,0 +1,98 @@
+"""What each model of the pair loses on the study's CoTs when its residual stream is replaced by the dictionary's reconstruction."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from backend.models.loading import LoadedModel
+from backend.store.dictionaries import folder_of
+from precompute import corpus, models
+from precompute.engines.local import run_in_workers
+from precompute.stages import codes as codes_stage
+from precompute.stages.cots import shares
+from precompute.units import Context, Finished, Unit
+
+NAME, UNIT = "splices", "CoT"
+_RULE = 1  # of splicing: raise it when it changes
+_COTS_A_TASK = 8
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A CoT with its codes that are not 0."""
+
+    cot_id: str
+    token_ids: tuple[int, ...]
+    n_prompt: int
+    positions: np.ndarray
+    features: np.ndarray
+    codes: np.ndarray
+
+
+@dataclass(frozen=True)
+class Task:
+    dictionary: Path  # its folder
+    place: int  # of the model in it
+    layer: int
+    mean: np.ndarray  # (d_model,): what mean ablation puts in
+    cots: tuple[Coded, ...]
+
+
+def units(context: Context) -> list[Unit]:
+    """One unit a model, dictionary and CoT; the mean that is put in is part of its inputs."""
+    result = []
+    for row in codes_stage.dictionaries(context):
+        for model_id, mean in context.store.fitted_means(row["dictionary_id"]).items():
+            inputs = {"rule": _RULE, "layer": row["layer"], "mean": hashlib.sha256(mean.tobytes()).hexdigest()}
+            result += [Unit(f"{model_id}.{row['dictionary_id']}.{cot_id}", inputs) for cot_id in codes_stage.coded_cots(context, row)]
+    return result
+
+
+def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
+    study, store = context.study, context.store
+    cots = {cot["cot_id"]: cot for cot in corpus.cots_of_the_pair(context)}
+    rows = {row["dictionary_id"]: row for row in codes_stage.dictionaries(context)}
+    by_id = {unit.unit_id: unit for unit in units}
+    pending: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for unit in units:
+        model_id, name, cot_id = unit.unit_id.split(".")
+        if cots[cot_id]["n_prompt_tokens"] < len(cots[cot_id]["token_ids"]):
+            pending[model_id, name].append(cot_id)
+        else:  # nothing was written that could be predicted
+            yield Finished(unit, {"spliced_losses": []})
+    for (model_id, name), ids in pending.items():
+        row, model = rows[name], models.by_id(study)[model_id]
+        place = codes_stage.models_of(row).index(model_id)
+        mean = store.fitted_means(name)[model_id]
+        folder = folder_of(store.path) / name
+        tasks = [
+            Task(folder, place, row["layer"], mean, tuple(
+                Coded(cot, tuple(cots[cot]["token_ids"]), cots[cot]["n_prompt_tokens"], *store.codes(name, cot)) for cot in share
+            ))
+            for share in shares(ids, study.engine.workers, _COTS_A_TASK)
+        ]  # fmt: skip
+        crew = {"workers": study.engine.workers, "threads": study.engine.threads}
+        for cot_id, losses in run_in_workers(measure, tasks, model=models.spec(study, model), **crew):
+            found = {"dictionary_id": name, "cot_id": cot_id, "model_id": model_id, "n_tokens": losses.n_tokens, "loss": losses.loss,
+                     "loss_spliced": losses.spliced, "loss_zeroed": losses.zeroed, "loss_averaged": losses.averaged}  # fmt: skip
+            provenance = {"model_id": model_id, "dtype": model.dtype}
+            yield Finished(by_id[f"{model_id}.{name}.{cot_id}"], {"spliced_losses": [found]}, provenance)
+
+
+def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, object]]:
+    """Runs in a worker: the losses of each CoT."""
+    import torch
+
+    from backend.crosscoder.files import load
+    from backend.crosscoder.splicing import spliced_losses
+
+    dictionary, mean = load(task.dictionary), torch.from_numpy(task.mean)
+    for cot in task.cots:
+        codes = torch.zeros(len(cot.token_ids) - 1, dictionary.n_features)
+        codes[torch.from_numpy(cot.positions) - 1, torch.from_numpy(cot.features)] = torch.from_numpy(cot.codes)
+        reconstruction = dictionary.decode(codes)[:, task.place]
+        yield cot.cot_id, spliced_losses(loaded, cot.token_ids, cot.n_prompt, task.layer, reconstruction, mean)

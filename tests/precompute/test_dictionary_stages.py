@@ -1,0 +1,428 @@
+"""A crosscoder of a tiny pair from its texts to its features: each row is what a plain computation gives, and no kill changes any."""
+
+import io
+import json
+import shutil
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from backend.cot.categories import CATEGORIES
+from backend.cot.reasoning import target_starts
+from backend.crosscoder import train
+from backend.crosscoder.diff import classify, nrn
+from backend.crosscoder.files import export_crosscoder_learning
+from backend.crosscoder.shards import ShardError, Shards
+from backend.crosscoder.splicing import spliced_losses
+from backend.errors import AnchorscopeError
+from backend.models.loading import load_model
+from backend.models.residuals import record_residuals
+from backend.store.store import Store
+from backend.store.unit_files import StudyFolder
+from precompute import pipeline
+from precompute.pipeline import run_study
+from precompute.stages import chunks, codes, cots, crosscoder, features, problems, splices, tokens
+from precompute.study import Study
+from precompute.train_reasoner import reasoner_template
+from precompute.units import Context, Finished, Unit
+from tests.conftest import make_tiny_model
+
+LAYER, STEPS, N_FEATURES = 1, 47, 48
+
+
+class Tags:
+    """Every second chunk computes and the others check: the shipped classifier is not needed here."""
+
+    NAME, UNIT = "categories", "study"
+
+    @staticmethod
+    def units(context: Context) -> list[Unit]:
+        return [Unit("all", {})]
+
+    @staticmethod
+    def compute(context, units):
+        kinds = ("active_computation", "self_checking")
+        rows = [{"chunk_id": chunk["chunk_id"], "source": "test", "rank": 0, "category": kinds[chunk["chunk_index"] % 2], "score": None}
+                for chunk in context.store.chunks_to_tag()]  # fmt: skip
+        yield Finished(units[0], {"categories": rows})
+
+
+STAGES = (problems, cots, tokens, chunks, Tags, crosscoder, codes, features, splices)
+
+
+@pytest.fixture(scope="module")
+def pair(tiny_folder, tmp_path_factory) -> tuple[str, str]:
+    """A tiny model, and one that was made from it and thinks."""
+    folder = make_tiny_model("llama", tmp_path_factory.mktemp("distilled"))
+    loaded = load_model(str(folder))
+    draw = torch.Generator().manual_seed(5)
+    for weight in loaded.model.parameters():
+        weight.data += 0.05 * torch.randn(weight.shape, generator=draw)
+    loaded.tokenizer.chat_template = reasoner_template(loaded.tokenizer.chat_template)
+    loaded.model.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
+    return str(tiny_folder("llama")), str(folder)
+
+
+def study_of(names: tuple[str, ...], **keys) -> Study:
+    roles = ("base", "distilled") if len(names) == 2 else ("model",)
+    learned = {"generated": 6, "n_features": N_FEATURES, "steps": STEPS, "batch": 64, "warmup": 5, "learning_rate": 4e-3,
+               "dead_after": 640, "aux_k": 8} | ({} if "kind" in keys else {"k": 4})  # fmt: skip
+    return Study.model_validate({
+        "name": "pair", "seed": 3, "models": [{"name": name, "role": role} for name, role in zip(names, roles, strict=True)],
+        "problems": {"per_level": 2, "levels": [1]},
+        "sampling": {"samples": 2, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 40, "forced_max_tokens": 4},
+        "sweep": {"layers": [1]}, "engine": {"workers": 1, "rows": 8},
+        "crosscoder": {"layer": LAYER, **(keys if "dictionary" in keys else learned | keys)},
+    })  # fmt: skip
+
+
+def run(study: Study, folder: StudyFolder) -> str:
+    said = io.StringIO()
+    run_study(study, folder, stages=STAGES, console=Console(file=said, width=200))
+    return said.getvalue()
+
+
+@dataclass(frozen=True)
+class Made:
+    study: Study
+    folder: StudyFolder
+
+
+@pytest.fixture(scope="module")
+def written(pair, tmp_path_factory) -> StudyFolder:
+    """The study's CoTs with their tags, and nothing else: what every test here begins with."""
+    folder = StudyFolder(tmp_path_factory.mktemp("stores") / "written")
+    run_study(study_of(pair), folder, stages=STAGES[:5], console=Console(file=io.StringIO()))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(pair, written, tmp_path_factory) -> Made:
+    folder = StudyFolder(shutil.copytree(written.path, tmp_path_factory.mktemp("stores") / "pair"))
+    study = study_of(pair)
+    run(study, folder)
+    return Made(study, folder)
+
+
+@pytest.fixture(scope="module")
+def store(finished):
+    store = Store(finished.folder.path)
+    yield store
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def row(store) -> dict:
+    (row,) = store.whole_table("dictionaries").to_pylist()
+    return row
+
+
+@pytest.fixture(scope="module")
+def dictionary(store, row):
+    return store.dictionary(row["dictionary_id"])
+
+
+@pytest.fixture(scope="module")
+def read(store, pair, dictionary) -> dict[str, dict]:
+    """Every CoT as a plain pass of both models reads it: `streams` (n, 2, d), `codes` (n, D) of all tokens but the first, and `own`, which
+    of these are the CoT's."""
+    loaded = [load_model(name) for name in pair]
+    result = {}
+    for cot in store.tokenised_cots():
+        streams = torch.stack([record_residuals(one, cot["token_ids"], [LAYER])[LAYER][1:] for one in loaded], 1)
+        own = np.arange(1, len(cot["token_ids"])) >= cot["n_prompt_tokens"]
+        result[cot["cot_id"]] = {**cot, "streams": streams.numpy(), "codes": dictionary.encode(streams).numpy(), "own": own}
+    return result
+
+
+# Training
+
+
+def test_the_texts_are_the_cots_of_both_models_and_the_traces(finished, store, row):
+    (folder,) = (finished.folder.path / "scratch").glob("recording-*")
+    shards = Shards(folder)
+    cots = {cot["cot_id"] for cot in store.tokenised_cots()}
+    assert set(shards.texts()) > cots and len(shards.texts()) == len(cots) + 6
+    facts = json.loads(row["parameters"])
+    assert (facts["n_cots"], facts["n_generated"], facts["n_tokens"]) == (len(cots), 6, len(shards))
+    assert [model["role"] for model in facts["models"]] == ["base", "distilled"] and facts["layer"] == row["layer"] == LAYER
+
+
+def test_the_weights_are_those_of_a_training_in_one_go(finished, dictionary, row, store):
+    (folder,) = (finished.folder.path / "scratch").glob("recording-*")
+    shards, wanted = Shards(folder), finished.study.crosscoder
+    settings = train.Settings(2, 64, N_FEATURES, k=4, learning_rate=4e-3, steps=STEPS, warmup=5, batch=64, dead_after=640, aux_k=8,
+                              aux=wanted.aux, seed=3)  # fmt: skip
+    trainer, scale, losses = train.Trainer(settings), torch.tensor(shards.scale(), dtype=torch.float32), []
+    for rows, _ in zip(shards.batches(64, 3), range(STEPS), strict=False):
+        losses.append(trainer.step(torch.from_numpy(shards.activations(rows)) * scale[:, None]).loss)
+    assert trainer.dictionary(scale, {}).in_float16().dictionary_id == dictionary.dictionary_id == row["dictionary_id"]
+    metrics = store.training_metrics(row["training_id"]).pivot(index="step", columns="metric", values="value")
+    assert metrics.index.tolist() == list(range(1, STEPS + 1)) and metrics["loss"].tolist() == losses and metrics.notna().all(axis=None)
+    assert set(metrics) == {"loss", "l0", "dead_share", "learning_rate", "variance_explained_base", "variance_explained_distilled"}
+    assert metrics["learning_rate"].tolist()[:6] == pytest.approx([8e-4, 1.6e-3, 2.4e-3, 3.2e-3, 4e-3, 4e-3])
+    (trained,) = store.dictionary_trainings().itertuples()
+    assert (trained.kind, trained.n_steps, trained.n_tokens) == ("crosscoder", STEPS, 64 * STEPS) and trained.seconds > 0
+    assert trained.n_weights == sum(weights.numel() for weights in trainer.parameters)
+    assert not list((finished.folder.path / "scratch").glob("training-*"))  # its checkpoint is of no more use
+
+
+def test_a_finished_study_does_nothing_even_when_its_scratch_is_gone(finished, tmp_path):
+    folder = StudyFolder(shutil.copytree(finished.folder.path, tmp_path / "pair"))
+    shutil.rmtree(folder.path / "scratch")
+    before = folder.manifest.read_bytes()
+    assert run(finished.study, folder).count("all done") == len(STAGES) and folder.manifest.read_bytes() == before
+
+
+def rows_of(folder: StudyFolder) -> dict[str, list]:
+    with closing(Store(folder.path)) as store:
+        tables = ("dictionaries", "training_metrics", "features", "feature_examples", "cot_codes", "spliced_losses", "feature_categories")
+        return {table: store.whole_table(table).to_pylist() for table in tables}
+
+
+def test_killed_anywhere_it_goes_on_and_no_row_changes(finished, written, pair, tmp_path, monkeypatch):
+    """In the middle of recording, of training with and without a checkpoint, before and after the weights are kept, and in what follows."""
+    folder = StudyFolder(shutil.copytree(written.path, tmp_path / "pair"))
+    monkeypatch.setattr(crosscoder, "_TEXTS_A_UNIT", 4)
+    monkeypatch.setattr(codes, "_COTS_AT_ONCE", 3)
+
+    def killed_at(target, name: str, call: int) -> None:
+        made, original = [], getattr(target, name)
+
+        def until(*given, **options):
+            made.append(0)
+            if len(made) == call:
+                raise KeyboardInterrupt
+            return original(*given, **options)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(target, name, until)
+            run(study_of(pair), folder)
+
+    from backend.crosscoder import judge, shards
+    from backend.models import checkpoints
+    from backend.store import dictionaries
+
+    killed_at(shards, "_write", 2)
+    killed_at(train.Trainer, "step", 25)
+    monkeypatch.setattr(crosscoder, "CHECKPOINT_EVERY", 0.0)
+    killed_at(train.Trainer, "step", 31)
+    monkeypatch.setattr(crosscoder, "CHECKPOINT_EVERY", 1e9)
+    killed_at(checkpoints, "write_json", 1)  # of the checkpoint after the last step
+    shutil.rmtree(folder.path / "scratch" / next((folder.path / "scratch").glob("recording-*")).name)
+    killed_at(dictionaries, "keep", 1)
+    killed_at(crosscoder, "_run_row", 1)
+    killed_at(pipeline.Writer, "add", 3)  # the weights are there, their row is not
+    killed_at(shards, "_write", 2)
+    killed_at(judge.Judge, "findings", 1)
+    shutil.rmtree(folder.path / "scratch")
+    killed_at(splices, "measure", 1)
+    run(study_of(pair), folder)
+    expected, found = rows_of(finished.folder), rows_of(folder)
+    for table in expected:
+        assert found[table] == expected[table], table
+
+
+def test_an_unfinished_training_is_seen(written, pair, tmp_path, monkeypatch):
+    folder = StudyFolder(shutil.copytree(written.path, tmp_path / "pair"))
+    step, done = train.Trainer.step, []
+
+    def stop(trainer, activations):
+        if len(done) == 45:
+            raise KeyboardInterrupt
+        done.append(0)
+        return step(trainer, activations)
+
+    monkeypatch.setattr(train.Trainer, "step", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(study_of(pair), folder)
+    with folder.writing("publish") as writer:
+        pipeline.publish(writer)
+    with closing(Store(folder.path)) as store:
+        (trained,) = store.dictionary_trainings().itertuples()
+        assert (trained.n_steps == 40 and trained.n_tokens == 40 * 64 and trained.dictionary_id is None) or np.isnan(trained.dictionary_id)
+        assert len(store.training_metrics(trained.training_id)) == 6 * 40 and store.dictionaries().empty
+
+
+# What is judged
+
+
+def test_codes_are_those_of_both_models_reading_the_same_tokens(store, row, read, dictionary):
+    for name, cot in read.items():
+        positions, which, values = store.codes(row["dictionary_id"], name)
+        dense = np.zeros_like(cot["codes"])
+        dense[positions - 1, which] = values
+        np.testing.assert_allclose(dense, cot["codes"], atol=1e-4)
+        assert (np.diff(positions) >= 0).all() and len(positions) > len(dense)
+        shown = store.tokens_of_cot(row["dictionary_id"], name)["token"]
+        assert "".join(shown) == cot["prompt"] + cot["text"] and len(shown) == len(cot["token_ids"])
+
+
+def test_features_are_measured_on_the_cots_without_their_prompts(store, row, read, dictionary):
+    own = np.concatenate([cot["codes"][cot["own"]] for cot in read.values()])
+    streams = np.concatenate([cot["streams"][cot["own"]] for cot in read.values()]).astype(np.float64)
+    frame = store.features(row["dictionary_id"])
+    np.testing.assert_allclose(frame["frequency"], (own > 0).mean(0), atol=1e-3)
+    fires = (own > 0).any(0)
+    np.testing.assert_allclose(frame["max_activation"][fires], own.max(0)[fires], rtol=1e-4)
+    assert frame["mean_activation"].isna().tolist() == (~fires).tolist()
+    np.testing.assert_allclose(frame["nrn_l2"], nrn(dictionary, 2))
+    assert frame["class"].fillna("").tolist() == [name or "" for name in classify(nrn(dictionary, 2), frame["nu_eps"], frame["nu_r"])]
+    rebuilt = dictionary.decode(torch.tensor(own)).double().numpy()
+    explained = 1 - ((streams - rebuilt) ** 2).sum((0, 2)) / ((streams - streams.mean(0)) ** 2).sum((0, 2))
+    (judged,) = store.dictionaries().itertuples()
+    assert (judged.variance_explained_base, judged.variance_explained_distilled) == pytest.approx(explained.tolist(), rel=1e-3)
+    assert judged.l0 == pytest.approx((own > 0).sum() / len(own), rel=1e-3) and judged.n_judged == len(own)
+    assert judged.dead_share == pytest.approx((~fires).mean())
+
+
+def test_categories_count_tokens_of_chunks_and_of_target_words(store, row, read):
+    tags, chunked = store.first_tags("test"), store.chunks_of(list(read))
+    counted = {(scheme, category): np.zeros(N_FEATURES) for scheme in ("function", "reasoning", "before_reasoning")
+               for category in (*CATEGORIES, *target_starts(""))}  # fmt: skip
+    n_tokens = dict.fromkeys(counted, 0)
+    for name, cot in read.items():
+        shown = store.tokens_of_cot(row["dictionary_id"], name)["token"].tolist()
+        where = {("function", tags[chunk["chunk_id"]], place) for chunk in chunked.get(name, [])
+                 for place in range(chunk["token_start"], chunk["token_end"])}  # fmt: skip
+        for category, starts in target_starts(cot["text"]).items():
+            for start in starts:
+                before = 0
+                for place, token in enumerate(shown):
+                    if before <= len(cot["prompt"]) + start < before + len(token):
+                        where |= {("reasoning", category, place), ("before_reasoning", category, place - 1)}
+                    before += len(token)
+        for scheme, category, place in where:
+            if place >= cot["n_prompt_tokens"]:
+                n_tokens[scheme, category] += 1
+                counted[scheme, category] += cot["codes"][place - 1] > 0
+    frame = store.frame("SELECT * FROM feature_categories")
+    assert len(frame) and set(zip(frame["scheme"], frame["category"], strict=True)) == {one for one, n in n_tokens.items() if n}
+    for found in frame.itertuples():
+        assert found.n_tokens == n_tokens[found.scheme, found.category]
+        assert abs(found.n_fired - counted[found.scheme, found.category][found.feature]) <= 1
+        assert found.frequency == found.n_fired / found.n_tokens
+
+
+def test_examples_are_strong_tokens_with_what_they_add(store, row, read, dictionary):
+    frame, chunked = store.frame("SELECT * FROM feature_examples ORDER BY feature, rank"), store.chunks_of(list(read))
+    assert frame["feature"].nunique() > 20
+    for found in frame.itertuples():
+        cot = read[found.cot_id]
+        column = cot["codes"][:, found.feature]
+        assert found.position >= cot["n_prompt_tokens"] and found.activation == pytest.approx(column[found.position - 1], abs=1e-4)
+        np.testing.assert_allclose(found.window_values, column[found.window_start - 1 :][: len(found.window_values)], atol=1e-4)
+        for place, side in enumerate(("base", "distilled")):
+            added = found.activation * np.linalg.norm(dictionary.decoder[place, found.feature].numpy()) / float(dictionary.scale[place])
+            assert getattr(found, f"contribution_{side}") == pytest.approx(added, rel=1e-4)
+        (chunk,) = [one for one in chunked[found.cot_id] if one["chunk_id"] == found.chunk_id]
+        assert chunk["token_start"] <= found.position < chunk["token_end"]
+    for k, of_one in frame.groupby("feature"):
+        strongest = max(cot["codes"][cot["own"], k].max() for cot in read.values())
+        assert of_one["activation"].iloc[0] == pytest.approx(strongest, rel=1e-4) and (np.diff(of_one["activation"]) <= 0).all()
+        histogram = store.feature_histogram(row["dictionary_id"], k).iloc[0]
+        assert abs(sum(histogram["counts"]) - sum((cot["codes"][cot["own"], k] > 0).sum() for cot in read.values())) <= 1
+
+
+def test_logits_and_neighbours_are_of_each_models_own_rows(store, row, dictionary, pair):
+    for place, (name, model_id) in enumerate(zip(pair, (row["base_model_id"], row["distilled_model_id"]), strict=True)):
+        loaded = load_model(name)
+        rows = dictionary.decoder[place] / dictionary.scale[place]
+        effects = rows * loaded.model.model.norm.weight @ loaded.model.lm_head.weight.T
+        unit = torch.nn.functional.normalize(rows, dim=1)
+        for k in (0, 7):
+            logits = store.feature_logits(row["dictionary_id"], k)
+            top = logits[(logits["model_id"] == model_id) & (logits["side"] == "top")]
+            best = effects[k, : len(loaded.tokenizer)].topk(10)
+            np.testing.assert_allclose(top["effect"], best.values.numpy(), rtol=1e-3)
+            assert top["token"].tolist() == [loaded.tokenizer.decode([token]) for token in top["token_id"]]
+            near = store.feature_neighbours(row["dictionary_id"], k)
+            near = near[near["model_id"] == model_id]
+            cosines = (unit @ unit[k]).numpy()
+            cosines[k] = -2
+            np.testing.assert_allclose(near["cosine"], np.sort(cosines)[::-1][:10], atol=1e-5)
+
+
+def test_losses_are_those_of_the_reconstruction_in_each_models_own_stream(store, row, read, dictionary, pair):
+    own = np.concatenate([cot["streams"][cot["own"]] for cot in read.values()])
+    frame = store.frame("SELECT * FROM spliced_losses ORDER BY cot_id, model_id")
+    assert len(frame) == 2 * sum(cot["own"].any() for cot in read.values())
+    for place, (name, model_id) in enumerate(zip(pair, (row["base_model_id"], row["distilled_model_id"]), strict=True)):
+        loaded = load_model(name)
+        for found in frame[frame["model_id"] == model_id].itertuples():
+            cot = read[found.cot_id]
+            rebuilt = dictionary.decode(torch.tensor(cot["codes"]))[:, place]
+            mean = torch.tensor(own.astype(np.float64).mean(0)[place], dtype=torch.float32)
+            expected = spliced_losses(loaded, cot["token_ids"], cot["n_prompt_tokens"], LAYER, rebuilt, mean)
+            assert (found.n_tokens, found.loss) == (expected.n_tokens, pytest.approx(expected.loss, rel=1e-4))
+            measured = (found.loss_spliced, found.loss_zeroed, found.loss_averaged)
+            assert measured == pytest.approx((expected.spliced, expected.zeroed, expected.averaged), rel=1e-2)
+
+
+# Other dictionaries
+
+
+def test_a_dictionary_from_a_file_is_judged_like_a_trained_one(finished, written, dictionary, pair, tmp_path):
+    export_crosscoder_learning(replace(dictionary, facts={}), tmp_path / "published")
+    folder = StudyFolder(shutil.copytree(written.path, tmp_path / "pair"))
+    study = study_of(pair, dictionary=tmp_path / "published")
+    run(study, folder)
+    expected, found = rows_of(finished.folder), rows_of(folder)
+    assert found["features"] == expected["features"] and found["training_metrics"] == []
+    (row,) = found["dictionaries"]
+    assert row["dictionary_id"] == dictionary.dictionary_id and row["training_id"] is row["n_tokens"] is None
+    assert run(study, folder).count("all done") == len(STAGES)
+
+
+def test_a_file_that_does_not_fit_the_study_is_refused(written, dictionary, pair, tmp_path):
+    export_crosscoder_learning(dictionary, tmp_path / "published")
+    for study, words in (
+        (study_of(pair, dictionary=tmp_path / "published", layer=2), "says that it is of layer 1; crosscoder.layer is 2"),
+        (study_of(pair, dictionary=tmp_path / "nowhere"), "There is no dictionary at"),
+        (study_of(pair[:1], dictionary=tmp_path / "published"), "is of 2 models; the study has 1"),
+    ):
+        folder = StudyFolder(shutil.copytree(written.path, tmp_path / "pair", dirs_exist_ok=True))
+        with pytest.raises(AnchorscopeError, match=words):
+            run_study(study, folder, stages=(crosscoder,), console=Console(file=io.StringIO()))
+
+
+def test_a_study_of_one_model_has_an_autoencoder(pair, tmp_path):
+    study, folder = study_of(pair[:1], kind="l1", steps=30), StudyFolder(tmp_path / "one")
+    run(study, folder)
+    with closing(Store(folder.path)) as store:
+        (row,) = store.dictionaries().itertuples()
+        assert row.distilled_model_id is None and row.kind == "l1" and row.l0 > 0 and row.loss_spliced_base != row.loss_base
+        frame = store.features(row.dictionary_id)
+        assert frame["norm_base_l1"].notna().all() and frame[["nrn_l1", "norm_distilled_l2", "nu_eps", "class"]].isna().all(axis=None)
+        assert store.frame("SELECT DISTINCT metric FROM training_metrics")["metric"].nunique() == 5
+        assert store.dictionary_trainings()["kind"].tolist() == ["sae"]
+
+
+# Texts
+
+
+def test_a_file_of_texts_is_read_line_by_line_and_its_faults_are_named(pair, written, tmp_path):
+    file = tmp_path / "texts.txt"
+    file.write_text("One plus one is two.\n\nWait, is it?\n")
+    folder = StudyFolder(shutil.copytree(written.path, tmp_path / "pair"))
+    with pytest.raises(ShardError, match="fewer than one batch of 100,000"):
+        run(study_of(pair, texts=file, batch=100_000), folder)
+    (recorded,) = (folder.path / "scratch").glob("recording-*")
+    assert Shards(recorded).texts()[-2:] == ["line-0000001", "line-0000002"]
+    for content, words in (('{"text": "a b"}\n{"other": 1}', "line 2: expected a JSON record"), ('{"text": 3}', "`text` is int")):
+        (tmp_path / "texts.jsonl").write_text(content)
+        with pytest.raises(AnchorscopeError, match=words):
+            run(study_of(pair, texts=tmp_path / "texts.jsonl"), folder)
+    with pytest.raises(AnchorscopeError, match=r"nowhere.txt cannot be read"):
+        run(study_of(pair, texts=tmp_path / "nowhere.txt"), folder)
+
+
+def test_a_layer_that_the_models_lack_is_refused(pair, written, tmp_path):
+    folder = StudyFolder(shutil.copytree(written.path, tmp_path / "pair"))
+    with pytest.raises(AnchorscopeError, match=r"crosscoder.layer, for .*, has \[9\], but the model has 4 layers"):
+        run(study_of(pair, layer=9), folder)
