@@ -36,10 +36,10 @@ def contents(context: Context) -> dict[str, Any]:
     """Everything that the texts follow from, as JSON can hold it, and `n_texts`. No text is written for it."""
     wanted = context.study.crosscoder
     cots = [cot["cot_id"] for cot in cots_of_the_pair(context)]
-    lines = _lines(wanted.texts)
+    n_lines = len(lines(wanted.texts))
     file = None if wanted.texts is None else hashlib.sha256(wanted.texts.read_bytes()).hexdigest()
     generated = {"n": wanted.generated, "seed": SEED, "prompt": WORDING} if wanted.generated else None
-    return {"cots": cots, "generated": generated, "texts": file, "n_texts": len(cots) + wanted.generated + len(lines)}
+    return {"cots": cots, "generated": generated, "texts": file, "n_texts": len(cots) + wanted.generated + n_lines}
 
 
 def texts(context: Context) -> "list[Text]":
@@ -47,8 +47,8 @@ def texts(context: Context) -> "list[Text]":
     from backend.crosscoder.shards import Text
 
     cots = [Text(cot["cot_id"], _whole(cot)) for cot in cots_of_the_pair(context)]
-    lines = [Text(f"line-{number:07d}", line) for number, line in enumerate(_lines(context.study.crosscoder.texts), start=1)]
-    return [*cots, *_generated(context.study), *lines]
+    own = [Text(f"line-{number:07d}", line) for number, line in enumerate(lines(context.study.crosscoder.texts), start=1)]
+    return [*cots, *_generated(context.study), *own]
 
 
 def _whole(cot: Mapping[str, Any]) -> str:
@@ -74,23 +74,24 @@ def _generated(study: Study) -> "list[Text]":
     return made
 
 
-def _lines(file: Path | None) -> list[str]:
-    """The texts of a file: `text` of each JSONL record, or each line that is not empty."""
+def lines(file: Path | None) -> list[str]:
+    """The texts of a file: `text` of each JSONL record, or each line that is not empty. Raises AnchorscopeError naming file and line."""
     if file is None:
         return []
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        content = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise AnchorscopeError(f"{file} cannot be read ({error}); crosscoder.texts needs text, or JSONL with `text`.") from error
+    found = [(number, line) for number, line in enumerate(content.split("\n"), start=1) if line.strip()]
     if file.suffix != ".jsonl":
-        return [line for line in lines if line.strip()]
-    found = []
-    for number, line in enumerate(lines, start=1):
+        return [line for _, line in found]
+    texts = []
+    for number, line in found:
         try:
             text = json.loads(line)["text"]
         except (ValueError, KeyError, TypeError) as error:
             raise AnchorscopeError(f"{file}, line {number}: expected a JSON record with `text` ({error!r}).") from error
         if not isinstance(text, str):
             raise AnchorscopeError(f"{file}, line {number}: `text` is {type(text).__name__}; expected a string.")
-        found.append(text)
-    return found
+        texts.append(text)
+    return texts

@@ -2,22 +2,25 @@
 
 Minutes are floating-point operations divided by the machine's matrix-multiply rate, measured for half a second, times the share of that
 rate which each stage reached in the quick study (EFFICIENCY), plus the time its workers take to start. Lengths are those of the study's
-own CoTs once it has some, and assumptions before that; the table says which.
+own CoTs once it has some, and assumptions before that; the table says which. Gigabytes count scratch too.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from backend.errors import AnchorscopeError
 from backend.store.store import NoStore, Store
 from backend.store.unit_files import StudyFolder
+from precompute import corpus
+from precompute.stages.splices import MOST_COTS
 from precompute.study import Model, Study
 
-EFFICIENCY = {"sampling": 0.38, "forward": 0.75, "sweep": 1.4}  # above 1: half of the layers, by faster kernels
+EFFICIENCY = {"sampling": 0.38, "forward": 0.75, "sweep": 1.4, "dictionary": 0.5}  # above 1: half of the layers, by faster kernels
 _TOKENS_A_CHUNK = 22.0  # assumed until the study has chunks
 _SHARE_OF_CAP = 0.6  # assumed length of a CoT, as a share of the cap
 _PROMPT_TOKENS = 310  # two worked examples and a short question
+_TEXT_TOKENS = 350  # of a generated trace with its prompt, or of a text of a file
 _MAP_SECONDS = 2.0  # one UMAP of a few hundred chunks
 _START_SECONDS = 6.0  # of a stage's workers: imports and the model
 
@@ -62,7 +65,8 @@ def plan_study(study: Study, folder: StudyFolder) -> tuple[list[Estimate], Lengt
     )
     rollout_tokens = round(rolled_chunks * (study.rollouts.n * lengths.cot / 2 + study.rollouts.forced * 8))
     sweep_tokens = round(curves * (study.sweep.points - 1) * lengths.chunk * 0.6)
-    rate = None if parameters is None else _gemm_rate() * study.engine.workers / (2 * parameters)
+    machine = None if parameters is None else _gemm_rate() * study.engine.workers
+    rate = None if parameters is None or machine is None else machine / (2 * parameters)
     done = _done(folder)
 
     def estimate(stage: str, units: int, tokens: int, kind: str | None, gigabytes: float, seconds: float = 0.0) -> Estimate:
@@ -71,7 +75,7 @@ def plan_study(study: Study, folder: StudyFolder) -> tuple[list[Estimate], Lengt
         return Estimate(stage, units, done.get(stage, 0), tokens, minutes, gigabytes)
 
     text = 1e-9 * 6  # gigabytes a token as text and id
-    return [
+    lines = [
         estimate("problems", 1, 0, None, 0),
         estimate(
             "cots",
@@ -89,7 +93,32 @@ def plan_study(study: Study, folder: StudyFolder) -> tuple[list[Estimate], Lengt
         estimate("importance", rolled_cots, 0, None, rolled_chunks * 1e-6, rolled_cots * 0.5),
         estimate("maps", len(study.models), 0, None, n_chunks * layers * 1e-7, 2 * layers * _MAP_SECONDS),
         estimate("sweep", rolled_cots, sweep_tokens, "sweep", curves * 1e-6),
-    ], lengths
+    ]
+    if study.crosscoder is not None:
+        read = round(n_cots * (lengths.cot + _PROMPT_TOKENS))
+        lines += _of_dictionary(study, estimate, n_cots, read, (study.crosscoder.layer + 1) / n_layers, d_model or 0, machine)
+    return lines, lengths
+
+
+def _of_dictionary(
+    study: Study, estimate: Callable[..., Estimate], n_cots: int, read: int, depth: float, d_model: int, machine: float | None
+) -> list[Estimate]:
+    """The four stages of a dictionary: `read` tokens of the study's CoTs, `depth` the share of the blocks that is computed for its layer,
+    `machine` operations a second of all workers."""
+    wanted, width = study.crosscoder, len(study.pair) * d_model
+    learned = 0 if wanted.dictionary else read + (wanted.generated + len(corpus.lines(wanted.texts))) * _TEXT_TOKENS
+    steps = 0 if wanted.dictionary else wanted.steps
+    operations = steps * wanted.batch * 2 * width * wanted.n_features  # of the one dense product in a step
+    training = 0.0 if machine is None else operations / (machine * study.engine.threads * EFFICIENCY["dictionary"])
+    passes = len(study.pair) * depth
+    spliced = round(read * min(1.0, MOST_COTS / max(n_cots, 1)))
+    gigabytes = learned * width * 2e-9 + 24e-9 * width * wanted.n_features
+    return [
+        estimate("crosscoder", 1, round(learned * passes), "forward", gigabytes, training),
+        estimate("codes", n_cots, round(read * passes), "forward", read * width * 4e-9),
+        estimate("features", 2, 0, None, wanted.n_features * 2e-6, read * 6e-4),
+        estimate("splices", len(study.pair) * min(n_cots, MOST_COTS), round(spliced * len(study.pair) * (4 - 3 * depth)), "forward", 0),
+    ]
 
 
 def _lengths(study: Study, folder: StudyFolder) -> Lengths:

@@ -408,7 +408,7 @@ TABLES: dict[str, Table] = {
             "loss_zeroed": (REAL, "with zero in its place there"),
             "loss_averaged": (REAL, "with dictionary_fits.mean in its place there"),
         },
-        "one row a dictionary, CoT and model: next-token losses with the reconstruction spliced in, and the two baselines",
+        "one row a dictionary, model and CoT, of those drawn: next-token losses with the reconstruction spliced in, and the two baselines",
     ),
     "features": Table(
         ("dictionary_id", "feature"),

@@ -1,4 +1,7 @@
-"""What each model of the pair loses on the study's CoTs when its residual stream is replaced by the dictionary's reconstruction."""
+"""What each model of the pair loses on the study's CoTs when its residual stream is replaced by the dictionary's reconstruction.
+
+At most MOST_COTS take part, drawn by their ids: a mean over so many is exact enough, and a splice costs as much as three forward passes.
+"""
 
 import hashlib
 from collections import defaultdict
@@ -8,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from backend.ids import seed_for
 from backend.models.loading import LoadedModel
 from backend.store.dictionaries import folder_of
 from precompute import corpus, models
@@ -19,6 +23,7 @@ from precompute.units import Context, Finished, Unit
 NAME, UNIT = "splices", "CoT"
 _RULE = 1  # of splicing: raise it when it changes
 _COTS_A_TASK = 8
+MOST_COTS = 64
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,8 @@ def units(context: Context) -> list[Unit]:
     for row in codes_stage.dictionaries(context):
         for model_id, mean in context.store.fitted_means(row["dictionary_id"]).items():
             inputs = {"rule": _RULE, "layer": row["layer"], "mean": hashlib.sha256(mean.tobytes()).hexdigest()}
-            result += [Unit(f"{model_id}.{row['dictionary_id']}.{cot_id}", inputs) for cot_id in codes_stage.coded_cots(context, row)]
+            drawn = sorted(codes_stage.coded_cots(context, row), key=lambda cot_id: seed_for("splices", cot_id))[:MOST_COTS]
+            result += [Unit(f"{model_id}.{row['dictionary_id']}.{cot_id}", inputs) for cot_id in drawn]
     return result
 
 

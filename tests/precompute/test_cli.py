@@ -55,3 +55,8 @@ def test_a_plan_names_every_stage_with_its_cost_and_writes_nothing(tmp_path):
     assert by_stage["cots"].units == 4 and by_stage["chunks"].units == 12 and not lengths.measured
     assert totals(lines).minutes > 0 and totals(lines).tokens == sum(line.tokens for line in lines)
     assert not (tmp_path / "planned").exists()
+    assert "crosscoder" not in by_stage
+    whole = Study.model_validate(study.model_dump(exclude_unset=True) | {"crosscoder": {"layer": 1, "generated": 10, "n_features": 64}})
+    more, _ = plan_study(whole, StudyFolder(tmp_path / "planned"))
+    assert [line.stage for line in more[len(lines) :]] == ["crosscoder", "codes", "features", "splices"]
+    assert all(line.minutes > 0 for line in more[len(lines) :]) and more[len(lines)].tokens > by_stage["activations"].tokens / 2
