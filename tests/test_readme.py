@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 from backend.store.schema import SCHEMA_VERSION, as_markdown
 from precompute.study import Study
@@ -20,8 +21,9 @@ def test_every_table_and_column_is_documented_as_the_schema_says():
 def test_every_key_of_a_study_file_is_explained():
     section = README.split("## Your own study")[1].split("```")[0]
     parts = {name: field.annotation for name, field in Study.model_fields.items() if name not in ("name", "seed", "models", "problems")}
-    for name, part in parts.items():
+    for name, annotation in parts.items():
         assert f"[{name}]" in section, name
+        (part,) = (kind for kind in (annotation, *get_args(annotation)) if hasattr(kind, "model_fields"))
         for key in part.model_fields:
             assert f"`{key}`" in section, f"{name}.{key}"
 
