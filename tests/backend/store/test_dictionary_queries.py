@@ -127,5 +127,5 @@ def test_weights_that_are_missing_damaged_or_anothers_are_refused(folder, name, 
     with pytest.raises(DictionaryLost, match=f"holds dictionary {other.dictionary_id}"):
         Store(tmp_path / "study").dictionary(name)
     shutil.rmtree(place)
-    with pytest.raises(DictionaryLost, match=f"{name}, is missing"):
+    with pytest.raises(DictionaryLost, match=f"{name} is missing"):
         Store(tmp_path / "study").dictionary(name)
