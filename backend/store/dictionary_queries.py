@@ -93,7 +93,7 @@ class DictionaryQueries:
             "JOIN models m ON m.model_id = c.model_id LEFT JOIN chunks k ON k.chunk_id = e.chunk_id "
             "WHERE e.dictionary_id = $dictionary AND e.feature = $feature ORDER BY e.rank",
             dictionary=dictionary_id,
-            feature=feature,
+            feature=int(feature),  # DuckDB binds no NumPy integers
         )
 
     def feature_logits(self: _HasFrame, dictionary_id: str, feature: int) -> pd.DataFrame:
@@ -102,7 +102,7 @@ class DictionaryQueries:
             "SELECT model_id, side, rank, token_id, token, effect FROM feature_logits "
             "WHERE dictionary_id = $dictionary AND feature = $feature ORDER BY model_id, side DESC, rank",
             dictionary=dictionary_id,
-            feature=feature,
+            feature=int(feature),  # DuckDB binds no NumPy integers
         )
 
     def feature_neighbours(self: _HasFrame, dictionary_id: str, feature: int) -> pd.DataFrame:
@@ -112,7 +112,7 @@ class DictionaryQueries:
             "FROM feature_neighbours n LEFT JOIN features f ON f.dictionary_id = n.dictionary_id AND f.feature = n.neighbour "
             "WHERE n.dictionary_id = $dictionary AND n.feature = $feature ORDER BY n.model_id, n.rank",
             dictionary=dictionary_id,
-            feature=feature,
+            feature=int(feature),  # DuckDB binds no NumPy integers
         )
 
     def feature_histogram(self: _HasFrame, dictionary_id: str, feature: int) -> pd.DataFrame:
@@ -120,7 +120,7 @@ class DictionaryQueries:
         return self.frame(
             "SELECT edges, counts FROM feature_histograms WHERE dictionary_id = $dictionary AND feature = $feature",
             dictionary=dictionary_id,
-            feature=feature,
+            feature=int(feature),  # DuckDB binds no NumPy integers
         )
 
     def feature_categories(self: _HasFrame, dictionary_id: str, feature: int) -> pd.DataFrame:
@@ -129,7 +129,7 @@ class DictionaryQueries:
             "SELECT scheme, category, n_tokens, n_fired, frequency, mean_activation FROM feature_categories "
             "WHERE dictionary_id = $dictionary AND feature = $feature ORDER BY scheme, frequency DESC, category",
             dictionary=dictionary_id,
-            feature=feature,
+            feature=int(feature),  # DuckDB binds no NumPy integers
         )
 
     def category_frequencies(self: _HasFrame, dictionary_id: str, scheme: str) -> pd.DataFrame:
@@ -152,7 +152,7 @@ class DictionaryQueries:
             "ON k.cot_id = $cot AND c.position >= k.token_start AND c.position < k.token_end ORDER BY c.position, c.feature",
             dictionary=dictionary_id,
             cot=cot_id,
-            features=None if features is None else list(features),
+            features=None if features is None else [int(feature) for feature in features],
         )
 
     def tokens_of_cot(self: _HasFrame, dictionary_id: str, cot_id: str) -> pd.DataFrame:
@@ -175,5 +175,5 @@ class DictionaryQueries:
             "GROUP BY k.chunk_id, k.chunk_index, c.feature ORDER BY k.chunk_index, c.feature",
             dictionary=dictionary_id,
             cot=cot_id,
-            features=None if features is None else list(features),
+            features=None if features is None else [int(feature) for feature in features],
         )

@@ -3,6 +3,7 @@
 import math
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -78,7 +79,7 @@ def test_logits_neighbours_histogram_and_categories_are_those_of_the_feature(sto
     assert len(logits) == 8 and logits[logits["side"] == "top"]["effect"].tolist() == [1.0, 0.75] * 2
     neighbours = store.feature_neighbours(name, 4)
     assert neighbours["neighbour"].tolist() == [5, 0] * 2 and neighbours["class"].tolist()[1] == "shared"
-    assert list(store.feature_histogram(name, 3)["counts"][0]) == [3, 3] and store.feature_histogram(name, SILENT).empty
+    assert list(store.feature_histogram(name, store.features(name)["feature"][3])["counts"][0]) == [3, 3] and store.feature_histogram(name, SILENT).empty
     categories = store.feature_categories(name, 1)
     assert categories["scheme"].tolist() == ["before_reasoning", "function", "function", "reasoning"]
     frequencies = store.category_frequencies(name, "reasoning")
@@ -91,7 +92,7 @@ def test_codes_of_a_cot_are_by_token_or_by_chunk(store, name, cot):
         (position, k): code(k, position) for position in range(len(cot["token_ids"])) for k in range(N_FEATURES) if code(k, position)
     }
     assert codes[codes["position"] < cot["n_prompt_tokens"]]["chunk_id"].isna().all()
-    some = store.codes_by_chunk(name, cot["cot_id"], features=[0, 3])
+    some = store.codes_by_chunk(name, cot["cot_id"], features=np.array([0, 3]))
     assert set(some["feature"]) == {0, 3}
     for row in some.itertuples():
         (chunk,) = [one for one in store.chunks_of([cot["cot_id"]])[cot["cot_id"]] if one["chunk_id"] == row.chunk_id]
