@@ -13,14 +13,25 @@ from backend.errors import AnchorscopeError
 
 _PAGES, _ASSETS = studies.ROOT / "pages", studies.ROOT / "assets"
 OVERVIEW, CHAINS, MAP, STEEPNESS, STEERING = "overview", "chains_of_thought", "latent_map", "steepness", "steering"
-_TITLES = {
-    OVERVIEW: ("Overview", ":material/dashboard:"),
-    CHAINS: ("Chains of thought", ":material/segment:"),
-    MAP: ("Latent map", ":material/scatter_plot:"),
-    STEEPNESS: ("Steepness and importance", ":material/show_chart:"),
-    STEERING: ("Steering", ":material/tune:"),
+CROSSCODER, FEATURE = "crosscoder", "feature"
+_SECTIONS = {
+    None: {
+        OVERVIEW: ("Overview", ":material/dashboard:"),
+        CHAINS: ("Chains of thought", ":material/segment:"),
+        MAP: ("Latent map", ":material/scatter_plot:"),
+        STEEPNESS: ("Steepness and importance", ":material/show_chart:"),
+        STEERING: ("Steering", ":material/tune:"),
+    },
+    "Features": {
+        CROSSCODER: ("Crosscoder", ":material/compare_arrows:"),
+        FEATURE: ("Feature", ":material/lens_blur:"),
+    },
 }
-_IGNORED = {"study": "study", "problem": "problem", "cot": "chain of thought", "chunk": "chunk", "model": "model", "layer": "layer"}
+_TITLES = {name: title for section in _SECTIONS.values() for name, title in section.items()}
+_IGNORED = {
+    "study": "study", "problem": "problem", "cot": "chain of thought", "chunk": "chunk", "model": "model", "layer": "layer",
+    "dictionary": "dictionary", "feature": "feature", "pinned": "pinned feature",
+}  # fmt: skip
 
 
 def run() -> None:
@@ -70,8 +81,11 @@ def study() -> Path:
 def _links(place: DeltaGenerator) -> None:
     """Links to the pages. They carry the selection, so that a page is one step in the browser's history and opens alike in a new tab."""
     with place.container(gap="xxsmall"):
-        for name in _TITLES:
-            st.page_link(page_named(name), query_params=selection.values(), width="stretch")
+        for section, pages in _SECTIONS.items():
+            if section:
+                st.caption(section)
+            for name in pages:
+                st.page_link(page_named(name), query_params=selection.values(), width="stretch")
 
 
 def _sidebar() -> None:

@@ -54,12 +54,19 @@ FIELDS = (
     "seed",
     "run",
     "against",
+    "dictionary",
+    "feature",
+    "pinned",
+    "norm",
+    "scaling",
+    "filters",
 )
 _FOLLOWERS = {  # what a choice makes meaningless
     "study": tuple(field for field in FIELDS if field not in ("study", "panel", "click", "scale", "intervals", "colour")),
     "problem": ("cot", "chunk", "run", "against", "own"),
     "cot": ("chunk", "run", "against", "own"),
     "chunk": ("run", "against"),
+    "dictionary": ("feature", "pinned", "filters"),
 }
 _LONGEST = 200
 _STATE, _WRITTEN, _REPLACED, _NOTES = "selection", "selection_in_url", "selection_replaced", "selection_notes"

@@ -1,0 +1,69 @@
+"""Which dictionary of the study is looked at, and which of its features: one place for every page about features."""
+
+import tomllib
+
+import pandas as pd
+
+from app import selection
+from app.missing import Missing, command, no_tokens, say_and_end, study_file
+from app.untrusted import one_line
+from backend.store.store import Store
+
+_README = "README.md explains it under “Your own study”"
+
+
+def choose(store: Store) -> pd.Series:
+    """The chosen row of `store.dictionaries()`, behind a picker where there are several. Where there is none, says what to run and ends."""
+    found = store.dictionaries()
+    if found.empty:
+        say_and_end(no_dictionary(store))
+    found = found.set_index("dictionary_id", drop=False)
+    names = {row.Index: named(row) for row in found.itertuples()}
+    if len(names) == 1:
+        return found.loc[selection.checked("dictionary", list(names))]
+    return found.loc[selection.pick("dictionary", "Dictionary", list(names), show=names.__getitem__)]
+
+
+def feature(dictionary: pd.Series, field: str = "feature", default: int | None = None) -> int | None:
+    """The number in the selection's `field` (feature, or pinned), where the dictionary has such a feature; else `default`."""
+    value = selection.get(field)
+    if value is None:
+        return default
+    if not (value.isascii() and value.isdigit() and int(value) < dictionary.n_features):
+        selection.forget_unknown(field)
+        return default
+    return int(value)
+
+
+def compares(dictionary: pd.Series) -> bool:
+    """Whether it reads two models: only then is there an NRN."""
+    return isinstance(dictionary.distilled_model_id, str)
+
+
+def roles(dictionary: pd.Series) -> dict[str, str]:
+    """model_id to base or distilled; the only model of an autoencoder is the base."""
+    ids = {dictionary.base_model_id: "base"}
+    return ids | {dictionary.distilled_model_id: "distilled"} if compares(dictionary) else ids
+
+
+def named(row: object) -> str:
+    """A dictionary as a person calls it: what it is, of which models, where."""
+    pair = " and ".join(one_line(str(name), 50) for name in (row.base, row.distilled) if isinstance(name, str))
+    kind = "crosscoder" if isinstance(row.distilled_model_id, str) else "autoencoder"
+    return f"{row.kind} {kind} of {pair or 'unknown models'}, layer {row.layer}, {row.n_features:,} features"
+
+
+def no_dictionary(store: Store) -> Missing:
+    """Why there is none, and what to run."""
+    coverage = store.coverage().iloc[0]
+    if coverage.chunks and not coverage.chunks_with_tokens:
+        return no_tokens(store.path)
+    file = study_file(store.path)
+    asked = file is not None and "crosscoder" in tomllib.loads(file.read_text(encoding="utf-8"))
+    if asked:
+        return Missing("This study has no dictionary of activations yet.", command(store.path, "crosscoder"))
+    return Missing(
+        "This study has no dictionary of activations. Name a base and a distilled model (or one model alone, for an autoencoder) under "
+        f"[[models]] in its study file, add a section [crosscoder] ({_README}), and run it again:",
+        command(store.path, "crosscoder"),
+    )
