@@ -71,12 +71,47 @@ class DictionaryQueries:
             "ORDER BY t.started_at DESC, t.training_id"
         )
 
+    def dictionary_training_curve(self: _HasFrame, training_id: str, n_points: int = 400) -> pd.DataFrame:
+        """Its metrics as means over runs of steps, at most about `n_points` for each: `step` and `tokens` at the end of each run, `value`
+        the mean of the `n_steps` known values in it, NULL where none is known."""
+        return self.frame(
+            "WITH width AS (SELECT greatest(1, ceil(max(step) / $points))::BIGINT AS steps FROM training_metrics "
+            "WHERE training_id = $training) SELECT metric, max(step) AS step, max(tokens) AS tokens, avg(value) AS value, "
+            "count(value) AS n_steps FROM training_metrics, width WHERE training_id = $training "
+            "GROUP BY metric, (step - 1) // width.steps ORDER BY metric, step",
+            training=training_id,
+            points=n_points,
+        )
+
+    def spliced_losses(self: _HasFrame, dictionary_id: str) -> pd.DataFrame:
+        """One row a model and CoT that takes part: next-token losses in nats a token, and the problem that the CoT is about."""
+        return self.frame(
+            "SELECT s.model_id, s.cot_id, c.problem_id, s.n_tokens, s.loss, s.loss_spliced, s.loss_zeroed, s.loss_averaged "
+            "FROM spliced_losses s JOIN cots c USING (cot_id) WHERE s.dictionary_id = $dictionary ORDER BY s.model_id, s.cot_id",
+            dictionary=dictionary_id,
+        )
+
     def features(self: _HasFrame, dictionary_id: str) -> pd.DataFrame:
         """One row a feature."""
         return self.frame(
             "SELECT feature, norm_base_l1, norm_distilled_l1, norm_base_l2, norm_distilled_l2, rdn_l1, rdn_l2, nrn_l1, nrn_l2, "
             "decoder_cosine, nu_eps, nu_r, class, frequency, mean_activation, max_activation, top_category, top_category_lift "
             "FROM features WHERE dictionary_id = $dictionary ORDER BY feature",
+            dictionary=dictionary_id,
+        )
+
+    def reasoning_categories(self: _HasFrame, dictionary_id: str) -> pd.DataFrame:
+        """One row a feature that fires on the first tokens of target words (`reasoning`) or on the tokens that predict them
+        (`before_reasoning`) more often than elsewhere: the category with the largest lift, and the lift, its frequency there over its
+        frequency on all tokens. NULL where there is none on which it fires at least 5 times with a lift above 1."""
+        best = ", ".join(
+            f"arg_max(category, lift) FILTER (scheme = '{scheme}') AS {scheme}, max(lift) FILTER (scheme = '{scheme}') AS {scheme}_lift"
+            for scheme in ("reasoning", "before_reasoning")
+        )
+        return self.frame(
+            "WITH lifts AS (SELECT c.feature, c.scheme, c.category, c.frequency / f.frequency AS lift FROM feature_categories c "
+            "JOIN features f USING (dictionary_id, feature) WHERE c.dictionary_id = $dictionary AND c.n_fired >= 5) "
+            f"SELECT feature, {best} FROM lifts WHERE lift > 1 AND scheme <> 'function' GROUP BY feature ORDER BY feature",
             dictionary=dictionary_id,
         )
 

@@ -10,7 +10,9 @@ import torch
 from backend.crosscoder.dictionary import DictionaryError
 from backend.store import dictionaries
 from backend.store.dictionaries import DictionaryLost
+from backend.store.publish import publish
 from backend.store.store import NoStore, Store
+from backend.store.unit_files import StudyFolder
 from tests import small_dictionary, small_study
 from tests.small_dictionary import N_FEATURES, SILENT, code
 
@@ -56,6 +58,42 @@ def test_trainings_of_dictionaries_and_of_models_are_told_apart(store, name):
     assert len(store.training_metrics("tc")) == 6 * 30
 
 
+def test_a_training_curve_is_made_of_means_over_runs_of_steps(store):
+    curve, metrics = store.dictionary_training_curve("tc", n_points=10), store.training_metrics("tc")
+    for metric, rows in curve.groupby("metric"):
+        assert rows["step"].tolist() == list(range(3, 31, 3)) and set(rows["n_steps"]) == {3}
+        values = metrics[metrics["metric"] == metric]["value"].to_numpy()
+        assert rows["value"].to_numpy() == pytest.approx(values.reshape(10, 3).mean(1))
+    assert store.dictionary_training_curve("nobody").empty
+
+
+def test_spliced_losses_are_one_row_a_model_and_cot(store, name):
+    rows = store.spliced_losses(name)
+    assert len(rows) == 2 * len(store.tokenised_cots()) == 2 * rows["cot_id"].nunique() and rows["problem_id"].notna().all()
+
+
+def test_the_reasoning_category_of_a_feature_has_the_largest_lift_above_1(folder, store, name, tmp_path):
+    assert store.reasoning_categories(name).empty  # feature 1 fires on 20 % of them, and on a third of all tokens
+    shutil.copytree(folder, copied := tmp_path / "small")
+    with StudyFolder(copied).writing("test") as writer:
+        rows = [
+            {"dictionary_id": name, "feature": k, "scheme": scheme, "category": category, "n_tokens": 50, "n_fired": fired,
+             "frequency": fired / 50, "mean_activation": 2.0}
+            for k, scheme, category, fired in (
+                (0, "reasoning", "deductive", 40), (0, "reasoning", "contrastive", 35), (0, "before_reasoning", "deductive", 5),
+                (2, "before_reasoning", "alternative", 50), (4, "reasoning", "deductive", 4))
+        ]  # fmt: skip
+        writer.add("crosscoder", "more", {"feature_categories": rows})
+        publish(writer)
+    store = Store(copied)
+    found = store.reasoning_categories(name).set_index("feature")
+    store.close()
+    assert found.index.tolist() == [0, 2]
+    assert found.loc[0, "reasoning"] == "deductive" and found.loc[0, "reasoning_lift"] == pytest.approx(0.8 / 0.5)
+    assert found.loc[2, "before_reasoning"] == "alternative" and found.loc[2, "before_reasoning_lift"] == pytest.approx(4)
+    assert not isinstance(found.loc[0, "before_reasoning"], str) and not isinstance(found.loc[2, "reasoning"], str)
+
+
 def test_features_are_all_there_and_unknown_is_nan(store, name):
     features = store.features(name)
     assert features["feature"].tolist() == list(range(N_FEATURES)) and math.isnan(features["nrn_l1"][SILENT])
@@ -79,7 +117,8 @@ def test_logits_neighbours_histogram_and_categories_are_those_of_the_feature(sto
     assert len(logits) == 8 and logits[logits["side"] == "top"]["effect"].tolist() == [1.0, 0.75] * 2
     neighbours = store.feature_neighbours(name, 4)
     assert neighbours["neighbour"].tolist() == [5, 0] * 2 and neighbours["class"].tolist()[1] == "shared"
-    assert list(store.feature_histogram(name, store.features(name)["feature"][3])["counts"][0]) == [3, 3] and store.feature_histogram(name, SILENT).empty
+    fourth = store.features(name)["feature"][3]  # a NumPy integer
+    assert list(store.feature_histogram(name, fourth)["counts"][0]) == [3, 3] and store.feature_histogram(name, SILENT).empty
     categories = store.feature_categories(name, 1)
     assert categories["scheme"].tolist() == ["before_reasoning", "function", "function", "reasoning"]
     frequencies = store.category_frequencies(name, "reasoning")
