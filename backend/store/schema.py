@@ -547,7 +547,7 @@ TABLES: dict[str, Table] = {
             "model_id": (TEXT, "of models: the one that is changed, and solves the problems"),
             "arm": (TEXT, "base (no edit), changed, reconstruct, or random (the change on other features that fire about as often)"),
             "arm_id": (TEXT, "of feature_intervention_samples; equal arms of several interventions have one id and are sampled once"),
-            "feature_sets": (TEXT, "JSON: lists of changed features, which samples take in turn; of base no list, of reconstruct an empty one"),
+            "feature_sets": (TEXT, "JSON: lists of changed features, taken in turn by samples; none for base, one empty for reconstruct"),
         },
         "one row an intervention, model and arm",
     ),
