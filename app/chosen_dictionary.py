@@ -3,12 +3,14 @@
 import tomllib
 
 import pandas as pd
+import streamlit as st
 
-from app import selection
+from app import navigation, selection
 from app.missing import Missing, command, no_tokens, say_and_end, study_file
 from app.untrusted import one_line
 from backend.store.store import Store
 
+_LEAVE = "leave_for_the_feature"
 _README = "README.md explains it under “Your own study”"
 
 
@@ -41,9 +43,35 @@ def compares(dictionary: pd.Series) -> bool:
 
 
 def roles(dictionary: pd.Series) -> dict[str, str]:
-    """model_id to base or distilled; the only model of an autoencoder is the base."""
-    ids = {dictionary.base_model_id: "base"}
-    return ids | {dictionary.distilled_model_id: "distilled"} if compares(dictionary) else ids
+    """model_id to base or distilled; the only model of an autoencoder is the model."""
+    if not compares(dictionary):
+        return {dictionary.base_model_id: "model"}
+    return {dictionary.base_model_id: "base", dictionary.distilled_model_id: "distilled"}
+
+
+def open_feature(feature: int) -> None:
+    """Select a feature, and leave for its page at the end of this run: for callbacks, which cannot change the page."""
+    selection.choose(feature=str(int(feature)))
+    st.session_state[_LEAVE] = True
+
+
+def leave_if_asked() -> None:
+    """The last line of a page from which a click opens a feature."""
+    if st.session_state.pop(_LEAVE, False):
+        navigation.go_to(navigation.FEATURE)
+
+
+def clicked(key: str, dictionary: pd.Series) -> int | None:
+    """The feature that was clicked on the chart `key`, whose marks bear features' numbers as `customdata`."""
+    reported = [point.get("customdata") for point in st.session_state[key].selection.points]
+    numbers = [value[0] if isinstance(value, list) and value else value for value in reported]
+    return next((number for number in numbers if type(number) is int and 0 <= number < dictionary.n_features), None)
+
+
+def open_clicked(key: str, dictionary: pd.Series) -> None:
+    """Open the feature that was clicked on the chart `key`."""
+    if (feature := clicked(key, dictionary)) is not None:
+        open_feature(feature)
 
 
 def named(row: object) -> str:

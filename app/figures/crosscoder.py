@@ -8,6 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from app.feature_filters import share
 from app.theme import ACCENT, CONTROL, MISSING, SEQUENTIAL, TEMPLATE, blank
 from app.untrusted import for_plotly
 
@@ -63,8 +64,7 @@ def nrn_and_scaling(features: pd.DataFrame, *, norm: str, scaling: str, selected
     known = features[features[column].notna() & features[scaling].notna()]
     if known.empty:
         return blank("No feature has both an NRN and a latent scaling", height=420)
-    nu = known[scaling].to_numpy(dtype=float)
-    share = np.where(nu < 0, np.where(np.abs(nu) < 1, 1.0, 0.0), 1 / (1 + np.maximum(nu, 0)))
+    shares = share(known[scaling])
     figure = _figure(460)
     for x0, x1, y0, y1 in ((1 - EXTREME, 1, 0, 1 - _SHARE_EXTREME), (0, EXTREME, _SHARE_EXTREME, 1)):
         figure.add_shape(type="rect", x0=x0, x1=x1, y0=y0, y1=y1, fillcolor=CLASSES["suspect"], opacity=0.14, line_width=0, layer="below")
@@ -75,14 +75,14 @@ def nrn_and_scaling(features: pd.DataFrame, *, norm: str, scaling: str, selected
             continue
         part = known[here]
         figure.add_scattergl(
-            x=part[column].tolist(), y=share[here].tolist(), mode="markers", name=f"{name} ({here.sum():,})",
+            x=part[column].tolist(), y=shares[here].tolist(), mode="markers", name=f"{name} ({here.sum():,})",
             customdata=part["feature"].tolist(), marker={"size": 6, "opacity": 0.65, "color": CLASSES.get(name, MISSING)},
             hovertext=_feature_hovers(part, scaling), hoverinfo="text",
         )  # fmt: skip
     ring = (known["feature"] == selected).to_numpy()
     if ring.any():
         figure.add_scattergl(
-            x=known[column][ring].tolist(), y=share[ring].tolist(), mode="markers", showlegend=False, hoverinfo="skip",
+            x=known[column][ring].tolist(), y=shares[ring].tolist(), mode="markers", showlegend=False, hoverinfo="skip",
             customdata=known["feature"][ring].tolist(),
             marker={"size": 15, "symbol": "circle-open", "color": ACCENT, "line": {"width": 3, "color": ACCENT}},
         )  # fmt: skip
@@ -91,9 +91,63 @@ def nrn_and_scaling(features: pd.DataFrame, *, norm: str, scaling: str, selected
     figure.update_xaxes(title=f"NRN, {norm.upper()} decoder norms", range=[-0.02, 1.02])
     sign = {"nu_eps": "ν^ε (error)", "nu_r": "ν^r (reconstruction)"}[scaling]
     figure.update_yaxes(title=f"1 / (1 + ν), ν = {sign}", range=[-0.02, 1.02])
-    negative = int((nu < 0).sum())
+    negative = int((known[scaling] < 0).sum())
     facts = _counted(len(known), len(features) - len(known), "NRN or ν") + (f" · {negative} with ν < 0, at the edge" if negative else "")
     return figure.update_layout(dragmode="pan", title=facts, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
+
+
+def frequency_histogram(features: pd.DataFrame, *, chosen: tuple[float, float] | None, n_bins: int = 50) -> go.Figure:
+    """How many features fire how often, on log axes; drag to choose a range. The horizontal axis is log10 of the frequency. Features that
+    never fire have no place on it and are counted. `chosen` are frequencies."""
+    fires = features[features["frequency"] > 0]
+    if fires.empty:
+        return blank("No feature fires on the study's tokens", height=300)
+    places = np.log10(fires["frequency"].to_numpy(dtype=float))
+    first = np.floor(places.min())
+    counts, edges = np.histogram(places, np.linspace(first, 0, n_bins + 1))
+    figure = _figure(320)
+    figure.add_bar(
+        x=(edges[:-1] + edges[1:]) / 2, y=counts, width=np.diff(edges), marker={"color": MODELS["base"], "line": {"width": 0}},
+        customdata=np.column_stack([10 ** edges[:-1], 10 ** edges[1:]]),
+        hovertemplate="on %{customdata[0]:.3%} to %{customdata[1]:.3%} of tokens: %{y:,} features<extra></extra>",
+    )  # fmt: skip
+    if chosen:
+        low, high = (np.log10(max(bound, 10**first)) for bound in chosen)
+        figure.add_vrect(x0=low, x1=high, fillcolor=ACCENT, opacity=0.12, line_width=0)
+    decades = np.arange(first, 1)
+    ticks = [f"{10**place:g}" for place in decades]
+    figure.update_xaxes(title="share of tokens on which it fires, log scale", tickvals=decades, ticktext=ticks)
+    figure.update_yaxes(title="features, log scale", type="log", dtick=1, exponentformat="power")
+    never = int((features["frequency"] == 0).sum())
+    title = f"n = {len(fires):,} features that fire" + (f" · {never:,} never do" if never else "")
+    return figure.update_layout(bargap=0, dragmode="select", selectdirection="h", showlegend=False, title=title)
+
+
+def training_curves(points: pd.DataFrame) -> go.Figure:
+    """A dictionary's training: loss, L0, dead share and variance explained for each model against the tokens seen. `points` are rows of
+    `DictionaryQueries.dictionary_training_curve`."""
+    known = points[points["value"].notna()]
+    if known.empty:
+        return blank("Nothing of this training is known yet", height=260)
+    panels = [("loss",), ("l0",), ("dead_share",), ("variance_explained_base", "variance_explained_distilled")]
+    titles = ["loss, scaled activations", "L0, features a token", "dead share", "variance explained"]
+    figure = make_subplots(rows=1, cols=4, subplot_titles=titles, horizontal_spacing=0.06)
+    figure.update_layout(template=TEMPLATE, height=290, margin={"l": 48, "r": 12, "t": 48, "b": 72})
+    both = panels[-1][1] in set(known["metric"])
+    for column, metrics in enumerate(panels, start=1):
+        for metric in metrics:
+            rows = known[known["metric"] == metric].sort_values("step")
+            name = metric.rpartition("_")[2] if column == 4 and both else "model"
+            figure.add_scatter(
+                x=rows["tokens"], y=rows["value"], mode="lines", name=name, showlegend=column == 4 and both and len(rows) > 0,
+                line_color=MODELS.get(name, CONTROL), customdata=rows[["step", "n_steps"]].to_numpy(),
+                hovertemplate="%{y:.4g}<br>step %{customdata[0]:,}, mean of %{customdata[1]}<extra></extra>", row=1, col=column,
+            )  # fmt: skip
+    loss = known[known["metric"] == "loss"]["value"]
+    figure.update_yaxes(type="log" if len(loss) and (loss > 0).all() else "linear", row=1, col=1)
+    for column in (2, 3):
+        figure.update_yaxes(rangemode="tozero", row=1, col=column)
+    return figure.update_xaxes(title="tokens seen").update_layout(legend={"orientation": "h", "y": -0.3, "x": 1, "xanchor": "right"})
 
 
 def activation_histogram(edges: list[float], counts: list[int]) -> go.Figure:
@@ -113,21 +167,45 @@ def activation_histogram(edges: list[float], counts: list[int]) -> go.Figure:
 
 
 def logit_effects(logits: pd.DataFrame, names: dict[str, str]) -> go.Figure:
-    """What one feature's decoder row does to the logits in each model: top and bottom tokens. `names`: model_id to base or distilled."""
+    """What one feature's decoder row does to the logits in each model: top and bottom tokens. `names`: model_id to base, distilled or,
+    where there is one alone, model."""
     if logits.empty:
         return blank("The logit effects of this feature are not known", height=300)
     models = [model for model in names if (logits["model_id"] == model).any()]
+    colours = [MODELS.get(names[model], MODELS["base"]) for model in models]
     figure = make_subplots(rows=1, cols=len(models), subplot_titles=[names[model] for model in models], horizontal_spacing=0.18)
     figure.update_layout(template=TEMPLATE, height=440, margin={"l": 90, "r": 12, "t": 40, "b": 48}, showlegend=False)
-    for number, model in enumerate(models, start=1):
+    for number, (model, colour) in enumerate(zip(models, colours, strict=True), start=1):
         rows = logits[logits["model_id"] == model].sort_values("effect")
         labels = [f"{for_plotly(repr(token), limit=24)} ·{place}" for place, token in enumerate(rows["token"])]  # one token may come twice
         figure.add_bar(
-            x=rows["effect"], y=labels, orientation="h", marker_color=[MODELS[names[model]] if e > 0 else MISSING for e in rows["effect"]],
+            x=rows["effect"], y=labels, orientation="h", marker_color=[colour if effect > 0 else MISSING for effect in rows["effect"]],
             hovertemplate="%{y}<br>%{x:.3g}<extra></extra>", row=1, col=number,
         )  # fmt: skip
         figure.update_yaxes(tickvals=labels, ticktext=[label.rpartition(" ·")[0] for label in labels], row=1, col=number)
     return figure.update_xaxes(title="logit per unit of f")
+
+
+def firing_by_category(rows: pd.DataFrame, *, overall: float, names: dict[str, str]) -> go.Figure:
+    """On which share of each category's tokens one feature fires, with 95 % intervals, beside the share of all tokens (dashed). `rows` has
+    `category`, `n_tokens`, `n_fired`, `frequency`, `low` and `high`; `names` are what categories are called."""
+    if rows.empty:
+        return blank("No token of these categories, or the feature never fires", height=160)
+    rows = rows.sort_values("frequency")
+    labels = [for_plotly(names.get(category, category), limit=30) for category in rows["category"]]
+    figure = _figure(90 + 26 * len(rows))
+    figure.add_scatter(
+        x=rows["frequency"], y=labels, mode="markers", marker={"size": 9, "color": MODELS["distilled"]},
+        error_x={"type": "data", "symmetric": False, "array": rows["high"] - rows["frequency"], "thickness": 1.4, "width": 4,
+                 "arrayminus": rows["frequency"] - rows["low"]},
+        customdata=rows[["n_fired", "n_tokens", "low", "high"]].to_numpy(),
+        hovertemplate="%{y}: %{x:.2%} [%{customdata[2]:.2%}, %{customdata[3]:.2%}]<br>"
+        "%{customdata[0]:,} of %{customdata[1]:,} tokens<extra></extra>",
+    )  # fmt: skip
+    if np.isfinite(overall):
+        figure.add_vline(x=overall, line={"color": MISSING, "width": 1, "dash": "dash"})
+    figure.update_xaxes(title="share of tokens on which it fires; dashed: of all tokens", rangemode="tozero", tickformat="~%")
+    return figure.update_layout(showlegend=False, margin={"l": 150, "r": 12, "t": 12, "b": 52})
 
 
 def code_heat(codes: pd.DataFrame, *, columns: str, selected: int | None = None) -> go.Figure:

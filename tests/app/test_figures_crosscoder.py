@@ -10,9 +10,12 @@ from app.figures.crosscoder import (
     activation_histogram,
     category_frequencies,
     code_heat,
+    firing_by_category,
+    frequency_histogram,
     logit_effects,
     nrn_and_scaling,
     nrn_histogram,
+    training_curves,
 )
 from backend.crosscoder.diff import classify
 
@@ -75,6 +78,35 @@ def test_histogram_logits_and_heat_show_tokens_as_text(features):
     assert heat.data[0].marker.line.width == (0, 0, 2) and "<img" not in str(heat.to_dict())
 
 
+def test_every_feature_that_fires_is_in_one_bar_and_the_silent_ones_are_counted(features):
+    figure = frequency_histogram(features, chosen=(0.01, 0.2))
+    assert sum(figure.data[0].y) == 4 and "1 never do" in title(figure)
+    shaded = figure.layout.shapes[0]
+    assert (10**shaded.x0, 10**shaded.x1) == pytest.approx((0.01, 0.2)) and figure.layout.dragmode == "select"
+
+
+def test_a_training_has_a_panel_for_each_metric_and_a_line_for_each_model():
+    metrics = ("loss", "l0", "dead_share", "learning_rate", "variance_explained_base", "variance_explained_distilled")
+    points = pd.DataFrame([{"metric": metric, "step": step, "tokens": 10 * step, "value": 1.0 / step, "n_steps": 2}
+                           for metric in metrics for step in (2, 4, 6)])  # fmt: skip
+    points.loc[0, "value"] = np.nan
+    figure = training_curves(points)
+    assert [(trace.xaxis, len(trace.x)) for trace in figure.data] == [("x", 2), ("x2", 3), ("x3", 3), ("x4", 3), ("x4", 3)]
+    assert [trace.name for trace in figure.data if trace.showlegend] == ["base", "distilled"]
+    alone = training_curves(points[points["metric"] != "variance_explained_distilled"])
+    assert not any(trace.showlegend for trace in alone.data)
+
+
+def test_firing_by_category_stands_beside_the_share_of_all_tokens():
+    rows = pd.DataFrame({"category": ["deductive", HOSTILE], "n_tokens": [50, 20], "n_fired": [10, 1], "frequency": [0.2, 0.05],
+                         "low": [0.1, 0.01], "high": [0.35, 0.2]})  # fmt: skip
+    figure = firing_by_category(rows, overall=0.03, names={"deductive": "Therefore"})
+    trace = figure.data[0]
+    assert list(trace.x) == [0.05, 0.2] and trace.y[1] == "Therefore" and "<img" not in str(figure.to_dict())
+    assert list(trace.error_x.array) == pytest.approx([0.15, 0.15]) and list(trace.error_x.arrayminus) == pytest.approx([0.04, 0.1])
+    assert figure.layout.shapes[0].x0 == 0.03
+
+
 def test_frequencies_of_zero_are_counted_and_not_drawn():
     rows = pd.DataFrame({"feature": [0, 1, 0, 1], "category": ["self-reflection"] * 2 + ["deductive"] * 2, "nrn_l1": [0.1, 0.9] * 2,
                          "frequency": [0.0, 0.3, 0.01, 0.0], "n_tokens": [50, 50, 80, 80]})  # fmt: skip
@@ -104,6 +136,9 @@ def test_ablations_stand_beside_their_control_with_intervals():
         activation_histogram([0, 1], [0]),
         logit_effects(pd.DataFrame({"model_id": []}), {}),
         code_heat(pd.DataFrame({"row": []}), columns="token"),
+        frequency_histogram(pd.DataFrame({"frequency": [0.0, np.nan]}), chosen=None),
+        training_curves(pd.DataFrame({"metric": ["loss"], "value": [np.nan]})),
+        firing_by_category(pd.DataFrame({"category": []}), overall=0.1, names={}),
         ablation_effects(pd.DataFrame()),
     ],
 )
