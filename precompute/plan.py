@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from backend.cot.reasoning import TARGETS
 from backend.errors import AnchorscopeError
 from backend.store.store import NoStore, Store
 from backend.store.unit_files import StudyFolder
 from precompute import corpus
+from precompute.stages import ablations
 from precompute.stages.splices import MOST_COTS
 from precompute.study import Model, Study
 
@@ -103,7 +105,7 @@ def plan_study(study: Study, folder: StudyFolder) -> tuple[list[Estimate], Lengt
 def _of_dictionary(
     study: Study, estimate: Callable[..., Estimate], n_cots: int, read: int, depth: float, d_model: int, machine: float | None
 ) -> list[Estimate]:
-    """The four stages of a dictionary: `read` tokens of the study's CoTs, `depth` the share of the blocks that is computed for its layer,
+    """The five stages of a dictionary: `read` tokens of the study's CoTs, `depth` the share of the blocks that is computed for its layer,
     `machine` operations a second of all workers."""
     wanted, width = study.crosscoder, len(study.pair) * d_model
     learned = 0 if wanted.dictionary else read + (wanted.generated + len(corpus.lines(wanted.texts))) * _TEXT_TOKENS
@@ -113,12 +115,18 @@ def _of_dictionary(
     passes = len(study.pair) * depth
     spliced = round(read * min(1.0, MOST_COTS / max(n_cots, 1)))
     gigabytes = learned * width * 2e-9 + 24e-9 * width * wanted.n_features
-    return [
+    lines = [
         estimate("crosscoder", 1, round(learned * passes), "forward", gigabytes, training),
         estimate("codes", n_cots, round(read * passes), "forward", read * width * 4e-9),
         estimate("features", 2, 0, None, wanted.n_features * 2e-6, read * 6e-4),
         estimate("splices", len(study.pair) * min(n_cots, MOST_COTS), round(spliced * len(study.pair) * (4 - 3 * depth)), "forward", 0),
     ]
+    if len(study.pair) == 2 and wanted.ablation_nrn:
+        texts = len(study.pair) * len(TARGETS) * min(n_cots, wanted.ablation_targets / 2)  # with two targets each
+        zeroed = 2 * len(wanted.ablation_nrn) * len(ablations.SCHEMES) * len(ablations.PERCENTS)  # sets of features, with the control's
+        passed = round(texts * read / max(n_cots, 1) * (1 + zeroed * (1 - depth)))
+        lines.append(estimate("ablations", len(study.pair) * len(TARGETS), passed, "forward", 0))
+    return lines
 
 
 def _lengths(study: Study, folder: StudyFolder) -> Lengths:

@@ -108,6 +108,9 @@ class Sweep(_Part):
         return tuple(self.beta_max * step / half for step in range(-half, half + 1))
 
 
+_OF_A_FILE = {"layer", "dictionary", "scale", "ablation_nrn", "ablation_targets"}  # what can be said of a dictionary that is read
+
+
 class Crosscoder(_Part):
     """A dictionary of activations at one layer: a crosscoder of the study's base and distilled model, or an autoencoder of its one model.
 
@@ -131,11 +134,13 @@ class Crosscoder(_Part):
     dead_after: Positive = Field(200_000, description="tokens without firing, from which a feature learns what the others leave over")
     aux: float = Field(1 / 32, ge=0, description="weight of that; 0: never")
     aux_k: Positive = Field(256, description="such features that take part, at most, for each token")
+    ablation_nrn: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field((0.5,), description="zeroed above it; none: no ablations")
+    ablation_targets: Positive = Field(100, description="target tokens of a reasoning category whose logits are looked at")
 
     @model_validator(mode="after")
     def _trained_or_read(self) -> "Crosscoder":
         given = self.model_fields_set
-        if self.dictionary is not None and (idle := sorted(given - {"layer", "dictionary", "scale"})):
+        if self.dictionary is not None and (idle := sorted(given - _OF_A_FILE)):
             raise ValueError(f"a dictionary that is read from a file is not trained: leave out {', '.join(idle)}")
         if self.scale is not None and self.dictionary is None:
             raise ValueError("scale is that of a dictionary from a file; a trained one finds its own")

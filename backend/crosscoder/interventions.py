@@ -1,4 +1,4 @@
-"""Interventions on a dictionary's features, as edits of the residual stream: their effect on reasoning words, and on accuracy.
+"""Interventions on a dictionary's features, as edits of the residual stream, and their effect on accuracy.
 
 h is the residual stream of model m at layer ℓ and one token. It is changed so:
 
@@ -21,11 +21,10 @@ A row of h in which no code changes is given back bit for bit: scale by 1, β = 
 so that a row's last bits do not depend on how many others there are (see `sampling`). The first token is never changed by `everywhere`: it
 is an attention sink, which dictionaries never see.
 
-Sources: Baek & Tegmark 2025, figure 2 (the ablation effect); "Decoding R1's CoT: Crosscoder Diffing and Steering Impact" (`replace`).
+Source: "Decoding R1's CoT: Crosscoder Diffing and Steering Impact" (`replace`).
 """
 
 import math
-import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -38,15 +37,14 @@ from torch import Tensor
 
 from backend.cot.answers import extract_answer
 from backend.cot.degeneration import compression_ratio, is_degenerate, reflection_words, repetition
-from backend.cot.reasoning import TARGETS
 from backend.crosscoder.dictionary import Dictionary
 from backend.crosscoder.shards import require_one_tokenizer
 from backend.geometry.interventions import InterventionError
 from backend.ids import seed_for
-from backend.importance.intervals import UNKNOWN, Interval, bootstrap_mean, bootstrap_percentile, wilson
+from backend.importance.intervals import bootstrap_mean, wilson
 from backend.importance.paired import mcnemar, paired_difference
 from backend.models.continuation import continuation_text
-from backend.models.edits import Edit, encode
+from backend.models.edits import Edit
 from backend.models.sampling import ROW_MULTIPLE, SampleRequest, SamplingParameters, sample
 
 if TYPE_CHECKING:
@@ -226,133 +224,6 @@ def _controls(
     if np.shape(frequency) != (dictionary.n_features,):
         raise InterventionError(f"Frequencies have shape {np.shape(frequency)}; expected ({dictionary.n_features},), one a feature.")
     return matched_features(frequency, features, n_sets, seed=seed)
-
-
-# The ablation effect
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A CoT and where in it target words are about to be written."""
-
-    cot_id: str
-    token_ids: tuple[int, ...]
-    targets: tuple[int, ...]  # token positions, from 1 on, whose next token begins a target word
-
-    def __post_init__(self) -> None:
-        if strangers := [target for target in self.targets if not 1 <= target < len(self.token_ids) - 1]:
-            raise InterventionError(f"CoT {self.cot_id} has a target at {strangers[0]}; expected 1 to {len(self.token_ids) - 2}.")
-
-
-@dataclass(frozen=True)
-class AblationEffect:
-    """Mean change of the target token's logit in one model; unknown is NaN."""
-
-    model: int      # 0 base, 1 distilled
-    control: str    # features, or random: matched sets in their place
-    n_targets: int
-    n_cots: int     # that the targets are from
-    n_features: int
-    n_random: int | None  # sets; None for the features themselves
-    frequency: float      # mean share of tokens on which the zeroed features fire, as given
-    effect: float   # logit zeroed − logit, mean over targets (and sets)
-    low: float      # 95 % bootstrap interval, over CoTs (and sets)
-    high: float
-
-
-def reading(tokenizer: Any, cot_id: str, prompt: str, text: str, category: str) -> Reading:
-    """The tokens of prompt + CoT, and the targets of a reasoning category (`TARGETS`) among those of the CoT.
-
-    A token begins a target word if it holds the word's first letter and nothing before it but space. The text's first token is never one,
-    nor is the second: the position before it is not changed (`everywhere`).
-    """
-    if category not in TARGETS:
-        raise InterventionError(f"There is no reasoning category {category!r}; expected one of {', '.join(TARGETS)}.")
-    words = re.compile(rf"\b(?:{'|'.join(TARGETS[category])})\b", re.IGNORECASE)
-    whole = prompt + text
-    found = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
-    offsets, starts = found["offset_mapping"], {word.start() for word in words.finditer(whole, len(prompt))}
-    targets = []
-    for token, (start, end) in enumerate(offsets[2:], start=2):
-        first_letter = start + len(whole[start:end]) - len(whole[start:end].lstrip())
-        if first_letter < end and first_letter in starts:
-            targets.append(token - 1)
-    return Reading(cot_id, tuple(found["input_ids"]), tuple(targets))
-
-
-def ablation_effect(
-    models: Sequence["LoadedModel"], dictionary: Dictionary, layer: int, readings: Sequence[Reading], features: Sequence[int],
-    frequency: np.ndarray, *, n_targets: int = 100, n_random: int = 8, n_bootstrap: int = 2000, seed: int = 0,
-) -> list[AblationEffect]:  # fmt: skip
-    """What zeroing `features` does to the logits of target tokens, for each of the dictionary's models: the features', then the control's.
-
-    Teacher-forced, at every token but the first, with the error kept; each model's own decoder rows are taken out of it. At most
-    `n_targets` targets take part, drawn by the seed from those of all readings. `frequency` (D,) matches the control. Sums are in float64.
-    Targets of one CoT are not independent: whole CoTs are drawn anew for the interval, which is unknown for targets of a single CoT.
-    """
-    if len(models) != dictionary.n_models:
-        raise InterventionError(f"{len(models)} models were given for a dictionary of {dictionary.n_models}.")
-    require_one_tokenizer(models)
-    sets = [tuple(features), *_controls(dictionary, frequency, features, n_random, seed)]
-    chosen = _chosen_targets(readings, n_targets, seed)
-    counts = np.array([len(cot.targets) for cot in chosen])
-    effects = []
-    for model in range(len(models)):
-        zeroed = [FeatureIntervention(dictionary, model, layer, "zero", some) for some in sets]
-        sums = np.array([_logit_changes(models, cot, zeroed).sum(1) for cot in chosen]).reshape(len(chosen), len(sets))
-        for control, own in (("features", slice(0, 1)), ("random", slice(1, None))):
-            known = len(chosen) > 0 and sums[:, own].size > 0
-            low, high = _interval(sums[:, own], counts, n_bootstrap, seed) if known else UNKNOWN
-            effects.append(AblationEffect(
-                model=model, control=control, n_targets=int(counts.sum()), n_cots=len(chosen), n_features=len(features),
-                n_random=n_random if control == "random" else None,
-                frequency=float(np.mean([np.asarray(frequency)[list(some)].mean() for some in sets[own]] or math.nan)),
-                effect=float((sums[:, own].sum(0) / counts.sum()).mean()) if known else math.nan, low=low, high=high,
-            ))  # fmt: skip
-    return effects
-
-
-def _chosen_targets(readings: Sequence[Reading], n_targets: int, seed: int) -> list[Reading]:
-    """The readings cut down to at most `n_targets` targets in all, and to the tokens up to the last of them; those without are left out."""
-    by_id = {cot.cot_id: cot for cot in readings}
-    if len(by_id) < len(readings):
-        raise InterventionError("A CoT was given twice; expected each once.")
-    all_targets = [(name, target) for name in sorted(by_id) for target in by_id[name].targets]
-    rng = np.random.default_rng(seed_for("ablation targets", seed))
-    drawn = rng.choice(len(all_targets), size=min(n_targets, len(all_targets)), replace=False) if all_targets else []
-    kept: dict[str, list[int]] = {}
-    for name, target in (all_targets[place] for place in sorted(drawn)):
-        kept.setdefault(name, []).append(target)
-    return [Reading(name, by_id[name].token_ids[: max(targets) + 2], tuple(targets)) for name, targets in kept.items()]
-
-
-@torch.inference_mode()
-def _logit_changes(models: Sequence["LoadedModel"], cot: Reading, interventions: Sequence[FeatureIntervention]) -> np.ndarray:
-    """(n_interventions, n_targets) float64: logit of each target's own token under the intervention, less the logit without."""
-    model, layer = interventions[0].model, interventions[0].layer
-    partner = models[1 - model] if len(models) == 2 else None
-    read, targets = cot.token_ids[:-1], list(cot.targets)
-    encoded = encode(models[model], read, layers=[layer])
-    tokens = torch.tensor([cot.token_ids[target + 1] for target in targets], device=encoded.normed.device)[:, None]
-
-    def logits(normed: Tensor) -> Tensor:
-        return encoded.parts.unembed(normed).double().gather(1, tokens)[:, 0]
-
-    own = logits(encoded.normed[targets])
-    # One at a time: a row of a long text is a full matrix product by itself.
-    edits = [intervention.everywhere(len(read), partner) for intervention in interventions]
-    return np.array([(logits(encoded.edited([edit], targets).normed[0]) - own).cpu().numpy() for edit in edits])
-
-
-def _interval(sums: np.ndarray, counts: np.ndarray, n_bootstrap: int, seed: int) -> Interval:
-    """Of the mean over targets and sets; CoTs are drawn anew, and so are sets where there are several. `sums` is (n_cots, n_sets)."""
-    n_cots, n_sets = sums.shape
-    if n_cots < 2:
-        return UNKNOWN
-    rng = np.random.default_rng(seed_for("ablation interval", seed))
-    cots = rng.multinomial(n_cots, np.full(n_cots, 1 / n_cots), size=n_bootstrap)
-    sets = rng.multinomial(n_sets, np.full(n_sets, 1 / n_sets), size=n_bootstrap) / n_sets
-    return bootstrap_percentile(((cots @ sums) * sets).sum(1) / (cots @ counts))
 
 
 # Accuracy runs

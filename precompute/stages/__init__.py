@@ -1,6 +1,7 @@
 """The stages in the order in which they run: each sees the rows of those before it."""
 
 from precompute.stages import (
+    ablations,
     activations,
     categories,
     chunks,
@@ -21,5 +22,5 @@ from precompute.units import Stage
 
 STAGES: tuple[Stage, ...] = (
     problems, cots, tokens, training, chunks, categories, activations, rollouts, importance, maps, sweep,
-    crosscoder, codes, features, splices,
+    crosscoder, codes, features, splices, ablations,
 )  # fmt: skip

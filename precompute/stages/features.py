@@ -1,7 +1,6 @@
 """What is said of each feature: by the study's CoTs (when and where it fires, on what, and how well all of them reconstruct), and by the
 weights alone (decoder norms, the tokens it promotes, its neighbours)."""
 
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from backend.cot.categories import CATEGORIES
-from backend.cot.reasoning import TARGETS, target_starts
+from backend.cot.reasoning import TARGETS, target_tokens
 from backend.ids import stable_id
 from precompute.recording import all_cores, loaded_pair
 from precompute.stages import codes as codes_stage
@@ -139,22 +138,14 @@ def _read(
 def _members(
     cot: Mapping[str, Any], tokens: Sequence[str], chunks: Sequence[Mapping[str, Any]], tags: Mapping[str, str]
 ) -> dict[int, list[int]]:
-    """Positions of the CoT's tokens that are of each category.
-
-    A token begins a target word if it holds its first letter, and nothing before it but space.
-    """
+    """Positions of the CoT's tokens that are of each category."""
     members: dict[int, list[int]] = defaultdict(list)
     for chunk in chunks:
         if (column := _COLUMN.get(("function", tags.get(chunk["chunk_id"])))) is not None:
             members[column] += range(chunk["token_start"], chunk["token_end"])
-    starts = np.concatenate([[0], np.cumsum([len(token) for token in tokens])]).tolist()
-    for category, words in target_starts(cot["text"]).items():
-        for word in words:
-            letter = len(cot["prompt"]) + word
-            token = bisect_right(starts, letter) - 1
-            if token >= cot["n_prompt_tokens"] and not tokens[token][: letter - starts[token]].strip():
-                members[_COLUMN["reasoning", category]].append(token)
-                members[_COLUMN["before_reasoning", category]].append(token - 1)
+    for category, places in target_tokens(tokens, cot["n_prompt_tokens"], cot["prompt"], cot["text"]).items():
+        members[_COLUMN["reasoning", category]] += places
+        members[_COLUMN["before_reasoning", category]] += [place - 1 for place in places]
     return members
 
 

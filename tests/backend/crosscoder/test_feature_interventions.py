@@ -13,13 +13,10 @@ import torch
 from backend.crosscoder.dictionary import Dictionary
 from backend.crosscoder.interventions import (
     FeatureIntervention,
-    Reading,
-    ablation_effect,
     accuracy_run,
     arms_with_controls,
     compare_arms,
     matched_features,
-    reading,
     summarise_arms,
 )
 from backend.errors import AnchorscopeError
@@ -318,7 +315,7 @@ def test_an_intervention_that_does_not_fit_the_models_raises_where_it_is_made(pa
         drawn(models, 1, {"edited": [deep]}, n=1)
 
 
-# Controls and the ablation effect
+# Controls
 
 
 def test_matched_features_are_others_that_fire_about_as_often():
@@ -336,69 +333,6 @@ def test_matched_features_are_others_that_fire_about_as_often():
         matched_features(frequency, range(201), 1)
     with pytest.raises(InterventionError, match="Measure them first"):
         matched_features(np.full(400, np.nan), chosen, 1)
-
-
-def test_targets_are_the_tokens_that_begin_a_target_word_of_the_cot(tiny):
-    tokenizer = tiny("llama").tokenizer
-    prompt, text = "Wait here: ", "No. Wait, 3 + 4\nWAIT! waiter (wait) Therefore."
-    found = reading(tokenizer, "c1", prompt, text, "self-reflection")
-    offsets = tokenizer(prompt + text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    begun = [(prompt + text)[offsets[target + 1][0] :].lstrip()[:4] for target in found.targets]
-    assert begun == ["Wait", "WAIT", "wait"]
-    assert all(found.token_ids[t] == tokenizer(prompt + text).input_ids[t] for t in range(len(found.token_ids)))
-    with pytest.raises(InterventionError, match="self-reflection, deductive"):
-        reading(tokenizer, "c1", prompt, text, "doubt")
-
-
-def some_readings(n=5):
-    return [
-        Reading(f"c{k}", tuple(torch.randint(3, 384, (30,), generator=torch.Generator().manual_seed(k)).tolist()), (4 + k, 12, 20))
-        for k in range(n)
-    ]
-
-
-def test_the_ablation_effect_is_the_mean_change_of_the_target_tokens_logit(pair):
-    models, dictionary, readings = pair("llama"), made(), some_readings()
-    frequency = np.linspace(0, 0.5, N_FEATURES)
-    effects = ablation_effect(models, dictionary, LAYER, readings, FEATURES, frequency, n_random=2, n_bootstrap=400)
-    assert [(one.model, one.control, one.n_random) for one in effects] == [
-        (0, "features", None), (0, "random", 2), (1, "features", None), (1, "random", 2),
-    ]  # fmt: skip
-    for model in (0, 1):
-        changes = []
-        for cot in readings:
-            own = models[model].model(torch.tensor([cot.token_ids])).logits[0]
-            zeroed = reference_logits(models, model, cot.token_ids, "zero", dictionary, range(1, 30))
-            changes.append([float(zeroed[t, cot.token_ids[t + 1]] - own[t, cot.token_ids[t + 1]]) for t in cot.targets])
-        found = effects[2 * model]
-        assert found.effect == pytest.approx(np.mean(changes), abs=1e-5)
-        assert (found.n_targets, found.n_cots, found.n_features) == (15, 5, 4)
-        means = np.mean(changes, axis=1)
-        assert means.min() <= found.low < found.effect < found.high <= means.max()
-        assert effects[2 * model + 1].effect != pytest.approx(found.effect, abs=1e-3)
-        assert found.frequency == pytest.approx(frequency[list(FEATURES)].mean())
-
-
-def test_targets_are_drawn_by_the_seed_and_unknown_effects_are_nan(pair):
-    models, dictionary, frequency = pair("llama"), made(), np.linspace(0, 0.5, N_FEATURES)
-
-    def effect(readings, **chosen):
-        return ablation_effect(models, dictionary, LAYER, readings, (NEVER,), frequency, **{"n_random": 0, "n_bootstrap": 50} | chosen)
-
-    few, again = (effect(order, n_targets=4)[0] for order in (some_readings(), some_readings()[::-1]))
-    assert few == again and few.n_targets == 4
-    assert (few.effect, few.low, few.high) == (0, 0, 0)  # it never fires
-    one_cot, nothing = effect(some_readings(1))[0], effect([replace(some_readings(1)[0], targets=())])
-    assert one_cot.effect == 0 and math.isnan(one_cot.low) and one_cot.n_cots == 1
-    assert all(math.isnan(one.effect) and one.n_targets == 0 for one in nothing)
-    with pytest.raises(InterventionError, match="target at 29; expected 1 to 28"):
-        replace(some_readings()[0], targets=(5, 29))
-    with pytest.raises(InterventionError, match=r"shape \(39,\); expected \(40,\)"):
-        ablation_effect(models, dictionary, LAYER, some_readings(), (NEVER,), frequency[1:])
-    with pytest.raises(InterventionError, match="twice"):
-        effect(some_readings(1) * 2)
-    with pytest.raises(InterventionError, match="1 models were given for a dictionary of 2"):
-        ablation_effect(models[:1], dictionary, LAYER, some_readings(), (NEVER,), frequency)
 
 
 # Accuracy runs

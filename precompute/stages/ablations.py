@@ -1,0 +1,217 @@
+"""What target words lose in each model of the pair when features are zeroed that the distilled model has more of: the ablation figure.
+
+`backend.crosscoder.ablations` says how. Both models are asked about the same targets, with the same sets of features.
+"""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backend.cot.reasoning import TARGETS, target_tokens
+from backend.models.loading import LoadedModel
+from backend.store.dictionaries import folder_of
+from precompute import models
+from precompute.engines.local import run_in_workers
+from precompute.stages import codes as codes_stage
+from precompute.stages.cots import shares
+from precompute.units import Context, Finished, Unit
+
+if TYPE_CHECKING:
+    from backend.crosscoder.ablations import Changes, CodedText
+
+NAME, UNIT = "ablations", "model and category"
+_RULE = 1  # of targets, features, sets and intervals: raise it when they change
+PERCENTS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
+SCHEMES = ("reasoning", "before_reasoning")
+N_SETS = 8  # of random features
+_COTS_A_TASK = 8
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One choice of features, and the random sets that stand in their place for the control; no sets where there are no features."""
+
+    scheme: str
+    nrn_above: float
+    top_percent: float
+    features: tuple[int, ...]
+    sets: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The target tokens of one category, in CoTs in order of their ids, and all that is zeroed there."""
+
+    arms: tuple[Arm, ...]
+    cots: tuple["CodedText", ...]
+
+    def zeroed(self, number: int) -> list[tuple[int, ...]]:
+        """Different sets of features that are zeroed in CoT `number`: those of the arms, and one of the control's of each."""
+        return list(dict.fromkeys(chosen for arm in self.arms for chosen in (arm.features, _set_of(arm, number)) if chosen))
+
+
+@dataclass(frozen=True)
+class Task:
+    unit_id: str
+    dictionary: Path  # its folder
+    place: int  # of the model in it
+    layer: int
+    cots: tuple[tuple["CodedText", list[tuple[int, ...]]], ...]  # and what is zeroed in each
+
+
+def units(context: Context) -> list[Unit]:
+    """One unit a model of the pair and category, once the features are measured."""
+    wanted, result = context.study.crosscoder, []
+    for row in codes_stage.dictionaries(context) if wanted.ablation_nrn else []:
+        if row["distilled_model_id"] is None or context.store.features(row["dictionary_id"]).empty:
+            continue
+        inputs = {
+            "rule": _RULE, "layer": row["layer"], "cots": list(codes_stage.coded_cots(context, row)), "nrn": wanted.ablation_nrn,
+            "targets": wanted.ablation_targets, "seed": context.study.seed,
+        }  # fmt: skip
+        result += [
+            Unit(f"{model_id}.{row['dictionary_id']}.{category}", inputs)
+            for category in TARGETS for model_id in codes_stage.models_of(row)
+        ]  # fmt: skip
+    return result
+
+
+def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
+    study = context.study
+    rows = {row["dictionary_id"]: row for row in codes_stage.dictionaries(context)}
+    cots = {name: codes_stage.coded_cots(context, row) for name, row in rows.items()}
+    by_id = {unit.unit_id: unit for unit in units}
+    asked = _asked(context, {tuple(name.split(".")[1:]) for name in by_id}, cots)
+    by_model: dict[str, list[str]] = defaultdict(list)
+    for name in by_id:
+        by_model[name.split(".")[0]].append(name)
+    for model_id, names in by_model.items():
+        tasks = []
+        for name in names:
+            _, dictionary_id, category = name.split(".")
+            if not (here := asked[dictionary_id, category]).cots:
+                yield Finished(by_id[name], {"feature_ablations": []})
+                continue
+            row = rows[dictionary_id]
+            place, folder = codes_stage.models_of(row).index(model_id), folder_of(context.store.path) / dictionary_id
+            pairs = [(cot, here.zeroed(number)) for number, cot in enumerate(here.cots)]
+            tasks += [Task(name, folder, place, row["layer"], tuple(share)) for share in shares(pairs, study.engine.workers, _COTS_A_TASK)]
+        found: dict[str, dict[str, Changes]] = {name: {} for name in names}
+        model = models.by_id(study)[model_id]
+        crew = {"workers": study.engine.workers, "threads": study.engine.threads}
+        for name, cot_id, changes in run_in_workers(measure, tasks, model=models.spec(study, model), **crew):
+            found[name][cot_id] = changes
+            _, dictionary_id, category = name.split(".")
+            if len(found[name]) == len((here := asked[dictionary_id, category]).cots):
+                result = _rows(context, rows[dictionary_id], here, found.pop(name), cots[dictionary_id])
+                keys = {"dictionary_id": dictionary_id, "model_id": model_id, "category": category}
+                provenance = {"model_id": model_id, "dtype": model.dtype, "seed": study.seed}
+                yield Finished(by_id[name], {"feature_ablations": [keys | one for one in result]}, provenance)
+
+
+def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, str, "Changes"]]:
+    """Runs in a worker: what zeroing does in each CoT."""
+    from backend.crosscoder.ablations import target_changes
+    from backend.crosscoder.files import load
+
+    dictionary = load(task.dictionary)
+    for cot, sets in task.cots:
+        yield task.unit_id, cot.text_id, target_changes(loaded, dictionary, task.place, task.layer, cot, sets)
+
+
+def _asked(
+    context: Context, wanted: set[tuple[str, ...]], cots: Mapping[str, Mapping[str, Mapping[str, Any]]]
+) -> dict[tuple[str, str], Asked]:
+    """By dictionary and category."""
+    from backend.crosscoder.ablations import CodedText, drawn_targets
+
+    result = {}
+    for dictionary_id in sorted({name for name, _ in wanted}):
+        places = {
+            cot_id: target_tokens(context.store.token_texts(dictionary_id, cot_id), cot["n_prompt_tokens"], cot["prompt"], cot["text"])
+            for cot_id, cot in cots[dictionary_id].items()
+        }
+        for category in (category for name, category in sorted(wanted) if name == dictionary_id):
+            targets = {cot_id: found[category] for cot_id, found in places.items()}
+            drawn = drawn_targets(targets, context.study.crosscoder.ablation_targets, seed=context.study.seed)
+            coded = tuple(
+                CodedText(cot_id, tuple(cots[dictionary_id][cot_id]["token_ids"]), own, *context.store.codes(dictionary_id, cot_id))
+                for cot_id, own in sorted(drawn.items())
+            )
+            result[dictionary_id, category] = Asked(_arms(context, dictionary_id, category) if coded else (), coded)
+    return result
+
+
+def _arms(context: Context, dictionary_id: str, category: str) -> tuple[Arm, ...]:
+    from backend.crosscoder.ablations import top_features
+    from backend.crosscoder.interventions import matched_features
+
+    features = context.store.features(dictionary_id)
+    nrn, overall = (features[name].to_numpy(dtype=np.float64) for name in ("nrn_l1", "frequency"))
+    sets: dict[tuple[int, ...], tuple[tuple[int, ...], ...]] = {(): ()}
+    arms = []
+    for scheme in SCHEMES:
+        rates = context.store.category_frequencies(dictionary_id, scheme)
+        rates = rates[rates["category"] == category].set_index("feature").reindex(features["feature"])
+        fires, strength = rates["frequency"].fillna(0).to_numpy(), rates["mean_activation"].to_numpy(dtype=np.float64)
+        for above in context.study.crosscoder.ablation_nrn:
+            for percent in PERCENTS:
+                chosen = top_features(fires, strength, nrn, above=above, percent=percent)
+                if chosen not in sets:
+                    sets[chosen] = tuple(matched_features(overall, chosen, N_SETS, seed=context.study.seed))
+                arms.append(Arm(scheme, above, percent, chosen, sets[chosen]))
+    return tuple(arms)
+
+
+def _set_of(arm: Arm, number: int) -> tuple[int, ...]:
+    """The random features of CoT `number`."""
+    return arm.sets[number % N_SETS] if arm.sets else ()
+
+
+def _rows(
+    context: Context, row: Mapping[str, Any], asked: Asked, found: Mapping[str, "Changes"], cots: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Rows of feature_ablations, without what is the same in all of them."""
+    from backend.crosscoder.ablations import MEASURES, MOST_A_COT, N_BOOTSTRAP, clustered_mean
+
+    ordered = [found[cot.text_id] for cot in asked.cots]
+    problems = [cots[cot.text_id]["problem_id"] for cot in asked.cots]
+    turns = [number % N_SETS for number in range(len(ordered))]
+    counts = np.array([len(cot.targets) for cot in asked.cots])
+    overall = context.store.features(row["dictionary_id"])["frequency"].to_numpy(dtype=np.float64)
+    before = sum(changes.before.sum(1) for changes in ordered) / counts.sum()
+    parameters = json.dumps({
+        "layer": row["layer"], "targets": context.study.crosscoder.ablation_targets, "targets_of_a_cot": MOST_A_COT, "sets": N_SETS,
+        "bootstrap": N_BOOTSTRAP,
+    })  # fmt: skip
+    rows = []
+    for arm in asked.arms:
+        for control in ("features", "random"):
+            sets = [arm.features if control == "features" else _set_of(arm, number) for number in range(len(ordered))]
+            where = [asked.zeroed(number).index(chosen) if chosen else None for number, chosen in enumerate(sets)]
+            for measure, name in enumerate(MEASURES):
+                effect, interval = math.nan, (math.nan, math.nan)
+                if arm.features:
+                    sums = np.array([changes.change[place, measure].sum() for changes, place in zip(ordered, where, strict=True)])
+                    clusters = [problems] if control == "features" else [problems, turns]
+                    effect, interval = clustered_mean(sums, counts, clusters, seed=context.study.seed)
+                rows.append({
+                    "scheme": arm.scheme, "nrn_above": arm.nrn_above, "top_percent": arm.top_percent, "control": control, "measure": name,
+                    "n_features": len(arm.features), "features": list(arm.features) if control == "features" else None,
+                    "n_targets": int(counts.sum()), "n_cots": len(ordered), "n_problems": len(set(problems)), "before": before[measure],
+                    "effect": _known(effect), "ci_low": _known(interval[0]), "ci_high": _known(interval[1]),
+                    "frequency": float(np.mean([overall[list(chosen)].mean() for chosen in sets])) if arm.features else None,
+                    "removed": float(np.mean([one.removed[at] for one, at in zip(ordered, where, strict=True)])) if arm.features else None,
+                    "seed": context.study.seed, "parameters": parameters,
+                })  # fmt: skip
+    return rows
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
