@@ -24,14 +24,11 @@ is an attention sink, which dictionaries never see.
 Source: "Decoding R1's CoT: Crosscoder Diffing and Steering Impact" (`replace`).
 """
 
-import math
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -39,19 +36,15 @@ from backend.cot.answers import extract_answer
 from backend.cot.degeneration import compression_ratio, is_degenerate, reflection_words, repetition
 from backend.crosscoder.dictionary import Dictionary
 from backend.crosscoder.shards import require_one_tokenizer
+from backend.crosscoder.trials import Change
 from backend.geometry.interventions import InterventionError
 from backend.ids import seed_for
-from backend.importance.intervals import bootstrap_mean, wilson
-from backend.importance.paired import mcnemar, paired_difference
 from backend.models.continuation import continuation_text
 from backend.models.edits import Edit
 from backend.models.sampling import ROW_MULTIPLE, SampleRequest, SamplingParameters, sample
 
 if TYPE_CHECKING:
     from backend.models.loading import LoadedModel
-
-OPERATIONS = ("zero", "scale", "steer", "patch", "reconstruct")
-BASE = "base"  # the arm without an edit
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,27 +61,14 @@ class FeatureIntervention:
     keep_error: bool = True  # False: `replace`
 
     def __post_init__(self) -> None:
-        n_models, n_features, named = self.dictionary.n_models, self.dictionary.n_features, self.dictionary.facts.get("layer")
-        if self.operation not in OPERATIONS:
-            raise InterventionError(f"There is no operation {self.operation!r}; expected one of {', '.join(OPERATIONS)}.")
+        change = Change(self.operation, self.features, self.factor, self.beta, self.keep_error)
+        n_models, named = self.dictionary.n_models, self.dictionary.facts.get("layer")
         if n_models > 2 or not 0 <= self.model < n_models:
             raise InterventionError(f"Model {self.model} of a dictionary of {n_models}; expected 0 of one model, or 0 or 1 of two.")
         if self.layer < 0 or (isinstance(named, int) and self.layer != named):
             wanted = f"{named}, which the dictionary is of" if isinstance(named, int) else "a block's number from 0 on"
             raise InterventionError(f"The layer is {self.layer}; expected {wanted}.")
-        if strangers := [k for k in self.features if not 0 <= k < n_features]:
-            raise InterventionError(f"Feature {strangers[0]} does not exist: the dictionary has features 0 to {n_features - 1}.")
-        if len(set(self.features)) < len(self.features) or (self.operation == "reconstruct") != (not self.features):
-            wanted = "none, as reconstruct changes none" if self.operation == "reconstruct" else "one or more different features"
-            raise InterventionError(f"{self.operation} was given {len(self.features)} features; expected {wanted}.")
-        for name, value, operation in (("factor", self.factor, "scale"), ("beta", self.beta, "steer")):
-            if (value is not None) != (self.operation == operation) or not math.isfinite(value or 0):
-                wanted = "a finite number" if self.operation == operation else f"None, as only {operation} has one"
-                raise InterventionError(f"The {name} of {self.operation} is {value}; expected {wanted}.")
-        if self.operation == "patch" and n_models == 1:
-            raise InterventionError("patch takes codes from the other of two models, but the dictionary is of one. Use a crosscoder.")
-        if self.operation == "reconstruct" and self.keep_error:
-            raise InterventionError("reconstruct with the error kept changes nothing; say keep_error=False.")
+        change.require(n_models, self.dictionary.n_features)
 
     @property
     def needs_partner(self) -> bool:
@@ -174,58 +154,6 @@ class FeatureIntervention:
         return self.dictionary.decoder[self.model, list(self.features)].double() / self.dictionary.scale[self.model].double()
 
 
-# Controls
-
-
-def matched_features(
-    frequency: np.ndarray, features: Sequence[int], n_sets: int, *, seed: int = 0, nearest: int = 20
-) -> list[tuple[int, ...]]:
-    """`n_sets` random sets, each of as many other features as `features`, that fire about as often.
-
-    `frequency` (D,) is each feature's share of tokens on which it fires. Each chosen feature, in random order, gets one of the `nearest`
-    features that are nearest to it in frequency, not among the chosen and not taken yet in this set.
-    """
-    frequency = np.asarray(frequency, np.float64)
-    own = np.asarray(features, np.int64)
-    if frequency.ndim != 1 or np.isnan(frequency).any():
-        raise InterventionError("Features are matched by how often they fire, but frequencies are missing. Measure them first.")
-    others = np.setdiff1d(np.arange(len(frequency)), own)
-    if len(others) < len(own):
-        raise InterventionError(f"{len(own)} of {len(frequency)} features are chosen; there are not as many others for a random control.")
-    sets = []
-    for number in range(n_sets):
-        rng = np.random.default_rng(seed_for("matched features", seed, number))
-        free, taken = others, []
-        for feature in rng.permutation(own):
-            distance = np.abs(frequency[free] - frequency[feature])
-            near = np.argpartition(distance, nearest - 1)[:nearest] if nearest < len(free) else np.arange(len(free))
-            place = rng.choice(np.sort(near))
-            taken.append(int(free[place]))
-            free = np.delete(free, place)
-        sets.append(tuple(sorted(taken)))
-    return sets
-
-
-def arms_with_controls(
-    intervention: FeatureIntervention, frequency: np.ndarray, *, n_random: int = 4, seed: int = 0
-) -> dict[str, tuple[FeatureIntervention, ...]]:
-    """The arms of an accuracy run: base (no edit), changed, reconstruct, and random: the same change of `n_random` matched sets in turn."""
-    control = FeatureIntervention(intervention.dictionary, intervention.model, intervention.layer, "reconstruct", keep_error=False)
-    if intervention.operation == "reconstruct":
-        return {BASE: (), "reconstruct": (intervention,)}
-    matched = _controls(intervention.dictionary, frequency, intervention.features, n_random, seed)
-    random = tuple(replace(intervention, features=features) for features in matched)
-    return {BASE: (), "changed": (intervention,), "reconstruct": (control,), "random": random}
-
-
-def _controls(
-    dictionary: Dictionary, frequency: np.ndarray, features: Sequence[int], n_sets: int, seed: int
-) -> list[tuple[int, ...]]:
-    if np.shape(frequency) != (dictionary.n_features,):
-        raise InterventionError(f"Frequencies have shape {np.shape(frequency)}; expected ({dictionary.n_features},), one a feature.")
-    return matched_features(frequency, features, n_sets, seed=seed)
-
-
 # Accuracy runs
 
 
@@ -246,8 +174,9 @@ def accuracy_run(
     """`n` samples of model `model` for each problem under each arm, a unit as soon as it is whole, without those (problem, arm) in `done`.
 
     `models` are the dictionary's, the base model first; `prompts` maps problem ids to whole prompts. An arm is the interventions that its
-    samples are under, taken in turn by their number; an empty one is without an edit. They hold at every token but the first. Sample k of
-    a problem draws with the same random numbers in every arm and in both models, whatever else is sampled and whether the run is resumed.
+    samples are under, taken in turn, each problem beginning with one that follows from its id and the seed; an empty one is without an
+    edit. They hold at every token but the first. Sample k of a problem draws with the same random numbers in every arm and in both models,
+    whatever else is sampled and whether the run is resumed.
 
     Samples are not judged: `answer` is as written, None where there is none. A sample has problem_id, arm, sample, seed, features (changed
     in it), text, answer, finish, n_tokens, reflection_words, repetition, compression_ratio and degenerate.
@@ -263,12 +192,14 @@ def accuracy_run(
     requests = []
     for problem, prompt in prompts.items():
         tokens = loaded.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        first = seed_for(seed, "first of an arm", problem)
         for arm, interventions in arms.items():
             if (problem, arm) in done:
                 continue
             for number in range(n):
-                intervention = interventions[number % len(interventions)] if interventions else None
-                name = f"{problem} {arm} {number % len(interventions) if interventions else 0}"
+                turn = (first + number) % max(1, len(interventions))
+                intervention = interventions[turn] if interventions else None
+                name = f"{problem} {arm} {turn}"
                 if name not in sequences:
                     sequences[name] = tokens
                     edits[name] = [intervention.everywhere(len(tokens), partner)] if intervention else []
@@ -290,61 +221,3 @@ def accuracy_run(
         })  # fmt: skip
         if len(unit) == n:
             yield ArmSamples(problem, arm, tuple(sorted(written.pop((problem, arm)), key=lambda one: one["sample"])))
-
-
-def summarise_arms(samples: pd.DataFrame) -> list[dict[str, Any]]:
-    """One row an arm of one model's judged samples (those of `accuracy_run`, with is_correct: True, False or None), in the order they come.
-
-    n, n_problems, n_judged and n_without_answer, and shares, each with _low and _high by Wilson and _n, how many took part: `solved`,
-    correct of all whose answer was judged or is missing, so that a model that says nothing solves nothing · `accuracy`, correct of the
-    judged · `cap`, cut at the most tokens · `degenerate`. `length` is the mean number of tokens, with a bootstrap interval. Intervals take
-    samples for independent; those of one problem are not, so with several a problem they are too narrow: `compare_arms` tests both ways.
-    """
-    rows = []
-    for arm, own in samples.groupby("arm", sort=False):
-        correct = own["is_correct"].astype("boolean")
-        shares = {
-            "solved": solved(own), "accuracy": correct, "cap": own["finish"] == "cap", "degenerate": own["degenerate"].astype("boolean"),
-        }  # fmt: skip
-        row: dict[str, Any] = {
-            "arm": arm, "n": len(own), "n_problems": own["problem_id"].nunique(), "n_judged": int(correct.notna().sum()),
-            "n_without_answer": int(own["answer"].isna().sum()),
-        }  # fmt: skip
-        for name, verdicts in shares.items():
-            known = verdicts.dropna()
-            row[name] = float(known.mean()) if len(known) else math.nan
-            row[f"{name}_low"], row[f"{name}_high"] = wilson(int(known.sum()), len(known))
-            row[f"{name}_n"] = len(known)
-        row["length"] = float(own["n_tokens"].mean())
-        row["length_low"], row["length_high"] = bootstrap_mean(own["n_tokens"])
-        rows.append(row)
-    return rows
-
-
-def compare_arms(samples: pd.DataFrame, against: str = BASE, *, seed: int = 0) -> list[dict[str, Any]]:
-    """Every other arm of one model against `against`, paired by problem and sample number: rows of arm, against, quantity and a `Paired`.
-
-    `solved`, `accuracy` and `degenerate` compare sample with sample, by McNemar's test, which takes pairs for independent; `solved by
-    problem` and `length by problem` are mean differences of a problem's pairs, one value a problem, by sign flips. With one sample a
-    problem the two agree. Where h is replaced, compare with `reconstruct` and `random` too: against base the dictionary's error counts.
-    """
-    keyed = samples.assign(solved=solved(samples), accuracy=samples["is_correct"].astype("boolean"))
-    by_arm = {arm: own.set_index(["problem_id", "sample"]) for arm, own in keyed.groupby("arm", sort=False)}
-    if against not in by_arm:
-        raise InterventionError(f"There are no samples of arm {against}; expected one of {', '.join(by_arm)}.")
-    rows = []
-    for arm in [arm for arm in by_arm if arm != against]:
-        pairs = by_arm[against].index.union(by_arm[arm].index)
-        base, other = (by_arm[name].reindex(pairs) for name in (against, arm))
-        found = {name: mcnemar(list(base[name]), list(other[name])) for name in ("solved", "accuracy", "degenerate")}
-        for name, column in (("solved by problem", "solved"), ("length by problem", "n_tokens")):
-            difference = other[column].astype("Float64") - base[column].astype("Float64")
-            by_problem = difference.groupby(level="problem_id").mean()
-            found[name] = paired_difference([None if pd.isna(value) else 0.0 for value in by_problem], list(by_problem), seed=seed)
-        rows += [{"arm": arm, "against": against, "quantity": name, **vars(paired)} for name, paired in found.items()]
-    return rows
-
-
-def solved(samples: pd.DataFrame) -> pd.Series:
-    """True where the answer is correct, False where it is wrong or missing, NA where there is one that was not or could not be judged."""
-    return samples["is_correct"].astype("boolean").mask(samples["answer"].isna(), False)

@@ -6,6 +6,8 @@
    it gets new files and a new line; the line before counts until then.
 3. A line without files says that an experiment was deleted. So rows of a portable file, which is never written to, can be deleted too.
 4. `publish` and `export` take the ledger in. Readers here need neither: they see a run as soon as its line is written.
+
+Interventions on features lie in the same ledger (`interventions`).
 """
 
 import contextlib
@@ -27,7 +29,13 @@ from backend.store.store import NoStore, Store
 from backend.store.unit_files import DamagedFile, StudyBusy, StudyFolder, UnitLine, Writer, arrow_rows
 
 STAGE = "experiments"
-KEPT_TABLES = ("experiments", "experiment_samples")
+KEPT_TABLES = {  # all that is kept here, and in SQL the key of the unit that a row is of
+    "experiments": "experiment_id",
+    "experiment_samples": "experiment_id",
+    "feature_interventions": "intervention_id",
+    "feature_intervention_arms": "intervention_id",
+    "feature_intervention_samples": "arm_id || '.' || problem_id",
+}
 PATIENCE = 10.0  # seconds to wait for another run to be written
 
 _STRIP = (
@@ -41,9 +49,9 @@ class NotKept(AnchorscopeError):
 
 @dataclass(frozen=True)
 class Kept:
-    """Every experiment of a study at one moment."""
+    """Everything kept beside a study at one moment."""
 
-    tables: dict[str, pa.Table]  # both tables, in key order
+    tables: dict[str, pa.Table]  # those of KEPT_TABLES, in key order
     damaged: tuple[UnitLine, ...]  # lines whose files are damaged: they are not in `tables`
     manifest_bytes: int  # of the ledger, at that moment
 
@@ -69,15 +77,15 @@ class Experiments:
             raise ValueError(f"samples of {sorted(strangers)} given with experiment {name}")
         if len({(sample["arm"], sample["beta"], sample["sample"]) for sample in samples}) < len(samples):
             raise ValueError(f"experiment {name} has two samples of the same arm, beta and number")
-        with self._writing("keep a run") as writer:
+        with self.writing("keep a run") as writer:
             writer.add(STAGE, name, tables)
 
     def delete(self, experiment_id: str) -> None:
         """The experiment is no longer shown, published or exported; one that is not there stays so. Raises NotKept."""
         line = self.folder.ledger().live.get((STAGE, experiment_id))
-        known = line.files if line is not None else self._published("experiments", experiment_id).num_rows
+        known = line.files if line is not None else self.published("experiments", [experiment_id]).num_rows
         if known:
-            with self._writing("delete a run") as writer:
+            with self.writing("delete a run") as writer:
                 writer.add(STAGE, experiment_id, {})
 
     def get(self, experiment_id: str) -> dict[str, Any] | None:
@@ -94,8 +102,8 @@ class Experiments:
 
     def history(self, cot_id: str | None = None, limit: int = 50) -> pd.DataFrame:
         """The newest experiments first, of one CoT or of all: what a list of them shows, without texts, results and vectors."""
-        lines = self.folder.ledger().live.values()
-        parts = [self._published("experiments", columns=_STRIP, but=lines)]
+        lines = self.lines(STAGE).values()
+        parts = [self.published("experiments", columns=_STRIP, but=lines)]
         for line in lines:
             with contextlib.suppress(DamagedFile):
                 parts.append(_strip(self.folder.path, line))
@@ -105,37 +113,43 @@ class Experiments:
         return _frame(rows.sort_by([("created_at", "descending"), ("experiment_id", "ascending")]).slice(0, limit))
 
     def everything(self) -> Kept:
-        """Both tables whole: what publishing and exporting take in."""
+        """All tables whole: what publishing and exporting take in."""
         size = self.folder.manifest_bytes()  # first: what is kept while this reads is for the next time
         lines, damaged, units = list(self.folder.ledger().live.values()), [], []
         for line in lines:
             try:
-                units.append(_unit(self.folder, line))
+                units.append(_unit(self.folder, line) if line.stage == STAGE else remembered(self.folder.path, line))
             except DamagedFile:
                 damaged.append(line)
         tables = {}
         for table in KEPT_TABLES:
             rows = [unit[table] for unit in units if table in unit]
-            tables[table] = _in_key_order(table, pa.concat_tables([*rows, self._published(table, but=lines)]))
+            tables[table] = _in_key_order(table, pa.concat_tables([*rows, self.published(table, but=lines)]))
         return Kept(tables, tuple(damaged), size)
 
     def forget(self, damaged: Sequence[UnitLine]) -> None:
-        """Record experiments as lost, except those that were kept anew meanwhile. Raises NotKept."""
-        with self._writing("record damaged runs") as writer:
+        """Record units as lost, except those that were kept anew meanwhile. Raises NotKept."""
+        with self.writing("record damaged runs") as writer:
             writer.forget([line for line in damaged if writer.ledger.live.get((line.stage, line.key)) == line])
 
     def _rows(self, table: str, experiment_id: str) -> pa.Table:
         line = self.folder.ledger().live.get((STAGE, experiment_id))
         if line is None:
-            return self._published(table, experiment_id)
+            return self.published(table, [experiment_id])
         with contextlib.suppress(DamagedFile):
             return _unit(self.folder, line).get(table, TABLES[table].arrow.empty_table())
         return TABLES[table].arrow.empty_table()
 
-    def _published(
-        self, table: str, experiment_id: str | None = None, *, columns: Sequence[str] | None = None, but: Collection[UnitLine] = ()
+    # For what else is kept in the ledger
+
+    def lines(self, stage: str) -> dict[str, UnitLine]:
+        """The units of a stage that count, by key, in the order in which they were kept."""
+        return {key: line for (of, key), line in self.folder.ledger().live.items() if of == stage}
+
+    def published(
+        self, table: str, keys: Sequence[str] | None = None, *, columns: Sequence[str] | None = None, but: Collection[UnitLine] = ()
     ) -> pa.Table:
-        """Rows of a portable file, for one experiment or for all but those of the ledger. A folder's generation has none of its own."""
+        """Rows of a portable file, of some units or of all, but of none that the ledger has. A folder's generation has none of its own."""
         schema = TABLES[table].arrow
         schema = pa.schema([schema.field(name) for name in columns or schema.names])
         if not self.study.is_file():
@@ -143,14 +157,15 @@ class Experiments:
         names = ", ".join(f'"{name}"' for name in schema.names)
         with contextlib.closing(Store(self.study)) as store:
             return store.arrow(
-                f'SELECT {names} FROM "{table}" WHERE experiment_id = coalesce($id, experiment_id) '
-                "AND NOT list_contains($but, experiment_id)",
-                id=experiment_id,
+                f'SELECT {names} FROM "{table}" WHERE ($keys IS NULL OR list_contains($keys::VARCHAR[], {KEPT_TABLES[table]})) '
+                f"AND NOT list_contains($but::VARCHAR[], {KEPT_TABLES[table]})",
+                keys=None if keys is None else list(keys),
                 but=[line.key for line in but],
             ).cast(schema)
 
     @contextlib.contextmanager
-    def _writing(self, what: str) -> Iterator[Writer]:
+    def writing(self, what: str) -> Iterator[Writer]:
+        """The ledger, held by this process alone, for the milliseconds of a write. Raises NotKept, and NoStore without a study."""
         if not self.study.exists():
             build = f"python -m precompute run STUDY.toml --store {self.study}"
             raise NoStore(f"Could not {what}: there is no study at {self.study}. Build it with `{build}`.")
@@ -179,6 +194,12 @@ def beside(file: Path) -> Path:
 def _unit(folder: StudyFolder, line: UnitLine) -> dict[str, pa.Table]:
     """All rows of one experiment, by table; none for one that was deleted. Raises DamagedFile when any of its files is damaged."""
     return {file.table: upgraded(file.table, folder.read(file).replace_schema_metadata(None), line.schema) for file in line.files}
+
+
+@functools.lru_cache(maxsize=8192)
+def remembered(folder: Path, line: UnitLine) -> dict[str, pa.Table]:
+    """All rows of a small unit, read once: the sha256 in `line` makes it safe. Raises DamagedFile."""
+    return _unit(StudyFolder(folder), line)
 
 
 @functools.lru_cache(maxsize=4096)

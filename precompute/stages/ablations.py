@@ -150,7 +150,7 @@ def _asked(
 
 def _arms(context: Context, dictionary_id: str, category: str) -> tuple[Arm, ...]:
     from backend.crosscoder.ablations import top_features
-    from backend.crosscoder.interventions import matched_features
+    from backend.crosscoder.trials import matched_features
 
     features = context.store.features(dictionary_id)
     nrn, overall = (features[name].to_numpy(dtype=np.float64) for name in ("nrn_l1", "frequency"))

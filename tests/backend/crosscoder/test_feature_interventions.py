@@ -6,19 +6,11 @@ import random
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from backend.crosscoder.dictionary import Dictionary
-from backend.crosscoder.interventions import (
-    FeatureIntervention,
-    accuracy_run,
-    arms_with_controls,
-    compare_arms,
-    matched_features,
-    summarise_arms,
-)
+from backend.crosscoder.interventions import FeatureIntervention, accuracy_run
 from backend.errors import AnchorscopeError
 from backend.geometry.interventions import InterventionError
 from backend.models import sampling
@@ -315,26 +307,6 @@ def test_an_intervention_that_does_not_fit_the_models_raises_where_it_is_made(pa
         drawn(models, 1, {"edited": [deep]}, n=1)
 
 
-# Controls
-
-
-def test_matched_features_are_others_that_fire_about_as_often():
-    frequency = np.linspace(0, 1, 400) ** 3
-    chosen = (10, 200, 390)
-    sets = matched_features(frequency, chosen, 30, seed=1, nearest=8)
-    assert sets == matched_features(frequency, chosen, 30, seed=1, nearest=8) != matched_features(frequency, chosen, 30, seed=2, nearest=8)
-    assert len(set(sets)) > 20
-    for some in sets:
-        assert len(set(some)) == 3 and not set(some) & set(chosen)
-        assert all(abs(near - own) <= 15 for near, own in zip(some, chosen, strict=True))
-    half = matched_features(frequency, range(200), 2)
-    assert all(set(some) == set(range(200, 400)) for some in half)
-    with pytest.raises(InterventionError, match="not as many others"):
-        matched_features(frequency, range(201), 1)
-    with pytest.raises(InterventionError, match="Measure them first"):
-        matched_features(np.full(400, np.nan), chosen, 1)
-
-
 # Accuracy runs
 
 PROMPTS = {"p1": "What is 12 + 30?", "p2": "We need the cost of 3 apples."}
@@ -347,8 +319,9 @@ def run(models, arms, done=(), rows=16, n=3, **other):
 
 def test_an_accuracy_run_goes_on_unit_by_unit_with_the_same_random_numbers_in_every_arm(pair):
     models = pair("qwen2")
-    arms = arms_with_controls(intervention("zero"), np.linspace(0, 0.5, N_FEATURES), n_random=2)
-    assert list(arms) == ["base", "changed", "reconstruct", "random"] and len(arms["random"]) == 2
+    sets = [tuple(k + shift for k in FEATURES) for shift in (1, 2)]
+    arms = {"base": (), "changed": (intervention(),), "reconstruct": (reconstruction(1, made()),)}
+    arms["random"] = tuple(intervention(features=some) for some in sets)
     arms["unchanged"] = (intervention("scale", factor=1.0),)
     whole = run(models, arms)
     assert set(whole) == {(problem, arm) for problem in PROMPTS for arm in arms} and all(len(unit) == 3 for unit in whole.values())
@@ -356,44 +329,11 @@ def test_an_accuracy_run_goes_on_unit_by_unit_with_the_same_random_numbers_in_ev
         texts = {arm: [one["text"] for one in whole[problem, arm]] for arm in arms}
         assert texts["unchanged"] == texts["base"] and len({tuple(own) for own in texts.values()}) == 4
         assert len({tuple(one["seed"] for one in whole[problem, arm]) for arm in arms}) == 1
-        assert [one["features"] for one in whole[problem, "random"]] == [list(arms["random"][k].features) for k in (0, 1, 0)]
+        turns = [sets.index(tuple(one["features"])) for one in whole[problem, "random"]]
+        assert turns in ([0, 1, 0], [1, 0, 1])  # in turn
     done = [("p1", "changed"), ("p2", "base"), ("p2", "random")]
     assert run(models, arms, done, rows=4) == {unit: samples for unit, samples in whole.items() if unit not in done}
     steps = iter(range(6))
     assert run(models, arms, should_stop=lambda: next(steps, None) is None) == {}
     with pytest.raises(InterventionError, match="changes model 0, but model 1"):
         run(models, {"changed": (intervention(model=0),)})
-
-
-def judged(arm, verdicts, **other):
-    """One row for each (problem, sample, verdict); no answer where the verdict is "none"."""
-    return [
-        {"arm": arm, "problem_id": problem, "sample": k, "is_correct": None if verdict in (None, "none") else verdict,
-         "answer": None if verdict == "none" else "1", "finish": "eos", "degenerate": False, "n_tokens": 10, **other}
-        for problem, own in verdicts.items()
-        for k, verdict in enumerate(own)
-    ]  # fmt: skip
-
-
-def test_silence_solves_nothing_and_what_was_not_judged_takes_no_part():
-    silent = judged("changed", {"p": ["none", "none", True, True]}, n_tokens=4)
-    samples = pd.DataFrame(judged("base", {"p": [True, True, False, None]}) + silent)
-    base, changed = summarise_arms(samples)
-    assert (base["n"], base["n_judged"], base["n_without_answer"], base["solved_n"]) == (4, 3, 0, 3)
-    assert base["solved"] == base["accuracy"] == pytest.approx(2 / 3)
-    assert (changed["accuracy"], changed["accuracy_n"], changed["solved"], changed["solved_n"]) == (1, 2, 0.5, 4)
-    assert changed["solved_low"] < 0.5 < changed["solved_high"] and changed["length"] == 4
-    found = {row["quantity"]: row for row in compare_arms(samples)}
-    assert (found["solved"]["n"], found["solved"]["n_left_out"]) == (3, 1)
-    assert found["solved"]["difference"] == pytest.approx(-1 / 3)
-    assert found["length by problem"]["difference"] == -6 and found["length by problem"]["n"] == 1
-
-
-def test_with_one_sample_a_problem_both_tests_agree():
-    base = {f"p{k}": [k % 3 == 0] for k in range(30)}
-    changed = {f"p{k}": [k % 2 == 0] for k in range(30)}
-    found = {row["quantity"]: row for row in compare_arms(pd.DataFrame(judged("base", base) + judged("changed", changed)))}
-    assert found["solved"]["p"] == pytest.approx(found["solved by problem"]["p"])
-    assert found["solved"]["difference"] == pytest.approx(found["solved by problem"]["difference"])
-    with pytest.raises(InterventionError, match="no samples of arm reconstruct"):
-        compare_arms(pd.DataFrame(judged("base", base)), against="reconstruct")
