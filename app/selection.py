@@ -1,15 +1,17 @@
 """What the person is looking at: one selection for all pages, held in memory and in the URL.
 
 The copy in memory is the truth between reruns (Streamlit empties the query string when the page changes), and it is written back to the
-URL at the end of every run. A URL that somebody typed, or that a link opened, is adopted. Every value is a short word that the page checks
-against what the store has before it is used; what the store does not have is left out and noted.
+URL at the end of every run. A browser hears of a new URL, and of what a widget now shows, only after a while, and goes on sending the old
+ones until then; those are no choices. So a URL counts when the page is opened (typed, or by a link) and when the person goes back or
+forward, which the browser marks; and a widget whose value something else changed becomes a new widget (`following`). Every value is a
+short word that the page checks against what the store has before it is used; what the store does not have is left out and noted.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 FIELDS = (
     "study",
@@ -69,17 +71,15 @@ _FOLLOWERS = {  # what a choice makes meaningless
     "dictionary": ("feature", "pinned", "filters"),
 }
 _LONGEST = 200
-_STATE, _WRITTEN, _REPLACED, _NOTES = "selection", "selection_in_url", "selection_replaced", "selection_notes"
-_ON_ITS_WAY = 1.0  # seconds that a new URL may take to the browser; going back sooner than that is not noticed
+_STATE, _NOTES, _SHOWN = "selection", "selection_notes", "selection_shown"
 
 
 def begin() -> None:
-    """Take over what the URL says, when the page was just opened or the URL was changed by hand."""
+    """Take over what the URL says, when the page was just opened or the person went back or forward."""
     in_url = {name: value for name in FIELDS if (value := st.query_params.get(name)) and len(value) <= _LONGEST}
-    if _STATE not in st.session_state or (in_url and in_url != st.session_state[_WRITTEN] and not _is_late(in_url)):
+    if _STATE not in st.session_state or (in_url and get_script_run_ctx().is_history_navigation):
         st.session_state[_STATE] = in_url
     st.session_state[_NOTES] = []
-    st.session_state[_WRITTEN] = in_url
 
 
 def publish() -> None:
@@ -87,16 +87,6 @@ def publish() -> None:
     wanted = values()
     if wanted != {name: st.query_params[name] for name in st.query_params}:
         st.query_params.from_dict(wanted)
-    if wanted != (before := st.session_state[_WRITTEN]):
-        st.session_state.setdefault(_REPLACED, []).append((before, time.monotonic()))
-    st.session_state[_WRITTEN] = wanted
-
-
-def _is_late(in_url: dict[str, str]) -> bool:
-    """Whether this is a URL that was replaced a moment ago: what the browser sent before it had heard of the new one."""
-    recent = [(url, at) for url, at in st.session_state.get(_REPLACED, []) if time.monotonic() - at < _ON_ITS_WAY]
-    st.session_state[_REPLACED] = recent
-    return any(in_url == url for url, _ in recent)
 
 
 def rerun() -> NoReturn:
@@ -162,33 +152,63 @@ def pick(
 ) -> str | None:
     """A widget that shows and changes one value of the selection; returns the value in force, one of `options`."""
     chosen = checked(name, options, default)
-    key = f"pick_{name}"
-    if chosen is not None:
-        st.session_state[key] = chosen
 
-    def take() -> None:
-        if st.session_state[key] is not None:
-            choose(**{name: st.session_state[key]})
+    def take(value: str | None) -> None:
+        if value in options:  # a browser may send none, or words that were an option's before
+            choose(**{name: value})
             if then:
                 then()
 
-    widget(label, list(options), key=key, format_func=show, on_change=take, **how)
+    worded = None if chosen is None else show(chosen)
+    widget(label, list(options), format_func=show, **following(f"pick_{name}", chosen, take, worded=worded), **how)
     return chosen
 
 
 def pick_switch(name: str, label: str, *, default: bool, then: Callable[[], None] | None = None, **how: Any) -> bool:
     """A switch whose state is part of the selection."""
     chosen = checked(name, ("yes", "no"), "yes" if default else "no") == "yes"
-    key = f"pick_{name}"
-    st.session_state[key] = chosen
 
-    def take() -> None:
-        choose(**{name: "yes" if st.session_state[key] else "no"})
+    def take(value: bool) -> None:
+        choose(**{name: "yes" if value else "no"})
         if then:
             then()
 
-    st.toggle(label, key=key, on_change=take, **how)
+    st.toggle(label, **following(f"pick_{name}", chosen, take), **how)
     return chosen
+
+
+def following(widget: str, value: Any, take: Callable[[Any], None], *, worded: str | None = None) -> dict[str, Any]:
+    """`key` and `on_change` of a widget that shows `value` of the selection; `take` is called with what the person makes of it.
+
+    The key stays while only the person changes the widget, so that the focus and keys pressed meanwhile are not lost. Where something
+    else changed the value, or how it is `worded`, the widget becomes a new one: until the browser has heard of the change it sends the
+    old value, which is then said of the old widget and not taken for a choice.
+    """
+    shown = st.session_state.setdefault(_SHOWN, {})
+    turn, last, words = shown.get(widget, (0, value, worded))
+    said = st.session_state.get(_key(widget, turn), last)
+    if not _equal(said, value) or (_equal(last, value) and words not in (None, worded)):
+        turn += 1
+    key, shown[widget] = _key(widget, turn), (turn, value, worded)
+    if value is not None and key not in st.session_state:
+        st.session_state[key] = value
+
+    def changed() -> None:
+        now, last, _ = shown[widget]
+        if now == turn and not _equal(said := st.session_state[key], last):
+            shown[widget] = turn, said, None
+            take(said)
+
+    return {"key": key, "on_change": changed}
+
+
+def _key(widget: str, turn: int) -> str:
+    return f"{widget}_{turn}" if turn else widget
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two values of a widget are one in the selection, where a number has six digits."""
+    return f"{one:g}" == f"{other:g}" if isinstance(one, float) and isinstance(other, float) else one == other
 
 
 def _state() -> dict[str, str]:

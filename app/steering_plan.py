@@ -1,7 +1,7 @@
 """The controls that say what is done to the residual stream, and what they add up to."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -283,35 +283,27 @@ def _magnitude(operation: str, d_model: int) -> tuple[str, float, str | None]:
     problem = None if math.isfinite(beta) else f"β is “{one_line(str(text), 20)}”; a number was expected. Move the slider to choose one."
     limit, step = BETA_MAX[unit], _STEP[unit]
 
-    def take(key: str) -> Callable[[], None]:
-        return lambda: selection.choose(beta=f"{st.session_state[key]:g}")
+    def take(value: float) -> None:
+        selection.choose(beta=f"{value:g}")
 
     shown = beta if math.isfinite(beta) else 0.0
     with middle, st.container(key="beta_slider"):
-        _show("beta_slide", float(np.clip(shown, -limit, limit)))
-        st.slider("Magnitude β", -limit, limit, key="beta_slide", step=step, on_change=take("beta_slide"), format="%+g")
+        slide = selection.following(f"beta_slide_{unit}", float(np.clip(shown, -limit, limit)), take)
+        st.slider("Magnitude β", -limit, limit, step=step, format="%+g", **slide)
     with right:
-        _show("beta_typed", float(shown))
-        st.number_input("exactly", key="beta_typed", on_change=take("beta_typed"), step=step, format="%g")
+        st.number_input("exactly", step=step, format="%g", **selection.following("beta_typed", float(shown), take))
     if unit != "absolute" and problem is None:
         share = abs(beta) * (1 / math.sqrt(d_model) if unit == "rms" else 1)
         st.caption(f"Every changed position is {'moved' if operation in ('add', 'rotate') else 'measured'} by {share:.1%} of its own norm.")
     return unit, beta, problem
 
 
-def _show(key: str, value: float) -> None:
-    """Has the widget show this value; one that shows it already is left alone, so that keys pressed meanwhile are not undone."""
-    if st.session_state.get(key) != value:
-        st.session_state[key] = value
-
-
 def number(field: str, label: str, usual: int, *, low: int, high: int) -> int:
     """A whole number that is part of the selection."""
     text = selection.get(field)
     value = int(text) if text and text.isdecimal() and text.isascii() and low <= int(text) <= high else usual
-    key = f"number_{field}"
-    _show(key, value)
-    st.number_input(label, low, high, key=key, step=1, on_change=lambda: selection.choose(**{field: str(st.session_state[key])}))
+    followed = selection.following(f"number_{field}", value, lambda chosen: selection.choose(**{field: str(chosen)}))
+    st.number_input(label, low, high, step=1, **followed)
     return value
 
 

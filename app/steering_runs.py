@@ -295,16 +295,18 @@ def history(study: Path, subject: Subject) -> None:
     )
 
     def chosen() -> None:
-        picked = st.session_state["history"].selection.rows
+        before, st.session_state["history_rows"] = st.session_state.get("history_rows"), st.session_state["history"].selection.rows
+        picked = st.session_state["history_rows"]
         ids = [kept["experiment_id"][k] for k in picked if k < len(kept)][:2]
-        if ids:
+        if ids and picked != before:  # a table that was away meanwhile says again what was chosen long ago
             _restore(study, ids[0])
             selection.choose(run=ids[0], against=ids[1] if len(ids) > 1 else None)
 
-    st.dataframe(
+    table = st.dataframe(
         shown, hide_index=True, row_height=28, height=min(320, 40 + 28 * len(shown)), key="history", on_select=chosen,
         selection_mode="multi-row", column_config={"what": st.column_config.TextColumn(width="large")},
     )
+    st.session_state["history_rows"] = table.selection.rows
     st.caption("Choose a row to see it again with the controls as they were; choose two to see them one above the other.")
 
 

@@ -123,9 +123,9 @@ def test_the_selection_survives_a_change_of_page(opened, whole):
 
 def test_choosing_another_problem_opens_one_of_its_chains_of_thought(opened, whole):
     test = opened("chains_of_thought", whole)
-    other = next(option for option in Store(whole).problem_index()["problem_id"] if option != test.session_state["pick_problem"])
+    other = next(option for option in Store(whole).problem_index()["problem_id"] if option != test.session_state["selection"]["problem"])
     test.selectbox(key="pick_problem").set_value(other).run()
-    cot = test.session_state["pick_cot"]
+    cot = test.session_state["selection"]["cot"]
     assert not test.exception
     assert Store(whole).cot(cot)["problem_id"][0] == other
 
@@ -134,7 +134,7 @@ def test_a_filter_leaves_only_the_chains_of_thought_that_pass(opened, whole):
     test = opened("chains_of_thought", whole)
     test.selectbox(key="pick_verdict").set_value("correct").run()
     assert not test.exception
-    assert bool(Store(whole).cot(test.session_state["pick_cot"])["is_correct"][0])
+    assert bool(Store(whole).cot(test.session_state["selection"]["cot"])["is_correct"][0])
 
 
 @pytest.mark.parametrize("panel", ["metrics", "rollouts", "steering", "neighbours", "influence"])

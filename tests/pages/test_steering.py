@@ -103,6 +103,34 @@ def test_a_run_is_streamed_kept_and_restored_by_its_link(opened, study):
     assert live.service().status(run) is None
 
 
+def test_a_kept_run_brings_its_controls_back_once_and_what_was_chosen_since_stays(opened, study):
+    test = open_page(opened, study, direction="random", beta="6", place="onward", what="stream")
+    test.number_input(key="max_new_tokens").set_value(8).run()
+    test.button(key="run_button").click().run()
+    run = test.session_state["selection"]["run"]
+    settled(test, lambda t: Experiments(study).get(run) is not None)
+    test = open_page(opened, study, direction="random", beta="2")
+    settled(test, lambda t: "random pushes of this size" in words(t))
+    table = next(frame for frame in test.dataframe if frame.key == "history")
+
+    def message():
+        """What the browser sends: the first row of the table is chosen, the other widgets as they are."""
+        states = test._tree.get_widget_states()
+        states.widgets.add(id=table.proto.id, string_value='{"selection": {"rows": [0], "columns": [], "cells": []}}')
+        return states
+
+    test._run(message())
+    assert (test.session_state["selection"]["beta"], test.session_state["selection"]["run"]) == ("6", run)
+    slider = next(slider for slider in test.slider if slider.label == "Magnitude β")
+    assert slider.value == 6.0
+    slider.set_value(7.5)
+    late = message()
+    test._run(late)
+    test.switch_page("../pages/overview.py").run()  # the table is away, as while a text is read, and the server forgets its state
+    test._run(late)
+    assert not test.exception and test.session_state["selection"]["beta"] == "7.5"
+
+
 def test_many_continuations_are_compared_in_pairs_with_their_intervals(opened, study):
     test = open_page(opened, study, direction="random", beta="6", what="continue", n="4", start="before")
     test.number_input(key="max_new_tokens").set_value(16).run()
