@@ -72,9 +72,9 @@ def find(study: Path, run_id: str) -> Run | None:
     return Run(run_id, status.result if "arms" in status.result else None, status)  # what a stream had said before it failed
 
 
-def look_up(choice: Choice, request: Request) -> str:
-    """Has something small measured that is not kept; its id in the service."""
-    return _submitted(experiment_id(choice.model_id, request), choice, request, None).ticket_id
+def look_up(choice: Choice, request: Request, *, again: bool = False) -> str:
+    """Has something small measured that is not kept; its id in the service. `again` tries one that failed or was stopped once more."""
+    return _submitted(experiment_id(choice.model_id, request), choice, request, None, again=again).ticket_id
 
 
 def view_of(row: dict[str, Any]) -> dict[str, str]:

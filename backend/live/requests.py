@@ -169,7 +169,25 @@ class Dose:
             raise RequestError("A dose–response needs a change of the residual stream, whose size is the dose.")
 
 
-Request = Open | Curve | Stream | Continue | Dose
+@dataclass(frozen=True)
+class Codes:
+    """Codes of a dictionary at every token of prompt + text but the first. The model that is asked is its base model, or its only one."""
+
+    study: str  # path of the study that has the dictionary's weights
+    dictionary_id: str
+    layer: int
+    text: str
+    prompt: str = ""
+    beside: Model | None = None  # the distilled model, which reads the same tokens
+
+    def __post_init__(self) -> None:
+        if len(self.prompt) + len(self.text) > MAX_CHARS:
+            raise RequestError(f"The text has {len(self.prompt) + len(self.text):,} characters; at most {MAX_CHARS:,} can be read here.")
+        if not self.text.strip():
+            raise RequestError("There is no text to read.")
+
+
+Request = Open | Curve | Stream | Continue | Dose | Codes
 
 
 def experiment_id(model_id: str, request: Request) -> str:

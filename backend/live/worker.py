@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from backend.errors import AnchorscopeError
-from backend.live.requests import Model, Open, Stream
+from backend.live.requests import Codes, Model, Open, Stream
 
 _MODELS = 2  # held at a time: a base model and its distilled one
 _PATIENT = 4.0  # weight of the time that curves, samples and doses take, beside streams
@@ -60,7 +60,7 @@ def take(message: tuple, jobs: dict[Hashable, Job], desk: "_Desk") -> None:
     if kind == "start":
         name, model, request = content
         level = min((job.spent for job in jobs.values()), default=0.0)
-        jobs[name] = Job(desk.job(name, model, request), 1.0 if isinstance(request, (Open, Stream)) else _PATIENT, level)
+        jobs[name] = Job(desk.job(name, model, request), 1.0 if isinstance(request, (Codes, Open, Stream)) else _PATIENT, level)
     elif kind == "cancel":
         job = jobs.pop(content[0], None)
         if job is not None:
@@ -105,9 +105,13 @@ class _Desk:
         self._judge: Any = None
 
     def job(self, name: Hashable, model: Model, request: Any) -> Iterator[tuple[str, Any]]:
+        from backend.live.codes import codes
         from backend.live.jobs import run
 
-        yield from run(self.model(name, model), request, self.judge)
+        if isinstance(request, Codes):
+            yield from codes([self.model(name, one).loaded for one in (model, request.beside) if one is not None], request)
+        else:
+            yield from run(self.model(name, model), request, self.judge)
 
     def model(self, name: Hashable | None, model: Model) -> Any:
         """The loaded model with its texts; the one not asked for longest makes room."""
