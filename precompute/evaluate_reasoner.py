@@ -197,7 +197,8 @@ def model_card(training: Mapping[str, Any], evaluated: str) -> str:
     """The text of assets/reasoner/README.md, from the record of the training and the evaluation's table."""
     recipe, steps, n_r1 = training["recipe"], training["steps"], training["n_r1"]
     phases = "\n".join(
-        f"| {number} | {', '.join(f'{n:,}' for n in phase['problems'])} | {phase['manner']['parts']:.0%} | {phase['steps']:,} | "
+        f"| {number} | {', '.join(f'{n:,}' for n in phase['problems'])} | {phase['drills']:,} | {_parts(phase['manner'])} | "
+        f"{phase['steps']:,} | "
         f"{phase['learning_rate']:g} | {phase['warmup']}, {phase['horizon']}, {phase['cooldown']} | {phase['seed']} |"
         for number, phase in enumerate(recipe["phases"], start=1)
     )
@@ -212,11 +213,11 @@ looked into: a base model and a reasoner of one architecture that two CPU cores 
 
 - {training["n_examples"] - n_r1:,} traces written by rule (`backend/cot/traces.py`) for problems of our generator. Every equation in
   them is true but for planted slips, which the trace doubts and repairs at once; checks by the inverse operation and alternative routes
-  are mixed in, long numbers are taken in parts, and the wording is drawn anew for each.
+  are mixed in, long numbers are taken in parts, and the wording is drawn anew for each. A drill is three calculations without a story.
 - {n_r1:,} beginnings of real R1 traces, cut at the end of a sentence within {recipe["r1_tokens"]} tokens, for their manner.
 
-| phase | problems of levels 1 to 5 | in parts | steps | learning rate | warm-up, horizon, cooldown (steps) | seed |
-| --- | --- | --- | --- | --- | --- | --- |
+| phase | problems of levels 1 to 5 | drills | long numbers in parts | steps | learning rate | warm-up, horizon, cooldown (steps) | seed |
+| --- | --- | --- | --- | --- | --- | --- | --- |
 {phases}
 
 ## Recipe
@@ -247,6 +248,11 @@ A sample that gives no answer, even when forced, counts as wrong. Reasoning word
 
 Licence of the base model: Apache-2.0.
 """
+
+
+def _parts(manner: Mapping[str, Any]) -> str:
+    share = f"{manner['parts']:.0%}"
+    return f"{share}, digit by digit" if manner["fine"] else share
 
 
 def evaluate(folder: StudyFolder, assets: Path, console: Console) -> str:

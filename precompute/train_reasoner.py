@@ -16,7 +16,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -49,15 +49,21 @@ class Phase:
     warmup: int = 30  # steps
     learning_rate: float = 1e-3
     manner: Manner = field(default_factory=Manner)
+    drills: int = 0  # problems that are nothing but calculations
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that shapes the adapter. The first phase teaches the manner on easy problems, the second calculations with long numbers."""
+    """All that shapes the adapter. The first phase teaches the manner on easy problems, the second calculations with long numbers, the
+    third the same digit by digit, with drills."""
 
     phases: tuple[Phase, ...] = (
         Phase(20_000, (1300, 1000, 700, 550, 450), steps=320, cooldown=80, horizon=430, manner=Manner(parts=0.0)),
         Phase(20_001, (500, 900, 1100, 1100, 900), steps=330, cooldown=100, horizon=560),
+        Phase(
+            20_002, (60, 150, 250, 600, 400), steps=170, cooldown=60, horizon=320, warmup=10, learning_rate=8e-4, drills=700,
+            manner=Manner(slip=0.15, check=0.2, route=0.1, facts=0.2, question=0.4, parts=1.0, fine=True),
+        ),
     )
     rank: int = 16
     alpha: int = 32
@@ -88,8 +94,26 @@ def reasoner_template(template: str) -> str:
 
 
 def problems_of(phase: Phase) -> list[Problem]:
-    """The problems that a phase learns from."""
-    return generate(dict(enumerate(phase.problems, start=1)), seed=phase.seed)
+    """The problems that a phase learns from, drills last."""
+    told = generate(dict(enumerate(phase.problems, start=1)), seed=phase.seed)
+    return told + (_drills(phase) if phase.drills else [])
+
+
+def _drills(phase: Phase) -> list[Problem]:
+    """Three calculations at a time, as the problems of levels 4 and 5 have them, without a story."""
+    rng = random.Random(seed_for("drills", phase.seed))
+    stories = generate(dict.fromkeys((4, 5), phase.drills), seed=phase.seed + 1)
+    lines = sorted({line for problem in stories for line in (problem.solution or "").splitlines()})
+    made = []
+    for _ in range(phase.drills):
+        drawn = rng.sample(lines, 3)
+        first, second, third = (line.partition(" = ")[0] for line in drawn)
+        question = f"Calculate {first}, then {second}, and at last {third}. What is the last of the three?"
+        made.append(Problem(
+            problem_id=stable_id("p", "drill", question), source="drill", source_key=f"seed {phase.seed}, drill {len(made)}", level=None,
+            question=question, answer=drawn[-1].partition(" = ")[2], solution="\n".join(drawn),
+        ))  # fmt: skip
+    return made
 
 
 def examples(tokenizer: Any, recipe: Recipe, phase: Phase, r1: Path | None) -> list[Example]:
@@ -151,8 +175,12 @@ def train(
     wrapped = adapted(loaded.model, rank=recipe.rank, alpha=recipe.alpha, layers=layers, seed=recipe.phases[0].seed)
     learned = learned_state(wrapped)
     optimizer = torch.optim.AdamW(learned.values(), weight_decay=0.0)
-    identity = stable_id("a", asdict(recipe), loaded.model_id, n_examples)
-    losses, started_at, before = _restore(work / "checkpoint", identity, learned, optimizer)
+    identities = [
+        stable_id("a", asdict(replace(recipe, phases=recipe.phases[:n])), loaded.model_id, sum(map(len, made[:n])))
+        for n in range(1, len(recipe.phases) + 1)
+    ]
+    losses, started_at, before = _restore(work / "checkpoint", identities, learned, optimizer)
+    identity = identities[-1]
     n_weights = sum(parameter.numel() for parameter in learned.values())
     n_tokens = sum(len(example.token_ids) for example in itertools.chain.from_iterable(made))
     say(f"{n_examples:,} examples, {n_tokens:,} tokens, {n_weights:,} weights learn; step {len(losses)} of {recipe.steps}")
@@ -273,9 +301,12 @@ def _save(
 
 
 def _restore(
-    folder: Path, identity: str, learned: dict[str, Any], optimizer: Any
+    folder: Path, identities: Sequence[str], learned: dict[str, Any], optimizer: Any
 ) -> tuple[list[float], str | None, float | None]:
-    """Losses so far, when training began (UTC) and the seconds it took, as far as known; weights and optimiser become the checkpoint's."""
+    """Losses so far, when training began (UTC) and the seconds it took, as far as known; weights and optimiser become the checkpoint's.
+
+    `identities` of the recipe's first phase, its first two, ...: a checkpoint of the beginning of a recipe is gone on from.
+    """
     import torch
 
     from backend.models import checkpoints
@@ -283,7 +314,7 @@ def _restore(
     found = checkpoints.load(folder)
     if found is None:
         return [], datetime.now(UTC).isoformat(timespec="seconds"), 0.0
-    if found.state["identity"] != identity:
+    if found.state["identity"] not in identities:
         raise TrainingError(f"{folder} belongs to another recipe, model or data. Name another folder, or delete it to begin anew.")
     with torch.no_grad():
         for key, parameter in learned.items():

@@ -12,6 +12,7 @@ Every equation in a trace is true but those of its slips, which are listed besid
 wording is drawn from a generator of its own for each trace, and no sentence stands in a trace twice.
 """
 
+import math
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from backend.ids import seed_for
 
 _SIMPLE = re.compile(r"(\d+) ([-+*/]) (\d+)")
 _SHARE = re.compile(r"(?:(\d+) - )?(\d+) \* (\d+) / (\d+)")
+_FRACTIONS = re.compile(r"\(?(\d+(?:/\d+)?)\)? ([-+*/]) \(?(\d+(?:/\d+)?)\)?")
 _SENTENCE = re.compile(r"(?<=[.?!])\s+")
 _SPOKEN = {"+": "plus", "-": "minus", "*": "times", "/": "divided by"}
 
@@ -79,6 +81,7 @@ class Manner:
     facts: float = 0.5
     question: float = 0.6
     parts: float = 0.9  # of the calculations that have parts
+    fine: bool = False  # parts down to single digits, and fractions by their common denominator
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ class _Teller:
     def _calculation(self, number: int, expression: str, value: str) -> None:
         said = {"e": expression, "v": value, "E": _spoken(expression)}
         wordings = (_FIRST if number == 0 else _NEXT) + _ANY
-        told = parts(expression) if self.manner.parts and self.rng.random() < self.manner.parts else []
+        told = parts(expression, fine=self.manner.fine) if self.manner.parts and self.rng.random() < self.manner.parts else []
         if told:
             self._say(_PARTS, p=", ".join(told))
         if self.rng.random() < self.manner.slip:
@@ -199,16 +202,25 @@ class _Teller:
         return sentence[0].upper() + sentence[1:]
 
 
-def parts(expression: str) -> list[str]:
-    """True equations by which a person with pencil and paper gets the value of an expression; empty where it is plain at a glance."""
+def parts(expression: str, *, fine: bool = False) -> list[str]:
+    """True equations by which a person with pencil and paper gets the value of an expression; empty where it is plain at a glance.
+
+    `fine` splits both factors of a product, takes sums up as it goes, and tells fractions by their common denominator.
+    """
+    product = _product_by_digits if fine else _product
     if found := _SIMPLE.fullmatch(expression):
         a, b = int(found[1]), int(found[3])
-        return {"*": _product, "+": _sum, "-": _difference}.get(found[2], lambda _a, _b: [])(a, b)
+        if fine and found[2] == "/":
+            return _reduced(a, b) if a % b else []
+        return {"*": product, "+": _sum, "-": _difference}.get(found[2], lambda _a, _b: [])(a, b)
+    if fine and (found := _FRACTIONS.fullmatch(expression)):
+        return _of_fractions(Fraction(found[1]), found[2], Fraction(found[3]))
     if not (found := _SHARE.fullmatch(expression)):
         return []
     whole, a, b, c = (None if part is None else int(part) for part in found.groups())
     share = Fraction(a * b, c)
-    told = [*(_product(a, b) or [f"{a} * {b} = {a * b}"]), f"{a * b} / {c} = {share}"]
+    told = [*(product(a, b) or [f"{a} * {b} = {a * b}"])]
+    told += _reduced(a * b, c) if fine and share.denominator != 1 else [f"{a * b} / {c} = {share}"]
     if whole is not None and share.denominator == 1:
         told += _difference(whole, int(share))
     return told
@@ -233,6 +245,44 @@ def _product(a: int, b: int) -> list[str]:
         told.append(f"{so_far} + {other * piece} = {so_far + other * piece}")
         so_far += other * piece
     return told
+
+
+def _product_by_digits(a: int, b: int) -> list[str]:
+    """Every digit of one factor times every digit of the other, each product added to what there is so far."""
+    pairs = [(one, other) for one in _digits(a) for other in _digits(b)]
+    if len(pairs) < 2 or min(a, b) < 2:
+        return []
+    told, so_far = [], 0
+    for one, other in pairs:
+        told.append(f"{one} * {other} = {one * other}")
+        if so_far:
+            told.append(f"{so_far} + {one * other} = {so_far + one * other}")
+        so_far += one * other
+    return told
+
+
+def _of_fractions(a: Fraction, sign: str, b: Fraction) -> list[str]:
+    """A calculation with a fraction in it by calculations of whole numbers."""
+    if sign in "+-":
+        below = math.lcm(a.denominator, b.denominator)
+        above = [int(part * below) for part in (a, b)]
+        told = [f"{part} = {top}/{below}" for part, top in zip((a, b), above, strict=True) if str(part) != f"{top}/{below}"]
+        total = above[0] + above[1] if sign == "+" else above[0] - above[1]
+        return [*told, f"{above[0]} {sign} {above[1]} = {total}", *_reduced(total, below)]
+    b = b if sign == "*" else 1 / b
+    tops, bottoms = (a.numerator, b.numerator), (a.denominator, b.denominator)
+    told = [f"{one} * {other} = {one * other}" for one, other in (tops, bottoms) if min(one, other) > 1]
+    return [*told, *_reduced(math.prod(tops), math.prod(bottoms))]
+
+
+def _reduced(above: int, below: int) -> list[str]:
+    """above / below in lowest terms, by their greatest common divisor; empty where it is in lowest terms already."""
+    common = math.gcd(above, below)
+    if common == 1:
+        return []
+    if common == below:
+        return [f"{above} / {below} = {above // below}"]
+    return [f"{above} / {common} = {above // common}", f"{below} / {common} = {below // common}"]
 
 
 def _sum(a: int, b: int) -> list[str]:

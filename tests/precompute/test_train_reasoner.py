@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from backend.cot.traces import Manner
+from backend.cot.traces import Manner, trace
 from backend.models.loading import load_model
-from precompute.train_reasoner import Phase, Recipe, TrainingError, _schedule, batches, examples, reasoner_template, train
+from precompute.train_reasoner import Phase, Recipe, TrainingError, _schedule, batches, examples, problems_of, reasoner_template, train
 
 SHORT = {"cooldown": 1, "horizon": 6, "warmup": 1, "learning_rate": 5e-3}
 FIRST = Phase(7, (3, 3, 3, 3, 3), steps=3, manner=Manner(parts=0.0), **SHORT)
@@ -88,6 +88,26 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(tiny_folder, tmp_pa
     assert stopped["steps"] == whole["steps"] and whole["steps"][-1][2] < whole["steps"][0][2]
     assert whole["n_examples"] == 19 and whole["seconds"] > 0 and whole["base"] == str(tiny_folder("llama"))
     assert (tmp_path / "whole" / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_the_checkpoint_of_a_recipes_first_phases_is_gone_on_from(tiny_folder, tmp_path):
+    def run(recipe, folder):
+        assert train(load_model(str(tiny_folder("llama"))), recipe, folder, folder / "adapter", say=lambda line: None)
+        return json.loads((folder / "adapter" / "training.json").read_text())
+
+    first = run(replace(RECIPE, phases=RECIPE.phases[:1]), tmp_path / "grown")
+    whole, grown = run(RECIPE, tmp_path / "whole"), run(RECIPE, tmp_path / "grown")
+    assert len(first["steps"]) == 3 and grown["steps"] == whole["steps"]
+
+
+def test_drills_are_three_true_calculations_and_their_answer_is_the_last():
+    phase = replace(FIRST, problems=(), drills=20)
+    drills = problems_of(phase)
+    assert len({drill.question for drill in drills}) == 20 and drills == problems_of(phase)
+    for drill in drills:
+        lines = [line.split(" = ") for line in drill.solution.splitlines()]
+        assert len(lines) == 3 and all(expression in drill.question for expression, _ in lines) and drill.answer == lines[-1][1]
+        assert trace(drill, seed=1, manner=phase.manner).response.count(f"{{{drill.answer}}}") == 1
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(tiny_folder, tmp_path):

@@ -14,7 +14,7 @@ EQUATION = re.compile(r"(?<![\d/.])((?:\(?\d+(?:/\d+)?\)? [-+*/] )+\(?\d+(?:/\d+
 ALWAYS = Manner(slip=1, check=1, route=1)
 
 
-@pytest.mark.parametrize("manner", [None, ALWAYS, Manner(0, 0, 0)])
+@pytest.mark.parametrize("manner", [None, ALWAYS, Manner(0, 0, 0), Manner(fine=True)])
 def test_every_equation_is_true_but_those_of_the_slips(manner):
     n = 0
     for problem in PROBLEMS:
@@ -95,11 +95,30 @@ def test_long_calculations_have_parts_and_plain_ones_none(expression, told):
     assert ", ".join(parts(expression)) == told
 
 
-def test_parts_are_true_and_end_in_what_the_result_needs():
+@pytest.mark.parametrize(
+    ("expression", "told"),
+    [
+        ("36 * 75", "30 * 70 = 2100, 30 * 5 = 150, 2100 + 150 = 2250, 6 * 70 = 420, 2250 + 420 = 2670, 6 * 5 = 30, 2670 + 30 = 2700"),
+        ("45 * 2 / 3", "40 * 2 = 80, 5 * 2 = 10, 80 + 10 = 90, 90 / 3 = 30"),
+        ("30 * 5 / 100", "30 * 5 = 150, 150 / 50 = 3, 100 / 50 = 2"),
+        ("(1/8) + (1/6)", "1/8 = 3/24, 1/6 = 4/24, 3 + 4 = 7"),
+        ("308 - (462/5)", "308 = 1540/5, 1540 - 462 = 1078"),
+        ("(1/2) / (7/24)", "2 * 7 = 14, 24 / 2 = 12, 14 / 2 = 7"),
+        ("6 * (7/5)", "6 * 7 = 42"),
+        ("90 / 50", "90 / 10 = 9, 50 / 10 = 5"),
+        ("7 * 6", ""), ("72 / 8", ""), ("1 / 8", ""),
+    ],
+)  # fmt: skip
+def test_fine_parts_go_digit_by_digit_and_by_common_denominators(expression, told):
+    assert ", ".join(parts(expression, fine=True)) == told
+
+
+@pytest.mark.parametrize("fine", [False, True])
+def test_parts_are_true_and_end_in_what_the_result_needs(fine):
     expressions = {line.partition(" = ")[0] for problem in PROBLEMS for line in problem.solution.splitlines()}
-    told = {expression: parts(expression) for expression in expressions if parts(expression)}
+    told = {expression: parts(expression, fine=fine) for expression in expressions if parts(expression, fine=fine)}
     assert len(told) > 50
     for expression, equations in told.items():
         assert all(exact_value(e) == Fraction(v) for e, v in (equation.split(" = ") for equation in equations)), expression
-        if re.fullmatch(r"\d+ [-+*] \d+|\d+ \* \d+ / \d+", expression):
+        if re.fullmatch(r"\d+ [-+*] \d+|\d+ \* \d+ / \d+", expression) and exact_value(expression).denominator == 1:
             assert equations[-1].endswith(f" = {exact_value(expression)}")
