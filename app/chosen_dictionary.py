@@ -5,7 +5,7 @@ import tomllib
 import pandas as pd
 import streamlit as st
 
-from app import navigation, selection
+from app import navigation, selection, studies
 from app.missing import Missing, command, no_tokens, say_and_end, study_file
 from app.untrusted import one_line
 from backend.store.store import Store
@@ -16,14 +16,17 @@ _README = "README.md explains it under “Your own study”"
 
 def choose(store: Store) -> pd.Series:
     """The chosen row of `store.dictionaries()`, behind a picker where there are several. Where there is none, says what to run and ends."""
-    found = store.dictionaries()
+    found = studies.ask(store.dictionaries)
     if found.empty:
         say_and_end(no_dictionary(store))
     found = found.set_index("dictionary_id", drop=False)
     names = {row.Index: named(row) for row in found.itertuples()}
     if len(names) == 1:
-        return found.loc[selection.checked("dictionary", list(names))]
-    return found.loc[selection.pick("dictionary", "Dictionary", list(names), show=names.__getitem__)]
+        chosen = selection.checked("dictionary", list(names))
+    else:
+        chosen = selection.pick("dictionary", "Dictionary", list(names), show=names.__getitem__)
+    selection.choose(dictionary=chosen)
+    return found.loc[chosen]
 
 
 def feature(dictionary: pd.Series, field: str = "feature", default: int | None = None) -> int | None:

@@ -2,10 +2,13 @@
 
 import streamlit as st
 
-from app import chosen_dictionary, navigation, studies
+from app import chosen_dictionary, crosscoder_view, feature_view, navigation, studies
+from app.untrusted import show
 
 store = studies.open_store(navigation.study())
 st.title("Feature")
 
 dictionary = chosen_dictionary.choose(store)
-st.text(chosen_dictionary.named(dictionary))
+show(chosen_dictionary.named(dictionary))
+rows = crosscoder_view.features(store, dictionary)
+feature_view.panels(store, dictionary, rows, feature_view.controls(dictionary, rows))

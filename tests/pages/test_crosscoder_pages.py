@@ -1,0 +1,357 @@
+"""The pages about features: on a study with a crosscoder, with an autoencoder, with a dictionary in training, and with none."""
+
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import streamlit as st
+
+from app import chosen_dictionary, crosscoder_view, feature_view
+from app.feature_filters import COLUMNS, Between, parse
+from backend.crosscoder import label_suggestions
+from backend.store.labels import add_label, history
+from backend.store.publish import publish
+from backend.store.store import Store
+from backend.store.unit_files import StudyFolder
+from tests import small_dictionary, small_study
+from tests.pages.conftest import words
+from tests.small_dictionary import N_FEATURES, SILENT
+
+PAGES = ("crosscoder", "feature")
+_EARLY = {"rollouts": False, "activations": False, "steering": False}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = small_study.make(tmp_path_factory.mktemp("features") / "small", **_EARLY)
+    small_dictionary.add(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def name(study):
+    return Store(study).dictionaries()["dictionary_id"][0]
+
+
+@pytest.fixture
+def named(study, name):
+    """Feature 1 has a label while the test runs."""
+    add_label(study, name, 1, "<b>Wait</b>, a label", "Ada")
+    yield study
+    (study / "labels.jsonl").unlink()
+
+
+def add_autoencoder(folder):
+    """A dictionary of the study's one model: what compares two models is NULL."""
+    store = Store(folder)
+    model, cots, chunks = store.models()["model_id"][0], store.tokenised_cots(), store.whole_table("chunks").to_pylist()
+    store.close()
+    unknown = {name: None for name, column in COLUMNS.items() if column.compares and not name.startswith("share")}
+    unknown |= dict.fromkeys(("norm_distilled_l1", "norm_distilled_l2"))
+    row = {
+        "dictionary_id": "one", "kind": "jumprelu", "base_model_id": model, "distilled_model_id": None, "layer": 5,
+        "n_features": N_FEATURES, "d_model": 16, "k": None, "scale": [1.0], "source": "gemma-scope", "training_id": None,
+        "n_tokens": None, "sha256": "0" * 64, "parameters": "{}",
+    }  # fmt: skip
+    tables = {
+        "dictionaries": [row], "features": [small_dictionary._feature("one", k) | unknown for k in range(N_FEATURES)],
+        "cot_codes": [small_dictionary._codes("one", cot) for cot in cots],
+        "feature_examples": [row | {"contribution_distilled": None} for row in small_dictionary._examples("one", 1, cots[:2], chunks)],
+        "feature_logits": [{"dictionary_id": "one", "feature": 1, "model_id": model, "side": "top", "rank": 0, "token_id": 0,
+                            "token": " Wait", "effect": 1.0}],
+    }  # fmt: skip
+    with StudyFolder(folder).writing("test") as writer:
+        writer.add("crosscoder", "all", tables)
+        publish(writer)
+
+
+@pytest.fixture(scope="module")
+def autoencoder(tmp_path_factory):
+    folder = small_study.make(tmp_path_factory.mktemp("autoencoder") / "small", **_EARLY)
+    add_autoencoder(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory):
+    """The dictionary is being trained: 30 steps are done."""
+    folder = small_study.make(tmp_path_factory.mktemp("training") / "small", **_EARLY)
+    runs, metrics = small_dictionary._training()
+    with StudyFolder(folder).writing("test") as writer:
+        writer.add("crosscoder", "all", {"training_runs": runs, "training_metrics": metrics})
+        publish(writer)
+    return folder
+
+
+def table(test, column):
+    """The first table with such a column."""
+    return next(frame.value for frame in test.dataframe if column in frame.value.columns)
+
+
+# Every state of a study
+
+
+@pytest.mark.parametrize("which", PAGES)
+def test_a_page_shows_a_crosscoder_without_an_error(opened, study, which):
+    test = opened(which, study)
+    assert not test.exception
+    said = words(test)
+    assert "batchtopk crosscoder of embedded:Tiny and" in said and "python -m precompute" not in said
+    assert not any("tracker.invalid" in str(element.value) for element in (*test.markdown, *test.caption))
+
+
+@pytest.mark.parametrize("which", PAGES)
+def test_without_a_study_a_page_says_how_to_make_the_first_one(opened, which):
+    assert "python -m precompute run studies/quick.toml" in words(opened(which))
+
+
+@pytest.mark.parametrize("which", PAGES)
+def test_without_a_dictionary_a_page_says_what_to_add_and_what_to_run(opened, whole, which):
+    test = opened(which, whole)
+    assert not test.exception
+    assert "add a section [crosscoder]" in words(test) and "--stage crosscoder" in words(test)
+
+
+@pytest.mark.parametrize("which", PAGES)
+def test_a_study_of_texts_alone_is_told_that_it_needs_a_models_tokens(opened, imported, which):
+    assert "imported as text" in words(opened(which, imported))
+
+
+@pytest.mark.parametrize("which", PAGES)
+@pytest.mark.parametrize(("version", "advice"), [(3, "python -m precompute publish"), (99, "Update Anchorscope")])
+def test_a_store_of_another_schema_is_refused_with_what_to_do(opened, of_schema, which, version, advice):
+    test = opened(which, of_schema(version))
+    assert not test.exception
+    assert f"schema version {version}" in words(test) and advice in words(test)
+
+
+@pytest.mark.parametrize("which", PAGES)
+def test_in_an_autoencoder_what_compares_two_models_is_unknown(opened, autoencoder, which):
+    test = opened(which, autoencoder, study="small", feature="1")
+    assert not test.exception
+    assert "jumprelu autoencoder of embedded:Tiny, layer 5" in words(test)
+    if which == "crosscoder":
+        assert "NRN, latent scaling and classes compare two: here they are unknown" in words(test) and not test.metric
+        assert not {"nrn_l1", "class", "nu_eps", "rdn_l2"} & set(table(test, "frequency").columns)
+        assert "It has not been measured" in words(test) and "read from a file (gemma-scope)" in words(test)
+    else:
+        facts = dict(table(test, "what").to_numpy())
+        assert facts["NRN, latent scaling"] == "unknown: this dictionary reads one model" and facts["fires on"] == "unknown"
+
+
+def test_a_training_is_shown_while_it_goes_on(opened, training):
+    test = opened("crosscoder", training)
+    assert not test.exception
+    said = words(test)
+    assert "In training" in said and "step 30" in said and "3,000 tokens" in said
+    assert "no dictionary of activations" in said and "--stage crosscoder" in said
+
+
+# Crosscoder
+
+
+def test_the_counts_stand_beside_their_rule_n_and_interval(opened, study):
+    test = opened("crosscoder", study)
+    counts = {metric.label: (metric.value, metric.delta) for metric in test.metric}
+    assert counts["shared"] == ("2", "40.0% [11.8%, 76.9%] of 5") and counts["distilled only"][0] == "1"
+    assert counts["class unknown"] == ("1", "1 of them never fire")
+    assert "NRN > 5/6, |ν^ε| < 0.2 and |ν^r| < 0.5" in words(test)
+    beyond = table(test, "confirmed")
+    assert beyond[beyond["NRN"] == "> 0.7"][["features", "confirmed", "share"]].to_numpy().tolist() == [[2, 1, "0.5"]]
+
+
+def test_the_quality_of_each_model_has_its_n_and_interval(opened, study):
+    test = opened("crosscoder", study)
+    rows = table(test, "variance explained")
+    assert rows["role"].tolist() == ["base", "distilled"] and rows["variance explained"].tolist() == ["0.8", "0.7"]
+    assert rows["recovered, of mean"][0] == "0.833 [0.833, 0.833]" and rows["n"][0] == "60 tokens of 5 CoTs, 3 problems"
+    assert "n = 400 tokens" in words(test) and "16.7% of 6 features fire on none" in words(test)
+
+
+def test_the_table_leads_with_what_the_distilled_model_alone_has_and_unknown_comes_last(opened, study):
+    rows = table(opened("crosscoder", study), "nrn_l1")
+    assert rows["feature"].tolist() == [3, 4, 0, 1, 2, SILENT] and pd.isna(rows["nrn_l1"].iloc[-1])
+    assert rows["top_category"][0] == "Self-checking"
+
+
+def test_a_link_holds_the_filters_and_the_page_shows_them(opened, named):
+    test = opened("crosscoder", named, study="small", filters="nrn_l1:0.3..0.6,class:shared,label:WAIT")
+    assert table(test, "nrn_l1")["feature"].tolist() == [1] and "**1 of 6 features**" in words(test)
+    assert table(test, "nrn_l1")["label"][0] == "<b>Wait</b>, a label"
+    assert test.multiselect(key="filter_columns").value == ["nrn_l1", "class", "label"]
+    test.text_input(key="filter_label").set_value("").run()
+    assert table(test, "nrn_l1")["feature"].tolist() == [0, 1]
+    test.number_input(key="filter_nrn_l1_high").set_value(0.47).run()
+    assert table(test, "nrn_l1")["feature"].tolist() == [1]
+    assert parse(test.session_state["selection"]["filters"]) == {"nrn_l1": Between(0.3, 0.47), "class": ("shared",), "label": ""}
+    test.button(key="clear_filters").click().run()
+    assert len(table(test, "nrn_l1")) == N_FEATURES and "filters" not in test.session_state["selection"]
+
+
+def test_a_column_is_chosen_and_then_its_words(opened, study):
+    test = opened("crosscoder", study)
+    test.multiselect(key="filter_columns").set_value(["class", "frequency"]).run()
+    assert not test.exception and len(table(test, "nrn_l1")) == N_FEATURES
+    test.multiselect(key="filter_class").set_value(["suspect", "none"]).run()
+    assert table(test, "nrn_l1")["feature"].tolist() == [4, SILENT]
+
+
+@pytest.mark.parametrize("filters", ["nonsense", "nrn_l1:0..1,sha256:.."])
+def test_filters_that_make_no_sense_are_ignored_and_noted(opened, study, filters):
+    test = opened("crosscoder", study, study="small", filters=filters)
+    assert not test.exception
+    assert "setting “filters”" in words(test) and len(table(test, "nrn_l1")) == N_FEATURES
+
+
+@pytest.mark.parametrize("choice", [{"norm": "l2", "scaling": "nu_r", "feature": "3"}, {"filters": "nrn_l1:0.49..0.495"}])
+def test_the_charts_show_every_norm_and_scaling_and_nothing_at_all(opened, study, choice):
+    assert not opened("crosscoder", study, study="small", **choice).exception
+
+
+@pytest.fixture
+def browser(monkeypatch):
+    """`browser(box=…, points=…)`: the session after the browser has reported these of the chart `chart`."""
+
+    def reports(**selection):
+        session = {"selection": {}, "selection_notes": [], "chart": SimpleNamespace(selection=SimpleNamespace(**selection))}
+        monkeypatch.setattr(st, "session_state", session)
+        return session
+
+    return reports
+
+
+def test_a_brush_becomes_a_filter_and_the_chart_begins_anew(browser):
+    session = browser(box=[{"x": [1.02, 0.91234567], "y": [0, 3]}], points=[])
+    crosscoder_view._brushed("chart", x="nrn_l1")
+    assert parse(session["selection"]["filters"]) == {"nrn_l1": Between(0.912346, 1.0)} and session["feature_chart_turn"] == 1
+    session = browser(box=[{"x": [-3, -1], "y": [0, 3]}], points=[])
+    crosscoder_view._brushed("chart", x="frequency", logarithmic=True)
+    assert parse(session["selection"]["filters"]) == {"frequency": Between(0.001, 0.1)}
+
+
+def test_a_box_of_the_scaling_chart_filters_by_both_and_a_click_opens(browser, study, name):
+    dictionary = Store(study).dictionaries().iloc[0]
+    session = browser(box=[{"x": [0.8, 1], "y": [0.9, 0.2]}], points=[{"customdata": 3}])
+    crosscoder_view._taken("chart", dictionary, x="nrn_l2", y="share_eps")
+    assert parse(session["selection"]["filters"]) == {"nrn_l2": Between(0.8, 1.0), "share_eps": Between(0.2, 0.9)}
+    session = browser(box=[], points=[{"x": 0.5}, {"customdata": [4]}])
+    crosscoder_view._taken("chart", dictionary, x="nrn_l2", y="share_eps")
+    assert session["selection"] == {"feature": "4"} and session["leave_for_the_feature"]
+    for strange in (99, -1, True, "4", None):
+        session = browser(box=[], points=[{"customdata": strange}])
+        chosen_dictionary.open_clicked("chart", dictionary)
+        assert session["selection"] == {}
+
+
+def test_an_opened_feature_is_shown_on_its_own_page(opened, study):
+    test = opened("crosscoder", study)
+    test.session_state["selection"]["feature"] = "2"
+    test.session_state["leave_for_the_feature"] = True
+    test.run()
+    assert not test.exception
+    assert "#### Feature 2" in words(test)
+
+
+# Feature
+
+
+def test_without_a_choice_it_opens_on_the_distilled_only_feature_that_fires_most(opened, study, name):
+    test = opened("feature", study)
+    assert "#### Feature 3" in words(test) and "Opened here: the distilled-only feature" in words(test)
+    assert test.session_state["selection"] == {"study": "small", "dictionary": name, "feature": "3"}  # a link says all of it
+
+
+def test_what_is_known_of_a_feature_has_its_n_and_unknown_its_reason(opened, study):
+    facts = dict(table(opened("feature", study, study="small", feature="3"), "what").to_numpy())
+    assert facts["class"] == "distilled only" and facts["fires on"] == "20.000% of n = 400 tokens [16.374%, 24.197%]"
+    silent = opened("feature", study, study="small", feature=str(SILENT))
+    assert not silent.exception
+    facts = dict(table(silent, "what").to_numpy())
+    assert facts["class"] == "unknown: it never fires" and "[0.000%, 0.951%]" in facts["fires on"]
+    assert "there is no example" in words(silent)
+
+
+@pytest.mark.parametrize("value", ["6", "-1", "٣", "3; DROP TABLE features"])
+def test_a_feature_that_the_dictionary_does_not_have_is_ignored_and_noted(opened, study, value):
+    test = opened("feature", study, study="small", feature=value, pinned=value)
+    assert not test.exception
+    assert "(feature, pinned feature); it was ignored" in words(test)
+    assert test.session_state["selection"]["feature"] == "3" and "pinned" not in test.session_state["selection"]
+
+
+def test_with_a_second_feature_pinned_every_panel_is_there_twice(opened, study):
+    one, two = opened("feature", study, study="small", feature="3"), opened("feature", study, study="small", feature="3", pinned="0")
+    assert not two.exception
+    assert "#### Feature 3" in words(two) and "#### Feature 0" in words(two)
+    assert len(two.dataframe) == 2 * len(one.dataframe) == 6
+    assert [sub.value for sub in one.subheader][1:] == [sub.value for sub in two.subheader][1:]
+    two.button(key="exchange").click().run()
+    assert (two.session_state["selection"]["feature"], two.session_state["selection"]["pinned"]) == ("0", "3")
+    two.button(key="unpin").click().run()
+    assert "pinned" not in two.session_state["selection"] and len(two.dataframe) == 3
+
+
+def test_a_feature_pinned_to_itself_is_shown_once(opened, study):
+    test = opened("feature", study, study="small", feature="3")
+    test.button(key="pin").click().run()
+    assert not test.exception and "choose another one to compare it with" in words(test) and len(test.dataframe) == 3
+    test.number_input(key="feature_number").set_value(1).run()
+    assert not test.exception and "#### Feature 1" in words(test) and "#### Feature 3" in words(test)
+
+
+def test_neighbours_are_those_of_each_models_rows(opened, study):
+    test = opened("feature", study, study="small", feature="4")
+    near = [frame.value for frame in test.dataframe if "cosine" in frame.value.columns]
+    assert [frame["feature"].tolist() for frame in near] == [[5, 0], [5, 0]] and near[0]["NRN, L1"].tolist() == ["unknown", "0.5"]
+
+
+@pytest.fixture
+def fresh(study):
+    """The study, whose labels are those of the test alone."""
+    yield study
+    (study / "labels.jsonl").unlink(missing_ok=True)
+
+
+def test_a_label_is_kept_with_its_author_and_time_and_every_earlier_one_too(opened, fresh, name):
+    test = opened("feature", fresh, study="small", feature="2")
+    keep = next(button for button in test.button if button.label == "Keep")
+    test.text_input(key=f"label_{name}_2").set_value("digits <b>")
+    keep.click().run()
+    assert not test.exception and "say who you are" in words(test) and history(fresh, name).empty
+    test.text_input(key="author_0").set_value("Ada")
+    next(button for button in test.button if button.label == "Keep").click().run()
+    assert history(fresh, name)[["feature", "label", "author"]].to_numpy().tolist() == [[2, "digits <b>", "Ada"]]
+    assert "Named by Ada, 20" in words(test) and "digits <b>" in words(test)
+    test.text_input(key=f"label_{name}_2").set_value("")
+    next(button for button in test.button if button.label == "Keep").click().run()
+    assert "Taken back by Ada" in words(test) and table(test, "created_at")["label"].tolist() == ["", "digits <b>"]
+
+
+def test_a_suggestion_fills_the_box_and_nothing_is_kept_before_somebody_does(opened, fresh, name):
+    test = opened("feature", fresh, study="small", feature="1")
+    assert "promotes “Wait”, “<script>" in words(test) and not [b for b in test.button if b.label.startswith("Ask")]
+    test.button(key=f"take_label_{name}_1_1").click().run()
+    assert test.text_input(key=f"label_{name}_1").value.startswith("promotes “Wait”") and history(fresh, name).empty
+
+
+def test_a_chat_model_is_asked_only_where_one_is_configured_and_only_when_the_button_is_pressed(opened, fresh, name, monkeypatch):
+    monkeypatch.setenv("ANCHORSCOPE_CHAT_URL", "http://127.0.0.1:1/v1")
+    monkeypatch.setenv("ANCHORSCOPE_CHAT_MODEL", "some-model")
+    test = opened("feature", fresh, study="small", feature="1")
+    test.button(key=f"ask_label_{name}_1").click().run()
+    assert not test.exception and "some-model at http://127.0.0.1:1/v1 gave no label" in words(test)
+    monkeypatch.setattr(label_suggestions, "from_chat", lambda chat, examples: f"words of doubt, {len(examples)} times")
+    test.button(key=f"ask_label_{name}_1").click().run()
+    assert "words of doubt, 2 times" in words(test) and history(fresh, name).empty
+    monkeypatch.setenv("ANCHORSCOPE_CHAT_URL", "file:///etc/passwd")
+    test.run()
+    assert "an address that begins with http" in words(test) and "On what it fires" in words(test)
+
+
+def test_an_example_leads_to_its_chunk(opened, study, name, monkeypatch):
+    found = Store(study).feature_examples(name, 2)
+    monkeypatch.setattr(feature_view, "examples", lambda rows, on_read, **_: on_read(1))
+    test = opened("feature", study, study="small", feature="2")
+    assert not test.exception
+    assert test.session_state["selection"]["chunk"] == found["chunk_id"][1] and test.session_state["selection"]["feature"] == "2"
+    assert f"Chunk {int(found['chunk_index'][1]) + 1} of" in words(test)
