@@ -13,7 +13,7 @@ from backend.errors import AnchorscopeError
 
 _PAGES, _ASSETS = studies.ROOT / "pages", studies.ROOT / "assets"
 OVERVIEW, CHAINS, MAP, STEEPNESS, STEERING = "overview", "chains_of_thought", "latent_map", "steepness", "steering"
-CROSSCODER, FEATURE = "crosscoder", "feature"
+CROSSCODER, FEATURE, CHAIN_FEATURES, CATEGORIES = "crosscoder", "feature", "features_on_chain", "categories"
 _SECTIONS = {
     None: {
         OVERVIEW: ("Overview", ":material/dashboard:"),
@@ -25,12 +25,14 @@ _SECTIONS = {
     "Features": {
         CROSSCODER: ("Crosscoder", ":material/compare_arrows:"),
         FEATURE: ("Feature", ":material/lens_blur:"),
+        CHAIN_FEATURES: ("Features on the chain", ":material/grid_on:"),
+        CATEGORIES: ("Categories", ":material/category:"),
     },
 }
 _TITLES = {name: title for section in _SECTIONS.values() for name, title in section.items()}
 _IGNORED = {
     "study": "study", "problem": "problem", "cot": "chain of thought", "chunk": "chunk", "model": "model", "layer": "layer",
-    "dictionary": "dictionary", "feature": "feature", "pinned": "pinned feature",
+    "dictionary": "dictionary", "feature": "feature", "pinned": "pinned feature", "token": "token",
 }  # fmt: skip
 
 

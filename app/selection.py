@@ -62,13 +62,24 @@ FIELDS = (
     "norm",
     "scaling",
     "filters",
+    "typed",
+    "token",
+    "cells",
+    "rank",
+    "rows",
+    "chosen",
+    "prompted",
+    "scheme",
+    "measure",
+    "above",
+    "reasoning",
 )
 _FOLLOWERS = {  # what a choice makes meaningless
     "study": tuple(field for field in FIELDS if field not in ("study", "panel", "click", "scale", "intervals", "colour")),
-    "problem": ("cot", "chunk", "run", "against", "own"),
-    "cot": ("chunk", "run", "against", "own"),
-    "chunk": ("run", "against"),
-    "dictionary": ("feature", "pinned", "filters"),
+    "problem": ("cot", "chunk", "run", "against", "own", "token"),
+    "cot": ("chunk", "run", "against", "own", "token"),
+    "chunk": ("run", "against", "token"),
+    "dictionary": ("feature", "pinned", "filters", "chosen", "above"),
 }
 _LONGEST = 200
 _STATE, _NOTES, _SHOWN = "selection", "selection_notes", "selection_shown"

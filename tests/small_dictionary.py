@@ -91,6 +91,11 @@ def add(folder: Path) -> str:
          "cosine": 0.9 - 0.2 * rank}
         for k in range(N_FEATURES) for model_id in both for rank in range(2)
     ]  # fmt: skip
+    tables["feature_ablations"] = [
+        _ablation(name, model_id, scheme, above, percent, control, measure)
+        for model_id in both for scheme in ("reasoning", "before_reasoning") for above in (0.5, 0.9) for percent in (0.5, 1.0, 20.0)
+        for control in ("features", "random") for measure in ("logit", "log_probability")
+    ]  # fmt: skip
     with StudyFolder(folder).writing("test") as writer:
         writer.add("crosscoder", "all", tables)
         publish(writer)
@@ -106,6 +111,22 @@ def _feature(name: str, k: int) -> dict[str, Any]:
         "nu_r": (1.0, 1.1, 50.0, 0.1, 0.9, None)[k], "class": CLASSES[k], "frequency": 1 / (k + 2) if fires else 0.0,
         "mean_activation": 1.5 + k if fires else None, "max_activation": 2.0 + k if fires else None,
         "top_category": "self_checking" if fires else None, "top_category_lift": 3.0 if fires else None,
+    }  # fmt: skip
+
+
+def _ablation(
+    name: str, model_id: str, scheme: str, above: float, percent: float, control: str, measure: str
+) -> dict[str, Any]:  # fmt: skip
+    """Above NRN 0.9 nothing is among the top 0.5 %; random sets do nothing."""
+    n_features = 0 if (above, percent) == (0.9, 0.5) else round(percent * 2)
+    effect = None if not n_features else -percent if control == "features" else 0.0
+    return {
+        "dictionary_id": name, "model_id": model_id, "category": "self-reflection", "scheme": scheme, "nrn_above": above,
+        "top_percent": percent, "control": control, "measure": measure, "n_features": n_features,
+        "features": list(range(n_features)) if control == "features" else None, "n_targets": 50, "n_cots": 5, "n_problems": 3,
+        "before": 9.5, "effect": effect, "ci_low": None if effect is None else effect - 0.5,
+        "ci_high": None if effect is None else effect + 0.25, "frequency": 0.25 if n_features else None,
+        "removed": 0.125 if n_features else None, "seed": 1, "parameters": json.dumps({"layer": LAYER, "targets": 100, "sets": 8}),
     }  # fmt: skip
 
 

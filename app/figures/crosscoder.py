@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from app.feature_filters import share
-from app.theme import ACCENT, CONTROL, MISSING, SEQUENTIAL, TEMPLATE, blank
+from app.theme import ACCENT, CONTROL, MISSING, TEMPLATE, blank
 from app.untrusted import for_plotly
 
 CLASSES = {"base only": "#0070C3", "shared": "#8A8F98", "distilled only": "#D55E00", "suspect": "#C67FC7"}
@@ -208,28 +208,6 @@ def firing_by_category(rows: pd.DataFrame, *, overall: float, names: dict[str, s
     return figure.update_layout(showlegend=False, margin={"l": 150, "r": 12, "t": 12, "b": 52})
 
 
-def code_heat(codes: pd.DataFrame, *, columns: str, selected: int | None = None) -> go.Figure:
-    """Feature against token (or chunk) of one CoT: squares to click. `codes` has `row` (name of the feature), `feature`, `place`
-    (number of the column), `label` (the token's or chunk's text), `id` (what a click selects) and `value`; zeros are not drawn."""
-    if codes.empty:
-        return blank("None of these features fires on this text", height=260)
-    order = list(dict.fromkeys(codes["row"]))
-    figure = _figure(120 + 22 * len(order))
-    largest = float(codes["value"].max())
-    figure.add_scattergl(
-        x=codes["place"].tolist(), y=codes["row"].tolist(), mode="markers", customdata=codes["id"].tolist(),
-        marker={
-            "symbol": "square", "size": 12, "color": codes["value"].tolist(), "colorscale": SEQUENTIAL, "cmin": 0, "cmax": largest,
-            "colorbar": {"title": {"text": "f", "side": "top"}, "thickness": 12, "len": 0.8},
-            "line": {"width": [2 if feature == selected else 0 for feature in codes["feature"]], "color": ACCENT},
-        },
-        hovertext=[f"{row.row} · {row.value:.3g}<br>{for_plotly(row.label, limit=120)}" for row in codes.itertuples()], hoverinfo="text",
-    )  # fmt: skip
-    figure.update_xaxes(title=columns, rangemode="tozero")
-    figure.update_yaxes(categoryorder="array", categoryarray=order[::-1], type="category")
-    return figure.update_layout(dragmode="pan", showlegend=False)
-
-
 def category_frequencies(rows: pd.DataFrame, *, norm: str) -> go.Figure:
     """Firing frequency on each reasoning category's target tokens against NRN, one mark a feature and category; `rows` has `feature`,
     `category`, `frequency`, `n_tokens` and the NRN. Frequencies of exactly 0 have no place on a log axis and are counted."""
@@ -262,35 +240,46 @@ def category_frequencies(rows: pd.DataFrame, *, norm: str) -> go.Figure:
     )  # fmt: skip
 
 
-def ablation_effects(rows: pd.DataFrame) -> go.Figure:
-    """Change of the target token's logit when the chosen features are zeroed, by how many are: one panel a category, both models, beside
-    random features as many; bars are 95 % intervals. `rows` are those of the table `ablations` under one NRN threshold, with `role`."""
-    if rows.empty:
-        return blank("No ablation has been run", height=320)
+def ablation_effects(rows: pd.DataFrame, *, measure: str = "logit") -> go.Figure:
+    """Change of the target token's logit (or log-probability) when the chosen features are zeroed, by how many are: one panel a category,
+    both models, beside random features as many; bars are 95 % intervals, and where there was nothing to zero there is no mark.
+
+    `rows` are those of `DictionaryQueries.feature_ablations` of one measure, scheme and NRN threshold.
+    """
+    known = rows[rows["effect"].notna()] if len(rows) else rows
+    if known.empty:
+        return blank("No ablation has been run" if rows.empty else "No feature is both above this NRN and among those that fire most")
     categories = [name for name in REASONING if (rows["category"] == name).any()]
-    figure = make_subplots(rows=1, cols=len(categories), shared_yaxes=True, subplot_titles=categories, horizontal_spacing=0.03)
-    figure.update_layout(template=TEMPLATE, height=400, margin={"l": 64, "r": 12, "t": 60, "b": 56})
+    titles = [f"{name}<br>n = {int(rows.loc[rows['category'] == name, 'n_targets'].max()):,} tokens" for name in categories]
+    figure = make_subplots(rows=1, cols=len(categories), shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.03)
+    figure.update_layout(template=TEMPLATE, height=430, margin={"l": 64, "r": 12, "t": 96, "b": 56})
+    named = set()
     for number, name in enumerate(categories, start=1):
-        for (role, control), part in rows[rows["category"] == name].groupby(["role", "control"], sort=True):
+        for (role, control), part in known[known["category"] == name].groupby(["role", "control"], sort=True):
             part = part.sort_values("top_percent")
             effect = part["effect"].to_numpy(dtype=float)
-            colour = MODELS[role] if control == "features" else CONTROL
+            label = role if control == "features" else f"{role}, random features"
             figure.add_scatter(
                 x=[f"{percent:g}" for percent in part["top_percent"]], y=effect, mode="lines+markers",
-                name=role if control == "features" else f"{role}, random features", legendgroup=f"{role} {control}", showlegend=number == 1,
-                line={"color": colour, "dash": "solid" if control == "features" else "dot"},
+                name=label, legendgroup=label, showlegend=label not in named,
+                line={"color": MODELS[role] if control == "features" else CONTROL, "dash": "solid" if control == "features" else "dot"},
                 marker={"symbol": "circle" if role == "distilled" else "square"},
                 error_y={
                     "type": "data", "symmetric": False, "array": part["ci_high"].to_numpy(dtype=float) - effect,
                     "arrayminus": effect - part["ci_low"].to_numpy(dtype=float), "thickness": 1.2, "width": 4,
                 },
                 customdata=part[["n_features", "n_targets"]].to_numpy(),
-                hovertemplate="top %{x} %: %{y:.3f}<br>%{customdata[0]} features, n = %{customdata[1]} target tokens<extra></extra>",
-                row=1, col=number,
+                hovertemplate=f"{label}, top %{{x}} %: %{{y:.3f}}<br>%{{customdata[0]}} features, n = %{{customdata[1]}} target tokens"
+                "<extra></extra>", row=1, col=number,
             )  # fmt: skip
-    figure.update_xaxes(title="top % by firing frequency", type="category")
-    figure.update_yaxes(title="change of the target's logit", row=1, col=1)
-    return figure.update_layout(legend={"orientation": "h", "y": 1.1, "yanchor": "bottom", "x": 0})
+            named.add(label)
+    every = [f"{percent:g}" for percent in sorted(rows["top_percent"].unique())]
+    figure.update_xaxes(title="top k % by firing frequency", type="category", categoryorder="array", categoryarray=every,
+                        range=[-0.5, len(every) - 0.5])  # fmt: skip
+    figure.update_yaxes(zeroline=True, zerolinecolor=MISSING)
+    figure.update_yaxes(title={"logit": "change of the target's logit", "log_probability": "change of its log-probability, nats"}[measure],
+                        row=1, col=1)  # fmt: skip
+    return figure.update_layout(legend={"orientation": "h", "y": 1.16, "yanchor": "bottom", "x": 0})
 
 
 def _figure(height: int) -> go.Figure:

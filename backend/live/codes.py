@@ -46,7 +46,7 @@ def codes(models: Sequence["LoadedModel"], request: Codes) -> Steps:
     yield "part", {
         "tokens": [whole[start:end] for start, end in itertools.pairwise(edges)],
         "n_prompt": sum(start < len(request.prompt) for start, _ in offsets),
-        "positions": (rows + 1).numpy(), "features": features.numpy(), "codes": found[rows, features].numpy(),
+        "positions": (rows + 1).int().numpy(), "features": features.int().numpy(), "codes": found[rows, features].numpy(),
     }  # fmt: skip
 
 

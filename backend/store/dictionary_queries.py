@@ -1,6 +1,5 @@
 """What pages ask of a study's dictionaries: crosscoders of two models, or sparse autoencoders of one."""
 
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import pandas as pd
@@ -27,13 +26,6 @@ def _beside(side: str) -> str:
         f"LEFT JOIN dictionary_fits f_{side} ON f_{side}.dictionary_id = d.dictionary_id AND f_{side}.model_id = d.{side}_model_id "
         f"LEFT JOIN losses l_{side} ON l_{side}.dictionary_id = d.dictionary_id AND l_{side}.model_id = d.{side}_model_id "
     )
-
-
-_CODES = (
-    "WITH codes AS (SELECT unnest(positions) AS position, unnest(features) AS feature, unnest(codes) AS code FROM cot_codes "
-    "WHERE dictionary_id = $dictionary AND cot_id = $cot), "
-    "chosen AS (SELECT * FROM codes WHERE $features IS NULL OR list_contains($features::BIGINT[], feature)) "
-)
 
 
 class DictionaryQueries:
@@ -140,6 +132,17 @@ class DictionaryQueries:
             feature=int(feature),  # DuckDB binds no NumPy integers
         )
 
+    def promoted_tokens(self: _HasFrame, dictionary_id: str, features: list[int], n: int = 4) -> pd.DataFrame:
+        """One row a feature and model: `tokens`, the texts of the `n` that it promotes most, strongest first."""
+        return self.frame(
+            "SELECT model_id, feature, list(token ORDER BY rank) AS tokens FROM feature_logits WHERE dictionary_id = $dictionary "
+            "AND side = 'top' AND rank < $n AND list_contains($features::BIGINT[], feature) GROUP BY model_id, feature "
+            "ORDER BY model_id, feature",
+            dictionary=dictionary_id,
+            features=[int(feature) for feature in features],
+            n=n,
+        )
+
     def feature_neighbours(self: _HasFrame, dictionary_id: str, feature: int) -> pd.DataFrame:
         """Features with the nearest decoder rows in each model, with what the neighbours are themselves."""
         return self.frame(
@@ -178,16 +181,26 @@ class DictionaryQueries:
             scheme=scheme,
         )
 
+    def feature_ablations(self: _HasFrame, dictionary_id: str) -> pd.DataFrame:
+        """What zeroing features does to target words, with the `role` (base, distilled) of the model; columns as the table's."""
+        return self.frame(
+            "SELECT a.model_id, CASE a.model_id WHEN d.base_model_id THEN 'base' ELSE 'distilled' END AS role, a.category, a.scheme, "
+            "a.nrn_above, a.top_percent, a.control, a.measure, a.n_features, a.features, a.n_targets, a.n_cots, a.n_problems, a.before, "
+            "a.effect, a.ci_low, a.ci_high, a.frequency, a.removed, a.seed, a.parameters "
+            "FROM feature_ablations a JOIN dictionaries d USING (dictionary_id) WHERE a.dictionary_id = $dictionary "
+            "ORDER BY a.category, role, a.scheme, a.nrn_above, a.top_percent, a.control, a.measure",
+            dictionary=dictionary_id,
+        )
+
     # One chain of thought
 
-    def codes_of_cot(self: _HasFrame, dictionary_id: str, cot_id: str, features: Sequence[int] | None = None) -> pd.DataFrame:
-        """One row a code that is not 0, of some features or of all, in reading order. `chunk_id` is NULL in the prompt."""
+    def codes_of_cot(self: _HasFrame, dictionary_id: str, cot_id: str) -> pd.DataFrame:
+        """One row a code that is not 0, prompt included, in reading order."""
         return self.frame(
-            _CODES + "SELECT c.position, c.feature, c.code, k.chunk_id, k.chunk_index FROM chosen c LEFT JOIN chunks k "
-            "ON k.cot_id = $cot AND c.position >= k.token_start AND c.position < k.token_end ORDER BY c.position, c.feature",
+            "SELECT unnest(positions) AS position, unnest(features) AS feature, unnest(codes) AS code FROM cot_codes "
+            "WHERE dictionary_id = $dictionary AND cot_id = $cot ORDER BY position, feature",
             dictionary=dictionary_id,
             cot=cot_id,
-            features=None if features is None else [int(feature) for feature in features],
         )
 
     def tokens_of_cot(self: _HasFrame, dictionary_id: str, cot_id: str) -> pd.DataFrame:
@@ -199,16 +212,4 @@ class DictionaryQueries:
             "AND t.position >= k.token_start AND t.position < k.token_end ORDER BY t.position",
             dictionary=dictionary_id,
             cot=cot_id,
-        )
-
-    def codes_by_chunk(self: _HasFrame, dictionary_id: str, cot_id: str, features: Sequence[int] | None = None) -> pd.DataFrame:
-        """One row a chunk and feature that fires in it: `mean` code over all of the chunk's tokens, `largest`, and on how many it fires."""
-        return self.frame(
-            _CODES + "SELECT k.chunk_id, k.chunk_index, c.feature, sum(c.code) / any_value(k.token_end - k.token_start) AS mean, "
-            "max(c.code) AS largest, count(*) AS n_fired, any_value(k.token_end - k.token_start) AS n_tokens FROM chosen c "
-            "JOIN chunks k ON k.cot_id = $cot AND c.position >= k.token_start AND c.position < k.token_end "
-            "GROUP BY k.chunk_id, k.chunk_index, c.feature ORDER BY k.chunk_index, c.feature",
-            dictionary=dictionary_id,
-            cot=cot_id,
-            features=None if features is None else [int(feature) for feature in features],
         )

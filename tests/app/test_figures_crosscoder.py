@@ -9,7 +9,6 @@ from app.figures.crosscoder import (
     ablation_effects,
     activation_histogram,
     category_frequencies,
-    code_heat,
     firing_by_category,
     frequency_histogram,
     logit_effects,
@@ -64,18 +63,13 @@ def test_a_negative_scaling_is_drawn_at_the_edge_and_counted(features):
     assert figure.data[-1].customdata == (3,) and figure.data[-1].marker.symbol == "circle-open"
 
 
-def test_histogram_logits_and_heat_show_tokens_as_text(features):
+def test_histogram_and_logits_show_tokens_as_text(features):
     assert "n = 7 tokens" in title(activation_histogram([0, 1, 2], [5, 2]))
     logits = pd.DataFrame({"model_id": ["a", "a", "b"], "side": ["top", "bottom", "top"], "rank": [0, 0, 0], "token_id": [1, 2, 3],
                            "token": [HOSTILE, " Wait", " Wait"], "effect": [0.4, -0.2, 0.1]})  # fmt: skip
     figure = logit_effects(logits, {"a": "base", "b": "distilled"})
     assert [list(trace.x) for trace in figure.data] == [[-0.2, 0.4], [0.1]]
     assert "<img" not in str(figure.to_dict()) and "&lt;img" in str(figure.to_dict())
-    codes = pd.DataFrame({"row": ["f 3", "f 3", "f 9"], "feature": [3, 3, 9], "place": [0, 4, 4], "label": [HOSTILE, "b", "b"],
-                          "id": ["t0", "t4", "t4"], "value": [0.5, 2.0, 1.0]})  # fmt: skip
-    heat = code_heat(codes, columns="token", selected=9)
-    assert list(heat.data[0].customdata) == ["t0", "t4", "t4"] and list(heat.data[0].marker.color) == [0.5, 2.0, 1.0]
-    assert heat.data[0].marker.line.width == (0, 0, 2) and "<img" not in str(heat.to_dict())
 
 
 def test_every_feature_that_fires_is_in_one_bar_and_the_silent_ones_are_counted(features):
@@ -119,13 +113,17 @@ def test_frequencies_of_zero_are_counted_and_not_drawn():
 def test_ablations_stand_beside_their_control_with_intervals():
     rows = pd.DataFrame([
         {"category": "self-reflection", "role": role, "control": control, "top_percent": percent, "n_features": 3, "n_targets": 100,
-         "effect": -percent, "ci_low": -percent - 1, "ci_high": -percent + 2}
+         "effect": -percent if percent > 0.5 else np.nan, "ci_low": -percent - 1, "ci_high": -percent + 2}
         for role in ("base", "distilled") for control in ("features", "random") for percent in (0.5, 1, 20)
     ])  # fmt: skip
-    figure = ablation_effects(rows)
+    figure = ablation_effects(rows, measure="log_probability")
     assert {trace.name for trace in figure.data} == {"base", "distilled", "base, random features", "distilled, random features"}
-    for trace in figure.data:
-        assert list(trace.x) == ["0.5", "1", "20"] and set(trace.error_y.array) == {2.0} and set(trace.error_y.arrayminus) == {1.0}
+    for trace in figure.data:  # at 0.5 % there was nothing to zero
+        assert list(trace.x) == ["1", "20"] and set(trace.error_y.array) == {2.0} and set(trace.error_y.arrayminus) == {1.0}
+    assert figure.layout.xaxis.categoryarray == ("0.5", "1", "20") and "nats" in figure.layout.yaxis.title.text
+    assert "n = 100 tokens" in figure.layout.annotations[0].text
+    nothing = ablation_effects(rows.assign(effect=np.nan))
+    assert not nothing.data and "No feature is both" in nothing.layout.annotations[0].text
 
 
 @pytest.mark.parametrize(
@@ -135,7 +133,6 @@ def test_ablations_stand_beside_their_control_with_intervals():
         nrn_and_scaling(pd.DataFrame({"nrn_l1": [0.5], "nu_eps": [np.nan]}), norm="l1", scaling="nu_eps", selected=None),
         activation_histogram([0, 1], [0]),
         logit_effects(pd.DataFrame({"model_id": []}), {}),
-        code_heat(pd.DataFrame({"row": []}), columns="token"),
         frequency_histogram(pd.DataFrame({"frequency": [0.0, np.nan]}), chosen=None),
         training_curves(pd.DataFrame({"metric": ["loss"], "value": [np.nan]})),
         firing_by_category(pd.DataFrame({"category": []}), overall=0.1, names={}),

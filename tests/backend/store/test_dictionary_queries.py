@@ -3,7 +3,6 @@
 import math
 import shutil
 
-import numpy as np
 import pytest
 import torch
 
@@ -125,18 +124,24 @@ def test_logits_neighbours_histogram_and_categories_are_those_of_the_feature(sto
     assert frequencies["feature"].tolist() == [0, 1, 2, 3, 4] and frequencies["frequency"].tolist() == [0, 0.2, 0, 0.2, 0]
 
 
-def test_codes_of_a_cot_are_by_token_or_by_chunk(store, name, cot):
+def test_codes_of_a_cot_are_those_of_its_tokens(store, name, cot):
     codes = store.codes_of_cot(name, cot["cot_id"])
     assert {(row.position, row.feature): row.code for row in codes.itertuples()} == {
         (position, k): code(k, position) for position in range(len(cot["token_ids"])) for k in range(N_FEATURES) if code(k, position)
     }
-    assert codes[codes["position"] < cot["n_prompt_tokens"]]["chunk_id"].isna().all()
-    some = store.codes_by_chunk(name, cot["cot_id"], features=np.array([0, 3]))
-    assert set(some["feature"]) == {0, 3}
-    for row in some.itertuples():
-        (chunk,) = [one for one in store.chunks_of([cot["cot_id"]])[cot["cot_id"]] if one["chunk_id"] == row.chunk_id]
-        here = [code(row.feature, position) for position in range(chunk["token_start"], chunk["token_end"])]
-        assert row.mean == pytest.approx(sum(here) / len(here)) and row.largest == max(here) and row.n_fired == sum(c > 0 for c in here)
+    shown = store.tokens_of_cot(name, cot["cot_id"])
+    assert shown["position"].tolist() == list(range(len(cot["token_ids"])))
+    assert shown["chunk_id"].isna().tolist() == [position < cot["n_prompt_tokens"] for position in shown["position"]]
+
+
+def test_ablations_are_of_the_base_or_the_distilled_model(store, name):
+    found = store.feature_ablations(name)
+    assert set(zip(found["role"], found["model_id"], strict=True)) == {
+        (role, store.dictionaries()[f"{role}_model_id"][0]) for role in ("base", "distilled")
+    }
+    assert found.groupby(["role", "scheme", "nrn_above", "top_percent", "control", "measure"]).size().eq(1).all()
+    nothing = found[found["n_features"] == 0]
+    assert len(nothing) and nothing["effect"].isna().all() and found["effect"].notna().sum() == len(found) - len(nothing)
 
 
 def test_the_codes_that_stages_read_are_the_same(store, name, cot):
