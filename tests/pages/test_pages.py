@@ -181,10 +181,11 @@ def test_no_page_imports_a_page_or_what_only_precompute_may():
 
 
 def test_no_page_costs_a_model_to_import(whole):
+    pages = (*PAGES[1:], "crosscoder", "feature")
     script = (
         "import sys; from streamlit.testing.v1 import AppTest\n"
         f"test = AppTest.from_file({str(ROOT / 'app' / 'main.py')!r}, default_timeout=60).run()\n"
-        f"for page in {PAGES[1:]!r}: test.switch_page(f'../pages/{{page}}.py').run(); assert not test.exception\n"
+        f"for page in {pages!r}: test.switch_page(f'../pages/{{page}}.py').run(); assert not test.exception\n"
         "heavy = {'torch', 'umap', 'transformers', 'sentence_transformers', 'sklearn', 'math_verify'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
