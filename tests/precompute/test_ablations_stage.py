@@ -23,6 +23,7 @@ from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
 from precompute import models
 from precompute.pipeline import run_study
+from precompute.plan import plan_study
 from precompute.stages import ablations, codes, crosscoder, features
 from precompute.study import Study
 from precompute.units import Context, Finished, Unit
@@ -218,3 +219,9 @@ def test_no_threshold_and_one_model_have_no_ablations(study, judged, tmp_path):
     with closing(Store(judged.path)) as store:
         without = study.model_copy(update={"crosscoder": study.crosscoder.model_copy(update={"ablation_nrn": ()})})
         assert ablations.units(Context(without, "r", store, print)) == [] != ablations.units(Context(study, "r", store, print))
+
+
+def test_a_plan_counts_what_is_zeroed(study, judged, finished):
+    for folder, done in ((judged, 0), (finished, 8)):
+        (line,) = [line for line in plan_study(study, folder)[0] if line.stage == "ablations"]
+        assert (line.units, line.done) == (8, done) and line.minutes > 0 and line.tokens > 0
