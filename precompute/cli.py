@@ -30,17 +30,25 @@ def run(
     wait: Wait = False,
 ) -> None:
     """Compute what the study lacks. The same command continues a run that was stopped."""
+    from backend.store.unit_files import StudyBusy
     from precompute.pipeline import default_folder, run_study
     from precompute.stages import STAGES
+    from precompute.stages import interventions as asked
     from precompute.study import load_study
 
     loaded = load_study(study)
-    names = [stage.NAME for stage in STAGES]
+    names = [*(stage.NAME for stage in STAGES), asked.NAME]
     if stage is not None and stage not in names:
         raise AnchorscopeError(f"There is no stage {stage!r}; the stages are {', '.join(names)}.")
     folder = _folder(store) or default_folder(loaded)
     console.print(f"Study {loaded.name} in {folder.path}")
     run_study(loaded, folder, stages=STAGES, only=stage, wait=wait, console=console)
+    if stage in (None, asked.NAME):
+        engine = {"threads": loaded.engine.workers * loaded.engine.threads, "rows": loaded.engine.rows, "device": loaded.engine.device}
+        try:
+            asked.run_asked(folder.path, console, wait=wait, **engine)
+        except StudyBusy as error:
+            console.print(f"  {asked.NAME:<12} {error}")
     console.print(f"Done. Open it with `make run`, or `streamlit run app/main.py` (study {folder.name}).")
 
 
@@ -67,6 +75,7 @@ def status(study: StudyFile, store: StorePath = None) -> None:
     """What is done, and who is writing."""
     from backend.store.progress import read_progress
     from precompute.pipeline import default_folder
+    from precompute.stages import interventions as asked
     from precompute.study import load_study
 
     folder = _folder(store) or default_folder(load_study(study))
@@ -77,6 +86,9 @@ def status(study: StudyFile, store: StorePath = None) -> None:
     stages = [stage for stage, _ in ledger.live] + [stage for stage, _ in ledger.retired]
     for stage in dict.fromkeys(stages):
         table.add_row(stage, str(len(ledger.keys(stage))), str(sum(of == stage for of, _ in ledger.retired)))
+    left, wanted = asked.n_left(folder.path)
+    if wanted:
+        table.add_row(asked.NAME, f"{wanted - left} of {wanted} asked for", "0")
     console.print(table)
     holder, progress = folder.holder(), read_progress(folder.path)
     if holder is not None and progress is not None:
@@ -84,6 +96,27 @@ def status(study: StudyFile, store: StorePath = None) -> None:
         console.print(f"Running as process {holder.get('pid')}: {progress.stage} {progress.done}/{progress.total}{left}")
     else:
         console.print("Nothing is running." + (f" The last run {progress.state}." if progress and not progress.stale else ""))
+
+
+@app.command()
+def interventions(
+    study: Annotated[Path, typer.Argument(help="the study's folder, or a portable .duckdb file")],
+    published: Annotated[bool, typer.Option("--published", help="first ask for the published scaling by 1.5 and by 0.5")] = False,
+    top: Annotated[int, typer.Option(help="so many of the most frequent features")] = 5,
+    nrn_above: Annotated[float, typer.Option(help="among those with NRN above this")] = 0.7,
+    problems: Annotated[int, typer.Option(help="that each model solves under each arm")] = 24,
+    threads: Annotated[int, typer.Option(help="of the matrix products; all cores unless given")] = os.cpu_count() or 1,
+    wait: Wait = False,
+) -> None:
+    """Do what was asked on the Interventions page and is not done yet. Stop it at any time, run it again to go on."""
+    from precompute.stages import interventions as asked
+
+    if published:
+        added = asked.ask_published(study, top=top, above=nrn_above, n_problems=problems)
+        console.print(f"{added} interventions were added to what is asked of {study}.")
+    done = asked.run_asked(study, console, wait=wait, threads=threads)
+    left, _ = asked.n_left(study)
+    console.print(f"{done} units were done, {left} are left.")
 
 
 @app.command("import")

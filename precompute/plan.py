@@ -7,14 +7,14 @@ own CoTs once it has some, and assumptions before that; the table says which. Gi
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backend.cot.reasoning import TARGETS
 from backend.errors import AnchorscopeError
 from backend.store.store import NoStore, Store
 from backend.store.unit_files import StudyFolder
 from precompute import corpus
-from precompute.stages import ablations
+from precompute.stages import ablations, interventions
 from precompute.stages.splices import MOST_COTS
 from precompute.study import Model, Study
 
@@ -99,6 +99,10 @@ def plan_study(study: Study, folder: StudyFolder) -> tuple[list[Estimate], Lengt
     if study.crosscoder is not None:
         read = round(n_cots * (lengths.cot + _PROMPT_TOKENS))
         lines += _of_dictionary(study, estimate, n_cots, read, (study.crosscoder.layer + 1) / n_layers, d_model or 0, machine)
+    left, asked = interventions.n_left(folder.path)
+    if asked:  # each sample is read by both models
+        line = estimate(interventions.NAME, asked, round(asked * lengths.cot * len(study.pair)), "sampling", asked * lengths.cot * text)
+        lines.append(replace(line, done=asked - left))
     return lines, lengths
 
 

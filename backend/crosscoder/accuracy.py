@@ -5,6 +5,7 @@ are compared in pairs.
 """
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import pandas as pd
@@ -22,8 +23,10 @@ def summarise_arms(samples: pd.DataFrame) -> list[dict[str, Any]]:
     correct of all whose answer was judged or is missing, so that a model that says nothing solves nothing · `accuracy`, correct of the
     judged · `cap`, cut at the most tokens · `degenerate`. `length` is the mean number of tokens, with a bootstrap interval. Intervals take
     samples for independent; those of one problem are not, so with several a problem they are too narrow: `compare_arms` tests both ways.
+    `same` of `same_n` texts are those of the arm without an edit, to the letter.
     """
-    rows = []
+    rows, keyed = [], samples.set_index(["problem_id", "sample"])
+    unedited = keyed.loc[keyed["arm"] == BASE, "text"]
     for arm, own in samples.groupby("arm", sort=False):
         correct = own["is_correct"].astype("boolean")
         shares = {
@@ -40,12 +43,15 @@ def summarise_arms(samples: pd.DataFrame) -> list[dict[str, Any]]:
             row[f"{name}_n"] = len(known)
         row["length"] = float(own["n_tokens"].mean())
         row["length_low"], row["length_high"] = bootstrap_mean(own["n_tokens"])
+        beside = keyed.loc[keyed["arm"] == arm, "text"].to_frame("own").join(unedited.rename("base"), how="inner")
+        row["same"], row["same_n"] = int((beside["own"] == beside["base"]).sum()), len(beside)
         rows.append(row)
     return rows
 
 
-def compare_arms(samples: pd.DataFrame, against: str = BASE, *, seed: int = 0) -> list[dict[str, Any]]:
-    """Every other arm of one model against `against`, paired by problem and sample number: rows of arm, against, quantity and a `Paired`.
+def compare_arms(samples: pd.DataFrame, against: str = BASE, *, only: Collection[str] | None = None, seed: int = 0) -> list[dict[str, Any]]:
+    """Every other arm of one model, or `only` some, against `against`, paired by problem and sample number: rows of arm, against, quantity
+    and a `Paired`.
 
     `solved`, `accuracy` and `degenerate` compare sample with sample, by McNemar's test, which takes pairs for independent; `solved by
     problem` and `length by problem` are mean differences of a problem's pairs, one value a problem, by sign flips. With one sample a
@@ -56,7 +62,7 @@ def compare_arms(samples: pd.DataFrame, against: str = BASE, *, seed: int = 0) -
     if against not in by_arm:
         raise InterventionError(f"There are no samples of arm {against}; expected one of {', '.join(by_arm)}.")
     rows = []
-    for arm in [arm for arm in by_arm if arm != against]:
+    for arm in [arm for arm in by_arm if arm != against and (only is None or arm in only)]:
         pairs = by_arm[against].index.union(by_arm[arm].index)
         base, other = (by_arm[name].reindex(pairs) for name in (against, arm))
         found = {name: mcnemar(list(base[name]), list(other[name])) for name in ("solved", "accuracy", "degenerate")}

@@ -73,6 +73,14 @@ class Change:
         return self.operation == "reconstruct" or self.factor == 1 or self.beta == 0
 
     @property
+    def short(self) -> str:
+        """For example: ×1.5, error kept."""
+        if self.operation == "reconstruct":
+            return "reconstruction alone"
+        amount = {"scale": f"×{self.factor or 0:g}", "steer": f"code {self.beta or 0:+g}"}.get(self.operation, self.operation)
+        return f"{amount}, {'error kept' if self.keep_error else 'replaced'}"
+
+    @property
     def sentence(self) -> str:
         """For example: scale 3 features by 1.5, the error kept."""
         which = f"feature {self.features[0]}" if len(self.features) == 1 else f"{len(self.features)} features"
@@ -81,7 +89,8 @@ class Change:
             "steer": f"add {self.beta:g} to the code of {which}" if self.beta is not None else "",
             "patch": f"patch {which} with the other model's codes", "reconstruct": "the reconstruction alone",
         }[self.operation]  # fmt: skip
-        return what + ("" if self.operation == "reconstruct" else f", the error {'kept' if self.keep_error else 'left out'}")
+        kept = "the error kept" if self.keep_error else "the residual stream replaced by the reconstruction"
+        return what if self.operation == "reconstruct" else f"{what}, {kept}"
 
 
 @dataclass(frozen=True)
@@ -202,6 +211,12 @@ def by_rule(features: pd.DataFrame, top: int, *, above: float | None = None, nor
     return tuple(int(k) for k in ranked["feature"].head(top))
 
 
+def rule_in_words(top: int, *, above: float | None = None, norm: str = "l1") -> str:
+    """What `by_rule` chooses, in words."""
+    beyond = "" if above is None else f" with NRN ({norm.upper()}) above {above:g}"
+    return f"the {top} most frequent features{beyond}" if top > 1 else f"the most frequent feature{beyond}"
+
+
 def typed(words: str) -> tuple[int, ...]:
     """Feature numbers as a person writes them: 3, 17 40-43. Raises InterventionError naming what is none."""
     found: dict[int, None] = {}
@@ -223,6 +238,16 @@ def drawn_problems(problems: pd.DataFrame, n: int, *, seed: int = 0) -> tuple[st
     drawn = problems.assign(draw=[seed_for("problems", seed, name) for name in problems["problem_id"]]).sort_values("draw")
     drawn["turn"] = drawn.groupby("level", dropna=False).cumcount()
     return tuple(drawn.sort_values(["turn", "level", "draw"])["problem_id"].head(n))
+
+
+def sampling_of(runs: pd.DataFrame) -> Sampling:
+    """How the study's CoTs were sampled, by the newest of its runs (rows of `Queries.runs`) that says so; else the usual."""
+    for parameters in runs["parameters"]:
+        try:
+            return Sampling(**{name: json.loads(parameters)["sampling"][name] for name in asdict(Sampling())})
+        except (ValueError, KeyError, TypeError):  # an import, or a run of another version
+            continue
+    return Sampling()
 
 
 # Controls

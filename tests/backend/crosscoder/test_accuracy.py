@@ -11,7 +11,8 @@ def judged(arm, verdicts, **other):
     """One row for each (problem, sample, verdict); no answer where the verdict is "none"."""
     return [
         {"arm": arm, "problem_id": problem, "sample": k, "is_correct": None if verdict in (None, "none") else verdict,
-         "answer": None if verdict == "none" else "1", "finish": "eos", "degenerate": False, "n_tokens": 10, **other}
+         "answer": None if verdict == "none" else "1", "text": f"{problem} {k} {verdict}", "finish": "eos", "degenerate": False,
+         "n_tokens": 10, **other}
         for problem, own in verdicts.items()
         for k, verdict in enumerate(own)
     ]  # fmt: skip
@@ -24,10 +25,12 @@ def test_silence_solves_nothing_and_what_was_not_judged_takes_no_part():
     assert (base["n"], base["n_judged"], base["n_without_answer"], base["solved_n"]) == (4, 3, 0, 3)
     assert base["solved"] == base["accuracy"] == pytest.approx(2 / 3)
     assert (changed["accuracy"], changed["accuracy_n"], changed["solved"], changed["solved_n"]) == (1, 2, 0.5, 4)
+    assert (base["same"], base["same_n"]) == (4, 4) and (changed["same"], changed["same_n"]) == (0, 4)
     assert changed["solved_low"] < 0.5 < changed["solved_high"] and changed["length"] == 4
     found = {row["quantity"]: row for row in compare_arms(samples)}
     assert (found["solved"]["n"], found["solved"]["n_left_out"]) == (3, 1)
     assert found["solved"]["difference"] == pytest.approx(-1 / 3)
+    assert compare_arms(samples, only=()) == [] and len(compare_arms(samples, only=("changed",))) == len(found)
     assert found["length by problem"]["difference"] == -6 and found["length by problem"]["n"] == 1
 
 

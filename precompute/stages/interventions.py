@@ -1,0 +1,247 @@
+"""Problems solved under the arms of the interventions that were asked for: on the Interventions page, or with `--published`.
+
+The work lies beside the study (`backend/store/interventions.py`), not in its manifest: it can be done for a portable file too, and while
+another process writes to the study. A unit is one problem under one arm.
+
+1. What is left to do is looked up, those asked first first; arms that share model and sampling are sampled together, in one batch.
+2. A unit that is whole is judged and kept, and only then counts as done: a run that was killed goes on where it was.
+3. That is done again until nothing is left, so that what is asked meanwhile is done too. A file `stop` in the room ends it in good order.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from rich.console import Console
+
+from backend.cot.answers import Judge, grader
+from backend.cot.prompts import cot_prompt
+from backend.crosscoder import trials
+from backend.crosscoder.trials import Change, Sampling, Trial
+from backend.errors import AnchorscopeError
+from backend.live.available import choices
+from backend.store.interventions import Interventions, Pair, left
+from backend.store.progress import Progress, write_progress
+from backend.store.store import Store
+
+if TYPE_CHECKING:
+    from backend.crosscoder.dictionary import Dictionary
+    from backend.models.loading import LoadedModel
+
+NAME, UNIT = "interventions", "problem under an arm"
+STOP = "stop"  # a file in the room: whoever wants the run to end makes it
+_MOST_AT_ONCE = 512  # samples asked of one batch: enough to fill it, few enough that models take turns and what is asked anew is seen
+_SAY_EVERY = 2.0  # seconds
+
+
+def run_asked(
+    study: Path, console: Console, *, wait: bool = False, threads: int | None = None, rows: int = 128, device: str = "cpu"
+) -> int:
+    """Do what is left of the interventions asked of the study, a folder or a portable file; returns how many units were done.
+
+    Raises StudyBusy where another process is at it (unless `wait`), NoStore, and AnchorscopeError for what the study does not have.
+    """
+    kept = Interventions(study)
+    with closing(Store(study)) as store:
+        if not _left(kept):
+            console.print(f"  {NAME:<12} nothing is left to do", highlight=False)
+            return 0
+        with kept.room.writing(f"interventions of {store.name}", wait=wait), _threads(threads), Judge() as judge:
+            (kept.room.path / STOP).unlink(missing_ok=True)
+            runner = _Runner(store, kept, judge, console, rows, device)
+            try:
+                runner.run()
+            except BaseException as error:  # whatever ended the run, the page must not go on saying that it runs; it is raised again
+                runner.say("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+                raise
+            return runner.done
+
+
+def ask_published(study: Path, *, top: int = 5, above: float = 0.7, n_problems: int = 24, dictionary_id: str | None = None) -> int:
+    """Ask for both published surprises (`trials.surprise`) of the `top` most frequent features with NRN above `above`; how many
+    interventions that adds. Raises AnchorscopeError where there is no dictionary, or no such feature."""
+    kept = Interventions(study)
+    with closing(Store(study)) as store:
+        names = store.dictionary_ids()
+        if not names or (dictionary_id is not None and dictionary_id not in names):
+            there = f"; it has {', '.join(names)}" if names else ""
+            raise AnchorscopeError(f"{study} has no dictionary {dictionary_id or 'of activations'}{there}.")
+        row = store.dictionaries().set_index("dictionary_id").loc[dictionary_id or names[0]]
+        features = store.features(row.name)
+        chosen = trials.by_rule(features, top, above=above)
+        if not chosen:
+            raise AnchorscopeError(f"Dictionary {row.name} has no feature with NRN above {above} that fires; lower --nrn-above.")
+        of_study = pd.DataFrame(store.study_problems(), columns=["problem_id", "level", "question", "answer"])
+        trial = Trial(
+            row.name, Change("zero", tuple(sorted(chosen))), trials.drawn_problems(of_study, n_problems),
+            chosen_by=trials.rule_in_words(top, above=above), sampling=trials.sampling_of(store.runs()),
+        )  # fmt: skip
+        asked = [one for factor in trials.SURPRISES for one in trials.surprise(trial, factor)]
+        model_ids = [one for one in (row.base_model_id, row.distilled_model_id) if isinstance(one, str)]
+        return sum(kept.ask(one.row(), one.arms(model_ids, features["frequency"])) for one in asked)
+
+
+def n_left(study: Path) -> tuple[int, int]:
+    """Units that are left to do and that were asked for, in all."""
+    kept = Interventions(study)
+    return len(_left(kept)), len(_left(kept, done=()))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is sampled together: pairs of arm and problem of one model, under one sampling."""
+
+    dictionary_id: str
+    model_id: str
+    n_samples: int
+    seed: int
+    sampling: Sampling
+    pairs: tuple[Pair, ...]
+    changes: Mapping[str, tuple[Change, ...]]  # by arm: what its samples are under, in turn
+
+
+@dataclass
+class _Runner:
+    """One command's way through what was asked."""
+
+    store: Store
+    kept: Interventions
+    judge: Judge
+    console: Console
+    rows: int
+    device: str
+    done: int = 0  # units, in this run
+    left: int = 0
+    before: int = 0  # units that were done when it began
+    began: float | None = None  # when sampling did
+    said: float = 0.0
+    _models: dict[str, "LoadedModel"] = field(default_factory=dict)
+    _dictionaries: dict[str, "Dictionary"] = field(default_factory=dict)
+
+    def run(self) -> None:
+        problems = {problem["problem_id"]: problem for problem in self.store.study_problems()}
+        while todo := _left(self.kept):
+            self.left = len(todo)
+            self.before = len(_left(self.kept, done=())) - self.left - self.done
+            self.say("running")
+            for rows in self._sampled(_batch(self.kept, todo), problems):
+                self.kept.keep(rows[0]["arm_id"], rows[0]["problem_id"], rows)
+                self.done, self.left = self.done + 1, self.left - 1
+                self.say("running")
+            if self.is_stopped():
+                self.console.print(f"  {NAME:<12} stopped; the same command goes on", highlight=False)
+                self.say("interrupted")
+                return
+        self.say("finished")
+
+    def say(self, state: str) -> None:
+        """Progress, for whoever looks: of all that was asked, with what an earlier run did."""
+        self.said = time.monotonic()
+        rate = self.done / (self.said - self.began) if self.done else None
+        seconds_left = self.left / rate if rate else None
+        done = self.before + self.done
+        write_progress(self.kept.room.path, Progress(NAME, done, done + self.left, rate, seconds_left, state, time.time()))
+
+    def is_stopped(self) -> bool:
+        """Whether somebody wants the run to end. Asked before every token: now and then it says that the run is alive."""
+        if time.monotonic() - self.said > _SAY_EVERY:
+            self.say("running")
+        return (self.kept.room.path / STOP).exists()
+
+    def _sampled(self, batch: Batch, problems: Mapping[str, Mapping[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+        """Rows of feature_intervention_samples, a unit at a time."""
+        from backend.crosscoder.interventions import FeatureIntervention, accuracy_run
+        from backend.models.sampling import SamplingParameters
+
+        row = self._row(batch.dictionary_id)
+        model_ids = [name for name in (row["base_model_id"], row["distilled_model_id"]) if name is not None]
+        loaded, place = self._pair(model_ids), model_ids.index(batch.model_id)
+        made: dict[Change, FeatureIntervention] = {}  # one object for equal changes: rows that share it are encoded together
+        for change in {change for changes in batch.changes.values() for change in changes}:
+            own = {"factor": change.factor, "beta": change.beta, "keep_error": change.keep_error}
+            made[change] = FeatureIntervention(
+                self._dictionary(batch.dictionary_id), place, row["layer"], change.operation, change.features, **own
+            )
+        wanted = list(dict.fromkeys(problem for _, problem in batch.pairs))
+        if strangers := [name for name in wanted if name not in problems]:
+            raise AnchorscopeError(f"An intervention needs problem {strangers[0]}, which {self.store.path} does not have; forget it.")
+        prompts = {name: cot_prompt(loaded[place].tokenizer, problems[name]["question"]) for name in wanted}
+        arms = {arm: tuple(made[change] for change in changes) for arm, changes in batch.changes.items()}
+        others = {(problem, arm) for problem in prompts for arm in arms} - {(problem, arm) for arm, problem in batch.pairs}
+        sampling = SamplingParameters(batch.sampling.temperature, batch.sampling.top_p, batch.sampling.max_new_tokens)
+        self.console.print(f"  {NAME:<12} {loaded[place].name}: {len(batch.pairs)} of {self.left} units left", highlight=False)
+        self.began = self.began or time.monotonic()
+        for unit in accuracy_run(
+            loaded, place, prompts, arms, sampling, n=batch.n_samples, seed=batch.seed, done=others, rows=self.rows,
+            should_stop=self.is_stopped,
+        ):  # fmt: skip
+            verdicts = self.judge.judge([(sample["answer"], problems[unit.problem_id]["answer"]) for sample in unit.samples])
+            yield [
+                {**{name: value for name, value in sample.items() if name != "arm"}, "arm_id": unit.arm, "model_id": batch.model_id,
+                 "is_correct": verdict, "grader": grader()}
+                for sample, verdict in zip(unit.samples, verdicts, strict=True)
+            ]  # fmt: skip
+
+    def _row(self, dictionary_id: str) -> dict[str, Any]:
+        rows = [row for row in self.store.whole_table("dictionaries").to_pylist() if row["dictionary_id"] == dictionary_id]
+        if not rows:
+            raise AnchorscopeError(f"An intervention needs dictionary {dictionary_id}, which {self.store.path} does not have; forget it.")
+        return rows[0]
+
+    def _dictionary(self, dictionary_id: str) -> "Dictionary":
+        if dictionary_id not in self._dictionaries:
+            self._dictionaries[dictionary_id] = self.store.dictionary(dictionary_id)
+        return self._dictionaries[dictionary_id]
+
+    def _pair(self, model_ids: Sequence[str]) -> list["LoadedModel"]:
+        """The models, loaded once. Raises AnchorscopeError for one whose weights are not on this machine."""
+        from backend.models.loading import load_model
+
+        if missing := [name for name in model_ids if name not in self._models]:
+            here = {choice.model_id: choice.model for choice in choices(self.store.models())}
+            for name in missing:
+                if name not in here:
+                    known = self.store.model_facts(name).get("name", name)
+                    raise AnchorscopeError(f"The weights of {known} that the study was made with are not on this machine; both are needed.")
+                model = here[name]
+                self._models[name] = load_model(model.name, revision=model.revision, dtype=model.dtype, device=self.device)
+        return [self._models[name] for name in model_ids]
+
+
+def _left(kept: Interventions, done: Sequence[Pair] | None = None) -> list[Pair]:
+    return left(kept.asked(), kept.arms(), kept.done() if done is None else done)
+
+
+def _batch(kept: Interventions, todo: Sequence[Pair]) -> Batch:
+    """The first pair, and those that can be sampled together with it."""
+    rows = {row["intervention_id"]: row for row in kept.asked().to_dict("records")}
+    arms: dict[str, tuple[tuple[Any, ...], tuple[Change, ...]]] = {}
+    for one in kept.arms().to_dict("records"):
+        row, facts = rows[one["intervention_id"]], json.loads(rows[one["intervention_id"]]["parameters"])
+        sampling = Sampling(facts["temperature"], facts["top_p"], facts["max_new_tokens"])
+        setting = (row["dictionary_id"], one["model_id"], int(row["n_samples"]), int(row["seed"]), sampling)
+        if one["arm_id"] not in arms:
+            changes = trials.changes_of_arm(trials.change_of(row), one["arm"], one["feature_sets"])
+            arms[one["arm_id"]] = setting, changes
+    setting = arms[todo[0][0]][0]
+    pairs = [pair for pair in todo if arms[pair[0]][0] == setting][: max(1, _MOST_AT_ONCE // setting[2])]
+    return Batch(*setting, tuple(pairs), {arm: arms[arm][1] for arm, _ in pairs})
+
+
+@contextmanager
+def _threads(wanted: int | None) -> Iterator[None]:
+    """Inside, one process has so many threads; all cores where nothing is wanted."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(wanted or os.cpu_count() or 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
