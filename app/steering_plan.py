@@ -1,5 +1,6 @@
 """The controls that say what is done to the residual stream, and what they add up to."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from app import live, selection
+from app.chunk_table import number as figure
 from app.components.layer_strip import layer_strip
 from app.steering_subject import Subject
 from app.untrusted import one_line
@@ -24,6 +26,7 @@ from backend.live.kept import About
 from backend.live.requests import Open
 from backend.live.sentence import sentence
 from backend.live.service import Status
+from backend.store.schema import TABLES
 from backend.store.store import Store
 
 CONTROL_SEED = 2**40  # the same random directions for every run at a layer, so that runs can be compared; beyond the seeds people choose
@@ -100,6 +103,8 @@ def plan(store: Store, subject: Subject, choice: Choice, opened: Status) -> Plan
     direction, waits_for = None, None
     if problem is None and spec is not None:
         direction, problem, waits_for = _made(store, subject, choice, spec, facts["d_model"])
+        if direction is not None and direction.kind == "feature":
+            _say_what_a_code_is(store, direction, unit)
     intervention = None
     if direction is not None and problem is None:
         try:
@@ -128,17 +133,24 @@ def _direction_controls(
     store: Store, subject: Subject, choice: Choice, layers: list[int], applied: tuple[int, int], facts: Mapping[str, Any]
 ) -> tuple[DirectionSpec | None, str, tuple[str, ...], str | None]:
     """How the direction is made, what it is called, the chunks it comes from, and what is wrong, if anything."""
-    sources = store.tag_sources()
+    sources, dictionaries = store.tag_sources(), _dictionaries(store, choice)
     kinds = [
         kind
         for kind in STEERING_KINDS
         if (layers or kind not in _WHOLE_STUDY) and (subject.chunk is not None or kind not in _OF_CHUNK) and (sources or kind != "category")
+        and (len(dictionaries) or kind != "feature")
     ]
     usual = "category" if "category" in kinds else "diff_in_means" if "diff_in_means" in kinds else "random"
     left, middle, right = st.columns([4, 4, 3], gap="small")
     with left:
         kind = selection.pick("direction", "Direction", kinds, default=usual, show=lambda name: STEERING_KINDS[name])
     place = {"kind": kind, "model_id": choice.model_id}
+    if kind == "feature":
+        with middle:
+            dictionary = _dictionary(dictionaries)
+            feature = number("feature", "Feature", 0, low=0, high=int(dictionary["n_features"]) - 1)
+        place |= {"layer": int(dictionary["layer"]), "dictionary_id": dictionary["dictionary_id"]}
+        return DirectionSpec(**place, feature=feature), f"the decoder row of feature {feature}", (), None
     with right:
         layer = _source_layer(kind, layers, applied, facts["n_layers"])
     place |= {"layer": layer}
@@ -169,6 +181,35 @@ def _direction_controls(
             return DirectionSpec(**place, chunk_id=of, component=component), words, (of,), None
         words = f"the activation of {name}" + (" − mean of all chunks" if kind == "centered" else "")
         return DirectionSpec(**place, chunk_id=of), words, (of,), None
+
+
+def _dictionaries(store: Store, choice: Choice) -> pd.DataFrame:
+    """The study's dictionaries that have a decoder for this model."""
+    found = pd.DataFrame(store.whole_table("dictionaries").to_pylist(), columns=list(TABLES["dictionaries"].columns))
+    return found[(found["base_model_id"] == choice.model_id) | (found["distilled_model_id"] == choice.model_id)]
+
+
+def _dictionary(found: pd.DataFrame) -> pd.Series:
+    """The one whose feature is the direction."""
+    by_id = found.set_index("dictionary_id", drop=False)
+    if len(by_id) == 1:
+        return by_id.loc[selection.checked("dictionary", list(by_id.index))]
+    names = {row.Index: f"{row.kind}, layer {row.layer}, {row.n_features:,} features" for row in by_id.itertuples()}
+    return by_id.loc[selection.pick("dictionary", "Dictionary", list(names), show=names.__getitem__)]
+
+
+def _say_what_a_code_is(store: Store, made: Direction, unit: str) -> None:
+    """The unit and norm of a feature's direction, and how strongly it fires in the study."""
+    about = json.loads(made.parameters)
+    row = store.features(about["dictionary"]).set_index("feature").reindex([about["feature"]]).iloc[0]
+    fires = "How strongly it fires in the study is not measured." if pd.isna(row["mean_activation"]) else (
+        f"When it fires in the study its code is {figure(row['mean_activation'])} in the mean and {figure(row['max_activation'])} at most, "
+        f"which is β = {figure(row['mean_activation'] * made.norm)} and {figure(row['max_activation'] * made.norm)} absolute."
+    )  # fmt: skip
+    st.caption(
+        f"The decoder row of this model, in units of the residual stream: its norm is {figure(made.norm)}, which a code of 1 adds, so "
+        f"β = {figure(made.norm)} absolute is a code of 1. {fires}" + ("" if unit == "absolute" else f" β here counts {UNITS[unit]}.")
+    )
 
 
 def _source_layer(kind: str, stored: list[int], applied: tuple[int, int], n_layers: int) -> int:

@@ -103,6 +103,7 @@ STEERING_KINDS = {
     "diff_in_means": "anchors − the rest",
     "pair": "one chunk − another",
     "on_manifold": "along the manifold (local tangent)",
+    "feature": "a feature's decoder row",
     "random": "random",
     "file": "a vector file",
 }

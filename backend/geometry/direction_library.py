@@ -15,6 +15,7 @@ import numpy as np
 from backend.errors import AnchorscopeError
 from backend.geometry import directions
 from backend.geometry.directions import ANCHOR_IMPORTANCE, MANIFOLD_NEIGHBOURS, CategoryGate, Direction, Directions
+from backend.store import dictionaries
 
 if TYPE_CHECKING:
     from backend.store.store import Store
@@ -28,6 +29,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "pair": ("chunk_id", "other_chunk_id"),
     "category": ("category", "tags"),
     "on_manifold": ("chunk_id", "component"),
+    "feature": ("dictionary_id", "feature"),
     "file": ("file", "key", "sha256"),
 }
 
@@ -52,6 +54,8 @@ class DirectionSpec:
     threshold: float = ANCHOR_IMPORTANCE  # importance of an anchor, of diff_in_means
     seed: int | None = None  # of random
     number: int = 0  # of random: each seed has as many directions as are wanted
+    dictionary_id: str | None = None
+    feature: int | None = None
     file: str | None = None
     key: str | None = None
     sha256: str | None = None
@@ -63,7 +67,7 @@ class DirectionSpec:
         missing = [name for name in KINDS[self.kind] if getattr(self, name) is None]
         if missing:
             raise SpecError(f"A direction of kind {self.kind} needs {' and '.join(missing)}.")
-        for name, least in (("layer", 0), ("number", 0), ("seed", 0), ("component", 1), ("neighbours", 1)):
+        for name, least in (("layer", 0), ("number", 0), ("seed", 0), ("component", 1), ("neighbours", 1), ("feature", 0)):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < least):
                 raise SpecError(f"{name} is {value!r}; a whole number from {least} on was expected.")
@@ -127,6 +131,8 @@ def _made(
         if width is None:
             raise SpecError(f"The width of model {spec.model_id} is not known here; load the model to make a random direction.")
         return directions.random(spec.number + 1, width, seed=spec.seed, **of)
+    if spec.kind == "feature":
+        return _of_feature(store, spec)
     if spec.kind == "file":
         if vector is None:
             raise SpecError(f"The vector of {spec.file} is kept in the run that used it; choose the file again to use it anew.")
@@ -151,6 +157,24 @@ def _made(
         return directions.category(study, store.first_tags(spec.tags), spec.category, source=spec.tags, **of)
     importance = store.metric_by_chunk(directions.ANCHOR_METRIC, directions.ANCHOR_CONVENTIONS)
     return directions.diff_in_means(study, importance, threshold=spec.threshold, **of)
+
+
+def _of_feature(store: "Store", spec: DirectionSpec) -> Directions:
+    rows = [row for row in store.whole_table("dictionaries").to_pylist() if row["dictionary_id"] == spec.dictionary_id]
+    if not rows:
+        raise SpecError(f"The study has no dictionary {spec.dictionary_id}.")
+    (row,) = rows
+    models = [row["base_model_id"], row["distilled_model_id"]]
+    if spec.model_id not in models:
+        there = ", ".join(filter(None, models))
+        raise SpecError(f"Dictionary {spec.dictionary_id} has no decoder for model {spec.model_id}; it is of {there}.")
+    if spec.layer != row["layer"] or spec.feature >= row["n_features"]:
+        there = f"features 0 to {row['n_features'] - 1} at layer {row['layer']}"
+        raise SpecError(f"Dictionary {spec.dictionary_id} has {there}; feature {spec.feature} at layer {spec.layer} was asked for.")
+    place = models.index(spec.model_id)
+    stored = dictionaries.decoder_row(store.path, spec.dictionary_id, sha256=row["sha256"], place=place, feature=spec.feature)
+    raw = stored.astype(np.float64) / row["scale"][place]
+    return directions.feature(raw, number=spec.feature, dictionary=spec.dictionary_id, model_id=spec.model_id, layer=spec.layer)
 
 
 def _study(store: "Store", model_id: str, layer: int) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ A dictionary is a folder named by its id, `dictionaries/ID/` in the study's own,
 (move the two together). The id follows from the weights, so that a file can be told from another, and is never changed.
 """
 
+import functools
 import hashlib
 import os
 import shutil
@@ -11,6 +12,8 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from backend.errors import AnchorscopeError
 from backend.store.unit_files import _sync_folder
@@ -59,6 +62,31 @@ def read(study: Path, dictionary_id: str) -> "Dictionary":
     if found.dictionary_id != dictionary_id:
         raise DictionaryLost(f"{folder} holds dictionary {found.dictionary_id}, not its own. Copy it again from where the study came.")
     return found
+
+
+def decoder_row(study: Path, dictionary_id: str, *, sha256: str, place: int, feature: int) -> np.ndarray:
+    """(d_model,) float32: one feature's decoder row of one model, as it is stored, in units of scaled activations; read without torch.
+
+    `sha256` is that of the weights, by their row. Raises DictionaryLost for files that are missing or another's.
+    """
+    from safetensors import safe_open
+
+    file = folder_of(study) / dictionary_id / "dictionary.safetensors"
+    try:
+        found = file.stat()
+        if _sha256_of(file, found.st_mtime_ns, found.st_size) != sha256:
+            raise DictionaryLost(f"{file} is not what the study was made with. Copy it again from where the study came.")
+        with safe_open(file, framework="np") as weights:
+            return weights.get_slice("decoder")[place, feature].astype(np.float32)
+    except OSError as error:
+        raise DictionaryLost(f"{file} cannot be read ({error.strerror}): it travels with the study. Copy it from where it came.") from error
+
+
+@functools.lru_cache(maxsize=8)
+def _sha256_of(file: Path, changed: int, size: int) -> str:
+    """Hashed once, while time of change and size stay."""
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def copy(dictionary_ids: Iterable[str], study: Path, folder: Path) -> list[Path]:

@@ -2,17 +2,20 @@
 
 import subprocess
 import sys
+from contextlib import closing
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from backend.errors import AnchorscopeError
 from backend.geometry import directions
 from backend.geometry.direction_library import KINDS, DirectionSpec, SpecError, available, category_gate_of, make_direction
+from backend.store.dictionaries import DictionaryLost
 from backend.store.store import Store
 from precompute.stages import sweep
-from tests import small_study
+from tests import small_dictionary, small_study
 
 TAGS, SEED = "classifier 1", 3
 LAYER = small_study.LAYERS[1]
@@ -137,10 +140,35 @@ def test_what_is_missing_is_said(store, model, study):
         category_gate_of(store, model, LAYER, "no such", TAGS)
 
 
+def test_a_feature_points_along_its_decoder_row_and_its_norm_is_what_a_code_of_1_adds(tmp_path):
+    study = small_study.make(tmp_path / "small")
+    name = small_dictionary.add(study)
+    weights, at = small_dictionary.weights(), small_dictionary.LAYER
+    with closing(Store(study)) as store:
+        row = store.dictionaries().iloc[0]
+        for place, model_id in enumerate((row.base_model_id, row.distilled_model_id)):
+            found = make_direction(store, DirectionSpec("feature", model_id, at, dictionary_id=name, feature=3))
+            codes = torch.zeros(2, weights.n_features)
+            codes[1, 3] = 1
+            added = weights.decode(codes)[:, place].diff(dim=0)[0].double().numpy()
+            assert found.norm == pytest.approx(np.linalg.norm(added), rel=1e-4) and found.kind == "feature"
+            assert found.vector * found.norm == pytest.approx(added, abs=1e-4)
+        for wrong, said in [
+            ({"dictionary_id": "w0"}, "no dictionary w0"), ({"feature": 6}, "features 0 to 5 at layer 5"),
+            ({"model_id": "m0"}, "no decoder for model m0"), ({"layer": 2}, "feature 3 at layer 2 was asked for"),
+        ]:  # fmt: skip
+            with pytest.raises(SpecError, match=said):
+                given = {"kind": "feature", "model_id": row.base_model_id, "layer": at, "dictionary_id": name, "feature": 3}
+                make_direction(store, DirectionSpec(**(given | wrong)))
+        (study / "dictionaries" / name / "dictionary.safetensors").write_bytes(b"another's")
+        with pytest.raises(DictionaryLost, match="not what the study was made with"):
+            make_direction(store, DirectionSpec("feature", row.base_model_id, at, dictionary_id=name, feature=3))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_definition_survives_being_written_down(kind):
     every = {"chunk_id": "c_0001", "other_chunk_id": "c_0002", "category": "self_checking", "tags": "me", "component": 2, "seed": 5,
-             "file": "v.npy", "key": "array", "sha256": "ab"}
+             "file": "v.npy", "key": "array", "sha256": "ab", "dictionary_id": "w1", "feature": 3}
     asked = DirectionSpec(kind, "m1", 4, **{name: every[name] for name in KINDS[kind]})
     assert DirectionSpec.from_json(asked.to_json()) == asked and hash(asked)
 
@@ -148,7 +176,8 @@ def test_a_definition_survives_being_written_down(kind):
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
-        ({"kind": "feature"}, "no direction of kind 'feature'"), ({"kind": "pair", "chunk_id": "c"}, "pair needs other_chunk_id"),
+        ({"kind": "latent"}, "no direction of kind 'latent'"), ({"kind": "feature"}, "feature needs dictionary_id and feature"),
+        ({"kind": "pair", "chunk_id": "c"}, "pair needs other_chunk_id"),
         ({"layer": -1}, "layer is -1"), ({"layer": "5"}, "layer is '5'"), ({"number": -1}, "number is -1"),
         ({"seed": "1"}, "seed is '1'"), ({"component": 0}, "component is 0; a whole number from 1"),
         ({"norm": float("nan")}, "norm is nan"), ({"threshold": "x"}, "threshold is 'x'"),
