@@ -14,6 +14,7 @@ from backend.errors import AnchorscopeError
 _PAGES, _ASSETS = studies.ROOT / "pages", studies.ROOT / "assets"
 OVERVIEW, CHAINS, MAP, STEEPNESS, STEERING = "overview", "chains_of_thought", "latent_map", "steepness", "steering"
 CROSSCODER, FEATURE, CHAIN_FEATURES, CATEGORIES = "crosscoder", "feature", "features_on_chain", "categories"
+INTERVENTIONS = "interventions"
 _SECTIONS = {
     None: {
         OVERVIEW: ("Overview", ":material/dashboard:"),
@@ -27,6 +28,7 @@ _SECTIONS = {
         FEATURE: ("Feature", ":material/lens_blur:"),
         CHAIN_FEATURES: ("Features on the chain", ":material/grid_on:"),
         CATEGORIES: ("Categories", ":material/category:"),
+        INTERVENTIONS: ("Interventions", ":material/science:"),
     },
 }
 _TITLES = {name: title for section in _SECTIONS.values() for name, title in section.items()}

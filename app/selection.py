@@ -73,13 +73,23 @@ FIELDS = (
     "measure",
     "above",
     "reasoning",
+    "source",
+    "beyond",
+    "top",
+    "numbers",
+    "change",
+    "factor",
+    "added",
+    "error",
+    "solved",
+    "asked",
 )
 _FOLLOWERS = {  # what a choice makes meaningless
     "study": tuple(field for field in FIELDS if field not in ("study", "panel", "click", "scale", "intervals", "colour")),
     "problem": ("cot", "chunk", "run", "against", "own", "token"),
     "cot": ("chunk", "run", "against", "own", "token"),
     "chunk": ("run", "against", "token"),
-    "dictionary": ("feature", "pinned", "filters", "chosen", "above"),
+    "dictionary": ("feature", "pinned", "filters", "chosen", "above", "numbers", "asked"),
 }
 _LONGEST = 200
 _STATE, _NOTES, _SHOWN = "selection", "selection_notes", "selection_shown"

@@ -181,7 +181,7 @@ def test_no_page_imports_a_page_or_what_only_precompute_may():
 
 
 def test_no_page_costs_a_model_to_import(whole):
-    pages = (*PAGES[1:], "crosscoder", "feature")
+    pages = (*PAGES[1:], "crosscoder", "feature", "interventions")
     script = (
         "import sys; from streamlit.testing.v1 import AppTest\n"
         f"test = AppTest.from_file({str(ROOT / 'app' / 'main.py')!r}, default_timeout=60).run()\n"

@@ -1,0 +1,93 @@
+"""What was asked of features on its way: started in a process of its own, followed, stopped and gone on with."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import streamlit as st
+
+from app import progress_view, selection, studies
+from app.untrusted import show, show_exactly
+from backend.store.interventions import Interventions, left
+from backend.store.progress import read_progress
+
+LOG, STOP = "run.log", "stop"  # files in the room
+_LOOK_EVERY = "2s"
+_LAST_WORDS = 12  # lines of the log
+
+
+def start(study: Path) -> None:
+    """Have what is left done by `python -m precompute interventions`, beside the dashboard and ended with it, unless somebody is at it.
+    Whoever is at it sees what is asked meanwhile."""
+    room = Interventions(study).room
+    if room.holder() is not None:
+        return
+    room.path.mkdir(parents=True, exist_ok=True)
+    with (room.path / LOG).open("wb") as log:
+        process = subprocess.Popen(
+            ["nice", "-n", "10", sys.executable, "-u", "-m", "precompute", "interventions", str(study.resolve())],
+            cwd=studies.ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    _started()[study] = process
+
+
+def stop(study: Path) -> None:
+    """Have it end before the next token; what is not whole is done again when it goes on."""
+    room = Interventions(study).room
+    if room.holder() is not None:
+        (room.path / STOP).touch()
+
+
+def is_running(study: Path) -> bool:
+    """Whether somebody is at it, or was just sent there from here."""
+    process = _started().get(study)
+    return (process is not None and process.poll() is None) or Interventions(study).room.holder() is not None
+
+
+def follow(study: Path) -> None:
+    """How far it is, while it runs; else what is left, and the button to go on. The page is run again whenever something was finished."""
+
+    def draw() -> None:
+        now = _moment(study)
+        if now != seen:
+            selection.rerun()
+        _, running, n_left = now
+        progress = read_progress(Interventions(study).room.path)
+        if running:
+            if progress is not None and progress.state == "running":
+                progress_view.bar(progress)
+            else:
+                st.progress(0.0, text="Starting: the models are being loaded")
+            if st.button("Stop", icon=":material/stop:", key="stop_interventions"):
+                stop(study)
+        elif n_left:
+            words = {"failed": "The last run failed.", "interrupted": "The last run was stopped."}
+            show(f"{words.get(progress.state, '') if progress else ''} {n_left:,} units (a problem under an arm) are left to do.".strip())
+            if last_words := _last_words(study):
+                with st.expander("What the last run said", expanded=progress is not None and progress.state == "failed"):
+                    show_exactly(last_words)
+            if st.button("Go on", icon=":material/play_arrow:", key="continue_interventions"):
+                start(study)
+                selection.rerun()
+
+    seen = _moment(study)
+    st.fragment(draw, run_every=_LOOK_EVERY if seen[1] else None)()
+
+
+def _moment(study: Path) -> tuple[int, bool, int]:
+    """Units done, whether somebody is at it, units left."""
+    kept = Interventions(study)
+    done = kept.done()
+    return len(done), is_running(study), len(left(kept.asked(), kept.arms(), done))
+
+
+def _last_words(study: Path) -> str:
+    log = Interventions(study).room.path / LOG
+    lines = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines() if log.is_file() else []
+    return "\n".join(lines[-_LAST_WORDS:])
+
+
+@st.cache_resource(show_spinner=False)
+def _started() -> dict[Path, subprocess.Popen]:
+    """The last process that this dashboard started for each study."""
+    return {}

@@ -1,0 +1,292 @@
+"""The controls of the Interventions page: which features, what is done to them, on which problems, and what that will cost."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app import chosen_dictionary, intervention_runs, live, navigation, selection, studies
+from app.progress_view import duration
+from app.steering_plan import number
+from app.untrusted import one_line, show
+from backend.crosscoder import trials
+from backend.crosscoder.trials import Change, Sampling, Trial
+from backend.errors import AnchorscopeError
+from backend.geometry.direction_library import DirectionSpec, make_direction
+from backend.store.interventions import Interventions
+from backend.store.progress import read_progress
+from backend.store.store import Store
+
+_SOURCES = {"rule": "by a rule", "selected": "the selected ones", "numbers": "by number"}
+_OPERATIONS = {"scale": "scale the code", "zero": "zero the code", "steer": "add to the code", "patch": "patch: the other model's code"}
+_ERRORS = {"kept": "kept", "replaced": "replaced by the reconstruction"}
+_MOST_LISTED = 50
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Features and how they were chosen; `problem` says in a sentence why there are none."""
+
+    features: tuple[int, ...]
+    words: str
+    problem: str | None = None
+
+
+# Which features
+
+
+def features(store: Store, dictionary: pd.Series, rows: pd.DataFrame) -> Chosen:
+    """Shows how features are chosen and which they are."""
+    compares = chosen_dictionary.compares(dictionary)
+    usual = "selected" if selection.get("feature") else "rule"
+    source = selection.pick(
+        "source", "Features", list(_SOURCES), default=usual, show=_SOURCES.__getitem__, widget=st.segmented_control, required=True,
+    )  # fmt: skip
+    try:
+        chosen = {"rule": _by_rule, "selected": _selected, "numbers": _by_number}[source](dictionary, rows, compares)
+        if chosen.features:
+            Change("zero", chosen.features).require(2, int(dictionary.n_features))
+    except AnchorscopeError as error:
+        chosen = Chosen((), "", str(error))
+    if chosen.problem:
+        show(chosen.problem)
+    else:
+        _list(store, dictionary, rows.set_index("feature", drop=False).loc[list(chosen.features)], compares)
+    return chosen
+
+
+def _by_rule(dictionary: pd.Series, rows: pd.DataFrame, compares: bool) -> Chosen:
+    left, right = st.columns(2, gap="small")
+    above, norm = None, "l1"
+    if compares:
+        with left:
+            above = decimal("beyond", "NRN (L1) above", 0.7, low=0.0, high=1.0, step=0.05)
+    with right:
+        top = number("top", "and of them the most frequent", 5, low=1, high=trials.MOST_FEATURES)
+    found = trials.by_rule(rows, top, above=above, norm=norm)
+    words = trials.rule_in_words(top, above=above, norm=norm)
+    if not found:
+        return Chosen((), words, "No feature that fires is beyond this NRN." if compares else "No feature fires.")
+    if compares:
+        among = rows[(rows["frequency"] > 0) & (rows[f"nrn_{norm}"] > above)]
+        kinds = rows.set_index("feature").loc[list(found), "class"].fillna("of unknown class").value_counts()
+        st.caption(
+            f"{len(found)} of the {len(among):,} that fire and lie beyond it: " + ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+            + " by NRN and latent scaling together."
+        )  # fmt: skip
+    return Chosen(tuple(sorted(found)), words)
+
+
+def _selected(dictionary: pd.Series, rows: pd.DataFrame, compares: bool) -> Chosen:
+    found = [chosen_dictionary.feature(dictionary, name) for name in ("feature", "pinned")]
+    found = sorted({feature for feature in found if feature is not None})
+    if not found:
+        return Chosen((), "", "No feature is selected: choose one on the pages Crosscoder or Feature, and pin a second one there.")
+    return Chosen(tuple(found), "chosen by hand")
+
+
+def _by_number(dictionary: pd.Series, rows: pd.DataFrame, compares: bool) -> Chosen:
+    words = selection.get("numbers") or ""
+    how = selection.following("feature_numbers", words, lambda said: selection.choose(numbers=one_line(said, 200) or None))
+    st.text_input("Numbers", max_chars=200, placeholder="3, 17, 40-43", **how)
+    found = tuple(sorted(trials.typed(words)))
+    return Chosen(found, "chosen by hand", None if found else "Type the numbers of one or more features, such as 3, 17, 40-43.")
+
+
+def _list(store: Store, dictionary: pd.Series, rows: pd.DataFrame, compares: bool) -> None:
+    shown = rows.head(_MOST_LISTED)
+    table = pd.DataFrame({"feature": shown["feature"], "fires on": shown["frequency"], "mean f": shown["mean_activation"]})
+    if compares:
+        table["NRN (L1)"], table["ν^ε"], table["class"] = shown["nrn_l1"], shown["nu_eps"], shown["class"]
+    promoted = store.promoted_tokens(dictionary.dictionary_id, shown["feature"].tolist()).set_index(["model_id", "feature"])["tokens"]
+    for model_id, role in chosen_dictionary.roles(dictionary).items():
+        found = [promoted.get((model_id, feature), ()) for feature in shown["feature"]]
+        table[f"promotes in {role}"] = [" · ".join(one_line(token, 16) or "␣" for token in tokens) for tokens in found]
+    formats = {"fires on": "percent", "mean f": "%.3f", "NRN (L1)": "%.3f", "ν^ε": "%.3f"}
+    config = {name: st.column_config.NumberColumn(format=how) for name, how in formats.items() if name in table}
+    st.dataframe(table, hide_index=True, row_height=28, height=min(40 + 28 * len(table), 220), column_config=config, key="changed_features")
+    if len(rows) > len(shown):
+        st.caption(f"The first {len(shown)} of {len(rows)} are listed; all of them are changed.")
+
+
+def to_steering(store: Store, dictionary: pd.Series, chosen: Chosen) -> None:
+    """Take one of the features to the Steering page, as a direction with its unit and norm."""
+    with st.popover("Steer by one of them", icon=":material/tune:", disabled=not chosen.features):
+        st.caption(
+            "Its decoder row becomes the direction there: not its code on each token is changed, but the same vector is added wherever the "
+            "page says, times a β of yours. β begins at what the feature adds when it fires at its mean."
+        )
+        roles = chosen_dictionary.roles(dictionary)
+        feature = st.selectbox("Feature", chosen.features, key="steer_by")
+        model_id = st.selectbox("Decoder of", list(roles), index=len(roles) - 1, format_func=roles.__getitem__, key="steer_in")
+        if st.button("Open on the Steering page", key="open_steering") and feature is not None:
+            try:
+                go_to_steering(store, dictionary, int(feature), model_id)
+            except AnchorscopeError as error:
+                show(str(error))
+
+
+def go_to_steering(store: Store, dictionary: pd.Series, feature: int, model_id: str) -> None:
+    """The Steering page with this feature as the direction. Raises AnchorscopeError where its weights cannot be read."""
+    layer, name = int(dictionary.layer), dictionary.dictionary_id
+    made = make_direction(store, DirectionSpec("feature", model_id, layer, dictionary_id=name, feature=feature))
+    rows = studies.ask(store.features, dictionary_id=name).set_index("feature")
+    mean = rows["mean_activation"].reindex([feature]).iloc[0]
+    beta = made.norm * (1.0 if pd.isna(mean) else float(mean))
+    selection.choose(
+        dictionary=name, feature=str(feature), direction="feature", live=model_id, layers=f"{layer}-{layer}", operation="add",
+        place="onward", unit="absolute", beta=f"{beta:.3g}", run=None, against=None, **{"while": None},
+    )  # fmt: skip
+    navigation.go_to(navigation.STEERING)
+
+
+# What is done, on which problems
+
+
+def trial(store: Store, dictionary: pd.Series, chosen: Chosen) -> tuple[Trial | None, str | None]:
+    """Shows what is done to the features and on which problems; what is asked, or why nothing can be."""
+    problems = pd.DataFrame(store.study_problems(), columns=["problem_id", "level", "question", "answer"])
+    if problems.empty:
+        return None, "This study has no problems that models could solve."
+    operations = [name for name in _OPERATIONS if name != "patch" or chosen_dictionary.compares(dictionary)]
+    a, b, c = st.columns([4, 3, 4], gap="small", vertical_alignment="bottom")
+    with a:
+        operation = selection.pick("change", "Do what", operations, show=_OPERATIONS.__getitem__)
+    factor = beta = None
+    with b:
+        if operation == "scale":
+            factor = decimal("factor", "Factor", 1.5, low=-100.0, high=100.0, step=0.1)
+        elif operation == "steer":
+            beta = decimal("added", "β, in units of the code", 5.0, low=-10_000.0, high=10_000.0, step=1.0)
+    with c:
+        error = selection.pick(
+            "error", "What the dictionary does not explain", list(_ERRORS), show=_ERRORS.__getitem__,
+            help="Kept: only what the features add is changed. Replaced: the residual stream becomes the reconstruction, as was published; "
+            "the dictionary's error then changes the model whatever the features do, and the reconstruction alone is the control.",
+        )  # fmt: skip
+    d, e, f = st.columns([4, 3, 4], gap="small", vertical_alignment="bottom")
+    with d:
+        n_problems = number("solved", f"Problems, of {len(problems):,}", min(24, len(problems)), low=1, high=len(problems))
+    with e:
+        n_samples = number("n", "Samples of each", 1, low=1, high=trials.MOST_SAMPLES)
+    with f:
+        seed = number("seed", "Seed", 1, low=0, high=2**31)
+    with st.expander("Sampling"):
+        usual = trials.sampling_of(store.runs())
+        g, h, i, j = st.columns(4, gap="small")
+        temperature = g.number_input("Temperature", 0.0, 2.0, usual.temperature, step=0.1, key="temperature")
+        top_p = h.number_input("Top-p", 0.01, 1.0, usual.top_p, step=0.05, key="top_p")
+        longest = i.number_input("Longest, tokens", 8, trials.MOST_NEW_TOKENS, usual.max_new_tokens, step=8, key="longest")
+        n_random = j.number_input("Sets of random features", 0, trials.MOST_SETS, 4, key="n_random")
+        st.caption("As the study's CoTs were sampled, unless changed here. Problems are drawn by a fixed seed, evenly over levels.")
+    if chosen.problem:
+        return None, None
+    try:
+        change = Change(operation, chosen.features, factor, beta, keep_error=error == "kept")
+        sampling = Sampling(float(temperature), float(top_p), int(longest))
+        return Trial(
+            dictionary.dictionary_id, change, trials.drawn_problems(problems, n_problems), chosen.words, n_samples, int(n_random), seed,
+            sampling,
+        ), None  # fmt: skip
+    except AnchorscopeError as error_:
+        return None, str(error_)
+
+
+# Asking
+
+
+def ask(store: Store, dictionary: pd.Series, rows: pd.DataFrame, asked: Trial | None, problem: str | None) -> None:
+    """The buttons: what the controls say, and the two published surprises."""
+    model_ids, frequency = list(chosen_dictionary.roles(dictionary)), rows.sort_values("feature")["frequency"].to_numpy(np.float64)
+    problem = problem or _missing_models(store, model_ids)
+    try:
+        cost = "" if asked is None else _cost(store.path, asked, model_ids, frequency)
+    except AnchorscopeError as error:
+        asked, cost, problem = None, "", str(error)
+    with st.container(border=True, key="asked_intervention"):
+        if problem:
+            show(problem)
+        elif asked is not None:
+            show(f"{asked.change.sentence[0].upper()}{asked.change.sentence[1:]}: {cost}")
+        else:
+            show("Choose features first.")
+    ready = asked is not None and problem is None
+    with st.container(horizontal=True, gap="small"):
+        pressed = {(): st.button("Run", type="primary", icon=":material/play_arrow:", disabled=not ready, key="run_intervention")}
+        for factor in trials.SURPRISES:
+            label = f"Published surprise: scale by {factor:g}"
+            pressed[(factor,)] = st.button(label, icon=":material/science:", disabled=not ready, key=f"surprise_{factor:g}")
+    st.caption(
+        "“Decoding R1's CoT” scaled features by 1.5 and by 0.5, with the reconstruction in place of the residual stream, and accuracy fell "
+        "to 0 either way. One click asks for the factor and for 1, which changes no code, each with the reconstruction and with the error "
+        "kept. If ×1 with the reconstruction falls as deep, the reconstruction broke the reasoning; if the factor with the error kept "
+        "holds, the features did not."
+    )
+    if not ready:
+        return
+    for factors, was in pressed.items():
+        if was:
+            _keep(store.path, [asked] if not factors else trials.surprise(asked, factors[0]), model_ids, frequency)
+
+
+def _keep(study: Path, asked: Sequence[Trial], model_ids: Sequence[str], frequency: np.ndarray) -> None:
+    kept = Interventions(study)
+    try:
+        for one in asked:
+            kept.ask(one.row(), one.arms(model_ids, frequency))
+        intervention_runs.start(study)
+    except (AnchorscopeError, OSError) as error:
+        show(str(error))
+        return
+    selection.choose(asked=".".join(one.intervention_id for one in asked))
+    selection.rerun()
+
+
+def _missing_models(store: Store, model_ids: Sequence[str]) -> str | None:
+    here = {choice.model_id for choice in live.steerable(store)}
+    facts = store.models().set_index("model_id")["name"]
+    missing = [one_line(str(facts.get(name, name)), 60) for name in model_ids if name not in here]
+    if not missing:
+        return None
+    return (
+        f"{' and '.join(missing)}: these weights, as the study was made with them, are not on this machine, so nothing can be run here. "
+        "What was run elsewhere is shown below. The embedded models are fetched by `python -m precompute model`."
+    )
+
+
+def _cost(study: Path, asked: Trial, model_ids: Sequence[str], frequency: np.ndarray) -> str:
+    """Samples in words, of them those that are there, and a time where an earlier run tells the rate."""
+    arms = asked.arms(model_ids, frequency)
+    pairs = {(arm["arm_id"], problem) for arm in arms for problem in asked.problems}
+    kept = Interventions(study)
+    left = len(pairs - kept.done())
+    n_arms = len(arms) // len(model_ids)
+    words = (
+        f"{len(model_ids)} model{'s' * (len(model_ids) > 1)} × {n_arms} arms (unedited, changed, reconstruction alone"
+        f"{', random features' if n_arms > 3 else ''}) × {len(asked.problems)} problems × {asked.n_samples} "
+        f"sample{'s' * (asked.n_samples > 1)} = {len(pairs) * asked.n_samples:,} samples"
+    )
+    if left < len(pairs):
+        words += f", {(len(pairs) - left) * asked.n_samples:,} of which are there already"
+    progress = read_progress(kept.room.path)
+    if left and progress is not None and progress.rate:
+        words += f"; about {duration(left / progress.rate)} at the pace of the last run"
+    return words + "."
+
+
+def decimal(field: str, label: str, usual: float, *, low: float, high: float, step: float) -> float:
+    """A number that is part of the selection."""
+    try:
+        value = float(selection.get(field) or usual)
+    except ValueError:
+        value = math.nan
+    if not low <= value <= high:
+        selection.forget_unknown(field)
+        value = usual
+    followed = selection.following(f"decimal_{field}", value, lambda chosen: selection.choose(**{field: f"{chosen:g}"}))
+    st.number_input(label, low, high, step=step, format="%g", **followed)
+    return value

@@ -1,0 +1,34 @@
+"""Change features and see what is still solved: with the reconstruction alone and random features beside it, in both models."""
+
+import streamlit as st
+
+from app import (
+    chosen_dictionary,
+    crosscoder_view,
+    intervention_results,
+    intervention_runs,
+    interventions_view,
+    navigation,
+    studies,
+)
+from app.untrusted import show
+
+study = navigation.study()
+store = studies.open_store(study)
+st.title("Interventions")
+
+dictionary = chosen_dictionary.choose(store)
+show(chosen_dictionary.named(dictionary))
+rows = crosscoder_view.features(store, dictionary)
+
+left, right = st.columns([5, 6], gap="medium")
+with left:
+    chosen = interventions_view.features(store, dictionary, rows)
+    interventions_view.to_steering(store, dictionary, chosen)
+with right:
+    trial, problem = interventions_view.trial(store, dictionary, chosen)
+    interventions_view.ask(store, dictionary, rows, trial, problem)
+intervention_runs.follow(study)
+asked = intervention_results.asked(store, dictionary.dictionary_id)
+if len(asked):
+    intervention_results.results(store, asked, chosen_dictionary.roles(dictionary))

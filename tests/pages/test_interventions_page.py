@@ -1,0 +1,207 @@
+"""The Interventions page without a browser: asking, the published surprises, a run followed to its end, stopped ones, and bad links."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from app import intervention_runs, live
+from backend.store.interventions import Interventions
+from backend.store.progress import read_progress
+from backend.store.store import Store
+from precompute.export import export_duckdb
+from precompute.stages import interventions as stage
+from tests import intervened_study, steerable_study
+from tests.pages.conftest import ROOT, words
+from tests.pages.test_steering import settled
+
+SELECTED = {"study": "small", "solved": "2", "source": "numbers", "numbers": "1 2"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_embedded_model(tmp_path_factory):
+    """The machine's own cache is out of reach: what these tests show does not depend on it."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("ANCHORSCOPE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    live.service().close()
+    live.service.clear()
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory) -> tuple[str, str]:
+    return intervened_study.make_pair(tmp_path_factory.mktemp("pair"))
+
+
+@pytest.fixture
+def study(pair, tmp_path) -> Path:
+    return intervened_study.make(tmp_path / "small", pair)
+
+
+@pytest.fixture
+def started(monkeypatch) -> list[Path]:
+    """Studies for which the page has started the command, which is not run here."""
+    found: list[Path] = []
+    monkeypatch.setattr(intervention_runs, "start", found.append)
+    return found
+
+
+def done(study: Path) -> None:
+    stage.run_asked(study, Console(file=io.StringIO()), threads=1)
+
+
+def table_with(test, column: str):
+    return next(frame.value for frame in test.dataframe if column in frame.value.columns)
+
+
+def tables_with(test, column: str) -> list:
+    return [frame.value for frame in test.dataframe if column in frame.value.columns]
+
+
+def test_a_rule_chooses_features_and_the_page_says_what_will_be_done(opened, study, started):
+    test = opened("interventions", study, study="small", beyond="0.2", top="3", change="zero")
+    assert not test.exception
+    assert table_with(test, "fires on")["feature"].tolist() == [3, 4, 5]
+    said = words(test)
+    assert "3 of the 8 that fire and lie beyond it" in said
+    assert "Zero 3 features, the error kept: 2 models × 4 arms" in said and "× 4 problems × 1 sample = 32 samples." in said
+    test.button(key="run_intervention").click().run()
+    asked = Interventions(study).asked().iloc[0]
+    assert started == [study] and (asked.operation, list(asked.features), asked.keep_error) == ("zero", [3, 4, 5], True)
+    assert asked.chosen_by == "the 3 most frequent features with NRN (L1) above 0.2"
+    assert test.session_state["selection"]["asked"] == asked.intervention_id
+    assert table_with(test, "units done")["units done"].tolist() == ["0 of 32"] and "32 units" in words(test)
+
+
+def test_a_surprise_is_one_click_and_shows_what_the_reconstruction_does_alone(opened, study, started):
+    test = opened("interventions", study, **SELECTED)
+    test.button(key="surprise_1.5").click().run()
+    rows = Interventions(study).asked()
+    assert sorted(zip(rows["factor"], rows["keep_error"], strict=True)) == [(1, False), (1, True), (1.5, False), (1.5, True)]
+    assert len(started) == 1 and stage.n_left(study) == (32, 32)
+    done(study)
+    test.run()
+    assert not test.exception
+    said = words(test)
+    assert "4 changes on 2 problems" in said and "Replacing the residual stream by the reconstruction alone" in said
+    arms = tables_with(test, "same text as unedited")
+    assert len(arms) == 2
+    for table in arms:
+        same = table.set_index("arm")["same text as unedited"]
+        assert same["×1, error kept"] == "2 of 2" and same["unedited"] == ""
+    compared = tables_with(test, "difference in solved")[0].set_index("compared")
+    assert compared.loc["×1, replaced − reconstruction alone", "difference in solved"] == "+0.0%"
+    again = opened("interventions", study, study="small", asked=test.session_state["selection"]["asked"])
+    assert "4 changes on 2 problems" in words(again)
+    test.button(key="surprise_0.5").click().run()
+    assert len(Interventions(study).asked()) == 6 and stage.n_left(study) == (16, 48)  # the controls and ×1 are there
+
+
+def test_texts_stand_side_by_side_and_what_is_there_is_not_done_again(opened, study, started):
+    test = opened("interventions", study, change="scale", factor="0.5", n="2", **SELECTED)
+    test.button(key="run_intervention").click().run()
+    done(study)
+    test.run()
+    texts = [code.value for code in test.code]
+    found = Interventions(study).samples(Interventions(study).arms()["arm_id"])
+    assert len(texts) == 3 and set(texts) <= set(found["text"])
+    assert "Right answer" in words(test) and "all of which" not in words(test) and "32 of which are there already" in words(test)
+    test.number_input(key="text_sample_0").set_value(1).run()
+    assert [code.value for code in test.code] != texts
+    assert "sign flips of each problem's mean difference" in words(test)
+
+
+def test_selected_and_typed_features_are_taken_and_mistakes_are_said(opened, study, started):
+    test = opened("interventions", study, study="small", feature="7", pinned="2")
+    assert table_with(test, "fires on")["feature"].tolist() == [2, 7]
+    for numbers, said in [("1, 99", "Feature 99 does not exist"), ("one", "no feature number"), ("", "Type the numbers")]:
+        test = opened("interventions", study, study="small", source="numbers", numbers=numbers)
+        assert said in words(test) and test.button(key="run_intervention").disabled and not test.exception
+    assert not started and Interventions(study).asked().empty
+
+
+@pytest.mark.parametrize("selection", [
+    {"beyond": "nan"}, {"beyond": "7"}, {"change": "erase"}, {"asked": "i0.i1"}, {"factor": "inf"}, {"source": "heaven"}, {"solved": "-1"},
+    {"error": "x"}, {"added": "x", "change": "steer"}, {"feature": "99", "source": "selected"},
+])  # fmt: skip
+def test_a_link_that_makes_no_sense_is_read_as_far_as_it_does(opened, study, started, selection):
+    test = opened("interventions", study, study="small", **selection)
+    assert not test.exception and test.title[0].value == "Interventions" and not started
+
+
+def test_a_stopped_run_can_be_gone_on_with_and_a_failed_one_says_why(opened, study, started):
+    test = opened("interventions", study, change="zero", **SELECTED)
+    test.button(key="run_intervention").click().run()
+    room = Interventions(study).room
+    assert [button.key for button in test.button if "interventions" in (button.key or "")] == ["continue_interventions"]
+    test.button(key="continue_interventions").click().run()
+    assert started == [study, study]
+    with room.writing("test"):
+        test.run()
+        assert "Starting" in next(element.proto.text for element in test.get("progress"))
+        test.button(key="stop_interventions").click().run()
+        assert (room.path / stage.STOP).exists()
+    done(study)  # takes the wish away and works
+    assert read_progress(room.path).state == "finished" and "left to do" not in words(test.run())
+
+
+def test_the_command_is_started_beside_the_dashboard_and_its_last_words_are_shown(opened, study, monkeypatch):
+    monkeypatch.setattr(intervention_runs.sys, "executable", "/bin/false")
+    intervention_runs.start(study)
+    process = intervention_runs._started()[study]
+    assert process.wait() != 0 and not intervention_runs.is_running(study)
+    assert process.args[-2:] == ["interventions", str(study.resolve())]
+    test = opened("interventions", study, change="zero", **SELECTED)
+    monkeypatch.setattr(intervention_runs, "start", lambda path: None)
+    test.button(key="run_intervention").click().run()
+    (Interventions(study).room.path / intervention_runs.LOG).write_text("error: there is no room left\n")
+    test.run()
+    assert "error: there is no room left" in [code.value for code in test.code]
+
+
+def test_a_portable_study_is_intervened_on_too_and_without_its_models_the_page_says_so(opened, study, tmp_path, started, monkeypatch):
+    export_duckdb(study, tmp_path / "one.duckdb")
+    test = opened("interventions", tmp_path / "one.duckdb", **(SELECTED | {"study": "one", "change": "zero"}))
+    test.button(key="run_intervention").click().run()
+    assert stage.n_left(tmp_path / "one.duckdb") == (16, 16) and started == [tmp_path / "one.duckdb"]
+    monkeypatch.setattr(live, "choices", lambda models: [])
+    test = opened("interventions", study, **SELECTED)
+    assert "are not on this machine" in words(test) and test.button(key="run_intervention").disabled
+
+
+def test_a_study_without_a_dictionary_says_how_to_get_one(opened, whole):
+    test = opened("interventions", whole)
+    assert "no dictionary of activations" in words(test) and not test.exception
+
+
+def test_a_feature_goes_to_the_steering_page_with_its_unit_and_norm(opened, tiny, tmp_path):
+    study = steerable_study.make(tmp_path / "small", tiny("llama"))
+    name = intervened_study.add_dictionary(study, [tiny("llama").model_id, "m0"], 64)
+    test = opened("interventions", study, study="small", source="numbers", numbers="3")
+    test.selectbox(key="steer_in").set_value(tiny("llama").model_id)
+    test.button(key="open_steering").click().run()
+    chosen = test.session_state["selection"]
+    assert (chosen["direction"], chosen["feature"], chosen["dictionary"], chosen["layers"]) == ("feature", "3", name, "1-1")
+    chunk = Store(study).frame("SELECT chunk_id FROM chunks ORDER BY chunk_id LIMIT 2")["chunk_id"][1]
+    test = opened("steering", study, **{**chosen, "chunk": chunk})
+    test = settled(test, lambda t: "In units of the residual stream" in words(t) or "in units of the residual stream" in words(t))
+    row = intervened_study.weights(64).decoder[0, 3].double() / 0.8
+    assert f"its norm is {float(row.norm()):.3g}, which a code of 1 adds" in words(test)
+    assert f"add +{1.5 * float(row.norm()):.3g} (absolute) of the decoder row of feature 3 at layer 1" in words(test)
+
+
+def test_the_page_costs_no_torch(study):
+    script = (
+        "import sys; from streamlit.testing.v1 import AppTest\n"
+        f"test = AppTest.from_file({str(ROOT / 'app' / 'main.py')!r}, default_timeout=60).run()\n"
+        "test.switch_page('../pages/interventions.py').run(); assert not test.exception\n"
+        "assert 'run_intervention' in [button.key for button in test.button]\n"
+        "assert not {'torch', 'transformers', 'sklearn', 'math_verify'} & set(sys.modules)\n"
+    )
+    environment = {"ANCHORSCOPE_STORES": str(study), "ANCHORSCOPE_DEMO": "", "PATH": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
