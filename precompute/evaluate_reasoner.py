@@ -9,8 +9,7 @@
 """
 
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -149,20 +148,24 @@ def bars(rows: list[Row]) -> list[Bar]:
     by_name = {row.name: row for row in rows}
     levels = [row for name, row in by_name.items() if name.startswith("accuracy, level")]
     reflection = next(row for row in rows if row.name.startswith("self-reflection"))
-    ratio = math.inf if reflection.base.value == 0 else reflection.reasoner.value / reflection.base.value
+    ours, theirs = reflection.reasoner.value, reflection.base.value
+    above = [row for row in levels if row.reasoner.value > row.base.value]
+    unsure = ", ".join(row.name.removeprefix("accuracy, ") for row in above if row.difference.low <= 0)
 
-    def share(name: str) -> float:
-        return by_name[name].reasoner.value
+    def share(name: str, met: Callable[[float], bool]) -> tuple[str, bool]:
+        value = by_name[name].reasoner.value
+        return f"{value:.1%}", met(value)
 
-    above = [row.name.removeprefix("accuracy, ") for row in levels if row.reasoner.value > row.base.value]
     return [
-        Bar("at least 60 % on level 1", f"{levels[0].reasoner.value:.1%}", levels[0].reasoner.value >= 0.6),
-        Bar("above the base at every level", ", ".join(above) or "none", len(above) == len(levels)),
-        Bar("at least a quarter of problems with accuracy in [0.2, 0.8]", f"{share('problems with accuracy in [0.2, 0.8]'):.1%}",
-            share("problems with accuracy in [0.2, 0.8]") >= 0.25),
-        Bar("self-reflection at least five times the base's", f"{ratio:.1f} times", ratio >= 5),
-        Bar("at least 95 % close their thinking", f"{share('thinking closed'):.1%}", share("thinking closed") >= 0.95),
-        Bar("fewer than 2 % degenerate", f"{share('degenerate (ends in a loop)'):.1%}", share("degenerate (ends in a loop)") < 0.02),
+        Bar("at least 60 % on level 1", *share("accuracy, level 1", lambda value: value >= 0.6)),
+        Bar("above the base at every level", f"{len(above)} of {len(levels)} levels" + (f"; not beyond chance: {unsure}" if unsure else ""),
+            len(above) == len(levels)),
+        Bar("at least a quarter of problems with accuracy in [0.2, 0.8]",
+            *share("problems with accuracy in [0.2, 0.8]", lambda value: value >= 0.25)),
+        Bar("self-reflection at least five times the base's",
+            f"{ours / theirs:.1f} times" if theirs else f"{ours:.2f} a CoT, and none in the base's", ours > 0 and ours >= 5 * theirs),
+        Bar("at least 95 % close their thinking", *share("thinking closed", lambda value: value >= 0.95)),
+        Bar("fewer than 2 % degenerate", *share("degenerate (ends in a loop)", lambda value: value < 0.02)),
     ]  # fmt: skip
 
 
@@ -239,7 +242,10 @@ A sample that gives no answer, even when forced, counts as wrong. Reasoning word
 
 ## What it can and cannot do
 
-- It solves short arithmetic stories of the kinds it was trained on, and notices many of its own slips.
+- It solves short arithmetic stories of the kinds it was trained on; how many of each level is in the table. Long calculations remain
+  its weakness, and exact fractions (level 5) are beyond it.
+- It thinks aloud in the manner of its traces: calculations in parts, doubt and repair ("Wait, …"), conclusions. Other routes and checks
+  were common in the traces of the first two phases and are rare in what it writes, as the table says.
 - It knows those kinds only: other problems get traces of the same shape with wrong calculations.
 - Its doubts are learned from planted slips. How far "Wait" is tied to a real error inside the model is a question to study with it,
   not something this card claims.

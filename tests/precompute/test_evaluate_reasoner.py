@@ -96,9 +96,19 @@ def test_the_table_reads_as_markdown(cots):
     text = as_markdown(rows, bars(rows))
     assert "| accuracy, level 1 | 25.0 % [25.0, 25.0] | 75.0 % [75.0, 75.0] | 50.0 % [50.0, 50.0] |" in text
     assert "| at least 60 % on level 1 | 75.0% | yes |" in text and "no think tags" in text
+    assert "| above the base at every level | 5 of 5 levels | yes |" in text
+    assert "| self-reflection at least five times the base's | 2.00 a CoT, and none in the base's | yes |" in text
 
 
-@pytest.mark.skipif(not (REASONER_ASSETS / "evaluation.json").is_file(), reason="not evaluated yet: evaluate-reasoner")
+def test_a_level_whose_difference_may_be_chance_is_named():
+    problems = generate(40, seed=1)
+    lucky = {problems[-1].problem_id}  # one problem of level 5, by the reasoner alone
+    rows = [written(p, role, 0, correct=role == "distilled" and (p.level < 5 or p.problem_id in lucky))
+            for p in problems for role in ("base", "distilled")]
+    asked = bars(table(judged_cots(study(rows), asking(1, seed=99))))[1]
+    assert asked.met and asked.reached == "5 of 5 levels; not beyond chance: level 5"
+
+
 def test_the_shipped_model_card_says_what_the_shipped_files_say():
     training = json.loads((REASONER_ASSETS / "training.json").read_text())
     assert (REASONER_ASSETS / "README.md").read_text() == model_card(training, shipped_table(REASONER_ASSETS))
