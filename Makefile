@@ -21,7 +21,7 @@ model: .venv/ready
 	$(BIN)/python -m precompute model
 
 test: .venv/ready
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: .venv/ready
 	$(BIN)/ruff check .
