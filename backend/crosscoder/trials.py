@@ -241,10 +241,12 @@ def drawn_problems(problems: pd.DataFrame, n: int, *, seed: int = 0) -> tuple[st
 
 
 def sampling_of(runs: pd.DataFrame) -> Sampling:
-    """How the study's CoTs were sampled, by the newest of its runs (rows of `Queries.runs`) that says so; else the usual."""
+    """How the study's CoTs were sampled, as far as is possible here, by the newest of its runs (rows of `Queries.runs`) that says so; else
+    the usual."""
     for parameters in runs["parameters"]:
         try:
-            return Sampling(**{name: json.loads(parameters)["sampling"][name] for name in asdict(Sampling())})
+            said = json.loads(parameters)["sampling"]
+            return Sampling(float(said["temperature"]), float(said["top_p"]), min(int(said["max_new_tokens"]), MOST_NEW_TOKENS))
         except (ValueError, KeyError, TypeError):  # an import, or a run of another version
             continue
     return Sampling()

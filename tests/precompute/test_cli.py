@@ -26,6 +26,7 @@ def test_help_loads_no_heavy_library():
         (("run", "studies/quick.toml", "--stage", "cooking"), "There is no stage 'cooking'; the stages are problems, cots"),
         (("status", "studies/quick.toml", "--store", "nowhere"), "No study at nowhere"),
         (("publish", "nowhere"), "No study at nowhere"),
+        (("interventions", "nowhere"), "No results at nowhere"),
         (("export", "nowhere"), "Say where to"),
         (("fly",), "No such command"),
     ],

@@ -17,6 +17,7 @@ from backend.crosscoder.trials import (
     changes_of_arm,
     drawn_problems,
     matched_features,
+    sampling_of,
     surprise,
     typed,
 )
@@ -135,6 +136,15 @@ def test_problems_are_drawn_evenly_over_levels_and_more_of_them_include_the_fewe
     assert levels[list(six)].value_counts(dropna=False).tolist() == [2, 2, 2]
     assert drawn_problems(problems, 4) == six[:4] and set(drawn_problems(problems, 99)) == set(problems["problem_id"])
     assert drawn_problems(problems.sample(frac=1, random_state=1), 6) == six != drawn_problems(problems, 6, seed=1)
+
+
+def test_samples_are_drawn_as_the_studys_cots_were():
+    def runs(*parameters: str) -> pd.DataFrame:
+        return pd.DataFrame({"parameters": list(parameters)})
+
+    said = json.dumps({"sampling": {"temperature": 1, "top_p": 0.9, "max_new_tokens": 32768, "samples": 3}})
+    assert sampling_of(runs("{}", "no JSON", said)) == Sampling(1.0, 0.9, 2048)
+    assert sampling_of(runs("{}")) == sampling_of(runs()) == Sampling()
 
 
 # Controls
