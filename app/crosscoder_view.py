@@ -256,7 +256,7 @@ def filter_controls(rows: pd.DataFrame, dictionary: pd.Series) -> Filters:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         st.multiselect(
             "Filter by", columns, format_func=lambda name: COLUMNS[name].label, placeholder="anything known of a feature", width=420,
-            **selection.following("filter_columns", list(filters), _choose_columns),
+            **selection.following("filter_columns", list(filters), _choose_columns, initial="default"),
         )  # fmt: skip
         for column, given in filters.items():
             _FILTER_WIDGETS[COLUMNS[column].kind](column, given, rows)
@@ -277,13 +277,13 @@ def _bounds(column: str, given: Between, rows: pd.DataFrame) -> None:
             _change(column, replace(chosen_filters().get(column, Between()), **{end: value}))
 
         followed = selection.following(f"filter_{column}_{end}", getattr(given, end), take)
-        st.number_input(f"{COLUMNS[column].label} {words}", value=None, format="%g", step=0.01, width=150, placeholder="any", **followed)
+        st.number_input(f"{COLUMNS[column].label} {words}", format="%g", step=0.01, width=150, placeholder="any", **followed)
 
 
 def _words(column: str, given: tuple[str, ...], rows: pd.DataFrame) -> None:
     options = [*sorted(rows[column].dropna().unique()), NOT_KNOWN]
     followed = selection.following(
-        f"filter_{column}", [word for word in given if word in options], lambda words: _change(column, tuple(words))
+        f"filter_{column}", [word for word in given if word in options], lambda words: _change(column, tuple(words)), initial="default"
     )
     st.multiselect(COLUMNS[column].label, options, format_func=_word, width=280, placeholder="any", **followed)
 

@@ -44,7 +44,7 @@ def controls(dictionary: pd.Series, rows: pd.DataFrame) -> list[int]:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         st.number_input("Feature", 0, last, step=1, width=180, **selection.following("feature_number", feature, partial(_take, "feature")))
         st.number_input(
-            "Pinned beside it", 0, last, value=None, step=1, width=180, placeholder="none",
+            "Pinned beside it", 0, last, step=1, width=180, placeholder="none",
             **selection.following("pinned_number", pinned, partial(_take, "pinned")),
         )  # fmt: skip
         if pinned is None:

@@ -180,8 +180,10 @@ def pick(
             if then:
                 then()
 
-    worded = None if chosen is None else show(chosen)
-    widget(label, list(options), format_func=show, **following(f"pick_{name}", chosen, take, worded=worded), **how)
+    followed = following(f"pick_{name}", chosen, take, worded=None if chosen is None else show(chosen), initial="default")
+    if widget in (st.selectbox, st.radio):
+        followed["index"] = list(options).index(followed.pop("default")) if options else None
+    widget(label, list(options), format_func=show, **followed, **how)
     return chosen
 
 
@@ -198,12 +200,16 @@ def pick_switch(name: str, label: str, *, default: bool, then: Callable[[], None
     return chosen
 
 
-def following(widget: str, value: Any, take: Callable[[Any], None], *, worded: str | None = None) -> dict[str, Any]:
-    """`key` and `on_change` of a widget that shows `value` of the selection; `take` is called with what the person makes of it.
+def following(
+    widget: str, value: Any, take: Callable[[Any], None], *, worded: str | None = None, initial: str = "value"
+) -> dict[str, Any]:
+    """Arguments of a widget that shows `value` of the selection; `take` is called with what the person makes of it.
 
-    The key stays while only the person changes the widget, so that the focus and keys pressed meanwhile are not lost. Where something
-    else changed the value, or how it is `worded`, the widget becomes a new one: until the browser has heard of the change it sends the
-    old value, which is then said of the old widget and not taken for a choice.
+    They are its key, its `on_change` and what it shows at first, which this kind of widget calls `initial`. The key stays while only the
+    person changes the widget, so that the focus and keys pressed meanwhile are not lost. Where something else changed the value, or how it
+    is `worded`, the widget becomes a new one: until the browser has heard of the change it sends the old value, which is then said of the
+    old widget and not taken for a choice. A value set in the session would not do: Streamlit tells the browser once, in a message that is
+    dropped when the next run begins before it was sent, and the browser then answers with the widget's default.
     """
     shown = st.session_state.setdefault(_SHOWN, {})
     turn, last, words = shown.get(widget, (0, value, worded))
@@ -211,8 +217,6 @@ def following(widget: str, value: Any, take: Callable[[Any], None], *, worded: s
     if not _equal(said, value) or (_equal(last, value) and words not in (None, worded)):
         turn += 1
     key, shown[widget] = _key(widget, turn), (turn, value, worded)
-    if value is not None and key not in st.session_state:
-        st.session_state[key] = value
 
     def changed() -> None:
         now, last, _ = shown[widget]
@@ -220,7 +224,7 @@ def following(widget: str, value: Any, take: Callable[[Any], None], *, worded: s
             shown[widget] = turn, said, None
             take(said)
 
-    return {"key": key, "on_change": changed}
+    return {"key": key, "on_change": changed, initial: value}
 
 
 def _key(widget: str, turn: int) -> str:

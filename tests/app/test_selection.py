@@ -102,6 +102,16 @@ def test_what_was_restored_is_not_undone_by_what_the_widgets_showed_before(test)
     assert test.selectbox[0].value == "second" and test.toggle[0].value is True and test.number_input[0].value == 7
 
 
+def test_a_browser_that_missed_the_run_in_which_a_value_changed_is_told_of_it_by_the_next(test):
+    test.button[0].click().run()
+    test.run()  # what the browser hears is this run alone; it shows a widget that it does not know at its default
+    chunk, start, _ = (box.options[box.proto.default] for box in test.selectbox)
+    assert (chunk, start, test.button_group[0].proto.default[0]) == ("second", "after the second", 1)
+    assert test.toggle[0].proto.default is True
+    assert [box.proto.default for box in test.number_input] == [7.0, -3.0] and test.slider[0].proto.default == [-3.0]
+    assert not any(element.proto.set_value for element in (*test.selectbox, *test.toggle, *test.number_input, *test.slider))
+
+
 def test_every_widget_still_chooses_after_it_was_restored_and_may_go_back_to_what_it_showed(test):
     test.button[0].click().run()
     test.selectbox[0].set_value("first").run()
