@@ -19,11 +19,12 @@ EVERY = 0.2  # seconds between two looks at something that runs
 
 @dataclass(frozen=True)
 class Run:
-    """A run as the page shows it. `status` is None where it was restored from the store."""
+    """A run as the page shows it. `status` is None where it was restored from the store, `being_kept` while it is on its way there."""
 
     run_id: str
     results: dict[str, Any] | None
     status: Status | None = None
+    being_kept: bool = False
 
     @property
     def is_running(self) -> bool:
@@ -68,7 +69,7 @@ def find(study: Path, run_id: str) -> Run | None:
     if status is None:
         return None
     if (asked := st.session_state.get("asked", {}).get(run_id)) and (record := record_of(*asked, status)) is not None:
-        return Run(run_id, record.results, status)
+        return Run(run_id, record.results, status, being_kept=status.error is None)
     return Run(run_id, status.result if "arms" in status.result else None, status)  # what a stream had said before it failed
 
 

@@ -125,14 +125,14 @@ def run(study: Path, run_id: str, *, key: str) -> None:
             if st.button("Stop", icon=":material/stop:", key=f"stop_{key}"):
                 live.stop(run_id)
                 selection.rerun()
-        elif found.is_running:
+        elif found.is_running or (found.being_kept and not now.being_kept):
             selection.rerun()
         if now.status is not None and now.status.error:
             show(now.status.error)
         if now.results is not None:
             _results(study, now, key)
 
-    st.fragment(draw, run_every=live.EVERY if found.is_running else None)()
+    st.fragment(draw, run_every=live.EVERY if found.is_running or found.being_kept else None)()
 
 
 def _results(study: Path, now: live.Run, key: str) -> None:

@@ -31,10 +31,12 @@ class Service:
         self.known = Status(ticket_id, "waiting", 1, {}, None, None, None, None)
         return self.known
 
-    def end(self, state):
+    def end(self, state, error=None):
         token = {"id": 1, "text": "a", "kl": 0.0, "top": []}
         arms = {arm: {"tokens": [token], "finish": "cap" if state == "finished" else None} for arm in ("base", "changed")}
-        self.known = Status(RUN, state, None, {"arms": arms, "first_divergence": None}, None, None, None, 0.1)
+        self.known = Status(RUN, state, None, {"arms": arms, "first_divergence": None}, None, None, error, 0.1)
+
+    def keep(self):
         self.asked[-1][1](self.known)
 
 
@@ -50,12 +52,14 @@ def test_a_stopped_run_is_done_again_for_whoever_presses_again_and_shown_to_othe
     study = small_study.make(tmp_path / "small")
     live.start(study, CHOICE, ABOUT, REQUEST, again=True)
     service.end("stopped")
+    service.keep()
     assert Experiments(study).get(RUN)["state"] == "stopped"
     live.start(study, CHOICE, ABOUT, REQUEST)
     assert len(service.asked) == 1
     live.start(study, CHOICE, ABOUT, REQUEST, again=True)
     assert len(service.asked) == 2
     service.end("finished")
+    service.keep()
     assert Experiments(study).get(RUN)["state"] == "finished"
     live.start(study, CHOICE, ABOUT, REQUEST, again=True)
     assert len(service.asked) == 2
@@ -65,14 +69,31 @@ def test_a_run_that_was_done_for_another_study_is_kept_in_this_one_too(service, 
     one, other = small_study.make(tmp_path / "one"), small_study.make(tmp_path / "other")
     live.start(one, CHOICE, ABOUT, REQUEST, again=True)
     service.end("finished")
+    service.keep()
     live.start(other, CHOICE, ABOUT, REQUEST, again=True)
     assert len(service.asked) == 1 and Experiments(other).get(RUN)["state"] == "finished"
+
+
+@pytest.mark.parametrize("state", ["finished", "stopped"])
+def test_a_run_is_shown_as_soon_as_it_ended_and_looked_at_again_once_it_is_kept(service, tmp_path, state):
+    study = small_study.make(tmp_path / "small")
+    live.start(study, CHOICE, ABOUT, REQUEST, again=True)
+    assert live.find(study, RUN).is_running
+    service.end(state)
+    found = live.find(study, RUN)
+    assert found.results["arms"]["changed"]["tokens"] and found.being_kept and not found.is_running
+    service.keep()
+    assert live.find(study, RUN).status is None and not live.find(study, RUN).being_kept
+    service.end(state, error="The run could not be kept: no space is left.")
+    Experiments(study).delete(RUN)
+    assert not live.find(study, RUN).being_kept and live.find(study, RUN).results
 
 
 def test_what_a_stream_had_said_before_it_failed_is_shown_and_not_kept(service, tmp_path):
     study = small_study.make(tmp_path / "small")
     live.start(study, CHOICE, ABOUT, REQUEST, again=True)
     service.end("failed")
+    service.keep()
     assert Experiments(study).get(RUN) is None and live.find(study, RUN).results["arms"]["base"]["tokens"]
 
 
