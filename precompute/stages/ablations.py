@@ -68,7 +68,7 @@ class Task:
 def units(context: Context) -> list[Unit]:
     """One unit a model of the pair and category, once the features are measured."""
     wanted, result = context.study.crosscoder, []
-    for row in codes_stage.dictionaries(context) if wanted.ablation_nrn else []:
+    for row in codes_stage.dictionaries(context) if wanted and wanted.ablation_nrn else []:
         if row["distilled_model_id"] is None or context.store.features(row["dictionary_id"]).empty:
             continue
         inputs = {
