@@ -21,7 +21,8 @@ model: .venv/ready
 	$(BIN)/python -m precompute model
 
 test: .venv/ready
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore tests/browser
+	$(BIN)/python -m pytest -q tests/browser
 
 lint: .venv/ready
 	$(BIN)/ruff check .
