@@ -83,7 +83,6 @@ def test_back_undoes_one_step_and_leaves_a_page(tab, server):
     tab.keyboard.press("j")
     tab.wait_for_function("old => !location.search.includes(old)", arg=first)
     second = chunk_in_url(tab)
-    tab.wait_for_timeout(1000)  # a step back sooner than that cannot be told from a late message
     tab.get_by_role("link", name="Latent map").click()
     expect(tab.get_by_role("heading", name="Latent map", exact=True)).to_be_visible()
     tab.go_back()

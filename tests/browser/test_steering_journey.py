@@ -29,12 +29,47 @@ def server(chromium, study, tmp_path_factory):
         del os.environ["ANCHORSCOPE_CACHE"]
 
 
+SLOW = """
+(() => {
+  const late = (listener) => (event) => setTimeout(() => listener(event), 1200);
+  window.WebSocket = class extends WebSocket {
+    addEventListener(kind, listener) { super.addEventListener(kind, kind === "message" ? late(listener) : listener); }
+  };
+})();
+"""
+
+
 def run_button(tab):
     return tab.locator(".st-key-run_button button")
 
 
 def said(tab):
     return tab.locator(".st-key-intervention")
+
+
+def test_a_choice_stays_where_the_browser_hears_of_it_late(tab, server):
+    tab.add_init_script(SLOW)  # every message of the server is heard 1.2 s after it came
+    tab.goto(f"{server}/steering?study=small&direction=random&place=onward&what=stream")
+    expect(run_button(tab)).to_be_enabled(timeout=60_000)
+    slider = tab.get_by_role("slider", name="Magnitude β")
+    slider.press("ArrowRight")
+    tab.wait_for_url(re.compile("beta=4.5"))
+    for _ in range(3):  # each before the last was answered
+        slider.press("ArrowRight")
+        tab.wait_for_timeout(400)
+    tab.wait_for_url(re.compile("beta=6"))
+    tab.get_by_role("radio", name="Many").or_(tab.get_by_role("button", name="Many", exact=True)).first.click()
+    tab.wait_for_url(re.compile("what=continue"))
+    tab.wait_for_timeout(3000)  # all that was on its way has arrived
+    assert "beta=6&" in tab.url and "what=continue" in tab.url
+    expect(said(tab)).to_contain_text("add +6 RMS of random direction 1")
+    expect(slider).to_have_value("6")
+    tab.go_back()
+    expect(run_button(tab)).to_have_text(re.compile("Steer"))
+    assert "beta=6&" in tab.url
+    tab.go_back()
+    expect(said(tab)).not_to_contain_text("add +6 RMS")
+    assert "beta=5" in tab.url
 
 
 def test_a_chunk_is_chosen_steered_stopped_sampled_and_found_again_by_its_link(tab, server, study):
@@ -76,6 +111,7 @@ def test_a_chunk_is_chosen_steered_stopped_sampled_and_found_again_by_its_link(t
     expect(run_button(tab)).to_have_text(re.compile("Continue 16 times"))
     run_button(tab).click()
     expect(tab.get_by_text("compared in pairs")).to_be_visible(timeout=120_000)
+    expect(tab.get_by_text("The 48 texts")).to_be_visible()
     run = re.search(r"run=(x\w+)", tab.url)[1]
     assert len(Experiments(study).samples(run)) == 48
 
