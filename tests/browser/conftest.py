@@ -81,7 +81,11 @@ class serving:
 
     def __exit__(self, *_) -> None:
         self.process.terminate()
-        self.process.wait(timeout=20)
+        try:
+            self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:  # it writes nothing that must be whole
+            self.process.kill()
+            self.process.wait()
 
 
 @pytest.fixture

@@ -110,6 +110,7 @@ def test_a_chunk_is_chosen_steered_stopped_sampled_and_found_again_by_its_link(t
     tab.get_by_role("radio", name="Many").or_(tab.get_by_role("button", name="Many", exact=True)).first.click()
     tab.get_by_role("spinbutton", name="Times").fill("4")
     tab.get_by_role("spinbutton", name="Times").press("Tab")
+    tab.wait_for_url(re.compile("n=4"))
     expect(run_button(tab)).to_have_text(re.compile("Continue 4 times"))
     run_button(tab).click()
     expect(tab.get_by_text("compared in pairs")).to_be_visible(timeout=120_000)
