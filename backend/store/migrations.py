@@ -6,6 +6,7 @@ adds its step here.
 1 → 2: the tables `experiments` and `experiment_samples` came in.
 2 → 3: the tables `training_runs` and `training_metrics` came in.
 3 → 4: the tables of dictionaries came in: `dictionaries`, `dictionary_fits`, `spliced_losses`, `features`, `feature_…` and `cot_codes`.
+4 → 5: the tables of exact geometry and evidence came in: `fisher`, `local_geometry`, `neighbourhoods`, `before_after`, `associations`.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,7 @@ def _rows_as_they_were(table: str, rows: pa.Table) -> pa.Table:
     return rows
 
 
-STEPS: dict[int, Callable[[str, pa.Table], pa.Table]] = {1: _rows_as_they_were, 2: _rows_as_they_were, 3: _rows_as_they_were}
+STEPS: dict[int, Callable[[str, pa.Table], pa.Table]] = dict.fromkeys((1, 2, 3, 4), _rows_as_they_were)
 
 
 class WrongSchema(AnchorscopeError):
