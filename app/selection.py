@@ -83,9 +83,14 @@ FIELDS = (
     "error",
     "solved",
     "asked",
+    "view",
+    "column",
+    "claimed",
+    "subset",
+    "rest",
 )
 _FOLLOWERS = {  # what a choice makes meaningless
-    "study": tuple(field for field in FIELDS if field not in ("study", "panel", "click", "scale", "intervals", "colour")),
+    "study": tuple(field for field in FIELDS if field not in ("study", "panel", "click", "scale", "intervals", "colour", "view")),
     "problem": ("cot", "chunk", "run", "against", "own", "token"),
     "cot": ("chunk", "run", "against", "own", "token"),
     "chunk": ("run", "against", "token"),
