@@ -92,6 +92,25 @@ def tiny_folder(tmp_path_factory) -> Callable[[str], Path]:
     return folder
 
 
+def tune(model, seed: int = 5) -> None:
+    """Moves every weight a little, in place: a model that was made from another."""
+    import torch
+
+    draw = torch.Generator().manual_seed(seed)
+    for weight in model.parameters():
+        weight.data += 0.05 * torch.randn(weight.shape, generator=draw)
+
+
+def tuned(base):
+    """A copy of a LoadedModel that was tuned, named so."""
+    import copy
+    from dataclasses import replace
+
+    model = copy.deepcopy(base.model)
+    tune(model)
+    return replace(base, model=model, name="tuned")
+
+
 @pytest.fixture(scope="session")
 def tiny(tiny_folder, tmp_path_factory):
     """`tiny(family)`: that model as a LoadedModel in float32, one of `FAMILIES`; loaded once a session, so leave it as it was."""

@@ -12,7 +12,7 @@ from backend.store import dictionaries
 from backend.store.publish import publish
 from backend.store.unit_files import StudyFolder
 from tests import small_study
-from tests.conftest import make_tiny_model
+from tests.conftest import make_tiny_model, tune
 from tests.small_study import HOSTILE
 
 LAYER, N_FEATURES, SILENT = 1, 12, 11
@@ -26,9 +26,7 @@ def make_pair(folder: Path) -> tuple[str, str]:
     """Folders of a tiny model, and of one that was made from it."""
     base, distilled = (make_tiny_model("llama", folder / name) for name in ("base", "distilled"))
     tuned = load_model(str(distilled))
-    draw = torch.Generator().manual_seed(5)
-    for weight in tuned.model.parameters():
-        weight.data += 0.05 * torch.randn(weight.shape, generator=draw)
+    tune(tuned.model)
     tuned.model.save_pretrained(distilled)
     return str(base), str(distilled)
 

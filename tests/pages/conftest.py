@@ -1,13 +1,14 @@
 """Studies in the states a person may find them in, and the dashboard opened on one of them without a browser."""
 
 import os
+import time
 from pathlib import Path
 
 import duckdb
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import studies
+from app import live, studies
 from tests import small_study
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,3 +69,25 @@ def words(test: AppTest) -> str:
     """All that the page says in text, captions, code and headings."""
     kinds = (test.text, test.caption, test.code, test.markdown, test.title, test.subheader)
     return "\n".join(str(element.value) for kind in kinds for element in kind)
+
+
+@pytest.fixture(scope="module")
+def no_embedded_model(tmp_path_factory):
+    """The machine's own cache is out of reach: what these tests show does not depend on it."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("ANCHORSCOPE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    live.service().close()
+    live.service.clear()
+    patch.undo()
+
+
+def settled(test, condition, seconds: float = 60):
+    """The page run again until the condition holds, as its own clock would."""
+    until = time.monotonic() + seconds
+    while not condition(test):
+        assert time.monotonic() < until, words(test)
+        time.sleep(0.2)
+        test.run()
+        assert not test.exception, test.exception
+    return test

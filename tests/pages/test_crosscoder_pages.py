@@ -18,6 +18,7 @@ from tests.pages.conftest import words
 from tests.small_dictionary import N_FEATURES, SILENT
 
 PAGES = ("crosscoder", "feature")
+ALL_PAGES = (*PAGES, "features_on_chain", "categories")
 _EARLY = {"rollouts": False, "activations": False, "steering": False}
 
 
@@ -91,7 +92,7 @@ def table(test, column):
 # Every state of a study
 
 
-@pytest.mark.parametrize("which", PAGES)
+@pytest.mark.parametrize("which", ALL_PAGES)
 def test_a_page_shows_a_crosscoder_without_an_error(opened, study, which):
     test = opened(which, study)
     assert not test.exception
@@ -100,24 +101,24 @@ def test_a_page_shows_a_crosscoder_without_an_error(opened, study, which):
     assert not any("tracker.invalid" in str(element.value) for element in (*test.markdown, *test.caption))
 
 
-@pytest.mark.parametrize("which", PAGES)
+@pytest.mark.parametrize("which", ALL_PAGES)
 def test_without_a_study_a_page_says_how_to_make_the_first_one(opened, which):
     assert "python -m precompute run studies/quick.toml" in words(opened(which))
 
 
-@pytest.mark.parametrize("which", PAGES)
+@pytest.mark.parametrize("which", ALL_PAGES)
 def test_without_a_dictionary_a_page_says_what_to_add_and_what_to_run(opened, whole, which):
     test = opened(which, whole)
     assert not test.exception
     assert "add a section [crosscoder]" in words(test) and "--stage crosscoder" in words(test)
 
 
-@pytest.mark.parametrize("which", PAGES)
+@pytest.mark.parametrize("which", ALL_PAGES)
 def test_a_study_of_texts_alone_is_told_that_it_needs_a_models_tokens(opened, imported, which):
     assert "imported as text" in words(opened(which, imported))
 
 
-@pytest.mark.parametrize("which", PAGES)
+@pytest.mark.parametrize("which", ALL_PAGES)
 @pytest.mark.parametrize(("version", "advice"), [(3, "python -m precompute publish"), (99, "Update Anchorscope")])
 def test_a_store_of_another_schema_is_refused_with_what_to_do(opened, of_schema, which, version, advice):
     test = opened(which, of_schema(version))

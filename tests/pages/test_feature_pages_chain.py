@@ -1,6 +1,5 @@
 """Features on the chain, and Categories: on a study with a crosscoder, with an autoencoder, with a tiny pair to read any text, and none."""
 
-import time
 from types import SimpleNamespace
 
 import pandas as pd
@@ -12,13 +11,12 @@ from backend.models import embedded
 from backend.store.labels import add_label
 from backend.store.store import Store
 from tests import intervened_study, small_dictionary, small_study
-from tests.pages.conftest import words
+from tests.pages.conftest import settled, words
 from tests.pages.test_crosscoder_pages import add_autoencoder, table
 from tests.small_dictionary import LAYER, SILENT, code
 from tests.small_study import HOSTILE
 
-PAGES = ("features_on_chain", "categories")
-CHAIN, CATEGORIES = PAGES
+CHAIN, CATEGORIES = PAGES = ("features_on_chain", "categories")
 _EARLY = {"rollouts": False, "activations": False, "steering": False}
 
 
@@ -50,38 +48,6 @@ def pair_study(tmp_path_factory):
     live.service().close()
     live.service.clear()
     patch.undo()
-
-
-# Every state of a study
-
-
-@pytest.mark.parametrize("which", PAGES)
-def test_a_page_shows_a_crosscoder_without_an_error(opened, study, which):
-    test = opened(which, study)
-    assert not test.exception
-    said = words(test)
-    assert "batchtopk crosscoder of embedded:Tiny and" in said and "python -m precompute" not in said
-    assert not any("tracker.invalid" in str(element.value) for element in (*test.markdown, *test.caption))
-
-
-@pytest.mark.parametrize("which", PAGES)
-def test_without_a_study_a_page_says_how_to_make_the_first_one(opened, which):
-    assert "python -m precompute run studies/quick.toml" in words(opened(which))
-
-
-@pytest.mark.parametrize("which", PAGES)
-def test_without_a_dictionary_a_page_says_what_to_add_and_what_to_run(opened, running, which):
-    test = opened(which, running)
-    assert not test.exception
-    assert "add a section [crosscoder]" in words(test) and "--stage crosscoder" in words(test)
-
-
-@pytest.mark.parametrize("which", PAGES)
-@pytest.mark.parametrize(("version", "advice"), [(3, "python -m precompute publish"), (99, "Update Anchorscope")])
-def test_a_store_of_another_schema_is_refused_with_what_to_do(opened, of_schema, which, version, advice):
-    test = opened(which, of_schema(version))
-    assert not test.exception
-    assert f"schema version {version}" in words(test) and advice in words(test)
 
 
 @pytest.mark.parametrize("which", PAGES)
@@ -197,16 +163,6 @@ def test_a_cot_without_tokens_says_why_it_has_no_codes(opened, study):
 
 
 # Any text
-
-
-def settled(test, condition, seconds: float = 60):
-    until = time.monotonic() + seconds
-    while not condition(test):
-        assert time.monotonic() < until, words(test)
-        time.sleep(0.2)
-        test.run()
-        assert not test.exception, test.exception
-    return test
 
 
 def test_any_text_is_read_and_shown(opened, pair_study):

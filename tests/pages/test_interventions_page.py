@@ -15,21 +15,10 @@ from backend.store.store import Store
 from precompute.export import export_duckdb
 from precompute.stages import interventions as stage
 from tests import intervened_study, steerable_study
-from tests.pages.conftest import ROOT, words
-from tests.pages.test_steering import settled
+from tests.pages.conftest import ROOT, settled, words
 
 SELECTED = {"study": "small", "solved": "2", "source": "numbers", "numbers": "1 2"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_embedded_model(tmp_path_factory):
-    """The machine's own cache is out of reach: what these tests show does not depend on it."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("ANCHORSCOPE_CACHE", str(tmp_path_factory.mktemp("cache")))
-    yield
-    live.service().close()
-    live.service.clear()
-    patch.undo()
+pytestmark = pytest.mark.usefixtures("no_embedded_model")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """The Steering page without a browser: on a study whose model is here, on one whose model is not, and with links that make no sense."""
 
-import time
-
 import pytest
 
 from app import live
@@ -9,34 +7,14 @@ from backend.models import embedded
 from backend.store.experiments import Experiments
 from backend.store.store import Store
 from tests import steerable_study
-from tests.pages.conftest import words
+from tests.pages.conftest import settled, words
 
-
-@pytest.fixture(scope="module", autouse=True)
-def no_embedded_model(tmp_path_factory):
-    """The machine's own cache is out of reach: what these tests show does not depend on it."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("ANCHORSCOPE_CACHE", str(tmp_path_factory.mktemp("cache")))
-    yield
-    live.service().close()
-    live.service.clear()
-    patch.undo()
+pytestmark = pytest.mark.usefixtures("no_embedded_model")
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory, tiny):
     return steerable_study.make(tmp_path_factory.mktemp("steerable") / "small", tiny("llama"))
-
-
-def settled(test, condition, seconds: float = 60):
-    """The page run again until the condition holds, as its own clock would."""
-    until = time.monotonic() + seconds
-    while not condition(test):
-        assert time.monotonic() < until, words(test)
-        time.sleep(0.2)
-        test.run()
-        assert not test.exception, test.exception
-    return test
 
 
 def open_page(opened, study, **selection):

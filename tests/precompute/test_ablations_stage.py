@@ -27,7 +27,7 @@ from precompute.plan import plan_study
 from precompute.stages import ablations, codes, crosscoder, features
 from precompute.study import Study
 from precompute.units import Context, Finished, Unit
-from tests.conftest import make_tiny_model
+from tests.conftest import make_tiny_model, tune
 
 LAYER, N_FEATURES, SEED = 1, 40, 5
 PROMPT = "<|im_start|>What is 12 + 30? "
@@ -71,9 +71,7 @@ STAGES = (Written, crosscoder, codes, features, ablations)
 def pair(tiny_folder, tmp_path_factory) -> tuple[str, str]:
     folder = make_tiny_model("llama", tmp_path_factory.mktemp("distilled"))
     loaded = load_model(str(folder))
-    draw = torch.Generator().manual_seed(5)
-    for weight in loaded.model.parameters():
-        weight.data += 0.05 * torch.randn(weight.shape, generator=draw)
+    tune(loaded.model)
     loaded.model.save_pretrained(folder)
     return str(tiny_folder("llama")), str(folder)
 

@@ -29,7 +29,7 @@ from precompute.stages import chunks, codes, cots, crosscoder, features, problem
 from precompute.study import Study
 from precompute.train_reasoner import reasoner_template
 from precompute.units import Context, Finished, Unit
-from tests.conftest import make_tiny_model
+from tests.conftest import make_tiny_model, tune
 
 LAYER, STEPS, N_FEATURES = 1, 47, 48
 
@@ -59,9 +59,7 @@ def pair(tiny_folder, tmp_path_factory) -> tuple[str, str]:
     """A tiny model, and one that was made from it and thinks."""
     folder = make_tiny_model("llama", tmp_path_factory.mktemp("distilled"))
     loaded = load_model(str(folder))
-    draw = torch.Generator().manual_seed(5)
-    for weight in loaded.model.parameters():
-        weight.data += 0.05 * torch.randn(weight.shape, generator=draw)
+    tune(loaded.model)
     loaded.tokenizer.chat_template = reasoner_template(loaded.tokenizer.chat_template)
     loaded.model.save_pretrained(folder)
     loaded.tokenizer.save_pretrained(folder)

@@ -1,6 +1,5 @@
 """Zeroing features as stored codes say equals zeroing them in the models; means come with intervals over problems and random sets."""
 
-import copy
 import math
 from dataclasses import replace
 
@@ -12,6 +11,7 @@ from backend.crosscoder.ablations import CodedText, clustered_mean, drawn_target
 from backend.crosscoder.dictionary import Dictionary
 from backend.crosscoder.interventions import FeatureIntervention
 from backend.models.edits import encode
+from tests.conftest import tuned
 
 D_MODEL, N_FEATURES, LAYER = 64, 40, 1
 TOKENS = tuple(torch.randint(3, 384, (24,), generator=torch.Generator().manual_seed(2)).tolist())
@@ -21,12 +21,7 @@ TOKENS = tuple(torch.randint(3, 384, (24,), generator=torch.Generator().manual_s
 def pair(tiny):
     """A base model, and another that was made from it."""
     base = tiny("llama")
-    tuned = copy.deepcopy(base.model)
-    draw = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in tuned.parameters():
-            parameter.add_(0.05 * torch.randn(parameter.shape, generator=draw))
-    return base, replace(base, model=tuned, name="tuned")
+    return base, tuned(base)
 
 
 @pytest.fixture(scope="module")

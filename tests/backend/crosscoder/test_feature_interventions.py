@@ -1,6 +1,5 @@
 """Features are changed as the definitions say, in full forward passes with hooks on both models, and while generating token by token."""
 
-import copy
 import math
 import random
 from dataclasses import replace
@@ -17,6 +16,7 @@ from backend.models import sampling
 from backend.models.edits import addition, encode
 from backend.models.layers import layers_of, residual_of, with_residual
 from backend.models.sampling import SampleRequest, SamplingParameters, next_tokens, sample, uniform
+from tests.conftest import tuned
 
 D_MODEL, N_FEATURES, LAYER = 64, 40, 1
 TOKENS = tuple(torch.randint(3, 384, (24,), generator=torch.Generator().manual_seed(2)).tolist())
@@ -32,12 +32,7 @@ def pair(tiny):
     def models(family):
         if family not in made:
             base = tiny(family)
-            tuned = copy.deepcopy(base.model)
-            draw = torch.Generator().manual_seed(3)
-            with torch.no_grad():
-                for parameter in tuned.parameters():
-                    parameter.add_(0.05 * torch.randn(parameter.shape, generator=draw))
-            made[family] = base, replace(base, model=tuned, name="tuned")
+            made[family] = base, tuned(base)
         return made[family]
 
     return models

@@ -14,7 +14,7 @@ from backend.geometry import directions
 from backend.geometry.direction_library import KINDS, DirectionSpec, SpecError, available, category_gate_of, make_direction
 from backend.store.dictionaries import DictionaryLost
 from backend.store.store import Store
-from precompute.stages import sweep
+from precompute import steered
 from tests import small_dictionary, small_study
 
 TAGS, SEED = "classifier 1", 3
@@ -52,9 +52,9 @@ def same(one: directions.Direction, other: directions.Direction) -> bool:
 def test_a_definition_gives_the_direction_that_the_sweep_makes(store, model, study, kind, threshold):
     asked = SimpleNamespace(random=3, anchor_threshold=threshold)
     context = SimpleNamespace(study=SimpleNamespace(sweep=asked, seed=SEED))
-    importance = store.metric_by_chunk(sweep.ANCHOR_METRIC, sweep.ANCHOR_CONVENTIONS)
+    importance = store.metric_by_chunk(directions.ANCHOR_METRIC, directions.ANCHOR_CONVENTIONS)
     ids, vectors = store.activations(model, LAYER)
-    expected = sweep._of_kind(context, kind, dict(zip(ids, vectors, strict=True)), importance, model, LAYER, vectors).made
+    expected = steered.of_kind(context, kind, dict(zip(ids, vectors, strict=True)), importance, model, LAYER, vectors).made
     assert len(expected) == {"diff_in_means": 1, "random": 3}.get(kind, len(study))
     for number, direction in enumerate(expected):
         how = {"diff_in_means": {"threshold": threshold}, "random": {"seed": SEED, "number": number}}

@@ -1,6 +1,5 @@
 """Codes of a typed text are those of both models' residual streams, and what cannot be read is refused in words."""
 
-import copy
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +16,7 @@ from backend.live.worker import _Desk
 from backend.models.residuals import record_residuals
 from backend.store import dictionaries
 from tests.backend.live.test_worker import Sent
+from tests.conftest import tuned
 
 LAYER, N_FEATURES = 1, 30
 PROMPT, TEXT = "What is 12 + 30? ", "Wait, 12 + 30 is 42."
@@ -25,12 +25,7 @@ PROMPT, TEXT = "What is 12 + 30? ", "Wait, 12 + 30 is 42."
 @pytest.fixture(scope="module")
 def pair(tiny):
     base = tiny("llama")
-    tuned = copy.deepcopy(base.model)
-    draw = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in tuned.parameters():
-            parameter.add_(0.05 * torch.randn(parameter.shape, generator=draw))
-    return base, replace(base, model=tuned, name="tuned")
+    return base, tuned(base)
 
 
 def made(n_models: int = 2) -> Dictionary:
