@@ -1,0 +1,82 @@
+"""What the stages that steer share: which chains of thought, read by which model, and along which directions.
+
+Directions are made here from all chunk activations of the study and are found by id.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from backend.geometry import directions
+from backend.geometry.directions import ANCHOR_CONVENTIONS, ANCHOR_METRIC, Direction
+from precompute import models
+from precompute.units import Context, Unit
+
+Cot = tuple[str, tuple[int, ...], Mapping[str, tuple[int, int]]]  # id, token ids, token span by chunk id
+
+
+def steered_cots(context: Context) -> list[dict[str, Any]]:
+    """CoTs with importance, and the model that reads each: steepness is there to be set against importance."""
+    known = set(context.store.cots_with_importance())
+    cots = [{**cot, "reader": models.reader_of(context.study, cot)} for cot in context.store.tokenised_cots() if cot["cot_id"] in known]
+    return [cot for cot in cots if cot["reader"] is not None]
+
+
+def study_directions(
+    context: Context, model_id: str, layers: Iterable[int], *, refused: Callable[[str], None] = lambda words: None
+) -> tuple[Direction, ...]:
+    """Every direction of the sweep's kinds for this model, at each of the layers; `refused` hears of those that cannot be made."""
+    wanted = context.study.sweep
+    importance = context.store.metric_by_chunk(ANCHOR_METRIC, ANCHOR_CONVENTIONS)
+    chunks = context.store.chunks_of([cot["cot_id"] for cot in steered_cots(context)])
+    steered = {chunk["chunk_id"] for rows in chunks.values() for chunk in rows}
+    made: list[Direction] = []
+    for layer in layers:
+        ids, vectors = context.store.activations(model_id, layer)
+        activations = dict(zip(ids, vectors, strict=True))
+        for kind in wanted.kinds:
+            found = of_kind(context, kind, activations, importance, model_id, layer, vectors)
+            made.extend(direction for direction in found.made if direction.chunk_id is None or direction.chunk_id in steered)
+            for one in found.refused:
+                refused(f"no {kind} direction at layer {layer} for {one.chunk_id or 'the study'}: {one.reason}")
+    return tuple(made)
+
+
+def of_kind(
+    context: Context,
+    kind: str,
+    activations: Mapping[str, np.ndarray],
+    importance: Mapping[str, float | None],
+    model_id: str,
+    layer: int,
+    vectors: np.ndarray,
+) -> directions.Directions:
+    """The study's directions of one kind at one layer, and those that cannot be made."""
+    place = {"model_id": model_id, "layer": layer}
+    if kind == "random":
+        return directions.random(context.study.sweep.random, vectors.shape[1], seed=context.study.seed, **place)
+    if kind == "diff_in_means":
+        return directions.diff_in_means(activations, importance, threshold=context.study.sweep.anchor_threshold, **place)
+    return {"per_chunk": directions.per_chunk, "centered": directions.centered}[kind](activations, **place)
+
+
+def that_apply(made: Iterable[Direction], chunks: Iterable[str]) -> tuple[Direction, ...]:
+    """Those made from one of the chunks, and those of the whole study."""
+    own = set(chunks)
+    return tuple(direction for direction in made if direction.chunk_id is None or direction.chunk_id in own)
+
+
+def spans(chunks: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
+    """Token span by chunk id; a chunk without tokens has none."""
+    return {chunk["chunk_id"]: (chunk["token_start"], chunk["token_end"]) for chunk in chunks if chunk["token_start"] < chunk["token_end"]}
+
+
+def by_reader(units: Sequence[Unit]) -> dict[str, list[str]]:
+    """CoT ids by the model that reads them, of units named MODEL.COT."""
+    pending: dict[str, list[str]] = defaultdict(list)
+    for unit in units:
+        model_id, cot_id = unit.unit_id.split(".")
+        pending[model_id].append(cot_id)
+    return pending
