@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from backend.geometry.association import Association, association
+from backend.evidence.association import Association, association
 
 _SEED = 0
 

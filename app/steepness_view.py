@@ -11,7 +11,7 @@ from app.missing import Missing, command, no_activations, no_rollouts, say_and_e
 from app.place import Place
 from app.untrusted import show
 from app.vocabulary import KINDS, POSITIONS, metric, metric_choice
-from backend.geometry.association import Association
+from backend.evidence.association import Association
 from backend.store.store import Store
 
 _SCALES = {"linear": "linear", "log": "logarithmic"}
@@ -86,7 +86,7 @@ def explanation(found: Association) -> None:
         st.caption(note[:1].upper() + note[1:] + ".")
     st.caption(
         "ρ is a rank correlation over chunks. Chunks of one problem are not independent: its interval resamples whole problems "
-        f"({found.n_bootstrap:,} times); p permutes importance within each problem ({found.n_permutations:,} times, seed {found.seed}); "
+        f"({found.n_bootstrap:,} times); p permutes importance within each CoT ({found.n_permutations:,} times, seed {found.seed}); "
         "the null is where ρ falls then. An empty corner is no law: independent heavy tails leave one."
     )
 

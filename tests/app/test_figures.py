@@ -9,14 +9,11 @@ import pytest
 from app.figures.chunk import answers_before_and_after, kl_curves, profile
 from app.figures.latent_map import latent_map
 from app.figures.overview import accuracy_by_level
-from app.figures.steepness import split, statistics_lines, steepness_and_importance
 from app.vocabulary import METRICS
-from backend.geometry.association import association
 from tests.app.conftest import traced_ids
 
 KL = METRICS["counterfactual_importance_kl"]
 DIFFERENCE = METRICS["counterfactual_importance_accuracy"]
-PLACE = {"kind": "per_chunk", "position": "anchor", "unit": "rms", "layer": "15"}
 
 
 def says(figure, words: str) -> bool:
@@ -76,58 +73,6 @@ def test_fifty_thousand_points_are_drawn_by_webgl(points):
     figure = latent_map(many, axes=("a", "b"), metric=None, path=many.head(0), selected=None)
     assert {trace.type for trace in figure.data} == {"scattergl"}
     assert sum(len(trace.x) for trace in figure.data) == 50_000
-
-
-# Steepness and importance
-
-
-def test_the_cloud_holds_every_chunk_whose_two_values_are_known(points):
-    figure = steepness_and_importance(points, KL, association_of(points), **PLACE, logarithmic=False, intervals=False, selected=None)
-    known = points[points["value"].notna() & points["steepness"].notna()]
-    drawn = {chunk: (x, y) for trace in figure.data for chunk, x, y in zip(trace.customdata, trace.x, trace.y, strict=True)}
-    assert drawn == {row.chunk_id: (row.steepness, row.value) for row in known.itertuples()}
-
-
-def test_what_is_not_drawn_is_counted_by_its_reason(points):
-    shown = split(points, logarithmic=True)
-    assert (shown.n_no_steepness, shown.n_no_importance, shown.n_not_on_log) == (2, 2, 1)
-    assert len(shown.drawn) + 2 + 2 + 1 == len(points)
-    figure = steepness_and_importance(points, KL, association_of(points), **PLACE, logarithmic=True, intervals=False, selected=None)
-    assert "not drawn: 2 without steepness, 2 without importance, 1 at exactly 0" in figure.layout.title.text
-
-
-def test_the_statistics_and_every_n_are_on_the_figure(points):
-    found = association_of(points)
-    text = steepness_and_importance(points, KL, found, **PLACE, logarithmic=False, intervals=False, selected=None).layout.title.text
-    assert f"Spearman ρ = {found.spearman:.2f}".replace("-", "−") in text
-    assert "n = 26 chunks of 3 CoTs of 2 problems" in text
-    assert "exactly 0: 1 importances, 1 steepnesses · unknown: 4" in text
-    assert "hollow: 1 below the floor" in text and "per_chunk directions, layer 15, position anchor" in text
-
-
-def test_chunks_below_the_noise_floor_are_hollow(points):
-    figure = steepness_and_importance(points, KL, association_of(points), **PLACE, logarithmic=False, intervals=False, selected=None)
-    hollow = [chunk for trace in figure.data if str(trace.marker.symbol).endswith("-open") for chunk in trace.customdata]
-    assert hollow == ["c0_0007"]
-
-
-def test_intervals_are_drawn_from_their_lower_to_their_upper_end(points):
-    figure = steepness_and_importance(points, KL, association_of(points), **PLACE, logarithmic=False, intervals=True, selected=None)
-    lines = next(trace for trace in figure.data if trace.mode == "lines")
-    known = points[points["value"].notna() & points["steepness"].notna()]
-    assert list(lines.y[0::3]) == list(known["ci_low"]) and list(lines.y[1::3]) == list(known["ci_high"])
-    assert np.isnan(np.asarray(lines.y[2::3], dtype=float)).all()
-
-
-def test_an_unknown_correlation_is_said_to_be_unknown(points):
-    found = association_of(points.assign(steepness=1.0))
-    assert math.isnan(found.spearman)
-    assert statistics_lines(found)[0] == "Spearman ρ unknown"
-
-
-def association_of(points):
-    frame = points[["cot_id", "problem_id"]].assign(x=points["steepness"], y=points["value"])
-    return association(frame, n_bootstrap=50, n_permutations=50, seed=0)
 
 
 # One chunk
@@ -206,8 +151,6 @@ def test_accuracy_by_level_shows_share_interval_and_counts_and_leaves_out_what_n
 def test_an_empty_frame_gives_a_figure_that_says_so(points):
     none = points.head(0)
     assert says(latent_map(none, axes=("a", "b"), metric=None, path=none, selected=None), "No chunk")
-    empty = steepness_and_importance(none, KL, association_of(none), **PLACE, logarithmic=False, intervals=False, selected=None)
-    assert says(empty, "No chunk")
     assert says(kl_curves(pd.DataFrame()), "not been steered")
     assert says(answers_before_and_after(pd.DataFrame({"side": [], "cluster": [], "is_correct": [], "n": []})), "No rollout")
     assert says(profile(none, KL, selected=None), "unknown for every chunk")

@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from backend.errors import AnchorscopeError
-from backend.geometry.association import association, spearman, weighted_spearman
+from backend.evidence.association import association
+from backend.evidence.resampling import spearman, weighted_spearman
 
 
 def chunks(x, y, problems, cots=None):
@@ -65,7 +66,7 @@ def test_independent_heavy_tails_are_rejected_one_time_in_twenty():
     assert 120 <= (p <= 0.5).sum() <= 180
 
 
-def test_levels_of_problems_alone_are_no_law_within_problems():
+def test_levels_of_cots_alone_are_no_law_within_cots():
     rng = np.random.default_rng(4)
     p = []
     for k in range(200):
@@ -77,7 +78,7 @@ def test_levels_of_problems_alone_are_no_law_within_problems():
     assert 2 <= (np.array(p) <= 0.05).sum() <= 21
 
 
-def test_a_law_within_problems_shows_though_levels_run_against_it():
+def test_a_law_within_cots_shows_though_levels_run_against_it():
     rng = np.random.default_rng(5)
     level, within = np.repeat(np.arange(8.0), 15), rng.normal(size=120)
     found = association(chunks(level - within, level + within, np.repeat(range(8), 15)), n_bootstrap=0, n_permutations=499, seed=0)
@@ -123,7 +124,18 @@ def test_without_variation_rho_is_unknown_and_not_zero(x, y):
     assert len(found.notes) == 1
 
 
-def test_one_chunk_a_problem_leaves_nothing_to_permute():
+def test_permutations_stay_within_cots_and_draws_take_whole_problems():
+    rng = np.random.default_rng(12)
+    level = np.repeat(np.arange(8.0), 10)  # two CoTs a problem, and a CoT's level in both measures
+    frame = chunks(level + rng.normal(size=80), level + rng.normal(size=80), np.repeat(range(4), 20), cots=np.repeat(range(8), 10))
+    found = association(frame, n_bootstrap=200, n_permutations=500, seed=0)
+    assert found.p_permutation > 0.05 and found.null_low < found.spearman < found.null_high
+    merged = association(frame.assign(cot_id=frame["problem_id"]), n_bootstrap=200, n_permutations=500, seed=0)
+    assert merged.p_permutation < 0.05
+    assert (merged.ci_low, merged.ci_high) == pytest.approx((found.ci_low, found.ci_high), abs=1e-9)
+
+
+def test_one_chunk_a_cot_leaves_nothing_to_permute():
     found = association(chunks([1, 2, 3, 4], [1, 3, 2, 4], range(4)), n_bootstrap=50, seed=0)
     assert found.spearman == pytest.approx(0.8)
     assert math.isnan(found.p_permutation)
@@ -162,6 +174,8 @@ def test_missing_columns_and_chunks_without_a_problem_are_named():
         association(frame.drop(columns="problem_id"), seed=0)
     with pytest.raises(AnchorscopeError, match="1 chunks have no problem_id"):
         association(frame.assign(problem_id=["a", "a", None]), seed=0)
+    with pytest.raises(AnchorscopeError, match="2 chunks have no cot_id"):
+        association(frame.assign(cot_id=[None, "a", None]), seed=0)
 
 
 def test_the_evidence_for_2000_chunks_takes_seconds():
