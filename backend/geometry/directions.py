@@ -167,12 +167,10 @@ def on_manifold(
     if not 1 <= component < len(nearest):
         reason = f"component {component} was asked for, but {len(nearest)} neighbours span {max(len(nearest) - 1, 0)} directions"
         return Directions((), (Refused("on_manifold", chunk, reason),))
-    near = cloud[nearest] - cloud[nearest].mean(0)
-    _, lengths, principal = np.linalg.svd(near, full_matrices=False)
+    lengths, principal = principal_directions(cloud[nearest])
     if lengths[component - 1] <= 1e-9 * lengths[0]:
         return Directions((), (Refused("on_manifold", chunk, f"its neighbours do not vary along component {component}"),))
     vector = principal[component - 1]
-    vector = vector * np.sign(vector[np.argmax(np.abs(vector))])
     parameters = {
         "component": component, "k": len(nearest), "variance_share": round(float(lengths[component - 1] ** 2 / (lengths**2).sum()), 6),
         "neighbours": stable_id("s", *(others[i] for i in sorted(nearest))),
@@ -181,6 +179,16 @@ def on_manifold(
     return _collect(
         [_unit("on_manifold", deviation * vector, model_id=model_id, layer=layer, chunk_id=chunk, parameters=parameters)]
     )
+
+
+def principal_directions(neighbours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths (falling) and unit vectors (k, d_model) of the principal components of neighbours (k, d_model), centred on their mean.
+
+    The sign is the one that makes the largest coordinate positive. A length squared over k − 1 is the variance along the direction.
+    """
+    _, lengths, principal = np.linalg.svd(neighbours - neighbours.mean(0), full_matrices=False)
+    largest = np.abs(principal).argmax(1)
+    return lengths, principal * np.sign(principal[np.arange(len(principal)), largest])[:, None]
 
 
 def from_vector(
