@@ -27,6 +27,11 @@ def chunk_id(cot_id: str, chunk_index: int) -> str:
     return f"{cot_id}_{chunk_index:04d}"
 
 
+def chunk_index(chunk: str) -> int:
+    """The 0-based reading order within its CoT, from a chunk's id."""
+    return int(chunk.rpartition("_")[2])
+
+
 def rollout_id(chunk: str, kind: str, sample: int) -> str:
     """`kind` is "resample" or "forced"."""
     return f"{chunk}_{kind[0]}{sample:04d}"

@@ -40,16 +40,21 @@ def grader() -> str:
 
 def last_boxed(text: str) -> str | None:
     r"""Content of the last \boxed{...} whose braces balance and that is not empty; None where there is none. Takes linear time."""
+    place = _last_box(text)
+    return None if place is None else text[slice(*place)]
+
+
+def _last_box(text: str) -> tuple[int, int] | None:
     open_braces: list[int | None] = []  # for each: where a box's content starts, None for an ordinary one
-    last: tuple[int, str] | None = None
+    last: tuple[int, int] | None = None
     for brace in _BRACES.finditer(text):
         if brace[0] == "}":
             start = open_braces.pop() if open_braces else None
-            if start is not None and (last is None or start > last[0]) and (content := text[start : brace.start()].strip()):
-                last = start, content
+            if start is not None and (last is None or start > last[0]) and text[start : brace.start()].strip():
+                last = start, brace.start()
         elif brace[0].endswith("{") and brace[0] != "\\{":
             open_braces.append(brace.end() if brace[0] != "{" else None)
-    return last[1] if last else None
+    return last and _trimmed(text, *last)
 
 
 def extract_answer(text: str) -> str | None:
@@ -58,20 +63,33 @@ def extract_answer(text: str) -> str | None:
     In this order, the last of its kind: a \boxed{...}; a line `#### ANSWER` (GSM8K's form); "the answer is ..." or "Answer: ..." to the
     end of its sentence, when a digit or a LaTeX command is in it. A cut-off box is no answer.
     """
-    boxed = last_boxed(text)
+    place = answer_place(text)
+    return None if place is None else text[slice(*place)]
+
+
+def answer_place(text: str) -> tuple[int, int] | None:
+    """Where in the response that answer stands, as characters [start, end)."""
+    boxed = _last_box(text)
     if boxed is not None:
         return boxed
-    for found in reversed(_HASHES.findall(text)):
-        if found.strip():
-            return found.strip()
+    for found in reversed(list(_HASHES.finditer(text))):
+        if found[1].strip():
+            return _trimmed(text, *found.span(1))
     for opening in reversed(list(_SAID.finditer(text))):
         line = text[opening.end() : opening.end() + 200].partition("\n")[0]
         end = _SENTENCE_END.search(line)
         said = (line[: end.start()] if end else line).strip().strip("*").strip()
         said = re.sub(r"^\\[(\[]\s*|\s*\\[)\]]$", "", said)
         if re.search(r"\d|\\[a-z]", said) and r"\boxed" not in said:
-            return said
+            start = text.index(said, opening.end())
+            return start, start + len(said)
     return None
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """The span without the white space at its ends."""
+    inside = text[start:end]
+    return start + len(inside) - len(inside.lstrip()), start + len(inside.rstrip())
 
 
 def _plain(answer: str) -> str:
