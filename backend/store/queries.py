@@ -314,6 +314,25 @@ class Queries:
             "GROUP BY ALL ORDER BY m.name, a.model_id, a.layer"
         )
 
+    def importance_values(self: _HasFrame) -> pd.DataFrame:
+        """Every known importance: one row a chunk, metric and convention."""
+        return self.frame(
+            "SELECT i.chunk_id, k.cot_id, c.problem_id, i.metric, i.convention, i.value FROM importance i JOIN chunks k USING (chunk_id) "
+            "JOIN cots c USING (cot_id) WHERE i.value IS NOT NULL ORDER BY k.cot_id, k.chunk_index, i.metric, i.convention"
+        )
+
+    def local_geometry_at(self: _HasFrame, model_id: str, layer: int, position: str, unit: str) -> pd.DataFrame:
+        """One row a chunk: its steepnesses that need no direction, in reading order within each CoT; NULL where unknown."""
+        return self.frame(
+            "SELECT g.chunk_id, k.chunk_index + 1 AS number, left(k.text, 160) AS text, g.isotropic_steepness, g.isotropic_se, "
+            "g.on_manifold_steepness, g.off_manifold_steepness FROM local_geometry g JOIN chunks k USING (chunk_id) "
+            "WHERE g.model_id = $model AND g.layer = $layer AND g.position = $position AND g.unit = $unit ORDER BY k.cot_id, k.chunk_index",
+            model=model_id,
+            layer=layer,
+            position=position,
+            unit=unit,
+        )
+
     def steepness_choices(self: _HasFrame) -> pd.DataFrame:
         """One row a model, layer, direction kind, position and unit that was swept."""
         return self.frame(
