@@ -64,6 +64,24 @@ METRICS = {
         False,
         "1 − distinct first sentences / rollouts: high when the model writes the same again.",
     ),
+    "resilience": Metric(
+        "Resilience",
+        "share of dissimilar rollouts",
+        False,
+        "Of the rollouts whose first sentence says something else, the share that says the chunk's content in a later sentence after all.",
+    ),
+    "counterfactual_importance_pp_kl": Metric(
+        "Counterfactual++",
+        "KL, nats",
+        False,
+        "How far the final answers move when this chunk's content is gone from the whole continuation, not only from its first sentence.",
+    ),
+    "counterfactual_importance_pp_accuracy": Metric(
+        "Counterfactual++",
+        "difference of accuracies",
+        True,
+        "Accuracy of the rollouts that say this chunk's content nowhere, minus accuracy with the chunk kept.",
+    ),
 }
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ from rich.progress import track
 
 from backend.errors import AnchorscopeError
 from backend.ids import seed_for, stable_id
+from backend.importance.similarity import similarity
 from backend.store.publish import publish
 from backend.store.unit_files import StudyFolder, arrow_rows
 from precompute.importers.seed_study import read_seed_study
 from precompute.importers.thought_anchors import ImportedStudy, read_thought_anchors
 from precompute.pipeline import run_row
 from precompute.stages.importance import importance_tables
-from precompute.stages.rollouts import similarity
 
 READERS: Mapping[str, Callable[[Path], ImportedStudy]] = {"thought-anchors": read_thought_anchors, "seed-study": read_seed_study}
 
@@ -93,7 +93,7 @@ def _complete(tables: dict[str, Any], console: Console) -> None:
     encoder = load_encoder()
     for chunk_id, rollouts in track(by_chunk.items(), "  comparing resampled sentences", console=console):
         sentences = list(dict.fromkeys(rollout["resampled_chunk"] for rollout in rollouts))  # each distinct one is encoded once
-        near = dict(zip(sentences, similarity(encoder, texts[chunk_id], sentences), strict=True))
+        near = dict(zip(sentences, similarity(encoder.encode, texts[chunk_id], sentences), strict=True))
         for rollout in rollouts:
             rollout["similarity"] = near[rollout["resampled_chunk"]]
     frame = pd.DataFrame(tables["rollouts"])

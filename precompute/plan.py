@@ -23,6 +23,7 @@ _TOKENS_A_CHUNK = 22.0  # assumed until the study has chunks
 _SHARE_OF_CAP = 0.6  # assumed length of a CoT, as a share of the cap
 _PROMPT_TOKENS = 310  # two worked examples and a short question
 _TEXT_TOKENS = 350  # of a generated trace with its prompt, or of a text of a file
+_SENTENCE_SECONDS = 0.002  # a sentence of a rollout: those of about half are embedded, equal ones once
 _MAP_SECONDS = 2.0  # one UMAP of a few hundred chunks
 _START_SECONDS = 6.0  # of a stage's workers: imports and the model
 
@@ -93,6 +94,7 @@ def plan_study(study: Study, folder: StudyFolder) -> tuple[list[Estimate], Lengt
         ),
         estimate("rollouts", rolled_chunks * (1 + bool(study.rollouts.forced)), rollout_tokens, "sampling", rollout_tokens * text),
         estimate("importance", rolled_cots, 0, None, rolled_chunks * 1e-6, rolled_cots * 0.5),
+        estimate("resilience", rolled_cots, 0, None, rolled_chunks * 1e-6, rollout_tokens / lengths.chunk * _SENTENCE_SECONDS),
         estimate("maps", len(study.models), 0, None, n_chunks * layers * 1e-7, 2 * layers * _MAP_SECONDS),
         estimate("sweep", rolled_cots, sweep_tokens, "sweep", curves * 1e-6),
     ]

@@ -24,6 +24,8 @@ Where the published code of Thought Anchors departs from its text we follow the 
 KL(answers at i || answers at i+1), takes i+1 alone as comparator of the counterfactual *accuracy* (our `paper`), writes 0 where a value is
 undefined, goes on to the next chunk that has rollouts where i+1 has none, and leaves rollouts without an answer out of
 `different_trajectories_fraction` and `overdeterminedness` also, which do not need one.
+
+`resilience` tells of two more metrics, which look at the whole continuation; they are estimated here, from a column `returns`.
 """
 
 import math
@@ -35,7 +37,7 @@ import pandas as pd
 
 from backend.errors import AnchorscopeError
 from backend.ids import seed_for
-from backend.importance.intervals import UNKNOWN, Interval, bootstrap_percentile
+from backend.importance.intervals import UNKNOWN, Interval, bootstrap_percentile, wilson
 from backend.store.schema import TABLES
 
 SIMILARITY_THRESHOLD = 0.8
@@ -52,6 +54,9 @@ BY_CONVENTION = (
     "forced_importance_kl",
 )
 METRICS = SHARES + ACCURACY_DIFFERENCES + BY_CONVENTION
+
+GONE = "counterfactual_importance_pp"  # counterfactual++: begins the names of its metrics; needs `returns`, as does
+RESILIENCE = "resilience"
 
 _SMOOTHING = {"ta": 1e-9, "fl": 1.0, "paper": 1e-9}
 _COLUMNS = ["chunk_id", "kind", "similarity", "answer_cluster", "is_correct", "resampled_chunk"]
@@ -76,29 +81,34 @@ def importance_of_cot(
     conventions: Sequence[str] = CONVENTIONS,
     n_bootstrap: int = 1000,
     seed: int,
+    metrics: Sequence[str] = METRICS,
 ) -> pd.DataFrame:
-    """Every metric and convention for every chunk of one CoT, with the columns of the table `importance` (unknown is NaN or NA).
+    """The metrics by every convention for every chunk of one CoT, with the columns of the table `importance` (unknown is NaN or NA).
 
     `rollouts` has the columns of the table `rollouts`, of this CoT alone; their order and the names of their answers change nothing.
     `chunk_ids` are all chunks of the CoT in reading order, also those without rollouts. `n_bootstrap` = 0 leaves the intervals unknown.
     The random numbers of an interval depend on `seed`, chunk and metric alone.
     """
     _check(rollouts, chunk_ids, conventions)
-    groups = _groups(rollouts)
-    nothing = _Rollouts.none()
+    groups = grouped(rollouts)
+    nothing = Rollouts.none()
+    wanted = [(metric, convention) for metric in metrics for convention in conventions_of(metric, conventions)]
     rows = []
     for position, chunk in enumerate(chunk_ids):
         following = chunk_ids[position + 1] if position + 1 < len(chunk_ids) else None
         here, forced_here = (groups.get((chunk, kind), nothing) for kind in ("resample", "forced"))
         after, forced_after = (groups.get((following, kind), nothing) for kind in ("resample", "forced"))
-        estimate = _Estimator(chunk, here, after, forced_here, forced_after, n_bootstrap, seed)
-        wanted = [(metric, ALL) for metric in SHARES + ACCURACY_DIFFERENCES]
-        wanted += [(metric, convention) for metric in BY_CONVENTION for convention in conventions]
+        estimate = Estimator(chunk, here, after, forced_here, forced_after, n_bootstrap, seed)
         for metric, convention in wanted:
             found = estimate(metric, convention)
             rows.append((chunk, metric, convention, found.value, *found.interval, found.n, found.n_comparator))
     table = pd.DataFrame(rows, columns=list(TABLES["importance"].columns))
     return table.astype({"value": "float64", "ci_low": "float64", "ci_high": "float64", "n": "int64", "n_comparator": "Int64"})
+
+
+def conventions_of(metric: str, conventions: Sequence[str] = CONVENTIONS) -> Sequence[str]:
+    """The conventions under which a metric has rows, of those asked for."""
+    return conventions if metric in BY_CONVENTION or metric.startswith(GONE) else (ALL,)
 
 
 def kl_divergence(p_counts: np.ndarray, q_counts: np.ndarray, alpha: float) -> np.ndarray:
@@ -114,54 +124,67 @@ def kl_divergence(p_counts: np.ndarray, q_counts: np.ndarray, alpha: float) -> n
 
 
 @dataclass(frozen=True)
-class _Rollouts:
+class Rollouts:
     """A group of rollouts as arrays of one length; -1 stands for unknown."""
 
     similar: np.ndarray  # 1 similar, 0 dissimilar, -1 unknown
     answer: np.ndarray   # number of the answer cluster within the CoT, or -1
     correct: np.ndarray  # 1, 0 or -1
     first: np.ndarray    # number of the resampled chunk's text, or -1
+    returns: np.ndarray  # 1 the chunk's content comes back after the resampled chunk, 0 it does not, -1 unknown
 
     @staticmethod
-    def none() -> "_Rollouts":
-        return _Rollouts(*(np.empty(0, dtype=np.int64) for _ in range(4)))
+    def none() -> "Rollouts":
+        return Rollouts(*(np.empty(0, dtype=np.int64) for _ in range(5)))
 
-    def where_similar(self, value: int) -> "_Rollouts":
-        keep = self.similar == value
-        return _Rollouts(self.similar[keep], self.answer[keep], self.correct[keep], self.first[keep])
+    def __len__(self) -> int:
+        return len(self.similar)
+
+    def where_similar(self, value: int) -> "Rollouts":
+        return self.taken(self.similar == value)
+
+    def taken(self, rows: np.ndarray) -> "Rollouts":
+        """Those at `rows`: a mask, or indices."""
+        return Rollouts(self.similar[rows], self.answer[rows], self.correct[rows], self.first[rows], self.returns[rows])
 
 
-def _groups(rollouts: pd.DataFrame) -> dict[tuple[str, str], _Rollouts]:
+def grouped(rollouts: pd.DataFrame) -> dict[tuple[str, str], Rollouts]:
+    """The rollouts of one CoT by chunk and kind. Without a column `returns` it is unknown of all of them."""
     similarity = rollouts["similarity"].to_numpy(dtype=np.float64, na_value=np.nan)
     similar = np.where(np.isnan(similarity), -1, similarity >= SIMILARITY_THRESHOLD).astype(np.int64)
     answer, _ = pd.factorize(rollouts["answer_cluster"])
-    correct = rollouts["is_correct"].astype("boolean").astype("Int64").fillna(-1).to_numpy(dtype=np.int64)
+    returns = rollouts["returns"] if "returns" in rollouts else pd.Series(pd.NA, rollouts.index)
+    correct, returns = (
+        column.astype("boolean").astype("Int64").fillna(-1).to_numpy(dtype=np.int64) for column in (rollouts["is_correct"], returns)
+    )
     # Chunks tile the text and so carry the white space that follows them: the same sentence counts once whatever comes after it.
     first, _ = pd.factorize(rollouts["resampled_chunk"].astype("string").str.strip().replace("", pd.NA))
     return {
-        key: _Rollouts(similar[rows], answer[rows], correct[rows], first[rows])
+        key: Rollouts(similar[rows], answer[rows], correct[rows], first[rows], returns[rows])
         for key, rows in rollouts.groupby(["chunk_id", "kind"]).indices.items()
     }
 
 
 @dataclass(frozen=True)
-class _Estimator:
+class Estimator:
     """All metrics of one chunk: `here` are the rollouts at i, `after` those at i+1."""
 
     chunk: str
-    here: _Rollouts
-    after: _Rollouts
-    forced_here: _Rollouts
-    forced_after: _Rollouts
+    here: Rollouts
+    after: Rollouts
+    forced_here: Rollouts
+    forced_after: Rollouts
     n_bootstrap: int
     seed: int
 
     def __call__(self, metric: str, convention: str) -> Estimate:
-        rng = np.random.default_rng(seed_for(self.seed, self.chunk, metric))
+        rng = np.random.default_rng(seed_for(self.seed, self.chunk, metric.replace(GONE, "counterfactual_importance")))
         if metric == "counterfactual_accuracy":
             return self._share(self.here.correct, rng)
         if metric == "different_trajectories_fraction":
             return self._share(1 - self.here.similar[self.here.similar >= 0], rng)
+        if metric == RESILIENCE:
+            return self._resilience()
         if metric == "overdeterminedness":
             return self._overdeterminedness()
         p, q = self._sides(metric, convention)
@@ -169,14 +192,15 @@ class _Estimator:
             return self._accuracy_difference(p, q, rng)
         return self._kl(p, q, convention, rng)
 
-    def _sides(self, metric: str, convention: str) -> tuple[list[_Rollouts], list[_Rollouts]]:
+    def _sides(self, metric: str, convention: str) -> tuple[list[Rollouts], list[Rollouts]]:
         """The groups that make up p and q, the one that must not be empty first; a side's groups are pooled."""
         if metric.startswith("resampling"):
             return [self.after], [self.here]
         if metric.startswith("forced"):
             return [self.forced_after], [self.forced_here]
         comparator = [self.after] if convention == "paper" else [self.after, self.here.where_similar(1)]
-        return [self.here.where_similar(0)], comparator
+        dissimilar = self.here.where_similar(0)
+        return [dissimilar.taken(dissimilar.returns == 0) if metric.startswith(GONE) else dissimilar], comparator
 
     def _share(self, outcomes: np.ndarray, rng: np.random.Generator) -> Estimate:
         known = outcomes[outcomes >= 0]
@@ -186,17 +210,24 @@ class _Estimator:
         replicates = rng.binomial(len(known), share, self.n_bootstrap) / len(known)
         return Estimate(share, _interval(replicates, len(known)), len(known), None)
 
+    def _resilience(self) -> Estimate:
+        """Wilson's interval, which has a width also where the content never or always comes back: dissimilar rollouts are often few."""
+        returns = self.here.where_similar(0).returns
+        known = returns[returns >= 0]
+        interval = wilson(int(known.sum()), len(known)) if self.n_bootstrap else UNKNOWN
+        return Estimate(float(known.mean()) if len(known) else math.nan, interval, len(known), None)
+
     def _overdeterminedness(self) -> Estimate:
         """No interval: a sample drawn with replacement repeats texts by construction, so the bootstrap says nothing about distinct ones."""
         known = self.here.first[self.here.first >= 0]
         value = 1 - len(np.unique(known)) / len(known) if len(known) else math.nan
         return Estimate(value, UNKNOWN, len(known), None)
 
-    def _accuracy_difference(self, p: list[_Rollouts], q: list[_Rollouts], rng: np.random.Generator) -> Estimate:
+    def _accuracy_difference(self, p: list[Rollouts], q: list[Rollouts], rng: np.random.Generator) -> Estimate:
         p_counts, q_counts = (_counts([group.correct for group in side], 2) for side in (p, q))
         return self._compared(p_counts, q_counts, lambda p, q: _accuracy(p) - _accuracy(q), rng)
 
-    def _kl(self, p: list[_Rollouts], q: list[_Rollouts], convention: str, rng: np.random.Generator) -> Estimate:
+    def _kl(self, p: list[Rollouts], q: list[Rollouts], convention: str, rng: np.random.Generator) -> Estimate:
         if convention == "fl":
             p_counts, q_counts = (_counts([group.correct for group in side], 2) for side in (p, q))
         else:

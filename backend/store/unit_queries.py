@@ -85,6 +85,27 @@ class UnitQueries:
             cot=cot_id,
         )
 
+    def texts_by_rollout(self: _HasFrame) -> list[dict[str, Any]]:
+        """Which resampled rollouts of ours each CoT has and what they say, of the CoTs whose answers are clustered."""
+        return _records(
+            self.frame(
+                "SELECT r.cot_id, count(*) AS n, "
+                "md5(string_agg(rollout_id || coalesce(cluster, '') || coalesce(r.text, ''), ',' ORDER BY rollout_id)) AS digest "
+                "FROM rollouts r LEFT JOIN answer_clusters a ON a.cot_id = r.cot_id AND a.answer = r.answer "
+                "WHERE r.seed IS NOT NULL AND r.kind = 'resample' GROUP BY r.cot_id "
+                "HAVING count(*) FILTER (trim(r.answer) != '' AND cluster IS NULL) = 0 ORDER BY r.cot_id"
+            )
+        )
+
+    def resampled(self: _HasFrame, cot_id: str) -> pd.DataFrame:
+        """The resampled rollouts of one CoT, by id, with their texts; `answer_cluster` is the answer that theirs counts as."""
+        return self.frame(
+            "SELECT rollout_id, chunk_id, kind, sample, r.text, resampled_chunk, similarity, r.answer, cluster AS answer_cluster, "
+            "is_correct, finish FROM rollouts r LEFT JOIN answer_clusters a ON a.cot_id = r.cot_id AND a.answer = r.answer "
+            "WHERE r.cot_id = $cot AND kind = 'resample' ORDER BY rollout_id",
+            cot=cot_id,
+        )
+
     def activation_layers(self: _HasFrame, model_id: str) -> list[int]:
         """Layers for which the model has chunk activations, lowest first."""
         return self.frame("SELECT DISTINCT layer FROM activations WHERE model_id = $m ORDER BY layer", m=model_id)["layer"].tolist()

@@ -35,8 +35,9 @@ class ModelSpec:
 Work = Callable[[Any, Any], Iterator[Any]]  # (LoadedModel, task) -> results; a top-level function, so that a new process finds it
 
 
-def run_in_workers(work: Work, tasks: Sequence[Any], *, model: ModelSpec, workers: int, threads: int) -> Iterator[Any]:
-    """Results of `work` over all tasks, as they come. With one worker (or one task) it runs in this process.
+def run_in_workers(work: Work, tasks: Sequence[Any], *, model: ModelSpec | None, workers: int, threads: int) -> Iterator[Any]:
+    """Results of `work` over all tasks, as they come. With one worker (or one task) it runs in this process. Where `model` is
+    None, so is what `work` gets.
 
     Raises WorkerFailed with the worker's own words; leaving the loop early, or an interrupt, ends the workers.
     """
@@ -68,15 +69,13 @@ def run_in_workers(work: Work, tasks: Sequence[Any], *, model: ModelSpec, worker
             channel.close()
 
 
-def _in_this_process(work: Work, tasks: Sequence[Any], model: ModelSpec, threads: int) -> Iterator[Any]:
+def _in_this_process(work: Work, tasks: Sequence[Any], model: ModelSpec | None, threads: int) -> Iterator[Any]:
     import torch
-
-    from backend.models.loading import load_model
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        loaded = load_model(model.name, revision=model.revision, dtype=model.dtype, device=model.device)
+        loaded = _loaded(model)
         for task in tasks:
             yield from work(loaded, task)
     finally:
@@ -104,17 +103,21 @@ def _collect(crew: Sequence[Any], results: Any) -> Iterator[Any]:
             raise WorkerFailed(value)
 
 
-def _worker(work: Work, todo: Any, results: Any, model: ModelSpec, threads: int) -> None:
+def _loaded(model: ModelSpec | None) -> Any:
+    from backend.models.loading import load_model
+
+    return None if model is None else load_model(model.name, revision=model.revision, dtype=model.dtype, device=model.device)
+
+
+def _worker(work: Work, todo: Any, results: Any, model: ModelSpec | None, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 
-    from backend.models.loading import load_model
-
     torch.set_num_threads(threads)
     try:
-        loaded = load_model(model.name, revision=model.revision, dtype=model.dtype, device=model.device)
+        loaded = _loaded(model)
         while (task := todo.get()) is not None:
             for value in work(loaded, task):
                 results.put(("result", value))

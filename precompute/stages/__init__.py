@@ -12,6 +12,7 @@ from precompute.stages import (
     importance,
     maps,
     problems,
+    resilience,
     rollouts,
     splices,
     sweep,
@@ -21,6 +22,6 @@ from precompute.stages import (
 from precompute.units import Stage
 
 STAGES: tuple[Stage, ...] = (
-    problems, cots, tokens, training, chunks, categories, activations, rollouts, importance, maps, sweep,
+    problems, cots, tokens, training, chunks, categories, activations, rollouts, importance, resilience, maps, sweep,
     crosscoder, codes, features, splices, ablations,
 )  # fmt: skip

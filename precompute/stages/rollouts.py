@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from backend.cot.answers import Judge, extract_answer, grader
-from backend.cot.chunking import chunk_spans
 from backend.cot.prompts import forced_suffix
 from backend.ids import rollout_id, seed_for
+from backend.importance.similarity import first_chunk, similarity
 from backend.models.continuation import continuation_text
 from backend.models.loading import LoadedModel
 from backend.models.sentences import SentenceEncoder, load_encoder
@@ -193,7 +193,7 @@ def _rows(
     answers = [extract_answer(rollout["text"] if drawn.kind == "forced" else before + rollout["text"]) for rollout in drawn.rollouts]
     verdicts = judge.judge([(answer, truth) for answer in answers])
     firsts = [first_chunk(rollout["text"]) if drawn.kind == "resample" else None for rollout in drawn.rollouts]
-    similarities = similarity(encoder, chunk["text"], firsts)
+    similarities = similarity(encoder.encode, chunk["text"], firsts)
     return [
         {
             **rollout,
@@ -208,19 +208,3 @@ def _rows(
         }
         for rollout, first, near, answer, verdict in zip(drawn.rollouts, firsts, similarities, answers, verdicts, strict=True)
     ]
-
-
-def first_chunk(text: str) -> str | None:
-    """The first chunk of a continuation, white space at its ends left out; None where the model wrote nothing."""
-    spans = chunk_spans(text)
-    return (text[slice(*spans[0])].strip() or None) if spans else None
-
-
-def similarity(encoder: SentenceEncoder, chunk: str, others: Sequence[str | None]) -> list[float | None]:
-    """Cosine of the sentence embeddings of a chunk and each of the others; None where either has no words."""
-    known = [other for other in others if other is not None]
-    if not known or not chunk.strip():
-        return [None] * len(others)
-    vectors = encoder.encode([chunk.strip(), *known])
-    cosines = iter((vectors[1:].astype("float64") @ vectors[0].astype("float64")).tolist())
-    return [None if other is None else next(cosines) for other in others]

@@ -21,6 +21,7 @@ from app.untrusted import for_plotly, one_line
 from app.vocabulary import METRICS, metric, metric_choice
 from backend.cot.categories import CATEGORIES
 from backend.importance.metrics import METRICS as STORED_METRICS
+from backend.importance.resilience import METRICS as RESILIENCE_METRICS
 from backend.store.store import Store
 from tests import small_study
 
@@ -76,7 +77,7 @@ def test_an_unknown_metric_is_said_to_be_unknown_with_the_reason(row, value, not
 
 
 def test_every_stored_metric_has_words():
-    assert set(STORED_METRICS) == set(METRICS)
+    assert {*STORED_METRICS, *RESILIENCE_METRICS} == set(METRICS)
     assert metric("new_thing").label == "new_thing"
     assert metric_choice("counterfactual_importance_kl:fl") == "Counterfactual importance (KL, nats) · fl"
 

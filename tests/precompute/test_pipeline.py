@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from backend.importance.metrics import METRICS
+from backend.importance.resilience import METRICS as RESILIENCE_METRICS
 from backend.models import embedded
 from backend.store.progress import read_progress, write_progress
 from backend.store.store import Store
@@ -111,6 +113,11 @@ def test_the_last_chunk_has_no_importance_and_that_is_null(store):
     assert len(last) and last["value"].isna().all()
 
 
+def test_both_stages_of_importance_write_every_chunk_of_their_cots(store):
+    rows = store.frame("SELECT metric, convention, count(*) AS n FROM importance GROUP BY ALL").set_index(["metric", "convention"])["n"]
+    assert {*METRICS, *RESILIENCE_METRICS} == set(rows.index.get_level_values("metric")) and rows.nunique() == 1
+
+
 def test_every_chunk_is_steered_with_its_own_vector(store):
     rows = store.frame(
         "SELECT c.chunk_id, d.chunk_id AS made_from, d.vector, a.vector AS activation FROM kl_curves c "
@@ -198,7 +205,7 @@ def test_cutting_chunks_by_another_rule_makes_all_that_rests_on_them_work_again(
         if hasattr(stage, "RULE"):
             monkeypatch.setattr(stage, "RULE", 2)
     after = keys()
-    for name in ("chunks", "categories", "activations", "rollouts", "importance", "maps", "sweep"):
+    for name in ("chunks", "categories", "activations", "rollouts", "importance", "resilience", "maps", "sweep"):
         assert before[name] and not before[name] & after[name], name
     assert before["cots"] == after["cots"]
 

@@ -1,0 +1,66 @@
+"""Resilience and counterfactual++ from the texts of the stored rollouts: their sentences are embedded, and nothing is sampled again."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from backend.importance.resilience import resilience_of_cot, returns
+from precompute.engines.local import run_in_workers
+from precompute.stages.chunks import RULE
+from precompute.stages.importance import seed_of
+from precompute.units import Context, Finished, Unit
+
+NAME, UNIT = "resilience", "CoT"
+_RULE = 1  # of the metrics: raise it when they change, and they are computed anew
+_REPLICATES = 1000
+
+
+@dataclass(frozen=True)
+class Task:
+    cot_id: str
+    chunks: Mapping[str, str]  # id -> text, in reading order
+    rollouts: pd.DataFrame
+    encoder: str
+    seed: int
+
+
+def units(context: Context) -> list[Unit]:
+    """CoTs with rollouts whose answers are clustered; what the rollouts say is part of the inputs."""
+    encoder = context.study.rollouts.encoder
+    inputs = {"rule": _RULE, "chunks": RULE, "replicates": _REPLICATES, "encoder": encoder}
+    return [Unit(row["cot_id"], {**inputs, "rollouts": [row["n"], row["digest"]]}) for row in context.store.texts_by_rollout()]
+
+
+def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
+    study, by_id = context.study, {unit.unit_id: unit for unit in units}
+    chunks = context.store.chunks_of(list(by_id))
+    tasks = [
+        Task(
+            cot,
+            {chunk["chunk_id"]: chunk["text"] for chunk in chunks[cot]},
+            context.store.resampled(cot),
+            study.rollouts.encoder,
+            seed_of(study, cot),
+        )
+        for cot in by_id
+    ]
+    for cot, measured in run_in_workers(measure, tasks, model=None, workers=study.engine.workers, threads=study.engine.threads):
+        yield Finished(by_id[cot], {"importance": pa.Table.from_pandas(measured, preserve_index=False)}, {"seed": seed_of(study, cot)})
+
+
+def measure(_: None, task: Task) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Runs in a worker: the metrics of one CoT."""
+    looked_at = task.rollouts.assign(returns=returns(task.rollouts, task.chunks, _encoder(task.encoder).encode))
+    yield task.cot_id, resilience_of_cot(looked_at, list(task.chunks), n_bootstrap=_REPLICATES, seed=task.seed)
+
+
+@lru_cache(maxsize=1)
+def _encoder(name: str) -> Any:
+    """Loaded once a process."""
+    from backend.models.sentences import load_encoder
+
+    return load_encoder(name)
