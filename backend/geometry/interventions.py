@@ -114,14 +114,15 @@ def changed(h: "Tensor", *, intervention: Intervention) -> "Tensor":
             raise InterventionError(f"The {what} has {len(vector)} values, but the residual stream has {h.shape[-1]}.")
     exact = h.double()
     v = torch.from_numpy(np.asarray(intervention.vector, np.float64)).to(h.device)
-    new = _OPERATIONS[intervention.operation](h, exact, v, _SIZES[intervention.unit](exact), intervention.beta)
+    new = _OPERATIONS[intervention.operation](h, exact, v, SIZES[intervention.unit](exact), intervention.beta)
     if intervention.gate is None:
         return new
     is_open = exact @ torch.from_numpy(np.asarray(intervention.gate.vector, np.float64)).to(h.device) > intervention.gate.threshold
     return torch.where(is_open[:, None], new, h)
 
 
-_SIZES: dict[str, Any] = {
+# Size of a step of 1, (n_positions, 1) float64, of the unsteered residual stream (n_positions, d_model) in float64.
+SIZES: dict[str, Any] = {
     "rms": lambda exact: exact.square().mean(-1, keepdim=True).sqrt(),
     "norm": lambda exact: exact.norm(dim=-1, keepdim=True),
     "absolute": lambda exact: exact.new_ones(len(exact), 1),

@@ -83,7 +83,7 @@ def sweep_chunk(
     A chunk without tokens of its own has curves of unknown (None) KL. Raises SweepError where there is no token before the chunk.
     """
     wanted = [(direction, position) for direction in directions for position in positions]
-    _check(loaded, encoded, chunk_id, span, directions, positions, betas, unit)
+    check_steering(loaded, encoded, chunk_id, span, directions, positions=positions, betas=betas, unit=unit)
     predicting = predicting_positions(span)
     if not predicting:
         curves = [[math.nan] * len(betas) for _ in wanted]
@@ -120,6 +120,15 @@ def steering_edits(
     return [edit for beta in betas for edit in steering.with_beta(beta).edits(span, n_prompt=0)]
 
 
+def curve_columns(chunk_id: str, direction: Direction, position: str, unit: str) -> dict[str, Any]:
+    """What is being steered, with its id: the columns that `kl_curves`, `steepness` and `fisher` share."""
+    return {
+        "curve_id": stable_id("k", chunk_id, direction.direction_id, direction.layer, position, unit), "chunk_id": chunk_id,
+        "direction_id": direction.direction_id, "kind": direction.kind, "model_id": direction.model_id, "layer": direction.layer,
+        "position": position, "unit": unit,
+    }
+
+
 @torch.inference_mode()
 def noise_floor(
     loaded: "LoadedModel", token_ids: Sequence[int], chunk_spans: Mapping[str, tuple[int, int]], *, encoded: Encoded | None = None
@@ -152,6 +161,24 @@ def check_float32(loaded: "LoadedModel") -> None:
     dtype = next(loaded.model.parameters()).dtype
     if dtype not in (torch.float32, torch.float64):
         raise SweepError(f"The model runs in {dtype}, whose rounding hides small KLs. Load it with dtype float32.")
+
+
+def check_steering(
+    loaded: "LoadedModel", encoded: Encoded, chunk_id: str, span: tuple[int, int], directions: Sequence[Direction], *,
+    positions: Sequence[str], unit: str, betas: Sequence[float] = (),
+) -> None:
+    """Raises SweepError for what cannot be steered as asked: half precision, a span, unit, position, β or direction out of place."""
+    check_float32(loaded)
+    _checked_span(encoded, chunk_id, span)
+    if unit not in UNITS or not set(positions) <= set(POSITIONS):
+        raise SweepError(f"Unit {unit!r} and positions {list(positions)}: units are {UNITS}, positions {POSITIONS}.")
+    if not all(math.isfinite(beta) for beta in betas):
+        raise SweepError(f"Every beta must be a number, got {list(betas)}.")
+    for direction in directions:
+        if direction.model_id != loaded.model_id:
+            raise SweepError(f"Direction {direction.direction_id} is of model {direction.model_id}; {loaded.model_id} is being steered.")
+        if direction.chunk_id not in (None, chunk_id):
+            raise SweepError(f"Direction {direction.direction_id} was made from chunk {direction.chunk_id}; {chunk_id} is being steered.")
 
 
 class Predictions:
@@ -187,11 +214,7 @@ def _add_rows(
     rows: SweepRows, chunk_id: str, direction: Direction, position: str, unit: str, betas: Sequence[float], kl: list[float],
     floor: float, n_tokens: int,
 ) -> None:
-    curve_id = stable_id("k", chunk_id, direction.direction_id, direction.layer, position, unit)
-    about = {
-        "curve_id": curve_id, "chunk_id": chunk_id, "direction_id": direction.direction_id, "kind": direction.kind,
-        "model_id": direction.model_id, "layer": direction.layer, "position": position, "unit": unit,
-    }
+    about = curve_columns(chunk_id, direction, position, unit)
     quadratic, square = quadratic_fit(betas, kl), square_fit(betas, kl)
     known = np.asarray(kl)[np.isfinite(kl)]
     rows.kl_curves.append(about | {
@@ -203,23 +226,6 @@ def _add_rows(
         "amplitude_r2": _or_none(square.r2), "n_betas": len(known),
         "below_floor": None if not len(known) or math.isnan(floor) else bool((known <= floor).all()),
     })
-
-
-def _check(
-    loaded: "LoadedModel", encoded: Encoded, chunk_id: str, span: tuple[int, int], directions: Sequence[Direction],
-    positions: Sequence[str], betas: Sequence[float], unit: str,
-) -> None:
-    check_float32(loaded)
-    _checked_span(encoded, chunk_id, span)
-    if unit not in UNITS or not set(positions) <= set(POSITIONS):
-        raise SweepError(f"Unit {unit!r} and positions {list(positions)}: units are {UNITS}, positions {POSITIONS}.")
-    if not all(math.isfinite(beta) for beta in betas):
-        raise SweepError(f"Every beta must be a number, got {list(betas)}.")
-    for direction in directions:
-        if direction.model_id != loaded.model_id:
-            raise SweepError(f"Direction {direction.direction_id} is of model {direction.model_id}; {loaded.model_id} is being steered.")
-        if direction.chunk_id not in (None, chunk_id):
-            raise SweepError(f"Direction {direction.direction_id} was made from chunk {direction.chunk_id}; {chunk_id} is being steered.")
 
 
 def _checked_span(encoded: Encoded, chunk_id: str, span: tuple[int, int]) -> list[int]:

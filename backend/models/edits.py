@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 from backend.errors import AnchorscopeError
-from backend.models.layers import Layers, layers_of, linear, private_copy, residual_of, with_residual
+from backend.models.layers import Layers, layers_of, linear, private_copy, residual_of, weight_and_bias, with_residual
 from backend.models.residuals import checked_tokens, recording
 
 if TYPE_CHECKING:
@@ -318,10 +318,15 @@ class _Editor:
                 block = private_copy(self.parts.blocks[layer], config=self._shared_config)
                 for part in list(block.modules()):
                     for name, child in part.named_children():
-                        if (lean := _lean(child)) is not None:
-                            setattr(part, name, lean)
+                        if (tensors := weight_and_bias(child)) is not None:
+                            setattr(part, name, _LeanLinear(*tensors))
                 self._blocks[layer] = block
             return self._blocks[layer]
+
+    def another_copy(self, module: nn.Module, *, config: Any = None) -> nn.Module:
+        """A private copy of one of `parts`, taken while no pass has its hooks there."""
+        with self._lock:
+            return private_copy(module, config=config)
 
     @torch.inference_mode()
     def encode(self, token_ids: Sequence[int], layers: Sequence[int]) -> Encoded:
@@ -438,17 +443,6 @@ class _LeanLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return linear(x, *self._tensors)
-
-
-def _lean(module: nn.Module) -> nn.Module | None:
-    """The lean form of a linear layer; None for any other module (an adapter's or a quantised layer keeps its own forward)."""
-    from transformers.pytorch_utils import Conv1D
-
-    if type(module) is nn.Linear:
-        return _LeanLinear(module.weight.detach(), None if module.bias is None else module.bias.detach())
-    if type(module) is Conv1D:
-        return _LeanLinear(module.weight.detach().t(), module.bias.detach())
-    return None
 
 
 def shared_prefix_attention(

@@ -94,6 +94,17 @@ def private_copy(module: nn.Module, *, config: Any = None) -> nn.Module:
     return copy.deepcopy(module, shared)
 
 
+def weight_and_bias(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None] | None:
+    """A linear layer's weight (n_out, n_in) and bias, cut off from training; None for any other module (an adapter's, a quantised one)."""
+    from transformers.pytorch_utils import Conv1D
+
+    if type(module) is nn.Linear:
+        return module.weight.detach(), None if module.bias is None else module.bias.detach()
+    if type(module) is Conv1D:
+        return module.weight.detach().t(), module.bias.detach()
+    return None
+
+
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """x (…, n_in) times weight (n_out, n_in) transposed, plus bias: float32 in, float32 out, like torch's own `linear`.
 
