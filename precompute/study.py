@@ -151,6 +151,23 @@ class Crosscoder(_Part):
         return self
 
 
+class Geometry(_Part):
+    """Exact local geometry at the chunks that the sweep steers, and the evidence that ties it to importance.
+
+    Kinds of direction and the unit are the sweep's.
+    """
+
+    layers: tuple[Layer, ...] | None = Field(None, min_length=1, description="0-based blocks; left out, those of the sweep")
+    positions: tuple[Literal["anchor", "chunk"], ...] = Field(("anchor", "chunk"), min_length=1)
+    probes: int = Field(8, ge=2, description="random probes of the trace of G")
+    spectra: int = Field(60, ge=0, description="chunks of the study that also get eigenpairs of G and finite random steps")
+    eigen: Positive = Field(8, description="eigenpairs of G at each of those")
+    neighbours: int = Field(30, ge=2, description="nearest chunk activations, for dimension, curvature and density")
+    before_after: int = Field(10, ge=0, description="CoTs whose chunks are steered just before and just after; 0: none")
+    n_bootstrap: int = Field(2000, ge=0, description="draws of problems for each interval of the evidence")
+    n_permutations: int = Field(2000, ge=0, description="permutations within CoTs for each p of the evidence")
+
+
 class Engine(_Part):
     """Where units run. Nothing here changes a result."""
 
@@ -171,6 +188,7 @@ class Study(_Part):
     activations: Activations = Activations()
     map: Map = Map()
     sweep: Sweep
+    geometry: Geometry | None = Field(None, description="left out in a study without exact geometry and evidence")
     crosscoder: Crosscoder | None = Field(None, description="left out in a study without a dictionary of activations")
     engine: Engine = Engine()
 
@@ -178,6 +196,11 @@ class Study(_Part):
     def pair(self) -> tuple[Model, ...]:
         """The models whose activations a dictionary describes: the base and the distilled model, or the study's only one."""
         return self.models if len(self.models) == 1 else tuple(sorted((m for m in self.models if m.role != "model"), key=lambda m: m.role))
+
+    @property
+    def geometry_layers(self) -> tuple[int, ...]:
+        """Layers of the exact geometry."""
+        return self.sweep.layers if self.geometry is None or self.geometry.layers is None else self.geometry.layers
 
     @model_validator(mode="after")
     def _something_to_do(self) -> "Study":
@@ -195,8 +218,7 @@ class Study(_Part):
     @model_validator(mode="after")
     def _layers_agree(self) -> "Study":
         if self.activations.layers != "all":
-            for part in ("map", "sweep"):
-                layers = getattr(self, part).layers
+            for part, layers in {"map": self.map.layers, "sweep": self.sweep.layers, "geometry": self.geometry_layers}.items():
                 missing = sorted(set(() if layers == "all" else layers) - set(self.activations.layers))
                 if missing:
                     raise ValueError(f"{part}.layers has {missing}, which activations.layers {list(self.activations.layers)} does not have")
@@ -237,5 +259,5 @@ def _keys_beside(location: tuple[Any, ...]) -> list[str]:
         if isinstance(part, int):
             continue
         annotation = table.model_fields[part].annotation
-        table = {"models": Model, "problems": Problems, "crosscoder": Crosscoder}.get(part, annotation)
+        table = {"models": Model, "problems": Problems, "geometry": Geometry, "crosscoder": Crosscoder}.get(part, annotation)
     return sorted(table.model_fields)

@@ -1,8 +1,8 @@
 """A small study made by seeded code, for tests alone: the shape of a real one, with its NULLs, published from real unit files.
 
 Three problems, six CoTs (one imported, with published values and neither tokens nor rollouts), rollouts at every chunk of the others,
-activations at two layers, maps, directions, KL curves and kept live runs. Some texts are hostile on purpose: whatever a model wrote is
-only ever text.
+activations at two layers, maps, directions, KL curves, exact geometry with pairs of it and importance, and kept live runs. Some texts are
+hostile on purpose: whatever a model wrote is only ever text.
 """
 
 import json
@@ -55,8 +55,11 @@ _MODEL = ids.stable_id("m", "tiny")
 _METRIC_CONVENTIONS = {name: ("all",) for name in METRICS[:5]} | {name: ("ta", "fl", "paper") for name in METRICS[5:]}
 
 
-def make(folder: Path, *, rollouts: bool = True, activations: bool = True, steering: bool = True) -> Path:
-    """Write and publish the study at `folder`; the flags leave out later stages, as in a study that is still running."""
+def make(folder: Path, *, rollouts: bool = True, activations: bool = True, steering: bool = True, geometry: bool = True) -> Path:
+    """Write and publish the study at `folder`; the flags leave out later stages, as in a study that is still running.
+
+    Geometry comes after all others, so it is left out with any of them.
+    """
     rng = np.random.default_rng(7)
     with StudyFolder(folder).writing("test") as writer:
         writer.add("runs", "all", {"runs": [_run()], "models": [_model()]})
@@ -89,6 +92,8 @@ def make(folder: Path, *, rollouts: bool = True, activations: bool = True, steer
             _add_steering(writer, list(chain(*sampled)), rng)
             for experiment, samples in experiments(cots[0], chunks[0]):
                 Experiments(folder).keep(experiment, samples)
+        if rollouts and activations and steering and geometry:
+            _add_geometry(writer, sampled)
         publish(writer)
     return folder
 
@@ -429,6 +434,104 @@ def _add_steering(writer: Any, chunks: list[dict], rng: np.random.Generator) -> 
                 )
     assert all(math.isfinite(value) for row in curves for value in row["kl"])
     writer.add("sweep", "all", {"directions": directions, "kl_curves": curves, "steepness": fits})
+
+
+def _add_geometry(writer: Any, chunks_by_cot: list[list[dict]]) -> None:
+    """Rows of the exact geometry at LAYERS[1], of the clouds at both layers, and of some pairs. Steering just before and after a chunk is
+    known in the first CoT alone, eigenvalues and finite steps at every third chunk; one cloud is too small, one entropy unknown."""
+    rng, chunks = np.random.default_rng(11), list(chain(*chunks_by_cot))
+    about = {"model_id": _MODEL, "layer": LAYERS[1], "unit": "rms"}
+    fisher, local, clouds, steered = [], [], [], []
+    shared = [("diff_in_means", ids.stable_id("d", "diff_in_means", 0))] + [("random", ids.stable_id("d", "random", k)) for k in range(2)]
+    for number, chunk in enumerate(chunks):
+        here, n_tokens = {"chunk_id": chunk["chunk_id"]}, chunk["token_end"] - chunk["token_start"]
+        own = [(kind, ids.stable_id("d", kind, chunk["chunk_id"])) for kind in ("per_chunk", "centered")]
+        for position in ("anchor", "chunk"):
+            for kind, name in own + shared:
+                fisher.append(here | about | {
+                    "curve_id": ids.stable_id("k", chunk["chunk_id"], name, position), "direction_id": name, "kind": kind,
+                    "position": position, "fisher_steepness": float(rng.exponential(0.003)), "n_tokens": n_tokens,
+                })  # fmt: skip
+            local.append(here | about | {"position": position, "n_tokens": n_tokens} | _of_g(number, rng))
+        for layer in LAYERS:
+            small = number == 7
+            twonn, mle, curvature = (None if small else float(rng.uniform(*between)) for between in ((4, 9), (4, 9), (0.3, 1.2)))
+            clouds.append(here | {
+                "model_id": _MODEL, "layer": layer, "k": 5 if small else 30, "n": len(chunks), "dimension_twonn": twonn,
+                "dimension_mle": mle, "curvature": curvature, "density": float(rng.normal()), "residual_norm": float(rng.uniform(3, 5)),
+            })  # fmt: skip
+    for number, chunk in enumerate(chunks_by_cot[0]):
+        is_last = number == len(chunks_by_cot[0]) - 1
+        for name in (ids.stable_id("d", "per_chunk", chunk["chunk_id"]), *(name for _, name in shared)):
+            for side, size in (("before", 0.002), ("after", 0.001)):
+                steered += [{
+                    "chunk_id": chunk["chunk_id"], "direction_id": name, **about, "side": side, "beta": float(beta),
+                    "kl_rest": None if is_last else size * beta**2, "n_rest": 0 if is_last else 20 - number,
+                    "kl_answer": size * beta**2 / 2, "n_answer": 3, "noise_floor": None if is_last else 1e-6,
+                } for beta in range(-10, 11, 2)]  # fmt: skip
+    writer.add("neighbourhoods", "all", {"neighbourhoods": clouds})
+    writer.add("geometry", "all", {"fisher": fisher, "local_geometry": local})
+    writer.add("before_after", "all", {"before_after": steered})
+    writer.add("evidence", "all", {"associations": _pairs(len(chunks), len(chunks_by_cot), rng)})
+
+
+def _of_g(number: int, rng: np.random.Generator) -> dict[str, Any]:
+    """What is known of G at a chunk without a direction: all of it at every third chunk."""
+    trace = float(rng.exponential(0.002))
+    row = {
+        "isotropic_steepness": trace, "isotropic_se": trace / 5, "n_probes": 8, "on_manifold_steepness": 4 * trace,
+        "off_manifold_steepness": None if number == 7 else trace / 2, "n_tangents": None if number == 7 else 4,
+        "entropy": None if number == 5 else float(rng.uniform(0.2, 2)), "seed": number,
+    }  # fmt: skip
+    spectral = {
+        "eigenvalues": [trace * 2.0**-k for k in range(4)], "eigen_residual": 1e-4, "participation_ratio": float(rng.uniform(2, 9)),
+        "participation_se": 0.3, "epsilons": [0.1, 1.0, 10.0], "random_kl": [trace * size**2 for size in (0.1, 1.0, 10.0)],
+        "random_cv": [None, 0.4, 0.5], "n_random": 16, "anisotropy_ratio": None if number % 2 else float(rng.uniform(2, 20)),
+        "n_below_floor": number % 2, "noise_floor": 1e-6,
+    }  # fmt: skip
+    return row | (spectral if number % 3 == 0 else dict.fromkeys(spectral))
+
+
+def _pairs(n: int, n_cots: int, rng: np.random.Generator) -> list[dict]:
+    """Rows of `associations` with numbers that nobody computed: one law that q lets stand, one that it does not, and pairs without any."""
+    columns = [("steepness", "per_chunk", "anchor"), ("fisher_steepness", "random", "anchor"), ("isotropic_steepness", "none", "chunk")]
+    rows = []
+    for x, kind, position in columns:
+        for metric in ("counterfactual_importance_kl", "resampling_importance_kl"):
+            for subset in ("all", "away_from_origin"):
+                planted = x == "fisher_steepness" and metric.startswith("counterfactual")
+                rho, p = rng.uniform(-0.2, 0.2), 0.5
+                if planted:
+                    rho, p = (-0.6, 0.0005) if subset == "all" else (-0.4, 0.009)
+                rows.append({
+                    "x": x, "kind": kind, "model_id": _MODEL, "layer": LAYERS[1], "position": position, "unit": "rms", "metric": metric,
+                    "convention": "ta", "subset": subset, "n": n - n_cots, "n_cots": n_cots, "n_problems": 6, "n_missing": n_cots,
+                    "n_zero_x": 0, "n_zero_y": 9, "spearman": rho, "ci_low": rho - 0.15, "ci_high": rho + 0.15, "p": p, "null_low": -0.3,
+                    "null_high": 0.3, "kendall": rho * 0.7, "kendall_low": rho * 0.7 - 0.1, "kendall_high": rho * 0.7 + 0.1,
+                    "partial": rho * 0.9, "partial_p": p, "covariates": ["n_tokens", "place", "residual_norm", "entropy"],
+                    "verdict": "inverse" if planted else "none", "details": json.dumps(_details(n - n_cots, rho)), "n_bootstrap": 200,
+                    "n_permutations": 2000, "seed": 1,
+                })  # fmt: skip
+    return rows
+
+
+def _details(n: int, rho: float) -> dict[str, Any]:
+    """Unknown numbers are null, as everywhere."""
+    curves = {"constant": ["c"], "linear": ["intercept", "slope"], "inverse": ["A", "x0", "c"]}
+    fits = [
+        {"rows": "all", "n": n, "curve": curve, "parameters": dict.fromkeys(names, 0.1), "aic": -100.0 - len(names), "r2": 0.1 * len(names),
+         "cv_r2": 0.0 if curve == "constant" else 0.05 * len(names)}
+        for curve, names in curves.items()
+    ]  # fmt: skip
+    zero = {"n_positive": n - 9, "n_negative": 0, "auc": 0.5 + rho / 4, "auc_low": 0.3, "auc_high": 0.7, "auc_p": 0.3,
+            "auc_null_mean": 0.5, "positive_spearman": rho, "positive_low": rho - 0.2, "positive_high": rho + 0.2, "positive_p": 0.2,
+            "positive_null_mean": 0.0}  # fmt: skip
+    slope = {"slope": rho, "low": rho - 0.2, "high": rho + 0.2}
+    mixed = slope | {"p": 0.1, "problem_share": None, "note": "problems do not differ"}
+    theil_sen = slope | {"intercept": 0.2}
+    found = {"zero_inflated": zero, "fits": fits, "theil_sen": theil_sen, "mixed": mixed}
+    within = {"rho": rho, "low": rho - 0.1, "high": rho + 0.1}
+    return {"null_mean": -0.01, "within": within, "partial": {"n": n - 1, "null_mean": 0.0}, **found, "notes": []}
 
 
 def experiments(cot: dict, chunks: list[dict]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from backend.errors import AnchorscopeError
 from backend.store import dictionaries
 from backend.store.dictionary_queries import DictionaryQueries
+from backend.store.geometry_queries import GeometryQueries
 from backend.store.migrations import WrongSchema, refusal
 from backend.store.queries import Queries
 from backend.store.schema import SCHEMA_VERSION
@@ -52,7 +53,7 @@ def generation_of(path: Path) -> Path:
     return generation
 
 
-class Store(Queries, DictionaryQueries, UnitQueries):
+class Store(Queries, DictionaryQueries, GeometryQueries, UnitQueries):
     """Answers questions about one generation of a study; open it again to see a newer one."""
 
     def __init__(self, path: Path | str):

@@ -29,7 +29,8 @@ class UnitQueries:
         """Every CoT whose tokens are known, by id; `role` is that of the model which wrote it."""
         return _records(
             self.frame(
-                "SELECT cot_id, problem_id, model_id, name AS model_name, prompt, text, after_text, token_ids, n_prompt_tokens, seed "
+                "SELECT cot_id, problem_id, model_id, name AS model_name, prompt, text, after_text, token_ids, n_prompt_tokens, "
+                "answer, seed "
                 "FROM cots JOIN models USING (model_id) WHERE token_ids IS NOT NULL ORDER BY cot_id"
             )
         )

@@ -1,0 +1,169 @@
+"""What pages and the evidence ask about geometry: any geometry column beside any importance, and all that is known of one chunk.
+
+A geometry column is named by x, the direction's kind, model, layer, position and unit. What does not apply to it is `none`; the layer of an
+importance metric that stands as x is NO_LAYER, its model the one that wrote the CoTs, and its kind is its own convention.
+"""
+
+from typing import Any, Protocol
+
+import pandas as pd
+
+from backend.errors import AnchorscopeError
+
+NO_LAYER = -1
+NONE = "none"
+IMPORTANCE = ("different_trajectories_fraction",)  # metrics that stand as x, beside the others
+_CURVES = ("steepness", "amplitude", "fisher_steepness")
+_POINTS = (
+    "isotropic_steepness",
+    "on_manifold_steepness",
+    "off_manifold_steepness",
+    "participation_ratio",
+    "anisotropy_ratio",
+    "random_cv",  # at magnitude 1
+)
+_CLOUDS = ("dimension_twonn", "dimension_mle", "curvature", "density", "residual_norm")
+X_COLUMNS = _CURVES + _POINTS + _CLOUDS + IMPORTANCE
+# Held fixed by a partial correlation: tokens of the chunk, its index over the number of chunks, norm of its activation at the layer, and
+# mean entropy (nats) of the unsteered predictions of its tokens.
+COVARIATES = ("n_tokens", "place", "residual_norm", "entropy")
+_NAME = ("kind", "model_id", "layer", "position", "unit")
+
+
+class _HasFrame(Protocol):
+    def frame(self, sql: str, **values: Any) -> pd.DataFrame: ...
+
+
+def _column(x: str) -> str:
+    """SQL of a geometry column: chunk_id, the rest of its name, x, r2, n_directions, below_floor. Raises AnchorscopeError."""
+    of_curves = f"SELECT chunk_id, {', '.join(_NAME)}, avg({x}) AS x, %s FROM %s GROUP BY chunk_id, {', '.join(_NAME)}"
+    nothing = "NULL::DOUBLE AS r2, {} AS n_directions, NULL::BOOLEAN AS below_floor"
+    if x in ("steepness", "amplitude"):
+        r2 = {"steepness": "r2", "amplitude": "amplitude_r2"}[x]
+        return of_curves % (f"avg({r2}) AS r2, count({x}) AS n_directions, bool_and(below_floor) AS below_floor", "steepness")
+    if x in _CURVES:
+        return of_curves % (nothing.format(f"count({x})"), "fisher")
+    without = nothing.format("NULL::BIGINT")
+    if x in _POINTS:
+        value = "random_cv[list_position(epsilons, 1.0)]" if x == "random_cv" else x
+        return f"SELECT chunk_id, '{NONE}' AS kind, model_id, layer, position, unit, {value} AS x, {without} FROM local_geometry"
+    if x in _CLOUDS:
+        named = f"'{NONE}' AS kind, model_id, layer, '{NONE}' AS position, '{NONE}' AS unit"
+        return f"SELECT chunk_id, {named}, {x} AS x, {without} FROM neighbourhoods"
+    if x in IMPORTANCE:
+        named = f"convention AS kind, model_id, {NO_LAYER} AS layer, '{NONE}' AS position, '{NONE}' AS unit"
+        return (
+            f"SELECT chunk_id, {named}, value AS x, {without} FROM importance JOIN chunks USING (chunk_id) JOIN cots USING (cot_id) "
+            f"WHERE metric = '{x}'"
+        )
+    raise AnchorscopeError(f"There is no geometry column {x!r}; choose among {', '.join(X_COLUMNS)}.")
+
+
+class GeometryQueries:
+    """Mixed into Store, which gives `frame`. Values are bound, columns and order are named."""
+
+    def geometry_choices(self: _HasFrame) -> pd.DataFrame:
+        """One row a geometry column that is there: its chunks, and those of which it is known."""
+        columns = " UNION ALL ".join(
+            f"SELECT {number} AS number, '{x}' AS x, {', '.join(_NAME)}, count(*) AS n_chunks, count(x) AS n_known FROM ({_column(x)}) "
+            f"GROUP BY {', '.join(_NAME)}"
+            for number, x in enumerate(X_COLUMNS)
+        )
+        return self.frame(
+            "SELECT g.x, g.kind, g.model_id, m.name AS model, g.layer, g.position, g.unit, g.n_chunks, g.n_known "
+            f"FROM ({columns}) g LEFT JOIN models m USING (model_id) "
+            "ORDER BY g.number, m.name, g.model_id, g.layer, g.kind, g.position, g.unit"
+        )
+
+    def geometry_and_importance(
+        self: _HasFrame, x: str, kind: str, model_id: str, layer: int, position: str, unit: str, source: str, metric: str, convention: str
+    ) -> pd.DataFrame:
+        """One row a chunk that has the geometry column: x (mean over the kind's directions), importance and COVARIATES; NULL where unknown.
+
+        `n_directions` counts the directions of which x is known, NULL for a column without any; `r2` is of the fit and `below_floor` holds
+        when every one of the chunk's curves is, both NULL for what is not fitted. Raises AnchorscopeError for another x than X_COLUMNS.
+        """
+        return self.frame(
+            f"WITH g AS (SELECT * FROM ({_column(x)}) WHERE kind = $kind AND model_id = $model AND layer = $layer "
+            "AND position = $position AND unit = $unit), "
+            "sizes AS (SELECT cot_id, count(*) AS n_chunks FROM chunks GROUP BY cot_id), "
+            "entropies AS (SELECT chunk_id, any_value(entropy) AS entropy FROM local_geometry WHERE model_id = $model GROUP BY chunk_id) "
+            "SELECT g.chunk_id, k.cot_id, c.problem_id, k.chunk_index, left(k.text, 160) AS text, t.category, g.x, g.r2, g.n_directions, "
+            "g.below_floor, i.value, i.ci_low, i.ci_high, i.n, k.token_end - k.token_start AS n_tokens, "
+            "k.chunk_index / sizes.n_chunks AS place, h.residual_norm, entropies.entropy "
+            "FROM g JOIN chunks k USING (chunk_id) JOIN cots c USING (cot_id) JOIN sizes USING (cot_id) "
+            "LEFT JOIN categories t ON t.chunk_id = g.chunk_id AND t.source = $source AND t.rank = 0 "
+            "LEFT JOIN importance i ON i.chunk_id = g.chunk_id AND i.metric = $metric AND i.convention = $convention "
+            "LEFT JOIN neighbourhoods h ON h.chunk_id = g.chunk_id AND h.model_id = $model AND h.layer = $layer "
+            "LEFT JOIN entropies ON entropies.chunk_id = g.chunk_id ORDER BY k.cot_id, k.chunk_index",
+            kind=kind,
+            model=model_id,
+            layer=int(layer),  # DuckDB binds no NumPy integers
+            position=position,
+            unit=unit,
+            source=source,
+            metric=metric,
+            convention=convention,
+        )
+
+    def associations(self: _HasFrame) -> pd.DataFrame:
+        """Every pair and subset with its model's name and q, largest |rho| first, unknown last.
+
+        q is Benjamini and Hochberg's over all pairs of the subset in the study, and the verdict is given with it; pairs of two importance
+        metrics are a family of their own. Both are had here, where all pairs are known, and so are never older than these.
+        """
+        from backend.evidence.multiple import with_q
+
+        frame = self.frame("SELECT a.*, m.name AS model FROM associations a LEFT JOIN models m USING (model_id)")
+        families = [rows.to_dict("records") for _, rows in frame.groupby(frame["layer"] == NO_LAYER)]
+        judged = pd.DataFrame([row for rows in families for row in with_q(rows)], columns=[*frame.columns, "q"])
+        key = ["x", *_NAME, "metric", "convention", "subset"]
+        order = judged.assign(size=-judged["spearman"].astype(float).abs()).sort_values(["size", *key], na_position="last").index
+        return judged.loc[order].reset_index(drop=True)
+
+    def evidence_digest(self: _HasFrame, model_id: str, layer: int) -> str:
+        """Changes whenever a value changes on which the model's pairs at the layer rest."""
+        here = "WHERE model_id = $model AND layer = $layer"
+        parts = [
+            f"(SELECT md5(string_agg(t::VARCHAR, ',' ORDER BY {key})) FROM {table} t {where})"
+            for table, key, where in (
+                ("steepness", "curve_id", here),
+                ("fisher", "curve_id", here),
+                ("local_geometry", "position, unit, chunk_id", here),
+                ("neighbourhoods", "chunk_id", here),
+                ("importance", "chunk_id, metric, convention", ""),
+                ("chunks", "chunk_id", ""),
+            )
+        ]
+        digests = self.frame(f"SELECT concat_ws(' ', {', '.join(parts)}) AS digest", model=model_id, layer=int(layer))
+        return str(digests["digest"].iloc[0])
+
+    # One chunk, or one chain of thought
+
+    def local_geometry_of(self: _HasFrame, chunk_id: str) -> pd.DataFrame:
+        """All of table `local_geometry` about the chunk."""
+        return self.frame(
+            "SELECT * FROM local_geometry WHERE chunk_id = $chunk ORDER BY model_id, layer, position, unit",
+            chunk=chunk_id,
+        )
+
+    def neighbourhood_of(self: _HasFrame, chunk_id: str) -> pd.DataFrame:
+        """All of table `neighbourhoods` about the chunk."""
+        return self.frame("SELECT * FROM neighbourhoods WHERE chunk_id = $chunk ORDER BY model_id, layer", chunk=chunk_id)
+
+    def fisher_of(self: _HasFrame, chunk_id: str) -> pd.DataFrame:
+        """All of table `fisher` about the chunk, with the fits of the same curves; NULL where a curve was not swept."""
+        return self.frame(
+            "SELECT f.*, s.steepness, s.amplitude, s.below_floor FROM fisher f LEFT JOIN steepness s USING (curve_id) "
+            "WHERE f.chunk_id = $chunk ORDER BY f.model_id, f.layer, f.position, f.kind, f.curve_id",
+            chunk=chunk_id,
+        )
+
+    def before_after_of(self: _HasFrame, cot_id: str) -> pd.DataFrame:
+        """All of table `before_after` about the CoT's chunks, in reading order, with the kind and seed of the direction."""
+        return self.frame(
+            "SELECT k.chunk_index, d.kind, d.seed, b.* FROM before_after b JOIN chunks k USING (chunk_id) "
+            "LEFT JOIN directions d USING (direction_id) WHERE k.cot_id = $cot "
+            "ORDER BY k.chunk_index, b.model_id, b.layer, b.direction_id, b.side DESC, b.unit, b.beta",
+            cot=cot_id,
+        )
