@@ -4,6 +4,7 @@ A problem drawn twice counts each of its chunks twice. So a draw is a list of we
 ranking anew: the mid-rank of chunk i in a draw, less the mean rank, is ½ Σⱼ wⱼ sign(vᵢ − vⱼ), one matrix product for all draws.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -14,10 +15,15 @@ from backend.ids import seed_for
 _CELLS = 1_000_000  # replicates are computed in blocks of this many numbers, 8 MB an array
 
 
+@functools.lru_cache(maxsize=8)
 def problem_draws(n_problems: int, n_draws: int, seed: int) -> np.ndarray:
     """(n_draws, n_problems): how often each problem was drawn. For fewer than two problems there are no draws."""
     rng = np.random.default_rng(seed_for("bootstrap over problems", seed))
-    return rng.multinomial(n_problems, np.full(n_problems, 1 / n_problems), size=n_draws if n_problems > 1 else 0)
+    draws = np.empty((0, n_problems), dtype=np.int64)
+    if n_problems > 1:
+        draws = rng.multinomial(n_problems, np.full(n_problems, 1 / n_problems), size=n_draws)
+    draws.flags.writeable = False  # shared by all who ask for the same
+    return draws
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:

@@ -7,7 +7,7 @@ value of y that is left may belong to every chunk. So there y is permuted within
 is, as in tests for truncated data: Tsai 1990, Biometrika 77, 169), and the null is centred on what the selection alone gives.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -25,14 +25,26 @@ class Sample:
     x: np.ndarray
     y: np.ndarray
     problems: np.ndarray  # number of the chunk's problem, 0-based
+    cots: np.ndarray  # likewise
     strata: np.ndarray  # number of the group within which y may be permuted: the CoT, away from the origin the CoT and side
-    n_problems: int
-    n_cots: int
     n_missing: int  # rows where x or y is unknown
     n_near: int  # rows left out for lying near the origin
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @property
+    def n_problems(self) -> int:
+        return int(self.problems[-1]) + 1 if len(self) else 0
+
+    @property
+    def n_cots(self) -> int:
+        return int(self.cots[-1]) + 1 if len(self) else 0
+
+    def only(self, chosen: np.ndarray) -> "Sample":
+        """The chunks where `chosen`, (n,) of bool, is true."""
+        arrays = {name: _numbered(getattr(self, name)[chosen]) for name in ("problems", "cots", "strata")}
+        return replace(self, rows=self.rows[chosen], x=self.x[chosen], y=self.y[chosen], **arrays)
 
 
 def sample_of(frame: pd.DataFrame, subset: str = "all") -> Sample:
@@ -41,17 +53,29 @@ def sample_of(frame: pd.DataFrame, subset: str = "all") -> Sample:
         raise AnchorscopeError(f"the subsets are {', '.join(SUBSETS)}; got {subset}")
     if missing := [column for column in ("x", "y", "cot_id", "problem_id") if column not in frame.columns]:
         raise AnchorscopeError(f"an association needs the columns x, y, cot_id and problem_id; missing: {', '.join(missing)}")
-    known = frame[frame["x"].notna() & frame["y"].notna()].astype({"x": "float64", "y": "float64"})
-    for column in ("problem_id", "cot_id"):
-        if without := int(known[column].isna().sum()):
+    x, y = (frame[column].to_numpy(dtype=np.float64, na_value=np.nan) for column in ("x", "y"))
+    known = ~(np.isnan(x) | np.isnan(y))
+    problems, cots = (pd.factorize(frame[column], sort=True)[0] for column in ("problem_id", "cot_id"))
+    for column, codes in (("problem_id", problems), ("cot_id", cots)):
+        if without := int((codes[known] < 0).sum()):
             raise AnchorscopeError(f"{without} chunks have no {column}; permutations are within CoTs and intervals over problems")
-    right = known["x"] > known["x"].median()
-    away = right | (known["y"] > known["y"].median())
-    kept = known[away].assign(_side=right) if subset == "away_from_origin" else known.assign(_side=False)
-    rows = kept.sort_values(["problem_id", "cot_id", "_side", "x", "y"])
-    problems, names = pd.factorize(rows["problem_id"])
-    strata = rows.groupby(["problem_id", "cot_id", "_side"], sort=True).ngroup().to_numpy()
+    kept, side = known, np.zeros(len(x), dtype=bool)
+    if subset == "away_from_origin" and known.any():
+        side = x > np.median(x[known])
+        kept = known & (side | (y > np.median(y[known])))
+    order = np.lexsort((y, x, side, cots, problems))
+    order = order[kept[order]]
     return Sample(
-        rows=rows, x=rows["x"].to_numpy(), y=rows["y"].to_numpy(), problems=problems, strata=strata,
-        n_problems=len(names), n_cots=rows["cot_id"].nunique(), n_missing=len(frame) - len(known), n_near=len(known) - len(rows),
+        rows=frame.iloc[order], x=x[order], y=y[order],
+        problems=_numbered(problems[order]), cots=_numbered(problems[order], cots[order]),
+        strata=_numbered(problems[order], cots[order], side[order]),
+        n_missing=int((~known).sum()), n_near=int((known & ~kept).sum()),
     )
+
+
+def _numbered(*sorted_codes: np.ndarray) -> np.ndarray:
+    """0, 0, 1, …: one up wherever any of the codes, sorted by the first and then the next, changes."""
+    changes = np.zeros(len(sorted_codes[0]), dtype=np.int64)
+    for codes in sorted_codes:
+        changes[1:] |= codes[1:] != codes[:-1]
+    return np.cumsum(changes)

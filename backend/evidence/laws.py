@@ -1,0 +1,159 @@
+"""Which curve does y follow: constant, linear, a power (log-log), or A/(x + x₀) + c?
+
+Curves can be compared only on the same rows and in the same unit, so there are two comparisons, and all residuals are of y itself:
+
+`all`       every chunk: constant, linear, inverse. A logarithm has no place for the zeros.
+`positive`  chunks with x > 0 and y > 0: the same three, and the power. It is fitted to logarithms, and its prediction is turned back into a
+            mean of y by the mean of exp(residual) (Duan 1983, J. Am. Stat. Assoc. 78, 605): `factor` holds it.
+
+Constant, linear and power are least squares. The inverse is soft-L1 least squares with x + x₀ above 0 and x₀ at most 1000 times the spread
+of x; the scale of its loss is 1.48 times the median absolute deviation of y, or y's standard deviation where that is 0. A may be negative.
+AIC = n ln(RSS / n) + 2 (k + 1) with k parameters. Cross-validated R² = 1 − Σ (y − fitted)² / Σ (y − mean)² over held-out problems, fit and
+mean both from the other problems: a constant has exactly 0, and a curve below 0 predicts worse than no curve.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from backend.evidence.resampling import constant
+from backend.evidence.sample import Sample
+from backend.ids import seed_for
+
+N_FOLDS = 5
+_MOST_FOR_SLOPES = 3000  # Theil–Sen holds all pairs
+
+Curve = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Fit:
+    rows: str  # all or positive
+    n: int
+    curve: str  # constant, linear, log_log or inverse
+    parameters: dict[str, float]  # c · intercept, slope · factor, exponent · A, x0, c; empty where there are too few rows
+    aic: float  # lower is better
+    r2: float  # in sample
+    cv_r2: float  # over held-out problems; NaN for one problem
+
+
+@dataclass(frozen=True)
+class TheilSen:
+    """Median slope over pairs, y per x. Its interval (Sen 1968) takes chunks for independent. NaN where x is constant."""
+
+    slope: float
+    low: float
+    high: float
+    intercept: float
+
+
+NO_SLOPE = TheilSen(math.nan, math.nan, math.nan, math.nan)
+
+
+def theil_sen(sample: Sample, *, seed: int) -> TheilSen:
+    """Of all chunks, or of 3000 of them drawn at random."""
+    from scipy.stats import theilslopes
+
+    if len(sample) < 3 or constant(sample.x):
+        return NO_SLOPE
+    x, y = sample.x, sample.y
+    if len(x) > _MOST_FOR_SLOPES:
+        chosen = np.random.default_rng(seed_for("Theil-Sen", seed)).choice(len(x), _MOST_FOR_SLOPES, replace=False)
+        x, y = x[chosen], y[chosen]
+    found = theilslopes(y, x)
+    return TheilSen(float(found.slope), float(found.low_slope), float(found.high_slope), float(found.intercept))
+
+
+def fits(sample: Sample, *, seed: int) -> tuple[Fit, ...]:
+    """Every curve on `all` chunks, then on the `positive` ones."""
+    positive = sample.only((sample.x > 0) & (sample.y > 0))
+    return tuple(
+        _fit(rows, own, curve, seed)
+        for rows, own, curves in (("all", sample, ("constant", "linear", "inverse")), ("positive", positive, tuple(_CURVES)))
+        for curve in curves
+    )
+
+
+def _fit(rows: str, sample: Sample, curve: str, seed: int) -> Fit:
+    x, y, fit = sample.x, sample.y, _CURVES[curve]
+    if len(x) < 6 or constant(x) or constant(y):
+        return Fit(rows, len(x), curve, {}, math.nan, math.nan, math.nan)
+    parameters, fitted = fit(x, y, x.min())
+    rss = float(((y - fitted(x)) ** 2).sum())
+    aic = len(x) * math.log(rss / len(x)) + 2 * (len(parameters) + 1) if rss > 0 else -math.inf
+    return Fit(rows, len(x), curve, parameters, aic, 1 - rss / float(((y - y.mean()) ** 2).sum()), _cv_r2(sample, fit, seed))
+
+
+def _cv_r2(sample: Sample, fit: Callable, seed: int) -> float:
+    n_folds = min(N_FOLDS, sample.n_problems)
+    if n_folds < 2:
+        return math.nan
+    fold = np.random.default_rng(seed_for("folds", seed)).permutation(np.arange(sample.n_problems) % n_folds)[sample.problems]
+    of_curve = of_mean = 0.0
+    for held in (fold == k for k in range(n_folds)):
+        x, y = sample.x[~held], sample.y[~held]
+        if len(x) < 6 or constant(x):
+            return math.nan
+        _, fitted = fit(x, y, sample.x.min())
+        of_curve += float(((sample.y[held] - fitted(sample.x[held])) ** 2).sum())
+        of_mean += float(((sample.y[held] - y.mean()) ** 2).sum())
+    return 1 - of_curve / of_mean if of_mean else math.nan
+
+
+def _constant(x: np.ndarray, y: np.ndarray, least_x: float) -> tuple[dict[str, float], Curve]:
+    mean = float(y.mean())
+    return {"c": mean}, lambda at: np.full(len(at), mean)
+
+
+def _linear(x: np.ndarray, y: np.ndarray, least_x: float) -> tuple[dict[str, float], Curve]:
+    slope, intercept = _line(x, y)
+    return {"intercept": intercept, "slope": slope}, lambda at: intercept + slope * at
+
+
+def _log_log(x: np.ndarray, y: np.ndarray, least_x: float) -> tuple[dict[str, float], Curve]:
+    exponent, intercept = _line(np.log(x), np.log(y))
+    smearing = np.exp(np.log(y) - intercept - exponent * np.log(x)).mean()
+    factor = float(np.exp(intercept) * smearing)
+    return {"factor": factor, "exponent": exponent}, lambda at: factor * at**exponent
+
+
+def _inverse(x: np.ndarray, y: np.ndarray, least_x: float) -> tuple[dict[str, float], Curve]:
+    """x₀ = e^t − min(least_x, 0), with the least x of all rows, so that held-out rows too lie on one side of the pole."""
+    from scipy.optimize import least_squares
+
+    shift, spread = -min(least_x, 0.0), float(np.std(x))
+    u, scale = (x + shift) / spread, float(np.std(y)) or 1.0
+    deviation = 1.4826 * float(np.median(np.abs(y - np.median(y)))) / scale
+    target = y / scale
+
+    def residuals(parameters: np.ndarray) -> np.ndarray:
+        a, t, c = parameters
+        return a / (u + math.exp(t)) + c - target
+
+    def jacobian(parameters: np.ndarray) -> np.ndarray:
+        a, t, _ = parameters
+        basis = 1 / (u + math.exp(t))
+        return np.column_stack([basis, -a * math.exp(t) * basis**2, np.ones(len(u))])
+
+    starts = []
+    for t in (math.log(0.05), math.log(0.5), math.log(5)):
+        slope, intercept = _line(1 / (u + math.exp(t)), target)
+        starts.append((slope, t, intercept))
+    start = min(starts, key=lambda parameters: float((residuals(np.array(parameters)) ** 2).sum()))
+    bounds = ([-np.inf, math.log(1e-4), -np.inf], [np.inf, math.log(1e3), np.inf])
+    a, t, c = least_squares(residuals, start, jacobian, bounds, loss="soft_l1", f_scale=deviation or 1.0, x_scale="jac", max_nfev=100).x
+    found = {"A": a * scale * spread, "x0": math.exp(t) * spread + shift, "c": c * scale}
+    found = {name: float(value) for name, value in found.items()}
+    return found, lambda at: found["A"] / (at + found["x0"]) + found["c"]
+
+
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Slope and intercept of least squares."""
+    centred = x - x.mean()
+    slope = float(centred @ y / (centred @ centred)) if centred.any() else 0.0
+    return slope, float(y.mean() - slope * x.mean())
+
+
+_CURVES = {"constant": _constant, "linear": _linear, "log_log": _log_log, "inverse": _inverse}

@@ -1,0 +1,32 @@
+"""Many pairs are looked at, so some are striking by chance: Benjamini and Hochberg's q (1995) over the pairs of one subset.
+
+Claiming every pair with q at most 0.05 makes at most one claim in twenty false on average, where the p are independent or rise together.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from backend.evidence.pairs import Evidence
+
+
+def with_q(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of `associations`, in their order, with `q` over the rows of the same subset, and the verdict that takes it into account.
+
+    A row without p has no q, and does not count among those looked at.
+    """
+    from statsmodels.stats.multitest import multipletests
+
+    done = [dict(row) for row in rows]
+    for subset in {row["subset"] for row in done}:
+        own = [row for row in done if row["subset"] == subset and _known(row["p"])]
+        q = multipletests([row["p"] for row in own], method="fdr_bh")[1] if own else []
+        for row, value in zip(own, q, strict=True):
+            row["q"] = float(value)
+            row["verdict"] = replace(Evidence.from_row(row), q=float(value)).row()["verdict"]
+    return done
+
+
+def _known(p: float | None) -> bool:
+    return p is not None and not math.isnan(p)
