@@ -3,14 +3,18 @@
 from precompute.stages import (
     ablations,
     activations,
+    before_after,
     categories,
     chunks,
     codes,
     cots,
     crosscoder,
+    evidence,
     features,
+    geometry,
     importance,
     maps,
+    neighbourhoods,
     problems,
     resilience,
     rollouts,
@@ -22,6 +26,6 @@ from precompute.stages import (
 from precompute.units import Stage
 
 STAGES: tuple[Stage, ...] = (
-    problems, cots, tokens, training, chunks, categories, activations, rollouts, importance, resilience, maps, sweep,
-    crosscoder, codes, features, splices, ablations,
+    problems, cots, tokens, training, chunks, categories, activations, rollouts, importance, resilience, maps, neighbourhoods, sweep,
+    geometry, before_after, crosscoder, codes, features, splices, ablations, evidence,
 )  # fmt: skip

@@ -1,0 +1,102 @@
+"""Steering at the last token before a chunk against steering at its last token, in some of the CoTs that the sweep steers.
+
+`geometry.before_after` CoTs take part with all their chunks: those with an anchor before those without, drawn by their ids.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from backend.geometry.directions import ANCHOR_CONVENTIONS, ANCHOR_METRIC, Direction
+from backend.ids import seed_for
+from backend.models.loading import LoadedModel
+from precompute import models
+from precompute.engines.local import run_in_workers
+from precompute.stages.chunks import RULE
+from precompute.stages.cots import shares
+from precompute.steered import by_reader, spans, steered_cots, study_directions, that_apply
+from precompute.units import Context, Finished, Unit
+
+NAME, UNIT = "before_after", "CoT"
+_RULE = 1  # of what is measured: raise it when it changes
+
+
+@dataclass(frozen=True)
+class Task:
+    """CoTs, each with its chunks' token spans, and the directions that apply to any of them."""
+
+    cots: tuple[tuple[Mapping[str, Any], Mapping[str, tuple[int, int]]], ...]
+    directions: tuple[Direction, ...]
+    betas: tuple[float, ...]
+    unit: str
+
+
+def units(context: Context) -> list[Unit]:
+    """One unit a CoT; what the directions are made of is part of its inputs."""
+    study = context.study
+    if study.geometry is None:
+        return []
+    cots = _drawn(context)
+    made = {reader: study_directions(context, reader, study.geometry_layers) for reader in sorted({cot["reader"] for cot in cots})}
+    chunks = context.store.chunks_of([cot["cot_id"] for cot in cots])
+    result = []
+    for cot in cots:
+        own = that_apply(made[cot["reader"]], (chunk["chunk_id"] for chunk in chunks[cot["cot_id"]]))
+        ids = sorted(direction.direction_id for direction in own)
+        inputs = {"rule": _RULE, "chunks": RULE, "unit": study.sweep.unit, "betas": study.sweep.betas, "directions": ids}
+        result.append(Unit(f"{cot['reader']}.{cot['cot_id']}", inputs))
+    return result
+
+
+def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
+    study = context.study
+    cots = {cot["cot_id"]: cot for cot in context.store.tokenised_cots()}
+    by_id = {unit.unit_id: unit for unit in units}
+    for model_id, ids in by_reader(units).items():
+        model = models.by_id(study)[model_id]
+        models.require_layers(study.geometry_layers, context.store.model_facts(model_id)["n_layers"], "geometry.layers")
+        made = study_directions(context, model_id, study.geometry_layers)
+        where = {cot: spans(rows) for cot, rows in context.store.chunks_of(ids).items()}
+        tasks = [
+            Task(
+                tuple((cots[cot], where[cot]) for cot in share),
+                that_apply(made, (chunk for cot in share for chunk in where[cot])),
+                study.sweep.betas,
+                study.sweep.unit,
+            )
+            for share in shares(ids, study.engine.workers, 1)
+        ]
+        crew = {"workers": study.engine.workers, "threads": study.engine.threads}
+        for cot_id, rows in run_in_workers(measure, tasks, model=models.spec(study, model), **crew):
+            own = [direction.row() for direction in that_apply(made, where[cot_id])]
+            yield Finished(
+                by_id[f"{model_id}.{cot_id}"], {"directions": own, "before_after": rows}, {"model_id": model_id, "dtype": model.dtype}
+            )
+
+
+def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Runs in a worker: the rows of each CoT."""
+    from backend.geometry.before_after import answer_span, before_after_cot, tokens_read
+
+    for cot, where in task.cots:
+        # A token that lies across the end of the prompt is one more when the prompt is tokenised alone.
+        n_prompt = min(cot["n_prompt_tokens"], *(start for start, _ in where.values()))
+        rows = before_after_cot(
+            loaded, tokens_read(loaded.tokenizer, cot), where, that_apply(task.directions, where), n_prompt=n_prompt,
+            answer_spans=answer_span(loaded.tokenizer, cot), betas=task.betas, unit=task.unit,
+        )  # fmt: skip
+        yield cot["cot_id"], rows
+
+
+def _drawn(context: Context) -> list[dict[str, Any]]:
+    study = context.study
+    importance = context.store.metric_by_chunk(ANCHOR_METRIC, ANCHOR_CONVENTIONS)
+    chunks = context.store.chunks_of([cot["cot_id"] for cot in steered_cots(context)])
+    threshold = study.sweep.anchor_threshold
+
+    def order(cot: Mapping[str, Any]) -> tuple[bool, int]:
+        has_anchor = any((importance.get(chunk["chunk_id"]) or 0) >= threshold for chunk in chunks[cot["cot_id"]])
+        return not has_anchor, seed_for(study.seed, NAME, cot["cot_id"])
+
+    readable = [cot for cot in steered_cots(context) if spans(chunks[cot["cot_id"]])]
+    return sorted(readable, key=order)[: study.geometry.before_after]

@@ -1,0 +1,92 @@
+"""Does importance fall or rise with any geometry column? Every pair of a column and an importance metric, with all its evidence.
+
+A unit is a model and layer with all pairs there; NO_LAYER stands for the pairs of two importance metrics of the CoTs a model wrote. Which
+importances are tested, and which are not because they would count a test twice: the convention `paper` differs from `ta` in its comparator
+alone, and a difference of accuracies is the same under `ta` and `fl`; so `paper` is left out, and `fl` where the metric is an accuracy.
+Testing many pairs is answered where they are read, over all pairs of the study (`Store.associations`).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from backend.ids import seed_for
+from backend.store.geometry_queries import COVARIATES
+from backend.store.schema import TABLES
+from precompute.engines.local import run_in_workers
+from precompute.units import Context, Finished, Unit
+
+NAME, UNIT = "evidence", "layer"
+_RULE = 1  # of the pairs and their evidence: raise it when they change
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One row of `associations` before there is any evidence."""
+
+    name: dict[str, Any]
+    frame: pd.DataFrame  # x, y, cot_id, problem_id and the covariates of each chunk
+    n_bootstrap: int
+    n_permutations: int
+    seed: int
+
+
+def units(context: Context) -> list[Unit]:
+    """One unit a model and layer with anything to compare; all rows it rests on are part of its inputs."""
+    wanted = context.study.geometry
+    if wanted is None or not tested(context):
+        return []
+    inputs = {"rule": _RULE, "n_bootstrap": wanted.n_bootstrap, "n_permutations": wanted.n_permutations, "seed": context.study.seed}
+    columns = context.store.geometry_choices()
+    places = columns[["model_id", "layer"]].drop_duplicates().sort_values(["model_id", "layer"]).itertuples(index=False)
+    return [
+        Unit(f"{model_id}.{layer}", inputs | {"rows": context.store.evidence_digest(model_id, layer)}) for model_id, layer in places
+    ]
+
+
+def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
+    crew = {"workers": context.study.engine.workers, "threads": 1}
+    for unit in units:
+        rows = [row for row in run_in_workers(measure, _pairs(context, unit), model=None, **crew)]
+        yield Finished(unit, {"associations": rows}, {"seed": context.study.seed})
+
+
+def measure(_: None, pair: Pair) -> Iterator[dict[str, Any]]:
+    """Runs in a worker: the evidence on all chunks, and on those away from the origin."""
+    from backend.evidence.pairs import SUBSETS, evidence
+
+    covariates = [name for name in COVARIATES if name != pair.name["x"]]
+    draws = {"n_bootstrap": pair.n_bootstrap, "n_permutations": pair.n_permutations, "seed": pair.seed}
+    for subset in SUBSETS:
+        found = evidence(pair.frame, **draws, covariates=covariates, subset=subset)
+        row = pair.name | found.row()
+        yield {column: row[column] for column in TABLES["associations"].columns}
+
+
+def tested(context: Context) -> list[tuple[str, str]]:
+    """Importance metrics and conventions that take part, of those that are known for any chunk."""
+    stored = context.store.importance_choices()
+    return [
+        (row.metric, row.convention)
+        for row in stored.itertuples()
+        if row.n_known and row.convention != "paper" and not (row.convention == "fl" and row.metric.endswith("_accuracy"))
+    ]
+
+
+def _pairs(context: Context, unit: Unit) -> list[Pair]:
+    model_id, layer = unit.unit_id.split(".")
+    columns = context.store.geometry_choices()
+    here = columns[(columns["model_id"] == model_id) & (columns["layer"] == int(layer)) & (columns["n_known"] > 0)]
+    wanted, pairs = context.study.geometry, []
+    for column in here[["x", "kind", "model_id", "layer", "position", "unit"]].to_dict("records"):
+        for metric, convention in tested(context):
+            if (column["x"], column["kind"]) == (metric, convention):
+                continue
+            rows = context.store.geometry_and_importance(**column, source="", metric=metric, convention=convention)
+            name = column | {"metric": metric, "convention": convention}
+            frame = rows.rename(columns={"value": "y"})[["x", "y", "cot_id", "problem_id", *COVARIATES]]
+            seed = seed_for(context.study.seed, NAME, *name.values())
+            pairs.append(Pair(name, frame, wanted.n_bootstrap, wanted.n_permutations, seed))
+    return pairs

@@ -1,0 +1,128 @@
+"""Exact local geometry at every chunk that the sweep steers: Fisher steepness along its directions, and what G is without any.
+
+What is dear (eigenpairs of G, its participation ratio, finite random steps) is had at `geometry.spectra` chunks of the study: one of each
+CoT before a second of any, drawn by their ids, so that a CoT more moves few of them.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from backend.geometry.directions import Direction
+from backend.ids import seed_for
+from backend.models.loading import LoadedModel
+from precompute import models
+from precompute.engines.local import run_in_workers
+from precompute.stages.chunks import RULE
+from precompute.stages.cots import shares
+from precompute.steered import Cot, by_reader, spans, steered_cots, study_directions, that_apply
+from precompute.units import Context, Finished, Unit
+
+NAME, UNIT = "geometry", "CoT"
+_RULE = 1  # of what is measured: raise it when it changes
+_COTS_A_TASK = 2
+
+
+@dataclass(frozen=True)
+class Task:
+    """CoTs with what applies to any of their chunks."""
+
+    cots: tuple[Cot, ...]
+    directions: tuple[Direction, ...]
+    tangents: Mapping[tuple[str, int], np.ndarray]  # by chunk id and layer, (n, d_model)
+    spectra: frozenset[str]  # ids of the chunks that get eigenpairs and finite random steps
+    layers: tuple[int, ...]
+    positions: tuple[str, ...]
+    unit: str
+    probes: int
+    eigen: int
+    seed: int
+
+
+def units(context: Context) -> list[Unit]:
+    """One unit a CoT; its tangents follow from all activations of its reader, which are part of its inputs."""
+    study, wanted = context.study, context.study.geometry
+    if wanted is None:
+        return []
+    cots, layers = steered_cots(context), study.geometry_layers
+    readers = sorted({cot["reader"] for cot in cots})
+    made = {reader: study_directions(context, reader, layers) for reader in readers}
+    digests = {reader: context.store.activation_digest(reader) for reader in readers}
+    chunks, drawn = context.store.chunks_of([cot["cot_id"] for cot in cots]), _spectra(context)
+    result = []
+    for cot in cots:
+        own = [chunk["chunk_id"] for chunk in chunks[cot["cot_id"]]]
+        inputs = {
+            "rule": _RULE, "chunks": RULE, "layers": layers, "positions": wanted.positions, "unit": study.sweep.unit,
+            "probes": wanted.probes, "eigen": wanted.eigen, "seed": study.seed, "spectra": [chunk for chunk in own if chunk in drawn],
+            "directions": _digest(that_apply(made[cot["reader"]], own)), "activations": digests[cot["reader"]],
+        }  # fmt: skip
+        result.append(Unit(f"{cot['reader']}.{cot['cot_id']}", inputs))
+    return result
+
+
+def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
+    study, wanted = context.study, context.study.geometry
+    cots = {cot["cot_id"]: cot for cot in context.store.tokenised_cots()}
+    by_id, drawn = {unit.unit_id: unit for unit in units}, _spectra(context)
+    for model_id, ids in by_reader(units).items():
+        model = models.by_id(study)[model_id]
+        models.require_layers(study.geometry_layers, context.store.model_facts(model_id)["n_layers"], "geometry.layers")
+        made = study_directions(context, model_id, study.geometry_layers)
+        tangents = _tangents(context, model_id)
+        where = {cot: spans(rows) for cot, rows in context.store.chunks_of(ids).items()}
+        tasks = []
+        for share in shares(ids, study.engine.workers, _COTS_A_TASK):
+            own = {chunk for cot in share for chunk in where[cot]}
+            tasks.append(Task(
+                tuple((cot, tuple(cots[cot]["token_ids"]), where[cot]) for cot in share), that_apply(made, own),
+                {place: space for place, space in tangents.items() if place[0] in own}, drawn & own, study.geometry_layers,
+                wanted.positions, study.sweep.unit, wanted.probes, wanted.eigen, study.seed,
+            ))  # fmt: skip
+        crew = {"workers": study.engine.workers, "threads": study.engine.threads}
+        for cot_id, tables in run_in_workers(measure, tasks, model=models.spec(study, model), **crew):
+            own = [direction.row() for direction in that_apply(made, where[cot_id])]
+            tables["directions"] = own + tables["directions"]
+            yield Finished(by_id[f"{model_id}.{cot_id}"], tables, {"model_id": model_id, "dtype": model.dtype})
+
+
+def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, dict[str, list[dict[str, Any]]]]]:
+    """Runs in a worker: the rows of each CoT."""
+    from backend.geometry.fisher import fisher_cot
+    from backend.geometry.local_geometry import local_geometry_cot
+
+    for cot_id, token_ids, where in task.cots:
+        place = {"layers": task.layers, "positions": task.positions, "unit": task.unit}
+        fisher = fisher_cot(loaded, token_ids, where, that_apply(task.directions, where), **place)
+        local = local_geometry_cot(
+            loaded, token_ids, where, **place, probes=task.probes, seed=seed_for(task.seed, NAME, cot_id),
+            tangents=task.tangents, spectrum_of=task.spectra & where.keys(), n_eigen=task.eigen,
+        )  # fmt: skip
+        yield cot_id, {"fisher": fisher, "local_geometry": local.local_geometry, "directions": local.directions}
+
+
+def _spectra(context: Context) -> frozenset[str]:
+    """Ids of the chunks of which all is measured."""
+    turns = []
+    for rows in context.store.chunks_of([cot["cot_id"] for cot in steered_cots(context)]).values():
+        drawn = sorted((seed_for(context.study.seed, "spectra", chunk), chunk) for chunk in spans(rows))
+        turns += [(turn, seed, chunk) for turn, (seed, chunk) in enumerate(drawn)]
+    return frozenset(chunk for _, _, chunk in sorted(turns)[: context.study.geometry.spectra])
+
+
+def _tangents(context: Context, model_id: str) -> dict[tuple[str, int], np.ndarray]:
+    from backend.geometry.neighbourhoods import tangent_spaces
+
+    result = {}
+    for layer in context.study.geometry_layers:
+        ids, vectors = context.store.activations(model_id, layer)
+        spaces = tangent_spaces(dict(zip(ids, vectors, strict=True)))
+        result |= {(chunk, layer): space for chunk, space in spaces.items()}
+    return result
+
+
+def _digest(made: Sequence[Direction]) -> str:
+    return hashlib.sha256(" ".join(sorted(direction.direction_id for direction in made)).encode()).hexdigest()

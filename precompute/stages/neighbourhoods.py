@@ -1,0 +1,34 @@
+"""The cloud of chunk activations around each chunk: its intrinsic dimension, curvature and density, layer by layer."""
+
+from collections.abc import Iterator, Sequence
+
+from precompute import models
+from precompute.stages.chunks import RULE
+from precompute.units import Context, Finished, Unit
+
+NAME, UNIT = "neighbourhoods", "layer"
+_RULE = 1  # of what is measured: raise it when it changes
+
+
+def units(context: Context) -> list[Unit]:
+    """One unit a model and layer; a cloud that gains a chunk is measured anew, because any chunk may have a new neighbour."""
+    wanted = context.study.geometry
+    if wanted is None:
+        return []
+    result = []
+    for model_id in sorted(models.by_id(context.study)):
+        recorded = context.store.activation_layers(model_id)
+        inputs = {"rule": _RULE, "k": wanted.neighbours, "activations": context.store.activation_digest(model_id), "chunks": RULE}
+        result += [Unit(f"{model_id}.{layer}", inputs) for layer in context.study.geometry_layers if layer in recorded]
+    return result
+
+
+def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
+    from backend.geometry.neighbourhoods import neighbourhoods
+
+    for unit in units:
+        model_id, layer = unit.unit_id.split(".")
+        ids, vectors = context.store.activations(model_id, int(layer))
+        cloud = dict(zip(ids, vectors, strict=True))
+        rows = neighbourhoods(cloud, model_id=model_id, layer=int(layer), k=context.study.geometry.neighbours)
+        yield Finished(unit, {"neighbourhoods": rows}, {"model_id": model_id})
