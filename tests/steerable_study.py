@@ -1,5 +1,6 @@
 """A study whose model is a tiny one in a folder, with real tokens and activations: what the Steering page needs, made in seconds."""
 
+import json
 from pathlib import Path
 
 from backend import ids
@@ -16,6 +17,8 @@ COTS = (
     "We need to find the sum. However, we should check the result again. 12 + 30 = 42. The answer is \\boxed{42}.",
 )
 LAYERS = (1, 2)
+SAMPLED = {"seed": 1, "sampling": {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 16},
+           "rollouts": {"encoder": "embedded:all-MiniLM-L6-v2"}}
 _TAGS = ("plan_generation", "active_computation", "self_checking", "final_answer_emission")
 
 
@@ -65,7 +68,7 @@ def make(folder: Path, loaded: LoadedModel, *, writer: str | None = None) -> Pat
                     "n_tokens": last - first,
                 })
     run = {"run_id": ids.stable_id("r", 1), "command": "run", "study": "steerable", "started_at": small_study._run()["started_at"],
-           "seed": 1, "parameters": "{}", "versions": "{}", "commit": None, "warnings": []}
+           "seed": 1, "parameters": json.dumps(SAMPLED), "versions": "{}", "commit": None, "warnings": []}
     with StudyFolder(folder).writing("test") as writer_:
         writer_.add("all", "all", {"runs": [run], "models": [own], "problems": [problem], **{k: v for k, v in tables.items() if v}})
         publish(writer_)

@@ -358,11 +358,11 @@ def _sampled(
             }
         yield "progress", (len(rows), len(wanted))
     ordered = [rows[name] for name in asked]
-    clusters = yield from _judged(ordered, request.truth, getattr(request, "answers", ()), judge)
+    clusters = yield from judged(ordered, request.truth, getattr(request, "answers", ()), judge)
     yield "part", {"samples": ordered, "clusters": clusters, "seconds": time.monotonic() - begun}
 
 
-def _judged(
+def judged(
     rows: list[dict[str, Any]], truth: str | None, others: Sequence[str], judge: Callable[[], Judge]
 ) -> Generator[tuple[str, Any], None, dict[str, str]]:
     """Adds verdict and cluster to the rows; the cluster of every answer, those of `others` among them.

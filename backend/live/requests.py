@@ -187,7 +187,49 @@ class Codes:
             raise RequestError("There is no text to read.")
 
 
-Request = Open | Curve | Stream | Continue | Dose | Codes
+@dataclass(frozen=True)
+class Stored:
+    """What the study knows of a rollout that new ones are pooled with."""
+
+    chunk_id: str  # the chunk before which it starts
+    text: str | None
+    resampled_chunk: str | None
+    similarity: float | None
+    answer: str | None
+    is_correct: bool | None
+    finish: str | None
+
+
+@dataclass(frozen=True)
+class Resample:
+    """More rollouts from before a chunk and before the next one, in batches, until a metric is known well enough.
+
+    After every batch they are pooled with the stored ones. It stops when half of the metric's 95 % interval is at most `half_width`, or
+    when `most` new rollouts of each chunk were written (`resample` says what that does to the interval). Rollout k of a chunk is drawn
+    from the study's seed and k, and k goes on where the stored ones end: they are those that a study with a larger n would have.
+    """
+
+    text: Text
+    chunk_id: str
+    metric: str
+    convention: str
+    half_width: float  # in the metric's unit
+    sampling: Sampling
+    seed: int  # the study's
+    truth: str | None
+    stored: tuple[Stored, ...] = field(default=(), repr=False)
+    batch: int = 16  # new rollouts of each chunk between two looks
+    most: int = 128
+    encoder: str = "embedded:all-MiniLM-L6-v2"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.half_width) and self.half_width > 0):
+            raise RequestError(f"The width to reach is a positive number, got {self.half_width}.")
+        if self.batch < 1 or not 1 <= self.most <= MAX_CONTINUATIONS:
+            raise RequestError(f"{self.most} rollouts in batches of {self.batch} were asked for; at most {MAX_CONTINUATIONS} are possible.")
+
+
+Request = Open | Curve | Stream | Continue | Dose | Codes | Resample
 
 
 def experiment_id(model_id: str, request: Request) -> str:

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from backend.errors import AnchorscopeError
-from backend.live.requests import Codes, Model, Open, Stream
+from backend.live.requests import Codes, Model, Open, Resample, Stream
 
 _MODELS = 2  # held at a time: a base model and its distilled one
 _PATIENT = 4.0  # weight of the time that curves, samples and doses take, beside streams
@@ -102,14 +102,18 @@ class _Desk:
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self._models: OrderedDict[Model, Any] = OrderedDict()
+        self._encoders: dict[str, Any] = {}
         self._judge: Any = None
 
     def job(self, name: Hashable, model: Model, request: Any) -> Iterator[tuple[str, Any]]:
         from backend.live.codes import codes
         from backend.live.jobs import run
+        from backend.live.resample import resample
 
         if isinstance(request, Codes):
             yield from codes([self.model(name, one).loaded for one in (model, request.beside) if one is not None], request)
+        elif isinstance(request, Resample):
+            yield from resample(self.model(name, model), request, self.judge, self.encoder(request.encoder).encode)
         else:
             yield from run(self.model(name, model), request, self.judge)
 
@@ -125,6 +129,14 @@ class _Desk:
             self._models[model] = Reader(load_model(model.name, revision=model.revision, dtype=model.dtype))
         self._models.move_to_end(model)
         return self._models[model]
+
+    def encoder(self, name: str) -> Any:
+        """The sentence encoder, loaded once."""
+        from backend.models.sentences import load_encoder
+
+        if name not in self._encoders:
+            self._encoders = {name: load_encoder(name)}
+        return self._encoders[name]
 
     def judge(self) -> Any:
         from backend.cot.answers import Judge

@@ -177,7 +177,7 @@ def test_a_judge_does_not_go_on_for_a_request_that_was_cancelled(reader):
             return [None] * len(pairs)
 
     rows = [{"answer": f"{k}"} for k in range(100)]
-    steps = jobs._judged(rows, "1", (), Slow)
+    steps = jobs.judged(rows, "1", (), Slow)
     next(steps)
     steps.close()
     with jobs._JUDGING:  # the next one's turn, at once
