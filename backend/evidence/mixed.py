@@ -3,6 +3,7 @@
 Both are ranked and standardised, so that heavy tails do not decide, and the slope is in standard deviations of rank. Restricted maximum
 likelihood: with γ = variance between problems / variance within, the model is least squares on data less θ times their problem's mean,
 θ = 1 − 1/√(1 + n γ) for a problem of n chunks, so only γ is searched, and γ = 0 (no variance between problems) is an ordinary answer.
+The standard error takes γ for known.
 statsmodels' MixedLM agrees where it ends well (a test), but searches in more dimensions: at γ near 0 it often does not converge, or says
 that it did with standard errors of millions, and it takes 30 times as long.
 """

@@ -5,26 +5,25 @@ Claiming every pair with q at most 0.05 makes at most one claim in twenty false 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from backend.evidence.pairs import Evidence
+from backend.evidence.verdict import Q_GRID
 
 
 def with_q(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of `associations`, in their order, with `q` over the rows of the same subset, and the verdict that takes it into account.
+    """The rows of `associations`, in their order, with `q` over the rows of the same subset, and `verdict` none where q is above 0.05.
 
-    A row without p has no q, and does not count among those looked at.
+    A row without p has no q (None), and does not count among those looked at.
     """
     from statsmodels.stats.multitest import multipletests
 
-    done = [dict(row) for row in rows]
+    done = [{**row, "q": None} for row in rows]
     for subset in {row["subset"] for row in done}:
         own = [row for row in done if row["subset"] == subset and _known(row["p"])]
         q = multipletests([row["p"] for row in own], method="fdr_bh")[1] if own else []
         for row, value in zip(own, q, strict=True):
             row["q"] = float(value)
-            row["verdict"] = replace(Evidence.from_row(row), q=float(value)).row()["verdict"]
+            row["verdict"] = row["verdict"] if value <= Q_GRID else "none"
     return done
 
 

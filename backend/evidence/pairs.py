@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from backend.evidence import mixed as mixed_model
@@ -48,7 +49,7 @@ class Evidence:
         return self.rank.notes
 
     def row(self) -> dict[str, Any]:
-        """The columns of `associations` that do not name the pair, `subset` included; unknown is None."""
+        """The columns of `associations` that do not name the pair, `subset` included; unknown is None, and q is not among them."""
         details = {
             "null_mean": self.rank.null_mean,
             "within": asdict(self.within),
@@ -61,13 +62,13 @@ class Evidence:
         }
         numbers = {column: getattr(self.rank, field) for column, field in _RANK.items()}
         numbers |= {"kendall": self.kendall.tau, "kendall_low": self.kendall.low, "kendall_high": self.kendall.high}
-        numbers |= {"partial": self.partial.rho, "partial_p": self.partial.p, "q": self.q}
-        words = {"subset": self.subset, "covariates": list(self.partial.covariates), "verdict": verdict(self)}
+        numbers |= {"partial": self.partial.rho, "partial_p": self.partial.p}
+        words = {"subset": self.subset, "covariates": list(self.partial.covariates), "verdict": verdict(replace(self, q=math.nan))}
         return words | _known(numbers) | {"details": json.dumps(_known(details), ensure_ascii=False, allow_nan=False)}
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "Evidence":
-        """What `row()` gave, read back from a row of the store."""
+        """What `row()` gave, read back from a row of the store, with `q` where the row has one."""
         details = json.loads(row["details"])
         rank = {field: row[column] for column, field in _RANK.items()} | {"null_mean": details["null_mean"]}
         covariates = tuple(map(str, row["covariates"])) if pd.api.types.is_list_like(row["covariates"]) else ()
@@ -129,5 +130,6 @@ def _known(value: Any) -> Any:
 
 
 def _numbers(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The same with NaN for None."""
-    return {name: math.nan if value is None or value is pd.NA else value for name, value in fields.items()}
+    """The same with NaN for None, and numbers of Python for those of NumPy."""
+    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in fields.items()}
+    return {name: math.nan if value is None or value is pd.NA else value for name, value in plain.items()}

@@ -20,6 +20,7 @@ from backend.errors import AnchorscopeError
 from backend.ids import seed_for
 
 KINDS = ("inverse", "none", "l_shape", "confounded")
+SPREAD = 1.0
 N_CHUNKS, N_COTS, N_PROBLEMS, N_ROLLOUTS = 600, 100, 40, 20
 
 
@@ -34,7 +35,7 @@ def simulate(kind: str, seed: int, *, noise: float = 0.7) -> pd.DataFrame:
     shared = 0.6 if kind == "none" else 0.0
     levels = rng.multivariate_normal([0, 0], [[1, shared], [shared, 1]], N_PROBLEMS)[problem] * 0.6
     cots = rng.normal(0, 0.4, (N_COTS, 2))[cot]
-    log_x, log_t = rng.normal(0, 0.8, N_CHUNKS), np.zeros(N_CHUNKS)
+    log_x, log_t = rng.normal(0, SPREAD, N_CHUNKS), np.zeros(N_CHUNKS)
     if kind == "l_shape":
         log_x, log_t = np.log(rng.pareto(1.2, N_CHUNKS) + 1e-3), np.log(rng.pareto(1.2, N_CHUNKS) + 1e-3)
     else:
