@@ -203,9 +203,10 @@ class AlongTheCot:
     A step between x = i and i + 1 is at chunk i: steering before it does what steering after it does not.
     """
 
-    verdict: str | None  # sharp, gradual or no change; None where fewer than 4 places are known
+    verdict: str | None  # sharp, gradual, uneven or no change; None where fewer than 4 places are known
+    best: str | None  # sharp, gradual or no change: of step, line and constant the one of lowest AIC; None where they cannot be had
     step: Changepoint | None  # of log KL, nats; its p is against places that differ no more than directions do
-    p_order: float  # share of orders of the places in which the best step explains as much; NaN without a step
+    p_order: float  # against places that differ in no order; NaN without a step
     slope: float  # of the straight line: change of log KL a chunk
     aic_constant: float
     aic_line: float
@@ -224,21 +225,23 @@ def along_the_cot(rows: Iterable[Mapping[str, Any]], *, seed: int = 0) -> AlongT
     1. The step, its interval and p are `changepoint`'s over all samples.
     2. Constant, straight line and step are fitted to the places' means and compared by AIC = n·log(RSS/n) + 2·parameters. A step's
        place counts as 3 parameters (Ninomiya 2005, Statistics & Probability Letters 72, 237).
-    3. `no change` if p ≥ 0.05 or the constant is the best; else `sharp` if the step is, and `gradual` if the line is.
+    3. `p_order` is the share of orders of the places' means whose best step explains as much, by permutation.
+    4. `no change` if p ≥ 0.05: places differ no more than directions do. `uneven` if they differ, but `p_order` ≥ 0.05: chance puts such
+       places into such an order. Else `sharp` or `gradual`, whichever describes them best.
 
-    p says that the places differ, which they can do without any trend; `p_order` says how often chance puts them into such an order. With
-    7 places or fewer even a perfect step has a `p_order` above 0.05: one CoT of so few chunks cannot show more than itself.
+    With 7 places or fewer even a perfect step has a `p_order` above 0.05: a CoT of fewer than 7 chunks is `uneven` at most, and `best`
+    says what it looks like. Where places differ at random, `best` is sharp or gradual in a quarter of all cases, `verdict` in a twentieth.
     """
     samples, n_unknown = _samples(rows)
     places = sorted(samples)
-    unknown = AlongTheCot(None, None, *[math.nan] * 5, n_places=len(places), n_unknown=n_unknown)
+    unknown = AlongTheCot(None, None, None, *[math.nan] * 5, n_places=len(places), n_unknown=n_unknown)
     if len(places) < MIN_X:
         return unknown
     x, means = np.array(places, float), np.array([np.mean(samples[place]) for place in places])
     step = changepoint(places, [samples[place] for place in places], seed=seed)
     by_place = changepoint(places, means[:, None].tolist(), seed=seed)
     if step is None or by_place is None:
-        return AlongTheCot("no change", step, math.nan, 0.0, *[math.nan] * 3, n_places=len(places), n_unknown=n_unknown)
+        return AlongTheCot("no change", None, step, math.nan, 0.0, *[math.nan] * 3, n_places=len(places), n_unknown=n_unknown)
     slope, level = np.polyfit(x, means, 1)
     stepped = np.where(x <= by_place.x_before, by_place.mean_before, by_place.mean_after)
     total = float(((means - means.mean()) ** 2).sum())
@@ -247,21 +250,26 @@ def along_the_cot(rows: Iterable[Mapping[str, Any]], *, seed: int = 0) -> AlongT
         return len(x) * math.log(max(float(((means - fitted) ** 2).sum()), 1e-12 * total) / len(x)) + 2 * parameters
 
     aics = {"no change": aic(means.mean(), 2), "gradual": aic(slope * x + level, 3), "sharp": aic(stepped, 6)}
-    verdict = "no change" if step.p >= ALPHA else min(aics, key=aics.__getitem__)
-    return AlongTheCot(verdict, step, by_place.p, float(slope), *aics.values(), n_places=len(places), n_unknown=n_unknown)
+    best = min(aics, key=aics.__getitem__)
+    verdict = "no change" if step.p >= ALPHA else "uneven" if by_place.p >= ALPHA or best == "no change" else best
+    return AlongTheCot(verdict, best, step, by_place.p, float(slope), *aics.values(), n_places=len(places), n_unknown=n_unknown)
 
 
 def _samples(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[int, list[float]], int]:
     """By place, one mean log KL a direction; and how many of them are unknown."""
     rows = [row for row in rows if row["beta"] != 0]
-    floor = max((row["noise_floor"] for row in rows if row["noise_floor"] is not None), default=0.0)
+    floor = max((row["noise_floor"] for row in rows if _is_number(row["noise_floor"])), default=0.0)
     logs: dict[tuple[int, str], dict[float, float]] = defaultdict(dict)
     for row in rows:
         place = chunk_index(row["chunk_id"]) + (row["side"] == "after")
-        value = math.nan if row["kl_answer"] is None else max(row["kl_answer"], floor)
+        value = max(row["kl_answer"], floor) if _is_number(row["kl_answer"]) else math.nan
         logs[place, row["direction_id"]][row["beta"]] = math.log(value) if value > 0 else math.nan
     samples: dict[int, list[float]] = defaultdict(list)
     for (place, _), by_beta in sorted(logs.items()):
         if not math.isnan(mean := float(np.mean(list(by_beta.values())))):
             samples[place].append(mean)
     return dict(samples), len(logs) - sum(map(len, samples.values()))
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and not math.isnan(value)

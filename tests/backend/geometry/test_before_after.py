@@ -48,7 +48,7 @@ def plain_kl(loaded, place, vector, beta):
         handle.remove()
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
 def test_both_sides_equal_plain_steered_passes_over_the_same_later_tokens(tiny, family):
     loaded = tiny(family)
     vectors = {direction.direction_id: direction.vector for direction in randoms(loaded)}
@@ -207,24 +207,26 @@ def test_a_planted_slope_is_gradual_and_a_flat_line_is_no_change():
     assert along_the_cot(planted([1.0] * 10)).verdict == "no change"
 
 
-def test_verdicts_are_right_in_most_of_many_plants_and_order_beyond_chance_is_rarely_claimed_of_noise():
+def test_verdicts_are_right_in_most_of_many_plants_and_places_in_no_order_are_uneven():
     rng = np.random.default_rng(0)
     step = [along_the_cot(planted([0] * 5 + [-2] * 5, noise=0.6, seed=i)).verdict for i in range(20)]
     slope = [along_the_cot(planted(-0.4 * np.arange(10), noise=0.6, seed=i)).verdict for i in range(20)]
     flat = [along_the_cot(planted([0] * 10, noise=0.6, seed=i)).verdict for i in range(20)]
     assert step.count("sharp") >= 18 and slope.count("gradual") >= 18 and flat.count("no change") >= 18
-    uneven = [along_the_cot(planted(rng.standard_normal(10), seed=i)).p_order for i in range(40)]  # places differ, in no order
-    assert np.mean(np.array(uneven) < 0.05) <= 0.15
+    uneven = [along_the_cot(planted(rng.standard_normal(10), seed=i)).verdict for i in range(40)]  # places differ, in no order
+    assert uneven.count("uneven") >= 34
 
 
 def test_few_places_and_unknown_values_are_said_to_be_so():
     few = along_the_cot(planted([0, 0, -3]))
     assert (few.verdict, few.step, few.n_places) == (None, None, 3) and math.isnan(few.aic_line)
     assert along_the_cot([]).verdict is None
-    rows = planted([0] * 6 + [-3] * 4)
+    short = along_the_cot(planted([0, 0, 0, -3, -3, -3]))  # six places: in 1 of 10 orders chance makes as perfect a step
+    assert (short.verdict, short.best) == ("uneven", "sharp") and 0.05 < short.p_order < 0.2 and short.step.p < 0.01
+    rows = planted([0] * 4 + [-3] * 6)
     for row in rows:
         if chunk_index(row["chunk_id"]) + (row["side"] == "after") >= 8:  # behind the answer
-            row["kl_answer"] = None
+            row["kl_answer"], row["noise_floor"] = None, math.nan  # as a data frame has it
     assert (found := along_the_cot(rows)).verdict == "sharp" and (found.n_places, found.n_unknown) == (8, 12)
     quiet = along_the_cot(planted([0] * 10, floor=1e3))  # everything lies below the noise floor
     assert quiet.verdict == "no change" and quiet.step is None
