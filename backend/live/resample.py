@@ -129,11 +129,11 @@ def look_at(request: Resample, rollouts: Sequence[dict[str, Any]], clusters: dic
     is_share = found.n_comparator is None
     low, high = wilson(round(found.value * found.n), found.n) if is_share and found.n else found.interval
     half_width = (high - low) / 2
+    ruling = half_width if pd.isna(half_width) or is_share else math.hypot(half_width, 1.96 / min(found.n, found.n_comparator))
     return {
         "n_new": n_new, "n": found.n, "n_comparator": found.n_comparator,
         "value": _known(found.value), "low": _known(low), "high": _known(high), "half_width": _known(half_width),
-        "is_narrow": not pd.isna(half_width)
-        and math.hypot(half_width, 0 if is_share else 1.96 / min(found.n, found.n_comparator)) <= request.half_width,
+        "ruling_half_width": _known(ruling), "is_narrow": bool(ruling <= request.half_width),  # NaN is not narrow
     }  # fmt: skip
 
 

@@ -97,7 +97,8 @@ def test_rollouts_that_all_agree_are_no_certainty():
     """The bootstrap interval of two groups that agree has no width: without a correction the rule would stop at once."""
     request = asked("resampling_importance_accuracy", half_width=0.1, stored=stored(5) + stored(5, "b"))
     found = result_of(followed(request, scripted(lambda *_: "The answer is 7."), Equal, encode))
-    assert found["looks"][0]["half_width"] == 0 and not found["looks"][0]["is_narrow"]
+    first = found["looks"][0]
+    assert first["half_width"] == 0 and first["ruling_half_width"] == pytest.approx(1.96 / 5) and not first["is_narrow"]
     assert found["stopped"] == "narrow" and found["looks"][-1]["n"] == 20  # the first of 5, 10, 15, 20 with 1.96/n at most 0.1
 
 
