@@ -15,12 +15,12 @@ def with_q(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     A row without p has no q (None), and does not count among those looked at.
     """
-    from statsmodels.stats.multitest import multipletests
+    from scipy.stats import false_discovery_control
 
     done = [{**row, "q": None} for row in rows]
     for subset in {row["subset"] for row in done}:
         own = [row for row in done if row["subset"] == subset and _known(row["p"])]
-        q = multipletests([row["p"] for row in own], method="fdr_bh")[1] if own else []
+        q = false_discovery_control([row["p"] for row in own], method="bh") if own else []
         for row, value in zip(own, q, strict=True):
             row["q"] = float(value)
             row["verdict"] = row["verdict"] if value <= Q_GRID else "none"

@@ -24,7 +24,7 @@ SPREAD = 1.0
 N_CHUNKS, N_COTS, N_PROBLEMS, N_ROLLOUTS = 600, 100, 40, 20
 
 
-def simulate(kind: str, seed: int, *, noise: float = 0.7) -> pd.DataFrame:
+def simulate(kind: str, seed: int, *, noise: float = 0.5) -> pd.DataFrame:
     """Columns x, y, cot_id, problem_id, position (in [0, 1)), n_tokens. `noise` is that of t, of its logarithm."""
     if kind not in KINDS:
         raise AnchorscopeError(f"kinds of simulated studies are {', '.join(KINDS)}; got {kind}")

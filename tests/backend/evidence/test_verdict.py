@@ -1,0 +1,94 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from backend.evidence.multiple import with_q
+from backend.evidence.pairs import evidence
+from backend.evidence.simulated import simulate
+from backend.evidence.verdict import RULE, conditions, verdict
+from backend.evidence.words import in_words
+
+SAID = {"x_name": "steepness", "y_name": "counterfactual importance", "where": "random directions, layer 12"}
+
+
+@pytest.fixture(scope="module")
+def inverse():
+    frame = simulate("inverse", 0)
+    return evidence(frame, n_bootstrap=199, n_permutations=199, seed=0, covariates=("position",), describe=False)
+
+
+@pytest.fixture(scope="module")
+def none():
+    return evidence(simulate("none", 0), n_bootstrap=199, n_permutations=199, seed=0, describe=False)
+
+
+def test_turned_around_an_inverse_law_is_a_direct_one(inverse):
+    assert verdict(inverse) == "inverse"
+    frame = simulate("inverse", 0).eval("x = -x")
+    assert verdict(evidence(frame, n_bootstrap=199, n_permutations=199, seed=0, describe=False)) == "direct"
+
+
+@pytest.mark.parametrize("change", [
+    {"rank": {"p_permutation": 0.02}}, {"rank": {"p_permutation": float("nan")}}, {"rank": {"ci_high": 0.01}}, {"rank": {"n_problems": 4}},
+    {"within": {"high": 0.01}}, {"partial": {"p": 0.06}}, {"partial": {"rho": 0.2}}, {"zero_inflated": {"auc": 0.6, "auc_p": 0.01}},
+    {"zero_inflated": {"positive_spearman": 0.3, "positive_p": 0.01}},
+])  # fmt: skip
+def test_one_condition_that_does_not_hold_is_enough_for_none(inverse, change):
+    (part, values), = change.items()
+    changed = replace(inverse, **{part: replace(getattr(inverse, part), **values)})
+    assert verdict(changed) == "none"
+    assert [condition.holds for condition in conditions(changed)].count(False) == 1
+
+
+def test_a_large_q_takes_the_claim_back(inverse):
+    assert verdict(replace(inverse, q=0.04)) == "inverse" and verdict(replace(inverse, q=0.06)) == "none"
+
+
+def test_a_law_of_problems_that_runs_the_other_way_within_cots_is_not_claimed():
+    rng = np.random.default_rng(0)
+    level, within = np.repeat(rng.normal(0, 3, 40), 15), rng.normal(size=600)
+    frame = pd.DataFrame({"x": level - within, "y": level + within, "problem_id": np.repeat(range(40), 15)})
+    found = evidence(frame.assign(cot_id=frame["problem_id"]), n_bootstrap=99, n_permutations=199, seed=0, describe=False)
+    assert found.rank.p_permutation <= 0.01 and found.rank.ci_low > 0 > found.within.high
+    assert verdict(found) == "none"
+
+
+def test_the_rule_names_its_thresholds():
+    assert all(threshold in RULE for threshold in ("0.01", "0.05", "5 problems"))
+
+
+def test_q_is_that_of_benjamini_and_hochberg_within_each_subset(inverse):
+    row, p = inverse.row(), [0.01, 0.02, 0.03, 0.04]
+    rows = [row | {"subset": "all", "p": value} for value in p] + [row | {"subset": "away_from_origin", "p": 0.04}, row | {"p": None}]
+    found = with_q(rows)
+    assert [r["q"] for r in found] == [pytest.approx(0.04)] * 5 + [None]
+    assert [r["p"] for r in found] == [r["p"] for r in rows] and "q" not in rows[0]
+    assert with_q([]) == []
+
+
+def test_where_a_hundred_pairs_were_looked_at_the_one_that_chance_gives_is_no_law(inverse):
+    rows = [inverse.row() | {"p": 0.01}] + [inverse.row() | {"p": p, "verdict": "none"} for p in np.linspace(0.02, 1, 99)]
+    assert rows[0]["verdict"] == "inverse" and with_q(rows)[0]["verdict"] == "none"
+
+
+def test_the_words_answer_with_direction_strength_and_chance(inverse, none):
+    said = in_words(inverse, **SAID)
+    assert said.startswith("Steepness is inversely related to counterfactual importance here (random directions, layer 12): Spearman")
+    assert "600 chunks of 100 CoTs of 40 problems" in said and "Chance would not do as well" in said and "p ≤ 0.005" in said
+    said = in_words(none, **SAID | {"where": ""})
+    assert said.startswith("No law between steepness and counterfactual importance is shown here: Spearman ρ")
+    assert "Chance does as well" in said
+
+
+def test_the_words_say_what_stands_against_a_claim(inverse):
+    said = in_words(replace(inverse, q=0.2), **SAID)
+    assert "No law" in said and "Chance would not do as well" in said and "this does not hold: q over the grid = 0.2" in said
+
+
+def test_the_words_say_what_is_unknown(none):
+    constant = evidence(simulate("none", 0).assign(y=0.0), n_bootstrap=9, n_permutations=9, seed=0, describe=False)
+    assert "is unknown: y is the same for all 600 chunks" in in_words(constant, **SAID)
+    undealt = replace(none, rank=replace(none.rank, p_permutation=float("nan"), ci_low=float("nan")))
+    assert "interval unknown" in in_words(undealt, **SAID) and "Whether chance would do as well is unknown" in in_words(undealt, **SAID)
