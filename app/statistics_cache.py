@@ -1,15 +1,68 @@
-"""The association of steepness and importance, computed once for each generation and choice."""
+"""Statistics that take longer than a rerun may, computed once for each generation and choice. The same rows have the same answer."""
+
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
+from app.figures.steepness import chance_band
+from backend.evidence.agreement import rank_agreement
 from backend.evidence.association import Association, association
+from backend.evidence.pairs import Evidence, evidence
+from backend.importance.convergence import convergence
+from backend.store.store import Store
 
 _SEED = 0
+_KEY = ("x", "kind", "model_id", "layer", "position", "unit", "metric", "convention", "subset")
 
 
 @st.cache_data(max_entries=128, show_spinner=False)
-def association_of(points: pd.DataFrame) -> Association:
-    """`points` has `steepness`, `value`, `cot_id`, `problem_id`; the same points have the same answer, seed included."""
-    frame = points[["cot_id", "problem_id"]].assign(x=points["steepness"].astype(float), y=points["value"].astype(float))
+def association_of(frame: pd.DataFrame) -> Association:
+    """`frame` has `x`, `y`, `cot_id`, `problem_id`."""
     return association(frame, seed=_SEED)
+
+
+@st.cache_data(max_entries=128, show_spinner=False)
+def chance_of(frame: pd.DataFrame) -> pd.DataFrame:
+    """`frame` has `x`, `value`, `cot_id`."""
+    return chance_band(frame, seed=_SEED)
+
+
+@st.cache_data(max_entries=128, show_spinner="Computing the evidence for this pair …")
+def evidence_of(frame: pd.DataFrame, covariates: tuple[str, ...], subset: str) -> Evidence:
+    """`frame` has `x`, `y`, `cot_id`, `problem_id` and the covariates."""
+    return evidence(frame, seed=_SEED, covariates=covariates, subset=subset)
+
+
+def stored_evidence(store: Store, pair: dict[str, Any], subset: str) -> Evidence | None:
+    """The pair's evidence as the table `associations` has it, q included; None where it does not."""
+    rows = _stored(store, str(store.generation), store.published_at)
+    row = rows.get(tuple((pair | {"subset": subset})[name] for name in _KEY))
+    return None if row is None else Evidence.from_row(row)
+
+
+def pairs_of(store: Store) -> pd.DataFrame:
+    """Every pair in `associations`, largest |rho| first, without its details."""
+    return _pairs(store, str(store.generation), store.published_at)
+
+
+@st.cache_data(max_entries=64, show_spinner="Computing rank correlations …")
+def agreement_of(frame: pd.DataFrame) -> pd.DataFrame:
+    return rank_agreement(frame, seed=_SEED)
+
+
+@st.cache_data(max_entries=64, show_spinner="Drawing rollouts anew …")
+def convergence_of(
+    rollouts: pd.DataFrame, chunk_ids: tuple[str, ...], chunk: str, metric: str, convention: str, sizes: tuple[int, ...]
+) -> pd.DataFrame:
+    return convergence(rollouts, chunk_ids, chunk, metric, convention, sizes=sizes, seed=_SEED)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _stored(_store: Store, generation: str, published_at: str) -> dict[tuple, dict[str, Any]]:
+    return {tuple(row[name] for name in _KEY): row for row in _store.associations().to_dict("records")}
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def _pairs(_store: Store, generation: str, published_at: str) -> pd.DataFrame:
+    return pd.DataFrame(_stored(_store, generation, published_at).values()).drop(columns="details", errors="ignore")

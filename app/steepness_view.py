@@ -1,83 +1,170 @@
-"""The parts of the page on steepness and importance."""
+"""One pair: a geometry column against an importance metric, what chance would draw, and the evidence in words and numbers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from app import chains_view, chunk_panel, navigation, selection, studies
+from app import chains_view, chunk_panel, geometry_view, navigation, selection, studies
 from app.chunk_table import interval, number
-from app.missing import Missing, command, no_activations, no_rollouts, say_and_end
+from app.clicks import go_to_clicked
+from app.figures.steepness import p_value, shuffled_within_cots, signed, span, steepness_and_importance
+from app.geometry_columns import give_way, known_columns, pick_column, place_in_words
+from app.missing import no_rollouts, say_and_end
 from app.place import Place
-from app.untrusted import show
-from app.vocabulary import KINDS, POSITIONS, metric, metric_choice
+from app.statistics_cache import association_of, chance_of, evidence_of, stored_evidence
+from app.untrusted import one_line, show
+from app.vocabulary import CONVENTIONS, column, metric, metric_choice
 from backend.evidence.association import Association
+from backend.evidence.pairs import Evidence
+from backend.evidence.resampling import spearman
+from backend.evidence.sample import SUBSETS
+from backend.evidence.verdict import RULE, conditions
+from backend.evidence.words import in_words
+from backend.store.geometry_queries import COVARIATES, NO_LAYER, NONE
 from backend.store.store import Store
 
 _SCALES = {"linear": "linear", "log": "logarithmic"}
+SUBSET_WORDS = {"all": "all chunks", "away_from_origin": "away from the origin"}
+_COVARIATES = {"n_tokens": "chunk length", "place": "place in the CoT", "residual_norm": "activation norm", "entropy": "mean entropy"}
+_CURVES = {"constant": "c", "linear": "a + b·x", "log_log": "c·x^k", "inverse": "A/(x + x₀) + c"}
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What the page shows."""
+    """What the page shows. What a geometry column does not have is `none`."""
 
+    x: str
+    kind: str
     model: str
     layer: int
-    unit: str
-    kind: str
     position: str
+    unit: str
     metric: str
     convention: str
     source: str
     logarithmic: bool
     intervals: bool
 
+    @property
+    def column(self) -> dict[str, Any]:
+        """The geometry column by its names in the store."""
+        return {
+            "x": self.x, "kind": self.kind, "model_id": self.model, "layer": self.layer, "position": self.position, "unit": self.unit,
+        }  # fmt: skip
+
+    @property
+    def pair(self) -> dict[str, Any]:
+        return self.column | {"metric": self.metric, "convention": self.convention}
+
+
+# What is shown
+
 
 def controls(store: Store) -> Chosen:
-    """The row of pickers. Where nothing was steered, or nothing was resampled, says what to run and ends the page."""
-    choices, metrics = store.steepness_choices(), chains_view.importance_options(store)
-    if choices.empty:
-        unsteered = Missing("No chunk has been steered, so no steepness is known.", command(store.path, "sweep"))
-        say_and_end(no_activations(store.coverage().iloc[0], store.path) if store.activation_places().empty else unsteered)
+    """The pickers. Where nothing is known of geometry or of importance, says what to run and ends the page."""
+    choices, metrics = known_columns(store), chains_view.importance_options(store)
     if not metrics:
         say_and_end(no_rollouts(store.coverage().iloc[0], store.path, has_tokens=True))
-    swept = chunk_panel.sweeps(choices)
-    columns = iter(st.columns([1.6, 3, 2.7, 3.7, 1.7, 1.6], gap="small", vertical_alignment="bottom"))
-    with next(columns):
-        sweep = selection.pick("swept", "Steered", list(swept), show=swept.__getitem__)
-    model, layer, unit = sweep.split(":")
-    here = choices[(choices["model_id"] == model) & (choices["layer"] == int(layer)) & (choices["unit"] == unit)]
-    kinds = [kind for kind in KINDS if kind in set(here["kind"])] + sorted(set(here["kind"]) - set(KINDS))
-    with next(columns):
-        kind = selection.pick("kind", "Direction", kinds, show=lambda name: KINDS.get(name, name))
-    positions = sorted(set(here.loc[here["kind"] == kind, "position"]))
-    with next(columns):
-        position = selection.pick("position", "At", positions, show=lambda name: POSITIONS.get(name, name))
-    with next(columns):
-        usual = chains_view.usual_choice(metrics)
-        chosen = selection.pick("metric", "Importance", metrics, default=usual, show=metric_choice)
-    with next(columns):
-        scale = selection.pick("scale", "Steepness axis", list(_SCALES), show=_SCALES.__getitem__)
-    with next(columns):
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        x = selection.pick("column", "Geometry", list(dict.fromkeys(choices["x"])), show=lambda name: column(name).label, width=270)
+        where = pick_column(choices, x)
+        others = [choice for choice in metrics if choice != f"{x}:{where.kind}"] or metrics
+        give_way("metric", others, metrics)
+        usual = chains_view.usual_choice(others)
+        chosen = selection.pick("metric", "Importance", others, default=usual, show=metric_choice, width=390)
+        scale = selection.pick("scale", "Horizontal axis", list(_SCALES), show=_SCALES.__getitem__, width=130)
         intervals = selection.pick_switch("intervals", "95 % CI", default=False, help="Draw the bootstrap interval of each importance.")
     name, _, convention = chosen.partition(":")
     source = selection.checked("tags", store.tag_sources()) or ""
-    return Chosen(model, int(layer), unit, kind, position, name, convention, source, scale == "log", intervals)
+    return Chosen(
+        x, where.kind, where.model_id, int(where.layer), where.position, where.unit, name, convention, source, scale == "log", intervals
+    )  # fmt: skip
 
 
 def points(store: Store, chosen: Chosen) -> pd.DataFrame:
     rows = studies.ask(
-        store.steepness_and_importance,
-        model_id=chosen.model,
-        layer=chosen.layer,
-        kind=chosen.kind,
-        position=chosen.position,
-        unit=chosen.unit,
-        source=chosen.source,
-        metric=chosen.metric,
-        convention=chosen.convention,
+        store.geometry_and_importance, **chosen.column, source=chosen.source, metric=chosen.metric, convention=chosen.convention
     )
     return rows.assign(number=rows["chunk_index"] + 1)
+
+
+# On the page
+
+
+def one_pair(store: Store, where: Place) -> None:
+    """The scatter and its evidence, and the selected chunk beside them."""
+    chosen = controls(store)
+    rows = points(store, chosen)
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        frame = rows.rename(columns={"value": "y"})
+        found = stored_evidence(store, chosen.pair, "all")
+        rank = found.rank if found else association_of(frame[["x", "y", "cot_id", "problem_id"]])
+        _scatter(rows, chosen, rank, where.chunk)
+        _evidence(store, chosen, frame, found)
+    with right:
+        chunk(store, where, chosen, rows)
+
+
+def _scatter(rows: pd.DataFrame, chosen: Chosen, rank: Association, selected: str) -> None:
+    pair = "|".join(map(str, chosen.pair.values()))
+    kept = st.session_state.get("shuffled")
+    seed = kept[1] if kept and kept[0] == pair else None
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.button(
+            "Shuffle importance", icon=":material/shuffle:", key="shuffle",
+            on_click=lambda: st.session_state.update(shuffled=(pair, (seed or 0) + 1)),
+            help="Deal importance anew among the chunks of each CoT: a look at what chance draws.",
+        )  # fmt: skip
+        if seed is not None:
+            st.button("As measured", icon=":material/undo:", key="unshuffle", on_click=lambda: st.session_state.pop("shuffled"))
+    drawn = rows if seed is None else shuffled_within_cots(rows, seed)
+    band = chance_of(rows[["x", "value", "cot_id"]])
+    figure = steepness_and_importance(
+        drawn,
+        column(chosen.x),
+        metric(chosen.metric),
+        rank,
+        unit=chosen.unit,
+        place=place_in_words(chosen.pair),
+        logarithmic=chosen.logarithmic,
+        intervals=chosen.intervals,
+        selected=selected,
+        band=_with_means(band, drawn),
+        shuffle=seed,
+    )
+    st.plotly_chart(
+        figure,
+        key="steepness",
+        on_select=lambda: go_to_clicked("steepness", rows["chunk_id"]),
+        selection_mode="points",
+        config={"scrollZoom": True},
+    )
+    if seed is not None:
+        both = drawn[drawn["x"].notna() & drawn["value"].notna()]
+        rho = spearman(both["x"].to_numpy(float), both["value"].to_numpy(float)) if len(both) > 2 else float("nan")
+        st.caption(
+            f"Shuffled, seed {seed}: ρ = {signed(rho)}. Measured: ρ = {signed(rank.spearman)}. Of such shuffles 95 % lie in "
+            f"{span(rank.null_low, rank.null_high)}."
+        )
+    if len(band):
+        st.caption(
+            f"Grey: chunks in {len(band)} equal groups by {column(chosen.x).label}; in 95 % of shuffles of importance within CoTs the mean "
+            "of a group falls into the band. Line: where it is."
+        )
+    explanation(rank)
+
+
+def _with_means(band: pd.DataFrame, drawn: pd.DataFrame) -> pd.DataFrame:
+    """The band with the means of the points that are drawn, which may be shuffled."""
+    if band.empty:
+        return band
+    known = drawn[drawn["x"].notna() & drawn["value"].notna()].sort_values("x", kind="stable")
+    groups = pd.Series(range(len(band))).repeat(band["n"].to_numpy()).to_numpy()
+    return band.assign(mean=known["value"].astype(float).groupby(groups).mean().to_numpy())
 
 
 def explanation(found: Association) -> None:
@@ -91,26 +178,129 @@ def explanation(found: Association) -> None:
     )
 
 
+def _evidence(store: Store, chosen: Chosen, frame: pd.DataFrame, found: Evidence | None) -> None:
+    """The answer in words, why, and the numbers, on all chunks and away from the origin."""
+    covariates = tuple(name for name in COVARIATES if name != chosen.x)
+    needed = frame[["x", "y", "cot_id", "problem_id", *covariates]]
+    by_subset = {
+        subset: (found if subset == "all" else stored_evidence(store, chosen.pair, subset)) or evidence_of(needed, covariates, subset)
+        for subset in SUBSETS
+    }
+    whole = by_subset["all"]
+    st.subheader("Evidence")
+    importance = metric_choice(f"{chosen.metric}:{chosen.convention}")
+    show(in_words(whole, x_name=column(chosen.x).label, y_name=importance, where=place_in_words(chosen.pair)))
+    with st.expander("Which conditions of the rule hold"):
+        st.caption(RULE)
+        for condition in conditions(whole):
+            st.text(("✓ " if condition.holds else "✗ ") + condition.words)
+    st.dataframe(evidence_table(by_subset), hide_index=True, row_height=28, height="content", key="evidence")
+    if found is None:
+        st.caption("Computed here: this pair is not in the table of all pairs, so its p stands alone and has no q.")
+    if whole.fits:
+        st.dataframe(fits_table(whole), hide_index=True, row_height=28, height="content", key="fits")
+        st.caption(
+            "Curves through the same chunks: AIC less the least (lower is better), R² in sample, and CV R² on problems left out, where a "
+            "constant has 0 and a curve that predicts worse than the mean is below it."
+        )
+
+
+# The numbers in words
+
+
+def evidence_table(by_subset: Mapping[str, Evidence]) -> pd.DataFrame:
+    """One row a quantity, one column a subset of the chunks; unknown is said to be unknown."""
+    columns = {SUBSET_WORDS.get(subset, subset): _quantities(found) for subset, found in by_subset.items()}
+    return pd.DataFrame(columns).rename_axis("quantity").reset_index()
+
+
+def _quantities(found: Evidence) -> dict[str, str]:
+    rank, parts, slope, mixed = found.rank, found.zero_inflated, found.theil_sen, found.mixed
+    return {
+        "chunks · CoTs · problems (unknown)": f"{rank.n} · {rank.n_cots} · {rank.n_problems} ({rank.n_missing})",
+        "Spearman ρ, 95 % over problems": f"{signed(rank.spearman)} {span(rank.ci_low, rank.ci_high)}",
+        "ρ within CoTs, 95 %": f"{signed(found.within.rho)} {span(found.within.low, found.within.high)}",
+        "Kendall τ-b, 95 %": f"{signed(found.kendall.tau)} {span(found.kendall.low, found.kendall.high)}",
+        "permuted within CoTs: p, null band": f"{_p(rank.p_permutation, rank)}, {span(rank.null_low, rank.null_high)}",
+        "q over all pairs": number(found.q),
+        "partial ρ": f"{signed(found.partial.rho)}, p {_p(found.partial.p, rank)}, n = {number(found.partial.n)}",
+        "held fixed": ", ".join(_COVARIATES.get(name, name) for name in found.partial.covariates) or "nothing is known",
+        "importance > 0": f"{parts.n_positive} of {rank.n}" + (f", < 0: {parts.n_negative}" if parts.n_negative else ""),
+        "AUC of x for importance > 0": f"{number(parts.auc)} {interval(parts.auc_low, parts.auc_high)}, p {_p(parts.auc_p, rank)}",
+        "ρ where importance > 0": f"{signed(parts.positive_spearman)} {span(parts.positive_low, parts.positive_high)}, "
+        f"p {_p(parts.positive_p, rank)}",
+        "Theil–Sen slope, 95 %": f"{number(slope.slope)} {interval(slope.low, slope.high)}",
+        "mixed model on ranks: slope, 95 %": f"{signed(mixed.slope)} {span(mixed.low, mixed.high)}, p {number(mixed.p)}"
+        + (f" ({one_line(mixed.note, 80)})" if mixed.note else ""),
+        "variance between problems": "unknown" if pd.isna(mixed.problem_share) else f"{mixed.problem_share:.0%}",
+    }
+
+
+def fits_table(found: Evidence) -> pd.DataFrame:
+    """The curves fitted, those on the same chunks beside each other; the best by each criterion is marked."""
+    rows = []
+    for subset in dict.fromkeys(fit.rows for fit in found.fits):
+        fits = [fit for fit in found.fits if fit.rows == subset]
+        aic, cv = pd.Series([fit.aic for fit in fits], dtype=float), pd.Series([fit.cv_r2 for fit in fits], dtype=float)
+        for k, fit in enumerate(fits):
+            rows.append({
+                "chunks": f"{ {'all': 'all', 'positive': 'x > 0 and importance > 0'}.get(subset, subset)}, n = {fit.n}",
+                "curve": _CURVES.get(fit.curve, fit.curve),
+                "AIC − least": _best(fit.aic - aic.min(), aic[k] == aic.min()),
+                "R²": number(fit.r2), "CV R²": _best(fit.cv_r2, cv[k] == cv.max()),
+                "parameters": ", ".join(f"{name} = {number(value)}" for name, value in fit.parameters.items()),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _best(value: float, wins: bool) -> str:
+    return number(value) + (" ← best" if wins else "")
+
+
+def _p(p: float, rank: Association) -> str:
+    return "unknown" if pd.isna(p) else p_value(p, rank.n_permutations)
+
+
+# The selected chunk
+
+
 def chunk(store: Store, where: Place, chosen: Chosen, rows: pd.DataFrame) -> None:
-    """The selected chunk: its text, its two values, and its KL curves."""
+    """The selected chunk: its text, its two values, its exact geometry, and its KL curves."""
     text = store.chunk_card(where.chunk, chosen.source).iloc[0]
     with st.container(border=True):
         st.markdown(f"#### Chunk {text.chunk_index + 1}")
         show(text.text.strip())
         own = rows[rows["chunk_id"] == where.chunk]
         if own.empty:
-            st.caption("This chunk was not steered with these directions. Click a point to choose one.")
+            st.caption("Nothing of this geometry is known at this chunk. Click a point to choose one.")
         else:
-            row = own.iloc[0]
-            left, right = st.columns([2, 3])
-            left.metric("Steepness |a|", number(row.steepness), help="Nats per β². Mean over the kind's directions where it has several.")
-            right.metric(metric(chosen.metric).short, number(row.value), help=metric(chosen.metric).meaning)
-            st.caption(
-                f"95 % interval of the importance: {interval(row.ci_low, row.ci_high)} · R² of the fit: {number(row.r2)} · "
-                f"{int(row.n_directions)} direction{'s' if row.n_directions != 1 else ''}"
-                + (" · below the noise floor" if row.below_floor is True or row.below_floor == 1 else "")
-            )
+            _values(own.iloc[0], chosen)
         if st.button("Read it in its chain of thought", icon=":material/segment:", width="stretch"):
             navigation.go_to(navigation.CHAINS)
-    curves = chunk_panel.curves_at(store.kl_curves_of(where.chunk), f"{chosen.model}:{chosen.layer}:{chosen.unit}", chosen.position)
-    chunk_panel.steering(curves)
+    if chosen.layer == NO_LAYER:
+        return
+    geometry_view.of_chunk(store, where.chunk, model=chosen.model, layer=chosen.layer, unit=chosen.unit, position=chosen.position)
+    curves = store.kl_curves_of(where.chunk)
+    curves = curves[(curves["model_id"] == chosen.model) & (curves["layer"] == chosen.layer)]
+    for name, wanted in (("unit", chosen.unit), ("position", chosen.position)):
+        if len(curves):
+            curves = curves[curves[name] == (wanted if wanted != NONE else curves[name].min())]
+    if len(curves):
+        chunk_panel.steering(curves)
+
+
+def _values(row: pd.Series, chosen: Chosen) -> None:
+    left, right = st.columns([2, 3])
+    shown = column(chosen.x)
+    left.metric(shown.label, number(row.x), help=f"{shown.axis(chosen.unit)}. {shown.meaning}")
+    right.metric(metric(chosen.metric).short, number(row.value), help=metric(chosen.metric).meaning)
+    facts = [f"95 % interval of the importance: {interval(row.ci_low, row.ci_high)}"]
+    if pd.notna(row.r2):
+        facts.append(f"R² of the fit: {number(row.r2)}")
+    if pd.notna(row.n_directions):
+        facts.append(f"{int(row.n_directions)} direction{'s' if row.n_directions != 1 else ''}")
+    if pd.notna(row.below_floor) and row.below_floor:
+        facts.append("below the noise floor")
+    if chosen.convention != "all":
+        facts.append(CONVENTIONS.get(chosen.convention, chosen.convention))
+    st.caption(" · ".join(facts))

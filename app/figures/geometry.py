@@ -149,8 +149,8 @@ def before_and_after(
     """KL of what follows when the model is steered just before each chunk of a CoT, and just after it, in reading order.
 
     `rows` has one row a chunk, side and sample of the direction: `chunk_id`, `number`, `side`, `kl_rest`, `kl_answer`; several directions
-    of a chunk are averaged. `measure` is kl_rest or kl_answer. `step` is the changepoint of the difference along the chunks. KL that is
-    0 or unknown has no place on the log axis and is counted.
+    of a chunk are averaged. `measure` is kl_rest or kl_answer. `step` is that of `along_the_cot`, whose x is the number of chunks before
+    the steered place, so that x + ½ is a chunk's number. KL that is 0 or unknown has no place on the log axis and is counted.
     """
     known = rows[rows[measure].notna()]
     drawn = known[known[measure] > 0]
@@ -168,9 +168,9 @@ def before_and_after(
     if len(floors) and floors.max() > 0:
         figure.add_hline(y=float(floors.max()), line={"dash": "dot", "color": MISSING, "width": 1.5})
     if step is not None:
-        figure.add_vline(x=step.location, line={"dash": "dash", "color": MISSING, "width": 2})
+        figure.add_vline(x=step.location + 0.5, line={"dash": "dash", "color": MISSING, "width": 2})
         if np.isfinite(step.low) and np.isfinite(step.high):
-            figure.add_vrect(x0=step.low, x1=step.high, fillcolor=MISSING, opacity=0.12, line_width=0)
+            figure.add_vrect(x0=step.low + 0.5, x1=step.high + 0.5, fillcolor=MISSING, opacity=0.12, line_width=0)
     chosen = drawn.loc[drawn["chunk_id"] == selected, "number"]
     if len(chosen):
         figure.add_vline(x=float(chosen.iloc[0]), line={"color": ACCENT, "width": 1})

@@ -1,4 +1,4 @@
-"""Steepness against importance: one mark a chunk, with the statistics of the cloud written on it."""
+"""Local geometry against importance: one mark a chunk, with the statistics of the cloud written on it, and what chance would draw."""
 
 import math
 from dataclasses import dataclass
@@ -7,10 +7,14 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.theme import ACCENT, TEMPLATE, blank, category_colour, category_symbol
+from app.theme import ACCENT, CONTROL, TEMPLATE, blank, category_colour, category_symbol
 from app.untrusted import for_plotly
-from app.vocabulary import CATEGORIES, UNITS, Metric, category
-from backend.geometry.association import Association
+from app.vocabulary import CATEGORIES, Column, Metric, category
+from backend.evidence.association import Association
+from backend.evidence.permutation import shuffled
+from backend.ids import seed_for
+
+_BINS, _SHUFFLES = 10, 500
 
 
 @dataclass(frozen=True)
@@ -18,41 +22,88 @@ class Shown:
     """Which rows the figure can draw, and how many it cannot and why."""
 
     drawn: pd.DataFrame
-    n_no_steepness: int
-    n_no_importance: int  # among those with a steepness
-    n_not_on_log: int  # steepness of exactly 0, which a logarithmic axis has no place for
+    n_no_x: int
+    n_no_importance: int  # among those with an x
+    n_not_on_log: int  # x of 0 or below, which a logarithmic axis has no place for
 
 
 def split(points: pd.DataFrame, *, logarithmic: bool) -> Shown:
-    """Rows with both values known (and a steepness above 0 on a logarithmic axis), and the counts of the rest."""
-    steep = points["steepness"].notna()
-    both = steep & points["value"].notna()
-    off = both & (points["steepness"] <= 0) if logarithmic else pd.Series(False, index=points.index)
-    return Shown(points[both & ~off], int((~steep).sum()), int((steep & ~both).sum()), int(off.sum()))
+    """Rows with both values known (and an x above 0 on a logarithmic axis), and the counts of the rest."""
+    has_x = points["x"].notna()
+    both = has_x & points["value"].notna()
+    off = both & (points["x"] <= 0) if logarithmic else pd.Series(False, index=points.index)
+    return Shown(points[both & ~off], int((~has_x).sum()), int((has_x & ~both).sum()), int(off.sum()))
+
+
+def shuffled_within_cots(points: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The points with importance and its interval dealt anew among the chunks of each CoT whose x and importance are known."""
+    known, what = points["x"].notna() & points["value"].notna(), ["value", "ci_low", "ci_high"]
+    own = points[known]
+    dealt = shuffled(own[["cot_id"]].assign(y=range(len(own))), seed=seed)["y"].astype(int)
+    points = points.copy()
+    points.loc[known, what] = own[what].to_numpy()[dealt]
+    return points
+
+
+def chance_band(points: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """What chance would draw: chunks with both values known in equal groups by x, and for each group `x_low`, `x_high`, `n`, its mean
+    importance `mean`, and `low` and `high`, between which that mean falls in 95 % of 500 shuffles of importance within CoTs.
+
+    At most 10 groups, of at least 8 chunks; none where there are fewer than 16 chunks.
+    """
+    known = points[points["x"].notna() & points["value"].notna()].sort_values("x", kind="stable").reset_index(drop=True)
+    n_bins = min(_BINS, len(known) // 8)
+    if n_bins < 2:
+        return pd.DataFrame(columns=["x_low", "x_high", "n", "mean", "low", "high"])
+    x, y = known["x"].to_numpy(float), known["value"].to_numpy(float)
+    dealt = y[_dealt(known["cot_id"], _SHUFFLES, np.random.default_rng(seed_for("chance band", seed)))]
+    edges = np.linspace(0, len(x), n_bins + 1).round().astype(int)
+    sizes = np.diff(edges)
+    low, high = np.percentile(np.add.reduceat(dealt, edges[:-1], axis=1) / sizes, [2.5, 97.5], axis=0)
+    return pd.DataFrame({
+        "x_low": x[edges[:-1]], "x_high": x[edges[1:] - 1], "n": sizes, "mean": np.add.reduceat(y, edges[:-1]) / sizes,
+        "low": low, "high": high,
+    })  # fmt: skip
+
+
+def _dealt(cots: pd.Series, n: int, rng: np.random.Generator) -> np.ndarray:
+    """`n` permutations of the rows, (n, rows), each of which leaves every row's CoT as it is."""
+    codes = pd.factorize(cots)[0]
+    own = np.argsort(codes, kind="stable")  # rows by CoT; a key below 1 orders them anew within it
+    order = np.argsort(codes + rng.random((n, len(codes))), axis=1)
+    found = np.empty_like(order)
+    found[:, own] = order
+    return found
 
 
 def steepness_and_importance(
     points: pd.DataFrame,
+    column: Column,
     metric: Metric,
     found: Association,
     *,
-    kind: str,
-    position: str,
     unit: str,
-    layer: str,
+    place: str,
     logarithmic: bool,
     intervals: bool,
     selected: str | None,
+    band: pd.DataFrame | None = None,
+    shuffle: int | None = None,
 ) -> go.Figure:
-    """x = steepness, y = the metric; `points` has `chunk_id`, `number`, `text`, `category`, `steepness`, `value`, `ci_low`, `ci_high`,
-    `below_floor`. Chunks whose whole KL curve lies at or below the noise floor are hollow. `found` is written above the cloud.
+    """x = the geometry column, y = the metric; `points` has `chunk_id`, `number`, `text`, `category`, `x`, `value`, `ci_low`, `ci_high`,
+    `below_floor`. Chunks whose whole KL curve lies at or below the noise floor are hollow. `found` is written above the cloud, with
+    `place` (direction, layer, position in words). `band` is that of `chance_band`. `shuffle` is the seed
+    where importance was dealt anew, which is then written over the figure in place of `found`.
     """
     shown = split(points, logarithmic=logarithmic)
     if shown.drawn.empty:
-        return blank("No chunk has both a steepness and this importance", height=520)
+        return blank(f"No chunk has both a known {column.label.lower()} and this importance", height=520)
     figure = go.Figure(layout={"template": TEMPLATE, "height": 600, "margin": {"l": 64, "r": 12, "t": 92, "b": 110}, "dragmode": "pan"})
-    rows = shown.drawn.assign(tag=shown.drawn["category"].fillna("untagged"), floored=shown.drawn["below_floor"].fillna(False).astype(bool))
+    floors = shown.drawn["below_floor"].astype("boolean").fillna(False).astype(bool)
+    rows = shown.drawn.assign(tag=shown.drawn["category"].fillna("untagged"), floored=floors)
     size = 9 if len(rows) <= 1000 else 6
+    if band is not None and len(band):
+        _draw_band(figure, band, logarithmic=logarithmic)
     if intervals:
         _interval_lines(figure, rows)
     order = [tag for tag in CATEGORIES if (rows["tag"] == tag).any()] + sorted(set(rows["tag"]) - set(CATEGORIES))
@@ -64,12 +115,12 @@ def steepness_and_importance(
             symbol = category_symbol(tag).removesuffix("-open")
             figure.add_trace(
                 go.Scattergl(
-                    x=part["steepness"].tolist(),
+                    x=part["x"].tolist(),
                     y=part["value"].tolist(),
                     mode="markers",
                     customdata=part["chunk_id"].tolist(),
                     name=for_plotly(category(tag), limit=40) + (" (below floor)" if floored else ""),
-                    hovertext=_hovers(part, metric),
+                    hovertext=_hovers(part, column, metric),
                     hoverinfo="text",
                     marker={"size": size, "color": category_colour(tag), "opacity": 0.8, "symbol": symbol + ("-open" if floored else "")},
                     legendgroup=tag,
@@ -81,26 +132,31 @@ def steepness_and_importance(
     if len(ring):
         figure.add_trace(
             go.Scattergl(
-                x=ring["steepness"].tolist(),
+                x=ring["x"].tolist(),
                 y=ring["value"].tolist(),
                 mode="markers",
                 name="selected chunk",
                 customdata=ring["chunk_id"].tolist(),
-                hovertext=_hovers(ring, metric),
+                hovertext=_hovers(ring, column, metric),
                 hoverinfo="text",
                 showlegend=False,
                 marker={"size": size + 9, "symbol": "circle-open", "color": ACCENT, "line": {"width": 3, "color": ACCENT}},
             )
         )
-    scale = ", log scale" if logarithmic else ""
     figure.update_xaxes(
-        title=f"steepness |a|, nats per β² (β in {UNITS.get(unit, unit)}){scale}",
+        title=column.axis(unit) + (", log scale" if logarithmic else ""),
         type="log" if logarithmic else "linear",
         exponentformat="power" if logarithmic else "e",
     )
     figure.update_yaxes(title=metric.axis)
-    hollow = f"hollow: {int(rows['floored'].sum())} below the floor"
-    facts = [*statistics_lines(found), f"{kind} directions, layer {layer}, position {position} · {hollow}", left_out_line(shown)]
+    hollow = f"hollow: {int(rows['floored'].sum())} below the floor" if shown.drawn["below_floor"].notna().any() else ""
+    facts = [*statistics_lines(found), " · ".join(filter(None, (place, hollow))), left_out_line(shown)]
+    if shuffle is not None:
+        facts = [f"<b>Shuffled: importance dealt anew within CoTs, seed {shuffle}</b>", *facts[1:]]
+        figure.add_annotation(
+            text=f"shuffled, seed {shuffle}", showarrow=False, x=0.99, y=0.98, xref="paper", yref="paper", xanchor="right", yanchor="top",
+            font={"size": 20, "color": ACCENT},
+        )  # fmt: skip
     return figure.update_layout(
         title={"text": "<br>".join(f'<span style="font-weight:400">{line}</span>' for line in facts), "y": 0.985, "yanchor": "top"},
         title_font_size=13,
@@ -112,22 +168,22 @@ def statistics_lines(found: Association) -> list[str]:
     """What the figure says about its cloud; unknown numbers are said to be unknown."""
     sample = (
         f"n = {found.n} chunks of {found.n_cots} CoTs of {found.n_problems} problems · exactly 0: {found.n_zero_y} importances, "
-        f"{found.n_zero_x} steepnesses · unknown: {found.n_missing}"
+        f"{found.n_zero_x} of x · unknown: {found.n_missing}"
     )
     if math.isnan(found.spearman):
         return ["Spearman ρ unknown", sample]
-    interval = "95 % interval unknown" if math.isnan(found.ci_low) else f"95 % [{_signed(found.ci_low)}, {_signed(found.ci_high)}]"
-    p = "unknown" if math.isnan(found.p_permutation) else _p(found.p_permutation, found.n_permutations)
-    null = "" if math.isnan(found.null_low) else f", null [{_signed(found.null_low)}, {_signed(found.null_high)}]"
-    return [f"Spearman ρ = {_signed(found.spearman)}, {interval} over problems · p {p} within problem{null}", sample]
+    interval = "95 % interval unknown" if math.isnan(found.ci_low) else f"95 % {span(found.ci_low, found.ci_high)}"
+    p = "unknown" if math.isnan(found.p_permutation) else p_value(found.p_permutation, found.n_permutations)
+    null = "" if math.isnan(found.null_low) else f", null {span(found.null_low, found.null_high)}"
+    return [f"Spearman ρ = {signed(found.spearman)}, {interval} over problems · p {p} within CoT{null}", sample]
 
 
 def left_out_line(shown: Shown) -> str:
     """How many chunks the figure cannot draw, and why."""
     counts = {
-        "without steepness": shown.n_no_steepness,
+        "without x": shown.n_no_x,
         "without importance": shown.n_no_importance,
-        "at exactly 0, which a log axis has no place for": shown.n_not_on_log,
+        "at 0 or below, which a log axis has no place for": shown.n_not_on_log,
     }
     return "not drawn: " + (", ".join(f"{n} {why}" for why, n in counts.items() if n) or "none")
 
@@ -138,7 +194,7 @@ def _interval_lines(figure: go.Figure, rows: pd.DataFrame) -> None:
     gaps = np.full(len(known), np.nan)
     figure.add_trace(
         go.Scattergl(
-            x=np.column_stack([known["steepness"], known["steepness"], gaps]).ravel(),
+            x=np.column_stack([known["x"], known["x"], gaps]).ravel(),
             y=np.column_stack([known["ci_low"], known["ci_high"], gaps]).ravel(),
             mode="lines",
             line={"color": "rgba(128,128,128,0.4)", "width": 1},
@@ -148,10 +204,26 @@ def _interval_lines(figure: go.Figure, rows: pd.DataFrame) -> None:
     )
 
 
-def _hovers(rows: pd.DataFrame, metric: Metric) -> list[str]:
+def _draw_band(figure: go.Figure, band: pd.DataFrame, *, logarithmic: bool) -> None:
+    """The band as steps over the groups, and the observed means as a line of steps; a log axis begins at its first positive end."""
+    part = band[band["x_high"] > 0] if logarithmic else band
+    if part.empty:
+        return
+    left = part["x_low"].where(part["x_low"] > 0, part["x_high"]) if logarithmic else part["x_low"]
+    x = np.column_stack([left, part["x_high"]]).ravel()
+    low, high, mean = (np.repeat(part[name].to_numpy(), 2) for name in ("low", "high", "mean"))
+    figure.add_scatter(
+        x=[*x, *x[::-1]], y=[*high, *low[::-1]], fill="toself", mode="lines", line={"width": 0}, fillcolor="rgba(138,143,152,0.25)",
+        hoverinfo="skip", name="chance: 95 % of shuffles within CoTs",
+    )  # fmt: skip
+    name = f"mean of each {part['n'].median():.0f} chunks"
+    figure.add_scatter(x=x, y=mean, mode="lines", line={"color": CONTROL, "width": 2}, hoverinfo="skip", name=name)
+
+
+def _hovers(rows: pd.DataFrame, column: Column, metric: Metric) -> list[str]:
     return [
         f"<b>{row.number}</b> · {for_plotly(category(row.tag), limit=40)}<br>"
-        f"steepness {row.steepness:.3g}, {metric.label.lower()} {row.value:.3g}{_span(row.ci_low, row.ci_high)}<br>{for_plotly(row.text)}"
+        f"{column.label}: {row.x:.3g}<br>{metric.label}: {row.value:.3g}{_span(row.ci_low, row.ci_high)}<br>{for_plotly(row.text)}"
         for row in rows.itertuples()
     ]
 
@@ -160,10 +232,17 @@ def _span(low: float, high: float) -> str:
     return "" if pd.isna(low) or pd.isna(high) else f" [{low:.2g}, {high:.2g}]"
 
 
-def _signed(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")
+def signed(value: float) -> str:
+    """A correlation in words, with a real minus sign."""
+    return "unknown" if pd.isna(value) else f"{value:.2f}".replace("-", "−")
 
 
-def _p(value: float, n_permutations: int) -> str:
+def span(low: float, high: float) -> str:
+    """An interval of correlations."""
+    return "[unknown]" if pd.isna(low) or pd.isna(high) else f"[{signed(low)}, {signed(high)}]"
+
+
+def p_value(p: float, n_permutations: float) -> str:
+    """`= p`, or `≤` the least that so many permutations can say."""
     least = 1 / (n_permutations + 1)
-    return f"≤ {least:.2g}" if value <= least else f"= {value:.2g}"
+    return f"≤ {least:.2g}" if p <= least else f"= {p:.2g}"

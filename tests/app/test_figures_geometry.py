@@ -115,7 +115,7 @@ def test_before_and_after_run_along_the_chain_and_what_is_unknown_is_counted(sid
     before, after = figure.data[:2]
     assert list(before.x) == [1, 2, 3, 4] and list(before.y) == [0.1, 0.1, 0.1, 1.0] and list(after.y) == [0.05] * 4
     assert "n = 4 chunks of 5" in said(figure) and "2 unknown" in said(figure)
-    assert sorted(line.x0 for line in figure.layout.shapes if line.x0 == line.x1) == [2, 3.5]
+    assert sorted(line.x0 for line in figure.layout.shapes if line.x0 == line.x1) == [2, 4]  # the chosen chunk, and the step
 
 
 def test_nothing_to_draw_is_said(swept, sides):

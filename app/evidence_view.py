@@ -1,0 +1,223 @@
+"""The views of the page of evidence, and two of them: all pairs of geometry and importance, and the importance metrics."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from app import chains_view, geometry_view, resample_view, selection, steepness_view, studies
+from app.figures.evidence import agreement_matrix, effects
+from app.figures.steepness import signed, span
+from app.geometry_columns import place_in_words
+from app.missing import Missing, command, no_rollouts, say
+from app.place import Place
+from app.statistics_cache import agreement_of, pairs_of
+from app.steepness_view import SUBSET_WORDS
+from app.untrusted import one_line, show
+from app.vocabulary import CONVENTIONS, column, metric_choice
+from backend.evidence.verdict import RULE
+from backend.store.geometry_queries import NO_LAYER, NONE
+from backend.store.store import Store
+
+_VERDICTS = {"any": "any", "inverse": "inverse", "direct": "direct", "none": "none claimed"}
+_Q = 0.05
+_STEEP = ("steepness", "amplitude", "fisher_steepness", "isotropic_steepness")
+_ASKED = ("counterfactual_importance_kl", "different_trajectories_fraction")  # whose relation to steepness is the page's question
+
+
+def view() -> str:
+    """Which part of the page is shown: one of VIEWS."""
+    return selection.pick(
+        "view", "View", list(VIEWS), show=lambda name: VIEWS[name][0], widget=st.segmented_control, required=True,
+        label_visibility="collapsed",
+    )  # fmt: skip
+
+
+# All pairs
+
+
+def all_pairs(store: Store, where: Place) -> None:
+    """What the study says in words, and the table of all pairs; choosing a row opens its scatter."""
+    rows = pairs_of(store)
+    if rows.empty:
+        say(Missing(
+            "The pairs of this study have not been tested, so what relates to importance is only known one pair at a time. Put a table "
+            "[geometry] into the study file where it has none, and run it:", command(store.path, "evidence"),
+        ))  # fmt: skip
+        return
+    for words in headline(rows):
+        show(words)
+    st.caption(multiplicity(rows))
+    with st.expander("When a law is claimed"):
+        st.caption(RULE)
+    rows = _filtered(rows)
+    labels = [pair_in_words(row) for row in rows.head(200).to_dict("records")]
+    st.plotly_chart(effects(rows.head(200), labels), key="effects", on_select=lambda: _clicked(rows), selection_mode="points")
+    table = pair_table(rows)
+
+    def go() -> None:
+        if picked := st.session_state["pairs"].selection.rows:
+            open_pair(rows.iloc[picked[0]])
+
+    st.dataframe(
+        table, hide_index=True, row_height=28, height=560, key="pairs", on_select=go, selection_mode="single-row",
+        column_config={
+            name: st.column_config.NumberColumn(format="%.3f") for name in ("|ρ|", "ρ", "low", "high", "null low", "null high", "partial ρ")
+        } | {name: st.column_config.NumberColumn(format="%.2g") for name in ("p", "q")},
+    )  # fmt: skip
+    st.caption(f"{len(rows):,} pairs, the largest |ρ| first; a click on a heading sorts. Choose a row, or a mark, to see its scatter.")
+
+
+def headline(rows: pd.DataFrame) -> list[str]:
+    """For counterfactual importance and the different-trajectories fraction: whether steepness is inversely related to it here, how
+    strongly, where, and whether chance would do as well. `rows` are those of `associations`, of which all chunks are looked at.
+    """
+    said = []
+    for name in _ASKED:
+        own = rows[(rows["metric"] == name) & rows["x"].isin(_STEEP) & (rows["subset"] == "all") & rows["spearman"].notna()]
+        if own.empty:
+            said.append(f"{metric_choice(f'{name}:all')}: unknown here, no pair of it with a steepness was tested.")
+            continue
+        convention = _usual_convention(own)
+        said.append(_answer(own[own["convention"] == convention], f"{name}:{convention}"))
+    return said
+
+
+def _usual_convention(rows: pd.DataFrame) -> str:
+    order = list(CONVENTIONS)
+    return min(set(rows["convention"]), key=lambda name: (order.index(name) if name in order else len(order), name))
+
+
+def _answer(rows: pd.DataFrame, choice: str) -> str:
+    inverse, direct = int((rows["verdict"] == "inverse").sum()), int((rows["verdict"] == "direct").sum())
+    claimed = rows[rows["verdict"].isin(["inverse", "direct"])]
+    strongest = (claimed if len(claimed) else rows).sort_values("spearman", key=abs, ascending=False).iloc[0]
+    beyond, n = int((rows["q"] <= _Q).sum()), len(rows)
+    name = metric_choice(choice)
+    if inverse and not direct:
+        answer = f"{name} is inversely related to steepness in {inverse} of {n} pairs"
+    elif direct and not inverse:
+        answer = f"{name} is not inversely related to steepness here: it rises with steepness in {direct} of {n} pairs"
+    elif inverse:
+        answer = f"{name} falls with steepness in {inverse} and rises with it in {direct} of {n} pairs: it depends on what is measured"
+    else:
+        answer = f"{name}: no law is claimed in any of {n} pairs with steepness"
+    chance = (
+        "chance alone does as well in all of them"
+        if beyond == 0
+        else f"{beyond} of {n} are beyond chance (q ≤ {_Q:g})" + ("" if len(claimed) else ", but fail another condition of the rule")
+    )
+    q = "unknown" if pd.isna(strongest["q"]) else f"{strongest['q']:.2g}"
+    return (
+        f"{answer}; {chance}. The strongest {'of those claimed' if len(claimed) else 'pair'}: ρ = {signed(strongest['spearman'])} "
+        f"{span(strongest['ci_low'], strongest['ci_high'])}, {column(strongest['x']).label}, {place_in_words(strongest)}; by chance "
+        f"{span(strongest['null_low'], strongest['null_high'])}, q = {q}, n = {strongest['n']} chunks, {strongest['n_problems']} problems."
+    )
+
+
+def multiplicity(rows: pd.DataFrame) -> str:
+    """The rule of multiple testing in a sentence, with the number of pairs."""
+    tested = rows[rows["p"].notna() & (rows["layer"] != NO_LAYER)]
+    sizes = tested["subset"].value_counts()
+    parts = [f"{sizes.get(subset, 0):,} pairs on {words}" for subset, words in SUBSET_WORDS.items()]
+    expected = sizes.get("all", 0) * _Q
+    return (
+        f"Tested: {' and '.join(parts)}. q is p after Benjamini and Hochberg over all pairs of a subset (pairs of two importance metrics "
+        f"are a family of their own): of the pairs with q ≤ {_Q:g}, at most {_Q:.0%} are expected to be chance. Without it about "
+        f"{expected:.0f} of the first would have p ≤ {_Q:g} by chance alone."
+    )
+
+
+def _filtered(rows: pd.DataFrame) -> pd.DataFrame:
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        subset = selection.pick("subset", "Chunks", list(SUBSET_WORDS), show=SUBSET_WORDS.__getitem__, width=190)
+        claimed = selection.pick("claimed", "Law", list(_VERDICTS), show=_VERDICTS.__getitem__, width=150)
+        xs = st.multiselect("Geometry", list(dict.fromkeys(rows["x"])), format_func=lambda name: column(name).label, key="pairs_x")
+        stored = rows["metric"] + ":" + rows["convention"]
+        metrics = st.multiselect("Importance", sorted(set(stored)), format_func=metric_choice, key="pairs_metric")
+    keep = rows["subset"] == subset
+    if claimed != "any":
+        keep &= rows["verdict"].fillna("none") == claimed
+    if xs:
+        keep &= rows["x"].isin(xs)
+    if metrics:
+        keep &= stored.isin(metrics)
+    return rows[keep].reset_index(drop=True)
+
+
+def pair_in_words(row: dict) -> str:
+    """A pair on one line."""
+    importance, where = metric_choice(f"{row['metric']}:{row['convention']}"), place_in_words(row)
+    return f"{importance} × {column(row['x']).label}" + (f" · {where}" if where else "")
+
+
+def pair_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """The pairs as a table whose numbers sort; unknown cells are empty."""
+    several = rows["model_id"].nunique() > 1
+    return pd.DataFrame({
+        "geometry": [column(name).label for name in rows["x"]],
+        "importance": [metric_choice(f"{row.metric}:{row.convention}") for row in rows.itertuples()],
+        "where": [place_in_words(row) for row in rows[["layer", "kind", "position"]].to_dict("records")],
+        **({"model": [one_line(str(name), 40) for name in rows["model"]]} if several else {}),
+        "|ρ|": rows["spearman"].astype(float).abs(), "ρ": rows["spearman"], "low": rows["ci_low"], "high": rows["ci_high"],
+        "p": rows["p"], "q": rows["q"], "null low": rows["null_low"], "null high": rows["null_high"], "partial ρ": rows["partial"],
+        "law": rows["verdict"].fillna("unknown"), "n": rows["n"], "CoTs": rows["n_cots"], "problems": rows["n_problems"],
+    })  # fmt: skip
+
+
+def open_pair(row: pd.Series) -> None:
+    """The scatter of a pair."""
+    selection.choose(
+        view="pair", column=row["x"], metric=f"{row['metric']}:{row['convention']}",
+        swept=f"{row['model_id']}:{row['layer']}:{row['unit']}",
+        **{name: None if row[name] == NONE else row[name] for name in ("kind", "position")},
+    )  # fmt: skip
+
+
+def _clicked(rows: pd.DataFrame) -> None:
+    for point in st.session_state["effects"].selection.points:
+        place = point.get("customdata")
+        place = place[0] if isinstance(place, Sequence) and place else place
+        if isinstance(place, int) and 0 <= place < len(rows):
+            open_pair(rows.iloc[place])
+            return
+
+
+# Metrics
+
+
+def metrics(store: Store, where: Place) -> None:
+    """How the importance metrics agree, how the selected chunk's metric settles with rollouts, and resampling it now."""
+    choices = chains_view.importance_options(store)
+    if not choices:
+        say(no_rollouts(store.coverage().iloc[0], store.path, has_tokens=True))
+        return
+    left, right = st.columns([1, 1], gap="medium")
+    with left:
+        st.subheader("Agreement of the metrics")
+        _agreement(store, choices)
+    with right:
+        resample_view.metric_of_chunk(store, where, choices)
+
+
+def _agreement(store: Store, choices: list[str]) -> None:
+    every = st.toggle("Every convention", key="every_convention", help="Else one convention of each metric, the usual one.")
+    shown = choices if every else list({choice.partition(":")[0]: choice for choice in reversed(choices)}.values())[::-1]
+    values = studies.ask(store.importance_values)
+    values = values.assign(choice=values["metric"] + ":" + values["convention"])
+    wide = values[values["choice"].isin(shown)].pivot(index=["chunk_id", "cot_id", "problem_id"], columns="choice", values="value")
+    wide = wide.reset_index().drop(columns="chunk_id")
+    found = agreement_of(wide)
+    st.plotly_chart(agreement_matrix(found, {choice: metric_choice(choice) for choice in shown}), key="agreement")
+    st.caption(
+        "Spearman's ρ over chunks where both are known; n and the 95 % interval over problems on hover. Metrics that share rollouts agree "
+        "in part because they share their noise."
+    )
+
+
+VIEWS = {
+    "pair": ("One pair", steepness_view.one_pair),
+    "pairs": ("All pairs", all_pairs),
+    "metrics": ("Metrics", metrics),
+    "geometry": ("Side by side", geometry_view.side_by_side),
+}

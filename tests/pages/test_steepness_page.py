@@ -1,0 +1,286 @@
+"""The page of evidence: one pair, all pairs, the metrics, and geometry side by side, in every state of a study."""
+
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from app import evidence_view, geometry_view, live, resample_view, steepness_view
+from app.geometry_columns import place_in_words
+from backend.live.service import Status
+from backend.store.store import Store
+from tests import small_study
+from tests.pages.conftest import words
+
+VIEWS = tuple(evidence_view.VIEWS)
+PAIR = {"column": "fisher_steepness", "kind": "random", "metric": "counterfactual_importance_kl:ta"}
+
+
+@pytest.fixture(scope="module")
+def without_geometry(tmp_path_factory):
+    """A study made before there was any exact geometry: its new tables are empty."""
+    return small_study.make(tmp_path_factory.mktemp("old") / "small", geometry=False)
+
+
+def page(opened, study, **selection):
+    test = opened("steepness", study, study="small", **selection)
+    assert not test.exception, test.exception
+    return test
+
+
+def table(test, column: str) -> pd.DataFrame:
+    """The table that has such a column."""
+    return next(frame.value for frame in test.dataframe if column in frame.value)
+
+
+def evidence_of(test) -> dict[str, str]:
+    shown = table(test, "all chunks")
+    return dict(zip(shown["quantity"], shown["all chunks"], strict=True))
+
+
+# Every view in every state
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_shows_a_whole_study(opened, whole, view):
+    said = words(page(opened, whole, view=view))
+    assert "python -m precompute" not in said and "ignored" not in said
+
+
+@pytest.mark.parametrize(("view", "stage"), [("pair", None), ("pairs", "evidence"), ("metrics", None), ("geometry", "geometry")])
+def test_without_exact_geometry_a_view_shows_what_is_there_and_names_the_stage_for_the_rest(opened, without_geometry, view, stage):
+    said = words(page(opened, without_geometry, view=view))
+    assert (f"--stage {stage}" in said) if stage else ("--stage" not in said)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_study_in_the_making_and_an_imported_one_open_at_every_view(opened, running, imported, view):
+    assert "python -m precompute" in words(page(opened, running, view=view))
+    page(opened, imported, view=view)
+
+
+# One pair
+
+
+@pytest.mark.parametrize(
+    ("x", "axis"),
+    [("isotropic_steepness", "Isotropic steepness"), ("curvature", "Curvature"), ("participation_ratio", "Participation ratio"),
+     ("different_trajectories_fraction", "Different trajectories")],
+)  # fmt: skip
+def test_every_sort_of_column_has_its_scatter(opened, whole, x, axis):
+    test = page(opened, whole, column=x)
+    assert axis in words(test) and evidence_of(test)["Spearman ρ, 95 % over problems"] != "unknown [unknown]"
+
+
+def test_links_of_before_open_what_they_named(opened, whole):
+    swept = Store(whole).steepness_choices().iloc[0]
+    old = {"swept": f"{swept.model_id}:{swept.layer}:rms", "kind": "random", "position": "chunk", "metric": "overdeterminedness:all",
+           "scale": "log", "intervals": "yes"}  # fmt: skip
+    test = page(opened, whole, **old)
+    assert old.items() <= test.session_state["selection"].items()
+    assert "Overdeterminedness" in words(test) and "ignored" not in words(test)
+
+
+def test_a_layer_stays_chosen_where_a_column_has_no_unit_and_comes_back_with_it(opened, whole):
+    test = page(opened, whole, column="steepness", kind="random", position="chunk")
+    test.selectbox(key="pick_column").set_value("curvature").run()
+    layer = next(box for box in test.selectbox if box.label == "Residual stream of")
+    layer.set_value(next(option for option in layer.options if "15" in option)).run()
+    test.selectbox(key="pick_column").set_value("fisher_steepness").run()
+    assert not test.exception and "ignored" not in words(test)
+    assert test.session_state["selection"]["swept"].split(":")[1:] == ["15", "rms"]
+
+
+def test_evidence_that_is_stored_is_read_and_not_computed(opened, whole, monkeypatch):
+    monkeypatch.setattr(steepness_view, "evidence_of", None)
+    monkeypatch.setattr(steepness_view, "association_of", None)
+    test = page(opened, whole, **PAIR)
+    shown = evidence_of(test)
+    assert shown["Spearman ρ, 95 % over problems"] == "−0.60 [−0.75, −0.45]" and shown["q over all pairs"] == "0.003"
+    assert "Computed here" not in words(test)
+    curves = table(test, "curve")
+    assert (curves["AIC − least"].str.endswith("best")).sum() == 1 and "A/(x + x₀) + c" in set(curves["curve"])
+
+
+def test_a_pair_that_is_not_stored_is_computed_and_has_no_q(opened, without_geometry):
+    test = page(opened, without_geometry)
+    assert "Computed here" in words(test) and evidence_of(test)["q over all pairs"] == "unknown"
+    assert evidence_of(test)["held fixed"].startswith("chunk length")
+
+
+def test_shuffling_says_so_takes_a_new_seed_each_time_and_can_be_undone(opened, whole):
+    test = page(opened, whole, **PAIR)
+    for seed in (1, 2):
+        test.button(key="shuffle").click().run()
+        assert f"Shuffled, seed {seed}: ρ =" in words(test) and "Measured: ρ = −0.60" in words(test)
+    test.button(key="unshuffle").click().run()
+    assert "Shuffled" not in words(test)
+    test.button(key="shuffle").click().run()
+    test.selectbox(key="pick_column").set_value("steepness").run()
+    assert "Shuffled" not in words(test)  # what was shuffled is another pair
+
+
+def test_the_selected_chunk_has_its_exact_geometry_beside_it(opened, whole):
+    chunk = Store(whole).frame("SELECT chunk_id FROM local_geometry WHERE eigenvalues IS NOT NULL ORDER BY chunk_id LIMIT 1")["chunk_id"][0]
+    test = page(opened, whole, chunk=chunk)
+    rows = dict(table(test, "value").to_numpy())
+    assert "±" in rows["isotropic steepness tr(G)/2d"] and "±" in rows["participation ratio of G"]
+    assert "curvature" in rows and len(table(test, "pure square")) == 4 and "Leading eigenvalues of G" in words(test)
+
+
+# All pairs
+
+
+def test_the_answer_is_given_in_words_with_numbers_and_the_rule_of_multiple_testing(opened, whole):
+    said = words(page(opened, whole, view="pairs"))
+    assert "is inversely related to steepness in 1 of 3 pairs; 1 of 3 are beyond chance (q ≤ 0.05)" in said
+    assert "ρ = −0.60 [−0.75, −0.45], Fisher steepness" in said and "layer 15" in said and "by chance [−0.30, 0.30]" in said
+    assert "Benjamini and Hochberg" in said and "6 pairs on all chunks" in said
+    assert "Different trajectories (share of rollouts): unknown here" in said
+
+
+def pair_rows(**values) -> pd.DataFrame:
+    usual = {"x": "steepness", "kind": "random", "model_id": "m", "layer": 3, "position": "anchor", "unit": "rms", "convention": "ta",
+             "metric": "counterfactual_importance_kl", "subset": "all", "spearman": -0.1, "ci_low": -0.3, "ci_high": 0.1, "p": 0.5,
+             "q": 0.8, "null_low": -0.2, "null_high": 0.2, "verdict": "none", "n": 90, "n_problems": 8}  # fmt: skip
+    return pd.DataFrame([usual | dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)])
+
+
+@pytest.mark.parametrize(
+    ("rho", "q", "verdict", "said"),
+    [
+        ((-0.1, 0.05), (0.8, 0.9), ("none", "none"), "no law is claimed in any of 2 pairs with steepness; chance alone does as well"),
+        ((-0.4, 0.05), (0.01, 0.9), ("none", "none"), "1 of 2 are beyond chance (q ≤ 0.05), but fail another condition"),
+        ((0.4, 0.05), (0.01, 0.9), ("direct", "none"), "is not inversely related to steepness here: it rises with steepness in 1 of 2"),
+        ((0.4, -0.4), (0.01, 0.01), ("direct", "inverse"), "falls with steepness in 1 and rises with it in 1 of 2"),
+    ],
+)
+def test_the_headline_claims_no_more_than_the_verdicts(rho, q, verdict, said):
+    first, second = evidence_view.headline(pair_rows(spearman=rho, q=q, verdict=verdict))
+    assert said in first and "unknown here" in second
+
+
+def test_filters_leave_the_pairs_that_pass(opened, whole):
+    assert len(table(page(opened, whole, view="pairs", claimed="inverse"), "|ρ|")) == 1
+    assert len(table(page(opened, whole, view="pairs", subset="away_from_origin"), "|ρ|")) == 6
+
+
+def test_choosing_a_row_opens_its_scatter(opened, whole):
+    test = page(opened, whole, view="pairs")
+    shown = next(frame for frame in test.dataframe if frame.key == "pairs")
+    assert shown.value["|ρ|"].is_monotonic_decreasing
+    states = test._tree.get_widget_states()
+    states.widgets.add(id=shown.proto.id, string_value='{"selection": {"rows": [0], "columns": [], "cells": []}}')
+    test._run(states)
+    assert not test.exception and "ignored" not in words(test)
+    chosen = test.session_state["selection"]
+    assert chosen["view"] == "pair" and {name: chosen[name] for name in PAIR} == PAIR
+    assert evidence_of(test)["q over all pairs"] == "0.003"
+
+
+def test_a_pair_is_named_by_what_it_has():
+    rows = pair_rows(x=["steepness", "curvature"], kind=["random", "none"], position=["anchor", "none"])
+    assert place_in_words(rows.iloc[0]) == "direction: random directions (mean over them), layer 3, token before the chunk"
+    assert place_in_words(rows.iloc[1]) == "layer 3"
+
+
+# Metrics, and resampling
+
+
+def test_resampling_is_refused_with_the_reason_where_the_model_is_not_at_hand(opened, whole):
+    test = page(opened, whole, view="metrics")
+    assert test.button(key="resample").disabled
+    assert any("can be drawn" in str(text.value) or "not on this machine" in str(text.value) for text in test.text)
+
+
+LOOKS = [
+    {"n_new": 0, "n": 6, "n_comparator": 8, "value": None, "low": None, "high": None, "half_width": None, "is_narrow": False},
+    {"n_new": 16, "n": 22, "n_comparator": 24, "value": 0.25, "low": 0.2, "high": 0.3, "half_width": 0.05, "is_narrow": True},
+]
+SAMPLE = {"chunk_id": "c_x_0002", "similarity": None, "answer": None, "is_correct": None, "resampled_chunk": small_study.HOSTILE[0]}
+
+
+@pytest.fixture
+def resampling(monkeypatch):
+    """A service that knows one resampling, whose status the test sets."""
+    known = SimpleNamespace(status=None, asked=0)
+    fake = SimpleNamespace(status=lambda _: known.status, cancel=lambda _: None)
+    monkeypatch.setattr(live, "service", lambda: fake)
+    monkeypatch.setattr(live, "look_up", lambda *_, again=False: setattr(known, "asked", known.asked + 1))
+    monkeypatch.setattr(resample_view, "resample_request", lambda *_, **how: how["half_width"])
+    monkeypatch.setattr(resample_view, "writer", lambda *_: SimpleNamespace(model_id="m"))
+    return known
+
+
+def status(state: str, **result) -> Status:
+    return Status("x1", state, None, {"looks": LOOKS, "samples": [SAMPLE]} | result, (16, 128), None, None, 3.0)
+
+
+def test_a_resampling_is_followed_and_its_interval_and_stop_are_told(opened, whole, resampling):
+    test = page(opened, whole, view="metrics")
+    test.button(key="resample").click().run()
+    assert resampling.asked == 1
+    resampling.status = status("running")
+    test.run()
+    assert "With 16 new rollouts" in words(test) and test.button(key="resample_stop") and test.button(key="resample").disabled
+    resampling.status = status("finished", stopped="narrow")
+    test.run()
+    assert not test.exception
+    assert resample_view.STOPPED["narrow"] in words(test) and "0.25, 95 % interval [0.2, 0.3], half-width 0.05" in words(test)
+    assert "half of the 95 % interval is narrow enough" in words(test)
+    resampling.status = status("stopped")
+    test.run()
+    assert "Stopped by you" in words(test)
+    test.button(key="resample").click().run()
+    assert resampling.asked == 2
+
+
+def test_a_metric_that_cannot_be_drawn_anew_says_why():
+    assert "forced answers" in resample_view.why_not("forced_importance_kl", "ta")
+    assert "every sentence" in resample_view.why_not("resilience", "all")
+    assert "published" in resample_view.why_not("counterfactual_importance_kl", "published")
+    assert resample_view.why_not("counterfactual_importance_kl", "ta") is None
+
+
+def test_convergence_looks_at_as_many_rollouts_as_both_sides_have():
+    rollouts = pd.DataFrame({"chunk_id": ["a"] * 40 + ["b"] * 20})
+    sizes = resample_view.sizes_of(rollouts, ("a", "b"), "a", "counterfactual_importance_kl")
+    assert sizes[0] == 4 and sizes[-1] == 20 and list(sizes) == sorted(set(sizes))
+    assert resample_view.sizes_of(rollouts, ("a", "b"), "a", "different_trajectories_fraction")[-1] == 40
+    assert resample_view.sizes_of(rollouts, ("a", "b"), "b", "counterfactual_importance_kl") == ()
+
+
+# Side by side
+
+
+def test_the_views_side_by_side_are_of_the_same_chunks(opened, whole):
+    cot = Store(whole).frame("SELECT cot_id FROM before_after JOIN chunks USING (chunk_id) LIMIT 1")["cot_id"][0]
+    test = page(opened, whole, view="geometry", cot=cot, kind="per_chunk")
+    assert "log KL on the answer changes by" in words(test) and "KL(steered ‖ base)" in words(test)
+    store, place = Store(whole), {"model_id": small_study._MODEL, "layer": 15, "position": "anchor", "unit": "rms"}
+    found = geometry_view.swept_and_fisher(store, place, "random")
+    own = store.frame(
+        "SELECT chunk_id, avg(fisher_steepness) AS f FROM fisher WHERE kind = 'random' AND position = 'anchor' GROUP BY chunk_id"
+    ).set_index("chunk_id")["f"]
+    assert len(found) == len(own) and found.set_index("chunk_id")["fisher_steepness"].to_dict() == pytest.approx(own.to_dict())
+
+
+def steered(kl_by_place) -> pd.DataFrame:
+    """Rows of a CoT whose KL on the answer is `kl_by_place`, two directions that differ little, at β = ±1."""
+    n = len(kl_by_place) - 1
+    return pd.DataFrame([
+        {"chunk_id": f"c_{k:04d}", "direction_id": d, "side": side, "beta": beta, "noise_floor": None,
+         "kl_answer": kl_by_place[k + (side == "after")] * (1 + 0.02 * number)}
+        for k in range(n) for number, d in enumerate("abc") for side in ("before", "after") for beta in (-1.0, 1.0)
+    ])  # fmt: skip
+
+
+def test_whether_the_answer_settles_gradually_or_in_a_step_is_said_with_its_place():
+    def said(kl):
+        return geometry_view.along_in_words(geometry_view.along(steered(kl)))
+
+    assert said([1.0] * 6 + [0.01] * 6).startswith("Sharp: log KL on the answer changes by -4.6 in one step at chunk 6")
+    assert said([2.0**-k for k in range(12)]).startswith("Gradual: log KL on the answer changes by -0.69 a chunk")
+    assert "4 are needed" in said([1.0, 0.5])
+    own = steered([1.0] * 12).assign(direction_id=lambda rows: rows["chunk_id"])  # a direction of each chunk's own tells nothing
+    assert geometry_view.along(own).n_places == 0
