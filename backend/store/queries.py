@@ -101,15 +101,15 @@ class Queries:
     def most_important_chunk(self: _HasFrame, cot_id: str | None = None, problem_id: str | None = None) -> pd.DataFrame:
         """At most one row: the chunk of largest counterfactual importance (KL), of the CoT or problem where one is named.
 
-        A chunk with a known interval comes first, then `ta` before `fl` before `paper` before `published`. Where no importance is known it
-        is the first chunk of the first CoT, with metric NULL.
+        A chunk with a known interval comes first, then `ta` before `fl` before `paper` before `published`, then one with at least 5 rollouts:
+        of fewer, the largest value is chance. Where no importance is known it is the first chunk of the first CoT, with metric NULL.
         """
         return self.frame(
             "SELECT k.chunk_id, k.cot_id, c.problem_id, i.metric, i.convention, i.value FROM chunks k JOIN cots c USING (cot_id) "
             "LEFT JOIN importance i ON i.chunk_id = k.chunk_id AND i.metric = 'counterfactual_importance_kl' AND i.value IS NOT NULL "
             "WHERE ($cot IS NULL OR k.cot_id = $cot) AND ($problem IS NULL OR c.problem_id = $problem) "
-            "ORDER BY i.value IS NULL, i.ci_low IS NULL, list_position(['ta', 'fl', 'paper', 'published'], i.convention), i.value DESC, "
-            "k.cot_id, k.chunk_index LIMIT 1",
+            "ORDER BY i.value IS NULL, i.ci_low IS NULL, list_position(['ta', 'fl', 'paper', 'published'], i.convention), "
+            "coalesce(i.n, 0) < 5, i.value DESC, k.cot_id, k.chunk_index LIMIT 1",
             cot=cot_id,
             problem=problem_id,
         )

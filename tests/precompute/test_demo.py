@@ -106,7 +106,7 @@ def test_curves_are_those_of_the_model_along_the_stored_directions(store, study,
     )
     ((_, fresh),) = sweep.measure(loaded, task)
     stored = store.frame("SELECT curve_id, kl FROM kl_curves WHERE chunk_id = $chunk", chunk=chunk["chunk_id"]).set_index("curve_id")["kl"]
-    assert len(fresh.kl_curves) == 2 * len(made) >= 8
+    assert len(fresh.kl_curves) == len(wanted.positions) * len(made) >= 4
     for curve in fresh.kl_curves:
         assert np.allclose(curve["kl"], stored[curve["curve_id"]], rtol=0.02, atol=1e-6), curve["kind"]  # directions are kept in float16
 
