@@ -3,8 +3,8 @@
 `per_chunk` a · `centered` a − mean over all chunks · `diff_in_means` mean(anchors) − mean(the rest), anchors being chunks whose
 counterfactual importance is at least 0.2 · `random` uniform on the sphere (Dawes 2025, section 3; Thought Anchors for the importance) ·
 `pair` a_i − a_j · `category` mean(chunks of a category) − mean(the rest) · `on_manifold` a principal direction of the nearest chunk
-activations, along which the cloud of chunks extends around one of them · `feature` a decoder row of a crosscoder or autoencoder · `file` a
-vector somebody made elsewhere.
+activations, along which the cloud of chunks extends around one of them · `feature` a decoder row of a crosscoder or autoencoder · `eigen`
+an eigenvector of a chunk's Fisher metric, along which its predictions give way the most · `file` a vector somebody made elsewhere.
 What cannot be a direction (a zero or unknown vector, a side without chunks) is refused with the reason, and never replaced.
 """
 
@@ -35,7 +35,7 @@ class Direction:
     """One row of the table `directions`."""
 
     direction_id: str
-    kind: str  # per_chunk, centered, diff_in_means, random, pair, category, on_manifold, feature, file
+    kind: str  # per_chunk, centered, diff_in_means, random, pair, category, on_manifold, feature, eigen, file
     model_id: str
     layer: int  # 0-based block
     chunk_id: str | None  # the chunk it was made from; None for directions of the whole study
@@ -204,6 +204,17 @@ def feature(row: np.ndarray, *, number: int, dictionary: str, model_id: str, lay
     """A feature's decoder row of the model, in units of the residual stream: `norm` is what a code of 1 adds to the reconstruction."""
     parameters = {"feature": number, "dictionary": dictionary, "norm": "of the residual stream, for a code of 1"}
     return _collect([_unit("feature", row, model_id=model_id, layer=layer, chunk_id=None, parameters=parameters)])
+
+
+def eigen(
+    vector: np.ndarray, *, number: int, eigenvalue: float, chunk: str, model_id: str, layer: int, position: str
+) -> Directions:
+    """The `number`-th (from 1, largest first) eigenvector of the Fisher metric G of steps at a chunk's position set; `norm` is 1.
+
+    KL along it tends to ½·eigenvalue·β², nats.
+    """
+    parameters = {"number": number, "eigenvalue": float(f"{eigenvalue:.6g}"), "layer": layer, "position": position}
+    return _collect([_unit("eigen", vector, model_id=model_id, layer=layer, chunk_id=chunk, parameters=parameters)])
 
 
 @dataclass(frozen=True)

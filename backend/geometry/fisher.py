@@ -9,7 +9,6 @@ Source: Liang et al. 2019 (arXiv:1711.01530), Arvanitidis et al. 2021; the KL(β
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -119,6 +118,11 @@ class PredictionMetric:
         if self._weight is not None:
             self._root = self._p.sqrt()
             self._mean_row = linear(self._p, self._weight.t())  # (n_positions, d_model): mean row of the unembedding under p
+
+    @property
+    def entropy(self) -> float:
+        """Mean over the positions of the predictions' entropy, nats."""
+        return float(sum(torch.special.entr(p.double()).sum() for p in self._p) / len(self._p))
 
     @torch.inference_mode()
     def variance(self, moves: torch.Tensor) -> torch.Tensor:
