@@ -11,6 +11,7 @@ from app.chunk_table import number
 from app.components.examples import examples
 from app.feature_filters import COLUMNS
 from app.figures.crosscoder import MODELS, activation_histogram, firing_by_category, logit_effects
+from app.steer_by_feature import steer_by
 from app.untrusted import one_line, show
 from app.vocabulary import CATEGORIES, category
 from backend.crosscoder import label_suggestions
@@ -34,7 +35,7 @@ Panel = Callable[[Store, pd.Series, pd.DataFrame, int, int], None]  # store, dic
 # Which features
 
 
-def controls(dictionary: pd.Series, rows: pd.DataFrame) -> list[int]:
+def controls(store: Store, dictionary: pd.Series, rows: pd.DataFrame) -> list[int]:
     """Numbers of the feature and of the one pinned beside it, to change; returns those to show."""
     opened = selection.get("feature") is None
     feature = chosen_dictionary.feature(dictionary, default=_first(rows))
@@ -57,12 +58,14 @@ def controls(dictionary: pd.Series, rows: pd.DataFrame) -> list[int]:
             navigation.page_named(navigation.CROSSCODER), label="All features", icon=":material/compare_arrows:",
             query_params=selection.values(),
         )  # fmt: skip
+        shown = [feature] if pinned in (None, feature) else [feature, pinned]
+        steer_by(store, dictionary, shown, label="Steer by it" if len(shown) == 1 else "Steer by one of them")
     if opened:
         which = "distilled-only feature" if rows["class"].eq("distilled only").any() else "feature"
         st.caption(f"Opened here: the {which} that fires most often.")
     if pinned == feature:
         st.caption(f"Feature {pinned} is pinned: choose another one to compare it with.")
-    return [feature] if pinned in (None, feature) else [feature, pinned]
+    return shown
 
 
 def _first(rows: pd.DataFrame) -> int:

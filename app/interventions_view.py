@@ -9,14 +9,13 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import chosen_dictionary, intervention_runs, live, navigation, selection, studies
+from app import chosen_dictionary, intervention_runs, live, selection
 from app.progress_view import duration
 from app.steering_plan import number
 from app.untrusted import one_line, show
 from backend.crosscoder import trials
 from backend.crosscoder.trials import Change, Sampling, Trial
 from backend.errors import AnchorscopeError
-from backend.geometry.direction_library import DirectionSpec, make_direction
 from backend.store.interventions import Interventions
 from backend.store.progress import read_progress
 from backend.store.store import Store
@@ -111,37 +110,6 @@ def _list(store: Store, dictionary: pd.Series, rows: pd.DataFrame, compares: boo
     st.dataframe(table, hide_index=True, row_height=28, height=min(40 + 28 * len(table), 220), column_config=config, key="changed_features")
     if len(rows) > len(shown):
         st.caption(f"The first {len(shown)} of {len(rows)} are listed; all of them are changed.")
-
-
-def to_steering(store: Store, dictionary: pd.Series, chosen: Chosen) -> None:
-    """Take one of the features to the Steering page, as a direction with its unit and norm."""
-    with st.popover("Steer by one of them", icon=":material/tune:", disabled=not chosen.features):
-        st.caption(
-            "Its decoder row becomes the direction there: not its code on each token is changed, but the same vector is added wherever the "
-            "page says, times a β of yours. β begins at what the feature adds when it fires at its mean."
-        )
-        roles = chosen_dictionary.roles(dictionary)
-        feature = st.selectbox("Feature", chosen.features, key="steer_by")
-        model_id = st.selectbox("Decoder of", list(roles), index=len(roles) - 1, format_func=roles.__getitem__, key="steer_in")
-        if st.button("Open on the Steering page", key="open_steering") and feature is not None:
-            try:
-                go_to_steering(store, dictionary, int(feature), model_id)
-            except AnchorscopeError as error:
-                show(str(error))
-
-
-def go_to_steering(store: Store, dictionary: pd.Series, feature: int, model_id: str) -> None:
-    """The Steering page with this feature as the direction. Raises AnchorscopeError where its weights cannot be read."""
-    layer, name = int(dictionary.layer), dictionary.dictionary_id
-    made = make_direction(store, DirectionSpec("feature", model_id, layer, dictionary_id=name, feature=feature))
-    rows = studies.ask(store.features, dictionary_id=name).set_index("feature")
-    mean = rows["mean_activation"].reindex([feature]).iloc[0]
-    beta = made.norm * (1.0 if pd.isna(mean) else float(mean))
-    selection.choose(
-        dictionary=name, feature=str(feature), direction="feature", live=model_id, layers=f"{layer}-{layer}", operation="add",
-        place="onward", unit="absolute", beta=f"{beta:.3g}", run=None, against=None, **{"while": None},
-    )  # fmt: skip
-    navigation.go_to(navigation.STEERING)
 
 
 # What is done, on which problems

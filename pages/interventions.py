@@ -11,6 +11,7 @@ from app import (
     navigation,
     studies,
 )
+from app.steer_by_feature import steer_by
 from app.untrusted import show
 
 study = navigation.study()
@@ -24,7 +25,7 @@ rows = crosscoder_view.features(store, dictionary)
 left, right = st.columns([5, 6], gap="medium")
 with left:
     chosen = interventions_view.features(store, dictionary, rows)
-    interventions_view.to_steering(store, dictionary, chosen)
+    steer_by(store, dictionary, chosen.features, label="Steer by one of them")
 with right:
     trial, problem = interventions_view.trial(store, dictionary, chosen)
     interventions_view.ask(store, dictionary, rows, trial, problem)
