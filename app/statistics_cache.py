@@ -58,7 +58,7 @@ def convergence_of(
     return convergence(rollouts, chunk_ids, chunk, metric, convention, sizes=sizes, seed=_SEED)
 
 
-@st.cache_resource(max_entries=4, show_spinner=False)
+@st.cache_resource(max_entries=4, show_spinner="Reading all pairs …")
 def _stored(_store: Store, generation: str, published_at: str) -> dict[tuple, dict[str, Any]]:
     return {tuple(row[name] for name in _KEY): row for row in _store.associations().to_dict("records")}
 

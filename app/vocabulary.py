@@ -142,6 +142,7 @@ KINDS = {
     "centered": "own activation − mean of all chunks",
     "diff_in_means": "mean of anchors − mean of the rest",
     "random": "random directions (mean over them)",
+    "eigen": "leading eigenvectors of G (mean over them)",
 }
 
 POSITIONS = {"anchor": "token before the chunk", "chunk": "tokens of the chunk"}
