@@ -23,6 +23,9 @@ class Kendall:
     high: float
 
 
+NO_TAU = Kendall(math.nan, math.nan, math.nan)
+
+
 def kendall(sample: Sample, *, n_bootstrap: int, seed: int) -> Kendall:
     sums = _pair_sums(sample)
     tau = float(_tau(sums, np.ones((1, sample.n_problems)))[0]) if len(sample) else math.nan

@@ -14,7 +14,7 @@ import pandas as pd
 
 from backend.evidence import mixed as mixed_model
 from backend.evidence.association import Association, association_of_sample
-from backend.evidence.kendall import Kendall, kendall
+from backend.evidence.kendall import NO_TAU, Kendall, kendall
 from backend.evidence.laws import NO_SLOPE, Fit, TheilSen, fits, theil_sen
 from backend.evidence.mixed import Mixed
 from backend.evidence.partial import Partial, held_fixed, partial
@@ -98,7 +98,7 @@ def evidence(
 ) -> Evidence:
     """`frame` has `x`, `y`, `cot_id`, `problem_id` and the covariates' columns, one row a chunk; unknown is NaN.
 
-    `describe` = False leaves out what no verdict needs and takes long: curves, Theil–Sen slope, mixed model.
+    `describe` = False leaves out what no verdict needs: Kendall's tau, curves, Theil–Sen slope, mixed model.
     """
     sample = sample_of(frame, subset)
     drawn = {"n_permutations": n_permutations, "seed": seed}
@@ -111,7 +111,7 @@ def evidence(
         subset=subset,
         rank=replace(rank, notes=tuple(notes)),
         within=within(sample, n_bootstrap=n_bootstrap, seed=seed),
-        kendall=kendall(sample, n_bootstrap=n_bootstrap, seed=seed),
+        kendall=kendall(sample, n_bootstrap=n_bootstrap, seed=seed) if describe else NO_TAU,
         partial=partial(sample, held.values, **drawn),
         zero_inflated=zero_inflated(sample, n_bootstrap=n_bootstrap, **drawn),
         fits=fits(sample, seed=seed) if describe else (),

@@ -54,11 +54,11 @@ def weighted_spearman(x: np.ndarray, y: np.ndarray, draws: np.ndarray, problems:
 
 def sign_sums(values: np.ndarray, problems: np.ndarray, n_problems: int, *, at: np.ndarray) -> np.ndarray:
     """(n_problems, len(at)): Σ sign(at − v) over the values v of each problem. `values` and `problems` are (n,)."""
-    sums = np.zeros((n_problems, len(at)))
-    for problem in np.unique(problems):
-        own = np.sort(values[problems == problem])
-        sums[problem] = np.searchsorted(own, at, "left") + np.searchsorted(own, at, "right") - len(own)
-    return sums
+    distinct, place = np.unique(values, return_inverse=True)
+    counts = np.bincount(problems * len(distinct) + place, minlength=n_problems * len(distinct)).reshape(n_problems, -1)
+    up_to = np.zeros((n_problems, len(distinct) + 1))
+    np.cumsum(counts, axis=1, out=up_to[:, 1:])
+    return up_to[:, np.searchsorted(distinct, at, "left")] + up_to[:, np.searchsorted(distinct, at, "right")] - up_to[:, -1:]
 
 
 def centred_ranks(values: np.ndarray) -> np.ndarray:

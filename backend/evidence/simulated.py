@@ -1,6 +1,6 @@
 """Studies whose truth is known: what the evidence must find, and what it must not.
 
-A study has 600 chunks of 100 CoTs of 40 problems. x is heavy-tailed and positive, with effects of its problem, its CoT and its position.
+A study, as `simulate` makes it, has 600 chunks of 100 CoTs of 40 problems. x is heavy-tailed and positive, with effects of its problem, its CoT and its position.
 The seed's parity chooses how importance y comes to be known, from a true importance t in [0, 1) of each chunk:
 
 even   two thirds of the chunks have exactly 0, the others t times log-normal noise: as published importances look

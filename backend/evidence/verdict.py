@@ -1,4 +1,10 @@
-"""Whether a law is claimed. Every condition must hold; the thresholds were chosen on simulated studies (simulated.py and its test)."""
+"""Whether a law is claimed. Every condition must hold; the thresholds were chosen on simulated studies (simulated.py and its test).
+
+Of 200 studies of 600 chunks each, a law was claimed in 1 % of those without one, be it problem effects, an L-shape, or a common cause that
+is held fixed (0.5 %). An inverse law was found in 98 % where rho within CoTs is −0.22 on average, in 95 % at −0.19, and in 74 % at −0.15:
+a weaker law, or a smaller study, is likely to be missed, and "none" does not say that there is no law. With p at most 0.05 in place of 0.01
+L-shapes are claimed in up to 5 %.
+"""
 
 import math
 from dataclasses import dataclass

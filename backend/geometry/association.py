@@ -1,5 +1,0 @@
-"""Until its last importer has moved: see backend/evidence/association.py."""
-
-from backend.evidence.association import Association, association
-
-__all__ = ["Association", "association"]
