@@ -1,11 +1,11 @@
 """Studies whose truth is known: what the evidence must find, and what it must not.
 
-A study, as `simulate` makes it, has 600 chunks of 100 CoTs of 40 problems. x is heavy-tailed and positive, with effects of its problem, its CoT and its position.
-The seed's parity chooses how importance y comes to be known, from a true importance t in [0, 1) of each chunk:
+A study has 600 chunks of 100 CoTs of 40 problems. x is heavy-tailed and positive, with effects of its problem, its CoT and its position.
+The seed's parity chooses how importance y comes to be known from the true importance t > 0 of each chunk:
 
 even   two thirds of the chunks have exactly 0, the others t times log-normal noise: as published importances look
 odd    20 rollouts with the chunk and 20 without it: y is the KL divergence of correct and wrong between them (Laplace smoothing), where
-       t is the probability of losing a solution. Noise alone makes it positive
+       0.15 t, at most 0.95, is the probability of losing a solution. Noise alone makes it positive
 
     inverse     t = A / (x + x₀), times effects of problem and CoT
     none        t of a CoT's and problem's own; the problem's effects on x and y are correlated
