@@ -55,7 +55,8 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
 
 def measure(_: None, pair: Pair) -> Iterator[dict[str, Any]]:
     """Runs in a worker: the evidence on all chunks, and on those away from the origin."""
-    from backend.evidence.pairs import SUBSETS, evidence
+    from backend.evidence.pairs import evidence
+    from backend.evidence.sample import SUBSETS
 
     covariates = [name for name in COVARIATES if name != pair.name["x"]]
     draws = {"n_bootstrap": pair.n_bootstrap, "n_permutations": pair.n_permutations, "seed": pair.seed}

@@ -1,0 +1,282 @@
+"""Exact geometry and its evidence on a tiny study: each row is what the library gives, and no kill or division of the work changes any."""
+
+import io
+import shutil
+from contextlib import closing
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from backend.evidence import pairs
+from backend.evidence.sample import SUBSETS
+from backend.geometry import neighbourhoods as clouds
+from backend.geometry.directions import ANCHOR_METRIC
+from backend.geometry.fisher import fisher_cot
+from backend.geometry.local_geometry import local_geometry_cot
+from backend.ids import seed_for, stable_id
+from backend.models.loading import load_model
+from backend.store.geometry_queries import COVARIATES, NO_LAYER
+from backend.store.schema import TABLES
+from backend.store.store import Store
+from backend.store.unit_files import StudyFolder
+from precompute import models, steered
+from precompute.pipeline import run_study
+from precompute.stages import activations, before_after, chunks, geometry, neighbourhoods, problems, sweep
+from precompute.stages import evidence as evidence_stage
+from precompute.study import Study, StudyError, load_study
+from precompute.units import Context, Finished, Unit
+
+SEED, LAYER = 3, 1
+OURS = (neighbourhoods, geometry, before_after, evidence_stage)
+
+
+class Written:
+    """Two CoTs a problem, of four and five sentences: a tiny model's own would have one."""
+
+    NAME, UNIT = "cots", "study"
+
+    @staticmethod
+    def units(context: Context) -> list[Unit]:
+        return [Unit("all", {})]
+
+    @staticmethod
+    def compute(context, units):
+        loaded = load_model(context.study.models[0].name)
+        rows = []
+        for number, problem in enumerate(context.store.study_problems()):
+            for sample in range(2):
+                told = [f"First we add {number + 3} and {sample + 4}. ", f"That makes {number + sample + 7}. ", "Wait, is that right? ",
+                        "Yes, we counted it twice. "][: 4 - sample]  # fmt: skip
+                text, prompt = "".join([*told, f"The answer is \\boxed{{{number + sample + 7}}}."]), f"{problem['question']}\n\n"
+                n_prompt = len(loaded.tokenizer(prompt)["input_ids"])
+                tokens = loaded.tokenizer(prompt + text)["input_ids"]
+                rows.append(dict.fromkeys(TABLES["cots"].columns) | {
+                    "cot_id": stable_id("c", number, sample), "problem_id": problem["problem_id"], "model_id": loaded.model_id,
+                    "run_id": context.run_id, "sample": sample, "seed": sample, "prompt": prompt, "text": text, "token_ids": tokens,
+                    "n_prompt_tokens": n_prompt, "n_tokens": len(tokens) - n_prompt, "answer": str(number + sample + 7),
+                })  # fmt: skip
+        yield Finished(units[0], {"models": [models.model_row(loaded, "model")], "cots": rows})
+
+
+class Importance:
+    """An importance of every chunk but the last, by its id: rollouts are not needed here."""
+
+    NAME, UNIT = "importance", "study"
+
+    @staticmethod
+    def units(context: Context) -> list[Unit]:
+        return [Unit("all", {})]
+
+    @staticmethod
+    def compute(context, units):
+        rows = []
+        for own in context.store.chunks_of([cot["cot_id"] for cot in context.store.tokenised_cots()]).values():
+            for chunk in own:
+                for metric, convention in (
+                    (ANCHOR_METRIC, "fl"), (ANCHOR_METRIC, "paper"), ("different_trajectories_fraction", "all"),
+                    ("counterfactual_importance_accuracy", "fl"),
+                ):  # fmt: skip
+                    value = None if chunk is own[-1] else seed_for(chunk["chunk_id"], metric) / 2**63 / 2
+                    rows.append({"chunk_id": chunk["chunk_id"], "metric": metric, "convention": convention, "value": value, "ci_low": None,
+                                 "ci_high": None, "n": 4, "n_comparator": None})  # fmt: skip
+        yield Finished(units[0], {"importance": rows})
+
+
+STAGES = (problems, Written, chunks, activations, Importance, neighbourhoods, sweep, geometry, before_after, evidence_stage)
+
+
+def study_of(model: str, **keys) -> Study:
+    wanted = {"layers": [LAYER, 2], "positions": ["anchor"], "probes": 3, "spectra": 2, "eigen": 2, "neighbours": 9, "before_after": 2,
+              "n_bootstrap": 40, "n_permutations": 40}  # fmt: skip
+    return Study.model_validate({
+        "name": "tiny", "seed": SEED, "models": [{"name": model}], "problems": {"per_level": 1, "levels": [1, 2]},
+        "activations": {"layers": [1, 2]}, "map": {"layers": [1]},
+        "sweep": {"layers": [LAYER], "kinds": ["per_chunk"], "positions": ["anchor"], "points": 5},
+        "engine": {"workers": 1, "rows": 8}, "geometry": wanted | keys,
+    })  # fmt: skip
+
+
+def run(study: Study, folder: StudyFolder) -> str:
+    said = io.StringIO()
+    run_study(study, folder, stages=STAGES, console=Console(file=said, width=200))
+    return said.getvalue()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_curves():
+    """Curves and mixed models have tests of their own, and are most of what a pair takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pairs, "fits", lambda sample, **options: ())
+        patch.setattr(pairs, "theil_sen", lambda sample, **options: pairs.NO_SLOPE)
+        patch.setattr(pairs.mixed_model, "mixed", lambda sample: pairs.mixed_model.unknown(""))
+        yield
+
+
+@pytest.fixture(scope="module")
+def study(tiny_folder) -> Study:
+    return study_of(str(tiny_folder("llama")))
+
+
+@pytest.fixture(scope="module")
+def folder(study, tmp_path_factory) -> StudyFolder:
+    folder = StudyFolder(tmp_path_factory.mktemp("stores") / "tiny")
+    run(study, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(folder):
+    with closing(Store(folder.path)) as store:
+        yield store
+
+
+@pytest.fixture(scope="module")
+def model_id(store) -> str:
+    return store.models()["model_id"][0]
+
+
+def rows_of(folder: StudyFolder) -> dict[str, list]:
+    with closing(Store(folder.path)) as store:
+        tables = ("directions", "neighbourhoods", "fisher", "local_geometry", "before_after", "associations")
+        return {table: store.whole_table(table).to_pylist() for table in tables}
+
+
+def same(found: list[dict], expected: list[dict], key: str) -> None:
+    """The rows agree, but for last bits, which kernels may owe to memory alignment."""
+    one, other = (pd.DataFrame(rows).sort_values(key).reset_index(drop=True) for rows in (found, expected))
+    pd.testing.assert_frame_equal(one[sorted(one)], other[sorted(other)], check_dtype=False, rtol=1e-4, atol=1e-9)
+
+
+def first_cot(store) -> tuple[dict, dict]:
+    """The CoT with most chunks, and its spans."""
+    by_cot = store.chunks_of([cot["cot_id"] for cot in store.tokenised_cots()])
+    name = max(by_cot, key=lambda cot: len(by_cot[cot]))
+    return next(cot for cot in store.tokenised_cots() if cot["cot_id"] == name), steered.spans(by_cot[name])
+
+
+def cloud(store, model_id: str, layer: int) -> dict[str, np.ndarray]:
+    return dict(zip(*store.activations(model_id, layer), strict=True))
+
+
+def test_fisher_is_along_the_directions_of_the_sweep_and_bears_the_ids_of_its_curves(store, study, model_id):
+    cot, where = first_cot(store)
+    context = Context(study, "r", store, print)
+    made = steered.that_apply(steered.study_directions(context, model_id, study.geometry_layers), where)
+    options = {"layers": study.geometry_layers, "positions": ("anchor",), "unit": "rms"}
+    expected = fisher_cot(load_model(study.models[0].name), cot["token_ids"], where, made, **options)
+    found = pd.concat(store.fisher_of(chunk) for chunk in where).drop(columns=["steepness", "amplitude", "below_floor"])
+    same(found.to_dict("records"), expected, "curve_id")
+    swept = store.frame("SELECT curve_id FROM kl_curves")["curve_id"]
+    both = store.frame("SELECT curve_id, layer FROM fisher")
+    assert set(swept) == set(both.loc[both["layer"] == LAYER, "curve_id"]) and len(both) == 2 * len(swept)
+    unknown = store.frame("SELECT direction_id FROM fisher EXCEPT SELECT direction_id FROM directions")
+    assert unknown.empty  # also of the layer that is not swept
+
+
+def test_local_geometry_is_the_librarys_with_the_tangents_of_all_chunks(store, study, model_id):
+    cot, where = first_cot(store)
+    spaces = {layer: clouds.tangent_spaces(cloud(store, model_id, layer)) for layer in study.geometry_layers}
+    tangents = {(chunk, layer): space for layer, own in spaces.items() for chunk, space in own.items() if chunk in where}
+    drawn = geometry._spectra(Context(study, "r", store, print)) & where.keys()
+    options = {"layers": study.geometry_layers, "positions": ("anchor",), "unit": "rms", "probes": 3, "n_eigen": 2}
+    options |= {"seed": seed_for(SEED, "geometry", cot["cot_id"]), "tangents": tangents, "spectrum_of": drawn}
+    expected = local_geometry_cot(load_model(study.models[0].name), cot["token_ids"], where, **options)
+    found = pd.concat(store.local_geometry_of(chunk) for chunk in where)
+    numbers = ["chunk_id", "layer", "isotropic_steepness", "on_manifold_steepness", "participation_ratio", "anisotropy_ratio", "entropy"]
+    one, other = found[numbers], pd.DataFrame(expected.local_geometry)[numbers]
+    order = ["chunk_id", "layer"]
+    pd.testing.assert_frame_equal(
+        one.sort_values(order).reset_index(drop=True).astype({n: float for n in numbers[2:]}),
+        other.sort_values(order).reset_index(drop=True).astype({n: float for n in numbers[2:]}), check_dtype=False, rtol=1e-3,
+    )  # fmt: skip
+    assert found["on_manifold_steepness"].notna().any() and found["entropy"].notna().all()
+
+
+def test_so_many_chunks_have_a_spectrum_and_no_cot_a_second_before_each_has_one(store, study):
+    spectral = store.frame(
+        "SELECT DISTINCT chunk_id, cot_id FROM local_geometry JOIN chunks USING (chunk_id) WHERE eigenvalues IS NOT NULL"
+    )
+    assert len(spectral) == study.geometry.spectra == spectral["cot_id"].nunique()
+    eigen = store.frame("SELECT chunk_id, layer FROM directions WHERE kind = 'eigen'")
+    assert set(eigen["chunk_id"]) == set(spectral["chunk_id"]) and set(eigen["layer"]) == set(study.geometry_layers)
+
+
+def test_neighbourhoods_are_of_all_chunks_with_activations(store, model_id):
+    for layer in (1, 2):
+        expected = clouds.neighbourhoods(cloud(store, model_id, layer), model_id=model_id, layer=layer, k=9)
+        found = store.frame("SELECT * FROM neighbourhoods WHERE layer = $layer", layer=layer).to_dict("records")
+        same(found, expected, "chunk_id")
+
+
+def test_steering_before_and_after_is_had_in_so_many_cots_those_with_anchors_first(store, study):
+    steered_cots = store.frame("SELECT DISTINCT cot_id FROM before_after JOIN chunks USING (chunk_id)")["cot_id"].tolist()
+    anchors = store.frame(
+        "SELECT DISTINCT cot_id FROM importance JOIN chunks USING (chunk_id) WHERE metric = $m AND convention = 'fl' AND value >= 0.2",
+        m=ANCHOR_METRIC,
+    )["cot_id"].tolist()
+    assert len(steered_cots) == study.geometry.before_after and set(steered_cots) <= set(anchors)
+    for cot in steered_cots:
+        rows = store.before_after_of(cot)
+        assert set(rows["side"]) == {"before", "after"} and set(rows["chunk_id"]) == {c["chunk_id"] for c in store.chunks_of([cot])[cot]}
+
+
+def test_the_evidence_is_that_of_the_frames_a_page_asks_for(store, model_id):
+    found = store.whole_table("associations").to_pylist()
+    wanted = store.geometry_choices()
+    wanted = wanted[wanted["n_known"] > 0]
+    tested = {(row["metric"], row["convention"]) for row in found}
+    assert tested == {(ANCHOR_METRIC, "fl"), ("different_trajectories_fraction", "all")}
+    assert len(found) == len(SUBSETS) * (len(wanted) * len(tested) - 1)  # no metric against itself
+    key = ("x", "kind", "model_id", "layer", "position", "unit", "metric", "convention")
+    for x in ("steepness", "residual_norm", "different_trajectories_fraction"):
+        row = next(row for row in found if row["x"] == x)
+        name = {column: row[column] for column in key}
+        frame = store.geometry_and_importance(**name, source="")
+        covariates = [column for column in COVARIATES if column != row["x"]]
+        expected = pairs.evidence(
+            frame.rename(columns={"value": "y"}), n_bootstrap=40, n_permutations=40, seed=row["seed"], covariates=covariates,
+            subset=row["subset"],
+        ).row()  # fmt: skip
+        assert row == name | {column: expected[column] for column in row if column not in key}
+    assert {place for place in store.associations()["layer"]} == {NO_LAYER, *(1, 2)}
+
+
+def test_a_finished_study_does_nothing_and_other_work_only_what_it_touches(study, folder, tmp_path):
+    copy = StudyFolder(shutil.copytree(folder.path, tmp_path / "tiny"))
+    before = copy.manifest.read_bytes()
+    assert run(study, copy).count("all done") == len(STAGES) and copy.manifest.read_bytes() == before
+    said = run(study_of(study.models[0].name, n_permutations=20), copy)
+    assert said.count("all done") == len(STAGES) - 1 and "evidence" in said
+    with closing(Store(copy.path)) as store:
+        assert set(store.associations()["n_permutations"]) == {20}
+
+
+def test_a_lost_unit_is_computed_again_alone_with_the_same_rows(study, folder, tmp_path):
+    copy = StudyFolder(shutil.copytree(folder.path, tmp_path / "tiny"))
+    with copy.writing("test") as writer:
+        for stage in OURS:
+            writer.forget([next(line for (of, _), line in writer.ledger.live.items() if of == stage.NAME)])
+    said = run(study, copy)
+    assert said.count("all done") == len(STAGES) - len(OURS)
+    expected = rows_of(folder)
+    for table, rows in rows_of(copy).items():
+        assert rows == expected[table], table
+
+
+def test_a_study_that_does_not_ask_for_geometry_has_none(study, store):
+    context = Context(study.model_copy(update={"geometry": None}), "r", store, print)
+    assert [stage.units(context) for stage in OURS] == [[], [], [], []]
+
+
+def test_layers_are_the_sweeps_unless_given_and_must_have_activations(study, tmp_path):
+    data = study.model_dump(mode="json", exclude_none=True)
+    data["geometry"].pop("layers")
+    assert Study.model_validate(data).geometry_layers == study.sweep.layers
+    with pytest.raises(ValueError, match=r"geometry.layers has \[3\], which activations.layers \[1, 2\] does not have"):
+        Study.model_validate(data | {"geometry": {"layers": [3]}})
+    file = tmp_path / "study.toml"
+    file.write_text('name = "x"\n[[models]]\nname = "m"\n[problems]\nper_level = 1\n[sweep]\nlayers = [1]\n[geometry]\nrandom = 3\n')
+    with pytest.raises(StudyError, match=r"geometry.random: there is no such key; allowed here: before_after, eigen, layers"):
+        load_study(file)
