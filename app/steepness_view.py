@@ -221,7 +221,7 @@ def _quantities(found: Evidence) -> dict[str, str]:
         "Spearman ρ, 95 % over problems": f"{signed(rank.spearman)} {span(rank.ci_low, rank.ci_high)}",
         "ρ within CoTs, 95 %": f"{signed(found.within.rho)} {span(found.within.low, found.within.high)}",
         "Kendall τ-b, 95 %": f"{signed(found.kendall.tau)} {span(found.kendall.low, found.kendall.high)}",
-        "permuted within CoTs: p, null band": f"{_p(rank.p_permutation, rank)}, {span(rank.null_low, rank.null_high)}",
+        "permuted within CoTs: p, null band": f"p {_p(rank.p_permutation, rank)}, {span(rank.null_low, rank.null_high)}",
         "q over all pairs": number(found.q),
         "partial ρ": f"{signed(found.partial.rho)}, p {_p(found.partial.p, rank)}, n = {number(found.partial.n)}",
         "held fixed": ", ".join(_COVARIATES.get(name, name) for name in found.partial.covariates) or "nothing is known",

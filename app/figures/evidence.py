@@ -77,15 +77,16 @@ def agreement_matrix(rows: pd.DataFrame, names: Mapping[str, str]) -> go.Figure:
     wide = rows.pivot(index="a", columns="b", values="spearman").reindex(index=order, columns=order)
     hovers = [[_cell(cells.loc[(a, b)], names[a], names[b]) if (a, b) in cells.index else "" for b in order] for a in order]
     texts = [["" if pd.isna(value) else signed(value) for value in line] for line in wide.to_numpy()]
-    shown = [for_plotly(names[name], limit=52, width=52) for name in order]
-    figure = go.Figure(layout={"template": TEMPLATE, "height": 150 + 30 * len(order), "margin": {"l": 8, "r": 8, "t": 12, "b": 8}})
+    numbers = list(range(1, len(order) + 1))  # the columns have the lines' numbers: their names would leave no room for the cells
+    lines = [f"{for_plotly(names[name], limit=44, width=60)}  <b>{number}</b>" for number, name in zip(numbers, order, strict=True)]
+    figure = go.Figure(layout={"template": TEMPLATE, "height": 150 + 30 * len(order), "margin": {"l": 8, "r": 8, "t": 32, "b": 70}})
     figure.add_heatmap(
-        z=wide.to_numpy(float), x=shown, y=shown, zmin=-1, zmax=1, colorscale=DIVERGING, text=texts, texttemplate="%{text}",
-        textfont={"size": 11}, hovertext=hovers, hoverinfo="text", colorbar={"title": "Spearman ρ", "thickness": 12}, xgap=1, ygap=1,
-        hoverongaps=False,
+        z=wide.to_numpy(float), x=numbers, y=numbers, zmin=-1, zmax=1, colorscale=DIVERGING, text=texts, texttemplate="%{text}",
+        textfont={"size": 11}, hovertext=hovers, hoverinfo="text", xgap=1, ygap=1, hoverongaps=False,
+        colorbar={"title": "Spearman ρ", "thickness": 10, "orientation": "h", "y": -0.06, "yanchor": "top"},
     )  # fmt: skip
-    figure.update_xaxes(automargin=True, tickangle=40, showgrid=False)
-    return figure.update_yaxes(automargin=True, autorange="reversed", showgrid=False)
+    figure.update_xaxes(side="top", tickvals=numbers, ticktext=[f"<b>{number}</b>" for number in numbers], showgrid=False)
+    return figure.update_yaxes(automargin=True, autorange="reversed", tickvals=numbers, ticktext=lines, showgrid=False)
 
 
 def _cell(row: pd.Series, a: str, b: str) -> str:

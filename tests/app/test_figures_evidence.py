@@ -176,7 +176,8 @@ def test_the_matrix_has_every_pair_once_and_says_n_and_interval_on_hover():
         columns=["a", "b", "spearman", "n"],
     ).assign(ci_low=-0.5, ci_high=0.1, n_problems=3)
     figure = agreement_matrix(rows, {"b": "metric b", "a": "metric a"})
-    assert figure.data[0].z.tolist() == [[1.0, -0.2], [-0.2, 1.0]] and list(figure.data[0].x) == ["metric b", "metric a"]
+    assert figure.data[0].z.tolist() == [[1.0, -0.2], [-0.2, 1.0]]
+    assert list(figure.layout.yaxis.ticktext) == ["metric b  <b>1</b>", "metric a  <b>2</b>"]
     assert "ρ = −0.20, 95 % [−0.50, 0.10]<br>n = 8 chunks of 3 problems" in figure.data[0].hovertext[0][1]
     assert "Fewer than two" in notes(agreement_matrix(rows, {"a": "metric a"}))
 
