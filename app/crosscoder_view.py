@@ -173,19 +173,19 @@ def compared(rows: pd.DataFrame, kept: pd.DataFrame, dictionary: pd.Series, *, n
     left, right = st.columns(2, gap="medium")
     column, turn = f"nrn_{norm}", st.session_state.get(_TURN, 0)
     with left:
-        key = f"nrn_histogram_{turn}"
+        histogram = f"nrn_histogram_{turn}"
         st.plotly_chart(
-            nrn_histogram(rows, norm=norm, chosen=_chosen(filters, column, 0.0, 1.0)), key=key, selection_mode="box",
-            on_select=lambda: _brushed(key, x=column),
+            nrn_histogram(rows, norm=norm, chosen=_chosen(filters, column, 0.0, 1.0)), key=histogram, selection_mode="box",
+            on_select=lambda: _brushed(histogram, x=column),
         )  # fmt: skip
         st.caption("Drag over a range to keep only its features in the chart beside and in the table. Dashed: 0.5, equal norms.")
     with right:
-        drawn, key = kept.head(MOST_ROWS), f"nrn_and_scaling_{turn}"
+        drawn, scatter = kept.head(MOST_ROWS), f"nrn_and_scaling_{turn}"
         share = {"nu_eps": "share_eps", "nu_r": "share_r"}[scaling]
         st.plotly_chart(
-            nrn_and_scaling(drawn, norm=norm, scaling=scaling, selected=chosen_dictionary.feature(dictionary)), key=key,
+            nrn_and_scaling(drawn, norm=norm, scaling=scaling, selected=chosen_dictionary.feature(dictionary)), key=scatter,
             selection_mode=("points", "box"), config={"scrollZoom": True},
-            on_select=lambda: _taken(key, dictionary, x=column, y=share),
+            on_select=lambda: _taken(scatter, dictionary, x=column, y=share),
         )  # fmt: skip
         left_out = f" Only the first {MOST_ROWS:,} of {len(kept):,} are drawn." if len(kept) > len(drawn) else ""
         st.caption(
