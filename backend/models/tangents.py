@@ -2,13 +2,14 @@
 
 The map goes from the residual stream at layer ℓ, tokens first … end − 1 of one text, to the normed last residual stream of those tokens.
 1. Tokens before `first` do not move: their keys and values are those of the encoded text, as for edits (`edits.py`).
-2. The map is the model's own blocks under torch's forward and reverse differentiation. Many tangents go through at once: what depends on
-   the text alone (attention weights, activations, norms) is computed once for all of them.
+2. The map is the model's own blocks. Many tangents go through at once: what depends on the text alone (attention weights, activations,
+   norms) is computed once for all of them. Forwards that is done by dual numbers (`duals.py`), or by torch's forward mode where a block
+   does something they have no rule for; backwards by torch's reverse mode.
 3. Products with weights, and with the prefix's keys and values, fold all tangents into the rows of one matrix product. oneDNN's, the fast
    ones on a CPU, know no derivatives; `_Product` states them.
 
-Steps 1 and 3 hold where edits share a prefix. Elsewhere the map is the whole text's plain forward pass. The caller's model never carries
-a hook: both ways work on private copies that share its weights.
+That holds where edits share a prefix. Elsewhere the map is the whole text's plain forward pass, by torch's two modes. The caller's model
+never carries a hook: both ways work on private copies that share its weights.
 """
 
 import copy
@@ -22,6 +23,7 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from backend.models.duals import Dual, NoRule, dual_attention, dual_linear
 from backend.models.edits import EditError, Encoded
 from backend.models.layers import linear, private_copy, residual_of, weight_and_bias, with_residual
 
@@ -41,27 +43,36 @@ class UpperLayers:
             self._h = encoded.residual(layer)[first:end][None].clone()  # a clone: tensors of inference mode carry no derivatives
             self._map = (self._shared_prefix if encoded.is_shared_prefix else self._plain)(encoded, layer, first, end)
         self._per_pass = max(1, _ROWS // (end - first) if encoded.is_shared_prefix else _PLAIN_TOKENS // end)
+        self._has_rules = encoded.is_shared_prefix
         self._pull: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     def push(self, tangents: torch.Tensor) -> torch.Tensor:
         """J·t for each tangent t: (n, n_tokens, d_model) in and out."""
-        def one(tangent: torch.Tensor) -> torch.Tensor:
-            return torch.func.jvp(self._map, (self._h,), (tangent,))[1]
+        def by_duals(some: torch.Tensor) -> torch.Tensor:
+            return self._map(Dual.of(self._h, some)).rows[1:]
 
-        return self._in_passes(torch.func.vmap(one), tangents)
+        def by_torch(some: torch.Tensor) -> torch.Tensor:
+            return torch.func.vmap(lambda one: torch.func.jvp(self._map, (self._h,), (one[None],))[1][0])(some)
+
+        if self._has_rules:
+            try:
+                return self._in_passes(by_duals, tangents)
+            except NoRule:
+                self._has_rules = False
+        return self._in_passes(by_torch, tangents)
 
     def pull(self, cotangents: torch.Tensor) -> torch.Tensor:
         """Jᵀ·u for each cotangent u: (n, n_tokens, d_model) in and out."""
         if self._pull is None:
             with _exact():
                 self._pull = torch.func.vjp(self._map, self._h)[1]
-        return self._in_passes(torch.func.vmap(lambda cotangent: self._pull(cotangent)[0]), cotangents)
+        return self._in_passes(torch.func.vmap(lambda one: self._pull(one[None])[0][0]), cotangents)
 
     def _in_passes(self, derivative: Callable[[torch.Tensor], torch.Tensor], moves: torch.Tensor) -> torch.Tensor:
         if moves.shape[1:] != self._h.shape[1:]:
             raise EditError(f"Moves of {tuple(self._h.shape[1:])} (tokens, d_model) are needed, got {tuple(moves.shape)}.")
         with _exact():
-            return torch.cat([derivative(some[:, None].clone())[:, 0] for some in moves.split(self._per_pass)])
+            return torch.cat([derivative(some.clone()) for some in moves.split(self._per_pass)])
 
     def _shared_prefix(self, encoded: Encoded, layer: int, first: int, end: int) -> Callable[[torch.Tensor], torch.Tensor]:
         rotary = encoded._rotary and tuple(table[:, first:end].clone() for table in encoded._rotary)
@@ -132,6 +143,8 @@ class _Linear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight, bias = self._tensors
+        if isinstance(x, Dual):
+            return dual_linear(x, weight[0], bias)
         y = _Product.apply(x.reshape(1, -1, x.shape[-1]), weight).reshape(*x.shape[:-1], weight.shape[1])
         return y if bias is None else y + bias
 
@@ -168,9 +181,11 @@ def differentiable_attention(
 ) -> tuple[torch.Tensor, None]:
     """What `edits.shared_prefix_attention` computes, for one row, by operations that have derivatives; the prefix is constant."""
     prefix_keys, prefix_values = prefix[module.layer_idx]
-    _, n_heads, n_new, d_head = query.shape
+    n_heads, n_new, d_head = query.shape[1:]
     n_key_heads = key.shape[1]
     scale = d_head**-0.5 if scaling is None else scaling
+    if isinstance(query, Dual):
+        return dual_attention(query, key, value, prefix_keys, prefix_values, scale), None
     queries = (query * scale).reshape(n_key_heads, -1, d_head)  # (n_key_heads, group·n_new, d_head)
     future = torch.ones(n_new, n_new, dtype=torch.bool, device=query.device).triu_(1).repeat(n_heads // n_key_heads, 1)
     own = (queries @ key[0].transpose(-1, -2)).masked_fill(future, -torch.inf)

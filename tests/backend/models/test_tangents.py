@@ -39,10 +39,14 @@ def test_push_is_the_jacobian_and_pull_its_transpose(tiny, family):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     encoded = encode(SimpleNamespace(model=model), TOKENS, layers=[LAYER])
     upper = UpperLayers(encoded, LAYER, first=FIRST, end=END)
+    forwards_by_torch = UpperLayers(encoded, LAYER, first=FIRST, end=END)
+    forwards_by_torch._has_rules = False
     jacobian = explicit_jacobian(model, encoded.residual(LAYER)[FIRST:END])
     tangents = torch.randn(5, END - FIRST, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     # 1e-6, not 1e-15: the models' norms compute in float32 whatever the model's own precision.
-    for moved, matrix in ((upper.push(tangents), jacobian), (upper.pull(tangents), jacobian.T)):
+    pushed = upper.push(tangents)
+    assert upper._has_rules == encoded.is_shared_prefix  # dual numbers knew every operation
+    for moved, matrix in ((pushed, jacobian), (forwards_by_torch.push(tangents), jacobian), (upper.pull(tangents), jacobian.T)):
         expected = (tangents.flatten(1) @ matrix.T).view_as(tangents)
         assert (moved - expected).norm() < 1e-6 * expected.norm()
     assert not any(module._forward_hooks for module in model.modules())
