@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from backend.models import duals
 from backend.models.edits import EditError, encode
 from backend.models.layers import layers_of, private_copy, residual_of, with_residual
 from backend.models.tangents import UpperLayers
@@ -39,14 +40,12 @@ def test_push_is_the_jacobian_and_pull_its_transpose(tiny, family):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     encoded = encode(SimpleNamespace(model=model), TOKENS, layers=[LAYER])
     upper = UpperLayers(encoded, LAYER, first=FIRST, end=END)
-    forwards_by_torch = UpperLayers(encoded, LAYER, first=FIRST, end=END)
-    forwards_by_torch._has_rules = False
     jacobian = explicit_jacobian(model, encoded.residual(LAYER)[FIRST:END])
     tangents = torch.randn(5, END - FIRST, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     # 1e-6, not 1e-15: the models' norms compute in float32 whatever the model's own precision.
     pushed = upper.push(tangents)
     assert upper._has_rules == encoded.is_shared_prefix  # dual numbers knew every operation
-    for moved, matrix in ((pushed, jacobian), (forwards_by_torch.push(tangents), jacobian), (upper.pull(tangents), jacobian.T)):
+    for moved, matrix in ((pushed, jacobian), (upper.pull(tangents), jacobian.T)):
         expected = (tangents.flatten(1) @ matrix.T).view_as(tangents)
         assert (moved - expected).norm() < 1e-6 * expected.norm()
     assert not any(module._forward_hooks for module in model.modules())
@@ -63,6 +62,16 @@ def test_tangents_do_not_depend_on_what_shares_their_pass(tiny, monkeypatch):
     assert (apart.push(-3 * tangents) + 3 * together).norm() < 1e-5 * together.norm()
     with torch.inference_mode():
         assert torch.equal(apart.push(tangents), apart.push(tangents))
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gpt_neox"])
+def test_a_block_that_dual_numbers_cannot_follow_goes_by_torchs_forward_mode(tiny, monkeypatch, family):
+    encoded = encode(tiny(family), TOKENS, layers=[LAYER])
+    tangents = torch.randn(2, END - FIRST, 64, generator=torch.Generator().manual_seed(0))
+    by_duals = UpperLayers(encoded, LAYER, first=FIRST, end=END).push(tangents)
+    monkeypatch.delitem(duals._RULES, "add")
+    upper = UpperLayers(encoded, LAYER, first=FIRST, end=END)
+    assert (upper.push(tangents) - by_duals).norm() < 1e-5 * by_duals.norm() and not upper._has_rules
 
 
 def test_from_the_first_token_and_the_last_layer_on(tiny):
