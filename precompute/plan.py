@@ -26,6 +26,12 @@ _TEXT_TOKENS = 350  # of a generated trace with its prompt, or of a text of a fi
 _SENTENCE_SECONDS = 0.002  # a sentence of a rollout: those of about half are embedded, equal ones once
 _MAP_SECONDS = 2.0  # one UMAP of a few hundred chunks
 _START_SECONDS = 6.0  # of a stage's workers: imports and the model
+_MOVE = 1.2  # forward passes of the upper layers that one exact derivative takes as long as
+_OTHER_MOVES = 8  # derivatives on and off the manifold at each place
+_SPECTRUM_MOVES = 400  # derivatives that the eigenpairs, the participation ratio and the finite steps at a place take as long as
+_CLOUD_SECONDS = 0.002  # a chunk activation in its cloud
+_COLUMNS_OF_G, _COLUMNS_OF_CLOUDS, _IMPORTANCES = 6, 5, 16  # that evidence pairs; metrics with each of their conventions
+_EVIDENCE_SECONDS = 0.3  # a pair at one subset
 
 
 @dataclass(frozen=True)
@@ -60,12 +66,8 @@ def plan_study(study: Study, folder: StudyFolder) -> tuple[list[Estimate], Lengt
     n_chunks = round(n_cots * chunks_a_cot)
     parameters, d_model, n_layers = _size(study.models[0])
     layers = n_layers if study.activations.layers == "all" else len(study.activations.layers)
-    curves = (
-        rolled_chunks
-        * len(study.sweep.layers)
-        * len(study.sweep.positions)
-        * (len(study.sweep.kinds) - ("random" in study.sweep.kinds) + study.sweep.random * ("random" in study.sweep.kinds))
-    )
+    n_directions = len(study.sweep.kinds) - ("random" in study.sweep.kinds) + study.sweep.random * ("random" in study.sweep.kinds)
+    curves = rolled_chunks * len(study.sweep.layers) * len(study.sweep.positions) * n_directions
     rollout_tokens = round(rolled_chunks * (study.rollouts.n * lengths.cot / 2 + study.rollouts.forced * 8))
     sweep_tokens = round(curves * (study.sweep.points - 1) * lengths.chunk * 0.6)
     machine = None if parameters is None else _gemm_rate() * study.engine.workers
@@ -98,6 +100,8 @@ def plan_study(study: Study, folder: StudyFolder) -> tuple[list[Estimate], Lengt
         estimate("maps", len(study.models), 0, None, n_chunks * layers * 1e-7, 2 * layers * _MAP_SECONDS),
         estimate("sweep", rolled_cots, sweep_tokens, "sweep", curves * 1e-6),
     ]
+    if study.geometry is not None:
+        lines += _of_geometry(study, estimate, rolled_cots, rolled_chunks, n_chunks, n_directions, lengths)
     if study.crosscoder is not None:
         read = round(n_cots * (lengths.cot + _PROMPT_TOKENS))
         lines += _of_dictionary(study, estimate, n_cots, read, (study.crosscoder.layer + 1) / n_layers, d_model or 0, machine)
@@ -106,6 +110,26 @@ def plan_study(study: Study, folder: StudyFolder) -> tuple[list[Estimate], Lengt
         line = estimate(interventions.NAME, asked, round(asked * lengths.cot * len(study.pair)), "sampling", asked * lengths.cot * text)
         lines.append(replace(line, done=asked - left))
     return lines, lengths
+
+
+def _of_geometry(
+    study: Study, estimate: Callable[..., Estimate], n_cots: int, n_chunks: int, n_all_chunks: int, n_directions: int, lengths: Lengths
+) -> list[Estimate]:
+    """The four stages of exact geometry and evidence: `n_chunks` of `n_cots` are steered, of `n_all_chunks` with activations."""
+    wanted, n_layers, n_models = study.geometry, len(study.geometry_layers), len(study.models)
+    n_steered = min(wanted.before_after, n_cots)
+    places = n_layers * len(wanted.positions)
+    moves = places * (n_chunks * (n_directions + wanted.probes + _OTHER_MOVES) + min(wanted.spectra, n_chunks) * _SPECTRUM_MOVES)
+    steps = round(n_steered / max(n_cots, 1) * n_chunks) * n_layers * n_directions * 2 * (study.sweep.points - 1)
+    columns = len(wanted.positions) * (3 * len(study.sweep.kinds) + _COLUMNS_OF_G) + _COLUMNS_OF_CLOUDS
+    rows = 2 * n_models * n_layers * columns * _IMPORTANCES
+    clouds = n_all_chunks * n_layers
+    return [
+        estimate("neighbourhoods", n_models * n_layers, 0, None, clouds * 1e-7, clouds * _CLOUD_SECONDS),
+        estimate("geometry", n_cots, round(moves * _MOVE * lengths.chunk * 0.6), "sweep", n_chunks * places * n_directions * 1e-6),
+        estimate("before_after", n_steered, round(steps * lengths.cot / 2 * 0.6), "sweep", steps * 1e-7),
+        estimate("evidence", n_models * (n_layers + 1), 0, None, rows * 2e-6, rows * _EVIDENCE_SECONDS / study.engine.workers),
+    ]
 
 
 def _of_dictionary(

@@ -23,6 +23,7 @@ from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
 from precompute import models, steered
 from precompute.pipeline import run_study
+from precompute.plan import plan_study
 from precompute.stages import activations, before_after, chunks, geometry, neighbourhoods, problems, sweep
 from precompute.stages import evidence as evidence_stage
 from precompute.study import Study, StudyError, load_study
@@ -268,6 +269,18 @@ def test_a_lost_unit_is_computed_again_alone_with_the_same_rows(study, folder, t
 def test_a_study_that_does_not_ask_for_geometry_has_none(study, store):
     context = Context(study.model_copy(update={"geometry": None}), "r", store, print)
     assert [stage.units(context) for stage in OURS] == [[], [], [], []]
+
+
+def test_the_plan_knows_what_they_cost(study, folder):
+    def planned(**keys) -> dict:
+        return {line.stage: line for line in plan_study(study_of(study.models[0].name, **keys), folder)[0]}
+
+    lines = planned()
+    assert all(lines[stage.NAME].minutes > 0 for stage in OURS)
+    assert [lines[stage.NAME].done for stage in OURS] == [2, 4, 2, 3]
+    assert planned(probes=6)["geometry"].tokens > lines["geometry"].tokens and planned(before_after=0)["before_after"].tokens == 0
+    plain, _ = plan_study(study.model_copy(update={"geometry": None}), folder)
+    assert not {stage.NAME for stage in OURS} & {line.stage for line in plain}
 
 
 def test_layers_are_the_sweeps_unless_given_and_must_have_activations(study, tmp_path):
