@@ -92,7 +92,7 @@ def nrn_and_scaling(features: pd.DataFrame, *, norm: str, scaling: str, selected
     sign = {"nu_eps": "ν^ε (error)", "nu_r": "ν^r (reconstruction)"}[scaling]
     figure.update_yaxes(title=f"1 / (1 + ν), ν = {sign}", range=[-0.02, 1.02])
     negative = int((known[scaling] < 0).sum())
-    facts = _counted(len(known), len(features) - len(known), "NRN or ν") + (f" · {negative} with ν < 0, at the edge" if negative else "")
+    facts = _counted(len(known), len(features) - len(known), "NRN or ν") + (f"<br>{negative} with ν < 0, at the edge" if negative else "")
     return figure.update_layout(dragmode="pan", title=facts, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
 
 
@@ -232,7 +232,7 @@ def category_frequencies(rows: pd.DataFrame, *, norm: str) -> go.Figure:
         )  # fmt: skip
     _middle_line(figure, vertical=True)
     figure.update_xaxes(title=f"NRN, {norm.upper()} decoder norms", range=[-0.02, 1.02])
-    figure.update_yaxes(title="share of the category's tokens on which it fires, log scale", type="log", tickformat=".2%")
+    figure.update_yaxes(title="share of the category's tokens on which it fires, log scale", type="log", tickformat=".2~%", dtick=1)
     silent = int((known["frequency"] == 0).sum())
     return figure.update_layout(
         dragmode="pan", legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
