@@ -106,7 +106,8 @@ def side_by_side(store: Store, where: Place) -> None:
     if directed.empty:
         return
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        row = pick_column(directed.assign(x="directed"), "directed")
+        exact = directed["x"] == "fisher_steepness"  # where there is any, a place without it has nothing to set side by side
+        row = pick_column(directed.assign(x=(exact | ~exact.any()).map({True: "here", False: "elsewhere"})), "here")
     place = {"model_id": row.model_id, "layer": int(row.layer), "position": row.position, "unit": row.unit}
     left, right = st.columns(2, gap="medium")
     with left:
