@@ -101,8 +101,9 @@ class Queries:
     def most_important_chunk(self: _HasFrame, cot_id: str | None = None, problem_id: str | None = None) -> pd.DataFrame:
         """At most one row: the chunk of largest counterfactual importance (KL), of the CoT or problem where one is named.
 
-        A chunk with a known interval comes first, then `ta` before `fl` before `paper` before `published`, then one with at least 5 rollouts:
-        of fewer, the largest value is chance. Where no importance is known it is the first chunk of the first CoT, with metric NULL.
+        A chunk with a known interval comes first, then `ta` before `fl` before `paper` before `published`, then one with at least 5
+        rollouts: of fewer, the largest value is chance. Where no importance is known it is the first chunk of the first CoT, with metric
+        NULL.
         """
         return self.frame(
             "SELECT k.chunk_id, k.cot_id, c.problem_id, i.metric, i.convention, i.value FROM chunks k JOIN cots c USING (cot_id) "
