@@ -34,7 +34,7 @@ def swept_against_fisher(rows: pd.DataFrame, *, unit: str, selected: str | None)
     _add_ring(figure, rows, "fisher_steepness", list(_SWEPT), selected)
     hollow = int(rows["below_floor"].fillna(False).astype(bool).sum())
     return _finish(
-        figure, f"Fisher steepness ½·vᵀGv, {_per_beta(unit)}, log scale", f"steepness by the sweep, {_per_beta(unit)}, log scale",
+        figure, f"Fisher steepness ½·vᵀGv<br>{_per_beta(unit)}, log scale", f"steepness by the sweep<br>{_per_beta(unit)}, log scale",
         [*facts, f"dashed: equal · hollow: {hollow} below the noise floor"],
     )  # fmt: skip
 
@@ -56,8 +56,8 @@ def isotropic_against_random(rows: pd.DataFrame, *, unit: str, selected: str | N
     swept = f"{directions.min():.0f}" + (f" to {directions.max():.0f}" if directions.min() < directions.max() else "")
     facts = _agreement("mean of random directions", known["isotropic_steepness"], known["steepness"], left_out=len(rows) - len(known))
     return _finish(
-        figure, f"isotropic steepness tr(G)/2d (Hutchinson ± standard error), {_per_beta(unit)}, log scale",
-        f"mean |a| over {swept} random directions, {_per_beta(unit)}, log scale", [facts, "dashed: equal"],
+        figure, f"isotropic steepness tr(G)/2d, ± standard error<br>{_per_beta(unit)}, log scale",
+        f"mean |a| over {swept} random directions<br>{_per_beta(unit)}, log scale", [facts, "dashed: equal"],
     )  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def on_and_off_manifold(rows: pd.DataFrame, *, unit: str, selected: str | None) 
         + _left_out(len(rows) - len(known)),
         "dashed: equal",
     ]
-    x_title, y_title = (f"{which}-manifold steepness, {_per_beta(unit)}, log scale" for which in ("off", "on"))
+    x_title, y_title = (f"{which}-manifold steepness<br>{_per_beta(unit)}, log scale" for which in ("off", "on"))
     return _finish(figure, x_title, y_title, facts)
 
 
@@ -184,7 +184,7 @@ def before_and_after(
 
 
 def _log_axes() -> go.Figure:
-    figure = go.Figure(layout={"template": TEMPLATE, "height": 470, "margin": {"l": 70, "r": 12, "t": 92, "b": 52}, "dragmode": "pan"})
+    figure = go.Figure(layout={"template": TEMPLATE, "height": 480, "margin": {"l": 88, "r": 12, "t": 92, "b": 70}, "dragmode": "pan"})
     figure.update_xaxes(type="log", exponentformat="power")
     return figure.update_yaxes(type="log", exponentformat="power")
 
@@ -226,7 +226,7 @@ def _finish(figure: go.Figure, x_title: str, y_title: str, facts: Sequence[str])
     figure.update_xaxes(title=x_title)
     figure.update_yaxes(title=y_title)
     return figure.update_layout(
-        title={"text": "<br>".join(f'<span style="font-weight:400">{line}</span>' for line in facts), "y": 0.985, "yanchor": "top"},
+        title={"text": "<br>".join(f'<span style="font-weight:400">{line}</span>' for line in facts), "y": 0.955, "yanchor": "top"},
         title_font_size=13, legend={"orientation": "h", "y": 0.01, "yanchor": "bottom", "x": 0.99, "xanchor": "right"},
     )  # fmt: skip
 

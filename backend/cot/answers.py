@@ -1,7 +1,7 @@
 r"""What a response's answer is, and whether two answers are equal.
 
 Extraction takes text as the model wrote it. Equality goes through math-verify, which reads LaTeX with sympy and so can run for ever on
-`9^{9^{9^9}}`; its own alarm works only in a main thread. So it runs in worker processes that are killed at a deadline: see `Judge`.
+`9^{9^{9^9}}`; its own alarm works only in a main thread. So it runs in worker processes that end at a deadline: see `Judge`.
 Equality is not transitive (50\% equals 50 and 0.5): answers are clustered greedily, and the raw answer is stored beside its cluster.
 """
 
@@ -139,8 +139,8 @@ def _equal(answer: str, truth: str) -> bool | None:
     return bool(verify(list(_parsed(right)), list(_parsed(left)), timeout_seconds=None))
 
 
-def _work(pipe: Connection, memory_bytes: int) -> None:
-    """Body of a worker: says that it is ready, then judges pairs until the pipe closes."""
+def _work(pipe: Connection, memory_bytes: int, seconds: float) -> None:
+    """Body of a worker: says that it is ready, then judges pairs until the pipe closes. A pair that takes too long ends it."""
     import logging
     import resource
     import signal
@@ -149,15 +149,18 @@ def _work(pipe: Connection, memory_bytes: int) -> None:
     with contextlib.suppress(ValueError, OSError):  # macOS refuses; the deadline still holds
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     logging.disable(logging.CRITICAL)  # math-verify warns at every call that its own timeout is off
-    import math_verify  # noqa: F401
-
+    _equal("1/2", "0.5")  # what is imported at a first pair is not that pair's time
     pipe.send(None)
     while True:
         try:
             pair = pipe.recv()
         except EOFError:
             return
-        pipe.send(_equal(*pair))  # should this raise, the process ends, and the pair is unknown to the parent
+        # Processor time, so that a verdict does not depend on what else the machine does. SIGPROF's default action ends the process.
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        verdict = _equal(*pair)  # should this raise, the process ends too; either way the pair is unknown to the parent
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        pipe.send(verdict)
 
 
 class JudgeError(AnchorscopeError):
@@ -167,10 +170,10 @@ class JudgeError(AnchorscopeError):
 class _Worker:
     """One judging process and the pair it is busy with."""
 
-    def __init__(self, memory_bytes: int) -> None:
+    def __init__(self, memory_bytes: int, seconds: float) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, memory_bytes), daemon=True)
+        self.process = context.Process(target=_work, args=(theirs, memory_bytes, seconds), daemon=True)
         self.process.start()
         theirs.close()
         self.pair: tuple[str, str] | None = None
@@ -183,10 +186,11 @@ class _Worker:
 
 
 class Judge:
-    """A pool of processes that judge answers. Use as a context manager; a worker that runs past its time is killed and replaced.
+    """A pool of processes that judge answers. Use as a context manager; a worker that runs past its time ends and is replaced.
 
     `judge(pairs)` gives, for each (answer, ground truth): True, False, or None where there is no answer, where neither side can be read,
-    or where the comparison took more than `seconds`. Pairs seen before are answered from memory.
+    or where the comparison took more than `seconds` of processor time (or stood still for twenty times as long). Pairs seen before are
+    answered from memory.
     """
 
     def __init__(self, n_workers: int = 1, *, seconds: float = 5.0, memory_bytes: int = 4 << 30) -> None:
@@ -215,13 +219,13 @@ class Judge:
     def _run(self, pairs: list[tuple[str, str]]) -> None:
         waiting = list(reversed(pairs))
         while len(self._workers) < min(self.n_workers, len(pairs)):
-            self._workers.append(self._ready(_Worker(self.memory_bytes)))
+            self._workers.append(self._ready(_Worker(self.memory_bytes, self.seconds)))
         while waiting or any(worker.pair for worker in self._workers):
             for worker in list(self._workers):
                 if worker.pair is None and waiting:
                     if not worker.process.is_alive():
                         worker = self._replace(worker)
-                    worker.pair, worker.deadline = waiting.pop(), time.monotonic() + self.seconds
+                    worker.pair, worker.deadline = waiting.pop(), time.monotonic() + 20 * self.seconds
                     worker.pipe.send(worker.pair)
             busy = {worker.pipe: worker for worker in self._workers if worker.pair}
             soonest = min(worker.deadline for worker in busy.values())
@@ -240,7 +244,7 @@ class Judge:
 
     def _replace(self, worker: _Worker) -> _Worker:
         worker.end()
-        self._workers[self._workers.index(worker)] = replacement = self._ready(_Worker(self.memory_bytes))
+        self._workers[self._workers.index(worker)] = replacement = self._ready(_Worker(self.memory_bytes, self.seconds))
         return replacement
 
     @staticmethod

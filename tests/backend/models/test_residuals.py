@@ -1,5 +1,7 @@
 """Recorded residual streams are the model's own, and chunk activations are their means."""
 
+import copy
+
 import pytest
 import torch
 
@@ -15,7 +17,8 @@ TOKENS = [5, 17, 99, 3, 250, 31, 8]
 def test_layer_l_is_hidden_state_l_plus_one_and_the_last_is_not_normed(tiny, family):
     loaded = tiny(family)
     residuals = record_residuals(loaded, TOKENS, range(loaded.n_layers))
-    hidden = loaded.model(torch.tensor([TOKENS]), output_hidden_states=True).hidden_states
+    theirs = copy.deepcopy(loaded.model)  # asked for hidden states, transformers leaves hooks of its own on a model
+    hidden = theirs(torch.tensor([TOKENS]), output_hidden_states=True).hidden_states
     for layer in range(loaded.n_layers - 1):
         assert torch.equal(residuals[layer], hidden[layer + 1][0])
     last = residuals[loaded.n_layers - 1]
