@@ -138,13 +138,19 @@ def export(
     study: Annotated[Path, typer.Argument(help="the study's folder, such as stores/quick")],
     folder: Annotated[Path | None, typer.Argument(help="write Parquet files here, one a table")] = None,
     duckdb: Annotated[Path | None, typer.Option(help="write one portable .duckdb file instead")] = None,
+    crosscoder: Annotated[Path | None, typer.Option(help="write the study's crosscoder here, in the crosscoder_learning layout")] = None,
 ) -> None:
-    """A study as Parquet files, or as one portable .duckdb file."""
-    from precompute.export import export_duckdb, export_parquet
+    """A study as Parquet files, or as one portable .duckdb file; or its crosscoder alone."""
+    from precompute.export import export_crosscoder, export_duckdb, export_parquet
 
-    if (folder is None) == (duckdb is None):
-        raise AnchorscopeError("Say where to: `export STUDY FOLDER` for Parquet files, or `export STUDY --duckdb FILE` for one file.")
-    if duckdb is not None:
+    if [folder, duckdb, crosscoder].count(None) != 2:
+        raise AnchorscopeError(
+            "Say where to: `export STUDY FOLDER` for Parquet files, `export STUDY --duckdb FILE` for one file, or "
+            "`export STUDY --crosscoder FOLDER` for its crosscoder."
+        )
+    if crosscoder is not None:
+        console.print(f"Wrote {', '.join(file.name for file in export_crosscoder(study, crosscoder))} to {crosscoder}")
+    elif duckdb is not None:
         export_duckdb(study, duckdb)
         console.print(f"Wrote {duckdb}")
     elif folder is not None:

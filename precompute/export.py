@@ -2,7 +2,8 @@
 
 The rows are those of the published generation, and the live runs as they are now: they are read from their own ledger, so that neither
 runs kept since the last publication are missing nor a pipeline that holds the study is waited for. The weights of dictionaries are no
-rows: their folders go beside the one file, as NAME.dictionaries, or into the other folder.
+rows: their folders go beside the one file, as NAME.dictionaries, or into the other folder. A crosscoder can leave by itself, in the
+layout that others publish.
 """
 
 import contextlib
@@ -55,6 +56,26 @@ def export_parquet(study: Path, folder: Path) -> list[Path]:
         store.close()
     os.replace(temporary, folder)
     return sorted(folder.glob("*.parquet"))
+
+
+def export_crosscoder(study: Path, folder: Path) -> list[Path]:
+    """The study's crosscoder in the crosscoder_learning layout, with latent_df.csv: what others' code reads. Returns the files."""
+    from backend.crosscoder.files import export_crosscoder_learning
+    from backend.crosscoder.latent_df import NAME, latent_df
+
+    _refuse_existing(folder)
+    with contextlib.closing(Store(study)) as store:
+        of_two = [name for name in store.dictionary_ids() if len(store.dictionary(name).scale) == 2]
+        if len(of_two) != 1:
+            raise AnchorscopeError(f"{study} has {len(of_two)} crosscoders of two models; expected one. Add [crosscoder] to it and run it.")
+        features = store.features(of_two[0])
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    crosscoder = dictionaries.read(study, of_two[0])
+    export_crosscoder_learning(crosscoder, temporary)
+    latent_df(crosscoder.decoder, features).to_csv(temporary / NAME)
+    os.replace(temporary, folder)
+    return sorted(folder.iterdir())
 
 
 def _live_runs(study: Path) -> Kept:

@@ -1,6 +1,7 @@
 """Fixtures for the whole suite: tiny random language models of every family, made here and never downloaded."""
 
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that share two cores stall at every small operation
 os.environ["ANCHORSCOPE_DEMO"] = ""  # dashboards in tests know the studies they are given, not the shipped one
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+_MAIN = sys.modules["__main__"]
 TINY_VOCABULARY = 384
 TINY_CORPUS = [
     "Let me think step by step. First, we need to find the total cost of 3 apples and 4 pears.",
@@ -126,10 +128,14 @@ def tiny(tiny_folder, tmp_path_factory):
     return model
 
 
+def pytest_runtest_setup() -> None:
+    """AppTest leaves its script as `__main__`, and every process that is spawned later would run it first."""
+    sys.modules["__main__"] = _MAIN
+
+
 def pytest_unconfigure() -> None:
     """Let go of every store that a test or a page left open: duckdb complains at exit of connections that are still there."""
     import gc
-    import sys
 
     if "streamlit" in sys.modules:
         sys.modules["streamlit"].cache_resource.clear()

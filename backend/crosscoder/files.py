@@ -3,7 +3,7 @@
 | layout | weights | beside it |
 |---|---|---|
 | our own | dictionary.safetensors | dictionary.json with the weights' sha256 |
-| crosscoder_learning, dictionary_learning | model.safetensors, or a state dict such as ae.pt | config.json, trainer_config.json |
+| crosscoder_learning, dictionary_learning | model.safetensors, or a state dict (ae.pt) | config.json, trainer_config.json, latent_df.csv |
 | crosscoder-model-diff-replication (Kissane et al.) | cc_weights.pt, or 3.pt | cfg.json, or 3_cfg.json |
 | SAELens, version 6 and before | sae_weights.safetensors | cfg.json |
 | Gemma Scope | params.npz | nothing |
@@ -36,6 +36,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from backend.crosscoder import latent_df
 from backend.crosscoder.dictionary import Dictionary, DictionaryError
 
 WEIGHTS, DESCRIPTION = "dictionary.safetensors", "dictionary.json"
@@ -306,6 +307,8 @@ def _crosscoder_learning(weights: _Weights, scale: Sequence[float] | None) -> Di
         if factor is not None:
             raise _unfit(weights.path, "activation_mean", "set, where trainer_config.json holds factors as well", "NaN, for off")
         factor, facts = _factors(weights, ours.get("scale"), m), ours.get("facts") or {}
+    if (statistics := weights.path.with_name(latent_df.NAME)).is_file():
+        facts = facts | {latent_df.NAME: latent_df.published(statistics, decoder)}
     if factor is not None:
         _refuse_scale(weights, scale)
     normalization = _code_normalization(weights, config)

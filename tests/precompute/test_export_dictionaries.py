@@ -4,12 +4,15 @@ import shutil
 from contextlib import closing
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from backend.crosscoder.files import load
+from backend.errors import AnchorscopeError
 from backend.store import dictionaries
 from backend.store.dictionaries import DictionaryLost
 from backend.store.store import Store
-from precompute.export import export_duckdb, export_parquet
+from precompute.export import export_crosscoder, export_duckdb, export_parquet
 from tests import small_dictionary, small_study
 
 
@@ -36,3 +39,26 @@ def test_a_study_that_lost_one_is_not_exported_by_halves(with_dictionary, tmp_pa
         with pytest.raises(DictionaryLost, match=rf"{name} is missing"):
             export(tmp_path / "study", tmp_path / "out")
     assert not list(tmp_path.glob("out.d*")) and not (tmp_path / "out").exists()
+
+
+def test_a_crosscoder_leaves_by_itself_as_others_publish_theirs(with_dictionary, tmp_path):
+    study, name = with_dictionary
+    written = export_crosscoder(study, tmp_path / "out")
+    assert [file.name for file in written] == ["config.json", "latent_df.csv", "model.safetensors", "trainer_config.json"]
+    back, ours = load(tmp_path / "out"), dictionaries.read(study, name)
+    assert back.dictionary_id == name
+    statistics = pd.read_csv(tmp_path / "out" / "latent_df.csv", index_col=0)
+    base, distilled = ours.decoder.norm(dim=2).numpy()
+    assert statistics["dec_base_norm"].to_numpy() == pytest.approx(base)
+    assert statistics["dec_ft_norm"].to_numpy() == pytest.approx(distilled)
+    with closing(Store(study)) as store:
+        features = store.features(name)
+    assert statistics["beta_ratio_error"].to_numpy() == pytest.approx(features["nu_eps"].astype(float).to_numpy(), nan_ok=True)
+    with pytest.raises(AnchorscopeError, match="exists already"):
+        export_crosscoder(study, tmp_path / "out")
+
+
+def test_a_study_without_a_crosscoder_has_none_to_export(tmp_path):
+    study = small_study.make(tmp_path / "small", rollouts=False, activations=False, steering=False)
+    with pytest.raises(AnchorscopeError, match="0 crosscoders of two models"):
+        export_crosscoder(study, tmp_path / "out")

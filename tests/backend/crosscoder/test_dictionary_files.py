@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -14,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from backend.crosscoder import files
 from backend.crosscoder.dictionary import Dictionary, DictionaryError
 from backend.crosscoder.files import export_crosscoder_learning, load, save
+from backend.crosscoder.latent_df import latent_df
 
 HUB_FILE, SAE_FILE = "model.safetensors", "sae_weights.safetensors"
 N, D, F = 30, 5, 8  # tokens, width, features
@@ -118,6 +120,36 @@ def test_an_older_state_dict_of_a_compiled_crosscoder(tmp_path):
     alone = load(written(tmp_path / "alone", "ae_3000.pt", t) / "ae_3000.pt", scale=(2, 0.5))  # nothing beside it, and scaled activations
     agrees(alone, TOKENS / np.array([2, 0.5], np.float32)[:, None], crosscoder_formula(t, TOKENS)[0],
            crosscoder_formula(t, TOKENS)[1] / np.array([2, 0.5])[:, None])  # fmt: skip
+
+
+def statistics(decoder: np.ndarray, **columns) -> str:
+    base, ft = np.linalg.norm(decoder, axis=2)
+    return pd.DataFrame({"dec_base_norm": base, "dec_ft_norm": ft, "tag": ["Shared"] * (F - 1) + ["IT only"]} | columns).to_csv()
+
+
+def test_published_statistics_of_features_must_be_of_the_weights_beside_them(tmp_path):
+    t = crosscoder()
+    folder = written(tmp_path, HUB_FILE, t, config=HUB)
+    (folder / "latent_df.csv").write_text(statistics(t["decoder.weight"]))
+    assert load(folder).facts["latent_df.csv"] == {"rows": F, "tags": {"Shared": F - 1, "IT only": 1}}
+    other = np.linalg.norm(t["decoder.weight"][1], axis=1)
+    other[3] *= 1.1
+    for content, said in [
+        (statistics(t["decoder.weight"], dec_ft_norm=other), "dec_ft_norm of feature 3 is .* the norm in the weights beside it"),
+        (statistics(t["decoder.weight"], dec_ft_norm="wide"), "unreadable"),
+        (statistics(t["decoder.weight"]).rsplit("\n", 2)[0], "has 7 rows"),
+        ("", "unreadable"),
+    ]:
+        (folder / "latent_df.csv").write_text(content)
+        with pytest.raises(DictionaryError, match=rf"latent_df.csv: .*{said}"):
+            load(folder)
+
+
+@pytest.mark.parametrize("base, distilled, expected", [(0, 2, 1), (2, 0, 0), (1, 1, 0.5), (1, 2, 0.75), (0, 0, np.nan)])
+def test_dec_norm_diff_is_the_publishers_and_not_nrn(base, distilled, expected):
+    row = {"feature": [0], "class": ["shared"]} | {key: [0.0] for key in ("nu_eps", "nu_r", "frequency", "max_activation")}
+    decoder = torch.tensor([[[base, 0.0]], [[0.0, distilled]]])
+    assert latent_df(decoder, pd.DataFrame(row))["dec_norm_diff"].item() == pytest.approx(expected, nan_ok=True)
 
 
 # ---- dictionary_learning: sparse autoencoders
