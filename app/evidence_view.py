@@ -14,7 +14,7 @@ from app.place import Place
 from app.statistics_cache import agreement_of, pairs_of
 from app.steepness_view import SUBSET_WORDS
 from app.untrusted import one_line, show
-from app.vocabulary import CONVENTIONS, column, metric_choice
+from app.vocabulary import CONVENTIONS, KINDS, column, metric_choice
 from backend.evidence.verdict import RULE
 from backend.store.geometry_queries import NO_LAYER, NONE
 from backend.store.store import Store
@@ -65,7 +65,11 @@ def all_pairs(store: Store, where: Place) -> None:
             name: st.column_config.NumberColumn(format="%.3f") for name in ("|ρ|", "ρ", "low", "high", "null low", "null high", "partial ρ")
         } | {name: st.column_config.NumberColumn(format="%.2g") for name in ("p", "q")},
     )  # fmt: skip
-    st.caption(f"{len(rows):,} pairs, the largest |ρ| first; a click on a heading sorts. Choose a row, or a mark, to see its scatter.")
+    untested = int(rows["p"].isna().sum())
+    last = f"; {untested:,} with too few chunks for chance to be known come last" if untested else ""
+    st.caption(
+        f"{len(rows):,} pairs, the largest |ρ| first{last}. A click on a heading sorts. Choose a row, or a mark, to see its scatter."
+    )
 
 
 def headline(rows: pd.DataFrame) -> list[str]:
@@ -107,12 +111,28 @@ def _answer(rows: pd.DataFrame, choice: str) -> str:
         if beyond == 0
         else f"{beyond} of {n} are beyond chance (q ≤ {_Q:g})" + ("" if len(claimed) else ", but fail another condition of the rule")
     )
+    where = f" Claimed for {_places(claimed)}." if len(claimed) > 1 else ""
     q = "unknown" if pd.isna(strongest["q"]) else f"{strongest['q']:.2g}"
     return (
         f"{answer}; {chance}. The strongest {'of those claimed' if len(claimed) else 'pair'}: ρ = {signed(strongest['spearman'])} "
         f"{span(strongest['ci_low'], strongest['ci_high'])}, {column(strongest['x']).label}, {place_in_words(strongest)}; by chance "
         f"{span(strongest['null_low'], strongest['null_high'])}, q = {q}, n = {strongest['n']} chunks, {strongest['n_problems']} problems."
+        f"{where}"
     )
+
+
+def _places(rows: pd.DataFrame) -> str:
+    """Models, directions and layers of pairs, on one line."""
+    said = []
+    for model, of_model in rows.groupby("model", sort=False, dropna=False):
+        by_kind = of_model.groupby("kind", sort=False)["layer"].unique()
+        kinds = (
+            f"{'no direction' if kind == NONE else KINDS.get(kind, kind)} (layer{'s' if len(layers) > 1 else ''} "
+            f"{', '.join(map(str, sorted(layers)))})"
+            for kind, layers in by_kind.items()
+        )
+        said.append(f"{one_line(str(model), 40)}: {', '.join(kinds)}")
+    return "; ".join(said)
 
 
 def multiplicity(rows: pd.DataFrame) -> str:

@@ -1,5 +1,7 @@
 """Local geometry on the page: what is exact about the selected chunk, and the ways to measure steepness side by side."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -130,11 +132,12 @@ def side_by_side(store: Store, where: Place) -> None:
         own = store.local_geometry_of(where.chunk)
         own = own[(own["model_id"] == row.model_id) & (own["layer"] == row.layer)]
         own = own[(own["position"] == row.position) & (own["unit"] == row.unit)]
-        if len(own):
+        if len(own) and pd.notna(own["n_random"].iloc[0]):
             st.plotly_chart(finite_steps(own.iloc[0]), key="finite_steps", config={"displayModeBar": False})
             st.caption(_random_steps(own.iloc[0]))
         else:
-            st.caption("Nothing exact is known at this chunk here.")
+            st.caption("No finite steps were made at this chunk: they are had at some chunks of the study (`spectra` of [geometry]).")
+            _offer(everywhere.loc[everywhere["n_random"].notna(), "chunk_id"], "finite_steps_at", "Show a chunk that has them", "chunk")
     with right:
         st.subheader("On the manifold against off it")
         _chart(on_and_off_manifold(everywhere, unit=row.unit, selected=where.chunk), "manifold", everywhere)
@@ -169,9 +172,14 @@ def _chart(figure: object, key: str, rows: pd.DataFrame) -> None:
     )
 
 
+def _offer(ids: Sequence[str], key: str, label: str, field: str) -> None:
+    """A button to the first of the chunks or CoTs that have what the selected one has not."""
+    if len(ids) and st.button(label, icon=":material/arrow_forward:", key=key):
+        selection.choose(**({"problem": None, "cot": None, "chunk": None} | {field: next(iter(ids))}))
+        selection.rerun()
+
+
 def _random_steps(row: pd.Series) -> str:
-    if pd.isna(row.n_random):
-        return "No finite steps were made at this chunk: they are had at some chunks of the study (`spectra`)."
     ratio = number(row.anisotropy_ratio)
     return (
         f"Mean KL over {row.n_random:.0f} random directions, magnitudes binned in the logarithm. At magnitude 1: largest over smallest KL "
@@ -188,6 +196,7 @@ def _before_and_after(store: Store, where: Place, row: pd.Series) -> None:
     rows = rows[(rows["model_id"] == row.model_id) & (rows["layer"] == row.layer)]
     if rows.empty:
         st.caption("This chain of thought was not steered before and after its chunks at this layer (`before_after` CoTs of [geometry]).")
+        _offer(store.cots_before_after(row.model_id, row.layer), "before_after_at", "Show a chain of thought that was", "cot")
         return
     every = rows = rows[rows["unit"] == rows["unit"].iloc[0]]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):

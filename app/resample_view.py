@@ -40,7 +40,9 @@ def metric_of_chunk(store: Store, where: Place, choices: list[str]) -> None:
     stored = stored[(stored["metric"] == name) & (stored["convention"] == convention)]
     if len(stored):
         row = stored.iloc[0]
-        st.caption(f"Stored: {number(row.value)}, 95 % interval {interval(row.ci_low, row.ci_high)}.")
+        flat = np.isclose(row.ci_low, row.ci_high)
+        agreed = " It has no width because the rollouts all agree, and the bootstrap sees no noise in them." if flat else ""
+        st.caption(f"Stored: {number(row.value)}, 95 % interval {interval(row.ci_low, row.ci_high)}.{agreed}")
     _convergence(store, where, name, convention)
     st.markdown("**Resample this chunk now**")
     _resample(store, where, name, convention)

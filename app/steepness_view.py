@@ -170,6 +170,8 @@ def _with_means(band: pd.DataFrame, drawn: pd.DataFrame) -> pd.DataFrame:
 def explanation(found: Association) -> None:
     """How to read the numbers on the figure."""
     for note in found.notes:
+        for name, words in _COVARIATES.items():
+            note = note.replace(name, words)
         st.caption(note[:1].upper() + note[1:] + ".")
     st.caption(
         "ρ is a rank correlation over chunks. Chunks of one problem are not independent: its interval resamples whole problems "
@@ -230,7 +232,7 @@ def _quantities(found: Evidence) -> dict[str, str]:
         "ρ where importance > 0": f"{signed(parts.positive_spearman)} {span(parts.positive_low, parts.positive_high)}, "
         f"p {_p(parts.positive_p, rank)}",
         "Theil–Sen slope, 95 %": f"{number(slope.slope)} {interval(slope.low, slope.high)}",
-        "mixed model on ranks: slope, 95 %": f"{signed(mixed.slope)} {span(mixed.low, mixed.high)}, p {number(mixed.p)}"
+        "mixed model on ranks: slope, 95 %": f"{signed(mixed.slope)} {span(mixed.low, mixed.high)}, p = {number(mixed.p)}"
         + (f" ({one_line(mixed.note, 80)})" if mixed.note else ""),
         "variance between problems": "unknown" if pd.isna(mixed.problem_share) else f"{mixed.problem_share:.0%}",
     }

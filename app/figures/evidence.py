@@ -76,13 +76,13 @@ def agreement_matrix(rows: pd.DataFrame, names: Mapping[str, str]) -> go.Figure:
     cells = rows.set_index(["a", "b"])
     wide = rows.pivot(index="a", columns="b", values="spearman").reindex(index=order, columns=order)
     hovers = [[_cell(cells.loc[(a, b)], names[a], names[b]) if (a, b) in cells.index else "" for b in order] for a in order]
-    texts = [["" if pd.isna(value) else signed(value) for value in line] for line in wide.to_numpy()]
+    texts = [["" if pd.isna(value) else signed(value).replace("0.", ".") for value in line] for line in wide.to_numpy()]
     numbers = list(range(1, len(order) + 1))  # the columns have the lines' numbers: their names would leave no room for the cells
     lines = [f"{for_plotly(names[name], limit=44, width=60)}  <b>{number}</b>" for number, name in zip(numbers, order, strict=True)]
     figure = go.Figure(layout={"template": TEMPLATE, "height": 150 + 30 * len(order), "margin": {"l": 8, "r": 8, "t": 32, "b": 70}})
     figure.add_heatmap(
         z=wide.to_numpy(float), x=numbers, y=numbers, zmin=-1, zmax=1, colorscale=DIVERGING, text=texts, texttemplate="%{text}",
-        textfont={"size": 11}, hovertext=hovers, hoverinfo="text", xgap=1, ygap=1, hoverongaps=False,
+        textfont={"size": 10}, hovertext=hovers, hoverinfo="text", xgap=1, ygap=1, hoverongaps=False,
         colorbar={"title": "Spearman ρ", "thickness": 10, "orientation": "h", "y": -0.06, "yanchor": "top"},
     )  # fmt: skip
     figure.update_xaxes(side="top", tickvals=numbers, ticktext=[f"<b>{number}</b>" for number in numbers], showgrid=False)
@@ -119,7 +119,10 @@ def convergence(rows: pd.DataFrame, metric: Metric, *, band: str, target: float 
     if target is not None:
         figure.add_hline(y=target, line={"dash": "dash", "color": ACCENT, "width": 1.5}, row=2, col=1)
     figure.update_yaxes(title=for_plotly(metric.axis, limit=60, width=26), row=1, col=1)
-    figure.update_yaxes(title="half-width", rangemode="tozero", row=2, col=1)
+    wide = rows["half_width"].max()
+    # Rollouts that all agree leave an interval without a width: rounding, which is not to fill the axis.
+    flat = {"range": [0, 1e-3]} if not wide > 1e-6 else {"rangemode": "tozero"}
+    figure.update_yaxes(title="half-width", exponentformat="power", **flat, row=2, col=1)
     figure.update_xaxes(title="rollouts at this chunk", row=2, col=1)
     legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
     return figure.update_layout(template=TEMPLATE, height=420, margin={"l": 64, "r": 12, "t": 30, "b": 46}, legend=legend)

@@ -107,7 +107,7 @@ class GeometryQueries:
         )
 
     def associations(self: _HasFrame) -> pd.DataFrame:
-        """Every pair and subset with its model's name and q, largest |rho| first, unknown last.
+        """Every pair and subset with its model's name and q: largest |rho| first, then those where chance is unknown, then unknown rho.
 
         q is Benjamini and Hochberg's over all pairs of the subset in the study, and the verdict is given with it; pairs of two importance
         metrics are a family of their own. Both are had here, where all pairs are known, and so are never older than these.
@@ -118,7 +118,8 @@ class GeometryQueries:
         families = [rows.to_dict("records") for _, rows in frame.groupby(frame["layer"] == NO_LAYER)]
         judged = pd.DataFrame([row for rows in families for row in with_q(rows)], columns=[*frame.columns, "q"])
         key = ["x", *_NAME, "metric", "convention", "subset"]
-        order = judged.assign(size=-judged["spearman"].astype(float).abs()).sort_values(["size", *key], na_position="last").index
+        sizes = {"untested": judged["p"].isna(), "size": -judged["spearman"].astype(float).abs()}
+        order = judged.assign(**sizes).sort_values([*sizes, *key], na_position="last").index
         return judged.loc[order].reset_index(drop=True)
 
     def evidence_digest(self: _HasFrame, model_id: str, layer: int) -> str:
@@ -158,6 +159,15 @@ class GeometryQueries:
             "WHERE f.chunk_id = $chunk ORDER BY f.model_id, f.layer, f.position, f.kind, f.curve_id",
             chunk=chunk_id,
         )
+
+    def cots_before_after(self: _HasFrame, model_id: str, layer: int) -> list[str]:
+        """Ids of the CoTs that were steered before and after their chunks, in order."""
+        return self.frame(
+            "SELECT DISTINCT k.cot_id FROM before_after b JOIN chunks k USING (chunk_id) WHERE b.model_id = $model AND b.layer = $layer "
+            "ORDER BY k.cot_id",
+            model=model_id,
+            layer=int(layer),
+        )["cot_id"].tolist()
 
     def before_after_of(self: _HasFrame, cot_id: str) -> pd.DataFrame:
         """All of table `before_after` about the CoT's chunks, in reading order, with the kind and seed of the direction."""
