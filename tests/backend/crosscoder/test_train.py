@@ -135,7 +135,7 @@ def test_planted_features_are_recovered_and_told_apart():
     truth, activations = planted(40_000, np.random.default_rng(0), width, shared, own)
     data = torch.tensor(activations, dtype=torch.float32)
     sizes = {"n_models": 2, "width": width, "n_features": n_features, "k": 2, "batch": 1024}
-    trainer = Trainer(Settings(**sizes, steps=1500, warmup=50, learning_rate=2e-3, dead_after=20_000, aux_k=16))
+    trainer = Trainer(Settings(**sizes, steps=700, warmup=50, learning_rate=3e-3, dead_after=20_000, aux_k=16))
     for step in range(trainer.settings.steps):
         measured = trainer.step(data[torch.randint(len(data), (1024,), generator=torch.Generator().manual_seed(step))])
     assert min(measured.variance_explained) > 0.9
