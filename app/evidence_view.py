@@ -51,8 +51,8 @@ def all_pairs(store: Store, where: Place) -> None:
     with st.expander("When a law is claimed"):
         st.caption(RULE)
     rows = _filtered(rows)
-    labels = [pair_in_words(row) for row in rows.head(200).to_dict("records")]
-    st.plotly_chart(effects(rows.head(200), labels), key="effects", on_select=lambda: _clicked(rows), selection_mode="points")
+    labels = [pair_in_words(row) for row in rows.to_dict("records")]
+    st.plotly_chart(effects(rows, labels), key="effects", on_select=lambda: _clicked(rows), selection_mode="points")
     table = pair_table(rows)
 
     def go() -> None:
@@ -111,7 +111,8 @@ def _answer(rows: pd.DataFrame, choice: str) -> str:
         if beyond == 0
         else f"{beyond} of {n} are beyond chance (q ≤ {_Q:g})" + ("" if len(claimed) else ", but fail another condition of the rule")
     )
-    where = f" Claimed for {_places(claimed)}." if len(claimed) > 1 else ""
+    ways = {"inverse": "falls", "direct": "rises"}
+    where = "".join(f" It {ways[way]} with steepness for {_places(rows)}." for way, rows in claimed.groupby("verdict", sort=False))
     q = "unknown" if pd.isna(strongest["q"]) else f"{strongest['q']:.2g}"
     return (
         f"{answer}; {chance}. The strongest {'of those claimed' if len(claimed) else 'pair'}: ρ = {signed(strongest['spearman'])} "
@@ -150,7 +151,7 @@ def multiplicity(rows: pd.DataFrame) -> str:
 
 def _filtered(rows: pd.DataFrame) -> pd.DataFrame:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        subset = selection.pick("subset", "Chunks", list(SUBSET_WORDS), show=SUBSET_WORDS.__getitem__, width=190)
+        subset = selection.pick("subset", "Chunks", list(SUBSET_WORDS), show=SUBSET_WORDS.__getitem__, width=230)
         claimed = selection.pick("claimed", "Law", list(_VERDICTS), show=_VERDICTS.__getitem__, width=150)
         xs = st.multiselect("Geometry", list(dict.fromkeys(rows["x"])), format_func=lambda name: column(name).label, key="pairs_x")
         stored = rows["metric"] + ":" + rows["convention"]

@@ -171,7 +171,7 @@ def looks(status: Status, name: str) -> None:
         f"{interval(last['low'], last['high'])}, half-width {number(last['half_width'])}."
     )
     rows = looks_table(found)
-    st.plotly_chart(convergence(rows, metric(name), band="95 % bootstrap interval"), key="looks", config={"displayModeBar": False})
+    st.plotly_chart(convergence(rows, metric(name), band="95 % interval"), key="looks", config={"displayModeBar": False})
     st.caption(result.get("note") or NOTE)
     samples = pd.DataFrame(result.get("samples") or [])
     if status.ended and len(samples):

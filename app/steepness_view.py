@@ -27,7 +27,7 @@ from backend.store.geometry_queries import COVARIATES, NO_LAYER, NONE
 from backend.store.store import Store
 
 _SCALES = {"linear": "linear", "log": "logarithmic"}
-SUBSET_WORDS = {"all": "all chunks", "away_from_origin": "away from the origin"}
+SUBSET_WORDS = {"all": "all chunks", "away_from_origin": "chunks away from the origin"}
 _COVARIATES = {"n_tokens": "chunk length", "place": "place in the CoT", "residual_norm": "activation norm", "entropy": "mean entropy"}
 _CURVES = {"constant": "c", "linear": "a + b·x", "log_log": "c·x^k", "inverse": "A/(x + x₀) + c"}
 

@@ -156,7 +156,7 @@ def before_and_after(
     drawn = known[known[measure] > 0]
     if drawn.empty:
         return blank(f"No KL on {KLS[measure][0]} is known along this CoT", height=320)
-    figure = go.Figure(layout={"template": TEMPLATE, "height": 360, "margin": {"l": 64, "r": 12, "t": 62, "b": 48}})
+    figure = go.Figure(layout={"template": TEMPLATE, "height": 360, "margin": {"l": 84, "r": 12, "t": 62, "b": 48}})
     for side, (label, colour) in _SIDES.items():
         part = drawn[drawn["side"] == side].groupby(["number", "chunk_id"], as_index=False)[measure].mean()
         figure.add_scatter(
@@ -175,7 +175,7 @@ def before_and_after(
     if len(chosen):
         figure.add_vline(x=float(chosen.iloc[0]), line={"color": ACCENT, "width": 1})
     figure.update_xaxes(title="chunk")
-    figure.update_yaxes(title=f"KL(steered ‖ base) on {KLS[measure][0]}, nats, log scale", type="log", exponentformat="power")
+    figure.update_yaxes(title=f"KL(steered ‖ base), nats, log scale<br>on {KLS[measure][0]}", type="log", exponentformat="power")
     unknown, zero = int(len(rows) - len(known)), int(len(known) - len(drawn))
     facts = f"n = {drawn['chunk_id'].nunique()} chunks" + (f" of {n_chunks}" if n_chunks else "") + f", β in {UNITS.get(unit, unit)}"
     facts += f" · not drawn: {unknown} unknown, {zero} of exactly 0" if unknown or zero else ""

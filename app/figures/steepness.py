@@ -234,7 +234,7 @@ def _span(low: float, high: float) -> str:
 
 def signed(value: float) -> str:
     """A correlation in words, with a real minus sign."""
-    return "unknown" if pd.isna(value) else f"{value:.2f}".replace("-", "−")
+    return "unknown" if pd.isna(value) else f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")
 
 
 def span(low: float, high: float) -> str:

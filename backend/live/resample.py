@@ -60,7 +60,7 @@ NOTE = (
     "rollouts there are; because the rule looks, it holds the true value a little less often than in 95 of 100 such runs. The rule looks "
     "at the width alone, never at whether 0 is inside."
 )
-STOPPED = {"narrow": "the interval is narrow enough", "most": "the maximal number of rollouts is reached"}
+STOPPED = {"narrow": "Stopped: the interval is narrow enough.", "most": "Stopped: the maximal number of rollouts is reached."}
 
 Batch = Generator[tuple[str, Any], None, list[dict[str, Any]]]
 Write = Callable[[str, Sequence[int]], Batch]  # chunk id and numbers -> steps, then the rollouts: sample, seed, text, finish, n_tokens

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from app import evidence_view, geometry_view, live, resample_view, steepness_view
+from app import evidence_view, geometry_view, live, resample_view, steepness_view, vocabulary
 from app.geometry_columns import place_in_words
 from backend.live.service import Status
 from backend.store.store import Store
@@ -148,7 +148,7 @@ def test_the_answer_is_given_in_words_with_numbers_and_the_rule_of_multiple_test
 def pair_rows(**values) -> pd.DataFrame:
     usual = {"x": "steepness", "kind": "random", "model_id": "m", "layer": 3, "position": "anchor", "unit": "rms", "convention": "ta",
              "metric": "counterfactual_importance_kl", "subset": "all", "spearman": -0.1, "ci_low": -0.3, "ci_high": 0.1, "p": 0.5,
-             "q": 0.8, "null_low": -0.2, "null_high": 0.2, "verdict": "none", "n": 90, "n_problems": 8}  # fmt: skip
+             "model": "ours", "q": 0.8, "null_low": -0.2, "null_high": 0.2, "verdict": "none", "n": 90, "n_problems": 8}  # fmt: skip
     return pd.DataFrame([usual | dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)])
 
 
@@ -164,6 +164,9 @@ def pair_rows(**values) -> pd.DataFrame:
 def test_the_headline_claims_no_more_than_the_verdicts(rho, q, verdict, said):
     first, second = evidence_view.headline(pair_rows(spearman=rho, q=q, verdict=verdict))
     assert said in first and "unknown here" in second
+    ways = {"inverse": "It falls", "direct": "It rises"}
+    for way, how in ways.items():
+        assert (f"{how} with steepness for ours: {vocabulary.KINDS['random']} (layer 3)." in first) == (way in verdict)
 
 
 def test_choosing_a_row_opens_its_scatter(opened, whole):
@@ -286,3 +289,13 @@ def test_whether_the_answer_settles_gradually_or_in_a_step_is_said_with_its_plac
     assert "4 are needed" in said([1.0, 0.5])
     own = steered([1.0] * 12).assign(direction_id=lambda rows: rows["chunk_id"])  # a direction of each chunk's own tells nothing
     assert geometry_view.along(own).n_places == 0
+
+
+def test_what_the_selected_chunk_lacks_is_one_click_away(opened, whole):
+    """Of a study where some chunks have finite steps and some chains were steered before and after."""
+    store = Store(whole)
+    places = store.frame("SELECT * FROM local_geometry ORDER BY chunk_id")
+    lacking = places[places["n_random"].isna()]
+    test = page(opened, whole, view="geometry", chunk=lacking["chunk_id"].iloc[0])
+    test.button(key="finite_steps_at").click().run()
+    assert not test.exception and test.session_state["selection"]["chunk"] in set(places.loc[places["n_random"].notna(), "chunk_id"])
