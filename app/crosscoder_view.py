@@ -127,8 +127,9 @@ def counts(rows: pd.DataFrame, norm: str) -> None:
         column.metric(name, f"{n:,}", border=True, delta=words, delta_color="off", delta_arrow="off")
     silent = int((rows["class"].eq("shared") & (rows["frequency"] == 0)).sum())
     st.caption(
-        RULE + (f" {silent:,} of the shared ones never fire on the study's tokens." if silent else "") + " Intervals: Wilson's 95 %, as if "
-        "features were independent draws; another training of the dictionary may differ by more."
+        f"Shares of the {int(rows['class'].notna().sum()):,} features whose class is known. {RULE}"
+        + (f" {silent:,} of the shared ones never fire on the study's tokens." if silent else "")
+        + " Intervals: Wilson's 95 %, as if features were independent draws; another training of the dictionary may differ by more."
     )
     with st.expander(f"Beyond other bounds of NRN ({norm.upper()}): how many survive latent scaling"):
         st.dataframe(beyond_table(rows, norm), hide_index=True, height="content", row_height=30)
@@ -150,7 +151,7 @@ def beyond_table(rows: pd.DataFrame, norm: str) -> pd.DataFrame:
 
 
 def _share(row: pd.Series) -> str:
-    return "unknown" if pd.isna(row.share) else f"{row.share:.1%} [{row.low:.1%}, {row.high:.1%}] of {row.of:,}"
+    return "unknown" if pd.isna(row.share) else f"{row.share:.1%} [{row.low * 100:.1f}, {row.high * 100:.1f}]"
 
 
 def how_compared() -> tuple[str, str]:

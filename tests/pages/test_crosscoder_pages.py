@@ -154,7 +154,7 @@ def test_a_training_is_shown_while_it_goes_on(opened, training):
 def test_the_counts_stand_beside_their_rule_n_and_interval(opened, study):
     test = opened("crosscoder", study)
     counts = {metric.label: (metric.value, metric.delta) for metric in test.metric}
-    assert counts["shared"] == ("2", "40.0% [11.8%, 76.9%] of 5") and counts["distilled only"][0] == "1"
+    assert counts["shared"] == ("2", "40.0% [11.8, 76.9]") and counts["distilled only"][0] == "1"
     assert counts["class unknown"] == ("1", "1 of them never fire")
     assert "NRN > 5/6, |ν^ε| < 0.2 and |ν^r| < 0.5" in words(test)
     beyond = table(test, "confirmed")
