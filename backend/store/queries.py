@@ -343,28 +343,3 @@ class Queries:
             "ORDER BY m.name, s.model_id, s.layer, s.kind, s.position, s.unit"
         )
 
-    def steepness_and_importance(
-        self: _HasFrame, model_id: str, layer: int, kind: str, position: str, unit: str, source: str, metric: str, convention: str
-    ) -> pd.DataFrame:
-        """One row a chunk that was swept: steepness (mean over the kind's directions), importance, both NULL where unknown.
-
-        `n_directions` counts the directions whose steepness is known; `below_floor` holds when every one of the chunk's curves is.
-        """
-        return self.frame(
-            "WITH steep AS (SELECT chunk_id, avg(steepness) AS steepness, avg(r2) AS r2, count(steepness) AS n_directions, "
-            "bool_and(below_floor) AS below_floor FROM steepness WHERE model_id = $model AND layer = $layer AND kind = $kind "
-            "AND position = $position AND unit = $unit GROUP BY chunk_id) "
-            "SELECT s.chunk_id, k.cot_id, c.problem_id, k.chunk_index, left(k.text, 160) AS text, t.category, s.steepness, s.r2, "
-            "s.n_directions, s.below_floor, i.value, i.ci_low, i.ci_high, i.n FROM steep s JOIN chunks k USING (chunk_id) "
-            "JOIN cots c USING (cot_id) LEFT JOIN categories t ON t.chunk_id = s.chunk_id AND t.source = $source AND t.rank = 0 "
-            "LEFT JOIN importance i ON i.chunk_id = s.chunk_id AND i.metric = $metric AND i.convention = $convention "
-            "ORDER BY k.cot_id, k.chunk_index",
-            model=model_id,
-            layer=layer,
-            kind=kind,
-            position=position,
-            unit=unit,
-            source=source,
-            metric=metric,
-            convention=convention,
-        )

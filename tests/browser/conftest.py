@@ -59,14 +59,16 @@ def server(chromium, study, tmp_path_factory):
 class serving:
     """The dashboard on a free port, started by `command` in the repository's root; a context manager that gives its address."""
 
-    def __init__(self, command: list[str], study: Path, log: Path):
+    def __init__(self, command: list[str], study: Path, folder: Path, *, own_cache: bool = False):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.address = f"http://127.0.0.1:{port}"
-        self.log = log / "server.log"
+        self.log = folder / "server.log"
         self.command = [*command, "--server.headless", "true", "--server.port", str(port)]
         self.environment = {**os.environ, "ANCHORSCOPE_STORES": str(study), "OMP_NUM_THREADS": "1"}
+        if own_cache:  # what is merged and fetched for this dashboard's models stays out of the person's own
+            self.environment["ANCHORSCOPE_CACHE"] = str(folder / "cache")
 
     def __enter__(self) -> str:
         self.process = subprocess.Popen(self.command, cwd=ROOT, env=self.environment, stdout=self.log.open("w"), stderr=subprocess.STDOUT)

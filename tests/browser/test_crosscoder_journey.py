@@ -1,6 +1,5 @@
 """The journey of a comparison in a real browser: brush NRN, open a feature, read its example in its chunk, steer by the feature there."""
 
-import os
 import re
 import sys
 
@@ -37,12 +36,9 @@ def study(tmp_path_factory, tiny):
 
 @pytest.fixture(scope="module")
 def server(chromium, study, tmp_path_factory):
-    os.environ["ANCHORSCOPE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    try:
-        with serving([sys.executable, "-m", "streamlit", "run", "app/main.py"], study, tmp_path_factory.mktemp("log")) as address:
-            yield address
-    finally:
-        del os.environ["ANCHORSCOPE_CACHE"]
+    command = [sys.executable, "-m", "streamlit", "run", "app/main.py"]
+    with serving(command, study, tmp_path_factory.mktemp("server"), own_cache=True) as address:
+        yield address
 
 
 def reach(tab, number: int):

@@ -1,6 +1,5 @@
 """The steering journey in a real browser: choose a chunk, move the slider, watch text stream and stop it, run many, reload the link."""
 
-import os
 import re
 import sys
 
@@ -21,12 +20,9 @@ def study(tmp_path_factory, tiny):
 
 @pytest.fixture(scope="module")
 def server(chromium, study, tmp_path_factory):
-    os.environ["ANCHORSCOPE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    try:
-        with serving([sys.executable, "-m", "streamlit", "run", "app/main.py"], study, tmp_path_factory.mktemp("log")) as address:
-            yield address
-    finally:
-        del os.environ["ANCHORSCOPE_CACHE"]
+    command = [sys.executable, "-m", "streamlit", "run", "app/main.py"]
+    with serving(command, study, tmp_path_factory.mktemp("server"), own_cache=True) as address:
+        yield address
 
 
 SLOW = """

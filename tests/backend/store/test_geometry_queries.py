@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from backend.errors import AnchorscopeError
-from backend.store.geometry_queries import COVARIATES, NO_LAYER, X_COLUMNS
+from backend.store.geometry_queries import NO_LAYER, X_COLUMNS
 from backend.store.publish import publish
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
@@ -45,14 +45,6 @@ def test_every_geometry_column_is_offered_once_with_what_is_known_of_it(store, c
         rows = asked(store, column)
         assert (len(rows), rows["x"].notna().sum()) == (column.n_chunks, column.n_known), column.x
         assert rows["chunk_id"].is_unique
-
-
-def test_steepness_is_asked_for_like_any_other_column(store, columns):
-    for _, column in columns[columns["x"] == "steepness"].iterrows():
-        place = {key: column[key] for key in ("model_id", "layer", "kind", "position", "unit")}
-        before = store.steepness_and_importance(**place, **METRIC)
-        now = asked(store, column).rename(columns={"x": "steepness"})
-        pd.testing.assert_frame_equal(now.drop(columns=list(COVARIATES)), before)
 
 
 def test_a_column_of_curves_is_the_mean_over_the_kinds_directions(store, columns):

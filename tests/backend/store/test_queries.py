@@ -97,13 +97,14 @@ def test_neighbours_are_the_nearest_by_cosine_in_float64(store, model):
 
 
 def test_steepness_of_several_directions_is_their_mean_over_the_known(store, model):
-    source = ("classifier 1", "counterfactual_importance_kl", "ta")
-    rows = store.steepness_and_importance(model, 15, "random", "anchor", "rms", *source)
+    place = {"kind": "random", "model_id": model, "layer": 15, "position": "anchor", "unit": "rms"}
+    importance = {"metric": "counterfactual_importance_kl", "convention": "ta"}
+    rows = store.geometry_and_importance("steepness", **place, source="classifier 1", **importance)
     raw = store.frame("SELECT chunk_id, steepness FROM steepness WHERE kind = 'random' AND position = 'anchor' AND layer = 15")
     expected = raw.groupby("chunk_id")["steepness"].mean()
-    assert rows.set_index("chunk_id")["steepness"].sort_index().to_numpy() == pytest.approx(expected.sort_index().to_numpy(), nan_ok=True)
+    assert rows.set_index("chunk_id")["x"].sort_index().to_numpy() == pytest.approx(expected.sort_index().to_numpy(), nan_ok=True)
     assert rows["n_directions"].max() == 2
-    assert rows.loc[rows["steepness"].isna(), "n_directions"].eq(0).all()
+    assert rows.loc[rows["x"].isna(), "n_directions"].eq(0).all()
 
 
 def test_map_points_have_the_metric_where_it_is_known(store, model):
