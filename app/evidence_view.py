@@ -47,6 +47,7 @@ def all_pairs(store: Store, where: Place) -> None:
         return
     for words in headline(rows):
         show(words)
+    steepness_view.whose(store)
     st.caption(multiplicity(rows))
     with st.expander("When a law is claimed"):
         st.caption(RULE)

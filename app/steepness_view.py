@@ -167,6 +167,12 @@ def _with_means(band: pd.DataFrame, drawn: pd.DataFrame) -> pd.DataFrame:
     return band.assign(mean=known["value"].astype(float).groupby(groups).mean().to_numpy())
 
 
+def whose(store: Store) -> None:
+    """Says so where a model was steered on what another one wrote: then the two axes are of two models."""
+    for reader, writer in studies.ask(store.read_by_others).itertuples(index=False):
+        show(f"Steepness is that of {one_line(reader, 60)}, reading; importance that of {one_line(writer, 60)}, which wrote the chains.")
+
+
 def explanation(found: Association) -> None:
     """How to read the numbers on the figure."""
     for note in found.notes:
@@ -192,6 +198,7 @@ def _evidence(store: Store, chosen: Chosen, frame: pd.DataFrame, found: Evidence
     st.subheader("Evidence")
     importance = metric_choice(f"{chosen.metric}:{chosen.convention}")
     show(in_words(whole, x_name=column(chosen.x).label, y_name=importance, where=place_in_words(chosen.pair)))
+    whose(store)
     with st.expander("Which conditions of the rule hold"):
         st.caption(RULE)
         for condition in conditions(whole):

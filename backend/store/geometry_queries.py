@@ -106,6 +106,14 @@ class GeometryQueries:
             convention=convention,
         )
 
+    def read_by_others(self: _HasFrame) -> pd.DataFrame:
+        """Names of a reader and a writer, for each model that was steered on CoTs that another one wrote."""
+        return self.frame(
+            "SELECT DISTINCT r.name AS reader, w.name AS writer FROM (SELECT DISTINCT model_id, chunk_id FROM steepness) s "
+            "JOIN chunks USING (chunk_id) JOIN cots c USING (cot_id) JOIN models r ON r.model_id = s.model_id "
+            "JOIN models w ON w.model_id = c.model_id WHERE r.model_id != w.model_id ORDER BY ALL"
+        )
+
     def associations(self: _HasFrame) -> pd.DataFrame:
         """Every pair and subset with its model's name and q: largest |rho| first, then those where chance is unknown, then unknown rho.
 

@@ -299,3 +299,11 @@ def test_what_the_selected_chunk_lacks_is_one_click_away(opened, whole):
     test = page(opened, whole, view="geometry", chunk=lacking["chunk_id"].iloc[0])
     test.button(key="finite_steps_at").click().run()
     assert not test.exception and test.session_state["selection"]["chunk"] in set(places.loc[places["n_random"].notna(), "chunk_id"])
+
+
+def test_where_reader_and_writer_differ_the_page_says_whose_is_which(monkeypatch):
+    said = []
+    monkeypatch.setattr(steepness_view, "show", said.append)
+    monkeypatch.setattr(steepness_view.studies, "ask", lambda _: pd.DataFrame({"reader": ["A"], "writer": ["B"]}))
+    steepness_view.whose(SimpleNamespace(read_by_others=None))
+    assert said == ["Steepness is that of A, reading; importance that of B, which wrote the chains."]

@@ -115,4 +115,5 @@ def test_a_model_that_reads_imported_cots_gives_them_activations_and_steepness(i
         str(tiny_folder("qwen2"))
     ]
     assert store.frame("SELECT count(*) AS n FROM steepness WHERE steepness IS NOT NULL")["n"].iloc[0] == 3 * 2
+    assert store.read_by_others().to_dict("records") == [{"reader": str(tiny_folder("qwen2")), "writer": MODEL}]
     assert store.frame("SELECT count(*) AS n FROM importance WHERE convention = 'published'")["n"].iloc[0] > 0
