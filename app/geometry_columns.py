@@ -32,9 +32,8 @@ def pick_column(choices: pd.DataFrame, x: str) -> pd.Series:
     """
     rows = choices.assign(sweep=_sweeps(choices))
     here = rows[rows["x"] == x]
-    names = {NO_LAYER: "of no layer"}
     places = chunk_panel.sweeps(here.assign(unit=here["sweep"].str.split(":").str[2]))
-    places = {key: names.get(int(key.split(":")[1]), words) for key, words in places.items()}
+    places = {key: words.replace(f"layer {NO_LAYER}", "no layer, CoTs") for key, words in places.items()}
     give_way("swept", places, set(rows["sweep"]))
     if len(places) > 1 or NO_LAYER not in set(here["layer"]):
         sweep = selection.pick("swept", "Residual stream of", list(places), show=places.__getitem__, width=190)

@@ -7,6 +7,7 @@ forward, which the browser marks; and a widget whose value something else change
 short word that the page checks against what the store has before it is used; what the store does not have is left out and noted.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -176,8 +177,13 @@ def pick(
     then: Callable[[], None] | None = None,
     **how: Any,
 ) -> str | None:
-    """A widget that shows and changes one value of the selection; returns the value in force, one of `options`."""
+    """A widget that shows and changes one value of the selection; returns the value in force, one of `options`.
+
+    Options that `show` words alike bear their own value too: a browser answers with the words.
+    """
     chosen = checked(name, options, default)
+    worded = Counter(map(show, options))
+    show = {option: show(option) if worded[show(option)] == 1 else f"{show(option)} ({option})" for option in options}.__getitem__
 
     def take(value: str | None) -> None:
         if value in options:  # a browser may send none, or words that were an option's before

@@ -161,3 +161,23 @@ def test_a_pair_of_widgets_that_show_one_value_agree_after_every_move_of_either(
         test.run()
         assert selected(late.arrives(test))["beta"] == f"{value:g}"
         assert (test.slider[0].value, test.number_input[1].value) == (min(value, 10.0), value)
+
+
+def alike():
+    import streamlit as st
+
+    from app import selection
+
+    selection.begin()
+    selection.pick("swept", "Of", ["m1:3", "m2:3", "m2:4"], show=lambda name: f"layer {name[-1]}")
+    st.button("Again")
+    selection.publish()
+
+
+def test_options_worded_alike_are_told_apart_and_stay_chosen():
+    test = AppTest.from_function(alike)
+    test.query_params["swept"] = "m2:3"
+    test.run()
+    assert test.selectbox[0].options == ["layer 3 (m1:3)", "layer 3 (m2:3)", "layer 4"]
+    test.button[0].click().run()
+    assert selected(test) == {"swept": "m2:3"}
