@@ -12,7 +12,7 @@ from app.geometry_columns import place_in_words
 from app.missing import Missing, command, no_rollouts, say
 from app.place import Place
 from app.statistics_cache import agreement_of, pairs_of
-from app.steepness_view import SUBSET_WORDS
+from app.steepness_view import COVARIATE_WORDS, SUBSET_WORDS
 from app.untrusted import one_line, show
 from app.vocabulary import CONVENTIONS, KINDS, column, metric_choice
 from backend.evidence.verdict import RULE
@@ -52,7 +52,8 @@ def all_pairs(store: Store, where: Place) -> None:
     with st.expander("When a law is claimed"):
         st.caption(RULE)
     rows = _filtered(rows)
-    labels = [pair_in_words(row) for row in rows.to_dict("records")]
+    several = rows["model_id"].nunique() > 1
+    labels = [pair_in_words(row) + (f" · {one_line(_short(row['model']), 24)}" if several else "") for row in rows.to_dict("records")]
     st.plotly_chart(effects(rows, labels), key="effects", on_select=lambda: _clicked(rows), selection_mode="points")
     table = pair_table(rows)
 
@@ -107,17 +108,22 @@ def _answer(rows: pd.DataFrame, choice: str) -> str:
         answer = f"{name} falls with steepness in {inverse} and rises with it in {direct} of {n} pairs: it depends on what is measured"
     else:
         answer = f"{name}: no law is claimed in any of {n} pairs with steepness"
-    chance = (
-        "chance alone does as well in all of them"
-        if beyond == 0
-        else f"{beyond} of {n} are beyond chance (q ≤ {_Q:g})" + ("" if len(claimed) else ", but fail another condition of the rule")
-    )
+    untested = int(rows["q"].isna().sum())
+    if untested == n:
+        chance = "whether chance would do as well is unknown"
+    elif beyond == 0:
+        chance = f"none is beyond what chance does (q > {_Q:g})"
+    else:
+        chance = f"{beyond} of {n} are beyond chance (q ≤ {_Q:g})" + ("" if len(claimed) else ", but fail another condition of the rule")
+    if 0 < untested < n:
+        chance += f"; of {untested} chance is unknown, or they cannot be claimed"
     ways = {"inverse": "falls", "direct": "rises"}
     where = "".join(f" It {ways[way]} with steepness for {_places(rows)}." for way, rows in claimed.groupby("verdict", sort=False))
     q = "unknown" if pd.isna(strongest["q"]) else f"{strongest['q']:.2g}"
     return (
         f"{answer}; {chance}. The strongest {'of those claimed' if len(claimed) else 'pair'}: ρ = {signed(strongest['spearman'])} "
-        f"{span(strongest['ci_low'], strongest['ci_high'])}, {column(strongest['x']).label}, {place_in_words(strongest)}; by chance "
+        f"{span(strongest['ci_low'], strongest['ci_high'])}, {column(strongest['x']).label}, {place_in_words(strongest)}, "
+        f"{one_line(str(strongest['model']), 40)}; by chance "
         f"{span(strongest['null_low'], strongest['null_high'])}, q = {q}, n = {strongest['n']} chunks, {strongest['n_problems']} problems."
         f"{where}"
     )
@@ -167,6 +173,11 @@ def _filtered(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[keep].reset_index(drop=True)
 
 
+def _short(model: str) -> str:
+    """A model's name without its owner or scheme."""
+    return str(model).rpartition("/")[2].rpartition(":")[2]
+
+
 def pair_in_words(row: dict) -> str:
     """A pair on one line."""
     importance, where = metric_choice(f"{row['metric']}:{row['convention']}"), place_in_words(row)
@@ -183,7 +194,10 @@ def pair_table(rows: pd.DataFrame) -> pd.DataFrame:
         **({"model": [one_line(str(name), 40) for name in rows["model"]]} if several else {}),
         "|ρ|": rows["spearman"].astype(float).abs(), "ρ": rows["spearman"], "low": rows["ci_low"], "high": rows["ci_high"],
         "p": rows["p"], "q": rows["q"], "null low": rows["null_low"], "null high": rows["null_high"], "partial ρ": rows["partial"],
-        "law": rows["verdict"].fillna("unknown"), "n": rows["n"], "CoTs": rows["n_cots"], "problems": rows["n_problems"],
+        "law": rows["verdict"].fillna("unknown").where(rows["shared"] == "", rows["shared"]),
+        "held fixed": [", ".join(COVARIATE_WORDS.get(name, name) for name in names) if pd.api.types.is_list_like(names) else ""
+                       for names in rows["covariates"]],
+        "n": rows["n"], "CoTs": rows["n_cots"], "problems": rows["n_problems"],
     })  # fmt: skip
 
 

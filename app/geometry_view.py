@@ -60,19 +60,28 @@ def of_chunk(store: Store, chunk: str, *, model: str, layer: int, unit: str, pos
         row = exact.iloc[0]
         st.plotly_chart(eigenvalues(row.eigenvalues, unit=row.unit), key="eigenvalues", config={"displayModeBar": False})
         if pd.notna(row.eigen_residual):
-            st.caption(f"Leading eigenvalues of G; largest ‖Gv − λv‖ / λ₁ is {number(row.eigen_residual)}.")
+            st.caption(
+                "Half the leading eigenvalues of G: the steepness along their eigenvectors; largest ‖Gv − λv‖ / λ₁ is "
+                f"{number(row.eigen_residual)}."
+            )
 
 
 def directions_table(fisher: pd.DataFrame) -> pd.DataFrame:
     """Fisher against swept for each kind of direction, in nats per β²; a mean where a kind has several directions."""
     order = [kind for kind in KINDS if kind in set(fisher["kind"])] + sorted(set(fisher["kind"]) - set(KINDS))
+    both = fisher.dropna(subset=["fisher_steepness"])
     means = fisher.groupby("kind")[list(_DIRECTED)].mean().reindex(order)
+    swept = both.dropna(subset=["steepness"]).groupby("kind")[list(_DIRECTED)].mean().reindex(order)
     return pd.DataFrame({
-        "direction": [KINDS.get(kind, kind) for kind in order], "n": fisher["kind"].value_counts().reindex(order).tolist(),
+        "direction": [KINDS.get(kind, kind) for kind in order],
+        "n": [f"{n} ({k} swept)" if n != k else str(n) for n, k in (
+            (int(own["fisher_steepness"].notna().sum()), int(own["steepness"].notna().sum()))
+            for own in (fisher[fisher["kind"] == kind] for kind in order)
+        )],
         "Fisher ½·vᵀGv": [number(value) for value in means["fisher_steepness"]],
         "swept |a|": [number(value) for value in means["steepness"]],
         "pure square": [number(value) for value in means["amplitude"]],
-        "|a| / Fisher": [number(ratio) for ratio in means["steepness"] / means["fisher_steepness"].where(means["fisher_steepness"] > 0)],
+        "|a| / Fisher": [number(ratio) for ratio in swept["steepness"] / swept["fisher_steepness"].where(swept["fisher_steepness"] > 0)],
     })  # fmt: skip
 
 
@@ -216,7 +225,7 @@ def _before_and_after(store: Store, where: Place, row: pd.Series) -> None:
     unit, n_chunks = rows["unit"].iloc[0], len(store.chunk_spans(where.cot))
     figure = before_and_after(rows, measure=measure, unit=unit, step=step, selected=where.chunk, n_chunks=n_chunks)
     st.plotly_chart(figure, key="before_after", config={"displayModeBar": False})
-    show(along_in_words(found))
+    show(along_in_words(found) + (f" Unknown, and left out: {found.n_unknown} directions at places." if found.n_unknown else ""))
     st.caption(
         f"Each point: KL(steered ‖ base), mean over the tokens of {KLS[measure][0]} and over the chunk's directions, at β = {beta:g}. The "
         "rest begins after the chunk on both sides, so that only where it is steered differs. Gradual or sharp: constant, line and step "

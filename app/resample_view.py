@@ -107,8 +107,8 @@ def _resample(store: Store, where: Place, name: str, convention: str) -> None:
     most = b.number_input("or so many new rollouts", _BATCH, MAX_CONTINUATIONS, 128, step=_BATCH, key="most_rollouts")
     st.caption(
         f"The model that wrote the chain continues it from before this chunk{' and from before the next one' if compares(name) else ''}, "
-        f"{_BATCH} rollouts at a time. They are pooled with the stored ones, and it stops when half of the 95 % interval is narrow enough, "
-        "or at the most. They are not kept in the study."
+        f"{_BATCH} rollouts at a time. They are pooled with the stored ones, and it stops when half of the 95 % interval is narrow enough"
+        f"{', a little allowed for looking,' if compares(name) else ','} or at the most. They are not kept in the study."
     )
     try:
         request = resample_request(
@@ -127,11 +127,11 @@ def _resample(store: Store, where: Place, name: str, convention: str) -> None:
     if st.button(label, icon=":material/casino:", type="primary", disabled=done, key="resample"):
         _start(choice, request, again=tried)
     if running:
-        _follow(status.ticket_id, name)
+        _follow(status.ticket_id, name, float(width))
     elif status is not None:
         if status.error:
             show(status.error)
-        looks(status, name)
+        looks(status, name, float(width))
 
 
 def _start(choice: Choice, request: Resample, *, again: bool) -> None:
@@ -143,7 +143,7 @@ def _start(choice: Choice, request: Resample, *, again: bool) -> None:
     selection.rerun()
 
 
-def _follow(ticket: str, name: str) -> None:
+def _follow(ticket: str, name: str, width: float) -> None:
     def look() -> None:
         now = live.service().status(ticket)
         if now is None or now.ended:
@@ -152,26 +152,31 @@ def _follow(ticket: str, name: str) -> None:
         if st.button("Stop", icon=":material/stop:", key="resample_stop"):
             live.stop(ticket)
             selection.rerun()
-        looks(now, name)
+        looks(now, name, width)
 
     st.fragment(look, run_every=live.EVERY)()
 
 
-def looks(status: Status, name: str) -> None:
-    """What was found so far, and why it stopped."""
+def looks(status: Status, name: str, width: float) -> None:
+    """What was found so far, and why it stopped; `width` is the half-width that was asked for."""
     result: Mapping[str, Any] = status.result or {}
     found = result.get("looks") or []
     if not found:
         return
     last = found[-1]
-    if status.ended:
-        show(STOPPED.get(result.get("stopped"), "Stopped by you before the interval was narrow enough."))
+    ruling = last.get("ruling_half_width")
+    if result.get("stopped"):
+        show(STOPPED[result["stopped"]])
+    elif status.state == "stopped" and not status.error:
+        show("Stopped by you before the interval was narrow enough.")
     show(
         f"With {last['n_new']} new rollouts: {metric(name).label} {number(last['value'])}, 95 % interval "
-        f"{interval(last['low'], last['high'])}, half-width {number(last['half_width'])}."
+        f"{interval(last['low'], last['high'])}, half-width {number(last['half_width'])}"
+        + (f" ({number(ruling)} by the rule, which allows for looking)." if _differs(ruling, last["half_width"]) else ".")
     )
     rows = looks_table(found)
-    st.plotly_chart(convergence(rows, metric(name), band="95 % interval"), key="looks", config={"displayModeBar": False})
+    figure = convergence(rows, metric(name), band="95 % interval", counted="new rollouts", target=width)
+    st.plotly_chart(figure, key="looks", config={"displayModeBar": False})
     st.caption(result.get("note") or NOTE)
     samples = pd.DataFrame(result.get("samples") or [])
     if status.ended and len(samples):
@@ -179,9 +184,13 @@ def looks(status: Status, name: str) -> None:
 
 
 def looks_table(found: list[Mapping[str, Any]]) -> pd.DataFrame:
-    """The looks as `convergence` draws them; n are the rollouts at the chunk that took part."""
-    rows = pd.DataFrame(found)[["n", "value", "low", "high", "half_width"]]
-    return rows.astype(float)
+    """The looks as `convergence` draws them; n are the new rollouts at the chunk."""
+    rows = pd.DataFrame(found)[["n_new", "value", "low", "high", "half_width"]]
+    return rows.astype(float).rename(columns={"n_new": "n"})
+
+
+def _differs(ruling: float | None, half_width: float | None) -> bool:
+    return ruling is not None and half_width is not None and number(ruling) != number(half_width)
 
 
 def _samples(samples: pd.DataFrame) -> None:

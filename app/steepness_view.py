@@ -1,7 +1,7 @@
 """One pair: a geometry column against an importance metric, what chance would draw, and the evidence in words and numbers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -18,6 +18,7 @@ from app.statistics_cache import association_of, chance_of, evidence_of, stored_
 from app.untrusted import one_line, show
 from app.vocabulary import CONVENTIONS, column, metric, metric_choice
 from backend.evidence.association import Association
+from backend.evidence.multiple import shared
 from backend.evidence.pairs import Evidence
 from backend.evidence.resampling import spearman
 from backend.evidence.sample import SUBSETS
@@ -28,7 +29,10 @@ from backend.store.store import Store
 
 _SCALES = {"linear": "linear", "log": "logarithmic"}
 SUBSET_WORDS = {"all": "all chunks", "away_from_origin": "chunks away from the origin"}
-_COVARIATES = {"n_tokens": "chunk length", "place": "place in the CoT", "residual_norm": "activation norm", "entropy": "mean entropy"}
+COVARIATE_WORDS = {
+    "n_tokens": "chunk length", "place": "place in the CoT", "residual_norm": "activation norm", "entropy": "mean entropy",
+    "n_rollouts": "rollouts it rests on",
+}  # fmt: skip
 _CURVES = {"constant": "c", "linear": "a + b·x", "log_log": "c·x^k", "inverse": "A/(x + x₀) + c"}
 
 
@@ -176,7 +180,7 @@ def whose(store: Store) -> None:
 def explanation(found: Association) -> None:
     """How to read the numbers on the figure."""
     for note in found.notes:
-        for name, words in _COVARIATES.items():
+        for name, words in COVARIATE_WORDS.items():
             note = note.replace(name, words)
         st.caption(note[:1].upper() + note[1:] + ".")
     st.caption(
@@ -191,17 +195,18 @@ def _evidence(store: Store, chosen: Chosen, frame: pd.DataFrame, found: Evidence
     covariates = tuple(name for name in COVARIATES if name != chosen.x)
     needed = frame[["x", "y", "cot_id", "problem_id", *covariates]]
     by_subset = {
-        subset: (found if subset == "all" else stored_evidence(store, chosen.pair, subset)) or evidence_of(needed, covariates, subset)
+        subset: (found if subset == "all" else stored_evidence(store, chosen.pair, subset))
+        or replace(evidence_of(needed, covariates, subset), shared=shared(chosen.pair))
         for subset in SUBSETS
     }
     whole = by_subset["all"]
     st.subheader("Evidence")
     importance = metric_choice(f"{chosen.metric}:{chosen.convention}")
-    show(in_words(whole, x_name=column(chosen.x).label, y_name=importance, where=place_in_words(chosen.pair)))
+    show(in_words(whole, x_name=column(chosen.x).label, y_name=importance, where=place_in_words(chosen.pair), names=COVARIATE_WORDS))
     whose(store)
     with st.expander("Which conditions of the rule hold"):
         st.caption(RULE)
-        for condition in conditions(whole):
+        for condition in conditions(whole, COVARIATE_WORDS):
             st.text(("✓ " if condition.holds else "✗ ") + condition.words)
     st.dataframe(evidence_table(by_subset), hide_index=True, row_height=28, height="content", key="evidence")
     if found is None:
@@ -233,12 +238,12 @@ def _quantities(found: Evidence) -> dict[str, str]:
         "permuted within CoTs: p, null band": f"p {_p(rank.p_permutation, rank)}, {span(rank.null_low, rank.null_high)}",
         "q over all pairs": number(found.q),
         "partial ρ": f"{signed(found.partial.rho)}, p {_p(found.partial.p, rank)}, n = {number(found.partial.n)}",
-        "held fixed": ", ".join(_COVARIATES.get(name, name) for name in found.partial.covariates) or "nothing is known",
+        "held fixed": ", ".join(COVARIATE_WORDS.get(name, name) for name in found.partial.covariates) or "nothing is known",
         "importance > 0": f"{parts.n_positive} of {rank.n}" + (f", < 0: {parts.n_negative}" if parts.n_negative else ""),
         "AUC of x for importance > 0": f"{number(parts.auc)} {interval(parts.auc_low, parts.auc_high)}, p {_p(parts.auc_p, rank)}",
         "ρ where importance > 0": f"{signed(parts.positive_spearman)} {span(parts.positive_low, parts.positive_high)}, "
         f"p {_p(parts.positive_p, rank)}",
-        "Theil–Sen slope, 95 %": f"{number(slope.slope)} {interval(slope.low, slope.high)}",
+        "Theil–Sen slope, 95 % (chunks as independent)": f"{number(slope.slope)} {interval(slope.low, slope.high)}",
         "mixed model on ranks: slope, 95 %": f"{signed(mixed.slope)} {span(mixed.low, mixed.high)}, p = {number(mixed.p)}"
         + (f" ({one_line(mixed.note, 80)})" if mixed.note else ""),
         "variance between problems": "unknown" if pd.isna(mixed.problem_share) else f"{mixed.problem_share:.0%}",

@@ -67,8 +67,14 @@ def export_crosscoder(study: Path, folder: Path) -> list[Path]:
     with contextlib.closing(Store(study)) as store:
         of_two = [name for name in store.dictionary_ids() if len(store.dictionary(name).scale) == 2]
         if len(of_two) != 1:
-            raise AnchorscopeError(f"{study} has {len(of_two)} crosscoders of two models; expected one. Add [crosscoder] to it and run it.")
-        features = store.features(of_two[0])
+            what = "Add [crosscoder] to its file and run it." if not of_two else "Run it with the one [crosscoder] that is wanted."
+            raise AnchorscopeError(f"{study} has {len(of_two)} crosscoders of two models; expected one. {what}")
+        features, n_features = store.features(of_two[0]), store.dictionary(of_two[0]).n_features
+        if len(features) != n_features:
+            raise AnchorscopeError(
+                f"{study}: {len(features)} of {n_features} features of its crosscoder are measured; run the study to the end of the stage "
+                "features, then export."
+            )
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     crosscoder = dictionaries.read(study, of_two[0])

@@ -16,12 +16,12 @@ _MOST_PAIRS = 24
 _VERDICTS = {"inverse": ("inverse law", STEERED), "direct": ("direct law", ACCENT), "none": ("no law claimed", MISSING)}
 
 
-def effects(rows: pd.DataFrame, labels: Sequence[str], *, chosen: int | None = None) -> go.Figure:
+def effects(rows: pd.DataFrame, labels: Sequence[str]) -> go.Figure:
     """One line a pair: ρ with its bootstrap interval, coloured by verdict, over the band in which shuffled importance puts it.
 
     `rows` has the columns of `associations`, in the order in which they are drawn; `labels` name them. At most 24 are drawn, the rest is
-    counted; a pair whose ρ is unknown is left out and counted. `chosen` is the place of the pair that is picked out. Every mark's
-    customdata is the row's place.
+    counted; a pair whose ρ is unknown is left out and counted. Every mark's customdata is the row's
+    place.
     """
     known = np.flatnonzero(rows["spearman"].notna().to_numpy())
     if not len(known):
@@ -52,8 +52,6 @@ def effects(rows: pd.DataFrame, labels: Sequence[str], *, chosen: int | None = N
             ],
             hoverinfo="text",
         )  # fmt: skip
-    if chosen is not None and chosen in shown:
-        figure.add_hline(y=float(np.flatnonzero(shown == chosen)[0]), line={"color": ACCENT, "width": 1, "dash": "dot"})
     figure.add_vline(x=0, line={"color": MISSING, "width": 1})
     figure.update_yaxes(
         tickmode="array", tickvals=places.tolist(), ticktext=[for_plotly(labels[k], limit=70, width=70) for k in shown],
@@ -94,11 +92,13 @@ def _cell(row: pd.Series, a: str, b: str) -> str:
     return f"{for_plotly(a)}<br>{for_plotly(b)}<br>{rho}<br>n = {row.n:.0f} chunks of {row.n_problems:.0f} problems"
 
 
-def convergence(rows: pd.DataFrame, metric: Metric, *, band: str, target: float | None = None) -> go.Figure:
+def convergence(
+    rows: pd.DataFrame, metric: Metric, *, band: str, counted: str = "rollouts at this chunk", target: float | None = None
+) -> go.Figure:
     """How a chunk's metric changes with the number of rollouts, and below it half the width of its 95 % interval.
 
-    `rows` has `n` (rollouts), `value`, `low`, `high`, `half_width`, in the order of n; unknown values leave gaps. `band` says what lies
-    between low and high; `target` is the half-width at which resampling stops.
+    `rows` has `n` (rollouts, `counted` says which), `value`, `low`, `high`, `half_width`, in the order of n; unknown values leave gaps.
+    `band` says what lies between low and high; `target` is the half-width at which resampling stops.
     """
     if rows.empty or rows["value"].isna().all():
         return blank("The metric is unknown at every number of rollouts", height=300)
@@ -123,6 +123,6 @@ def convergence(rows: pd.DataFrame, metric: Metric, *, band: str, target: float 
     # Rollouts that all agree leave an interval without a width: rounding, which is not to fill the axis.
     flat = {"range": [0, 1e-3]} if not wide > 1e-6 else {"rangemode": "tozero"}
     figure.update_yaxes(title="half-width", exponentformat="power", **flat, row=2, col=1)
-    figure.update_xaxes(title="rollouts at this chunk", row=2, col=1)
+    figure.update_xaxes(title=counted, row=2, col=1)
     legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
     return figure.update_layout(template=TEMPLATE, height=420, margin={"l": 64, "r": 12, "t": 30, "b": 46}, legend=legend)

@@ -128,18 +128,20 @@ def finite_steps(chunk: pd.Series) -> go.Figure:
 
 
 def eigenvalues(values: Sequence[float], *, unit: str) -> go.Figure:
-    """The leading eigenvalues of G, largest first, on a log axis; those that are not above 0 have no bar and are counted."""
+    """Half the leading eigenvalues of G, the steepness along their eigenvectors, largest first, on a log axis; those that are not above 0
+    have no bar and are counted."""
     values = np.asarray(values, float)
     places = np.flatnonzero(values > 0)
     if not len(places):
         return blank("No leading eigenvalue is above 0", height=160)
     figure = go.Figure(layout={"template": TEMPLATE, "height": 190, "margin": {"l": 64, "r": 8, "t": 8, "b": 44}, "bargap": 0.2})
     figure.add_bar(
-        x=places + 1, y=values[places], marker={"color": STEERED, "line": {"width": 0}}, hovertemplate="λ%{x} = %{y:.3g}<extra></extra>"
+        x=places + 1, y=values[places] / 2, marker={"color": STEERED, "line": {"width": 0}},
+        hovertemplate="steepness along eigenvector %{x}: λ/2 = %{y:.3g}<extra></extra>",
     )
     lost = len(values) - len(places)
     figure.update_xaxes(title="leading eigenvalue" + (f" ({lost} not above 0)" if lost else ""), dtick=1 if len(values) <= 16 else 4)
-    figure.update_yaxes(title=f"λ, {_per_beta(unit)}", type="log", exponentformat="power")
+    figure.update_yaxes(title=f"λ/2, {_per_beta(unit)}", type="log", exponentformat="power")
     return figure
 
 
@@ -153,12 +155,13 @@ def before_and_after(
     the steered place, so that x + ½ is a chunk's number. KL that is 0 or unknown has no place on the log axis and is counted.
     """
     known = rows[rows[measure].notna()]
-    drawn = known[known[measure] > 0]
+    means = known.groupby(["side", "number", "chunk_id"], as_index=False)[measure].mean()
+    drawn = means[means[measure] > 0]
     if drawn.empty:
         return blank(f"No KL on {KLS[measure][0]} is known along this CoT", height=320)
     figure = go.Figure(layout={"template": TEMPLATE, "height": 360, "margin": {"l": 84, "r": 12, "t": 62, "b": 48}})
     for side, (label, colour) in _SIDES.items():
-        part = drawn[drawn["side"] == side].groupby(["number", "chunk_id"], as_index=False)[measure].mean()
+        part = drawn[drawn["side"] == side]
         figure.add_scatter(
             x=part["number"], y=part[measure], mode="lines+markers", name=label, customdata=part["chunk_id"].tolist(),
             line={"color": colour, "width": 1}, marker={"color": colour, "size": 7},
@@ -176,9 +179,9 @@ def before_and_after(
         figure.add_vline(x=float(chosen.iloc[0]), line={"color": ACCENT, "width": 1})
     figure.update_xaxes(title="chunk")
     figure.update_yaxes(title=f"KL(steered ‖ base), nats, log scale<br>on {KLS[measure][0]}", type="log", exponentformat="power")
-    unknown, zero = int(len(rows) - len(known)), int(len(known) - len(drawn))
+    unknown, zero = int(len(rows) - len(known)), int(len(means) - len(drawn))
     facts = f"n = {drawn['chunk_id'].nunique()} chunks" + (f" of {n_chunks}" if n_chunks else "") + f", β in {UNITS.get(unit, unit)}"
-    facts += f" · not drawn: {unknown} unknown, {zero} of exactly 0" if unknown or zero else ""
+    facts += f" · not drawn: {unknown} unknown, {zero} points of exactly 0" if unknown or zero else ""
     legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
     return figure.update_layout(title={"text": facts, "font": {"size": 13}}, legend=legend)
 

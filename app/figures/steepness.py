@@ -148,9 +148,9 @@ def steepness_and_importance(
         type="log" if logarithmic else "linear",
         exponentformat="power" if logarithmic else "e",
     )
-    figure.update_yaxes(title=metric.axis)
+    figure.update_yaxes(title=for_plotly(metric.axis))
     hollow = f"hollow: {int(rows['floored'].sum())} below the floor" if shown.drawn["below_floor"].notna().any() else ""
-    facts = [*statistics_lines(found), " · ".join(filter(None, (place, hollow))), left_out_line(shown)]
+    facts = [*statistics_lines(found), " · ".join(filter(None, (for_plotly(place, limit=200, width=200), hollow))), left_out_line(shown)]
     if shuffle is not None:
         facts = [f"<b>Shuffled: importance dealt anew within CoTs, seed {shuffle}</b>", *facts[1:]]
         figure.add_annotation(
@@ -223,7 +223,8 @@ def _draw_band(figure: go.Figure, band: pd.DataFrame, *, logarithmic: bool) -> N
 def _hovers(rows: pd.DataFrame, column: Column, metric: Metric) -> list[str]:
     return [
         f"<b>{row.number}</b> · {for_plotly(category(row.tag), limit=40)}<br>"
-        f"{column.label}: {row.x:.3g}<br>{metric.label}: {row.value:.3g}{_span(row.ci_low, row.ci_high)}<br>{for_plotly(row.text)}"
+        f"{column.label}: {row.x:.3g}<br>{for_plotly(metric.label)}: {row.value:.3g}{_span(row.ci_low, row.ci_high)}<br>"
+        f"{for_plotly(row.text)}"
         for row in rows.itertuples()
     ]
 

@@ -3,11 +3,12 @@
 Curves can be compared only on the same rows and in the same unit, so there are two comparisons, and all residuals are of y itself:
 
 `all`       every chunk: constant, linear, inverse. A logarithm has no place for the zeros.
-`positive`  chunks with x > 0 and y > 0: the same three, and the power. It is fitted to logarithms, and its prediction is turned back into a
-            mean of y by the mean of exp(residual) (Duan 1983, J. Am. Stat. Assoc. 78, 605): `factor` holds it.
+`positive`  chunks with x > 0 and y > 0: the same three, and the power, factor · x^exponent.
 
-Constant, linear and power are least squares. The inverse is soft-L1 least squares with x + x₀ above 0 and x₀ at most 1000 times the spread
-of x; the scale of its loss is 1.48 times the median absolute deviation of y, or y's standard deviation where that is 0. A may be negative.
+All four are least squares of y, which is what AIC and R² compare: a curve fitted by another loss would lose to those it contains. The power
+begins at the line through the logarithms. The inverse begins at the soft-L1 solution, which outliers move little (the scale of its loss is
+1.48 times the median absolute deviation of y, or y's standard deviation where that is 0), with x + x₀ above 0 and x₀ at most 1000 times the
+spread of x; that solution's A, x₀ and c are its `parameters`. A may be negative.
 AIC = n ln(RSS / n) + 2 (k + 1) with k parameters. Cross-validated R² = 1 − Σ (y − fitted)² / Σ (y − mean)² over held-out problems, fit and
 mean both from the other problems: a constant has exactly 0, and a curve below 0 predicts worse than no curve.
 """
@@ -113,10 +114,17 @@ def _linear(x: np.ndarray, y: np.ndarray, least_x: float) -> tuple[dict[str, flo
 
 
 def _log_log(x: np.ndarray, y: np.ndarray, least_x: float) -> tuple[dict[str, float], Curve]:
-    exponent, intercept = _line(np.log(x), np.log(y))
-    smearing = np.exp(np.log(y) - intercept - exponent * np.log(x)).mean()
-    factor = float(np.exp(intercept) * smearing)
-    return {"factor": factor, "exponent": exponent}, lambda at: factor * at**exponent
+    from scipy.optimize import least_squares
+
+    middle = math.exp(np.log(x).mean())
+    exponent, intercept = _line(np.log(x / middle), np.log(y))
+    u, scale = np.log(x / middle), float(np.std(y)) or 1.0
+    least = least_squares(
+        lambda p: p[0] * np.exp(np.clip(p[1] * u, -500, 500)) - y / scale, [math.exp(intercept) / scale, exponent], max_nfev=200
+    )
+    factor, exponent = float(least.x[0] * scale), float(least.x[1])
+    found = {"factor": factor * middle**-exponent, "exponent": exponent}
+    return found, lambda at: factor * (at / middle) ** exponent
 
 
 def _inverse(x: np.ndarray, y: np.ndarray, least_x: float) -> tuple[dict[str, float], Curve]:
@@ -143,10 +151,13 @@ def _inverse(x: np.ndarray, y: np.ndarray, least_x: float) -> tuple[dict[str, fl
         starts.append((slope, t, intercept))
     start = min(starts, key=lambda parameters: float((residuals(np.array(parameters)) ** 2).sum()))
     bounds = ([-np.inf, math.log(1e-4), -np.inf], [np.inf, math.log(1e3), np.inf])
-    a, t, c = least_squares(residuals, start, jacobian, bounds, loss="soft_l1", f_scale=deviation or 1.0, x_scale="jac", max_nfev=100).x
-    found = {"A": a * scale * spread, "x0": math.exp(t) * spread + shift, "c": c * scale}
-    found = {name: float(value) for name, value in found.items()}
-    return found, lambda at: found["A"] / (at + found["x0"]) + found["c"]
+    robust = least_squares(residuals, start, jacobian, bounds, loss="soft_l1", f_scale=deviation or 1.0, x_scale="jac", max_nfev=100).x
+    ends = [least_squares(residuals, begin, jacobian, bounds, x_scale="jac", max_nfev=100) for begin in (robust, start)]
+    (reported, fitted) = (
+        {"A": float(a * scale * spread), "x0": float(math.exp(t) * spread + shift), "c": float(c * scale)}
+        for a, t, c in (robust, min(ends, key=lambda end: end.cost).x)
+    )
+    return reported, lambda at: fitted["A"] / (at + fitted["x0"]) + fitted["c"]
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:

@@ -8,23 +8,39 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backend.evidence.verdict import Q_GRID
+from backend.store.geometry_queries import IMPORTANCE
 
 
 def with_q(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The rows of `associations`, in their order, with `q` over the rows of the same subset, and `verdict` none where q is above 0.05.
 
-    A row without p has no q (None), and does not count among those looked at.
+    A row without p has no q (None), and does not count among those looked at; nor does one whose x and y are not measured apart: what they
+    share is in `shared`, and its verdict is none.
     """
     from scipy.stats import false_discovery_control
 
-    done = [{**row, "q": None} for row in rows]
+    done = [{**row, "q": None, "shared": shared(row)} for row in rows]
+    for row in done:
+        row["verdict"] = "none" if row["shared"] else row["verdict"]
     for subset in {row["subset"] for row in done}:
-        own = [row for row in done if row["subset"] == subset and _known(row["p"])]
+        own = [row for row in done if row["subset"] == subset and _known(row["p"]) and not row["shared"]]
         q = false_discovery_control([row["p"] for row in own], method="bh") if own else []
         for row, value in zip(own, q, strict=True):
             row["q"] = float(value)
             row["verdict"] = row["verdict"] if value <= Q_GRID else "none"
     return done
+
+
+def shared(pair: Mapping[str, Any]) -> str:
+    """What makes x and y of a pair depend on each other however the world is, so that no permutation is its null; else empty.
+
+    `pair` has the columns that name a row of `associations`.
+    """
+    if pair["kind"] == "diff_in_means" and pair["metric"].startswith("counterfactual_importance"):
+        return "the direction was made from this importance"
+    if pair["x"] in IMPORTANCE and not pair["metric"].startswith("forced"):
+        return "both are measured on the same rollouts"
+    return ""
 
 
 def _known(p: float | None) -> bool:

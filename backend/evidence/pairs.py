@@ -43,6 +43,7 @@ class Evidence:
     theil_sen: TheilSen
     mixed: Mixed
     q: float = math.nan  # p after Benjamini and Hochberg over a grid of pairs; NaN for a pair alone
+    shared: str = ""  # why x and y are not measured apart (multiple.py): then no law is claimed
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -82,6 +83,7 @@ class Evidence:
             fits=tuple(Fit(**_numbers(fit)) for fit in details["fits"]),
             theil_sen=TheilSen(**_numbers(details["theil_sen"])),
             mixed=Mixed(**_numbers(details["mixed"])),
+            shared=row.get("shared") or "",
             **_numbers({"q": row.get("q")}),
         )
 
@@ -106,7 +108,8 @@ def evidence(
     notes = [*rank.notes, *held.notes]
     if sample.n_near:
         chance = "unknown" if math.isnan(rank.null_mean) else f"{rank.null_mean:.2f}".replace("-", "−")
-        notes.insert(0, f"without {sample.n_near} chunks at or below the median of both; leaving them out gives ρ = {chance} by itself")
+        near = f"{sample.n_near} chunks whose sizes are at or below the median of both"
+        notes.insert(0, f"without {near}; leaving them out gives ρ = {chance} by itself")
     return Evidence(
         subset=subset,
         rank=replace(rank, notes=tuple(notes)),

@@ -8,7 +8,6 @@ import functools
 import math
 
 import numpy as np
-from scipy.stats import rankdata
 
 from backend.ids import seed_for
 
@@ -63,6 +62,8 @@ def sign_sums(values: np.ndarray, problems: np.ndarray, n_problems: int, *, at: 
 
 def centred_ranks(values: np.ndarray) -> np.ndarray:
     """Mid-ranks less their mean, (n,)."""
+    from scipy.stats import rankdata
+
     return rankdata(values) - (len(values) + 1) / 2
 
 

@@ -1,10 +1,11 @@
 """The chunks of one pair of measures that take part: both values known, in an order that depends on the values alone.
 
-Two subsets. `all`: every chunk. `away_from_origin`: without the chunks at or below the median of both measures, the crowded corner of the
-scatter. Leaving that corner out makes any two measures fall together, related or not: of the chunks with a small x only those with a large
-y are left. What that selection fakes is the contrast between small and large x; among the chunks on one side of the median of x every
-value of y that is left may belong to every chunk. So there y is permuted within CoT and side (a permutation that keeps the subset what it
-is, as in tests for truncated data: Tsai 1990, Biometrika 77, 169), and the null is centred on what the selection alone gives.
+Two subsets. `all`: every chunk. `away_from_origin`: without the chunks whose sizes |x| and |y| are at or below the median of both, the
+crowded corner of the scatter. Leaving that corner out makes any two measures fall together, related or not: of the chunks with a small x
+only those with a large y are left. What that selection fakes is the contrast between small and large x; among the chunks on one side of the
+median of x every value of y that is left may belong to every chunk. So there y is permuted within CoT and side (a permutation that keeps
+the subset what it is, as in tests for truncated data: Tsai 1990, Biometrika 77, 169), and the null is centred on what the selection alone
+gives.
 """
 
 from dataclasses import dataclass, replace
@@ -61,8 +62,8 @@ def sample_of(frame: pd.DataFrame, subset: str = "all") -> Sample:
             raise AnchorscopeError(f"{without} chunks have no {column}; permutations are within CoTs and intervals over problems")
     kept, side = known, np.zeros(len(x), dtype=bool)
     if subset == "away_from_origin" and known.any():
-        side = x > np.median(x[known])
-        kept = known & (side | (y > np.median(y[known])))
+        side = np.abs(x) > np.median(np.abs(x[known]))
+        kept = known & (side | (np.abs(y) > np.median(np.abs(y[known]))))
     order = np.lexsort((y, x, side, cots, problems))
     order = order[kept[order]]
     return Sample(

@@ -1,4 +1,4 @@
-"""Whether a law is claimed. Every condition must hold; the thresholds were chosen on simulated studies (simulated.py and its test).
+"""Whether a law is claimed. Every condition must hold; the thresholds were chosen on simulated studies (tests/simulated_studies.py).
 
 Of 200 studies of 600 chunks each, a law was claimed in 1 % of those without one, be it problem effects, an L-shape, or a common cause that
 is held fixed (0.5 %). An inverse law was found in 98 % where rho within CoTs is −0.22 on average, in 95 % at −0.19, and in 74 % at −0.15:
@@ -7,6 +7,7 @@ L-shapes are claimed in up to 5 %.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,8 @@ RULE = (
     f"chance rarely does as well (importance permuted within CoTs: p at most {P_ALONE}, and over a grid of pairs q at most {Q_GRID}); "
     f"the interval of ρ over at least {LEAST_PROBLEMS} problems lies on one side of 0, and that of ρ within CoTs lies on the same side; "
     f"the sign stays, with p at most {P_PARTS}, when the covariates are held fixed, where any are known; "
-    f"and neither whether importance is above 0, nor how large it is then, runs the other way with p at most {P_PARTS}."
+    f"neither whether importance is above 0, nor how large it is then, runs the other way with p at most {P_PARTS}; "
+    "and the two are measured apart: not on the same rollouts, nor along a direction made from that importance."
 )
 
 
@@ -37,8 +39,11 @@ def verdict(evidence: "Evidence") -> str:
     return "inverse" if evidence.rank.spearman < 0 else "direct"
 
 
-def conditions(evidence: "Evidence") -> tuple[Condition, ...]:
-    """Each condition with its numbers. What is unknown does not hold, but for covariates and parts: there it cannot speak against."""
+def conditions(evidence: "Evidence", names: Mapping[str, str] | None = None) -> tuple[Condition, ...]:
+    """Each condition with its numbers. What is unknown does not hold, but for covariates and parts: there it cannot speak against.
+
+    `names` says what the covariates are called.
+    """
     rank, within, given, parts = evidence.rank, evidence.within, evidence.partial, evidence.zero_inflated
     sign = math.copysign(1, rank.spearman) if rank.spearman else math.nan
     found = [
@@ -56,7 +61,8 @@ def conditions(evidence: "Evidence") -> tuple[Condition, ...]:
     if not math.isnan(evidence.q):
         found.append(Condition(f"q over the grid = {_shown(evidence.q)}, at most {Q_GRID}", evidence.q <= Q_GRID))
     if not math.isnan(given.rho):
-        words = f"ρ given {', '.join(given.covariates)} = {_shown(given.rho)}, p = {_shown(given.p)}: the same sign, p at most {P_PARTS}"
+        held = ", ".join((names or {}).get(name, name) for name in given.covariates)
+        words = f"ρ given {held} = {_shown(given.rho)}, p = {_shown(given.p)}: the same sign, p at most {P_PARTS}"
         found.append(Condition(words, given.rho * sign > 0 and (given.rho - given.null_mean) * sign > 0 and given.p <= P_PARTS))
     for what, effect, by_chance, p in (
         ("AUC of importance above 0", parts.auc, parts.auc_null_mean, parts.auc_p),
@@ -64,6 +70,8 @@ def conditions(evidence: "Evidence") -> tuple[Condition, ...]:
     ):
         words = f"{what} = {_shown(effect)} ({_shown(by_chance)} by chance), p = {_shown(p)}: not the other way"
         found.append(Condition(words, not ((effect - by_chance) * sign < 0 and p <= P_PARTS)))
+    if evidence.shared:
+        found.append(Condition(f"measured apart: no, {evidence.shared}", False))
     return tuple(found)
 
 

@@ -1,13 +1,14 @@
 """The answer in one or two sentences: is x inversely related to y here, how strongly, and would chance do as well?"""
 
 import math
+from collections.abc import Mapping
 
 from backend.evidence.pairs import Evidence
 from backend.evidence.verdict import P_ALONE, conditions, verdict
 
 
-def in_words(evidence: Evidence, *, x_name: str, y_name: str, where: str) -> str:
-    """`where` says the direction, layer and position ("" leaves it out). Unknown is said to be unknown."""
+def in_words(evidence: Evidence, *, x_name: str, y_name: str, where: str, names: Mapping[str, str] | None = None) -> str:
+    """`where` says the direction, layer and position ("" leaves it out), `names` what covariates are called. Unknown is said to be so."""
     rank, place = evidence.rank, f" ({where})" if where else ""
     sample = f"{rank.n} chunks of {rank.n_cots} CoTs of {rank.n_problems} problems"
     if evidence.subset == "away_from_origin":
@@ -21,10 +22,10 @@ def in_words(evidence: Evidence, *, x_name: str, y_name: str, where: str) -> str
         "none": f"No law between {x_name} and {y_name} is shown here{place}",
     }[verdict(evidence)]
     how = f"Spearman ρ = {_signed(rank.spearman)}, {_strength(rank.spearman)}, {_interval(evidence)}"
-    return f"{_capital(opening)}: {how}, over {sample}. {_chance(evidence)}"
+    return f"{_capital(opening)}: {how}, over {sample}. {_chance(evidence, names)}"
 
 
-def _chance(evidence: Evidence) -> str:
+def _chance(evidence: Evidence, names: Mapping[str, str] | None) -> str:
     rank = evidence.rank
     if math.isnan(rank.p_permutation):
         return "Whether chance would do as well is unknown: no permutation of importance within CoTs could be made."
@@ -32,9 +33,10 @@ def _chance(evidence: Evidence) -> str:
     p = f"p {_p(rank.p_permutation, rank.n_permutations)}"
     q = "" if math.isnan(evidence.q) else f", q = {evidence.q:.2g} over all pairs"
     if rank.p_permutation > P_ALONE:
-        verb = "does" if rank.p_permutation > 0.05 else "may do"
-        return f"Chance {verb} as well: {band} ({p}{q})."
-    broken = [condition.words for condition in conditions(evidence) if not condition.holds]
+        verb = "Chance does" if rank.p_permutation > 0.05 else "Chance may do"
+        apart = f" And it could not be claimed: {evidence.shared}." if evidence.shared else ""
+        return f"{verb} as well: {band} ({p}{q}).{apart}"
+    broken = [condition.words for condition in conditions(evidence, names) if not condition.holds]
     but = f" But this does not hold: {'; '.join(broken)}." if broken else ""
     return f"Chance would not do as well: {band} ({p}{q}).{but}"
 

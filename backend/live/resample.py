@@ -23,7 +23,6 @@ Nothing is written to the store: the results are the service's, as those of a lo
 
 import json
 import math
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -38,13 +37,12 @@ from backend.importance.intervals import wilson
 from backend.importance.metrics import CONVENTIONS, GONE, RESILIENCE, conventions_of
 from backend.importance.resilience import returns
 from backend.importance.similarity import Encode, first_chunk, similarity
-from backend.live.requests import Chunk, RequestError, Resample, Sampling, Stored, Text, experiment_id
+from backend.live.requests import Chunk, RequestError, Resample, Sampling, Stored, Text
 
 if TYPE_CHECKING:
     from backend.cot.answers import Judge
     from backend.live.available import Choice
     from backend.live.jobs import Reader, Steps
-    from backend.live.service import LiveService, Status
     from backend.store.store import Store
 
 METRICS = {
@@ -249,33 +247,6 @@ def writer(store: "Store", chunk_id: str, here: "Sequence[Choice]") -> "Choice":
     if found is None:
         raise AnchorscopeError(f"The CoT was written by {cot['written_by']}, whose weights are not on this machine as they were then.")
     return found
-
-
-def resample_and_wait(
-    service: "LiveService", store: "Store", chunk_id: str, *, seconds: float = 900.0,
-    on_look: Callable[[dict[str, Any]], Any] | None = None, **asked: Any,
-) -> "Status":
-    """Has a chunk resampled and waits: the last status, its `result` with looks, samples, note and stopped. `asked` is for
-    `resample_request`. `on_look` is called with every look; an answer of False stops the run, and so do an interrupt and `seconds`."""
-    from backend.live.available import choices
-
-    request = resample_request(store, chunk_id, **asked)
-    choice = writer(store, chunk_id, choices(store.models()))
-    ticket = experiment_id(choice.model_id, request)
-    service.submit(ticket, choice.model, request)
-    seen, until = 0, time.monotonic() + seconds
-    try:
-        while (status := service.wait(ticket, 0.2)) is not None:
-            looks = status.result.get("looks", [])
-            goes_on = [on_look(look) for look in looks[seen:]] if on_look is not None else []
-            seen = len(looks)
-            if status.ended:
-                return status
-            if any(answer is False for answer in goes_on) or time.monotonic() > until:
-                service.cancel(ticket)
-    finally:
-        service.cancel(ticket)  # of one that has ended it is nothing
-    raise AnchorscopeError("The service forgot this run; ask again.")
 
 
 def _how_the_study_samples(store: "Store") -> dict[str, Any] | None:

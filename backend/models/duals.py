@@ -45,7 +45,10 @@ class Dual(torch.Tensor):
             if name in ("__get__", "dim", "size", "as_subclass"):  # shape, dtype, device, …
                 return func(*args, **kwargs)
             if name in _LINEAR:
-                return _dual(func(*args, **kwargs))
+                made = func(*args, **kwargs)
+                if any(one.shape[:1] != args[0].shape[:1] for one in (made if isinstance(made, tuple | list) else [made])):
+                    raise NoRule(name)  # it mixed rows
+                return _dual(made)
             if name in _OF_ONE_NUMBER:
                 return _dual(_of_one_number(lambda x: func(x, *args[1:], **kwargs), _rows(args[0])))
             if name not in _RULES:

@@ -24,9 +24,10 @@ _POINTS = (
 )
 _CLOUDS = ("dimension_twonn", "dimension_mle", "curvature", "density", "residual_norm")
 X_COLUMNS = _CURVES + _POINTS + _CLOUDS + IMPORTANCE
-# Held fixed by a partial correlation: tokens of the chunk, its index over the number of chunks, norm of its activation at the layer, and
-# mean entropy (nats) of the unsteered predictions of its tokens.
-COVARIATES = ("n_tokens", "place", "residual_norm", "entropy")
+# Held fixed by a partial correlation: tokens of the chunk, its index over the number of chunks, norm of its activation at the layer, mean
+# entropy (nats) of the unsteered predictions of its tokens, and the rollouts that its importance rests on: a smoothed KL of few rollouts is
+# large by chance alone, and there are few where most of them are similar to the chunk.
+COVARIATES = ("n_tokens", "place", "residual_norm", "entropy", "n_rollouts")
 _NAME = ("kind", "model_id", "layer", "position", "unit")
 
 
@@ -90,7 +91,7 @@ class GeometryQueries:
             "entropies AS (SELECT chunk_id, any_value(entropy) AS entropy FROM local_geometry WHERE model_id = $model GROUP BY chunk_id) "
             "SELECT g.chunk_id, k.cot_id, c.problem_id, k.chunk_index, left(k.text, 160) AS text, t.category, g.x, g.r2, g.n_directions, "
             "g.below_floor, i.value, i.ci_low, i.ci_high, i.n, k.token_end - k.token_start AS n_tokens, "
-            "k.chunk_index / sizes.n_chunks AS place, h.residual_norm, entropies.entropy "
+            "k.chunk_index / sizes.n_chunks AS place, h.residual_norm, entropies.entropy, i.n AS n_rollouts "
             "FROM g JOIN chunks k USING (chunk_id) JOIN cots c USING (cot_id) JOIN sizes USING (cot_id) "
             "LEFT JOIN categories t ON t.chunk_id = g.chunk_id AND t.source = $source AND t.rank = 0 "
             "LEFT JOIN importance i ON i.chunk_id = g.chunk_id AND i.metric = $metric AND i.convention = $convention "
@@ -118,13 +119,14 @@ class GeometryQueries:
         """Every pair and subset with its model's name and q: largest |rho| first, then those where chance is unknown, then unknown rho.
 
         q is Benjamini and Hochberg's over all pairs of the subset in the study, and the verdict is given with it; pairs of two importance
-        metrics are a family of their own. Both are had here, where all pairs are known, and so are never older than these.
+        metrics are a family of their own. Both are had here, where all pairs are known, and so are never older than these. `shared` says
+        why a pair is never claimed, and is empty for the others.
         """
         from backend.evidence.multiple import with_q
 
         frame = self.frame("SELECT a.*, m.name AS model FROM associations a LEFT JOIN models m USING (model_id)")
         families = [rows.to_dict("records") for _, rows in frame.groupby(frame["layer"] == NO_LAYER)]
-        judged = pd.DataFrame([row for rows in families for row in with_q(rows)], columns=[*frame.columns, "q"])
+        judged = pd.DataFrame([row for rows in families for row in with_q(rows)], columns=[*frame.columns, "shared", "q"])
         key = ["x", *_NAME, "metric", "convention", "subset"]
         sizes = {"untested": judged["p"].isna(), "size": -judged["spearman"].astype(float).abs()}
         order = judged.assign(**sizes).sort_values([*sizes, *key], na_position="last").index
@@ -144,6 +146,8 @@ class GeometryQueries:
                 ("chunks", "chunk_id", ""),
             )
         ]
+        entropies = "SELECT chunk_id, any_value(entropy) AS entropy FROM local_geometry WHERE model_id = $model GROUP BY chunk_id"
+        parts.append(f"(SELECT md5(string_agg(chunk_id || coalesce(entropy::VARCHAR, ''), ',' ORDER BY chunk_id)) FROM ({entropies}))")
         digests = self.frame(f"SELECT concat_ws(' ', {', '.join(parts)}) AS digest", model=model_id, layer=int(layer))
         return str(digests["digest"].iloc[0])
 

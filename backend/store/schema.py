@@ -692,7 +692,7 @@ TABLES: dict[str, Table] = {
             "unit": (TEXT, "of beta; none for columns without one"),
             "metric": (TEXT, "of importance"),
             "convention": (TEXT, "of importance"),
-            "subset": (TEXT, "all, or away_from_origin: without the chunks that are below the median of both"),
+            "subset": (TEXT, "all, or away_from_origin: without the chunks whose |x| and |importance| are at or below their medians"),
             "n": (INT, "chunks with both values"),
             "n_cots": (INT, "of those chunks"),
             "n_problems": (INT, "of those chunks"),

@@ -19,7 +19,7 @@ from precompute.engines.local import run_in_workers
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "evidence", "layer"
-_RULE = 1  # of the pairs and their evidence: raise it when they change
+_RULE = 2  # of the pairs and their evidence: raise it when they change
 
 
 @dataclass(frozen=True)

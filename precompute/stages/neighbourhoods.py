@@ -19,7 +19,9 @@ def units(context: Context) -> list[Unit]:
     for model_id in sorted(models.by_id(context.study)):
         recorded = context.store.activation_layers(model_id)
         inputs = {"rule": _RULE, "k": wanted.neighbours, "activations": context.store.activation_digest(model_id), "chunks": RULE}
-        result += [Unit(f"{model_id}.{layer}", inputs) for layer in context.study.geometry_layers if layer in recorded]
+        steered = context.study.sweep.layers if context.study.sweep else ()  # the evidence holds the norm fixed there too
+        layers = sorted({*context.study.geometry_layers, *steered})
+        result += [Unit(f"{model_id}.{layer}", inputs) for layer in layers if layer in recorded]
     return result
 
 

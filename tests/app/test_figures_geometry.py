@@ -95,7 +95,7 @@ def test_finite_steps_are_hollow_below_the_floor_and_the_exact_limit_is_drawn():
 
 def test_eigenvalues_that_are_not_above_zero_are_counted():
     figure = eigenvalues([3.0, 1.0, 0.0], unit="rms")
-    assert list(figure.data[0].y) == [3.0, 1.0] and "1 not above 0" in figure.layout.xaxis.title.text
+    assert list(figure.data[0].y) == [1.5, 0.5] and "1 not above 0" in figure.layout.xaxis.title.text
 
 
 @pytest.fixture

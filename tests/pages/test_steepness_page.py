@@ -127,7 +127,7 @@ def test_the_selected_chunk_has_its_exact_geometry_beside_it(opened, whole):
     test = page(opened, whole, chunk=chunk)
     rows = dict(table(test, "value").to_numpy())
     assert "±" in rows["isotropic steepness tr(G)/2d"] and "±" in rows["participation ratio of G"]
-    assert "curvature" in rows and len(table(test, "pure square")) == 4 and "Leading eigenvalues of G" in words(test)
+    assert "curvature" in rows and len(table(test, "pure square")) == 4 and "Half the leading eigenvalues of G" in words(test)
 
 
 # All pairs
@@ -155,7 +155,7 @@ def pair_rows(**values) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("rho", "q", "verdict", "said"),
     [
-        ((-0.1, 0.05), (0.8, 0.9), ("none", "none"), "no law is claimed in any of 2 pairs with steepness; chance alone does as well"),
+        ((-0.1, 0.05), (0.8, 0.9), ("none", "none"), "no law is claimed in any of 2 pairs with steepness; none is beyond what chance does"),
         ((-0.4, 0.05), (0.01, 0.9), ("none", "none"), "1 of 2 are beyond chance (q ≤ 0.05), but fail another condition"),
         ((0.4, 0.05), (0.01, 0.9), ("direct", "none"), "is not inversely related to steepness here: it rises with steepness in 1 of 2"),
         ((0.4, -0.4), (0.01, 0.01), ("direct", "inverse"), "falls with steepness in 1 and rises with it in 1 of 2"),

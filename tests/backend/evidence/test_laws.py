@@ -76,3 +76,12 @@ def test_the_median_slope_withstands_outliers(x):
     found = theil_sen(sample(x, y), seed=0)
     assert found.slope == pytest.approx(-3, abs=0.01) and found.low <= found.slope <= found.high
     assert math.isnan(theil_sen(sample(np.ones(10), y[:10]), seed=0).slope)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.7, 0.9])
+def test_the_inverse_contains_the_constant_and_so_never_loses_to_it_in_sample(x, share):
+    """On data that are mostly zero a robust fit lies at zero, and its squared residuals are worse than the mean's."""
+    rng = np.random.default_rng(5)
+    y = np.where(rng.random(300) < share, 0.0, rng.lognormal(0, 1.5, 300))
+    found = by_name(fits(sample(x, y), seed=0))
+    assert found["all", "inverse"].r2 >= -1e-9 and found["all", "inverse"].aic <= found["all", "constant"].aic + 4 + 1e-9

@@ -10,8 +10,8 @@ from scipy.stats import kendalltau, mannwhitneyu
 from backend.errors import AnchorscopeError
 from backend.evidence.pairs import Evidence, evidence
 from backend.evidence.sample import SUBSETS
-from backend.evidence.simulated import simulate
 from backend.store.schema import TABLES
+from tests.simulated_studies import simulate
 
 PAIR = {"x", "kind", "model_id", "layer", "position", "unit", "metric", "convention"}
 FEW = {"n_bootstrap": 60, "n_permutations": 60, "seed": 0}

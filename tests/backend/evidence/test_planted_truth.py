@@ -1,11 +1,11 @@
-"""The key test of the evidence: simulated studies whose truth is known (backend/evidence/simulated.py), judged as a study would be."""
+"""The key test of the evidence: simulated studies whose truth is known (tests/simulated_studies.py), judged as a study would be."""
 
 import numpy as np
 import pytest
 
 from backend.evidence.pairs import evidence
-from backend.evidence.simulated import simulate
 from backend.evidence.verdict import verdict
+from tests.simulated_studies import simulate
 
 
 def claims(kind, n=200):

@@ -6,11 +6,14 @@ import pytest
 
 from backend.evidence.multiple import with_q
 from backend.evidence.pairs import evidence
-from backend.evidence.simulated import simulate
 from backend.evidence.verdict import RULE, conditions, verdict
 from backend.evidence.words import in_words
+from backend.importance.metrics import kl_divergence
+from tests.simulated_studies import simulate
 
 SAID = {"x_name": "steepness", "y_name": "counterfactual importance", "where": "random directions, layer 12"}
+
+PAIR = {"x": "steepness", "kind": "random", "metric": "counterfactual_importance_kl"}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,7 @@ def test_the_rule_names_its_thresholds():
 
 
 def test_q_is_that_of_benjamini_and_hochberg_within_each_subset(inverse):
-    row, p = inverse.row(), [0.01, 0.02, 0.03, 0.04]
+    row, p = PAIR | inverse.row(), [0.01, 0.02, 0.03, 0.04]
     rows = [row | {"subset": "all", "p": value} for value in p] + [row | {"subset": "away_from_origin", "p": 0.04}, row | {"p": None}]
     found = with_q(rows)
     assert [r["q"] for r in found] == [pytest.approx(0.04)] * 5 + [None]
@@ -69,8 +72,37 @@ def test_q_is_that_of_benjamini_and_hochberg_within_each_subset(inverse):
 
 
 def test_where_a_hundred_pairs_were_looked_at_the_one_that_chance_gives_is_no_law(inverse):
-    rows = [inverse.row() | {"p": 0.01}] + [inverse.row() | {"p": p, "verdict": "none"} for p in np.linspace(0.02, 1, 99)]
+    row = PAIR | inverse.row()
+    rows = [row | {"p": 0.01}] + [row | {"p": p, "verdict": "none"} for p in np.linspace(0.02, 1, 99)]
     assert rows[0]["verdict"] == "inverse" and with_q(rows)[0]["verdict"] == "none"
+
+
+@pytest.mark.parametrize(("pair", "why"), [
+    ({"kind": "diff_in_means"}, "the direction was made from this importance"),
+    ({"kind": "diff_in_means", "metric": "different_trajectories_fraction"}, ""),
+    ({"x": "different_trajectories_fraction", "metric": "resilience"}, "both are measured on the same rollouts"),
+    ({"x": "different_trajectories_fraction", "metric": "forced_importance_kl"}, ""),
+])  # fmt: skip
+def test_what_is_not_measured_apart_is_never_claimed_and_does_not_count_among_those_looked_at(inverse, pair, why):
+    first, second = with_q([PAIR | inverse.row() | {"p": 0.001}, PAIR | pair | inverse.row() | {"p": 0.04}])
+    assert second["shared"] == why and second["verdict"] == ("none" if why else "inverse")
+    assert (second["q"], first["q"]) == (pytest.approx((None, 0.001) if why else (0.04, 0.002)))
+    if why:
+        shared = replace(inverse, shared=why)
+        assert verdict(shared) == "none" and f"measured apart: no, {why}" in in_words(shared, **SAID)
+
+
+def test_a_smoothed_kl_of_few_rollouts_is_no_law_once_their_number_is_held_fixed():
+    """No effect at all: right or wrong, Laplace 1, of n dissimilar rollouts against 40, n falling with x as different trajectories do."""
+    rng = np.random.default_rng(0)
+    x = rng.random(600)
+    n = rng.binomial(19, 1 - 0.9 * x) + 1
+    counts = [np.column_stack([right := rng.binomial(m, 0.9), m - right]) for m in (n, np.full(600, 40))]
+    places = {"cot_id": np.arange(600) // 6, "problem_id": np.arange(600) // 15}
+    frame = pd.DataFrame({"x": x, "y": kl_divergence(*counts, 1.0), "n": n, **places})
+    how = {"n_bootstrap": 199, "n_permutations": 199, "seed": 0, "describe": False}
+    assert verdict(evidence(frame, **how)) == "direct"
+    assert verdict(evidence(frame, **how, covariates=("n",))) == "none"
 
 
 def test_the_words_answer_with_direction_strength_and_chance(inverse, none):

@@ -12,8 +12,8 @@ from backend.importance.intervals import wilson
 from backend.live.available import Choice
 from backend.live.jobs import Reader
 from backend.live.requests import Chunk, Model, RequestError, Resample, Sampling, Stored, Text, experiment_id
-from backend.live.resample import METRICS, followed, resample, resample_and_wait, resample_request, writer
-from backend.live.service import Status, merge
+from backend.live.resample import METRICS, followed, resample, resample_request, writer
+from backend.live.service import merge
 from backend.live.worker import _Desk
 from backend.store.store import Store
 from tests import steerable_study
@@ -220,37 +220,16 @@ def test_the_rollouts_are_those_that_the_study_would_have_drawn_next(study, read
         assert [[row[c] for c in columns] for row in live_rows] == [[row[c] for c in columns] for row in rollouts[3:6]]
 
 
-def test_it_runs_in_the_worker_and_is_waited_for(study, reader, monkeypatch):
-    """The service is its own test's; here the worker's desk does the work at once."""
-    looks = []
-
-    class Service:
-        cancelled = False
-
-        def submit(self, ticket, model, request):
-            desk = _Desk(Sent())
-            monkeypatch.setattr(desk, "model", lambda *_: reader)
-            monkeypatch.setattr(desk, "judge", Equal)
-            monkeypatch.setattr(desk, "encoder", lambda _: type("Encoder", (), {"encode": staticmethod(encode)}))
-            self.ticket, self.steps, self.result, self.ended = ticket, desk.job(ticket, model, request), {}, False
-
-        def wait(self, ticket, seconds):
-            assert ticket == self.ticket
-            kind, payload = next(self.steps, ("done", None))
-            if kind == "part":
-                merge(self.result, payload)
-            state = "stopped" if self.cancelled else "finished" if kind == "done" else "running"
-            return Status(ticket, state, None, self.result, None, None, None, 1.0)
-
-        def cancel(self, ticket):
-            self.cancelled = True
-
+def test_the_workers_desk_does_it_and_only_the_writer_may(study, reader, monkeypatch):
+    chunk, desk, result = first_chunk_of(study), _Desk(Sent()), {}
+    monkeypatch.setattr(desk, "model", lambda *_: reader)
+    monkeypatch.setattr(desk, "judge", Equal)
+    monkeypatch.setattr(desk, "encoder", lambda _: type("Encoder", (), {"encode": staticmethod(encode)}))
+    for kind, payload in desk.job("ticket", Model("tiny"), resample_request(study, chunk, half_width=1e-6, most=4, batch=2)):
+        if kind == "part":
+            merge(result, payload)
+    assert result["stopped"] == "most" and len(result["looks"]) == 3
     here = [Choice(Model("tiny"), reader.loaded.model_id)]
-    monkeypatch.setattr("backend.live.available.choices", lambda models: here)
-    chunk, options = first_chunk_of(study), {"half_width": 1e-6, "most": 4, "batch": 2}
-    status = resample_and_wait(Service(), study, chunk, on_look=looks.append, **options)
-    assert status.state == "finished" and status.result["stopped"] == "most" and looks == status.result["looks"] and len(looks) == 3
-    assert resample_and_wait(Service(), study, chunk, on_look=lambda look: look["n_new"] < 2, **options).state == "stopped"
     assert writer(study, chunk, here) is here[0]
     with pytest.raises(AnchorscopeError, match="not on this machine"):
         writer(study, chunk, [])

@@ -91,3 +91,10 @@ def test_tokens_and_moves_that_do_not_exist_are_refused(tiny):
         UpperLayers(encoded, LAYER, first=20, end=25)
     with pytest.raises(EditError, match="2, 64"):
         UpperLayers(encoded, LAYER, first=FIRST, end=END).push(torch.zeros(1, 3, 64))
+
+
+@pytest.mark.parametrize("mixes", [lambda h: h.reshape(-1, h.shape[-1]), lambda h: h.transpose(0, 1), lambda h: h.chunk(2, dim=0)])
+def test_an_operation_that_would_mix_value_and_tangents_has_no_rule(mixes):
+    dual = duals.Dual.of(torch.randn(1, 2, 4), torch.randn(3, 2, 4))
+    with pytest.raises(duals.NoRule):
+        mixes(dual)

@@ -108,7 +108,8 @@ def test_pairs_of_two_importance_metrics_are_a_family_of_their_own(study, tmp_pa
     folder = Path(shutil.copytree(study, tmp_path / "small"))
     with closing(Store(study)) as store:
         pair = store.whole_table("associations").to_pylist()[0]
-    pair |= {"x": "different_trajectories_fraction", "kind": "all", "layer": NO_LAYER, "position": "none", "unit": "none", "p": 0.04}
+    pair |= {"x": "different_trajectories_fraction", "kind": "all", "layer": NO_LAYER, "position": "none", "unit": "none", "p": 0.04,
+             "metric": "forced_importance_kl"}  # fmt: skip
     with StudyFolder(folder).writing("test") as writer:
         writer.add("evidence", "metrics", {"associations": [pair]})
         publish(writer)
