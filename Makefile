@@ -4,7 +4,7 @@ STUDY ?= studies/quick.toml
 PORT ?= 8501
 BIN := .venv/bin
 
-# `make demo` builds the study that ships in assets/demo anew: about three and a half hours.
+# `make demo` builds the study that ships in assets/demo anew: about four hours.
 .PHONY: run test lint model study demo
 
 run: .venv/ready

@@ -76,11 +76,13 @@ def all_pairs(store: Store, where: Place) -> None:
 
 def headline(rows: pd.DataFrame) -> list[str]:
     """For counterfactual importance and the different-trajectories fraction: whether steepness is inversely related to it here, how
-    strongly, where, and whether chance would do as well. `rows` are those of `associations`, of which all chunks are looked at.
+    strongly, where, and whether chance would do as well. `rows` are those of `associations`, of which those on all chunks count whose x
+    and y are measured apart.
     """
     said = []
     for name in _ASKED:
         own = rows[(rows["metric"] == name) & rows["x"].isin(_STEEP) & (rows["subset"] == "all") & rows["spearman"].notna()]
+        own = own[own["shared"] == ""]
         if own.empty:
             said.append(f"{metric_choice(f'{name}:all')}: unknown here, no pair of it with a steepness was tested.")
             continue
@@ -116,7 +118,7 @@ def _answer(rows: pd.DataFrame, choice: str) -> str:
     else:
         chance = f"{beyond} of {n} are beyond chance (q ≤ {_Q:g})" + ("" if len(claimed) else ", but fail another condition of the rule")
     if 0 < untested < n:
-        chance += f"; of {untested} chance is unknown, or they cannot be claimed"
+        chance += f"; of {untested} chance is unknown"
     ways = {"inverse": "falls", "direct": "rises"}
     where = "".join(f" It {ways[way]} with steepness for {_places(rows)}." for way, rows in claimed.groupby("verdict", sort=False))
     q = "unknown" if pd.isna(strongest["q"]) else f"{strongest['q']:.2g}"
@@ -145,13 +147,14 @@ def _places(rows: pd.DataFrame) -> str:
 
 def multiplicity(rows: pd.DataFrame) -> str:
     """The rule of multiple testing in a sentence, with the number of pairs."""
-    tested = rows[rows["p"].notna() & (rows["layer"] != NO_LAYER)]
+    tested = rows[rows["p"].notna() & (rows["layer"] != NO_LAYER) & (rows["shared"] == "")]
     sizes = tested["subset"].value_counts()
     parts = [f"{sizes.get(subset, 0):,} pairs on {words}" for subset, words in SUBSET_WORDS.items()]
     expected = sizes.get("all", 0) * _Q
     return (
         f"Tested: {' and '.join(parts)}. q is p after Benjamini and Hochberg over all pairs of a subset (pairs of two importance metrics "
-        f"are a family of their own): of the pairs with q ≤ {_Q:g}, at most {_Q:.0%} are expected to be chance. Without it about "
+        f"are a family of their own, and the {int((rows['shared'] != '').sum()):,} that are not measured apart take no part): of the pairs "
+        f"with q ≤ {_Q:g}, at most {_Q:.0%} are expected to be chance. Without it about "
         f"{expected:.0f} of the first would have p ≤ {_Q:g} by chance alone."
     )
 

@@ -148,7 +148,8 @@ def test_the_answer_is_given_in_words_with_numbers_and_the_rule_of_multiple_test
 def pair_rows(**values) -> pd.DataFrame:
     usual = {"x": "steepness", "kind": "random", "model_id": "m", "layer": 3, "position": "anchor", "unit": "rms", "convention": "ta",
              "metric": "counterfactual_importance_kl", "subset": "all", "spearman": -0.1, "ci_low": -0.3, "ci_high": 0.1, "p": 0.5,
-             "model": "ours", "q": 0.8, "null_low": -0.2, "null_high": 0.2, "verdict": "none", "n": 90, "n_problems": 8}  # fmt: skip
+             "model": "ours", "shared": "", "q": 0.8, "null_low": -0.2, "null_high": 0.2, "verdict": "none", "n": 90,
+             "n_problems": 8}  # fmt: skip
     return pd.DataFrame([usual | dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)])
 
 
