@@ -54,7 +54,7 @@ def effects(rows: pd.DataFrame, labels: Sequence[str]) -> go.Figure:
         )  # fmt: skip
     figure.add_vline(x=0, line={"color": MISSING, "width": 1})
     figure.update_yaxes(
-        tickmode="array", tickvals=places.tolist(), ticktext=[for_plotly(labels[k], limit=70, width=70) for k in shown],
+        tickmode="array", tickvals=places.tolist(), ticktext=[for_plotly(labels[k], limit=90, width=90) for k in shown],
         autorange="reversed", automargin=True, showgrid=False, zeroline=False, tickfont={"size": 11},
     )  # fmt: skip
     lost, more = len(rows) - len(known), len(known) - len(shown)
