@@ -180,8 +180,8 @@ def whose(store: Store) -> None:
 def explanation(found: Association) -> None:
     """How to read the numbers on the figure."""
     for note in found.notes:
-        for name, words in COVARIATE_WORDS.items():
-            note = note.replace(name, words)
+        name, _, rest = note.partition(" ")
+        note = f"{COVARIATE_WORDS.get(name, name)} {rest}"
         st.caption(note[:1].upper() + note[1:] + ".")
     st.caption(
         "ρ is a rank correlation over chunks. Chunks of one problem are not independent: its interval resamples whole problems "

@@ -13,7 +13,6 @@ import pandas as pd
 
 from backend.errors import AnchorscopeError
 
-RANKS = ("mean", "distilled", "base", "set")
 MOST_ROWS = 60
 
 

@@ -88,7 +88,7 @@ class GeometryQueries:
             f"WITH g AS (SELECT * FROM ({_column(x)}) WHERE kind = $kind AND model_id = $model AND layer = $layer "
             "AND position = $position AND unit = $unit), "
             "sizes AS (SELECT cot_id, count(*) AS n_chunks FROM chunks GROUP BY cot_id), "
-            "entropies AS (SELECT chunk_id, any_value(entropy) AS entropy FROM local_geometry WHERE model_id = $model GROUP BY chunk_id) "
+            "entropies AS (SELECT chunk_id, min(entropy) AS entropy FROM local_geometry WHERE model_id = $model GROUP BY chunk_id) "
             "SELECT g.chunk_id, k.cot_id, c.problem_id, k.chunk_index, left(k.text, 160) AS text, t.category, g.x, g.r2, g.n_directions, "
             "g.below_floor, i.value, i.ci_low, i.ci_high, i.n, k.token_end - k.token_start AS n_tokens, "
             "k.chunk_index / sizes.n_chunks AS place, h.residual_norm, entropies.entropy, i.n AS n_rollouts "
@@ -146,7 +146,7 @@ class GeometryQueries:
                 ("chunks", "chunk_id", ""),
             )
         ]
-        entropies = "SELECT chunk_id, any_value(entropy) AS entropy FROM local_geometry WHERE model_id = $model GROUP BY chunk_id"
+        entropies = "SELECT chunk_id, min(entropy) AS entropy FROM local_geometry WHERE model_id = $model GROUP BY chunk_id"
         parts.append(f"(SELECT md5(string_agg(chunk_id || coalesce(entropy::VARCHAR, ''), ',' ORDER BY chunk_id)) FROM ({entropies}))")
         digests = self.frame(f"SELECT concat_ws(' ', {', '.join(parts)}) AS digest", model=model_id, layer=int(layer))
         return str(digests["digest"].iloc[0])

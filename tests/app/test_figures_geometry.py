@@ -118,6 +118,13 @@ def test_before_and_after_run_along_the_chain_and_what_is_unknown_is_counted(sid
     assert sorted(line.x0 for line in figure.layout.shapes if line.x0 == line.x1) == [2, 4]  # the chosen chunk, and the step
 
 
+def test_a_direction_without_effect_takes_part_in_its_chunks_mean(sides):
+    """Two directions at each chunk, one of which does nothing: the point is their mean, not that of the other alone."""
+    both = pd.concat([sides, sides[sides["kl_rest"].notna()].assign(kl_rest=0.0)])
+    figure = before_and_after(both, measure="kl_rest", unit="rms", step=None, selected=None)
+    assert list(figure.data[1].y) == [0.025] * 4 and "0 points of exactly 0" in said(figure)
+
+
 def test_nothing_to_draw_is_said(swept, sides):
     assert "No curve has both" in said(swept_against_fisher(swept.head(0), unit="rms", selected=None))
     none = chunks(0).assign(isotropic_steepness=[], steepness=[])

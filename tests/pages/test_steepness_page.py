@@ -1,5 +1,6 @@
 """The page of evidence: one pair, all pairs, the metrics, and geometry side by side, in every state of a study."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pandas as pd
@@ -237,6 +238,9 @@ def test_a_resampling_is_followed_and_its_interval_and_stop_are_told(opened, who
     resampling.status = status("stopped")
     test.run()
     assert "Stopped by you" in words(test)
+    resampling.status = replace(status("failed"), error="The worker ended.")
+    test.run()
+    assert "The worker ended." in words(test) and "Stopped by you" not in words(test)
     test.button(key="resample").click().run()
     assert resampling.asked == 2
 

@@ -3,6 +3,7 @@
 import io
 import shutil
 from contextlib import closing
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -287,6 +288,10 @@ def test_layers_are_the_sweeps_unless_given_and_must_have_activations(study, tmp
     data = study.model_dump(mode="json", exclude_none=True)
     data["geometry"].pop("layers")
     assert Study.model_validate(data).geometry_layers == study.sweep.layers
+    data["geometry"]["layers"] = [2]  # the norm of an activation is held fixed wherever the model is steered, exactly or by the sweep
+    context = SimpleNamespace(study=Study.model_validate(data), store=SimpleNamespace(
+        activation_layers=lambda _: [1, 2], activation_digest=lambda _: ""))  # fmt: skip
+    assert {unit.unit_id.split(".")[1] for unit in neighbourhoods.units(context)} == {"1", "2"} and study.sweep.layers == (1,)
     with pytest.raises(ValueError, match=r"geometry.layers has \[3\], which activations.layers \[1, 2\] does not have"):
         Study.model_validate(data | {"geometry": {"layers": [3]}})
     file = tmp_path / "study.toml"

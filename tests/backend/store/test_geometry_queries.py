@@ -147,6 +147,20 @@ def test_what_rests_on_a_value_is_made_again_when_it_changes(study, tmp_path):
     assert after[:2] == before[:2] and after[2] != before[2]
 
 
+def test_an_entropy_of_any_layer_is_held_fixed_at_all_and_so_all_are_made_again(study, tmp_path):
+    folder = Path(shutil.copytree(study, tmp_path / "small"))
+    with closing(Store(study)) as store:
+        (model,) = store.models()["model_id"]
+        places = [(model, layer) for layer in (NO_LAYER, *small_study.LAYERS)]
+        before = [store.evidence_digest(*place) for place in places]
+        row = store.whole_table("local_geometry").to_pylist()[0]
+    with StudyFolder(folder).writing("test") as writer:
+        writer.add("geometry", "more", {"local_geometry": [row | {"entropy": 0.0}]})
+        publish(writer)
+    after = [Store(folder).evidence_digest(*place) for place in places]
+    assert not set(after) & set(before)
+
+
 def test_a_study_without_geometry_has_nothing_to_offer_but_its_importance(tmp_path):
     store = Store(small_study.make_imported(tmp_path / "imported"))
     assert store.geometry_choices().empty and store.associations().empty
