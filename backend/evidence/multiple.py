@@ -36,11 +36,11 @@ def shared(pair: Mapping[str, Any]) -> str:
 
     `pair` has the columns that name a row of `associations`.
     """
-    if pair["kind"] == "diff_in_means" and pair["metric"].startswith("counterfactual_importance"):
-        return "the direction was made from this importance"
-    if pair["x"] in IMPORTANCE and not pair["metric"].startswith("forced"):
-        return "both are measured on the same rollouts"
-    return ""
+    if pair["metric"].startswith("forced"):  # forced answers are a sample of their own
+        return ""
+    if pair["kind"] == "diff_in_means":  # anchors are chosen by a KL of these rollouts, which is large where few of them are dissimilar
+        return "the direction was made from the same rollouts"
+    return "both are measured on the same rollouts" if pair["x"] in IMPORTANCE else ""
 
 
 def _known(p: float | None) -> bool:

@@ -22,7 +22,7 @@ RULE = (
     f"the interval of ρ over at least {LEAST_PROBLEMS} problems lies on one side of 0, and that of ρ within CoTs lies on the same side; "
     f"the sign stays, with p at most {P_PARTS}, when the covariates are held fixed, where any are known; "
     f"neither whether importance is above 0, nor how large it is then, runs the other way with p at most {P_PARTS}; "
-    "and the two are measured apart: not on the same rollouts, nor along a direction made from that importance."
+    "and the two are measured apart: not on the same rollouts, nor along a direction made from these."
 )
 
 

@@ -78,8 +78,9 @@ def test_where_a_hundred_pairs_were_looked_at_the_one_that_chance_gives_is_no_la
 
 
 @pytest.mark.parametrize(("pair", "why"), [
-    ({"kind": "diff_in_means"}, "the direction was made from this importance"),
-    ({"kind": "diff_in_means", "metric": "different_trajectories_fraction"}, ""),
+    ({"kind": "diff_in_means"}, "the direction was made from the same rollouts"),
+    ({"kind": "diff_in_means", "metric": "different_trajectories_fraction"}, "the direction was made from the same rollouts"),
+    ({"kind": "diff_in_means", "metric": "forced_importance_kl"}, ""),
     ({"x": "different_trajectories_fraction", "metric": "resilience"}, "both are measured on the same rollouts"),
     ({"x": "different_trajectories_fraction", "metric": "forced_importance_kl"}, ""),
 ])  # fmt: skip
