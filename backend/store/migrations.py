@@ -7,6 +7,7 @@ adds its step here.
 2 → 3: the tables `training_runs` and `training_metrics` came in.
 3 → 4: the tables of dictionaries came in: `dictionaries`, `dictionary_fits`, `spliced_losses`, `features`, `feature_…` and `cot_codes`.
 4 → 5: the tables of exact geometry and evidence came in: `fisher`, `local_geometry`, `neighbourhoods`, `before_after`, `associations`.
+5 → 6: columns came in: see `_SIXTH`.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,15 @@ def _rows_as_they_were(table: str, rows: pa.Table) -> pa.Table:
     return rows
 
 
-STEPS: dict[int, Callable[[str, pa.Table], pa.Table]] = dict.fromkeys((1, 2, 3, 4), _rows_as_they_were)
+# What version 6 added to the rows of a table; tables that are not named stayed as they were.
+_SIXTH: dict[str, Callable[[pa.Table], pa.Table]] = {}
+
+
+def _sixth(table: str, rows: pa.Table) -> pa.Table:
+    return _SIXTH[table](rows) if table in _SIXTH else rows
+
+
+STEPS: dict[int, Callable[[str, pa.Table], pa.Table]] = {**dict.fromkeys((1, 2, 3, 4), _rows_as_they_were), 5: _sixth}
 
 
 class WrongSchema(AnchorscopeError):
