@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from multiprocessing.connection import Connection, wait
 
+from backend.cot.boxes import last_box, last_boxed
 from backend.errors import AnchorscopeError
 
 MAX_ANSWER_CHARS = 500  # longer "answers" are prose or loops; they are kept as written but not judged
@@ -27,7 +28,6 @@ _SPACED_THOUSANDS = re.compile(r"^-?\d{1,3}(?:[  ]\d{3})+$")
 _DEFINED = re.compile(r"^[A-Za-z]\w*(?:\([^()=]*\))?\s*=(?:.*=)?\s*([^=]+)$")
 _WORDS = re.compile(r"^[^\W\d_]{2,}(?:[ '\-][^\W\d_]+)*$")
 _SAID = re.compile(r"\banswer(?:\s+is|\s*:)[\s:*]*(?:that\s+)?", re.IGNORECASE)
-_BRACES = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)  # an escaped brace is text
 _HASHES = re.compile(r"####[ \t]*([^\n]*)")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
 
@@ -38,40 +38,24 @@ def grader() -> str:
     return f"math-verify {importlib.metadata.version('math-verify')}, rules 1"
 
 
-def last_boxed(text: str) -> str | None:
-    r"""Content of the last \boxed{...} whose braces balance and that is not empty; None where there is none. Takes linear time."""
-    place = _last_box(text)
-    return None if place is None else text[slice(*place)]
-
-
-def _last_box(text: str) -> tuple[int, int] | None:
-    open_braces: list[int | None] = []  # for each: where a box's content starts, None for an ordinary one
-    last: tuple[int, int] | None = None
-    for brace in _BRACES.finditer(text):
-        if brace[0] == "}":
-            start = open_braces.pop() if open_braces else None
-            if start is not None and (last is None or start > last[0]) and text[start : brace.start()].strip():
-                last = start, brace.start()
-        elif brace[0].endswith("{") and brace[0] != "\\{":
-            open_braces.append(brace.end() if brace[0] != "{" else None)
-    return last and _trimmed(text, *last)
-
-
 def extract_answer(text: str) -> str | None:
     r"""The answer a response gives, as written; None where it gives none.
 
     In this order, the last of its kind: a \boxed{...}; a line `#### ANSWER` (GSM8K's form); "the answer is ..." or "Answer: ..." to the
     end of its sentence, when a digit or a LaTeX command is in it. A cut-off box is no answer.
     """
+    boxed = last_boxed(text)
+    if boxed is not None:
+        return boxed
     place = answer_place(text)
     return None if place is None else text[slice(*place)]
 
 
 def answer_place(text: str) -> tuple[int, int] | None:
-    """Where in the response that answer stands, as characters [start, end)."""
-    boxed = _last_box(text)
+    """Where in the response that answer stands, as characters [start, end); of several boxes, from the first to the last."""
+    boxed = last_box(text)
     if boxed is not None:
-        return boxed
+        return boxed.start, boxed.end
     for found in reversed(list(_HASHES.finditer(text))):
         if found[1].strip():
             return _trimmed(text, *found.span(1))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from backend.cot.answers import last_boxed
+from backend.cot.boxes import last_boxed
 from backend.errors import AnchorscopeError
 from backend.ids import seed_for, stable_id
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backend.cot.answers import answer_place
+from backend.cot.answers import answer_place, extract_answer
 from backend.cot.prompts import THINK_CLOSE
 from backend.errors import AnchorscopeError
 from backend.geometry.changepoint import MIN_X, Changepoint, changepoint
@@ -59,7 +59,7 @@ def answer_span(tokenizer: Any, cot: Mapping[str, Any]) -> tuple[int, int] | Non
     """
     before, after = cot["prompt"] + cot["text"], "" if cot["after_text"] is None else THINK_CLOSE + cot["after_text"]
     place = answer_place(cot["text"] + after)
-    if place is None or cot["answer"] is None or (cot["text"] + after)[slice(*place)] != cot["answer"].strip():
+    if place is None or cot["answer"] is None or extract_answer(cot["text"] + after) != cot["answer"].strip():
         return None
     start, end = (len(cot["prompt"]) + edge for edge in place)
     encoded = tokenizer(before, add_special_tokens=False, return_offsets_mapping=True)

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from backend.cot.answers import Judge, cluster_answers, extract_answer, grader, judge, last_boxed
+from backend.cot.answers import Judge, cluster_answers, extract_answer, grader, judge
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +39,9 @@ def test_the_answer_as_it_was_written(text, answer):
     assert extract_answer(text) == answer
 
 
-def test_extraction_is_fast_on_texts_full_of_boxes():
+def test_extraction_is_fast_on_texts_full_of_statements():
     start = time.perf_counter()
-    assert last_boxed(r"\boxed{" * 2_000) is None
-    assert last_boxed(r"\boxed{}" * 100_000) is None
     assert extract_answer("the answer is " * 50_000) is None
-    assert last_boxed(r"\boxed{ab" * 20_000 + "}" * 20_000) == "ab"
     assert time.perf_counter() - start < 3
 
 

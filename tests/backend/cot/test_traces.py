@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from backend.cot.answers import last_boxed
+from backend.cot.boxes import last_boxed
 from backend.cot.problems import Problem, ProblemError, exact_value, generate
 from backend.cot.traces import Manner, inverse, parts, trace
 
