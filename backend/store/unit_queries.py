@@ -35,6 +35,11 @@ class UnitQueries:
             )
         )
 
+    def cot_texts(self: _HasFrame) -> list[tuple[str, str, bool]]:
+        """(id, text, whether it was sampled here and not imported) of every CoT, by id."""
+        frame = self.frame("SELECT cot_id, text, seed IS NOT NULL AS ours FROM cots ORDER BY cot_id")
+        return list(frame.itertuples(index=False, name=None))
+
     def cots_worth_rollouts(self: _HasFrame, min_chunks: int, max_chunks: int) -> list[str]:
         """Ids of our CoTs with so many chunks, best first: those that ended by themselves, then those of candidate problems (the
         nearer the accuracy to a half the sooner), then turn by turn over problems, so that a budget is not spent on one problem. Models

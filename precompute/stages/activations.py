@@ -10,7 +10,7 @@ import numpy as np
 from backend.models.loading import LoadedModel
 from precompute import models
 from precompute.engines.local import run_in_workers
-from precompute.stages.chunks import RULE
+from precompute.stages import chunks as chunks_stage
 from precompute.stages.cots import shares
 from precompute.units import Context, Finished, Unit
 
@@ -45,8 +45,9 @@ def layers_of(context: Context, model_id: str) -> tuple[int, ...]:
 
 def units(context: Context) -> list[Unit]:
     read = [(models.reader_of(context.study, cot), cot["cot_id"]) for cot in context.store.tokenised_cots()]
+    rules = chunks_stage.rules(context)
     layers = {model_id: layers_of(context, model_id) for model_id in {reader for reader, _ in read if reader}}
-    return [Unit(f"{reader}.{cot_id}", {"layers": layers[reader], "chunks": RULE}) for reader, cot_id in read if reader]
+    return [Unit(f"{reader}.{cot_id}", {"layers": layers[reader], "chunks": rules[cot_id]}) for reader, cot_id in read if reader]
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

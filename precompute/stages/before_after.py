@@ -12,7 +12,7 @@ from backend.ids import seed_for
 from backend.models.loading import LoadedModel
 from precompute import models
 from precompute.engines.local import run_in_workers
-from precompute.stages.chunks import RULE
+from precompute.stages import chunks as chunks_stage
 from precompute.stages.cots import shares
 from precompute.steered import by_reader, spans, steered_cots, study_directions, that_apply
 from precompute.units import Context, Finished, Unit
@@ -39,11 +39,11 @@ def units(context: Context) -> list[Unit]:
     cots = _drawn(context)
     made = {reader: study_directions(context, reader, study.geometry_layers) for reader in sorted({cot["reader"] for cot in cots})}
     chunks = context.store.chunks_of([cot["cot_id"] for cot in cots])
-    result = []
+    result, rules = [], chunks_stage.rules(context)
     for cot in cots:
         own = that_apply(made[cot["reader"]], (chunk["chunk_id"] for chunk in chunks[cot["cot_id"]]))
         ids = sorted(direction.direction_id for direction in own)
-        inputs = {"rule": _RULE, "chunks": RULE, "unit": study.sweep.unit, "betas": study.sweep.betas, "directions": ids}
+        inputs = {"rule": _RULE, "chunks": rules[cot["cot_id"]], "unit": study.sweep.unit, "betas": study.sweep.betas, "directions": ids}
         result.append(Unit(f"{cot['reader']}.{cot['cot_id']}", inputs))
     return result
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from backend.cot.categories import CategoryClassifier, label_with_chat_model
-from precompute.stages.chunks import RULE
+from precompute.stages import chunks as chunks_stage
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "categories", "CoT"
@@ -17,7 +17,8 @@ def units(context: Context) -> list[Unit]:
     labeller = context.study.categories.labeller
     version = CategoryClassifier.load().source if labeller == "classifier" else labeller
     cots = dict.fromkeys(chunk["cot_id"] for chunk in context.store.chunks_to_tag())
-    return [Unit(cot, {"labeller": version, "chunks": RULE}) for cot in cots]
+    rules = chunks_stage.rules(context)
+    return [Unit(cot, {"labeller": version, "chunks": rules[cot]}) for cot in cots]
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

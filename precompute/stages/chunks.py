@@ -2,18 +2,32 @@
 
 from collections.abc import Iterator, Sequence
 
-from backend.cot.chunking import chunk_spans, token_spans
+from backend.cot.chunking import chunk_spans, newest_rule, token_spans
 from backend.ids import chunk_id
 from backend.models.loading import load_tokenizer
 from precompute import models
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "chunks", "CoT"
-RULE = 1  # of cutting: raise it when chunk_spans cuts differently; chunks, and all that is made of them, are then made anew
+_AS_PUBLISHED = 1  # imported chunks are where their publisher put them, whatever our rules are
 
 
 def units(context: Context) -> list[Unit]:
-    return [Unit(cot["cot_id"], {"rule": RULE}) for cot in context.store.tokenised_cots() if cot["seed"] is not None]
+    return [Unit(cot, {"rule": rule}) for cot, rule in rules(context, own=True).items()]
+
+
+def rules(context: Context, *, own: bool = False) -> dict[str, int]:
+    """The newest rule of cutting that has a say in each CoT, by id; of `own` CoTs alone, or of imported ones too.
+
+    It is part of the inputs of whatever is made of chunks: a change of the rules makes anew what it can cut differently, and nothing else.
+    """
+    texts = context.store.cot_texts()
+    return {cot: newest_rule(text) if ours else _AS_PUBLISHED for cot, text, ours in texts if ours or not own}
+
+
+def newest(context: Context) -> int:
+    """The newest of `rules`, for what is made of all CoTs together."""
+    return max(rules(context).values(), default=1)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

@@ -13,8 +13,8 @@ from backend.cot.categories import CATEGORIES
 from backend.cot.reasoning import TARGETS, target_tokens
 from backend.ids import stable_id
 from precompute.recording import all_cores, loaded_pair
+from precompute.stages import chunks as chunks_stage
 from precompute.stages import codes as codes_stage
-from precompute.stages.chunks import RULE
 from precompute.units import Context, Finished, Unit
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def units(context: Context) -> list[Unit]:
         units.append(Unit(f"{row['dictionary_id']}.weights", inputs))
         if cots := list(codes_stage.coded_cots(context, row)):
             tags = stable_id("g", sorted(_tags(context).items()))
-            units.append(Unit(f"{row['dictionary_id']}.cots", {**inputs, "cots": cots, "tags": tags, "chunks": RULE}))
+            chunks = chunks_stage.newest(context)
+            units.append(Unit(f"{row['dictionary_id']}.cots", {**inputs, "cots": cots, "tags": tags, "chunks": chunks}))
     return units
 
 

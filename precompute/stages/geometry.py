@@ -16,7 +16,7 @@ from backend.ids import seed_for
 from backend.models.loading import LoadedModel
 from precompute import models
 from precompute.engines.local import run_in_workers
-from precompute.stages.chunks import RULE
+from precompute.stages import chunks as chunks_stage
 from precompute.stages.cots import shares
 from precompute.steered import Cot, by_reader, spans, steered_cots, study_directions, that_apply
 from precompute.units import Context, Finished, Unit
@@ -52,11 +52,11 @@ def units(context: Context) -> list[Unit]:
     made = {reader: study_directions(context, reader, layers) for reader in readers}
     digests = {reader: context.store.activation_digest(reader) for reader in readers}
     chunks, drawn = context.store.chunks_of([cot["cot_id"] for cot in cots]), _spectra(context)
-    result = []
+    result, rules = [], chunks_stage.rules(context)
     for cot in cots:
         own = [chunk["chunk_id"] for chunk in chunks[cot["cot_id"]]]
         inputs = {
-            "rule": _RULE, "chunks": RULE, "layers": layers, "positions": wanted.positions, "unit": study.sweep.unit,
+            "rule": _RULE, "chunks": rules[cot["cot_id"]], "layers": layers, "positions": wanted.positions, "unit": study.sweep.unit,
             "probes": wanted.probes, "eigen": wanted.eigen, "seed": study.seed, "spectra": [chunk for chunk in own if chunk in drawn],
             "directions": _digest(that_apply(made[cot["reader"]], own)), "activations": digests[cot["reader"]],
         }  # fmt: skip

@@ -10,7 +10,7 @@ import pyarrow as pa
 from backend.cot.answers import Judge, cluster_answers, grader
 from backend.ids import seed_for
 from backend.importance.metrics import importance_of_cot
-from precompute.stages.chunks import RULE
+from precompute.stages import chunks as chunks_stage
 from precompute.study import Study
 from precompute.units import Context, Finished, Unit
 
@@ -23,7 +23,8 @@ def units(context: Context) -> list[Unit]:
     by_cot: dict[str, list[Any]] = {}
     for row in context.store.answers_by_rollout():
         by_cot.setdefault(row["cot_id"], []).append([row["kind"], row["n"], row["digest"]])
-    return [Unit(cot, {"rule": _RULE, "chunks": RULE, "replicates": _REPLICATES, "rollouts": rollouts}) for cot, rollouts in by_cot.items()]
+    chunks, inputs = chunks_stage.rules(context), {"rule": _RULE, "replicates": _REPLICATES}
+    return [Unit(cot, {**inputs, "chunks": chunks[cot], "rollouts": rollouts}) for cot, rollouts in by_cot.items()]
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

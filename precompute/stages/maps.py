@@ -8,18 +8,18 @@ import pyarrow as pa
 from backend.geometry.projection import latent_maps
 from backend.ids import seed_for
 from precompute import models
-from precompute.stages.chunks import RULE
+from precompute.stages import chunks as chunks_stage
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "maps", "model"
 
 
 def units(context: Context) -> list[Unit]:
-    settings = context.study.map.model_dump(mode="json")
+    settings, chunks = context.study.map.model_dump(mode="json"), chunks_stage.newest(context)
     return [
         Unit(
             model_id,
-            {"map": settings, "seed": context.study.seed, "activations": context.store.activation_digest(model_id), "chunks": RULE},
+            {"map": settings, "seed": context.study.seed, "activations": context.store.activation_digest(model_id), "chunks": chunks},
         )
         for model_id in sorted(models.by_id(context.study))
         if context.store.activation_layers(model_id)

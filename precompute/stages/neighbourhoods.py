@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from precompute import models
-from precompute.stages.chunks import RULE
+from precompute.stages import chunks as chunks_stage
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "neighbourhoods", "layer"
@@ -15,10 +15,10 @@ def units(context: Context) -> list[Unit]:
     wanted = context.study.geometry
     if wanted is None:
         return []
-    result = []
+    result, chunks = [], chunks_stage.newest(context)
     for model_id in sorted(models.by_id(context.study)):
         recorded = context.store.activation_layers(model_id)
-        inputs = {"rule": _RULE, "k": wanted.neighbours, "activations": context.store.activation_digest(model_id), "chunks": RULE}
+        inputs = {"rule": _RULE, "k": wanted.neighbours, "activations": context.store.activation_digest(model_id), "chunks": chunks}
         steered = context.study.sweep.layers if context.study.sweep else ()  # the evidence holds the norm fixed there too
         layers = sorted({*context.study.geometry_layers, *steered})
         result += [Unit(f"{model_id}.{layer}", inputs) for layer in layers if layer in recorded]

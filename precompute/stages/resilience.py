@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from backend.importance.resilience import resilience_of_cot, returns
 from precompute.engines.local import run_in_workers
-from precompute.stages.chunks import RULE
+from precompute.stages import chunks as chunks_stage
 from precompute.stages.importance import seed_of
 from precompute.units import Context, Finished, Unit
 
@@ -31,8 +31,12 @@ class Task:
 def units(context: Context) -> list[Unit]:
     """CoTs with rollouts whose answers are clustered; what the rollouts say is part of the inputs."""
     encoder = context.study.rollouts.encoder
-    inputs = {"rule": _RULE, "chunks": RULE, "replicates": _REPLICATES, "encoder": encoder}
-    return [Unit(row["cot_id"], {**inputs, "rollouts": [row["n"], row["digest"]]}) for row in context.store.texts_by_rollout()]
+    inputs = {"rule": _RULE, "replicates": _REPLICATES, "encoder": encoder}
+    rules = chunks_stage.rules(context)
+    return [
+        Unit(row["cot_id"], {**inputs, "chunks": rules[row["cot_id"]], "rollouts": [row["n"], row["digest"]]})
+        for row in context.store.texts_by_rollout()
+    ]
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

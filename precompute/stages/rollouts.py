@@ -18,7 +18,7 @@ from backend.models.loading import LoadedModel
 from backend.models.sentences import SentenceEncoder, load_encoder
 from precompute import models
 from precompute.engines.local import run_in_workers
-from precompute.stages.chunks import RULE
+from precompute.stages import chunks as chunks_stage
 from precompute.stages.cots import encode, shares
 from precompute.study import Sampling
 from precompute.units import Context, Finished, Unit
@@ -73,9 +73,10 @@ def units(context: Context) -> list[Unit]:
     n = {"resample": study.rollouts.n, "forced": study.rollouts.forced}
     chosen = context.store.cots_worth_rollouts(study.rollouts.min_chunks, study.rollouts.max_chunks)[: study.rollouts.cots]
     chunks = context.store.chunks_of(chosen)
-    inputs = {"sampling": study.sampling.model_dump(), "seed": study.seed, "encoder": study.rollouts.encoder, "chunks": RULE}
+    inputs = {"sampling": study.sampling.model_dump(), "seed": study.seed, "encoder": study.rollouts.encoder}
+    rules = chunks_stage.rules(context)
     return [
-        Unit(f"{chunk['chunk_id']}.{kind}", {**inputs, "n": n[kind]})
+        Unit(f"{chunk['chunk_id']}.{kind}", {**inputs, "chunks": rules[cot], "n": n[kind]})
         for cot in chosen
         for chunk in chunks[cot]
         for kind in n

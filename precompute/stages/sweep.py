@@ -11,7 +11,7 @@ from backend.geometry.directions import Direction
 from backend.models.loading import LoadedModel
 from precompute import models
 from precompute.engines.local import run_in_workers
-from precompute.stages.chunks import RULE
+from precompute.stages import chunks as chunks_stage
 from precompute.stages.cots import shares
 from precompute.steered import Cot, by_reader, spans, steered_cots, study_directions, that_apply
 from precompute.units import Context, Finished, Unit
@@ -38,11 +38,12 @@ def units(context: Context) -> list[Unit]:
     cots = steered_cots(context)
     made = {reader: study_directions(context, reader, wanted.layers) for reader in sorted({cot["reader"] for cot in cots})}
     chunks = context.store.chunks_of([cot["cot_id"] for cot in cots])
-    result = []
+    result, rules = [], chunks_stage.rules(context)
     for cot in cots:
         own = that_apply(made[cot["reader"]], (chunk["chunk_id"] for chunk in chunks[cot["cot_id"]]))
         ids = sorted(direction.direction_id for direction in own)
-        inputs = {"positions": wanted.positions, "unit": wanted.unit, "betas": wanted.betas, "directions": ids, "chunks": RULE}
+        inputs = {"positions": wanted.positions, "unit": wanted.unit, "betas": wanted.betas, "directions": ids}
+        inputs["chunks"] = rules[cot["cot_id"]]
         result.append(Unit(f"{cot['reader']}.{cot['cot_id']}", inputs))
     return result
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.cot.chunking import MIN_CHUNK_CHARS, TokenSpanError, chunk_spans, token_spans
+from backend.cot.chunking import MIN_CHUNK_CHARS, TokenSpanError, chunk_spans, newest_rule, token_spans
 from tests.shared_data import published_cots
 
-SENTENCES = st.text(alphabet="ab3. ?!\n\r\tθ…", max_size=300) | st.text(max_size=200)
+SENTENCES = st.text(alphabet="ab3. ?!\n\r\tθ…。？」、三", max_size=300) | st.text(max_size=200)
 
 
 def chunks(text: str) -> list[str]:
@@ -33,7 +33,7 @@ def test_no_chunk_is_short_unless_it_is_the_only_one(text):
     assert len(chunks(text)) == 1 or all(len(chunk.strip()) >= MIN_CHUNK_CHARS for chunk in chunks(text))
 
 
-@given(st.text(alphabet="ab .?!\n", max_size=200), st.text(alphabet="ab .?!\n", max_size=100))
+@given(st.text(alphabet="ab .?!\n。」三", max_size=200), st.text(alphabet="ab .?!\n。」、三", max_size=100))
 def test_text_after_a_finished_chunk_does_not_move_the_chunks_before_it(text, more):
     """What a rollout continues may not change the chunks in front of it, except the last two, which were not finished."""
     assert chunk_spans(text + more)[: max(0, len(chunk_spans(text)) - 2)] == chunk_spans(text)[:-2]
@@ -68,8 +68,63 @@ def test_boundaries(text, expected):
     assert chunks(text) == expected
 
 
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        ["先把两个篮子里的苹果都数一遍。", "一共应该有几个苹果呢？", "应该是十五个苹果吧！！", "等一下，再检查一遍吧。"],
+        ["老师问道：“这一步到底对不对？”", "没有人回答老师的这个问题。", "（我们再把条件看一遍吧。）", "第二步把结果再除以二。"],
+        ["まずはりんごの数を数えましょう。", "「本当にそれで合っていますか。」", "もう一度計算してみます！", "答えは十五個のままです。"],
+        ["पहले दोनों संख्याएँ जोड़ते हैं।", " क्या यह सही उत्तर है?", " हाँ, उत्तर पंद्रह ही है।"],
+        ["هل هذا هو الجواب الصحيح؟", " لنراجع الحساب مرة أخرى.", " نعم، الجواب خمسة عشر."],
+        ["کیا یہ جواب درست ہے؟", " پہلے ہم دونوں کو جمع کرتے ہیں۔", " جواب پندرہ ہے بالکل۔"],
+        ["먼저 사과의 수를 세어 봅시다.", " 정말 그 답이 맞습니까?", " 다시 한 번 계산해 봅시다!"],
+        ["መጀመሪያ ፖሞቹን እንቆጥራለን።", " መልሱ ትክክል ነው ወይስ አይደለም፧", " መልሱ አሥራ አምስት ነው።"],
+        ["Նախ հաշվենք խնձորները։", " Պատասխանը տասնհինգն է։"],
+        ["ပထမဦးစွာ ပန်းသီးများကို ရေတွက်ပါ။", " အဖြေမှာ ဆယ့်ငါး ဖြစ်သည်။"],
+        ["ដំបូងយើងរាប់ផ្លែប៉ោមទាំងអស់។", " ចម្លើយគឺដប់ប្រាំ។"],
+        ["まず全体の和を求めることにする．", "次に３．１４を二倍して確かめる．", "よって答えは６．２８である．"],
+        ["一共应该是十五个苹果才对.", "不过真的是这样吗?", "让我从头再算一遍看看!", "So it is 15."],
+    ],
+)
+def test_sentences_end_as_they_do_in_their_script(sentences):
+    text = "".join(sentences)
+    assert chunks(text) == list(_merged(sentences))
+
+
+def _merged(sentences):
+    """Those under the shortest length of a chunk join the next one, as anywhere."""
+    held = ""
+    for number, sentence in enumerate(sentences):
+        held += sentence
+        if len(held.strip()) >= MIN_CHUNK_CHARS or number == len(sentences) - 1:
+            yield held
+            held = ""
+
+
+@pytest.mark.parametrize(
+    "one_sentence",
+    [
+        "「これで本当に合っていますか？」、と先生は言いました",  # a comma goes on with the sentence
+        "他在这里写道“一共是三个？”，然后就停住了",
+        "圆周率大约等于３．１４１５９左右",  # a decimal point
+        "这五个字母共有5!种不同的排列方式",  # a factorial
+        "第3.2节里已经证明了这一个结论",
+        "等等……我再想一想这一步到底对不对",  # dots that hesitate
+    ],
+)
+def test_what_does_not_end_a_sentence_in_other_scripts(one_sentence):
+    assert chunks(one_sentence) == [one_sentence]
+
+
+def test_texts_without_signs_of_other_scripts_are_cut_by_the_first_rule():
+    first = ("", "So 3! = 6. Is it? Yes.", "A θ and an … and “quotes.” End", "一个苹果", "3.14 三")
+    assert {newest_rule(text) for text in first} == {1}
+    assert {newest_rule(text) for text in ("It is 三。", "Ok？", "对!好", "है।")} == {2}
+
+
 def test_splitting_takes_linear_time_whatever_the_white_space():
-    for text in ("." + " " * 400_000, "\n" + " " * 400_000 + "x", "\n" * 400_000 + "x", "\n \n" * 100_000, "One more. " * 40_000):
+    for text in ("." + " " * 400_000, "\n" + " " * 400_000 + "x", "\n" * 400_000 + "x", "\n \n" * 100_000, "One more. " * 40_000,
+                 "。" * 400_000, "。」" * 200_000, "。" + " " * 400_000, "三" + "!" * 400_000, "三!" * 200_000):  # fmt: skip
         start = time.perf_counter()
         chunk_spans(text)
         assert time.perf_counter() - start < 2
