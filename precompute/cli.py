@@ -2,20 +2,21 @@
 
 import math
 import os
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from backend import faults
 from backend.errors import AnchorscopeError
+from precompute.terminal import console, say_error, table
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Build, inspect and export Anchorscope studies."
 )
-console = Console()
 
 StudyFile = Annotated[Path, typer.Argument(help="a study file, such as studies/quick.toml")]
 StorePath = Annotated[Path | None, typer.Option("--store", help="the study's folder; stores/NAME unless given")]
@@ -61,11 +62,12 @@ def plan(study: StudyFile, store: StorePath = None) -> None:
 
     loaded = load_study(study)
     lines, lengths = plan_study(loaded, _folder(store) or default_folder(loaded))
-    table = Table("stage", "units", "done", "tokens", "minutes here", "gigabytes", title=f"Study {loaded.name}")
-    for line in [*lines, totals(lines)]:
-        minutes = "unknown" if line.minutes is None else f"{line.minutes:.1f}"
-        table.add_row(line.stage, f"about {line.units:,}", f"{line.done:,}", f"{line.tokens:,}", minutes, f"{line.gigabytes:.3f}")
-    console.print(table)
+    rows = [
+        (line.stage, f"about {line.units:,}", f"{line.done:,}", f"{line.tokens:,}",
+         "unknown" if line.minutes is None else f"{line.minutes:.1f}", f"{line.gigabytes:.3f}")
+        for line in [*lines, totals(lines)]
+    ]  # fmt: skip
+    console.print(table(f"Study {loaded.name}", ("stage", "units", "done", "tokens", "minutes here", "gigabytes"), rows))
     source = "measured in this study" if lengths.measured else "assumed: the study has no CoTs yet"
     console.print(f"Lengths: {lengths.cot:.0f} tokens a CoT, {lengths.chunk:.0f} a chunk ({source}). Minutes count done units too.")
 
@@ -82,14 +84,12 @@ def status(study: StudyFile, store: StorePath = None) -> None:
     if not folder.path.exists():
         raise AnchorscopeError(f"No study at {folder.path}. Build it with `python -m precompute run {study}`.")
     ledger = folder.ledger()
-    table = Table("stage", "units done", "kept, not shown", title=f"Study {folder.name}")
     stages = [stage for stage, _ in ledger.live] + [stage for stage, _ in ledger.retired]
-    for stage in dict.fromkeys(stages):
-        table.add_row(stage, str(len(ledger.keys(stage))), str(sum(of == stage for of, _ in ledger.retired)))
+    rows = [(stage, str(len(ledger.keys(stage))), str(sum(of == stage for of, _ in ledger.retired))) for stage in dict.fromkeys(stages)]
     left, wanted = asked.n_left(folder.path)
     if wanted:
-        table.add_row(asked.NAME, f"{wanted - left} of {wanted} asked for", "0")
-    console.print(table)
+        rows.append((asked.NAME, f"{wanted - left} of {wanted} asked for", "0"))
+    console.print(table(f"Study {folder.name}", ("stage", "units done", "kept, not shown"), rows))
     holder, progress = folder.holder(), read_progress(folder.path)
     if holder is not None and progress is not None:
         left = "" if progress.seconds_left is None else f", about {progress.seconds_left / 60:.1f} min left in this stage"
@@ -102,10 +102,10 @@ def status(study: StudyFile, store: StorePath = None) -> None:
 def interventions(
     study: Annotated[Path, typer.Argument(help="the study's folder, or a portable .duckdb file")],
     published: Annotated[bool, typer.Option("--published", help="first ask for the published scaling by 1.5 and by 0.5")] = False,
-    top: Annotated[int, typer.Option(help="so many of the most frequent features")] = 5,
-    nrn_above: Annotated[float, typer.Option(help="among those with NRN above this")] = 0.7,
-    problems: Annotated[int, typer.Option(help="that each model solves under each arm")] = 24,
-    threads: Annotated[int, typer.Option(help="of the matrix products; all cores unless given")] = os.cpu_count() or 1,
+    top: Annotated[int, typer.Option(min=1, max=10_000, help="so many of the most frequent features")] = 5,
+    nrn_above: Annotated[float, typer.Option(min=0, max=1, help="among those with NRN above this")] = 0.7,
+    problems: Annotated[int, typer.Option(min=1, max=1_000_000, help="that each model solves under each arm")] = 24,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="of the matrix products; all cores unless given")] = os.cpu_count() or 1,
     wait: Wait = False,
 ) -> None:
     """Do what was asked on the Interventions page and is not done yet. Stop it at any time, run it again to go on."""
@@ -166,13 +166,11 @@ def pack(
     from backend.store.packed import pack as pack_study
 
     total = pack_study(study, folder)
-    table = Table("table", "MB", title=f"{study} in {folder}")
-    for file in sorted(folder.glob("*.parquet"), key=lambda file: file.stat().st_size, reverse=True):
-        table.add_row(file.stem, f"{file.stat().st_size / 1e6:.2f}")
+    files = sorted(folder.glob("*.parquet"), key=lambda file: file.stat().st_size, reverse=True)
+    rows = [(file.stem, f"{file.stat().st_size / 1e6:.2f}") for file in files]
     if weights := sum(file.stat().st_size for file in folder.glob("dictionaries/*/*")):
-        table.add_row("weights of dictionaries", f"{weights / 1e6:.2f}")
-    table.add_row("in all", f"{total / 1e6:.2f}", style="bold")
-    console.print(table)
+        rows.append(("weights of dictionaries", f"{weights / 1e6:.2f}"))
+    console.print(table(f"{study} in {folder}", ("table", "MB"), [*rows, ("in all", f"{total / 1e6:.2f}")]))
 
 
 @app.command()
@@ -209,7 +207,7 @@ def train_categories(
     """Train the classifier of chunk categories and report its macro-F1 by leave-one-CoT-out."""
     from precompute.train_categories import train
 
-    print(train(folder, out))
+    console.print(train(folder, out))
 
 
 @app.command("train-reasoner")
@@ -217,8 +215,8 @@ def train_reasoner(
     out: Annotated[Path, typer.Option(help="the adapter's folder")] = Path("assets/reasoner"),
     work: Annotated[Path, typer.Option(help="where its checkpoint is kept while it learns")] = Path("reasoner"),
     r1: Annotated[Path | None, typer.Option(help="a folder with traces.jsonl of real R1 traces, learned from for their manner")] = None,
-    minutes: Annotated[float, typer.Option(help="stop after so many; the same command goes on")] = math.inf,
-    threads: Annotated[int, typer.Option(help="of the matrix products; all cores unless given")] = os.cpu_count() or 1,
+    minutes: Annotated[float, typer.Option(min=0, help="stop after so many; the same command goes on")] = math.inf,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="of the matrix products; all cores unless given")] = os.cpu_count() or 1,
 ) -> None:
     """Train the adapter that makes the embedded model think before it answers. Stop it at any time, run it again to go on."""
     import torch
@@ -242,10 +240,10 @@ def evaluate_reasoner(
     from precompute.evaluate_reasoner import STUDY, evaluate, shipped_table
 
     if again:
-        print(shipped_table(REASONER_ASSETS))
+        console.print(shipped_table(REASONER_ASSETS))
         return
     folder = _folder(store) or _folder(Path("stores") / STUDY.name)
-    print(evaluate(folder, REASONER_ASSETS, console))
+    console.print(evaluate(folder, REASONER_ASSETS, console))
 
 
 def _folder(path: Path | None):
@@ -254,23 +252,63 @@ def _folder(path: Path | None):
     return None if path is None else StudyFolder(path)
 
 
+class _Signals:
+    """SIGINT, SIGTERM (a batch system, a shutdown) and SIGHUP (the terminal was closed) as one KeyboardInterrupt, and which it was."""
+
+    def __init__(self) -> None:
+        self.came: int | None = None
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # a shell's `nohup` or `&` wants it ignored
+                signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.came = number
+        raise KeyboardInterrupt
+
+
 def main() -> int:
-    """Run the command; our own errors are sentences, an interrupt says how to go on."""
+    """Run the command; our own errors and the machine's faults are sentences, an interrupt says how to go on.
+
+    The exit code is 0 when the command did what it says, 1 when it could not, 2 for wrong arguments, and 128 + n after signal n.
+    """
     # Two OpenMP threads stall at every small operation while a worker holds one of the cores; workers set their own number.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that cannot show a character must not end a run
+            stream.reconfigure(errors="backslashreplace")
+    signals = _Signals()
     try:
-        app(standalone_mode=False)
+        code = _run()
+    except KeyboardInterrupt:  # in the middle of saying what went wrong
+        code = 130
+    except Exception:  # what a library makes of an interrupt is an interrupt; all else is raised again
+        if signals.came is None:
+            raise
+        code = 130
+    if signals.came is not None and code:  # a command that was finished all the same is finished
+        say_error("\nStopped. What was finished is kept; the same command continues.")
+        return 128 + signals.came
+    return code
+
+
+def _run() -> int:
+    try:
+        return app(standalone_mode=False) or 0  # typer makes an exit code of an interrupt and of `typer.Exit`
     except AnchorscopeError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say_error(f"error: {error}")
         return 1
     except (KeyboardInterrupt, typer.Abort):
-        print("\nStopped. What was finished is kept; the same command continues.", file=sys.stderr)
         return 130
     except typer.Exit as end:
         return end.exit_code
+    except BrokenPipeError:  # whoever read what is printed has had enough
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - the interpreter flushes it at its end
+        return 128 + signal.SIGPIPE
     except Exception as error:  # typer carries its own click and names no base class for wrong arguments; all else is raised again
         if hasattr(error, "format_message"):  # a wrong argument, in typer's words
-            print(f"error: {error.format_message()}. See `python -m precompute --help`.", file=sys.stderr)
+            say_error(f"error: {error.format_message()}. See `python -m precompute --help`.")
             return 2
+        if (words := faults.in_words(error)) is not None:
+            say_error(f"error: {words}")
+            return 1
         raise
-    return 0

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
 
 from backend.cot.degeneration import is_degenerate
 from backend.cot.problems import TEMPLATES
@@ -32,6 +31,7 @@ from backend.store.unit_files import StudyFolder
 from precompute import stages
 from precompute.pipeline import run_study
 from precompute.study import Engine, Model, Problems, Sampling, Study, Sweep
+from precompute.terminal import Console
 from precompute.train_reasoner import Phase, Recipe, problems_of
 
 BASE, REASONER = f"embedded:{embedded.MODEL_NAME}", f"embedded:{embedded.REASONER_NAME}"

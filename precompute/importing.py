@@ -13,8 +13,6 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-from rich.console import Console
-from rich.progress import track
 
 from backend.errors import AnchorscopeError
 from backend.ids import seed_for, stable_id
@@ -25,6 +23,7 @@ from precompute.importers.seed_study import read_seed_study
 from precompute.importers.thought_anchors import ImportedStudy, read_thought_anchors
 from precompute.pipeline import run_row
 from precompute.stages.importance import importance_tables
+from precompute.terminal import Console, ours, track
 
 READERS: Mapping[str, Callable[[Path], ImportedStudy]] = {"thought-anchors": read_thought_anchors, "seed-study": read_seed_study}
 
@@ -34,12 +33,13 @@ def import_folder(source: str, folder: Path, target: StudyFolder, *, wait: bool,
 
     Raises AnchorscopeError for an unknown source, and the reader's errors, before anything is written.
     """
+    console = ours(console)
     if source not in READERS:
         raise AnchorscopeError(f"There is no importer {source!r}; there are {', '.join(READERS)}.")
     imported = READERS[source](folder)
     tables: dict[str, Any] = {name: list(rows) for name, rows in imported.tables.items()}
     for warning in imported.warnings:
-        console.print(f"  warning: {warning}", highlight=False)
+        console.print(f"  warning: {warning}")
     # What was read decides the key, so that importing the same content again is recognised and other content replaces it.
     digest = hashlib.sha256(json.dumps(tables, sort_keys=True, default=str).encode()).hexdigest()[:16]
     key = f"{stable_id('i', source, sorted(row['cot_id'] for row in tables['cots']))}@{digest}"

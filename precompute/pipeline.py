@@ -9,14 +9,11 @@ Nothing else remembers progress: a run that was killed goes on with the same com
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from backend.ids import stable_id
 from backend.provenance import commit, versions
@@ -27,6 +24,7 @@ from backend.store.publish import is_published, publish
 from backend.store.store import Store, generation_of
 from backend.store.unit_files import StudyFolder, Writer
 from precompute.study import Study
+from precompute.terminal import Console, ours, progress_bar
 from precompute.units import Context, Stage, Unit
 
 PUBLISH_EVERY = 15.0  # seconds
@@ -53,7 +51,7 @@ def run_study(
 
     Raises StudyBusy when another process holds the study (unless `wait`), and whatever a stage raises: finished units stay.
     """
-    console = console or Console()
+    console = ours(console)
     with folder.writing(f"run {study.name}", wait=wait) as writer:
         runner = _Runner(study, folder, writer, console)
         try:
@@ -88,7 +86,7 @@ class _Runner:
             self._record_run()
             self._compute(stage, context, work)
         else:
-            self.console.print(f"  {stage.NAME:<12} {len(work.wanted)} {stage.UNIT} units, all done", highlight=False)
+            self.console.print(f"  {stage.NAME:<12} {len(work.wanted)} {stage.UNIT} units, all done")
         if not is_published(self.folder):
             self._publish()
         if generation_of(self.folder.path) != self.store.generation:
@@ -96,10 +94,19 @@ class _Runner:
             self.store = Store(self.folder.path)
 
     def finish(self, state: str) -> None:
-        self.store.close()
-        moment = self.moment or read_progress(self.folder.path)  # what a killed run left to say, where there was nothing left to do
-        if moment is not None:
-            write_progress(self.folder.path, replace(moment, state=state, updated_at=time.time()))
+        """The last words. What is said here is never worth an error: it would stand before the one that ended the run."""
+        with suppress(Exception):
+            self.store.close()
+        with suppress(Exception):
+            moment = self.moment or read_progress(self.folder.path)  # what a killed run left to say, where there was nothing left to do
+            if moment is not None:
+                write_progress(self.folder.path, replace(moment, state=state, updated_at=time.time()))
+            if state != "finished" and self.moment is not None:
+                done, total = self.moment.done, self.moment.total
+                self.console.print(
+                    f"  {self.moment.stage:<12} {state} at {done} of {total} units; "
+                    f"{done} are kept, and all of the stages before"
+                )
 
     def _work(self, stage: Stage, context: Context) -> Work:
         wanted = stage.units(context)
@@ -116,7 +123,7 @@ class _Runner:
         before, total = len(work.wanted) - len(work.todo), len(work.wanted)
         started = published = time.monotonic()
         self._show(stage, before, total, None)
-        with _bar(self.console) as bar:
+        with progress_bar(self.console) as bar:
             task = bar.add_task(stage.NAME, total=total, completed=before, unit=stage.UNIT, rate="")
             for done, finished in enumerate(stage.compute(context, work.todo), start=1):
                 provenance = {"run_id": self.run_id, "inputs": finished.unit.key.split("@")[1], **finished.provenance}
@@ -159,22 +166,6 @@ def run_row(run_id: str, command: str, study: str, seed: int | None, parameters:
         "commit": commit(),
         "warnings": list(warnings),
     }
-
-
-@contextmanager
-def _bar(console: Console) -> Iterator[Progress]:
-    with Progress(
-        TextColumn("  {task.description:<12}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-    ) as bar:
-        yield bar
 
 
 def default_folder(study: Study) -> StudyFolder:

@@ -10,14 +10,17 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from backend.errors import AnchorscopeError
+from backend.plain import plain_line
 
 DirectionKind = Literal["per_chunk", "centered", "diff_in_means", "random"]
-Positive = Annotated[int, Field(ge=1)]
-Layer = Annotated[int, Field(ge=0)]
+MOST = 1_000_000  # of what there may be many of: problems, chains, draws. Bounds are far beyond any study; they stop slips and infinities
+Positive = Annotated[int, Field(ge=1, le=MOST)]
+Layer = Annotated[int, Field(ge=0, lt=1024)]
+Layers = Annotated[tuple[Layer, ...], Field(min_length=1, max_length=1024)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Model(_Part):
@@ -34,7 +37,7 @@ class Problems(_Part):
     """Where the questions come from. Exactly one source."""
 
     per_level: Positive | None = Field(None, description="our generator: problems at each level")
-    levels: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field((1, 2, 3, 4, 5), min_length=1)
+    levels: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field((1, 2, 3, 4, 5), min_length=1, max_length=5)
     gsm8k: Path | None = Field(None, description="a JSONL file with question and answer")
     math: Path | None = Field(None, description="a JSONL file with problem, solution and level")
     limit: Positive | None = Field(None, description="read at most so many problems of the file")
@@ -51,7 +54,7 @@ class Sampling(_Part):
     """How chains of thought and rollouts are drawn."""
 
     samples: Positive = Field(5, description="CoTs a problem and model")
-    temperature: float = Field(0.6, gt=0, le=2)
+    temperature: float = Field(0.6, gt=1e-6, le=2)
     top_p: float = Field(0.95, gt=0, le=1)
     max_new_tokens: int = Field(256, ge=16, le=32768)
     forced_max_tokens: int = Field(16, ge=4, le=256, description="tokens of a forced answer")
@@ -60,8 +63,8 @@ class Sampling(_Part):
 class Rollouts(_Part):
     """Resampling from before each chunk."""
 
-    n: int = Field(10, ge=2, description="continuations before each chunk")
-    forced: int = Field(10, ge=0, description="forced answers before each chunk; 0 leaves forced importance unknown")
+    n: int = Field(10, ge=2, le=100_000, description="continuations before each chunk")
+    forced: int = Field(10, ge=0, le=100_000, description="forced answers before each chunk; 0 leaves forced importance unknown")
     cots: Positive = Field(10, description="CoTs that get rollouts; those of candidate problems come first")
     min_chunks: Positive = Field(3, description="shorter CoTs get no rollouts")
     max_chunks: Positive = Field(30, description="longer CoTs get no rollouts")
@@ -75,11 +78,11 @@ class Categories(_Part):
 
 
 class Activations(_Part):
-    layers: tuple[Layer, ...] | Literal["all"] = Field("all", description="0-based blocks, or all")
+    layers: Layers | Literal["all"] = Field("all", description="0-based blocks, or all")
 
 
 class Map(_Part):
-    layers: tuple[Layer, ...] | Literal["all"] = Field("all", description="must be among the activations' layers")
+    layers: Layers | Literal["all"] = Field("all", description="must be among the activations' layers")
     n_neighbors: int = Field(15, ge=2, le=200)
     min_dist: float = Field(0.1, ge=0, lt=1)
 
@@ -87,14 +90,14 @@ class Map(_Part):
 class Sweep(_Part):
     """KL(beta) curves."""
 
-    layers: tuple[Layer, ...] = Field(min_length=1)
+    layers: Layers
     kinds: tuple[DirectionKind, ...] = Field(("per_chunk", "centered", "diff_in_means", "random"), min_length=1)
     random: Positive = Field(2, description="random directions for each layer, the same for all chunks")
     positions: tuple[Literal["anchor", "chunk"], ...] = Field(("anchor", "chunk"), min_length=1)
     unit: Literal["rms", "norm", "absolute"] = "rms"
-    beta_max: float = Field(10.0, gt=0)
+    beta_max: float = Field(10.0, ge=1e-6, le=1e6)
     points: int = Field(21, ge=5, le=401)
-    anchor_threshold: float = Field(0.2, gt=0, description="counterfactual importance (KL, fl) from which a chunk is an anchor")
+    anchor_threshold: float = Field(0.2, gt=0, le=1000, description="counterfactual importance (KL, fl) from which a chunk is an anchor")
 
     @model_validator(mode="after")
     def _odd(self) -> "Sweep":
@@ -119,22 +122,26 @@ class Crosscoder(_Part):
 
     layer: Layer = Field(description="0-based block whose output is read")
     dictionary: Path | None = Field(None, description="a file or folder that backend/crosscoder/files.py reads; then nothing is trained")
-    scale: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(None, description="of such a file, where it does not say: one a model")
-    generated: int = Field(0, ge=0, description="traces written by rule, in the distilled model's prompt, under a seed of their own")
+    scale: tuple[Annotated[float, Field(ge=1e-9, le=1e9)], ...] | None = Field(
+        None, max_length=64, description="of such a file, where it does not say: one a model"
+    )
+    generated: int = Field(0, ge=0, le=MOST, description="traces written by rule, in the distilled prompt, under a seed of their own")
     texts: Path | None = Field(None, description="a JSONL file with text, or a file with one text a line")
-    max_tokens: int = Field(1024, ge=2, description="longer texts are cut")
+    max_tokens: int = Field(1024, ge=2, le=MOST, description="longer texts are cut")
     kind: Literal["batchtopk", "l1"] = "batchtopk"
-    n_features: int = Field(4096, ge=2)
+    n_features: int = Field(4096, ge=2, le=4_194_304)
     k: Positive = Field(32, description="batchtopk: codes a token")
-    penalty: float = Field(2.0, gt=0, description="l1: weight of the penalty")
-    learning_rate: float = Field(4e-4, gt=0)
+    penalty: float = Field(2.0, gt=0, le=1e6, description="l1: weight of the penalty")
+    learning_rate: float = Field(4e-4, gt=0, le=1)
     steps: Positive = 3000
-    warmup: int = Field(100, ge=0, description="steps in which the learning rate rises")
+    warmup: int = Field(100, ge=0, le=MOST, description="steps in which the learning rate rises")
     batch: Positive = Field(4096, description="tokens a step")
-    dead_after: Positive = Field(200_000, description="tokens without firing, from which a feature learns what the others leave over")
-    aux: float = Field(1 / 32, ge=0, description="weight of that; 0: never")
+    dead_after: int = Field(200_000, ge=1, le=10**12, description="tokens without firing until a feature learns what others leave over")
+    aux: float = Field(1 / 32, ge=0, le=1000, description="weight of that; 0: never")
     aux_k: Positive = Field(256, description="such features that take part, at most, for each token")
-    ablation_nrn: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field((0.5,), description="zeroed above it; none: no ablations")
+    ablation_nrn: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field(
+        (0.5,), max_length=100, description="zeroed above it; none: no ablations"
+    )
     ablation_targets: Positive = Field(100, description="target tokens of a reasoning category whose logits are looked at")
 
     @model_validator(mode="after")
@@ -157,15 +164,15 @@ class Geometry(_Part):
     Kinds of direction and the unit are the sweep's.
     """
 
-    layers: tuple[Layer, ...] | None = Field(None, min_length=1, description="0-based blocks; left out, those of the sweep")
+    layers: Layers | None = Field(None, description="0-based blocks; left out, those of the sweep")
     positions: tuple[Literal["anchor", "chunk"], ...] = Field(("anchor", "chunk"), min_length=1)
-    probes: int = Field(8, ge=2, description="random probes of the trace of G")
-    spectra: int = Field(60, ge=0, description="chunks of the study that also get eigenpairs of G and finite random steps")
-    eigen: Positive = Field(8, description="eigenpairs of G at each of those")
-    neighbours: int = Field(30, ge=2, description="nearest chunk activations, for dimension, curvature and density")
-    before_after: int = Field(10, ge=0, description="CoTs whose chunks are steered just before and just after; 0: none")
-    n_bootstrap: int = Field(2000, ge=0, description="draws of problems for each interval of the evidence")
-    n_permutations: int = Field(2000, ge=0, description="permutations within CoTs for each p of the evidence")
+    probes: int = Field(8, ge=2, le=4096, description="random probes of the trace of G")
+    spectra: int = Field(60, ge=0, le=MOST, description="chunks of the study that also get eigenpairs of G and finite random steps")
+    eigen: int = Field(8, ge=1, le=1024, description="eigenpairs of G at each of those")
+    neighbours: int = Field(30, ge=2, le=10_000, description="nearest chunk activations, for dimension, curvature and density")
+    before_after: int = Field(10, ge=0, le=MOST, description="CoTs whose chunks are steered just before and just after; 0: none")
+    n_bootstrap: int = Field(2000, ge=0, le=MOST, description="draws of problems for each interval of the evidence")
+    n_permutations: int = Field(2000, ge=0, le=MOST, description="permutations within CoTs for each p of the evidence")
 
 
 class Engine(_Part):
@@ -180,7 +187,7 @@ class Engine(_Part):
 class Study(_Part):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     seed: int = Field(0, ge=0, lt=2**53)
-    models: tuple[Model, ...] = Field(min_length=1)
+    models: tuple[Model, ...] = Field(min_length=1, max_length=64)
     problems: Problems | None = Field(None, description="left out in a study of imported CoTs")
     sampling: Sampling = Sampling()
     rollouts: Rollouts = Rollouts()
@@ -235,7 +242,7 @@ def load_study(path: Path) -> Study:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StudyError(f"No study file at {path}. The shipped ones are in studies/.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StudyError(f"{path} is not TOML: {error}") from error
     try:
         return Study.model_validate(data)
@@ -249,7 +256,7 @@ def _sentence(problem: Any) -> str:
         return f"{key}: there is no such key; allowed here: {', '.join(_keys_beside(problem['loc']))}"
     if problem["type"] == "missing":
         return f"{key}: missing; it must be given"
-    return f"{key} = {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
+    return f"{key} = {plain_line(repr(problem['input']), 200)}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _keys_beside(location: tuple[Any, ...]) -> list[str]:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from rich.console import Console
 
 from backend.cot.answers import Judge, grader
 from backend.cot.prompts import cot_prompt
@@ -29,6 +28,7 @@ from backend.live.available import choices
 from backend.store.interventions import Interventions, Pair, left
 from backend.store.progress import Progress, write_progress
 from backend.store.store import Store
+from precompute.terminal import Console, ours
 
 if TYPE_CHECKING:
     from backend.crosscoder.dictionary import Dictionary
@@ -47,10 +47,10 @@ def run_asked(
 
     Raises StudyBusy where another process is at it (unless `wait`), NoStore, and AnchorscopeError for what the study does not have.
     """
-    kept = Interventions(study)
+    kept, console = Interventions(study), ours(console)
     with closing(Store(study)) as store:
         if not _left(kept):
-            console.print(f"  {NAME:<12} nothing is left to do", highlight=False)
+            console.print(f"  {NAME:<12} nothing is left to do")
             return 0
         with kept.room.writing(f"interventions of {store.name}", wait=wait), _threads(threads), Judge() as judge:
             (kept.room.path / STOP).unlink(missing_ok=True)
@@ -135,7 +135,7 @@ class _Runner:
                 self.done, self.left = self.done + 1, self.left - 1
                 self.say("running")
             if self.is_stopped():
-                self.console.print(f"  {NAME:<12} stopped; the same command goes on", highlight=False)
+                self.console.print(f"  {NAME:<12} stopped; the same command goes on")
                 self.say("interrupted")
                 return
         self.say("finished")
@@ -175,7 +175,7 @@ class _Runner:
         arms = {arm: tuple(made[change] for change in changes) for arm, changes in batch.changes.items()}
         others = {(problem, arm) for problem in prompts for arm in arms} - {(problem, arm) for arm, problem in batch.pairs}
         sampling = SamplingParameters(batch.sampling.temperature, batch.sampling.top_p, batch.sampling.max_new_tokens)
-        self.console.print(f"  {NAME:<12} {loaded[place].name}: {len(batch.pairs)} of {self.left} units left", highlight=False)
+        self.console.print(f"  {NAME:<12} {loaded[place].name}: {len(batch.pairs)} of {self.left} units left")
         self.began = self.began or time.monotonic()
         for unit in accuracy_run(
             loaded, place, prompts, arms, sampling, n=batch.n_samples, seed=batch.seed, done=others, rows=self.rows,
