@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backend.cot.problems import generate
 from backend.cot.prompts import THINK_CLOSE, WORDING, cot_prompt
 from backend.cot.traces import trace
+from backend.cot.word_problems import generate
 from backend.errors import AnchorscopeError
 from precompute import models
 from precompute.study import Study

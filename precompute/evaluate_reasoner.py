@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 
 from backend.cot.degeneration import is_degenerate
-from backend.cot.problems import TEMPLATES
 from backend.cot.prompts import THINK_CLOSE
 from backend.cot.reasoning import TARGETS, target_counts
 from backend.cot.traces import Manner
+from backend.cot.word_problems import TEMPLATES
 from backend.errors import AnchorscopeError
 from backend.ids import seed_for
 from backend.importance.intervals import bootstrap_percentile, wilson

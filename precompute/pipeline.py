@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from backend.ids import stable_id
 from backend.provenance import commit, versions
@@ -73,14 +74,14 @@ class _Runner:
     def __init__(self, study: Study, folder: StudyFolder, writer: Writer, console: Console):
         self.study, self.folder, self.writer, self.console = study, folder, writer, console
         self.run_id = stable_id("r", study.name, datetime.now(UTC).isoformat())
-        self.recorded = False
+        self.run: dict[str, Any] | None = None  # this command's row of table runs, once it has something to do
         self.moment: Moment | None = None
         if not is_published(folder):
             self._publish()
         self.store = Store(folder.path)
 
     def run_stage(self, stage: Stage) -> None:
-        context = Context(self.study, self.run_id, self.store, self.console.print)
+        context = Context(self.study, self.run_id, self.store, self.console.print, self._warn)
         work = self._work(stage, context)
         if work.todo:
             self._record_run()
@@ -141,11 +142,16 @@ class _Runner:
         write_progress(self.folder.path, self.moment)
 
     def _record_run(self) -> None:
-        if not self.recorded:
-            self.writer.add(
-                "runs", self.run_id, {"runs": [run_row(self.run_id, "run", self.study.name, self.study.seed, self.study.model_dump_json())]}
-            )
-            self.recorded = True
+        if self.run is None:
+            self.run = run_row(self.run_id, "run", self.study.name, self.study.seed, self.study.model_dump_json())
+            self.writer.add("runs", self.run_id, {"runs": [self.run]})
+
+    def _warn(self, sentence: str) -> None:
+        """Say it, and keep it with the run."""
+        self.console.print(f"  warning: {sentence}", markup=False, highlight=False)
+        self._record_run()
+        self.run["warnings"].append(sentence)
+        self.writer.add("runs", self.run_id, {"runs": [self.run]})
 
     def _publish(self) -> None:
         for line in publish(self.writer):

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from backend.cot.reasoning import TARGETS
-from backend.errors import AnchorscopeError
 from backend.store.store import NoStore, Store
 from backend.store.unit_files import StudyFolder
 from precompute import corpus
 from precompute.stages import ablations, interventions
+from precompute.stages.problems import chosen
 from precompute.stages.splices import MOST_COTS
 from precompute.study import Model, Study
 
@@ -181,17 +181,7 @@ def _done(folder: StudyFolder) -> dict[str, int]:
 
 
 def _n_problems(study: Study) -> int:
-    wanted = study.problems
-    if wanted is None:
-        return 0
-    if wanted.per_level is not None:
-        return wanted.per_level * len(wanted.levels)
-    file = wanted.gsm8k or wanted.math
-    try:
-        lines = sum(1 for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
-    except OSError as error:
-        raise AnchorscopeError(f"{file} cannot be read ({error.strerror}); problems.gsm8k and problems.math need a JSONL file.") from error
-    return min(lines, wanted.limit or lines)
+    return 0 if study.problems is None else len(chosen(study.problems, seed=study.seed).problems)
 
 
 def _size(model: Model) -> tuple[int | None, int | None, int]:

@@ -33,21 +33,32 @@ class Model(_Part):
     dtype: Literal["float32", "float64"] = Field("float32", description="bfloat16 is refused: it moves the noise floor of KL to about 1e-3")
 
 
+PROBLEM_FILES = ("gsm8k", "math", "file")  # keys that name a file of problems; each is the source of its problems
+
+
 class Problems(_Part):
     """Where the questions come from. Exactly one source."""
 
     per_level: Positive | None = Field(None, description="our generator: problems at each level")
     levels: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field((1, 2, 3, 4, 5), min_length=1, max_length=5)
-    gsm8k: Path | None = Field(None, description="a JSONL file with question and answer")
-    math: Path | None = Field(None, description="a JSONL file with problem, solution and level")
+    gsm8k: Path | None = Field(None, description="GSM8K's file, with question and answer")
+    math: Path | None = Field(None, description="a file of MATH or MATH-500, with problem, solution and level")
+    file: Path | None = Field(None, description="any other file or folder of problems that backend/cot/problems.py reads")
     limit: Positive | None = Field(None, description="read at most so many problems of the file")
+    hardest: Positive | None = Field(None, description="of these keep so many, by level, numbers in the question and size of the answer")
+    strict: bool = Field(False, description="refuse a file in which any record is no problem, instead of leaving it out")
 
     @model_validator(mode="after")
     def _one_source(self) -> "Problems":
-        given = [name for name in ("per_level", "gsm8k", "math") if getattr(self, name) is not None]
+        given = [name for name in ("per_level", *PROBLEM_FILES) if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"exactly one of per_level, gsm8k, math is needed, found {given or 'none'}")
+            raise ValueError(f"exactly one of per_level, {', '.join(PROBLEM_FILES)} is needed, found {given or 'none'}")
         return self
+
+    @property
+    def read_from(self) -> tuple[str, Path] | None:
+        """The source and its file or folder; None for our generator."""
+        return next(((name, getattr(self, name)) for name in PROBLEM_FILES if getattr(self, name) is not None), None)
 
 
 class Sampling(_Part):

@@ -22,9 +22,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from backend.cot.problems import Problem, generate
+from backend.cot.problems import Problem
 from backend.cot.prompts import THINK_CLOSE, THINK_OPEN, cot_prompt
 from backend.cot.traces import Manner, trace
+from backend.cot.word_problems import generate
 from backend.errors import AnchorscopeError
 from backend.ids import seed_for, stable_id
 from backend.provenance import commit, versions

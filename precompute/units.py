@@ -35,12 +35,14 @@ class Finished:
 
 @dataclass
 class Context:
-    """What a stage may know. `store` holds all rows of the stages before it; `say` tells the person at the terminal."""
+    """What a stage may know. `store` holds all rows of the stages before it; `say` tells the person at the terminal, and `warn` does so
+    and keeps the sentence with the run, for what had to be left out."""
 
     study: Study
     run_id: str
     store: Store
     say: Callable[[str], None]
+    warn: Callable[[str], None] = lambda sentence: None
 
 
 class Stage(Protocol):

@@ -1,24 +1,29 @@
-"""Problems with known answers: our own arithmetic word problems in five levels, and readers for GSM8K and MATH files.
+r"""Problems with known answers, and a reader of the files in which people publish them.
 
-A generated problem is a little story whose numbers are drawn first; its solution is a list of calculations, each evaluated in exact
-fractions, and the last value is the answer. So the answer is right by construction, and the shown steps can be checked again.
-Level 1 is one step with small numbers, 2 two steps, 3 three steps with money and groups, 4 three to four steps with percentages
-and unit changes, 5 four to five steps with fractions, percentages and rates.
+A file holds one record a problem: JSONL, a JSON array (also as the one list of a JSON object), Parquet, or a folder of such files. Datasets
+name their columns differently and mean the same, so a record is read by what it has:
+
+- the question: `question` or `problem` (GSM8K, MATH, AIME, OpenR1, DeepScaleR), or `prompt`, a text or a chat whose last user turn asks
+  (DAPO and others made for verl, which may keep the bare question in `extra_info`);
+- the answer: a column that says it (`answer`, `final_answer`, `reward_model.ground_truth` …), a number, a text, or a list of them; of a
+  worked text what follows the last `####` (GSM8K), else its last box; and where there is no such column, the same of `solution`;
+- the level: a whole number from 1 to 5, or that as "Level 3"; anything else is unknown.
+
+A record that has no question or no answer, or asks what an earlier one asked, is left out and named; `strict` refuses the file instead.
 """
 
-import ast
 import json
-import operator
-import random
+import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from backend.cot.boxes import last_boxed
 from backend.errors import AnchorscopeError
-from backend.ids import seed_for, stable_id
+from backend.ids import stable_id
 
 
 class ProblemError(AnchorscopeError):
@@ -30,12 +35,13 @@ class Problem:
     """One question with its ground truth; the fields are the columns of the store's `problems`."""
 
     problem_id: str  # from source and question
-    source: str  # generator, gsm8k, math, ...
+    source: str  # generator, gsm8k, math, file, ...
     source_key: str  # the source's own name or number of it
     level: int | None  # 1 (easy) to 5; None when unknown
     question: str
     answer: str  # ground truth, as an answer in a box would be written
     solution: str | None
+    difficulty: float | None = None  # 0 to 1 among the problems it was chosen from, see `hardest`; None when nothing was chosen
 
     def __post_init__(self) -> None:
         if self.level is not None and self.level not in range(1, 6):
@@ -44,535 +50,260 @@ class Problem:
             raise ValueError("a problem needs a question and an answer")
 
 
-# ---- Generator ----------------------------------------------------------------------------------------------------------------------
-
-# fmt: off
-NAMES = (
-    "Tom", "Anna", "Ben", "Clara", "David", "Emma", "Felix", "Grace", "Hugo", "Iris", "Jack", "Kate", "Leo", "Mia", "Noah", "Olga",
-    "Paul", "Rosa", "Sam", "Tina", "Uma", "Victor", "Wendy", "Yusuf", "Zoe", "Amir", "Bella", "Carlos", "Diana", "Elif", "Fatima",
-    "George", "Hana", "Ivan", "Julia", "Kofi", "Lina", "Mateo", "Nina", "Omar", "Priya", "Quinn", "Ravi", "Sofia", "Tariq", "Vera",
-    "Will", "Xena",
-)
-THINGS = (
-    "apples", "oranges", "books", "pencils", "marbles", "stickers", "shells", "cards", "coins", "buttons", "stamps", "toys", "cookies",
-    "balloons", "flowers", "eggs", "cups", "plates", "candles", "ribbons", "beads", "bottles", "lemons", "pears", "plums", "peaches",
-    "muffins", "rocks", "crayons", "magnets",
-)
-GROUPS = (
-    "boxes", "bags", "baskets", "jars", "trays", "drawers", "crates", "packs",
-)
-GOODS = (
-    ("notebook", "notebooks"), ("ticket", "tickets"), ("cup of tea", "cups of tea"), ("hat", "hats"), ("plant", "plants"),
-    ("brush", "brushes"), ("lamp", "lamps"), ("sandwich", "sandwiches"), ("ball", "balls"), ("poster", "posters"),
-    ("scarf", "scarves"), ("mug", "mugs"),
-)
-PLACES = (
-    "a farm", "a school", "a library", "a bakery", "a shop", "a factory", "a museum", "a garden", "an office", "a hotel",
-)
-JOBS = (
-    ("paints", "fence posts"), ("folds", "letters"), ("packs", "parcels"), ("bakes", "rolls"), ("prints", "posters"),
-    ("checks", "forms"), ("fills", "bottles"), ("repairs", "chairs"),
-)
-# fmt: on
-
-_OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
-
-
-def exact_value(expression: str) -> Fraction:
-    """Value of whole numbers joined by + - * / and brackets, as an exact fraction."""
-
-    def value(node: ast.expr) -> Fraction:
-        if isinstance(node, ast.Constant) and type(node.value) is int:
-            return Fraction(node.value)
-        if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-            return _OPERATORS[type(node.op)](value(node.left), value(node.right))
-        raise ValueError(f"{expression!r} is more than whole numbers, + - * / and brackets")
-
-    return value(ast.parse(expression, mode="eval").body)
-
-
-class _Story:
-    """Names and numbers from one random generator, and the calculations that solve the story."""
-
-    def __init__(self, rng: random.Random) -> None:
-        self.rng = rng
-        self.one, self.two, self.three = rng.sample(NAMES, 3)
-        self.things, self.others = rng.sample(THINGS, 2)
-        self.groups = rng.choice(GROUPS)
-        self.steps: list[str] = []
-        self.result = Fraction(0)
-
-    def number(self, low: int, high: int, *, step: int = 1) -> int:
-        return self.rng.randrange(low, high + 1, step)
-
-    def pick(self, *wordings: str) -> str:
-        return self.rng.choice(wordings)
-
-    def work(self, expression: str) -> str:
-        """Adds one calculation; its value comes back as it is written in the next one."""
-        self.result = exact_value(expression)
-        self.steps.append(f"{expression} = {self.result}")
-        return str(self.result) if self.result.denominator == 1 else f"({self.result})"
-
-
-def _buy_more(s: _Story) -> str:
-    a, b = s.number(2, 7), s.number(2, 6)
-    s.work(f"{a} + {b}")
-    return s.pick(
-        f"{s.one} has {a} {s.things} and buys {b} more. How many {s.things} does {s.one} have now?",
-        f"{s.one} finds {a} {s.things} in the morning and {b} {s.things} in the evening. How many {s.things} does {s.one} find in total?",
-        f"There are {a} {s.things} on the table. {s.one} puts {b} more {s.things} on it. How many {s.things} are on the table now?",
-    )
-
-
-def _give_away(s: _Story) -> str:
-    a = s.number(5, 10)
-    b = s.number(2, min(5, a - 2))
-    s.work(f"{a} - {b}")
-    return s.pick(
-        f"{s.one} has {a} {s.things} and gives {b} of them to {s.two}. How many {s.things} does {s.one} have left?",
-        f"{s.one} had {a} {s.things} but lost {b}. How many {s.things} are left?",
-        f"There are {a} {s.things} in a basket. {s.one} takes {b} of them out. How many {s.things} stay in the basket?",
-    )
-
-
-def _together(s: _Story) -> str:
-    a, b = s.number(2, 7), s.number(2, 7)
-    s.work(f"{a} + {b}")
-    return s.pick(
-        f"{s.one} has {a} {s.things} and {s.two} has {b} {s.things}. How many {s.things} do they have together?",
-        f"{s.one} collects {a} {s.things}. {s.two} collects {b} {s.things}. How many {s.things} do they collect altogether?",
-    )
-
-
-def _equal_groups(s: _Story) -> str:
-    a, b = s.number(2, 4), s.number(2, 5)
-    s.work(f"{a} * {b}")
-    return s.pick(
-        f"There are {a} {s.groups} with {b} {s.things} in each. How many {s.things} are there in all?",
-        f"{s.one} fills {a} {s.groups}. Each holds {b} {s.things}. How many {s.things} does {s.one} need?",
-    )
-
-
-def _share(s: _Story) -> str:
-    friends, each = s.number(2, 4), s.number(2, 5)
-    s.work(f"{friends * each} / {friends}")
-    return s.pick(
-        f"{s.one} shares {friends * each} {s.things} equally among {friends} friends. How many {s.things} does each friend get?",
-        f"{s.one} puts {friends * each} {s.things} into {friends} equal groups. How many {s.things} are in each group?",
-    )
-
-
-def _age(s: _Story) -> str:
-    a, b = s.number(4, 10), s.number(2, 5)
-    if s.rng.random() < 0.5:
-        s.work(f"{a} + {b}")
-        return f"{s.one} is {a} years old. {s.two} is {b} years older than {s.one}. How old is {s.two}?"
-    s.work(f"{a + b} - {b}")
-    return f"{s.one} is {a + b} years old. {s.two} is {b} years younger than {s.one}. How old is {s.two}?"
-
-
-def _buy_then_give(s: _Story) -> str:
-    a, b = s.number(4, 9), s.number(2, 6)
-    c = s.number(2, 5)
-    s.work(f"{s.work(f'{a} + {b}')} - {c}")
-    return s.pick(
-        f"{s.one} has {a} {s.things}. {s.one} buys {b} more and then gives {c} to {s.two}. How many {s.things} does {s.one} have now?",
-        f"A shop has {a} {s.things}. It gets {b} more and sells {c}. How many {s.things} does the shop have now?",
-        f"{s.one} picks {a} {s.things} on Monday and {b} on Tuesday, then uses {c} of them. How many {s.things} are left?",
-    )
-
-
-def _groups_and_more(s: _Story) -> str:
-    a, b, c = s.number(2, 3), s.number(2, 5), s.number(2, 6)
-    s.work(f"{s.work(f'{a} * {b}')} + {c}")
-    return s.pick(
-        f"{s.one} has {a} {s.groups} with {b} {s.things} in each, and {c} more {s.things} on a shelf. How many {s.things} does "
-        f"{s.one} have in total?",
-        f"{s.one} buys {a} packs of {b} {s.things} and finds {c} {s.things} at home. How many {s.things} does {s.one} have?",
-    )
-
-
-def _more_than_other(s: _Story) -> str:
-    a, b = s.number(3, 8), s.number(2, 5)
-    s.work(f"{s.work(f'{a} + {b}')} + {a}")
-    return s.pick(
-        f"{s.one} has {a} {s.things}. {s.two} has {b} more {s.things} than {s.one}. How many {s.things} do {s.one} and {s.two} have "
-        "together?",
-        f"{s.one} reads {a} pages on Monday. On Tuesday {s.one} reads {b} pages more than on Monday. How many pages does {s.one} read "
-        "on both days?",
-    )
-
-
-def _change(s: _Story) -> str:
-    n, price = s.number(2, 4), s.number(2, 4)
-    paid = 10 if n * price < 10 else 20
-    s.work(f"{paid} - {s.work(f'{n} * {price}')}")
-    one, many = s.rng.choice(GOODS)
-    return s.pick(
-        f"One {one} costs {price} dollars. {s.one} buys {n} {many} and pays with a {paid} dollar bill. How many dollars does {s.one} "
-        "get back?",
-        f"{s.one} has {paid} dollars and buys {n} {many} for {price} dollars each. How many dollars does {s.one} have left?",
-    )
-
-
-def _twice_lost(s: _Story) -> str:
-    a = s.number(10, 16)
-    b, c = s.number(2, 4), s.number(2, 4)
-    s.work(f"{s.work(f'{a} - {b}')} - {c}")
-    return s.pick(
-        f"There are {a} {s.things} in a box. {s.one} takes {b} and {s.two} takes {c}. How many {s.things} are left in the box?",
-        f"{s.one} bakes {a} muffins. {s.one} eats {b} and gives {c} to {s.two}. How many muffins are left?",
-    )
-
-
-def _shopping(s: _Story) -> str:
-    (one, many), (other, others) = s.rng.sample(GOODS, 2)
-    n, p, m, q = s.number(2, 6), s.number(3, 12), s.number(2, 6), s.number(2, 9)
-    s.work(f"{s.work(f'{n} * {p}')} + {s.work(f'{m} * {q}')}")
-    return s.pick(
-        f"{s.one} buys {n} {many} for {p} dollars each and {m} {others} for {q} dollars each. How many dollars does {s.one} spend?",
-        f"A {one} costs {p} dollars and a {other} costs {q} dollars. What do {n} {many} and {m} {others} cost together, in dollars?",
-    )
-
-
-def _groups_shared(s: _Story) -> str:
-    people, each, lost = s.number(3, 8), s.number(3, 12), s.number(2, 15)
-    total = people * each + lost
-    boxes = next((k for k in (6, 5, 4, 3, 2) if total % k == 0), 1)
-    per_box = total // boxes
-    rest = s.work(f"{s.work(f'{boxes} * {per_box}')} - {lost}")
-    s.work(f"{rest} / {people}")
-    holder = f"1 box holds {per_box} {s.things}" if boxes == 1 else f"{boxes} boxes hold {per_box} {s.things} each"
-    return s.pick(
-        f"{holder}. {lost} {s.things} are broken, and the rest are shared equally by {people} children. How many {s.things} does each "
-        "child get?",
-        f"{s.one} buys {boxes} {'pack' if boxes == 1 else 'packs'} of {per_box} {s.things}, gives {lost} of them to {s.two}, and puts "
-        f"the others into {people} equal piles. How many {s.things} are in each pile?",
-    )
-
-
-def _times_as_many(s: _Story) -> str:
-    a, k = s.number(4, 15), s.number(2, 5)
-    b = s.number(2, min(12, a * k - 2))
-    left = s.work(f"{s.work(f'{a} * {k}')} - {b}")
-    s.work(f"{left} + {a}")
-    return s.pick(
-        f"{s.one} has {a} {s.things}. {s.two} has {k} times as many {s.things} as {s.one}, and gives {b} of them away. How many "
-        f"{s.things} do {s.one} and {s.two} have together now?",
-        f"A small hall has {a} seats and a large hall has {k} times as many. In the large hall {b} seats are taken out. How many "
-        "seats do the two halls have together now?",
-    )
-
-
-def _working_week(s: _Story) -> str:
-    hours, days, pay = s.number(3, 8), s.number(3, 6), s.number(8, 15)
-    costs = s.number(10, 60, step=5)
-    earned = s.work(f"{s.work(f'{hours} * {days}')} * {pay}")
-    s.work(f"{earned} - {costs}")
-    return s.pick(
-        f"{s.one} works {hours} hours a day for {days} days and earns {pay} dollars an hour. Then {s.one} spends {costs} dollars. How "
-        "many dollars are left?",
-        f"At {s.rng.choice(PLACES)} {s.one} is paid {pay} dollars an hour. {s.one} works {days} days of {hours} hours and pays "
-        f"{costs} dollars for travel. How many dollars does {s.one} keep?",
-    )
-
-
-def _rows(s: _Story) -> str:
-    rows, seats, empty, price = s.number(4, 9), s.number(5, 12), s.number(3, 18), s.number(2, 6)
-    filled = s.work(f"{s.work(f'{rows} * {seats}')} - {empty}")
-    s.work(f"{filled} * {price}")
-    return s.pick(
-        f"A room has {rows} rows of {seats} seats, and {empty} seats are empty. Everyone in the room paid {price} dollars. How many "
-        "dollars were paid in total?",
-        f"{s.one} plants {rows} rows of {seats} bushes. {empty} bushes die, and each of the others bears {price} roses. How many "
-        "roses are there?",
-    )
-
-
-def _discount(s: _Story) -> str:
-    one, many = s.rng.choice(GOODS)
-    n, price, percent, paid_in = s.number(3, 8), s.number(20, 60, step=20), s.rng.choice((10, 20, 25, 50)), s.number(450, 700, step=50)
-    total = s.work(f"{n} * {price}")
-    off = s.work(f"{total} * {percent} / 100")
-    s.work(f"{paid_in} - {s.work(f'{total} - {off}')}")
-    return s.pick(
-        f"A {one} costs {price} dollars. {s.one} buys {n} {many} and gets {percent}% off the total. {s.one} had {paid_in} dollars. "
-        "How many dollars are left?",
-        f"{s.one} has {paid_in} dollars and orders {n} {many} at {price} dollars each with a discount of {percent}%. How many dollars "
-        f"does {s.one} have afterwards?",
-    )
-
-
-def _travel(s: _Story) -> str:
-    speed, minutes, second, hours = (
-        s.number(24, 72, step=12),
-        s.rng.choice((15, 30, 45, 75, 90, 105)),
-        s.number(40, 90, step=5),
-        s.number(2, 5),
-    )
-    first = s.work(f"{speed} * {minutes} / 60")
-    s.work(f"{first} + {s.work(f'{second} * {hours}')}")
-    return s.pick(
-        f"{s.one} rides for {minutes} minutes at {speed} kilometers per hour, then travels by car for {hours} hours at {second} "
-        "kilometers per hour. How many kilometers is that in total?",
-        f"A bus drives {minutes} minutes at {speed} kilometers per hour. A train then runs {hours} hours at {second} kilometers per "
-        "hour. How many kilometers do both cover together?",
-    )
-
-
-def _share_of_class(s: _Story) -> str:
-    total, percent, leave = s.number(80, 240, step=40), s.rng.choice((25, 35, 40, 60, 75)), s.number(3, 15)
-    group = s.work(f"{total} * {percent} / 100")
-    stay = s.work(f"{group} - {leave}")
-    s.work(f"{total} - {stay}")
-    place = s.rng.choice(PLACES)
-    return s.pick(
-        f"{total} people visit {place}. {percent}% of them are children, and the others are adults. Then {leave} of the children are "
-        "joined to the adults' group. How many people are in the adults' group?",
-        f"Of {total} {s.things}, {percent}% are red and the others are blue. {s.one} paints {leave} of the red ones blue. How many "
-        f"{s.things} are blue now?",
-    )
-
-
-def _litres(s: _Story) -> str:
-    bottles, ml, people, glass = s.number(4, 12, step=2), s.rng.choice((500, 750, 1500)), s.number(2, 6), s.number(100, 300, step=50)
-    total = s.work(f"{bottles} * {ml}")
-    drunk = s.work(f"{people} * {glass}")
-    s.work(f"{s.work(f'{total} - {drunk}')} / 1000")
-    return s.pick(
-        f"{s.one} has {bottles} bottles of {ml} milliliters of juice. {people} guests drink {glass} milliliters each. How many liters "
-        "of juice are left?",
-        f"A tank is filled from {bottles} cans of {ml} milliliters. {people} plants get {glass} milliliters each. How many liters "
-        "stay in the tank?",
-    )
-
-
-def _savings(s: _Story) -> str:
-    weeks, save, goal, gift = s.number(4, 12), s.number(12, 35), s.number(600, 900, step=50), s.number(15, 60, step=5)
-    saved = s.work(f"{weeks} * {save}")
-    gifts = s.work(f"{gift} * 2")
-    s.work(f"{goal} - {s.work(f'{saved} + {gifts}')}")
-    return s.pick(
-        f"{s.one} saves {save} dollars a week for {weeks} weeks and gets {gift} dollars from each of two aunts. A bicycle costs "
-        f"{goal} dollars. How many dollars is {s.one} still short?",
-        f"{s.one} wants {goal} dollars. {s.one} puts {save} dollars aside in each of {weeks} weeks, and {s.two} and {s.three} add "
-        f"{gift} dollars each. How many dollars are missing?",
-    )
-
-
-def _fraction_of_rest(s: _Story) -> str:
-    (p, q), (u, v) = s.rng.choice(((1, 3), (2, 5), (1, 4), (3, 8))), s.rng.choice(((1, 2), (2, 3), (3, 4), (1, 5)))
-    total, back = q * v * s.number(3, 12), s.number(2, 12)
-    first = s.work(f"{total} * {p} / {q}")
-    rest = s.work(f"{total} - {first}")
-    second = s.work(f"{rest} * {u} / {v}")
-    s.work(f"{s.work(f'{rest} - {second}')} + {back}")
-    return s.pick(
-        f"{s.one} has {total} {s.things}. {s.one} gives {p}/{q} of them to {s.two} and then {u}/{v} of the rest to {s.three}. Later "
-        f"{s.one} finds {back} more. How many {s.things} does {s.one} have now?",
-        f"A store has {total} {s.things}. It sells {p}/{q} of them on Monday and {u}/{v} of what is left on Tuesday. On Wednesday "
-        f"{back} {s.things} arrive. How many {s.things} does the store have?",
-    )
-
-
-def _joint_work(s: _Story) -> str:
-    a, b = s.rng.sample((2, 3, 4, 5, 6, 8, 10, 12), 2)
-    share = s.rng.choice((2, 3, 4))
-    rate = s.work(f"{s.work(f'1 / {a}')} + {s.work(f'1 / {b}')}")
-    left = s.work(f"1 - {s.work(f'1 / {share}')}")
-    s.work(f"{left} / {rate}")
-    return s.pick(
-        f"{s.one} can paint a wall in {a} hours and {s.two} can paint it in {b} hours. 1/{share} of the wall is already painted. "
-        "Working together, how many hours do they need for the rest? Give an exact fraction.",
-        f"One pipe fills a pool in {a} hours and another fills it in {b} hours. The pool is 1/{share} full. With both pipes open, how "
-        "many hours does it take until the pool is full? Give an exact fraction.",
-    )
-
-
-def _two_changes(s: _Story) -> str:
-    one, _ = s.rng.choice(GOODS)
-    price, up, down, n = s.number(100, 400, step=20), s.rng.choice((10, 20, 25, 50)), s.rng.choice((10, 20, 25, 30, 40)), s.number(2, 6)
-    raised = s.work(f"{price} + {s.work(f'{price} * {up} / 100')}")
-    lowered = s.work(f"{raised} - {s.work(f'{raised} * {down} / 100')}")
-    s.work(f"{n} * {lowered}")
-    return s.pick(
-        f"A {one} costs {price} dollars. The price rises by {up}% and then falls by {down}%. What do {n} of them cost after that, in "
-        "dollars? Give an exact number.",
-        f"{s.one} sells a {one} for {price} dollars, raises the price by {up}%, and later takes {down}% off the new price. {s.two} "
-        f"then buys {n} of them. How many dollars does {s.two} pay? Give an exact number.",
-    )
-
-
-def _average_speed(s: _Story) -> str:
-    d1, v1, d2, v2 = (
-        s.number(20, 90, step=10),
-        s.rng.choice((20, 30, 40, 60)),
-        s.number(30, 120, step=10),
-        s.rng.choice((15, 25, 45, 50, 80)),
-    )
-    time = s.work(f"{s.work(f'{d1} / {v1}')} + {s.work(f'{d2} / {v2}')}")
-    s.work(f"{s.work(f'{d1} + {d2}')} / {time}")
-    return s.pick(
-        f"{s.one} drives {d1} kilometers at {v1} kilometers per hour and then {d2} kilometers at {v2} kilometers per hour. What is "
-        "the average speed of the whole trip in kilometers per hour? Give an exact fraction or whole number.",
-        f"A boat covers {d1} kilometers at {v1} kilometers per hour and another {d2} kilometers at {v2} kilometers per hour. Find its "
-        "average speed in kilometers per hour as an exact fraction or whole number.",
-    )
-
-
-def _mixture(s: _Story) -> str:
-    x, p, y, q, out = s.number(2, 8), s.rng.choice((10, 20, 30, 40)), s.number(2, 8), s.rng.choice((50, 60, 75, 80)), s.number(1, 3)
-    pure = s.work(f"{s.work(f'{x} * {p} / 100')} + {s.work(f'{y} * {q} / 100')}")
-    share = s.work(f"{pure} / {s.work(f'{x} + {y}')}")
-    s.work(f"{share} * {out}")
-    return s.pick(
-        f"{x} liters of a drink with {p}% juice are mixed with {y} liters of a drink with {q}% juice. How many liters of pure juice "
-        f"are in {out} {'liter' if out == 1 else 'liters'} of the mixture? Give an exact number.",
-        f"{s.one} pours {x} liters of paint that is {p}% blue into {y} liters of paint that is {q}% blue. How many liters of blue are "
-        f"in {out} {'liter' if out == 1 else 'liters'} of the result? Give an exact number.",
-    )
-
-
-def _production(s: _Story) -> str:
-    verb, things = s.rng.choice(JOBS)
-    rate, hours, faster, bad = s.number(20, 80, step=10), s.number(3, 8), s.rng.choice((10, 20, 30, 50)), s.rng.choice((5, 10, 20))
-    quick = s.work(f"{rate} + {s.work(f'{rate} * {faster} / 100')}")
-    total = s.work(f"{s.work(f'{rate} + {quick}')} * {hours}")
-    s.work(f"{total} - {total} * {bad} / 100")
-    return s.pick(
-        f"{s.one} {verb} {rate} {things} an hour and {s.two} is {faster}% faster. They both work {hours} hours, and {bad}% of what "
-        f"they do has to be thrown away. How many {things} remain? Give an exact number.",
-        f"An old machine {verb} {rate} {things} an hour, and a new one does {faster}% more. Both run for {hours} hours. If {bad}% of "
-        f"the {things} fail, how many do not fail? Give an exact number.",
-    )
-
-
-TEMPLATES: dict[int, tuple[Callable[[_Story], str], ...]] = {
-    1: (_buy_more, _give_away, _together, _equal_groups, _share, _age),
-    2: (_buy_then_give, _groups_and_more, _more_than_other, _change, _twice_lost),
-    3: (_shopping, _groups_shared, _times_as_many, _working_week, _rows),
-    4: (_discount, _travel, _share_of_class, _litres, _savings),
-    5: (_fraction_of_rest, _joint_work, _two_changes, _average_speed, _mixture, _production),
-}
-
-
-def generate(per_level: int | Mapping[int, int], seed: int) -> list[Problem]:
-    """Arithmetic word problems, sorted by level: `per_level` of each level, or a count for each level named.
-
-    The same seed gives the same problems, and a larger count begins with the problems of a smaller one. No question comes twice.
-    """
-    counts = dict.fromkeys(TEMPLATES, per_level) if isinstance(per_level, int) else dict(per_level)
-    for level, count in counts.items():
-        if level not in TEMPLATES or count < 0:
-            raise ProblemError(
-                f"asked for {count} problems of level {level}; levels are 1 to 5 and counts are 0 or more. Change the study file."
-            )
-    problems = []
-    for level in sorted(counts):
-        seen: set[str] = set()
-        attempt = 0
-        while len(seen) < counts[level]:
-            if attempt > 100 * counts[level] + 1000:
-                raise ProblemError(
-                    f"only {len(seen)} different problems of level {level} were found, {counts[level]} were asked for. Ask for fewer."
-                )
-            problem = _generated(level, seed, attempt)
-            attempt += 1
-            if problem.question not in seen:
-                seen.add(problem.question)
-                problems.append(problem)
-    return problems
-
-
-def _generated(level: int, seed: int, attempt: int) -> Problem:
-    rng = random.Random(seed_for("problem", seed, level, attempt))
-    story = _Story(rng)
-    # Templates take turns, so that even a few problems of a level differ in kind.
-    question = TEMPLATES[level][attempt % len(TEMPLATES[level])](story)
-    question = question[0].upper() + question[1:]
-    return Problem(
-        problem_id=stable_id("p", "generator", question), source="generator", source_key=f"seed {seed}, level {level}, number {attempt}",
-        level=level, question=question, answer=str(story.result), solution="\n".join(story.steps),
-    )  # fmt: skip
-
-
-# ---- Readers ------------------------------------------------------------------------------------------------------------------------
-
+# ---- Files --------------------------------------------------------------------------------------------------------------------------
+
+_QUESTIONS = ("question", "problem", "prompt", "query", "instruction")
+_ANSWERS = ("answer", "final_answer", "expected_answer", "ground_truth", "gt_answer", "target")
+_SOLUTIONS = ("solution", "gt_solution", "rationale", "response")
+_IDS = ("id", "unique_id", "uuid", "index")
+_LONGEST_ANSWER = 200  # characters of a text that is an answer by itself; a longer one must say where its answer is
 _CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")
+_LEVEL = re.compile(r"(?:Level\s*)?([1-5])(?:\.0)?", re.IGNORECASE)
+# What DAPO's prompts put before and after the question (BytedTsinghua-SIA/DAPO-Math-17k).
+_WRAPPED = re.compile(r"Solve the following math problem.*?\n\n(.+?)\n\nRemember to put your answer.*", re.DOTALL)
 
 
-def read_gsm8k(path: Path) -> list[Problem]:
-    """Problems of a GSM8K JSONL file: `question` and `answer`, whose last line is `#### ANSWER`; levels are unknown."""
+@dataclass(frozen=True)
+class ProblemFile:
+    """What a file holds: its problems in order, and a sentence for each record that was left out or not understood in part."""
 
-    def problem(where: str, key: str, record: dict) -> Problem:
-        question, worked = _text(where, record, "question"), _text(where, record, "answer")
-        solution, mark, answer = worked.rpartition("####")
-        if not mark or not answer.strip():
-            raise ProblemError(f"{where}, key 'answer': expected a last line '#### ANSWER', found {worked[-40:]!r}. Is this a GSM8K file?")
-        return Problem(
-            problem_id=stable_id("p", "gsm8k", question), source="gsm8k", source_key=key, level=None, question=question,
-            answer=answer.strip(), solution=_CALCULATOR_MARK.sub("", solution).strip() or None,
-        )  # fmt: skip
-
-    return _read_jsonl(Path(path), problem)
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
 
 
-def read_math(path: Path) -> list[Problem]:
-    r"""Problems of a MATH JSONL file: `problem`, `solution` with its answer in the last \boxed{}, `level` ("Level 5"; "Level ?": None)."""
+def read_problem_file(path: Path, source: str = "file", *, strict: bool = False) -> ProblemFile:
+    """The problems of a file or folder; `source` becomes theirs, and part of their ids.
 
-    def problem(where: str, key: str, record: dict) -> Problem:
-        question, solution, level = (_text(where, record, name) for name in ("problem", "solution", "level"))
-        answer = last_boxed(solution)
-        if answer is None:
-            raise ProblemError(f"{where}, key 'solution': expected an answer in \\boxed{{...}} with balanced braces, found none.")
-        known = re.fullmatch(r"Level ([1-5?])", level.strip())
-        if not known:
-            raise ProblemError(f"{where}, key 'level': expected 'Level 1' to 'Level 5' or 'Level ?', found {level!r}.")
-        return Problem(
-            problem_id=stable_id("p", "math", question), source="math", source_key=key, level=int(known[1]) if known[1] != "?" else None,
-            question=question, answer=answer, solution=solution,
-        )  # fmt: skip
-
-    return _read_jsonl(Path(path), problem)
-
-
-def _read_jsonl(path: Path, problem: Callable[[str, str, dict], Problem]) -> list[Problem]:
-    """One problem a line, in the file's order. A record's own `id` or `unique_id` is its key, else file name and line number."""
+    Raises ProblemError where nothing can be read, where no record is a problem, and, when `strict`, at the first record that is none.
+    """
+    path = Path(path)
     problems: list[Problem] = []
-    lines_of: dict[tuple[str, str], int] = {}
+    notes: list[str] = []
+    first_seen: dict[str, str] = {}
+    keys: set[str] = set()
+    for where, key, record in _records(path):
+        try:
+            problem, note = _problem(where, source, key, record)
+            if (seen := first_seen.setdefault(problem.question, where)) != where:
+                raise ProblemError(f"{where}: asks what {seen} asks; expected every problem once. Remove one of them.")
+        except ProblemError as fault:
+            if strict:
+                raise
+            notes.append(str(fault))
+            continue
+        if problem.source_key in keys:
+            note = f"{where}: the id {problem.source_key!r} was seen before; the problem is called {key!r}"
+            problem = replace(problem, source_key=key)
+        keys.add(problem.source_key)
+        problems.append(problem)
+        notes += [note] if note else []
+    if not problems:
+        raise ProblemError(notes[0] if notes else f"{path} holds no problem; expected one record a problem: a question and its answer.")
+    return ProblemFile(tuple(problems), tuple(notes))
+
+
+def read_gsm8k(path: Path, *, strict: bool = False) -> list[Problem]:
+    """Problems of a GSM8K file: `question` and `answer`, whose last line is `#### ANSWER`."""
+    return list(read_problem_file(path, "gsm8k", strict=strict).problems)
+
+
+def read_math(path: Path, *, strict: bool = False) -> list[Problem]:
+    r"""Problems of a MATH file: `problem`, `solution` with its answer in \boxed{}, `level`; MATH-500 says the `answer` too."""
+    return list(read_problem_file(path, "math", strict=strict).problems)
+
+
+def _records(path: Path) -> Iterator[tuple[str, str, Any]]:
+    """(place in words, name where the record has none of its own, record) of every record of a file, or of every file of a folder.
+
+    A JSON record that cannot be read is its ProblemError, for the caller to raise or to note.
+    """
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in (".json", ".jsonl", ".parquet"))
+        for file in files:
+            yield from _records_of_file(file, file.relative_to(path).with_suffix("").as_posix())
+    else:
+        yield from _records_of_file(path, path.stem)
+
+
+def _records_of_file(path: Path, name: str) -> Iterator[tuple[str, str, Any]]:
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as fault:
-        raise ProblemError(f"{path} cannot be read as UTF-8 text: {fault}. Give a JSONL file, one problem a line.") from fault
-    for number, line in enumerate(lines, start=1):
+        raw = path.read_bytes()
+    except OSError as fault:
+        raise ProblemError(f"{path} cannot be read: {fault.strerror}. Give a JSONL, JSON or Parquet file, or a folder of them.") from fault
+    if raw[:4] == b"PAR1":
+        for number, record in enumerate(_parquet_rows(path, raw), start=1):
+            yield f"{path}, row {number}", f"{name}:{number}", record
+        return
+    try:
+        text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError as fault:
+        raise ProblemError(f"{path} cannot be read as UTF-8 text: {fault}. Give a JSONL, JSON or Parquet file, not compressed.") from fault
+    whole = _whole(text)
+    if whole is not None:
+        for number, record in enumerate(whole, start=1):
+            yield f"{path}, item {number}", f"{name}:{number}", record
+        return
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
         try:
             record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as fault:
-            raise ProblemError(f"{where}: expected one JSON object, but {fault}. Correct or remove the line.") from fault
-        if not isinstance(record, dict):
-            raise ProblemError(f"{where}: expected a JSON object with the keys of a problem, found {type(record).__name__}.")
-        own = next((record[name] for name in ("id", "unique_id") if isinstance(record.get(name), int | str)), None)
-        read = problem(where, f"{path.stem}:{number}" if own is None else str(own), record)
-        for kind, value in (("id", read.source_key), ("question", read.question)):
-            first = lines_of.setdefault((kind, value), number)
-            if first != number:
-                shown = value if kind == "id" else read.source_key
-                raise ProblemError(
-                    f"{where}: the {kind} of {shown!r} was seen before, in line {first}; expected every problem once. Remove one of them."
-                )
-        problems.append(read)
-    if not problems:
-        raise ProblemError(f"{path} holds no problem; expected one JSON object a line.")
-    return problems
+        except (ValueError, RecursionError) as fault:
+            record = ProblemError(f"{where}: expected one JSON object, but {fault}. Correct or remove the line.")
+        yield where, f"{name}:{number}", record
 
 
-def _text(where: str, record: dict, key: str) -> str:
-    if key not in record:
-        raise ProblemError(f"{where}: key {key!r} is missing; found {', '.join(map(repr, record)) or 'no key'}.")
-    if not isinstance(record[key], str) or not record[key].strip():
-        raise ProblemError(f"{where}, key {key!r}: expected a text that is not empty, found {record[key]!r:.60}.")
-    return record[key]
+def _parquet_rows(path: Path, raw: bytes) -> list[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(pa.BufferReader(raw)).to_pylist()
+    except pa.ArrowException as fault:
+        raise ProblemError(f"{path} begins as a Parquet file and cannot be read as one: {fault}. Fetch it again.") from fault
+
+
+def _whole(text: str) -> list[Any] | None:
+    """Records of a file that is one JSON value: an array, an object whose one list of objects they are, or a single problem over several
+    lines. None where it is not one value, or is one line of JSONL."""
+    if not text.lstrip().startswith(("[", "{")):
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(value, list):
+        return value
+    lists = [inner for inner in value.values() if isinstance(inner, list) and inner and all(isinstance(item, dict) for item in inner)]
+    if len(lists) == 1 and not any(str(key).lower() in _QUESTIONS for key in value):
+        return lists[0]
+    return [value] if "\n" in text.strip() else None
+
+
+def _problem(where: str, source: str, key: str, record: Any) -> tuple[Problem, str | None]:
+    """The problem of a record, and a note on what of it was not understood. Raises ProblemError."""
+    if isinstance(record, ProblemError):
+        raise record
+    if not isinstance(record, dict):
+        raise ProblemError(f"{where}: expected a JSON object with the keys of a problem, found {type(record).__name__}.")
+    nested = {name: value for name, value in record.items() if isinstance(value, dict)}
+    flat = {name.lower(): value for inner in nested.values() for name, value in inner.items() if isinstance(name, str)}
+    fields = {**flat, **{str(name).lower(): value for name, value in record.items()}}
+    question = _question(where, fields, flat)
+    answer, solution = _answer_and_solution(where, fields, flat)
+    own = next((fields[name] for name in _IDS if isinstance(fields.get(name), int | str) and str(fields[name]).strip()), None)
+    level, given = _level(fields.get("level")), fields.get("level")
+    unknown = given is not None and level is None and str(given).strip() not in ("", "Level ?")
+    return Problem(
+        problem_id=stable_id("p", source, question), source=source, source_key=key if own is None else str(own), level=level,
+        question=question, answer=answer, solution=solution,
+    ), f"{where}: the level {given!r:.60} is not one of 1 to 5 and counts as unknown" if unknown else None  # fmt: skip
+
+
+def _question(where: str, fields: Mapping[str, Any], flat: Mapping[str, Any]) -> str:
+    if isinstance(fields.get("body"), str) and isinstance(fields.get("question"), str):  # SVAMP tells the story apart
+        return f"{fields['body'].strip()} {fields['question'].strip()}"
+    name = next((name for name in _QUESTIONS if fields.get(name) is not None), None)
+    if name is None:
+        raise ProblemError(f"{where}: no question; expected one of {', '.join(_QUESTIONS)}, found {_found(fields)}.")
+    found = fields[name]
+    if isinstance(found, list):  # a chat
+        turns = [turn.get("content") for turn in found if isinstance(turn, dict) and turn.get("role") == "user"]
+        found = turns[-1] if turns else None
+    if not isinstance(found, str) or not found.strip():
+        raise ProblemError(f"{where}, key {name!r}: expected a text that is not empty, found {fields[name]!r:.60}.")
+    bare = flat.get("question") or flat.get("raw_problem")
+    if isinstance(bare, str) and bare.strip() and name == "prompt":
+        return bare
+    wrapped = _WRAPPED.fullmatch(found.strip())
+    return wrapped[1] if wrapped else found
+
+
+def _answer_and_solution(where: str, fields: Mapping[str, Any], flat: Mapping[str, Any]) -> tuple[str, str | None]:
+    solution = next((fields[name] for name in _SOLUTIONS if isinstance(fields.get(name), str) and fields[name].strip()), None)
+    name = next((name for name in _ANSWERS if fields.get(name) not in (None, "", [])), None)
+    if name is None and solution is None:
+        raise ProblemError(f"{where}: no answer; expected one of {', '.join((*_ANSWERS, 'solution'))}, found {_found(fields)}.")
+    if name is None:
+        answer = _answer_in(solution)
+        if answer is None:
+            raise ProblemError(f"{where}, key 'solution': expected an answer in \\boxed{{...}} or after ####, found none.")
+        return answer, None if answer == solution.strip() else solution
+    stated = _stated(fields[name])
+    answer = None if stated is None else _answer_in(stated)
+    if answer is None:
+        wanted = "an answer, or a worked text with one after #### or in a box"
+        raise ProblemError(f"{where}, key {name!r}: expected {wanted}, found {fields[name]!r:.60}.")
+    worked, mark, _ = (stated or "").rpartition("####")
+    if mark and solution is None:
+        solution = _CALCULATOR_MARK.sub("", worked).strip() or None
+    return answer, solution
+
+
+def _stated(value: Any) -> str | None:
+    """An answer column as text: a number as it is written, several values with commas between them. None where it is neither."""
+    if isinstance(value, list):
+        parts = [_stated(part) for part in value]
+        return None if None in parts or not parts else ", ".join(parts)
+    if isinstance(value, float):
+        return None if not math.isfinite(value) else str(int(value)) if value == int(value) else repr(value)
+    return str(value) if isinstance(value, int | str) else None
+
+
+def _answer_in(text: str) -> str | None:
+    _, mark, answer = text.rpartition("####")
+    if mark:
+        return answer.strip() or None
+    if (boxed := last_boxed(text)) is not None:
+        return boxed
+    short = text.strip()
+    return short if short and "\n" not in short and len(short) <= _LONGEST_ANSWER and "\\boxed" not in short else None
+
+
+def _level(value: Any) -> int | None:
+    known = None if isinstance(value, bool) else _LEVEL.fullmatch(str(value).strip())
+    return int(known[1]) if known else None
+
+
+def _found(fields: Mapping[str, Any]) -> str:
+    return ", ".join(map(repr, fields)) or "no key"
+
+
+# ---- Difficulty ---------------------------------------------------------------------------------------------------------------------
+
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_PLAIN_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:/\d+)?")
+
+
+def hardest(problems: Sequence[Problem], n: int) -> list[Problem]:
+    """The `n` most difficult problems, most difficult first, each with its `difficulty`; equals in the order given.
+
+    Difficulty is the mean of up to three ranks among `problems` (ties share their mean rank, divided by how many have it, so each is in
+    (0, 1]): the level, the count of numbers in the question, and the size of the answer where that is a number. What is unknown of a
+    problem is left out of its mean. Nothing was sampled for it.
+    """
+    from scipy.stats import rankdata
+
+    measures = [[measure(problem) for problem in problems] for measure in (lambda p: p.level, _n_numbers, _size)]
+    ranks: list[list[float]] = [[] for _ in problems]
+    for values in measures:
+        known = [index for index, value in enumerate(values) if value is not None]
+        for index, rank in zip(known, rankdata([values[index] for index in known]) / max(1, len(known)), strict=True):
+            ranks[index].append(float(rank))
+    rated = [replace(problem, difficulty=sum(own) / len(own)) for problem, own in zip(problems, ranks, strict=True)]
+    return sorted(rated, key=lambda problem: -(problem.difficulty or 0.0))[:n]
+
+
+def _n_numbers(problem: Problem) -> int:
+    return len(_NUMBER.findall(problem.question))
+
+
+def _size(problem: Problem) -> float | None:
+    """The absolute value of an answer that is a plain number."""
+    plain = re.sub(r"[\s,$€£%]|\\[$%]", "", problem.answer)
+    plain = re.sub(r"\\[dt]?frac\{(\d+)\}\{(\d+)\}", r"\1/\2", plain)
+    try:
+        return abs(float(Fraction(plain))) if _PLAIN_NUMBER.fullmatch(plain) else None
+    except (ZeroDivisionError, OverflowError):
+        return None

@@ -19,7 +19,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from backend.cot.problems import Problem, ProblemError, exact_value
+from backend.cot.problems import Problem, ProblemError
+from backend.cot.word_problems import exact_value
 from backend.ids import seed_for
 
 _SIMPLE = re.compile(r"(\d+) ([-+*/]) (\d+)")

@@ -23,8 +23,17 @@ def _rows_as_they_were(table: str, rows: pa.Table) -> pa.Table:
     return rows
 
 
+def _unknown(rows: pa.Table, table: str, *columns: str) -> pa.Table:
+    """`rows` with new columns in which nothing is known."""
+    for column in columns:
+        rows = rows.append_column(column, pa.nulls(rows.num_rows, TABLES[table].arrow.field(column).type))
+    return rows
+
+
 # What version 6 added to the rows of a table; tables that are not named stayed as they were.
-_SIXTH: dict[str, Callable[[pa.Table], pa.Table]] = {}
+_SIXTH: dict[str, Callable[[pa.Table], pa.Table]] = {
+    "problems": lambda rows: _unknown(rows, "problems", "difficulty"),
+}
 
 
 def _sixth(table: str, rows: pa.Table) -> pa.Table:

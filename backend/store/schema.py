@@ -62,12 +62,13 @@ TABLES: dict[str, Table] = {
         ("problem_id",),
         {
             "problem_id": (TEXT, "id"),
-            "source": (TEXT, "generator, gsm8k, math, thought-anchors, seed-study"),
+            "source": (TEXT, "generator, gsm8k, math, file, thought-anchors, seed-study"),
             "source_key": (TEXT, "the source's own name or number of the problem"),
             "level": (INT, "difficulty, 1 (easy) to 5; NULL when unknown"),
             "question": (TEXT, "as asked"),
             "answer": (TEXT, "ground truth"),
             "solution": (TEXT, "worked solution; NULL when none"),
+            "difficulty": (REAL, "0 to 1 among the problems it was chosen from (problems.hardest); NULL where nothing was chosen"),
         },
         "one row a problem",
     ),
@@ -723,8 +724,8 @@ TABLES: dict[str, Table] = {
 }
 
 
-def as_markdown() -> str:
-    """The tables with their columns and meanings, as the README shows them."""
+def as_document() -> str:
+    """docs/schema.md: the tables with their columns and meanings."""
     names = {
         TEXT: "text",
         INT: "int",
@@ -736,14 +737,23 @@ def as_markdown() -> str:
         INTS: "int[]",
         TEXTS: "text[]",
     }
-    parts = []
+    parts = [
+        "# Schema\n\nEvery table of a study, column by column; `python -m backend.store.schema > docs/schema.md` writes this file. "
+        f"Unknown is NULL.\nSchema version: {SCHEMA_VERSION}."
+    ]
     for name, table in TABLES.items():
         lines = [
-            f"**`{name}`**: {table.about}. Key: {', '.join(f'`{column}`' for column in table.key)}.",
+            f"## `{name}`",
+            "",
+            f"{table.about[0].upper()}{table.about[1:]}. Key: {', '.join(f'`{column}`' for column in table.key)}.",
             "",
             "| column | type | meaning |",
             "| --- | --- | --- |",
         ]
         lines += [f"| `{column}` | {names[kind]} | {meaning} |" for column, (kind, meaning) in table.columns.items()]
         parts.append("\n".join(lines))
-    return "\n\n".join(parts)
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    print(as_document(), end="")

@@ -1,15 +1,21 @@
-"""Questions with known answers: from our generator, or from a GSM8K or MATH file."""
+"""Questions with known answers: from our generator, or from a file that somebody published."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from backend.cot.problems import Problem, generate, read_gsm8k, read_math
+from backend.cot.problems import Problem, ProblemFile, hardest, read_problem_file
+from backend.cot.word_problems import generate
 from backend.errors import AnchorscopeError
+from precompute.study import Problems
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "problems", "problem set"
+
+_SHOWN = 5  # notes on a file's records that are told one by one
+# Keys that came in later: left at their defaults they change nothing, and the unit's key neither.
+_ADDED = ("file", "hardest", "strict")
 
 
 def units(context: Context) -> list[Unit]:
@@ -17,30 +23,52 @@ def units(context: Context) -> list[Unit]:
     wanted = context.study.problems
     if wanted is None:
         return []
-    inputs = {"problems": wanted.model_dump(mode="json"), "seed": context.study.seed}
-    file = wanted.gsm8k or wanted.math
-    if file is not None:
-        inputs["sha256"] = _sha256(file)
+    settings = wanted.model_dump(mode="json")
+    defaults = {name: Problems.model_fields[name].default for name in _ADDED}
+    settings = {name: value for name, value in settings.items() if name not in defaults or value != defaults[name]}
+    inputs = {"problems": settings, "seed": context.study.seed}
+    if wanted.read_from is not None:
+        inputs["sha256"] = _sha256(wanted.read_from[1])
     return [Unit("problems", inputs)]
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
     for unit in units:
-        yield Finished(unit, {"problems": [asdict(problem) for problem in _problems(context)]}, {"seed": context.study.seed})
+        found = chosen(context.study.problems, seed=context.study.seed)
+        for note in told(found.notes):
+            context.warn(note)
+        yield Finished(unit, {"problems": [asdict(problem) for problem in found.problems]}, {"seed": context.study.seed})
 
 
-def _problems(context: Context) -> list[Problem]:
-    wanted = context.study.problems
-    if wanted.per_level is not None:
-        return generate({level: wanted.per_level for level in wanted.levels}, seed=context.study.seed)
-    problems = read_gsm8k(wanted.gsm8k) if wanted.gsm8k else read_math(wanted.math)
-    if wanted.math:
-        problems = [problem for problem in problems if problem.level is None or problem.level in wanted.levels]
-    return problems[: wanted.limit]
+def chosen(wanted: Problems, *, seed: int) -> ProblemFile:
+    """The study's problems: those of its levels, then at most `limit` of them, then the `hardest` of these; and what was left out.
+
+    A problem of unknown level is of every level.
+    """
+    if wanted.read_from is None:
+        found = ProblemFile(tuple(generate({level: wanted.per_level for level in wanted.levels}, seed=seed)), ())
+    else:
+        source, path = wanted.read_from
+        found = read_problem_file(path, source, strict=wanted.strict)
+    problems: Sequence[Problem] = [problem for problem in found.problems if problem.level is None or problem.level in wanted.levels]
+    problems = problems[: wanted.limit]
+    return ProblemFile(tuple(problems if wanted.hardest is None else hardest(problems, wanted.hardest)), found.notes)
 
 
-def _sha256(file: Path) -> str:
+def told(notes: Sequence[str]) -> list[str]:
+    """The first notes, and how many more there are."""
+    more = len(notes) - _SHOWN
+    return [*notes[:_SHOWN], *([f"{more} more records of that file were left out or not understood in part"] if more > 0 else [])]
+
+
+def _sha256(place: Path) -> str:
+    """Of a file; of a folder, that of the names and contents of its files."""
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        if not place.is_dir():
+            return hashlib.sha256(place.read_bytes()).hexdigest()
+        digest = hashlib.sha256()
+        for file in sorted(file for file in place.rglob("*") if file.is_file()):
+            digest.update(f"{file.relative_to(place).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+        return digest.hexdigest()
     except OSError as error:
-        raise AnchorscopeError(f"{file} cannot be read ({error.strerror}); problems.gsm8k and problems.math need a JSONL file.") from error
+        raise AnchorscopeError(f"{place} cannot be read ({error.strerror}); [problems] needs a file of problems, or a folder.") from error

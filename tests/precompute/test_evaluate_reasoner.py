@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backend.cot.problems import generate
+from backend.cot.word_problems import generate
 from backend.errors import AnchorscopeError
 from backend.models.embedded import REASONER_ASSETS
 from precompute.evaluate_reasoner import PER_LEVEL, STUDY, as_markdown, bars, judged_cots, model_card, recipe_of, shipped_table, table

@@ -6,8 +6,9 @@ from fractions import Fraction
 import pytest
 
 from backend.cot.boxes import last_boxed
-from backend.cot.problems import Problem, ProblemError, exact_value, generate
+from backend.cot.problems import Problem, ProblemError
 from backend.cot.traces import Manner, inverse, parts, trace
+from backend.cot.word_problems import exact_value, generate
 
 PROBLEMS = generate(40, seed=3)
 EQUATION = re.compile(r"(?<![\d/.])((?:\(?\d+(?:/\d+)?\)? [-+*/] )+\(?\d+(?:/\d+)?\)?) = (\d+(?:/\d+)?)")
