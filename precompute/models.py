@@ -47,7 +47,7 @@ def model_row(loaded: LoadedModel, role: str) -> dict[str, Any]:
 
 
 def require_layers(layers: Iterable[int], n_layers: int, key: str) -> None:
-    """Raise where a study asks for a layer that the model does not have."""
-    absent = sorted(layer for layer in layers if layer >= n_layers)
+    """Raise where a study asks for a layer that the model does not have; none is counted from the end."""
+    absent = sorted(layer for layer in layers if not 0 <= layer < n_layers)
     if absent:
         raise AnchorscopeError(f"{key} has {absent}, but the model has {n_layers} layers, 0 to {n_layers - 1}.")

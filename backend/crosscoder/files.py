@@ -1,4 +1,4 @@
-"""Dictionaries from files and to files: our own form, and four layouts that others publish.
+"""Dictionaries from files and to files: our own form, and the layouts that others publish (docs/dictionaries.md has each in full).
 
 | layout | weights | beside it |
 |---|---|---|
@@ -6,11 +6,15 @@
 | crosscoder_learning, dictionary_learning | model.safetensors, or a state dict (ae.pt) | config.json, trainer_config.json, latent_df.csv |
 | crosscoder-model-diff-replication (Kissane et al.) | cc_weights.pt, or 3.pt | cfg.json, or 3_cfg.json |
 | SAELens, version 6 and before | sae_weights.safetensors | cfg.json |
-| Gemma Scope | params.npz | nothing |
+| sparsify (EleutherAI) | sae.safetensors | cfg.json; the folder bears the hook point's name |
+| Gemma Scope 1 and 2 | params.npz, params.safetensors | config.json of the second; the folders bear layer and site |
+| Llama Scope | checkpoints/final.safetensors | hyperparams.json, in the folder above |
 
 Names, keys and shapes in the folder say which layout it is. What would change the codes and has no place in a Dictionary (another
-architecture, a normalisation of each token, an unknown tensor) is refused, naming file and key: nothing is guessed. Such files are not to
-be trusted: nothing in them is run (PyTorch with weights_only, NumPy without pickle), and shapes are checked before values are read.
+architecture, a normalisation of each token, an unknown tensor) is refused, naming file and key: nothing is guessed. So is a dictionary of
+anything but the residual stream at the output of a block: what the files say of their place (`backend.models.places`) becomes
+facts["layer"]. Such files are not to be trusted: nothing in them is run (PyTorch with weights_only, NumPy without pickle), and shapes
+are checked before values are read.
 
 Layouts whose encoder or decoder has other units are rewritten exactly, in float64 and rounded once:
 - activations less a mean μ, times g:  encoder_bias − g·Σ_m μ_m·encoder_m, decoder_bias + g·μ, scale g;
@@ -21,6 +25,7 @@ import hashlib
 import json
 import math
 import pickle
+import re
 import struct
 import tokenize
 import zipfile
@@ -38,12 +43,16 @@ from torch import Tensor
 
 from backend.crosscoder import latent_df
 from backend.crosscoder.dictionary import Dictionary, DictionaryError
+from backend.errors import words_of
+from backend.models.places import PlaceError, name_of, place_of_folder, place_stated, together
 
 WEIGHTS, DESCRIPTION = "dictionary.safetensors", "dictionary.json"
 MAX_BYTES = 16 * 2**30  # of all tensors as float32
 _MAX_JSON = 16 * 2**20
 _OURS = "anchorscope"  # our entry in trainer_config.json, which that layout's own code does not read
-_NAMES = (WEIGHTS, "sae_weights.safetensors", "params.npz", "model.safetensors", "ae.pt")
+_NAMES = (WEIGHTS, "sae_weights.safetensors", "sae.safetensors", "params.npz", "params.safetensors", "model.safetensors", "ae.pt",
+          "checkpoints/final.safetensors")  # fmt: skip
+_WRAPPERS = ("_orig_mod", "module")  # torch.compile and DataParallel put them into every key, one or both, at the front or deeper
 _TENSORS = ("encoder", "encoder_bias", "decoder", "decoder_bias", "scale", "threshold")
 _DAMAGE = (  # what damaged bytes raise in torch.load and NumPy, which interpret them before they check them
     RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, AssertionError, OSError, OverflowError, MemoryError,
@@ -66,7 +75,7 @@ def load(path: Path | str, *, scale: Sequence[float] | None = None) -> Dictionar
     by which raw activations are to be multiplied. Such layouts are refused without it, and those that hold their own with it. Raises
     DictionaryError.
     """
-    weights = _opened(_weights_file(Path(path)))
+    weights = _opened(weights_file(Path(path)))
     return _layout(weights)(weights, scale)
 
 
@@ -85,9 +94,10 @@ def save(dictionary: Dictionary, folder: Path | str) -> None:
 def export_crosscoder_learning(dictionary: Dictionary, folder: Path | str) -> None:
     """Writes an l1 or batchtopk dictionary as CrossCoder or BatchTopKCrossCoder: model.safetensors, config.json and trainer_config.json.
 
-    The layout has one factor for all models and ours has one for each, so its normaliser is off and its code reads *scaled* activations;
-    the factors stand in trainer_config.json under "anchorscope", where `load` finds them. Raises DictionaryError where the layout has no
-    place for what the dictionary does.
+    As that layout is since June 2025, its normaliser has one factor a model: ours stand there, with means of 0 and the standard deviations
+    that give them, so that its code reads raw activations. That code opens the folder with from_pretrained(folder, from_hub=True). What
+    it has no place for stands in trainer_config.json under "anchorscope". Raises DictionaryError where the layout has no place for what
+    the dictionary does.
     """
     kind, threshold = dictionary.kind, dictionary.threshold
     if kind not in ("l1", "batchtopk") or dictionary.subtract or (threshold is not None and threshold.ndim):
@@ -101,11 +111,12 @@ def export_crosscoder_learning(dictionary: Dictionary, folder: Path | str) -> No
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     code_normalization = "CROSSCODER" if dictionary.weighted else "NONE"
-    off = torch.full((dictionary.n_models, dictionary.d_model), torch.nan)
+    scale = dictionary.scale.detach().cpu()
+    std = (1 / (scale.double() * math.sqrt(dictionary.d_model))).float()[:, None].repeat(1, dictionary.d_model)  # 1/scale is its norm
     tensors = {
         "encoder.weight": dictionary.encoder, "encoder.bias": dictionary.encoder_bias, "decoder.weight": dictionary.decoder,
-        "decoder.bias": dictionary.decoder_bias, "activation_mean": off, "activation_std": off.clone(),
-        "activation_global_scale": torch.tensor(1.0), "target_rms": torch.tensor(1.0),
+        "decoder.bias": dictionary.decoder_bias, "activation_mean": torch.zeros_like(std), "activation_std": std,
+        "activation_global_scale": scale, "target_rms": torch.tensor(1.0),
         "code_normalization_id": torch.tensor(next(key for key, name in _CODE_NORMALIZATIONS.items() if name == code_normalization)),
     }  # fmt: skip
     config = {"activation_dim": dictionary.d_model, "dict_size": dictionary.n_features, "num_layers": dictionary.n_models,
@@ -116,8 +127,9 @@ def export_crosscoder_learning(dictionary: Dictionary, folder: Path | str) -> No
     save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, folder / "model.safetensors")
     _write_json(folder / "config.json", config)
     trainer = config | {"dict_class": "BatchTopKCrossCoder" if kind == "batchtopk" else "CrossCoder"}
-    ours = {"scale": dictionary.scale.tolist(), "facts": dict(dictionary.facts)}
-    _write_json(folder / "trainer_config.json", {"trainer": trainer, _OURS: ours})
+    if isinstance(layer := dictionary.facts.get("layer"), int):
+        trainer |= {"layer": layer, "submodule_name": name_of(layer)}
+    _write_json(folder / "trainer_config.json", {"trainer": trainer, _OURS: {"facts": dict(dictionary.facts)}})
 
 
 @dataclass(frozen=True)
@@ -153,26 +165,48 @@ class _Weights:
             raise _unfit(self.path, unknown[0], found, f"only those of {what}: {', '.join(known)}")
 
 
-def _weights_file(path: Path) -> Path:
+def weights_file(path: Path) -> Path:
+    """The file of weights in a folder, or the file itself. Raises DictionaryError, which names the choices where there are several."""
     if path.is_file():
         return path
-    found = [path / name for name in _NAMES if (path / name).is_file()] or sorted(path.glob("*.pt"))
-    if len(found) != 1:
-        names = ", ".join(one.name for one in found)
-        expected = f"one of {', '.join(_NAMES)} or *.pt, or the name of one file"
-        raise _unfit(path, "the file of weights", f"one of {names}" if names else "missing", expected)
-    return found[0]
+    found = [path / name for name in _NAMES if (path / name).is_file()] or sorted([*path.glob("*.pt"), *path.glob("*.safetensors")])
+    if len(found) == 1:
+        return found[0]
+    if not found and (inner := _inner(path)):
+        expected = f"one of the folders that have one, by name: {_some(inner)}"
+        raise _unfit(path, "the file of weights", "missing", expected)
+    names = ", ".join(one.name for one in found)
+    expected = f"one of {', '.join(_NAMES)} or *.pt, or the name of one file"
+    raise _unfit(path, "the file of weights", f"one of {names}" if names else "missing", expected)
+
+
+def _inner(path: Path) -> list[str]:
+    """Folders inside, one or two levels down, that have weights: sparsify and Gemma Scope keep one for each place in the model."""
+    inner = [one.parent for name in _NAMES for pattern in (f"*/{name}", f"*/*/{name}") for one in path.glob(pattern)]
+    names = {one.relative_to(path).as_posix() for one in inner}
+    return sorted(names, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
 
 
 def _opened(path: Path) -> _Weights:
     openers = {".safetensors": _open_safetensors, ".pt": _open_pytorch, ".npz": _open_npz}
     if path.suffix not in openers:
         raise _unfit(path, "its ending", path.suffix or "missing", ", ".join(openers))
-    weights = openers[path.suffix](path)
+    weights = _unwrapped(openers[path.suffix](path))
     claimed = 4 * sum(math.prod(shape) for shape in weights.shapes.values())
     if claimed > MAX_BYTES:
         raise _unfit(path, "its size as float32", f"{claimed / 2**30:,.1f} GiB", f"at most {MAX_BYTES / 2**30:,.0f} GiB")
     return weights
+
+
+def _unwrapped(weights: _Weights) -> _Weights:
+    """The same tensors by the keys of the module itself."""
+    keys: dict[str, str] = {}
+    for key in weights.shapes:
+        own = ".".join(part for part in key.split(".") if part not in _WRAPPERS)
+        if own in keys:
+            raise _unfit(weights.path, key, f"the same tensor as {keys[own]}", f"one of them, as both are {own}")
+        keys[own] = key
+    return _Weights(weights.path, {own: weights.shapes[key] for own, key in keys.items()}, lambda own: weights.read(keys[own]))
 
 
 def _open_safetensors(path: Path) -> _Weights:
@@ -204,8 +238,7 @@ def _open_pytorch(path: Path) -> _Weights:
             raise _unfit(path, key, f"of type {type(value).__name__}", "a dense tensor")
     if (n_values := sum(value.numel() for value in state.values())) > path.stat().st_size:  # views that repeat some of them
         raise _unfit(path, "its number of values", f"{n_values:,}", f"no more than its {path.stat().st_size:,} bytes")
-    compiled = "_orig_mod."  # torch.compile puts it before every key
-    by_key = {str(key).removeprefix(compiled): value for key, value in state.items()}
+    by_key = {str(key): value for key, value in state.items()}
     return _Weights(path, {key: tuple(value.shape) for key, value in by_key.items()}, lambda key: by_key[key].detach())
 
 
@@ -241,8 +274,7 @@ def _open_npz(path: Path) -> _Weights:
 
 
 def _damaged(path: Path, error: Exception) -> DictionaryError:
-    first_line = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    return _unfit(path, "its content", f"unreadable ({first_line})", "a whole file: this one is missing, damaged or cut short")
+    return _unfit(path, "its content", f"unreadable ({words_of(error)})", "a whole file: this one is missing, damaged or cut short")
 
 
 def _unfit(path: Path, key: str, found: Any, expected: str) -> DictionaryError:
@@ -260,12 +292,16 @@ def _layout(weights: _Weights) -> Callable[[_Weights, Sequence[float] | None], D
     match rank.get("encoder.weight"), rank.get("W_enc"):
         case 3, None:
             return _crosscoder_learning
+        case 2, None if "W_dec" in rank:
+            return _sparsify
         case 2, None:
-            return _dictionary_learning
+            return _dictionary_learning if _hyperparameters(path) is None else _llama_scope
         case None, 3:
             return _model_diff_replication
         case None, 2:
             return _sae_lens if (path.parent / "cfg.json").is_file() else _dictionary_learning
+        case None, None if rank.get("w_enc") == 2:
+            return _gemma_scope
     expected = "encoder.weight or W_enc, of rank 3 (a crosscoder) or 2 (a sparse autoencoder)"
     raise _unfit(path, "its encoder", f"unknown among {_some(weights.shapes)}", expected)
 
@@ -302,11 +338,14 @@ def _crosscoder_learning(weights: _Weights, scale: Sequence[float] | None) -> Di
     encoder_bias, decoder_bias, factor = _unnormalized(
         weights, encoder, weights.tensor("encoder.bias", (n_features,)), weights.tensor("decoder.bias", (m, d)), subtract=False
     )
-    facts = _facts(weights, "crosscoder_learning", config)
+    facts = _facts(weights, "crosscoder_learning", config, config)
     if isinstance(ours := config.get(_OURS), dict):
-        if factor is not None:
-            raise _unfit(weights.path, "activation_mean", "set, where trainer_config.json holds factors as well", "NaN, for off")
-        factor, facts = _factors(weights, ours.get("scale"), m), ours.get("facts") or {}
+        if "scale" in ours:  # as our exports had it while that layout had one factor for all models
+            if factor is not None:
+                raise _unfit(weights.path, "activation_mean", "set, where trainer_config.json holds factors as well", "NaN, for off")
+            factor = _factors(weights, ours["scale"], m)
+        kept = ours.get("facts") or {}
+        facts = kept if "layer" in kept else {key: facts[key] for key in ("layer", "place") if key in facts} | kept
     if (statistics := weights.path.with_name(latent_df.NAME)).is_file():
         facts = facts | {latent_df.NAME: latent_df.published(statistics, decoder)}
     if factor is not None:
@@ -354,7 +393,7 @@ def _dictionary_learning(weights: _Weights, scale: Sequence[float] | None) -> Di
         scale=factor if factor is not None else _factors(weights, [1.0] if scale is None else scale, 1),
         threshold=_threshold(weights) if kind == "batchtopk" else None,  # top-k files hold one too, which their code does not use
         k=weights.whole_number("k") if bias == "b_dec" else None, weighted=False, subtract=subtract,
-        facts=_facts(weights, "dictionary_learning", config),
+        facts=_facts(weights, "dictionary_learning", config, config),
     )  # fmt: skip
 
 
@@ -369,7 +408,7 @@ def _jump_relu_autoencoder(weights: _Weights, config: dict[str, Any], scale: Seq
     return Dictionary(
         kind="jumprelu", encoder=encoder[None], encoder_bias=encoder_bias, decoder=decoder[None],
         decoder_bias=weights.tensor("b_dec", (d,))[None], scale=_factors(weights, [1.0] if scale is None else scale, 1),
-        threshold=threshold, k=None, weighted=False, subtract=False, facts=_facts(weights, "dictionary_learning", config),
+        threshold=threshold, k=None, weighted=False, subtract=False, facts=_facts(weights, "dictionary_learning", config, config),
     )  # fmt: skip
 
 
@@ -390,7 +429,8 @@ def _model_diff_replication(weights: _Weights, scale: Sequence[float] | None) ->
         kind="l1", encoder=weights.tensor("W_enc", (m, d, n_features)), encoder_bias=weights.tensor("b_enc", (n_features,)),
         decoder=weights.tensor("W_dec", (n_features, m, d)).transpose(0, 1).contiguous(), decoder_bias=weights.tensor("b_dec", (m, d)),
         scale=_factors(weights, scale, m), threshold=None, k=None, weighted=True, subtract=False,
-        facts=_facts(weights, "crosscoder-model-diff-replication", config),
+        # its `site` and `layer` are left over from another program: the hook point alone says what was read
+        facts=_facts(weights, "crosscoder-model-diff-replication", config, {"hook_point": config.get("hook_point")}),
     )  # fmt: skip
 
 
@@ -438,22 +478,110 @@ def _sae_lens(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
             raise refused("k", "a whole number (or activation_fn_kwargs with k, before version 6)")
         if config.get("rescale_acts_by_decoder_norm"):
             encoder, encoder_bias, decoder, _ = _in_decoder_norms(weights, encoder, encoder_bias, decoder, torch.zeros(n_features))
+    metadata = config.get("metadata")  # since version 6; before, the same keys stand beside the others
+    stated = {**config, **metadata} if isinstance(metadata, dict) else config
     subtract = config.get("apply_b_dec_to_input", True)  # that library's default
     if not isinstance(subtract, bool):
         raise refused("apply_b_dec_to_input", "true or false")
     return Dictionary(
         kind={"standard": "relu"}.get(architecture, architecture), encoder=encoder[None], encoder_bias=encoder_bias, decoder=decoder[None],
         decoder_bias=weights.tensor("b_dec", (d,))[None], scale=_factors(weights, [1.0] if scale is None else scale, 1),
-        threshold=threshold, k=k, weighted=False, subtract=subtract, facts=_facts(weights, "SAELens", config),
+        threshold=threshold, k=k, weighted=False, subtract=subtract, facts=_facts(weights, "SAELens", config, stated),
+    )  # fmt: skip
+
+
+def _sparsify(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
+    """EleutherAI's SparseCoder: the k largest codes of each token, of activations less b_dec."""
+    n_features, d = weights.shapes["encoder.weight"]
+    config_path = weights.path.with_name("cfg.json")
+    config = _json(config_path)
+
+    def refused(key: str, expected: str) -> DictionaryError:
+        return _unfit(config_path, key, repr(config.get(key)), expected)
+
+    if config.get("d_in") != d:
+        raise refused("d_in", f"{d}, as encoder.weight of {weights.path.name} has it")
+    if (stated := config.get("num_latents") or d * config.get("expansion_factor", 0)) not in (0, n_features):
+        raise _unfit(config_path, "num_latents", f"{stated} (or d_in · expansion_factor)", f"{n_features}, as encoder.weight has it")
+    for key in ("transcode", "skip_connection", "signed"):
+        if config.get(key):
+            raise refused(key, "false: a transcoder, or signed codes, have no place in a Dictionary")
+    if config.get("activation", "topk") != "topk":  # files of before the key have no other
+        raise refused("activation", "topk")
+    k = config.get("k")
+    if not isinstance(k, int) or isinstance(k, bool):
+        raise refused("k", "a whole number, the codes a token")
+    _refuse_scale(weights, scale)
+    weights.only("sparsify", "encoder.weight", "encoder.bias", "W_dec", "b_dec")
+    folder = weights.path.parent.name  # the module's name, unless somebody gave another
+    return Dictionary(
+        kind="topk", encoder=weights.tensor("encoder.weight", (n_features, d)).T.contiguous()[None],
+        encoder_bias=weights.tensor("encoder.bias", (n_features,)), decoder=weights.tensor("W_dec", (n_features, d))[None],
+        decoder_bias=weights.tensor("b_dec", (d,))[None], scale=torch.ones(1), threshold=None, k=k, weighted=False, subtract=True,
+        facts=_facts(weights, "sparsify", config, {"hookpoint": folder, **config} if "." in folder else config),
+    )  # fmt: skip
+
+
+def _hyperparameters(path: Path) -> Path | None:
+    """Llama Scope's description of weights in its folder, or in `checkpoints` below it."""
+    return next((found for found in (path.with_name("hyperparams.json"), path.parent.parent / "hyperparams.json") if found.is_file()), None)
+
+
+def _llama_scope(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
+    """One threshold for all features, or the k largest, of codes in decoder norms; activations of mean norm √d, whose mean is stated."""
+    n_features, d = weights.shapes["encoder.weight"]
+    config_path = _hyperparameters(weights.path)
+    config = _json(config_path)
+
+    def refused(key: str, expected: str) -> DictionaryError:
+        return _unfit(config_path, key, repr(config.get(key)), expected)
+
+    if config.get("d_model") != d:
+        raise refused("d_model", f"{d}, as encoder.weight of {weights.path.name} has it")
+    kinds = {"jumprelu": "jumprelu", "topk": "topk", "relu": "relu"}
+    if (act := config.get("act_fn")) not in kinds:
+        raise refused("act_fn", f"one of {', '.join(kinds)}")
+    if config.get("use_glu_encoder"):
+        raise refused("use_glu_encoder", "false: a gated encoder has no place in a Dictionary")
+    threshold, k = config.get("jump_relu_threshold"), config.get("top_k")
+    if act == "jumprelu" and (not isinstance(threshold, (int, float)) or not 0 <= threshold < math.inf):
+        raise refused("jump_relu_threshold", "a number, 0 or more")
+    if act == "topk" and (not isinstance(k, int) or isinstance(k, bool)):
+        raise refused("top_k", "a whole number, the codes a token")
+    match config.get("norm_activation"):
+        case "inference":  # folded into the weights
+            factor = 1.0
+        case "dataset-wise":
+            norms = config.get("dataset_average_activation_norm")
+            norm = norms.get("in") if isinstance(norms, dict) else None
+            if not isinstance(norm, (int, float)) or not 0 < norm < math.inf or norms.get("out", norm) != norm:
+                raise refused("dataset_average_activation_norm", "the mean norm of the activations, above 0 and the same for in and out")
+            factor = math.sqrt(d) / norm
+        case _:
+            raise refused("norm_activation", "dataset-wise or inference: a factor for each token has no place in a Dictionary")
+    _refuse_scale(weights, scale)
+    weights.only("Llama Scope", "encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias")
+    has_bias = config.get("use_decoder_bias", True)
+    return Dictionary(
+        kind=kinds[act], encoder=weights.tensor("encoder.weight", (n_features, d)).T.contiguous()[None],
+        encoder_bias=weights.tensor("encoder.bias", (n_features,)),
+        decoder=weights.tensor("decoder.weight", (d, n_features)).T.contiguous()[None],
+        decoder_bias=(weights.tensor("decoder.bias", (d,)) if has_bias else torch.zeros(d))[None], scale=torch.tensor([factor]),
+        threshold=torch.tensor(float(threshold)) if act == "jumprelu" else None, k=k if act == "topk" else None,
+        weighted=bool(config.get("sparsity_include_decoder_norm", True)), subtract=bool(config.get("apply_decoder_bias_to_pre_encoder")),
+        facts=_facts(weights, "Llama Scope", config, config),
     )  # fmt: skip
 
 
 def _gemma_scope(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
-    """JumpReLU on raw activations. The keys are W_enc and W_dec, in some copies w_enc and w_dec."""
+    """JumpReLU on raw activations. The keys are W_enc and W_dec, in some copies and in the second edition w_enc and w_dec."""
     path = weights.path
     if any(part.startswith("embedding") for part in path.parts[-4:-1]):
         raise _unfit(path, "its folder", "one of embeddings, which are read over √d", "one of a layer's output")
     _refuse_scale(weights, scale)
+    config = _json(beside) if (beside := path.with_name("config.json")).is_file() else {}
+    if config.get("architecture", "jump_relu") not in ("jump_relu", "jumprelu"):
+        raise _unfit(beside, "architecture", repr(config["architecture"]), "jump_relu")
     w = "w" if "w_enc" in weights.shapes else "W"
     weights.only("Gemma Scope", f"{w}_enc", f"{w}_dec", "b_enc", "b_dec", "threshold")
     if len(weights.shapes.get(f"{w}_enc", ())) != 2:
@@ -463,7 +591,7 @@ def _gemma_scope(weights: _Weights, scale: Sequence[float] | None) -> Dictionary
         kind="jumprelu", encoder=weights.tensor(f"{w}_enc", (d, n_features))[None], encoder_bias=weights.tensor("b_enc", (n_features,)),
         decoder=weights.tensor(f"{w}_dec", (n_features, d))[None], decoder_bias=weights.tensor("b_dec", (d,))[None], scale=torch.ones(1),
         threshold=weights.tensor("threshold", (n_features,)), k=None, weighted=False, subtract=False,
-        facts=_facts(weights, "Gemma Scope", {"folder": "/".join(path.parts[-4:-1])}),
+        facts=_facts(weights, "Gemma Scope", {"folder": "/".join(path.parts[-4:-1]), **config}, config),
     )  # fmt: skip
 
 
@@ -485,13 +613,17 @@ def _unnormalized(
         return encoder_bias, decoder_bias, None
     if any(one.any() for one in unset):
         raise _unfit(weights.path, "activation_mean or activation_std", "NaN in part", "NaN everywhere in both (off) or nowhere")
-    factor = weights.tensor("activation_global_scale", ()).double()  # without it activations were divided by std, dimension by dimension
-    if factor <= 0:
-        raise _unfit(weights.path, "activation_global_scale", factor.item(), "a factor above 0")
-    shift = factor * mean.double()
+    # Files since June 2025 have one factor a model, those before one for all, as autoencoders still do. Without it activations were
+    # divided by std, dimension by dimension.
+    factor = weights.tensor("activation_global_scale", (m,) if weights.shapes.get("activation_global_scale") == (m,) else ()).expand(m)
+    if (factor <= 0).any():
+        raise _unfit(weights.path, "activation_global_scale", factor.tolist(), "factors above 0")
+    if not mean.any():
+        return encoder_bias, decoder_bias, factor.clone()
+    shift = factor.double()[:, None] * mean.double()
     if not subtract:  # where the encoder reads activations less decoder_bias, the mean in that bias is enough
         encoder_bias = (encoder_bias.double() - sum(shift[i] @ encoder[i].double() for i in range(m))).float()
-    return encoder_bias, (decoder_bias.double() + shift).float(), factor.float().repeat(m)
+    return encoder_bias, (decoder_bias.double() + shift).float(), factor.clone()
 
 
 def _in_decoder_norms(
@@ -559,8 +691,26 @@ def _factors(weights: _Weights, scale: Any, m: int) -> Tensor:
     return torch.tensor(scale, dtype=torch.float32)
 
 
-def _facts(weights: _Weights, layout: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    return {"layout": layout, "file": weights.path.name, "config": dict(config)}
+def _facts(weights: _Weights, layout: str, config: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of a file, with the layer and the words that say it where `stated`, or the names of the folders, say it.
+
+    Raises DictionaryError where they say another place than the residual stream at the output of a block.
+    """
+    facts = {"layout": layout, "file": weights.path.name, "config": dict(config)}
+    buffer, folders = stated.get("buffer"), weights.path.absolute().parts[:-1]
+    near = [*(one for one in folders[-8:-4] if "scope" in one.lower()), *folders[-4:]]  # a release stands above revision and place
+    try:
+        place = place_stated({**stated, "io": buffer.get("io")} if isinstance(buffer, dict) else stated)
+        if place is None or place.block is None:
+            place = together([one for one in (place, place_of_folder(near)) if one is not None])
+    except PlaceError as error:
+        raise DictionaryError(f"{weights.path.parent}: {error}") from error
+    if place is not None:
+        if (fault := place.fault()) is not None:
+            raise DictionaryError(f"{weights.path.parent}: {fault}. Only dictionaries of the residual stream after a block can be used.")
+        if place.layer is not None:
+            facts |= {"layer": place.layer, "place": f"{place.said} is {place.words}"}
+    return facts
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -569,7 +719,7 @@ def _json(path: Path) -> dict[str, Any]:
             raise _unfit(path, "its size", f"{path.stat().st_size:,} bytes", f"at most {_MAX_JSON:,}")
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=str)  # NaN, which JSON lacks, becomes the text "NaN"
     except (OSError, ValueError, RecursionError) as error:
-        raise _unfit(path, "its content", f"unreadable ({error})", "JSON that describes the weights beside it") from error
+        raise _unfit(path, "its content", f"unreadable ({words_of(error)})", "JSON that describes the weights beside it") from error
     if not isinstance(content, dict):
         raise _unfit(path, "its content", f"of type {type(content).__name__}", "an object with keys")
     return content

@@ -28,7 +28,7 @@ from typing import Any
 
 import psutil
 
-from backend.errors import AnchorscopeError
+from backend.errors import AnchorscopeError, words_of
 from backend.live.requests import Model, Request
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -283,7 +283,8 @@ class LiveService:
                     if not isinstance(error, AnchorscopeError):
                         traceback.print_exc()
                     with self._lock:
-                        ticket.error = str(error) if isinstance(error, AnchorscopeError) else f"The run could not be kept: {error!r}"
+                        ours = isinstance(error, AnchorscopeError)
+                        ticket.error = str(error) if ours else f"The run could not be kept: {type(error).__name__}: {words_of(error)}"
 
     # The worker process
 

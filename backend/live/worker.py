@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from backend.errors import AnchorscopeError
+from backend.errors import AnchorscopeError, words_of
 from backend.live.requests import Codes, Model, Open, Resample, Stream
 
 _MODELS = 2  # held at a time: a base model and its distilled one
@@ -93,7 +93,7 @@ def _in_words(error: Exception) -> str:
     # on a CPU torch has no class of its own for it
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error):
         return "There is not enough memory for this. Ask for fewer continuations or a shorter text."
-    return f"This could not be computed ({type(error).__name__}: {str(error)[:300]}). What the worker printed says where."
+    return f"This could not be computed ({type(error).__name__}: {words_of(error, 300)}). What the worker printed says where."
 
 
 class _Desk:

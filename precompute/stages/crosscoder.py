@@ -221,7 +221,11 @@ def _read(context: Context, unit: Unit) -> Finished:
         if known:
             models.require_layers([wanted.layer], known["n_layers"], "crosscoder.layer")
     if (named := found.facts.get("layer")) is not None and named != wanted.layer:
-        raise AnchorscopeError(f"{wanted.dictionary} says that it is of layer {named}; crosscoder.layer is {wanted.layer}.")
+        place = f" ({found.facts['place']})" if "place" in found.facts else ""
+        raise AnchorscopeError(
+            f"crosscoder.layer is {wanted.layer}, but the dictionary is of layer {named}{place}: {wanted.dictionary}. Set crosscoder.layer "
+            f"to {named}, or give a dictionary of layer {wanted.layer}."
+        )
     known = replace(found, facts={**found.facts, "layer": wanted.layer})
     row = _row(context, known, source=found.facts.get("layout", "anchorscope"), training_id=None, n_tokens=None)
     return Finished(unit, {"dictionaries": [row]})
@@ -244,8 +248,13 @@ def _digests(path: Path) -> list[list[str]]:
     files = [file for file in sorted(path.iterdir()) if file.suffix in suffixes] if path.is_dir() else []
     if path.is_file():
         files = [path, *sorted(path.parent.glob("*.json"))]
-    if not files:
+    if not path.exists():
         raise AnchorscopeError(f"There is no dictionary at {path}; crosscoder.dictionary is a file of weights, or a folder with one.")
+    from backend.crosscoder.files import weights_file
+
+    weights = weights_file(path)  # which says what a folder without one has, and asks for a choice
+    if path.is_dir() and weights.parent != path:
+        files = [*files, *sorted(weights.parent.glob("*.json")), weights]
     digests = []
     for file in files:
         with file.open("rb") as handle:

@@ -379,8 +379,13 @@ def test_a_dictionary_from_a_file_is_judged_like_a_trained_one(finished, written
 
 def test_a_file_that_does_not_fit_the_study_is_refused(written, dictionary, pair, tmp_path):
     export_crosscoder_learning(dictionary, tmp_path / "published")
+    export_crosscoder_learning(replace(dictionary, facts={}), tmp_path / "run" / "layers.3")
+    export_crosscoder_learning(replace(dictionary, facts={}), tmp_path / "run" / "layers.2.mlp")
     for study, words in (
-        (study_of(pair, dictionary=tmp_path / "published", layer=2), "says that it is of layer 1; crosscoder.layer is 2"),
+        (study_of(pair, dictionary=tmp_path / "published", layer=2), "is 2, but the dictionary is of layer 1.*Set crosscoder.layer to 1"),
+        (study_of(pair, dictionary=tmp_path / "run" / "layers.3"), r"of layer 3 \(layers.3 is the output of block 3\)"),
+        (study_of(pair, dictionary=tmp_path / "run" / "layers.2.mlp"), "the MLP of block 2"),
+        (study_of(pair, dictionary=tmp_path / "run"), "one of the folders that have one, by name: layers.2.mlp, layers.3"),
         (study_of(pair, dictionary=tmp_path / "nowhere"), "There is no dictionary at"),
         (study_of(pair[:1], dictionary=tmp_path / "published"), "is of 2 models; the study has 1"),
     ):

@@ -61,10 +61,11 @@ def crosscoder(**more) -> dict:
     } | more  # fmt: skip
 
 
-def crosscoder_formula(t: dict, tokens: np.ndarray, gain: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """encode and decode of the published CrossCoder and BatchTopKCrossCoder, `gain` being its activation_global_scale."""
+def crosscoder_formula(t: dict, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """encode and decode of the published CrossCoder and BatchTopKCrossCoder: activation_global_scale multiplies where there is a mean."""
     has_mean = "activation_mean" in t and not np.isnan(t["activation_mean"]).any()
     mean = t["activation_mean"].astype(float) if has_mean else 0.0
+    gain = np.broadcast_to(t["activation_global_scale"], 2).astype(float)[:, None] if has_mean else 1.0
     x = (tokens.astype(float) - mean) * gain
     codes = relu(np.einsum("nmd,mdf->nf", x, t["encoder.weight"]) + t["encoder.bias"])
     if "threshold" in t:
@@ -98,16 +99,32 @@ def test_a_batchtopk_crosscoder_keeps_what_exceeds_its_threshold_in_units_of_its
     agrees(found, TOKENS, *crosscoder_formula(t, TOKENS))
 
 
-def test_the_normaliser_becomes_biases_and_a_scale(tmp_path):
-    """Mean and global scale act before the encoder and after the decoder; a Dictionary with other biases does the same."""
-    mean = normal(2, D) + 4
-    t = crosscoder(
-        activation_mean=mean, activation_std=np.abs(normal(2, D)), activation_global_scale=np.float32(0.3), target_rms=np.float32(1),
-        k=np.int32(3), threshold=np.float32(2.0),
-    )  # fmt: skip
+def test_the_normaliser_becomes_biases_and_a_scale_for_each_model(tmp_path):
+    """Mean and scale act before the encoder and after the decoder; a Dictionary with other biases does the same. By that layout's rule
+    since June 2025 the scale of a model is target_rms over the root of its variances' sum: one number a model."""
+    mean, std = normal(2, D) + 4, np.abs(normal(2, D)) + 0.1
+    scale = (1 / np.sqrt((std**2).sum(1))).astype(np.float32)
+    t = crosscoder(activation_mean=mean, activation_std=std, activation_global_scale=scale, target_rms=np.float32(1),
+                   k=np.int32(3), threshold=np.float32(0.5))  # fmt: skip
+    found = load(written(tmp_path, HUB_FILE, t, config=HUB))
+    assert found.scale.tolist() == scale.tolist() and scale[0] != scale[1]
+    agrees(found, TOKENS + 4, *crosscoder_formula(t, TOKENS + 4))
+
+
+def test_the_normaliser_of_older_files_is_one_number_for_all_models(tmp_path):
+    t = crosscoder(activation_mean=normal(2, D) + 4, activation_std=np.abs(normal(2, D)), activation_global_scale=np.float32(0.3),
+                   target_rms=np.float32(1), k=np.int32(3), threshold=np.float32(2.0))  # fmt: skip
     found = load(written(tmp_path, HUB_FILE, t, config=HUB))
     assert found.scale.tolist() == pytest.approx([0.3, 0.3])
-    agrees(found, TOKENS + 4, *crosscoder_formula(t, TOKENS + 4, gain=0.3))
+    agrees(found, TOKENS + 4, *crosscoder_formula(t, TOKENS + 4))
+
+
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_a_normaliser_that_is_off_scales_nothing_whatever_its_shape(tmp_path, shape):
+    off = np.full((2, D), np.nan, np.float32)
+    t = crosscoder(activation_mean=off, activation_std=off.copy(), activation_global_scale=np.full(shape, 0.3, np.float32),
+                   target_rms=np.float32(1))  # fmt: skip
+    assert load(written(tmp_path, HUB_FILE, t, config=HUB)).scale.tolist() == [1, 1]
 
 
 def test_an_older_state_dict_of_a_compiled_crosscoder(tmp_path):
@@ -292,6 +309,176 @@ def test_a_gemma_scope_autoencoder(tmp_path, w):
     assert found.facts["config"] == {"folder": "layer_12/width_16k/average_l0_71"}
 
 
+def test_the_second_gemma_scope_keeps_safetensors_and_says_its_place_beside_them(tmp_path):
+    t = {key.lower(): value for key, value in sae(threshold=np.abs(normal(F))).items()}
+    config = {"architecture": "jump_relu", "hf_hook_point_in": "model.layers.17.output", "hf_hook_point_out": "model.layers.17.output"}
+    found = load(written(tmp_path / "resid_post" / "layer_17_width_16k_l0_small", "params.safetensors", t, config=config))
+    before = ONE[:, 0] @ t["w_enc"] + t["b_enc"]
+    codes = before * (before > t["threshold"])
+    agrees(found, ONE, codes, (codes @ t["w_dec"] + t["b_dec"])[:, None])
+    assert found.facts["layer"] == 17
+    with pytest.raises(DictionaryError, match=r"affine_skip_connection is a tensor"):
+        load(written(tmp_path / "affine", "params.safetensors", t | {"affine_skip_connection": normal(D, D)}))
+
+
+# ---- sparsify
+
+
+SPARSIFY = {"d_in": D, "num_latents": F, "expansion_factor": 32, "k": 2, "activation": "topk", "normalize_decoder": True}
+
+
+def sparse_coder() -> dict:
+    return {"encoder.weight": normal(F, D), "encoder.bias": normal(F), "W_dec": normal(F, D), "b_dec": normal(D)}
+
+
+def test_a_sparse_coder_of_sparsify(tmp_path):
+    t = sparse_coder()
+    found = load(written(tmp_path / "layers.5", "sae.safetensors", t, cfg=SPARSIFY))
+    before = relu((ONE[:, 0] - t["b_dec"]) @ t["encoder.weight"].T + t["encoder.bias"])
+    codes = before * (before >= np.sort(before)[:, -2:-1])
+    agrees(found, ONE, codes, (codes @ t["W_dec"] + t["b_dec"])[:, None])
+    assert (found.kind, found.k, found.facts["layout"], found.facts["layer"]) == ("topk", 2, "sparsify", 5)
+    by_factor = SPARSIFY | {"d_in": D, "num_latents": 0, "expansion_factor": F / D}
+    assert load(written(tmp_path / "other", "sae.safetensors", t, cfg=by_factor)).n_features == F
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"activation": "groupmax"}, "activation is 'groupmax'; expected topk"), ({"transcode": True}, "transcode is True; expected false"),
+        ({"skip_connection": True}, "skip_connection is True"), ({"d_in": 4}, "d_in is 4; expected 5"),
+        ({"k": None}, "k is None; expected"), ({"num_latents": 9}, "num_latents is 9 .* expected 8"),
+    ],
+)  # fmt: skip
+def test_a_sparse_coder_that_is_no_topk_autoencoder_is_refused(tmp_path, change, told):
+    with pytest.raises(DictionaryError, match=told):
+        load(written(tmp_path, "sae.safetensors", sparse_coder(), cfg=SPARSIFY | change))
+
+
+def test_of_a_folder_with_a_dictionary_for_each_hook_point_the_choices_are_named_in_the_order_of_layers(tmp_path):
+    for name in ("layers.10", "layers.9", "layers.9.mlp"):
+        written(tmp_path / "run" / name, "sae.safetensors", sparse_coder(), cfg=SPARSIFY)
+    with pytest.raises(DictionaryError, match=r"run: the file of weights is missing; .* folders .*: layers.9, layers.9.mlp, layers.10\."):
+        load(tmp_path / "run")
+    assert load(tmp_path / "run" / "layers.10").facts["layer"] == 10
+    with pytest.raises(DictionaryError, match=r"hookpoint 'layers.9.mlp' is the MLP of block 9, not the residual stream"):
+        load(tmp_path / "run" / "layers.9.mlp")
+
+
+# ---- Llama Scope
+
+
+@pytest.mark.parametrize("change", [{}, {"act_fn": "topk"}, {"norm_activation": "inference", "sparsity_include_decoder_norm": False}])
+def test_a_dictionary_of_llama_scope(tmp_path, change):
+    """Its code scales activations to norm √d by their stated mean, and compares codes times decoder norms with the threshold."""
+    t = {"encoder.weight": normal(F, D), "encoder.bias": normal(F), "decoder.weight": normal(D, F), "decoder.bias": normal(D)}
+    config = {
+        "d_model": D, "act_fn": "jumprelu", "jump_relu_threshold": 0.5, "top_k": 2, "norm_activation": "dataset-wise",
+        "dataset_average_activation_norm": {"in": 3.0, "out": 3.0}, "sparsity_include_decoder_norm": True, "use_decoder_bias": True,
+        "apply_decoder_bias_to_pre_encoder": False,
+        "hook_point_in": "blocks.15.hook_resid_post", "hook_point_out": "blocks.15.hook_resid_post",
+    } | change  # fmt: skip
+    folder = tmp_path / "Llama3_1-8B-Base-L15R-8x"
+    written(folder / "checkpoints", "final.safetensors", t)
+    written(folder, "x.npz", {}, hyperparams=config)
+    found = load(folder)
+    gain = np.sqrt(D) / 3 if config["norm_activation"] == "dataset-wise" else 1.0
+    norms = np.linalg.norm(t["decoder.weight"], axis=0) if config["sparsity_include_decoder_norm"] else 1.0
+    before = relu(ONE[:, 0] * gain @ t["encoder.weight"].T + t["encoder.bias"])
+    gate = before * norms
+    codes = before * (gate > 0.5 if config["act_fn"] == "jumprelu" else gate >= np.sort(gate)[:, -2:-1])
+    agrees(found, ONE, codes, ((codes @ t["decoder.weight"].T + t["decoder.bias"]) / gain)[:, None])
+    assert found.facts["layer"] == 15
+    norms = {"dataset_average_activation_norm": {"in": 3.0, "out": 4.0}, "norm_activation": "dataset-wise"}
+    for wrong, told in [({"norm_activation": "token-wise"}, "norm_activation is 'token-wise'"), (norms, "the same for in and out"),
+                        ({"hook_point_in": "blocks.15.hook_mlp_out"}, "the MLP of block 15"), ({"act_fn": "gelu"}, "act_fn is 'gelu'"),
+                        ({"use_glu_encoder": True}, "use_glu_encoder is True"),
+                        ({"hook_point_out": "blocks.15.hook_mlp_out"}, "two places of block 15")]:  # fmt: skip
+        (folder / "hyperparams.json").write_text(json.dumps(config | wrong))
+        with pytest.raises(DictionaryError, match=told):
+            load(folder)
+
+
+# ---- where in the model
+
+
+def of_saelens(**config) -> tuple:
+    return SAE_FILE, sae(), {"cfg": SIZES | config}
+
+
+KISSANE = {"W_enc": normal(2, D, F), "W_dec": normal(F, 2, D), "b_enc": normal(F), "b_dec": normal(2, D)}
+
+
+@pytest.mark.parametrize(
+    ("layer", "name", "arrays", "configs"),
+    [
+        (3, *of_saelens(metadata={"hook_name": "blocks.3.hook_resid_post"})),
+        (2, *of_saelens(metadata={"hook_name": "blocks.3.hook_resid_pre", "hook_head_index": None})),
+        (7, *of_saelens(hook_name="blocks.8.hook_resid_pre", hook_layer=8)), (3, *of_saelens(hook_point="blocks.3", hook_point_layer=3)),
+        (6, *of_saelens(hook_point="blocks.{layer}.hook_resid_post", hook_point_layer=6)),
+        (13, HUB_FILE, crosscoder(), {"trainer_config": {"trainer": {"layer": 13}}}),
+        (8, "ae.pt", autoencoder(), {"config": trainer("AutoEncoder", layer=8, submodule_name="resid_post_layer_8")}),
+        (7, "ae.pt", autoencoder(), {"config": trainer("AutoEncoder", layer=8, submodule_name="resid_pre_layer_8")}),
+        (13, "cc_weights.pt", KISSANE, {"cfg": {"d_in": D, "hook_point": "blocks.14.hook_resid_pre", "site": "resid_pre", "layer": 0}}),
+        (None, *of_saelens()),
+    ],
+)  # fmt: skip
+def test_a_dictionary_says_of_which_layer_it_is(tmp_path, layer, name, arrays, configs):
+    found = load(written(tmp_path, name, arrays, **configs), scale=(1.0, 1.0) if name == "cc_weights.pt" else None)
+    assert found.facts.get("layer") == layer and ("place" in found.facts) == (layer is not None)
+
+
+def test_of_gemma_scope_the_folders_say_the_layer(tmp_path):
+    arrays = sae(threshold=np.abs(normal(F)))
+    assert load(written(tmp_path / "layer_20" / "width_16k" / "average_l0_71", "params.npz", arrays)).facts["layer"] == 20
+    mlp = written(tmp_path / "gemma-scope-2b-pt-mlp" / "layer_20" / "width_16k" / "average_l0_71", "params.npz", arrays)
+    with pytest.raises(DictionaryError, match="gemma-scope-2b-pt-mlp/layer_20 is the MLP of block 20"):
+        load(mlp)
+
+
+@pytest.mark.parametrize(
+    ("told", "name", "arrays", "configs"),
+    [
+        ("the embeddings, which enter block 0", *of_saelens(metadata={"hook_name": "blocks.0.hook_resid_pre"})),
+        ("the middle of block 3", *of_saelens(metadata={"hook_name": "blocks.3.hook_resid_mid"})),
+        ("the MLP of block 3", *of_saelens(hook_name="blocks.3.hook_mlp_out", hook_layer=3)),
+        ("the attention of block 3", *of_saelens(hook_point="blocks.3.attn.hook_z", hook_point_layer=3)),
+        ("hook_head_index 2", *of_saelens(metadata={"hook_name": "blocks.3.hook_resid_post", "hook_head_index": 2})),
+        ("name two blocks", *of_saelens(hook_name="blocks.3.hook_resid_post", hook_layer=4)),
+        ("the MLP of block 8", "ae.pt", autoencoder(), {"config": trainer("AutoEncoder", layer=8, submodule_name="mlp_out_layer_8")}),
+        ("counts blocks from the end", HUB_FILE, crosscoder(), {"trainer_config": {"trainer": {"layer": -1}}}),
+    ],
+)  # fmt: skip
+def test_a_dictionary_of_another_place_is_refused_with_what_the_place_is(tmp_path, told, name, arrays, configs):
+    with pytest.raises(DictionaryError, match=told):
+        load(written(tmp_path, name, arrays, **configs))
+
+
+@pytest.mark.parametrize("wrap", ["_orig_mod.{}", "module.{}", "module._orig_mod.{}", "_orig_mod.module.{}"])
+@pytest.mark.parametrize(
+    ("name", "arrays", "configs"),
+    [
+        (HUB_FILE, crosscoder(k=np.int32(3), threshold=np.float32(0.1)), {"config": HUB}), ("ae.pt", crosscoder(), {}),
+        ("ae.pt", autoencoder(), {"config": trainer("AutoEncoder")}), ("sae.safetensors", sparse_coder(), {"cfg": SPARSIFY}),
+        ("cc_weights.pt", KISSANE, {"cfg": {"d_in": D}}), ("params.npz", sae(threshold=np.abs(normal(F))), {}), of_saelens(),
+    ],
+    ids=["crosscoder.safetensors", "crosscoder.pt", "autoencoder.pt", "sparsify", "replication.pt", "gemma.npz", "saelens"],
+)  # fmt: skip
+def test_wrappers_of_compiled_and_parallel_training_are_no_part_of_the_keys(tmp_path, wrap, name, arrays, configs):
+    scale = (1.0, 1.0) if name == "cc_weights.pt" else None
+    plain = load(written(tmp_path / "plain", name, arrays, **configs), scale=scale)
+    wrapped = load(written(tmp_path / "wrapped", name, {wrap.format(key): value for key, value in arrays.items()}, **configs), scale=scale)
+    assert wrapped.dictionary_id == plain.dictionary_id
+
+
+def test_a_wrapper_deeper_in_the_keys_is_left_out_and_two_tensors_of_one_key_are_refused(tmp_path):
+    t = crosscoder()
+    deep = {key.replace("encoder.", "encoder._orig_mod."): value for key, value in t.items()}
+    assert load(written(tmp_path / "deep", HUB_FILE, deep)).dictionary_id == load(written(tmp_path / "plain", HUB_FILE, t)).dictionary_id
+    with pytest.raises(DictionaryError, match=r"is the same tensor as .*encoder.bias"):
+        load(written(tmp_path / "both", HUB_FILE, t | {"_orig_mod.encoder.bias": normal(F)}))
+
+
 # ---- our own form, and the export
 
 
@@ -325,12 +512,58 @@ def test_what_is_exported_is_loaded_equal_and_reads_scaled_activations_in_its_ow
     export_crosscoder_learning(dictionary, tmp_path)
     assert is_same(load(tmp_path), dictionary)
     t = {key: value.numpy() for key, value in load_file(tmp_path / "model.safetensors").items()}
-    codes, rebuilt = crosscoder_formula(t, dictionary.scaled(torch.tensor(TOKENS)).numpy())  # by that layout's own code
-    agrees(dictionary, TOKENS, codes, rebuilt / dictionary.scale.numpy()[:, None])
+    agrees(dictionary, TOKENS, *crosscoder_formula(t, TOKENS))  # by that layout's own code, which scales raw activations itself
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["dict_size"] == F and ("k" in config) == (dictionary.kind == "batchtopk")
+    trainer = json.loads((tmp_path / "trainer_config.json").read_text())["trainer"]
+    assert (trainer["layer"], trainer["submodule_name"]) == (14, "layer_14_out")
     (tmp_path / "trainer_config.json").unlink()
-    assert load(tmp_path).scale.tolist() == [1, 1]  # without our entry it is a plain file of that layout
+    assert load(tmp_path).dictionary_id == dictionary.dictionary_id  # nothing of its numbers stands in our own entry
+
+
+class TheirCrossCoder(torch.nn.Module):
+    """The parameters and buffers that crosscoder_learning's BatchTopKCrossCoder registers (its main branch, February 2026; the normaliser's
+    shape since its commit of 29 June 2025): a factor of the normaliser for each model, everything else of the configuration's sizes."""
+
+    def __init__(self, activation_dim: int, dict_size: int, num_layers: int, k: int, code_normalization: str, target_rms: float) -> None:
+        super().__init__()
+        self.encoder, self.decoder = torch.nn.Module(), torch.nn.Module()
+        self.encoder.weight = torch.nn.Parameter(torch.empty(num_layers, activation_dim, dict_size))
+        self.encoder.bias = torch.nn.Parameter(torch.empty(dict_size))
+        self.decoder.weight = torch.nn.Parameter(torch.empty(num_layers, dict_size, activation_dim))
+        self.decoder.bias = torch.nn.Parameter(torch.empty(num_layers, activation_dim))
+        unset = torch.full((num_layers, activation_dim), torch.nan)
+        for name, value in {
+            "target_rms": torch.tensor(target_rms), "activation_mean": unset, "activation_std": unset.clone(),
+            "activation_global_scale": torch.ones(num_layers), "code_normalization_id": torch.tensor({"CROSSCODER": 1}[code_normalization]),
+            "k": torch.tensor(k, dtype=torch.int), "threshold": torch.tensor(-1.0),
+        }.items():  # fmt: skip
+            self.register_buffer(name, value)
+
+
+def test_what_is_exported_fits_the_other_librarys_module_made_from_the_configuration_beside_it(tmp_path):
+    """Its from_pretrained makes the module from every key of config.json, and then loads the tensors with strict=True."""
+    dictionary = ours()
+    export_crosscoder_learning(dictionary, tmp_path)
+    theirs = TheirCrossCoder(**json.loads((tmp_path / "config.json").read_text()))
+    theirs.load_state_dict(load_file(tmp_path / "model.safetensors"), strict=True)
+    assert torch.equal(theirs.activation_global_scale, dictionary.scale)
+    by_their_rule = theirs.target_rms / (theirs.activation_std**2).sum(-1).add(1e-8).sqrt()
+    assert torch.allclose(by_their_rule, dictionary.scale, rtol=1e-5)  # the deviations give the factors, were they computed anew
+
+
+def test_our_exports_of_before_are_read_as_they_were(tmp_path):
+    """While that layout had one factor for all models its normaliser stayed off, and ours stood in trainer_config.json."""
+    dictionary = ours()
+    export_crosscoder_learning(dictionary, tmp_path)
+    tensors = load_file(tmp_path / HUB_FILE)
+    off = {key: torch.full((2, D), torch.nan) for key in ("activation_mean", "activation_std")}
+    tensors |= off | {"activation_global_scale": torch.tensor(1.0)}
+    save_file(tensors, tmp_path / HUB_FILE)
+    description = json.loads((tmp_path / "trainer_config.json").read_text())
+    description["anchorscope"]["scale"] = dictionary.scale.tolist()
+    (tmp_path / "trainer_config.json").write_text(json.dumps(description))
+    assert is_same(load(tmp_path), dictionary)
 
 
 @pytest.mark.parametrize("changes", [{"kind": "relu", "threshold": None}, {"subtract": True}, {"threshold": normal(F)}, {"k": None}])
