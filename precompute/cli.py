@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,10 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Build, inspect and export Anchorscope studies."
 )
 
+if TYPE_CHECKING:
+    from backend.store.progress import Progress
+
+_ENDED = {"interrupted": "was interrupted", "failed": "failed"}
 StudyFile = Annotated[Path, typer.Argument(help="a study file, such as studies/quick.toml")]
 StorePath = Annotated[Path | None, typer.Option("--store", help="the study's folder; stores/NAME unless given")]
 Wait = Annotated[bool, typer.Option("--wait", help="wait for another process that holds the study")]
@@ -95,7 +99,7 @@ def status(study: StudyFile, store: StorePath = None) -> None:
         left = "" if progress.seconds_left is None else f", about {progress.seconds_left / 60:.1f} min left in this stage"
         console.print(f"Running as process {holder.get('pid')}: {progress.stage} {progress.done}/{progress.total}{left}")
     else:
-        console.print("Nothing is running." + (f" The last run {progress.state}." if progress and not progress.stale else ""))
+        console.print(f"Nothing is running.{_last_run(progress)}")
 
 
 @app.command()
@@ -176,7 +180,7 @@ def pack(
 @app.command()
 def publish(study: Annotated[Path, typer.Argument(help="the study's folder, such as stores/quick")], wait: Wait = False) -> None:
     """Rebuild the study's DuckDB store from its unit files."""
-    from backend.store.experiments import STAGE
+    from backend.store.publish import left_out
     from backend.store.publish import publish as build
     from backend.store.unit_files import StudyFolder
 
@@ -184,9 +188,10 @@ def publish(study: Annotated[Path, typer.Argument(help="the study's folder, such
     if not folder.manifest.exists():
         raise AnchorscopeError(f"No study at {study}: it has no manifest.jsonl. Build one with `python -m precompute run STUDY.toml`.")
     with folder.writing("publish", wait=wait) as writer:
+        for line in writer.found:
+            console.print(f"unit {line.key} of {line.stage} was lost, and its files are back: it counts again")
         for line in build(writer):
-            again = "steer again to have it" if line.stage == STAGE else "`python -m precompute run` computes it again"
-            console.print(f"damaged unit {line.key} of {line.stage} is left out; {again}")
+            console.print(left_out(folder, line))
     console.print(f"Published {study}")
 
 
@@ -244,6 +249,16 @@ def evaluate_reasoner(
         return
     folder = _folder(store) or _folder(Path("stores") / STUDY.name)
     console.print(evaluate(folder, REASONER_ASSETS, console))
+
+
+def _last_run(progress: "Progress | None") -> str:
+    if progress is None:
+        return ""
+    at = f" at {progress.done:,} of {progress.total:,} units of {progress.stage}; they are kept, and the same command goes on"
+    if progress.state == "running":  # and is not: nobody holds the study
+        who = "" if progress.pid is None else f" (process {progress.pid})"
+        return f" The last run{who} ended without a word, killed perhaps,{at}."
+    return " The last run finished." if progress.state == "finished" else f" The last run {_ENDED[progress.state]}{at}."
 
 
 def _folder(path: Path | None):

@@ -19,19 +19,20 @@ from backend.store import dictionaries
 from backend.store.experiments import Experiments, Kept, beside
 from backend.store.publish import take_in_experiments
 from backend.store.schema import SCHEMA_VERSION, TABLES
-from backend.store.store import Store, generation_of
+from backend.store.store import Store
 
 
 def export_duckdb(study: Path, file: Path) -> None:
     """Copy the study's published generation and its live runs to `file`, whole or not at all; it opens wherever a folder does."""
     with contextlib.closing(Store(study)) as store:  # refuses what cannot be opened
-        of_dictionaries = store.dictionary_ids()
+        _refuse_older(store)
+        of_dictionaries, generation = store.dictionary_ids(), store.generation
     _refuse_existing(file)
     _refuse_existing(beside(file))  # runs on a file of that name which is gone: they would be taken for runs on this one
     _refuse_existing(dictionaries.beside(file))
     dictionaries.copy(of_dictionaries, study, dictionaries.beside(file))
     temporary = file.with_name(file.name + ".tmp")
-    shutil.copyfile(generation_of(study), temporary)
+    shutil.copyfile(generation, temporary)
     take_in_experiments(temporary, _live_runs(study))
     with open(temporary, "rb") as handle:
         os.fsync(handle.fileno())
@@ -42,6 +43,7 @@ def export_parquet(study: Path, folder: Path) -> list[Path]:
     """One zstd Parquet file a table, with the schema version in its metadata. Returns the files."""
     _refuse_existing(folder)
     store = Store(study)
+    _refuse_older(store)
     kept = _live_runs(study)
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -90,6 +92,12 @@ def _live_runs(study: Path) -> Kept:
     for line in kept.damaged:
         print(f"damaged live run {line.key} is left out; steer again to have it", file=sys.stderr)
     return kept
+
+
+def _refuse_older(store: Store) -> None:
+    """A file for others does not show what it lacks."""
+    if store.older is not None:
+        raise AnchorscopeError(store.older)
 
 
 def _refuse_existing(target: Path) -> None:

@@ -18,10 +18,9 @@ from typing import Any
 
 from backend.ids import stable_id
 from backend.provenance import commit, versions
-from backend.store.experiments import STAGE
 from backend.store.progress import Progress as Moment
 from backend.store.progress import read_progress, write_progress
-from backend.store.publish import is_published, publish
+from backend.store.publish import is_published, left_out, publish
 from backend.store.store import Store, generation_of
 from backend.store.unit_files import StudyFolder, Writer
 from precompute.study import Study
@@ -76,6 +75,8 @@ class _Runner:
         self.run_id = stable_id("r", study.name, datetime.now(UTC).isoformat())
         self.run: dict[str, Any] | None = None  # this command's row of table runs, once it has something to do
         self.moment: Moment | None = None
+        for line in writer.found:
+            console.print(f"  unit {line.key} of {line.stage} was lost, and its files are back: it counts again")
         if not is_published(folder):
             self._publish()
         self.store = Store(folder.path)
@@ -138,7 +139,7 @@ class _Runner:
 
     def _show(self, stage: Stage, done: int, total: int, rate: float | None) -> None:
         left = (total - done) / rate if rate else None
-        self.moment = Moment(stage.NAME, done, total, rate, left, "running", time.time())
+        self.moment = Moment(stage.NAME, done, total, rate, left, "running", time.time()).by_this_process()
         write_progress(self.folder.path, self.moment)
 
     def _record_run(self) -> None:
@@ -155,8 +156,7 @@ class _Runner:
 
     def _publish(self) -> None:
         for line in publish(self.writer):
-            again = "steer again to have it" if line.stage == STAGE else "it is computed again by the next run"
-            self.console.print(f"  damaged unit {line.key} of {line.stage} is left out; {again}")
+            self.console.print(f"  {left_out(self.folder, line)}")
 
 
 def run_row(run_id: str, command: str, study: str, seed: int | None, parameters: str, warnings: Sequence[str] = ()) -> dict[str, object]:

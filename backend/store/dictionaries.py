@@ -56,7 +56,7 @@ def read(study: Path, dictionary_id: str) -> "Dictionary":
     if not folder.is_dir():
         raise DictionaryLost(
             f"{folder} is missing: it has the weights of the dictionary and travels with the study. Copy it from where the study came, or "
-            "delete the study's units/crosscoder, publish the study and run it again: then they are made anew."
+            "delete the files in the study's units/crosscoder, publish the study and run it again: then they are made anew."
         )
     found = load(folder)
     if found.dictionary_id != dictionary_id:
@@ -78,7 +78,7 @@ def decoder_row(study: Path, dictionary_id: str, *, sha256: str, place: int, fea
             raise DictionaryLost(f"{file} is not what the study was made with. Copy it again from where the study came.")
         with safe_open(file, framework="np") as weights:
             return weights.get_slice("decoder")[place, feature].astype(np.float32)
-    except OSError as error:
+    except FileNotFoundError as error:
         raise DictionaryLost(f"{file} cannot be read ({error.strerror}): it travels with the study. Copy it from where it came.") from error
 
 

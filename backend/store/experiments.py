@@ -127,6 +127,12 @@ class Experiments:
             tables[table] = _in_key_order(table, pa.concat_tables([*rows, self.published(table, but=lines)]))
         return Kept(tables, tuple(damaged), size)
 
+    def find_again(self) -> None:
+        """Runs that were lost count again where their files are whole again. Raises NotKept."""
+        if self.folder.ledger().lost:
+            with self.writing("look for damaged runs again"):
+                pass
+
     def forget(self, damaged: Sequence[UnitLine]) -> None:
         """Record units as lost, except those that were kept anew meanwhile. Raises NotKept."""
         with self.writing("record damaged runs") as writer:

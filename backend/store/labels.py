@@ -13,7 +13,9 @@ from typing import Any
 
 import pandas as pd
 
+from backend import faults
 from backend.errors import AnchorscopeError
+from backend.store.state import parsed
 
 LONGEST_LABEL, LONGEST_AUTHOR = 300, 80
 _COLUMNS = ["dictionary_id", "feature", "label", "author", "created_at"]
@@ -40,14 +42,20 @@ def add_label(study: Path, dictionary_id: str, feature: int, label: str, author:
         "dictionary_id": dictionary_id, "feature": feature, "label": label, "author": author,
         "created_at": datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds"),
     }  # fmt: skip
-    file = file_of(study)
+    try:
+        _append(file_of(study), json.dumps(record, ensure_ascii=False).encode(errors="replace") + b"\n")
+    except OSError as error:
+        raise LabelError(f"The label was not kept. {faults.in_words(error)}") from error
+
+
+def _append(file: Path, line: bytes) -> None:
     with file.open("ab+") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         if handle.seek(0, os.SEEK_END):  # a line that a kill cut off must not swallow this one
             handle.seek(-1, os.SEEK_END)
             if handle.read(1) != b"\n":
-                handle.write(b"\n")
-        handle.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+                line = b"\n" + line
+        handle.write(line)
         handle.flush()
         os.fsync(handle.fileno())
 
@@ -68,8 +76,8 @@ def history(study: Path, dictionary_id: str) -> pd.DataFrame:
 
 def _record(line: str) -> dict[str, Any] | None:
     try:
-        record = json.loads(line)
+        record = parsed(line)
     except ValueError:
         return None
-    whole = isinstance(record, dict) and set(record) == set(_COLUMNS) and type(record["feature"]) is int
+    whole = isinstance(record, dict) and set(record) == set(_COLUMNS) and type(record["feature"]) is int and 0 <= record["feature"] < 2**31
     return record if whole and all(isinstance(record[name], str) for name in _COLUMNS if name != "feature") else None

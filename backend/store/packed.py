@@ -28,12 +28,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from backend import faults
 from backend.errors import AnchorscopeError
 from backend.store import dictionaries
 from backend.store.experiments import Experiments
 from backend.store.migrations import WrongSchema, refusal, upgraded
 from backend.store.publish import create_table, describe, insert_rows
 from backend.store.schema import SCHEMA_VERSION, TABLES, VECTOR
+from backend.store.state import parsed
 from backend.store.store import _SEALED, Store
 from backend.store.unit_files import _sync_folder
 
@@ -98,7 +100,7 @@ class Pack:
         path = self.folder / name
         try:
             raw = path.read_bytes()
-        except OSError as error:
+        except FileNotFoundError as error:
             raise _damaged(self.folder, path, f"cannot be read ({error.strerror})") from error
         if (found := hashlib.sha256(raw).hexdigest()) != digest:
             raise _damaged(self.folder, path, f"has sha256 {found}, and {ABOUT} says {digest}")
@@ -218,10 +220,12 @@ def _read_about(folder: Path) -> Pack:
     path = folder / ABOUT
     try:
         raw = path.read_bytes()
-    except OSError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise _damaged(folder, path, f"cannot be read ({error.strerror})") from error
+    except OSError as error:
+        raise NotUnpacked(f"{path} cannot be read. {faults.in_words(error)}") from error
     try:
-        about = json.loads(raw)
+        about = parsed(raw)
         tables = {name: (int(table["rows"]), str(table["sha256"])) for name, table in about["tables"].items()}
         digests = {str(name): {str(path): str(digest) for path, digest in files.items()}
                    for name, files in about.get("dictionaries", {}).items()}  # fmt: skip
@@ -229,7 +233,7 @@ def _read_about(folder: Path) -> Pack:
             folder, hashlib.sha256(raw).hexdigest(), str(about["study"]), int(about["schema_version"]), str(about["published_at"]), tables,
             digests,
         )  # fmt: skip
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise _damaged(folder, path, f"does not describe a pack ({error!r})") from error
     if found.schema_version > SCHEMA_VERSION:
         raise WrongSchema(refusal(found.schema_version, str(folder)))

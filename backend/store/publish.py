@@ -2,12 +2,16 @@
 
 `publish` reads every unit that counts, checks it, and builds a new file `generations/gen-N.duckdb` (sorted by key, one row a key, the
 newest unit winning), then moves the pointer `CURRENT` to it. A generation is never changed once the pointer names it, so a reader needs
-no lock: it resolves the pointer and opens that name. Damaged unit files are recorded as lost and left out; the next run computes them.
+no lock: it resolves the pointer and opens that name. Unit files that are damaged or missing are recorded as lost and left out; the next
+run computes them, or takes them in again where their files are back. Where the machine does not let files be read, nothing is built and
+nothing recorded. Beside a generation stands its sha256 (`sha256sum -c` checks it), so that a run notices one that was damaged since.
 
-Live runs, which have a ledger of their own (`experiments`), are taken in as they are at that moment; damaged ones are lost for good.
+Live runs, which have a ledger of their own (`experiments`), are taken in as they are at that moment.
 """
 
 import contextlib
+import functools
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -16,7 +20,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from backend.store.experiments import Experiments, Kept, ledger_of
+from backend.store.experiments import STAGE, Experiments, Kept, ledger_of
 from backend.store.migrations import WrongSchema, upgraded
 from backend.store.schema import SCHEMA_VERSION, TABLES
 from backend.store.store import NoStore, Store
@@ -29,12 +33,34 @@ def publish(writer: Writer) -> list[UnitLine]:
     """Build the next generation and point to it. Returns the units and experiments found damaged (already recorded as lost)."""
     folder = writer.folder
     experiments = Experiments(folder.path)
+    experiments.find_again()
     kept = experiments.everything()
     folder.generations.mkdir(exist_ok=True)
-    number = max((int(path.stem.split("-")[1]) for path in folder.generations.glob("gen-*.duckdb")), default=0) + 1
+    numbers = [int(path.stem[4:]) for path in folder.generations.glob("gen-*.duckdb") if path.stem[4:].isdecimal()]
+    generation = folder.generations / f"gen-{max(numbers, default=0) + 1:06d}.duckdb"
     building = folder.generations / f"building-{os.getpid()}.duckdb"
-    building.unlink(missing_ok=True)
-    damaged: list[UnitLine] = []
+    for leftover in folder.generations.glob("building-*"):  # of a process that was killed: the study is ours
+        leftover.unlink()
+    try:
+        damaged = _build(writer, kept, building, generation)
+    finally:  # what a full disk left half-made would keep it full
+        with contextlib.suppress(OSError):
+            building.unlink(missing_ok=True)
+    _sync_folder(folder.generations)
+    _point(folder, generation)
+    for old in sorted(folder.generations.glob("gen-*.duckdb"))[:-_KEPT_GENERATIONS]:
+        old.unlink()
+        digest_file(old).unlink(missing_ok=True)
+    if damaged:
+        writer.forget(damaged)
+    if kept.damaged:
+        experiments.forget(kept.damaged)
+    return [*damaged, *kept.damaged]
+
+
+def _build(writer: Writer, kept: Kept, building: Path, generation: Path) -> list[UnitLine]:
+    """Make the generation, whole; returns the units that were found damaged or missing."""
+    folder, damaged = writer.folder, []
     with duckdb.connect(str(building)) as connection:
         for table in TABLES:
             create_table(connection, table)
@@ -47,7 +73,7 @@ def publish(writer: Writer) -> list[UnitLine]:
             {
                 "schema_version": SCHEMA_VERSION,
                 "study": folder.name,
-                "generation": number,
+                "generation": int(generation.stem[4:]),
                 "published_at": datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds"),
                 "manifest_bytes": folder.manifest_bytes(),
                 "experiments_bytes": kept.manifest_bytes,
@@ -56,19 +82,43 @@ def publish(writer: Writer) -> list[UnitLine]:
         connection.execute("CHECKPOINT")
     with open(building, "rb") as handle:
         os.fsync(handle.fileno())
-    generation = folder.generations / f"gen-{number:06d}.duckdb"
+    digest_file(generation).write_text(f"{_sha256(building)}  {generation.name}\n", encoding="utf-8")
     os.replace(building, generation)
-    _sync_folder(folder.generations)
-    _point(folder, generation)
-    for old in sorted(folder.generations.glob("gen-*.duckdb"))[:-_KEPT_GENERATIONS]:
-        old.unlink()
-    for leftover in folder.generations.glob("building-*"):
-        leftover.unlink()
-    if damaged:
-        writer.forget(damaged)
-    if kept.damaged:
-        experiments.forget(kept.damaged)
-    return [*damaged, *kept.damaged]
+    return damaged
+
+
+def left_out(folder: StudyFolder, line: UnitLine) -> str:
+    """A unit that `publish` found damaged or missing, in words: what it is and what makes it whole."""
+    experiment = line.stage == STAGE
+    place = ledger_of(folder.path) if experiment else folder
+    state = "damaged" if all((place.path / file.name).exists() for file in line.files) else "missing"
+    again = "steer again to have it" if experiment else "the next `python -m precompute run` computes it again"
+    return f"{state} unit {line.key} of {line.stage} is left out; {again}, or bring its file back: then it counts as before"
+
+
+def digest_file(generation: Path) -> Path:
+    return generation.with_name(generation.name + ".sha256")
+
+
+def is_whole(generation: Path) -> bool:
+    """Whether the generation is what was published, as far as that is known."""
+    try:
+        said = digest_file(generation).read_bytes()[:64]
+    except FileNotFoundError:  # of before there were any
+        return True
+    found = generation.stat()
+    return said == _digest_of(generation, found.st_mtime_ns, found.st_size).encode()
+
+
+@functools.lru_cache(maxsize=8)
+def _digest_of(generation: Path, changed: int, size: int) -> str:
+    """Hashed once, while time of change and size stay."""
+    return _sha256(generation)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def is_published(folder: StudyFolder) -> bool:
@@ -78,6 +128,8 @@ def is_published(folder: StudyFolder) -> bool:
     except (NoStore, WrongSchema):
         return False
     with contextlib.closing(store):
+        if store.older is not None or not is_whole(store.generation):
+            return False
         experiments_bytes = store.frame("SELECT value FROM about WHERE name = 'experiments_bytes'")["value"].item()
         return (store.manifest_bytes, int(experiments_bytes)) == (folder.manifest_bytes(), ledger_of(folder.path).manifest_bytes())
 

@@ -1,8 +1,14 @@
 """A study opened for reading: a folder with a published generation, or one portable `.duckdb` file.
 
 The connection is read-only and closed to everything but its own file: no other files, no extensions, no Python variables.
+
+A generation that is cut or garbled is noticed where it is opened, or where DuckDB meets a block that is not what was written; from then on
+this process takes the one before, and says so (`older`). What the machine does not let be read is no damage: that is said and stands.
 """
 
+import contextlib
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +16,16 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
+from backend import faults
 from backend.errors import AnchorscopeError
+from backend.plain import plain_line
 from backend.store import dictionaries
 from backend.store.dictionary_queries import DictionaryQueries
 from backend.store.geometry_queries import GeometryQueries
 from backend.store.migrations import WrongSchema, refusal
 from backend.store.queries import Queries
 from backend.store.schema import SCHEMA_VERSION
-from backend.store.unit_files import StudyFolder
+from backend.store.unit_files import StudyFolder, UnreadableFile
 from backend.store.unit_queries import UnitQueries
 
 if TYPE_CHECKING:
@@ -36,52 +44,132 @@ _SEALED = {
 }
 
 
+_NAME = re.compile(r"gen-(\d+)\.duckdb")
+_DAMAGE = (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException, duckdb.FatalException, UnicodeDecodeError)
+_known_damage: set[tuple[Path, int, int]] = set()  # generations that this process found damaged, as they were then
+
+
 class NoStore(AnchorscopeError):
     """There is nothing published at the path."""
 
 
+class DamagedGeneration(NoStore):
+    """What is open was found damaged; opening the study again gives the generation before, where there is one."""
+
+
+def generations_of(path: Path) -> list[Path]:
+    """The DuckDB files behind `path` (a study's folder, or a portable file) at this moment: the one that counts, then those before it, the
+    newest first. Raises NoStore where nothing was ever published, UnreadableFile."""
+    try:
+        if path.is_file():
+            return [path]
+        folder = StudyFolder(path)
+        said = folder.pointer.read_bytes()[:100].decode(errors="replace").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        raise NoStore(f"No results at {path}. Build them with `python -m precompute run STUDY.toml --store {path}`.") from None
+    except OSError as error:
+        raise UnreadableFile(f"{path} cannot be read. {faults.in_words(error)}") from error
+    pointed = _NAME.fullmatch(said)
+    by_number = {int(found[1]): file for file in folder.generations.glob("gen-*.duckdb") if (found := _NAME.fullmatch(file.name))}
+    newest = int(pointed[1]) if pointed else max(by_number, default=0)
+    by_number[newest] = folder.generations / said if pointed else by_number.get(newest, folder.generations / "none")
+    return [by_number[number] for number in sorted(by_number, reverse=True) if number <= newest]
+
+
 def generation_of(path: Path) -> Path:
-    """The DuckDB file behind `path` (a study's folder, or a portable file) at this moment. Raises NoStore."""
-    if path.is_file():
-        return path
-    folder = StudyFolder(path)
-    if not folder.pointer.exists():
-        raise NoStore(f"No results at {path}. Build them with `python -m precompute run STUDY.toml --store {path}`.")
-    generation = folder.generations / folder.pointer.read_text(encoding="utf-8").strip()
-    if not generation.is_file():
-        raise NoStore(f"{folder.pointer} names {generation.name}, which is missing. Rebuild it with `python -m precompute publish {path}`.")
-    return generation
+    """The first of `generations_of` that is there and not known to be damaged. Raises NoStore."""
+    found = generations_of(path)
+    for generation in found:
+        if generation.is_file() and _as_it_is(generation) not in _known_damage:
+            return generation
+    state = "damaged" if found[0].is_file() else "missing"
+    raise NoStore(f"{found[0]}, which {path} points to, is {state}. Rebuild it with `python -m precompute publish {path}`.")
 
 
 class Store(Queries, DictionaryQueries, GeometryQueries, UnitQueries):
-    """Answers questions about one generation of a study; open it again to see a newer one."""
+    """Answers questions about one generation of a study; open it again to see a newer one.
+
+    `older` says, in words for the person, that it is not the newest, which is damaged; None where it is.
+    """
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
-        self.generation = generation_of(self.path)
+        self.older: str | None = None
+        found, first = generations_of(self.path), None
+        for generation in found:
+            try:
+                self._open(generation)
+            except WrongSchema:
+                if generation == found[0]:
+                    raise
+            except NoStore as error:
+                first = first or error
+            else:
+                break
+        else:
+            assert first is not None
+            raise first
+        if first is not None:
+            self.older = (
+                f"The newest results of this study are damaged ({found[0].name}). Shown are those of before, of {self.published_at} UTC. "
+                f"`python -m precompute publish {self.path}` rebuilds the newest, and so does the next run; nothing is lost."
+            )
+        elif not self.path.is_file() and not _is_named(self.path, self.generation):
+            self.older = (
+                f"{self.path / 'CURRENT'} does not say which results are the newest. Shown are those of {self.published_at} UTC. "
+                f"`python -m precompute publish {self.path}` makes it whole, and so does the next run; nothing is lost."
+            )
+
+    def _open(self, generation: Path) -> None:
+        self.generation = generation
+        rebuild = f"Rebuild it with `python -m precompute publish {self.path}`"
+        if not generation.is_file():
+            raise NoStore(f"{generation}, which {self.path} points to, is missing. {rebuild}.")
+        if _as_it_is(generation) in _known_damage:
+            raise DamagedGeneration(f"{generation} is damaged. {rebuild}.")
         try:
-            self._connection = duckdb.connect(str(self.generation), read_only=True, config=dict(_SEALED))
+            self._connection = duckdb.connect(str(generation), read_only=True, config=dict(_SEALED))
             about = dict(self._connection.execute("SELECT name, value FROM about ORDER BY name").fetchall())
-        except duckdb.Error as error:
+            version = int(about.get("schema_version", 0))
+        except (duckdb.Error, UnicodeDecodeError, ValueError) as error:
+            if isinstance(error, (duckdb.OutOfMemoryException, duckdb.IOException)) and (words := faults.in_words(error)):
+                raise UnreadableFile(f"{generation} cannot be read. {words}") from error
             raise NoStore(
-                f"{self.generation} cannot be opened as an Anchorscope store ({error}). Rebuild it with "
-                f"`python -m precompute publish {self.path}`, or export it again."
+                f"{generation} cannot be opened as an Anchorscope store ({plain_line(str(error))}). {rebuild}, or export it again."
             ) from error
-        found = int(about.get("schema_version", 0))
-        if found != SCHEMA_VERSION:
+        if version != SCHEMA_VERSION:
             self.close()
-            raise WrongSchema(refusal(found, str(self.path)))
-        self.name = about["study"]
-        self.published_at = about["published_at"]
-        self.manifest_bytes = int(about["manifest_bytes"])  # of the manifest it was built from
+            raise WrongSchema(refusal(version, str(self.path)))
+        try:
+            self.name, self.published_at = about["study"], about["published_at"]
+            self.manifest_bytes = int(about["manifest_bytes"])  # of the manifest it was built from
+        except (KeyError, ValueError) as error:
+            self.close()
+            raise NoStore(f"{generation} does not say what it was built from. {rebuild}, or export it again.") from error
+
+    @contextlib.contextmanager
+    def _noticing_damage(self) -> Iterator[None]:
+        """Raises DamagedGeneration for a file that is not what was written, UnreadableFile for what the machine does."""
+        try:
+            yield
+        except _DAMAGE as error:
+            if words := faults.in_words(error):
+                raise UnreadableFile(f"{self.generation} cannot be read. {words}") from error
+            _known_damage.add(_as_it_is(self.generation))
+            raise DamagedGeneration(
+                f"{self.generation} is damaged ({plain_line(str(error))}). Rebuild it with `python -m precompute publish {self.path}`, or "
+                "export it again; no unit that was computed is lost."
+            ) from error
 
     def frame(self, sql: str, **values: Any) -> pd.DataFrame:
         """One query on a cursor of its own, its values bound by name."""
-        return self._connection.cursor().execute(sql, values).df()
+        with self._noticing_damage():
+            return self._connection.cursor().execute(sql, values).df()
 
     def arrow(self, sql: str, **values: Any) -> pa.Table:
         """Like `frame`, as an Arrow table."""
-        return self._connection.cursor().sql(sql, params=values).to_arrow_table()
+        with self._noticing_damage():
+            return self._connection.cursor().sql(sql, params=values).to_arrow_table()
 
     def dictionary(self, dictionary_id: str) -> "Dictionary":
         """The weights of one of its dictionaries, checked. Raises NoStore for one it has no row of, DictionaryLost and DictionaryError."""
@@ -91,3 +179,14 @@ class Store(Queries, DictionaryQueries, GeometryQueries, UnitQueries):
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _as_it_is(generation: Path) -> tuple[Path, int, int]:
+    found = generation.stat()
+    return generation, found.st_mtime_ns, found.st_size
+
+
+def _is_named(study: Path, generation: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return StudyFolder(study).pointer.read_bytes()[:100].strip() == generation.name.encode()
+    return False

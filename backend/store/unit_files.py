@@ -3,8 +3,11 @@
 1. A finished unit of work becomes one Parquet file a table: written under a temporary name, fsync, rename, fsync of the folder.
 2. Then one line in `manifest.jsonl`, fsync. The line makes the unit exist; a file without a line never counts.
 3. Work left to do is the units without a line: nothing else remembers progress. A line cut by a crash is dropped, its unit redone.
-4. Lines are never rewritten. `retire` hides units that the study no longer asks for, `restore` brings them back, `lost` records files that
-   were found damaged, so that their units are computed again.
+4. Lines are never rewritten. `retire` hides units that the study no longer asks for, `restore` brings them back. `lost` records files that
+   were read and found damaged, or that alone are missing, so that their units are computed again; where their files are whole again before
+   that (a backup, a disk that is back), `found` makes them count as before.
+5. A file that cannot be read is not damaged. Whatever the system says (no permission, a disk that is gone, a fault of the drive, a folder
+   where not one of the files is), the work stops with a sentence and nothing is recorded.
 
 One process writes at a time (a lock on the folder); any number read.
 """
@@ -17,18 +20,21 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from backend import faults
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
+from backend.plain import plain_line
 from backend.store.schema import SCHEMA_VERSION, TABLES
+from backend.store.state import parsed, record
 
 Rows = Sequence[Mapping[str, Any]] | pa.Table
 
@@ -38,7 +44,15 @@ class StudyBusy(AnchorscopeError):
 
 
 class DamagedFile(AnchorscopeError):
-    """A unit file is missing or does not hold what its manifest line says."""
+    """A unit file was read and does not hold what its manifest line says, or is no longer where others of the study are."""
+
+
+class MissingFile(DamagedFile):
+    """A unit file is no longer there, though others of the study are."""
+
+
+class UnreadableFile(AnchorscopeError):
+    """The machine does not let unit files be read: nothing is known of them, and nothing is recorded."""
 
 
 @dataclass(frozen=True)
@@ -62,28 +76,46 @@ class UnitLine:
 
 
 @dataclass
+class Holder:
+    """Who is writing to a study."""
+
+    pid: int
+    host: str
+    command: str
+    since: str  # UTC
+
+
+@dataclass
 class Ledger:
     """What the manifest says now: the units that count, in the order they were finished."""
 
     live: dict[tuple[str, str], UnitLine] = field(default_factory=dict)
     retired: dict[tuple[str, str], UnitLine] = field(default_factory=dict)
+    lost: dict[tuple[str, str], UnitLine] = field(default_factory=dict)  # work to do again, unless their files come back
 
     def keys(self, stage: str) -> set[str]:
         return {key for of, key in self.live if of == stage}
 
     def apply(self, record: Mapping[str, Any]) -> None:
+        """Raises KeyError, TypeError, AttributeError or ValueError for a record that is none of ours."""
         if record["kind"] == "unit":
-            files = tuple(UnitFile(**file) for file in record["files"])
-            line = UnitLine(record["stage"], record["key"], files, record["schema"])
+            files = tuple(
+                UnitFile(str(file["table"]), str(file["name"]), str(file["sha256"]), int(file["rows"])) for file in record["files"]
+            )
+            line = UnitLine(str(record["stage"]), str(record["key"]), files, int(record["schema"]))
             self.retired.pop((line.stage, line.key), None)
+            self.lost.pop((line.stage, line.key), None)
             self.live[line.stage, line.key] = line
             return
+        source, target = {
+            "retire": (self.live, self.retired),
+            "restore": (self.retired, self.live),
+            "lost": (self.live, self.lost),
+            "found": (self.lost, self.live),
+        }[record["kind"]]
         for key in record["keys"]:
-            name = (record["stage"], key)
-            source, target = (self.retired, self.live) if record["kind"] == "restore" else (self.live, self.retired)
-            line = source.pop(name, None)
-            if line is not None and record["kind"] != "lost":
-                target[name] = line
+            if (line := source.pop((record["stage"], key), None)) is not None:
+                target[record["stage"], key] = line
 
 
 class StudyFolder:
@@ -103,20 +135,50 @@ class StudyFolder:
     def ledger(self) -> Ledger:
         ledger = Ledger()
         if self.manifest.exists():
-            for record in _whole_lines(self.manifest):
-                ledger.apply(record)
+            for number, line in enumerate(_whole_lines(self.manifest), start=1):
+                try:
+                    ledger.apply(parsed(line))
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    raise DamagedFile(
+                        f"{self.manifest}, line {number}: not a record of a unit ({plain_line(str(error), 100)}). Restore the file from a "
+                        "copy, or delete this line: its unit is then computed again."
+                    ) from error
         return ledger
 
     def read(self, file: UnitFile) -> pa.Table:
-        """The rows of one unit file, checked against the sha256 of its manifest line. Raises DamagedFile."""
+        """The rows of one unit file, checked against the sha256 of its manifest line.
+
+        Raises DamagedFile for content that is not that, MissingFile where there is none, UnreadableFile for all that the machine does.
+        """
         path = self.path / file.name
         try:
             raw = path.read_bytes()
-        except OSError as error:
-            raise DamagedFile(f"{path} cannot be read ({error.strerror}); run the same command again to compute its unit anew.") from error
+        except FileNotFoundError as error:
+            if not path.parent.is_dir():
+                raise UnreadableFile(
+                    f"The folder {path.parent} is gone: is its disk mounted, or was it moved? Nothing was recorded. Bring it back and run "
+                    "the same command again; an empty folder there means that its files are lost and are to be computed anew."
+                ) from error
+            raise MissingFile(f"{path} is missing; run the same command again to compute its unit anew.") from error
+        except (OSError, MemoryError) as error:
+            raise _unreadable(path, error) from error
         if hashlib.sha256(raw).hexdigest() != file.sha256:
             raise DamagedFile(f"{path} is damaged: its sha256 is not the one in the manifest; run the same command again.")
         return pq.read_table(pa.BufferReader(raw), page_checksum_verification=True)
+
+    def require_files(self, lines: Collection[UnitLine]) -> None:
+        """Raises UnreadableFile where not one of the files of `lines` is there: that is a disk that is gone, not so many lost files."""
+        names = [file.name for line in lines for file in line.files]
+        try:
+            there = not names or any((self.path / name).exists() for name in names)
+        except OSError as error:
+            raise _unreadable(self.path / "units", error) from error
+        if not there:
+            raise UnreadableFile(
+                f"Not one of the {len(names):,} files that {self.manifest} names is in {self.path / 'units'}: is its disk mounted, or was "
+                "the folder moved? Nothing was changed. Bring it back and run the same command again. Where it was deleted on purpose, "
+                f"delete {self.manifest} too: then everything is computed anew."
+            )
 
     def manifest_bytes(self) -> int:
         """Bytes of the manifest's whole lines. They only grow, so the number says whether anything was added."""
@@ -129,30 +191,29 @@ class StudyFolder:
         `patience` is how many seconds pass in silence before either.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.lock, "a+", encoding="utf-8") as handle:
+        with open(self.lock, "ab+") as handle:
             _take_lock(handle, self, wait, patience)
-            handle.seek(0)
-            handle.truncate()
-            json.dump({"pid": os.getpid(), "host": socket.gethostname(), "command": command, "since": _now()}, handle)
-            handle.flush()
+            with contextlib.suppress(OSError):  # who holds it is for people; the lock holds without (a full disk, say)
+                os.ftruncate(handle.fileno(), 0)
+                os.write(handle.fileno(), json.dumps(vars(Holder(os.getpid(), socket.gethostname(), command, _now()))).encode())
             _drop_torn_line(self.manifest)
             try:
                 yield Writer(self)
             finally:
-                handle.seek(0)
-                handle.truncate()
-                handle.flush()
+                with contextlib.suppress(OSError):  # what ended the work comes first
+                    os.ftruncate(handle.fileno(), 0)
 
     def holder(self) -> dict[str, Any] | None:
-        """Who is writing now (pid, host, command, since), or None."""
-        if not self.lock.exists():
+        """Who is writing now (pid, host, command, since; empty where that is unknown), or None: also where the lock cannot be read."""
+        try:
+            with open(self.lock, "rb") as handle:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return _holder_record(handle)
+        except OSError:
             return None
-        with open(self.lock, encoding="utf-8") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return _holder_record(handle)
-            return None
+        return None
 
 
 class Writer:
@@ -161,6 +222,8 @@ class Writer:
     def __init__(self, folder: StudyFolder):
         self.folder = folder
         self.ledger = folder.ledger()
+        folder.require_files(self.ledger.live.values())
+        self.found = self._find_again()
 
     def add(self, stage: str, key: str, tables: Mapping[str, Rows], *, provenance: Mapping[str, Any] | None = None) -> None:
         """Make one finished unit part of the study; when this returns it survives a kill and a power cut. A unit of the same key counts
@@ -184,8 +247,23 @@ class Writer:
             self._append({"kind": "restore", "stage": stage, "keys": back})
         return len(surplus), len(back)
 
+    def _find_again(self) -> list[UnitLine]:
+        """Units that were lost and whose files are whole: from now on they count again."""
+        found = [line for line in self.ledger.lost.values() if self._is_whole(line)]
+        for line in found:
+            self._append({"kind": "found", "stage": line.stage, "keys": [line.key]})
+        return found
+
+    def _is_whole(self, line: UnitLine) -> bool:
+        try:
+            for file in line.files:
+                self.folder.read(file)
+        except (DamagedFile, UnreadableFile, pa.ArrowException):
+            return False
+        return True
+
     def forget(self, lines: Sequence[UnitLine]) -> None:
-        """Record that the files of these units are damaged, so that the units are work to do again."""
+        """Record that the files of these units are damaged or missing, so that the units are work to do again."""
         for line in lines:
             self._append({"kind": "lost", "stage": line.stage, "keys": [line.key]})
 
@@ -207,19 +285,20 @@ class Writer:
             path = folder / f"{name}-{digest[:8]}.{table}.parquet"
             os.replace(temporary, path)
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what ended the writing comes first
+                temporary.unlink(missing_ok=True)
         _sync_folder(folder)
         return UnitFile(table, path.relative_to(self.folder.path).as_posix(), digest, data.num_rows)
 
-    def _append(self, record: Mapping[str, Any]) -> None:
+    def _append(self, line: Mapping[str, Any]) -> None:
         new = not self.folder.manifest.exists()
         with open(self.folder.manifest, "a", encoding="utf-8") as handle:
-            handle.write(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n")
+            handle.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
             handle.flush()
             os.fsync(handle.fileno())
         if new:
             _sync_folder(self.folder.path)
-        self.ledger.apply(record)
+        self.ledger.apply(line)
 
 
 def arrow_rows(table: str, rows: Rows) -> pa.Table:
@@ -239,18 +318,9 @@ def arrow_rows(table: str, rows: Rows) -> pa.Table:
         raise AnchorscopeError(f"rows for table {table} do not fit its columns: {error}") from error
 
 
-def _whole_lines(manifest: Path) -> Iterator[dict[str, Any]]:
-    """Records of the manifest. The last line may be cut (no newline yet); any other unreadable line is damage."""
-    raw = manifest.read_bytes()
-    lines = raw.split(b"\n")
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            yield json.loads(line)
-        except ValueError as error:
-            raise DamagedFile(
-                f"{manifest}, line {number}: not a JSON record ({error}). Restore the file from a copy, or delete this "
-                "line: its unit is then computed again."
-            ) from error
+def _whole_lines(manifest: Path) -> Iterator[bytes]:
+    """Lines of the manifest. The last may be cut by a crash (no newline yet) and does not count."""
+    yield from manifest.read_bytes().split(b"\n")[:-1]
 
 
 def _drop_torn_line(manifest: Path) -> None:
@@ -279,23 +349,25 @@ def _take_lock(handle: Any, folder: StudyFolder, wait: bool, patience: float) ->
             if not wait:
                 raise StudyBusy(f"{folder.path} is being written by {by}. Wait for it, or add --wait to start when it is done.") from None
             if not announced:
-                print(f"waiting: {folder.path} is being written by {by}", file=sys.stderr)
+                print(plain_line(f"waiting: {folder.path} is being written by {by}"), file=sys.stderr)
                 announced = True
             time.sleep(0.5)
 
 
-def _holder_record(handle: Any) -> dict[str, Any]:
+def _holder_record(handle: IO[bytes]) -> dict[str, Any]:
     handle.seek(0)
-    try:
-        return json.load(handle)
-    except ValueError:
-        return {}
+    holder = record(handle.read(1 << 16), Holder)
+    return {} if holder is None else vars(holder)
 
 
 def _describe(holder: Mapping[str, Any]) -> str:
     if not holder:
         return "another process"
-    return f"process {holder['pid']} on {holder['host']} ({holder['command']}, since {holder['since']} UTC)"
+    return plain_line(f"process {holder['pid']} on {holder['host']} ({holder['command']}, since {holder['since']} UTC)")
+
+
+def _unreadable(path: Path, error: BaseException) -> UnreadableFile:
+    return UnreadableFile(f"{path} cannot be read: {faults.in_words(error)} Nothing was recorded about it.")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -146,7 +146,8 @@ class _Runner:
         rate = self.done / (self.said - self.began) if self.done else None
         seconds_left = self.left / rate if rate else None
         done = self.before + self.done
-        write_progress(self.kept.room.path, Progress(NAME, done, done + self.left, rate, seconds_left, state, time.time()))
+        moment = Progress(NAME, done, done + self.left, rate, seconds_left, state, time.time())
+        write_progress(self.kept.room.path, moment.by_this_process())
 
     def is_stopped(self) -> bool:
         """Whether somebody wants the run to end. Asked before every token: now and then it says that the run is alive."""
