@@ -1,17 +1,20 @@
 r"""Problems with known answers, and a reader of the files in which people publish them.
 
-A file holds one record a problem: JSONL, a JSON array (also as the one list of a JSON object), Parquet, or a folder of such files. Datasets
-name their columns differently and mean the same, so a record is read by what it has:
+A file holds one record a problem: JSONL, a JSON array (also as the one list of a JSON object), CSV, Parquet, or a folder of such files.
+Datasets name their columns differently and mean the same, so a record is read by what it has:
 
 - the question: `question` or `problem` (GSM8K, MATH, AIME, OpenR1, DeepScaleR), or `prompt`, a text or a chat whose last user turn asks
   (DAPO and others made for verl, which may keep the bare question in `extra_info`);
 - the answer: a column that says it (`answer`, `final_answer`, `reward_model.ground_truth` …), a number, a text, or a list of them; of a
-  worked text what follows the last `####` (GSM8K), else its last box; and where there is no such column, the same of `solution`;
+  worked text what follows the last `####` on its line (GSM8K), else its last box, else what it says the answer is; and where there is no
+  such column, the same of `solution` or `response`;
 - the level: a whole number from 1 to 5, or that as "Level 3"; anything else is unknown.
 
 A record that has no question or no answer, or asks what an earlier one asked, is left out and named; `strict` refuses the file instead.
 """
 
+import csv
+import io
 import json
 import math
 import re
@@ -21,6 +24,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from backend.cot.answers import extract_answer
 from backend.cot.boxes import last_boxed
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
@@ -56,6 +60,7 @@ _QUESTIONS = ("question", "problem", "prompt", "query", "instruction")
 _ANSWERS = ("answer", "final_answer", "expected_answer", "ground_truth", "gt_answer", "target")
 _SOLUTIONS = ("solution", "gt_solution", "rationale", "response")
 _IDS = ("id", "unique_id", "uuid", "index")
+_ENDINGS = (".json", ".jsonl", ".csv", ".parquet")  # of files in a folder; a file named by itself may have any
 _LONGEST_ANSWER = 200  # characters of a text that is an answer by itself; a longer one must say where its answer is
 _CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")
 _LEVEL = re.compile(r"(?:Level\s*)?([1-5])(?:\.0)?", re.IGNORECASE)
@@ -118,7 +123,7 @@ def _records(path: Path) -> Iterator[tuple[str, str, Any]]:
     A JSON record that cannot be read is its ProblemError, for the caller to raise or to note.
     """
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in (".json", ".jsonl", ".parquet"))
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in _ENDINGS)
         for file in files:
             yield from _records_of_file(file, file.relative_to(path).with_suffix("").as_posix())
     else:
@@ -138,6 +143,10 @@ def _records_of_file(path: Path, name: str) -> Iterator[tuple[str, str, Any]]:
         text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as fault:
         raise ProblemError(f"{path} cannot be read as UTF-8 text: {fault}. Give a JSONL, JSON or Parquet file, not compressed.") from fault
+    if path.suffix.lower() == ".csv":
+        for number, record in enumerate(csv.DictReader(io.StringIO(text)), start=1):
+            yield f"{path}, record {number}", f"{name}:{number}", record
+        return
     whole = _whole(text)
     if whole is not None:
         for number, record in enumerate(whole, start=1):
@@ -254,11 +263,13 @@ def _stated(value: Any) -> str | None:
 def _answer_in(text: str) -> str | None:
     _, mark, answer = text.rpartition("####")
     if mark:
-        return answer.strip() or None
+        return answer.strip().partition("\n")[0].strip() or None
     if (boxed := last_boxed(text)) is not None:
         return boxed
     short = text.strip()
-    return short if short and "\n" not in short and len(short) <= _LONGEST_ANSWER and "\\boxed" not in short else None
+    if "\n" in short or len(short) > _LONGEST_ANSWER:
+        return extract_answer(text)
+    return short if short and "\\boxed" not in short else None
 
 
 def _level(value: Any) -> int | None:

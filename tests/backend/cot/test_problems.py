@@ -71,6 +71,10 @@ RECORDS = {
     "GSM8K, a number": ({"question": "Q?", "answer": 7}, ("Q?", "7", None, None, "set:1")),
     "GSM8K, a float": ({"question": "Q?", "answer": 7.0}, ("Q?", "7", None, None, "set:1")),
     "OlympiadBench": ({"id": 3, "question": "Q?", "final_answer": ["1", "2"], "solution": ["a"]}, ("Q?", "1, 2", None, None, "3")),
+    "MetaMathQA": ({"query": "Q?", "response": "We add 3 and 4.\n#### 7\nThe answer is: 7", "type": "GSM_Rephrased"},
+                   ("Q?", "7", "We add 3 and 4.\n#### 7\nThe answer is: 7", None, "set:1")),
+    "prose that ends in its answer": ({"question": "Q?", "answer": "We add 3 and 4 first.\nThe answer is 7."},
+                                      ("Q?", "7", None, None, "set:1")),
     "SVAMP": ({"ID": "chal-1", "Body": "There are 8 pens.", "Question": "Q?", "Answer": 6.0},
               ("There are 8 pens. Q?", "6", None, None, "chal-1")),
 }  # fmt: skip
@@ -154,6 +158,15 @@ def test_a_file_in_which_nothing_is_a_problem_is_refused_with_its_first_fault(tm
         read_problem_file(lines(tmp_path, {"question": "Which?"}))
     with pytest.raises(ProblemError, match="holds no problem"):
         read_problem_file(lines(tmp_path, ""))
+
+
+def test_a_csv_file_has_a_record_a_row(tmp_path):
+    path = tmp_path / "AIME.csv"
+    rows = ["ID,Year,Problem Number,Question,Answer", '1983-1,1983,1,"Let x, y\nbe two. Q?",60', "1983-2,1983,2,,15"]
+    path.write_text("\n".join(rows), encoding="utf-8")
+    found = read_problem_file(path)
+    assert [(p.question, p.answer, p.source_key) for p in found.problems] == [("Let x, y\nbe two. Q?", "60", "1983-1")]
+    assert found.notes == (f"{path}, record 2, key 'question': expected a text that is not empty, found ''.",)
 
 
 def test_files_that_cannot_be_read_say_why(tmp_path):
