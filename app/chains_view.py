@@ -7,7 +7,7 @@ from app import place, selection
 from app.place import Place
 from app.theme import category_colour
 from app.untrusted import one_line, show
-from app.vocabulary import CATEGORIES, CONVENTIONS, METRICS, Metric, category, metric, metric_choice
+from app.vocabulary import CATEGORIES, CONVENTIONS, METRICS, Metric, category, definition, metric, metric_choice
 from backend.store.store import Store
 
 _VERDICTS = {"any": "all", "correct": "correct", "wrong": "wrong", "none": "no answer"}
@@ -69,7 +69,7 @@ def colour_controls(store: Store) -> tuple[str | None, str | None, str]:
                 show=metric_choice,
                 help="How strongly a chunk is coloured: its |value| against the largest in this chain of thought.\n\n"
                 f"{metric(name).meaning}"
-                f"\n\nConvention {convention}: {CONVENTIONS.get(convention, 'stored under this name')}.",
+                f"\n\n{definition(name, convention)}.",
             )
             name, _, convention = selection.checked("metric", choices, now).partition(":")
     if sources:

@@ -9,7 +9,7 @@ from app.figures.chunk import answers_before_and_after, kl_curves
 from app.missing import Missing, command, no_activations, no_rollouts, no_tokens, say
 from app.place import Place
 from app.untrusted import one_line, show_exactly
-from app.vocabulary import CATEGORIES, KINDS, POSITIONS, category, metric, metric_choice, smoothing_decides
+from app.vocabulary import CATEGORIES, KINDS, POSITIONS, category, definition, metric, metric_choice, smoothing_decides
 from backend.importance.metrics import SIMILARITY_THRESHOLD
 from backend.store.store import Store
 
@@ -56,7 +56,7 @@ def _headline(chunk: pd.Series, name: str, convention: str | None) -> None:
         f"{words.axis} · {convention}",
         number(chunk.value),
         border=True,
-        help=words.meaning,
+        help=f"{words.meaning}\n\n{definition(name, convention or '')}.",
         delta=None if pd.isna(chunk.ci_low) else f"95 % {interval(chunk.ci_low, chunk.ci_high)}",
         delta_color="off",
         delta_arrow="off",
@@ -76,7 +76,11 @@ def _metrics(store: Store, where: Place, chunk: pd.Series) -> None:
     table = metric_table(rows)
     empty = [column for column in table.columns if table[column].isin(["", "–"]).all()]
     st.dataframe(table.drop(columns=empty), hide_index=True, height="content" if len(table) <= 18 else 560, row_height=30)
-    st.caption("n: rollouts at this chunk that took part. Against n: rollouts they are compared with. Intervals: bootstrap over rollouts.")
+    st.caption(
+        "n: rollouts of the side that is named first, that took part; against n: of the other. i is this chunk; rollouts at i sample it "
+        "anew, those at i+1 keep it. Published values stand below the convention of the same direction and comparator. Intervals: "
+        "bootstrap over rollouts."
+    )
 
 
 def _rollouts(store: Store, where: Place, chunk: pd.Series) -> None:

@@ -3,15 +3,20 @@
 import pandas as pd
 
 from app.vocabulary import CONVENTIONS, METRICS, metric
+from backend.importance import conventions
+from backend.importance.conventions import like
 
 
 def metric_table(importance: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `Queries.importance_of_chunk` as text, in the vocabulary's order: metric, convention, value, interval, n, against n, note."""
-    metrics, conventions = list(METRICS), list(CONVENTIONS)
+    """Rows of `Queries.importance_of_chunk` as text, in the vocabulary's order: metric, convention, value, interval, n, against n, note,
+    and what it is. What was published stands right below its like, the convention of ours with the same direction and comparator.
+    """
+    metrics, order = list(METRICS), list(CONVENTIONS)
     ranked = importance.assign(
         place=[metrics.index(name) if name in metrics else len(metrics) for name in importance["metric"]],
-        turn=[conventions.index(name) if name in conventions else len(conventions) for name in importance["convention"]],
-    ).sort_values(["place", "metric", "turn"], kind="stable")
+        turn=[order.index(like(name)) if name in order else len(order) for name in importance["convention"]],
+        after_its_like=importance["convention"] == conventions.PUBLISHED,
+    ).sort_values(["place", "metric", "turn", "after_its_like"], kind="stable")
     return pd.DataFrame(
         {
             "metric": [metric(row.metric).short for row in ranked.itertuples()],
@@ -21,6 +26,7 @@ def metric_table(importance: pd.DataFrame) -> pd.DataFrame:
             "n": [count(row.n) for row in ranked.itertuples()],
             "against n": [count(row.n_comparator) for row in ranked.itertuples()],
             "note": [why_unknown(row) for row in ranked.itertuples()],
+            "is": [conventions.definition(row.metric, row.convention) for row in ranked.itertuples()],
         }
     )
 
@@ -46,14 +52,9 @@ def why_unknown(row: object) -> str:
     if pd.isna(row.value):
         if compared and row.is_last:
             return "the last chunk: no rollouts start after it"
-        if pd.notna(row.n) and row.n == 0:
-            return (
-                "no dissimilar rollout here has an answer"
-                if row.metric.startswith("counterfactual_importance")
-                else "no rollout here has an answer"
-            )
-        if pd.notna(row.n_comparator) and row.n_comparator == 0:
-            return "no rollout at the next chunk has an answer"
+        n, n_comparator = (None if pd.isna(count) else int(count) for count in (row.n, row.n_comparator))
+        if reason := conventions.why_unknown(row.metric, row.convention, n, n_comparator):
+            return reason
         return "not published" if row.convention == "published" else "not enough rollouts"
     if pd.isna(row.ci_low):
         if row.convention == "published":

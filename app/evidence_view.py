@@ -16,6 +16,7 @@ from app.steepness_view import COVARIATE_WORDS, SUBSET_WORDS
 from app.untrusted import one_line, show
 from app.vocabulary import CONVENTIONS, KINDS, column, metric_choice
 from backend.evidence.verdict import RULE
+from backend.importance.conventions import comparable
 from backend.store.geometry_queries import NO_LAYER, NONE
 from backend.store.store import Store
 
@@ -247,10 +248,11 @@ def _agreement(store: Store, choices: list[str]) -> None:
     wide = values[values["choice"].isin(shown)].pivot(index=["chunk_id", "cot_id", "problem_id"], columns="choice", values="value")
     wide = wide.reset_index().drop(columns="chunk_id")
     found = agreement_of(wide)
+    found = found[[comparable(a.partition(":")[2], b.partition(":")[2]) for a, b in zip(found["a"], found["b"], strict=True)]]
     st.plotly_chart(agreement_matrix(found, {choice: metric_choice(choice) for choice in shown}), key="agreement")
     st.caption(
         "Spearman's ρ over chunks where both are known; n and the 95 % interval over problems on hover. Metrics that share rollouts agree "
-        "in part because they share their noise."
+        "in part because they share their noise. What was published is compared with `ta` alone, whose directions and comparators it has."
     )
 
 

@@ -16,7 +16,7 @@ from app.missing import no_rollouts, say_and_end
 from app.place import Place
 from app.statistics_cache import association_of, chance_of, evidence_of, stored_evidence
 from app.untrusted import one_line, show
-from app.vocabulary import CONVENTIONS, column, metric, metric_choice
+from app.vocabulary import column, definition, metric, metric_choice
 from backend.evidence.association import Association
 from backend.evidence.multiple import shared
 from backend.evidence.pairs import Evidence
@@ -315,6 +315,5 @@ def _values(row: pd.Series, chosen: Chosen) -> None:
         facts.append(f"{int(row.n_directions)} direction{'s' if row.n_directions != 1 else ''}")
     if pd.notna(row.below_floor) and row.below_floor:
         facts.append("below the noise floor")
-    if chosen.convention != "all":
-        facts.append(CONVENTIONS.get(chosen.convention, chosen.convention))
+    facts.append(definition(chosen.metric, chosen.convention))
     st.caption(" · ".join(facts))

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from backend.importance import conventions
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -116,12 +118,9 @@ GEOMETRY = {
 }
 
 
-CONVENTIONS = {
-    "ta": "Thought Anchors (code): answers, ε = 1e-9, compared with i+1 and the similar rollouts",
-    "fl": "Features and Logits: correct or wrong, Laplace α = 1",
-    "paper": "Thought Anchors (paper): answers, compared with the rollouts at i+1 alone",
-    "published": "as published by the authors of the data",
-    "all": "the same under every convention",
+CONVENTIONS = {name: convention.label for name, convention in conventions.CONVENTIONS.items()} | {
+    conventions.PUBLISHED: "as published by the authors of the data",
+    conventions.ALL: "the same under every convention",
 }
 
 CATEGORIES = {
@@ -205,6 +204,12 @@ def metric_choice(choice: str) -> str:
     return shown.axis if convention == "all" else f"{shown.axis} · {convention}"
 
 
+def definition(name: str, convention: str) -> str:
+    """What a value of a metric under a convention is: direction, comparator, outcomes and smoothing."""
+    label = CONVENTIONS.get(convention, "stored under this name")
+    return ". ".join(filter(None, (f"Convention {convention}: {label}", conventions.definition(name, convention))))
+
+
 def column(name: str) -> Column:
     """How to show the geometry column `name`; an importance metric can be one too."""
     found = METRICS.get(name)
@@ -220,4 +225,9 @@ def smoothing_decides(name: str, convention: str | None, value: float) -> bool:
 
     With 100 rollouts and half of the answers of one side unseen on the other, ln(1e9)/2 is about 10 nats.
     """
-    return name.endswith("_kl") and convention in ("ta", "paper", "published") and value > 10
+    return name.endswith("_kl") and _adds_little(convention) and value > 10
+
+
+def _adds_little(convention: str | None) -> bool:
+    found = conventions.CONVENTIONS.get(conventions.like(convention or ""))
+    return found is not None and found.smoothing < 1e-3

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from backend.geometry import directions
-from backend.geometry.directions import ANCHOR_CONVENTIONS, ANCHOR_METRIC, Direction
+from backend.geometry.direction_library import anchor_importance
+from backend.geometry.directions import Direction
 from precompute import models
 from precompute.units import Context, Unit
 
@@ -29,7 +30,7 @@ def study_directions(
 ) -> tuple[Direction, ...]:
     """Every direction of the sweep's kinds for this model, at each of the layers; `refused` hears of those that cannot be made."""
     wanted = context.study.sweep
-    importance = context.store.metric_by_chunk(ANCHOR_METRIC, ANCHOR_CONVENTIONS)
+    importance = anchor_importance(context.store)
     chunks = context.store.chunks_of([cot["cot_id"] for cot in steered_cots(context)])
     steered = {chunk["chunk_id"] for rows in chunks.values() for chunk in rows}
     made: list[Direction] = []

@@ -155,8 +155,20 @@ def _made(
         return directions.on_manifold(around, spec.chunk_id, component=spec.component, k=spec.neighbours, **of)
     if spec.kind == "category":
         return directions.category(study, store.first_tags(spec.tags), spec.category, source=spec.tags, **of)
-    importance = store.metric_by_chunk(directions.ANCHOR_METRIC, directions.ANCHOR_CONVENTIONS)
+    importance = anchor_importance(store)
     return directions.diff_in_means(study, importance, threshold=spec.threshold, **of)
+
+
+def anchor_importance(store: "Store") -> dict[str, float | None]:
+    """The importance that anchors are chosen by, of every chunk that has a row of it; None where it is unknown.
+
+    All are of one convention, the first that is known of any chunk: values under two conventions are not on one scale.
+    """
+    for convention in directions.ANCHOR_CONVENTIONS:
+        found = store.metric_by_chunk(directions.ANCHOR_METRIC, [convention])
+        if any(value is not None for value in found.values()):
+            return found
+    return {}
 
 
 def _of_feature(store: "Store", spec: DirectionSpec) -> Directions:

@@ -22,7 +22,7 @@ from backend.ids import seed_for, stable_id
 
 # Anchors are Dawes's, and so is their convention: with `ta` and few rollouts nearly every chunk is beyond the threshold.
 ANCHOR_IMPORTANCE = 0.2
-ANCHOR_METRIC, ANCHOR_CONVENTIONS = "counterfactual_importance_kl", ("fl", "published")  # published where ours cannot be computed
+ANCHOR_METRIC, ANCHOR_CONVENTIONS = "counterfactual_importance_kl", ("fl", "published")  # published where ours is known nowhere
 MANIFOLD_NEIGHBOURS = 16
 
 

@@ -4,45 +4,38 @@ The method in steps, for chunk i of a CoT:
 
 1. A rollout at i continues from before chunk i; its first chunk S' replaces S_i. It is *dissimilar* when the cosine of their sentence
    embeddings is below 0.8, *similar* at or above. The rollouts at i+1 are those that keep S_i.
-2. Outcomes are counted in a group of rollouts. Conventions `ta` and `paper` count answers (clusters of equal answers), `fl` counts correct
-   and wrong.
-3. Two groups are compared, p with q:
-   resampling      p = all at i+1            q = all at i
-   counterfactual  p = dissimilar at i       q = all at i+1 and, for `ta` and `fl`, also the similar ones at i
-   forced          as resampling, on answers forced before chunk i and before chunk i+1 (that is, right after chunk i)
-   The `_kl` metrics are KL(p || q) in nats; the `_accuracy` metrics are accuracy(p) − accuracy(q).
-4. The smoothing of a KL adds alpha to the count of every outcome of a set fixed beforehand: `ta` and `paper` 1e-9 over the union of the
-   answers in p and q, `fl` 1 over {correct, wrong}, seen or not.
-5. Intervals: each group is resampled within itself, at its own size, and the 2.5th and 97.5th percentiles are taken. Sampling noise alone
+2. Two groups of rollouts are compared, p with q. Which, in which direction, and by which outcomes, is the convention's: `conventions` has
+   one entry for each. The `_kl` metrics are KL(p || q) in nats; the `_accuracy` metrics are accuracy(p) − accuracy(q).
+3. The smoothing of a KL adds the convention's alpha to the count of every outcome of a set fixed beforehand: the union of the answers in p
+   and q, or {correct, wrong}, seen or not.
+4. Intervals: each group is resampled within itself, at its own size, and the 2.5th and 97.5th percentiles are taken. Sampling noise alone
    makes a KL positive, so the interval of a KL that is truly 0 may lie above 0.
 
 Unknown takes no part and is never 0. A rollout without an answer has no outcome: it counts neither as an answer of its own nor as wrong
-(the published code drops it too). A rollout without a similarity is neither similar nor dissimilar. The last chunk has no i+1, and a
-group may be empty: then the row is there and its value is NULL. `n` and `n_comparator` are the rollouts that took part.
-
-Where the published code of Thought Anchors departs from its text we follow the text: the code computes resampling and forced KLs as
-KL(answers at i || answers at i+1), takes i+1 alone as comparator of the counterfactual *accuracy* (our `paper`), writes 0 where a value is
-undefined, goes on to the next chunk that has rollouts where i+1 has none, and leaves rollouts without an answer out of
-`different_trajectories_fraction` and `overdeterminedness` also, which do not need one.
+(the published code of Thought Anchors drops it too). A rollout without a similarity is neither similar nor dissimilar. The last chunk has
+no i+1, and a group may be empty: then the row is there and its value is NULL. `n` and `n_comparator` are the rollouts of p and q that
+took part. `different_trajectories_fraction` and `overdeterminedness` need no answer, and count every rollout; that code leaves out those
+without one.
 
 `resilience` tells of two more metrics, which look at the whole continuation; they are estimated here, from a column `returns`.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
 
 from backend.errors import AnchorscopeError
 from backend.ids import seed_for
+from backend.importance import conventions as registry
+from backend.importance.conventions import ALL, CORRECTNESS, WRITTEN
 from backend.importance.intervals import UNKNOWN, Interval, bootstrap_percentile, wilson
 from backend.store.schema import TABLES
 
 SIMILARITY_THRESHOLD = 0.8
-CONVENTIONS = ("ta", "fl", "paper")
-ALL = "all"  # the convention of metrics that no convention changes
+CONVENTIONS = tuple(registry.CONVENTIONS)
 
 # A metric has one row for each convention when any convention changes it, else one row with convention "all".
 SHARES = ("counterfactual_accuracy", "different_trajectories_fraction", "overdeterminedness")
@@ -58,7 +51,6 @@ METRICS = SHARES + ACCURACY_DIFFERENCES + BY_CONVENTION
 GONE = "counterfactual_importance_pp"  # counterfactual++: begins the names of its metrics; needs `returns`, as does
 RESILIENCE = "resilience"
 
-_SMOOTHING = {"ta": 1e-9, "fl": 1.0, "paper": 1e-9}
 _COLUMNS = ["chunk_id", "kind", "similarity", "answer_cluster", "is_correct", "resampled_chunk"]
 
 
@@ -85,7 +77,8 @@ def importance_of_cot(
 ) -> pd.DataFrame:
     """The metrics by every convention for every chunk of one CoT, with the columns of the table `importance` (unknown is NaN or NA).
 
-    `rollouts` has the columns of the table `rollouts`, of this CoT alone; their order and the names of their answers change nothing.
+    `rollouts` has the columns of the table `rollouts`, of this CoT alone, and `answer_cluster`; their order and the names of the clusters
+    change nothing. The column `answer` is what `ta` counts, as written; without it the clusters stand for it.
     `chunk_ids` are all chunks of the CoT in reading order, also those without rollouts. `n_bootstrap` = 0 leaves the intervals unknown.
     The random numbers of an interval depend on `seed`, chunk and metric alone.
     """
@@ -129,13 +122,14 @@ class Rollouts:
 
     similar: np.ndarray  # 1 similar, 0 dissimilar, -1 unknown
     answer: np.ndarray   # number of the answer cluster within the CoT, or -1
+    written: np.ndarray  # number of the answer as `conventions.written_answer` has it, or -1
     correct: np.ndarray  # 1, 0 or -1
     first: np.ndarray    # number of the resampled chunk's text, or -1
     returns: np.ndarray  # 1 the chunk's content comes back after the resampled chunk, 0 it does not, -1 unknown
 
     @staticmethod
     def none() -> "Rollouts":
-        return Rollouts(*(np.empty(0, dtype=np.int64) for _ in range(5)))
+        return Rollouts(*(np.empty(0, dtype=np.int64) for _ in fields(Rollouts)))
 
     def __len__(self) -> int:
         return len(self.similar)
@@ -145,7 +139,7 @@ class Rollouts:
 
     def taken(self, rows: np.ndarray) -> "Rollouts":
         """Those at `rows`: a mask, or indices."""
-        return Rollouts(self.similar[rows], self.answer[rows], self.correct[rows], self.first[rows], self.returns[rows])
+        return Rollouts(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
 def grouped(rollouts: pd.DataFrame) -> dict[tuple[str, str], Rollouts]:
@@ -153,6 +147,9 @@ def grouped(rollouts: pd.DataFrame) -> dict[tuple[str, str], Rollouts]:
     similarity = rollouts["similarity"].to_numpy(dtype=np.float64, na_value=np.nan)
     similar = np.where(np.isnan(similarity), -1, similarity >= SIMILARITY_THRESHOLD).astype(np.int64)
     answer, _ = pd.factorize(rollouts["answer_cluster"])
+    written = answer
+    if "answer" in rollouts:
+        written, _ = pd.factorize(registry.written_answers(rollouts["answer"].where(rollouts["answer_cluster"].notna())))
     returns = rollouts["returns"] if "returns" in rollouts else pd.Series(pd.NA, rollouts.index)
     correct, returns = (
         column.astype("boolean").astype("Int64").fillna(-1).to_numpy(dtype=np.int64) for column in (rollouts["is_correct"], returns)
@@ -160,7 +157,7 @@ def grouped(rollouts: pd.DataFrame) -> dict[tuple[str, str], Rollouts]:
     # Chunks tile the text and so carry the white space that follows them: the same sentence counts once whatever comes after it.
     first, _ = pd.factorize(rollouts["resampled_chunk"].astype("string").str.strip().replace("", pd.NA))
     return {
-        key: Rollouts(similar[rows], answer[rows], correct[rows], first[rows], returns[rows])
+        key: Rollouts(similar[rows], answer[rows], written[rows], correct[rows], first[rows], returns[rows])
         for key, rows in rollouts.groupby(["chunk_id", "kind"]).indices.items()
     }
 
@@ -187,20 +184,23 @@ class Estimator:
             return self._resilience()
         if metric == "overdeterminedness":
             return self._overdeterminedness()
-        p, q = self._sides(metric, convention)
+        sides = registry.sides_of(metric, convention)
+        p, q = [self._group(sides.p)], [self._group(name) for name in sides.q]
         if metric.endswith("_accuracy"):
             return self._accuracy_difference(p, q, rng)
-        return self._kl(p, q, convention, rng)
+        return self._kl(p, q, registry.CONVENTIONS[convention], rng)
 
-    def _sides(self, metric: str, convention: str) -> tuple[list[Rollouts], list[Rollouts]]:
-        """The groups that make up p and q, the one that must not be empty first; a side's groups are pooled."""
-        if metric.startswith("resampling"):
-            return [self.after], [self.here]
-        if metric.startswith("forced"):
-            return [self.forced_after], [self.forced_here]
-        comparator = [self.after] if convention == "paper" else [self.after, self.here.where_similar(1)]
+    def _group(self, name: str) -> Rollouts:
         dissimilar = self.here.where_similar(0)
-        return [dissimilar.taken(dissimilar.returns == 0) if metric.startswith(GONE) else dissimilar], comparator
+        return {
+            registry.HERE: self.here,
+            registry.AFTER: self.after,
+            registry.DISSIMILAR: dissimilar,
+            registry.SIMILAR: self.here.where_similar(1),
+            registry.GONE_HERE: dissimilar.taken(dissimilar.returns == 0),
+            registry.FORCED_HERE: self.forced_here,
+            registry.FORCED_AFTER: self.forced_after,
+        }[name]
 
     def _share(self, outcomes: np.ndarray, rng: np.random.Generator) -> Estimate:
         known = outcomes[outcomes >= 0]
@@ -227,19 +227,18 @@ class Estimator:
         p_counts, q_counts = (_counts([group.correct for group in side], 2) for side in (p, q))
         return self._compared(p_counts, q_counts, lambda p, q: _accuracy(p) - _accuracy(q), rng)
 
-    def _kl(self, p: list[Rollouts], q: list[Rollouts], convention: str, rng: np.random.Generator) -> Estimate:
-        if convention == "fl":
+    def _kl(self, p: list[Rollouts], q: list[Rollouts], convention: registry.Convention, rng: np.random.Generator) -> Estimate:
+        if convention.outcomes == CORRECTNESS:
             p_counts, q_counts = (_counts([group.correct for group in side], 2) for side in (p, q))
         else:
-            answers = [group.answer for group in p + q]
-            n_outcomes = 1 + max((int(codes.max(initial=-1)) for codes in answers), default=-1)
-            p_counts, q_counts = (_counts([group.answer for group in side], n_outcomes) for side in (p, q))
-            p_counts, q_counts = _union_in_canonical_order(p_counts, q_counts)
-        return self._compared(p_counts, q_counts, lambda p, q: kl_divergence(p, q, _SMOOTHING[convention]), rng)
+            p_codes, q_codes = ([group.written if convention.outcomes == WRITTEN else group.answer for group in side] for side in (p, q))
+            n_outcomes = 1 + max(int(codes.max(initial=-1)) for codes in p_codes + q_codes)
+            p_counts, q_counts = _union_in_canonical_order(_counts(p_codes, n_outcomes), _counts(q_codes, n_outcomes))
+        return self._compared(p_counts, q_counts, lambda p, q: kl_divergence(p, q, convention.smoothing), rng)
 
     def _compared(self, p_counts: np.ndarray, q_counts: np.ndarray, statistic, rng: np.random.Generator) -> Estimate:
         """`statistic` of the pooled counts (outcomes) of p and q, each given by group as (groups, outcomes)."""
-        # Without i+1 there is no comparator, however many similar rollouts there are at i.
+        # Without its first group there is no comparator: where i+1 has none, the similar rollouts at i alone are none.
         n, n_comparator = int(p_counts.sum()), int(q_counts.sum()) if q_counts[0].any() else 0
         if not n or not n_comparator:
             return Estimate(math.nan, UNKNOWN, n, n_comparator)

@@ -19,6 +19,8 @@ import pandas as pd
 
 from backend.cot.degeneration import is_degenerate
 from backend.ids import seed_for
+from backend.importance import conventions
+from backend.importance.conventions import AFTER, ALL, CORRECTNESS, HERE, WRITTEN
 from backend.importance.intervals import UNKNOWN, Interval, bootstrap_mean, bootstrap_percentile, wilson
 from backend.importance.metrics import kl_divergence
 from backend.importance.paired import mcnemar, paired_difference
@@ -34,8 +36,8 @@ MEANS = {
     "compression_ratio": "bytes over compressed bytes",
 }
 
-# Added to every count before a KL, as `metrics` does for these conventions; `ta` counts answers, `fl` correct and wrong ones.
-SMOOTHING = {"ta": 1e-9, "fl": 1.0}
+# Metric and convention of every row of `importance_change`.
+CHANGES = (("resampling_importance_accuracy", ALL), ("resampling_importance_kl", "fl"), ("resampling_importance_kl", "ta"))
 
 # For `importance_change`: where the arms continue from, and so which stored rollouts stand on the other side of the chunk.
 SIDES = ("before", "after")
@@ -78,9 +80,10 @@ def importance_change(
     """How the chunk's resampling importance changes when one side of it is steered: rows for accuracy, KL by `fl` and KL by `ta`.
 
     Side "before": the arms continue from before chunk i, and `stored` are the study's rollouts at i+1. Side "after": the arms continue from
-    after chunk i, and `stored` are the rollouts at i. In either case the importance is accuracy at i+1 − accuracy at i, and
-    KL(at i+1 ‖ at i) in nats; base and changed arm are compared with the same stored rollouts. `base` and `changed` have the columns
-    sample, cluster and is_correct; `stored` has cluster and is_correct, and where it has `kind` only its resample rollouts count.
+    after chunk i, and `stored` are the rollouts at i. In either case the importance is that of `conventions`, with its direction and its
+    outcomes; base and changed arm are compared with the same stored rollouts. `base` and `changed` have the columns sample, cluster and
+    is_correct, `stored` has cluster and is_correct; where it has `kind` only its resample rollouts count. Where all three have `answer`,
+    `ta` counts that; else it counts clusters.
 
     A row has metric, convention, base and changed (each {"value", "low", "high", "n"}), n_stored, difference (changed − base), low, high,
     and reason: why numbers are missing, or None. For the intervals, samples are drawn anew by their number, the same for both arms, which
@@ -97,33 +100,28 @@ def importance_change(
             raise ValueError(f"a sample number occurs twice in the {name} arm; pass the samples of one arm and one beta")
     numbers = np.unique(np.concatenate([arm["sample"].to_numpy() for arm in arms.values()]))
     groups = {name: arm.set_index("sample").reindex(numbers) for name, arm in arms.items()} | {"stored": stored.reset_index(drop=True)}
-    answers, _ = pd.factorize(pd.concat([group["cluster"] for group in groups.values()]))
-    ends = np.cumsum([len(group) for group in groups.values()])[:-1]
-    by_answer = dict(zip(groups, np.split(answers, ends), strict=True))
     by_verdict = {name: _verdicts(group).fillna(-1).to_numpy(dtype=np.int64) for name, group in groups.items()}
 
     rng = np.random.default_rng(seed_for("importance change", seed))
     drawn = _draws(len(numbers), n_bootstrap, rng)
     draws = {"base": drawn, "changed": drawn, "stored": _draws(len(stored), n_bootstrap, rng)}
     rows = []
-    for metric, convention, codes in (
-        ("resampling_importance_accuracy", "all", by_verdict),
-        ("resampling_importance_kl", "fl", by_verdict),
-        ("resampling_importance_kl", "ta", by_answer),
-    ):
-        n_outcomes = 2 if codes is by_verdict else answers.max(initial=-1) + 1
+    for metric, convention in CHANGES:
+        of_verdicts = not metric.endswith("_kl") or conventions.CONVENTIONS[convention].outcomes == CORRECTNESS
+        codes = by_verdict if of_verdicts else _answer_codes(groups, conventions.CONVENTIONS[convention].outcomes)
+        n_outcomes = 2 if of_verdicts else 1 + max(int(of.max(initial=-1)) for of in codes.values())
         outcomes = {name: _one_hot(of, n_outcomes) for name, of in codes.items()}
         n = {name: int(hot.sum()) for name, hot in outcomes.items()}
         row = {"metric": metric, "convention": convention, "n_stored": n["stored"]}
         values, replicates = {}, {}
         for name in arms:
-            values[name] = float(_importance(outcomes[name].sum(0), outcomes["stored"].sum(0), side, convention))
-            resampled = _importance(draws[name] @ outcomes[name], draws["stored"] @ outcomes["stored"], side, convention)
+            values[name] = float(_importance(outcomes[name].sum(0), outcomes["stored"].sum(0), side, metric, convention))
+            resampled = _importance(draws[name] @ outcomes[name], draws["stored"] @ outcomes["stored"], side, metric, convention)
             replicates[name] = resampled if min(n[name], n["stored"]) > 1 else np.full(n_bootstrap, math.nan)
             row[name] = _quantity(values[name], bootstrap_percentile(replicates[name]), n[name])
         interval = bootstrap_percentile(replicates["changed"] - replicates["base"])
         row |= {"difference": values["changed"] - values["base"], "low": interval.low, "high": interval.high}
-        rows.append(_plain({**row, "reason": _why_unknown(n, side, "a verdict" if codes is by_verdict else "an answer")}))
+        rows.append(_plain({**row, "reason": _why_unknown(n, side, "a verdict" if of_verdicts else "an answer")}))
     return rows
 
 
@@ -215,13 +213,25 @@ def _one_hot(codes: np.ndarray, n_outcomes: int) -> np.ndarray:
     return (codes[:, None] == np.arange(n_outcomes)).astype(np.int64)
 
 
-def _importance(arm: np.ndarray, stored: np.ndarray, side: str, convention: str) -> np.ndarray:
+def _answer_codes(groups: Mapping[str, pd.DataFrame], outcomes: str) -> dict[str, np.ndarray]:
+    """The number of each answer, the same for the same outcome in all groups; −1 where there is none."""
+    written = outcomes == WRITTEN and all("answer" in group for group in groups.values())
+    answers = pd.concat([group["cluster"] for group in groups.values()])
+    if written:
+        answers = conventions.written_answers(pd.concat([group["answer"] for group in groups.values()]).where(answers.notna().to_numpy()))
+    ends = np.cumsum([len(group) for group in groups.values()])[:-1]
+    return dict(zip(groups, np.split(pd.factorize(answers)[0], ends), strict=True))
+
+
+def _importance(arm: np.ndarray, stored: np.ndarray, side: str, metric: str, convention: str) -> np.ndarray:
     """Resampling importance from counts (..., n_outcomes) of the arm and of the stored rollouts; NaN where either is empty."""
-    after, before = (stored, arm) if side == "before" else (arm, stored)
-    if convention != "all":
-        return kl_divergence(after, before, SMOOTHING[convention])
+    by_group = {AFTER: stored, HERE: arm} if side == "before" else {AFTER: arm, HERE: stored}
+    sides = conventions.sides_of(metric, convention)
+    p, (q,) = by_group[sides.p], (by_group[name] for name in sides.q)
+    if metric.endswith("_kl"):
+        return kl_divergence(p, q, conventions.CONVENTIONS[convention].smoothing)
     with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that is wanted
-        return after[..., 1] / after.sum(-1) - before[..., 1] / before.sum(-1)
+        return p[..., 1] / p.sum(-1) - q[..., 1] / q.sum(-1)
 
 
 def _why_unknown(n: Mapping[str, int], side: str, outcome: str) -> str | None:

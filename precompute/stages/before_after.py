@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from backend.geometry.directions import ANCHOR_CONVENTIONS, ANCHOR_METRIC, Direction
+from backend.geometry.direction_library import anchor_importance
+from backend.geometry.directions import Direction
 from backend.ids import seed_for
 from backend.models.loading import LoadedModel
 from precompute import models
@@ -90,7 +91,7 @@ def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, list[dict[st
 
 def _drawn(context: Context) -> list[dict[str, Any]]:
     study = context.study
-    importance = context.store.metric_by_chunk(ANCHOR_METRIC, ANCHOR_CONVENTIONS)
+    importance = anchor_importance(context.store)
     chunks = context.store.chunks_of([cot["cot_id"] for cot in steered_cots(context)])
     threshold = study.sweep.anchor_threshold
 

@@ -1,8 +1,9 @@
 """Does importance fall or rise with any geometry column? Every pair of a column and an importance metric, with all its evidence.
 
 A unit is a model and layer with all pairs there; NO_LAYER stands for the pairs of two importance metrics of the CoTs a model wrote. Which
-importances are tested, and which are not because they would count a test twice: the convention `paper` differs from `ta` in its comparator
-alone, and a difference of accuracies is the same under `ta` and `fl`; so `paper` is left out, and `fl` where the metric is an accuracy.
+importances are tested, and which are not because they would count a test twice: `paper` has the outcomes of `ta`, and its accuracies; the
+accuracies of `fl` differ from those in the comparator alone. So `paper` is left out, and `fl` where the metric is an accuracy. What was
+published is not set against a convention of another direction or comparator.
 Testing many pairs is answered where they are read, over all pairs of the study (`Store.associations`).
 """
 
@@ -13,7 +14,8 @@ from typing import Any
 import pandas as pd
 
 from backend.ids import seed_for
-from backend.store.geometry_queries import COVARIATES
+from backend.importance.conventions import comparable
+from backend.store.geometry_queries import COVARIATES, IMPORTANCE
 from backend.store.schema import TABLES
 from precompute.engines.local import run_in_workers
 from precompute.units import Context, Finished, Unit
@@ -84,6 +86,8 @@ def _pairs(context: Context, unit: Unit) -> list[Pair]:
     for column in here[["x", "kind", "model_id", "layer", "position", "unit"]].to_dict("records"):
         for metric, convention in tested(context):
             if (column["x"], column["kind"]) == (metric, convention):
+                continue
+            if column["x"] in IMPORTANCE and not comparable(column["kind"], convention):
                 continue
             rows = context.store.geometry_and_importance(**column, source="", metric=metric, convention=convention)
             name = column | {"metric": metric, "convention": convention}

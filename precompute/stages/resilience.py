@@ -15,7 +15,7 @@ from precompute.stages.importance import seed_of
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "resilience", "CoT"
-_RULE = 1  # of the metrics: raise it when they change, and they are computed anew
+_RULE = 2  # of the metrics: raise it when they change, and they are computed anew
 _REPLICATES = 1000
 
 

@@ -11,7 +11,15 @@ import torch
 
 from backend.errors import AnchorscopeError
 from backend.geometry import directions
-from backend.geometry.direction_library import KINDS, DirectionSpec, SpecError, available, category_gate_of, make_direction
+from backend.geometry.direction_library import (
+    KINDS,
+    DirectionSpec,
+    SpecError,
+    anchor_importance,
+    available,
+    category_gate_of,
+    make_direction,
+)  # fmt: skip
 from backend.store.dictionaries import DictionaryLost
 from backend.store.store import Store
 from precompute import steered
@@ -197,3 +205,16 @@ def test_what_is_no_written_definition_is_refused(text):
 def test_importing_it_costs_no_torch():
     check = "import sys, backend.geometry.direction_library; print({'torch', 'sklearn', 'transformers', 'umap'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+
+
+def test_anchors_are_chosen_by_one_convention_for_the_whole_study():
+    class Stored:
+        def __init__(self, **by_convention):
+            self.by_convention = by_convention
+
+        def metric_by_chunk(self, metric, conventions):
+            return {chunk: value for name in conventions for chunk, value in self.by_convention.get(name, {}).items()}
+
+    assert anchor_importance(Stored(fl={"a": 0.3, "b": None}, published={"b": 9.0, "c": 9.0})) == {"a": 0.3, "b": None}
+    assert anchor_importance(Stored(fl={"a": None}, published={"b": 9.0})) == {"b": 9.0}
+    assert anchor_importance(Stored()) == {}

@@ -71,14 +71,16 @@ def reference(rows, chunks, i, metric, convention):
         known = [r["resampled_chunk"].strip() for r in here if r["resampled_chunk"]]
         return (1 - len(set(known)) / len(known) if known else None), len(known), None
 
-    if metric.startswith("resampling"):
-        p, q, must = after, here, here
-    elif metric.startswith("forced"):
-        p, q, must = at(i + 1, "forced"), at(i, "forced"), at(i, "forced")
+    if metric.startswith(("resampling", "forced")):
+        kind = "forced" if metric.startswith("forced") else "resample"
+        p, q = at(i + 1, kind), at(i, kind)
+        if convention == "ta":
+            p, q = q, p
+        must = q
     else:
         p = [r for r in here if r["similarity"] is not None and r["similarity"] < 0.8]
         q, must = list(after), after
-        if convention != "paper":
+        if convention == "fl" or (convention == "ta" and metric.endswith("kl")):
             q += [r for r in here if r["similarity"] is not None and r["similarity"] >= 0.8]
 
     if metric.endswith("accuracy"):
@@ -194,14 +196,14 @@ def test_similarity_of_exactly_the_threshold_is_similar():
     assert of(result, "c0", "different_trajectories_fraction").value == 0.5
 
 
-def test_only_the_paper_leaves_similar_rollouts_out_of_the_comparator():
+def test_who_pools_the_similar_rollouts_with_the_comparator():
     rows = [rollout("c0", "1", True, 0.1)] * 4 + [rollout("c0", "2", False, 0.9)] * 4 + [rollout("c1", "1", True)] * 4
     result = importance_of_cot(table(rows), ["c0", "c1"], n_bootstrap=0, seed=0)
-    ta, paper = (of(result, "c0", "counterfactual_importance_kl", c) for c in ("ta", "paper"))
-    assert (ta.n_comparator, paper.n_comparator) == (8, 4)
+    ta, fl, paper = (of(result, "c0", "counterfactual_importance_kl", c) for c in ("ta", "fl", "paper"))
+    assert (ta.n_comparator, fl.n_comparator, paper.n_comparator) == (8, 8, 4)
     assert ta.value == pytest.approx(math.log(2)) and paper.value == 0
-    ta, paper = (of(result, "c0", "counterfactual_importance_accuracy", c) for c in ("ta", "paper"))
-    assert (ta.value, paper.value) == (0.5, 0.0)
+    ta, fl, paper = (of(result, "c0", "counterfactual_importance_accuracy", c) for c in ("ta", "fl", "paper"))
+    assert (ta.value, fl.value, paper.value) == (0.0, 0.5, 0.0)
 
 
 def test_order_of_rollouts_and_names_of_answers_change_nothing():

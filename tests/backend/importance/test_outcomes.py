@@ -126,7 +126,8 @@ def test_each_arm_has_the_importance_that_the_study_would_give_it(side):
         for key, row in found.items():
             expected = whole.loc[key]
             assert row[name]["value"] == pytest.approx(expected["value"], rel=1e-9), key
-            n, n_stored = (expected["n"], expected["n_comparator"]) if side == "after" else (expected["n_comparator"], expected["n"])
+            arm_is_p = (side == "after") == (key[1] != "ta")  # `ta` runs from i to i+1
+            n, n_stored = (expected["n"], expected["n_comparator"]) if arm_is_p else (expected["n_comparator"], expected["n"])
             assert (row[name]["n"], row["n_stored"]) == (n, n_stored)
     for row in found.values():
         assert row["difference"] == pytest.approx(row["changed"]["value"] - row["base"]["value"])

@@ -1,0 +1,208 @@
+"""What each convention of an importance metric computes: one entry a convention, from which the numbers and the words are made.
+
+A difference of accuracies is accuracy(p) − accuracy(q); a KL is KL( outcomes of p ‖ outcomes of q ) in nats. An entry says, for each
+metric, which rollouts are p and which are q; what counts as an outcome; and what is added to the count of every outcome.
+
+`ta` is what the published code of Thought Anchors computes (Bogdan et al. 2025; `analyze_rollouts.py`, its functions
+`calculate_…_importance_…`): resampling and forced KLs run from i to i+1, against the text's own definition; the counterfactual KL is
+against i+1 pooled with the similar rollouts at i, the counterfactual accuracy against i+1 alone; two answers are one where that code's
+normalisation makes them the same string. It is followed in all but two things: where it writes 0.0 for what is undefined, ours is
+unknown, and where i+1 has no rollouts it goes on to the next chunk that has some, which is another quantity: ours is unknown there too.
+`paper` is what the text says. `fl` is that of "Features and Logits" (Dawes 2025).
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+# Groups of rollouts at chunk i and after it, with the words for them, and for one in which no answer is.
+HERE, AFTER, DISSIMILAR, SIMILAR, GONE_HERE, FORCED_HERE, FORCED_AFTER = (
+    "here", "after", "dissimilar", "similar", "gone", "forced_here", "forced_after",
+)  # fmt: skip
+GROUPS = {
+    HERE: "all rollouts at i",
+    AFTER: "rollouts at i+1",
+    DISSIMILAR: "dissimilar rollouts at i",
+    SIMILAR: "similar ones at i",
+    GONE_HERE: "rollouts at i that say the chunk's content nowhere",
+    FORCED_HERE: "answers forced right before i",
+    FORCED_AFTER: "answers forced right after i",
+}
+EMPTY = {
+    HERE: "no rollout here has an answer",
+    AFTER: "no rollout at the next chunk has an answer",
+    DISSIMILAR: "no dissimilar rollout here has an answer",
+    SIMILAR: "no similar rollout here has an answer",
+    GONE_HERE: "no rollout here that says the content nowhere has an answer",
+    FORCED_HERE: "no answer was forced right before this chunk",
+    FORCED_AFTER: "no answer was forced right after this chunk",
+}
+
+WRITTEN, CLUSTERS, CORRECTNESS = "written", "clusters", "correctness"
+OUTCOMES = {
+    WRITTEN: "answers that are the same string after the published normalisation",
+    CLUSTERS: "answers, equal ones as one",
+    CORRECTNESS: "correct and wrong",
+}
+
+ALL = "all"  # of metrics that no convention changes
+PUBLISHED = "published"  # values as others wrote them
+
+
+@dataclass(frozen=True)
+class Sides:
+    """p and q of a comparison: names of GROUPS. The first of q must not be empty, whatever else is pooled with it."""
+
+    p: str
+    q: tuple[str, ...]
+
+    def words(self) -> tuple[str, str]:
+        return GROUPS[self.p], " with the ".join(GROUPS[name] for name in self.q)
+
+
+@dataclass(frozen=True)
+class Convention:
+    label: str                  # who computes so
+    outcomes: str               # one of OUTCOMES: of its KLs
+    smoothing: float            # added to the count of every outcome of p and q together (of both, where they are correct and wrong)
+    sides: Mapping[str, Sides]  # by metric
+
+
+_POOLED = (AFTER, SIMILAR)
+
+
+def _sides(
+    *, resampling: Sides, forced: Sides, comparator_of_kl: tuple[str, ...], comparator_of_accuracy: tuple[str, ...]
+) -> Mapping[str, Sides]:
+    """Counterfactual++ differs from counterfactual importance in p alone."""
+    return {
+        "resampling_importance_kl": resampling,
+        "forced_importance_kl": forced,
+        "counterfactual_importance_kl": Sides(DISSIMILAR, comparator_of_kl),
+        "counterfactual_importance_accuracy": Sides(DISSIMILAR, comparator_of_accuracy),
+        "counterfactual_importance_pp_kl": Sides(GONE_HERE, comparator_of_kl),
+        "counterfactual_importance_pp_accuracy": Sides(GONE_HERE, comparator_of_accuracy),
+    }
+
+
+_AS_DEFINED = {"resampling": Sides(AFTER, (HERE,)), "forced": Sides(FORCED_AFTER, (FORCED_HERE,))}
+CONVENTIONS: Mapping[str, Convention] = {
+    "ta": Convention(
+        "Thought Anchors, as its published code computes",
+        WRITTEN,
+        1e-9,
+        _sides(
+            resampling=Sides(HERE, (AFTER,)),
+            forced=Sides(FORCED_HERE, (FORCED_AFTER,)),
+            comparator_of_kl=_POOLED,
+            comparator_of_accuracy=(AFTER,),
+        ),
+    ),
+    "fl": Convention(
+        "Features and Logits",
+        CORRECTNESS,
+        1.0,
+        _sides(**_AS_DEFINED, comparator_of_kl=_POOLED, comparator_of_accuracy=_POOLED),
+    ),
+    "paper": Convention(
+        "Thought Anchors, as its text says",
+        CLUSTERS,
+        1e-9,
+        _sides(**_AS_DEFINED, comparator_of_kl=(AFTER,), comparator_of_accuracy=(AFTER,)),
+    ),
+}  # fmt: skip
+
+# Under every convention the same, and the same as published.
+SHARED_SIDES = {
+    "resampling_importance_accuracy": _AS_DEFINED["resampling"],
+    "forced_importance_accuracy": _AS_DEFINED["forced"],
+}
+SHARES = {
+    "counterfactual_accuracy": "share of correct ones among the judged rollouts at i",
+    "different_trajectories_fraction": "share of dissimilar ones among the rollouts at i",
+    "overdeterminedness": "1 − distinct first sentences / rollouts at i",
+    "resilience": "share of the dissimilar rollouts at i that say the chunk's content later after all",
+}
+_WITHOUT_ANSWER = ("different_trajectories_fraction", "overdeterminedness")  # published of the rollouts with an answer alone
+
+
+def sides_of(metric: str, convention: str) -> Sides:
+    """Raises KeyError where the metric compares nothing, or not under this convention."""
+    return SHARED_SIDES[metric] if convention == ALL else CONVENTIONS[convention].sides[metric]
+
+
+def why_unknown(metric: str, convention: str, n: int | None, n_comparator: int | None) -> str:
+    """Which side of a comparison is empty, in words; empty itself where neither is known to be."""
+    try:
+        sides = sides_of(metric, like(convention) if metric not in SHARED_SIDES else ALL)
+    except KeyError:
+        return EMPTY[HERE] if n == 0 else ""
+    return EMPTY[sides.p] if n == 0 else EMPTY[sides.q[0]] if n_comparator == 0 else ""
+
+
+def like(convention: str) -> str:
+    """The convention of ours whose direction and comparator a convention's values have: published values come from the code of `ta`."""
+    return "ta" if convention == PUBLISHED else convention
+
+
+def comparable(one: str, other: str) -> bool:
+    """Whether values under two conventions may be set against each other: published ones only beside their like, and what all share."""
+    return PUBLISHED not in (one, other) or ALL in (one, other) or like(one) == like(other)
+
+
+def definition(metric: str, convention: str) -> str:
+    """In words and signs what a value is: direction, comparator, outcomes and smoothing. Empty for a name that is not known here."""
+    if convention == PUBLISHED:
+        own = definition(metric, like(convention)) or definition(metric, ALL)
+        return own and f"as published: {own}" + (", of those with an answer" if metric in _WITHOUT_ANSWER else "")
+    if convention == ALL and metric in SHARES:
+        return SHARES[metric]
+    try:
+        p, q = sides_of(metric, convention).words()
+    except KeyError:
+        return ""
+    if metric.endswith("_accuracy"):
+        return f"accuracy of {p} − accuracy of {q}"
+    found = CONVENTIONS[convention]
+    return f"KL( {p} ‖ {q} ), nats; outcomes: {OUTCOMES[found.outcomes]}; {found.smoothing:g} added to every count"
+
+
+# The published normalisation, step by step: what two answers must share to count as one outcome under `ta`.
+_STEPS = tuple(
+    (re.compile(pattern), becomes)
+    for pattern, becomes in (
+        ("dfrac", "frac"),
+        ("tfrac", "frac"),
+        (r"\s+", ""),
+        (r"\\%", ""),
+        (r"\{,\}", ""),
+        (r"\\times", "*"),
+        (r"\\cdot", "*"),
+        (r"(\d+)[.,](\d+)", r"\1.\2"),
+        (r"\{([^{}]+)\}", r"\1"),  # once: of nested braces the inner ones go
+        (r"\\pi", "pi"),
+        (r"\\text\{([^{}]+)\}", r"\1"),
+        (r"\\mathrm\{([^{}]+)\}", r"\1"),
+        (r"([a-z]+)\\+(\d+)", r"\1\2"),
+        (r"\\text", ""),
+    )
+)
+
+
+def written_answer(answer: str) -> str | None:
+    r"""The string under which `ta` counts an answer; None where nothing is left of it, which that code leaves out.
+
+    It is the published code's rule, faults included: \frac{11}{2} and \frac{1}{12} become the same string, 1,000 becomes 1.000.
+    Source: Thought Anchors, `utils.py`, `normalize_latex`.
+    """
+    text = answer.lower()
+    for pattern, becomes in _STEPS:
+        text = pattern.sub(becomes, text)
+    return text or None
+
+
+def written_answers(answers: pd.Series) -> pd.Series:
+    """`written_answer` of each; missing stays missing."""
+    return answers.map({answer: written_answer(answer) for answer in answers.dropna().unique()})

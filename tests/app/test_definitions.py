@@ -1,0 +1,42 @@
+"""A value stands on the page with its direction and its comparator, and what was published beside its like."""
+
+import pandas as pd
+import pytest
+
+from app.chunk_table import metric_table
+from app.vocabulary import CONVENTIONS, METRICS, definition, smoothing_decides
+from backend.importance import conventions
+
+
+def row(convention, metric="resampling_importance_kl", **values):
+    known = {"value": 0.5, "ci_low": 0.1, "ci_high": 0.9, "n": 5, "n_comparator": 9, "is_last": False}
+    return {"metric": metric, "convention": convention, **known, **values}
+
+
+def test_every_convention_has_words_on_the_page_in_the_order_of_the_registry():
+    assert list(CONVENTIONS) == [*conventions.CONVENTIONS, conventions.PUBLISHED, conventions.ALL]
+    for metric in METRICS:
+        assert any(conventions.definition(metric, name) for name in CONVENTIONS), metric
+
+
+def test_a_definition_names_who_computes_so_and_in_which_direction():
+    said = definition("resampling_importance_kl", "ta")
+    assert "published code" in said and "KL( all rollouts at i ‖ rollouts at i+1 )" in said
+    assert definition("new metric", "new convention") == "Convention new convention: stored under this name"
+
+
+def test_published_values_stand_right_below_their_like():
+    table = metric_table(pd.DataFrame([row(name) for name in ("fl", "paper", "published", "ta")]))
+    assert list(table["convention"]) == ["ta", "published", "fl", "paper"]
+    assert list(table["is"]) == [conventions.definition("resampling_importance_kl", name) for name in table["convention"]]
+
+
+@pytest.mark.parametrize(("convention", "here", "after"), [("ta", "n", "n_comparator"), ("fl", "n_comparator", "n")])
+def test_the_side_that_is_empty_is_named_whichever_way_the_kl_runs(convention, here, after):
+    unknown = {"value": None, "ci_low": None, "ci_high": None}
+    for side, words in ((here, "no rollout here has an answer"), (after, "no rollout at the next chunk has an answer")):
+        assert metric_table(pd.DataFrame([row(convention, **unknown, **{side: 0})]))["note"].item() == words
+
+
+def test_a_tiny_smoothing_decides_a_large_kl_whoever_adds_it():
+    assert [smoothing_decides("resampling_importance_kl", name, 15.0) for name in CONVENTIONS] == [True, False, True, True, False]
