@@ -1,7 +1,8 @@
 """What a dictionary of activations learns from: texts that both models of the pair read.
 
 1. The study's CoTs, prompt and answer included, as each of the models wrote them (and imported ones that one of them reads).
-2. Traces written by rule (`backend.cot.traces`) for problems of their own seed, in the distilled model's prompt, if so many are asked for.
+2. Traces written by rule (`backend.cot.traces`) for problems of their own seed, if so many are asked for: in the distilled model's prompt,
+   the first of them.
 3. A file of other texts.
 """
 
@@ -11,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backend.cot.prompts import THINK_CLOSE, WORDING, cot_prompt
+from backend.cot.prompts import asked
+from backend.cot.thoughts import response_of
 from backend.cot.traces import trace
 from backend.cot.word_problems import generate
 from backend.errors import AnchorscopeError
@@ -38,7 +40,8 @@ def contents(context: Context) -> dict[str, Any]:
     cots = [cot["cot_id"] for cot in cots_of_the_pair(context)]
     n_lines = len(lines(wanted.texts))
     file = None if wanted.texts is None else hashlib.sha256(wanted.texts.read_bytes()).hexdigest()
-    generated = {"n": wanted.generated, "seed": SEED, "prompt": WORDING} if wanted.generated else None
+    prompt = context.study.prompts_of(context.study.pair[-1])[0]
+    generated = {"n": wanted.generated, "seed": SEED, "prompt": prompt.wording, **prompt.settings} if wanted.generated else None
     return {"cots": cots, "generated": generated, "texts": file, "n_texts": len(cots) + wanted.generated + n_lines}
 
 
@@ -53,7 +56,7 @@ def texts(context: Context) -> "list[Text]":
 
 def _whole(cot: Mapping[str, Any]) -> str:
     """Prompt, CoT, and what was written after it."""
-    return cot["prompt"] + cot["text"] + ("" if cot["after_text"] is None else THINK_CLOSE + cot["after_text"])
+    return cot["prompt"] + response_of(cot["text"], cot["after_text"], cot["think_close"])
 
 
 def _generated(study: Study) -> "list[Text]":
@@ -65,12 +68,13 @@ def _generated(study: Study) -> "list[Text]":
         return []
     writer = study.pair[-1]
     tokenizer = load_tokenizer(writer.name, revision=writer.revision)
-    closing = f"\n{THINK_CLOSE}" if THINK_CLOSE in (tokenizer.chat_template or "") else ""
+    prompt = study.prompts_of(writer)[0]
     made = []
     for problem in generate({level: len(range(level - 1, n, len(_LEVELS))) for level in _LEVELS}, seed=SEED):
         told = trace(problem, seed=SEED)
-        completion = f"{told.thinking}{closing}\n\n{told.response}{tokenizer.eos_token}"
-        made.append(Text(f"trace-{problem.problem_id}", cot_prompt(tokenizer, problem.question) + completion))
+        put = asked(tokenizer, problem.question, prompt)
+        closing = "" if put.closing is None else f"\n{put.closing}"
+        made.append(Text(f"trace-{problem.problem_id}", f"{put.text}{told.thinking}{closing}\n\n{told.response}{tokenizer.eos_token}"))
     return made
 
 

@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 
 from backend.cot.degeneration import is_degenerate
-from backend.cot.prompts import THINK_CLOSE
 from backend.cot.reasoning import TARGETS, target_counts
+from backend.cot.thoughts import response_of
 from backend.cot.traces import Manner
 from backend.cot.word_problems import TEMPLATES
 from backend.errors import AnchorscopeError
@@ -82,8 +82,9 @@ def judged_cots(store: Store, recipe: Recipe) -> pd.DataFrame:
     """One row a CoT that counts: problem_id, level, role, and the measured columns of `_measured`. Raises for too few problems."""
     trained = {problem.question for phase in recipe.phases for problem in problems_of(phase)}
     rows = store.frame(
-        "SELECT c.problem_id, p.level, p.question, m.role, c.text, c.after_text, c.finish, c.is_correct, c.n_tokens FROM cots c "
-        "JOIN problems p USING (problem_id) JOIN models m USING (model_id) ORDER BY p.level, p.source_key, p.problem_id, m.role, c.sample"
+        "SELECT c.problem_id, p.level, p.question, m.role, c.text, c.after_text, c.think_close, c.finish, c.is_correct, c.n_tokens "
+        "FROM cots c JOIN problems p USING (problem_id) JOIN models m USING (model_id) "
+        "ORDER BY p.level, p.source_key, p.problem_id, m.role, c.sample"
     )
     unseen = rows[~rows["question"].isin(trained)]
     kept = unseen[["level", "problem_id"]].drop_duplicates().groupby("level").head(PER_LEVEL)
@@ -94,7 +95,8 @@ def judged_cots(store: Store, recipe: Recipe) -> pd.DataFrame:
 
 def _measured(cots: pd.DataFrame) -> pd.DataFrame:
     """What the table is made of, one column each; shares are 0 or 1."""
-    written = [text + ("" if pd.isna(after) else THINK_CLOSE + after) for text, after in zip(cots["text"], cots["after_text"], strict=True)]
+    rows = cots[["text", "after_text", "think_close"]].astype(object).where(cots.notna(), None)
+    written = [response_of(*row) for row in rows.itertuples(index=False)]
     words = pd.DataFrame([target_counts(text) for text in written], index=cots.index, columns=list(TARGETS))
     return pd.concat([cots[["problem_id", "level", "role"]], words], axis=1).assign(
         correct=cots["is_correct"].fillna(False).astype(float),

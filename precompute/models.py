@@ -10,10 +10,14 @@ from precompute.engines.local import ModelSpec
 from precompute.study import Model, Study
 
 
-@cache
 def model_id(model: Model) -> str:
     """The id that rows bear, found without loading the weights."""
-    return identify_model(model.name, revision=model.revision, dtype=model.dtype)
+    return _identified(model.name, model.revision, model.dtype)
+
+
+@cache
+def _identified(name: str, revision: str | None, dtype: str) -> str:
+    return identify_model(name, revision=revision, dtype=dtype)
 
 
 def by_id(study: Study) -> dict[str, Model]:

@@ -4,11 +4,13 @@ A key that does not exist, or a value outside its range, is refused with the key
 """
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationError, model_validator
 
+from backend.cot import prompts as wordings
 from backend.errors import AnchorscopeError
 from backend.plain import plain_line
 
@@ -23,6 +25,46 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")]
+Argument = StrictBool | StrictInt | StrictFloat | Annotated[StrictStr, Field(max_length=10_000)]
+Arguments = Annotated[dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")], Argument], Field(max_length=32)]
+
+
+class Prompt(_Part):
+    """A way to put the problems to the models: a built-in one by its name, or one's own."""
+
+    name: Word = Field(description="boxed, plain or steps; or a name of one's own, with text or like")
+    text: str | None = Field(None, max_length=100_000, description="the user's turn; {question} stands for the question")
+    like: str | None = Field(None, description="the built-in prompt whose text it has, where something else differs")
+    system: str | None = Field(None, min_length=1, max_length=100_000, description="a system turn before it")
+    worked: bool | None = Field(None, description="two worked examples first, where the model does not think; left out: as boxed has them")
+    arguments: Arguments = Field({}, description="of the chat template, as enable_thinking = false; they go before the model's")
+
+    @model_validator(mode="after")
+    def _one_text(self) -> "Prompt":
+        if self.name in wordings.BUILT_IN:
+            if self.text is not None or self.like is not None:
+                raise ValueError(f"{self.name} is a built-in prompt and has its text; give one of your own another name")
+        elif self.name == wordings.PUBLISHED:
+            raise ValueError(f"{self.name} is what prompts of imported CoTs are called; give yours another name")
+        elif (self.text is None) == (self.like is None):
+            raise ValueError(f"it needs text or like (built in are {', '.join(wordings.BUILT_IN)})")
+        elif self.like is not None and self.like not in wordings.BUILT_IN:
+            raise ValueError(f"there is no built-in prompt {self.like!r} to be like; there are {', '.join(wordings.BUILT_IN)}")
+        try:
+            _ = self.worded
+        except wordings.PromptError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @property
+    def worded(self) -> wordings.Prompt:
+        """The prompt itself, before any model's settings."""
+        own = wordings.Prompt(self.name, self.text) if self.text is not None else wordings.BUILT_IN[self.like or self.name]
+        worked = own.worked if self.worked is None else self.worked
+        return replace(own, name=self.name, system=self.system, worked=worked, arguments=tuple(self.arguments.items()))
+
+
 class Model(_Part):
     """A language model of the study."""
 
@@ -31,6 +73,15 @@ class Model(_Part):
     revision: str | None = Field(None, description="hub branch, tag or commit")
     reads: tuple[str, ...] = Field((), description="names of imported models whose CoTs this model reads, for activations and steepness")
     dtype: Literal["float32", "float64"] = Field("float32", description="bfloat16 is refused: it moves the noise floor of KL to about 1e-3")
+    prompts: tuple[str, ...] | None = Field(None, min_length=1, description="names of the study's prompts it is asked under; left out: all")
+    arguments: Arguments = Field({}, description="of its chat template, as enable_thinking = false")
+    template: str | None = Field(None, description="which of its chat templates, where it has several with names")
+    thinks: bool | None = Field(None, description="whether it thinks before it answers, where its chat template does not show it")
+
+    def asked(self, prompt: Prompt) -> wordings.Prompt:
+        """The prompt with this model's settings."""
+        arguments = tuple((self.arguments | prompt.arguments).items())
+        return replace(prompt.worded, arguments=arguments, template=self.template, thinks=self.thinks)
 
 
 PROBLEM_FILES = ("gsm8k", "math", "file")  # keys that name a file of problems; each is the source of its problems
@@ -199,6 +250,9 @@ class Study(_Part):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     seed: int = Field(0, ge=0, lt=2**53)
     models: tuple[Model, ...] = Field(min_length=1, max_length=64)
+    prompts: tuple[Prompt, ...] = Field(
+        (Prompt(name=wordings.BOXED.name),), min_length=1, max_length=64, description="left out: boxed alone"
+    )
     problems: Problems | None = Field(None, description="left out in a study of imported CoTs")
     sampling: Sampling = Sampling()
     rollouts: Rollouts = Rollouts()
@@ -215,6 +269,15 @@ class Study(_Part):
         """The models whose activations a dictionary describes: the base and the distilled model, or the study's only one."""
         return self.models if len(self.models) == 1 else tuple(sorted((m for m in self.models if m.role != "model"), key=lambda m: m.role))
 
+    def prompts_of(self, model: Model) -> tuple[wordings.Prompt, ...]:
+        """What the model is asked under, with its settings, in the study's order."""
+        return tuple(model.asked(prompt) for prompt in self.prompts if model.prompts is None or prompt.name in model.prompts)
+
+    @property
+    def n_asked(self) -> int:
+        """Pairs of a model and a prompt it is asked under."""
+        return sum(len(self.prompts_of(model)) for model in self.models)
+
     @property
     def geometry_layers(self) -> tuple[int, ...]:
         """Layers of the exact geometry."""
@@ -224,6 +287,16 @@ class Study(_Part):
     def _something_to_do(self) -> "Study":
         if self.problems is None and not any(model.reads for model in self.models):
             raise ValueError("a study needs [problems], or a model that reads imported CoTs (models.reads)")
+        return self
+
+    @model_validator(mode="after")
+    def _prompts_by_name(self) -> "Study":
+        names = [prompt.name for prompt in self.prompts]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"prompts has {twice[0]} twice; a CoT knows its prompt by its name")
+        for model in self.models:
+            if strangers := [name for name in model.prompts or () if name not in names]:
+                raise ValueError(f"models.prompts of {model.name} has {strangers[0]!r}, and the study's prompts are {', '.join(names)}")
         return self
 
     @model_validator(mode="after")
@@ -277,5 +350,6 @@ def _keys_beside(location: tuple[Any, ...]) -> list[str]:
         if isinstance(part, int):
             continue
         annotation = table.model_fields[part].annotation
-        table = {"models": Model, "problems": Problems, "geometry": Geometry, "crosscoder": Crosscoder}.get(part, annotation)
+        parts = {"models": Model, "prompts": Prompt, "problems": Problems, "geometry": Geometry, "crosscoder": Crosscoder}
+        table = parts.get(part, annotation)
     return sorted(table.model_fields)

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from backend.cot.problems import Problem
-from backend.cot.prompts import THINK_CLOSE, THINK_OPEN, cot_prompt
+from backend.cot.prompts import cot_prompt
+from backend.cot.thoughts import THINK_CLOSE, THINK_OPEN
 from backend.cot.traces import Manner, trace
 from backend.cot.word_problems import generate
 from backend.errors import AnchorscopeError

@@ -39,7 +39,7 @@ def make(folder: Path, loaded: LoadedModel, *, writer: str | None = None) -> Pat
         spans = token_spans(characters, encoded["offset_mapping"], len(prompt))
         tables["cots"].append({
             "cot_id": cot_id, "problem_id": problem["problem_id"], "model_id": own_id, "run_id": ids.stable_id("r", 1), "sample": sample,
-            "seed": None if writer else 3, "prompt": prompt, "text": text, "after_text": None,
+            "seed": None if writer else 3, "prompt": prompt, "text": text, "after_text": None, "prompt_name": "boxed", "think_close": None,
             "token_ids": None if writer else encoded["input_ids"], "n_prompt_tokens": n_prompt,
             "n_tokens": len(encoded["input_ids"]) - n_prompt, "finish": "eos", "answer": ANSWER, "answer_source": "given",
             "is_correct": True, "grader": "math-verify 0.9.0",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backend.cot.prompts import THINK_CLOSE, THINK_OPEN
+from backend.cot.prompts import answering_prompt
 from backend.errors import AnchorscopeError
 
 if TYPE_CHECKING:
@@ -158,10 +158,7 @@ def _labelling_prompt(loaded: "LoadedModel", before: str, text: str) -> str:
     tokenizer = loaded.tokenizer
     if not tokenizer.chat_template:
         return f"{request}\nLetter:"
-    prompt = tokenizer.apply_chat_template([{"role": "user", "content": request}], tokenize=False, add_generation_prompt=True)
-    if THINK_CLOSE in tokenizer.chat_template:  # a reasoning model answers at once when its thinking is closed
-        prompt += f"{'' if prompt.rstrip().endswith(THINK_OPEN) else THINK_OPEN}\n{THINK_CLOSE}\n\n"
-    return f"{prompt}Letter:"
+    return f"{answering_prompt(tokenizer, request)}Letter:"  # a reasoning model answers at once when its thinking is closed
 
 
 def _letter_probabilities(loaded: "LoadedModel", prompt: str, letters: Sequence[str]) -> np.ndarray:

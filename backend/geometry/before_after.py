@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backend.cot.answers import answer_place, extract_answer
-from backend.cot.prompts import THINK_CLOSE
+from backend.cot.thoughts import response_of
 from backend.errors import AnchorscopeError
 from backend.geometry.changepoint import MIN_X, Changepoint, changepoint
 from backend.ids import chunk_index
@@ -43,7 +43,7 @@ class BeforeAfterError(AnchorscopeError):
 
 
 def tokens_read(tokenizer: Any, cot: Mapping[str, Any]) -> list[int]:
-    """Token ids of prompt + CoT, followed where the CoT has an `after_text` by those of "</think>" and that text.
+    """Token ids of prompt + CoT, followed where the CoT has an `after_text` by those of its closing tag and that text.
 
     `cot` is a row of the table `cots`. The CoT's own tokens stay as they are stored, because chunks are spans of them.
     """
@@ -57,7 +57,7 @@ def answer_span(tokenizer: Any, cot: Mapping[str, Any]) -> tuple[int, int] | Non
     where there is none: no answer was given, it was forced, or the published one is not what the text gives. Raises BeforeAfterError for a
     tokenizer that is not the one of the stored tokens.
     """
-    before, after = cot["prompt"] + cot["text"], "" if cot["after_text"] is None else THINK_CLOSE + cot["after_text"]
+    before, after = cot["prompt"] + cot["text"], _after(cot)
     place = answer_place(cot["text"] + after)
     if place is None or cot["answer"] is None or extract_answer(cot["text"] + after) != cot["answer"].strip():
         return None
@@ -73,11 +73,16 @@ def answer_span(tokenizer: Any, cot: Mapping[str, Any]) -> tuple[int, int] | Non
     return (inside[0], inside[-1] + 1) if inside else None
 
 
+def _after(cot: Mapping[str, Any]) -> str:
+    """What the model wrote after the CoT, the closing tag first."""
+    return response_of("", cot["after_text"], cot["think_close"])
+
+
 def _tail(tokenizer: Any, cot: Mapping[str, Any]) -> tuple[list[int], list[tuple[int, int]]]:
     """Token ids and character offsets of what follows the CoT."""
-    if cot["after_text"] is None:
+    if not (after := _after(cot)):
         return [], []
-    encoded = tokenizer(THINK_CLOSE + cot["after_text"], add_special_tokens=False, return_offsets_mapping=True)
+    encoded = tokenizer(after, add_special_tokens=False, return_offsets_mapping=True)
     return list(encoded["input_ids"]), list(encoded["offset_mapping"])
 
 

@@ -207,4 +207,5 @@ def _tokenizer(name: str, folder: Path) -> Any:
         raise ModelLoadingError(f"{name}: its tokenizer cannot be loaded from {folder}: {error}") from error
     if not tokenizer.is_fast:
         raise ModelLoadingError(f"{name}: its tokenizer gives no character offsets (is tokenizer.json missing?), so chunks have no tokens.")
+    tokenizer.name_or_path = name  # as asked for, not the folder it was found in: sentences name it
     return tokenizer

@@ -30,9 +30,29 @@ def _unknown(rows: pa.Table, table: str, *columns: str) -> pa.Table:
     return rows
 
 
+def _prompted(rows: pa.Table) -> pa.Table:
+    """CoTs know their prompt by name, and the tag that closes their thought: until version 5 there was one of each."""
+    opened = [
+        after is not None or (prompt + text).rfind("<think>") > (prompt + text).rfind("</think>")
+        for after, prompt, text in zip(*(rows[name].to_pylist() for name in ("after_text", "prompt", "text")), strict=True)
+    ]
+    names = pa.array([_ONLY_PROMPT if seed is not None else _IMPORTED for seed in rows["seed"].to_pylist()], pa.string())
+    closing = pa.array(["</think>" if one else None for one in opened], pa.string())
+    return rows.append_column("prompt_name", names).append_column("think_close", closing)
+
+
+def _accuracy_prompted(rows: pa.Table) -> pa.Table:
+    # Accuracies that a seed study was published with bear our prompt's name too: these rows alone do not tell them apart.
+    return rows.append_column("prompt_name", pa.array([_ONLY_PROMPT] * len(rows), pa.string()))
+
+
+_ONLY_PROMPT, _IMPORTED = "boxed", "published"
+
 # What version 6 added to the rows of a table; tables that are not named stayed as they were.
 _SIXTH: dict[str, Callable[[pa.Table], pa.Table]] = {
     "problems": lambda rows: _unknown(rows, "problems", "difficulty"),
+    "cots": _prompted,
+    "problem_accuracy": _accuracy_prompted,
 }
 
 

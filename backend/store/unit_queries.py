@@ -29,8 +29,8 @@ class UnitQueries:
         """Every CoT whose tokens are known, by id; `role` is that of the model which wrote it."""
         return _records(
             self.frame(
-                "SELECT cot_id, problem_id, model_id, name AS model_name, prompt, text, after_text, token_ids, n_prompt_tokens, "
-                "answer, seed "
+                "SELECT cot_id, problem_id, model_id, name AS model_name, prompt, text, after_text, think_close, token_ids, "
+                "n_prompt_tokens, answer, seed "
                 "FROM cots JOIN models USING (model_id) WHERE token_ids IS NOT NULL ORDER BY cot_id"
             )
         )
@@ -42,16 +42,16 @@ class UnitQueries:
 
     def cots_worth_rollouts(self: _HasFrame, min_chunks: int, max_chunks: int) -> list[str]:
         """Ids of our CoTs with so many chunks, best first: those that ended by themselves, then those of candidate problems (the
-        nearer the accuracy to a half the sooner), then turn by turn over problems, so that a budget is not spent on one problem. Models
-        take turns, so that it is not spent on one of them either."""
+        nearer the accuracy to a half the sooner), then turn by turn over problems, so that a budget is not spent on one problem. A
+        candidate is one of a model under a prompt; models and prompts take turns, so that the budget is not spent on one of them."""
         frame = self.frame(
             "WITH sized AS (SELECT cot_id, count(*) AS n_chunks FROM chunks GROUP BY cot_id), "
-            "eligible AS (SELECT cot_id, row_number() OVER (PARTITION BY problem_id, model_id ORDER BY sample) AS turn, candidate, "
-            "abs(accuracy - 0.5) AS distance, model_id, finish "
-            "FROM cots JOIN sized USING (cot_id) LEFT JOIN problem_accuracy USING (problem_id, model_id) "
+            "eligible AS (SELECT cot_id, row_number() OVER (PARTITION BY problem_id, model_id, prompt_name ORDER BY sample) AS turn, "
+            "candidate, abs(accuracy - 0.5) AS distance, model_id, prompt_name, finish "
+            "FROM cots JOIN sized USING (cot_id) LEFT JOIN problem_accuracy USING (problem_id, model_id, prompt_name) "
             "WHERE cots.seed IS NOT NULL AND n_chunks BETWEEN $low AND $high) "
-            "SELECT cot_id FROM eligible ORDER BY row_number() OVER (PARTITION BY model_id ORDER BY finish = 'eos' DESC, "
-            "coalesce(candidate, false) DESC, turn, coalesce(distance, 1), cot_id), model_id",
+            "SELECT cot_id FROM eligible ORDER BY row_number() OVER (PARTITION BY model_id, prompt_name ORDER BY finish = 'eos' "
+            "DESC, coalesce(candidate, false) DESC, turn, coalesce(distance, 1), cot_id), model_id, prompt_name",
             low=min_chunks,
             high=max_chunks,
         )

@@ -19,7 +19,8 @@ from typing import Any
 
 from backend.cot.categories import CATEGORIES
 from backend.cot.chunking import chunk_spans
-from backend.cot.prompts import split_response
+from backend.cot.prompts import PUBLISHED
+from backend.cot.thoughts import closing_tag, split_response
 from backend.ids import stable_id
 from backend.importance.intervals import wilson
 from precompute.importers.checked_json import ImportedStudy, ImportFormatError, Node, read_json, row
@@ -97,15 +98,17 @@ def _read_entry(entry: Node, number: int, model: dict, tables: dict, warnings: l
         answer=entry["gt_answer"].text(),
         solution=solution.text() if solution else None,
     )
-    text, after = _cot_text(entry)
+    text, after, closing = _cot_text(entry)
     written = (answer.text() if answer else "").strip() or None
     cot = row(
         "cots",
         cot_id=stable_id("c", problem["problem_id"], model["model_id"], text),
         problem_id=problem["problem_id"],
         model_id=model["model_id"],
+        prompt_name=PUBLISHED,
         sample=0,
         prompt=entry["model_input_prompt"].text(),
+        think_close=closing,
         text=text,
         after_text=after,
         answer=written,
@@ -131,16 +134,17 @@ def _read_entry(entry: Node, number: int, model: dict, tables: dict, warnings: l
     return chunks
 
 
-def _cot_text(entry: Node) -> tuple[str, str | None]:
-    """The CoT with the white space that the file's `cot` was stripped of, and what follows the thinking."""
+def _cot_text(entry: Node) -> tuple[str, str | None, str | None]:
+    """The CoT with the white space that the file's `cot` was stripped of, what follows the thinking, and the tag that closes it."""
     cot, whole, prompt = entry["cot"].text(), entry["raw_response"].text(), entry["model_input_prompt"].text()
     if not cot.strip():
         raise entry["cot"].fault("a chain of thought that is not empty")
     if whole.startswith(prompt):
-        text, after = split_response(whole[len(prompt) :])
+        closing = closing_tag(whole[len(prompt) :], prompt)
+        text, after = split_response(whole[len(prompt) :], closing)
         if text.strip() == cot.strip():
-            return text, after
-    return cot, None
+            return text, after, closing
+    return cot, None, closing_tag(cot, prompt)
 
 
 def _accuracy_rows(entry: Node, problem: str, model: str) -> list[dict[str, Any]]:
@@ -157,6 +161,7 @@ def _accuracy_rows(entry: Node, problem: str, model: str) -> list[dict[str, Any]
             "problem_accuracy",
             problem_id=problem,
             model_id=model,
+            prompt_name=PUBLISHED,
             n=n,
             n_correct=n_correct,
             accuracy=value,

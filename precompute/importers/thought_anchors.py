@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from backend.cot.categories import CATEGORIES
-from backend.cot.prompts import split_response
+from backend.cot.prompts import PUBLISHED
+from backend.cot.thoughts import closing_tag, split_response
 from backend.ids import chunk_id, rollout_id, stable_id
 from precompute.importers.checked_json import ImportedStudy, ImportFormatError, Node, read_json, row
 
@@ -166,7 +167,8 @@ def model_row(name: str, **known: Any) -> dict[str, Any]:
 
 
 def _cot_row(base: Node, problem: dict, model: dict, sample: int) -> dict[str, Any]:
-    text, after = split_response(base["solution"].text())
+    closing = closing_tag(base["solution"].text(), base["prompt"].text())
+    text, after = split_response(base["solution"].text(), closing)
     answer, correct = base.get("answer"), base.get("is_correct")
     written = _answer(answer)
     verdict = correct.flag() if correct and written is not None else None
@@ -175,8 +177,10 @@ def _cot_row(base: Node, problem: dict, model: dict, sample: int) -> dict[str, A
         cot_id=stable_id("c", problem["problem_id"], model["model_id"], text),
         problem_id=problem["problem_id"],
         model_id=model["model_id"],
+        prompt_name=PUBLISHED,
         sample=sample,
         prompt=base["prompt"].text(),
+        think_close=closing,
         text=text,
         after_text=after,
         answer=written,
@@ -330,7 +334,8 @@ def _resampled_sentences(place: Path, cot: str, ids: dict[int, str], with_rollou
 def _same_cot(path: Path, base: Node) -> None:
     if path.is_file():
         solution = read_json(path)["solution"]
-        if split_response(solution.text())[0] != split_response(base["solution"].text())[0]:
+        ours, theirs = (split_response(text, closing_tag(text)) for text in (solution.text(), base["solution"].text()))
+        if ours[0] != theirs[0]:
             raise solution.fault(f"the CoT of {base.file}, whose answers were forced here", found="another text")
 
 

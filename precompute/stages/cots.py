@@ -1,15 +1,17 @@
-"""Chains of thought: k samples a problem and model, a forced answer where none was given, judged, with the problem's accuracy.
+"""Chains of thought: k samples a problem, model and prompt, a forced answer where none was given, judged, with the accuracy of the three.
 
 The CoT's tokens are those of one tokenisation of prompt + CoT; chunks, rollouts and activations all count in them.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from backend.cot.answers import Judge, extract_answer, grader
-from backend.cot.prompts import WORDING, cot_prompt, forced_suffix, split_response
+from backend.cot.prompts import BOXED, Asked, Prompt, asked, forced_suffix
+from backend.cot.thoughts import closing_tag, split_response
 from backend.ids import seed_for, stable_id
 from backend.importance.intervals import wilson
 from backend.models.continuation import continuation_text
@@ -19,7 +21,7 @@ from precompute.engines.local import run_in_workers
 from precompute.study import Sampling
 from precompute.units import Context, Finished, Unit
 
-NAME, UNIT = "cots", "problem"
+NAME, UNIT = "cots", "problem under a prompt"
 
 _PROBLEMS_A_TASK = 512  # the batch refills from within a task: small tasks leave it half empty at their ends
 CANDIDATE = (0.2, 0.8)  # accuracy of a problem worth studying (Dawes 2025)
@@ -27,9 +29,10 @@ CANDIDATE = (0.2, 0.8)  # accuracy of a problem worth studying (Dawes 2025)
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker is asked: `samples` CoTs for each problem. Seeds are made from `seed`, problem and sample number."""
+    """What a worker is asked: `samples` CoTs for each problem. Seeds are made from `seed`, problem, sample number and prompt."""
 
     questions: tuple[tuple[str, str], ...]  # (problem_id, question)
+    prompt: Prompt
     sampling: Sampling
     seed: int
     rows: int
@@ -42,36 +45,50 @@ class Written:
 
     problem_id: str
     model: Mapping[str, Any]
+    prompt: Mapping[str, Any]  # a row of table prompts
     cots: tuple[Mapping[str, Any], ...]
 
 
 def units(context: Context) -> list[Unit]:
-    """One unit a model and problem."""
+    """One unit a model, prompt and problem. The usual prompt has no name in its units: studies had no other once."""
     study = context.study
     if study.problems is None:
         return []
     inputs = {"seed": study.seed, "sampling": study.sampling.model_dump()}
     return [
-        Unit(f"{model_id}.{problem['problem_id']}", {**inputs, "role": model.role, "prompt": WORDING})
+        Unit(
+            ".".join([model_id, problem["problem_id"], *_name_of(prompt)]),
+            {**inputs, "role": model.role, "prompt": prompt.wording, **prompt.settings},
+        )
         for model_id, model in models.by_id(study).items()
+        for prompt in study.prompts_of(model)
         for problem in context.store.study_problems()
     ]
+
+
+def _name_of(prompt: Prompt) -> tuple[str, ...]:
+    """What the prompt's name adds to ids and seeds."""
+    return () if prompt.name == BOXED.name else (prompt.name,)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
     study = context.study
     problems = {problem["problem_id"]: problem for problem in context.store.study_problems()}
-    pending: dict[str, dict[str, Unit]] = defaultdict(dict)
+    pending: dict[tuple[str, str], dict[str, Unit]] = defaultdict(dict)
     for unit in units:
-        model_id, problem_id = unit.unit_id.split(".")
-        pending[model_id][problem_id] = unit
+        model_id, problem_id, *name = unit.unit_id.split(".")
+        pending[model_id, *(name or (BOXED.name,))][problem_id] = unit
     with Judge() as judge:
-        for model_id, by_problem in pending.items():
+        for (model_id, name), by_problem in pending.items():
             model = models.by_id(study)[model_id]
+            prompt = next(prompt for prompt in study.prompts_of(model) if prompt.name == name)
             tasks = [
-                Task(tuple((name, problems[name]["question"]) for name in share), study.sampling, study.seed, study.engine.rows, model.role)
+                Task(
+                    tuple((name, problems[name]["question"]) for name in share), prompt, study.sampling, study.seed, study.engine.rows,
+                    model.role,
+                )
                 for share in shares(list(by_problem), study.engine.workers, _PROBLEMS_A_TASK)
-            ]
+            ]  # fmt: skip
             for written in run_in_workers(
                 write_cots, tasks, model=models.spec(study, model), workers=study.engine.workers, threads=study.engine.threads
             ):
@@ -89,10 +106,11 @@ def write_cots(loaded: LoadedModel, task: Task) -> Iterator[Written]:
     from backend.models.sampling import SampleRequest, SamplingParameters, sample
 
     tokenizer, sampling = loaded.tokenizer, task.sampling
-    prompts = {name: cot_prompt(tokenizer, question) for name, question in task.questions}
-    sequences = {name: encode(tokenizer, prompt) for name, prompt in prompts.items()}
+    prompts = {name: asked(tokenizer, question, task.prompt) for name, question in task.questions}
+    sequences = {name: encode(tokenizer, prompt.text) for name, prompt in prompts.items()}
+    own = _name_of(task.prompt)
     requests = [
-        SampleRequest(f"{name}.{number}", name, len(sequences[name]), seed_for(task.seed, loaded.model_id, name, number))
+        SampleRequest(f"{name}.{number}", name, len(sequences[name]), seed_for(task.seed, loaded.model_id, name, number, *own))
         for name in prompts
         for number in range(sampling.samples)
     ]
@@ -101,13 +119,30 @@ def write_cots(loaded: LoadedModel, task: Task) -> Iterator[Written]:
     done: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for drawn in sample(loaded, sequences, requests, parameters, rows=task.rows):
         name, number = drawn.request_id.split(".")
-        response = continuation_text(tokenizer, sequences[name], drawn.token_ids)
+        prompt = prompts[name]
+        response = continuation_text(tokenizer, sequences[name], drawn.token_ids, tag=prompt.closing)
         done[name].append(
-            {"sample": int(number), "seed": seeds[drawn.request_id], "prompt": prompts[name], "response": response, "finish": drawn.finish}
-        )
+            {"sample": int(number), "seed": seeds[drawn.request_id], "prompt": prompt.text, "response": response, "finish": drawn.finish,
+             "think_close": prompt.closing or closing_tag(response)}
+        )  # fmt: skip
         if len(done[name]) == sampling.samples:
             cots = sorted(done.pop(name), key=lambda cot: cot["sample"])
-            yield Written(name, models.model_row(loaded, task.role), tuple(_with_answers(loaded, task, cots)))
+            row = _prompt_row(task.prompt, loaded.model_id, prompt)
+            yield Written(name, models.model_row(loaded, task.role), row, tuple(_with_answers(loaded, task, cots)))
+
+
+def _prompt_row(prompt: Prompt, model_id: str, made: Asked) -> dict[str, Any]:
+    """A row of table prompts, from the prompt and one of the texts that were made of it."""
+    return {
+        "prompt_name": prompt.name,
+        "model_id": model_id,
+        "text": prompt.text,
+        "system": prompt.system,
+        "worked": prompt.worked and made.closing is None,
+        "manner": made.manner,
+        "settings": json.dumps(prompt.settings),
+        "wording": json.dumps(prompt.wording, ensure_ascii=False),
+    }
 
 
 def encode(tokenizer: Any, text: str) -> list[int]:
@@ -121,12 +156,13 @@ def _with_answers(loaded: LoadedModel, task: Task, cots: list[dict[str, Any]]) -
 
     tokenizer, sampling = loaded.tokenizer, task.sampling
     for cot in cots:
-        cot["text"], cot["after_text"] = split_response(cot["response"])
+        cot["text"], cot["after_text"] = split_response(cot["response"], cot["think_close"])
         cot["token_ids"] = encode(tokenizer, cot["prompt"] + cot["text"])
         cot["n_prompt_tokens"] = len(encode(tokenizer, cot["prompt"]))
         cot["answer"], cot["answer_source"] = extract_answer(cot["response"]), "given"
     silent = [cot for cot in cots if cot["answer"] is None]
-    sequences = {str(cot["sample"]): [*cot["token_ids"], *encode(tokenizer, forced_suffix(cot["prompt"] + cot["text"]))] for cot in silent}
+    suffixes = {str(cot["sample"]): forced_suffix(cot["prompt"] + cot["text"], cot["think_close"]) for cot in silent}
+    sequences = {str(cot["sample"]): [*cot["token_ids"], *encode(tokenizer, suffixes[str(cot["sample"])])] for cot in silent}
     requests = [
         SampleRequest(str(cot["sample"]), str(cot["sample"]), len(sequences[str(cot["sample"])]), seed_for(cot["seed"], "forced"))
         for cot in silent
@@ -135,7 +171,7 @@ def _with_answers(loaded: LoadedModel, task: Task, cots: list[dict[str, Any]]) -
     forced = {drawn.request_id: drawn for drawn in sample(loaded, sequences, requests, parameters, rows=task.rows)}
     for cot in silent:
         drawn = forced[str(cot["sample"])]
-        written = forced_suffix(cot["prompt"] + cot["text"]) + continuation_text(tokenizer, sequences[drawn.request_id], drawn.token_ids)
+        written = suffixes[drawn.request_id] + continuation_text(tokenizer, sequences[drawn.request_id], drawn.token_ids)
         cot["answer"] = extract_answer(written)
         cot["answer_source"] = None if cot["answer"] is None else "forced"
     return cots
@@ -143,16 +179,19 @@ def _with_answers(loaded: LoadedModel, task: Task, cots: list[dict[str, Any]]) -
 
 def _judged(unit: Unit, written: Written, problem: Mapping[str, Any], judge: Judge, run_id: str) -> Finished:
     verdicts = judge.judge([(cot["answer"], problem["answer"]) for cot in written.cots])
-    model_id = written.model["model_id"]
+    model_id, prompt = written.model["model_id"], written.prompt["prompt_name"]
+    named = () if prompt == BOXED.name else (prompt,)
     rows = [
         {
-            "cot_id": stable_id("c", problem["problem_id"], model_id, cot["seed"], cot["text"]),
+            "cot_id": stable_id("c", problem["problem_id"], model_id, cot["seed"], cot["text"], *named),
             "problem_id": problem["problem_id"],
             "model_id": model_id,
             "run_id": run_id,
+            "prompt_name": prompt,
             "sample": cot["sample"],
             "seed": cot["seed"],
             "prompt": cot["prompt"],
+            "think_close": cot["think_close"],
             "text": cot["text"],
             "after_text": cot["after_text"],
             "token_ids": cot["token_ids"],
@@ -172,6 +211,7 @@ def _judged(unit: Unit, written: Written, problem: Mapping[str, Any], judge: Jud
     summary = {
         "problem_id": problem["problem_id"],
         "model_id": model_id,
+        "prompt_name": prompt,
         "n": len(known),
         "n_correct": sum(known),
         "accuracy": accuracy,
@@ -184,4 +224,4 @@ def _judged(unit: Unit, written: Written, problem: Mapping[str, Any], judge: Jud
         "dtype": written.model["dtype"],
         "seed": [cot["seed"] for cot in written.cots],
     }
-    return Finished(unit, {"models": [written.model], "cots": rows, "problem_accuracy": [summary]}, provenance)
+    return Finished(unit, {"models": [written.model], "prompts": [written.prompt], "cots": rows, "problem_accuracy": [summary]}, provenance)

@@ -44,6 +44,7 @@ class CotTask:
     cot_id: str
     prompt: str
     text: str
+    think_close: str | None
     token_ids: tuple[int, ...]
     points: tuple[Point, ...]
 
@@ -126,7 +127,7 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
 def _cot_task(cot: Mapping[str, Any], units: Sequence[Unit], chunks: Mapping[str, Mapping[str, Any]]) -> CotTask:
     starts = [chunks[unit.unit_id.split(".")[0]] for unit in units]
     points = tuple(Point(chunk["chunk_id"], chunk["char_start"], chunk["token_start"]) for chunk in starts)
-    return CotTask(cot["cot_id"], cot["prompt"], cot["text"], tuple(cot["token_ids"]), points)
+    return CotTask(cot["cot_id"], cot["prompt"], cot["text"], cot["think_close"], tuple(cot["token_ids"]), points)
 
 
 def draw(loaded: LoadedModel, task: Task) -> Iterator[Drawn]:
@@ -144,7 +145,7 @@ def draw(loaded: LoadedModel, task: Task) -> Iterator[Drawn]:
             written = max(offsets[point.token_start - 1][1] - len(cot.prompt), point.char_start)
             begun[point.chunk_id] = cot.text[point.char_start : written]
             if forced:
-                suffix = forced_suffix(cot.prompt + cot.text[: point.char_start])
+                suffix = forced_suffix(cot.prompt + cot.text[: point.char_start], cot.think_close)
                 sequences[point.chunk_id] = (*cot.token_ids[: point.token_start], *encode(tokenizer, suffix))
                 begun[point.chunk_id] += suffix
             lengths[point.chunk_id] = len(sequences[point.chunk_id]) if forced else point.token_start
@@ -167,6 +168,7 @@ def draw(loaded: LoadedModel, task: Task) -> Iterator[Drawn]:
             requests, ((point, number) for cot in task.cots for point in cot.points for number in range(task.n)), strict=True
         )
     }
+    tags = {point.chunk_id: cot.think_close for cot in task.cots for point in cot.points}
     sampling = task.sampling
     parameters = SamplingParameters(sampling.temperature, sampling.top_p, sampling.forced_max_tokens if forced else sampling.max_new_tokens)
     done: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -180,7 +182,7 @@ def draw(loaded: LoadedModel, task: Task) -> Iterator[Drawn]:
                 "seed": request.seed,
                 "finish": drawn.finish,
                 "n_tokens": len(drawn.token_ids),
-                "text": begun[chunk] + continuation_text(tokenizer, prefix, drawn.token_ids),
+                "text": begun[chunk] + continuation_text(tokenizer, prefix, drawn.token_ids, tag=tags[chunk]),
             }
         )
         if len(done[chunk]) == task.n:

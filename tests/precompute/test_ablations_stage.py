@@ -57,7 +57,8 @@ class Written:
                                      "answer": "42", "solution": None})  # fmt: skip
             rows["cots"].append({
                 "cot_id": f"c{number}", "problem_id": f"p{number}", "model_id": pair[number % 2][0].model_id, "run_id": "r", "sample": 0,
-                "seed": 1, "prompt": PROMPT, "text": text, "after_text": None, "token_ids": tokens, "n_prompt_tokens": n_prompt,
+                "seed": 1, "prompt": PROMPT, "text": text, "after_text": None, "prompt_name": "boxed", "think_close": None,
+                "token_ids": tokens, "n_prompt_tokens": n_prompt,
                 "n_tokens": len(tokens) - n_prompt, "finish": "eos", "answer": "42", "answer_source": "given", "is_correct": True,
                 "grader": "test",
             })  # fmt: skip

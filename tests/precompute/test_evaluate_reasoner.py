@@ -27,7 +27,7 @@ def written(problem, role, sample, *, correct, thinking="So 1 + 1 = 2."):
     closed = role == "distilled"
     return {
         "problem_id": problem.problem_id, "level": problem.level, "question": problem.question, "role": role, "text": thinking,
-        "after_text": "\n\n2." if closed else None, "finish": "eos", "is_correct": correct, "n_tokens": 10,
+        "after_text": "\n\n2." if closed else None, "think_close": "</think>", "finish": "eos", "is_correct": correct, "n_tokens": 10,
     }  # fmt: skip
 
 

@@ -64,6 +64,7 @@ class Count:
         row = {
             "problem_id": "all",
             "model_id": "m",
+            "prompt_name": "boxed",
             "n": n,
             "n_correct": n,
             "accuracy": 1.0,

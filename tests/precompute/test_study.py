@@ -90,3 +90,52 @@ def test_a_crosscoder_that_contradicts_itself_is_refused(keys, words):
 def test_an_unknown_key_of_a_crosscoder_is_named_with_its_neighbours(tmp_path):
     message = refused(tmp_path, "[engine]", "[crosscoder]\nlayer = 15\nfeatures = 64\n\n[engine]")
     assert "crosscoder.features: there is no such key" in message and "n_features" in message
+
+
+PLAIN = {"prompts": [{"name": "plain"}, {"name": "steps"}, {"name": "own", "text": "{question} Think."}]}
+
+
+def prompted(models=PAIR, **keys) -> Study:
+    return Study.model_validate({"name": "s", "models": models, "problems": {"per_level": 1}, "sweep": {"layers": [1]}, **keys})
+
+
+def test_a_study_without_prompts_asks_under_the_usual_one_alone():
+    study = prompted()
+    assert [[prompt.name for prompt in study.prompts_of(model)] for model in study.models] == [["boxed"], ["boxed"]]
+    assert study.n_asked == 2
+
+
+def test_any_prompt_goes_with_any_model_and_by_default_all_with_all():
+    assert prompted(**PLAIN).n_asked == 6
+    study = prompted(models=[PAIR[0] | {"prompts": ["steps", "plain"]}, PAIR[1] | {"prompts": ["own"]}], **PLAIN)
+    assert [[prompt.name for prompt in study.prompts_of(model)] for model in study.models] == [["plain", "steps"], ["own"]]
+
+
+def test_arguments_of_a_chat_template_are_a_models_or_a_prompts_and_the_prompts_go_before():
+    model = {"name": "a", "arguments": {"enable_thinking": True, "reasoning_effort": "low"}, "template": "rag", "thinks": True}
+    study = prompted(models=[model], prompts=[{"name": "boxed"}, {"name": "off", "like": "boxed", "arguments": {"enable_thinking": False}}])
+    on, off = study.prompts_of(study.models[0])
+    assert on.settings == {"arguments": {"enable_thinking": True, "reasoning_effort": "low"}, "template": "rag", "thinks": True}
+    assert off.settings["arguments"] == {"enable_thinking": False, "reasoning_effort": "low"}
+    assert off.wording == on.wording and prompted().prompts_of(prompted().models[0])[0].settings == {}
+
+
+@pytest.mark.parametrize(("keys", "words"), [
+    ({"prompts": [{"name": "own"}]}, "it needs text or like"),
+    ({"prompts": [{"name": "own", "text": "Solve it."}]}, r"must hold \{question\} exactly once"),
+    ({"prompts": [{"name": "own", "like": "stpes"}]}, "no built-in prompt 'stpes' to be like; there are boxed, plain, steps"),
+    ({"prompts": [{"name": "plain", "text": "{question}"}]}, "plain is a built-in prompt and has its text"),
+    ({"prompts": [{"name": "published", "text": "{question}"}]}, "prompts of imported CoTs"),
+    ({"prompts": [{"name": "a.b", "text": "{question}"}]}, "String should match pattern"),
+    ({"prompts": [{"name": "plain"}, {"name": "plain"}]}, "prompts has plain twice"),
+    ({"models": [{"name": "a", "prompts": ["steps"]}]}, "models.prompts of a has 'steps', and the study's prompts are boxed"),
+    ({"models": [{"name": "a", "arguments": {"tools": ["x"]}}]}, "models.0.arguments.tools"),
+])  # fmt: skip
+def test_prompts_that_contradict_themselves_are_refused(keys, words):
+    with pytest.raises(ValueError, match=words):
+        prompted(**keys)
+
+
+def test_an_unknown_key_of_a_prompt_is_named_with_its_neighbours(tmp_path):
+    message = refused(tmp_path, "[engine]", '[[prompts]]\nname = "own"\ntxt = "{question}"\n\n[engine]')
+    assert "prompts.0.txt: there is no such key" in message and "text" in message

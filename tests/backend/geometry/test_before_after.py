@@ -151,7 +151,8 @@ def test_what_cannot_be_steered_is_refused(tiny):
 
 def cot_row(loaded, text, after=None, answer="42", prompt="What is the sum?\n"):
     token_ids = loaded.tokenizer(prompt + text, add_special_tokens=False)["input_ids"]
-    return {"cot_id": "c", "prompt": prompt, "text": text, "after_text": after, "token_ids": token_ids, "answer": answer}
+    return {"cot_id": "c", "prompt": prompt, "text": text, "after_text": after, "think_close": "</think>", "token_ids": token_ids,
+            "answer": answer}  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "after"), [

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from backend.store.migrations import WrongSchema
@@ -101,9 +102,12 @@ def test_another_schema_is_refused_with_what_to_do(folder, version, advice):
         Store(folder.path)
 
 
+COLUMNS_OF_6 = {"problems": ["difficulty"], "cots": ["prompt_name", "think_close"], "problem_accuracy": ["prompt_name"]}
+
+
 @pytest.mark.parametrize("version", [1, 2, 3])
-def test_a_study_of_an_older_schema_is_upgraded_when_it_is_published(tmp_path, version):
-    """Each version so far brought new tables, and the rows it found are rows of today."""
+def test_a_study_of_an_older_schema_is_upgraded_when_it_is_published(tmp_path, version, monkeypatch):
+    """Each version until 5 brought new tables, and the rows it found are rows of today; 6 brought columns, which old rows are given."""
     of_dictionaries = [table for table in TABLES if table.startswith(("dictionar", "feature")) or table in ("spliced_losses", "cot_codes")]
     came_in = {"experiments": 2, "experiment_samples": 2, "training_runs": 3, "training_metrics": 3} | dict.fromkeys(of_dictionaries, 4)
     later = [table for table, since in came_in.items() if since > version]
@@ -114,6 +118,8 @@ def test_a_study_of_an_older_schema_is_upgraded_when_it_is_published(tmp_path, v
     for manifest in (folder.manifest, study / "experiments" / "experiments.jsonl"):
         lines = [json.loads(line) for line in manifest.read_text().splitlines()]
         manifest.write_text("".join(json.dumps(line | {"schema": version}) + "\n" for line in lines))
+    read = StudyFolder.read
+    monkeypatch.setattr(StudyFolder, "read", lambda self, file: read(self, file).drop_columns(COLUMNS_OF_6.get(file.table, [])))
     (generation,) = folder.generations.glob("*.duckdb")
     with duckdb.connect(str(generation)) as connection:
         for table in later:
@@ -150,3 +156,17 @@ def test_the_connection_reaches_nothing_but_its_own_file(folder, tmp_path):
     with pytest.raises(duckdb.Error):
         store.frame("SELECT * FROM secret_frame")
     assert len(secret_frame) == 1
+
+
+def test_old_chains_of_thought_have_the_one_prompt_and_the_one_pair_of_tags_there_were():
+    from backend.store.migrations import upgraded
+
+    rows = [  # seed, prompt, text, after_text
+        (3, "7?<think>\n", "So 7.", "7."), (3, "7?<think>\n", "So 7.", None), (3, "7?", "So 7.", None), (3, "7?", "<think> Hm.", None),
+        (None, "7?<think>\n", "So 7.", None),
+    ]  # fmt: skip
+    known = [dict(zip(("seed", "prompt", "text", "after_text"), row, strict=True)) for row in rows]
+    schema = pa.schema([field for field in TABLES["cots"].arrow if field.name not in COLUMNS_OF_6["cots"]])
+    found = upgraded("cots", pa.Table.from_pylist(known, schema=schema), 5).to_pylist()
+    assert [row["prompt_name"] for row in found] == ["boxed"] * 4 + ["published"]
+    assert [row["think_close"] for row in found] == ["</think>", "</think>", None, "</think>", "</think>"]

@@ -12,7 +12,8 @@ from backend.store.unit_files import DamagedFile, StudyBusy, StudyFolder, arrow_
 
 
 def problem(name: str, question: str = "1 + 1?") -> dict:
-    return {"problem_id": name, "source": "test", "source_key": name, "level": None, "question": question, "answer": "2", "solution": None}
+    return {"problem_id": name, "source": "test", "source_key": name, "level": None, "difficulty": None, "question": question,
+            "answer": "2", "solution": None}  # fmt: skip
 
 
 @pytest.fixture

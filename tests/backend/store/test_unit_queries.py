@@ -74,12 +74,13 @@ class Made(UnitQueries):
 
 def test_models_take_turns_for_rollouts_each_with_its_best_chains_first():
     def cot(name, model, problem, sample, finish="eos", chunks=3):
-        row = {"cot_id": name, "model_id": model, "problem_id": problem, "sample": sample, "seed": 1, "finish": finish}
+        row = {"cot_id": name, "model_id": model, "problem_id": problem, "sample": sample, "seed": 1, "finish": finish,
+               "prompt_name": "boxed"}
         return row, [{"cot_id": name}] * chunks
 
     made = [cot("a1", "a", "p", 0), cot("a2", "a", "p", 1), cot("a3", "a", "q", 0), cot("a4", "a", "q", 1, finish="cap"),
             cot("b1", "b", "q", 0), cot("b2", "b", "p", 0, chunks=9)]
-    accuracy = [{"problem_id": problem, "model_id": model, "accuracy": share, "candidate": share == 0.5}
+    accuracy = [{"problem_id": problem, "model_id": model, "prompt_name": "boxed", "accuracy": share, "candidate": share == 0.5}
                 for problem, model, share in (("p", "a", 0.5), ("q", "a", 1.0), ("p", "b", 0.5), ("q", "b", 0.5))]
     queries = Made(cots=[row for row, _ in made], chunks=[chunk for _, chunks in made for chunk in chunks], problem_accuracy=accuracy)
     assert queries.cots_worth_rollouts(2, 9) == ["a1", "b1", "a2", "b2", "a3", "a4"]
