@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,9 @@ from backend.live.sentence import sentence
 from backend.live.service import Status
 from backend.store.schema import TABLES
 from backend.store.store import Store
+
+if TYPE_CHECKING:
+    from backend.geometry.direction_files import Entry
 
 CONTROL_SEED = 2**40  # the same random directions for every run at a layer, so that runs can be compared; beyond the seeds people choose
 N_CONTROLS = 8  # random directions of the control strip
@@ -249,17 +252,32 @@ def _file(place: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Direction
 
     try:
         entries = candidates_in(given.getvalue(), given.name)
-        names = {entry.key: f"{one_line(entry.key, 40)} {tuple(entry.shape)}" for entry in entries}
-        key = st.selectbox("Entry", list(names), format_func=names.__getitem__, key="direction_entry")
-        found = read_direction(
-            given.getvalue(), given.name, key=key, layer=place["layer"], d_model=facts["d_model"], n_layers=facts["n_layers"]
-        )
+        names = {entry.key: f"{one_line(entry.key, 40)} {tuple(entry.shape)}{_said_place(entry)}" for entry in entries}
+        usual = next((i for i, entry in enumerate(entries) if entry.layer == place["layer"]), 0)
+        key = st.selectbox("Entry", list(names), index=usual, format_func=names.__getitem__, key=f"direction_entry_{given.file_id}")
+        entry, of = next(entry for entry in entries if entry.key == key), {"d_model": facts["d_model"], "n_layers": facts["n_layers"]}
+        row = None
+        if rows := entry.rows(**of):
+            row = st.selectbox(
+                "Row", list(rows), index=None, format_func=rows.__getitem__, placeholder="Choose a row",
+                key=f"direction_row_{given.file_id}_{key}",
+            )  # fmt: skip
+        found = read_direction(given.getvalue(), given.name, key=key, layer=place["layer"], row=row, **of)
     except AnchorscopeError as error:
         return None, "", (), str(error)
     st.session_state["direction_vector"] = found.vector
     layer = place["layer"] if found.layer is None else found.layer
+    if layer != place["layer"]:
+        st.caption(f"The file says that this vector is of layer {layer}: it counts as made there.")
     spec = DirectionSpec(**place | {"layer": layer}, file=found.name, key=found.key, sha256=found.sha256, norm=found.norm)
     return spec, f"{one_line(found.name, 40)} ({one_line(found.key, 40)})", (), None
+
+
+def _said_place(entry: "Entry") -> str:
+    """Where the file says that a vector is from, for the list of its entries."""
+    if entry.fault is not None:
+        return ", not of the residual stream after a block"
+    return "" if entry.layer is None else f", layer {entry.layer}"
 
 
 def _made(

@@ -44,6 +44,7 @@ from torch import Tensor
 from backend.crosscoder import latent_df
 from backend.crosscoder.dictionary import Dictionary, DictionaryError
 from backend.errors import words_of
+from backend.models.pickles import refused_object
 from backend.models.places import PlaceError, name_of, place_of_folder, place_stated, together
 
 WEIGHTS, DESCRIPTION = "dictionary.safetensors", "dictionary.json"
@@ -228,7 +229,7 @@ def _open_pytorch(path: Path) -> _Weights:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
-        raise _unfit(path, "its content", "something other than plain tensors, which is never run", "a state dict") from error
+        raise _unfit(path, "its content", f"{refused_object(error)}, which is never run", "a state dict of plain tensors") from error
     except _DAMAGE as error:
         raise _damaged(path, error) from error
     if not isinstance(state, dict) or not state:

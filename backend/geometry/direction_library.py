@@ -126,6 +126,9 @@ def _made(
     store: "Store", spec: DirectionSpec, given: Mapping[str, np.ndarray], vector: np.ndarray | None, d_model: int | None
 ) -> Directions:
     of: dict[str, Any] = {"model_id": spec.model_id, "layer": spec.layer}
+    n_layers = store.model_facts(spec.model_id).get("n_layers")
+    if n_layers is not None and spec.layer >= n_layers:
+        raise SpecError(f"A direction at layer {spec.layer} was asked for; the model has {n_layers} layers, 0 to {n_layers - 1}.")
     if spec.kind == "random":
         width = d_model or store.model_facts(spec.model_id).get("d_model")
         if width is None:

@@ -143,7 +143,7 @@ def place_named(name: str, *, is_label: bool = False) -> Place | None:
     if is_label and block is None:  # `attention` may be what the vector is about; `attn_out` is not
         return Place(None, wrong[0], name) if wrong and "_" in name else None
     if wrong:
-        return Place(block, "end" if wrong[0] == "norm" and block is None else wrong[0], name)
+        return Place(block, "end" if wrong[0] == "norm" and block is None and len(parts) > 1 else wrong[0], name)
     if unknown and not is_label and block is not None:
         return Place(block, "inside", name)
     if block is None and not sites:
@@ -179,9 +179,9 @@ def place_stated(statements: Mapping[str, Any], *, where: str = "") -> Place | N
     where = f"{where}: " if where else ""
     blocks = {key: int(value) for key in _NUMBERS if _is_whole(value := statements.get(key))}
     found: list[Place] = []
-    for key in _NAMES:
+    for key in (*_NAMES, *_NUMBERS):
         value = statements.get(key)
-        if isinstance(value, str) and value.strip():
+        if isinstance(value, str) and value.strip() and key not in blocks:
             named = place_named(value.replace("{layer}", str(next(iter(blocks.values()), ""))))
             if named is not None:
                 found.append(replace(named, said=f"{where}{key} {value[:80]!r}"))

@@ -114,8 +114,136 @@ def test_of_one_vector_for_each_block_the_layer_chooses_its_own(make):
         read_direction(data, name, d_model=D, layer=N_LAYERS)
     with pytest.raises(DirectionFileError, match="choose a layer"):
         read_direction(data, name, d_model=D)
-    with pytest.raises(DirectionFileError, match=re.escape("shape (5, 16)") + ".*" + re.escape("(4, 16) was expected")):
-        read_direction(data, name, d_model=D, layer=1, n_layers=4)  # with the embeddings before the blocks? nobody can tell
+    with pytest.raises(DirectionFileError, match=re.escape("shape (5, 16)") + ".*" + re.escape("(3, 16) was expected")):
+        read_direction(data, name, d_model=D, layer=1, n_layers=3)
+
+
+def test_a_row_more_than_blocks_may_be_of_the_embeddings_so_a_person_chooses_the_row():
+    """As persona vectors are written: hidden states of transformers, whose entry k is the output of block k − 1."""
+    data, of = pt(torch.tensor(BY_LAYER)), {"d_model": D, "n_layers": N_LAYERS - 1}
+    with pytest.raises(DirectionFileError, match=r"5 rows, one more than the model's 4 blocks, .*embeddings.* For layer 2 choose row 3"):
+        read_direction(data, "v.pt", layer=2, **of)
+    (entry,) = candidates_in(data, "v.pt")
+    choices = entry.rows(**of)
+    assert list(choices) == [1, 2, 3, 4] and choices[3] == "row 3: the output of block 2" and "final norm" in choices[4]
+    for row in choices:
+        found = read_direction(data, "v.pt", layer=0, row=row, **of)
+        assert is_unit_of(found, BY_LAYER[row]) and (found.layer, found.key) == (row - 1, f"tensor[{row}]")
+        again = read_direction(data, "v.pt", key=found.key, **of)  # the key that a kept run has
+        assert np.array_equal(again.vector, found.vector) and again.layer == found.layer
+    with pytest.raises(DirectionFileError, match="row 0 is of the embeddings"):
+        read_direction(data, "v.pt", row=0, **of)
+    with pytest.raises(DirectionFileError, match="rows 0 to 4; row 5 was asked for"):
+        read_direction(data, "v.pt", row=5, **of)
+
+
+def test_where_rows_are_blocks_or_the_vector_is_one_there_is_no_row_to_choose():
+    (by_layer,), (one,) = candidates_in(npy(BY_LAYER), "v.npy"), candidates_in(npy(VECTOR), "v.npy")
+    assert by_layer.rows(D, N_LAYERS) == one.rows(D, N_LAYERS) == by_layer.rows(D + 1, N_LAYERS - 1) == {}
+    assert list(by_layer.rows(D, 9)) == [0, 1, 2, 3, 4]  # rows of something else: their layer is not known
+    found = read_direction(npy(BY_LAYER), "v.npy", d_model=D, n_layers=9, row=2)
+    assert is_unit_of(found, BY_LAYER[2]) and found.layer is None
+
+
+@pytest.mark.parametrize("layer", [-1, 5, 99])
+def test_a_layer_that_the_model_lacks_is_refused_also_counted_from_the_end(layer):
+    with pytest.raises(DirectionFileError, match=rf"layer {layer} was asked for; choose one of the model's 5 blocks, 0 to 4"):
+        read_direction(npy(BY_LAYER), "v.npy", d_model=D, layer=layer, n_layers=N_LAYERS)
+    for key in (f"layer_{layer}", f"layers.{layer}.v"):
+        with pytest.raises(DirectionFileError, match=r"counts blocks from the end|the model has 5 blocks, 0 to 4"):
+            read_direction(npz(**{key: VECTOR}), "v.npz", d_model=D, n_layers=N_LAYERS)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {3: torch.tensor(VECTOR), 1: torch.tensor(-VECTOR)},
+        {"layer_activations": {3: torch.tensor(VECTOR)}, "layer_type": "decoder_block"},
+        {"model_type": "llama", "directions": {3: torch.tensor(VECTOR), 2: torch.tensor(-VECTOR)}},
+        {"vector": torch.tensor(VECTOR), "layer": 3},
+        {"vector": torch.tensor(VECTOR), "layer": torch.tensor(3)},
+        {"evil": {"vector": torch.tensor(VECTOR), "hook_name": "blocks.4.hook_resid_pre"}},
+        {"vector": torch.tensor(VECTOR), "config": {"hook_layer": 3, "hook_point": "resid_post"}},
+        {"hidden_states": {4: torch.tensor(VECTOR)}},
+        {"model.layers.3": torch.tensor(VECTOR)}, {"resid_post_layer_3": torch.tensor(VECTOR)},
+        {3: {"mean": torch.tensor(VECTOR), "count": 9}},
+    ],
+    ids=["by layer", "steering-vectors", "repeng", "layer beside", "tensor beside", "hook beside", "configuration", "hidden", "module",
+         "submodule", "labels by layer"],
+)  # fmt: skip
+def test_a_file_says_its_layer_by_keys_and_by_what_stands_beside_the_vector(content):
+    data = pt(content)
+    key = next(entry.key for entry in candidates_in(data, "v.pt") if entry.layer == 3)
+    found = read_direction(data, "v.pt", d_model=D, n_layers=N_LAYERS, layer=3)
+    assert (found.layer, found.key) == (3, key) and is_unit_of(found, VECTOR)
+
+
+def test_other_containers_say_it_as_well():
+    beside = save_safetensors({"v": VECTOR}, metadata={"layer": "3", "site": "resid_post", "format": "pt"})
+    assert read_direction(beside, "v.safetensors", d_model=D).layer == 3
+    assert read_direction(npz(v=VECTOR, layer=np.array(3)), "v.npz", d_model=D).layer == 3
+    assert read_direction(npz(v=VECTOR, hook_name=np.array("blocks.4.hook_resid_pre")), "v.npz", d_model=D).layer == 3
+    named = save_torch_safetensors({"blocks.4.hook_resid_pre": torch.tensor(VECTOR)})
+    assert read_direction(named, "v.safetensors", d_model=D).layer == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ({"blocks.0.hook_resid_pre": torch.ones(D)}, "the embeddings, which enter block 0"),
+        ({"hidden_states": {0: torch.ones(D)}}, "the embeddings"),
+        ({"blocks.3.hook_mlp_out": torch.ones(D)}, "the MLP of block 3"),
+        ({"layers.3.self_attn": torch.ones(D)}, "the attention of block 3"),
+        ({"layer_activations": {2: torch.ones(D)}, "layer_type": "mlp"}, "layer_type 'mlp' is the MLP of block 2"),
+        ({"layer_activations": {2: torch.ones(D)}, "layer_type": "input_layernorm"}, "a norm of block 2"),
+        ({"v": torch.ones(D), "hook_name": "blocks.3.attn.hook_z"}, "the attention of block 3"),
+        ({-3: torch.ones(D)}, "counts blocks from the end"),
+        ({"v": torch.ones(D), "hook_name": "blocks.3.hook_resid_post", "layer": 2}, "name two blocks"),
+        ({"attn_out": torch.ones(D)}, "the attention"),
+    ],
+)  # fmt: skip
+def test_a_vector_of_another_place_is_listed_as_such_and_refused(content, what):
+    (entry,) = candidates_in(pt(content), "v.pt")
+    assert entry.layer is None and what in entry.fault
+    with pytest.raises(DirectionFileError, match=f"v.pt: .* cannot be used: .*{what}"):
+        read_direction(pt(content), "v.pt", d_model=D, layer=1, n_layers=N_LAYERS)
+
+
+def test_a_list_of_vectors_is_one_array_and_another_lists_places_are_no_layers():
+    rows = [torch.tensor(row) for row in BY_LAYER]
+    assert is_unit_of(read_direction(pt(rows), "v.pt", d_model=D, layer=2, n_layers=N_LAYERS), BY_LAYER[2])
+    (entry,) = candidates_in(pt({"vectors": tuple(rows)}), "v.pt")
+    assert (entry.key, entry.shape, entry.layer) == ("vectors", (5, 16), None)
+    pairs = candidates_in(pt([{"vector": rows[0], "anchor": 4}, {"vector": rows[1], "anchor": 9}]), "v.pt")
+    assert [(entry.key, entry.layer) for entry in pairs] == [("item0.vector", None), ("item1.vector", None)]
+
+
+def test_of_several_vectors_at_one_layer_a_row_is_chosen():
+    data = npz(layer_2=BY_LAYER[:3])
+    assert list(candidates_in(data, "v.npz")[0].rows(D, N_LAYERS)) == [0, 1, 2]
+    with pytest.raises(DirectionFileError, match=r"has 3 vectors of layer 2; choose a row, as layer_2\[0\]"):
+        read_direction(data, "v.npz", d_model=D, layer=2, n_layers=N_LAYERS)
+    found = read_direction(data, "v.npz", d_model=D, key="layer_2[1]", n_layers=N_LAYERS)
+    assert is_unit_of(found, BY_LAYER[1]) and found.layer == 2
+
+
+def test_a_layer_beside_an_array_with_a_row_for_each_block_does_not_choose_the_row():
+    """As files that keep the best layer beside the vectors of all."""
+    data = pt({"vectors": torch.tensor(BY_LAYER), "layer": 4})
+    found = read_direction(data, "v.pt", d_model=D, layer=2, n_layers=N_LAYERS)
+    assert is_unit_of(found, BY_LAYER[2]) and found.layer == 2
+
+
+def test_axes_of_one_are_no_rows():
+    data = npy(BY_LAYER[:, None])
+    assert is_unit_of(read_direction(data, "v.npy", d_model=D, layer=3, n_layers=N_LAYERS), BY_LAYER[3])
+
+
+@pytest.mark.parametrize("content", [{"v": np.ones(D)}, {"v": np.float32(3)}])
+def test_a_pickle_of_numpy_arrays_is_refused_in_plain_words_that_advise_nothing_unsafe(content):
+    with pytest.raises(DirectionFileError, match=r"holds NumPy arrays in a pickle \(numpy\..*never run; save tensors alone") as refused:
+        candidates_in(pt(content), "v.pt")
+    assert "\x1b" not in str(refused.value) and "weights_only" not in str(refused.value) and "trust" not in str(refused.value)
 
 
 def test_venhoffs_means_by_label_are_listed_by_label():
@@ -138,10 +266,10 @@ def test_a_control_vector_says_after_which_block_each_of_its_vectors_goes(tmp_pa
     assert is_unit_of(read_direction(half, "c.gguf", d_model=D), VECTOR.astype(np.float16))
 
 
-def test_layers_are_read_from_keys_that_name_them_and_from_no_others():
+def test_layers_are_read_from_keys_that_name_them_or_are_a_number_and_from_no_others():
     names = ("layer_15.diff_in_means", "layers.3", "model.blocks.7.vector", "12", "v2", "player_9", "x")
     found = {entry.key: entry.layer for entry in candidates_in(npz(**dict.fromkeys(names, VECTOR)), "v.npz")}
-    assert found == {"layer_15.diff_in_means": 15, "layers.3": 3, "model.blocks.7.vector": 7, "12": None, "v2": None, "player_9": None,
+    assert found == {"layer_15.diff_in_means": 15, "layers.3": 3, "model.blocks.7.vector": 7, "12": 12, "v2": None, "player_9": None,
                      "x": None}
 
 
