@@ -1,6 +1,10 @@
 """The Steering page without a browser: on a study whose model is here, on one whose model is not, and with links that make no sense."""
 
+import io
+
+import numpy as np
 import pytest
+import torch
 
 from app import live
 from backend.models import embedded
@@ -57,6 +61,41 @@ def test_every_direction_gives_an_intervention_or_the_reason_why_not(opened, stu
     test = settled(test, lambda t: "is reading the text" not in words(t))
     said = words(test)
     assert "RMS of" in said or "There is no such direction" in said
+
+
+def uploaded(test, name: str, content) -> object:
+    """The page after a file of that content was given; PyTorch's or NumPy's by its name."""
+    data = io.BytesIO()
+    torch.save(content, data) if name.endswith(".pt") else np.save(data, content)
+    test.file_uploader[0].set_value((name, data.getvalue(), "application/octet-stream"))
+    return test.run()
+
+
+def box(test, label: str):
+    return next((one for one in test.selectbox if one.label == label), None)
+
+
+def test_a_file_is_of_the_layer_that_it_says_and_what_is_from_elsewhere_is_refused(opened, study, tiny):
+    d, n = tiny("llama").d_model, tiny("llama").n_layers
+    test = open_page(opened, study, direction="file", layers="2-2", made="2")
+    test = uploaded(test, "v.pt", {"layer_activations": {1: torch.ones(d), 2: -torch.ones(d)}})
+    assert box(test, "Entry").value == "layer_activations.2" and box(test, "Row") is None and "at layer 2" in words(test)
+    test = box(test, "Entry").set_value("layer_activations.1").run()
+    assert "The file says that this vector is of layer 1" in words(test) and not test.exception
+    test = uploaded(test, "w.pt", {"blocks.1.hook_mlp_out": torch.ones(d)})
+    assert "not of the residual stream after a block" in box(test, "Entry").options[0]
+    assert "is the MLP of block 1, not the residual stream" in words(test)
+    assert f"the model has {n} blocks, 0 to {n - 1}" in words(uploaded(test, "x.pt", {n: torch.ones(d)}))
+
+
+def test_of_a_file_with_a_row_of_embeddings_the_row_is_chosen(opened, study, tiny):
+    d, n = tiny("llama").d_model, tiny("llama").n_layers
+    test = open_page(opened, study, direction="file", layers="2-2", made="2")
+    test = uploaded(test, "v.npy", np.ones((n + 1, d)))
+    assert "embeddings" in words(test) and "choose row 3" in words(test) and box(test, "Row").value is None
+    assert len(box(test, "Row").options) == n
+    test = box(test, "Row").set_value(3).run()
+    assert "v.npy (array[3])" in words(test) and "choose row" not in words(test) and not test.exception
 
 
 @pytest.mark.parametrize("operation", ["replace", "ablate", "cap", "rotate"])
