@@ -11,7 +11,7 @@ from app.vocabulary import CATEGORIES, CONVENTIONS, METRICS, Metric, category, d
 from backend.store.store import Store
 
 _VERDICTS = {"any": "all", "correct": "correct", "wrong": "wrong", "none": "no answer"}
-_FILTERS = ("level", "writer", "verdict", "candidates")
+_FILTERS = ("level", "writer", "prompt", "verdict", "candidates")
 
 
 def choose_cot(store: Store, where: Place) -> Place:
@@ -29,8 +29,9 @@ def choose_cot(store: Store, where: Place) -> Place:
         for number, row in enumerate(problems.itertuples(), start=1)
         if row.problem_id in set(listed["problem_id"])
     }
-    of_problem = listed[listed["problem_id"] == where.problem].sort_values(["model", "sample", "cot_id"])
-    cot_names = {row.cot_id: _cot_name(row, several=cots["model"].nunique() > 1) for row in of_problem.itertuples()}
+    of_problem = listed[listed["problem_id"] == where.problem].sort_values(["model", "prompt_name", "sample", "cot_id"])
+    of_several = [column for column in ("model", "prompt_name") if cots[column].nunique() > 1]
+    cot_names = {row.cot_id: _cot_name(row, of_several) for row in of_problem.itertuples()}
     with second:
         count = kept["problem_id"].nunique()
         selection.pick("problem", f"Problem ({count} of {len(problems)})", list(named), show=named.__getitem__)
@@ -49,7 +50,7 @@ def problem_card(store: Store, where: Place) -> None:
             _fact("answer", "none" if pd.isna(cot.answer) else f"{cot.answer} ({cot.answer_source})")
             _fact("ground truth", str(cot.ground_truth))
             _fact("length", _length(cot))
-            _fact("written by", f"{cot.model}, sample {cot['sample']}")
+            _fact("written by", f"{cot.model}, sample {cot['sample']}, prompt {cot.prompt_name}")
 
 
 def colour_controls(store: Store) -> tuple[str | None, str | None, str]:
@@ -148,6 +149,12 @@ def _filtered(problems: pd.DataFrame, cots: pd.DataFrame) -> pd.DataFrame:
     with st.popover(f"Filter ({active})" if active else "Filter", icon=":material/filter_alt:"):
         level = selection.pick("level", "Level", levels, show=lambda value: "all" if value == "any" else value, then=_filter_changed)
         writer = selection.pick("writer", "Model", writers, show=lambda value: one_line(str(model_names[value]), 50), then=_filter_changed)
+        prompts = ["any", *sorted(cots["prompt_name"].unique())]
+        prompt = "any"
+        if len(prompts) > 2:
+            prompt = selection.pick(
+                "prompt", "Prompt", prompts, show=lambda value: "all prompts" if value == "any" else value, then=_filter_changed
+            )
         verdict = selection.pick("verdict", "Answer", list(_VERDICTS), show=_VERDICTS.__getitem__, then=_filter_changed)
         only = selection.pick_switch(
             "candidates",
@@ -161,6 +168,8 @@ def _filtered(problems: pd.DataFrame, cots: pd.DataFrame) -> pd.DataFrame:
         rows = rows[rows["level"] == int(level)]
     if writer != "any":
         rows = rows[rows["model_id"] == writer]
+    if prompt != "any":
+        rows = rows[rows["prompt_name"] == prompt]
     if verdict != "any":
         rows = rows[
             {"correct": rows["is_correct"].eq(True), "wrong": rows["is_correct"].eq(False), "none": rows["is_correct"].isna()}[verdict]
@@ -174,11 +183,12 @@ def _filter_changed() -> None:
     st.session_state["filter_changed"] = True
 
 
-def _cot_name(row: object, *, several: bool) -> str:
+def _cot_name(row: object, of_several: list[str]) -> str:
+    """The CoT in a list: of several models or prompts, with its own (`of_several`: those columns)."""
     verdict = "no verdict" if pd.isna(row.is_correct) else ("correct" if row.is_correct else "wrong")
     answer = "" if pd.isna(row.answer) else f" · {one_line(str(row.answer), 24)}"
-    model = f"{one_line(str(row.model), 30)} · " if several else ""
-    return f"{model}sample {row.sample} · {verdict}{answer} · {row.n_chunks} chunks{' · rollouts' if row.has_rollouts else ''}"
+    own = "".join(f"{one_line(str(getattr(row, column)), 30)} · " for column in of_several)
+    return f"{own}sample {row.sample} · {verdict}{answer} · {row.n_chunks} chunks{' · rollouts' if row.has_rollouts else ''}"
 
 
 def _level(level: object) -> str:

@@ -34,6 +34,7 @@ FIELDS = (
     "click",
     "level",
     "writer",
+    "prompt",
     "verdict",
     "candidates",
     "live",

@@ -9,6 +9,7 @@ from app.figures.steepness import chance_band
 from backend.evidence.agreement import rank_agreement
 from backend.evidence.association import Association, association
 from backend.evidence.pairs import Evidence, evidence
+from backend.importance.by_prompt import CONTRAST_COLUMNS, contrasts
 from backend.importance.convergence import convergence
 from backend.store.store import Store
 
@@ -44,6 +45,12 @@ def stored_evidence(store: Store, pair: dict[str, Any], subset: str) -> Evidence
 def pairs_of(store: Store) -> pd.DataFrame:
     """Every pair in `associations`, largest |rho| first, without its details."""
     return _pairs(store, str(store.generation), store.published_at)
+
+
+@st.cache_data(max_entries=8, show_spinner="Comparing prompts and models …")
+def prompt_contrasts(chains: pd.DataFrame) -> pd.DataFrame:
+    """`chains` are rows of `Queries.verdicts`."""
+    return pd.DataFrame(contrasts(chains, seed=_SEED), columns=CONTRAST_COLUMNS)
 
 
 @st.cache_data(max_entries=64, show_spinner="Computing rank correlations …")

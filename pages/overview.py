@@ -28,6 +28,8 @@ with right:
         for item in lacks:
             say(item)
 
+overview_view.prompts(store)
+
 if not (trainings := store.training_runs()).empty:
     st.subheader("How the models were trained")
     for training in trainings.itertuples():

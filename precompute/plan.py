@@ -59,7 +59,7 @@ def plan_study(study: Study, folder: StudyFolder) -> tuple[list[Estimate], Lengt
     """One estimate a stage, and the lengths they rest on. Reads the store if there is one; writes nothing."""
     lengths = _lengths(study, folder)
     n_problems = _n_problems(study)
-    n_cots = n_problems * study.sampling.samples * len(study.models)
+    n_cots = n_problems * study.sampling.samples * study.n_asked
     chunks_a_cot = max(lengths.cot / lengths.chunk, 1.0)
     rolled_cots = min(study.rollouts.cots, n_cots)
     rolled_chunks = round(rolled_cots * min(chunks_a_cot, study.rollouts.max_chunks))
@@ -84,7 +84,7 @@ def plan_study(study: Study, folder: StudyFolder) -> tuple[list[Estimate], Lengt
         estimate("problems", 1, 0, None, 0),
         estimate(
             "cots",
-            n_problems * len(study.models),
+            n_problems * study.n_asked,
             round(n_cots * lengths.cot + n_problems * _PROMPT_TOKENS),
             "sampling",
             n_cots * lengths.cot * text,

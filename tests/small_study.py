@@ -119,6 +119,32 @@ def add_training(folder: Path) -> str:
     return training_id
 
 
+def add_prompts(folder: Path, *, cells: tuple[tuple[str, str], ...]) -> None:
+    """Add four problems with two CoTs each for every cell (name of a model, prompt) to the study at `folder`, and publish.
+
+    `reasoner` solves what `base` does and, under the prompt `steps`, one problem more.
+    """
+    roles = {"base": "base", "reasoner": "distilled"}
+    models = {name: _model() | {"model_id": ids.stable_id("m", name), "name": f"embedded:{name}", "role": roles[name]} for name, _ in cells}
+    problems = [problem(k) for k in range(4, 8)]
+    rows: dict[str, list[dict[str, Any]]] = {"models": list(models.values()), "problems": problems, "cots": [], "prompts": []}
+    for name, prompt in cells:
+        model_id, n_solved = models[name]["model_id"], 2 + (name == "reasoner" and prompt == "steps")
+        rows["prompts"].append({
+            "prompt_name": prompt, "model_id": model_id, "text": f"{HOSTILE[0]}{{question}}", "system": None, "worked": False,
+            "manner": "template" if name == "reasoner" else "none", "settings": "{}", "wording": "{}",
+        })  # fmt: skip
+        for number, its_problem in enumerate(problems):
+            for sample in range(2):
+                cot, _ = _cot(its_problem, number, sample, imported=False)
+                own = {"cot_id": ids.stable_id("c", name, prompt, number, sample), "model_id": model_id, "prompt_name": prompt,
+                       "answer": "54", "answer_source": "forced" if sample else "given", "is_correct": number < n_solved}  # fmt: skip
+                rows["cots"].append(cot | own)
+    with StudyFolder(folder).writing("test") as writer:
+        writer.add("prompted", "all", rows)
+        publish(writer)
+
+
 def make_imported(folder: Path) -> Path:
     """One published CoT: text, tags, published importance and step importance; no tokens, no rollouts."""
     rng = np.random.default_rng(8)

@@ -1,4 +1,4 @@
-"""Accuracy by level of difficulty."""
+"""Accuracy by level of difficulty, and by prompt and model."""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -40,6 +40,48 @@ def accuracy_by_level(levels: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(title="difficulty of the problem", type="category")
     figure.update_yaxes(title="accuracy, Wilson 95 %", range=[-0.04, 1.04], tickformat=".0%")
     return figure.update_layout(showlegend=known["model"].nunique() > 1, legend={"orientation": "h", "y": 1.12})
+
+
+def accuracy_by_prompt(cells: pd.DataFrame) -> go.Figure:
+    """One point a model and prompt: `model`, `prompt_name`, `accuracy`, `low`, `high`, `n`, `n_chains`; a line joins a model's prompts.
+
+    Lines that run alike say that the prompt does the same for both models. Where an accuracy or interval is unknown none is drawn.
+    """
+    known = cells[cells["accuracy"].notna()]
+    if known.empty:
+        return blank("No accuracy is known: no chain of thought of this study has been judged", height=120)
+    figure = go.Figure(layout={"template": TEMPLATE, "height": 320, "margin": {"t": 28, "b": 48}})
+    colours = list(CATEGORY_COLOURS.values())
+    models, prompts = list(dict.fromkeys(known["model"])), list(dict.fromkeys(known["prompt_name"]))
+    for number, model in enumerate(models):
+        rows = known[known["model"] == model]
+        shift = 0.06 * (number - (len(models) - 1) / 2)  # so that intervals of one prompt stand side by side
+        figure.add_scatter(
+            x=[prompts.index(prompt) + shift for prompt in rows["prompt_name"]],
+            y=rows["accuracy"],
+            mode="lines+markers+text" if len(rows) > 1 else "markers+text",
+            name=for_plotly(str(model), limit=60),
+            text=[f"{share:.0%}" for share in rows["accuracy"]],
+            textposition="middle right" if number else "middle left",
+            customdata=rows[["n", "n_chains"]].to_numpy(),
+            marker={"size": 10, "color": colours[number % len(colours)]},
+            line={"color": colours[number % len(colours)], "width": 1.5},
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": rows["high"] - rows["accuracy"],
+                "arrayminus": rows["accuracy"] - rows["low"],
+                "thickness": 1.5,
+                "width": 5,
+            },
+            hovertemplate="accuracy %{y:.3f}<br>%{customdata[0]} problems, %{customdata[1]} chains<extra>%{fullData.name}</extra>",
+        )
+    figure.update_xaxes(
+        title="prompt", tickvals=list(range(len(prompts))), ticktext=[for_plotly(name, limit=40) for name in prompts],
+        range=[-0.5, len(prompts) - 0.5],
+    )  # fmt: skip
+    figure.update_yaxes(title="accuracy, 95 % over problems", range=[-0.04, 1.04], tickformat=".0%")
+    return figure.update_layout(showlegend=len(models) > 1, legend={"orientation": "h", "y": 1.12})
 
 
 def _level_name(level: object) -> str:

@@ -52,12 +52,32 @@ class Queries:
         )
 
     def accuracy_by_level(self: _HasFrame) -> pd.DataFrame:
-        """One row a model and level: CoTs judged, of them correct, problems and candidates. The unknown level comes last."""
+        """One row a model, prompt and level: CoTs judged, of them correct, problems and candidates. The unknown level comes last."""
         return self.frame(
-            "SELECT a.model_id, m.name AS model, p.level, sum(a.n)::BIGINT AS n, sum(a.n_correct)::BIGINT AS n_correct, "
+            "SELECT a.model_id, m.name AS model, a.prompt_name, p.level, sum(a.n)::BIGINT AS n, sum(a.n_correct)::BIGINT AS n_correct, "
             "count(*) AS n_problems, count(*) FILTER (a.candidate) AS n_candidates "
             "FROM problem_accuracy a JOIN problems p USING (problem_id) JOIN models m USING (model_id) "
-            "GROUP BY a.model_id, m.name, m.role, p.level ORDER BY m.role = 'distilled', m.name, a.model_id, p.level NULLS LAST"
+            "GROUP BY a.model_id, m.name, m.role, a.prompt_name, p.level "
+            "ORDER BY m.role = 'distilled', m.name, a.model_id, a.prompt_name, p.level NULLS LAST"
+        )
+
+    def verdicts(self: _HasFrame) -> pd.DataFrame:
+        """One row a CoT of our own: its model and prompt, whether it has an answer, whether that was forced, and its verdict (NULL: none).
+
+        Imported ones are left out: which of them were published may depend on their outcome. A distilled model comes after its base.
+        """
+        return self.frame(
+            "SELECT c.problem_id, c.model_id, m.name AS model, c.prompt_name, c.sample, c.answer IS NOT NULL AS answered, "
+            "coalesce(c.answer_source = 'forced', false) AS forced, c.is_correct FROM cots c JOIN models m USING (model_id) "
+            "WHERE c.seed IS NOT NULL "
+            "ORDER BY m.role = 'distilled', m.name, c.model_id, c.prompt_name, c.problem_id, c.sample"
+        )
+
+    def prompts(self: _HasFrame) -> pd.DataFrame:
+        """One row a prompt and model that was asked under it; none in a study of before there were prompts."""
+        return self.frame(
+            "SELECT p.prompt_name, p.model_id, m.name AS model, p.text, p.system, p.worked, p.manner, p.settings FROM prompts p "
+            "JOIN models m USING (model_id) ORDER BY p.prompt_name, m.role = 'distilled', m.name, p.model_id"
         )
 
     def training_runs(self: _HasFrame) -> pd.DataFrame:
@@ -91,11 +111,11 @@ class Queries:
     def cot_index(self: _HasFrame) -> pd.DataFrame:
         """One row a CoT, without its text."""
         return self.frame(
-            "SELECT c.cot_id, c.problem_id, c.model_id, m.name AS model, c.sample, c.n_tokens, c.answer, c.answer_source, c.is_correct, "
-            "c.finish, count(k.chunk_id) AS n_chunks, "
+            "SELECT c.cot_id, c.problem_id, c.model_id, m.name AS model, c.prompt_name, c.sample, c.n_tokens, c.answer, c.answer_source, "
+            "c.is_correct, c.finish, count(k.chunk_id) AS n_chunks, "
             "c.cot_id IN (SELECT cot_id FROM rollouts) AS has_rollouts "
             "FROM cots c JOIN models m USING (model_id) LEFT JOIN chunks k USING (cot_id) "
-            "GROUP BY ALL ORDER BY c.problem_id, m.name, c.sample, c.cot_id"
+            "GROUP BY ALL ORDER BY c.problem_id, m.name, c.prompt_name, c.sample, c.cot_id"
         )
 
     def most_important_chunk(self: _HasFrame, cot_id: str | None = None, problem_id: str | None = None) -> pd.DataFrame:
@@ -138,8 +158,8 @@ class Queries:
     def cot(self: _HasFrame, cot_id: str) -> pd.DataFrame:
         """At most one row: the CoT with its problem and model."""
         return self.frame(
-            "SELECT c.cot_id, c.problem_id, c.sample, c.seed, c.text, c.after_text, c.n_prompt_tokens, c.n_tokens, c.finish, c.answer, "
-            "c.answer_source, c.is_correct, c.grader, m.name AS model, p.source, p.source_key, p.level, p.question, "
+            "SELECT c.cot_id, c.problem_id, c.prompt_name, c.sample, c.seed, c.text, c.after_text, c.n_prompt_tokens, c.n_tokens, "
+            "c.finish, c.answer, c.answer_source, c.is_correct, c.grader, m.name AS model, p.source, p.source_key, p.level, p.question, "
             "p.answer AS ground_truth FROM cots c JOIN problems p USING (problem_id) JOIN models m USING (model_id) WHERE c.cot_id = $cot",
             cot=cot_id,
         )

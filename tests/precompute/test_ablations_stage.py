@@ -53,8 +53,8 @@ class Written:
         for number, text in enumerate(TEXTS):
             tokens = pair[0][0].tokenizer(PROMPT + text, add_special_tokens=False)["input_ids"]
             n_prompt = len(pair[0][0].tokenizer(PROMPT, add_special_tokens=False)["input_ids"])
-            rows["problems"].append({"problem_id": f"p{number}", "source": "test", "source_key": str(number), "level": 1, "question": "?",
-                                     "answer": "42", "solution": None})  # fmt: skip
+            rows["problems"].append({"problem_id": f"p{number}", "source": "test", "source_key": str(number), "level": 1,
+                                     "difficulty": None, "question": "?", "answer": "42", "solution": None})  # fmt: skip
             rows["cots"].append({
                 "cot_id": f"c{number}", "problem_id": f"p{number}", "model_id": pair[number % 2][0].model_id, "run_id": "r", "sample": 0,
                 "seed": 1, "prompt": PROMPT, "text": text, "after_text": None, "prompt_name": "boxed", "think_close": None,

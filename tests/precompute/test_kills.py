@@ -42,6 +42,7 @@ class Ask:
                 "source": "test",
                 "source_key": unit.unit_id,
                 "level": 1,
+                "difficulty": 1.0,
                 "question": "?",
                 "answer": str(seed_for(unit.unit_id)),
                 "solution": None,

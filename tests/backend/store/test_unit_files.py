@@ -121,6 +121,7 @@ def test_unknown_values_are_null_not_zero():
     nan = {
         "problem_id": "p",
         "model_id": "m",
+        "prompt_name": "boxed",
         "n": 0,
         "n_correct": 0,
         "accuracy": float("nan"),
