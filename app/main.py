@@ -1,10 +1,19 @@
-"""The dashboard's entry: `streamlit run app/main.py`, or `python -m streamlit run app/main.py`."""
+"""The dashboard's entry: `streamlit run app/main.py`, or `python -m streamlit run app/main.py`.
+
+Streamlit reads this file twice: once as the server, to which it adds what `app.serving` says, and then for every run of a page.
+"""
 
 import importlib
 import site
 from pathlib import Path
 
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
 # Streamlit puts this file's folder on the import path, not the repository's root above it.
 site.addsitedir(str(Path(__file__).resolve().parents[1]))
 
-importlib.import_module("app.navigation").run()
+if get_script_run_ctx(suppress_warning=True) is None:
+    server = st.App(Path(__file__).resolve(), middleware=importlib.import_module("app.serving").guards())
+else:
+    importlib.import_module("app.navigation").run()

@@ -7,9 +7,12 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app import progress_view, selection, studies
-from app.missing import NO_STUDY, PageEnds, say_and_end
-from app.untrusted import show
+from app.missing import NO_STUDY, PageEnds, say, say_and_end
+from app.untrusted import one_line, show
+from backend import faults
 from backend.errors import AnchorscopeError
+from backend.plain import plain
+from backend.store.store import DamagedGeneration
 
 _PAGES, _ASSETS = studies.ROOT / "pages", studies.ROOT / "assets"
 OVERVIEW, CHAINS, MAP, STEEPNESS, STEERING = "overview", "chains_of_thought", "latent_map", "steepness", "steering"
@@ -32,8 +35,9 @@ _SECTIONS = {
     },
 }
 _TITLES = {name: title for section in _SECTIONS.values() for name, title in section.items()}
+_INSTEAD = "study_instead"
 _IGNORED = {
-    "study": "study", "problem": "problem", "cot": "chain of thought", "chunk": "chunk", "model": "model", "layer": "layer",
+    "problem": "problem", "cot": "chain of thought", "chunk": "chunk", "model": "model", "layer": "layer",
     "dictionary": "dictionary", "feature": "feature", "pinned": "pinned feature", "token": "token",
 }  # fmt: skip
 
@@ -48,13 +52,23 @@ def run() -> None:
     links = st.sidebar.empty()
     _links(links)
     try:
-        _sidebar()
+        found = studies.found()
+        _sidebar(found)
+        _say_it_is_gone(found)
+        _say_it_is_older(found)
         with contextlib.suppress(PageEnds):
             page.run()
         _say_what_was_ignored()
+    except PageEnds:
+        pass
+    except DamagedGeneration:  # met in the middle of a page: opening the study again gives the generation before, or the words for it
+        selection.rerun()
     except AnchorscopeError as error:
-        with st.container(border=True, key="problem"):
-            show(str(error))
+        _say_in_place_of_the_page(str(error))
+    except Exception as error:  # a fault of the machine, wherever it was met, is said; every other one is raised again
+        if (words := faults.in_words(error)) is None:
+            raise
+        _say_in_place_of_the_page(words)
     finally:
         selection.publish()
     _links(links)
@@ -92,12 +106,49 @@ def _links(place: DeltaGenerator) -> None:
                 st.page_link(page_named(name), query_params=selection.values(), width="stretch")
 
 
-def _sidebar() -> None:
-    found = studies.found()
+def _sidebar(found: dict[str, Path]) -> None:
     with st.sidebar:
-        if found:
+        if _gone(found) is not None and found:
+            st.selectbox(
+                "Study", list(found), index=None, placeholder="Choose another", key=_INSTEAD,
+                on_change=lambda: selection.choose(study=st.session_state[_INSTEAD]),
+            )  # fmt: skip
+        elif found:
             selection.pick("study", "Study", list(found), help="Every study under stores/, and those named in ANCHORSCOPE_STORES.")
             progress_view.watch(found[selection.checked("study", list(found))])
+
+
+def _gone(found: dict[str, Path]) -> str | None:
+    """The name of the chosen study where it is not here: never another one in its place."""
+    name = selection.get("study")
+    return None if name in found else name
+
+
+def _say_it_is_gone(found: dict[str, Path]) -> None:
+    if (name := _gone(found)) is None:
+        return
+    st.title("Anchorscope")
+    show(
+        f"There is no study {one_line(plain(name), 100)} here. Its folder was deleted, moved or renamed, its disk is not mounted, or the "
+        "link came from another machine. " + ("Choose another one on the left." if found else "")
+    )
+    if not found:
+        say(NO_STUDY)
+    raise PageEnds
+
+
+def _say_it_is_older(found: dict[str, Path]) -> None:
+    """A word above every page whose study is shown as it was before its newest results were damaged."""
+    name = selection.get("study")
+    with contextlib.suppress(AnchorscopeError):  # the page says it
+        if name in found and (words := studies.open_store(found[name]).older) is not None:
+            with st.container(border=True, key="older"):
+                show(words)
+
+
+def _say_in_place_of_the_page(words: str) -> None:
+    with st.container(border=True, key="problem"):
+        show(words)
 
 
 def _say_what_was_ignored() -> None:

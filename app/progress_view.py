@@ -20,8 +20,8 @@ def watch(study: Path) -> None:
     if seen is not None and seen != now and seen[0] == now[0]:
         selection.rerun()
     progress = read_progress(study)
-    if progress and progress.state == "running" and not progress.stale:
-        bar(progress)
+    if progress and progress.state == "running":
+        bar(progress, held=False)
 
 
 @st.fragment(run_every=_LOOK_EVERY)
@@ -43,8 +43,9 @@ def in_full(study: Path) -> None:
 
 
 def bar(progress: Progress, *, held: bool = True) -> None:
-    """Stage, units done, rate, time left. A run that says nothing for a minute has ended, unless somebody still holds the study."""
-    state = progress.state if not progress.stale else "on a long unit" if held else "ended without a word"
+    """Stage, units done, rate, time left. A run whose process is gone has ended; where that cannot be known, one that says nothing for a
+    minute has, unless somebody still holds the study."""
+    state = progress.state if not progress.stale else "on a long unit" if held and progress.pid is None else "ended without a word"
     st.progress(min(1.0, progress.done / progress.total) if progress.total else 0.0)
     show(f"{progress.stage}: {progress.done:,} of {progress.total:,} units · {state}{_pace(progress)}")
 

@@ -40,6 +40,7 @@ _STEP = {"rms": 0.5, "norm": 0.05, "absolute": 1.0}
 _OF_CHUNK = ("per_chunk", "centered", "on_manifold", "pair")  # made from a chunk that is named
 _WHOLE_STUDY = ("centered", "diff_in_means", "category", "on_manifold")  # need the study's activations at the layer
 _UPLOAD = "direction_file"
+_LARGEST_FILE = 16  # MB: what server.maxUploadSize allows; vectors of all layers of a large model have 8
 
 
 @dataclass(frozen=True)
@@ -243,7 +244,7 @@ def _neighbour(subject: Subject) -> str:
 
 def _file(place: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[DirectionSpec | None, str, tuple[str, ...], str | None]:
     given = st.file_uploader(
-        "Vector file", type=["safetensors", "pt", "pth", "npz", "npy", "gguf"], key=_UPLOAD,
+        "Vector file", type=["safetensors", "pt", "pth", "npz", "npy", "gguf"], key=_UPLOAD, max_upload_size=_LARGEST_FILE,
         help="safetensors, .pt (weights only), .npz, .npy, or a control vector in GGUF (repeng, llama.cpp). Nothing in it is run.",
     )
     if given is None:

@@ -41,9 +41,9 @@ def found() -> dict[str, Path]:
     """
     shipped = demo()
     named = [Path(path) for path in os.environ.get("ANCHORSCOPE_STORES", "").split(os.pathsep) if path]
-    own = {study.resolve() for folder in (Path.cwd() / "stores", STORES) for study in _studies_at(folder)}
+    own = {_resolved(study) for folder in (Path.cwd() / "stores", STORES) for study in _studies_at(folder)}
     own = sorted(own - ({shipped.path} if shipped else set()), key=lambda path: (-_published(path), path))
-    paths = [study.resolve() for path in named for study in _studies_at(path)] + [path for path in own if _has_finished(path)]
+    paths = [_resolved(study) for path in named for study in _studies_at(path)] + [path for path in own if _has_finished(path)]
     if shipped and not shipped.fault:
         paths.append(shipped.path)
     paths += own
@@ -70,7 +70,11 @@ def open_store(path: Path) -> Store:
     if (shipped := demo()) and shipped.fault and path == shipped.path:
         raise NoStore(shipped.fault)
     with _door():
-        stamp = (generation := generation_of(path), generation.stat().st_mtime_ns, generation.stat().st_ino)
+        generation = generation_of(path)
+        try:
+            stamp = (generation, generation.stat().st_mtime_ns, generation.stat().st_ino)
+        except OSError as error:
+            raise NoStore(f"{generation} is gone: the study was deleted, moved, or published anew just now. Reload the page.") from error
         held = _open().get(path)
         if held is None or held[0] != stamp:
             _open().pop(path, None)  # a file replaced under its old name is only seen anew once nobody holds the old one
@@ -81,10 +85,13 @@ def open_store(path: Path) -> Store:
 
 def stamp_of(path: Path) -> str | None:
     """Changes whenever something new is published at `path`; None while nothing is."""
-    folder = StudyFolder(path)
-    if path.is_file():
-        return str(path.stat().st_mtime_ns)
-    return folder.pointer.read_text(encoding="utf-8") if folder.pointer.exists() else None
+    try:
+        if path.is_file():
+            return str(path.stat().st_mtime_ns)
+        pointer = StudyFolder(path).pointer
+        return f"{pointer.read_bytes()[:100]!r} {pointer.stat().st_mtime_ns}"
+    except OSError:
+        return None
 
 
 def ask(question: Any, **values: Any) -> pd.DataFrame:
@@ -119,22 +126,37 @@ def _unpacked(pack: str, file: str) -> str | None:
 
 
 def _studies_at(path: Path) -> list[Path]:
-    """`path` itself when it is a study, else the studies in it."""
+    """`path` itself when it is a study, else the studies in it; none where it cannot be read."""
     if _is_study(path):
         return [path]
-    return sorted(child for child in path.iterdir() if _is_study(child)) if path.is_dir() else []
+    try:
+        return sorted(child for child in path.iterdir() if _is_study(child))
+    except OSError:
+        return []
 
 
 def _is_study(path: Path) -> bool:
-    if path.is_file():
-        return path.suffix == ".duckdb"
-    folder = StudyFolder(path)
-    return folder.manifest.exists() or folder.pointer.exists()
+    try:
+        if path.is_file():
+            return path.suffix == ".duckdb"
+        folder = StudyFolder(path)
+        return folder.manifest.exists() or folder.pointer.exists()
+    except OSError:
+        return False
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # links in a circle
+        return path.absolute()
 
 
 def _published(path: Path) -> float:
-    pointer = path if path.is_file() else path / "CURRENT"
-    return pointer.stat().st_mtime if pointer.exists() else 0.0
+    try:
+        return (path if path.is_file() else path / "CURRENT").stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _has_finished(study: Path) -> bool:

@@ -10,6 +10,8 @@ import textwrap
 
 import streamlit as st
 
+from backend.plain import plain
+
 
 def for_plotly(text: str, *, limit: int = 200, width: int = 60) -> str:
     """`text` on lines of `width` characters, shortened to `limit`, so that Plotly shows exactly these characters."""
@@ -20,13 +22,13 @@ def for_plotly(text: str, *, limit: int = 200, width: int = 60) -> str:
 
 def one_line(text: str, limit: int) -> str:
     """`text` on one line of at most `limit` characters, an ellipsis where something is left out."""
-    flat = re.sub(r"\s+", " ", text).strip()
+    flat = re.sub(r"\s+", " ", plain(text)).strip()
     return flat if len(flat) <= limit else flat[: limit - 1].rstrip() + "…"
 
 
 def show(text: str) -> None:
     """The text as running words."""
-    st.text(text)
+    st.text(plain(text))
 
 
 def show_exactly(text: str, *, height: int | str = "content") -> None:
