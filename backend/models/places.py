@@ -118,7 +118,7 @@ def place_named(name: str, *, is_label: bool = False) -> Place | None:
     is a block's. In the name of a hook or module they are a part of the block, which is not its output.
     """
     block, sites, unknown = None, [], False
-    parts = [part for part in re.split(r"[./\[\]\s:()']+", name) if part]
+    parts = [part for part in re.split(r"[./\[\]\s:,()']+", name) if part]
     for i, part in enumerate(parts):
         if re.fullmatch(r"-?\d{1,4}", part):
             container = parts[i - 1] if i and re.fullmatch(_CONTAINERS, parts[i - 1]) else None

@@ -61,6 +61,19 @@ def test_gradients_are_those_of_autograd(kind, dense, monkeypatch):
         assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_our_loss_is_crosscoder_learnings_times_the_number_of_models_and_its_penalty_ours_over_it():
+    """Its loss is the mean over tokens *and models* of squared distances plus l1_penalty times the mean over tokens of weighted codes."""
+    settings = replace(SETTINGS, kind="l1", penalty_warmup=0.0, aux=0.0)
+    trainer, a = Trainer(settings), batch()
+    with torch.no_grad():
+        measured = trainer.gradients(a.reshape(len(a), -1))[1]
+        dictionary = trainer.dictionary(torch.ones(2), {})
+        codes = dictionary.encode(a)
+        mse = (a - dictionary.decode(codes)).pow(2).sum(dim=-1).mean()
+        weighted = (codes * dictionary.decoder.norm(dim=2).sum(0)).sum(dim=-1).mean()
+    assert measured.loss == pytest.approx(2 * (mse + settings.penalty / 2 * weighted).item(), rel=1e-5)
+
+
 def test_dead_features_learn_what_the_others_leave_over():
     settings = replace(SETTINGS, aux=0.5)
     trainer, a = Trainer(settings), batch()
