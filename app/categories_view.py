@@ -7,6 +7,7 @@ import streamlit as st
 
 from app import chosen_dictionary, crosscoder_view, selection, studies
 from app.chunk_table import interval, number
+from app.clicks import picked_row
 from app.figures.crosscoder import ablation_effects, category_frequencies
 from app.missing import Missing, command, say
 from app.untrusted import show
@@ -67,8 +68,8 @@ def _table(store: Store, dictionary: pd.Series, rates: pd.DataFrame, norm: str) 
     key = f"category_table_{name}_{norm}"
 
     def go() -> None:
-        if picked := st.session_state[key].selection.rows:
-            chosen_dictionary.open_feature(int(found["feature"].iloc[picked[0]]))
+        if (picked := picked_row(key, len(found))) is not None:
+            chosen_dictionary.open_feature(int(found["feature"].iloc[picked]))
 
     st.dataframe(found, hide_index=True, height=320, row_height=28, key=key, selection_mode="single-row", on_select=go)
     st.caption(

@@ -12,6 +12,7 @@ import streamlit as st
 
 from app import chains_view, chosen_dictionary, crosscoder_view, live, navigation, place, selection, studies
 from app.chunk_table import number
+from app.clicks import marks, picked_row
 from app.components.token_text import token_text
 from app.figures.chain_features import chain_heat
 from app.figures.crosscoder import MODELS
@@ -298,8 +299,7 @@ def _words(text: TextCodes, chunk: object) -> str:
 
 def _clicked(key: str, shown: Shown, dictionary: pd.Series) -> None:
     """Go to the cell that was clicked on the chart `key`: its feature, and its token or chunk."""
-    reported = [point.get("customdata") for point in st.session_state[key].selection.points]
-    cell = next((value[0] if isinstance(value, list) and value else value for value in reported), None)
+    cell = next(iter(marks(key)), None)
     parts = cell.split(".") if isinstance(cell, str) else []
     if len(parts) != 2 or not all(part.isascii() and part.isdigit() and len(part) < 12 for part in parts):
         return
@@ -414,8 +414,8 @@ def _firing(dictionary: pd.Series, rows: pd.DataFrame, shown: Shown, token: int 
 
 def _opener(key: str, features: list[int]) -> Callable[[], None]:
     def go() -> None:
-        if picked := st.session_state[key].selection.rows:
-            chosen_dictionary.open_feature(features[picked[0]])
+        if (picked := picked_row(key, len(features))) is not None:
+            chosen_dictionary.open_feature(features[picked])
 
     return go
 

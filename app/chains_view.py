@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from app import place, selection
+from app import place, selection, studies
 from app.place import Place
 from app.theme import category_colour
 from app.untrusted import one_line, show
@@ -16,7 +16,7 @@ _FILTERS = ("level", "writer", "prompt", "verdict", "candidates")
 
 def choose_cot(store: Store, where: Place) -> Place:
     """Pickers for problem and CoT behind a filter; returns the place after them."""
-    problems, cots = store.problem_index(), store.cot_index()
+    problems, cots = studies.ask(store.problem_index), studies.ask(store.cot_index)
     first, second, third = st.columns([1.25, 6, 5], vertical_alignment="bottom", gap="small")
     with first:
         kept = _filtered(problems, cots)
@@ -24,10 +24,11 @@ def choose_cot(store: Store, where: Place) -> Place:
         selection.choose(problem=None, cot=kept["cot_id"].iloc[0], chunk=None)
         where = place.here(store)
     listed = pd.concat([kept, cots[cots["cot_id"] == where.cot]]).drop_duplicates("cot_id")
+    with_cots = set(listed["problem_id"])
     named = {
         row.problem_id: f"{number}. {_level(row.level)}{one_line(row.question, 110)}"
         for number, row in enumerate(problems.itertuples(), start=1)
-        if row.problem_id in set(listed["problem_id"])
+        if row.problem_id in with_cots
     }
     of_problem = listed[listed["problem_id"] == where.problem].sort_values(["model", "prompt_name", "sample", "cot_id"])
     of_several = [column for column in ("model", "prompt_name") if cots[column].nunique() > 1]

@@ -1,11 +1,13 @@
 """Which dictionary of the study is looked at, and which of its features: one place for every page about features."""
 
 import tomllib
+from collections.abc import Callable
 
 import pandas as pd
 import streamlit as st
 
-from app import navigation, selection, studies
+from app import navigation, residual, selection, studies
+from app.clicks import marks
 from app.missing import Missing, command, no_tokens, say_and_end, study_file
 from app.untrusted import one_line
 from backend.store.store import Store
@@ -21,12 +23,33 @@ def choose(store: Store) -> pd.Series:
         say_and_end(no_dictionary(store))
     found = found.set_index("dictionary_id", drop=False)
     names = {row.Index: named(row) for row in found.itertuples()}
+    usual = _at_the_layer(store, found)
     if len(names) == 1:
         chosen = selection.checked("dictionary", list(names))
     else:
-        chosen = selection.pick("dictionary", "Dictionary", list(names), show=names.__getitem__)
+        chosen = selection.pick("dictionary", "Dictionary", list(names), default=usual, show=names.__getitem__, then=_follow_layer(found))
     selection.choose(dictionary=chosen)
-    return found.loc[chosen]
+    row = found.loc[chosen]
+    wanted = residual.chosen(store)
+    if wanted is not None and wanted.layer not in (None, row.layer):
+        selection.stand_in("layer", f"layer {wanted.layer}", f"layer {row.layer}, which this dictionary reads")
+    return row
+
+
+def _at_the_layer(store: Store, found: pd.DataFrame) -> str:
+    """The dictionary that is shown where none is chosen: one of the layer that is looked at, else of the nearest."""
+    streams = {
+        residual.Stream(model, int(row.layer)): row.Index
+        for row in found[::-1].itertuples()
+        for model in (row.base_model_id, row.distilled_model_id)
+        if isinstance(model, str)
+    }
+    return streams[residual.nearest(store, streams)]
+
+
+def _follow_layer(found: pd.DataFrame) -> Callable[[], None]:
+    """A dictionary that is chosen by hand brings its layer along to every page."""
+    return lambda: selection.choose(layer=str(found.loc[selection.get("dictionary")].layer))
 
 
 def feature(dictionary: pd.Series, field: str = "feature", default: int | None = None) -> int | None:
@@ -66,9 +89,7 @@ def leave_if_asked() -> None:
 
 def clicked(key: str, dictionary: pd.Series) -> int | None:
     """The feature that was clicked on the chart `key`, whose marks bear features' numbers as `customdata`."""
-    reported = [point.get("customdata") for point in st.session_state[key].selection.points]
-    numbers = [value[0] if isinstance(value, list) and value else value for value in reported]
-    return next((number for number in numbers if type(number) is int and 0 <= number < dictionary.n_features), None)
+    return next((number for number in marks(key) if type(number) is int and 0 <= number < dictionary.n_features), None)
 
 
 def open_clicked(key: str, dictionary: pd.Series) -> None:

@@ -3,9 +3,11 @@
 import pandas as pd
 import streamlit as st
 
-from app import navigation, place, selection
+from app import navigation, place, residual, selection
 from app.chunk_table import count, interval, metric_table, number
+from app.clicks import picked_row
 from app.figures.chunk import answers_before_and_after, kl_curves
+from app.geometry_columns import pick_unit
 from app.missing import Missing, command, no_activations, no_rollouts, no_tokens, say
 from app.place import Place
 from app.untrusted import one_line, show_exactly
@@ -14,6 +16,7 @@ from backend.importance.metrics import SIMILARITY_THRESHOLD
 from backend.store.store import Store
 
 _PARTS = {"metrics": "Metrics", "rollouts": "Rollouts", "steering": "Steering", "neighbours": "Neighbours", "influence": "Influence"}
+_ROLLOUTS = {"resample": "Sampled to the end", "forced": "Answer forced right here"}
 _SHOWN_ROLLOUTS = 12
 
 
@@ -88,20 +91,12 @@ def _rollouts(store: Store, where: Place, chunk: pd.Series) -> None:
     if rows.empty:
         say(no_rollouts(store.coverage().iloc[0], store.path, has_tokens=pd.notna(chunk.token_start)))
         return
-    kinds = [kind for kind in ("resample", "forced") if (rows["kind"] == kind).any()]
-    kind = (
-        kinds[0]
-        if len(kinds) == 1
-        else st.segmented_control(
-            "Kind",
-            kinds,
-            default=kinds[0],
-            required=True,
-            key="rollout_kind",
-            label_visibility="collapsed",
-            format_func={"resample": "Sampled to the end", "forced": "Answer forced right here"}.__getitem__,
-        )
-    )
+    kinds = [kind for kind in _ROLLOUTS if (rows["kind"] == kind).any()]
+    if len(kinds) == 1:
+        kind = kinds[0]
+    else:
+        kind = selection.pick("rollouts", "Kind", kinds, show=_ROLLOUTS.__getitem__, widget=st.segmented_control, required=True,
+                              label_visibility="collapsed")  # fmt: skip
     st.plotly_chart(answers_before_and_after(store.outcomes_around(where.chunk, kind)), key="outcomes", config={"displayModeBar": False})
     rows = rows[rows["kind"] == kind]
     if kind == "forced":
@@ -164,11 +159,13 @@ def _steering(store: Store, where: Place, chunk: pd.Series) -> None:
             else no_tokens(store.path)
         )
         return
-    swept = sweeps(store.steepness_choices())
+    names = store.models().set_index("model_id")["name"]
     with st.container(horizontal=True):
-        sweep = selection.pick("swept", "Steered", list(swept), show=swept.__getitem__, width=240)
-        position = selection.pick("position", "At", sorted(POSITIONS), show=lambda name: POSITIONS.get(name, name), width=220)
-    chosen = curves_at(curves, sweep, position)
+        stream = residual.pick(store, curves.assign(model=curves["model_id"].map(names)), "Steered", width=240)
+        here = residual.at(curves, stream)
+        positions = sorted(set(here["position"]))
+        position = selection.pick("position", "At", positions, elsewhere=POSITIONS, show=lambda name: POSITIONS.get(name, name), width=220)
+        chosen = pick_unit(here[here["position"] == position])
     steering(chosen)
     st.dataframe(
         pd.DataFrame(
@@ -188,21 +185,20 @@ def _steering(store: Store, where: Place, chunk: pd.Series) -> None:
 
 
 def _neighbours(store: Store, where: Place, chunk: pd.Series) -> None:
-    places = residual_places(store.activation_places())
-    if not places:
-        say(no_activations(store.coverage().iloc[0], store.path))
+    found = store.activations_of(where.chunk)
+    if found.empty:
+        if store.activation_places().empty or pd.isna(chunk.token_start):
+            say(no_activations(store.coverage().iloc[0], store.path) if store.activation_places().empty else no_tokens(store.path))
+        else:
+            st.caption("No model has read this chunk, so it has no activation.")
         return
-    chosen = selection.pick("layer", "Residual stream of", list(places), show=places.__getitem__, width=240)
-    model, layer = chosen.split(":")
-    near = store.neighbours(where.chunk, model, int(layer), 12)
-    if near.empty:
-        st.caption("This chunk has no activation at this layer.")
-        return
+    stream = residual.pick(store, found, width=240)
+    near = store.neighbours(where.chunk, stream.model, stream.layer, 12)
     st.caption(
-        f"The {len(near)} chunks whose mean residual stream at layer {layer} has the largest cosine with this one's, over all chunks. "
-        "Choose a row to go there."
+        f"The {len(near)} chunks whose mean residual stream at layer {stream.layer} has the largest cosine with this one's, over all "
+        "chunks. Choose a row to go there."
     )
-    go_table(near, {"cosine": near["cosine"].astype(float).round(3)}, key=f"neighbours_{where.chunk}_{layer}", own=where.cot)
+    go_table(near, {"cosine": near["cosine"].astype(float).round(3)}, key=f"neighbours_{where.chunk}_{stream.id}", own=where.cot)
 
 
 def _influence(store: Store, where: Place, chunk: pd.Series) -> None:
@@ -220,8 +216,8 @@ def go_table(rows: pd.DataFrame, values: dict, *, key: str, own: str) -> None:
     """Chunks to go to: choosing a row selects its chunk."""
 
     def go() -> None:
-        if picked := st.session_state[key].selection.rows:
-            place.go(rows["chunk_id"].iloc[picked[0]])
+        if (picked := picked_row(key, len(rows))) is not None:
+            place.go(rows["chunk_id"].iloc[picked])
 
     texts = [one_line(text, 160) for text in rows["text"]]
     where = {"CoT": ["this one" if cot == own else "another" for cot in rows["cot_id"]]} if "cot_id" in rows else {}
@@ -234,30 +230,3 @@ def go_table(rows: pd.DataFrame, values: dict, *, key: str, own: str) -> None:
         on_select=go,
         selection_mode="single-row",
     )
-
-
-def residual_places(found: pd.DataFrame) -> dict[str, str]:
-    """`model:layer` and what to call it, from rows with `model_id`, `model`, `layer`; the model is named where there are several."""
-    several = found["model_id"].nunique() > 1
-    return {
-        f"{row.model_id}:{row.layer}": f"layer {row.layer}" + (f" of {one_line(str(row.model), 40)}" if several else "")
-        for row in found[["model_id", "model", "layer"]].drop_duplicates().itertuples()
-    }
-
-
-def sweeps(choices: pd.DataFrame) -> dict[str, str]:
-    """`model:layer:unit` of the sweeps in the store and what to call them, from `Queries.steepness_choices`."""
-    places = residual_places(choices)
-    several = choices["unit"].nunique() > 1
-    return {
-        f"{row.model_id}:{row.layer}:{row.unit}": places[f"{row.model_id}:{row.layer}"] + (f", β in {row.unit}" if several else "")
-        for row in choices[["model_id", "layer", "unit"]].drop_duplicates().itertuples()
-    }
-
-
-def curves_at(curves: pd.DataFrame, sweep: str, position: str) -> pd.DataFrame:
-    """Those of one sweep (`model:layer:unit`) and position."""
-    model, layer, unit = sweep.split(":")
-    return curves[
-        (curves["model_id"] == model) & (curves["layer"] == int(layer)) & (curves["unit"] == unit) & (curves["position"] == position)
-    ]

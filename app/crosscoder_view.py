@@ -8,6 +8,7 @@ import streamlit as st
 
 from app import chosen_dictionary, feature_filters, selection, studies
 from app.chunk_table import interval, number
+from app.clicks import boxes, picked_row
 from app.feature_filters import COLUMNS, NOT_KNOWN, Between, Filter, Filters
 from app.figures.crosscoder import frequency_histogram, nrn_and_scaling, nrn_histogram, training_curves
 from app.missing import Missing, command, say, say_and_end
@@ -216,20 +217,19 @@ def _chosen(filters: Filters, column: str, lowest: float, highest: float) -> tup
 
 def _brushed(key: str, *, x: str, y: str | None = None, logarithmic: bool = False) -> None:
     """Filter by the box that was drawn on the chart `key`; the next chart starts without it."""
-    boxes = st.session_state[key].selection.box
-    if not boxes:
+    if not (drawn := boxes(key)):
         return
     filters = chosen_filters()
     for column, side in ((x, "x"), (y, "y")):
         if column is not None:
-            low, high = (round(float(end), 6) for end in sorted(boxes[0][side])[:: len(boxes[0][side]) - 1])
+            low, high = (round(float(end), 6) for end in sorted(drawn[0][side])[:: len(drawn[0][side]) - 1])
             filters[column] = Between(10**low, 10**high) if logarithmic else Between(max(0.0, low), min(1.0, high))
     _choose(filters)
     st.session_state[_TURN] = st.session_state.get(_TURN, 0) + 1
 
 
 def _taken(key: str, dictionary: pd.Series, *, x: str, y: str) -> None:
-    if st.session_state[key].selection.box:
+    if boxes(key):
         _brushed(key, x=x, y=y)
     else:
         chosen_dictionary.open_clicked(key, dictionary)
@@ -320,8 +320,8 @@ def table(kept: pd.DataFrame, n: int, dictionary: pd.Series, *, norm: str, filte
     key = f"features_{dictionary.dictionary_id}_{norm}_{feature_filters.as_text(filters)}"
 
     def go() -> None:
-        if picked := st.session_state[key].selection.rows:
-            chosen_dictionary.open_feature(rows["feature"].iloc[picked[0]])
+        if (picked := picked_row(key, len(rows))) is not None:
+            chosen_dictionary.open_feature(rows["feature"].iloc[picked])
 
     columns = columns_of(dictionary)
     shown = rows[["feature", *(column for column in columns if column != "feature")]].reset_index(drop=True)

@@ -1,11 +1,10 @@
 """The views of the page of evidence, and two of them: all pairs of geometry and importance, and the importance metrics."""
 
-from collections.abc import Sequence
-
 import pandas as pd
 import streamlit as st
 
 from app import chains_view, geometry_view, resample_view, selection, steepness_view, studies
+from app.clicks import marks, picked_row
 from app.figures.evidence import agreement_matrix, effects
 from app.figures.steepness import signed, span
 from app.geometry_columns import place_in_words
@@ -16,12 +15,14 @@ from app.steepness_view import COVARIATE_WORDS, SUBSET_WORDS
 from app.untrusted import one_line, show
 from app.vocabulary import CONVENTIONS, KINDS, column, metric_choice
 from backend.evidence.verdict import RULE
+from backend.ids import stable_id
 from backend.importance.conventions import comparable
 from backend.store.geometry_queries import NO_LAYER, NONE
 from backend.store.store import Store
 
 _VERDICTS = {"any": "any", "inverse": "inverse", "direct": "direct", "none": "none claimed"}
 _Q = 0.05
+_PAIR = ("x", "kind", "model_id", "layer", "position", "unit", "metric", "convention")
 _STEEP = ("steepness", "amplitude", "fisher_steepness", "isotropic_steepness")
 _ASKED = ("counterfactual_importance_kl", "different_trajectories_fraction")  # whose relation to steepness is the page's question
 
@@ -55,15 +56,18 @@ def all_pairs(store: Store, where: Place) -> None:
     rows = _filtered(rows)
     several = rows["model_id"].nunique() > 1
     labels = [pair_in_words(row) + (f" · {one_line(_short(row['model']), 24)}" if several else "") for row in rows.to_dict("records")]
-    st.plotly_chart(effects(rows, labels), key="effects", on_select=lambda: _clicked(rows), selection_mode="points")
+    # Other rows make another table: the browser names a row by its number alone.
+    shown = stable_id("t", *(str(value) for name in (*_PAIR, "subset") for value in rows[name]))
+    chart, table_key = f"effects_{shown}", f"pairs_{shown}"
+    st.plotly_chart(effects(rows, labels), key=chart, on_select=lambda: _clicked(chart, rows), selection_mode="points")
     table = pair_table(rows)
 
     def go() -> None:
-        if picked := st.session_state["pairs"].selection.rows:
-            open_pair(rows.iloc[picked[0]])
+        if (picked := picked_row(table_key, len(rows))) is not None:
+            open_pair(rows.iloc[picked])
 
     st.dataframe(
-        table, hide_index=True, row_height=28, height=560, key="pairs", on_select=go, selection_mode="single-row",
+        table, hide_index=True, row_height=28, height=560, key=table_key, on_select=go, selection_mode="single-row",
         column_config={
             name: st.column_config.NumberColumn(format="%.3f") for name in ("|ρ|", "ρ", "low", "high", "null low", "null high", "partial ρ")
         } | {name: st.column_config.NumberColumn(format="%.2g") for name in ("p", "q")},
@@ -164,9 +168,9 @@ def _filtered(rows: pd.DataFrame) -> pd.DataFrame:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         subset = selection.pick("subset", "Chunks", list(SUBSET_WORDS), show=SUBSET_WORDS.__getitem__, width=230)
         claimed = selection.pick("claimed", "Law", list(_VERDICTS), show=_VERDICTS.__getitem__, width=150)
-        xs = st.multiselect("Geometry", list(dict.fromkeys(rows["x"])), format_func=lambda name: column(name).label, key="pairs_x")
+        xs = selection.pick_several("columns", "Geometry", list(dict.fromkeys(rows["x"])), show=lambda name: column(name).label)
         stored = rows["metric"] + ":" + rows["convention"]
-        metrics = st.multiselect("Importance", sorted(set(stored)), format_func=metric_choice, key="pairs_metric")
+        metrics = selection.pick_several("metrics", "Importance", sorted(set(stored)), show=metric_choice)
     keep = rows["subset"] == subset
     if claimed != "any":
         keep &= rows["verdict"].fillna("none") == claimed
@@ -207,20 +211,19 @@ def pair_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 def open_pair(row: pd.Series) -> None:
     """The scatter of a pair."""
+    named = {"direction": row["kind"], "position": row["position"], "unit": row["unit"]}
+    of_layer = {name: value for name, value in named.items() if value != NONE} | {"layer": str(row["layer"])}
+    if row["layer"] == NO_LAYER:
+        of_layer = {"convention": row["kind"]}
     selection.choose(
         view="pair", column=row["x"], metric=f"{row['metric']}:{row['convention']}",
-        swept=f"{row['model_id']}:{row['layer']}:{row['unit']}",
-        **{name: None if row[name] == NONE else row[name] for name in ("kind", "position")},
+        model=row["model_id"], **of_layer,
     )  # fmt: skip
 
 
-def _clicked(rows: pd.DataFrame) -> None:
-    for point in st.session_state["effects"].selection.points:
-        place = point.get("customdata")
-        place = place[0] if isinstance(place, Sequence) and place else place
-        if isinstance(place, int) and 0 <= place < len(rows):
-            open_pair(rows.iloc[place])
-            return
+def _clicked(key: str, rows: pd.DataFrame) -> None:
+    if (mark := next((mark for mark in marks(key) if type(mark) is int and 0 <= mark < len(rows)), None)) is not None:
+        open_pair(rows.iloc[mark])
 
 
 # Metrics
@@ -241,7 +244,7 @@ def metrics(store: Store, where: Place) -> None:
 
 
 def _agreement(store: Store, choices: list[str]) -> None:
-    every = st.toggle("Every convention", key="every_convention", help="Else one convention of each metric, the usual one.")
+    every = selection.pick_switch("every", "Every convention", default=False, help="Else one convention of each metric, the usual one.")
     shown = choices if every else list({choice.partition(":")[0]: choice for choice in reversed(choices)}.values())[::-1]
     values = studies.ask(store.importance_values)
     values = values.assign(choice=values["metric"] + ":" + values["convention"])

@@ -8,6 +8,7 @@ import streamlit as st
 
 from app import chosen_dictionary, navigation, place, selection
 from app.chunk_table import number
+from app.clicks import picked_row
 from app.components.examples import examples
 from app.feature_filters import COLUMNS
 from app.figures.crosscoder import MODELS, activation_histogram, firing_by_category, logit_effects
@@ -162,9 +163,12 @@ def _label(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int
 
 
 def _keep(store: Store, dictionary: pd.Series, feature: int, words: str, author: str) -> None:
-    st.session_state[_AUTHOR] = st.session_state[author]
+    label, by = st.session_state.get(words), st.session_state.get(author, "")
+    if label is None:
+        return  # the form has gone meanwhile
+    st.session_state[_AUTHOR] = by
     try:
-        add_label(store.path, dictionary.dictionary_id, feature, st.session_state[words], st.session_state[author])
+        add_label(store.path, dictionary.dictionary_id, feature, label, by)
     except AnchorscopeError as error:
         st.session_state[f"{_PROBLEM}_{feature}"] = str(error)
     except OSError as error:
@@ -205,7 +209,7 @@ def _chat() -> label_suggestions.ChatModel | None:
 
 def _ask(chat: label_suggestions.ChatModel, found: pd.DataFrame, words: str, feature: int) -> None:
     try:
-        st.session_state[_ASKED][words] = label_suggestions.from_chat(chat, found)
+        st.session_state.setdefault(_ASKED, {})[words] = label_suggestions.from_chat(chat, found)
     except AnchorscopeError as error:
         st.session_state[f"{_PROBLEM}_{feature}"] = str(error)
 
@@ -262,8 +266,8 @@ def _neighbours(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature
         near, key = found[found["model_id"] == model_id], f"neighbours_{column}_{role}_{feature}"
 
         def go(near: pd.DataFrame = near, key: str = key) -> None:
-            if picked := st.session_state[key].selection.rows:
-                selection.choose(**{"pinned" if pins else FIELDS[column]: str(near["neighbour"].iloc[picked[0]])})
+            if (picked := picked_row(key, len(near))) is not None:
+                selection.choose(**{"pinned" if pins else FIELDS[column]: str(near["neighbour"].iloc[picked])})
 
         st.markdown(f"**By decoder rows of the {role}**" if role != "model" else "**By decoder rows**")
         if near.empty:

@@ -1,13 +1,13 @@
 """Which geometry column is shown: pickers for its model and layer, its direction and its position, as far as it has them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pandas as pd
 
-from app import chunk_panel, selection, studies
+from app import residual, selection, studies
 from app.missing import Missing, command, no_activations, say, say_and_end
-from app.vocabulary import KINDS, POSITIONS
+from app.vocabulary import DIRECTIONS, KINDS, POSITIONS, UNITS
 from backend.store.geometry_queries import NO_LAYER, NONE
 from backend.store.store import Store
 
@@ -25,57 +25,39 @@ def known_columns(store: Store) -> pd.DataFrame:
     return found
 
 
-def pick_column(choices: pd.DataFrame, x: str) -> pd.Series:
-    """Pickers for what the column x is had of: model and layer, direction, position. Returns its row of `choices`.
+def pick_column(store: Store, choices: pd.DataFrame, x: str) -> pd.Series:
+    """Pickers for what the column x is had of: model and layer, direction, position, unit. Returns its row of `choices`.
 
-    A choice that another column has and this one has not gives way to the nearest; any other is noted as unknown.
+    A choice that this column does not have stays selected, and what stands in for it is said.
     """
-    rows = choices.assign(sweep=_sweeps(choices))
-    here = rows[rows["x"] == x]
-    places = chunk_panel.sweeps(here.assign(unit=here["sweep"].str.split(":").str[2]))
-    places = {key: words.replace(f"layer {NO_LAYER}", "no layer, CoTs") for key, words in places.items()}
-    give_way("swept", places, set(rows["sweep"]))
-    if len(places) > 1 or NO_LAYER not in set(here["layer"]):
-        sweep = selection.pick("swept", "Residual stream of", list(places), show=places.__getitem__, width=190)
-    else:
-        sweep = next(iter(places))
-    here = here[here["sweep"] == sweep]
+    here = choices[choices["x"] == x]
+    if len(here[["model_id", "layer"]].drop_duplicates()) > 1 or NO_LAYER not in set(here["layer"]):
+        here = residual.at(here, residual.pick(store, here, width=190))
     kinds = [kind for kind in KINDS if kind in set(here["kind"])] + sorted(set(here["kind"]) - set(KINDS))
-    label = "Convention" if (here["layer"] == NO_LAYER).all() else "Direction"
-    kind = _unless_none("kind", label, kinds, set(rows["kind"]), lambda name: KINDS.get(name, name), 290)
+    if (here["layer"] == NO_LAYER).all():
+        kind = kinds[0] if len(kinds) == 1 else selection.pick("convention", "Convention", kinds, width=290)
+    else:
+        kind = _unless_none("direction", "Direction", kinds, {*choices["kind"], *DIRECTIONS}, DIRECTIONS, 290)
     here = here[here["kind"] == kind]
-    positions = sorted(set(here["position"]))
-    position = _unless_none("position", "Steered at", positions, set(rows["position"]), lambda name: POSITIONS.get(name, name), 210)
-    return here[here["position"] == position].iloc[0]
+    position = _unless_none("position", "Steered at", sorted(set(here["position"])), POSITIONS, POSITIONS, 210)
+    here = here[here["position"] == position]
+    return pick_unit(here).iloc[0]
 
 
-def _unless_none(field: str, label: str, options: list[str], anywhere: set[str], words: Any, width: int) -> str:
+def pick_unit(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one unit of β, behind a picker where there are several."""
+    units = sorted(set(rows["unit"]))
+    if len(units) > 1:
+        unit = selection.pick("unit", "β in", units, elsewhere=UNITS, width=120)
+    else:
+        unit = NONE if units == [NONE] else selection.checked("unit", units, elsewhere=UNITS, show=lambda name: f"β in {name}")
+    return rows[rows["unit"] == unit]
+
+
+def _unless_none(field: str, label: str, options: list[str], elsewhere: Collection[str], words: Mapping[str, str], width: int) -> str:
     if options == [NONE]:
         return NONE
-    give_way(field, options, anywhere)
-    return selection.pick(field, label, options, show=words, width=width)
-
-
-def give_way(field: str, options: Any, anywhere: Any) -> None:
-    """Let a choice give way that is not one here: to one that begins alike, as another unit of a layer, or where it is one elsewhere, to
-    none."""
-    value = selection.get(field)
-    if value is None or value in options:
-        return
-    begins = value.rpartition(":")[0]
-    alike = next((option for option in options if begins and option.rpartition(":")[0] == begins), None)
-    if alike or value in anywhere:
-        selection.choose(**{field: alike})
-
-
-def _sweeps(choices: pd.DataFrame) -> list[str]:
-    """`model:layer:unit` of each row; a column without a unit goes by one that the layer was steered in, so that a layer stays chosen."""
-    united = choices[choices["unit"] != NONE]
-    units = {(row.model_id, row.layer): row.unit for row in united[::-1].itertuples()}
-    return [
-        f"{row.model_id}:{row.layer}:{row.unit if row.unit != NONE else units.get((row.model_id, row.layer), NONE)}"
-        for row in choices.itertuples()
-    ]
+    return selection.pick(field, label, options, elsewhere=elsewhere, show=lambda name: words.get(name, name), width=width)
 
 
 def place_in_words(pair: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from app.geometry_columns import known_columns, pick_column
 from app.missing import Missing, command, say
 from app.place import Place
 from app.untrusted import show
-from app.vocabulary import KINDS, UNITS
+from app.vocabulary import DIRECTIONS, KINDS, UNITS, direction_words
 from backend.geometry.before_after import AlongTheCot, along_the_cot
 from backend.store.geometry_queries import NONE
 from backend.store.store import Store
@@ -118,7 +118,7 @@ def side_by_side(store: Store, where: Place) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         exact = directed["x"] == "fisher_steepness"  # where there is any, a place without it has nothing to set side by side
-        row = pick_column(directed.assign(x=(exact | ~exact.any()).map({True: "here", False: "elsewhere"})), "here")
+        row = pick_column(store, directed.assign(x=(exact | ~exact.any()).map({True: "here", False: "elsewhere"})), "here")
     place = {"model_id": row.model_id, "layer": int(row.layer), "position": row.position, "unit": row.unit}
     left, right = st.columns(2, gap="medium")
     with left:
@@ -210,13 +210,17 @@ def _before_and_after(store: Store, where: Place, row: pd.Series) -> None:
     every = rows = rows[rows["unit"] == rows["unit"].iloc[0]]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         kinds = list(dict.fromkeys(rows["kind"].fillna(NONE)))
-        kind = row.kind if row.kind in kinds else kinds[0]
+        kind = kinds[0]
         if len(kinds) > 1:
-            kind = st.selectbox("Direction", kinds, index=kinds.index(kind), format_func=lambda name: KINDS.get(name, name), key="ba_kind",
-                                width=290)  # fmt: skip
+            kind = selection.checked("direction", kinds, row.kind, elsewhere=DIRECTIONS, show=direction_words)
+            selection.offer(
+                "before_after_direction", "Direction", kinds, kind, lambda kind: selection.choose(direction=kind), show=direction_words,
+                width=290,
+            )  # fmt: skip
         rows = rows[rows["kind"].fillna(NONE) == kind]
         betas = sorted(rows["beta"].unique(), key=abs)
-        beta = st.selectbox("β", betas, index=len(betas) - 1, key="ba_beta", width=110, format_func=lambda value: f"{value:g}")
+        worded = {f"{value:g}": value for value in betas}
+        beta = worded[selection.pick("size", "β", list(worded), default=f"{betas[-1]:g}", width=110)]
         measure = selection.pick("rest", "KL on", ["answer", "rest"], show=lambda name: KLS[f"kl_{name}"][0], widget=st.segmented_control,
                                  required=True)  # fmt: skip
     found, measure = along(every), f"kl_{measure}"

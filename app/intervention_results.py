@@ -11,11 +11,13 @@ import streamlit as st
 from app import selection
 from app.chunk_table import interval
 from app.chunk_table import number as figure
+from app.clicks import picked_rows
 from app.figures.interventions import shares_by_arm
 from app.untrusted import one_line, show, show_exactly
 from backend.crosscoder.accuracy import compare_arms, summarise_arms
 from backend.crosscoder.trials import BASE, change_of
 from backend.errors import AnchorscopeError
+from backend.ids import stable_id
 from backend.store.interventions import Interventions
 from backend.store.store import Store
 
@@ -171,12 +173,14 @@ def asked(store: Store, dictionary_id: str) -> pd.DataFrame:
         "units done": progress,
     })  # fmt: skip
 
+    key = f"asked_list_{stable_id('t', *rows['intervention_id'])}"  # what is asked anew moves the others: a row is one number
+
     def chosen() -> None:
-        picked = [rows["intervention_id"][place] for place in st.session_state["asked_list"].selection.rows if place < len(rows)]
+        picked = [rows["intervention_id"][place] for place in picked_rows(key, len(rows))]
         selection.choose(asked=".".join(picked[:_MOST_SHOWN]) or None)
 
     st.dataframe(
-        shown, hide_index=True, row_height=28, height=min(40 + 28 * len(shown), 260), key="asked_list", on_select=chosen,
+        shown, hide_index=True, row_height=28, height=min(40 + 28 * len(shown), 260), key=key, on_select=chosen,
         selection_mode="multi-row", column_config={"change": st.column_config.TextColumn(width="large")},
     )  # fmt: skip
     st.caption(f"Choose up to {_MOST_SHOWN} rows to see them together. A unit is one problem under one arm; equal arms are sampled once.")

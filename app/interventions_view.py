@@ -1,6 +1,5 @@
 """The controls of the Interventions page: which features, what is done to them, on which problems, and what that will cost."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ import streamlit as st
 
 from app import chosen_dictionary, intervention_runs, live, selection
 from app.progress_view import duration
-from app.steering_plan import number
 from app.untrusted import one_line, show
 from backend.crosscoder import trials
 from backend.crosscoder.trials import Change, Sampling, Trial
@@ -63,9 +61,9 @@ def _by_rule(dictionary: pd.Series, rows: pd.DataFrame, compares: bool) -> Chose
     above, norm = None, "l1"
     if compares:
         with left:
-            above = decimal("beyond", "NRN (L1) above", 0.7, low=0.0, high=1.0, step=0.05)
+            above = selection.pick_decimal("beyond", "NRN (L1) above", 0.7, low=0.0, high=1.0, step=0.05)
     with right:
-        top = number("top", "and of them the most frequent", 5, low=1, high=trials.MOST_FEATURES)
+        top = selection.pick_whole("top", "and of them the most frequent", 5, low=1, high=trials.MOST_FEATURES)
     found = trials.by_rule(rows, top, above=above, norm=norm)
     words = trials.rule_in_words(top, above=above, norm=norm)
     if not found:
@@ -123,13 +121,13 @@ def trial(store: Store, dictionary: pd.Series, chosen: Chosen) -> tuple[Trial | 
     operations = [name for name in _OPERATIONS if name != "patch" or chosen_dictionary.compares(dictionary)]
     a, b, c = st.columns([4, 3, 4], gap="small", vertical_alignment="bottom")
     with a:
-        operation = selection.pick("change", "Do what", operations, show=_OPERATIONS.__getitem__)
+        operation = selection.pick("change", "Do what", operations, elsewhere=_OPERATIONS, show=_OPERATIONS.__getitem__)
     factor = beta = None
     with b:
         if operation == "scale":
-            factor = decimal("factor", "Factor", 1.5, low=-100.0, high=100.0, step=0.1)
+            factor = selection.pick_decimal("factor", "Factor", 1.5, low=-100.0, high=100.0, step=0.1)
         elif operation == "steer":
-            beta = decimal("added", "β, in units of the code", 5.0, low=-10_000.0, high=10_000.0, step=1.0)
+            beta = selection.pick_decimal("added", "β, in units of the code", 5.0, low=-10_000.0, high=10_000.0, step=1.0)
     with c:
         error = selection.pick(
             "error", "What the dictionary does not explain", list(_ERRORS), show=_ERRORS.__getitem__,
@@ -138,18 +136,22 @@ def trial(store: Store, dictionary: pd.Series, chosen: Chosen) -> tuple[Trial | 
         )  # fmt: skip
     d, e, f = st.columns([4, 3, 4], gap="small", vertical_alignment="bottom")
     with d:
-        n_problems = number("solved", f"Problems, of {len(problems):,}", min(24, len(problems)), low=1, high=len(problems))
+        n_problems = selection.pick_whole("solved", f"Problems, of {len(problems):,}", min(24, len(problems)), low=1, high=len(problems))
     with e:
-        n_samples = number("n", "Samples of each", 1, low=1, high=trials.MOST_SAMPLES)
+        n_samples = selection.pick_whole("n", "Samples of each", 1, low=1, high=trials.MOST_SAMPLES)
     with f:
-        seed = number("seed", "Seed", 1, low=0, high=2**31)
+        seed = selection.pick_whole("seed", "Seed", 1, low=0, high=2**31)
     with st.expander("Sampling"):
         usual = trials.sampling_of(store.runs())
         g, h, i, j = st.columns(4, gap="small")
-        temperature = g.number_input("Temperature", 0.0, 2.0, usual.temperature, step=0.1, key="temperature")
-        top_p = h.number_input("Top-p", 0.01, 1.0, usual.top_p, step=0.05, key="top_p")
-        longest = i.number_input("Longest, tokens", 8, trials.MOST_NEW_TOKENS, usual.max_new_tokens, step=8, key="longest")
-        n_random = j.number_input("Sets of random features", 0, trials.MOST_SETS, 4, key="n_random")
+        with g:
+            temperature = selection.pick_decimal("temperature", "Temperature", usual.temperature, low=0.0, high=2.0, step=0.1)
+        with h:
+            top_p = selection.pick_decimal("nucleus", "Top-p", usual.top_p, low=0.01, high=1.0, step=0.05)
+        with i:
+            longest = selection.pick_whole("limit", "Longest, tokens", usual.max_new_tokens, low=8, high=trials.MOST_NEW_TOKENS, step=8)
+        with j:
+            n_random = selection.pick_whole("sets", "Sets of random features", 4, low=0, high=trials.MOST_SETS)
         st.caption("As the study's CoTs were sampled, unless changed here. Problems are drawn by a fixed seed, evenly over levels.")
     if chosen.problem:
         return None, None
@@ -244,17 +246,3 @@ def _cost(study: Path, asked: Trial, model_ids: Sequence[str], frequency: np.nda
     if left and progress is not None and progress.rate:
         words += f"; about {duration(left / progress.rate)} at the pace of the last run"
     return words + "."
-
-
-def decimal(field: str, label: str, usual: float, *, low: float, high: float, step: float) -> float:
-    """A number that is part of the selection."""
-    try:
-        value = float(selection.get(field) or usual)
-    except ValueError:
-        value = math.nan
-    if not low <= value <= high:
-        selection.forget_unknown(field)
-        value = usual
-    followed = selection.following(f"decimal_{field}", value, lambda chosen: selection.choose(**{field: f"{chosen:g}"}))
-    st.number_input(label, low, high, step=step, format="%g", **followed)
-    return value

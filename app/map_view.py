@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
-from app import chains_view, navigation, place, selection, studies
-from app.chunk_panel import go_table, residual_places
+from app import chains_view, navigation, place, residual, selection, studies
+from app.chunk_panel import go_table
 from app.chunk_table import number
-from app.clicks import chunk_ids
+from app.clicks import boxes, chunk_ids, lassos
 from app.figures.latent_map import MOST_POINTS
 from app.missing import Missing, command, no_activations, say_and_end
 from app.place import Place
@@ -54,18 +54,17 @@ def controls(store: Store) -> Chosen:
     if maps.empty:
         unmapped = Missing("The activations have not been mapped yet.", command(store.path, "maps"))
         say_and_end(no_activations(store.coverage().iloc[0], store.path) if store.activation_places().empty else unmapped)
-    places = residual_places(maps)
     metrics, sources = chains_view.importance_options(store), store.tag_sources()
     columns = iter(st.columns([2.1, 1.6, 1.7, 4.2, 2.6, 3], gap="small"))
     with next(columns):
-        layer = selection.pick("layer", "Residual stream of", list(places), default=_middle(list(places)), show=places.__getitem__)
-    model, _, block = layer.partition(":")
-    here = maps[(maps["model_id"] == model) & (maps["layer"] == int(block))]
+        stream = residual.pick(store, maps)
+    here = residual.at(maps, stream)
     methods = [name for name in METHODS if ("pca_3d" if name == "pca_2d" else name) in set(here["method"])]
     with next(columns):
         method = selection.pick(
-            "map", "Map", methods, show=METHODS.__getitem__, help="UMAP keeps neighbours together and distorts distances; PCA is linear."
-        )
+            "map", "Map", methods, elsewhere=METHODS, show=METHODS.__getitem__,
+            help="UMAP keeps neighbours together and distorts distances; PCA is linear.",
+        )  # fmt: skip
     with next(columns):
         colour = selection.pick("colour", "Colour", list(_COLOURS) if metrics else ["category"], show=_COLOURS.__getitem__)
     chosen = chains_view.usual_choice(metrics) if metrics else ":"
@@ -88,7 +87,7 @@ def controls(store: Store) -> Chosen:
     name, _, convention = chosen.partition(":")
     source = selection.checked("tags", sources) or ""
     facts = here[here["method"] == ("pca_3d" if method == "pca_2d" else method)].iloc[0]
-    return Chosen(model, int(block), method, colour == "metric", name, convention, source, highlight, facts)
+    return Chosen(stream.model, stream.layer, method, colour == "metric", name, convention, source, highlight, facts)
 
 
 def points(store: Store, chosen: Chosen, where: Place) -> pd.DataFrame:
@@ -157,8 +156,8 @@ def chart_key() -> str:
 
 def taken(key: str, rows: pd.DataFrame) -> None:
     """What a click (one chunk) or a box or lasso (a list) does."""
-    event, ids = st.session_state[key].selection, chunk_ids(key, rows["chunk_id"])
-    if event.box or event.lasso:
+    ids = chunk_ids(key, rows["chunk_id"])
+    if boxes(key) or lassos(key):
         st.session_state[_LASSO] = ids
         st.session_state[_TURN] = st.session_state.get(_TURN, 0) + 1
     elif ids:
@@ -214,7 +213,3 @@ def lassoed_table(rows: pd.DataFrame) -> None:
 def _forget_lasso() -> None:
     st.session_state.pop(_LASSO, None)
     st.session_state[_TURN] = st.session_state.get(_TURN, 0) + 1
-
-
-def _middle(options: list[str]) -> str:
-    return options[(len(options) - 1) // 2]

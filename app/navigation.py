@@ -5,6 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app import progress_view, selection, studies
 from app.missing import NO_STUDY, PageEnds, say, say_and_end
@@ -38,8 +39,14 @@ _TITLES = {name: title for section in _SECTIONS.values() for name, title in sect
 _INSTEAD = "study_instead"
 _IGNORED = {
     "problem": "problem", "cot": "chain of thought", "chunk": "chunk", "model": "model", "layer": "layer",
-    "dictionary": "dictionary", "feature": "feature", "pinned": "pinned feature", "token": "token",
+    "dictionary": "dictionary", "feature": "feature", "pinned": "pinned feature", "token": "token", "own": "typed text",
+    "through": "last layer", "question": "typed question", "written": "typed chain of thought",
+    "truth": "typed answer", "words": "typed text", "reworded": "typed wording", "run": "run", "against": "second run", "asked": "intervention", "unit": "unit of β",
 }  # fmt: skip
+_STANDING = {  # before a value that does not say of itself what it is
+    "direction": "direction ", "position": "steered at the ", "place": "steering ", "made": "made at layer ", "while": "only while ",
+}  # fmt: skip
+_LONGEST_NOTE = 2000  # characters of the note at the top, which shows one line of it until somebody points at it
 
 
 def run() -> None:
@@ -47,9 +54,10 @@ def run() -> None:
     st.set_page_config(page_title="Anchorscope", page_icon=str(_ASSETS / "icon.svg"), layout="wide")
     st.logo(str(_ASSETS / "logo.svg"), size="large", icon_image=str(_ASSETS / "icon.svg"))
     _style()
-    selection.begin()
+    unknown = _forget_unknown_path()
     page = st.navigation([page_named(name) for name in _TITLES], position="hidden")
-    links = st.sidebar.empty()
+    selection.begin(page.url_path)
+    links, top = st.sidebar.empty(), st.empty()
     _links(links)
     try:
         found = studies.found()
@@ -58,7 +66,6 @@ def run() -> None:
         _say_it_is_older(found)
         with contextlib.suppress(PageEnds):
             page.run()
-        _say_what_was_ignored()
     except PageEnds:
         pass
     except DamagedGeneration:  # met in the middle of a page: opening the study again gives the generation before, or the words for it
@@ -71,6 +78,7 @@ def run() -> None:
         _say_in_place_of_the_page(words)
     finally:
         selection.publish()
+    _say_above(top, unknown)
     _links(links)
 
 
@@ -111,11 +119,16 @@ def _sidebar(found: dict[str, Path]) -> None:
         if _gone(found) is not None and found:
             st.selectbox(
                 "Study", list(found), index=None, placeholder="Choose another", key=_INSTEAD,
-                on_change=lambda: selection.choose(study=st.session_state[_INSTEAD]),
+                on_change=_choose_instead,
             )  # fmt: skip
         elif found:
             selection.pick("study", "Study", list(found), help="Every study under stores/, and those named in ANCHORSCOPE_STORES.")
             progress_view.watch(found[selection.checked("study", list(found))])
+
+
+def _choose_instead() -> None:
+    if (name := st.session_state.get(_INSTEAD)) is not None:
+        selection.choose(study=name)
 
 
 def _gone(found: dict[str, Path]) -> str | None:
@@ -151,10 +164,31 @@ def _say_in_place_of_the_page(words: str) -> None:
         show(words)
 
 
-def _say_what_was_ignored() -> None:
+def _forget_unknown_path() -> str | None:
+    """Have a path that is no page open the Overview instead of Streamlit's modal; returns it, None where it names a page.
+
+    The Overview itself is served at the root, so its own name would be unknown too. A page's name counts in either case and with hyphens.
+    """
+    pages = get_script_run_ctx().pages_manager
+    path = pages.intended_page_name or ""
+    if pages.intended_page_script_hash or not path:
+        return None
+    name = path.strip("/").rpartition("/")[2].lower().replace("-", "_").removesuffix(".py")
+    pages.set_script_intent("", name if name in _TITLES and name != OVERVIEW else "")
+    return None if name in _TITLES else path
+
+
+def _say_above(place: DeltaGenerator, unknown: str | None) -> None:
+    """One line at the top of the page, where there is something to say of the link or of what stands in for what is selected."""
+    said = [] if unknown is None else [f"There is no page “{one_line(unknown, 60)}”: this is the Overview."]
     if ignored := selection.notes():
-        names = ", ".join(dict.fromkeys(_IGNORED.get(name, f"setting “{name}”") for name in ignored))
-        st.caption(f"The link named something this study does not have ({names}); it was ignored.")
+        names = ", ".join(_IGNORED.get(name, f"setting “{name}”") for name in ignored)
+        said.append(f"The link named something this study does not have ({names}); it was ignored.")
+    for name, wanted, shown in selection.stand_ins():
+        said.append(f"Not here: {_STANDING.get(name, '')}{wanted}. Shown: {shown}.")
+    if said:
+        with place.container(key="notes"):
+            show(one_line(" ".join(said), _LONGEST_NOTE))
 
 
 def _style() -> None:

@@ -101,10 +101,11 @@ def sizes_of(rollouts: pd.DataFrame, chunks: tuple[str, ...], chunk: str, name: 
 
 def _resample(store: Store, where: Place, name: str, convention: str) -> None:
     a, b = st.columns(2, gap="small")
-    width = a.number_input(
-        f"Until the half-width is at most ({metric(name).unit})", 0.001, 5.0, 0.1, step=0.01, format="%.3f", key="half_width"
-    )
-    most = b.number_input("or so many new rollouts", _BATCH, MAX_CONTINUATIONS, 128, step=_BATCH, key="most_rollouts")
+    with a:
+        unit = metric(name).unit
+        width = selection.pick_decimal("halfwidth", f"Until the half-width is at most ({unit})", 0.1, low=0.001, high=5.0, step=0.01)
+    with b:
+        most = selection.pick_whole("most", "or so many new rollouts", 128, low=_BATCH, high=MAX_CONTINUATIONS, step=_BATCH)
     st.caption(
         f"The model that wrote the chain continues it from before this chunk{' and from before the next one' if compares(name) else ''}, "
         f"{_BATCH} rollouts at a time. They are pooled with the stored ones, and it stops when half of the 95 % interval is narrow enough"
@@ -112,7 +113,7 @@ def _resample(store: Store, where: Place, name: str, convention: str) -> None:
     )
     try:
         request = resample_request(
-            store, where.chunk, metric=name, convention=convention, half_width=float(width), batch=_BATCH, most=int(most)
+            store, where.chunk, metric=name, convention=convention, half_width=width, batch=_BATCH, most=most
         )
         choice = writer(store, where.chunk, live.steerable(store))
     except AnchorscopeError as error:

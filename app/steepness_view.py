@@ -11,7 +11,7 @@ from app import chains_view, chunk_panel, geometry_view, navigation, selection, 
 from app.chunk_table import interval, number
 from app.clicks import go_to_clicked
 from app.figures.steepness import p_value, shuffled_within_cots, signed, span, steepness_and_importance
-from app.geometry_columns import give_way, known_columns, pick_column, place_in_words
+from app.geometry_columns import known_columns, pick_column, place_in_words
 from app.missing import no_rollouts, say_and_end
 from app.place import Place
 from app.statistics_cache import association_of, chance_of, evidence_of, stored_evidence
@@ -74,11 +74,10 @@ def controls(store: Store) -> Chosen:
         say_and_end(no_rollouts(store.coverage().iloc[0], store.path, has_tokens=True))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         x = selection.pick("column", "Geometry", list(dict.fromkeys(choices["x"])), show=lambda name: column(name).label, width=270)
-        where = pick_column(choices, x)
+        where = pick_column(store, choices, x)
         others = [choice for choice in metrics if choice != f"{x}:{where.kind}"] or metrics
-        give_way("metric", others, metrics)
         usual = chains_view.usual_choice(others)
-        chosen = selection.pick("metric", "Importance", others, default=usual, show=metric_choice, width=390)
+        chosen = selection.pick("metric", "Importance", others, default=usual, elsewhere=metrics, show=metric_choice, width=390)
         scale = selection.pick("scale", "Horizontal axis", list(_SCALES), show=_SCALES.__getitem__, width=130)
         intervals = selection.pick_switch("intervals", "95 % CI", default=False, help="Draw the bootstrap interval of each importance.")
     name, _, convention = chosen.partition(":")
@@ -124,7 +123,7 @@ def _scatter(rows: pd.DataFrame, chosen: Chosen, rank: Association, selected: st
             help="Deal importance anew among the chunks of each CoT: a look at what chance draws.",
         )  # fmt: skip
         if seed is not None:
-            st.button("As measured", icon=":material/undo:", key="unshuffle", on_click=lambda: st.session_state.pop("shuffled"))
+            st.button("As measured", icon=":material/undo:", key="unshuffle", on_click=lambda: st.session_state.pop("shuffled", None))
     drawn = rows if seed is None else shuffled_within_cots(rows, seed)
     band = chance_of(rows[["x", "value", "cot_id"]])
     figure = steepness_and_importance(

@@ -37,7 +37,7 @@ def _go(store: Store, dictionary: pd.Series, feature: int, model_id: str) -> Non
     mean = rows["mean_activation"].reindex([feature]).iloc[0]
     beta = made.norm * (1.0 if pd.isna(mean) else float(mean))
     selection.choose(
-        dictionary=name, feature=str(feature), direction="feature", live=model_id, layers=f"{layer}-{layer}", operation="add",
+        dictionary=name, feature=str(feature), direction="feature", model=model_id, layer=str(layer), through=None, operation="add",
         place="onward", unit="absolute", beta=f"{beta:.3g}", run=None, against=None, **{"while": None},
     )  # fmt: skip
     navigation.go_to(navigation.STEERING)

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import live, selection
+from app import live, residual, selection
 from app.chunk_table import number as figure
 from app.components.layer_strip import layer_strip
 from app.steering_subject import Subject
 from app.untrusted import one_line
-from app.vocabulary import CATEGORIES, OPERATIONS, PLACES, STEERING_KINDS, UNITS, category
+from app.vocabulary import CATEGORIES, DIRECTIONS, OPERATIONS, PLACES, STEERING_KINDS, UNITS, category, direction_words
 from backend.errors import AnchorscopeError
 from backend.geometry import directions
 from backend.geometry.direction_library import DirectionSpec, available, category_gate_of, make_direction
@@ -75,7 +75,7 @@ def plan(store: Store, subject: Subject, choice: Choice, opened: Status) -> Plan
     """Shows the controls, and gives what they say."""
     facts = opened.result
     layers = available(store, choice.model_id)
-    applied = _layers(facts["n_layers"], layers)
+    applied = _layers(store, facts["n_layers"])
     spec, words, sources, problem = _direction_controls(store, subject, choice, layers, applied, facts)
     layer_strip(
         facts["n_layers"],
@@ -84,7 +84,7 @@ def plan(store: Store, subject: Subject, choice: Choice, opened: Status) -> Plan
         stored=layers,
         source=spec.layer if spec else None,
         preview=facts.get("lens"),
-        on_select=lambda first, last: selection.choose(layers=f"{first}-{last}"),
+        on_select=lambda first, last: _choose_layers(choice, first, last),
     )
     st.caption(
         f"Block whose output is changed: click one, drag a range. Hover: the logit lens at the token before {subject.name}. "
@@ -96,7 +96,7 @@ def plan(store: Store, subject: Subject, choice: Choice, opened: Status) -> Plan
     with middle:
         places = [place for place in PLACES if place != "chunk" or subject.chunk is not None]
         place = selection.pick(
-            "place", "Where", places, show=lambda name: PLACES[name],
+            "place", "Where", places, elsewhere=PLACES, show=lambda name: PLACES[name],
             help="The token before the chunk (the anchor); every token that predicts one of the chunk's; everything from the anchor on, "
             "what is written included; or the prompt.",
         )
@@ -119,18 +119,25 @@ def plan(store: Store, subject: Subject, choice: Choice, opened: Status) -> Plan
     return Plan(intervention, direction, words, spec.layer if spec else None, sources, opened, problem, waits_for, selection.values())
 
 
-def _layers(n_layers: int, stored: list[int]) -> tuple[int, int]:
-    """The first and the last changed layer that the selection names, else the stored one nearest to half depth."""
-    middle = min(stored, key=lambda layer: abs(layer - n_layers // 2)) if stored else n_layers // 2
-    try:
-        first, _, last = (selection.get("layers") or f"{middle}").partition("-")
-        found = int(first), int(last or first)
-        if not 0 <= found[0] <= found[1] < n_layers:
-            raise ValueError
-    except ValueError:
-        selection.forget_unknown("layers")
-        return middle, middle
-    return found
+def _layers(store: Store, n_layers: int) -> tuple[int, int]:
+    """The first and the last changed layer: the layer chosen for every page, and on to the selection's `through`; half depth where none
+    is chosen and the study has none, and the last block where the model has fewer."""
+    wanted = residual.chosen(store)
+    layer = n_layers // 2 if wanted is None or wanted.layer is None else wanted.layer
+    if layer >= n_layers:
+        selection.stand_in("layer", f"layer {layer}", f"layer {n_layers - 1}, the last of this model")
+        layer = n_layers - 1
+    through = selection.get("through")
+    if through is None:
+        return layer, layer
+    if not (through.isascii() and through.isdecimal() and len(through) < 5 and layer <= int(through) < n_layers):
+        selection.forget_unknown("through")
+        return layer, layer
+    return layer, int(through)
+
+
+def _choose_layers(choice: Choice, first: int, last: int) -> None:
+    selection.choose(model=choice.model_id, layer=str(first), through=None if last == first else str(last))
 
 
 def _direction_controls(
@@ -147,12 +154,12 @@ def _direction_controls(
     usual = "category" if "category" in kinds else "diff_in_means" if "diff_in_means" in kinds else "random"
     left, middle, right = st.columns([4, 4, 3], gap="small")
     with left:
-        kind = selection.pick("direction", "Direction", kinds, default=usual, show=lambda name: STEERING_KINDS[name])
+        kind = selection.pick("direction", "Direction", kinds, default=usual, elsewhere=DIRECTIONS, show=direction_words)
     place = {"kind": kind, "model_id": choice.model_id}
     if kind == "feature":
         with middle:
             dictionary = _dictionary(dictionaries)
-            feature = number("feature", "Feature", 0, low=0, high=int(dictionary["n_features"]) - 1)
+            feature = selection.pick_whole("feature", "Feature", 0, low=0, high=int(dictionary["n_features"]) - 1)
         place |= {"layer": int(dictionary["layer"]), "dictionary_id": dictionary["dictionary_id"]}
         return DirectionSpec(**place, feature=feature), f"the decoder row of feature {feature}", (), None
     with right:
@@ -160,7 +167,7 @@ def _direction_controls(
     place |= {"layer": layer}
     with middle:
         if kind == "random":
-            seed = number("drawn", "Seed of the direction", 1, low=0, high=2**31)
+            seed = selection.pick_whole("drawn", "Seed of the direction", 1, low=0, high=2**31)
             return DirectionSpec(**place, seed=seed), f"random direction {seed}", (), None
         if kind == "diff_in_means":
             return DirectionSpec(**place), "anchors − rest", (), None
@@ -222,7 +229,8 @@ def _source_layer(kind: str, stored: list[int], applied: tuple[int, int], n_laye
     nearest = min(options, key=lambda layer: abs(layer - applied[0]))
     if kind == "random":
         return nearest
-    return int(selection.pick("made", "Made at layer", [str(layer) for layer in options], default=str(nearest)))
+    every = [str(layer) for layer in range(n_layers)]
+    return int(selection.pick("made", "Made at layer", [str(layer) for layer in options], default=str(nearest), elsewhere=every))
 
 
 def _chunk(field: str, label: str, subject: Subject, store: Store, default: str | None) -> tuple[str, str]:
@@ -309,7 +317,8 @@ def _gate(store: Store, choice: Choice, applied: tuple[int, int], layers: list[i
     if tags and applied[0] == applied[1] and applied[0] in layers:
         options += [name for name in CATEGORIES if name not in ("untagged", "unknown")]
     chosen = selection.pick(
-        "while", "Only while", options, show=lambda name: "always" if name == "always" else f"it leans to {category(name).lower()}",
+        "while", "Only while", options, elsewhere=CATEGORIES,
+        show=lambda name: "always" if name == "always" else f"it leans to {category(name).lower()}",
         help="Token by token: only where the residual stream at this layer projects beyond halfway between the mean chunk of the category "
         "and the mean of the rest. For one layer with stored activations.",
     )
@@ -356,15 +365,6 @@ def _magnitude(operation: str, d_model: int) -> tuple[str, float, str | None]:
         share = abs(beta) * (1 / math.sqrt(d_model) if unit == "rms" else 1)
         st.caption(f"Every changed position is {'moved' if operation in ('add', 'rotate') else 'measured'} by {share:.1%} of its own norm.")
     return unit, beta, problem
-
-
-def number(field: str, label: str, usual: int, *, low: int, high: int) -> int:
-    """A whole number that is part of the selection."""
-    text = selection.get(field)
-    value = int(text) if text and text.isdecimal() and text.isascii() and low <= int(text) <= high else usual
-    followed = selection.following(f"number_{field}", value, lambda chosen: selection.choose(**{field: str(chosen)}))
-    st.number_input(label, low, high, step=1, **followed)
-    return value
 
 
 def about_run(

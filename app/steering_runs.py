@@ -7,17 +7,19 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import live, selection
+from app import live, selection, typed
 from app.chunk_table import interval
 from app.chunk_table import number as figure
+from app.clicks import picked_rows
 from app.components.streams import streams
 from app.figures.steering import accuracy_by_arm, answers_by_arm, dose_response
-from app.steering_plan import BETA_MAX, CONTROL_SEED, Plan, about_run, number
-from app.steering_subject import Subject, continue_with
+from app.steering_plan import BETA_MAX, CONTROL_SEED, Plan, about_run
+from app.steering_subject import Subject, continue_with, take_from
 from app.untrusted import one_line, show
 from app.vocabulary import ARMS, OUTCOMES, RUN_KINDS, metric_choice
 from app.waiting import place_in_line
 from backend.errors import AnchorscopeError
+from backend.ids import stable_id
 from backend.live.available import Choice
 from backend.live.requests import Compared, Continue, Dose, Request, Sampling, Stream
 from backend.store.experiments import Experiments
@@ -33,7 +35,10 @@ def run_controls(store: Store, study: Path, subject: Subject, choice: Choice, pl
     operation = plan.intervention.operation if plan.intervention else None
     left_out = {"curve", *(["wording"] if subject.chunk is None else []), *(["dose"] if operation == "ablate" else [])}
     options = [name for name in RUN_KINDS if name not in left_out]
-    what = selection.pick("what", "Run", options, show=lambda name: RUN_KINDS[name], widget=st.segmented_control, required=True)
+    what = selection.pick(
+        "what", "Run", options, elsewhere=[name for name in RUN_KINDS if name != "curve"], show=lambda name: RUN_KINDS[name],
+        widget=st.segmented_control, required=True,
+    )  # fmt: skip
     a, b, c, d = st.columns([3, 2, 2, 3], gap="small", vertical_alignment="bottom")
     with a:
         usual = "before" if plan.intervention is not None and plan.intervention.place in ("anchor", "onward", "prompt") else "after"
@@ -43,16 +48,16 @@ def run_controls(store: Store, study: Path, subject: Subject, choice: Choice, pl
         else:
             start = selection.pick("start", "Continue from", ["before", "after"], default=usual, show=lambda name: f"{name} {subject.name}")
     with b:
-        seed = number("seed", "Seed", 1, low=0, high=2**31)
+        seed = selection.pick_whole("seed", "Seed", 1, low=0, high=2**31)
     with c:
         usual_n = {"continue": 16, "dose": 8, "wording": 1}.get(what)
-        n = 1 if usual_n is None else number("n", "Times", usual_n, low=1, high=64)
+        n = 1 if usual_n is None else selection.pick_whole("n", "Times", usual_n, low=1, high=64)
     with d:
-        max_new = st.number_input("Longest, tokens", 8, 1024, 224, step=8, key="max_new_tokens")
+        max_new = selection.pick_whole("longest", "Longest, tokens", 224, low=8, high=1024, step=8)
     if what != "wording" and start == "before" and plan.intervention is not None and plan.intervention.place == "chunk":
         st.caption(f"{subject.name.capitalize()} is written anew, so the change is made at as many positions of what is written.")
     wording = _wording(subject) if what == "wording" else None
-    sampling = Sampling(max_new_tokens=int(max_new))
+    sampling = Sampling(max_new_tokens=max_new)
     ready = wording is not None if what == "wording" else plan.intervention is not None
     pressed = st.button(
         {"stream": "Steer", "continue": f"Continue {n} times", "dose": "Dose–response", "wording": "Continue from the new wording"}[what],
@@ -84,11 +89,17 @@ def run_controls(store: Store, study: Path, subject: Subject, choice: Choice, pl
 
 def _wording(subject: Subject) -> str | None:
     """The chunk in other words, or none at all."""
-    delete = st.toggle("Delete the sentence", key="delete_chunk")
-    words = st.text_area(
-        "The sentence instead", subject.chunk_text, key=f"wording_{subject.chunk}", disabled=delete, height=80, max_chars=4000,
+    delete = selection.pick_switch("deleted", "Delete the sentence", default=False)
+    words = subject.chunk_text if (given := typed.read("reworded")) is None else given
+    followed = selection.following(
+        f"wording_{subject.chunk}", words, lambda said: typed.keep("reworded", None if said == subject.chunk_text else said)
+    )
+    st.text_area(
+        "The sentence instead", disabled=delete, height=80, max_chars=4000, **followed,
         help="The chain is continued from after these words; the other arm continues from after the sentence as it was.",
     )
+    if said := typed.beyond_a_link("reworded"):
+        st.caption(said)
     if delete:
         return ""
     return None if words == subject.chunk_text else words
@@ -166,7 +177,7 @@ def _stream(now: live.Run, key: str) -> None:
         f"nats, n = {len(changed)} tokens. Base: {ends['base']}; steered: {ends['changed']}. One sample of each: continue many times "
         "before you conclude."
     )
-    if selection.get("own") == "yes" and st.button("Take the base text as the chain of thought", key=f"adopt_{key}"):
+    if selection.get("own") and st.button("Take the base text as the chain of thought", key=f"adopt_{key}"):
         continue_with("".join(token["text"] for token in arms["base"]["tokens"]))
         selection.rerun()
 
@@ -294,16 +305,18 @@ def history(study: Path, subject: Subject) -> None:
         }
     )
 
+    key = f"history_{stable_id('t', *kept['experiment_id'])}"  # a new run moves the others: a row is one number
+
     def chosen() -> None:
-        before, st.session_state["history_rows"] = st.session_state.get("history_rows"), st.session_state["history"].selection.rows
-        picked = st.session_state["history_rows"]
-        ids = [kept["experiment_id"][k] for k in picked if k < len(kept)][:2]
+        before, picked = st.session_state.get("history_rows"), picked_rows(key, len(kept))
+        st.session_state["history_rows"] = picked
+        ids = [kept["experiment_id"][k] for k in picked][:2]
         if ids and picked != before:  # a table that was away meanwhile says again what was chosen long ago
             _restore(study, ids[0])
             selection.choose(run=ids[0], against=ids[1] if len(ids) > 1 else None)
 
     table = st.dataframe(
-        shown, hide_index=True, row_height=28, height=min(320, 40 + 28 * len(shown)), key="history", on_select=chosen,
+        shown, hide_index=True, row_height=28, height=min(320, 40 + 28 * len(shown)), key=key, on_select=chosen,
         selection_mode="multi-row", column_config={"what": st.column_config.TextColumn(width="large")},
     )
     st.session_state["history_rows"] = table.selection.rows
@@ -314,6 +327,8 @@ def _restore(study: Path, run_id: str) -> None:
     """The controls as they were when the run was started."""
     row = Experiments(study).get(run_id)
     view = live.view_of(row) if row else {}
+    if row:
+        take_from(row)
     if view:
-        kept = {name: value for name, value in view.items() if name in selection.FIELDS and name not in ("study", "run", "against")}
-        selection.choose(**kept)
+        selection.choose(own=None)
+        selection.choose(**{name: value for name, value in selection.named(view).items() if name not in ("study", "run", "against")})

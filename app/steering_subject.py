@@ -1,5 +1,6 @@
 """What is being steered: a stored chain of thought, or a text somebody typed, with the chunk that was chosen in it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import chains_view, selection
+from app import chains_view, selection, typed
 from app.place import Place
 from backend.cot.chunking import chunk_spans
 from backend.ids import chunk_id, stable_id
@@ -16,7 +17,7 @@ from backend.live.requests import Chunk, Text
 from backend.store.experiments import Experiments
 from backend.store.store import Store
 
-_OWN = "typed_text"  # in the session: what was typed
+_PROMPT = "typed_prompt"  # in the session, of a run that was opened by its link: the prompt of the text it was on
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ def chosen(store: Store, where: Place | None, choice: Choice) -> Subject:
     A CoT's tokens are kept where the live model is the one that wrote or read it; else the live model tokenises.
     """
     if where is None:
-        own = st.session_state[_OWN]
-        return of_words(own["prompt"], own["text"], question=own["question"], truth=own["truth"], chunk=selection.get("chunk"))
+        own = typed_text()
+        return of_words(own.prompt, own.text, question=own.question, truth=own.truth, chunk=selection.get("chunk"))
     cot = store.cot_to_read(where.cot).iloc[0]
     has_tokens = cot.token_ids is not None and _is_reader(store, where.chunk, cot.model_id, choice)
     chunks = tuple(_chunk(row, has_tokens) for row in store.chunk_spans(where.cot).itertuples())
@@ -88,25 +89,59 @@ def with_prompt(subject: Subject, prompt: str) -> Subject:
     return replace(subject, text=replace(subject.text, prompt=prompt, question=None))
 
 
-def type_in(question: str, text: str, truth: str | None, *, prompt: str = "") -> None:
-    """Make this the text that is steered."""
-    st.session_state[_OWN] = {"question": question, "text": text, "truth": truth, "prompt": prompt}
-    selection.choose(own="yes", run=None)
+@dataclass(frozen=True)
+class Typed:
+    """A text of one's own. `prompt` is empty where the model words the question itself."""
+
+    question: str | None
+    text: str
+    truth: str | None
+    prompt: str = ""
+
+
+def type_in(question: str | None, text: str, truth: str | None, *, model: str | None = None) -> None:
+    """Make this the text that is steered; by `model`, where one is given, so that it does not depend on whose text was steered before."""
+    selection.choose(own=None, run=None, against=None)
+    named = {"question": question, "written": text, "truth": truth}
+    selection.choose(own="yes", **{field: typed.value(words) for field, words in named.items()}, **({"model": model} if model else {}))
 
 
 def continue_with(words: str) -> None:
     """Make what a model wrote after the typed text part of it."""
-    own = st.session_state[_OWN]
-    type_in(own["question"], own["text"] + words, own["truth"], prompt=own["prompt"])
+    own = typed_text()
+    if own.prompt:
+        st.session_state[_PROMPT] = Typed(own.question, own.text + words, own.truth, own.prompt)
+        selection.choose(run=None)
+    else:
+        type_in(own.question, own.text + words, own.truth)
+
+
+def typed_text() -> Typed:
+    """The text that was typed; of a run's text that is in no link, what the run has of it."""
+    question, text = typed.read("question"), typed.read("written")
+    if question is None and text is None and (restored := st.session_state.get(_PROMPT)) is not None:
+        return restored
+    return Typed(question, text or "", typed.read("truth"))
 
 
 def is_typed(study: Path) -> bool:
-    """Whether a typed text is steered. A link to a run on one brings its text along."""
-    if selection.get("own") == "yes" and _OWN not in st.session_state:
+    """Whether a typed text is steered. A link brings it along where it is short enough, and a link to a run on it in any case."""
+    if selection.get("own") is None:
+        st.session_state.pop(_PROMPT, None)
+        return False
+    if typed.read("question") is None and typed.read("written") is None and _PROMPT not in st.session_state:
         row = Experiments(study).get(selection.get("run") or "")
-        if row is not None and row["cot_id"] is None:
-            st.session_state[_OWN] = {"question": None, "text": row["text"], "truth": None, "prompt": row["prompt"]}
-    return selection.get("own") == "yes" and _OWN in st.session_state
+        if row is None or row["cot_id"] is not None:
+            selection.forget_unknown("own")
+            return False
+        take_from(row)
+    return True
+
+
+def take_from(run: Mapping[str, Any]) -> None:
+    """Have a kept run's text steered where the selection does not have it: it was on a typed one that no link has."""
+    if run["cot_id"] is None:
+        st.session_state[_PROMPT] = Typed(None, run["text"], None, run["prompt"])
 
 
 def _chunk(row: Any, has_tokens: bool) -> Chunk:

@@ -6,14 +6,14 @@ from typing import NoReturn
 import pandas as pd
 import streamlit as st
 
-from app import live, place, selection
+from app import live, place, residual, selection, typed
 from app.chunk_table import number as figure
 from app.components.reader import reader
 from app.figures.steering import kl_curve
 from app.missing import Missing, PageEnds, say_and_end
 from app.place import Place
 from app.steering_plan import BETA_MAX, CONTROL_SEED, Plan, about_run
-from app.steering_subject import Subject, type_in
+from app.steering_subject import Subject, Typed, type_in
 from app.untrusted import one_line, show
 from app.waiting import place_in_line
 from backend.errors import AnchorscopeError
@@ -46,7 +46,8 @@ _CLICKS = {"per_chunk": _OF, "centered": _OF, "on_manifold": _OF, "pair": [*_OF,
 
 
 def choose_model(store: Store, found: list[Choice], where: Place | None) -> Choice:
-    """The model that is steered: the text's own where it is here. Ends the page where there is none."""
+    """The model that is steered: the one chosen for every page where it is here, else the text's own, else the first that is here. Ends the
+    page where there is none."""
     if not found:
         say_and_end(
             Missing(
@@ -56,12 +57,18 @@ def choose_model(store: Store, found: list[Choice], where: Place | None) -> Choi
             )
         )
     by_id = {choice.model_id: choice for choice in found}
+    names = dict(store.models()[["model_id", "name"]].itertuples(index=False)) | {choice.model_id: choice.model.name for choice in found}
+    wanted = residual.chosen(store)
     writer = None if where is None else store.cot_to_read(where.cot)["model_id"].iloc[0]
-    usual = writer if writer in by_id else found[0].model_id
-    if len(found) == 1:
-        return by_id[selection.checked("live", list(by_id), usual)]
-    names = {choice.model_id: one_line(choice.model.name, 60) for choice in found}
-    return by_id[selection.pick("live", "Model that is steered", list(by_id), default=usual, show=names.__getitem__, width=360)]
+    steered = next((name for name in (wanted and wanted.model, writer) if name in by_id), found[0].model_id)
+    if wanted is not None and wanted.model != steered:
+        selection.stand_in("model", one_line(names.get(wanted.model, wanted.model), 60), one_line(names[steered], 60))
+    if len(found) > 1:
+        selection.offer(
+            "steered_model", "Model that is steered", list(by_id), steered, lambda name: selection.choose(model=name),
+            show=lambda name: one_line(names[name], 60), width=360,
+        )  # fmt: skip
+    return by_id[steered]
 
 
 def say_who_reads(subject: Subject, choice: Choice) -> None:
@@ -74,6 +81,12 @@ def say_who_reads(subject: Subject, choice: Choice) -> None:
             f"{one_line(choice.model.name, 80)} reads the same text: what follows says what it does with these words, not what their "
             "writer would have done. Runs are kept with both names."
         )
+
+
+def say_what_a_link_has() -> None:
+    """Where the typed text is too long for a link, says so."""
+    if words := typed.beyond_a_link("question", "written"):
+        st.caption(words)
 
 
 def to_open(subject: Subject) -> Open:
@@ -137,28 +150,29 @@ def text(subject: Subject, plan: Plan | None) -> None:
     reader(subject.chunks, None, selected=subject.chunk, on_chunk=chosen, marks=marks)
 
 
-def own_text(typed: bool) -> None:
-    """A popover to type any text, with the two presets."""
+def own_text(own: Typed | None, choice: Choice) -> None:
+    """A popover to type any text, with the two presets; `own` is what was typed before. The model that is shown is the one it goes to."""
     with st.popover("Your own text, presets", icon=":material/edit_note:"):
         for name, (question, beta, story) in _PRESETS.items():
             st.markdown(f"**{name.capitalize()}** · {story}")
             if st.button(f"{name.capitalize()}: “{question}”", key=f"preset_{name}"):
-                type_in(question, "", "4" if "5-1" in question else "64")
+                type_in(question, "", "4" if "5-1" in question else "64", model=choice.model_id)
                 selection.choose(direction="category", about="self_checking", operation="add", place="onward", beta=beta, unit="rms")
                 selection.choose(chunk=None, what="stream")
                 selection.rerun()
         with st.form("own_text", border=False):
-            question = st.text_area("Question", height=68, max_chars=4000)
-            words = st.text_area("Chain of thought (may be empty; it is cut into chunks)", height=160, max_chars=100_000)
-            truth = st.text_input("Right answer, if known", max_chars=200)
+            before = own or Typed(None, "", None)
+            question = st.text_area("Question", before.question or "", height=68, max_chars=4000)
+            words = st.text_area("Chain of thought (may be empty; it is cut into chunks)", before.text, height=160, max_chars=100_000)
+            truth = st.text_input("Right answer, if known", before.truth or "", max_chars=200)
             if st.form_submit_button("Steer this text", type="primary"):
                 if not question.strip() and not words.strip():
                     st.warning("Type a question or a chain of thought first.")
                 else:
-                    type_in(question, words, truth.strip() or None)
+                    type_in(question, words, truth.strip() or None, model=choice.model_id)
                     selection.choose(chunk=None)
                     selection.rerun()
-    if typed and st.button("Back to the study's texts", icon=":material/undo:"):
+    if own and st.button("Back to the study's texts", icon=":material/undo:"):
         selection.choose(own=None, chunk=None)
         selection.rerun()
 

@@ -158,6 +158,8 @@ STEERING_KINDS = {
     "file": "a vector file",
 }
 
+DIRECTIONS = KINDS | STEERING_KINDS  # every way to make a direction, swept or steered by hand
+
 OPERATIONS = {
     "add": "add",
     "replace": "set the component",
@@ -214,6 +216,11 @@ def column(name: str) -> Column:
     """How to show the geometry column `name`; an importance metric can be one too."""
     found = METRICS.get(name)
     return GEOMETRY.get(name) or (Column(found.label, found.unit, found.meaning) if found else Column(name, "value", ""))
+
+
+def direction_words(kind: str) -> str:
+    """How to call a way to make a direction."""
+    return DIRECTIONS.get(kind, kind)
 
 
 def category(name: str) -> str:

@@ -8,11 +8,13 @@ study = navigation.study()
 store = studies.open_store(study)
 st.title("Steering")
 
-typed = steering_subject.is_typed(study)
-where = None if typed else place.here(store)
+own = steering_subject.typed_text() if steering_subject.is_typed(study) else None
+where = None if own else place.here(store)
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    steering_view.own_text(typed)
     choice = steering_view.choose_model(store, live.steerable(store), where)
+    steering_view.own_text(own, choice)
+if own:
+    steering_view.say_what_a_link_has()
 if where:
     where = chains_view.choose_cot(store, where)
 subject = steering_subject.chosen(store, where, choice)

@@ -273,6 +273,14 @@ class Queries:
             model=model_id,
         )
 
+    def activations_of(self: _HasFrame, chunk_id: str) -> pd.DataFrame:
+        """One row a model and layer at which the chunk's activation is stored."""
+        return self.frame(
+            "SELECT a.model_id, m.name AS model, a.layer FROM activations a LEFT JOIN models m USING (model_id) WHERE a.chunk_id = $chunk "
+            "ORDER BY m.name, a.model_id, a.layer",
+            chunk=chunk_id,
+        )
+
     def neighbours(self: _HasFrame, chunk_id: str, model_id: str, layer: int, n: int) -> pd.DataFrame:
         """The n chunks whose activations have the largest cosine with this chunk's, exact over all chunks of the layer."""
         return self.frame(
@@ -333,6 +341,22 @@ class Queries:
         return self.frame(
             "SELECT a.model_id, m.name AS model, a.layer, count(*) AS n_chunks FROM activations a LEFT JOIN models m USING (model_id) "
             "GROUP BY ALL ORDER BY m.name, a.model_id, a.layer"
+        )
+
+    def streams(self: _HasFrame) -> pd.DataFrame:
+        """One row a model and layer at which the study has done anything: chunks swept, dictionaries that read it, activations stored."""
+        return self.frame(
+            "WITH swept AS (SELECT model_id, layer, count(DISTINCT chunk_id) AS n FROM steepness GROUP BY model_id, layer), "
+            "reading AS (SELECT base_model_id AS model_id, layer FROM dictionaries UNION ALL SELECT distilled_model_id, layer "
+            "FROM dictionaries WHERE distilled_model_id IS NOT NULL), "
+            "trained AS (SELECT model_id, layer, count(*) AS n FROM reading GROUP BY model_id, layer), "
+            "stored AS (SELECT model_id, layer, count(*) AS n FROM activations GROUP BY model_id, layer), "
+            "places AS (SELECT model_id, layer FROM swept UNION SELECT model_id, layer FROM trained "
+            "UNION SELECT model_id, layer FROM stored UNION SELECT model_id, layer FROM maps) "
+            "SELECT p.model_id, m.name AS model, m.role, m.n_layers, p.layer, coalesce(swept.n, 0) AS n_swept, "
+            "coalesce(trained.n, 0) AS n_dictionaries, coalesce(stored.n, 0) AS n_stored FROM places p LEFT JOIN models m USING (model_id) "
+            "LEFT JOIN swept USING (model_id, layer) LEFT JOIN trained USING (model_id, layer) LEFT JOIN stored USING (model_id, layer) "
+            "ORDER BY p.model_id, p.layer"
         )
 
     def importance_values(self: _HasFrame) -> pd.DataFrame:

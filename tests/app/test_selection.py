@@ -18,7 +18,7 @@ def page():
     selection.pick("start", "Continue from", ["before", "after"], show=lambda name: f"{name} the {chunk}")
     selection.pick("what", "Run", ["stream", "continue"], widget=st.segmented_control)
     selection.pick_switch("intervals", "Intervals", default=False)
-    steering_plan.number("seed", "Seed", 1, low=0, high=9)
+    selection.pick_whole("seed", "Seed", 1, low=0, high=9)
     steering_plan._magnitude("add", 64)
     if st.button("Restore"):
         selection.choose(chunk="second", start="after", what="continue", intervals="yes", seed="7", beta="-3")
@@ -169,15 +169,15 @@ def alike():
     from app import selection
 
     selection.begin()
-    selection.pick("swept", "Of", ["m1:3", "m2:3", "m2:4"], show=lambda name: f"layer {name[-1]}")
+    selection.pick("of", "Of", ["m1:3", "m2:3", "m2:4"], show=lambda name: f"layer {name[-1]}")
     st.button("Again")
     selection.publish()
 
 
 def test_options_worded_alike_are_told_apart_and_stay_chosen():
     test = AppTest.from_function(alike)
-    test.query_params["swept"] = "m2:3"
+    test.query_params["of"] = "m2:3"
     test.run()
     assert test.selectbox[0].options == ["layer 3 (m1:3)", "layer 3 (m2:3)", "layer 4"]
     test.button[0].click().run()
-    assert selected(test) == {"swept": "m2:3"}
+    assert selected(test) == {"of": "m2:3"}

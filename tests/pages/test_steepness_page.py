@@ -14,7 +14,7 @@ from tests import small_study
 from tests.pages.conftest import words
 
 VIEWS = tuple(evidence_view.VIEWS)
-PAIR = {"column": "fisher_steepness", "kind": "random", "metric": "counterfactual_importance_kl:ta"}
+PAIR = {"column": "fisher_steepness", "direction": "random", "metric": "counterfactual_importance_kl:ta"}
 
 
 @pytest.fixture(scope="module")
@@ -90,17 +90,23 @@ def test_links_of_before_open_what_they_named(opened, whole):
     old = {"swept": f"{swept.model_id}:{swept.layer}:rms", "kind": "random", "position": "chunk", "metric": "overdeterminedness:all",
            "scale": "log", "intervals": "yes"}  # fmt: skip
     test = page(opened, whole, **old)
-    assert old.items() <= test.session_state["selection"].items()
+    named = {"model": swept.model_id, "layer": str(swept.layer), "unit": "rms", "direction": "random", "position": "chunk", "scale": "log",
+             "metric": "overdeterminedness:all", "intervals": "yes"}  # fmt: skip
+    assert named.items() <= test.session_state["selection"].items() and not {"swept", "kind"} & set(test.session_state["selection"])
     assert "Overdeterminedness" in words(test) and "ignored" not in words(test)
 
 
-def test_a_layer_stays_chosen_where_a_column_has_no_unit_and_comes_back_with_it(opened, whole):
-    test = page(opened, whole, column="steepness", kind="random", position="chunk")
-    test.selectbox(key="pick_column").set_value("curvature").run()
+def test_a_layer_stays_chosen_where_a_column_is_not_had_at_it_and_what_stands_in_for_it_is_said(opened, whole):
+    test = page(opened, whole, column="curvature", direction="random", position="chunk")
     layer = next(box for box in test.selectbox if box.label == "Residual stream of")
-    layer.set_value(next(option for option in layer.options if "15" in option)).run()
-    assert "ignored" not in turned(test, column="fisher_steepness")
-    assert test.session_state["selection"]["swept"].split(":")[1:] == ["15", "rms"]
+    assert layer.value == "layer 15"  # the swept one
+    layer.set_value("layer 5").run()
+    assert "Shown" not in words(test)
+    said = turned(test, column="fisher_steepness")
+    assert "Not here: layer 5. Shown: layer 15." in said and "ignored" not in said
+    chosen = test.session_state["selection"]
+    assert (chosen["layer"], chosen["direction"], chosen["position"]) == ("5", "random", "chunk")
+    assert "Shown" not in turned(test, column="curvature")
 
 
 def test_evidence_that_is_stored_is_read_and_not_computed(opened, whole, monkeypatch):
@@ -173,7 +179,7 @@ def test_the_headline_claims_no_more_than_the_verdicts(rho, q, verdict, said):
 
 def test_choosing_a_row_opens_its_scatter(opened, whole):
     test = page(opened, whole, view="pairs")
-    shown = next(frame for frame in test.dataframe if frame.key == "pairs")
+    shown = next(frame for frame in test.dataframe if frame.key.startswith("pairs_"))
     assert shown.value["|ρ|"].is_monotonic_decreasing
     states = test._tree.get_widget_states()
     states.widgets.add(id=shown.proto.id, string_value='{"selection": {"rows": [0], "columns": [], "cells": []}}')

@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from app.chunk_table import number
+from app.clicks import reported
 
 _HERE = Path(__file__).parent
 
@@ -19,7 +20,7 @@ def examples(rows: pd.DataFrame, *, key: str, colour: str, names: Sequence[str],
     """
 
     def asked() -> None:
-        wanted = st.session_state[key].read
+        wanted = reported(key, "read")
         if type(wanted) is int and 0 <= wanted < len(rows):
             on_read(wanted)
 

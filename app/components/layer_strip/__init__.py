@@ -6,6 +6,8 @@ from typing import Any
 
 import streamlit as st
 
+from app.clicks import reported
+
 _HERE = Path(__file__).parent
 _READ_OUT = 5  # tokens shown of a layer's lens
 
@@ -27,7 +29,7 @@ def layer_strip(
     """
 
     def moved() -> None:
-        if (chosen := layers_of(st.session_state[key].layers, n_layers)) is not None:
+        if (chosen := layers_of(reported(key, "layers"), n_layers)) is not None:
             on_select(*chosen)
 
     _component()(key=key, data=strip(n_layers, selected=selected, stored=stored, source=source, preview=preview), on_layers_change=moved)

@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from app.chunk_table import number
+from app.clicks import reported
 from app.theme import category_colour, ink_on
 from app.vocabulary import Metric, category
 
@@ -30,7 +31,7 @@ def reader(
     key = "cot_reader"
 
     def moved() -> None:
-        chunk = st.session_state[key].chunk
+        chunk = reported(key, "chunk")
         if chunk in set(chunks["chunk_id"]):
             on_chunk(chunk)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from app.chunk_table import number
+from app.clicks import reported
 
 _HERE = Path(__file__).parent
 
@@ -20,7 +21,7 @@ def token_text(
     """
 
     def clicked() -> None:
-        position = st.session_state[key].token
+        position = reported(key, "token")
         if type(position) is int and first <= position < first + len(tokens):
             on_token(position)
 
