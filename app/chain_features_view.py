@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import chains_view, chosen_dictionary, crosscoder_view, live, navigation, place, selection, studies
+from app import chains_view, chosen_dictionary, crosscoder_view, live, navigation, place, selection, studies, typed
 from app.chunk_table import number
 from app.clicks import marks, picked_row
 from app.components.token_text import token_text
@@ -30,7 +30,6 @@ from backend.live.requests import MAX_CHARS, Codes
 from backend.live.service import Status
 from backend.store.store import Store
 
-_TYPED = "features_text"  # in the session: prompt and text that somebody typed
 _MOST_PLACES = 3000  # tokens drawn at a time
 _SOURCES = {"no": "A chain of thought", "yes": "Your own text"}
 _CELLS = {"token": "tokens", "chunk": "chunks"}
@@ -88,11 +87,11 @@ def _forget_token() -> None:
 def _typed(store: Store, dictionary: pd.Series) -> TextCodes:
     """What was typed, encoded by the live worker. Until it is, says so and ends the page."""
     base, distilled = _models(store, dictionary)
-    given = st.session_state.get(_TYPED, ("", ""))
+    given, after = typed.read("words") or "", _prompt_from(store)
     with st.form("features_text_form"):
-        words = st.text_area("Text", given[1], height=120, max_chars=MAX_CHARS, key="features_text_words")
-        after = st.toggle(
-            "after the prompt of the chain of thought chosen last", bool(given[0]), key="features_text_after",
+        words = st.text_area("Text", given, height=120, max_chars=MAX_CHARS, key=f"features_text_words_{stable_id('t', given)}")
+        is_after = st.toggle(
+            "after the prompt of the chain of thought chosen last", after is not None, key=f"features_text_after_{after}",
             help="Both models then read the text as an answer to that problem. Without it the text begins with its own first token, of "
             "which nothing is known: it is an attention sink, and dictionaries never see it.",
         )  # fmt: skip
@@ -100,16 +99,28 @@ def _typed(store: Store, dictionary: pd.Series) -> TextCodes:
             if not words.strip():
                 st.warning("Type a text first.")
             else:
-                prompt = store.cot_to_read(place.here(store).cot)["prompt"].iloc[0] if after else ""
-                st.session_state[_TYPED] = given = (prompt, words)
-                selection.choose(token=None)
-    if not given[1]:
+                typed.keep("words", words)
+                selection.choose(token=None, after=(place.here(store).cot if after is None else after) if is_after else None)
+                selection.rerun()
+    if not given:
         raise PageEnds
-    request = Codes(str(store.path), dictionary.dictionary_id, int(dictionary.layer), given[1], given[0], distilled and distilled.model)
+    if said := typed.beyond_a_link("words"):
+        st.caption(said)
+    prompt = "" if after is None else str(store.cot_to_read(after)["prompt"].iloc[0])
+    request = Codes(str(store.path), dictionary.dictionary_id, int(dictionary.layer), given, prompt, distilled and distilled.model)
     status = _asked(base, request)
     if "codes" not in status.result:
         _wait_for(status, base, request)
-    return _read(status.result, *given)
+    return _read(status.result, prompt, given)
+
+
+def _prompt_from(store: Store) -> str | None:
+    """The CoT whose prompt the typed text comes after, as the selection names it: another one that is opened later changes nothing."""
+    cot = selection.get("after")
+    if cot is None or len(store.cot_to_read(cot)):
+        return cot
+    selection.forget_unknown("after")
+    return None
 
 
 def _models(store: Store, dictionary: pd.Series) -> tuple[Choice, Choice | None]:

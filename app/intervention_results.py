@@ -14,6 +14,7 @@ from app.chunk_table import number as figure
 from app.clicks import picked_rows
 from app.figures.interventions import shares_by_arm
 from app.untrusted import one_line, show, show_exactly
+from app.vocabulary import FINISHES
 from backend.crosscoder.accuracy import compare_arms, summarise_arms
 from backend.crosscoder.trials import BASE, change_of
 from backend.errors import AnchorscopeError
@@ -25,7 +26,6 @@ _MOST_SHOWN = 8  # interventions at a time
 _MOST_COLUMNS = 4  # texts side by side
 _RANDOM = "random features"
 _ALONE, _BEYOND = "what the features do", "what the features do beyond the reconstruction"
-_FINISHES = {"eos": "ended by itself", "cap": "cut at the cap"}
 _SHARES = {"solved": "solved", "accuracy": "correct of judged", "cap": "cut at the cap", "degenerate": "degenerate"}
 
 
@@ -342,5 +342,5 @@ def _text(row: pd.Series) -> None:
     answer = "no answer" if pd.isna(row["answer"]) else f"answer {one_line(row['answer'], 60)} ({verdict})"
     loop = " · ends in a loop" if row["degenerate"] else ""
     features = f" · features {', '.join(map(str, row['features'][:8]))}" if len(row["features"]) else ""
-    show(f"{answer} · {row['n_tokens']} tokens, {_FINISHES.get(row['finish'], row['finish'])}{loop}{features}")
+    show(f"{answer} · {row['n_tokens']} tokens, {FINISHES.get(row['finish'], row['finish'])}{loop}{features}")
     show_exactly(row["text"], height=360)

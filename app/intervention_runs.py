@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
+import pandas as pd
 import streamlit as st
 
 from app import progress_view, selection, studies
-from app.untrusted import show, show_exactly
+from app.untrusted import one_line, show, show_exactly
+from app.vocabulary import FINISHES
 from backend.store.interventions import Interventions, left
 from backend.store.progress import read_progress
 
@@ -44,7 +47,7 @@ def is_running(study: Path) -> bool:
     return (process is not None and process.poll() is None) or Interventions(study).room.holder() is not None
 
 
-def follow(study: Path) -> None:
+def follow(study: Path, roles: Mapping[str, str]) -> None:
     """How far it is, while it runs; else what is left, and the button to go on. The page is run again whenever something was finished."""
 
     def draw() -> None:
@@ -58,6 +61,7 @@ def follow(study: Path) -> None:
                 progress_view.bar(progress)
             else:
                 st.progress(0.0, text="Starting: the models are being loaded")
+            _under_way(study, roles)
             if st.button("Stop", icon=":material/stop:", key="stop_interventions"):
                 stop(study)
         elif n_left:
@@ -72,6 +76,24 @@ def follow(study: Path) -> None:
 
     seen = _moment(study)
     st.fragment(draw, run_every=_LOOK_EVERY if seen[1] else None)()
+
+
+def _under_way(study: Path, roles: Mapping[str, str]) -> None:
+    """Samples that have ended in units that are not whole yet, so that nobody has to wait for all of a unit to see some."""
+    kept = Interventions(study)
+    found = kept.under_way()
+    if found.empty:
+        return
+    arms = kept.arms().drop_duplicates("arm_id").set_index("arm_id")
+    known = found[found["arm_id"].isin(arms.index)]
+    shown = pd.DataFrame({
+        "model": arms["model_id"].reindex(known["arm_id"]).map(lambda name: roles.get(name, "another")).tolist(),
+        "arm": arms["arm"].reindex(known["arm_id"]).tolist(), "problem": known["problem_id"].tolist(),
+        "sample": known["sample"].tolist(), "answer": [one_line(str(answer or "none"), 60) for answer in known["answer"]],
+        "ended": [FINISHES.get(finish, finish) for finish in known["finish"]], "tokens": known["n_tokens"].tolist(),
+    })  # fmt: skip
+    st.caption(f"{len(shown)} samples have ended in units that are not whole yet; they are judged and kept with the rest of their unit.")
+    st.dataframe(shown, hide_index=True, row_height=28, height=min(40 + 28 * len(shown), 240), key="under_way")
 
 
 def _moment(study: Path) -> tuple[int, bool, int]:

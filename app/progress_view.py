@@ -46,8 +46,16 @@ def bar(progress: Progress, *, held: bool = True) -> None:
     """Stage, units done, rate, time left. A run whose process is gone has ended; where that cannot be known, one that says nothing for a
     minute has, unless somebody still holds the study."""
     state = progress.state if not progress.stale else "on a long unit" if held and progress.pid is None else "ended without a word"
-    st.progress(min(1.0, progress.done / progress.total) if progress.total else 0.0)
-    show(f"{progress.stage}: {progress.done:,} of {progress.total:,} units · {state}{_pace(progress)}")
+    st.progress(_share(progress))
+    written = "" if not progress.most_tokens else f" · {progress.tokens or 0:,} of at most {progress.most_tokens:,} tokens"
+    show(f"{progress.stage}: {progress.done:,} of {progress.total:,} units{written} · {state}{_pace(progress)}")
+
+
+def _share(progress: Progress) -> float:
+    """How full the bar is: by tokens where they are counted, as units that are worked at side by side all end late."""
+    if progress.most_tokens:
+        return min(1.0, (progress.tokens or 0) / progress.most_tokens)
+    return min(1.0, progress.done / progress.total) if progress.total else 0.0
 
 
 def _pace(progress: Progress) -> str:

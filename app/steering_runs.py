@@ -16,7 +16,7 @@ from app.figures.steering import accuracy_by_arm, answers_by_arm, dose_response
 from app.steering_plan import BETA_MAX, CONTROL_SEED, Plan, about_run
 from app.steering_subject import Subject, continue_with, take_from
 from app.untrusted import one_line, show
-from app.vocabulary import ARMS, OUTCOMES, RUN_KINDS, metric_choice
+from app.vocabulary import ARMS, FINISHES, OUTCOMES, RUN_KINDS, metric_choice
 from app.waiting import place_in_line
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
@@ -26,7 +26,6 @@ from backend.store.experiments import Experiments
 from backend.store.store import Store
 
 _ALL, _SHOWN_RUNS = 10**9, 200
-_FINISHES = {"eos": "ended by itself", "cap": "cut at the cap"}
 _VERDICTS = {True: "correct", False: "wrong"}
 
 
@@ -170,7 +169,7 @@ def _stream(now: live.Run, key: str) -> None:
         st.caption("The steered text ended at once: nothing was written.")
         return
     parted = results.get("first_divergence")
-    ends = {name: f"{len(arm['tokens'])} tokens, {_FINISHES.get(arm['finish'], 'stopped')}" for name, arm in arms.items()}
+    ends = {name: f"{len(arm['tokens'])} tokens, {FINISHES.get(arm['finish'], 'stopped')}" for name, arm in arms.items()}
     st.caption(
         ("The two never part" if parted is None else f"They part at token {parted + 1}")
         + f". Both draw with the same random numbers. Mean KL(steered ‖ base) along the steered text {figure(sum(changed) / len(changed))} "

@@ -189,6 +189,8 @@ OUTCOMES = {
     "degenerate_share": "degenerate",
 }
 
+FINISHES = {"eos": "ended by itself", "cap": "cut at the cap"}
+
 METHODS = {"umap_2d": "UMAP, 2-D", "umap_3d": "UMAP, 3-D", "pca_2d": "PCA, 2-D", "pca_3d": "PCA, 3-D"}
 
 UNITS = {"rms": "RMS of the residual stream", "norm": "norm of the residual stream", "absolute": "absolute"}

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app.progress_view import duration
+from backend.live.requests import TOKENS
 from backend.live.service import Status
 
 
@@ -13,8 +14,9 @@ def place_in_line(status: Status, doing: str) -> None:
         return
     words = status.doing or doing
     if status.progress and status.progress[1]:
-        done, total = status.progress
+        done, total, *counted = status.progress
         left = f", about {duration(status.seconds / done * (total - done))} left" if done and status.seconds and done < total else ""
-        st.progress(done / total, text=f"{words}: {done} of {total}{left}")
+        of = f"{done} of {total}" if TOKENS not in counted else f"{done:,} of at most {total:,} tokens"
+        st.progress(min(1.0, done / total), text=f"{words}: {of}{left}")
         return
     st.progress(0.0, text=f"{words}, {status.seconds or 0:.0f} s")

@@ -29,7 +29,7 @@ with left:
 with right:
     trial, problem = interventions_view.trial(store, dictionary, chosen)
     interventions_view.ask(store, dictionary, rows, trial, problem)
-intervention_runs.follow(study)
+intervention_runs.follow(study, chosen_dictionary.roles(dictionary))
 asked = intervention_results.asked(store, dictionary.dictionary_id)
 if len(asked):
     intervention_results.results(store, asked, chosen_dictionary.roles(dictionary))

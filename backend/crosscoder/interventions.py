@@ -41,7 +41,7 @@ from backend.geometry.interventions import InterventionError
 from backend.ids import seed_for
 from backend.models.continuation import continuation_text
 from backend.models.edits import Edit
-from backend.models.sampling import ROW_MULTIPLE, SampleRequest, SamplingParameters, sample
+from backend.models.sampling import ROW_MULTIPLE, SampleRequest, SamplingParameters, sampled_in_steps
 
 if TYPE_CHECKING:
     from backend.models.loading import LoadedModel
@@ -169,7 +169,7 @@ class ArmSamples:
 def accuracy_run(
     models: Sequence["LoadedModel"], model: int, prompts: Mapping[str, str], arms: Mapping[str, Sequence[FeatureIntervention]],
     parameters: SamplingParameters, *, n: int, seed: int, done: Container[tuple[str, str]] = (), rows: int = 128,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Callable[[], bool] | None = None, watch: Callable[[int, Sequence[Mapping[str, Any]]], None] | None = None,
 ) -> Iterator[ArmSamples]:  # fmt: skip
     """`n` samples of model `model` for each problem under each arm, a unit as soon as it is whole, without those (problem, arm) in `done`.
 
@@ -177,6 +177,8 @@ def accuracy_run(
     samples are under, taken in turn, each problem beginning with one that follows from its id and the seed; an empty one is without an
     edit. They hold at every token but the first. Sample k of a problem draws with the same random numbers in every arm and in both models,
     whatever else is sampled and whether the run is resumed.
+
+    `watch` is told after every step how many tokens were drawn in it and which samples ended, units that are not whole yet included.
 
     Samples are not judged: `answer` is as written, None where there is none. A sample has problem_id, arm, sample, seed, features (changed
     in it), text, answer, finish, n_tokens, reflection_words, repetition, compression_ratio and degenerate.
@@ -208,16 +210,32 @@ def accuracy_run(
                 asked[requests[-1].request_id] = problem, arm, number, intervention.features if intervention else ()
     by_id = {request.request_id: request for request in requests}
     written: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for drawn in sample(loaded, sequences, requests, parameters, edits=edits, rows=rows, should_stop=should_stop):
-        problem, arm, number, features = asked[drawn.request_id]
-        request = by_id[drawn.request_id]
-        text = continuation_text(loaded.tokenizer, sequences[request.sequence_id], drawn.token_ids)
-        unit = written.setdefault((problem, arm), [])
-        unit.append({
-            "problem_id": problem, "arm": arm, "sample": number, "seed": request.seed, "features": list(features), "text": text,
-            "answer": extract_answer(text), "finish": drawn.finish, "n_tokens": len(drawn.token_ids),
-            "reflection_words": reflection_words(text), "repetition": repetition(text), "compression_ratio": compression_ratio(text),
-            "degenerate": is_degenerate(text),
-        })  # fmt: skip
-        if len(unit) == n:
-            yield ArmSamples(problem, arm, tuple(sorted(written.pop((problem, arm)), key=lambda one: one["sample"])))
+    n_drawn = 0
+
+    def count(n_rows: int) -> None:
+        nonlocal n_drawn
+        n_drawn += n_rows
+
+    for ended in sampled_in_steps(
+        loaded, sequences, requests, parameters, edits=edits, rows=rows, should_stop=should_stop, drawn=count
+    ):  # fmt: skip
+        found = []
+        for drawn in ended:
+            problem, arm, number, features = asked[drawn.request_id]
+            request = by_id[drawn.request_id]
+            text = continuation_text(loaded.tokenizer, sequences[request.sequence_id], drawn.token_ids)
+            found.append({
+                "problem_id": problem, "arm": arm, "sample": number, "seed": request.seed, "features": list(features), "text": text,
+                "answer": extract_answer(text), "finish": drawn.finish, "n_tokens": len(drawn.token_ids),
+                "reflection_words": reflection_words(text), "repetition": repetition(text), "compression_ratio": compression_ratio(text),
+                "degenerate": is_degenerate(text),
+            })  # fmt: skip
+        if watch is not None:
+            watch(n_drawn, found)
+            n_drawn = 0
+        for row in found:
+            unit = written.setdefault((row["problem_id"], row["arm"]), [])
+            unit.append(row)
+            if len(unit) == n:
+                written.pop((row["problem_id"], row["arm"]))
+                yield ArmSamples(row["problem_id"], row["arm"], tuple(sorted(unit, key=lambda one: one["sample"])))

@@ -1,7 +1,8 @@
 """What the worker does with a request: generators that give control back after every step.
 
-Each yields (kind, payload): `part` (merged into the result: dicts are entered, lists grow), or `progress` (done, of). A generator that is
-closed stops there; nothing it did outlives it but encodings of texts, which anybody may use.
+Each yields (kind, payload): `part` (merged into the result: dicts are entered, lists grow), or `progress` (done, of), with what is
+counted where it is not steps. A generator that is closed stops there; nothing it did outlives it but encodings of texts, which anybody may
+use.
 """
 
 import contextlib
@@ -22,13 +23,14 @@ from backend.geometry.fits import quadratic_fit
 from backend.geometry.interventions import Intervention
 from backend.geometry.sweep import Predictions, check_float32, noise_floor, predicting_positions
 from backend.ids import seed_for
-from backend.live.requests import Compared, Continue, Curve, Dose, Open, Request, RequestError, Stream, Text
+from backend.live.requests import TOKENS, Compared, Continue, Curve, Dose, Open, Request, RequestError, Stream, Text
 from backend.models.continuation import continuation_text
 from backend.models.edits import Encoded, encode
 from backend.models.loading import LoadedModel
 from backend.models.residuals import chunk_activations
 from backend.models.sampling import PAGE, ROW_MULTIPLE, SampleRequest, SamplingParameters, prepare, sampled_in_steps
 from backend.models.streaming import Arm, Drawn, stream
+from backend.models.written import Written
 
 _TEXTS_BYTES = 1 << 30  # encodings kept, all texts of a model together
 _ROWS = 640  # tokens edited in one batch of a curve: large enough for full-speed matrix products
@@ -342,12 +344,15 @@ def _sampled(
     parameters = SamplingParameters(request.sampling.temperature, request.sampling.top_p, request.sampling.max_new_tokens)
     rows: dict[str, dict[str, Any]] = {}
     begun = time.monotonic()
-    yield "progress", (0, len(wanted))
+    written = Written(len(wanted), parameters.max_new_tokens)
+    yield "progress", (0, written.most, TOKENS)
     encodings = {str(k): conditions[k][2].encoded for k in used if conditions[k][2].encoded is not None}
     for finished in sampled_in_steps(
         reader.loaded, {str(k): conditions[k][2].token_ids for k in used}, wanted, parameters,
         edits={str(k): conditions[k][2].edits for k in used}, encoded=encodings, rows=reader.rows(parameters.max_new_tokens),
+        drawn=written.draw,
     ):
+        written.end(finished)
         for sample in finished:
             (name, beta, arm, before), number = asked[sample.request_id]
             text = continuation_text(tokenizer, arm.token_ids, sample.token_ids)
@@ -356,7 +361,7 @@ def _sampled(
                 "finish": sample.finish, "n_tokens": len(sample.token_ids), "reflection_words": reflection_words(text),
                 "repetition": repetition(text), "compression_ratio": compression_ratio(text), "degenerate": is_degenerate(text),
             }
-        yield "progress", (len(rows), len(wanted))
+        yield "progress", (written.tokens, written.most, TOKENS)
     ordered = [rows[name] for name in asked]
     clusters = yield from judged(ordered, request.truth, getattr(request, "answers", ()), judge)
     yield "part", {"samples": ordered, "clusters": clusters, "seconds": time.monotonic() - begun}

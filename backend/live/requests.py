@@ -18,6 +18,8 @@ from backend.ids import stable_id
 STARTS = ("before", "after")
 MAX_NEW_TOKENS, MAX_CONTINUATIONS, MAX_CHARS = 2048, 256, 200_000
 
+TOKENS = "tokens"  # what some progress is counted in
+
 
 class RequestError(AnchorscopeError):
     """A request that cannot be done as asked."""

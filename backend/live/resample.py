@@ -37,7 +37,8 @@ from backend.importance.intervals import wilson
 from backend.importance.metrics import CONVENTIONS, GONE, RESILIENCE, conventions_of
 from backend.importance.resilience import returns
 from backend.importance.similarity import Encode, first_chunk, similarity
-from backend.live.requests import Chunk, RequestError, Resample, Sampling, Stored, Text
+from backend.live.requests import TOKENS, Chunk, RequestError, Resample, Sampling, Stored, Text
+from backend.models.written import Written
 
 if TYPE_CHECKING:
     from backend.cot.answers import Judge
@@ -88,7 +89,7 @@ def followed(request: Resample, write: Write, judge: "Callable[[], Judge]", enco
     stored = [asdict(rollout) for rollout in request.stored if rollout.chunk_id in sources]
     n_stored = {chunk: sum(rollout["chunk_id"] == chunk for rollout in stored) for chunk in sources}
     _add_returns(request, stored, chunks, encode)
-    clusters = yield from _shown(judged([], None, [rollout["answer"] for rollout in stored], judge), 0, request)
+    clusters = yield from _shown(judged([], None, [rollout["answer"] for rollout in stored], judge), [], request)
     new: list[dict[str, Any]] = []
     look = look_at(request, stored, clusters, 0)
     yield "part", {"note": NOTE, "samples": [], "looks": [look]}
@@ -98,7 +99,7 @@ def followed(request: Resample, write: Write, judge: "Callable[[], Judge]", enco
         batch: list[dict[str, Any]] = []
         for chunk in sources:
             first = n_stored[chunk] + n_new
-            rows = yield from _shown(write(chunk, range(first, first + n_batch)), len(new) + len(batch), request)
+            rows = yield from _shown(write(chunk, range(first, first + n_batch)), [*new, *batch], request, n_batch)
             batch += [{"chunk_id": chunk, **row} for row in rows]
         for chunk in sources:
             own = [row for row in batch if row["chunk_id"] == chunk]
@@ -108,7 +109,7 @@ def followed(request: Resample, write: Write, judge: "Callable[[], Judge]", enco
         _add_returns(request, batch, chunks, encode)
         new += batch
         others = [rollout["answer"] for rollout in [*stored, *new]]
-        clusters = yield from _shown(judged(batch, request.truth, others, judge), len(new), request)
+        clusters = yield from _shown(judged(batch, request.truth, others, judge), new, request)
         n_new += n_batch
         look = look_at(request, [*stored, *new], clusters, n_new)
         yield "part", {"samples": batch, "looks": [look]}
@@ -149,16 +150,18 @@ def _written(reader: "Reader", request: Resample, chunk: str, numbers: Sequence[
     wanted = [SampleRequest(number, "cot", len(prefix), seed) for number, seed in seeds.items()]
     parameters = SamplingParameters(request.sampling.temperature, request.sampling.top_p, request.sampling.max_new_tokens)
     done: dict[str, dict[str, Any]] = {}
+    written = Written(len(wanted), parameters.max_new_tokens)
     for finished in sampled_in_steps(
         reader.loaded, {"cot": read.token_ids}, wanted, parameters, encoded={"cot": read.encoded},
-        rows=reader.rows(parameters.max_new_tokens),
+        rows=reader.rows(parameters.max_new_tokens), drawn=written.draw,
     ):  # fmt: skip
+        written.end(finished)
         for drawn in finished:
             done[drawn.request_id] = {
                 "sample": int(drawn.request_id), "seed": seeds[drawn.request_id], "finish": drawn.finish, "n_tokens": len(drawn.token_ids),
                 "text": begun + continuation_text(tokenizer, prefix, drawn.token_ids),
             }  # fmt: skip
-        yield "progress", (len(done), len(wanted))
+        yield "progress", (written.tokens, written.most)
     return [done[number] for number in seeds]
 
 
@@ -195,15 +198,19 @@ def _answer(before: str, text: str) -> str | None:
     return extract_answer(before + text)
 
 
-def _shown(steps: Batch, done: int, request: Resample) -> Generator[tuple[str, Any], None, Any]:
-    """The steps, their progress being that of the whole request."""
-    total = request.most * len(_sources(request))
+def _shown(steps: Batch, rows: Sequence[dict[str, Any]], request: Resample, n_now: int = 0) -> Generator[tuple[str, Any], None, Any]:
+    """The steps, their progress being that of the whole request in tokens: after `rows`, while `n_now` are written."""
+    before = sum(row["n_tokens"] for row in rows)
+    later = (request.most * len(_sources(request)) - len(rows) - n_now) * request.sampling.max_new_tokens
     while True:
         try:
             kind, payload = next(steps)
         except StopIteration as end:
             return end.value
-        yield kind, (min(done + payload[0], total), total) if kind == "progress" else payload
+        if kind == "progress":
+            done, of = payload if n_now else (0, 0)  # of judging there is nothing to count
+            payload = before + done, before + of + later, TOKENS
+        yield kind, payload
 
 
 def _known(value: float) -> float | None:

@@ -61,7 +61,7 @@ class Status:
     state: str  # waiting, running, finished, stopped, failed
     place: int | None  # 1 is next, while waiting
     result: dict[str, Any]
-    progress: tuple[int, int] | None  # done, of
+    progress: tuple[int, int] | tuple[int, int, str] | None  # done, of, and what is counted where it is not steps
     doing: str | None  # what takes so long, in words
     error: str | None
     seconds: float | None  # since it began to run, or that it ran
@@ -80,7 +80,7 @@ class _Ticket:
     attempt: int  # what a stopped or failed attempt still sends is not the next one's
     result: dict[str, Any] = field(default_factory=dict)
     state: str = _PENDING
-    progress: tuple[int, int] | None = None
+    progress: tuple[int, int] | tuple[int, int, str] | None = None
     doing: str | None = None
     error: str | None = None
     began: float | None = None

@@ -129,16 +129,18 @@ def sampled_in_steps(
     encoded: Mapping[str, Encoded] | None = None,
     rows: int = 128,
     should_stop: Callable[[], bool] | None = None,
+    drawn: Callable[[int], None] | None = None,
 ) -> Iterator[list[Sample]]:
     """As `sample`, but gives control back after every step, with the samples that ended in it, and after every sequence's encoding: for
-    whoever has other things to do."""
+    whoever has other things to do. `drawn` is told after each step how many rows drew a token in it."""
     requests = list(requests)
     edits, encoded = edits or {}, encoded or {}
     _check(loaded, sequences, requests, parameters, rows, edits)
     order = {sequence_id: place for place, sequence_id in enumerate(dict.fromkeys(r.sequence_id for r in requests))}
     requests.sort(key=lambda r: order[r.sequence_id])  # rows of one sequence share matrix products and its encoding's lifetime
     way = _sample_shared if all(map(uses_shared_prefixes, _readers(loaded, edits))) else _sample_plainly
-    yield from way(loaded, sequences, requests, parameters, rows, should_stop or (lambda: False), edits, encoded)
+    told = drawn or (lambda _: None)
+    yield from way(loaded, sequences, requests, parameters, rows, should_stop or (lambda: False), edits, encoded, told)
 
 
 def uses_shared_prefixes(loaded: "LoadedModel") -> bool:
@@ -546,7 +548,7 @@ class SharedRows:
 
 def _sample_shared(loaded: "LoadedModel", sequences: Mapping[str, Sequence[int]], requests: list[SampleRequest],
                    parameters: SamplingParameters, rows: int, should_stop: Callable[[], bool], edits: Mapping[str, Sequence[Edit]],
-                   encoded: Mapping[str, Encoded]) -> Iterator[list[Sample]]:
+                   encoded: Mapping[str, Encoded], drawn: Callable[[int], None]) -> Iterator[list[Sample]]:
     batch = SharedRows(loaded, parameters, min(rows, len(requests)))
     pending = iter(requests)
     upcoming = next(pending, None)
@@ -560,7 +562,9 @@ def _sample_shared(loaded: "LoadedModel", sequences: Mapping[str, Sequence[int]]
             upcoming = next(pending, None)
         if should_stop():
             return
-        yield batch.step()
+        n_rows, ended = len(batch.rows), batch.step()
+        drawn(n_rows)
+        yield ended
         needed = {row.request.sequence_id for row in batch.rows} | ({upcoming.sequence_id} if upcoming else set())
         batch.forget(batch.prefixes.keys() - needed)
 
@@ -608,7 +612,7 @@ class _PackedLinear(torch.nn.Module):
 
 def _sample_plainly(loaded: "LoadedModel", sequences: Mapping[str, Sequence[int]], requests: list[SampleRequest],
                     parameters: SamplingParameters, rows: int, should_stop: Callable[[], bool], edits: Mapping[str, Sequence[Edit]],
-                    encoded: Mapping[str, Encoded]) -> Iterator[list[Sample]]:
+                    encoded: Mapping[str, Encoded], drawn: Callable[[int], None]) -> Iterator[list[Sample]]:
     same_prefix: dict[tuple[str, int], list[SampleRequest]] = {}
     for request in requests:
         same_prefix.setdefault((request.sequence_id, request.prefix_length), []).append(request)
@@ -616,13 +620,13 @@ def _sample_plainly(loaded: "LoadedModel", sequences: Mapping[str, Sequence[int]
         for start in range(0, len(alike), ROW_MULTIPLE):
             prefix = list(sequences[sequence_id][:length])
             stopped = yield from _continue_plainly(loaded, prefix, alike[start:start + ROW_MULTIPLE], parameters, should_stop,
-                                                   tuple(edits.get(sequence_id, ())))
+                                                   tuple(edits.get(sequence_id, ())), drawn)
             if stopped:
                 return
 
 
 def _continue_plainly(loaded: "LoadedModel", prefix: list[int], requests: list[SampleRequest], parameters: SamplingParameters,
-                      should_stop: Callable[[], bool], edits: tuple[Edit, ...]) -> Iterator[list[Sample]]:
+                      should_stop: Callable[[], bool], edits: tuple[Edit, ...], drawn: Callable[[int], None]) -> Iterator[list[Sample]]:
     """Always ROW_MULTIPLE rows, so that a row's numbers do not depend on how many are wanted. Its value is whether it was stopped."""
     ends = end_tokens(loaded)
     rows = PlainRows(loaded, prefix, [edits])
@@ -638,6 +642,7 @@ def _continue_plainly(loaded: "LoadedModel", prefix: list[int], requests: list[S
             logits = rows.logits([prefix[-1]]).expand(ROW_MULTIPLE, -1)
             rows.repeat(ROW_MULTIPLE)
         tokens = next_tokens(logits[live], [uniform(requests[row].seed, len(sampled[row])) for row in live], parameters)
+        drawn(len(tokens))
         inputs = [prefix[-1]] * ROW_MULTIPLE
         for row, token in zip(live, tokens, strict=True):
             inputs[row] = token

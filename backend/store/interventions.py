@@ -9,6 +9,8 @@ So a run that was stopped goes on where it was, beside a study's folder or a por
 """
 
 import contextlib
+import json
+import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,9 @@ from backend.store.unit_files import DamagedFile, StudyFolder, UnitLine, arrow_r
 
 ASKED, SAMPLED = "interventions", "intervention samples"  # stages of the ledger
 _ROW, _ARMS, _SAMPLES = "feature_interventions", "feature_intervention_arms", "feature_intervention_samples"
+
+UNDER_WAY = "under_way.json"  # in the room
+_UNDER_WAY = ("arm_id", "problem_id", "sample", "answer", "finish", "n_tokens")
 
 Pair = tuple[str, str]  # ids of an arm and a problem
 
@@ -59,6 +64,25 @@ class Interventions:
             raise ValueError(f"samples of {sorted(strangers)} given with arm {arm_id} and problem {problem_id}")
         with self._kept.writing("keep samples") as writer:
             writer.add(SAMPLED, f"{arm_id}.{problem_id}", {_SAMPLES: arrow_rows(_SAMPLES, samples)})
+
+    def note_under_way(self, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Show whoever looks the samples that have ended in units that are not whole yet: arm_id, problem_id, sample, answer, finish and
+        n_tokens of each. Nothing is read from there but what a page shows."""
+        with contextlib.suppress(OSError):  # as for progress: what a run is for does not depend on it
+            if samples:
+                temporary = self.room.path / "under_way.tmp"
+                temporary.write_text(json.dumps([{name: row[name] for name in _UNDER_WAY} for row in samples]), encoding="utf-8")
+                os.replace(temporary, self.room.path / UNDER_WAY)
+            else:
+                (self.room.path / UNDER_WAY).unlink(missing_ok=True)
+
+    def under_way(self) -> pd.DataFrame:
+        """Those samples; none where the file is not there, or is not what `note_under_way` wrote."""
+        try:
+            rows = json.loads((self.room.path / UNDER_WAY).read_text(encoding="utf-8"))
+            return pd.DataFrame([[row[name] for name in _UNDER_WAY] for row in rows], columns=list(_UNDER_WAY))
+        except (OSError, ValueError, TypeError, KeyError):
+            return pd.DataFrame(columns=list(_UNDER_WAY))
 
     def asked(self, ids: Collection[str] | None = None) -> pd.DataFrame:
         """Rows of feature_interventions, the newest first: some of them, or all."""

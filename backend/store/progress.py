@@ -39,6 +39,8 @@ class Progress:
     pid: int | None = None
     began: _Known | None = None  # when that process did, in seconds since the epoch
     host: str | None = None
+    tokens: _Count | None = None  # written in this run, for units that take long; None where they are not counted
+    most_tokens: _Count | None = None  # what this run writes at most
 
     @property
     def stale(self) -> bool:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,19 +122,26 @@ class _Runner:
     before: int = 0  # units that were done when it began
     began: float | None = None  # when sampling did
     said: float = 0.0
+    tokens: int = 0  # written in this run
+    budget: int = 0  # tokens that the units left take at most
+    ended: list[dict[str, Any]] = field(default_factory=list)  # samples of units that are not whole yet
+    n_noted: int = 0  # of them, when they were last shown
     _models: dict[str, "LoadedModel"] = field(default_factory=dict)
     _dictionaries: dict[str, "Dictionary"] = field(default_factory=dict)
 
     def run(self) -> None:
         problems = {problem["problem_id"]: problem for problem in self.store.study_problems()}
         while todo := _left(self.kept):
-            self.left = len(todo)
+            self.left, self.budget = len(todo), _most_tokens(self.kept, todo)
             self.before = len(_left(self.kept, done=())) - self.left - self.done
             self.say("running")
             for rows in self._sampled(_batch(self.kept, todo), problems):
-                self.kept.keep(rows[0]["arm_id"], rows[0]["problem_id"], rows)
+                unit = rows[0]["arm_id"], rows[0]["problem_id"]
+                self.kept.keep(*unit, rows)
+                self.ended = [row for row in self.ended if (row["arm_id"], row["problem_id"]) != unit]
                 self.done, self.left = self.done + 1, self.left - 1
                 self.say("running")
+            self.ended = []  # what was not whole when somebody stopped is done again
             if self.is_stopped():
                 self.console.print(f"  {NAME:<12} stopped; the same command goes on")
                 self.say("interrupted")
@@ -145,9 +153,23 @@ class _Runner:
         self.said = time.monotonic()
         rate = self.done / (self.said - self.began) if self.done else None
         seconds_left = self.left / rate if rate else None
-        done = self.before + self.done
-        moment = Progress(NAME, done, done + self.left, rate, seconds_left, state, time.time())
+        if rate is None and self.began is not None and self.tokens:
+            seconds_left = self.budget * (self.said - self.began) / self.tokens
+        done, most = self.before + self.done, self.tokens + self.budget
+        moment = Progress(
+            NAME, done, done + self.left, rate, seconds_left, state, time.time(), tokens=self.tokens, most_tokens=most
+        )  # fmt: skip
         write_progress(self.kept.room.path, moment.by_this_process())
+        if len(self.ended) != self.n_noted:
+            self.kept.note_under_way(self.ended)
+            self.n_noted = len(self.ended)
+
+    def watch(self, longest: int, tokens: int, ended: Sequence[Mapping[str, Any]]) -> None:
+        """A step: tokens that were drawn, and samples that ended in it."""
+        self.tokens, self.budget = self.tokens + tokens, self.budget - tokens
+        for row in ended:
+            self.budget -= longest - row["n_tokens"] - (row["finish"] == "eos")
+            self.ended.append({**row, "arm_id": row["arm"]})
 
     def is_stopped(self) -> bool:
         """Whether somebody wants the run to end. Asked before every token: now and then it says that the run is alive."""
@@ -180,7 +202,7 @@ class _Runner:
         self.began = self.began or time.monotonic()
         for unit in accuracy_run(
             loaded, place, prompts, arms, sampling, n=batch.n_samples, seed=batch.seed, done=others, rows=self.rows,
-            should_stop=self.is_stopped,
+            should_stop=self.is_stopped, watch=partial(self.watch, sampling.max_new_tokens),
         ):  # fmt: skip
             verdicts = self.judge.judge([(sample["answer"], problems[unit.problem_id]["answer"]) for sample in unit.samples])
             yield [
@@ -217,6 +239,17 @@ class _Runner:
 
 def _left(kept: Interventions, done: Sequence[Pair] | None = None) -> list[Pair]:
     return left(kept.asked(), kept.arms(), kept.done() if done is None else done)
+
+
+def _most_tokens(kept: Interventions, todo: Sequence[Pair]) -> int:
+    """What these pairs take where no sample ends by itself."""
+    rows = kept.asked().set_index("intervention_id")
+    sizes = {
+        arm.arm_id: int(row.n_samples) * int(json.loads(row.parameters)["max_new_tokens"])
+        for arm in kept.arms().itertuples()
+        for row in [rows.loc[arm.intervention_id]]
+    }
+    return sum(sizes[arm] for arm, _ in todo)
 
 
 def _batch(kept: Interventions, todo: Sequence[Pair]) -> Batch:

@@ -168,7 +168,7 @@ def test_a_cot_without_tokens_says_why_it_has_no_codes(opened, study):
 def test_any_text_is_read_and_shown(opened, pair_study):
     test = opened(CHAIN, pair_study, study="pair", typed="yes")
     assert not test.exception
-    test.text_area(key="features_text_words").set_value("Wait, 12 + 30 is 42. " + HOSTILE[2] + " Therefore it is 42.")
+    test.text_area[0].set_value("Wait, 12 + 30 is 42. " + HOSTILE[2] + " Therefore it is 42.")
     next(button for button in test.button if button.label == "Show its features").click().run()
     test = settled(test, lambda t: "features fire on" in words(t))
     said = words(test)
@@ -181,7 +181,7 @@ def test_any_text_is_read_and_shown(opened, pair_study):
 
 def test_a_text_that_cannot_be_read_says_why_and_can_be_tried_again(opened, pair_study):
     test = opened(CHAIN, pair_study, study="pair", typed="yes")
-    test.text_area(key="features_text_words").set_value("W")
+    test.text_area[0].set_value("W")
     next(button for button in test.button if button.label == "Show its features").click().run()
     test = settled(test, lambda t: "single token" in words(t))
     assert any(button.key == "features_text_again" for button in test.button)

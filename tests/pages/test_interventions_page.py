@@ -175,7 +175,7 @@ def test_a_feature_goes_to_the_steering_page_with_its_unit_and_norm(opened, tiny
     test.selectbox(key="steer_in").set_value(tiny("llama").model_id)
     test.button(key="open_steering").click().run()
     chosen = test.session_state["selection"]
-    assert (chosen["direction"], chosen["feature"], chosen["dictionary"], chosen["layers"]) == ("feature", "3", name, "1-1")
+    assert (chosen["direction"], chosen["feature"], chosen["dictionary"], chosen["layer"]) == ("feature", "3", name, "1")
     chunk = Store(study).frame("SELECT chunk_id FROM chunks ORDER BY chunk_id LIMIT 2")["chunk_id"][1]
     test = opened("steering", study, **{**chosen, "chunk": chunk})
     test = settled(test, lambda t: "In units of the residual stream" in words(t) or "in units of the residual stream" in words(t))

@@ -165,7 +165,7 @@ def test_a_dose_response_and_a_new_wording_run(opened, study):
     run = test.session_state["selection"]["run"]
     settled(test, lambda t: Experiments(study).get(run) is not None and "continuations at each β" in words(t))
     test = open_page(opened, study, what="wording")
-    test.toggle(key="delete_chunk").set_value(True).run()
+    test.toggle(key="pick_deleted").set_value(True).run()
     test.number_input(key="number_longest").set_value(8).run()
     test.button(key="run_button").click().run()
     run = test.session_state["selection"]["run"]

@@ -181,3 +181,44 @@ def test_a_plan_counts_what_was_asked(study, facts, pair):
     Interventions(study).keep(Interventions(study).arms()["arm_id"][0], trial(facts).problems[0], [])
     (line,) = (line for line in plan_study(planned, StudyFolder(study))[0] if line.stage == "interventions")
     assert (line.units, line.done) == (16, 1) and line.minutes > 0
+
+
+def test_progress_moves_with_every_token_though_no_unit_is_whole(study, facts, monkeypatch):
+    moments = []
+    monkeypatch.setattr(stage, "write_progress", lambda _, moment: moments.append(moment))
+    monkeypatch.setattr(stage, "_SAY_EVERY", 0.0)
+    ask(study, facts, trial(facts, change=Change("zero", (1, 2)), problems=drawn_problems(facts["problems"], 1), n_random=0))
+    work(study)
+    before = [moment.tokens for moment in moments if moment.done == 0 and moment.state == "running"]
+    assert len(set(before)) > 5 and before == sorted(before)  # steps of the first batch, in which no unit was whole yet
+    assert all(0 <= moment.tokens <= moment.most_tokens for moment in moments)
+    last = moments[-1]
+    assert last.state == "finished" and last.tokens == last.most_tokens > 0 and last.done == last.total
+
+
+def test_samples_that_end_early_are_shown_until_their_unit_is_whole(study, facts):
+    asked, kept = trial(facts), Interventions(study)
+    ask(study, facts, asked)
+    kept.room.path.mkdir(parents=True, exist_ok=True)
+    noted = []
+    runner = stage._Runner(None, kept, None, None, 128, "cpu", left=2, budget=48)
+    row = {"arm": "a1", "problem_id": "p1", "sample": 0, "answer": None, "finish": "eos", "n_tokens": 5, "text": "…"}
+    runner.watch(12, 2, [])
+    runner.say("running")
+    noted.append(len(kept.under_way()))
+    runner.watch(12, 2, [row])
+    runner.say("running")
+    noted.append(kept.under_way()[["arm_id", "problem_id", "sample", "n_tokens"]].to_numpy().tolist())
+    runner.ended = []
+    runner.say("running")
+    noted.append(len(kept.under_way()))
+    assert noted == [0, [["a1", "p1", 0, 5]], 0]
+    assert (runner.tokens, runner.budget) == (4, 48 - 4 - (12 - 6))
+
+
+@pytest.mark.parametrize("damage", ["", "[", "{}", "[1]", "[{}]", "null"])
+def test_a_damaged_note_of_what_is_under_way_is_no_note(study, damage):
+    kept = Interventions(study)
+    kept.room.path.mkdir(parents=True, exist_ok=True)
+    (kept.room.path / "under_way.json").write_text(damage)
+    assert kept.under_way().empty
