@@ -251,7 +251,8 @@ def _agreement(store: Store, choices: list[str]) -> None:
     wide = values[values["choice"].isin(shown)].pivot(index=["chunk_id", "cot_id", "problem_id"], columns="choice", values="value")
     wide = wide.reset_index().drop(columns="chunk_id")
     found = agreement_of(wide)
-    found = found[[comparable(a.partition(":")[2], b.partition(":")[2]) for a, b in zip(found["a"], found["b"], strict=True)]]
+    fair = [comparable(a.partition(":")[2], b.partition(":")[2]) for a, b in zip(found["a"], found["b"], strict=True)]
+    found = found[pd.Series(fair, index=found.index, dtype=bool)]  # a list without elements would choose columns
     st.plotly_chart(agreement_matrix(found, {choice: metric_choice(choice) for choice in shown}), key="agreement")
     st.caption(
         "Spearman's ρ over chunks where both are known; n and the 95 % interval over problems on hover. Metrics that share rollouts agree "

@@ -23,6 +23,11 @@ def here(store: Store) -> Place:
     place = _named(store) or _most_important(store)
     if place is None:
         say_and_end(Missing("This study has no chains of thought cut into chunks yet.", command(store.path)))
+    if store.cot(place.cot).empty:
+        say_and_end(Missing(
+            "This chain of thought names a problem or a model of which the study has no row: it is half written. Make the study's store "
+            "anew from its files; where that changes nothing, run or import it again.", f"python -m precompute publish {store.path}",
+        ))  # fmt: skip
     selection.choose(problem=place.problem, cot=place.cot, chunk=place.chunk)
     return place
 

@@ -1,16 +1,16 @@
-"""Every page on every study a person may have, and at every link: it shows what there is, or says in a sentence of ours why there is nothing.
+"""Every page on every study a person may have, and at every link: what there is, or a sentence of ours on why there is nothing.
 
 Studies here have lost something: rows of whole tables, every value that may be unknown, or what follows from another table.
 """
 
-import itertools
 import shutil
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from app import evidence_view, navigation, selection
+from app import evidence_view, navigation
+from app.selection import FIELDS, LONGEST
 from backend.store.schema import TABLES
 from backend.store.store import generation_of
 from tests import small_dictionary, small_study
@@ -54,18 +54,16 @@ def changed(everything, tmp_path):
 
 
 def walked(opened, *studies: Path, visits=VISITS, **link: str) -> dict[str, str]:
-    """What each page says, by page and part; an exception that is not ours fails."""
-    test, said = None, {}
+    """What each page says, by page and part, in one browser; an exception that is not ours fails."""
+    (first, _), said = visits[0], {}
+    test, here = opened(first, *studies, **link), first
     for page, part in visits:
-        if test is None:
-            test = opened(page, *studies, **link, **part)
-        else:
-            test.session_state["selection"].update(part)
-            (test.run if page == here else test.switch_page(f"../pages/{page}.py").run)()
-        here = page
-        assert not test.exception, (page, part, [error.message for error in test.exception])
-        said[f"{page} {' '.join(part.values())}".strip()] = words(test)
-        assert said[f"{page} {' '.join(part.values())}".strip()].strip(), f"{page} says nothing"
+        test.session_state["selection"].update(part)
+        (test if page == here else test.switch_page(f"../pages/{page}.py")).run()
+        here, place = page, " ".join((page, *part.values()))
+        assert not test.exception, (place, test.exception)
+        said[place] = words(test)
+        assert said[place].strip(), f"{place} says nothing"
     return said
 
 
@@ -91,14 +89,42 @@ def test_studies_that_were_only_begun(opened, changed, kept):
 
 
 def test_a_study_in_which_all_is_unknown_that_may_be(opened, changed):
-    optional = {
-        name: [column for column in table.columns if column not in table.key and column not in NEEDED.get(name, ())]
+    unknown = {
+        name: [column for column, (_, meaning) in table.columns.items() if column not in table.key and "NULL" in meaning]
         for name, table in TABLES.items()
     }
+    assert {"answer", "is_correct"} <= set(unknown["cots"]) and "value" in unknown["importance"]
     walked(opened, changed(*(
-        f'UPDATE "{name}" SET {", ".join(f"""{chr(34)}{column}{chr(34)} = NULL""" for column in columns)}'
-        for name, columns in optional.items() if columns
+        f'UPDATE "{name}" SET ' + ", ".join(f'"{column}" = NULL' for column in columns) for name, columns in unknown.items() if columns
     )))  # fmt: skip
 
 
-NEEDED = {}
+def test_models_of_which_nothing_is_known_and_chains_without_chunks_or_answers(opened, changed):
+    walked(opened, changed(
+        "UPDATE models SET n_layers = NULL, d_model = NULL, vocab_size = NULL, dtype = NULL, revision = NULL, family = NULL",
+        "DELETE FROM chunks WHERE cot_id IN (SELECT cot_id FROM cots ORDER BY cot_id LIMIT 3)",
+        "UPDATE problems SET answer = NULL, level = NULL, question = ''",
+        "UPDATE cots SET answer = NULL, is_correct = NULL, token_ids = NULL",
+    ))  # fmt: skip
+
+
+@pytest.mark.parametrize("lost", ["models", "problems"])
+def test_a_half_written_study_says_so(opened, changed, lost):
+    said = walked(opened, changed(f"DELETE FROM {lost}"))
+    assert "half written" in said["chains_of_thought metrics"] and "python -m precompute publish" in said["chains_of_thought metrics"]
+
+
+JUNK = ("-1", "9" * 20, "%00\x00☃:☃:☃", "~lost", "'; DROP TABLE chunks; --", "nan|inf,nrn_l1:nan..e")
+
+
+@pytest.mark.parametrize("junk", JUNK)
+def test_a_link_of_nothing_but_junk(opened, everything, junk):
+    visits = [(page, {field: junk for field in FIELDS if field != "study"} | part) for page, part in VISITS]
+    walked(opened, everything, visits=visits, **dict.fromkeys(FIELDS, junk))
+
+
+def test_junk_in_one_field_of_a_link_spoils_no_other(opened, everything):
+    test = opened("chains_of_thought", everything, study="small", panel="rollouts", layer="5", filters="x" * (LONGEST + 1))
+    chosen = test.session_state["selection"]
+    assert (chosen["panel"], chosen["layer"]) == ("rollouts", "5") and "filters" not in chosen
+    assert "(setting “filters”)" in words(test)

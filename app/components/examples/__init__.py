@@ -44,7 +44,7 @@ def _example(row: Any, names: Sequence[str], largest: float) -> dict[str, Any]:
         added = ", ".join(f"{number(activation * size)} to {name}" for size, name in zip(sizes, names, strict=True) if pd.notna(size))
         return f"f {number(activation)}" + (f", adds {added}" if added else "")
 
-    place = f"chunk {int(row.chunk_index) + 1}" if isinstance(row.chunk_id, str) else "no chunk"
+    place = "no chunk" if pd.isna(row.chunk_index) else f"chunk {int(row.chunk_index) + 1}"
     return {
         "tokens": [
             [text, round(float(value) / largest, 4) if largest else 0.0, adds(float(value)) if value else "f 0"]
