@@ -69,7 +69,9 @@ def chosen_text(store: Store, dictionary: pd.Series) -> Shown:
         say_and_end(_no_codes(store, where))
     cot, spans = store.cot_to_read(where.cot).iloc[0], store.chunk_spans(where.cot)
     codes = studies.ask(store.codes_of_cot, dictionary_id=dictionary.dictionary_id, cot_id=where.cot)
-    chunks = spans.assign(number=spans["chunk_index"] + 1)[["chunk_id", "number", "token_start", "token_end"]]
+    if pd.isna(cot.n_prompt_tokens):
+        say_and_end(no_tokens(store.path))
+    chunks = spans.assign(number=spans["chunk_index"] + 1)[["chunk_id", "number", "token_start", "token_end"]].dropna()
     read = TextCodes(tokens["token"].tolist(), int(cot.n_prompt_tokens), codes[["position", "feature", "code"]], chunks)
     return Shown(read, where)
 

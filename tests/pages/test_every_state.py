@@ -92,6 +92,7 @@ def test_a_study_in_which_all_is_unknown_that_may_be(opened, changed):
     unknown = {
         name: [column for column, (_, meaning) in table.columns.items() if column not in table.key and "NULL" in meaning]
         for name, table in TABLES.items()
+        if name != "dictionaries"  # without its second model a crosscoder's row contradicts its own scales
     }
     assert {"answer", "is_correct"} <= set(unknown["cots"]) and "value" in unknown["importance"]
     walked(opened, changed(*(
