@@ -41,7 +41,8 @@ _IGNORED = {
     "problem": "problem", "cot": "chain of thought", "chunk": "chunk", "model": "model", "layer": "layer",
     "dictionary": "dictionary", "feature": "feature", "pinned": "pinned feature", "token": "token", "own": "typed text",
     "through": "last layer", "question": "typed question", "written": "typed chain of thought",
-    "truth": "typed answer", "words": "typed text", "reworded": "typed wording", "run": "run", "against": "second run", "asked": "intervention", "unit": "unit of β",
+    "truth": "typed answer", "words": "typed text", "reworded": "typed wording",
+    "run": "run", "against": "second run", "asked": "intervention", "unit": "unit of β",
 }  # fmt: skip
 _STANDING = {  # before a value that does not say of itself what it is
     "direction": "direction ", "position": "steered at the ", "place": "steering ", "made": "made at layer ", "while": "only while ",

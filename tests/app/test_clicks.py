@@ -86,8 +86,8 @@ def test_choosing_a_chain_looks_at_every_problem_once(monkeypatch):
     looks, n = [], 50
     problems = pd.DataFrame({"problem_id": [f"p{k}" for k in range(n)], "level": 1, "question": "How many?", "candidate": True})
     cots = pd.DataFrame({
-        "cot_id": [f"c{k}" for k in range(n)], "problem_id": problems["problem_id"], "model_id": "m", "model": "tiny", "prompt_name": "ours", "sample": 0,
-        "answer": "1", "is_correct": True, "n_chunks": 3, "has_rollouts": True,
+        "cot_id": [f"c{k}" for k in range(n)], "problem_id": problems["problem_id"], "model_id": "m", "model": "tiny",
+        "prompt_name": "ours", "sample": 0, "answer": "1", "is_correct": True, "n_chunks": 3, "has_rollouts": True,
     })  # fmt: skip
     monkeypatch.setattr(chains_view.studies, "ask", lambda question: question())
     monkeypatch.setattr(chains_view, "_filtered", lambda *_: cots)
