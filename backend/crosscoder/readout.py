@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from backend.models.layers import layers_of, linear
+from backend.models.layers import layers_of, linear, weight_and_bias
 
 if TYPE_CHECKING:
     from backend.models.loading import LoadedModel
@@ -30,13 +30,15 @@ def promoted(rows: torch.Tensor, loaded: "LoadedModel", n: int = 10) -> Promoted
     """Effects of `rows` (D, d), in units of the residual stream: each times the final norm's weight, times the unembedding.
 
     The norm's division by the stream's size is left out, so effects compare within a row. Where the norm takes the mean away (LayerNorm),
-    it is taken from the rows. Ids beyond the tokenizer's are padding of the vocabulary and never chosen.
+    it is taken from the rows. A projection after the norm and a factor of the logits are part of the way. Ids beyond the tokenizer's are
+    padding of the vocabulary and never chosen.
     """
     parts = layers_of(loaded.model)
     weight = parts.unembedding.weight[: len(loaded.tokenizer)].float()
-    if isinstance(parts.final_norm, nn.LayerNorm):
-        rows = rows - rows.mean(1, keepdim=True)
-    gained = rows.to(weight.device) * _gain(parts.final_norm, parts.d_model, weight.device)
+    gained = rows.to(weight.device)
+    for part in parts.final_norm if isinstance(parts.final_norm, nn.Sequential) else [parts.final_norm]:
+        gained = _through(part, gained)
+    gained = gained * (parts.logit_scale or 1)
     found: list[list[torch.Tensor]] = [[], [], [], []]
     for block in gained.split(_BLOCK):
         effects = linear(block.contiguous(), weight)
@@ -46,11 +48,26 @@ def promoted(rows: torch.Tensor, loaded: "LoadedModel", n: int = 10) -> Promoted
     return Promoted(*(torch.cat(parts).numpy() for parts in found))
 
 
-def _gain(norm: nn.Module, d_model: int, device: torch.device) -> torch.Tensor:
+def _through(part: nn.Module, rows: torch.Tensor) -> torch.Tensor:
+    """`rows` (D, d) through a part that follows the blocks: a projection, or a norm without its division.
+
+    Norms differ in what they hold (no weight, a weight less one) and in whether they take the mean away, so the norm itself is asked.
+    """
+    if (product := weight_and_bias(part)) is not None:
+        return linear(rows, product[0])
+    if rows.shape[1] < 2:
+        return rows
+    signs = torch.ones(rows.shape[1], device=rows.device)
+    signs[1::2] = -1
+    shifted = part(signs[None] + 1e3)[0].float()
+    if torch.allclose(shifted, part(signs[None])[0].float(), rtol=1e-2, atol=1e-3):  # a shift that does not show
+        rows = rows - rows.mean(1, keepdim=True)
+    return rows * _gain(part, signs)
+
+
+def _gain(norm: nn.Module, signs: torch.Tensor) -> torch.Tensor:
     """(d_model,): what the norm multiplies a normed stream with. Some families store it less one, so the norm itself is asked: signs that
     alternate have mean 0 and mean square 1, which leaves the gain alone, and their difference leaves out a bias."""
-    signs = torch.ones(d_model, device=device)
-    signs[1::2] = -1
     return (norm(signs[None]) - norm(-signs[None]))[0].float() / 2 * signs
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from backend.geometry.directions import Direction
 from backend.geometry.interventions import SIZES
@@ -113,8 +112,8 @@ class PredictionMetric:
         self._parts = encoded.parts
         self._normed = encoded.normed[list(positions)]
         self._p = self._parts.unembed(self._normed).softmax(-1)  # (n_positions, vocab_size)
-        unembedding = self._parts.unembedding
-        self._weight = unembedding.weight.detach() if self._parts.logit_cap is None and type(unembedding) is nn.Linear else None
+        plain = self._parts.plain_unembedding
+        self._scale, self._weight = (1.0, None) if plain is None else plain[:2]
         if self._weight is not None:
             self._root = self._p.sqrt()
             self._mean_row = linear(self._p, self._weight.t())  # (n_positions, d_model): mean row of the unembedding under p
@@ -130,7 +129,7 @@ class PredictionMetric:
         total = torch.zeros(moves.shape[:2], dtype=torch.float64, device=moves.device)
         if self._weight is None:
             return torch.cat([self._p.mul(y.square_()).sum(-1, dtype=torch.float64) for y in self._centred(moves)])
-        for block, y in self._blocks(moves):
+        for block, y in self._blocks(moves * self._scale):
             total += torch.linalg.vector_norm(y.mul_(self._root[:, block]), dim=-1).double().square_()
         return total
 
@@ -140,9 +139,9 @@ class PredictionMetric:
         if self._weight is None:
             return torch.cat([self._transposed(y.mul_(self._p)) for y in self._centred(moves)])
         total = torch.zeros_like(moves)
-        for block, y in self._blocks(moves):
+        for block, y in self._blocks(moves * self._scale):
             total += linear(y.mul_(self._p[:, block]).flatten(0, 1), self._weight[block].t()).view_as(moves)
-        return total
+        return total * self._scale
 
     def _blocks(self, moves: torch.Tensor) -> Iterable[tuple[slice, torch.Tensor]]:
         """The logits' change less its mean, (n, n_positions, block), one block of the vocabulary after the other.

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from backend.errors import AnchorscopeError
 from backend.geometry.directions import Direction
@@ -186,10 +185,11 @@ class Predictions:
 
     def __init__(self, encoded: Encoded, positions: list[int]) -> None:
         self._encoded, self._positions = encoded, positions
-        unembedding = encoded.parts.unembedding
         self._distribution: BaseDistribution | None = None
-        if encoded.parts.logit_cap is None and type(unembedding) is nn.Linear:
-            self._distribution = base_distribution(encoded.normed[positions], unembedding.weight, unembedding.bias)
+        if (plain := encoded.parts.plain_unembedding) is not None:
+            self._scale, weight, bias = plain
+            bias = None if bias is None else bias * self._scale
+            self._distribution = base_distribution(encoded.normed[positions] * self._scale, weight, bias)
 
     def kl(self, edits: Sequence[Edit]) -> torch.Tensor:
         """(n_edits, n_positions) float64, nats."""
@@ -204,7 +204,7 @@ class Predictions:
     def kl_of(self, normed: torch.Tensor) -> torch.Tensor:
         """(n_rows, n_positions) float64, nats, of normed last residuals (n_rows, n_positions, d_model)."""
         if self._distribution is not None:
-            return self._distribution.kl(normed)
+            return self._distribution.kl(normed * self._scale)
         unembed, base = self._encoded.parts.unembed, self._encoded.normed[self._positions].expand_as(normed)
         pairs = zip(normed.flatten(0, 1).split(_LOGIT_ROWS), base.flatten(0, 1).split(_LOGIT_ROWS), strict=True)
         return torch.cat([kl_divergence(unembed(steered), unembed(unsteered)) for steered, unsteered in pairs]).view(normed.shape[:2])

@@ -113,8 +113,9 @@ class Reader:
     def _cached_bytes(self) -> int:
         """Of the keys and values of one token."""
         config = self.loaded.model.config.get_text_config()
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        queries = getattr(config, "num_attention_heads", None) or 1  # a family without attention keeps states of about one head's width
+        heads = getattr(config, "num_key_value_heads", None) or queries
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // queries
         return 4 * self.loaded.n_layers * 2 * heads * head_dim
 
 

@@ -28,13 +28,13 @@ import torch
 from torch import nn
 
 from backend.errors import AnchorscopeError
+from backend.models.families import shares_prefix
 from backend.models.layers import Layers, layers_of, linear, private_copy, residual_of, weight_and_bias, with_residual
 from backend.models.residuals import checked_tokens, recording
 
 if TYPE_CHECKING:
     from backend.models.loading import LoadedModel
 
-CAUSAL_FAMILIES = ("llama", "qwen2", "qwen3", "gpt2", "gpt_neox")  # tested: nothing but causal attention mixes tokens
 _ATTENTION = "anchorscope_edits"
 _PLAIN_TOKENS = 4096  # tokens in one plain forward pass of several edits
 
@@ -323,16 +323,16 @@ class _Editor:
                 self._blocks[layer] = block
             return self._blocks[layer]
 
-    def another_copy(self, module: nn.Module, *, config: Any = None) -> nn.Module:
-        """A private copy of one of `parts`, taken while no pass has its hooks there."""
+    def another_copy(self) -> nn.Module:
+        """A private copy of the model, taken while no pass has its hooks there."""
         with self._lock:
-            return private_copy(module, config=config)
+            return private_copy(self._model)
 
     @torch.inference_mode()
     def encode(self, token_ids: Sequence[int], layers: Sequence[int]) -> Encoded:
         from transformers import DynamicCache
 
-        tokens = checked_tokens(token_ids, self._model)
+        tokens, quick = checked_tokens(token_ids, self._model), shares_prefix(self._config, len(token_ids))
         rotary: list[Any] = []
         with self._lock:
             handle = self.parts.blocks[0].register_forward_pre_hook(
@@ -340,23 +340,16 @@ class _Editor:
             )
             try:
                 with recording(self.parts.blocks, layers) as residuals:
-                    cache = DynamicCache()
-                    output = self.parts.trunk(input_ids=tokens, past_key_values=cache, use_cache=True)
+                    cache = {"past_key_values": DynamicCache(), "use_cache": True} if quick else {"use_cache": False}
+                    output = self.parts.trunk(input_ids=tokens, **cache)
             finally:
                 handle.remove()
-        quick = self._is_causal_over(len(token_ids))
         return Encoded(
             token_ids=tuple(token_ids), normed=output.last_hidden_state[0], is_shared_prefix=quick, parts=self.parts,
             _residuals={layer: residuals[layer][0] for layer in layers},
-            _keys_values=[(layer.keys[0], layer.values[0]) for layer in cache.layers] if quick else [],
+            _keys_values=[(layer.keys[0], layer.values[0]) for layer in cache["past_key_values"].layers] if quick else [],
             _rotary=rotary[0] if quick else None, _editor=self,
         )
-
-    def _is_causal_over(self, n_tokens: int) -> bool:
-        """Whether every layer's attention is plain causal attention over the whole of a text this long."""
-        window = getattr(self._config, "sliding_window", None)
-        slides = any(kind != "full_attention" for kind in getattr(self._config, "layer_types", None) or ())
-        return self._config.model_type in CAUSAL_FAMILIES and not (slides and (window is None or n_tokens > window))
 
     def plain_forward(self, token_ids: Sequence[int], rows: Sequence[tuple[Edit, ...]], positions: list[int]) -> torch.Tensor:
         """Normed last residual stream (n_rows, n_positions, d_model) of a forward pass of the whole text, one batch row for each."""
@@ -366,18 +359,19 @@ class _Editor:
 
     @torch.inference_mode()
     def plain_logits(
-        self, tokens: torch.Tensor, rows: Sequence[tuple[Edit, ...]], first: int, cache: Any, others: OthersRead
+        self, tokens: torch.Tensor, rows: Sequence[tuple[Edit, ...]], first: int, cache: Mapping[str, Any], others: OthersRead
     ) -> torch.Tensor:
-        """Logits (n_rows, vocab_size) after the last of `tokens` (n_rows, n_tokens), which start at position `first`; `cache` grows."""
+        """Logits (n_rows, vocab_size) after the last of `tokens` (n_rows, n_tokens), which start at position `first`; `cache`, under the
+        name that the model takes it by, grows; without one nothing is remembered."""
         with self._lock, editing(self.parts.blocks, rows, [first] * len(rows), tokens.shape[1], others):
-            normed = self.parts.trunk(input_ids=tokens, past_key_values=cache, use_cache=True).last_hidden_state[:, -1]
+            normed = self.parts.trunk(input_ids=tokens, **cache, use_cache=bool(cache)).last_hidden_state[:, -1]
         return self.parts.unembed(normed)
 
     @torch.inference_mode()
-    def plain_residuals(self, tokens: torch.Tensor, cache: Any, layers: Sequence[int]) -> dict[int, torch.Tensor]:
+    def plain_residuals(self, tokens: torch.Tensor, cache: Mapping[str, Any], layers: Sequence[int]) -> dict[int, torch.Tensor]:
         """Residual streams (n_rows, n_tokens, d_model) at `layers` of unedited rows that `tokens` (n_rows, n_tokens) continue."""
         with self._lock, recording(self.parts.blocks, layers) as residuals:
-            self.parts.trunk(input_ids=tokens, past_key_values=cache, use_cache=True)
+            self.parts.trunk(input_ids=tokens, **cache, use_cache=bool(cache))
         return residuals
 
 

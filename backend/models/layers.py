@@ -1,8 +1,12 @@
 """Where the residual stream of any Hugging Face causal language model can be touched: one accessor for every architecture.
 
-1. The blocks are the one ModuleList of length `config.get_text_config().num_hidden_layers`; layer ℓ is the output of block ℓ.
-2. The final norm is the child that stands after the blocks and has one weight for each dimension of the residual stream.
-3. The unembedding is the model's own output embedding, with the soft cap on logits where the configuration has one (Gemma 2: 30).
+1. The blocks are the one ModuleList of length `config.get_text_config().num_hidden_layers` that a text passes through in order; layer ℓ is
+   the output of block ℓ.
+2. What follows the blocks is found by watching a pass of a few tokens: the modules beside the blocks through which the last block's output
+   becomes the trunk's answer, one after the other. In most architectures that is one norm; it may be none (a norm at the end of each
+   block), a norm without weight, or a norm and a projection (OPT-350m).
+3. Logits are the model's own: its head is run as it stands over a given stream, so that scales (Granite, Cohere), soft caps (Gemma 2) and
+   biases are in them. Where they turn out to be the unembedding times a number, that number is known and the quick sums can be used.
 4. A block's output is a tensor in most architectures and a tuple in some; `residual_of` knows which it was given.
 
 Nothing here ever changes the caller's model: hooks and replaced parts go on a `private_copy`, which shares its weights.
@@ -10,13 +14,20 @@ Nothing here ever changes the caller's model: hooks and replaced parts go on a `
 
 import copy
 import functools
+from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from backend.errors import AnchorscopeError
+
+_PROBE = 5  # tokens of the pass that is watched
+_LINEAR = 1e-5  # share of the largest logit by which logits may differ from the unembedding times a number, by rounding
+_LARGE = 100.0  # times the stream: a soft cap bends logits as large as that
 
 
 class UnknownArchitecture(AnchorscopeError):
@@ -28,45 +39,179 @@ class Layers:
     """The parts of a causal language model between its embedding and its logits."""
 
     blocks: nn.ModuleList
-    final_norm: nn.Module
+    final_norm: nn.Module  # all that follows the blocks in the trunk: a norm in most families
     unembedding: nn.Module
-    logit_cap: float | None  # logits are cap·tanh(logits / cap); None where they are not capped
+    logit_scale: float | None  # logits are this times the unembedding; None where they are more than that (a soft cap)
     trunk: nn.Module  # the model without its unembedding; its last_hidden_state is already normed
     d_model: int
+    _head: nn.Module  # the model with its trunk replaced by the stream it is given
 
     def unembed(self, normed: torch.Tensor) -> torch.Tensor:
-        """Logits (…, vocab_size) of normed final residuals (…, d_model), as the model itself computes them."""
-        logits = self.unembedding(normed)
-        if self.logit_cap is not None:
-            logits = torch.tanh(logits / self.logit_cap) * self.logit_cap
-        return logits
+        """Logits (…, vocab_size) of normed final residuals (…, d_normed), as the model itself computes them."""
+        if self.logit_scale == 1:
+            return self.unembedding(normed)
+        batch = normed if normed.ndim == 3 else normed.reshape(1, -1, normed.shape[-1])
+        return self._head(input_ids=batch, use_cache=False).logits.view(*normed.shape[:-1], -1)
+
+    @property
+    def plain_unembedding(self) -> tuple[float, torch.Tensor, torch.Tensor | None] | None:
+        """(scale, weight, bias) of logits that are scale·(weight·normed + bias); None of others, and where the weight is no plain one."""
+        if self.logit_scale is None or (found := weight_and_bias(self.unembedding)) is None:
+            return None
+        return self.logit_scale, *found
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Where the parts stand, by name, so that every copy of the model has them."""
+
+    blocks: str
+    after: tuple[str, ...]
+    logit_scale: float | None
 
 
 def layers_of(model: nn.Module) -> Layers:
     """Finds the parts of `model`; raises UnknownArchitecture, naming what is missing, rather than guess."""
-    config = model.config.get_text_config()
-    n_layers, d_model, name = config.num_hidden_layers, config.hidden_size, type(model).__name__
-    found = [
-        (parent, child_name, child)
-        for parent in model.modules()
-        for child_name, child in parent.named_children()
-        if isinstance(child, nn.ModuleList) and len(child) == n_layers
-    ]
-    if not found:
-        raise UnknownArchitecture(f"{name} has no ModuleList of {n_layers} blocks. Only decoder-only language models can be read.")
-    parent, blocks_name, blocks = found[0]
-    children = list(parent.named_children())
-    after_blocks = children[[child_name for child_name, _ in children].index(blocks_name) + 1 :]
-    norms = [child for _, child in after_blocks if tuple(getattr(child, "weight", torch.empty(0)).shape) == (d_model,)]
-    if len(norms) != 1:
-        raise UnknownArchitecture(f"{name} has {len(norms)} candidates for the final norm after its blocks; exactly one was expected.")
-    unembedding = model.get_output_embeddings()
-    if unembedding is None or model.base_model is model:
+    config, name = model.config.get_text_config(), type(model).__name__
+    if not any(isinstance(part, nn.ModuleList) and len(part) == config.num_hidden_layers for part in model.modules()):
+        raise UnknownArchitecture(
+            f"{name} has no ModuleList of {config.num_hidden_layers} blocks. Only decoder-only language models can be read."
+        )
+    unembedding = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    if unembedding is None or _trunk_name(model) is None:
         raise UnknownArchitecture(f"{name} has no unembedding. Load it as a causal language model (AutoModelForCausalLM).")
-    for key in ("logit_scale", "logits_scaling"):
-        if getattr(config, key, None) not in (None, 1, 1.0):
-            raise UnknownArchitecture(f"{name} scales its logits ({key} = {getattr(config, key)}), which is not supported.")
-    return Layers(blocks, norms[0], unembedding, getattr(config, "final_logit_softcapping", None), model.base_model, d_model)
+    key = model.get_input_embeddings().weight  # what all private copies of a model share
+    if key not in _FOUND:
+        _FOUND[key] = _watched(private_copy(model))
+    found = _FOUND[key]
+    after = [model.get_submodule(one) for one in found.after]
+    return Layers(
+        blocks=model.get_submodule(found.blocks), final_norm=after[0] if len(after) == 1 else nn.Sequential(*after),
+        unembedding=unembedding, logit_scale=found.logit_scale, trunk=getattr(model, _trunk_name(model)), d_model=config.hidden_size,
+        _head=_head_of(model),
+    )
+
+
+@torch.no_grad()
+def _watched(model: nn.Module) -> _Found:
+    """Runs `model`, a private copy in eval mode, over a few tokens and sees where they pass."""
+    name, trunk = type(model).__name__, getattr(model, _trunk_name(model))
+    tokens = torch.arange(1, _PROBE + 1, device=model.get_input_embeddings().weight.device)[None]
+    calls: list[tuple[str, Any, Any]] = []
+    handles = [
+        module.register_forward_hook(lambda _module, inputs, output, path=path: calls.append((path, inputs, output)))
+        for path, module in model.named_modules(remove_duplicate=False)
+    ]
+    try:
+        answer = trunk(input_ids=tokens, use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for path in _candidates(model):
+        order = [called for called, _, _ in calls if called.rpartition(".")[0] == path]
+        if order != [f"{path}.{number}" for number in range(len(model.get_submodule(path)))]:
+            continue
+        last = max(place for place, (called, _, _) in enumerate(calls) if called == order[-1])
+        stream, after = residual_of(calls[last][2]), []
+        beside = {f"{parent}.{child}".lstrip(".") for parent in _above(path) for child, _ in model.get_submodule(parent).named_children()}
+        for called, inputs, output in calls[last + 1 :]:
+            if called in beside and any(isinstance(one, torch.Tensor) and _same(one, stream) for one in inputs):
+                stream, after = output, [*after, called]
+        if not _same(stream, answer.last_hidden_state):
+            raise UnknownArchitecture(
+                f"{name} does more after its blocks than pass their output through modules ({', '.join(after) or 'none'} seen), "
+                "so streams that were edited cannot be carried on to its logits."
+            )
+        return _Found(path, tuple(after), _scale(model, answer.last_hidden_state))
+    raise UnknownArchitecture(
+        f"{name} has no ModuleList of {model.config.get_text_config().num_hidden_layers} blocks through which a text passes in order."
+    )
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one is other or (one.device.type != "meta" and torch.equal(one, other))
+
+
+def _trunk_name(model: nn.Module) -> str | None:
+    """Under which name the model holds all but its unembedding; None where it is a trunk itself."""
+    if model.base_model_prefix in model._modules:
+        return model.base_model_prefix
+    decoder = model.get_decoder()
+    return next((name for name, child in model.named_children() if child is decoder), None)
+
+
+def _candidates(model: nn.Module) -> Iterator[str]:
+    n_layers = model.config.get_text_config().num_hidden_layers
+    return (path for path, part in model.named_modules() if isinstance(part, nn.ModuleList) and len(part) == n_layers)
+
+
+def _above(path: str) -> list[str]:
+    """Paths of the modules that hold `path`, the whole model left out."""
+    parts = path.split(".")
+    return [".".join(parts[:n]) for n in range(1, len(parts))]
+
+
+def _scale(model: nn.Module, normed: torch.Tensor) -> float | None:
+    """The number that the model multiplies its unembedding with; None where its logits are not that."""
+    if normed.device.type == "meta":
+        return None
+    head, unembedding = _head_of(model), model.get_output_embeddings()
+    scale = None
+    for size in (1.0, _LARGE):
+        stream = normed * size
+        logits, plain = head(input_ids=stream, use_cache=False).logits, unembedding(stream)
+        if logits.shape != plain.shape:
+            return None
+        if torch.equal(logits, plain):
+            scale = 1.0
+            continue
+        logits, plain = logits.double(), plain.double()
+        if scale is None:
+            scale = float((logits * plain).sum() / plain.square().sum())
+        if not (logits - scale * plain).abs().max() <= _LINEAR * logits.abs().max():
+            return None
+    return scale
+
+
+def _head_of(model: nn.Module) -> nn.Module:
+    """The same model with, for its trunk, the stream it is given in place of token ids."""
+    head = copy.copy(model)
+    head._modules = dict(model._modules)
+    head._forward_hooks, head._forward_pre_hooks = OrderedDict(), OrderedDict()
+    head._modules[_trunk_name(model)] = _Given(getattr(model, _trunk_name(model)))
+    return head
+
+
+class _Given(nn.Module):
+    """In place of a trunk: its last hidden state is what it is called with. Heads that ask the trunk for a number get the trunk's own."""
+
+    def __init__(self, trunk: nn.Module) -> None:
+        super().__init__()
+        self._trunk = (trunk,)  # in a tuple: no part of this module
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.__dict__["_trunk"][0], name)
+        return self if isinstance(found, nn.Module) else found  # OPT's head calls its trunk's decoder
+
+    def forward(self, input_ids: torch.Tensor, **_unused: Any) -> "_Answer":
+        return _Answer(input_ids)
+
+
+class _Answer(tuple):
+    """What a trunk answers with: its last hidden state, and None for all that a head might pass on beside it."""
+
+    def __new__(cls, stream: torch.Tensor) -> "_Answer":
+        return super().__new__(cls, (stream,))
+
+    @property
+    def last_hidden_state(self) -> torch.Tensor:
+        return self[0]
+
+    def __getattr__(self, name: str) -> None:
+        return None
+
+
+_FOUND = WeakTensorKeyDictionary()  # input embedding -> _Found
 
 
 def residual_of(output: Any) -> torch.Tensor:

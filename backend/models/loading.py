@@ -1,8 +1,9 @@
 """A language model by name, with what identifies it, refused when anything about its weights is unclear.
 
-A name is `embedded:SmolLM2-135M-Instruct`, a local folder, or a hub id. Weights are safetensors, never pickle, and no code from a
-model's repository is run. transformers loads a checkpoint with a layer missing (it is filled with random numbers) or with NaN weights
-and only logs it; here both are errors.
+A name is `embedded:SmolLM2-135M-Instruct`, a local folder, or a hub id; a folder may hold an adapter, which is merged into its base model.
+Weights are safetensors, never pickle, and no code from a model's repository is run. transformers loads a checkpoint with a layer missing
+(filled with random numbers) or with NaN weights and only logs it; here both are errors. What a folder holds is looked at first
+(`model_files.py`), and what the model can do last (`families.py`).
 """
 
 import hashlib
@@ -14,17 +15,27 @@ from typing import TYPE_CHECKING, Any
 
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
-from backend.models import embedded
+from backend.models import adapters, embedded, families
+from backend.models.model_files import ModelLoadingError, check_files, has_tokenizer, is_adapter, one_line, read_json, weight_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+NO_END = (
+    "It would write on until it is cut, and no text would count as finished. Set eos_token in its tokenizer_config.json, or eos_token_id "
+    "in its generation_config.json."
+)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
-class ModelLoadingError(AnchorscopeError):
-    """No model by this name, or one whose weights cannot be trusted."""
+@dataclass(frozen=True)
+class Weights:
+    """A model's files on this machine."""
+
+    folder: Path     # of the model, or of its adapter
+    identity: str    # hub commit, or sha256 of the weights; of an adapter: its base's and its own, joined by +
+    base: "Weights | None" = None  # what an adapter is merged into
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,7 @@ class LoadedModel:
     model: "PreTrainedModel"                # in eval mode, no gradients
     tokenizer: "PreTrainedTokenizerBase"    # a fast one: it maps tokens to characters
     name: str                               # as asked for: embedded:NAME, folder, or hub id
-    revision: str                           # hub commit, or sha256 of the weights
+    revision: str                           # hub commit, or sha256 of the weights; base+adapter where an adapter was merged
     dtype: str                              # of the forward pass
     family: str                             # transformers' model_type
     n_layers: int                           # blocks
@@ -54,43 +65,84 @@ def load_model(name: str, *, revision: str | None = None, dtype: str = "float32"
     values that are not finite, weights that differ from the sha256 beside them, and a tokenizer without character offsets.
     """
     import torch
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
-    from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
     if dtype not in DTYPES:
         raise ModelLoadingError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}.")
-    folder, identity = find_weights(name, revision)
-    try:
-        model, loading = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False, local_files_only=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ModelLoadingError(f"{name} cannot be loaded from {folder}: {error}") from error
-    refuse_doubtful_weights(name, model, loading)
-    tokenizer = _tokenizer(name, folder)
-    config = model.config.get_text_config()
+    weights = find_weights(name, revision)
+    if weights.base is None:
+        model = _model(name, weights.folder, getattr(torch, dtype))
+    else:
+        whole = _model(name, weights.base.folder, torch.float64 if dtype == "float64" else torch.float32)
+        model = adapters.merged(whole, weights.folder)
+        refuse_not_finite(name, model)
+        model = model.to(getattr(torch, dtype))
+    tokenizer = _tokenizer(name, weights)
     model.requires_grad_(False)
+    families.check(name, model.eval())
+    config = model.config.get_text_config()
     return LoadedModel(
-        model=model.eval().to(device), tokenizer=tokenizer, name=name, revision=identity, dtype=dtype, family=model.config.model_type,
+        model=model.to(device), tokenizer=tokenizer, name=name, revision=weights.identity, dtype=dtype, family=model.config.model_type,
         n_layers=config.num_hidden_layers, d_model=config.hidden_size, vocab_size=model.get_output_embeddings().weight.shape[0],
     )
 
 
 def identify_model(name: str, *, revision: str | None = None, dtype: str = "float32") -> str:
     """The model's id, without loading it (a hub id is fetched if need be)."""
-    return stable_id("m", name, find_weights(name, revision)[1], dtype)
+    return stable_id("m", name, find_weights(name, revision).identity, dtype)
+
+
+def check_model(name: str, *, revision: str | None = None, dtype: str = "float32") -> None:
+    """Raises as `load_model` does, and for a model without an end token.
+
+    The weights are loaded only where that must be tried: of a family that is not known, and of an adapter.
+    """
+    weights = find_weights(name, revision)
+    folder = (weights.base or weights).folder
+    config = read_json(folder, "config.json")
+    families.check_config(name, config)
+    tokenizer = _tokenizer(name, weights)
+    said = [read_json(folder, file) for file in ("generation_config.json", "config.json") if (folder / file).is_file()]
+    said += [part for part in config.values() if isinstance(part, dict)]
+    if tokenizer.eos_token_id is None and all(one.get("eos_token_id") in (None, []) for one in said):
+        raise ModelLoadingError(f"{name} has no end token. {NO_END}")
+    if weights.base is not None or not families.is_known(config["model_type"]):
+        load_model(name, revision=revision, dtype=dtype)
 
 
 def load_tokenizer(name: str, *, revision: str | None = None) -> "PreTrainedTokenizerBase":
     """The model's tokenizer alone; raises as `load_model` does."""
-    return _tokenizer(name, find_weights(name, revision)[0])
+    return _tokenizer(name, find_weights(name, revision))
 
 
-def find_weights(name: str, revision: str | None = None) -> tuple[Path, str]:
-    """Folder of the weights on this machine, fetched if need be, and their identity: hub commit, or sha256."""
+def find_weights(name: str, revision: str | None = None) -> Weights:
+    """The weights on this machine, fetched if need be, their files looked at. Raises ModelLoadingError where they cannot be used."""
+    folder, identity = _found(name, revision)
+    check_files(folder)
+    if identity is None:
+        identity = weights_sha256(folder)
+    return Weights(folder, identity) if not is_adapter(folder) else _with_base(name, folder, identity)
+
+
+def _with_base(name: str, folder: Path, identity: str) -> Weights:
+    base, revision = adapters.base_of(folder)
+    is_hub = not base.startswith("embedded:") and not Path(base).expanduser().is_dir()
+    try:
+        found, found_identity = _found(base, revision if is_hub else None)
+        check_files(found)
+        if is_adapter(found):
+            raise ModelLoadingError(f"{found} is an adapter itself. Merge the two first.")
+        if found_identity is None:
+            found_identity = weights_sha256(found)
+    except AnchorscopeError as error:
+        raise ModelLoadingError(
+            f"{name} is an adapter of the model {base!r} ({adapters.CONFIG}: base_model_name_or_path), which cannot be used: {error}"
+        ) from error
+    own = f"{identity}-{adapters.sha256_of_config(folder)[:16]}"
+    return Weights(folder, f"{found_identity}+{own}", Weights(found, found_identity))
+
+
+def _found(name: str, revision: str | None) -> tuple[Path, str | None]:
+    """Folder of the model's files on this machine, fetched if need be, and the hub's commit; None: its files say who it is."""
     if name.startswith("embedded:"):
         makers = {
             embedded.MODEL_NAME: embedded.model_folder, embedded.REASONER_NAME: embedded.reasoner_folder,
@@ -98,13 +150,12 @@ def find_weights(name: str, revision: str | None = None) -> tuple[Path, str]:
         }  # fmt: skip
         if (short := name.removeprefix("embedded:")) not in makers:
             raise ModelLoadingError(f"There is no embedded model {short!r}; there are {', '.join(makers)}.")
-        folder = makers[short]()
-        return folder, weights_sha256(folder)
+        return makers[short](), None
     folder = Path(name).expanduser()
     if folder.is_dir():
         if revision is not None:
             raise ModelLoadingError(f"{name} is a folder, and a revision ({revision!r}) can only be asked of a hub id.")
-        return folder, weights_sha256(folder)
+        return folder, None
     if not _HUB_ID.fullmatch(name):
         raise ModelLoadingError(
             f"There is no folder {name!r} on this machine, and it is neither a hub id (owner/name) nor embedded:{embedded.MODEL_NAME}."
@@ -118,14 +169,8 @@ def weights_sha256(folder: Path) -> str:
     A file with NAME.sha256 beside it must agree with it. Hashing is skipped for a file whose size and time of change are those of the
     last time it was hashed (remembered in the cache folder).
     """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise ModelLoadingError(
-            f"{folder} has no .safetensors file. Only safetensors are loaded (pickled .bin and .pt files can run code): "
-            "convert the model, for example with transformers' save_pretrained."
-        )
     lines = []
-    for file in files:
+    for file in weight_files(folder):
         found = _remembered_sha256(file)
         beside = file.with_name(file.name + ".sha256")
         if beside.is_file() and (expected := (beside.read_text().split() or [""])[0]) != found:
@@ -177,34 +222,62 @@ def _hub_snapshot(name: str, revision: str | None) -> tuple[Path, str]:
             f"{wanted} could not be reached on the model hub and is not in its local cache ({type(error).__name__}). "
             f"Check the network, or name a folder with the model's files, or use embedded:{embedded.MODEL_NAME}."
         ) from error
-    if not list(folder.glob("*.safetensors")):
-        raise ModelLoadingError(f"{wanted} has no .safetensors file on the hub, and pickled weights are not loaded.")
     return folder, folder.name  # the cache names a snapshot by its commit
 
 
-def refuse_doubtful_weights(name: str, model: Any, loading: dict[str, Any]) -> None:
-    """Raises, naming the key, where transformers' loading report has missing or misshapen keys or a weight is not finite."""
-    import torch
+def _model(name: str, folder: Path, dtype: Any) -> Any:
+    from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
+    families.check_config(name, read_json(folder, "config.json"))
+    try:
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True, output_loading_info=True,
+        )
+    except Exception as error:  # other people's files make transformers raise errors of many kinds, all of them about this folder
+        raise ModelLoadingError(f"{name} cannot be loaded from {folder}: {one_line(error)}") from error
+    refuse_doubtful_weights(name, model, loading)
+    return model
+
+
+def refuse_doubtful_weights(name: str, model: Any, loading: dict[str, Any]) -> None:
+    """Raises, naming the key, where transformers' loading report has missing, misshapen or dropped keys or a weight is not finite."""
     for problem in ("missing_keys", "mismatched_keys"):
         if keys := sorted(str(key) for key in loading[problem]):
             raise ModelLoadingError(
                 f"{name}: the checkpoint has {problem.replace('_', ' ')}, first {keys[0]} ({len(keys)} in all), "
                 "which transformers would fill with random numbers. The files are incomplete or of another model."
             )
+    parts = {path for path, part in model.named_modules() if next(part.parameters(recurse=False), None) is not None}
+    if dropped := sorted(str(key) for key in loading["unexpected_keys"] if str(key).rpartition(".")[0] in parts):
+        raise ModelLoadingError(
+            f"{name}: the checkpoint has {dropped[0]} ({len(dropped)} such), for which the model that config.json describes has no place, "
+            "so that another model would be measured. Is config.json that of these weights?"
+        )
+    refuse_not_finite(name, model)
+
+
+def refuse_not_finite(name: str, model: Any) -> None:
+    import torch
+
     for key, weight in model.named_parameters():
         low, high = torch.aminmax(weight)  # NaN travels through both
         if not (torch.isfinite(low) and torch.isfinite(high)):
             raise ModelLoadingError(f"{name}: {key} has values that are NaN or infinite. The checkpoint is damaged.")
 
 
-def _tokenizer(name: str, folder: Path) -> Any:
+def _tokenizer(name: str, weights: Weights) -> Any:
+    """That of the folder; where an adapter's has none, its base's."""
     from transformers import AutoTokenizer
 
+    folder = weights.folder if weights.base is None or has_tokenizer(weights.folder) else weights.base.folder
+    if not has_tokenizer(folder):
+        raise ModelLoadingError(f"{name} has no tokenizer in {folder} (tokenizer.json and its companions). Copy the model's own there.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise ModelLoadingError(f"{name}: its tokenizer cannot be loaded from {folder}: {error}") from error
+    except Exception as error:  # as in `_model`
+        raise ModelLoadingError(f"{name}: its tokenizer cannot be loaded from {folder}: {one_line(error)}") from error
     if not tokenizer.is_fast:
         raise ModelLoadingError(f"{name}: its tokenizer gives no character offsets (is tokenizer.json missing?), so chunks have no tokens.")
     tokenizer.name_or_path = name  # as asked for, not the folder it was found in: sentences name it

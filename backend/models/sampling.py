@@ -29,6 +29,7 @@ take the plain way: transformers' forward with its own cache, 16 rows of one pre
 
 import copy
 import hashlib
+import inspect
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -43,6 +44,7 @@ from transformers import AttentionInterface, DynamicCache
 
 from backend.errors import AnchorscopeError
 from backend.models.edits import Edit, Encoded, OthersRead, editing, editor_of, encode, models_beside
+from backend.models.families import shares_prefix
 from backend.models.layers import layers_of
 from backend.models.residuals import recording
 
@@ -53,7 +55,6 @@ PAGE = 64        # positions of a tail that are attended to in one product
 ROW_MULTIPLE = 16  # rows of a matrix product: see above
 LOGIT_ROWS = 32  # rows whose logits exist at a time: blocks this small are reused by the allocator, larger ones are mapped anew each step
 CANDIDATES = 64  # most probable tokens looked at before the whole vocabulary is sorted
-SHARED_PREFIX_FAMILIES = frozenset({"llama", "qwen2", "qwen3", "gpt_neox", "gpt2"})
 _ATTENTION = "anchorscope_rollouts"
 
 
@@ -148,8 +149,7 @@ def uses_shared_prefixes(loaded: "LoadedModel") -> bool:
     config = loaded.model.config
     rope = getattr(config, "rope_parameters", None) or {}
     return (
-        config.model_type in SHARED_PREFIX_FAMILIES
-        and set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
+        shares_prefix(config)
         and rope.get("rope_type", "default") in {"default", "linear", "llama3", "yarn"}
         and not getattr(config, "add_cross_attention", False)
     )
@@ -225,6 +225,7 @@ def _check(loaded: "LoadedModel", sequences: Mapping[str, Sequence[int]], reques
            parameters: SamplingParameters, rows: int, edits: Mapping[str, Sequence[Edit]]) -> None:
     if rows < 1:
         raise SamplingError(f"rows is {rows}, expected 1 or more.")
+    require_end(loaded)
     limits = [getattr(reader.model.config.get_text_config(), "max_position_embeddings", None) for reader in _readers(loaded, edits)]
     limit = min((limit for limit in limits if limit is not None), default=None)
     seen = set()
@@ -251,9 +252,18 @@ def _check(loaded: "LoadedModel", sequences: Mapping[str, Sequence[int]], reques
 
 def end_tokens(loaded: "LoadedModel") -> frozenset[int]:
     """Tokens with which this model ends what it writes."""
-    configured = getattr(loaded.model.generation_config, "eos_token_id", None)
-    ends = configured if isinstance(configured, list) else [configured]
+    configured = [getattr(one, "eos_token_id", None) for one in (loaded.model.generation_config, loaded.model.config.get_text_config())]
+    first = next((one for one in configured if one is not None), None)
+    ends = first if isinstance(first, list) else [first]
     return frozenset(token for token in [*ends, loaded.tokenizer.eos_token_id] if token is not None)
+
+
+def require_end(loaded: "LoadedModel") -> None:
+    """Raises SamplingError for a model that can end nothing it writes: each text would be cut by the cap and look unfinished."""
+    if not end_tokens(loaded):
+        from backend.models.loading import NO_END
+
+        raise SamplingError(f"{loaded.name} has no end token. {NO_END}")
 
 
 # The shared-prefix way
@@ -388,18 +398,15 @@ class SharedRows:
         self.multiple = multiple
         self.loaded = loaded
         self.model, self.lock = _private_copy(loaded.model)
-        self.blocks = layers_of(self.model).blocks
-        self.unembed = self.model.get_output_embeddings()  # all that follows the base model in the families that come this way
+        layers_of(loaded.model)  # looked for in the model itself: packed weights cannot be copied once more
+        parts = layers_of(self.model)
+        self.blocks, self.unembed = parts.blocks, parts.unembed
         self.source = loaded.model
         self.parameters = parameters
         self.ends = end_tokens(loaded)
         self.rows: list[_Row] = []
         self.prefixes: dict[str, _Prefix] = {}
-        config = loaded.model.config
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        n_pages = rows * -(-parameters.max_new_tokens // PAGE)
-        self.tails = _Tails(loaded.n_layers, n_pages, (heads, head_dim), next(loaded.model.parameters()))
+        self.tails: _Tails | None = None  # made when the first sequence says how wide keys are
         self.layers = [_Layer(self, index) for index in range(loaded.n_layers)]
         self.groups: list[_Group] = []
         self.most_rows = rows
@@ -419,6 +426,11 @@ class SharedRows:
             cache = DynamicCache()
             self.source.base_model(input_ids=self._tensor([list(token_ids)]), past_key_values=cache, use_cache=True)
             pairs = [(layer.keys[0], layer.values[0]) for layer in cache.layers]
+        if self.tails is None:
+            n_heads, _, d_head = pairs[0][0].shape
+            n_pages = self.most_rows * -(-self.parameters.max_new_tokens // PAGE)
+            with torch.inference_mode(False):
+                self.tails = _Tails(len(pairs), n_pages, (n_heads, d_head), next(self.source.parameters()))
         self.prefixes[sequence_id] = _Prefix(
             keys=[keys.contiguous() for keys, _ in pairs], values=[values.contiguous() for _, values in pairs], length=len(token_ids),
             edits=tuple(edits),
@@ -661,36 +673,53 @@ def _continue_plainly(loaded: "LoadedModel", prefix: list[int], requests: list[S
 class PlainRows:
     """Rows that continue one and the same tokens, each under edits of its own, by transformers' forward pass and cache.
 
-    Models that edits ask for read all rows too, each with a cache of its own.
+    A family that transformers gives no such cache reads all of each row again at every token. Models that edits ask for read all rows
+    too, each with a cache of its own.
     """
 
-    def __init__(self, loaded: "LoadedModel", prefix: Sequence[int], edits: Sequence[Sequence[Edit]]) -> None:
+    def __init__(self, loaded: "LoadedModel", prefix: Sequence[int], edits: Sequence[Sequence[Edit]], *, again: bool = False) -> None:
+        """`again`: read everything anew at every token, because a model beside this one does."""
         self._editor = editor_of(loaded)
-        self._cache = DynamicCache(config=loaded.model.config)
         self._edits = [tuple(own) for own in edits]
-        self._prefix, self._length, self._device = list(prefix), 0, loaded.model.device
         asked = models_beside(itertools.chain(*self._edits))
-        self._others = {model: (PlainRows(other, prefix, ()), layers) for model, (other, layers) in asked.items()}
+        readers = [loaded, *(other for other, _ in asked.values())]
+        again = again or any(cache_keyword(reader) is None for reader in readers)
+        self._cache = {} if again else {cache_keyword(loaded): DynamicCache(config=loaded.model.config)}
+        self._read: list[list[int]] = []  # each row's tokens so far
+        self._prefix, self._device = list(prefix), loaded.model.device
+        self._others = {model: (PlainRows(other, prefix, (), again=again), layers) for model, (other, layers) in asked.items()}
 
     def repeat(self, n: int) -> None:
         """One row becomes `n` alike."""
-        self._cache.batch_repeat_interleave(n)
-        self._edits = self._edits * n
+        for cache in self._cache.values():
+            cache.reorder_cache(torch.zeros(n, dtype=torch.long, device=self._device))  # what every kind of layer knows
+        self._edits, self._read = self._edits * n, [list(row) for row in self._read * n]
         for other, _ in self._others.values():
             other.repeat(n)
 
     def logits(self, tokens: Sequence[int]) -> Tensor:
         """Logits (n_rows, vocabulary) after one more token in each row; the first call takes the last token of the prefix."""
-        first, new = self._length, self._unread(tokens)
+        first, new = self._unread(tokens)
         others = {model: other.residuals(tokens, layers) for model, (other, layers) in self._others.items()}
         return self._editor.plain_logits(new, self._edits, first, self._cache, others)
 
     def residuals(self, tokens: Sequence[int], layers: Iterable[int]) -> dict[int, Tensor]:
         """Instead of logits, the residual streams (n_rows, n_tokens, d_model) of all tokens that are new to these unedited rows."""
-        return self._editor.plain_residuals(self._unread(tokens), self._cache, sorted(layers))
+        return self._editor.plain_residuals(self._unread(tokens)[1], self._cache, sorted(layers))
 
-    def _unread(self, tokens: Sequence[int]) -> Tensor:
-        """Each row's tokens (n_rows, n_tokens) up to one of `tokens` that the model has not read; they count as read from here on."""
-        new = [[*self._prefix[:-1], token] for token in tokens] if self._length == 0 else [[token] for token in tokens]
-        self._length += len(new[0])
-        return torch.tensor(new, device=self._device)
+    def _unread(self, tokens: Sequence[int]) -> tuple[int, Tensor]:
+        """Position of the first token that is to be read now, and each row's tokens (n_rows, n_tokens) from there up to `tokens`."""
+        if not self._read:
+            self._read = [self._prefix[:-1] for _ in tokens]
+            first = 0
+        else:
+            first = len(self._read[0]) if self._cache else 0
+        for row, token in zip(self._read, tokens, strict=True):
+            row.append(token)
+        return first, torch.tensor([row[first:] for row in self._read], device=self._device)
+
+
+def cache_keyword(loaded: "LoadedModel") -> str | None:
+    """Under which name a model takes transformers' cache; None where it does not know it."""
+    keywords = inspect.signature(editor_of(loaded).parts.trunk.forward).parameters
+    return next((name for name in ("past_key_values", "cache_params") if name in keywords), None)

@@ -50,7 +50,8 @@ def load_encoder(name: str = EMBEDDED_ENCODER) -> SentenceEncoder:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    folder, revision = find_weights(name)
+    weights = find_weights(name)
+    folder, revision = weights.folder, weights.identity
     options = {"local_files_only": True, "trust_remote_code": False}
     model, loading = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options)
     refuse_doubtful_weights(name, model, loading)

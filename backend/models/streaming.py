@@ -23,6 +23,7 @@ from backend.models.sampling import (
     SharedRows,
     end_tokens,
     next_tokens,
+    require_end,
     uniform,
     uses_shared_prefixes,
 )
@@ -68,6 +69,7 @@ def stream(
     Each arm's tokens depend on the model, its text, its edits, the parameters and the seed alone. Raises SamplingError for a text that does
     not fit the model's positions, EditError for an edit that cannot be made.
     """
+    require_end(loaded)
     arms = {"base": base, "changed": changed}
     limit = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
     for name, arm in arms.items():

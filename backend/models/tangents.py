@@ -8,8 +8,9 @@ The map goes from the residual stream at layer ℓ, tokens first … end − 1 o
 3. Products with weights, and with the prefix's keys and values, fold all tangents into the rows of one matrix product. oneDNN's, the fast
    ones on a CPU, know no derivatives; `_Product` states them.
 
-That holds where edits share a prefix. Elsewhere the map is the whole text's plain forward pass, by torch's two modes. The caller's model
-never carries a hook: both ways work on private copies that share its weights.
+That holds where edits share a prefix. Elsewhere the map is the whole text's plain forward pass with a row for each tangent, by torch's two
+modes; where a block has an operation without a forward mode, forwards is the derivative of backwards. The caller's model never carries a
+hook: both ways work on private copies that share its weights.
 """
 
 import copy
@@ -25,7 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from backend.models.duals import Dual, NoRule, dual_attention, dual_linear
 from backend.models.edits import EditError, Encoded
-from backend.models.layers import linear, private_copy, residual_of, weight_and_bias, with_residual
+from backend.models.layers import layers_of, linear, private_copy, residual_of, weight_and_bias, with_residual
 
 _ATTENTION = "anchorscope_tangents"
 _ROWS = 640  # tokens moved in one batch, as in sweeps: large enough for full-speed products, small enough for the cache
@@ -43,7 +44,9 @@ class UpperLayers:
             self._h = encoded.residual(layer)[first:end][None].clone()  # a clone: tensors of inference mode carry no derivatives
             self._map = (self._shared_prefix if encoded.is_shared_prefix else self._plain)(encoded, layer, first, end)
         self._per_pass = max(1, _ROWS // (end - first) if encoded.is_shared_prefix else _PLAIN_TOKENS // end)
-        self._has_rules = encoded.is_shared_prefix
+        self._has_rules = self._is_shared_prefix = encoded.is_shared_prefix
+        self._has_forward_mode = True  # until an operation says that it has none
+        self._normed = encoded.normed[first:end]
         self._pull: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     def push(self, tangents: torch.Tensor) -> torch.Tensor:
@@ -54,23 +57,51 @@ class UpperLayers:
         def by_torch(some: torch.Tensor) -> torch.Tensor:
             return torch.func.vmap(lambda one: torch.func.jvp(self._map, (self._h,), (one[None],))[1][0])(some)
 
+        def by_rows(some: torch.Tensor) -> torch.Tensor:
+            return torch.func.jvp(self._map, (self._h.repeat(len(some), 1, 1),), (some,))[1]
+
+        self._check(tangents, self._h)
         if self._has_rules:
             try:
                 return self._in_passes(by_duals, tangents)
             except NoRule:
                 self._has_rules = False
-        return self._in_passes(by_torch, tangents)
+        if self._is_shared_prefix:
+            return self._in_passes(by_torch, tangents)
+        if self._has_forward_mode:
+            try:
+                return self._in_passes(by_rows, tangents)
+            except RuntimeError:  # an operation that torch cannot differentiate forwards: it says so in many ways
+                self._has_forward_mode = False
+        return self._in_passes(self._transposed_twice, tangents)
 
     def pull(self, cotangents: torch.Tensor) -> torch.Tensor:
-        """Jᵀ·u for each cotangent u: (n, n_tokens, d_model) in and out."""
+        """Jᵀ·u for each cotangent u (n, n_tokens, d_normed): (n, n_tokens, d_model)."""
+        self._check(cotangents, self._normed)
+        if not self._is_shared_prefix:
+            return self._in_passes(self._transposed, cotangents)
         if self._pull is None:
             with _exact():
                 self._pull = torch.func.vjp(self._map, self._h)[1]
         return self._in_passes(torch.func.vmap(lambda one: self._pull(one[None])[0][0]), cotangents)
 
+    @torch.enable_grad()
+    def _transposed(self, cotangents: torch.Tensor) -> torch.Tensor:
+        """Jᵀ·u by recording a pass with a row for each: any operation can do that, also those without a forward mode."""
+        h = self._h.repeat(len(cotangents), 1, 1).requires_grad_()
+        return torch.autograd.grad(self._map(h), h, cotangents, create_graph=cotangents.requires_grad)[0]
+
+    @torch.enable_grad()
+    def _transposed_twice(self, tangents: torch.Tensor) -> torch.Tensor:
+        """J·t, as the derivative of tᵀJᵀ·u by u."""
+        u = torch.zeros(len(tangents), *self._normed.shape, dtype=tangents.dtype, device=tangents.device, requires_grad=True)
+        return torch.autograd.grad((self._transposed(u) * tangents).sum(), u)[0]
+
+    def _check(self, moves: torch.Tensor, like: torch.Tensor) -> None:
+        if moves.shape[1:] != like.shape[-2:]:
+            raise EditError(f"Moves of {tuple(like.shape[-2:])} (tokens, values) are needed, got {tuple(moves.shape)}.")
+
     def _in_passes(self, derivative: Callable[[torch.Tensor], torch.Tensor], moves: torch.Tensor) -> torch.Tensor:
-        if moves.shape[1:] != self._h.shape[1:]:
-            raise EditError(f"Moves of {tuple(self._h.shape[1:])} (tokens, d_model) are needed, got {tuple(moves.shape)}.")
         with _exact():
             return torch.cat([derivative(some.clone()) for some in moves.split(self._per_pass)])
 
@@ -88,8 +119,8 @@ class UpperLayers:
     def _plain(self, encoded: Encoded, layer: int, first: int, end: int) -> Callable[[torch.Tensor], torch.Tensor]:
         tokens = torch.tensor([encoded.token_ids[:end]], device=self._h.device)  # later tokens change nothing before them
 
-        def whole(h: torch.Tensor) -> torch.Tensor:
-            return self._copies.plain(tokens, layer, h, first)
+        def whole(h: torch.Tensor) -> torch.Tensor:  # a row for each tangent, all of the same text
+            return self._copies.plain(tokens.expand(len(h), -1), layer, h, first)
 
         return whole
 
@@ -101,9 +132,11 @@ class _Copies:
         from transformers import AttentionInterface
 
         AttentionInterface.register(_ATTENTION, differentiable_attention)
-        self._trunk = editor.another_copy(editor.parts.trunk)
-        copied = dict(zip(editor.parts.trunk.modules(), self._trunk.modules(), strict=True))
-        self._plain_blocks, self.final_norm = copied[editor.parts.blocks], copied[editor.parts.final_norm]
+        parts = layers_of(editor.another_copy())
+        self._trunk, self._plain_blocks, self.final_norm = parts.trunk, parts.blocks, parts.final_norm
+        for module in self._trunk.modules():
+            if hasattr(module, "config") and getattr(module.config, "_experts_implementation", None):
+                module.config._experts_implementation = "eager"  # the only one that torch has a forward mode for
         self._config = copy.deepcopy(self._trunk.config.get_text_config())
         self._config._attn_implementation = _ATTENTION
         self._blocks: dict[int, nn.Module] = {}

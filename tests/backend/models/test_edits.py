@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from backend.models.edits import CAUSAL_FAMILIES, Edit, EditError, addition, encode
+from backend.models.edits import Edit, EditError, addition, encode
+from backend.models.families import QUICK
 from backend.models.layers import layers_of, residual_of, with_residual
 from backend.models.residuals import record_residuals
 from tests.conftest import FAMILIES
@@ -48,7 +49,7 @@ def own_logits(model):
 def test_an_edit_equals_a_forward_pass_with_a_hook(tiny, family):
     loaded = tiny(family)
     encoded = encode(loaded, TOKENS)
-    assert encoded.is_shared_prefix == (family in CAUSAL_FAMILIES)
+    assert encoded.is_shared_prefix == (family in QUICK)
     edits = [
         addition(1, [24], vector(1)),
         addition(0, [30], 3 * vector(2)),  # another layer, another position, the same batch

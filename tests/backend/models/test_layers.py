@@ -25,9 +25,9 @@ def test_norm_and_unembedding_of_the_last_block_are_the_models_logits(tiny, fami
     assert torch.equal(parts.unembed(parts.final_norm(last[0])), logits)
 
 
-def test_gemma_2_has_its_logits_capped_and_the_others_do_not(tiny):
-    assert layers_of(tiny("gemma2").model).logit_cap == 30.0
-    assert [layers_of(tiny(family).model).logit_cap for family in FAMILIES if family != "gemma2"] == [None] * 6
+def test_logits_that_a_soft_cap_bends_are_no_plain_product_and_others_are(tiny):
+    assert layers_of(tiny("gemma2").model).logit_scale is None and layers_of(tiny("gemma2").model).plain_unembedding is None
+    assert [layers_of(tiny(family).model).logit_scale for family in FAMILIES if family != "gemma2"] == [1.0] * 6
 
 
 def test_residual_of_a_tensor_is_the_whole_batch_and_of_a_tuple_its_first():
