@@ -5,7 +5,8 @@ from functools import cache
 from typing import Any
 
 from backend.errors import AnchorscopeError
-from backend.models.loading import LoadedModel, identify_model
+from backend.live.available import is_here
+from backend.models.loading import LoadedModel, check_model, identify_model
 from precompute.engines.local import ModelSpec
 from precompute.study import Model, Study
 
@@ -29,6 +30,17 @@ def reader_of(study: Study, cot: Mapping[str, Any]) -> str | None:
     if cot["model_id"] in by_id(study):
         return cot["model_id"]
     return next((name for name, model in by_id(study).items() if cot["model_name"] in model.reads), None)
+
+
+def require_usable(study: Study) -> None:
+    """Raise before anything runs where a model of the study cannot be used. One that is still on a hub is not fetched to find out."""
+    for model in study.models:
+        if is_here(model.name, model.revision) or _is_no_hub_id(model.name):
+            check_model(model.name, revision=model.revision, dtype=model.dtype)
+
+
+def _is_no_hub_id(name: str) -> bool:
+    return not name.startswith("embedded:") and name.count("/") != 1
 
 
 def spec(study: Study, model: Model) -> ModelSpec:

@@ -23,6 +23,7 @@ from backend.store.progress import read_progress, write_progress
 from backend.store.publish import is_published, left_out, publish
 from backend.store.store import Store, generation_of
 from backend.store.unit_files import StudyFolder, Writer
+from precompute.models import require_usable
 from precompute.study import Study
 from precompute.terminal import Console, ours, progress_bar
 from precompute.units import Context, Stage, Unit
@@ -49,8 +50,10 @@ def run_study(
 ) -> None:
     """Compute what the study lacks. `only` names one stage; the stages before it must be finished for it to see their rows.
 
-    Raises StudyBusy when another process holds the study (unless `wait`), and whatever a stage raises: finished units stay.
+    Raises AnchorscopeError, before anything runs, for a model that cannot be used; StudyBusy when another process holds the study (unless
+    `wait`); and whatever a stage raises: finished units stay.
     """
+    require_usable(study)
     console = ours(console)
     with folder.writing(f"run {study.name}", wait=wait) as writer:
         runner = _Runner(study, folder, writer, console)

@@ -10,9 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from backend.cot.reasoning import TARGETS
+from backend.live.available import is_here
+from backend.models.loading import find_weights
+from backend.models.model_files import read_json, weight_files
 from backend.store.store import NoStore, Store
 from backend.store.unit_files import StudyFolder
 from precompute import corpus
+from precompute.models import require_usable
 from precompute.stages import ablations, interventions
 from precompute.stages.problems import chosen
 from precompute.stages.splices import MOST_COTS
@@ -56,7 +60,11 @@ class Lengths:
 
 
 def plan_study(study: Study, folder: StudyFolder) -> tuple[list[Estimate], Lengths]:
-    """One estimate a stage, and the lengths they rest on. Reads the store if there is one; writes nothing."""
+    """One estimate a stage, and the lengths they rest on. Reads the store if there is one; writes nothing.
+
+    Raises AnchorscopeError for a model that cannot be used, as the run would.
+    """
+    require_usable(study)
     lengths = _lengths(study, folder)
     n_problems = _n_problems(study)
     n_cots = n_problems * study.sampling.samples * study.n_asked
@@ -186,20 +194,15 @@ def _n_problems(study: Study) -> int:
 
 def _size(model: Model) -> tuple[int | None, int | None, int]:
     """Parameters, width and layers of a model whose weights are on this machine; unknown for one that is still on a hub."""
-    import json
-    from pathlib import Path
-
-    from backend.models import embedded
-
-    folder = Path(model.name)
-    if model.name.startswith("embedded:"):
-        folder = embedded.model_folder()
-    if not folder.is_dir():
+    if not model.name.startswith("embedded:") and not is_here(model.name, model.revision):
         return None, None, 1
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    weights = find_weights(model.name, model.revision)
+    folder = (weights.base or weights).folder
+    config = read_json(folder, "config.json")
+    text = config.get("text_config") or config  # of a model that also sees: its language model
+    size = sum(file.stat().st_size for file in weight_files(folder))
     stored = {"float64": 8, "float32": 4}.get(str(config.get("dtype", config.get("torch_dtype"))), 2)
-    return weights // stored, config.get("hidden_size", config.get("n_embd")), config.get("num_hidden_layers", config.get("n_layer", 1))
+    return size // stored, text.get("hidden_size", text.get("n_embd")), text.get("num_hidden_layers", text.get("n_layer", 1))
 
 
 def _gemm_rate(seconds: float = 0.5) -> float:

@@ -49,7 +49,7 @@ TABLES: dict[str, Table] = {
             "model_id": (TEXT, "id, from name, revision and dtype"),
             "name": (TEXT, "hub id, folder, or embedded:NAME"),
             "role": (TEXT, "base, distilled, or model"),
-            "revision": (TEXT, "hub commit, or sha256 of the weights; NULL when an import does not say"),
+            "revision": (TEXT, "hub commit, or sha256 of the weights; BASE+ADAPTER of a merged adapter; NULL when an import does not say"),
             "dtype": (TEXT, "dtype of the forward pass; NULL when an import does not say"),
             "family": (TEXT, "transformers' model_type; NULL when unknown"),
             "n_layers": (INT, "blocks"),

@@ -1,0 +1,56 @@
+"""What a study's models cannot do is said by plan and run alike, before anything runs."""
+
+import json
+import shutil
+
+import pytest
+
+from backend.errors import AnchorscopeError
+from backend.models import families
+from backend.store.unit_files import StudyFolder
+from precompute.models import require_usable
+from precompute.pipeline import run_study
+from precompute.plan import plan_study
+from precompute.study import Study
+
+
+def study_of(*models) -> Study:
+    return Study.model_validate({
+        "name": "asked", "models": [{"name": str(model)} for model in models], "problems": {"per_level": 1, "levels": [1]},
+        "sweep": {"layers": [1]},
+    })
+
+
+@pytest.fixture
+def folder(tiny_folder, tmp_path):
+    return shutil.copytree(tiny_folder("llama"), tmp_path / "model")
+
+
+@pytest.mark.parametrize(("file", "content", "said"), [
+    ("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "pointer of Git LFS"),
+    ("config.json", {"quantization_config": {"quant_method": "gptq"}}, "quantised by gptq"),
+    ("config.json", {"model_type": "recurrent_gemma"}, "family recurrent_gemma, which cannot be measured"),
+    ("config.json", {"model_type": "t5", "is_encoder_decoder": True}, "no decoder-only language model"),
+    ("config.json", {"model_type": "mine", "auto_map": {"AutoModelForCausalLM": "mine.Mine"}}, "custom code"),
+    ("adapter_config.json", {"peft_type": "LORA", "base_model_name_or_path": "x"}, "an adapter beside them"),
+])
+def test_plan_and_run_refuse_a_model_before_anything_is_made(folder, tmp_path, file, content, said):
+    before = json.loads((folder / file).read_text()) if file == "config.json" else {}
+    (folder / file).write_text(content if isinstance(content, str) else json.dumps(before | content))
+    made = StudyFolder(tmp_path / "study")
+    with pytest.raises(AnchorscopeError, match=said):
+        plan_study(study_of(folder), made)
+    with pytest.raises(AnchorscopeError, match=said):
+        run_study(study_of(folder), made, stages=[])
+    assert not made.path.exists()
+
+
+def test_every_model_is_looked_at_and_one_of_an_untried_family_is_tried(folder, tmp_path, monkeypatch):
+    require_usable(study_of(folder))
+    with pytest.raises(AnchorscopeError, match="/no/such/folder"):
+        require_usable(study_of(folder, "/no/such/folder"))
+    require_usable(study_of(folder, "nobody/not-on-this-machine"))  # a hub is not asked
+    monkeypatch.setattr(families, "QUICK", frozenset())
+    monkeypatch.setattr(families, "_untried", lambda model: "it was tried")
+    with pytest.raises(AnchorscopeError, match=r"model \(family llama\) cannot be measured: it was tried\."):
+        require_usable(study_of(folder))
