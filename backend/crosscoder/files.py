@@ -52,7 +52,7 @@ MAX_BYTES = 16 * 2**30  # of all tensors as float32
 _MAX_JSON = 16 * 2**20
 _OURS = "anchorscope"  # our entry in trainer_config.json, which that layout's own code does not read
 _NAMES = (WEIGHTS, "sae_weights.safetensors", "sae.safetensors", "params.npz", "params.safetensors", "model.safetensors", "ae.pt",
-          "checkpoints/final.safetensors")  # fmt: skip
+          "pytorch_model.bin", "checkpoints/final.safetensors")  # fmt: skip
 _WRAPPERS = ("_orig_mod", "module")  # torch.compile and DataParallel put them into every key, one or both, at the front or deeper
 _TENSORS = ("encoder", "encoder_bias", "decoder", "decoder_bias", "scale", "threshold")
 _DAMAGE = (  # what damaged bytes raise in torch.load and NumPy, which interpret them before they check them
@@ -189,7 +189,7 @@ def _inner(path: Path) -> list[str]:
 
 
 def _opened(path: Path) -> _Weights:
-    openers = {".safetensors": _open_safetensors, ".pt": _open_pytorch, ".npz": _open_npz}
+    openers = {".safetensors": _open_safetensors, ".pt": _open_pytorch, ".pth": _open_pytorch, ".bin": _open_pytorch, ".npz": _open_npz}
     if path.suffix not in openers:
         raise _unfit(path, "its ending", path.suffix or "missing", ", ".join(openers))
     weights = _unwrapped(openers[path.suffix](path))

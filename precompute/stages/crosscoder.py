@@ -244,10 +244,11 @@ def _row(context: Context, dictionary: "Dictionary", **origin: Any) -> dict[str,
 
 def _digests(path: Path) -> list[list[str]]:
     """Name and sha256 of all that may be part of a dictionary at `path`, weights and what describes them."""
-    suffixes = (".safetensors", ".pt", ".npz", ".json")
+    suffixes = (".safetensors", ".pt", ".pth", ".bin", ".npz", ".json")
     files = [file for file in sorted(path.iterdir()) if file.suffix in suffixes] if path.is_dir() else []
     if path.is_file():
-        files = [path, *sorted(path.parent.glob("*.json"))]
+        above = path.parent.parent / "hyperparams.json"  # of Llama Scope's weights, which lie in a folder of their own
+        files = [path, *sorted(path.parent.glob("*.json")), *([above] if above.is_file() else [])]
     if not path.exists():
         raise AnchorscopeError(f"There is no dictionary at {path}; crosscoder.dictionary is a file of weights, or a folder with one.")
     from backend.crosscoder.files import weights_file

@@ -460,9 +460,11 @@ def test_a_dictionary_of_another_place_is_refused_with_what_the_place_is(tmp_pat
     [
         (HUB_FILE, crosscoder(k=np.int32(3), threshold=np.float32(0.1)), {"config": HUB}), ("ae.pt", crosscoder(), {}),
         ("ae.pt", autoencoder(), {"config": trainer("AutoEncoder")}), ("sae.safetensors", sparse_coder(), {"cfg": SPARSIFY}),
-        ("cc_weights.pt", KISSANE, {"cfg": {"d_in": D}}), ("params.npz", sae(threshold=np.abs(normal(F))), {}), of_saelens(),
+        ("cc_weights.pt", KISSANE, {"cfg": {"d_in": D}}), ("pytorch_model.bin", crosscoder(), {}),
+        ("params.npz", sae(threshold=np.abs(normal(F))), {}), of_saelens(),
     ],
-    ids=["crosscoder.safetensors", "crosscoder.pt", "autoencoder.pt", "sparsify", "replication.pt", "gemma.npz", "saelens"],
+    ids=["crosscoder.safetensors", "crosscoder.pt", "autoencoder.pt", "sparsify", "replication.pt", "crosscoder.bin", "gemma.npz",
+         "saelens"],
 )  # fmt: skip
 def test_wrappers_of_compiled_and_parallel_training_are_no_part_of_the_keys(tmp_path, wrap, name, arrays, configs):
     scale = (1.0, 1.0) if name == "cc_weights.pt" else None
@@ -677,9 +679,9 @@ def test_a_folder_must_hold_one_file_of_weights(tmp_path):
     with pytest.raises(DictionaryError, match=r"is one of 1.pt, 2.pt; expected"):
         load(tmp_path)
     assert load(tmp_path / "2.pt").n_features == F
-    (tmp_path / "weights.bin").write_bytes(b"x")
-    with pytest.raises(DictionaryError, match=r"its ending is .bin; expected .safetensors, .pt, .npz"):
-        load(tmp_path / "weights.bin")
+    (tmp_path / "weights.onnx").write_bytes(b"x")
+    with pytest.raises(DictionaryError, match=r"its ending is .onnx; expected .safetensors, .pt, .pth, .bin, .npz"):
+        load(tmp_path / "weights.onnx")
 
 
 def test_a_file_larger_than_the_limit_is_refused_before_it_is_read(tmp_path, monkeypatch):
