@@ -1,6 +1,6 @@
 """The controls of the Interventions page: which features, what is done to them, on which problems, and what that will cost."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import streamlit as st
 from app import chosen_dictionary, intervention_runs, live, selection
 from app.progress_view import duration
 from app.untrusted import one_line, show
+from backend.cot.prompts import Prompt, usual
 from backend.crosscoder import trials
 from backend.crosscoder.trials import Change, Sampling, Trial
 from backend.errors import AnchorscopeError
@@ -174,7 +175,8 @@ def ask(store: Store, dictionary: pd.Series, rows: pd.DataFrame, asked: Trial | 
     model_ids, frequency = list(chosen_dictionary.roles(dictionary)), rows.sort_values("feature")["frequency"].to_numpy(np.float64)
     problem = problem or _missing_models(store, model_ids)
     try:
-        cost = "" if asked is None else _cost(store.path, asked, model_ids, frequency)
+        prompts = usual(store.prompts().to_dict("records"), model_ids)
+        cost = "" if asked is None else _cost(store.path, asked, model_ids, frequency, prompts)
     except AnchorscopeError as error:
         asked, cost, problem = None, "", str(error)
     with st.container(border=True, key="asked_intervention"):
@@ -200,14 +202,16 @@ def ask(store: Store, dictionary: pd.Series, rows: pd.DataFrame, asked: Trial | 
         return
     for factors, was in pressed.items():
         if was:
-            _keep(store.path, [asked] if not factors else trials.surprise(asked, factors[0]), model_ids, frequency)
+            _keep(store.path, [asked] if not factors else trials.surprise(asked, factors[0]), model_ids, frequency, prompts)
 
 
-def _keep(study: Path, asked: Sequence[Trial], model_ids: Sequence[str], frequency: np.ndarray) -> None:
+def _keep(
+    study: Path, asked: Sequence[Trial], model_ids: Sequence[str], frequency: np.ndarray, prompts: Mapping[str, Prompt]
+) -> None:
     kept = Interventions(study)
     try:
         for one in asked:
-            kept.ask(one.row(), one.arms(model_ids, frequency))
+            kept.ask(one.row(), one.arms(model_ids, frequency, prompts))
         intervention_runs.start(study)
     except (AnchorscopeError, OSError) as error:
         show(str(error))
@@ -228,9 +232,11 @@ def _missing_models(store: Store, model_ids: Sequence[str]) -> str | None:
     )
 
 
-def _cost(study: Path, asked: Trial, model_ids: Sequence[str], frequency: np.ndarray) -> str:
+def _cost(
+    study: Path, asked: Trial, model_ids: Sequence[str], frequency: np.ndarray, prompts: Mapping[str, Prompt]
+) -> str:
     """Samples in words, of them those that are there, and a time where an earlier run tells the rate."""
-    arms = asked.arms(model_ids, frequency)
+    arms = asked.arms(model_ids, frequency, prompts)
     pairs = {(arm["arm_id"], problem) for arm in arms for problem in asked.problems}
     kept = Interventions(study)
     left = len(pairs - kept.done())

@@ -11,9 +11,10 @@ import streamlit as st
 from app import chains_view, selection, typed
 from app.place import Place
 from backend.cot.chunking import chunk_spans
+from backend.cot.prompts import BOXED, Prompt, usual
 from backend.ids import chunk_id, stable_id
 from backend.live.available import Choice
-from backend.live.requests import Chunk, Text
+from backend.live.requests import Chunk, Posed, Text
 from backend.store.experiments import Experiments
 from backend.store.store import Store
 
@@ -55,7 +56,8 @@ def chosen(store: Store, where: Place | None, choice: Choice) -> Subject:
     """
     if where is None:
         own = typed_text()
-        return of_words(own.prompt, own.text, question=own.question, truth=own.truth, chunk=selection.get("chunk"))
+        under = usual(store.prompts().to_dict("records"), [choice.model_id])[choice.model_id]
+        return of_words(own.prompt, own.text, question=own.question, truth=own.truth, chunk=selection.get("chunk"), under=under)
     cot = store.cot_to_read(where.cot).iloc[0]
     has_tokens = cot.token_ids is not None and _is_reader(store, where.chunk, cot.model_id, choice)
     chunks = tuple(_chunk(row, has_tokens) for row in store.chunk_spans(where.cot).itertuples())
@@ -66,8 +68,8 @@ def chosen(store: Store, where: Place | None, choice: Choice) -> Subject:
     return Subject(text, table, where.chunk, cot.question, where.cot, cot.ground_truth, cot.written_by, cot.model_id)
 
 
-def of_words(prompt: str, text: str, *, question: str | None, truth: str | None, chunk: str | None) -> Subject:
-    """A text cut into chunks here. `prompt` is empty where the model's own prompt for `question` is meant."""
+def of_words(prompt: str, text: str, *, question: str | None, truth: str | None, chunk: str | None, under: Prompt = BOXED) -> Subject:
+    """A text cut into chunks here. `prompt` is empty where the model's own prompt for `question` is meant, `under` the study's for it."""
     name = stable_id("c", "typed", prompt, text, question)
     spans = chunk_spans(text)
     ids = [chunk_id(name, number) for number in range(len(spans))]
@@ -79,8 +81,9 @@ def of_words(prompt: str, text: str, *, question: str | None, truth: str | None,
     )
     chunks = tuple(Chunk(name, *span) for name, span in zip(ids, spans, strict=True))
     chosen = chunk if chunk in ids else ids[-1] if ids else None
+    asked = question if question is None or under == BOXED else Posed(question, under)
     return Subject(
-        Text(prompt, text, chunks, question=question if not prompt else None), table, chosen, question or "A text of your own", truth=truth
+        Text(prompt, text, chunks, question=asked if not prompt else None), table, chosen, question or "A text of your own", truth=truth
     )
 
 

@@ -10,7 +10,9 @@ r"""What a model is asked: a prompt, rendered through the model's own chat templ
 Prompts hold every special token as text, so they are tokenised with `add_special_tokens=False`.
 """
 
+import json
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -85,6 +87,28 @@ BUILT_IN = {
     prompt.name: prompt
     for prompt in (BOXED, Prompt("plain", f"Solve: {QUESTION}"), Prompt("steps", f"Solve step-by-step: {QUESTION}"))
 }
+def of_row(row: Mapping[str, Any]) -> Prompt:
+    """The prompt that a row of table prompts says a model was asked under, with what was set about its template."""
+    said, settings = json.loads(row["wording"]), json.loads(row["settings"])
+    settings["arguments"] = tuple(settings.get("arguments", {}).items())
+    if said == WORDING:
+        return replace(BOXED, name=row["prompt_name"], **settings)
+    own = {"system": said.get("system"), "worked": "examples" in said, "transcript": bool(said.get("transcript"))}
+    return Prompt(row["prompt_name"], said["text"], **own, **settings)
+
+
+def usual(rows: Iterable[Mapping[str, Any]], model_ids: Iterable[str]) -> dict[str, Prompt]:
+    """What these models are asked under where nobody says: `boxed` where all of them were, else the first prompt by name that they share.
+
+    `rows` are those of table prompts; models of which it says nothing, or that share nothing, are asked as boxed has it.
+    """
+    wanted = list(model_ids)
+    asked_under = {(row["prompt_name"], row["model_id"]): row for row in rows}
+    names = {name for name, _ in asked_under if all((name, model) in asked_under for model in wanted)}
+    name = min(names, key=lambda name: (name != BOXED.name, name), default=None)
+    return {model: BOXED if name is None else of_row(asked_under[name, model]) for model in wanted}
+
+
 PUBLISHED = "published"  # the name of whatever prompt an imported CoT has
 
 

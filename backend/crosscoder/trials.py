@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backend.cot.prompts import WORDING
+from backend.cot.prompts import BOXED, Prompt
 from backend.geometry.interventions import InterventionError
 from backend.ids import seed_for, stable_id
 from backend.provenance import commit, versions
@@ -144,18 +144,22 @@ class Trial:
             "parameters": json.dumps(parameters, sort_keys=True), "versions": json.dumps(versions(), sort_keys=True), "commit": commit(),
         }  # fmt: skip
 
-    def arms(self, model_ids: Sequence[str], frequency: np.ndarray) -> list[dict[str, Any]]:
+    def arms(
+        self, model_ids: Sequence[str], frequency: np.ndarray, prompts: Mapping[str, Prompt] | None = None
+    ) -> list[dict[str, Any]]:
         """Its rows of feature_intervention_arms. `model_ids` are those of the dictionary, the base first; `frequency` (D,) matches the
-        random features."""
+        random features; `prompts` has by model what the problems are asked under, left out: boxed."""
         change, sets = self.change, {BASE: [], "changed": [self.change.features], "reconstruct": [()]}
         change.require(len(model_ids), len(frequency))
         if change.operation == "reconstruct":
             del sets["changed"]
         elif self.n_random and not change.is_idle:
             sets["random"] = matched_features(frequency, change.features, self.n_random, seed=self.seed)
-        shared = [_RULE, WORDING, asdict(self.sampling), self.n_samples, self.seed]
         rows = []
         for model_id in model_ids:
+            prompt = (prompts or {}).get(model_id, BOXED)
+            asked = [prompt.wording, prompt.settings] if prompt.settings else prompt.wording
+            shared = [_RULE, asked, asdict(self.sampling), self.n_samples, self.seed]
             for arm, own in sets.items():
                 made = [] if arm == BASE else [self.dictionary_id, _essence(_RECONSTRUCT if arm == "reconstruct" else change), own]
                 rows.append({

@@ -18,12 +18,12 @@ import torch
 from backend.cot.answers import Judge, cluster_answers, extract_answer, grader
 from backend.cot.chunking import token_spans
 from backend.cot.degeneration import compression_ratio, is_degenerate, reflection_words, repetition
-from backend.cot.prompts import cot_prompt
+from backend.cot.prompts import BOXED, cot_prompt
 from backend.geometry.fits import quadratic_fit
 from backend.geometry.interventions import Intervention
 from backend.geometry.sweep import Predictions, check_float32, noise_floor, predicting_positions
 from backend.ids import seed_for
-from backend.live.requests import TOKENS, Compared, Continue, Curve, Dose, Open, Request, RequestError, Stream, Text
+from backend.live.requests import TOKENS, Compared, Continue, Curve, Dose, Open, Posed, Request, RequestError, Stream, Text
 from backend.models.continuation import continuation_text
 from backend.models.edits import Encoded, encode
 from backend.models.loading import LoadedModel
@@ -83,7 +83,8 @@ class Reader:
 
     def _encoded(self, text: Text) -> Read:
         tokenizer = self.loaded.tokenizer
-        prompt = text.prompt if text.question is None else cot_prompt(tokenizer, text.question)
+        posed = text.question if isinstance(text.question, Posed) else Posed(text.question, BOXED)
+        prompt = text.prompt if text.question is None else cot_prompt(tokenizer, posed.question, posed.prompt)
         characters = {chunk.chunk_id: (chunk.char_start, chunk.char_end) for chunk in text.chunks}
         if text.token_ids is not None:
             token_ids, n_prompt = text.token_ids, text.n_prompt_tokens

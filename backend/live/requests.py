@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from backend.cot.prompts import Prompt
 from backend.errors import AnchorscopeError
 from backend.geometry.interventions import Intervention
 from backend.ids import stable_id
@@ -46,6 +47,14 @@ class Chunk:
 
 
 @dataclass(frozen=True)
+class Posed:
+    """A question under a prompt that is not the usual one."""
+
+    question: str
+    prompt: Prompt
+
+
+@dataclass(frozen=True)
 class Text:
     """What the model reads. `token_ids` are those it was sampled as, where the live model wrote it; else the worker tokenises."""
 
@@ -54,7 +63,7 @@ class Text:
     chunks: tuple[Chunk, ...]
     token_ids: tuple[int, ...] | None = None
     n_prompt_tokens: int | None = None
-    question: str | None = None  # where given, the prompt is the model's own prompt for it, and `prompt` is ignored
+    question: str | Posed | None = None  # where given, the prompt is the model's own prompt for it, and `prompt` is ignored
 
     def __post_init__(self) -> None:
         if len(self.prompt) + len(self.text) > MAX_CHARS:
@@ -62,7 +71,7 @@ class Text:
 
     @property
     def text_id(self) -> str:
-        return stable_id("t", self.prompt, self.text, self.token_ids, self.question, [asdict(chunk) for chunk in self.chunks])
+        return stable_id("t", self.prompt, self.text, self.token_ids, _plain(self.question), [asdict(chunk) for chunk in self.chunks])
 
 
 @dataclass(frozen=True)

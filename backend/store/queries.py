@@ -76,7 +76,8 @@ class Queries:
     def prompts(self: _HasFrame) -> pd.DataFrame:
         """One row a prompt and model that was asked under it; none in a study of before there were prompts."""
         return self.frame(
-            "SELECT p.prompt_name, p.model_id, m.name AS model, p.text, p.system, p.worked, p.manner, p.settings FROM prompts p "
+            "SELECT p.prompt_name, p.model_id, m.name AS model, p.text, p.system, p.worked, p.manner, p.settings, p.wording "
+            "FROM prompts p "
             "JOIN models m USING (model_id) ORDER BY p.prompt_name, m.role = 'distilled', m.name, p.model_id"
         )
 

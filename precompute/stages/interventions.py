@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from backend.cot.answers import Judge, grader
-from backend.cot.prompts import cot_prompt
+from backend.cot.prompts import cot_prompt, usual
 from backend.crosscoder import trials
 from backend.crosscoder.trials import Change, Sampling, Trial
 from backend.errors import AnchorscopeError
@@ -85,7 +85,8 @@ def ask_published(study: Path, *, top: int = 5, above: float = 0.7, n_problems: 
         )  # fmt: skip
         asked = [one for factor in trials.SURPRISES for one in trials.surprise(trial, factor)]
         model_ids = [one for one in (row.base_model_id, row.distilled_model_id) if isinstance(one, str)]
-        return sum(kept.ask(one.row(), one.arms(model_ids, features["frequency"])) for one in asked)
+        prompts = usual(store.prompts().to_dict("records"), model_ids)
+        return sum(kept.ask(one.row(), one.arms(model_ids, features["frequency"], prompts)) for one in asked)
 
 
 def n_left(study: Path) -> tuple[int, int]:
@@ -194,7 +195,8 @@ class _Runner:
         wanted = list(dict.fromkeys(problem for _, problem in batch.pairs))
         if strangers := [name for name in wanted if name not in problems]:
             raise AnchorscopeError(f"An intervention needs problem {strangers[0]}, which {self.store.path} does not have; forget it.")
-        prompts = {name: cot_prompt(loaded[place].tokenizer, problems[name]["question"]) for name in wanted}
+        prompt = usual(self.store.prompts().to_dict("records"), model_ids)[batch.model_id]
+        prompts = {name: cot_prompt(loaded[place].tokenizer, problems[name]["question"], prompt) for name in wanted}
         arms = {arm: tuple(made[change] for change in changes) for arm, changes in batch.changes.items()}
         others = {(problem, arm) for problem in prompts for arm in arms} - {(problem, arm) for arm, problem in batch.pairs}
         sampling = SamplingParameters(batch.sampling.temperature, batch.sampling.top_p, batch.sampling.max_new_tokens)

@@ -3,6 +3,7 @@
 A template is judged by what it renders: nothing here looks at its source.
 """
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -21,6 +22,8 @@ from backend.cot.prompts import (
     asked,
     cot_prompt,
     forced_suffix,
+    of_row,
+    usual,
 )  # fmt: skip
 from backend.cot.thoughts import TAGS
 
@@ -174,7 +177,6 @@ def test_one_of_several_templates_is_chosen_by_its_name(with_template):
 
 @pytest.mark.parametrize("where", ["tokenizer_config.json", "chat_template.jinja"])
 def test_a_template_counts_wherever_the_model_keeps_it(tiny_folder, tmp_path, where):
-    import json
     import shutil
 
     from backend.models.loading import load_tokenizer
@@ -254,3 +256,35 @@ def test_an_answer_is_forced_on_a_new_paragraph_outside_the_think_tags(text, clo
 def test_a_forced_answer_reads_as_any_boxed_one():
     assert extract_answer(FORCED_ANSWER + r"\frac{1}{2}}. That is all.") == r"\frac{1}{2}"
     assert extract_answer(FORCED_ANSWER + "7 and so on") is None
+
+
+# A study's prompts, as its store has them
+
+
+def rows_of(*prompts, models=("a", "b")):
+    return [
+        {"prompt_name": prompt.name, "model_id": model, "wording": json.dumps(prompt.wording), "settings": json.dumps(prompt.settings)}
+        for prompt in prompts
+        for model in models
+    ]
+
+
+OWN = Prompt("own", "{question} Go.", system="Be brief.", worked=True)
+
+
+@pytest.mark.parametrize("prompt", [
+    *BUILT_IN.values(), OWN, replace(BOXED, arguments=(("enable_thinking", False),)), replace(OWN, template="rag", thinks=True),
+    replace(BOXED, name="like-boxed", system="Be brief."),
+], ids=lambda prompt: prompt.name)  # fmt: skip
+def test_a_prompt_is_the_same_again_from_its_row(prompt):
+    assert of_row(rows_of(prompt)[0]) == prompt
+
+
+def test_where_nobody_says_models_are_asked_under_what_the_study_asked_all_of_them():
+    plain, steps = BUILT_IN["plain"], BUILT_IN["steps"]
+    assert usual([], ["a", "b"]) == {"a": BOXED, "b": BOXED}  # a study of before there were prompts
+    assert usual(rows_of(plain, BOXED), ["a", "b"]) == {"a": BOXED, "b": BOXED}
+    assert usual(rows_of(steps, plain), ["a", "b"]) == {"a": plain, "b": plain}
+    assert usual([*rows_of(plain, models=("a",)), *rows_of(steps)], ["a", "b"]) == {"a": steps, "b": steps}
+    own = replace(plain, arguments=(("enable_thinking", False),))
+    assert usual([*rows_of(own, models=("a",)), *rows_of(plain, models=("b",))], ["a", "b"]) == {"a": own, "b": plain}

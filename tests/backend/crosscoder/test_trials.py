@@ -165,3 +165,16 @@ def test_matched_features_are_others_that_fire_about_as_often():
         matched_features(frequency, range(201), 1)
     with pytest.raises(InterventionError, match="Measure them first"):
         matched_features(np.full(400, np.nan), chosen, 1)
+
+
+def test_another_prompt_or_setting_of_a_template_is_another_arm_and_the_usual_one_is_the_same():
+    from dataclasses import replace
+
+    from backend.cot.prompts import BOXED, BUILT_IN
+
+    def ids(prompt):
+        return tuple(row["arm_id"] for row in trial().arms(PAIR, FREQUENCY, dict.fromkeys(PAIR, prompt)))
+
+    usual = tuple(row["arm_id"] for row in trial().arms(PAIR, FREQUENCY))
+    others = [BUILT_IN["plain"], replace(BOXED, arguments=(("enable_thinking", False),)), replace(BOXED, thinks=True)]
+    assert ids(BOXED) == usual and len({usual, *map(ids, others)}) == 4

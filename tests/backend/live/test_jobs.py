@@ -189,3 +189,13 @@ def test_fewer_rows_are_written_at_a_time_where_each_may_grow_long(reader, monke
     row = 4 * 4 * 2 * 2 * 16 * 1024  # float32, layers, keys and values, heads, width, tokens
     monkeypatch.setattr(jobs, "_BATCH_BYTES", 40 * row)
     assert reader.rows(1024) == 32 and reader.rows(10**6) == 16
+
+
+def test_a_typed_question_is_asked_under_the_prompt_it_is_posed_with(tiny):
+    from backend.cot.prompts import BUILT_IN, cot_prompt
+    from backend.live.jobs import Reader
+    from backend.live.requests import Posed, Text
+
+    reader, plain = Reader(tiny("llama")), BUILT_IN["plain"]
+    read = {question: reader.read(Text("", "So", (), question=question)).prompt for question in ("3 + 4?", Posed("3 + 4?", plain))}
+    assert list(read.values()) == [cot_prompt(reader.loaded.tokenizer, "3 + 4?"), cot_prompt(reader.loaded.tokenizer, "3 + 4?", plain)]
