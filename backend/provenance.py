@@ -19,6 +19,7 @@ _LIBRARIES = (
     "duckdb",
     "pyarrow",
     "math-verify",
+    "pint",
 )
 
 

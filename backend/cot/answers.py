@@ -1,126 +1,31 @@
-r"""What a response's answer is, and whether two answers are equal.
+r"""What a response's answer is (`extract_answer`), and whether two answers are equal (`Judge`).
 
-Extraction takes text as the model wrote it. Equality goes through math-verify, which reads LaTeX with sympy and so can run for ever on
-`9^{9^{9^9}}`; its own alarm works only in a main thread. So it runs in worker processes that end at a deadline: see `Judge`.
-Equality is not transitive (50\% equals 50 and 0.5): answers are clustered greedily, and the raw answer is stored beside its cluster.
+Where an answer stands in a text is told by `extraction`, when two are equal by `equality`. The latter reads LaTeX with sympy and so can run
+for ever on `9^{9^{9^9}}`: it runs in worker processes that end at a deadline. Equality is not transitive (50\% equals 50 and 0.5): answers
+are clustered greedily, and the raw answer is stored beside its cluster.
 """
 
 import contextlib
 import importlib.metadata
 import multiprocessing
-import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from multiprocessing.connection import Connection, wait
 
-from backend.cot.boxes import last_box, last_boxed
+from backend.cot.extraction import answer_place, extract_answer
 from backend.errors import AnchorscopeError
 
-MAX_ANSWER_CHARS = 500  # longer "answers" are prose or loops; they are kept as written but not judged
+__all__ = ["Judge", "JudgeError", "answer_place", "cluster_answers", "extract_answer", "grader", "judge"]
 
-_UNITLESS = r"(?!(?:pi|sin|cos|tan|log|ln|exp|sqrt|and|or|mod|choose|to|over)\b)"
-_TRAILING_WORDS = re.compile(rf"^(.*[\d}}%)])\s+{_UNITLESS}[A-Za-z]{{2,}}(?:\s+{_UNITLESS}[A-Za-z]+)*\.?$")
-_TEXT_COMMAND = re.compile(r"^\\(?:text|mathrm|textbf|mathbf)\{([^{}]*)\}$")
-_MIXED_NUMBER = re.compile(r"^(-?\d+)\s+(\d+)\s*/\s*(\d+)$")
-_SPACED_THOUSANDS = re.compile(r"^-?\d{1,3}(?:[  ]\d{3})+$")
-_DEFINED = re.compile(r"^[A-Za-z]\w*(?:\([^()=]*\))?\s*=(?:.*=)?\s*([^=]+)$")
-_WORDS = re.compile(r"^[^\W\d_]{2,}(?:[ '\-][^\W\d_]+)*$")
-_SAID = re.compile(r"\banswer(?:\s+is|\s*:)[\s:*]*(?:that\s+)?", re.IGNORECASE)
-_HASHES = re.compile(r"####[ \t]*([^\n]*)")
-_SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
+RULES = 2  # of extraction and equality together: raise it when either changes
 
 
 @lru_cache(maxsize=1)
 def grader() -> str:
     """Name and version of what judges: stored beside every verdict."""
-    return f"math-verify {importlib.metadata.version('math-verify')}, rules 1"
-
-
-def extract_answer(text: str) -> str | None:
-    r"""The answer a response gives, as written; None where it gives none.
-
-    In this order, the last of its kind: a \boxed{...}; a line `#### ANSWER` (GSM8K's form); "the answer is ..." or "Answer: ..." to the
-    end of its sentence, when a digit or a LaTeX command is in it. A cut-off box is no answer.
-    """
-    boxed = last_boxed(text)
-    if boxed is not None:
-        return boxed
-    place = answer_place(text)
-    return None if place is None else text[slice(*place)]
-
-
-def answer_place(text: str) -> tuple[int, int] | None:
-    """Where in the response that answer stands, as characters [start, end); of several boxes, from the first to the last."""
-    boxed = last_box(text)
-    if boxed is not None:
-        return boxed.start, boxed.end
-    for found in reversed(list(_HASHES.finditer(text))):
-        if found[1].strip():
-            return _trimmed(text, *found.span(1))
-    for opening in reversed(list(_SAID.finditer(text))):
-        line = text[opening.end() : opening.end() + 200].partition("\n")[0]
-        end = _SENTENCE_END.search(line)
-        said = (line[: end.start()] if end else line).strip().strip("*").strip()
-        said = re.sub(r"^\\[(\[]\s*|\s*\\[)\]]$", "", said)
-        if re.search(r"\d|\\[a-z]", said) and r"\boxed" not in said:
-            start = text.index(said, opening.end())
-            return start, start + len(said)
-    return None
-
-
-def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
-    """The span without the white space at its ends."""
-    inside = text[start:end]
-    return start + len(inside) - len(inside.lstrip()), start + len(inside.rstrip())
-
-
-def _plain(answer: str) -> str:
-    r"""The answer without what carries no value: dollar and euro signs, \text{}, units in words, `x =`, a final full stop."""
-    text = answer.strip().removesuffix(".").strip()
-    text = text.strip("$").strip()
-    text = re.sub(r"^-?(?:\\\$|[$€£])\s*", lambda sign: "-" if sign[0].startswith("-") else "", text)
-    if wrapped := _TEXT_COMMAND.match(text):
-        text = wrapped[1].strip()
-    if "," not in text and (defined := _DEFINED.match(text)):
-        text = defined[1].strip()
-    if united := _TRAILING_WORDS.match(text):
-        text = united[1].strip()
-    if _SPACED_THOUSANDS.match(text):
-        text = re.sub(r"\s", "", text)
-    if mixed := _MIXED_NUMBER.match(text):
-        sign, whole = ("-", mixed[1][1:]) if mixed[1].startswith("-") else ("", mixed[1])
-        text = rf"{sign}({whole} + \frac{{{mixed[2]}}}{{{mixed[3]}}})"
-    return text
-
-
-@lru_cache(maxsize=20_000)
-def _parsed(text: str) -> tuple:
-    from math_verify import parse
-
-    return tuple(parse(f"${text}$", parsing_timeout=None))
-
-
-def _equal(answer: str, truth: str) -> bool | None:
-    """The one place where equality is decided; may run for ever, so only workers call it. None where neither side can be read."""
-    from math_verify import verify
-
-    if len(answer) > MAX_ANSWER_CHARS or len(truth) > MAX_ANSWER_CHARS:
-        return None
-    left, right = _plain(answer), _plain(truth)
-    if left == right:
-        return True
-    if _WORDS.match(left) or _WORDS.match(right):  # "Tuesday" is a word, not the product of its letters
-        return left.casefold() == right.casefold()
-    if "," not in left + right and ("=" in left) != ("=" in right):
-        return False  # an equation is not the number on its right; `x = 5` was taken for 5 above
-    mathematics = [[part for part in _parsed(side) if not isinstance(part, str)] for side in (left, right)]
-    if not any(mathematics):
-        return None
-    if not all(mathematics):
-        return False
-    return bool(verify(list(_parsed(right)), list(_parsed(left)), timeout_seconds=None))
+    return f"math-verify {importlib.metadata.version('math-verify')}, pint {importlib.metadata.version('pint')}, rules {RULES}"
 
 
 def _work(pipe: Connection, memory_bytes: int, seconds: float) -> None:
@@ -132,8 +37,10 @@ def _work(pipe: Connection, memory_bytes: int, seconds: float) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, which closes the pipe
     with contextlib.suppress(ValueError, OSError):  # macOS refuses; the deadline still holds
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    logging.disable(logging.CRITICAL)  # math-verify warns at every call that its own timeout is off
-    _equal("1/2", "0.5")  # what is imported at a first pair is not that pair's time
+    logging.disable(logging.CRITICAL)
+    from backend.cot.equality import equal
+
+    equal(r"\frac{1}{2} km", "500 m")  # what is imported and built at a first pair is not that pair's time
     pipe.send(None)
     while True:
         try:
@@ -142,7 +49,7 @@ def _work(pipe: Connection, memory_bytes: int, seconds: float) -> None:
             return
         # Processor time, so that a verdict does not depend on what else the machine does. SIGPROF's default action ends the process.
         signal.setitimer(signal.ITIMER_PROF, seconds)
-        verdict = _equal(*pair)  # should this raise, the process ends too; either way the pair is unknown to the parent
+        verdict = equal(*pair)  # should this raise, the process ends too; either way the pair is unknown to the parent
         signal.setitimer(signal.ITIMER_PROF, 0)
         pipe.send(verdict)
 
@@ -241,8 +148,8 @@ class Judge:
         code = worker.process.exitcode
         worker.end()
         raise JudgeError(
-            f"a judging process did not start (exit code {code}); expected it to import math-verify within {seconds:.0f} s. "
-            "Check the installation with: python -c 'import math_verify'. A script needs its `if __name__ == \"__main__\":` guard."
+            f"a judging process did not start (exit code {code}); expected it to import math-verify and pint within {seconds:.0f} s. "
+            "Check the installation with: python -c 'import math_verify, pint'. A script needs its `if __name__ == \"__main__\":` guard."
         )
 
 

@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from backend.cot.notation import AND, OR
+
 # JSON reads the \b of "\boxed" as a backspace and the \f of "\fbox" as a form feed: both stand in files that people publish.
 _COMMAND = r"(?:\\(?:boxed|framebox|fbox)|\x08oxed|\x0cbox|(?<![A-Za-z\\])boxed(?=\{))(?![A-Za-z])"
 _BRACES = re.compile(rf"{_COMMAND}(?:\s*(?P<brace>\{{))?|\\.|[{{}}]", re.DOTALL)  # an escaped brace is text
@@ -19,10 +21,7 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 
-_AND_OR = (
-    r"and|or|as well as|und|oder|sowie|et|ou|y|o|u|e|ed|и|или|і|або|i|lub|oraz|en|of|och|eller|og|ve|veya|và|hoặc|dan|atau|"
-    r"和|或者?|与|與|及|以及|と|または|及び|および|와|과|및|그리고|또는|और|या|و|أو|এবং|และ|หรือ"
-)
+_AND_OR = f"{AND}|{OR}"
 _JOINT = rf"[,;、，；]|\\\\|\b(?:{_AND_OR})\b|\\text(?:rm|bf)?\{{\s*,?\s*(?:{_AND_OR})\s*\}}|\(?\b(?:[a-h1-9]|[ivx]{{1,4}})\)"
 _FILLER = r"\s|[$&~*:.]|\\(?:[()\[\],;:! ]|q?quad\b)|[A-Za-z](?:_\{?\w\}?|')?\s*&?\s*(?:=|\\in\b)"
 _TOGETHER = re.compile(rf"(?:{_FILLER}|{_JOINT})*+")
