@@ -296,7 +296,7 @@ _CLOCK = re.compile(
     r"(\d{1,2})(?::([0-5]\d))?(?::([0-5]\d))?\s*([ap])\.?\s*m\.?|(\d{1,2}):([0-5]\d)(?::([0-5]\d))?", re.IGNORECASE
 )
 _RATIO = re.compile(r"(\d+(?:\.\d+)?(?:\s*(?::|to)\s*\d+(?:\.\d+)?)+)")
-_RELATION = re.compile(r"(\\le|\\ge|\\ne|<|>|=|\\equiv|\\approx|\\to)(?![A-Za-z])\s*")
+_RELATION = re.compile(r"(\\(?:le|ge|ne|equiv|approx|to)(?![A-Za-z])|<|>|=)\s*")
 _MEMBER = re.compile(r"^\(?([A-Za-z](?:_\{?\w\}?)?)\)?\s*\\in(?![A-Za-z])\s*(.+)$")
 _BUILDER = re.compile(
     r"^\\\{\s*([A-Za-z])(?:\s*\\in(?![A-Za-z])\s*(?:\\mathbb\{?R\}?|R))?\s*(?:\||:|\\mid)\s*(.+?)\s*\\\}$"
@@ -703,6 +703,8 @@ def equal(answer: str, truth: str) -> Verdict:
         verdict = _same(left, right)
         if verdict is False and (again := _with_decimal_comma(one, right) or _with_decimal_comma(other, left)):
             verdict = again
+        if verdict is False and any(re.search(r"\.\.\.|\\[lc]?dots(?![A-Za-z])", side) for side in (one, other)):
+            return None  # 3.14...: of how it goes on nothing is said
         return verdict
     except (_Ambiguous, RecursionError):
         return None
@@ -715,7 +717,7 @@ def _squeezed(text: str) -> str:
 
 def _with_decimal_comma(text: str, other: Any) -> Verdict:
     """Of "3,14": the verdict if its comma is a decimal one, as far as the other side is a number that is not whole."""
-    if not isinstance(other, Value) or not other.number.is_Rational or other.number.is_integer:
+    if not isinstance(other, Value) or not other.number.is_Rational or (other.number.is_integer and not other.percent):
         return None
     if not re.match(r"[-+]?(?:0,\d+|\d+,(?:\d{1,2}|\d{4,}))(?!\d|\s*,)", text):
         return None
@@ -759,6 +761,8 @@ def _values(one: Value, other: Value) -> Verdict:
         return None if _same_number(united.number, bare.number) is not False else False
     if not one.units or not other.units:
         return _same_number(one.number, other.number)
+    if any(_is_angle_and_temperature(a, b) for a in one.units for b in other.units):
+        return _same_number(one.number, other.number)  # "20 degrees" and "20 °C"
     verdicts = [
         _same_number(one.number * a.scale + a.offset, other.number * b.scale + b.offset)
         for a in one.units
@@ -766,6 +770,11 @@ def _values(one: Value, other: Value) -> Verdict:
         if a.agrees_with(b)
     ]
     return True if True in verdicts else None if None in verdicts else False
+
+
+def _is_angle_and_temperature(one: Unit, other: Unit) -> bool:
+    kinds = {name for unit in (one, other) for name, _ in unit.dimensions}
+    return kinds == {"radian", "kelvin"} and sympy.pi / 180 in (one.scale, other.scale)
 
 
 def _either(first: Verdict, second: Callable[[], Verdict]) -> Verdict:
@@ -844,15 +853,10 @@ def _equations(one: Equation, other: Equation) -> Verdict:
 
 
 def _named(one: Named, other: Named) -> Verdict:
-    if (
-        one.name.split("(")[0] == other.name.split("(")[0]
-        or ("y" in (one.name, other.name)
-        and "(" in one.name + other.name)
-    ):
+    first, second = one.name.split("(")[0], other.name.split("(")[0]
+    said = len(first) > 2 or len(second) > 2  # "Area = 5" and "A = 5"; and y may stand for f(x)
+    if first == second or said or ("y" in (one.name, other.name) and "(" in one.name + other.name):
         return _same(one.value, other.value)
-    verdict = _same(one.value, other.value)
-    if len(one.name) > 2 or len(other.name) > 2:
-        return verdict
     return False
 
 

@@ -56,6 +56,7 @@ _PROSE_FIRST = re.compile(
     r"both|option|choice|between|at least|at most|"
     r"more than|less than|US|Rs)\b)[^\W\d_]{2,}(?:\s|$|,)"
 )
+_AGAIN = re.compile(r"[^\W\d_]{0,12}(?: [^\W\d_]{1,12}){0,3} ?")
 _LONGEST = 400
 _NEAR = 3_000  # characters
 _MOST = 1_000  # words for "answer" that are looked at, the last ones: a text that goes round in circles has more
@@ -148,10 +149,12 @@ def _chosen(text: str) -> Iterator[Statement]:
 
 
 def _in_words(text: str) -> Iterator[Statement]:
-    position = 0
-    for place in _nouns(text):
+    position, places = 0, _nouns(text)
+    for number, place in enumerate(places):
         if place < position or (cue := CUE.match(text, place) or _title(text, place)) is None:
             continue
+        if any(_AGAIN.fullmatch(text, cue.end(), later) and CUE.match(text, later) for later in places[number + 1 : number + 3]):
+            continue  # "Final Answer: The final answer is 5"
         start, end, asked = _said(text, cue.end())
         said = text[start:end]
         labelled = cue[0].rstrip(" *_\"'`“«\n\t").endswith((":", "：", "=")) or "\n" in cue[0]
@@ -230,8 +233,6 @@ def _worth(said: str, *, labelled: bool) -> bool | None:
     if len(said) > 200 or (re.fullmatch(r"[\W_]+", said) and not re.search(r"[√∞∅½¼¾]", said)):
         return None
     word = said.casefold().strip(".()*\"' ")
-    if any(CUE.match(said, place) for place in _nouns(said[:60])):
-        return None  # "Final Answer: The final answer is 5"
     if re.fullmatch(r"[(\[]?[A-Ja-j][)\].]?", said) and said not in ("a", "i"):
         return True
     if word in WORDS:

@@ -110,6 +110,7 @@ def _root(found: re.Match[str]) -> str:
 def _uncovered(text: str) -> str:
     """The text with one more layer of wrapping off. Called until nothing changes."""
     text = text.strip()
+    text = re.sub(r"\\[lr]angle(?![A-Za-z])", lambda name: "(" if name[0][1] == "l" else ")", text)
     text = re.sub(r"\\(?:lbrace|lvert)(?![A-Za-z])", lambda name: r"\{" if "brace" in name[0] else "|", text)
     text = re.sub(r"\\(?:rbrace|rvert|vert|mid)(?![A-Za-z])", lambda name: r"\}" if "brace" in name[0] else "|", text)
     text = _SILENT.sub("", text)
@@ -132,6 +133,7 @@ def _uncovered(text: str) -> str:
     text = _SPACES.sub(" ", text).strip()
     if not text.endswith(("..", "\\.", "\\,", "\\;", "\\!", ".m.")):
         text = re.sub(r"[.,;]+$|(?<=[^\W\d_]{3})!+$", "", text).strip()  # 5! is 120
+    text = re.sub(r"^(?:negative|minus)\s+(?=[\d.\\])", "-", text, flags=re.IGNORECASE)
     text = _NAMED.sub("", text)
     text = _HEDGE.sub("", text)
     return _CAUTIOUS_END.sub("", text).strip()

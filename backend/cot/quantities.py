@@ -30,7 +30,7 @@ _SYMBOLS = _set(
 )  # single letters that are units where a space or \text{} sets them apart
 _OTHER_NAMES = {
     "second": "Sekunde Sekunden seconde secondes segundo segundos secondo secondi секунда секунды секунд с 秒 秒钟 초 giây",
-    "minute": "Minute Minuten minuto minutos minuti минута минуты минут мин 分钟 分鐘 分間 분 phút मिनट دقيقة دقائق",
+    "minute": "Minute Minuten minuto minutos minuti минута минуты минут мин 分钟 分鐘 分間 分 분 phút मिनट دقيقة دقائق",
     "hour": "Stunde Stunden Std heure heures hora horas ora ore час часа часов ч 小时 小時 時間 시간 giờ घंटे घंटा ساعة ساعات",
     "day": "Tag Tage Tagen jour jours día días dia dias giorno giorni день дня дней 天 日 일 ngày दिन يوم أيام",
     "week": "wk wks Woche Wochen semaine semaines semana semanas settimana settimane неделя недели недель 周 週間 tuần 주",
@@ -68,6 +68,11 @@ _CURRENCIES = {  # words and signs of one currency, and of its hundredth
     "franc": ("franc francs CHF Franken", "Rappen"), "lira": ("lira liras ₺ TRY", "kuruş"),
 }  # fmt: skip
 CURRENCY_SIGNS = r"US\$|R\$|[$€£¥₹₩₽₺₫]|Rs\.?(?=\s*\d)|(?:USD|EUR|GBP|JPY|CNY|INR|KRW)(?=\s*\d)"
+_PARTS = {name: Rational(1, under) for under, names in (
+    (2, "half halves"), (3, "third thirds"), (4, "fourth fourths quarter quarters"), (5, "fifth fifths"),
+    (6, "sixth sixths"), (7, "sevenths"), (8, "eighth eighths"), (9, "ninths"),
+    (10, "tenth tenths"), (100, "hundredths"), (1000, "thousandths"),
+) for name in names.split()}  # fmt: skip
 _SCALES = {
     "hundred": 100, "thousand": 1000, "million": 10**6, "millions": 10**6, "billion": 10**9, "billions": 10**9, "trillion": 10**12,
     "dozen": 12, "dozens": 12, "万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8, "만": 10**4, "억": 10**8,
@@ -77,11 +82,13 @@ _EMPTY = _set(
     "of the a an in total each left remaining altogether all is are about only per to for and long wide high tall deep away old "
     "apart time times there worth amount st nd rd th"
 )
-_PROSE = _set("than because since if when then as minus plus not or but which that so less fewer most least except and")
+_PROSE = _set(
+    "than because since if when then as minus plus not or but which that so less fewer most least except and below above under "
+    "behind zero factorial loss"
+)
 _PERCENT = frozenset(
-    ("%", "percent", "per cent", "pct", "percentage", "percentage points", "percent points", "Prozent",
-        "pour cent", "por ciento", "por cento",
-     "per cento", "процент", "процента", "процентов", "प्रतिशत", "فی صد", "パーセント", "퍼센트")
+    ("%", "percent", "per cent", "pct", "percentage", "percentage points", "percent points", "Prozent", "pour cent",
+     "por ciento", "por cento", "per cento", "процент", "процента", "процентов", "प्रतिशत", "فی صد", "パーセント", "퍼센트")
 )  # fmt: skip
 _SQUARES = {"square": 2, "squared": 2, "sq": 2, "sq.": 2, "cubic": 3, "cubed": 3, "cu": 3, "cu.": 3}
 _BEFORE = frozenset({"square", "sq", "sq.", "cubic", "cu", "cu."})
@@ -112,7 +119,7 @@ class Tail:
     """What follows a number: what the unit may be (pounds weigh or pay), and what to multiply by ("million")."""
 
     units: tuple[Unit, ...]
-    scale: int = 1
+    scale: Expr = Integer(1)  # noqa: RUF009 - immutable
     percent: bool = False
 
 
@@ -203,9 +210,9 @@ def tail(text: str, *, tight: bool = False) -> Tail | None:
     words = _tokens(text)
     if words is None:
         return None
-    scale = 1
-    while words and words[0][0] in _SCALES and words[0][1] == 1:
-        scale *= _SCALES[words.pop(0)[0]]
+    scale = Integer(1)
+    while words and words[0][1] == 1 and (factor := _SCALES.get(words[0][0]) or _PARTS.get(words[0][0])):
+        scale, words = scale * factor, words[1:]
     if " ".join(word for word, _ in words) in _PERCENT:
         return Tail((), scale, percent=True)
     units = _units(words)
@@ -255,6 +262,8 @@ def _units(words: Iterable[tuple[str, int]]) -> list[Unit] | None:
             ahead = _SQUARES[word]
             continue
         if word in ("squared", "cubed"):
+            if place < 2 or not _measure(words[place - 2][0]):
+                return None  # 2 squared is 4
             continue
         if following in ("squared", "cubed"):
             power *= _SQUARES[following]
