@@ -37,7 +37,7 @@ def test_no_answer_is_unknown_not_wrong(pool):
 def test_an_endless_comparison_ends_is_unknown_and_the_pool_lives_on(pool):
     start = time.monotonic()
     assert pool.judge([("3", "3.0"), ("9^{9^{9^9}}", "5"), ("4", "4.0")]) == [True, None, True]
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 60  # two seconds of it are the pair's, the rest a new process's
 
 
 def test_a_killed_worker_is_replaced(pool):

@@ -63,7 +63,7 @@ def test_the_place_of_an_answer_reaches_from_the_first_content_to_the_last():
 
 
 def test_time_is_linear_in_the_text():
-    start = time.perf_counter()
+    start = time.process_time()
     assert last_boxed(r"\boxed{" * 2_000) is None
     assert last_boxed(r"\boxed{}" * 100_000) is None
     assert last_boxed(r"\boxed{ab" * 20_000 + "}" * 20_000) == "ab"
@@ -71,4 +71,4 @@ def test_time_is_linear_in_the_text():
     assert last_boxed("\\boxed" + " " * 200_000) is None
     assert last_boxed(r"\boxed{1}" + "a = " * 100_000 + r"\boxed{2}") == "2"
     assert last_boxed(r"\boxed{1} and " * 10_000) == "1"
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
