@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from backend.errors import AnchorscopeError
 from backend.models import embedded
-from backend.models.sentences import load_encoder
+from backend.models.sentences import load_encoder, matrix_rate
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +70,55 @@ def test_an_encoder_with_a_missing_key_is_refused(tmp_path, monkeypatch):
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelLoadingError, match=r"missing keys, first encoder\.layer\.0\.output\.dense\.weight"):
         load_encoder(str(tmp_path))
+
+
+def tiny(tmp_path, **changes):
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    torch.manual_seed(0)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghij"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    BertTokenizerFast(vocab={word: place for place, word in enumerate(words)}).save_pretrained(tmp_path)
+    sizes = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 40, "max_position_embeddings": 300}
+    config = BertConfig(vocab_size=len(words), **sizes, **changes)
+    model = BertModel(config)
+    for parameter in model.parameters():  # biases and norms away from 0 and 1, so that leaving one out shows
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    model.save_pretrained(tmp_path)
+    return str(tmp_path)
+
+
+def test_packed_sentences_get_what_the_models_own_forward_pass_gives(tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.setenv("ANCHORSCOPE_CACHE", str(tmp_path / "cache"))
+    encoder = load_encoder(tiny(tmp_path))
+    texts = ["a b", "c", "d e f", "b a", "", "a b c d e f g h i j " * 40, "j i"]  # the long one is cut at 256 tokens
+    for batch in (1, 7, 4096):
+        vectors = encoder.encode(texts, batch=batch)
+        for text, vector in zip(texts, vectors, strict=True):
+            if not text:
+                assert np.isnan(vector).all()
+                continue
+            with torch.inference_mode():
+                inputs = encoder._tokenizer(text, truncation=True, max_length=256, return_tensors="pt")
+                mean = encoder._model(**inputs).last_hidden_state[0].mean(0)
+            assert np.allclose(vector, (mean / mean.norm()).numpy(), atol=2e-6)
+
+
+def test_the_meter_counts_the_matrix_products_and_a_rate_is_known(tmp_path, monkeypatch):
+    monkeypatch.setenv("ANCHORSCOPE_CACHE", str(tmp_path / "cache"))
+    encoder = load_encoder(tiny(tmp_path))
+    assert np.isnan(encoder.meter.rate)
+    encoder.encode(["a b", "c"])  # 4 and 3 tokens with the two at the ends
+    per_token = 3 * 2 * 24 * (4 * 24 + 2 * 40)
+    assert encoder.meter.flops == 7 * per_token + 3 * 4 * 24 * (4**2 + 3**2)
+    assert (encoder.meter.sentences, encoder.meter.tokens) == (2, 7) and encoder.meter.rate > 0
+    assert matrix_rate(seconds=0.01) > 1e8
+
+
+def test_an_encoder_that_is_not_built_as_bert_is_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("ANCHORSCOPE_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(AnchorscopeError, match="is a bert with relu"):
+        load_encoder(tiny(tmp_path, hidden_act="relu"))
