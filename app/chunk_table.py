@@ -50,6 +50,9 @@ def why_unknown(row: object) -> str:
     """Why the value, or else its interval, is unknown; empty when both are known. `row` has the columns of `importance_of_chunk`."""
     compared = "importance" in row.metric
     if pd.isna(row.value):
+        reason = getattr(row, "reason", None)
+        if not pd.isna(reason):
+            return f"{reason}; written as {number(row.written)}"
         if compared and row.is_last:
             return "the last chunk: no rollouts start after it"
         n, n_comparator = (None if pd.isna(count) else int(count) for count in (row.n, row.n_comparator))

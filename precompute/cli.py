@@ -128,13 +128,14 @@ def import_(
     source: Annotated[str, typer.Argument(help="thought-anchors or seed-study")],
     folder: Annotated[Path, typer.Argument(help="the folder to read")],
     store: Annotated[Path | None, typer.Option("--store", help="the study's folder; stores/SOURCE unless given")] = None,
+    rollouts: Annotated[bool, typer.Option("--rollouts/--no-rollouts", help="their rollouts too; without them it takes a minute")] = True,
     wait: Wait = False,
 ) -> None:
-    """Read a published data set into a study: all of it, or nothing."""
+    """Read a published data set into a study, CoT by CoT; the same command goes on after a stop, and reads only what changed."""
     from precompute.importing import import_folder
 
     target = _folder(store) or _folder(Path("stores") / source)
-    import_folder(source, folder, target, wait=wait, console=console)
+    import_folder(source, folder, target, wait=wait, console=console, rollouts=rollouts)
 
 
 @app.command()

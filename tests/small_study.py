@@ -331,6 +331,8 @@ def _importance(chunks: list[dict], rng: np.random.Generator) -> list[dict]:
                         "ci_high": value + 0.2 if interval else None,
                         "n": 6,
                         "n_comparator": (0 if last else 8) if compared else None,
+                        "written": None,
+                        "reason": None,
                     }
                 )
     return rows
@@ -347,6 +349,8 @@ def _published(chunks: list[dict], rng: np.random.Generator) -> list[dict]:
             "ci_high": None,
             "n": None,
             "n_comparator": None,
+            "written": None,
+            "reason": None,
         }
         for chunk in chunks
     ]

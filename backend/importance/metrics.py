@@ -94,7 +94,7 @@ def importance_of_cot(
         estimate = Estimator(chunk, here, after, forced_here, forced_after, n_bootstrap, seed)
         for metric, convention in wanted:
             found = estimate(metric, convention)
-            rows.append((chunk, metric, convention, found.value, *found.interval, found.n, found.n_comparator))
+            rows.append((chunk, metric, convention, found.value, *found.interval, found.n, found.n_comparator, None, None))
     table = pd.DataFrame(rows, columns=list(TABLES["importance"].columns))
     return table.astype({"value": "float64", "ci_low": "float64", "ci_high": "float64", "n": "int64", "n_comparator": "Int64"})
 

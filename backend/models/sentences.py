@@ -72,8 +72,8 @@ class SentenceEncoder:
         order = sorted(range(len(known)), key=lambda row: len(tokens[row]))
         with torch.inference_mode():
             for rows in _batches(order, [len(ids) for ids in tokens], batch):
-                lengths = [len(tokens[row]) for row in rows]
-                vectors[[known[row] for row in rows]] = self._packed(torch.tensor(sum((tokens[row] for row in rows), [])), lengths).numpy()
+                packed = torch.tensor([token for row in rows for token in tokens[row]])
+                vectors[[known[row] for row in rows]] = self._packed(packed, [len(tokens[row]) for row in rows]).numpy()
         self.meter.seconds += time.process_time() - started
         self.meter.sentences += len(known)
         self.meter.tokens += sum(map(len, tokens))

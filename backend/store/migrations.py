@@ -24,8 +24,8 @@ def _rows_as_they_were(table: str, rows: pa.Table) -> pa.Table:
 
 
 def _unknown(rows: pa.Table, table: str, *columns: str) -> pa.Table:
-    """`rows` with new columns in which nothing is known."""
-    for column in columns:
+    """`rows` with new columns in which nothing is known, where they are not there yet."""
+    for column in set(columns) - set(rows.column_names):
         rows = rows.append_column(column, pa.nulls(rows.num_rows, TABLES[table].arrow.field(column).type))
     return rows
 
@@ -53,6 +53,7 @@ _SIXTH: dict[str, Callable[[pa.Table], pa.Table]] = {
     "problems": lambda rows: _unknown(rows, "problems", "difficulty"),
     "cots": _prompted,
     "problem_accuracy": _accuracy_prompted,
+    "importance": lambda rows: _unknown(rows, "importance", "written", "reason"),
 }
 
 
@@ -83,4 +84,6 @@ def upgraded(table: str, rows: pa.Table, found: int) -> pa.Table:
         raise WrongSchema(refusal(found, f"a unit file of table {table}"))
     for version in range(found, SCHEMA_VERSION):
         rows = STEPS[version](table, rows)
+    if set(TABLES[table].arrow.names) - set(rows.column_names):  # a file of version 6 may be older than one of its columns
+        rows = _sixth(table, rows)
     return rows.select(TABLES[table].arrow.names)

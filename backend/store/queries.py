@@ -217,7 +217,7 @@ class Queries:
     def importance_of_chunk(self: _HasFrame, chunk_id: str) -> pd.DataFrame:
         """Every stored metric and convention of the chunk; `is_last` says whether another chunk follows."""
         return self.frame(
-            "SELECT i.metric, i.convention, i.value, i.ci_low, i.ci_high, i.n, i.n_comparator, "
+            "SELECT i.metric, i.convention, i.value, i.ci_low, i.ci_high, i.n, i.n_comparator, i.written, i.reason, "
             "k.chunk_index = (SELECT max(chunk_index) FROM chunks WHERE cot_id = k.cot_id) AS is_last "
             "FROM importance i JOIN chunks k USING (chunk_id) WHERE i.chunk_id = $chunk ORDER BY i.metric, i.convention",
             chunk=chunk_id,

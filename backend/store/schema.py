@@ -193,6 +193,8 @@ TABLES: dict[str, Table] = {
             "ci_high": (REAL, "likewise"),
             "n": (INT, "rollouts of the convention's p, or of the share, that took part"),
             "n_comparator": (INT, "rollouts of the convention's q, which p is compared with; NULL where nothing is compared"),
+            "written": (REAL, "what the publisher wrote where that is no value (an undefined one written as 0); NULL elsewhere"),
+            "reason": (TEXT, "why what was written is no value; NULL elsewhere"),
         },
         "one row a chunk, metric and convention",
     ),

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,40 @@ class ImportedStudy:
     warnings: list[str]  # what had to be left out, in words
 
 
+@dataclass(frozen=True)
+class Part:
+    """One CoT of a folder, with what is wanted to read it: what an import does, and does again, as a whole."""
+
+    part_id: str                          # the same wherever the folder lies
+    name: str                             # as people call it
+    digest: Callable[[bool], str]         # of all that `read` reads, with rollouts or without, found without parsing it
+    read: Callable[[bool], ImportedStudy]  # its rows, with its rollouts or without
+
+
 def row(table: str, **known: Any) -> dict[str, Any]:
     """A row with exactly the table's columns; what is not known is None."""
     columns = TABLES[table].columns
     if unknown := known.keys() - columns.keys():
         raise ValueError(f"the table {table} has no column {', '.join(sorted(unknown))}")
     return {column: known.get(column) for column in columns}
+
+
+def by_cots(tables: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str | None, dict[str, list[dict[str, Any]]]]:
+    """The rows by the CoT they belong to, None for those of no CoT; models and problems are with each of their CoTs."""
+    cots = {cot["cot_id"]: cot for cot in tables["cots"]}
+    of_chunk = {chunk["chunk_id"]: chunk["cot_id"] for chunk in tables["chunks"]}
+    found: dict[str | None, dict[str, list[dict[str, Any]]]] = {cot: {} for cot in cots}
+    for table, rows in tables.items():
+        for one in rows:
+            if table in ("models", "problems", "problem_accuracy"):
+                shared = "model_id" if table == "models" else "problem_id"
+                owners = [cot for cot, known in cots.items() if known[shared] == one[shared]]
+            else:
+                chunk = one.get("source_chunk_id") or one.get("chunk_id")
+                owners = [one.get("cot_id") or of_chunk.get(chunk)]
+            for owner in owners or [None]:
+                found.setdefault(owner, {}).setdefault(table, []).append(one)
+    return found
 
 
 @dataclass(frozen=True)
@@ -44,7 +73,7 @@ class Node:
     def fault(self, expected: str, found: str | None = None) -> ImportFormatError:
         seen = found if found is not None else f"{type(self.value).__name__} {self.value!r:.60}"
         where = f"{self.file}, at {self.place or 'the top'}"
-        return ImportFormatError(f"{where}: expected {expected}, found {seen}. Correct the file; nothing was imported.")
+        return ImportFormatError(f"{where}: expected {expected}, found {seen}. Correct the file; nothing of its CoT was imported.")
 
     def __getitem__(self, key: str) -> "Node":
         if not isinstance(self.value, dict):
@@ -113,7 +142,9 @@ def read_json(path: Path) -> Node:
     except json.JSONDecodeError as fault:
         raise ImportFormatError(
             f"{path}, line {fault.lineno}, column {fault.colno}: expected JSON, but {fault.msg}. "
-            "Correct the file or fetch it again; nothing was imported."
+            "Correct the file or fetch it again; nothing of its CoT was imported."
         ) from fault
     except (OSError, UnicodeDecodeError, RecursionError, ValueError) as fault:
-        raise ImportFormatError(f"{path} cannot be read as JSON in UTF-8: {fault}. Fetch it again; nothing was imported.") from fault
+        raise ImportFormatError(
+            f"{path} cannot be read as JSON in UTF-8: {fault}. Fetch it again; nothing of its CoT was imported."
+        ) from fault

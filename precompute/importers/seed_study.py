@@ -12,6 +12,7 @@ index and sentence agree; its layer is kept as published. Not in the store, and 
 and the answers of CoTs whose text was not published.
 """
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -23,8 +24,8 @@ from backend.cot.prompts import PUBLISHED
 from backend.cot.thoughts import closing_tag, split_response
 from backend.ids import stable_id
 from backend.importance.intervals import wilson
-from precompute.importers.checked_json import ImportedStudy, ImportFormatError, Node, read_json, row
-from precompute.importers.thought_anchors import chunk_row, model_row, published_row
+from precompute.importers.checked_json import ImportedStudy, ImportFormatError, Node, Part, by_cots, read_json, row
+from precompute.importers.thought_anchors import Undefined, chunk_row, model_row, published_row
 
 # Our name of a metric -> its key in the annotated file.
 METRICS = {
@@ -68,6 +69,24 @@ def read_seed_study(folder: Path) -> ImportedStudy:
         by_prompt = dict(zip(places, chunks_of, strict=True))
         tables["directions"] = _direction_rows(vectors, model["model_id"], by_prompt, warnings)
     return ImportedStudy(folder.name, tables, warnings)
+
+
+def seed_study_parts(folder: Path) -> list[Part]:
+    """The CoTs of the study in `folder`, one part each, and what belongs to none. The files are small and are read to tell CoTs apart."""
+    study = read_seed_study(folder)
+    by_cot = by_cots(study.tables)
+    questions = {problem["problem_id"]: problem["source_key"] for problem in study.tables["problems"]}
+    names = {cot["cot_id"]: questions[cot["problem_id"]] for cot in study.tables["cots"]} | {None: "the whole study"}
+    warnings = {next(iter(by_cot), None): study.warnings}  # of the whole folder: said once
+    return [
+        _part(f"{study.name}/{names[cot]}", stable_id("i", "seed-study", cot), ImportedStudy(study.name, tables, warnings.get(cot, [])))
+        for cot, tables in by_cot.items()
+    ]
+
+
+def _part(name: str, part_id: str, found: ImportedStudy) -> Part:
+    digest = hashlib.sha256(json.dumps(found.tables, sort_keys=True).encode()).hexdigest()
+    return Part(part_id, name, lambda rollouts: digest, lambda rollouts: found)
 
 
 def _beside(path: Path, warnings: list[str]) -> Node | None:
@@ -119,6 +138,8 @@ def _read_entry(entry: Node, number: int, model: dict, tables: dict, warnings: l
     tables["problem_accuracy"] += _accuracy_rows(entry, problem["problem_id"], model["model_id"])
     tables["cots"].append(cot)
     tables["chunks"] += chunks
+    shares = entry.get(METRICS["different_trajectories_fraction"])
+    fractions = {} if shares is None else {number: share.value for number, share in enumerate(shares.items())}
     for metric, key in METRICS.items():
         values = entry.get(key)
         if values is None:
@@ -130,8 +151,18 @@ def _read_entry(entry: Node, number: int, model: dict, tables: dict, warnings: l
         known = [
             (chunk, value) for chunk, value in zip(chunks, numbers, strict=False) if value.value is not None and value.number() is not None
         ]
-        tables["importance"] += [published_row(chunk["chunk_id"], metric, value) for chunk, value in known]
+        tables["importance"] += [
+            published_row(chunk["chunk_id"], metric, value, _undefined(metric, chunk["chunk_index"], len(numbers), fractions, value))
+            for chunk, value in known
+        ]
     return chunks
+
+
+def _undefined(metric: str, index: int, n: int, fractions: dict[int, Any], value: Node) -> str | None:
+    """Why a 0 is no value: by the rules of `thought_anchors.Undefined`, whose functions this study's code has."""
+    if value.number() != 0:
+        return None
+    return Undefined(index, range(n), None, None).why(metric, fractions.get(index))
 
 
 def _cot_text(entry: Node) -> tuple[str, str | None, str | None]:

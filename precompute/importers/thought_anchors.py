@@ -1,20 +1,26 @@
 """Reads chains of thought published in the layout of "Thought Anchors" (Bogdan et al. 2025) into the store's tables.
 
-    MODEL/[temperature_T_top_p_P/]CASE/problem_N/   CASE is correct_base_solution or incorrect_base_solution
-        problem.json, base_solution.json            needed
+    MODEL/[temperature_T_top_p_P/]CASE/problem_N/   CASE is correct_base_solution or incorrect_base_solution; of scenarios, which have
+                                                    no answer, CASE/scenario_N in yes_base_solution or no_base_solution
+        problem.json or scenario.json               needed
+        base_solution.json                          needed
         chunks_labeled.json                         chunks, tags, metrics; or chunks.json, which has the chunks alone
         chunks_resampled.json                       optional: {"i": [first sentences of the rollouts at chunk i]}
         step_importance.json                        optional: sentence to sentence
         chunk_i/solutions.json                      optional: the raw rollouts at chunk i
     MODEL/.../CASE_forced_answer/problem_N/chunk_i/solutions.json    optional: answers forced before chunk i
 
-Published values stay as published, under the convention "published". Published chunks keep their boundaries: they are found in the CoT's
-text by their characters without white space, in order, and white space between them goes where `backend.cot.chunking` puts it, so that
-the spans tile the text. A chunk that is not found there is an error. Not in the store, and so left out: `depends_on`, `summary`,
-summary.json, step_importance_supp.json.
+Published values stay as published, under the convention "published", but for zeros that the files themselves say are undefined (see
+`Undefined`): these are unknown, and what was written is kept beside them. Published chunks keep their boundaries, whatever our own rules
+of cutting are: they are found in the CoT's text by their characters without white space, in order; the white space between them closes
+the chunk before it up to its last newline, as in `backend.cot.chunking`, and the spans tile the text. A chunk that is not found there is
+an error. Not in the store, and so left out: `depends_on`, `summary`, summary.json, step_importance_supp.json.
 """
 
+import hashlib
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,7 +29,7 @@ from backend.cot.categories import CATEGORIES
 from backend.cot.prompts import PUBLISHED
 from backend.cot.thoughts import closing_tag, split_response
 from backend.ids import chunk_id, rollout_id, stable_id
-from precompute.importers.checked_json import ImportedStudy, ImportFormatError, Node, read_json, row
+from precompute.importers.checked_json import ImportedStudy, ImportFormatError, Node, Part, read_json, row
 
 # Our name of a metric -> its key in chunks_labeled.json.
 METRICS = {
@@ -37,9 +43,15 @@ METRICS = {
     "different_trajectories_fraction": "different_trajectories_fraction",
     "overdeterminedness": "overdeterminedness",
 }
-CASES = {"correct_base_solution": 0, "incorrect_base_solution": 1}  # -> number of the sample
+# -> number of the sample; the scenarios' answer is whether the model did it, which is neither right nor wrong
+CASES = {"correct_base_solution": 0, "incorrect_base_solution": 1, "no_base_solution": 0, "yes_base_solution": 1}
 FORCED = "_forced_answer"
-LAYOUT = "MODEL/CASE/problem_N with problem.json and base_solution.json, CASE being correct_base_solution or incorrect_base_solution"
+LAYOUT = (
+    "MODEL/CASE/problem_N with problem.json and base_solution.json, CASE being correct_base_solution or incorrect_base_solution (of "
+    "scenarios MODEL/CASE/scenario_N with scenario.json, CASE being yes_base_solution or no_base_solution)"
+)
+READ = ("problem.json", "scenario.json", "base_solution.json", "chunks_labeled.json", "chunks.json", "step_importance.json")
+TABLES_READ = ("models", "problems", "cots", "chunks", "categories", "rollouts", "importance", "step_importance")
 FILTERED_CHARS = 3  # the published lists leave out chunks of fewer than 4 characters
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -50,23 +62,79 @@ def read_thought_anchors(folder: Path) -> ImportedStudy:
 
     Raises ImportFormatError, and returns nothing, when any file is malformed, lacks a field, or repeats an id.
     """
+    parts = thought_anchors_parts(folder)
+    together = Together({name: [] for name in TABLES_READ})
+    warnings = [warning for part in parts for warning in together.add(part, part.read(True)).warnings]
+    return ImportedStudy(Path(folder).resolve().name, together.rows, warnings)
+
+
+def thought_anchors_parts(folder: Path) -> list[Part]:
+    """The CoTs below `folder`, one part each; nothing but the names of folders and files is looked at."""
     folder = Path(folder).resolve()
     if not folder.is_dir():
         raise ImportFormatError(f"{folder} is not a folder; expected {LAYOUT}.")
-    warnings: list[str] = []
-    rows: Rows = {t: [] for t in ("models", "problems", "cots", "chunks", "categories", "rollouts", "importance", "step_importance")}
-    seen: dict[tuple[str, str], tuple[str, Path]] = {}  # (kind of id, id) -> what it stands for, and where from
-    for place in _problem_folders(folder, warnings):
-        _read_problem(place, rows, seen, warnings)
-    return ImportedStudy(folder.name, rows, warnings)
+    return [_part(place) for place in _problem_folders(folder)]
 
 
-def _problem_folders(folder: Path, warnings: list[str]) -> list[Path]:
-    plain, scenarios = [], []
+def _part(place: Path) -> Part:
+    model, case = _model_and_case(place)
+    return Part(
+        stable_id("i", "thought-anchors", model, case, place.name),
+        "/".join((model, case, place.name)),
+        lambda rollouts: _digest(place, rollouts),
+        lambda rollouts: _read_problem(place, rollouts),
+    )
+
+
+@dataclass
+class Together:
+    """Rows of several parts, which may not contradict one another."""
+
+    rows: Rows
+    seen: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)  # (kind of id, id) -> what it stands for, and which part
+
+    def add(self, part: Part, found: ImportedStudy) -> ImportedStudy:
+        """Raises ImportFormatError where `found` holds a CoT again, or asks another question under the same name."""
+        for cot in found.tables.get("cots", ()):
+            if ("cots", cot["cot_id"]) in self.seen:
+                first = self.seen["cots", cot["cot_id"]][1]
+                raise ImportFormatError(f"{part.name} holds the same CoT as {first}; expected every CoT once. Remove one of the folders.")
+            self.seen["cots", cot["cot_id"]] = "", part.name
+        for problem in found.tables.get("problems", ()):
+            if problem["answer"] is None:  # a scenario, which each model was asked in words of its own
+                continue
+            named = (problem["source"], problem["source_key"])
+            question, first = self.seen.setdefault(("named", str(named)), (problem["question"], part.name))
+            if question != problem["question"]:
+                raise ImportFormatError(
+                    f"{part.name} and {first} are both {problem['source_key']} but ask different questions; expected one problem a number."
+                )
+        for table, rows in found.tables.items():
+            key = {"problems": "problem_id", "models": "model_id"}.get(table)
+            if key:  # shared by several CoTs
+                rows = [one for one in rows if self.seen.setdefault((table, one[key]), ("", part.name))[1] == part.name]
+            self.rows.setdefault(table, []).extend(rows)
+        return found
+
+
+def _digest(place: Path, rollouts: bool) -> str:
+    """Of the names and bytes of the files that are read."""
+    of_rollouts = [place / "chunks_resampled.json", *sorted(place.glob("chunk_*/solutions.json"))]
+    forced = _forced_folder(place)
+    of_rollouts += [forced / "base_solution.json", *sorted(forced.glob("chunk_*/solutions.json"))]
+    digest = hashlib.sha256()
+    for file in [place / name for name in READ] + (of_rollouts if rollouts else []):
+        if file.is_file():
+            with file.open("rb") as handle:
+                known = hashlib.file_digest(handle, "sha256").digest()
+            digest.update("/".join(file.parts[-4:]).encode() + b"\0" + known)
+    return digest.hexdigest()
+
+
+def _problem_folders(folder: Path) -> list[Path]:
+    found = []
     for candidate in sorted([folder, *(p for p in folder.rglob("*") if p.is_dir())]):
-        if (candidate / "scenario.json").is_file():
-            scenarios.append(candidate)
-        elif candidate.name.startswith("problem_") and candidate.parent.name.endswith(FORCED):
+        if candidate.name.startswith("problem_") and candidate.parent.name.endswith(FORCED):
             partner = _forced_partner(candidate)
             if not (partner / "base_solution.json").is_file():
                 raise ImportFormatError(
@@ -74,48 +142,41 @@ def _problem_folders(folder: Path, warnings: list[str]) -> list[Path]:
                 )
             if not partner.is_relative_to(folder):
                 raise ImportFormatError(f"{candidate} has forced answers for the CoT in {partner}. Import that folder: both are read then.")
-        elif (candidate / "problem.json").is_file() or (candidate / "base_solution.json").is_file():
-            plain.append(candidate)
-    if scenarios and not plain:
-        raise ImportFormatError(
-            f"{scenarios[0]} is a blackmail scenario (scenario.json): it has no answers to judge, and this importer reads mathematics "
-            f"problems. Give a folder of {LAYOUT}."
-        )
-    if not plain:
+        elif any((candidate / name).is_file() for name in ("problem.json", "scenario.json", "base_solution.json")):
+            found.append(candidate)
+    if not found:
         raise ImportFormatError(f"{folder} holds no problem; expected {LAYOUT}, here or below.")
-    warnings += [f"{scenario}: a blackmail scenario, which has no answers to judge; left out" for scenario in scenarios]
-    return plain
+    return found
+
+
+def _model_and_case(place: Path) -> tuple[str, str]:
+    case, parent = place.parent.name, place.parent.parent
+    if case not in CASES or not re.fullmatch(r"(?:problem|scenario)_\w+", place.name):
+        seen_as = "/".join(place.parts[-3:])
+        raise ImportFormatError(f"{place}: expected the layout {LAYOUT}, found {seen_as}. Rename the folders as published.")
+    return parent.parent.name if parent.name.startswith("temperature_") else parent.name, case
+
+
+def _forced_folder(place: Path) -> Path:
+    return place.parent.parent / (place.parent.name + FORCED) / place.name
 
 
 def _forced_partner(forced: Path) -> Path:
     return forced.parent.parent / forced.parent.name.removesuffix(FORCED) / forced.name
 
 
-def _read_problem(place: Path, rows: Rows, seen: dict, warnings: list[str]) -> None:
-    case, parent = place.parent.name, place.parent.parent
-    if case not in CASES or not re.fullmatch(r"problem_\w+", place.name):
-        seen_as = "/".join(place.parts[-3:])
-        raise ImportFormatError(f"{place}: expected the layout {LAYOUT}, found {seen_as}. Rename the folders as published.")
-    model_name = parent.parent.name if parent.name.startswith("temperature_") else parent.name
-
-    problem_file, base = (read_json(_needed(place / name)) for name in ("problem.json", "base_solution.json"))
-    problem = _problem_row(problem_file, place.name)
+def _read_problem(place: Path, rollouts: bool) -> ImportedStudy:
+    """The rows of one CoT."""
+    warnings: list[str] = []
+    rows: Rows = {name: [] for name in TABLES_READ}
+    model_name, case = _model_and_case(place)
+    about = "scenario.json" if place.name.startswith("scenario_") else "problem.json"
+    problem_file, base = (read_json(_needed(place / name)) for name in (about, "base_solution.json"))
+    problem = _scenario_row(problem_file, base, place.name) if about == "scenario.json" else _problem_row(problem_file, place.name)
     model = model_row(model_name)
     found = _cot_row(base, problem, model, CASES[case])
     cot = found["cot_id"]
-
-    for table, known, key in (("problems", problem, "problem_id"), ("models", model, "model_id")):
-        if (table, known[key]) not in seen:
-            rows[table].append(known)
-        seen.setdefault((table, known[key]), ("", place))
-    question, first = seen.setdefault(("source_key", place.name), (problem["question"], place))
-    if question != problem["question"]:
-        raise ImportFormatError(f"{place} and {first} are both {place.name} but ask different questions; expected one problem a number.")
-    if ("cots", cot) in seen:
-        first = seen["cots", cot][1]
-        raise ImportFormatError(f"{place} holds the same CoT as {first}; expected every CoT once. Remove one of the folders.")
-    seen["cots", cot] = ("", place)
-    rows["cots"].append(found)
+    rows["problems"], rows["models"], rows["cots"] = [problem], [model], [found]
     if found["is_correct"] is not None and found["is_correct"] != (case == "correct_base_solution"):
         warnings.append(f"{base.file}: is_correct is {found['is_correct']} in a folder {case}; kept as the file says")
 
@@ -123,25 +184,69 @@ def _read_problem(place: Path, rows: Rows, seen: dict, warnings: list[str]) -> N
     spans = align_chunks(found["text"], published, warnings)
     ids: dict[int, str] = {}
     texts: dict[int, str] = {}
-    for position, ((index, _, node), (start, end)) in enumerate(zip(published, spans, strict=True)):
+    for position, ((index, _, _), (start, end)) in enumerate(zip(published, spans, strict=True)):
         ids[index], texts[index] = chunk_id(cot, position), found["text"][start:end]
         rows["chunks"].append(chunk_row(cot, position, start, end, texts[index]))
+    sampled = _chunks_with_rollouts(place), _chunks_with_rollouts(_forced_folder(place))
+    for index, _, node in published:
         if isinstance(node.value, dict):
             rows["categories"] += _category_rows(node, ids[index], warnings)
-            rows["importance"] += _importance_rows(node, ids[index])
-    raw = _raw_rollouts(place, "resample", cot, ids, texts, warnings)
-    rows["rollouts"] += raw
-    rows["rollouts"] += _resampled_sentences(place, cot, ids, {row["chunk_id"] for row in raw})
-    forced = place.parent.parent / (case + FORCED) / place.name
-    if forced.is_dir():
-        _same_cot(forced / "base_solution.json", base)
-        rows["rollouts"] += _raw_rollouts(forced, "forced", cot, ids, texts, warnings)
+            rows["importance"] += _importance_rows(node, ids[index], Undefined(index, tuple(ids), *sampled))
     rows["step_importance"] += _step_importance_rows(place, ids, texts, warnings)
+    if rollouts:
+        raw = _raw_rollouts(place, "resample", cot, ids, texts, warnings)
+        rows["rollouts"] += raw
+        rows["rollouts"] += _resampled_sentences(place, cot, ids, {row["chunk_id"] for row in raw})
+        if (forced := _forced_folder(place)).is_dir():
+            _same_cot(forced / "base_solution.json", base)
+            rows["rollouts"] += _raw_rollouts(forced, "forced", cot, ids, texts, warnings)
+    return ImportedStudy(place.name, rows, warnings)
+
+
+@dataclass(frozen=True)
+class Undefined:
+    """Why a 0 that the published code wrote for a chunk is no value, from what its files say; `docs/importing.md` has the table.
+
+    That code returns 0.0 early where it has nothing to compute from. A 0 it did compute stays 0.
+    """
+
+    index: int
+    listed: Sequence[int]              # the chunk_idx there are, rising
+    sampled: frozenset[int] | None     # those with raw rollouts; None where no raw rollouts were published
+    forced: frozenset[int] | None      # likewise forced answers
+
+    def why(self, metric: str, fraction: float | None) -> str | None:
+        """None where the 0 is a value. `fraction` is the chunk's different_trajectories_fraction, None where unknown."""
+        if metric == "counterfactual_accuracy":
+            return "no rollout of it was published" if self._without(self.sampled, self.index) else None
+        of_forced = metric.startswith("forced")
+        if self.index == self.listed[-1]:
+            return "the last chunk: nothing comes after it"
+        if self._without(self.forced if of_forced else self.sampled, self.index):
+            return f"no {'forced answer' if of_forced else 'rollout'} of it was published"
+        if metric == "resampling_importance_accuracy" and self.index + 1 not in self.listed:
+            return f"chunk {self.index + 1}, which it would be compared with, is left out of the published list"
+        if metric.startswith("counterfactual_importance") and fraction == 0:
+            return "no rollout of it is dissimilar"
+        return None
+
+    @staticmethod
+    def _without(those: frozenset[int] | None, index: int) -> bool:
+        return those is not None and index not in those
+
+
+def _chunks_with_rollouts(place: Path) -> frozenset[int] | None:
+    found = [int(m[1]) for p in place.glob("chunk_*/solutions.json") if (m := re.fullmatch(r"chunk_(\d+)", p.parent.name)) and _holds(p)]
+    return frozenset(found) if found else None
+
+
+def _holds(solutions: Path) -> bool:
+    return solutions.stat().st_size > 2  # more than []
 
 
 def _needed(path: Path) -> Path:
     if not path.is_file():
-        raise ImportFormatError(f"{path} is missing; expected {LAYOUT}. Fetch the folder again; nothing was imported.")
+        raise ImportFormatError(f"{path} is missing; expected {LAYOUT}. Fetch the folder again; nothing of it was imported.")
     return path
 
 
@@ -157,6 +262,20 @@ def _problem_row(problem: Node, key: str) -> dict[str, Any]:
         question=question,
         answer=problem["gt_answer"].text(),
         solution=solution.text() if solution else None,
+    )
+
+
+def _scenario_row(scenario: Node, base: Node, key: str) -> dict[str, Any]:
+    """A scenario has no answer: nothing is right or wrong about it. What the model was asked is the prompt of base_solution.json."""
+    asked = scenario.get("email_content")
+    prompt = base["prompt"].text()
+    question = asked.text() if asked else prompt
+    return row(
+        "problems",
+        problem_id=stable_id("p", "thought-anchors", key, question),
+        source="thought-anchors",
+        source_key=key,
+        question=question,
     )
 
 
@@ -204,7 +323,7 @@ def _published_chunks(place: Path, warnings: list[str]) -> list[tuple[int, str, 
         warnings.append(f"{labelled} is missing: the chunks come from chunks.json, without tags and metrics")
         found = [(i, node.text(), node) for i, node in enumerate(read_json(_needed(place / "chunks.json"))["chunks"].items())]
     if not found:
-        raise ImportFormatError(f"{labelled} lists no chunk; expected at least one. Fetch the file again; nothing was imported.")
+        raise ImportFormatError(f"{labelled} lists no chunk; expected at least one. Fetch the file again; nothing of its CoT was imported.")
     for (before, _, _), (index, _, node) in pairwise(found):
         if index <= before:
             raise node.fault(f"chunk_idx to rise from {before}", found=f"{index}{', which comes twice' if index == before else ''}")
@@ -253,14 +372,24 @@ def _category_rows(node: Node, chunk: str, warnings: list[str]) -> list[dict[str
     return [row("categories", chunk_id=chunk, source="published", rank=rank, category=name) for rank, name in enumerate(known)]
 
 
-def _importance_rows(node: Node, chunk: str) -> list[dict[str, Any]]:
-    """A row for every metric that is there; a missing or unknown one gives none."""
+def _importance_rows(node: Node, chunk: str, undefined: Undefined) -> list[dict[str, Any]]:
+    """A row for every metric that is there; a missing or unknown one gives none, an undefined one written as 0 gives one without value."""
     fields = {metric: node.get(key) for metric, key in METRICS.items()}
-    return [published_row(chunk, metric, field) for metric, field in fields.items() if field is not None and field.number() is not None]
+    known = {metric: field for metric, field in fields.items() if field is not None and field.number() is not None}
+    share = known.get("different_trajectories_fraction")
+    fraction = None if share is None else share.number()
+    return [
+        published_row(chunk, metric, field, undefined.why(metric, fraction) if field.number() == 0 else None)
+        for metric, field in known.items()
+    ]
 
 
-def published_row(chunk: str, metric: str, value: Node) -> dict[str, Any]:
-    return row("importance", chunk_id=chunk, metric=metric, convention="published", value=value.number())
+def published_row(chunk: str, metric: str, value: Node, reason: str | None = None) -> dict[str, Any]:
+    """A value as it was written; with a reason why it is none, it is kept beside."""
+    written = value.number()
+    if reason is None:
+        return row("importance", chunk_id=chunk, metric=metric, convention="published", value=written)
+    return row("importance", chunk_id=chunk, metric=metric, convention="published", written=written, reason=reason)
 
 
 def chunk_row(cot: str, position: int, start: int, end: int, text: str) -> dict[str, Any]:

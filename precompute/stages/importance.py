@@ -15,7 +15,7 @@ from precompute.study import Study
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "importance", "CoT"
-_RULE = 2  # of the metrics: raise it when they change, and they are computed anew
+RULE = 2  # of the metrics: raise it when they change, and they are computed anew
 _REPLICATES = 1000
 
 
@@ -23,7 +23,7 @@ def units(context: Context) -> list[Unit]:
     by_cot: dict[str, list[Any]] = {}
     for row in context.store.answers_by_rollout():
         by_cot.setdefault(row["cot_id"], []).append([row["kind"], row["n"], row["digest"]])
-    chunks, inputs = chunks_stage.rules(context), {"rule": _RULE, "replicates": _REPLICATES}
+    chunks, inputs = chunks_stage.rules(context), {"rule": RULE, "replicates": _REPLICATES}
     return [Unit(cot, {**inputs, "chunks": chunks[cot], "rollouts": rollouts}) for cot, rollouts in by_cot.items()]
 
 

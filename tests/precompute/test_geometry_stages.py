@@ -82,7 +82,7 @@ class Importance:
                 ):  # fmt: skip
                     value = None if chunk is own[-1] else seed_for(chunk["chunk_id"], metric) / 2**63 / 2
                     rows.append({"chunk_id": chunk["chunk_id"], "metric": metric, "convention": convention, "value": value, "ci_low": None,
-                                 "ci_high": None, "n": 4, "n_comparator": None})  # fmt: skip
+                                 "ci_high": None, "n": 4, "n_comparator": None, "written": None, "reason": None})  # fmt: skip
         yield Finished(units[0], {"importance": rows})
 
 

@@ -246,12 +246,104 @@ def test_one_problem_number_with_two_questions_is_refused(folder):
         read_thought_anchors(top(folder))
 
 
-def test_blackmail_scenarios_are_refused_or_left_out_by_name(folder):
-    scenario = top(folder) / MODEL / "yes_base_solution" / "scenario_1"
-    write(scenario / "scenario.json", {})
-    assert any("scenario_1: a blackmail scenario" in warning for warning in read_thought_anchors(top(folder)).warnings)
-    with pytest.raises(ImportFormatError, match="is a blackmail scenario"):
-        read_thought_anchors(scenario)
+def scenario_folder(folder, case="yes_base_solution"):
+    """As published: `contains_blackmail` stands where a problem has its answer."""
+    place = top(folder) / MODEL / case / "scenario_1"
+    for name in ("chunks_labeled.json", "chunks_resampled.json", "step_importance.json"):
+        write(place / name, (folder / name).read_text())
+    write(place / "scenario.json", {"scenario_id": 1, "email_content": "<email>", "system_prompt": "You are", "nickname": "Emails"})
+    write(place / "base_solution.json", {"prompt": "You are <think>\n", "solution": COT, "full_cot": "", "contains_blackmail": True})
+    return place
+
+
+@pytest.mark.parametrize("case", ["yes_base_solution", "no_base_solution"])
+def test_a_scenario_without_an_answer_comes_in_with_what_it_has(folder, case):
+    tables = read_thought_anchors(scenario_folder(folder, case)).tables
+    (problem,), (cot,) = tables["problems"], tables["cots"]
+    assert (problem["question"], problem["answer"], problem["source_key"]) == ("<email>", None, "scenario_1")
+    assert cot["answer"] is cot["is_correct"] is cot["grader"] is None and cot["text"] == COT
+    assert [chunk["text"] for chunk in tables["chunks"]] == SPANS
+    assert {len(tables[name]) for name in ("categories", "importance", "rollouts", "step_importance")} == {6, 3, 1}
+
+
+def test_scenarios_stand_beside_problems_and_beside_one_another_with_other_words(folder):
+    place = scenario_folder(folder)
+    other = top(folder) / "other-model" / "yes_base_solution" / "scenario_1"
+    for file in place.iterdir():
+        write(other / file.name, file.read_text())
+    write(other / "scenario.json", {"email_content": "<another email>"})
+    assert len(read_thought_anchors(top(folder)).tables["cots"]) == 3
+
+
+# Zeros that are no values
+
+
+def with_zeros(place, **by_index):
+    """The chunk list with every metric 0 but the accuracy, and `by_index` of the entries changed."""
+    entries = [entry | dict.fromkeys((key for key in METRICS.values() if key != "accuracy"), 0.0) for entry in labelled()]
+    for entry in entries:
+        entry |= {"different_trajectories_fraction": 0.3, "overdeterminedness": 0.1} | by_index.get(f"of_{entry['chunk_idx']}", {})
+    write(place / "chunks_labeled.json", entries)
+
+
+def reasons(place, index):
+    """Metric -> (value, written, reason's first words) of the chunk that is `index`-th in the list."""
+    tables = read_thought_anchors(place).tables
+    chunk = tables["chunks"][index]["chunk_id"]
+    return {row["metric"]: (row["value"], row["written"], row["reason"]) for row in tables["importance"] if row["chunk_id"] == chunk}
+
+
+def test_what_the_last_chunk_is_compared_with_does_not_exist(folder):
+    with_zeros(folder, of_3={"different_trajectories_fraction": 0.0, "overdeterminedness": 0.0})
+    found = reasons(folder, 2)
+    assert found.pop("counterfactual_accuracy") == (0.5, None, None)
+    assert set(found.values()) == {(None, 0.0, "the last chunk: nothing comes after it")} and len(found) == 8
+
+
+def test_without_a_dissimilar_rollout_only_counterfactual_importances_are_undefined(folder):
+    with_zeros(folder, of_0={"different_trajectories_fraction": 0.0})
+    found = reasons(folder, 0)
+    undefined = {metric for metric, (value, _, reason) in found.items() if value is None and "no rollout of it is dissimilar" in reason}
+    assert undefined == {"counterfactual_importance_kl", "counterfactual_importance_accuracy"}
+    assert found["resampling_importance_kl"] == found["different_trajectories_fraction"] == (0.0, None, None)
+
+
+def test_a_zero_that_was_computed_stays_zero(folder):
+    with_zeros(folder)
+    assert {found for metric, found in reasons(folder, 0).items() if metric not in ("counterfactual_accuracy",)} == {
+        (0.0, None, None), (0.3, None, None), (0.1, None, None)
+    }  # fmt: skip
+
+
+def test_an_accuracy_is_not_compared_across_a_chunk_that_the_list_left_out(folder):
+    with_zeros(folder)  # 0, 1, 3
+    found = reasons(folder, 1)
+    value, written, reason = found["resampling_importance_accuracy"]
+    assert value is None and written == 0 and reason.startswith("chunk 2, which it would be compared with")
+    assert found["resampling_importance_kl"] == (0.0, None, None)  # that code goes on to the next one there
+
+
+def test_a_chunk_without_rollouts_has_no_zeros_where_others_have_rollouts(folder):
+    with_zeros(folder)
+    write(folder / "chunk_0" / "solutions.json", [rollout(chunk_removed="")])
+    write(folder / "chunk_1" / "solutions.json", [])
+    found = reasons(folder, 1)
+    assert found["resampling_importance_kl"] == (None, 0.0, "no rollout of it was published")
+    assert found["forced_importance_kl"] == (0.0, None, None)  # forced answers are a sample of their own, of which no file is here
+    assert reasons(folder, 0)["resampling_importance_kl"] == (0.0, None, None)
+
+
+def test_a_chunk_without_forced_answers_has_no_forced_zeros(folder):
+    with_zeros(folder)
+    forced = folder.parent.with_name("correct_base_solution_forced_answer") / folder.name
+    write(forced / "chunk_1" / "solutions.json", [rollout()])
+    assert reasons(folder.parents[1], 0)["forced_importance_kl"] == (None, 0.0, "no forced answer of it was published")
+    assert reasons(folder.parents[1], 1)["forced_importance_kl"] == (0.0, None, None)
+
+
+def test_published_boundaries_do_not_follow_our_rules_of_cutting(folder, monkeypatch):
+    monkeypatch.setattr("backend.cot.chunking.chunk_spans", lambda text: [(0, len(text))])
+    assert [chunk["text"] for chunk in read_thought_anchors(folder).tables["chunks"]] == SPANS
 
 
 def test_a_folder_in_another_layout_is_refused(tmp_path, folder):
@@ -290,7 +382,16 @@ def test_published_values_are_in_the_rows_as_they_are_in_the_file(published):
     entry = json.loads(path.read_text())[6]
     chunk = next(row for row in published.tables["chunks"] if row["text"].strip() == entry["chunk"])
     values = {row["metric"]: row["value"] for row in published.tables["importance"] if row["chunk_id"] == chunk["chunk_id"]}
-    assert values == {metric: entry[key] for metric, key in METRICS.items()}
+    assert None not in values.values() and values == {metric: entry[key] for metric, key in METRICS.items()}
+
+
+def test_half_of_the_published_counterfactual_zeros_are_no_values(published):
+    """Of 1,970 chunks 595 have a counterfactual KL of 0: 20 are last chunks, 286 have no dissimilar rollout, 289 are 0."""
+    rows = [row for row in published.tables["importance"] if row["metric"] == "counterfactual_importance_kl"]
+    reasons = [row["reason"] for row in rows if row["value"] is None]
+    assert len([r for r in reasons if r.startswith("the last chunk")]) == 20 and len(reasons) == 20 + 286
+    assert sum(row["value"] == 0 for row in rows) == 289
+    assert all(row["written"] == 0 for row in rows if row["value"] is None)
 
 
 def test_different_trajectories_and_overdeterminedness_follow_from_the_resampled_sentences(published):
@@ -299,5 +400,5 @@ def test_different_trajectories_and_overdeterminedness_follow_from_the_resampled
     for row in published.tables["rollouts"]:
         sentences[row["chunk_id"]].append(row["resampled_chunk"])
     told = {row["chunk_id"]: row["value"] for row in published.tables["importance"] if row["metric"] == "overdeterminedness"}
-    gaps = [abs(1 - len(set(found)) / len(found) - told[chunk]) for chunk, found in sentences.items()]
+    gaps = [abs(1 - len(set(found)) / len(found) - told[chunk]) for chunk, found in sentences.items() if told[chunk] is not None]
     assert sum(gap < 0.011 for gap in gaps) > 0.9 * len(gaps)
