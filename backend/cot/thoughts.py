@@ -28,6 +28,9 @@ TAGS = (
     Tags("<thinking>", "</thinking>", "\n"),  # Reflection
     Tags("<reasoning>", "</reasoning>", "\n"),  # many that were trained by GRPO at home
     Tags("<thought>", "</thought>", "\n"),
+    Tags("[REASONING]", "[/REASONING]"),
+    Tags("<think:opensource>", "</think:opensource>", "\n"),
+    Tags("<|channel>thought", "<channel|>", "\n"),  # Gemma 4
     Tags("<seed:think>", "</seed:think>"),  # Seed-OSS
     Tags("<longcat_think>", "</longcat_think>", "\n"),  # LongCat
     Tags("\u25c1think\u25b7", "\u25c1/think\u25b7"),  # Kimi-VL

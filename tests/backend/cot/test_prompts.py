@@ -43,6 +43,7 @@ GPT_OSS = "# Valid channels: analysis, commentary, final. Reasoning: {{ reasonin
 GEMMA = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + INSTRUCT_2507
 NEEDS_SYSTEM = "{% if messages[0].role != 'system' %}{{ raise_exception('a system turn is needed') }}{% endif %}" + INSTRUCT_2507
 STRANGER = "{% if mode is defined and mode not in ['a'] %}{{ raise_exception('no mode ' ~ mode) }}{% endif %}" + INSTRUCT_2507
+GEMMA4 = TURNS + OPENING + "{% if not enable_thinking %}<|channel>thought\n<channel|>{% endif %}{% endif %}"
 MARKED = (
     "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}{% else %}{{ m.content }}"
     "{% endif %}{% endfor %}{% if enable_thinking is false %}<think></think>{% endif %}"
@@ -100,6 +101,8 @@ def test_all_of_the_prompt_but_question_and_template_is_in_its_wording(with_temp
         (V31, {"thinking": True}, "<|assistant|><think>", "</think>", "template"),
         (MAGISTRAL, {}, "<|assistant|>[THINK]", "[/THINK]", "opened"),
         (GPT_OSS, {"reasoning_effort": "low"}, "<|assistant|><|channel|>analysis<|message|>", TAGS[-1].close, "opened"),
+        (GEMMA4, {}, "<|assistant|><|channel>thought\n<channel|>", None, "off"),
+        (GEMMA4, {"enable_thinking": True}, "<|assistant|><|channel>thought\n", "<channel|>", "opened"),
         (MARKED, {}, "<think>\n", "</think>", "opened"),
         *(
             (TURNS + OPENING + "{{ '" + tags.open + "' }}{% endif %}", {}, f"<|assistant|>{tags.open}", tags.close, "template")
