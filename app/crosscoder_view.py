@@ -13,7 +13,7 @@ from app.feature_filters import COLUMNS, NOT_KNOWN, Between, Filter, Filters
 from app.figures.crosscoder import frequency_histogram, nrn_and_scaling, nrn_histogram, training_curves
 from app.missing import Missing, command, say, say_and_end
 from app.progress_view import duration
-from app.untrusted import one_line, show, show_exactly
+from app.untrusted import for_markdown, one_line, show, show_exactly
 from app.vocabulary import CATEGORIES, category
 from backend.crosscoder.class_counts import beyond, class_counts
 from backend.crosscoder.loss_recovered import loss_recovered
@@ -60,7 +60,7 @@ def quality(store: Store, dictionary: pd.Series) -> None:
         with st.expander("How it was trained"):
             _training(store, run)
     if not isinstance(dictionary.training_id, str):
-        st.caption(f"It was read from a file ({one_line(str(dictionary.source), 60)}); how it was trained is not known here.")
+        st.caption(f"It was read from a file ({for_markdown(str(dictionary.source), 60)}); how it was trained is not known here.")
 
 
 def quality_table(store: Store, dictionary: pd.Series) -> pd.DataFrame:

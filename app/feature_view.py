@@ -13,7 +13,7 @@ from app.components.examples import examples
 from app.feature_filters import COLUMNS
 from app.figures.crosscoder import MODELS, activation_histogram, firing_by_category, logit_effects
 from app.steer_by_feature import steer_by
-from app.untrusted import one_line, show
+from app.untrusted import for_markdown, one_line, show
 from app.vocabulary import CATEGORIES, category
 from backend.crosscoder import label_suggestions
 from backend.errors import AnchorscopeError
@@ -193,8 +193,8 @@ def _suggestions(store: Store, dictionary: pd.Series, feature: int, words: str) 
             show(one_line(text, 110))
         if len(found) and (chat := _chat()):
             st.button(
-                f"Ask {one_line(chat.model, 40)}", key=f"ask_{words}", type="tertiary", icon=":material/chat:",
-                help=f"Sends the {len(found)} examples' text to {chat.url}, which ANCHORSCOPE_CHAT_URL names.",
+                f"Ask {for_markdown(chat.model, 40)}", key=f"ask_{words}", type="tertiary", icon=":material/chat:",
+                help=f"Sends the {len(found)} examples' text to {for_markdown(chat.url)}, which ANCHORSCOPE_CHAT_URL names.",
                 on_click=lambda: _ask(chat, found, words, feature),
             )  # fmt: skip
 

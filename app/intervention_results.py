@@ -13,7 +13,7 @@ from app.chunk_table import interval
 from app.chunk_table import number as figure
 from app.clicks import picked_rows
 from app.figures.interventions import shares_by_arm
-from app.untrusted import one_line, show, show_exactly
+from app.untrusted import for_markdown, one_line, show, show_exactly
 from app.vocabulary import FINISHES
 from backend.crosscoder.accuracy import compare_arms, summarise_arms
 from backend.crosscoder.trials import BASE, change_of
@@ -330,7 +330,7 @@ def _side_by_side(store: Store, group: Group, samples: pd.DataFrame, roles: Mapp
     for column, name in zip(st.columns(max(len(picked), 1), gap="small"), picked, strict=False):
         with column:
             found = own[(own["arm"] == name) & (own["problem_id"] == problem) & (own["sample"] == number)]
-            st.markdown(f"**{labels[name]}**")
+            st.markdown(f"**{for_markdown(labels[name])}**")
             if found.empty:
                 st.caption("not there yet")
             else:

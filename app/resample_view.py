@@ -13,7 +13,7 @@ from app.figures.evidence import convergence
 from app.missing import no_rollouts, say
 from app.place import Place
 from app.statistics_cache import convergence_of
-from app.untrusted import one_line, show
+from app.untrusted import for_markdown, one_line, show
 from app.vocabulary import metric, metric_choice
 from app.waiting import place_in_line
 from backend.errors import AnchorscopeError
@@ -178,7 +178,7 @@ def looks(status: Status, name: str, width: float) -> None:
     rows = looks_table(found)
     figure = convergence(rows, metric(name), band="95 % interval", counted="new rollouts", target=width)
     st.plotly_chart(figure, key="looks", config={"displayModeBar": False})
-    st.caption(result.get("note") or NOTE)
+    st.caption(for_markdown(result.get("note") or NOTE, 1000))
     samples = pd.DataFrame(result.get("samples") or [])
     if status.ended and len(samples):
         _samples(samples)

@@ -20,6 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from backend import faults
+from backend.plain import plain
+
 Command = Sequence[str]
 LOG = Path("stores/run.log")
 _LAST_WORDS = 8  # lines
@@ -33,11 +36,13 @@ class Background:
         self._commands, self._log = commands, log
         self._changing, self._stopping = threading.Lock(), False
         self._process: subprocess.Popen | None = None
+        self._begun = False
         self._thread = threading.Thread(target=self._run)
 
     def start(self) -> None:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         self._log.write_bytes(b"")
+        self._begun = True
         self._thread.start()
 
     def stop(self) -> None:
@@ -46,7 +51,8 @@ class Background:
             self._stopping = True
         if self._process is not None:
             interrupt(self._process)
-        self._thread.join()
+        if self._begun:
+            self._thread.join()
 
     def _run(self) -> None:
         with self._log.open("ab") as log:
@@ -72,17 +78,26 @@ class Background:
 
 
 def run(dashboard: Command, background: Sequence[Command], log: Path) -> int:
-    """Exit code of the dashboard, once both have ended."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+    """Exit code of the dashboard, once both have ended; 128 + n after signal n."""
+    came: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
     study = Background(background, log)
     shown = start(dashboard)
     try:
-        study.start()
+        try:
+            study.start()
+        except OSError as error:  # the dashboard is worth having without
+            say(f"The study cannot be computed. {faults.in_words(error)}")
         return shown.wait()
     except KeyboardInterrupt:
         say("Stopping. What was finished is kept; the same command goes on.")
-        return 130
+        return 128 + (came[0] if came else signal.SIGINT)
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # the end is under way: a second Ctrl-C would only cut it short
@@ -106,7 +121,8 @@ def interrupt(process: subprocess.Popen) -> None:
 
 
 def say(words: str) -> None:
-    print(f"\n{words}\n", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # a terminal that was closed
+        print(f"\n{plain(words)}\n", file=sys.stderr, flush=True)
 
 
 def main() -> int:
@@ -116,7 +132,7 @@ def main() -> int:
     asked = parser.parse_args()
     streamlit = [sys.executable, "-m", "streamlit", "run", "app/main.py"]
     precompute = ["nice", "-n", "10", sys.executable, "-u", "-m", "precompute"]  # the person in front of the dashboard comes first
-    print(f"Computing {asked.study} in the background; it says how far it is in {LOG}. Ctrl-C stops both.", flush=True)
+    print(f"Computing {plain(asked.study)} in the background; it says how far it is in {LOG}. Ctrl-C stops both.", flush=True)
     return run(
         [*streamlit, "--server.port", str(asked.port), "--server.showEmailPrompt", "false"],
         [[*precompute, "model"], [*precompute, "run", asked.study]],

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app.progress_view import duration
+from app.untrusted import for_markdown
 from backend.live.requests import TOKENS
 from backend.live.service import Status
 
@@ -12,7 +13,7 @@ def place_in_line(status: Status, doing: str) -> None:
     if status.place is not None:
         st.progress(0.0, text=f"Number {status.place} in the line")
         return
-    words = status.doing or doing
+    words = for_markdown(status.doing or doing)
     if status.progress and status.progress[1]:
         done, total, *counted = status.progress
         left = f", about {duration(status.seconds / done * (total - done))} left" if done and status.seconds and done < total else ""

@@ -9,7 +9,6 @@ layout that others publish.
 import contextlib
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -20,6 +19,7 @@ from backend.store.experiments import Experiments, Kept, beside
 from backend.store.publish import take_in_experiments
 from backend.store.schema import SCHEMA_VERSION, TABLES
 from backend.store.store import Store
+from precompute.terminal import say_error
 
 
 def export_duckdb(study: Path, file: Path) -> None:
@@ -90,7 +90,7 @@ def _live_runs(study: Path) -> Kept:
     """The study's live runs; those whose files are damaged are named, since a file for others does not show what it lacks."""
     kept = Experiments(study).everything()
     for line in kept.damaged:
-        print(f"damaged live run {line.key} is left out; steer again to have it", file=sys.stderr)
+        say_error(f"damaged live run {line.key} is left out; steer again to have it")
     return kept
 
 

@@ -46,6 +46,7 @@ from backend.errors import AnchorscopeError
 from backend.models.edits import Edit, Encoded, OthersRead, editing, editor_of, encode, models_beside
 from backend.models.families import shares_prefix
 from backend.models.layers import layers_of
+from backend.models.memory import within_memory
 from backend.models.residuals import recording
 
 if TYPE_CHECKING:
@@ -111,9 +112,10 @@ def sample(
     `sequences` maps ids to token ids (prompt + CoT); a rollout's last bits depend on its whole sequence, so pass the same one when a run
     is resumed. `edits` names, by sequence, edits made together on it and on what is generated from it: such a sequence is continued from
     its end. `encoded` may give, by sequence, an encoding of a text that begins with it, which is then not computed again. `rows` bounds
-    the batch (memory and speed, never results). `should_stop` is asked before every step; once it says yes the iterator ends and
-    unfinished rollouts are dropped: ask for them again. Raises SamplingError for a request that does not fit its sequence or the model's
-    positions, a request id given twice, and logits that are not finite; EditError for an edit that cannot be made.
+    the batch (memory and speed, never results); where memory is missing, half as many are tried, and that is said.
+    `should_stop` is asked before every step; once it says yes the iterator ends and unfinished rollouts are dropped: ask for them again.
+    Raises SamplingError for a request that does not fit its sequence or the model's positions, a request id given twice, and logits that
+    are not finite; EditError for an edit that cannot be made.
     """
     for finished in sampled_in_steps(loaded, sequences, requests, parameters, edits=edits, encoded=encoded, rows=rows,
                                      should_stop=should_stop):
@@ -140,8 +142,10 @@ def sampled_in_steps(
     order = {sequence_id: place for place, sequence_id in enumerate(dict.fromkeys(r.sequence_id for r in requests))}
     requests.sort(key=lambda r: order[r.sequence_id])  # rows of one sequence share matrix products and its encoding's lifetime
     way = _sample_shared if all(map(uses_shared_prefixes, _readers(loaded, edits))) else _sample_plainly
-    told = drawn or (lambda _: None)
-    yield from way(loaded, sequences, requests, parameters, rows, should_stop or (lambda: False), edits, encoded, told)
+    told, stops = drawn or (lambda _: None), should_stop or (lambda: False)
+    yield from within_memory(
+        loaded.model, requests, rows, lambda left, rows: way(loaded, sequences, left, parameters, rows, stops, edits, encoded, told)
+    )
 
 
 def uses_shared_prefixes(loaded: "LoadedModel") -> bool:

@@ -45,7 +45,8 @@ def publish(writer: Writer) -> list[UnitLine]:
         damaged = _build(writer, kept, building, generation)
     finally:  # what a full disk left half-made would keep it full
         with contextlib.suppress(OSError):
-            building.unlink(missing_ok=True)
+            for leftover in folder.generations.glob("building-*"):
+                leftover.unlink()
     _sync_folder(folder.generations)
     _point(folder, generation)
     for old in sorted(folder.generations.glob("gen-*.duckdb"))[:-_KEPT_GENERATIONS]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
 
+from backend import faults
 from backend.errors import AnchorscopeError
 
 
@@ -91,8 +92,8 @@ def _collect(crew: Sequence[Any], results: Any) -> Iterator[Any]:
             dead = [process for process in crew if process.exitcode not in (None, 0)]
             if dead:
                 raise WorkerFailed(
-                    f"a worker process ended with exit code {dead[0].exitcode} (out of memory?). Run the same command "
-                    "again to continue; lower engine.workers or engine.rows if it happens again."
+                    f"A worker process {faults.ended(dead[0].exitcode)}. What was finished is kept; the same command goes on. Lower "
+                    "engine.workers or engine.rows if it happens again."
                 ) from None
             continue
         if kind == "result":
@@ -124,8 +125,9 @@ def _worker(work: Work, todo: Any, results: Any, model: ModelSpec | None, thread
         results.put(("end", None))
     except AnchorscopeError as error:
         results.put(("failed", str(error)))
-    except Exception:  # everything a worker can meet must reach the person through the parent
-        results.put(("failed", traceback.format_exc()))
+    except Exception as error:  # everything a worker can meet must reach the person through the parent
+        words = faults.in_words(error)
+        results.put(("failed", words or f"A worker process failed, which is a fault of ours:\n{traceback.format_exc()}"))
 
 
 def _end_with_parent() -> None:

@@ -69,7 +69,7 @@ def test_a_ctrl_c_stops_both_and_each_hears_it_once(started, tmp_path, number):
     until(lambda: dashboard.exists() and study.exists())
     os.killpg(process.pid, number)
     said = process.communicate(timeout=30)[1]
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert (dashboard.read_text(), study.read_text()) == ("1", "1")
     assert not never.exists()
     assert "the same command goes on" in said and "could not be computed" not in said
