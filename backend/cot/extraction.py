@@ -43,8 +43,8 @@ _VALUE_ALONE = re.compile(
 _HEADING_NUMBER = re.compile(
     r"\d+\s*[.):]\s*\S*[^\W\d_]|(?:step|part|case|method|solution|example|section|option)\b", re.IGNORECASE
 )
-_SENTENCE_END = re.compile(r"[.!?](?=[\s*_\"'”»)]|$)|[。！？｡।॥؟]|\n")
-_ABBREVIATION = re.compile(r"(?:\b(?:[ap]\.m|approx|ca|i\.e|e\.g|Rs|No|vs|sq|cu|ft|in|z\.B))\.$", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"[.!?](?=[\s*_\"'”»)]|$)|[。！？｡।॥؟．]|\n")
+_ABBREVIATION = re.compile(r"(?:\b(?:[ap]\.m|approx|ca|i\.e|e\.g|Rs|vs|sq|cu|ft|in|z\.B))\.$", re.IGNORECASE)
 _FORMULA = re.compile(r"\$\$.{1,400}?\$\$|\$[^$\n]{1,300}\$|\\\(.{1,400}?\\\)|\\\[.{1,400}?\\\]", re.DOTALL)
 _BOLD = re.compile(r"\*\*([^*\n]{1,120})\*\*")
 _NUMBER = re.compile(r"(?:[$€£¥₹]|\\\$)?(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:/\d+)?\s?(?:%|\\%)?")
@@ -233,6 +233,10 @@ def _worth(said: str, *, labelled: bool) -> bool | None:
     if len(said) > 200 or (re.fullmatch(r"[\W_]+", said) and not re.search(r"[√∞∅½¼¾]", said)):
         return None
     word = said.casefold().strip(".()*\"' ")
+    if "[/" in said or "</" in said:
+        return None
+    if re.match(r"\([A-J]\)\s|[A-J][.):]\s", said):
+        return True
     if re.fullmatch(r"[(\[]?[A-Ja-j][)\].]?", said) and said not in ("a", "i"):
         return True
     if word in WORDS:
@@ -244,7 +248,8 @@ def _worth(said: str, *, labelled: bool) -> bool | None:
     words = said.split()
     if len(words) > 4 or re.match(
         r"(?:what|how|in|on|below|above|as follows|given|not|correct|wrong|right|incorrect|the following|"
-        r"obtained|found|clear|simple|unique|to|we|there)\b",
+        r"obtained|found|clear|simple|unique|to|we|there|a|an|the|obvious|trivial|easy|straightforward|"
+        r"known|unknown|same|different|still|already|now|always|never|unclear|likely|probably)\b",
         word,
     ):
         return None
@@ -256,7 +261,7 @@ def _concluded(text: str, start: int, stop: int) -> Statement | None:
     start, end = _bare(text, start, stop)
     if start < end and end - start <= 60:
         said = text[start:end]
-        if _VALUE_ALONE.fullmatch(said) or (" " not in said and _worth(said, labelled=True)):
+        if _VALUE_ALONE.fullmatch(said) or re.fullmatch(r"[\d\s.,+*/×÷=()-]+", said) or (" " not in said and _worth(said, labelled=True)):
             return Statement(said, start, end)
     bold = [found.span(1) for found in _BOLD.finditer(text, max(start, end - 4_000), end) if _is_value(found[1])]
     if bold:
@@ -297,6 +302,10 @@ _WRAPPING = (
 )
 
 
+def _closes_more(text: str) -> bool:
+    return sum(text.count(sign) for sign in ")]}") > sum(text.count(sign) for sign in "([{")
+
+
 def _bare(text: str, start: int, end: int) -> tuple[int, int]:
     """The span without white space, emphasis, quotation marks, delimiters of formulas and the last punctuation around it."""
     before = None
@@ -309,6 +318,8 @@ def _bare(text: str, start: int, end: int) -> tuple[int, int]:
         ):
             end -= 1
         start, end = _stripped(text, start, end)
+        while end > start and text[end - 1] in ")]}" and _closes_more(text[start:end]):  # what opened before the answer
+            end -= 1
         while start < end and text[start] in "*:，：、,":
             start += 1
         for opening, closing in _WRAPPING:

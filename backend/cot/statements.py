@@ -7,8 +7,9 @@ import re
 
 # language: nouns for what is stated, what may stand behind the noun, and the verbs that state. A colon, equals sign or dash does so in all.
 _SAID = {
-    "English": ("answer|ans|solution|final result|final value", r"s?(?: (?:to|of|for) (?:the|this|that|your|our)(?: \w{1,20}){0,4})?",
-                r"is|are|equals|would be|will be|must be|should be|comes out (?:to|as)(?: be)?"),
+    "English": ("answer|ans|solution|final result|final value",
+                r"s?(?: set)?(?: (?:to|of|for) (?:the|this|that|your|our)(?: \w{1,20}){0,4})?",
+                r"(?<=\])(?=\s*[\d\\$(-])|is|are|equals|would be|will be|must be|should be|comes out (?:to|as)(?: be)?"),
     "English, choices": ("option|choice|alternative", "", r"is(?=:?[\s*(]{1,6}(?-i:[A-J])\b)"),
     "Chinese": ("答案|答|最终结果|最終結果|得数|故选|故選|因此选|所以选|应选|應選|选项|選項", "",
                 r"(?:应该|應該|应|應|就|便|即)?(?:是|为|為|等于|等於|选|選)|(?-i:(?=\s*[A-J(（]))"),
@@ -21,7 +22,7 @@ _SAID = {
     "Italian": ("risposta|soluzione|risultato finale", "(?: finale| corretta)?", "è|sarà|sono"),
     "Russian": ("ответ|решение|итог", "(?:ом)?", "равен|будет|является|это"),
     "Ukrainian": ("відповідь", "", "є|це|дорівнює"),
-    "Hindi": ("उत्तर|जवाब|हल", "", r"है|होगा|यह है|(?=\s*[\d\\$])"),
+    "Hindi": ("उत्तर|जवाब|हल", "", r"है|होगा|यह है|(?=\s*[\d\\$(])"),
     "Bengali": ("উত্তর", "(?:টি)?", r"হলো|হল|হবে|হচ্ছে|(?=\s*[\d\\$])"),
     "Telugu, Tamil": ("సమాధానం|விடை|பதில்", "", r"(?=\s*[\d\\$])"),
     "Thai": ("คำตอบ", "(?:สุดท้าย|ที่ถูกต้อง)?", "คือ|เป็น"),
@@ -45,7 +46,7 @@ NOUNS = tuple(dict.fromkeys(noun for nouns, _, _ in _SAID.values() for noun in n
 _OPEN = r"[ \t*_\"'»“”`)\]]{0,8}"
 _SKIPPED = (
     r"(?:[ \t*_\"'“”«:：=]{0,12}(?:(?:that|therefore|thus|then|hence|simply|just|indeed|clearly|"
-    r"option|choice|letter|donc|l'option|la lettre|also|"
+    r"option|choice|letter|donc|l'option|la lettre|a letra|la letra|la lettera|also|"
     r"daher|somit|luego|entonces|por lo tanto|portanto|quindi|dunque|la opción|a opção|l'opzione|вариант)(?![A-Za-z])|选项|選項|选|選|项|"
     r"一共有?|总共有?|共有)[\s,]{0,3}){0,2}"
 )
@@ -57,8 +58,8 @@ _CLOSED = r"(?:[:：]?[ \t]{0,4}\n\s{0,8})?[ \t*_\"'“”«`]{0,8}"
 # To be matched where a noun begins: it ends where the answer does.
 CUE = re.compile(rf"(?<![a-zà-ÿа-я])(?:{_VERBS})(?:[ \t*_]{{0,8}}\n\s{{0,8}})?{_SKIPPED}{_CLOSED}", re.IGNORECASE)
 # The same for a title, "### Final answer", with the answer below; what stands before the noun in its line is matched by TITLE.
-TITLE_CUE = re.compile(rf"\w{{3,12}}(?: finale?)?[*_: \t]{{0,8}}\n\s{{0,8}}{_SKIPPED}{_CLOSED}", re.IGNORECASE)
-TITLE = re.compile(r"[#*_ \t]{0,10}(?:(?:the|final|la|die|endgültige|correct)[ ]+){0,3}", re.IGNORECASE)
+TITLE_CUE = re.compile(rf"\w{{2,12}}(?: finale?)?[*_: \t]{{0,8}}\n\s{{0,8}}{_SKIPPED}{_CLOSED}", re.IGNORECASE)
+TITLE = re.compile(r"[#*_ \t]{0,10}(?:(?:the|final|la|die|endgültige|correct)[ ]+){0,3}(?:最终|最終|最后|正确)?的?", re.IGNORECASE)
 
 CHOSEN = re.compile(  # "option (B) is correct", "(B) is the right answer"
     r"(?:\b(?:option|choice|answer|alternative)\s{1,3}[*(]{0,3}([A-J])\b[)*]{0,3}|"
@@ -80,16 +81,17 @@ REJECTED = re.compile(
 
 REASON = re.compile(  # what follows an answer and is no part of it
     r"\s*[,;:—–-]*\s*\(?\s*\b(?:because|since|which|as\s(?:the|we|it|there|this|each|he|she|they|required|desired|requested|expected)|so\sthat|where|when|given\sthat|"
-    r"due\sto|based\son|from\s(?:the|our)|after|according\sto|by\s(?:the|using|adding|our|applying|multiplying|dividing)|obtained|found\sby|using|meaning|i\.e\.|e\.g\.|that\sis,|"
+    r"due\sto|based\son|from\s(?:the|our)|after|according\sto|by\s(?:the|using|adding|our|applying|multiplying|dividing)|obtained|found\sby|using|"
     r"is|are|was|and\s(?:this|that|it|we|the\s\w+\sis|therefore|thus|so|not|hence|I)|but|not|therefore|thus|hence|if|weil|denn|da\s(?:die|der|das|wir|es)|parce\sque|car|puisque|"
     r"porque|pues|ya\sque|pois|já\sque|perché|poiché|потому|так\sкак|поскольку|vì|bởi\svì|karena|bo|ponieważ|omdat|çünkü)\b"
+    r"|\s*[,;(]?\s*(?:i\.e\.|e\.g\.|that\sis,|meaning\s)|\s+[—–-]{1,2}\s+(?=[^\W\d_]{2,})|;\s*(?=[^\W\d_]{2,})"
     r"|\s*[,，、(（]?\s*(?:因为|因為|由于|由於|所以|因此|なぜなら|だから|から|왜냐하면|때문|क्योंकि|لأن|כי|เพราะ)"
     r"|\s*,\s*(?:so|as|and\s(?:so|we|it|that)|making|giving|leaving|with)\s|,\s(?:the|a|an)\s(?=[a-z])|\s+\((?!mod\b|[A-J]\))[^\W\d_]{3,}|,\s+(?!and\b|or\b|und\b|et\b)[^\W\d_]{4,}\s",
     re.IGNORECASE,
 )
 
 COPULA_BEHIND = re.compile(  # the verb that closes a sentence in Japanese, Korean, Hindi, Bengali, Turkish, Persian
-    r"\s*(?:です|でした|である|だ|となります|になります|となる|になる|입니다|이다|이에요|예요|이며|임|है|हैं|होगा|होगी|হবে|হয়|'?[dt][ıiuü]r|است|می‌باشد|になりました|ですね|ます)\s*$"
+    r"\s*(?:です|でした|である|だ|となります|になります|となる|になる|입니다|이다|이에요|예요|이며|임|है|हैं|होगा|होगी|是正确的|是正確的|হবে|হয়|'?[dt][ıiuü]r|است|می‌باشد|になりました|ですね|ます)\s*$"
 )
 
 _WORDS = (

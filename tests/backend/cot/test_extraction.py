@@ -146,8 +146,66 @@ LANGUAGES = [
 ]  # fmt: skip
 
 
+SET_ASIDE = [  # while the rules were made
+    ("Thus, the total is 45. So, the answer is $45.", "$45"),
+    ("Therefore, John spent $45 in total.\n\nAnswer: $45", "$45"),
+    ("The final answer is: \\[ \\boxed{\\frac{5}{9}} \\]", "\\frac{5}{9}"), ("So the answer is A) 5.", "A) 5"),
+    ("I think the answer is B: blue.", "B: blue"), ("**Answer: C**", "C"),
+    ("Answer: (D) None of the above", "(D) None of the above"), ("The best answer is B.", "B"),
+    ("So option C is the correct one.", "C"), ("Thus (A) is correct.", "A"), ("### Answer\n\nB", "B"),
+    ("The correct choice is: E", "E"), ("Final answer: 2, 3 and 5", "2, 3 and 5"),
+    ("The solutions are x = 1 and x = -2.", "x = 1 and x = -2"),
+    ("The solution set is \\{1, 2\\}.", "\\{1, 2\\}"), ("so the answers are 3 and 4.", "3 and 4"),
+    ("Therefore the answer would be 12 meters.", "12 meters"),
+    ("The answer is $\\frac{3}{4}$, since the odds are 3 to 1.", "\\frac{3}{4}"),
+    ("The answer is 3/4 (three quarters).", "3/4"), ("The answer is 5 — five apples.", "5"),
+    ("The answer is 5; we are done.", "5"), ("Answer: 5\n\nExplanation: because 2+3=5.", "5"),
+    ("Answer: 5. This follows from 2+3.", "5"), ("the answer is 24 hours, i.e. one day.", "24 hours"),
+    ("The answer is 0.5 or 1/2.", "0.5 or 1/2"), ("The answer is 10 a.m.", "10 a.m."),
+    ("The answer is 5 ft. 6 in.", "5 ft. 6 in."),
+    ("Hmm, is the answer 12? Let me check. 12*2=24, no. So the answer is 13.", "13"),
+    ("The answer is 13. Let me double check: 13*2=26. Yes, 13.", "13"),
+    ("I first guessed the answer is 10, but the correct answer is 11.", "11"),
+    ("My answer is not 10; it's 11. The answer is 11", "11"),
+    ("<think>\n\\boxed{5}\n</think>\n**Solution**\n\nStep 1: add 2 and 3.\n\n**Final Answer**\n$$\\boxed{6}$$", "6"),
+    ("<think>The answer is 5.</think>\n\nThe answer is **6**.", "6"),
+    ("</think>\n\n$\\boxed{8}$ apples.", "8"),
+    ("<think>a</think>\n\n#### Solution\nWe add.\n\n#### Answer\n42", "42"),
+    ("<think>a</think>\n# Result\n\nThe result is 42.", "42"),
+    ("<think>hmm the answer is 3. No!</think>\n\n3 + 4 = 7", "3 + 4 = 7"), ("<think>ok \\boxed{9}", "9"),
+    ("So \\boxed{9}. But wait, maybe \\boxed{10}? No, that is wrong. It is 9.", "9"),
+    ("$$\\boxed{x = 3}$$", "x = 3"), ("\\boxed{\\text{Yes}}", "\\text{Yes}"),
+    ("The answer is \\fbox{12}.", "12"), ("$\\boxed{1}$, $\\boxed{2}$", "1, 2"),
+    ("\\boxed{A}, \\boxed{C}", "A, C"), ("x = \\boxed{1} \\quad y = \\boxed{2}", "1, 2"),
+    ("Resposta: **15 maçãs**", "15 maçãs"), ("Portanto, a resposta correta é a letra C.", "C"),
+    ("La respuesta correcta es la opción (B).", "(B)"), ("La réponse est la lettre B.", "B"),
+    ("Die richtige Antwort ist B.", "B"), ("Die Lösung lautet x = 4.", "x = 4"),
+    ("Ainsi, la solution est x = 4.", "x = 4"), ("Quindi la risposta corretta è 15 euro.", "15 euro"),
+    ("Итак, ответ: \\(15\\)", "15"), ("Правильный ответ: B", "B"),
+    ("Ответ: 15 рублей, потому что 3*5=15.", "15 рублей"), ("因此最终答案是：$15$", "15"), ("答案是 (B)。", "(B)"),
+    ("所以选B", "B"), ("正确答案：C", "C"), ("答案为15元", "15元"), ("最终答案\n\n15", "15"), ("结果是15。", None),
+    ("故答案为：15．", "15"), ("因此，選項 (C) 是正確的。", "(C)"), ("よって、答えは $\\frac{1}{2}$ となります。", "\\frac{1}{2}"),
+    ("答えはBです。", "B"), ("最終的な答え: 15", "15"), ("정답은 (B)입니다.", "(B)"), ("답은 $\\frac{1}{2}$입니다.", "\\frac{1}{2}"),
+    ("따라서 최종 답은 **15**입니다.", "15"), ("उत्तर: 15 रुपये", "15 रुपये"), ("इसलिए, सही उत्तर (B) है।", "(B)"),
+    ("अतः उत्तर $\\frac{1}{2}$ है।", "\\frac{1}{2}"), ("لذلك الإجابة الصحيحة هي (B).", "(B)"),
+    ("إذن الإجابة هي ١٥.", "١٥"), ("Vậy đáp án đúng là B.", "B"), ("Vậy đáp số là 15 quả táo.", "15 quả táo"),
+    ("Jadi, jawaban akhirnya adalah 15.", "15"), ("Doğru cevap: B", "B"), ("Poprawna odpowiedź to B.", "B"),
+    ("Het juiste antwoord is B.", "B"), ("ANSWER: 42", "42"), ("answer=42", "42"), ("Answer - 42", "42"),
+    ("[Answer] 42", "42"), ('{"answer": 42}', "42"), ("<answer> 42 </answer>", "42"),
+    ('"final_answer": "42"', "42"), ("Q: ... A: 42", None),
+    ("The answer is 1.5 million dollars.", "1.5 million dollars"), ("The answer is 50\\%.", "50\\%"),
+    ("The answer is 12:30.", "12:30"), ("The answer is -\\frac{1}{2}.", "-\\frac{1}{2}"),
+    ("The answer is $2\\sqrt{3}$ cm.", "$2\\sqrt{3}$ cm"), ("The answer is 101_2.", "101_2"),
+    ("The answer is x^2 + 1, where x is real.", "x^2 + 1"), ("The answer is [2, 5).", "[2, 5)"),
+    ("The answer is no.", "no"), ("The answer is No, because 5 is odd.", "No"),
+    ("The answer is Monday.", "Monday"), ("The answer is a prime number.", None),
+    ("The answer is obvious.", None), ("The answer is yes if n is even. The final answer is 4.", "4"),
+    ("The answer is green", "green"),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("text", "answer"), STATED + HEADINGS + LAST + AFTER_THINKING + SAID + CHOICES_AND_WORDS + REASONS + LANGUAGES
+    ("text", "answer"), STATED + HEADINGS + LAST + AFTER_THINKING + SAID + CHOICES_AND_WORDS + REASONS + LANGUAGES + SET_ASIDE
 )
 def test_the_answer_as_it_was_written(text, answer):
     assert extract_answer(text) == answer
