@@ -52,6 +52,8 @@ class Progress:
         try:
             process = psutil.Process(self.pid)
             return abs(process.create_time() - self.began) > _SAME or process.status() == psutil.STATUS_ZOMBIE
+        except psutil.AccessDenied:  # it is there, and another's
+            return False
         except (psutil.Error, ValueError, OverflowError):
             return True
 

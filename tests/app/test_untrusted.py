@@ -28,7 +28,7 @@ OURS = {
     "app/intervention_results.py": {"role", "arm"}, "app/interventions_view.py": {"kind", "label"},
     "app/overview_view.py": {"label", "name"},
     "app/navigation.py": {"name"},
-    "app/progress_view.py": {"state"}, "app/resample_view.py": {"label"}, "app/selection.py": {"label"},
+    "app/progress_view.py": {"state"}, "app/resample_view.py": {"label", "reason"}, "app/selection.py": {"label"},
     "app/steepness_view.py": {"label", "unit", "text"}, "app/steer_by_feature.py": {"label"}, "app/steering_plan.py": {"name", "unit"},
     "app/steering_runs.py": {"name", "results", "base"}, "app/waiting.py": {"place"}, "app/steering_view.py": {"name", "question"},
 }  # fmt: skip
