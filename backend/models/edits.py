@@ -18,6 +18,8 @@ models. That model is never edited. An edit at layer ℓ moves only what lies ab
 
 import contextlib
 import copy
+import functools
+import inspect
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,7 +30,7 @@ import torch
 from torch import nn
 
 from backend.errors import AnchorscopeError
-from backend.models.families import shares_prefix
+from backend.models.families import equal, shares_prefix
 from backend.models.layers import Layers, layers_of, linear, private_copy, residual_of, weight_and_bias, with_residual
 from backend.models.residuals import checked_tokens, recording
 
@@ -310,6 +312,27 @@ class _Editor:
         self._shared_config._attn_implementation = _ATTENTION
         self._blocks: dict[int, nn.Module] = {}
         self._lock = threading.RLock()  # hooks on the private copy belong to one forward pass at a time
+
+    @functools.cached_property
+    def cache_name(self) -> str | None:
+        """Under which name the model takes transformers' cache; None where it takes none, or reads a text otherwise with it than whole."""
+        from transformers import DynamicCache
+
+        keywords = inspect.signature(self.parts.trunk.forward).parameters
+        name = next((name for name in ("past_key_values", "cache_params") if name in keywords), None)
+        if name is None:
+            return None
+        tokens = torch.arange(1, 7, device=self._model.device)[None]
+        with torch.inference_mode(), self._lock:
+            whole = self.parts.trunk(input_ids=tokens, use_cache=False).last_hidden_state[:, -1:]
+            try:
+                cache = DynamicCache(config=self._model.config)
+                self.parts.trunk(input_ids=tokens[:, :-1], **{name: cache}, use_cache=True)
+                cache.reorder_cache(torch.zeros(2, dtype=torch.long, device=tokens.device))
+                late = self.parts.trunk(input_ids=tokens[:, -1:].expand(2, -1), **{name: cache}, use_cache=True).last_hidden_state
+            except Exception:  # a family with a cache of its own says so in many ways; it goes without, which is right and slow
+                return None
+        return name if equal(late, whole.expand_as(late)) else None
 
     def block(self, layer: int) -> nn.Module:
         """Block `layer` with shared-prefix attention and lean linear layers."""

@@ -20,7 +20,7 @@ QUICK = frozenset({
 PLAIN = frozenset({
     "bamba", "bloom", "cohere2", "deepseek_v2", "deepseek_v3", "falcon", "falcon_h1",
     "falcon_mamba", "gemma2", "gemma3_text", "gpt_bigcode", "gpt_oss", "gptj",
-    "granitemoehybrid", "jamba", "lfm2", "mamba", "mamba2", "mixtral", "olmoe", "opt",
+    "granitemoehybrid", "jamba", "lfm2", "mamba", "mamba2", "minimax", "mixtral", "olmoe", "opt",
     "qwen2_moe", "qwen3_5_text", "qwen3_moe", "qwen3_next", "rwkv",
 })  # fmt: skip
 REFUSED: Mapping[str, str] = {
@@ -103,9 +103,9 @@ def _apart(model: Any) -> str | None:
     with torch.inference_mode():
         with recording(parts.blocks, [last]) as residuals:
             logits = own(input_ids=tokens, use_cache=False).logits
-        if not _equal(parts.unembed(parts.final_norm(residuals[last])), logits):
+        if not equal(parts.unembed(parts.final_norm(residuals[last])), logits):
             return "its logits are not those of its last block's output, so they do not follow from an edited residual stream"
-        if not _equal(own(input_ids=later, use_cache=False).logits[:, :-1], logits[:, :-1]):
+        if not equal(own(input_ids=later, use_cache=False).logits[:, :-1], logits[:, :-1]):
             return "its predictions depend on later tokens, so it is no causal language model"
     return None
 
@@ -127,7 +127,7 @@ def _untried(model: Any) -> str | None:
     rows = PlainRows(loaded, tokens[:-1], [()])
     rows.logits(tokens[-2:-1])
     rows.repeat(2)
-    if not _equal(rows.logits(tokens[-1:] * 2), whole[-1:].expand(2, -1)):
+    if not equal(rows.logits(tokens[-1:] * 2), whole[-1:].expand(2, -1)):
         return "with its cache it continues a text otherwise than it reads it as a whole"
     upper = UpperLayers(encode(loaded, tokens, layers=[0]), 0, first=2, end=4)
     step = torch.ones(1, 2, model.config.get_text_config().hidden_size, dtype=model.dtype, device=model.device)
@@ -144,7 +144,8 @@ def _tokens(model: Any) -> Any:
     return torch.arange(1, _SHOWN + 1, device=model.device)[None]
 
 
-def _equal(found: Any, expected: Any) -> bool:
+def equal(found: Any, expected: Any) -> bool:
+    """Whether two ways to compute the same differ by rounding at most."""
     import torch
 
     share = max(_ROUNDING, 8 * torch.finfo(expected.dtype).eps)

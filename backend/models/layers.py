@@ -136,8 +136,9 @@ def _trunk_name(model: nn.Module) -> str | None:
     """Under which name the model holds all but its unembedding; None where it is a trunk itself."""
     if model.base_model_prefix in model._modules:
         return model.base_model_prefix
-    decoder = model.get_decoder()
-    return next((name for name, child in model.named_children() if child is decoder), None)
+    embedding = model.get_input_embeddings()
+    holds = (name for name, child in model.named_children() if child is not embedding and embedding in list(child.modules()))
+    return next(holds, None)
 
 
 def _candidates(model: nn.Module) -> Iterator[str]:

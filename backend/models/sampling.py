@@ -29,7 +29,6 @@ take the plain way: transformers' forward with its own cache, 16 rows of one pre
 
 import copy
 import hashlib
-import inspect
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -677,7 +676,7 @@ def _continue_plainly(loaded: "LoadedModel", prefix: list[int], requests: list[S
 class PlainRows:
     """Rows that continue one and the same tokens, each under edits of its own, by transformers' forward pass and cache.
 
-    A family that transformers gives no such cache reads all of each row again at every token. Models that edits ask for read all rows
+    A family that such a cache does not fit reads all of each row again at every token. Models that edits ask for read all rows
     too, each with a cache of its own.
     """
 
@@ -687,8 +686,8 @@ class PlainRows:
         self._edits = [tuple(own) for own in edits]
         asked = models_beside(itertools.chain(*self._edits))
         readers = [loaded, *(other for other, _ in asked.values())]
-        again = again or any(cache_keyword(reader) is None for reader in readers)
-        self._cache = {} if again else {cache_keyword(loaded): DynamicCache(config=loaded.model.config)}
+        again = again or any(editor_of(reader).cache_name is None for reader in readers)
+        self._cache = {} if again else {self._editor.cache_name: DynamicCache(config=loaded.model.config)}
         self._read: list[list[int]] = []  # each row's tokens so far
         self._prefix, self._device = list(prefix), loaded.model.device
         self._others = {model: (PlainRows(other, prefix, (), again=again), layers) for model, (other, layers) in asked.items()}
@@ -721,9 +720,3 @@ class PlainRows:
         for row, token in zip(self._read, tokens, strict=True):
             row.append(token)
         return first, torch.tensor([row[first:] for row in self._read], device=self._device)
-
-
-def cache_keyword(loaded: "LoadedModel") -> str | None:
-    """Under which name a model takes transformers' cache; None where it does not know it."""
-    keywords = inspect.signature(editor_of(loaded).parts.trunk.forward).parameters
-    return next((name for name in ("past_key_values", "cache_params") if name in keywords), None)

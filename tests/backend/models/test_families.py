@@ -16,10 +16,10 @@ from backend.geometry import directions
 from backend.geometry.fisher import fisher_cot
 from backend.geometry.sweep import sweep_cot
 from backend.models import families
-from backend.models.edits import addition, encode
+from backend.models.edits import addition, editor_of, encode
 from backend.models.layers import layers_of, private_copy, residual_of, with_residual
 from backend.models.loading import LoadedModel, ModelLoadingError
-from backend.models.sampling import SampleRequest, SamplingParameters, cache_keyword, sample, uses_shared_prefixes
+from backend.models.sampling import SampleRequest, SamplingParameters, sample, uses_shared_prefixes
 from backend.models.streaming import Arm, stream
 
 TABLE = Path(__file__).parents[3] / "docs" / "families.md"
@@ -99,9 +99,10 @@ ROWS = [
     Row("lfm2", "short convolutions and attention", {"layer_types": ["conv", "full_attention"] * 2, "block_multiple_of": 8}),
     Row("mamba", "state space", {"state_size": 8}),
     Row("mamba2", "state space", {"num_heads": 8, "head_dim": 8, "state_size": 8, "n_groups": 2, "chunk_size": 16}),
+    Row("minimax", "linear attention (lightning), attention, experts; no common cache", {**EXPERTS, "head_dim": 8, "block_size": 8}),
     Row("qwen3_5_text", "linear attention (gated delta rule) and attention", DELTA),
     Row("qwen3_next", "linear attention, attention, experts", {**DELTA, **EXPERTS, "shared_expert_intermediate_size": 24}),
-    Row("rwkv", "recurrence; each token reads the whole text again", {"attention_hidden_size": WIDTH}),
+    Row("rwkv", "recurrence; no common cache", {"attention_hidden_size": WIDTH}),
 ]  # fmt: skip
 TOKENS = torch.randint(2, VOCABULARY, (24,), generator=torch.Generator().manual_seed(0)).tolist()
 SPAN = (16, 21)
@@ -132,7 +133,7 @@ def line(row: Row) -> str:
     model = loaded(row)
     encoded = encode(model, TOKENS, layers=[1])
     sampling = "quick" if uses_shared_prefixes(model) else "plain"
-    if cache_keyword(model) is None:
+    if editor_of(model).cache_name is None:
         sampling = "plain, no cache"
     edits = "quick" if encoded.is_shared_prefix else "plain"
     sums = "" if encoded.parts.plain_unembedding else ", by logits"
