@@ -45,7 +45,7 @@ STAGE = "imported"
 _ALL_IN_ONE = "import"  # the stage of imports of before, whose one unit held all CoTs
 _RULE = 1  # of reading and completing: raise it when they change
 _SAY_EVERY = 10.0  # seconds
-_ENCODED_AT_ONCE = 2048
+_ENCODED_AT_ONCE = 512  # between two looks at the clock
 _KEPT_VECTORS = 200_000  # of sentences: 0.3 GB
 
 
