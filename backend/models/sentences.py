@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 EMBEDDED_ENCODER = "embedded:all-MiniLM-L6-v2"
 _MAX_TOKENS = 256  # longer sentences are cut, as the encoder was trained
-_TOKENS_AT_ONCE = 1024
+_TOKENS_AT_ONCE = 2048
 
 
 @dataclass
