@@ -85,12 +85,13 @@ def prompts(store: Store) -> None:
         st.plotly_chart(accuracy_by_prompt(found), key="accuracy_by_prompt")
     with right:
         st.dataframe(cell_table(found), hide_index=True, height="content")
-        st.dataframe(contrast_table(prompt_contrasts(chains), names), hide_index=True, height="content")
         show(
             "Accuracy is the mean over problems of the share of a problem's chains that solve it; a chain without an answer, even a forced "
-            "one, solves nothing. Intervals are 95 % over problems; differences are paired by problem; q is p corrected for all rows of "
-            "the second table."
+            "one, solves nothing. Intervals are 95 % over problems; differences are in percentage points and paired by problem; q is p "
+            "corrected for all differences shown."
         )
+    if len(rows := prompt_contrasts(chains)):
+        st.dataframe(contrast_table(rows, names), hide_index=True, height="content")
     if not (asked := store.prompts()).empty:
         with st.expander("What was asked, and how each model's thought begins"):
             st.dataframe(prompt_table(asked), hide_index=True, height="content")
@@ -130,7 +131,7 @@ def cell_table(found: pd.DataFrame) -> pd.DataFrame:
             "95 %": [_percents(row.low, row.high) for row in found.itertuples()],
             "problems": found["n"],
             "chains": found["n_chains"],
-            "answers forced": found["n_forced"],
+            "forced": found["n_forced"],
             "no answer": found["n_without_answer"],
             "not judged": found["n_unjudged"],
         }

@@ -50,19 +50,19 @@ def accuracy_by_prompt(cells: pd.DataFrame) -> go.Figure:
     known = cells[cells["accuracy"].notna()]
     if known.empty:
         return blank("No accuracy is known: no chain of thought of this study has been judged", height=120)
-    figure = go.Figure(layout={"template": TEMPLATE, "height": 320, "margin": {"t": 28, "b": 48}})
+    figure = go.Figure(layout={"template": TEMPLATE, "height": 340, "margin": {"t": 64, "b": 48}})
     colours = list(CATEGORY_COLOURS.values())
     models, prompts = list(dict.fromkeys(known["model"])), list(dict.fromkeys(known["prompt_name"]))
     for number, model in enumerate(models):
         rows = known[known["model"] == model]
-        shift = 0.06 * (number - (len(models) - 1) / 2)  # so that intervals of one prompt stand side by side
+        shift = 0.14 * (number - (len(models) - 1) / 2)  # so that intervals of one prompt stand side by side
         figure.add_scatter(
             x=[prompts.index(prompt) + shift for prompt in rows["prompt_name"]],
             y=rows["accuracy"],
             mode="lines+markers+text" if len(rows) > 1 else "markers+text",
             name=for_plotly(str(model), limit=60),
             text=[f"{share:.0%}" for share in rows["accuracy"]],
-            textposition="middle right" if number else "middle left",
+            textposition="middle right" if number == len(models) - 1 else "top center" if number else "middle left",
             customdata=rows[["n", "n_chains"]].to_numpy(),
             marker={"size": 10, "color": colours[number % len(colours)]},
             line={"color": colours[number % len(colours)], "width": 1.5},
@@ -81,7 +81,7 @@ def accuracy_by_prompt(cells: pd.DataFrame) -> go.Figure:
         range=[-0.5, len(prompts) - 0.5],
     )  # fmt: skip
     figure.update_yaxes(title="accuracy, 95 % over problems", range=[-0.04, 1.04], tickformat=".0%")
-    return figure.update_layout(showlegend=len(models) > 1, legend={"orientation": "h", "y": 1.12})
+    return figure.update_layout(showlegend=len(models) > 1, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
 
 
 def _level_name(level: object) -> str:
