@@ -179,6 +179,18 @@ def pack(
 
 
 @app.command()
+def refresh(
+    folder: Annotated[Path, typer.Argument(help="a pack, such as assets/demo; it is replaced")],
+    stages: Annotated[str, typer.Option(help="which to compute anew, with commas")] = "importance,resilience,evidence",
+) -> None:
+    """Compute derived stages of a pack anew from its own stored rows, with the study that its last run stored, and pack it again."""
+    from precompute.refresh import refresh as refresh_pack
+
+    changed = refresh_pack(folder, [name.strip() for name in stages.split(",") if name.strip()], console)
+    console.print(f"{folder}: the files of {', '.join(changed) or 'no table'} changed.")
+
+
+@app.command()
 def publish(study: Annotated[Path, typer.Argument(help="the study's folder, such as stores/quick")], wait: Wait = False) -> None:
     """Rebuild the study's DuckDB store from its unit files."""
     from backend.store.publish import left_out

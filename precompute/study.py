@@ -3,6 +3,7 @@
 A key that does not exist, or a value outside its range, is refused with the key, the value and what is allowed.
 """
 
+import json
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -318,6 +319,16 @@ class Study(_Part):
 
 class StudyError(AnchorscopeError):
     """A study file that cannot be used."""
+
+
+def stored_study(parameters: str) -> Study:
+    """The study that a row of `runs` stored. It says every field, those of a crosscoder too that its kind has not, which stand there at
+    their defaults. Raises ValidationError for one that is no study of this version."""
+    data = json.loads(parameters)
+    if isinstance(data, dict) and isinstance(part := data.get("crosscoder"), dict):
+        usual = {name: field.default for name, field in Crosscoder.model_fields.items()}
+        data["crosscoder"] = {name: value for name, value in part.items() if name not in usual or value != usual[name]}
+    return Study.model_validate_json(json.dumps(data))
 
 
 def load_study(path: Path) -> Study:

@@ -88,6 +88,12 @@ class Pack:
             raise _damaged(self.folder, path, f"has {rows.num_rows} rows, and {ABOUT} says {n_rows}")
         return rows
 
+    def unchanged(self, table: str) -> bytes | None:
+        """The file of `table` where its rows are those of today's schema already, else None. Raises DamagedPack."""
+        raw = self._checked(f"{table}.parquet", self.tables[table][1])
+        rows = pq.read_table(pa.BufferReader(raw))
+        return raw if upgraded(table, rows, self.schema_version).equals(rows) else None
+
     def place_dictionaries(self, file: Path) -> None:
         """Put the weights of dictionaries beside the portable `file`. Raises DamagedPack, and then puts none there."""
         for name, digests in self.dictionaries.items():
@@ -148,6 +154,38 @@ def pack(study: Path, folder: Path) -> int:
         _swap(made, folder, Path(scratch, "replaced"))
     _sync_folder(folder.parent)
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def repack(folder: Path, tables: Mapping[str, pa.Table], *, published_at: str) -> list[str]:
+    """Give the pack at `folder` these tables, and today's schema, whole or not at all. Returns the tables whose files changed.
+
+    Files of other tables stay byte for byte where an upgrade leaves their rows alone: a vector that went through float16 twice would be
+    another. Raises DamagedPack and NotPacked, and then the pack is as it was.
+    """
+    old = _read_about(folder)
+    changed, about = [], json.loads((folder / ABOUT).read_bytes())
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
+        made = Path(scratch, "made")
+        made.mkdir()
+        files = {}
+        for table in TABLES:
+            kept = old.unchanged(table) if table in old.tables and table not in tables else None
+            rows = tables[table] if table in tables else old.rows(table) if table in old.tables and kept is None else None
+            if kept is None and (rows is None or not rows.num_rows):
+                continue
+            raw = kept if kept is not None else _smallest(_halved(table, rows))
+            _write(made / f"{table}.parquet", raw)
+            n_rows = old.tables[table][0] if kept is not None else rows.num_rows
+            files[table] = {"rows": n_rows, "sha256": hashlib.sha256(raw).hexdigest()}
+            if table not in old.tables or old.tables[table][1] != files[table]["sha256"]:
+                changed.append(table)
+        if old.dictionaries:
+            shutil.copytree(folder / dictionaries.FOLDER, made / dictionaries.FOLDER)
+        about |= {"schema_version": SCHEMA_VERSION, "published_at": published_at, "tables": files}
+        _write(made / ABOUT, (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
+        _swap(made, folder, Path(scratch, "replaced"))
+    _sync_folder(folder.parent)
+    return changed
 
 
 def unpack(folder: Path, file: Path) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from precompute.study import Study, StudyError, load_study
+from precompute.study import Crosscoder, Study, StudyError, load_study, stored_study
 
 QUICK = Path(__file__).parents[2] / "studies" / "quick.toml"
 
@@ -85,6 +85,13 @@ def test_a_crosscoder_compares_the_base_with_the_distilled_model_in_this_order()
 def test_a_crosscoder_that_contradicts_itself_is_refused(keys, words):
     with pytest.raises(ValueError, match=words):
         with_crosscoder(**keys)
+
+
+@pytest.mark.parametrize("crosscoder", [{}, {"kind": "l1"}, {"dictionary": "d"}, {"kind": "l1", "penalty": 3.0, "steps": 7}])
+def test_a_study_that_a_run_stored_reads_back(crosscoder):
+    study = load_study(QUICK)
+    study = study.model_copy(update={"crosscoder": Crosscoder(layer=3, **crosscoder)})
+    assert stored_study(study.model_dump_json()) == study
 
 
 def test_an_unknown_key_of_a_crosscoder_is_named_with_its_neighbours(tmp_path):
