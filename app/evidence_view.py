@@ -14,7 +14,9 @@ from app.statistics_cache import agreement_of, pairs_of
 from app.steepness_view import COVARIATE_WORDS, SUBSET_WORDS
 from app.untrusted import one_line, show
 from app.vocabulary import CONVENTIONS, KINDS, column, metric_choice
-from backend.evidence.verdict import RULE
+from backend.evidence.pairs import disagree
+from backend.evidence.power import POWER, SAID, Power
+from backend.evidence.verdict import P_ALONE, RULE
 from backend.ids import stable_id
 from backend.importance.conventions import comparable
 from backend.store.geometry_queries import NO_LAYER, NONE
@@ -23,6 +25,7 @@ from backend.store.store import Store
 _VERDICTS = {"any": "any", "inverse": "inverse", "direct": "direct", "none": "none claimed"}
 _Q = 0.05
 _PAIR = ("x", "kind", "model_id", "layer", "position", "unit", "metric", "convention")
+_CORRELATIONS = ("|ρ|", "ρ", "low", "high", "null low", "null high", "ρ given", "found from", "pooled ρ")
 _STEEP = ("steepness", "amplitude", "fisher_steepness", "isotropic_steepness")
 _ASKED = ("counterfactual_importance_kl", "different_trajectories_fraction")  # whose relation to steepness is the page's question
 
@@ -69,24 +72,29 @@ def all_pairs(store: Store, where: Place) -> None:
     st.dataframe(
         table, hide_index=True, row_height=28, height=560, key=table_key, on_select=go, selection_mode="single-row",
         column_config={
-            name: st.column_config.NumberColumn(format="%.3f") for name in ("|ρ|", "ρ", "low", "high", "null low", "null high", "partial ρ")
-        } | {name: st.column_config.NumberColumn(format="%.2g") for name in ("p", "q")},
+            **{name: st.column_config.NumberColumn(format="%.3f") for name in _CORRELATIONS},
+            **{name: st.column_config.NumberColumn(format="%.2g") for name in ("p", "q")},
+            "found": st.column_config.NumberColumn(format="percent"),
+        },
     )  # fmt: skip
     untested = int(rows["p"].isna().sum())
     last = f"; {untested:,} with too few chunks for chance to be known come last" if untested else ""
     st.caption(
-        f"{len(rows):,} pairs, the largest |ρ| first{last}. A click on a heading sorts. Choose a row, or a mark, to see its scatter."
+        f"{len(rows):,} pairs, the largest |ρ| within CoTs first{last}. A click on a heading sorts. Choose a row, or a mark, to see its "
+        f"scatter. found: the share of effects of ρ = {signed(SAID)} within CoTs, planted in these very chunks, that the rule would have "
+        "claimed of the pair by itself; found from: the smallest planted ρ that it finds 9 times in 10 among all pairs, empty where it "
+        "finds none of them so often, or that is unknown."
     )
 
 
 def headline(rows: pd.DataFrame) -> list[str]:
-    """For counterfactual importance and the different-trajectories fraction: whether steepness is inversely related to it here, how
-    strongly, where, and whether chance would do as well. `rows` are those of `associations`, of which those on all chunks count whose x
-    and y are measured apart.
+    """For counterfactual importance and the different-trajectories fraction: whether steepness is inversely related to it within CoTs here,
+    how strongly, where, whether chance would do as well, and what a "none" is worth. `rows` are those of `associations`, of which those
+    on all chunks count whose x and y are measured apart.
     """
     said = []
     for name in _ASKED:
-        own = rows[(rows["metric"] == name) & rows["x"].isin(_STEEP) & (rows["subset"] == "all") & rows["spearman"].notna()]
+        own = rows[(rows["metric"] == name) & rows["x"].isin(_STEEP) & (rows["subset"] == "all") & rows["within"].notna()]
         own = own[own["shared"] == ""]
         if own.empty:
             said.append(f"{metric_choice(f'{name}:all')}: unknown here, no pair of it with a steepness was tested.")
@@ -104,7 +112,7 @@ def _usual_convention(rows: pd.DataFrame) -> str:
 def _answer(rows: pd.DataFrame, choice: str) -> str:
     inverse, direct = int((rows["verdict"] == "inverse").sum()), int((rows["verdict"] == "direct").sum())
     claimed = rows[rows["verdict"].isin(["inverse", "direct"])]
-    strongest = (claimed if len(claimed) else rows).sort_values("spearman", key=abs, ascending=False).iloc[0]
+    strongest = (claimed if len(claimed) else rows).sort_values("within", key=abs, ascending=False).iloc[0]
     beyond, n = int((rows["q"] <= _Q).sum()), len(rows)
     name = metric_choice(choice)
     if inverse and not direct:
@@ -128,12 +136,28 @@ def _answer(rows: pd.DataFrame, choice: str) -> str:
     where = "".join(f" It {ways[way]} with steepness for {_places(rows)}." for way, rows in claimed.groupby("verdict", sort=False))
     q = "unknown" if pd.isna(strongest["q"]) else f"{strongest['q']:.2g}"
     return (
-        f"{answer}; {chance}. The strongest {'of those claimed' if len(claimed) else 'pair'}: ρ = {signed(strongest['spearman'])} "
-        f"{span(strongest['ci_low'], strongest['ci_high'])}, {column(strongest['x']).label}, {place_in_words(strongest)}, "
-        f"{one_line(str(strongest['model']), 40)}; by chance "
-        f"{span(strongest['null_low'], strongest['null_high'])}, q = {q}, n = {strongest['n']} chunks, {strongest['n_problems']} problems."
-        f"{where}"
+        f"{answer}; {chance}. The strongest {'of those claimed' if len(claimed) else 'pair'}: within CoTs ρ = "
+        f"{signed(strongest['within'])} {span(strongest['within_low'], strongest['within_high'])}, "
+        f"{column(strongest['x']).label}, {place_in_words(strongest)}, {one_line(str(strongest['model']), 40)}; by chance "
+        f"{span(strongest['within_null_low'], strongest['within_null_high'])}, q = {q}, "
+        f"n = {strongest['n']} chunks, {strongest['n_problems']} problems; over all chunks ρ = {signed(strongest['spearman'])}"
+        f"{', the other way' if _other_way(strongest) else ''}.{where}{'' if len(claimed) else worth(rows)}"
     )
+
+
+def worth(rows: pd.DataFrame) -> str:
+    """What so many "none" are worth: the share of effects planted in these pairs that the rule would have claimed."""
+    found = rows.apply(lambda row: Power.of_row(row).at(SAID), axis=1).dropna()
+    if found.empty:
+        return " How strong a law would have been found is unknown."
+    least = f"{found.min():.0%} to {found.max():.0%}" if found.max() - found.min() >= 0.01 else f"{found.median():.0%}"
+    return f" A law of ρ = {signed(SAID)} within CoTs, planted in one of them, would have been claimed in {least} of cases."
+
+
+def _other_way(row: pd.Series) -> bool:
+    names = ("within", "within_low", "within_high", "spearman", "ci_low", "ci_high")
+    rho, low, high, pooled, pooled_low, pooled_high = (float("nan") if pd.isna(row[name]) else float(row[name]) for name in names)
+    return disagree(rho, (low, high), pooled, (pooled_low, pooled_high))
 
 
 def _places(rows: pd.DataFrame) -> str:
@@ -157,10 +181,10 @@ def multiplicity(rows: pd.DataFrame) -> str:
     parts = [f"{sizes.get(subset, 0):,} pairs on {words}" for subset, words in SUBSET_WORDS.items()]
     expected = sizes.get("all", 0) * _Q
     return (
-        f"Tested: {' and '.join(parts)}. q is p after Benjamini and Hochberg over all pairs of a subset (pairs of two importance metrics "
-        f"are a family of their own, and the {int((rows['shared'] != '').sum()):,} that are not measured apart take no part): of the pairs "
-        f"with q ≤ {_Q:g}, at most {_Q:.0%} are expected to be chance. Without it about "
-        f"{expected:.0f} of the first would have p ≤ {_Q:g} by chance alone."
+        f"Tested: {' and '.join(parts)}. q is Benjamini and Hochberg's over all pairs of a subset, of the larger p with and without "
+        "the covariates held fixed (pairs of two importance metrics are a family of their own, and the "
+        f"{int((rows['shared'] != '').sum()):,} that are not measured apart take no part): of the pairs with q ≤ {_Q:g}, "
+        f"at most {_Q:.0%} are expected to be chance. Without it about {expected:.0f} of the first would have p ≤ {_Q:g} by chance alone."
     )
 
 
@@ -193,15 +217,19 @@ def pair_in_words(row: dict) -> str:
 
 
 def pair_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """The pairs as a table whose numbers sort; unknown cells are empty."""
+    """The pairs as a table whose numbers sort, ρ being that within CoTs; unknown cells are empty."""
     several = rows["model_id"].nunique() > 1
+    powers = [Power.of_row(row) for row in rows[list(POWER)].to_dict("records")]
     return pd.DataFrame({
         "geometry": [column(name).label for name in rows["x"]],
         "importance": [metric_choice(f"{row.metric}:{row.convention}") for row in rows.itertuples()],
         "where": [place_in_words(row) for row in rows[["layer", "kind", "position"]].to_dict("records")],
         **({"model": [one_line(str(name), 40) for name in rows["model"]]} if several else {}),
-        "|ρ|": rows["spearman"].astype(float).abs(), "ρ": rows["spearman"], "low": rows["ci_low"], "high": rows["ci_high"],
-        "p": rows["p"], "q": rows["q"], "null low": rows["null_low"], "null high": rows["null_high"], "partial ρ": rows["partial"],
+        "|ρ|": rows["within"].astype(float).abs(), "ρ": rows["within"], "low": rows["within_low"], "high": rows["within_high"],
+        "p": rows["p"], "q": rows["q"], "null low": rows["within_null_low"], "null high": rows["within_null_high"],
+        "ρ given": rows["partial"], "found": [power.at(SAID) for power in powers],
+        "found from": [power.least(allowed) for power, allowed in zip(powers, rows["p_allowed"].fillna(P_ALONE), strict=True)],
+        "pooled ρ": rows["spearman"], "other way": [_other_way(row) for _, row in rows.iterrows()],
         "law": rows["verdict"].fillna("unknown").where(rows["shared"] == "", rows["shared"]),
         "held fixed": [", ".join(COVARIATE_WORDS.get(name, name) for name in names) if pd.api.types.is_list_like(names) else ""
                        for names in rows["covariates"]],

@@ -7,20 +7,14 @@ import streamlit as st
 
 from app.figures.steepness import chance_band
 from backend.evidence.agreement import rank_agreement
-from backend.evidence.association import Association, association
 from backend.evidence.pairs import Evidence, evidence
+from backend.evidence.power import N_PLANTED
 from backend.importance.by_prompt import CONTRAST_COLUMNS, contrasts
 from backend.importance.convergence import convergence
 from backend.store.store import Store
 
 _SEED = 0
 _KEY = ("x", "kind", "model_id", "layer", "position", "unit", "metric", "convention", "subset")
-
-
-@st.cache_data(max_entries=128, show_spinner=False)
-def association_of(frame: pd.DataFrame) -> Association:
-    """`frame` has `x`, `y`, `cot_id`, `problem_id`."""
-    return association(frame, seed=_SEED)
 
 
 @st.cache_data(max_entries=128, show_spinner=False)
@@ -32,18 +26,19 @@ def chance_of(frame: pd.DataFrame) -> pd.DataFrame:
 @st.cache_data(max_entries=128, show_spinner="Computing the evidence for this pair …")
 def evidence_of(frame: pd.DataFrame, covariates: tuple[str, ...], subset: str) -> Evidence:
     """`frame` has `x`, `y`, `cot_id`, `problem_id` and the covariates."""
-    return evidence(frame, seed=_SEED, covariates=covariates, subset=subset)
+    return evidence(frame, seed=_SEED, covariates=covariates, subset=subset, n_planted=N_PLANTED)
 
 
 def stored_evidence(store: Store, pair: dict[str, Any], subset: str) -> Evidence | None:
-    """The pair's evidence as the table `associations` has it, q included; None where it does not."""
+    """The pair's evidence as the table `associations` has it, q included; None where it does not, or a rule of before
+    judged it."""
     rows = _stored(store, str(store.generation), store.published_at)
     row = rows.get(tuple((pair | {"subset": subset})[name] for name in _KEY))
-    return None if row is None else Evidence.from_row(row)
+    return None if row is None or pd.isna(row["verdict"]) else Evidence.from_row(row)
 
 
 def pairs_of(store: Store) -> pd.DataFrame:
-    """Every pair in `associations`, largest |rho| first, without its details."""
+    """Every pair in `associations`, largest |rho within CoTs| first, without its details."""
     return _pairs(store, str(store.generation), store.published_at)
 
 

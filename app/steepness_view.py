@@ -14,15 +14,15 @@ from app.figures.steepness import p_value, shuffled_within_cots, signed, span, s
 from app.geometry_columns import known_columns, pick_column, place_in_words
 from app.missing import no_rollouts, say_and_end
 from app.place import Place
-from app.statistics_cache import association_of, chance_of, evidence_of, stored_evidence
+from app.statistics_cache import chance_of, evidence_of, stored_evidence
 from app.untrusted import one_line, show
 from app.vocabulary import column, definition, metric, metric_choice
 from backend.evidence.association import Association
 from backend.evidence.multiple import shared
 from backend.evidence.pairs import Evidence
-from backend.evidence.resampling import spearman
-from backend.evidence.sample import SUBSETS
+from backend.evidence.sample import SUBSETS, sample_of
 from backend.evidence.verdict import RULE, conditions
+from backend.evidence.within import within
 from backend.evidence.words import in_words
 from backend.store.geometry_queries import COVARIATES, NO_LAYER, NONE
 from backend.store.store import Store
@@ -104,15 +104,21 @@ def one_pair(store: Store, where: Place) -> None:
     left, right = st.columns([3, 2], gap="medium")
     with left:
         frame = rows.rename(columns={"value": "y"})
-        found = stored_evidence(store, chosen.pair, "all")
-        rank = found.rank if found else association_of(frame[["x", "y", "cot_id", "problem_id"]])
-        _scatter(rows, chosen, rank, where.chunk)
-        _evidence(store, chosen, frame, found)
+        stored = {subset: stored_evidence(store, chosen.pair, subset) for subset in SUBSETS}
+        found = {subset: kept or _computed(frame, chosen, subset) for subset, kept in stored.items()}
+        _scatter(rows, chosen, found["all"], where.chunk)
+        _evidence(store, chosen, found, is_stored=stored["all"] is not None)
     with right:
         chunk(store, where, chosen, rows)
 
 
-def _scatter(rows: pd.DataFrame, chosen: Chosen, rank: Association, selected: str) -> None:
+def _computed(frame: pd.DataFrame, chosen: Chosen, subset: str) -> Evidence:
+    covariates = tuple(name for name in COVARIATES if name != chosen.x)
+    found = evidence_of(frame[["x", "y", "cot_id", "problem_id", *covariates]], covariates, subset)
+    return replace(found, shared=shared(chosen.pair))
+
+
+def _scatter(rows: pd.DataFrame, chosen: Chosen, found: Evidence, selected: str) -> None:
     pair = "|".join(map(str, chosen.pair.values()))
     kept = st.session_state.get("shuffled")
     seed = kept[1] if kept and kept[0] == pair else None
@@ -130,7 +136,8 @@ def _scatter(rows: pd.DataFrame, chosen: Chosen, rank: Association, selected: st
         drawn,
         column(chosen.x),
         metric(chosen.metric),
-        rank,
+        found.rank,
+        found.within,
         unit=chosen.unit,
         place=place_in_words(chosen.pair),
         logarithmic=chosen.logarithmic,
@@ -148,17 +155,18 @@ def _scatter(rows: pd.DataFrame, chosen: Chosen, rank: Association, selected: st
     )
     if seed is not None:
         both = drawn[drawn["x"].notna() & drawn["value"].notna()]
-        rho = spearman(both["x"].to_numpy(float), both["value"].to_numpy(float)) if len(both) > 2 else float("nan")
+        dealt = sample_of(both.rename(columns={"value": "y"})[["x", "y", "cot_id", "problem_id"]])
+        rho = within(dealt, n_bootstrap=0, n_permutations=0, seed=seed).rho
         st.caption(
-            f"Shuffled, seed {seed}: ρ = {signed(rho)}. Measured: ρ = {signed(rank.spearman)}. Of such shuffles 95 % lie in "
-            f"{span(rank.null_low, rank.null_high)}."
+            f"Shuffled, seed {seed}: ρ within CoTs = {signed(rho)}. Measured: {signed(found.within.rho)}. Of such shuffles 95 % lie in "
+            f"{span(found.within.null_low, found.within.null_high)}."
         )
     if len(band):
         st.caption(
             f"Grey: chunks in {len(band)} equal groups by {column(chosen.x).label}; in 95 % of shuffles of importance within CoTs the mean "
             "of a group falls into the band. Line: where it is."
         )
-    explanation(rank)
+    explanation(found.rank)
 
 
 def _with_means(band: pd.DataFrame, drawn: pd.DataFrame) -> pd.DataFrame:
@@ -183,21 +191,15 @@ def explanation(found: Association) -> None:
         note = f"{COVARIATE_WORDS.get(name, name)} {rest}"
         st.caption(note[:1].upper() + note[1:] + ".")
     st.caption(
-        "ρ is a rank correlation over chunks. Chunks of one problem are not independent: its interval resamples whole problems "
-        f"({found.n_bootstrap:,} times); p permutes importance within each CoT ({found.n_permutations:,} times, seed {found.seed}); "
-        "the null is where ρ falls then. An empty corner is no law: independent heavy tails leave one."
+        "ρ is a rank correlation; within CoTs it is of what ranks differ from their CoT's mean, so that effects of problems and CoTs do "
+        "not count. Chunks of one problem are not independent: its interval resamples whole problems "
+        f"({found.n_bootstrap:,} times); p permutes importance within each CoT ({found.n_permutations:,} times, seed {found.seed}). "
+        "An empty corner is no law: independent heavy tails leave one."
     )
 
 
-def _evidence(store: Store, chosen: Chosen, frame: pd.DataFrame, found: Evidence | None) -> None:
+def _evidence(store: Store, chosen: Chosen, by_subset: Mapping[str, Evidence], *, is_stored: bool) -> None:
     """The answer in words, why, and the numbers, on all chunks and away from the origin."""
-    covariates = tuple(name for name in COVARIATES if name != chosen.x)
-    needed = frame[["x", "y", "cot_id", "problem_id", *covariates]]
-    by_subset = {
-        subset: (found if subset == "all" else stored_evidence(store, chosen.pair, subset))
-        or replace(evidence_of(needed, covariates, subset), shared=shared(chosen.pair))
-        for subset in SUBSETS
-    }
     whole = by_subset["all"]
     st.subheader("Evidence")
     importance = metric_choice(f"{chosen.metric}:{chosen.convention}")
@@ -208,7 +210,7 @@ def _evidence(store: Store, chosen: Chosen, frame: pd.DataFrame, found: Evidence
         for condition in conditions(whole, COVARIATE_WORDS):
             st.text(("✓ " if condition.holds else "✗ ") + condition.words)
     st.dataframe(evidence_table(by_subset), hide_index=True, row_height=28, height="content", key="evidence")
-    if found is None:
+    if not is_stored:
         st.caption("Computed here: this pair is not in the table of all pairs, so its p stands alone and has no q.")
     if whole.fits:
         st.dataframe(fits_table(whole), hide_index=True, row_height=28, height="content", key="fits")
@@ -228,16 +230,20 @@ def evidence_table(by_subset: Mapping[str, Evidence]) -> pd.DataFrame:
 
 
 def _quantities(found: Evidence) -> dict[str, str]:
-    rank, parts, slope, mixed = found.rank, found.zero_inflated, found.theil_sen, found.mixed
+    rank, within, parts, slope, mixed = found.rank, found.within, found.zero_inflated, found.theil_sen, found.mixed
     return {
         "chunks · CoTs · problems (unknown)": f"{rank.n} · {rank.n_cots} · {rank.n_problems} ({rank.n_missing})",
-        "Spearman ρ, 95 % over problems": f"{signed(rank.spearman)} {span(rank.ci_low, rank.ci_high)}",
-        "ρ within CoTs, 95 %": f"{signed(found.within.rho)} {span(found.within.low, found.within.high)}",
-        "Kendall τ-b, 95 %": f"{signed(found.kendall.tau)} {span(found.kendall.low, found.kendall.high)}",
-        "permuted within CoTs: p, null band": f"p {_p(rank.p_permutation, rank)}, {span(rank.null_low, rank.null_high)}",
+        "ρ within CoTs, 95 % over problems": f"{signed(within.rho)} {span(within.low, within.high)}",
+        "permuted within CoTs: p, by chance": f"p {_p(rank.p_permutation, rank)}, {span(within.null_low, within.null_high)}",
+        "p over problems": number(within.p_problems),
         "q over all pairs": number(found.q),
-        "partial ρ": f"{signed(found.partial.rho)}, p {_p(found.partial.p, rank)}, n = {number(found.partial.n)}",
+        "ρ within CoTs, covariates held fixed": f"{signed(found.partial.rho)}, p {_p(found.partial.p, rank)}, p over problems "
+        f"{number(found.partial.p_problems)}, n = {number(found.partial.n)}",
         "held fixed": ", ".join(COVARIATE_WORDS.get(name, name) for name in found.partial.covariates) or "nothing is known",
+        "would be found (ρ within CoTs: share)": _planted(found),
+        "Spearman ρ over all chunks, 95 % over problems": f"{signed(rank.spearman)} {span(rank.ci_low, rank.ci_high)}"
+        + (", the other way" if found.runs_the_other_way else ""),
+        "Kendall τ-b, 95 %": f"{signed(found.kendall.tau)} {span(found.kendall.low, found.kendall.high)}",
         "importance > 0": f"{parts.n_positive} of {rank.n}" + (f", < 0: {parts.n_negative}" if parts.n_negative else ""),
         "AUC of x for importance > 0": f"{number(parts.auc)} {interval(parts.auc_low, parts.auc_high)}, p {_p(parts.auc_p, rank)}",
         "ρ where importance > 0": f"{signed(parts.positive_spearman)} {span(parts.positive_low, parts.positive_high)}, "
@@ -247,6 +253,12 @@ def _quantities(found: Evidence) -> dict[str, str]:
         + (f" ({one_line(mixed.note, 80)})" if mixed.note else ""),
         "variance between problems": "unknown" if pd.isna(mixed.problem_share) else f"{mixed.problem_share:.0%}",
     }
+
+
+def _planted(found: Evidence) -> str:
+    power = found.power
+    shares = ", ".join(f"{signed(rho)}: {share:.0%}" for rho, share in zip(power.rho, power.found, strict=True))
+    return shares or f"unknown: {power.note or 'not worked out'}"
 
 
 def fits_table(found: Evidence) -> pd.DataFrame:

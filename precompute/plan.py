@@ -35,7 +35,7 @@ _OTHER_MOVES = 8  # derivatives on and off the manifold at each place
 _SPECTRUM_MOVES = 200  # derivatives that the eigenpairs, the participation ratio and the finite steps at a place take as long as
 _CLOUD_SECONDS = 0.002  # a chunk activation in its cloud
 _COLUMNS_OF_G, _COLUMNS_OF_CLOUDS, _IMPORTANCES = 6, 5, 16  # that evidence pairs; metrics with each of their conventions
-_EVIDENCE_SECONDS = 0.3  # a pair at one subset
+_EVIDENCE_SECONDS = 0.2  # a pair at one subset, its power included
 
 
 @dataclass(frozen=True)

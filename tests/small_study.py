@@ -540,10 +540,16 @@ def _pairs(n: int, n_cots: int, rng: np.random.Generator) -> list[dict]:
                 rows.append({
                     "x": x, "kind": kind, "model_id": _MODEL, "layer": LAYERS[1], "position": position, "unit": "rms", "metric": metric,
                     "convention": "ta", "subset": subset, "n": n - n_cots, "n_cots": n_cots, "n_problems": 6, "n_missing": n_cots,
-                    "n_zero_x": 0, "n_zero_y": 9, "spearman": rho, "ci_low": rho - 0.15, "ci_high": rho + 0.15, "p": p, "null_low": -0.3,
-                    "null_high": 0.3, "kendall": rho * 0.7, "kendall_low": rho * 0.7 - 0.1, "kendall_high": rho * 0.7 + 0.1,
-                    "partial": rho * 0.9, "partial_p": p, "covariates": ["n_tokens", "place", "residual_norm", "entropy"],
-                    "verdict": "inverse" if planted else "none", "details": json.dumps(_details(n - n_cots, rho)), "n_bootstrap": 200,
+                    "n_zero_x": 0, "n_zero_y": 9, "within": rho, "within_low": rho - 0.15, "within_high": rho + 0.15,
+                    "within_null_low": -0.3, "within_null_high": 0.3, "p": p, "p_problems": p, "spearman": -rho / 2,
+                    "ci_low": -rho / 2 - 0.15, "ci_high": -rho / 2 + 0.15, "null_low": -0.25, "null_high": 0.25,
+                    "kendall": rho * 0.7, "kendall_low": rho * 0.7 - 0.1, "kendall_high": rho * 0.7 + 0.1,
+                    "partial": rho * 0.9, "partial_p": p, "partial_p_problems": p,
+                    "covariates": ["n_tokens", "place", "residual_norm", "entropy"],
+                    "verdict": "inverse" if planted else "none", "details": json.dumps(_details(n - n_cots, rho)),
+                    "n_planted": 200 if subset == "all" else 0, "planted_rho": [-0.15, -0.25, -0.4] if subset == "all" else [],
+                    "planted_found": [0.3, 0.93, 1.0] if subset == "all" else [],
+                    "planted_p": [1.0, 0.004, 0.001] if subset == "all" else [], "n_bootstrap": 200,
                     "n_permutations": 2000, "seed": 1,
                 })  # fmt: skip
     return rows
@@ -564,8 +570,7 @@ def _details(n: int, rho: float) -> dict[str, Any]:
     mixed = slope | {"p": 0.1, "problem_share": None, "note": "problems do not differ"}
     theil_sen = slope | {"intercept": 0.2}
     found = {"zero_inflated": zero, "fits": fits, "theil_sen": theil_sen, "mixed": mixed}
-    within = {"rho": rho, "low": rho - 0.1, "high": rho + 0.1}
-    return {"null_mean": -0.01, "within": within, "partial": {"n": n - 1, "null_mean": 0.0}, **found, "notes": []}
+    return {"null_mean": -0.01, "partial": {"n": n - 1}, "power_note": "", **found, "notes": []}
 
 
 def experiments(cot: dict, chunks: list[dict]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:

@@ -17,21 +17,21 @@ _VERDICTS = {"inverse": ("inverse law", STEERED), "direct": ("direct law", ACCEN
 
 
 def effects(rows: pd.DataFrame, labels: Sequence[str]) -> go.Figure:
-    """One line a pair: ρ with its bootstrap interval, coloured by verdict, over the band in which shuffled importance puts it.
+    """One line a pair: ρ within CoTs with its bootstrap interval, coloured by verdict, over the band in which shuffled importance puts it,
+    and a small mark where ρ over all chunks lies.
 
     `rows` has the columns of `associations`, in the order in which they are drawn; `labels` name them. At most 24 are drawn, the rest is
-    counted; a pair whose ρ is unknown is left out and counted. Every mark's customdata is the row's
-    place.
+    counted; a pair whose ρ is unknown is left out and counted. Every mark's customdata is the row's place.
     """
-    known = np.flatnonzero(rows["spearman"].notna().to_numpy())
+    known = np.flatnonzero(rows["within"].notna().to_numpy())
     if not len(known):
         return blank("No pair has a known rank correlation", height=200)
     shown = known[:_MOST_PAIRS]
     part, places = rows.iloc[shown], np.arange(len(shown))
     figure = go.Figure(layout={"template": TEMPLATE, "height": 130 + 26 * len(shown), "margin": {"l": 8, "r": 12, "t": 36, "b": 46}})
-    null = part["null_high"] - part["null_low"]
+    null = part["within_null_high"] - part["within_null_low"]
     figure.add_bar(
-        y=places, x=null, base=part["null_low"], orientation="h", width=0.7, name="chance: 95 % of permutations within CoTs",
+        y=places, x=null, base=part["within_null_low"], orientation="h", width=0.7, name="chance: 95 % of permutations within CoTs",
         marker={"color": "rgba(138,143,152,0.3)", "line": {"width": 0}}, hoverinfo="skip",
     )  # fmt: skip
     verdicts = part["verdict"].fillna("none").to_numpy()
@@ -41,17 +41,22 @@ def effects(rows: pd.DataFrame, labels: Sequence[str]) -> go.Figure:
             continue
         some = part[here]
         figure.add_scatter(
-            x=some["spearman"], y=places[here], mode="markers", name=f"{name} ({int(here.sum())})", customdata=shown[here].tolist(),
+            x=some["within"], y=places[here], mode="markers", name=f"{name} ({int(here.sum())})", customdata=shown[here].tolist(),
             marker={"color": colour, "size": 9, "symbol": "circle" if verdict != "none" else "circle-open", "line": {"width": 2}},
-            error_x={"type": "data", "symmetric": False, "array": some["ci_high"] - some["spearman"],
-                     "arrayminus": some["spearman"] - some["ci_low"], "thickness": 1.5, "width": 3, "color": colour},
+            error_x={"type": "data", "symmetric": False, "array": some["within_high"] - some["within"],
+                     "arrayminus": some["within"] - some["within_low"], "thickness": 1.5, "width": 3, "color": colour},
             hovertext=[
-                f"{for_plotly(labels[k], limit=160)}<br>ρ = {signed(row.spearman)} {span(row.ci_low, row.ci_high)}<br>"
-                f"chance {span(row.null_low, row.null_high)}, n = {row.n}"
+                f"{for_plotly(labels[k], limit=160)}<br>ρ within CoTs = {signed(row.within)} "
+                f"{span(row.within_low, row.within_high)}, chance {span(row.within_null_low, row.within_null_high)}, n = {row.n}<br>"
+                f"over all chunks {signed(row.spearman)} {span(row.ci_low, row.ci_high)}"
                 for k, row in zip(shown[here], some.itertuples(), strict=True)
             ],
             hoverinfo="text",
         )  # fmt: skip
+    figure.add_scatter(
+        x=part["spearman"], y=places, mode="markers", name="ρ over all chunks", hoverinfo="skip",
+        marker={"color": MISSING, "size": 10, "symbol": "line-ns-open", "line": {"width": 2}},
+    )  # fmt: skip
     figure.add_vline(x=0, line={"color": MISSING, "width": 1})
     figure.update_yaxes(
         tickmode="array", tickvals=places.tolist(), ticktext=[for_plotly(labels[k], limit=90, width=90) for k in shown],
@@ -59,7 +64,7 @@ def effects(rows: pd.DataFrame, labels: Sequence[str]) -> go.Figure:
     )  # fmt: skip
     lost, more = len(rows) - len(known), len(known) - len(shown)
     words = f"{len(shown)} of {len(rows)} pairs" + (f" · {more} more in the table" if more else "") + (f" · {lost} unknown" if lost else "")
-    figure.update_xaxes(title=f"Spearman ρ with 95 % interval over problems ({words})")
+    figure.update_xaxes(title=f"ρ within CoTs with 95 % interval over problems ({words})")
     return figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}, dragmode="pan")
 
 

@@ -12,6 +12,7 @@ from app.untrusted import for_plotly
 from app.vocabulary import CATEGORIES, Column, Metric, category
 from backend.evidence.association import Association
 from backend.evidence.permutation import shuffled
+from backend.evidence.within import Within
 from backend.ids import seed_for
 
 _BINS, _SHUFFLES = 10, 500
@@ -81,6 +82,7 @@ def steepness_and_importance(
     column: Column,
     metric: Metric,
     found: Association,
+    within: Within,
     *,
     unit: str,
     place: str,
@@ -91,14 +93,14 @@ def steepness_and_importance(
     shuffle: int | None = None,
 ) -> go.Figure:
     """x = the geometry column, y = the metric; `points` has `chunk_id`, `number`, `text`, `category`, `x`, `value`, `ci_low`, `ci_high`,
-    `below_floor`. Chunks whose whole KL curve lies at or below the noise floor are hollow. `found` is written above the cloud, with
-    `place` (direction, layer, position in words). `band` is that of `chance_band`. `shuffle` is the seed
-    where importance was dealt anew, which is then written over the figure in place of `found`.
+    `below_floor`. Chunks whose whole KL curve lies at or below the noise floor are hollow. `within` and `found` are written above
+    the cloud, with `place` (direction, layer, position in words). `band` is that of `chance_band`. `shuffle` is the seed
+    where importance was dealt anew, which is then written over the figure in place of what was found.
     """
     shown = split(points, logarithmic=logarithmic)
     if shown.drawn.empty:
         return blank(f"No chunk has both a known {column.label.lower()} and this importance", height=520)
-    figure = go.Figure(layout={"template": TEMPLATE, "height": 600, "margin": {"l": 64, "r": 12, "t": 92, "b": 110}, "dragmode": "pan"})
+    figure = go.Figure(layout={"template": TEMPLATE, "height": 600, "margin": {"l": 64, "r": 12, "t": 110, "b": 110}, "dragmode": "pan"})
     floors = shown.drawn["below_floor"].astype("boolean").fillna(False).astype(bool)
     rows = shown.drawn.assign(tag=shown.drawn["category"].fillna("untagged"), floored=floors)
     size = 9 if len(rows) <= 1000 else 6
@@ -150,9 +152,10 @@ def steepness_and_importance(
     )
     figure.update_yaxes(title=for_plotly(metric.axis))
     hollow = f"hollow: {int(rows['floored'].sum())} below the floor" if shown.drawn["below_floor"].notna().any() else ""
-    facts = [*statistics_lines(found), " · ".join(filter(None, (for_plotly(place, limit=200, width=200), hollow))), left_out_line(shown)]
+    where = " · ".join(filter(None, (for_plotly(place, limit=200, width=200), hollow)))
+    facts = [*statistics_lines(found, within), where, left_out_line(shown)]
     if shuffle is not None:
-        facts = [f"<b>Shuffled: importance dealt anew within CoTs, seed {shuffle}</b>", *facts[1:]]
+        facts = [f"<b>Shuffled: importance dealt anew within CoTs, seed {shuffle}</b>", *facts[2:]]
         figure.add_annotation(
             text=f"shuffled, seed {shuffle}", showarrow=False, x=0.99, y=0.98, xref="paper", yref="paper", xanchor="right", yanchor="top",
             font={"size": 20, "color": ACCENT},
@@ -164,18 +167,26 @@ def steepness_and_importance(
     )
 
 
-def statistics_lines(found: Association) -> list[str]:
-    """What the figure says about its cloud; unknown numbers are said to be unknown."""
+def statistics_lines(found: Association, within: Within) -> list[str]:
+    """What the figure says about its cloud: what is left within CoTs, the correlation over all chunks, and the sample. Unknown numbers are
+    said to be unknown."""
     sample = (
         f"n = {found.n} chunks of {found.n_cots} CoTs of {found.n_problems} problems · exactly 0: {found.n_zero_y} importances, "
         f"{found.n_zero_x} of x · unknown: {found.n_missing}"
     )
-    if math.isnan(found.spearman):
-        return ["Spearman ρ unknown", sample]
-    interval = "95 % interval unknown" if math.isnan(found.ci_low) else f"95 % {span(found.ci_low, found.ci_high)}"
     p = "unknown" if math.isnan(found.p_permutation) else p_value(found.p_permutation, found.n_permutations)
-    null = "" if math.isnan(found.null_low) else f", null {span(found.null_low, found.null_high)}"
-    return [f"Spearman ρ = {signed(found.spearman)}, {interval} over problems · p {p} within CoT{null}", sample]
+    null = "" if math.isnan(within.null_low) else f", by chance {span(within.null_low, within.null_high)}"
+    lead = f"ρ within CoTs = {signed(within.rho)}, {_interval(within.low, within.high)} over problems · p {p}{null}"
+    beside = f"Spearman ρ over all chunks = {signed(found.spearman)}, {_interval(found.ci_low, found.ci_high)} over problems"
+    return [
+        "ρ within CoTs unknown" if math.isnan(within.rho) else lead,
+        "Spearman ρ over all chunks unknown" if math.isnan(found.spearman) else beside,
+        sample,
+    ]
+
+
+def _interval(low: float, high: float) -> str:
+    return "95 % interval unknown" if math.isnan(low) else f"95 % {span(low, high)}"
 
 
 def left_out_line(shown: Shown) -> str:

@@ -6,9 +6,9 @@ Curves can be compared only on the same rows and in the same unit, so there are 
 `positive`  chunks with x > 0 and y > 0: the same three, and the power, factor · x^exponent.
 
 All four are least squares of y, which is what AIC and R² compare: a curve fitted by another loss would lose to those it contains. The power
-begins at the line through the logarithms. The inverse begins at the soft-L1 solution, which outliers move little (the scale of its loss is
-1.48 times the median absolute deviation of y, or y's standard deviation where that is 0), with x + x₀ above 0 and x₀ at most 1000 times the
-spread of x; that solution's A, x₀ and c are its `parameters`. A may be negative.
+begins at the line through the logarithms. The `parameters` of the inverse are the soft-L1 solution, which outliers move little (its width
+is 1.48 times the median absolute deviation of y, or y's standard deviation where that is 0), with x + x₀ above 0 and x₀ at most 1000 times
+the spread of x. A may be negative.
 AIC = n ln(RSS / n) + 2 (k + 1) with k parameters. Cross-validated R² = 1 − Σ (y − fitted)² / Σ (y − mean)² over held-out problems, fit and
 mean both from the other problems: a constant has exactly 0, and a curve below 0 predicts worse than no curve.
 """
@@ -27,6 +27,7 @@ N_FOLDS = 5
 _MOST_FOR_SLOPES = 3000  # Theil–Sen holds all pairs
 
 Curve = Callable[[np.ndarray], np.ndarray]
+Fitted = tuple[Callable[[], dict[str, float]], Curve]  # parameters, worked out where they are asked for, and the curve
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def _fit(rows: str, sample: Sample, curve: str, seed: int) -> Fit:
     x, y, fit = sample.x, sample.y, _CURVES[curve]
     if len(x) < 6 or constant(x) or constant(y):
         return Fit(rows, len(x), curve, {}, math.nan, math.nan, math.nan)
-    parameters, fitted = fit(x, y, x.min())
+    reported, fitted = fit(x, y, x.min())
+    parameters = reported()
     rss = float(((y - fitted(x)) ** 2).sum())
     aic = len(x) * math.log(rss / len(x)) + 2 * (len(parameters) + 1) if rss > 0 else -math.inf
     return Fit(rows, len(x), curve, parameters, aic, 1 - rss / float(((y - y.mean()) ** 2).sum()), _cv_r2(sample, fit, seed))
@@ -103,61 +105,71 @@ def _cv_r2(sample: Sample, fit: Callable, seed: int) -> float:
     return 1 - of_curve / of_mean if of_mean else math.nan
 
 
-def _constant(x: np.ndarray, y: np.ndarray, least_x: float) -> tuple[dict[str, float], Curve]:
+def _constant(x: np.ndarray, y: np.ndarray, least_x: float) -> Fitted:
     mean = float(y.mean())
-    return {"c": mean}, lambda at: np.full(len(at), mean)
+    return lambda: {"c": mean}, lambda at: np.full(len(at), mean)
 
 
-def _linear(x: np.ndarray, y: np.ndarray, least_x: float) -> tuple[dict[str, float], Curve]:
+def _linear(x: np.ndarray, y: np.ndarray, least_x: float) -> Fitted:
     slope, intercept = _line(x, y)
-    return {"intercept": intercept, "slope": slope}, lambda at: intercept + slope * at
+    return lambda: {"intercept": intercept, "slope": slope}, lambda at: intercept + slope * at
 
 
-def _log_log(x: np.ndarray, y: np.ndarray, least_x: float) -> tuple[dict[str, float], Curve]:
+def _log_log(x: np.ndarray, y: np.ndarray, least_x: float) -> Fitted:
     from scipy.optimize import least_squares
 
     middle = math.exp(np.log(x).mean())
     exponent, intercept = _line(np.log(x / middle), np.log(y))
     u, scale = np.log(x / middle), float(np.std(y)) or 1.0
+
+    def power_of(exponent: float) -> np.ndarray:
+        return np.exp(np.clip(exponent * u, -500, 500))
+
     least = least_squares(
-        lambda p: p[0] * np.exp(np.clip(p[1] * u, -500, 500)) - y / scale, [math.exp(intercept) / scale, exponent], max_nfev=200
-    )
+        lambda p: p[0] * power_of(p[1]) - y / scale, [math.exp(intercept) / scale, exponent],
+        lambda p: np.column_stack([power_of(p[1]), p[0] * u * power_of(p[1])]), max_nfev=200,
+    )  # fmt: skip
     factor, exponent = float(least.x[0] * scale), float(least.x[1])
     found = {"factor": factor * middle**-exponent, "exponent": exponent}
-    return found, lambda at: factor * (at / middle) ** exponent
+    return lambda: found, lambda at: factor * (at / middle) ** exponent
 
 
-def _inverse(x: np.ndarray, y: np.ndarray, least_x: float) -> tuple[dict[str, float], Curve]:
-    """x₀ = e^t − min(least_x, 0), with the least x of all rows, so that held-out rows too lie on one side of the pole."""
-    from scipy.optimize import least_squares
-
+def _inverse(x: np.ndarray, y: np.ndarray, least_x: float) -> Fitted:
+    """x₀ = e^t − min(least_x, 0), with the least x of all rows, so that held-out rows too lie on one side of the pole. Given t the curve is
+    a line in 1/(x + x₀), so that t alone is searched."""
     shift, spread = -min(least_x, 0.0), float(np.std(x))
     u, scale = (x + shift) / spread, float(np.std(y)) or 1.0
-    deviation = 1.4826 * float(np.median(np.abs(y - np.median(y)))) / scale
     target = y / scale
 
-    def residuals(parameters: np.ndarray) -> np.ndarray:
-        a, t, c = parameters
-        return a / (u + math.exp(t)) + c - target
+    def searched(loss_width: float | None) -> dict[str, float]:
+        grid = np.linspace(math.log(1e-4), math.log(1e3), 81)
+        for _ in range(4):  # the last step is 1e-5 wide
+            slopes, intercepts, losses = _lines(1 / (u + np.exp(grid)[:, None]), target, loss_width)
+            best = int(np.argmin(losses))
+            found, step = (float(grid[best]), float(slopes[best]), float(intercepts[best])), grid[1] - grid[0]
+            grid = np.clip(np.linspace(found[0] - step, found[0] + step, 41), math.log(1e-4), math.log(1e3))
+        t, slope, intercept = found
+        return {"A": slope * scale * spread, "x0": math.exp(t) * spread + shift, "c": intercept * scale}
 
-    def jacobian(parameters: np.ndarray) -> np.ndarray:
-        a, t, _ = parameters
-        basis = 1 / (u + math.exp(t))
-        return np.column_stack([basis, -a * math.exp(t) * basis**2, np.ones(len(u))])
+    fitted = searched(None)
+    deviation = 1.4826 * float(np.median(np.abs(y - np.median(y)))) / scale
+    return lambda: searched(deviation or 1.0), lambda at: fitted["A"] / (at + fitted["x0"]) + fitted["c"]
 
-    starts = []
-    for t in (math.log(0.05), math.log(0.5), math.log(5)):
-        slope, intercept = _line(1 / (u + math.exp(t)), target)
-        starts.append((slope, t, intercept))
-    start = min(starts, key=lambda parameters: float((residuals(np.array(parameters)) ** 2).sum()))
-    bounds = ([-np.inf, math.log(1e-4), -np.inf], [np.inf, math.log(1e3), np.inf])
-    robust = least_squares(residuals, start, jacobian, bounds, loss="soft_l1", f_scale=deviation or 1.0, x_scale="jac", max_nfev=100).x
-    ends = [least_squares(residuals, begin, jacobian, bounds, x_scale="jac", max_nfev=100) for begin in (robust, start)]
-    (reported, fitted) = (
-        {"A": float(a * scale * spread), "x0": float(math.exp(t) * spread + shift), "c": float(c * scale)}
-        for a, t, c in (robust, min(ends, key=lambda end: end.cost).x)
-    )
-    return reported, lambda at: fitted["A"] / (at + fitted["x0"]) + fitted["c"]
+
+def _lines(x: np.ndarray, y: np.ndarray, loss_width: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Slopes, intercepts and losses (n_lines,) of the lines of y, (n,), on each row of x, (n_lines, n): least squares, or least soft-L1 of
+    that width by reweighting."""
+    weights = np.ones_like(x)
+    for _ in range(1 if loss_width is None else 20):
+        total = weights.sum(1, keepdims=True)
+        mean_x, mean_y = (weights * x).sum(1, keepdims=True) / total, (weights * y).sum(1, keepdims=True) / total
+        size = (weights * (x - mean_x) ** 2).sum(1, keepdims=True)
+        slope = np.divide((weights * (x - mean_x) * (y - mean_y)).sum(1, keepdims=True), size, out=np.zeros_like(size), where=size > 0)
+        left = y - mean_y - slope * (x - mean_x)
+        if loss_width is not None:
+            weights = 1 / np.sqrt(1 + (left / loss_width) ** 2)
+    losses = (left**2).sum(1) if loss_width is None else (1 / weights - 1).sum(1)
+    return slope[:, 0], (mean_y - slope * mean_x)[:, 0], losses
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:

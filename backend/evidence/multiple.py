@@ -1,34 +1,51 @@
 """Many pairs are looked at, so some are striking by chance: Benjamini and Hochberg's q (1995) over the pairs of one subset.
 
 Claiming every pair with q at most 0.05 makes at most one claim in twenty false on average, where the p are independent or rise together.
+A law must show within CoTs both with and without the covariates held fixed, so the p that q is made of is the larger of those two.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from backend.evidence.verdict import Q_GRID
+from backend.evidence.verdict import P_ALONE, Q_GRID, decisive_p
 from backend.store.geometry_queries import IMPORTANCE
 
 
 def with_q(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The rows of `associations`, in their order, with `q` over the rows of the same subset, and `verdict` none where q is above 0.05.
 
-    A row without p has no q (None), and does not count among those looked at; nor does one whose x and y are not measured apart: what they
-    share is in `shared`, and its verdict is none.
+    `p_allowed` is what the p of q may be at most for the pair to be claimed among the others. A row without p has no q (None), and does not
+    count among those looked at; nor does one that no rule of today has judged (its verdict stays unknown), nor one whose x and y are not
+    measured apart: what they share is in `shared`, and its verdict is none.
     """
     from scipy.stats import false_discovery_control
 
-    done = [{**row, "q": None, "shared": shared(row)} for row in rows]
+    done = [{**row, "q": None, "p_allowed": None, "shared": shared(row)} for row in rows]
     for row in done:
         row["verdict"] = "none" if row["shared"] else row["verdict"]
     for subset in {row["subset"] for row in done}:
-        own = [row for row in done if row["subset"] == subset and _known(row["p"]) and not row["shared"]]
-        q = false_discovery_control([row["p"] for row in own], method="bh") if own else []
-        for row, value in zip(own, q, strict=True):
-            row["q"] = float(value)
+        own = [row for row in done if row["subset"] == subset and _known(row["p"]) and _known(row["verdict"]) and not row["shared"]]
+        p = [decisive_p(row["p"], row["partial_p"]) for row in own]
+        q = false_discovery_control(p, method="bh") if own else []
+        for row, value, allowed in zip(own, q, _allowed(p), strict=True):
+            row |= {"q": float(value), "p_allowed": min(P_ALONE, allowed)}
             row["verdict"] = row["verdict"] if value <= Q_GRID else "none"
     return done
+
+
+def _allowed(p: Sequence[float]) -> list[float]:
+    """For each p, the largest that it could be with q at most 0.05, the others being what they are."""
+    import numpy as np
+
+    order = np.sort(p)
+    steps = Q_GRID * np.arange(1, len(p) + 1) / max(len(p), 1)
+    below = np.searchsorted(order, steps, side="right")  # how many p lie at or below each step
+    found = []
+    for value in p:
+        others = below - (value <= steps)
+        found.append(float(steps[np.flatnonzero(others >= np.arange(len(p))).max()]))
+    return found
 
 
 def shared(pair: Mapping[str, Any]) -> str:
@@ -43,5 +60,5 @@ def shared(pair: Mapping[str, Any]) -> str:
     return "both are measured on the same rollouts" if pair["x"] in IMPORTANCE else ""
 
 
-def _known(p: float | None) -> bool:
-    return p is not None and not math.isnan(p)
+def _known(value: float | str | None) -> bool:
+    return value is not None and not (isinstance(value, float) and math.isnan(value))

@@ -1,7 +1,8 @@
-"""Rank correlation of x and y given covariates: does the law outlive what both may depend on, as the position in the CoT?
+"""The correlation within CoTs given covariates: does the law outlive what both may depend on, as the place in the CoT?
 
-Ranks of x, y and every covariate; the covariates' ranks are regressed out of both; the correlation of what is left. Null: the residual of
-y is permuted within CoTs. What depends on a covariate otherwise than linearly in ranks is not taken out.
+Ranks of x and y less their CoT's mean, and less what the covariates explain of them: each covariate's rank, and the mean of each of up to
+twenty equal groups of chunks by it, so that what happens at the first or the last chunks alone, or beyond some length, is taken out too.
+Few chunks have fewer groups. Null and agreement of problems as in aligned.py.
 """
 
 import math
@@ -11,9 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from backend.errors import AnchorscopeError
-from backend.evidence.permutation import null_of_sum
+from backend.evidence.aligned import Aligned, less_mean
 from backend.evidence.resampling import centred_ranks, constant
 from backend.evidence.sample import Sample
+
+_MOST_GROUPS = 20  # of chunks by a covariate
+_FREE_A_TERM = 5  # degrees of freedom that there must be for every term that is taken out
 
 
 @dataclass(frozen=True)
@@ -21,8 +25,8 @@ class Partial:
     """NaN where no covariate is known, or nothing is left to correlate."""
 
     rho: float
-    p: float  # two-sided
-    null_mean: float  # mean of rho by chance
+    p: float  # two-sided, y's residuals permuted within CoTs
+    p_problems: float  # two-sided: do the problems agree
     n: int  # chunks where x, y and the covariates are known
     covariates: tuple[str, ...]  # those held fixed
 
@@ -31,6 +35,24 @@ class Partial:
 class HeldFixed:
     values: dict[str, np.ndarray]  # (n,) for each covariate that can be held fixed
     notes: tuple[str, ...]  # which of those asked for cannot, and why
+
+
+@dataclass(frozen=True)
+class Given:
+    """How covariates are taken out of ranks of the chunks that know all of them."""
+
+    complete: np.ndarray  # (n,) of bool
+    strata: np.ndarray  # of the complete chunks
+    problems: np.ndarray  # likewise
+    basis: np.ndarray  # (n_complete, n_terms), orthonormal
+
+    def left(self, ranks: np.ndarray) -> np.ndarray:
+        """(…, n_complete) of ranks (…, n) over all chunks."""
+        scores = less_mean(ranks[..., self.complete], self.strata)
+        return scores - scores @ self.basis @ self.basis.T
+
+    def aligned(self, left_x: np.ndarray, left_y: np.ndarray) -> Aligned:
+        return Aligned(left_x, np.atleast_2d(left_y), self.strata, self.problems, self.basis.shape[1])
 
 
 def held_fixed(sample: Sample, covariates: Sequence[str]) -> HeldFixed:
@@ -50,22 +72,43 @@ def held_fixed(sample: Sample, covariates: Sequence[str]) -> HeldFixed:
     return HeldFixed(held, tuple(notes))
 
 
+def given(sample: Sample, held: dict[str, np.ndarray]) -> Given | None:
+    """None where nothing is held, or too few chunks know all of it."""
+    complete = ~np.isnan(np.array(list(held.values()))).any(0) if held else np.zeros(len(sample), dtype=bool)
+    if complete.sum() < len(held) + 3:
+        return None
+    own = sample if complete.all() else sample.only(complete)
+    known = [values[complete] for values in held.values()]
+    free = len(own) - int(own.strata[-1]) - 1
+    n_groups = min(_MOST_GROUPS, max(1, free // (_FREE_A_TERM * len(known))))
+    terms = np.column_stack([column for values in known for column in _terms(values, n_groups)])
+    return Given(complete, own.strata, own.problems, _orthonormal(less_mean(terms.T, own.strata).T))
+
+
 def partial(sample: Sample, held: dict[str, np.ndarray], *, n_permutations: int, seed: int) -> Partial:
     """Given the covariates `held`, over the chunks that know all of them."""
-    complete = ~np.isnan(np.array(list(held.values()))).any(0) if held else np.zeros(len(sample), dtype=bool)
-    nothing = Partial(math.nan, math.nan, math.nan, int(complete.sum()), tuple(held))
-    if complete.sum() < len(held) + 3:
-        return nothing
-    own = sample if complete.all() else sample.only(complete)
-    fixed = np.column_stack([centred_ranks(values[complete]) for values in held.values()])
-    left_x, left_y = (_residual(centred_ranks(values), fixed) for values in (own.x, own.y))
-    scale = math.sqrt((left_x @ left_x) * (left_y @ left_y))
-    if scale < 1e-9 * len(own) ** 3:  # ranks vary by about n³/12: less is rounding
-        return nothing
-    rho = float(np.clip(left_x @ left_y / scale, -1, 1))
-    null = null_of_sum(left_x / scale, left_y, own.strata, n_permutations=n_permutations, seed=seed)
-    return Partial(rho, null.p, null.mean, len(own), tuple(held))
+    fixed = given(sample, held)
+    if fixed is None:
+        return Partial(math.nan, math.nan, math.nan, 0, tuple(held))
+    scores = fixed.aligned(*(fixed.left(centred_ranks(values)) for values in (sample.x, sample.y)))
+    n = int(fixed.complete.sum())
+    if not scores.is_known:
+        return Partial(math.nan, math.nan, math.nan, n, tuple(held))
+    permuted = scores.permuted(n_permutations=n_permutations, seed=seed)
+    p = permuted.p(scores.y @ scores.x, scores.y)
+    return Partial(*(float(value[0]) for value in (scores.rho(), p, scores.p_problems())), n, tuple(held))
 
 
-def _residual(ranks: np.ndarray, fixed: np.ndarray) -> np.ndarray:
-    return ranks - fixed @ np.linalg.lstsq(fixed, ranks, rcond=None)[0]
+def _terms(values: np.ndarray, n_groups: int) -> list[np.ndarray]:
+    """The rank, and for each edge between groups whether a chunk lies above it."""
+    ranks = centred_ranks(values)
+    edges = np.quantile(ranks, np.arange(1, n_groups) / n_groups, method="lower")
+    return [ranks, *(np.where(ranks > edge, 1.0, 0.0) for edge in np.unique(edges))]
+
+
+def _orthonormal(terms: np.ndarray) -> np.ndarray:
+    """(n, rank): a basis of what the terms span; one that adds nothing is left out."""
+    size = np.sqrt((terms**2).sum(0))
+    kept = terms[:, size > 1e-9] / size[size > 1e-9]
+    left, sizes, _ = np.linalg.svd(kept, full_matrices=False)
+    return left[:, sizes > 1e-8]

@@ -38,7 +38,7 @@ def null_of_sum(a: np.ndarray, b: np.ndarray, strata: np.ndarray, *, n_permutati
     if not n_permutations or spread.max() <= 1e-20 * (a @ a) * (b @ b):
         return NO_NULL
     mean = float((sizes * mean_a * mean_b).sum())
-    permuted = b[_orders(strata.astype(np.int32).tobytes(), n_permutations, seed)] @ a
+    permuted = b[orders(strata, n_permutations, seed)] @ a
     tolerance = 1e-12 * math.sqrt((a @ a) * (b @ b))
     as_far = int((np.abs(permuted - mean) >= abs(a @ b - mean) - tolerance).sum())
     return Null((as_far + 1) / (n_permutations + 1), *bootstrap_percentile(permuted), mean)
@@ -57,15 +57,20 @@ def shuffled(frame: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     return frame.assign(y=y)
 
 
+def orders(strata: np.ndarray, n_permutations: int, seed: int) -> np.ndarray:
+    """(n_permutations, n) indices that permute within strata, which ascend from 0."""
+    return _orders(strata.astype(np.int32).tobytes(), n_permutations, seed)
+
+
 @functools.lru_cache(maxsize=8)
 def _orders(strata: bytes, n_permutations: int, seed: int) -> np.ndarray:
-    """(n_permutations, n) indices that permute within strata, 5 MB for 2000 × 600; a grid of pairs asks for the same ones again."""
+    """5 MB for 2000 × 600; a grid of pairs asks for the same ones again."""
     groups = np.frombuffer(strata, dtype=np.int32)
     rng = np.random.default_rng(seed_for("permutation", seed))
-    orders = np.empty((n_permutations, len(groups)), dtype=np.int32)
+    found = np.empty((n_permutations, len(groups)), dtype=np.int32)
     block = max(1, 1_000_000 // len(groups))
     for start in range(0, n_permutations, block):
-        part = orders[start : start + block]
+        part = found[start : start + block]
         part[:] = np.argsort(groups + rng.random(part.shape), axis=1)
-    orders.flags.writeable = False
-    return orders
+    found.flags.writeable = False
+    return found

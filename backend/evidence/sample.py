@@ -30,6 +30,7 @@ class Sample:
     strata: np.ndarray  # number of the group within which y may be permuted: the CoT, away from the origin the CoT and side
     n_missing: int  # rows where x or y is unknown
     n_near: int  # rows left out for lying near the origin
+    subset: str  # one of SUBSETS
 
     def __len__(self) -> int:
         return len(self.x)
@@ -70,7 +71,7 @@ def sample_of(frame: pd.DataFrame, subset: str = "all") -> Sample:
         rows=frame.iloc[order], x=x[order], y=y[order],
         problems=_numbered(problems[order]), cots=_numbered(problems[order], cots[order]),
         strata=_numbered(problems[order], cots[order], side[order]),
-        n_missing=int((~known).sum()), n_near=int((known & ~kept).sum()),
+        n_missing=int((~known).sum()), n_near=int((known & ~kept).sum()), subset=subset,
     )
 
 

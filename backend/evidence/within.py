@@ -1,7 +1,7 @@
-"""The correlation that is left within CoTs: ranks over all chunks, less their CoT's mean, pooled over CoTs.
+"""The correlation that is left within CoTs, which leads: ranks over all chunks, less their CoT's mean, pooled over CoTs (see aligned.py).
 
-It is the part of Spearman's rho that permuting y within CoTs destroys, so its p is that of the permutation. Its interval draws problems
-and asks whether they agree: one problem with many chunks cannot carry it. Ranks are kept as they are in every draw.
+It is the part of Spearman's rho that permuting y within CoTs destroys, so its p is that of the association. The rest of rho is between
+CoTs and problems, where what a problem is like moves both measures.
 """
 
 import math
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backend.evidence.resampling import centred_ranks, problem_draws
+from backend.evidence.aligned import Aligned, less_mean
+from backend.evidence.resampling import centred_ranks
 from backend.evidence.sample import Sample
-from backend.importance.intervals import UNKNOWN, bootstrap_percentile
 
 
 @dataclass(frozen=True)
@@ -21,22 +21,28 @@ class Within:
     rho: float
     low: float  # bootstrap 95 % interval over problems
     high: float
+    null_low: float  # 2.5th to 97.5th percentile with y permuted within CoTs
+    null_high: float
+    p_problems: float  # two-sided: do the problems agree (Student's t over their sums)
 
 
-def within(sample: Sample, *, n_bootstrap: int, seed: int) -> Within:
-    if len(sample) < 3:
-        return Within(math.nan, *UNKNOWN)
-    left_x, left_y = (_less_mean(centred_ranks(values), sample.strata) for values in (sample.x, sample.y))
-    sums = np.stack([np.bincount(sample.problems, product) for product in (left_x * left_y, left_x**2, left_y**2)])
-    draws = problem_draws(sample.n_problems, n_bootstrap, seed)
-    return Within(float(_rho(sums.sum(1))), *(bootstrap_percentile(_rho(sums @ draws.T)) if len(draws) else UNKNOWN))
+UNKNOWN_WITHIN = Within(*(math.nan,) * 6)
 
 
-def _less_mean(ranks: np.ndarray, strata: np.ndarray) -> np.ndarray:
-    return ranks - (np.bincount(strata, ranks) / np.bincount(strata))[strata]
+def within(sample: Sample, *, n_bootstrap: int, n_permutations: int, seed: int) -> Within:
+    if not len(sample):
+        return UNKNOWN_WITHIN
+    scores = aligned(sample)
+    if not scores.is_known:
+        return UNKNOWN_WITHIN
+    low, high = scores.interval(n_bootstrap=n_bootstrap, seed=seed)[:, 0]
+    null = (math.nan, math.nan)
+    if n_permutations:
+        sums = scores.permuted(n_permutations=n_permutations, seed=seed).sums(scores.y)
+        null = np.percentile(sums, [2.5, 97.5]) / math.sqrt((scores.x @ scores.x) * (scores.y**2).sum())
+    return Within(*map(float, (scores.rho()[0], low, high, *null, scores.p_problems()[0])))
 
 
-def _rho(sums: np.ndarray) -> np.ndarray:
-    covariance, variance_x, variance_y = sums
-    scale = np.sqrt(variance_x * variance_y)
-    return np.divide(covariance, scale, out=np.full(np.shape(scale), np.nan), where=scale > 1e-9)
+def aligned(sample: Sample) -> Aligned:
+    left_x, left_y = (less_mean(centred_ranks(values), sample.strata) for values in (sample.x, sample.y))
+    return Aligned(left_x, left_y[None], sample.strata, sample.problems)

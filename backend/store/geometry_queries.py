@@ -116,7 +116,8 @@ class GeometryQueries:
         )
 
     def associations(self: _HasFrame) -> pd.DataFrame:
-        """Every pair and subset with its model's name and q: largest |rho| first, then those where chance is unknown, then unknown rho.
+        """Every pair and subset with its model's name and q: largest |rho within CoTs| first, then those where chance is unknown, then
+        unknown rho.
 
         q is Benjamini and Hochberg's over all pairs of the subset in the study, and the verdict is given with it; pairs of two importance
         metrics are a family of their own. Both are had here, where all pairs are known, and so are never older than these. `shared` says
@@ -126,9 +127,9 @@ class GeometryQueries:
 
         frame = self.frame("SELECT a.*, m.name AS model FROM associations a LEFT JOIN models m USING (model_id)")
         families = [rows.to_dict("records") for _, rows in frame.groupby(frame["layer"] == NO_LAYER)]
-        judged = pd.DataFrame([row for rows in families for row in with_q(rows)], columns=[*frame.columns, "shared", "q"])
+        judged = pd.DataFrame([row for rows in families for row in with_q(rows)], columns=[*frame.columns, "shared", "q", "p_allowed"])
         key = ["x", *_NAME, "metric", "convention", "subset"]
-        sizes = {"untested": judged["p"].isna(), "size": -judged["spearman"].astype(float).abs()}
+        sizes = {"untested": judged["p"].isna(), "size": -judged["within"].astype(float).abs()}
         order = judged.assign(**sizes).sort_values([*sizes, *key], na_position="last").index
         return judged.loc[order].reset_index(drop=True)
 

@@ -46,6 +46,12 @@ def _accuracy_prompted(rows: pa.Table) -> pa.Table:
     return rows.append_column("prompt_name", pa.array([_ONLY_PROMPT] * len(rows), pa.string()))
 
 
+def _unjudged(rows: pa.Table) -> pa.Table:
+    """Associations that a rule over all chunks judged: what stands within CoTs, and the verdict on it, is unknown until computed."""
+    kept = rows.drop_columns(["verdict", "partial", "partial_p"])
+    return _unknown(kept, "associations", *(name for name in TABLES["associations"].arrow.names if name not in kept.column_names))
+
+
 _ONLY_PROMPT, _IMPORTED = "boxed", "published"
 
 # What version 6 added to the rows of a table; tables that are not named stayed as they were.
@@ -54,6 +60,7 @@ _SIXTH: dict[str, Callable[[pa.Table], pa.Table]] = {
     "cots": _prompted,
     "problem_accuracy": _accuracy_prompted,
     "importance": lambda rows: _unknown(rows, "importance", "written", "reason"),
+    "associations": _unjudged,
 }
 
 

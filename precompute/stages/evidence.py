@@ -5,6 +5,7 @@ importances are tested, and which are not because they would count a test twice:
 accuracies of `fl` differ from those in the comparator alone. So `paper` is left out, and `fl` where the metric is an accuracy. What was
 published is not set against a convention of another direction or comparator.
 Testing many pairs is answered where they are read, over all pairs of the study (`Store.associations`).
+Each pair's power is measured on all chunks: N_PLANTED effects of each size are planted in it, which takes about as long as its curves do.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from backend.evidence.power import N_PLANTED
 from backend.ids import seed_for
 from backend.importance.conventions import comparable
 from backend.store.geometry_queries import COVARIATES, IMPORTANCE
@@ -21,7 +23,7 @@ from precompute.engines.local import run_in_workers
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "evidence", "layer"
-_RULE = 2  # of the pairs and their evidence: raise it when they change
+_RULE = 3  # of the pairs and their evidence: raise it when they change
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ def units(context: Context) -> list[Unit]:
     wanted = context.study.geometry
     if wanted is None or not tested(context):
         return []
-    inputs = {"rule": _RULE, "n_bootstrap": wanted.n_bootstrap, "n_permutations": wanted.n_permutations, "seed": context.study.seed}
+    draws = {"n_bootstrap": wanted.n_bootstrap, "n_permutations": wanted.n_permutations, "n_planted": N_PLANTED}
+    inputs = {"rule": _RULE, **draws, "seed": context.study.seed}
     columns = context.store.geometry_choices()
     places = columns[["model_id", "layer"]].drop_duplicates().sort_values(["model_id", "layer"]).itertuples(index=False)
     return [
@@ -63,7 +66,7 @@ def measure(_: None, pair: Pair) -> Iterator[dict[str, Any]]:
     covariates = [name for name in COVARIATES if name != pair.name["x"]]
     draws = {"n_bootstrap": pair.n_bootstrap, "n_permutations": pair.n_permutations, "seed": pair.seed}
     for subset in SUBSETS:
-        found = evidence(pair.frame, **draws, covariates=covariates, subset=subset)
+        found = evidence(pair.frame, **draws, covariates=covariates, subset=subset, n_planted=N_PLANTED)
         row = pair.name | found.row()
         yield {column: row[column] for column in TABLES["associations"].columns}
 

@@ -10,6 +10,8 @@ from app.figures.evidence import agreement_matrix, convergence, effects
 from app.figures.steepness import chance_band, shuffled_within_cots, split, statistics_lines, steepness_and_importance
 from app.vocabulary import GEOMETRY, METRICS, column
 from backend.evidence.association import association
+from backend.evidence.sample import sample_of
+from backend.evidence.within import UNKNOWN_WITHIN, within
 from tests.app.conftest import traced_ids
 
 KL = METRICS["counterfactual_importance_kl"]
@@ -26,8 +28,13 @@ def association_of(cloud):
     return association(cloud[["cot_id", "problem_id", "x"]].assign(y=cloud["value"]), n_bootstrap=50, n_permutations=50, seed=0)
 
 
-def scatter(cloud, **how):
-    return steepness_and_importance(cloud, GEOMETRY["steepness"], KL, association_of(cloud), **(USUAL | how))
+def within_of(cloud):
+    frame = cloud[["cot_id", "problem_id", "x"]].assign(y=cloud["value"])
+    return within(sample_of(frame), n_bootstrap=50, n_permutations=50, seed=0)
+
+
+def scatter(cloud, column=GEOMETRY["steepness"], **how):
+    return steepness_and_importance(cloud, column, KL, association_of(cloud), within_of(cloud), **(USUAL | how))
 
 
 def known(cloud) -> pd.DataFrame:
@@ -55,7 +62,8 @@ def test_what_is_not_drawn_is_counted_by_its_reason(cloud):
 
 def test_the_statistics_and_every_n_are_on_the_figure(cloud):
     found, text = association_of(cloud), scatter(cloud).layout.title.text
-    assert f"Spearman ρ = {found.spearman:.2f}".replace("-", "−") in text and "within CoT" in text
+    assert f"ρ within CoTs = {within_of(cloud).rho:.2f}".replace("-", "−") in text and "by chance [" in text
+    assert f"Spearman ρ over all chunks = {found.spearman:.2f}".replace("-", "−") in text
     assert "n = 26 chunks of 3 CoTs of 2 problems" in text
     assert "exactly 0: 1 importances, 1 of x · unknown: 4" in text
     assert "hollow: 1 below the floor" in text and "per_chunk directions, layer 15" in text
@@ -65,7 +73,7 @@ def test_the_axes_bear_the_column_and_the_metric_with_their_units(cloud):
     figure = scatter(cloud)
     assert figure.layout.xaxis.title.text == "Swept steepness |a|, nats per β² (β in RMS of the residual stream)"
     assert figure.layout.yaxis.title.text == "Counterfactual importance (KL, nats)"
-    other = steepness_and_importance(cloud, column("curvature"), KL, association_of(cloud), **(USUAL | {"unit": "none"}))
+    other = scatter(cloud, column("curvature"), unit="none")
     assert other.layout.xaxis.title.text == "Curvature, radians"
     assert column("different_trajectories_fraction").label == "Different trajectories"
 
@@ -86,7 +94,7 @@ def test_intervals_are_drawn_from_their_lower_to_their_upper_end(cloud):
 def test_an_unknown_correlation_is_said_to_be_unknown(cloud):
     found = association_of(cloud.assign(x=1.0))
     assert math.isnan(found.spearman)
-    assert statistics_lines(found)[0] == "Spearman ρ unknown"
+    assert statistics_lines(found, UNKNOWN_WITHIN)[:2] == ["ρ within CoTs unknown", "Spearman ρ over all chunks unknown"]
 
 
 def test_an_empty_cloud_says_so(cloud):
@@ -108,7 +116,7 @@ def test_shuffling_deals_importance_with_its_interval_anew_within_each_cot(cloud
 def test_a_shuffled_cloud_says_so_and_gives_no_statistics_of_the_true_one(cloud):
     figure = scatter(shuffled_within_cots(cloud, 4), shuffle=4)
     assert "shuffled, seed 4" in notes(figure)
-    assert "seed 4" in figure.layout.title.text and "Spearman" not in figure.layout.title.text
+    assert "seed 4" in figure.layout.title.text and "ρ" not in figure.layout.title.text
 
 
 def many(*, law: float) -> pd.DataFrame:
@@ -147,15 +155,17 @@ def test_the_band_and_the_means_are_drawn_as_steps_over_their_groups(cloud):
 
 @pytest.fixture
 def pairs() -> pd.DataFrame:
-    rows = pd.DataFrame({"spearman": [-0.4, np.nan, 0.1], "ci_low": [-0.5, np.nan, -0.1], "ci_high": [-0.3, np.nan, 0.3]})
-    return rows.assign(null_low=-0.15, null_high=0.12, verdict=["inverse", None, "none"], n=[200, 2, 150])
+    rows = pd.DataFrame({"within": [-0.4, np.nan, 0.1], "within_low": [-0.5, np.nan, -0.1], "within_high": [-0.3, np.nan, 0.3]})
+    rows = rows.assign(within_null_low=-0.15, within_null_high=0.12, verdict=["inverse", None, "none"], n=[200, 2, 150])
+    return rows.assign(spearman=[0.2, np.nan, 0.1], ci_low=0.1, ci_high=0.3)
 
 
 def test_every_known_pair_has_its_interval_over_the_band_of_chance(pairs):
     figure = effects(pairs, ["a", "b", "<c>"])
-    chance, law, none = figure.data
+    chance, law, none, pooled = figure.data
     assert list(chance.base) == [-0.15, -0.15] and list(chance.x) == pytest.approx([0.27, 0.27])
     assert list(law.x) == [-0.4] and list(law.customdata) == [0] and list(none.customdata) == [2]
+    assert list(pooled.x) == [0.2, 0.1] and "over all chunks 0.20 [0.10, 0.30]" in law.hovertext[0]
     assert list(law.error_x.array) == pytest.approx([0.1]) and none.marker.symbol == "circle-open"
     assert "2 of 3 pairs · 1 unknown" in figure.layout.xaxis.title.text
     assert list(figure.layout.yaxis.ticktext) == ["a", "&lt;c&gt;"]

@@ -34,6 +34,9 @@ def table(test, column: str) -> pd.DataFrame:
     return next(frame.value for frame in test.dataframe if column in frame.value)
 
 
+LEAD = "ρ within CoTs, 95 % over problems"
+
+
 def evidence_of(test) -> dict[str, str]:
     shown = table(test, "all chunks")
     return dict(zip(shown["quantity"], shown["all chunks"], strict=True))
@@ -82,7 +85,7 @@ def test_every_sort_of_column_has_its_scatter(opened, whole):
     test = page(opened, whole)
     for x, axis in (("isotropic_steepness", "Isotropic steepness"), ("curvature", "Curvature"), ("participation_ratio", "Participation"),
                     ("different_trajectories_fraction", "Different trajectories")):  # fmt: skip
-        assert axis in turned(test, column=x) and evidence_of(test)["Spearman ρ, 95 % over problems"] != "unknown [unknown]"
+        assert axis in turned(test, column=x) and evidence_of(test)[LEAD] != "unknown [unknown]"
 
 
 def test_links_of_before_open_what_they_named(opened, whole):
@@ -111,10 +114,12 @@ def test_a_layer_stays_chosen_where_a_column_is_not_had_at_it_and_what_stands_in
 
 def test_evidence_that_is_stored_is_read_and_not_computed(opened, whole, monkeypatch):
     monkeypatch.setattr(steepness_view, "evidence_of", None)
-    monkeypatch.setattr(steepness_view, "association_of", None)
     test = page(opened, whole, **PAIR)
     shown = evidence_of(test)
-    assert shown["Spearman ρ, 95 % over problems"] == "−0.60 [−0.75, −0.45]" and shown["q over all pairs"] == "0.003"
+    assert shown[LEAD] == "−0.60 [−0.75, −0.45]" and shown["q over all pairs"] == "0.003"
+    assert shown["Spearman ρ over all chunks, 95 % over problems"] == "0.30 [0.15, 0.45], the other way"
+    assert shown["would be found (ρ within CoTs: share)"] == "−0.15: 30%, −0.25: 93%, −0.40: 100%"
+    assert "which runs the other way" in words(test)
     assert "Computed here" not in words(test)
     curves = table(test, "curve")
     assert (curves["AIC − least"].str.endswith("best")).sum() == 1 and "A/(x + x₀) + c" in set(curves["curve"])
@@ -124,7 +129,7 @@ def test_shuffling_says_so_takes_a_new_seed_each_time_and_can_be_undone(opened, 
     test = page(opened, whole, **PAIR)
     for seed in (1, 2):
         test.button(key="shuffle").click().run()
-        assert f"Shuffled, seed {seed}: ρ =" in words(test) and "Measured: ρ = −0.60" in words(test)
+        assert f"Shuffled, seed {seed}: ρ within CoTs =" in words(test) and "Measured: −0.60" in words(test)
     test.button(key="unshuffle").click().run()
     assert "Shuffled" not in words(test)
 
@@ -144,7 +149,8 @@ def test_the_answer_is_given_in_words_with_numbers_and_the_rule_of_multiple_test
     test = page(opened, whole, view="pairs")
     said = words(test)
     assert "is inversely related to steepness in 1 of 3 pairs; 1 of 3 are beyond chance (q ≤ 0.05)" in said
-    assert "ρ = −0.60 [−0.75, −0.45], Fisher steepness" in said and "layer 15" in said and "by chance [−0.30, 0.30]" in said
+    assert "within CoTs ρ = −0.60 [−0.75, −0.45], Fisher steepness" in said and "over all chunks ρ = 0.30, the other way" in said
+    assert "Fisher steepness" in said and "layer 15" in said and "by chance [−0.30, 0.30]" in said
     assert "Benjamini and Hochberg" in said and "6 pairs on all chunks" in said
     assert "Different trajectories (share of rollouts): unknown here" in said
     for chosen, n in ({"subset": "away_from_origin"}, 6), ({"subset": "all", "claimed": "inverse"}, 1):
@@ -154,9 +160,10 @@ def test_the_answer_is_given_in_words_with_numbers_and_the_rule_of_multiple_test
 
 def pair_rows(**values) -> pd.DataFrame:
     usual = {"x": "steepness", "kind": "random", "model_id": "m", "layer": 3, "position": "anchor", "unit": "rms", "convention": "ta",
-             "metric": "counterfactual_importance_kl", "subset": "all", "spearman": -0.1, "ci_low": -0.3, "ci_high": 0.1, "p": 0.5,
-             "model": "ours", "shared": "", "q": 0.8, "null_low": -0.2, "null_high": 0.2, "verdict": "none", "n": 90,
-             "n_problems": 8}  # fmt: skip
+             "metric": "counterfactual_importance_kl", "subset": "all", "within": -0.1, "within_low": -0.3, "within_high": 0.1, "p": 0.5,
+             "model": "ours", "shared": "", "q": 0.8, "within_null_low": -0.2, "within_null_high": 0.2, "verdict": "none", "n": 90,
+             "n_problems": 8, "spearman": -0.1, "ci_low": -0.3, "ci_high": 0.1, "p_allowed": 0.01, "n_planted": 200,
+             "planted_rho": [-0.25], "planted_found": [0.62], "planted_p": [0.04]}  # fmt: skip
     return pd.DataFrame([usual | dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)])
 
 
@@ -170,8 +177,11 @@ def pair_rows(**values) -> pd.DataFrame:
     ],
 )
 def test_the_headline_claims_no_more_than_the_verdicts(rho, q, verdict, said):
-    first, second = evidence_view.headline(pair_rows(spearman=rho, q=q, verdict=verdict))
+    first, second = evidence_view.headline(pair_rows(within=rho, q=q, verdict=verdict))
     assert said in first and "unknown here" in second
+    assert ("A law of ρ = −0.25 within CoTs, planted in one of them, would have been claimed in 62% of cases." in first) == (
+        set(verdict) == {"none"}
+    )
     ways = {"inverse": "It falls", "direct": "It rises"}
     for way, how in ways.items():
         assert (f"{how} with steepness for ours: {vocabulary.KINDS['random']} (layer 3)." in first) == (way in verdict)
@@ -188,6 +198,13 @@ def test_choosing_a_row_opens_its_scatter(opened, whole):
     chosen = test.session_state["selection"]
     assert chosen["view"] == "pair" and {name: chosen[name] for name in PAIR} == PAIR
     assert evidence_of(test)["q over all pairs"] == "0.003"
+
+
+def test_pairs_that_a_rule_of_before_judged_are_unknown_and_their_power_too():
+    unjudged = pair_rows(x=["steepness"], within=[None], verdict=[None], q=[None], n_planted=[None], p_allowed=[None])
+    table = evidence_view.pair_table(unjudged.assign(partial=None, covariates=None, n_cots=9))
+    assert table["law"].tolist() == ["unknown"] and table[["ρ", "found", "found from"]].isna().all(axis=None)
+    assert "unknown here" in evidence_view.headline(unjudged)[0]
 
 
 def test_a_pair_is_named_by_what_it_has():

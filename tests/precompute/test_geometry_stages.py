@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from backend.evidence import pairs
+from backend.evidence.power import N_PLANTED
 from backend.evidence.sample import SUBSETS
 from backend.geometry import neighbourhoods as clouds
 from backend.geometry.directions import ANCHOR_METRIC
@@ -239,7 +240,7 @@ def test_the_evidence_is_that_of_the_frames_a_page_asks_for(store, model_id):
         covariates = [column for column in COVARIATES if column != row["x"]]
         expected = pairs.evidence(
             frame.rename(columns={"value": "y"}), n_bootstrap=40, n_permutations=40, seed=row["seed"], covariates=covariates,
-            subset=row["subset"],
+            subset=row["subset"], n_planted=N_PLANTED,
         ).row()  # fmt: skip
         assert row == name | {column: expected[column] for column in row if column not in key}
     assert {place for place in store.associations()["layer"]} == {NO_LAYER, *(1, 2)}

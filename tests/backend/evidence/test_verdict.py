@@ -6,6 +6,7 @@ import pytest
 
 from backend.evidence.multiple import with_q
 from backend.evidence.pairs import evidence
+from backend.evidence.power import Power
 from backend.evidence.verdict import RULE, conditions, verdict
 from backend.evidence.words import in_words
 from backend.importance.metrics import kl_divergence
@@ -34,8 +35,9 @@ def test_turned_around_an_inverse_law_is_a_direct_one(inverse):
 
 
 @pytest.mark.parametrize("change", [
-    {"rank": {"p_permutation": 0.02}}, {"rank": {"p_permutation": float("nan")}}, {"rank": {"ci_high": 0.01}}, {"rank": {"n_problems": 4}},
-    {"within": {"high": 0.01}}, {"partial": {"p": 0.06}}, {"partial": {"rho": 0.2}}, {"zero_inflated": {"auc": 0.6, "auc_p": 0.01}},
+    {"rank": {"p_permutation": 0.02}}, {"rank": {"p_permutation": float("nan")}}, {"rank": {"n_problems": 4}}, {"within": {"high": 0.01}},
+    {"within": {"p_problems": 0.02}}, {"partial": {"p": 0.02}}, {"partial": {"p_problems": 0.02}}, {"partial": {"rho": 0.2}},
+    {"zero_inflated": {"auc": 0.6, "auc_p": 0.01}},
     {"zero_inflated": {"positive_spearman": 0.3, "positive_p": 0.01}},
 ])  # fmt: skip
 def test_one_condition_that_does_not_hold_is_enough_for_none(inverse, change):
@@ -49,26 +51,64 @@ def test_a_large_q_takes_the_claim_back(inverse):
     assert verdict(replace(inverse, q=0.04)) == "inverse" and verdict(replace(inverse, q=0.06)) == "none"
 
 
-def test_a_law_of_problems_that_runs_the_other_way_within_cots_is_not_claimed():
+def test_a_law_within_cots_is_claimed_though_problems_run_the_other_way_and_the_words_say_so():
     rng = np.random.default_rng(0)
     level, within = np.repeat(rng.normal(0, 3, 40), 15), rng.normal(size=600)
     frame = pd.DataFrame({"x": level - within, "y": level + within, "problem_id": np.repeat(range(40), 15)})
-    found = evidence(frame.assign(cot_id=frame["problem_id"]), n_bootstrap=99, n_permutations=199, seed=0, describe=False)
-    assert found.rank.p_permutation <= 0.01 and found.rank.ci_low > 0 > found.within.high
-    assert verdict(found) == "none"
+    found = evidence(frame.assign(cot_id=frame["problem_id"]), n_bootstrap=99, n_permutations=199, seed=0)
+    assert found.rank.ci_low > 0.4 and found.within.high < 0
+    assert verdict(found) == "inverse" and found.runs_the_other_way
+    said = in_words(found, **SAID)
+    assert "is inversely related" in said and "which runs the other way: there what differs between problems" in said
+
+
+def test_a_law_between_problems_alone_is_not_claimed():
+    rng = np.random.default_rng(0)
+    level = np.repeat(rng.normal(0, 3, 40), 15)
+    frame = pd.DataFrame({"x": level + rng.normal(size=600), "y": -level + rng.normal(size=600), "problem_id": np.repeat(range(40), 15)})
+    found = evidence(frame.assign(cot_id=frame["problem_id"]), n_bootstrap=99, n_permutations=199, seed=0)
+    assert found.rank.ci_high < -0.7 and verdict(found) == "none"
+
+
+def test_one_problem_that_carries_a_law_alone_is_not_enough():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 600))
+    y[:90] = -x[:90]  # all chunks of two problems in forty
+    frame = pd.DataFrame({"x": x, "y": y, "problem_id": np.arange(600) // 45, "cot_id": np.arange(600) // 15})
+    found = evidence(frame, n_bootstrap=199, n_permutations=999, seed=0, describe=False)
+    assert found.rank.p_permutation <= 0.01 < found.within.p_problems and verdict(found) == "none"
 
 
 def test_the_rule_names_its_thresholds():
-    assert all(threshold in RULE for threshold in ("0.01", "0.05", "5 problems"))
+    assert all(threshold in RULE for threshold in ("0.01", "0.05", "5 problems", "within chains"))
 
 
 def test_q_is_that_of_benjamini_and_hochberg_within_each_subset(inverse):
-    row, p = PAIR | inverse.row(), [0.01, 0.02, 0.03, 0.04]
+    row, p = PAIR | inverse.row() | {"partial_p": None}, [0.01, 0.02, 0.03, 0.04]
     rows = [row | {"subset": "all", "p": value} for value in p] + [row | {"subset": "away_from_origin", "p": 0.04}, row | {"p": None}]
     found = with_q(rows)
     assert [r["q"] for r in found] == [pytest.approx(0.04)] * 5 + [None]
     assert [r["p"] for r in found] == [r["p"] for r in rows] and "q" not in rows[0]
     assert with_q([]) == []
+
+
+def test_q_is_made_of_the_larger_p_with_and_without_covariates_and_says_what_p_would_do(inverse):
+    row = PAIR | inverse.row()
+    rows = [row | {"p": 0.001, "partial_p": p} for p in (0.01, 0.02, 0.001, 0.5)]
+    found = with_q(rows)
+    assert [r["q"] for r in found] == pytest.approx([0.02, 0.02 * 4 / 3, 0.004, 0.5])
+    for k, judged in enumerate(found):  # at the p that is allowed a pair is claimed, and above it is not
+        allowed = judged["p_allowed"]
+        again = [with_q([r | ({"p": p, "partial_p": p} if j == k else {}) for j, r in enumerate(rows)])[k]["q"] for p in (allowed, 0.06)]
+        assert allowed == 0.01 and again[0] <= 0.05 < again[1]
+    alone, *_ = with_q([row | {"p": 0.3}] + [row | {"p": 0.9}] * 49)
+    assert alone["p_allowed"] == pytest.approx(0.05 / 50)
+
+
+def test_a_pair_that_only_a_rule_of_before_has_judged_stays_unjudged_and_does_not_count(inverse):
+    row = PAIR | inverse.row()
+    now, before = with_q([row | {"p": 0.04}, row | {"p": 0.001, "verdict": None}])
+    assert (now["q"], before["q"], before["verdict"]) == (pytest.approx(0.04), None, None)
 
 
 def test_where_a_hundred_pairs_were_looked_at_the_one_that_chance_gives_is_no_law(inverse):
@@ -85,7 +125,8 @@ def test_where_a_hundred_pairs_were_looked_at_the_one_that_chance_gives_is_no_la
     ({"x": "different_trajectories_fraction", "metric": "forced_importance_kl"}, ""),
 ])  # fmt: skip
 def test_what_is_not_measured_apart_is_never_claimed_and_does_not_count_among_those_looked_at(inverse, pair, why):
-    first, second = with_q([PAIR | inverse.row() | {"p": 0.001}, PAIR | pair | inverse.row() | {"p": 0.04}])
+    row = inverse.row() | {"partial_p": None}
+    first, second = with_q([PAIR | row | {"p": 0.001}, PAIR | pair | row | {"p": 0.04}])
     assert second["shared"] == why and second["verdict"] == ("none" if why else "inverse")
     assert (second["q"], first["q"]) == (pytest.approx((None, 0.001) if why else (0.04, 0.002)))
     if why:
@@ -108,11 +149,23 @@ def test_a_smoothed_kl_of_few_rollouts_is_no_law_once_their_number_is_held_fixed
 
 def test_the_words_answer_with_direction_strength_and_chance(inverse, none):
     said = in_words(inverse, **SAID)
-    assert said.startswith("Steepness is inversely related to counterfactual importance here (random directions, layer 12): Spearman")
+    assert said.startswith("Steepness is inversely related to counterfactual importance here (random directions, layer 12): within CoTs")
+    assert "Over all chunks ρ = −" in said and "the other way" not in said and "would have been found" not in said
     assert "600 chunks of 100 CoTs of 40 problems" in said and "Chance would not do as well" in said and "p ≤ 0.005" in said
     said = in_words(none, **SAID | {"where": ""})
-    assert said.startswith("No law between steepness and counterfactual importance is shown here: Spearman ρ")
-    assert "Chance does as well" in said
+    assert said.startswith("No law between steepness and counterfactual importance is shown here: within CoTs ρ")
+    assert "Chance does as well" in said and "How strong a law would have been found is unknown: no effects were planted." in said
+
+
+@pytest.mark.parametrize(("found", "p_needed", "p_allowed", "said"), [
+    ((0.4, 0.93, 1.0), (1.0, 0.008, 0.001), 0.01, "ρ = −0.25 within CoTs would have been found 9 times in 10; 9 times in 10 from"),
+    ((0.1, 0.52, 0.95), (1.0, 0.02, 0.001), 0.01, "would have been found 5 times in 10; 9 times in 10 from ρ = −0.40 on."),
+    ((0.4, 0.93, 1.0), (1.0, 0.008, 0.001), 0.002, "as a pair by itself; 9 times in 10 from ρ = −0.40 on among all pairs, where p"),
+    ((0.0, 0.01, 0.2), (1.0, 1.0, 1.0), 0.01, "would have been found hardly ever; not even ρ = −0.40 is found 9 times in 10."),
+])  # fmt: skip
+def test_a_none_says_what_it_would_have_found(none, found, p_needed, p_allowed, said):
+    power = Power(200, (-0.15, -0.25, -0.4), found, p_needed)
+    assert said in in_words(replace(none, power=power, p_allowed=p_allowed), **SAID)
 
 
 def test_the_words_say_what_stands_against_a_claim(inverse):
@@ -123,5 +176,6 @@ def test_the_words_say_what_stands_against_a_claim(inverse):
 def test_the_words_say_what_is_unknown(none):
     constant = evidence(simulate("none", 0).assign(y=0.0), n_bootstrap=9, n_permutations=9, seed=0, describe=False)
     assert "is unknown: y is the same for all 600 chunks" in in_words(constant, **SAID)
-    undealt = replace(none, rank=replace(none.rank, p_permutation=float("nan"), ci_low=float("nan")))
+    nan = float("nan")
+    undealt = replace(none, rank=replace(none.rank, p_permutation=nan), within=replace(none.within, low=nan))
     assert "interval unknown" in in_words(undealt, **SAID) and "Whether chance would do as well is unknown" in in_words(undealt, **SAID)

@@ -96,7 +96,7 @@ def test_pairs_come_with_their_q_and_what_it_leaves_of_their_verdicts(store):
     pairs = store.associations()
     stored = store.frame("SELECT p, verdict, subset FROM associations")
     assert len(pairs) == len(stored) and pairs["model"].eq("embedded:Tiny").all()
-    assert pairs["spearman"].abs().is_monotonic_decreasing
+    assert pairs["within"].abs().is_monotonic_decreasing
     for _, family in pairs.groupby("subset"):
         sorted_p, m = np.sort(family["p"]), len(family)
         expected = [min(min(sorted_p[k] * m / (k + 1) for k in range(m) if sorted_p[k] >= p), 1) for p in family["p"]]
@@ -109,7 +109,7 @@ def test_pairs_of_two_importance_metrics_are_a_family_of_their_own(study, tmp_pa
     with closing(Store(study)) as store:
         pair = store.whole_table("associations").to_pylist()[0]
     pair |= {"x": "different_trajectories_fraction", "kind": "all", "layer": NO_LAYER, "position": "none", "unit": "none", "p": 0.04,
-             "metric": "forced_importance_kl"}  # fmt: skip
+             "partial_p": None, "metric": "forced_importance_kl"}  # fmt: skip
     with StudyFolder(folder).writing("test") as writer:
         writer.add("evidence", "metrics", {"associations": [pair]})
         publish(writer)

@@ -112,7 +112,8 @@ def test_a_study_of_an_older_schema_is_upgraded_when_it_is_published(tmp_path, v
     came_in = {"experiments": 2, "experiment_samples": 2, "training_runs": 3, "training_metrics": 3} | dict.fromkeys(of_dictionaries, 4)
     later = [table for table, since in came_in.items() if since > version]
     study = small_study.make(tmp_path / "small")
-    before = {table: Store(study).whole_table(table) for table in TABLES if table not in later}
+    judged = ["associations"]  # whose old rows lose their verdict, as another test has it
+    before = {table: Store(study).whole_table(table) for table in TABLES if table not in [*later, *judged]}
     folder = StudyFolder(study)
     assert before["problems"].num_rows and not {file.table for line in folder.ledger().live.values() for file in line.files} & set(later)
     for manifest in (folder.manifest, study / "experiments" / "experiments.jsonl"):
@@ -170,3 +171,15 @@ def test_old_chains_of_thought_have_the_one_prompt_and_the_one_pair_of_tags_ther
     found = upgraded("cots", pa.Table.from_pylist(known, schema=schema), 5).to_pylist()
     assert [row["prompt_name"] for row in found] == ["boxed"] * 4 + ["published"]
     assert [row["think_close"] for row in found] == ["</think>", "</think>", None, "</think>", "</think>"]
+
+
+def test_associations_that_the_rule_over_all_chunks_judged_are_kept_and_are_unjudged():
+    from backend.store.migrations import upgraded
+
+    new = ("within", "within_low", "within_high", "within_null_low", "within_null_high", "p_problems", "partial_p_problems",
+           "n_planted", "planted_rho", "planted_found", "planted_p")  # fmt: skip
+    schema = pa.schema([field for field in TABLES["associations"].arrow if field.name not in new])
+    old = {"x": "steepness", "spearman": -0.3, "p": 0.001, "partial": -0.2, "partial_p": 0.01, "verdict": "inverse", "details": "{}"}
+    (found,) = upgraded("associations", pa.Table.from_pylist([old], schema=schema), 5).to_pylist()
+    assert (found["spearman"], found["p"]) == (-0.3, 0.001)
+    assert all(found[name] is None for name in (*new, "verdict", "partial", "partial_p"))
