@@ -10,6 +10,7 @@ from app.figures.steepness import signed, span
 from app.geometry_columns import place_in_words
 from app.missing import Missing, command, no_rollouts, say
 from app.place import Place
+from app.residual import short
 from app.statistics_cache import agreement_of, pairs_of
 from app.steepness_view import COVARIATE_WORDS, SUBSET_WORDS
 from app.untrusted import one_line, show
@@ -58,7 +59,7 @@ def all_pairs(store: Store, where: Place) -> None:
         st.caption(RULE)
     rows = _filtered(rows)
     several = rows["model_id"].nunique() > 1
-    labels = [pair_in_words(row) + (f" · {one_line(_short(row['model']), 24)}" if several else "") for row in rows.to_dict("records")]
+    labels = [pair_in_words(row) + (f" · {one_line(short(row['model']), 24)}" if several else "") for row in rows.to_dict("records")]
     # Other rows make another table: the browser names a row by its number alone.
     shown = stable_id("t", *(str(value) for name in (*_PAIR, "subset") for value in rows[name]))
     chart, table_key = f"effects_{shown}", f"pairs_{shown}"
@@ -203,11 +204,6 @@ def _filtered(rows: pd.DataFrame) -> pd.DataFrame:
     if metrics:
         keep &= stored.isin(metrics)
     return rows[keep].reset_index(drop=True)
-
-
-def _short(model: str) -> str:
-    """A model's name without its owner or scheme."""
-    return str(model).rpartition("/")[2].rpartition(":")[2]
 
 
 def pair_in_words(row: dict) -> str:

@@ -82,9 +82,14 @@ def named(found: pd.DataFrame) -> dict[str, str]:
     several = found["model_id"].nunique() > 1
     return {
         f"{row.model_id}:{row.layer}": ("no layer, CoTs" if row.layer == NO_LAYER else f"layer {row.layer}")
-        + (f" of {one_line(str(row.model), 40)}" if several else "")
+        + (f" of {short(row.model)}" if several else "")
         for row in found[["model_id", "model", "layer"]].drop_duplicates().itertuples()
     }
+
+
+def short(model: object) -> str:
+    """A model's name without its owner or scheme."""
+    return one_line(str(model).rpartition("/")[2].rpartition(":")[2], 40)
 
 
 def at(rows: pd.DataFrame, stream: Stream) -> pd.DataFrame:
@@ -101,7 +106,7 @@ def _words(store: Store, stream: Stream, *, other: Stream) -> str:
     if stream.model == other.model:
         return layer
     names = store.models().set_index("model_id")["name"]
-    return f"{layer} of {one_line(str(names.get(stream.model, 'a model of this machine')), 60)}"
+    return f"{layer} of {short(names.get(stream.model, 'a model of this machine'))}"
 
 
 def _model(store: Store, models: pd.DataFrame) -> str | None:

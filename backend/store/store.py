@@ -149,7 +149,8 @@ class Store(Queries, DictionaryQueries, GeometryQueries, UnitQueries):
 
     @contextlib.contextmanager
     def _noticing_damage(self) -> Iterator[None]:
-        """Raises DamagedGeneration for a file that is not what was written, UnreadableFile for what the machine does."""
+        """Raises DamagedGeneration for a file that is not what was written, UnreadableFile for what the machine does, and WrongSchema for a
+        file without a table or column of its version."""
         try:
             yield
         except _DAMAGE as error:
@@ -159,6 +160,12 @@ class Store(Queries, DictionaryQueries, GeometryQueries, UnitQueries):
             raise DamagedGeneration(
                 f"{self.generation} is damaged ({plain_line(str(error))}). Rebuild it with `python -m precompute publish {self.path}`, or "
                 "export it again; no unit that was computed is lost."
+            ) from error
+        except (duckdb.BinderException, duckdb.CatalogException) as error:  # a table or column that its version has
+            raise WrongSchema(
+                f"{self.generation} says that it has schema version {SCHEMA_VERSION}, but lacks what that has "
+                f"({plain_line(str(error).splitlines()[0])}). Rebuild it with `python -m precompute publish {self.path}`, or export "
+                "or unpack it again."
             ) from error
 
     def frame(self, sql: str, **values: Any) -> pd.DataFrame:

@@ -115,6 +115,14 @@ def test_a_half_written_study_says_so(opened, changed, lost):
     assert "half written" in said["chains_of_thought metrics"] and "python -m precompute publish" in said["chains_of_thought metrics"]
 
 
+@pytest.mark.parametrize("lost", ["ALTER TABLE cots DROP COLUMN finish", "DROP TABLE kl_curves"])
+def test_a_study_without_a_column_or_table_of_its_version_says_so(opened, changed, lost):
+    visits = [(page, part) for page, part in VISITS if page in ("overview", "chains_of_thought", "steering")]
+    said = walked(opened, changed(lost), visits=visits)
+    assert "but lacks what that has" in said["chains_of_thought steering"]
+    assert "python -m precompute publish" in said["chains_of_thought steering"]
+
+
 JUNK = ("-1", "9" * 20, "%00\x00☃:☃:☃", "~lost", "'; DROP TABLE chunks; --", "nan|inf,nrn_l1:nan..e")
 
 
