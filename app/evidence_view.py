@@ -1,5 +1,8 @@
 """The views of the page of evidence, and two of them: all pairs of geometry and importance, and the importance metrics."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -25,6 +28,7 @@ from backend.store.store import Store
 
 _VERDICTS = {"any": "any", "inverse": "inverse", "direct": "direct", "none": "none claimed"}
 _Q = 0.05
+_SIGNS = ("within", "within_low", "within_high", "spearman", "ci_low", "ci_high")
 _PAIR = ("x", "kind", "model_id", "layer", "position", "unit", "metric", "convention")
 _CORRELATIONS = ("|ρ|", "ρ", "low", "high", "null low", "null high", "ρ given", "found from", "pooled ρ")
 _STEEP = ("steepness", "amplitude", "fisher_steepness", "isotropic_steepness")
@@ -148,16 +152,15 @@ def _answer(rows: pd.DataFrame, choice: str) -> str:
 
 def worth(rows: pd.DataFrame) -> str:
     """What so many "none" are worth: the share of effects planted in these pairs that the rule would have claimed."""
-    found = rows.apply(lambda row: Power.of_row(row).at(SAID), axis=1).dropna()
+    found = pd.Series([Power.of_row(row).at(SAID) for row in rows[list(POWER)].to_dict("records")], dtype=float).dropna()
     if found.empty:
         return " How strong a law would have been found is unknown."
     least = f"{found.min():.0%} to {found.max():.0%}" if found.max() - found.min() >= 0.01 else f"{found.median():.0%}"
     return f" A law of ρ = {signed(SAID)} within CoTs, planted in one of them, would have been claimed in {least} of cases."
 
 
-def _other_way(row: pd.Series) -> bool:
-    names = ("within", "within_low", "within_high", "spearman", "ci_low", "ci_high")
-    rho, low, high, pooled, pooled_low, pooled_high = (float("nan") if pd.isna(row[name]) else float(row[name]) for name in names)
+def _other_way(row: Mapping[str, Any] | pd.Series) -> bool:
+    rho, low, high, pooled, pooled_low, pooled_high = (float("nan") if pd.isna(row[name]) else float(row[name]) for name in _SIGNS)
     return disagree(rho, (low, high), pooled, (pooled_low, pooled_high))
 
 
@@ -225,7 +228,7 @@ def pair_table(rows: pd.DataFrame) -> pd.DataFrame:
         "p": rows["p"], "q": rows["q"], "null low": rows["within_null_low"], "null high": rows["within_null_high"],
         "ρ given": rows["partial"], "found": [power.at(SAID) for power in powers],
         "found from": [power.least(allowed) for power, allowed in zip(powers, rows["p_allowed"].fillna(P_ALONE), strict=True)],
-        "pooled ρ": rows["spearman"], "other way": [_other_way(row) for _, row in rows.iterrows()],
+        "pooled ρ": rows["spearman"], "other way": [_other_way(row) for row in rows[list(_SIGNS)].to_dict("records")],
         "law": rows["verdict"].fillna("unknown").where(rows["shared"] == "", rows["shared"]),
         "held fixed": [", ".join(COVARIATE_WORDS.get(name, name) for name in names) if pd.api.types.is_list_like(names) else ""
                        for names in rows["covariates"]],
