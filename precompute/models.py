@@ -7,7 +7,7 @@ from typing import Any
 from backend.cot.prompts import asked
 from backend.errors import AnchorscopeError
 from backend.live.available import is_here
-from backend.models.loading import LoadedModel, check_model, identify_model, load_tokenizer
+from backend.models.loading import LoadedModel, check_model, identify_model, is_hub_id, load_tokenizer
 from precompute.engines.local import ModelSpec
 from precompute.study import Model, Study
 
@@ -37,15 +37,12 @@ def require_usable(study: Study) -> None:
     """Raise before anything runs where a model of the study cannot be used, or cannot be asked under one of its prompts. One that is
     still on a hub is not fetched to find out."""
     for model in study.models:
-        if is_here(model.name, model.revision) or _is_no_hub_id(model.name):
+        elsewhere = model.name.startswith("embedded:") or is_hub_id(model.name)
+        if is_here(model.name, model.revision) or not elsewhere:
             check_model(model.name, revision=model.revision, dtype=model.dtype)
             tokenizer = None if study.problems is None else load_tokenizer(model.name, revision=model.revision)
             for prompt in () if tokenizer is None else study.prompts_of(model):
                 asked(tokenizer, "What is 1 + 1?", prompt)
-
-
-def _is_no_hub_id(name: str) -> bool:
-    return not name.startswith("embedded:") and name.count("/") != 1
 
 
 def spec(study: Study, model: Model) -> ModelSpec:

@@ -156,11 +156,16 @@ def _found(name: str, revision: str | None) -> tuple[Path, str | None]:
         if revision is not None:
             raise ModelLoadingError(f"{name} is a folder, and a revision ({revision!r}) can only be asked of a hub id.")
         return folder, None
-    if not _HUB_ID.fullmatch(name):
+    if not is_hub_id(name):
         raise ModelLoadingError(
             f"There is no folder {name!r} on this machine, and it is neither a hub id (owner/name) nor embedded:{embedded.MODEL_NAME}."
         )
     return _hub_snapshot(name, revision)
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name that is no folder here may be a model of the hub: owner/name, or a name alone."""
+    return _HUB_ID.fullmatch(name) is not None
 
 
 def weights_sha256(folder: Path) -> str:

@@ -49,7 +49,7 @@ def test_every_model_is_looked_at_and_one_of_an_untried_family_is_tried(folder, 
     require_usable(study_of(folder))
     with pytest.raises(AnchorscopeError, match="/no/such/folder"):
         require_usable(study_of(folder, "/no/such/folder"))
-    require_usable(study_of(folder, "nobody/not-on-this-machine"))  # a hub is not asked
+    require_usable(study_of(folder, "nobody/not-on-this-machine", "not-here-either"))  # a hub is not asked
     monkeypatch.setattr(families, "QUICK", frozenset())
     monkeypatch.setattr(families, "_untried", lambda model: "it was tried")
     with pytest.raises(AnchorscopeError, match=r"model \(family llama\) cannot be measured: it was tried\."):
