@@ -311,6 +311,7 @@ _AND_OR = re.compile(
     rf"(?:(?<=[\s)}}\]])(?:{_LONG_JOINT})(?=[\s\\(])|(?<=[\d)}}\]]\s)(?:{_LETTER_JOINT})(?=\s+-?(?:\d|\\|[A-Za-z]\s*=))"
     rf"|(?:{_TIGHT_JOINT})|\\(?:lor|vee|land|wedge)(?![A-Za-z]))\s*"
 )
+_ALL_BUT = re.compile(r"(?:\\mathbb\{?R\}?)\s*(?:\\(?:setminus|backslash)(?![A-Za-z])|-|\\)\s*(\\\{.+\\\})")
 _CUP = re.compile(r"\\cup(?![A-Za-z])\s*|(?<=[)\]\s])U(?=[\s(\[])\s*")
 _NAME = re.compile(
     r"(?:[A-Za-z]|\\[a-z]+)(?:_\{?\w+\}?|')?(?:\([^()=]*\))?|[A-Za-z][A-Za-z ]{1,30}|\([A-Za-z](?:\s*,\s*[A-Za-z])+\)"
@@ -391,6 +392,9 @@ def _builder(text: str) -> Any:
 
 
 def _union(text: str) -> Region | None:
+    if found := _ALL_BUT.fullmatch(text):
+        but = _as_region(_read(found[1]))
+        return None if but is None else Region(None, sympy.Complement(sympy.S.Reals, but.numbers))
     parts = pieces(text, _CUP)
     if len(parts) < 2:
         return None
@@ -570,7 +574,7 @@ def _as_region(read: Any, symbol: str | None = None) -> Region | None:
         values = [item.number for item in read.items]
         if read.brackets == "{}":
             return Region(symbol, sympy.FiniteSet(*values))
-        if len(values) == 2 and len(read.brackets) == 2 and all(value.is_extended_real for value in values):
+        if len(values) == 2 and len(read.brackets) == 2 and (values[0] < values[1]) == True:  # noqa: E712 - a sympy truth; (3, 2) is a point
             return Region(
                 symbol, sympy.Interval(*values, left_open=read.brackets[0] == "(", right_open=read.brackets[1] == ")")
             )

@@ -46,10 +46,11 @@ _CALLED_ROOT = re.compile(r"(?<![\\A-Za-z])(sqrt|cbrt)\s*(?:\(((?:[^()]|\([^()]*
 _EMPHASIS = re.compile(r"\*\*(?=\S)(.+?)(?<=\S)\*\*|(?<![\w\\])__(?=\S)(.+?)(?<=\S)__(?!\w)|`+([^`]+)`+", re.DOTALL)
 _ITALICS = re.compile(r"^([*_])(?=[^\s*_])([^*_]+)(?<=\S)\1$")
 _FORMULA = re.compile(r"\$\$([^$]*)\$\$|(?<!\\)\$([^$]*?)(?<!\\)\$")
+_STRAY = re.compile(r"^(?:\\\\\s*)+|(?:\s*\\\\)+$|</?(?:b|i|em|strong|p|u|code|span)>|<br ?/?>|^\*\*\s*|\s*\*\*$")
 _QUOTED = re.compile(r"^([\"'])(.*)\1$", re.DOTALL)
 _HEDGE = re.compile(
     r"^(?:(?:is\s+)?(?:approximately|approx\.?|about|around|roughly|nearly|almost|circa|ca\.|exactly|precisely|simply|just|only|"
-    r"a total of|in total|equal to|equals|is equal to|is|are|therefore|thus|so|"
+    r"a total of|in total|either|equal to|equals|is equal to|is|are|therefore|thus|so|"
     r"etwa|ungefähr|rund|genau|insgesamt|environ|exactement|approximativement|aproximadamente|cerca de|exactamente|exatamente|circa|"
     r"esattamente|примерно|около|приблизительно|ровно|khoảng|लगभग|تقريبا|حوالي)\s+|\\(?:approx|sim|simeq|thickapprox|therefore|implies)\s*"
     r"|~\s*|=\s*|(?:大约|大約|约为?|約|恰好|刚好|一共|总共|およそ|ちょうど|약)\s*)",
@@ -125,6 +126,7 @@ def _uncovered(text: str) -> str:
         .replace("\\&", "&")
     )
     text = _EMPHASIS.sub(lambda found: next(group for group in found.groups() if group is not None), text)
+    text = _STRAY.sub("", text)
     text = _ITALICS.sub(r"\2", text.strip())
     text = _QUOTED.sub(r"\2", text)
     text = _FORMULA.sub(lambda found: f" {found[1] if found[1] is not None else found[2]} ", text).strip()
@@ -163,6 +165,7 @@ def _mathematics(text: str) -> str:
     text = _BRACED_THEN_DIGIT.sub(r"\1{\2}", text)
     text = _ROOT.sub(r"\\sqrt{\1}", text)
     text = re.sub(r"(?<=\\log)_(\d)(?!\d)", r"_{\1}", text)
+    text = re.sub(r"(?<!\\log)_\{\s*(\w)\s*\}", r"_\1", text)
     text = _POWER.sub("^", text)
     text = _EXPONENT.sub(lambda power: f"^{{{next(group for group in power.groups() if group is not None)}}}", text)
     return re.sub(r"(?<=[\d}])\s*[xX*]\s*(?=10(?:\^|\s*$))", r"\\cdot ", text)
@@ -173,7 +176,7 @@ def pieces(text: str, separator: re.Pattern[str]) -> list[tuple[str, str]]:
     parts, depth, start, before = [], 0, 0, ""
     place = 0
     while place < len(text):
-        if text[place] == "\\" and text[place + 1 : place + 2] in "{}":
+        if text[place] == "\\" and text[place + 1 : place + 2] in ("{", "}"):
             depth += 1 if text[place + 1] == "{" else -1
             place += 2
             continue

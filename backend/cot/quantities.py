@@ -75,6 +75,7 @@ _PARTS = {name: Rational(1, under) for under, names in (
 ) for name in names.split()}  # fmt: skip
 _SCALES = {
     "hundred": 100, "thousand": 1000, "million": 10**6, "millions": 10**6, "billion": 10**9, "billions": 10**9, "trillion": 10**12,
+    "lakh": 10**5, "lakhs": 10**5, "crore": 10**7, "crores": 10**7, "लाख": 10**5, "करोड़": 10**7,
     "dozen": 12, "dozens": 12, "万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8, "만": 10**4, "억": 10**8,
     "Millionen": 10**6, "Million": 10**6, "millones": 10**6, "milhões": 10**6, "milioni": 10**6, "миллионов": 10**6, "млн": 10**6,
 }  # fmt: skip

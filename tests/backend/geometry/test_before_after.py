@@ -173,6 +173,13 @@ def test_the_answer_is_found_where_the_model_wrote_it(tiny, text, after):
     assert "42" not in what_follows or what_follows.endswith("Done with 42.")
 
 
+def test_an_answer_in_two_boxes_reaches_from_the_first_to_the_last(tiny):
+    loaded = tiny("llama")
+    cot = cot_row(loaded, r" So \boxed{41}? No.", r" It is \boxed{42} and \boxed{43}.", answer="42, 43")
+    start, end = answer_span(loaded.tokenizer, cot)
+    assert loaded.tokenizer.decode(tokens_read(loaded.tokenizer, cot)[start:end]).strip(" {}.\n") == r"42} and \boxed{43"
+
+
 def test_no_answer_in_the_text_is_none(tiny):
     loaded = tiny("llama")
     assert answer_span(loaded.tokenizer, cot_row(loaded, " We add 30 and 12.", answer="42")) is None  # a forced one
