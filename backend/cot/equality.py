@@ -529,7 +529,7 @@ def _listed(text: str) -> Any:
     if all(isinstance(item, Named) for item in items):
         names = [item.name for item in items]
         if len(set(names)) == 1:
-            return Several(tuple(item.value for item in items), "")
+            return Several(tuple(item.value for item in items), "{}")  # solutions: no point
         if len(set(names)) == len(names):
             return Several(tuple(sorted(items, key=lambda item: item.name)), "names")
         return None
