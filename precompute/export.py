@@ -9,6 +9,7 @@ layout that others publish.
 import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -30,33 +31,31 @@ def export_duckdb(study: Path, file: Path) -> None:
     _refuse_existing(file)
     _refuse_existing(beside(file))  # runs on a file of that name which is gone: they would be taken for runs on this one
     _refuse_existing(dictionaries.beside(file))
-    dictionaries.copy(of_dictionaries, study, dictionaries.beside(file))
     temporary = file.with_name(file.name + ".tmp")
-    shutil.copyfile(generation, temporary)
-    take_in_experiments(temporary, _live_runs(study))
-    with open(temporary, "rb") as handle:
-        os.fsync(handle.fileno())
-    os.replace(temporary, file)
+    with _nothing_left_on_failure(dictionaries.beside(file), temporary, temporary.with_name(temporary.name + ".wal")):
+        dictionaries.copy(of_dictionaries, study, dictionaries.beside(file))
+        shutil.copyfile(generation, temporary)
+        take_in_experiments(temporary, _live_runs(study))
+        with open(temporary, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, file)
 
 
 def export_parquet(study: Path, folder: Path) -> list[Path]:
     """One zstd Parquet file a table, with the schema version in its metadata. Returns the files."""
     _refuse_existing(folder)
-    store = Store(study)
-    _refuse_older(store)
-    kept = _live_runs(study)
     temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    with contextlib.closing(Store(study)) as store, _nothing_left_on_failure(temporary):
+        _refuse_older(store)
+        kept = _live_runs(study)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
         for table in TABLES:
             rows = kept.tables[table] if table in kept.tables else store.whole_table(table)
             rows = rows.replace_schema_metadata({"anchorscope_schema_version": str(SCHEMA_VERSION)})
             pq.write_table(rows, temporary / f"{table}.parquet", compression="zstd", write_page_checksum=True)
         dictionaries.copy(store.dictionary_ids(), study, temporary / dictionaries.FOLDER)
-    finally:
-        store.close()
-    os.replace(temporary, folder)
+        os.replace(temporary, folder)
     return sorted(folder.glob("*.parquet"))
 
 
@@ -80,9 +79,10 @@ def export_crosscoder(study: Path, folder: Path) -> list[Path]:
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     crosscoder = dictionaries.read(study, of_two[0])
-    export_crosscoder_learning(crosscoder, temporary)
-    latent_df(crosscoder.decoder, features).to_csv(temporary / NAME)
-    os.replace(temporary, folder)
+    with _nothing_left_on_failure(temporary):
+        export_crosscoder_learning(crosscoder, temporary)
+        latent_df(crosscoder.decoder, features).to_csv(temporary / NAME)
+        os.replace(temporary, folder)
     return sorted(folder.iterdir())
 
 
@@ -92,6 +92,18 @@ def _live_runs(study: Path) -> Kept:
     for line in kept.damaged:
         say_error(f"damaged live run {line.key} is left out; steer again to have it")
     return kept
+
+
+@contextlib.contextmanager
+def _nothing_left_on_failure(*made: Path) -> Iterator[None]:
+    """Remove what was half-made: it would keep a full disk full, and the same command from going on."""
+    try:
+        yield
+    except BaseException:  # an interrupt too; it is raised again
+        for path in made:
+            with contextlib.suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        raise
 
 
 def _refuse_older(store: Store) -> None:
