@@ -10,9 +10,11 @@ Published values stay as published (convention `published`); ours stand beside t
 
 import hashlib
 import json
+import os
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -195,10 +197,12 @@ class _Sentences:
         """Encode those that are not known yet, many at once; yields how many of them are done, of how many."""
         new = {key: text for text in texts if (key := _key(text)) not in self._kept}
         ordered = sorted(new, key=lambda key: len(new[key]))  # of like length together: what is encoded at once is packed
-        for start in range(0, len(ordered), _ENCODED_AT_ONCE):
-            keys = ordered[start : start + _ENCODED_AT_ONCE]
-            self._kept.update(zip(keys, self._encoder.encode([new[key] for key in keys]), strict=True))
-            yield start + len(keys), len(ordered)
+        slabs = [ordered[start : start + _ENCODED_AT_ONCE] for start in range(0, len(ordered), _ENCODED_AT_ONCE)]
+        done = 0
+        for keys, vectors in zip(slabs, self._encoded([[new[key] for key in keys] for keys in slabs]), strict=True):
+            self._kept.update(zip(keys, vectors, strict=True))
+            done += len(keys)
+            yield done, len(ordered)
         while len(self._kept) > max(_KEPT_VECTORS, len(ordered)):
             self._kept.popitem(last=False)
 
@@ -206,6 +210,19 @@ class _Sentences:
         for _ in self.learn(texts):
             pass
         return np.array([self._kept[_key(text)] for text in texts])
+
+    def _encoded(self, slabs: Sequence[Sequence[str]]) -> Iterator[np.ndarray]:
+        """One thread a core, each with small operations of its own: two threads in one operation wait for each other at every one."""
+        if not slabs:
+            return
+        import torch
+
+        before = torch.get_num_threads()
+        try:
+            with ThreadPoolExecutor(min(len(slabs), os.cpu_count() or 1), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                yield from pool.map(self._encoder.encode, slabs)
+        finally:
+            torch.set_num_threads(before)
 
     def in_words(self) -> str:
         from backend.models.sentences import matrix_rate

@@ -9,8 +9,9 @@ rounding). The weights and formulas are BERT's (Devlin et al. 2019); a test hold
 """
 
 import math
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,15 @@ class Meter:
     tokens: int = 0
     flops: float = 0.0
     seconds: float = 0.0
+    _lock: Any = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def add(self, sentences: int, tokens: int, flops: float, seconds: float) -> None:
+        """Several threads may encode at once."""
+        with self._lock:
+            self.sentences += sentences
+            self.tokens += tokens
+            self.flops += flops
+            self.seconds += seconds
 
     @property
     def rate(self) -> float:
@@ -64,7 +74,8 @@ class SentenceEncoder:
         known = [number for number, text in enumerate(texts) if text.strip()]
         if not known:
             return vectors
-        started = time.process_time()
+        clock = _clock()
+        started = clock()
         tokens = self._tokenizer(
             [texts[number] for number in known], truncation=True, max_length=_MAX_TOKENS, return_attention_mask=False,
             return_token_type_ids=False,
@@ -74,10 +85,8 @@ class SentenceEncoder:
             for rows in _batches(order, [len(ids) for ids in tokens], batch):
                 packed = torch.tensor([token for row in rows for token in tokens[row]])
                 vectors[[known[row] for row in rows]] = self._packed(packed, [len(tokens[row]) for row in rows]).numpy()
-        self.meter.seconds += time.process_time() - started
-        self.meter.sentences += len(known)
-        self.meter.tokens += sum(map(len, tokens))
-        self.meter.flops += sum(self._flops(len(ids)) for ids in tokens)
+        lengths = [len(ids) for ids in tokens]
+        self.meter.add(len(known), sum(lengths), sum(map(self._flops, lengths)), clock() - started)
         return vectors
 
     def _packed(self, ids: "torch.Tensor", lengths: Sequence[int]) -> "torch.Tensor":
@@ -133,13 +142,20 @@ def matrix_rate(*, seconds: float = 0.3) -> float:
     """FLOP per CPU second of one large float32 matrix product here and now, the best of several: what encoding is measured against."""
     import torch
 
-    a, b = torch.randn(2048, 1024), torch.randn(1024, 1024)
-    best, until = 0.0, time.process_time() + seconds
-    while time.process_time() < until:
-        started = time.process_time()
+    a, b, clock = torch.randn(2048, 1024), torch.randn(1024, 1024), _clock()
+    best, until = 0.0, clock() + seconds
+    while clock() < until:
+        started = clock()
         a @ b
-        best = max(best, 2 * a.numel() * b.shape[1] / (time.process_time() - started))
+        best = max(best, 2 * a.numel() * b.shape[1] / (clock() - started))
     return best
+
+
+def _clock() -> Callable[[], float]:
+    """CPU seconds: of this thread where torch works in it alone, so that others that encode at the same time do not count."""
+    import torch
+
+    return time.thread_time if torch.get_num_threads() == 1 else time.process_time
 
 
 def _batches(order: Sequence[int], lengths: Sequence[int], most: int) -> Iterator[list[int]]:
