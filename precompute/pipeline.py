@@ -103,15 +103,17 @@ class _Runner:
         with suppress(Exception):
             self.store.close()
         with suppress(Exception):
-            moment = self.moment or read_progress(self.folder.path)  # what a killed run left to say, where there was nothing left to do
+            moment = self.moment
+            if moment is None:  # what a killed run left to say, where there was nothing left to do
+                moment = read_progress(self.folder.path)
+            elif state != "finished":  # it may have been stopped between a unit's line and the word of it
+                moment = replace(moment, done=len(self.folder.ledger().keys(moment.stage)))
+                self.console.print(
+                    f"  {moment.stage:<12} {state} at {moment.done} of {moment.total} units; "
+                    f"{moment.done} are kept, and all of the stages before"
+                )
             if moment is not None:
                 write_progress(self.folder.path, replace(moment, state=state, updated_at=time.time()))
-            if state != "finished" and self.moment is not None:
-                done, total = self.moment.done, self.moment.total
-                self.console.print(
-                    f"  {self.moment.stage:<12} {state} at {done} of {total} units; "
-                    f"{done} are kept, and all of the stages before"
-                )
 
     def _work(self, stage: Stage, context: Context) -> Work:
         wanted = stage.units(context)
