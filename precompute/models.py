@@ -4,10 +4,8 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from backend.cot.prompts import asked
 from backend.errors import AnchorscopeError
-from backend.live.available import is_here
-from backend.models.loading import LoadedModel, check_model, identify_model, is_hub_id, load_tokenizer
+from backend.models.loading import LoadedModel, identify_model
 from precompute.engines.local import ModelSpec
 from precompute.study import Model, Study
 
@@ -31,18 +29,6 @@ def reader_of(study: Study, cot: Mapping[str, Any]) -> str | None:
     if cot["model_id"] in by_id(study):
         return cot["model_id"]
     return next((name for name, model in by_id(study).items() if cot["model_name"] in model.reads), None)
-
-
-def require_usable(study: Study) -> None:
-    """Raise before anything runs where a model of the study cannot be used, or cannot be asked under one of its prompts. One that is
-    still on a hub is not fetched to find out."""
-    for model in study.models:
-        elsewhere = model.name.startswith("embedded:") or is_hub_id(model.name)
-        if is_here(model.name, model.revision) or not elsewhere:
-            check_model(model.name, revision=model.revision, dtype=model.dtype)
-            tokenizer = None if study.problems is None else load_tokenizer(model.name, revision=model.revision)
-            for prompt in () if tokenizer is None else study.prompts_of(model):
-                asked(tokenizer, "What is 1 + 1?", prompt)
 
 
 def spec(study: Study, model: Model) -> ModelSpec:

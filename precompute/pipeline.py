@@ -23,10 +23,10 @@ from backend.store.progress import read_progress, write_progress
 from backend.store.publish import is_published, left_out, publish
 from backend.store.store import Store, generation_of
 from backend.store.unit_files import StudyFolder, Writer
-from precompute.models import require_usable
 from precompute.study import Study
 from precompute.terminal import Console, ours, progress_bar
 from precompute.units import Context, Stage, Unit
+from precompute.usable import require_usable
 
 PUBLISH_EVERY = 15.0  # seconds
 

@@ -16,11 +16,11 @@ from backend.models.model_files import read_json, weight_files
 from backend.store.store import NoStore, Store
 from backend.store.unit_files import StudyFolder
 from precompute import corpus
-from precompute.models import require_usable
 from precompute.stages import ablations, interventions
 from precompute.stages.problems import chosen
 from precompute.stages.splices import MOST_COTS
 from precompute.study import Model, Study
+from precompute.usable import require_usable
 
 EFFICIENCY = {"sampling": 0.38, "forward": 0.75, "sweep": 1.4, "dictionary": 0.5}  # above 1: half of the layers, by faster kernels
 _TOKENS_A_CHUNK = 22.0  # assumed until the study has chunks

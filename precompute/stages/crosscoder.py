@@ -24,6 +24,7 @@ from backend.provenance import commit, versions
 from backend.store import dictionaries
 from precompute import corpus, models
 from precompute.recording import SCRATCH, Recorder, all_cores
+from precompute.study import Study
 from precompute.units import Context, Finished, Unit
 
 if TYPE_CHECKING:
@@ -207,28 +208,39 @@ def _facts(plan: Plan, shards: "Shards") -> dict[str, Any]:
 
 def _read(context: Context, unit: Unit) -> Finished:
     """The dictionary of a file. Raises AnchorscopeError where it is not one of the study's models at this layer, as far as it says."""
-    from backend.crosscoder.files import load
-
-    wanted, pair = context.study.crosscoder, context.study.pair
-    found = load(wanted.dictionary, scale=wanted.scale)
-    if found.n_models != len(pair):
-        names = ", ".join(model.name for model in pair)
-        raise AnchorscopeError(f"{wanted.dictionary} is of {found.n_models} models; the study has {len(pair)}: {names}.")
-    for model in pair:
+    wanted, found = context.study.crosscoder, dictionary_of_file(context.study)
+    for model in context.study.pair:
         known = context.store.model_facts(models.model_id(model))
         if known and known["d_model"] != found.d_model:
             raise AnchorscopeError(f"{wanted.dictionary} reads activations of width {found.d_model}; {model.name} has {known['d_model']}.")
         if known:
             models.require_layers([wanted.layer], known["n_layers"], "crosscoder.layer")
+    known = replace(found, facts={**found.facts, "layer": wanted.layer})
+    row = _row(context, known, source=found.facts.get("layout", "anchorscope"), training_id=None, n_tokens=None)
+    return Finished(unit, {"dictionaries": [row]})
+
+
+def dictionary_of_file(study: Study) -> "Dictionary":
+    """The study's dictionary as its file has it. Raises AnchorscopeError where the file says that it is of other models or of another
+    layer, or cannot be read; so it is called before anything runs, too."""
+    from backend.crosscoder.files import load
+
+    wanted, pair = study.crosscoder, study.pair
+    if not wanted.dictionary.exists():
+        raise AnchorscopeError(
+            f"There is no dictionary at {wanted.dictionary}; crosscoder.dictionary is a file of weights, or a folder with one."
+        )
+    found = load(wanted.dictionary, scale=wanted.scale)
+    if found.n_models != len(pair):
+        names = ", ".join(model.name for model in pair)
+        raise AnchorscopeError(f"{wanted.dictionary} is of {found.n_models} models; the study has {len(pair)}: {names}.")
     if (named := found.facts.get("layer")) is not None and named != wanted.layer:
         place = f" ({found.facts['place']})" if "place" in found.facts else ""
         raise AnchorscopeError(
             f"crosscoder.layer is {wanted.layer}, but the dictionary is of layer {named}{place}: {wanted.dictionary}. Set crosscoder.layer "
             f"to {named}, or give a dictionary of layer {wanted.layer}."
         )
-    known = replace(found, facts={**found.facts, "layer": wanted.layer})
-    row = _row(context, known, source=found.facts.get("layout", "anchorscope"), training_id=None, n_tokens=None)
-    return Finished(unit, {"dictionaries": [row]})
+    return found
 
 
 def _row(context: Context, dictionary: "Dictionary", **origin: Any) -> dict[str, Any]:
@@ -249,8 +261,6 @@ def _digests(path: Path) -> list[list[str]]:
     if path.is_file():
         above = path.parent.parent / "hyperparams.json"  # of Llama Scope's weights, which lie in a folder of their own
         files = [path, *sorted(path.parent.glob("*.json")), *([above] if above.is_file() else [])]
-    if not path.exists():
-        raise AnchorscopeError(f"There is no dictionary at {path}; crosscoder.dictionary is a file of weights, or a folder with one.")
     from backend.crosscoder.files import weights_file
 
     weights = weights_file(path)  # which says what a folder without one has, and asks for a choice

@@ -4,14 +4,16 @@ import json
 import shutil
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from backend.errors import AnchorscopeError
 from backend.models import families
 from backend.store.unit_files import StudyFolder
-from precompute.models import require_usable
 from precompute.pipeline import run_study
 from precompute.plan import plan_study
 from precompute.study import Study
+from precompute.usable import require_usable
 
 
 def study_of(*models) -> Study:
@@ -54,3 +56,18 @@ def test_every_model_is_looked_at_and_one_of_an_untried_family_is_tried(folder, 
     monkeypatch.setattr(families, "_untried", lambda model: "it was tried")
     with pytest.raises(AnchorscopeError, match=r"model \(family llama\) cannot be measured: it was tried\."):
         require_usable(study_of(folder))
+
+
+def test_plan_and_run_refuse_a_dictionary_of_another_layer_before_anything_is_made(folder, tmp_path):
+    """SAELens' layout: `hook_resid_pre` of block 1 is the output of block 0."""
+    sae, d, n = tmp_path / "sae", 16, 8
+    sae.mkdir()
+    (sae / "cfg.json").write_text(json.dumps({"d_in": d, "d_sae": n, "architecture": "standard", "hook_name": "blocks.1.hook_resid_pre"}))
+    tensors = {"W_enc": torch.zeros(d, n), "W_dec": torch.ones(n, d), "b_enc": torch.zeros(n), "b_dec": torch.zeros(d)}
+    save_file(tensors, sae / "sae_weights.safetensors")
+    made = StudyFolder(tmp_path / "study")
+    study = study_of(folder).model_dump(mode="json") | {"crosscoder": {"dictionary": str(sae), "layer": 1}}
+    for refused in (plan_study, lambda study, made: run_study(study, made, stages=[])):
+        with pytest.raises(AnchorscopeError, match=r"crosscoder\.layer is 1, but the dictionary is of layer 0"):
+            refused(Study.model_validate(study), made)
+    assert not made.path.exists()
