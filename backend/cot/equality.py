@@ -314,7 +314,8 @@ _AND_OR = re.compile(
 _ALL_BUT = re.compile(r"(?:\\mathbb\{?R\}?)\s*(?:\\(?:setminus|backslash)(?![A-Za-z])|-|\\)\s*(\\\{.+\\\})")
 _CUP = re.compile(r"\\cup(?![A-Za-z])\s*|(?<=[)\]\s])U(?=[\s(\[])\s*")
 _NAME = re.compile(
-    r"(?:[A-Za-z]|\\[a-z]+)(?:_\{?\w+\}?|')?(?:\([^()=]*\))?|[A-Za-z][A-Za-z ]{1,30}|\([A-Za-z](?:\s*,\s*[A-Za-z])+\)"
+    r"m?\s*\\(?:angle|triangle|overline|widehat|arc|vec|sin|cos|tan)\s*\{?\s*(?:\\angle\s*)?(?:[A-Z]{1,4}|\\[a-z]+)\s*\}?|"
+    r"(?:[A-Za-z]|\\[a-z]+)(?:_\{?\w+\}?|')?(?:\([^()]*\))?|[A-Za-z][A-Za-z ]{1,30}|\([A-Za-z](?:\s*,\s*[A-Za-z])+\)"
 )
 _WORD = re.compile(r"(?<![\\A-Za-z{_])[^\W\d_]{2,}")
 _MATRIX = re.compile(r"\\begin\{([pbvBV]?matrix|array)\}(?:\{[^{}]*\})?(.*?)\\end\{\1\}", re.DOTALL)
@@ -329,10 +330,25 @@ _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _NUMBER_WORDS = {word: value for value, word in enumerate(_ONES.split())} | {
     word: 10 * value for value, word in enumerate(_TENS.split(), start=2)
 }
-
+_WORD_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_NUMERAL = "|".join((*_NUMBER_WORDS, "hundred", *_WORD_SCALES))
+_IN_WORDS = re.compile(
+    rf"(?P<sign>(?:minus|negative)\s+)?(?P<words>(?:{_NUMERAL})(?:(?:[\s-]+(?:and\s+)?)(?:{_NUMERAL})(?![a-z]))*)(?![A-Za-z])"
+    rf"(?P<part>-(?=half|third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth))?(?:\s+and\s+an?\s+(?P<more>half|third|quarter)\b)?",
+    re.IGNORECASE,
+)  # fmt: skip
+_HAN_DIGITS = "零〇 一壹 二两兩贰 三叁 四 五 六 七 八 九"
+_HAN = {sign: value for value, signs in enumerate(_HAN_DIGITS.split()) for sign in signs}
+_HAN_SCALES = {"十": 10, "百": 100, "千": 1000, "万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
+_HAN_RUN = rf"[{''.join((*_HAN, *_HAN_SCALES))}]+"
+_IN_HAN = re.compile(  # alone, or before what is counted or measured: 一样 is no number
+    rf"(?P<under>{_HAN_RUN})分之(?P<over>{_HAN_RUN}|\d+(?:\.\d+)?)$|(?P<sign>负|負)?(?P<run>{_HAN_RUN})(?:点|點)?"
+    r"(?=$|\s|[个個只隻本张張条條人名位元块塊角岁歲天年月日小分秒米厘公克斤升度倍次页頁颗顆棵辆輛朵件瓶盒枚支枝つ円本匹杯袋箱平立种種步層层])"
+)
 
 def _read(text: str) -> Any:
     """What the plain text states. Words where it is nothing else. Raises _Ambiguous."""
+    text = _with_digits(text)
     if not text.startswith(("(", "[", "{", "\\{", "]")) or ", " in text:
         text = _ungrouped(text)
     lowered = text.casefold()
@@ -344,6 +360,65 @@ def _read(text: str) -> Any:
         if (found := reader(text)) is not None:
             return found
     return Words(text)
+
+
+def _with_digits(text: str) -> str:
+    """The text with a number that it begins with in digits: "twenty-five apples", "two thirds", 七个苹果, 百分之二十."""
+    if found := _IN_WORDS.match(text):
+        value = _number_in_words(found["words"])
+        more = {"half": " 1/2", "third": " 1/3", "quarter": " 1/4"}.get((found["more"] or "").casefold(), "")
+        space = " " if found["part"] else ""
+        return text if value is None else f"{'-' if found['sign'] else ''}{value}{more}{space}{text[found.end() :]}"
+    if found := _IN_HAN.match(text):
+        if found["run"]:
+            value = _number_in_han(found["run"])
+            return text if value is None else f"{'-' if found['sign'] else ''}{value} {text[found.end() :]}".strip()
+        under = _number_in_han(found["under"])
+        over = found["over"] if found["over"][0].isascii() else _number_in_han(found["over"])
+        if under and over is not None:
+            return f"{over}%" if found["under"] == "百" else rf"\frac{{{over}}}{{{under}}}"
+    return text
+
+
+def _number_in_words(text: str) -> int | None:
+    """One number: "two hundred and five", but not "five six"."""
+    total = part = 0
+    before, last_scale = "", 10**15
+    for word in re.split(r"[\s-]+", text.casefold()):
+        if word == "and":
+            if before != "hundred" and before not in _WORD_SCALES:
+                return None  # two and three
+        elif word in _NUMBER_WORDS:
+            value = _NUMBER_WORDS[word]
+            free = part % 100 == 0 and (before in ("", "and", "hundred") or before in _WORD_SCALES)
+            if not free and not (0 < value < 10 and before in _TENS.split()):
+                return None
+            part += value
+        elif word == "hundred":
+            if part not in range(1, 100):
+                return None
+            part *= 100
+        else:
+            if not part or (scale := _WORD_SCALES[word]) >= last_scale:
+                return None
+            total, part, last_scale = total + part * scale, 0, scale
+        before = word
+    return None if before == "and" else total + part
+
+
+def _number_in_han(text: str) -> int | None:
+    """一百二十 is 120; digits in a row, as 二〇二四, are themselves."""
+    if all(sign in _HAN for sign in text):
+        return int("".join(str(_HAN[sign]) for sign in text))
+    total = part = digit = 0
+    for sign in text:
+        if sign in _HAN:
+            digit = _HAN[sign]
+        elif (scale := _HAN_SCALES[sign]) < 10**4:
+            part, digit = part + (digit or 1) * scale, 0
+        else:
+            total, part, digit = (total + part + digit) * scale, 0, 0
+    return total + part + digit
 
 
 def _choice(text: str) -> Choice | None:
@@ -591,7 +666,8 @@ def _compound(text: str) -> Value | None:
     text = _HOURS.sub(r"\1 h \2 min", text) if _HOURS.fullmatch(text) else text
     if not _COMPOUND_WHOLE.fullmatch(text):
         return None
-    parts = [(found[1], {"'": "feet", '"': "inches"}.get(found[2], found[2])) for found in _COMPOUND.finditer(text)]
+    short = {"'": "feet", '"': "inches"} | ({"m": "min"} if re.search(r"\d\s*(?:h|hr|hrs|hours?)(?![a-z])", text) else {})
+    parts = [(found[1], short.get(found[2], found[2])) for found in _COMPOUND.finditer(text)]
     tails = [tail(unit) for _, unit in parts]
     if any(
         one is None or one.percent or any(unit.things or not unit.dimensions for unit in one.units) for one in tails
@@ -825,23 +901,8 @@ def _prose(text: str) -> bool:
 
 
 def _words_and_value(words: Words, value: Value) -> Verdict:
-    named = _number_in_words(words.text)
-    if named is not None:
-        return _same_number(Integer(named), value.number) if not value.units else False
     letters = value.number.free_symbols and words.text.isalpha()
     return None if letters and len(words.text) == len(value.number.free_symbols) else False
-
-
-def _number_in_words(text: str) -> int | None:
-    parts = text.casefold().replace("-", " ").split()
-    if not parts or len(parts) > 3 or any(part not in _NUMBER_WORDS and part != "hundred" for part in parts):
-        return None
-    if len(parts) == 1:
-        return _NUMBER_WORDS.get(parts[0])
-    if parts[1] == "hundred" and len(parts) == 2 and _NUMBER_WORDS.get(parts[0], 0) in range(1, 10):
-        return 100 * _NUMBER_WORDS[parts[0]]
-    tens, ones = (_NUMBER_WORDS.get(part, -1) for part in parts[:2])
-    return tens + ones if len(parts) == 2 and tens in range(20, 100, 10) and ones in range(1, 10) else None
 
 
 def _equations(one: Equation, other: Equation) -> Verdict:
@@ -859,6 +920,11 @@ def _equations(one: Equation, other: Equation) -> Verdict:
 def _named(one: Named, other: Named) -> Verdict:
     first, second = one.name.split("(")[0], other.name.split("(")[0]
     said = len(first) > 2 or len(second) > 2  # "Area = 5" and "A = 5"; and y may stand for f(x)
+    if isinstance(one.value, Value) and isinstance(other.value, Value) and first != second and not said:
+        symbols = {symbol.name for side in (one, other) for symbol in side.value.number.free_symbols}
+        if {first, second} <= symbols:  # x = 2y and y = x/2
+            left, right = (Equation(number(side.name), side.value.number) for side in (one, other))
+            return _equations(left, right)
     if first == second or said or ("y" in (one.name, other.name) and "(" in one.name + other.name):
         return _same(one.value, other.value)
     return False
@@ -982,7 +1048,9 @@ def _colons(one: Colon, other: Colon) -> Verdict:
 
 
 def _colon_and_value(colon: Colon, value: Value) -> Verdict:
-    """A ratio and a fraction."""
+    """A ratio and a fraction; a full hour and its bare number."""
+    if colon.half != "ratio" and not any(colon.parts[1:]) and not value.percent and not value.units:
+        return _same_number(_rational(colon.parts[0]), value.number)
     if (
         colon.half in ("am", "pm")
         or len(colon.parts) != 2

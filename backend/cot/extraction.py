@@ -34,8 +34,13 @@ _THOUGHT_ENDS = re.compile(
     r"|<\|channel\|>final<\|message\|>|assistantfinal(?=\W)",
     re.IGNORECASE,
 )
+# What models write where their turn ends; it stands in texts that were decoded with their special tokens. What follows is another turn.
+_TURN_ENDS = re.compile(
+    r"<\|(?:im_end|endoftext|eot_id|eom_id|end_of_text|end_of_turn|end_of_solution|return|endofassistant)\|>|<\|end\|>(?!\s*<\|(?:start\|>assistant|channel\|>))"
+    r"|<｜end▁of▁sentence｜>|<(?:end_of_turn|eos|turn\|)>|\[/?INST\]|</s>(?=\s*(?:</s>|<pad>|\Z|\n))"
+)
 _HASHES = re.compile(r"####(?!#)[ \t]*([^\n]{1,200})")
-_TAGGED = re.compile(r"<(answer|final_answer)>([^<]{1,400})</\1>|\[ANSWER\]([^\[]{1,400})\[/ANSWER\]", re.IGNORECASE)
+_TAGGED = re.compile(r"<(answer|final_answer)>((?:[^<]|<(?!/)){1,400})</\1>|\[ANSWER\]([^\[]{1,400})\[/ANSWER\]", re.IGNORECASE)
 _VALUE_ALONE = re.compile(
     r"(?:[$€£¥₹]|\\\$)?\s*[-+−]?(?:\d[\d,.\s/:]{0,40}|\.\d+|\$[^$]{1,150}\$|\\[(\[].{1,150}\\[)\]]|\\d?frac\{[^{}]{1,40}\}\{[^{}]{1,40}\}|\\[a-z]+[^.]{0,80}|"
     r"\(?[A-J]\)?|True|False|Yes|No|true|false|yes|no)\s*%?\s*[.。]?"
@@ -43,11 +48,14 @@ _VALUE_ALONE = re.compile(
 _HEADING_NUMBER = re.compile(
     r"\d+\s*[.):]\s*\S*[^\W\d_]|(?:step|part|case|method|solution|example|section|option)\b", re.IGNORECASE
 )
-_SENTENCE_END = re.compile(r"[.!?](?=[\s*_\"'”»)]|$)|[。！？｡।॥؟．]|\n")
+_SENTENCE_END = re.compile(
+    r"[.!?](?=[\s*_\"'”»)]|$|</)|[。！？｡।॥؟．]|\n|</(?:answer|final_answer|solution|response|output|result)>|\[/ANSWER\]", re.IGNORECASE
+)
 _ABBREVIATION = re.compile(r"(?:\b(?:[ap]\.m|approx|ca|i\.e|e\.g|Rs|vs|sq|cu|ft|in|z\.B))\.$", re.IGNORECASE)
 _FORMULA = re.compile(r"\$\$.{1,400}?\$\$|\$[^$\n]{1,300}\$|\\\(.{1,400}?\\\)|\\\[.{1,400}?\\\]", re.DOTALL)
 _BOLD = re.compile(r"\*\*([^*\n]{1,120})\*\*")
 _NUMBER = re.compile(r"(?:[$€£¥₹]|\\\$)?(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:/\d+)?\s?(?:%|\\%)?")
+_RESULT = re.compile(rf"{_NUMBER.pattern}(?:\s?[^\W\d_]{{1,20}}){{0,3}}|\\d?frac\{{[^{{}}]{{1,40}}\}}\{{[^{{}}]{{1,40}}\}}")
 _MATHEMATICAL = re.compile(r"\d|\\[a-zA-Z]|[½⅓⅔¼¾⅕⅛πθ√∞∅±]|[A-Za-z)]\s*[-+*/^=]\s*[A-Za-z(\d]")
 _PROSE_FIRST = re.compile(
     r"(?!(?:approximately|approx|about|around|roughly|exactly|nearly|almost|equal|a total|only|just|"
@@ -85,6 +93,8 @@ def answer_place(text: str) -> tuple[int, int] | None:
 
 
 def find_answer(text: str) -> Statement | None:
+    turn = next((end.start() for end in _TURN_ENDS.finditer(text) if text[: end.start()].strip()), len(text))
+    text = text[:turn]
     ends = [end.span() for end in _THOUGHT_ENDS.finditer(text)][-20:]
     starts = [0, *(end for _, end in ends)]
     stops = [*(start for start, _ in ends), len(text)]
@@ -138,7 +148,8 @@ def _after_hashes(text: str) -> Iterator[Statement]:
 def _in_tags(text: str) -> Iterator[Statement]:
     for found in _TAGGED.finditer(text):
         start, end = _bare(text, *found.span(2 if found[2] else 3))
-        if start < end and re.search(r"\w", text[start:end]) and "\\box" not in text[start:end]:
+        inside = text[start:end]
+        if re.search(r"\w", inside) and "\\box" not in inside and next(_in_words(inside), None) is None:
             yield Statement(text[start:end], start, end)
 
 
@@ -267,6 +278,11 @@ def _concluded(text: str, start: int, stop: int) -> Statement | None:
     if bold:
         begin, stop = _bare(text, *bold[-1])
         return Statement(text[begin:stop], begin, stop, firm=False)
+    result = text.rfind("=", start, end) + 1
+    if result and end - start <= 300:
+        begin, stop = _bare(text, result, end)
+        if _RESULT.fullmatch(text, begin, stop):
+            return Statement(text[begin:stop], begin, stop, firm=False)
     numbers = list(_NUMBER.finditer(text, start, end)) if end - start <= 300 else []
     if len({number[0].strip() for number in numbers}) == 1 and "\\" not in text[start:end]:
         begin, stop = _stripped(text, *numbers[-1].span())

@@ -85,7 +85,8 @@ _EMPTY = _set(
 )
 _PROSE = _set(
     "than because since if when then as minus plus not or but which that so less fewer most least except and below above under "
-    "behind zero factorial loss"
+    "behind zero factorial loss to until "
+    "january february march april may june july august september october november december"
 )
 _PERCENT = frozenset(
     ("%", "percent", "per cent", "pct", "percentage", "percentage points", "percent points", "Prozent", "pour cent",
@@ -136,6 +137,7 @@ def _registry() -> Any:
     import pint
 
     registry = pint.UnitRegistry(non_int_type=Fraction, cache_folder=None)
+    registry.define("survey_foot = foot")  # given up in 2023: an acre is 43,560 square feet
     return registry
 
 
@@ -273,7 +275,8 @@ def _units(words: Iterable[tuple[str, int]]) -> list[Unit] | None:
             if word.lower() in _PROSE or (len(word) == 1 and word.isascii() and word.isalpha()):
                 return None
             if word.lower() not in _EMPTY:
-                things.add(_singular(word.lower()))
+                raised = power * ahead  # square units are no units, and no cubic ones
+                things.add(_singular(word.lower()) + (f"^{raised}" if raised != 1 else ""))
             if sign < 0 and not measured and not things:
                 return None
             sign, ahead = 1, 1

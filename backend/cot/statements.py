@@ -86,7 +86,7 @@ REASON = re.compile(  # what follows an answer and is no part of it
     r"porque|pues|ya\sque|pois|já\sque|perché|poiché|потому|так\sкак|поскольку|vì|bởi\svì|karena|bo|ponieważ|omdat|çünkü)\b"
     r"|\s*[,;(]?\s*(?:i\.e\.|e\.g\.|that\sis,|meaning\s)|\s+[—–-]{1,2}\s+(?=[^\W\d_]{2,})|;\s*(?=[^\W\d_]{2,})"
     r"|\s*[,，、(（]?\s*(?:因为|因為|由于|由於|所以|因此|なぜなら|だから|から|왜냐하면|때문|क्योंकि|لأن|כי|เพราะ)"
-    r"|\s*,\s*(?:so|as|and\s(?:so|we|it|that)|making|giving|leaving|with)\s|,\s(?:the|a|an)\s(?=[a-z])|\s+\((?!mod\b|[A-J]\))[^\W\d_]{3,}|,\s+(?!and\b|or\b|und\b|et\b)[^\W\d_]{4,}\s",
+    r"|\s*,\s*(?:so|as|and\s(?:so|we|it|that)|making|giving|leaving|with)\s|,\s(?:the|a|an)\s(?=[a-z])|\s+\((?!(?:mod|in\sbase|base)\b|[A-J]\))(?=[^()]{0,80}?(?:(?<!\\)\b(?!sin|cos|tan|log|exp|sqrt|mod)[^\W\d_]{3,}|=))|,\s+(?!and\b|or\b|und\b|et\b)[^\W\d_]{4,}\s",
     re.IGNORECASE,
 )
 

@@ -188,6 +188,17 @@ EQUAL = {
         ("+3", "3"), ("3.", "3"), (r"\infty", r"+\infty"), (r"\text{undefined}", "undefined"),
         (r"\text{DNE}", "DNE"), (r"x = \frac{-1 \pm \sqrt{5}}{2}", r"\frac{-1+\sqrt5}{2}, \frac{-1-\sqrt5}{2}"),
     ],
+    "numbers in words": [
+        ("one hundred twenty", "120"), ("two hundred and five", "205"), ("two thousand", "2000"), ("minus five", "-5"),
+        ("five apples", "5"), ("two-thirds", r"\frac{2}{3}"), ("three quarters", "3/4"), ("two and a half", "2.5"),
+        ("ten percent", "10%"), ("six feet", "72 inches"), ("七个苹果", "7"), ("十五元", "15"), ("一百二十", "120"),
+        ("两千零五", "2005"), ("一万二千", "12000"), ("三分之二", "2/3"), ("百分之二十", "20%"), ("二〇二四", "2024"),
+    ],
+    "parts of an hour, names of angles, lines solved for either letter": [
+        ("2h 30m", "150 minutes"), ("1h 15m 30s", "4530 s"), ("2 m 30 cm", "2.3 m"), ("1 acre", "43560 ft^2"),
+        ("7 PM", "7"), (r"\angle ABC = 90^\circ", "90"), ("m∠ABC = 45°", "45"), ("P(X=3) = 1/6", "1/6"),
+        (r"\sin A = \frac{3}{5}", "3/5"), ("x=2y", "y=x/2"), ("x=y+1", "y=x-1"), ("12 sq. units", "12 square units"),
+    ],
 }  # fmt: skip
 
 DIFFERENT = {
@@ -269,9 +280,18 @@ DIFFERENT = {
         (r"x \neq 3", r"x \neq 4"), ("2 m/s", "2 m/s^2"), ("5 L", "5 m"), (r"\frac{\pi}{3}", r"60^\circ"),
         ("100!", "100! + 1"), (r"-\infty", r"\infty"),
     ],
+    "numbers in words": [
+        ("two and three", "5"), ("one or two", "1"), ("one to two", "1"), ("five six", "5"), ("twenty twelve", "32"),
+        ("two and a half", "2"), ("nineteen", "90"), ("five apples", "6 apples"), ("七个苹果", "八个苹果"), ("一样", "1"),
+        ("三点五", "3"), ("星期一", "1"),
+    ],
+    "parts of an hour, names of angles, lines solved for either letter": [
+        ("7 PM", "8"), ("7:30", "7"), (r"\angle A = 30^\circ", "60"), ("x=2y", "y=2x"), ("x=y+1", "y=x+1"),
+        ("12 square units", "12 cubic units"), ("12 square units", "12 units"), ("June 5", "5"),
+    ],
 }  # fmt: skip
 
 UNKNOWN = [
     (r"\frac{1}{", r"\sqrt{"), ("1/2x", r"\frac{x}{2}"), ("5m", "5"), ("ab", "ba"), (r"\angle ABC", r"\angle BAC"),
-    ("3.14...", "3.14"),
+    ("3.14...", "3.14"), ("5 June", "June 5"),
 ]  # fmt: skip

@@ -29,6 +29,25 @@ STATED = [  # in a box, behind GSM8K's mark, in a tag
     ('{"answer": "15"}', "15"),
 ]
 
+TURNS = [  # texts decoded with their special tokens: what stands behind the end of the turn is another turn
+    ("The answer is 15<|im_end|>", "15"),
+    ("The answer is 15</s>", "15"),
+    ("The answer is 15.<|endoftext|>Human: and 3 + 4? The answer is 7.", "15"),
+    ("x</think>The answer is 15.<｜end▁of▁sentence｜>", "15"),
+    ("<|begin_of_solution|>The answer is 15.<|end_of_solution|>", "15"),
+    ("<|im_end|>\nThe answer is 15", "15"),  # one before the text ends nothing of it
+    (r"maybe \boxed{1}<|end|><|start|>assistant<|channel|>final<|message|>The answer is 15.<|return|>", "15"),
+    ("<answer>The answer is 15</answer>", "15"),
+    ("<answer>x < 3</answer>", "x < 3"),
+    ("<answer>We add. 3 + 4 = 7.\nThe answer is 7.</answer>", "7"),
+]
+
+RESULTS = [  # behind a closed thought: what a short text comes to
+    ("x</think>\n\nThe total number of apples is 3 + 4 = 7.", "7"),
+    ("x</think>\n\nShe has 3 + 4 = 7 red apples.", "7 red apples"),
+    ("x</think>\n\nHence y = x + z.", None),
+]
+
 HEADINGS = [  # Markdown, not GSM8K's mark
     ("#### Step 2: add them\n3 + 4 = 7.\nThe answer is 7.", "7"),
     ("#### 2. Add them\n3 + 4\n#### 3 Check\nThe answer is 9", "9"),
@@ -117,6 +136,9 @@ REASONS = [  # are no part of the answer
     ("The answer is 15, which is odd.", "15"),
     ("The answer is 15 apples, so he has enough.", "15 apples"),
     ("The answer is 15 (three times five).", "15"),
+    ("The answer is 15 (3 times 5).", "15"),
+    ("The answer is 15 (3 * 5 = 15).", "15"),
+    ("The answer is 3 (mod 7).", "3 (mod 7)"),
     ("The answer is 2, 3.", "2, 3"),
     ("The answer is $x=2$ because it fits.", "x=2"),
     ("The answer is 15 as required.", "15"),
@@ -205,7 +227,8 @@ SET_ASIDE = [  # while the rules were made
 
 
 @pytest.mark.parametrize(
-    ("text", "answer"), STATED + HEADINGS + LAST + AFTER_THINKING + SAID + CHOICES_AND_WORDS + REASONS + LANGUAGES + SET_ASIDE
+    ("text", "answer"),
+    STATED + TURNS + RESULTS + HEADINGS + LAST + AFTER_THINKING + SAID + CHOICES_AND_WORDS + REASONS + LANGUAGES + SET_ASIDE
 )
 def test_the_answer_as_it_was_written(text, answer):
     assert extract_answer(text) == answer
