@@ -342,7 +342,14 @@ def load_study(path: Path) -> Study:
     try:
         return Study.model_validate(data)
     except ValidationError as error:
-        raise StudyError("\n".join([f"{path} cannot be used:", *(f"  {_sentence(problem)}" for problem in error.errors())])) from error
+        raise StudyError("\n".join([f"{path} cannot be used:", *_sentences(error.errors())])) from error
+
+
+def _sentences(problems: list[Any]) -> list[str]:
+    """A line for each; of a list or table with wrong parts, the parts alone, since what is left without them says nothing."""
+    places = [problem["loc"] for problem in problems]
+    return [f"  {_sentence(problem)}" for problem in problems
+            if not any(place != problem["loc"] and place[: len(problem["loc"])] == problem["loc"] for place in places)]
 
 
 def _sentence(problem: Any) -> str:
@@ -351,7 +358,10 @@ def _sentence(problem: Any) -> str:
         return f"{key}: there is no such key; allowed here: {', '.join(_keys_beside(problem['loc']))}"
     if problem["type"] == "missing":
         return f"{key}: missing; it must be given"
-    return f"{key} = {plain_line(repr(problem['input']), 200)}: {problem['msg'].removeprefix('Value error, ')}"
+    words = problem["msg"].removeprefix("Value error, ")
+    if isinstance(problem["input"], dict):  # a whole table, whose keys contradict each other: the words name them
+        return f"{key}: {words}"
+    return f"{key} = {plain_line(repr(problem['input']), 200)}: {words}"
 
 
 def _keys_beside(location: tuple[Any, ...]) -> list[str]:

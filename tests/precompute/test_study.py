@@ -42,6 +42,16 @@ def test_a_value_out_of_range_is_refused_with_what_is_allowed(tmp_path, old, new
     assert words in refused(tmp_path, old, new)
 
 
+def test_keys_that_contradict_each_other_are_told_without_the_whole_file(tmp_path):
+    assert "  the file: sweep.layers has [14]" in refused(tmp_path, "layers = [15]", "layers = [14]")
+    assert "  problems: exactly one of per_level" in refused(tmp_path, "per_level = 8", "")
+
+
+def test_a_list_with_a_wrong_part_is_told_by_that_part_alone(tmp_path):
+    message = refused(tmp_path, "layers = [15]", "layers = [-1]")
+    assert [line.split(" = ")[0].strip() for line in message.splitlines()[1:]] == ["sweep.layers.0"]
+
+
 def test_a_half_precision_model_is_refused(tmp_path):
     message = refused(tmp_path, 'name = "embedded:SmolLM2-135M-Instruct"', 'name = "embedded:SmolLM2-135M-Instruct"\ndtype = "bfloat16"')
     assert "models.0.dtype = 'bfloat16'" in message and "'float32'" in message
