@@ -117,7 +117,10 @@ def confounding_line(chains: pd.DataFrame) -> str:
             "both prompts tell which. Add the missing prompts under [[prompts]] in the study file."
         )
     if models > 1:
-        return "All models were asked under one prompt; how they differ may depend on it. A second under [[prompts]] would show it."
+        return (
+            "All models were asked under one prompt; how they differ may depend on it. A second one, under [[prompts]] in the study file, "
+            "would show that."
+        )
     return "One model was asked under several prompts."
 
 

@@ -10,14 +10,14 @@ from app.untrusted import for_plotly
 def accuracy_by_level(levels: pd.DataFrame) -> go.Figure:
     """Share of correct CoTs, one row a model and level with `n`, `n_correct`, `low`, `high` (Wilson 95 %); a level nobody judged is absent.
 
-    Each point bears "correct / judged", so that n is on the figure.
+    Each point bears "correct / judged", so that n is on the figure. Models come, and are coloured, in the rows' order, as by prompt.
     """
     known = levels[levels["n"] > 0]
     if known.empty:
         return blank("No accuracy is known: no CoT has been judged, or they were picked by their outcome", height=120)
-    figure = go.Figure(layout={"template": TEMPLATE, "height": 280, "margin": {"t": 28, "b": 48}})
+    figure = go.Figure(layout={"template": TEMPLATE, "height": 280, "margin": {"t": 28, "b": 48, "r": 56}})
     colours = list(CATEGORY_COLOURS.values())
-    for number, (model, rows) in enumerate(known.groupby("model", sort=True)):
+    for number, (model, rows) in enumerate(known.groupby("model", sort=False)):
         share = rows["n_correct"].astype(float) / rows["n"].astype(float)
         figure.add_scatter(
             x=[_level_name(level) for level in rows["level"]],
@@ -26,6 +26,7 @@ def accuracy_by_level(levels: pd.DataFrame) -> go.Figure:
             name=for_plotly(str(model), limit=60),
             text=[f"{int(k)} / {int(n)}" for k, n in zip(rows["n_correct"], rows["n"], strict=True)],
             textposition="middle right",
+            cliponaxis=False,  # else the last level's counts are cut where the plot ends
             marker={"size": 10, "color": colours[number % len(colours)]},
             error_y={
                 "type": "data",

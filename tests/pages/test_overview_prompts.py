@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from app.figures.overview import accuracy_by_prompt
+from app.figures.overview import accuracy_by_level, accuracy_by_prompt
 from app.overview_view import confounding_line
 from backend.store.unit_files import StudyFolder
 from tests import small_study
@@ -69,6 +69,17 @@ def store_names():
 
     row = SimpleNamespace(model="m", prompt_name="plain", sample=0, is_correct=True, answer="4", n_chunks=3, has_rollouts=False)
     return lambda of_several: _cot_name(row, of_several)
+
+
+def test_a_model_has_one_colour_in_both_figures_whatever_its_name():
+    bounds = {"low": [0.1, 0.4], "high": [0.3, 0.6]}
+    levels = pd.DataFrame({"model": ["z base", "a distilled"], "level": [1, 1], "n": [10, 10], "n_correct": [2, 5], **bounds})
+    cells = pd.DataFrame(
+        {"model": levels["model"], "prompt_name": "boxed", "accuracy": [0.2, 0.5], "n": 5, "n_chains": 10, **bounds}
+    )
+    figures = accuracy_by_level(levels), accuracy_by_prompt(cells)
+    colours = [[(line.name, line.marker.color) for line in figure.data] for figure in figures]
+    assert colours[0] == colours[1] and len({colour for _, colour in colours[0]}) == 2
 
 
 def test_the_figure_joins_a_models_prompts_and_leaves_out_what_is_unknown():
