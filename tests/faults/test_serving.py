@@ -5,7 +5,7 @@ import http.client
 import sys
 import tomllib
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -53,6 +53,28 @@ def test_a_foreign_host_name_is_refused_whatever_is_asked(address, host, path):
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "LOCALHOST:8501"])
 def test_this_machine_is_answered_under_its_names(address, host):
     assert ask(address, "/_stcore/health", Host=host).status == 200
+
+
+def test_a_document_at_a_path_of_several_parts_is_sent_to_one_of_one_part_where_the_page_finds_its_files(address):
+    answer = ask(address, "/foo/bar?study=a%20b&layer=3", Accept="text/html,*/*;q=0.8")
+    there = urlsplit(answer.getheader("location"))
+    assert answer.status == 307 and unquote(there.path) == "/foo∕bar" and there.query == "study=a%20b&layer=3" and not there.netloc
+    assert ask(address, f"{there.path}?{there.query}", Accept="text/html").status == 200
+    assert {name: answer.getheader(name) for name in HEADERS} == HEADERS
+
+
+@pytest.mark.parametrize(("path", "accept"), [
+    ("/latent_map/_stcore/health", "*/*"), ("/media/nothing.csv", "text/html"), ("/static/js/nothing.js", "text/html"),
+    ("//evil.example", "*/*"), ("/latent_map", "text/html"),
+])  # fmt: skip
+def test_what_is_no_document_or_has_one_part_is_not_sent_elsewhere(address, path, accept):
+    assert ask(address, path, Accept=accept).status not in (302, 307, 308)
+
+
+def test_no_path_sends_a_browser_to_another_site(address):
+    for path in ("//evil.example/x", "/\\evil.example/x", "/%2F%2Fevil.example/x", "/a/%0d%0aX-Evil:1"):
+        there = ask(address, path, Accept="text/html").getheader("location") or "/"
+        assert there.startswith("/") and not there.startswith(("//", "/\\")) and "\n" not in there
 
 
 def test_a_web_socket_of_a_foreign_page_is_refused(address):
