@@ -57,12 +57,14 @@ class Problem:
 # ---- Files --------------------------------------------------------------------------------------------------------------------------
 
 _QUESTIONS = ("question", "problem", "prompt", "query", "instruction")
-_ANSWERS = ("answer", "final_answer", "expected_answer", "ground_truth", "gt_answer", "target")
+_ANSWERS = ("answer", "final_answer", "expected_answer", "correct_answer", "ground_truth", "gt_answer", "target", "answer_number")
+_OPTIONS = ("choices", "options")  # of a multiple choice, whose question does not name them
 _SOLUTIONS = ("solution", "gt_solution", "rationale", "response")
 _IDS = ("id", "unique_id", "uuid", "index")
-_ENDINGS = (".json", ".jsonl", ".csv", ".parquet")  # of files in a folder; a file named by itself may have any
+_ENDINGS = (".json", ".jsonl", ".csv", ".tsv", ".parquet")  # of files in a folder; a file named by itself may have any
 _LONGEST_ANSWER = 200  # characters of a text that is an answer by itself; a longer one must say where its answer is
 _CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")
+_SENTENCES = re.compile(r"(?:\S+\s+){2,}\S+[.!?]\s+[A-Z]\S*\s+\S+")  # at least two: "Mr. Smith" is none
 _LEVEL = re.compile(r"(?:Level\s*)?([1-5])(?:\.0)?", re.IGNORECASE)
 # What DAPO's prompts put before and after the question (BytedTsinghua-SIA/DAPO-Math-17k).
 _WRAPPED = re.compile(r"Solve the following math problem.*?\n\n(.+?)\n\nRemember to put your answer.*", re.DOTALL)
@@ -143,9 +145,10 @@ def _records_of_file(path: Path, name: str) -> Iterator[tuple[str, str, Any]]:
         text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as fault:
         raise ProblemError(f"{path} cannot be read as UTF-8 text: {fault}. Give a JSONL, JSON or Parquet file, not compressed.") from fault
-    if path.suffix.lower() == ".csv":
-        for number, record in enumerate(csv.DictReader(io.StringIO(text)), start=1):
-            yield f"{path}, record {number}", f"{name}:{number}", record
+    if text.startswith("version https://git-lfs"):
+        raise ProblemError(f"{path} is a Git LFS pointer: the file itself was not fetched. Fetch it with `git lfs pull`, or from its page.")
+    if (delimiter := {".csv": ",", ".tsv": "\t"}.get(path.suffix.lower())) is not None:
+        yield from _rows_of_table(path, name, text, delimiter)
         return
     whole = _whole(text)
     if whole is not None:
@@ -163,6 +166,16 @@ def _records_of_file(path: Path, name: str) -> Iterator[tuple[str, str, Any]]:
         yield where, f"{name}:{number}", record
 
 
+def _rows_of_table(path: Path, name: str, text: str, delimiter: str) -> Iterator[tuple[str, str, Any]]:
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a solution may be longer than its 131,072 characters
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        for number, record in enumerate(rows, start=1):
+            yield f"{path}, record {number}", f"{name}:{number}", {key: value for key, value in record.items() if key is not None}
+    except csv.Error as fault:
+        raise ProblemError(f"{path}, line {rows.line_num}: expected a row of a table, but {fault}. Save the file anew.") from fault
+
+
 def _parquet_rows(path: Path, raw: bytes) -> list[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -174,20 +187,38 @@ def _parquet_rows(path: Path, raw: bytes) -> list[dict[str, Any]]:
 
 
 def _whole(text: str) -> list[Any] | None:
-    """Records of a file that is one JSON value: an array, an object whose one list of objects they are, or a single problem over several
-    lines. None where it is not one value, or is one line of JSONL."""
+    """Records of a file that is one JSON value: an array; an object around one list of records, or around records by name, or of columns,
+    as pandas writes them; or a single problem over several lines. None where it is not one value, or is one line of JSONL."""
     if not text.lstrip().startswith(("[", "{")):
         return None
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if isinstance(value, list):
-        return value
-    lists = [inner for inner in value.values() if isinstance(inner, list) and inner and all(isinstance(item, dict) for item in inner)]
-    if len(lists) == 1 and not any(str(key).lower() in _QUESTIONS for key in value):
-        return lists[0]
+    if not isinstance(value, dict):
+        return value if isinstance(value, list) else None
+    asking = {str(key).lower(): inner for key, inner in value.items() if str(key).lower() in _QUESTIONS}
+    if not asking:
+        lists = [inner for inner in value.values() if isinstance(inner, list) and inner and all(map(_asks, inner))]
+        if len(lists) == 1:
+            return lists[0]
+        if value and all(isinstance(inner, dict) and _asks(inner) for inner in value.values()):
+            return list(value.values())
+    elif all(isinstance(column, list) and all(isinstance(cell, str) for cell in column) for column in asking.values()):
+        return [dict(zip(value, row, strict=False)) for row in zip(*value.values(), strict=False)] if _even(value, list) else None
+    elif all(isinstance(column, dict) for column in asking.values()) and _even(value, dict):
+        return [dict(zip(value, row, strict=True)) for row in zip(*(column.values() for column in value.values()), strict=True)]
     return [value] if "\n" in text.strip() else None
+
+
+def _asks(record: Any) -> bool:
+    """Whether a record has a question, in it or one level down."""
+    inside = [inner for inner in record.values() if isinstance(inner, dict)] if isinstance(record, dict) else []
+    return isinstance(record, dict) and any(str(key).lower() in _QUESTIONS for part in (record, *inside) for key in part)
+
+
+def _even(columns: Mapping[str, Any], kind: type) -> bool:
+    return all(isinstance(column, kind) for column in columns.values()) and len({len(column) for column in columns.values()}) == 1
 
 
 def _problem(where: str, source: str, key: str, record: Any) -> tuple[Problem, str | None]:
@@ -197,10 +228,18 @@ def _problem(where: str, source: str, key: str, record: Any) -> tuple[Problem, s
     if not isinstance(record, dict):
         raise ProblemError(f"{where}: expected a JSON object with the keys of a problem, found {type(record).__name__}.")
     nested = {name: value for name, value in record.items() if isinstance(value, dict)}
-    flat = {name.lower(): value for inner in nested.values() for name, value in inner.items() if isinstance(name, str)}
-    fields = {**flat, **{str(name).lower(): value for name, value in record.items()}}
+    flat = {_named(name): value for inner in nested.values() for name, value in inner.items() if isinstance(name, str)}
+    fields = {**flat, **{_named(str(name)): value for name, value in record.items()}}
     question = _question(where, fields, flat)
+    for name in _OPTIONS:
+        if isinstance(fields.get(name), list | dict) and fields[name] and not _holds(question, fields[name]):
+            raise ProblemError(
+                f"{where}, key {name!r}: a multiple choice whose options are not in the question; expected a question that can be answered "
+                "as it stands. Write the options into it, and the letter as the answer."
+            )
     answer, solution = _answer_and_solution(where, fields, flat)
+    if any(re.search("[\ud800-\udfff]", text) for text in (question, answer, solution or "")):
+        raise ProblemError(f"{where}: half of a character (\\ud800 to \\udfff) stands alone; expected whole text. Correct the record.")
     own = next((fields[name] for name in _IDS if isinstance(fields.get(name), int | str) and str(fields[name]).strip()), None)
     level, given = _level(fields.get("level")), fields.get("level")
     unknown = given is not None and level is None and str(given).strip() not in ("", "Level ?")
@@ -208,6 +247,10 @@ def _problem(where: str, source: str, key: str, record: Any) -> tuple[Problem, s
         problem_id=stable_id("p", source, question), source=source, source_key=key if own is None else str(own), level=level,
         question=question, answer=answer, solution=solution,
     ), f"{where}: the level {given!r:.60} is not one of 1 to 5 and counts as unknown" if unknown else None  # fmt: skip
+
+
+def _named(column: str) -> str:
+    return column.strip().lower().replace(" ", "_")
 
 
 def _question(where: str, fields: Mapping[str, Any], flat: Mapping[str, Any]) -> str:
@@ -227,6 +270,13 @@ def _question(where: str, fields: Mapping[str, Any], flat: Mapping[str, Any]) ->
         return bare
     wrapped = _WRAPPED.fullmatch(found.strip())
     return wrapped[1] if wrapped else found
+
+
+def _holds(question: str, options: Any) -> bool:
+    if isinstance(options, dict):  # ARC's {"text": [...], "label": [...]}, MedQA's {"A": ...}
+        options = options.get("text") or list(options.values())
+    texts = [re.sub(r"^\W*[A-J]\W+", "", option) for option in options if isinstance(option, str)]
+    return bool(texts) and all(option.strip() in question for option in texts)
 
 
 def _answer_and_solution(where: str, fields: Mapping[str, Any], flat: Mapping[str, Any]) -> tuple[str, str | None]:
@@ -257,6 +307,11 @@ def _stated(value: Any) -> str | None:
         return None if None in parts or not parts else ", ".join(parts)
     if isinstance(value, float):
         return None if not math.isfinite(value) else str(int(value)) if value == int(value) else repr(value)
+    if isinstance(value, str) and value.strip().startswith('["'):  # a list that was written as text
+        try:
+            return _stated(json.loads(value))
+        except ValueError:
+            return value
     return str(value) if isinstance(value, int | str) else None
 
 
@@ -267,8 +322,9 @@ def _answer_in(text: str) -> str | None:
     if (boxed := last_boxed(text)) is not None:
         return boxed
     short = text.strip()
-    if "\n" in short or len(short) > _LONGEST_ANSWER:
-        return extract_answer(text)
+    said = extract_answer(text)
+    if said is not None or "\n" in short or len(short) > _LONGEST_ANSWER or _SENTENCES.search(short):
+        return said
     return short if short and "\\boxed" not in short else None
 
 

@@ -115,6 +115,9 @@ BROKEN = [
     ({"question": "Which?", "answer": float("nan")}, r"line 2, key 'answer': expected an answer"),
     ({"question": "Which?", "answer": {"value": [1, {}]}}, r"line 2, key 'answer': expected an answer"),
     ({"problem": "Which?", "solution": r"\boxed{\frac{1}{2}" + "\n and on"}, r"line 2, key 'solution': expected an answer in \\boxed"),
+    ({"question": "Which?", "answer": 1, "choices": ["red", "blue"]}, r"line 2, key 'choices': a multiple choice whose options are not in"),
+    ({"question": "Which?", "answer": "We add both of them. Then we stop here."}, r"line 2, key 'answer': expected an answer"),
+    ({"question": "Which \ud83d?", "answer": "3"}, r"line 2: half of a character"),
     (GOOD, r"line 2: asks what .*set\.jsonl, line 1 asks"),
 ]
 
@@ -160,6 +163,46 @@ def test_a_file_in_which_nothing_is_a_problem_is_refused_with_its_first_fault(tm
         read_problem_file(lines(tmp_path, ""))
 
 
+ANSWERS = [  # what an answer column may hold, and the answer that it states
+    ("3 + 4 = 7. The answer is 7.", "7"), ('["7"]', "7"), ("[1, 2]", "[1, 2]"), ("(B) 12", "(B) 12"), ("5 sq. cm", "5 sq. cm"),
+    ("Mr. Smith", "Mr. Smith"), ("J. K. Rowling", "J. K. Rowling"), (7.0, "7"), (True, "True"), (["2", "3"], "2, 3"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "answer"), ANSWERS)
+def test_an_answer_column_states_one_answer_however_it_is_written(tmp_path, given, answer):
+    (problem,) = read_problem_file(lines(tmp_path, {"question": "Which?", "answer": given})).problems
+    assert problem.answer == answer
+
+
+def test_options_that_the_question_names_leave_it_a_question(tmp_path):
+    record = {"question": "Which? (A) red (B) blue", "answer": "B", "options": ["A) red", "B) blue"]}
+    assert read_problem_file(lines(tmp_path, record)).problems[0].answer == "B"
+
+
+A, B = {"question": "A?", "answer": "1"}, {"question": "B?", "answer": "2"}
+WHOLE = {  # one JSON value around both, as tools write it
+    "by name": {"0": A, "1": B},
+    "columns": {"question": ["A?", "B?"], "answer": ["1", "2"]},
+    "columns of pandas": {"question": {"0": "A?", "1": "B?"}, "answer": {"0": "1", "1": "2"}},
+    "rows of a dataset's viewer": {"features": [{"feature_idx": 0, "name": "question"}], "rows": [{"row_idx": 0, "row": A}, {"row": B}]},
+}
+
+
+@pytest.mark.parametrize("layout", WHOLE)
+def test_a_json_value_around_all_problems_is_read_whole(tmp_path, layout):
+    path = tmp_path / "all.json"
+    path.write_text(json.dumps(WHOLE[layout]), encoding="utf-8")
+    found = read_problem_file(path)
+    assert [(problem.question, problem.answer) for problem in found.problems] == [("A?", "1"), ("B?", "2")] and not found.notes
+
+
+def test_a_table_may_have_tabs_and_solutions_of_any_length(tmp_path):
+    path = tmp_path / "set.tsv"
+    path.write_text(f"question\tsolution\tanswer\nA?\t{'x' * 200_000}\t1\n", encoding="utf-8")
+    assert [problem.answer for problem in read_problem_file(path).problems] == ["1"]
+
+
 def test_a_csv_file_has_a_record_a_row(tmp_path):
     path = tmp_path / "AIME.csv"
     rows = ["ID,Year,Problem Number,Question,Answer", '1983-1,1983,1,"Let x, y\nbe two. Q?",60', "1983-2,1983,2,,15"]
@@ -175,6 +218,9 @@ def test_files_that_cannot_be_read_say_why(tmp_path):
     (tmp_path / "packed.jsonl").write_bytes(b"\x1f\x8b\x08\x00")
     with pytest.raises(ProblemError, match=r"cannot be read as UTF-8 text: .* not compressed"):
         read_math(tmp_path / "packed.jsonl")
+    (tmp_path / "pointer.jsonl").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(ProblemError, match=r"pointer\.jsonl is a Git LFS pointer.*git lfs pull"):
+        read_math(tmp_path / "pointer.jsonl")
     (tmp_path / "cut.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(ProblemError, match=r"begins as a Parquet file and cannot be read as one"):
         read_math(tmp_path / "cut.parquet")
