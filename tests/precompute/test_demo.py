@@ -5,14 +5,19 @@ import pytest
 
 from app.studies import ROOT
 from backend.cot.answers import Judge
+from backend.evidence.pairs import Evidence
+from backend.evidence.power import N_PLANTED
+from backend.evidence.verdict import verdict
 from backend.geometry.directions import Direction
 from backend.importance.metrics import METRICS
 from backend.models import embedded
 from backend.models.loading import load_model
 from backend.store.packed import unpack
+from backend.store.schema import TABLES
 from backend.store.store import Store
-from precompute.stages import activations, cots, importance, rollouts, sweep
+from precompute.stages import activations, cots, evidence, importance, rollouts, sweep
 from precompute.study import load_study
+from precompute.units import Context
 
 PACK = ROOT / "assets" / "demo"
 
@@ -75,6 +80,26 @@ def test_importance_follows_from_the_stored_rollouts(store, study):
     assert list(ours.index) == list(stored.index) and len(ours) > 50
     for column in ("value", "ci_low", "ci_high"):
         assert np.allclose(ours[column].astype(float), stored[column].astype(float), rtol=1e-6, atol=1e-9, equal_nan=True), column
+
+
+def test_every_stored_verdict_is_that_of_todays_rule_on_the_stored_evidence(store):
+    rows = store.whole_table("associations").to_pylist()
+    judged = [verdict(Evidence.from_row(row)) for row in rows]
+    assert len(rows) > 1000 and judged == [row["verdict"] for row in rows]
+    assert {row["n_planted"] for row in rows if row["subset"] == "all" and row["within"] is not None} == {N_PLANTED}
+
+
+def test_evidence_follows_from_the_stored_geometry_and_importance(store, study):
+    context = Context(study, "r0", store, print)
+    unit = evidence.units(context)[-1]
+    pair = evidence._pairs(context, unit)[0]
+    key = TABLES["associations"].key
+    stored = {tuple(row[name] for name in key): row for row in store.whole_table("associations").to_pylist()}
+    for made in evidence.measure(None, pair):
+        kept = stored[tuple(made[name] for name in key)]
+        for column in ("within", "within_low", "p", "p_problems", "partial", "partial_p", "spearman", "planted_found", "n_planted"):
+            assert made[column] == pytest.approx(kept[column], rel=1e-6), column  # another processor's last bit
+        assert made["verdict"] == kept["verdict"]
 
 
 @pytest.mark.embedded
