@@ -22,6 +22,15 @@ def plain(text: str) -> str:
     return _TERMINAL.sub("", text)
 
 
+def stands_for_another(start: bytes) -> str | None:
+    """What a file that begins so is, and what to do, where it only stands for the file that was meant; None for any other."""
+    if start.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, not the file itself. Run `git lfs pull` in its folder, or download the file."
+    if start.startswith((b"/annex/objects/", b"../.git/annex", b".git/annex")):
+        return "is a pointer of git-annex, not the file itself. Run `git annex get` in its folder."
+    return None
+
+
 def words_of(error: BaseException, limit: int = 200) -> str:
     """The first line of what another library says, for a sentence of ours; its type where it says nothing."""
     return (plain(str(error)).strip().splitlines() or [type(error).__name__])[0][:limit]

@@ -26,7 +26,7 @@ from typing import Any
 
 from backend.cot.answers import extract_answer
 from backend.cot.boxes import last_boxed
-from backend.errors import AnchorscopeError
+from backend.errors import AnchorscopeError, stands_for_another
 from backend.ids import stable_id
 
 
@@ -145,8 +145,8 @@ def _records_of_file(path: Path, name: str) -> Iterator[tuple[str, str, Any]]:
         text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as fault:
         raise ProblemError(f"{path} cannot be read as UTF-8 text: {fault}. Give a JSONL, JSON or Parquet file, not compressed.") from fault
-    if text.startswith("version https://git-lfs"):
-        raise ProblemError(f"{path} is a Git LFS pointer: the file itself was not fetched. Fetch it with `git lfs pull`, or from its page.")
+    if (placeholder := stands_for_another(raw[:64])) is not None:
+        raise ProblemError(f"{path} {placeholder}")
     if (delimiter := {".csv": ",", ".tsv": "\t"}.get(path.suffix.lower())) is not None:
         yield from _rows_of_table(path, name, text, delimiter)
         return

@@ -43,7 +43,7 @@ from torch import Tensor
 
 from backend.crosscoder import latent_df
 from backend.crosscoder.dictionary import Dictionary, DictionaryError
-from backend.errors import words_of
+from backend.errors import stands_for_another, words_of
 from backend.models.pickles import refused_object
 from backend.models.places import PlaceError, name_of, place_of_folder, place_stated, together
 
@@ -192,6 +192,13 @@ def _opened(path: Path) -> _Weights:
     openers = {".safetensors": _open_safetensors, ".pt": _open_pytorch, ".pth": _open_pytorch, ".bin": _open_pytorch, ".npz": _open_npz}
     if path.suffix not in openers:
         raise _unfit(path, "its ending", path.suffix or "missing", ", ".join(openers))
+    try:
+        with path.open("rb") as file:
+            placeholder = stands_for_another(file.read(64))
+    except OSError as error:
+        raise _damaged(path, error) from error
+    if placeholder is not None:
+        raise DictionaryError(f"{path} {placeholder}")
     weights = _unwrapped(openers[path.suffix](path))
     claimed = 4 * sum(math.prod(shape) for shape in weights.shapes.values())
     if claimed > MAX_BYTES:
@@ -232,6 +239,8 @@ def _open_pytorch(path: Path) -> _Weights:
         raise _unfit(path, "its content", f"{refused_object(error)}, which is never run", "a state dict of plain tensors") from error
     except _DAMAGE as error:
         raise _damaged(path, error) from error
+    if isinstance(state, dict) and isinstance(inner := state.get("state_dict"), dict):  # a training checkpoint, with what else it keeps
+        state = inner
     if not isinstance(state, dict) or not state:
         raise _unfit(path, "its content", f"of type {type(state).__name__}", "a state dict, tensors by key")
     for key, value in state.items():
@@ -464,6 +473,8 @@ def _sae_lens(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
     if scale is not None and normalization == "none":
         _refuse_scale(weights, scale)
 
+    if config.get("reshape_activations", "none") not in ("none", None):
+        raise refused("reshape_activations", "none: activations of heads are not the residual stream")
     thresholds = ("threshold",) if architecture == "jumprelu" else ()
     weights.only(f"a {architecture} autoencoder", "W_enc", "b_enc", "W_dec", "b_dec", *thresholds, "scaling_factor")
     if "scaling_factor" in weights.shapes and not (weights.tensor("scaling_factor", (n_features,)) == 1).all():
@@ -616,7 +627,8 @@ def _unnormalized(
         raise _unfit(weights.path, "activation_mean or activation_std", "NaN in part", "NaN everywhere in both (off) or nowhere")
     # Files since June 2025 have one factor a model, those before one for all, as autoencoders still do. Without it activations were
     # divided by std, dimension by dimension.
-    factor = weights.tensor("activation_global_scale", (m,) if weights.shapes.get("activation_global_scale") == (m,) else ()).expand(m)
+    stated = weights.shapes.get("activation_global_scale")
+    factor = weights.tensor("activation_global_scale", stated if stated in ((m,), (m, 1), (1,)) else ()).reshape(-1).expand(m)
     if (factor <= 0).any():
         raise _unfit(weights.path, "activation_global_scale", factor.tolist(), "factors above 0")
     if not mean.any():

@@ -4,7 +4,8 @@
 2. Every floating-point array in it is a candidate, called by its key. Nested dictionaries give keys like `backtracking.mean`; a list of
    vectors is one array.
 3. Its key (`layer_12.mean`, a number alone, `blocks.3.hook_resid_pre`) and what stands beside it (`layer`, `hook_name`, `layer_type`, a
-   safetensors header) say of which block's output it is (`backend.models.places`). What is of another place is refused.
+   safetensors header), else the file's own name (layer_12.pt), say of which block's output it is (`backend.models.places`). What is of
+   another place is refused.
 4. A candidate (d_model,) is a vector. Of one (n_layers, d_model), one row a block, the wanted layer chooses the row. One row more may start
    with the embeddings, as the hidden states of transformers do: then the person chooses the row, and row k is the output of block k − 1.
 Such files are not to be trusted: nothing in them is run (PyTorch with weights_only, NumPy without pickle), and every size that they
@@ -28,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from backend.errors import AnchorscopeError, words_of
+from backend.errors import AnchorscopeError, stands_for_another, words_of
 from backend.models.pickles import refused_object
 from backend.models.places import Place, PlaceError, place_named, place_stated, together
 
@@ -199,12 +200,13 @@ class _Found:
 
     arrays: dict[str, np.ndarray]
     said: dict[str, dict[str, Any]]
+    of_file: Place | None = None  # what the file's own name says, for arrays of which nothing in it says anything
 
 
 def _entry(found: _Found, key: str) -> Entry:
     shape = found.arrays[key].shape
     try:
-        place = _place(found, key)
+        place = _place(found, key) or found.of_file
     except PlaceError as error:
         return Entry(key, shape, fault=str(error).removesuffix("."))
     return Entry(key, shape, place, None if place is None else place.fault())
@@ -252,6 +254,8 @@ def _read(data: bytes, name: str) -> _Found:
     ending = Path(name).suffix.lower()
     if ending not in ENDINGS:
         raise DirectionFileError(f"{name} ends in {ending or 'nothing'}; a file with vectors ends in {', '.join(ENDINGS)}.")
+    if (placeholder := stands_for_another(data[:64])) is not None:
+        raise DirectionFileError(f"{name} {placeholder}")
     found = _kind_of(data, name)
     if found != ENDINGS[ending]:
         raise DirectionFileError(f"{name} should be {ENDINGS[ending]} by its ending, but its content is {found or 'something else'}.")
@@ -269,7 +273,9 @@ def _read(data: bytes, name: str) -> _Found:
             arrays[key] = value
     if not arrays:
         raise DirectionFileError(f"{name} is a {found} file without any floating-point array in it; a vector (d_model,) was expected.")
-    return _Found(arrays, said)
+    stem = name.rpartition("/")[2].removesuffix(Path(name).suffix)
+    names_block = (named := place_named(stem)) is not None and named.block is not None  # "3.pt" is no layer, "layer_3.pt" is
+    return _Found(arrays, said, place_named(stem, is_label=True) if names_block else None)
 
 
 def _kind_of(data: bytes, name: str) -> str | None:

@@ -239,6 +239,7 @@ def _model(name: str, folder: Path, dtype: Any) -> Any:
     try:
         model, loading = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True, output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are named, and refused, below
         )
     except Exception as error:  # other people's files make transformers raise errors of many kinds, all of them about this folder
         raise ModelLoadingError(f"{name} cannot be loaded from {folder}: {one_line(error)}") from error
@@ -248,12 +249,17 @@ def _model(name: str, folder: Path, dtype: Any) -> Any:
 
 def refuse_doubtful_weights(name: str, model: Any, loading: dict[str, Any]) -> None:
     """Raises, naming the key, where transformers' loading report has missing, misshapen or dropped keys or a weight is not finite."""
-    for problem in ("missing_keys", "mismatched_keys"):
-        if keys := sorted(str(key) for key in loading[problem]):
-            raise ModelLoadingError(
-                f"{name}: the checkpoint has {problem.replace('_', ' ')}, first {keys[0]} ({len(keys)} in all), "
-                "which transformers would fill with random numbers. The files are incomplete or of another model."
-            )
+    if misshapen := sorted(loading["mismatched_keys"]):
+        key, found, wanted = misshapen[0]
+        raise ModelLoadingError(
+            f"{name}: {key} has shape {tuple(found)} in the checkpoint, and {tuple(wanted)} by config.json ({len(misshapen)} such). Is "
+            "config.json that of these weights?"
+        )
+    if missing := sorted(str(key) for key in loading["missing_keys"]):
+        raise ModelLoadingError(
+            f"{name}: the checkpoint has missing keys, first {missing[0]} ({len(missing)} in all), "
+            "which transformers would fill with random numbers. The files are incomplete or of another model."
+        )
     parts = {path for path, part in model.named_modules() if next(part.parameters(recurse=False), None) is not None}
     if dropped := sorted(str(key) for key in loading["unexpected_keys"] if str(key).rpartition(".")[0] in parts):
         raise ModelLoadingError(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from backend.errors import AnchorscopeError
+from backend.errors import AnchorscopeError, stands_for_another
 
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _TOKENIZERS = (
@@ -114,13 +114,8 @@ def _refuse_placeholder(file: Path) -> None:
             start = opened.read(64)
     except OSError as error:
         raise ModelLoadingError(f"{file} cannot be read ({error.strerror}).") from error
-    if start.startswith(b"version https://git-lfs"):
-        raise ModelLoadingError(
-            f"{file} is a pointer of Git LFS, not the file itself. Run `git lfs pull` in its folder, or download the "
-            "file."
-        )
-    if start.startswith((b"/annex/objects/", b"../.git/annex", b".git/annex")):
-        raise ModelLoadingError(f"{file} is a pointer of git-annex, not the file itself. Run `git annex get` in its folder.")
+    if (placeholder := stands_for_another(start)) is not None:
+        raise ModelLoadingError(f"{file} {placeholder}")
     if not start and file.suffix != ".jinja":
         raise ModelLoadingError(f"{file} is empty. Download it again.")
     if file.suffix != ".jinja" and start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):

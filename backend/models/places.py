@@ -67,7 +67,7 @@ _NAMES = (  # keys whose value is a name of a place, and keys whose value is a b
     "module", "module_name", "submodule_name", "layer_type", "site",
 )  # fmt: skip
 _TARGETS = ("hook_name_out", "hook_point_out", "hf_hook_point_out")
-_NUMBERS = ("hook_layer", "hook_point_layer", "layer", "layer_idx", "layer_index", "layer_num")
+_NUMBERS = ("hook_layer", "hook_point_layer", "layer", "layer_idx", "layer_index", "layer_num", "layer_number", "layer_id", "target_layer")
 _HEADS = ("hook_head_index", "hook_point_head_index")
 
 

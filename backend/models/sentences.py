@@ -191,7 +191,9 @@ def load_encoder(name: str = EMBEDDED_ENCODER) -> SentenceEncoder:
             f"{name} is a {config.model_type} with {getattr(config, 'hidden_act', 'an unknown activation')}; sentences are encoded by "
             f"models built as BERT with gelu, such as {EMBEDDED_ENCODER} (the default). Name one of those."
         )
-    model, loading = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options)
+    model, loading = AutoModel.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **options
+    )
     refuse_doubtful_weights(name, model, loading)
     model.requires_grad_(False)
     return SentenceEncoder(name, revision, model.eval(), AutoTokenizer.from_pretrained(folder, **options))

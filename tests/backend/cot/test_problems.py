@@ -219,7 +219,7 @@ def test_files_that_cannot_be_read_say_why(tmp_path):
     with pytest.raises(ProblemError, match=r"cannot be read as UTF-8 text: .* not compressed"):
         read_math(tmp_path / "packed.jsonl")
     (tmp_path / "pointer.jsonl").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
-    with pytest.raises(ProblemError, match=r"pointer\.jsonl is a Git LFS pointer.*git lfs pull"):
+    with pytest.raises(ProblemError, match=r"pointer\.jsonl is a pointer of Git LFS.*git lfs pull"):
         read_math(tmp_path / "pointer.jsonl")
     (tmp_path / "cut.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(ProblemError, match=r"begins as a Parquet file and cannot be read as one"):

@@ -127,6 +127,28 @@ def test_a_normaliser_that_is_off_scales_nothing_whatever_its_shape(tmp_path, sh
     assert load(written(tmp_path, HUB_FILE, t, config=HUB)).scale.tolist() == [1, 1]
 
 
+@pytest.mark.parametrize("shape", [(2,), (2, 1), (1,), ()])
+def test_the_factors_of_the_normaliser_may_have_an_axis_of_one(tmp_path, shape):
+    t = crosscoder(activation_mean=normal(2, D), activation_std=np.full((2, D), 2, np.float32), target_rms=np.float32(1),
+                   activation_global_scale=np.full(shape, 0.3, np.float32))  # fmt: skip
+    assert load(written(tmp_path, HUB_FILE, t, config=HUB)).scale.tolist() == pytest.approx([0.3, 0.3])
+
+
+def test_of_a_training_checkpoint_the_state_dict_is_read(tmp_path):
+    t = crosscoder()
+    plain = load(written(tmp_path / "plain", "ae.pt", t))
+    (tmp_path / "kept").mkdir()
+    state = {key: torch.as_tensor(value) for key, value in t.items()}
+    torch.save({"step": 3, "state_dict": state}, tmp_path / "kept" / "ae.pt")
+    assert load(tmp_path / "kept").dictionary_id == plain.dictionary_id
+
+
+def test_a_pointer_in_place_of_the_weights_is_said(tmp_path):
+    (tmp_path / "ae.pt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(DictionaryError, match=r"ae\.pt is a pointer of Git LFS, not the file itself\. Run `git lfs pull`"):
+        load(tmp_path)
+
+
 def test_an_older_state_dict_of_a_compiled_crosscoder(tmp_path):
     t = crosscoder()
     del t["code_normalization_id"]
@@ -443,6 +465,7 @@ def test_of_gemma_scope_the_folders_say_the_layer(tmp_path):
         ("the middle of block 3", *of_saelens(metadata={"hook_name": "blocks.3.hook_resid_mid"})),
         ("the MLP of block 3", *of_saelens(hook_name="blocks.3.hook_mlp_out", hook_layer=3)),
         ("the attention of block 3", *of_saelens(hook_point="blocks.3.attn.hook_z", hook_point_layer=3)),
+        ("reshape_activations is 'hook_z'", *of_saelens(reshape_activations="hook_z")),
         ("hook_head_index 2", *of_saelens(metadata={"hook_name": "blocks.3.hook_resid_post", "hook_head_index": 2})),
         ("name two blocks", *of_saelens(hook_name="blocks.3.hook_resid_post", hook_layer=4)),
         ("the MLP of block 8", "ae.pt", autoencoder(), {"config": trainer("AutoEncoder", layer=8, submodule_name="mlp_out_layer_8")}),

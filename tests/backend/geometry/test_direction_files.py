@@ -209,6 +209,20 @@ def test_a_vector_of_another_place_is_listed_as_such_and_refused(content, what):
         read_direction(pt(content), "v.pt", d_model=D, layer=1, n_layers=N_LAYERS)
 
 
+def test_where_nothing_inside_says_the_layer_the_files_name_may_say_it():
+    vector = np.ones(D, np.float32)
+    for name, layer in (("layer_1", 1), ("blocks.2.hook_resid_pre", 1), ("happy_layer_2_seed0", 2), ("2", None), ("v2.1", None)):
+        assert read_direction(npy(vector), f"{name}.npy", d_model=D, n_layers=4).layer == layer
+    assert read_direction(npz(layer_3=vector), "layer_1.npz", d_model=D, n_layers=4).layer == 3  # what is inside leads
+    with pytest.raises(DirectionFileError, match=r"blocks\.2\.hook_mlp_out is the MLP of block 2"):
+        read_direction(npy(vector), "blocks.2.hook_mlp_out.npy", d_model=D, n_layers=4)
+
+
+def test_a_pointer_in_place_of_the_file_is_said():
+    with pytest.raises(DirectionFileError, match=r"a\.safetensors is a pointer of Git LFS"):
+        candidates_in(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a.safetensors")
+
+
 def test_a_list_of_vectors_is_one_array_and_another_lists_places_are_no_layers():
     rows = [torch.tensor(row) for row in BY_LAYER]
     assert is_unit_of(read_direction(pt(rows), "v.pt", d_model=D, layer=2, n_layers=N_LAYERS), BY_LAYER[2])

@@ -53,6 +53,15 @@ def test_a_missing_key_is_refused_by_name(copied):
         load_model(str(copied))
 
 
+def test_weights_of_another_shape_than_the_configuration_says_are_refused_by_name_with_both_shapes(copied):
+    def cut(weights):
+        weights["model.layers.1.mlp.up_proj.weight"] = weights["model.layers.1.mlp.up_proj.weight"][:-1].clone()
+
+    change_weights(copied, cut)
+    with pytest.raises(ModelLoadingError, match=r"model\.layers\.1\.mlp\.up_proj\.weight has shape \(\d+, \d+\) in the checkpoint, and \("):
+        load_model(str(copied))
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_a_weight_that_is_not_finite_is_refused_by_name(copied, value):
     change_weights(copied, lambda weights: weights["model.layers.2.self_attn.q_proj.weight"][3, 5].fill_(value))
