@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from backend.cot.notation import AND, OR
 
 # JSON reads the \b of "\boxed" as a backspace and the \f of "\fbox" as a form feed: both stand in files that people publish.
-_COMMAND = r"(?:\\(?:boxed|framebox|fbox)|\x08oxed|\x0cbox|(?<![A-Za-z\\])boxed(?=\{))(?![A-Za-z])"
-_BRACES = re.compile(rf"{_COMMAND}(?:\s*(?P<brace>\{{))?|\\.|[{{}}]", re.DOTALL)  # an escaped brace is text
+_COMMAND = r"(?:\\(?:boxed|framebox|fbox)|\x08oxed|\x0cbox|(?<![A-Za-z])boxed(?=\{))(?![A-Za-z])"
+_BRACES = re.compile(rf"{_COMMAND}(?:(?:\[[^\]\n]{{0,20}}\]){{0,2}}\s*(?P<brace>\{{))?|\\.|[{{}}]", re.DOTALL)  # an escaped brace is text
 _BARE = re.compile(r"[ \t]*([^\n$]*?)[ \t]*(?:\\[)\]]|[\n$]|\Z)")
 _FIRST_TOKEN = re.compile(r"(?:\\[A-Za-z]+(?:\{[^{}]*\})*|[^\s\\{}$])+")
 _PROSE = re.compile(r"(?<![\\A-Za-z])[^\W\d_]{2,}|=|\.\s")
@@ -27,7 +27,7 @@ _FILLER = r"\s|[$&~*:.]|\\(?:[()\[\],;:! ]|q?quad\b)|[A-Za-z](?:_\{?\w\}?|')?\s*
 _TOGETHER = re.compile(rf"(?:{_FILLER}|{_JOINT})*+")
 _HAS_JOINT = re.compile(_JOINT)
 _SAME_SENTENCE = re.compile(
-    r"[\s$.]*,?\s*\b(?:and|or)\b(?:\s+(?!(?:now|not|then|so|hence|thus|therefore|wait|actually|instead|but|which|gives?|get)\b)[A-Za-z]+){1,6}"
+    r"[\s$.]*(?:\bis\s+(?:one|a|the\s+first)\s+[a-z]{1,12}\s*)?,?\s*\b(?:and|or)\b(?:\s+(?!(?:now|not|then|so|hence|thus|therefore|wait|actually|instead|but|which|gives?|get)\b)[A-Za-z]+){0,6}"
     r"[\s:$]*(?:[A-Za-z]\s*=\s*)?"
 )
 _LONGEST_GAP = 120  # characters between two boxes that are one answer

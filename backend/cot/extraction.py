@@ -20,6 +20,7 @@ from backend.cot.statements import (
     COPULA_BEHIND,
     CUE,
     HYPOTHETICAL,
+    IS_ANSWER,
     NOUNS,
     REASON,
     REJECTED,
@@ -39,11 +40,11 @@ _TURN_ENDS = re.compile(
     r"<\|(?:im_end|endoftext|eot_id|eom_id|end_of_text|end_of_turn|end_of_solution|return|endofassistant)\|>|<\|end\|>(?!\s*<\|(?:start\|>assistant|channel\|>))"
     r"|<｜end▁of▁sentence｜>|<(?:end_of_turn|eos|turn\|)>|\[/?INST\]|</s>(?=\s*(?:</s>|<pad>|\Z|\n))"
 )
-_HASHES = re.compile(r"####(?!#)[ \t]*([^\n]{1,200})")
+_HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]{1,200})")
 _TAGGED = re.compile(r"<(answer|final_answer)>((?:[^<]|<(?!/)){1,400})</\1>|\[ANSWER\]([^\[]{1,400})\[/ANSWER\]", re.IGNORECASE)
 _VALUE_ALONE = re.compile(
     r"(?:[$€£¥₹]|\\\$)?\s*[-+−]?(?:\d[\d,.\s/:]{0,40}|\.\d+|\$[^$]{1,150}\$|\\[(\[].{1,150}\\[)\]]|\\d?frac\{[^{}]{1,40}\}\{[^{}]{1,40}\}|\\[a-z]+[^.]{0,80}|"
-    r"\(?[A-J]\)?|True|False|Yes|No|true|false|yes|no)\s*%?\s*[.。]?"
+    r"[A-Za-z]\s*=\s*-?\d[\d,./]{0,20}|\(?[A-J]\)?|True|False|Yes|No|true|false|yes|no)\s*%?\s*[.。]?"
 )
 _HEADING_NUMBER = re.compile(
     r"\d+\s*[.):]\s*\S*[^\W\d_]|(?:step|part|case|method|solution|example|section|option)\b", re.IGNORECASE
@@ -136,7 +137,7 @@ def _after_hashes(text: str) -> Iterator[Statement]:
     r"""GSM8K's mark. A Markdown heading of level 4 is none: "#### Step 2", "#### 2. Adding"."""
     written = len(text.rstrip())
     for found in _HASHES.finditer(text):
-        start, end = _stripped(text, *found.span(1))
+        start, end = _bare(text, *found.span(1))
         line = text[start:end]
         last = found.end() >= written
         if _VALUE_ALONE.fullmatch(line) or (
@@ -157,6 +158,10 @@ def _chosen(text: str) -> Iterator[Statement]:
     for found in CHOSEN.finditer(text):
         start, end = found.span(1 if found[1] else 2)
         yield Statement(text[start:end], start, end)
+    for found in IS_ANSWER.finditer(text):
+        start, end = _bare(text, *found.span(1))
+        doubted = HYPOTHETICAL.search(text[max(0, start - 40) : start]) or REJECTED.match(text, found.end())
+        yield Statement(text[start:end], start, end, not doubted)
 
 
 def _in_words(text: str) -> Iterator[Statement]:
@@ -283,8 +288,11 @@ def _concluded(text: str, start: int, stop: int) -> Statement | None:
         begin, stop = _bare(text, result, end)
         if _RESULT.fullmatch(text, begin, stop):
             return Statement(text[begin:stop], begin, stop, firm=False)
+        if (number := _NUMBER.match(text, begin, stop)) and not re.search(r"[\d=\\]", text[number.end() : stop]):
+            begin, stop = _stripped(text, *number.span())
+            return Statement(text[begin:stop], begin, stop, firm=False)
     numbers = list(_NUMBER.finditer(text, start, end)) if end - start <= 300 else []
-    if len({number[0].strip() for number in numbers}) == 1 and "\\" not in text[start:end]:
+    if len({number[0].strip() for number in numbers}) == 1 and not re.search(r"\\[A-Za-z]", text[start:end]):
         begin, stop = _stripped(text, *numbers[-1].span())
         return Statement(text[begin:stop], begin, stop, firm=False)
     return None
@@ -329,7 +337,7 @@ def _bare(text: str, start: int, end: int) -> tuple[int, int]:
         before = start, end = _stripped(text, start, end)
         while (
             end > start
-            and text[end - 1] in ".,;:*_，。、"
+            and text[end - 1] in ".,;:*_，。、✅✓✔☑\ufe0f🎉"
             and not (text[end - 1] == "." and _ABBREVIATION.search(text, max(start, end - 8), end))
         ):
             end -= 1

@@ -8,8 +8,11 @@ import re
 # language: nouns for what is stated, what may stand behind the noun, and the verbs that state. A colon, equals sign or dash does so in all.
 _SAID = {
     "English": ("answer|ans|solution|final result|final value",
-                r"s?(?: set)?(?: (?:to|of|for) (?:the|this|that|your|our)(?: \w{1,20}){0,4})?",
-                r"(?<=\])(?=\s*[\d\\$(-])|is|are|equals|would be|will be|must be|should be|comes out (?:to|as)(?: be)?"),
+                r"s?(?: set)?(?: (?:to|of|for) (?:the|this|that|your|our)(?: \w{1,20}){0,4})?"
+                r"(?:,? (?:we|you|i|they) (?:get|got|have|find|found|want|need|seek|obtain|obtained))?"
+                r"(?:, (?:therefore|then|thus|hence|of course|indeed),)?",
+                r"(?<=\])(?=\s*[\d\\$(-])|is|are|equals|would be|will be|must be|should be|comes out (?:to|as)(?: be)?|"
+                r"of(?=[\s*]{1,4}[\d\\$(-])|(?<=\bans)\.(?=\s*[\d\\$(-])"),
     "English, choices": ("option|choice|alternative", "", r"is(?=:?[\s*(]{1,6}(?-i:[A-J])\b)"),
     "Chinese": ("答案|答|最终结果|最終結果|得数|故选|故選|因此选|所以选|应选|應選|选项|選項", "",
                 r"(?:应该|應該|应|應|就|便|即)?(?:是|为|為|等于|等於|选|選)|(?-i:(?=\s*[A-J(（]))"),
@@ -29,16 +32,19 @@ _SAID = {
     "Arabic": ("الإجابة|الاجابة|الجواب|الحل|الناتج", r"(?:\s(?:النهائية|النهائي|الصحيحة|الصحيح))?", "هي|هو|يساوي"),
     "Persian": ("پاسخ|جواب", r"(?:\s(?:نهایی|درست))?", r"برابر(?:\sبا)?|(?=\s*[\d\\$])"),
     "Hebrew": ("התשובה", r"(?:\s(?:הסופית|הנכונה))?", "היא|הוא"),
-    "Vietnamese": ("đáp án|đáp số|câu trả lời|trả lời|kết quả cuối cùng", "(?: cuối cùng| đúng| chính xác)?", "là"),
+    "Vietnamese": ("đáp án|đáp số|câu trả lời|trả lời|kết quả", "(?: cuối cùng| đúng| chính xác)?", "là"),
     "Indonesian": ("jawaban", "(?:nya)?(?: akhir(?:nya)?)?", "adalah|ialah|yaitu"),
     "Swahili": ("jibu", "(?: la mwisho| sahihi)?", "ni"),
-    "Turkish": ("cevap|yanıt", "", r"(?=\s*[\d\\$])"),
+    "Turkish": ("cevap|yanıt", "", r"(?=\s*(?:[\d\\$]|(?-i:[A-J])'))"),
     "Polish": ("odpowiedź|odpowiedz", "(?: końcowa)?", "to|brzmi|jest"),
     "Czech": ("odpověď|výsledek", "", "je|zní"),
     "Dutch": ("antwoord", "", "is|luidt"),
     "Scandinavian": ("svar", "(?:et)?", "är|er|blir"),
     "Finnish": ("vastaus", "", "on"),
     "Romanian": ("răspuns", "(?:ul)?(?: final| corect)?", "este"),
+    "South Slavic": ("odgovor|одговор|отговор", "(?:ът)?", "je|је|е"),
+    "Hungarian": ("válasz|végeredmény", "", r"(?=\s*[\d\\$])"),
+    "Malay, Tagalog": ("jawapan|sagot", "(?:nya)?", "ialah|adalah|ay"),
     "Greek": ("απάντηση", "", "είναι"),
 }  # fmt: skip
 
@@ -67,6 +73,11 @@ CHOSEN = re.compile(  # "option (B) is correct", "(B) is the right answer"
     r"(?:correct|right|best)",
 )
 
+IS_ANSWER = re.compile(  # "so 5 is the answer"
+    r"(?<![\w.$])(\$[^$\n]{1,60}\$|\\\([^\n]{1,60}?\\\)|(?:\\\$|[$€£])?-?\d[\d,]*(?:\.\d+)?(?:/\d+)?(?:\s?\\?%)?(?:\s[^\W\d_]{1,12})?)[*]{0,2}\s+"
+    r"(?:is|must\s+be|would\s+be)\s+(?:the|our|my|your)\s+(?:(?:final|correct|required|desired|right)\s+)?answer\b"
+)
+
 HYPOTHETICAL = re.compile(
     r"\b(?:if|whether|suppose|supposing|assuming|assume|unless|maybe|perhaps|not|instead of|rather "
     r"than|si|wenn|falls|если|如果|假设)\b[^.\n]{0,24}$",
@@ -80,12 +91,13 @@ REJECTED = re.compile(
 )
 
 REASON = re.compile(  # what follows an answer and is no part of it
-    r"\s*[,;:—–-]*\s*\(?\s*\b(?:because|since|which|as\s(?:the|we|it|there|this|each|he|she|they|required|desired|requested|expected)|so\sthat|where|when|given\sthat|"
+    r"\s*[,;:—–-]*\s*\(?\s*\b(?:because|since|which|as\s(?=[\d$\\(])|as\s(?:the|we|it|there|this|each|he|she|they|required|desired|requested|expected)|so\sthat|where|when|given\sthat|"
     r"due\sto|based\son|from\s(?:the|our)|after|according\sto|by\s(?:the|using|adding|our|applying|multiplying|dividing)|obtained|found\sby|using|"
     r"is|are|was|and\s(?:this|that|it|we|the\s\w+\sis|therefore|thus|so|not|hence|I)|but|not|therefore|thus|hence|if|weil|denn|da\s(?:die|der|das|wir|es)|parce\sque|car|puisque|"
     r"porque|pues|ya\sque|pois|já\sque|perché|poiché|потому|так\sкак|поскольку|vì|bởi\svì|karena|bo|ponieważ|omdat|çünkü)\b"
     r"|\s*[,;(]?\s*(?:i\.e\.|e\.g\.|that\sis,|meaning\s)|\s+[—–-]{1,2}\s+(?=[^\W\d_]{2,})|;\s*(?=[^\W\d_]{2,})"
     r"|\s*[,，、(（]?\s*(?:因为|因為|由于|由於|所以|因此|なぜなら|だから|から|왜냐하면|때문|क्योंकि|لأن|כי|เพราะ)"
+    r"|\s*,\s*da\s|\s*,\s*(?:it|this|that|they|he|she|we)\s|\s+\((?:or|also|i\.e)\b"
     r"|\s*,\s*(?:so|as|and\s(?:so|we|it|that)|making|giving|leaving|with)\s|,\s(?:the|a|an)\s(?=[a-z])|\s+\((?!(?:mod|in\sbase|base)\b|[A-J]\))(?=[^()]{0,80}?(?:(?<!\\)\b(?!sin|cos|tan|log|exp|sqrt|mod)[^\W\d_]{3,}|=))|,\s+(?!and\b|or\b|und\b|et\b)[^\W\d_]{4,}\s",
     re.IGNORECASE,
 )

@@ -45,7 +45,35 @@ TURNS = [  # texts decoded with their special tokens: what stands behind the end
 RESULTS = [  # behind a closed thought: what a short text comes to
     ("x</think>\n\nThe total number of apples is 3 + 4 = 7.", "7"),
     ("x</think>\n\nShe has 3 + 4 = 7 red apples.", "7 red apples"),
+    ("x</think>\n\nShe makes 9 * 2 = $18 every day at the farmer's market.", "$18"),
+    ("x</think>\nThe final price is \\(\\$45\\).", "\\$45"),
     ("x</think>\n\nHence y = x + z.", None),
+]
+
+PHRASES = [  # other ways in which people and models say it
+    ("So, 5 is the answer.", "5"),
+    ("Hence $x+1$ is the final answer.", "x+1"),
+    ("The answer is 6. If 5 is the answer, we fail.", "6"),
+    ("5 is not the answer.", None),
+    ("This gives the final answer of 5.", "5"),
+    ("The answer we get is 5.", "5"),
+    ("The answer, therefore, is 5.", "5"),
+    ("Ans. 5", "5"),
+    ("Final answer: No, it is not prime.", "No"),
+    ("The answer is 5 as 2+3 = 5.", "5"),
+    ("The answer is 1/2 (or 50%).", "1/2"),
+    ("The answer is 5 ✅", "5"),
+    ("Die Antwort ist 5, da 2+3=5.", "5"),
+    ("Doğru cevap B'dir.", "B"),
+    ("Kết quả là 5.", "5"),
+    ("Odgovor je 5.", "5"),
+    ("A válasz: 5", "5"),
+    ("#### **42**", "42"),
+    ("#### x=3", "x=3"),
+    ("##### 5", None),  # a heading of level 5
+    (r"\\boxed{5}", "5"),  # escaped twice on its way through JSON
+    (r"\framebox[2cm]{5}", "5"),
+    (r"\boxed{2} is one root, and \boxed{3} is the other.", "2, 3"),
 ]
 
 HEADINGS = [  # Markdown, not GSM8K's mark
@@ -228,7 +256,7 @@ SET_ASIDE = [  # while the rules were made
 
 @pytest.mark.parametrize(
     ("text", "answer"),
-    STATED + TURNS + RESULTS + HEADINGS + LAST + AFTER_THINKING + SAID + CHOICES_AND_WORDS + REASONS + LANGUAGES + SET_ASIDE
+    STATED + TURNS + RESULTS + PHRASES + HEADINGS + LAST + AFTER_THINKING + SAID + CHOICES_AND_WORDS + REASONS + LANGUAGES + SET_ASIDE
 )
 def test_the_answer_as_it_was_written(text, answer):
     assert extract_answer(text) == answer
