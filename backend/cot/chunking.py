@@ -4,12 +4,14 @@ How a text is cut (Bogdan et al. 2025, "Thought Anchors", with nothing dropped):
 1. A boundary follows `.`, `?` or `!` when a space or a newline comes next, and follows a blank line.
 2. Other scripts end their sentences with signs of their own (`。`, `？`, `।`, `؟`, `።` …: the property Sentence_Break = STerm of
    Unicode's annex 29), and many put no space behind them: a boundary follows such a sign wherever it stands, and the closing quotes and
-   brackets behind it, unless a comma or its like goes on with the sentence. `．` ends one when no digit follows. Behind a Chinese or
-   Japanese character `.`, `?` and `!` need no space either, unless a small letter or a digit follows: models write them so.
+   brackets behind it, unless a comma or its like, or と behind a quotation, goes on with the sentence. `．` ends one when no digit
+   follows. Behind a Chinese or Japanese character `.`, `?` and `!` need no space either, unless a small letter or a digit follows: models
+   write them so. Behind a Greek letter `;` before white space is a question mark.
 3. White space at a boundary: if the run holds a newline, everything up to its last newline closes the chunk before, because tokenizers
    glue newlines to the sentence they end (".\\n\\n" is one token in Llama 3 and Qwen); what is left of the run, and a run of plain
    spaces, opens the next chunk, because " Then" is one token.
-4. A chunk of fewer than 10 characters, white space around it not counted, merges into the next one; the last into the one before.
+4. A chunk of fewer than 10 characters, white space around it not counted, merges into the next one; the last into the one before. A
+   Chinese, Japanese or Korean character counts twice, as it is twice as wide: 答案是九。 is a sentence, 对。 as short as "Yes.".
 
 The published splitters strip the chunks, re-join them with a space, and drop a trailing fragment; here joining gives the text back.
 """
@@ -25,10 +27,14 @@ from backend.errors import AnchorscopeError
 MIN_CHUNK_CHARS = 10
 
 _UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}]"  # scripts without spaces between sentences
-_SIGNS = rf"(?:[\p{{SB=STerm}}--[?!]]|[\p{{SB=ATerm}}--[.]](?!\p{{Nd}})|(?<={_UNSPACED})[.?!]++(?=[\p{{Lo}}\p{{Lu}}\p{{Ps}}\p{{Pi}}]))"
-_OF_OTHER_SCRIPTS = rf"(?:{_SIGNS}[?!]*+)++[\p{{Pe}}\p{{Pf}}]*+(?!\p{{SB=SContinue}})"
+_SIGNS = (
+    rf"(?:[\p{{SB=STerm}}--[?!]]|[\p{{SB=ATerm}}--[.]](?!\p{{Nd}})|(?<={_UNSPACED})[.?!]++(?=[\p{{Lo}}\p{{Lu}}\p{{Ps}}\p{{Pi}}])"
+    r"|(?<=\p{Greek})[;\u037e](?=\s))"
+)
+_OF_OTHER_SCRIPTS = rf"(?:{_SIGNS}[?!]*+)++[\p{{Pe}}\p{{Pf}}]*+(?!\p{{SB=SContinue}}|(?<=[」』])(?:と|って))"
 _BOUNDARY = regex.compile(rf"(?:[.?!](?=[ \n]|\r\n)|{_OF_OTHER_SCRIPTS})(?:\s*\n)?|\n\s*\n", regex.V1)
-_SECOND_RULE = regex.compile(_SIGNS, regex.V1)
+_WIDE = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\u3000-\u303f\uff00-\uff60]", regex.V1)
+_SECOND_RULE = regex.compile(rf"{_SIGNS}|{_WIDE.pattern}", regex.V1)
 
 
 class TokenSpanError(AnchorscopeError):
@@ -45,7 +51,7 @@ def chunk_spans(text: str) -> list[tuple[int, int]]:
     spans: list[tuple[int, int]] = []
     start = 0
     for cut in cuts:
-        if len(text[start:cut].strip()) >= MIN_CHUNK_CHARS:
+        if _width(text[start:cut].strip()) >= MIN_CHUNK_CHARS:
             spans.append((start, cut))
             start = cut
     if start < len(text):  # what is left is too short to stand alone
@@ -54,9 +60,13 @@ def chunk_spans(text: str) -> list[tuple[int, int]]:
     return spans
 
 
+def _width(chunk: str) -> int:
+    return len(chunk) if chunk.isascii() or len(chunk) >= MIN_CHUNK_CHARS else len(chunk) + len(_WIDE.findall(chunk))
+
+
 def newest_rule(text: str) -> int:
-    """Which version of the rules above has a say in where `text` is cut: 2 where it holds a sign of step 2, else 1, which had no such
-    step. A change of the rules gets the next number here, so that only what it can cut differently is made anew."""
+    """Which version of the rules above has a say in where `text` is cut: 2 where it holds a sign of step 2 or a wide character of step 4,
+    else 1, which had neither. A change of the rules gets the next number here, so that only what it can cut differently is made anew."""
     return 2 if _SECOND_RULE.search(text) else 1
 
 

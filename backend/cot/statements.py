@@ -73,8 +73,9 @@ CHOSEN = re.compile(  # "option (B) is correct", "(B) is the right answer"
     r"(?:correct|right|best)",
 )
 
-IS_ANSWER = re.compile(  # "so 5 is the answer"
-    r"(?<![\w.$])(\$[^$\n]{1,60}\$|\\\([^\n]{1,60}?\\\)|(?:\\\$|[$€£])?-?\d[\d,]*(?:\.\d+)?(?:/\d+)?(?:\s?\\?%)?(?:\s[^\W\d_]{1,12})?)[*]{0,2}\s+"
+IS_ANSWER = re.compile(  # "so 5 is the answer", "= 5, which is the answer"
+    r"(?<![\w.$])(\$[^$\n]{1,60}\$|\\\([^\n]{1,60}?\\\)|(?:\\\$|[$€£])?-?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?(?:\s?\\?%)?"
+    r"(?:\s(?!which|that|this|it\b)[^\W\d_]{1,12})?)[*]{0,2},?\s+(?:(?:which|that|and\s+(?:this|that|it))\s+)?"
     r"(?:is|must\s+be|would\s+be)\s+(?:the|our|my|your)\s+(?:(?:final|correct|required|desired|right)\s+)?answer\b"
 )
 

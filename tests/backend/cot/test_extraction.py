@@ -55,6 +55,7 @@ PHRASES = [  # other ways in which people and models say it
     ("Hence $x+1$ is the final answer.", "x+1"),
     ("The answer is 6. If 5 is the answer, we fail.", "6"),
     ("5 is not the answer.", None),
+    ("So 18 - 4 = 14, which is the final answer.", "14"),
     ("This gives the final answer of 5.", "5"),
     ("The answer we get is 5.", "5"),
     ("The answer, therefore, is 5.", "5"),
