@@ -1,17 +1,20 @@
 """Everything known about one chunk, beside the text it stands in."""
 
+from collections.abc import Iterator
+
 import pandas as pd
 import streamlit as st
 
 from app import navigation, place, residual, selection
-from app.chunk_table import count, interval, metric_table, number
+from app.chunk_table import count, interval, metric_table, number, why_unknown
 from app.clicks import picked_row
 from app.figures.chunk import answers_before_and_after, kl_curves
 from app.geometry_columns import pick_unit
 from app.missing import Missing, command, no_activations, no_rollouts, no_tokens, say
 from app.place import Place
-from app.untrusted import one_line, show_exactly
+from app.untrusted import for_markdown, one_line, show_exactly
 from app.vocabulary import CATEGORIES, KINDS, POSITIONS, category, definition, metric, metric_choice, smoothing_decides
+from backend.importance.conventions import PUBLISHED
 from backend.importance.metrics import SIMILARITY_THRESHOLD
 from backend.store.store import Store
 
@@ -28,7 +31,7 @@ def panel(store: Store, where: Place, chunks: pd.DataFrame, name: str | None, co
     if where.metric:
         st.caption(f"Opened here: the study's largest {metric_choice(f'{where.metric}:{where.convention}')}.")
     if name:
-        _headline(chunk, name, convention)
+        _headline(store, chunk, name, convention)
     part = selection.pick(
         "panel",
         "About this chunk",
@@ -53,17 +56,22 @@ def steering(curves: pd.DataFrame) -> None:
         )
 
 
-def _headline(chunk: pd.Series, name: str, convention: str | None) -> None:
+def _headline(store: Store, chunk: pd.Series, name: str, convention: str | None) -> None:
     words = metric(name)
     st.metric(
         f"{words.axis} · {convention}",
         number(chunk.value),
         border=True,
-        help=f"{words.meaning}\n\n{definition(name, convention or '')}.",
+        help=words.meaning,
         delta=None if pd.isna(chunk.ci_low) else f"95 % {interval(chunk.ci_low, chunk.ci_high)}",
         delta_color="off",
         delta_arrow="off",
     )
+    st.caption(f"{for_markdown(definition(name, convention or ''), 400)}.")
+    if pd.isna(chunk.value):
+        rows = store.importance_of_chunk(chunk.chunk_id)
+        for row in rows[(rows["metric"] == name) & (rows["convention"] == convention)].itertuples():
+            st.caption(for_markdown(f"Unknown: {why_unknown(row)}.", 400))
     if smoothing_decides(name, convention, chunk.value):
         st.caption(
             "So large a KL says that answers of one side were never seen on the other: its size is set by the 1e-9 that stands in for "
@@ -78,12 +86,20 @@ def _metrics(store: Store, where: Place, chunk: pd.Series) -> None:
         return
     table = metric_table(rows)
     empty = [column for column in table.columns if table[column].isin(["", "–"]).all()]
-    st.dataframe(table.drop(columns=empty), hide_index=True, height="content" if len(table) <= 18 else 560, row_height=30)
-    st.caption(
-        "n: rollouts of the side that is named first, that took part; against n: of the other. i is this chunk; rollouts at i sample it "
-        "anew, those at i+1 keep it. Published values stand below the convention of the same direction and comparator. Intervals: "
-        "bootstrap over rollouts."
-    )
+    table = table.drop(columns=empty)
+    st.dataframe(table, hide_index=True, height="content" if len(table) <= 18 else 560, row_height=30)
+    st.caption(" ".join(_legend(table)))
+
+
+def _legend(table: pd.DataFrame) -> Iterator[str]:
+    """What the signs of this `metric_table` stand for, those that are in it alone."""
+    if "n" in table:
+        yield "n: rollouts of the side that is named first, that took part; against n: of the other."
+    yield "i is this chunk; rollouts at i sample it anew, those at i+1 keep it."
+    if "convention" in table and {PUBLISHED} < set(table["convention"]):
+        yield "Published values stand below the convention of the same direction and comparator."
+    if (table["95 % interval"] != "unknown").any():
+        yield "Intervals: bootstrap over rollouts."
 
 
 def _rollouts(store: Store, where: Place, chunk: pd.Series) -> None:

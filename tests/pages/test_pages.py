@@ -142,6 +142,15 @@ def test_every_part_of_the_panel_shows_the_chunk(opened, whole, panel):
     assert not opened("chains_of_thought", whole, study="small", panel=panel).exception
 
 
+def test_the_open_chunk_says_what_its_value_compares_and_why_it_is_unknown_without_a_pointer(opened, whole):
+    last = Store(whole).frame(
+        "SELECT i.chunk_id AS id FROM importance i JOIN chunks k USING (chunk_id) WHERE i.metric = 'counterfactual_importance_kl' "
+        "AND i.convention = 'ta' AND i.value IS NULL ORDER BY k.chunk_index DESC, id LIMIT 1"
+    )["id"][0]
+    said = words(opened("chains_of_thought", whole, study="small", chunk=last, colour="counterfactual_importance_kl:ta")).replace("\\", "")
+    assert "dissimilar rollouts at i ‖ rollouts at i+1" in said and "Unknown:" in said and "no rollouts start after it" in said
+
+
 def test_an_imported_chain_of_thought_shows_which_sentences_it_influences(opened, whole):
     source = Store(whole).frame("SELECT source_chunk_id AS id FROM step_importance ORDER BY id LIMIT 1")["id"][0]
     said = words(opened("chains_of_thought", whole, study="small", chunk=source, panel="influence"))
