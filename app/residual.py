@@ -39,7 +39,7 @@ def chosen(store: Store) -> Stream | None:
     if model is None:
         model = next((row.model_id for row in places.itertuples() if layer in (None, row.layer)), None)
     if model is None:
-        model = next(iter([*places["model_id"], *models["model_id"][::-1]]), None)
+        model = next(iter([*places["model_id"], *_writer(store), *models["model_id"][::-1]]), None)
     if layer is None:
         layer = next((int(row.layer) for row in places.itertuples() if row.model_id == model), None)
     if layer is None and len(places):
@@ -131,13 +131,17 @@ def _layer(models: pd.DataFrame, model: str | None) -> int | None:
     return None
 
 
+def _writer(store: Store) -> list[str]:
+    """The model that wrote the chain that is open; none where none is."""
+    return list(store.cot_to_read(cot)["model_id"]) if (cot := selection.get("cot")) else []
+
+
 def _in_order(store: Store) -> pd.DataFrame:
     """The layers that the study has done something at, the usual one first."""
     places = studies.ask(store.streams)
-    writer = store.cot_to_read(cot)["model_id"] if (cot := selection.get("cot")) else []
     half = (places["n_layers"].astype(float) - 1) / 2
     return places.assign(
-        unswept=places["n_swept"] == 0, unopened=~places["model_id"].isin(list(writer)), less_swept=-places["n_swept"],
+        unswept=places["n_swept"] == 0, unopened=~places["model_id"].isin(_writer(store)), less_swept=-places["n_swept"],
         untrained=places["n_dictionaries"] == 0, less_stored=-places["n_stored"], undistilled=places["role"] != "distilled",
         away=(places["layer"] - half).abs(),
     ).sort_values(

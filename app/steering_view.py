@@ -61,7 +61,8 @@ def choose_model(store: Store, found: list[Choice], where: Place | None) -> Choi
     wanted = residual.chosen(store)
     writer = None if where is None else store.cot_to_read(where.cot)["model_id"].iloc[0]
     steered = next((name for name in (wanted and wanted.model, writer) if name in by_id), found[0].model_id)
-    if wanted is not None and wanted.model != steered:
+    if wanted is not None and wanted.model != steered and (wanted.layer is not None or selection.get("model")):
+        # a model that is neither chosen nor shown on any page is not missed: of a text that another wrote `say_who_reads` tells
         selection.stand_in("model", one_line(names.get(wanted.model, wanted.model), 60), one_line(names[steered], 60))
     if len(found) > 1:
         selection.offer(

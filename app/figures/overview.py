@@ -15,7 +15,7 @@ def accuracy_by_level(levels: pd.DataFrame) -> go.Figure:
     known = levels[levels["n"] > 0]
     if known.empty:
         return blank("No accuracy is known: no CoT has been judged, or they were picked by their outcome", height=120)
-    figure = go.Figure(layout={"template": TEMPLATE, "height": 280, "margin": {"t": 28, "b": 48, "r": 56}})
+    figure = go.Figure(layout={"template": TEMPLATE, "height": 280 + 18 * known["model"].nunique(), "margin": {"t": 28, "b": 48, "r": 56}})
     colours = list(CATEGORY_COLOURS.values())
     for number, (model, rows) in enumerate(known.groupby("model", sort=False)):
         share = rows["n_correct"].astype(float) / rows["n"].astype(float)
@@ -40,7 +40,7 @@ def accuracy_by_level(levels: pd.DataFrame) -> go.Figure:
         )
     figure.update_xaxes(title="difficulty of the problem", type="category")
     figure.update_yaxes(title="accuracy, Wilson 95 %", range=[-0.04, 1.04], tickformat=".0%")
-    return figure.update_layout(showlegend=known["model"].nunique() > 1, legend={"orientation": "h", "y": 1.12})
+    return figure.update_layout(showlegend=known["model"].nunique() > 1, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
 
 
 def accuracy_by_prompt(cells: pd.DataFrame) -> go.Figure:

@@ -7,6 +7,7 @@ import pytest
 
 from app import residual, selection
 from app.residual import Stream
+from app.steering_view import choose_model
 
 MODELS = pd.DataFrame({"model_id": ["b", "d"], "name": ["base", "distilled"], "n_layers": [30, 30]})
 COLUMNS = ("model_id", "layer", "n_swept", "n_dictionaries", "n_stored")
@@ -59,6 +60,10 @@ def test_of_swept_models_the_one_that_wrote_the_open_chain_comes_first(study):
     assert residual.chosen(study(("b", 15, 0, 0, 9), places[1], writer="b")) == Stream("d", 20)
 
 
+def test_where_nothing_is_known_of_any_layer_the_writer_of_the_open_chain_comes_first(study):
+    assert residual.chosen(study(writer="b")) == Stream("b", None)
+
+
 def test_what_is_selected_counts_and_is_completed(study):
     places = [("b", 15, 40, 0, 9), ("d", 20, 99, 0, 9)]
     assert residual.chosen(study(*places, model="b", layer="3")) == Stream("b", 3)
@@ -91,3 +96,15 @@ def test_a_page_without_the_chosen_layer_shows_the_nearest_and_changes_nothing(s
     store = study(("b", 15, 40, 0, 9), ("d", 20, 9, 0, 9), model="b", layer="12")
     assert residual.nearest(store, [Stream(*one) for one in there]) == Stream(*shown)
     assert (selection.get("model"), selection.get("layer")) == ("b", "12")
+
+
+@pytest.mark.parametrize(("places", "selected", "said"), [
+    ([], {}, []),  # no page shows anything of the usual model, and nobody chose it
+    ([("b", 15, 40, 0, 9)], {}, [("model", "base", "tiny")]),
+    ([], {"model": "b"}, [("model", "base", "tiny")]),
+])  # fmt: skip
+def test_steering_says_which_model_it_lacks_where_that_is_shown_elsewhere_or_chosen(study, places, selected, said):
+    here = SimpleNamespace(model_id="here", model=SimpleNamespace(name="tiny"))
+    store = study(*places, writer="b", **selected)
+    assert choose_model(store, [here], SimpleNamespace(cot="c")) is here
+    assert [(name, wanted, shown) for name, wanted, shown in selection.stand_ins()] == said
