@@ -48,6 +48,8 @@ def bar(progress: Progress, *, held: bool = True) -> None:
     state = progress.state if not progress.stale else "on a long unit" if held and progress.pid is None else "ended without a word"
     st.progress(_share(progress))
     written = "" if not progress.most_tokens else f" · {progress.tokens or 0:,} of at most {progress.most_tokens:,} tokens"
+    if written and not progress.tokens and state == "running":  # which takes a minute or more, and nothing moves
+        written += ", once the models have read the prompts"
     show(f"{progress.stage}: {progress.done:,} of {progress.total:,} units{written} · {state}{_pace(progress)}")
 
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+import time
 import tomllib
 from itertools import combinations
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from app import missing, studies
+from app import missing, progress_view, studies
 from app.chains_view import usual_choice
 from app.chunk_table import metric_table, number
 from app.components.reader import spans, strength
@@ -22,6 +23,7 @@ from app.vocabulary import METRICS, metric, metric_choice
 from backend.cot.categories import CATEGORIES
 from backend.importance.metrics import METRICS as STORED_METRICS
 from backend.importance.resilience import METRICS as RESILIENCE_METRICS
+from backend.store.progress import Progress
 from backend.store.store import Store
 from tests import small_study
 
@@ -225,3 +227,13 @@ def test_every_stage_a_page_sends_people_to_exists(tmp_path):
     named = {command.split("--stage ")[1].split()[0] for command in commands} | set(re.findall(r'command\([\w.]*path, "(\w+)"\)', sources))
     assert {"problems", "chunks", "categories", "rollouts", "importance", "activations", "maps", "sweep"} <= named
     assert named <= {stage.NAME for stage in STAGES}
+
+
+@pytest.mark.parametrize(("tokens", "said"), [(0, True), (1, False)])
+def test_a_run_without_a_token_yet_says_that_the_prompts_are_read_first(monkeypatch, tokens, said):
+    shown = []
+    monkeypatch.setattr(progress_view, "show", shown.append)
+    monkeypatch.setattr(progress_view.st, "progress", lambda _: None)
+    now = Progress("interventions", 0, 8, None, None, "running", time.time(), tokens=tokens, most_tokens=64)
+    progress_view.bar(now)
+    assert ("read the prompts" in shown[0]) is said and f"{tokens} of at most 64 tokens" in shown[0]
