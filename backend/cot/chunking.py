@@ -10,8 +10,7 @@ How a text is cut (Bogdan et al. 2025, "Thought Anchors", with nothing dropped):
 3. White space at a boundary: if the run holds a newline, everything up to its last newline closes the chunk before, because tokenizers
    glue newlines to the sentence they end (".\\n\\n" is one token in Llama 3 and Qwen); what is left of the run, and a run of plain
    spaces, opens the next chunk, because " Then" is one token.
-4. A chunk of fewer than 10 characters, white space around it not counted, merges into the next one; the last into the one before. A
-   Chinese, Japanese or Korean character counts twice, as it is twice as wide: 答案是九。 is a sentence, 对。 as short as "Yes.".
+4. A chunk of fewer than 10 characters, white space around it not counted, merges into the next one; the last into the one before.
 
 The published splitters strip the chunks, re-join them with a space, and drop a trailing fragment; here joining gives the text back.
 """
@@ -33,8 +32,7 @@ _SIGNS = (
 )
 _OF_OTHER_SCRIPTS = rf"(?:{_SIGNS}[?!]*+)++[\p{{Pe}}\p{{Pf}}]*+(?!\p{{SB=SContinue}}|(?<=[」』])(?:と|って))"
 _BOUNDARY = regex.compile(rf"(?:[.?!](?=[ \n]|\r\n)|{_OF_OTHER_SCRIPTS})(?:\s*\n)?|\n\s*\n", regex.V1)
-_WIDE = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\u3000-\u303f\uff00-\uff60]", regex.V1)
-_SECOND_RULE = regex.compile(rf"{_SIGNS}|{_WIDE.pattern}", regex.V1)
+_SECOND_RULE = regex.compile(_SIGNS, regex.V1)
 
 
 class TokenSpanError(AnchorscopeError):
@@ -51,7 +49,7 @@ def chunk_spans(text: str) -> list[tuple[int, int]]:
     spans: list[tuple[int, int]] = []
     start = 0
     for cut in cuts:
-        if _width(text[start:cut].strip()) >= MIN_CHUNK_CHARS:
+        if len(text[start:cut].strip()) >= MIN_CHUNK_CHARS:
             spans.append((start, cut))
             start = cut
     if start < len(text):  # what is left is too short to stand alone
@@ -60,13 +58,9 @@ def chunk_spans(text: str) -> list[tuple[int, int]]:
     return spans
 
 
-def _width(chunk: str) -> int:
-    return len(chunk) if chunk.isascii() or len(chunk) >= MIN_CHUNK_CHARS else len(chunk) + len(_WIDE.findall(chunk))
-
-
 def newest_rule(text: str) -> int:
-    """Which version of the rules above has a say in where `text` is cut: 2 where it holds a sign of step 2 or a wide character of step 4,
-    else 1, which had neither. A change of the rules gets the next number here, so that only what it can cut differently is made anew."""
+    """Which version of the rules above has a say in where `text` is cut: 2 where it holds a sign of step 2, else 1, which had no such
+    step. A change of the rules gets the next number here, so that only what it can cut differently is made anew."""
     return 2 if _SECOND_RULE.search(text) else 1
 
 

@@ -1,5 +1,4 @@
 import time
-import unicodedata
 from itertools import pairwise
 
 import pytest
@@ -31,7 +30,7 @@ def test_spans_are_ordered_not_empty_and_touch(text):
 
 @given(SENTENCES)
 def test_no_chunk_is_short_unless_it_is_the_only_one(text):
-    assert len(chunks(text)) == 1 or all(_width(chunk.strip()) >= MIN_CHUNK_CHARS for chunk in chunks(text))
+    assert len(chunks(text)) == 1 or all(len(chunk.strip()) >= MIN_CHUNK_CHARS for chunk in chunks(text))
 
 
 @given(st.text(alphabet="ab .?!\n。」三", max_size=200), st.text(alphabet="ab .?!\n。」、三", max_size=100))
@@ -84,7 +83,6 @@ def test_boundaries(text, expected):
         ["ပထမဦးစွာ ပန်းသီးများကို ရေတွက်ပါ။", " အဖြေမှာ ဆယ့်ငါး ဖြစ်သည်။"],
         ["ដំបូងយើងរាប់ផ្លែប៉ោមទាំងអស់។", " ចម្លើយគឺដប់ប្រាំ។"],
         ["まず全体の和を求めることにする．", "次に３．１４を二倍して確かめる．", "よって答えは６．２８である．"],
-        ["答案是九。", "是对的。", "三加六等于九。"],
         ["先生は「三足す四は七です。」と言いました。", "それから次の問題に進みました。"],
         ["Πόσα μήλα έχει τώρα;", " Έχει τρία και αγόρασε τέσσερα."],
         ["一共应该是十五个苹果才对.", "不过真的是这样吗?", "让我从头再算一遍看看!", "So it is 15."],
@@ -95,18 +93,12 @@ def test_sentences_end_as_they_do_in_their_script(sentences):
     assert chunks(text) == list(_merged(sentences))
 
 
-def _width(text):
-    """Chinese, Japanese and Korean characters and their signs count twice."""
-    scripts = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "IDEOGRAPHIC", "FULLWIDTH")
-    return len(text) + sum(unicodedata.name(letter, "").startswith(scripts) or "\u3000" <= letter <= "\u303f" for letter in text)
-
-
 def _merged(sentences):
-    """Those under the shortest length of a chunk join the next one, as anywhere; wide characters count twice."""
+    """Those under the shortest length of a chunk join the next one, as anywhere."""
     held = ""
     for number, sentence in enumerate(sentences):
         held += sentence
-        if _width(held.strip()) >= MIN_CHUNK_CHARS or number == len(sentences) - 1:
+        if len(held.strip()) >= MIN_CHUNK_CHARS or number == len(sentences) - 1:
             yield held
             held = ""
 
@@ -127,9 +119,9 @@ def test_what_does_not_end_a_sentence_in_other_scripts(one_sentence):
 
 
 def test_texts_without_signs_of_other_scripts_are_cut_by_the_first_rule():
-    first = ("", "So 3! = 6. Is it? Yes.", "A θ and an … and “quotes.” End", "x; y")
+    first = ("", "So 3! = 6. Is it? Yes.", "A θ and an … and “quotes.” End", "x; y", "一个苹果", "3.14 三")
     assert {newest_rule(text) for text in first} == {1}
-    assert {newest_rule(text) for text in ("It is 三。", "一个苹果", "3.14 三", "Ok？", "对!好", "है।")} == {2}
+    assert {newest_rule(text) for text in ("It is 三。", "Ok？", "对!好", "है।")} == {2}
 
 
 def test_splitting_takes_linear_time_whatever_the_white_space():
