@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backend.errors import AnchorscopeError
+from backend.errors import AnchorscopeError, stands_for_another
 from backend.store.schema import TABLES
 
 MAX_FILE_BYTES = 256 << 20
@@ -107,6 +107,14 @@ class Node:
             raise self.fault("a text of Unicode characters", found="half of a surrogate pair") from fault
         return self.value
 
+    def answer(self) -> str | None:
+        """A text or a number, as text; None where it is null, empty or NaN: all mean that there is none."""
+        if type(self.value) in (int, float) and math.isfinite(self.value):
+            return str(int(self.value)) if self.value == int(self.value) else repr(self.value)
+        if self.value is None or (isinstance(self.value, float) and math.isnan(self.value)):
+            return None
+        return self.text() or None
+
     def integer(self) -> int:
         if type(self.value) is not int:
             raise self.fault("a whole number")
@@ -138,7 +146,10 @@ def read_json(path: Path) -> Node:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
             raise ImportFormatError(f"{path} has {size:,} bytes; files up to {MAX_FILE_BYTES:,} are read. Is it the right file?")
-        return Node(json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique), path)
+        raw = path.read_bytes()
+        if (placeholder := stands_for_another(raw[:64])) is not None:
+            raise ImportFormatError(f"{path} {placeholder}")
+        return Node(json.loads(raw.decode("utf-8-sig"), object_pairs_hook=unique), path)
     except json.JSONDecodeError as fault:
         raise ImportFormatError(
             f"{path}, line {fault.lineno}, column {fault.colno}: expected JSON, but {fault.msg}. "

@@ -252,7 +252,7 @@ def _needed(path: Path) -> Path:
 
 def _problem_row(problem: Node, key: str) -> dict[str, Any]:
     question, level, solution = problem["problem"].text(), problem.get("level"), problem.get("gt_solution")
-    known = re.fullmatch(r"Level ([1-5])", level.text().strip()) if level else None
+    known = re.fullmatch(r"(?:Level )?([1-5])", (level.answer() or "").strip()) if level else None
     return row(
         "problems",
         problem_id=stable_id("p", "thought-anchors", key, question),
@@ -260,7 +260,7 @@ def _problem_row(problem: Node, key: str) -> dict[str, Any]:
         source_key=key,
         level=int(known[1]) if known else None,
         question=question,
-        answer=problem["gt_answer"].text(),
+        answer=problem["gt_answer"].answer(),
         solution=solution.text() if solution else None,
     )
 
@@ -311,7 +311,7 @@ def _cot_row(base: Node, problem: dict, model: dict, sample: int) -> dict[str, A
 
 def _answer(node: Node | None) -> str | None:
     """The files write "" where no answer was given."""
-    return (node.text() if node else "") or None
+    return node.answer() if node else None
 
 
 def _published_chunks(place: Path, warnings: list[str]) -> list[tuple[int, str, Node]]:

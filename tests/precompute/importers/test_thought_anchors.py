@@ -180,7 +180,21 @@ def test_a_chunk_list_without_labels_imports_with_a_warning(folder):
     assert any("without tags and metrics" in warning for warning in study.warnings)
 
 
+@pytest.mark.parametrize(
+    ("gt_answer", "level", "kept"),
+    [(27, 4, ("27", 4)), (27.0, "4", ("27", 4)), (6.5, "Level 4", ("6.5", 4)), (None, None, (None, None)), ("", "Level ?", (None, None))],
+)
+def test_answers_and_levels_may_be_numbers_and_none_is_unknown(folder, gt_answer, level, kept):
+    write(folder / "problem.json", {"problem": "How many?", "level": level, "gt_answer": gt_answer})
+    base = json.loads((folder / "base_solution.json").read_text())
+    (folder / "base_solution.json").write_text("\ufeff" + json.dumps(base | {"answer": 7}), encoding="utf-8")  # as Windows saves it
+    tables = read_thought_anchors(top(folder)).tables
+    assert (tables["problems"][0]["answer"], tables["problems"][0]["level"]) == kept
+    assert tables["cots"][0]["answer"] == "7" and tables["cots"][0]["is_correct"] is True
+
+
 BROKEN = [
+    ("problem.json", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", r"problem\.json is a pointer of Git LFS"),
     ("problem.json", '{"problem": "How many?",', r"problem\.json, line 1, column \d+: expected JSON"),
     ("problem.json", {"problem": "How many?"}, r"problem\.json, at the top: expected the key 'gt_answer', found 'problem'"),
     ("problem.json", '{"problem": "a", "problem": "b"}', r"problem\.json: the key 'problem' comes twice"),
