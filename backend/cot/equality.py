@@ -286,7 +286,8 @@ def _same_formula(one: Expr, other: Expr, difference: Expr) -> Verdict:
 # ---- Reading -----------------------------------------------------------------------------------------------------------------------
 
 _NOTHING = frozenset({"no solution", "no solutions", "no real solution", "no real solutions", "empty set", "no such number exists",
-                      "there is no solution", "there are no solutions", "has no solution", "\\emptyset", "\\{\\}", "\\{ \\}"})  # fmt: skip
+                      "there is no solution", "there are no solutions", "has no solution", "\\emptyset",
+                      "{}", "\\{\\}", "\\{ \\}"})  # fmt: skip
 _ALL_REALS = frozenset({"\\mathbb{r}", "all real numbers", "all reals", "any real number",
     "every real number", "real numbers", "\\mathbb r",
                         "x \\in \\mathbb{r}", "(-\\infty ,\\infty )"})  # fmt: skip
@@ -315,7 +316,7 @@ _ALL_BUT = re.compile(r"(?:\\mathbb\{?R\}?)\s*(?:\\(?:setminus|backslash)(?![A-Z
 _CUP = re.compile(r"\\cup(?![A-Za-z])\s*|(?<=[)\]\s])U(?=[\s(\[])\s*")
 _NAME = re.compile(
     r"m?\s*\\(?:angle|triangle|overline|widehat|arc|vec|sin|cos|tan)\s*\{?\s*(?:\\angle\s*)?(?:[A-Z]{1,4}|\\[a-z]+)\s*\}?|"
-    r"(?:[A-Za-z]|\\[a-z]+)(?:_\{?\w+\}?|')?(?:\([^()]*\))?|[A-Za-z][A-Za-z ]{1,30}|\([A-Za-z](?:\s*,\s*[A-Za-z])+\)"
+    r"(?:[A-Za-z]|\\[a-z]+)(?:_\{?\w+\}?|')?(?:\([^()]*\))?|[A-Za-z][A-Za-z ]{1,30}|\|[A-Za-z]{1,3}\||\([A-Za-z](?:\s*,\s*[A-Za-z])+\)"
 )
 _WORD = re.compile(r"(?<![\\A-Za-z{_])[^\W\d_]{2,}")
 _MATRIX = re.compile(r"\\begin\{([pbvBV]?matrix|array)\}(?:\{[^{}]*\})?(.*?)\\end\{\1\}", re.DOTALL)
@@ -906,7 +907,7 @@ def _words_and_value(words: Words, value: Value) -> Verdict:
 
 
 def _equations(one: Equation, other: Equation) -> Verdict:
-    left, right = sympy.expand(one.left - one.right), sympy.expand(other.left - other.right)
+    left, right = (sympy.expand(sympy.together(side.left - side.right).as_numer_denom()[0]) for side in (one, other))
     if left == 0 or right == 0:
         return left == right
     if left.free_symbols != right.free_symbols:
@@ -921,10 +922,12 @@ def _named(one: Named, other: Named) -> Verdict:
     first, second = one.name.split("(")[0], other.name.split("(")[0]
     said = len(first) > 2 or len(second) > 2  # "Area = 5" and "A = 5"; and y may stand for f(x)
     if isinstance(one.value, Value) and isinstance(other.value, Value) and first != second and not said:
-        symbols = {symbol.name for side in (one, other) for symbol in side.value.number.free_symbols}
-        if {first, second} <= symbols:  # x = 2y and y = x/2
-            left, right = (Equation(number(side.name), side.value.number) for side in (one, other))
-            return _equations(left, right)
+        names = [number(side.name) for side in (one, other)]
+        if None not in names:  # x = 2y and y = x/2; xy = 1 and y = 1/x
+            left, right = (Equation(name, side.value.number) for name, side in zip(names, (one, other), strict=True))
+            symbols = [side.left.free_symbols | side.right.free_symbols for side in (left, right)]
+            if symbols[0] == symbols[1] and len(symbols[0]) > 1:
+                return _equations(left, right)
     if first == second or said or ("y" in (one.name, other.name) and "(" in one.name + other.name):
         return _same(one.value, other.value)
     return False

@@ -15,6 +15,7 @@ _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₙₖ", 
 _SIGNS = {
     "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "∙": r"\cdot ", "∗": "*", "÷": "/", "∕": "/", "−": "-", "–": "-", "‐": "-", "‑": "-",
     "±": r"\pm ", "∞": r"\infty ", "π": r"\pi ", "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ",
+    "≡": r"\equiv ",
     "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "°": r"^{\circ}", "º": r"^{\circ}", "℃": r"^{\circ}C",
     "℉": r"^{\circ}F", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}", "µ": "μ",
     "∠": r"\angle ", "∨": " or ", "∧": " and ", "，": ", ", "、": ", ", "；": "; ", "：": ":", "。": ".", "．": ".", "٫": ".", "٬": ",",
@@ -82,6 +83,9 @@ def plain(answer: str) -> str:
 
 def _unified(text: str) -> str:
     """Signs and digits of Unicode as LaTeX and ASCII have them."""
+    text = re.sub(
+        r"([⁰¹²³⁴-⁹]+)[⁄/]([₀-₉]+)", lambda f: rf"\frac{{{f[1].translate(_SUPERSCRIPTS)}}}{{{f[2].translate(_SUBSCRIPTS)}}}", text
+    )
     text = re.sub(r"[⁰¹²³⁴-⁹⁺⁻⁽⁾ⁿⁱ]+", lambda run: f"^{{{run[0].translate(_SUPERSCRIPTS)}}}", text)
     text = re.sub(r"[₀-₉₊₋₍₎ₙₖ]+", lambda run: f"_{{{run[0].translate(_SUBSCRIPTS)}}}", text)
     text = "".join(_sign_of(letter) for letter in text) if not text.isascii() else text
@@ -157,6 +161,7 @@ def _mathematics(text: str) -> str:
     text = re.sub(r"\\(?:varnothing|O)(?![A-Za-z])", r"\\emptyset ", text)
     text = re.sub(r"\\degrees?(?![A-Za-z])|\^\s*\\circ(?![A-Za-z])|\^\{\s*\\circ\s*\}", r"^{\\circ}", text)
     text = re.sub(r"\+\s*/\s*-|\+-(?=[\d\\])", r"\\pm ", text)
+    text = re.sub(r"\(\s*(?:\\?mod(?![A-Za-z]))\s*(\w+)\s*\)|\\pmod\s*(\w)", lambda m: rf"\pmod{{{m[1] or m[2]}}}", text)
     text = _CALLED_ROOT.sub(_root, text)
     text = _FUNCTIONS.sub(lambda name: "\\" + {"infinity": "infty ", "inf": "infty "}.get(name[1], name[1] + " "), text)
     text = _FRACTION.sub(

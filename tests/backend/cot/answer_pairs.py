@@ -197,7 +197,8 @@ EQUAL = {
     "parts of an hour, names of angles, lines solved for either letter": [
         ("2h 30m", "150 minutes"), ("1h 15m 30s", "4530 s"), ("2 m 30 cm", "2.3 m"), ("1 acre", "43560 ft^2"),
         ("7 PM", "7"), (r"\angle ABC = 90^\circ", "90"), ("m∠ABC = 45°", "45"), ("P(X=3) = 1/6", "1/6"),
-        (r"\sin A = \frac{3}{5}", "3/5"), ("x=2y", "y=x/2"), ("x=y+1", "y=x-1"), ("12 sq. units", "12 square units"),
+        (r"\sin A = \frac{3}{5}", "3/5"), ("x=2y", "y=x/2"), ("x=y+1", "y=x-1"), ("xy=1", r"y=\frac{1}{x}"), ("|z| = 5", "5"),
+        ("²⁄₃", "2/3"), ("{}", r"\emptyset"), (r"n \equiv 3 \pmod 5", "n ≡ 3 (mod 5)"), ("12 sq. units", "12 square units"),
     ],
 }  # fmt: skip
 
@@ -287,6 +288,7 @@ DIFFERENT = {
     ],
     "parts of an hour, names of angles, lines solved for either letter": [
         ("7 PM", "8"), ("7:30", "7"), (r"\angle A = 30^\circ", "60"), ("x=2y", "y=2x"), ("x=y+1", "y=x+1"),
+        ("xy=1", "y=x"), ("xy=1", "y=2/x"), ("AB = 5", "BC = 6"),
         ("12 square units", "12 cubic units"), ("12 square units", "12 units"), ("June 5", "5"),
     ],
 }  # fmt: skip
@@ -294,4 +296,5 @@ DIFFERENT = {
 UNKNOWN = [
     (r"\frac{1}{", r"\sqrt{"), ("1/2x", r"\frac{x}{2}"), ("5m", "5"), ("ab", "ba"), (r"\angle ABC", r"\angle BAC"),
     ("3.14...", "3.14"), ("5 June", "June 5"),
+    (r"n \equiv 3 \pmod 5", r"n \equiv 3 \pmod 7"),
 ]  # fmt: skip
