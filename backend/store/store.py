@@ -24,7 +24,7 @@ from backend.store.dictionary_queries import DictionaryQueries
 from backend.store.geometry_queries import GeometryQueries
 from backend.store.migrations import WrongSchema, refusal
 from backend.store.queries import Queries
-from backend.store.schema import SCHEMA_VERSION
+from backend.store.schema import SCHEMA_VERSION, TABLES
 from backend.store.unit_files import StudyFolder, UnreadableFile
 from backend.store.unit_queries import UnitQueries
 
@@ -161,12 +161,24 @@ class Store(Queries, DictionaryQueries, GeometryQueries, UnitQueries):
                 f"{self.generation} is damaged ({plain_line(str(error))}). Rebuild it with `python -m precompute publish {self.path}`, or "
                 "export it again; no unit that was computed is lost."
             ) from error
-        except (duckdb.BinderException, duckdb.CatalogException) as error:  # a table or column that its version has
+        except (duckdb.BinderException, duckdb.CatalogException) as error:
+            if not (lacking := self._lacking()):
+                raise  # the query is wrong, not the file
             raise WrongSchema(
-                f"{self.generation} says that it has schema version {SCHEMA_VERSION}, but lacks what that has "
-                f"({plain_line(str(error).splitlines()[0])}). Rebuild it with `python -m precompute publish {self.path}`, or export "
-                "or unpack it again."
+                f"{self.generation} says that it has schema version {SCHEMA_VERSION}, but lacks {', '.join(lacking[:3])}. Rebuild it with "
+                f"`python -m precompute publish {self.path}`, or export or unpack it again."
             ) from error
+
+    def _lacking(self) -> list[str]:
+        """Tables and columns of its version that the file does not have."""
+        columns = self._connection.cursor().execute("SELECT table_name, column_name FROM information_schema.columns").fetchall()
+        found = {table: {column for of, column in columns if of == table} for table, _ in columns}
+        return [
+            f"table {table}" if table not in found else f"column {table}.{column}"
+            for table, wanted in TABLES.items()
+            for column in wanted.columns
+            if column not in found.get(table, ())
+        ]
 
     def frame(self, sql: str, **values: Any) -> pd.DataFrame:
         """One query on a cursor of its own, its values bound by name."""

@@ -30,8 +30,9 @@ def folder(tmp_path) -> StudyFolder:
 
 
 def hears_ctrl_c() -> None:
-    """A shell that starts the tests in the background has them ignore it, and so what they start."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """A shell that starts the tests in the background, or nohup, has them ignore some signals, and so what they start."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def command(*arguments: str, **how) -> subprocess.Popen:

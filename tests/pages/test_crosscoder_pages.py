@@ -8,6 +8,7 @@ import streamlit as st
 
 from app import chosen_dictionary, crosscoder_view, feature_view
 from app.feature_filters import COLUMNS, Between, parse
+from app.untrusted import for_markdown
 from backend.crosscoder import label_suggestions
 from backend.store.labels import add_label, history
 from backend.store.publish import publish
@@ -134,7 +135,7 @@ def test_in_an_autoencoder_what_compares_two_models_is_unknown(opened, autoencod
     if which == "crosscoder":
         assert "NRN, latent scaling and classes compare two: here they are unknown" in words(test) and not test.metric
         assert not {"nrn_l1", "class", "nu_eps", "rdn_l2"} & set(table(test, "frequency").columns)
-        assert "It has not been measured" in words(test) and "read from a file (gemma-scope)" in words(test)
+        assert "It has not been measured" in words(test) and f"read from a file ({for_markdown('gemma-scope')})" in words(test)
     else:
         facts = dict(table(test, "what").to_numpy())
         assert facts["NRN, latent scaling"] == "unknown: this dictionary reads one model" and facts["fires on"] == "unknown"

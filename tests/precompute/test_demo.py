@@ -5,6 +5,7 @@ import pytest
 
 from app.studies import ROOT
 from backend.cot.answers import Judge
+from backend.cot.prompts import BOXED
 from backend.evidence.pairs import Evidence
 from backend.evidence.power import N_PLANTED
 from backend.evidence.verdict import verdict
@@ -146,7 +147,7 @@ def test_rollouts_come_out_again_from_their_seeds(store, study, reader):
     )  # the chunk whose longest rollout is the shortest
     chunk = next(chunk for chunk in chunks if chunk["chunk_id"] == longest["chunk_id"][0])
     point = rollouts.Point(chunk["chunk_id"], chunk["char_start"], chunk["token_start"])
-    asked = rollouts.CotTask(cot["cot_id"], cot["prompt"], cot["text"], tuple(cot["token_ids"]), (point,))
+    asked = rollouts.CotTask(cot["cot_id"], cot["prompt"], cot["text"], cot["think_close"], tuple(cot["token_ids"]), (point,))
     (drawn,) = rollouts.draw(loaded, rollouts.Task((asked,), "resample", 4, study.sampling, study.seed, 128))
     stored = store.frame("SELECT rollout_id, seed, text FROM rollouts WHERE chunk_id = $c AND kind = 'resample'", c=chunk["chunk_id"])
     texts = dict(zip(stored["rollout_id"], stored["text"], strict=True))
@@ -158,7 +159,7 @@ def test_rollouts_come_out_again_from_their_seeds(store, study, reader):
 def test_a_chain_of_thought_comes_out_again_from_its_seed(store, study, reader):
     loaded, cot, _ = reader
     question = store.frame("SELECT question FROM problems WHERE problem_id = $p", p=cot["problem_id"])["question"].item()
-    task = cots.Task(((cot["problem_id"], question),), study.sampling, study.seed, 128, "model")
+    task = cots.Task(((cot["problem_id"], question),), BOXED, study.sampling, study.seed, 128, "model")
     (written,) = cots.write_cots(loaded, task)
     texts = [sample["text"] for sample in written.cots]
     own = "SELECT text FROM cots WHERE problem_id = $p AND model_id = $m ORDER BY sample"

@@ -260,7 +260,10 @@ def test_a_lost_unit_is_computed_again_alone_with_the_same_rows(study, folder, t
     copy = StudyFolder(shutil.copytree(folder.path, tmp_path / "tiny"))
     with copy.writing("test") as writer:
         for stage in OURS:
-            writer.forget([next(line for (of, _), line in writer.ledger.live.items() if of == stage.NAME)])
+            lost = next(line for (of, _), line in writer.ledger.live.items() if of == stage.NAME)
+            for file in lost.files:
+                (copy.path / file.name).unlink()
+            writer.forget([lost])
     said = run(study, copy)
     assert said.count("all done") == len(STAGES) - len(OURS)
     expected = rows_of(folder)
@@ -291,7 +294,7 @@ def test_layers_are_the_sweeps_unless_given_and_must_have_activations(study, tmp
     assert Study.model_validate(data).geometry_layers == study.sweep.layers
     data["geometry"]["layers"] = [2]  # the norm of an activation is held fixed wherever the model is steered, exactly or by the sweep
     context = SimpleNamespace(study=Study.model_validate(data), store=SimpleNamespace(
-        activation_layers=lambda _: [1, 2], activation_digest=lambda _: ""))  # fmt: skip
+        activation_layers=lambda _: [1, 2], activation_digest=lambda _: "", cot_texts=list))  # fmt: skip
     assert {unit.unit_id.split(".")[1] for unit in neighbourhoods.units(context)} == {"1", "2"} and study.sweep.layers == (1,)
     with pytest.raises(ValueError, match=r"geometry.layers has \[3\], which activations.layers \[1, 2\] does not have"):
         Study.model_validate(data | {"geometry": {"layers": [3]}})

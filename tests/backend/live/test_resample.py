@@ -211,7 +211,8 @@ def test_the_rollouts_are_those_that_the_study_would_have_drawn_next(study, read
     found = result_of(resample(reader, request, Equal, encode))
     cot = study.cot_to_read(study.chunk_place(chunk)["cot_id"].iloc[0]).iloc[0]
     points = tuple(Point(one.chunk_id, one.char_start, one.token_start) for one in request.text.chunks[:2])
-    own = CotTask(cot["cot_id"], cot["prompt"], cot["text"], tuple(cot["token_ids"]), points)
+    closing = study.frame("SELECT think_close FROM cots WHERE cot_id = $cot", cot=cot["cot_id"])["think_close"].iloc[0]
+    own = CotTask(cot["cot_id"], cot["prompt"], cot["text"], closing, tuple(cot["token_ids"]), points)
     sampling = StudySampling(temperature=1.0, top_p=1.0, max_new_tokens=16)
     drawn = {one.chunk_id: one.rollouts for one in draw(reader.loaded, Task((own,), "resample", 6, sampling, request.seed, 16))}
     for name, rollouts in drawn.items():
