@@ -26,6 +26,7 @@ _SIGNS = {
     "σ": r"\sigma ", "δ": r"\delta ", "ε": r"\epsilon ", "ρ": r"\rho ", "τ": r"\tau ", "Δ": r"\Delta ", "Ω": r"\Omega ",
 }  # fmt: skip
 _SIGN = re.compile("|".join(map(re.escape, _SIGNS)))
+_RANGE = re.compile(r"\(?[$€£]?\d[\d.,]*\s?–\s?[$€£]?\d[\d.,]*(?:\s?%|\s[^\W\d_]+)?\)?")
 _SPACES = re.compile(
     r"[\u00a0\u2000-\u200a\u202f\u205f\u3000\t\n\r ]+|(?<!\\)\\[,;:> ]|~|\\(?:quad|qquad|thinspace|enspace|hfill)(?![A-Za-z])"
 )
@@ -89,6 +90,8 @@ def _unified(text: str) -> str:
     text = re.sub(r"[⁰¹²³⁴-⁹⁺⁻⁽⁾ⁿⁱ]+", lambda run: f"^{{{run[0].translate(_SUPERSCRIPTS)}}}", text)
     text = re.sub(r"[₀-₉₊₋₍₎ₙₖ]+", lambda run: f"_{{{run[0].translate(_SUBSCRIPTS)}}}", text)
     text = "".join(_sign_of(letter) for letter in text) if not text.isascii() else text
+    if _RANGE.fullmatch(text.strip()):  # 5–6 is from 5 to 6, not 5 less 6
+        text = text.replace("–", " up to ")
     text = _SIGN.sub(lambda sign: _SIGNS[sign[0]], text)
     text = re.sub(r"(?<=[\s\d])—|—(?=\d)|^—", "-", text)
     return _UNICODE_ROOT.sub(_root, text)
