@@ -70,9 +70,11 @@ def import_folder(source: str, folder: Path, target: StudyFolder, *, wait: bool,
         _split_old(writer, console)
         _retire_replaced(writer, wanted)
         if not (todo := _missing(target, parts, wanted)):
+            left = "nothing to do"
             if not is_published(target):
                 publish(writer)
-            console.print(f"{folder} is in {target.path} already, all {len(parts)} CoTs of it: nothing to do.")
+                left = "its store is built now"
+            console.print(f"{folder} is in {target.path} already, all {len(parts)} CoTs of it: {left}.")
             return
         if len(parts) > len(todo):
             console.print(f"  {len(parts) - len(todo)} of {len(parts)} CoTs are there already, from the same files")
