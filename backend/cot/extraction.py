@@ -28,11 +28,12 @@ from backend.cot.statements import (
     TITLE_CUE,
     WORDS,
 )
+from backend.cot.thoughts import TAGS
 
-# DeepSeek, Qwen and most others; Magistral, Seed, Kimi, Sky-T1, gpt-oss.
+# The closing tags of the registry; what stands in texts of which a part of a tag was lost; and home-made ones that no template has.
 _THOUGHT_ENDS = re.compile(
-    r"</(?:think|thinking|thought|thoughts|reasoning|reason|seed:think)>|\[/THINK\]|◁/think▷|<\|(?:end_of_thought|end_of_thinking)\|>"
-    r"|<\|channel\|>final<\|message\|>|assistantfinal(?=\W)",
+    "|".join(re.escape(tags.close) for tags in TAGS)
+    + r"|<\|channel\|>final<\|message\|>|assistantfinal(?=\W)|</(?:thoughts|reason)>|<\|end_of_thinking\|>",
     re.IGNORECASE,
 )
 # What models write where their turn ends; it stands in texts that were decoded with their special tokens. What follows is another turn.

@@ -3,6 +3,7 @@ import time
 import pytest
 
 from backend.cot.extraction import answer_place, extract_answer
+from backend.cot.thoughts import TAGS
 
 STATED = [  # in a box, behind GSM8K's mark, in a tag
     (r"So we get \boxed{18}.", "18"),
@@ -294,3 +295,9 @@ def test_time_is_linear_in_the_text(text):
     start = time.process_time()
     extract_answer(text)
     assert time.process_time() - start < 2.5
+
+
+@pytest.mark.parametrize("tags", TAGS, ids=lambda tags: tags.close)
+def test_every_known_end_of_thinking_ends_a_thought(tags):
+    assert extract_answer(f"{tags.open}Perhaps \\boxed{{3}}.{tags.close}So it is \\boxed{{4}}.") == "4"
+    assert extract_answer(f"We find \\boxed{{3}}.{tags.close}The answer is 4.") == "4"
