@@ -157,7 +157,7 @@ def test_only_the_cot_whose_files_changed_is_replaced_and_an_old_state_comes_bac
     rows = Store(target.path).frame("SELECT count(*) AS n FROM rollouts GROUP BY cot_id ORDER BY n")["n"].tolist()
     assert rows == [1, 3]
     write(other / "chunks_resampled.json", kept)
-    assert "nothing to do" in bring("thought-anchors", folder.parents[2], target)
+    assert "its store is built now" in bring("thought-anchors", folder.parents[2], target)
     assert target.ledger().keys("imported") == before
     assert Store(target.path).frame("SELECT count(*) AS n FROM rollouts")["n"].item() == 6
 
