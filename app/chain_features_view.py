@@ -1,4 +1,6 @@
-"""The parts of the page Features on the chain: which text, which features, the heat maps, and what fires at the place that is looked at."""
+"""The parts of the page Features on the chain: which text, which features, the heat maps, and what fires at the place
+that is looked at.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,8 +36,11 @@ _MOST_PLACES = 3000  # tokens drawn at a time
 _SOURCES = {"no": "A chain of thought", "yes": "Your own text"}
 _CELLS = {"token": "tokens", "chunk": "chunks"}
 _RANKS = {
-    "mean": "mean f on this text", "distilled": "NRN, distilled first", "base": "NRN, base first", "set": "a chosen set",
-}  # fmt: skip
+    "mean": "mean f on this text",
+    "distilled": "NRN, distilled first",
+    "base": "NRN, base first",
+    "set": "a chosen set",
+}
 _COUNTS = ("10", "20", "30", "60")
 _AT_MOST = 200  # rows of the table of what fires somewhere
 
@@ -57,10 +62,22 @@ class Shown:
 
 
 def chosen_text(store: Store, dictionary: pd.Series) -> Shown:
-    """The chosen CoT with its codes, or the text that somebody typed, once it is read. Ends the page where there is nothing to show."""
-    is_typed = selection.pick(
-        "typed", "Text", list(_SOURCES), show=_SOURCES.__getitem__, widget=st.segmented_control, required=True, then=_forget_token
-    ) == "yes"  # fmt: skip
+    """The chosen CoT with its codes, or the text that somebody typed, once it is read.
+
+    Ends the page where there is nothing to show.
+    """
+    is_typed = (
+        selection.pick(
+            "typed",
+            "Text",
+            list(_SOURCES),
+            show=_SOURCES.__getitem__,
+            widget=st.segmented_control,
+            required=True,
+            then=_forget_token,
+        )
+        == "yes"
+    )
     if is_typed:
         return Shown(_typed(store, dictionary), None)
     where = chains_view.choose_cot(store, place.here(store))
@@ -91,25 +108,35 @@ def _typed(store: Store, dictionary: pd.Series) -> TextCodes:
     base, distilled = _models(store, dictionary)
     given, after = typed.read("words") or "", _prompt_from(store)
     with st.form("features_text_form"):
-        words = st.text_area("Text", given, height=120, max_chars=MAX_CHARS, key=f"features_text_words_{stable_id('t', given)}")
+        words = st.text_area(
+            "Text", given, height=120, max_chars=MAX_CHARS, key=f"features_text_words_{stable_id('t', given)}"
+        )
         is_after = st.toggle(
-            "after the prompt of the chain of thought chosen last", after is not None, key=f"features_text_after_{after}",
-            help="Both models then read the text as an answer to that problem. Without it the text begins with its own first token, of "
-            "which nothing is known: it is an attention sink, and dictionaries never see it.",
-        )  # fmt: skip
+            "after the prompt of the chain of thought chosen last",
+            after is not None,
+            key=f"features_text_after_{after}",
+            help=(
+                "Both models then read the text as an answer to that problem. Without it the text begins with its own"
+                " first token, of which nothing is known: it is an attention sink, and dictionaries never see it."
+            ),
+        )
         if st.form_submit_button("Show its features", type="primary"):
             if not words.strip():
                 st.warning("Type a text first.")
             else:
                 typed.keep("words", words)
-                selection.choose(token=None, after=(place.here(store).cot if after is None else after) if is_after else None)
+                selection.choose(
+                    token=None, after=(place.here(store).cot if after is None else after) if is_after else None
+                )
                 selection.rerun()
     if not given:
         raise PageEnds
     if said := typed.beyond_a_link("words"):
         st.caption(said)
     prompt = "" if after is None else str(store.cot_to_read(after)["prompt"].iloc[0])
-    request = Codes(str(store.path), dictionary.dictionary_id, int(dictionary.layer), given, prompt, distilled and distilled.model)
+    request = Codes(
+        str(store.path), dictionary.dictionary_id, int(dictionary.layer), given, prompt, distilled and distilled.model
+    )
     status = _asked(base, request)
     if "codes" not in status.result:
         _wait_for(status, base, request)
@@ -117,7 +144,9 @@ def _typed(store: Store, dictionary: pd.Series) -> TextCodes:
 
 
 def _prompt_from(store: Store) -> str | None:
-    """The CoT whose prompt the typed text comes after, as the selection names it: another one that is opened later changes nothing."""
+    """The CoT whose prompt the typed text comes after, as the selection names it: another one that is opened later
+    changes nothing.
+    """
     cot = selection.get("after")
     if cot is None or len(store.cot_to_read(cot)):
         return cot
@@ -132,10 +161,13 @@ def _models(store: Store, dictionary: pd.Series) -> tuple[Choice, Choice | None]
     for model_id, name in wanted.items():
         if isinstance(model_id, str) and model_id not in here:
             fetch = "python -m precompute model" if name in (EMBEDDED, REASONER) else command(store.path)
-            say_and_end(Missing(
-                f"{one_line(str(name), 80)}, which this dictionary reads, is not on this machine with the weights that it was made for, so "
-                "no new text can be encoded. This command fetches what it needs:", fetch,
-            ))  # fmt: skip
+            say_and_end(
+                Missing(
+                    f"{one_line(str(name), 80)}, which this dictionary reads, is not on this machine with the weights"
+                    " that it was made for, so no new text can be encoded. This command fetches what it needs:",
+                    fetch,
+                )
+            )
     return here[dictionary.base_model_id], here.get(dictionary.distilled_model_id)
 
 
@@ -175,11 +207,17 @@ def _read(result: Mapping[str, object], prompt: str, words: str) -> TextCodes:
     tokens, spans = result["tokens"], chunk_spans(words)
     offsets = list(pairwise(accumulate((len(token) for token in tokens), initial=0)))
     edges = token_spans(spans, offsets, len(prompt))
-    chunks = pd.DataFrame({
-        "chunk_id": [f"typed_{k:04d}" for k in range(len(edges))], "number": np.arange(len(edges)) + 1,
-        "token_start": [start for start, _ in edges], "token_end": [end for _, end in edges],
-    })  # fmt: skip
-    codes = pd.DataFrame({"position": result["positions"], "feature": result["features"], "code": result["codes"].astype(np.float64)})
+    chunks = pd.DataFrame(
+        {
+            "chunk_id": [f"typed_{k:04d}" for k in range(len(edges))],
+            "number": np.arange(len(edges)) + 1,
+            "token_start": [start for start, _ in edges],
+            "token_end": [end for _, end in edges],
+        }
+    )
+    codes = pd.DataFrame(
+        {"position": result["positions"], "feature": result["features"], "code": result["codes"].astype(np.float64)}
+    )
     return TextCodes(tokens, result["n_prompt"], codes, chunks[chunks["token_end"] > chunks["token_start"]])
 
 
@@ -195,14 +233,25 @@ def chosen_features(dictionary: pd.Series, rows: pd.DataFrame, text: TextCodes) 
         if how == "set":
             words = selection.get("chosen") or ""
             st.text_input(
-                "Features", max_chars=200, placeholder="12, 45, 99", width=300,
-                **selection.following("chosen_features", words, lambda words: selection.choose(chosen=words.strip() or None)),
-            )  # fmt: skip
+                "Features",
+                max_chars=200,
+                placeholder="12, 45, 99",
+                width=300,
+                **selection.following(
+                    "chosen_features", words, lambda words: selection.choose(chosen=words.strip() or None)
+                ),
+            )
         else:
             most = int(selection.pick("rows", "How many", _COUNTS, default="20", width=110))
             norm = "l1"
             if how != "mean":
-                norm = selection.pick("norm", "Decoder norm of NRN", list(crosscoder_view.NORMS), show=crosscoder_view.NORMS.get, width=230)
+                norm = selection.pick(
+                    "norm",
+                    "Decoder norm of NRN",
+                    list(crosscoder_view.NORMS),
+                    show=crosscoder_view.NORMS.get,
+                    width=230,
+                )
     opened = [chosen_dictionary.feature(dictionary, field) for field in ("feature", "pinned")]
     if how == "set":
         try:
@@ -220,12 +269,15 @@ def named_rows(rows: pd.DataFrame, features: list[int]) -> dict[int, str]:
     """What each feature is called on the figure: number, label, NRN."""
     known = rows.set_index("feature").reindex(features)
     return {
-        row.Index: " · ".join([
-            str(row.Index), *([one_line(row.label, 24)] if isinstance(row.label, str) else []),
-            *([f"NRN {row.nrn_l1:.2f}"] if pd.notna(row.nrn_l1) else []),
-        ])
+        row.Index: " · ".join(
+            [
+                str(row.Index),
+                *([one_line(row.label, 24)] if isinstance(row.label, str) else []),
+                *([f"NRN {row.nrn_l1:.2f}"] if pd.notna(row.nrn_l1) else []),
+            ]
+        )
         for row in known.itertuples()
-    }  # fmt: skip
+    }
 
 
 # The heat maps
@@ -235,8 +287,15 @@ def heat(dictionary: pd.Series, rows: pd.DataFrame, shown: Shown, features: list
     """A heat map for each model; a click goes to the token or the chunk. Returns what its cells are: token or chunk."""
     text = shown.text
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-        cells = selection.pick("cells", "Cells are", list(_CELLS), show=_CELLS.__getitem__, widget=st.segmented_control, required=True,
-                               label_visibility="collapsed")  # fmt: skip
+        cells = selection.pick(
+            "cells",
+            "Cells are",
+            list(_CELLS),
+            show=_CELLS.__getitem__,
+            widget=st.segmented_control,
+            required=True,
+            label_visibility="collapsed",
+        )
         with_prompt = False
         if cells == "token" and text.n_prompt > 1:
             with_prompt = selection.pick_switch("prompted", "with the prompt", default=False)
@@ -262,10 +321,22 @@ def heat(dictionary: pd.Series, rows: pd.DataFrame, shown: Shown, features: list
     key = f"chain_heat_{cells}"
     st.plotly_chart(
         chain_heat(
-            on_text.contributions(found, norms), rows=named_rows(rows, features), panels=panels, places=places, labels=labels, ticks=ticks,
-            columns=columns, marked=frame if frame else None, selected=chosen_dictionary.feature(dictionary), view=shown.key,
-        ), key=key, on_select=partial(_clicked, key, shown, dictionary), selection_mode="points", config={"scrollZoom": True},
-    )  # fmt: skip
+            on_text.contributions(found, norms),
+            rows=named_rows(rows, features),
+            panels=panels,
+            places=places,
+            labels=labels,
+            ticks=ticks,
+            columns=columns,
+            marked=frame if frame else None,
+            selected=chosen_dictionary.feature(dictionary),
+            view=shown.key,
+        ),
+        key=key,
+        on_select=partial(_clicked, key, shown, dictionary),
+        selection_mode="points",
+        config={"scrollZoom": True},
+    )
     st.caption(definition(dictionary, cells))
     return cells
 
@@ -276,18 +347,23 @@ def definition(dictionary: pd.Series, cells: str) -> str:
     scales = " and ".join(f"{role} {scale:.3g}" for role, scale in zip(roles, dictionary.scale, strict=True))
     mean = "" if cells == "token" else " f is its mean over the chunk's tokens."
     one_code = (
-        " A crosscoder has one f for both models: a feature fires at the same places in both, and its two rows differ by the ratio of its "
-        "decoder norms (RDN). Both maps share one colour scale." if chosen_dictionary.compares(dictionary) else ""
-    )  # fmt: skip
+        " A crosscoder has one f for both models: a feature fires at the same places in both, and its two rows differ"
+        " by the ratio of its decoder norms (RDN). Both maps share one colour scale."
+        if chosen_dictionary.compares(dictionary)
+        else ""
+    )
     return (
-        f"Colour: what feature k adds to a model, f_k · ‖W_dec,k‖₂ with that model's decoder row, in scaled units (residual stream times "
-        f"{scales}).{mean}{one_code} An empty cell is f = 0. Click a cell to go there; drag to move, scroll to zoom."
+        "Colour: what feature k adds to a model, f_k · ‖W_dec,k‖₂ with that model's decoder row, in scaled units"
+        f" (residual stream times {scales}).{mean}{one_code} An empty cell is f = 0. Click a cell to go there; drag to"
+        " move, scroll to zoom."
     )
 
 
 def _panels(dictionary: pd.Series, rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     """Decoder norms by feature, one column a model, and the title of each."""
-    sides = {role: "distilled" if role == "distilled" else "base" for role in chosen_dictionary.roles(dictionary).values()}
+    sides = {
+        role: "distilled" if role == "distilled" else "base" for role in chosen_dictionary.roles(dictionary).values()
+    }
     norms = rows.set_index("feature")[[f"norm_{side}_l2" for side in sides.values()]].set_axis(list(sides), axis=1)
     return norms, {role: f"{role}: {one_line(str(dictionary[side]), 60)}" for role, side in sides.items()}
 
@@ -298,7 +374,9 @@ def _window(shown: Shown, with_prompt: bool) -> range:
     if len(whole) <= _MOST_PLACES:
         return whole
     token, marked = selected_token(shown.text), marked_tokens(shown)
-    start = min(max((marked.start if token is None else token) - _MOST_PLACES // 2, whole.start), whole.stop - _MOST_PLACES)
+    start = min(
+        max((marked.start if token is None else token) - _MOST_PLACES // 2, whole.start), whole.stop - _MOST_PLACES
+    )
     return range(start, start + _MOST_PLACES)
 
 
@@ -370,7 +448,9 @@ def marked_tokens(shown: Shown) -> range:
 
 
 def looked_at(dictionary: pd.Series, rows: pd.DataFrame, shown: Shown, features: list[int], cells: str) -> None:
-    """The text tinted by one feature, and beside it what fires at the token or chunk that is looked at; of chunks, at the whole chunk."""
+    """The text tinted by one feature, and beside it what fires at the token or chunk that is looked at; of chunks, at
+    the whole chunk.
+    """
     text, token, marked = shown.text, selected_token(shown.text), marked_tokens(shown)
     tint = chosen_dictionary.feature(dictionary, default=features[0] if features else None)
     left, right = st.columns([6, 5], gap="medium")
@@ -379,13 +459,23 @@ def looked_at(dictionary: pd.Series, rows: pd.DataFrame, shown: Shown, features:
         show("The text" if tint is None else f"The text, tinted by feature {named_rows(rows, [tint])[tint]}")
         around = _window(shown, with_prompt=True)
         token_text(
-            text.tokens[around.start : around.stop], dict(zip(of_tint["position"].tolist(), of_tint["code"].tolist(), strict=True)),
-            key="chain_tokens", colour=MODELS["distilled"], n_prompt=text.n_prompt, selected=token, marked=marked,
-            on_token=lambda position: go_to_token(shown, position), first=around.start,
-        )  # fmt: skip
+            text.tokens[around.start : around.stop],
+            dict(zip(of_tint["position"].tolist(), of_tint["code"].tolist(), strict=True)),
+            key="chain_tokens",
+            colour=MODELS["distilled"],
+            n_prompt=text.n_prompt,
+            selected=token,
+            marked=marked,
+            on_token=lambda position: go_to_token(shown, position),
+            first=around.start,
+        )
         if shown.where is not None:
-            st.page_link(navigation.page_named(navigation.CHAINS), label="Read this chunk among its rollouts", icon=":material/segment:",
-                         query_params=selection.values())  # fmt: skip
+            st.page_link(
+                navigation.page_named(navigation.CHAINS),
+                label="Read this chunk among its rollouts",
+                icon=":material/segment:",
+                query_params=selection.values(),
+            )
     with right:
         if token is None and not len(marked):
             st.caption("Click a cell or a word: what fires there is listed here.")
@@ -419,9 +509,15 @@ def _firing(dictionary: pd.Series, rows: pd.DataFrame, shown: Shown, token: int 
     table = pd.DataFrame(columns)
     key = f"firing_{shown.key}_{first}_{end}"
     st.dataframe(
-        table, hide_index=True, height=400, row_height=28, key=key, selection_mode="single-row",
-        on_select=_opener(key, table["feature"].tolist()), column_config=numbers,
-    )  # fmt: skip
+        table,
+        hide_index=True,
+        height=400,
+        row_height=28,
+        key=key,
+        selection_mode="single-row",
+        on_select=_opener(key, table["feature"].tolist()),
+        column_config=numbers,
+    )
     st.caption("“Fires on”: share of the study's CoT tokens. Click a row to open the feature.")
 
 
@@ -438,4 +534,3 @@ def counts(text: TextCodes) -> None:
     n = text.own["feature"].nunique()
     fired = len(text.own) / text.n_coded if text.n_coded else None
     show(f"{n:,} features fire on {text.n_coded:,} tokens of this text, {number(fired)} on a token in the mean")
-

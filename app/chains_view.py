@@ -37,7 +37,9 @@ def choose_cot(store: Store, where: Place) -> Place:
         count = kept["problem_id"].nunique()
         selection.pick("problem", f"Problem ({count} of {len(problems)})", list(named), show=named.__getitem__)
     with third:
-        selection.pick("cot", f"Chain of thought ({len(of_problem)} of this problem)", list(cot_names), show=cot_names.__getitem__)
+        selection.pick(
+            "cot", f"Chain of thought ({len(of_problem)} of this problem)", list(cot_names), show=cot_names.__getitem__
+        )
     return where
 
 
@@ -69,9 +71,11 @@ def colour_controls(store: Store) -> tuple[str | None, str | None, str]:
                 choices,
                 default=now,
                 show=metric_choice,
-                help="How strongly a chunk is coloured: its |value| against the largest in this chain of thought.\n\n"
-                f"{metric(name).meaning}"
-                f"\n\n{definition(name, convention)}.",
+                help=(
+                    "How strongly a chunk is coloured: its |value| against the largest in this chain of thought.\n\n"
+                    f"{metric(name).meaning}"
+                    f"\n\n{definition(name, convention)}."
+                ),
             )
             name, _, convention = selection.checked("metric", choices, now).partition(":")
     if sources:
@@ -80,7 +84,9 @@ def colour_controls(store: Store) -> tuple[str | None, str | None, str]:
                 "tags",
                 "Tags from",
                 sources,
-                help="Who said what each chunk does: a classifier, the authors of published data, or a labelling model.",
+                help=(
+                    "Who said what each chunk does: a classifier, the authors of published data, or a labelling model."
+                ),
             )
     return name, convention, source
 
@@ -109,7 +115,9 @@ def usual_choice(choices: list[str]) -> str:
 def headline_choices(store: Store) -> list[str]:
     """Two numbers that say most about a chunk, where stored: the chosen metric and the accuracy of its rollouts."""
     choices = importance_options(store)
-    chosen = selection.get("metric") if selection.get("metric") in choices else (usual_choice(choices) if choices else None)
+    chosen = (
+        selection.get("metric") if selection.get("metric") in choices else (usual_choice(choices) if choices else None)
+    )
     return [choice for choice in (chosen, "counterfactual_accuracy:all") if choice in choices]
 
 
@@ -148,13 +156,21 @@ def _filtered(problems: pd.DataFrame, cots: pd.DataFrame) -> pd.DataFrame:
     model_names = dict(zip(cots["model_id"], cots["model"], strict=True)) | {"any": "all models"}
     active = sum(selection.get(name) not in (None, "any", "no") for name in _FILTERS)
     with st.popover(f"Filter ({active})" if active else "Filter", icon=":material/filter_alt:"):
-        level = selection.pick("level", "Level", levels, show=lambda value: "all" if value == "any" else value, then=_filter_changed)
-        writer = selection.pick("writer", "Model", writers, show=lambda value: one_line(str(model_names[value]), 50), then=_filter_changed)
+        level = selection.pick(
+            "level", "Level", levels, show=lambda value: "all" if value == "any" else value, then=_filter_changed
+        )
+        writer = selection.pick(
+            "writer", "Model", writers, show=lambda value: one_line(str(model_names[value]), 50), then=_filter_changed
+        )
         prompts = ["any", *sorted(cots["prompt_name"].unique())]
         prompt = "any"
         if len(prompts) > 2:
             prompt = selection.pick(
-                "prompt", "Prompt", prompts, show=lambda value: "all prompts" if value == "any" else value, then=_filter_changed
+                "prompt",
+                "Prompt",
+                prompts,
+                show=lambda value: "all prompts" if value == "any" else value,
+                then=_filter_changed,
             )
         verdict = selection.pick("verdict", "Answer", list(_VERDICTS), show=_VERDICTS.__getitem__, then=_filter_changed)
         only = selection.pick_switch(
@@ -173,7 +189,11 @@ def _filtered(problems: pd.DataFrame, cots: pd.DataFrame) -> pd.DataFrame:
         rows = rows[rows["prompt_name"] == prompt]
     if verdict != "any":
         rows = rows[
-            {"correct": rows["is_correct"].eq(True), "wrong": rows["is_correct"].eq(False), "none": rows["is_correct"].isna()}[verdict]
+            {
+                "correct": rows["is_correct"].eq(True),
+                "wrong": rows["is_correct"].eq(False),
+                "none": rows["is_correct"].isna(),
+            }[verdict]
             .fillna(False)
             .astype(bool)
         ]
@@ -189,7 +209,10 @@ def _cot_name(row: object, of_several: list[str]) -> str:
     verdict = "no verdict" if pd.isna(row.is_correct) else ("correct" if row.is_correct else "wrong")
     answer = "" if pd.isna(row.answer) else f" · {one_line(str(row.answer), 24)}"
     own = "".join(f"{one_line(str(getattr(row, column)), 30)} · " for column in of_several)
-    return f"{own}sample {row.sample} · {verdict}{answer} · {row.n_chunks} chunks{' · rollouts' if row.has_rollouts else ''}"
+    return (
+        f"{own}sample {row.sample} · {verdict}{answer} · {row.n_chunks}"
+        f" chunks{' · rollouts' if row.has_rollouts else ''}"
+    )
 
 
 def _level(level: object) -> str:

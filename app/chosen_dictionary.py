@@ -17,7 +17,10 @@ _README = "README.md explains it under “Your own study”"
 
 
 def choose(store: Store) -> pd.Series:
-    """The chosen row of `store.dictionaries()`, behind a picker where there are several. Where there is none, says what to run and ends."""
+    """The chosen row of `store.dictionaries()`, behind a picker where there are several.
+
+    Where there is none, says what to run and ends.
+    """
     found = studies.ask(store.dictionaries)
     if found.empty:
         say_and_end(no_dictionary(store))
@@ -27,7 +30,9 @@ def choose(store: Store) -> pd.Series:
     if len(names) == 1:
         chosen = selection.checked("dictionary", list(names))
     else:
-        chosen = selection.pick("dictionary", "Dictionary", list(names), default=usual, show=names.__getitem__, then=_follow_layer(found))
+        chosen = selection.pick(
+            "dictionary", "Dictionary", list(names), default=usual, show=names.__getitem__, then=_follow_layer(found)
+        )
     selection.choose(dictionary=chosen)
     row = found.loc[chosen]
     wanted = residual.chosen(store)
@@ -53,7 +58,9 @@ def _follow_layer(found: pd.DataFrame) -> Callable[[], None]:
 
 
 def feature(dictionary: pd.Series, field: str = "feature", default: int | None = None) -> int | None:
-    """The number in the selection's `field` (feature, or pinned), where the dictionary has such a feature; else `default`."""
+    """The number in the selection's `field` (feature, or pinned), where the dictionary has such a feature; else
+    `default`.
+    """
     value = selection.get(field)
     if value is None:
         return default
@@ -115,7 +122,7 @@ def no_dictionary(store: Store) -> Missing:
     if asked:
         return Missing("This study has no dictionary of activations yet.", command(store.path, "crosscoder"))
     return Missing(
-        "This study has no dictionary of activations. Name a base and a distilled model (or one model alone, for an autoencoder) under "
-        f"[[models]] in its study file, add a section [crosscoder] ({_README}), and run it again:",
+        "This study has no dictionary of activations. Name a base and a distilled model (or one model alone, for an"
+        f" autoencoder) under [[models]] in its study file, add a section [crosscoder] ({_README}), and run it again:",
         command(store.path, "crosscoder"),
     )

@@ -18,7 +18,13 @@ from backend.importance.conventions import PUBLISHED
 from backend.importance.metrics import SIMILARITY_THRESHOLD
 from backend.store.store import Store
 
-_PARTS = {"metrics": "Metrics", "rollouts": "Rollouts", "steering": "Steering", "neighbours": "Neighbours", "influence": "Influence"}
+_PARTS = {
+    "metrics": "Metrics",
+    "rollouts": "Rollouts",
+    "steering": "Steering",
+    "neighbours": "Neighbours",
+    "influence": "Influence",
+}
 _ROLLOUTS = {"resample": "Sampled to the end", "forced": "Answer forced right here"}
 _SHOWN_ROLLOUTS = 12
 
@@ -41,9 +47,13 @@ def panel(store: Store, where: Place, chunks: pd.DataFrame, name: str | None, co
         required=True,
         label_visibility="collapsed",
     )
-    {"metrics": _metrics, "rollouts": _rollouts, "steering": _steering, "neighbours": _neighbours, "influence": _influence}[part](
-        store, where, chunk
-    )
+    {
+        "metrics": _metrics,
+        "rollouts": _rollouts,
+        "steering": _steering,
+        "neighbours": _neighbours,
+        "influence": _influence,
+    }[part](store, where, chunk)
 
 
 def steering(curves: pd.DataFrame) -> None:
@@ -51,8 +61,9 @@ def steering(curves: pd.DataFrame) -> None:
     st.plotly_chart(kl_curves(curves), key="kl_curves", config={"displayModeBar": False})
     if len(curves):
         st.caption(
-            f"n = {len(curves)} curves, each KL a mean over {int(curves['n_tokens'].max())} tokens. Lines: least-squares quadratics, whose "
-            "|a| is the steepness. Hollow: at or below the noise floor, the KL of the same forward pass repeated."
+            f"n = {len(curves)} curves, each KL a mean over {int(curves['n_tokens'].max())} tokens. Lines:"
+            " least-squares quadratics, whose |a| is the steepness. Hollow: at or below the noise floor, the KL of the"
+            " same forward pass repeated."
         )
 
 
@@ -74,8 +85,9 @@ def _headline(store: Store, chunk: pd.Series, name: str, convention: str | None)
             st.caption(for_markdown(f"Unknown: {why_unknown(row)}.", 400))
     if smoothing_decides(name, convention, chunk.value):
         st.caption(
-            "So large a KL says that answers of one side were never seen on the other: its size is set by the 1e-9 that stands in for "
-            "them, not by how far the answers moved. The convention fl, or the difference of accuracies, has no such jump."
+            "So large a KL says that answers of one side were never seen on the other: its size is set by the 1e-9 that"
+            " stands in for them, not by how far the answers moved. The convention fl, or the difference of accuracies,"
+            " has no such jump."
         )
 
 
@@ -111,16 +123,29 @@ def _rollouts(store: Store, where: Place, chunk: pd.Series) -> None:
     if len(kinds) == 1:
         kind = kinds[0]
     else:
-        kind = selection.pick("rollouts", "Kind", kinds, show=_ROLLOUTS.__getitem__, widget=st.segmented_control, required=True,
-                              label_visibility="collapsed")  # fmt: skip
-    st.plotly_chart(answers_before_and_after(store.outcomes_around(where.chunk, kind)), key="outcomes", config={"displayModeBar": False})
+        kind = selection.pick(
+            "rollouts",
+            "Kind",
+            kinds,
+            show=_ROLLOUTS.__getitem__,
+            widget=st.segmented_control,
+            required=True,
+            label_visibility="collapsed",
+        )
+    st.plotly_chart(
+        answers_before_and_after(store.outcomes_around(where.chunk, kind)),
+        key="outcomes",
+        config={"displayModeBar": False},
+    )
     rows = rows[rows["kind"] == kind]
     if kind == "forced":
         _rollout_table(rows, "Forced answers")
         return
     similar = rows["similarity"] >= SIMILARITY_THRESHOLD
     _rollout_table(rows[similar.fillna(False)], f"Similar (cosine ≥ {SIMILARITY_THRESHOLD})")
-    _rollout_table(rows[(~similar).fillna(False) & rows["similarity"].notna()], f"Dissimilar (cosine < {SIMILARITY_THRESHOLD})")
+    _rollout_table(
+        rows[(~similar).fillna(False) & rows["similarity"].notna()], f"Dissimilar (cosine < {SIMILARITY_THRESHOLD})"
+    )
     _rollout_table(rows[rows["similarity"].isna()], "Similarity unknown")
 
 
@@ -135,9 +160,14 @@ def _rollout_table(rows: pd.DataFrame, title: str) -> None:
             "cosine": rows["similarity"],
             "answer": rows["answer"].fillna("none"),
             "counts as": rows["cluster"].fillna("–"),
-            "verdict": [{True: "correct", False: "wrong"}.get(None if pd.isna(v) else bool(v), "not judged") for v in rows["is_correct"]],
+            "verdict": [
+                {True: "correct", False: "wrong"}.get(None if pd.isna(v) else bool(v), "not judged")
+                for v in rows["is_correct"]
+            ],
             "tokens": rows["n_tokens"],
-            "resampled chunk": [one_line(text, 200) for text in rows["resampled_chunk"].fillna(rows["text"]).fillna("")],
+            "resampled chunk": [
+                one_line(text, 200) for text in rows["resampled_chunk"].fillna(rows["text"]).fillna("")
+            ],
         }
     )
     if judged.empty and rows["answer"].isna().all():
@@ -164,7 +194,10 @@ def _rollout_table(rows: pd.DataFrame, title: str) -> None:
 
 def _steering(store: Store, where: Place, chunk: pd.Series) -> None:
     st.page_link(
-        navigation.page_named(navigation.STEERING), label="Steer this chunk live", icon=":material/tune:", query_params=selection.values()
+        navigation.page_named(navigation.STEERING),
+        label="Steer this chunk live",
+        icon=":material/tune:",
+        query_params=selection.values(),
     )
     curves = store.kl_curves_of(where.chunk)
     if curves.empty:
@@ -180,7 +213,9 @@ def _steering(store: Store, where: Place, chunk: pd.Series) -> None:
         stream = residual.pick(store, curves.assign(model=curves["model_id"].map(names)), "Steered", width=240)
         here = residual.at(curves, stream)
         positions = sorted(set(here["position"]))
-        position = selection.pick("position", "At", positions, elsewhere=POSITIONS, show=lambda name: POSITIONS.get(name, name), width=220)
+        position = selection.pick(
+            "position", "At", positions, elsewhere=POSITIONS, show=lambda name: POSITIONS.get(name, name), width=220
+        )
         chosen = pick_unit(here[here["position"] == position])
     steering(chosen)
     st.dataframe(
@@ -204,23 +239,35 @@ def _neighbours(store: Store, where: Place, chunk: pd.Series) -> None:
     found = store.activations_of(where.chunk)
     if found.empty:
         if store.activation_places().empty or pd.isna(chunk.token_start):
-            say(no_activations(store.coverage().iloc[0], store.path) if store.activation_places().empty else no_tokens(store.path))
+            say(
+                no_activations(store.coverage().iloc[0], store.path)
+                if store.activation_places().empty
+                else no_tokens(store.path)
+            )
         else:
             st.caption("No model has read this chunk, so it has no activation.")
         return
     stream = residual.pick(store, found, width=240)
     near = store.neighbours(where.chunk, stream.model, stream.layer, 12)
     st.caption(
-        f"The {len(near)} chunks whose mean residual stream at layer {stream.layer} has the largest cosine with this one's, over all "
-        "chunks. Choose a row to go there."
+        f"The {len(near)} chunks whose mean residual stream at layer {stream.layer} has the largest cosine with this"
+        " one's, over all chunks. Choose a row to go there."
     )
-    go_table(near, {"cosine": near["cosine"].astype(float).round(3)}, key=f"neighbours_{where.chunk}_{stream.id}", own=where.cot)
+    go_table(
+        near,
+        {"cosine": near["cosine"].astype(float).round(3)},
+        key=f"neighbours_{where.chunk}_{stream.id}",
+        own=where.cot,
+    )
 
 
 def _influence(store: Store, where: Place, chunk: pd.Series) -> None:
     onward, back = store.influence_of(where.chunk), store.influence_on(where.chunk)
     if onward.empty and back.empty:
-        st.caption("Step importance (how much a sentence matters for each later one) comes with published data, and this chunk has none.")
+        st.caption(
+            "Step importance (how much a sentence matters for each later one) comes with published data, and this chunk"
+            " has none."
+        )
         return
     for title, rows in (("This chunk influences", onward), ("Influenced by", back)):
         st.markdown(f"**{title}** · {len(rows)} chunks")

@@ -8,8 +8,9 @@ from backend.importance.conventions import like
 
 
 def metric_table(importance: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `Queries.importance_of_chunk` as text, in the vocabulary's order: metric, convention, value, interval, n, against n, note,
-    and what it is. What was published stands right below its like, the convention of ours with the same direction and comparator.
+    """Rows of `Queries.importance_of_chunk` as text, in the vocabulary's order: metric, convention, value, interval, n,
+    against n, note, and what it is. What was published stands right below its like, the convention of ours with the
+    same direction and comparator.
     """
     metrics, order = list(METRICS), list(CONVENTIONS)
     ranked = importance.assign(
@@ -47,7 +48,10 @@ def count(n: float | None) -> str:
 
 
 def why_unknown(row: object) -> str:
-    """Why the value, or else its interval, is unknown; empty when both are known. `row` has the columns of `importance_of_chunk`."""
+    """Why the value, or else its interval, is unknown; empty when both are known.
+
+    `row` has the columns of `importance_of_chunk`.
+    """
     compared = "importance" in row.metric
     if pd.isna(row.value):
         reason = getattr(row, "reason", None)
@@ -62,5 +66,9 @@ def why_unknown(row: object) -> str:
     if pd.isna(row.ci_low):
         if row.convention == "published":
             return "published without an interval"
-        return "no interval: a bootstrap repeats texts" if row.metric == "overdeterminedness" else "one rollout on a side: no interval"
+        return (
+            "no interval: a bootstrap repeats texts"
+            if row.metric == "overdeterminedness"
+            else "one rollout on a side: no interval"
+        )
     return ""

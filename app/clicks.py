@@ -1,4 +1,6 @@
-"""What was clicked, enclosed or picked on a widget, as far as it is still there: a message may come after its widget has gone."""
+"""What was clicked, enclosed or picked on a widget, as far as it is still there: a message may come after its widget
+has gone.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +12,9 @@ from app import place
 
 
 def reported(key: str, name: str) -> Any:
-    """What the widget `key` says last under `name` (an attribute of its state), or None: a widget that is gone says nothing."""
+    """What the widget `key` says last under `name` (an attribute of its state), or None: a widget that is gone says
+    nothing.
+    """
     return getattr(st.session_state.get(key), name, None)
 
 

@@ -25,9 +25,9 @@ NORMS = {"l1": "L1 (Baek & Tegmark 2025)", "l2": "L2 (the training loss)"}
 SCALINGS = {"nu_eps": "ν^ε, of the error", "nu_r": "ν^r, of the reconstruction"}
 _TURN = "feature_chart_turn"
 RULE = (
-    "Classes, by L2 norms (bounds of Minder et al. 2025): distilled only where NRN > 5/6, |ν^ε| < 0.2 and |ν^r| < 0.5; base only where "
-    "NRN < 1/6 and the same holds of 1/ν; suspect where the norms say one model, and latent scaling finds the feature in the other too "
-    "(faked by shrinkage or decoupling); shared between 1/6 and 5/6."
+    "Classes, by L2 norms (bounds of Minder et al. 2025): distilled only where NRN > 5/6, |ν^ε| < 0.2 and |ν^r| < 0.5;"
+    " base only where NRN < 1/6 and the same holds of 1/ν; suspect where the norms say one model, and latent scaling"
+    " finds the feature in the other too (faked by shrinkage or decoupling); shared between 1/6 and 5/6."
 )
 
 
@@ -50,17 +50,21 @@ def quality(store: Store, dictionary: pd.Series) -> None:
         say(Missing("It has not been measured on the study's chains of thought.", command(store.path, "features")))
     else:
         st.caption(
-            f"On n = {int(dictionary.n_judged):,} tokens of the study's CoTs, without prompts: L0 {number(dictionary.l0)} features a "
-            f"token, {dictionary.dead_share:.1%} of {dictionary.n_features:,} features fire on none. Losses: nats a token, with the "
-            "reconstruction in place of the residual stream; recovered: 1 costs nothing, 0 costs as much as zero (or the mean) in its "
-            "place. Intervals: bootstrap over problems."
+            f"On n = {int(dictionary.n_judged):,} tokens of the study's CoTs, without prompts: L0"
+            f" {number(dictionary.l0)} features a token, {dictionary.dead_share:.1%} of {dictionary.n_features:,}"
+            " features fire on none. Losses: nats a token, with the reconstruction in place of the residual stream;"
+            " recovered: 1 costs nothing, 0 costs as much as zero (or the mean) in its place. Intervals: bootstrap"
+            " over problems."
         )
     runs = store.dictionary_trainings()
     for run in runs[runs["dictionary_id"] == dictionary.dictionary_id].itertuples():
         with st.expander("How it was trained"):
             _training(store, run)
     if not isinstance(dictionary.training_id, str):
-        st.caption(f"It was read from a file ({for_markdown(str(dictionary.source), 60)}); how it was trained is not known here.")
+        st.caption(
+            f"It was read from a file ({for_markdown(str(dictionary.source), 60)}); how it was trained is not known"
+            " here."
+        )
 
 
 def quality_table(store: Store, dictionary: pd.Series) -> pd.DataFrame:
@@ -70,14 +74,23 @@ def quality_table(store: Store, dictionary: pd.Series) -> pd.DataFrame:
         side = "distilled" if role == "distilled" else "base"
         own = losses[losses["model_id"] == model_id]
         against_zero, against_mean = loss_recovered(own), loss_recovered(own, "loss_averaged")
-        rows.append({
-            "model": one_line(str(dictionary[side]), 60), "role": role,
-            "variance explained": number(dictionary[f"variance_explained_{side}"]), "loss": number(dictionary[f"loss_{side}"]),
-            "spliced": number(dictionary[f"loss_spliced_{side}"]), "zeroed": number(dictionary[f"loss_zeroed_{side}"]),
-            "mean": number(dictionary[f"loss_averaged_{side}"]), "recovered, of zero": _with_interval(against_zero),
-            "recovered, of mean": _with_interval(against_mean),
-            "n": f"{against_zero.n_tokens:,} tokens of {against_zero.n_cots} CoTs, {against_zero.n_problems} problems",
-        })  # fmt: skip
+        rows.append(
+            {
+                "model": one_line(str(dictionary[side]), 60),
+                "role": role,
+                "variance explained": number(dictionary[f"variance_explained_{side}"]),
+                "loss": number(dictionary[f"loss_{side}"]),
+                "spliced": number(dictionary[f"loss_spliced_{side}"]),
+                "zeroed": number(dictionary[f"loss_zeroed_{side}"]),
+                "mean": number(dictionary[f"loss_averaged_{side}"]),
+                "recovered, of zero": _with_interval(against_zero),
+                "recovered, of mean": _with_interval(against_mean),
+                "n": (
+                    f"{against_zero.n_tokens:,} tokens of {against_zero.n_cots} CoTs,"
+                    f" {against_zero.n_problems} problems"
+                ),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -90,11 +103,17 @@ def _training(store: Store, run) -> None:
     done = "no step yet" if pd.isna(run.n_steps) else f"step {int(run.n_steps):,}"
     of = f" of {settings['steps']:,}" if isinstance(settings.get("steps"), int) else ""
     took = "" if pd.isna(run.seconds) else f" · {duration(run.seconds)}"
-    show(f"{run.kind}, {done}{of} · {_count(run.n_tokens)} tokens · {_count(run.n_weights)} weights{took} · seed {_count(run.seed)}")
+    show(
+        f"{run.kind}, {done}{of} · {_count(run.n_tokens)} tokens · {_count(run.n_weights)} weights{took} · seed"
+        f" {_count(run.seed)}"
+    )
     points = studies.ask(store.dictionary_training_curve, training_id=run.training_id)
     st.plotly_chart(training_curves(points), key=f"training_{run.training_id}", config={"displayModeBar": False})
     if len(points):
-        st.caption(f"Each point: the mean of {int(points['n_steps'].max())} steps, on the training's own batches and not the study's CoTs.")
+        st.caption(
+            f"Each point: the mean of {int(points['n_steps'].max())} steps, on the training's own batches and not the"
+            " study's CoTs."
+        )
     with st.popover("All that shaped it"):
         record = {"parameters": json.loads(run.parameters), "versions": json.loads(run.versions)}
         show_exactly(json.dumps(record, indent=1, ensure_ascii=False), height=300)
@@ -108,7 +127,10 @@ def _count(n: object) -> str:
 
 
 def features(store: Store, dictionary: pd.Series) -> pd.DataFrame:
-    """One row a feature with all that can be filtered by. Where they are not measured yet, says what to run and ends the page."""
+    """One row a feature with all that can be filtered by.
+
+    Where they are not measured yet, says what to run and ends the page.
+    """
     name = dictionary.dictionary_id
     rows = studies.ask(store.features, dictionary_id=name)
     if rows.empty:
@@ -130,25 +152,34 @@ def counts(rows: pd.DataFrame, norm: str) -> None:
     st.caption(
         f"Shares of the {int(rows['class'].notna().sum()):,} features whose class is known. {RULE}"
         + (f" {silent:,} of the shared ones never fire on the study's tokens." if silent else "")
-        + " Intervals: Wilson's 95 %, as if features were independent draws; another training of the dictionary may differ by more."
+        + " Intervals: Wilson's 95 %, as if features were independent draws; another training of the dictionary may"
+        " differ by more."
     )
     with st.expander(f"Beyond other bounds of NRN ({norm.upper()}): how many survive latent scaling"):
         st.dataframe(beyond_table(rows, norm), hide_index=True, height="content", row_height=30)
         st.caption(
-            "Confirmed: |ν^ε| < 0.2 and |ν^r| < 0.5 (for base only, of 1/ν), of those beyond the bound whose ν are known. A feature that "
-            "never fires on the study's tokens has none."
+            "Confirmed: |ν^ε| < 0.2 and |ν^r| < 0.5 (for base only, of 1/ν), of those beyond the bound whose ν are"
+            " known. A feature that never fires on the study's tokens has none."
         )
 
 
 def beyond_table(rows: pd.DataFrame, norm: str) -> pd.DataFrame:
     """Rows of `class_counts.beyond` in words."""
     found = beyond(rows, norm=norm)
-    return pd.DataFrame({
-        "NRN": [f"< {row.bound:.3g}" if row.side == "base only" else f"> {1 - row.bound:.3g}" for row in found.itertuples()],
-        "side": found["side"], "features": found["n_beyond"], "ν known": found["of"], "confirmed": found["n"],
-        "share": [number(share) for share in found["share"]],
-        "95 % interval": [interval(row.low, row.high) for row in found.itertuples()],
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "NRN": [
+                f"< {row.bound:.3g}" if row.side == "base only" else f"> {1 - row.bound:.3g}"
+                for row in found.itertuples()
+            ],
+            "side": found["side"],
+            "features": found["n_beyond"],
+            "ν known": found["of"],
+            "confirmed": found["n"],
+            "share": [number(share) for share in found["share"]],
+            "95 % interval": [interval(row.low, row.high) for row in found.itertuples()],
+        }
+    )
 
 
 def _share(row: pd.Series) -> str:
@@ -160,39 +191,55 @@ def how_compared() -> tuple[str, str]:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         norm = selection.pick("norm", "Decoder norm of NRN", list(NORMS), show=NORMS.__getitem__, width=260)
         scaling = selection.pick(
-            "scaling", "Latent scaling", list(SCALINGS), show=SCALINGS.__getitem__, width=260,
-            help="ν = β(base) / β(distilled), β being how much of the feature's direction a model's activations hold when it fires: 0 "
-            "distilled only, 1 shared, ±∞ base only. Drawn as 1 / (1 + ν), on the scale of NRN.",
-        )  # fmt: skip
+            "scaling",
+            "Latent scaling",
+            list(SCALINGS),
+            show=SCALINGS.__getitem__,
+            width=260,
+            help=(
+                "ν = β(base) / β(distilled), β being how much of the feature's direction a model's activations hold"
+                " when it fires: 0 distilled only, 1 shared, ±∞ base only. Drawn as 1 / (1 + ν), on the scale of NRN."
+            ),
+        )
     return norm, scaling
 
 
 # Charts that filter and open
 
 
-def compared(rows: pd.DataFrame, kept: pd.DataFrame, dictionary: pd.Series, *, norm: str, scaling: str, filters: Filters) -> None:
+def compared(
+    rows: pd.DataFrame, kept: pd.DataFrame, dictionary: pd.Series, *, norm: str, scaling: str, filters: Filters
+) -> None:
     """NRN as a histogram to drag over, and against latent scaling, to click."""
     left, right = st.columns(2, gap="medium")
     column, turn = f"nrn_{norm}", st.session_state.get(_TURN, 0)
     with left:
         histogram = f"nrn_histogram_{turn}"
         st.plotly_chart(
-            nrn_histogram(rows, norm=norm, chosen=_chosen(filters, column, 0.0, 1.0)), key=histogram, selection_mode="box",
+            nrn_histogram(rows, norm=norm, chosen=_chosen(filters, column, 0.0, 1.0)),
+            key=histogram,
+            selection_mode="box",
             on_select=lambda: _brushed(histogram, x=column),
-        )  # fmt: skip
-        st.caption("Drag over a range to keep only its features in the chart beside and in the table. Dashed: 0.5, equal norms.")
+        )
+        st.caption(
+            "Drag over a range to keep only its features in the chart beside and in the table. Dashed: 0.5, equal"
+            " norms."
+        )
     with right:
         drawn, scatter = kept.head(MOST_ROWS), f"nrn_and_scaling_{turn}"
         share = {"nu_eps": "share_eps", "nu_r": "share_r"}[scaling]
         st.plotly_chart(
-            nrn_and_scaling(drawn, norm=norm, scaling=scaling, selected=chosen_dictionary.feature(dictionary)), key=scatter,
-            selection_mode=("points", "box"), config={"scrollZoom": True},
+            nrn_and_scaling(drawn, norm=norm, scaling=scaling, selected=chosen_dictionary.feature(dictionary)),
+            key=scatter,
+            selection_mode=("points", "box"),
+            config={"scrollZoom": True},
             on_select=lambda: _taken(scatter, dictionary, x=column, y=share),
-        )  # fmt: skip
+        )
         left_out = f" Only the first {MOST_ROWS:,} of {len(kept):,} are drawn." if len(kept) > len(drawn) else ""
         st.caption(
-            "Click a mark to open its feature; the toolbar's box keeps what is in it. Shaded: the norms say one model only and this ν "
-            "finds the feature in both: faked. A class asks both ν and reads L2 norms: a few marks stand outside their shade." + left_out
+            "Click a mark to open its feature; the toolbar's box keeps what is in it. Shaded: the norms say one model"
+            " only and this ν finds the feature in both: faked. A class asks both ν and reads L2 norms: a few marks"
+            " stand outside their shade." + left_out
         )
 
 
@@ -201,9 +248,11 @@ def alone(rows: pd.DataFrame, filters: Filters) -> None:
     st.caption("This dictionary reads one model. NRN, latent scaling and classes compare two: here they are unknown.")
     key = f"frequency_histogram_{st.session_state.get(_TURN, 0)}"
     st.plotly_chart(
-        frequency_histogram(rows, chosen=_chosen(filters, "frequency", 0.0, 1.0)), key=key, selection_mode="box",
+        frequency_histogram(rows, chosen=_chosen(filters, "frequency", 0.0, 1.0)),
+        key=key,
+        selection_mode="box",
         on_select=lambda: _brushed(key, x="frequency", logarithmic=True),
-    )  # fmt: skip
+    )
     st.caption("Drag over a range to keep only its features in the table.")
 
 
@@ -256,9 +305,13 @@ def filter_controls(rows: pd.DataFrame, dictionary: pd.Series) -> Filters:
     filters = {column: given for column, given in chosen_filters().items() if column in columns}
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         st.multiselect(
-            "Filter by", columns, format_func=lambda name: COLUMNS[name].label, placeholder="anything known of a feature", width=420,
+            "Filter by",
+            columns,
+            format_func=lambda name: COLUMNS[name].label,
+            placeholder="anything known of a feature",
+            width=420,
             **selection.following("filter_columns", list(filters), _choose_columns, initial="default"),
-        )  # fmt: skip
+        )
         for column, given in filters.items():
             _FILTER_WIDGETS[COLUMNS[column].kind](column, given, rows)
         if filters:
@@ -278,13 +331,18 @@ def _bounds(column: str, given: Between, rows: pd.DataFrame) -> None:
             _change(column, replace(chosen_filters().get(column, Between()), **{end: value}))
 
         followed = selection.following(f"filter_{column}_{end}", getattr(given, end), take)
-        st.number_input(f"{COLUMNS[column].label} {words}", format="%g", step=0.01, width=150, placeholder="any", **followed)
+        st.number_input(
+            f"{COLUMNS[column].label} {words}", format="%g", step=0.01, width=150, placeholder="any", **followed
+        )
 
 
 def _words(column: str, given: tuple[str, ...], rows: pd.DataFrame) -> None:
     options = [*sorted(rows[column].dropna().unique()), NOT_KNOWN]
     followed = selection.following(
-        f"filter_{column}", [word for word in given if word in options], lambda words: _change(column, tuple(words)), initial="default"
+        f"filter_{column}",
+        [word for word in given if word in options],
+        lambda words: _change(column, tuple(words)),
+        initial="default",
     )
     st.multiselect(COLUMNS[column].label, options, format_func=_word, width=280, placeholder="any", **followed)
 
@@ -316,7 +374,9 @@ def _choose(filters: Filters) -> None:
 def table(kept: pd.DataFrame, n: int, dictionary: pd.Series, *, norm: str, filters: Filters) -> None:
     """The features that pass the filters, to sort by a click on a head, and to open by a click on a row."""
     order = [f"nrn_{norm}", "frequency"] if chosen_dictionary.compares(dictionary) else ["frequency"]
-    rows = kept.sort_values([*order, "feature"], ascending=[False] * len(order) + [True], na_position="last").head(MOST_ROWS)
+    rows = kept.sort_values([*order, "feature"], ascending=[False] * len(order) + [True], na_position="last").head(
+        MOST_ROWS
+    )
     key = f"features_{dictionary.dictionary_id}_{norm}_{feature_filters.as_text(filters)}"
 
     def go() -> None:
@@ -326,14 +386,25 @@ def table(kept: pd.DataFrame, n: int, dictionary: pd.Series, *, norm: str, filte
     columns = columns_of(dictionary)
     shown = rows[["feature", *(column for column in columns if column != "feature")]].reset_index(drop=True)
     words = [column for column in columns if COLUMNS[column].kind == "word"]
-    shown = shown.assign(**{column: [_word(value) if isinstance(value, str) else None for value in shown[column]] for column in words})
+    shown = shown.assign(
+        **{column: [_word(value) if isinstance(value, str) else None for value in shown[column]] for column in words}
+    )
     st.markdown(f"**{len(kept):,} of {n:,} features**")
     st.dataframe(
-        shown, hide_index=True, height=460, row_height=30, key=key, on_select=go, selection_mode="single-row",
+        shown,
+        hide_index=True,
+        height=460,
+        row_height=30,
+        key=key,
+        on_select=go,
+        selection_mode="single-row",
         column_config={column: _column(column) for column in shown.columns},
-    )  # fmt: skip
+    )
     cut = f" Only the first {MOST_ROWS:,} are listed." if len(kept) > len(rows) else ""
-    st.caption("Click the box before a row to open its feature, a head to sort. Empty: unknown. A lift is a ratio of frequencies." + cut)
+    st.caption(
+        "Click the box before a row to open its feature, a head to sort. Empty: unknown. A lift is a ratio of"
+        " frequencies." + cut
+    )
 
 
 def _column(name: str):

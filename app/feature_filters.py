@@ -1,7 +1,8 @@
 """Which features of a dictionary a table shows: bounds on a number, choices of a word, words within a label.
 
-All filters together are one short text, so that they fit in a link: `nrn_l1:0.9..1,class:suspect|shared,label:wait`. A filter without
-bounds, choices or words lets everything pass. A value that is unknown passes no filter but the choice of what is not known.
+All filters together are one short text, so that they fit in a link: `nrn_l1:0.9..1,class:suspect|shared,label:wait`. A
+filter without bounds, choices or words lets everything pass. A value that is unknown passes no filter but the choice of
+what is not known.
 """
 
 import math
@@ -29,16 +30,26 @@ COLUMNS = {
     "label": Column("label", "text", "What people call it."),
     "class": Column("class", "word", "By NRN (L2) and latent scaling; the rule is above.", True),
     "nrn_l1": Column("NRN, L1", "number", "Decoder norms, L1: 0 base only, 0.5 shared, 1 distilled only.", True),
-    "nrn_l2": Column("NRN, L2", "number", "Decoder norms, L2: the norm that training penalises, and the one of the classes.", True),
-    "nu_eps": Column("ν^ε", "number", "Latent scaling of the error, base over distilled: 0 distilled only, 1 shared.", True),
+    "nrn_l2": Column(
+        "NRN, L2", "number", "Decoder norms, L2: the norm that training penalises, and the one of the classes.", True
+    ),
+    "nu_eps": Column(
+        "ν^ε", "number", "Latent scaling of the error, base over distilled: 0 distilled only, 1 shared.", True
+    ),
     "nu_r": Column("ν^r", "number", "Latent scaling of the reconstruction, base over distilled.", True),
     "frequency": Column("fires on", "number", "Share of the study's CoT tokens on which it fires."),
     "top_category": Column("function", "word", "Function tag on which it fires most, relative to how often it fires."),
     "top_category_lift": Column("its lift", "number", "Frequency on that tag over frequency on all tagged chunks."),
-    "reasoning": Column("target words", "word", "Reasoning category on whose target words it fires most, relative to how often it fires."),
+    "reasoning": Column(
+        "target words",
+        "word",
+        "Reasoning category on whose target words it fires most, relative to how often it fires.",
+    ),
     "reasoning_lift": Column("their lift", "number", "Frequency on these tokens over frequency on all tokens."),
     "before_reasoning": Column("before target words", "word", "The same for the tokens that predict the target words."),
-    "before_reasoning_lift": Column("lift before them", "number", "Frequency on these tokens over frequency on all tokens."),
+    "before_reasoning_lift": Column(
+        "lift before them", "number", "Frequency on these tokens over frequency on all tokens."
+    ),
     "mean_activation": Column("mean f", "number", "Mean activation when it fires."),
     "max_activation": Column("max f", "number", "Largest activation."),
     "rdn_l1": Column("RDN, L1", "number", "Distilled decoder norm over base decoder norm, L1.", True),
@@ -92,8 +103,9 @@ def passing(features: pd.DataFrame, filters: Filters) -> pd.Series:
 
 
 def share(nu: pd.Series) -> np.ndarray:
-    """Latent scaling ν as a share 1 / (1 + ν), NaN where unknown. A negative ν (the direction is there with the other sign) is as extreme
-    as its size: 1 where |ν| < 1, else 0."""
+    """Latent scaling ν as a share 1 / (1 + ν), NaN where unknown. A negative ν (the direction is there with the other
+    sign) is as extreme as its size: 1 where |ν| < 1, else 0.
+    """
     values = nu.to_numpy(dtype=float)
     shares = np.where(values < 0, np.where(np.abs(values) < 1, 1.0, 0.0), 1 / (1 + np.maximum(values, 0)))
     return np.where(np.isnan(values), np.nan, shares)

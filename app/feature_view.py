@@ -24,11 +24,18 @@ from backend.store.store import Store
 FIELDS = ("feature", "pinned")  # of the selection, one a column
 _SCHEMES = {
     "function": "Chunks, by their first tag",
-    "reasoning": "First tokens of target words (self-reflection: Wait; deductive: Therefore, Thus; alternative: Alternatively; "
-    "contrastive: But, However)",
+    "reasoning": (
+        "First tokens of target words (self-reflection: Wait; deductive: Therefore, Thus; alternative: Alternatively; "
+        "contrastive: But, However)"
+    ),
     "before_reasoning": "The tokens that predict those",
 }
-_READ, _PROBLEM, _AUTHOR, _ASKED = "leave_for_the_chunk_of_an_example", "label_problem", "label_author", "labels_from_chat"
+_READ, _PROBLEM, _AUTHOR, _ASKED = (
+    "leave_for_the_chunk_of_an_example",
+    "label_problem",
+    "label_author",
+    "labels_from_chat",
+)
 
 Panel = Callable[[Store, pd.Series, pd.DataFrame, int, int], None]  # store, dictionary, its features, feature, column
 
@@ -44,21 +51,44 @@ def controls(store: Store, dictionary: pd.Series, rows: pd.DataFrame) -> list[in
     selection.choose(feature=str(feature))
     last = int(dictionary.n_features) - 1
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        st.number_input("Feature", 0, last, step=1, width=180, **selection.following("feature_number", feature, partial(_take, "feature")))
         st.number_input(
-            "Pinned beside it", 0, last, step=1, width=180, placeholder="none",
+            "Feature",
+            0,
+            last,
+            step=1,
+            width=180,
+            **selection.following("feature_number", feature, partial(_take, "feature")),
+        )
+        st.number_input(
+            "Pinned beside it",
+            0,
+            last,
+            step=1,
+            width=180,
+            placeholder="none",
             **selection.following("pinned_number", pinned, partial(_take, "pinned")),
-        )  # fmt: skip
+        )
         if pinned is None:
-            st.button("Pin this one", icon=":material/push_pin:", key="pin", on_click=lambda: selection.choose(pinned=str(feature)))
+            st.button(
+                "Pin this one",
+                icon=":material/push_pin:",
+                key="pin",
+                on_click=lambda: selection.choose(pinned=str(feature)),
+            )
         else:
-            st.button("Exchange", icon=":material/swap_horiz:", key="exchange",
-                      on_click=lambda: selection.choose(feature=str(pinned), pinned=str(feature)))  # fmt: skip
+            st.button(
+                "Exchange",
+                icon=":material/swap_horiz:",
+                key="exchange",
+                on_click=lambda: selection.choose(feature=str(pinned), pinned=str(feature)),
+            )
             st.button("Unpin", icon=":material/close:", key="unpin", on_click=lambda: selection.choose(pinned=None))
         st.page_link(
-            navigation.page_named(navigation.CROSSCODER), label="All features", icon=":material/compare_arrows:",
+            navigation.page_named(navigation.CROSSCODER),
+            label="All features",
+            icon=":material/compare_arrows:",
             query_params=selection.values(),
-        )  # fmt: skip
+        )
         shown = [feature] if pinned in (None, feature) else [feature, pinned]
         steer_by(store, dictionary, shown, label="Steer by it" if len(shown) == 1 else "Steer by one of them")
     if opened:
@@ -72,7 +102,9 @@ def controls(store: Store, dictionary: pd.Series, rows: pd.DataFrame) -> list[in
 def _first(rows: pd.DataFrame) -> int:
     """The feature that the page opens on."""
     own = rows[rows["class"].eq("distilled only")]
-    return int((own if len(own) else rows).sort_values(["frequency", "feature"], ascending=[False, True])["feature"].iloc[0])
+    return int(
+        (own if len(own) else rows).sort_values(["frequency", "feature"], ascending=[False, True])["feature"].iloc[0]
+    )
 
 
 def _take(field: str, chosen: int | None) -> None:
@@ -110,7 +142,10 @@ def facts(row: pd.Series, dictionary: pd.Series) -> list[tuple[str, str]]:
         known = isinstance(row["class"], str)
         found = [
             ("class", row["class"] if known else "unknown: it never fires" if row.frequency == 0 else "unknown"),
-            ("NRN, L1 and L2", f"{number(row.nrn_l1)} and {number(row.nrn_l2)} (0 base only, 0.5 shared, 1 distilled only)"),
+            (
+                "NRN, L1 and L2",
+                f"{number(row.nrn_l1)} and {number(row.nrn_l2)} (0 base only, 0.5 shared, 1 distilled only)",
+            ),
             ("RDN, L1 and L2", f"{number(row.rdn_l1)} and {number(row.rdn_l2)}"),
             ("latent scaling ν^ε, ν^r", f"{number(row.nu_eps)}, {number(row.nu_r)} (0 distilled only, 1 shared)"),
             ("cosine of its two decoder rows", number(row.decoder_cosine)),
@@ -121,7 +156,11 @@ def facts(row: pd.Series, dictionary: pd.Series) -> list[tuple[str, str]]:
     found.append(("f when it fires", f"mean {number(row.mean_activation)}, largest {number(row.max_activation)}"))
     for name in ("top_category", "reasoning", "before_reasoning"):
         lift = row[f"{name}_lift"]
-        words = f"{_called(row[name])}, {number(lift)} times as often as elsewhere" if isinstance(row[name], str) else "none stands out"
+        words = (
+            f"{_called(row[name])}, {number(lift)} times as often as elsewhere"
+            if isinstance(row[name], str)
+            else "none stands out"
+        )
         found.append((f"most on: {COLUMNS[name].label}", words))
     return found
 
@@ -147,7 +186,10 @@ def _label(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int
     words, author = f"label_{dictionary.dictionary_id}_{feature}", f"author_{column}"
     st.session_state.setdefault(words, given["label"].iloc[-1] if len(given) else "")
     st.session_state.setdefault(author, st.session_state.get(_AUTHOR, ""))
-    with st.form(f"label_form_{column}", border=False), st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+    with (
+        st.form(f"label_form_{column}", border=False),
+        st.container(horizontal=True, vertical_alignment="bottom", gap="small"),
+    ):
         st.text_input("Label", key=words, max_chars=LONGEST_LABEL)
         st.text_input("Your name", key=author, max_chars=LONGEST_AUTHOR, width=180)
         st.form_submit_button("Keep", on_click=lambda: _keep(store, dictionary, feature, words, author))
@@ -156,10 +198,18 @@ def _label(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int
     _suggestions(store, dictionary, feature, words)
     if len(given):
         newest = given.iloc[-1]
-        show(f"{'Taken back' if newest.label == '' else 'Named'} by {newest.author}, {newest.created_at[:16].replace('T', ' ')} UTC.")
+        show(
+            f"{'Taken back' if newest.label == '' else 'Named'} by {newest.author},"
+            f" {newest.created_at[:16].replace('T', ' ')} UTC."
+        )
         if len(given) > 1:
             with st.expander(f"All {len(given)} labels, newest first"):
-                st.dataframe(given[["label", "author", "created_at"]].iloc[::-1], hide_index=True, height="content", row_height=28)
+                st.dataframe(
+                    given[["label", "author", "created_at"]].iloc[::-1],
+                    hide_index=True,
+                    height="content",
+                    row_height=28,
+                )
 
 
 def _keep(store: Store, dictionary: pd.Series, feature: int, words: str, author: str) -> None:
@@ -172,11 +222,16 @@ def _keep(store: Store, dictionary: pd.Series, feature: int, words: str, author:
     except AnchorscopeError as error:
         st.session_state[f"{_PROBLEM}_{feature}"] = str(error)
     except OSError as error:
-        st.session_state[f"{_PROBLEM}_{feature}"] = f"The label could not be written beside the study: {error.strerror}."
+        st.session_state[f"{_PROBLEM}_{feature}"] = (
+            f"The label could not be written beside the study: {error.strerror}."
+        )
 
 
 def _suggestions(store: Store, dictionary: pd.Series, feature: int, words: str) -> None:
-    """What its tokens suggest, and a chat model where one is configured. A click fills the box; a person keeps it or does not."""
+    """What its tokens suggest, and a chat model where one is configured.
+
+    A click fills the box; a person keeps it or does not.
+    """
     found = store.feature_examples(dictionary.dictionary_id, feature)
     logits = store.feature_logits(dictionary.dictionary_id, feature)
     logits = logits[logits["model_id"] == list(chosen_dictionary.roles(dictionary))[-1]]
@@ -187,16 +242,25 @@ def _suggestions(store: Store, dictionary: pd.Series, feature: int, words: str) 
     with st.container(horizontal=True, gap="small"):
         for nth, text in enumerate(texts):
             st.button(
-                "Take", key=f"take_{words}_{nth}", icon=":material/north:", type="tertiary",
+                "Take",
+                key=f"take_{words}_{nth}",
+                icon=":material/north:",
+                type="tertiary",
                 on_click=lambda text=text: st.session_state.update({words: text}),
-            )  # fmt: skip
+            )
             show(one_line(text, 110))
         if len(found) and (chat := _chat()):
             st.button(
-                f"Ask {for_markdown(chat.model, 40)}", key=f"ask_{words}", type="tertiary", icon=":material/chat:",
-                help=f"Sends the {len(found)} examples' text to {for_markdown(chat.url)}, which ANCHORSCOPE_CHAT_URL names.",
+                f"Ask {for_markdown(chat.model, 40)}",
+                key=f"ask_{words}",
+                type="tertiary",
+                icon=":material/chat:",
+                help=(
+                    f"Sends the {len(found)} examples' text to {for_markdown(chat.url)}, which ANCHORSCOPE_CHAT_URL"
+                    " names."
+                ),
                 on_click=lambda: _ask(chat, found, words, feature),
-            )  # fmt: skip
+            )
 
 
 def _chat() -> label_suggestions.ChatModel | None:
@@ -234,8 +298,9 @@ def _examples(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: 
     roles = list(chosen_dictionary.roles(dictionary).values())
     examples(found, key=f"examples_{column}_{feature}", colour=MODELS["distilled"], names=roles, on_read=read)
     st.caption(
-        f"n = {len(found)} tokens with the largest f, the strongest of each CoT before second ones. Hover for a token's f, and the norm of "
-        f"what it adds to the residual stream{' of each model, both reading the same tokens' if len(roles) > 1 else ''}."
+        f"n = {len(found)} tokens with the largest f, the strongest of each CoT before second ones. Hover for a token's"
+        " f, and the norm of what it adds to the residual"
+        f" stream{' of each model, both reading the same tokens' if len(roles) > 1 else ''}."
     )
 
 
@@ -247,11 +312,16 @@ def _histogram(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature:
 
 def _logits(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
     found = store.feature_logits(dictionary.dictionary_id, feature)
-    st.plotly_chart(logit_effects(found, chosen_dictionary.roles(dictionary)), key=f"logits_{column}", config={"displayModeBar": False})
+    st.plotly_chart(
+        logit_effects(found, chosen_dictionary.roles(dictionary)),
+        key=f"logits_{column}",
+        config={"displayModeBar": False},
+    )
     if len(found):
         st.caption(
-            "The decoder row times the final norm's weight and the unembedding: what the feature writes straight to the logits, without "
-            "the layers between and before the norm's division. Compare the models in signs and tokens rather than in size."
+            "The decoder row times the final norm's weight and the unembedding: what the feature writes straight to the"
+            " logits, without the layers between and before the norm's division. Compare the models in signs and tokens"
+            " rather than in size."
         )
 
 
@@ -261,7 +331,9 @@ def _neighbours(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature
     if found.empty:
         st.caption("Its decoder rows are zero, so nothing is near.")
         return
-    pins = selection.get("pinned") is None and st.toggle("A click pins the neighbour beside this one", key=f"pins_{column}")
+    pins = selection.get("pinned") is None and st.toggle(
+        "A click pins the neighbour beside this one", key=f"pins_{column}"
+    )
     for model_id, role in chosen_dictionary.roles(dictionary).items():
         near, key = found[found["model_id"] == model_id], f"neighbours_{column}_{role}_{feature}"
 
@@ -274,22 +346,34 @@ def _neighbours(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature
             st.caption("The row of this model is zero: nothing is near.")
             continue
         st.dataframe(
-            neighbour_table(near, dictionary), hide_index=True, height="content", row_height=28, key=key, on_select=go,
+            neighbour_table(near, dictionary),
+            hide_index=True,
+            height="content",
+            row_height=28,
+            key=key,
+            on_select=go,
             selection_mode="single-row",
-        )  # fmt: skip
+        )
 
 
 def neighbour_table(near: pd.DataFrame, dictionary: pd.Series) -> pd.DataFrame:
     """Rows of `DictionaryQueries.feature_neighbours`, with `label`, in words."""
     compared = {}
     if chosen_dictionary.compares(dictionary):
-        compared = {"NRN, L1": [number(value) for value in near["nrn_l1"]], "class": near["class"].fillna("unknown").tolist()}
-    return pd.DataFrame({
-        "feature": near["neighbour"].tolist(), "cosine": [number(value) for value in near["cosine"]], **compared,
-        "fires on": ["unknown" if pd.isna(value) else f"{value:.3%}" for value in near["frequency"]],
-        "function": [_called(value) if isinstance(value, str) else "" for value in near["top_category"]],
-        "label": near["label"].fillna("").tolist(),
-    })  # fmt: skip
+        compared = {
+            "NRN, L1": [number(value) for value in near["nrn_l1"]],
+            "class": near["class"].fillna("unknown").tolist(),
+        }
+    return pd.DataFrame(
+        {
+            "feature": near["neighbour"].tolist(),
+            "cosine": [number(value) for value in near["cosine"]],
+            **compared,
+            "fires on": ["unknown" if pd.isna(value) else f"{value:.3%}" for value in near["frequency"]],
+            "function": [_called(value) if isinstance(value, str) else "" for value in near["top_category"]],
+            "label": near["label"].fillna("").tolist(),
+        }
+    )
 
 
 def _categories(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
@@ -303,10 +387,14 @@ def _categories(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature
     for scheme, words in _SCHEMES.items():
         st.caption(words)
         st.plotly_chart(
-            firing_by_category(found[found["scheme"] == scheme], overall=overall, names=CATEGORIES), key=f"{scheme}_{column}",
+            firing_by_category(found[found["scheme"] == scheme], overall=overall, names=CATEGORIES),
+            key=f"{scheme}_{column}",
             config={"displayModeBar": False},
-        )  # fmt: skip
-    st.caption("Intervals: Wilson's 95 %, as if tokens were independent; those of one CoT are not, so that the true ones are wider.")
+        )
+    st.caption(
+        "Intervals: Wilson's 95 %, as if tokens were independent; those of one CoT are not, so that the true ones are"
+        " wider."
+    )
 
 
 _PANELS: dict[str, Panel] = {

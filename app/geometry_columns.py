@@ -1,4 +1,6 @@
-"""Which geometry column is shown: pickers for its model and layer, its direction and its position, as far as it has them."""
+"""Which geometry column is shown: pickers for its model and layer, its direction and its position, as far as it has
+them.
+"""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -26,7 +28,8 @@ def known_columns(store: Store) -> pd.DataFrame:
 
 
 def pick_column(store: Store, choices: pd.DataFrame, x: str) -> pd.Series:
-    """Pickers for what the column x is had of: model and layer, direction, position, unit. Returns its row of `choices`.
+    """Pickers for what the column x is had of: model and layer, direction, position, unit. Returns its row of
+    `choices`.
 
     A choice that this column does not have stays selected, and what stands in for it is said.
     """
@@ -50,14 +53,22 @@ def pick_unit(rows: pd.DataFrame) -> pd.DataFrame:
     if len(units) > 1:
         unit = selection.pick("unit", "β in", units, elsewhere=UNITS, width=120)
     else:
-        unit = NONE if units == [NONE] else selection.checked("unit", units, elsewhere=UNITS, show=lambda name: f"β in {name}")
+        unit = (
+            NONE
+            if units == [NONE]
+            else selection.checked("unit", units, elsewhere=UNITS, show=lambda name: f"β in {name}")
+        )
     return rows[rows["unit"] == unit]
 
 
-def _unless_none(field: str, label: str, options: list[str], elsewhere: Collection[str], words: Mapping[str, str], width: int) -> str:
+def _unless_none(
+    field: str, label: str, options: list[str], elsewhere: Collection[str], words: Mapping[str, str], width: int
+) -> str:
     if options == [NONE]:
         return NONE
-    return selection.pick(field, label, options, elsewhere=elsewhere, show=lambda name: words.get(name, name), width=width)
+    return selection.pick(
+        field, label, options, elsewhere=elsewhere, show=lambda name: words.get(name, name), width=width
+    )
 
 
 def place_in_words(pair: Mapping[str, Any]) -> str:

@@ -20,8 +20,9 @@ _LAST_WORDS = 12  # lines of the log
 
 
 def start(study: Path) -> None:
-    """Have what is left done by `python -m precompute interventions`, beside the dashboard and ended with it, unless somebody is at it.
-    Whoever is at it sees what is asked meanwhile."""
+    """Have what is left done by `python -m precompute interventions`, beside the dashboard and ended with it, unless
+    somebody is at it. Whoever is at it sees what is asked meanwhile.
+    """
     room = Interventions(study).room
     if room.holder() is not None:
         return
@@ -29,8 +30,11 @@ def start(study: Path) -> None:
     with (room.path / LOG).open("wb") as log:
         process = subprocess.Popen(
             ["nice", "-n", "10", sys.executable, "-u", "-m", "precompute", "interventions", str(study.resolve())],
-            cwd=studies.ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            cwd=studies.ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
     _started()[study] = process
 
 
@@ -48,7 +52,10 @@ def is_running(study: Path) -> bool:
 
 
 def follow(study: Path, roles: Mapping[str, str]) -> None:
-    """How far it is, while it runs; else what is left, and the button to go on. The page is run again whenever something was finished."""
+    """How far it is, while it runs; else what is left, and the button to go on.
+
+    The page is run again whenever something was finished.
+    """
 
     def draw() -> None:
         now = _moment(study)
@@ -66,9 +73,14 @@ def follow(study: Path, roles: Mapping[str, str]) -> None:
                 stop(study)
         elif n_left:
             words = {"failed": "The last run failed.", "interrupted": "The last run was stopped."}
-            show(f"{words.get(progress.state, '') if progress else ''} {n_left:,} units (a problem under an arm) are left to do.".strip())
+            show(
+                f"{words.get(progress.state, '') if progress else ''} {n_left:,} units (a problem under an arm) are"
+                " left to do.".strip()
+            )
             if last_words := _last_words(study):
-                with st.expander("What the last run said", expanded=progress is not None and progress.state == "failed"):
+                with st.expander(
+                    "What the last run said", expanded=progress is not None and progress.state == "failed"
+                ):
                     show_exactly(last_words)
             if st.button("Go on", icon=":material/play_arrow:", key="continue_interventions"):
                 start(study)
@@ -79,20 +91,30 @@ def follow(study: Path, roles: Mapping[str, str]) -> None:
 
 
 def _under_way(study: Path, roles: Mapping[str, str]) -> None:
-    """Samples that have ended in units that are not whole yet, so that nobody has to wait for all of a unit to see some."""
+    """Samples that have ended in units that are not whole yet, so that nobody has to wait for all of a unit to see
+    some.
+    """
     kept = Interventions(study)
     found = kept.under_way()
     if found.empty:
         return
     arms = kept.arms().drop_duplicates("arm_id").set_index("arm_id")
     known = found[found["arm_id"].isin(arms.index)]
-    shown = pd.DataFrame({
-        "model": arms["model_id"].reindex(known["arm_id"]).map(lambda name: roles.get(name, "another")).tolist(),
-        "arm": arms["arm"].reindex(known["arm_id"]).tolist(), "problem": known["problem_id"].tolist(),
-        "sample": known["sample"].tolist(), "answer": [one_line(str(answer or "none"), 60) for answer in known["answer"]],
-        "ended": [FINISHES.get(finish, finish) for finish in known["finish"]], "tokens": known["n_tokens"].tolist(),
-    })  # fmt: skip
-    st.caption(f"{len(shown)} samples have ended in units that are not whole yet; they are judged and kept with the rest of their unit.")
+    shown = pd.DataFrame(
+        {
+            "model": arms["model_id"].reindex(known["arm_id"]).map(lambda name: roles.get(name, "another")).tolist(),
+            "arm": arms["arm"].reindex(known["arm_id"]).tolist(),
+            "problem": known["problem_id"].tolist(),
+            "sample": known["sample"].tolist(),
+            "answer": [one_line(str(answer or "none"), 60) for answer in known["answer"]],
+            "ended": [FINISHES.get(finish, finish) for finish in known["finish"]],
+            "tokens": known["n_tokens"].tolist(),
+        }
+    )
+    st.caption(
+        f"{len(shown)} samples have ended in units that are not whole yet; they are judged and kept with the rest of"
+        " their unit."
+    )
     st.dataframe(shown, hide_index=True, row_height=28, height=min(40 + 28 * len(shown), 240), key="under_way")
 
 

@@ -1,4 +1,6 @@
-"""The controls of the Interventions page: which features, what is done to them, on which problems, and what that will cost."""
+"""The controls of the Interventions page: which features, what is done to them, on which problems, and what that will
+cost.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +22,12 @@ from backend.store.progress import read_progress
 from backend.store.store import Store
 
 _SOURCES = {"rule": "by a rule", "selected": "the selected ones", "numbers": "by number"}
-_OPERATIONS = {"scale": "scale the code", "zero": "zero the code", "steer": "add to the code", "patch": "patch: the other model's code"}
+_OPERATIONS = {
+    "scale": "scale the code",
+    "zero": "zero the code",
+    "steer": "add to the code",
+    "patch": "patch: the other model's code",
+}
 _ERRORS = {"kept": "kept", "replaced": "replaced by the reconstruction"}
 _MOST_LISTED = 50
 
@@ -42,8 +49,14 @@ def features(store: Store, dictionary: pd.Series, rows: pd.DataFrame) -> Chosen:
     compares = chosen_dictionary.compares(dictionary)
     usual = "selected" if selection.get("feature") else "rule"
     source = selection.pick(
-        "source", "Features", list(_SOURCES), default=usual, show=_SOURCES.__getitem__, widget=st.segmented_control, required=True,
-    )  # fmt: skip
+        "source",
+        "Features",
+        list(_SOURCES),
+        default=usual,
+        show=_SOURCES.__getitem__,
+        widget=st.segmented_control,
+        required=True,
+    )
     try:
         chosen = {"rule": _by_rule, "selected": _selected, "numbers": _by_number}[source](dictionary, rows, compares)
         if chosen.features:
@@ -73,9 +86,10 @@ def _by_rule(dictionary: pd.Series, rows: pd.DataFrame, compares: bool) -> Chose
         among = rows[(rows["frequency"] > 0) & (rows[f"nrn_{norm}"] > above)]
         kinds = rows.set_index("feature").loc[list(found), "class"].fillna("of unknown class").value_counts()
         st.caption(
-            f"{len(found)} of the {len(among):,} that fire and lie beyond it: " + ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+            f"{len(found)} of the {len(among):,} that fire and lie beyond it: "
+            + ", ".join(f"{n} {kind}" for kind, n in kinds.items())
             + " by NRN and latent scaling together."
-        )  # fmt: skip
+        )
     return Chosen(tuple(sorted(found)), words)
 
 
@@ -83,30 +97,47 @@ def _selected(dictionary: pd.Series, rows: pd.DataFrame, compares: bool) -> Chos
     found = [chosen_dictionary.feature(dictionary, name) for name in ("feature", "pinned")]
     found = sorted({feature for feature in found if feature is not None})
     if not found:
-        return Chosen((), "", "No feature is selected: choose one on the pages Crosscoder or Feature, and pin a second one there.")
+        return Chosen(
+            (), "", "No feature is selected: choose one on the pages Crosscoder or Feature, and pin a second one there."
+        )
     return Chosen(tuple(found), "chosen by hand")
 
 
 def _by_number(dictionary: pd.Series, rows: pd.DataFrame, compares: bool) -> Chosen:
     words = selection.get("numbers") or ""
-    how = selection.following("feature_numbers", words, lambda said: selection.choose(numbers=one_line(said, 200) or None))
+    how = selection.following(
+        "feature_numbers", words, lambda said: selection.choose(numbers=one_line(said, 200) or None)
+    )
     st.text_input("Numbers", max_chars=200, placeholder="3, 17, 40-43", **how)
     found = tuple(sorted(trials.typed(words)))
-    return Chosen(found, "chosen by hand", None if found else "Type the numbers of one or more features, such as 3, 17, 40-43.")
+    return Chosen(
+        found, "chosen by hand", None if found else "Type the numbers of one or more features, such as 3, 17, 40-43."
+    )
 
 
 def _list(store: Store, dictionary: pd.Series, rows: pd.DataFrame, compares: bool) -> None:
     shown = rows.head(_MOST_LISTED)
-    table = pd.DataFrame({"feature": shown["feature"], "fires on": shown["frequency"], "mean f": shown["mean_activation"]})
+    table = pd.DataFrame(
+        {"feature": shown["feature"], "fires on": shown["frequency"], "mean f": shown["mean_activation"]}
+    )
     if compares:
         table["NRN (L1)"], table["ν^ε"], table["class"] = shown["nrn_l1"], shown["nu_eps"], shown["class"]
-    promoted = store.promoted_tokens(dictionary.dictionary_id, shown["feature"].tolist()).set_index(["model_id", "feature"])["tokens"]
+    promoted = store.promoted_tokens(dictionary.dictionary_id, shown["feature"].tolist()).set_index(
+        ["model_id", "feature"]
+    )["tokens"]
     for model_id, role in chosen_dictionary.roles(dictionary).items():
         found = [promoted.get((model_id, feature), ()) for feature in shown["feature"]]
         table[f"promotes in {role}"] = [" · ".join(one_line(token, 16) or "␣" for token in tokens) for tokens in found]
     formats = {"fires on": "percent", "mean f": "%.3f", "NRN (L1)": "%.3f", "ν^ε": "%.3f"}
     config = {name: st.column_config.NumberColumn(format=how) for name, how in formats.items() if name in table}
-    st.dataframe(table, hide_index=True, row_height=28, height=min(40 + 28 * len(table), 220), column_config=config, key="changed_features")
+    st.dataframe(
+        table,
+        hide_index=True,
+        row_height=28,
+        height=min(40 + 28 * len(table), 220),
+        column_config=config,
+        key="changed_features",
+    )
     if len(rows) > len(shown):
         st.caption(f"The first {len(shown)} of {len(rows)} are listed; all of them are changed.")
 
@@ -128,16 +159,26 @@ def trial(store: Store, dictionary: pd.Series, chosen: Chosen) -> tuple[Trial | 
         if operation == "scale":
             factor = selection.pick_decimal("factor", "Factor", 1.5, low=-100.0, high=100.0, step=0.1)
         elif operation == "steer":
-            beta = selection.pick_decimal("added", "β, in units of the code", 5.0, low=-10_000.0, high=10_000.0, step=1.0)
+            beta = selection.pick_decimal(
+                "added", "β, in units of the code", 5.0, low=-10_000.0, high=10_000.0, step=1.0
+            )
     with c:
         error = selection.pick(
-            "error", "What the dictionary does not explain", list(_ERRORS), show=_ERRORS.__getitem__,
-            help="Kept: only what the features add is changed. Replaced: the residual stream becomes the reconstruction, as was published; "
-            "the dictionary's error then changes the model whatever the features do, and the reconstruction alone is the control.",
-        )  # fmt: skip
+            "error",
+            "What the dictionary does not explain",
+            list(_ERRORS),
+            show=_ERRORS.__getitem__,
+            help=(
+                "Kept: only what the features add is changed. Replaced: the residual stream becomes the reconstruction,"
+                " as was published; the dictionary's error then changes the model whatever the features do, and the"
+                " reconstruction alone is the control."
+            ),
+        )
     d, e, f = st.columns([4, 3, 4], gap="small", vertical_alignment="bottom")
     with d:
-        n_problems = selection.pick_whole("solved", f"Problems, of {len(problems):,}", min(24, len(problems)), low=1, high=len(problems))
+        n_problems = selection.pick_whole(
+            "solved", f"Problems, of {len(problems):,}", min(24, len(problems)), low=1, high=len(problems)
+        )
     with e:
         n_samples = selection.pick_whole("n", "Samples of each", 1, low=1, high=trials.MOST_SAMPLES)
     with f:
@@ -146,23 +187,39 @@ def trial(store: Store, dictionary: pd.Series, chosen: Chosen) -> tuple[Trial | 
         usual = trials.sampling_of(store.runs())
         g, h, i, j = st.columns(4, gap="small")
         with g:
-            temperature = selection.pick_decimal("temperature", "Temperature", usual.temperature, low=0.0, high=2.0, step=0.1)
+            temperature = selection.pick_decimal(
+                "temperature", "Temperature", usual.temperature, low=0.0, high=2.0, step=0.1
+            )
         with h:
             top_p = selection.pick_decimal("nucleus", "Top-p", usual.top_p, low=0.01, high=1.0, step=0.05)
         with i:
-            longest = selection.pick_whole("limit", "Longest, tokens", usual.max_new_tokens, low=8, high=trials.MOST_NEW_TOKENS, step=8)
+            longest = selection.pick_whole(
+                "limit", "Longest, tokens", usual.max_new_tokens, low=8, high=trials.MOST_NEW_TOKENS, step=8
+            )
         with j:
             n_random = selection.pick_whole("sets", "Sets of random features", 4, low=0, high=trials.MOST_SETS)
-        st.caption("As the study's CoTs were sampled, unless changed here. Problems are drawn by a fixed seed, evenly over levels.")
+        st.caption(
+            "As the study's CoTs were sampled, unless changed here. Problems are drawn by a fixed seed, evenly over"
+            " levels."
+        )
     if chosen.problem:
         return None, None
     try:
         change = Change(operation, chosen.features, factor, beta, keep_error=error == "kept")
         sampling = Sampling(float(temperature), float(top_p), int(longest))
-        return Trial(
-            dictionary.dictionary_id, change, trials.drawn_problems(problems, n_problems), chosen.words, n_samples, int(n_random), seed,
-            sampling,
-        ), None  # fmt: skip
+        return (
+            Trial(
+                dictionary.dictionary_id,
+                change,
+                trials.drawn_problems(problems, n_problems),
+                chosen.words,
+                n_samples,
+                int(n_random),
+                seed,
+                sampling,
+            ),
+            None,
+        )
     except AnchorscopeError as error_:
         return None, str(error_)
 
@@ -172,7 +229,10 @@ def trial(store: Store, dictionary: pd.Series, chosen: Chosen) -> tuple[Trial | 
 
 def ask(store: Store, dictionary: pd.Series, rows: pd.DataFrame, asked: Trial | None, problem: str | None) -> None:
     """The buttons: what the controls say, and the two published surprises."""
-    model_ids, frequency = list(chosen_dictionary.roles(dictionary)), rows.sort_values("feature")["frequency"].to_numpy(np.float64)
+    model_ids, frequency = (
+        list(chosen_dictionary.roles(dictionary)),
+        rows.sort_values("feature")["frequency"].to_numpy(np.float64),
+    )
     problem = problem or _missing_models(store, model_ids)
     try:
         prompts = usual(store.prompts().to_dict("records"), model_ids)
@@ -188,21 +248,33 @@ def ask(store: Store, dictionary: pd.Series, rows: pd.DataFrame, asked: Trial | 
             show("Choose features first.")
     ready = asked is not None and problem is None
     with st.container(horizontal=True, gap="small"):
-        pressed = {(): st.button("Run", type="primary", icon=":material/play_arrow:", disabled=not ready, key="run_intervention")}
+        pressed = {
+            (): st.button(
+                "Run", type="primary", icon=":material/play_arrow:", disabled=not ready, key="run_intervention"
+            )
+        }
         for factor in trials.SURPRISES:
             label = f"Published surprise: scale by {factor:g}"
-            pressed[(factor,)] = st.button(label, icon=":material/science:", disabled=not ready, key=f"surprise_{factor:g}")
+            pressed[(factor,)] = st.button(
+                label, icon=":material/science:", disabled=not ready, key=f"surprise_{factor:g}"
+            )
     st.caption(
-        "“Decoding R1's CoT” scaled features by 1.5 and by 0.5, with the reconstruction in place of the residual stream, and accuracy fell "
-        "to 0 either way. One click asks for the factor and for 1, which changes no code, each with the reconstruction and with the error "
-        "kept. If ×1 with the reconstruction falls as deep, the reconstruction broke the reasoning; if the factor with the error kept "
-        "holds, the features did not."
+        "“Decoding R1's CoT” scaled features by 1.5 and by 0.5, with the reconstruction in place of the residual"
+        " stream, and accuracy fell to 0 either way. One click asks for the factor and for 1, which changes no code,"
+        " each with the reconstruction and with the error kept. If ×1 with the reconstruction falls as deep, the"
+        " reconstruction broke the reasoning; if the factor with the error kept holds, the features did not."
     )
     if not ready:
         return
     for factors, was in pressed.items():
         if was:
-            _keep(store.path, [asked] if not factors else trials.surprise(asked, factors[0]), model_ids, frequency, prompts)
+            _keep(
+                store.path,
+                [asked] if not factors else trials.surprise(asked, factors[0]),
+                model_ids,
+                frequency,
+                prompts,
+            )
 
 
 def _keep(
@@ -227,8 +299,9 @@ def _missing_models(store: Store, model_ids: Sequence[str]) -> str | None:
     if not missing:
         return None
     return (
-        f"{' and '.join(missing)}: these weights, as the study was made with them, are not on this machine, so nothing can be run here. "
-        "What was run elsewhere is shown below. The embedded models are fetched by `python -m precompute model`."
+        f"{' and '.join(missing)}: these weights, as the study was made with them, are not on this machine, so nothing"
+        " can be run here. What was run elsewhere is shown below. The embedded models are fetched by `python -m"
+        " precompute model`."
     )
 
 

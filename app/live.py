@@ -1,4 +1,6 @@
-"""The door to live steering: the one service of this dashboard, and runs found by their id in the service or in the store."""
+"""The door to live steering: the one service of this dashboard, and runs found by their id in the service or in the
+store.
+"""
 
 import json
 from dataclasses import dataclass
@@ -19,7 +21,10 @@ EVERY = 0.2  # seconds between two looks at something that runs
 
 @dataclass(frozen=True)
 class Run:
-    """A run as the page shows it. `status` is None where it was restored from the store, `being_kept` while it is on its way there."""
+    """A run as the page shows it.
+
+    `status` is None where it was restored from the store, `being_kept` while it is on its way there.
+    """
 
     run_id: str
     results: dict[str, Any] | None
@@ -47,7 +52,10 @@ def read(choice: Choice, request: Open, *, again: bool = False) -> Status:
 
 
 def start(study: Path, choice: Choice, about: About, request: Request, *, again: bool = False) -> str:
-    """Has a request done, unless it was; its id. One that failed or was stopped is only tried again where somebody asks for it."""
+    """Has a request done, unless it was; its id.
+
+    One that failed or was stopped is only tried again where somebody asks for it.
+    """
     run_id, keep = experiment_id(choice.model_id, request), keeper(study, about, request)
     row = Experiments(study).get(run_id)
     if row is None or (again and row["state"] == "stopped"):
@@ -70,11 +78,16 @@ def find(study: Path, run_id: str) -> Run | None:
         return None
     if (asked := st.session_state.get("asked", {}).get(run_id)) and (record := record_of(*asked, status)) is not None:
         return Run(run_id, record.results, status, being_kept=status.error is None)
-    return Run(run_id, status.result if "arms" in status.result else None, status)  # what a stream had said before it failed
+    return Run(
+        run_id, status.result if "arms" in status.result else None, status
+    )  # what a stream had said before it failed
 
 
 def look_up(choice: Choice, request: Request, *, again: bool = False) -> str:
-    """Has something small measured that is not kept; its id in the service. `again` tries one that failed or was stopped once more."""
+    """Has something small measured that is not kept; its id in the service.
+
+    `again` tries one that failed or was stopped once more.
+    """
     return _submitted(experiment_id(choice.model_id, request), choice, request, None, again=again).ticket_id
 
 

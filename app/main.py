@@ -1,6 +1,7 @@
 """The dashboard's entry: `streamlit run app/main.py`, or `python -m streamlit run app/main.py`.
 
-Streamlit reads this file twice: once as the server, to which it adds what `app.serving` says, and then for every run of a page.
+Streamlit reads this file twice: once as the server, to which it adds what `app.serving` says, and then for every run of
+a page.
 """
 
 import importlib

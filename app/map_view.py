@@ -53,7 +53,9 @@ def controls(store: Store) -> Chosen:
     maps = store.maps()
     if maps.empty:
         unmapped = Missing("The activations have not been mapped yet.", command(store.path, "maps"))
-        say_and_end(no_activations(store.coverage().iloc[0], store.path) if store.activation_places().empty else unmapped)
+        say_and_end(
+            no_activations(store.coverage().iloc[0], store.path) if store.activation_places().empty else unmapped
+        )
     metrics, sources = chains_view.importance_options(store), store.tag_sources()
     columns = iter(st.columns([2.1, 1.6, 1.7, 4.2, 2.6, 3], gap="small"))
     with next(columns):
@@ -62,11 +64,17 @@ def controls(store: Store) -> Chosen:
     methods = [name for name in METHODS if ("pca_3d" if name == "pca_2d" else name) in set(here["method"])]
     with next(columns):
         method = selection.pick(
-            "map", "Map", methods, elsewhere=METHODS, show=METHODS.__getitem__,
+            "map",
+            "Map",
+            methods,
+            elsewhere=METHODS,
+            show=METHODS.__getitem__,
             help="UMAP keeps neighbours together and distorts distances; PCA is linear.",
-        )  # fmt: skip
+        )
     with next(columns):
-        colour = selection.pick("colour", "Colour", list(_COLOURS) if metrics else ["category"], show=_COLOURS.__getitem__)
+        colour = selection.pick(
+            "colour", "Colour", list(_COLOURS) if metrics else ["category"], show=_COLOURS.__getitem__
+        )
     chosen = chains_view.usual_choice(metrics) if metrics else ":"
     with next(columns):
         if colour == "metric":
@@ -136,8 +144,8 @@ def caption(chosen: Chosen, rows: pd.DataFrame) -> None:
     trust = "unknown" if pd.isna(facts.trustworthiness) else f"{facts.trustworthiness:.2f}"
     unknown = f" · metric unknown for {int(rows['value'].isna().sum())} (hollow)" if chosen.by_metric else ""
     st.caption(
-        f"n = {len(rows):,} chunks, {int(rows['lit'].sum()):,} bright{unknown} · seed {facts.seed} · trustworthiness {trust} "
-        "(share of map neighbours that are neighbours in the residual stream; 1 is best)."
+        f"n = {len(rows):,} chunks, {int(rows['lit'].sum()):,} bright{unknown} · seed {facts.seed} · trustworthiness"
+        f" {trust} (share of map neighbours that are neighbours in the residual stream; 1 is best)."
         + (
             " Drag to pan; the lasso and box of the toolbar list chunks below."
             if chosen.method.endswith("2d")

@@ -21,8 +21,8 @@ class Missing:
 
 FIRST_STUDY = "python -m precompute run studies/quick.toml"
 NO_STUDY = Missing(
-    "There is no study yet. `make run` is making the first one where it opened this page: reload it in a minute. Otherwise this command "
-    "makes it, in a few minutes on two cores.",
+    "There is no study yet. `make run` is making the first one where it opened this page: reload it in a minute."
+    " Otherwise this command makes it, in a few minutes on two cores.",
     FIRST_STUDY,
 )
 
@@ -30,8 +30,9 @@ NO_STUDY = Missing(
 def no_tokens(path: Path) -> Missing:
     """Why an imported study has no activations, and how a model can read it."""
     return Missing(
-        "These chains of thought were imported as text. Without a model's tokens there is no residual stream: no activations, no map, no "
-        "steering. To have a model read them, name their writer under `reads` of one of the [[models]] in a study file, and run it here:",
+        "These chains of thought were imported as text. Without a model's tokens there is no residual stream: no"
+        " activations, no map, no steering. To have a model read them, name their writer under `reads` of one of the"
+        " [[models]] in a study file, and run it here:",
         command(path),
     )
 
@@ -53,7 +54,11 @@ def missing(coverage: pd.Series, path: Path) -> list[Missing]:
                 c.computed_importance < c.resampled_with_answers,
                 _lag(c.computed_importance, c.resampled, "importance", "resampled "),
             ),
-            ("activations", c.with_activations < c.chunks_with_tokens, _lag(c.with_activations, c.chunks_with_tokens, "activation")),
+            (
+                "activations",
+                c.with_activations < c.chunks_with_tokens,
+                _lag(c.with_activations, c.chunks_with_tokens, "activation"),
+            ),
             ("maps", c.mapped_layers < c.layers, f"{c.layers - c.mapped_layers} of {c.layers} layers have no map"),
             ("sweep", c.steered == 0, "no chunk has been steered, so there is no KL(β) and no steepness"),
         ]
@@ -74,15 +79,17 @@ def no_rollouts(coverage: pd.Series, path: Path, *, has_tokens: bool) -> Missing
         return Missing("No rollouts were published for this chunk.", None)
     if coverage.cots_resampled:
         return Missing(
-            f"{coverage.cots_resampled} of {coverage.cots} CoTs have been resampled, and this one is not among them. Raise `cots` under "
-            "[rollouts] in the study file, and run it again.",
+            f"{coverage.cots_resampled} of {coverage.cots} CoTs have been resampled, and this one is not among them."
+            " Raise `cots` under [rollouts] in the study file, and run it again.",
             command(path),
         )
     return Missing("Nothing has been resampled yet: no rollouts, no importance.", command(path, "rollouts"))
 
 
 def command(path: Path, stage: str | None = None) -> str:
-    """The command that runs a stage of the study at `path`, with its study file where the repository has one of that name."""
+    """The command that runs a stage of the study at `path`, with its study file where the repository has one of that
+    name.
+    """
     step = f" --stage {stage}" if stage else ""
     file = study_file(path)
     if file is None:

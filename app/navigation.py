@@ -38,15 +38,34 @@ _SECTIONS = {
 _TITLES = {name: title for section in _SECTIONS.values() for name, title in section.items()}
 _INSTEAD = "study_instead"
 _IGNORED = {
-    "problem": "problem", "cot": "chain of thought", "chunk": "chunk", "model": "model", "layer": "layer",
-    "dictionary": "dictionary", "feature": "feature", "pinned": "pinned feature", "token": "token", "own": "typed text",
-    "through": "last layer", "question": "typed question", "written": "typed chain of thought",
-    "truth": "typed answer", "words": "typed text", "reworded": "typed wording",
-    "run": "run", "against": "second run", "asked": "intervention", "unit": "unit of β",
-}  # fmt: skip
+    "problem": "problem",
+    "cot": "chain of thought",
+    "chunk": "chunk",
+    "model": "model",
+    "layer": "layer",
+    "dictionary": "dictionary",
+    "feature": "feature",
+    "pinned": "pinned feature",
+    "token": "token",
+    "own": "typed text",
+    "through": "last layer",
+    "question": "typed question",
+    "written": "typed chain of thought",
+    "truth": "typed answer",
+    "words": "typed text",
+    "reworded": "typed wording",
+    "run": "run",
+    "against": "second run",
+    "asked": "intervention",
+    "unit": "unit of β",
+}
 _STANDING = {  # before a value that does not say of itself what it is
-    "direction": "direction ", "position": "steered at the ", "place": "steering ", "made": "made at layer ", "while": "only while ",
-}  # fmt: skip
+    "direction": "direction ",
+    "position": "steered at the ",
+    "place": "steering ",
+    "made": "made at layer ",
+    "while": "only while ",
+}
 _LONGEST_NOTE = 2000  # characters of the note at the top, which shows one line of it until somebody points at it
 
 
@@ -69,7 +88,9 @@ def run() -> None:
             page.run()
     except PageEnds:
         pass
-    except DamagedGeneration:  # met in the middle of a page: opening the study again gives the generation before, or the words for it
+    except (
+        DamagedGeneration
+    ):  # met in the middle of a page: opening the study again gives the generation before, or the words for it
         selection.rerun()
     except AnchorscopeError as error:
         _say_in_place_of_the_page(str(error))
@@ -106,7 +127,10 @@ def study() -> Path:
 
 
 def _links(place: DeltaGenerator) -> None:
-    """Links to the pages. They carry the selection, so that a page is one step in the browser's history and opens alike in a new tab."""
+    """Links to the pages.
+
+    They carry the selection, so that a page is one step in the browser's history and opens alike in a new tab.
+    """
     with place.container(gap="xxsmall"):
         for section, pages in _SECTIONS.items():
             if section:
@@ -119,11 +143,17 @@ def _sidebar(found: dict[str, Path]) -> None:
     with st.sidebar:
         if _gone(found) is not None and found:
             st.selectbox(
-                "Study", list(found), index=None, placeholder="Choose another", key=_INSTEAD,
+                "Study",
+                list(found),
+                index=None,
+                placeholder="Choose another",
+                key=_INSTEAD,
                 on_change=_choose_instead,
-            )  # fmt: skip
+            )
         elif found:
-            selection.pick("study", "Study", list(found), help="Every study under stores/, and those named in ANCHORSCOPE_STORES.")
+            selection.pick(
+                "study", "Study", list(found), help="Every study under stores/, and those named in ANCHORSCOPE_STORES."
+            )
             progress_view.watch(found[selection.checked("study", list(found))])
 
 
@@ -143,8 +173,8 @@ def _say_it_is_gone(found: dict[str, Path]) -> None:
         return
     st.title("Anchorscope")
     show(
-        f"There is no study {one_line(plain(name), 100)} here. Its folder was deleted, moved or renamed, its disk is not mounted, or the "
-        "link came from another machine. " + ("Choose another one on the left." if found else "")
+        f"There is no study {one_line(plain(name), 100)} here. Its folder was deleted, moved or renamed, its disk is"
+        " not mounted, or the link came from another machine. " + ("Choose another one on the left." if found else "")
     )
     if not found:
         say(NO_STUDY)
@@ -166,9 +196,11 @@ def _say_in_place_of_the_page(words: str) -> None:
 
 
 def _forget_unknown_path() -> str | None:
-    """Have a path that is no page open the Overview instead of Streamlit's modal; returns it, None where it names a page.
+    """Have a path that is no page open the Overview instead of Streamlit's modal; returns it, None where it names a
+    page.
 
-    The Overview itself is served at the root, so its own name would be unknown too. A page's name counts in either case and with hyphens.
+    The Overview itself is served at the root, so its own name would be unknown too. A page's name counts in either case
+    and with hyphens.
     """
     pages = get_script_run_ctx().pages_manager
     path = pages.intended_page_name or ""
@@ -180,7 +212,9 @@ def _forget_unknown_path() -> str | None:
 
 
 def _say_above(place: DeltaGenerator, unknown: str | None) -> None:
-    """One line at the top of the page, where there is something to say of the link or of what stands in for what is selected."""
+    """One line at the top of the page, where there is something to say of the link or of what stands in for what is
+    selected.
+    """
     said = [] if unknown is None else [f"There is no page “{one_line(unknown, 60)}”: this is the Overview."]
     if ignored := selection.notes():
         names = ", ".join(_IGNORED.get(name, f"setting “{name}”") for name in ignored)

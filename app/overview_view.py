@@ -48,19 +48,23 @@ def counts(store: Store) -> None:
 
 
 def levels(store: Store) -> pd.DataFrame:
-    """Accuracy by model and level with its Wilson interval; of a study with several prompts by prompt too, named beside the model."""
+    """Accuracy by model and level with its Wilson interval; of a study with several prompts by prompt too, named beside
+    the model.
+    """
     rows = _named_with_prompt(store.accuracy_by_level())
     bounds = [wilson(int(k), int(n)) for k, n in zip(rows["n_correct"], rows["n"], strict=True)]
     return rows.assign(low=[b.low for b in bounds], high=[b.high for b in bounds])
 
 
 def candidates_line(store: Store) -> None:
-    by_model = _named_with_prompt(store.accuracy_by_level()).groupby("model", sort=False)[["n_candidates", "n_problems"]].sum()
+    by_model = (
+        _named_with_prompt(store.accuracy_by_level()).groupby("model", sort=False)[["n_candidates", "n_problems"]].sum()
+    )
     if len(by_model):
         counts = [f"{one_line(name, 60)} {row.n_candidates} of {row.n_problems}" for name, row in by_model.iterrows()]
         show(
-            f"Candidates: {', '.join(counts)} problems. A problem is one where the model's accuracy lies between 20 % and 80 %, so that a "
-            "change of one chunk can change the answer."
+            f"Candidates: {', '.join(counts)} problems. A problem is one where the model's accuracy lies between 20 %"
+            " and 80 %, so that a change of one chunk can change the answer."
         )
 
 
@@ -86,9 +90,9 @@ def prompts(store: Store) -> None:
     with right:
         st.dataframe(cell_table(found), hide_index=True, height="content")
         show(
-            "Accuracy is the mean over problems of the share of a problem's chains that solve it; a chain without an answer, even a forced "
-            "one, solves nothing. Intervals are 95 % over problems; differences are in percentage points and paired by problem; q is p "
-            "corrected for all differences shown."
+            "Accuracy is the mean over problems of the share of a problem's chains that solve it; a chain without an"
+            " answer, even a forced one, solves nothing. Intervals are 95 % over problems; differences are in"
+            " percentage points and paired by problem; q is p corrected for all differences shown."
         )
     if len(rows := prompt_contrasts(chains)):
         st.dataframe(contrast_table(rows, names), hide_index=True, height="content")
@@ -99,8 +103,13 @@ def prompts(store: Store) -> None:
 
 def _model_names(chains: pd.DataFrame) -> dict[str, str]:
     """A name for each model id, with the id where two models have one name."""
-    named = {row.model_id: one_line(str(row.model), 60) for row in chains[["model_id", "model"]].drop_duplicates().itertuples()}
-    return {model: name if list(named.values()).count(name) == 1 else f"{name} ({model})" for model, name in named.items()}
+    named = {
+        row.model_id: one_line(str(row.model), 60)
+        for row in chains[["model_id", "model"]].drop_duplicates().itertuples()
+    }
+    return {
+        model: name if list(named.values()).count(name) == 1 else f"{name} ({model})" for model, name in named.items()
+    }
 
 
 def confounding_line(chains: pd.DataFrame) -> str:
@@ -108,18 +117,20 @@ def confounding_line(chains: pd.DataFrame) -> str:
     models, prompts = chains["model_id"].nunique(), chains["prompt_name"].nunique()
     if told_apart(chains):
         return (
-            "A base model under one prompt against a reasoner under another differs in model and prompt at once. Only both models under "
-            "both prompts tell them apart, as here: along a line of the figure is the prompt's part, above one prompt the model's."
+            "A base model under one prompt against a reasoner under another differs in model and prompt at once. Only"
+            " both models under both prompts tell them apart, as here: along a line of the figure is the prompt's part,"
+            " above one prompt the model's."
         )
     if models > 1 and prompts > 1:
         return (
-            "No two models share two prompts here, so a difference between them may be the model's or the prompt's: only both models under "
-            "both prompts tell which. Add the missing prompts under [[prompts]] in the study file."
+            "No two models share two prompts here, so a difference between them may be the model's or the prompt's:"
+            " only both models under both prompts tell which. Add the missing prompts under [[prompts]] in the study"
+            " file."
         )
     if models > 1:
         return (
-            "All models were asked under one prompt; how they differ may depend on it. A second one, under [[prompts]] in the study file, "
-            "would show that."
+            "All models were asked under one prompt; how they differ may depend on it. A second one, under [[prompts]]"
+            " in the study file, would show that."
         )
     return "One model was asked under several prompts."
 
@@ -142,14 +153,16 @@ def cell_table(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def contrast_table(rows: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
-    """Rows of `by_prompt.contrasts` as text: what is compared, what is held fixed, the difference in percentage points."""
+    """Rows of `by_prompt.contrasts` as text: what is compared, what is held fixed,
+    the difference in percentage points."""
     return pd.DataFrame(
         {
             "comparison": [CONTRASTS[row.contrast] for row in rows.itertuples()],
             "difference": [_difference(row, names) for row in rows.itertuples()],
             "points": [_points(row.difference) for row in rows.itertuples()],
             "95 %": [
-                "unknown" if pd.isna(row.low) else f"[{_points(row.low)}, {_points(row.high)}]" for row in rows.itertuples()
+                "unknown" if pd.isna(row.low) else f"[{_points(row.low)}, {_points(row.high)}]"
+                for row in rows.itertuples()
             ],
             "p": [_p(row.p) for row in rows.itertuples()],
             "q": [_p(row.q) for row in rows.itertuples()],
@@ -211,11 +224,16 @@ def models(store: Store) -> None:
         known = [str(part) for part in parts if pd.notna(part)]
         with st.container(border=True, gap=None):
             show(row.name)
-            show(" · ".join([*known, f"{row.n_cots} CoTs"]) if known else f"{row.n_cots} CoTs; dtype and revision not stated by the import")
+            show(
+                " · ".join([*known, f"{row.n_cots} CoTs"])
+                if known
+                else f"{row.n_cots} CoTs; dtype and revision not stated by the import"
+            )
 
 
 def training(run: Any) -> None:
-    """How one model was trained, in words; `run` is a row of `Queries.training_runs`. The whole record can be unfolded."""
+    """How one model was trained, in words; `run` is a row of `Queries.training_runs`.
+    The whole record can be unfolded."""
     parameters = json.loads(run.parameters)
     how = _KINDS.get(run.kind, run.kind)
     origin = "" if pd.isna(run.base) else f" from {one_line(run.base, 120)}"
@@ -232,7 +250,11 @@ def training(run: Any) -> None:
     if words := recipe_words(parameters.get("recipe", {})):
         show(" · ".join(words))
     with st.expander("All that shaped it"):
-        record = {"parameters": parameters, "versions": json.loads(run.versions), "commit": None if pd.isna(run.commit) else run.commit}
+        record = {
+            "parameters": parameters,
+            "versions": json.loads(run.versions),
+            "commit": None if pd.isna(run.commit) else run.commit,
+        }
         show_exactly(json.dumps(record, indent=1, ensure_ascii=False), height=300)
 
 
@@ -259,12 +281,22 @@ def runs(store: Store) -> None:
             "parameters": rows["parameters"],
         }
     )
-    st.dataframe(shown, hide_index=True, height="content", column_config={"parameters": st.column_config.TextColumn(width="medium")})
+    st.dataframe(
+        shown,
+        hide_index=True,
+        height="content",
+        column_config={"parameters": st.column_config.TextColumn(width="medium")},
+    )
 
 
 def warnings(store: Store) -> list[str]:
     """What imports and stages had to leave out, newest run first."""
-    return [str(warning) for warnings in store.runs()["warnings"] if warnings is not None and warnings is not pd.NA for warning in warnings]
+    return [
+        str(warning)
+        for warnings in store.runs()["warnings"]
+        if warnings is not None and warnings is not pd.NA
+        for warning in warnings
+    ]
 
 
 def _counted(n: object, what: str) -> str | None:
@@ -272,4 +304,8 @@ def _counted(n: object, what: str) -> str | None:
 
 
 def _versions(text: object) -> str:
-    return ", ".join(f"{name} {version}" for name, version in json.loads(text).items()) if isinstance(text, str) else "unknown"
+    return (
+        ", ".join(f"{name} {version}" for name, version in json.loads(text).items())
+        if isinstance(text, str)
+        else "unknown"
+    )

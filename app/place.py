@@ -1,4 +1,7 @@
-"""Where the person is in the study: a problem, one of its CoTs, one of its chunks. The most precise id in the selection decides."""
+"""Where the person is in the study: a problem, one of its CoTs, one of its chunks.
+
+The most precise id in the selection decides.
+"""
 
 from dataclasses import dataclass
 
@@ -19,15 +22,21 @@ class Place:
 
 
 def here(store: Store) -> Place:
-    """The selected place, checked against the store. Where the study has no chunk yet, says what to run and ends the page."""
+    """The selected place, checked against the store.
+
+    Where the study has no chunk yet, says what to run and ends the page.
+    """
     place = _named(store) or _most_important(store)
     if place is None:
         say_and_end(Missing("This study has no chains of thought cut into chunks yet.", command(store.path)))
     if store.cot(place.cot).empty:
-        say_and_end(Missing(
-            "This chain of thought names a problem or a model of which the study has no row: it is half written. Make the study's store "
-            "anew from its files; where that changes nothing, run or import it again.", f"python -m precompute publish {store.path}",
-        ))  # fmt: skip
+        say_and_end(
+            Missing(
+                "This chain of thought names a problem or a model of which the study has no row: it is half written."
+                " Make the study's store anew from its files; where that changes nothing, run or import it again.",
+                f"python -m precompute publish {store.path}",
+            )
+        )
     selection.choose(problem=place.problem, cot=place.cot, chunk=place.chunk)
     return place
 
@@ -57,4 +66,6 @@ def _most_important(store: Store, *, cot: str | None = None, problem: str | None
         return None
     row = found.iloc[0]
     known = isinstance(row.metric, str)
-    return Place(row.problem_id, row.cot_id, row.chunk_id, row.metric if known else None, row.convention if known else None)
+    return Place(
+        row.problem_id, row.cot_id, row.chunk_id, row.metric if known else None, row.convention if known else None
+    )

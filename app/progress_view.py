@@ -43,11 +43,20 @@ def in_full(study: Path) -> None:
 
 
 def bar(progress: Progress, *, held: bool = True) -> None:
-    """Stage, units done, rate, time left. A run whose process is gone has ended; where that cannot be known, one that says nothing for a
-    minute has, unless somebody still holds the study."""
-    state = progress.state if not progress.stale else "on a long unit" if held and progress.pid is None else "ended without a word"
+    """Stage, units done, rate, time left. A run whose process is gone has ended; where that cannot be known, one that
+    says nothing for a minute has, unless somebody still holds the study.
+    """
+    state = (
+        progress.state
+        if not progress.stale
+        else "on a long unit"
+        if held and progress.pid is None
+        else "ended without a word"
+    )
     st.progress(_share(progress))
-    written = "" if not progress.most_tokens else f" · {progress.tokens or 0:,} of at most {progress.most_tokens:,} tokens"
+    written = (
+        "" if not progress.most_tokens else f" · {progress.tokens or 0:,} of at most {progress.most_tokens:,} tokens"
+    )
     if written and not progress.tokens and state == "running":  # which takes a minute or more, and nothing moves
         written += ", once the models have read the prompts"
     show(f"{progress.stage}: {progress.done:,} of {progress.total:,} units{written} · {state}{_pace(progress)}")

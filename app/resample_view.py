@@ -1,4 +1,6 @@
-"""How the selected chunk's metric settles with the number of rollouts, and resampling it now until it is known well enough."""
+"""How the selected chunk's metric settles with the number of rollouts, and resampling it now until it is known well
+enough.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -41,7 +43,9 @@ def metric_of_chunk(store: Store, where: Place, choices: list[str]) -> None:
     if len(stored):
         row = stored.iloc[0]
         flat = np.isclose(row.ci_low, row.ci_high)
-        agreed = " It has no width because the rollouts all agree, and the bootstrap sees no noise in them." if flat else ""
+        agreed = (
+            " It has no width because the rollouts all agree, and the bootstrap sees no noise in them." if flat else ""
+        )
         st.caption(f"Stored: {number(row.value)}, 95 % interval {interval(row.ci_low, row.ci_high)}.{agreed}")
     _convergence(store, where, name, convention)
     st.markdown("**Resample this chunk now**")
@@ -63,21 +67,30 @@ def _convergence(store: Store, where: Place, name: str, convention: str) -> None
         has_tokens = pd.notna(store.chunk_spans(where.cot)["token_start"]).all()
         say(no_rollouts(store.coverage().iloc[0], store.path, has_tokens=bool(has_tokens)))
         return
-    found = convergence_of(rollouts, chunks, where.chunk, name, convention, sizes).rename(columns={"m": "n", "mean": "value"})
-    st.plotly_chart(convergence(found, metric(name), band="95 % of random orders"), key="convergence", config={"displayModeBar": False})
+    found = convergence_of(rollouts, chunks, where.chunk, name, convention, sizes).rename(
+        columns={"m": "n", "mean": "value"}
+    )
+    st.plotly_chart(
+        convergence(found, metric(name), band="95 % of random orders"),
+        key="convergence",
+        config={"displayModeBar": False},
+    )
     unknown = int(found["n_unknown"].iloc[0])
     st.caption(
         f"Subsets of the stored rollouts, {int(found['n_orders'].iloc[0])} random orders"
         + (f"; with {sizes[0]} rollouts the metric is unknown in {unknown} of them" if unknown else "")
-        + ". The band closes at the right because all orders end in the same rollouts: what these many rollouts tell is the half-width of "
-        "the bootstrap interval below."
+        + ". The band closes at the right because all orders end in the same rollouts: what these many rollouts tell is"
+        " the half-width of the bootstrap interval below."
     )
 
 
 def why_not(name: str, convention: str) -> str | None:
     """Why a metric cannot be had anew from stored rollouts; None where it can."""
     if name.startswith((GONE, RESILIENCE)):
-        return "How it converges is not shown: it needs every sentence of the rollouts embedded, which is done when the study is made."
+        return (
+            "How it converges is not shown: it needs every sentence of the rollouts embedded, which is done when the"
+            " study is made."
+        )
     if name.startswith("forced"):
         return "How it converges is not shown: it rests on forced answers, a sample of its own."
     known = name in METRICS or name == "overdeterminedness"
@@ -87,7 +100,9 @@ def why_not(name: str, convention: str) -> str | None:
 
 
 def sizes_of(rollouts: pd.DataFrame, chunks: tuple[str, ...], chunk: str, name: str) -> tuple[int, ...]:
-    """Numbers of rollouts to look at, evenly on a logarithmic scale up to all there are; none where a side has fewer than two."""
+    """Numbers of rollouts to look at, evenly on a logarithmic scale up to all there are; none where a side has fewer
+    than two.
+    """
     counts, place = rollouts["chunk_id"].value_counts(), chunks.index(chunk)
     sides = [chunk] + ([chunks[place + 1]] if compares(name) and place + 1 < len(chunks) else [])
     n = min(int(counts.get(side, 0)) for side in sides)
@@ -103,13 +118,19 @@ def _resample(store: Store, where: Place, name: str, convention: str) -> None:
     a, b = st.columns(2, gap="small")
     with a:
         unit = metric(name).unit
-        width = selection.pick_decimal("halfwidth", f"Until the half-width is at most ({unit})", 0.1, low=0.001, high=5.0, step=0.01)
+        width = selection.pick_decimal(
+            "halfwidth", f"Until the half-width is at most ({unit})", 0.1, low=0.001, high=5.0, step=0.01
+        )
     with b:
-        most = selection.pick_whole("most", "or so many new rollouts", 128, low=_BATCH, high=MAX_CONTINUATIONS, step=_BATCH)
+        most = selection.pick_whole(
+            "most", "or so many new rollouts", 128, low=_BATCH, high=MAX_CONTINUATIONS, step=_BATCH
+        )
     st.caption(
-        f"The model that wrote the chain continues it from before this chunk{' and from before the next one' if compares(name) else ''}, "
-        f"{_BATCH} rollouts at a time. They are pooled with the stored ones, and it stops when half of the 95 % interval is narrow enough"
-        f"{', a little allowed for looking,' if compares(name) else ','} or at the most. They are not kept in the study."
+        "The model that wrote the chain continues it from before this"
+        f" chunk{' and from before the next one' if compares(name) else ''}, {_BATCH} rollouts at a time. They are"
+        " pooled with the stored ones, and it stops when half of the 95 % interval is narrow"
+        f" enough{', a little allowed for looking,' if compares(name) else ','} or at the most. They are not kept in"
+        " the study."
     )
     try:
         request = resample_request(
@@ -173,7 +194,11 @@ def looks(status: Status, name: str, width: float) -> None:
     show(
         f"With {last['n_new']} new rollouts: {metric(name).label} {number(last['value'])}, 95 % interval "
         f"{interval(last['low'], last['high'])}, half-width {number(last['half_width'])}"
-        + (f" ({number(ruling)} by the rule, which allows for looking)." if _differs(ruling, last["half_width"]) else ".")
+        + (
+            f" ({number(ruling)} by the rule, which allows for looking)."
+            if _differs(ruling, last["half_width"])
+            else "."
+        )
     )
     rows = looks_table(found)
     figure = convergence(rows, metric(name), band="95 % interval", counted="new rollouts", target=width)
@@ -196,10 +221,13 @@ def _differs(ruling: float | None, half_width: float | None) -> bool:
 
 def _samples(samples: pd.DataFrame) -> None:
     with st.expander(f"The {len(samples)} new rollouts"):
-        shown = pd.DataFrame({
-            "from before": samples["chunk_id"].map(lambda chunk: f"chunk {int(chunk.rpartition('_')[2]) + 1}"),
-            "cosine": samples["similarity"].astype(float).round(2), "answer": samples["answer"].fillna("none"),
-            "verdict": ["not judged" if pd.isna(v) else "correct" if v else "wrong" for v in samples["is_correct"]],
-            "resampled chunk": [one_line(text or "", 200) for text in samples["resampled_chunk"].fillna("")],
-        })  # fmt: skip
+        shown = pd.DataFrame(
+            {
+                "from before": samples["chunk_id"].map(lambda chunk: f"chunk {int(chunk.rpartition('_')[2]) + 1}"),
+                "cosine": samples["similarity"].astype(float).round(2),
+                "answer": samples["answer"].fillna("none"),
+                "verdict": ["not judged" if pd.isna(v) else "correct" if v else "wrong" for v in samples["is_correct"]],
+                "resampled chunk": [one_line(text or "", 200) for text in samples["resampled_chunk"].fillna("")],
+            }
+        )
         st.dataframe(shown, hide_index=True, row_height=28, height=320, key="new_rollouts")

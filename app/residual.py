@@ -1,11 +1,12 @@
 """Which residual stream is looked at: one model and one layer for every page.
 
 1. What the selection names counts, where the study or this machine has such a model, and the model such a block.
-2. Else the usual one, of the layers that the study has done something at: a swept one; among several, one of the model that wrote the chain
-   that is open; where most chunks were swept; one that a dictionary reads; one with most activations; of the distilled model; nearest to
-   half depth; the lower one.
-3. A page that has nothing there shows the nearest it has and says so, and the selection stays: of the same model the nearest layer, of two
-   the lower one; where it has nothing of the model, the nearest layer of the model that comes first by 2.
+2. Else the usual one, of the layers that the study has done something at: a swept one; among several, one of the model
+   that wrote the chain that is open; where most chunks were swept; one that a dictionary reads; one with most
+   activations; of the distilled model; nearest to half depth; the lower one.
+3. A page that has nothing there shows the nearest it has and says so, and the selection stays: of the same model the
+   nearest layer, of two the lower one; where it has nothing of the model, the nearest layer of the model that comes
+   first by 2.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,7 +22,9 @@ from backend.store.store import Store
 
 @dataclass(frozen=True)
 class Stream:
-    """The residual stream after one block of one model; the layer is None where none is chosen and nothing was done at any."""
+    """The residual stream after one block of one model; the layer is None where none is chosen and nothing was done at
+    any.
+    """
 
     model: str
     layer: int | None
@@ -52,15 +55,27 @@ def nearest(store: Store, there: Iterable[Stream]) -> Stream:
     there, wanted, order = list(there), chosen(store), list(dict.fromkeys(_in_order(store)["model_id"]))
 
     def distance(one: Stream) -> tuple:
-        of_model = (wanted is not None and one.model != wanted.model, order.index(one.model) if one.model in order else len(order))
+        of_model = (
+            wanted is not None and one.model != wanted.model,
+            order.index(one.model) if one.model in order else len(order),
+        )
         known = wanted is not None and wanted.layer is not None and one.layer is not None
         return *of_model, abs(one.layer - wanted.layer) if known else 0, one.layer or 0, one.model
 
     return min(there, key=distance)
 
 
-def pick(store: Store, found: pd.DataFrame, label: str = "Residual stream of", *, then: Callable[[], None] | None = None, **how) -> Stream:
-    """A picker among rows with `model_id`, `model` and `layer` (at least one); what is chosen there holds for every page."""
+def pick(
+    store: Store,
+    found: pd.DataFrame,
+    label: str = "Residual stream of",
+    *,
+    then: Callable[[], None] | None = None,
+    **how,
+) -> Stream:
+    """A picker among rows with `model_id`, `model` and `layer` (at least one); what is chosen there holds for every
+    page.
+    """
     words = named(found)
     streams = {stream.id: stream for stream in _streams(found)}
     shown = nearest(store, streams.values())
@@ -78,7 +93,9 @@ def pick(store: Store, found: pd.DataFrame, label: str = "Residual stream of", *
 
 
 def named(found: pd.DataFrame) -> dict[str, str]:
-    """What to call each stream, by its id, from rows with `model_id`, `model`, `layer`; the model is named where there are several."""
+    """What to call each stream, by its id, from rows with `model_id`, `model`, `layer`; the model is named where there
+    are several.
+    """
     several = found["model_id"].nunique() > 1
     return {
         f"{row.model_id}:{row.layer}": ("no layer, CoTs" if row.layer == NO_LAYER else f"layer {row.layer}")
@@ -112,7 +129,11 @@ def _words(store: Store, stream: Stream, *, other: Stream) -> str:
 def _model(store: Store, models: pd.DataFrame) -> str | None:
     """The model that the selection names, where there is such a one."""
     model = selection.get("model")
-    if model is None or model in set(models["model_id"]) or model in {choice.model_id for choice in live.steerable(store)}:
+    if (
+        model is None
+        or model in set(models["model_id"])
+        or model in {choice.model_id for choice in live.steerable(store)}
+    ):
         return model
     selection.forget_unknown("model")
     return None
@@ -141,10 +162,15 @@ def _in_order(store: Store) -> pd.DataFrame:
     places = studies.ask(store.streams)
     half = (places["n_layers"].astype(float) - 1) / 2
     return places.assign(
-        unswept=places["n_swept"] == 0, unopened=~places["model_id"].isin(_writer(store)), less_swept=-places["n_swept"],
-        untrained=places["n_dictionaries"] == 0, less_stored=-places["n_stored"], undistilled=places["role"] != "distilled",
+        unswept=places["n_swept"] == 0,
+        unopened=~places["model_id"].isin(_writer(store)),
+        less_swept=-places["n_swept"],
+        untrained=places["n_dictionaries"] == 0,
+        less_stored=-places["n_stored"],
+        undistilled=places["role"] != "distilled",
         away=(places["layer"] - half).abs(),
     ).sort_values(
-        ["unswept", "unopened", "less_swept", "untrained", "less_stored", "undistilled", "away", "layer", "model_id"], kind="stable",
+        ["unswept", "unopened", "less_swept", "untrained", "less_stored", "undistilled", "away", "layer", "model_id"],
+        kind="stable",
         ignore_index=True,
-    )  # fmt: skip
+    )

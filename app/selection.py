@@ -1,10 +1,11 @@
 """What the person is looking at: one selection for all pages, held in memory and in the URL.
 
-The copy in memory is the truth between reruns (Streamlit empties the query string when the page changes), and it is written back to the
-URL at the end of every run. A browser hears of a new URL, and of what a widget now shows, only after a while, and goes on sending the old
-ones until then; those are no choices. So a URL counts when the page is opened (typed, or by a link) and when the person goes back or
-forward, which the browser marks; and a widget whose value something else changed becomes a new widget (`following`). Every value is a
-short word that the page checks against what the store has before it is used; what the store does not have is left out and noted.
+The copy in memory is the truth between reruns (Streamlit empties the query string when the page changes), and it is
+written back to the URL at the end of every run. A browser hears of a new URL, and of what a widget now shows, only
+after a while, and goes on sending the old ones until then; those are no choices. So a URL counts when the page is
+opened (typed, or by a link) and when the person goes back or forward, which the browser marks; and a widget whose value
+something else changed becomes a new widget (`following`). Every value is a short word that the page checks against what
+the store has before it is used; what the store does not have is left out and noted.
 """
 
 import math
@@ -16,19 +17,105 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 FIELDS = (
-    "study", "problem", "cot", "chunk", "model", "layer", "unit", "map", "position", "metric", "tags", "colour",
-    "highlight", "panel", "scale", "intervals", "click", "level", "writer", "prompt", "verdict", "candidates", "own",
-    "question", "written", "truth", "direction", "of", "other", "about", "component", "drawn", "made", "through",
-    "place", "operation", "beta", "convention", "while", "start", "what", "n", "seed", "longest", "limit", "deleted",
-    "reworded", "run", "against", "dictionary", "feature", "pinned", "norm", "scaling", "filters", "typed", "words",
-    "after", "token", "cells", "rank", "rows", "chosen", "prompted", "scheme", "measure", "above", "reasoning",
-    "source", "beyond", "top", "numbers", "change", "factor", "added", "error", "solved", "temperature", "nucleus",
-    "sets", "asked", "view", "column", "claimed", "subset", "columns", "metrics", "every", "rest", "size", "rollouts",
-    "halfwidth", "most",
-)  # fmt: skip
+    "study",
+    "problem",
+    "cot",
+    "chunk",
+    "model",
+    "layer",
+    "unit",
+    "map",
+    "position",
+    "metric",
+    "tags",
+    "colour",
+    "highlight",
+    "panel",
+    "scale",
+    "intervals",
+    "click",
+    "level",
+    "writer",
+    "prompt",
+    "verdict",
+    "candidates",
+    "own",
+    "question",
+    "written",
+    "truth",
+    "direction",
+    "of",
+    "other",
+    "about",
+    "component",
+    "drawn",
+    "made",
+    "through",
+    "place",
+    "operation",
+    "beta",
+    "convention",
+    "while",
+    "start",
+    "what",
+    "n",
+    "seed",
+    "longest",
+    "limit",
+    "deleted",
+    "reworded",
+    "run",
+    "against",
+    "dictionary",
+    "feature",
+    "pinned",
+    "norm",
+    "scaling",
+    "filters",
+    "typed",
+    "words",
+    "after",
+    "token",
+    "cells",
+    "rank",
+    "rows",
+    "chosen",
+    "prompted",
+    "scheme",
+    "measure",
+    "above",
+    "reasoning",
+    "source",
+    "beyond",
+    "top",
+    "numbers",
+    "change",
+    "factor",
+    "added",
+    "error",
+    "solved",
+    "temperature",
+    "nucleus",
+    "sets",
+    "asked",
+    "view",
+    "column",
+    "claimed",
+    "subset",
+    "columns",
+    "metrics",
+    "every",
+    "rest",
+    "size",
+    "rollouts",
+    "halfwidth",
+    "most",
+)
 _TYPED = ("own", "question", "written", "truth")
 _FOLLOWERS = {  # what a choice makes meaningless
-    "study": tuple(field for field in FIELDS if field not in ("study", "panel", "click", "scale", "intervals", "colour", "view")),
+    "study": tuple(
+        field for field in FIELDS if field not in ("study", "panel", "click", "scale", "intervals", "colour", "view")
+    ),
     "problem": ("cot", "chunk", "run", "against", "token", "reworded", *_TYPED),
     "cot": ("chunk", "run", "against", "token", "reworded", *_TYPED),
     "chunk": ("run", "against", "token", "reworded"),
@@ -37,7 +124,13 @@ _FOLLOWERS = {  # what a choice makes meaningless
     "dictionary": ("feature", "pinned", "filters", "chosen", "above", "numbers", "asked"),
 }
 LONGEST = 2000  # characters of one value in a link
-_STATE, _NOTES, _STAND_INS, _SHOWN, _PAGE = "selection", "selection_notes", "selection_stand_ins", "selection_shown", "selection_page"
+_STATE, _NOTES, _STAND_INS, _SHOWN, _PAGE = (
+    "selection",
+    "selection_notes",
+    "selection_stand_ins",
+    "selection_shown",
+    "selection_page",
+)
 
 
 def _former_stream(value: str) -> dict[str, str]:
@@ -52,7 +145,8 @@ def _former_layers(value: str) -> dict[str, str]:
     return {"layer": first} | ({"through": last} if last not in ("", first) else {})
 
 
-# What links and kept runs said before one model and one layer held for every page; of two that say the same the first counts.
+# What links and kept runs said before one model and one layer held for every page; of two that say the same the first
+# counts.
 _FORMER: dict[str, Callable[[str], dict[str, str]]] = {
     "live": lambda value: {"model": value},
     "layers": _former_layers,
@@ -76,7 +170,10 @@ def begin(page: str = "") -> None:
 
 
 def named(link: Mapping[str, str]) -> dict[str, str]:
-    """What a link says, by today's names; of two that say the same the first counts. What is no name of a choice is left out."""
+    """What a link says, by today's names; of two that say the same the first counts.
+
+    What is no name of a choice is left out.
+    """
     found = {name: link[name] for name in FIELDS if link.get(name) and not (name in _FORMER and ":" in link[name])}
     for name, former in _FORMER.items():
         if link.get(name) and name not in found:
@@ -107,7 +204,10 @@ def get(name: str) -> str | None:
 
 
 def choose(**values: str | None) -> None:
-    """Select; None forgets a value. A change of study, problem or CoT forgets what belonged to the old one and is not chosen with it."""
+    """Select; None forgets a value.
+
+    A change of study, problem or CoT forgets what belonged to the old one and is not chosen with it.
+    """
     state = _state()
     for name in values:
         if state.get(name) not in (None, values[name]):
@@ -128,7 +228,8 @@ def checked(
 ) -> str | None:
     """The selected value where it is one of `options`; else `default`, else the first option, else None.
 
-    A value that is not one here stays selected where it is one `elsewhere`, and what stands in for it is said; any other is forgotten.
+    A value that is not one here stays selected where it is one `elsewhere`, and what stands in for it is said; any
+    other is forgotten.
     """
     value = get(name)
     if value in options:
@@ -201,7 +302,8 @@ def offer(
     widget: Callable[..., Any] = st.selectbox,
     **how: Any,
 ) -> None:
-    """A widget that shows which of `options` is chosen; `take` is called with another one of them when the person chooses it.
+    """A widget that shows which of `options` is chosen; `take` is called with another one of them when the person
+    chooses it.
 
     Options that `show` words alike bear their own value too: a browser answers with the words.
     """
@@ -218,14 +320,18 @@ def offer(
     widget(label, list(options), format_func=words.__getitem__, **followed, **how)
 
 
-def pick_several(name: str, label: str, options: Sequence[str], *, show: Callable[[str], str] = str, **how: Any) -> list[str]:
+def pick_several(
+    name: str, label: str, options: Sequence[str], *, show: Callable[[str], str] = str, **how: Any
+) -> list[str]:
     """A widget for several values of the selection, none included; what is not among `options` is left out."""
     chosen = [value for value in (get(name) or "").split("|") if value in options]
 
     def take(values: Sequence[str] | None) -> None:
         choose(**{name: "|".join(value for value in values or () if value in options) or None})
 
-    st.multiselect(label, options, format_func=show, **following(f"pick_{name}", chosen, take, initial="default"), **how)
+    st.multiselect(
+        label, options, format_func=show, **following(f"pick_{name}", chosen, take, initial="default"), **how
+    )
     return chosen
 
 
@@ -265,7 +371,9 @@ def pick_decimal(name: str, label: str, usual: float, *, low: float, high: float
         if not low <= value <= high:
             forget_unknown(name)
             value = usual
-    st.number_input(label, low, high, step=step, format="%g", **following(f"decimal_{name}", value, _taker(name, "g")), **how)
+    st.number_input(
+        label, low, high, step=step, format="%g", **following(f"decimal_{name}", value, _taker(name, "g")), **how
+    )
     return value
 
 
@@ -278,11 +386,12 @@ def following(
 ) -> dict[str, Any]:
     """Arguments of a widget that shows `value` of the selection; `take` is called with what the person makes of it.
 
-    They are its key, its `on_change` and what it shows at first, which this kind of widget calls `initial`. The key stays while only the
-    person changes the widget, so that the focus and keys pressed meanwhile are not lost. Where something else changed the value, or how it
-    is `worded`, the widget becomes a new one: until the browser has heard of the change it sends the old value, which is then said of the
-    old widget and not taken for a choice. A value set in the session would not do: Streamlit tells the browser once, in a message that is
-    dropped when the next run begins before it was sent, and the browser then answers with the widget's default.
+    They are its key, its `on_change` and what it shows at first, which this kind of widget calls `initial`. The key
+    stays while only the person changes the widget, so that the focus and keys pressed meanwhile are not lost. Where
+    something else changed the value, or how it is `worded`, the widget becomes a new one: until the browser has heard
+    of the change it sends the old value, which is then said of the old widget and not taken for a choice. A value set
+    in the session would not do: Streamlit tells the browser once, in a message that is dropped when the next run begins
+    before it was sent, and the browser then answers with the widget's default.
     """
     shown = st.session_state.setdefault(_SHOWN, {})
     turn, last, words = shown.get(widget, (0, value, worded))

@@ -1,17 +1,20 @@
 """What stands between a browser and the dashboard: who may ask, and what a page may do.
 
-1. A request that names another host than `server.allowedHosts` is refused, whatever it asks for. Streamlit 1.67 asks that of its web socket
-   alone; without it a foreign page whose name is pointed at this machine (DNS rebinding) reads files and media.
-2. A content-security policy: scripts, styles, fonts and connections of this server alone, no frames, no forms, no plugins. Text of unknown
-   origin never becomes markup (`app.untrusted`); should one slip through, it can run, load and send nothing. Streamlit needs four things
-   beyond its own files: the one script inside its page, allowed by its hash; styles that its library for them writes into the page; scripts
-   by `blob:`, as which it loads the code of our components; and `eval`, with which Plotly (regl) compiles its WebGL charts.
+1. A request that names another host than `server.allowedHosts` is refused, whatever it asks for. Streamlit 1.67 asks
+   that of its web socket alone; without it a foreign page whose name is pointed at this machine (DNS rebinding) reads
+   files and media.
+2. A content-security policy: scripts, styles, fonts and connections of this server alone, no frames, no forms, no
+   plugins. Text of unknown origin never becomes markup (`app.untrusted`); should one slip through, it can run, load and
+   send nothing. Streamlit needs four things beyond its own files: the one script inside its page, allowed by its hash;
+   styles that its library for them writes into the page; scripts by `blob:`, as which it loads the code of our
+   components; and `eval`, with which Plotly (regl) compiles its WebGL charts.
 3. No other site may frame a page, guess at types, or hear where a link came from.
-4. A document is asked for at a path of one part: Streamlit's page names its files beside itself, and would find none further down, which
-   is a blank window. A deeper path is sent to one of the same words, which the dashboard knows or says it does not.
+4. A document is asked for at a path of one part: Streamlit's page names its files beside itself, and would find none
+   further down, which is a blank window. A deeper path is sent to one of the same words, which the dashboard knows or
+   says it does not.
 
-Streamlit has no setting for headers. Since 1.67 it takes ASGI middleware where the script defines a `streamlit.App`; nothing of Streamlit
-is replaced here.
+Streamlit has no setting for headers. Since 1.67 it takes ASGI middleware where the script defines a `streamlit.App`;
+nothing of Streamlit is replaced here.
 """
 
 import base64
@@ -59,7 +62,9 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
-_FILES = frozenset({"_stcore", "app", "component", "media", "static"})  # where Streamlit keeps files, which a browser may open by itself
+_FILES = frozenset(
+    {"_stcore", "app", "component", "media", "static"}
+)  # where Streamlit keeps files, which a browser may open by itself
 _SLASH = "\N{DIVISION SLASH}"  # reads as a slash and parts nothing
 _RAW = {name.lower().encode(): value.encode() for name, value in HEADERS.items()}
 
@@ -83,7 +88,9 @@ class Guard:
 
         hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
         if scope["type"] == "http" and not (len(hosts) == 1 and is_host_allowed(hosts[0])):
-            await PlainTextResponse("This host name is not one of this dashboard's (server.allowedHosts).", 403)(scope, receive, guarded)
+            await PlainTextResponse("This host name is not one of this dashboard's (server.allowedHosts).", 403)(
+                scope, receive, guarded
+            )
             return
         if (shallow := _of_one_part(scope)) is not None:
             await RedirectResponse(shallow, 307)(scope, receive, guarded)
@@ -95,7 +102,12 @@ def _of_one_part(scope: Scope) -> str | None:
     """Where a document that is asked for at a path of several parts is to be had; None for any other request."""
     accepted = [value for name, value in scope["headers"] if name == b"accept"]
     parts = [part for part in scope["path"].split("/") if part]
-    if scope["type"] != "http" or len(parts) < 2 or parts[0] in _FILES or not any(b"text/html" in value for value in accepted):
+    if (
+        scope["type"] != "http"
+        or len(parts) < 2
+        or parts[0] in _FILES
+        or not any(b"text/html" in value for value in accepted)
+    ):
         return None
     query = scope["query_string"].decode("latin-1")
     return "/" + quote(_SLASH.join(parts), safe="") + (f"?{query}" if query else "")

@@ -1,11 +1,12 @@
 """`make run`: the dashboard at once, and beside it, in the same terminal, a study that is being computed.
 
-1. The background commands run one after another, their output in a log. When one fails, its last words are shown in the terminal too: in a
-   log alone nobody would look for them. The dashboard goes on.
-2. When the dashboard ends, or somebody presses Ctrl-C or closes the terminal, both are interrupted, once, and waited for.
+1. The background commands run one after another, their output in a log. When one fails, its last words are shown in the
+   terminal too: in a log alone nobody would look for them. The dashboard goes on.
+2. When the dashboard ends, or somebody presses Ctrl-C or closes the terminal, both are interrupted, once, and waited
+   for.
 
-A shell could not do this: what it starts in the background ignores Ctrl-C for good. So each child has a process group of its own, which
-Ctrl-C does not reach, and is interrupted from here.
+A shell could not do this: what it starts in the background ignores Ctrl-C for good. So each child has a process group
+of its own, which Ctrl-C does not reach, and is interrupted from here.
 """
 
 import argparse
@@ -126,13 +127,26 @@ def say(words: str) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m app.start", description="Open the dashboard while a study is computed beside it.")
+    parser = argparse.ArgumentParser(
+        prog="python -m app.start", description="Open the dashboard while a study is computed beside it."
+    )
     parser.add_argument("study", help="a study file, such as studies/quick.toml")
     parser.add_argument("--port", type=int, default=8501, help="of the dashboard, on this machine alone")
     asked = parser.parse_args()
     streamlit = [sys.executable, "-m", "streamlit", "run", "app/main.py"]
-    precompute = ["nice", "-n", "10", sys.executable, "-u", "-m", "precompute"]  # the person in front of the dashboard comes first
-    print(f"Computing {plain(asked.study)} in the background; it says how far it is in {LOG}. Ctrl-C stops both.", flush=True)
+    precompute = [
+        "nice",
+        "-n",
+        "10",
+        sys.executable,
+        "-u",
+        "-m",
+        "precompute",
+    ]  # the person in front of the dashboard comes first
+    print(
+        f"Computing {plain(asked.study)} in the background; it says how far it is in {LOG}. Ctrl-C stops both.",
+        flush=True,
+    )
     return run(
         [*streamlit, "--server.port", str(asked.port), "--server.showEmailPrompt", "false"],
         [[*precompute, "model"], [*precompute, "run", asked.study]],

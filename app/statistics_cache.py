@@ -1,4 +1,7 @@
-"""Statistics that take longer than a rerun may, computed once for each generation and choice. The same rows have the same answer."""
+"""Statistics that take longer than a rerun may, computed once for each generation and choice.
+
+The same rows have the same answer.
+"""
 
 from typing import Any
 

@@ -1,4 +1,6 @@
-"""One pair: a geometry column against an importance metric, what chance would draw, and the evidence in words and numbers."""
+"""One pair: a geometry column against an importance metric, what chance would draw, and the evidence in words and
+numbers.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -30,9 +32,12 @@ from backend.store.store import Store
 _SCALES = {"linear": "linear", "log": "logarithmic"}
 SUBSET_WORDS = {"all": "all chunks", "away_from_origin": "chunks away from the origin"}
 COVARIATE_WORDS = {
-    "n_tokens": "chunk length", "place": "place in the CoT", "residual_norm": "activation norm", "entropy": "mean entropy",
+    "n_tokens": "chunk length",
+    "place": "place in the CoT",
+    "residual_norm": "activation norm",
+    "entropy": "mean entropy",
     "n_rollouts": "rollouts it rests on",
-}  # fmt: skip
+}
 _CURVES = {"constant": "c", "linear": "a + b·x", "log_log": "c·x^k", "inverse": "A/(x + x₀) + c"}
 
 
@@ -56,8 +61,13 @@ class Chosen:
     def column(self) -> dict[str, Any]:
         """The geometry column by its names in the store."""
         return {
-            "x": self.x, "kind": self.kind, "model_id": self.model, "layer": self.layer, "position": self.position, "unit": self.unit,
-        }  # fmt: skip
+            "x": self.x,
+            "kind": self.kind,
+            "model_id": self.model,
+            "layer": self.layer,
+            "position": self.position,
+            "unit": self.unit,
+        }
 
     @property
     def pair(self) -> dict[str, Any]:
@@ -73,23 +83,43 @@ def controls(store: Store) -> Chosen:
     if not metrics:
         say_and_end(no_rollouts(store.coverage().iloc[0], store.path, has_tokens=True))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        x = selection.pick("column", "Geometry", list(dict.fromkeys(choices["x"])), show=lambda name: column(name).label, width=270)
+        x = selection.pick(
+            "column", "Geometry", list(dict.fromkeys(choices["x"])), show=lambda name: column(name).label, width=270
+        )
         where = pick_column(store, choices, x)
         others = [choice for choice in metrics if choice != f"{x}:{where.kind}"] or metrics
         usual = chains_view.usual_choice(others)
-        chosen = selection.pick("metric", "Importance", others, default=usual, elsewhere=metrics, show=metric_choice, width=390)
+        chosen = selection.pick(
+            "metric", "Importance", others, default=usual, elsewhere=metrics, show=metric_choice, width=390
+        )
         scale = selection.pick("scale", "Horizontal axis", list(_SCALES), show=_SCALES.__getitem__, width=130)
-        intervals = selection.pick_switch("intervals", "95 % CI", default=False, help="Draw the bootstrap interval of each importance.")
+        intervals = selection.pick_switch(
+            "intervals", "95 % CI", default=False, help="Draw the bootstrap interval of each importance."
+        )
     name, _, convention = chosen.partition(":")
     source = selection.checked("tags", store.tag_sources()) or ""
     return Chosen(
-        x, where.kind, where.model_id, int(where.layer), where.position, where.unit, name, convention, source, scale == "log", intervals
-    )  # fmt: skip
+        x,
+        where.kind,
+        where.model_id,
+        int(where.layer),
+        where.position,
+        where.unit,
+        name,
+        convention,
+        source,
+        scale == "log",
+        intervals,
+    )
 
 
 def points(store: Store, chosen: Chosen) -> pd.DataFrame:
     rows = studies.ask(
-        store.geometry_and_importance, **chosen.column, source=chosen.source, metric=chosen.metric, convention=chosen.convention
+        store.geometry_and_importance,
+        **chosen.column,
+        source=chosen.source,
+        metric=chosen.metric,
+        convention=chosen.convention,
     )
     return rows.assign(number=rows["chunk_index"] + 1)
 
@@ -124,12 +154,19 @@ def _scatter(rows: pd.DataFrame, chosen: Chosen, found: Evidence, selected: str)
     seed = kept[1] if kept and kept[0] == pair else None
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.button(
-            "Shuffle importance", icon=":material/shuffle:", key="shuffle",
+            "Shuffle importance",
+            icon=":material/shuffle:",
+            key="shuffle",
             on_click=lambda: st.session_state.update(shuffled=(pair, (seed or 0) + 1)),
             help="Deal importance anew among the chunks of each CoT: a look at what chance draws.",
-        )  # fmt: skip
+        )
         if seed is not None:
-            st.button("As measured", icon=":material/undo:", key="unshuffle", on_click=lambda: st.session_state.pop("shuffled", None))
+            st.button(
+                "As measured",
+                icon=":material/undo:",
+                key="unshuffle",
+                on_click=lambda: st.session_state.pop("shuffled", None),
+            )
     drawn = rows if seed is None else shuffled_within_cots(rows, seed)
     band = chance_of(rows[["x", "value", "cot_id"]])
     figure = steepness_and_importance(
@@ -158,13 +195,13 @@ def _scatter(rows: pd.DataFrame, chosen: Chosen, found: Evidence, selected: str)
         dealt = sample_of(both.rename(columns={"value": "y"})[["x", "y", "cot_id", "problem_id"]])
         rho = within(dealt, n_bootstrap=0, n_permutations=0, seed=seed).rho
         st.caption(
-            f"Shuffled, seed {seed}: ρ within CoTs = {signed(rho)}. Measured: {signed(found.within.rho)}. Of such shuffles 95 % lie in "
-            f"{span(found.within.null_low, found.within.null_high)}."
+            f"Shuffled, seed {seed}: ρ within CoTs = {signed(rho)}. Measured: {signed(found.within.rho)}. Of such"
+            f" shuffles 95 % lie in {span(found.within.null_low, found.within.null_high)}."
         )
     if len(band):
         st.caption(
-            f"Grey: chunks in {len(band)} equal groups by {column(chosen.x).label}; in 95 % of shuffles of importance within CoTs the mean "
-            "of a group falls into the band. Line: where it is."
+            f"Grey: chunks in {len(band)} equal groups by {column(chosen.x).label}; in 95 % of shuffles of importance"
+            " within CoTs the mean of a group falls into the band. Line: where it is."
         )
     explanation(found.rank)
 
@@ -181,7 +218,10 @@ def _with_means(band: pd.DataFrame, drawn: pd.DataFrame) -> pd.DataFrame:
 def whose(store: Store) -> None:
     """Says so where a model was steered on what another one wrote: then the two axes are of two models."""
     for reader, writer in studies.ask(store.read_by_others).itertuples(index=False):
-        show(f"Steepness is that of {one_line(reader, 60)}, reading; importance that of {one_line(writer, 60)}, which wrote the chains.")
+        show(
+            f"Steepness is that of {one_line(reader, 60)}, reading; importance that of {one_line(writer, 60)}, which"
+            " wrote the chains."
+        )
 
 
 def explanation(found: Association) -> None:
@@ -191,10 +231,10 @@ def explanation(found: Association) -> None:
         note = f"{COVARIATE_WORDS.get(name, name)} {rest}"
         st.caption(note[:1].upper() + note[1:] + ".")
     st.caption(
-        "ρ is a rank correlation; within CoTs it is of what ranks differ from their CoT's mean, so that effects of problems and CoTs do "
-        "not count. Chunks of one problem are not independent: its interval resamples whole problems "
-        f"({found.n_bootstrap:,} times); p permutes importance within each CoT ({found.n_permutations:,} times, seed {found.seed}). "
-        "An empty corner is no law: independent heavy tails leave one."
+        "ρ is a rank correlation; within CoTs it is of what ranks differ from their CoT's mean, so that effects of"
+        " problems and CoTs do not count. Chunks of one problem are not independent: its interval resamples whole"
+        f" problems ({found.n_bootstrap:,} times); p permutes importance within each CoT ({found.n_permutations:,}"
+        f" times, seed {found.seed}). An empty corner is no law: independent heavy tails leave one."
     )
 
 
@@ -203,7 +243,15 @@ def _evidence(store: Store, chosen: Chosen, by_subset: Mapping[str, Evidence], *
     whole = by_subset["all"]
     st.subheader("Evidence")
     importance = metric_choice(f"{chosen.metric}:{chosen.convention}")
-    show(in_words(whole, x_name=column(chosen.x).label, y_name=importance, where=place_in_words(chosen.pair), names=COVARIATE_WORDS))
+    show(
+        in_words(
+            whole,
+            x_name=column(chosen.x).label,
+            y_name=importance,
+            where=place_in_words(chosen.pair),
+            names=COVARIATE_WORDS,
+        )
+    )
     whose(store)
     with st.expander("Which conditions of the rule hold"):
         st.caption(RULE)
@@ -215,8 +263,8 @@ def _evidence(store: Store, chosen: Chosen, by_subset: Mapping[str, Evidence], *
     if whole.fits:
         st.dataframe(fits_table(whole), hide_index=True, row_height=28, height="content", key="fits")
         st.caption(
-            "Curves through the same chunks: AIC less the least (lower is better), R² in sample, and CV R² on problems left out, where a "
-            "constant has 0 and a curve that predicts worse than the mean is below it."
+            "Curves through the same chunks: AIC less the least (lower is better), R² in sample, and CV R² on problems"
+            " left out, where a constant has 0 and a curve that predicts worse than the mean is below it."
         )
 
 
@@ -234,23 +282,39 @@ def _quantities(found: Evidence) -> dict[str, str]:
     return {
         "chunks · CoTs · problems (unknown)": f"{rank.n} · {rank.n_cots} · {rank.n_problems} ({rank.n_missing})",
         "ρ within CoTs, 95 % over problems": f"{signed(within.rho)} {span(within.low, within.high)}",
-        "permuted within CoTs: p, by chance": f"p {_p(rank.p_permutation, rank)}, {span(within.null_low, within.null_high)}",
+        "permuted within CoTs: p, by chance": (
+            f"p {_p(rank.p_permutation, rank)}, {span(within.null_low, within.null_high)}"
+        ),
         "p over problems": number(within.p_problems),
         "q over all pairs": number(found.q),
-        "ρ within CoTs, covariates held fixed": f"{signed(found.partial.rho)}, p {_p(found.partial.p, rank)}, p over problems "
-        f"{number(found.partial.p_problems)}, n = {number(found.partial.n)}",
-        "held fixed": ", ".join(COVARIATE_WORDS.get(name, name) for name in found.partial.covariates) or "nothing is known",
+        "ρ within CoTs, covariates held fixed": (
+            f"{signed(found.partial.rho)}, p {_p(found.partial.p, rank)}, p over problems "
+            f"{number(found.partial.p_problems)}, n = {number(found.partial.n)}"
+        ),
+        "held fixed": (
+            ", ".join(COVARIATE_WORDS.get(name, name) for name in found.partial.covariates) or "nothing is known"
+        ),
         "would be found (ρ within CoTs: share)": _planted(found),
-        "Spearman ρ over all chunks, 95 % over problems": f"{signed(rank.spearman)} {span(rank.ci_low, rank.ci_high)}"
-        + (", the other way" if found.runs_the_other_way else ""),
+        "Spearman ρ over all chunks, 95 % over problems": (
+            f"{signed(rank.spearman)} {span(rank.ci_low, rank.ci_high)}"
+            + (", the other way" if found.runs_the_other_way else "")
+        ),
         "Kendall τ-b, 95 %": f"{signed(found.kendall.tau)} {span(found.kendall.low, found.kendall.high)}",
-        "importance > 0": f"{parts.n_positive} of {rank.n}" + (f", < 0: {parts.n_negative}" if parts.n_negative else ""),
-        "AUC of x for importance > 0": f"{number(parts.auc)} {interval(parts.auc_low, parts.auc_high)}, p {_p(parts.auc_p, rank)}",
-        "ρ where importance > 0": f"{signed(parts.positive_spearman)} {span(parts.positive_low, parts.positive_high)}, "
-        f"p {_p(parts.positive_p, rank)}",
+        "importance > 0": (
+            f"{parts.n_positive} of {rank.n}" + (f", < 0: {parts.n_negative}" if parts.n_negative else "")
+        ),
+        "AUC of x for importance > 0": (
+            f"{number(parts.auc)} {interval(parts.auc_low, parts.auc_high)}, p {_p(parts.auc_p, rank)}"
+        ),
+        "ρ where importance > 0": (
+            f"{signed(parts.positive_spearman)} {span(parts.positive_low, parts.positive_high)}, "
+            f"p {_p(parts.positive_p, rank)}"
+        ),
         "Theil–Sen slope, 95 % (chunks as independent)": f"{number(slope.slope)} {interval(slope.low, slope.high)}",
-        "mixed model on ranks: slope, 95 %": f"{signed(mixed.slope)} {span(mixed.low, mixed.high)}, p = {number(mixed.p)}"
-        + (f" ({one_line(mixed.note, 80)})" if mixed.note else ""),
+        "mixed model on ranks: slope, 95 %": (
+            f"{signed(mixed.slope)} {span(mixed.low, mixed.high)}, p = {number(mixed.p)}"
+            + (f" ({one_line(mixed.note, 80)})" if mixed.note else "")
+        ),
         "variance between problems": "unknown" if pd.isna(mixed.problem_share) else f"{mixed.problem_share:.0%}",
     }
 
@@ -268,13 +332,18 @@ def fits_table(found: Evidence) -> pd.DataFrame:
         fits = [fit for fit in found.fits if fit.rows == subset]
         aic, cv = pd.Series([fit.aic for fit in fits], dtype=float), pd.Series([fit.cv_r2 for fit in fits], dtype=float)
         for k, fit in enumerate(fits):
-            rows.append({
-                "chunks": f"{ {'all': 'all', 'positive': 'x > 0 and importance > 0'}.get(subset, subset)}, n = {fit.n}",
-                "curve": _CURVES.get(fit.curve, fit.curve),
-                "AIC − least": _best(fit.aic - aic.min(), aic[k] == aic.min()),
-                "R²": number(fit.r2), "CV R²": _best(fit.cv_r2, cv[k] == cv.max()),
-                "parameters": ", ".join(f"{name} = {number(value)}" for name, value in fit.parameters.items()),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "chunks": (
+                        f"{ {'all': 'all', 'positive': 'x > 0 and importance > 0'}.get(subset, subset) }, n = {fit.n}"
+                    ),
+                    "curve": _CURVES.get(fit.curve, fit.curve),
+                    "AIC − least": _best(fit.aic - aic.min(), aic[k] == aic.min()),
+                    "R²": number(fit.r2),
+                    "CV R²": _best(fit.cv_r2, cv[k] == cv.max()),
+                    "parameters": ", ".join(f"{name} = {number(value)}" for name, value in fit.parameters.items()),
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -304,7 +373,9 @@ def chunk(store: Store, where: Place, chosen: Chosen, rows: pd.DataFrame) -> Non
             navigation.go_to(navigation.CHAINS)
     if chosen.layer == NO_LAYER:
         return
-    geometry_view.of_chunk(store, where.chunk, model=chosen.model, layer=chosen.layer, unit=chosen.unit, position=chosen.position)
+    geometry_view.of_chunk(
+        store, where.chunk, model=chosen.model, layer=chosen.layer, unit=chosen.unit, position=chosen.position
+    )
     curves = store.kl_curves_of(where.chunk)
     curves = curves[(curves["model_id"] == chosen.model) & (curves["layer"] == chosen.layer)]
     for name, wanted in (("unit", chosen.unit), ("position", chosen.position)):

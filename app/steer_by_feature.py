@@ -16,12 +16,15 @@ def steer_by(store: Store, dictionary: pd.Series, features: Sequence[int], *, la
     """A button that asks which of the features, and whose decoder, and goes there."""
     with st.popover(label, icon=":material/tune:", disabled=not features):
         st.caption(
-            "Its decoder row becomes the direction there: not its code on each token is changed, but the same vector is added wherever the "
-            "page says, times a β of yours. β begins at what the feature adds when it fires at its mean."
+            "Its decoder row becomes the direction there: not its code on each token is changed, but the same vector is"
+            " added wherever the page says, times a β of yours. β begins at what the feature adds when it fires at its"
+            " mean."
         )
         roles = chosen_dictionary.roles(dictionary)
         feature = st.selectbox("Feature", features, key="steer_by")
-        model_id = st.selectbox("Decoder of", list(roles), index=len(roles) - 1, format_func=roles.__getitem__, key="steer_in")
+        model_id = st.selectbox(
+            "Decoder of", list(roles), index=len(roles) - 1, format_func=roles.__getitem__, key="steer_in"
+        )
         if st.button("Open on the Steering page", key="open_steering") and feature is not None:
             try:
                 _go(store, dictionary, int(feature), model_id)
@@ -37,7 +40,18 @@ def _go(store: Store, dictionary: pd.Series, feature: int, model_id: str) -> Non
     mean = rows["mean_activation"].reindex([feature]).iloc[0]
     beta = made.norm * (1.0 if pd.isna(mean) else float(mean))
     selection.choose(
-        dictionary=name, feature=str(feature), direction="feature", model=model_id, layer=str(layer), through=None, operation="add",
-        place="onward", unit="absolute", beta=f"{beta:.3g}", run=None, against=None, **{"while": None},
-    )  # fmt: skip
+        dictionary=name,
+        feature=str(feature),
+        direction="feature",
+        model=model_id,
+        layer=str(layer),
+        through=None,
+        operation="add",
+        place="onward",
+        unit="absolute",
+        beta=f"{beta:.3g}",
+        run=None,
+        against=None,
+        **{"while": None},
+    )
     navigation.go_to(navigation.STEERING)

@@ -32,7 +32,9 @@ from backend.store.store import Store
 if TYPE_CHECKING:
     from backend.geometry.direction_files import Entry
 
-CONTROL_SEED = 2**40  # the same random directions for every run at a layer, so that runs can be compared; beyond the seeds people choose
+CONTROL_SEED = (
+    2**40
+)  # the same random directions for every run at a layer, so that runs can be compared; beyond the seeds people choose
 N_CONTROLS = 8  # random directions of the control strip
 BETA_MAX = {"rms": 10.0, "norm": 1.0, "absolute": 100.0}
 _USUAL = {"rms": 4.0, "norm": 0.2, "absolute": 10.0}
@@ -45,7 +47,10 @@ _LARGEST_FILE = 16  # MB: what server.maxUploadSize allows; vectors of all layer
 
 @dataclass(frozen=True)
 class Plan:
-    """What the controls say. Without an intervention, `problem` says why in a sentence, or `waits_for` names the reading it waits for."""
+    """What the controls say.
+
+    Without an intervention, `problem` says why in a sentence, or `waits_for` names the reading it waits for.
+    """
 
     intervention: Intervention | None
     direction: Direction | None
@@ -60,14 +65,22 @@ class Plan:
     def sentence(self, subject: Subject, *, seed: int | None = None, betas: tuple[float, ...] = ()) -> str:
         result = self.opened.result
         return sentence(
-            self.intervention, self.words, source_layer=self.source_layer, chunk=subject.name, span=result["span"],
-            n_prompt=result["n_prompt"], seed=seed, betas=betas,
+            self.intervention,
+            self.words,
+            source_layer=self.source_layer,
+            chunk=subject.name,
+            span=result["span"],
+            n_prompt=result["n_prompt"],
+            seed=seed,
+            betas=betas,
         )
 
     def controls(self, seed: int) -> tuple[np.ndarray, ...]:
         """Random directions of the same norm; the same ones for every β and place."""
         d_model = len(self.direction.vector)
-        made = directions.random(N_CONTROLS, d_model, model_id=self.direction.model_id, layer=self.source_layer, seed=seed)
+        made = directions.random(
+            N_CONTROLS, d_model, model_id=self.direction.model_id, layer=self.source_layer, seed=seed
+        )
         return tuple(direction.vector for direction in made.made)
 
 
@@ -87,8 +100,8 @@ def plan(store: Store, subject: Subject, choice: Choice, opened: Status) -> Plan
         on_select=lambda first, last: _choose_layers(choice, first, last),
     )
     st.caption(
-        f"Block whose output is changed: click one, drag a range. Hover: the logit lens at the token before {subject.name}. "
-        "A dot: activations of the study are stored there."
+        "Block whose output is changed: click one, drag a range. Hover: the logit lens at the token before"
+        f" {subject.name}. A dot: activations of the study are stored there."
     )
     left, middle, right = st.columns(3, gap="small")
     with left:
@@ -96,9 +109,15 @@ def plan(store: Store, subject: Subject, choice: Choice, opened: Status) -> Plan
     with middle:
         places = [place for place in PLACES if place != "chunk" or subject.chunk is not None]
         place = selection.pick(
-            "place", "Where", places, elsewhere=PLACES, show=lambda name: PLACES[name],
-            help="The token before the chunk (the anchor); every token that predicts one of the chunk's; everything from the anchor on, "
-            "what is written included; or the prompt.",
+            "place",
+            "Where",
+            places,
+            elsewhere=PLACES,
+            show=lambda name: PLACES[name],
+            help=(
+                "The token before the chunk (the anchor); every token that predicts one of the chunk's; everything from"
+                " the anchor on, what is written included; or the prompt."
+            ),
         )
     with right:
         gate, gate_problem = _gate(store, choice, applied, layers)
@@ -112,16 +131,29 @@ def plan(store: Store, subject: Subject, choice: Choice, opened: Status) -> Plan
     intervention = None
     if direction is not None and problem is None:
         try:
-            intervention = Intervention(tuple(range(applied[0], applied[1] + 1)), place, operation, direction.vector, beta, unit, gate)
+            intervention = Intervention(
+                tuple(range(applied[0], applied[1] + 1)), place, operation, direction.vector, beta, unit, gate
+            )
             intervention.edits(facts["span"], n_prompt=facts["n_prompt"])
         except AnchorscopeError as error:
             intervention, problem = None, str(error)
-    return Plan(intervention, direction, words, spec.layer if spec else None, sources, opened, problem, waits_for, selection.values())
+    return Plan(
+        intervention,
+        direction,
+        words,
+        spec.layer if spec else None,
+        sources,
+        opened,
+        problem,
+        waits_for,
+        selection.values(),
+    )
 
 
 def _layers(store: Store, n_layers: int) -> tuple[int, int]:
-    """The first and the last changed layer: the layer chosen for every page, and on to the selection's `through`; half depth where none
-    is chosen and the study has none, and the last block where the model has fewer."""
+    """The first and the last changed layer: the layer chosen for every page, and on to the selection's `through`; half
+    depth where none is chosen and the study has none, and the last block where the model has fewer.
+    """
     wanted = residual.chosen(store)
     layer = n_layers // 2 if wanted is None or wanted.layer is None else wanted.layer
     if layer >= n_layers:
@@ -141,20 +173,29 @@ def _choose_layers(choice: Choice, first: int, last: int) -> None:
 
 
 def _direction_controls(
-    store: Store, subject: Subject, choice: Choice, layers: list[int], applied: tuple[int, int], facts: Mapping[str, Any]
+    store: Store,
+    subject: Subject,
+    choice: Choice,
+    layers: list[int],
+    applied: tuple[int, int],
+    facts: Mapping[str, Any],
 ) -> tuple[DirectionSpec | None, str, tuple[str, ...], str | None]:
     """How the direction is made, what it is called, the chunks it comes from, and what is wrong, if anything."""
     sources, dictionaries = store.tag_sources(), _dictionaries(store, choice)
     kinds = [
         kind
         for kind in STEERING_KINDS
-        if (layers or kind not in _WHOLE_STUDY) and (subject.chunk is not None or kind not in _OF_CHUNK) and (sources or kind != "category")
+        if (layers or kind not in _WHOLE_STUDY)
+        and (subject.chunk is not None or kind not in _OF_CHUNK)
+        and (sources or kind != "category")
         and (len(dictionaries) or kind != "feature")
     ]
     usual = "category" if "category" in kinds else "diff_in_means" if "diff_in_means" in kinds else "random"
     left, middle, right = st.columns([4, 4, 3], gap="small")
     with left:
-        kind = selection.pick("direction", "Direction", kinds, default=usual, elsewhere=DIRECTIONS, show=direction_words)
+        kind = selection.pick(
+            "direction", "Direction", kinds, default=usual, elsewhere=DIRECTIONS, show=direction_words
+        )
     place = {"kind": kind, "model_id": choice.model_id}
     if kind == "feature":
         with middle:
@@ -213,24 +254,36 @@ def _say_what_a_code_is(store: Store, made: Direction, unit: str) -> None:
     """The unit and norm of a feature's direction, and how strongly it fires in the study."""
     about = json.loads(made.parameters)
     row = store.features(about["dictionary"]).set_index("feature").reindex([about["feature"]]).iloc[0]
-    fires = "How strongly it fires in the study is not measured." if pd.isna(row["mean_activation"]) else (
-        f"When it fires in the study its code is {figure(row['mean_activation'])} in the mean and {figure(row['max_activation'])} at most, "
-        f"which is β = {figure(row['mean_activation'] * made.norm)} and {figure(row['max_activation'] * made.norm)} absolute."
-    )  # fmt: skip
+    fires = (
+        "How strongly it fires in the study is not measured."
+        if pd.isna(row["mean_activation"])
+        else (
+            f"When it fires in the study its code is {figure(row['mean_activation'])} in the mean and"
+            f" {figure(row['max_activation'])} at most, which is β = {figure(row['mean_activation'] * made.norm)} and"
+            f" {figure(row['max_activation'] * made.norm)} absolute."
+        )
+    )
     st.caption(
-        f"The decoder row of this model, in units of the residual stream: its norm is {figure(made.norm)}, which a code of 1 adds, so "
-        f"β = {figure(made.norm)} absolute is a code of 1. {fires}" + ("" if unit == "absolute" else f" β here counts {UNITS[unit]}.")
+        f"The decoder row of this model, in units of the residual stream: its norm is {figure(made.norm)}, which a code"
+        f" of 1 adds, so β = {figure(made.norm)} absolute is a code of 1. {fires}"
+        + ("" if unit == "absolute" else f" β here counts {UNITS[unit]}.")
     )
 
 
 def _source_layer(kind: str, stored: list[int], applied: tuple[int, int], n_layers: int) -> int:
-    """Where the vector is made: at the changed layer where it can be, else at the stored one nearest to it, which the sentence says."""
+    """Where the vector is made: at the changed layer where it can be, else at the stored one nearest to it, which the
+    sentence says.
+    """
     options = stored if kind in _WHOLE_STUDY else list(range(n_layers))
     nearest = min(options, key=lambda layer: abs(layer - applied[0]))
     if kind == "random":
         return nearest
     every = [str(layer) for layer in range(n_layers)]
-    return int(selection.pick("made", "Made at layer", [str(layer) for layer in options], default=str(nearest), elsewhere=every))
+    return int(
+        selection.pick(
+            "made", "Made at layer", [str(layer) for layer in options], default=str(nearest), elsewhere=every
+        )
+    )
 
 
 def _chunk(field: str, label: str, subject: Subject, store: Store, default: str | None) -> tuple[str, str]:
@@ -250,10 +303,18 @@ def _neighbour(subject: Subject) -> str:
     return ids[here - 1] if here else ids[min(1, len(ids) - 1)]
 
 
-def _file(place: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[DirectionSpec | None, str, tuple[str, ...], str | None]:
+def _file(
+    place: Mapping[str, Any], facts: Mapping[str, Any]
+) -> tuple[DirectionSpec | None, str, tuple[str, ...], str | None]:
     given = st.file_uploader(
-        "Vector file", type=["safetensors", "pt", "pth", "npz", "npy", "gguf"], key=_UPLOAD, max_upload_size=_LARGEST_FILE,
-        help="safetensors, .pt (weights only), .npz, .npy, or a control vector in GGUF (repeng, llama.cpp). Nothing in it is run.",
+        "Vector file",
+        type=["safetensors", "pt", "pth", "npz", "npy", "gguf"],
+        key=_UPLOAD,
+        max_upload_size=_LARGEST_FILE,
+        help=(
+            "safetensors, .pt (weights only), .npz, .npy, or a control vector in GGUF (repeng, llama.cpp). Nothing in"
+            " it is run."
+        ),
     )
     if given is None:
         return None, "", (), "Choose a file with a vector."
@@ -263,14 +324,23 @@ def _file(place: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Direction
         entries = candidates_in(given.getvalue(), given.name)
         names = {entry.key: f"{one_line(entry.key, 40)} {tuple(entry.shape)}{_said_place(entry)}" for entry in entries}
         usual = next((i for i, entry in enumerate(entries) if entry.layer == place["layer"]), 0)
-        key = st.selectbox("Entry", list(names), index=usual, format_func=names.__getitem__, key=f"direction_entry_{given.file_id}")
-        entry, of = next(entry for entry in entries if entry.key == key), {"d_model": facts["d_model"], "n_layers": facts["n_layers"]}
+        key = st.selectbox(
+            "Entry", list(names), index=usual, format_func=names.__getitem__, key=f"direction_entry_{given.file_id}"
+        )
+        entry, of = (
+            next(entry for entry in entries if entry.key == key),
+            {"d_model": facts["d_model"], "n_layers": facts["n_layers"]},
+        )
         row = None
         if rows := entry.rows(**of):
             row = st.selectbox(
-                "Row", list(rows), index=None, format_func=rows.__getitem__, placeholder="Choose a row",
+                "Row",
+                list(rows),
+                index=None,
+                format_func=rows.__getitem__,
+                placeholder="Choose a row",
                 key=f"direction_row_{given.file_id}_{key}",
-            )  # fmt: skip
+            )
         found = read_direction(given.getvalue(), given.name, key=key, layer=place["layer"], row=row, **of)
     except AnchorscopeError as error:
         return None, "", (), str(error)
@@ -278,7 +348,9 @@ def _file(place: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Direction
     layer = place["layer"] if found.layer is None else found.layer
     if layer != place["layer"]:
         st.caption(f"The file says that this vector is of layer {layer}: it counts as made there.")
-    spec = DirectionSpec(**place | {"layer": layer}, file=found.name, key=found.key, sha256=found.sha256, norm=found.norm)
+    spec = DirectionSpec(
+        **place | {"layer": layer}, file=found.name, key=found.key, sha256=found.sha256, norm=found.norm
+    )
     return spec, f"{one_line(found.name, 40)} ({one_line(found.key, 40)})", (), None
 
 
@@ -317,10 +389,15 @@ def _gate(store: Store, choice: Choice, applied: tuple[int, int], layers: list[i
     if tags and applied[0] == applied[1] and applied[0] in layers:
         options += [name for name in CATEGORIES if name not in ("untagged", "unknown")]
     chosen = selection.pick(
-        "while", "Only while", options, elsewhere=CATEGORIES,
+        "while",
+        "Only while",
+        options,
+        elsewhere=CATEGORIES,
         show=lambda name: "always" if name == "always" else f"it leans to {category(name).lower()}",
-        help="Token by token: only where the residual stream at this layer projects beyond halfway between the mean chunk of the category "
-        "and the mean of the rest. For one layer with stored activations.",
+        help=(
+            "Token by token: only where the residual stream at this layer projects beyond halfway between the mean"
+            " chunk of the category and the mean of the rest. For one layer with stored activations."
+        ),
     )
     if chosen == "always":
         return None, None
@@ -329,8 +406,8 @@ def _gate(store: Store, choice: Choice, applied: tuple[int, int], layers: list[i
     except AnchorscopeError as error:
         return None, str(error)
     st.caption(
-        f"opens for {found.true_share:.0%} of {found.n_category} chunks of the category and {found.false_share:.0%} of {found.n_rest} "
-        "others, each judged by the means of the rest"
+        f"opens for {found.true_share:.0%} of {found.n_category} chunks of the category and {found.false_share:.0%} of"
+        f" {found.n_rest} others, each judged by the means of the rest"
     )
     return found.gate, None
 
@@ -339,7 +416,9 @@ def _magnitude(operation: str, d_model: int) -> tuple[str, float, str | None]:
     """Unit and β, with what β is in shares of the residual norm."""
     left, middle, right = st.columns([2, 7, 2], gap="small", vertical_alignment="bottom")
     with left:
-        unit = selection.pick("unit", "β in", list(UNITS), show=lambda name: {"rms": "RMS", "norm": "norms", "absolute": "absolute"}[name])
+        unit = selection.pick(
+            "unit", "β in", list(UNITS), show=lambda name: {"rms": "RMS", "norm": "norms", "absolute": "absolute"}[name]
+        )
     if operation == "ablate":
         with middle:
             st.caption("Removing the component has no magnitude.")
@@ -349,7 +428,11 @@ def _magnitude(operation: str, d_model: int) -> tuple[str, float, str | None]:
         beta = _USUAL[unit] if text is None else float(text)
     except ValueError:
         beta = math.nan
-    problem = None if math.isfinite(beta) else f"β is “{one_line(str(text), 20)}”; a number was expected. Move the slider to choose one."
+    problem = (
+        None
+        if math.isfinite(beta)
+        else f"β is “{one_line(str(text), 20)}”; a number was expected. Move the slider to choose one."
+    )
     limit, step = BETA_MAX[unit], _STEP[unit]
 
     def take(value: float) -> None:
@@ -363,20 +446,37 @@ def _magnitude(operation: str, d_model: int) -> tuple[str, float, str | None]:
         st.number_input("exactly", step=step, format="%g", **selection.following("beta_typed", float(shown), take))
     if unit != "absolute" and problem is None:
         share = abs(beta) * (1 / math.sqrt(d_model) if unit == "rms" else 1)
-        st.caption(f"Every changed position is {'moved' if operation in ('add', 'rotate') else 'measured'} by {share:.1%} of its own norm.")
+        st.caption(
+            f"Every changed position is {'moved' if operation in ('add', 'rotate') else 'measured'} by {share:.1%} of"
+            " its own norm."
+        )
     return unit, beta, problem
 
 
 def about_run(
-    subject: Subject, choice: Choice, plan: Plan, words: str, *, wording: str | None = None, stored: pd.DataFrame | None = None
+    subject: Subject,
+    choice: Choice,
+    plan: Plan,
+    words: str,
+    *,
+    wording: str | None = None,
+    stored: pd.DataFrame | None = None,
 ) -> About:
-    text_of_study = {"cot_id": subject.cot, "chunk_id": subject.chunk if subject.cot else None, "written_by": subject.written_by}
+    text_of_study = {
+        "cot_id": subject.cot,
+        "chunk_id": subject.chunk if subject.cot else None,
+        "written_by": subject.written_by,
+    }
     known = {**text_of_study, "stored": stored, "view": dict(plan.view or {})}
     if wording is not None:
         return About(choice.model_id, choice.model.name, words, None, {}, **known)
     made = plan.direction
     direction = {
-        "words": plan.words, "layer": plan.source_layer, "norm": made.norm, "direction_id": made.direction_id, "parameters": made.parameters
+        "words": plan.words,
+        "layer": plan.source_layer,
+        "norm": made.norm,
+        "direction_id": made.direction_id,
+        "parameters": made.parameters,
     }
     controls = {"kind": "random", "n": N_CONTROLS, "seed": CONTROL_SEED, "layer": plan.source_layer}
     return About(choice.model_id, choice.model.name, words, made.kind, direction, **known, controls=controls)

@@ -35,17 +35,32 @@ def run_controls(store: Store, study: Path, subject: Subject, choice: Choice, pl
     left_out = {"curve", *(["wording"] if subject.chunk is None else []), *(["dose"] if operation == "ablate" else [])}
     options = [name for name in RUN_KINDS if name not in left_out]
     what = selection.pick(
-        "what", "Run", options, elsewhere=[name for name in RUN_KINDS if name != "curve"], show=lambda name: RUN_KINDS[name],
-        widget=st.segmented_control, required=True,
-    )  # fmt: skip
+        "what",
+        "Run",
+        options,
+        elsewhere=[name for name in RUN_KINDS if name != "curve"],
+        show=lambda name: RUN_KINDS[name],
+        widget=st.segmented_control,
+        required=True,
+    )
     a, b, c, d = st.columns([3, 2, 2, 3], gap="small", vertical_alignment="bottom")
     with a:
-        usual = "before" if plan.intervention is not None and plan.intervention.place in ("anchor", "onward", "prompt") else "after"
+        usual = (
+            "before"
+            if plan.intervention is not None and plan.intervention.place in ("anchor", "onward", "prompt")
+            else "after"
+        )
         if what == "wording" or subject.chunk is None:
             start = "after"
-            st.caption("continues from the end of the prompt" if subject.chunk is None else f"continues from after {subject.name}")
+            st.caption(
+                "continues from the end of the prompt"
+                if subject.chunk is None
+                else f"continues from after {subject.name}"
+            )
         else:
-            start = selection.pick("start", "Continue from", ["before", "after"], default=usual, show=lambda name: f"{name} {subject.name}")
+            start = selection.pick(
+                "start", "Continue from", ["before", "after"], default=usual, show=lambda name: f"{name} {subject.name}"
+            )
     with b:
         seed = selection.pick_whole("seed", "Seed", 1, low=0, high=2**31)
     with c:
@@ -54,22 +69,39 @@ def run_controls(store: Store, study: Path, subject: Subject, choice: Choice, pl
     with d:
         max_new = selection.pick_whole("longest", "Longest, tokens", 224, low=8, high=1024, step=8)
     if what != "wording" and start == "before" and plan.intervention is not None and plan.intervention.place == "chunk":
-        st.caption(f"{subject.name.capitalize()} is written anew, so the change is made at as many positions of what is written.")
+        st.caption(
+            f"{subject.name.capitalize()} is written anew, so the change is made at as many positions of what is"
+            " written."
+        )
     wording = _wording(subject) if what == "wording" else None
     sampling = Sampling(max_new_tokens=max_new)
     ready = wording is not None if what == "wording" else plan.intervention is not None
     pressed = st.button(
-        {"stream": "Steer", "continue": f"Continue {n} times", "dose": "Dose–response", "wording": "Continue from the new wording"}[what],
-        type="primary", disabled=not ready, icon=":material/play_arrow:", key="run_button",
+        {
+            "stream": "Steer",
+            "continue": f"Continue {n} times",
+            "dose": "Dose–response",
+            "wording": "Continue from the new wording",
+        }[what],
+        type="primary",
+        disabled=not ready,
+        icon=":material/play_arrow:",
+        key="run_button",
     )
     if not pressed:
         return
     compared = Compared(subject.text, subject.chunk, start, None if what == "wording" else plan.intervention, wording)
     limit = BETA_MAX[plan.intervention.unit] if plan.intervention else 0.0
     doses = tuple(limit * k / 4 for k in range(-4, 5)) if what == "dose" else ()
-    words = plan.sentence(subject, seed=seed, betas=doses) if wording is None else _wording_sentence(subject, wording, seed)
+    words = (
+        plan.sentence(subject, seed=seed, betas=doses) if wording is None else _wording_sentence(subject, wording, seed)
+    )
     after = start == "before"
-    stored = store.rollouts_beside(subject.chunk, after) if subject.cot and subject.chunk and choice.model_id == subject.writer_id else None
+    stored = (
+        store.rollouts_beside(subject.chunk, after)
+        if subject.cot and subject.chunk and choice.model_id == subject.writer_id
+        else None
+    )
     request: Request
     if what == "stream" or (what == "wording" and n == 1):
         request = Stream(compared, sampling, seed)
@@ -91,11 +123,19 @@ def _wording(subject: Subject) -> str | None:
     delete = selection.pick_switch("deleted", "Delete the sentence", default=False)
     words = subject.chunk_text if (given := typed.read("reworded")) is None else given
     followed = selection.following(
-        f"wording_{subject.chunk}", words, lambda said: typed.keep("reworded", None if said == subject.chunk_text else said)
+        f"wording_{subject.chunk}",
+        words,
+        lambda said: typed.keep("reworded", None if said == subject.chunk_text else said),
     )
     st.text_area(
-        "The sentence instead", disabled=delete, height=80, max_chars=4000, **followed,
-        help="The chain is continued from after these words; the other arm continues from after the sentence as it was.",
+        "The sentence instead",
+        disabled=delete,
+        height=80,
+        max_chars=4000,
+        **followed,
+        help=(
+            "The chain is continued from after these words; the other arm continues from after the sentence as it was."
+        ),
     )
     if said := typed.beyond_a_link("reworded"):
         st.caption(said)
@@ -158,7 +198,10 @@ def _results(study: Path, now: live.Run, key: str) -> None:
 def _stream(now: live.Run, key: str) -> None:
     results = now.results
     streams(
-        {**results, "id": now.run_id}, key=f"streams_{key}", base_label=ARMS["base"], changed_label=ARMS["changed"],
+        {**results, "id": now.run_id},
+        key=f"streams_{key}",
+        base_label=ARMS["base"],
+        changed_label=ARMS["changed"],
         running=now.is_running,
     )
     arms = results["arms"]
@@ -169,12 +212,14 @@ def _stream(now: live.Run, key: str) -> None:
         st.caption("The steered text ended at once: nothing was written.")
         return
     parted = results.get("first_divergence")
-    ends = {name: f"{len(arm['tokens'])} tokens, {FINISHES.get(arm['finish'], 'stopped')}" for name, arm in arms.items()}
+    ends = {
+        name: f"{len(arm['tokens'])} tokens, {FINISHES.get(arm['finish'], 'stopped')}" for name, arm in arms.items()
+    }
     st.caption(
         ("The two never part" if parted is None else f"They part at token {parted + 1}")
-        + f". Both draw with the same random numbers. Mean KL(steered ‖ base) along the steered text {figure(sum(changed) / len(changed))} "
-        f"nats, n = {len(changed)} tokens. Base: {ends['base']}; steered: {ends['changed']}. One sample of each: continue many times "
-        "before you conclude."
+        + ". Both draw with the same random numbers. Mean KL(steered ‖ base) along the steered text"
+        f" {figure(sum(changed) / len(changed))} nats, n = {len(changed)} tokens. Base: {ends['base']}; steered:"
+        f" {ends['changed']}. One sample of each: continue many times before you conclude."
     )
     if selection.get("own") and st.button("Take the base text as the chain of thought", key=f"adopt_{key}"):
         continue_with("".join(token["text"] for token in arms["base"]["tokens"]))
@@ -196,9 +241,9 @@ def _continued(study: Path, now: live.Run, key: str) -> None:
     st.dataframe(_arm_table(results["arms"]), hide_index=True, row_height=28, height="content")
     st.dataframe(_comparison_table(results["comparisons"]), hide_index=True, row_height=28, height="content")
     st.caption(
-        "Arms share random numbers sample by sample, so they are compared in pairs: McNemar's exact test for accuracy, sign-flip "
-        "permutation for the rest; intervals 95 %. The p are of single comparisons. Random: each sample under one of the random "
-        "directions, same size and place."
+        "Arms share random numbers sample by sample, so they are compared in pairs: McNemar's exact test for accuracy,"
+        " sign-flip permutation for the rest; intervals 95 %. The p are of single comparisons. Random: each sample"
+        " under one of the random directions, same size and place."
     )
     changes = [row for row in results["importance"] if row["reason"] is None]
     if changes:
@@ -215,10 +260,15 @@ def _samples(samples: pd.DataFrame, key: str) -> None:
     with st.expander(f"The {len(samples)} texts"):
         shown = pd.DataFrame(
             {
-                "arm": samples["arm"].map(ARMS), "β": samples["beta"], "sample": samples["sample"],
+                "arm": samples["arm"].map(ARMS),
+                "β": samples["beta"],
+                "sample": samples["sample"],
                 "answer": samples["answer"].fillna("none"),
-                "verdict": [_VERDICTS.get(None if pd.isna(v) else bool(v), "not judged") for v in samples["is_correct"]],
-                "tokens": samples["n_tokens"], "text": [one_line(words, 300) for words in samples["text"]],
+                "verdict": [
+                    _VERDICTS.get(None if pd.isna(v) else bool(v), "not judged") for v in samples["is_correct"]
+                ],
+                "tokens": samples["n_tokens"],
+                "text": [one_line(words, 300) for words in samples["text"]],
             }
         )
         st.dataframe(shown.dropna(axis=1, how="all"), hide_index=True, row_height=28, height=320, key=f"samples_{key}")
@@ -230,8 +280,9 @@ def _dosed(study: Path, now: live.Run, key: str) -> None:
     st.plotly_chart(chart, key=f"dose_{key}", config={"displayModeBar": False})
     unsteered = "; β = 0 is the unsteered model" if row.get("operation") in ("add", "rotate") else ""
     st.caption(
-        f"n = {results['n']} continuations at each β, with the same random numbers at every β{unsteered}. Bars: 95 % (Wilson for shares, "
-        "bootstrap for means). KL on the chunk's own tokens. A line marks the one step that explains most, with its permutation p."
+        f"n = {results['n']} continuations at each β, with the same random numbers at every β{unsteered}. Bars: 95 %"
+        " (Wilson for shares, bootstrap for means). KL on the chunk's own tokens. A line marks the one step that"
+        " explains most, with its permutation p."
     )
 
 
@@ -255,8 +306,11 @@ def _comparison_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                "compared": f"{ARMS[row['arm']]} − base", "quantity": OUTCOMES.get(row["quantity"], row["quantity"]), "pairs": row["n"],
-                "left out": row["n_left_out"], "difference": "unknown" if row["difference"] is None else f"{row['difference']:+.3g}",
+                "compared": f"{ARMS[row['arm']]} − base",
+                "quantity": OUTCOMES.get(row["quantity"], row["quantity"]),
+                "pairs": row["n"],
+                "left out": row["n_left_out"],
+                "difference": "unknown" if row["difference"] is None else f"{row['difference']:+.3g}",
                 "95 %": "" if row["low"] is None else interval(row["low"], row["high"]),
                 "p": "" if row["p"] is None else f"{row['p']:.2g}",
             }
@@ -270,9 +324,11 @@ def _importance_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
         [
             {
                 "metric": metric_choice(f"{row['metric']}:{row['convention']}"),
-                "unsteered": _quantity(row["base"]), "steered": _quantity(row["changed"]),
+                "unsteered": _quantity(row["base"]),
+                "steered": _quantity(row["changed"]),
                 "difference": "unknown" if row["difference"] is None else f"{row['difference']:+.3g}",
-                "95 %": "" if row["low"] is None else interval(row["low"], row["high"]), "stored rollouts": row["n_stored"],
+                "95 %": "" if row["low"] is None else interval(row["low"], row["high"]),
+                "stored rollouts": row["n_stored"],
             }
             for row in rows
         ]
@@ -281,7 +337,9 @@ def _importance_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 def _provenance(row: dict[str, Any]) -> None:
     show(row["sentence"])
-    other = "" if row["written_by"] in (None, row["model"]) else f", on a text written by {one_line(row['written_by'], 60)}"
+    other = (
+        "" if row["written_by"] in (None, row["model"]) else f", on a text written by {one_line(row['written_by'], 60)}"
+    )
     seconds = "" if row["seconds"] is None or math.isnan(row["seconds"]) else f", {row['seconds']:.1f} s"
     kind, when = RUN_KINDS.get(row["kind"], row["kind"]), f"{row['created_at']:%Y-%m-%d %H:%M} UTC"
     show(f"{kind} · {one_line(row['model'], 60)}{other} · {when} · {row['state']}{seconds}")
@@ -294,13 +352,17 @@ def history(study: Path, subject: Subject) -> None:
     kept = kept.head(_SHOWN_RUNS)
     st.markdown(f"**Kept runs** · {len(kept)}")
     if kept.empty:
-        st.caption("Every run on this text is kept here with its parameters; its link opens it again without computing.")
+        st.caption(
+            "Every run on this text is kept here with its parameters; its link opens it again without computing."
+        )
         return
     kept = kept.reset_index(drop=True)
     shown = pd.DataFrame(
         {
-            "when (UTC)": kept["created_at"].dt.strftime("%m-%d %H:%M"), "run": [RUN_KINDS.get(kind, kind) for kind in kept["kind"]],
-            "what": [one_line(words, 160) for words in kept["sentence"]], "state": kept["state"],
+            "when (UTC)": kept["created_at"].dt.strftime("%m-%d %H:%M"),
+            "run": [RUN_KINDS.get(kind, kind) for kind in kept["kind"]],
+            "what": [one_line(words, 160) for words in kept["sentence"]],
+            "state": kept["state"],
         }
     )
 
@@ -315,11 +377,19 @@ def history(study: Path, subject: Subject) -> None:
             selection.choose(run=ids[0], against=ids[1] if len(ids) > 1 else None)
 
     table = st.dataframe(
-        shown, hide_index=True, row_height=28, height=min(320, 40 + 28 * len(shown)), key=key, on_select=chosen,
-        selection_mode="multi-row", column_config={"what": st.column_config.TextColumn(width="large")},
+        shown,
+        hide_index=True,
+        row_height=28,
+        height=min(320, 40 + 28 * len(shown)),
+        key=key,
+        on_select=chosen,
+        selection_mode="multi-row",
+        column_config={"what": st.column_config.TextColumn(width="large")},
     )
     st.session_state["history_rows"] = table.selection.rows
-    st.caption("Choose a row to see it again with the controls as they were; choose two to see them one above the other.")
+    st.caption(
+        "Choose a row to see it again with the controls as they were; choose two to see them one above the other."
+    )
 
 
 def _restore(study: Path, run_id: str) -> None:
@@ -330,4 +400,6 @@ def _restore(study: Path, run_id: str) -> None:
         take_from(row)
     if view:
         selection.choose(own=None)
-        selection.choose(**{name: value for name, value in selection.named(view).items() if name not in ("study", "run", "against")})
+        selection.choose(
+            **{name: value for name, value in selection.named(view).items() if name not in ("study", "run", "against")}
+        )

@@ -23,7 +23,9 @@ _PROMPT = "typed_prompt"  # in the session, of a run that was opened by its link
 
 @dataclass(frozen=True)
 class Subject:
-    """`chunks` has a row a chunk, as the reader shows it; the chunk is None where a typed question has no chain of thought yet."""
+    """`chunks` has a row a chunk, as the reader shows it; the chunk is None where a typed question has no chain of
+    thought yet.
+    """
 
     text: Text
     chunks: pd.DataFrame
@@ -37,7 +39,11 @@ class Subject:
     @property
     def number(self) -> int | None:
         """1-based number of the chunk."""
-        return None if self.chunk is None else int(self.chunks.loc[self.chunks["chunk_id"] == self.chunk, "number"].iloc[0])
+        return (
+            None
+            if self.chunk is None
+            else int(self.chunks.loc[self.chunks["chunk_id"] == self.chunk, "number"].iloc[0])
+        )
 
     @property
     def chunk_text(self) -> str:
@@ -57,7 +63,9 @@ def chosen(store: Store, where: Place | None, choice: Choice) -> Subject:
     if where is None:
         own = typed_text()
         under = usual(store.prompts().to_dict("records"), [choice.model_id])[choice.model_id]
-        return of_words(own.prompt, own.text, question=own.question, truth=own.truth, chunk=selection.get("chunk"), under=under)
+        return of_words(
+            own.prompt, own.text, question=own.question, truth=own.truth, chunk=selection.get("chunk"), under=under
+        )
     cot = store.cot_to_read(where.cot).iloc[0]
     has_tokens = cot.token_ids is not None and _is_reader(store, where.chunk, cot.model_id, choice)
     chunks = tuple(_chunk(row, has_tokens) for row in store.chunk_spans(where.cot).itertuples())
@@ -68,22 +76,34 @@ def chosen(store: Store, where: Place | None, choice: Choice) -> Subject:
     return Subject(text, table, where.chunk, cot.question, where.cot, cot.ground_truth, cot.written_by, cot.model_id)
 
 
-def of_words(prompt: str, text: str, *, question: str | None, truth: str | None, chunk: str | None, under: Prompt = BOXED) -> Subject:
-    """A text cut into chunks here. `prompt` is empty where the model's own prompt for `question` is meant, `under` the study's for it."""
+def of_words(
+    prompt: str, text: str, *, question: str | None, truth: str | None, chunk: str | None, under: Prompt = BOXED
+) -> Subject:
+    """A text cut into chunks here.
+
+    `prompt` is empty where the model's own prompt for `question` is meant, `under` the study's for it.
+    """
     name = stable_id("c", "typed", prompt, text, question)
     spans = chunk_spans(text)
     ids = [chunk_id(name, number) for number in range(len(spans))]
     table = pd.DataFrame(
         {
-            "chunk_id": ids, "number": range(1, len(ids) + 1), "text": [text[start:end] for start, end in spans],
-            "category": ["untagged"] * len(ids), "value": pd.Series([float("nan")] * len(ids), dtype=float),
+            "chunk_id": ids,
+            "number": range(1, len(ids) + 1),
+            "text": [text[start:end] for start, end in spans],
+            "category": ["untagged"] * len(ids),
+            "value": pd.Series([float("nan")] * len(ids), dtype=float),
         }
     )
     chunks = tuple(Chunk(name, *span) for name, span in zip(ids, spans, strict=True))
     chosen = chunk if chunk in ids else ids[-1] if ids else None
     asked = question if question is None or under == BOXED else Posed(question, under)
     return Subject(
-        Text(prompt, text, chunks, question=asked if not prompt else None), table, chosen, question or "A text of your own", truth=truth
+        Text(prompt, text, chunks, question=asked if not prompt else None),
+        table,
+        chosen,
+        question or "A text of your own",
+        truth=truth,
     )
 
 
@@ -103,10 +123,16 @@ class Typed:
 
 
 def type_in(question: str | None, text: str, truth: str | None, *, model: str | None = None) -> None:
-    """Make this the text that is steered; by `model`, where one is given, so that it does not depend on whose text was steered before."""
+    """Make this the text that is steered; by `model`, where one is given, so that it does not depend on whose text was
+    steered before.
+    """
     selection.choose(own=None, run=None, against=None)
     named = {"question": question, "written": text, "truth": truth}
-    selection.choose(own="yes", **{field: typed.value(words) for field, words in named.items()}, **({"model": model} if model else {}))
+    selection.choose(
+        own="yes",
+        **{field: typed.value(words) for field, words in named.items()},
+        **({"model": model} if model else {}),
+    )
 
 
 def continue_with(words: str) -> None:
@@ -128,7 +154,10 @@ def typed_text() -> Typed:
 
 
 def is_typed(study: Path) -> bool:
-    """Whether a typed text is steered. A link brings it along where it is short enough, and a link to a run on it in any case."""
+    """Whether a typed text is steered.
+
+    A link brings it along where it is short enough, and a link to a run on it in any case.
+    """
     if selection.get("own") is None:
         st.session_state.pop(_PROMPT, None)
         return False

@@ -1,4 +1,6 @@
-"""What the Steering page shows around the controls: the model, the text with its marks, a text of one's own, KL(β) with its controls."""
+"""What the Steering page shows around the controls: the model, the text with its marks, a text of one's own, KL(β) with
+its controls.
+"""
 
 from pathlib import Path
 from typing import NoReturn
@@ -26,15 +28,20 @@ _PRESETS = {
     "over-thinking": (
         "What is 5-1?",
         "+4",
-        "A question that needs no thought. Pushing along *self-checking − the rest* from the first token on asks whether the direction "
-        "alone makes a model doubt what it knows: look for checks of a result that was right, for length, and for an answer that moves.",
+        (
+            "A question that needs no thought. Pushing along *self-checking − the rest* from the first token on asks"
+            " whether the direction alone makes a model doubt what it knows: look for checks of a result that was"
+            " right, for length, and for an answer that moves."
+        ),
     ),
     "incisive thinking": (
         "What is the next number in the sequence: 16, 32, 48, ...?",
         "-4",
-        "The same direction pulled the other way. If it carries the checking, the chain should come to the point sooner, with the same "
-        "answer; if it gets worse or falls apart, the direction carried more than that. Compare with the random directions before you "
-        "believe either.",
+        (
+            "The same direction pulled the other way. If it carries the checking, the chain should come to the point"
+            " sooner, with the same answer; if it gets worse or falls apart, the direction carried more than that."
+            " Compare with the random directions before you believe either."
+        ),
     ),
 }
 _OF = ["chunk", "of"]
@@ -46,29 +53,38 @@ _CLICKS = {"per_chunk": _OF, "centered": _OF, "on_manifold": _OF, "pair": [*_OF,
 
 
 def choose_model(store: Store, found: list[Choice], where: Place | None) -> Choice:
-    """The model that is steered: the one chosen for every page where it is here, else the text's own, else the first that is here. Ends the
-    page where there is none."""
+    """The model that is steered: the one chosen for every page where it is here, else the text's own, else the first
+    that is here. Ends the page where there is none.
+    """
     if not found:
         say_and_end(
             Missing(
-                "No model of this study is on this machine, so nothing can be steered. This command fetches the embedded one, with which "
-                "any text can be steered:",
+                "No model of this study is on this machine, so nothing can be steered. This command fetches the"
+                " embedded one, with which any text can be steered:",
                 "python -m precompute model",
             )
         )
     by_id = {choice.model_id: choice for choice in found}
-    names = dict(store.models()[["model_id", "name"]].itertuples(index=False)) | {choice.model_id: choice.model.name for choice in found}
+    names = dict(store.models()[["model_id", "name"]].itertuples(index=False)) | {
+        choice.model_id: choice.model.name for choice in found
+    }
     wanted = residual.chosen(store)
     writer = None if where is None else store.cot_to_read(where.cot)["model_id"].iloc[0]
     steered = next((name for name in (wanted and wanted.model, writer) if name in by_id), found[0].model_id)
     if wanted is not None and wanted.model != steered and (wanted.layer is not None or selection.get("model")):
-        # a model that is neither chosen nor shown on any page is not missed: of a text that another wrote `say_who_reads` tells
+        # a model that is neither chosen nor shown on any page is not missed: of a text that another wrote
+        # `say_who_reads` tells
         selection.stand_in("model", one_line(names.get(wanted.model, wanted.model), 60), one_line(names[steered], 60))
     if len(found) > 1:
         selection.offer(
-            "steered_model", "Model that is steered", list(by_id), steered, lambda name: selection.choose(model=name),
-            show=lambda name: one_line(names[name], 60), width=360,
-        )  # fmt: skip
+            "steered_model",
+            "Model that is steered",
+            list(by_id),
+            steered,
+            lambda name: selection.choose(model=name),
+            show=lambda name: one_line(names[name], 60),
+            width=360,
+        )
     return by_id[steered]
 
 
@@ -78,9 +94,9 @@ def say_who_reads(subject: Subject, choice: Choice) -> None:
         return
     with st.container(border=True, key="another_model"):
         show(
-            f"This text was written by {one_line(subject.written_by, 80)}, which is not what is steered here. "
-            f"{one_line(choice.model.name, 80)} reads the same text: what follows says what it does with these words, not what their "
-            "writer would have done. Runs are kept with both names."
+            f"This text was written by {one_line(subject.written_by, 80)}, which is not what is steered here."
+            f" {one_line(choice.model.name, 80)} reads the same text: what follows says what it does with these words,"
+            " not what their writer would have done. Runs are kept with both names."
         )
 
 
@@ -100,7 +116,9 @@ def is_read(opened: Status) -> bool:
 
 
 def wait_for(opened: Status, subject: Subject, choice: Choice) -> NoReturn:
-    """The model is loading or reading: says so, looks again, and ends the page; an error is said, and can be tried again."""
+    """The model is loading or reading: says so, looks again, and ends the page; an error is said, and can be tried
+    again.
+    """
     if opened.ended:
         with st.container(border=True):
             show(opened.error or "Reading this text was stopped.")
@@ -132,8 +150,16 @@ def text(subject: Subject, plan: Plan | None) -> None:
     kind = plan.direction.kind if plan and plan.direction else None
     if kind in _CLICKS:
         picks = st.segmented_control(
-            "A click chooses", _CLICKS[kind], default="chunk", required=True, key=f"click_chooses_{kind}",
-            format_func={"chunk": "where to steer", "of": "where the vector comes from", "other": "what is taken from it"}.__getitem__,
+            "A click chooses",
+            _CLICKS[kind],
+            default="chunk",
+            required=True,
+            key=f"click_chooses_{kind}",
+            format_func={
+                "chunk": "where to steer",
+                "of": "where the vector comes from",
+                "other": "what is taken from it",
+            }.__getitem__,
         )
     marks: dict[str, str] = dict.fromkeys(plan.sources, "source") if plan else {}
     where = plan.intervention.place if plan and plan.intervention else "anchor"
@@ -152,19 +178,26 @@ def text(subject: Subject, plan: Plan | None) -> None:
 
 
 def own_text(own: Typed | None, choice: Choice) -> None:
-    """A popover to type any text, with the two presets; `own` is what was typed before. The model that is shown is the one it goes to."""
+    """A popover to type any text, with the two presets; `own` is what was typed before.
+
+    The model that is shown is the one it goes to.
+    """
     with st.popover("Your own text, presets", icon=":material/edit_note:"):
         for name, (question, beta, story) in _PRESETS.items():
             st.markdown(f"**{name.capitalize()}** · {story}")
             if st.button(f"{name.capitalize()}: “{question}”", key=f"preset_{name}"):
                 type_in(question, "", "4" if "5-1" in question else "64", model=choice.model_id)
-                selection.choose(direction="category", about="self_checking", operation="add", place="onward", beta=beta, unit="rms")
+                selection.choose(
+                    direction="category", about="self_checking", operation="add", place="onward", beta=beta, unit="rms"
+                )
                 selection.choose(chunk=None, what="stream")
                 selection.rerun()
         with st.form("own_text", border=False):
             before = own or Typed(None, "", None)
             question = st.text_area("Question", before.question or "", height=68, max_chars=4000)
-            words = st.text_area("Chain of thought (may be empty; it is cut into chunks)", before.text, height=160, max_chars=100_000)
+            words = st.text_area(
+                "Chain of thought (may be empty; it is cut into chunks)", before.text, height=160, max_chars=100_000
+            )
             truth = st.text_input("Right answer, if known", before.truth or "", max_chars=200)
             if st.form_submit_button("Steer this text", type="primary"):
                 if not question.strip() and not words.strip():
@@ -221,7 +254,9 @@ def curve(study: Path, subject: Subject, choice: Choice, plan: Plan) -> None:
             band = results.get("controls") or None
             if len(betas) > 1:
                 found = {"betas": results["betas"], "kl": band, "k": len(band)} if band else None
-                st.plotly_chart(kl_curve(shown, beta=now, controls=found), key="kl_curve", config={"displayModeBar": False})
+                st.plotly_chart(
+                    kl_curve(shown, beta=now, controls=found), key="kl_curve", config={"displayModeBar": False}
+                )
         if run.is_running and not results.get("kl"):
             place_in_line(run.status, "KL(β)")
         if status is not None:
@@ -230,7 +265,9 @@ def curve(study: Path, subject: Subject, choice: Choice, plan: Plan) -> None:
             selection.rerun()
 
     first, second = live.find(study, run_id), live.service().status(strip)
-    pending = (first is not None and first.is_running) or (second is not None and not second.ended) or not plan.opened.ended
+    pending = (
+        (first is not None and first.is_running) or (second is not None and not second.ended) or not plan.opened.ended
+    )
     st.fragment(draw, run_every=live.EVERY if pending else None)()
 
 
@@ -247,18 +284,26 @@ def _control_strip(status: Status, at: tuple[float, ...], beta: float, floor: fl
         ("β = 0", "0", kl.get(0.0)),
     ]
     table = pd.DataFrame(
-        {"control strip": [row[0] for row in rows], "β": [row[1] for row in rows], "KL, nats": [_kl(row[2], floor) for row in rows]}
+        {
+            "control strip": [row[0] for row in rows],
+            "β": [row[1] for row in rows],
+            "KL, nats": [_kl(row[2], floor) for row in rows],
+        }
     )
     if random:
         ordered = sorted(random)
-        middle = ordered[len(ordered) // 2] if len(ordered) % 2 else sum(ordered[len(ordered) // 2 - 1 : len(ordered) // 2 + 1]) / 2
+        middle = (
+            ordered[len(ordered) // 2]
+            if len(ordered) % 2
+            else sum(ordered[len(ordered) // 2 - 1 : len(ordered) // 2 + 1]) / 2
+        )
         spread = f"{figure(middle)} [{figure(ordered[0])}, {figure(ordered[-1])}]"
         table.loc[len(table)] = [f"{len(random)} random directions", f"{beta:+g}", spread]
     st.dataframe(table, hide_index=True, row_height=28, height="content")
     if random:
         st.caption(
-            f"Random: median [least, most]. {beyond} of {len(random)} random pushes of this size move the predictions as much or more: "
-            f"p = {(beyond + 1) / (len(random) + 1):.2g}."
+            f"Random: median [least, most]. {beyond} of {len(random)} random pushes of this size move the predictions"
+            f" as much or more: p = {(beyond + 1) / (len(random) + 1):.2g}."
         )
 
 

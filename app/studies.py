@@ -1,11 +1,12 @@
 """Which studies there are, and the one that is open.
 
-Studies are looked for under `stores/` (of the working directory and of the repository) and at the paths in ANCHORSCOPE_STORES. Besides
-them there is the demo that is shipped as a pack (`assets/demo`, or the folder in ANCHORSCOPE_DEMO; empty means none): once in the life of
-the process it is unpacked to `stores/demo.duckdb`, where that is not its content already.
+Studies are looked for under `stores/` (of the working directory and of the repository) and at the paths in
+ANCHORSCOPE_STORES. Besides them there is the demo that is shipped as a pack (`assets/demo`, or the folder in
+ANCHORSCOPE_DEMO; empty means none): once in the life of the process it is unpacked to `stores/demo.duckdb`, where that
+is not its content already.
 
-The pointer is resolved at every rerun, so that a generation published a moment ago is the one that is read; the connection to a generation
-is shared by all open browsers.
+The pointer is resolved at every rerun, so that a generation published a moment ago is the one that is read; the
+connection to a generation is shared by all open browsers.
 """
 
 import os
@@ -36,14 +37,17 @@ class Demo:
 
 
 def found() -> dict[str, Path]:
-    """Studies by name, those first that a person most likely came for: of ANCHORSCOPE_STORES, as they are named there; own ones whose last
-    run has finished, newest first; the demo; own ones that are still being made. A demo that could not be unpacked comes last.
+    """Studies by name, those first that a person most likely came for: of ANCHORSCOPE_STORES, as they are named there;
+    own ones whose last run has finished, newest first; the demo; own ones that are still being made. A demo that could
+    not be unpacked comes last.
     """
     shipped = demo()
     named = [Path(path) for path in os.environ.get("ANCHORSCOPE_STORES", "").split(os.pathsep) if path]
     own = {_resolved(study) for folder in (Path.cwd() / "stores", STORES) for study in _studies_at(folder)}
     own = sorted(own - ({shipped.path} if shipped else set()), key=lambda path: (-_published(path), path))
-    paths = [_resolved(study) for path in named for study in _studies_at(path)] + [path for path in own if _has_finished(path)]
+    paths = [_resolved(study) for path in named for study in _studies_at(path)] + [
+        path for path in own if _has_finished(path)
+    ]
     if shipped and not shipped.fault:
         paths.append(shipped.path)
     paths += own
@@ -74,10 +78,14 @@ def open_store(path: Path) -> Store:
         try:
             stamp = (generation, generation.stat().st_mtime_ns, generation.stat().st_ino)
         except OSError as error:
-            raise NoStore(f"{generation} is gone: the study was deleted, moved, or published anew just now. Reload the page.") from error
+            raise NoStore(
+                f"{generation} is gone: the study was deleted, moved, or published anew just now. Reload the page."
+            ) from error
         held = _open().get(path)
         if held is None or held[0] != stamp:
-            _open().pop(path, None)  # a file replaced under its old name is only seen anew once nobody holds the old one
+            _open().pop(
+                path, None
+            )  # a file replaced under its old name is only seen anew once nobody holds the old one
             del held
             _open()[path] = (stamp, Store(path))
         return _open()[path][1]
@@ -95,9 +103,12 @@ def stamp_of(path: Path) -> str | None:
 
 
 def ask(question: Any, **values: Any) -> pd.DataFrame:
-    """The answer of a store's method, remembered for the generation it was asked of: for answers of thousands of rows."""
+    """The answer of a store's method, remembered for the generation it was asked of:
+    for answers of thousands of rows."""
     store: Store = question.__self__
-    return _remembered(store, str(store.generation), store.published_at, question.__name__, tuple(sorted(values.items())))
+    return _remembered(
+        store, str(store.generation), store.published_at, question.__name__, tuple(sorted(values.items()))
+    )
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -117,7 +128,10 @@ def _door() -> threading.Lock:
 
 @st.cache_resource(show_spinner="Unpacking the demo study, once …")
 def _unpacked(pack: str, file: str) -> str | None:
-    """What is wrong with the pack, or None once `file` is its content. One thread does it, and none of this process again."""
+    """What is wrong with the pack, or None once `file` is its content.
+
+    One thread does it, and none of this process again.
+    """
     try:
         unpack(Path(pack), Path(file))
     except AnchorscopeError as error:
@@ -160,7 +174,10 @@ def _published(path: Path) -> float:
 
 
 def _has_finished(study: Path) -> bool:
-    """Whether its last run has. An import says nothing of its progress, and is being made as long as somebody holds the study."""
+    """Whether its last run has.
+
+    An import says nothing of its progress, and is being made as long as somebody holds the study.
+    """
     if study.is_file():
         return True
     progress = read_progress(study)

@@ -1,8 +1,9 @@
 """Colours, symbols and the Plotly template: the one place where the dashboard's look is decided.
 
-The nine tags' colours start from Okabe and Ito's palette, moved apart until any two differ by more than 15 in CIELAB for usual, protanope
-and deuteranope eyes (a test), none so dark or so pale that it is lost on a dark or a white page; on maps each tag has a marker shape too.
-Figures set no background and no text colour: they sit on light and dark pages alike.
+The nine tags' colours start from Okabe and Ito's palette, moved apart until any two differ by more than 15 in CIELAB
+for usual, protanope and deuteranope eyes (a test), none so dark or so pale that it is lost on a dark or a white page;
+on maps each tag has a marker shape too. Figures set no background and no text colour: they sit on light and dark pages
+alike.
 """
 
 import plotly.graph_objects as go
@@ -39,7 +40,11 @@ STEERED, CONTROL = "#2B83BA", "#8A8F98"  # what the steered model did; the rando
 KIND_COLOURS = {"per_chunk": "#0072B2", "centered": "#D55E00", "diff_in_means": "#009E73", "random": "#8A8F98"}
 DIMMED = 0.2
 
-SEQUENTIAL = [[0.0, "#5B6FB0"], [0.5, "#2BA39B"], [1.0, "#F2B134"]]  # neither end is lost on a white or a near-black page
+SEQUENTIAL = [
+    [0.0, "#5B6FB0"],
+    [0.5, "#2BA39B"],
+    [1.0, "#F2B134"],
+]  # neither end is lost on a white or a near-black page
 DIVERGING = [[0.0, "#2166AC"], [0.5, "#C9CCD1"], [1.0, "#B2182B"]]
 
 TEMPLATE = go.layout.Template(
@@ -76,7 +81,9 @@ def category_symbol(category: str) -> str:
 
 def blank(message: str, *, height: int = 320) -> go.Figure:
     """A figure that says why it shows no data."""
-    figure = go.Figure(layout={"template": TEMPLATE, "height": height, "xaxis": {"visible": False}, "yaxis": {"visible": False}})
+    figure = go.Figure(
+        layout={"template": TEMPLATE, "height": height, "xaxis": {"visible": False}, "yaxis": {"visible": False}}
+    )
     return figure.add_annotation(
         text=message, showarrow=False, font={"size": 14, "color": UNKNOWN}, x=0.5, y=0.5, xref="paper", yref="paper"
     )

@@ -1,6 +1,8 @@
-"""What somebody typed: part of the selection, and so of every link, where it is short enough; else this browser's session keeps it.
+"""What somebody typed: part of the selection, and so of every link, where it is short enough; else this browser's
+session keeps it.
 
-A text that is too long for a link is named there by its digest alone: whoever opens that link elsewhere is told what is not there.
+A text that is too long for a link is named there by its digest alone: whoever opens that link elsewhere is told what is
+not there.
 """
 
 import streamlit as st
@@ -45,6 +47,6 @@ def beyond_a_link(*fields: str) -> str | None:
     if not lengths:
         return None
     return (
-        f"This text is too long for a link ({max(lengths):,} characters; at most {selection.LONGEST:,} fit): a link to this page opens "
-        "without it. It stays here as long as this browser tab is open."
+        f"This text is too long for a link ({max(lengths):,} characters; at most {selection.LONGEST:,} fit): a link to"
+        " this page opens without it. It stays here as long as this browser tab is open."
     )

@@ -1,8 +1,9 @@
 """Text that a model or a file wrote, on its way to the screen.
 
-Streamlit's Markdown fetches remote images and its HTML runs script, so such text goes only through `st.text`, `st.code`, `st.dataframe`
-(no link columns) and `textContent` in our components; in a label or a caption, through `for_markdown`. Plotly interprets a little HTML
-and LaTeX in titles and hovers: `for_plotly` makes a text mean itself there.
+Streamlit's Markdown fetches remote images and its HTML runs script, so such text goes only through `st.text`,
+`st.code`, `st.dataframe` (no link columns) and `textContent` in our components; in a label or a caption, through
+`for_markdown`. Plotly interprets a little HTML and LaTeX in titles and hovers: `for_plotly` makes a text mean itself
+there.
 """
 
 import re
@@ -27,9 +28,11 @@ def one_line(text: str, limit: int) -> str:
 
 
 def for_markdown(text: str, limit: int = 120) -> str:
-    """`text` on one line, so that Markdown shows exactly these characters: for labels and captions, which are Markdown whatever is done.
+    """`text` on one line, so that Markdown shows exactly these characters: for labels and captions, which are Markdown
+    whatever is done.
 
-    A mark that cannot be seen stands after each colon, since emoji codes and addresses are found after the signs were escaped.
+    A mark that cannot be seen stands after each colon, since emoji codes and addresses are found after the signs were
+    escaped.
     """
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", one_line(text, limit)).replace(":", ":\u2060")
 

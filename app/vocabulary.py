@@ -37,10 +37,16 @@ METRICS = {
         "Accuracy with a different chunk here, minus accuracy with this one kept.",
     ),
     "resampling_importance_kl": Metric(
-        "Resampling importance", "KL, nats", False, "How far the final answers move when the chunk is sampled anew, whatever it then says."
+        "Resampling importance",
+        "KL, nats",
+        False,
+        "How far the final answers move when the chunk is sampled anew, whatever it then says.",
     ),
     "resampling_importance_accuracy": Metric(
-        "Resampling importance", "difference of accuracies", True, "Accuracy with the chunk kept, minus accuracy with it sampled anew."
+        "Resampling importance",
+        "difference of accuracies",
+        True,
+        "Accuracy with the chunk kept, minus accuracy with it sampled anew.",
     ),
     "forced_importance_kl": Metric(
         "Forced importance",
@@ -49,10 +55,16 @@ METRICS = {
         "How far the answers move when the model must answer right before, or right after, this chunk.",
     ),
     "forced_importance_accuracy": Metric(
-        "Forced importance", "difference of accuracies", True, "Accuracy when answering right after this chunk, minus right before it."
+        "Forced importance",
+        "difference of accuracies",
+        True,
+        "Accuracy when answering right after this chunk, minus right before it.",
     ),
     "counterfactual_accuracy": Metric(
-        "Accuracy of rollouts", "share correct", False, "Share of the rollouts from before this chunk whose answer is correct."
+        "Accuracy of rollouts",
+        "share correct",
+        False,
+        "Share of the rollouts from before this chunk whose answer is correct.",
     ),
     "different_trajectories_fraction": Metric(
         "Different trajectories",
@@ -70,13 +82,15 @@ METRICS = {
         "Resilience",
         "share of dissimilar rollouts",
         False,
-        "Of the rollouts whose first sentence says something else, the share that says the chunk's content in a later sentence after all.",
+        "Of the rollouts whose first sentence says something else, the share that says the chunk's content in a later"
+        " sentence after all.",
     ),
     "counterfactual_importance_pp_kl": Metric(
         "Counterfactual++",
         "KL, nats",
         False,
-        "How far the final answers move when this chunk's content is gone from the whole continuation, not only from its first sentence.",
+        "How far the final answers move when this chunk's content is gone from the whole continuation, not only from"
+        " its first sentence.",
     ),
     "counterfactual_importance_pp_accuracy": Metric(
         "Counterfactual++",
@@ -85,6 +99,7 @@ METRICS = {
         "Accuracy of the rollouts that say this chunk's content nowhere, minus accuracy with the chunk kept.",
     ),
 }
+
 
 @dataclass(frozen=True)
 class Column:
@@ -101,19 +116,45 @@ class Column:
 
 _PER_BETA = "nats per β²"
 GEOMETRY = {
-    "steepness": Column("Swept steepness |a|", _PER_BETA, "|a| of the quadratic fitted through KL(β); mean over the kind's directions."),
+    "steepness": Column(
+        "Swept steepness |a|", _PER_BETA, "|a| of the quadratic fitted through KL(β); mean over the kind's directions."
+    ),
     "amplitude": Column("Swept pure square", _PER_BETA, "Coefficient of a·β² alone fitted through KL(β)."),
-    "fisher_steepness": Column("Fisher steepness ½·vᵀGv", _PER_BETA, "Exact limit of KL(β)/β² as β → 0: no sweep and no fit."),
-    "isotropic_steepness": Column("Isotropic steepness tr(G)/2d", _PER_BETA, "Mean of ½·vᵀGv over directions, by Hutchinson's estimator."),
-    "on_manifold_steepness": Column("On-manifold steepness", _PER_BETA, "Mean of ½·vᵀGv along the leading tangents of the nearest chunks."),
-    "off_manifold_steepness": Column("Off-manifold steepness", _PER_BETA, "The same along random directions orthogonal to those tangents."),
-    "participation_ratio": Column("Participation ratio of G", "directions", "(Σλ)²/Σλ²: how many directions share the sensitivity."),
-    "anisotropy_ratio": Column("Anisotropy ratio", "largest / smallest KL", "Of the random directions, at magnitude 1."),
-    "random_cv": Column("Variation over random directions", "SD / mean of KL", "Coefficient of variation of their KL at magnitude 1."),
-    "dimension_twonn": Column("Intrinsic dimension (TwoNN)", "dimensions", "Of the nearest chunk activations, by TwoNN."),
-    "dimension_mle": Column("Intrinsic dimension (MLE)", "dimensions", "Of the nearest chunk activations, by maximum likelihood."),
-    "curvature": Column("Curvature", "radians", "Mean principal angle between the chunk's tangent space and its neighbours'."),
-    "density": Column("Density", "log 1 / distance", "Log of 1 / distance to the k-th nearest chunk, distances in units of their median."),
+    "fisher_steepness": Column(
+        "Fisher steepness ½·vᵀGv", _PER_BETA, "Exact limit of KL(β)/β² as β → 0: no sweep and no fit."
+    ),
+    "isotropic_steepness": Column(
+        "Isotropic steepness tr(G)/2d", _PER_BETA, "Mean of ½·vᵀGv over directions, by Hutchinson's estimator."
+    ),
+    "on_manifold_steepness": Column(
+        "On-manifold steepness", _PER_BETA, "Mean of ½·vᵀGv along the leading tangents of the nearest chunks."
+    ),
+    "off_manifold_steepness": Column(
+        "Off-manifold steepness", _PER_BETA, "The same along random directions orthogonal to those tangents."
+    ),
+    "participation_ratio": Column(
+        "Participation ratio of G", "directions", "(Σλ)²/Σλ²: how many directions share the sensitivity."
+    ),
+    "anisotropy_ratio": Column(
+        "Anisotropy ratio", "largest / smallest KL", "Of the random directions, at magnitude 1."
+    ),
+    "random_cv": Column(
+        "Variation over random directions", "SD / mean of KL", "Coefficient of variation of their KL at magnitude 1."
+    ),
+    "dimension_twonn": Column(
+        "Intrinsic dimension (TwoNN)", "dimensions", "Of the nearest chunk activations, by TwoNN."
+    ),
+    "dimension_mle": Column(
+        "Intrinsic dimension (MLE)", "dimensions", "Of the nearest chunk activations, by maximum likelihood."
+    ),
+    "curvature": Column(
+        "Curvature", "radians", "Mean principal angle between the chunk's tangent space and its neighbours'."
+    ),
+    "density": Column(
+        "Density",
+        "log 1 / distance",
+        "Log of 1 / distance to the k-th nearest chunk, distances in units of their median.",
+    ),
     "residual_norm": Column("Norm of the activation", "norm", "Norm of the chunk's mean residual stream."),
 }
 
@@ -175,7 +216,13 @@ PLACES = {
     "prompt": "the prompt",
 }
 
-RUN_KINDS = {"stream": "One continuation", "continue": "Many", "dose": "Dose–response", "wording": "Reword the sentence", "curve": "KL(β)"}
+RUN_KINDS = {
+    "stream": "One continuation",
+    "continue": "Many",
+    "dose": "Dose–response",
+    "wording": "Reword the sentence",
+    "curve": "KL(β)",
+}
 
 ARMS = {"base": "base", "changed": "steered", "flipped": "sign flipped", "random": "random"}
 
@@ -198,7 +245,9 @@ UNITS = {"rms": "RMS of the residual stream", "norm": "norm of the residual stre
 
 def metric(name: str) -> Metric:
     """How to show `name`; a metric this version has no words for is shown under its stored name."""
-    return METRICS.get(name) or Metric(name, "value", True, "A metric this version of the dashboard has no description for.")
+    return METRICS.get(name) or Metric(
+        name, "value", True, "A metric this version of the dashboard has no description for."
+    )
 
 
 def metric_choice(choice: str) -> str:
@@ -217,7 +266,9 @@ def definition(name: str, convention: str) -> str:
 def column(name: str) -> Column:
     """How to show the geometry column `name`; an importance metric can be one too."""
     found = METRICS.get(name)
-    return GEOMETRY.get(name) or (Column(found.label, found.unit, found.meaning) if found else Column(name, "value", ""))
+    return GEOMETRY.get(name) or (
+        Column(found.label, found.unit, found.meaning) if found else Column(name, "value", "")
+    )
 
 
 def direction_words(kind: str) -> str:

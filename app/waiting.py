@@ -16,7 +16,11 @@ def place_in_line(status: Status, doing: str) -> None:
     words = for_markdown(status.doing or doing)
     if status.progress and status.progress[1]:
         done, total, *counted = status.progress
-        left = f", about {duration(status.seconds / done * (total - done))} left" if done and status.seconds and done < total else ""
+        left = (
+            f", about {duration(status.seconds / done * (total - done))} left"
+            if done and status.seconds and done < total
+            else ""
+        )
         of = f"{done} of {total}" if TOKENS not in counted else f"{done:,} of at most {total:,} tokens"
         st.progress(min(1.0, done / total), text=f"{words}: {of}{left}")
         return

@@ -2,15 +2,18 @@
 
 import re
 
-_TERMINAL = re.compile(  # control sequences (colours), operating system commands (titles, links), other escapes, control characters
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x9c|\x1b\\)?|\x1b.?|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+# control sequences (colours), operating system commands (titles, links), other escapes, control characters
+_TERMINAL = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*["
+    r" -/]*[@-~]?|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x9c|\x1b\\)?|\x1b.?|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
 
 
 class AnchorscopeError(Exception):
     """Shown as it stands on the page and on the command line; every other exception is a fault of ours and stays loud.
 
-    Sentences hold words of other libraries and names from files: what would steer a terminal in them (colours, titles) is left out here.
+    Sentences hold words of other libraries and names from files: what would steer a terminal in them (colours, titles)
+    is left out here.
     """
 
     def __str__(self) -> str:
@@ -23,7 +26,9 @@ def plain(text: str) -> str:
 
 
 def stands_for_another(start: bytes) -> str | None:
-    """What a file that begins so is, and what to do, where it only stands for the file that was meant; None for any other."""
+    """What a file that begins so is, and what to do, where it only stands for the file that was meant; None for any
+    other.
+    """
     if start.startswith(b"version https://git-lfs"):
         return "is a pointer of Git LFS, not the file itself. Run `git lfs pull` in its folder, or download the file."
     if start.startswith((b"/annex/objects/", b"../.git/annex", b".git/annex")):

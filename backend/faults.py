@@ -1,7 +1,8 @@
 """Faults of the machine in words: a full disk, a missing permission, too little memory.
 
-They are nobody's mistake in the program and say nothing about the data, so they are said in one sentence, with what to do, at the doors of
-the command line and of the dashboard. What was finished is safe by how it is written; these words only say so.
+They are nobody's mistake in the program and say nothing about the data, so they are said in one sentence, with what to
+do, at the doors of the command line and of the dashboard. What was finished is safe by how it is written; these words
+only say so.
 """
 
 import errno
@@ -20,11 +21,20 @@ _OF_NUMBER = {  # what is the matter, what to do
     errno.EFBIG: ("A file would become larger than is allowed here", "Raise the limit (`ulimit -f`)."),
     errno.EACCES: ("Permission is missing", "Allow this user to read and write there."),
     errno.EPERM: ("The system does not permit it", "Allow this user to read and write there."),
-    errno.EROFS: ("The file system is read-only", "Make it writable, or work in a folder elsewhere (`--store FOLDER`)."),
+    errno.EROFS: (
+        "The file system is read-only",
+        "Make it writable, or work in a folder elsewhere (`--store FOLDER`).",
+    ),
     errno.EMFILE: ("Too many files are open in this process", "Raise the limit (`ulimit -n`)."),
     errno.ENFILE: ("Too many files are open on this machine", "Close other programs."),
-    errno.ENOMEM: ("There is not enough memory", "Close other programs, or lower engine.rows and engine.workers in the study file."),
-    errno.EAGAIN: ("No more processes or threads can be started", "Close other programs, or raise the limit (`ulimit -u`)."),
+    errno.ENOMEM: (
+        "There is not enough memory",
+        "Close other programs, or lower engine.rows and engine.workers in the study file.",
+    ),
+    errno.EAGAIN: (
+        "No more processes or threads can be started",
+        "Close other programs, or raise the limit (`ulimit -u`).",
+    ),
     errno.EIO: ("The disk reports a fault", "Check the disk."),
     errno.ESTALE: ("The share was mounted anew or is gone", _GONE),
     errno.ENOTCONN: ("The share is not connected", _GONE),
@@ -42,11 +52,17 @@ _OF_NUMBER = {  # what is the matter, what to do
     errno.ETXTBSY: ("The file is in use", "Close what uses it."),
     errno.ECONNREFUSED: ("The connection was refused", "Check the network."),
     errno.ENETUNREACH: ("There is no network", "Check the network."),
-}  # fmt: skip
+}
 _OUT_OF_MEMORY = (
-    "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc", "failed to allocate",
-    "failed to map segment", "memoryerror",
-)  # fmt: skip
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "failed to allocate",
+    "failed to map segment",
+    "memoryerror",
+)
 _MEMORY_TYPES = {"OutOfMemoryError", "OutOfMemoryException", "ArrowMemoryError"}
 
 
@@ -66,7 +82,9 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    return isinstance(error, (RuntimeError, ImportError)) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
+    return isinstance(error, (RuntimeError, ImportError)) and any(
+        words in str(error).lower() for words in _OUT_OF_MEMORY
+    )
 
 
 def ended(exit_code: int | None) -> str:
@@ -108,6 +126,10 @@ def _number_in(words: str) -> int | None:
 
 def _detail(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
-        files = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, (str, bytes, os.PathLike))]
+        files = [
+            os.fsdecode(name)
+            for name in (error.filename, error.filename2)
+            if isinstance(name, (str, bytes, os.PathLike))
+        ]
         return plain_line(": ".join([error.strerror, *files]))
     return plain_line(str(error)) or type(error).__name__

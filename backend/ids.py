@@ -1,6 +1,8 @@
-"""Names that follow from content, so that the same thing has the same id in every run and nothing is found by position or text.
+"""Names that follow from content, so that the same thing has the same id in every run and nothing is found by position
+or text.
 
-An id is a letter for its kind and a blake2b digest of the canonical JSON of what defines it; a seed is the same digest as a number.
+An id is a letter for its kind and a blake2b digest of the canonical JSON of what defines it; a seed is the same digest
+as a number.
 """
 
 import hashlib

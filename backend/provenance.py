@@ -25,14 +25,20 @@ _LIBRARIES = (
 
 def versions() -> dict[str, str]:
     """Python, libraries and schema, by name."""
-    return {"python": platform.python_version(), "schema": str(SCHEMA_VERSION), **{name: version(name) for name in _LIBRARIES}}
+    return {
+        "python": platform.python_version(),
+        "schema": str(SCHEMA_VERSION),
+        **{name: version(name) for name in _LIBRARIES},
+    }
 
 
 def commit() -> str | None:
     """The checkout's commit, with + where tracked files were changed; None outside a checkout."""
     root = Path(__file__).resolve().parents[1]
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+        head = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True
+        ).stdout.strip()
         changed = subprocess.run(
             ["git", "status", "--porcelain", "-uno"], cwd=root, capture_output=True, text=True, check=True
         ).stdout.strip()

@@ -2,12 +2,14 @@
 
     python benchmarks/crosscoder.py
 
-1. Both start from the same weights and get the same batches of synthetic activations: sparse sums of planted directions with noise.
-2. The reference is what one would write: two einsums, relu, topk over the flattened batch, autograd, Adam as PyTorch has it. That both
-   compute the same is checked on the way: their losses, step by step.
+1. Both start from the same weights and get the same batches of synthetic activations: sparse sums of planted directions
+   with noise.
+2. The reference is what one would write: two einsums, relu, topk over the flattened batch, autograd, Adam as PyTorch
+   has it. That both compute the same is checked on the way: their losses, step by step.
 3. The first steps, in which the threshold is still unknown, are left out; of the others the median step counts.
-4. `gemm_share`: multiplications that our step really does (one dense product and the sums over kept codes), as a share of what the
-   machine's fastest large float32 product does in the same time. `dense_share` counts the five products of a dense step instead.
+4. `gemm_share`: multiplications that our step really does (one dense product and the sums over kept codes), as a share
+   of what the machine's fastest large float32 product does in the same time. `dense_share` counts the five products of
+   a dense step instead.
 
 The last line is JSON. Alone on the machine the figures mean something; beside other work they do not.
 """
@@ -79,7 +81,13 @@ def main() -> None:
     options = arguments.parse_args()
     torch.set_num_threads(options.threads)
     settings = Settings(
-        n_models=N_MODELS, width=options.width, n_features=options.features, k=options.k, batch=options.batch, steps=1_000_000, aux=0.0,
+        n_models=N_MODELS,
+        width=options.width,
+        n_features=options.features,
+        k=options.k,
+        batch=options.batch,
+        steps=1_000_000,
+        aux=0.0,
     )
     ours = Trainer(settings)
     plain = Plain(ours, settings)
@@ -94,25 +102,40 @@ def main() -> None:
             mine = timed(times["ours"], lambda a=activations: ours.step(a).loss)
             theirs = timed(times["plain"], lambda a=activations: plain.step(a))
         apart = max(apart, abs(mine - theirs) / theirs)
-        print(f"step {number + 1}: loss {mine:.4f} and {theirs:.4f}" + (f"; {times['ours'][-1]:.2f} s and {times['plain'][-1]:.2f} s"
-                                                                        if times["ours"] else ""))
+        print(
+            f"step {number + 1}: loss {mine:.4f} and {theirs:.4f}"
+            + (f"; {times['ours'][-1]:.2f} s and {times['plain'][-1]:.2f} s" if times["ours"] else "")
+        )
     peak = fastest_product(options)
     seconds = {name: statistics.median(found) for name, found in times.items()}
     joined = N_MODELS * options.width
     dense = 2 * options.batch * joined * options.features
     sparse = 2 * options.batch * options.k * joined
-    print(f"tokens a second: ours {options.batch / seconds['ours']:,.0f}, plain {options.batch / seconds['plain']:,.0f}; "
-          f"largest difference of the losses {apart:.1e}; fastest product {peak / 1e9:.0f} GFLOP/s on {options.threads} threads")
-    print(json.dumps({
-        "ratio": round(seconds["plain"] / seconds["ours"], 3), "gemm_share": round((dense + 4 * sparse) / seconds["ours"] / peak, 3),
-        "dense_share": round(5 * dense / seconds["ours"] / peak, 3), "tokens_per_s": round(options.batch / seconds["ours"]),
-        "plain_tokens_per_s": round(options.batch / seconds["plain"]), "peak_gflops": round(peak / 1e9), "threads": options.threads,
-        "losses_apart": float(f"{apart:.1e}"),
-    }))  # fmt: skip
+    print(
+        f"tokens a second: ours {options.batch / seconds['ours']:,.0f}, plain {options.batch / seconds['plain']:,.0f};"
+        f" largest difference of the losses {apart:.1e}; fastest product {peak / 1e9:.0f} GFLOP/s on {options.threads}"
+        " threads"
+    )
+    print(
+        json.dumps(
+            {
+                "ratio": round(seconds["plain"] / seconds["ours"], 3),
+                "gemm_share": round((dense + 4 * sparse) / seconds["ours"] / peak, 3),
+                "dense_share": round(5 * dense / seconds["ours"] / peak, 3),
+                "tokens_per_s": round(options.batch / seconds["ours"]),
+                "plain_tokens_per_s": round(options.batch / seconds["plain"]),
+                "peak_gflops": round(peak / 1e9),
+                "threads": options.threads,
+                "losses_apart": float(f"{apart:.1e}"),
+            }
+        )
+    )
 
 
 def batches(options: argparse.Namespace) -> Callable[[], torch.Tensor]:
-    """Activations (batch, models, width) whose mean square norm is the width: sparse sums of directions, the same codes in both models."""
+    """Activations (batch, models, width) whose mean square norm is the width: sparse sums of directions, the same codes
+    in both models.
+    """
     rng = torch.Generator().manual_seed(0)
     directions = torch.nn.functional.normalize(torch.randn(N_MODELS, PLANTED, options.width, generator=rng), dim=2)
 

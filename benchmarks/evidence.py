@@ -1,7 +1,8 @@
-"""How often a law is claimed where there is none, and found where there is one: `python benchmarks/evidence.py [--worlds 500]`.
+"""How often a law is claimed where there is none, and found where there is one: `python benchmarks/evidence.py
+[--worlds 500]`.
 
-Every kind of world of both generators (tests/planted_worlds.py), at the size of the shipped demo, judged as a study's pairs are. The
-strength of a law is set so that ρ within CoTs is −0.25 on average over its worlds.
+Every kind of world of both generators (tests/planted_worlds.py), at the size of the shipped demo, judged as a study's
+pairs are. The strength of a law is set so that ρ within CoTs is −0.25 on average over its worlds.
 """
 
 import argparse
@@ -29,11 +30,20 @@ _TARGET, _CALIBRATION = -0.25, 40
 _STRENGTHS = {"ranks": (0.0, 0.2, 0.35, 0.5, 0.7, 0.9), "rollouts": (0.0, 0.4, 0.8, 1.2, 2.0, 3.5)}
 
 
-def judged(generator: str, kind: str, strength: float, chunks: int, draws: int, seed: int) -> tuple[str, float, float, tuple[bool, ...]]:
+def judged(
+    generator: str, kind: str, strength: float, chunks: int, draws: int, seed: int
+) -> tuple[str, float, float, tuple[bool, ...]]:
     made = GENERATORS[generator]
     frame = _smaller(made.world(kind, seed, strength), chunks)
-    found = evidence(frame, n_bootstrap=draws, n_permutations=draws, seed=seed, covariates=made.covariates, describe=False)
-    return verdict(found), found.within.rho, found.rank.spearman, tuple(condition.holds for condition in conditions(found))
+    found = evidence(
+        frame, n_bootstrap=draws, n_permutations=draws, seed=seed, covariates=made.covariates, describe=False
+    )
+    return (
+        verdict(found),
+        found.within.rho,
+        found.rank.spearman,
+        tuple(condition.holds for condition in conditions(found)),
+    )
 
 
 def strength_of(generator: str, kind: str) -> float:
@@ -62,7 +72,9 @@ def main() -> None:
     asked.add_argument("--draws", type=int, default=1000, help="bootstrap draws and permutations")
     asked.add_argument("--workers", type=int, default=1)
     asked.add_argument("--why", action="store_true", help="how often each condition failed")
-    asked.add_argument("--calibrate", action="store_true", help="print the strengths of laws at which ρ within CoTs is −0.25, and end")
+    asked.add_argument(
+        "--calibrate", action="store_true", help="print the strengths of laws at which ρ within CoTs is −0.25, and end"
+    )
     given, start = asked.parse_args(), time.perf_counter()
     if given.calibrate:
         for name, made in GENERATORS.items():
@@ -91,7 +103,11 @@ def main() -> None:
 def _line(name: str, kind: str, n: int, claimed: int, wrong: str, within: float, pooled: float) -> None:
     low, high = wilson(claimed, n)
     interval = f"[{low:.1%}, {high:.1%}]"
-    print(f"{name:<10}{kind:<10}{n:>7}{claimed:>9}{claimed / n:>7.1%}  {interval:<15}{wrong:>8}{within:>10.2f}{pooled:>10.2f}", flush=True)
+    print(
+        f"{name:<10}{kind:<10}{n:>7}{claimed:>9}{claimed / n:>7.1%} "
+        f" {interval:<15}{wrong:>8}{within:>10.2f}{pooled:>10.2f}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
     python benchmarks/fisher.py [--repeats 3] [--tokens 400] [--chunks 4] [--directions 4]
 
-Sweep: `sweep_cot`, 21 β in [−10, 10]. Fisher: `fisher_cot`, the same text, chunks and directions, at a third of the layers, anchor
-position; both encode the text themselves. Same run, one thread, alternating; medians. The limit: KL(β)/β² at ±β, averaged so that odd
-terms cancel, at β and 2β extrapolated to 0 (Richardson); β is the smallest of 0.02, 0.04, … 1.28 at which both KLs are more than 100
-times the noise floor. The model is the embedded SmolLM2-135M-Instruct, or else random weights of its shape.
+Sweep: `sweep_cot`, 21 β in [−10, 10]. Fisher: `fisher_cot`, the same text, chunks and directions, at a third of the
+layers, anchor position; both encode the text themselves. Same run, one thread, alternating; medians. The limit:
+KL(β)/β² at ±β, averaged so that odd terms cancel, at β and 2β extrapolated to 0 (Richardson); β is the smallest of
+0.02, 0.04, … 1.28 at which both KLs are more than 100 times the noise floor. The model is the embedded
+SmolLM2-135M-Instruct, or else random weights of its shape.
 """
 
 import argparse
@@ -38,7 +39,9 @@ CHUNK = 20  # tokens
 
 
 def limits(loaded, ids, spans, directions, layer):
-    """By curve id: the extrapolated limit of KL(β)/β² and the β used; curves that never rise far enough above the floor are left out."""
+    """By curve id: the extrapolated limit of KL(β)/β² and the β used; curves that never rise far enough above the floor
+    are left out.
+    """
     betas = [sign * beta for beta in BETAS for sign in (-1, 1)]
     floors = noise_floor(loaded, ids, spans, encoded=encode(loaded, ids, layers=[layer]))
     found = {}
@@ -57,7 +60,9 @@ def main() -> None:
     arguments.add_argument("--repeats", type=int, default=3)
     arguments.add_argument("--tokens", type=int, default=400, help="tokens of the text")
     arguments.add_argument("--chunks", type=int, default=4, help="chunks of 20 tokens, spread over the text")
-    arguments.add_argument("--directions", type=int, default=4, help="directions a chunk: its own, one of all chunks, the rest random")
+    arguments.add_argument(
+        "--directions", type=int, default=4, help="directions a chunk: its own, one of all chunks, the rest random"
+    )
     chosen = arguments.parse_args()
     torch.set_num_threads(1)
     loaded, name = load()
@@ -72,7 +77,9 @@ def main() -> None:
     activations = dict(zip(spans, means, strict=True))
     directions = [
         *per_chunk(activations, model_id=loaded.model_id, layer=layer).made,
-        *diff_in_means(activations, dict.fromkeys(spans, 0.0) | {"chunk_0": 1.0}, model_id=loaded.model_id, layer=layer).made,
+        *diff_in_means(
+            activations, dict.fromkeys(spans, 0.0) | {"chunk_0": 1.0}, model_id=loaded.model_id, layer=layer
+        ).made,
         *random(chosen.directions - 2, means.shape[1], model_id=loaded.model_id, layer=layer, seed=0).made,
     ]
     asked = {"chunk_spans": spans, "directions": directions, "layers": [layer], "positions": ["anchor"]}
@@ -93,8 +100,10 @@ def main() -> None:
         if row["curve_id"] in found:
             limit, beta = found[row["curve_id"]]
             differences.append(abs(row["fisher_steepness"] - limit) / limit)
-            print(f"{row['chunk_id']} {row['kind']:14} Fisher {row['fisher_steepness']:.5e}, "
-                  f"limit {limit:.5e} from β = {beta / 2:g} and {beta:g}: {differences[-1]:.3%} apart")
+            print(
+                f"{row['chunk_id']} {row['kind']:14} Fisher {row['fisher_steepness']:.5e}, "
+                f"limit {limit:.5e} from β = {beta / 2:g} and {beta:g}: {differences[-1]:.3%} apart"
+            )
     print(f"""
 {name}, layer {layer} of {loaded.n_layers}, text of {chosen.tokens} tokens, {len(spans)} chunks of {CHUNK} tokens, {len(rows)} curves,
 float32, one thread; medians of {chosen.repeats} runs.
@@ -103,7 +112,7 @@ float32, one thread; medians of {chosen.repeats} runs.
   share of the time                        {fisher / sweep:8.3f}     target {TARGET_SHARE:.3f}
   curves above {ABOVE_FLOOR:.0f} times the noise floor   {len(differences):5d} of {len(rows)}
   largest relative difference              {max(differences):8.4f}     target {TARGET_DIFFERENCE}
-""")
+""")  # noqa: E501
     print(json.dumps({"time_share": round(fisher / sweep, 4), "max_rel_diff": round(max(differences), 6)}))
 
 

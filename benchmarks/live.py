@@ -2,12 +2,14 @@
 
     python benchmarks/live.py
 
-Through the real service and its worker process, on SmolLM2-135M-Instruct, with the text read beforehand as the page does when it opens:
-1. `first_token_s`: from submitting a stream (add 4 RMS at half depth, from the token before the middle chunk on) to its first steered token
-   here; the median over seeds, so that nothing is answered from memory.
-2. `curve_s`: from submitting a curve of 21 β for a chunk of 20 tokens at half depth to its last point; median over directions.
-3. `stream_share`: tokens a second of the steered arm, which is streamed beside the base arm and both shadows, against transformers'
-   `generate` of one sequence in a process of its own with as many threads; the two take turns.
+Through the real service and its worker process, on SmolLM2-135M-Instruct, with the text read beforehand as the page
+does when it opens:
+1. `first_token_s`: from submitting a stream (add 4 RMS at half depth, from the token before the middle chunk on) to its
+   first steered token here; the median over seeds, so that nothing is answered from memory.
+2. `curve_s`: from submitting a curve of 21 β for a chunk of 20 tokens at half depth to its last point; median over
+   directions.
+3. `stream_share`: tokens a second of the steered arm, which is streamed beside the base arm and both shadows, against
+   transformers' `generate` of one sequence in a process of its own with as many threads; the two take turns.
 4. Twenty requests at once: how many were answered, the longest wait, and the worker's memory.
 
 The last line is JSON. Alone on the machine the figures mean something; beside other work they do not.
@@ -32,12 +34,15 @@ from backend.live.service import Limits, LiveService
 
 NAME = "embedded:SmolLM2-135M-Instruct"
 LAYER, CHUNK_TOKENS = 15, 20
-QUESTION = "A baker fills 7 trays with 12 rolls each and sells 30 of them before noon. How many rolls are left for the afternoon?"
+QUESTION = (
+    "A baker fills 7 trays with 12 rolls each and sells 30 of them before noon. How many rolls are left for the"
+    " afternoon?"
+)
 COT = (
-    "First, I restate the question in my own words to be sure what is asked. The baker has 7 trays and each of them holds 12 rolls. "
-    "So before noon there are 7 times 12 rolls, and that product is 84 rolls in the shop. Then 30 rolls are sold before noon, so I "
-    "subtract 30 from 84 and get 54. Wait, let me check the product again: 7 times 10 is 70, and 7 times 2 is 14. Together that is 84, as "
-    "I said above."
+    "First, I restate the question in my own words to be sure what is asked. The baker has 7 trays and each of them"
+    " holds 12 rolls. So before noon there are 7 times 12 rolls, and that product is 84 rolls in the shop. Then 30"
+    " rolls are sold before noon, so I subtract 30 from 84 and get 54. Wait, let me check the product again: 7 times 10"
+    " is 70, and 7 times 2 is 14. Together that is 84, as I said above."
 )
 PLAIN = """
 import sys, time, torch
@@ -58,7 +63,9 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--repeats", type=int, default=5)
     arguments.add_argument("--tokens", type=int, default=96)
-    arguments.add_argument("--threads", type=int, default=None, help="of the worker and of plain generation; the service's own by default")
+    arguments.add_argument(
+        "--threads", type=int, default=None, help="of the worker and of plain generation; the service's own by default"
+    )
     options = arguments.parse_args()
     service, model = LiveService(Limits(threads=options.threads)), Model(NAME)
     try:
@@ -82,11 +89,16 @@ def measured(service: LiveService, model: Model, options: argparse.Namespace) ->
     n_prompt = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
     middle = (n_prompt + len(ids)) // 2
     spans = chunk_spans(COT)
-    chunk = Chunk("c", *spans[len(spans) // 2], token_start=middle, token_end=middle + CHUNK_TOKENS)  # cut to the length that is asked for
+    chunk = Chunk(
+        "c", *spans[len(spans) // 2], token_start=middle, token_end=middle + CHUNK_TOKENS
+    )  # cut to the length that is asked for
     text = Text(prompt, COT, (chunk,), tuple(ids), n_prompt)
     began = time.monotonic()
     done(service, "open", model, Open(text, "c"))
-    print(f"text of {len(ids)} tokens, chunk of {CHUNK_TOKENS}; worker, model and text ready after {time.monotonic() - began:.1f} s")
+    print(
+        f"text of {len(ids)} tokens, chunk of {CHUNK_TOKENS}; worker, model and text ready after"
+        f" {time.monotonic() - began:.1f} s"
+    )
 
     curves = []
     for seed in range(options.repeats):
@@ -96,13 +108,18 @@ def measured(service: LiveService, model: Model, options: argparse.Namespace) ->
 
     threads = service.limits.threads or max(1, (os.cpu_count() or 2) - 1)
     plain = subprocess.Popen(
-        [sys.executable, "-c", PLAIN, NAME, str(threads), repr(ids[:middle])], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-c", PLAIN, NAME, str(threads), repr(ids[:middle])],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
         cwd=Path(__file__).resolve().parents[1],
     )
     firsts, rates, plain_rates = [], [], []
     for seed in range(options.repeats):
         compared = Compared(text, "c", "before", intervention(seed, "onward"))
-        first, rate = streamed(service, f"stream {seed}", model, Stream(compared, Sampling(max_new_tokens=options.tokens), seed))
+        first, rate = streamed(
+            service, f"stream {seed}", model, Stream(compared, Sampling(max_new_tokens=options.tokens), seed)
+        )
         firsts.append(first)
         rates.append(rate)
         plain.stdin.write(f"{options.tokens}\n")
@@ -111,11 +128,17 @@ def measured(service: LiveService, model: Model, options: argparse.Namespace) ->
     plain.stdin.close()
     plain.wait()
     print(f"first steered token: {[round(seconds, 2) for seconds in firsts]} s")
-    print(f"streamed {[round(r, 1) for r in rates]} tokens/s a arm, plain generate {[round(r, 1) for r in plain_rates]} tokens/s")
+    print(
+        f"streamed {[round(r, 1) for r in rates]} tokens/s a arm, plain generate {[round(r, 1) for r in plain_rates]}"
+        " tokens/s"
+    )
     crowd = crowded(service, model, text)
     return {
-        "first_token_s": round(statistics.median(firsts), 3), "curve_s": round(statistics.median(curves), 3),
-        "stream_share": round(statistics.median(rates) / statistics.median(plain_rates), 3), "threads": threads, **crowd,
+        "first_token_s": round(statistics.median(firsts), 3),
+        "curve_s": round(statistics.median(curves), 3),
+        "stream_share": round(statistics.median(rates) / statistics.median(plain_rates), 3),
+        "threads": threads,
+        **crowd,
     }
 
 
@@ -163,7 +186,10 @@ def crowded(service: LiveService, model: Model, text: Text) -> dict:
     answered = sum(status.state == "finished" for status in ended)
     seconds, memory = time.monotonic() - began, service.load()["memory_bytes"]
     told = sum(place is not None for place in places)
-    print(f"20 at once: {answered} answered, {told} told their place, the last done after {seconds:.1f} s; worker {memory / 2**30:.2f} GiB")
+    print(
+        f"20 at once: {answered} answered, {told} told their place, the last done after {seconds:.1f} s; worker"
+        f" {memory / 2**30:.2f} GiB"
+    )
     return {"crowd_answered": answered, "crowd_s": round(seconds, 1), "worker_gib": round(memory / 2**30, 2)}
 
 

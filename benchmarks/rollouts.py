@@ -1,14 +1,16 @@
 """Tokens a second of rollouts: this project's sampler against `model.generate` called chunk by chunk.
 
-Both continue the same CoTs (which the embedded model writes first) from before the same chunks, with the same number of rollouts at
-each, temperature, top-p and cap, in float32. The sampler runs in two processes of one thread each; `generate` runs with one or two
-threads, whichever is found faster on the first chunk, with a batch of all rollouts of a chunk. Counted are tokens drawn for rollouts
-that had not ended, end tokens included. The two take turns in short spells, so that whatever else the machine does meets both alike.
-Two threads that share their cores with another busy process stall at every small operation: measure on an idle machine, or with
+Both continue the same CoTs (which the embedded model writes first) from before the same chunks, with the same number of
+rollouts at each, temperature, top-p and cap, in float32. The sampler runs in two processes of one thread each;
+`generate` runs with one or two threads, whichever is found faster on the first chunk, with a batch of all rollouts of a
+chunk. Counted are tokens drawn for rollouts that had not ended, end tokens included. The two take turns in short
+spells, so that whatever else the machine does meets both alike. Two threads that share their cores with another busy
+process stall at every small operation: measure on an idle machine, or with
 --threads 1.
 
-The sampler does all rollouts of all chunks, so that its figure includes filling and draining its batches, and is held while `generate`
-continues one chunk after another, in a shuffled order; each of the sampler's turns is twice as long as the chunk before it took.
+The sampler does all rollouts of all chunks, so that its figure includes filling and draining its batches, and is held
+while `generate` continues one chunk after another, in a shuffled order; each of the sampler's turns is twice as long as
+the chunk before it took.
 
     python benchmarks/rollouts.py [--rollouts 10] [--rows 128] [--cap 224] [--seconds 8]
 """
@@ -53,9 +55,14 @@ def write_cots(loaded: Any, cap: int) -> tuple[dict[str, list[int]], list[Point]
     from backend.models.sampling import SampleRequest, SamplingParameters, sample
 
     tokenizer = loaded.tokenizer
-    texts = {f"cot-{number}": tokenizer.apply_chat_template(
-        [{"role": "user", "content": question + " Think step by step and put the answer in \\boxed{}."}],
-        tokenize=False, add_generation_prompt=True) for number, question in enumerate(QUESTIONS)}
+    texts = {
+        f"cot-{number}": tokenizer.apply_chat_template(
+            [{"role": "user", "content": question + " Think step by step and put the answer in \\boxed{}."}],
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        for number, question in enumerate(QUESTIONS)
+    }
     prompts = {key: tokenizer.encode(text, add_special_tokens=False) for key, text in texts.items()}
     requests = [SampleRequest(key, key, len(prompt), seed_for("cot", key)) for key, prompt in prompts.items()]
     sequences, points = {}, []
@@ -69,8 +76,15 @@ def write_cots(loaded: Any, cap: int) -> tuple[dict[str, list[int]], list[Point]
     return sequences, points
 
 
-def sampler_process(number: int, sequences: dict[str, list[int]], points: list[Point], options: argparse.Namespace, gate: Any, ready: Any,
-                    results: Any) -> None:
+def sampler_process(
+    number: int,
+    sequences: dict[str, list[int]],
+    points: list[Point],
+    options: argparse.Namespace,
+    gate: Any,
+    ready: Any,
+    results: Any,
+) -> None:
     import torch
 
     torch.set_num_threads(1)
@@ -79,9 +93,14 @@ def sampler_process(number: int, sequences: dict[str, list[int]], points: list[P
 
     loaded = load_model(MODEL)
     parameters = SamplingParameters(TEMPERATURE, TOP_P, options.cap)
-    requests = [SampleRequest(f"{place}-{n}", point.sequence_id, point.prefix_length, seed_for(place, n, number))
-                for place, point in enumerate(points) for n in range(options.rollouts)]
-    list(sample(loaded, sequences, requests[:2], SamplingParameters(TEMPERATURE, TOP_P, 2)))  # weights are packed before the clock runs
+    requests = [
+        SampleRequest(f"{place}-{n}", point.sequence_id, point.prefix_length, seed_for(place, n, number))
+        for place, point in enumerate(points)
+        for n in range(options.rollouts)
+    ]
+    list(
+        sample(loaded, sequences, requests[:2], SamplingParameters(TEMPERATURE, TOP_P, 2))
+    )  # weights are packed before the clock runs
     active = 0.0
     last = None
 
@@ -94,8 +113,10 @@ def sampler_process(number: int, sequences: dict[str, list[int]], points: list[P
         return False
 
     ready.release()
-    tokens = sum(len(s.token_ids) + (s.finish == "eos") for s in sample(
-        loaded, sequences, requests, parameters, rows=options.rows, should_stop=wait_for_turn))
+    tokens = sum(
+        len(s.token_ids) + (s.finish == "eos")
+        for s in sample(loaded, sequences, requests, parameters, rows=options.rows, should_stop=wait_for_turn)
+    )
     active += time.perf_counter() - last
     results.put((tokens, active))
 
@@ -103,7 +124,9 @@ def sampler_process(number: int, sequences: dict[str, list[int]], points: list[P
 class Generator:
     """`model.generate`, one chunk after another, in spells."""
 
-    def __init__(self, loaded: Any, sequences: dict[str, list[int]], points: list[Point], options: argparse.Namespace) -> None:
+    def __init__(
+        self, loaded: Any, sequences: dict[str, list[int]], points: list[Point], options: argparse.Namespace
+    ) -> None:
         self.loaded, self.sequences, self.points, self.options = loaded, sequences, points, options
         self.tokens, self.seconds, self.next = 0, 0.0, 0
 
@@ -113,8 +136,16 @@ class Generator:
         prefix = torch.tensor([self.sequences[point.sequence_id][: point.prefix_length]])
         end = self.loaded.tokenizer.eos_token_id
         out = self.loaded.model.generate(
-            prefix, attention_mask=torch.ones_like(prefix), do_sample=True, temperature=TEMPERATURE, top_p=TOP_P, top_k=0,
-            max_new_tokens=self.options.cap, num_return_sequences=self.options.rollouts, pad_token_id=end)[:, point.prefix_length:]
+            prefix,
+            attention_mask=torch.ones_like(prefix),
+            do_sample=True,
+            temperature=TEMPERATURE,
+            top_p=TOP_P,
+            top_k=0,
+            max_new_tokens=self.options.cap,
+            num_return_sequences=self.options.rollouts,
+            pad_token_id=end,
+        )[:, point.prefix_length :]
         ended = (out == end).cumsum(1)
         return int(((ended == 0) | ((ended == 1) & (out == end))).sum())
 
@@ -136,12 +167,21 @@ class Generator:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Rollout tokens a second: the sampler against model.generate, side by side.")
+    parser = argparse.ArgumentParser(
+        description="Rollout tokens a second: the sampler against model.generate, side by side."
+    )
     parser.add_argument("--rollouts", type=int, default=10, help="rollouts at each chunk, and generate's batch")
     parser.add_argument("--rows", type=int, default=128, help="rows a batch in each of the sampler's two processes")
     parser.add_argument("--cap", type=int, default=224, help="most new tokens a rollout")
-    parser.add_argument("--seconds", type=float, default=8.0, help="length of the sampler's first turn, and the least of the others")
-    parser.add_argument("--threads", type=int, choices=(1, 2), help="threads of generate; without it, the faster of the two on one chunk")
+    parser.add_argument(
+        "--seconds", type=float, default=8.0, help="length of the sampler's first turn, and the least of the others"
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        choices=(1, 2),
+        help="threads of generate; without it, the faster of the two on one chunk",
+    )
     options = parser.parse_args()
     import torch
 
@@ -151,15 +191,22 @@ def main() -> None:
 
     loaded = load_model(MODEL)
     sequences, points = write_cots(loaded, options.cap)
-    print(f"{len(sequences)} CoTs of {min(map(len, sequences.values()))} to {max(map(len, sequences.values()))} tokens with their prompts, "
-          f"{len(points)} chunks, {options.rollouts} rollouts at each", flush=True)
+    print(
+        f"{len(sequences)} CoTs of {min(map(len, sequences.values()))} to {max(map(len, sequences.values()))} tokens"
+        f" with their prompts, {len(points)} chunks, {options.rollouts} rollouts at each",
+        flush=True,
+    )
 
     context = multiprocessing.get_context("spawn")
     gate, ready, results = context.Event(), context.Semaphore(0), context.Queue()
     os.environ["OMP_NUM_THREADS"] = "1"  # for the two processes: their linear algebra starts with one thread
     by_process = [[p for p in points if int(p.sequence_id.split("-")[1]) % 2 == half] for half in range(2)]
-    workers = [context.Process(target=sampler_process, args=(number, sequences, part, options, gate, ready, results), daemon=True)
-               for number, part in enumerate(by_process)]
+    workers = [
+        context.Process(
+            target=sampler_process, args=(number, sequences, part, options, gate, ready, results), daemon=True
+        )
+        for number, part in enumerate(by_process)
+    ]
     for worker in workers:
         worker.start()
     for _ in workers:
@@ -188,8 +235,14 @@ def main() -> None:
     finished = [results.get(timeout=10) for _ in workers]
     ours = sum(tokens for tokens, _ in finished) / max(seconds for _, seconds in finished)
     theirs = plain.tokens / plain.seconds
-    print(f"sampler: {sum(t for t, _ in finished)} tokens, {ours:.1f} tokens/s ({options.rows} rows, two processes of one thread)")
-    print(f"generate: {plain.tokens} tokens, {theirs:.1f} tokens/s (batches of {options.rollouts}, {best} thread(s)), {spells} turns each")
+    print(
+        f"sampler: {sum(t for t, _ in finished)} tokens, {ours:.1f} tokens/s ({options.rows} rows, two processes of one"
+        " thread)"
+    )
+    print(
+        f"generate: {plain.tokens} tokens, {theirs:.1f} tokens/s (batches of {options.rollouts}, {best} thread(s)),"
+        f" {spells} turns each"
+    )
     print(json.dumps({"ratio": round(ours / theirs, 2)}))
 
 

@@ -2,9 +2,10 @@
 
     python benchmarks/sweep.py [--repeats 5] [--tokens 600] [--chunk 20]
 
-Plain: for each β one full forward pass of the context with a hook that steers the anchor token at half depth, then logits and the KL at
-the chunk's positions in float64. Ours: `encode` once and `sweep_chunk`. Same model, same context, same run, one thread, alternating;
-medians. The model is the embedded SmolLM2-135M-Instruct where its cache exists, and otherwise random weights of its shape.
+Plain: for each β one full forward pass of the context with a hook that steers the anchor token at half depth, then
+logits and the KL at the chunk's positions in float64. Ours: `encode` once and `sweep_chunk`. Same model, same context,
+same run, one thread, alternating; medians. The model is the embedded SmolLM2-135M-Instruct where its cache exists, and
+otherwise random weights of its shape.
 """
 
 import argparse
@@ -53,11 +54,27 @@ def load():
 
         print(f"The embedded model is not at hand ({error}); random weights of its shape are timed instead.")
         torch.manual_seed(0)
-        model = LlamaForCausalLM(LlamaConfig(
-            vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3,
-            tie_word_embeddings=True, max_position_embeddings=8192, initializer_range=0.1,
-        )).eval().requires_grad_(False)
-        return SimpleNamespace(model=model, model_id="m_random", n_layers=30, tokenizer=None), "random weights of SmolLM2-135M's shape"
+        model = (
+            LlamaForCausalLM(
+                LlamaConfig(
+                    vocab_size=49152,
+                    hidden_size=576,
+                    intermediate_size=1536,
+                    num_hidden_layers=30,
+                    num_attention_heads=9,
+                    num_key_value_heads=3,
+                    tie_word_embeddings=True,
+                    max_position_embeddings=8192,
+                    initializer_range=0.1,
+                )
+            )
+            .eval()
+            .requires_grad_(False)
+        )
+        return (
+            SimpleNamespace(model=model, model_id="m_random", n_layers=30, tokenizer=None),
+            "random weights of SmolLM2-135M's shape",
+        )
 
 
 @torch.inference_mode()
@@ -66,6 +83,7 @@ def plain_curve(model, tokens, span, layer, unit_vector):
     anchor, at = span[0] - 1, predicting_positions(span)
     logits = []
     for beta in BETAS:
+
         def steer(_block, _inputs, output, beta=beta):
             h = residual_of(output).clone()
             h[0, anchor] += beta * h[0, anchor].square().mean().sqrt() * unit_vector
@@ -106,7 +124,9 @@ def main() -> None:
     unit_vector = torch.from_numpy(direction.vector)
 
     def ours(encoded):
-        return sweep_chunk(loaded, encoded, "chunk", span, [direction], positions=["anchor"], betas=BETAS).kl_curves[0]["kl"]
+        return sweep_chunk(loaded, encoded, "chunk", span, [direction], positions=["anchor"], betas=BETAS).kl_curves[0][
+            "kl"
+        ]
 
     ours(encoded)
     times = {"plain": [], "encode": [], "sweep": []}
@@ -124,7 +144,11 @@ def main() -> None:
             times["sweep"].append(time.perf_counter() - start)
             worst = max(worst, max(abs(a - b) for a, b in zip(curve, expected, strict=True)))
         last = {key: seconds[-1] for key, seconds in times.items()}
-        print(f"repeat {repeat + 1}: plain {last['plain']:.2f} s, encode {last['encode']:.2f} s, sweep {last['sweep']:.3f} s", flush=True)
+        print(
+            f"repeat {repeat + 1}: plain {last['plain']:.2f} s, encode {last['encode']:.2f} s, sweep"
+            f" {last['sweep']:.3f} s",
+            flush=True,
+        )
 
     plain, encoding, sweep = (statistics.median(times[key]) for key in ("plain", "encode", "sweep"))
     n_chunks = chosen.tokens // chosen.chunk
@@ -141,7 +165,7 @@ times faster than the plain way:
 largest difference between the curves                         {worst:8.1e} nats, limit 1e-5
 "ratio" below is (i): the plain way's median time over that of one curve whose CoT is already encoded.
 Both compute in float32. The plain way is the model's own forward, whose products torch gives to MKL on a CPU; ours go to oneDNN.
-""")
+""")  # noqa: E501
     print(json.dumps({"ratio": round(plain / sweep, 2), "max_abs_diff": worst}))
 
 

@@ -1,4 +1,6 @@
-"""Which features fire where a model doubts, concludes, tries another way or objects, and what those words lose without them."""
+"""Which features fire where a model doubts, concludes, tries another way or objects, and what those words lose without
+them.
+"""
 
 import streamlit as st
 

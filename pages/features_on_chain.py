@@ -1,4 +1,6 @@
-"""A dictionary's features along one chain of thought, or along any text: token by token, chunk by chunk, in both models."""
+"""A dictionary's features along one chain of thought, or along any text: token by token, chunk by chunk, in both
+models.
+"""
 
 import streamlit as st
 

@@ -1,4 +1,6 @@
-"""Change features and see what is still solved: with the reconstruction alone and random features beside it, in both models."""
+"""Change features and see what is still solved: with the reconstruction alone and random features beside it, in both
+models.
+"""
 
 import streamlit as st
 

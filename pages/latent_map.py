@@ -17,7 +17,11 @@ path = points[points["cot_id"] == where.cot]
 left, right = st.columns([5, 2], gap="medium")
 with left:
     figure = latent_map(
-        points, axes=map_view.axes(chosen), metric=described(chosen.metric) if chosen.by_metric else None, path=path, selected=where.chunk
+        points,
+        axes=map_view.axes(chosen),
+        metric=described(chosen.metric) if chosen.by_metric else None,
+        path=path,
+        selected=where.chunk,
     )
     key = map_view.chart_key()
     st.plotly_chart(figure, key=key, on_select=lambda: map_view.taken(key, points), config={"scrollZoom": True})

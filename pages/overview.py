@@ -36,7 +36,9 @@ if not (trainings := store.training_runs()).empty:
         metrics = studies.ask(store.training_metrics, training_id=training.training_id)
         with st.container(border=True):
             overview_view.training(training)
-            st.plotly_chart(training_curve(metrics, unit=overview_view.loss_unit(training.kind)), key=training.training_id)
+            st.plotly_chart(
+                training_curve(metrics, unit=overview_view.loss_unit(training.kind)), key=training.training_id
+            )
 
 st.subheader("Runs")
 overview_view.runs(store)

@@ -1,4 +1,6 @@
-"""Does a chunk that matters sit where the model is steep? The evidence: one pair, all pairs, the metrics, the geometry side by side."""
+"""Does a chunk that matters sit where the model is steep? The evidence: one pair, all pairs, the metrics, the geometry
+side by side.
+"""
 
 import streamlit as st
 

@@ -2,7 +2,17 @@
 
 import streamlit as st
 
-from app import chains_view, live, navigation, place, steering_plan, steering_runs, steering_subject, steering_view, studies
+from app import (
+    chains_view,
+    live,
+    navigation,
+    place,
+    steering_plan,
+    steering_runs,
+    steering_subject,
+    steering_view,
+    studies,
+)
 
 study = navigation.study()
 store = studies.open_store(study)

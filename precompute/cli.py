@@ -1,4 +1,7 @@
-"""The command line: `python -m precompute …`. Heavy libraries are imported by the command that needs them, so that --help is quick."""
+"""The command line: `python -m precompute …`.
+
+Heavy libraries are imported by the command that needs them, so that --help is quick.
+"""
 
 import math
 import os
@@ -15,7 +18,10 @@ from backend.errors import AnchorscopeError
 from precompute.terminal import console, say_error, table
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Build, inspect and export Anchorscope studies."
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Build, inspect and export Anchorscope studies.",
 )
 
 if TYPE_CHECKING:
@@ -49,7 +55,11 @@ def run(
     console.print(f"Study {loaded.name} in {folder.path}")
     run_study(loaded, folder, stages=STAGES, only=stage, wait=wait, console=console)
     if stage in (None, asked.NAME):
-        engine = {"threads": loaded.engine.workers * loaded.engine.threads, "rows": loaded.engine.rows, "device": loaded.engine.device}
+        engine = {
+            "threads": loaded.engine.workers * loaded.engine.threads,
+            "rows": loaded.engine.rows,
+            "device": loaded.engine.device,
+        }
         try:
             asked.run_asked(folder.path, console, wait=wait, **engine)
         except StudyBusy as error:
@@ -67,13 +77,24 @@ def plan(study: StudyFile, store: StorePath = None) -> None:
     loaded = load_study(study)
     lines, lengths = plan_study(loaded, _folder(store) or default_folder(loaded))
     rows = [
-        (line.stage, f"about {line.units:,}", f"{line.done:,}", f"{line.tokens:,}",
-         "unknown" if line.minutes is None else f"{line.minutes:.1f}", f"{line.gigabytes:.3f}")
+        (
+            line.stage,
+            f"about {line.units:,}",
+            f"{line.done:,}",
+            f"{line.tokens:,}",
+            "unknown" if line.minutes is None else f"{line.minutes:.1f}",
+            f"{line.gigabytes:.3f}",
+        )
         for line in [*lines, totals(lines)]
-    ]  # fmt: skip
-    console.print(table(f"Study {loaded.name}", ("stage", "units", "done", "tokens", "minutes here", "gigabytes"), rows))
+    ]
+    console.print(
+        table(f"Study {loaded.name}", ("stage", "units", "done", "tokens", "minutes here", "gigabytes"), rows)
+    )
     source = "measured in this study" if lengths.measured else "assumed: the study has no CoTs yet"
-    console.print(f"Lengths: {lengths.cot:.0f} tokens a CoT, {lengths.chunk:.0f} a chunk ({source}). Minutes count done units too.")
+    console.print(
+        f"Lengths: {lengths.cot:.0f} tokens a CoT, {lengths.chunk:.0f} a chunk ({source}). Minutes count done units"
+        " too."
+    )
 
 
 @app.command()
@@ -89,15 +110,22 @@ def status(study: StudyFile, store: StorePath = None) -> None:
         raise AnchorscopeError(f"No study at {folder.path}. Build it with `python -m precompute run {study}`.")
     ledger = folder.ledger()
     stages = [stage for stage, _ in ledger.live] + [stage for stage, _ in ledger.retired]
-    rows = [(stage, str(len(ledger.keys(stage))), str(sum(of == stage for of, _ in ledger.retired))) for stage in dict.fromkeys(stages)]
+    rows = [
+        (stage, str(len(ledger.keys(stage))), str(sum(of == stage for of, _ in ledger.retired)))
+        for stage in dict.fromkeys(stages)
+    ]
     left, wanted = asked.n_left(folder.path)
     if wanted:
         rows.append((asked.NAME, f"{wanted - left} of {wanted} asked for", "0"))
     console.print(table(f"Study {folder.name}", ("stage", "units done", "kept, not shown"), rows))
     holder, progress = folder.holder(), read_progress(folder.path)
     if holder is not None and progress is not None:
-        left = "" if progress.seconds_left is None else f", about {progress.seconds_left / 60:.1f} min left in this stage"
-        console.print(f"Running as process {holder.get('pid')}: {progress.stage} {progress.done}/{progress.total}{left}")
+        left = (
+            "" if progress.seconds_left is None else f", about {progress.seconds_left / 60:.1f} min left in this stage"
+        )
+        console.print(
+            f"Running as process {holder.get('pid')}: {progress.stage} {progress.done}/{progress.total}{left}"
+        )
     else:
         console.print(f"Nothing is running.{_last_run(progress)}")
 
@@ -105,11 +133,15 @@ def status(study: StudyFile, store: StorePath = None) -> None:
 @app.command()
 def interventions(
     study: Annotated[Path, typer.Argument(help="the study's folder, or a portable .duckdb file")],
-    published: Annotated[bool, typer.Option("--published", help="first ask for the published scaling by 1.5 and by 0.5")] = False,
+    published: Annotated[
+        bool, typer.Option("--published", help="first ask for the published scaling by 1.5 and by 0.5")
+    ] = False,
     top: Annotated[int, typer.Option(min=1, max=10_000, help="so many of the most frequent features")] = 5,
     nrn_above: Annotated[float, typer.Option(min=0, max=1, help="among those with NRN above this")] = 0.7,
     problems: Annotated[int, typer.Option(min=1, max=1_000_000, help="that each model solves under each arm")] = 24,
-    threads: Annotated[int, typer.Option(min=1, max=1024, help="of the matrix products; all cores unless given")] = os.cpu_count() or 1,
+    threads: Annotated[
+        int, typer.Option(min=1, max=1024, help="of the matrix products; all cores unless given")
+    ] = os.cpu_count() or 1,
     wait: Wait = False,
 ) -> None:
     """Do what was asked on the Interventions page and is not done yet. Stop it at any time, run it again to go on."""
@@ -127,11 +159,17 @@ def interventions(
 def import_(
     source: Annotated[str, typer.Argument(help="thought-anchors or seed-study")],
     folder: Annotated[Path, typer.Argument(help="the folder to read")],
-    store: Annotated[Path | None, typer.Option("--store", help="the study's folder; stores/SOURCE unless given")] = None,
-    rollouts: Annotated[bool, typer.Option("--rollouts/--no-rollouts", help="their rollouts too; without them it takes a minute")] = True,
+    store: Annotated[
+        Path | None, typer.Option("--store", help="the study's folder; stores/SOURCE unless given")
+    ] = None,
+    rollouts: Annotated[
+        bool, typer.Option("--rollouts/--no-rollouts", help="their rollouts too; without them it takes a minute")
+    ] = True,
     wait: Wait = False,
 ) -> None:
-    """Read a published data set into a study, CoT by CoT; the same command goes on after a stop, and reads only what changed."""
+    """Read a published data set into a study, CoT by CoT; the same command goes on after a stop, and reads only what
+    changed.
+    """
     from precompute.importing import import_folder
 
     target = _folder(store) or _folder(Path("stores") / source)
@@ -143,7 +181,9 @@ def export(
     study: Annotated[Path, typer.Argument(help="the study's folder, such as stores/quick")],
     folder: Annotated[Path | None, typer.Argument(help="write Parquet files here, one a table")] = None,
     duckdb: Annotated[Path | None, typer.Option(help="write one portable .duckdb file instead")] = None,
-    crosscoder: Annotated[Path | None, typer.Option(help="write the study's crosscoder here, in the crosscoder_learning layout")] = None,
+    crosscoder: Annotated[
+        Path | None, typer.Option(help="write the study's crosscoder here, in the crosscoder_learning layout")
+    ] = None,
 ) -> None:
     """A study as Parquet files, or as one portable .duckdb file; or its crosscoder alone."""
     from precompute.export import export_crosscoder, export_duckdb, export_parquet
@@ -167,7 +207,10 @@ def pack(
     study: Annotated[Path, typer.Argument(help="the study's folder, or a portable .duckdb file")],
     folder: Annotated[Path, typer.Argument(help="write the pack here; a pack that is there is replaced")],
 ) -> None:
-    """A study as the smallest files that the dashboard can open by itself, to ship in a repository. Vectors become float16."""
+    """A study as the smallest files that the dashboard can open by itself, to ship in a repository.
+
+    Vectors become float16.
+    """
     from backend.store.packed import pack as pack_study
 
     total = pack_study(study, folder)
@@ -183,7 +226,9 @@ def refresh(
     folder: Annotated[Path, typer.Argument(help="a pack, such as assets/demo; it is replaced")],
     stages: Annotated[str, typer.Option(help="which to compute anew, with commas")] = "importance,resilience,evidence",
 ) -> None:
-    """Compute derived stages of a pack anew from its own stored rows, with the study that its last run stored, and pack it again."""
+    """Compute derived stages of a pack anew from its own stored rows, with the study that its last run stored, and pack
+    it again.
+    """
     from precompute.refresh import refresh as refresh_pack
 
     changed = refresh_pack(folder, [name.strip() for name in stages.split(",") if name.strip()], console)
@@ -191,7 +236,9 @@ def refresh(
 
 
 @app.command()
-def publish(study: Annotated[Path, typer.Argument(help="the study's folder, such as stores/quick")], wait: Wait = False) -> None:
+def publish(
+    study: Annotated[Path, typer.Argument(help="the study's folder, such as stores/quick")], wait: Wait = False
+) -> None:
     """Rebuild the study's DuckDB store from its unit files."""
     from backend.store.publish import left_out
     from backend.store.publish import publish as build
@@ -199,7 +246,9 @@ def publish(study: Annotated[Path, typer.Argument(help="the study's folder, such
 
     folder = StudyFolder(study)
     if not folder.manifest.exists():
-        raise AnchorscopeError(f"No study at {study}: it has no manifest.jsonl. Build one with `python -m precompute run STUDY.toml`.")
+        raise AnchorscopeError(
+            f"No study at {study}: it has no manifest.jsonl. Build one with `python -m precompute run STUDY.toml`."
+        )
     with folder.writing("publish", wait=wait) as writer:
         for line in writer.found:
             console.print(f"unit {line.key} of {line.stage} was lost, and its files are back: it counts again")
@@ -232,20 +281,32 @@ def train_categories(
 def train_reasoner(
     out: Annotated[Path, typer.Option(help="the adapter's folder")] = Path("assets/reasoner"),
     work: Annotated[Path, typer.Option(help="where its checkpoint is kept while it learns")] = Path("reasoner"),
-    r1: Annotated[Path | None, typer.Option(help="a folder with traces.jsonl of real R1 traces, learned from for their manner")] = None,
+    r1: Annotated[
+        Path | None, typer.Option(help="a folder with traces.jsonl of real R1 traces, learned from for their manner")
+    ] = None,
     minutes: Annotated[float, typer.Option(min=0, help="stop after so many; the same command goes on")] = math.inf,
-    threads: Annotated[int, typer.Option(min=1, max=1024, help="of the matrix products; all cores unless given")] = os.cpu_count() or 1,
+    threads: Annotated[
+        int, typer.Option(min=1, max=1024, help="of the matrix products; all cores unless given")
+    ] = os.cpu_count() or 1,
 ) -> None:
-    """Train the adapter that makes the embedded model think before it answers. Stop it at any time, run it again to go on."""
+    """Train the adapter that makes the embedded model think before it answers.
+
+    Stop it at any time, run it again to go on.
+    """
     import torch
 
     from backend.models.loading import load_model
     from precompute.train_reasoner import Recipe, train
 
     torch.set_num_threads(threads)
-    ended = train(load_model("embedded:SmolLM2-135M-Instruct"), Recipe(), work, out, r1=r1, minutes=minutes, say=console.print)
-    console.print(f"Done. The adapter is in {out}; `python -m precompute evaluate-reasoner` measures it." if ended else
-                  f"Not done yet: the same command goes on from {work}.")
+    ended = train(
+        load_model("embedded:SmolLM2-135M-Instruct"), Recipe(), work, out, r1=r1, minutes=minutes, say=console.print
+    )
+    console.print(
+        f"Done. The adapter is in {out}; `python -m precompute evaluate-reasoner` measures it."
+        if ended
+        else f"Not done yet: the same command goes on from {work}."
+    )
 
 
 @app.command("evaluate-reasoner")
@@ -267,7 +328,10 @@ def evaluate_reasoner(
 def _last_run(progress: "Progress | None") -> str:
     if progress is None:
         return ""
-    at = f" at {progress.done:,} of {progress.total:,} units of {progress.stage}; they are kept, and the same command goes on"
+    at = (
+        f" at {progress.done:,} of {progress.total:,} units of {progress.stage}; they are kept, and the same command"
+        " goes on"
+    )
     if progress.state == "running":  # and is not: nobody holds the study
         who = "" if progress.pid is None else f" (process {progress.pid})"
         return f" The last run{who} ended without a word, killed perhaps,{at}."
@@ -281,7 +345,9 @@ def _folder(path: Path | None):
 
 
 class _Signals:
-    """SIGINT, SIGTERM (a batch system, a shutdown) and SIGHUP (the terminal was closed) as one KeyboardInterrupt, and which it was."""
+    """SIGINT, SIGTERM (a batch system, a shutdown) and SIGHUP (the terminal was closed) as one KeyboardInterrupt, and
+    which it was.
+    """
 
     def __init__(self) -> None:
         self.came: int | None = None
@@ -297,9 +363,11 @@ class _Signals:
 def main() -> int:
     """Run the command; our own errors and the machine's faults are sentences, an interrupt says how to go on.
 
-    The exit code is 0 when the command did what it says, 1 when it could not, 2 for wrong arguments, and 128 + n after signal n.
+    The exit code is 0 when the command did what it says, 1 when it could not, 2 for wrong arguments, and 128 + n after
+    signal n.
     """
-    # Two OpenMP threads stall at every small operation while a worker holds one of the cores; workers set their own number.
+    # Two OpenMP threads stall at every small operation while a worker holds one of the cores; workers set their own
+    # number.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that cannot show a character must not end a run
@@ -330,9 +398,11 @@ def _run() -> int:
     except typer.Exit as end:
         return end.exit_code
     except BrokenPipeError:  # whoever read what is printed has had enough
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - the interpreter flushes it at its end
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         return 128 + signal.SIGPIPE
-    except Exception as error:  # typer carries its own click and names no base class for wrong arguments; all else is raised again
+    except (
+        Exception
+    ) as error:  # typer carries its own click and names no base class for wrong arguments; all else is raised again
         if hasattr(error, "format_message"):  # a wrong argument, in typer's words
             say_error(f"error: {error.format_message()}. See `python -m precompute --help`.")
             return 2

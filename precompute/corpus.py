@@ -1,8 +1,9 @@
 """What a dictionary of activations learns from: texts that both models of the pair read.
 
-1. The study's CoTs, prompt and answer included, as each of the models wrote them (and imported ones that one of them reads).
-2. Traces written by rule (`backend.cot.traces`) for problems of their own seed, if so many are asked for: in the distilled model's prompt,
-   the first of them.
+1. The study's CoTs, prompt and answer included, as each of the models wrote them (and imported ones that one of them
+   reads).
+2. Traces written by rule (`backend.cot.traces`) for problems of their own seed, if so many are asked for: in the
+   distilled model's prompt, the first of them.
 3. A file of other texts.
 """
 
@@ -41,16 +42,23 @@ def contents(context: Context) -> dict[str, Any]:
     n_lines = len(lines(wanted.texts))
     file = None if wanted.texts is None else hashlib.sha256(wanted.texts.read_bytes()).hexdigest()
     prompt = context.study.prompts_of(context.study.pair[-1])[0]
-    generated = {"n": wanted.generated, "seed": SEED, "prompt": prompt.wording, **prompt.settings} if wanted.generated else None
+    generated = (
+        {"n": wanted.generated, "seed": SEED, "prompt": prompt.wording, **prompt.settings} if wanted.generated else None
+    )
     return {"cots": cots, "generated": generated, "texts": file, "n_texts": len(cots) + wanted.generated + n_lines}
 
 
 def texts(context: Context) -> "list[Text]":
-    """All texts, in the one order in which they are recorded. Raises AnchorscopeError naming file and line for a text that is none."""
+    """All texts, in the one order in which they are recorded.
+
+    Raises AnchorscopeError naming file and line for a text that is none.
+    """
     from backend.crosscoder.shards import Text
 
     cots = [Text(cot["cot_id"], _whole(cot)) for cot in cots_of_the_pair(context)]
-    own = [Text(f"line-{number:07d}", line) for number, line in enumerate(lines(context.study.crosscoder.texts), start=1)]
+    own = [
+        Text(f"line-{number:07d}", line) for number, line in enumerate(lines(context.study.crosscoder.texts), start=1)
+    ]
     return [*cots, *_generated(context.study), *own]
 
 
@@ -74,18 +82,28 @@ def _generated(study: Study) -> "list[Text]":
         told = trace(problem, seed=SEED)
         put = asked(tokenizer, problem.question, prompt)
         closing = "" if put.closing is None else f"\n{put.closing}"
-        made.append(Text(f"trace-{problem.problem_id}", f"{put.text}{told.thinking}{closing}\n\n{told.response}{tokenizer.eos_token}"))
+        made.append(
+            Text(
+                f"trace-{problem.problem_id}",
+                f"{put.text}{told.thinking}{closing}\n\n{told.response}{tokenizer.eos_token}",
+            )
+        )
     return made
 
 
 def lines(file: Path | None) -> list[str]:
-    """The texts of a file: `text` of each JSONL record, or each line that is not empty. Raises AnchorscopeError naming file and line."""
+    """The texts of a file: `text` of each JSONL record, or each line that is not empty.
+
+    Raises AnchorscopeError naming file and line.
+    """
     if file is None:
         return []
     try:
         content = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise AnchorscopeError(f"{file} cannot be read ({error}); crosscoder.texts needs text, or JSONL with `text`.") from error
+        raise AnchorscopeError(
+            f"{file} cannot be read ({error}); crosscoder.texts needs text, or JSONL with `text`."
+        ) from error
     found = [(number, line) for number, line in enumerate(content.split("\n"), start=1) if line.strip()]
     if file.suffix != ".jsonl":
         return [line for _, line in found]

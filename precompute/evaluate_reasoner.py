@@ -1,11 +1,14 @@
-"""`evaluate-reasoner`: the embedded pair on problems that the reasoner was not trained on, and the reasoner's model card.
+"""`evaluate-reasoner`: the embedded pair on problems that the reasoner was not trained on, and the reasoner's model
+card.
 
-1. Both models write four chains of thought a problem (temperature 0.6, top-p 0.95), through the pipeline, so that a stopped evaluation
-   goes on. More problems are asked than count: those that training asked too are left out, then the first 40 of each level count.
+1. Both models write four chains of thought a problem (temperature 0.6, top-p 0.95), through the pipeline, so that a
+   stopped evaluation goes on. More problems are asked than count: those that training asked too are left out, then the
+   first 40 of each level count.
 2. A chain without an answer, even a forced one, counts as wrong.
-3. Every figure is the mean over problems of the mean over a problem's samples. Intervals are 95 % percentile bootstraps over problems,
-   since samples of one problem are alike; the difference of two models is resampled by the same problems. Where all problems agree
-   there is nothing to resample, and the interval is Wilson's with as many trials as problems.
+3. Every figure is the mean over problems of the mean over a problem's samples. Intervals are 95 % percentile bootstraps
+   over problems, since samples of one problem are alike; the difference of two models is resampled by the same
+   problems. Where all problems agree there is nothing to resample, and the interval is Wilson's with as many trials as
+   problems.
 """
 
 import json
@@ -79,17 +82,22 @@ class Bar:
 
 
 def judged_cots(store: Store, recipe: Recipe) -> pd.DataFrame:
-    """One row a CoT that counts: problem_id, level, role, and the measured columns of `_measured`. Raises for too few problems."""
+    """One row a CoT that counts: problem_id, level, role, and the measured columns of `_measured`.
+
+    Raises for too few problems.
+    """
     trained = {problem.question for phase in recipe.phases for problem in problems_of(phase)}
     rows = store.frame(
-        "SELECT c.problem_id, p.level, p.question, m.role, c.text, c.after_text, c.think_close, c.finish, c.is_correct, c.n_tokens "
-        "FROM cots c JOIN problems p USING (problem_id) JOIN models m USING (model_id) "
-        "ORDER BY p.level, p.source_key, p.problem_id, m.role, c.sample"
+        "SELECT c.problem_id, p.level, p.question, m.role, c.text, c.after_text, c.think_close, c.finish, c.is_correct,"
+        " c.n_tokens FROM cots c JOIN problems p USING (problem_id) JOIN models m USING (model_id) ORDER BY p.level,"
+        " p.source_key, p.problem_id, m.role, c.sample"
     )
     unseen = rows[~rows["question"].isin(trained)]
     kept = unseen[["level", "problem_id"]].drop_duplicates().groupby("level").head(PER_LEVEL)
     if (short := kept["level"].value_counts().reindex(sorted(TEMPLATES), fill_value=0)).min() < PER_LEVEL:
-        raise AnchorscopeError(f"{store.path} has {short.min()} unseen problems of level {short.idxmin()}, {PER_LEVEL} are needed.")
+        raise AnchorscopeError(
+            f"{store.path} has {short.min()} unseen problems of level {short.idxmin()}, {PER_LEVEL} are needed."
+        )
     return _measured(unseen[unseen["problem_id"].isin(kept["problem_id"])])
 
 
@@ -132,9 +140,12 @@ def _row(name: str, unit: str, values: pd.Series, cots: pd.DataFrame, *, thinks:
     base, reasoner = (by_problem[role].to_numpy(dtype=np.float64) for role in ("base", "distilled"))
     share = unit == "%"
     return Row(
-        name, unit, None if thinks else _estimate(name, base, share), _estimate(name, reasoner, share),
+        name,
+        unit,
+        None if thinks else _estimate(name, base, share),
+        _estimate(name, reasoner, share),
         None if thinks else _estimate(name, reasoner - base, False),
-    )  # fmt: skip
+    )
 
 
 def _estimate(name: str, by_problem: np.ndarray, share: bool) -> Estimate:
@@ -160,27 +171,41 @@ def bars(rows: list[Row]) -> list[Bar]:
 
     return [
         Bar("at least 60 % on level 1", *share("accuracy, level 1", lambda value: value >= 0.6)),
-        Bar("above the base at every level", f"{len(above)} of {len(levels)} levels" + (f"; not beyond chance: {unsure}" if unsure else ""),
-            len(above) == len(levels)),
-        Bar("at least a quarter of problems with accuracy in [0.2, 0.8]",
-            *share("problems with accuracy in [0.2, 0.8]", lambda value: value >= 0.25)),
-        Bar("self-reflection at least five times the base's",
-            f"{ours / theirs:.1f} times" if theirs else f"{ours:.2f} a CoT, and none in the base's", ours > 0 and ours >= 5 * theirs),
+        Bar(
+            "above the base at every level",
+            f"{len(above)} of {len(levels)} levels" + (f"; not beyond chance: {unsure}" if unsure else ""),
+            len(above) == len(levels),
+        ),
+        Bar(
+            "at least a quarter of problems with accuracy in [0.2, 0.8]",
+            *share("problems with accuracy in [0.2, 0.8]", lambda value: value >= 0.25),
+        ),
+        Bar(
+            "self-reflection at least five times the base's",
+            f"{ours / theirs:.1f} times" if theirs else f"{ours:.2f} a CoT, and none in the base's",
+            ours > 0 and ours >= 5 * theirs,
+        ),
         Bar("at least 95 % close their thinking", *share("thinking closed", lambda value: value >= 0.95)),
         Bar("fewer than 2 % degenerate", *share("degenerate (ends in a loop)", lambda value: value < 0.02)),
-    ]  # fmt: skip
+    ]
 
 
 def as_markdown(rows: list[Row], reached: list[Bar]) -> str:
     """The table and the bars, as printed and as in the model card."""
     n = rows[0].reasoner.n * len([row for row in rows if row.name.startswith("accuracy, level")])
     lines = [
-        f"{n} held-out problems, {PER_LEVEL} a level; {STUDY.sampling.samples} samples each, temperature {STUDY.sampling.temperature}, "
-        f"top-p {STUDY.sampling.top_p}, at most {STUDY.sampling.max_new_tokens} tokens. In brackets: 95 % intervals over problems.",
+        (
+            f"{n} held-out problems, {PER_LEVEL} a level; {STUDY.sampling.samples} samples each, temperature"
+            f" {STUDY.sampling.temperature}, top-p {STUDY.sampling.top_p}, at most {STUDY.sampling.max_new_tokens}"
+            " tokens. In brackets: 95 % intervals over problems."
+        ),
         "",
         "| | base | reasoner | difference |",
         "| --- | --- | --- | --- |",
-        *(f"| {row.name} | {_cell(row, row.base)} | {_cell(row, row.reasoner)} | {_cell(row, row.difference)} |" for row in rows),
+        *(
+            f"| {row.name} | {_cell(row, row.base)} | {_cell(row, row.reasoner)} | {_cell(row, row.difference)} |"
+            for row in rows
+        ),
         "",
         "| asked | reached | met |",
         "| --- | --- | --- |",
@@ -202,9 +227,9 @@ def model_card(training: Mapping[str, Any], evaluated: str) -> str:
     """The text of assets/reasoner/README.md, from the record of the training and the evaluation's table."""
     recipe, steps, n_r1 = training["recipe"], training["steps"], training["n_r1"]
     phases = "\n".join(
-        f"| {number} | {', '.join(f'{n:,}' for n in phase['problems'])} | {phase['drills']:,} | {_parts(phase['manner'])} | "
-        f"{phase['steps']:,} | "
-        f"{phase['learning_rate']:g} | {phase['warmup']}, {phase['horizon']}, {phase['cooldown']} | {phase['seed']} |"
+        f"| {number} | {', '.join(f'{n:,}' for n in phase['problems'])} | {phase['drills']:,} |"
+        f" {_parts(phase['manner'])} | {phase['steps']:,} | {phase['learning_rate']:g} | {phase['warmup']},"
+        f" {phase['horizon']}, {phase['cooldown']} | {phase['seed']} |"
         for number, phase in enumerate(recipe["phases"], start=1)
     )
     last = [loss for _, _, loss, _ in steps[-20:]]
@@ -255,7 +280,7 @@ A sample that gives no answer, even when forced, counts as wrong. Reasoning word
   the kinds of story are the same.
 
 Licence of the base model: Apache-2.0.
-"""
+"""  # noqa: E501
 
 
 def _parts(manner: Mapping[str, Any]) -> str:
@@ -273,7 +298,11 @@ def evaluate(folder: StudyFolder, assets: Path, console: Console) -> str:
     finally:
         store.close()
     reached = bars(rows)
-    record = {"study": json.loads(STUDY.model_dump_json()), "rows": [asdict(row) for row in rows], "bars": [asdict(bar) for bar in reached]}
+    record = {
+        "study": json.loads(STUDY.model_dump_json()),
+        "rows": [asdict(row) for row in rows],
+        "bars": [asdict(bar) for bar in reached],
+    }
     (assets / "evaluation.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     text = as_markdown(rows, reached)
     (assets / "README.md").write_text(model_card(training, text), encoding="utf-8")
@@ -296,5 +325,8 @@ def shipped_table(assets: Path) -> str:
 
 def recipe_of(training: Mapping[str, Any]) -> Recipe:
     """The recipe in a record of the training."""
-    phases = [phase | {"problems": tuple(phase["problems"]), "manner": Manner(**phase["manner"])} for phase in training["recipe"]["phases"]]
+    phases = [
+        phase | {"problems": tuple(phase["problems"]), "manner": Manner(**phase["manner"])}
+        for phase in training["recipe"]["phases"]
+    ]
     return Recipe(**(training["recipe"] | {"phases": tuple(Phase(**phase) for phase in phases)}))

@@ -1,9 +1,9 @@
 """A study as files for others: one portable .duckdb, or a folder of Parquet, one file a table.
 
-The rows are those of the published generation, and the live runs as they are now: they are read from their own ledger, so that neither
-runs kept since the last publication are missing nor a pipeline that holds the study is waited for. The weights of dictionaries are no
-rows: their folders go beside the one file, as NAME.dictionaries, or into the other folder. A crosscoder can leave by itself, in the
-layout that others publish.
+The rows are those of the published generation, and the live runs as they are now: they are read from their own ledger,
+so that neither runs kept since the last publication are missing nor a pipeline that holds the study is waited for. The
+weights of dictionaries are no rows: their folders go beside the one file, as NAME.dictionaries, or into the other
+folder. A crosscoder can leave by itself, in the layout that others publish.
 """
 
 import contextlib
@@ -24,12 +24,16 @@ from precompute.terminal import say_error
 
 
 def export_duckdb(study: Path, file: Path) -> None:
-    """Copy the study's published generation and its live runs to `file`, whole or not at all; it opens wherever a folder does."""
+    """Copy the study's published generation and its live runs to `file`, whole or not at all; it opens wherever a
+    folder does.
+    """
     with contextlib.closing(Store(study)) as store:  # refuses what cannot be opened
         _refuse_older(store)
         of_dictionaries, generation = store.dictionary_ids(), store.generation
     _refuse_existing(file)
-    _refuse_existing(beside(file))  # runs on a file of that name which is gone: they would be taken for runs on this one
+    _refuse_existing(
+        beside(file)
+    )  # runs on a file of that name which is gone: they would be taken for runs on this one
     _refuse_existing(dictionaries.beside(file))
     temporary = file.with_name(file.name + ".tmp")
     with _nothing_left_on_failure(dictionaries.beside(file), temporary, temporary.with_name(temporary.name + ".wal")):
@@ -60,7 +64,10 @@ def export_parquet(study: Path, folder: Path) -> list[Path]:
 
 
 def export_crosscoder(study: Path, folder: Path) -> list[Path]:
-    """The study's crosscoder in the crosscoder_learning layout, with latent_df.csv: what others' code reads. Returns the files."""
+    """The study's crosscoder in the crosscoder_learning layout, with latent_df.csv: what others' code reads.
+
+    Returns the files.
+    """
     from backend.crosscoder.files import export_crosscoder_learning
     from backend.crosscoder.latent_df import NAME, latent_df
 
@@ -68,13 +75,17 @@ def export_crosscoder(study: Path, folder: Path) -> list[Path]:
     with contextlib.closing(Store(study)) as store:
         of_two = [name for name in store.dictionary_ids() if len(store.dictionary(name).scale) == 2]
         if len(of_two) != 1:
-            what = "Add [crosscoder] to its file and run it." if not of_two else "Run it with the one [crosscoder] that is wanted."
+            what = (
+                "Add [crosscoder] to its file and run it."
+                if not of_two
+                else "Run it with the one [crosscoder] that is wanted."
+            )
             raise AnchorscopeError(f"{study} has {len(of_two)} crosscoders of two models; expected one. {what}")
         features, n_features = store.features(of_two[0]), store.dictionary(of_two[0]).n_features
         if len(features) != n_features:
             raise AnchorscopeError(
-                f"{study}: {len(features)} of {n_features} features of its crosscoder are measured; run the study to the end of the stage "
-                "features, then export."
+                f"{study}: {len(features)} of {n_features} features of its crosscoder are measured; run the study to"
+                " the end of the stage features, then export."
             )
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -87,7 +98,9 @@ def export_crosscoder(study: Path, folder: Path) -> list[Path]:
 
 
 def _live_runs(study: Path) -> Kept:
-    """The study's live runs; those whose files are damaged are named, since a file for others does not show what it lacks."""
+    """The study's live runs; those whose files are damaged are named, since a file for others does not show what it
+    lacks.
+    """
     kept = Experiments(study).everything()
     for line in kept.damaged:
         say_error(f"damaged live run {line.key} is left out; steer again to have it")

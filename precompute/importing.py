@@ -1,11 +1,13 @@
 """Other people's studies into the same tables, CoT by CoT: each is a unit, durable as soon as it is there.
 
 1. The folder's CoTs are listed. What is in the study already, from files of the same bytes, is not read again.
-2. Of the others everything but their rollouts is read, and held against one another. A fault ends the import before anything is written.
-3. Then each is read whole, completed with what its rollouts allow, and written. A CoT with a fault is left out whole, and named at the
-   end; the others come in. A command that was killed goes on where it was.
+2. Of the others everything but their rollouts is read, and held against one another. A fault ends the import before
+   anything is written.
+3. Then each is read whole, completed with what its rollouts allow, and written. A CoT with a fault is left out whole,
+   and named at the end; the others come in. A command that was killed goes on where it was.
 
-Published values stay as published (convention `published`); ours stand beside them. A CoT whose files changed replaces what it was.
+Published values stay as published (convention `published`); ours stand beside them. A CoT whose files changed replaces
+what it was.
 """
 
 import hashlib
@@ -42,7 +44,10 @@ from precompute.units import Unit
 if TYPE_CHECKING:
     from backend.models.sentences import SentenceEncoder
 
-READERS: Mapping[str, Callable[[Path], list[Part]]] = {"thought-anchors": thought_anchors_parts, "seed-study": seed_study_parts}
+READERS: Mapping[str, Callable[[Path], list[Part]]] = {
+    "thought-anchors": thought_anchors_parts,
+    "seed-study": seed_study_parts,
+}
 STAGE = "imported"
 _ALL_IN_ONE = "import"  # the stage of imports of before, whose one unit held all CoTs
 _RULE = 1  # of reading and completing: raise it when they change
@@ -51,11 +56,14 @@ _ENCODED_AT_ONCE = 512  # between two looks at the clock
 _KEPT_VECTORS = 200_000  # of sentences: 0.3 GB
 
 
-def import_folder(source: str, folder: Path, target: StudyFolder, *, wait: bool, console: Console, rollouts: bool = True) -> None:
-    """Read `folder` as `source` and make it part of the study `target`; `rollouts` = False leaves them out, and is fast.
+def import_folder(
+    source: str, folder: Path, target: StudyFolder, *, wait: bool, console: Console, rollouts: bool = True
+) -> None:
+    """Read `folder` as `source` and make it part of the study `target`; `rollouts` = False leaves them out, and is
+    fast.
 
-    Raises AnchorscopeError for an unknown source, the reader's errors before anything is written, and, when all is done,
-    ImportFormatError for the CoTs that had to be left out.
+    Raises AnchorscopeError for an unknown source, the reader's errors before anything is written, and, when all is
+    done, ImportFormatError for the CoTs that had to be left out.
     """
     console = ours(console)
     if source not in READERS:
@@ -92,10 +100,16 @@ def _missing(target: StudyFolder, parts: Sequence[Part], wanted: Mapping[str, Un
 
 
 def _retire_replaced(writer: Writer, wanted: Mapping[str, Unit]) -> None:
-    """What a CoT was before gives way to what it is, where that is there; and what it is comes back where it was there before."""
+    """What a CoT was before gives way to what it is, where that is there; and what it is comes back where it was there
+    before.
+    """
     known = {key for of, key in {**writer.ledger.live, **writer.ledger.retired} if of == STAGE}
     current = {unit.key for unit in wanted.values()} & known
-    replaced = {key for key in writer.ledger.keys(STAGE) if (unit := wanted.get(key.split("@")[0])) and unit.key in current - {key}}
+    replaced = {
+        key
+        for key in writer.ledger.keys(STAGE)
+        if (unit := wanted.get(key.split("@")[0])) and unit.key in current - {key}
+    }
     writer.keep_only(STAGE, (writer.ledger.keys(STAGE) - replaced) | current)
 
 
@@ -117,7 +131,12 @@ class _Import:
 
     def run(self, todo: Sequence[Part], wanted: Mapping[str, Unit]) -> None:
         run_id = stable_id("r", self.source, datetime.now(UTC).isoformat())
-        parameters = {"source": self.source, "folder": self.folder.name, "rollouts": self.rollouts, "importance": "ours where they allow"}
+        parameters = {
+            "source": self.source,
+            "folder": self.folder.name,
+            "rollouts": self.rollouts,
+            "importance": "ours where they allow",
+        }
         run = run_row(run_id, f"import {self.source}", self.target.name, None, json.dumps(parameters), [])
         self.writer.add("runs", run_id, {"runs": [run]})
         counts, problems = dict.fromkeys(("problems", "cots", "chunks", "rollouts"), 0), set()
@@ -145,11 +164,13 @@ class _Import:
         if self.sentences is not None:
             self.console.print(self.sentences.in_words())
         counts["problems"] = len(problems)
-        self.console.print(f"Imported {', '.join(f'{n:,} {name}' for name, n in counts.items())} into {self.target.path}.")
+        self.console.print(
+            f"Imported {', '.join(f'{n:,} {name}' for name, n in counts.items())} into {self.target.path}."
+        )
         if self.faults:
             raise ImportFormatError(
-                f"{len(self.faults)} of {len(todo)} CoTs are left out, the others are in {self.target.path}. Mend these and run the same "
-                "command again:\n" + "\n".join(self.faults)
+                f"{len(self.faults)} of {len(todo)} CoTs are left out, the others are in {self.target.path}. Mend these"
+                " and run the same command again:\n" + "\n".join(self.faults)
             )
 
     def _completed(self, found: ImportedStudy, judge: Judge, run_id: str, where: str) -> dict[str, Any]:
@@ -198,7 +219,9 @@ class _Sentences:
     def learn(self, texts: Sequence[str]) -> Iterator[tuple[int, int]]:
         """Encode those that are not known yet, many at once; yields how many of them are done, of how many."""
         new = {key: text for text in texts if (key := _key(text)) not in self._kept}
-        ordered = sorted(new, key=lambda key: len(new[key]))  # of like length together: what is encoded at once is packed
+        ordered = sorted(
+            new, key=lambda key: len(new[key])
+        )  # of like length together: what is encoded at once is packed
         slabs = [ordered[start : start + _ENCODED_AT_ONCE] for start in range(0, len(ordered), _ENCODED_AT_ONCE)]
         done = 0
         for keys, vectors in zip(slabs, self._encoded([[new[key] for key in keys] for keys in slabs]), strict=True):
@@ -214,14 +237,18 @@ class _Sentences:
         return np.array([self._kept[_key(text)] for text in texts])
 
     def _encoded(self, slabs: Sequence[Sequence[str]]) -> Iterator[np.ndarray]:
-        """One thread a core, each with small operations of its own: two threads in one operation wait for each other at every one."""
+        """One thread a core, each with small operations of its own: two threads in one operation wait for each other at
+        every one.
+        """
         if not slabs:
             return
         import torch
 
         before = torch.get_num_threads()
         try:
-            with ThreadPoolExecutor(min(len(slabs), os.cpu_count() or 1), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            with ThreadPoolExecutor(
+                min(len(slabs), os.cpu_count() or 1), initializer=torch.set_num_threads, initargs=(1,)
+            ) as pool:
                 yield from pool.map(self._encoder.encode, slabs)
         finally:
             torch.set_num_threads(before)
@@ -231,8 +258,9 @@ class _Sentences:
 
         meter, roof = self._encoder.meter, matrix_rate()
         return (
-            f"  {meter.sentences:,} distinct sentences, {meter.tokens:,} tokens: {meter.seconds / 60:.1f} CPU minutes, "
-            f"{meter.rate / 1e9:.1f} GFLOP/s of {roof / 1e9:.1f} that one matrix product does here ({meter.rate / roof:.0%})"
+            f"  {meter.sentences:,} distinct sentences, {meter.tokens:,} tokens: {meter.seconds / 60:.1f} CPU minutes,"
+            f" {meter.rate / 1e9:.1f} GFLOP/s of {roof / 1e9:.1f} that one matrix product does here"
+            f" ({meter.rate / roof:.0%})"
         )
 
 
@@ -258,23 +286,28 @@ def _measure(tables: dict[str, Any], judge: Judge) -> None:
     chunks = sorted(tables["chunks"], key=lambda chunk: chunk["chunk_index"])
     cot_id = chunks[0]["cot_id"]
     frame = pd.DataFrame(tables["rollouts"])
-    measured = importance_tables(cot_id, [chunk["chunk_id"] for chunk in chunks], frame, judge, seed=seed_for("import", cot_id))
+    measured = importance_tables(
+        cot_id, [chunk["chunk_id"] for chunk in chunks], frame, judge, seed=seed_for("import", cot_id)
+    )
     ours = _known(arrow_rows("importance", measured["importance"]))
     tables["importance"] = pa.concat_tables([arrow_rows("importance", tables.get("importance", [])), ours])
     tables["answer_clusters"] = measured["answer_clusters"]
 
 
 def _known(importance: pa.Table) -> pa.Table:
-    """One CoT's metrics without those that are unknown for every chunk: what the rollouts do not allow is not listed."""
+    """One CoT's metrics without those that are unknown for every chunk:
+    what the rollouts do not allow is not listed."""
     frame = importance.to_pandas()
     known = frame.groupby(["metric", "convention"])["value"].transform(lambda values: values.notna().any())
     return importance.filter(pa.array(known.to_numpy(dtype=bool)))
 
 
 def _split_old(writer: Writer, console: Console) -> None:
-    """Imports of before, all CoTs of one command in one unit, become one unit a CoT; their importances are computed anew by today's rule.
+    """Imports of before, all CoTs of one command in one unit, become one unit a CoT; their importances are computed
+    anew by today's rule.
 
-    Such a unit is known by its CoT alone, so that importing the CoT's files again replaces it."""
+    Such a unit is known by its CoT alone, so that importing the CoT's files again replaces it.
+    """
     old = [line for (stage, _), line in list(writer.ledger.live.items()) if stage == _ALL_IN_ONE]
     for line in old:
         tables = _rows_of(writer, line)
@@ -290,7 +323,9 @@ def _split_old(writer: Writer, console: Console) -> None:
         for run in runs:
             writer.add("runs", run["run_id"], {"runs": [run]})
         writer.keep_only(_ALL_IN_ONE, writer.ledger.keys(_ALL_IN_ONE) - {line.key})
-        console.print(f"  an earlier import ({sum(len(rows) for rows in tables.values()):,} rows in one unit) is kept, CoT by CoT")
+        console.print(
+            f"  an earlier import ({sum(len(rows) for rows in tables.values()):,} rows in one unit) is kept, CoT by CoT"
+        )
 
 
 def _rows_of(writer: Writer, line: UnitLine) -> dict[str, list[dict[str, Any]]]:

@@ -25,7 +25,9 @@ def by_id(study: Study) -> dict[str, Model]:
 
 
 def reader_of(study: Study, cot: Mapping[str, Any]) -> str | None:
-    """Id of the study's model that reads the CoT: its writer, or for an imported CoT the model whose `reads` names the writer."""
+    """Id of the study's model that reads the CoT: its writer, or for an imported CoT the model whose `reads` names the
+    writer.
+    """
     if cot["model_id"] in by_id(study):
         return cot["model_id"]
     return next((name for name, model in by_id(study).items() if cot["model_name"] in model.reads), None)

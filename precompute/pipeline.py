@@ -1,6 +1,7 @@
 """From a study file to a store: stage after stage, each unit durable as soon as it is finished.
 
-1. A stage lists every unit the study asks for. Units that an earlier version of the study asked for are retired (kept, not shown).
+1. A stage lists every unit the study asks for. Units that an earlier version of the study asked for are retired (kept,
+   not shown).
 2. What lacks a line in the manifest is computed, unit by unit, and written at once.
 3. The store is published at the end of each stage, and every PUBLISH_EVERY seconds within one.
 
@@ -48,10 +49,11 @@ def run_study(
     wait: bool = False,
     console: Console | None = None,
 ) -> None:
-    """Compute what the study lacks. `only` names one stage; the stages before it must be finished for it to see their rows.
+    """Compute what the study lacks. `only` names one stage; the stages before it must be finished for it to see their
+    rows.
 
-    Raises AnchorscopeError, before anything runs, for a model that cannot be used; StudyBusy when another process holds the study (unless
-    `wait`); and whatever a stage raises: finished units stay.
+    Raises AnchorscopeError, before anything runs, for a model that cannot be used; StudyBusy when another process holds
+    the study (unless `wait`); and whatever a stage raises: finished units stay.
     """
     require_usable(study)
     console = ours(console)
@@ -99,7 +101,8 @@ class _Runner:
             self.store = Store(self.folder.path)
 
     def finish(self, state: str) -> None:
-        """The last words. What is said here is never worth an error: it would stand before the one that ended the run."""
+        """The last words. What is said here is never worth an error:
+        it would stand before the one that ended the run."""
         with suppress(Exception):
             self.store.close()
         with suppress(Exception):
@@ -120,7 +123,9 @@ class _Runner:
         keys = {unit.key for unit in wanted}
         retired, restored = self.writer.keep_only(stage.NAME, keys)
         if retired:
-            self.console.print(f"  {stage.NAME:<12} {retired} units of an earlier study file or model are kept on disk, not shown")
+            self.console.print(
+                f"  {stage.NAME:<12} {retired} units of an earlier study file or model are kept on disk, not shown"
+            )
         if restored:
             self.console.print(f"  {stage.NAME:<12} {restored} units computed earlier are shown again")
         done = self.writer.ledger.keys(stage.NAME)
@@ -164,7 +169,9 @@ class _Runner:
             self.console.print(f"  {left_out(self.folder, line)}")
 
 
-def run_row(run_id: str, command: str, study: str, seed: int | None, parameters: str, warnings: Sequence[str] = ()) -> dict[str, object]:
+def run_row(
+    run_id: str, command: str, study: str, seed: int | None, parameters: str, warnings: Sequence[str] = ()
+) -> dict[str, object]:
     """A row of table runs for a command that starts now."""
     return {
         "run_id": run_id,

@@ -1,8 +1,9 @@
 """What a study will cost, before anything runs: units, tokens, minutes and gigabytes on this machine.
 
-Minutes are floating-point operations divided by the machine's matrix-multiply rate, measured for half a second, times the share of that
-rate which each stage reached in the quick study (EFFICIENCY), plus the time its workers take to start. Lengths are those of the study's
-own CoTs once it has some, and assumptions before that; the table says which. Gigabytes count scratch too.
+Minutes are floating-point operations divided by the machine's matrix-multiply rate, measured for half a second, times
+the share of that rate which each stage reached in the quick study (EFFICIENCY), plus the time its workers take to
+start. Lengths are those of the study's own CoTs once it has some, and assumptions before that; the table says which.
+Gigabytes count scratch too.
 """
 
 import time
@@ -22,7 +23,12 @@ from precompute.stages.splices import MOST_COTS
 from precompute.study import Model, Study
 from precompute.usable import require_usable
 
-EFFICIENCY = {"sampling": 0.38, "forward": 0.75, "sweep": 1.4, "dictionary": 0.5}  # above 1: half of the layers, by faster kernels
+EFFICIENCY = {
+    "sampling": 0.38,
+    "forward": 0.75,
+    "sweep": 1.4,
+    "dictionary": 0.5,
+}  # above 1: half of the layers, by faster kernels
 _TOKENS_A_CHUNK = 22.0  # assumed until the study has chunks
 _SHARE_OF_CAP = 0.6  # assumed length of a CoT, as a share of the cap
 _PROMPT_TOKENS = 310  # two worked examples and a short question
@@ -32,9 +38,15 @@ _MAP_SECONDS = 2.0  # one UMAP of a few hundred chunks
 _START_SECONDS = 6.0  # of a stage's workers: imports and the model
 _MOVE = 1.2  # forward passes of the upper layers that one exact derivative takes as long as
 _OTHER_MOVES = 8  # derivatives on and off the manifold at each place
-_SPECTRUM_MOVES = 200  # derivatives that the eigenpairs, the participation ratio and the finite steps at a place take as long as
+_SPECTRUM_MOVES = (
+    200  # derivatives that the eigenpairs, the participation ratio and the finite steps at a place take as long as
+)
 _CLOUD_SECONDS = 0.002  # a chunk activation in its cloud
-_COLUMNS_OF_G, _COLUMNS_OF_CLOUDS, _IMPORTANCES = 6, 5, 16  # that evidence pairs; metrics with each of their conventions
+_COLUMNS_OF_G, _COLUMNS_OF_CLOUDS, _IMPORTANCES = (
+    6,
+    5,
+    16,
+)  # that evidence pairs; metrics with each of their conventions
 _EVIDENCE_SECONDS = 0.2  # a pair at one subset, its power included
 
 
@@ -74,7 +86,9 @@ def plan_study(study: Study, folder: StudyFolder) -> tuple[list[Estimate], Lengt
     n_chunks = round(n_cots * chunks_a_cot)
     parameters, d_model, n_layers = _size(study.models[0])
     layers = n_layers if study.activations.layers == "all" else len(study.activations.layers)
-    n_directions = len(study.sweep.kinds) - ("random" in study.sweep.kinds) + study.sweep.random * ("random" in study.sweep.kinds)
+    n_directions = (
+        len(study.sweep.kinds) - ("random" in study.sweep.kinds) + study.sweep.random * ("random" in study.sweep.kinds)
+    )
     curves = rolled_chunks * len(study.sweep.layers) * len(study.sweep.positions) * n_directions
     rollout_tokens = round(rolled_chunks * (study.rollouts.n * lengths.cot / 2 + study.rollouts.forced * 8))
     sweep_tokens = round(curves * (study.sweep.points - 1) * lengths.chunk * 0.6)
@@ -82,7 +96,9 @@ def plan_study(study: Study, folder: StudyFolder) -> tuple[list[Estimate], Lengt
     rate = None if parameters is None or machine is None else machine / (2 * parameters)
     done = _done(folder)
 
-    def estimate(stage: str, units: int, tokens: int, kind: str | None, gigabytes: float, seconds: float = 0.0) -> Estimate:
+    def estimate(
+        stage: str, units: int, tokens: int, kind: str | None, gigabytes: float, seconds: float = 0.0
+    ) -> Estimate:
         work = tokens / (rate * EFFICIENCY[kind]) + _START_SECONDS if rate is not None and kind else 0.0
         minutes = None if rate is None else (work + seconds) / 60
         return Estimate(stage, units, done.get(stage, 0), tokens, minutes, gigabytes)
@@ -100,11 +116,23 @@ def plan_study(study: Study, folder: StudyFolder) -> tuple[list[Estimate], Lengt
         estimate("chunks", n_cots, 0, None, n_chunks * 3e-7),
         estimate("categories", n_cots, 0, None, n_chunks * 1e-7, n_chunks * 0.004),
         estimate(
-            "activations", n_cots, round(n_cots * (lengths.cot + _PROMPT_TOKENS)), "forward", n_chunks * layers * (d_model or 0) * 4e-9
+            "activations",
+            n_cots,
+            round(n_cots * (lengths.cot + _PROMPT_TOKENS)),
+            "forward",
+            n_chunks * layers * (d_model or 0) * 4e-9,
         ),
-        estimate("rollouts", rolled_chunks * (1 + bool(study.rollouts.forced)), rollout_tokens, "sampling", rollout_tokens * text),
+        estimate(
+            "rollouts",
+            rolled_chunks * (1 + bool(study.rollouts.forced)),
+            rollout_tokens,
+            "sampling",
+            rollout_tokens * text,
+        ),
         estimate("importance", rolled_cots, 0, None, rolled_chunks * 1e-6, rolled_cots * 0.5),
-        estimate("resilience", rolled_cots, 0, None, rolled_chunks * 1e-6, rollout_tokens / lengths.chunk * _SENTENCE_SECONDS),
+        estimate(
+            "resilience", rolled_cots, 0, None, rolled_chunks * 1e-6, rollout_tokens / lengths.chunk * _SENTENCE_SECONDS
+        ),
         estimate("maps", len(study.models), 0, None, n_chunks * layers * 1e-7, 2 * layers * _MAP_SECONDS),
         estimate("sweep", rolled_cots, sweep_tokens, "sweep", curves * 1e-6),
     ]
@@ -112,39 +140,72 @@ def plan_study(study: Study, folder: StudyFolder) -> tuple[list[Estimate], Lengt
         lines += _of_geometry(study, estimate, rolled_cots, rolled_chunks, n_chunks, n_directions, lengths)
     if study.crosscoder is not None:
         read = round(n_cots * (lengths.cot + _PROMPT_TOKENS))
-        lines += _of_dictionary(study, estimate, n_cots, read, (study.crosscoder.layer + 1) / n_layers, d_model or 0, machine)
+        lines += _of_dictionary(
+            study, estimate, n_cots, read, (study.crosscoder.layer + 1) / n_layers, d_model or 0, machine
+        )
     left, asked = interventions.n_left(folder.path)
     if asked:  # each sample is read by both models
-        line = estimate(interventions.NAME, asked, round(asked * lengths.cot * len(study.pair)), "sampling", asked * lengths.cot * text)
+        line = estimate(
+            interventions.NAME,
+            asked,
+            round(asked * lengths.cot * len(study.pair)),
+            "sampling",
+            asked * lengths.cot * text,
+        )
         lines.append(replace(line, done=asked - left))
     return lines, lengths
 
 
 def _of_geometry(
-    study: Study, estimate: Callable[..., Estimate], n_cots: int, n_chunks: int, n_all_chunks: int, n_directions: int, lengths: Lengths
+    study: Study,
+    estimate: Callable[..., Estimate],
+    n_cots: int,
+    n_chunks: int,
+    n_all_chunks: int,
+    n_directions: int,
+    lengths: Lengths,
 ) -> list[Estimate]:
-    """The four stages of exact geometry and evidence: `n_chunks` of `n_cots` are steered, of `n_all_chunks` with activations."""
+    """The four stages of exact geometry and evidence: `n_chunks` of `n_cots` are steered, of `n_all_chunks` with
+    activations.
+    """
     wanted, n_layers, n_models = study.geometry, len(study.geometry_layers), len(study.models)
     n_steered = min(wanted.before_after, n_cots)
     places = n_layers * len(wanted.positions)
-    moves = places * (n_chunks * (n_directions + wanted.probes + _OTHER_MOVES) + min(wanted.spectra, n_chunks) * _SPECTRUM_MOVES)
+    moves = places * (
+        n_chunks * (n_directions + wanted.probes + _OTHER_MOVES) + min(wanted.spectra, n_chunks) * _SPECTRUM_MOVES
+    )
     steps = round(n_steered / max(n_cots, 1) * n_chunks) * n_layers * n_directions * 2 * (study.sweep.points - 1)
     columns = len(wanted.positions) * (3 * len(study.sweep.kinds) + _COLUMNS_OF_G) + _COLUMNS_OF_CLOUDS
     rows = 2 * n_models * n_layers * columns * _IMPORTANCES
     clouds = n_all_chunks * n_layers
     return [
         estimate("neighbourhoods", n_models * n_layers, 0, None, clouds * 1e-7, clouds * _CLOUD_SECONDS),
-        estimate("geometry", n_cots, round(moves * _MOVE * lengths.chunk * 0.6), "sweep", n_chunks * places * n_directions * 1e-6),
+        estimate(
+            "geometry",
+            n_cots,
+            round(moves * _MOVE * lengths.chunk * 0.6),
+            "sweep",
+            n_chunks * places * n_directions * 1e-6,
+        ),
         estimate("before_after", n_steered, round(steps * lengths.cot / 2 * 0.6), "sweep", steps * 1e-7),
-        estimate("evidence", n_models * (n_layers + 1), 0, None, rows * 2e-6, rows * _EVIDENCE_SECONDS / study.engine.workers),
+        estimate(
+            "evidence", n_models * (n_layers + 1), 0, None, rows * 2e-6, rows * _EVIDENCE_SECONDS / study.engine.workers
+        ),
     ]
 
 
 def _of_dictionary(
-    study: Study, estimate: Callable[..., Estimate], n_cots: int, read: int, depth: float, d_model: int, machine: float | None
+    study: Study,
+    estimate: Callable[..., Estimate],
+    n_cots: int,
+    read: int,
+    depth: float,
+    d_model: int,
+    machine: float | None,
 ) -> list[Estimate]:
-    """The five stages of a dictionary: `read` tokens of the study's CoTs, `depth` the share of the blocks that is computed for its layer,
-    `machine` operations a second of all workers."""
+    """The five stages of a dictionary: `read` tokens of the study's CoTs, `depth` the share of the blocks that is
+    computed for its layer, `machine` operations a second of all workers.
+    """
     wanted, width = study.crosscoder, len(study.pair) * d_model
     learned = 0 if wanted.dictionary else read + (wanted.generated + len(corpus.lines(wanted.texts))) * _TEXT_TOKENS
     steps = 0 if wanted.dictionary else wanted.steps
@@ -157,11 +218,19 @@ def _of_dictionary(
         estimate("crosscoder", 1, round(learned * passes), "forward", gigabytes, training),
         estimate("codes", n_cots, round(read * passes), "forward", read * width * 4e-9),
         estimate("features", 2, 0, None, wanted.n_features * 2e-6, read * 6e-4),
-        estimate("splices", len(study.pair) * min(n_cots, MOST_COTS), round(spliced * len(study.pair) * (4 - 3 * depth)), "forward", 0),
+        estimate(
+            "splices",
+            len(study.pair) * min(n_cots, MOST_COTS),
+            round(spliced * len(study.pair) * (4 - 3 * depth)),
+            "forward",
+            0,
+        ),
     ]
     if len(study.pair) == 2 and wanted.ablation_nrn:
         texts = len(study.pair) * len(TARGETS) * min(n_cots, wanted.ablation_targets / 2)  # with two targets each
-        zeroed = 2 * len(wanted.ablation_nrn) * len(ablations.SCHEMES) * len(ablations.PERCENTS)  # sets of features, with the control's
+        zeroed = (
+            2 * len(wanted.ablation_nrn) * len(ablations.SCHEMES) * len(ablations.PERCENTS)
+        )  # sets of features, with the control's
         passed = round(texts * read / max(n_cots, 1) * (1 + zeroed * (1 - depth)))
         lines.append(estimate("ablations", len(study.pair) * len(TARGETS), passed, "forward", 0))
     return lines
@@ -193,7 +262,9 @@ def _n_problems(study: Study) -> int:
 
 
 def _size(model: Model) -> tuple[int | None, int | None, int]:
-    """Parameters, width and layers of a model whose weights are on this machine; unknown for one that is still on a hub."""
+    """Parameters, width and layers of a model whose weights are on this machine; unknown for one that is still on a
+    hub.
+    """
     if not model.name.startswith("embedded:") and not is_here(model.name, model.revision):
         return None, None, 1
     weights = find_weights(model.name, model.revision)
@@ -202,7 +273,11 @@ def _size(model: Model) -> tuple[int | None, int | None, int]:
     text = config.get("text_config") or config  # of a model that also sees: its language model
     size = sum(file.stat().st_size for file in weight_files(folder))
     stored = {"float64": 8, "float32": 4}.get(str(config.get("dtype", config.get("torch_dtype"))), 2)
-    return size // stored, text.get("hidden_size", text.get("n_embd")), text.get("num_hidden_layers", text.get("n_layer", 1))
+    return (
+        size // stored,
+        text.get("hidden_size", text.get("n_embd")),
+        text.get("num_hidden_layers", text.get("n_layer", 1)),
+    )
 
 
 def _gemm_rate(seconds: float = 0.5) -> float:

@@ -46,7 +46,9 @@ def loaded_pair(study: Study, layer: int) -> "list[LoadedModel]":
     """The pair's models, on the study's device. Raises AnchorscopeError for a layer that one of them lacks."""
     from backend.models.loading import load_model
 
-    pair = [load_model(one.name, revision=one.revision, dtype=one.dtype, device=study.engine.device) for one in study.pair]
+    pair = [
+        load_model(one.name, revision=one.revision, dtype=one.dtype, device=study.engine.device) for one in study.pair
+    ]
     for one in pair:
         models.require_layers([layer], one.n_layers, f"crosscoder.layer, for {one.name},")
     return pair

@@ -1,9 +1,9 @@
-"""A pack whose derived tables are computed anew from its own stored rows: what a changed rule says of them. No language model
-is needed, and nothing is sampled; the stage resilience embeds sentences of stored rollouts.
+"""A pack whose derived tables are computed anew from its own stored rows: what a changed rule says of them. No language
+model is needed, and nothing is sampled; the stage resilience embeds sentences of stored rollouts.
 
 1. The pack is unpacked into a portable file in a scratch folder.
-2. Each stage asked for lists its units of the study that the last run stored, and computes them all. The tables that it fills are emptied
-   first; stages that fill one table are asked for together, so that none loses the rows of another.
+2. Each stage asked for lists its units of the study that the last run stored, and computes them all. The tables that it
+   fills are emptied first; stages that fill one table are asked for together, so that none loses the rows of another.
 3. The pack gets the new tables and one more row of `runs`. Files of other tables stay as they are.
 
 The same command gives the same tables again: seeds are those of the study.
@@ -44,14 +44,20 @@ FILLS: dict[str, tuple[Stage, tuple[str, ...]]] = {
 def refresh(pack: Path, names: Sequence[str], console: Console) -> list[str]:
     """Compute the stages of `names` anew and pack the study again. Returns the tables whose files changed.
 
-    Raises AnchorscopeError for a stage that is not among FILLS, or that shares a table with one that was not asked for, and for a pack
-    whose last run has no study that this version understands; then the pack is as it was.
+    Raises AnchorscopeError for a stage that is not among FILLS, or that shares a table with one that was not asked for,
+    and for a pack whose last run has no study that this version understands; then the pack is as it was.
     """
     chosen = _chosen(names)
     with tempfile.TemporaryDirectory(prefix="refresh-") as scratch:
         file = unpack(pack, Path(scratch) / "study.duckdb")
         study = _study(file, pack)
-        run = run_row(stable_id("r", study.name, datetime.now(UTC).isoformat()), "refresh", study.name, study.seed, study.model_dump_json())
+        run = run_row(
+            stable_id("r", study.name, datetime.now(UTC).isoformat()),
+            "refresh",
+            study.name,
+            study.seed,
+            study.model_dump_json(),
+        )
         emptied: set[str] = set()
         for name in chosen:
             stage, fills = FILLS[name]
@@ -71,13 +77,17 @@ def refresh(pack: Path, names: Sequence[str], console: Console) -> list[str]:
 
 def _chosen(names: Sequence[str]) -> list[str]:
     if strangers := [name for name in names if name not in FILLS]:
-        raise AnchorscopeError(f"{strangers[0]!r} cannot be computed from stored rows alone; expected some of {', '.join(FILLS)}.")
+        raise AnchorscopeError(
+            f"{strangers[0]!r} cannot be computed from stored rows alone; expected some of {', '.join(FILLS)}."
+        )
     if not names:
         raise AnchorscopeError(f"No stage was asked for; expected some of {', '.join(FILLS)}.")
     for name in names:
         for other, (_, tables) in FILLS.items():
             if other not in names and (shared := set(tables) & set(FILLS[name][1])):
-                raise AnchorscopeError(f"The stages {name} and {other} both fill the table {shared.pop()}; ask for both.")
+                raise AnchorscopeError(
+                    f"The stages {name} and {other} both fill the table {shared.pop()}; ask for both."
+                )
     return [name for name in FILLS if name in names]
 
 
@@ -93,7 +103,9 @@ def _study(file: Path, pack: Path) -> Study:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise AnchorscopeError(f"The study of the last run in {pack} is not one of this version: {where}: {first['msg']}.") from error
+        raise AnchorscopeError(
+            f"The study of the last run in {pack} is not one of this version: {where}: {first['msg']}."
+        ) from error
 
 
 def _computed(stage: Stage, study: Study, file: Path, run: dict[str, Any], console: Console) -> dict[str, pa.Table]:

@@ -21,14 +21,20 @@ Cot = tuple[str, tuple[int, ...], Mapping[str, tuple[int, int]]]  # id, token id
 def steered_cots(context: Context) -> list[dict[str, Any]]:
     """CoTs with importance, and the model that reads each: steepness is there to be set against importance."""
     known = set(context.store.cots_with_importance())
-    cots = [{**cot, "reader": models.reader_of(context.study, cot)} for cot in context.store.tokenised_cots() if cot["cot_id"] in known]
+    cots = [
+        {**cot, "reader": models.reader_of(context.study, cot)}
+        for cot in context.store.tokenised_cots()
+        if cot["cot_id"] in known
+    ]
     return [cot for cot in cots if cot["reader"] is not None]
 
 
 def study_directions(
     context: Context, model_id: str, layers: Iterable[int], *, refused: Callable[[str], None] = lambda words: None
 ) -> tuple[Direction, ...]:
-    """Every direction of the sweep's kinds for this model, at each of the layers; `refused` hears of those that cannot be made."""
+    """Every direction of the sweep's kinds for this model, at each of the layers; `refused` hears of those that cannot
+    be made.
+    """
     wanted = context.study.sweep
     importance = anchor_importance(context.store)
     chunks = context.store.chunks_of([cot["cot_id"] for cot in steered_cots(context)])
@@ -39,7 +45,9 @@ def study_directions(
         activations = dict(zip(ids, vectors, strict=True))
         for kind in wanted.kinds:
             found = of_kind(context, kind, activations, importance, model_id, layer, vectors)
-            made.extend(direction for direction in found.made if direction.chunk_id is None or direction.chunk_id in steered)
+            made.extend(
+                direction for direction in found.made if direction.chunk_id is None or direction.chunk_id in steered
+            )
             for one in found.refused:
                 refused(f"no {kind} direction at layer {layer} for {one.chunk_id or 'the study'}: {one.reason}")
     return tuple(made)
@@ -59,7 +67,9 @@ def of_kind(
     if kind == "random":
         return directions.random(context.study.sweep.random, vectors.shape[1], seed=context.study.seed, **place)
     if kind == "diff_in_means":
-        return directions.diff_in_means(activations, importance, threshold=context.study.sweep.anchor_threshold, **place)
+        return directions.diff_in_means(
+            activations, importance, threshold=context.study.sweep.anchor_threshold, **place
+        )
     return {"per_chunk": directions.per_chunk, "centered": directions.centered}[kind](activations, **place)
 
 
@@ -71,7 +81,11 @@ def that_apply(made: Iterable[Direction], chunks: Iterable[str]) -> tuple[Direct
 
 def spans(chunks: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
     """Token span by chunk id; a chunk without tokens has none."""
-    return {chunk["chunk_id"]: (chunk["token_start"], chunk["token_end"]) for chunk in chunks if chunk["token_start"] < chunk["token_end"]}
+    return {
+        chunk["chunk_id"]: (chunk["token_start"], chunk["token_end"])
+        for chunk in chunks
+        if chunk["token_start"] < chunk["token_end"]
+    }
 
 
 def by_reader(units: Sequence[Unit]) -> dict[str, list[str]]:

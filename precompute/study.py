@@ -9,14 +9,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
 
 from backend.cot import prompts as wordings
 from backend.errors import AnchorscopeError
 from backend.plain import plain_line
 
 DirectionKind = Literal["per_chunk", "centered", "diff_in_means", "random"]
-MOST = 1_000_000  # of what there may be many of: problems, chains, draws. Bounds are far beyond any study; they stop slips and infinities
+# of what there may be many of: problems, chains, draws. Bounds are far beyond any study; they stop slips and infinities
+MOST = 1_000_000
 Positive = Annotated[int, Field(ge=1, le=MOST)]
 Layer = Annotated[int, Field(ge=0, lt=1024)]
 Layers = Annotated[tuple[Layer, ...], Field(min_length=1, max_length=1024)]
@@ -28,30 +39,42 @@ class _Part(BaseModel):
 
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")]
 Argument = StrictBool | StrictInt | StrictFloat | Annotated[StrictStr, Field(max_length=10_000)]
-Arguments = Annotated[dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")], Argument], Field(max_length=32)]
+Arguments = Annotated[
+    dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")], Argument], Field(max_length=32)
+]
 
 
 class Prompt(_Part):
     """A way to put the problems to the models: a built-in one by its name, or one's own."""
 
     name: Word = Field(description="boxed, plain or steps; or a name of one's own, with text or like")
-    text: str | None = Field(None, max_length=100_000, description="the user's turn; {question} stands for the question")
+    text: str | None = Field(
+        None, max_length=100_000, description="the user's turn; {question} stands for the question"
+    )
     like: str | None = Field(None, description="the built-in prompt whose text it has, where something else differs")
     system: str | None = Field(None, min_length=1, max_length=100_000, description="a system turn before it")
-    worked: bool | None = Field(None, description="two worked examples first, where the model does not think; left out: as boxed has them")
-    arguments: Arguments = Field({}, description="of the chat template, as enable_thinking = false; they go before the model's")
+    worked: bool | None = Field(
+        None, description="two worked examples first, where the model does not think; left out: as boxed has them"
+    )
+    arguments: Arguments = Field(
+        {}, description="of the chat template, as enable_thinking = false; they go before the model's"
+    )
 
     @model_validator(mode="after")
     def _one_text(self) -> "Prompt":
         if self.name in wordings.BUILT_IN:
             if self.text is not None or self.like is not None:
-                raise ValueError(f"{self.name} is a built-in prompt and has its text; give one of your own another name")
+                raise ValueError(
+                    f"{self.name} is a built-in prompt and has its text; give one of your own another name"
+                )
         elif self.name == wordings.PUBLISHED:
             raise ValueError(f"{self.name} is what prompts of imported CoTs are called; give yours another name")
         elif (self.text is None) == (self.like is None):
             raise ValueError(f"it needs text or like (built in are {', '.join(wordings.BUILT_IN)})")
         elif self.like is not None and self.like not in wordings.BUILT_IN:
-            raise ValueError(f"there is no built-in prompt {self.like!r} to be like; there are {', '.join(wordings.BUILT_IN)}")
+            raise ValueError(
+                f"there is no built-in prompt {self.like!r} to be like; there are {', '.join(wordings.BUILT_IN)}"
+            )
         try:
             _ = self.worded
         except wordings.PromptError as error:
@@ -61,7 +84,11 @@ class Prompt(_Part):
     @property
     def worded(self) -> wordings.Prompt:
         """The prompt itself, before any model's settings."""
-        own = wordings.Prompt(self.name, self.text) if self.text is not None else wordings.BUILT_IN[self.like or self.name]
+        own = (
+            wordings.Prompt(self.name, self.text)
+            if self.text is not None
+            else wordings.BUILT_IN[self.like or self.name]
+        )
         worked = own.worked if self.worked is None else self.worked
         return replace(own, name=self.name, system=self.system, worked=worked, arguments=tuple(self.arguments.items()))
 
@@ -72,12 +99,20 @@ class Model(_Part):
     name: str = Field(description="embedded:SmolLM2-135M-Instruct, a hub id, or a folder")
     role: Literal["model", "base", "distilled"] = "model"
     revision: str | None = Field(None, description="hub branch, tag or commit")
-    reads: tuple[str, ...] = Field((), description="names of imported models whose CoTs this model reads, for activations and steepness")
-    dtype: Literal["float32", "float64"] = Field("float32", description="bfloat16 is refused: it moves the noise floor of KL to about 1e-3")
-    prompts: tuple[str, ...] | None = Field(None, min_length=1, description="names of the study's prompts it is asked under; left out: all")
+    reads: tuple[str, ...] = Field(
+        (), description="names of imported models whose CoTs this model reads, for activations and steepness"
+    )
+    dtype: Literal["float32", "float64"] = Field(
+        "float32", description="bfloat16 is refused: it moves the noise floor of KL to about 1e-3"
+    )
+    prompts: tuple[str, ...] | None = Field(
+        None, min_length=1, description="names of the study's prompts it is asked under; left out: all"
+    )
     arguments: Arguments = Field({}, description="of its chat template, as enable_thinking = false")
     template: str | None = Field(None, description="which of its chat templates, where it has several with names")
-    thinks: bool | None = Field(None, description="whether it thinks before it answers, where its chat template does not show it")
+    thinks: bool | None = Field(
+        None, description="whether it thinks before it answers, where its chat template does not show it"
+    )
 
     def asked(self, prompt: Prompt) -> wordings.Prompt:
         """The prompt with this model's settings."""
@@ -95,10 +130,16 @@ class Problems(_Part):
     levels: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field((1, 2, 3, 4, 5), min_length=1, max_length=5)
     gsm8k: Path | None = Field(None, description="GSM8K's file, with question and answer")
     math: Path | None = Field(None, description="a file of MATH or MATH-500, with problem, solution and level")
-    file: Path | None = Field(None, description="any other file or folder of problems that backend/cot/problems.py reads")
+    file: Path | None = Field(
+        None, description="any other file or folder of problems that backend/cot/problems.py reads"
+    )
     limit: Positive | None = Field(None, description="read at most so many problems of the file")
-    hardest: Positive | None = Field(None, description="of these keep so many, by level, numbers in the question and size of the answer")
-    strict: bool = Field(False, description="refuse a file in which any record is no problem, instead of leaving it out")
+    hardest: Positive | None = Field(
+        None, description="of these keep so many, by level, numbers in the question and size of the answer"
+    )
+    strict: bool = Field(
+        False, description="refuse a file in which any record is no problem, instead of leaving it out"
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> "Problems":
@@ -127,7 +168,9 @@ class Rollouts(_Part):
     """Resampling from before each chunk."""
 
     n: int = Field(10, ge=2, le=100_000, description="continuations before each chunk")
-    forced: int = Field(10, ge=0, le=100_000, description="forced answers before each chunk; 0 leaves forced importance unknown")
+    forced: int = Field(
+        10, ge=0, le=100_000, description="forced answers before each chunk; 0 leaves forced importance unknown"
+    )
     cots: Positive = Field(10, description="CoTs that get rollouts; those of candidate problems come first")
     min_chunks: Positive = Field(3, description="shorter CoTs get no rollouts")
     max_chunks: Positive = Field(30, description="longer CoTs get no rollouts")
@@ -160,7 +203,9 @@ class Sweep(_Part):
     unit: Literal["rms", "norm", "absolute"] = "rms"
     beta_max: float = Field(10.0, ge=1e-6, le=1e6)
     points: int = Field(21, ge=5, le=401)
-    anchor_threshold: float = Field(0.2, gt=0, le=1000, description="counterfactual importance (KL, fl) from which a chunk is an anchor")
+    anchor_threshold: float = Field(
+        0.2, gt=0, le=1000, description="counterfactual importance (KL, fl) from which a chunk is an anchor"
+    )
 
     @model_validator(mode="after")
     def _odd(self) -> "Sweep":
@@ -174,21 +219,33 @@ class Sweep(_Part):
         return tuple(self.beta_max * step / half for step in range(-half, half + 1))
 
 
-_OF_A_FILE = {"layer", "dictionary", "scale", "ablation_nrn", "ablation_targets"}  # what can be said of a dictionary that is read
+_OF_A_FILE = {
+    "layer",
+    "dictionary",
+    "scale",
+    "ablation_nrn",
+    "ablation_targets",
+}  # what can be said of a dictionary that is read
 
 
 class Crosscoder(_Part):
-    """A dictionary of activations at one layer: a crosscoder of the study's base and distilled model, or an autoencoder of its one model.
+    """A dictionary of activations at one layer: a crosscoder of the study's base and distilled model, or an autoencoder
+    of its one model.
 
-    It learns from the study's CoTs, as each of the models wrote them, and from more texts where they are given; or it comes from a file.
+    It learns from the study's CoTs, as each of the models wrote them, and from more texts where they are given; or it
+    comes from a file.
     """
 
     layer: Layer = Field(description="0-based block whose output is read")
-    dictionary: Path | None = Field(None, description="a file or folder that backend/crosscoder/files.py reads; then nothing is trained")
+    dictionary: Path | None = Field(
+        None, description="a file or folder that backend/crosscoder/files.py reads; then nothing is trained"
+    )
     scale: tuple[Annotated[float, Field(ge=1e-9, le=1e9)], ...] | None = Field(
         None, max_length=64, description="of such a file, where it does not say: one a model"
     )
-    generated: int = Field(0, ge=0, le=MOST, description="traces written by rule, in the distilled prompt, under a seed of their own")
+    generated: int = Field(
+        0, ge=0, le=MOST, description="traces written by rule, in the distilled prompt, under a seed of their own"
+    )
     texts: Path | None = Field(None, description="a JSONL file with text, or a file with one text a line")
     max_tokens: int = Field(1024, ge=2, le=MOST, description="longer texts are cut")
     kind: Literal["batchtopk", "l1"] = "batchtopk"
@@ -199,13 +256,17 @@ class Crosscoder(_Part):
     steps: Positive = 3000
     warmup: int = Field(100, ge=0, le=MOST, description="steps in which the learning rate rises")
     batch: Positive = Field(4096, description="tokens a step")
-    dead_after: int = Field(200_000, ge=1, le=10**12, description="tokens without firing until a feature learns what others leave over")
+    dead_after: int = Field(
+        200_000, ge=1, le=10**12, description="tokens without firing until a feature learns what others leave over"
+    )
     aux: float = Field(1 / 32, ge=0, le=1000, description="weight of that; 0: never")
     aux_k: Positive = Field(256, description="such features that take part, at most, for each token")
     ablation_nrn: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field(
         (0.5,), max_length=100, description="zeroed above it; none: no ablations"
     )
-    ablation_targets: Positive = Field(100, description="target tokens of a reasoning category whose logits are looked at")
+    ablation_targets: Positive = Field(
+        100, description="target tokens of a reasoning category whose logits are looked at"
+    )
 
     @model_validator(mode="after")
     def _trained_or_read(self) -> "Crosscoder":
@@ -230,10 +291,16 @@ class Geometry(_Part):
     layers: Layers | None = Field(None, description="0-based blocks; left out, those of the sweep")
     positions: tuple[Literal["anchor", "chunk"], ...] = Field(("anchor", "chunk"), min_length=1)
     probes: int = Field(8, ge=2, le=4096, description="random probes of the trace of G")
-    spectra: int = Field(60, ge=0, le=MOST, description="chunks of the study that also get eigenpairs of G and finite random steps")
+    spectra: int = Field(
+        60, ge=0, le=MOST, description="chunks of the study that also get eigenpairs of G and finite random steps"
+    )
     eigen: int = Field(8, ge=1, le=1024, description="eigenpairs of G at each of those")
-    neighbours: int = Field(30, ge=2, le=10_000, description="nearest chunk activations, for dimension, curvature and density")
-    before_after: int = Field(10, ge=0, le=MOST, description="CoTs whose chunks are steered just before and just after; 0: none")
+    neighbours: int = Field(
+        30, ge=2, le=10_000, description="nearest chunk activations, for dimension, curvature and density"
+    )
+    before_after: int = Field(
+        10, ge=0, le=MOST, description="CoTs whose chunks are steered just before and just after; 0: none"
+    )
     n_bootstrap: int = Field(2000, ge=0, le=MOST, description="draws of problems for each interval of the evidence")
     n_permutations: int = Field(2000, ge=0, le=MOST, description="permutations within CoTs for each p of the evidence")
 
@@ -267,12 +334,20 @@ class Study(_Part):
 
     @property
     def pair(self) -> tuple[Model, ...]:
-        """The models whose activations a dictionary describes: the base and the distilled model, or the study's only one."""
-        return self.models if len(self.models) == 1 else tuple(sorted((m for m in self.models if m.role != "model"), key=lambda m: m.role))
+        """The models whose activations a dictionary describes: the base and the distilled model, or the study's only
+        one.
+        """
+        return (
+            self.models
+            if len(self.models) == 1
+            else tuple(sorted((m for m in self.models if m.role != "model"), key=lambda m: m.role))
+        )
 
     def prompts_of(self, model: Model) -> tuple[wordings.Prompt, ...]:
         """What the model is asked under, with its settings, in the study's order."""
-        return tuple(model.asked(prompt) for prompt in self.prompts if model.prompts is None or prompt.name in model.prompts)
+        return tuple(
+            model.asked(prompt) for prompt in self.prompts if model.prompts is None or prompt.name in model.prompts
+        )
 
     @property
     def n_asked(self) -> int:
@@ -297,23 +372,39 @@ class Study(_Part):
             raise ValueError(f"prompts has {twice[0]} twice; a CoT knows its prompt by its name")
         for model in self.models:
             if strangers := [name for name in model.prompts or () if name not in names]:
-                raise ValueError(f"models.prompts of {model.name} has {strangers[0]!r}, and the study's prompts are {', '.join(names)}")
+                raise ValueError(
+                    f"models.prompts of {model.name} has {strangers[0]!r}, and the study's prompts are"
+                    f" {', '.join(names)}"
+                )
         return self
 
     @model_validator(mode="after")
     def _a_pair_to_compare(self) -> "Study":
-        if self.crosscoder is not None and len(self.models) > 1 and [model.role for model in self.pair] != ["base", "distilled"]:
+        if (
+            self.crosscoder is not None
+            and len(self.models) > 1
+            and [model.role for model in self.pair] != ["base", "distilled"]
+        ):
             found = ", ".join(model.role for model in self.models)
-            raise ValueError(f"crosscoder needs one model of role base and one of role distilled, or one model at all; found {found}")
+            raise ValueError(
+                f"crosscoder needs one model of role base and one of role distilled, or one model at all; found {found}"
+            )
         return self
 
     @model_validator(mode="after")
     def _layers_agree(self) -> "Study":
         if self.activations.layers != "all":
-            for part, layers in {"map": self.map.layers, "sweep": self.sweep.layers, "geometry": self.geometry_layers}.items():
+            for part, layers in {
+                "map": self.map.layers,
+                "sweep": self.sweep.layers,
+                "geometry": self.geometry_layers,
+            }.items():
                 missing = sorted(set(() if layers == "all" else layers) - set(self.activations.layers))
                 if missing:
-                    raise ValueError(f"{part}.layers has {missing}, which activations.layers {list(self.activations.layers)} does not have")
+                    raise ValueError(
+                        f"{part}.layers has {missing}, which activations.layers {list(self.activations.layers)} does"
+                        " not have"
+                    )
         return self
 
 
@@ -322,8 +413,9 @@ class StudyError(AnchorscopeError):
 
 
 def stored_study(parameters: str) -> Study:
-    """The study that a row of `runs` stored. It says every field, those of a crosscoder too that its kind has not, which stand there at
-    their defaults. Raises ValidationError for one that is no study of this version."""
+    """The study that a row of `runs` stored. It says every field, those of a crosscoder too that its kind has not,
+    which stand there at their defaults. Raises ValidationError for one that is no study of this version.
+    """
     data = json.loads(parameters)
     if isinstance(data, dict) and isinstance(part := data.get("crosscoder"), dict):
         usual = {name: field.default for name, field in Crosscoder.model_fields.items()}
@@ -346,10 +438,15 @@ def load_study(path: Path) -> Study:
 
 
 def _sentences(problems: list[Any]) -> list[str]:
-    """A line for each; of a list or table with wrong parts, the parts alone, since what is left without them says nothing."""
+    """A line for each; of a list or table with wrong parts, the parts alone, since what is left without them says
+    nothing.
+    """
     places = [problem["loc"] for problem in problems]
-    return [f"  {_sentence(problem)}" for problem in problems
-            if not any(place != problem["loc"] and place[: len(problem["loc"])] == problem["loc"] for place in places)]
+    return [
+        f"  {_sentence(problem)}"
+        for problem in problems
+        if not any(place != problem["loc"] and place[: len(problem["loc"])] == problem["loc"] for place in places)
+    ]
 
 
 def _sentence(problem: Any) -> str:
@@ -371,6 +468,12 @@ def _keys_beside(location: tuple[Any, ...]) -> list[str]:
         if isinstance(part, int):
             continue
         annotation = table.model_fields[part].annotation
-        parts = {"models": Model, "prompts": Prompt, "problems": Problems, "geometry": Geometry, "crosscoder": Crosscoder}
+        parts = {
+            "models": Model,
+            "prompts": Prompt,
+            "problems": Problems,
+            "geometry": Geometry,
+            "crosscoder": Crosscoder,
+        }
         table = parts.get(part, annotation)
     return sorted(table.model_fields)

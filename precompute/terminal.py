@@ -1,7 +1,8 @@
 """The one door to the terminal: text is shown as it is, whoever wrote it.
 
-Rich reads `[bold]`, `:smile:` and addresses in any string, and a terminal obeys escape sequences. Here nothing in a string means anything
-but itself: markup, emoji codes and highlighting are off, and control characters are shown (`backend.plain`). Nothing else imports Rich.
+Rich reads `[bold]`, `:smile:` and addresses in any string, and a terminal obeys escape sequences. Here nothing in a
+string means anything but itself: markup, emoji codes and highlighting are off, and control characters are shown
+(`backend.plain`). Nothing else imports Rich.
 """
 
 import sys
@@ -19,7 +20,7 @@ from rich.progress import (
     TaskProgressColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
-)  # fmt: skip
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -85,9 +86,15 @@ class _Words(ProgressColumn):
 def progress_bar(console: rich.console.Console) -> Iterator[Progress]:
     """A bar with count, rate (the task's field `rate`), and time left."""
     with Progress(
-        _Words("description", 14), BarColumn(bar_width=30), MofNCompleteColumn(), TaskProgressColumn(), _Words("rate"),
-        TimeElapsedColumn(), TimeRemainingColumn(), console=console,
-    ) as bar:  # fmt: skip
+        _Words("description", 14),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TaskProgressColumn(),
+        _Words("rate"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    ) as bar:
         yield bar
 
 

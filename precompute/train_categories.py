@@ -1,9 +1,11 @@
-"""Trains the category classifier on labelled chunks in the layout of Thought Anchors, and measures it on CoTs it has not seen.
+"""Trains the category classifier on labelled chunks in the layout of Thought Anchors, and measures it on CoTs it has
+not seen.
 
 1. Chunks, and the first tag of each, are read as the importer reads them.
-2. Features as in `backend.cot.categories`; multinomial logistic regression, every tag weighing the same (balanced classes), C = 1.
-3. F1 twice: leaving out one CoT at a time, and leaving out one problem at a time. The second is the honest one for a new problem, because
-   several CoTs answer the same problem in the same words.
+2. Features as in `backend.cot.categories`; multinomial logistic regression, every tag weighing the same (balanced
+   classes), C = 1.
+3. F1 twice: leaving out one CoT at a time, and leaving out one problem at a time. The second is the honest one for a
+   new problem, because several CoTs answer the same problem in the same words.
 4. The shipped weights are fitted on all chunks.
 """
 
@@ -27,34 +29,39 @@ REGULARISATION = 1.0  # scikit-learn's C
 class Scores:
     """How well held-out chunks are tagged."""
 
-    macro_f1: float              # mean of F1 over the tags that occur
-    accuracy: float              # share of chunks whose first tag is right
-    f1: dict[str, float]         # by tag
+    macro_f1: float  # mean of F1 over the tags that occur
+    accuracy: float  # share of chunks whose first tag is right
+    f1: dict[str, float]  # by tag
     n_folds: int
 
 
 @dataclass(frozen=True)
 class TrainingReport:
     classifier: CategoryClassifier
-    n: dict[str, int]            # chunks by tag
+    n: dict[str, int]  # chunks by tag
     n_cots: int
     n_problems: int
-    by_cot: Scores               # one CoT left out at a time
-    by_problem: Scores           # one problem left out at a time
-    majority_macro_f1: float     # of always saying the most frequent tag
+    by_cot: Scores  # one CoT left out at a time
+    by_problem: Scores  # one problem left out at a time
+    majority_macro_f1: float  # of always saying the most frequent tag
 
     def __str__(self) -> str:
         def line(tag: str) -> str:
             return f"  {tag:<24}{self.n[tag]:>6}{self.by_cot.f1[tag]:>13.3f}{self.by_problem.f1[tag]:>17.3f}"
 
-        return "\n".join([
-            f"{sum(self.n.values())} chunks of {self.n_cots} CoTs on {self.n_problems} problems; {self.classifier.source}",
-            f"  {'tag':<24}{'n':>6}{'F1, CoT out':>13}{'F1, problem out':>17}",
-            *map(line, sorted(self.n, key=lambda tag: -self.n[tag])),
-            f"  {'macro-F1':<30}{self.by_cot.macro_f1:>13.3f}{self.by_problem.macro_f1:>17.3f}",
-            f"  {'accuracy':<30}{self.by_cot.accuracy:>13.3f}{self.by_problem.accuracy:>17.3f}",
-            f"  always the most frequent tag: macro-F1 {self.majority_macro_f1:.3f}",
-        ])  # fmt: skip
+        return "\n".join(
+            [
+                (
+                    f"{sum(self.n.values())} chunks of {self.n_cots} CoTs on {self.n_problems} problems;"
+                    f" {self.classifier.source}"
+                ),
+                f"  {'tag':<24}{'n':>6}{'F1, CoT out':>13}{'F1, problem out':>17}",
+                *map(line, sorted(self.n, key=lambda tag: -self.n[tag])),
+                f"  {'macro-F1':<30}{self.by_cot.macro_f1:>13.3f}{self.by_problem.macro_f1:>17.3f}",
+                f"  {'accuracy':<30}{self.by_cot.accuracy:>13.3f}{self.by_problem.accuracy:>17.3f}",
+                f"  always the most frequent tag: macro-F1 {self.majority_macro_f1:.3f}",
+            ]
+        )
 
 
 def train(folder: Path, out_folder: Path = ASSETS) -> TrainingReport:
@@ -69,7 +76,9 @@ def train(folder: Path, out_folder: Path = ASSETS) -> TrainingReport:
     cots = np.array([chunk["cot_id"] for chunk in chunks])
     problem_of = {cot["cot_id"]: cot["problem_id"] for cot in study.tables["cots"]}
     if len(set(cots)) < 2 or len(set(labels)) < 2:
-        raise CategoryError(f"{folder} has {len(set(cots))} labelled CoTs and {len(set(labels))} tags; training needs two of each.")
+        raise CategoryError(
+            f"{folder} has {len(set(cots))} labelled CoTs and {len(set(labels))} tags; training needs two of each."
+        )
     encoder = load_encoder()
     n_chunks = Counter(chunk["cot_id"] for chunk in study.tables["chunks"])
     positions = [chunk["chunk_index"] / max(1, n_chunks[chunk["cot_id"]] - 1) for chunk in chunks]
@@ -104,7 +113,9 @@ def _fitted(rows: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarra
     from sklearn.linear_model import LogisticRegression
 
     order = [tag for tag in CATEGORIES if tag in set(labels)]
-    model = LogisticRegression(C=REGULARISATION, class_weight="balanced", max_iter=1000).fit(rows, [order.index(tag) for tag in labels])
+    model = LogisticRegression(C=REGULARISATION, class_weight="balanced", max_iter=1000).fit(
+        rows, [order.index(tag) for tag in labels]
+    )
     if len(order) == 2:  # one row of weights for the second tag against the first
         return np.vstack([-model.coef_ / 2, model.coef_ / 2]).T, np.array([-0.5, 0.5]) * model.intercept_, order
     return model.coef_.T, model.intercept_, order
@@ -155,4 +166,4 @@ Always saying the most frequent tag has a macro-F1 of {report.majority_macro_f1:
 - **Limits**: a tag is right about half the time, so read colours as a hint and check before counting. Rare tags rest on few examples; tags
   never seen in training ({missing}) are never given. Trained on long reasoning about MATH problems: short answers of small models on word
   problems lie outside of that. The labels are a language model's, not a person's. Each chunk is tagged alone, without its neighbours.
-"""
+"""  # noqa: E501

@@ -1,12 +1,15 @@
 """`train-reasoner`: a LoRA adapter that makes the embedded model think in <think> … </think> before it answers.
 
-1. In each phase, problems of our generator, under a seed that no study uses, and a trace for each (`backend.cot.traces`); where a
-   folder of real R1 traces is given, a share of them for manner, cut at the end of a sentence so that they fit.
+1. In each phase, problems of our generator, under a seed that no study uses, and a trace for each
+   (`backend.cot.traces`); where a folder of real R1 traces is given, a share of them for manner, cut at the end of a
+   sentence so that they fit.
 2. The prompt is the model's own, with a chat template that opens the thinking. Loss on the completion alone.
-3. Batches of about the same number of tokens, in an order that the seed fixes; AdamW with warm-up, cosine decay and a linear end.
-4. Every few minutes a checkpoint: adapter, optimiser, step and the losses so far, all safetensors and JSON, whole or not at all. The
-   same command goes on from the last one.
-5. At the end the adapter in float16, its chat template and the record of the training (training.json), which studies take in.
+3. Batches of about the same number of tokens, in an order that the seed fixes; AdamW with warm-up, cosine decay and a
+   linear end.
+4. Every few minutes a checkpoint: adapter, optimiser, step and the losses so far, all safetensors and JSON, whole or
+   not at all. The same command goes on from the last one.
+5. At the end the adapter in float16, its chat template and the record of the training (training.json), which studies
+   take in.
 """
 
 import itertools
@@ -56,14 +59,22 @@ class Phase:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that shapes the adapter. The first phase teaches the manner on easy problems, the second calculations with long numbers, the
-    third the same digit by digit, with drills."""
+    """All that shapes the adapter. The first phase teaches the manner on easy problems, the second calculations with
+    long numbers, the third the same digit by digit, with drills.
+    """
 
     phases: tuple[Phase, ...] = (
         Phase(20_000, (1300, 1000, 700, 550, 450), steps=320, cooldown=80, horizon=430, manner=Manner(parts=0.0)),
         Phase(20_001, (500, 900, 1100, 1100, 900), steps=330, cooldown=100, horizon=560),
         Phase(
-            20_002, (60, 150, 250, 600, 400), steps=170, cooldown=60, horizon=320, warmup=10, learning_rate=8e-4, drills=700,
+            20_002,
+            (60, 150, 250, 600, 400),
+            steps=170,
+            cooldown=60,
+            horizon=320,
+            warmup=10,
+            learning_rate=8e-4,
+            drills=700,
             manner=Manner(slip=0.15, check=0.2, route=0.1, facts=0.2, question=0.4, parts=1.0, fine=True),
         ),
     )
@@ -88,10 +99,17 @@ class Example:
 
 
 def reasoner_template(template: str) -> str:
-    """The chat template of the base model with the thinking opened for the model; it names the closing tag, as R1's own does."""
+    """The chat template of the base model with the thinking opened for the model; it names the closing tag, as R1's own
+    does.
+    """
     if not _GENERATION.search(template):
-        raise TrainingError("The base model's chat template does not open the assistant's turn with <|im_start|>assistant and a new line.")
-    opened = _GENERATION.sub(lambda found: f"{{{{ '<|im_start|>assistant{found[1]}{THINK_OPEN}{found[1]}' }}}}", template)
+        raise TrainingError(
+            "The base model's chat template does not open the assistant's turn with <|im_start|>assistant and a new"
+            " line."
+        )
+    opened = _GENERATION.sub(
+        lambda found: f"{{{{ '<|im_start|>assistant{found[1]}{THINK_OPEN}{found[1]}' }}}}", template
+    )
     return opened + f"{{# the model closes it with {THINK_CLOSE} #}}"
 
 
@@ -111,10 +129,17 @@ def _drills(phase: Phase) -> list[Problem]:
         drawn = rng.sample(lines, 3)
         first, second, third = (line.partition(" = ")[0] for line in drawn)
         question = f"Calculate {first}, then {second}, and at last {third}. What is the last of the three?"
-        made.append(Problem(
-            problem_id=stable_id("p", "drill", question), source="drill", source_key=f"seed {phase.seed}, drill {len(made)}", level=None,
-            question=question, answer=drawn[-1].partition(" = ")[2], solution="\n".join(drawn),
-        ))  # fmt: skip
+        made.append(
+            Problem(
+                problem_id=stable_id("p", "drill", question),
+                source="drill",
+                source_key=f"seed {phase.seed}, drill {len(made)}",
+                level=None,
+                question=question,
+                answer=drawn[-1].partition(" = ")[2],
+                solution="\n".join(drawn),
+            )
+        )
     return made
 
 
@@ -133,8 +158,9 @@ def examples(tokenizer: Any, recipe: Recipe, phase: Phase, r1: Path | None) -> l
 
 
 def batches(made: Sequence[Sequence[Example]], recipe: Recipe) -> Iterator[tuple[float, list[Example]]]:
-    """(learning rate, batch) of every step; `made` has the examples of each phase. A pass takes them in another order than the last, in
-    batches of similar lengths."""
+    """(learning rate, batch) of every step; `made` has the examples of each phase. A pass takes them in another order
+    than the last, in batches of similar lengths.
+    """
     for phase, of_phase in zip(recipe.phases, made, strict=True):
         passes = (_a_pass(of_phase, recipe.tokens, seed_for("pass", phase.seed, turn)) for turn in itertools.count())
         for step, batch in zip(range(phase.steps), itertools.chain.from_iterable(passes), strict=False):
@@ -156,13 +182,22 @@ def _a_pass(made: Sequence[Example], tokens: int, seed: int) -> list[list[Exampl
 
 
 def train(
-    loaded: Any, recipe: Recipe, work: Path, out: Path, *, r1: Path | None = None, minutes: float = math.inf, every: float = 120.0,
+    loaded: Any,
+    recipe: Recipe,
+    work: Path,
+    out: Path,
+    *,
+    r1: Path | None = None,
+    minutes: float = math.inf,
+    every: float = 120.0,
     say: Callable[[str], None] = print,
 ) -> bool:
-    """Trains until the recipe's last step, or for so many minutes; whether it reached the last. `every`: seconds between checkpoints.
+    """Trains until the recipe's last step, or for so many minutes; whether it reached the last. `every`: seconds
+    between checkpoints.
 
-    `work` holds the checkpoint. Only after the last step does `out` receive adapter_model.safetensors and adapter_config.json (peft's
-    layout), chat_template.jinja and training.json. Raises TrainingError for a checkpoint of another recipe.
+    `work` holds the checkpoint. Only after the last step does `out` receive adapter_model.safetensors and
+    adapter_config.json (peft's layout), chat_template.jinja and training.json. Raises TrainingError for a checkpoint of
+    another recipe.
     """
     import torch
 
@@ -185,7 +220,10 @@ def train(
     identity = identities[-1]
     n_weights = sum(parameter.numel() for parameter in learned.values())
     n_tokens = sum(len(example.token_ids) for example in itertools.chain.from_iterable(made))
-    say(f"{n_examples:,} examples, {n_tokens:,} tokens, {n_weights:,} weights learn; step {len(losses)} of {recipe.steps}")
+    say(
+        f"{n_examples:,} examples, {n_tokens:,} tokens, {n_weights:,} weights learn; step {len(losses)} of"
+        f" {recipe.steps}"
+    )
     began = saved = time.monotonic()
     source = batches(made, recipe)
     for _ in losses:
@@ -209,7 +247,10 @@ def train(
         n_seen += int(lengths.sum())
         pace = n_seen / (time.monotonic() - began)
         left = (recipe.steps - len(losses)) * (time.monotonic() - began) / (len(losses) - at_start)
-        say(f"step {len(losses)} of {recipe.steps}: loss {losses[-1]:.3f}, {pace:,.0f} tokens/s, about {left / 60:.0f} min left")
+        say(
+            f"step {len(losses)} of {recipe.steps}: loss {losses[-1]:.3f}, {pace:,.0f} tokens/s, about {left / 60:.0f}"
+            " min left"
+        )
         if time.monotonic() - saved > every:
             _save(work / "checkpoint", identity, learned, optimizer, losses, started_at, seconds())
             saved = time.monotonic()
@@ -218,18 +259,27 @@ def train(
         return False
     adapters.save(wrapped, loaded.tokenizer, loaded.name, out)
     record = {
-        "kind": "lora", "base": loaded.name, "base_revision": loaded.revision, "seed": recipe.phases[0].seed, "recipe": asdict(recipe),
+        "kind": "lora",
+        "base": loaded.name,
+        "base_revision": loaded.revision,
+        "seed": recipe.phases[0].seed,
+        "recipe": asdict(recipe),
         "n_weights": n_weights,
-        "n_examples": n_examples, "n_r1": sum(example.source == "r1" for of_phase in made for example in of_phase),
-        "started_at": started_at, "seconds": seconds(),
-        "versions": versions() | {"peft": version("peft")}, "commit": commit(), "steps": _steps(made, recipe, losses),
-    }  # fmt: skip
+        "n_examples": n_examples,
+        "n_r1": sum(example.source == "r1" for of_phase in made for example in of_phase),
+        "started_at": started_at,
+        "seconds": seconds(),
+        "versions": versions() | {"peft": version("peft")},
+        "commit": commit(),
+        "steps": _steps(made, recipe, losses),
+    }
     checkpoints.write_json(out / "training.json", record)
     return True
 
 
 def _steps(made: Sequence[Sequence[Example]], recipe: Recipe, losses: Sequence[float]) -> list[list[float]]:
-    """[step from 1, tokens seen so far without padding, loss in nats a completion token, learning rate] of each step."""
+    """[step from 1, tokens seen so far without padding, loss in nats a completion token,
+    learning rate] of each step."""
     steps, seen = [], 0
     for step, (loss, (rate, batch)) in enumerate(zip(losses, batches(made, recipe), strict=True), start=1):
         seen += sum(len(example.token_ids) for example in batch)
@@ -253,7 +303,9 @@ def _real(tokenizer: Any, folder: Path, recipe: Recipe, seed: int, n: int) -> li
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise TrainingError(f"{file} cannot be read ({error.strerror}); expected one JSON record with `response` a line.") from error
+        raise TrainingError(
+            f"{file} cannot be read ({error.strerror}); expected one JSON record with `response` a line."
+        ) from error
     for number, line in enumerate(lines, start=1):
         try:
             response = json.loads(line)["response"]
@@ -274,12 +326,17 @@ def _padded(batch: Sequence[Example]) -> tuple[Any, Any, Any]:
 
     longest = max(len(example.token_ids) for example in batch)
     rows = [[*example.token_ids, *[0] * (longest - len(example.token_ids))] for example in batch]
-    return (torch.tensor(rows), torch.tensor([example.n_prompt for example in batch]),
-            torch.tensor([len(example.token_ids) for example in batch]))
+    return (
+        torch.tensor(rows),
+        torch.tensor([example.n_prompt for example in batch]),
+        torch.tensor([len(example.token_ids) for example in batch]),
+    )
 
 
 def _schedule(step: int, phase: Phase) -> float:
-    """Share of the learning rate: linear warm-up, a cosine towards a tenth, and from wherever that is a straight line to a tenth."""
+    """Share of the learning rate: linear warm-up, a cosine towards a tenth, and from wherever that is a straight line
+    to a tenth.
+    """
     if step < phase.warmup:
         return (step + 1) / phase.warmup
     turn = max(phase.warmup, phase.steps - phase.cooldown)
@@ -289,7 +346,12 @@ def _schedule(step: int, phase: Phase) -> float:
 
 
 def _save(
-    folder: Path, identity: str, learned: dict[str, Any], optimizer: Any, losses: list[float], started_at: str | None,
+    folder: Path,
+    identity: str,
+    learned: dict[str, Any],
+    optimizer: Any,
+    losses: list[float],
+    started_at: str | None,
     seconds: float | None,
 ) -> None:
     from backend.models import checkpoints
@@ -305,9 +367,11 @@ def _save(
 def _restore(
     folder: Path, identities: Sequence[str], learned: dict[str, Any], optimizer: Any
 ) -> tuple[list[float], str | None, float | None]:
-    """Losses so far, when training began (UTC) and the seconds it took, as far as known; weights and optimiser become the checkpoint's.
+    """Losses so far, when training began (UTC) and the seconds it took, as far as known; weights and optimiser become
+    the checkpoint's.
 
-    `identities` of the recipe's first phase, its first two, ...: a checkpoint of the beginning of a recipe is gone on from.
+    `identities` of the recipe's first phase, its first two, ...: a checkpoint of the beginning of a recipe is gone on
+    from.
     """
     import torch
 
@@ -317,9 +381,13 @@ def _restore(
     if found is None:
         return [], datetime.now(UTC).isoformat(timespec="seconds"), 0.0
     if found.state["identity"] not in identities:
-        raise TrainingError(f"{folder} belongs to another recipe, model or data. Name another folder, or delete it to begin anew.")
+        raise TrainingError(
+            f"{folder} belongs to another recipe, model or data. Name another folder, or delete it to begin anew."
+        )
     with torch.no_grad():
         for key, parameter in learned.items():
             parameter.copy_(found.tensors[f"weight.{key}"])
-            optimizer.state[parameter] = {slot: found.tensors[f"{slot}.{key}"] for slot in ("step", "exp_avg", "exp_avg_sq")}
+            optimizer.state[parameter] = {
+                slot: found.tensors[f"{slot}.{key}"] for slot in ("step", "exp_avg", "exp_avg_sq")
+            }
     return found.state["losses"], found.state.get("started_at"), found.state.get("seconds")

@@ -13,7 +13,10 @@ from precompute.study import Study
 
 @dataclass(frozen=True)
 class Unit:
-    """The smallest piece of work that is finished or not. `inputs` is everything its rows depend on, as JSON can hold it."""
+    """The smallest piece of work that is finished or not.
+
+    `inputs` is everything its rows depend on, as JSON can hold it.
+    """
 
     unit_id: str
     inputs: Mapping[str, Any]
@@ -35,8 +38,9 @@ class Finished:
 
 @dataclass
 class Context:
-    """What a stage may know. `store` holds all rows of the stages before it; `say` tells the person at the terminal, and `warn` does so
-    and keeps the sentence with the run, for what had to be left out."""
+    """What a stage may know. `store` holds all rows of the stages before it; `say` tells the person at the terminal,
+    and `warn` does so and keeps the sentence with the run, for what had to be left out.
+    """
 
     study: Study
     run_id: str

@@ -8,8 +8,9 @@ from precompute.study import Study
 
 
 def require_usable(study: Study) -> None:
-    """Raise where a model of the study cannot be used, or cannot be asked under one of its prompts, or where the file of its dictionary
-    is of other models or of another layer. A model that is still on a hub is not fetched to find out."""
+    """Raise where a model of the study cannot be used, or cannot be asked under one of its prompts, or where the file
+    of its dictionary is of other models or of another layer. A model that is still on a hub is not fetched to find out.
+    """
     for model in study.models:
         elsewhere = model.name.startswith("embedded:") or is_hub_id(model.name)
         if is_here(model.name, model.revision) or not elsewhere:

@@ -19,16 +19,24 @@ TINY_CORPUS = [
     "What is the sum of 12 and 30? However, we should check the result again: 12 + 30 = 42.",
 ]
 TINY_TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n'"
+    " }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 
 
 def _tiny_config(family: str, tokens: dict[str, int]):
     import transformers as hf
 
-    shape = {"vocab_size": TINY_VOCABULARY, "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 96,
-             "max_position_embeddings": 2048, "initializer_range": 0.2, **tokens}
+    shape = {
+        "vocab_size": TINY_VOCABULARY,
+        "hidden_size": 64,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "intermediate_size": 96,
+        "max_position_embeddings": 2048,
+        "initializer_range": 0.2,
+        **tokens,
+    }
     grouped = {"num_key_value_heads": 2}
     windows = {"head_dim": 16, "sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"] * 2}
     match family:
@@ -43,8 +51,17 @@ def _tiny_config(family: str, tokens: dict[str, int]):
         case "gemma3":
             return hf.Gemma3TextConfig(**shape, **grouped, **windows, query_pre_attn_scalar=16)
         case "gpt2":
-            return hf.GPT2Config(**{"vocab_size": TINY_VOCABULARY, "n_embd": 64, "n_layer": 4, "n_head": 4, "n_positions": 2048,
-                                    "initializer_range": 0.2}, **tokens)
+            return hf.GPT2Config(
+                **{
+                    "vocab_size": TINY_VOCABULARY,
+                    "n_embd": 64,
+                    "n_layer": 4,
+                    "n_head": 4,
+                    "n_positions": 2048,
+                    "initializer_range": 0.2,
+                },
+                **tokens,
+            )
         case "gpt_neox":
             return hf.GPTNeoXConfig(**shape, use_parallel_residual=True)
     raise ValueError(f"no tiny model of family {family!r}")
@@ -54,24 +71,37 @@ FAMILIES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3", "gpt2", "gpt_neox")
 
 
 def make_tiny_model(family: str, folder: Path) -> Path:
-    """A 4-layer random model of width 64 with a byte-level BPE tokenizer and a chat template, saved as a Hugging Face folder.
+    """A 4-layer random model of width 64 with a byte-level BPE tokenizer and a chat template, saved as a Hugging Face
+    folder.
 
-    Weights are drawn ten times wider than usual, so that attention looks somewhere and next-token distributions are far from uniform.
+    Weights are drawn ten times wider than usual, so that attention looks somewhere and next-token distributions are far
+    from uniform.
     """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
     backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True),
-                                                     pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
     backend.decoder = decoders.ByteLevel()
-    backend.train_from_iterator(TINY_CORPUS, trainers.BpeTrainer(
-        vocab_size=TINY_VOCABULARY, special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"], show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    ))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<|im_start|>", eos_token="<|im_end|>",
-                                        pad_token="<|im_end|>", unk_token="<|endoftext|>")
+    backend.train_from_iterator(
+        TINY_CORPUS,
+        trainers.BpeTrainer(
+            vocab_size=TINY_VOCABULARY,
+            special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+            show_progress=False,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        ),
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|im_end|>",
+        unk_token="<|endoftext|>",
+    )
     tokenizer.chat_template = TINY_TEMPLATE
     torch.manual_seed(1)
     tokens = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
@@ -115,7 +145,9 @@ def tuned(base):
 
 @pytest.fixture(scope="session")
 def tiny(tiny_folder, tmp_path_factory):
-    """`tiny(family)`: that model as a LoadedModel in float32, one of `FAMILIES`; loaded once a session, so leave it as it was."""
+    """`tiny(family)`: that model as a LoadedModel in float32, one of `FAMILIES`; loaded once a session, so leave it as
+    it was.
+    """
     from backend.models.loading import load_model
 
     loaded = {}
@@ -134,7 +166,9 @@ def pytest_runtest_setup() -> None:
 
 
 def pytest_unconfigure() -> None:
-    """Let go of every store that a test or a page left open: duckdb complains at exit of connections that are still there."""
+    """Let go of every store that a test or a page left open: duckdb complains at exit of connections that are still
+    there.
+    """
     import gc
 
     if "streamlit" in sys.modules:

@@ -1,4 +1,6 @@
-"""The metric G of a chunk, written out from its definition in float64: E_p[∇log p · ∇log pᵀ] of the model's own plain forward pass."""
+"""The metric G of a chunk, written out from its definition in float64: E_p[∇log p · ∇log pᵀ] of the model's own plain
+forward pass.
+"""
 
 import copy
 from types import SimpleNamespace
@@ -34,8 +36,15 @@ def explicit_metric(model, tokens, span, layer, unit="rms"):
     n = normed(None).detach()
     h = seen[0].clone()
     p = parts.unembed(n).softmax(-1)
-    log_p = torch.stack([jacobian(lambda one: parts.unembed(one).log_softmax(-1), one) for one in n])  # (n_tokens, vocab_size, d_model)
-    size = {"rms": h.square().mean(-1).sqrt(), "norm": h.norm(dim=-1), "absolute": torch.ones(len(h), dtype=h.dtype)}[unit]
+    log_p = torch.stack(
+        [jacobian(lambda one: parts.unembed(one).log_softmax(-1), one) for one in n]
+    )  # (n_tokens, vocab_size, d_model)
+    size = {"rms": h.square().mean(-1).sqrt(), "norm": h.norm(dim=-1), "absolute": torch.ones(len(h), dtype=h.dtype)}[
+        unit
+    ]
     moved = torch.einsum("tkn,tnsd->tksd", log_p, jacobian(normed, h)) * size[:, None]
     by_position = {"anchor": moved[:, :, 0], "chunk": moved.sum(2)}
-    return {position: torch.einsum("tk,tka,tkb->ab", p, j, j).detach().numpy() / len(h) for position, j in by_position.items()}
+    return {
+        position: torch.einsum("tk,tka,tkb->ab", p, j, j).detach().numpy() / len(h)
+        for position, j in by_position.items()
+    }

@@ -17,8 +17,11 @@ from tests.small_study import HOSTILE
 
 LAYER, N_FEATURES, SILENT = 1, 12, 11
 PROBLEMS = (
-    ("What is 12 + 30?", "42", 1), ("What is 3 + 4?", "7", 1), ("Find the total cost of 3 apples.", HOSTILE[1], 2), ("6 * 7?", "42", 2),
-)  # fmt: skip
+    ("What is 12 + 30?", "42", 1),
+    ("What is 3 + 4?", "7", 1),
+    ("Find the total cost of 3 apples.", HOSTILE[1], 2),
+    ("6 * 7?", "42", 2),
+)
 SAMPLING = {"temperature": 1.0, "top_p": 0.9, "max_new_tokens": 12}
 
 
@@ -38,21 +41,35 @@ def weights(d_model: int) -> Dictionary:
         return torch.randn(shape, generator=draw)
 
     return Dictionary(
-        kind="batchtopk", encoder=0.2 * normal(2, d_model, N_FEATURES), encoder_bias=normal(N_FEATURES),
-        decoder=0.3 * normal(2, N_FEATURES, d_model), decoder_bias=normal(2, d_model), scale=torch.tensor([0.8, 1.25]),
-        threshold=torch.tensor(0.5), k=6, weighted=False, subtract=False, facts={"layer": LAYER},
-    )  # fmt: skip
+        kind="batchtopk",
+        encoder=0.2 * normal(2, d_model, N_FEATURES),
+        encoder_bias=normal(N_FEATURES),
+        decoder=0.3 * normal(2, N_FEATURES, d_model),
+        decoder_bias=normal(2, d_model),
+        scale=torch.tensor([0.8, 1.25]),
+        threshold=torch.tensor(0.5),
+        k=6,
+        weighted=False,
+        subtract=False,
+        facts={"layer": LAYER},
+    )
 
 
 def make(folder: Path, names: tuple[str, str]) -> Path:
     """Publish it at `folder`; feature k fires on a share 0.5 / (k + 1) of tokens, and its NRN is k / N_FEATURES."""
     pair = [load_model(name) for name in names]
-    run = small_study._run() | {"run_id": ids.stable_id("r", 1), "parameters": json.dumps({"sampling": {**SAMPLING, "samples": 2}})}
+    run = small_study._run() | {
+        "run_id": ids.stable_id("r", 1),
+        "parameters": json.dumps({"sampling": {**SAMPLING, "samples": 2}}),
+    }
     tables = {
-        "runs": [run], "models": [_model(one, role) for one, role in zip(pair, ("base", "distilled"), strict=True)],
-        "problems": [small_study.problem(k) | {"question": question, "answer": answer, "level": level}
-                     for k, (question, answer, level) in enumerate(PROBLEMS)],
-    }  # fmt: skip
+        "runs": [run],
+        "models": [_model(one, role) for one, role in zip(pair, ("base", "distilled"), strict=True)],
+        "problems": [
+            small_study.problem(k) | {"question": question, "answer": answer, "level": level}
+            for k, (question, answer, level) in enumerate(PROBLEMS)
+        ],
+    }
     with StudyFolder(folder).writing("test") as writer:
         writer.add("all", "all", tables)
     add_dictionary(folder, [one.model_id for one in pair], pair[0].d_model)
@@ -64,16 +81,41 @@ def add_dictionary(folder: Path, model_ids: list[str], d_model: int) -> str:
     dictionary = weights(d_model)
     name = dictionary.dictionary_id
     row = {
-        "dictionary_id": name, "kind": "batchtopk", "base_model_id": model_ids[0], "distilled_model_id": model_ids[1], "layer": LAYER,
-        "n_features": N_FEATURES, "d_model": d_model, "k": 6, "scale": dictionary.scale.tolist(), "source": "trained",
-        "training_id": None, "n_tokens": 900, "sha256": dictionaries.keep(dictionary, folder), "parameters": "{}",
-    }  # fmt: skip
+        "dictionary_id": name,
+        "kind": "batchtopk",
+        "base_model_id": model_ids[0],
+        "distilled_model_id": model_ids[1],
+        "layer": LAYER,
+        "n_features": N_FEATURES,
+        "d_model": d_model,
+        "k": 6,
+        "scale": dictionary.scale.tolist(),
+        "source": "trained",
+        "training_id": None,
+        "n_tokens": 900,
+        "sha256": dictionaries.keep(dictionary, folder),
+        "parameters": "{}",
+    }
     logits = [
-        {"dictionary_id": name, "feature": k, "model_id": model_id, "side": "top", "rank": rank, "token_id": rank,
-         "token": HOSTILE[2] if rank else " Wait", "effect": 1.0 - rank / 4}
-        for k in range(N_FEATURES) for model_id in model_ids for rank in range(2)
-    ]  # fmt: skip
-    tables = {"dictionaries": [row], "features": [_feature(name, k) for k in range(N_FEATURES)], "feature_logits": logits}
+        {
+            "dictionary_id": name,
+            "feature": k,
+            "model_id": model_id,
+            "side": "top",
+            "rank": rank,
+            "token_id": rank,
+            "token": HOSTILE[2] if rank else " Wait",
+            "effect": 1.0 - rank / 4,
+        }
+        for k in range(N_FEATURES)
+        for model_id in model_ids
+        for rank in range(2)
+    ]
+    tables = {
+        "dictionaries": [row],
+        "features": [_feature(name, k) for k in range(N_FEATURES)],
+        "feature_logits": logits,
+    }
     with StudyFolder(folder).writing("test") as writer:
         writer.add("crosscoder", "all", tables)
         publish(writer)
@@ -81,15 +123,39 @@ def add_dictionary(folder: Path, model_ids: list[str], d_model: int) -> str:
 
 
 def _model(loaded: LoadedModel, role: str) -> dict:
-    return {"model_id": loaded.model_id, "name": loaded.name, "role": role, "revision": loaded.revision, "dtype": loaded.dtype,
-            "family": loaded.family, "n_layers": loaded.n_layers, "d_model": loaded.d_model, "vocab_size": loaded.vocab_size}  # fmt: skip
+    return {
+        "model_id": loaded.model_id,
+        "name": loaded.name,
+        "role": role,
+        "revision": loaded.revision,
+        "dtype": loaded.dtype,
+        "family": loaded.family,
+        "n_layers": loaded.n_layers,
+        "d_model": loaded.d_model,
+        "vocab_size": loaded.vocab_size,
+    }
 
 
 def _feature(name: str, k: int) -> dict:
     fires, nrn = k != SILENT, k / N_FEATURES
     return {
-        "dictionary_id": name, "feature": k, "norm_base_l1": 4.0, "norm_distilled_l1": 4.0, "norm_base_l2": 1.0, "norm_distilled_l2": 1.0,
-        "rdn_l1": 1.0, "rdn_l2": 1.0, "nrn_l1": nrn, "nrn_l2": nrn, "decoder_cosine": 0.5, "nu_eps": 1.0, "nu_r": 1.0, "class": "shared",
-        "frequency": 0.5 / (k + 1) if fires else 0.0, "mean_activation": 1.5 if fires else None, "max_activation": 3.0 if fires else None,
-        "top_category": None, "top_category_lift": None,
-    }  # fmt: skip
+        "dictionary_id": name,
+        "feature": k,
+        "norm_base_l1": 4.0,
+        "norm_distilled_l1": 4.0,
+        "norm_base_l2": 1.0,
+        "norm_distilled_l2": 1.0,
+        "rdn_l1": 1.0,
+        "rdn_l2": 1.0,
+        "nrn_l1": nrn,
+        "nrn_l2": nrn,
+        "decoder_cosine": 0.5,
+        "nu_eps": 1.0,
+        "nu_r": 1.0,
+        "class": "shared",
+        "frequency": 0.5 / (k + 1) if fires else 0.0,
+        "mean_activation": 1.5 if fires else None,
+        "max_activation": 3.0 if fires else None,
+        "top_category": None,
+        "top_category_lift": None,
+    }

@@ -2,11 +2,12 @@
 
 `ranks`     x and importance are drawn together (a Gaussian copula within chains) and then bent: heavy tails, exact zeros, few values.
 `rollouts`  a mechanism: every chain moves a distribution over answers, each chunk by its own push; answers are drawn from
-            it, unequally many a chunk, and importance is computed from counts of them, so that neighbours share a pool of
-            answers and noise is that of rollouts.
+            it, unequally many a chunk, and importance is computed from counts of them, so that neighbours share a pool
+            of answers and noise is that of rollouts.
 
-611 chunks of 118 chains of 4 to 7, of 42 problems. A world has the columns x, y, cot_id, problem_id and the covariates of its generator.
-"""
+611 chunks of 118 chains of 4 to 7, of 42 problems. A world has the columns x, y, cot_id, problem_id and the covariates
+of its generator.
+"""  # noqa: E501
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +27,9 @@ class Generator:
     world: Callable[[str, int, float], pd.DataFrame]  # kind, seed, strength of the law
     nulls: dict[str, str]  # kinds without a law, and what they are
     laws: dict[str, str]  # kinds with one
-    strength: dict[str, float]  # of each law, at which ρ within CoTs is −0.25 on average (`benchmarks/evidence.py --calibrate`)
+    strength: dict[
+        str, float
+    ]  # of each law, at which ρ within CoTs is −0.25 on average (`benchmarks/evidence.py --calibrate`)
     covariates: tuple[str, ...]
 
 
@@ -72,7 +75,7 @@ def _shape(places: _Places, seed: int) -> np.ndarray:
         3 - 12 * (places.position - 0.45) ** 2,
         2.5 * places.last,
         2.5 * (places.index == 0),
-    )[seed % 4]  # fmt: skip
+    )[seed % 4]
 
 
 # Ranks
@@ -95,7 +98,10 @@ def _ranks(kind: str, seed: int, strength: float) -> pd.DataFrame:
     if kind == "position":
         log_x, log_y = log_x + _shape(places, seed), log_y + _shape(places, seed) * (1 if seed % 8 < 4 else -1)
     if kind == "length":
-        length, long = np.log(places.n_tokens), 2.5 * (places.n_tokens > np.quantile(places.n_tokens, (0.3, 0.5, 0.7)[seed % 3]))
+        length, long = (
+            np.log(places.n_tokens),
+            2.5 * (places.n_tokens > np.quantile(places.n_tokens, (0.3, 0.5, 0.7)[seed % 3])),
+        )
         log_x, log_y = (log_x - 1.5 * length, log_y + 1.5 * length) if seed % 2 else (log_x + long, log_y + long)
     x = np.exp(log_x) if kind != "tails" else (1 - ndtr(u)) ** (-1 / 1.1) - 1
     y = np.exp(1.5 * log_y) if kind != "tails" else (1 - ndtr(v)) ** (-1 / 1.1) - 1
@@ -140,8 +146,9 @@ def _rollouts(kind: str, seed: int, strength: float) -> pd.DataFrame:
 def _importance(
     push: np.ndarray, n: np.ndarray, hard: float, rng: np.random.Generator, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(n_chunks,) each: importance from answers drawn before and after every chunk, and whether it is known. The first of 5 answers is
-    right."""
+    """(n_chunks,) each: importance from answers drawn before and after every chunk, and whether it is known. The first
+    of 5 answers is right.
+    """
     now = rng.dirichlet(np.array([3.0 * np.exp(-0.4 * hard), 1, 0.7, 0.4, 0.2]))
     counts = [rng.multinomial(n[0], now)]
     for k, size in enumerate(push):

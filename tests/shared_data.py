@@ -8,7 +8,9 @@ import pytest
 
 
 def shared_folder(*parts: str) -> Path:
-    """The folder `data/parts` of ANCHORSCOPE_SHARED, or of `shared` beside the repository; the test skips where there is none."""
+    """The folder `data/parts` of ANCHORSCOPE_SHARED, or of `shared` beside the repository; the test skips where there
+    is none.
+    """
     root = Path(os.environ.get("ANCHORSCOPE_SHARED", Path(__file__).parents[1].parent / "shared"))
     folder = root.joinpath("data", *parts)
     if not folder.exists():

@@ -1,7 +1,8 @@
 """Studies whose truth is known: what the evidence must find, and what it must not.
 
-A study has 600 chunks of 100 CoTs of 40 problems. x is heavy-tailed and positive, with effects of its problem, its CoT and its position.
-The seed's parity chooses how importance y comes to be known from the true importance t > 0 of each chunk:
+A study has 600 chunks of 100 CoTs of 40 problems. x is heavy-tailed and positive, with effects of its problem, its CoT
+and its position. The seed's parity chooses how importance y comes to be known from the true importance t > 0 of each
+chunk:
 
 even   two thirds of the chunks have exactly 0, the others t times log-normal noise: as published importances look
 odd    20 rollouts with the chunk and 20 without it: y is the KL divergence of correct and wrong between them (Laplace smoothing), where
@@ -11,7 +12,7 @@ odd    20 rollouts with the chunk and 20 without it: y is the KL divergence of c
     none        t of a CoT's and problem's own; the problem's effects on x and y are correlated
     l_shape     no effects at all: x and t independent with heavy tails, which leaves the same empty corner as an inverse law
     confounded  x falls and t rises along the CoT; given the position they are independent
-"""
+"""  # noqa: E501
 
 import numpy as np
 import pandas as pd
@@ -47,10 +48,16 @@ def simulate(kind: str, seed: int, *, noise: float = 0.5) -> pd.DataFrame:
         log_t = log_t - np.log(x + 0.3) + rng.normal(0, noise, N_CHUNKS)
     t = np.exp(log_t)
     y = _with_zeros(t, rng) if seed % 2 == 0 else _from_rollouts(np.minimum(0.15 * t, 0.95), rng)
-    return pd.DataFrame({
-        "x": x, "y": y, "cot_id": [f"c{k:03d}" for k in cot], "problem_id": [f"p{k:02d}" for k in problem],
-        "position": position, "n_tokens": rng.integers(5, 40, N_CHUNKS),
-    })
+    return pd.DataFrame(
+        {
+            "x": x,
+            "y": y,
+            "cot_id": [f"c{k:03d}" for k in cot],
+            "problem_id": [f"p{k:02d}" for k in problem],
+            "position": position,
+            "n_tokens": rng.integers(5, 40, N_CHUNKS),
+        }
+    )
 
 
 def _position(cot: np.ndarray) -> np.ndarray:

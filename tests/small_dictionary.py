@@ -1,7 +1,9 @@
-"""A crosscoder for the small study, for tests alone: real weights in their place, and rows with the NULLs and hostile texts of a real one.
+"""A crosscoder for the small study, for tests alone: real weights in their place, and rows with the NULLs and hostile
+texts of a real one.
 
-Six features at layer 5: two shared, one of the base model, one of the distilled, a suspect, and one that never fires. Codes are the same
-in every CoT with tokens: feature k fires on every token whose position is a multiple of k + 2, with a code of 1 + k + position / 100.
+Six features at layer 5: two shared, one of the base model, one of the distilled, a suspect, and one that never fires.
+Codes are the same in every CoT with tokens: feature k fires on every token whose position is a multiple of k + 2, with
+a code of 1 + k + position / 100.
 """
 
 import json
@@ -25,26 +27,45 @@ LAYER, N_FEATURES, SILENT = 5, 6, 5
 CLASSES = ("shared", "shared", "base only", "distilled only", "suspect", None)
 NRN = (0.5, 0.45, 0.02, 0.98, 0.95, None)
 CATEGORIES = {
-    "function": ("active_computation", "self_checking"), "reasoning": ("self-reflection",), "before_reasoning": ("self-reflection",),
-}  # fmt: skip
+    "function": ("active_computation", "self_checking"),
+    "reasoning": ("self-reflection",),
+    "before_reasoning": ("self-reflection",),
+}
 
 
 def weights() -> Dictionary:
     draw = torch.Generator().manual_seed(4)
-    encoder, decoder = (torch.randn(shape, generator=draw) for shape in ((2, WIDTH, N_FEATURES), (2, N_FEATURES, WIDTH)))
+    encoder, decoder = (
+        torch.randn(shape, generator=draw) for shape in ((2, WIDTH, N_FEATURES), (2, N_FEATURES, WIDTH))
+    )
     return Dictionary(
-        kind="batchtopk", encoder=encoder, encoder_bias=torch.zeros(N_FEATURES), decoder=decoder, decoder_bias=torch.zeros(2, WIDTH),
-        scale=torch.tensor([0.5, 0.25]), threshold=torch.tensor(1.5), k=2, weighted=True, subtract=False, facts={"layer": LAYER},
-    )  # fmt: skip
+        kind="batchtopk",
+        encoder=encoder,
+        encoder_bias=torch.zeros(N_FEATURES),
+        decoder=decoder,
+        decoder_bias=torch.zeros(2, WIDTH),
+        scale=torch.tensor([0.5, 0.25]),
+        threshold=torch.tensor(1.5),
+        k=2,
+        weighted=True,
+        subtract=False,
+        facts={"layer": LAYER},
+    )
 
 
 def code(feature: int, position: int) -> float:
     """0 where it does not fire."""
-    return 0.0 if feature == SILENT or position == 0 or position % (feature + 2) else float(np.float32(1 + feature + position / 100))
+    return (
+        0.0
+        if feature == SILENT or position == 0 or position % (feature + 2)
+        else float(np.float32(1 + feature + position / 100))
+    )
 
 
 def add(folder: Path) -> str:
-    """Add the crosscoder, its training and all that is measured of it to the study at `folder`, and publish; returns its id."""
+    """Add the crosscoder, its training and all that is measured of it to the study at `folder`, and publish; returns
+    its id.
+    """
     dictionary = weights()
     name = dictionary.dictionary_id
     store = Store(folder)
@@ -55,47 +76,110 @@ def add(folder: Path) -> str:
     store.close()
     both = (base, distilled)
     row = {
-        "dictionary_id": name, "kind": "batchtopk", "base_model_id": base, "distilled_model_id": distilled, "layer": LAYER,
-        "n_features": N_FEATURES, "d_model": WIDTH, "k": 2, "scale": [0.5, 0.25], "source": "trained", "training_id": "tc",
-        "n_tokens": 900, "sha256": dictionaries.keep(dictionary, folder), "parameters": json.dumps({"settings": {"k": 2}}),
-    }  # fmt: skip
-    tables = {"models": [model], "dictionaries": [row], "features": [_feature(name, k) for k in range(N_FEATURES)],
-              "cot_codes": [_codes(name, cot) for cot in cots]}  # fmt: skip
+        "dictionary_id": name,
+        "kind": "batchtopk",
+        "base_model_id": base,
+        "distilled_model_id": distilled,
+        "layer": LAYER,
+        "n_features": N_FEATURES,
+        "d_model": WIDTH,
+        "k": 2,
+        "scale": [0.5, 0.25],
+        "source": "trained",
+        "training_id": "tc",
+        "n_tokens": 900,
+        "sha256": dictionaries.keep(dictionary, folder),
+        "parameters": json.dumps({"settings": {"k": 2}}),
+    }
+    tables = {
+        "models": [model],
+        "dictionaries": [row],
+        "features": [_feature(name, k) for k in range(N_FEATURES)],
+        "cot_codes": [_codes(name, cot) for cot in cots],
+    }
     tables |= dict(zip(("training_runs", "training_metrics"), _training(), strict=True))
     tables["dictionary_fits"] = [
-        {"dictionary_id": name, "model_id": model_id, "n_tokens": 400, "variance_explained": explained, "mean": [1.0] * WIDTH}
+        {
+            "dictionary_id": name,
+            "model_id": model_id,
+            "n_tokens": 400,
+            "variance_explained": explained,
+            "mean": [1.0] * WIDTH,
+        }
         for model_id, explained in zip(both, (0.8, 0.7), strict=True)
     ]
     tables["spliced_losses"] = [
-        {"dictionary_id": name, "cot_id": cot["cot_id"], "model_id": model_id, "n_tokens": 10 + number, "loss": 1.0, "loss_spliced": 1.5,
-         "loss_zeroed": 6.0 + number, "loss_averaged": 4.0}
-        for number, cot in enumerate(cots) for model_id in both
-    ]  # fmt: skip
+        {
+            "dictionary_id": name,
+            "cot_id": cot["cot_id"],
+            "model_id": model_id,
+            "n_tokens": 10 + number,
+            "loss": 1.0,
+            "loss_spliced": 1.5,
+            "loss_zeroed": 6.0 + number,
+            "loss_averaged": 4.0,
+        }
+        for number, cot in enumerate(cots)
+        for model_id in both
+    ]
     firing = [k for k in range(N_FEATURES) if k != SILENT]
     tables["feature_categories"] = [
-        {"dictionary_id": name, "feature": k, "scheme": scheme, "category": category, "n_tokens": 50, "n_fired": 10 * (k % 2),
-         "frequency": 0.2 * (k % 2), "mean_activation": 2.0 if k % 2 else None}
-        for k in firing for scheme, categories in CATEGORIES.items() for category in categories
-    ]  # fmt: skip
+        {
+            "dictionary_id": name,
+            "feature": k,
+            "scheme": scheme,
+            "category": category,
+            "n_tokens": 50,
+            "n_fired": 10 * (k % 2),
+            "frequency": 0.2 * (k % 2),
+            "mean_activation": 2.0 if k % 2 else None,
+        }
+        for k in firing
+        for scheme, categories in CATEGORIES.items()
+        for category in categories
+    ]
     tables["feature_histograms"] = [
         {"dictionary_id": name, "feature": k, "edges": [0.0, 1.0 + k, 2.0 + k], "counts": [k, 3]} for k in firing
     ]
     tables["feature_examples"] = list(chain(*(_examples(name, k, cots[:2], chunks) for k in firing)))
     tables["feature_logits"] = [
-        {"dictionary_id": name, "feature": k, "model_id": model_id, "side": side, "rank": rank, "token_id": rank,
-         "token": HOSTILE[2] if rank else " Wait", "effect": (1.0 - rank / 4) * (1 if side == "top" else -1)}
-        for k in range(N_FEATURES) for model_id in both for side in ("top", "bottom") for rank in range(2)
-    ]  # fmt: skip
+        {
+            "dictionary_id": name,
+            "feature": k,
+            "model_id": model_id,
+            "side": side,
+            "rank": rank,
+            "token_id": rank,
+            "token": HOSTILE[2] if rank else " Wait",
+            "effect": (1.0 - rank / 4) * (1 if side == "top" else -1),
+        }
+        for k in range(N_FEATURES)
+        for model_id in both
+        for side in ("top", "bottom")
+        for rank in range(2)
+    ]
     tables["feature_neighbours"] = [
-        {"dictionary_id": name, "feature": k, "model_id": model_id, "rank": rank, "neighbour": (k + 1 + rank) % N_FEATURES,
-         "cosine": 0.9 - 0.2 * rank}
-        for k in range(N_FEATURES) for model_id in both for rank in range(2)
-    ]  # fmt: skip
+        {
+            "dictionary_id": name,
+            "feature": k,
+            "model_id": model_id,
+            "rank": rank,
+            "neighbour": (k + 1 + rank) % N_FEATURES,
+            "cosine": 0.9 - 0.2 * rank,
+        }
+        for k in range(N_FEATURES)
+        for model_id in both
+        for rank in range(2)
+    ]
     tables["feature_ablations"] = [
         _ablation(name, model_id, scheme, above, percent, control, measure)
-        for model_id in both for scheme in ("reasoning", "before_reasoning") for above in (0.5, 0.9) for percent in (0.5, 1.0, 20.0)
-        for control in ("features", "random") for measure in ("logit", "log_probability")
-    ]  # fmt: skip
+        for model_id in both
+        for scheme in ("reasoning", "before_reasoning")
+        for above in (0.5, 0.9)
+        for percent in (0.5, 1.0, 20.0)
+        for control in ("features", "random")
+        for measure in ("logit", "log_probability")
+    ]
     with StudyFolder(folder).writing("test") as writer:
         writer.add("crosscoder", "all", tables)
         publish(writer)
@@ -105,63 +189,133 @@ def add(folder: Path) -> str:
 def _feature(name: str, k: int) -> dict[str, Any]:
     fires = k != SILENT
     return {
-        "dictionary_id": name, "feature": k, "norm_base_l1": 4.0, "norm_distilled_l1": 4.0 * k, "norm_base_l2": 1.0,
-        "norm_distilled_l2": 1.0 * k, "rdn_l1": None if NRN[k] is None else NRN[k] / (1 - NRN[k]), "rdn_l2": 1.0 * k, "nrn_l1": NRN[k],
-        "nrn_l2": NRN[k], "decoder_cosine": 0.9 if fires else None, "nu_eps": (1.0, 0.9, 40.0, 0.02, 0.8, None)[k],
-        "nu_r": (1.0, 1.1, 50.0, 0.1, 0.9, None)[k], "class": CLASSES[k], "frequency": 1 / (k + 2) if fires else 0.0,
-        "mean_activation": 1.5 + k if fires else None, "max_activation": 2.0 + k if fires else None,
-        "top_category": "self_checking" if fires else None, "top_category_lift": 3.0 if fires else None,
-    }  # fmt: skip
+        "dictionary_id": name,
+        "feature": k,
+        "norm_base_l1": 4.0,
+        "norm_distilled_l1": 4.0 * k,
+        "norm_base_l2": 1.0,
+        "norm_distilled_l2": 1.0 * k,
+        "rdn_l1": None if NRN[k] is None else NRN[k] / (1 - NRN[k]),
+        "rdn_l2": 1.0 * k,
+        "nrn_l1": NRN[k],
+        "nrn_l2": NRN[k],
+        "decoder_cosine": 0.9 if fires else None,
+        "nu_eps": (1.0, 0.9, 40.0, 0.02, 0.8, None)[k],
+        "nu_r": (1.0, 1.1, 50.0, 0.1, 0.9, None)[k],
+        "class": CLASSES[k],
+        "frequency": 1 / (k + 2) if fires else 0.0,
+        "mean_activation": 1.5 + k if fires else None,
+        "max_activation": 2.0 + k if fires else None,
+        "top_category": "self_checking" if fires else None,
+        "top_category_lift": 3.0 if fires else None,
+    }
 
 
 def _ablation(
     name: str, model_id: str, scheme: str, above: float, percent: float, control: str, measure: str
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Above NRN 0.9 nothing is among the top 0.5 %; random sets do nothing."""
     n_features = 0 if (above, percent) == (0.9, 0.5) else round(percent * 2)
     effect = None if not n_features else -percent if control == "features" else 0.0
     return {
-        "dictionary_id": name, "model_id": model_id, "category": "self-reflection", "scheme": scheme, "nrn_above": above,
-        "top_percent": percent, "control": control, "measure": measure, "n_features": n_features,
-        "features": list(range(n_features)) if control == "features" else None, "n_targets": 50, "n_cots": 5, "n_problems": 3,
-        "before": 9.5, "effect": effect, "ci_low": None if effect is None else effect - 0.5,
-        "ci_high": None if effect is None else effect + 0.25, "frequency": 0.25 if n_features else None,
-        "removed": 0.125 if n_features else None, "seed": 1, "parameters": json.dumps({"layer": LAYER, "targets": 100, "sets": 8}),
-    }  # fmt: skip
+        "dictionary_id": name,
+        "model_id": model_id,
+        "category": "self-reflection",
+        "scheme": scheme,
+        "nrn_above": above,
+        "top_percent": percent,
+        "control": control,
+        "measure": measure,
+        "n_features": n_features,
+        "features": list(range(n_features)) if control == "features" else None,
+        "n_targets": 50,
+        "n_cots": 5,
+        "n_problems": 3,
+        "before": 9.5,
+        "effect": effect,
+        "ci_low": None if effect is None else effect - 0.5,
+        "ci_high": None if effect is None else effect + 0.25,
+        "frequency": 0.25 if n_features else None,
+        "removed": 0.125 if n_features else None,
+        "seed": 1,
+        "parameters": json.dumps({"layer": LAYER, "targets": 100, "sets": 8}),
+    }
 
 
 def _codes(name: str, cot: dict[str, Any]) -> dict[str, Any]:
-    found = [(position, k, code(k, position)) for position in range(len(cot["token_ids"])) for k in range(N_FEATURES) if code(k, position)]
+    found = [
+        (position, k, code(k, position))
+        for position in range(len(cot["token_ids"]))
+        for k in range(N_FEATURES)
+        if code(k, position)
+    ]
     positions, features, codes = (list(column) for column in zip(*found, strict=True))
     tokens = [f" t{position}" if position % 7 else HOSTILE[2] for position in range(len(cot["token_ids"]))]
-    return {"dictionary_id": name, "cot_id": cot["cot_id"], "tokens": tokens, "positions": positions, "features": features, "codes": codes}
+    return {
+        "dictionary_id": name,
+        "cot_id": cot["cot_id"],
+        "tokens": tokens,
+        "positions": positions,
+        "features": features,
+        "codes": codes,
+    }
 
 
 def _examples(name: str, k: int, cots: list[dict[str, Any]], chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for rank, cot in enumerate(cots):
         position = max(place for place in range(len(cot["token_ids"])) if code(k, place))
-        inside = [row["chunk_id"] for row in chunks if row["cot_id"] == cot["cot_id"] and row["token_start"] <= position < row["token_end"]]
-        rows.append({
-            "dictionary_id": name, "feature": k, "rank": rank, "cot_id": cot["cot_id"], "chunk_id": inside[0], "position": position,
-            "activation": code(k, position), "contribution_base": 2.0, "contribution_distilled": 3.0, "window_start": position - 4,
-            "window_values": [code(k, place) for place in range(position - 4, min(position + 3, len(cot["token_ids"])))],
-        })  # fmt: skip
+        inside = [
+            row["chunk_id"]
+            for row in chunks
+            if row["cot_id"] == cot["cot_id"] and row["token_start"] <= position < row["token_end"]
+        ]
+        rows.append(
+            {
+                "dictionary_id": name,
+                "feature": k,
+                "rank": rank,
+                "cot_id": cot["cot_id"],
+                "chunk_id": inside[0],
+                "position": position,
+                "activation": code(k, position),
+                "contribution_base": 2.0,
+                "contribution_distilled": 3.0,
+                "window_start": position - 4,
+                "window_values": [
+                    code(k, place) for place in range(position - 4, min(position + 3, len(cot["token_ids"])))
+                ],
+            }
+        )
     return rows
 
 
 def _training() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     run = {
-        "training_id": "tc", "model_id": None, "kind": "crosscoder", "base": None, "started_at": datetime(2026, 1, 3), "seconds": 60.0,
-        "seed": 1, "parameters": json.dumps({"settings": {"k": 2}}), "n_tokens": 3000, "n_weights": 400,
-        "versions": json.dumps({"torch": "2.13.0"}), "commit": None,
-    }  # fmt: skip
+        "training_id": "tc",
+        "model_id": None,
+        "kind": "crosscoder",
+        "base": None,
+        "started_at": datetime(2026, 1, 3),
+        "seconds": 60.0,
+        "seed": 1,
+        "parameters": json.dumps({"settings": {"k": 2}}),
+        "n_tokens": 3000,
+        "n_weights": 400,
+        "versions": json.dumps({"torch": "2.13.0"}),
+        "commit": None,
+    }
     values = {
-        "loss": lambda step: 20 / step, "l0": lambda _: 2.0, "dead_share": lambda _: 0.1, "learning_rate": lambda _: 1e-3,
-        "variance_explained_base": lambda step: 1 - 0.5 / step, "variance_explained_distilled": lambda step: 1 - 0.6 / step,
-    }  # fmt: skip
+        "loss": lambda step: 20 / step,
+        "l0": lambda _: 2.0,
+        "dead_share": lambda _: 0.1,
+        "learning_rate": lambda _: 1e-3,
+        "variance_explained_base": lambda step: 1 - 0.5 / step,
+        "variance_explained_distilled": lambda step: 1 - 0.6 / step,
+    }
     metrics = [
         {"training_id": "tc", "metric": metric, "step": step, "tokens": 100 * step, "value": value(step)}
-        for metric, value in values.items() for step in range(1, 31)
-    ]  # fmt: skip
+        for metric, value in values.items()
+        for step in range(1, 31)
+    ]
     return [run], metrics

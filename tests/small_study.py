@@ -1,8 +1,9 @@
-"""A small study made by seeded code, for tests alone: the shape of a real one, with its NULLs, published from real unit files.
+"""A small study made by seeded code, for tests alone: the shape of a real one, with its NULLs, published from real unit
+files.
 
-Three problems, six CoTs (one imported, with published values and neither tokens nor rollouts), rollouts at every chunk of the others,
-activations at two layers, maps, directions, KL curves, exact geometry with pairs of it and importance, and kept live runs. Some texts are
-hostile on purpose: whatever a model wrote is only ever text.
+Three problems, six CoTs (one imported, with published values and neither tokens nor rollouts), rollouts at every chunk
+of the others, activations at two layers, maps, directions, KL curves, exact geometry with pairs of it and importance,
+and kept live runs. Some texts are hostile on purpose: whatever a model wrote is only ever text.
 """
 
 import json
@@ -55,7 +56,9 @@ _MODEL = ids.stable_id("m", "tiny")
 _METRIC_CONVENTIONS = {name: ("all",) for name in METRICS[:5]} | {name: ("ta", "fl", "paper") for name in METRICS[5:]}
 
 
-def make(folder: Path, *, rollouts: bool = True, activations: bool = True, steering: bool = True, geometry: bool = True) -> Path:
+def make(
+    folder: Path, *, rollouts: bool = True, activations: bool = True, steering: bool = True, geometry: bool = True
+) -> Path:
     """Write and publish the study at `folder`; the flags leave out later stages, as in a study that is still running.
 
     Geometry comes after all others, so it is left out with any of them.
@@ -71,8 +74,14 @@ def make(folder: Path, *, rollouts: bool = True, activations: bool = True, steer
                 cot, its_chunks = _cot(its_problem, number, sample, imported=(number, sample) == (2, 1))
                 cots.append(cot)
                 chunks.append(its_chunks)
-        writer.add("cots", "all", {"cots": cots, "problem_accuracy": [_accuracy(p, n) for p, n in zip(problems, (1, 2, 0), strict=True)]})
-        writer.add("chunks", "all", {"chunks": list(chain(*chunks)), "categories": _categories(list(chain(*chunks)), rng)})
+        writer.add(
+            "cots",
+            "all",
+            {"cots": cots, "problem_accuracy": [_accuracy(p, n) for p, n in zip(problems, (1, 2, 0), strict=True)]},
+        )
+        writer.add(
+            "chunks", "all", {"chunks": list(chain(*chunks)), "categories": _categories(list(chain(*chunks)), rng)}
+        )
         sampled = [its for cot, its in zip(cots, chunks, strict=True) if cot["token_ids"] is not None]
         if rollouts:
             for its_chunks in sampled:
@@ -82,7 +91,8 @@ def make(folder: Path, *, rollouts: bool = True, activations: bool = True, steer
                 "importance",
                 "all",
                 {
-                    "importance": [row for its in sampled for row in _importance(its, rng)] + _published(chunks[-1], rng),
+                    "importance": [row for its in sampled for row in _importance(its, rng)]
+                    + _published(chunks[-1], rng),
                     "step_importance": _steps(chunks[-1]),
                 },
             )
@@ -99,14 +109,27 @@ def make(folder: Path, *, rollouts: bool = True, activations: bool = True, steer
 
 
 def add_training(folder: Path) -> str:
-    """Add a training of the study's model to the study at `folder`, and publish; returns its id. The loss of step 3 is unknown."""
+    """Add a training of the study's model to the study at `folder`, and publish; returns its id.
+
+    The loss of step 3 is unknown.
+    """
     training_id, n_steps = ids.stable_id("t", 1), 60
     run = {
-        "training_id": training_id, "model_id": _MODEL, "kind": "lora", "base": f"embedded:Base {HOSTILE[1]}",
-        "started_at": datetime(2026, 1, 2, 3, 4, 5), "seconds": 11_100.0, "seed": 20_000,
-        "parameters": json.dumps({"n_examples": 4000, "recipe": {"seed": 20_000, "rank": 16, "learning_rate": 1e-3, "note": HOSTILE[0]}}),
-        "n_tokens": 120_000, "n_weights": 2_442_240, "versions": json.dumps({"torch": "2.13.0"}), "commit": None,
-    }  # fmt: skip
+        "training_id": training_id,
+        "model_id": _MODEL,
+        "kind": "lora",
+        "base": f"embedded:Base {HOSTILE[1]}",
+        "started_at": datetime(2026, 1, 2, 3, 4, 5),
+        "seconds": 11_100.0,
+        "seed": 20_000,
+        "parameters": json.dumps(
+            {"n_examples": 4000, "recipe": {"seed": 20_000, "rank": 16, "learning_rate": 1e-3, "note": HOSTILE[0]}}
+        ),
+        "n_tokens": 120_000,
+        "n_weights": 2_442_240,
+        "versions": json.dumps({"torch": "2.13.0"}),
+        "commit": None,
+    }
     values = {"loss": lambda step: None if step == 3 else 0.5 + 2 / step, "learning_rate": lambda step: 1e-3 / step}
     metrics = [
         {"training_id": training_id, "metric": metric, "step": step, "tokens": 2000 * step, "value": value(step)}
@@ -120,25 +143,48 @@ def add_training(folder: Path) -> str:
 
 
 def add_prompts(folder: Path, *, cells: tuple[tuple[str, str], ...]) -> None:
-    """Add four problems with two CoTs each for every cell (name of a model, prompt) to the study at `folder`, and publish.
+    """Add four problems with two CoTs each for every cell (name of a model, prompt) to the study at `folder`, and
+    publish.
 
     `reasoner` solves what `base` does and, under the prompt `steps`, one problem more.
     """
     roles = {"base": "base", "reasoner": "distilled"}
-    models = {name: _model() | {"model_id": ids.stable_id("m", name), "name": f"embedded:{name}", "role": roles[name]} for name, _ in cells}
+    models = {
+        name: _model() | {"model_id": ids.stable_id("m", name), "name": f"embedded:{name}", "role": roles[name]}
+        for name, _ in cells
+    }
     problems = [problem(k) for k in range(4, 8)]
-    rows: dict[str, list[dict[str, Any]]] = {"models": list(models.values()), "problems": problems, "cots": [], "prompts": []}
+    rows: dict[str, list[dict[str, Any]]] = {
+        "models": list(models.values()),
+        "problems": problems,
+        "cots": [],
+        "prompts": [],
+    }
     for name, prompt in cells:
         model_id, n_solved = models[name]["model_id"], 2 + (name == "reasoner" and prompt == "steps")
-        rows["prompts"].append({
-            "prompt_name": prompt, "model_id": model_id, "text": f"{HOSTILE[0]}{{question}}", "system": None, "worked": False,
-            "manner": "template" if name == "reasoner" else "none", "settings": "{}", "wording": "{}",
-        })  # fmt: skip
+        rows["prompts"].append(
+            {
+                "prompt_name": prompt,
+                "model_id": model_id,
+                "text": f"{HOSTILE[0]}{{question}}",
+                "system": None,
+                "worked": False,
+                "manner": "template" if name == "reasoner" else "none",
+                "settings": "{}",
+                "wording": "{}",
+            }
+        )
         for number, its_problem in enumerate(problems):
             for sample in range(2):
                 cot, _ = _cot(its_problem, number, sample, imported=False)
-                own = {"cot_id": ids.stable_id("c", name, prompt, number, sample), "model_id": model_id, "prompt_name": prompt,
-                       "answer": "54", "answer_source": "forced" if sample else "given", "is_correct": number < n_solved}  # fmt: skip
+                own = {
+                    "cot_id": ids.stable_id("c", name, prompt, number, sample),
+                    "model_id": model_id,
+                    "prompt_name": prompt,
+                    "answer": "54",
+                    "answer_source": "forced" if sample else "given",
+                    "is_correct": number < n_solved,
+                }
                 rows["cots"].append(cot | own)
     with StudyFolder(folder).writing("test") as writer:
         writer.add("prompted", "all", rows)
@@ -153,7 +199,11 @@ def make_imported(folder: Path) -> Path:
     model = _model() | {"revision": None, "dtype": None, "n_layers": None, "d_model": None}
     with StudyFolder(folder).writing("test") as writer:
         tables = {"runs": [_run()], "models": [model], "problems": [its_problem], "cots": [cot], "chunks": chunks}
-        tables |= {"categories": _categories(chunks, rng), "importance": _published(chunks, rng), "step_importance": _steps(chunks)}
+        tables |= {
+            "categories": _categories(chunks, rng),
+            "importance": _published(chunks, rng),
+            "step_importance": _steps(chunks),
+        }
         writer.add("import", "all", tables)
         publish(writer)
     return folder
@@ -264,10 +314,16 @@ def _categories(chunks: list[dict], rng: np.random.Generator) -> list[dict]:
     rows = []
     for chunk in chunks:
         first, second = rng.choice(CATEGORIES, 2, replace=False)
-        rows.append({"chunk_id": chunk["chunk_id"], "source": "classifier 1", "rank": 0, "category": first, "score": 0.7})
-        rows.append({"chunk_id": chunk["chunk_id"], "source": "classifier 1", "rank": 1, "category": second, "score": 0.2})
+        rows.append(
+            {"chunk_id": chunk["chunk_id"], "source": "classifier 1", "rank": 0, "category": first, "score": 0.7}
+        )
+        rows.append(
+            {"chunk_id": chunk["chunk_id"], "source": "classifier 1", "rank": 1, "category": second, "score": 0.2}
+        )
         if chunk["token_start"] is None:
-            rows.append({"chunk_id": chunk["chunk_id"], "source": "published", "rank": 0, "category": second, "score": None})
+            rows.append(
+                {"chunk_id": chunk["chunk_id"], "source": "published", "rank": 0, "category": second, "score": None}
+            )
     return rows
 
 
@@ -436,9 +492,13 @@ def _add_steering(writer: Any, chunks: list[dict], rng: np.random.Generator) -> 
         )
         return name
 
-    shared = [("diff_in_means", direction("diff_in_means", 0))] + [("random", direction("random", k, seed=k)) for k in range(2)]
+    shared = [("diff_in_means", direction("diff_in_means", 0))] + [
+        ("random", direction("random", k, seed=k)) for k in range(2)
+    ]
     for number, chunk in enumerate(chunks):
-        own = [(kind, direction(kind, chunk["chunk_id"], chunk=chunk["chunk_id"])) for kind in ("per_chunk", "centered")]
+        own = [
+            (kind, direction(kind, chunk["chunk_id"], chunk=chunk["chunk_id"])) for kind in ("per_chunk", "centered")
+        ]
         for position in ("anchor", "chunk"):
             for kind, name in own + shared:
                 silent = number % 9 == 4
@@ -471,38 +531,72 @@ def _add_steering(writer: Any, chunks: list[dict], rng: np.random.Generator) -> 
 
 
 def _add_geometry(writer: Any, chunks_by_cot: list[list[dict]]) -> None:
-    """Rows of the exact geometry at LAYERS[1], of the clouds at both layers, and of some pairs. Steering just before and after a chunk is
-    known in the first CoT alone, eigenvalues and finite steps at every third chunk; one cloud is too small, one entropy unknown."""
+    """Rows of the exact geometry at LAYERS[1], of the clouds at both layers, and of some pairs. Steering just before
+    and after a chunk is known in the first CoT alone, eigenvalues and finite steps at every third chunk; one cloud is
+    too small, one entropy unknown.
+    """
     rng, chunks = np.random.default_rng(11), list(chain(*chunks_by_cot))
     about = {"model_id": _MODEL, "layer": LAYERS[1], "unit": "rms"}
     fisher, local, clouds, steered = [], [], [], []
-    shared = [("diff_in_means", ids.stable_id("d", "diff_in_means", 0))] + [("random", ids.stable_id("d", "random", k)) for k in range(2)]
+    shared = [("diff_in_means", ids.stable_id("d", "diff_in_means", 0))] + [
+        ("random", ids.stable_id("d", "random", k)) for k in range(2)
+    ]
     for number, chunk in enumerate(chunks):
         here, n_tokens = {"chunk_id": chunk["chunk_id"]}, chunk["token_end"] - chunk["token_start"]
         own = [(kind, ids.stable_id("d", kind, chunk["chunk_id"])) for kind in ("per_chunk", "centered")]
         for position in ("anchor", "chunk"):
             for kind, name in own + shared:
-                fisher.append(here | about | {
-                    "curve_id": ids.stable_id("k", chunk["chunk_id"], name, position), "direction_id": name, "kind": kind,
-                    "position": position, "fisher_steepness": float(rng.exponential(0.003)), "n_tokens": n_tokens,
-                })  # fmt: skip
+                fisher.append(
+                    here
+                    | about
+                    | {
+                        "curve_id": ids.stable_id("k", chunk["chunk_id"], name, position),
+                        "direction_id": name,
+                        "kind": kind,
+                        "position": position,
+                        "fisher_steepness": float(rng.exponential(0.003)),
+                        "n_tokens": n_tokens,
+                    }
+                )
             local.append(here | about | {"position": position, "n_tokens": n_tokens} | _of_g(number, rng))
         for layer in LAYERS:
             small = number == 7
-            twonn, mle, curvature = (None if small else float(rng.uniform(*between)) for between in ((4, 9), (4, 9), (0.3, 1.2)))
-            clouds.append(here | {
-                "model_id": _MODEL, "layer": layer, "k": 5 if small else 30, "n": len(chunks), "dimension_twonn": twonn,
-                "dimension_mle": mle, "curvature": curvature, "density": float(rng.normal()), "residual_norm": float(rng.uniform(3, 5)),
-            })  # fmt: skip
+            twonn, mle, curvature = (
+                None if small else float(rng.uniform(*between)) for between in ((4, 9), (4, 9), (0.3, 1.2))
+            )
+            clouds.append(
+                here
+                | {
+                    "model_id": _MODEL,
+                    "layer": layer,
+                    "k": 5 if small else 30,
+                    "n": len(chunks),
+                    "dimension_twonn": twonn,
+                    "dimension_mle": mle,
+                    "curvature": curvature,
+                    "density": float(rng.normal()),
+                    "residual_norm": float(rng.uniform(3, 5)),
+                }
+            )
     for number, chunk in enumerate(chunks_by_cot[0]):
         is_last = number == len(chunks_by_cot[0]) - 1
         for name in (ids.stable_id("d", "per_chunk", chunk["chunk_id"]), *(name for _, name in shared)):
             for side, size in (("before", 0.002), ("after", 0.001)):
-                steered += [{
-                    "chunk_id": chunk["chunk_id"], "direction_id": name, **about, "side": side, "beta": float(beta),
-                    "kl_rest": None if is_last else size * beta**2, "n_rest": 0 if is_last else 20 - number,
-                    "kl_answer": size * beta**2 / 2, "n_answer": 3, "noise_floor": None if is_last else 1e-6,
-                } for beta in range(-10, 11, 2)]  # fmt: skip
+                steered += [
+                    {
+                        "chunk_id": chunk["chunk_id"],
+                        "direction_id": name,
+                        **about,
+                        "side": side,
+                        "beta": float(beta),
+                        "kl_rest": None if is_last else size * beta**2,
+                        "n_rest": 0 if is_last else 20 - number,
+                        "kl_answer": size * beta**2 / 2,
+                        "n_answer": 3,
+                        "noise_floor": None if is_last else 1e-6,
+                    }
+                    for beta in range(-10, 11, 2)
+                ]
     writer.add("neighbourhoods", "all", {"neighbourhoods": clouds})
     writer.add("geometry", "all", {"fisher": fisher, "local_geometry": local})
     writer.add("before_after", "all", {"before_after": steered})
@@ -513,22 +607,40 @@ def _of_g(number: int, rng: np.random.Generator) -> dict[str, Any]:
     """What is known of G at a chunk without a direction: all of it at every third chunk."""
     trace = float(rng.exponential(0.002))
     row = {
-        "isotropic_steepness": trace, "isotropic_se": trace / 5, "n_probes": 8, "on_manifold_steepness": 4 * trace,
-        "off_manifold_steepness": None if number == 7 else trace / 2, "n_tangents": None if number == 7 else 4,
-        "entropy": None if number == 5 else float(rng.uniform(0.2, 2)), "seed": number,
-    }  # fmt: skip
+        "isotropic_steepness": trace,
+        "isotropic_se": trace / 5,
+        "n_probes": 8,
+        "on_manifold_steepness": 4 * trace,
+        "off_manifold_steepness": None if number == 7 else trace / 2,
+        "n_tangents": None if number == 7 else 4,
+        "entropy": None if number == 5 else float(rng.uniform(0.2, 2)),
+        "seed": number,
+    }
     spectral = {
-        "eigenvalues": [trace * 2.0**-k for k in range(4)], "eigen_residual": 1e-4, "participation_ratio": float(rng.uniform(2, 9)),
-        "participation_se": 0.3, "epsilons": [0.1, 1.0, 10.0], "random_kl": [trace * size**2 for size in (0.1, 1.0, 10.0)],
-        "random_cv": [None, 0.4, 0.5], "n_random": 16, "anisotropy_ratio": None if number % 2 else float(rng.uniform(2, 20)),
-        "n_below_floor": number % 2, "noise_floor": 1e-6,
-    }  # fmt: skip
+        "eigenvalues": [trace * 2.0**-k for k in range(4)],
+        "eigen_residual": 1e-4,
+        "participation_ratio": float(rng.uniform(2, 9)),
+        "participation_se": 0.3,
+        "epsilons": [0.1, 1.0, 10.0],
+        "random_kl": [trace * size**2 for size in (0.1, 1.0, 10.0)],
+        "random_cv": [None, 0.4, 0.5],
+        "n_random": 16,
+        "anisotropy_ratio": None if number % 2 else float(rng.uniform(2, 20)),
+        "n_below_floor": number % 2,
+        "noise_floor": 1e-6,
+    }
     return row | (spectral if number % 3 == 0 else dict.fromkeys(spectral))
 
 
 def _pairs(n: int, n_cots: int, rng: np.random.Generator) -> list[dict]:
-    """Rows of `associations` with numbers that nobody computed: one law that q lets stand, one that it does not, and pairs without any."""
-    columns = [("steepness", "per_chunk", "anchor"), ("fisher_steepness", "random", "anchor"), ("isotropic_steepness", "none", "chunk")]
+    """Rows of `associations` with numbers that nobody computed: one law that q lets stand, one that it does not, and
+    pairs without any.
+    """
+    columns = [
+        ("steepness", "per_chunk", "anchor"),
+        ("fisher_steepness", "random", "anchor"),
+        ("isotropic_steepness", "none", "chunk"),
+    ]
     rows = []
     for x, kind, position in columns:
         for metric in ("counterfactual_importance_kl", "resampling_importance_kl"):
@@ -537,21 +649,53 @@ def _pairs(n: int, n_cots: int, rng: np.random.Generator) -> list[dict]:
                 rho, p = rng.uniform(-0.2, 0.2), 0.5
                 if planted:
                     rho, p = (-0.6, 0.0005) if subset == "all" else (-0.4, 0.009)
-                rows.append({
-                    "x": x, "kind": kind, "model_id": _MODEL, "layer": LAYERS[1], "position": position, "unit": "rms", "metric": metric,
-                    "convention": "ta", "subset": subset, "n": n - n_cots, "n_cots": n_cots, "n_problems": 6, "n_missing": n_cots,
-                    "n_zero_x": 0, "n_zero_y": 9, "within": rho, "within_low": rho - 0.15, "within_high": rho + 0.15,
-                    "within_null_low": -0.3, "within_null_high": 0.3, "p": p, "p_problems": p, "spearman": -rho / 2,
-                    "ci_low": -rho / 2 - 0.15, "ci_high": -rho / 2 + 0.15, "null_low": -0.25, "null_high": 0.25,
-                    "kendall": rho * 0.7, "kendall_low": rho * 0.7 - 0.1, "kendall_high": rho * 0.7 + 0.1,
-                    "partial": rho * 0.9, "partial_p": p, "partial_p_problems": p,
-                    "covariates": ["n_tokens", "place", "residual_norm", "entropy"],
-                    "verdict": "inverse" if planted else "none", "details": json.dumps(_details(n - n_cots, rho)),
-                    "n_planted": 200 if subset == "all" else 0, "planted_rho": [-0.15, -0.25, -0.4] if subset == "all" else [],
-                    "planted_found": [0.3, 0.93, 1.0] if subset == "all" else [],
-                    "planted_p": [1.0, 0.004, 0.001] if subset == "all" else [], "n_bootstrap": 200,
-                    "n_permutations": 2000, "seed": 1,
-                })  # fmt: skip
+                rows.append(
+                    {
+                        "x": x,
+                        "kind": kind,
+                        "model_id": _MODEL,
+                        "layer": LAYERS[1],
+                        "position": position,
+                        "unit": "rms",
+                        "metric": metric,
+                        "convention": "ta",
+                        "subset": subset,
+                        "n": n - n_cots,
+                        "n_cots": n_cots,
+                        "n_problems": 6,
+                        "n_missing": n_cots,
+                        "n_zero_x": 0,
+                        "n_zero_y": 9,
+                        "within": rho,
+                        "within_low": rho - 0.15,
+                        "within_high": rho + 0.15,
+                        "within_null_low": -0.3,
+                        "within_null_high": 0.3,
+                        "p": p,
+                        "p_problems": p,
+                        "spearman": -rho / 2,
+                        "ci_low": -rho / 2 - 0.15,
+                        "ci_high": -rho / 2 + 0.15,
+                        "null_low": -0.25,
+                        "null_high": 0.25,
+                        "kendall": rho * 0.7,
+                        "kendall_low": rho * 0.7 - 0.1,
+                        "kendall_high": rho * 0.7 + 0.1,
+                        "partial": rho * 0.9,
+                        "partial_p": p,
+                        "partial_p_problems": p,
+                        "covariates": ["n_tokens", "place", "residual_norm", "entropy"],
+                        "verdict": "inverse" if planted else "none",
+                        "details": json.dumps(_details(n - n_cots, rho)),
+                        "n_planted": 200 if subset == "all" else 0,
+                        "planted_rho": [-0.15, -0.25, -0.4] if subset == "all" else [],
+                        "planted_found": [0.3, 0.93, 1.0] if subset == "all" else [],
+                        "planted_p": [1.0, 0.004, 0.001] if subset == "all" else [],
+                        "n_bootstrap": 200,
+                        "n_permutations": 2000,
+                        "seed": 1,
+                    }
+                )
     return rows
 
 
@@ -559,13 +703,31 @@ def _details(n: int, rho: float) -> dict[str, Any]:
     """Unknown numbers are null, as everywhere."""
     curves = {"constant": ["c"], "linear": ["intercept", "slope"], "inverse": ["A", "x0", "c"]}
     fits = [
-        {"rows": "all", "n": n, "curve": curve, "parameters": dict.fromkeys(names, 0.1), "aic": -100.0 - len(names), "r2": 0.1 * len(names),
-         "cv_r2": 0.0 if curve == "constant" else 0.05 * len(names)}
+        {
+            "rows": "all",
+            "n": n,
+            "curve": curve,
+            "parameters": dict.fromkeys(names, 0.1),
+            "aic": -100.0 - len(names),
+            "r2": 0.1 * len(names),
+            "cv_r2": 0.0 if curve == "constant" else 0.05 * len(names),
+        }
         for curve, names in curves.items()
-    ]  # fmt: skip
-    zero = {"n_positive": n - 9, "n_negative": 0, "auc": 0.5 + rho / 4, "auc_low": 0.3, "auc_high": 0.7, "auc_p": 0.3,
-            "auc_null_mean": 0.5, "positive_spearman": rho, "positive_low": rho - 0.2, "positive_high": rho + 0.2, "positive_p": 0.2,
-            "positive_null_mean": 0.0}  # fmt: skip
+    ]
+    zero = {
+        "n_positive": n - 9,
+        "n_negative": 0,
+        "auc": 0.5 + rho / 4,
+        "auc_low": 0.3,
+        "auc_high": 0.7,
+        "auc_p": 0.3,
+        "auc_null_mean": 0.5,
+        "positive_spearman": rho,
+        "positive_low": rho - 0.2,
+        "positive_high": rho + 0.2,
+        "positive_p": 0.2,
+        "positive_null_mean": 0.0,
+    }
     slope = {"slope": rho, "low": rho - 0.2, "high": rho + 0.2}
     mixed = slope | {"p": 0.1, "problem_share": None, "note": "problems do not differ"}
     theil_sen = slope | {"intercept": 0.2}
@@ -574,20 +736,50 @@ def _details(n: int, rho: float) -> dict[str, Any]:
 
 
 def experiments(cot: dict, chunks: list[dict]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Kept live runs, oldest first, each with its samples: a stream and n continuations at the CoT's third chunk, and a typed text that was
-    stopped, of which almost everything is unknown."""
+    """Kept live runs, oldest first, each with its samples: a stream and n continuations at the CoT's third chunk, and a
+    typed text that was stopped, of which almost everything is unknown.
+    """
     vector = np.eye(WIDTH, dtype=np.float32)[3]
     steered = {
-        "cot_id": cot["cot_id"], "chunk_id": chunks[2]["chunk_id"], "model_id": _MODEL, "model": "embedded:Tiny",
-        "written_by": "embedded:Tiny", "layers": [LAYERS[1]], "place": "chunk", "operation": "add", "beta": 4.0, "unit": "rms",
-        "direction_kind": "random", "direction": json.dumps({"seed": 3}), "vector": vector, "prompt": cot["prompt"], "text": cot["text"],
-        "parameters": json.dumps({"start": "before", "view": {}}), "seed": 3, "state": "finished", "seconds": 1.5,
-        "versions": json.dumps({"python": "3.11", "schema": 2}), "commit": "0123abcd",
-    }  # fmt: skip
+        "cot_id": cot["cot_id"],
+        "chunk_id": chunks[2]["chunk_id"],
+        "model_id": _MODEL,
+        "model": "embedded:Tiny",
+        "written_by": "embedded:Tiny",
+        "layers": [LAYERS[1]],
+        "place": "chunk",
+        "operation": "add",
+        "beta": 4.0,
+        "unit": "rms",
+        "direction_kind": "random",
+        "direction": json.dumps({"seed": 3}),
+        "vector": vector,
+        "prompt": cot["prompt"],
+        "text": cot["text"],
+        "parameters": json.dumps({"start": "before", "view": {}}),
+        "seed": 3,
+        "state": "finished",
+        "seconds": 1.5,
+        "versions": json.dumps({"python": "3.11", "schema": 2}),
+        "commit": "0123abcd",
+    }
     typed = steered | dict.fromkeys(
-        ("cot_id", "chunk_id", "written_by", "layers", "place", "operation", "beta", "unit", "direction_kind", "direction", "vector",
-         "seconds", "commit")
-    )  # fmt: skip
+        (
+            "cot_id",
+            "chunk_id",
+            "written_by",
+            "layers",
+            "place",
+            "operation",
+            "beta",
+            "unit",
+            "direction_kind",
+            "direction",
+            "vector",
+            "seconds",
+            "commit",
+        )
+    )
     rows = [
         steered | {"kind": "stream", "sentence": "add +4.0 RMS of a random direction at layer 15 to chunk 3, seed 3"},
         steered | {"kind": "continue", "sentence": f"add +4.0 RMS of {HOSTILE[0]}at layer 15 to chunk 3, seed 3"},

@@ -18,7 +18,11 @@ def test_every_table_and_column_is_documented_as_the_schema_says():
 
 def test_every_key_of_a_study_file_is_explained():
     section = README.split("## Your own study")[1].split("```")[0]
-    parts = {name: field.annotation for name, field in Study.model_fields.items() if name not in ("name", "seed", "models", "problems")}
+    parts = {
+        name: field.annotation
+        for name, field in Study.model_fields.items()
+        if name not in ("name", "seed", "models", "problems")
+    }
     for name, annotation in parts.items():
         assert f"[{name}]" in section, name
         (part,) = (kind for kind in (annotation, *get_args(annotation)) if hasattr(kind, "model_fields"))
@@ -29,7 +33,9 @@ def test_every_key_of_a_study_file_is_explained():
 def test_every_make_target_and_command_named_exists():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"`?make ([a-z]+)`?", README)) <= targets
-    commands = set(re.findall(r'@app\.command\("?([a-z-]*)"?\)\s+def ([a-z_]+)', (ROOT / "precompute" / "cli.py").read_text()))
+    commands = set(
+        re.findall(r'@app\.command\("?([a-z-]*)"?\)\s+def ([a-z_]+)', (ROOT / "precompute" / "cli.py").read_text())
+    )
     known = {name or function for name, function in commands}
     assert set(re.findall(r"python -m precompute ([a-z-]+)", README)) <= known
 

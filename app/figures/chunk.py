@@ -13,10 +13,11 @@ _SHOWN_ANSWERS = 8
 
 
 def answers_before_and_after(outcomes: pd.DataFrame) -> go.Figure:
-    """Shares of the answers given by rollouts from before the chunk, and by those that keep it (from before the next one).
+    """Shares of the answers given by rollouts from before the chunk, and by those that keep it (from before the next
+    one).
 
-    `outcomes` has `side` (before, after), `cluster` (None: no answer was given), `is_correct`, `n`. Rollouts without an answer are counted
-    beside the bars: they are no answer of their own.
+    `outcomes` has `side` (before, after), `cluster` (None: no answer was given), `is_correct`, `n`. Rollouts without an
+    answer are counted beside the bars: they are no answer of their own.
     """
     answered = outcomes[outcomes["cluster"].notna()]
     if answered.empty:
@@ -25,8 +26,12 @@ def answers_before_and_after(outcomes: pd.DataFrame) -> go.Figure:
     silent = outcomes[outcomes["cluster"].isna()].groupby("side")["n"].sum()
     ranked = answered.groupby("cluster")["n"].sum().sort_values(ascending=False, kind="stable").index.tolist()
     shown, rest = ranked[:_SHOWN_ANSWERS], set(ranked[_SHOWN_ANSWERS:])
-    labels = [for_plotly(str(cluster), limit=22) for cluster in shown] + ([f"{len(rest)} other answers"] if rest else [])
-    figure = go.Figure(layout={"template": TEMPLATE, "barmode": "group", "bargap": 0.25, "margin": {"l": 8, "r": 36, "t": 46, "b": 34}})
+    labels = [for_plotly(str(cluster), limit=22) for cluster in shown] + (
+        [f"{len(rest)} other answers"] if rest else []
+    )
+    figure = go.Figure(
+        layout={"template": TEMPLATE, "barmode": "group", "bargap": 0.25, "margin": {"l": 8, "r": 36, "t": 46, "b": 34}}
+    )
     for side, name, hatch in (("after", "chunk kept", ""), ("before", "chunk resampled", "/")):
         rows = answered[answered["side"] == side]
         total = int(totals.get(side, 0))
@@ -34,7 +39,9 @@ def answers_before_and_after(outcomes: pd.DataFrame) -> go.Figure:
             continue
         counts = [int(rows.loc[rows["cluster"] == cluster, "n"].sum()) for cluster in shown]
         counts += [int(rows.loc[rows["cluster"].isin(rest), "n"].sum())] if rest else []
-        verdicts = [_verdict(answered.loc[answered["cluster"] == cluster, "is_correct"]) for cluster in shown] + ([None] if rest else [])
+        verdicts = [_verdict(answered.loc[answered["cluster"] == cluster, "is_correct"]) for cluster in shown] + (
+            [None] if rest else []
+        )
         without = f", {int(silent[side])} without answer" if side in silent else ""
         figure.add_bar(
             y=list(range(len(labels))),
@@ -50,19 +57,25 @@ def answers_before_and_after(outcomes: pd.DataFrame) -> go.Figure:
             cliponaxis=False,
             hovertemplate=f"{name}<br>%{{x:.0%}} of {total} rollouts with an answer<extra></extra>",
         )
-    figure.update_yaxes(tickmode="array", tickvals=list(range(len(labels))), ticktext=labels, autorange="reversed", automargin=True)
-    figure.update_xaxes(title="share of rollouts with an answer (green: correct, orange: wrong)", tickformat=".0%", rangemode="tozero")
+    figure.update_yaxes(
+        tickmode="array", tickvals=list(range(len(labels))), ticktext=labels, autorange="reversed", automargin=True
+    )
+    figure.update_xaxes(
+        title="share of rollouts with an answer (green: correct, orange: wrong)", tickformat=".0%", rangemode="tozero"
+    )
     figure.update_layout(
-        height=110 + 40 * len(labels), legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "reversed"}
+        height=110 + 40 * len(labels),
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "reversed"},
     )
     return figure
 
 
 def kl_curves(curves: pd.DataFrame) -> go.Figure:
-    """KL(β) of one chunk, layer, position and unit: measured points, the fitted quadratic through them, and the noise floor.
+    """KL(β) of one chunk, layer, position and unit: measured points, the fitted quadratic through them, and the noise
+    floor.
 
-    Points at or below the floor are hollow. Random directions share one colour and one legend entry. The drawn quadratic is the
-    least-squares a·β² + b·β + c whose |a| is the steepness.
+    Points at or below the floor are hollow. Random directions share one colour and one legend entry. The drawn
+    quadratic is the least-squares a·β² + b·β + c whose |a| is the steepness.
     """
     if curves.empty:
         return blank("This chunk has not been steered here", height=260)
@@ -81,7 +94,11 @@ def kl_curves(curves: pd.DataFrame) -> go.Figure:
             name=name if row.kind != "random" else "random",
             legendgroup=row.kind,
             showlegend=first,
-            marker={"color": colour, "size": 6, "symbol": ["circle-open" if value <= floor else "circle" for value in kl]},
+            marker={
+                "color": colour,
+                "size": 6,
+                "symbol": ["circle-open" if value <= floor else "circle" for value in kl],
+            },
             hovertemplate=f"{row.kind}<br>β = %{{x:.3g}}<br>KL = %{{y:.3g}} nats<extra></extra>",
         )
         fit = quadratic_fit(betas, kl)
@@ -115,7 +132,8 @@ def kl_curves(curves: pd.DataFrame) -> go.Figure:
 
 
 def profile(chunks: pd.DataFrame, metric: Metric, *, selected: str | None) -> go.Figure:
-    """The metric along the text: one row a chunk in reading order with `chunk_id`, `text`, `category`, `value`, `ci_low`, `ci_high`.
+    """The metric along the text: one row a chunk in reading order with `chunk_id`, `text`, `category`, `value`,
+    `ci_low`, `ci_high`.
 
     Unknown values have no bar and a hollow mark on the axis.
     """
@@ -124,7 +142,9 @@ def profile(chunks: pd.DataFrame, metric: Metric, *, selected: str | None) -> go
         return blank(f"{metric.label} is unknown for every chunk of this CoT", height=150)
     unknown = chunks[chunks["value"].isna()]
     value = known["value"].astype(float)
-    figure = go.Figure(layout={"template": TEMPLATE, "height": 190, "margin": {"l": 56, "r": 8, "t": 8, "b": 40}, "bargap": 0.15})
+    figure = go.Figure(
+        layout={"template": TEMPLATE, "height": 190, "margin": {"l": 56, "r": 8, "t": 8, "b": 40}, "bargap": 0.15}
+    )
     figure.add_bar(
         x=known["number"],
         y=value,
@@ -143,7 +163,10 @@ def profile(chunks: pd.DataFrame, metric: Metric, *, selected: str | None) -> go
             "thickness": 1,
             "color": "rgba(128,128,128,0.8)",
         },
-        hovertext=[f"{n}. {for_plotly(text)}<br>{v:.3g}" for n, text, v in zip(known["number"], known["text"], value, strict=True)],
+        hovertext=[
+            f"{n}. {for_plotly(text)}<br>{v:.3g}"
+            for n, text, v in zip(known["number"], known["text"], value, strict=True)
+        ],
         hoverinfo="text",
     )
     figure.add_scatter(

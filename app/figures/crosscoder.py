@@ -20,8 +20,11 @@ _SHARE_EXTREME = 0.2 / 1.2  # the same rule's bound on ν, 0.2, as a share of th
 _UNCLASSED = "not classed"
 
 
-def nrn_histogram(features: pd.DataFrame, *, norm: str, chosen: tuple[float, float] | None, n_bins: int = 60) -> go.Figure:
-    """How many features have which NRN (column `nrn_l1` or `nrn_l2`), coloured by `class`, counts on a log axis; drag to choose a range.
+def nrn_histogram(
+    features: pd.DataFrame, *, norm: str, chosen: tuple[float, float] | None, n_bins: int = 60
+) -> go.Figure:
+    """How many features have which NRN (column `nrn_l1` or `nrn_l2`), coloured by `class`, counts on a log axis; drag
+    to choose a range.
 
     Every bar's customdata is the middle of its bin. `chosen` is shaded.
     """
@@ -39,26 +42,36 @@ def nrn_histogram(features: pd.DataFrame, *, norm: str, chosen: tuple[float, flo
             continue
         counts = np.histogram(part[column], edges)[0]
         figure.add_bar(
-            x=middles, y=counts, width=1 / n_bins, customdata=middles, name=f"{name} ({len(part):,})",
+            x=middles,
+            y=counts,
+            width=1 / n_bins,
+            customdata=middles,
+            name=f"{name} ({len(part):,})",
             marker={"color": CLASSES.get(name, MISSING), "line": {"width": 0}},
             hovertemplate=f"NRN %{{x:.3f}}<br>{name}: %{{y:,}} features<extra></extra>",
-        )  # fmt: skip
+        )
     _middle_line(figure, vertical=True)
     if chosen:
         figure.add_vrect(x0=chosen[0], x1=chosen[1], fillcolor=ACCENT, opacity=0.12, line_width=0)
     figure.update_xaxes(title=f"NRN, {norm.upper()} decoder norms: 0 base only, 1 distilled only", range=[0, 1])
     figure.update_yaxes(title="features, log scale", type="log", dtick=1, exponentformat="power")
     return figure.update_layout(
-        barmode="stack", bargap=0, dragmode="select", selectdirection="h",
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}, title=_counted(len(known), len(features) - len(known), "NRN"),
-    )  # fmt: skip
+        barmode="stack",
+        bargap=0,
+        dragmode="select",
+        selectdirection="h",
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        title=_counted(len(known), len(features) - len(known), "NRN"),
+    )
 
 
 def nrn_and_scaling(features: pd.DataFrame, *, norm: str, scaling: str, selected: int | None) -> go.Figure:
-    """NRN against latent scaling as a share, 1 / (1 + ν): where a feature is really one model's, both are extreme on the same side.
+    """NRN against latent scaling as a share, 1 / (1 + ν): where a feature is really one model's, both are extreme on
+    the same side.
 
-    `scaling` is nu_eps or nu_r. Shaded: decoder norms that say one model only, where scaling says that the other has the feature too.
-    A ν below 0 (the feature's direction is there with the other sign) is drawn at the edge and counted.
+    `scaling` is nu_eps or nu_r. Shaded: decoder norms that say one model only, where scaling says that the other has
+    the feature too. A ν below 0 (the feature's direction is there with the other sign) is drawn at the edge and
+    counted.
     """
     column = f"nrn_{norm}"
     known = features[features[column].notna() & features[scaling].notna()]
@@ -67,7 +80,17 @@ def nrn_and_scaling(features: pd.DataFrame, *, norm: str, scaling: str, selected
     shares = share(known[scaling])
     figure = _figure(460)
     for x0, x1, y0, y1 in ((1 - EXTREME, 1, 0, 1 - _SHARE_EXTREME), (0, EXTREME, _SHARE_EXTREME, 1)):
-        figure.add_shape(type="rect", x0=x0, x1=x1, y0=y0, y1=y1, fillcolor=CLASSES["suspect"], opacity=0.14, line_width=0, layer="below")
+        figure.add_shape(
+            type="rect",
+            x0=x0,
+            x1=x1,
+            y0=y0,
+            y1=y1,
+            fillcolor=CLASSES["suspect"],
+            opacity=0.14,
+            line_width=0,
+            layer="below",
+        )
     classes = known["class"].fillna(_UNCLASSED)
     for name in [*CLASSES, _UNCLASSED]:
         here = (classes == name).to_numpy()
@@ -75,30 +98,44 @@ def nrn_and_scaling(features: pd.DataFrame, *, norm: str, scaling: str, selected
             continue
         part = known[here]
         figure.add_scattergl(
-            x=part[column].tolist(), y=shares[here].tolist(), mode="markers", name=f"{name} ({here.sum():,})",
-            customdata=part["feature"].tolist(), marker={"size": 6, "opacity": 0.65, "color": CLASSES.get(name, MISSING)},
-            hovertext=_feature_hovers(part, scaling), hoverinfo="text",
-        )  # fmt: skip
+            x=part[column].tolist(),
+            y=shares[here].tolist(),
+            mode="markers",
+            name=f"{name} ({here.sum():,})",
+            customdata=part["feature"].tolist(),
+            marker={"size": 6, "opacity": 0.65, "color": CLASSES.get(name, MISSING)},
+            hovertext=_feature_hovers(part, scaling),
+            hoverinfo="text",
+        )
     ring = (known["feature"] == selected).to_numpy()
     if ring.any():
         figure.add_scattergl(
-            x=known[column][ring].tolist(), y=shares[ring].tolist(), mode="markers", showlegend=False, hoverinfo="skip",
+            x=known[column][ring].tolist(),
+            y=shares[ring].tolist(),
+            mode="markers",
+            showlegend=False,
+            hoverinfo="skip",
             customdata=known["feature"][ring].tolist(),
             marker={"size": 15, "symbol": "circle-open", "color": ACCENT, "line": {"width": 3, "color": ACCENT}},
-        )  # fmt: skip
+        )
     _middle_line(figure, vertical=True)
     _middle_line(figure, vertical=False)
     figure.update_xaxes(title=f"NRN, {norm.upper()} decoder norms", range=[-0.02, 1.02])
     sign = {"nu_eps": "ν^ε (error)", "nu_r": "ν^r (reconstruction)"}[scaling]
     figure.update_yaxes(title=f"1 / (1 + ν), ν = {sign}", range=[-0.02, 1.02])
     negative = int((known[scaling] < 0).sum())
-    facts = _counted(len(known), len(features) - len(known), "NRN or ν") + (f"<br>{negative} with ν < 0, at the edge" if negative else "")
-    return figure.update_layout(dragmode="pan", title=facts, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
+    facts = _counted(len(known), len(features) - len(known), "NRN or ν") + (
+        f"<br>{negative} with ν < 0, at the edge" if negative else ""
+    )
+    return figure.update_layout(
+        dragmode="pan", title=facts, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+    )
 
 
 def frequency_histogram(features: pd.DataFrame, *, chosen: tuple[float, float] | None, n_bins: int = 50) -> go.Figure:
-    """How many features fire how often, on log axes; drag to choose a range. The horizontal axis is log10 of the frequency. Features that
-    never fire have no place on it and are counted. `chosen` are frequencies."""
+    """How many features fire how often, on log axes; drag to choose a range. The horizontal axis is log10 of the
+    frequency. Features that never fire have no place on it and are counted. `chosen` are frequencies.
+    """
     fires = features[features["frequency"] > 0]
     if fires.empty:
         return blank("No feature fires on the study's tokens", height=300)
@@ -107,10 +144,13 @@ def frequency_histogram(features: pd.DataFrame, *, chosen: tuple[float, float] |
     counts, edges = np.histogram(places, np.linspace(first, 0, n_bins + 1))
     figure = _figure(320)
     figure.add_bar(
-        x=(edges[:-1] + edges[1:]) / 2, y=counts, width=np.diff(edges), marker={"color": MODELS["base"], "line": {"width": 0}},
+        x=(edges[:-1] + edges[1:]) / 2,
+        y=counts,
+        width=np.diff(edges),
+        marker={"color": MODELS["base"], "line": {"width": 0}},
         customdata=np.column_stack([10 ** edges[:-1], 10 ** edges[1:]]),
         hovertemplate="on %{customdata[0]:.3%} to %{customdata[1]:.3%} of tokens: %{y:,} features<extra></extra>",
-    )  # fmt: skip
+    )
     if chosen:
         low, high = (np.log10(max(bound, 10**first)) for bound in chosen)
         figure.add_vrect(x0=low, x1=high, fillcolor=ACCENT, opacity=0.12, line_width=0)
@@ -124,8 +164,9 @@ def frequency_histogram(features: pd.DataFrame, *, chosen: tuple[float, float] |
 
 
 def training_curves(points: pd.DataFrame) -> go.Figure:
-    """A dictionary's training: loss, L0, dead share and variance explained for each model against the tokens seen. `points` are rows of
-    `DictionaryQueries.dictionary_training_curve`."""
+    """A dictionary's training: loss, L0, dead share and variance explained for each model against the tokens seen.
+    `points` are rows of `DictionaryQueries.dictionary_training_curve`.
+    """
     known = points[points["value"].notna()]
     if known.empty:
         return blank("Nothing of this training is known yet", height=260)
@@ -139,15 +180,24 @@ def training_curves(points: pd.DataFrame) -> go.Figure:
             rows = known[known["metric"] == metric].sort_values("step")
             name = metric.rpartition("_")[2] if column == 4 and both else "model"
             figure.add_scatter(
-                x=rows["tokens"], y=rows["value"], mode="lines", name=name, showlegend=column == 4 and both and len(rows) > 0,
-                line_color=MODELS.get(name, CONTROL), customdata=rows[["step", "n_steps"]].to_numpy(),
-                hovertemplate="%{y:.4g}<br>step %{customdata[0]:,}, mean of %{customdata[1]}<extra></extra>", row=1, col=column,
-            )  # fmt: skip
+                x=rows["tokens"],
+                y=rows["value"],
+                mode="lines",
+                name=name,
+                showlegend=column == 4 and both and len(rows) > 0,
+                line_color=MODELS.get(name, CONTROL),
+                customdata=rows[["step", "n_steps"]].to_numpy(),
+                hovertemplate="%{y:.4g}<br>step %{customdata[0]:,}, mean of %{customdata[1]}<extra></extra>",
+                row=1,
+                col=column,
+            )
     loss = known[known["metric"] == "loss"]["value"]
     figure.update_yaxes(type="log" if len(loss) and (loss > 0).all() else "linear", row=1, col=1)
     for column in (2, 3):
         figure.update_yaxes(rangemode="tozero", row=1, col=column)
-    return figure.update_xaxes(title="tokens seen").update_layout(legend={"orientation": "h", "y": -0.3, "x": 1, "xanchor": "right"})
+    return figure.update_xaxes(title="tokens seen").update_layout(
+        legend={"orientation": "h", "y": -0.3, "x": 1, "xanchor": "right"}
+    )
 
 
 def activation_histogram(edges: list[float], counts: list[int]) -> go.Figure:
@@ -157,60 +207,92 @@ def activation_histogram(edges: list[float], counts: list[int]) -> go.Figure:
     lows, highs = np.asarray(edges[:-1]), np.asarray(edges[1:])
     figure = _figure(230)
     figure.add_bar(
-        x=(lows + highs) / 2, y=counts, width=highs - lows, marker={"color": MODELS["distilled"], "line": {"width": 0}},
+        x=(lows + highs) / 2,
+        y=counts,
+        width=highs - lows,
+        marker={"color": MODELS["distilled"], "line": {"width": 0}},
         customdata=np.column_stack([lows, highs]),
         hovertemplate="%{customdata[0]:.3g} to %{customdata[1]:.3g}: %{y:,} tokens<extra></extra>",
-    )  # fmt: skip
+    )
     figure.update_xaxes(title="activation f", rangemode="tozero")
     figure.update_yaxes(title="tokens, log scale", type="log", dtick=1, exponentformat="power")
     return figure.update_layout(bargap=0, showlegend=False, title=f"n = {sum(counts):,} tokens on which it fires")
 
 
 def logit_effects(logits: pd.DataFrame, names: dict[str, str]) -> go.Figure:
-    """What one feature's decoder row does to the logits in each model: top and bottom tokens. `names`: model_id to base, distilled or,
-    where there is one alone, model."""
+    """What one feature's decoder row does to the logits in each model: top and bottom tokens. `names`: model_id to
+    base, distilled or, where there is one alone, model.
+    """
     if logits.empty:
         return blank("The logit effects of this feature are not known", height=300)
     models = [model for model in names if (logits["model_id"] == model).any()]
     colours = [MODELS.get(names[model], MODELS["base"]) for model in models]
-    figure = make_subplots(rows=1, cols=len(models), subplot_titles=[names[model] for model in models], horizontal_spacing=0.18)
+    figure = make_subplots(
+        rows=1, cols=len(models), subplot_titles=[names[model] for model in models], horizontal_spacing=0.18
+    )
     figure.update_layout(template=TEMPLATE, height=440, margin={"l": 90, "r": 12, "t": 40, "b": 48}, showlegend=False)
     for number, (model, colour) in enumerate(zip(models, colours, strict=True), start=1):
         rows = logits[logits["model_id"] == model].sort_values("effect")
-        labels = [f"{for_plotly(repr(token), limit=24)} ·{place}" for place, token in enumerate(rows["token"])]  # one token may come twice
+        labels = [
+            f"{for_plotly(repr(token), limit=24)} ·{place}" for place, token in enumerate(rows["token"])
+        ]  # one token may come twice
         figure.add_bar(
-            x=rows["effect"], y=labels, orientation="h", marker_color=[colour if effect > 0 else MISSING for effect in rows["effect"]],
-            hovertemplate="%{y}<br>%{x:.3g}<extra></extra>", row=1, col=number,
-        )  # fmt: skip
-        figure.update_yaxes(tickvals=labels, ticktext=[label.rpartition(" ·")[0] for label in labels], row=1, col=number)
+            x=rows["effect"],
+            y=labels,
+            orientation="h",
+            marker_color=[colour if effect > 0 else MISSING for effect in rows["effect"]],
+            hovertemplate="%{y}<br>%{x:.3g}<extra></extra>",
+            row=1,
+            col=number,
+        )
+        figure.update_yaxes(
+            tickvals=labels, ticktext=[label.rpartition(" ·")[0] for label in labels], row=1, col=number
+        )
     return figure.update_xaxes(title="logit per unit of f")
 
 
 def firing_by_category(rows: pd.DataFrame, *, overall: float, names: dict[str, str]) -> go.Figure:
-    """On which share of each category's tokens one feature fires, with 95 % intervals, beside the share of all tokens (dashed). `rows` has
-    `category`, `n_tokens`, `n_fired`, `frequency`, `low` and `high`; `names` are what categories are called."""
+    """On which share of each category's tokens one feature fires, with 95 % intervals, beside the share of all tokens
+    (dashed). `rows` has `category`, `n_tokens`, `n_fired`, `frequency`, `low` and `high`; `names` are what categories
+    are called.
+    """
     if rows.empty:
         return blank("No token of these categories, or the feature never fires", height=160)
     rows = rows.sort_values("frequency")
     labels = [for_plotly(names.get(category, category), limit=30) for category in rows["category"]]
     figure = _figure(90 + 26 * len(rows))
     figure.add_scatter(
-        x=rows["frequency"], y=labels, mode="markers", marker={"size": 9, "color": MODELS["distilled"]},
-        error_x={"type": "data", "symmetric": False, "array": rows["high"] - rows["frequency"], "thickness": 1.4, "width": 4,
-                 "arrayminus": rows["frequency"] - rows["low"]},
+        x=rows["frequency"],
+        y=labels,
+        mode="markers",
+        marker={"size": 9, "color": MODELS["distilled"]},
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": rows["high"] - rows["frequency"],
+            "thickness": 1.4,
+            "width": 4,
+            "arrayminus": rows["frequency"] - rows["low"],
+        },
         customdata=rows[["n_fired", "n_tokens", "low", "high"]].to_numpy(),
-        hovertemplate="%{y}: %{x:.2%} [%{customdata[2]:.2%}, %{customdata[3]:.2%}]<br>"
-        "%{customdata[0]:,} of %{customdata[1]:,} tokens<extra></extra>",
-    )  # fmt: skip
+        hovertemplate=(
+            "%{y}: %{x:.2%} [%{customdata[2]:.2%}, %{customdata[3]:.2%}]<br>"
+            "%{customdata[0]:,} of %{customdata[1]:,} tokens<extra></extra>"
+        ),
+    )
     if np.isfinite(overall):
         figure.add_vline(x=overall, line={"color": MISSING, "width": 1, "dash": "dash"})
-    figure.update_xaxes(title="share of tokens on which it fires; dashed: of all tokens", rangemode="tozero", tickformat="~%")
+    figure.update_xaxes(
+        title="share of tokens on which it fires; dashed: of all tokens", rangemode="tozero", tickformat="~%"
+    )
     return figure.update_layout(showlegend=False, margin={"l": 150, "r": 12, "t": 12, "b": 52})
 
 
 def category_frequencies(rows: pd.DataFrame, *, norm: str) -> go.Figure:
-    """Firing frequency on each reasoning category's target tokens against NRN, one mark a feature and category; `rows` has `feature`,
-    `category`, `frequency`, `n_tokens` and the NRN. Frequencies of exactly 0 have no place on a log axis and are counted."""
+    """Firing frequency on each reasoning category's target tokens against NRN, one mark a feature and category; `rows`
+    has `feature`, `category`, `frequency`, `n_tokens` and the NRN. Frequencies of exactly 0 have no place on a log axis
+    and are counted.
+    """
     column = f"nrn_{norm}"
     known = rows[rows[column].notna() & rows["frequency"].notna()]
     drawn = known[known["frequency"] > 0]
@@ -223,35 +305,52 @@ def category_frequencies(rows: pd.DataFrame, *, norm: str) -> go.Figure:
             continue
         n_tokens = int(part["n_tokens"].iloc[0])
         figure.add_scattergl(
-            x=part[column].tolist(), y=part["frequency"].tolist(), mode="markers", customdata=part["feature"].tolist(),
-            name=f"{name} (n = {n_tokens:,} tokens)", marker={"size": 6, "opacity": 0.7, "color": colour},
+            x=part[column].tolist(),
+            y=part["frequency"].tolist(),
+            mode="markers",
+            customdata=part["feature"].tolist(),
+            name=f"{name} (n = {n_tokens:,} tokens)",
+            marker={"size": 6, "opacity": 0.7, "color": colour},
             hovertext=[
                 f"feature {feature} · {name}<br>NRN {nrn:.3f}, fires on {share:.2%}"
                 for feature, nrn, share in zip(part["feature"], part[column], part["frequency"], strict=True)
-            ], hoverinfo="text",
-        )  # fmt: skip
+            ],
+            hoverinfo="text",
+        )
     _middle_line(figure, vertical=True)
     figure.update_xaxes(title=f"NRN, {norm.upper()} decoder norms", range=[-0.02, 1.02])
-    figure.update_yaxes(title="share of the category's tokens on which it fires, log scale", type="log", tickformat=".2~%", dtick=1)
+    figure.update_yaxes(
+        title="share of the category's tokens on which it fires, log scale", type="log", tickformat=".2~%", dtick=1
+    )
     silent = int((known["frequency"] == 0).sum())
     return figure.update_layout(
-        dragmode="pan", legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        dragmode="pan",
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         title=f"not drawn: {silent:,} pairs of a feature and a category on which it never fires",
-    )  # fmt: skip
+    )
 
 
 def ablation_effects(rows: pd.DataFrame, *, measure: str = "logit") -> go.Figure:
-    """Change of the target token's logit (or log-probability) when the chosen features are zeroed, by how many are: one panel a category,
-    both models, beside random features as many; bars are 95 % intervals, and where there was nothing to zero there is no mark.
+    """Change of the target token's logit (or log-probability) when the chosen features are zeroed, by how many are: one
+    panel a category, both models, beside random features as many; bars are 95 % intervals, and where there was nothing
+    to zero there is no mark.
 
     `rows` are those of `DictionaryQueries.feature_ablations` of one measure, scheme and NRN threshold.
     """
     known = rows[rows["effect"].notna()] if len(rows) else rows
     if known.empty:
-        return blank("No ablation has been run" if rows.empty else "No feature is both above this NRN and among those that fire most")
+        return blank(
+            "No ablation has been run"
+            if rows.empty
+            else "No feature is both above this NRN and among those that fire most"
+        )
     categories = [name for name in REASONING if (rows["category"] == name).any()]
-    titles = [f"{name}<br>n = {int(rows.loc[rows['category'] == name, 'n_targets'].max()):,} tokens" for name in categories]
-    figure = make_subplots(rows=1, cols=len(categories), shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.03)
+    titles = [
+        f"{name}<br>n = {int(rows.loc[rows['category'] == name, 'n_targets'].max()):,} tokens" for name in categories
+    ]
+    figure = make_subplots(
+        rows=1, cols=len(categories), shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.03
+    )
     figure.update_layout(template=TEMPLATE, height=430, margin={"l": 64, "r": 12, "t": 96, "b": 56})
     named = set()
     for number, name in enumerate(categories, start=1):
@@ -260,30 +359,62 @@ def ablation_effects(rows: pd.DataFrame, *, measure: str = "logit") -> go.Figure
             effect = part["effect"].to_numpy(dtype=float)
             label = role if control == "features" else f"{role}, random features"
             figure.add_scatter(
-                x=[f"{percent:g}" for percent in part["top_percent"]], y=effect, mode="lines+markers",
-                name=label, legendgroup=label, showlegend=label not in named,
-                line={"color": MODELS[role] if control == "features" else CONTROL, "dash": "solid" if control == "features" else "dot"},
+                x=[f"{percent:g}" for percent in part["top_percent"]],
+                y=effect,
+                mode="lines+markers",
+                name=label,
+                legendgroup=label,
+                showlegend=label not in named,
+                line={
+                    "color": MODELS[role] if control == "features" else CONTROL,
+                    "dash": "solid" if control == "features" else "dot",
+                },
                 marker={"symbol": "circle" if role == "distilled" else "square"},
                 error_y={
-                    "type": "data", "symmetric": False, "array": part["ci_high"].to_numpy(dtype=float) - effect,
-                    "arrayminus": effect - part["ci_low"].to_numpy(dtype=float), "thickness": 1.2, "width": 4,
+                    "type": "data",
+                    "symmetric": False,
+                    "array": part["ci_high"].to_numpy(dtype=float) - effect,
+                    "arrayminus": effect - part["ci_low"].to_numpy(dtype=float),
+                    "thickness": 1.2,
+                    "width": 4,
                 },
                 customdata=part[["n_features", "n_targets"]].to_numpy(),
-                hovertemplate=f"{label}, top %{{x}} %: %{{y:.3f}}<br>%{{customdata[0]}} features, n = %{{customdata[1]}} target tokens"
-                "<extra></extra>", row=1, col=number,
-            )  # fmt: skip
+                hovertemplate=(
+                    f"{label}, top %{{x}} %: %{{y:.3f}}<br>%{{customdata[0]}} features, n = %{{customdata[1]}} target"
+                    " tokens<extra></extra>"
+                ),
+                row=1,
+                col=number,
+            )
             named.add(label)
     every = [f"{percent:g}" for percent in sorted(rows["top_percent"].unique())]
-    figure.update_xaxes(title="top k % by firing frequency", type="category", categoryorder="array", categoryarray=every,
-                        range=[-0.5, len(every) - 0.5])  # fmt: skip
+    figure.update_xaxes(
+        title="top k % by firing frequency",
+        type="category",
+        categoryorder="array",
+        categoryarray=every,
+        range=[-0.5, len(every) - 0.5],
+    )
     figure.update_yaxes(zeroline=True, zerolinecolor=MISSING)
-    figure.update_yaxes(title={"logit": "change of the target's logit", "log_probability": "change of its log-probability, nats"}[measure],
-                        row=1, col=1)  # fmt: skip
+    figure.update_yaxes(
+        title={"logit": "change of the target's logit", "log_probability": "change of its log-probability, nats"}[
+            measure
+        ],
+        row=1,
+        col=1,
+    )
     return figure.update_layout(legend={"orientation": "h", "y": 1.16, "yanchor": "bottom", "x": 0})
 
 
 def _figure(height: int) -> go.Figure:
-    return go.Figure(layout={"template": TEMPLATE, "height": height, "margin": {"l": 64, "r": 12, "t": 72, "b": 52}, "title_font_size": 13})
+    return go.Figure(
+        layout={
+            "template": TEMPLATE,
+            "height": height,
+            "margin": {"l": 64, "r": 12, "t": 72, "b": 52},
+            "title_font_size": 13,
+        }
+    )
 
 
 def _counted(n: int, n_unknown: int, what: str) -> str:
@@ -301,5 +432,6 @@ def _middle_line(figure: go.Figure, *, vertical: bool) -> None:
 def _feature_hovers(rows: pd.DataFrame, scaling: str) -> list[str]:
     fires = ["unknown" if pd.isna(share) else f"{share:.2%} of tokens" for share in rows["frequency"]]
     return [
-        f"feature {feature}<br>ν {nu:.3g}, fires on {on}" for feature, nu, on in zip(rows["feature"], rows[scaling], fires, strict=True)
+        f"feature {feature}<br>ν {nu:.3g}, fires on {on}"
+        for feature, nu, on in zip(rows["feature"], rows[scaling], fires, strict=True)
     ]

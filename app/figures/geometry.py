@@ -1,4 +1,6 @@
-"""Figures about local geometry: what the sweep says against what is exact, along the manifold and off it, before a chunk and after it."""
+"""Figures about local geometry: what the sweep says against what is exact, along the manifold and off it, before a
+chunk and after it.
+"""
 
 from collections.abc import Sequence
 
@@ -20,45 +22,66 @@ KLS = {"kl_rest": ("the rest of the CoT", "n_rest"), "kl_answer": ("the answer a
 def swept_against_fisher(rows: pd.DataFrame, *, unit: str, selected: str | None) -> go.Figure:
     """Steepness by the sweep against ½·vᵀGv on log axes: |a| and the pure square, with the line on which they agree.
 
-    `rows` has one row a curve: `chunk_id`, `number`, `text`, `fisher_steepness`, `steepness`, `amplitude`, `below_floor`. Hollow: below
-    the noise floor. Values of 0 and unknown ones have no place and are counted.
+    `rows` has one row a curve: `chunk_id`, `number`, `text`, `fisher_steepness`, `steepness`, `amplitude`,
+    `below_floor`. Hollow: below the noise floor. Values of 0 and unknown ones have no place and are counted.
     """
     figure, facts = _log_axes(), []
     for name, (label, colour) in _SWEPT.items():
         known = rows[(rows["fisher_steepness"] > 0) & (rows[name] > 0)]
         facts.append(_agreement(label, known["fisher_steepness"], known[name], left_out=len(rows) - len(known)))
         if len(known):
-            _add_marks(figure, known, "fisher_steepness", name, label, colour, hollow=known["below_floor"].fillna(False).astype(bool))
+            _add_marks(
+                figure,
+                known,
+                "fisher_steepness",
+                name,
+                label,
+                colour,
+                hollow=known["below_floor"].fillna(False).astype(bool),
+            )
     if not figure.data:
         return blank("No curve has both a swept and a Fisher steepness", height=420)
     _add_ring(figure, rows, "fisher_steepness", list(_SWEPT), selected)
     hollow = int(rows["below_floor"].fillna(False).astype(bool).sum())
     return _finish(
-        figure, f"Fisher steepness ½·vᵀGv<br>{_per_beta(unit)}, log scale", f"steepness by the sweep<br>{_per_beta(unit)}, log scale",
+        figure,
+        f"Fisher steepness ½·vᵀGv<br>{_per_beta(unit)}, log scale",
+        f"steepness by the sweep<br>{_per_beta(unit)}, log scale",
         [*facts, f"dashed: equal · hollow: {hollow} below the noise floor"],
-    )  # fmt: skip
+    )
 
 
 def isotropic_against_random(rows: pd.DataFrame, *, unit: str, selected: str | None) -> go.Figure:
     """The mean of |a| over the swept random directions against tr(G)/2d, with its standard error; both on log axes.
 
-    `rows` has one row a chunk: `chunk_id`, `number`, `text`, `isotropic_steepness`, `isotropic_se`, `steepness`, `n_directions`.
+    `rows` has one row a chunk: `chunk_id`, `number`, `text`, `isotropic_steepness`, `isotropic_se`, `steepness`,
+    `n_directions`.
     """
     known = rows[(rows["isotropic_steepness"] > 0) & (rows["steepness"] > 0)]
     if known.empty:
         return blank("No chunk has both tr(G)/2d and swept random directions", height=420)
     figure = _log_axes()
     _add_marks(
-        figure, known, "isotropic_steepness", "steepness", "chunks", CONTROL, error_x=known["isotropic_se"].tolist(),
-    )  # fmt: skip
+        figure,
+        known,
+        "isotropic_steepness",
+        "steepness",
+        "chunks",
+        CONTROL,
+        error_x=known["isotropic_se"].tolist(),
+    )
     _add_ring(figure, known, "isotropic_steepness", ["steepness"], selected)
     directions = known["n_directions"]
     swept = f"{directions.min():.0f}" + (f" to {directions.max():.0f}" if directions.min() < directions.max() else "")
-    facts = _agreement("mean of random directions", known["isotropic_steepness"], known["steepness"], left_out=len(rows) - len(known))
+    facts = _agreement(
+        "mean of random directions", known["isotropic_steepness"], known["steepness"], left_out=len(rows) - len(known)
+    )
     return _finish(
-        figure, f"isotropic steepness tr(G)/2d, ± standard error<br>{_per_beta(unit)}, log scale",
-        f"mean |a| over {swept} random directions<br>{_per_beta(unit)}, log scale", [facts, "dashed: equal"],
-    )  # fmt: skip
+        figure,
+        f"isotropic steepness tr(G)/2d, ± standard error<br>{_per_beta(unit)}, log scale",
+        f"mean |a| over {swept} random directions<br>{_per_beta(unit)}, log scale",
+        [facts, "dashed: equal"],
+    )
 
 
 def on_and_off_manifold(rows: pd.DataFrame, *, unit: str, selected: str | None) -> go.Figure:
@@ -74,8 +97,8 @@ def on_and_off_manifold(rows: pd.DataFrame, *, unit: str, selected: str | None) 
     _add_ring(figure, known, "off_manifold_steepness", ["on_manifold_steepness"], selected)
     ratio = known["on_manifold_steepness"] / known["off_manifold_steepness"]
     facts = [
-        f"on-manifold is the steeper at {int((ratio > 1).sum())} of {len(known)} chunks · median ratio on / off {ratio.median():.3g}"
-        + _left_out(len(rows) - len(known)),
+        f"on-manifold is the steeper at {int((ratio > 1).sum())} of {len(known)} chunks · median ratio on / off"
+        f" {ratio.median():.3g}" + _left_out(len(rows) - len(known)),
         "dashed: equal",
     ]
     x_title, y_title = (f"{which}-manifold steepness<br>{_per_beta(unit)}, log scale" for which in ("off", "on"))
@@ -83,8 +106,9 @@ def on_and_off_manifold(rows: pd.DataFrame, *, unit: str, selected: str | None) 
 
 
 def log_binned(epsilons: Sequence[float], kl: Sequence[float], *, per_decade: int = 8) -> pd.DataFrame:
-    """Mean KL of the steps in each of `per_decade` bins a decade: `epsilon` (geometric mean), `kl`, `n`. A step of 0, or of unknown KL, is
-    in none."""
+    """Mean KL of the steps in each of `per_decade` bins a decade: `epsilon` (geometric mean), `kl`, `n`. A step of 0,
+    or of unknown KL, is in none.
+    """
     steps = pd.DataFrame({"epsilon": np.asarray(epsilons, float), "kl": np.asarray(kl, float)})
     steps = steps[(steps["epsilon"] > 0) & steps["kl"].notna()]
     log = np.log10(steps["epsilon"])
@@ -94,7 +118,8 @@ def log_binned(epsilons: Sequence[float], kl: Sequence[float], *, per_decade: in
 
 
 def finite_steps(chunk: pd.Series) -> go.Figure:
-    """Mean KL over random directions at finite ε, log-binned, against the exact limit tr(G)/2d · ε², with the noise floor.
+    """Mean KL over random directions at finite ε, log-binned, against the exact limit tr(G)/2d · ε², with the noise
+    floor.
 
     `chunk` is a row of `local_geometry`. Hollow: at or below the floor.
     """
@@ -107,52 +132,83 @@ def finite_steps(chunk: pd.Series) -> go.Figure:
     floor = chunk.noise_floor if pd.notna(chunk.noise_floor) else -np.inf
     figure = go.Figure(layout={"template": TEMPLATE, "height": 340, "margin": {"l": 64, "r": 12, "t": 48, "b": 48}})
     figure.add_scatter(
-        x=drawn["epsilon"], y=drawn["kl"], mode="lines+markers", name=f"mean over {chunk.n_random:.0f} random directions",
+        x=drawn["epsilon"],
+        y=drawn["kl"],
+        mode="lines+markers",
+        name=f"mean over {chunk.n_random:.0f} random directions",
         line={"color": CONTROL, "width": 1},
-        marker={"color": CONTROL, "size": 8, "symbol": ["circle-open" if value <= floor else "circle" for value in drawn["kl"]]},
-        customdata=drawn["n"], hovertemplate="ε = %{x:.3g}, KL = %{y:.3g} nats<br>%{customdata} magnitudes in the bin<extra></extra>",
-    )  # fmt: skip
+        marker={
+            "color": CONTROL,
+            "size": 8,
+            "symbol": ["circle-open" if value <= floor else "circle" for value in drawn["kl"]],
+        },
+        customdata=drawn["n"],
+        hovertemplate="ε = %{x:.3g}, KL = %{y:.3g} nats<br>%{customdata} magnitudes in the bin<extra></extra>",
+    )
     if pd.notna(chunk.isotropic_steepness):
         figure.add_scatter(
-            x=drawn["epsilon"], y=chunk.isotropic_steepness * drawn["epsilon"] ** 2, mode="lines", name="limit: tr(G)/2d · ε²",
-            line={"dash": "dash", "color": ACCENT, "width": 1.5}, hoverinfo="skip",
-        )  # fmt: skip
+            x=drawn["epsilon"],
+            y=chunk.isotropic_steepness * drawn["epsilon"] ** 2,
+            mode="lines",
+            name="limit: tr(G)/2d · ε²",
+            line={"dash": "dash", "color": ACCENT, "width": 1.5},
+            hoverinfo="skip",
+        )
     if np.isfinite(floor) and floor > 0:
         figure.add_scatter(
-            x=[drawn["epsilon"].min(), drawn["epsilon"].max()], y=[floor] * 2, mode="lines", name=f"noise floor {floor:.1g}",
-            line={"dash": "dot", "color": MISSING, "width": 1.5}, hoverinfo="skip",
-        )  # fmt: skip
+            x=[drawn["epsilon"].min(), drawn["epsilon"].max()],
+            y=[floor] * 2,
+            mode="lines",
+            name=f"noise floor {floor:.1g}",
+            line={"dash": "dot", "color": MISSING, "width": 1.5},
+            hoverinfo="skip",
+        )
     figure.update_xaxes(title=f"ε ({UNITS.get(chunk.unit, chunk.unit)}), log scale", type="log")
     figure.update_yaxes(title="KL(steered ‖ base), nats, log scale", type="log", exponentformat="power")
     return figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
 
 
 def eigenvalues(values: Sequence[float], *, unit: str) -> go.Figure:
-    """Half the leading eigenvalues of G, the steepness along their eigenvectors, largest first, on a log axis; those that are not above 0
-    have no bar and are counted."""
+    """Half the leading eigenvalues of G, the steepness along their eigenvectors, largest first, on a log axis; those
+    that are not above 0 have no bar and are counted.
+    """
     values = np.asarray(values, float)
     places = np.flatnonzero(values > 0)
     if not len(places):
         return blank("No leading eigenvalue is above 0", height=160)
-    figure = go.Figure(layout={"template": TEMPLATE, "height": 190, "margin": {"l": 64, "r": 8, "t": 8, "b": 44}, "bargap": 0.2})
+    figure = go.Figure(
+        layout={"template": TEMPLATE, "height": 190, "margin": {"l": 64, "r": 8, "t": 8, "b": 44}, "bargap": 0.2}
+    )
     figure.add_bar(
-        x=places + 1, y=values[places] / 2, marker={"color": STEERED, "line": {"width": 0}},
+        x=places + 1,
+        y=values[places] / 2,
+        marker={"color": STEERED, "line": {"width": 0}},
         hovertemplate="steepness along eigenvector %{x}: λ/2 = %{y:.3g}<extra></extra>",
     )
     lost = len(values) - len(places)
-    figure.update_xaxes(title="leading eigenvalue" + (f" ({lost} not above 0)" if lost else ""), dtick=1 if len(values) <= 16 else 4)
+    figure.update_xaxes(
+        title="leading eigenvalue" + (f" ({lost} not above 0)" if lost else ""), dtick=1 if len(values) <= 16 else 4
+    )
     figure.update_yaxes(title=f"λ/2, {_per_beta(unit)}", type="log", exponentformat="power")
     return figure
 
 
 def before_and_after(
-    rows: pd.DataFrame, *, measure: str, unit: str, step: Changepoint | None, selected: str | None, n_chunks: int | None = None
+    rows: pd.DataFrame,
+    *,
+    measure: str,
+    unit: str,
+    step: Changepoint | None,
+    selected: str | None,
+    n_chunks: int | None = None,
 ) -> go.Figure:
-    """KL of what follows when the model is steered just before each chunk of a CoT, and just after it, in reading order.
+    """KL of what follows when the model is steered just before each chunk of a CoT, and just after it, in reading
+    order.
 
-    `rows` has one row a chunk, side and sample of the direction: `chunk_id`, `number`, `side`, `kl_rest`, `kl_answer`; several directions
-    of a chunk are averaged. `measure` is kl_rest or kl_answer. `step` is that of `along_the_cot`, whose x is the number of chunks before
-    the steered place, so that x + ½ is a chunk's number. KL that is 0 or unknown has no place on the log axis and is counted.
+    `rows` has one row a chunk, side and sample of the direction: `chunk_id`, `number`, `side`, `kl_rest`, `kl_answer`;
+    several directions of a chunk are averaged. `measure` is kl_rest or kl_answer. `step` is that of `along_the_cot`,
+    whose x is the number of chunks before the steered place, so that x + ½ is a chunk's number. KL that is 0 or unknown
+    has no place on the log axis and is counted.
     """
     known = rows[rows[measure].notna()]
     means = known.groupby(["side", "number", "chunk_id"], as_index=False)[measure].mean()
@@ -163,10 +219,15 @@ def before_and_after(
     for side, (label, colour) in _SIDES.items():
         part = drawn[drawn["side"] == side]
         figure.add_scatter(
-            x=part["number"], y=part[measure], mode="lines+markers", name=label, customdata=part["chunk_id"].tolist(),
-            line={"color": colour, "width": 1}, marker={"color": colour, "size": 7},
+            x=part["number"],
+            y=part[measure],
+            mode="lines+markers",
+            name=label,
+            customdata=part["chunk_id"].tolist(),
+            line={"color": colour, "width": 1},
+            marker={"color": colour, "size": 7},
             hovertemplate=f"chunk %{{x}}, {label}<br>KL %{{y:.3g}} nats<extra></extra>",
-        )  # fmt: skip
+        )
     floors = rows["noise_floor"].dropna() if "noise_floor" in rows and measure == "kl_rest" else pd.Series(dtype=float)
     if len(floors) and floors.max() > 0:
         figure.add_hline(y=float(floors.max()), line={"dash": "dot", "color": MISSING, "width": 1.5})
@@ -178,34 +239,60 @@ def before_and_after(
     if len(chosen):
         figure.add_vline(x=float(chosen.iloc[0]), line={"color": ACCENT, "width": 1})
     figure.update_xaxes(title="chunk")
-    figure.update_yaxes(title=f"KL(steered ‖ base), nats, log scale<br>on {KLS[measure][0]}", type="log", exponentformat="power")
+    figure.update_yaxes(
+        title=f"KL(steered ‖ base), nats, log scale<br>on {KLS[measure][0]}", type="log", exponentformat="power"
+    )
     unknown, zero = int(len(rows) - len(known)), int(len(means) - len(drawn))
-    facts = f"n = {drawn['chunk_id'].nunique()} chunks" + (f" of {n_chunks}" if n_chunks else "") + f", β in {UNITS.get(unit, unit)}"
+    facts = (
+        f"n = {drawn['chunk_id'].nunique()} chunks"
+        + (f" of {n_chunks}" if n_chunks else "")
+        + f", β in {UNITS.get(unit, unit)}"
+    )
     facts += f" · not drawn: {unknown} unknown, {zero} points of exactly 0" if unknown or zero else ""
     legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
     return figure.update_layout(title={"text": facts, "font": {"size": 13}}, legend=legend)
 
 
 def _log_axes() -> go.Figure:
-    figure = go.Figure(layout={"template": TEMPLATE, "height": 480, "margin": {"l": 88, "r": 12, "t": 92, "b": 70}, "dragmode": "pan"})
+    figure = go.Figure(
+        layout={"template": TEMPLATE, "height": 480, "margin": {"l": 88, "r": 12, "t": 92, "b": 70}, "dragmode": "pan"}
+    )
     figure.update_xaxes(type="log", exponentformat="power")
     return figure.update_yaxes(type="log", exponentformat="power")
 
 
 def _add_marks(
-    figure: go.Figure, rows: pd.DataFrame, x: str, y: str, name: str, colour: str, *, hollow: pd.Series | None = None,
+    figure: go.Figure,
+    rows: pd.DataFrame,
+    x: str,
+    y: str,
+    name: str,
+    colour: str,
+    *,
+    hollow: pd.Series | None = None,
     error_x: list[float] | None = None,
-) -> None:  # fmt: skip
+) -> None:
     symbols = "circle" if hollow is None else ["circle-open" if floored else "circle" for floored in hollow]
     texts = [f"<b>{n}</b> {for_plotly(text, limit=120)}" for n, text in zip(rows["number"], rows["text"], strict=True)]
-    errors = {} if error_x is None else {"error_x": {"array": error_x, "color": "rgba(128,128,128,0.5)", "thickness": 1, "width": 0}}
+    errors = (
+        {}
+        if error_x is None
+        else {"error_x": {"array": error_x, "color": "rgba(128,128,128,0.5)", "thickness": 1, "width": 0}}
+    )
     figure.add_trace(
         go.Scattergl(
-            x=rows[x].tolist(), y=rows[y].tolist(), mode="markers", name=f"{name} ({len(rows)})", customdata=rows["chunk_id"].tolist(),
-            hovertext=texts, hovertemplate="%{hovertext}<br>x %{x:.3g}, y %{y:.3g}<extra></extra>",
-            marker={"size": 7, "color": colour, "opacity": 0.7, "symbol": symbols}, unselected={"marker": {"opacity": 0.7}}, **errors,
+            x=rows[x].tolist(),
+            y=rows[y].tolist(),
+            mode="markers",
+            name=f"{name} ({len(rows)})",
+            customdata=rows["chunk_id"].tolist(),
+            hovertext=texts,
+            hovertemplate="%{hovertext}<br>x %{x:.3g}, y %{y:.3g}<extra></extra>",
+            marker={"size": 7, "color": colour, "opacity": 0.7, "symbol": symbols},
+            unselected={"marker": {"opacity": 0.7}},
+            **errors,
         )
-    )  # fmt: skip
+    )
 
 
 def _add_ring(figure: go.Figure, rows: pd.DataFrame, x: str, ys: Sequence[str], selected: str | None) -> None:
@@ -214,11 +301,16 @@ def _add_ring(figure: go.Figure, rows: pd.DataFrame, x: str, ys: Sequence[str], 
     if values:
         figure.add_trace(
             go.Scattergl(
-                x=[a for a, _ in values], y=[b for _, b in values], mode="markers", name="selected chunk", showlegend=False,
-                customdata=[selected] * len(values), hoverinfo="skip",
+                x=[a for a, _ in values],
+                y=[b for _, b in values],
+                mode="markers",
+                name="selected chunk",
+                showlegend=False,
+                customdata=[selected] * len(values),
+                hoverinfo="skip",
                 marker={"size": 15, "symbol": "circle-open", "color": ACCENT, "line": {"width": 3, "color": ACCENT}},
             )
-        )  # fmt: skip
+        )
 
 
 def _finish(figure: go.Figure, x_title: str, y_title: str, facts: Sequence[str]) -> go.Figure:
@@ -229,9 +321,14 @@ def _finish(figure: go.Figure, x_title: str, y_title: str, facts: Sequence[str])
     figure.update_xaxes(title=x_title)
     figure.update_yaxes(title=y_title)
     return figure.update_layout(
-        title={"text": "<br>".join(f'<span style="font-weight:400">{line}</span>' for line in facts), "y": 0.955, "yanchor": "top"},
-        title_font_size=13, legend={"orientation": "h", "y": 0.01, "yanchor": "bottom", "x": 0.99, "xanchor": "right"},
-    )  # fmt: skip
+        title={
+            "text": "<br>".join(f'<span style="font-weight:400">{line}</span>' for line in facts),
+            "y": 0.955,
+            "yanchor": "top",
+        },
+        title_font_size=13,
+        legend={"orientation": "h", "y": 0.01, "yanchor": "bottom", "x": 0.99, "xanchor": "right"},
+    )
 
 
 def _agreement(label: str, x: pd.Series, y: pd.Series, *, left_out: int) -> str:

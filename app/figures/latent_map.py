@@ -3,7 +3,18 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.theme import ACCENT, DIMMED, DIVERGING, MISSING, PATH, SEQUENTIAL, TEMPLATE, blank, category_colour, category_symbol
+from app.theme import (
+    ACCENT,
+    DIMMED,
+    DIVERGING,
+    MISSING,
+    PATH,
+    SEQUENTIAL,
+    TEMPLATE,
+    blank,
+    category_colour,
+    category_symbol,
+)
 from app.untrusted import for_plotly
 from app.vocabulary import CATEGORIES, Metric, category
 
@@ -11,18 +22,27 @@ MOST_POINTS = 50_000  # what WebGL in Plotly draws without waiting
 
 
 def latent_map(
-    points: pd.DataFrame, *, axes: tuple[str, str] | tuple[str, str, str], metric: Metric | None, path: pd.DataFrame, selected: str | None
+    points: pd.DataFrame,
+    *,
+    axes: tuple[str, str] | tuple[str, str, str],
+    metric: Metric | None,
+    path: pd.DataFrame,
+    selected: str | None,
 ) -> go.Figure:
-    """One marker a chunk, one row of `points` each: `chunk_id`, `x`, `y`, `z`, `category`, `value`, `text`, `number`, `lit`.
+    """One marker a chunk, one row of `points` each: `chunk_id`, `x`, `y`, `z`, `category`, `value`, `text`, `number`,
+    `lit`.
 
-    `metric` None colours by tag; otherwise by `value`, on a scale centred on 0 when the metric is signed, unknown values hollow and
-    counted. Chunks that are not `lit` are dimmed, never hidden. `path` (a part of `points`, in reading order) is drawn as a line;
-    `selected` gets a ring. Three axis titles make it 3-D. Each trace's `customdata` holds its chunk ids.
+    `metric` None colours by tag; otherwise by `value`, on a scale centred on 0 when the metric is signed, unknown
+    values hollow and counted. Chunks that are not `lit` are dimmed, never hidden. `path` (a part of `points`, in
+    reading order) is drawn as a line; `selected` gets a ring. Three axis titles make it 3-D. Each trace's `customdata`
+    holds its chunk ids.
     """
     if points.empty:
         return blank("No chunk has been placed on this map yet", height=560)
     solid = len(axes) == 3
-    figure = go.Figure(layout={"template": TEMPLATE, "height": 580, "margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "hovermode": "closest"})
+    figure = go.Figure(
+        layout={"template": TEMPLATE, "height": 580, "margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "hovermode": "closest"}
+    )
     size = (8 if len(points) <= 1000 else 6 if len(points) <= 10_000 else 4) - 3 * solid
     if metric is None:
         _by_category(figure, points, solid, size)
@@ -65,7 +85,11 @@ def _by_category(figure: go.Figure, points: pd.DataFrame, solid: bool, size: int
     for tag in order:
         its = points[tags == tag]
         for lit, rows in its.groupby("lit", sort=True):  # the bright ones last, hence on top
-            marker = {"size": size, "color": category_colour(tag), "symbol": "circle" if solid else category_symbol(tag)}
+            marker = {
+                "size": size,
+                "color": category_colour(tag),
+                "symbol": "circle" if solid else category_symbol(tag),
+            }
             _draw(
                 figure,
                 rows,
@@ -102,11 +126,18 @@ def _by_value(figure: go.Figure, points: pd.DataFrame, solid: bool, size: int, m
     values = known["value"].astype(float)
     reach = float(values.abs().max()) or 1.0
     scale = (
-        {"colorscale": DIVERGING, "cmin": -reach, "cmax": reach} if metric.signed else {"colorscale": SEQUENTIAL, "cmin": 0, "cmax": reach}
+        {"colorscale": DIVERGING, "cmin": -reach, "cmax": reach}
+        if metric.signed
+        else {"colorscale": SEQUENTIAL, "cmin": 0, "cmax": reach}
     )
     for lit, rows in known.groupby("lit", sort=True):
         named = bool(lit) or not known["lit"].any()
-        marker = {"size": size, "color": rows["value"].astype(float).tolist(), **scale, "opacity": 1.0 if lit else DIMMED}
+        marker = {
+            "size": size,
+            "color": rows["value"].astype(float).tolist(),
+            **scale,
+            "opacity": 1.0 if lit else DIMMED,
+        }
         if named:
             marker |= {"showscale": True, "colorbar": _colour_bar(metric)}
         _draw(
@@ -149,13 +180,17 @@ def _draw(figure: go.Figure, rows: pd.DataFrame, solid: bool, **how: object) -> 
     if solid:
         figure.add_trace(go.Scatter3d(**where, z=rows["z"].tolist(), **how))
     else:
-        figure.add_trace(go.Scattergl(**where, **how, unselected={"marker": {"opacity": 0.3}} if how["mode"] == "markers" else None))
+        figure.add_trace(
+            go.Scattergl(**where, **how, unselected={"marker": {"opacity": 0.3}} if how["mode"] == "markers" else None)
+        )
 
 
 def _axes(figure: go.Figure, axes: tuple[str, ...]) -> None:
     if len(axes) == 3:
         quiet = {"showticklabels": False, "backgroundcolor": "rgba(0,0,0,0)", "gridcolor": "rgba(128,128,128,0.2)"}
-        figure.update_layout(scene={f"{name}axis": {**quiet, "title": title} for name, title in zip("xyz", axes, strict=True)})
+        figure.update_layout(
+            scene={f"{name}axis": {**quiet, "title": title} for name, title in zip("xyz", axes, strict=True)}
+        )
         return
     for update, title in ((figure.update_xaxes, axes[0]), (figure.update_yaxes, axes[1])):
         update(title=title, showticklabels=False, showgrid=False, zeroline=False, title_standoff=4)
@@ -164,7 +199,8 @@ def _axes(figure: go.Figure, axes: tuple[str, ...]) -> None:
 
 def _hovers(rows: pd.DataFrame) -> list[str]:
     return [
-        f"<b>{number}</b> · {for_plotly(category(tag), limit=40)}{'' if value is None else f' · {value:.3g}'}<br>{for_plotly(text)}"
+        f"<b>{number}</b> ·"
+        f" {for_plotly(category(tag), limit=40)}{'' if value is None else f' · {value:.3g}'}<br>{for_plotly(text)}"
         for number, tag, value, text in zip(
             rows["number"],
             rows["category"].fillna("untagged"),

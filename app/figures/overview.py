@@ -8,14 +8,22 @@ from app.untrusted import for_plotly
 
 
 def accuracy_by_level(levels: pd.DataFrame) -> go.Figure:
-    """Share of correct CoTs, one row a model and level with `n`, `n_correct`, `low`, `high` (Wilson 95 %); a level nobody judged is absent.
+    """Share of correct CoTs, one row a model and level with `n`, `n_correct`, `low`, `high` (Wilson 95 %); a level
+    nobody judged is absent.
 
-    Each point bears "correct / judged", so that n is on the figure. Models come, and are coloured, in the rows' order, as by prompt.
+    Each point bears "correct / judged", so that n is on the figure. Models come, and are coloured, in the rows' order,
+    as by prompt.
     """
     known = levels[levels["n"] > 0]
     if known.empty:
         return blank("No accuracy is known: no CoT has been judged, or they were picked by their outcome", height=120)
-    figure = go.Figure(layout={"template": TEMPLATE, "height": 280 + 18 * known["model"].nunique(), "margin": {"t": 28, "b": 48, "r": 56}})
+    figure = go.Figure(
+        layout={
+            "template": TEMPLATE,
+            "height": 280 + 18 * known["model"].nunique(),
+            "margin": {"t": 28, "b": 48, "r": 56},
+        }
+    )
     colours = list(CATEGORY_COLOURS.values())
     for number, (model, rows) in enumerate(known.groupby("model", sort=False)):
         share = rows["n_correct"].astype(float) / rows["n"].astype(float)
@@ -40,13 +48,17 @@ def accuracy_by_level(levels: pd.DataFrame) -> go.Figure:
         )
     figure.update_xaxes(title="difficulty of the problem", type="category")
     figure.update_yaxes(title="accuracy, Wilson 95 %", range=[-0.04, 1.04], tickformat=".0%")
-    return figure.update_layout(showlegend=known["model"].nunique() > 1, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
+    return figure.update_layout(
+        showlegend=known["model"].nunique() > 1, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"}
+    )
 
 
 def accuracy_by_prompt(cells: pd.DataFrame) -> go.Figure:
-    """One point a model and prompt: `model`, `prompt_name`, `accuracy`, `low`, `high`, `n`, `n_chains`; a line joins a model's prompts.
+    """One point a model and prompt: `model`, `prompt_name`, `accuracy`, `low`, `high`, `n`, `n_chains`; a line joins a
+    model's prompts.
 
-    Lines that run alike say that the prompt does the same for both models. Where an accuracy or interval is unknown none is drawn.
+    Lines that run alike say that the prompt does the same for both models. Where an accuracy or interval is unknown
+    none is drawn.
     """
     known = cells[cells["accuracy"].notna()]
     if known.empty:
@@ -75,12 +87,16 @@ def accuracy_by_prompt(cells: pd.DataFrame) -> go.Figure:
                 "thickness": 1.5,
                 "width": 5,
             },
-            hovertemplate="accuracy %{y:.3f}<br>%{customdata[0]} problems, %{customdata[1]} chains<extra>%{fullData.name}</extra>",
+            hovertemplate=(
+                "accuracy %{y:.3f}<br>%{customdata[0]} problems, %{customdata[1]} chains<extra>%{fullData.name}</extra>"
+            ),
         )
     figure.update_xaxes(
-        title="prompt", tickvals=list(range(len(prompts))), ticktext=[for_plotly(name, limit=40) for name in prompts],
+        title="prompt",
+        tickvals=list(range(len(prompts))),
+        ticktext=[for_plotly(name, limit=40) for name in prompts],
         range=[-0.5, len(prompts) - 0.5],
-    )  # fmt: skip
+    )
     figure.update_yaxes(title="accuracy, 95 % over problems", range=[-0.04, 1.04], tickformat=".0%")
     return figure.update_layout(showlegend=len(models) > 1, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
 

@@ -1,4 +1,6 @@
-"""Local geometry against importance: one mark a chunk, with the statistics of the cloud written on it, and what chance would draw."""
+"""Local geometry against importance: one mark a chunk, with the statistics of the cloud written on it, and what chance
+would draw.
+"""
 
 import math
 from dataclasses import dataclass
@@ -37,7 +39,9 @@ def split(points: pd.DataFrame, *, logarithmic: bool) -> Shown:
 
 
 def shuffled_within_cots(points: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """The points with importance and its interval dealt anew among the chunks of each CoT whose x and importance are known."""
+    """The points with importance and its interval dealt anew among the chunks of each CoT whose x and importance are
+    known.
+    """
     known, what = points["x"].notna() & points["value"].notna(), ["value", "ci_low", "ci_high"]
     own = points[known]
     dealt = shuffled(own[["cot_id"]].assign(y=range(len(own))), seed=seed)["y"].astype(int)
@@ -47,8 +51,9 @@ def shuffled_within_cots(points: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def chance_band(points: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """What chance would draw: chunks with both values known in equal groups by x, and for each group `x_low`, `x_high`, `n`, its mean
-    importance `mean`, and `low` and `high`, between which that mean falls in 95 % of 500 shuffles of importance within CoTs.
+    """What chance would draw: chunks with both values known in equal groups by x, and for each group `x_low`, `x_high`,
+    `n`, its mean importance `mean`, and `low` and `high`, between which that mean falls in 95 % of 500 shuffles of
+    importance within CoTs.
 
     At most 10 groups, of at least 8 chunks; none where there are fewer than 16 chunks.
     """
@@ -61,10 +66,16 @@ def chance_band(points: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     edges = np.linspace(0, len(x), n_bins + 1).round().astype(int)
     sizes = np.diff(edges)
     low, high = np.percentile(np.add.reduceat(dealt, edges[:-1], axis=1) / sizes, [2.5, 97.5], axis=0)
-    return pd.DataFrame({
-        "x_low": x[edges[:-1]], "x_high": x[edges[1:] - 1], "n": sizes, "mean": np.add.reduceat(y, edges[:-1]) / sizes,
-        "low": low, "high": high,
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "x_low": x[edges[:-1]],
+            "x_high": x[edges[1:] - 1],
+            "n": sizes,
+            "mean": np.add.reduceat(y, edges[:-1]) / sizes,
+            "low": low,
+            "high": high,
+        }
+    )
 
 
 def _dealt(cots: pd.Series, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -92,15 +103,23 @@ def steepness_and_importance(
     band: pd.DataFrame | None = None,
     shuffle: int | None = None,
 ) -> go.Figure:
-    """x = the geometry column, y = the metric; `points` has `chunk_id`, `number`, `text`, `category`, `x`, `value`, `ci_low`, `ci_high`,
-    `below_floor`. Chunks whose whole KL curve lies at or below the noise floor are hollow. `within` and `found` are written above
-    the cloud, with `place` (direction, layer, position in words). `band` is that of `chance_band`. `shuffle` is the seed
-    where importance was dealt anew, which is then written over the figure in place of what was found.
+    """x = the geometry column, y = the metric; `points` has `chunk_id`, `number`, `text`, `category`, `x`, `value`,
+    `ci_low`, `ci_high`, `below_floor`. Chunks whose whole KL curve lies at or below the noise floor are hollow.
+    `within` and `found` are written above the cloud, with `place` (direction, layer, position in words). `band` is that
+    of `chance_band`. `shuffle` is the seed where importance was dealt anew, which is then written over the figure in
+    place of what was found.
     """
     shown = split(points, logarithmic=logarithmic)
     if shown.drawn.empty:
         return blank(f"No chunk has both a known {column.label.lower()} and this importance", height=520)
-    figure = go.Figure(layout={"template": TEMPLATE, "height": 600, "margin": {"l": 64, "r": 12, "t": 110, "b": 110}, "dragmode": "pan"})
+    figure = go.Figure(
+        layout={
+            "template": TEMPLATE,
+            "height": 600,
+            "margin": {"l": 64, "r": 12, "t": 110, "b": 110},
+            "dragmode": "pan",
+        }
+    )
     floors = shown.drawn["below_floor"].astype("boolean").fillna(False).astype(bool)
     rows = shown.drawn.assign(tag=shown.drawn["category"].fillna("untagged"), floored=floors)
     size = 9 if len(rows) <= 1000 else 6
@@ -124,7 +143,12 @@ def steepness_and_importance(
                     name=for_plotly(category(tag), limit=40) + (" (below floor)" if floored else ""),
                     hovertext=_hovers(part, column, metric),
                     hoverinfo="text",
-                    marker={"size": size, "color": category_colour(tag), "opacity": 0.8, "symbol": symbol + ("-open" if floored else "")},
+                    marker={
+                        "size": size,
+                        "color": category_colour(tag),
+                        "opacity": 0.8,
+                        "symbol": symbol + ("-open" if floored else ""),
+                    },
                     legendgroup=tag,
                     showlegend=not floored or not ((rows["tag"] == tag) & ~rows["floored"]).any(),
                     unselected={"marker": {"opacity": 0.8}},
@@ -142,7 +166,12 @@ def steepness_and_importance(
                 hovertext=_hovers(ring, column, metric),
                 hoverinfo="text",
                 showlegend=False,
-                marker={"size": size + 9, "symbol": "circle-open", "color": ACCENT, "line": {"width": 3, "color": ACCENT}},
+                marker={
+                    "size": size + 9,
+                    "symbol": "circle-open",
+                    "color": ACCENT,
+                    "line": {"width": 3, "color": ACCENT},
+                },
             )
         )
     figure.update_xaxes(
@@ -157,27 +186,41 @@ def steepness_and_importance(
     if shuffle is not None:
         facts = [f"<b>Shuffled: importance dealt anew within CoTs, seed {shuffle}</b>", *facts[2:]]
         figure.add_annotation(
-            text=f"shuffled, seed {shuffle}", showarrow=False, x=0.99, y=0.98, xref="paper", yref="paper", xanchor="right", yanchor="top",
+            text=f"shuffled, seed {shuffle}",
+            showarrow=False,
+            x=0.99,
+            y=0.98,
+            xref="paper",
+            yref="paper",
+            xanchor="right",
+            yanchor="top",
             font={"size": 20, "color": ACCENT},
-        )  # fmt: skip
+        )
     return figure.update_layout(
-        title={"text": "<br>".join(f'<span style="font-weight:400">{line}</span>' for line in facts), "y": 0.985, "yanchor": "top"},
+        title={
+            "text": "<br>".join(f'<span style="font-weight:400">{line}</span>' for line in facts),
+            "y": 0.985,
+            "yanchor": "top",
+        },
         title_font_size=13,
         legend={"orientation": "h", "y": -0.14, "yanchor": "top", "x": 0},
     )
 
 
 def statistics_lines(found: Association, within: Within) -> list[str]:
-    """What the figure says about its cloud: what is left within CoTs, the correlation over all chunks, and the sample. Unknown numbers are
-    said to be unknown."""
+    """What the figure says about its cloud: what is left within CoTs, the correlation over all chunks, and the sample.
+    Unknown numbers are said to be unknown.
+    """
     sample = (
-        f"n = {found.n} chunks of {found.n_cots} CoTs of {found.n_problems} problems · exactly 0: {found.n_zero_y} importances, "
-        f"{found.n_zero_x} of x · unknown: {found.n_missing}"
+        f"n = {found.n} chunks of {found.n_cots} CoTs of {found.n_problems} problems · exactly 0: {found.n_zero_y}"
+        f" importances, {found.n_zero_x} of x · unknown: {found.n_missing}"
     )
     p = "unknown" if math.isnan(found.p_permutation) else p_value(found.p_permutation, found.n_permutations)
     null = "" if math.isnan(within.null_low) else f", by chance {span(within.null_low, within.null_high)}"
     lead = f"ρ within CoTs = {signed(within.rho)}, {_interval(within.low, within.high)} over problems · p {p}{null}"
-    beside = f"Spearman ρ over all chunks = {signed(found.spearman)}, {_interval(found.ci_low, found.ci_high)} over problems"
+    beside = (
+        f"Spearman ρ over all chunks = {signed(found.spearman)}, {_interval(found.ci_low, found.ci_high)} over problems"
+    )
     return [
         "ρ within CoTs unknown" if math.isnan(within.rho) else lead,
         "Spearman ρ over all chunks unknown" if math.isnan(found.spearman) else beside,
@@ -216,7 +259,9 @@ def _interval_lines(figure: go.Figure, rows: pd.DataFrame) -> None:
 
 
 def _draw_band(figure: go.Figure, band: pd.DataFrame, *, logarithmic: bool) -> None:
-    """The band as steps over the groups, and the observed means as a line of steps; a log axis begins at its first positive end."""
+    """The band as steps over the groups, and the observed means as a line of steps; a log axis begins at its first
+    positive end.
+    """
     part = band[band["x_high"] > 0] if logarithmic else band
     if part.empty:
         return
@@ -224,18 +269,24 @@ def _draw_band(figure: go.Figure, band: pd.DataFrame, *, logarithmic: bool) -> N
     x = np.column_stack([left, part["x_high"]]).ravel()
     low, high, mean = (np.repeat(part[name].to_numpy(), 2) for name in ("low", "high", "mean"))
     figure.add_scatter(
-        x=[*x, *x[::-1]], y=[*high, *low[::-1]], fill="toself", mode="lines", line={"width": 0}, fillcolor="rgba(138,143,152,0.25)",
-        hoverinfo="skip", name="chance: 95 % of shuffles within CoTs",
-    )  # fmt: skip
+        x=[*x, *x[::-1]],
+        y=[*high, *low[::-1]],
+        fill="toself",
+        mode="lines",
+        line={"width": 0},
+        fillcolor="rgba(138,143,152,0.25)",
+        hoverinfo="skip",
+        name="chance: 95 % of shuffles within CoTs",
+    )
     name = f"mean of each {part['n'].median():.0f} chunks"
     figure.add_scatter(x=x, y=mean, mode="lines", line={"color": CONTROL, "width": 2}, hoverinfo="skip", name=name)
 
 
 def _hovers(rows: pd.DataFrame, column: Column, metric: Metric) -> list[str]:
     return [
-        f"<b>{row.number}</b> · {for_plotly(category(row.tag), limit=40)}<br>"
-        f"{column.label}: {row.x:.3g}<br>{for_plotly(metric.label)}: {row.value:.3g}{_span(row.ci_low, row.ci_high)}<br>"
-        f"{for_plotly(row.text)}"
+        f"<b>{row.number}</b> · {for_plotly(category(row.tag), limit=40)}<br>{column.label}:"
+        f" {row.x:.3g}<br>{for_plotly(metric.label)}:"
+        f" {row.value:.3g}{_span(row.ci_low, row.ci_high)}<br>{for_plotly(row.text)}"
         for row in rows.itertuples()
     ]
 

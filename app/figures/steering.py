@@ -1,4 +1,6 @@
-"""Figures about one intervention: KL(β) with its controls, and what the continuations of each arm and each dose came to."""
+"""Figures about one intervention: KL(β) with its controls, and what the continuations of each arm and each dose came
+to.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -34,7 +36,10 @@ class Band:
 
 
 def control_band(betas: Sequence[float], kl: Sequence[Sequence[float | None]]) -> Band:
-    """Least, median and largest KL over the directions; `kl` has one curve a direction. A β where none is known has no place in it."""
+    """Least, median and largest KL over the directions; `kl` has one curve a direction.
+
+    A β where none is known has no place in it.
+    """
     curves = np.asarray(kl, dtype=float).reshape(len(kl), len(betas))
     order = np.argsort(np.asarray(betas, dtype=float), kind="stable")
     order = order[np.isfinite(curves[:, order]).any(axis=0)]
@@ -52,11 +57,12 @@ def kl_at(beta: float, betas: np.ndarray, kl: np.ndarray) -> float:
 
 
 def kl_curve(curve: Mapping[str, Any], *, beta: float, controls: Mapping[str, Any] | None) -> go.Figure:
-    """KL(β) of the intervention, with the current β, its mirror image and 0 marked, over the band of the random directions.
+    """KL(β) of the intervention, with the current β, its mirror image and 0 marked, over the band of the random
+    directions.
 
-    `curve` has `betas`, `kl` (mean over the chunk's `n_tokens` tokens), `unit`, `fit` (a, b, c, r2, or None) and `noise_floor`; `controls`
-    has `betas` and `kl`, one curve for each of `k` directions of the same norm. Points at or below the floor are hollow. The KL at a β that
-    was not measured is read off the line between its neighbours.
+    `curve` has `betas`, `kl` (mean over the chunk's `n_tokens` tokens), `unit`, `fit` (a, b, c, r2, or None) and
+    `noise_floor`; `controls` has `betas` and `kl`, one curve for each of `k` directions of the same norm. Points at or
+    below the floor are hollow. The KL at a β that was not measured is read off the line between its neighbours.
     """
     measured, values = np.asarray(curve.get("betas") or [], dtype=float), np.asarray(curve.get("kl") or [], dtype=float)
     finite = np.isfinite(values) if len(values) == len(measured) else np.zeros(len(measured), dtype=bool)
@@ -118,7 +124,9 @@ def _add_band(figure: go.Figure, band: Band, *, k: int) -> None:
         mode="lines",
         line={"color": CONTROL, "width": 1.5, "dash": "dash"},
         name="median of the random",
-        hovertemplate="random, β = %{x:.3~g}<br>median %{y:.3g} nats [%{customdata[0]:.3g}, %{customdata[1]:.3g}]<extra></extra>",
+        hovertemplate=(
+            "random, β = %{x:.3~g}<br>median %{y:.3g} nats [%{customdata[0]:.3g}, %{customdata[1]:.3g}]<extra></extra>"
+        ),
     )
 
 
@@ -143,10 +151,15 @@ def _add_marks(figure: go.Figure, beta: float, betas: np.ndarray, kl: np.ndarray
     value = kl_at(beta, betas, kl)
     figure.add_vline(x=beta, line={"color": ACCENT, "width": 1.5})
     figure.add_annotation(
-        text=f"β = {_signed(beta)}: " + (f"{value:.3g} nats" if math.isfinite(value) else "not measured"), showarrow=False,
-        x=beta, y=1, yref="paper", yanchor="bottom", font={"size": 12, "color": ACCENT},
+        text=f"β = {_signed(beta)}: " + (f"{value:.3g} nats" if math.isfinite(value) else "not measured"),
+        showarrow=False,
+        x=beta,
+        y=1,
+        yref="paper",
+        yanchor="bottom",
+        font={"size": 12, "color": ACCENT},
         xanchor="right" if beta > 0.5 * betas[-1] else "left" if beta < 0.5 * betas[0] else "center",
-    )  # fmt: skip
+    )
     if math.isfinite(value):
         _add_ring(figure, "as set", beta, value, ACCENT)
     if beta and math.isfinite(mirrored := kl_at(-beta, betas, kl)):
@@ -154,10 +167,19 @@ def _add_marks(figure: go.Figure, beta: float, betas: np.ndarray, kl: np.ndarray
         # Towards the middle there is room, unless the two rings are close to each other.
         towards_right = (beta > 0) == (abs(beta) > 0.3 * np.abs(betas).max())
         figure.add_annotation(
-            text=f"sign-flipped: {mirrored:.3g}", x=-beta, y=mirrored, ax=24 if towards_right else -24, ay=-30, standoff=8,
-            xanchor="left" if towards_right else "right", showarrow=True, arrowhead=0, arrowwidth=1, arrowcolor=STEERED,
+            text=f"sign-flipped: {mirrored:.3g}",
+            x=-beta,
+            y=mirrored,
+            ax=24 if towards_right else -24,
+            ay=-30,
+            standoff=8,
+            xanchor="left" if towards_right else "right",
+            showarrow=True,
+            arrowhead=0,
+            arrowwidth=1,
+            arrowcolor=STEERED,
             font={"size": 12, "color": STEERED},
-        )  # fmt: skip
+        )
     if beta and 0 in betas:
         figure.add_scatter(
             x=[0],
@@ -178,7 +200,9 @@ def _add_ring(figure: go.Figure, name: str, beta: float, kl: float, colour: str)
         name=name,
         showlegend=False,
         marker={"symbol": "circle-open", "size": 15, "color": colour, "line": {"width": 2.5}},
-        hovertemplate=f"{name}<br>β = {_signed(beta)}<br>KL = %{{y:.3g}} nats, along the measured points<extra></extra>",
+        hovertemplate=(
+            f"{name}<br>β = {_signed(beta)}<br>KL = %{{y:.3g}} nats, along the measured points<extra></extra>"
+        ),
     )
 
 
@@ -192,18 +216,25 @@ def _signed(beta: float) -> str:
 def answers_by_arm(rows: pd.DataFrame) -> go.Figure:
     """Shares of the answers that each arm's continuations gave.
 
-    One row an arm and answer: `arm`, `cluster`, `n`, `is_correct` (None: not judged), and for the arm `total` continuations, `silent` of
-    them without an answer, which are counted beside the bars: they are no answer of their own.
+    One row an arm and answer: `arm`, `cluster`, `n`, `is_correct` (None: not judged), and for the arm `total`
+    continuations, `silent` of them without an answer, which are counted beside the bars: they are no answer of their
+    own.
     """
     if rows.empty:
         return blank("No continuation gave an answer", height=160)
     ranked = rows.groupby("cluster")["n"].sum().sort_values(ascending=False, kind="stable").index.tolist()
     shown, rest = ranked[:_SHOWN_ANSWERS], ranked[_SHOWN_ANSWERS:]
-    verdicts = [_verdict(rows.loc[rows["cluster"] == cluster, "is_correct"]) for cluster in shown] + ([None] if rest else [])
-    labels = [for_plotly(str(cluster), limit=22) for cluster in shown] + ([f"{len(rest)} other answers"] if rest else [])
+    verdicts = [_verdict(rows.loc[rows["cluster"] == cluster, "is_correct"]) for cluster in shown] + (
+        [None] if rest else []
+    )
+    labels = [for_plotly(str(cluster), limit=22) for cluster in shown] + (
+        [f"{len(rest)} other answers"] if rest else []
+    )
     signs = {True: " ✓", False: " ✗", None: ""}
     arms = [arm for arm in _ARMS if (rows["arm"] == arm).any()]
-    figure = go.Figure(layout={"template": TEMPLATE, "barmode": "group", "bargap": 0.25, "margin": {"l": 8, "r": 36, "t": 46, "b": 44}})
+    figure = go.Figure(
+        layout={"template": TEMPLATE, "barmode": "group", "bargap": 0.25, "margin": {"l": 8, "r": 36, "t": 46, "b": 44}}
+    )
     for arm in arms:
         own = rows[rows["arm"] == arm]
         answered, silent = int(own["n"].sum()), int(own["silent"].iloc[0])
@@ -218,7 +249,10 @@ def answers_by_arm(rows: pd.DataFrame) -> go.Figure:
             legendgroup=arm,
             showlegend=False,
             name=arm,
-            marker={"color": [{True: CORRECT, False: WRONG, None: UNKNOWN}[verdict] for verdict in verdicts], "pattern": hatch},
+            marker={
+                "color": [{True: CORRECT, False: WRONG, None: UNKNOWN}[verdict] for verdict in verdicts],
+                "pattern": hatch,
+            },
             text=[str(count) if count else "" for count in counts],
             textposition="outside",
             constraintext="none",
@@ -229,14 +263,24 @@ def answers_by_arm(rows: pd.DataFrame) -> go.Figure:
         # The legend shows the hatch alone: an arm has no colour of its own.
         without = f", {silent} without answer" if silent else ""
         figure.add_bar(
-            y=[None], x=[None], orientation="h", offsetgroup=arm, legendgroup=arm, name=f"{_ARMS[arm]} (n = {answered}{without})",
+            y=[None],
+            x=[None],
+            orientation="h",
+            offsetgroup=arm,
+            legendgroup=arm,
+            name=f"{_ARMS[arm]} (n = {answered}{without})",
             marker={"color": UNKNOWN, "pattern": hatch},
-        )  # fmt: skip
+        )
     ticks = [label + signs[verdict] for label, verdict in zip(labels, verdicts, strict=True)]
-    figure.update_yaxes(tickmode="array", tickvals=list(range(len(labels))), ticktext=ticks, autorange="reversed", automargin=True)
-    figure.update_xaxes(title="share of those with an answer (green ✓ correct, orange ✗ wrong)", tickformat=".0%", rangemode="tozero")
+    figure.update_yaxes(
+        tickmode="array", tickvals=list(range(len(labels))), ticktext=ticks, autorange="reversed", automargin=True
+    )
+    figure.update_xaxes(
+        title="share of those with an answer (green ✓ correct, orange ✗ wrong)", tickformat=".0%", rangemode="tozero"
+    )
     return figure.update_layout(
-        height=110 + (12 + 18 * len(arms)) * len(labels), legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+        height=110 + (12 + 18 * len(arms)) * len(labels),
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     )
 
 
@@ -246,7 +290,8 @@ def _verdict(verdicts: pd.Series) -> bool | None:
 
 
 def accuracy_by_arm(summaries: Mapping[str, Mapping[str, Any]]) -> go.Figure:
-    """Share of the judged continuations that are correct, with Wilson's interval: one point an arm, beside it "correct / judged".
+    """Share of the judged continuations that are correct, with Wilson's interval: one point an arm, beside it "correct
+    / judged".
 
     `summaries` are those of `outcomes.arm_summary`. An arm in which none was judged keeps its line, without a point.
     """
@@ -254,29 +299,42 @@ def accuracy_by_arm(summaries: Mapping[str, Mapping[str, Any]]) -> go.Figure:
     judged = [arm for arm in arms if summaries[arm]["accuracy"]["value"] is not None]
     if not judged:
         return blank("No accuracy is known: no continuation was judged", height=160)
-    figure = go.Figure(layout={"template": TEMPLATE, "height": 110 + 48 * len(arms), "margin": {"l": 8, "r": 16, "t": 16, "b": 46}})
+    figure = go.Figure(
+        layout={"template": TEMPLATE, "height": 110 + 48 * len(arms), "margin": {"l": 8, "r": 16, "t": 16, "b": 46}}
+    )
     if "base" in judged and len(judged) > 1:
         base = summaries["base"]["accuracy"]["value"]
         figure.add_shape(
-            type="line", x0=base, x1=base, y0=arms.index("base") + 0.15, y1=len(arms) - 0.5,
+            type="line",
+            x0=base,
+            x1=base,
+            y0=arms.index("base") + 0.15,
+            y1=len(arms) - 0.5,
             line={"color": MISSING, "width": 1.5, "dash": "dot"},
-        )  # fmt: skip
+        )
     found = [summaries[arm]["accuracy"] for arm in judged]
     figure.add_scatter(
         x=[quantity["value"] for quantity in found],
         y=[arms.index(arm) for arm in judged],
         mode="markers+text",
         text=[f"{summaries[arm]['n_correct']} / {summaries[arm]['n_judged']}" for arm in judged],
-        textposition=["top center" if 0.1 < q["value"] < 0.9 else "top right" if q["value"] <= 0.1 else "top left" for q in found],
+        textposition=[
+            "top center" if 0.1 < q["value"] < 0.9 else "top right" if q["value"] <= 0.1 else "top left" for q in found
+        ],
         marker={"size": 10, "color": [{"base": MISSING, "random": CONTROL}.get(arm, STEERED) for arm in judged]},
         error_x=_interval_bars(found),
         hovertemplate="accuracy %{x:.2f}<br>%{text} correct<extra></extra>",
         showlegend=False,
     )
     figure.update_yaxes(
-        tickmode="array", tickvals=list(range(len(arms))), ticktext=[_arm_label(arm, summaries[arm]) for arm in arms],
-        range=[len(arms) - 0.5, -0.7], automargin=True, showgrid=False, zeroline=False,
-    )  # fmt: skip
+        tickmode="array",
+        tickvals=list(range(len(arms))),
+        ticktext=[_arm_label(arm, summaries[arm]) for arm in arms],
+        range=[len(arms) - 0.5, -0.7],
+        automargin=True,
+        showgrid=False,
+        zeroline=False,
+    )
     figure.update_xaxes(title="accuracy, Wilson 95 %", range=[-0.04, 1.04], tickformat=".0%")
     return figure
 
@@ -315,7 +373,12 @@ class Panel:
         return sum(quantity["value"] is None for quantity in self.found)
 
 
-_PANELS = (("kl", "KL, nats"), ("accuracy", "accuracy"), ("length", "length, tokens"), ("degenerate_share", "degenerate"))
+_PANELS = (
+    ("kl", "KL, nats"),
+    ("accuracy", "accuracy"),
+    ("length", "length, tokens"),
+    ("degenerate_share", "degenerate"),
+)
 _NOTCH = {"color": "rgba(128,128,128,0.25)", "width": 5}  # β = 0: wide and pale, so that the interval there is seen
 _STEPS = {"n_tokens": ("length", "length steps"), "repetition": ("degenerate_share", "repetition steps")}
 
@@ -324,17 +387,23 @@ def dose_panels(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
     """What each panel shows of the rows of `outcomes.dose_response`: KL, accuracy, length and the degenerate share."""
     panels = []
     for key, name in _PANELS:
-        panels.append(Panel(name, [{"value": row[key], "low": None, "high": None} if key == "kl" else row[key] for row in rows]))
+        panels.append(
+            Panel(name, [{"value": row[key], "low": None, "high": None} if key == "kl" else row[key] for row in rows])
+        )
     return panels
 
 
 def dose_response(
-    rows: Sequence[Mapping[str, Any]], changepoints: Mapping[str, Mapping[str, float | None] | None], *, unit: str | None = None
+    rows: Sequence[Mapping[str, Any]],
+    changepoints: Mapping[str, Mapping[str, float | None] | None],
+    *,
+    unit: str | None = None,
 ) -> go.Figure:
     """KL, accuracy, length and degenerate share of the continuations along β, one below the other, with 95 % intervals.
 
-    `changepoints` has the step of the samples' `n_tokens` (drawn with the length) and of their `repetition` (drawn with the degenerate
-    share), or None where there is none; the line stands in the middle of the gap between two β, the band is its 95 % interval.
+    `changepoints` has the step of the samples' `n_tokens` (drawn with the length) and of their `repetition` (drawn with
+    the degenerate share), or None where there is none; the line stands in the middle of the gap between two β, the band
+    is its 95 % interval.
     """
     if not rows:
         return blank("No dose has been measured", height=260)
@@ -349,7 +418,9 @@ def dose_response(
             line={"color": STEERED, "width": 1.2},
             marker={"size": 8, "color": STEERED},
             error_y=_interval_bars(panel.found),
-            hovertext=[_dose_hover(panel.name, beta, quantity) for beta, quantity in zip(betas, panel.found, strict=True)],
+            hovertext=[
+                _dose_hover(panel.name, beta, quantity) for beta, quantity in zip(betas, panel.found, strict=True)
+            ],
             hoverinfo="text",
             cliponaxis=False,
             row=number,
@@ -389,12 +460,27 @@ def _add_step(figure: go.Figure, step: Mapping[str, float | None], words: str, *
     if low is not None and math.isfinite(low):
         figure.add_vrect(x0=low, x1=high, row=row, col=1, fillcolor=colour, opacity=0.12, line_width=0)
     figure.add_vline(x=(before + after) / 2, row=row, col=1, line={"color": colour, "width": 2, "dash": "dash"})
-    _note(figure, f"{words} between β = {_signed(before)} and {_signed(after)}, p = {step['p']:.2g}", row=row, x=0, colour=colour)
+    _note(
+        figure,
+        f"{words} between β = {_signed(before)} and {_signed(after)}, p = {step['p']:.2g}",
+        row=row,
+        x=0,
+        colour=colour,
+    )
 
 
 def _note(figure: go.Figure, text: str, *, row: int, x: float, colour: str = UNKNOWN) -> None:
     """Words above a panel, at its left (x = 0) or right (x = 1) end."""
     figure.add_annotation(
-        text=text, showarrow=False, xref="x domain", yref="y domain", x=x, y=1, xanchor="left" if x == 0 else "right", yanchor="bottom",
-        font={"size": 12, "color": colour}, row=row, col=1,
-    )  # fmt: skip
+        text=text,
+        showarrow=False,
+        xref="x domain",
+        yref="y domain",
+        x=x,
+        y=1,
+        xanchor="left" if x == 0 else "right",
+        yanchor="bottom",
+        font={"size": 12, "color": colour},
+        row=row,
+        col=1,
+    )

@@ -35,16 +35,34 @@ def training_curve(metrics: pd.DataFrame, *, unit: str) -> go.Figure:
         return blank("No loss of this training is known", height=160)
     rate = metrics[(metrics["metric"] == "learning_rate") & metrics["value"].notna()].sort_values("step")
     n_panels = 1 if rate.empty else 2
-    figure = make_subplots(rows=n_panels, cols=1, shared_xaxes=True, row_heights=[0.74, 0.26][:n_panels], vertical_spacing=0.07)
-    figure.update_layout(template=TEMPLATE, height=240 + 100 * (n_panels - 1), margin={"l": 64, "r": 12, "t": 36, "b": 48})
+    figure = make_subplots(
+        rows=n_panels, cols=1, shared_xaxes=True, row_heights=[0.74, 0.26][:n_panels], vertical_spacing=0.07
+    )
+    figure.update_layout(
+        template=TEMPLATE, height=240 + 100 * (n_panels - 1), margin={"l": 64, "r": 12, "t": 36, "b": 48}
+    )
     over = window(len(values))
     unknown = f", {(~known).sum()} unknown" if not known.all() else ""
     hover = "step %{customdata}, %{x:,} tokens<br>"
     faint = {"opacity": 0.35, "line_width": 1} if over > 1 else {}
-    _add(figure, 1, loss, f"each step (n = {known.sum()}{unknown})", hover + "loss %{y:.4g}", mode="lines+markers", **faint)
+    _add(
+        figure,
+        1,
+        loss,
+        f"each step (n = {known.sum()}{unknown})",
+        hover + "loss %{y:.4g}",
+        mode="lines+markers",
+        **faint,
+    )
     if over > 1:
         mean = loss.assign(value=running_mean(values, over))
-        _add(figure, 1, mean, f"mean of the {over} steps around (fewer at the ends)", hover + f"mean of {over} steps %{{y:.4g}}")
+        _add(
+            figure,
+            1,
+            mean,
+            f"mean of the {over} steps around (fewer at the ends)",
+            hover + f"mean of {over} steps %{{y:.4g}}",
+        )
     figure.update_yaxes(title=f"loss ({unit})", row=1)
     if n_panels == 2:
         _add(figure, 2, rate, "learning rate", hover + "learning rate %{y:.3g}", showlegend=False)
@@ -53,7 +71,9 @@ def training_curve(metrics: pd.DataFrame, *, unit: str) -> go.Figure:
     return figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
 
 
-def _add(figure: go.Figure, row: int, points: pd.DataFrame, name: str, hover: str, *, mode: str = "lines", **style: Any) -> None:
+def _add(
+    figure: go.Figure, row: int, points: pd.DataFrame, name: str, hover: str, *, mode: str = "lines", **style: Any
+) -> None:
     figure.add_scatter(
         x=points["tokens"],
         y=points["value"],

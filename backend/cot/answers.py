@@ -1,8 +1,8 @@
 r"""What a response's answer is (`extract_answer`), and whether two answers are equal (`Judge`).
 
-Where an answer stands in a text is told by `extraction`, when two are equal by `equality`. The latter reads LaTeX with sympy and so can run
-for ever on `9^{9^{9^9}}`: it runs in worker processes that end at a deadline. Equality is not transitive (50\% equals 50 and 0.5): answers
-are clustered greedily, and the raw answer is stored beside its cluster.
+Where an answer stands in a text is told by `extraction`, when two are equal by `equality`. The latter reads LaTeX with
+sympy and so can run for ever on `9^{9^{9^9}}`: it runs in worker processes that end at a deadline. Equality is not
+transitive (50\% equals 50 and 0.5): answers are clustered greedily, and the raw answer is stored beside its cluster.
 """
 
 import contextlib
@@ -25,11 +25,17 @@ RULES = 2  # of extraction and equality together: raise it when either changes
 @lru_cache(maxsize=1)
 def grader() -> str:
     """Name and version of what judges: stored beside every verdict."""
-    return f"math-verify {importlib.metadata.version('math-verify')}, pint {importlib.metadata.version('pint')}, rules {RULES}"
+    return (
+        f"math-verify {importlib.metadata.version('math-verify')}, pint {importlib.metadata.version('pint')}, rules"
+        f" {RULES}"
+    )
 
 
 def _work(pipe: Connection, memory_bytes: int, seconds: float) -> None:
-    """Body of a worker: says that it is ready, then judges pairs until the pipe closes. A pair that takes too long ends it."""
+    """Body of a worker: says that it is ready, then judges pairs until the pipe closes.
+
+    A pair that takes too long ends it.
+    """
     import logging
     import resource
     import signal
@@ -47,7 +53,8 @@ def _work(pipe: Connection, memory_bytes: int, seconds: float) -> None:
             pair = pipe.recv()
         except EOFError:
             return
-        # Processor time, so that a verdict does not depend on what else the machine does. SIGPROF's default action ends the process.
+        # Processor time, so that a verdict does not depend on what else the machine does. SIGPROF's default action ends
+        # the process.
         signal.setitimer(signal.ITIMER_PROF, seconds)
         verdict = equal(*pair)  # should this raise, the process ends too; either way the pair is unknown to the parent
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -77,16 +84,19 @@ class _Worker:
 
 
 class Judge:
-    """A pool of processes that judge answers. Use as a context manager; a worker that runs past its time ends and is replaced.
+    """A pool of processes that judge answers. Use as a context manager; a worker that runs past its time ends and is
+    replaced.
 
-    `judge(pairs)` gives, for each (answer, ground truth): True, False, or None where there is no answer, where neither side can be read,
-    or where the comparison took more than `seconds` of processor time (or stood still for twenty times as long). Pairs seen before are
-    answered from memory.
+    `judge(pairs)` gives, for each (answer, ground truth): True, False, or None where there is no answer, where neither
+    side can be read, or where the comparison took more than `seconds` of processor time (or stood still for twenty
+    times as long). Pairs seen before are answered from memory.
     """
 
     def __init__(self, n_workers: int = 1, *, seconds: float = 5.0, memory_bytes: int = 4 << 30) -> None:
         if n_workers < 1 or seconds <= 0:
-            raise ValueError(f"a judge needs at least one worker and a positive time limit, got {n_workers} and {seconds}")
+            raise ValueError(
+                f"a judge needs at least one worker and a positive time limit, got {n_workers} and {seconds}"
+            )
         self.n_workers, self.seconds, self.memory_bytes = n_workers, seconds, memory_bytes
         self._workers: list[_Worker] = []
         self._known: dict[tuple[str, str], bool | None] = {}
@@ -148,13 +158,18 @@ class Judge:
         code = worker.process.exitcode
         worker.end()
         raise JudgeError(
-            f"a judging process did not start (exit code {code}); expected it to import math-verify and pint within {seconds:.0f} s. "
-            "Check the installation with: python -c 'import math_verify, pint'. A script needs its `if __name__ == \"__main__\":` guard."
+            f"a judging process did not start (exit code {code}); expected it to import math-verify and pint within"
+            f" {seconds:.0f} s. Check the installation with: python -c 'import math_verify, pint'. A script needs its"
+            ' `if __name__ == "__main__":` guard.'
         )
 
 
-def judge(pairs: Sequence[tuple[str | None, str | None]], *, n_workers: int = 1, seconds: float = 5.0) -> list[bool | None]:
-    """Verdicts for (answer, ground truth) pairs from a pool that lives for this call; see `Judge`, which is faster for many calls."""
+def judge(
+    pairs: Sequence[tuple[str | None, str | None]], *, n_workers: int = 1, seconds: float = 5.0
+) -> list[bool | None]:
+    """Verdicts for (answer, ground truth) pairs from a pool that lives for this call; see `Judge`, which is faster for
+    many calls.
+    """
     with Judge(n_workers, seconds=seconds) as pool:
         return pool.judge(pairs)
 
@@ -162,8 +177,9 @@ def judge(pairs: Sequence[tuple[str | None, str | None]], *, n_workers: int = 1,
 def cluster_answers(answers: Iterable[str | None], pool: Judge) -> dict[str, str]:
     """Representative of every distinct answer (None and blank ones are left out).
 
-    Greedy: answers are taken from the most frequent to the least (ties in alphabetical order, so the order of rollouts does not matter),
-    and each joins the first representative it is judged equal to, or becomes one. An answer that cannot be judged stays alone.
+    Greedy: answers are taken from the most frequent to the least (ties in alphabetical order, so the order of rollouts
+    does not matter), and each joins the first representative it is judged equal to, or becomes one. An answer that
+    cannot be judged stays alone.
     """
     counts = Counter(answer for answer in answers if answer is not None and answer.strip())
     representatives: list[str] = []

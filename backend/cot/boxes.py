@@ -9,9 +9,12 @@ from dataclasses import dataclass
 
 from backend.cot.notation import AND, OR
 
-# JSON reads the \b of "\boxed" as a backspace and the \f of "\fbox" as a form feed: both stand in files that people publish.
+# JSON reads the \b of "\boxed" as a backspace and the \f of "\fbox" as a form feed: both stand in files that people
+# publish.
 _COMMAND = r"(?:\\(?:boxed|framebox|fbox)|\x08oxed|\x0cbox|(?<![A-Za-z])boxed(?=\{))(?![A-Za-z])"
-_BRACES = re.compile(rf"{_COMMAND}(?:(?:\[[^\]\n]{{0,20}}\]){{0,2}}\s*(?P<brace>\{{))?|\\.|[{{}}]", re.DOTALL)  # an escaped brace is text
+_BRACES = re.compile(
+    rf"{_COMMAND}(?:(?:\[[^\]\n]{{0,20}}\]){{0,2}}\s*(?P<brace>\{{))?|\\.|[{{}}]", re.DOTALL
+)  # an escaped brace is text
 _BARE = re.compile(r"[ \t]*([^\n$]*?)[ \t]*(?:\\[)\]]|[\n$]|\Z)")
 _FIRST_TOKEN = re.compile(r"(?:\\[A-Za-z]+(?:\{[^{}]*\})*|[^\s\\{}$])+")
 _PROSE = re.compile(r"(?<![\\A-Za-z])[^\W\d_]{2,}|=|\.\s")
@@ -22,7 +25,10 @@ _PLACEHOLDER = re.compile(
 )
 
 _AND_OR = f"{AND}|{OR}"
-_JOINT = rf"[,;、，；]|\\\\|\b(?:{_AND_OR})\b|\\text(?:rm|bf)?\{{\s*,?\s*(?:{_AND_OR})\s*\}}|\(?\b(?:[a-h1-9]|[ivx]{{1,4}})\)"
+_JOINT = (
+    r"[,;、，"
+    rf"；]|\\\\|\b(?:{_AND_OR})\b|\\text(?:rm|bf)?\{{\s*,?\s*(?:{_AND_OR})\s*\}}|\(?\b(?:[a-h1-9]|[ivx]{{1,4}})\)"
+)
 _FILLER = r"\s|[$&~*:.]|\\(?:[()\[\],;:! ]|q?quad\b)|[A-Za-z](?:_\{?\w\}?|')?\s*&?\s*(?:=|\\in\b)"
 _TOGETHER = re.compile(rf"(?:{_FILLER}|{_JOINT})*+")
 _HAS_JOINT = re.compile(_JOINT)
@@ -35,7 +41,8 @@ _LONGEST_GAP = 120  # characters between two boxes that are one answer
 
 @dataclass(frozen=True)
 class Boxed:
-    """An answer in one box or in several: its text, and the characters [start, end) from the first content to the last."""
+    """An answer in one box or in several: its text, and the characters [start,
+    end) from the first content to the last."""
 
     text: str
     start: int
@@ -95,7 +102,9 @@ def _add(found: list[tuple[int, int]], text: str, start: int, end: int) -> None:
 
 
 def _bare(text: str, start: int) -> tuple[int, int]:
-    r"""Content of a box without braces: to the end of its formula, or, where prose follows, what stands up to the next space."""
+    r"""Content of a box without braces: to the end of its formula, or, where prose follows, what stands up to the next
+    space.
+    """
     rest = _BARE.match(text, start, start + 200)
     if rest is None or rest[1].startswith(("\\boxed", "\\fbox")):
         return start, start

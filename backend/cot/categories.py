@@ -1,10 +1,12 @@
-"""The function of a chunk: the nine tags of Thought Anchors (Bogdan et al. 2025). A chunk may bear several; the first is its colour.
+"""The function of a chunk: the nine tags of Thought Anchors (Bogdan et al. 2025). A chunk may bear several; the first
+is its colour.
 
 Two ways to tag a chunk that nobody labelled:
-- `CategoryClassifier`: multinomial logistic regression on the chunk's sentence embedding, its place in the CoT, and what can be counted
-  in its text (digits, signs, a few words that name a function). Its weights, recipe and figures are in `assets/categories`.
-- `label_with_chat_model`: a chat model is shown the tags as a lettered list and its probabilities of the nine letters are read, so that
-  its answer is always one of them.
+- `CategoryClassifier`: multinomial logistic regression on the chunk's sentence embedding, its place in the CoT, and
+  what can be counted in its text (digits, signs, a few words that name a function). Its weights, recipe and figures are
+  in `assets/categories`.
+- `label_with_chat_model`: a chat model is shown the tags as a lettered list and its probabilities of the nine letters
+  are read, so that its answer is always one of them.
 """
 
 import json
@@ -39,10 +41,39 @@ EXTRA_TAG_PROBABILITY = 0.3  # tags after the first need at least this
 
 # Words that tell functions apart. Each is a feature of its own: whether the chunk holds it.
 CUE_WORDS = (
-    "wait", "hmm", "let", "so", "therefore", "but", "first", "next", "need", "remember", "recall", "formula", "check", "verify", "correct",
-    "maybe", "final", "answer", "problem", "given", "alternatively", "sure", "confirm", "sum", "total", "how", "compute", "calculate",
-    "means", "because", "since", "thus",
-)  # fmt: skip
+    "wait",
+    "hmm",
+    "let",
+    "so",
+    "therefore",
+    "but",
+    "first",
+    "next",
+    "need",
+    "remember",
+    "recall",
+    "formula",
+    "check",
+    "verify",
+    "correct",
+    "maybe",
+    "final",
+    "answer",
+    "problem",
+    "given",
+    "alternatively",
+    "sure",
+    "confirm",
+    "sum",
+    "total",
+    "how",
+    "compute",
+    "calculate",
+    "means",
+    "because",
+    "since",
+    "thus",
+)
 
 Tags = list[tuple[str, float]]  # category and probability, best first
 
@@ -59,7 +90,9 @@ def features(embeddings: np.ndarray, positions: Sequence[float], texts: Sequence
     places = np.asarray(positions, dtype=np.float64)
     near_start, near_end = np.exp(-places / 0.05), np.exp(-(1 - places) / 0.05)
     counts = np.array([_counts(text) for text in texts], dtype=np.float64).reshape(len(texts), 9 + len(CUE_WORDS))
-    return np.hstack([np.asarray(embeddings, dtype=np.float64), np.stack([places, places**2, near_start, near_end], axis=1), counts])
+    return np.hstack(
+        [np.asarray(embeddings, dtype=np.float64), np.stack([places, places**2, near_start, near_end], axis=1), counts]
+    )
 
 
 def _counts(text: str) -> list[float]:
@@ -83,10 +116,10 @@ class CategoryClassifier:
     """A trained classifier: p(tag) = softmax(features @ weights + biases)."""
 
     tags: tuple[str, ...]  # those it was trained on; it never predicts another
-    weights: np.ndarray    # (n_features, n_tags)
-    biases: np.ndarray     # (n_tags,)
-    encoder: str           # name and revision of the sentence encoder it was trained with
-    version: str           # follows from the weights
+    weights: np.ndarray  # (n_features, n_tags)
+    biases: np.ndarray  # (n_tags,)
+    encoder: str  # name and revision of the sentence encoder it was trained with
+    version: str  # follows from the weights
 
     @property
     def source(self) -> str:
@@ -103,12 +136,18 @@ class CategoryClassifier:
             tags, encoder, version = tuple(content["tags"]), content["encoder"], content["version"]
         except (OSError, ValueError, KeyError, TypeError) as fault:
             raise CategoryError(
-                f"{path} is not a category classifier ({type(fault).__name__}: {fault}). Train one with: python -m precompute "
-                "train-categories FOLDER, FOLDER being in the layout of Thought Anchors."
+                f"{path} is not a category classifier ({type(fault).__name__}: {fault}). Train one with: python -m"
+                " precompute train-categories FOLDER, FOLDER being in the layout of Thought Anchors."
             ) from fault
-        if weights.ndim != 2 or weights.shape[1:] != biases.shape or len(tags) != len(biases) or not set(tags) <= set(CATEGORIES):
+        if (
+            weights.ndim != 2
+            or weights.shape[1:] != biases.shape
+            or len(tags) != len(biases)
+            or not set(tags) <= set(CATEGORIES)
+        ):
             raise CategoryError(
-                f"{path}: weights {weights.shape}, biases {biases.shape} and {len(tags)} tags do not belong together. Train it again."
+                f"{path}: weights {weights.shape}, biases {biases.shape} and {len(tags)} tags do not belong together."
+                " Train it again."
             )
         return cls(tags, weights, biases, encoder, version)
 
@@ -116,7 +155,9 @@ class CategoryClassifier:
         """(n, n_tags), rows summing to 1; NaN where the embedding is NaN (a chunk without a word)."""
         rows = features(embeddings, positions, texts)
         if rows.shape[1] != len(self.weights):
-            raise ValueError(f"the classifier was trained on {len(self.weights)} features ({self.encoder}), got {rows.shape[1]}")
+            raise ValueError(
+                f"the classifier was trained on {len(self.weights)} features ({self.encoder}), got {rows.shape[1]}"
+            )
         logits = rows @ self.weights + self.biases
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         return odds / odds.sum(axis=1, keepdims=True)
@@ -124,7 +165,8 @@ class CategoryClassifier:
     def predict(self, embeddings: np.ndarray, positions: Sequence[float], texts: Sequence[str]) -> list[Tags]:
         """Tags of n chunks with their probabilities, best first: the most probable one, and others of at least 0.3.
 
-        `embeddings` (n, d) are those of `texts`, by the encoder the classifier names. A chunk whose embedding is NaN gets no tag.
+        `embeddings` (n, d) are those of `texts`, by the encoder the classifier names. A chunk whose embedding is NaN
+        gets no tag.
         """
         return [_ranked(row, self.tags) for row in self.probabilities(embeddings, positions, texts)]
 
@@ -139,12 +181,16 @@ def _ranked(probabilities: np.ndarray, tags: Sequence[str]) -> Tags:
 def label_with_chat_model(loaded: "LoadedModel", texts: Sequence[str]) -> list[Tags]:
     """Tags of a CoT's chunks, in reading order, by a chat model; probabilities are relative to the nine letters.
 
-    The model sees the list of tags, the chunk before, and the chunk. One forward pass a chunk. Raises CategoryError for a tokenizer
-    that does not write each letter as one token. A chunk without a word gets no tag.
+    The model sees the list of tags, the chunk before, and the chunk. One forward pass a chunk. Raises CategoryError for
+    a tokenizer that does not write each letter as one token. A chunk without a word gets no tag.
     """
     letters = [chr(ord("A") + i) for i in range(len(CATEGORIES))]
     return [
-        _ranked(_letter_probabilities(loaded, _labelling_prompt(loaded, before, text), letters), list(CATEGORIES)) if text.strip() else []
+        (
+            _ranked(_letter_probabilities(loaded, _labelling_prompt(loaded, before, text), letters), list(CATEGORIES))
+            if text.strip()
+            else []
+        )
         for before, text in zip(["", *texts[:-1]], texts, strict=True)
     ]
 
@@ -152,13 +198,16 @@ def label_with_chat_model(loaded: "LoadedModel", texts: Sequence[str]) -> list[T
 def _labelling_prompt(loaded: "LoadedModel", before: str, text: str) -> str:
     choices = "\n".join(f"{chr(ord('A') + i)}. {tag}: {meaning}" for i, (tag, meaning) in enumerate(CATEGORIES.items()))
     request = (
-        "Below is one sentence of a chain of thought that solves a mathematics problem. What does the sentence do?\n\n"
-        f"{choices}\n\nThe sentence before it: {before.strip() or '(none)'}\nThe sentence: {text.strip()}\n\nAnswer with one letter."
+        "Below is one sentence of a chain of thought that solves a mathematics problem. What does the sentence"
+        f" do?\n\n{choices}\n\nThe sentence before it: {before.strip() or '(none)'}\nThe sentence:"
+        f" {text.strip()}\n\nAnswer with one letter."
     )
     tokenizer = loaded.tokenizer
     if not tokenizer.chat_template:
         return f"{request}\nLetter:"
-    return f"{answering_prompt(tokenizer, request)}Letter:"  # a reasoning model answers at once when its thinking is closed
+    return (  # a reasoning model answers at once when its thinking is closed
+        f"{answering_prompt(tokenizer, request)}Letter:"
+    )
 
 
 def _letter_probabilities(loaded: "LoadedModel", prompt: str, letters: Sequence[str]) -> np.ndarray:
@@ -167,7 +216,9 @@ def _letter_probabilities(loaded: "LoadedModel", prompt: str, letters: Sequence[
     tokens = loaded.tokenizer(prompt, add_special_tokens=False)["input_ids"]
     written = [loaded.tokenizer(f"{prompt} {letter}", add_special_tokens=False)["input_ids"] for letter in letters]
     if any(ids[:-1] != tokens for ids in written) or len({ids[-1] for ids in written}) < len(letters):
-        raise CategoryError(f"{loaded.name} does not write ' A' to ' I' as one token each, so it cannot label. Choose another labeller.")
+        raise CategoryError(
+            f"{loaded.name} does not write ' A' to ' I' as one token each, so it cannot label. Choose another labeller."
+        )
     with torch.inference_mode():
         logits = loaded.model(input_ids=torch.tensor([tokens], device=loaded.model.device)).logits[0, -1]
     return torch.softmax(logits[[ids[-1] for ids in written]].double(), dim=0).cpu().numpy()

@@ -1,12 +1,14 @@
 r"""When two answers are equal: both are read as what they state, and that is compared exactly.
 
 1. `plain` brings both to one way of writing.
-2. `_read` tells what is stated: a number with its unit, a choice, a list or set or tuple or interval or matrix, an equation or inequality,
-   a time, a ratio, words. Formulas are parsed by math-verify's parser (latex2sympy2_extended); decimals become fractions before that.
-3. `_same` compares what is of one kind, or of two kinds that can state the same (an inequality and an interval). Numbers are compared
-   as rational or symbolic numbers, never within a tolerance.
+2. `_read` tells what is stated: a number with its unit, a choice, a list or set or tuple or interval or matrix, an
+   equation or inequality, a time, a ratio, words. Formulas are parsed by math-verify's parser (latex2sympy2_extended);
+   decimals become fractions before that.
+3. `_same` compares what is of one kind, or of two kinds that can state the same (an inequality and an interval).
+   Numbers are compared as rational or symbolic numbers, never within a tolerance.
 
-True is said only of what is proved, or of formulas in letters that simplify to each other. What cannot be decided is None.
+True is said only of what is proved, or of formulas in letters that simplify to each other. What cannot be decided is
+None.
 """
 
 import itertools
@@ -33,7 +35,8 @@ class _Ambiguous(Exception):
     """The text can be read in two ways that differ."""
 
 
-# ---- What an answer can state ------------------------------------------------------------------------------------------------------
+# ---- What an answer can state
+# ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,8 @@ class Colon:
     half: str | None
 
 
-# ---- Numbers and formulas ----------------------------------------------------------------------------------------------------------
+# ---- Numbers and formulas
+# ----------------------------------------------------------------------------------------------------------
 
 _INTEGER = re.compile(r"[+-]?\d+")
 _DECIMAL = re.compile(r"(?<![\d.])(\d*)\.(\d+)(?![\d.])|(?<![\d.])(\d+)\.(?![\d.])")
@@ -124,8 +128,20 @@ _BASED = re.compile(
     r"([+-]?)\s*\(?\s*([0-9A-Fa-f][0-9A-Fa-f ]*?)\s*\)?\s*(?:_\s*(?:\{\s*(?:base\s*)?(\w+)\s*\}|"
     r"(\d{1,2}))|\s*\(?(?:in\s+)?base[\s-]+(\w+)\)?)|([+-]?)0([xXbBoO])([0-9A-Fa-f]+)"
 )
-_BASE_NAMES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "eleven": 11,
-               "twelve": 12, "sixteen": 16}  # fmt: skip
+_BASE_NAMES = {
+    "two": 2,
+    "three": 3,
+    "four": 4,
+    "five": 5,
+    "six": 6,
+    "seven": 7,
+    "eight": 8,
+    "nine": 9,
+    "ten": 10,
+    "eleven": 11,
+    "twelve": 12,
+    "sixteen": 16,
+}
 _UNCLEAR = re.compile(r"\d\s*/\s*\d+\s*[A-Za-z(\\]|[A-Za-z]\s*/\s*\d*[A-Za-z]\s*[A-Za-z(]|\d\s*/\s*\d+\s*/")
 _UNREADABLE = re.compile(r"\d\s+\d|[\"'?#@&!]{2}|'|\"|\?|\.\.|\\\\|^[*/^]|[-+*/^=<]$|[a-z]{4}|,")
 _COMMANDS = re.compile(r"\\[A-Za-z]+")
@@ -162,7 +178,9 @@ def _rational(value: Fraction) -> Expr:
 
 
 def _ungrouped(text: str) -> str:
-    """Digits without separators of thousands, and with a decimal point: 1,234.5 and 1 234,5 and 1.234,5; 1.234 stays a decimal."""
+    """Digits without separators of thousands, and with a decimal point: 1,234.5 and 1 234,5 and 1.234,5; 1.234 stays a
+    decimal.
+    """
 
     def european(found: re.Match[str]) -> str:
         if found[1].count(".") == 1 and not found[2]:
@@ -283,14 +301,39 @@ def _same_formula(one: Expr, other: Expr, difference: Expr) -> Verdict:
     return False if rest.is_number or rest.is_polynomial(*symbols) else None
 
 
-# ---- Reading -----------------------------------------------------------------------------------------------------------------------
+# ---- Reading
+# ----------------------------------------------------------------------------------------------------------------------
 
-_NOTHING = frozenset({"no solution", "no solutions", "no real solution", "no real solutions", "empty set", "no such number exists",
-                      "there is no solution", "there are no solutions", "has no solution", "\\emptyset",
-                      "{}", "\\{\\}", "\\{ \\}"})  # fmt: skip
-_ALL_REALS = frozenset({"\\mathbb{r}", "all real numbers", "all reals", "any real number",
-    "every real number", "real numbers", "\\mathbb r",
-                        "x \\in \\mathbb{r}", "(-\\infty ,\\infty )"})  # fmt: skip
+_NOTHING = frozenset(
+    {
+        "no solution",
+        "no solutions",
+        "no real solution",
+        "no real solutions",
+        "empty set",
+        "no such number exists",
+        "there is no solution",
+        "there are no solutions",
+        "has no solution",
+        "\\emptyset",
+        "{}",
+        "\\{\\}",
+        "\\{ \\}",
+    }
+)
+_ALL_REALS = frozenset(
+    {
+        "\\mathbb{r}",
+        "all real numbers",
+        "all reals",
+        "any real number",
+        "every real number",
+        "real numbers",
+        "\\mathbb r",
+        "x \\in \\mathbb{r}",
+        "(-\\infty ,\\infty )",
+    }
+)
 _CHOICE = re.compile(r"\(\s*([A-Ja-j])\s*\)|([A-J])\s*[.):]?|([a-j])\s*[.)]|\[\s*([A-J])\s*\]")
 _CHOICE_WITH_CONTENT = re.compile(r"(?:\(\s*([A-Ja-j])\s*\)|([A-J])\s*[.):])\s*(?!(?:and|or|,|;|&)(?![A-Za-z]))(\S.*)")
 _CLOCK = re.compile(
@@ -316,7 +359,8 @@ _ALL_BUT = re.compile(r"(?:\\mathbb\{?R\}?)\s*(?:\\(?:setminus|backslash)(?![A-Z
 _CUP = re.compile(r"\\cup(?![A-Za-z])\s*|(?<=[)\]\s])U(?=[\s(\[])\s*")
 _NAME = re.compile(
     r"m?\s*\\(?:angle|triangle|overline|widehat|arc|vec|sin|cos|tan)\s*\{?\s*(?:\\angle\s*)?(?:[A-Z]{1,4}|\\[a-z]+)\s*\}?|"
-    r"(?:[A-Za-z]|\\[a-z]+)(?:_\{?\w+\}?|')?(?:\([^()]*\))?|[A-Za-z][A-Za-z ]{1,30}|\|[A-Za-z]{1,3}\||\([A-Za-z](?:\s*,\s*[A-Za-z])+\)"
+    r"(?:[A-Za-z]|\\[a-z]+)(?:_\{?\w+\}?|')?(?:\([^()]*\))?|[A-Za-z][A-Za-z"
+    r" ]{1,30}|\|[A-Za-z]{1,3}\||\([A-Za-z](?:\s*,\s*[A-Za-z])+\)"
 )
 _WORD = re.compile(r"(?<![\\A-Za-z{_])[^\W\d_]{2,}")
 _MATRIX = re.compile(r"\\begin\{([pbvBV]?matrix|array)\}(?:\{[^{}]*\})?(.*?)\\end\{\1\}", re.DOTALL)
@@ -326,7 +370,10 @@ _IN_SYMBOLS = re.compile(
 )
 _PREFIXED = re.compile(rf"^([+-]?)\s*({CURRENCY_SIGNS})\s*([+-]?)\s*(.+)$")
 _COMPOUND = re.compile(r"(\d+(?:\.\d+)?)\s*([^\W\d_]+\.?|'|\")\s*(?:,|and|und|et|y)?\s*")
-_ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
+_ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
+    " eighteen nineteen"
+)
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _NUMBER_WORDS = {word: value for value, word in enumerate(_ONES.split())} | {
     word: 10 * value for value, word in enumerate(_TENS.split(), start=2)
@@ -337,7 +384,7 @@ _IN_WORDS = re.compile(
     rf"(?P<sign>(?:minus|negative)\s+)?(?P<words>(?:{_NUMERAL})(?:(?:[\s-]+(?:and\s+)?)(?:{_NUMERAL})(?![a-z]))*)(?![A-Za-z])"
     rf"(?P<part>-(?=half|third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth))?(?:\s+and\s+an?\s+(?P<more>half|third|quarter)\b)?",
     re.IGNORECASE,
-)  # fmt: skip
+)
 _HAN_DIGITS = "零〇 一壹 二两兩贰 三叁 四 五 六 七 八 九"
 _HAN = {sign: value for value, signs in enumerate(_HAN_DIGITS.split()) for sign in signs}
 _HAN_SCALES = {"十": 10, "百": 100, "千": 1000, "万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
@@ -346,6 +393,7 @@ _IN_HAN = re.compile(  # alone, or before what is counted or measured: 一样 is
     rf"(?P<under>{_HAN_RUN})分之(?P<over>{_HAN_RUN}|\d+(?:\.\d+)?)$|(?P<sign>负|負)?(?P<run>{_HAN_RUN})(?:点|點)?"
     r"(?=$|\s|[个個只隻本张張条條人名位元块塊角岁歲天年月日小分秒米厘公克斤升度倍次页頁颗顆棵辆輛朵件瓶盒枚支枝つ円本匹杯袋箱平立种種步層层])"
 )
+
 
 def _read(text: str) -> Any:
     """What the plain text states. Words where it is nothing else. Raises _Ambiguous."""
@@ -364,7 +412,8 @@ def _read(text: str) -> Any:
 
 
 def _with_digits(text: str) -> str:
-    """The text with a number that it begins with in digits: "twenty-five apples", "two thirds", 七个苹果, 百分之二十."""
+    """The text with a number that it begins with in digits: "twenty-five apples", "two thirds", 七个苹果,
+    百分之二十."""
     if found := _IN_WORDS.match(text):
         value = _number_in_words(found["words"])
         more = {"half": " 1/2", "third": " 1/3", "quarter": " 1/4"}.get((found["more"] or "").casefold(), "")
@@ -425,12 +474,8 @@ def _number_in_han(text: str) -> int | None:
 def _choice(text: str) -> Choice | None:
     if found := _CHOICE.fullmatch(text):
         return Choice(next(group for group in found.groups() if group).upper(), None)
-    if (
-        ((found := _CHOICE_WITH_CONTENT.fullmatch(text))
-        and not text.startswith("("))
-        or (found
-        and found[1]
-        and not re.match(r"[-+*/^=]", found[3]))
+    if ((found := _CHOICE_WITH_CONTENT.fullmatch(text)) and not text.startswith("(")) or (
+        found and found[1] and not re.match(r"[-+*/^=]", found[3])
     ):
         return Choice((found[1] or found[2]).upper(), found[3])
     return None
@@ -667,7 +712,9 @@ def _compound(text: str) -> Value | None:
     text = _HOURS.sub(r"\1 h \2 min", text) if _HOURS.fullmatch(text) else text
     if not _COMPOUND_WHOLE.fullmatch(text):
         return None
-    short = {"'": "feet", '"': "inches"} | ({"m": "min"} if re.search(r"\d\s*(?:h|hr|hrs|hours?)(?![a-z])", text) else {})
+    short = {"'": "feet", '"': "inches"} | (
+        {"m": "min"} if re.search(r"\d\s*(?:h|hr|hrs|hours?)(?![a-z])", text) else {}
+    )
     parts = [(found[1], short.get(found[2], found[2])) for found in _COMPOUND.finditer(text)]
     tails = [tail(unit) for _, unit in parts]
     if any(
@@ -765,11 +812,22 @@ def _splits(text: str) -> Iterator[tuple[str, str, str]]:
 
 
 _READERS: tuple[Callable[[str], Any], ...] = (
-    _choice, _colon, _matrix, _builder, _union, _plus_minus, _compound, _enclosed, _listed, _related, _value,
-)  # fmt: skip
+    _choice,
+    _colon,
+    _matrix,
+    _builder,
+    _union,
+    _plus_minus,
+    _compound,
+    _enclosed,
+    _listed,
+    _related,
+    _value,
+)
 
 
-# ---- Comparing ---------------------------------------------------------------------------------------------------------------------
+# ---- Comparing
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def equal(answer: str, truth: str) -> Verdict:

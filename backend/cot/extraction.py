@@ -1,10 +1,12 @@
 r"""Where in a response its answer stands.
 
 1. What comes after the end of thinking leads; the thought is looked at only where nothing is stated behind it.
-2. An answer is stated by a box (`boxes`), by GSM8K's last line `#### 18`, by <answer>…</answer>, or in words ("the answer is …", in many
-   languages: `statements`). The last statement counts; one that is taken back at once, or only supposed, counts where there is no other.
+2. An answer is stated by a box (`boxes`), by GSM8K's last line `#### 18`, by <answer>…</answer>, or in words ("the
+   answer is …", in many languages: `statements`). The last statement counts; one that is taken back at once, or only
+   supposed, counts where there is no other.
 3. Said in words, it ends with its sentence or where a reason begins.
-4. Behind a closed thought, a short text that states nothing in words may still conclude: by its last bold value, or by its only number.
+4. Behind a closed thought, a short text that states nothing in words may still conclude: by its last bold value, or by
+   its only number.
 
 Every pattern has bounded repetitions, so time is linear in the text.
 """
@@ -30,19 +32,23 @@ from backend.cot.statements import (
 )
 from backend.cot.thoughts import TAGS
 
-# The closing tags of the registry; what stands in texts of which a part of a tag was lost; and home-made ones that no template has.
+# The closing tags of the registry; what stands in texts of which a part of a tag was lost; and home-made ones that no
+# template has.
 _THOUGHT_ENDS = re.compile(
     "|".join(re.escape(tags.close) for tags in TAGS)
     + r"|<\|channel\|>final<\|message\|>|assistantfinal(?=\W)|</(?:thoughts|reason)>|<\|end_of_thinking\|>",
     re.IGNORECASE,
 )
-# What models write where their turn ends; it stands in texts that were decoded with their special tokens. What follows is another turn.
+# What models write where their turn ends; it stands in texts that were decoded with their special tokens. What follows
+# is another turn.
 _TURN_ENDS = re.compile(
     r"<\|(?:im_end|endoftext|eot_id|eom_id|end_of_text|end_of_turn|end_of_solution|return|endofassistant)\|>|<\|end\|>(?!\s*<\|(?:start\|>assistant|channel\|>))"
     r"|<｜end▁of▁sentence｜>|<(?:end_of_turn|eos|turn\|)>|\[/?INST\]|</s>(?=\s*(?:</s>|<pad>|\Z|\n))"
 )
 _HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]{1,200})")
-_TAGGED = re.compile(r"<(answer|final_answer)>((?:[^<]|<(?!/)){1,400})</\1>|\[ANSWER\]([^\[]{1,400})\[/ANSWER\]", re.IGNORECASE)
+_TAGGED = re.compile(
+    r"<(answer|final_answer)>((?:[^<]|<(?!/)){1,400})</\1>|\[ANSWER\]([^\[]{1,400})\[/ANSWER\]", re.IGNORECASE
+)
 _VALUE_ALONE = re.compile(
     r"(?:[$€£¥₹]|\\\$)?\s*[-+−]?(?:\d[\d,.\s/:]{0,40}|\.\d+|\$[^$]{1,150}\$|\\[(\[].{1,150}\\[)\]]|\\d?frac\{[^{}]{1,40}\}\{[^{}]{1,40}\}|\\[a-z]+[^.]{0,80}|"
     r"[A-Za-z]\s*=\s*-?\d[\d,./]{0,20}|\(?[A-J]\)?|True|False|Yes|No|true|false|yes|no)\s*%?\s*[.。]?"
@@ -51,13 +57,16 @@ _HEADING_NUMBER = re.compile(
     r"\d+\s*[.):]\s*\S*[^\W\d_]|(?:step|part|case|method|solution|example|section|option)\b", re.IGNORECASE
 )
 _SENTENCE_END = re.compile(
-    r"[.!?](?=[\s*_\"'”»)]|$|</)|[。！？｡।॥؟．]|\n|</(?:answer|final_answer|solution|response|output|result)>|\[/ANSWER\]", re.IGNORECASE
+    r"[.!?](?=[\s*_\"'”»)]|$|</)|[。！？｡।॥؟．]|\n|</(?:answer|final_answer|solution|response|output|result)>|\[/ANSWER\]",
+    re.IGNORECASE,
 )
 _ABBREVIATION = re.compile(r"(?:\b(?:[ap]\.m|approx|ca|i\.e|e\.g|Rs|vs|sq|cu|ft|in|z\.B))\.$", re.IGNORECASE)
 _FORMULA = re.compile(r"\$\$.{1,400}?\$\$|\$[^$\n]{1,300}\$|\\\(.{1,400}?\\\)|\\\[.{1,400}?\\\]", re.DOTALL)
 _BOLD = re.compile(r"\*\*([^*\n]{1,120})\*\*")
 _NUMBER = re.compile(r"(?:[$€£¥₹]|\\\$)?(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:/\d+)?\s?(?:%|\\%)?")
-_RESULT = re.compile(rf"{_NUMBER.pattern}(?:\s?[^\W\d_]{{1,20}}){{0,3}}|\\d?frac\{{[^{{}}]{{1,40}}\}}\{{[^{{}}]{{1,40}}\}}")
+_RESULT = re.compile(
+    rf"{_NUMBER.pattern}(?:\s?[^\W\d_]{{1,20}}){{0,3}}|\\d?frac\{{[^{{}}]{{1,40}}\}}\{{[^{{}}]{{1,40}}\}}"
+)
 _MATHEMATICAL = re.compile(r"\d|\\[a-zA-Z]|[½⅓⅔¼¾⅕⅛πθ√∞∅±]|[A-Za-z)]\s*[-+*/^=]\s*[A-Za-z(\d]")
 _PROSE_FIRST = re.compile(
     r"(?!(?:approximately|approx|about|around|roughly|exactly|nearly|almost|equal|a total|only|just|"
@@ -74,7 +83,9 @@ _MOST = 1_000  # words for "answer" that are looked at, the last ones: a text th
 
 @dataclass(frozen=True)
 class Statement:
-    """An answer as it was written, and the characters [start, end) that it takes; of several boxes, from the first to the last."""
+    """An answer as it was written, and the characters [start, end) that it takes; of several boxes, from the first to
+    the last.
+    """
 
     text: str
     start: int
@@ -170,7 +181,10 @@ def _in_words(text: str) -> Iterator[Statement]:
     for number, place in enumerate(places):
         if place < position or (cue := CUE.match(text, place) or _title(text, place)) is None:
             continue
-        if any(_AGAIN.fullmatch(text, cue.end(), later) and CUE.match(text, later) for later in places[number + 1 : number + 3]):
+        if any(
+            _AGAIN.fullmatch(text, cue.end(), later) and CUE.match(text, later)
+            for later in places[number + 1 : number + 3]
+        ):
             continue  # "Final Answer: The final answer is 5"
         start, end, asked = _said(text, cue.end())
         said = text[start:end]
@@ -183,7 +197,9 @@ def _in_words(text: str) -> Iterator[Statement]:
 
 
 def _nouns(text: str) -> list[int]:
-    """Where a word for "answer" begins, in any language: searched for word by word, which is far faster than by one pattern."""
+    """Where a word for "answer" begins, in any language: searched for word by word, which is far faster than by one
+    pattern.
+    """
     small = text.lower()
     if len(small) != len(text):  # a few letters have longer small forms
         small = "".join(letter.lower() if len(letter.lower()) == 1 else letter for letter in text)
@@ -238,8 +254,7 @@ def _said(text: str, start: int) -> tuple[int, int, bool]:
 def _inside_formula(text: str, start: int, place: int) -> bool:
     before = text[start:place]
     return (
-        (before.count("$") % 2 == 1
-        and "$" in text[place : place + 200])
+        (before.count("$") % 2 == 1 and "$" in text[place : place + 200])
         or before.count("\\(") > before.count("\\)")
         or before.count("\\[") > before.count("\\]")
     )
@@ -278,7 +293,11 @@ def _concluded(text: str, start: int, stop: int) -> Statement | None:
     start, end = _bare(text, start, stop)
     if start < end and end - start <= 60:
         said = text[start:end]
-        if _VALUE_ALONE.fullmatch(said) or re.fullmatch(r"[\d\s.,+*/×÷=()-]+", said) or (" " not in said and _worth(said, labelled=True)):
+        if (
+            _VALUE_ALONE.fullmatch(said)
+            or re.fullmatch(r"[\d\s.,+*/×÷=()-]+", said)
+            or (" " not in said and _worth(said, labelled=True))
+        ):
             return Statement(said, start, end)
     bold = [found.span(1) for found in _BOLD.finditer(text, max(start, end - 4_000), end) if _is_value(found[1])]
     if bold:
@@ -332,7 +351,9 @@ def _closes_more(text: str) -> bool:
 
 
 def _bare(text: str, start: int, end: int) -> tuple[int, int]:
-    """The span without white space, emphasis, quotation marks, delimiters of formulas and the last punctuation around it."""
+    """The span without white space, emphasis, quotation marks, delimiters of formulas and the last punctuation around
+    it.
+    """
     before = None
     while before != (start, end):
         before = start, end = _stripped(text, start, end)

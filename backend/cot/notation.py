@@ -1,34 +1,126 @@
 r"""One way of writing for the many in which models and data sets write the same answer.
 
-`plain("**Approximately** $4,2 \times 10^{⁻³}$.")` and the like: Markdown, delimiters of formulas, LaTeX that only spaces or decorates,
-Unicode signs, digits of other scripts and words of caution go; what carries value stays. Nothing here knows mathematics.
+`plain("**Approximately** $4,2 \times 10^{⁻³}$.")` and the like: Markdown, delimiters of formulas, LaTeX that only
+spaces or decorates, Unicode signs, digits of other scripts and words of caution go; what carries value stays. Nothing
+here knows mathematics.
 """
 
 import re
 import unicodedata
 
-AND = r"and|as well as|und|sowie|et|y|e|ed|и|і|i|oraz|en|och|og|ve|và|dan|和|与|與|及|以及|と|及び|および|와|과|및|그리고|और|و|এবং|และ"
+AND = (
+    r"and|as well"
+    r" as|und|sowie|et|y|e|ed|и|і|i|oraz|en|och|og|ve|và|dan|和|与|與|及|以及|と|及び|および|와"
+    r"|과|및|그리고|और|و|এবং|และ"
+)
 OR = r"or|oder|ou|o|u|или|або|lub|eller|veya|hoặc|atau|或者?|または|또는|या|أو|หรือ"
 
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱ", "0123456789+-()ni")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₙₖ", "0123456789+-()nk")
 _SIGNS = {
-    "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "∙": r"\cdot ", "∗": "*", "÷": "/", "∕": "/", "−": "-", "–": "-", "‐": "-", "‑": "-",
-    "±": r"\pm ", "∞": r"\infty ", "π": r"\pi ", "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ",
+    "×": r"\times ",
+    "⋅": r"\cdot ",
+    "·": r"\cdot ",
+    "∙": r"\cdot ",
+    "∗": "*",
+    "÷": "/",
+    "∕": "/",
+    "−": "-",
+    "–": "-",
+    "‐": "-",
+    "‑": "-",
+    "±": r"\pm ",
+    "∞": r"\infty ",
+    "π": r"\pi ",
+    "≤": r"\le ",
+    "≥": r"\ge ",
+    "⩽": r"\le ",
+    "⩾": r"\ge ",
+    "≠": r"\ne ",
+    "≈": r"\approx ",
     "≡": r"\equiv ",
-    "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "°": r"^{\circ}", "º": r"^{\circ}", "℃": r"^{\circ}C",
-    "℉": r"^{\circ}F", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}", "µ": "μ",
-    "∠": r"\angle ", "∨": " or ", "∧": " and ", "，": ", ", "、": ", ", "；": "; ", "：": ":", "。": ".", "．": ".", "٫": ".", "٬": ",",
-    "⁄": "/", "％": "%", "′": "'", "’": "'", "‘": "'", "ʹ": "'", "″": '"', "“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "…": "...",
-    "（": "(", "）": ")", "［": "[", "］": "]", "｛": "{", "｝": "}", "＋": "+", "－": "-", "＝": "=", "＜": "<", "＞": ">", "／": "/",
-    "⟨": "(", "⟩": ")", "〈": "(", "〉": ")", "＊": "*", "｜": "|", "⁠": "", "​": "", "\ufeff": "", "‌": "", "⇒": r"\to ",
-    "→": r"\to ", "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "θ": r"\theta ", "λ": r"\lambda ", "φ": r"\phi ", "ω": r"\omega ",
-    "σ": r"\sigma ", "δ": r"\delta ", "ε": r"\epsilon ", "ρ": r"\rho ", "τ": r"\tau ", "Δ": r"\Delta ", "Ω": r"\Omega ",
-}  # fmt: skip
+    "∪": r"\cup ",
+    "∩": r"\cap ",
+    "∈": r"\in ",
+    "∅": r"\emptyset ",
+    "°": r"^{\circ}",
+    "º": r"^{\circ}",
+    "℃": r"^{\circ}C",
+    "℉": r"^{\circ}F",
+    "ℝ": r"\mathbb{R}",
+    "ℤ": r"\mathbb{Z}",
+    "ℕ": r"\mathbb{N}",
+    "ℚ": r"\mathbb{Q}",
+    "ℂ": r"\mathbb{C}",
+    "µ": "μ",
+    "∠": r"\angle ",
+    "∨": " or ",
+    "∧": " and ",
+    "，": ", ",
+    "、": ", ",
+    "；": "; ",
+    "：": ":",
+    "。": ".",
+    "．": ".",
+    "٫": ".",
+    "٬": ",",
+    "⁄": "/",
+    "％": "%",
+    "′": "'",
+    "’": "'",
+    "‘": "'",
+    "ʹ": "'",
+    "″": '"',
+    "“": '"',
+    "”": '"',
+    "„": '"',
+    "«": '"',
+    "»": '"',
+    "…": "...",
+    "（": "(",
+    "）": ")",
+    "［": "[",
+    "］": "]",
+    "｛": "{",
+    "｝": "}",
+    "＋": "+",
+    "－": "-",
+    "＝": "=",
+    "＜": "<",
+    "＞": ">",
+    "／": "/",
+    "⟨": "(",
+    "⟩": ")",
+    "〈": "(",
+    "〉": ")",
+    "＊": "*",
+    "｜": "|",
+    "⁠": "",
+    "​": "",
+    "\ufeff": "",
+    "‌": "",
+    "⇒": r"\to ",
+    "→": r"\to ",
+    "α": r"\alpha ",
+    "β": r"\beta ",
+    "γ": r"\gamma ",
+    "θ": r"\theta ",
+    "λ": r"\lambda ",
+    "φ": r"\phi ",
+    "ω": r"\omega ",
+    "σ": r"\sigma ",
+    "δ": r"\delta ",
+    "ε": r"\epsilon ",
+    "ρ": r"\rho ",
+    "τ": r"\tau ",
+    "Δ": r"\Delta ",
+    "Ω": r"\Omega ",
+}
 _SIGN = re.compile("|".join(map(re.escape, _SIGNS)))
 _RANGE = re.compile(r"\(?[$€£]?\d[\d.,]*\s?–\s?[$€£]?\d[\d.,]*(?:\s?%|\s[^\W\d_]+)?\)?")
 _SPACES = re.compile(
-    r"[\u00a0\u2000-\u200a\u202f\u205f\u3000\t\n\r ]+|(?<!\\)\\[,;:> ]|~|\\(?:quad|qquad|thinspace|enspace|hfill)(?![A-Za-z])"
+    r"[\u00a0\u2000-\u200a\u202f\u205f\u3000\t\n\r ]+|(?<!\\)\\[,;:>"
+    r" ]|~|\\(?:quad|qquad|thinspace|enspace|hfill)(?![A-Za-z])"
 )
 _SILENT = re.compile(
     r"\\!|\\(?:left|right|m?left|bigg?[lr]?|Bigg?[lr]?|displaystyle|textstyle|scriptstyle|limits|nolimits|strut|rm|bf|it|cal|sf|tt|"
@@ -53,7 +145,8 @@ _QUOTED = re.compile(r"^([\"'])(.*)\1$", re.DOTALL)
 _HEDGE = re.compile(
     r"^(?:(?:is\s+)?(?:approximately|approx\.?|about|around|roughly|nearly|almost|circa|ca\.|exactly|precisely|simply|just|only|"
     r"a total of|in total|either|equal to|equals|is equal to|is|are|therefore|thus|so|"
-    r"etwa|ungefähr|rund|genau|insgesamt|environ|exactement|approximativement|aproximadamente|cerca de|exactamente|exatamente|circa|"
+    r"etwa|ungefähr|rund|genau|insgesamt|environ|exactement|approximativement|aproximadamente|cerca"
+    r" de|exactamente|exatamente|circa|"
     r"esattamente|примерно|около|приблизительно|ровно|khoảng|लगभग|تقريبا|حوالي)\s+|\\(?:approx|sim|simeq|thickapprox|therefore|implies)\s*"
     r"|~\s*|=\s*|(?:大约|大約|约为?|約|恰好|刚好|一共|总共|およそ|ちょうど|약)\s*)",
     re.IGNORECASE,
@@ -85,7 +178,9 @@ def plain(answer: str) -> str:
 def _unified(text: str) -> str:
     """Signs and digits of Unicode as LaTeX and ASCII have them."""
     text = re.sub(
-        r"([⁰¹²³⁴-⁹]+)[⁄/]([₀-₉]+)", lambda f: rf"\frac{{{f[1].translate(_SUPERSCRIPTS)}}}{{{f[2].translate(_SUBSCRIPTS)}}}", text
+        r"([⁰¹²³⁴-⁹]+)[⁄/]([₀-₉]+)",
+        lambda f: rf"\frac{{{f[1].translate(_SUPERSCRIPTS)}}}{{{f[2].translate(_SUBSCRIPTS)}}}",
+        text,
     )
     text = re.sub(r"[⁰¹²³⁴-⁹⁺⁻⁽⁾ⁿⁱ]+", lambda run: f"^{{{run[0].translate(_SUPERSCRIPTS)}}}", text)
     text = re.sub(r"[₀-₉₊₋₍₎ₙₖ]+", lambda run: f"_{{{run[0].translate(_SUBSCRIPTS)}}}", text)
@@ -164,7 +259,9 @@ def _mathematics(text: str) -> str:
     text = re.sub(r"\\(?:varnothing|O)(?![A-Za-z])", r"\\emptyset ", text)
     text = re.sub(r"\\degrees?(?![A-Za-z])|\^\s*\\circ(?![A-Za-z])|\^\{\s*\\circ\s*\}", r"^{\\circ}", text)
     text = re.sub(r"\+\s*/\s*-|\+-(?=[\d\\])", r"\\pm ", text)
-    text = re.sub(r"\(\s*(?:\\?mod(?![A-Za-z]))\s*(\w+)\s*\)|\\pmod\s*(\w)", lambda m: rf"\pmod{{{m[1] or m[2]}}}", text)
+    text = re.sub(
+        r"\(\s*(?:\\?mod(?![A-Za-z]))\s*(\w+)\s*\)|\\pmod\s*(\w)", lambda m: rf"\pmod{{{m[1] or m[2]}}}", text
+    )
     text = _CALLED_ROOT.sub(_root, text)
     text = _FUNCTIONS.sub(lambda name: "\\" + {"infinity": "infty ", "inf": "infty "}.get(name[1], name[1] + " "), text)
     text = _FRACTION.sub(
@@ -180,7 +277,9 @@ def _mathematics(text: str) -> str:
 
 
 def pieces(text: str, separator: re.Pattern[str]) -> list[tuple[str, str]]:
-    """The parts of the text between separators that stand outside all brackets, each with the separator before it ("" for the first)."""
+    """The parts of the text between separators that stand outside all brackets, each with the separator before it (""
+    for the first).
+    """
     parts, depth, start, before = [], 0, 0, ""
     place = 0
     while place < len(text):

@@ -1,16 +1,17 @@
 r"""Problems with known answers, and a reader of the files in which people publish them.
 
-A file holds one record a problem: JSONL, a JSON array (also as the one list of a JSON object), CSV, Parquet, or a folder of such files.
-Datasets name their columns differently and mean the same, so a record is read by what it has:
+A file holds one record a problem: JSONL, a JSON array (also as the one list of a JSON object), CSV, Parquet, or a
+folder of such files. Datasets name their columns differently and mean the same, so a record is read by what it has:
 
-- the question: `question` or `problem` (GSM8K, MATH, AIME, OpenR1, DeepScaleR), or `prompt`, a text or a chat whose last user turn asks
-  (DAPO and others made for verl, which may keep the bare question in `extra_info`);
-- the answer: a column that says it (`answer`, `final_answer`, `reward_model.ground_truth` …), a number, a text, or a list of them; of a
-  worked text what follows the last `####` on its line (GSM8K), else its last box, else what it says the answer is; and where there is no
-  such column, the same of `solution` or `response`;
+- the question: `question` or `problem` (GSM8K, MATH, AIME, OpenR1, DeepScaleR), or `prompt`, a text or a chat whose
+  last user turn asks (DAPO and others made for verl, which may keep the bare question in `extra_info`);
+- the answer: a column that says it (`answer`, `final_answer`, `reward_model.ground_truth` …), a number, a text, or a
+  list of them; of a worked text what follows the last `####` on its line (GSM8K), else its last box, else what it says
+  the answer is; and where there is no such column, the same of `solution` or `response`;
 - the level: a whole number from 1 to 5, or that as "Level 3"; anything else is unknown.
 
-A record that has no question or no answer, or asks what an earlier one asked, is left out and named; `strict` refuses the file instead.
+A record that has no question or no answer, or asks what an earlier one asked, is left out and named; `strict` refuses
+the file instead.
 """
 
 import csv
@@ -45,7 +46,9 @@ class Problem:
     question: str
     answer: str  # ground truth, as an answer in a box would be written
     solution: str | None
-    difficulty: float | None = None  # 0 to 1 among the problems it was chosen from, see `hardest`; None when nothing was chosen
+    difficulty: float | None = (
+        None  # 0 to 1 among the problems it was chosen from, see `hardest`; None when nothing was chosen
+    )
 
     def __post_init__(self) -> None:
         if self.level is not None and self.level not in range(1, 6):
@@ -54,10 +57,20 @@ class Problem:
             raise ValueError("a problem needs a question and an answer")
 
 
-# ---- Files --------------------------------------------------------------------------------------------------------------------------
+# ---- Files
+# ----------------------------------------------------------------------------------------------------------------------
 
 _QUESTIONS = ("question", "problem", "prompt", "query", "instruction")
-_ANSWERS = ("answer", "final_answer", "expected_answer", "correct_answer", "ground_truth", "gt_answer", "target", "answer_number")
+_ANSWERS = (
+    "answer",
+    "final_answer",
+    "expected_answer",
+    "correct_answer",
+    "ground_truth",
+    "gt_answer",
+    "target",
+    "answer_number",
+)
 _OPTIONS = ("choices", "options")  # of a multiple choice, whose question does not name them
 _SOLUTIONS = ("solution", "gt_solution", "rationale", "response")
 _IDS = ("id", "unique_id", "uuid", "index")
@@ -72,7 +85,9 @@ _WRAPPED = re.compile(r"Solve the following math problem.*?\n\n(.+?)\n\nRemember
 
 @dataclass(frozen=True)
 class ProblemFile:
-    """What a file holds: its problems in order, and a sentence for each record that was left out or not understood in part."""
+    """What a file holds: its problems in order, and a sentence for each record that was left out or not understood in
+    part.
+    """
 
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
@@ -81,7 +96,8 @@ class ProblemFile:
 def read_problem_file(path: Path, source: str = "file", *, strict: bool = False) -> ProblemFile:
     """The problems of a file or folder; `source` becomes theirs, and part of their ids.
 
-    Raises ProblemError where nothing can be read, where no record is a problem, and, when `strict`, at the first record that is none.
+    Raises ProblemError where nothing can be read, where no record is a problem, and, when `strict`, at the first record
+    that is none.
     """
     path = Path(path)
     problems: list[Problem] = []
@@ -105,7 +121,9 @@ def read_problem_file(path: Path, source: str = "file", *, strict: bool = False)
         problems.append(problem)
         notes += [note] if note else []
     if not problems:
-        raise ProblemError(notes[0] if notes else f"{path} holds no problem; expected one record a problem: a question and its answer.")
+        raise ProblemError(
+            notes[0] if notes else f"{path} holds no problem; expected one record a problem: a question and its answer."
+        )
     return ProblemFile(tuple(problems), tuple(notes))
 
 
@@ -115,12 +133,15 @@ def read_gsm8k(path: Path, *, strict: bool = False) -> list[Problem]:
 
 
 def read_math(path: Path, *, strict: bool = False) -> list[Problem]:
-    r"""Problems of a MATH file: `problem`, `solution` with its answer in \boxed{}, `level`; MATH-500 says the `answer` too."""
+    r"""Problems of a MATH file: `problem`, `solution` with its answer in \boxed{}, `level`; MATH-500 says the `answer`
+    too.
+    """
     return list(read_problem_file(path, "math", strict=strict).problems)
 
 
 def _records(path: Path) -> Iterator[tuple[str, str, Any]]:
-    """(place in words, name where the record has none of its own, record) of every record of a file, or of every file of a folder.
+    """(place in words, name where the record has none of its own, record) of every record of a file, or of every file
+    of a folder.
 
     A JSON record that cannot be read is its ProblemError, for the caller to raise or to note.
     """
@@ -136,7 +157,9 @@ def _records_of_file(path: Path, name: str) -> Iterator[tuple[str, str, Any]]:
     try:
         raw = path.read_bytes()
     except OSError as fault:
-        raise ProblemError(f"{path} cannot be read: {fault.strerror}. Give a JSONL, JSON or Parquet file, or a folder of them.") from fault
+        raise ProblemError(
+            f"{path} cannot be read: {fault.strerror}. Give a JSONL, JSON or Parquet file, or a folder of them."
+        ) from fault
     if raw[:4] == b"PAR1":
         for number, record in enumerate(_parquet_rows(path, raw), start=1):
             yield f"{path}, row {number}", f"{name}:{number}", record
@@ -144,7 +167,9 @@ def _records_of_file(path: Path, name: str) -> Iterator[tuple[str, str, Any]]:
     try:
         text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as fault:
-        raise ProblemError(f"{path} cannot be read as UTF-8 text: {fault}. Give a JSONL, JSON or Parquet file, not compressed.") from fault
+        raise ProblemError(
+            f"{path} cannot be read as UTF-8 text: {fault}. Give a JSONL, JSON or Parquet file, not compressed."
+        ) from fault
     if (placeholder := stands_for_another(raw[:64])) is not None:
         raise ProblemError(f"{path} {placeholder}")
     if (delimiter := {".csv": ",", ".tsv": "\t"}.get(path.suffix.lower())) is not None:
@@ -171,9 +196,15 @@ def _rows_of_table(path: Path, name: str, text: str, delimiter: str) -> Iterator
     rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         for number, record in enumerate(rows, start=1):
-            yield f"{path}, record {number}", f"{name}:{number}", {key: value for key, value in record.items() if key is not None}
+            yield (
+                f"{path}, record {number}",
+                f"{name}:{number}",
+                {key: value for key, value in record.items() if key is not None},
+            )
     except csv.Error as fault:
-        raise ProblemError(f"{path}, line {rows.line_num}: expected a row of a table, but {fault}. Save the file anew.") from fault
+        raise ProblemError(
+            f"{path}, line {rows.line_num}: expected a row of a table, but {fault}. Save the file anew."
+        ) from fault
 
 
 def _parquet_rows(path: Path, raw: bytes) -> list[dict[str, Any]]:
@@ -183,12 +214,16 @@ def _parquet_rows(path: Path, raw: bytes) -> list[dict[str, Any]]:
     try:
         return pq.read_table(pa.BufferReader(raw)).to_pylist()
     except pa.ArrowException as fault:
-        raise ProblemError(f"{path} begins as a Parquet file and cannot be read as one: {fault}. Fetch it again.") from fault
+        raise ProblemError(
+            f"{path} begins as a Parquet file and cannot be read as one: {fault}. Fetch it again."
+        ) from fault
 
 
 def _whole(text: str) -> list[Any] | None:
-    """Records of a file that is one JSON value: an array; an object around one list of records, or around records by name, or of columns,
-    as pandas writes them; or a single problem over several lines. None where it is not one value, or is one line of JSONL."""
+    """Records of a file that is one JSON value: an array; an object around one list of records, or around records by
+    name, or of columns, as pandas writes them; or a single problem over several lines. None where it is not one value,
+    or is one line of JSONL.
+    """
     if not text.lstrip().startswith(("[", "{")):
         return None
     try:
@@ -205,20 +240,32 @@ def _whole(text: str) -> list[Any] | None:
         if value and all(isinstance(inner, dict) and _asks(inner) for inner in value.values()):
             return list(value.values())
     elif all(isinstance(column, list) and all(isinstance(cell, str) for cell in column) for column in asking.values()):
-        return [dict(zip(value, row, strict=False)) for row in zip(*value.values(), strict=False)] if _even(value, list) else None
+        return (
+            [dict(zip(value, row, strict=False)) for row in zip(*value.values(), strict=False)]
+            if _even(value, list)
+            else None
+        )
     elif all(isinstance(column, dict) for column in asking.values()) and _even(value, dict):
-        return [dict(zip(value, row, strict=True)) for row in zip(*(column.values() for column in value.values()), strict=True)]
+        return [
+            dict(zip(value, row, strict=True))
+            for row in zip(*(column.values() for column in value.values()), strict=True)
+        ]
     return [value] if "\n" in text.strip() else None
 
 
 def _asks(record: Any) -> bool:
     """Whether a record has a question, in it or one level down."""
     inside = [inner for inner in record.values() if isinstance(inner, dict)] if isinstance(record, dict) else []
-    return isinstance(record, dict) and any(str(key).lower() in _QUESTIONS for part in (record, *inside) for key in part)
+    return isinstance(record, dict) and any(
+        str(key).lower() in _QUESTIONS for part in (record, *inside) for key in part
+    )
 
 
 def _even(columns: Mapping[str, Any], kind: type) -> bool:
-    return all(isinstance(column, kind) for column in columns.values()) and len({len(column) for column in columns.values()}) == 1
+    return (
+        all(isinstance(column, kind) for column in columns.values())
+        and len({len(column) for column in columns.values()}) == 1
+    )
 
 
 def _problem(where: str, source: str, key: str, record: Any) -> tuple[Problem, str | None]:
@@ -226,7 +273,9 @@ def _problem(where: str, source: str, key: str, record: Any) -> tuple[Problem, s
     if isinstance(record, ProblemError):
         raise record
     if not isinstance(record, dict):
-        raise ProblemError(f"{where}: expected a JSON object with the keys of a problem, found {type(record).__name__}.")
+        raise ProblemError(
+            f"{where}: expected a JSON object with the keys of a problem, found {type(record).__name__}."
+        )
     nested = {name: value for name, value in record.items() if isinstance(value, dict)}
     flat = {_named(name): value for inner in nested.values() for name, value in inner.items() if isinstance(name, str)}
     fields = {**flat, **{_named(str(name)): value for name, value in record.items()}}
@@ -234,19 +283,28 @@ def _problem(where: str, source: str, key: str, record: Any) -> tuple[Problem, s
     for name in _OPTIONS:
         if isinstance(fields.get(name), list | dict) and fields[name] and not _holds(question, fields[name]):
             raise ProblemError(
-                f"{where}, key {name!r}: a multiple choice whose options are not in the question; expected a question that can be answered "
-                "as it stands. Write the options into it, and the letter as the answer."
+                f"{where}, key {name!r}: a multiple choice whose options are not in the question; expected a question"
+                " that can be answered as it stands. Write the options into it, and the letter as the answer."
             )
     answer, solution = _answer_and_solution(where, fields, flat)
     if any(re.search("[\ud800-\udfff]", text) for text in (question, answer, solution or "")):
-        raise ProblemError(f"{where}: half of a character (\\ud800 to \\udfff) stands alone; expected whole text. Correct the record.")
-    own = next((fields[name] for name in _IDS if isinstance(fields.get(name), int | str) and str(fields[name]).strip()), None)
+        raise ProblemError(
+            f"{where}: half of a character (\\ud800 to \\udfff) stands alone; expected whole text. Correct the record."
+        )
+    own = next(
+        (fields[name] for name in _IDS if isinstance(fields.get(name), int | str) and str(fields[name]).strip()), None
+    )
     level, given = _level(fields.get("level")), fields.get("level")
     unknown = given is not None and level is None and str(given).strip() not in ("", "Level ?")
     return Problem(
-        problem_id=stable_id("p", source, question), source=source, source_key=key if own is None else str(own), level=level,
-        question=question, answer=answer, solution=solution,
-    ), f"{where}: the level {given!r:.60} is not one of 1 to 5 and counts as unknown" if unknown else None  # fmt: skip
+        problem_id=stable_id("p", source, question),
+        source=source,
+        source_key=key if own is None else str(own),
+        level=level,
+        question=question,
+        answer=answer,
+        solution=solution,
+    ), (f"{where}: the level {given!r:.60} is not one of 1 to 5 and counts as unknown" if unknown else None)
 
 
 def _named(column: str) -> str:
@@ -280,14 +338,20 @@ def _holds(question: str, options: Any) -> bool:
 
 
 def _answer_and_solution(where: str, fields: Mapping[str, Any], flat: Mapping[str, Any]) -> tuple[str, str | None]:
-    solution = next((fields[name] for name in _SOLUTIONS if isinstance(fields.get(name), str) and fields[name].strip()), None)
+    solution = next(
+        (fields[name] for name in _SOLUTIONS if isinstance(fields.get(name), str) and fields[name].strip()), None
+    )
     name = next((name for name in _ANSWERS if fields.get(name) not in (None, "", [])), None)
     if name is None and solution is None:
-        raise ProblemError(f"{where}: no answer; expected one of {', '.join((*_ANSWERS, 'solution'))}, found {_found(fields)}.")
+        raise ProblemError(
+            f"{where}: no answer; expected one of {', '.join((*_ANSWERS, 'solution'))}, found {_found(fields)}."
+        )
     if name is None:
         answer = _answer_in(solution)
         if answer is None:
-            raise ProblemError(f"{where}, key 'solution': expected an answer in \\boxed{{...}} or after ####, found none.")
+            raise ProblemError(
+                f"{where}, key 'solution': expected an answer in \\boxed{{...}} or after ####, found none."
+            )
         return answer, None if answer == solution.strip() else solution
     stated = _stated(fields[name])
     answer = None if stated is None else _answer_in(stated)
@@ -301,7 +365,10 @@ def _answer_and_solution(where: str, fields: Mapping[str, Any], flat: Mapping[st
 
 
 def _stated(value: Any) -> str | None:
-    """An answer column as text: a number as it is written, several values with commas between them. None where it is neither."""
+    """An answer column as text: a number as it is written, several values with commas between them.
+
+    None where it is neither.
+    """
     if isinstance(value, list):
         parts = [_stated(part) for part in value]
         return None if None in parts or not parts else ", ".join(parts)
@@ -337,7 +404,8 @@ def _found(fields: Mapping[str, Any]) -> str:
     return ", ".join(map(repr, fields)) or "no key"
 
 
-# ---- Difficulty ---------------------------------------------------------------------------------------------------------------------
+# ---- Difficulty
+# ---------------------------------------------------------------------------------------------------------------------
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _PLAIN_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:/\d+)?")
@@ -346,9 +414,9 @@ _PLAIN_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:/\d+)?")
 def hardest(problems: Sequence[Problem], n: int) -> list[Problem]:
     """The `n` most difficult problems, most difficult first, each with its `difficulty`; equals in the order given.
 
-    Difficulty is the mean of up to three ranks among `problems` (ties share their mean rank, divided by how many have it, so each is in
-    (0, 1]): the level, the count of numbers in the question, and the size of the answer where that is a number. What is unknown of a
-    problem is left out of its mean. Nothing was sampled for it.
+    Difficulty is the mean of up to three ranks among `problems` (ties share their mean rank, divided by how many have
+    it, so each is in (0, 1]): the level, the count of numbers in the question, and the size of the answer where that is
+    a number. What is unknown of a problem is left out of its mean. Nothing was sampled for it.
     """
     from scipy.stats import rankdata
 

@@ -1,11 +1,14 @@
 r"""What a model is asked: a prompt, rendered through the model's own chat template and judged by what comes out.
 
-1. A prompt is a text that holds the question. With a chat template it is the user's turn; without one (base models) it is plain text.
-2. What the template does with thinking is read off a rendered probe, never off the template's source: what stands between the request
-   and the model's first token opens a thought (R1), closes one (thinking is switched off), or is silent. Where it is silent, the model
-   thinks by itself if switching thinking off closes a thought (Qwen3), or if the template's own words before the request tell it how
-   (Magistral); the prompt then opens the thought for it, so that a CoT begins where the thought does. Else it does not think.
-3. A template that raises, drops or changes the request, or reads no argument of a name that was set, is refused in words.
+1. A prompt is a text that holds the question. With a chat template it is the user's turn; without one (base models) it
+   is plain text.
+2. What the template does with thinking is read off a rendered probe, never off the template's source: what stands
+   between the request and the model's first token opens a thought (R1), closes one (thinking is switched off), or is
+   silent. Where it is silent, the model thinks by itself if switching thinking off closes a thought (Qwen3), or if the
+   template's own words before the request tell it how (Magistral); the prompt then opens the thought for it, so that a
+   CoT begins where the thought does. Else it does not think.
+3. A template that raises, drops or changes the request, or reads no argument of a name that was set, is refused in
+   words.
 
 Prompts hold every special token as text, so they are tokenised with `add_special_tokens=False`.
 """
@@ -24,20 +27,27 @@ FORCED_ANSWER = "Therefore, the final answer is \\boxed{"
 INSTRUCTION = "Think step by step. Then write the final answer in \\boxed{}."
 QUESTION = "{question}"  # stands in a prompt's text for the question
 
-# Shown to models that do not think by themselves. A 135M model boxes no answer without them (0 of 120 samples) and 81 % with them.
+# Shown to models that do not think by themselves. A 135M model boxes no answer without them (0 of 120 samples) and 81 %
+# with them.
 EXAMPLES = (
     (
         "Lucy has 6 pens and finds 3 more. How many pens does Lucy have now?",
-        "Lucy starts with 6 pens. She finds 3 more pens. So we add the two numbers. 6 + 3 = 9. Lucy has 9 pens now. "
-        "The final answer is \\boxed{9}.",
+        (
+            "Lucy starts with 6 pens. She finds 3 more pens. So we add the two numbers. 6 + 3 = 9. Lucy has 9 pens now."
+            " The final answer is \\boxed{9}."
+        ),
     ),
     (
         "There are 4 bags with 5 nuts in each bag. Max eats 2 nuts. How many nuts are left?",
-        "There are 4 bags with 5 nuts in each bag. So there are 4 * 5 = 20 nuts at first. Max eats 2 nuts. So we subtract 2 from 20. "
-        "20 - 2 = 18. Check: 18 + 2 = 20, which is right. The final answer is \\boxed{18}.",
+        (
+            "There are 4 bags with 5 nuts in each bag. So there are 4 * 5 = 20 nuts at first. Max eats 2 nuts. So we"
+            " subtract 2 from 20. 20 - 2 = 18. Check: 18 + 2 = 20, which is right. The final answer is \\boxed{18}."
+        ),
     ),
 )
-WORDING = "\n".join([INSTRUCTION, *(part for example in EXAMPLES for part in example)])  # of `boxed`: all it depends on, but the model
+WORDING = "\n".join(
+    [INSTRUCTION, *(part for example in EXAMPLES for part in example)]
+)  # of `boxed`: all it depends on, but the model
 
 Value = bool | int | float | str  # of an argument of a chat template
 
@@ -61,7 +71,10 @@ class Prompt:
 
     def __post_init__(self) -> None:
         if self.text.count(QUESTION) != 1:
-            raise PromptError(f"Prompt {self.name}: its text must hold {QUESTION} exactly once, found {self.text.count(QUESTION)} times.")
+            raise PromptError(
+                f"Prompt {self.name}: its text must hold {QUESTION} exactly once, found {self.text.count(QUESTION)}"
+                " times."
+            )
 
     @property
     def wording(self) -> Any:
@@ -87,6 +100,8 @@ BUILT_IN = {
     prompt.name: prompt
     for prompt in (BOXED, Prompt("plain", f"Solve: {QUESTION}"), Prompt("steps", f"Solve step-by-step: {QUESTION}"))
 }
+
+
 def of_row(row: Mapping[str, Any]) -> Prompt:
     """The prompt that a row of table prompts says a model was asked under, with what was set about its template."""
     said, settings = json.loads(row["wording"]), json.loads(row["settings"])
@@ -98,9 +113,11 @@ def of_row(row: Mapping[str, Any]) -> Prompt:
 
 
 def usual(rows: Iterable[Mapping[str, Any]], model_ids: Iterable[str]) -> dict[str, Prompt]:
-    """What these models are asked under where nobody says: `boxed` where all of them were, else the first prompt by name that they share.
+    """What these models are asked under where nobody says: `boxed` where all of them were, else the first prompt by
+    name that they share.
 
-    `rows` are those of table prompts; models of which it says nothing, or that share nothing, are asked as boxed has it.
+    `rows` are those of table prompts; models of which it says nothing, or that share nothing, are asked as boxed has
+    it.
     """
     wanted = list(model_ids)
     asked_under = {(row["prompt_name"], row["model_id"]): row for row in rows}
@@ -132,13 +149,16 @@ MANNERS = {
 
 def cot_prompt(tokenizer: Any, question: str, prompt: Prompt = BOXED, **arguments: Value) -> str:
     """Everything before the CoT; see `asked`. `arguments` are the chat template's, as `enable_thinking=False`."""
-    return asked(tokenizer, question, replace(prompt, arguments=tuple((dict(prompt.arguments) | arguments).items()))).text
+    return asked(
+        tokenizer, question, replace(prompt, arguments=tuple((dict(prompt.arguments) | arguments).items()))
+    ).text
 
 
 def asked(tokenizer: Any, question: str, prompt: Prompt = BOXED) -> Asked:
     """The question as the model of this Hugging Face tokenizer is asked it under the prompt.
 
-    Raises PromptError, naming the model, for a template that raises or does not hold the request, and for settings that it does not read.
+    Raises PromptError, naming the model, for a template that raises or does not hold the request, and for settings that
+    it does not read.
     """
     template = _template(tokenizer, prompt)
     if template is None:
@@ -156,8 +176,9 @@ def asked(tokenizer: Any, question: str, prompt: Prompt = BOXED) -> Asked:
     rendered = _rendered(tokenizer, prompt, turns)
     if any(turn["content"].strip() not in rendered for turn in turns[:-1]):
         raise PromptError(
-            f"{_name(tokenizer)}: its chat template drops earlier turns, here {turns[0]['content'][:60]!r}, so prompt {prompt.name} cannot "
-            "be shown whole. Use a prompt without worked examples or a system turn, such as plain."
+            f"{_name(tokenizer)}: its chat template drops earlier turns, here {turns[0]['content'][:60]!r}, so prompt"
+            f" {prompt.name} cannot be shown whole. Use a prompt without worked examples or a system turn, such as"
+            " plain."
         )
     return Asked(rendered + (f"{tags.open}{tags.space}" if manner == "opened" else ""), tags and tags.close, manner)
 
@@ -172,8 +193,8 @@ def answering_prompt(tokenizer: Any, request: str) -> str:
 def forced_suffix(text: str, closing: str | None) -> str:
     r"""What is added to `text` (prompt + CoT, or its beginning) to force an answer: it ends in "\boxed{".
 
-    A thought that is open is closed first, by `closing` (None: there is none). The suffix starts on a new paragraph, without doubling
-    newlines that are already there.
+    A thought that is open is closed first, by `closing` (None: there is none). The suffix starts on a new paragraph,
+    without doubling newlines that are already there.
     """
     newlines = len(text) - len(text.rstrip("\n"))
     paragraph = "\n" * max(0, 2 - newlines)
@@ -185,7 +206,15 @@ def forced_suffix(text: str, closing: str | None) -> str:
 # Templates
 
 _PROBE = "How many pens do 12 boxes of 7 pens hold?"
-_GIVEN = {"messages", "tools", "documents", "add_generation_prompt", "continue_final_message", "raise_exception", "strftime_now"}
+_GIVEN = {
+    "messages",
+    "tools",
+    "documents",
+    "add_generation_prompt",
+    "continue_final_message",
+    "raise_exception",
+    "strftime_now",
+}
 
 
 def _turns(prompt: Prompt, question: str) -> list[dict[str, str]]:
@@ -200,8 +229,9 @@ def _manner(tokenizer: Any, prompt: Prompt, template: str) -> tuple[str, Tags | 
     if (state == "open" and prompt.thinks is False) or (state == "closed" and prompt.thinks):
         read = ", ".join(sorted(_arguments_read(tokenizer, template))) or "none"
         raise PromptError(
-            f"{_name(tokenizer)}: thinks = {str(prompt.thinks).lower()} is set, but its chat template "
-            f"{'opens' if state == 'open' else 'closes'} the thought itself. It reads the arguments {read}: set one of those instead."
+            f"{_name(tokenizer)}: thinks = {str(prompt.thinks).lower()} is set, but its chat template"
+            f" {'opens' if state == 'open' else 'closes'} the thought itself. It reads the arguments {read}: set one of"
+            " those instead."
         )
     if state == "open":
         return "template", tags
@@ -218,7 +248,9 @@ def _switched_off(tokenizer: Any, prompt: Prompt, template: str) -> Tags | None:
     """The tags of a thought that the template closes once thinking is switched off; None where no switch does that."""
     for name in sorted(name for name in _arguments_read(tokenizer, template) if re.search("think|reason", name)):
         try:
-            _, tail = _around(tokenizer, replace(prompt, arguments=tuple((dict(prompt.arguments) | {name: False}).items())))
+            _, tail = _around(
+                tokenizer, replace(prompt, arguments=tuple((dict(prompt.arguments) | {name: False}).items()))
+            )
         except PromptError:
             continue  # no switch: it takes other values, and what is asked does not set it so
         state, tags = thought_in(tail)
@@ -228,7 +260,8 @@ def _switched_off(tokenizer: Any, prompt: Prompt, template: str) -> Tags | None:
 
 
 def _around(tokenizer: Any, prompt: Prompt) -> tuple[str, str]:
-    """What a rendered probe has before its request, and after it. Words of the prompt's own are not among those before."""
+    """What a rendered probe has before its request, and after it.
+    Words of the prompt's own are not among those before."""
     probe = replace(prompt, text=prompt.text.replace(QUESTION, f"{QUESTION} {_PROBE}"))
     turns = _turns(probe, "Probe.")
     before, _, tail = _rendered(tokenizer, prompt, turns).rpartition(turns[-1]["content"].strip())
@@ -244,13 +277,15 @@ def _rendered(tokenizer: Any, prompt: Prompt, turns: list[dict[str, str]]) -> st
     except Exception as error:  # a template is a program of the model's authors: whatever it raises is theirs to say
         words = str(error).strip().rstrip(".") or type(error).__name__
         raise PromptError(
-            f"{_name(tokenizer)}: its chat template refuses prompt {prompt.name} ({_said(turns, prompt)}): {words}. {_advice(prompt)}"
+            f"{_name(tokenizer)}: its chat template refuses prompt {prompt.name} ({_said(turns, prompt)}): {words}."
+            f" {_advice(prompt)}"
         ) from error
     request = turns[-1]["content"].strip()
     if request not in rendered:
         raise PromptError(
-            f"{_name(tokenizer)}: what its chat template makes of prompt {prompt.name} does not hold the question as it was asked "
-            f"({request[:60]!r}); it gives {rendered[:120]!r}. Name another template, or use a model whose template writes the user's turn."
+            f"{_name(tokenizer)}: what its chat template makes of prompt {prompt.name} does not hold the question as it"
+            f" was asked ({request[:60]!r}); it gives {rendered[:120]!r}. Name another template, or use a model whose"
+            " template writes the user's turn."
         )
     return rendered
 
@@ -263,11 +298,17 @@ def _said(turns: list[dict[str, str]], prompt: Prompt) -> str:
 def _advice(prompt: Prompt) -> str:
     if prompt.system is not None:
         return "If it takes no system turn, leave `system` out and put its words into the prompt's text."
-    return "A prompt with a `system` turn, other `arguments`, or a prompt without worked examples (such as plain) may serve."
+    return (
+        "A prompt with a `system` turn, other `arguments`, or a prompt without worked examples (such as plain) may"
+        " serve."
+    )
 
 
 def _template(tokenizer: Any, prompt: Prompt) -> str | None:
-    """The template's source; None for a model that has none. Raises PromptError for a name that the model does not have."""
+    """The template's source; None for a model that has none.
+
+    Raises PromptError for a name that the model does not have.
+    """
     own = getattr(tokenizer, "chat_template", None) or None
     names = sorted(own) if isinstance(own, dict) else []
     if prompt.template is not None and prompt.template not in names:
@@ -280,7 +321,8 @@ def _template(tokenizer: Any, prompt: Prompt) -> str | None:
         return own
     if prompt.template is None and "default" not in names:
         raise PromptError(
-            f"{_name(tokenizer)} has several chat templates and none called default: {', '.join(names)}. Name one under models.template."
+            f"{_name(tokenizer)} has several chat templates and none called default: {', '.join(names)}. Name one under"
+            " models.template."
         )
     return own[prompt.template or "default"]
 
@@ -292,7 +334,8 @@ def _require_arguments(tokenizer: Any, prompt: Prompt, template: str) -> None:
     read = _arguments_read(tokenizer, template)
     if strangers := [name for name, _ in prompt.arguments if name not in read]:
         raise PromptError(
-            f"{_name(tokenizer)}: its chat template reads no argument {strangers[0]}; it reads {', '.join(sorted(read)) or 'none'}."
+            f"{_name(tokenizer)}: its chat template reads no argument {strangers[0]}; it reads"
+            f" {', '.join(sorted(read)) or 'none'}."
         )
 
 
@@ -312,15 +355,17 @@ def _undeclared(template: str) -> frozenset[str]:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     jinja = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"])
-    source = re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", template)  # transformers' own tag, around what an assistant says
+    source = re.sub(
+        r"\{%-?\s*(end)?generation\s*-?%\}", "", template
+    )  # transformers' own tag, around what an assistant says
     return frozenset(meta.find_undeclared_variables(jinja.parse(source)) - set(jinja.globals))
 
 
 def _plain_text(tokenizer: Any, question: str, prompt: Prompt) -> str:
     """The prompt for a model without a chat template, after the token that the tokenizer itself puts first, if any.
 
-    `boxed` is a transcript, "Problem: ... Solution:". Any other text stands as it is, and a blank line follows it where it ends in the
-    question, so that the model does not go on with that.
+    `boxed` is a transcript, "Problem: ... Solution:". Any other text stands as it is, and a blank line follows it where
+    it ends in the question, so that the model does not go on with that.
     """
     first = tokenizer("").input_ids
     begin = tokenizer.bos_token if first and first[0] == tokenizer.bos_token_id else ""

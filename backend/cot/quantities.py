@@ -1,8 +1,9 @@
 r"""Units of answers: what "km/h", "square feet", "dollars a day", "°C" or "red apples" measure, and how they convert.
 
-Measures are pint's (definitions of SI and customary units with exact factors); money, which has no rate between currencies, and the names
-of units in other languages are added here. A word that is no unit names what is counted ("apples"). Nothing is dropped: two quantities
-can be equal only where they measure the same. Only judging processes import this.
+Measures are pint's (definitions of SI and customary units with exact factors); money, which has no rate between
+currencies, and the names of units in other languages are added here. A word that is no unit names what is counted
+("apples"). Nothing is dropped: two quantities can be equal only where they measure the same. Only judging processes
+import this.
 """
 
 import re
@@ -21,42 +22,75 @@ def _set(words: str) -> frozenset[str]:
 
 # Words that pint knows as units and that in an answer nearly always name things.
 _THINGS = _set(
-    "bar bars barn barns chain chains circle circles count counts cycle cycles decade decades dot dots drop drops hand hands line lines "
-    "link links particle particles pixel pixels point points pole poles quarter quarters revolution revolutions rod rods score slug slugs "
-    "square squares stone stones turn turns unit units are ares us"
+    "bar bars barn barns chain chains circle circles count counts cycle cycles decade decades dot dots drop drops hand"
+    " hands line lines link links particle particles pixel pixels point points pole poles quarter quarters revolution"
+    " revolutions rod rods score slug slugs square squares stone stones turn turns unit units are ares us"
 )
 _SYMBOLS = _set(
     "m s h g l L N J W V A K C F B d t"
 )  # single letters that are units where a space or \text{} sets them apart
 _OTHER_NAMES = {
-    "second": "Sekunde Sekunden seconde secondes segundo segundos secondo secondi секунда секунды секунд с 秒 秒钟 초 giây",
+    "second": (
+        "Sekunde Sekunden seconde secondes segundo segundos secondo secondi секунда секунды секунд с 秒 秒钟 초 giây"
+    ),
     "minute": "Minute Minuten minuto minutos minuti минута минуты минут мин 分钟 分鐘 分間 分 분 phút मिनट دقيقة دقائق",
-    "hour": "Stunde Stunden Std heure heures hora horas ora ore час часа часов ч 小时 小時 時間 시간 giờ घंटे घंटा ساعة ساعات",
+    "hour": (
+        "Stunde Stunden Std heure heures hora horas ora ore час часа часов ч 小时 小時 時間 시간 giờ घंटे घंटा ساعة ساعات"
+    ),
     "day": "Tag Tage Tagen jour jours día días dia dias giorno giorni день дня дней 天 日 일 ngày दिन يوم أيام",
-    "week": "wk wks Woche Wochen semaine semaines semana semanas settimana settimane неделя недели недель 周 週間 tuần 주",
-    "month": "mo mos Monat Monate Monaten mois mes meses mese mesi месяц месяца месяцев 个月 個月 ヶ月 か月 개월 tháng महीने",
-    "year": "yr yrs Jahr Jahre Jahren année années an ans año años ano anos anno anni год года лет 年 년 năm साल वर्ष سنة سنوات",
+    "week": (
+        "wk wks Woche Wochen semaine semaines semana semanas settimana settimane неделя недели недель 周 週間 tuần 주"
+    ),
+    "month": (
+        "mo mos Monat Monate Monaten mois mes meses mese mesi месяц месяца месяцев 个月 個月 ヶ月 か月 개월 tháng महीने"
+    ),
+    "year": (
+        "yr yrs Jahr Jahre Jahren année années an ans año años ano anos anno anni год года лет 年 년 năm साल वर्ष سنة"
+        " سنوات"
+    ),
     "millimeter": "Millimeter millimètre millimètres milímetro milímetros millimetro millimetri мм миллиметр 毫米",
-    "centimeter": "cms Zentimeter centimètre centimètres centímetro centímetros centimetro centimetri см сантиметр сантиметров 厘米 公分",
+    "centimeter": (
+        "cms Zentimeter centimètre centimètres centímetro centímetros centimetro centimetri см сантиметр сантиметров"
+        " 厘米 公分"
+    ),
     "meter": "Meter Metern mètre mètres metro metros metri м метр метра метров 米 公尺 メートル 미터 mét मीटर متر",
-    "kilometer": "kms Kilometer kilomètre kilomètres kilómetro kilómetros quilômetro "
-    "quilômetros chilometro chilometri км километр километра "
-    "километров 公里 千米 キロメートル 킬로미터 किलोमीटर كيلومتر",
-    "gram": "Gramm gramme grammes gramo gramos grama gramas grammo grammi г грамм граммов 克 グラム 그램 ग्राम جرام gm gms",
-    "kilogram": "kgs Kilogramm kilo kilos kilogramme kilogrammes kilogramo kilogramos quilograma quilogramas quilo quilos chilogrammo "
-    "chilogrammi chilo chili кг килограмм килограмма килограммов 千克 公斤 キログラム キロ 킬로그램 किलोग्राम كيلوغرام كجم",
+    "kilometer": (
+        "kms Kilometer kilomètre kilomètres kilómetro kilómetros quilômetro "
+        "quilômetros chilometro chilometri км километр километра "
+        "километров 公里 千米 キロメートル 킬로미터 किलोमीटर كيلومتر"
+    ),
+    "gram": (
+        "Gramm gramme grammes gramo gramos grama gramas grammo grammi г грамм граммов 克 グラム 그램 ग्राम جرام gm gms"
+    ),
+    "kilogram": (
+        "kgs Kilogramm kilo kilos kilogramme kilogrammes kilogramo kilogramos quilograma quilogramas quilo quilos"
+        " chilogrammo chilogrammi chilo chili кг килограмм килограмма килограммов 千克 公斤 キログラム キロ 킬로그램"
+        " किलोग्राम كيلوغرام كجم"
+    ),
     "metric_ton": "Tonne Tonnen tonelada toneladas tonnellata tonnellate т тонна тонны тонн 吨 トン 톤",
     "liter": "Liter Litern litro litros litri л литр литра литров 升 リットル 리터 lít लीटर لتر ltr ltrs",
     "milliliter": "mls Milliliter mililitro mililitros millilitro millilitri мл миллилитров 毫升",
-    "degree": "deg degs Grad degré degrés grado grados grau graus gradi градус градуса градусов 度 도 độ डिग्री درجة درجات",
+    "degree": (
+        "deg degs Grad degré degrés grado grados grau graus gradi градус градуса градусов 度 도 độ डिग्री درجة درجات"
+    ),
     "mile": "mi Meile Meilen milla millas milha milhas miglio miglia",
-    "foot": "ft", "yard": "yds", "inch": "ins", "pound": "lb lbs", "kilometer_per_hour": "kmh kmph kph", "mile_per_hour": "mph",
-    "meter_per_second": "mps", "square_kilometer": "sqkm", "liter_per_minute": "lpm", "byte": "Byte Bytes",
+    "foot": "ft",
+    "yard": "yds",
+    "inch": "ins",
+    "pound": "lb lbs",
+    "kilometer_per_hour": "kmh kmph kph",
+    "mile_per_hour": "mph",
+    "meter_per_second": "mps",
+    "square_kilometer": "sqkm",
+    "liter_per_minute": "lpm",
+    "byte": "Byte Bytes",
     "kilobyte": "KB",
-}  # fmt: skip
+}
 _CURRENCIES = {  # words and signs of one currency, and of its hundredth
-    "dollar": ("dollar dollars $ US$ USD bucks доллар доллара долларов 美元 ドル 달러 Dollar dólar "
-    "dólares dollaro dollari", "cent cents ¢ penny pennies"),
+    "dollar": (
+        "dollar dollars $ US$ USD bucks доллар доллара долларов 美元 ドル 달러 Dollar dólar dólares dollaro dollari",
+        "cent cents ¢ penny pennies",
+    ),
     "euro": ("euro euros € EUR Euro евро 欧元 ユーロ 유로", "cent cents Cent centimes céntimos centesimi cêntimos"),
     "sterling": ("pound pounds £ GBP quid", "p penny pence"),
     "yen": ("yen ¥ 円 JPY 日元 엔", ""),
@@ -64,34 +98,92 @@ _CURRENCIES = {  # words and signs of one currency, and of its hundredth
     "rupee": ("rupee rupees ₹ Rs Rs. INR रुपये रुपए रुपया", "paise paisa पैसे"),
     "won": ("won ₩ 원 KRW", ""),
     "ruble": ("ruble rubles rouble roubles ₽ RUB рубль рубля рублей руб", "копейка копейки копеек"),
-    "peso": ("peso pesos", "centavo centavos"), "real": ("real reais R$ BRL", "centavo centavos"), "dong": ("dong đồng ₫ VND", ""),
-    "franc": ("franc francs CHF Franken", "Rappen"), "lira": ("lira liras ₺ TRY", "kuruş"),
-}  # fmt: skip
+    "peso": ("peso pesos", "centavo centavos"),
+    "real": ("real reais R$ BRL", "centavo centavos"),
+    "dong": ("dong đồng ₫ VND", ""),
+    "franc": ("franc francs CHF Franken", "Rappen"),
+    "lira": ("lira liras ₺ TRY", "kuruş"),
+}
 CURRENCY_SIGNS = r"US\$|R\$|[$€£¥₹₩₽₺₫]|Rs\.?(?=\s*\d)|(?:USD|EUR|GBP|JPY|CNY|INR|KRW)(?=\s*\d)"
-_PARTS = {name: Rational(1, under) for under, names in (
-    (2, "half halves"), (3, "third thirds"), (4, "fourth fourths quarter quarters"), (5, "fifth fifths"),
-    (6, "sixth sixths"), (7, "sevenths"), (8, "eighth eighths"), (9, "ninths"),
-    (10, "tenth tenths"), (100, "hundredths"), (1000, "thousandths"),
-) for name in names.split()}  # fmt: skip
+_PARTS = {
+    name: Rational(1, under)
+    for under, names in (
+        (2, "half halves"),
+        (3, "third thirds"),
+        (4, "fourth fourths quarter quarters"),
+        (5, "fifth fifths"),
+        (6, "sixth sixths"),
+        (7, "sevenths"),
+        (8, "eighth eighths"),
+        (9, "ninths"),
+        (10, "tenth tenths"),
+        (100, "hundredths"),
+        (1000, "thousandths"),
+    )
+    for name in names.split()
+}
 _SCALES = {
-    "hundred": 100, "thousand": 1000, "million": 10**6, "millions": 10**6, "billion": 10**9, "billions": 10**9, "trillion": 10**12,
-    "lakh": 10**5, "lakhs": 10**5, "crore": 10**7, "crores": 10**7, "लाख": 10**5, "करोड़": 10**7,
-    "dozen": 12, "dozens": 12, "万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8, "만": 10**4, "억": 10**8,
-    "Millionen": 10**6, "Million": 10**6, "millones": 10**6, "milhões": 10**6, "milioni": 10**6, "миллионов": 10**6, "млн": 10**6,
-}  # fmt: skip
+    "hundred": 100,
+    "thousand": 1000,
+    "million": 10**6,
+    "millions": 10**6,
+    "billion": 10**9,
+    "billions": 10**9,
+    "trillion": 10**12,
+    "lakh": 10**5,
+    "lakhs": 10**5,
+    "crore": 10**7,
+    "crores": 10**7,
+    "लाख": 10**5,
+    "करोड़": 10**7,
+    "dozen": 12,
+    "dozens": 12,
+    "万": 10**4,
+    "萬": 10**4,
+    "亿": 10**8,
+    "億": 10**8,
+    "만": 10**4,
+    "억": 10**8,
+    "Millionen": 10**6,
+    "Million": 10**6,
+    "millones": 10**6,
+    "milhões": 10**6,
+    "milioni": 10**6,
+    "миллионов": 10**6,
+    "млн": 10**6,
+}
 _EMPTY = _set(
-    "of the a an in total each left remaining altogether all is are about only per to for and long wide high tall deep away old "
-    "apart time times there worth amount st nd rd th"
+    "of the a an in total each left remaining altogether all is are about only per to for and long wide high tall deep"
+    " away old apart time times there worth amount st nd rd th"
 )
 _PROSE = _set(
-    "than because since if when then as minus plus not or but which that so less fewer most least except and below above under "
-    "behind zero factorial loss to until "
-    "january february march april may june july august september october november december"
+    "than because since if when then as minus plus not or but which that so less fewer most least except and below"
+    " above under behind zero factorial loss to until january february march april may june july august september"
+    " october november december"
 )
 _PERCENT = frozenset(
-    ("%", "percent", "per cent", "pct", "percentage", "percentage points", "percent points", "Prozent", "pour cent",
-     "por ciento", "por cento", "per cento", "процент", "процента", "процентов", "प्रतिशत", "فی صد", "パーセント", "퍼센트")
-)  # fmt: skip
+    (
+        "%",
+        "percent",
+        "per cent",
+        "pct",
+        "percentage",
+        "percentage points",
+        "percent points",
+        "Prozent",
+        "pour cent",
+        "por ciento",
+        "por cento",
+        "per cento",
+        "процент",
+        "процента",
+        "процентов",
+        "प्रतिशत",
+        "فی صد",
+        "パーセント",
+        "퍼센트",
+    )
+)
 _SQUARES = {"square": 2, "squared": 2, "sq": 2, "sq.": 2, "cubic": 3, "cubed": 3, "cu": 3, "cu.": 3}
 _BEFORE = frozenset({"square", "sq", "sq.", "cubic", "cu", "cu."})
 _PER = frozenset({"per", "/", "a", "an", "each", "every", "pro", "par", "por", "в"})
@@ -104,7 +196,10 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True)
 class Unit:
-    """What a number is a number of. One of it is `scale` (and `offset` at zero: temperatures) in base units of its dimensions."""
+    """What a number is a number of.
+
+    One of it is `scale` (and `offset` at zero: temperatures) in base units of its dimensions.
+    """
 
     scale: Expr
     offset: Expr
@@ -112,7 +207,8 @@ class Unit:
     things: frozenset[str]  # words for what is counted, singular
 
     def agrees_with(self, other: "Unit") -> bool:
-        """Whether quantities in the two can be compared: same dimensions, and the same things as far as both name any."""
+        """Whether quantities in the two can be compared: same dimensions,
+        and the same things as far as both name any."""
         return self.dimensions == other.dimensions and (self.things <= other.things or other.things <= self.things)
 
 
@@ -121,7 +217,7 @@ class Tail:
     """What follows a number: what the unit may be (pounds weigh or pay), and what to multiply by ("million")."""
 
     units: tuple[Unit, ...]
-    scale: Expr = Integer(1)  # noqa: RUF009 - immutable
+    scale: Expr = Integer(1)  # noqa: RUF009
     percent: bool = False
 
 
@@ -205,10 +301,11 @@ def _rational(number: Fraction | int) -> Expr:
 
 
 def tail(text: str, *, tight: bool = False) -> Tail | None:
-    r"""What stands behind a number, read; None where it is no unit: prose, or, set `tight` against the number, letters of algebra.
+    r"""What stands behind a number, read; None where it is no unit: prose, or, set `tight` against the number, letters
+    of algebra.
 
-    Understood are products, quotients and powers ("m/s^{2}", "kg \cdot m", "square feet", "cm2", "miles per hour"), and things ("red
-    apples").
+    Understood are products, quotients and powers ("m/s^{2}", "kg \cdot m", "square feet", "cm2", "miles per hour"), and
+    things ("red apples").
     """
     words = _tokens(text)
     if words is None:

@@ -1,4 +1,5 @@
-"""The four reasoning categories by their target words ("Towards Understanding Distilled Reasoning Models", section 5)."""
+"""The four reasoning categories by their target words ("Towards Understanding Distilled Reasoning Models",
+section 5)."""
 
 import re
 from bisect import bisect_right
@@ -26,7 +27,8 @@ def target_starts(text: str) -> dict[str, list[int]]:
 
 
 def target_tokens(tokens: Sequence[str], n_prompt_tokens: int, prompt: str, text: str) -> dict[str, list[int]]:
-    """The tokens that begin those words in the CoT `text`, as places in `tokens` (joined they are prompt + CoT), by category.
+    """The tokens that begin those words in the CoT `text`, as places in `tokens` (joined they are prompt + CoT), by
+    category.
 
     A token begins a word if it holds its first letter, and nothing before it but space.
     """

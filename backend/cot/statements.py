@@ -1,24 +1,35 @@
 r"""How "the answer is" is said: the words before an answer, in the languages models think in, and the words after it.
 
-`CUE` ends where an answer begins. Nouns and verbs are given per language; a Markdown emphasis or quotation mark may stand between them.
+`CUE` ends where an answer begins. Nouns and verbs are given per language; a Markdown emphasis or quotation mark may
+stand between them.
 """
 
 import re
 
-# language: nouns for what is stated, what may stand behind the noun, and the verbs that state. A colon, equals sign or dash does so in all.
+# language: nouns for what is stated, what may stand behind the noun, and the verbs that state. A colon, equals sign or
+# dash does so in all.
 _SAID = {
-    "English": ("answer|ans|solution|final result|final value",
-                r"s?(?: set)?(?: (?:to|of|for) (?:the|this|that|your|our)(?: \w{1,20}){0,4})?"
-                r"(?:,? (?:we|you|i|they) (?:get|got|have|find|found|want|need|seek|obtain|obtained))?"
-                r"(?:, (?:therefore|then|thus|hence|of course|indeed),)?",
-                r"(?<=\])(?=\s*[\d\\$(-])|is|are|equals|would be|will be|must be|should be|comes out (?:to|as)(?: be)?|"
-                r"of(?=[\s*]{1,4}[\d\\$(-])|(?<=\bans)\.(?=\s*[\d\\$(-])"),
+    "English": (
+        "answer|ans|solution|final result|final value",
+        r"s?(?: set)?(?: (?:to|of|for) (?:the|this|that|your|our)(?: \w{1,20}){0,4})?"
+        r"(?:,? (?:we|you|i|they) (?:get|got|have|find|found|want|need|seek|obtain|obtained))?"
+        r"(?:, (?:therefore|then|thus|hence|of course|indeed),)?",
+        r"(?<=\])(?=\s*[\d\\$(-])|is|are|equals|would be|will be|must be|should be|comes out (?:to|as)(?: be)?|"
+        r"of(?=[\s*]{1,4}[\d\\$(-])|(?<=\bans)\.(?=\s*[\d\\$(-])",
+    ),
     "English, choices": ("option|choice|alternative", "", r"is(?=:?[\s*(]{1,6}(?-i:[A-J])\b)"),
-    "Chinese": ("答案|答|最终结果|最終結果|得数|故选|故選|因此选|所以选|应选|應選|选项|選項", "",
-                r"(?:应该|應該|应|應|就|便|即)?(?:是|为|為|等于|等於|选|選)|(?-i:(?=\s*[A-J(（]))"),
+    "Chinese": (
+        "答案|答|最终结果|最終結果|得数|故选|故選|因此选|所以选|应选|應選|选项|選項",
+        "",
+        r"(?:应该|應該|应|應|就|便|即)?(?:是|为|為|等于|等於|选|選)|(?-i:(?=\s*[A-J(（]))",
+    ),
     "Japanese": ("答え|解答|正解|回答", "", "は|が|を"),
     "Korean": ("정답|답|결과", "", "은|는|이|가"),
-    "French": ("réponse|reponse|solution|résultat final", "(?: finale| correcte| exacte)?(?: est donc)?", "est|sera|vaut|sont"),
+    "French": (
+        "réponse|reponse|solution|résultat final",
+        "(?: finale| correcte| exacte)?(?: est donc)?",
+        "est|sera|vaut|sont",
+    ),
     "German": ("antwort|endergebnis|ergebnis|lösung", "", "ist|lautet|beträgt|wäre|sind"),
     "Spanish": ("respuesta|solución|solucion|resultado final", "(?: final| correcta)?", "es|será|sería|son"),
     "Portuguese": ("resposta|solução|gabarito|resultado final", "(?: final| correta)?", "é|será|seria|são"),
@@ -46,14 +57,15 @@ _SAID = {
     "Hungarian": ("válasz|végeredmény", "", r"(?=\s*[\d\\$])"),
     "Malay, Tagalog": ("jawapan|sagot", "(?:nya)?", "ialah|adalah|ay"),
     "Greek": ("απάντηση", "", "είναι"),
-}  # fmt: skip
+}
 
 NOUNS = tuple(dict.fromkeys(noun for nouns, _, _ in _SAID.values() for noun in nouns.split("|")))  # in small letters
 _OPEN = r"[ \t*_\"'»“”`)\]]{0,8}"
 _SKIPPED = (
     r"(?:[ \t*_\"'“”«:：=]{0,12}(?:(?:that|therefore|thus|then|hence|simply|just|indeed|clearly|"
     r"option|choice|letter|donc|l'option|la lettre|a letra|la letra|la lettera|also|"
-    r"daher|somit|luego|entonces|por lo tanto|portanto|quindi|dunque|la opción|a opção|l'opzione|вариант)(?![A-Za-z])|选项|選項|选|選|项|"
+    r"daher|somit|luego|entonces|por lo tanto|portanto|quindi|dunque|la opción|a"
+    r" opção|l'opzione|вариант)(?![A-Za-z])|选项|選項|选|選|项|"
     r"一共有?|总共有?|共有)[\s,]{0,3}){0,2}"
 )
 _VERBS = "|".join(
@@ -63,9 +75,12 @@ _VERBS = "|".join(
 _CLOSED = r"(?:[:：]?[ \t]{0,4}\n\s{0,8})?[ \t*_\"'“”«`]{0,8}"
 # To be matched where a noun begins: it ends where the answer does.
 CUE = re.compile(rf"(?<![a-zà-ÿа-я])(?:{_VERBS})(?:[ \t*_]{{0,8}}\n\s{{0,8}})?{_SKIPPED}{_CLOSED}", re.IGNORECASE)
-# The same for a title, "### Final answer", with the answer below; what stands before the noun in its line is matched by TITLE.
+# The same for a title, "### Final answer", with the answer below; what stands before the noun in its line is matched by
+# TITLE.
 TITLE_CUE = re.compile(rf"\w{{2,12}}(?: finale?)?[*_: \t]{{0,8}}\n\s{{0,8}}{_SKIPPED}{_CLOSED}", re.IGNORECASE)
-TITLE = re.compile(r"[#*_ \t]{0,10}(?:(?:the|final|la|die|endgültige|correct)[ ]+){0,3}(?:最终|最終|最后|正确)?的?", re.IGNORECASE)
+TITLE = re.compile(
+    r"[#*_ \t]{0,10}(?:(?:the|final|la|die|endgültige|correct)[ ]+){0,3}(?:最终|最終|最后|正确)?的?", re.IGNORECASE
+)
 
 CHOSEN = re.compile(  # "option (B) is correct", "(B) is the right answer"
     r"(?:\b(?:option|choice|answer|alternative)\s{1,3}[*(]{0,3}([A-J])\b[)*]{0,3}|"
@@ -108,8 +123,8 @@ COPULA_BEHIND = re.compile(  # the verb that closes a sentence in Japanese, Kore
 )
 
 _WORDS = (
-    "true false yes no none both neither infinity infinite undefined vrai faux oui non wahr falsch ja nein sí verdadero falso "
-    "sim não verdadeiro sì vero да нет верно неверно 是 否 对 错 正确 错误 はい いいえ 正しい 예 아니요 참 거짓 हाँ नहीं "
-    "सही गलत نعم لا صحيح خطأ có không đúng sai"
+    "true false yes no none both neither infinity infinite undefined vrai faux oui non wahr falsch ja nein sí verdadero"
+    " falso sim não verdadeiro sì vero да нет верно неверно 是 否 对 错 正确 错误 はい いいえ 正しい 예 아니요 참 거짓"
+    " हाँ नहीं सही गलत نعم لا صحيح خطأ có không đúng sai"
 )
 WORDS = frozenset(_WORDS.split())

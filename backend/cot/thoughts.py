@@ -1,6 +1,7 @@
 """The tags between which models think, and a response taken apart at them.
 
-One registry of known pairs. A thought's closing tag is stored with each CoT (`cots.think_close`), so that nothing is looked for twice.
+One registry of known pairs. A thought's closing tag is stored with each CoT (`cots.think_close`), so that nothing is
+looked for twice.
 """
 
 import re
@@ -18,11 +19,15 @@ class Tags:
     close: str
     space: str = ""  # what models write right after the opening one
     written: bool = True  # False: words that anybody may write, which count only where a template renders them
-    told: str | None = None  # words of a template that tell its model to think so; None: both tags, the opening one first
+    told: str | None = (
+        None  # words of a template that tell its model to think so; None: both tags, the opening one first
+    )
 
 
 TAGS = (
-    Tags(THINK_OPEN, THINK_CLOSE, "\n"),  # DeepSeek R1, Qwen3, QwQ, GLM, SmolLM3, Phi-4-reasoning, Nemotron and many more
+    Tags(
+        THINK_OPEN, THINK_CLOSE, "\n"
+    ),  # DeepSeek R1, Qwen3, QwQ, GLM, SmolLM3, Phi-4-reasoning, Nemotron and many more
     Tags("<|begin_of_thought|>", "<|end_of_thought|>", "\n\n"),  # OpenThinker, Sky-T1, Bespoke-Stratos
     Tags("[THINK]", "[/THINK]"),  # Magistral
     Tags("<thinking>", "</thinking>", "\n"),  # Reflection
@@ -38,12 +43,16 @@ TAGS = (
     Tags("<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus
     Tags("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]", "\n", written=False),  # Apriel
     Tags(  # gpt-oss: channels
-        "<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>", told="# Valid channels: analysis"
+        "<|channel|>analysis<|message|>",
+        "<|end|><|start|>assistant<|channel|>final<|message|>",
+        told="# Valid channels: analysis",
     ),
 )
 _BY_TAG = {tag: tags for tags in TAGS for tag in (tags.open, tags.close)}
 _ANY, _WRITTEN = (
-    re.compile("|".join(re.escape(tag) for tag in sorted(_BY_TAG, key=len, reverse=True) if _BY_TAG[tag].written or words))
+    re.compile(
+        "|".join(re.escape(tag) for tag in sorted(_BY_TAG, key=len, reverse=True) if _BY_TAG[tag].written or words)
+    )
     for words in (True, False)
 )
 
@@ -51,7 +60,8 @@ _ANY, _WRITTEN = (
 def thought_in(text: str) -> tuple[Literal["open", "closed", "none"], Tags | None]:
     """Whether `text` ends inside a thought, after one that was closed, or has no tag of one; and the tags.
 
-    Inside a thought only its own closing tag counts. A closing tag with nothing before it closes too (DeepSeek V3.1 without thinking).
+    Inside a thought only its own closing tag counts. A closing tag with nothing before it closes too (DeepSeek V3.1
+    without thinking).
     """
     state, own = "none", None
     for found in _ANY.finditer(text):
@@ -79,7 +89,8 @@ def left_open(text: str, closing: str) -> bool:
 
 
 def closing_tag(response: str, prompt: str = "") -> str | None:
-    """What closes the thought of a response of which no more is known than its text and its prompt's; None where there is none.
+    """What closes the thought of a response of which no more is known than its text and its prompt's; None where there
+    is none.
 
     A prompt that ends in an opening tag says it; else the first tag in the response.
     """

@@ -2,14 +2,15 @@ r"""Chains of thought written by rule: correct by construction, with slips that 
 
 For a problem whose solution is a list of calculations (`problems.generate`), a trace is told step by step:
 1. an opening, and the facts of the question again;
-2. each calculation, with now and then a slip first: a wrong result, or the wrong operation, that the next sentence doubts ("Wait, …")
-   and puts right before anything is built on it;
+2. each calculation, with now and then a slip first: a wrong result, or the wrong operation, that the next sentence
+   doubts ("Wait, …") and puts right before anything is built on it;
 3. where the numbers are long, mostly the parts that the result is put together from ("In parts: …");
-4. now and then another route to the same value ("Alternatively, …"), or a check by the inverse operation ("But is that right? …");
+4. now and then another route to the same value ("Alternatively, …"), or a check by the inverse operation ("But is that
+   right? …");
 5. a conclusion ("Therefore, …"), and after the thinking the answer in \boxed{}.
 
-Every equation in a trace is true but those of its slips, which are listed beside it; a value that a slip got wrong is never used. The
-wording is drawn from a generator of its own for each trace, and no sentence stands in a trace twice.
+Every equation in a trace is true but those of its slips, which are listed beside it; a value that a slip got wrong is
+never used. The wording is drawn from a generator of its own for each trace, and no sentence stands in a trace twice.
 """
 
 import math
@@ -30,44 +31,95 @@ _SENTENCE = re.compile(r"(?<=[.?!])\s+")
 _SPOKEN = {"+": "plus", "-": "minus", "*": "times", "/": "divided by"}
 
 _OPENINGS = (
-    "Okay, let me work this out.", "Alright, what do I know here?", "Let me start with what is given.", "Hmm, let me read this carefully.",
-    "So I have to find one number in the end.", "Okay, so step by step.", "Let me think about what happens in this story.",
-    "First I want to be sure what is asked.", "Let me write down the facts.", "Right, this should take {n} calculation{s}.",
+    "Okay, let me work this out.",
+    "Alright, what do I know here?",
+    "Let me start with what is given.",
+    "Hmm, let me read this carefully.",
+    "So I have to find one number in the end.",
+    "Okay, so step by step.",
+    "Let me think about what happens in this story.",
+    "First I want to be sure what is asked.",
+    "Let me write down the facts.",
+    "Right, this should take {n} calculation{s}.",
 )
-_FACTS = ("The problem says: {fact}", "Here is the story: {fact}", "I know this much: {fact}", "Given: {fact}", "What I know: {fact}")
-_ASKED = ("And the question is: {question}", "What I need: {question}", "So I am asked: {question}", "The goal: {question}")
+_FACTS = (
+    "The problem says: {fact}",
+    "Here is the story: {fact}",
+    "I know this much: {fact}",
+    "Given: {fact}",
+    "What I know: {fact}",
+)
+_ASKED = (
+    "And the question is: {question}",
+    "What I need: {question}",
+    "So I am asked: {question}",
+    "The goal: {question}",
+)
 _FIRST = (
-    "First, {e} = {v}.", "To begin, {e} = {v}.", "So I start with {e} = {v}.", "The first thing to compute is {e}, which is {v}.",
-    "I begin with {e} = {v}.", "That first part is {e} = {v}.",
+    "First, {e} = {v}.",
+    "To begin, {e} = {v}.",
+    "So I start with {e} = {v}.",
+    "The first thing to compute is {e}, which is {v}.",
+    "I begin with {e} = {v}.",
+    "That first part is {e} = {v}.",
 )
 _NEXT = (
-    "Next, {e} = {v}.", "Then {e} = {v}.", "Now I need {e} = {v}.", "With that, {e} = {v}.", "After that comes {e} = {v}.",
-    "Going on, {e} = {v}.", "From there, {e} = {v}.", "So now {e} = {v}.",
+    "Next, {e} = {v}.",
+    "Then {e} = {v}.",
+    "Now I need {e} = {v}.",
+    "With that, {e} = {v}.",
+    "After that comes {e} = {v}.",
+    "Going on, {e} = {v}.",
+    "From there, {e} = {v}.",
+    "So now {e} = {v}.",
 )
-_ANY = ("So {e} = {v}.", "I get {e} = {v}.", "That gives {e} = {v}.", "Then {e} = {v}.", "This is {e} = {v}.", "Now {e} = {v}.")
+_ANY = (
+    "So {e} = {v}.",
+    "I get {e} = {v}.",
+    "That gives {e} = {v}.",
+    "Then {e} = {v}.",
+    "This is {e} = {v}.",
+    "Now {e} = {v}.",
+)
 _NOTICED = (
-    "Wait, that is not right: {e} = {v}.", "Wait, let me redo that. {E} is {v}, not {w}.", "Hmm, wait. {e} = {v}, so {w} was a slip.",
-    "Wait, I should check that. No, {e} = {v}.", "Hold on, {w} cannot be right, because {e} = {v}.",
-    "Wait, I made a mistake there; {e} = {v}.", "Actually, no. {E} gives {v} and not {w}.",
+    "Wait, that is not right: {e} = {v}.",
+    "Wait, let me redo that. {E} is {v}, not {w}.",
+    "Hmm, wait. {e} = {v}, so {w} was a slip.",
+    "Wait, I should check that. No, {e} = {v}.",
+    "Hold on, {w} cannot be right, because {e} = {v}.",
+    "Wait, I made a mistake there; {e} = {v}.",
+    "Actually, no. {E} gives {v} and not {w}.",
 )
 _PARTS = ("In parts: {p}.", "Piece by piece: {p}.", "Let me split this: {p}.", "Slowly: {p}.")
 _OTHER_WAY = ("So I take {e} = {w}.", "Perhaps {e} = {w} is what I need.", "I could compute {e} = {w} here.")
 _TURNED = (
-    "Wait, that is the wrong operation for this. It has to be {e} = {v}.", "But wait, that is not what the story says; I need {e} = {v}.",
-    "Hmm, no, reading it again I see it must be {e} = {v}.", "Wait, going back to the question, it asks for {e} = {v}.",
+    "Wait, that is the wrong operation for this. It has to be {e} = {v}.",
+    "But wait, that is not what the story says; I need {e} = {v}.",
+    "Hmm, no, reading it again I see it must be {e} = {v}.",
+    "Wait, going back to the question, it asks for {e} = {v}.",
 )
 _CHECKS = (
-    "Wait, is that right? {c}, so yes.", "Let me check: {c}. Good.", "However, I want to verify it: {c}, which fits.",
-    "Checking backwards, {c}, as it should be.", "But let me make sure. {c}, fine.", "To verify, {c}. That agrees.",
+    "Wait, is that right? {c}, so yes.",
+    "Let me check: {c}. Good.",
+    "However, I want to verify it: {c}, which fits.",
+    "Checking backwards, {c}, as it should be.",
+    "But let me make sure. {c}, fine.",
+    "To verify, {c}. That agrees.",
     "Wait, let me double-check: {c}, so it holds.",
 )
 _ROUTES = (
-    "Alternatively, {r}, which is the same.", "Alternatively, I can see it like this: {r}.", "Another way: {r}, so it agrees.",
+    "Alternatively, {r}, which is the same.",
+    "Alternatively, I can see it like this: {r}.",
+    "Another way: {r}, so it agrees.",
     "Alternatively, {r}. Both ways match.",
 )
 _ENDS = (
-    "Therefore, the answer is {a}.", "Thus the result is {a}.", "Therefore {a} is what was asked for.", "So, in the end, I have {a}.",
-    "Therefore, putting it together, the answer is {a}.", "Thus I am confident that it is {a}.",
+    "Therefore, the answer is {a}.",
+    "Thus the result is {a}.",
+    "Therefore {a} is what was asked for.",
+    "So, in the end, I have {a}.",
+    "Therefore, putting it together, the answer is {a}.",
+    "Thus I am confident that it is {a}.",
 )
 _AFTER = ("The answer is \\boxed{{{a}}}.", "The final answer is \\boxed{{{a}}}.", "So the answer is \\boxed{{{a}}}.")
 
@@ -98,17 +150,25 @@ class Trace:
 
 
 def trace(problem: Problem, *, seed: int, number: int = 0, manner: Manner | None = None) -> Trace:
-    """The trace of this problem, seed and number; the same again for the same three. Raises ProblemError without calculations to tell."""
+    """The trace of this problem, seed and number; the same again for the same three.
+
+    Raises ProblemError without calculations to tell.
+    """
     calculations = [line.partition(" = ")[::2] for line in (problem.solution or "").splitlines() if " = " in line]
     if not calculations or any(exact_value(expression) != Fraction(value) for expression, value in calculations):
         raise ProblemError(
-            f"Problem {problem.source_key} has no solution of true calculations, one a line; only a problem of our generator can be told."
+            f"Problem {problem.source_key} has no solution of true calculations, one a line; only a problem of our"
+            " generator can be told."
         )
-    return _Teller(problem, calculations, random.Random(seed_for("trace", seed, problem.problem_id, number)), manner or Manner()).told()
+    return _Teller(
+        problem, calculations, random.Random(seed_for("trace", seed, problem.problem_id, number)), manner or Manner()
+    ).told()
 
 
 class _Teller:
-    def __init__(self, problem: Problem, calculations: Sequence[tuple[str, str]], rng: random.Random, manner: Manner) -> None:
+    def __init__(
+        self, problem: Problem, calculations: Sequence[tuple[str, str]], rng: random.Random, manner: Manner
+    ) -> None:
         self.problem, self.calculations, self.rng, self.manner = problem, calculations, rng, manner
         self.sentences: list[str] = []
         self.slips: list[str] = []
@@ -122,8 +182,12 @@ class _Teller:
             paragraphs.append(self.sentences)
         paragraphs.append([self._one_of(_ENDS, a=self.problem.answer)])
         return Trace(
-            self.problem.problem_id, "\n\n".join(" ".join(paragraph) for paragraph in paragraphs),
-            self._one_of(_AFTER, a=self.problem.answer), tuple(self.slips), self.n_checks, self.n_routes,
+            self.problem.problem_id,
+            "\n\n".join(" ".join(paragraph) for paragraph in paragraphs),
+            self._one_of(_AFTER, a=self.problem.answer),
+            tuple(self.slips),
+            self.n_checks,
+            self.n_routes,
         )
 
     def _opening(self) -> list[str]:
@@ -139,7 +203,11 @@ class _Teller:
     def _calculation(self, number: int, expression: str, value: str) -> None:
         said = {"e": expression, "v": value, "E": _spoken(expression)}
         wordings = (_FIRST if number == 0 else _NEXT) + _ANY
-        told = parts(expression, fine=self.manner.fine) if self.manner.parts and self.rng.random() < self.manner.parts else []
+        told = (
+            parts(expression, fine=self.manner.fine)
+            if self.manner.parts and self.rng.random() < self.manner.parts
+            else []
+        )
         if told:
             self._say(_PARTS, p=", ".join(told))
         if self.rng.random() < self.manner.slip:
@@ -153,9 +221,12 @@ class _Teller:
             self._say(_CHECKS, c=check)
             self.n_checks += 1
 
-    def _slip(self, wordings: Sequence[str], expression: str, value: str, said: dict[str, str], *, in_parts: bool) -> None:
-        """A slip is worded like any calculation: what comes before its result does not give it away. After the parts of the right
-        calculation nobody takes another one."""
+    def _slip(
+        self, wordings: Sequence[str], expression: str, value: str, said: dict[str, str], *, in_parts: bool
+    ) -> None:
+        """A slip is worded like any calculation: what comes before its result does not give it away. After the parts of
+        the right calculation nobody takes another one.
+        """
         turned = self._wrong_operation(expression) if self.rng.random() < 0.3 else None
         if turned is not None and not in_parts:
             self._say(_OTHER_WAY, e=turned, w=str(exact_value(turned)))
@@ -179,7 +250,9 @@ class _Teller:
             return None
         a, sign, b = found.groups()
         others = [f"{a} {other} {b}" for other in "+-*" if other != sign]
-        others = [other for other in others if exact_value(other) >= 0 and exact_value(other) != exact_value(expression)]
+        others = [
+            other for other in others if exact_value(other) >= 0 and exact_value(other) != exact_value(expression)
+        ]
         return self.rng.choice(others) if others else None
 
     def _route(self, expression: str, value: str) -> str | None:
@@ -204,7 +277,8 @@ class _Teller:
 
 
 def parts(expression: str, *, fine: bool = False) -> list[str]:
-    """True equations by which a person with pencil and paper gets the value of an expression; empty where it is plain at a glance.
+    """True equations by which a person with pencil and paper gets the value of an expression; empty where it is plain
+    at a glance.
 
     `fine` splits both factors of a product, takes sums up as it goes, and tells fractions by their common denominator.
     """
@@ -267,7 +341,9 @@ def _of_fractions(a: Fraction, sign: str, b: Fraction) -> list[str]:
     if sign in "+-":
         below = math.lcm(a.denominator, b.denominator)
         above = [int(part * below) for part in (a, b)]
-        told = [f"{part} = {top}/{below}" for part, top in zip((a, b), above, strict=True) if str(part) != f"{top}/{below}"]
+        told = [
+            f"{part} = {top}/{below}" for part, top in zip((a, b), above, strict=True) if str(part) != f"{top}/{below}"
+        ]
         total = above[0] + above[1] if sign == "+" else above[0] - above[1]
         return [*told, f"{above[0]} {sign} {above[1]} = {total}", *_reduced(total, below)]
     b = b if sign == "*" else 1 / b
@@ -309,7 +385,12 @@ def inverse(expression: str, value: str) -> str | None:
     a, sign, b = int(found[1]), found[2], int(found[3])
     if sign == "*" and b == 0:
         return None
-    return {"+": f"{value} - {b} = {a}", "-": f"{value} + {b} = {a}", "*": f"{value} / {b} = {a}", "/": f"{value} * {b} = {a}"}[sign]
+    return {
+        "+": f"{value} - {b} = {a}",
+        "-": f"{value} + {b} = {a}",
+        "*": f"{value} / {b} = {a}",
+        "/": f"{value} * {b} = {a}",
+    }[sign]
 
 
 def _by_parts(large: int, small: int) -> str | None:

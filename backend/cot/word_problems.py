@@ -1,9 +1,9 @@
 """Our own arithmetic word problems in five levels, whose answers are right by construction.
 
-A generated problem is a little story whose numbers are drawn first; its solution is a list of calculations, each evaluated in exact
-fractions, and the last value is the answer. So the answer is right by construction, and the shown steps can be checked again.
-Level 1 is one step with small numbers, 2 two steps, 3 three steps with money and groups, 4 three to four steps with percentages
-and unit changes, 5 four to five steps with fractions, percentages and rates.
+A generated problem is a little story whose numbers are drawn first; its solution is a list of calculations, each
+evaluated in exact fractions, and the last value is the answer. So the answer is right by construction, and the shown
+steps can be checked again. Level 1 is one step with small numbers, 2 two steps, 3 three steps with money and groups, 4
+three to four steps with percentages and unit changes, 5 four to five steps with fractions, percentages and rates.
 """
 
 import ast
@@ -15,32 +15,134 @@ from fractions import Fraction
 from backend.cot.problems import Problem, ProblemError
 from backend.ids import seed_for, stable_id
 
-# fmt: off
+# fmt: off  (a word a line would hide the generator behind a hundred and twenty lines of words)
 NAMES = (
-    "Tom", "Anna", "Ben", "Clara", "David", "Emma", "Felix", "Grace", "Hugo", "Iris", "Jack", "Kate", "Leo", "Mia", "Noah", "Olga",
-    "Paul", "Rosa", "Sam", "Tina", "Uma", "Victor", "Wendy", "Yusuf", "Zoe", "Amir", "Bella", "Carlos", "Diana", "Elif", "Fatima",
-    "George", "Hana", "Ivan", "Julia", "Kofi", "Lina", "Mateo", "Nina", "Omar", "Priya", "Quinn", "Ravi", "Sofia", "Tariq", "Vera",
-    "Will", "Xena",
+    "Tom",
+    "Anna",
+    "Ben",
+    "Clara",
+    "David",
+    "Emma",
+    "Felix",
+    "Grace",
+    "Hugo",
+    "Iris",
+    "Jack",
+    "Kate",
+    "Leo",
+    "Mia",
+    "Noah",
+    "Olga",
+    "Paul",
+    "Rosa",
+    "Sam",
+    "Tina",
+    "Uma",
+    "Victor",
+    "Wendy",
+    "Yusuf",
+    "Zoe",
+    "Amir",
+    "Bella",
+    "Carlos",
+    "Diana",
+    "Elif",
+    "Fatima",
+    "George",
+    "Hana",
+    "Ivan",
+    "Julia",
+    "Kofi",
+    "Lina",
+    "Mateo",
+    "Nina",
+    "Omar",
+    "Priya",
+    "Quinn",
+    "Ravi",
+    "Sofia",
+    "Tariq",
+    "Vera",
+    "Will",
+    "Xena",
 )
 THINGS = (
-    "apples", "oranges", "books", "pencils", "marbles", "stickers", "shells", "cards", "coins", "buttons", "stamps", "toys", "cookies",
-    "balloons", "flowers", "eggs", "cups", "plates", "candles", "ribbons", "beads", "bottles", "lemons", "pears", "plums", "peaches",
-    "muffins", "rocks", "crayons", "magnets",
+    "apples",
+    "oranges",
+    "books",
+    "pencils",
+    "marbles",
+    "stickers",
+    "shells",
+    "cards",
+    "coins",
+    "buttons",
+    "stamps",
+    "toys",
+    "cookies",
+    "balloons",
+    "flowers",
+    "eggs",
+    "cups",
+    "plates",
+    "candles",
+    "ribbons",
+    "beads",
+    "bottles",
+    "lemons",
+    "pears",
+    "plums",
+    "peaches",
+    "muffins",
+    "rocks",
+    "crayons",
+    "magnets",
 )
 GROUPS = (
-    "boxes", "bags", "baskets", "jars", "trays", "drawers", "crates", "packs",
+    "boxes",
+    "bags",
+    "baskets",
+    "jars",
+    "trays",
+    "drawers",
+    "crates",
+    "packs",
 )
 GOODS = (
-    ("notebook", "notebooks"), ("ticket", "tickets"), ("cup of tea", "cups of tea"), ("hat", "hats"), ("plant", "plants"),
-    ("brush", "brushes"), ("lamp", "lamps"), ("sandwich", "sandwiches"), ("ball", "balls"), ("poster", "posters"),
-    ("scarf", "scarves"), ("mug", "mugs"),
+    ("notebook", "notebooks"),
+    ("ticket", "tickets"),
+    ("cup of tea", "cups of tea"),
+    ("hat", "hats"),
+    ("plant", "plants"),
+    ("brush", "brushes"),
+    ("lamp", "lamps"),
+    ("sandwich", "sandwiches"),
+    ("ball", "balls"),
+    ("poster", "posters"),
+    ("scarf", "scarves"),
+    ("mug", "mugs"),
 )
 PLACES = (
-    "a farm", "a school", "a library", "a bakery", "a shop", "a factory", "a museum", "a garden", "an office", "a hotel",
+    "a farm",
+    "a school",
+    "a library",
+    "a bakery",
+    "a shop",
+    "a factory",
+    "a museum",
+    "a garden",
+    "an office",
+    "a hotel",
 )
 JOBS = (
-    ("paints", "fence posts"), ("folds", "letters"), ("packs", "parcels"), ("bakes", "rolls"), ("prints", "posters"),
-    ("checks", "forms"), ("fills", "bottles"), ("repairs", "chairs"),
+    ("paints", "fence posts"),
+    ("folds", "letters"),
+    ("packs", "parcels"),
+    ("bakes", "rolls"),
+    ("prints", "posters"),
+    ("checks", "forms"),
+    ("fills", "bottles"),
+    ("repairs", "chairs"),
 )
 # fmt: on
 
@@ -89,8 +191,10 @@ def _buy_more(s: _Story) -> str:
     s.work(f"{a} + {b}")
     return s.pick(
         f"{s.one} has {a} {s.things} and buys {b} more. How many {s.things} does {s.one} have now?",
-        f"{s.one} finds {a} {s.things} in the morning and {b} {s.things} in the evening. How many {s.things} does {s.one} find in total?",
-        f"There are {a} {s.things} on the table. {s.one} puts {b} more {s.things} on it. How many {s.things} are on the table now?",
+        f"{s.one} finds {a} {s.things} in the morning and {b} {s.things} in the evening. How many {s.things} does"
+        f" {s.one} find in total?",
+        f"There are {a} {s.things} on the table. {s.one} puts {b} more {s.things} on it. How many {s.things} are on the"
+        " table now?",
     )
 
 
@@ -110,7 +214,8 @@ def _together(s: _Story) -> str:
     s.work(f"{a} + {b}")
     return s.pick(
         f"{s.one} has {a} {s.things} and {s.two} has {b} {s.things}. How many {s.things} do they have together?",
-        f"{s.one} collects {a} {s.things}. {s.two} collects {b} {s.things}. How many {s.things} do they collect altogether?",
+        f"{s.one} collects {a} {s.things}. {s.two} collects {b} {s.things}. How many {s.things} do they collect"
+        " altogether?",
     )
 
 
@@ -127,7 +232,8 @@ def _share(s: _Story) -> str:
     friends, each = s.number(2, 4), s.number(2, 5)
     s.work(f"{friends * each} / {friends}")
     return s.pick(
-        f"{s.one} shares {friends * each} {s.things} equally among {friends} friends. How many {s.things} does each friend get?",
+        f"{s.one} shares {friends * each} {s.things} equally among {friends} friends. How many {s.things} does each"
+        " friend get?",
         f"{s.one} puts {friends * each} {s.things} into {friends} equal groups. How many {s.things} are in each group?",
     )
 
@@ -146,9 +252,11 @@ def _buy_then_give(s: _Story) -> str:
     c = s.number(2, 5)
     s.work(f"{s.work(f'{a} + {b}')} - {c}")
     return s.pick(
-        f"{s.one} has {a} {s.things}. {s.one} buys {b} more and then gives {c} to {s.two}. How many {s.things} does {s.one} have now?",
+        f"{s.one} has {a} {s.things}. {s.one} buys {b} more and then gives {c} to {s.two}. How many {s.things} does"
+        f" {s.one} have now?",
         f"A shop has {a} {s.things}. It gets {b} more and sells {c}. How many {s.things} does the shop have now?",
-        f"{s.one} picks {a} {s.things} on Monday and {b} on Tuesday, then uses {c} of them. How many {s.things} are left?",
+        f"{s.one} picks {a} {s.things} on Monday and {b} on Tuesday, then uses {c} of them. How many {s.things} are"
+        " left?",
     )
 
 
@@ -156,9 +264,10 @@ def _groups_and_more(s: _Story) -> str:
     a, b, c = s.number(2, 3), s.number(2, 5), s.number(2, 6)
     s.work(f"{s.work(f'{a} * {b}')} + {c}")
     return s.pick(
-        f"{s.one} has {a} {s.groups} with {b} {s.things} in each, and {c} more {s.things} on a shelf. How many {s.things} does "
-        f"{s.one} have in total?",
-        f"{s.one} buys {a} packs of {b} {s.things} and finds {c} {s.things} at home. How many {s.things} does {s.one} have?",
+        f"{s.one} has {a} {s.groups} with {b} {s.things} in each, and {c} more {s.things} on a shelf. How many"
+        f" {s.things} does {s.one} have in total?",
+        f"{s.one} buys {a} packs of {b} {s.things} and finds {c} {s.things} at home. How many {s.things} does {s.one}"
+        " have?",
     )
 
 
@@ -166,10 +275,10 @@ def _more_than_other(s: _Story) -> str:
     a, b = s.number(3, 8), s.number(2, 5)
     s.work(f"{s.work(f'{a} + {b}')} + {a}")
     return s.pick(
-        f"{s.one} has {a} {s.things}. {s.two} has {b} more {s.things} than {s.one}. How many {s.things} do {s.one} and {s.two} have "
-        "together?",
-        f"{s.one} reads {a} pages on Monday. On Tuesday {s.one} reads {b} pages more than on Monday. How many pages does {s.one} read "
-        "on both days?",
+        f"{s.one} has {a} {s.things}. {s.two} has {b} more {s.things} than {s.one}. How many {s.things} do {s.one} and"
+        f" {s.two} have together?",
+        f"{s.one} reads {a} pages on Monday. On Tuesday {s.one} reads {b} pages more than on Monday. How many pages"
+        f" does {s.one} read on both days?",
     )
 
 
@@ -179,9 +288,10 @@ def _change(s: _Story) -> str:
     s.work(f"{paid} - {s.work(f'{n} * {price}')}")
     one, many = s.rng.choice(GOODS)
     return s.pick(
-        f"One {one} costs {price} dollars. {s.one} buys {n} {many} and pays with a {paid} dollar bill. How many dollars does {s.one} "
-        "get back?",
-        f"{s.one} has {paid} dollars and buys {n} {many} for {price} dollars each. How many dollars does {s.one} have left?",
+        f"One {one} costs {price} dollars. {s.one} buys {n} {many} and pays with a {paid} dollar bill. How many dollars"
+        f" does {s.one} get back?",
+        f"{s.one} has {paid} dollars and buys {n} {many} for {price} dollars each. How many dollars does {s.one} have"
+        " left?",
     )
 
 
@@ -190,7 +300,8 @@ def _twice_lost(s: _Story) -> str:
     b, c = s.number(2, 4), s.number(2, 4)
     s.work(f"{s.work(f'{a} - {b}')} - {c}")
     return s.pick(
-        f"There are {a} {s.things} in a box. {s.one} takes {b} and {s.two} takes {c}. How many {s.things} are left in the box?",
+        f"There are {a} {s.things} in a box. {s.one} takes {b} and {s.two} takes {c}. How many {s.things} are left in"
+        " the box?",
         f"{s.one} bakes {a} muffins. {s.one} eats {b} and gives {c} to {s.two}. How many muffins are left?",
     )
 
@@ -200,8 +311,10 @@ def _shopping(s: _Story) -> str:
     n, p, m, q = s.number(2, 6), s.number(3, 12), s.number(2, 6), s.number(2, 9)
     s.work(f"{s.work(f'{n} * {p}')} + {s.work(f'{m} * {q}')}")
     return s.pick(
-        f"{s.one} buys {n} {many} for {p} dollars each and {m} {others} for {q} dollars each. How many dollars does {s.one} spend?",
-        f"A {one} costs {p} dollars and a {other} costs {q} dollars. What do {n} {many} and {m} {others} cost together, in dollars?",
+        f"{s.one} buys {n} {many} for {p} dollars each and {m} {others} for {q} dollars each. How many dollars does"
+        f" {s.one} spend?",
+        f"A {one} costs {p} dollars and a {other} costs {q} dollars. What do {n} {many} and {m} {others} cost together,"
+        " in dollars?",
     )
 
 
@@ -214,10 +327,10 @@ def _groups_shared(s: _Story) -> str:
     s.work(f"{rest} / {people}")
     holder = f"1 box holds {per_box} {s.things}" if boxes == 1 else f"{boxes} boxes hold {per_box} {s.things} each"
     return s.pick(
-        f"{holder}. {lost} {s.things} are broken, and the rest are shared equally by {people} children. How many {s.things} does each "
-        "child get?",
-        f"{s.one} buys {boxes} {'pack' if boxes == 1 else 'packs'} of {per_box} {s.things}, gives {lost} of them to {s.two}, and puts "
-        f"the others into {people} equal piles. How many {s.things} are in each pile?",
+        f"{holder}. {lost} {s.things} are broken, and the rest are shared equally by {people} children. How many"
+        f" {s.things} does each child get?",
+        f"{s.one} buys {boxes} {'pack' if boxes == 1 else 'packs'} of {per_box} {s.things}, gives {lost} of them to"
+        f" {s.two}, and puts the others into {people} equal piles. How many {s.things} are in each pile?",
     )
 
 
@@ -227,10 +340,10 @@ def _times_as_many(s: _Story) -> str:
     left = s.work(f"{s.work(f'{a} * {k}')} - {b}")
     s.work(f"{left} + {a}")
     return s.pick(
-        f"{s.one} has {a} {s.things}. {s.two} has {k} times as many {s.things} as {s.one}, and gives {b} of them away. How many "
-        f"{s.things} do {s.one} and {s.two} have together now?",
-        f"A small hall has {a} seats and a large hall has {k} times as many. In the large hall {b} seats are taken out. How many "
-        "seats do the two halls have together now?",
+        f"{s.one} has {a} {s.things}. {s.two} has {k} times as many {s.things} as {s.one}, and gives {b} of them away."
+        f" How many {s.things} do {s.one} and {s.two} have together now?",
+        f"A small hall has {a} seats and a large hall has {k} times as many. In the large hall {b} seats are taken out."
+        " How many seats do the two halls have together now?",
     )
 
 
@@ -240,10 +353,10 @@ def _working_week(s: _Story) -> str:
     earned = s.work(f"{s.work(f'{hours} * {days}')} * {pay}")
     s.work(f"{earned} - {costs}")
     return s.pick(
-        f"{s.one} works {hours} hours a day for {days} days and earns {pay} dollars an hour. Then {s.one} spends {costs} dollars. How "
-        "many dollars are left?",
-        f"At {s.rng.choice(PLACES)} {s.one} is paid {pay} dollars an hour. {s.one} works {days} days of {hours} hours and pays "
-        f"{costs} dollars for travel. How many dollars does {s.one} keep?",
+        f"{s.one} works {hours} hours a day for {days} days and earns {pay} dollars an hour. Then {s.one} spends"
+        f" {costs} dollars. How many dollars are left?",
+        f"At {s.rng.choice(PLACES)} {s.one} is paid {pay} dollars an hour. {s.one} works {days} days of {hours} hours"
+        f" and pays {costs} dollars for travel. How many dollars does {s.one} keep?",
     )
 
 
@@ -252,24 +365,29 @@ def _rows(s: _Story) -> str:
     filled = s.work(f"{s.work(f'{rows} * {seats}')} - {empty}")
     s.work(f"{filled} * {price}")
     return s.pick(
-        f"A room has {rows} rows of {seats} seats, and {empty} seats are empty. Everyone in the room paid {price} dollars. How many "
-        "dollars were paid in total?",
-        f"{s.one} plants {rows} rows of {seats} bushes. {empty} bushes die, and each of the others bears {price} roses. How many "
-        "roses are there?",
+        f"A room has {rows} rows of {seats} seats, and {empty} seats are empty. Everyone in the room paid {price}"
+        " dollars. How many dollars were paid in total?",
+        f"{s.one} plants {rows} rows of {seats} bushes. {empty} bushes die, and each of the others bears {price} roses."
+        " How many roses are there?",
     )
 
 
 def _discount(s: _Story) -> str:
     one, many = s.rng.choice(GOODS)
-    n, price, percent, paid_in = s.number(3, 8), s.number(20, 60, step=20), s.rng.choice((10, 20, 25, 50)), s.number(450, 700, step=50)
+    n, price, percent, paid_in = (
+        s.number(3, 8),
+        s.number(20, 60, step=20),
+        s.rng.choice((10, 20, 25, 50)),
+        s.number(450, 700, step=50),
+    )
     total = s.work(f"{n} * {price}")
     off = s.work(f"{total} * {percent} / 100")
     s.work(f"{paid_in} - {s.work(f'{total} - {off}')}")
     return s.pick(
-        f"A {one} costs {price} dollars. {s.one} buys {n} {many} and gets {percent}% off the total. {s.one} had {paid_in} dollars. "
-        "How many dollars are left?",
-        f"{s.one} has {paid_in} dollars and orders {n} {many} at {price} dollars each with a discount of {percent}%. How many dollars "
-        f"does {s.one} have afterwards?",
+        f"A {one} costs {price} dollars. {s.one} buys {n} {many} and gets {percent}% off the total. {s.one} had"
+        f" {paid_in} dollars. How many dollars are left?",
+        f"{s.one} has {paid_in} dollars and orders {n} {many} at {price} dollars each with a discount of {percent}%."
+        f" How many dollars does {s.one} have afterwards?",
     )
 
 
@@ -283,10 +401,10 @@ def _travel(s: _Story) -> str:
     first = s.work(f"{speed} * {minutes} / 60")
     s.work(f"{first} + {s.work(f'{second} * {hours}')}")
     return s.pick(
-        f"{s.one} rides for {minutes} minutes at {speed} kilometers per hour, then travels by car for {hours} hours at {second} "
-        "kilometers per hour. How many kilometers is that in total?",
-        f"A bus drives {minutes} minutes at {speed} kilometers per hour. A train then runs {hours} hours at {second} kilometers per "
-        "hour. How many kilometers do both cover together?",
+        f"{s.one} rides for {minutes} minutes at {speed} kilometers per hour, then travels by car for {hours} hours at"
+        f" {second} kilometers per hour. How many kilometers is that in total?",
+        f"A bus drives {minutes} minutes at {speed} kilometers per hour. A train then runs {hours} hours at {second}"
+        " kilometers per hour. How many kilometers do both cover together?",
     )
 
 
@@ -297,23 +415,28 @@ def _share_of_class(s: _Story) -> str:
     s.work(f"{total} - {stay}")
     place = s.rng.choice(PLACES)
     return s.pick(
-        f"{total} people visit {place}. {percent}% of them are children, and the others are adults. Then {leave} of the children are "
-        "joined to the adults' group. How many people are in the adults' group?",
-        f"Of {total} {s.things}, {percent}% are red and the others are blue. {s.one} paints {leave} of the red ones blue. How many "
-        f"{s.things} are blue now?",
+        f"{total} people visit {place}. {percent}% of them are children, and the others are adults. Then {leave} of the"
+        " children are joined to the adults' group. How many people are in the adults' group?",
+        f"Of {total} {s.things}, {percent}% are red and the others are blue. {s.one} paints {leave} of the red ones"
+        f" blue. How many {s.things} are blue now?",
     )
 
 
 def _litres(s: _Story) -> str:
-    bottles, ml, people, glass = s.number(4, 12, step=2), s.rng.choice((500, 750, 1500)), s.number(2, 6), s.number(100, 300, step=50)
+    bottles, ml, people, glass = (
+        s.number(4, 12, step=2),
+        s.rng.choice((500, 750, 1500)),
+        s.number(2, 6),
+        s.number(100, 300, step=50),
+    )
     total = s.work(f"{bottles} * {ml}")
     drunk = s.work(f"{people} * {glass}")
     s.work(f"{s.work(f'{total} - {drunk}')} / 1000")
     return s.pick(
-        f"{s.one} has {bottles} bottles of {ml} milliliters of juice. {people} guests drink {glass} milliliters each. How many liters "
-        "of juice are left?",
-        f"A tank is filled from {bottles} cans of {ml} milliliters. {people} plants get {glass} milliliters each. How many liters "
-        "stay in the tank?",
+        f"{s.one} has {bottles} bottles of {ml} milliliters of juice. {people} guests drink {glass} milliliters each."
+        " How many liters of juice are left?",
+        f"A tank is filled from {bottles} cans of {ml} milliliters. {people} plants get {glass} milliliters each. How"
+        " many liters stay in the tank?",
     )
 
 
@@ -323,10 +446,10 @@ def _savings(s: _Story) -> str:
     gifts = s.work(f"{gift} * 2")
     s.work(f"{goal} - {s.work(f'{saved} + {gifts}')}")
     return s.pick(
-        f"{s.one} saves {save} dollars a week for {weeks} weeks and gets {gift} dollars from each of two aunts. A bicycle costs "
-        f"{goal} dollars. How many dollars is {s.one} still short?",
-        f"{s.one} wants {goal} dollars. {s.one} puts {save} dollars aside in each of {weeks} weeks, and {s.two} and {s.three} add "
-        f"{gift} dollars each. How many dollars are missing?",
+        f"{s.one} saves {save} dollars a week for {weeks} weeks and gets {gift} dollars from each of two aunts. A"
+        f" bicycle costs {goal} dollars. How many dollars is {s.one} still short?",
+        f"{s.one} wants {goal} dollars. {s.one} puts {save} dollars aside in each of {weeks} weeks, and {s.two} and"
+        f" {s.three} add {gift} dollars each. How many dollars are missing?",
     )
 
 
@@ -338,10 +461,10 @@ def _fraction_of_rest(s: _Story) -> str:
     second = s.work(f"{rest} * {u} / {v}")
     s.work(f"{s.work(f'{rest} - {second}')} + {back}")
     return s.pick(
-        f"{s.one} has {total} {s.things}. {s.one} gives {p}/{q} of them to {s.two} and then {u}/{v} of the rest to {s.three}. Later "
-        f"{s.one} finds {back} more. How many {s.things} does {s.one} have now?",
-        f"A store has {total} {s.things}. It sells {p}/{q} of them on Monday and {u}/{v} of what is left on Tuesday. On Wednesday "
-        f"{back} {s.things} arrive. How many {s.things} does the store have?",
+        f"{s.one} has {total} {s.things}. {s.one} gives {p}/{q} of them to {s.two} and then {u}/{v} of the rest to"
+        f" {s.three}. Later {s.one} finds {back} more. How many {s.things} does {s.one} have now?",
+        f"A store has {total} {s.things}. It sells {p}/{q} of them on Monday and {u}/{v} of what is left on Tuesday. On"
+        f" Wednesday {back} {s.things} arrive. How many {s.things} does the store have?",
     )
 
 
@@ -352,24 +475,29 @@ def _joint_work(s: _Story) -> str:
     left = s.work(f"1 - {s.work(f'1 / {share}')}")
     s.work(f"{left} / {rate}")
     return s.pick(
-        f"{s.one} can paint a wall in {a} hours and {s.two} can paint it in {b} hours. 1/{share} of the wall is already painted. "
-        "Working together, how many hours do they need for the rest? Give an exact fraction.",
-        f"One pipe fills a pool in {a} hours and another fills it in {b} hours. The pool is 1/{share} full. With both pipes open, how "
-        "many hours does it take until the pool is full? Give an exact fraction.",
+        f"{s.one} can paint a wall in {a} hours and {s.two} can paint it in {b} hours. 1/{share} of the wall is already"
+        " painted. Working together, how many hours do they need for the rest? Give an exact fraction.",
+        f"One pipe fills a pool in {a} hours and another fills it in {b} hours. The pool is 1/{share} full. With both"
+        " pipes open, how many hours does it take until the pool is full? Give an exact fraction.",
     )
 
 
 def _two_changes(s: _Story) -> str:
     one, _ = s.rng.choice(GOODS)
-    price, up, down, n = s.number(100, 400, step=20), s.rng.choice((10, 20, 25, 50)), s.rng.choice((10, 20, 25, 30, 40)), s.number(2, 6)
+    price, up, down, n = (
+        s.number(100, 400, step=20),
+        s.rng.choice((10, 20, 25, 50)),
+        s.rng.choice((10, 20, 25, 30, 40)),
+        s.number(2, 6),
+    )
     raised = s.work(f"{price} + {s.work(f'{price} * {up} / 100')}")
     lowered = s.work(f"{raised} - {s.work(f'{raised} * {down} / 100')}")
     s.work(f"{n} * {lowered}")
     return s.pick(
-        f"A {one} costs {price} dollars. The price rises by {up}% and then falls by {down}%. What do {n} of them cost after that, in "
-        "dollars? Give an exact number.",
-        f"{s.one} sells a {one} for {price} dollars, raises the price by {up}%, and later takes {down}% off the new price. {s.two} "
-        f"then buys {n} of them. How many dollars does {s.two} pay? Give an exact number.",
+        f"A {one} costs {price} dollars. The price rises by {up}% and then falls by {down}%. What do {n} of them cost"
+        " after that, in dollars? Give an exact number.",
+        f"{s.one} sells a {one} for {price} dollars, raises the price by {up}%, and later takes {down}% off the new"
+        f" price. {s.two} then buys {n} of them. How many dollars does {s.two} pay? Give an exact number.",
     )
 
 
@@ -383,37 +511,49 @@ def _average_speed(s: _Story) -> str:
     time = s.work(f"{s.work(f'{d1} / {v1}')} + {s.work(f'{d2} / {v2}')}")
     s.work(f"{s.work(f'{d1} + {d2}')} / {time}")
     return s.pick(
-        f"{s.one} drives {d1} kilometers at {v1} kilometers per hour and then {d2} kilometers at {v2} kilometers per hour. What is "
-        "the average speed of the whole trip in kilometers per hour? Give an exact fraction or whole number.",
-        f"A boat covers {d1} kilometers at {v1} kilometers per hour and another {d2} kilometers at {v2} kilometers per hour. Find its "
-        "average speed in kilometers per hour as an exact fraction or whole number.",
+        f"{s.one} drives {d1} kilometers at {v1} kilometers per hour and then {d2} kilometers at {v2} kilometers per"
+        " hour. What is the average speed of the whole trip in kilometers per hour? Give an exact fraction or whole"
+        " number.",
+        f"A boat covers {d1} kilometers at {v1} kilometers per hour and another {d2} kilometers at {v2} kilometers per"
+        " hour. Find its average speed in kilometers per hour as an exact fraction or whole number.",
     )
 
 
 def _mixture(s: _Story) -> str:
-    x, p, y, q, out = s.number(2, 8), s.rng.choice((10, 20, 30, 40)), s.number(2, 8), s.rng.choice((50, 60, 75, 80)), s.number(1, 3)
+    x, p, y, q, out = (
+        s.number(2, 8),
+        s.rng.choice((10, 20, 30, 40)),
+        s.number(2, 8),
+        s.rng.choice((50, 60, 75, 80)),
+        s.number(1, 3),
+    )
     pure = s.work(f"{s.work(f'{x} * {p} / 100')} + {s.work(f'{y} * {q} / 100')}")
     share = s.work(f"{pure} / {s.work(f'{x} + {y}')}")
     s.work(f"{share} * {out}")
     return s.pick(
-        f"{x} liters of a drink with {p}% juice are mixed with {y} liters of a drink with {q}% juice. How many liters of pure juice "
-        f"are in {out} {'liter' if out == 1 else 'liters'} of the mixture? Give an exact number.",
-        f"{s.one} pours {x} liters of paint that is {p}% blue into {y} liters of paint that is {q}% blue. How many liters of blue are "
-        f"in {out} {'liter' if out == 1 else 'liters'} of the result? Give an exact number.",
+        f"{x} liters of a drink with {p}% juice are mixed with {y} liters of a drink with {q}% juice. How many liters"
+        f" of pure juice are in {out} {'liter' if out == 1 else 'liters'} of the mixture? Give an exact number.",
+        f"{s.one} pours {x} liters of paint that is {p}% blue into {y} liters of paint that is {q}% blue. How many"
+        f" liters of blue are in {out} {'liter' if out == 1 else 'liters'} of the result? Give an exact number.",
     )
 
 
 def _production(s: _Story) -> str:
     verb, things = s.rng.choice(JOBS)
-    rate, hours, faster, bad = s.number(20, 80, step=10), s.number(3, 8), s.rng.choice((10, 20, 30, 50)), s.rng.choice((5, 10, 20))
+    rate, hours, faster, bad = (
+        s.number(20, 80, step=10),
+        s.number(3, 8),
+        s.rng.choice((10, 20, 30, 50)),
+        s.rng.choice((5, 10, 20)),
+    )
     quick = s.work(f"{rate} + {s.work(f'{rate} * {faster} / 100')}")
     total = s.work(f"{s.work(f'{rate} + {quick}')} * {hours}")
     s.work(f"{total} - {total} * {bad} / 100")
     return s.pick(
-        f"{s.one} {verb} {rate} {things} an hour and {s.two} is {faster}% faster. They both work {hours} hours, and {bad}% of what "
-        f"they do has to be thrown away. How many {things} remain? Give an exact number.",
-        f"An old machine {verb} {rate} {things} an hour, and a new one does {faster}% more. Both run for {hours} hours. If {bad}% of "
-        f"the {things} fail, how many do not fail? Give an exact number.",
+        f"{s.one} {verb} {rate} {things} an hour and {s.two} is {faster}% faster. They both work {hours} hours, and"
+        f" {bad}% of what they do has to be thrown away. How many {things} remain? Give an exact number.",
+        f"An old machine {verb} {rate} {things} an hour, and a new one does {faster}% more. Both run for {hours} hours."
+        f" If {bad}% of the {things} fail, how many do not fail? Give an exact number.",
     )
 
 
@@ -429,13 +569,15 @@ TEMPLATES: dict[int, tuple[Callable[[_Story], str], ...]] = {
 def generate(per_level: int | Mapping[int, int], seed: int) -> list[Problem]:
     """Arithmetic word problems, sorted by level: `per_level` of each level, or a count for each level named.
 
-    The same seed gives the same problems, and a larger count begins with the problems of a smaller one. No question comes twice.
+    The same seed gives the same problems, and a larger count begins with the problems of a smaller one. No question
+    comes twice.
     """
     counts = dict.fromkeys(TEMPLATES, per_level) if isinstance(per_level, int) else dict(per_level)
     for level, count in counts.items():
         if level not in TEMPLATES or count < 0:
             raise ProblemError(
-                f"asked for {count} problems of level {level}; levels are 1 to 5 and counts are 0 or more. Change the study file."
+                f"asked for {count} problems of level {level}; levels are 1 to 5 and counts are 0 or more. Change the"
+                " study file."
             )
     problems = []
     for level in sorted(counts):
@@ -444,7 +586,8 @@ def generate(per_level: int | Mapping[int, int], seed: int) -> list[Problem]:
         while len(seen) < counts[level]:
             if attempt > 100 * counts[level] + 1000:
                 raise ProblemError(
-                    f"only {len(seen)} different problems of level {level} were found, {counts[level]} were asked for. Ask for fewer."
+                    f"only {len(seen)} different problems of level {level} were found, {counts[level]} were asked for."
+                    " Ask for fewer."
                 )
             problem = _generated(level, seed, attempt)
             attempt += 1
@@ -461,6 +604,11 @@ def _generated(level: int, seed: int, attempt: int) -> Problem:
     question = TEMPLATES[level][attempt % len(TEMPLATES[level])](story)
     question = question[0].upper() + question[1:]
     return Problem(
-        problem_id=stable_id("p", "generator", question), source="generator", source_key=f"seed {seed}, level {level}, number {attempt}",
-        level=level, question=question, answer=str(story.result), solution="\n".join(story.steps),
-    )  # fmt: skip
+        problem_id=stable_id("p", "generator", question),
+        source="generator",
+        source_key=f"seed {seed}, level {level}, number {attempt}",
+        level=level,
+        question=question,
+        answer=str(story.result),
+        solution="\n".join(story.steps),
+    )

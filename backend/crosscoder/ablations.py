@@ -1,15 +1,17 @@
-"""The ablation effect: what a model's target words lose when features of one model of the pair, or of both, are taken out of it.
+"""The ablation effect: what a model's target words lose when features of one model of the pair, or of both, are taken
+out of it.
 
-1. Targets: tokens that begin a reasoning category's target word in a CoT. CoTs are drawn one after another, with at most MOST_A_COT of
-   their targets each, until there are enough.
-2. Features K: those with NRN above t that are also among the k % of all features that fire most often on the category's tokens. One that
-   never fires there is never among them, so K need not grow with k.
-3. Teacher-forced, h ← h − Σ_K f_k·W_dec,k^(m) / scale_m at every token but the first: `zero`, with the reconstruction's error kept in. The
-   codes f are those of both unedited models reading the text, as stored: an edit at a layer moves only what lies above it.
-4. The effect is the mean over targets of the target token's logit after, less before. A logit has no zero of its own, and all logits
-   may move together: the same is measured in the token's log-probability.
-5. The control: for each CoT one of several random sets of as many other features, matched by how often they fire on the study's CoTs.
-   How much either takes out is measured too: mean ‖what is taken out‖ / ‖h‖ over the tokens.
+1. Targets: tokens that begin a reasoning category's target word in a CoT. CoTs are drawn one after another, with at
+   most MOST_A_COT of their targets each, until there are enough.
+2. Features K: those with NRN above t that are also among the k % of all features that fire most often on the category's
+   tokens. One that never fires there is never among them, so K need not grow with k.
+3. Teacher-forced, h ← h − Σ_K f_k·W_dec,k^(m) / scale_m at every token but the first: `zero`, with the reconstruction's
+   error kept in. The codes f are those of both unedited models reading the text, as stored: an edit at a layer moves
+   only what lies above it.
+4. The effect is the mean over targets of the target token's logit after, less before. A logit has no zero of its own,
+   and all logits may move together: the same is measured in the token's log-probability.
+5. The control: for each CoT one of several random sets of as many other features, matched by how often they fire on the
+   study's CoTs. How much either takes out is measured too: mean ‖what is taken out‖ / ‖h‖ over the tokens.
 
 Targets of one problem are not independent: problems are drawn anew for the interval, and so are the control's sets.
 
@@ -54,11 +56,15 @@ class Changes:
 
     before: np.ndarray  # (2, n_targets): by MEASURES, unedited
     change: np.ndarray  # (n_sets, 2, n_targets): after less before
-    removed: np.ndarray  # (n_sets,): mean of ‖what is taken out‖ / ‖h‖ over the tokens before the last target but the first
+    removed: (
+        np.ndarray
+    )  # (n_sets,): mean of ‖what is taken out‖ / ‖h‖ over the tokens before the last target but the first
 
 
 def drawn_targets(targets: Mapping[str, Sequence[int]], n: int, *, seed: int) -> dict[str, tuple[int, ...]]:
-    """At most `n` of the target positions of all texts, text by text in a random order; the same for the same texts and seed."""
+    """At most `n` of the target positions of all texts, text by text in a random order; the same for the same texts and
+    seed.
+    """
     rng = np.random.default_rng(seed_for("ablation targets", seed))
     drawn: dict[str, tuple[int, ...]] = {}
     left = n
@@ -74,10 +80,12 @@ def drawn_targets(targets: Mapping[str, Sequence[int]], n: int, *, seed: int) ->
 
 def top_features(
     frequency: np.ndarray, mean_activation: np.ndarray, nrn: np.ndarray, *, above: float, percent: float
-) -> tuple[int, ...]:  # fmt: skip
-    """Features with NRN above `above` among the `percent` % of all features that fire most often on a category, in order of their numbers.
+) -> tuple[int, ...]:
+    """Features with NRN above `above` among the `percent` % of all features that fire most often on a category, in
+    order of their numbers.
 
-    All arrays are (D,): `frequency` and `mean_activation` on the category's tokens (the latter breaks ties). Unknown NRN is not above.
+    All arrays are (D,): `frequency` and `mean_activation` on the category's tokens (the latter breaks ties). Unknown
+    NRN is not above.
     """
     most = -(-len(frequency) * percent // 100)
     strength = np.nan_to_num(mean_activation)
@@ -87,9 +95,17 @@ def top_features(
 
 @torch.inference_mode()
 def target_changes(
-    loaded: "LoadedModel", dictionary: "Dictionary", place: int, layer: int, text: CodedText, sets: Sequence[Sequence[int]]
+    loaded: "LoadedModel",
+    dictionary: "Dictionary",
+    place: int,
+    layer: int,
+    text: CodedText,
+    sets: Sequence[Sequence[int]],
 ) -> Changes:
-    """One plain pass of the text up to its last target, and for each set one of the layers above. `place`: the model in the dictionary."""
+    """One plain pass of the text up to its last target, and for each set one of the layers above.
+
+    `place`: the model in the dictionary.
+    """
     read = text.token_ids[: max(text.targets)]
     before = [target - 1 for target in text.targets]
     encoded = encode(loaded, read, layers=[layer])
@@ -114,21 +130,27 @@ def target_changes(
 def taken_out(
     dictionary: "Dictionary", place: int, text: CodedText, features: Sequence[int], n_tokens: int
 ) -> tuple[tuple[int, ...], torch.Tensor]:
-    """Where any of the features fires among the first `n_tokens`, and what they add to the model there, (n_positions, d) float64."""
+    """Where any of the features fires among the first `n_tokens`, and what they add to the model there, (n_positions,
+    d) float64.
+    """
     fires = np.isin(text.features, list(features)) & (text.positions >= 1) & (text.positions < n_tokens)
     positions, row = np.unique(text.positions[fires], return_inverse=True)
     decoder = dictionary.decoder[place, text.features[fires]].double() / dictionary.scale[place].double()
     added = decoder * torch.from_numpy(text.codes[fires].astype(np.float64))[:, None]
-    vectors = torch.zeros(len(positions), dictionary.d_model, dtype=torch.float64).index_add_(0, torch.from_numpy(row), added)
+    vectors = torch.zeros(len(positions), dictionary.d_model, dtype=torch.float64).index_add_(
+        0, torch.from_numpy(row), added
+    )
     return tuple(positions.tolist()), vectors
 
 
-def clustered_mean(sums: np.ndarray, counts: np.ndarray, clusters: Sequence[Sequence[str | int]], *, seed: int) -> tuple[float, Interval]:
+def clustered_mean(
+    sums: np.ndarray, counts: np.ndarray, clusters: Sequence[Sequence[str | int]], *, seed: int
+) -> tuple[float, Interval]:
     """Mean over targets, from the sum and number of each CoT (n_cots,), with a 95 % bootstrap interval.
 
-    Each of `clusters` says which cluster every CoT is of (its problem; its control set): clusters of each kind are drawn anew, and a CoT
-    counts as often as all of its own were. With fewer than two of a kind the interval is unknown. Source: Owen 2007, "The pigeonhole
-    bootstrap".
+    Each of `clusters` says which cluster every CoT is of (its problem; its control set): clusters of each kind are
+    drawn anew, and a CoT counts as often as all of its own were. With fewer than two of a kind the interval is unknown.
+    Source: Owen 2007, "The pigeonhole bootstrap".
     """
     if not counts.sum():
         return float("nan"), UNKNOWN

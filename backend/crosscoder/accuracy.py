@@ -1,7 +1,8 @@
-"""What the samples of an intervention's arms say: how many problems are solved, how the texts end, and each arm against another.
+"""What the samples of an intervention's arms say: how many problems are solved, how the texts end, and each arm against
+another.
 
-Samples are rows of feature_intervention_samples with `arm`: sample k of a problem drew with the same random numbers in every arm, so arms
-are compared in pairs.
+Samples are rows of feature_intervention_samples with `arm`: sample k of a problem drew with the same random numbers in
+every arm, so arms are compared in pairs.
 """
 
 import math
@@ -17,25 +18,33 @@ from backend.importance.paired import mcnemar, paired_difference
 
 
 def summarise_arms(samples: pd.DataFrame) -> list[dict[str, Any]]:
-    """One row an arm of one model's judged samples (those of `accuracy_run`, with is_correct: True, False or None), in the order they come.
+    """One row an arm of one model's judged samples (those of `accuracy_run`, with is_correct: True, False or None), in
+    the order they come.
 
-    n, n_problems, n_judged and n_without_answer, and shares, each with _low and _high by Wilson and _n, how many took part: `solved`,
-    correct of all whose answer was judged or is missing, so that a model that says nothing solves nothing · `accuracy`, correct of the
-    judged · `cap`, cut at the most tokens · `degenerate`. `length` is the mean number of tokens, with a bootstrap interval. Intervals take
-    samples for independent; those of one problem are not, so with several a problem they are too narrow: `compare_arms` tests both ways.
-    `same` of `same_n` texts are those of the arm without an edit, to the letter.
+    n, n_problems, n_judged and n_without_answer, and shares, each with _low and _high by Wilson and _n, how many took
+    part: `solved`, correct of all whose answer was judged or is missing, so that a model that says nothing solves
+    nothing · `accuracy`, correct of the judged · `cap`, cut at the most tokens · `degenerate`. `length` is the mean
+    number of tokens, with a bootstrap interval. Intervals take samples for independent; those of one problem are not,
+    so with several a problem they are too narrow: `compare_arms` tests both ways. `same` of `same_n` texts are those of
+    the arm without an edit, to the letter.
     """
     rows, keyed = [], samples.set_index(["problem_id", "sample"])
     unedited = keyed.loc[keyed["arm"] == BASE, "text"]
     for arm, own in samples.groupby("arm", sort=False):
         correct = own["is_correct"].astype("boolean")
         shares = {
-            "solved": solved(own), "accuracy": correct, "cap": own["finish"] == "cap", "degenerate": own["degenerate"].astype("boolean"),
-        }  # fmt: skip
+            "solved": solved(own),
+            "accuracy": correct,
+            "cap": own["finish"] == "cap",
+            "degenerate": own["degenerate"].astype("boolean"),
+        }
         row: dict[str, Any] = {
-            "arm": arm, "n": len(own), "n_problems": own["problem_id"].nunique(), "n_judged": int(correct.notna().sum()),
+            "arm": arm,
+            "n": len(own),
+            "n_problems": own["problem_id"].nunique(),
+            "n_judged": int(correct.notna().sum()),
             "n_without_answer": int(own["answer"].isna().sum()),
-        }  # fmt: skip
+        }
         for name, verdicts in shares.items():
             known = verdicts.dropna()
             row[name] = float(known.mean()) if len(known) else math.nan
@@ -49,13 +58,16 @@ def summarise_arms(samples: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def compare_arms(samples: pd.DataFrame, against: str = BASE, *, only: Collection[str] | None = None, seed: int = 0) -> list[dict[str, Any]]:
-    """Every other arm of one model, or `only` some, against `against`, paired by problem and sample number: rows of arm, against, quantity
-    and a `Paired`.
+def compare_arms(
+    samples: pd.DataFrame, against: str = BASE, *, only: Collection[str] | None = None, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Every other arm of one model, or `only` some, against `against`, paired by problem and sample number: rows of
+    arm, against, quantity and a `Paired`.
 
-    `solved`, `accuracy` and `degenerate` compare sample with sample, by McNemar's test, which takes pairs for independent; `solved by
-    problem` and `length by problem` are mean differences of a problem's pairs, one value a problem, by sign flips. With one sample a
-    problem the two agree. Where h is replaced, compare with `reconstruct` and `random` too: against base the dictionary's error counts.
+    `solved`, `accuracy` and `degenerate` compare sample with sample, by McNemar's test, which takes pairs for
+    independent; `solved by problem` and `length by problem` are mean differences of a problem's pairs, one value a
+    problem, by sign flips. With one sample a problem the two agree. Where h is replaced, compare with `reconstruct` and
+    `random` too: against base the dictionary's error counts.
     """
     keyed = samples.assign(solved=solved(samples), accuracy=samples["is_correct"].astype("boolean"))
     by_arm = {arm: own.set_index(["problem_id", "sample"]) for arm, own in keyed.groupby("arm", sort=False)}
@@ -69,11 +81,15 @@ def compare_arms(samples: pd.DataFrame, against: str = BASE, *, only: Collection
         for name, column in (("solved by problem", "solved"), ("length by problem", "n_tokens")):
             difference = other[column].astype("Float64") - base[column].astype("Float64")
             by_problem = difference.groupby(level="problem_id").mean()
-            found[name] = paired_difference([None if pd.isna(value) else 0.0 for value in by_problem], list(by_problem), seed=seed)
+            found[name] = paired_difference(
+                [None if pd.isna(value) else 0.0 for value in by_problem], list(by_problem), seed=seed
+            )
         rows += [{"arm": arm, "against": against, "quantity": name, **vars(paired)} for name, paired in found.items()]
     return rows
 
 
 def solved(samples: pd.DataFrame) -> pd.Series:
-    """True where the answer is correct, False where it is wrong or missing, NA where there is one that was not or could not be judged."""
+    """True where the answer is correct, False where it is wrong or missing, NA where there is one that was not or could
+    not be judged.
+    """
     return samples["is_correct"].astype("boolean").mask(samples["answer"].isna(), False)

@@ -1,7 +1,8 @@
-"""How many features are of one model alone: by their class, and by decoder norms at several bounds with those that latent scaling confirms.
+"""How many features are of one model alone: by their class, and by decoder norms at several bounds with those that
+latent scaling confirms.
 
-Intervals are Wilson's, as if features were drawn independently: they say how sure a share of so many is, not what another training of the
-dictionary would find.
+Intervals are Wilson's, as if features were drawn independently: they say how sure a share of so many is, not what
+another training of the dictionary would find.
 """
 
 from collections.abc import Sequence
@@ -18,14 +19,17 @@ CLASSES = ("base only", "shared", "distilled only", "suspect")
 def class_counts(classes: pd.Series) -> pd.DataFrame:
     """One row a class: `class`, `n`, `of` (features whose class is known), `share`, `low`, `high`."""
     known = classes.dropna()
-    return _with_shares(pd.DataFrame({"class": CLASSES, "n": [int((known == name).sum()) for name in CLASSES], "of": len(known)}))
+    return _with_shares(
+        pd.DataFrame({"class": CLASSES, "n": [int((known == name).sum()) for name in CLASSES], "of": len(known)})
+    )
 
 
 def beyond(features: pd.DataFrame, *, norm: str, bounds: Sequence[float] = (0.3, 1 / 6, 0.1)) -> pd.DataFrame:
     """Features whose NRN (column `nrn_l1` or `nrn_l2`) lies beyond a bound, and those that latent scaling confirms.
 
-    One row a bound and side: `bound` b, `side` (base only: NRN < b; distilled only: NRN > 1 − b), `n_beyond`, `of` (of those, whose ν are
-    both known: a feature that never fires has none), `n` confirmed by `classify` with b as its extreme, `share` = n / of, `low`, `high`.
+    One row a bound and side: `bound` b, `side` (base only: NRN < b; distilled only: NRN > 1 − b), `n_beyond`, `of` (of
+    those, whose ν are both known: a feature that never fires has none), `n` confirmed by `classify` with b as its
+    extreme, `share` = n / of, `low`, `high`.
     """
     nrn, nu_eps, nu_r = (features[name].to_numpy(dtype=float) for name in (f"nrn_{norm}", "nu_eps", "nu_r"))
     rows = []
@@ -33,7 +37,15 @@ def beyond(features: pd.DataFrame, *, norm: str, bounds: Sequence[float] = (0.3,
         classes = classify(nrn, nu_eps, nu_r, nrn_extreme=bound)
         for side, leaning in (("base only", nrn < bound), ("distilled only", nrn > 1 - bound)):
             confirmed, suspect = int((classes == side).sum()), int((leaning & (classes == "suspect")).sum())
-            rows.append({"bound": bound, "side": side, "n_beyond": int(leaning.sum()), "of": confirmed + suspect, "n": confirmed})
+            rows.append(
+                {
+                    "bound": bound,
+                    "side": side,
+                    "n_beyond": int(leaning.sum()),
+                    "of": confirmed + suspect,
+                    "n": confirmed,
+                }
+            )
     return _with_shares(pd.DataFrame(rows))
 
 

@@ -1,11 +1,12 @@
 """A crosscoder of two models, or a sparse autoencoder of one: what it encodes and what it decodes.
 
 1. The activations a_m of model m are multiplied by scale_m (for our own, their mean norm becomes √d).
-2. Codes f = act(Σ_m a_m · encoder_m + encoder_bias), where act is relu and then, by kind, a rule that keeps few of them.
+2. Codes f = act(Σ_m a_m · encoder_m + encoder_bias), where act is relu and then, by kind, a rule that keeps few of
+   them.
 3. The reconstruction of model m is (f · decoder_m + decoder_bias_m) / scale_m.
 
-Sources: Lindsey et al. 2024, "Sparse Crosscoders for Cross-Layer Features and Model Diffing"; Baek & Tegmark 2025, section 3; BatchTopK:
-Bussmann et al. 2024 and Minder et al. 2025 (arXiv:2504.02922).
+Sources: Lindsey et al. 2024, "Sparse Crosscoders for Cross-Layer Features and Model Diffing"; Baek & Tegmark 2025,
+section 3; BatchTopK: Bussmann et al. 2024 and Minder et al. 2025 (arXiv:2504.02922).
 """
 
 import hashlib
@@ -24,15 +25,18 @@ KINDS = ("l1", "batchtopk", "relu", "topk", "jumprelu")
 
 
 class DictionaryError(AnchorscopeError):
-    """Weights, activations or codes that do not fit each other, and files that hold no dictionary that can be used here."""
+    """Weights, activations or codes that do not fit each other, and files that hold no dictionary that can be used
+    here.
+    """
 
 
 @dataclass(frozen=True, eq=False)
 class Dictionary:
-    """m models, d width of the residual stream, D features; every tensor is float32. Raises DictionaryError for what contradicts itself.
+    """m models, d width of the residual stream, D features; every tensor is float32. Raises DictionaryError for what
+    contradicts itself.
 
-    By kind, codes are kept: `l1` and `relu` all of them; `batchtopk` and `jumprelu` where the gate value exceeds the threshold;
-    `topk` the k with the largest gate values of each token.
+    By kind, codes are kept: `l1` and `relu` all of them; `batchtopk` and `jumprelu` where the gate value exceeds the
+    threshold; `topk` the k with the largest gate values of each token.
     """
 
     kind: str  # one of KINDS
@@ -45,7 +49,9 @@ class Dictionary:
     k: int | None  # codes a token: of topk, and what batchtopk was trained with
     weighted: bool  # the gate value is f_k · Σ_m ‖decoder_m,k‖₂ instead of f_k; for l1 it says the same of the penalty
     subtract: bool  # the encoder reads scaled activations less decoder_bias
-    facts: Mapping[str, Any] = field(default_factory=dict)  # models, layer, source, hyperparameters: anything JSON holds
+    facts: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # models, layer, source, hyperparameters: anything JSON holds
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -54,25 +60,35 @@ class Dictionary:
             raise DictionaryError(f"encoder has shape {tuple(self.encoder.shape)}; expected (models, width, features).")
         m, d, n_features = self.encoder.shape
         expected = {
-            "encoder": ((m, d, n_features),), "encoder_bias": ((n_features,),), "decoder": ((m, n_features, d),), "decoder_bias": ((m, d),),
-            "scale": ((m,),), "threshold": ((n_features,), ()),
-        }  # fmt: skip
+            "encoder": ((m, d, n_features),),
+            "encoder_bias": ((n_features,),),
+            "decoder": ((m, n_features, d),),
+            "decoder_bias": ((m, d),),
+            "scale": ((m,),),
+            "threshold": ((n_features,), ()),
+        }
         for name, shapes in expected.items():
             tensor = getattr(self, name)
             if tensor is None and name == "threshold":
                 continue
             if tuple(tensor.shape) not in shapes:
                 wanted = " or ".join(map(str, shapes))
-                raise DictionaryError(f"{name} has shape {tuple(tensor.shape)}; expected {wanted}, as encoder is {(m, d, n_features)}.")
+                raise DictionaryError(
+                    f"{name} has shape {tuple(tensor.shape)}; expected {wanted}, as encoder is {(m, d, n_features)}."
+                )
             if tensor.dtype != torch.float32:
                 raise DictionaryError(f"{name} is {tensor.dtype}; expected torch.float32.")
         if not bool((self.scale > 0).all() and torch.isfinite(self.scale).all()):
-            raise DictionaryError(f"scale is {self.scale.tolist()}; expected finite factors above 0, one for each model.")
+            raise DictionaryError(
+                f"scale is {self.scale.tolist()}; expected finite factors above 0, one for each model."
+            )
         if (self.kind in ("batchtopk", "jumprelu")) != (self.threshold is not None):
             rule = "needs a threshold" if self.threshold is None else "has no threshold: it keeps codes by another rule"
             raise DictionaryError(f"A dictionary of kind {self.kind} {rule}.")
         if (self.k is None and self.kind == "topk") or (self.k is not None and not 1 <= self.k <= n_features):
-            raise DictionaryError(f"k is {self.k} for kind {self.kind}; expected 1 to {n_features}, the number of features.")
+            raise DictionaryError(
+                f"k is {self.k} for kind {self.kind}; expected 1 to {n_features}, the number of features."
+            )
 
     @property
     def n_models(self) -> int:
@@ -101,11 +117,15 @@ class Dictionary:
         """Raw activations (n, m, d), in the units the weights were trained in."""
         expected = (self.n_models, self.d_model)
         if activations.ndim != 3 or tuple(activations.shape[1:]) != expected:
-            raise DictionaryError(f"activations have shape {tuple(activations.shape)}; expected (n, {expected[0]}, {expected[1]}).")
+            raise DictionaryError(
+                f"activations have shape {tuple(activations.shape)}; expected (n, {expected[0]}, {expected[1]})."
+            )
         return activations.to(torch.float32) * self.scale[:, None]
 
     def encode(self, activations: Tensor) -> Tensor:
-        """Codes (n, D) of raw activations (n, m, d), by the rule of inference: no token's codes depend on the others in the batch."""
+        """Codes (n, D) of raw activations (n, m, d), by the rule of inference: no token's codes depend on the others in
+        the batch.
+        """
         inputs = self.scaled(activations)
         if self.subtract:
             inputs = inputs - self.decoder_bias
@@ -127,11 +147,16 @@ class Dictionary:
         return by_model.transpose(0, 1) / self.scale[:, None]
 
     def in_float16(self) -> "Dictionary":
-        """The same with encoder and decoder rounded to float16, which halves its file. Raises DictionaryError for values beyond 65,504."""
+        """The same with encoder and decoder rounded to float16, which halves its file.
+
+        Raises DictionaryError for values beyond 65,504.
+        """
         rounded = {name: getattr(self, name).half().float() for name in ("encoder", "decoder")}
         for name, tensor in rounded.items():
             if not torch.isfinite(tensor).all():
-                raise DictionaryError(f"{name} has values up to {getattr(self, name).abs().max():.3g}, which float16 cannot hold.")
+                raise DictionaryError(
+                    f"{name} has values up to {getattr(self, name).abs().max():.3g}, which float16 cannot hold."
+                )
         return replace(self, **rounded)
 
     @cached_property

@@ -1,21 +1,26 @@
-"""What tells two models apart in a crosscoder: decoder norms, latent scaling, and how often and how well its features fire.
+"""What tells two models apart in a crosscoder: decoder norms, latent scaling, and how often and how well its features
+fire.
 
-Decoder norms say in which model a feature is written, but L1 training fakes features of one model: it may shrink a decoder row to zero
-though the feature is there (complete shrinkage), or keep one feature as two, one for each model (latent decoupling). **Latent scaling**
-asks the activations instead. For feature j along the direction d, and for each model m,
+Decoder norms say in which model a feature is written, but L1 training fakes features of one model: it may shrink a
+decoder row to zero though the feature is there (complete shrinkage), or keep one feature as two, one for each model
+(latent decoupling). **Latent scaling** asks the activations instead. For feature j along the direction d, and for each
+model m,
 
     β = argmin Σ_t ‖y_t − β f_tj d‖² = d·(Σ_t f_tj y_t) / (Σ_t f_tj² · ‖d‖²),
 
-1. error: y = a_m less what the *other* features and the bias reconstruct; feature j's own part of model m stays in. Complete shrinkage
-   shows as a base model whose β is not small.
-2. reconstruction: y = the whole reconstruction of model m, feature j and the bias included. Latent decoupling shows in the same way.
-3. ν^ε and ν^r are base over distilled: 0 the distilled model alone has it, 1 both have it alike, ±∞ the base model alone has it.
+1. error: y = a_m less what the *other* features and the bias reconstruct; feature j's own part of model m stays in.
+   Complete shrinkage shows as a base model whose β is not small.
+2. reconstruction: y = the whole reconstruction of model m, feature j and the bias included. Latent decoupling shows in
+   the same way.
+3. ν^ε and ν^r are base over distilled: 0 the distilled model alone has it, 1 both have it alike, ±∞ the base model
+   alone has it.
 
 Activations, reconstructions and rows are those the crosscoder works with: scaled, not raw. Sums are in float64.
 
-Source: Minder et al. 2025 (arXiv:2504.02922), in the targets of its published code. It asks only about features that lean towards the
-tuned model, along that model's row. Here d is the row of the model in which the feature is longer, so that features of the base model can
-be asked too and exchanging the models turns ν into 1/ν; `direction="distilled"` is theirs for every feature.
+Source: Minder et al. 2025 (arXiv:2504.02922), in the targets of its published code. It asks only about features that
+lean towards the tuned model, along that model's row. Here d is the row of the model in which the feature is longer, so
+that features of the base model can be asked too and exchanging the models turns ν into 1/ν; `direction="distilled"` is
+theirs for every feature.
 """
 
 from dataclasses import dataclass
@@ -39,21 +44,27 @@ class DiffError(AnchorscopeError):
 
 
 def decoder_norms(dictionary: "Dictionary", order: Literal[1, 2] = 1) -> np.ndarray:
-    """‖decoder_m,k‖ of the models' rows, (m, D) in float64: the L1 norm (Baek & Tegmark 2025; default) or L2 (the training loss)."""
+    """‖decoder_m,k‖ of the models' rows, (m, D) in float64: the L1 norm (Baek & Tegmark 2025; default) or L2 (the
+    training loss).
+    """
     if order not in (1, 2):
         raise ValueError(f"order of a decoder norm is 1 or 2, got {order}")
     return np.linalg.norm(_float64(dictionary.decoder), ord=order, axis=2)
 
 
 def rdn(dictionary: "Dictionary", order: Literal[1, 2] = 1) -> np.ndarray:
-    """Relative decoder norm ‖distilled‖ / ‖base‖, (D,), from 0 (base only) to ∞ (distilled only); NaN where both rows are zero."""
+    """Relative decoder norm ‖distilled‖ / ‖base‖, (D,), from 0 (base only) to ∞ (distilled only); NaN where both rows
+    are zero.
+    """
     base, distilled = _two(decoder_norms(dictionary, order))
     with np.errstate(divide="ignore", invalid="ignore"):
         return distilled / base
 
 
 def nrn(dictionary: "Dictionary", order: Literal[1, 2] = 1) -> np.ndarray:
-    """Normalised relative norm RDN / (1 + RDN), (D,): 0 base only, 0.5 shared, 1 distilled only; NaN where both rows are zero."""
+    """Normalised relative norm RDN / (1 + RDN), (D,): 0 base only, 0.5 shared, 1 distilled only; NaN where both rows
+    are zero.
+    """
     base, distilled = _two(decoder_norms(dictionary, order))
     with np.errstate(invalid="ignore"):
         return distilled / (base + distilled)
@@ -68,7 +79,10 @@ def decoder_cosine(dictionary: "Dictionary") -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class FeatureStatistics:
-    """Over n tokens. What was not measured is NaN: a feature that never fired has a frequency of 0, but no mean, maximum, β or ν."""
+    """Over n tokens.
+
+    What was not measured is NaN: a feature that never fired has a frequency of 0, but no mean, maximum, β or ν.
+    """
 
     n: int
     beta_error: np.ndarray  # (2, D): base, distilled
@@ -84,10 +98,11 @@ class FeatureStatistics:
 
 
 class LatentScaling:
-    """Sums over batches of tokens, from which `statistics` takes latent scaling and the rest. What it holds grows with D, not with tokens.
+    """Sums over batches of tokens, from which `statistics` takes latent scaling and the rest. What it holds grows with
+    D, not with tokens.
 
-    Costs about 12 · d operations for every code that is not zero, and little more: 100,000 tokens of L0 50 at D = 8,192 and d = 576 take
-    well under a minute on one core.
+    Costs about 12 · d operations for every code that is not zero, and little more: 100,000 tokens of L0 50 at D = 8,192
+    and d = 576 take well under a minute on one core.
     """
 
     def __init__(self, dictionary: "Dictionary") -> None:
@@ -105,16 +120,24 @@ class LatentScaling:
         self._spread, self._residual = np.zeros(2), np.zeros(2)
 
     def add(self, activations: Any, codes: Any) -> None:
-        """Raw activations (n, 2, d) and the codes (n, D) of the same tokens: tensors, arrays, or for codes a SciPy sparse array."""
+        """Raw activations (n, 2, d) and the codes (n, D) of the same tokens: tensors, arrays, or for codes a SciPy
+        sparse array.
+        """
         scaled = _float64(activations)
         if scaled.ndim != 3 or scaled.shape[1:] != (2, self._d):
             raise DiffError(f"activations have shape {scaled.shape}; expected (n, 2, {self._d}).")
         sparse = csr_array(codes if issparse(codes) else _array(codes))
         if sparse.shape != (len(scaled), self._n_features):
-            raise DiffError(f"codes have shape {sparse.shape}; expected ({len(scaled)}, {self._n_features}), one row for each token.")
+            raise DiffError(
+                f"codes have shape {sparse.shape}; expected ({len(scaled)}, {self._n_features}), one row for each"
+                " token."
+            )
         sparse = sparse.astype(np.float64)
         if not np.isfinite(sparse.data).all() or (sparse.data < 0).any() or not np.isfinite(scaled).all():
-            raise DiffError("activations or codes are NaN or infinite, or codes are negative; expected finite numbers and codes from 0 up.")
+            raise DiffError(
+                "activations or codes are NaN or infinite, or codes are negative; expected finite numbers and codes"
+                " from 0 up."
+            )
         sparse.eliminate_zeros()
         scaled = scaled * self._scale
         for start in range(0, len(scaled), _TOKENS):
@@ -136,7 +159,9 @@ class LatentScaling:
         self._squares += by_feature.power(2).sum(axis=1)
         self._max = np.maximum(self._max, by_feature.max(axis=1).toarray().reshape(-1))
         self._residual += (errors**2).sum((0, 2))
-        mean = scaled.mean(0)  # means and spreads of two sets of tokens, joined without subtracting large sums (Chan et al. 1979)
+        mean = scaled.mean(
+            0
+        )  # means and spreads of two sets of tokens, joined without subtracting large sums (Chan et al. 1979)
         step = mean - self._mean
         joined = self._n + n
         self._spread += ((scaled - mean) ** 2).sum((0, 2)) + (step**2).sum(1) * self._n * n / joined
@@ -144,7 +169,9 @@ class LatentScaling:
         self._n = joined
 
     def statistics(self, direction: Literal["longer", "distilled"] = "longer") -> FeatureStatistics:
-        """`direction` says whose row β is taken along: of the model in which the feature's is longer, or always of the distilled model."""
+        """`direction` says whose row β is taken along: of the model in which the feature's is longer, or always of the
+        distilled model.
+        """
         if direction not in ("longer", "distilled"):
             raise ValueError(f"direction is 'longer' or 'distilled', got {direction!r}")
         gram = self._rows @ self._rows.transpose(0, 2, 1)  # (D, 2, 2): products of the two rows
@@ -165,35 +192,56 @@ class LatentScaling:
             mean_activation = np.where(fired, self._sum / self._fired, np.nan)
         unknown = self._n == 0
         return FeatureStatistics(
-            n=self._n, beta_error=betas[:, _ERROR].T, beta_reconstruction=betas[:, _RECONSTRUCTION].T,
-            nu_eps=nus[:, _ERROR], nu_r=nus[:, _RECONSTRUCTION],
+            n=self._n,
+            beta_error=betas[:, _ERROR].T,
+            beta_reconstruction=betas[:, _RECONSTRUCTION].T,
+            nu_eps=nus[:, _ERROR],
+            nu_r=nus[:, _RECONSTRUCTION],
             frequency=np.full(self._n_features, np.nan) if unknown else self._fired / self._n,
-            mean_activation=mean_activation, max_activation=np.where(fired, self._max, np.nan), variance_explained=explained,
-            l0=np.nan if unknown else float(self._fired.sum() / self._n), dead_share=np.nan if unknown else float((~fired).mean()),
-        )  # fmt: skip
+            mean_activation=mean_activation,
+            max_activation=np.where(fired, self._max, np.nan),
+            variance_explained=explained,
+            l0=np.nan if unknown else float(self._fired.sum() / self._n),
+            dead_share=np.nan if unknown else float((~fired).mean()),
+        )
 
 
 def classify(
-    nrn: np.ndarray, nu_eps: np.ndarray, nu_r: np.ndarray, *, nrn_extreme: float = 1 / 6, nu_eps_most: float = 0.2, nu_r_most: float = 0.5
+    nrn: np.ndarray,
+    nu_eps: np.ndarray,
+    nu_r: np.ndarray,
+    *,
+    nrn_extreme: float = 1 / 6,
+    nu_eps_most: float = 0.2,
+    nu_r_most: float = 0.5,
 ) -> np.ndarray:
     """One of "base only", "shared", "distilled only", "suspect" for each feature, (D,); None where it cannot be known.
 
-    1. nrn_extreme ≤ NRN ≤ 1 − nrn_extreme: *shared*, in whatever proportion. 1/6 is one row shorter than a fifth of the other.
-    2. NRN above that: *distilled only* where |ν^ε| < nu_eps_most and |ν^r| < nu_r_most, otherwise *suspect* (of shrinkage or decoupling).
+    1. nrn_extreme ≤ NRN ≤ 1 − nrn_extreme: *shared*, in whatever proportion. 1/6 is one row shorter than a fifth of the
+       other.
+    2. NRN above that: *distilled only* where |ν^ε| < nu_eps_most and |ν^r| < nu_r_most, otherwise *suspect* (of
+       shrinkage or decoupling).
     3. NRN below that: *base only* where |1/ν^ε| < nu_eps_most and |1/ν^r| < nu_r_most, otherwise *suspect*.
-    4. None where NRN is NaN, or where it is extreme and a ν is NaN: nothing was measured that could confirm or refute it.
+    4. None where NRN is NaN, or where it is extreme and a ν is NaN: nothing was measured that could confirm or refute
+       it.
 
-    ν are those along the longer row. The bounds are those of Minder et al. 2025, whose Δnorm > 0.9 is NRN > 5/6 in L2 norms; it calls
-    features shared between Δnorm 0.4 and 0.6 and gives those in between no name.
+    ν are those along the longer row. The bounds are those of Minder et al. 2025, whose Δnorm > 0.9 is NRN > 5/6 in L2
+    norms; it calls features shared between Δnorm 0.4 and 0.6 and gives those in between no name.
     """
     nrn, nu_eps, nu_r = (np.asarray(values, np.float64) for values in (nrn, nu_eps, nu_r))
     if not nrn.shape == nu_eps.shape == nu_r.shape:
-        raise DiffError(f"NRN and ν have shapes {nrn.shape}, {nu_eps.shape} and {nu_r.shape}; expected one of each for every feature.")
+        raise DiffError(
+            f"NRN and ν have shapes {nrn.shape}, {nu_eps.shape} and {nu_r.shape}; expected one of each for every"
+            " feature."
+        )
     classes = np.full(nrn.shape, None, dtype=object)
     classes[(nrn >= nrn_extreme) & (nrn <= 1 - nrn_extreme)] = "shared"
     measured = ~(np.isnan(nu_eps) | np.isnan(nu_r))
     with np.errstate(divide="ignore"):
-        sides = {"distilled only": (nrn > 1 - nrn_extreme, nu_eps, nu_r), "base only": (nrn < nrn_extreme, 1 / nu_eps, 1 / nu_r)}
+        sides = {
+            "distilled only": (nrn > 1 - nrn_extreme, nu_eps, nu_r),
+            "base only": (nrn < nrn_extreme, 1 / nu_eps, 1 / nu_r),
+        }
     for name, (leaning, eps, r) in sides.items():
         classes[leaning & measured] = "suspect"
         classes[leaning & (np.abs(eps) < nu_eps_most) & (np.abs(r) < nu_r_most)] = name

@@ -1,20 +1,22 @@
-"""Dictionaries from files and to files: our own form, and the layouts that others publish (docs/dictionaries.md has each in full).
+"""Dictionaries from files and to files: our own form, and the layouts that others publish (docs/dictionaries.md has
+each in full).
 
 | layout | weights | beside it |
 |---|---|---|
 | our own | dictionary.safetensors | dictionary.json with the weights' sha256 |
-| crosscoder_learning, dictionary_learning | model.safetensors, or a state dict (ae.pt) | config.json, trainer_config.json, latent_df.csv |
+| crosscoder_learning, dictionary_learning | model.safetensors, or a state dict (ae.pt) | config.json,
+trainer_config.json, latent_df.csv |
 | crosscoder-model-diff-replication (Kissane et al.) | cc_weights.pt, or 3.pt | cfg.json, or 3_cfg.json |
 | SAELens, version 6 and before | sae_weights.safetensors | cfg.json |
 | sparsify (EleutherAI) | sae.safetensors | cfg.json; the folder bears the hook point's name |
 | Gemma Scope 1 and 2 | params.npz, params.safetensors | config.json of the second; the folders bear layer and site |
 | Llama Scope | checkpoints/final.safetensors | hyperparams.json, in the folder above |
 
-Names, keys and shapes in the folder say which layout it is. What would change the codes and has no place in a Dictionary (another
-architecture, a normalisation of each token, an unknown tensor) is refused, naming file and key: nothing is guessed. So is a dictionary of
-anything but the residual stream at the output of a block: what the files say of their place (`backend.models.places`) becomes
-facts["layer"]. Such files are not to be trusted: nothing in them is run (PyTorch with weights_only, NumPy without pickle), and shapes
-are checked before values are read.
+Names, keys and shapes in the folder say which layout it is. What would change the codes and has no place in a
+Dictionary (another architecture, a normalisation of each token, an unknown tensor) is refused, naming file and key:
+nothing is guessed. So is a dictionary of anything but the residual stream at the output of a block: what the files say
+of their place (`backend.models.places`) becomes facts["layer"]. Such files are not to be trusted: nothing in them is
+run (PyTorch with weights_only, NumPy without pickle), and shapes are checked before values are read.
 
 Layouts whose encoder or decoder has other units are rewritten exactly, in float64 and rounded once:
 - activations less a mean μ, times g:  encoder_bias − g·Σ_m μ_m·encoder_m, decoder_bias + g·μ, scale g;
@@ -51,17 +53,44 @@ WEIGHTS, DESCRIPTION = "dictionary.safetensors", "dictionary.json"
 MAX_BYTES = 16 * 2**30  # of all tensors as float32
 _MAX_JSON = 16 * 2**20
 _OURS = "anchorscope"  # our entry in trainer_config.json, which that layout's own code does not read
-_NAMES = (WEIGHTS, "sae_weights.safetensors", "sae.safetensors", "params.npz", "params.safetensors", "model.safetensors", "ae.pt",
-          "pytorch_model.bin", "checkpoints/final.safetensors")  # fmt: skip
-_WRAPPERS = ("_orig_mod", "module")  # torch.compile and DataParallel put them into every key, one or both, at the front or deeper
+_NAMES = (
+    WEIGHTS,
+    "sae_weights.safetensors",
+    "sae.safetensors",
+    "params.npz",
+    "params.safetensors",
+    "model.safetensors",
+    "ae.pt",
+    "pytorch_model.bin",
+    "checkpoints/final.safetensors",
+)
+_WRAPPERS = (
+    "_orig_mod",
+    "module",
+)  # torch.compile and DataParallel put them into every key, one or both, at the front or deeper
 _TENSORS = ("encoder", "encoder_bias", "decoder", "decoder_bias", "scale", "threshold")
 _DAMAGE = (  # what damaged bytes raise in torch.load and NumPy, which interpret them before they check them
-    RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, AssertionError, OSError, OverflowError, MemoryError,
-    SyntaxError, struct.error, zlib.error, zipfile.BadZipFile, tokenize.TokenError,
-)  # fmt: skip
+    RuntimeError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    OSError,
+    OverflowError,
+    MemoryError,
+    SyntaxError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+    tokenize.TokenError,
+)
 _CODE_NORMALIZATIONS = {1: "CROSSCODER", 2: "SAE", 3: "MIXED", 4: "NONE", 5: "DECOUPLED"}
 _NORMALIZER = ("activation_mean", "activation_std", "activation_global_scale", "target_rms")
-_SAES = {  # dict_class of dictionary_learning: kind, key of the decoder's bias, whether the encoder reads activations less that bias
+# dict_class of dictionary_learning: kind, key of the decoder's bias,
+# whether the encoder reads activations less that bias
+_SAES = {
     "AutoEncoder": ("relu", "bias", True),
     "AutoEncoderNew": ("relu", "decoder.bias", False),
     "AutoEncoderTopK": ("topk", "b_dec", True),
@@ -70,42 +99,55 @@ _SAES = {  # dict_class of dictionary_learning: kind, key of the decoder's bias,
 
 
 def load(path: Path | str, *, scale: Sequence[float] | None = None) -> Dictionary:
-    """The dictionary in a folder, or in one file of weights with its configuration beside it, in any of the layouts above.
+    """The dictionary in a folder, or in one file of weights with its configuration beside it, in any of the layouts
+    above.
 
-    `scale` is for files trained on activations that something else had multiplied, and that do not hold the factors: one for each model,
-    by which raw activations are to be multiplied. Such layouts are refused without it, and those that hold their own with it. Raises
-    DictionaryError.
+    `scale` is for files trained on activations that something else had multiplied, and that do not hold the factors:
+    one for each model, by which raw activations are to be multiplied. Such layouts are refused without it, and those
+    that hold their own with it. Raises DictionaryError.
     """
     weights = _opened(weights_file(Path(path)))
     return _layout(weights)(weights, scale)
 
 
 def save(dictionary: Dictionary, folder: Path | str) -> None:
-    """Writes our own form, which `load` reads back bit for bit: what float16 holds exactly takes the half of the space. The description,
-    with the weights' sha256, comes last."""
+    """Writes our own form, which `load` reads back bit for bit: what float16 holds exactly takes the half of the space.
+    The description, with the weights' sha256, comes last.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: getattr(dictionary, name) for name in _TENSORS if getattr(dictionary, name) is not None}
-    save_file({name: _narrowest(tensor.detach().cpu().contiguous()) for name, tensor in tensors.items()}, folder / WEIGHTS)
-    description = {"version": 1, "sha256": _sha256(folder / WEIGHTS), "kind": dictionary.kind, "k": dictionary.k,
-                   "weighted": dictionary.weighted, "subtract": dictionary.subtract, "facts": dict(dictionary.facts)}  # fmt: skip
+    save_file(
+        {name: _narrowest(tensor.detach().cpu().contiguous()) for name, tensor in tensors.items()}, folder / WEIGHTS
+    )
+    description = {
+        "version": 1,
+        "sha256": _sha256(folder / WEIGHTS),
+        "kind": dictionary.kind,
+        "k": dictionary.k,
+        "weighted": dictionary.weighted,
+        "subtract": dictionary.subtract,
+        "facts": dict(dictionary.facts),
+    }
     _write_json(folder / DESCRIPTION, description)
 
 
 def export_crosscoder_learning(dictionary: Dictionary, folder: Path | str) -> None:
-    """Writes an l1 or batchtopk dictionary as CrossCoder or BatchTopKCrossCoder: model.safetensors, config.json and trainer_config.json.
+    """Writes an l1 or batchtopk dictionary as CrossCoder or BatchTopKCrossCoder: model.safetensors, config.json and
+    trainer_config.json.
 
-    As that layout is since June 2025, its normaliser has one factor a model: ours stand there, with means of 0 and the standard deviations
-    that give them, so that its code reads raw activations. That code opens the folder with from_pretrained(folder, from_hub=True). What
-    it has no place for stands in trainer_config.json under "anchorscope". Raises DictionaryError where the layout has no place for what
-    the dictionary does.
+    As that layout is since June 2025, its normaliser has one factor a model: ours stand there, with means of 0 and the
+    standard deviations that give them, so that its code reads raw activations. That code opens the folder with
+    from_pretrained(folder, from_hub=True). What it has no place for stands in trainer_config.json under "anchorscope".
+    Raises DictionaryError where the layout has no place for what the dictionary does.
     """
     kind, threshold = dictionary.kind, dictionary.threshold
     if kind not in ("l1", "batchtopk") or dictionary.subtract or (threshold is not None and threshold.ndim):
         raise DictionaryError(
-            f"crosscoder_learning holds dictionaries of kind l1 or batchtopk with one threshold for all features and an encoder that reads "
-            f"activations as they are; this one is {kind}, threshold {None if threshold is None else tuple(threshold.shape)}, subtract "
-            f"{dictionary.subtract}. Write our own form with save()."
+            "crosscoder_learning holds dictionaries of kind l1 or batchtopk with one threshold for all features and an"
+            f" encoder that reads activations as they are; this one is {kind}, threshold"
+            f" {None if threshold is None else tuple(threshold.shape)}, subtract {dictionary.subtract}. Write our own"
+            " form with save()."
         )
     if kind == "batchtopk" and dictionary.k is None:
         raise DictionaryError("crosscoder_learning stores k with a batchtopk dictionary; this one's k is None.")
@@ -113,19 +155,35 @@ def export_crosscoder_learning(dictionary: Dictionary, folder: Path | str) -> No
     folder.mkdir(parents=True, exist_ok=True)
     code_normalization = "CROSSCODER" if dictionary.weighted else "NONE"
     scale = dictionary.scale.detach().cpu()
-    std = (1 / (scale.double() * math.sqrt(dictionary.d_model))).float()[:, None].repeat(1, dictionary.d_model)  # 1/scale is its norm
+    std = (
+        (1 / (scale.double() * math.sqrt(dictionary.d_model))).float()[:, None].repeat(1, dictionary.d_model)
+    )  # 1/scale is its norm
     tensors = {
-        "encoder.weight": dictionary.encoder, "encoder.bias": dictionary.encoder_bias, "decoder.weight": dictionary.decoder,
-        "decoder.bias": dictionary.decoder_bias, "activation_mean": torch.zeros_like(std), "activation_std": std,
-        "activation_global_scale": scale, "target_rms": torch.tensor(1.0),
-        "code_normalization_id": torch.tensor(next(key for key, name in _CODE_NORMALIZATIONS.items() if name == code_normalization)),
-    }  # fmt: skip
-    config = {"activation_dim": dictionary.d_model, "dict_size": dictionary.n_features, "num_layers": dictionary.n_models,
-              "code_normalization": code_normalization, "target_rms": 1.0}  # fmt: skip
+        "encoder.weight": dictionary.encoder,
+        "encoder.bias": dictionary.encoder_bias,
+        "decoder.weight": dictionary.decoder,
+        "decoder.bias": dictionary.decoder_bias,
+        "activation_mean": torch.zeros_like(std),
+        "activation_std": std,
+        "activation_global_scale": scale,
+        "target_rms": torch.tensor(1.0),
+        "code_normalization_id": torch.tensor(
+            next(key for key, name in _CODE_NORMALIZATIONS.items() if name == code_normalization)
+        ),
+    }
+    config = {
+        "activation_dim": dictionary.d_model,
+        "dict_size": dictionary.n_features,
+        "num_layers": dictionary.n_models,
+        "code_normalization": code_normalization,
+        "target_rms": 1.0,
+    }
     if kind == "batchtopk":
         tensors |= {"k": torch.tensor(dictionary.k, dtype=torch.int32), "threshold": threshold}
         config["k"] = dictionary.k
-    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, folder / "model.safetensors")
+    save_file(
+        {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, folder / "model.safetensors"
+    )
     _write_json(folder / "config.json", config)
     trainer = config | {"dict_class": "BatchTopKCrossCoder" if kind == "batchtopk" else "CrossCoder"}
     if isinstance(layer := dictionary.facts.get("layer"), int):
@@ -167,10 +225,15 @@ class _Weights:
 
 
 def weights_file(path: Path) -> Path:
-    """The file of weights in a folder, or the file itself. Raises DictionaryError, which names the choices where there are several."""
+    """The file of weights in a folder, or the file itself.
+
+    Raises DictionaryError, which names the choices where there are several.
+    """
     if path.is_file():
         return path
-    found = [path / name for name in _NAMES if (path / name).is_file()] or sorted([*path.glob("*.pt"), *path.glob("*.safetensors")])
+    found = [path / name for name in _NAMES if (path / name).is_file()] or sorted(
+        [*path.glob("*.pt"), *path.glob("*.safetensors")]
+    )
     if len(found) == 1:
         return found[0]
     if not found and (inner := _inner(path)):
@@ -182,14 +245,22 @@ def weights_file(path: Path) -> Path:
 
 
 def _inner(path: Path) -> list[str]:
-    """Folders inside, one or two levels down, that have weights: sparsify and Gemma Scope keep one for each place in the model."""
+    """Folders inside, one or two levels down, that have weights: sparsify and Gemma Scope keep one for each place in
+    the model.
+    """
     inner = [one.parent for name in _NAMES for pattern in (f"*/{name}", f"*/*/{name}") for one in path.glob(pattern)]
     names = {one.relative_to(path).as_posix() for one in inner}
     return sorted(names, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
 
 
 def _opened(path: Path) -> _Weights:
-    openers = {".safetensors": _open_safetensors, ".pt": _open_pytorch, ".pth": _open_pytorch, ".bin": _open_pytorch, ".npz": _open_npz}
+    openers = {
+        ".safetensors": _open_safetensors,
+        ".pt": _open_pytorch,
+        ".pth": _open_pytorch,
+        ".bin": _open_pytorch,
+        ".npz": _open_npz,
+    }
     if path.suffix not in openers:
         raise _unfit(path, "its ending", path.suffix or "missing", ", ".join(openers))
     try:
@@ -202,7 +273,9 @@ def _opened(path: Path) -> _Weights:
     weights = _unwrapped(openers[path.suffix](path))
     claimed = 4 * sum(math.prod(shape) for shape in weights.shapes.values())
     if claimed > MAX_BYTES:
-        raise _unfit(path, "its size as float32", f"{claimed / 2**30:,.1f} GiB", f"at most {MAX_BYTES / 2**30:,.0f} GiB")
+        raise _unfit(
+            path, "its size as float32", f"{claimed / 2**30:,.1f} GiB", f"at most {MAX_BYTES / 2**30:,.0f} GiB"
+        )
     return weights
 
 
@@ -214,7 +287,9 @@ def _unwrapped(weights: _Weights) -> _Weights:
         if own in keys:
             raise _unfit(weights.path, key, f"the same tensor as {keys[own]}", f"one of them, as both are {own}")
         keys[own] = key
-    return _Weights(weights.path, {own: weights.shapes[key] for own, key in keys.items()}, lambda own: weights.read(keys[own]))
+    return _Weights(
+        weights.path, {own: weights.shapes[key] for own, key in keys.items()}, lambda own: weights.read(keys[own])
+    )
 
 
 def _open_safetensors(path: Path) -> _Weights:
@@ -236,17 +311,23 @@ def _open_pytorch(path: Path) -> _Weights:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
-        raise _unfit(path, "its content", f"{refused_object(error)}, which is never run", "a state dict of plain tensors") from error
+        raise _unfit(
+            path, "its content", f"{refused_object(error)}, which is never run", "a state dict of plain tensors"
+        ) from error
     except _DAMAGE as error:
         raise _damaged(path, error) from error
-    if isinstance(state, dict) and isinstance(inner := state.get("state_dict"), dict):  # a training checkpoint, with what else it keeps
+    if isinstance(state, dict) and isinstance(
+        inner := state.get("state_dict"), dict
+    ):  # a training checkpoint, with what else it keeps
         state = inner
     if not isinstance(state, dict) or not state:
         raise _unfit(path, "its content", f"of type {type(state).__name__}", "a state dict, tensors by key")
     for key, value in state.items():
         if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
             raise _unfit(path, key, f"of type {type(value).__name__}", "a dense tensor")
-    if (n_values := sum(value.numel() for value in state.values())) > path.stat().st_size:  # views that repeat some of them
+    if (
+        n_values := sum(value.numel() for value in state.values())
+    ) > path.stat().st_size:  # views that repeat some of them
         raise _unfit(path, "its number of values", f"{n_values:,}", f"no more than its {path.stat().st_size:,} bytes")
     by_key = {str(key): value for key, value in state.items()}
     return _Weights(path, {key: tuple(value.shape) for key, value in by_key.items()}, lambda key: by_key[key].detach())
@@ -259,7 +340,9 @@ def _open_npz(path: Path) -> _Weights:
             header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
             shape, is_fortran, dtype = header(member)
             if dtype.kind != "f" or dtype.itemsize > 8:
-                raise _unfit(path, key, f"an array of {dtype}", "numbers of at most 64 bits; pickled objects are never run")
+                raise _unfit(
+                    path, key, f"an array of {dtype}", "numbers of at most 64 bits; pickled objects are never run"
+                )
             n_bytes = math.prod(shape) * dtype.itemsize
             if member.tell() + n_bytes != archive.getinfo(f"{key}.npy").file_size:
                 raise ValueError(f"{key} says {shape} of {dtype}, which is not what follows")
@@ -284,7 +367,12 @@ def _open_npz(path: Path) -> _Weights:
 
 
 def _damaged(path: Path, error: Exception) -> DictionaryError:
-    return _unfit(path, "its content", f"unreadable ({words_of(error)})", "a whole file: this one is missing, damaged or cut short")
+    return _unfit(
+        path,
+        "its content",
+        f"unreadable ({words_of(error)})",
+        "a whole file: this one is missing, damaged or cut short",
+    )
 
 
 def _unfit(path: Path, key: str, found: Any, expected: str) -> DictionaryError:
@@ -321,11 +409,20 @@ def _own(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
     described = _json(description)
     if described.get("version") != 1:
         raise _unfit(description, "version", described.get("version"), "1, which this version of the program reads")
-    for key, types in {"kind": str, "k": (int, type(None)), "weighted": bool, "subtract": bool, "facts": dict, "sha256": str}.items():
+    for key, types in {
+        "kind": str,
+        "k": (int, type(None)),
+        "weighted": bool,
+        "subtract": bool,
+        "facts": dict,
+        "sha256": str,
+    }.items():
         if key not in described or not isinstance(described[key], types):
             raise _unfit(description, key, repr(described.get(key)), "what save() writes")
     if (found := _sha256(path)) != described["sha256"]:
-        raise _unfit(path, "its sha256", found, f"{described['sha256']}, as {DESCRIPTION} says; the file is damaged or another's")
+        raise _unfit(
+            path, "its sha256", found, f"{described['sha256']}, as {DESCRIPTION} says; the file is damaged or another's"
+        )
     _refuse_scale(weights, scale)
     weights.only("our own form", *_TENSORS)
     tensors = {name: weights.tensor(name, weights.shapes[name]) for name in _TENSORS if name in weights.shapes}
@@ -336,23 +433,45 @@ def _own(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
 
 
 def _crosscoder_learning(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
-    """CrossCoder and BatchTopKCrossCoder: relu, and for the second a threshold on the code times its code normalisation."""
+    """CrossCoder and BatchTopKCrossCoder: relu, and for the second a threshold on the code times its code
+    normalisation.
+    """
     m, d, n_features = weights.shapes["encoder.weight"]
-    config = _settings(weights, {"activation_dim": d, "dict_size": n_features, "num_layers": m, "decoder_type": "linear",
-                                 "encoder_layers": list(range(m))})  # fmt: skip
+    config = _settings(
+        weights,
+        {
+            "activation_dim": d,
+            "dict_size": n_features,
+            "num_layers": m,
+            "decoder_type": "linear",
+            "encoder_layers": list(range(m)),
+        },
+    )
     is_batchtopk = "threshold" in weights.shapes or "k" in weights.shapes
     _expect_class(weights, config, "BatchTopKCrossCoder" if is_batchtopk else "CrossCoder")
     optional = ("code_normalization_id", "k", "threshold", *_NORMALIZER)
     weights.only("a crosscoder", "encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias", *optional)
-    encoder, decoder = weights.tensor("encoder.weight", (m, d, n_features)), weights.tensor("decoder.weight", (m, n_features, d))
+    encoder, decoder = (
+        weights.tensor("encoder.weight", (m, d, n_features)),
+        weights.tensor("decoder.weight", (m, n_features, d)),
+    )
     encoder_bias, decoder_bias, factor = _unnormalized(
-        weights, encoder, weights.tensor("encoder.bias", (n_features,)), weights.tensor("decoder.bias", (m, d)), subtract=False
+        weights,
+        encoder,
+        weights.tensor("encoder.bias", (n_features,)),
+        weights.tensor("decoder.bias", (m, d)),
+        subtract=False,
     )
     facts = _facts(weights, "crosscoder_learning", config, config)
     if isinstance(ours := config.get(_OURS), dict):
         if "scale" in ours:  # as our exports had it while that layout had one factor for all models
             if factor is not None:
-                raise _unfit(weights.path, "activation_mean", "set, where trainer_config.json holds factors as well", "NaN, for off")
+                raise _unfit(
+                    weights.path,
+                    "activation_mean",
+                    "set, where trainer_config.json holds factors as well",
+                    "NaN, for off",
+                )
             factor = _factors(weights, ours["scale"], m)
         kept = ours.get("facts") or {}
         facts = kept if "layer" in kept else {key: facts[key] for key in ("layer", "place") if key in facts} | kept
@@ -364,18 +483,33 @@ def _crosscoder_learning(weights: _Weights, scale: Sequence[float] | None) -> Di
     threshold = k = None
     if is_batchtopk:
         k, threshold = weights.whole_number("k"), _threshold(weights)
-        if normalization == "SAE":  # f·‖(d_A, d_B)‖ > θ is f > θ/‖(d_A, d_B)‖, and nothing exceeds it where that norm is 0
+        if (
+            normalization == "SAE"
+        ):  # f·‖(d_A, d_B)‖ > θ is f > θ/‖(d_A, d_B)‖, and nothing exceeds it where that norm is 0
             never = torch.finfo(torch.float32).max
-            threshold = (threshold.double() / decoder.double().norm(dim=(0, 2))).float().nan_to_num(nan=never, posinf=never)
+            threshold = (
+                (threshold.double() / decoder.double().norm(dim=(0, 2))).float().nan_to_num(nan=never, posinf=never)
+            )
         elif normalization not in ("CROSSCODER", "NONE"):
-            expected = "CROSSCODER, SAE or NONE, by code_normalization_id or in config.json, as the threshold is in its units"
+            expected = (
+                "CROSSCODER, SAE or NONE, by code_normalization_id or in config.json, as the threshold is in its units"
+            )
             raise _unfit(weights.path, "code_normalization", normalization or "missing", expected)
     return Dictionary(
-        kind="batchtopk" if is_batchtopk else "l1", encoder=encoder, encoder_bias=encoder_bias, decoder=decoder, decoder_bias=decoder_bias,
-        scale=factor if factor is not None else _factors(weights, [1.0] * m if scale is None else scale, m), threshold=threshold, k=k,
-        # Files older than the tensor were all trained with CROSSCODER. In an l1 dictionary it concerns the penalty alone, not the codes.
-        weighted=normalization == "CROSSCODER" or (normalization is None and not is_batchtopk), subtract=False, facts=facts,
-    )  # fmt: skip
+        kind="batchtopk" if is_batchtopk else "l1",
+        encoder=encoder,
+        encoder_bias=encoder_bias,
+        decoder=decoder,
+        decoder_bias=decoder_bias,
+        scale=factor if factor is not None else _factors(weights, [1.0] * m if scale is None else scale, m),
+        threshold=threshold,
+        k=k,
+        # Files older than the tensor were all trained with CROSSCODER. In an l1 dictionary it concerns the penalty
+        # alone, not the codes.
+        weighted=normalization == "CROSSCODER" or (normalization is None and not is_batchtopk),
+        subtract=False,
+        facts=facts,
+    )
 
 
 def _dictionary_learning(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
@@ -385,7 +519,12 @@ def _dictionary_learning(weights: _Weights, scale: Sequence[float] | None) -> Di
     if name == "JumpReluAutoEncoder":
         return _jump_relu_autoencoder(weights, config, scale)
     if name not in _SAES:
-        raise _unfit(weights.path.with_name("config.json"), "dict_class", repr(name), f"{', '.join(_SAES)} or JumpReluAutoEncoder")
+        raise _unfit(
+            weights.path.with_name("config.json"),
+            "dict_class",
+            repr(name),
+            f"{', '.join(_SAES)} or JumpReluAutoEncoder",
+        )
     kind, bias, subtract = _SAES[name]
     counters = ("k", "threshold") if bias == "b_dec" else ()
     weights.only(name, "encoder.weight", "encoder.bias", "decoder.weight", bias, *counters, *_NORMALIZER)
@@ -394,17 +533,29 @@ def _dictionary_learning(weights: _Weights, scale: Sequence[float] | None) -> Di
     encoder = weights.tensor("encoder.weight", (n_features, d)).T.contiguous()[None]
     decoder = weights.tensor("decoder.weight", (d, n_features)).T.contiguous()[None]
     encoder_bias, decoder_bias, factor = _unnormalized(
-        weights, encoder, weights.tensor("encoder.bias", (n_features,)), weights.tensor(bias, (d,))[None], subtract=subtract
+        weights,
+        encoder,
+        weights.tensor("encoder.bias", (n_features,)),
+        weights.tensor(bias, (d,))[None],
+        subtract=subtract,
     )
     if factor is not None:
         _refuse_scale(weights, scale)
     return Dictionary(
-        kind=kind, encoder=encoder, encoder_bias=encoder_bias, decoder=decoder, decoder_bias=decoder_bias,
+        kind=kind,
+        encoder=encoder,
+        encoder_bias=encoder_bias,
+        decoder=decoder,
+        decoder_bias=decoder_bias,
         scale=factor if factor is not None else _factors(weights, [1.0] if scale is None else scale, 1),
-        threshold=_threshold(weights) if kind == "batchtopk" else None,  # top-k files hold one too, which their code does not use
-        k=weights.whole_number("k") if bias == "b_dec" else None, weighted=False, subtract=subtract,
+        threshold=(
+            _threshold(weights) if kind == "batchtopk" else None
+        ),  # top-k files hold one too, which their code does not use
+        k=weights.whole_number("k") if bias == "b_dec" else None,
+        weighted=False,
+        subtract=subtract,
         facts=_facts(weights, "dictionary_learning", config, config),
-    )  # fmt: skip
+    )
 
 
 def _jump_relu_autoencoder(weights: _Weights, config: dict[str, Any], scale: Sequence[float] | None) -> Dictionary:
@@ -412,18 +563,31 @@ def _jump_relu_autoencoder(weights: _Weights, config: dict[str, Any], scale: Seq
     d, n_features = weights.shapes["W_enc"]
     _settings(weights, {"activation_dim": d, "dict_size": n_features})
     encoder, encoder_bias, decoder, threshold = _in_decoder_norms(
-        weights, weights.tensor("W_enc", (d, n_features)), weights.tensor("b_enc", (n_features,)), weights.tensor("W_dec", (n_features, d)),
+        weights,
+        weights.tensor("W_enc", (d, n_features)),
+        weights.tensor("b_enc", (n_features,)),
+        weights.tensor("W_dec", (n_features, d)),
         weights.tensor("threshold", (n_features,)),
-    )  # fmt: skip
+    )
     return Dictionary(
-        kind="jumprelu", encoder=encoder[None], encoder_bias=encoder_bias, decoder=decoder[None],
-        decoder_bias=weights.tensor("b_dec", (d,))[None], scale=_factors(weights, [1.0] if scale is None else scale, 1),
-        threshold=threshold, k=None, weighted=False, subtract=False, facts=_facts(weights, "dictionary_learning", config, config),
-    )  # fmt: skip
+        kind="jumprelu",
+        encoder=encoder[None],
+        encoder_bias=encoder_bias,
+        decoder=decoder[None],
+        decoder_bias=weights.tensor("b_dec", (d,))[None],
+        scale=_factors(weights, [1.0] if scale is None else scale, 1),
+        threshold=threshold,
+        k=None,
+        weighted=False,
+        subtract=False,
+        facts=_facts(weights, "dictionary_learning", config, config),
+    )
 
 
 def _model_diff_replication(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
-    """Kissane et al.: an L1 crosscoder whose penalty weighs codes by the sum of decoder norms, on activations of mean norm √d."""
+    """Kissane et al.: an L1 crosscoder whose penalty weighs codes by the sum of decoder norms, on activations of mean
+    norm √d.
+    """
     m, d, n_features = weights.shapes["W_enc"]
     beside = weights.path.with_name(f"{weights.path.stem}_cfg.json")
     config_path = beside if beside.is_file() else weights.path.with_name("cfg.json")
@@ -433,15 +597,25 @@ def _model_diff_replication(weights: _Weights, scale: Sequence[float] | None) ->
             raise _unfit(config_path, key, repr(config.get(key)), f"{found}, as W_enc of {weights.path.name} has it")
     weights.only("this layout", "W_enc", "b_enc", "W_dec", "b_dec")
     if scale is None:
-        expected = f"{m} numbers: √d over the mean norm of each model's activations, which this layout lacks; ones where they are folded in"
+        expected = (
+            f"{m} numbers: √d over the mean norm of each model's activations, which this layout lacks; ones where they"
+            " are folded in"
+        )
         raise _unfit(weights.path, "scale", "not given", expected)
     return Dictionary(
-        kind="l1", encoder=weights.tensor("W_enc", (m, d, n_features)), encoder_bias=weights.tensor("b_enc", (n_features,)),
-        decoder=weights.tensor("W_dec", (n_features, m, d)).transpose(0, 1).contiguous(), decoder_bias=weights.tensor("b_dec", (m, d)),
-        scale=_factors(weights, scale, m), threshold=None, k=None, weighted=True, subtract=False,
+        kind="l1",
+        encoder=weights.tensor("W_enc", (m, d, n_features)),
+        encoder_bias=weights.tensor("b_enc", (n_features,)),
+        decoder=weights.tensor("W_dec", (n_features, m, d)).transpose(0, 1).contiguous(),
+        decoder_bias=weights.tensor("b_dec", (m, d)),
+        scale=_factors(weights, scale, m),
+        threshold=None,
+        k=None,
+        weighted=True,
+        subtract=False,
         # its `site` and `layer` are left over from another program: the hook point alone says what was read
         facts=_facts(weights, "crosscoder-model-diff-replication", config, {"hook_point": config.get("hook_point")}),
-    )  # fmt: skip
+    )
 
 
 def _sae_lens(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
@@ -469,7 +643,10 @@ def _sae_lens(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
         if scale is None:
             raise refused("normalize_activations", "none, or scale=(s,) with it: √d over the mean norm of activations")
     elif normalization != "none":
-        raise refused("normalize_activations", "none or expected_average_only_in: a factor for each token has no place in a Dictionary")
+        raise refused(
+            "normalize_activations",
+            "none or expected_average_only_in: a factor for each token has no place in a Dictionary",
+        )
     if scale is not None and normalization == "none":
         _refuse_scale(weights, scale)
 
@@ -478,10 +655,17 @@ def _sae_lens(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
     thresholds = ("threshold",) if architecture == "jumprelu" else ()
     weights.only(f"a {architecture} autoencoder", "W_enc", "b_enc", "W_dec", "b_dec", *thresholds, "scaling_factor")
     if "scaling_factor" in weights.shapes and not (weights.tensor("scaling_factor", (n_features,)) == 1).all():
-        raise _unfit(weights.path, "scaling_factor", "other than 1 in places", "1 everywhere: a finetuned factor is not read here")
+        raise _unfit(
+            weights.path,
+            "scaling_factor",
+            "other than 1 in places",
+            "1 everywhere: a finetuned factor is not read here",
+        )
     encoder, encoder_bias, decoder = (
-        weights.tensor("W_enc", (d, n_features)), weights.tensor("b_enc", (n_features,)), weights.tensor("W_dec", (n_features, d)),
-    )  # fmt: skip
+        weights.tensor("W_enc", (d, n_features)),
+        weights.tensor("b_enc", (n_features,)),
+        weights.tensor("W_dec", (n_features, d)),
+    )
     threshold = weights.tensor("threshold", (n_features,)) if thresholds else None
     k = None
     if architecture == "topk":
@@ -489,17 +673,27 @@ def _sae_lens(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
         if not isinstance(k, int) or isinstance(k, bool):
             raise refused("k", "a whole number (or activation_fn_kwargs with k, before version 6)")
         if config.get("rescale_acts_by_decoder_norm"):
-            encoder, encoder_bias, decoder, _ = _in_decoder_norms(weights, encoder, encoder_bias, decoder, torch.zeros(n_features))
+            encoder, encoder_bias, decoder, _ = _in_decoder_norms(
+                weights, encoder, encoder_bias, decoder, torch.zeros(n_features)
+            )
     metadata = config.get("metadata")  # since version 6; before, the same keys stand beside the others
     stated = {**config, **metadata} if isinstance(metadata, dict) else config
     subtract = config.get("apply_b_dec_to_input", True)  # that library's default
     if not isinstance(subtract, bool):
         raise refused("apply_b_dec_to_input", "true or false")
     return Dictionary(
-        kind={"standard": "relu"}.get(architecture, architecture), encoder=encoder[None], encoder_bias=encoder_bias, decoder=decoder[None],
-        decoder_bias=weights.tensor("b_dec", (d,))[None], scale=_factors(weights, [1.0] if scale is None else scale, 1),
-        threshold=threshold, k=k, weighted=False, subtract=subtract, facts=_facts(weights, "SAELens", config, stated),
-    )  # fmt: skip
+        kind={"standard": "relu"}.get(architecture, architecture),
+        encoder=encoder[None],
+        encoder_bias=encoder_bias,
+        decoder=decoder[None],
+        decoder_bias=weights.tensor("b_dec", (d,))[None],
+        scale=_factors(weights, [1.0] if scale is None else scale, 1),
+        threshold=threshold,
+        k=k,
+        weighted=False,
+        subtract=subtract,
+        facts=_facts(weights, "SAELens", config, stated),
+    )
 
 
 def _sparsify(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
@@ -514,7 +708,12 @@ def _sparsify(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
     if config.get("d_in") != d:
         raise refused("d_in", f"{d}, as encoder.weight of {weights.path.name} has it")
     if (stated := config.get("num_latents") or d * config.get("expansion_factor", 0)) not in (0, n_features):
-        raise _unfit(config_path, "num_latents", f"{stated} (or d_in · expansion_factor)", f"{n_features}, as encoder.weight has it")
+        raise _unfit(
+            config_path,
+            "num_latents",
+            f"{stated} (or d_in · expansion_factor)",
+            f"{n_features}, as encoder.weight has it",
+        )
     for key in ("transcode", "skip_connection", "signed"):
         if config.get(key):
             raise refused(key, "false: a transcoder, or signed codes, have no place in a Dictionary")
@@ -527,20 +726,36 @@ def _sparsify(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
     weights.only("sparsify", "encoder.weight", "encoder.bias", "W_dec", "b_dec")
     folder = weights.path.parent.name  # the module's name, unless somebody gave another
     return Dictionary(
-        kind="topk", encoder=weights.tensor("encoder.weight", (n_features, d)).T.contiguous()[None],
-        encoder_bias=weights.tensor("encoder.bias", (n_features,)), decoder=weights.tensor("W_dec", (n_features, d))[None],
-        decoder_bias=weights.tensor("b_dec", (d,))[None], scale=torch.ones(1), threshold=None, k=k, weighted=False, subtract=True,
+        kind="topk",
+        encoder=weights.tensor("encoder.weight", (n_features, d)).T.contiguous()[None],
+        encoder_bias=weights.tensor("encoder.bias", (n_features,)),
+        decoder=weights.tensor("W_dec", (n_features, d))[None],
+        decoder_bias=weights.tensor("b_dec", (d,))[None],
+        scale=torch.ones(1),
+        threshold=None,
+        k=k,
+        weighted=False,
+        subtract=True,
         facts=_facts(weights, "sparsify", config, {"hookpoint": folder, **config} if "." in folder else config),
-    )  # fmt: skip
+    )
 
 
 def _hyperparameters(path: Path) -> Path | None:
     """Llama Scope's description of weights in its folder, or in `checkpoints` below it."""
-    return next((found for found in (path.with_name("hyperparams.json"), path.parent.parent / "hyperparams.json") if found.is_file()), None)
+    return next(
+        (
+            found
+            for found in (path.with_name("hyperparams.json"), path.parent.parent / "hyperparams.json")
+            if found.is_file()
+        ),
+        None,
+    )
 
 
 def _llama_scope(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
-    """One threshold for all features, or the k largest, of codes in decoder norms; activations of mean norm √d, whose mean is stated."""
+    """One threshold for all features, or the k largest, of codes in decoder norms; activations of mean norm √d, whose
+    mean is stated.
+    """
     n_features, d = weights.shapes["encoder.weight"]
     config_path = _hyperparameters(weights.path)
     config = _json(config_path)
@@ -567,26 +782,38 @@ def _llama_scope(weights: _Weights, scale: Sequence[float] | None) -> Dictionary
             norms = config.get("dataset_average_activation_norm")
             norm = norms.get("in") if isinstance(norms, dict) else None
             if not isinstance(norm, (int, float)) or not 0 < norm < math.inf or norms.get("out", norm) != norm:
-                raise refused("dataset_average_activation_norm", "the mean norm of the activations, above 0 and the same for in and out")
+                raise refused(
+                    "dataset_average_activation_norm",
+                    "the mean norm of the activations, above 0 and the same for in and out",
+                )
             factor = math.sqrt(d) / norm
         case _:
-            raise refused("norm_activation", "dataset-wise or inference: a factor for each token has no place in a Dictionary")
+            raise refused(
+                "norm_activation", "dataset-wise or inference: a factor for each token has no place in a Dictionary"
+            )
     _refuse_scale(weights, scale)
     weights.only("Llama Scope", "encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias")
     has_bias = config.get("use_decoder_bias", True)
     return Dictionary(
-        kind=kinds[act], encoder=weights.tensor("encoder.weight", (n_features, d)).T.contiguous()[None],
+        kind=kinds[act],
+        encoder=weights.tensor("encoder.weight", (n_features, d)).T.contiguous()[None],
         encoder_bias=weights.tensor("encoder.bias", (n_features,)),
         decoder=weights.tensor("decoder.weight", (d, n_features)).T.contiguous()[None],
-        decoder_bias=(weights.tensor("decoder.bias", (d,)) if has_bias else torch.zeros(d))[None], scale=torch.tensor([factor]),
-        threshold=torch.tensor(float(threshold)) if act == "jumprelu" else None, k=k if act == "topk" else None,
-        weighted=bool(config.get("sparsity_include_decoder_norm", True)), subtract=bool(config.get("apply_decoder_bias_to_pre_encoder")),
+        decoder_bias=(weights.tensor("decoder.bias", (d,)) if has_bias else torch.zeros(d))[None],
+        scale=torch.tensor([factor]),
+        threshold=torch.tensor(float(threshold)) if act == "jumprelu" else None,
+        k=k if act == "topk" else None,
+        weighted=bool(config.get("sparsity_include_decoder_norm", True)),
+        subtract=bool(config.get("apply_decoder_bias_to_pre_encoder")),
         facts=_facts(weights, "Llama Scope", config, config),
-    )  # fmt: skip
+    )
 
 
 def _gemma_scope(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
-    """JumpReLU on raw activations. The keys are W_enc and W_dec, in some copies and in the second edition w_enc and w_dec."""
+    """JumpReLU on raw activations.
+
+    The keys are W_enc and W_dec, in some copies and in the second edition w_enc and w_dec.
+    """
     path = weights.path
     if any(part.startswith("embedding") for part in path.parts[-4:-1]):
         raise _unfit(path, "its folder", "one of embeddings, which are read over √d", "one of a layer's output")
@@ -597,20 +824,33 @@ def _gemma_scope(weights: _Weights, scale: Sequence[float] | None) -> Dictionary
     w = "w" if "w_enc" in weights.shapes else "W"
     weights.only("Gemma Scope", f"{w}_enc", f"{w}_dec", "b_enc", "b_dec", "threshold")
     if len(weights.shapes.get(f"{w}_enc", ())) != 2:
-        raise _unfit(path, f"{w}_enc", f"of shape {weights.shapes.get(f'{w}_enc')}", f"(width, features), among {_some(weights.shapes)}")
+        raise _unfit(
+            path,
+            f"{w}_enc",
+            f"of shape {weights.shapes.get(f'{w}_enc')}",
+            f"(width, features), among {_some(weights.shapes)}",
+        )
     d, n_features = weights.shapes[f"{w}_enc"]
     return Dictionary(
-        kind="jumprelu", encoder=weights.tensor(f"{w}_enc", (d, n_features))[None], encoder_bias=weights.tensor("b_enc", (n_features,)),
-        decoder=weights.tensor(f"{w}_dec", (n_features, d))[None], decoder_bias=weights.tensor("b_dec", (d,))[None], scale=torch.ones(1),
-        threshold=weights.tensor("threshold", (n_features,)), k=None, weighted=False, subtract=False,
+        kind="jumprelu",
+        encoder=weights.tensor(f"{w}_enc", (d, n_features))[None],
+        encoder_bias=weights.tensor("b_enc", (n_features,)),
+        decoder=weights.tensor(f"{w}_dec", (n_features, d))[None],
+        decoder_bias=weights.tensor("b_dec", (d,))[None],
+        scale=torch.ones(1),
+        threshold=weights.tensor("threshold", (n_features,)),
+        k=None,
+        weighted=False,
+        subtract=False,
         facts=_facts(weights, "Gemma Scope", {"folder": "/".join(path.parts[-4:-1]), **config}, config),
-    )  # fmt: skip
+    )
 
 
 def _unnormalized(
     weights: _Weights, encoder: Tensor, encoder_bias: Tensor, decoder_bias: Tensor, *, subtract: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Both biases with the mean folded in, and the factor for each model; None where the normaliser is off (NaN) or absent.
+    """Both biases with the mean folded in, and the factor for each model; None where the normaliser is off (NaN) or
+    absent.
 
     That code divides by g + 1e-8 where ours divides by g.
     """
@@ -624,11 +864,17 @@ def _unnormalized(
     if all(one.all() for one in unset):
         return encoder_bias, decoder_bias, None
     if any(one.any() for one in unset):
-        raise _unfit(weights.path, "activation_mean or activation_std", "NaN in part", "NaN everywhere in both (off) or nowhere")
-    # Files since June 2025 have one factor a model, those before one for all, as autoencoders still do. Without it activations were
-    # divided by std, dimension by dimension.
+        raise _unfit(
+            weights.path, "activation_mean or activation_std", "NaN in part", "NaN everywhere in both (off) or nowhere"
+        )
+    # Files since June 2025 have one factor a model, those before one for all, as autoencoders still do. Without it
+    # activations were divided by std, dimension by dimension.
     stated = weights.shapes.get("activation_global_scale")
-    factor = weights.tensor("activation_global_scale", stated if stated in ((m,), (m, 1), (1,)) else ()).reshape(-1).expand(m)
+    factor = (
+        weights.tensor("activation_global_scale", stated if stated in ((m,), (m, 1), (1,)) else ())
+        .reshape(-1)
+        .expand(m)
+    )
     if (factor <= 0).any():
         raise _unfit(weights.path, "activation_global_scale", factor.tolist(), "factors above 0")
     if not mean.any():
@@ -642,12 +888,19 @@ def _unnormalized(
 def _in_decoder_norms(
     weights: _Weights, encoder: Tensor, encoder_bias: Tensor, decoder: Tensor, threshold: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(d, D), (D,), (D, d) and (D,) such that the codes come out as f_k·‖decoder_k‖ and the reconstruction stays what it was."""
+    """(d, D), (D,), (D, d) and (D,) such that the codes come out as f_k·‖decoder_k‖ and the reconstruction stays what
+    it was.
+    """
     norms = decoder.double().norm(dim=1)
     if (norms == 0).any():
         found = f"zero in {int((norms == 0).sum())} whole rows"
         raise _unfit(weights.path, "W_dec", found, "rows with a norm, by which this layout divides")
-    scaled = (encoder.double() * norms, encoder_bias.double() * norms, decoder.double() / norms[:, None], threshold.double() * norms)
+    scaled = (
+        encoder.double() * norms,
+        encoder_bias.double() * norms,
+        decoder.double() / norms[:, None],
+        threshold.double() * norms,
+    )
     return tuple(one.float() for one in scaled)
 
 
@@ -670,7 +923,8 @@ def _code_normalization(weights: _Weights, config: Mapping[str, Any]) -> str | N
 
 
 def _settings(weights: _Weights, expected: Mapping[str, Any]) -> dict[str, Any]:
-    """What config.json and trainer_config.json say, with their `trainer` entries at the top; a key that contradicts `expected` is refused.
+    """What config.json and trainer_config.json say, with their `trainer` entries at the top; a key that contradicts
+    `expected` is refused.
 
     Both may be missing: then nothing is said. The first to state a key has it.
     """
@@ -688,13 +942,18 @@ def _settings(weights: _Weights, expected: Mapping[str, Any]) -> dict[str, Any]:
 
 def _expect_class(weights: _Weights, config: Mapping[str, Any], expected: str) -> None:
     if (stated := config.get("dict_class", expected)) != expected:
-        why = f"as {weights.path.name} has an encoder of rank 3 and {'both' if 'k' in weights.shapes else 'neither'} of k and threshold"
+        why = (
+            f"as {weights.path.name} has an encoder of rank 3 and {'both' if 'k' in weights.shapes else 'neither'} of k"
+            " and threshold"
+        )
         raise _unfit(weights.path.with_name("config.json"), "dict_class", repr(stated), f"{expected}, {why}")
 
 
 def _refuse_scale(weights: _Weights, scale: Sequence[float] | None) -> None:
     if scale is not None:
-        raise _unfit(weights.path, "scale", f"given as {tuple(scale)}", "none: the file says itself how activations are scaled")
+        raise _unfit(
+            weights.path, "scale", f"given as {tuple(scale)}", "none: the file says itself how activations are scaled"
+        )
 
 
 def _factors(weights: _Weights, scale: Any, m: int) -> Tensor:
@@ -705,13 +964,17 @@ def _factors(weights: _Weights, scale: Any, m: int) -> Tensor:
 
 
 def _facts(weights: _Weights, layout: str, config: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept of a file, with the layer and the words that say it where `stated`, or the names of the folders, say it.
+    """What is kept of a file, with the layer and the words that say it where `stated`, or the names of the folders, say
+    it.
 
     Raises DictionaryError where they say another place than the residual stream at the output of a block.
     """
     facts = {"layout": layout, "file": weights.path.name, "config": dict(config)}
     buffer, folders = stated.get("buffer"), weights.path.absolute().parts[:-1]
-    near = [*(one for one in folders[-8:-4] if "scope" in one.lower()), *folders[-4:]]  # a release stands above revision and place
+    near = [
+        *(one for one in folders[-8:-4] if "scope" in one.lower()),
+        *folders[-4:],
+    ]  # a release stands above revision and place
     try:
         place = place_stated({**stated, "io": buffer.get("io")} if isinstance(buffer, dict) else stated)
         if place is None or place.block is None:
@@ -720,7 +983,9 @@ def _facts(weights: _Weights, layout: str, config: Mapping[str, Any], stated: Ma
         raise DictionaryError(f"{weights.path.parent}: {error}") from error
     if place is not None:
         if (fault := place.fault()) is not None:
-            raise DictionaryError(f"{weights.path.parent}: {fault}. Only dictionaries of the residual stream after a block can be used.")
+            raise DictionaryError(
+                f"{weights.path.parent}: {fault}. Only dictionaries of the residual stream after a block can be used."
+            )
         if place.layer is not None:
             facts |= {"layer": place.layer, "place": f"{place.said} is {place.words}"}
     return facts
@@ -730,9 +995,13 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_JSON:
             raise _unfit(path, "its size", f"{path.stat().st_size:,} bytes", f"at most {_MAX_JSON:,}")
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=str)  # NaN, which JSON lacks, becomes the text "NaN"
+        content = json.loads(
+            path.read_text(encoding="utf-8"), parse_constant=str
+        )  # NaN, which JSON lacks, becomes the text "NaN"
     except (OSError, ValueError, RecursionError) as error:
-        raise _unfit(path, "its content", f"unreadable ({words_of(error)})", "JSON that describes the weights beside it") from error
+        raise _unfit(
+            path, "its content", f"unreadable ({words_of(error)})", "JSON that describes the weights beside it"
+        ) from error
     if not isinstance(content, dict):
         raise _unfit(path, "its content", f"of type {type(content).__name__}", "an object with keys")
     return content

@@ -1,7 +1,8 @@
 """What texts say of a dictionary: how well it reconstructs them, how often its features fire, on what, and where most.
 
-`Judge` is given each text once and keeps sums and the strongest tokens alone, so that memory does not grow with the texts. Only tokens
-from `first` on are judged: prompts that many texts share would count many times. Frequencies are shares of those tokens. Sums are float64.
+`Judge` is given each text once and keeps sums and the strongest tokens alone, so that memory does not grow with the
+texts. Only tokens from `first` on are judged: prompts that many texts share would count many times. Frequencies are
+shares of those tokens. Sums are float64.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,7 +51,9 @@ class Findings:
     category_tokens: np.ndarray  # (C,)
     category_fired: np.ndarray  # (D, C) tokens
     category_mean: np.ndarray  # (D, C), code over the tokens on which it fires
-    strongest: pd.DataFrame  # feature, rank, text_id, position (of the token in its text), code; sorted by feature and rank
+    strongest: (
+        pd.DataFrame
+    )  # feature, rank, text_id, position (of the token in its text), code; sorted by feature and rank
 
 
 class Judge:
@@ -108,14 +111,25 @@ class Judge:
         spread = self._squares - (self._total**2).sum(1) / self._n
         unknown = np.full(len(self._fired), np.nan)
         scaling = None if self._scaling is None else self._scaling.statistics()
-        strongest = self._pruned().sort_values(["feature", "code", "text_id", "position"], ascending=[True, False, True, True])
+        strongest = self._pruned().sort_values(
+            ["feature", "code", "text_id", "position"], ascending=[True, False, True, True]
+        )
         return Findings(
-            n=self._n, frequency=self._fired / self._n, mean_activation=mean_activation,
-            max_activation=np.where(self._fired > 0, self._max, np.nan), nu_eps=unknown if scaling is None else scaling.nu_eps,
-            nu_r=unknown if scaling is None else scaling.nu_r, variance_explained=1 - self._residual / spread, mean=self._total / self._n,
-            category_tokens=self._tokens, category_fired=self._category_fired, category_mean=category_mean,
-            strongest=strongest.assign(rank=strongest.groupby("feature").cumcount()).drop(columns="nth").reset_index(drop=True),
-        )  # fmt: skip
+            n=self._n,
+            frequency=self._fired / self._n,
+            mean_activation=mean_activation,
+            max_activation=np.where(self._fired > 0, self._max, np.nan),
+            nu_eps=unknown if scaling is None else scaling.nu_eps,
+            nu_r=unknown if scaling is None else scaling.nu_r,
+            variance_explained=1 - self._residual / spread,
+            mean=self._total / self._n,
+            category_tokens=self._tokens,
+            category_fired=self._category_fired,
+            category_mean=category_mean,
+            strongest=strongest.assign(rank=strongest.groupby("feature").cumcount())
+            .drop(columns="nth")
+            .reset_index(drop=True),
+        )
 
     def _pruned(self) -> pd.DataFrame:
         """N_STRONGEST tokens a feature: the strongest of each text before the second strongest of any, and so on."""
@@ -150,19 +164,23 @@ class Histograms:
 
 
 def windows(codes: csr_array, positions: Sequence[int], features: Sequence[int]) -> list[tuple[int, np.ndarray]]:
-    """For each token of one text and feature: where its window starts, as a position in the text, and the feature's codes in it.
+    """For each token of one text and feature: where its window starts, as a position in the text, and the feature's
+    codes in it.
 
     `codes` (n, D) are of tokens 1 … n; the window has no token before the first of them.
     """
     chosen = codes[:, list(features)].toarray()
     starts = [max(1, position - BEFORE) for position in positions]
-    return [(start, chosen[start - 1 : position + AFTER, column])
-            for column, (start, position) in enumerate(zip(starts, positions, strict=True))]  # fmt: skip
+    return [
+        (start, chosen[start - 1 : position + AFTER, column])
+        for column, (start, position) in enumerate(zip(starts, positions, strict=True))
+    ]
 
 
 def top_categories(fired: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each feature the category, of those that share the tokens out among them, on which it fires most relative to how often it fires
-    at all: its column (−1 where it fires on fewer than LEAST_FIRED tokens of every one), and how many times as often (NaN).
+    """For each feature the category, of those that share the tokens out among them, on which it fires most relative to
+    how often it fires at all: its column (−1 where it fires on fewer than LEAST_FIRED tokens of every one), and how
+    many times as often (NaN).
 
     `fired` is (D, C), `tokens` (C,), both in tokens.
     """
@@ -178,7 +196,9 @@ def top_categories(fired: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, n
 
 
 def labelled(n_tokens: int, members: Mapping[int, Sequence[int]], n_categories: int) -> np.ndarray:
-    """Labels (n_tokens − 1, C) of a text from the positions of its tokens that are of each category; its first token has no row."""
+    """Labels (n_tokens − 1, C) of a text from the positions of its tokens that are of each category; its first token
+    has no row.
+    """
     labels = np.zeros((n_tokens, n_categories), bool)
     for category, positions in members.items():
         labels[list(positions), category] = True

@@ -1,8 +1,9 @@
 """What a feature might be called: by counting its strongest tokens, or by asking a chat model that somebody configured.
 
-The chat model is any server that speaks the chat completions of OpenAI's interface. It is asked only where ANCHORSCOPE_CHAT_URL (such as
-http://127.0.0.1:8000/v1) and ANCHORSCOPE_CHAT_MODEL name one, and then the feature's examples and tokens are sent there;
-ANCHORSCOPE_CHAT_KEY is sent along where it is set. Suggestions are guesses: a person decides what becomes a label.
+The chat model is any server that speaks the chat completions of OpenAI's interface. It is asked only where
+ANCHORSCOPE_CHAT_URL (such as http://127.0.0.1:8000/v1) and ANCHORSCOPE_CHAT_MODEL name one, and then the feature's
+examples and tokens are sent there; ANCHORSCOPE_CHAT_KEY is sent along where it is set. Suggestions are guesses: a
+person decides what becomes a label.
 """
 
 import json
@@ -20,8 +21,8 @@ from backend.store.labels import LONGEST_LABEL
 
 _SHOWN_TOKENS, _SHOWN_EXAMPLES, _PATIENCE = 3, 12, 60.0  # tokens of a suggestion, examples that are sent, seconds
 _REQUEST = (
-    "Each line is a piece of text; between « and » stands the token on which one feature of a language model fires strongly. Say in at "
-    "most ten words what these tokens have in common. Answer with the description alone.\n\n"
+    "Each line is a piece of text; between « and » stands the token on which one feature of a language model fires"
+    " strongly. Say in at most ten words what these tokens have in common. Answer with the description alone.\n\n"
 )
 
 
@@ -53,7 +54,9 @@ def configured() -> ChatModel | None:
     if not url or not model:
         return None
     if not url.startswith(("http://", "https://")):
-        raise ChatError(f"ANCHORSCOPE_CHAT_URL is {url!r}; an address that begins with http:// or https:// was expected.")
+        raise ChatError(
+            f"ANCHORSCOPE_CHAT_URL is {url!r}; an address that begins with http:// or https:// was expected."
+        )
     return ChatModel(url.rstrip("/"), model, os.environ.get("ANCHORSCOPE_CHAT_KEY") or None)
 
 

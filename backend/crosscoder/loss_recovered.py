@@ -1,7 +1,8 @@
 """How much of a model's next-token loss survives when a dictionary's reconstruction takes the residual stream's place.
 
-1 − (spliced − loss) / (baseline − loss), losses being means over all tokens of the CoTs: 1 where splicing costs nothing, 0 where it costs
-as much as the baseline (the residual stream set to zero, or to its mean). Intervals resample problems, whose CoTs are alike.
+1 − (spliced − loss) / (baseline − loss), losses being means over all tokens of the CoTs: 1 where splicing costs
+nothing, 0 where it costs as much as the baseline (the residual stream set to zero, or to its mean). Intervals resample
+problems, whose CoTs are alike.
 """
 
 import math
@@ -38,6 +39,8 @@ def loss_recovered(losses: pd.DataFrame, baseline: Baseline = "loss_zeroed") -> 
     if len(gained) > 1:
         drawn = np.random.default_rng(_SEED).integers(len(gained), size=(_REPLICATES, len(gained)))
         denominator = whole[drawn].sum(1)
-        replicates = np.divide(gained[drawn].sum(1), denominator, out=np.full(_REPLICATES, np.nan), where=denominator > 0)
+        replicates = np.divide(
+            gained[drawn].sum(1), denominator, out=np.full(_REPLICATES, np.nan), where=denominator > 0
+        )
         interval = bootstrap_percentile(replicates)
     return Recovered(value, interval, len(losses), len(gained), int(n.sum()))

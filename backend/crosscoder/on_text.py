@@ -1,4 +1,5 @@
-"""A dictionary's features on one text: which ones to look at, and what they add to each model, token by token or chunk by chunk.
+"""A dictionary's features on one text: which ones to look at, and what they add to each model, token by token or chunk
+by chunk.
 
 A crosscoder has one code f_k for both models: where feature k fires is the same in both, and what it adds to model m is
 f_k · ‖W_dec,k^(m)‖₂, in the scaled units in which the dictionary reads that model. Nothing here imports a model.
@@ -51,15 +52,21 @@ class TextCodes:
 
 
 def summary(text: TextCodes) -> pd.DataFrame:
-    """One row a feature that fires on the text itself: `mean` code over its tokens, `largest`, and `n_fired` of them; strongest first."""
+    """One row a feature that fires on the text itself: `mean` code over its tokens, `largest`, and `n_fired` of them;
+    strongest first.
+    """
     found = text.own.groupby("feature")["code"].agg(["sum", "max", "count"]).reset_index()
-    found = found.assign(mean=found["sum"] / max(text.n_coded, 1)).rename(columns={"max": "largest", "count": "n_fired"})
+    found = found.assign(mean=found["sum"] / max(text.n_coded, 1)).rename(
+        columns={"max": "largest", "count": "n_fired"}
+    )
     found = found.sort_values(["mean", "feature"], ascending=[False, True], ignore_index=True)
     return found[["feature", "mean", "largest", "n_fired"]]
 
 
 def ranked(found: pd.DataFrame, nrn: Mapping[int, float], how: str, n: int) -> list[int]:
-    """The first `n` features of a `summary`: by mean code, or by NRN from the distilled or the base end; unknown NRN is left out."""
+    """The first `n` features of a `summary`: by mean code, or by NRN from the distilled or the base end; unknown NRN is
+    left out.
+    """
     if how == "mean":
         return found["feature"].head(n).tolist()
     known = found.assign(nrn=found["feature"].map(nrn)).dropna(subset="nrn")
@@ -67,7 +74,10 @@ def ranked(found: pd.DataFrame, nrn: Mapping[int, float], how: str, n: int) -> l
 
 
 def named(words: str, n_features: int) -> list[int]:
-    """The features that a person lists by number, each once. Raises NoFeatures for what is no number, or too large, or too many."""
+    """The features that a person lists by number, each once.
+
+    Raises NoFeatures for what is no number, or too large, or too many.
+    """
     parts = [part for part in re.split(r"[\s,;]+", words) if part]
     for part in parts:
         if not (part.isascii() and part.isdigit() and len(part) < 12 and int(part) < n_features):
@@ -81,30 +91,45 @@ def named(words: str, n_features: int) -> list[int]:
 def by_token(text: TextCodes, features: Sequence[int], *, with_prompt: bool) -> pd.DataFrame:
     """feature, place (position of the token), code: of the features, where they fire."""
     codes = text.codes if with_prompt else text.own
-    return codes[codes["feature"].isin(features)].rename(columns={"position": "place"})[["feature", "place", "code"]].reset_index(drop=True)
+    return (
+        codes[codes["feature"].isin(features)]
+        .rename(columns={"position": "place"})[["feature", "place", "code"]]
+        .reset_index(drop=True)
+    )
 
 
 def by_chunk(text: TextCodes, features: Sequence[int]) -> pd.DataFrame:
-    """feature, place (1-based number of the chunk), code (mean over the chunk's tokens), n_fired and n_tokens of them: where they fire."""
+    """feature, place (1-based number of the chunk), code (mean over the chunk's tokens), n_fired and n_tokens of them:
+    where they fire.
+    """
     edges = text.chunks["token_start"].to_numpy(dtype=np.int64)
     codes = text.own[text.own["feature"].isin(features) & (text.own["position"] >= edges.min(initial=len(text.tokens)))]
     if codes.empty:
         return pd.DataFrame({"feature": [], "place": [], "code": [], "n_fired": [], "n_tokens": []}, dtype=float)
     at = np.searchsorted(edges, codes["position"].to_numpy(), side="right") - 1
-    numbers, sizes = text.chunks["number"].to_numpy(), (text.chunks["token_end"] - text.chunks["token_start"]).to_numpy()
+    numbers, sizes = (
+        text.chunks["number"].to_numpy(),
+        (text.chunks["token_end"] - text.chunks["token_start"]).to_numpy(),
+    )
     found = codes.assign(place=numbers[at], n_tokens=sizes[at]).groupby(["place", "feature"], as_index=False)
     found = found.agg(total=("code", "sum"), n_fired=("code", "size"), n_tokens=("n_tokens", "first"))
     return found.assign(code=found["total"] / found["n_tokens"])[["feature", "place", "code", "n_fired", "n_tokens"]]
 
 
 def contributions(cells: pd.DataFrame, norms: pd.DataFrame) -> pd.DataFrame:
-    """`cells` (feature, code, …) with a column for each column of `norms` (indexed by feature): code times decoder norm."""
-    return cells.assign(**{name: cells["code"].to_numpy() * norms[name].reindex(cells["feature"]).to_numpy() for name in norms})
+    """`cells` (feature, code, …) with a column for each column of `norms` (indexed by feature): code times decoder
+    norm.
+    """
+    return cells.assign(
+        **{name: cells["code"].to_numpy() * norms[name].reindex(cells["feature"]).to_numpy() for name in norms}
+    )
 
 
 def firing_at(text: TextCodes, first: int, end: int) -> pd.DataFrame:
     """What fires at tokens first … end − 1: feature, code (mean over these tokens), n_fired; largest first."""
     here = text.codes[(text.codes["position"] >= first) & (text.codes["position"] < end)]
     found = here.groupby("feature", as_index=False).agg(total=("code", "sum"), n_fired=("code", "size"))
-    found = found.assign(code=found["total"] / max(end - first, 1)).sort_values(["code", "feature"], ascending=[False, True])
+    found = found.assign(code=found["total"] / max(end - first, 1)).sort_values(
+        ["code", "feature"], ascending=[False, True]
+    )
     return found[["feature", "code", "n_fired"]].reset_index(drop=True)

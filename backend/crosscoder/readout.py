@@ -1,4 +1,6 @@
-"""What decoder rows say by themselves: the tokens they promote when they write straight to the logits, and the rows near them."""
+"""What decoder rows say by themselves: the tokens they promote when they write straight to the logits, and the rows
+near them.
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,11 +29,12 @@ class Promoted:
 
 @torch.inference_mode()
 def promoted(rows: torch.Tensor, loaded: "LoadedModel", n: int = 10) -> Promoted:
-    """Effects of `rows` (D, d), in units of the residual stream: each times the final norm's weight, times the unembedding.
+    """Effects of `rows` (D, d), in units of the residual stream: each times the final norm's weight, times the
+    unembedding.
 
-    The norm's division by the stream's size is left out, so effects compare within a row. Where the norm takes the mean away (LayerNorm),
-    it is taken from the rows. A projection after the norm and a factor of the logits are part of the way. Ids beyond the tokenizer's are
-    padding of the vocabulary and never chosen.
+    The norm's division by the stream's size is left out, so effects compare within a row. Where the norm takes the mean
+    away (LayerNorm), it is taken from the rows. A projection after the norm and a factor of the logits are part of the
+    way. Ids beyond the tokenizer's are padding of the vocabulary and never chosen.
     """
     parts = layers_of(loaded.model)
     weight = parts.unembedding.weight[: len(loaded.tokenizer)].float()
@@ -51,7 +54,8 @@ def promoted(rows: torch.Tensor, loaded: "LoadedModel", n: int = 10) -> Promoted
 def _through(part: nn.Module, rows: torch.Tensor) -> torch.Tensor:
     """`rows` (D, d) through a part that follows the blocks: a projection, or a norm without its division.
 
-    Norms differ in what they hold (no weight, a weight less one) and in whether they take the mean away, so the norm itself is asked.
+    Norms differ in what they hold (no weight, a weight less one) and in whether they take the mean away, so the norm
+    itself is asked.
     """
     if (product := weight_and_bias(part)) is not None:
         return linear(rows, product[0])
@@ -66,15 +70,18 @@ def _through(part: nn.Module, rows: torch.Tensor) -> torch.Tensor:
 
 
 def _gain(norm: nn.Module, signs: torch.Tensor) -> torch.Tensor:
-    """(d_model,): what the norm multiplies a normed stream with. Some families store it less one, so the norm itself is asked: signs that
-    alternate have mean 0 and mean square 1, which leaves the gain alone, and their difference leaves out a bias."""
+    """(d_model,): what the norm multiplies a normed stream with. Some families store it less one, so the norm itself is
+    asked: signs that alternate have mean 0 and mean square 1, which leaves the gain alone, and their difference leaves
+    out a bias.
+    """
     return (norm(signs[None]) - norm(-signs[None]))[0].float() / 2 * signs
 
 
 @torch.inference_mode()
 def nearest(rows: torch.Tensor, n: int = 10) -> tuple[np.ndarray, np.ndarray]:
-    """(D, n) indices of the rows with the largest cosines, a row itself left out, and those cosines; NaN where a row is zero or there are
-    no more others."""
+    """(D, n) indices of the rows with the largest cosines, a row itself left out, and those cosines; NaN where a row is
+    zero or there are no more others.
+    """
     unit = nn.functional.normalize(rows.float(), dim=1)
     is_zero = rows.norm(dim=1) == 0
     n_others = min(n, len(rows) - 1)

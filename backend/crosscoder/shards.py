@@ -1,8 +1,10 @@
-"""Activations on disk: the residual streams of one or two models at one layer, on the same tokens, in memory-mapped shards.
+"""Activations on disk: the residual streams of one or two models at one layer, on the same tokens, in memory-mapped
+shards.
 
-A shard holds whole texts and is written once: activations (n_tokens, n_models, width), and beside them for each token the text, its
-place in it and its id. Its line in manifest.jsonl is written last, so a recording that was stopped goes on after the last whole shard.
-The first token of a text is left out: its residual stream is an attention sink, far longer than all others, and would own the loss.
+A shard holds whole texts and is written once: activations (n_tokens, n_models, width), and beside them for each token
+the text, its place in it and its id. Its line in manifest.jsonl is written last, so a recording that was stopped goes
+on after the last whole shard. The first token of a text is left out: its residual stream is an attention sink, far
+longer than all others, and would own the loss.
 """
 
 import json
@@ -37,23 +39,36 @@ class Text:
 
 
 def record(
-    models: Sequence["LoadedModel"], texts: Iterable[Text], layer: int, folder: Path, *, dtype: str = "float16",
-    tokens_a_shard: int = 65_536, max_tokens: int = 1024,
-) -> Iterator[int]:  # fmt: skip
+    models: Sequence["LoadedModel"],
+    texts: Iterable[Text],
+    layer: int,
+    folder: Path,
+    *,
+    dtype: str = "float16",
+    tokens_a_shard: int = 65_536,
+    max_tokens: int = 1024,
+) -> Iterator[int]:
     """Records what is missing; yields the tokens recorded so far after each text. Texts are cut at `max_tokens`.
 
-    Raises ShardError for tokenizers that differ, for a folder that holds other texts, models, another layer or dtype, for a text that
-    changed since it was recorded, and for values that float16 cannot hold.
+    Raises ShardError for tokenizers that differ, for a folder that holds other texts, models, another layer or dtype,
+    for a text that changed since it was recorded, and for values that float16 cannot hold.
     """
     from backend.models.residuals import record_residuals
 
     require_one_tokenizer(models)
     about = {
-        "models": [{"name": one.name, "revision": one.revision, "dtype": one.dtype, "model_id": one.model_id} for one in models],
-        "layer": layer, "dtype": _known(dtype), "width": models[0].d_model, "max_tokens": max_tokens,
-    }  # fmt: skip
+        "models": [
+            {"name": one.name, "revision": one.revision, "dtype": one.dtype, "model_id": one.model_id} for one in models
+        ],
+        "layer": layer,
+        "dtype": _known(dtype),
+        "width": models[0].d_model,
+        "max_tokens": max_tokens,
+    }
     if len({one.d_model for one in models}) > 1:
-        raise ShardError(f"The models have widths {', '.join(str(one.d_model) for one in models)}; a crosscoder needs one width.")
+        raise ShardError(
+            f"The models have widths {', '.join(str(one.d_model) for one in models)}; a crosscoder needs one width."
+        )
     _begin(folder, about)
     lines = _lines(folder)
     done = {text: digest for line in lines for text, digest in line["texts"]}
@@ -62,7 +77,10 @@ def record(
         digest = stable_id("t", text.text)
         if text.text_id in done:
             if done[text.text_id] != digest:
-                raise ShardError(f"{folder}: text {text.text_id} is not the one that was recorded under this id. Record into a new folder.")
+                raise ShardError(
+                    f"{folder}: text {text.text_id} is not the one that was recorded under this id. Record into a new"
+                    " folder."
+                )
             continue
         ids = models[0].tokenizer(text.text, add_special_tokens=False)["input_ids"][:max_tokens]
         if len(ids) < 2:
@@ -71,7 +89,9 @@ def record(
         stored = streams.astype(dtype)
         if not np.isfinite(stored).all():
             largest = np.abs(streams).max()
-            raise ShardError(f"Text {text.text_id} has activations up to {largest:.3g}, which {dtype} cannot hold. Use float32.")
+            raise ShardError(
+                f"Text {text.text_id} has activations up to {largest:.3g}, which {dtype} cannot hold. Use float32."
+            )
         done[text.text_id] = digest
         pending.append((text.text_id, digest, stored, ids[1:]))
         n_tokens += len(stored)
@@ -93,13 +113,14 @@ def require_one_tokenizer(models: Sequence["LoadedModel"]) -> None:
     first = models[0]
     for other in models[1:]:
         same = first.tokenizer.get_vocab() == other.tokenizer.get_vocab() and all(
-            first.tokenizer(text, add_special_tokens=False)["input_ids"] == other.tokenizer(text, add_special_tokens=False)["input_ids"]
+            first.tokenizer(text, add_special_tokens=False)["input_ids"]
+            == other.tokenizer(text, add_special_tokens=False)["input_ids"]
             for text in (_PROBE, _PROBE.upper(), _PROBE[::-1])
         )
         if not same:
             raise ShardError(
-                f"{first.name} and {other.name} have different tokenizers, so they cannot read the same tokens. A crosscoder compares a "
-                "model with another that was made from it."
+                f"{first.name} and {other.name} have different tokenizers, so they cannot read the same tokens. A"
+                " crosscoder compares a model with another that was made from it."
             )
 
 
@@ -158,7 +179,8 @@ class Shards:
         raise ShardError(f"{self.folder} has no text {text_id}. Record it first.")
 
     def scale(self) -> np.ndarray:
-        """(n_models,) by which activations are multiplied so that their mean norm is √width; over all rows, in float64."""
+        """(n_models,) by which activations are multiplied so that their mean norm is √width; over all rows,
+        in float64."""
         norms = np.zeros(self.n_models)
         for part in self._parts:
             norms += np.linalg.norm(np.asarray(part, np.float64), axis=2).sum(0)
@@ -167,7 +189,10 @@ class Shards:
     def batches(self, size: int, seed: int, *, skip: int = 0) -> Iterator[np.ndarray]:
         """Rows, without end: each pass in another order, whole batches only. `skip` batches were seen before."""
         if size > len(self):
-            raise ShardError(f"{self.folder} has {len(self):,} tokens, fewer than one batch of {size:,}. Record more, or ask for less.")
+            raise ShardError(
+                f"{self.folder} has {len(self):,} tokens, fewer than one batch of {size:,}. Record more, or ask for"
+                " less."
+            )
         a_pass = len(self) // size
         for turn in range(skip // a_pass, 2**63):
             order = np.random.default_rng(seed_for("shards", seed, turn)).permutation(len(self))
@@ -184,9 +209,13 @@ class Shards:
         try:
             array = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise ShardError(f"{self.folder / name} cannot be read ({error}). Delete the folder and record again.") from error
+            raise ShardError(
+                f"{self.folder / name} cannot be read ({error}). Delete the folder and record again."
+            ) from error
         if len(array) != line["n_tokens"]:
-            raise ShardError(f"{self.folder / name} has {len(array)} tokens, its manifest says {line['n_tokens']}. Record again.")
+            raise ShardError(
+                f"{self.folder / name} has {len(array)} tokens, its manifest says {line['n_tokens']}. Record again."
+            )
         return array
 
 
@@ -220,9 +249,12 @@ def _lines(folder: Path) -> list[dict[str, Any]]:
 
 def _write(folder: Path, number: int, texts: list[tuple[str, str, np.ndarray, list[int]]]) -> None:
     name = f"{number:06d}"
-    tokens = np.concatenate([
-        np.stack([np.full(len(ids), text), np.arange(1, len(ids) + 1), ids], axis=1) for text, (_, _, _, ids) in enumerate(texts)
-    ])  # fmt: skip
+    tokens = np.concatenate(
+        [
+            np.stack([np.full(len(ids), text), np.arange(1, len(ids) + 1), ids], axis=1)
+            for text, (_, _, _, ids) in enumerate(texts)
+        ]
+    )
     activations = np.concatenate([part for _, _, part, _ in texts])
     for file, array in ((f"{name}.npy", activations), (f"{name}.tokens.npy", tokens.astype(np.int32))):
         with open(folder / (file + ".tmp"), "wb") as handle:

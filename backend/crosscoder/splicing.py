@@ -1,4 +1,5 @@
-"""What a model loses when the residual stream is replaced by a dictionary's reconstruction of it, and by nothing of it."""
+"""What a model loses when the residual stream is replaced by a dictionary's reconstruction of it,
+and by nothing of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,10 +28,17 @@ class SplicedLosses:
 
 @torch.inference_mode()
 def spliced_losses(
-    loaded: "LoadedModel", token_ids: Sequence[int], first: int, layer: int, reconstruction: torch.Tensor, mean: torch.Tensor
+    loaded: "LoadedModel",
+    token_ids: Sequence[int],
+    first: int,
+    layer: int,
+    reconstruction: torch.Tensor,
+    mean: torch.Tensor,
 ) -> SplicedLosses:
-    """Losses of tokens `first` … of a text, as `layer`'s output at all its tokens but the first one is replaced: by `reconstruction`
-    (n_tokens − 1, d), by zero, or by `mean` (d,). One plain forward pass; the three others start at the layer. Sums are in float64."""
+    """Losses of tokens `first` … of a text, as `layer`'s output at all its tokens but the first one is replaced: by
+    `reconstruction` (n_tokens − 1, d), by zero, or by `mean` (d,). One plain forward pass; the three others start at
+    the layer. Sums are in float64.
+    """
     encoded = encode(loaded, token_ids, layers=[layer])
     replaced = tuple(range(1, len(token_ids)))
     edits = [_replacement(layer, replaced, new) for new in (reconstruction, torch.zeros(()), mean)]

@@ -1,12 +1,14 @@
 """Training a crosscoder of two models, or a sparse autoencoder of one, step by step.
 
-The loss is that of DEFINITIONS: Σ_m ‖â_m − a_m‖², mean over the tokens, plus for `l1` λ Σ_k f_k Σ_m ‖W_dec,k^(m)‖₂ (Lindsey et al. 2024).
-`batchtopk` keeps the n·k largest gate values of a batch of n tokens (Bussmann et al. 2024), where a gate value is f_k Σ_m ‖W_dec,k^(m)‖₂.
-Features that have not fired for a while learn to tell what the others leave over (the auxiliary loss of Gao et al. 2024).
+The loss is that of DEFINITIONS: Σ_m ‖â_m − a_m‖², mean over the tokens, plus for `l1` λ Σ_k f_k Σ_m ‖W_dec,k^(m)‖₂
+(Lindsey et al. 2024). `batchtopk` keeps the n·k largest gate values of a batch of n tokens (Bussmann et al. 2024),
+where a gate value is f_k Σ_m ‖W_dec,k^(m)‖₂. Features that have not fired for a while learn to tell what the others
+leave over (the auxiliary loss of Gao et al. 2024).
 
-Gradients are written out rather than traced, because codes are sparse: of the five products of a dense step only the pre-activations are
-dense here; reconstruction, both weight gradients and the gradient of the codes touch the kept codes alone. Where a batch's codes are
-dense after all (the first steps of `l1`) the same sums go through dense products. A test compares both with autograd.
+Gradients are written out rather than traced, because codes are sparse: of the five products of a dense step only the
+pre-activations are dense here; reconstruction, both weight gradients and the gradient of the codes touch the kept codes
+alone. Where a batch's codes are dense after all (the first steps of `l1`) the same sums go through dense products. A
+test compares both with autograd.
 """
 
 import math
@@ -72,14 +74,17 @@ class Trainer:
         joined = settings.n_models * settings.width
         rows = torch.randn(settings.n_features, joined, generator=rng)
         rows = rows / rows.norm(dim=1, keepdim=True)
-        # Rows of features in both matrices, models side by side: a feature's weights lie together, for products over kept codes.
+        # Rows of features in both matrices, models side by side: a feature's weights lie together, for products over
+        # kept codes.
         self.decoder = nn.Parameter(rows.to(device))
         self.encoder = nn.Parameter(rows.clone().to(device))
         self.encoder_bias = nn.Parameter(torch.zeros(settings.n_features, device=device))
         self.decoder_bias = nn.Parameter(torch.zeros(joined, device=device))
         self.parameters = [self.encoder, self.decoder, self.encoder_bias, self.decoder_bias]
         self.optimizer = torch.optim.Adam(self.parameters, lr=settings.learning_rate, fused=True)
-        self.silent = torch.zeros(settings.n_features, dtype=torch.int64, device=device)  # tokens since each feature fired
+        self.silent = torch.zeros(
+            settings.n_features, dtype=torch.int64, device=device
+        )  # tokens since each feature fired
         self.threshold = 0.0
         self.done = 0  # steps
 
@@ -88,7 +93,8 @@ class Trainer:
         own = self.settings
         if activations.ndim != 3 or activations.shape[1:] != (own.n_models, own.width):
             raise CrosscoderTrainingError(
-                f"activations have shape {tuple(activations.shape)}, expected (n, {own.n_models}, {own.width}): tokens, models, width"
+                f"activations have shape {tuple(activations.shape)}, expected (n, {own.n_models}, {own.width}): tokens,"
+                " models, width"
             )
         a = activations.reshape(len(activations), -1).to(torch.float32)
         with torch.no_grad():
@@ -96,7 +102,9 @@ class Trainer:
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
         if not math.isfinite(measured.loss):
-            raise CrosscoderTrainingError(f"the loss of step {self.done + 1} is {measured.loss}: activations that are not finite?")
+            raise CrosscoderTrainingError(
+                f"the loss of step {self.done + 1} is {measured.loss}: activations that are not finite?"
+            )
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         for group in self.optimizer.param_groups:
             group["lr"] = own.learning_rate * self._rate()
@@ -105,7 +113,9 @@ class Trainer:
         return measured
 
     def gradients(self, a: torch.Tensor) -> tuple[list[torch.Tensor], Measured]:
-        """Gradients of the four parameters for joined activations (n, n_models · width), and what was measured on the way."""
+        """Gradients of the four parameters for joined activations (n, n_models · width), and what was measured on the
+        way.
+        """
         own, n = self.settings, len(a)
         pre = self._dense(a, self.encoder) + self.encoder_bias
         codes = _Codes(*self._kept(pre), n, own.n_features)
@@ -135,14 +145,24 @@ class Trainer:
         spread = (a - a.mean(0)).square().view(n, own.n_models, own.width).sum((0, 2))
         left = error.square().view(n, own.n_models, own.width).sum((0, 2))
         explained = tuple((1 - left / spread).tolist())
-        return [d_encoder, d_decoder, d_bias, d_decoder_bias], Measured(loss, len(codes.values) / n, dead.float().mean().item(), explained)
+        return [d_encoder, d_decoder, d_bias, d_decoder_bias], Measured(
+            loss, len(codes.values) / n, dead.float().mean().item(), explained
+        )
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Everything that a stopped training goes on from."""
-        kept = {"encoder": self.encoder, "decoder": self.decoder, "encoder_bias": self.encoder_bias, "decoder_bias": self.decoder_bias}
+        kept = {
+            "encoder": self.encoder,
+            "decoder": self.decoder,
+            "encoder_bias": self.encoder_bias,
+            "decoder_bias": self.decoder_bias,
+        }
         tensors = {name: parameter.detach().clone() for name, parameter in kept.items()}
         for name, parameter in kept.items():
-            tensors |= {f"{name}.{slot}": value.detach().clone() for slot, value in self.optimizer.state.get(parameter, {}).items()}
+            tensors |= {
+                f"{name}.{slot}": value.detach().clone()
+                for slot, value in self.optimizer.state.get(parameter, {}).items()
+            }
         counters = torch.tensor([self.done, self.threshold], dtype=torch.float64)
         return tensors | {"silent": self.silent.clone(), "counters": counters}
 
@@ -152,25 +172,36 @@ class Trainer:
             for name in ("encoder", "decoder", "encoder_bias", "decoder_bias"):
                 parameter = getattr(self, name)
                 parameter.copy_(tensors[name])
-                slots = {slot: tensors[f"{name}.{slot}"] for slot in ("step", "exp_avg", "exp_avg_sq") if f"{name}.{slot}" in tensors}
+                slots = {
+                    slot: tensors[f"{name}.{slot}"]
+                    for slot in ("step", "exp_avg", "exp_avg_sq")
+                    if f"{name}.{slot}" in tensors
+                }
                 if slots:
                     self.optimizer.state[parameter] = slots
         self.silent = tensors["silent"].clone()
         self.done, self.threshold = int(tensors["counters"][0]), float(tensors["counters"][1])
 
     def dictionary(self, scale: torch.Tensor, facts: Mapping[str, Any]) -> Dictionary:
-        """The weights as they are now. `scale` (n_models,) is what the activations were multiplied by; `facts` are kept with them."""
+        """The weights as they are now.
+
+        `scale` (n_models,) is what the activations were multiplied by; `facts` are kept with them.
+        """
         own = self.settings
         shape = (own.n_features, own.n_models, own.width)
         return Dictionary(
-            kind=own.kind, encoder=self.encoder.detach().cpu().view(shape).permute(1, 2, 0).contiguous(),
+            kind=own.kind,
+            encoder=self.encoder.detach().cpu().view(shape).permute(1, 2, 0).contiguous(),
             encoder_bias=self.encoder_bias.detach().cpu().clone(),
             decoder=self.decoder.detach().cpu().view(shape).permute(1, 0, 2).contiguous(),
-            decoder_bias=self.decoder_bias.detach().cpu().view(own.n_models, own.width).clone(), scale=scale.to(torch.float32),
+            decoder_bias=self.decoder_bias.detach().cpu().view(own.n_models, own.width).clone(),
+            scale=scale.to(torch.float32),
             threshold=torch.tensor(self.threshold, dtype=torch.float32) if own.kind == "batchtopk" else None,
-            k=own.k if own.kind == "batchtopk" else None, weighted=True, subtract=False,
+            k=own.k if own.kind == "batchtopk" else None,
+            weighted=True,
+            subtract=False,
             facts={**facts, "settings": asdict(own), "steps": self.done},
-        )  # fmt: skip
+        )
 
     def _kept(self, pre: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(rows, columns, values) of the codes that count, by rows."""
@@ -182,7 +213,8 @@ class Trainer:
         weight = self._norms().sum(1)
         gate = (f * weight).flatten()
         count = min(len(pre) * own.k, gate.numel())
-        # Candidates above most of the last threshold first: sorting all gate values would take longer than everything else.
+        # Candidates above most of the last threshold first: sorting all gate values would take longer than everything
+        # else.
         places = (gate > 0.7 * self.threshold).nonzero().squeeze(1)
         if len(places) < count:
             places = (gate > 0).nonzero().squeeze(1)
@@ -197,10 +229,18 @@ class Trainer:
         return places // own.n_features, places % own.n_features, f.flatten()[places]
 
     def _auxiliary(
-        self, a: torch.Tensor, pre: torch.Tensor, error: torch.Tensor, dead: torch.Tensor, d_encoder: torch.Tensor,
-        d_decoder: torch.Tensor, d_bias: torch.Tensor,
-    ) -> float:  # fmt: skip
-        """Adds the gradients of the auxiliary loss and returns it: dead features reconstruct −error, relative to its variance."""
+        self,
+        a: torch.Tensor,
+        pre: torch.Tensor,
+        error: torch.Tensor,
+        dead: torch.Tensor,
+        d_encoder: torch.Tensor,
+        d_decoder: torch.Tensor,
+        d_bias: torch.Tensor,
+    ) -> float:
+        """Adds the gradients of the auxiliary loss and returns it: dead features reconstruct −error, relative to its
+        variance.
+        """
         own, n = self.settings, len(a)
         names = dead.nonzero().squeeze(1)
         top = pre[:, names].topk(min(own.aux_k, len(names)), dim=1)
@@ -236,9 +276,12 @@ class Trainer:
 
 
 class _Codes:
-    """Sparse codes of a batch: `values[i]` at row `rows[i]` (token) and column `columns[i]` (feature), sorted by row."""
+    """Sparse codes of a batch: `values[i]` at row `rows[i]` (token) and column `columns[i]` (feature),
+    sorted by row."""
 
-    def __init__(self, rows: torch.Tensor, columns: torch.Tensor, values: torch.Tensor, n_rows: int, n_columns: int) -> None:
+    def __init__(
+        self, rows: torch.Tensor, columns: torch.Tensor, values: torch.Tensor, n_rows: int, n_columns: int
+    ) -> None:
         self.rows, self.columns, self.values, self.shape = rows, columns, values, (n_rows, n_columns)
         self._by_column: torch.Tensor | None = None
 
@@ -267,7 +310,11 @@ class _Codes:
         if self._is_dense():
             return linear(left, right.detach())[self.rows, self.columns]
         parts = zip(self.rows.split(8192), self.columns.split(8192), strict=True)
-        return torch.cat([torch.linalg.vecdot(left[rows], right[columns]) for rows, columns in parts]) if len(self.rows) else self.values
+        return (
+            torch.cat([torch.linalg.vecdot(left[rows], right[columns]) for rows, columns in parts])
+            if len(self.rows)
+            else self.values
+        )
 
     def _is_dense(self) -> bool:
         return len(self.values) > _DENSE * self.shape[0] * self.shape[1]
@@ -278,7 +325,9 @@ class _Codes:
         return whole
 
 
-def _bags(table: torch.Tensor, indices: torch.Tensor, owners: torch.Tensor, weights: torch.Tensor, n_owners: int) -> torch.Tensor:
+def _bags(
+    table: torch.Tensor, indices: torch.Tensor, owners: torch.Tensor, weights: torch.Tensor, n_owners: int
+) -> torch.Tensor:
     """Row o of the result is Σ weights[i] · table[indices[i]] over the i with owners[i] = o; owners are sorted."""
     begins = torch.searchsorted(owners, torch.arange(n_owners + 1, device=owners.device))
     return nn.functional.embedding_bag(

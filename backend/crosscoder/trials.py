@@ -1,17 +1,20 @@
 """What can be asked of a dictionary's features, and the arms that answer it: plain records, made without torch.
 
-A trial is one change of some features (`interventions` says what each operation does), and problems that each model solves under it. Its
-arms, for each model of the dictionary:
+A trial is one change of some features (`interventions` says what each operation does), and problems that each model
+solves under it. Its arms, for each model of the dictionary:
 
-- `base` without an edit · `changed` · `reconstruct`, where the reconstruction replaces the residual stream and no feature is changed:
-  what the dictionary's error does by itself · `random`, the same change of other features that fire about as often, several sets of them,
-  which samples take in turn. A change that leaves every code as it is has no random arm.
+- `base` without an edit · `changed` · `reconstruct`, where the reconstruction replaces the residual stream and no
+  feature is changed: what the dictionary's error does by itself · `random`, the same change of other features that fire
+  about as often, several sets of them, which samples take in turn. A change that leaves every code as it is has no
+  random arm.
 
-The id of an arm follows from all that shapes its samples, and from nothing else: trials that share a control share its samples.
+The id of an arm follows from all that shapes its samples, and from nothing else: trials that share a control share its
+samples.
 
-**The published surprise.** "Decoding R1's CoT: Crosscoder Diffing and Steering Impact" scaled features by 1.5 and by 0.5, replacing the
-residual stream by the reconstruction, and saw accuracy fall to 0 either way, without a run of the reconstruction alone. `surprise` asks
-for the same with the reconstruction and with the error kept, and for the factor 1, which changes nothing but what replacing does.
+**The published surprise.** "Decoding R1's CoT: Crosscoder Diffing and Steering Impact" scaled features by 1.5 and by
+0.5, replacing the residual stream by the reconstruction, and saw accuracy fall to 0 either way, without a run of the
+reconstruction alone. `surprise` asks for the same with the reconstruction and with the error kept, and for the factor
+1, which changes nothing but what replacing does.
 """
 
 import json
@@ -49,9 +52,15 @@ class Change:
 
     def __post_init__(self) -> None:
         if self.operation not in OPERATIONS:
-            raise InterventionError(f"There is no operation {self.operation!r}; expected one of {', '.join(OPERATIONS)}.")
+            raise InterventionError(
+                f"There is no operation {self.operation!r}; expected one of {', '.join(OPERATIONS)}."
+            )
         if len(set(self.features)) < len(self.features) or (self.operation == "reconstruct") != (not self.features):
-            wanted = "none, as reconstruct changes none" if self.operation == "reconstruct" else "one or more different features"
+            wanted = (
+                "none, as reconstruct changes none"
+                if self.operation == "reconstruct"
+                else "one or more different features"
+            )
             raise InterventionError(f"{self.operation} was given {len(self.features)} features; expected {wanted}.")
         for name, value, operation in (("factor", self.factor, "scale"), ("beta", self.beta, "steer")):
             if (value is not None) != (self.operation == operation) or not math.isfinite(value or 0):
@@ -63,9 +72,13 @@ class Change:
     def require(self, n_models: int, n_features: int) -> None:
         """Raise InterventionError where a dictionary of so many models and features cannot do it."""
         if strangers := [k for k in self.features if not 0 <= k < n_features]:
-            raise InterventionError(f"Feature {strangers[0]} does not exist: the dictionary has features 0 to {n_features - 1}.")
+            raise InterventionError(
+                f"Feature {strangers[0]} does not exist: the dictionary has features 0 to {n_features - 1}."
+            )
         if self.operation == "patch" and n_models == 1:
-            raise InterventionError("patch takes codes from the other of two models, but the dictionary is of one. Use a crosscoder.")
+            raise InterventionError(
+                "patch takes codes from the other of two models, but the dictionary is of one. Use a crosscoder."
+            )
 
     @property
     def is_idle(self) -> bool:
@@ -77,7 +90,9 @@ class Change:
         """For example: ×1.5, error kept."""
         if self.operation == "reconstruct":
             return "reconstruction alone"
-        amount = {"scale": f"×{self.factor or 0:g}", "steer": f"code {self.beta or 0:+g}"}.get(self.operation, self.operation)
+        amount = {"scale": f"×{self.factor or 0:g}", "steer": f"code {self.beta or 0:+g}"}.get(
+            self.operation, self.operation
+        )
         return f"{amount}, {'error kept' if self.keep_error else 'replaced'}"
 
     @property
@@ -85,10 +100,12 @@ class Change:
         """For example: scale 3 features by 1.5, the error kept."""
         which = f"feature {self.features[0]}" if len(self.features) == 1 else f"{len(self.features)} features"
         what = {
-            "zero": f"zero {which}", "scale": f"scale {which} by {self.factor:g}" if self.factor is not None else "",
+            "zero": f"zero {which}",
+            "scale": f"scale {which} by {self.factor:g}" if self.factor is not None else "",
             "steer": f"add {self.beta:g} to the code of {which}" if self.beta is not None else "",
-            "patch": f"patch {which} with the other model's codes", "reconstruct": "the reconstruction alone",
-        }[self.operation]  # fmt: skip
+            "patch": f"patch {which} with the other model's codes",
+            "reconstruct": "the reconstruction alone",
+        }[self.operation]
         kept = "the error kept" if self.keep_error else "the residual stream replaced by the reconstruction"
         return what if self.operation == "reconstruct" else f"{what}, {kept}"
 
@@ -101,9 +118,13 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and 0 <= self.temperature <= 2 and 0 < self.top_p <= 1):
-            raise InterventionError(f"Temperature {self.temperature} (0 to 2) and top-p {self.top_p} (above 0, at most 1).")
+            raise InterventionError(
+                f"Temperature {self.temperature} (0 to 2) and top-p {self.top_p} (above 0, at most 1)."
+            )
         if not 1 <= self.max_new_tokens <= MOST_NEW_TOKENS:
-            raise InterventionError(f"{self.max_new_tokens} new tokens were asked for; 1 to {MOST_NEW_TOKENS} are possible.")
+            raise InterventionError(
+                f"{self.max_new_tokens} new tokens were asked for; 1 to {MOST_NEW_TOKENS} are possible."
+            )
 
 
 @dataclass(frozen=True)
@@ -123,7 +144,9 @@ class Trial:
         if not self.problems or len(set(self.problems)) < len(self.problems):
             raise InterventionError(f"{len(self.problems)} problems were given; expected one or more different ones.")
         if len(self.change.features) > MOST_FEATURES:
-            raise InterventionError(f"{len(self.change.features)} features were chosen; at most {MOST_FEATURES} can be changed at once.")
+            raise InterventionError(
+                f"{len(self.change.features)} features were chosen; at most {MOST_FEATURES} can be changed at once."
+            )
         for name, least, most in (("n_samples", 1, MOST_SAMPLES), ("n_random", 0, MOST_SETS), ("seed", 0, 2**53)):
             if not least <= getattr(self, name) <= most:
                 raise InterventionError(f"{name} is {getattr(self, name)}; expected {least} to {most}.")
@@ -137,18 +160,30 @@ class Trial:
         change = self.change
         parameters = {**asdict(self.sampling), "n_random": self.n_random, "rule": _RULE}
         return {
-            "intervention_id": self.intervention_id, "dictionary_id": self.dictionary_id,
-            "created_at": datetime.now(UTC).replace(tzinfo=None), "sentence": change.sentence, "operation": change.operation,
-            "features": list(change.features), "chosen_by": self.chosen_by, "factor": change.factor, "beta": change.beta,
-            "keep_error": change.keep_error, "problems": list(self.problems), "n_samples": self.n_samples, "seed": self.seed,
-            "parameters": json.dumps(parameters, sort_keys=True), "versions": json.dumps(versions(), sort_keys=True), "commit": commit(),
-        }  # fmt: skip
+            "intervention_id": self.intervention_id,
+            "dictionary_id": self.dictionary_id,
+            "created_at": datetime.now(UTC).replace(tzinfo=None),
+            "sentence": change.sentence,
+            "operation": change.operation,
+            "features": list(change.features),
+            "chosen_by": self.chosen_by,
+            "factor": change.factor,
+            "beta": change.beta,
+            "keep_error": change.keep_error,
+            "problems": list(self.problems),
+            "n_samples": self.n_samples,
+            "seed": self.seed,
+            "parameters": json.dumps(parameters, sort_keys=True),
+            "versions": json.dumps(versions(), sort_keys=True),
+            "commit": commit(),
+        }
 
     def arms(
         self, model_ids: Sequence[str], frequency: np.ndarray, prompts: Mapping[str, Prompt] | None = None
     ) -> list[dict[str, Any]]:
-        """Its rows of feature_intervention_arms. `model_ids` are those of the dictionary, the base first; `frequency` (D,) matches the
-        random features; `prompts` has by model what the problems are asked under, left out: boxed."""
+        """Its rows of feature_intervention_arms. `model_ids` are those of the dictionary, the base first; `frequency`
+        (D,) matches the random features; `prompts` has by model what the problems are asked under, left out: boxed.
+        """
         change, sets = self.change, {BASE: [], "changed": [self.change.features], "reconstruct": [()]}
         change.require(len(model_ids), len(frequency))
         if change.operation == "reconstruct":
@@ -161,11 +196,20 @@ class Trial:
             asked = [prompt.wording, prompt.settings] if prompt.settings else prompt.wording
             shared = [_RULE, asked, asdict(self.sampling), self.n_samples, self.seed]
             for arm, own in sets.items():
-                made = [] if arm == BASE else [self.dictionary_id, _essence(_RECONSTRUCT if arm == "reconstruct" else change), own]
-                rows.append({
-                    "intervention_id": self.intervention_id, "model_id": model_id, "arm": arm,
-                    "arm_id": stable_id("a", model_id, *shared, *made), "feature_sets": json.dumps([list(some) for some in own]),
-                })  # fmt: skip
+                made = (
+                    []
+                    if arm == BASE
+                    else [self.dictionary_id, _essence(_RECONSTRUCT if arm == "reconstruct" else change), own]
+                )
+                rows.append(
+                    {
+                        "intervention_id": self.intervention_id,
+                        "model_id": model_id,
+                        "arm": arm,
+                        "arm_id": stable_id("a", model_id, *shared, *made),
+                        "feature_sets": json.dumps([list(some) for some in own]),
+                    }
+                )
         return rows
 
 
@@ -178,18 +222,22 @@ def _essence(change: Change) -> dict[str, Any]:
 
 
 def surprise(trial: Trial, factor: float) -> list[Trial]:
-    """The published scaling by `factor` and by 1, each with the error kept and with the reconstruction in its place, of the features,
-    problems and samples of `trial`."""
+    """The published scaling by `factor` and by 1, each with the error kept and with the reconstruction in its place, of
+    the features, problems and samples of `trial`.
+    """
     return [
         replace(trial, change=Change("scale", trial.change.features, factor=by, keep_error=keep_error))
-        for by in (factor, 1.0) for keep_error in (True, False)
-    ]  # fmt: skip
+        for by in (factor, 1.0)
+        for keep_error in (True, False)
+    ]
 
 
 def change_of(row: Mapping[str, Any]) -> Change:
     """The change of a row of feature_interventions. Raises InterventionError where it contradicts itself."""
     numbers = {name: None if pd.isna(row[name]) else float(row[name]) for name in ("factor", "beta")}
-    return Change(row["operation"], tuple(int(k) for k in row["features"]), **numbers, keep_error=bool(row["keep_error"]))
+    return Change(
+        row["operation"], tuple(int(k) for k in row["features"]), **numbers, keep_error=bool(row["keep_error"])
+    )
 
 
 def changes_of_arm(change: Change, arm: str, feature_sets: str) -> tuple[Change, ...]:
@@ -204,7 +252,8 @@ def changes_of_arm(change: Change, arm: str, feature_sets: str) -> tuple[Change,
 
 
 def by_rule(features: pd.DataFrame, top: int, *, above: float | None = None, norm: str = "l1") -> tuple[int, ...]:
-    """The `top` features that fire most often among those with NRN above `above` (all, where it is None); `features` are rows of the table.
+    """The `top` features that fire most often among those with NRN above `above` (all, where it is None); `features`
+    are rows of the table.
 
     Features that never fire, or whose NRN or frequency is unknown, are none of them. `norm` is that of NRN: l1 or l2.
     """
@@ -228,7 +277,9 @@ def typed(words: str) -> tuple[int, ...]:
         first, dash, last = word.replace("–", "-").partition("-")
         ends = [first, last] if dash else [first]
         if not all(end.isascii() and end.isdigit() and len(end) < 10 for end in ends):
-            raise InterventionError(f"“{word[:20]}” is no feature number; expected numbers and ranges, as in 3, 17, 40-43.")
+            raise InterventionError(
+                f"“{word[:20]}” is no feature number; expected numbers and ranges, as in 3, 17, 40-43."
+            )
         start, end = int(ends[0]), int(ends[-1])
         if end - start >= MOST_FEATURES or len(found) > MOST_FEATURES:
             raise InterventionError(f"At most {MOST_FEATURES} features can be changed at once.")
@@ -237,20 +288,26 @@ def typed(words: str) -> tuple[int, ...]:
 
 
 def drawn_problems(problems: pd.DataFrame, n: int, *, seed: int = 0) -> tuple[str, ...]:
-    """`n` of the problems (rows with problem_id and level), as many of each level as can be, easier levels first; the same for a seed, and
-    for a smaller n the first of them."""
-    drawn = problems.assign(draw=[seed_for("problems", seed, name) for name in problems["problem_id"]]).sort_values("draw")
+    """`n` of the problems (rows with problem_id and level), as many of each level as can be, easier levels first; the
+    same for a seed, and for a smaller n the first of them.
+    """
+    drawn = problems.assign(draw=[seed_for("problems", seed, name) for name in problems["problem_id"]]).sort_values(
+        "draw"
+    )
     drawn["turn"] = drawn.groupby("level", dropna=False).cumcount()
     return tuple(drawn.sort_values(["turn", "level", "draw"])["problem_id"].head(n))
 
 
 def sampling_of(runs: pd.DataFrame) -> Sampling:
-    """How the study's CoTs were sampled, as far as is possible here, by the newest of its runs (rows of `Queries.runs`) that says so; else
-    the usual."""
+    """How the study's CoTs were sampled, as far as is possible here, by the newest of its runs (rows of `Queries.runs`)
+    that says so; else the usual.
+    """
     for parameters in runs["parameters"]:
         try:
             said = json.loads(parameters)["sampling"]
-            return Sampling(float(said["temperature"]), float(said["top_p"]), min(int(said["max_new_tokens"]), MOST_NEW_TOKENS))
+            return Sampling(
+                float(said["temperature"]), float(said["top_p"]), min(int(said["max_new_tokens"]), MOST_NEW_TOKENS)
+            )
         except (ValueError, KeyError, TypeError):  # an import, or a run of another version
             continue
     return Sampling()
@@ -264,16 +321,20 @@ def matched_features(
 ) -> list[tuple[int, ...]]:
     """`n_sets` random sets, each of as many other features as `features`, that fire about as often.
 
-    `frequency` (D,) is each feature's share of tokens on which it fires. Each chosen feature, in random order, gets one of the `nearest`
-    features that are nearest to it in frequency, not among the chosen and not taken yet in this set.
+    `frequency` (D,) is each feature's share of tokens on which it fires. Each chosen feature, in random order, gets one
+    of the `nearest` features that are nearest to it in frequency, not among the chosen and not taken yet in this set.
     """
     frequency = np.asarray(frequency, np.float64)
     own = np.asarray(features, np.int64)
     if frequency.ndim != 1 or np.isnan(frequency).any():
-        raise InterventionError("Features are matched by how often they fire, but frequencies are missing. Measure them first.")
+        raise InterventionError(
+            "Features are matched by how often they fire, but frequencies are missing. Measure them first."
+        )
     others = np.setdiff1d(np.arange(len(frequency)), own)
     if len(others) < len(own):
-        raise InterventionError(f"{len(own)} of {len(frequency)} features are chosen; there are not as many others for a random control.")
+        raise InterventionError(
+            f"{len(own)} of {len(frequency)} features are chosen; there are not as many others for a random control."
+        )
     sets = []
     for number in range(n_sets):
         rng = np.random.default_rng(seed_for("matched features", seed, number))

@@ -1,12 +1,13 @@
-"""What is left within CoTs: ranks over all chunks, less what their CoT (and covariates) explain, and how x and y go together there.
+"""What is left within CoTs: ranks over all chunks, less what their CoT (and covariates) explain, and how x and y go
+together there.
 
-Effects of problems and CoTs, whichever way they run, are gone from these scores, so that a law within chains is seen behind them. Two
-questions are asked of Σ xᵢ yᵢ, and a law needs a yes to both:
+Effects of problems and CoTs, whichever way they run, are gone from these scores, so that a law within chains is seen
+behind them. Two questions are asked of Σ xᵢ yᵢ, and a law needs a yes to both:
 
-1. Would chance do as well? y's scores are permuted within CoTs. Terms of covariates that were taken out leave y's scores too small by their
-   number, and the permuted sums are widened for it.
-2. Do the problems agree? Each problem gives the sum of its own chunks, and these sums are tested against 0 by Student's t: chunks of a
-   chain that resemble their neighbours, or one problem that carries all of it, cannot pass for many.
+1. Would chance do as well? y's scores are permuted within CoTs. Terms of covariates that were taken out leave y's
+   scores too small by their number, and the permuted sums are widened for it.
+2. Do the problems agree? Each problem gives the sum of its own chunks, and these sums are tested against 0 by Student's
+   t: chunks of a chain that resemble their neighbours, or one problem that carries all of it, cannot pass for many.
 
 Many y may be asked at once, (n_worlds, n): rearrangements of one y within CoTs, as `power` makes them.
 """
@@ -38,7 +39,11 @@ class Aligned:
     @property
     def is_known(self) -> bool:
         """Whether x and y both vary within CoTs. Ranks vary by about n³/12: less than this is rounding."""
-        return len(self.x) > 2 and self.degrees > 2 and min(self.x @ self.x, float((self.y[0] ** 2).sum())) > 1e-9 * len(self.x) ** 2
+        return (
+            len(self.x) > 2
+            and self.degrees > 2
+            and min(self.x @ self.x, float((self.y[0] ** 2).sum())) > 1e-9 * len(self.x) ** 2
+        )
 
     def rho(self) -> np.ndarray:
         """(n_worlds,)"""
@@ -46,11 +51,16 @@ class Aligned:
         return np.clip(self.y @ self.x / scale, -1, 1)
 
     def interval(self, *, n_bootstrap: int, seed: int) -> np.ndarray:
-        """(2, n_worlds): bootstrap 95 % interval of rho over problems; ranks are kept as they are in every draw. NaN without draws."""
+        """(2, n_worlds): bootstrap 95 % interval of rho over problems; ranks are kept as they are in every draw.
+
+        NaN without draws.
+        """
         draws = problem_draws(int(self.problems[-1]) + 1, n_bootstrap, seed).astype(np.float64)
         if not len(draws):
             return np.full((2, len(self.y)), np.nan)
-        cross, own_y, own_x = (self._by_problem(part) @ draws.T for part in (self.x * self.y, self.y**2, self.x[None] ** 2))
+        cross, own_y, own_x = (
+            self._by_problem(part) @ draws.T for part in (self.x * self.y, self.y**2, self.x[None] ** 2)
+        )
         scale = np.sqrt(own_x * own_y)
         rho = np.divide(cross, scale, out=np.full(cross.shape, np.nan), where=scale > 1e-9)
         lost = np.isnan(rho)
@@ -80,7 +90,8 @@ class Aligned:
 
 @dataclass(frozen=True)
 class Permuted:
-    """x's scores as every permutation deals them, with which any y has its chance: Σ xᵢ y_π(i) is a product with them."""
+    """x's scores as every permutation deals them, with which any y has its chance:
+    Σ xᵢ y_π(i) is a product with them."""
 
     x: np.ndarray  # (n_permutations, n)
     widened: float  # by which sums are widened for the covariates' terms

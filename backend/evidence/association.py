@@ -1,13 +1,15 @@
-"""Does y fall or rise with x over chunks, as in the law "steepness against importance" (Dawes, "Features and Logits", section 4.2)?
+"""Does y fall or rise with x over chunks, as in the law "steepness against importance" (Dawes, "Features and Logits",
+section 4.2)?
 
 The method in steps:
 
-1. Rows where x or y is unknown are left out and counted. Spearman's rho is the correlation of mid-ranks: ties share their mean rank.
+1. Rows where x or y is unknown are left out and counted. Spearman's rho is the correlation of mid-ranks: ties share
+   their mean rank.
 2. Interval: problems are drawn with replacement (`resampling`), and the 2.5th and 97.5th percentiles of rho are taken.
 3. Null: y is permuted among the chunks of each CoT (`permutation`), which keeps what differs between CoTs and problems.
 
-Two thirds of published importances are exactly 0, and independent heavy tails leave the same empty corner as an inverse law: hence a rank
-correlation, the count of exact zeros, and the null band beside it.
+Two thirds of published importances are exactly 0, and independent heavy tails leave the same empty corner as an inverse
+law: hence a rank correlation, the count of exact zeros, and the null band beside it.
 """
 
 import math
@@ -25,19 +27,19 @@ from backend.importance.intervals import UNKNOWN, bootstrap_percentile
 class Association:
     """Spearman's rho of x and y with its evidence. Unknown numbers are NaN, and `notes` says why."""
 
-    n: int             # chunks with both values
-    n_cots: int        # of those chunks
-    n_problems: int    # of those chunks
-    n_missing: int     # rows left out because x or y is unknown
-    n_zero_x: int      # x exactly 0 among the n
-    n_zero_y: int      # y exactly 0 among the n
-    spearman: float    # in [-1, 1]; NaN where x or y is constant or n < 3
-    ci_low: float      # bootstrap 95 % interval over problems
+    n: int  # chunks with both values
+    n_cots: int  # of those chunks
+    n_problems: int  # of those chunks
+    n_missing: int  # rows left out because x or y is unknown
+    n_zero_x: int  # x exactly 0 among the n
+    n_zero_y: int  # y exactly 0 among the n
+    spearman: float  # in [-1, 1]; NaN where x or y is constant or n < 3
+    ci_low: float  # bootstrap 95 % interval over problems
     ci_high: float
     p_permutation: float  # two-sided, y permuted within CoTs
-    null_low: float    # 2.5th to 97.5th percentile of rho under those permutations
+    null_low: float  # 2.5th to 97.5th percentile of rho under those permutations
     null_high: float
-    null_mean: float   # exact mean of rho under those permutations: what CoTs alone would give
+    null_mean: float  # exact mean of rho under those permutations: what CoTs alone would give
     n_bootstrap: int
     n_permutations: int
     seed: int
@@ -47,8 +49,13 @@ class Association:
 def association(
     frame: pd.DataFrame, *, n_bootstrap: int = 2000, n_permutations: int = 2000, seed: int, subset: str = "all"
 ) -> Association:
-    """Association of the columns `x` and `y` of chunks, which carry `cot_id` and `problem_id`. Row order changes nothing."""
-    return association_of_sample(sample_of(frame, subset), n_bootstrap=n_bootstrap, n_permutations=n_permutations, seed=seed)
+    """Association of the columns `x` and `y` of chunks, which carry `cot_id` and `problem_id`.
+
+    Row order changes nothing.
+    """
+    return association_of_sample(
+        sample_of(frame, subset), n_bootstrap=n_bootstrap, n_permutations=n_permutations, seed=seed
+    )
 
 
 def association_of_sample(sample: Sample, *, n_bootstrap: int, n_permutations: int, seed: int) -> Association:
@@ -73,9 +80,21 @@ def association_of_sample(sample: Sample, *, n_bootstrap: int, n_permutations: i
         if math.isnan(null.p) and n_permutations:
             notes.append("no CoT has two chunks that differ in x and in y: permuting within CoTs shows nothing")
     return Association(
-        n=n, n_cots=sample.n_cots, n_problems=sample.n_problems, n_missing=sample.n_missing,
-        n_zero_x=int((x == 0).sum()), n_zero_y=int((y == 0).sum()),
-        spearman=rho, ci_low=interval.low, ci_high=interval.high,
-        p_permutation=null.p, null_low=null.low, null_high=null.high, null_mean=null.mean,
-        n_bootstrap=n_bootstrap, n_permutations=n_permutations, seed=seed, notes=tuple(notes),
+        n=n,
+        n_cots=sample.n_cots,
+        n_problems=sample.n_problems,
+        n_missing=sample.n_missing,
+        n_zero_x=int((x == 0).sum()),
+        n_zero_y=int((y == 0).sum()),
+        spearman=rho,
+        ci_low=interval.low,
+        ci_high=interval.high,
+        p_permutation=null.p,
+        null_low=null.low,
+        null_high=null.high,
+        null_mean=null.mean,
+        n_bootstrap=n_bootstrap,
+        n_permutations=n_permutations,
+        seed=seed,
+        notes=tuple(notes),
     )

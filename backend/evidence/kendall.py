@@ -1,7 +1,8 @@
 """Kendall's tau-b with its bootstrap over problems.
 
-Over all pairs of chunks, tau-b is Σ sign(xᵢ − xⱼ) sign(yᵢ − yⱼ) over the geometric mean of the numbers of pairs untied in x and in y. In a
-draw a pair counts wᵢ wⱼ times, so the three sums are needed once for each two problems, and every draw is a product with these.
+Over all pairs of chunks, tau-b is Σ sign(xᵢ − xⱼ) sign(yᵢ − yⱼ) over the geometric mean of the numbers of pairs untied
+in x and in y. In a draw a pair counts wᵢ wⱼ times, so the three sums are needed once for each two problems, and every
+draw is a product with these.
 """
 
 import math
@@ -35,7 +36,9 @@ def kendall(sample: Sample, *, n_bootstrap: int, seed: int) -> Kendall:
 
 
 def _pair_sums(sample: Sample) -> np.ndarray:
-    """(3, n_problems, n_problems) over the pairs of chunks of two problems: agreement in order, pairs untied in x, and untied in y."""
+    """(3, n_problems, n_problems) over the pairs of chunks of two problems: agreement in order, pairs untied in x, and
+    untied in y.
+    """
     n_problems = sample.n_problems
     starts = np.searchsorted(sample.problems, np.arange(n_problems + 1))
     sums = np.zeros((3, n_problems, n_problems))

@@ -1,16 +1,17 @@
 """Which curve does y follow: constant, linear, a power (log-log), or A/(x + x₀) + c?
 
-Curves can be compared only on the same rows and in the same unit, so there are two comparisons, and all residuals are of y itself:
+Curves can be compared only on the same rows and in the same unit, so there are two comparisons, and all residuals are
+of y itself:
 
 `all`       every chunk: constant, linear, inverse. A logarithm has no place for the zeros.
 `positive`  chunks with x > 0 and y > 0: the same three, and the power, factor · x^exponent.
 
-All four are least squares of y, which is what AIC and R² compare: a curve fitted by another loss would lose to those it contains. The power
-begins at the line through the logarithms. The `parameters` of the inverse are the soft-L1 solution, which outliers move little (its width
-is 1.48 times the median absolute deviation of y, or y's standard deviation where that is 0), with x + x₀ above 0 and x₀ at most 1000 times
-the spread of x. A may be negative.
-AIC = n ln(RSS / n) + 2 (k + 1) with k parameters. Cross-validated R² = 1 − Σ (y − fitted)² / Σ (y − mean)² over held-out problems, fit and
-mean both from the other problems: a constant has exactly 0, and a curve below 0 predicts worse than no curve.
+All four are least squares of y, which is what AIC and R² compare: a curve fitted by another loss would lose to those it
+contains. The power begins at the line through the logarithms. The `parameters` of the inverse are the soft-L1 solution,
+which outliers move little (its width is 1.48 times the median absolute deviation of y, or y's standard deviation where
+that is 0), with x + x₀ above 0 and x₀ at most 1000 times the spread of x. A may be negative. AIC = n ln(RSS / n) + 2 (k
++ 1) with k parameters. Cross-validated R² = 1 − Σ (y − fitted)² / Σ (y − mean)² over held-out problems, fit and mean
+both from the other problems: a constant has exactly 0, and a curve below 0 predicts worse than no curve.
 """
 
 import math
@@ -35,7 +36,9 @@ class Fit:
     rows: str  # all or positive
     n: int
     curve: str  # constant, linear, log_log or inverse
-    parameters: dict[str, float]  # c · intercept, slope · factor, exponent · A, x0, c; empty where there are too few rows
+    parameters: dict[
+        str, float
+    ]  # c · intercept, slope · factor, exponent · A, x0, c; empty where there are too few rows
     aic: float  # lower is better
     r2: float  # in sample
     cv_r2: float  # over held-out problems; NaN for one problem
@@ -43,7 +46,8 @@ class Fit:
 
 @dataclass(frozen=True)
 class TheilSen:
-    """Median slope over pairs, y per x. Its interval (Sen 1968) takes chunks for independent. NaN where x is constant."""
+    """Median slope over pairs, y per x. Its interval (Sen 1968) takes chunks for independent.
+    NaN where x is constant."""
 
     slope: float
     low: float
@@ -73,7 +77,10 @@ def fits(sample: Sample, *, seed: int) -> tuple[Fit, ...]:
     positive = sample.only((sample.x > 0) & (sample.y > 0))
     return tuple(
         _fit(rows, own, curve, seed)
-        for rows, own, curves in (("all", sample, ("constant", "linear", "inverse")), ("positive", positive, tuple(_CURVES)))
+        for rows, own, curves in (
+            ("all", sample, ("constant", "linear", "inverse")),
+            ("positive", positive, tuple(_CURVES)),
+        )
         for curve in curves
     )
 
@@ -86,14 +93,18 @@ def _fit(rows: str, sample: Sample, curve: str, seed: int) -> Fit:
     parameters = reported()
     rss = float(((y - fitted(x)) ** 2).sum())
     aic = len(x) * math.log(rss / len(x)) + 2 * (len(parameters) + 1) if rss > 0 else -math.inf
-    return Fit(rows, len(x), curve, parameters, aic, 1 - rss / float(((y - y.mean()) ** 2).sum()), _cv_r2(sample, fit, seed))
+    return Fit(
+        rows, len(x), curve, parameters, aic, 1 - rss / float(((y - y.mean()) ** 2).sum()), _cv_r2(sample, fit, seed)
+    )
 
 
 def _cv_r2(sample: Sample, fit: Callable, seed: int) -> float:
     n_folds = min(N_FOLDS, sample.n_problems)
     if n_folds < 2:
         return math.nan
-    fold = np.random.default_rng(seed_for("folds", seed)).permutation(np.arange(sample.n_problems) % n_folds)[sample.problems]
+    fold = np.random.default_rng(seed_for("folds", seed)).permutation(np.arange(sample.n_problems) % n_folds)[
+        sample.problems
+    ]
     of_curve = of_mean = 0.0
     for held in (fold == k for k in range(n_folds)):
         x, y = sample.x[~held], sample.y[~held]
@@ -126,17 +137,20 @@ def _log_log(x: np.ndarray, y: np.ndarray, least_x: float) -> Fitted:
         return np.exp(np.clip(exponent * u, -500, 500))
 
     least = least_squares(
-        lambda p: p[0] * power_of(p[1]) - y / scale, [math.exp(intercept) / scale, exponent],
-        lambda p: np.column_stack([power_of(p[1]), p[0] * u * power_of(p[1])]), max_nfev=200,
-    )  # fmt: skip
+        lambda p: p[0] * power_of(p[1]) - y / scale,
+        [math.exp(intercept) / scale, exponent],
+        lambda p: np.column_stack([power_of(p[1]), p[0] * u * power_of(p[1])]),
+        max_nfev=200,
+    )
     factor, exponent = float(least.x[0] * scale), float(least.x[1])
     found = {"factor": factor * middle**-exponent, "exponent": exponent}
     return lambda: found, lambda at: factor * (at / middle) ** exponent
 
 
 def _inverse(x: np.ndarray, y: np.ndarray, least_x: float) -> Fitted:
-    """x₀ = e^t − min(least_x, 0), with the least x of all rows, so that held-out rows too lie on one side of the pole. Given t the curve is
-    a line in 1/(x + x₀), so that t alone is searched."""
+    """x₀ = e^t − min(least_x, 0), with the least x of all rows, so that held-out rows too lie on one side of the pole.
+    Given t the curve is a line in 1/(x + x₀), so that t alone is searched.
+    """
     shift, spread = -min(least_x, 0.0), float(np.std(x))
     u, scale = (x + shift) / spread, float(np.std(y)) or 1.0
     target = y / scale
@@ -157,14 +171,17 @@ def _inverse(x: np.ndarray, y: np.ndarray, least_x: float) -> Fitted:
 
 
 def _lines(x: np.ndarray, y: np.ndarray, loss_width: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Slopes, intercepts and losses (n_lines,) of the lines of y, (n,), on each row of x, (n_lines, n): least squares, or least soft-L1 of
-    that width by reweighting."""
+    """Slopes, intercepts and losses (n_lines,) of the lines of y, (n,), on each row of x, (n_lines, n): least squares,
+    or least soft-L1 of that width by reweighting.
+    """
     weights = np.ones_like(x)
     for _ in range(1 if loss_width is None else 20):
         total = weights.sum(1, keepdims=True)
         mean_x, mean_y = (weights * x).sum(1, keepdims=True) / total, (weights * y).sum(1, keepdims=True) / total
         size = (weights * (x - mean_x) ** 2).sum(1, keepdims=True)
-        slope = np.divide((weights * (x - mean_x) * (y - mean_y)).sum(1, keepdims=True), size, out=np.zeros_like(size), where=size > 0)
+        slope = np.divide(
+            (weights * (x - mean_x) * (y - mean_y)).sum(1, keepdims=True), size, out=np.zeros_like(size), where=size > 0
+        )
         left = y - mean_y - slope * (x - mean_x)
         if loss_width is not None:
             weights = 1 / np.sqrt(1 + (left / loss_width) ** 2)

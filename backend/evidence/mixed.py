@@ -1,11 +1,12 @@
-"""A linear mixed model with the problem as random effect: how y rises with x, all problems sharing one slope but each with its own level.
+"""A linear mixed model with the problem as random effect: how y rises with x, all problems sharing one slope but each
+with its own level.
 
-Both are ranked and standardised, so that heavy tails do not decide, and the slope is in standard deviations of rank. Restricted maximum
-likelihood: with γ = variance between problems / variance within, the model is least squares on data less θ times their problem's mean,
-θ = 1 − 1/√(1 + n γ) for a problem of n chunks, so only γ is searched, and γ = 0 (no variance between problems) is an ordinary answer.
-The standard error takes γ for known.
-statsmodels' MixedLM agrees where it ends well (a test), but searches in more dimensions: at γ near 0 it often does not converge, or says
-that it did with standard errors of millions, and it takes 30 times as long.
+Both are ranked and standardised, so that heavy tails do not decide, and the slope is in standard deviations of rank.
+Restricted maximum likelihood: with γ = variance between problems / variance within, the model is least squares on data
+less θ times their problem's mean, θ = 1 − 1/√(1 + n γ) for a problem of n chunks, so only γ is searched, and γ = 0 (no
+variance between problems) is an ordinary answer. The standard error takes γ for known. statsmodels' MixedLM agrees
+where it ends well (a test), but searches in more dimensions: at γ near 0 it often does not converge, or says that it
+did with standard errors of millions, and it takes 30 times as long.
 """
 
 import math
@@ -30,7 +31,9 @@ class Mixed:
 
 
 def mixed(sample: Sample) -> Mixed:
-    """Unknown, with a note, for one problem, for problems of one chunk each, and where x or y does not vary within any problem."""
+    """Unknown, with a note, for one problem, for problems of one chunk each, and where x or y does not vary within any
+    problem.
+    """
     from scipy.optimize import minimize_scalar
 
     if len(sample) < 5 or constant(sample.x) or constant(sample.y):
@@ -49,7 +52,9 @@ def mixed(sample: Sample) -> Mixed:
     slope, error = model.slope(gamma)
     half = 1.959964 * error
     note = "no variance between problems was found" if gamma < 1e-6 else ""
-    return Mixed(slope, slope - half, slope + half, math.erfc(abs(slope / error) / math.sqrt(2)), gamma / (1 + gamma), note)
+    return Mixed(
+        slope, slope - half, slope + half, math.erfc(abs(slope / error) / math.sqrt(2)), gamma / (1 + gamma), note
+    )
 
 
 def unknown(note: str) -> Mixed:
@@ -83,7 +88,11 @@ class _Model:
     def deviance(self, gamma: float) -> float:
         """−2 log of the restricted likelihood at its best coefficients and scale, less a constant."""
         _, products, rss = self._least_squares(gamma)
-        return (len(self.columns) - 2) * math.log(rss) + float(np.log1p(self.sizes * gamma).sum()) + math.log(np.linalg.det(products))
+        return (
+            (len(self.columns) - 2) * math.log(rss)
+            + float(np.log1p(self.sizes * gamma).sum())
+            + math.log(np.linalg.det(products))
+        )
 
     def slope(self, gamma: float) -> tuple[float, float]:
         """With its standard error."""

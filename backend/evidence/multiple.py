@@ -1,7 +1,9 @@
-"""Many pairs are looked at, so some are striking by chance: Benjamini and Hochberg's q (1995) over the pairs of one subset.
+"""Many pairs are looked at, so some are striking by chance: Benjamini and Hochberg's q (1995) over the pairs of one
+subset.
 
-Claiming every pair with q at most 0.05 makes at most one claim in twenty false on average, where the p are independent or rise together.
-A law must show within CoTs both with and without the covariates held fixed, so the p that q is made of is the larger of those two.
+Claiming every pair with q at most 0.05 makes at most one claim in twenty false on average, where the p are independent
+or rise together. A law must show within CoTs both with and without the covariates held fixed, so the p that q is made
+of is the larger of those two.
 """
 
 import math
@@ -13,11 +15,12 @@ from backend.store.geometry_queries import IMPORTANCE
 
 
 def with_q(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of `associations`, in their order, with `q` over the rows of the same subset, and `verdict` none where q is above 0.05.
+    """The rows of `associations`, in their order, with `q` over the rows of the same subset, and `verdict` none where q
+    is above 0.05.
 
-    `p_allowed` is what the p of q may be at most for the pair to be claimed among the others. A row without p has no q (None), and does not
-    count among those looked at; nor does one that no rule of today has judged (its verdict stays unknown), nor one whose x and y are not
-    measured apart: what they share is in `shared`, and its verdict is none.
+    `p_allowed` is what the p of q may be at most for the pair to be claimed among the others. A row without p has no q
+    (None), and does not count among those looked at; nor does one that no rule of today has judged (its verdict stays
+    unknown), nor one whose x and y are not measured apart: what they share is in `shared`, and its verdict is none.
     """
     from scipy.stats import false_discovery_control
 
@@ -25,7 +28,11 @@ def with_q(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for row in done:
         row["verdict"] = "none" if row["shared"] else row["verdict"]
     for subset in {row["subset"] for row in done}:
-        own = [row for row in done if row["subset"] == subset and _known(row["p"]) and _known(row["verdict"]) and not row["shared"]]
+        own = [
+            row
+            for row in done
+            if row["subset"] == subset and _known(row["p"]) and _known(row["verdict"]) and not row["shared"]
+        ]
         p = [decisive_p(row["p"], row["partial_p"]) for row in own]
         q = false_discovery_control(p, method="bh") if own else []
         for row, value, allowed in zip(own, q, _allowed(p), strict=True):
@@ -41,20 +48,29 @@ def _allowed(p: Sequence[float]) -> list[float]:
     places = np.arange(len(p))
     steps = Q_GRID * (places + 1) / max(len(p), 1)
     below = np.searchsorted(np.sort(p), steps, side="right")  # how many p lie at or below each step
-    largest = np.flatnonzero(below - 1 >= places).max(initial=-1)  # step that the others reach where the pair itself lies below it
-    above = np.maximum.accumulate(np.where(below >= places, places, -1))  # likewise, up to each step, where it lies above
-    reached = [largest if largest >= 0 and value <= steps[largest] else above[np.searchsorted(steps, value) - 1] for value in p]
+    largest = np.flatnonzero(below - 1 >= places).max(
+        initial=-1
+    )  # step that the others reach where the pair itself lies below it
+    above = np.maximum.accumulate(
+        np.where(below >= places, places, -1)
+    )  # likewise, up to each step, where it lies above
+    reached = [
+        largest if largest >= 0 and value <= steps[largest] else above[np.searchsorted(steps, value) - 1] for value in p
+    ]
     return [float(steps[step]) for step in reached]
 
 
 def shared(pair: Mapping[str, Any]) -> str:
-    """What makes x and y of a pair depend on each other however the world is, so that no permutation is its null; else empty.
+    """What makes x and y of a pair depend on each other however the world is, so that no permutation is its null; else
+    empty.
 
     `pair` has the columns that name a row of `associations`.
     """
     if pair["metric"].startswith("forced"):  # forced answers are a sample of their own
         return ""
-    if pair["kind"] == "diff_in_means":  # anchors are chosen by a KL of these rollouts, which is large where few of them are dissimilar
+    if (
+        pair["kind"] == "diff_in_means"
+    ):  # anchors are chosen by a KL of these rollouts, which is large where few of them are dissimilar
         return "the direction was made from the same rollouts"
     return "both are measured on the same rollouts" if pair["x"] in IMPORTANCE else ""
 

@@ -1,7 +1,9 @@
-"""All evidence on one pair: does y (an importance metric) fall or rise with x (a geometry column) over chunks, and would chance do as well?
+"""All evidence on one pair: does y (an importance metric) fall or rise with x (a geometry column) over chunks, and
+would chance do as well?
 
-What is left within CoTs leads, and the correlation over all chunks stands beside it. Every interval draws problems, every p permutes y
-within CoTs, except where problems are asked whether they agree. One pair at one subset is one `Evidence`, one row of `associations`.
+What is left within CoTs leads, and the correlation over all chunks stands beside it. Every interval draws problems,
+every p permutes y within CoTs, except where problems are asked whether they agree. One pair at one subset is one
+`Evidence`, one row of `associations`.
 """
 
 import json
@@ -26,13 +28,20 @@ from backend.evidence.within import Within, within
 from backend.evidence.zero_inflated import ZeroInflated, zero_inflated
 
 # Column of `associations` -> field of Association, where the names differ; the others of `_RANK` have the field's name.
-_RANK = {name: name for name in ("n", "n_cots", "n_problems", "n_missing", "n_zero_x", "n_zero_y", "spearman", "ci_low", "ci_high")}
+_RANK = {
+    name: name
+    for name in ("n", "n_cots", "n_problems", "n_missing", "n_zero_x", "n_zero_y", "spearman", "ci_low", "ci_high")
+}
 _RANK |= {"p": "p_permutation", "null_low": "null_low", "null_high": "null_high"}
 _RANK |= {name: name for name in ("n_bootstrap", "n_permutations", "seed")}
 _WITHIN = {
-    "within": "rho", "within_low": "low", "within_high": "high", "within_null_low": "null_low", "within_null_high": "null_high",
+    "within": "rho",
+    "within_low": "low",
+    "within_high": "high",
+    "within_null_low": "null_low",
+    "within_null_high": "null_high",
     "p_problems": "p_problems",
-}  # fmt: skip
+}
 _PARTIAL = {"partial": "rho", "partial_p": "p", "partial_p_problems": "p_problems"}
 
 
@@ -65,7 +74,9 @@ class Evidence:
         return disagree(within.rho, (within.low, within.high), rank.spearman, (rank.ci_low, rank.ci_high))
 
     def row(self) -> dict[str, Any]:
-        """The columns of `associations` that do not name the pair, `subset` included; unknown is None, and q is not among them."""
+        """The columns of `associations` that do not name the pair, `subset` included; unknown is None, and q is not
+        among them.
+        """
         details = {
             "null_mean": self.rank.null_mean,
             "partial": {"n": self.partial.n},
@@ -82,7 +93,11 @@ class Evidence:
             numbers |= {column: getattr(of, field) for column, field in names.items()}
         planted = {column: getattr(self.power, field) for column, field in POWER.items()}
         numbers |= {column: list(value) if isinstance(value, tuple) else value for column, value in planted.items()}
-        words = {"subset": self.subset, "covariates": list(self.partial.covariates), "verdict": verdict(replace(self, q=math.nan))}
+        words = {
+            "subset": self.subset,
+            "covariates": list(self.partial.covariates),
+            "verdict": verdict(replace(self, q=math.nan)),
+        }
         return words | _known(numbers) | {"details": json.dumps(_known(details), ensure_ascii=False, allow_nan=False)}
 
     @classmethod
@@ -96,7 +111,9 @@ class Evidence:
             subset=row["subset"],
             rank=Association(**_numbers(rank), notes=tuple(details["notes"])),
             within=Within(**_numbers({field: row[column] for column, field in _WITHIN.items()})),
-            kendall=Kendall(**_numbers({"tau": row["kendall"], "low": row["kendall_low"], "high": row["kendall_high"]})),
+            kendall=Kendall(
+                **_numbers({"tau": row["kendall"], "low": row["kendall_low"], "high": row["kendall_high"]})
+            ),
             partial=Partial(**_numbers(given), covariates=covariates),
             zero_inflated=ZeroInflated(**_numbers(details["zero_inflated"])),
             fits=tuple(Fit(**_numbers(fit)) for fit in details["fits"]),
@@ -110,7 +127,10 @@ class Evidence:
 
 
 def disagree(rho: float, interval: tuple[float, float], other: float, other_interval: tuple[float, float]) -> bool:
-    """Whether two correlations differ in sign and the interval of either does not contain 0. Unknown disagrees with nothing."""
+    """Whether two correlations differ in sign and the interval of either does not contain 0.
+
+    Unknown disagrees with nothing.
+    """
     return rho * other < 0 and any(low * high > 0 for low, high in (interval, other_interval))
 
 
@@ -127,8 +147,8 @@ def evidence(
 ) -> Evidence:
     """`frame` has `x`, `y`, `cot_id`, `problem_id` and the covariates' columns, one row a chunk; unknown is NaN.
 
-    `describe` = False leaves out what no verdict needs: intervals over all chunks, Kendall's tau, curves, Theil–Sen slope, mixed model.
-    `n_planted` effects of each size are planted to know the rule's power; none unless asked for.
+    `describe` = False leaves out what no verdict needs: intervals over all chunks, Kendall's tau, curves, Theil–Sen
+    slope, mixed model. `n_planted` effects of each size are planted to know the rule's power; none unless asked for.
     """
     sample = sample_of(frame, subset)
     drawn = {"n_permutations": n_permutations, "seed": seed}

@@ -1,8 +1,8 @@
 """The correlation within CoTs given covariates: does the law outlive what both may depend on, as the place in the CoT?
 
-Ranks of x and y less their CoT's mean, and less what the covariates explain of them: each covariate's rank, and the mean of each of up to
-twenty equal groups of chunks by it, so that what happens at the first or the last chunks alone, or beyond some length, is taken out too.
-Few chunks have fewer groups. Null and agreement of problems as in aligned.py.
+Ranks of x and y less their CoT's mean, and less what the covariates explain of them: each covariate's rank, and the
+mean of each of up to twenty equal groups of chunks by it, so that what happens at the first or the last chunks alone,
+or beyond some length, is taken out too. Few chunks have fewer groups. Null and agreement of problems as in aligned.py.
 """
 
 import math
@@ -58,7 +58,9 @@ class Given:
 def held_fixed(sample: Sample, covariates: Sequence[str]) -> HeldFixed:
     """Covariates that are known for more than half of the chunks, and vary."""
     if missing := [name for name in covariates if name not in sample.rows.columns]:
-        raise AnchorscopeError(f"the covariates {', '.join(missing)} are not among the columns {', '.join(sample.rows.columns)}")
+        raise AnchorscopeError(
+            f"the covariates {', '.join(missing)} are not among the columns {', '.join(sample.rows.columns)}"
+        )
     held, notes = {}, []
     for name in covariates:
         values = sample.rows[name].to_numpy(dtype=np.float64, na_value=np.nan)

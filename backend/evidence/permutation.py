@@ -1,9 +1,9 @@
 """Chance: y dealt anew among the chunks of each CoT.
 
-That keeps what differs between CoTs and between problems, so the null is centred on what these alone would give, not on 0. All statistics
-tested here are sums Σ aᵢ bᵢ over chunks (of ranks, of residuals, of indicators), whose mean under the permutations is known exactly: a
-permuted b is on average its group's mean. The two-sided p is the share of permutations at least as far from that mean as the sum itself,
-as (k + 1) / (N + 1).
+That keeps what differs between CoTs and between problems, so the null is centred on what these alone would give, not on
+0. All statistics tested here are sums Σ aᵢ bᵢ over chunks (of ranks, of residuals, of indicators), whose mean under the
+permutations is known exactly: a permuted b is on average its group's mean. The two-sided p is the share of permutations
+at least as far from that mean as the sum itself, as (k + 1) / (N + 1).
 """
 
 import functools

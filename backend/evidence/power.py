@@ -1,15 +1,16 @@
-"""What a "none" is worth: how often the same rule would have claimed a law of a stated size, had there been one in this very study.
+"""What a "none" is worth: how often the same rule would have claimed a law of a stated size, had there been one in this
+very study.
 
-The study is kept as it is: its chunks, CoTs and problems, x, the covariates, and which values y has in each CoT, zeros included. Only y's
-order within CoTs is made anew:
+The study is kept as it is: its chunks, CoTs and problems, x, the covariates, and which values y has in each CoT, zeros
+included. Only y's order within CoTs is made anew:
 
-1. Within each CoT y's values go to the chunks in the order of −r · x + √(1 − r²) · noise, x by its scores (`aligned`), noise normal.
-   r is chosen so that ρ within CoTs is −0.25, say, on average over such worlds.
+1. Within each CoT y's values go to the chunks in the order of −r · x + √(1 − r²) · noise, x by its scores (`aligned`),
+   noise normal. r is chosen so that ρ within CoTs is −0.25, say, on average over such worlds.
 2. The rule is asked about every world, with the covariates and the permutations of the pair itself.
 
-So planted effects are inverse; a study has the same zeros and ties for a direct one, and nearly the same power. A world planted so depends
-on the covariates through x alone. Worlds are asked together: in all of them x is dealt by the same permutations, which makes chance one
-matrix product (`Permuted`), and y's scores are the same numbers in another order.
+So planted effects are inverse; a study has the same zeros and ties for a direct one, and nearly the same power. A world
+planted so depends on the covariates through x alone. Worlds are asked together: in all of them x is dealt by the same
+permutations, which makes chance one matrix product (`Permuted`), and y's scores are the same numbers in another order.
 """
 
 import math
@@ -63,7 +64,9 @@ class Power:
         return dict(zip(self.rho, self.found, strict=True)).get(rho, math.nan)
 
     def least(self, p_allowed: float) -> float:
-        """The smallest ρ that is found 9 times in 10 where p may be `p_allowed` at most; NaN where none of those planted is."""
+        """The smallest ρ that is found 9 times in 10 where p may be `p_allowed` at most; NaN where none of those
+        planted is.
+        """
         often = [rho for rho, p in zip(self.rho, self.p_needed, strict=True) if p <= p_allowed]
         return max(often, default=math.nan)
 
@@ -72,12 +75,16 @@ def unknown_power(note: str) -> Power:
     return Power(0, (), (), (), note)
 
 
-def power(sample: Sample, held: Mapping[str, np.ndarray], *, n_planted: int, n_bootstrap: int, n_permutations: int, seed: int) -> Power:
+def power(
+    sample: Sample, held: Mapping[str, np.ndarray], *, n_planted: int, n_bootstrap: int, n_permutations: int, seed: int
+) -> Power:
     """Of the rule on `sample` with the covariates `held`."""
     if not (n_planted and n_bootstrap and n_permutations):
         return unknown_power("no effects were planted")
     if sample.subset != "all":
-        return unknown_power("effects are planted among all chunks alone: elsewhere the chunks that take part depend on importance")
+        return unknown_power(
+            "effects are planted among all chunks alone: elsewhere the chunks that take part depend on importance"
+        )
     if not len(sample) or not (scores := aligned(sample)).is_known:
         return unknown_power("no CoT has two chunks that differ in x and in y, so nothing can be planted")
     rng = np.random.default_rng(seed_for("planted effects", seed))
@@ -85,14 +92,18 @@ def power(sample: Sample, held: Mapping[str, np.ndarray], *, n_planted: int, n_b
     if not strengths:
         return unknown_power(f"however y is arranged within CoTs, ρ there does not reach {SIZES[0]}".replace("-", "−"))
     rule = _Rule(sample, dict(held), scores, n_bootstrap, n_permutations, seed)
-    orders = [_orders(scores, strength, rng.standard_normal((n_planted, len(sample)))) for strength in strengths.values()]
+    orders = [
+        _orders(scores, strength, rng.standard_normal((n_planted, len(sample)))) for strength in strengths.values()
+    ]
     p = np.sort(rule.p(np.concatenate(orders)).reshape(len(strengths), n_planted), axis=1)
     found, needed = chance_is_rare(p).mean(1), p[:, math.ceil(OFTEN * n_planted) - 1]
     return Power(n_planted, tuple(strengths), tuple(found.tolist()), tuple(needed.tolist()))
 
 
 def _orders(scores: Aligned, strength: float, noise: np.ndarray) -> np.ndarray:
-    """(n_worlds, n): the chunk to which the k-th value goes, values and chunks both by CoT, and values ascending within."""
+    """(n_worlds, n): the chunk to which the k-th value goes, values and chunks both by CoT, and values ascending
+    within.
+    """
     x = scores.x / math.sqrt(scores.x @ scores.x / len(scores.x))
     wanted = math.sqrt(1 - strength**2) * noise - strength * x
     return np.argsort(scores.strata * 1e3 + wanted, axis=1)
@@ -113,7 +124,8 @@ def _strengths(sample: Sample, scores: Aligned, rng: np.random.Generator) -> dic
     """Strength r for each size that an arrangement of y can reach."""
     noise, ascending = rng.standard_normal((_LADDER, len(sample))), _ascending(sample)
     reached = [
-        float(replace(scores, y=_arranged(scores.y[0], _orders(scores, r, noise), ascending)).rho().mean()) for r in _STRENGTHS
+        float(replace(scores, y=_arranged(scores.y[0], _orders(scores, r, noise), ascending)).rho().mean())
+        for r in _STRENGTHS
     ]
     falling = np.minimum.accumulate(reached)
     return {rho: float(np.interp(-rho, -falling, _STRENGTHS)) for rho in SIZES if falling[-1] <= rho <= falling[0]}
@@ -131,7 +143,8 @@ class _Rule:
     seed: int
 
     def p(self, orders: np.ndarray) -> np.ndarray:
-        """(n_worlds,): the p that decides; 1 where another condition does not hold, or the law would be a direct one."""
+        """(n_worlds,): the p that decides; 1 where another condition does not hold,
+        or the law would be a direct one."""
         sample, drawn = self.sample, {"n_permutations": self.n_permutations, "seed": self.seed}
         ascending = _ascending(sample)
         worlds = replace(self.scores, y=_arranged(self.scores.y[0], orders, ascending))
@@ -162,7 +175,9 @@ class _Rule:
 
 
 def _rises_among_positive(worlds: Aligned, positive: np.ndarray) -> np.ndarray:
-    """(n_worlds,) of bool: whether y rises with x among its chunks above 0 as far as to be worth a permutation test at 5 %."""
+    """(n_worlds,) of bool: whether y rises with x among its chunks above 0 as far as to be worth a permutation test at
+    5 %.
+    """
     starts = np.flatnonzero(np.diff(worlds.strata, prepend=-1))
     n, x, y, xx, yy, xy = (
         np.add.reduceat(positive * part, starts, axis=1)

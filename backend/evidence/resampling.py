@@ -1,7 +1,9 @@
-"""The bootstrap over problems: whole problems are drawn with replacement, because chunks of one problem are not independent.
+"""The bootstrap over problems: whole problems are drawn with replacement, because chunks of one problem are not
+independent.
 
-A problem drawn twice counts each of its chunks twice. So a draw is a list of weights, one a problem, and a statistic of ranks needs no
-ranking anew: the mid-rank of chunk i in a draw, less the mean rank, is ½ Σⱼ wⱼ sign(vᵢ − vⱼ), one matrix product for all draws.
+A problem drawn twice counts each of its chunks twice. So a draw is a list of weights, one a problem, and a statistic of
+ranks needs no ranking anew: the mid-rank of chunk i in a draw, less the mean rank, is ½ Σⱼ wⱼ sign(vᵢ − vⱼ), one matrix
+product for all draws.
 """
 
 import functools
@@ -35,7 +37,8 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
 def weighted_spearman(x: np.ndarray, y: np.ndarray, draws: np.ndarray, problems: np.ndarray) -> np.ndarray:
     """Spearman's rho of every draw, (n_draws,); NaN where x or y is constant among the chunks drawn.
 
-    x, y and `problems` (number of the chunk's problem) are (n,). The same as repeating each chunk as often as its problem was drawn.
+    x, y and `problems` (number of the chunk's problem) are (n,). The same as repeating each chunk as often as its
+    problem was drawn.
     """
     rho = np.empty(len(draws))
     n_problems = draws.shape[1]
@@ -57,7 +60,11 @@ def sign_sums(values: np.ndarray, problems: np.ndarray, n_problems: int, *, at: 
     counts = np.bincount(problems * len(distinct) + place, minlength=n_problems * len(distinct)).reshape(n_problems, -1)
     up_to = np.zeros((n_problems, len(distinct) + 1))
     np.cumsum(counts, axis=1, out=up_to[:, 1:])
-    return up_to[:, np.searchsorted(distinct, at, "left")] + up_to[:, np.searchsorted(distinct, at, "right")] - up_to[:, -1:]
+    return (
+        up_to[:, np.searchsorted(distinct, at, "left")]
+        + up_to[:, np.searchsorted(distinct, at, "right")]
+        - up_to[:, -1:]
+    )
 
 
 def centred_ranks(values: np.ndarray) -> np.ndarray:

@@ -1,11 +1,11 @@
 """The chunks of one pair of measures that take part: both values known, in an order that depends on the values alone.
 
-Two subsets. `all`: every chunk. `away_from_origin`: without the chunks whose sizes |x| and |y| are at or below the median of both, the
-crowded corner of the scatter. Leaving that corner out makes any two measures fall together, related or not: of the chunks with a small x
-only those with a large y are left. What that selection fakes is the contrast between small and large x; among the chunks on one side of the
-median of x every value of y that is left may belong to every chunk. So there y is permuted within CoT and side (a permutation that keeps
-the subset what it is, as in tests for truncated data: Tsai 1990, Biometrika 77, 169), and the null is centred on what the selection alone
-gives.
+Two subsets. `all`: every chunk. `away_from_origin`: without the chunks whose sizes |x| and |y| are at or below the
+median of both, the crowded corner of the scatter. Leaving that corner out makes any two measures fall together, related
+or not: of the chunks with a small x only those with a large y are left. What that selection fakes is the contrast
+between small and large x; among the chunks on one side of the median of x every value of y that is left may belong to
+every chunk. So there y is permuted within CoT and side (a permutation that keeps the subset what it is, as in tests for
+truncated data: Tsai 1990, Biometrika 77, 169), and the null is centred on what the selection alone gives.
 """
 
 from dataclasses import dataclass, replace
@@ -27,7 +27,9 @@ class Sample:
     y: np.ndarray
     problems: np.ndarray  # number of the chunk's problem, 0-based
     cots: np.ndarray  # likewise
-    strata: np.ndarray  # number of the group within which y may be permuted: the CoT, away from the origin the CoT and side
+    strata: (
+        np.ndarray
+    )  # number of the group within which y may be permuted: the CoT, away from the origin the CoT and side
     n_missing: int  # rows where x or y is unknown
     n_near: int  # rows left out for lying near the origin
     subset: str  # one of SUBSETS
@@ -54,13 +56,17 @@ def sample_of(frame: pd.DataFrame, subset: str = "all") -> Sample:
     if subset not in SUBSETS:
         raise AnchorscopeError(f"the subsets are {', '.join(SUBSETS)}; got {subset}")
     if missing := [column for column in ("x", "y", "cot_id", "problem_id") if column not in frame.columns]:
-        raise AnchorscopeError(f"an association needs the columns x, y, cot_id and problem_id; missing: {', '.join(missing)}")
+        raise AnchorscopeError(
+            f"an association needs the columns x, y, cot_id and problem_id; missing: {', '.join(missing)}"
+        )
     x, y = (frame[column].to_numpy(dtype=np.float64, na_value=np.nan) for column in ("x", "y"))
     known = ~(np.isnan(x) | np.isnan(y))
     problems, cots = (pd.factorize(frame[column], sort=True)[0] for column in ("problem_id", "cot_id"))
     for column, codes in (("problem_id", problems), ("cot_id", cots)):
         if without := int((codes[known] < 0).sum()):
-            raise AnchorscopeError(f"{without} chunks have no {column}; permutations are within CoTs and intervals over problems")
+            raise AnchorscopeError(
+                f"{without} chunks have no {column}; permutations are within CoTs and intervals over problems"
+            )
     kept, side = known, np.zeros(len(x), dtype=bool)
     if subset == "away_from_origin" and known.any():
         side = np.abs(x) > np.median(np.abs(x[known]))
@@ -68,10 +74,15 @@ def sample_of(frame: pd.DataFrame, subset: str = "all") -> Sample:
     order = np.lexsort((y, x, side, cots, problems))
     order = order[kept[order]]
     return Sample(
-        rows=frame.iloc[order], x=x[order], y=y[order],
-        problems=_numbered(problems[order]), cots=_numbered(problems[order], cots[order]),
+        rows=frame.iloc[order],
+        x=x[order],
+        y=y[order],
+        problems=_numbered(problems[order]),
+        cots=_numbered(problems[order], cots[order]),
         strata=_numbered(problems[order], cots[order], side[order]),
-        n_missing=int((~known).sum()), n_near=int((known & ~kept).sum()), subset=subset,
+        n_missing=int((~known).sum()),
+        n_near=int((known & ~kept).sum()),
+        subset=subset,
     )
 
 

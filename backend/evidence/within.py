@@ -1,7 +1,8 @@
-"""The correlation that is left within CoTs, which leads: ranks over all chunks, less their CoT's mean, pooled over CoTs (see aligned.py).
+"""The correlation that is left within CoTs, which leads: ranks over all chunks, less their CoT's mean, pooled over CoTs
+(see aligned.py).
 
-It is the part of Spearman's rho that permuting y within CoTs destroys, so its p is that of the association. The rest of rho is between
-CoTs and problems, where what a problem is like moves both measures.
+It is the part of Spearman's rho that permuting y within CoTs destroys, so its p is that of the association. The rest of
+rho is between CoTs and problems, where what a problem is like moves both measures.
 """
 
 import math

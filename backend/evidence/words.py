@@ -1,5 +1,7 @@
-"""The answer in a few sentences: is x inversely related to y within chains here, how strongly, would chance do as well, and what is a
-"none" worth? The correlation over all chunks is said beside it, and that it runs the other way where it does."""
+"""The answer in a few sentences: is x inversely related to y within chains here, how strongly, would chance do as well,
+and what is a "none" worth? The correlation over all chunks is said beside it, and that it runs the other way where it
+does.
+"""
 
 import math
 from collections.abc import Mapping
@@ -9,14 +11,23 @@ from backend.evidence.power import OFTEN, SAID, Power
 from backend.evidence.verdict import P_ALONE, conditions, verdict
 
 
-def in_words(evidence: Evidence, *, x_name: str, y_name: str, where: str, names: Mapping[str, str] | None = None) -> str:
-    """`where` says the direction, layer and position ("" leaves it out), `names` what covariates are called. Unknown is said to be so."""
+def in_words(
+    evidence: Evidence, *, x_name: str, y_name: str, where: str, names: Mapping[str, str] | None = None
+) -> str:
+    """`where` says the direction, layer and position ("" leaves it out), `names` what covariates are called.
+
+    Unknown is said to be so.
+    """
     rank, within, place = evidence.rank, evidence.within, f" ({where})" if where else ""
     sample = f"{rank.n} chunks of {rank.n_cots} CoTs of {rank.n_problems} problems"
     if evidence.subset == "away_from_origin":
         sample += ", those near the origin left out"
     if math.isnan(within.rho):
-        why = f": {rank.notes[0]}" if math.isnan(rank.spearman) and rank.notes else ": no CoT has two chunks that differ in both"
+        why = (
+            f": {rank.notes[0]}"
+            if math.isnan(rank.spearman) and rank.notes
+            else ": no CoT has two chunks that differ in both"
+        )
         return f"Whether {x_name} is related to {y_name} here{place} is unknown{why} ({sample})."
     claimed = verdict(evidence)
     opening = {
@@ -24,7 +35,10 @@ def in_words(evidence: Evidence, *, x_name: str, y_name: str, where: str, names:
         "direct": f"{x_name} is directly, not inversely, related to {y_name} here{place}",
         "none": f"No law between {x_name} and {y_name} is shown here{place}",
     }[claimed]
-    how = f"within CoTs ρ = {signed(within.rho)}, {_strength(within.rho)}, {_interval(within.low, within.high)}, over {sample}"
+    how = (
+        f"within CoTs ρ = {signed(within.rho)}, {_strength(within.rho)}, {_interval(within.low, within.high)}, over"
+        f" {sample}"
+    )
     worth = f" {power_in_words(evidence)}" if claimed == "none" and not evidence.shared else ""
     return f"{_capital(opening)}: {how}. {_beside(evidence)} {_chance(evidence, names)}{worth}"
 
@@ -39,7 +53,9 @@ def power_in_words(evidence: Evidence) -> str:
     if math.isnan(alone):
         said = f"However importance is arranged within CoTs, ρ there does not reach {signed(SAID)}"
     else:
-        said = f"ρ = {signed(SAID)} within CoTs would have been found {_times(alone)}" + (" as a pair by itself" if grid else "")
+        said = f"ρ = {signed(SAID)} within CoTs would have been found {_times(alone)}" + (
+            " as a pair by itself" if grid else ""
+        )
     return f"{said}; {_from(power, least)}{grid}."
 
 
@@ -60,7 +76,10 @@ def _beside(evidence: Evidence) -> str:
     rank = evidence.rank
     said = f"Over all chunks ρ = {signed(rank.spearman)}, {_interval(rank.ci_low, rank.ci_high)}"
     if evidence.runs_the_other_way:
-        return f"{said}, which runs the other way: there what differs between problems and CoTs outweighs what happens within them."
+        return (
+            f"{said}, which runs the other way: there what differs between problems and CoTs outweighs what happens"
+            " within them."
+        )
     return f"{said}."
 
 
@@ -68,7 +87,10 @@ def _chance(evidence: Evidence, names: Mapping[str, str] | None) -> str:
     rank, within = evidence.rank, evidence.within
     if math.isnan(rank.p_permutation):
         return "Whether chance would do as well is unknown: no permutation of importance within CoTs could be made."
-    band = f"when importance is shuffled within CoTs, ρ there falls between {signed(within.null_low)} and {signed(within.null_high)}"
+    band = (
+        f"when importance is shuffled within CoTs, ρ there falls between {signed(within.null_low)} and"
+        f" {signed(within.null_high)}"
+    )
     p = f"p {_p(rank.p_permutation, rank.n_permutations)}"
     q = "" if math.isnan(evidence.q) else f", q = {evidence.q:.2g} over all pairs"
     if rank.p_permutation > P_ALONE:

@@ -1,12 +1,15 @@
 """Steering just before a chunk and just after it: what either does to the rest of the CoT and to the answer.
 
-1. `tokens_read` is the text the model reads: prompt + CoT, and what it wrote after closing its thinking; `answer_span` is its answer there.
-2. The text goes through the model once. For a chunk with tokens [s, e), h ← h + β·size·v̂ at one token: s−1 on side `before`, e−1 on side
-   `after`, where the model has read the chunk and its next prediction is of the first token beyond it.
-3. `kl_rest` is the mean of KL(steered ‖ base) over t in [e−1, end−1), whose predictions are the CoT's tokens after the chunk: the same
-   tokens on both sides, so that the two can be compared. The chunk's own tokens, which only `before` can move, are in neither.
-4. `kl_answer` is the mean over the predictions of the answer's tokens, all of them. A side that steers behind the first of these
-   predictions has none: unknown, not 0.
+1. `tokens_read` is the text the model reads: prompt + CoT, and what it wrote after closing its thinking; `answer_span`
+   is its answer there.
+2. The text goes through the model once. For a chunk with tokens [s, e), h ← h + β·size·v̂ at one token: s−1 on side
+   `before`, e−1 on side `after`, where the model has read the chunk and its next prediction is of the first token
+   beyond it.
+3. `kl_rest` is the mean of KL(steered ‖ base) over t in [e−1, end−1), whose predictions are the CoT's tokens after the
+   chunk: the same tokens on both sides, so that the two can be compared. The chunk's own tokens, which only `before`
+   can move, are in neither.
+4. `kl_answer` is the mean over the predictions of the answer's tokens, all of them. A side that steers behind the first
+   of these predictions has none: unknown, not 0.
 5. `along_the_cot` asks of one CoT whether what steering can do to its answer falls along it, gradually or in one step.
 """
 
@@ -51,11 +54,12 @@ def tokens_read(tokenizer: Any, cot: Mapping[str, Any]) -> list[int]:
 
 
 def answer_span(tokenizer: Any, cot: Mapping[str, Any]) -> tuple[int, int] | None:
-    r"""The tokens [a, b) of `tokens_read` that hold any character of the answer as the model wrote it (inside the \boxed{}, say).
+    r"""The tokens [a, b) of `tokens_read` that hold any character of the answer as the model wrote it (inside the
+    \boxed{}, say).
 
-    The answer is looked for as it was when the CoT was written: in all that the model wrote, the last of its kind (`extract_answer`). None
-    where there is none: no answer was given, it was forced, or the published one is not what the text gives. Raises BeforeAfterError for a
-    tokenizer that is not the one of the stored tokens.
+    The answer is looked for as it was when the CoT was written: in all that the model wrote, the last of its kind
+    (`extract_answer`). None where there is none: no answer was given, it was forced, or the published one is not what
+    the text gives. Raises BeforeAfterError for a tokenizer that is not the one of the stored tokens.
     """
     before, after = cot["prompt"] + cot["text"], _after(cot)
     place = answer_place(cot["text"] + after)
@@ -65,10 +69,14 @@ def answer_span(tokenizer: Any, cot: Mapping[str, Any]) -> tuple[int, int] | Non
     encoded = tokenizer(before, add_special_tokens=False, return_offsets_mapping=True)
     if list(encoded["input_ids"]) != list(cot["token_ids"]):
         raise BeforeAfterError(
-            f"The tokenizer gives {len(encoded['input_ids'])} tokens for CoT {cot.get('cot_id')}, other than the {len(cot['token_ids'])} "
-            "stored ones. Use the tokenizer of the model that the study's chunks were made for."
+            f"The tokenizer gives {len(encoded['input_ids'])} tokens for CoT {cot.get('cot_id')}, other than the"
+            f" {len(cot['token_ids'])} stored ones. Use the tokenizer of the model that the study's chunks were made"
+            " for."
         )
-    offsets = [*encoded["offset_mapping"], *((first + len(before), last + len(before)) for first, last in _tail(tokenizer, cot)[1])]
+    offsets = [
+        *encoded["offset_mapping"],
+        *((first + len(before), last + len(before)) for first, last in _tail(tokenizer, cot)[1]),
+    ]
     inside = [token for token, (first, last) in enumerate(offsets) if first < end and last > start]
     return (inside[0], inside[-1] + 1) if inside else None
 
@@ -87,14 +95,22 @@ def _tail(tokenizer: Any, cot: Mapping[str, Any]) -> tuple[list[int], list[tuple
 
 
 def before_after_cot(
-    loaded: "LoadedModel", token_ids: Sequence[int], chunk_spans: Mapping[str, tuple[int, int]], directions: Sequence["Direction"], *,
-    n_prompt: int, answer_spans: tuple[int, int] | None, betas: Sequence[float], unit: str = "rms",
+    loaded: "LoadedModel",
+    token_ids: Sequence[int],
+    chunk_spans: Mapping[str, tuple[int, int]],
+    directions: Sequence["Direction"],
+    *,
+    n_prompt: int,
+    answer_spans: tuple[int, int] | None,
+    betas: Sequence[float],
+    unit: str = "rms",
 ) -> list[dict[str, Any]]:
     """Rows of the table `before_after`: each chunk × direction that applies to it × side × β, in that order.
 
-    `token_ids` are those of `tokens_read`, `answer_spans` is the span [a, b) of `answer_span`. `chunk_spans` has all of the CoT's chunks
-    that have tokens, in reading order: the CoT ends where the last of them does. A direction made from a chunk applies to that chunk, one
-    without a chunk to all. Raises BeforeAfterError for spans outside the text, SweepError for what cannot be steered.
+    `token_ids` are those of `tokens_read`, `answer_spans` is the span [a, b) of `answer_span`. `chunk_spans` has all of
+    the CoT's chunks that have tokens, in reading order: the CoT ends where the last of them does. A direction made from
+    a chunk applies to that chunk, one without a chunk to all. Raises BeforeAfterError for spans outside the text,
+    SweepError for what cannot be steered.
     """
     from backend.geometry.sweep import check_float32, noise_floor
     from backend.models.edits import encode
@@ -115,8 +131,13 @@ def before_after_cot(
 
 
 def _chunk_rows(
-    encoded: "Encoded", span: tuple[int, int], cot_end: int, directions: Sequence["Direction"], answer: tuple[int, int] | None,
-    betas: Sequence[float], unit: str,
+    encoded: "Encoded",
+    span: tuple[int, int],
+    cot_end: int,
+    directions: Sequence["Direction"],
+    answer: tuple[int, int] | None,
+    betas: Sequence[float],
+    unit: str,
 ) -> Iterable[dict[str, Any]]:
     from backend.geometry.sweep import predicting_positions, steering_edits
 
@@ -126,7 +147,11 @@ def _chunk_rows(
     rest = predicting_positions((end, cot_end))
     in_answer = predicting_positions(answer) if answer is not None and answer[0] >= start else []
     wanted = [(direction, side) for direction in directions for side in SIDES]
-    edits = [edit for direction, side in wanted for edit in steering_edits(encoded, steered[side], direction, "anchor", betas, unit)]
+    edits = [
+        edit
+        for direction, side in wanted
+        for edit in steering_edits(encoded, steered[side], direction, "anchor", betas, unit)
+    ]
     positions = sorted({*rest, *in_answer})
     kl = _kl(encoded, edits, positions)
     of_rest, of_answer = np.isin(positions, rest), np.isin(positions, in_answer)
@@ -135,18 +160,24 @@ def _chunk_rows(
         for j, beta in enumerate(betas):
             values = kl[i * len(betas) + j]
             yield {
-                "direction_id": direction.direction_id, "model_id": direction.model_id, "layer": direction.layer, "side": side,
-                "unit": unit, "beta": float(beta),
-                "kl_rest": float(values[of_rest].mean()) if rest else None, "n_rest": len(rest),
-                "kl_answer": float(values[of_answer].mean()) if reached else None, "n_answer": len(reached),
-            }  # fmt: skip
+                "direction_id": direction.direction_id,
+                "model_id": direction.model_id,
+                "layer": direction.layer,
+                "side": side,
+                "unit": unit,
+                "beta": float(beta),
+                "kl_rest": float(values[of_rest].mean()) if rest else None,
+                "n_rest": len(rest),
+                "kl_answer": float(values[of_answer].mean()) if reached else None,
+                "n_answer": len(reached),
+            }
 
 
 def _kl(encoded: "Encoded", edits: Sequence["Edit"], positions: list[int]) -> np.ndarray:
     """KL(steered ‖ base), nats, (n_edits, n_positions) float64.
 
-    Forward passes take few rows, so that their attention fits; the base distribution is made for few positions, so that it fits for any
-    length of text, and for as many rows as can be held.
+    Forward passes take few rows, so that their attention fits; the base distribution is made for few positions, so that
+    it fits for any length of text, and for as many rows as can be held.
     """
     import torch
 
@@ -157,7 +188,9 @@ def _kl(encoded: "Encoded", edits: Sequence["Edit"], positions: list[int]) -> np
     held = max(1, _HELD // len(positions))
     for first in range(0, len(edits), held):
         some = edits[first : first + held]
-        normed = torch.cat([encoded.edited(some[i : i + per_pass], positions).normed for i in range(0, len(some), per_pass)])
+        normed = torch.cat(
+            [encoded.edited(some[i : i + per_pass], positions).normed for i in range(0, len(some), per_pass)]
+        )
         kl[first : first + held] = _kl_of(encoded, normed, positions).cpu().numpy()
     return kl
 
@@ -172,7 +205,9 @@ def _kl_of(encoded: "Encoded", normed: "Tensor", positions: list[int]) -> "Tenso
     return torch.cat(blocks, dim=1)
 
 
-def _floors_of_the_rest(floors: Mapping[str, float], chunk_spans: Mapping[str, tuple[int, int]]) -> dict[str, float | None]:
+def _floors_of_the_rest(
+    floors: Mapping[str, float], chunk_spans: Mapping[str, tuple[int, int]]
+) -> dict[str, float | None]:
     """By chunk, the mean noise floor of the tokens after it; None for the last."""
     rest: dict[str, float | None] = {}
     for chunk_id, (_, end) in chunk_spans.items():
@@ -182,34 +217,45 @@ def _floors_of_the_rest(floors: Mapping[str, float], chunk_spans: Mapping[str, t
 
 
 def _check(
-    loaded: "LoadedModel", n_tokens: int, chunk_spans: Mapping[str, tuple[int, int]], directions: Sequence["Direction"], n_prompt: int,
-    answer: tuple[int, int] | None, betas: Sequence[float],
+    loaded: "LoadedModel",
+    n_tokens: int,
+    chunk_spans: Mapping[str, tuple[int, int]],
+    directions: Sequence["Direction"],
+    n_prompt: int,
+    answer: tuple[int, int] | None,
+    betas: Sequence[float],
 ) -> None:
-    spans = {f"Chunk {chunk_id}": span for chunk_id, span in chunk_spans.items()} | ({} if answer is None else {"The answer": answer})
+    spans = {f"Chunk {chunk_id}": span for chunk_id, span in chunk_spans.items()} | (
+        {} if answer is None else {"The answer": answer}
+    )
     for name, (start, end) in spans.items():
         if not max(1, n_prompt) <= start <= end <= n_tokens or (name == "The answer" and start == end):
             raise BeforeAfterError(
-                f"{name} has token span [{start}, {end}); it must lie between the {n_prompt} tokens of the prompt, at least one, and the "
-                f"end of the text's {n_tokens} tokens."
+                f"{name} has token span [{start}, {end}); it must lie between the {n_prompt} tokens of the prompt, at"
+                f" least one, and the end of the text's {n_tokens} tokens."
             )
     if not all(math.isfinite(beta) for beta in betas):
         raise BeforeAfterError(f"Every beta must be a number, got {list(betas)}.")
     for direction in directions:
         if direction.model_id != loaded.model_id:
             raise BeforeAfterError(
-                f"Direction {direction.direction_id} is of model {direction.model_id}; {loaded.model_id} is being steered."
+                f"Direction {direction.direction_id} is of model {direction.model_id}; {loaded.model_id} is being"
+                " steered."
             )
 
 
 @dataclass(frozen=True)
 class AlongTheCot:
-    """How the KL on a CoT's answer depends on where the CoT is steered; x is the number of chunks before the steered place.
+    """How the KL on a CoT's answer depends on where the CoT is steered; x is the number of chunks before the steered
+    place.
 
     A step between x = i and i + 1 is at chunk i: steering before it does what steering after it does not.
     """
 
     verdict: str | None  # sharp, gradual, uneven or no change; None where fewer than 4 places are known
-    best: str | None  # sharp, gradual or no change: of step, line and constant the one of lowest AIC; None where they cannot be had
+    best: (
+        str | None
+    )  # sharp, gradual or no change: of step, line and constant the one of lowest AIC; None where they cannot be had
     step: Changepoint | None  # of log KL, nats; its p is against places that differ no more than directions do
     p_order: float  # against places that differ in no order; NaN without a step
     slope: float  # of the straight line: change of log KL a chunk
@@ -221,21 +267,23 @@ class AlongTheCot:
 
 
 def along_the_cot(rows: Iterable[Mapping[str, Any]], *, seed: int = 0) -> AlongTheCot:
-    """Whether the KL on the answer falls along the CoT in one step or gradually, from its rows of `before_after` of one layer and unit.
+    """Whether the KL on the answer falls along the CoT in one step or gradually, from its rows of `before_after` of one
+    layer and unit.
 
-    A sample is a direction at a place: the mean over β ≠ 0 of log KL, where a KL below the CoT's largest noise floor counts as that
-    floor. Steering after a chunk and before the next is one place, measured once. Give directions that are steered at every chunk:
-    those made from chunks differ from place to place for a reason of their own.
+    A sample is a direction at a place: the mean over β ≠ 0 of log KL, where a KL below the CoT's largest noise floor
+    counts as that floor. Steering after a chunk and before the next is one place, measured once. Give directions that
+    are steered at every chunk: those made from chunks differ from place to place for a reason of their own.
 
     1. The step, its interval and p are `changepoint`'s over all samples.
-    2. Constant, straight line and step are fitted to the places' means and compared by AIC = n·log(RSS/n) + 2·parameters. A step's
-       place counts as 3 parameters (Ninomiya 2005, Statistics & Probability Letters 72, 237).
+    2. Constant, straight line and step are fitted to the places' means and compared by AIC = n·log(RSS/n) +
+       2·parameters. A step's place counts as 3 parameters (Ninomiya 2005, Statistics & Probability Letters 72, 237).
     3. `p_order` is the share of orders of the places' means whose best step explains as much, by permutation.
-    4. `no change` if p ≥ 0.05: places differ no more than directions do. `uneven` if they differ, but `p_order` ≥ 0.05: chance puts such
-       places into such an order. Else `sharp` or `gradual`, whichever describes them best.
+    4. `no change` if p ≥ 0.05: places differ no more than directions do. `uneven` if they differ, but `p_order` ≥ 0.05:
+       chance puts such places into such an order. Else `sharp` or `gradual`, whichever describes them best.
 
-    With 7 places or fewer even a perfect step has a `p_order` above 0.05: a CoT of fewer than 7 chunks is `uneven` at most, and `best`
-    says what it looks like. Where places differ at random, `best` is sharp or gradual in a quarter of all cases, `verdict` in a twentieth.
+    With 7 places or fewer even a perfect step has a `p_order` above 0.05: a CoT of fewer than 7 chunks is `uneven` at
+    most, and `best` says what it looks like. Where places differ at random, `best` is sharp or gradual in a quarter of
+    all cases, `verdict` in a twentieth.
     """
     samples, n_unknown = _samples(rows)
     places = sorted(samples)
@@ -246,7 +294,9 @@ def along_the_cot(rows: Iterable[Mapping[str, Any]], *, seed: int = 0) -> AlongT
     step = changepoint(places, [samples[place] for place in places], seed=seed)
     by_place = changepoint(places, means[:, None].tolist(), seed=seed)
     if step is None or by_place is None:
-        return AlongTheCot("no change", None, step, math.nan, 0.0, *[math.nan] * 3, n_places=len(places), n_unknown=n_unknown)
+        return AlongTheCot(
+            "no change", None, step, math.nan, 0.0, *[math.nan] * 3, n_places=len(places), n_unknown=n_unknown
+        )
     slope, level = np.polyfit(x, means, 1)
     stepped = np.where(x <= by_place.x_before, by_place.mean_before, by_place.mean_after)
     total = float(((means - means.mean()) ** 2).sum())
@@ -257,7 +307,9 @@ def along_the_cot(rows: Iterable[Mapping[str, Any]], *, seed: int = 0) -> AlongT
     aics = {"no change": aic(means.mean(), 2), "gradual": aic(slope * x + level, 3), "sharp": aic(stepped, 6)}
     best = min(aics, key=aics.__getitem__)
     verdict = "no change" if step.p >= ALPHA else "uneven" if by_place.p >= ALPHA or best == "no change" else best
-    return AlongTheCot(verdict, best, step, by_place.p, float(slope), *aics.values(), n_places=len(places), n_unknown=n_unknown)
+    return AlongTheCot(
+        verdict, best, step, by_place.p, float(slope), *aics.values(), n_places=len(places), n_unknown=n_unknown
+    )
 
 
 def _samples(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[int, list[float]], int]:

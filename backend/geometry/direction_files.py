@@ -1,15 +1,17 @@
-"""Vectors from files that somebody else made: safetensors, PyTorch, NumPy, and control vectors in GGUF (repeng, llama.cpp).
+"""Vectors from files that somebody else made: safetensors, PyTorch, NumPy, and control vectors in GGUF (repeng,
+llama.cpp).
 
 1. The first bytes say what a file is; the ending of its name must agree with them.
-2. Every floating-point array in it is a candidate, called by its key. Nested dictionaries give keys like `backtracking.mean`; a list of
-   vectors is one array.
-3. Its key (`layer_12.mean`, a number alone, `blocks.3.hook_resid_pre`) and what stands beside it (`layer`, `hook_name`, `layer_type`, a
-   safetensors header), else the file's own name (layer_12.pt), say of which block's output it is (`backend.models.places`). What is of
-   another place is refused.
-4. A candidate (d_model,) is a vector. Of one (n_layers, d_model), one row a block, the wanted layer chooses the row. One row more may start
-   with the embeddings, as the hidden states of transformers do: then the person chooses the row, and row k is the output of block k − 1.
-Such files are not to be trusted: nothing in them is run (PyTorch with weights_only, NumPy without pickle), and every size that they
-claim is checked before it is believed.
+2. Every floating-point array in it is a candidate, called by its key. Nested dictionaries give keys like
+   `backtracking.mean`; a list of vectors is one array.
+3. Its key (`layer_12.mean`, a number alone, `blocks.3.hook_resid_pre`) and what stands beside it (`layer`, `hook_name`,
+   `layer_type`, a safetensors header), else the file's own name (layer_12.pt), say of which block's output it is
+   (`backend.models.places`). What is of another place is refused.
+4. A candidate (d_model,) is a vector. Of one (n_layers, d_model), one row a block, the wanted layer chooses the row.
+   One row more may start with the embeddings, as the hidden states of transformers do: then the person chooses the row,
+   and row k is the output of block k − 1.
+Such files are not to be trusted: nothing in them is run (PyTorch with weights_only, NumPy without pickle), and every
+size that they claim is checked before it is believed.
 """
 
 import hashlib
@@ -35,20 +37,47 @@ from backend.models.places import Place, PlaceError, place_named, place_stated, 
 
 MAX_BYTES = 64 * 2**20
 ENDINGS = {
-    ".safetensors": "safetensors", ".pt": "PyTorch", ".pth": "PyTorch", ".npz": "NumPy archive", ".npy": "NumPy array", ".gguf": "GGUF",
+    ".safetensors": "safetensors",
+    ".pt": "PyTorch",
+    ".pth": "PyTorch",
+    ".npz": "NumPy archive",
+    ".npy": "NumPy array",
+    ".gguf": "GGUF",
 }
 _MAX_ENTRIES, _MAX_DEPTH = 10_000, 4
 _ABOUT = ("metadata", "config", "cfg", "meta", "info")  # parts of a file that say something of what stands beside them
 _WITH_ROW = re.compile(r"(.*)\[(\d{1,4})\]")
 _FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16}  # safetensors' names
-# What damaged bytes raise in torch.load and in NumPy's reading of a header, which both interpret them before they check them.
+# What damaged bytes raise in torch.load and in NumPy's reading of a header, which both interpret them before they check
+# them.
 _TORCH_DAMAGE = (
-    RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, AssertionError, OSError, OverflowError, MemoryError,
+    RuntimeError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    OSError,
+    OverflowError,
+    MemoryError,
     struct.error,
 )
 _NUMPY_DAMAGE = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, tokenize.TokenError)
 _GGUF_FLOATS = {0: np.dtype("<f4"), 1: np.dtype("<f2")}  # ggml types F32 and F16
-_GGUF_SCALARS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # bytes of a value, by type; 8 text, 9 array
+_GGUF_SCALARS = {
+    0: 1,
+    1: 1,
+    2: 2,
+    3: 2,
+    4: 4,
+    5: 4,
+    6: 4,
+    7: 1,
+    10: 8,
+    11: 8,
+    12: 8,
+}  # bytes of a value, by type; 8 text, 9 array
 
 
 class DirectionFileError(AnchorscopeError):
@@ -75,13 +104,17 @@ class Entry:
         return (named is None or named.block is None) and _squeezed(self.shape)[0] in (n_layers, n_layers + 1)
 
     def rows(self, d_model: int, n_layers: int) -> dict[int, str]:
-        """The rows among which a person must choose, each with what it is; none where the entry is one vector, or where layers choose."""
+        """The rows among which a person must choose, each with what it is; none where the entry is one vector, or where
+        layers choose.
+        """
         shape = _squeezed(self.shape)
         if len(shape) != 2 or shape[1] != d_model or (self.is_by_block(n_layers) and shape[0] == n_layers):
             return {}
         if self.is_by_block(n_layers):
             ends = {n_layers: "; in hidden states of transformers, after the final norm"}
-            return {row: f"row {row}: the output of block {row - 1}{ends.get(row, '')}" for row in range(1, n_layers + 1)}
+            return {
+                row: f"row {row}: the output of block {row - 1}{ends.get(row, '')}" for row in range(1, n_layers + 1)
+            }
         return {row: f"row {row}" for row in range(shape[0])}
 
 
@@ -113,10 +146,12 @@ def read_direction(
     n_layers: int | None = None,
     row: int | None = None,
 ) -> FileVector:
-    """The vector at `key`, which may be left out where there is but one array, or but one that the file says is of `layer`.
+    """The vector at `key`, which may be left out where there is but one array, or but one that the file says is of
+    `layer`.
 
-    Of an array with several rows `layer` chooses where it has one for each of the model's `n_layers` blocks. Else `row` does, or a key with
-    the row in brackets: `Entry.rows` has the choices. Raises DirectionFileError, also for a layer that the model does not have.
+    Of an array with several rows `layer` chooses where it has one for each of the model's `n_layers` blocks. Else `row`
+    does, or a key with the row in brackets: `Entry.rows` has the choices. Raises DirectionFileError, also for a layer
+    that the model does not have.
     """
     data = _content(source, name)
     found = _read(data, name)
@@ -128,7 +163,11 @@ def read_direction(
     if fault is not None:
         raise DirectionFileError(f"{name}: {chosen} cannot be used: {fault}.")
     if layer is not None and not 0 <= layer < (n_layers or layer + 1):
-        those = "a block's number from 0 on" if n_layers is None else f"one of the model's {n_layers} blocks, 0 to {n_layers - 1}"
+        those = (
+            "a block's number from 0 on"
+            if n_layers is None
+            else f"one of the model's {n_layers} blocks, 0 to {n_layers - 1}"
+        )
         raise DirectionFileError(f"{name}: layer {layer} was asked for; choose {those}.")
     array = found.arrays[chosen].reshape(_squeezed(entry.shape))
     if array.ndim not in (1, 2) or array.shape[-1] != d_model:
@@ -142,12 +181,16 @@ def read_direction(
     with np.errstate(over="ignore"):
         vector = array.astype(np.float32)
     if not np.isfinite(vector).all():
-        raise DirectionFileError(f"{name}: {chosen} has {int((~np.isfinite(vector)).sum())} values that are NaN or infinite.")
+        raise DirectionFileError(
+            f"{name}: {chosen} has {int((~np.isfinite(vector)).sum())} values that are NaN or infinite."
+        )
     if not vector.any():
         raise DirectionFileError(f"{name}: {chosen} is zero everywhere, so it points nowhere. Choose another entry.")
     exact = vector.astype(np.float64)
     norm = float(np.linalg.norm(exact))
-    return FileVector(name, chosen, own_layer, hashlib.sha256(data).hexdigest(), norm, (exact / norm).astype(np.float32))
+    return FileVector(
+        name, chosen, own_layer, hashlib.sha256(data).hexdigest(), norm, (exact / norm).astype(np.float32)
+    )
 
 
 def _row(
@@ -157,7 +200,9 @@ def _row(
     said, key = f"{name}: {entry.key}", entry.key
     if row is not None and not 0 <= row < n_rows:
         raise DirectionFileError(f"{said} has rows 0 to {n_rows - 1}; row {row} was asked for.")
-    if entry.layer is not None and (n_layers is None or not entry.is_by_block(n_layers)):  # several vectors of one layer
+    if entry.layer is not None and (
+        n_layers is None or not entry.is_by_block(n_layers)
+    ):  # several vectors of one layer
         if row is None:
             raise DirectionFileError(f"{said} has {n_rows} vectors of layer {entry.layer}; choose a row, as {key}[0].")
         return row, entry.layer
@@ -166,8 +211,9 @@ def _row(
         if row is None:
             choose = "Choose the row" if layer is None else f"For layer {layer} choose row {layer + 1}"
             raise DirectionFileError(
-                f"{said} has {n_rows} rows, one more than the model's {n_layers} blocks, as where the first is of the embeddings: then row "
-                f"k is the output of block k − 1. {choose}, if that is so (as {key}[{(layer or 0) + 1}])."
+                f"{said} has {n_rows} rows, one more than the model's {n_layers} blocks, as where the first is of the"
+                f" embeddings: then row k is the output of block k − 1. {choose}, if that is so (as"
+                f" {key}[{(layer or 0) + 1}])."
             )
         shift = 1
     elif n_layers not in (None, n_rows):
@@ -179,13 +225,16 @@ def _row(
             raise DirectionFileError(f"{said} has one vector for each of {n_rows} blocks; choose a layer below that.")
         row = layer + shift
     if row < shift:
-        raise DirectionFileError(f"{said}: row 0 is of the embeddings, which are no block's output; choose row 1 or a later one.")
+        raise DirectionFileError(
+            f"{said}: row 0 is of the embeddings, which are no block's output; choose row 1 or a later one."
+        )
     return row, row - shift
 
 
 def _wanted(d_model: int, n_layers: int | None) -> str:
     return (
-        f"a vector ({d_model},) or one for each block ({n_layers or 'n_layers'}, {d_model}) was expected. It may be made for another model."
+        f"a vector ({d_model},) or one for each block ({n_layers or 'n_layers'}, {d_model}) was expected. It may be"
+        " made for another model."
     )
 
 
@@ -196,7 +245,9 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class _Found:
-    """What a file has: its arrays by key, and what numbers and words in it say, by the key of the part that they stand in."""
+    """What a file has: its arrays by key, and what numbers and words in it say, by the key of the part that they stand
+    in.
+    """
 
     arrays: dict[str, np.ndarray]
     said: dict[str, dict[str, Any]]
@@ -245,7 +296,9 @@ def _some(keys: list[str]) -> str:
 def _content(source: bytes | Path, name: str) -> bytes:
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
     if size > MAX_BYTES:
-        raise DirectionFileError(f"{name} has {size / 2**20:,.0f} MB; a file with vectors may have {MAX_BYTES // 2**20} MB.")
+        raise DirectionFileError(
+            f"{name} has {size / 2**20:,.0f} MB; a file with vectors may have {MAX_BYTES // 2**20} MB."
+        )
     return source if isinstance(source, bytes) else source.read_bytes()
 
 
@@ -253,12 +306,16 @@ def _read(data: bytes, name: str) -> _Found:
     """Every floating-point array of at least one dimension, at least one of them, and what else is said."""
     ending = Path(name).suffix.lower()
     if ending not in ENDINGS:
-        raise DirectionFileError(f"{name} ends in {ending or 'nothing'}; a file with vectors ends in {', '.join(ENDINGS)}.")
+        raise DirectionFileError(
+            f"{name} ends in {ending or 'nothing'}; a file with vectors ends in {', '.join(ENDINGS)}."
+        )
     if (placeholder := stands_for_another(data[:64])) is not None:
         raise DirectionFileError(f"{name} {placeholder}")
     found = _kind_of(data, name)
     if found != ENDINGS[ending]:
-        raise DirectionFileError(f"{name} should be {ENDINGS[ending]} by its ending, but its content is {found or 'something else'}.")
+        raise DirectionFileError(
+            f"{name} should be {ENDINGS[ending]} by its ending, but its content is {found or 'something else'}."
+        )
     arrays: dict[str, np.ndarray] = {}
     said: dict[str, dict[str, Any]] = {}
     for key, value in _READERS[found](data, name):
@@ -272,9 +329,13 @@ def _read(data: bytes, name: str) -> _Found:
                 raise DirectionFileError(f"{name} has two entries called {key}; one cannot be told from the other.")
             arrays[key] = value
     if not arrays:
-        raise DirectionFileError(f"{name} is a {found} file without any floating-point array in it; a vector (d_model,) was expected.")
+        raise DirectionFileError(
+            f"{name} is a {found} file without any floating-point array in it; a vector (d_model,) was expected."
+        )
     stem = name.rpartition("/")[2].removesuffix(Path(name).suffix)
-    names_block = (named := place_named(stem)) is not None and named.block is not None  # "3.pt" is no layer, "layer_3.pt" is
+    names_block = (
+        named := place_named(stem)
+    ) is not None and named.block is not None  # "3.pt" is no layer, "layer_3.pt" is
     return _Found(arrays, said, place_named(stem, is_label=True) if names_block else None)
 
 
@@ -288,7 +349,9 @@ def _kind_of(data: bytes, name: str) -> str | None:
         members = [member.filename for member in _zip_of(data, name).infolist()]
         if any(member.rpartition("/")[2] == "data.pkl" for member in members):
             return "PyTorch"
-        return "NumPy archive" if members and all(member.endswith(".npy") for member in members) else "another zip archive"
+        return (
+            "NumPy archive" if members and all(member.endswith(".npy") for member in members) else "another zip archive"
+        )
     if data[8:9] == b"{":  # after the length of this header, whose first byte may be any
         return "safetensors"
     return "PyTorch" if data[:1] == b"\x80" else None  # before version 1.6 a bare pickle
@@ -301,7 +364,9 @@ def _zip_of(data: bytes, name: str) -> zipfile.ZipFile:
         raise _damaged(name, error) from error
     unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked > MAX_BYTES:
-        raise DirectionFileError(f"{name} unpacks to {unpacked / 2**20:,.0f} MB; a file with vectors may have {MAX_BYTES // 2**20} MB.")
+        raise DirectionFileError(
+            f"{name} unpacks to {unpacked / 2**20:,.0f} MB; a file with vectors may have {MAX_BYTES // 2**20} MB."
+        )
     return archive
 
 
@@ -310,7 +375,9 @@ def _damaged(name: str, error: Exception | str) -> DirectionFileError:
     return DirectionFileError(f"{name} cannot be read: it is damaged or cut short ({why}).")
 
 
-_Parts = Iterator[tuple[str, "np.ndarray | int | str"]]  # by key: arrays, and the numbers and words that may say something of them
+_Parts = Iterator[
+    tuple[str, "np.ndarray | int | str"]
+]  # by key: arrays, and the numbers and words that may say something of them
 
 
 def _safetensors(data: bytes, name: str) -> _Parts:
@@ -332,7 +399,9 @@ def _safetensors(data: bytes, name: str) -> _Parts:
 
 def _by_number(key: str) -> list[tuple[int, str]]:
     """A key to sort by: numbers in names as numbers."""
-    return [(int(part), "") if part.isascii() and part.isdigit() else (-1, part) for part in re.split(r"(\d{1,9})", key)]
+    return [
+        (int(part), "") if part.isascii() and part.isdigit() else (-1, part) for part in re.split(r"(\d{1,9})", key)
+    ]
 
 
 def _npy(data: bytes, name: str, key: str = "array") -> _Parts:
@@ -347,7 +416,9 @@ def _npy(data: bytes, name: str, key: str = "array") -> _Parts:
     except _NUMPY_DAMAGE as error:
         raise _damaged(name, error) from error
     if dtype.hasobject:
-        raise DirectionFileError(f"{name}: {key} holds pickled Python objects, which are never run; an array of numbers was expected.")
+        raise DirectionFileError(
+            f"{name}: {key} holds pickled Python objects, which are never run; an array of numbers was expected."
+        )
     body = data[stream.tell() :]
     if shape == () and dtype.kind in "iuU" and len(body) == dtype.itemsize <= 4096:
         yield key, np.frombuffer(body, dtype)[0].item()
@@ -409,7 +480,9 @@ def _leaves(value: Any, key: str, name: str, seen: list[int], depth: int = 0) ->
     """
     seen[0] += 1
     if depth > _MAX_DEPTH or seen[0] > _MAX_ENTRIES:
-        raise DirectionFileError(f"{name} has more than {_MAX_ENTRIES:,} entries or {_MAX_DEPTH} levels; save the vectors alone.")
+        raise DirectionFileError(
+            f"{name} has more than {_MAX_ENTRIES:,} entries or {_MAX_DEPTH} levels; save the vectors alone."
+        )
     if isinstance(value, dict):
         for part, inner in value.items():
             yield from _leaves(inner, f"{key}.{part}" if key else str(part), name, seen, depth + 1)
@@ -482,8 +555,8 @@ def _gguf(data: bytes, name: str) -> _Parts:
         values[key] = reader.value(reader.number("I"))
     if values.get("general.architecture") != "controlvector":
         raise DirectionFileError(
-            f"{name} is GGUF of architecture {values.get('general.architecture')!r}; a control vector was expected, as repeng and "
-            "llama.cpp write it (architecture controlvector, tensors direction.1, direction.2, …)."
+            f"{name} is GGUF of architecture {values.get('general.architecture')!r}; a control vector was expected, as"
+            " repeng and llama.cpp write it (architecture controlvector, tensors direction.1, direction.2, …)."
         )
     infos = []
     for _ in range(n_tensors):
@@ -498,11 +571,22 @@ def _gguf(data: bytes, name: str) -> _Parts:
     start = -(-reader.at // alignment) * alignment
     for key, shape, kind, offset in infos:
         if kind not in _GGUF_FLOATS:
-            raise DirectionFileError(f"{name}: {key} is of ggml type {kind}; a control vector in F32 or F16 was expected.")
+            raise DirectionFileError(
+                f"{name}: {key} is of ggml type {kind}; a control vector in F32 or F16 was expected."
+            )
         reader.at = start + offset
-        yield key, np.frombuffer(reader.take(math.prod(shape) * _GGUF_FLOATS[kind].itemsize), _GGUF_FLOATS[kind]).reshape(shape)
+        yield (
+            key,
+            np.frombuffer(reader.take(math.prod(shape) * _GGUF_FLOATS[kind].itemsize), _GGUF_FLOATS[kind]).reshape(
+                shape
+            ),
+        )
 
 
 _READERS = {
-    "safetensors": _safetensors, "PyTorch": _pytorch, "NumPy archive": _npz, "NumPy array": _npy, "GGUF": _gguf,
+    "safetensors": _safetensors,
+    "PyTorch": _pytorch,
+    "NumPy archive": _npz,
+    "NumPy array": _npy,
+    "GGUF": _gguf,
 }

@@ -1,7 +1,8 @@
 """Any direction of a study by its definition: what the Steering page asks for, made as the study makes its own.
 
-A spec says how a direction is made; it is plain JSON, so that a kept run can be made again. Means are those of the study's chunks; a text
-that somebody typed has activations of its own, which serve as the chunk's and take no part in any mean.
+A spec says how a direction is made; it is plain JSON, so that a kept run can be made again. Means are those of the
+study's chunks; a text that somebody typed has activations of its own, which serve as the chunk's and take no part in
+any mean.
 """
 
 import json
@@ -67,7 +68,14 @@ class DirectionSpec:
         missing = [name for name in KINDS[self.kind] if getattr(self, name) is None]
         if missing:
             raise SpecError(f"A direction of kind {self.kind} needs {' and '.join(missing)}.")
-        for name, least in (("layer", 0), ("number", 0), ("seed", 0), ("component", 1), ("neighbours", 1), ("feature", 0)):
+        for name, least in (
+            ("layer", 0),
+            ("number", 0),
+            ("seed", 0),
+            ("component", 1),
+            ("neighbours", 1),
+            ("feature", 0),
+        ):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < least):
                 raise SpecError(f"{name} is {value!r}; a whole number from {least} on was expected.")
@@ -88,7 +96,10 @@ class DirectionSpec:
             raise SpecError(f"The definition of a direction is not JSON: {error}") from error
         known = {part.name for part in fields(cls)}
         if not isinstance(given, dict) or not {"kind", "model_id", "layer"} <= given.keys() <= known:
-            raise SpecError(f"A direction is defined by kind, model_id, layer and some of {', '.join(sorted(known))}; got {text[:200]}")
+            raise SpecError(
+                f"A direction is defined by kind, model_id, layer and some of {', '.join(sorted(known))}; got"
+                f" {text[:200]}"
+            )
         return cls(**given)
 
 
@@ -107,9 +118,10 @@ def make_direction(
 ) -> Direction:
     """The direction that the spec defines; equal, id included, to the study's own of the same definition.
 
-    `activations` are those of chunks, by id and at the spec's layer, which the store lacks; they go before the store's. `vector` is the
-    file's, for kind `file`, of any length: the spec's `norm` says which it has in the file. `d_model` is needed for a random direction of
-    a model that is not in the study. Raises an AnchorscopeError that says what is missing.
+    `activations` are those of chunks, by id and at the spec's layer, which the store lacks; they go before the store's.
+    `vector` is the file's, for kind `file`, of any length: the spec's `norm` says which it has in the file. `d_model`
+    is needed for a random direction of a model that is not in the study. Raises an AnchorscopeError that says what is
+    missing.
     """
     made = _made(store, spec, activations or {}, vector, d_model)
     if not made.made:
@@ -118,7 +130,9 @@ def make_direction(
 
 
 def category_gate_of(store: "Store", model_id: str, layer: int, category: str, tags: str) -> CategoryGate:
-    """The gate "only while `category`" at a layer with stored activations, with how well it separates the study's chunks."""
+    """The gate "only while `category`" at a layer with stored activations, with how well it separates the study's
+    chunks.
+    """
     return directions.category_gate(_study(store, model_id, layer), store.first_tags(tags), category)
 
 
@@ -128,17 +142,23 @@ def _made(
     of: dict[str, Any] = {"model_id": spec.model_id, "layer": spec.layer}
     n_layers = store.model_facts(spec.model_id).get("n_layers")
     if n_layers is not None and spec.layer >= n_layers:
-        raise SpecError(f"A direction at layer {spec.layer} was asked for; the model has {n_layers} layers, 0 to {n_layers - 1}.")
+        raise SpecError(
+            f"A direction at layer {spec.layer} was asked for; the model has {n_layers} layers, 0 to {n_layers - 1}."
+        )
     if spec.kind == "random":
         width = d_model or store.model_facts(spec.model_id).get("d_model")
         if width is None:
-            raise SpecError(f"The width of model {spec.model_id} is not known here; load the model to make a random direction.")
+            raise SpecError(
+                f"The width of model {spec.model_id} is not known here; load the model to make a random direction."
+            )
         return directions.random(spec.number + 1, width, seed=spec.seed, **of)
     if spec.kind == "feature":
         return _of_feature(store, spec)
     if spec.kind == "file":
         if vector is None:
-            raise SpecError(f"The vector of {spec.file} is kept in the run that used it; choose the file again to use it anew.")
+            raise SpecError(
+                f"The vector of {spec.file} is kept in the run that used it; choose the file again to use it anew."
+            )
         return directions.from_vector(vector, file=spec.file, key=spec.key, sha256=spec.sha256, norm=spec.norm, **of)
     named = [chunk for chunk in (spec.chunk_id, spec.other_chunk_id) if chunk is not None]
     is_all_given = spec.kind in ("per_chunk", "pair") and all(chunk in given for chunk in named)
@@ -146,7 +166,10 @@ def _made(
     known = {**study, **given}
     for chunk in named:
         if chunk not in known:
-            raise SpecError(f"Chunk {chunk} has no activation at layer {spec.layer} in this study; the model must read its text first.")
+            raise SpecError(
+                f"Chunk {chunk} has no activation at layer {spec.layer} in this study; the model must read its text"
+                " first."
+            )
     if spec.kind == "pair":
         return directions.pair(known, spec.chunk_id, spec.other_chunk_id, **of)
     if spec.kind == "per_chunk":
@@ -185,11 +208,17 @@ def _of_feature(store: "Store", spec: DirectionSpec) -> Directions:
         raise SpecError(f"Dictionary {spec.dictionary_id} has no decoder for model {spec.model_id}; it is of {there}.")
     if spec.layer != row["layer"] or spec.feature >= row["n_features"]:
         there = f"features 0 to {row['n_features'] - 1} at layer {row['layer']}"
-        raise SpecError(f"Dictionary {spec.dictionary_id} has {there}; feature {spec.feature} at layer {spec.layer} was asked for.")
+        raise SpecError(
+            f"Dictionary {spec.dictionary_id} has {there}; feature {spec.feature} at layer {spec.layer} was asked for."
+        )
     place = models.index(spec.model_id)
-    stored = dictionaries.decoder_row(store.path, spec.dictionary_id, sha256=row["sha256"], place=place, feature=spec.feature)
+    stored = dictionaries.decoder_row(
+        store.path, spec.dictionary_id, sha256=row["sha256"], place=place, feature=spec.feature
+    )
     raw = stored.astype(np.float64) / row["scale"][place]
-    return directions.feature(raw, number=spec.feature, dictionary=spec.dictionary_id, model_id=spec.model_id, layer=spec.layer)
+    return directions.feature(
+        raw, number=spec.feature, dictionary=spec.dictionary_id, model_id=spec.model_id, layer=spec.layer
+    )
 
 
 def _study(store: "Store", model_id: str, layer: int) -> dict[str, np.ndarray]:
@@ -197,6 +226,10 @@ def _study(store: "Store", model_id: str, layer: int) -> dict[str, np.ndarray]:
     ids, vectors = store.activations(model_id, layer)
     if not ids:
         layers = available(store, model_id)
-        there = f"there are some at layers {', '.join(map(str, layers))}" if layers else "there are none of this model at any layer"
+        there = (
+            f"there are some at layers {', '.join(map(str, layers))}"
+            if layers
+            else "there are none of this model at any layer"
+        )
         raise SpecError(f"The study has no chunk activations at layer {layer}; {there}.")
     return dict(zip(ids, vectors, strict=True))

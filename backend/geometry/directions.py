@@ -1,11 +1,12 @@
 """Directions to steer along, made from chunk activations; a direction is a unit vector that is found by its id alone.
 
-`per_chunk` a · `centered` a − mean over all chunks · `diff_in_means` mean(anchors) − mean(the rest), anchors being chunks whose
-counterfactual importance is at least 0.2 · `random` uniform on the sphere (Dawes 2025, section 3; Thought Anchors for the importance) ·
-`pair` a_i − a_j · `category` mean(chunks of a category) − mean(the rest) · `on_manifold` a principal direction of the nearest chunk
-activations, along which the cloud of chunks extends around one of them · `feature` a decoder row of a crosscoder or autoencoder · `eigen`
-an eigenvector of a chunk's Fisher metric, along which its predictions give way the most · `file` a vector somebody made elsewhere.
-What cannot be a direction (a zero or unknown vector, a side without chunks) is refused with the reason, and never replaced.
+`per_chunk` a · `centered` a − mean over all chunks · `diff_in_means` mean(anchors) − mean(the rest), anchors being
+chunks whose counterfactual importance is at least 0.2 · `random` uniform on the sphere (Dawes 2025, section 3; Thought
+Anchors for the importance) · `pair` a_i − a_j · `category` mean(chunks of a category) − mean(the rest) · `on_manifold`
+a principal direction of the nearest chunk activations, along which the cloud of chunks extends around one of them ·
+`feature` a decoder row of a crosscoder or autoencoder · `eigen` an eigenvector of a chunk's Fisher metric, along which
+its predictions give way the most · `file` a vector somebody made elsewhere. What cannot be a direction (a zero or
+unknown vector, a side without chunks) is refused with the reason, and never replaced.
 """
 
 import json
@@ -20,9 +21,13 @@ from backend.errors import AnchorscopeError
 from backend.geometry.interventions import Gate
 from backend.ids import seed_for, stable_id
 
-# Anchors are Dawes's, and so is their convention: with `ta` and few rollouts nearly every chunk is beyond the threshold.
+# Anchors are Dawes's, and so is their convention: with `ta` and few rollouts nearly every chunk is beyond the
+# threshold.
 ANCHOR_IMPORTANCE = 0.2
-ANCHOR_METRIC, ANCHOR_CONVENTIONS = "counterfactual_importance_kl", ("fl", "published")  # published where ours is known nowhere
+ANCHOR_METRIC, ANCHOR_CONVENTIONS = (
+    "counterfactual_importance_kl",
+    ("fl", "published"),
+)  # published where ours is known nowhere
 MANIFOLD_NEIGHBOURS = 16
 
 
@@ -47,7 +52,10 @@ class Direction:
     def __post_init__(self) -> None:
         length = float(np.linalg.norm(self.vector.astype(np.float64)))
         if self.vector.ndim != 1 or not math.isclose(length, 1, abs_tol=1e-5):
-            raise DirectionError(f"Direction {self.direction_id} has shape {self.vector.shape}, length {length}; a unit vector is needed.")
+            raise DirectionError(
+                f"Direction {self.direction_id} has shape {self.vector.shape}, length {length}; a unit vector is"
+                " needed."
+            )
 
     def row(self) -> dict[str, Any]:
         """The columns of the table `directions`."""
@@ -70,32 +78,52 @@ class Directions:
 
 
 def per_chunk(activations: Mapping[str, np.ndarray], *, model_id: str, layer: int) -> Directions:
-    """The activation of each chunk; `activations` maps a chunk's id to its (d_model,) mean residual stream at `layer`."""
+    """The activation of each chunk; `activations` maps a chunk's id to its (d_model,) mean residual stream at
+    `layer`."""
     return _collect(
-        _unit("per_chunk", vector, model_id=model_id, layer=layer, chunk_id=chunk, parameters={}) for chunk, vector in activations.items()
+        _unit("per_chunk", vector, model_id=model_id, layer=layer, chunk_id=chunk, parameters={})
+        for chunk, vector in activations.items()
     )
 
 
 def centered(
-    activations: Mapping[str, np.ndarray], *, model_id: str, layer: int, population: Mapping[str, np.ndarray] | None = None
+    activations: Mapping[str, np.ndarray],
+    *,
+    model_id: str,
+    layer: int,
+    population: Mapping[str, np.ndarray] | None = None,
 ) -> Directions:
-    """The activation of each chunk less the mean over all chunks of `population` (these chunks by default) whose activation is known."""
+    """The activation of each chunk less the mean over all chunks of `population` (these chunks by default) whose
+    activation is known.
+    """
     known = _known(activations if population is None else population)
     if not known:
         return Directions((), tuple(Refused("centered", chunk, "its activation is unknown") for chunk in activations))
     mean = np.mean([known[chunk] for chunk in sorted(known)], axis=0, dtype=np.float64)
     parameters = {"n_chunks": len(known), "chunks": stable_id("s", *sorted(known))}
     return _collect(
-        _unit("centered", np.asarray(vector, np.float64) - mean, model_id=model_id, layer=layer, chunk_id=chunk, parameters=parameters)
+        _unit(
+            "centered",
+            np.asarray(vector, np.float64) - mean,
+            model_id=model_id,
+            layer=layer,
+            chunk_id=chunk,
+            parameters=parameters,
+        )
         for chunk, vector in activations.items()
     )
 
 
 def diff_in_means(
-    activations: Mapping[str, np.ndarray], importance: Mapping[str, float | None], *, model_id: str, layer: int,
+    activations: Mapping[str, np.ndarray],
+    importance: Mapping[str, float | None],
+    *,
+    model_id: str,
+    layer: int,
     threshold: float = ANCHOR_IMPORTANCE,
 ) -> Directions:
-    """Mean activation of the anchors (importance ≥ threshold) less that of the rest: one direction, or none and the reason.
+    """Mean activation of the anchors (importance ≥ threshold) less that of the rest: one direction, or none and the
+    reason.
 
     A chunk whose importance is missing, None or NaN, or whose activation is unknown, is on neither side.
     """
@@ -103,59 +131,99 @@ def diff_in_means(
     anchors = sorted(chunk for chunk in known if importance[chunk] >= threshold)
     rest = sorted(chunk for chunk in known if importance[chunk] < threshold)
     if not anchors or not rest:
-        reason = f"{len(anchors)} chunks have an importance of at least {threshold} and {len(rest)} a lower one; both must be more than 0"
+        reason = (
+            f"{len(anchors)} chunks have an importance of at least {threshold} and {len(rest)} a lower one; both must"
+            " be more than 0"
+        )
         return Directions((), (Refused("diff_in_means", None, reason),))
     vector = _mean(known, anchors) - _mean(known, rest)
     parameters = {
-        "threshold": threshold, "n_anchors": len(anchors), "n_rest": len(rest), "n_unknown": len(activations) - len(known),
-        "anchors": stable_id("s", *anchors), "rest": stable_id("s", *rest),
+        "threshold": threshold,
+        "n_anchors": len(anchors),
+        "n_rest": len(rest),
+        "n_unknown": len(activations) - len(known),
+        "anchors": stable_id("s", *anchors),
+        "rest": stable_id("s", *rest),
     }
-    return _collect([_unit("diff_in_means", vector, model_id=model_id, layer=layer, chunk_id=None, parameters=parameters)])
+    return _collect(
+        [_unit("diff_in_means", vector, model_id=model_id, layer=layer, chunk_id=None, parameters=parameters)]
+    )
 
 
 def random(n: int, d_model: int, *, model_id: str, layer: int, seed: int) -> Directions:
-    """`n` directions uniform on the sphere; each has a seed of its own that follows from `seed`, model, layer and its number."""
+    """`n` directions uniform on the sphere; each has a seed of its own that follows from `seed`, model, layer and its
+    number.
+    """
     made = []
     for number in range(n):
         own_seed = seed_for("random direction", seed, model_id, layer, number)
         vector = np.random.default_rng(own_seed).standard_normal(d_model)
-        made.append(_unit("random", vector, model_id=model_id, layer=layer, chunk_id=None, parameters={"number": number}, seed=own_seed))
+        made.append(
+            _unit(
+                "random",
+                vector,
+                model_id=model_id,
+                layer=layer,
+                chunk_id=None,
+                parameters={"number": number},
+                seed=own_seed,
+            )
+        )
     return _collect(made)
 
 
 def pair(activations: Mapping[str, np.ndarray], chunk: str, other: str, *, model_id: str, layer: int) -> Directions:
     """The activation of `chunk` less that of `other`."""
     vector = np.asarray(activations[chunk], np.float64) - np.asarray(activations[other], np.float64)
-    return _collect([_unit("pair", vector, model_id=model_id, layer=layer, chunk_id=chunk, parameters={"minus": other})])
+    return _collect(
+        [_unit("pair", vector, model_id=model_id, layer=layer, chunk_id=chunk, parameters={"minus": other})]
+    )
 
 
 def category(
     activations: Mapping[str, np.ndarray], tags: Mapping[str, str], name: str, *, source: str, model_id: str, layer: int
 ) -> Directions:
-    """Mean activation of the chunks of category `name` less that of the other tagged chunks: one direction, or none and the reason.
+    """Mean activation of the chunks of category `name` less that of the other tagged chunks: one direction, or none and
+    the reason.
 
-    `tags` maps a chunk to its first category by `source`. A chunk without one, or of unknown activation, is on neither side.
+    `tags` maps a chunk to its first category by `source`. A chunk without one, or of unknown activation, is on neither
+    side.
     """
     known = _known(activations)
     inside, rest = _sides(known, tags, name)
     if not inside or not rest:
-        reason = f"{len(inside)} chunks with activations are tagged {name} by {source} and {len(rest)} otherwise; both must be more than 0"
+        reason = (
+            f"{len(inside)} chunks with activations are tagged {name} by {source} and {len(rest)} otherwise; both must"
+            " be more than 0"
+        )
         return Directions((), (Refused("category", None, reason),))
     parameters = {
-        "category": name, "source": source, "n_category": len(inside), "n_rest": len(rest),
-        "n_unknown": len(activations) - len(inside) - len(rest), "chunks": stable_id("s", *inside), "rest": stable_id("s", *rest),
+        "category": name,
+        "source": source,
+        "n_category": len(inside),
+        "n_rest": len(rest),
+        "n_unknown": len(activations) - len(inside) - len(rest),
+        "chunks": stable_id("s", *inside),
+        "rest": stable_id("s", *rest),
     }
     vector = _mean(known, inside) - _mean(known, rest)
     return _collect([_unit("category", vector, model_id=model_id, layer=layer, chunk_id=None, parameters=parameters)])
 
 
 def on_manifold(
-    activations: Mapping[str, np.ndarray], chunk: str, *, component: int, model_id: str, layer: int, k: int = MANIFOLD_NEIGHBOURS
+    activations: Mapping[str, np.ndarray],
+    chunk: str,
+    *,
+    component: int,
+    model_id: str,
+    layer: int,
+    k: int = MANIFOLD_NEIGHBOURS,
 ) -> Directions:
-    """The `component`-th (from 1) principal direction of the `k` chunks nearest to `chunk`, by Euclidean distance, itself left out.
+    """The `component`-th (from 1) principal direction of the `k` chunks nearest to `chunk`, by Euclidean distance,
+    itself left out.
 
-    The neighbours are centred on their own mean; k is smaller where the study has fewer. The sign is the one that makes the largest
-    coordinate positive. `norm` is the standard deviation of the neighbours along the direction.
+    The neighbours are centred on their own mean; k is smaller where the study has fewer. The sign is the one that makes
+    the largest coordinate positive. `norm` is the standard deviation of the neighbours along the direction.
     """
     if not np.isfinite(activations[chunk]).all():
         return Directions((), (Refused("on_manifold", chunk, "its activation is unknown"),))
@@ -165,26 +233,39 @@ def on_manifold(
     distances = np.linalg.norm(cloud - np.asarray(activations[chunk], np.float64), axis=1) if others else np.empty(0)
     nearest = np.argsort(distances, kind="stable")[:k]
     if not 1 <= component < len(nearest):
-        reason = f"component {component} was asked for, but {len(nearest)} neighbours span {max(len(nearest) - 1, 0)} directions"
+        reason = (
+            f"component {component} was asked for, but {len(nearest)} neighbours span {max(len(nearest) - 1, 0)}"
+            " directions"
+        )
         return Directions((), (Refused("on_manifold", chunk, reason),))
     lengths, principal = principal_directions(cloud[nearest])
     if lengths[component - 1] <= 1e-9 * lengths[0]:
-        return Directions((), (Refused("on_manifold", chunk, f"its neighbours do not vary along component {component}"),))
+        return Directions(
+            (), (Refused("on_manifold", chunk, f"its neighbours do not vary along component {component}"),)
+        )
     vector = principal[component - 1]
     parameters = {
-        "component": component, "k": len(nearest), "variance_share": round(float(lengths[component - 1] ** 2 / (lengths**2).sum()), 6),
+        "component": component,
+        "k": len(nearest),
+        "variance_share": round(float(lengths[component - 1] ** 2 / (lengths**2).sum()), 6),
         "neighbours": stable_id("s", *(others[i] for i in sorted(nearest))),
     }
     deviation = lengths[component - 1] / math.sqrt(len(nearest) - 1)
     return _collect(
-        [_unit("on_manifold", deviation * vector, model_id=model_id, layer=layer, chunk_id=chunk, parameters=parameters)]
+        [
+            _unit(
+                "on_manifold", deviation * vector, model_id=model_id, layer=layer, chunk_id=chunk, parameters=parameters
+            )
+        ]
     )
 
 
 def principal_directions(neighbours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lengths (falling) and unit vectors (k, d_model) of the principal components of neighbours (k, d_model), centred on their mean.
+    """Lengths (falling) and unit vectors (k, d_model) of the principal components of neighbours (k, d_model), centred
+    on their mean.
 
-    The sign is the one that makes the largest coordinate positive. A length squared over k − 1 is the variance along the direction.
+    The sign is the one that makes the largest coordinate positive. A length squared over k − 1 is the variance along
+    the direction.
     """
     _, lengths, principal = np.linalg.svd(neighbours - neighbours.mean(0), full_matrices=False)
     largest = np.abs(principal).argmax(1)
@@ -194,14 +275,19 @@ def principal_directions(neighbours: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def from_vector(
     vector: np.ndarray, *, file: str, key: str, sha256: str, model_id: str, layer: int, norm: float | None = None
 ) -> Directions:
-    """A vector read from a file, whose digest and key are part of what it is. `norm` is its length there, where `vector` has another."""
+    """A vector read from a file, whose digest and key are part of what it is.
+
+    `norm` is its length there, where `vector` has another.
+    """
     parameters = {"file": file, "key": key, "sha256": sha256}
     made = _unit("file", vector, model_id=model_id, layer=layer, chunk_id=None, parameters=parameters)
     return _collect([made if norm is None or isinstance(made, Refused) else replace(made, norm=float(norm))])
 
 
 def feature(row: np.ndarray, *, number: int, dictionary: str, model_id: str, layer: int) -> Directions:
-    """A feature's decoder row of the model, in units of the residual stream: `norm` is what a code of 1 adds to the reconstruction."""
+    """A feature's decoder row of the model, in units of the residual stream: `norm` is what a code of 1 adds to the
+    reconstruction.
+    """
     parameters = {"feature": number, "dictionary": dictionary, "norm": "of the residual stream, for a code of 1"}
     return _collect([_unit("feature", row, model_id=model_id, layer=layer, chunk_id=None, parameters=parameters)])
 
@@ -209,7 +295,8 @@ def feature(row: np.ndarray, *, number: int, dictionary: str, model_id: str, lay
 def eigen(
     vector: np.ndarray, *, number: int, eigenvalue: float, chunk: str, model_id: str, layer: int, position: str
 ) -> Directions:
-    """The `number`-th (from 1, largest first) eigenvector of the Fisher metric G of steps at a chunk's position set; `norm` is 1.
+    """The `number`-th (from 1, largest first) eigenvector of the Fisher metric G of steps at a chunk's position set;
+    `norm` is 1.
 
     KL along it tends to ½·eigenvalue·β², nats.
     """
@@ -219,10 +306,11 @@ def eigen(
 
 @dataclass(frozen=True)
 class CategoryGate:
-    """A gate that is open where the residual stream lies nearer to a category's mean chunk than to the mean of the rest.
+    """A gate that is open where the residual stream lies nearer to a category's mean chunk than to the mean of the
+    rest.
 
-    The shares say how well that separates chunks, each judged by means that it takes no part in: means of so few chunks in so many
-    dimensions always separate the chunks they were made of.
+    The shares say how well that separates chunks, each judged by means that it takes no part in: means of so few chunks
+    in so many dimensions always separate the chunks they were made of.
     """
 
     gate: Gate
@@ -233,7 +321,8 @@ class CategoryGate:
 
 
 def category_gate(activations: Mapping[str, np.ndarray], tags: Mapping[str, str], name: str) -> CategoryGate:
-    """The linear gate for "only while `name`": w = mean(category) − mean(rest), threshold halfway between their projections.
+    """The linear gate for "only while `name`": w = mean(category) − mean(rest), threshold halfway between their
+    projections.
 
     Sides are those of `category`. Raises DirectionError for a side of fewer than two chunks, and for equal means.
     """
@@ -247,10 +336,17 @@ def category_gate(activations: Mapping[str, np.ndarray], tags: Mapping[str, str]
     means = _mean(known, inside), _mean(known, rest)
     w = means[0] - means[1]
     if not np.linalg.norm(w) > 1e-12:
-        raise DirectionError(f"The chunks of {name} and the others have the same mean activation at this layer; nothing tells them apart.")
+        raise DirectionError(
+            f"The chunks of {name} and the others have the same mean activation at this layer; nothing tells them"
+            " apart."
+        )
     gate = Gate(w.astype(np.float32), float(w @ (means[0] + means[1]) / 2), f"the token leans to {name}")
-    true_share = np.mean([_passes(known[chunk], _without(means[0], known[chunk], len(inside)), means[1]) for chunk in inside])
-    false_share = np.mean([_passes(known[chunk], means[0], _without(means[1], known[chunk], len(rest))) for chunk in rest])
+    true_share = np.mean(
+        [_passes(known[chunk], _without(means[0], known[chunk], len(inside)), means[1]) for chunk in inside]
+    )
+    false_share = np.mean(
+        [_passes(known[chunk], means[0], _without(means[1], known[chunk], len(rest))) for chunk in rest]
+    )
     return CategoryGate(gate, float(true_share), float(false_share), len(inside), len(rest))
 
 
@@ -271,7 +367,14 @@ def _sides(known: Mapping[str, np.ndarray], tags: Mapping[str, str], name: str) 
 
 
 def _unit(
-    kind: str, vector: np.ndarray, *, model_id: str, layer: int, chunk_id: str | None, parameters: dict[str, Any], seed: int | None = None
+    kind: str,
+    vector: np.ndarray,
+    *,
+    model_id: str,
+    layer: int,
+    chunk_id: str | None,
+    parameters: dict[str, Any],
+    seed: int | None = None,
 ) -> Direction | Refused:
     exact = np.asarray(vector, np.float64)
     norm = float(np.linalg.norm(exact))
@@ -281,7 +384,15 @@ def _unit(
         return Refused(kind, chunk_id, "its vector is zero and points nowhere")
     direction_id = stable_id("d", kind, model_id, layer, chunk_id, seed, parameters)
     return Direction(
-        direction_id, kind, model_id, layer, chunk_id, norm, (exact / norm).astype(np.float32), seed, json.dumps(parameters, sort_keys=True)
+        direction_id,
+        kind,
+        model_id,
+        layer,
+        chunk_id,
+        norm,
+        (exact / norm).astype(np.float32),
+        seed,
+        json.dumps(parameters, sort_keys=True),
     )
 
 

@@ -1,11 +1,15 @@
 """Fisher steepness: what an infinitely small step costs, exactly, instead of a parabola fitted through noisy KL values.
 
-1. KL(β) of a chunk steered along v tends to β²·½·vᵀGv as β → 0. G = mean over t′ in [s−1, e−1) of J′ᵀ(diag p − p pᵀ)J′, where p is the
-   unsteered prediction at t′ and J′ = ∂ logits at t′ / ∂ β·v. A step is size(h_t)·v at the steered positions t, so G holds the sizes.
-2. The step is pushed through the upper layers exactly, many directions at once (`UpperLayers`), to the normed last residuals: Δn.
-3. ½·vᵀGv is then the mean over t′ of half the variance of the logits' change W·Δn under p, taken about its mean, one block of the
-   vocabulary at a time, summed in float64. Products G·v go back the same way: Jᵀ Wᵀ(p ∘ (y − ȳ)), y = W·Δn.
-Source: Liang et al. 2019 (arXiv:1711.01530), Arvanitidis et al. 2021; the KL(β) it is the limit of is that of `sweep.py`.
+1. KL(β) of a chunk steered along v tends to β²·½·vᵀGv as β → 0. G = mean over t′ in [s−1, e−1) of J′ᵀ(diag p − p pᵀ)J′,
+   where p is the unsteered prediction at t′ and J′ = ∂ logits at t′ / ∂ β·v. A step is size(h_t)·v at the steered
+   positions t, so G holds the sizes.
+2. The step is pushed through the upper layers exactly, many directions at once (`UpperLayers`), to the normed last
+   residuals: Δn.
+3. ½·vᵀGv is then the mean over t′ of half the variance of the logits' change W·Δn under p, taken about its mean, one
+   block of the vocabulary at a time, summed in float64. Products G·v go back the same way: Jᵀ Wᵀ(p ∘ (y − ȳ)), y =
+   W·Δn.
+Source: Liang et al. 2019 (arXiv:1711.01530), Arvanitidis et al. 2021; the KL(β) it is the limit of is that of
+`sweep.py`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,21 +34,34 @@ _LOGIT_ROWS = 32  # tokens whose logits are held at once where the unembedding i
 
 
 def fisher_cot(
-    loaded: "LoadedModel", token_ids: Sequence[int], chunk_spans: Mapping[str, tuple[int, int]], directions: Sequence[Direction], *,
-    layers: Sequence[int], positions: Sequence[str] = ("anchor",), unit: str = "rms",
+    loaded: "LoadedModel",
+    token_ids: Sequence[int],
+    chunk_spans: Mapping[str, tuple[int, int]],
+    directions: Sequence[Direction],
+    *,
+    layers: Sequence[int],
+    positions: Sequence[str] = ("anchor",),
+    unit: str = "rms",
 ) -> list[dict[str, Any]]:
     """Rows of the table `fisher` of one text: each chunk × direction at `layers` that applies to it × position set.
 
-    Arguments are those of `sweep_cot`, and so are the errors (SweepError). A chunk without tokens has an unknown (None) steepness.
+    Arguments are those of `sweep_cot`, and so are the errors (SweepError). A chunk without tokens has an unknown (None)
+    steepness.
     """
     check_float32(loaded)
     for layer in layers:
         if not any(direction.layer == layer for direction in directions):
-            raise SweepError(f"No direction was given for layer {layer}. Make directions there, or leave the layer out.")
+            raise SweepError(
+                f"No direction was given for layer {layer}. Make directions there, or leave the layer out."
+            )
     encoded = encode(loaded, token_ids, layers=layers)
     rows: list[dict[str, Any]] = []
     for chunk_id, span in chunk_spans.items():
-        own = [direction for direction in directions if direction.layer in layers and direction.chunk_id in (None, chunk_id)]
+        own = [
+            direction
+            for direction in directions
+            if direction.layer in layers and direction.chunk_id in (None, chunk_id)
+        ]
         check_steering(loaded, encoded, chunk_id, span, own, positions=positions, unit=unit)
         n_tokens = len(predicting_positions(span))
         predictions = PredictionMetric(encoded, predicting_positions(span)) if n_tokens else None
@@ -53,7 +70,9 @@ def fisher_cot(
             steepness: Iterable[float | None] = [None] * len(wanted)
             if predictions is not None and wanted:
                 metric = LocalMetric(encoded, span, layer, unit=unit, predictions=predictions)
-                steepness = metric.steepness([direction.vector for direction, _ in wanted], [position for _, position in wanted]).tolist()
+                steepness = metric.steepness(
+                    [direction.vector for direction, _ in wanted], [position for _, position in wanted]
+                ).tolist()
             rows.extend(
                 curve_columns(chunk_id, direction, position, unit) | {"fisher_steepness": value, "n_tokens": n_tokens}
                 for (direction, position), value in zip(wanted, steepness, strict=True)
@@ -62,10 +81,18 @@ def fisher_cot(
 
 
 class LocalMetric:
-    """G of one chunk with tokens [s, e) = `span`, for steps made at `layer`; never written out, only applied to vectors."""
+    """G of one chunk with tokens [s, e) = `span`, for steps made at `layer`; never written out, only applied to
+    vectors.
+    """
 
     def __init__(
-        self, encoded: Encoded, span: tuple[int, int], layer: int, *, unit: str = "rms", predictions: "PredictionMetric | None" = None
+        self,
+        encoded: Encoded,
+        span: tuple[int, int],
+        layer: int,
+        *,
+        unit: str = "rms",
+        predictions: "PredictionMetric | None" = None,
     ) -> None:
         window = predicting_positions(span)
         h = encoded.residual(layer)[window]
@@ -75,8 +102,14 @@ class LocalMetric:
         self._predictions = predictions or PredictionMetric(encoded, window)
 
     def steepness(self, vectors: Sequence[np.ndarray] | np.ndarray, positions: Sequence[str]) -> np.ndarray:
-        """½·vᵀGv, nats per unit β², (n,) float64, for each vector (d_model,) with its own position set. Raises SweepError."""
-        found = [self._predictions.variance(self._upper.push(steps)).mean(-1) / 2 for steps in self._steps(vectors, positions)]
+        """½·vᵀGv, nats per unit β², (n,) float64, for each vector (d_model,) with its own position set.
+
+        Raises SweepError.
+        """
+        found = [
+            self._predictions.variance(self._upper.push(steps)).mean(-1) / 2
+            for steps in self._steps(vectors, positions)
+        ]
         return torch.cat(found).cpu().numpy()
 
     def products(self, vectors: Sequence[np.ndarray] | np.ndarray, position: str) -> np.ndarray:
@@ -92,20 +125,24 @@ class LocalMetric:
         """Steps size(h_t)·v (n, n_tokens, d_model), 0 where nothing is steered, some at a time."""
         for vector in vectors:
             if np.shape(vector) != (self.d_model,):
-                raise SweepError(f"A direction has shape {np.shape(vector)}, but the residual stream has {self.d_model} values.")
+                raise SweepError(
+                    f"A direction has shape {np.shape(vector)}, but the residual stream has {self.d_model} values."
+                )
         exact = torch.from_numpy(np.asarray(vectors, np.float64)).to(self._sizes.device)
         for some, where in zip(exact.split(_STEPS), self._where(positions).split(_STEPS), strict=True):
             yield (self._sizes * where * some[:, None]).to(self._dtype)
 
     def _where(self, positions: Sequence[str]) -> torch.Tensor:
-        """(n, n_tokens, 1) float64: 1 at the steered tokens of each position set, among those that predict the chunk."""
+        """(n, n_tokens, 1) float64: 1 at the steered tokens of each position set,
+        among those that predict the chunk."""
         first = torch.zeros(self._n_tokens, 1, dtype=torch.float64, device=self._sizes.device)
         first[0] = 1
         return torch.stack([first if position == "anchor" else torch.ones_like(first) for position in positions])
 
 
 class PredictionMetric:
-    """diag p − p pᵀ of the unsteered predictions at some positions of a text, as seen from the normed last residuals."""
+    """diag p − p pᵀ of the unsteered predictions at some positions of a text,
+    as seen from the normed last residuals."""
 
     @torch.inference_mode()
     def __init__(self, encoded: Encoded, positions: Sequence[int]) -> None:
@@ -116,7 +153,9 @@ class PredictionMetric:
         self._scale, self._weight = (1.0, None) if plain is None else plain[:2]
         if self._weight is not None:
             self._root = self._p.sqrt()
-            self._mean_row = linear(self._p, self._weight.t())  # (n_positions, d_model): mean row of the unembedding under p
+            self._mean_row = linear(
+                self._p, self._weight.t()
+            )  # (n_positions, d_model): mean row of the unembedding under p
 
     @property
     def entropy(self) -> float:
@@ -125,7 +164,9 @@ class PredictionMetric:
 
     @torch.inference_mode()
     def variance(self, moves: torch.Tensor) -> torch.Tensor:
-        """Variance under p of the logits' change, (n, n_positions) float64, for moves of the normed residuals (n, n_positions, d_model)."""
+        """Variance under p of the logits' change, (n, n_positions) float64, for moves of the normed residuals (n,
+        n_positions, d_model).
+        """
         total = torch.zeros(moves.shape[:2], dtype=torch.float64, device=moves.device)
         if self._weight is None:
             return torch.cat([self._p.mul(y.square_()).sum(-1, dtype=torch.float64) for y in self._centred(moves)])
@@ -156,11 +197,15 @@ class PredictionMetric:
             yield block, linear(flat, self._weight[block]).view(*moves.shape[:2], -1).sub_(mean)
 
     def _centred(self, moves: torch.Tensor) -> Iterable[torch.Tensor]:
-        """The logits' change less its mean (some, n_positions, vocab_size) through any unembedding, some moves at a time."""
+        """The logits' change less its mean (some, n_positions, vocab_size) through any unembedding, some moves at a
+        time.
+        """
         for some in moves.split(max(1, _LOGIT_ROWS // len(self._p))):
             with torch.inference_mode(False), torch.no_grad():
                 normed = self._normed.clone()
-                y = torch.func.vmap(lambda move, normed=normed: torch.func.jvp(self._parts.unembed, (normed,), (move,))[1])(some.clone())
+                y = torch.func.vmap(
+                    lambda move, normed=normed: torch.func.jvp(self._parts.unembed, (normed,), (move,))[1]
+                )(some.clone())
             yield y - (self._p * y).sum(-1, keepdim=True)
 
     def _transposed(self, u: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """How steeply KL(β) rises: two least-squares fits of a curve, in float64.
 
-`quadratic_fit` is a·β² + b·β + c (Dawes 2025, section 3, whose steepness is |a|); `square_fit` is a·β² alone. Points that are not known
-(NaN) take no part; a fit with too few known points, or too few different β, is NaN throughout.
+`quadratic_fit` is a·β² + b·β + c (Dawes 2025, section 3, whose steepness is |a|); `square_fit` is a·β² alone. Points
+that are not known (NaN) take no part; a fit with too few known points, or too few different β, is NaN throughout.
 """
 
 import math
@@ -41,7 +41,9 @@ def quadratic_fit(betas: Sequence[float], kl: Sequence[float]) -> QuadraticFit:
     beta, known = _known(betas, kl)
     if len(beta) < 4 or len(np.unique(beta)) < 3:
         return QuadraticFit(math.nan, math.nan, math.nan, math.nan, len(beta))
-    coefficients = np.polynomial.Polynomial.fit(beta, known, 2).convert()  # fitted on [−1, 1], so the scale of β does not matter
+    coefficients = np.polynomial.Polynomial.fit(
+        beta, known, 2
+    ).convert()  # fitted on [−1, 1], so the scale of β does not matter
     c, b, a = (float(value) for value in np.pad(coefficients.coef, (0, 3 - len(coefficients.coef))))
     return QuadraticFit(a, b, c, _r2(known, coefficients(beta)), len(beta))
 

@@ -1,18 +1,21 @@
-"""Changes of the residual stream along a direction: where, which operation, how much. Plain records that travel to other processes.
+"""Changes of the residual stream along a direction: where, which operation, how much. Plain records that travel to
+other processes.
 
-At every changed position t of every layer, with h the residual stream as it arrives there (layers below may have been changed already)
-and v̂ the unit vector:
+At every changed position t of every layer, with h the residual stream as it arrives there (layers below may have been
+changed already) and v̂ the unit vector:
 
-- `add` h + β·size(h)·v̂ · `replace` the component h·v̂ becomes β·size(h) · `ablate` it becomes 0 · `cap` a component above β·size(h)
-  becomes β·size(h), lower ones stay · `rotate` h + β·size(h)·v̂, scaled back to the norm of h.
+- `add` h + β·size(h)·v̂ · `replace` the component h·v̂ becomes β·size(h) · `ablate` it becomes 0 · `cap` a component
+  above β·size(h) becomes β·size(h), lower ones stay · `rotate` h + β·size(h)·v̂, scaled back to the norm of h.
 - size(h): `rms` √(mean h²), so that β = 1 moves a position by 1/√d_model of its norm · `norm` ‖h‖ · `absolute` 1.
 
-Positions, for a chunk with tokens [s, e): `anchor` s−1, the token before it (Dawes 2025's code) · `chunk` every t in [s−1, e−1), whose
-predictions are the chunk's · `onward` s−1 and every later token, those that are generated too · `prompt` the prompt's tokens but the first,
-which in most models is an attention sink with a norm hundreds of times that of others.
+Positions, for a chunk with tokens [s, e): `anchor` s−1, the token before it (Dawes 2025's code) · `chunk` every t in
+[s−1, e−1), whose predictions are the chunk's · `onward` s−1 and every later token, those that are generated too ·
+`prompt` the prompt's tokens but the first, which in most models is an attention sink with a norm hundreds of times that
+of others.
 
-A gate restricts the change to tokens whose residual stream projects beyond a threshold: "only while" something is the case.
-Sums are taken in float64. With β = 0, `add` and `rotate` give h back bit for bit, as does any operation where the gate is shut.
+A gate restricts the change to tokens whose residual stream projects beyond a threshold: "only while" something is the
+case. Sums are taken in float64. With β = 0, `add` and `rotate` give h back bit for bit, as does any operation where the
+gate is shut.
 """
 
 import math
@@ -48,7 +51,9 @@ class Gate:
 
     def __post_init__(self) -> None:
         if self.vector.ndim != 1 or not np.isfinite(self.vector).all() or not math.isfinite(self.threshold):
-            raise InterventionError(f"The condition “{self.name}” needs a finite vector (d_model,) and threshold, got {self.vector.shape}.")
+            raise InterventionError(
+                f"The condition “{self.name}” needs a finite vector (d_model,) and threshold, got {self.vector.shape}."
+            )
 
 
 @dataclass(frozen=True)
@@ -64,16 +69,24 @@ class Intervention:
     gate: Gate | None = None
 
     def __post_init__(self) -> None:
-        for name, value, known in (("operation", self.operation, OPERATIONS), ("place", self.place, PLACES), ("unit", self.unit, UNITS)):
+        for name, value, known in (
+            ("operation", self.operation, OPERATIONS),
+            ("place", self.place, PLACES),
+            ("unit", self.unit, UNITS),
+        ):
             if value not in known:
                 raise InterventionError(f"There is no {name} {value!r}; expected one of {', '.join(known)}.")
         if not isinstance(self.beta, (int, float)) or not math.isfinite(self.beta):
             raise InterventionError(f"β is {self.beta}; a finite number was expected.")
         if not self.layers or list(self.layers) != sorted(set(self.layers)) or self.layers[0] < 0:
-            raise InterventionError(f"Layers must be one or more different block numbers from 0 on, in order, got {list(self.layers)}.")
+            raise InterventionError(
+                f"Layers must be one or more different block numbers from 0 on, in order, got {list(self.layers)}."
+            )
         length = float(np.linalg.norm(np.asarray(self.vector, np.float64))) if np.ndim(self.vector) == 1 else math.nan
         if not math.isclose(length, 1, abs_tol=1e-4):
-            raise InterventionError(f"A unit vector (d_model,) is needed, got shape {np.shape(self.vector)} of length {length:g}.")
+            raise InterventionError(
+                f"A unit vector (d_model,) is needed, got shape {np.shape(self.vector)} of length {length:g}."
+            )
 
     def with_beta(self, beta: float) -> "Intervention":
         return replace(self, beta=float(beta))
@@ -82,18 +95,25 @@ class Intervention:
         return replace(self, vector=np.asarray(vector, np.float32))
 
     def positions(self, span: tuple[int, int], *, n_prompt: int) -> tuple[int, ...]:
-        """Changed positions of the text, `onward` by its first alone. `span` is the chunk's token span [s, e). Raises InterventionError."""
+        """Changed positions of the text, `onward` by its first alone. `span` is the chunk's token span [s, e).
+
+        Raises InterventionError.
+        """
         start, end = span
         if self.place == "prompt":
             if n_prompt < 2:
                 raise InterventionError(f"The prompt has {n_prompt} tokens; there is none after the first to change.")
             return tuple(range(1, n_prompt))
         if start < 1:
-            raise InterventionError("There is no token before this chunk, so nothing predicts it; choose another chunk or give a prompt.")
+            raise InterventionError(
+                "There is no token before this chunk, so nothing predicts it; choose another chunk or give a prompt."
+            )
         if self.place != "chunk":
             return (start - 1,)
         if end <= start:
-            raise InterventionError("This chunk has no tokens of its own; change the token before it, or everything from there on.")
+            raise InterventionError(
+                "This chunk has no tokens of its own; change the token before it, or everything from there on."
+            )
         return tuple(range(start - 1, end - 1))
 
     def edits(self, span: tuple[int, int], *, n_prompt: int) -> "tuple[Edit, ...]":
@@ -106,10 +126,16 @@ class Intervention:
 
 
 def changed(h: "Tensor", *, intervention: Intervention) -> "Tensor":
-    """h (n_positions, d_model) after the intervention's operation, row by row. Raises InterventionError for a vector of another width."""
+    """h (n_positions, d_model) after the intervention's operation, row by row.
+
+    Raises InterventionError for a vector of another width.
+    """
     import torch
 
-    for what, vector in (("vector", intervention.vector), ("condition", intervention.gate.vector if intervention.gate else None)):
+    for what, vector in (
+        ("vector", intervention.vector),
+        ("condition", intervention.gate.vector if intervention.gate else None),
+    ):
         if vector is not None and len(vector) != h.shape[-1]:
             raise InterventionError(f"The {what} has {len(vector)} values, but the residual stream has {h.shape[-1]}.")
     exact = h.double()
@@ -117,7 +143,10 @@ def changed(h: "Tensor", *, intervention: Intervention) -> "Tensor":
     new = _OPERATIONS[intervention.operation](h, exact, v, SIZES[intervention.unit](exact), intervention.beta)
     if intervention.gate is None:
         return new
-    is_open = exact @ torch.from_numpy(np.asarray(intervention.gate.vector, np.float64)).to(h.device) > intervention.gate.threshold
+    is_open = (
+        exact @ torch.from_numpy(np.asarray(intervention.gate.vector, np.float64)).to(h.device)
+        > intervention.gate.threshold
+    )
     return torch.where(is_open[:, None], new, h)
 
 

@@ -1,12 +1,16 @@
 """KL( steered ‖ base ) over the whole vocabulary, in nats, without losing what is small.
 
-Naive float32 subtracts two nearly equal sums and turns negative at small perturbations. Here, with p the steered distribution:
+Naive float32 subtracts two nearly equal sums and turns negative at small perturbations. Here, with p the steered
+distribution:
 - reference: log-softmax and sums in float64;
-- `kl_divergence`: Σ p·(expm1(δ) − δ) with δ = log q − log p. Every term is ≥ 0, so float32 terms summed in float64 keep their digits;
-- `BaseDistribution.kl`: the same sum without ever holding the logits. With q known, y = Δlogits − (any constant of the row), and
+- `kl_divergence`: Σ p·(expm1(δ) − δ) with δ = log q − log p. Every term is ≥ 0, so float32 terms summed in float64 keep
+  their digits;
+- `BaseDistribution.kl`: the same sum without ever holding the logits. With q known, y = Δlogits − (any constant of the
+  row), and
   ψ(y) = y·e^y − e^y + 1 ≥ 0:  KL = (Σ q·ψ(y) − ψ(log Z)) / Z,  Z = Σ q·e^y.
-  Δlogits is the unembedding of the *change* of the last residual, so small changes keep all their digits, and one block of the vocabulary
-  at a time goes through it while it lies in the cache. Rows too close to 0, or too large, for float32 are done again in float64.
+  Δlogits is the unembedding of the *change* of the last residual, so small changes keep all their digits, and one block
+  of the vocabulary at a time goes through it while it lies in the cache. Rows too close to 0, or too large, for float32
+  are done again in float64.
 """
 
 from dataclasses import dataclass, field
@@ -36,7 +40,8 @@ def kl_reference(steered_logits: torch.Tensor, base_logits: torch.Tensor) -> tor
 
 
 def kl_divergence(steered_logits: torch.Tensor, base_logits: torch.Tensor) -> torch.Tensor:
-    """KL( softmax(steered) ‖ softmax(base) ) in nats, (…) float64, of logits (…, vocab_size); terms in the logits' own precision.
+    """KL( softmax(steered) ‖ softmax(base) ) in nats, (…) float64, of logits (…, vocab_size); terms in the logits' own
+    precision.
 
     Never negative; exactly 0 for equal logits. Raises KLError for logits of different shapes or that are NaN or +∞.
     """
@@ -45,11 +50,14 @@ def kl_divergence(steered_logits: torch.Tensor, base_logits: torch.Tensor) -> to
     change = base_logits - steered_logits
     # log Σ p·e^change, about the mean change: an error in it enters the result only squared.
     centre = (p * change).sum(-1, keepdim=True)
-    shift = centre + torch.log1p((p * torch.expm1(change - centre)).sum(-1, keepdim=True, dtype=torch.float64)).to(p.dtype)
+    shift = centre + torch.log1p((p * torch.expm1(change - centre)).sum(-1, keepdim=True, dtype=torch.float64)).to(
+        p.dtype
+    )
     delta = change - shift
     terms = p * (torch.expm1(delta) - delta)
     total = terms.sum(-1, dtype=torch.float64)
-    # Too faint for float32, or too large: e^δ overflows where the base all but excludes what the steered model does not, or the reverse.
+    # Too faint for float32, or too large: e^δ overflows where the base all but excludes what the steered model does
+    # not, or the reverse.
     again = change.any(-1) & (~(total > _FAINT) | ~torch.isfinite(total))
     for some in again.nonzero().split(_EXACT_ROWS):
         row = tuple(some.T)
@@ -66,15 +74,24 @@ class BaseDistribution:
     weight: torch.Tensor = field(repr=False)  # unembedding (vocab_size, d_model)
     logits: torch.Tensor = field(repr=False)  # (n_positions, vocab_size)
     probability: torch.Tensor = field(repr=False)  # (n_positions, vocab_size)
-    total: torch.Tensor = field(repr=False)  # (n_positions, 1) float64: the sum of the stored probabilities, 1 but for rounding
-    centre: torch.Tensor = field(repr=False)  # (n_positions, d_model): mean row of the unembedding over the likeliest tokens
+    total: torch.Tensor = field(
+        repr=False
+    )  # (n_positions, 1) float64: the sum of the stored probabilities, 1 but for rounding
+    centre: torch.Tensor = field(
+        repr=False
+    )  # (n_positions, d_model): mean row of the unembedding over the likeliest tokens
 
     @torch.inference_mode()
     def kl(self, steered: torch.Tensor) -> torch.Tensor:
-        """KL( steered ‖ base ) in nats, (n_rows, n_positions) float64, of normed last residuals (n_rows, n_positions, d_model)."""
+        """KL( steered ‖ base ) in nats, (n_rows, n_positions) float64, of normed last residuals (n_rows, n_positions,
+        d_model).
+        """
         n_rows, n_positions, d_model = steered.shape
         if (n_positions, d_model) != tuple(self.normed.shape):
-            raise KLError(f"Steered residuals {tuple(steered.shape)} do not match the base's {tuple(self.normed.shape)} at its positions.")
+            raise KLError(
+                f"Steered residuals {tuple(steered.shape)} do not match the base's {tuple(self.normed.shape)} at its"
+                " positions."
+            )
         if not torch.isfinite(steered).all():
             raise KLError("The steered residual stream has values that are NaN or infinite.")
         change = steered - self.normed
@@ -84,14 +101,18 @@ class BaseDistribution:
         growth = torch.zeros_like(divergence)  # Z − Σ q
         all_small = True
         width = min(len(self.weight), max(64, _BLOCK_VALUES // len(flat)))
-        space = torch.empty(2, len(flat) * width, dtype=flat.dtype, device=flat.device)  # reused: fresh pages cost more than the sums
+        space = torch.empty(
+            2, len(flat) * width, dtype=flat.dtype, device=flat.device
+        )  # reused: fresh pages cost more than the sums
         for start in range(0, len(self.weight), width):
             q = self.probability[:, start : start + width]
             y = linear(flat, self.weight[start : start + width]).view(n_rows, n_positions, -1).sub_(constant)
             u, psi = (one[: y.numel()].view_as(y) for one in space)
             if max(map(abs, map(float, y.aminmax()))) < _SMALL:
                 torch.mul(y, 1 / 6, out=u).add_(1 / 2).mul_(y).add_(1).mul_(y)  # e^y − 1 = y + y²/2 + y³/6 + …
-                torch.mul(y, 1 / 8, out=psi).add_(1 / 3).mul_(y).add_(1 / 2).mul_(y).mul_(y)  # ψ(y) = y²/2 + y³/3 + y⁴/8 + …
+                torch.mul(y, 1 / 8, out=psi).add_(1 / 3).mul_(y).add_(1 / 2).mul_(y).mul_(
+                    y
+                )  # ψ(y) = y²/2 + y³/3 + y⁴/8 + …
             else:
                 all_small = False
                 torch.expm1(y, out=u)
@@ -112,7 +133,9 @@ class BaseDistribution:
 
 
 def _exact(log_q: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Σ p·(expm1(δ) − δ) in float64, from log q and y = Δlogits, both (…, vocab_size) float64: p = q·e^y / Z and δ = log Z − y."""
+    """Σ p·(expm1(δ) − δ) in float64, from log q and y = Δlogits, both (…, vocab_size) float64: p = q·e^y / Z and δ =
+    log Z − y.
+    """
     delta = torch.logsumexp(log_q + y, -1, keepdim=True) - y
     p = torch.exp(log_q - delta)
     terms = p * (torch.expm1(delta) - delta)
@@ -122,7 +145,9 @@ def _exact(log_q: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 @torch.inference_mode()
 def base_distribution(normed: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> BaseDistribution:
-    """The distribution softmax(normed · weightᵀ + bias) of last residuals (n_positions, d_model), prepared for comparisons."""
+    """The distribution softmax(normed · weightᵀ + bias) of last residuals (n_positions, d_model), prepared for
+    comparisons.
+    """
     weight = weight.detach()
     logits = linear(normed, weight, bias)
     probability = logits.softmax(-1)
@@ -135,7 +160,9 @@ def base_distribution(normed: torch.Tensor, weight: torch.Tensor, bias: torch.Te
 
 def _check(steered_logits: torch.Tensor, base_logits: torch.Tensor) -> None:
     if steered_logits.shape != base_logits.shape:
-        raise KLError(f"Logits of shapes {tuple(steered_logits.shape)} and {tuple(base_logits.shape)} cannot be compared.")
+        raise KLError(
+            f"Logits of shapes {tuple(steered_logits.shape)} and {tuple(base_logits.shape)} cannot be compared."
+        )
     for name, logits in (("steered", steered_logits), ("base", base_logits)):
         if not torch.isfinite(logits).all():
             raise KLError(f"The {name} logits have values that are NaN or infinite.")

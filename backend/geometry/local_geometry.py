@@ -1,18 +1,21 @@
-"""What can be said of a chunk's metric G (`fisher.py`) without choosing a direction: its size and shape, and steps of a finite size.
+"""What can be said of a chunk's metric G (`fisher.py`) without choosing a direction: its size and shape, and steps of a
+finite size.
 
 1. Isotropic steepness tr(G)/2d: the mean of ½·zᵀGz over random unit probes z (Hutchinson), with its standard error.
-2. Leading eigenpairs by a block Krylov method: a random block, multiplied by G again and again, every block kept orthonormal; G on what
-   they span, then its eigenpairs, until ‖Gv − λv‖ is small against the largest λ or the products are used up.
-3. Participation ratio (tr G)²/tr(G²). What the Krylov basis Q holds is exact, the rest is estimated with probes orthogonal to it
-   (Hutch++): tr G = tr(QᵀGQ) + mean z′ᵀGz′ and tr G² = ‖GQ‖² + mean ‖Gz′‖² with z′ = (1 − QQᵀ)z. The square of tr G is taken over pairs of
-   different probes, which keeps it unbiased; the error of the ratio is the jackknife's over the probes.
-4. On-manifold: the mean of ½·vᵀGv over given tangents of the cloud of chunk activations; off-manifold: over as many random unit vectors
-   orthogonal to all of them.
-5. Finite steps along random directions, as published: mean KL and coefficient of variation at each magnitude, largest over smallest KL
-   at magnitude 1. What lies at or below the noise floor is no ratio.
+2. Leading eigenpairs by a block Krylov method: a random block, multiplied by G again and again, every block kept
+   orthonormal; G on what they span, then its eigenpairs, until ‖Gv − λv‖ is small against the largest λ or the products
+   are used up.
+3. Participation ratio (tr G)²/tr(G²). What the Krylov basis Q holds is exact, the rest is estimated with probes
+   orthogonal to it (Hutch++): tr G = tr(QᵀGQ) + mean z′ᵀGz′ and tr G² = ‖GQ‖² + mean ‖Gz′‖² with z′ = (1 − QQᵀ)z. The
+   square of tr G is taken over pairs of different probes, which keeps it unbiased; the error of the ratio is the
+   jackknife's over the probes.
+4. On-manifold: the mean of ½·vᵀGv over given tangents of the cloud of chunk activations; off-manifold: over as many
+   random unit vectors orthogonal to all of them.
+5. Finite steps along random directions, as published: mean KL and coefficient of variation at each magnitude, largest
+   over smallest KL at magnitude 1. What lies at or below the noise floor is no ratio.
 
-Points 2, 3 and 5 cost more and are done for the chunks asked for. Sources: Hutchinson 1990; Meyer et al. 2021 (Hutch++); Musco and Musco
-2015 (block Krylov); Dawes 2025, section 3 (random directions).
+Points 2, 3 and 5 cost more and are done for the chunks asked for. Sources: Hutchinson 1990; Meyer et al. 2021
+(Hutch++); Musco and Musco 2015 (block Krylov); Dawes 2025, section 3 (random directions).
 """
 
 import math
@@ -24,7 +27,14 @@ import numpy as np
 
 from backend.geometry import directions as make
 from backend.geometry.fisher import LocalMetric, PredictionMetric
-from backend.geometry.sweep import SweepError, check_float32, check_steering, noise_floor, predicting_positions, sweep_chunk
+from backend.geometry.sweep import (
+    SweepError,
+    check_float32,
+    check_steering,
+    noise_floor,
+    predicting_positions,
+    sweep_chunk,
+)
 from backend.ids import seed_for
 from backend.models.edits import Encoded, encode
 
@@ -65,24 +75,40 @@ class Estimate:
 
 
 def local_geometry_cot(
-    loaded: "LoadedModel", token_ids: Sequence[int], chunk_spans: Mapping[str, tuple[int, int]], *, layers: Sequence[int],
-    positions: Sequence[str], unit: str, probes: int, seed: int, tangents: Mapping[tuple[str, int], np.ndarray],
-    spectrum_of: Collection[str], n_eigen: int = 8, n_random: int = 16, epsilons: Sequence[float] = EPSILONS,
+    loaded: "LoadedModel",
+    token_ids: Sequence[int],
+    chunk_spans: Mapping[str, tuple[int, int]],
+    *,
+    layers: Sequence[int],
+    positions: Sequence[str],
+    unit: str,
+    probes: int,
+    seed: int,
+    tangents: Mapping[tuple[str, int], np.ndarray],
+    spectrum_of: Collection[str],
+    n_eigen: int = 8,
+    n_random: int = 16,
+    epsilons: Sequence[float] = EPSILONS,
 ) -> LocalGeometry:
-    """One row for each chunk × layer × position set of one text, and the eigen-directions of the chunks in `spectrum_of`.
+    """One row for each chunk × layer × position set of one text, and the eigen-directions of the chunks in
+    `spectrum_of`.
 
-    `tangents` maps (chunk id, layer) to orthonormal rows (n_tangents, d_model); without an entry, on- and off-manifold are unknown. Random
-    numbers depend on `seed`, chunk, layer and position set alone. Raises SweepError for half precision, and for spans, position sets,
-    units, numbers or tangents out of place.
+    `tangents` maps (chunk id, layer) to orthonormal rows (n_tangents, d_model); without an entry, on- and off-manifold
+    are unknown. Random numbers depend on `seed`, chunk, layer and position set alone. Raises SweepError for half
+    precision, and for spans, position sets, units, numbers or tangents out of place.
     """
     check_float32(loaded)
     if probes < 1 or n_eigen < 1 or n_random < 1 or not all(math.isfinite(epsilon) for epsilon in epsilons):
-        raise SweepError(f"At least one probe, eigenpair and random direction is needed, and finite magnitudes; got {probes}, {n_eigen}, "
-                         f"{n_random} and {list(epsilons)}.")
+        raise SweepError(
+            f"At least one probe, eigenpair and random direction is needed, and finite magnitudes; got {probes},"
+            f" {n_eigen}, {n_random} and {list(epsilons)}."
+        )
     encoded = encode(loaded, token_ids, layers=layers)
     for chunk_id, span in chunk_spans.items():
         check_steering(loaded, encoded, chunk_id, span, [], positions=positions, unit=unit)
-    floors = noise_floor(loaded, token_ids, {chunk: span for chunk, span in chunk_spans.items() if chunk in spectrum_of}, encoded=encoded)
+    floors = noise_floor(
+        loaded, token_ids, {chunk: span for chunk, span in chunk_spans.items() if chunk in spectrum_of}, encoded=encoded
+    )
     found = LocalGeometry()
     for chunk_id, span in chunk_spans.items():
         predicting = predicting_positions(span)
@@ -93,22 +119,49 @@ def local_geometry_cot(
             cheap = metric and _cheap_columns(metric, cloud, positions, probes, (seed, chunk_id, layer))
             for position in positions:
                 row = dict.fromkeys(_UNKNOWN) | {
-                    "chunk_id": chunk_id, "model_id": loaded.model_id, "layer": layer, "position": position, "unit": unit,
-                    "n_probes": probes, "n_tokens": len(predicting), "seed": seed,
+                    "chunk_id": chunk_id,
+                    "model_id": loaded.model_id,
+                    "layer": layer,
+                    "position": position,
+                    "unit": unit,
+                    "n_probes": probes,
+                    "n_tokens": len(predicting),
+                    "seed": seed,
                 }
                 found.local_geometry.append(row)
                 if metric is None:
                     continue
                 row |= cheap[position] | {"entropy": predictions.entropy}
                 if chunk_id in spectrum_of:
-                    spectrum, columns = _spectrum_columns(metric, position, n_eigen, probes, (seed, chunk_id, layer, position))
-                    steps = _steps(loaded, encoded, chunk_id, span, layer, position, unit, n_random, epsilons, floors[chunk_id], seed)
+                    spectrum, columns = _spectrum_columns(
+                        metric, position, n_eigen, probes, (seed, chunk_id, layer, position)
+                    )
+                    steps = _steps(
+                        loaded,
+                        encoded,
+                        chunk_id,
+                        span,
+                        layer,
+                        position,
+                        unit,
+                        n_random,
+                        epsilons,
+                        floors[chunk_id],
+                        seed,
+                    )
                     row |= columns | steps
                     found.directions.extend(
                         direction.row()
-                        for number, (value, vector) in enumerate(zip(spectrum.eigenvalues, spectrum.vectors, strict=True), start=1)
+                        for number, (value, vector) in enumerate(
+                            zip(spectrum.eigenvalues, spectrum.vectors, strict=True), start=1
+                        )
                         for direction in make.eigen(
-                            vector, number=number, eigenvalue=float(value), chunk=chunk_id, model_id=loaded.model_id, layer=layer,
+                            vector,
+                            number=number,
+                            eigenvalue=float(value),
+                            chunk=chunk_id,
+                            model_id=loaded.model_id,
+                            layer=layer,
                             position=position,
                         ).made
                     )
@@ -116,9 +169,23 @@ def local_geometry_cot(
 
 
 _UNKNOWN = (
-    "isotropic_steepness", "isotropic_se", "eigenvalues", "eigen_residual", "participation_ratio", "participation_se",
-    "on_manifold_steepness", "off_manifold_steepness", "n_tangents", "epsilons", "random_kl", "random_cv", "n_random", "anisotropy_ratio",
-    "n_below_floor", "noise_floor", "entropy",
+    "isotropic_steepness",
+    "isotropic_se",
+    "eigenvalues",
+    "eigen_residual",
+    "participation_ratio",
+    "participation_se",
+    "on_manifold_steepness",
+    "off_manifold_steepness",
+    "n_tangents",
+    "epsilons",
+    "random_kl",
+    "random_cv",
+    "n_random",
+    "anisotropy_ratio",
+    "n_below_floor",
+    "noise_floor",
+    "entropy",
 )
 
 
@@ -134,7 +201,8 @@ def unit_probes(n: int, d: int, *key: Any) -> np.ndarray:
 
 
 def leading_spectrum(product: Callable[[np.ndarray], np.ndarray], d: int, *, n: int, seed: int) -> Spectrum:
-    """The `n` leading eigenpairs (fewer where d is smaller) of a symmetric positive d × d matrix, by products (m, d) → (m, d) with it.
+    """The `n` leading eigenpairs (fewer where d is smaller) of a symmetric positive d × d matrix, by products (m, d) →
+    (m, d) with it.
 
     The sign of an eigenvector is the one that makes its largest coordinate positive.
     """
@@ -155,11 +223,16 @@ def leading_spectrum(product: Callable[[np.ndarray], np.ndarray], d: int, *, n: 
             break
         block = images[-len(block) :]
     largest = np.abs(vectors).argmax(1)
-    return Spectrum(values, vectors * np.sign(vectors[np.arange(len(vectors)), largest])[:, None], residual, basis, images)
+    return Spectrum(
+        values, vectors * np.sign(vectors[np.arange(len(vectors)), largest])[:, None], residual, basis, images
+    )
 
 
-def participation_ratio(product: Callable[[np.ndarray], np.ndarray], spectrum: Spectrum, probes: np.ndarray) -> Estimate:
-    """(tr G)²/tr(G²) from the spectrum's basis and `probes` (n, d) as of `unit_probes`, independent of it; unknown for fewer than two.
+def participation_ratio(
+    product: Callable[[np.ndarray], np.ndarray], spectrum: Spectrum, probes: np.ndarray
+) -> Estimate:
+    """(tr G)²/tr(G²) from the spectrum's basis and `probes` (n, d) as of `unit_probes`, independent of it; unknown for
+    fewer than two.
 
     Where the basis spans the whole space there is nothing left to estimate, and the error is 0 but for rounding.
     """
@@ -201,8 +274,11 @@ def _cheap_columns(
         of_probes, on, off = np.split(own, [n_probes, n_probes + n_on])
         found = isotropic(of_probes)
         columns[position] = {
-            "isotropic_steepness": found.value, "isotropic_se": _or_none(found.error), "n_tangents": n_on or None,
-            "on_manifold_steepness": float(on.mean()) if n_on else None, "off_manifold_steepness": float(off.mean()) if n_off else None,
+            "isotropic_steepness": found.value,
+            "isotropic_se": _or_none(found.error),
+            "n_tangents": n_on or None,
+            "on_manifold_steepness": float(on.mean()) if n_on else None,
+            "off_manifold_steepness": float(off.mean()) if n_off else None,
         }
     return columns
 
@@ -216,34 +292,52 @@ def _spectrum_columns(
     spectrum = leading_spectrum(product, metric.d_model, n=n_eigen, seed=seed_for("spectrum", *key))
     ratio = participation_ratio(product, spectrum, unit_probes(probes, metric.d_model, "participation", *key))
     return spectrum, {
-        "eigenvalues": spectrum.eigenvalues.tolist(), "eigen_residual": _or_none(spectrum.residual),
-        "participation_ratio": _or_none(ratio.value), "participation_se": _or_none(ratio.error),
+        "eigenvalues": spectrum.eigenvalues.tolist(),
+        "eigen_residual": _or_none(spectrum.residual),
+        "participation_ratio": _or_none(ratio.value),
+        "participation_se": _or_none(ratio.error),
     }
 
 
 def _steps(
-    loaded: "LoadedModel", encoded: Encoded, chunk_id: str, span: tuple[int, int], layer: int, position: str, unit: str, n_random: int,
-    epsilons: Sequence[float], floor: float, seed: int,
+    loaded: "LoadedModel",
+    encoded: Encoded,
+    chunk_id: str,
+    span: tuple[int, int],
+    layer: int,
+    position: str,
+    unit: str,
+    n_random: int,
+    epsilons: Sequence[float],
+    floor: float,
+    seed: int,
 ) -> dict[str, Any]:
-    """Columns of the finite steps along random directions; magnitude 1 is taken whether or not it is among `epsilons`."""
+    """Columns of the finite steps along random directions;
+    magnitude 1 is taken whether or not it is among `epsilons`."""
     d_model = encoded.residual(layer).shape[-1]
     own_seed = seed_for("random steps", seed, chunk_id, layer, position)
     random = make.random(n_random, d_model, model_id=loaded.model_id, layer=layer, seed=own_seed).made
     betas = [*epsilons, 1.0]
-    curves = sweep_chunk(loaded, encoded, chunk_id, span, random, positions=[position], betas=betas, unit=unit).kl_curves
+    curves = sweep_chunk(
+        loaded, encoded, chunk_id, span, random, positions=[position], betas=betas, unit=unit
+    ).kl_curves
     kl = np.array([curve["kl"] for curve in curves], np.float64)  # (n_random, n_betas)
     return finite_step_columns(kl[:, :-1], kl[:, -1], floor) | {"epsilons": [float(epsilon) for epsilon in epsilons]}
 
 
 def finite_step_columns(kl: np.ndarray, kl_at_1: np.ndarray, floor: float) -> dict[str, Any]:
-    """What KLs (n_random, n_epsilons) at each magnitude and (n_random,) at 1 say, given the noise floor: mean, variation, anisotropy."""
+    """What KLs (n_random, n_epsilons) at each magnitude and (n_random,) at 1 say, given the noise floor: mean,
+    variation, anisotropy.
+    """
     mean = kl.mean(0)
     deviation = kl.std(0, ddof=1) if len(kl) > 1 else np.full(kl.shape[1], math.nan)
     below = int((kl_at_1 <= floor).sum())
     return {
         "random_kl": mean.tolist(),
         "random_cv": [_or_none(own / of) if of > floor else None for own, of in zip(deviation, mean, strict=True)],
-        "n_random": len(kl), "n_below_floor": below, "noise_floor": _or_none(floor),
+        "n_random": len(kl),
+        "n_below_floor": below,
+        "noise_floor": _or_none(floor),
         "anisotropy_ratio": float(kl_at_1.max() / kl_at_1.min()) if below == 0 else None,
     }
 
@@ -252,12 +346,17 @@ def _checked_tangents(rows: np.ndarray | None, chunk_id: str, d_model: int) -> n
     """Orthonormal rows (n, d_model) in float64; none where there are none."""
     rows = np.empty((0, d_model)) if rows is None else np.asarray(rows, np.float64)
     if rows.ndim != 2 or rows.shape[1] != d_model or not np.allclose(rows @ rows.T, np.eye(len(rows)), atol=1e-4):
-        raise SweepError(f"Tangents of chunk {chunk_id} must be orthonormal rows (n, {d_model}); got an array {rows.shape} that is not.")
+        raise SweepError(
+            f"Tangents of chunk {chunk_id} must be orthonormal rows (n, {d_model}); got an array {rows.shape} that is"
+            " not."
+        )
     return rows
 
 
 def _off_manifold(cloud: np.ndarray, *key: Any) -> np.ndarray:
-    """As many random unit vectors as `cloud` (n, d) has rows, each orthogonal to all of them; none where they span everything."""
+    """As many random unit vectors as `cloud` (n, d) has rows, each orthogonal to all of them; none where they span
+    everything.
+    """
     n, d = cloud.shape
     if n == d:
         return np.empty((0, d))
@@ -267,7 +366,8 @@ def _off_manifold(cloud: np.ndarray, *key: Any) -> np.ndarray:
 
 
 def _orthonormal(block: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """Orthonormal rows that span what `block` (m, d) adds to the orthonormal rows of `basis`; fewer where it adds less."""
+    """Orthonormal rows that span what `block` (m, d) adds to the orthonormal rows of `basis`;
+    fewer where it adds less."""
     length = np.linalg.norm(block)
     for _ in range(2):  # twice is enough (Kahan)
         block = block - (block @ basis.T) @ basis

@@ -1,14 +1,17 @@
-"""The cloud of chunk activations around each chunk: how many directions it extends in, how much it bends, how dense it is.
+"""The cloud of chunk activations around each chunk: how many directions it extends in, how much it bends, how dense it
+is.
 
-1. Activations that are the same up to rounding (CoTs of one problem that begin with the same sentence) count as one point. Distances
-   between points are Euclidean; each point's k nearest others are its neighbourhood.
-2. Dimension, by scikit-dimension. Maximum likelihood (Levina and Bickel 2004): (k − 2) / Σ log(r_k / r_j) over the k distances, k − 2
-   rather than k − 1 because that is unbiased. TwoNN (Facco et al. 2017) of r₂/r₁ of the point and its k neighbours, the largest tenth
-   counted as "at least that"; by likelihood, whose error at 31 ratios is less than the line fit's. r₁ and r₂ are the distances to each
-   one's own two nearest in the whole cloud, so that the rim of the neighbourhood does not count as the rim of the cloud.
-3. Curvature: a point's tangent space is spanned by the leading principal components of its k neighbours, centred on their mean. There are
-   as many as the median of the cloud's maximum-likelihood dimensions, rounded, at least 1. The principal angles between it and the tangent
-   spaces of the 5 nearest points are averaged. Flat is 0; sampling noise adds to it, and π/2 is nothing in common.
+1. Activations that are the same up to rounding (CoTs of one problem that begin with the same sentence) count as one
+   point. Distances between points are Euclidean; each point's k nearest others are its neighbourhood.
+2. Dimension, by scikit-dimension. Maximum likelihood (Levina and Bickel 2004): (k − 2) / Σ log(r_k / r_j) over the k
+   distances, k − 2 rather than k − 1 because that is unbiased. TwoNN (Facco et al. 2017) of r₂/r₁ of the point and its
+   k neighbours, the largest tenth counted as "at least that"; by likelihood, whose error at 31 ratios is less than the
+   line fit's. r₁ and r₂ are the distances to each one's own two nearest in the whole cloud, so that the rim of the
+   neighbourhood does not count as the rim of the cloud.
+3. Curvature: a point's tangent space is spanned by the leading principal components of its k neighbours, centred on
+   their mean. There are as many as the median of the cloud's maximum-likelihood dimensions, rounded, at least 1. The
+   principal angles between it and the tangent spaces of the 5 nearest points are averaged. Flat is 0; sampling noise
+   adds to it, and π/2 is nothing in common.
 4. Density: log of 1 / r_k, with r_k in units of its median over the points.
 
 All four are the same after a rotation or shift of the cloud, and all but the norm after it is scaled.
@@ -25,15 +28,20 @@ from backend.geometry.directions import MANIFOLD_NEIGHBOURS, principal_direction
 NEIGHBOURS = 30
 MIN_NEIGHBOURS = 8  # fewer distances give a dimension with a standard error of 40 % and more
 CURVATURE_NEIGHBOURS = 5
-SAME = 1e-4  # of the RMS distance from the cloud's mean: activations nearer than that differ by rounding (about 1e-6), not in what was read
+# of the RMS distance from the cloud's mean:
+# activations nearer than that differ by rounding (about 1e-6), not in what was read
+SAME = 1e-4
 _BLOCK = 256  # points whose distances to all others are held at once
 
 
-def neighbourhoods(activations: Mapping[str, np.ndarray], *, model_id: str, layer: int, k: int = NEIGHBOURS) -> list[dict[str, Any]]:
+def neighbourhoods(
+    activations: Mapping[str, np.ndarray], *, model_id: str, layer: int, k: int = NEIGHBOURS
+) -> list[dict[str, Any]]:
     """Rows of the table `neighbourhoods`, one for each chunk of `activations` (chunk id -> (d_model,)), in its order.
 
-    k is smaller where the cloud has fewer other points. With fewer than 8 neighbours dimension and curvature are None, with none so is the
-    density. A chunk whose activation is not finite has None throughout, k 0, and is in nobody's neighbourhood.
+    k is smaller where the cloud has fewer other points. With fewer than 8 neighbours dimension and curvature are None,
+    with none so is the density. A chunk whose activation is not finite has None throughout, k 0, and is in nobody's
+    neighbourhood.
     """
     ids = sorted(chunk for chunk, vector in activations.items() if np.isfinite(vector).all())
     about = {"model_id": model_id, "layer": layer, "n": len(ids)}
@@ -43,10 +51,13 @@ def neighbourhoods(activations: Mapping[str, np.ndarray], *, model_id: str, laye
     return [{"chunk_id": chunk, **about, **known.get(chunk, unknown)} for chunk in activations]
 
 
-def tangent_spaces(activations: Mapping[str, np.ndarray], *, k: int = MANIFOLD_NEIGHBOURS, n: int = 4) -> dict[str, np.ndarray]:
+def tangent_spaces(
+    activations: Mapping[str, np.ndarray], *, k: int = MANIFOLD_NEIGHBOURS, n: int = 4
+) -> dict[str, np.ndarray]:
     """By chunk id, (n, d_model) float32, orthonormal: the directions `on_manifold` makes of it, components 1 to n.
 
-    Missing where the activation is not finite, or the k nearest chunks (fewer in a smaller study) vary along fewer than n directions.
+    Missing where the activation is not finite, or the k nearest chunks (fewer in a smaller study) vary along fewer than
+    n directions.
     """
     ids = sorted(chunk for chunk, vector in activations.items() if np.isfinite(vector).all())
     cloud = np.array([activations[chunk] for chunk in ids], np.float64)
@@ -66,7 +77,9 @@ def _measured(cloud: np.ndarray, k: int) -> list[dict[str, Any]]:
     points, point_of = _points(cloud)
     k = min(k, len(points) - 1)
     nothing = np.full(len(points), np.nan)
-    columns: dict[str, np.ndarray] = dict.fromkeys(("dimension_twonn", "dimension_mle", "curvature", "density"), nothing)
+    columns: dict[str, np.ndarray] = dict.fromkeys(
+        ("dimension_twonn", "dimension_mle", "curvature", "density"), nothing
+    )
     if k >= 1:
         distances, nearest = _nearest(points, k)
         columns["density"] = np.log(np.median(distances[:, -1]) / distances[:, -1])
@@ -90,18 +103,23 @@ def _points(cloud: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     limit = SAME * math.sqrt(((cloud - cloud.mean(0)) ** 2).sum(1).mean())
     pairs = [np.argwhere(squares <= limit**2) + np.array([start, 0]) for start, squares in _squared_distances(cloud)]
     left, right = np.concatenate(pairs).T
-    _, point_of = connected_components(coo_array((np.ones(len(left)), (left, right)), shape=(len(cloud), len(cloud))), directed=False)
+    _, point_of = connected_components(
+        coo_array((np.ones(len(left)), (left, right)), shape=(len(cloud), len(cloud))), directed=False
+    )
     _, first = np.unique(point_of, return_index=True)
     return cloud[first], point_of
 
 
 def _nearest(cloud: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Distances (n, k), rising, to the k nearest others of each, and which they are, (n, k); the first named of equally near ones."""
+    """Distances (n, k), rising, to the k nearest others of each, and which they are, (n, k); the first named of equally
+    near ones.
+    """
     distances, nearest = np.empty((len(cloud), k)), np.empty((len(cloud), k), int)
     for start, squares in _squared_distances(cloud):
         rows = np.arange(len(squares))[:, None]
         squares[rows[:, 0], start + rows[:, 0]] = np.inf
-        # A few more than k, so that rounding of the squares costs none of the nearest; their distances are then taken exactly.
+        # A few more than k, so that rounding of the squares costs none of the nearest; their distances are then taken
+        # exactly.
         some = np.sort(np.argpartition(squares, min(k + 3, len(cloud) - 2))[:, : min(k + 4, len(cloud) - 1)])
         exact = np.linalg.norm(cloud[some] - cloud[start + rows], axis=-1)
         order = np.argsort(exact, axis=1, kind="stable")[:, :k]
@@ -120,22 +138,34 @@ def _squared_distances(cloud: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _dimensions(points: np.ndarray, distances: np.ndarray, nearest: np.ndarray) -> dict[str, np.ndarray]:
-    """Both dimensions of each point's neighbourhood, NaN where all distances are equal: in a simplex no number of directions fits."""
+    """Both dimensions of each point's neighbourhood, NaN where all distances are equal: in a simplex no number of
+    directions fits.
+    """
     from skdim.id import MLE, TwoNN  # takes seconds
 
     with np.errstate(divide="ignore", invalid="ignore"):
-        mle = MLE(unbiased=True).fit(points, precomputed_knn_arrays=(distances, nearest), n_neighbors=nearest.shape[1]).dimension_pw_
+        mle = (
+            MLE(unbiased=True)
+            .fit(points, precomputed_knn_arrays=(distances, nearest), n_neighbors=nearest.shape[1])
+            .dimension_pw_
+        )
         own = np.concatenate([np.arange(len(points))[:, None], nearest], axis=1)
         twonn = np.array([TwoNN(dist=True, method="mle").fit(distances[around, :2]).dimension_ for around in own])
-    return {"dimension_twonn": np.where(twonn > 0, twonn, np.nan), "dimension_mle": np.where(np.isfinite(mle), mle, np.nan)}
+    return {
+        "dimension_twonn": np.where(twonn > 0, twonn, np.nan),
+        "dimension_mle": np.where(np.isfinite(mle), mle, np.nan),
+    }
 
 
 def _curvature(points: np.ndarray, nearest: np.ndarray, n_directions: int) -> np.ndarray:
-    """Mean principal angle, radians, between each point's tangent space and those of the nearest; NaN where there is no such space."""
+    """Mean principal angle, radians, between each point's tangent space and those of the nearest; NaN where there is no
+    such space.
+    """
     k = nearest.shape[1]
     if n_directions >= k:
         return np.full(len(points), np.nan)
-    # The space is Nᵀ·w, of the centred neighbours N (k, d_model): w (k, n_directions) alone is kept, whatever the width of the model.
+    # The space is Nᵀ·w, of the centred neighbours N (k, d_model): w (k, n_directions) alone is kept, whatever the width
+    # of the model.
     weights = np.full((len(points), k, n_directions), np.nan)
     for block in _blocks(len(points)):
         near = _centred_neighbours(points, nearest[block])

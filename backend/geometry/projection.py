@@ -2,16 +2,19 @@
 
 The method in steps, for each layer in ascending order:
 
-1. Rows are sorted by chunk id, because UMAP's result depends on row order; what cannot be placed (non-finite or huge values) is refused.
+1. Rows are sorted by chunk id, because UMAP's result depends on row order; what cannot be placed (non-finite or huge
+   values) is refused.
 2. PCA of the vectors gives `pca_3d`, the linear view.
-3. UMAP (McInnes et al. 2018) gives `umap_2d` and `umap_3d`, from the exact nearest neighbours (matrix products, far faster than UMAP's
-   own search below 4,096 rows) and started from the PCA layout. UMAP's own default start, eigenvectors of the neighbour graph, fails or
-   falls back to random when the graph is small or in pieces; the linear layout always exists and keeps the large-scale order.
-4. Each map is turned to agree with the layer before it on the chunks they share: UMAP by the best rotation or reflection (orthogonal
-   Procrustes) and a shift, PCA by the sign of each component, so that its axes stay components. Alignment changes orientation only: every
-   distance within a map is what it was.
+3. UMAP (McInnes et al. 2018) gives `umap_2d` and `umap_3d`, from the exact nearest neighbours (matrix products, far
+   faster than UMAP's own search below 4,096 rows) and started from the PCA layout. UMAP's own default start,
+   eigenvectors of the neighbour graph, fails or falls back to random when the graph is small or in pieces; the linear
+   layout always exists and keeps the large-scale order.
+4. Each map is turned to agree with the layer before it on the chunks they share: UMAP by the best rotation or
+   reflection (orthogonal Procrustes) and a shift, PCA by the sign of each component, so that its axes stay components.
+   Alignment changes orientation only: every distance within a map is what it was.
 
-Distances between far groups of a UMAP mean little; `trustworthiness` says what share of the neighbours seen are true ones.
+Distances between far groups of a UMAP mean little; `trustworthiness` says what share of the neighbours seen are true
+ones.
 """
 
 import json
@@ -30,10 +33,10 @@ from backend.store.schema import TABLES
 
 METRICS = ("cosine", "euclidean")
 N_DIMENSIONS = {"umap_2d": 2, "umap_3d": 3, "pca_3d": 3}
-SMALLEST_UMAP = 4           # with 3 chunks or fewer UMAP has no neighbourhood to keep
-LARGEST_VALUE = 1e15        # UMAP squares in float32: a value of 1e20 becomes infinite and leaves NaN coordinates behind
+SMALLEST_UMAP = 4  # with 3 chunks or fewer UMAP has no neighbourhood to keep
+LARGEST_VALUE = 1e15  # UMAP squares in float32: a value of 1e20 becomes infinite and leaves NaN coordinates behind
 MOST_FOR_TRUSTWORTHINESS = 10_000  # it holds a few n × n matrices: 10,000 chunks are about 2 GB
-_BLOCK = 512                # rows of the distance matrix at a time
+_BLOCK = 512  # rows of the distance matrix at a time
 
 
 class ProjectionError(AnchorscopeError):
@@ -44,12 +47,12 @@ class ProjectionError(AnchorscopeError):
 class LatentMap:
     model_id: str
     layer: int
-    method: str                       # umap_2d, umap_3d or pca_3d
-    chunk_ids: tuple[str, ...]        # ascending
-    coordinates: np.ndarray           # (n, 2) or (n, 3), float64
+    method: str  # umap_2d, umap_3d or pca_3d
+    chunk_ids: tuple[str, ...]  # ascending
+    coordinates: np.ndarray  # (n, 2) or (n, 3), float64
     seed: int
     parameters: dict[str, Any]
-    trustworthiness: float | None     # in [0, 1]; None where n is too small, or above MOST_FOR_TRUSTWORTHINESS
+    trustworthiness: float | None  # in [0, 1]; None where n is too small, or above MOST_FOR_TRUSTWORTHINESS
     explained_variance: tuple[float, ...] | None  # PCA: share for each component; None for UMAP
 
 
@@ -68,8 +71,16 @@ class LatentMaps:
     def map_rows(self) -> pd.DataFrame:
         """The rows of the table `maps`."""
         rows = [
-            (m.model_id, m.layer, m.method, len(m.chunk_ids), m.seed, json.dumps(m.parameters, sort_keys=True), m.trustworthiness,
-             None if m.explained_variance is None else list(m.explained_variance))
+            (
+                m.model_id,
+                m.layer,
+                m.method,
+                len(m.chunk_ids),
+                m.seed,
+                json.dumps(m.parameters, sort_keys=True),
+                m.trustworthiness,
+                None if m.explained_variance is None else list(m.explained_variance),
+            )
             for m in self.maps
         ]
         return pd.DataFrame(rows, columns=list(TABLES["maps"].columns)).astype({"trustworthiness": "float64"})
@@ -78,11 +89,17 @@ class LatentMaps:
         """The rows of the table `projections`; z is NaN for two-dimensional maps."""
         columns = list(TABLES["projections"].columns)
         frames = [
-            pd.DataFrame({
-                "chunk_id": m.chunk_ids, "model_id": m.model_id, "layer": m.layer, "method": m.method,
-                "x": m.coordinates[:, 0], "y": m.coordinates[:, 1],
-                "z": m.coordinates[:, 2] if m.coordinates.shape[1] > 2 else np.nan,
-            })
+            pd.DataFrame(
+                {
+                    "chunk_id": m.chunk_ids,
+                    "model_id": m.model_id,
+                    "layer": m.layer,
+                    "method": m.method,
+                    "x": m.coordinates[:, 0],
+                    "y": m.coordinates[:, 1],
+                    "z": m.coordinates[:, 2] if m.coordinates.shape[1] > 2 else np.nan,
+                }
+            )
             for m in self.maps
         ]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
@@ -92,7 +109,7 @@ class LatentMaps:
 class Neighbours:
     """Row i lists the neighbours of i, nearest first; column 0 is i itself at distance 0."""
 
-    indices: np.ndarray    # (n, k) int
+    indices: np.ndarray  # (n, k) int
     distances: np.ndarray  # (n, k) float64
 
 
@@ -107,10 +124,10 @@ def latent_maps(
 ) -> LatentMaps:
     """`umap_2d`, `umap_3d` and `pca_3d` of every layer; what cannot be made is listed in `skipped` with its reason.
 
-    `activations[layer]` = (chunk ids, matrix (n, d_model)); row order changes nothing, and the same seed gives the same coordinates.
-    `n_neighbors` counts the chunk itself and is cut to n − 1 where there are fewer chunks. `metric` is the distance of UMAP and of
-    `trustworthiness`; PCA is Euclidean by nature. Raises ProjectionError for repeated ids, wrong shapes, and values that are
-    not finite, beyond 1e15, or (for cosine) all zero, naming the layer and the chunk.
+    `activations[layer]` = (chunk ids, matrix (n, d_model)); row order changes nothing, and the same seed gives the same
+    coordinates. `n_neighbors` counts the chunk itself and is cut to n − 1 where there are fewer chunks. `metric` is the
+    distance of UMAP and of `trustworthiness`; PCA is Euclidean by nature. Raises ProjectionError for repeated ids,
+    wrong shapes, and values that are not finite, beyond 1e15, or (for cosine) all zero, naming the layer and the chunk.
     """
     if metric not in METRICS:
         raise ProjectionError(f"there is no metric {metric!r} for a map; choose cosine or euclidean")
@@ -121,7 +138,11 @@ def latent_maps(
     before: dict[str, LatentMap] = {}
     for layer in sorted(activations):
         chunk_ids, matrix = _checked(layer, *activations[layer], metric=metric)
-        neighbours = exact_neighbours(matrix, min(n_neighbors, len(matrix) - 1), metric) if len(matrix) >= SMALLEST_UMAP else None
+        neighbours = (
+            exact_neighbours(matrix, min(n_neighbors, len(matrix) - 1), metric)
+            if len(matrix) >= SMALLEST_UMAP
+            else None
+        )
         for method, n_dimensions in N_DIMENSIONS.items():
             if reason := _impossible(method, matrix):
                 skipped.append(SkippedMap(layer, method, reason))
@@ -132,13 +153,27 @@ def latent_maps(
             else:
                 coordinates = _umap(matrix, neighbours, n_dimensions, metric=metric, min_dist=min_dist, seed=seed)
                 explained_variance = None
-                parameters = {"n_neighbors": neighbours.indices.shape[1], "min_dist": min_dist, "metric": metric, "init": "pca"}
+                parameters = {
+                    "n_neighbors": neighbours.indices.shape[1],
+                    "min_dist": min_dist,
+                    "metric": metric,
+                    "init": "pca",
+                }
             if not np.isfinite(coordinates).all():
-                raise ProjectionError(f"{method} of layer {layer} has coordinates that are not finite; look at this layer's activations")
+                raise ProjectionError(
+                    f"{method} of layer {layer} has coordinates that are not finite; look at this layer's activations"
+                )
             coordinates, alignment = _aligned(method, chunk_ids, coordinates, before.get(method))
             trust, k = _trustworthiness(matrix, coordinates, metric)
-            parameters |= {"alignment": alignment, "trustworthiness_k": k, "trustworthiness_metric": metric, "versions": _versions()}
-            before[method] = LatentMap(model_id, layer, method, chunk_ids, coordinates, seed, parameters, trust, explained_variance)
+            parameters |= {
+                "alignment": alignment,
+                "trustworthiness_k": k,
+                "trustworthiness_metric": metric,
+                "versions": _versions(),
+            }
+            before[method] = LatentMap(
+                model_id, layer, method, chunk_ids, coordinates, seed, parameters, trust, explained_variance
+            )
             maps.append(before[method])
     return LatentMaps(tuple(maps), tuple(skipped))
 
@@ -146,11 +181,14 @@ def latent_maps(
 def exact_neighbours(matrix: np.ndarray, k: int, metric: str) -> Neighbours:
     """The k nearest rows of every row of `matrix` (n, d), itself first, by an exact search; 1 <= k <= n.
 
-    Candidates come from a float64 matrix product, compared to 12 digits, and their distances from the differences themselves, so that equal
-    rows are at distance exactly 0 and ties go to the lower row number. Cosine distance is 1 − cosine, in [0, 2].
+    Candidates come from a float64 matrix product, compared to 12 digits, and their distances from the differences
+    themselves, so that equal rows are at distance exactly 0 and ties go to the lower row number. Cosine distance is 1 −
+    cosine, in [0, 2].
     """
     points = np.asarray(matrix, dtype=np.float64)
-    points = _unit_rows(points) if metric == "cosine" else points - points.mean(0)  # centred: less cancellation in the product
+    points = (
+        _unit_rows(points) if metric == "cosine" else points - points.mean(0)
+    )  # centred: less cancellation in the product
     n = len(points)
     if not 1 <= k <= n:
         raise ValueError(f"k must lie between 1 and the {n} rows there are, got {k}")
@@ -173,11 +211,15 @@ def exact_neighbours(matrix: np.ndarray, k: int, metric: str) -> Neighbours:
     return Neighbours(indices, distances / 2 if metric == "cosine" else np.sqrt(distances))
 
 
-def _checked(layer: int, chunk_ids: Sequence[str], matrix: np.ndarray, *, metric: str) -> tuple[tuple[str, ...], np.ndarray]:
+def _checked(
+    layer: int, chunk_ids: Sequence[str], matrix: np.ndarray, *, metric: str
+) -> tuple[tuple[str, ...], np.ndarray]:
     """Ids and float64 rows in ascending order of id."""
     matrix = np.asarray(matrix, dtype=np.float64)
     if matrix.ndim != 2 or len(chunk_ids) != len(matrix):
-        raise ProjectionError(f"layer {layer}: {len(chunk_ids)} chunk ids and activations of shape {matrix.shape}; expected a row a chunk")
+        raise ProjectionError(
+            f"layer {layer}: {len(chunk_ids)} chunk ids and activations of shape {matrix.shape}; expected a row a chunk"
+        )
     order = sorted(range(len(chunk_ids)), key=lambda i: chunk_ids[i])
     chunk_ids, matrix = tuple(chunk_ids[i] for i in order), matrix[order]
     for one, other in pairwise(chunk_ids):
@@ -187,12 +229,13 @@ def _checked(layer: int, chunk_ids: Sequence[str], matrix: np.ndarray, *, metric
     for chunk, value in zip(chunk_ids, largest, strict=True):
         if not value <= LARGEST_VALUE:  # true for NaN also
             raise ProjectionError(
-                f"layer {layer}: the activation of chunk {chunk} holds {value:g}; a map needs finite values below {LARGEST_VALUE:g}. "
-                "Compute the activations of this chunk again, in float32"
+                f"layer {layer}: the activation of chunk {chunk} holds {value:g}; a map needs finite values below"
+                f" {LARGEST_VALUE:g}. Compute the activations of this chunk again, in float32"
             )
         if metric == "cosine" and value == 0:
             raise ProjectionError(
-                f"layer {layer}: the activation of chunk {chunk} is all zeros and has no cosine; compute it again or use metric euclidean"
+                f"layer {layer}: the activation of chunk {chunk} is all zeros and has no cosine; compute it again or"
+                " use metric euclidean"
             )
     return chunk_ids, matrix
 
@@ -210,7 +253,8 @@ def _impossible(method: str, matrix: np.ndarray) -> str | None:
 def _pca(matrix: np.ndarray, n_dimensions: int) -> tuple[np.ndarray, tuple[float, ...]]:
     """Coordinates (n, n_dimensions) and the share of variance of each component.
 
-    n chunks span n − 1 dimensions: what lies beyond is exactly 0. A component's sign makes its largest coordinate positive.
+    n chunks span n − 1 dimensions: what lies beyond is exactly 0. A component's sign makes its largest coordinate
+    positive.
     """
     from sklearn.decomposition import PCA
 
@@ -224,17 +268,27 @@ def _pca(matrix: np.ndarray, n_dimensions: int) -> tuple[np.ndarray, tuple[float
     return coordinates * np.where(largest < 0, -1.0, 1.0), tuple(float(share) for share in shares)
 
 
-def _umap(matrix: np.ndarray, neighbours: Neighbours, n_dimensions: int, *, metric: str, min_dist: float, seed: int) -> np.ndarray:
-    """UMAP's coordinates (n, n_dimensions), started from PCA within ±10 with a little seeded noise so that equal chunks can part."""
+def _umap(
+    matrix: np.ndarray, neighbours: Neighbours, n_dimensions: int, *, metric: str, min_dist: float, seed: int
+) -> np.ndarray:
+    """UMAP's coordinates (n, n_dimensions), started from PCA within ±10 with a little seeded noise so that equal chunks
+    can part.
+    """
     import umap
 
     seed %= 2**32  # what numpy's legacy generator takes
     start, _ = _pca(_unit_rows(matrix) if metric == "cosine" else matrix, n_dimensions)
-    # Rounded: the last bits of a decomposition differ with the number of BLAS threads, and the layout would amplify them.
+    # Rounded: the last bits of a decomposition differ with the number of BLAS threads, and the layout would amplify
+    # them.
     start = np.round(10 * start / (np.abs(start).max() or 1.0), 3)
     start += np.random.default_rng(seed).normal(0, 1e-4, start.shape)
     fit = umap.UMAP(
-        n_components=n_dimensions, n_neighbors=neighbours.indices.shape[1], min_dist=min_dist, metric=metric, random_state=seed, n_jobs=1,
+        n_components=n_dimensions,
+        n_neighbors=neighbours.indices.shape[1],
+        min_dist=min_dist,
+        metric=metric,
+        random_state=seed,
+        n_jobs=1,
         init=start.astype(np.float32),
         precomputed_knn=(neighbours.indices.astype(np.int32), neighbours.distances.astype(np.float32)),
     )
@@ -261,7 +315,9 @@ def _aligned(
         agreement = ((ours - ours.mean(0)) * (theirs - theirs.mean(0))).sum(0)
         return centred * np.where(agreement < 0, -1.0, 1.0), told | {"kind": "signs"}
     left, _, right = np.linalg.svd((ours - ours.mean(0)).T @ (theirs - theirs.mean(0)))
-    return (coordinates - ours.mean(0)) @ (left @ right) + theirs.mean(0), told | {"kind": "rotation or reflection, and shift"}
+    return (coordinates - ours.mean(0)) @ (left @ right) + theirs.mean(0), told | {
+        "kind": "rotation or reflection, and shift"
+    }
 
 
 def _trustworthiness(matrix: np.ndarray, coordinates: np.ndarray, metric: str) -> tuple[float | None, int | None]:

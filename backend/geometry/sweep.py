@@ -1,12 +1,15 @@
 """KL(β): what steering a chunk along a direction does to the model's predictions of that chunk.
 
 1. The whole text goes through the model once (`encode`), unsteered and teacher-forced on its own tokens.
-2. For a chunk with tokens [s, e), h ← h + β·size·v̂ at layer ℓ, at one position set: `anchor` is s−1, the token before the chunk;
-   `chunk` is every t in [s−1, e−1), the tokens whose predictions are the chunk's. The size of a step, by unit: `rms` √(mean h_t²)
-   (default), `norm` ‖h_t‖, `absolute` 1; h_t is the unsteered residual stream at the steered position.
-3. KL(β) is the mean over t in [s−1, e−1) of KL( steered ‖ base ), full vocabulary, nats. All β and directions of a chunk share batches.
+2. For a chunk with tokens [s, e), h ← h + β·size·v̂ at layer ℓ, at one position set: `anchor` is s−1, the token before
+   the chunk; `chunk` is every t in [s−1, e−1), the tokens whose predictions are the chunk's. The size of a step, by
+   unit: `rms` √(mean h_t²) (default), `norm` ‖h_t‖, `absolute` 1; h_t is the unsteered residual stream at the steered
+   position.
+3. KL(β) is the mean over t in [s−1, e−1) of KL( steered ‖ base ), full vocabulary, nats. All β and directions of a
+   chunk share batches.
 4. The curve is kept with the noise floor, the same KL for unsteered passes of other shapes, and with both fits.
-Source: Dawes 2025, section 3 (steering one token by β times the RMS of its residual stream is its published code's convention).
+Source: Dawes 2025, section 3 (steering one token by β times the RMS of its residual stream is its published code's
+convention).
 """
 
 import math
@@ -48,25 +51,43 @@ class SweepRows:
 
 
 def sweep_cot(
-    loaded: "LoadedModel", token_ids: Sequence[int], chunk_spans: Mapping[str, tuple[int, int]], directions: Sequence[Direction], *,
-    layers: Sequence[int], positions: Sequence[str] = POSITIONS, betas: Sequence[float] = BETAS, unit: str = "rms",
+    loaded: "LoadedModel",
+    token_ids: Sequence[int],
+    chunk_spans: Mapping[str, tuple[int, int]],
+    directions: Sequence[Direction],
+    *,
+    layers: Sequence[int],
+    positions: Sequence[str] = POSITIONS,
+    betas: Sequence[float] = BETAS,
+    unit: str = "rms",
 ) -> SweepRows:
     """Every curve of one text: each chunk × direction at `layers` that applies to it × position set.
 
-    `chunk_spans` maps a chunk's id to its token span [s, e) in `token_ids` (prompt + CoT). A direction made from a chunk applies to that
-    chunk, one without a chunk to all. Raises SweepError for a direction of another model, or a layer without any direction.
+    `chunk_spans` maps a chunk's id to its token span [s, e) in `token_ids` (prompt + CoT). A direction made from a
+    chunk applies to that chunk, one without a chunk to all. Raises SweepError for a direction of another model, or a
+    layer without any direction.
     """
     check_float32(loaded)
     for layer in layers:
         if not any(direction.layer == layer for direction in directions):
-            raise SweepError(f"No direction was given for layer {layer}. Make directions there, or leave the layer out.")
+            raise SweepError(
+                f"No direction was given for layer {layer}. Make directions there, or leave the layer out."
+            )
     encoded = encode(loaded, token_ids, layers=layers)
     floors = noise_floor(loaded, token_ids, chunk_spans, encoded=encoded)
     rows = SweepRows()
     for chunk_id, span in chunk_spans.items():
         chosen = [d for d in directions if d.layer in layers and d.chunk_id in (None, chunk_id)]
         swept = sweep_chunk(
-            loaded, encoded, chunk_id, span, chosen, positions=positions, betas=betas, unit=unit, noise_floor=floors[chunk_id]
+            loaded,
+            encoded,
+            chunk_id,
+            span,
+            chosen,
+            positions=positions,
+            betas=betas,
+            unit=unit,
+            noise_floor=floors[chunk_id],
         )
         rows.kl_curves.extend(swept.kl_curves)
         rows.steepness.extend(swept.steepness)
@@ -74,12 +95,21 @@ def sweep_cot(
 
 
 def sweep_chunk(
-    loaded: "LoadedModel", encoded: Encoded, chunk_id: str, span: tuple[int, int], directions: Sequence[Direction], *,
-    positions: Sequence[str] = POSITIONS, betas: Sequence[float] = BETAS, unit: str = "rms", noise_floor: float = math.nan,
+    loaded: "LoadedModel",
+    encoded: Encoded,
+    chunk_id: str,
+    span: tuple[int, int],
+    directions: Sequence[Direction],
+    *,
+    positions: Sequence[str] = POSITIONS,
+    betas: Sequence[float] = BETAS,
+    unit: str = "rms",
+    noise_floor: float = math.nan,
 ) -> SweepRows:
     """The curves of one chunk with tokens [s, e) = `span` in an encoded text, one for each direction and position set.
 
-    A chunk without tokens of its own has curves of unknown (None) KL. Raises SweepError where there is no token before the chunk.
+    A chunk without tokens of its own has curves of unknown (None) KL. Raises SweepError where there is no token before
+    the chunk.
     """
     wanted = [(direction, position) for direction in directions for position in positions]
     check_steering(loaded, encoded, chunk_id, span, directions, positions=positions, betas=betas, unit=unit)
@@ -88,7 +118,11 @@ def sweep_chunk(
         curves = [[math.nan] * len(betas) for _ in wanted]
     else:
         base = Predictions(encoded, predicting)
-        edits = [edit for direction, position in wanted for edit in steering_edits(encoded, span, direction, position, betas, unit)]
+        edits = [
+            edit
+            for direction, position in wanted
+            for edit in steering_edits(encoded, span, direction, position, betas, unit)
+        ]
         per_pass = max(1, _ROWS // len(predicting))
         means: list[float] = []
         for layer_edits in (edits[i : i + per_pass] for i in range(0, len(edits), per_pass)):
@@ -108,13 +142,18 @@ def predicting_positions(span: tuple[int, int]) -> list[int]:
 def steering_edits(
     encoded: Encoded, span: tuple[int, int], direction: Direction, position: str, betas: Sequence[float], unit: str
 ) -> list[Edit]:
-    """One edit for each β: h_t ← h_t + β·size(h_t)·v̂ at the position set. Raises SweepError for a direction of another width.
+    """One edit for each β: h_t ← h_t + β·size(h_t)·v̂ at the position set. Raises SweepError for a direction of another
+    width.
 
-    In a pass that also steers lower layers, h_t is computed anew with them, so it differs from the stored one by rounding (1e-6 of the KL).
+    In a pass that also steers lower layers, h_t is computed anew with them, so it differs from the stored one by
+    rounding (1e-6 of the KL).
     """
     d_model = encoded.residual(direction.layer).shape[-1]
     if len(direction.vector) != d_model:
-        raise SweepError(f"Direction {direction.direction_id} has {len(direction.vector)} values, but the residual stream has {d_model}.")
+        raise SweepError(
+            f"Direction {direction.direction_id} has {len(direction.vector)} values, but the residual stream has"
+            f" {d_model}."
+        )
     steering = Intervention((direction.layer,), position, "add", direction.vector, 0.0, unit)
     return [edit for beta in betas for edit in steering.with_beta(beta).edits(span, n_prompt=0)]
 
@@ -122,21 +161,30 @@ def steering_edits(
 def curve_columns(chunk_id: str, direction: Direction, position: str, unit: str) -> dict[str, Any]:
     """What is being steered, with its id: the columns that `kl_curves`, `steepness` and `fisher` share."""
     return {
-        "curve_id": stable_id("k", chunk_id, direction.direction_id, direction.layer, position, unit), "chunk_id": chunk_id,
-        "direction_id": direction.direction_id, "kind": direction.kind, "model_id": direction.model_id, "layer": direction.layer,
-        "position": position, "unit": unit,
+        "curve_id": stable_id("k", chunk_id, direction.direction_id, direction.layer, position, unit),
+        "chunk_id": chunk_id,
+        "direction_id": direction.direction_id,
+        "kind": direction.kind,
+        "model_id": direction.model_id,
+        "layer": direction.layer,
+        "position": position,
+        "unit": unit,
     }
 
 
 @torch.inference_mode()
 def noise_floor(
-    loaded: "LoadedModel", token_ids: Sequence[int], chunk_spans: Mapping[str, tuple[int, int]], *, encoded: Encoded | None = None
+    loaded: "LoadedModel",
+    token_ids: Sequence[int],
+    chunk_spans: Mapping[str, tuple[int, int]],
+    *,
+    encoded: Encoded | None = None,
 ) -> dict[str, float]:
     """By chunk id, the KL from rounding alone, nats, mean over t in [s−1, e−1); NaN for a chunk without tokens.
 
-    Two unsteered passes are compared with the base: one with tokens appended, which cannot change what stands before them, and one
-    computed the way steered ones are, from the lowest layer kept in `encoded` (layer 0 without it). The floor is the larger mean of the
-    two: a steered KL no larger means nothing.
+    Two unsteered passes are compared with the base: one with tokens appended, which cannot change what stands before
+    them, and one computed the way steered ones are, from the lowest layer kept in `encoded` (layer 0 without it). The
+    floor is the larger mean of the two: a steered KL no larger means nothing.
     """
     check_float32(loaded)
     encoded = encoded or encode(loaded, token_ids, layers=[0])
@@ -163,10 +211,19 @@ def check_float32(loaded: "LoadedModel") -> None:
 
 
 def check_steering(
-    loaded: "LoadedModel", encoded: Encoded, chunk_id: str, span: tuple[int, int], directions: Sequence[Direction], *,
-    positions: Sequence[str], unit: str, betas: Sequence[float] = (),
+    loaded: "LoadedModel",
+    encoded: Encoded,
+    chunk_id: str,
+    span: tuple[int, int],
+    directions: Sequence[Direction],
+    *,
+    positions: Sequence[str],
+    unit: str,
+    betas: Sequence[float] = (),
 ) -> None:
-    """Raises SweepError for what cannot be steered as asked: half precision, a span, unit, position, β or direction out of place."""
+    """Raises SweepError for what cannot be steered as asked: half precision, a span, unit, position, β or direction out
+    of place.
+    """
     check_float32(loaded)
     _checked_span(encoded, chunk_id, span)
     if unit not in UNITS or not set(positions) <= set(POSITIONS):
@@ -175,9 +232,15 @@ def check_steering(
         raise SweepError(f"Every beta must be a number, got {list(betas)}.")
     for direction in directions:
         if direction.model_id != loaded.model_id:
-            raise SweepError(f"Direction {direction.direction_id} is of model {direction.model_id}; {loaded.model_id} is being steered.")
+            raise SweepError(
+                f"Direction {direction.direction_id} is of model {direction.model_id}; {loaded.model_id} is being"
+                " steered."
+            )
         if direction.chunk_id not in (None, chunk_id):
-            raise SweepError(f"Direction {direction.direction_id} was made from chunk {direction.chunk_id}; {chunk_id} is being steered.")
+            raise SweepError(
+                f"Direction {direction.direction_id} was made from chunk {direction.chunk_id}; {chunk_id} is being"
+                " steered."
+            )
 
 
 class Predictions:
@@ -207,32 +270,53 @@ class Predictions:
             return self._distribution.kl(normed * self._scale)
         unembed, base = self._encoded.parts.unembed, self._encoded.normed[self._positions].expand_as(normed)
         pairs = zip(normed.flatten(0, 1).split(_LOGIT_ROWS), base.flatten(0, 1).split(_LOGIT_ROWS), strict=True)
-        return torch.cat([kl_divergence(unembed(steered), unembed(unsteered)) for steered, unsteered in pairs]).view(normed.shape[:2])
+        return torch.cat([kl_divergence(unembed(steered), unembed(unsteered)) for steered, unsteered in pairs]).view(
+            normed.shape[:2]
+        )
 
 
 def _add_rows(
-    rows: SweepRows, chunk_id: str, direction: Direction, position: str, unit: str, betas: Sequence[float], kl: list[float],
-    floor: float, n_tokens: int,
+    rows: SweepRows,
+    chunk_id: str,
+    direction: Direction,
+    position: str,
+    unit: str,
+    betas: Sequence[float],
+    kl: list[float],
+    floor: float,
+    n_tokens: int,
 ) -> None:
     about = curve_columns(chunk_id, direction, position, unit)
     quadratic, square = quadratic_fit(betas, kl), square_fit(betas, kl)
     known = np.asarray(kl)[np.isfinite(kl)]
-    rows.kl_curves.append(about | {
-        "betas": [float(beta) for beta in betas], "kl": [_or_none(value) for value in kl], "noise_floor": _or_none(floor),
-        "n_tokens": n_tokens,
-    })
-    rows.steepness.append(about | {
-        "steepness": _or_none(quadratic.steepness), "r2": _or_none(quadratic.r2), "amplitude": _or_none(square.amplitude),
-        "amplitude_r2": _or_none(square.r2), "n_betas": len(known),
-        "below_floor": None if not len(known) or math.isnan(floor) else bool((known <= floor).all()),
-    })
+    rows.kl_curves.append(
+        about
+        | {
+            "betas": [float(beta) for beta in betas],
+            "kl": [_or_none(value) for value in kl],
+            "noise_floor": _or_none(floor),
+            "n_tokens": n_tokens,
+        }
+    )
+    rows.steepness.append(
+        about
+        | {
+            "steepness": _or_none(quadratic.steepness),
+            "r2": _or_none(quadratic.r2),
+            "amplitude": _or_none(square.amplitude),
+            "amplitude_r2": _or_none(square.r2),
+            "n_betas": len(known),
+            "below_floor": None if not len(known) or math.isnan(floor) else bool((known <= floor).all()),
+        }
+    )
 
 
 def _checked_span(encoded: Encoded, chunk_id: str, span: tuple[int, int]) -> list[int]:
     start, end = span
     if not 1 <= start <= end <= len(encoded.token_ids):
         raise SweepError(
-            f"Chunk {chunk_id} has token span [{start}, {end}); it must lie in the text's {len(encoded.token_ids)} tokens, after the first."
+            f"Chunk {chunk_id} has token span [{start}, {end}); it must lie in the text's {len(encoded.token_ids)}"
+            " tokens, after the first."
         )
     return predicting_positions(span)
 

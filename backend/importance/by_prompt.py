@@ -1,14 +1,16 @@
 """How many problems each model solves under each prompt, and what of a difference is the model's and what the prompt's.
 
-1. A chain of thought solves its problem if its answer is correct; one without an answer, even a forced one, does not; one whose answer
-   could not be judged takes no part and is counted.
-2. A problem's value in a cell (a model under a prompt) is the mean over its chains, and the cell's accuracy is the mean over problems:
-   chains of one problem are alike, so problems are what is drawn. Intervals are 95 %: Wilson's where every problem has one chain, or all
-   of them agree; else a bootstrap over problems.
-3. Two cells are compared problem by problem. Where every problem's value is 0 or 1 on both sides, by McNemar's test with Newcombe's
-   interval; else by the mean of the differences with its bootstrap and sign flips. Differences that are all alike have no interval.
-4. The interaction of two models and two prompts is the difference of differences: by how much more one model gains from the prompt than the
-   other. It needs all four cells, and without it "the model is better" may be a sentence about the prompt.
+1. A chain of thought solves its problem if its answer is correct; one without an answer, even a forced one, does not;
+   one whose answer could not be judged takes no part and is counted.
+2. A problem's value in a cell (a model under a prompt) is the mean over its chains, and the cell's accuracy is the mean
+   over problems: chains of one problem are alike, so problems are what is drawn. Intervals are 95 %: Wilson's where
+   every problem has one chain, or all of them agree; else a bootstrap over problems.
+3. Two cells are compared problem by problem. Where every problem's value is 0 or 1 on both sides, by McNemar's test
+   with Newcombe's interval; else by the mean of the differences with its bootstrap and sign flips. Differences that are
+   all alike have no interval.
+4. The interaction of two models and two prompts is the difference of differences: by how much more one model gains from
+   the prompt than the other. It needs all four cells, and without it "the model is better" may be a sentence about the
+   prompt.
 """
 
 import math
@@ -27,41 +29,61 @@ CONTRASTS = {
     "interaction": "difference of differences",
 }
 CONTRAST_COLUMNS = (
-    "contrast", "model_id", "other_model_id", "prompt_name", "other_prompt_name", *(field.name for field in fields(Paired)), "q",
-)  # fmt: skip
+    "contrast",
+    "model_id",
+    "other_model_id",
+    "prompt_name",
+    "other_prompt_name",
+    *(field.name for field in fields(Paired)),
+    "q",
+)
 
 
 def solved_by_problem(chains: pd.DataFrame) -> pd.DataFrame:
-    """Each problem's share of solved chains, one column a cell (model_id, prompt_name), one row a problem; NaN where nothing is known.
+    """Each problem's share of solved chains, one column a cell (model_id, prompt_name), one row a problem; NaN where
+    nothing is known.
 
     `chains` has one row a CoT: problem_id, model_id, prompt_name, answered, is_correct (NA: not judged).
     """
     solved = chains["is_correct"].astype("boolean").mask(~chains["answered"].astype(bool), False)
-    shares = chains.assign(solved=solved.astype("Float64")).groupby(["problem_id", "model_id", "prompt_name"])["solved"].mean()
+    shares = (
+        chains.assign(solved=solved.astype("Float64"))
+        .groupby(["problem_id", "model_id", "prompt_name"])["solved"]
+        .mean()
+    )
     return shares.unstack(["model_id", "prompt_name"]).astype(float)
 
 
 def cells(chains: pd.DataFrame) -> list[dict[str, Any]]:
-    """One row a model and prompt, in the order they come: accuracy with low and high, n (problems), n_chains that took part, and of all its
-    chains n_without_answer, n_forced and n_unjudged. `chains` has `forced` too."""
+    """One row a model and prompt, in the order they come: accuracy with low and high, n (problems), n_chains that took
+    part, and of all its chains n_without_answer, n_forced and n_unjudged. `chains` has `forced` too.
+    """
     by_problem, rows = solved_by_problem(chains), []
     for (model, prompt), own in chains.groupby(["model_id", "prompt_name"], sort=False):
         values = by_problem[model, prompt].dropna()
         unjudged = own["answered"].astype(bool) & own["is_correct"].isna()
         taking_part = own[~unjudged]
         single = len(taking_part) == taking_part["problem_id"].nunique()
-        rows.append({
-            "model_id": model, "prompt_name": prompt, "accuracy": float(values.mean()) if len(values) else math.nan,
-            **_interval(values, single=single)._asdict(), "n": len(values), "n_chains": len(taking_part),
-            "n_without_answer": int((~own["answered"].astype(bool)).sum()), "n_forced": int(own["forced"].astype(bool).sum()),
-            "n_unjudged": int(unjudged.sum()),
-        })  # fmt: skip
+        rows.append(
+            {
+                "model_id": model,
+                "prompt_name": prompt,
+                "accuracy": float(values.mean()) if len(values) else math.nan,
+                **_interval(values, single=single)._asdict(),
+                "n": len(values),
+                "n_chains": len(taking_part),
+                "n_without_answer": int((~own["answered"].astype(bool)).sum()),
+                "n_forced": int(own["forced"].astype(bool).sum()),
+                "n_unjudged": int(unjudged.sum()),
+            }
+        )
     return rows
 
 
 def contrasts(chains: pd.DataFrame, *, seed: int = 0) -> list[dict[str, Any]]:
     """Every comparison the cells allow: rows of contrast (of CONTRASTS), model_id and other_model_id, prompt_name and
-    other_prompt_name (the other − the first; the other is None where it is the same), a `Paired` over problems, and q over all with a p.
+    other_prompt_name (the other − the first; the other is None where it is the same), a `Paired` over problems, and q
+    over all with a p.
 
     An interaction is (other model: other prompt − prompt) − (model: other prompt − prompt).
     """
@@ -93,7 +115,9 @@ def contrasts(chains: pd.DataFrame, *, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def told_apart(chains: pd.DataFrame) -> bool:
-    """Whether two models were asked under the same two prompts, so that a difference can be called the model's or the prompt's."""
+    """Whether two models were asked under the same two prompts, so that a difference can be called the model's or the
+    prompt's.
+    """
     cells = set(zip(chains["model_id"], chains["prompt_name"], strict=True))
     models, prompts = ({cell[side] for cell in cells} for side in (0, 1))
     return any(
@@ -103,11 +127,18 @@ def told_apart(chains: pd.DataFrame) -> bool:
     )
 
 
-def _row(contrast: str, models: tuple[str, str | None], prompts: tuple[str, str | None], found: Paired) -> dict[str, Any]:
+def _row(
+    contrast: str, models: tuple[str, str | None], prompts: tuple[str, str | None], found: Paired
+) -> dict[str, Any]:
     return {
-        "contrast": contrast, "model_id": models[0], "other_model_id": models[1], "prompt_name": prompts[0],
-        "other_prompt_name": prompts[1], **vars(found), "q": math.nan,
-    }  # fmt: skip
+        "contrast": contrast,
+        "model_id": models[0],
+        "other_model_id": models[1],
+        "prompt_name": prompts[0],
+        "other_prompt_name": prompts[1],
+        **vars(found),
+        "q": math.nan,
+    }
 
 
 def _interval(values: pd.Series, *, single: bool) -> Interval:
@@ -117,7 +148,9 @@ def _interval(values: pd.Series, *, single: bool) -> Interval:
 
 
 def _compared(base: pd.Series, changed: pd.Series, *, seed: int) -> Paired:
-    """changed − base, one value a problem on each side; problems without a value on either side are left out and counted."""
+    """changed − base, one value a problem on each side; problems without a value on either side are left out and
+    counted.
+    """
     both = pd.concat([base, changed], axis=1).dropna(how="all")
     sides = [[None if pd.isna(value) else float(value) for value in both.iloc[:, side]] for side in (0, 1)]
     complete = both.dropna()

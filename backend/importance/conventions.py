@@ -1,14 +1,17 @@
-"""What each convention of an importance metric computes: one entry a convention, from which the numbers and the words are made.
+"""What each convention of an importance metric computes: one entry a convention, from which the numbers and the words
+are made.
 
-A difference of accuracies is accuracy(p) − accuracy(q); a KL is KL( outcomes of p ‖ outcomes of q ) in nats. An entry says, for each
-metric, which rollouts are p and which are q; what counts as an outcome; and what is added to the count of every outcome.
+A difference of accuracies is accuracy(p) − accuracy(q); a KL is KL( outcomes of p ‖ outcomes of q ) in nats. An entry
+says, for each metric, which rollouts are p and which are q; what counts as an outcome; and what is added to the count
+of every outcome.
 
 `ta` is what the published code of Thought Anchors computes (Bogdan et al. 2025; `analyze_rollouts.py`, its functions
-`calculate_…_importance_…`): resampling and forced KLs run from i to i+1, against the text's own definition; the counterfactual KL is
-against i+1 pooled with the similar rollouts at i, the counterfactual accuracy against i+1 alone; two answers are one where that code's
-normalisation makes them the same string. It is followed in all but two things: where it writes 0.0 for what is undefined, ours is
-unknown, and where i+1 has no rollouts it goes on to the next chunk that has some, which is another quantity: ours is unknown there too.
-`paper` is what the text says. `fl` is that of "Features and Logits" (Dawes 2025).
+`calculate_…_importance_…`): resampling and forced KLs run from i to i+1, against the text's own definition; the
+counterfactual KL is against i+1 pooled with the similar rollouts at i, the counterfactual accuracy against i+1 alone;
+two answers are one where that code's normalisation makes them the same string. It is followed in all but two things:
+where it writes 0.0 for what is undefined, ours is unknown, and where i+1 has no rollouts it goes on to the next chunk
+that has some, which is another quantity: ours is unknown there too. `paper` is what the text says. `fl` is that of
+"Features and Logits" (Dawes 2025).
 """
 
 import re
@@ -19,8 +22,14 @@ import pandas as pd
 
 # Groups of rollouts at chunk i and after it, with the words for them, and for one in which no answer is.
 HERE, AFTER, DISSIMILAR, SIMILAR, GONE_HERE, FORCED_HERE, FORCED_AFTER = (
-    "here", "after", "dissimilar", "similar", "gone", "forced_here", "forced_after",
-)  # fmt: skip
+    "here",
+    "after",
+    "dissimilar",
+    "similar",
+    "gone",
+    "forced_here",
+    "forced_after",
+)
 GROUPS = {
     HERE: "all rollouts at i",
     AFTER: "rollouts at i+1",
@@ -64,9 +73,11 @@ class Sides:
 
 @dataclass(frozen=True)
 class Convention:
-    label: str                  # who computes so
-    outcomes: str               # one of OUTCOMES: of its KLs
-    smoothing: float            # added to the count of every outcome of p and q together (of both, where they are correct and wrong)
+    label: str  # who computes so
+    outcomes: str  # one of OUTCOMES: of its KLs
+    smoothing: (
+        float  # added to the count of every outcome of p and q together (of both, where they are correct and wrong)
+    )
     sides: Mapping[str, Sides]  # by metric
 
 
@@ -112,7 +123,7 @@ CONVENTIONS: Mapping[str, Convention] = {
         1e-9,
         _sides(**_AS_DEFINED, comparator_of_kl=(AFTER,), comparator_of_accuracy=(AFTER,)),
     ),
-}  # fmt: skip
+}
 
 # Under every convention the same, and the same as published.
 SHARED_SIDES = {
@@ -125,7 +136,10 @@ SHARES = {
     "overdeterminedness": "1 − distinct first sentences / rollouts at i",
     "resilience": "share of the dissimilar rollouts at i that say the chunk's content later after all",
 }
-_WITHOUT_ANSWER = ("different_trajectories_fraction", "overdeterminedness")  # published of the rollouts with an answer alone
+_WITHOUT_ANSWER = (
+    "different_trajectories_fraction",
+    "overdeterminedness",
+)  # published of the rollouts with an answer alone
 
 
 def sides_of(metric: str, convention: str) -> Sides:
@@ -143,17 +157,24 @@ def why_unknown(metric: str, convention: str, n: int | None, n_comparator: int |
 
 
 def like(convention: str) -> str:
-    """The convention of ours whose direction and comparator a convention's values have: published values come from the code of `ta`."""
+    """The convention of ours whose direction and comparator a convention's values have: published values come from the
+    code of `ta`.
+    """
     return "ta" if convention == PUBLISHED else convention
 
 
 def comparable(one: str, other: str) -> bool:
-    """Whether values under two conventions may be set against each other: published ones only beside their like, and what all share."""
+    """Whether values under two conventions may be set against each other: published ones only beside their like, and
+    what all share.
+    """
     return PUBLISHED not in (one, other) or ALL in (one, other) or like(one) == like(other)
 
 
 def definition(metric: str, convention: str) -> str:
-    """In words and signs what a value is: direction, comparator, outcomes and smoothing. Empty for a name that is not known here."""
+    """In words and signs what a value is: direction, comparator, outcomes and smoothing.
+
+    Empty for a name that is not known here.
+    """
     if convention == PUBLISHED:
         own = definition(metric, like(convention)) or definition(metric, ALL)
         return own and f"as published: {own}" + (", of those with an answer" if metric in _WITHOUT_ANSWER else "")
@@ -194,8 +215,8 @@ _STEPS = tuple(
 def written_answer(answer: str) -> str | None:
     r"""The string under which `ta` counts an answer; None where nothing is left of it, which that code leaves out.
 
-    It is the published code's rule, faults included: \frac{11}{2} and \frac{1}{12} become the same string, 1,000 becomes 1.000.
-    Source: Thought Anchors, `utils.py`, `normalize_latex`.
+    It is the published code's rule, faults included: \frac{11}{2} and \frac{1}{12} become the same string, 1,000
+    becomes 1.000. Source: Thought Anchors, `utils.py`, `normalize_latex`.
     """
     text = answer.lower()
     for pattern, becomes in _STEPS:

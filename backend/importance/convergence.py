@@ -1,10 +1,11 @@
 """How a metric and its interval change with the number of rollouts, from the rollouts there are.
 
-For each m, random subsets of m rollouts before the chunk and m before the next one, drawn without replacement: where the metric lies, over
-many orders of the rollouts, and how wide its bootstrap interval is when only these m are known.
+For each m, random subsets of m rollouts before the chunk and m before the next one, drawn without replacement: where
+the metric lies, over many orders of the rollouts, and how wide its bootstrap interval is when only these m are known.
 
-The subsets of one order are nested, and all come from the same rollouts: near the full number they are nearly equal, so the spread over
-orders falls to 0 there although the uncertainty does not. What m rollouts tell of the model is the interval's half-width.
+The subsets of one order are nested, and all come from the same rollouts: near the full number they are nearly equal, so
+the spread over orders falls to 0 there although the uncertainty does not. What m rollouts tell of the model is the
+interval's half-width.
 """
 
 from collections.abc import Sequence
@@ -33,10 +34,12 @@ def convergence(
 ) -> pd.DataFrame:
     """One row for each m in `sizes`, with COLUMNS.
 
-    `rollouts` and `chunk_ids` are those of `metrics.importance_of_cot` (with `returns` for the metrics of `resilience`). `mean` and the
-    2.5th and 97.5th percentile `low` and `high` are over the orders in which the metric is known (NaN: in none); `n_unknown` are the
-    others. `half_width` is half of the 95 % interval at m, the mean over some of the orders; NaN where no interval is known. An m that
-    either side has not as many rollouts for is unknown. Forced metrics take m of the forced rollouts.
+    `rollouts` and `chunk_ids` are those of `metrics.importance_of_cot` (with `returns` for the metrics of
+    `resilience`). `mean` and the
+    2.5th and 97.5th percentile `low` and `high` are over the orders in which the metric is known (NaN: in none);
+    `n_unknown` are the others. `half_width` is half of the 95 % interval at m, the mean over some of the orders; NaN
+    where no interval is known. An m that either side has not as many rollouts for is unknown. Forced metrics take m of
+    the forced rollouts.
     """
     if chunk_id not in chunk_ids:
         raise RolloutsError(f"{chunk_id} is none of the {len(chunk_ids)} chunks given")
@@ -54,12 +57,24 @@ def convergence(
             rows.append((m, np.nan, np.nan, np.nan, np.nan, n_orders, n_orders))
             continue
         subsets = [(first[:m], second[:m]) for first, second in orders]
-        values = np.array([
-            estimate(chunk_id, here.taken(first), after.taken(second), metric, convention, n_bootstrap=0, seed=seed).value
-            for first, second in subsets
-        ])  # fmt: skip
+        values = np.array(
+            [
+                estimate(
+                    chunk_id, here.taken(first), after.taken(second), metric, convention, n_bootstrap=0, seed=seed
+                ).value
+                for first, second in subsets
+            ]
+        )
         intervals = [
-            estimate(chunk_id, here.taken(first), after.taken(second), metric, convention, n_bootstrap=_REPLICATES, seed=number).interval
+            estimate(
+                chunk_id,
+                here.taken(first),
+                after.taken(second),
+                metric,
+                convention,
+                n_bootstrap=_REPLICATES,
+                seed=number,
+            ).interval
             for number, (first, second) in enumerate(subsets[:_BOOTSTRAPPED])  # each with draws of its own
         ]
         known = values[~np.isnan(values)]
@@ -77,14 +92,18 @@ def compares(metric: str) -> bool:
 
 
 def sides(rollouts: pd.DataFrame, chunk_ids: Sequence[str], chunk_id: str, kind: str) -> tuple[Rollouts, Rollouts]:
-    """The rollouts of a kind before the chunk, and before the next one: none where there is no next one, or where it has none."""
+    """The rollouts of a kind before the chunk, and before the next one: none where there is no next one, or where it
+    has none.
+    """
     groups, place = grouped(rollouts), list(chunk_ids).index(chunk_id)
     following = chunk_ids[place + 1] if place + 1 < len(chunk_ids) else None
     here, after = (groups.get((chunk, kind), Rollouts.none()) for chunk in (chunk_id, following))
     return here, after
 
 
-def estimate(chunk: str, here: Rollouts, after: Rollouts, metric: str, convention: str, *, n_bootstrap: int, seed: int) -> Estimate:
+def estimate(
+    chunk: str, here: Rollouts, after: Rollouts, metric: str, convention: str, *, n_bootstrap: int, seed: int
+) -> Estimate:
     """One metric of one chunk from the rollouts on its two sides, which are forced ones for a forced metric."""
     return Estimator(chunk, here, after, here, after, n_bootstrap, seed)(metric, convention)
 

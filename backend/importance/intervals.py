@@ -54,9 +54,11 @@ def bootstrap_percentile(replicates: np.ndarray, level: float = 0.95) -> Interva
 
 
 def bootstrap_mean(values: Sequence[float], *, n_bootstrap: int = 2000, level: float = 0.95, seed: int = 0) -> Interval:
-    """Percentile bootstrap interval of the mean of `values`, in their own unit; the same draws for the same seed and number of values.
+    """Percentile bootstrap interval of the mean of `values`, in their own unit; the same draws for the same seed and
+    number of values.
 
-    NaN takes no part. Fewer than two values give NaN, NaN: resampling one value gives that value, which is no certainty.
+    NaN takes no part. Fewer than two values give NaN, NaN: resampling one value gives that value, which is no
+    certainty.
     """
     known = np.asarray(values, dtype=np.float64)
     known = known[~np.isnan(known)]

@@ -2,22 +2,24 @@
 
 The method in steps, for chunk i of a CoT:
 
-1. A rollout at i continues from before chunk i; its first chunk S' replaces S_i. It is *dissimilar* when the cosine of their sentence
-   embeddings is below 0.8, *similar* at or above. The rollouts at i+1 are those that keep S_i.
-2. Two groups of rollouts are compared, p with q. Which, in which direction, and by which outcomes, is the convention's: `conventions` has
-   one entry for each. The `_kl` metrics are KL(p || q) in nats; the `_accuracy` metrics are accuracy(p) − accuracy(q).
-3. The smoothing of a KL adds the convention's alpha to the count of every outcome of a set fixed beforehand: the union of the answers in p
-   and q, or {correct, wrong}, seen or not.
-4. Intervals: each group is resampled within itself, at its own size, and the 2.5th and 97.5th percentiles are taken. Sampling noise alone
-   makes a KL positive, so the interval of a KL that is truly 0 may lie above 0.
+1. A rollout at i continues from before chunk i; its first chunk S' replaces S_i. It is *dissimilar* when the cosine of
+   their sentence embeddings is below 0.8, *similar* at or above. The rollouts at i+1 are those that keep S_i.
+2. Two groups of rollouts are compared, p with q. Which, in which direction, and by which outcomes, is the convention's:
+   `conventions` has one entry for each. The `_kl` metrics are KL(p || q) in nats; the `_accuracy` metrics are
+   accuracy(p) − accuracy(q).
+3. The smoothing of a KL adds the convention's alpha to the count of every outcome of a set fixed beforehand: the union
+   of the answers in p and q, or {correct, wrong}, seen or not.
+4. Intervals: each group is resampled within itself, at its own size, and the 2.5th and 97.5th percentiles are taken.
+   Sampling noise alone makes a KL positive, so the interval of a KL that is truly 0 may lie above 0.
 
-Unknown takes no part and is never 0. A rollout without an answer has no outcome: it counts neither as an answer of its own nor as wrong
-(the published code of Thought Anchors drops it too). A rollout without a similarity is neither similar nor dissimilar. The last chunk has
-no i+1, and a group may be empty: then the row is there and its value is NULL. `n` and `n_comparator` are the rollouts of p and q that
-took part. `different_trajectories_fraction` and `overdeterminedness` need no answer, and count every rollout; that code leaves out those
-without one.
+Unknown takes no part and is never 0. A rollout without an answer has no outcome: it counts neither as an answer of its
+own nor as wrong (the published code of Thought Anchors drops it too). A rollout without a similarity is neither similar
+nor dissimilar. The last chunk has no i+1, and a group may be empty: then the row is there and its value is NULL. `n`
+and `n_comparator` are the rollouts of p and q that took part. `different_trajectories_fraction` and
+`overdeterminedness` need no answer, and count every rollout; that code leaves out those without one.
 
-`resilience` tells of two more metrics, which look at the whole continuation; they are estimated here, from a column `returns`.
+`resilience` tells of two more metrics, which look at the whole continuation; they are estimated here, from a column
+`returns`.
 """
 
 import math
@@ -75,12 +77,13 @@ def importance_of_cot(
     seed: int,
     metrics: Sequence[str] = METRICS,
 ) -> pd.DataFrame:
-    """The metrics by every convention for every chunk of one CoT, with the columns of the table `importance` (unknown is NaN or NA).
+    """The metrics by every convention for every chunk of one CoT, with the columns of the table `importance` (unknown
+    is NaN or NA).
 
-    `rollouts` has the columns of the table `rollouts`, of this CoT alone, and `answer_cluster`; their order and the names of the clusters
-    change nothing. The column `answer` is what `ta` counts, as written; without it the clusters stand for it.
-    `chunk_ids` are all chunks of the CoT in reading order, also those without rollouts. `n_bootstrap` = 0 leaves the intervals unknown.
-    The random numbers of an interval depend on `seed`, chunk and metric alone.
+    `rollouts` has the columns of the table `rollouts`, of this CoT alone, and `answer_cluster`; their order and the
+    names of the clusters change nothing. The column `answer` is what `ta` counts, as written; without it the clusters
+    stand for it. `chunk_ids` are all chunks of the CoT in reading order, also those without rollouts. `n_bootstrap` = 0
+    leaves the intervals unknown. The random numbers of an interval depend on `seed`, chunk and metric alone.
     """
     _check(rollouts, chunk_ids, conventions)
     groups = grouped(rollouts)
@@ -94,9 +97,13 @@ def importance_of_cot(
         estimate = Estimator(chunk, here, after, forced_here, forced_after, n_bootstrap, seed)
         for metric, convention in wanted:
             found = estimate(metric, convention)
-            rows.append((chunk, metric, convention, found.value, *found.interval, found.n, found.n_comparator, None, None))
+            rows.append(
+                (chunk, metric, convention, found.value, *found.interval, found.n, found.n_comparator, None, None)
+            )
     table = pd.DataFrame(rows, columns=list(TABLES["importance"].columns))
-    return table.astype({"value": "float64", "ci_low": "float64", "ci_high": "float64", "n": "int64", "n_comparator": "Int64"})
+    return table.astype(
+        {"value": "float64", "ci_low": "float64", "ci_high": "float64", "n": "int64", "n_comparator": "Int64"}
+    )
 
 
 def conventions_of(metric: str, conventions: Sequence[str] = CONVENTIONS) -> Sequence[str]:
@@ -105,7 +112,8 @@ def conventions_of(metric: str, conventions: Sequence[str] = CONVENTIONS) -> Seq
 
 
 def kl_divergence(p_counts: np.ndarray, q_counts: np.ndarray, alpha: float) -> np.ndarray:
-    """KL(p || q) in nats, float64, at least 0, of counts of the same outcomes along the last axis; leading axes are replicates.
+    """KL(p || q) in nats, float64, at least 0, of counts of the same outcomes along the last axis; leading axes are
+    replicates.
 
     `alpha` > 0 is added to every count on both sides. Where a side has no counts at all the divergence is unknown: NaN.
     """
@@ -121,10 +129,10 @@ class Rollouts:
     """A group of rollouts as arrays of one length; -1 stands for unknown."""
 
     similar: np.ndarray  # 1 similar, 0 dissimilar, -1 unknown
-    answer: np.ndarray   # number of the answer cluster within the CoT, or -1
+    answer: np.ndarray  # number of the answer cluster within the CoT, or -1
     written: np.ndarray  # number of the answer as `conventions.written_answer` has it, or -1
     correct: np.ndarray  # 1, 0 or -1
-    first: np.ndarray    # number of the resampled chunk's text, or -1
+    first: np.ndarray  # number of the resampled chunk's text, or -1
     returns: np.ndarray  # 1 the chunk's content comes back after the resampled chunk, 0 it does not, -1 unknown
 
     @staticmethod
@@ -149,12 +157,16 @@ def grouped(rollouts: pd.DataFrame) -> dict[tuple[str, str], Rollouts]:
     answer, _ = pd.factorize(rollouts["answer_cluster"])
     written = answer
     if "answer" in rollouts:
-        written, _ = pd.factorize(registry.written_answers(rollouts["answer"].where(rollouts["answer_cluster"].notna())))
+        written, _ = pd.factorize(
+            registry.written_answers(rollouts["answer"].where(rollouts["answer_cluster"].notna()))
+        )
     returns = rollouts["returns"] if "returns" in rollouts else pd.Series(pd.NA, rollouts.index)
     correct, returns = (
-        column.astype("boolean").astype("Int64").fillna(-1).to_numpy(dtype=np.int64) for column in (rollouts["is_correct"], returns)
+        column.astype("boolean").astype("Int64").fillna(-1).to_numpy(dtype=np.int64)
+        for column in (rollouts["is_correct"], returns)
     )
-    # Chunks tile the text and so carry the white space that follows them: the same sentence counts once whatever comes after it.
+    # Chunks tile the text and so carry the white space that follows them: the same sentence counts once whatever comes
+    # after it.
     first, _ = pd.factorize(rollouts["resampled_chunk"].astype("string").str.strip().replace("", pd.NA))
     return {
         key: Rollouts(similar[rows], answer[rows], written[rows], correct[rows], first[rows], returns[rows])
@@ -211,14 +223,18 @@ class Estimator:
         return Estimate(share, _interval(replicates, len(known)), len(known), None)
 
     def _resilience(self) -> Estimate:
-        """Wilson's interval, which has a width also where the content never or always comes back: dissimilar rollouts are often few."""
+        """Wilson's interval, which has a width also where the content never or always comes back: dissimilar rollouts
+        are often few.
+        """
         returns = self.here.where_similar(0).returns
         known = returns[returns >= 0]
         interval = wilson(int(known.sum()), len(known)) if self.n_bootstrap else UNKNOWN
         return Estimate(float(known.mean()) if len(known) else math.nan, interval, len(known), None)
 
     def _overdeterminedness(self) -> Estimate:
-        """No interval: a sample drawn with replacement repeats texts by construction, so the bootstrap says nothing about distinct ones."""
+        """No interval: a sample drawn with replacement repeats texts by construction, so the bootstrap says nothing
+        about distinct ones.
+        """
         known = self.here.first[self.here.first >= 0]
         value = 1 - len(np.unique(known)) / len(known) if len(known) else math.nan
         return Estimate(value, UNKNOWN, len(known), None)
@@ -227,11 +243,15 @@ class Estimator:
         p_counts, q_counts = (_counts([group.correct for group in side], 2) for side in (p, q))
         return self._compared(p_counts, q_counts, lambda p, q: _accuracy(p) - _accuracy(q), rng)
 
-    def _kl(self, p: list[Rollouts], q: list[Rollouts], convention: registry.Convention, rng: np.random.Generator) -> Estimate:
+    def _kl(
+        self, p: list[Rollouts], q: list[Rollouts], convention: registry.Convention, rng: np.random.Generator
+    ) -> Estimate:
         if convention.outcomes == CORRECTNESS:
             p_counts, q_counts = (_counts([group.correct for group in side], 2) for side in (p, q))
         else:
-            p_codes, q_codes = ([group.written if convention.outcomes == WRITTEN else group.answer for group in side] for side in (p, q))
+            p_codes, q_codes = (
+                [group.written if convention.outcomes == WRITTEN else group.answer for group in side] for side in (p, q)
+            )
             n_outcomes = 1 + max(int(codes.max(initial=-1)) for codes in p_codes + q_codes)
             p_counts, q_counts = _union_in_canonical_order(_counts(p_codes, n_outcomes), _counts(q_codes, n_outcomes))
         return self._compared(p_counts, q_counts, lambda p, q: kl_divergence(p, q, convention.smoothing), rng)
@@ -254,7 +274,9 @@ def _counts(groups: list[np.ndarray], n_outcomes: int) -> np.ndarray:
 
 
 def _union_in_canonical_order(p_counts: np.ndarray, q_counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Outcomes that occur on either side, ordered by their counts: so the draws do not depend on what the answers are called."""
+    """Outcomes that occur on either side, ordered by their counts: so the draws do not depend on what the answers are
+    called.
+    """
     both = np.concatenate([p_counts, q_counts])
     both = both[:, both.sum(0) > 0]
     both = both[:, np.lexsort(both[::-1])[::-1]]
@@ -276,7 +298,9 @@ def _accuracy(counts: np.ndarray) -> np.ndarray:
 
 
 def _interval(replicates: np.ndarray, n_smaller: int) -> Interval:
-    """Unknown where the smaller side is a single rollout: resampling one rollout gives that rollout, which is no certainty."""
+    """Unknown where the smaller side is a single rollout: resampling one rollout gives that rollout, which is no
+    certainty.
+    """
     return bootstrap_percentile(replicates) if n_smaller > 1 else UNKNOWN
 
 
@@ -286,7 +310,10 @@ def _check(rollouts: pd.DataFrame, chunk_ids: Sequence[str], conventions: Sequen
     if len(set(chunk_ids)) != len(chunk_ids):
         raise RolloutsError("a chunk id occurs twice in the reading order; pass every chunk of the CoT once")
     if strangers := sorted(set(rollouts["chunk_id"]) - set(chunk_ids)):
-        raise RolloutsError(f"rollouts at chunk {strangers[0]}, which is none of the {len(chunk_ids)} chunks given; pass one CoT at a time")
+        raise RolloutsError(
+            f"rollouts at chunk {strangers[0]}, which is none of the {len(chunk_ids)} chunks given; pass one CoT at a"
+            " time"
+        )
     if unknown := sorted(set(rollouts["kind"]) - {"resample", "forced"}):
         raise RolloutsError(f"a rollout's kind is {unknown[0]!r}; expected resample or forced")
     if unknown := [convention for convention in conventions if convention not in CONVENTIONS]:

@@ -1,13 +1,15 @@
-"""What steering did to the continuations: each arm by itself, arms against the unsteered one, the chunk's importance, and the dose.
+"""What steering did to the continuations: each arm by itself, arms against the unsteered one, the chunk's importance,
+and the dose.
 
-`samples` everywhere has the columns of the table `experiment_samples` (of one experiment) and, where answers are counted, `cluster`: the
-answer that a sample's answer counts as, None where it gave none. Answers of all arms and of the stored rollouts they are compared with are
-clustered together (`answers.cluster_answers`), else equal answers would bear different names.
+`samples` everywhere has the columns of the table `experiment_samples` (of one experiment) and, where answers are
+counted, `cluster`: the answer that a sample's answer counts as, None where it gave none. Answers of all arms and of the
+stored rollouts they are compared with are clustered together (`answers.cluster_answers`), else equal answers would bear
+different names.
 
-Conventions, as in `metrics`: a sample without an answer is neither correct nor wrong, and unknown takes no part but is counted. A sample
-cut at the cap would have gone on: its length is a lower bound, and its answer may be missing for that reason, so the share cut stands
-beside both. Every quantity is {"value", "low", "high", "n"}: its 95 % interval and how many samples took part. Results are plain dicts that
-JSON can hold; unknown is None.
+Conventions, as in `metrics`: a sample without an answer is neither correct nor wrong, and unknown takes no part but is
+counted. A sample cut at the cap would have gone on: its length is a lower bound, and its answer may be missing for that
+reason, so the share cut stands beside both. Every quantity is {"value", "low", "high", "n"}: its 95 % interval and how
+many samples took part. Results are plain dicts that JSON can hold; unknown is None.
 """
 
 import math
@@ -37,18 +39,24 @@ MEANS = {
 }
 
 # Metric and convention of every row of `importance_change`.
-CHANGES = (("resampling_importance_accuracy", ALL), ("resampling_importance_kl", "fl"), ("resampling_importance_kl", "ta"))
+CHANGES = (
+    ("resampling_importance_accuracy", ALL),
+    ("resampling_importance_kl", "fl"),
+    ("resampling_importance_kl", "ta"),
+)
 
-# For `importance_change`: where the arms continue from, and so which stored rollouts stand on the other side of the chunk.
+# For `importance_change`: where the arms continue from, and so which stored rollouts stand on the other side of the
+# chunk.
 SIDES = ("before", "after")
 
 
 def arm_summary(samples: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Every arm that has samples, by name and in the order base, changed, flipped, random, with:
 
-    n, n_judged, n_correct, n_without_answer · accuracy, cap_share, degenerate_share (shares with Wilson's interval; of the judged, of those
-    whose finish is known, of all) · length, reflection_rate, repetition, compression_ratio (means with a bootstrap interval) · answers:
-    [{"cluster", "n", "is_correct"}], most frequent first, is_correct None where its samples were not judged.
+    n, n_judged, n_correct, n_without_answer · accuracy, cap_share, degenerate_share (shares with Wilson's interval; of
+    the judged, of those whose finish is known, of all) · length, reflection_rate, repetition, compression_ratio (means
+    with a bootstrap interval) · answers: [{"cluster", "n", "is_correct"}], most frequent first, is_correct None where
+    its samples were not judged.
     """
     table = _of_one_dose(_measured(samples))
     found = dict(iter(table.groupby("arm")))
@@ -58,8 +66,9 @@ def arm_summary(samples: pd.DataFrame) -> dict[str, dict[str, Any]]:
 def compare(samples: pd.DataFrame, *, seed: int = 0) -> list[dict[str, Any]]:
     """Every other arm against base, paired by the number of the sample: one row an arm and quantity.
 
-    A row has arm, quantity (accuracy, then those of MEANS), unit, n (pairs), n_left_out (pairs with a side unknown or missing), difference
-    (arm − base), low, high, p and test. The p are of single comparisons, not corrected for their number.
+    A row has arm, quantity (accuracy, then those of MEANS), unit, n (pairs), n_left_out (pairs with a side unknown or
+    missing), difference (arm − base), low, high, p and test. The p are of single comparisons, not corrected for their
+    number.
     """
     by_arm = {arm: rows.set_index("sample") for arm, rows in _of_one_dose(_measured(samples)).groupby("arm")}
     rows = []
@@ -70,25 +79,36 @@ def compare(samples: pd.DataFrame, *, seed: int = 0) -> list[dict[str, Any]]:
         base, other = (by_arm[name].reindex(numbers) for name in (BASE, arm))
         results = {"accuracy": ("share of the judged", mcnemar(base["correct"], other["correct"]))}
         results |= {name: (unit, paired_difference(base[name], other[name], seed=seed)) for name, unit in MEANS.items()}
-        rows += [_plain({"arm": arm, "quantity": name, "unit": unit, **vars(paired)}) for name, (unit, paired) in results.items()]
+        rows += [
+            _plain({"arm": arm, "quantity": name, "unit": unit, **vars(paired)})
+            for name, (unit, paired) in results.items()
+        ]
     return rows
 
 
 def importance_change(
-    base: pd.DataFrame, changed: pd.DataFrame, stored: pd.DataFrame, side: str, *, n_bootstrap: int = 1000, seed: int = 0
+    base: pd.DataFrame,
+    changed: pd.DataFrame,
+    stored: pd.DataFrame,
+    side: str,
+    *,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """How the chunk's resampling importance changes when one side of it is steered: rows for accuracy, KL by `fl` and KL by `ta`.
+    """How the chunk's resampling importance changes when one side of it is steered: rows for accuracy, KL by `fl` and
+    KL by `ta`.
 
-    Side "before": the arms continue from before chunk i, and `stored` are the study's rollouts at i+1. Side "after": the arms continue from
-    after chunk i, and `stored` are the rollouts at i. In either case the importance is that of `conventions`, with its direction and its
-    outcomes; base and changed arm are compared with the same stored rollouts. `base` and `changed` have the columns sample, cluster and
-    is_correct, `stored` has cluster and is_correct; where it has `kind` only its resample rollouts count. Where all three have `answer`,
-    `ta` counts that; else it counts clusters.
+    Side "before": the arms continue from before chunk i, and `stored` are the study's rollouts at i+1. Side "after":
+    the arms continue from after chunk i, and `stored` are the rollouts at i. In either case the importance is that of
+    `conventions`, with its direction and its outcomes; base and changed arm are compared with the same stored rollouts.
+    `base` and `changed` have the columns sample, cluster and is_correct, `stored` has cluster and is_correct; where it
+    has `kind` only its resample rollouts count. Where all three have `answer`, `ta` counts that; else it counts
+    clusters.
 
-    A row has metric, convention, base and changed (each {"value", "low", "high", "n"}), n_stored, difference (changed − base), low, high,
-    and reason: why numbers are missing, or None. For the intervals, samples are drawn anew by their number, the same for both arms, which
-    share random numbers, and the stored rollouts by themselves. A KL of few samples reads too high in either arm; most of that leaves the
-    difference.
+    A row has metric, convention, base and changed (each {"value", "low", "high", "n"}), n_stored, difference (changed −
+    base), low, high, and reason: why numbers are missing, or None. For the intervals, samples are drawn anew by their
+    number, the same for both arms, which share random numbers, and the stored rollouts by themselves. A KL of few
+    samples reads too high in either arm; most of that leaves the difference.
     """
     if side not in SIDES:
         raise ValueError(f"side is {side!r}; expected before or after")
@@ -97,9 +117,13 @@ def importance_change(
     arms = {"base": base, "changed": changed}
     for name, arm in arms.items():
         if arm["sample"].duplicated().any():
-            raise ValueError(f"a sample number occurs twice in the {name} arm; pass the samples of one arm and one beta")
+            raise ValueError(
+                f"a sample number occurs twice in the {name} arm; pass the samples of one arm and one beta"
+            )
     numbers = np.unique(np.concatenate([arm["sample"].to_numpy() for arm in arms.values()]))
-    groups = {name: arm.set_index("sample").reindex(numbers) for name, arm in arms.items()} | {"stored": stored.reset_index(drop=True)}
+    groups = {name: arm.set_index("sample").reindex(numbers) for name, arm in arms.items()} | {
+        "stored": stored.reset_index(drop=True)
+    }
     by_verdict = {name: _verdicts(group).fillna(-1).to_numpy(dtype=np.int64) for name, group in groups.items()}
 
     rng = np.random.default_rng(seed_for("importance change", seed))
@@ -115,8 +139,12 @@ def importance_change(
         row = {"metric": metric, "convention": convention, "n_stored": n["stored"]}
         values, replicates = {}, {}
         for name in arms:
-            values[name] = float(_importance(outcomes[name].sum(0), outcomes["stored"].sum(0), side, metric, convention))
-            resampled = _importance(draws[name] @ outcomes[name], draws["stored"] @ outcomes["stored"], side, metric, convention)
+            values[name] = float(
+                _importance(outcomes[name].sum(0), outcomes["stored"].sum(0), side, metric, convention)
+            )
+            resampled = _importance(
+                draws[name] @ outcomes[name], draws["stored"] @ outcomes["stored"], side, metric, convention
+            )
             replicates[name] = resampled if min(n[name], n["stored"]) > 1 else np.full(n_bootstrap, math.nan)
             row[name] = _quantity(values[name], bootstrap_percentile(replicates[name]), n[name])
         interval = bootstrap_percentile(replicates["changed"] - replicates["base"])
@@ -126,7 +154,8 @@ def importance_change(
 
 
 def dose_response(samples: pd.DataFrame, kl: Mapping[float, float], *, arm: str = "changed") -> list[dict[str, Any]]:
-    """One row a beta of `arm`, rising: beta, kl (nats, None where `kl`, by beta, does not have it), and what `arm_summary` has but answers.
+    """One row a beta of `arm`, rising: beta, kl (nats, None where `kl`, by beta, does not have it), and what
+    `arm_summary` has but answers.
 
     The base arm is the dose 0, unless `arm` has samples there itself.
     """
@@ -137,7 +166,10 @@ def dose_response(samples: pd.DataFrame, kl: Mapping[float, float], *, arm: str 
         table = table[table["arm"] == arm]
     rows = {beta: _summary(rows) for beta, rows in table.groupby("beta")}
     nothing = _summary(table.iloc[:0])
-    return [_plain({"beta": beta, "kl": kl.get(beta), **rows.get(beta, nothing)}) for beta in sorted({*rows, *map(float, kl)})]
+    return [
+        _plain({"beta": beta, "kl": kl.get(beta), **rows.get(beta, nothing)})
+        for beta in sorted({*rows, *map(float, kl)})
+    ]
 
 
 def _measured(samples: pd.DataFrame) -> pd.DataFrame:
@@ -181,7 +213,12 @@ def _summary(rows: pd.DataFrame) -> dict[str, Any]:
         known = rows[name].dropna().to_numpy(dtype=np.float64)
         means[name] = _quantity(float(known.mean()) if len(known) else math.nan, bootstrap_mean(known), len(known))
     without = rows["answer"].isna() | (rows["answer"].astype("string").str.strip() == "").fillna(True)
-    counts = {"n": len(rows), "n_judged": len(judged), "n_correct": int((judged == 1).sum()), "n_without_answer": int(without.sum())}
+    counts = {
+        "n": len(rows),
+        "n_judged": len(judged),
+        "n_correct": int((judged == 1).sum()),
+        "n_without_answer": int(without.sum()),
+    }
     return _plain({**counts, **shares, **means})
 
 
@@ -189,7 +226,9 @@ def _answers(rows: pd.DataFrame) -> list[dict[str, Any]]:
     found = []
     for cluster, members in rows.groupby("cluster"):
         verdicts = members["correct"].dropna()
-        found.append({"cluster": cluster, "n": len(members), "is_correct": bool(verdicts.iloc[0]) if len(verdicts) else None})
+        found.append(
+            {"cluster": cluster, "n": len(members), "is_correct": bool(verdicts.iloc[0]) if len(verdicts) else None}
+        )
     return sorted(found, key=lambda answer: (-answer["n"], answer["cluster"]))
 
 
@@ -218,13 +257,17 @@ def _answer_codes(groups: Mapping[str, pd.DataFrame], outcomes: str) -> dict[str
     written = outcomes == WRITTEN and all("answer" in group for group in groups.values())
     answers = pd.concat([group["cluster"] for group in groups.values()])
     if written:
-        answers = conventions.written_answers(pd.concat([group["answer"] for group in groups.values()]).where(answers.notna().to_numpy()))
+        answers = conventions.written_answers(
+            pd.concat([group["answer"] for group in groups.values()]).where(answers.notna().to_numpy())
+        )
     ends = np.cumsum([len(group) for group in groups.values()])[:-1]
     return dict(zip(groups, np.split(pd.factorize(answers)[0], ends), strict=True))
 
 
 def _importance(arm: np.ndarray, stored: np.ndarray, side: str, metric: str, convention: str) -> np.ndarray:
-    """Resampling importance from counts (..., n_outcomes) of the arm and of the stored rollouts; NaN where either is empty."""
+    """Resampling importance from counts (..., n_outcomes) of the arm and of the stored rollouts; NaN where either is
+    empty.
+    """
     by_group = {AFTER: stored, HERE: arm} if side == "before" else {AFTER: arm, HERE: stored}
     sides = conventions.sides_of(metric, convention)
     p, (q,) = by_group[sides.p], (by_group[name] for name in sides.q)

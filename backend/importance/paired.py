@@ -1,7 +1,8 @@
 """Two arms of an experiment compared sample by sample.
 
-Sample k of one arm draws with the same random numbers as sample k of the other, so what luck did to both cancels in each pair. A pair in
-which either side is unknown (None or NaN) takes no part and is counted. Differences are changed − base.
+Sample k of one arm draws with the same random numbers as sample k of the other, so what luck did to both cancels in
+each pair. A pair in which either side is unknown (None or NaN) takes no part and is counted. Differences are changed −
+base.
 """
 
 import math
@@ -14,7 +15,7 @@ import pandas as pd
 from backend.ids import seed_for
 from backend.importance.intervals import UNKNOWN, Interval, bootstrap_mean, wilson
 
-EXACT_PAIRS = 16       # up to this many pairs that differ, all 2^n signs are tried
+EXACT_PAIRS = 16  # up to this many pairs that differ, all 2^n signs are tried
 N_PERMUTATIONS = 9999  # signs drawn where there are more
 
 
@@ -22,20 +23,22 @@ N_PERMUTATIONS = 9999  # signs drawn where there are more
 class Paired:
     """Unknown numbers are NaN."""
 
-    n: int              # pairs with both sides known
-    n_left_out: int     # pairs with a side unknown
-    difference: float   # mean of changed − base over the pairs, in the unit compared
-    low: float          # 95 % interval of the difference
+    n: int  # pairs with both sides known
+    n_left_out: int  # pairs with a side unknown
+    difference: float  # mean of changed − base over the pairs, in the unit compared
+    low: float  # 95 % interval of the difference
     high: float
-    p: float            # two-sided, against no difference
-    test: str           # name of the test
+    p: float  # two-sided, against no difference
+    test: str  # name of the test
 
 
 def mcnemar(base: Sequence[bool | None], changed: Sequence[bool | None]) -> Paired:
-    """Difference of two shares, each (n_pairs,) of verdicts, by the exact binomial test on the pairs whose verdicts differ.
+    """Difference of two shares, each (n_pairs,) of verdicts, by the exact binomial test on the pairs whose verdicts
+    differ.
 
-    The interval combines Wilson's of the two shares with their correlation, so it has a width also where all pairs agree.
-    Sources: McNemar (1947), Psychometrika 12, 153; the interval: Newcombe (1998), Stat. Med. 17, 2635, method 10.
+    The interval combines Wilson's of the two shares with their correlation, so it has a width also where all pairs
+    agree. Sources: McNemar (1947), Psychometrika 12, 153; the interval: Newcombe (1998), Stat. Med. 17, 2635, method
+    10.
     """
     pairs = _complete(base, changed)
     n, n_left_out = len(pairs), len(base) - len(pairs)
@@ -52,11 +55,12 @@ def mcnemar(base: Sequence[bool | None], changed: Sequence[bool | None]) -> Pair
 
 
 def paired_difference(base: Sequence[float | None], changed: Sequence[float | None], *, seed: int = 0) -> Paired:
-    """Mean difference of a quantity, each side (n_pairs,), with its bootstrap interval over pairs and the sign-flip test.
+    """Mean difference of a quantity, each side (n_pairs,), with its bootstrap interval over pairs and the sign-flip
+    test.
 
-    The test asks how often the mean would be at least this far from 0 if every pair's difference had its sign by a coin's toss: over all
-    signs where at most 16 pairs differ, else over 9,999 drawn ones, as (k + 1) / (N + 1). With n differing pairs p cannot fall below
-    2 / 2^n: five pairs never reach 0.05.
+    The test asks how often the mean would be at least this far from 0 if every pair's difference had its sign by a
+    coin's toss: over all signs where at most 16 pairs differ, else over 9,999 drawn ones, as (k + 1) / (N + 1). With n
+    differing pairs p cannot fall below 2 / 2^n: five pairs never reach 0.05.
     """
     pairs = _complete(base, changed)
     n, n_left_out = len(pairs), len(base) - len(pairs)

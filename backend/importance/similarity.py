@@ -6,7 +6,9 @@ import numpy as np
 
 from backend.cot.chunking import chunk_spans
 
-Encode = Callable[[Sequence[str]], np.ndarray]  # texts to unit vectors (n, d), NaN for a text without a word; as SentenceEncoder.encode
+Encode = Callable[
+    [Sequence[str]], np.ndarray
+]  # texts to unit vectors (n, d), NaN for a text without a word; as SentenceEncoder.encode
 
 
 def first_chunk(text: str) -> str | None:

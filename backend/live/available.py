@@ -26,7 +26,8 @@ class Choice:
 def choices(models: pd.DataFrame) -> list[Choice]:
     """The study's models (rows of `Queries.models`) whose weights are on this machine, then the embedded ones.
 
-    A model whose weights are not those of the study has another id, so that nothing of the old one is taken for its own.
+    A model whose weights are not those of the study has another id, so that nothing of the old one is taken for its
+    own.
     """
     named = [
         Model(row.name, None if not _is_hub_id(row.name) or pd.isna(row.revision) else row.revision, row.dtype)
@@ -47,14 +48,18 @@ def choices(models: pd.DataFrame) -> list[Choice]:
 def is_here(name: str, revision: str | None) -> bool:
     """Whether the weights are on this machine: nothing is fetched to find out."""
     if name.startswith("embedded:"):
-        return (name == EMBEDDED and embedded.is_ready()) or (name == REASONER and embedded.is_ready() and embedded.is_merged())
+        return (name == EMBEDDED and embedded.is_ready()) or (
+            name == REASONER and embedded.is_ready() and embedded.is_merged()
+        )
     if Path(name).expanduser().is_dir():
         return True
     return _is_hub_id(name) and _snapshot(name, revision) is not None
 
 
 def _identified(model: Model) -> Choice:
-    """The model with its id; one of the hub by the commit that is here, because asking the hub takes long and may fetch gigabytes."""
+    """The model with its id; one of the hub by the commit that is here, because asking the hub takes long and may fetch
+    gigabytes.
+    """
     if _is_hub_id(model.name) and (folder := _snapshot(model.name, model.revision)) is not None:
         return Choice(Model(model.name, folder.name, model.dtype), stable_id("m", model.name, folder.name, model.dtype))
     return Choice(model, identify_model(model.name, revision=model.revision, dtype=model.dtype))

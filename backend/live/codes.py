@@ -1,4 +1,6 @@
-"""Codes of a typed text, for the live worker: both models of a dictionary read the same tokens, and it encodes what they do."""
+"""Codes of a typed text, for the live worker: both models of a dictionary read the same tokens, and it encodes what
+they do.
+"""
 
 import itertools
 from collections.abc import Sequence
@@ -22,13 +24,17 @@ _ROWS = 1024  # tokens encoded at once
 
 
 def codes(models: Sequence["LoadedModel"], request: Codes) -> Steps:
-    """Token texts (joined they are prompt + text), how many of them are the prompt's, and the codes that are not 0, rising by position.
+    """Token texts (joined they are prompt + text), how many of them are the prompt's, and the codes that are not 0,
+    rising by position.
 
-    `positions`, `features` and `codes` are arrays with one element a code. `models` are the dictionary's, the base model first.
+    `positions`, `features` and `codes` are arrays with one element a code. `models` are the dictionary's, the base
+    model first.
     """
     dictionary = _dictionary(request.study, request.dictionary_id)
     if len(models) != dictionary.n_models:
-        raise RequestError(f"The dictionary is of {dictionary.n_models} models, and {len(models)} were given to read the text.")
+        raise RequestError(
+            f"The dictionary is of {dictionary.n_models} models, and {len(models)} were given to read the text."
+        )
     if len(models) > 1:
         require_one_tokenizer(models)
     tokens, offsets = _tokenised(models[0], request)
@@ -43,11 +49,16 @@ def codes(models: Sequence["LoadedModel"], request: Codes) -> Steps:
     rows, features = found.nonzero(as_tuple=True)
     whole = request.prompt + request.text
     edges = [0, *(start for start, _ in offsets[1:]), len(whole)]
-    yield "part", {
-        "tokens": [whole[start:end] for start, end in itertools.pairwise(edges)],
-        "n_prompt": sum(start < len(request.prompt) for start, _ in offsets),
-        "positions": (rows + 1).int().numpy(), "features": features.int().numpy(), "codes": found[rows, features].numpy(),
-    }  # fmt: skip
+    yield (
+        "part",
+        {
+            "tokens": [whole[start:end] for start, end in itertools.pairwise(edges)],
+            "n_prompt": sum(start < len(request.prompt) for start, _ in offsets),
+            "positions": (rows + 1).int().numpy(),
+            "features": features.int().numpy(),
+            "codes": found[rows, features].numpy(),
+        },
+    )
 
 
 def _tokenised(loaded: "LoadedModel", request: Codes) -> tuple[list[int], list[tuple[int, int]]]:

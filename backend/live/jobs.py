@@ -1,8 +1,8 @@
 """What the worker does with a request: generators that give control back after every step.
 
-Each yields (kind, payload): `part` (merged into the result: dicts are entered, lists grow), or `progress` (done, of), with what is
-counted where it is not steps. A generator that is closed stops there; nothing it did outlives it but encodings of texts, which anybody may
-use.
+Each yields (kind, payload): `part` (merged into the result: dicts are entered, lists grow), or `progress` (done, of),
+with what is counted where it is not steps. A generator that is closed stops there; nothing it did outlives it but
+encodings of texts, which anybody may use.
 """
 
 import contextlib
@@ -23,7 +23,19 @@ from backend.geometry.fits import quadratic_fit
 from backend.geometry.interventions import Intervention
 from backend.geometry.sweep import Predictions, check_float32, noise_floor, predicting_positions
 from backend.ids import seed_for
-from backend.live.requests import TOKENS, Compared, Continue, Curve, Dose, Open, Posed, Request, RequestError, Stream, Text
+from backend.live.requests import (
+    TOKENS,
+    Compared,
+    Continue,
+    Curve,
+    Dose,
+    Open,
+    Posed,
+    Request,
+    RequestError,
+    Stream,
+    Text,
+)
 from backend.models.continuation import continuation_text
 from backend.models.edits import Encoded, encode
 from backend.models.loading import LoadedModel
@@ -34,7 +46,9 @@ from backend.models.written import Written
 
 _TEXTS_BYTES = 1 << 30  # encodings kept, all texts of a model together
 _ROWS = 640  # tokens edited in one batch of a curve: large enough for full-speed matrix products
-_CONTROL_ROWS = 160  # the same for its controls, which nobody waits for: small enough that others' tokens come in between
+_CONTROL_ROWS = (
+    160  # the same for its controls, which nobody waits for: small enough that others' tokens come in between
+)
 _BATCH_BYTES = 1 << 30  # keys and values of the continuations that are written at a time
 _PATIENCE = 0.1  # seconds between two looks at whether the judge has finished
 
@@ -114,7 +128,9 @@ class Reader:
     def _cached_bytes(self) -> int:
         """Of the keys and values of one token."""
         config = self.loaded.model.config.get_text_config()
-        queries = getattr(config, "num_attention_heads", None) or 1  # a family without attention keeps states of about one head's width
+        queries = (
+            getattr(config, "num_attention_heads", None) or 1
+        )  # a family without attention keeps states of about one head's width
         heads = getattr(config, "num_key_value_heads", None) or queries
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // queries
         return 4 * self.loaded.n_layers * 2 * heads * head_dim
@@ -138,28 +154,48 @@ def _open(reader: Reader, request: Open) -> Steps:
     span = read.span(request.chunk_id)
     encoded, parts, anchor = read.encoded, read.encoded.parts, span[0] - 1
     if anchor < 0:
-        raise RequestError("There is no token before this chunk, so nothing predicts it; choose another chunk or give a prompt.")
-    yield "part", {
-        "n_tokens": len(read.token_ids), "n_prompt": read.n_prompt, "prompt": read.prompt, "spans": dict(read.spans), "span": tuple(span),
-        "n_layers": reader.loaded.n_layers, "d_model": reader.loaded.d_model, "model_id": reader.loaded.model_id,
-        "revision": reader.loaded.revision, "dtype": reader.loaded.dtype,
-        "anchor_token": reader.loaded.tokenizer.decode([read.token_ids[anchor]]),
-    }
+        raise RequestError(
+            "There is no token before this chunk, so nothing predicts it; choose another chunk or give a prompt."
+        )
+    yield (
+        "part",
+        {
+            "n_tokens": len(read.token_ids),
+            "n_prompt": read.n_prompt,
+            "prompt": read.prompt,
+            "spans": dict(read.spans),
+            "span": tuple(span),
+            "n_layers": reader.loaded.n_layers,
+            "d_model": reader.loaded.d_model,
+            "model_id": reader.loaded.model_id,
+            "revision": reader.loaded.revision,
+            "dtype": reader.loaded.dtype,
+            "anchor_token": reader.loaded.tokenizer.decode([read.token_ids[anchor]]),
+        },
+    )
     if request.activations:
         names = [name for name, (start, end) in read.spans.items() if end > start]
         spans = [read.spans[name] for name in names]
-        vectors = {layer: chunk_activations(encoded.residual(layer), spans).mean.numpy() for layer in request.activations}
+        vectors = {
+            layer: chunk_activations(encoded.residual(layer), spans).mean.numpy() for layer in request.activations
+        }
         yield "part", {"activations": {layer: dict(zip(names, rows, strict=True)) for layer, rows in vectors.items()}}
     h = torch.stack([encoded.residual(layer)[anchor] for layer in range(reader.loaded.n_layers)])
     probabilities, tokens = parts.unembed(parts.final_norm(h)).softmax(-1).topk(5)
     decode = reader.loaded.tokenizer.decode
-    yield "part", {
-        "lens": {
-            layer: [[decode([token]), p] for token, p in zip(tokens[layer].tolist(), probabilities[layer].tolist(), strict=True)]
-            for layer in range(len(h))
+    yield (
+        "part",
+        {
+            "lens": {
+                layer: [
+                    [decode([token]), p]
+                    for token, p in zip(tokens[layer].tolist(), probabilities[layer].tolist(), strict=True)
+                ]
+                for layer in range(len(h))
+            },
+            "rms": {layer: float(value) for layer, value in enumerate(h.double().square().mean(-1).sqrt())},
         },
-        "rms": {layer: float(value) for layer, value in enumerate(h.double().square().mean(-1).sqrt())},
-    }
+    )
     if request.floor and request.chunk_id is not None and span[1] > span[0]:
         floors = noise_floor(reader.loaded, read.token_ids, {request.chunk_id: span}, encoded=encoded)
         yield "part", {"noise_floor": floors[request.chunk_id]}
@@ -177,7 +213,10 @@ def _curve(reader: Reader, request: Curve) -> Steps:
         raise RequestError("This chunk has no tokens of its own, so there is nothing to take a KL over.")
     base = Predictions(read.encoded, predicting)
     betas = list(request.betas)
-    yield "part", {"betas": betas, "unit": request.intervention.unit, "n_tokens": len(predicting), "kl": [], "controls": []}
+    yield (
+        "part",
+        {"betas": betas, "unit": request.intervention.unit, "n_tokens": len(predicting), "kl": [], "controls": []},
+    )
     kl: list[float] = []
     for some in _blocks(betas, len(predicting)):
         kl += _kl(base, read, span, [request.intervention.with_beta(beta) for beta in some])
@@ -188,14 +227,18 @@ def _curve(reader: Reader, request: Curve) -> Steps:
     for number, vector in enumerate(request.controls):
         control: list[float] = []
         for some in _blocks(betas, len(predicting), rows=_CONTROL_ROWS):
-            control += _kl(base, read, span, [request.intervention.with_vector(vector).with_beta(beta) for beta in some])
+            control += _kl(
+                base, read, span, [request.intervention.with_vector(vector).with_beta(beta) for beta in some]
+            )
             yield "progress", (number + 1, len(request.controls))
         yield "part", {"controls": [control]}
 
 
 def _kl(base: Predictions, read: Read, span: tuple[int, int], interventions: Sequence[Intervention]) -> list[float]:
     """Mean KL(steered ‖ base), nats, over the chunk's tokens, of each intervention."""
-    return base.kl([intervention.edits(span, n_prompt=read.n_prompt) for intervention in interventions]).mean(-1).tolist()
+    return (
+        base.kl([intervention.edits(span, n_prompt=read.n_prompt) for intervention in interventions]).mean(-1).tolist()
+    )
 
 
 def _blocks(betas: Sequence[float], n_tokens: int, *, rows: int = _ROWS) -> list[Sequence[float]]:
@@ -240,7 +283,11 @@ def _arms(reader: Reader, compared: Compared) -> _Arms:
     kept = read.token_ids[: span[0]]
     written = continuation_text(reader.loaded.tokenizer, read.token_ids[: read.n_prompt], kept[read.n_prompt :])
     overlap = max(0, len(written) - start)  # a token of the chunk before may hold the first characters of this one
-    said = compared.wording[overlap:] if compared.wording[:overlap] == read.text[start : start + overlap] else compared.wording
+    said = (
+        compared.wording[overlap:]
+        if compared.wording[:overlap] == read.text[start : start + overlap]
+        else compared.wording
+    )
     reworded = (*kept, *reader.loaded.tokenizer(said, add_special_tokens=False)["input_ids"])
     return _Arms(base, Arm(reworded), {"base": before, "changed": read.text[:start] + compared.wording}, span, read)
 
@@ -250,8 +297,16 @@ def _stream(reader: Reader, request: Stream) -> Steps:
     tokenizer = reader.loaded.tokenizer
     pieces = {"base": _Pieces(tokenizer, arms.base.token_ids), "changed": _Pieces(tokenizer, arms.changed.token_ids)}
     began = time.monotonic()
-    yield "part", {"arms": {"base": {"tokens": [], "finish": None}, "changed": {"tokens": [], "finish": None}}, "first_divergence": None}
-    parameters = SamplingParameters(request.sampling.temperature, request.sampling.top_p, request.sampling.max_new_tokens)
+    yield (
+        "part",
+        {
+            "arms": {"base": {"tokens": [], "finish": None}, "changed": {"tokens": [], "finish": None}},
+            "first_divergence": None,
+        },
+    )
+    parameters = SamplingParameters(
+        request.sampling.temperature, request.sampling.top_p, request.sampling.max_new_tokens
+    )
     divergence, number = None, -1
     for number, pair in enumerate(stream(reader.loaded, arms.base, arms.changed, parameters, seed=request.seed)):
         drawn = {"base": pair.base, "changed": pair.changed}
@@ -289,7 +344,9 @@ class _Pieces:
             return ""
         piece = said[len(self._said) :]
         self._said = said
-        if len(self._new) > 16 and not piece.isspace():  # a window is enough: what stands before does not change the spacing any more
+        if (
+            len(self._new) > 16 and not piece.isspace()
+        ):  # a window is enough: what stands before does not change the spacing any more
             self._prefix, self._new, self._said = [*self._prefix, *self._new][-8:], [], ""
         return piece
 
@@ -299,7 +356,10 @@ class _Pieces:
 
 def _continue(reader: Reader, request: Continue, judge: Callable[[], Judge]) -> Steps:
     arms = _arms(reader, request.compared)
-    conditions = [("base", None, arms.base, arms.before["base"]), ("changed", None, arms.changed, arms.before["changed"])]
+    conditions = [
+        ("base", None, arms.base, arms.before["base"]),
+        ("changed", None, arms.changed, arms.before["changed"]),
+    ]
     sources = {"base": [0], "changed": [1]}
     if request.controls and request.compared.intervention is not None:
         sources["random"] = list(range(2, 2 + len(request.controls)))
@@ -318,13 +378,18 @@ def _dose(reader: Reader, request: Dose, judge: Callable[[], Judge]) -> Steps:
         for beta in request.betas:
             kl = _kl(base, arms.read, arms.span, [intervention.with_beta(beta)])
             yield "part", {"betas": [beta], "kl": kl}
-    conditions = [("changed", beta, arms.under(intervention.with_beta(beta)), arms.before["base"]) for beta in request.betas]
+    conditions = [
+        ("changed", beta, arms.under(intervention.with_beta(beta)), arms.before["base"]) for beta in request.betas
+    ]
     sources = {("changed", number): [number] for number in range(len(conditions))}
     yield from _sampled(reader, conditions, sources, request, judge)
 
 
 def _sampled(
-    reader: Reader, conditions: Sequence[tuple[str, float | None, Arm, str]], sources: dict[Any, list[int]], request: Continue | Dose,
+    reader: Reader,
+    conditions: Sequence[tuple[str, float | None, Arm, str]],
+    sources: dict[Any, list[int]],
+    request: Continue | Dose,
     judge: Callable[[], Judge],
 ) -> Steps:
     """`request.n` continuations of each arm. An arm with several conditions (random directions) takes them in turn.
@@ -340,18 +405,26 @@ def _sampled(
         for condition in [own[number % len(own)]]
     }
     wanted = [
-        SampleRequest(name, name.split(".")[0], len(condition[2].token_ids), seeds[number]) for name, (condition, number) in asked.items()
+        SampleRequest(name, name.split(".")[0], len(condition[2].token_ids), seeds[number])
+        for name, (condition, number) in asked.items()
     ]
     used = sorted({int(request_.sequence_id) for request_ in wanted})
-    parameters = SamplingParameters(request.sampling.temperature, request.sampling.top_p, request.sampling.max_new_tokens)
+    parameters = SamplingParameters(
+        request.sampling.temperature, request.sampling.top_p, request.sampling.max_new_tokens
+    )
     rows: dict[str, dict[str, Any]] = {}
     begun = time.monotonic()
     written = Written(len(wanted), parameters.max_new_tokens)
     yield "progress", (0, written.most, TOKENS)
     encodings = {str(k): conditions[k][2].encoded for k in used if conditions[k][2].encoded is not None}
     for finished in sampled_in_steps(
-        reader.loaded, {str(k): conditions[k][2].token_ids for k in used}, wanted, parameters,
-        edits={str(k): conditions[k][2].edits for k in used}, encoded=encodings, rows=reader.rows(parameters.max_new_tokens),
+        reader.loaded,
+        {str(k): conditions[k][2].token_ids for k in used},
+        wanted,
+        parameters,
+        edits={str(k): conditions[k][2].edits for k in used},
+        encoded=encodings,
+        rows=reader.rows(parameters.max_new_tokens),
         drawn=written.draw,
     ):
         written.end(finished)
@@ -359,9 +432,18 @@ def _sampled(
             (name, beta, arm, before), number = asked[sample.request_id]
             text = continuation_text(tokenizer, arm.token_ids, sample.token_ids)
             rows[sample.request_id] = {
-                "arm": name, "beta": beta, "sample": number, "seed": seeds[number], "text": text, "answer": extract_answer(before + text),
-                "finish": sample.finish, "n_tokens": len(sample.token_ids), "reflection_words": reflection_words(text),
-                "repetition": repetition(text), "compression_ratio": compression_ratio(text), "degenerate": is_degenerate(text),
+                "arm": name,
+                "beta": beta,
+                "sample": number,
+                "seed": seeds[number],
+                "text": text,
+                "answer": extract_answer(before + text),
+                "finish": sample.finish,
+                "n_tokens": len(sample.token_ids),
+                "reflection_words": reflection_words(text),
+                "repetition": repetition(text),
+                "compression_ratio": compression_ratio(text),
+                "degenerate": is_degenerate(text),
             }
         yield "progress", (written.tokens, written.most, TOKENS)
     ordered = [rows[name] for name in asked]
@@ -396,8 +478,11 @@ def judged(
     if "clusters" not in found:
         raise RequestError("The continuations were written, but the judge of answers failed. Press again.")
     for row, verdict in zip(rows, found["verdicts"], strict=True):
-        row |= {"is_correct": verdict, "grader": grader() if truth is not None else None,
-                "cluster": found["clusters"].get(row["answer"]) if row["answer"] is not None else None}
+        row |= {
+            "is_correct": verdict,
+            "grader": grader() if truth is not None else None,
+            "cluster": found["clusters"].get(row["answer"]) if row["answer"] is not None else None,
+        }
     return found["clusters"]
 
 

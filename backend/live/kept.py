@@ -36,7 +36,9 @@ class About:
     cot_id: str | None = None  # None for a typed text
     chunk_id: str | None = None
     written_by: str | None = None
-    stored: pd.DataFrame | None = field(default=None, compare=False, repr=False)  # rollouts on the chunk's other side: answer, is_correct
+    stored: pd.DataFrame | None = field(
+        default=None, compare=False, repr=False
+    )  # rollouts on the chunk's other side: answer, is_correct
     controls: dict[str, Any] = field(default_factory=dict)  # how the random control vectors were made
     view: dict[str, str] = field(default_factory=dict)  # the page's controls, to put them back
 
@@ -62,9 +64,13 @@ def keeper(study: Path, about: About, request: Request) -> Callable[[Status], No
 
 
 def record_of(about: About, request: Request, status: Status) -> Record | None:
-    """The rows of an ended request; None where it gave nothing worth keeping (it failed, or was stopped before its first result)."""
+    """The rows of an ended request; None where it gave nothing worth keeping (it failed, or was stopped before its
+    first result).
+    """
     kind = KINDS.get(type(request))
-    if kind is None or not (status.state == "finished" or (status.state == "stopped" and _has_results(kind, status.result))):
+    if kind is None or not (
+        status.state == "finished" or (status.state == "stopped" and _has_results(kind, status.result))
+    ):
         return None
     compared: Compared | None = getattr(request, "compared", None)
     intervention = request.intervention if isinstance(request, Curve) else compared.intervention
@@ -73,18 +79,34 @@ def record_of(about: About, request: Request, status: Status) -> Record | None:
     results = _results(kind, request, status.result, about)
     name = experiment_id(about.model_id, request)
     experiment = {
-        "experiment_id": name, "kind": kind, "created_at": datetime.now(UTC).replace(tzinfo=None), "cot_id": about.cot_id,
-        "chunk_id": about.chunk_id, "model_id": about.model_id, "model": about.model, "written_by": about.written_by,
-        "sentence": about.sentence, "layers": list(intervention.layers) if intervention else None,
-        "place": intervention.place if intervention else None, "operation": intervention.operation if intervention else None,
+        "experiment_id": name,
+        "kind": kind,
+        "created_at": datetime.now(UTC).replace(tzinfo=None),
+        "cot_id": about.cot_id,
+        "chunk_id": about.chunk_id,
+        "model_id": about.model_id,
+        "model": about.model,
+        "written_by": about.written_by,
+        "sentence": about.sentence,
+        "layers": list(intervention.layers) if intervention else None,
+        "place": intervention.place if intervention else None,
+        "operation": intervention.operation if intervention else None,
         "beta": intervention.beta if intervention and kind in ("stream", "continue") else None,
-        "unit": intervention.unit if intervention else None, "direction_kind": about.direction_kind,
+        "unit": intervention.unit if intervention else None,
+        "direction_kind": about.direction_kind,
         "direction": json.dumps(about.direction, sort_keys=True) if about.direction else None,
-        "vector": np.asarray(intervention.vector, np.float32) if intervention else None, "prompt": text.prompt, "text": text.text,
-        "parameters": json.dumps({**_parameters(request), "controls_made": about.controls, "view": about.view}, sort_keys=True),
+        "vector": np.asarray(intervention.vector, np.float32) if intervention else None,
+        "prompt": text.prompt,
+        "text": text.text,
+        "parameters": json.dumps(
+            {**_parameters(request), "controls_made": about.controls, "view": about.view}, sort_keys=True
+        ),
         "seed": getattr(request, "seed", None),
-        "results": json.dumps(_without_nan(results)), "state": status.state, "seconds": status.seconds,
-        "versions": json.dumps(versions(), sort_keys=True), "commit": commit(),
+        "results": json.dumps(_without_nan(results)),
+        "state": status.state,
+        "seconds": status.seconds,
+        "versions": json.dumps(versions(), sort_keys=True),
+        "commit": commit(),
     }
     rows = [{column: {**sample, "experiment_id": name}.get(column) for column in _SAMPLE_COLUMNS} for sample in samples]
     return Record(experiment, rows, results)
@@ -158,5 +180,7 @@ def restored(row: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(found, dict):
             raise ValueError("not an object")
     except (ValueError, TypeError) as error:
-        raise AnchorscopeError(f"The results of experiment {row['experiment_id']} cannot be read ({error}). Run it again.") from error
+        raise AnchorscopeError(
+            f"The results of experiment {row['experiment_id']} cannot be read ({error}). Run it again."
+        ) from error
     return found

@@ -1,7 +1,8 @@
 """What can be asked of the live worker: plain records that travel to another process. Nothing here imports a model.
 
-A text is prompt + CoT, cut into chunks. A request names a chunk of it and an intervention: a change of the residual stream
-(`Intervention`), or another wording of the chunk. The arms it compares are `base`, the text as it is, and `changed`.
+A text is prompt + CoT, cut into chunks. A request names a chunk of it and an intervention: a change of the residual
+stream (`Intervention`), or another wording of the chunk. The arms it compares are `base`, the text as it is, and
+`changed`.
 """
 
 import hashlib
@@ -56,22 +57,32 @@ class Posed:
 
 @dataclass(frozen=True)
 class Text:
-    """What the model reads. `token_ids` are those it was sampled as, where the live model wrote it; else the worker tokenises."""
+    """What the model reads.
+
+    `token_ids` are those it was sampled as, where the live model wrote it; else the worker tokenises.
+    """
 
     prompt: str
     text: str
     chunks: tuple[Chunk, ...]
     token_ids: tuple[int, ...] | None = None
     n_prompt_tokens: int | None = None
-    question: str | Posed | None = None  # where given, the prompt is the model's own prompt for it, and `prompt` is ignored
+    question: str | Posed | None = (
+        None  # where given, the prompt is the model's own prompt for it, and `prompt` is ignored
+    )
 
     def __post_init__(self) -> None:
         if len(self.prompt) + len(self.text) > MAX_CHARS:
-            raise RequestError(f"The text has {len(self.prompt) + len(self.text):,} characters; at most {MAX_CHARS:,} can be read here.")
+            raise RequestError(
+                f"The text has {len(self.prompt) + len(self.text):,} characters; at most {MAX_CHARS:,} can be read"
+                " here."
+            )
 
     @property
     def text_id(self) -> str:
-        return stable_id("t", self.prompt, self.text, self.token_ids, _plain(self.question), [asdict(chunk) for chunk in self.chunks])
+        return stable_id(
+            "t", self.prompt, self.text, self.token_ids, _plain(self.question), [asdict(chunk) for chunk in self.chunks]
+        )
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,9 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Open:
-    """Read the text: its tokens, the logit lens before the chunk, the noise floor, and chunk activations at `activations` layers."""
+    """Read the text: its tokens, the logit lens before the chunk, the noise floor, and chunk activations at
+    `activations` layers.
+    """
 
     text: Text
     chunk_id: str | None
@@ -142,9 +155,11 @@ class Stream:
 
 @dataclass(frozen=True)
 class Continue:
-    """`n` continuations of each arm, judged against `truth` where one is known; `controls` are vectors for the random arm.
+    """`n` continuations of each arm, judged against `truth` where one is known; `controls` are vectors for the random
+    arm.
 
-    `answers` are those of stored rollouts that the arms will be compared with: equal answers are found among all of them together.
+    `answers` are those of stored rollouts that the arms will be compared with: equal answers are found among all of
+    them together.
     """
 
     compared: Compared
@@ -175,14 +190,19 @@ class Dose:
         if not self.betas or not all(math.isfinite(beta) for beta in self.betas):
             raise RequestError(f"Every β of a dose–response must be a number, got {list(self.betas)}.")
         if not 1 <= self.n * len(self.betas) <= 4 * MAX_CONTINUATIONS:
-            raise RequestError(f"{self.n} continuations at {len(self.betas)} β are too many; at most {4 * MAX_CONTINUATIONS} in all.")
+            raise RequestError(
+                f"{self.n} continuations at {len(self.betas)} β are too many; at most {4 * MAX_CONTINUATIONS} in all."
+            )
         if self.compared.intervention is None:
             raise RequestError("A dose–response needs a change of the residual stream, whose size is the dose.")
 
 
 @dataclass(frozen=True)
 class Codes:
-    """Codes of a dictionary at every token of prompt + text but the first. The model that is asked is its base model, or its only one."""
+    """Codes of a dictionary at every token of prompt + text but the first.
+
+    The model that is asked is its base model, or its only one.
+    """
 
     study: str  # path of the study that has the dictionary's weights
     dictionary_id: str
@@ -193,7 +213,10 @@ class Codes:
 
     def __post_init__(self) -> None:
         if len(self.prompt) + len(self.text) > MAX_CHARS:
-            raise RequestError(f"The text has {len(self.prompt) + len(self.text):,} characters; at most {MAX_CHARS:,} can be read here.")
+            raise RequestError(
+                f"The text has {len(self.prompt) + len(self.text):,} characters; at most {MAX_CHARS:,} can be read"
+                " here."
+            )
         if not self.text.strip():
             raise RequestError("There is no text to read.")
 
@@ -215,9 +238,10 @@ class Stored:
 class Resample:
     """More rollouts from before a chunk and before the next one, in batches, until a metric is known well enough.
 
-    After every batch they are pooled with the stored ones. It stops when half of the metric's 95 % interval is at most `half_width`, or
-    when `most` new rollouts of each chunk were written (`resample` says what that does to the interval). Rollout k of a chunk is drawn
-    from the study's seed and k, and k goes on where the stored ones end: they are those that a study with a larger n would have.
+    After every batch they are pooled with the stored ones. It stops when half of the metric's 95 % interval is at most
+    `half_width`, or when `most` new rollouts of each chunk were written (`resample` says what that does to the
+    interval). Rollout k of a chunk is drawn from the study's seed and k, and k goes on where the stored ones end: they
+    are those that a study with a larger n would have.
     """
 
     text: Text
@@ -237,7 +261,10 @@ class Resample:
         if not (math.isfinite(self.half_width) and self.half_width > 0):
             raise RequestError(f"The width to reach is a positive number, got {self.half_width}.")
         if self.batch < 1 or not 1 <= self.most <= MAX_CONTINUATIONS:
-            raise RequestError(f"{self.most} rollouts in batches of {self.batch} were asked for; at most {MAX_CONTINUATIONS} are possible.")
+            raise RequestError(
+                f"{self.most} rollouts in batches of {self.batch} were asked for; at most {MAX_CONTINUATIONS} are"
+                " possible."
+            )
 
 
 Request = Open | Curve | Stream | Continue | Dose | Codes | Resample

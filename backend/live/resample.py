@@ -1,24 +1,29 @@
 """Resample this chunk now: more rollouts before a chunk and before the next one, until a metric is known well enough.
 
-1. A batch of rollouts is written before each of the two chunks, as the study writes them: from the same tokens, by the model that wrote the
-   CoT, with the study's sampling and seed. They are judged, their answers are clustered with all others, their sentences embedded.
+1. A batch of rollouts is written before each of the two chunks, as the study writes them: from the same tokens, by the
+   model that wrote the CoT, with the study's sampling and seed. They are judged, their answers are clustered with all
+   others, their sentences embedded.
 2. They are pooled with the stored rollouts, and the metric and its 95 % interval are taken anew: a *look*.
 3. It stops when the interval is narrow enough, at a maximal number, or when a person stops it.
 
-**What the stop rule does to the interval.** It looks at the data, so the number of rollouts is not fixed beforehand, as the interval
-supposes. The rule is on precision: half of the interval at most the width asked for. It never asks whether 0 lies inside; stopping at the
-first interval without 0 would find an effect sooner or later where there is none. A rule on width stops early when the interval happens
-to look narrow, so it holds the truth less often than in 95 % of runs; in the limit of small widths nothing is lost (Chow & Robbins 1965,
-Ann. Math. Stat. 36, 457). Worst is an interval of no width, where all rollouts agree and the bootstrap sees no noise. Hence:
+**What the stop rule does to the interval.** It looks at the data, so the number of rollouts is not fixed beforehand, as
+the interval supposes. The rule is on precision: half of the interval at most the width asked for. It never asks whether
+0 lies inside; stopping at the first interval without 0 would find an effect sooner or later where there is none. A rule
+on width stops early when the interval happens to look narrow, so it holds the truth less often than in 95 % of runs; in
+the limit of small widths nothing is lost (Chow & Robbins 1965, Ann. Math. Stat. 36, 457). Worst is an interval of no
+width, where all rollouts agree and the bootstrap sees no noise. Hence:
 
 - The interval of a share is Wilson's here, not the bootstrap's that the table `importance` has.
-- For the others the rule uses sqrt(half_width² + (1.96/n)²), n being the smaller side: Chow & Robbins add 1/n to the variance.
+- For the others the rule uses sqrt(half_width² + (1.96/n)²), n being the smaller side: Chow & Robbins add 1/n to the
+  variance.
 
-In simulated runs with a look every 16 rollouts from the 20th on, for half-widths of 0.05 to 0.2, the interval held shares of 0.05 to 0.5 in
-94 to 97 % and differences of shares in 92 to 99 % (the bootstrap's would hold a share of 0.05 in 64 %). For a KL, which sampling noise
-alone makes positive, nothing of this says that the interval holds the true one: see `metrics`.
+In simulated runs with a look every 16 rollouts from the 20th on, for half-widths of 0.05 to 0.2, the interval held
+shares of 0.05 to 0.5 in 94 to 97 % and differences of shares in 92 to 99 % (the bootstrap's would hold a share of 0.05
+in 64 %). For a KL, which sampling noise alone makes positive, nothing of this says that the interval holds the true
+one: see `metrics`.
 
-Nothing is written to the store: the results are the service's, as those of a look at a text are. Importing this module imports no model.
+Nothing is written to the store: the results are the service's, as those of a look at a text are. Importing this module
+imports no model.
 """
 
 import json
@@ -49,20 +54,32 @@ if TYPE_CHECKING:
 METRICS = {
     metric: tuple(conventions_of(metric, CONVENTIONS))
     for metric in (
-        "counterfactual_importance_kl", "counterfactual_importance_accuracy", "resampling_importance_kl", "resampling_importance_accuracy",
-        f"{GONE}_kl", f"{GONE}_accuracy", "counterfactual_accuracy", "different_trajectories_fraction", RESILIENCE,
+        "counterfactual_importance_kl",
+        "counterfactual_importance_accuracy",
+        "resampling_importance_kl",
+        "resampling_importance_accuracy",
+        f"{GONE}_kl",
+        f"{GONE}_accuracy",
+        "counterfactual_accuracy",
+        "different_trajectories_fraction",
+        RESILIENCE,
     )
-}  # fmt: skip
+}
 
 NOTE = (
-    "The interval is looked at after every batch, and sampling stops when it is narrow enough. It is the usual 95 % interval of the "
-    "rollouts there are; because the rule looks, it holds the true value a little less often than in 95 of 100 such runs. The rule looks "
-    "at the width alone, never at whether 0 is inside."
+    "The interval is looked at after every batch, and sampling stops when it is narrow enough. It is the usual 95 %"
+    " interval of the rollouts there are; because the rule looks, it holds the true value a little less often than in"
+    " 95 of 100 such runs. The rule looks at the width alone, never at whether 0 is inside."
 )
-STOPPED = {"narrow": "Stopped: the interval is narrow enough.", "most": "Stopped: the maximal number of rollouts is reached."}
+STOPPED = {
+    "narrow": "Stopped: the interval is narrow enough.",
+    "most": "Stopped: the maximal number of rollouts is reached.",
+}
 
 Batch = Generator[tuple[str, Any], None, list[dict[str, Any]]]
-Write = Callable[[str, Sequence[int]], Batch]  # chunk id and numbers -> steps, then the rollouts: sample, seed, text, finish, n_tokens
+Write = Callable[
+    [str, Sequence[int]], Batch
+]  # chunk id and numbers -> steps, then the rollouts: sample, seed, text, finish, n_tokens
 _REPLICATES = 1000
 
 
@@ -116,24 +133,41 @@ def followed(request: Resample, write: Write, judge: "Callable[[], Judge]", enco
     yield "part", {"stopped": "narrow" if look["is_narrow"] else "most"}
 
 
-def look_at(request: Resample, rollouts: Sequence[dict[str, Any]], clusters: dict[str, str], n_new: int) -> dict[str, Any]:
+def look_at(
+    request: Resample, rollouts: Sequence[dict[str, Any]], clusters: dict[str, str], n_new: int
+) -> dict[str, Any]:
     """The metric from all rollouts of both chunks, and whether its interval is narrow enough."""
     columns = ["chunk_id", "similarity", "is_correct", "resampled_chunk", "answer", "returns"]
     table = pd.DataFrame([{column: rollout[column] for column in columns} for rollout in rollouts], columns=columns)
-    table = table.assign(kind="resample", answer_cluster=table["answer"].map(clusters), similarity=table["similarity"].astype("float64"))
+    table = table.assign(
+        kind="resample", answer_cluster=table["answer"].map(clusters), similarity=table["similarity"].astype("float64")
+    )
     ids = [chunk.chunk_id for chunk in request.text.chunks]
     here, after = sides(table, ids, request.chunk_id, "resample")
-    asked, seed = (request.chunk_id, here, after, request.metric, request.convention), seed_for(request.seed, "resample now")
+    asked, seed = (
+        (request.chunk_id, here, after, request.metric, request.convention),
+        seed_for(request.seed, "resample now"),
+    )
     found = estimate(*asked, n_bootstrap=_REPLICATES, seed=seed)
     is_share = found.n_comparator is None
     low, high = wilson(round(found.value * found.n), found.n) if is_share and found.n else found.interval
     half_width = (high - low) / 2
-    ruling = half_width if pd.isna(half_width) or is_share else math.hypot(half_width, 1.96 / min(found.n, found.n_comparator))
+    ruling = (
+        half_width
+        if pd.isna(half_width) or is_share
+        else math.hypot(half_width, 1.96 / min(found.n, found.n_comparator))
+    )
     return {
-        "n_new": n_new, "n": found.n, "n_comparator": found.n_comparator,
-        "value": _known(found.value), "low": _known(low), "high": _known(high), "half_width": _known(half_width),
-        "ruling_half_width": _known(ruling), "is_narrow": bool(ruling <= request.half_width),  # NaN is not narrow
-    }  # fmt: skip
+        "n_new": n_new,
+        "n": found.n,
+        "n_comparator": found.n_comparator,
+        "value": _known(found.value),
+        "low": _known(low),
+        "high": _known(high),
+        "half_width": _known(half_width),
+        "ruling_half_width": _known(ruling),
+        "is_narrow": bool(ruling <= request.half_width),  # NaN is not narrow
+    }
 
 
 def _written(reader: "Reader", request: Resample, chunk: str, numbers: Sequence[int]) -> Batch:
@@ -148,26 +182,38 @@ def _written(reader: "Reader", request: Resample, chunk: str, numbers: Sequence[
     begun = read.text[start : max(start, len(said))]
     seeds = {str(number): seed_for(request.seed, chunk, "resample", number) for number in numbers}
     wanted = [SampleRequest(number, "cot", len(prefix), seed) for number, seed in seeds.items()]
-    parameters = SamplingParameters(request.sampling.temperature, request.sampling.top_p, request.sampling.max_new_tokens)
+    parameters = SamplingParameters(
+        request.sampling.temperature, request.sampling.top_p, request.sampling.max_new_tokens
+    )
     done: dict[str, dict[str, Any]] = {}
     written = Written(len(wanted), parameters.max_new_tokens)
     for finished in sampled_in_steps(
-        reader.loaded, {"cot": read.token_ids}, wanted, parameters, encoded={"cot": read.encoded},
-        rows=reader.rows(parameters.max_new_tokens), drawn=written.draw,
-    ):  # fmt: skip
+        reader.loaded,
+        {"cot": read.token_ids},
+        wanted,
+        parameters,
+        encoded={"cot": read.encoded},
+        rows=reader.rows(parameters.max_new_tokens),
+        drawn=written.draw,
+    ):
         written.end(finished)
         for drawn in finished:
             done[drawn.request_id] = {
-                "sample": int(drawn.request_id), "seed": seeds[drawn.request_id], "finish": drawn.finish, "n_tokens": len(drawn.token_ids),
+                "sample": int(drawn.request_id),
+                "seed": seeds[drawn.request_id],
+                "finish": drawn.finish,
+                "n_tokens": len(drawn.token_ids),
                 "text": begun + continuation_text(tokenizer, prefix, drawn.token_ids),
-            }  # fmt: skip
+            }
         yield "progress", (written.tokens, written.most)
     return [done[number] for number in seeds]
 
 
 def _check(request: Resample) -> None:
     if request.convention not in METRICS.get(request.metric, ()):
-        raise RequestError(f"{request.metric} by {request.convention} cannot be resampled; there are {', '.join(METRICS)}.")
+        raise RequestError(
+            f"{request.metric} by {request.convention} cannot be resampled; there are {', '.join(METRICS)}."
+        )
     if request.chunk_id not in [chunk.chunk_id for chunk in request.text.chunks]:
         raise RequestError(f"The text has no chunk {request.chunk_id}.")
     if compares(request.metric) and request.chunk_id == request.text.chunks[-1].chunk_id:
@@ -198,7 +244,9 @@ def _answer(before: str, text: str) -> str | None:
     return extract_answer(before + text)
 
 
-def _shown(steps: Batch, rows: Sequence[dict[str, Any]], request: Resample, n_now: int = 0) -> Generator[tuple[str, Any], None, Any]:
+def _shown(
+    steps: Batch, rows: Sequence[dict[str, Any]], request: Resample, n_now: int = 0
+) -> Generator[tuple[str, Any], None, Any]:
     """The steps, their progress being that of the whole request in tokens: after `rows`, while `n_now` are written."""
     before = sum(row["n_tokens"] for row in rows)
     later = (request.most * len(_sources(request)) - len(rows) - n_now) * request.sampling.max_new_tokens
@@ -221,38 +269,65 @@ def _known(value: float) -> float | None:
 
 
 def resample_request(
-    store: "Store", chunk_id: str, *, metric: str = "counterfactual_importance_kl", convention: str = "ta", half_width: float,
-    batch: int = 16, most: int = 128,
+    store: "Store",
+    chunk_id: str,
+    *,
+    metric: str = "counterfactual_importance_kl",
+    convention: str = "ta",
+    half_width: float,
+    batch: int = 16,
+    most: int = 128,
 ) -> Resample:
-    """The request for a chunk of a study: its CoT's tokens, its rollouts, and how the study samples. Raises AnchorscopeError."""
+    """The request for a chunk of a study: its CoT's tokens, its rollouts, and how the study samples.
+
+    Raises AnchorscopeError.
+    """
     place = store.chunk_place(chunk_id)
     if place.empty:
         raise AnchorscopeError(f"The study has no chunk {chunk_id}.")
     cot_id = place["cot_id"].iloc[0]
     cot, how = store.cot_to_read(cot_id).iloc[0], _how_the_study_samples(store)
     if how is None or pd.isna(store.cot(cot_id)["seed"].iloc[0]) or cot["token_ids"] is None:
-        raise AnchorscopeError("This CoT was imported; how its rollouts were sampled is not known here, so no more of them can be drawn.")
+        raise AnchorscopeError(
+            "This CoT was imported; how its rollouts were sampled is not known here, so no more of them can be drawn."
+        )
     chunks = tuple(
         Chunk(row.chunk_id, int(row.char_start), int(row.char_end), int(row.token_start), int(row.token_end))
         for row in store.chunk_spans(cot_id).itertuples()
     )
-    text = Text(cot["prompt"], cot["text"], chunks, tuple(int(token) for token in cot["token_ids"]), int(cot["n_prompt_tokens"]))
+    text = Text(
+        cot["prompt"], cot["text"], chunks, tuple(int(token) for token in cot["token_ids"]), int(cot["n_prompt_tokens"])
+    )
     sampling = Sampling(how["sampling"]["temperature"], how["sampling"]["top_p"], how["sampling"]["max_new_tokens"])
     request = Resample(
-        text, chunk_id, metric, convention, half_width, sampling, how["seed"], cot["ground_truth"], batch=batch, most=most,
+        text,
+        chunk_id,
+        metric,
+        convention,
+        half_width,
+        sampling,
+        how["seed"],
+        cot["ground_truth"],
+        batch=batch,
+        most=most,
         encoder=how["rollouts"]["encoder"],
-    )  # fmt: skip
+    )
     _check(request)
     stored = tuple(rollout for chunk in _sources(request) for rollout in _stored(store, chunk))
     return replace(request, stored=stored)
 
 
 def writer(store: "Store", chunk_id: str, here: "Sequence[Choice]") -> "Choice":
-    """The model that wrote the chunk's CoT, among those that are here (`available.choices`). Raises AnchorscopeError where it is not."""
+    """The model that wrote the chunk's CoT, among those that are here (`available.choices`).
+
+    Raises AnchorscopeError where it is not.
+    """
     cot = store.cot_to_read(store.chunk_place(chunk_id)["cot_id"].iloc[0]).iloc[0]
     found = next((choice for choice in here if choice.model_id == cot["model_id"]), None)
     if found is None:
-        raise AnchorscopeError(f"The CoT was written by {cot['written_by']}, whose weights are not on this machine as they were then.")
+        raise AnchorscopeError(
+            f"The CoT was written by {cot['written_by']}, whose weights are not on this machine as they were then."
+        )
     return found
 
 
@@ -270,6 +345,11 @@ def _stored(store: "Store", chunk_id: str) -> Iterator[Stored]:
     for row in rows[rows["kind"] == "resample"].sort_values("sample").to_dict("records"):
         known = {name: None if pd.isna(value) else value for name, value in row.items()}
         yield Stored(
-            chunk_id, known["text"], known["resampled_chunk"], known["similarity"], known["answer"],
-            None if known["is_correct"] is None else bool(known["is_correct"]), known["finish"],
-        )  # fmt: skip
+            chunk_id,
+            known["text"],
+            known["resampled_chunk"],
+            known["similarity"],
+            known["answer"],
+            None if known["is_correct"] is None else bool(known["is_correct"]),
+            known["finish"],
+        )

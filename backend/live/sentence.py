@@ -6,13 +6,20 @@ _UNITS = {"rms": "RMS", "norm": "norms of the residual stream", "absolute": "(ab
 
 
 def sentence(
-    intervention: Intervention, direction: str, *, source_layer: int, chunk: str, span: tuple[int, int], n_prompt: int,
-    seed: int | None = None, betas: tuple[float, ...] = (),
+    intervention: Intervention,
+    direction: str,
+    *,
+    source_layer: int,
+    chunk: str,
+    span: tuple[int, int],
+    n_prompt: int,
+    seed: int | None = None,
+    betas: tuple[float, ...] = (),
 ) -> str:
     """For example: add +4 RMS of self_checking − rest at layer 15 to the 14 tokens that predict chunk 7, seed 3.
 
-    `direction` and `chunk` are what the page calls them; `span` is the chunk's token span. `betas`, where given, are the doses that are
-    tried in place of the one β.
+    `direction` and `chunk` are what the page calls them; `span` is the chunk's token span. `betas`, where given, are
+    the doses that are tried in place of the one β.
     """
     dose = f"{min(betas):+g} to {max(betas):+g}" if betas else f"{intervention.beta:+g}"
     amount = f"{dose} {_UNITS[intervention.unit]}"

@@ -1,11 +1,12 @@
 """The service behind live steering: a line of requests, one worker process, and the watch that keeps it honest.
 
-1. A request becomes a ticket at the end of one line. Up to `active` tickets run at a time; the worker advances them in turns, one token
-   each. Everybody else is told their place in the line.
+1. A request becomes a ticket at the end of one line. Up to `active` tickets run at a time; the worker advances them in
+   turns, one token each. Everybody else is told their place in the line.
 2. The worker is another process, started when first needed: no model is ever in a Streamlit script thread.
-3. One thread here takes the worker's messages, and watches: a ticket past its deadline is stopped; a worker that says nothing for too
-   long while it has work, or that holds more memory than allowed, is killed and started anew. Its running tickets fail with the reason;
-   those still in the line lose nothing. Another thread sends: a worker that is busy or hangs may leave its pipe unread for long.
+3. One thread here takes the worker's messages, and watches: a ticket past its deadline is stopped; a worker that says
+   nothing for too long while it has work, or that holds more memory than allowed, is killed and started anew. Its
+   running tickets fail with the reason; those still in the line lose nothing. Another thread sends: a worker that is
+   busy or hangs may leave its pipe unread for long.
 4. Cancelling is at once for whoever asked; the worker notices at its next token.
 """
 
@@ -44,11 +45,11 @@ class LineFull(AnchorscopeError):
 class Limits:
     """What one service may use, and how long things may take."""
 
-    active: int = 4             # tickets advanced in turns
-    waiting: int = 64           # tickets in the line
-    seconds: float = 900.0      # for one ticket, from when it runs
-    silence: float = 90.0       # without a word from a worker that has work: it hangs
-    loading: float = 900.0      # the same while it loads a model
+    active: int = 4  # tickets advanced in turns
+    waiting: int = 64  # tickets in the line
+    seconds: float = 900.0  # for one ticket, from when it runs
+    silence: float = 90.0  # without a word from a worker that has work: it hangs
+    loading: float = 900.0  # the same while it loads a model
     memory_bytes: int | None = None  # resident memory of the worker; None: three quarters of the machine's
     threads: int | None = None  # of the worker's matrix products; None: all cores but one
 
@@ -117,7 +118,9 @@ class LiveService:
 
     # What people ask
 
-    def submit(self, ticket_id: str, model: Model, request: Request, *, on_end: Callable[[Status], None] | None = None) -> Status:
+    def submit(
+        self, ticket_id: str, model: Model, request: Request, *, on_end: Callable[[Status], None] | None = None
+    ) -> Status:
         """Puts a request at the end of the line. One that is known under this id and did not fail is not done again.
 
         `on_end` is called once, in the service's own thread, with the last status. Raises LineFull.
@@ -167,8 +170,13 @@ class LiveService:
     def load(self) -> dict[str, Any]:
         """How busy the service is: running, waiting, memory of the worker in bytes (None: no worker), restarts."""
         with self._lock:
-            return {"running": len(self._running), "waiting": len(self._line), "memory_bytes": self._memory(), "restarts": self.restarts,
-                    "loading": self._is_loading}
+            return {
+                "running": len(self._running),
+                "waiting": len(self._line),
+                "memory_bytes": self._memory(),
+                "restarts": self.restarts,
+                "loading": self._is_loading,
+            }
 
     def close(self) -> None:
         """Ends the worker."""
@@ -245,8 +253,8 @@ class LiveService:
         memory = self._memory()
         if memory is not None and memory > self._memory_limit:
             return late + self._restart(
-                f"The worker needed {memory / 2**30:.1f} GiB of memory, more than the {self._memory_limit / 2**30:.1f} GiB allowed, "
-                "and was restarted. Ask for fewer continuations or a shorter text"
+                f"The worker needed {memory / 2**30:.1f} GiB of memory, more than the {self._memory_limit / 2**30:.1f}"
+                " GiB allowed, and was restarted. Ask for fewer continuations or a shorter text"
             )
         return late
 
@@ -284,21 +292,34 @@ class LiveService:
                         traceback.print_exc()
                     with self._lock:
                         ours = isinstance(error, AnchorscopeError)
-                        ticket.error = str(error) if ours else f"The run could not be kept: {type(error).__name__}: {words_of(error)}"
+                        ticket.error = (
+                            str(error)
+                            if ours
+                            else f"The run could not be kept: {type(error).__name__}: {words_of(error)}"
+                        )
 
     # The worker process
 
     def _launch(self) -> None:
         here, there = Pipe()
         threads = self.limits.threads or max(1, (os.cpu_count() or 2) - 1)
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join([str(_ROOT), *_paths()])}
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(threads),
+            "PYTHONPATH": os.pathsep.join([str(_ROOT), *_paths()]),
+        }
         self._worker = subprocess.Popen(
             [sys.executable, "-m", "backend.live.worker", str(there.fileno()), str(threads)],
-            pass_fds=[there.fileno()], cwd=_ROOT, env=environment, stdin=subprocess.DEVNULL,
+            pass_fds=[there.fileno()],
+            cwd=_ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
         )
         there.close()
         self._pipe, self._outbox, self._heard = here, queue.SimpleQueue(), time.monotonic()
-        self._sender = threading.Thread(target=_send, args=(here, self._outbox), name="live steering, sending", daemon=True)
+        self._sender = threading.Thread(
+            target=_send, args=(here, self._outbox), name="live steering, sending", daemon=True
+        )
         self._sender.start()
 
     def _tell(self, message: tuple) -> None:
@@ -339,7 +360,16 @@ class LiveService:
     def _status(self, ticket: _Ticket) -> Status:
         place = self._line.index(ticket.ticket_id) + 1 if ticket.state == _PENDING else None
         seconds = None if ticket.began is None else (ticket.ended or time.monotonic()) - ticket.began
-        return Status(ticket.ticket_id, ticket.state, place, _copied(ticket.result), ticket.progress, ticket.doing, ticket.error, seconds)
+        return Status(
+            ticket.ticket_id,
+            ticket.state,
+            place,
+            _copied(ticket.result),
+            ticket.progress,
+            ticket.doing,
+            ticket.error,
+            seconds,
+        )
 
 
 def merge(result: dict[str, Any], part: Mapping[str, Any]) -> None:

@@ -1,8 +1,9 @@
 """The one process that holds models: `python -m backend.live.worker FD THREADS`, started by the service, ended with it.
 
-It takes requests from a pipe and advances the running ones step by step (a token, or one block of a curve): always the one that has had
-the least of the worker's time so far, where time counts four times for what nobody reads as it comes. So nobody waits for somebody
-else's long run, a stream goes on beside a big batch, and a cancelled request ends at its next step.
+It takes requests from a pipe and advances the running ones step by step (a token, or one block of a curve): always the
+one that has had the least of the worker's time so far, where time counts four times for what nobody reads as it comes.
+So nobody waits for somebody else's long run, a stream goes on beside a big batch, and a cancelled request ends at its
+next step.
 """
 
 import signal
@@ -60,7 +61,9 @@ def take(message: tuple, jobs: dict[Hashable, Job], desk: "_Desk") -> None:
     if kind == "start":
         name, model, request = content
         level = min((job.spent for job in jobs.values()), default=0.0)
-        jobs[name] = Job(desk.job(name, model, request), 1.0 if isinstance(request, (Codes, Open, Stream)) else _PATIENT, level)
+        jobs[name] = Job(
+            desk.job(name, model, request), 1.0 if isinstance(request, (Codes, Open, Stream)) else _PATIENT, level
+        )
     elif kind == "cancel":
         job = jobs.pop(content[0], None)
         if job is not None:
@@ -93,7 +96,10 @@ def _in_words(error: Exception) -> str:
     # on a CPU torch has no class of its own for it
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error):
         return "There is not enough memory for this. Ask for fewer continuations or a shorter text."
-    return f"This could not be computed ({type(error).__name__}: {words_of(error, 300)}). What the worker printed says where."
+    return (
+        f"This could not be computed ({type(error).__name__}: {words_of(error, 300)}). What the worker printed says"
+        " where."
+    )
 
 
 class _Desk:
@@ -111,7 +117,9 @@ class _Desk:
         from backend.live.resample import resample
 
         if isinstance(request, Codes):
-            yield from codes([self.model(name, one).loaded for one in (model, request.beside) if one is not None], request)
+            yield from codes(
+                [self.model(name, one).loaded for one in (model, request.beside) if one is not None], request
+            )
         elif isinstance(request, Resample):
             yield from resample(self.model(name, model), request, self.judge, self.encoder(request.encoder).encode)
         else:

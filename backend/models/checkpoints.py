@@ -1,4 +1,7 @@
-"""Checkpoints of a training: tensors and a state, as safetensors and JSON, whole or not at all. Only the newest is kept."""
+"""Checkpoints of a training: tensors and a state, as safetensors and JSON, whole or not at all.
+
+Only the newest is kept.
+"""
 
 import json
 import os
@@ -20,7 +23,9 @@ class Checkpoint:
 
 
 def save(folder: Path, step: int, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
-    """Tensors under the number of the step, then the state, which names their file; the checkpoint before is deleted last."""
+    """Tensors under the number of the step, then the state, which names their file; the checkpoint before is deleted
+    last.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     name = f"step-{step:06d}.safetensors"
     save_file(dict(tensors), folder / (name + ".tmp"))

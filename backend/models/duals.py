@@ -1,10 +1,10 @@
 """Dual numbers for batches: a tensor whose row 0 is the value and whose other rows are tangents of it.
 
-Whatever is linear (views, slices, sums, products with weights) is done to all rows at once, as it stands. The few operations that are
-not have their rule here: a constant is added to the value alone, products follow the product rule, a function of one number is
-multiplied by its derivative at the value. All tangents share one value, so it is computed once, and there is no graph to record: for
-the blocks of a language model this is several times faster than torch's own forward mode under `vmap`.
-An operation without a rule raises `NoRule`; whoever asked can fall back to torch's.
+Whatever is linear (views, slices, sums, products with weights) is done to all rows at once, as it stands. The few
+operations that are not have their rule here: a constant is added to the value alone, products follow the product rule,
+a function of one number is multiplied by its derivative at the value. All tangents share one value, so it is computed
+once, and there is no graph to record: for the blocks of a language model this is several times faster than torch's own
+forward mode under `vmap`. An operation without a rule raises `NoRule`; whoever asked can fall back to torch's.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,16 @@ from torch import nn
 from backend.models.layers import linear
 
 _LINEAR = {
-    "view", "reshape", "transpose", "contiguous", "chunk", "split", "unsqueeze", "neg", "to", "float",
+    "view",
+    "reshape",
+    "transpose",
+    "contiguous",
+    "chunk",
+    "split",
+    "unsqueeze",
+    "neg",
+    "to",
+    "float",
 }
 _OF_ONE_NUMBER = {"pow", "__pow__", "rsqrt", "tanh", "silu", "gelu", "relu", "sigmoid"}
 
@@ -39,21 +48,27 @@ class Dual(torch.Tensor):
         return self.as_subclass(torch.Tensor)
 
     @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_function__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         name, kwargs = func.__name__, kwargs or {}
         with torch._C.DisableTorchFunctionSubclass():
             if name in ("__get__", "dim", "size", "as_subclass"):  # shape, dtype, device, …
                 return func(*args, **kwargs)
             if name in _LINEAR:
                 made = func(*args, **kwargs)
-                if any(one.shape[:1] != args[0].shape[:1] for one in (made if isinstance(made, tuple | list) else [made])):
+                if any(
+                    one.shape[:1] != args[0].shape[:1] for one in (made if isinstance(made, tuple | list) else [made])
+                ):
                     raise NoRule(name)  # it mixed rows
                 return _dual(made)
             if name in _OF_ONE_NUMBER:
                 return _dual(_of_one_number(lambda x: func(x, *args[1:], **kwargs), _rows(args[0])))
             if name not in _RULES:
                 raise NoRule(name)
-            return _dual(_RULES[name](*map(_rows_if_dual, args), duals=[isinstance(one, Dual) for one in args], **kwargs))
+            return _dual(
+                _RULES[name](*map(_rows_if_dual, args), duals=[isinstance(one, Dual) for one in args], **kwargs)
+            )
 
 
 def dual_linear(x: Dual, weight: torch.Tensor, bias: torch.Tensor | None) -> Dual:
@@ -68,13 +83,16 @@ def dual_linear(x: Dual, weight: torch.Tensor, bias: torch.Tensor | None) -> Dua
 def dual_attention(
     query: Dual, key: Dual, value: Dual, prefix_keys: torch.Tensor, prefix_values: torch.Tensor, scale: float
 ) -> Dual:
-    """Causal attention after a constant prefix, (1 + n, n_new, n_heads, d_head): shapes as in `edits.shared_prefix_attention`.
+    """Causal attention after a constant prefix, (1 + n, n_new, n_heads, d_head): shapes as in
+    `edits.shared_prefix_attention`.
 
     With weights w and scores s, the tangent of Σ w·v is Σ w·ds·v + Σ w·dv − (Σ w·ds)·Σ w·v.
     """
     k, v = key.rows.transpose(0, 1), value.rows.transpose(0, 1)  # (n_key_heads, 1 + n, n_new, d_head)
     n_key_heads, n_rows, n_new, d_head = k.shape
-    q = (query.rows * scale).reshape(n_rows, n_key_heads, -1, d_head).transpose(0, 1).contiguous()  # (…, …, group·n_new, d_head)
+    q = (
+        (query.rows * scale).reshape(n_rows, n_key_heads, -1, d_head).transpose(0, 1).contiguous()
+    )  # (…, …, group·n_new, d_head)
     group = q.shape[2] // n_new
     own = q @ k[:, :1].transpose(-1, -2)
     own[:, 1:] += q[:, :1] @ k[:, 1:].transpose(-1, -2)
@@ -131,7 +149,11 @@ def _subtract(a: Any, b: Any, *, duals: list[bool]) -> torch.Tensor:
 def _multiply(a: Any, b: Any, *, duals: list[bool]) -> torch.Tensor:
     if not all(duals):
         constant = b if duals[0] else a
-        if isinstance(constant, torch.Tensor) and constant.ndim == (a if duals[0] else b).ndim and constant.shape[0] != 1:
+        if (
+            isinstance(constant, torch.Tensor)
+            and constant.ndim == (a if duals[0] else b).ndim
+            and constant.shape[0] != 1
+        ):
             raise NoRule("products with several rows")
         return a * b
     new = a * b[:1]
@@ -158,7 +180,12 @@ def _mean(x: torch.Tensor, dim: int, *, duals: list[bool], keepdim: bool = False
 
 
 def _layer_norm(
-    x: torch.Tensor, shape: Any, weight: torch.Tensor | None = None, bias: torch.Tensor | None = None, eps: float = 1e-5, *,
+    x: torch.Tensor,
+    shape: Any,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    eps: float = 1e-5,
+    *,
     duals: list[bool],
 ) -> torch.Tensor:
     if len(shape) != 1:
@@ -173,15 +200,28 @@ def _layer_norm(
     return new
 
 
-def _dropout(x: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, duals: list[bool]) -> torch.Tensor:
+def _dropout(
+    x: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, duals: list[bool]
+) -> torch.Tensor:
     if training:
         raise NoRule("dropout while training")
     return x
 
 
 _RULES: dict[str, Callable[..., torch.Tensor]] = {
-    "add": _add, "__add__": _add, "__radd__": _add, "sub": _subtract, "__sub__": _subtract, "mul": _multiply, "__mul__": _multiply,
-    "__rmul__": _multiply, "cat": _concatenate, "__getitem__": _part, "mean": _mean, "layer_norm": _layer_norm, "dropout": _dropout,
+    "add": _add,
+    "__add__": _add,
+    "__radd__": _add,
+    "sub": _subtract,
+    "__sub__": _subtract,
+    "mul": _multiply,
+    "__mul__": _multiply,
+    "__rmul__": _multiply,
+    "cat": _concatenate,
+    "__getitem__": _part,
+    "mean": _mean,
+    "layer_norm": _layer_norm,
+    "dropout": _dropout,
 }
 
 

@@ -1,19 +1,22 @@
 """Edits of the residual stream, exact and cheap: what every intervention (steering, patching, zeroing) goes through.
 
 An edit is (layer, positions, function of the residual stream there). For one text:
-1. `encode` runs the model once, plainly, and keeps every layer's keys and values and the residual stream at the layers asked for.
-2. A batch of edits starts from the kept residual stream. Only layers above the edited one and only positions from the first edited one
-   on can change, so only those are computed, one row of the batch for each edit.
-3. All rows attend to the same unedited prefix: its keys and values are used where they lie, by one matrix product for all rows, and
-   each row's own keys come on top of it. The two parts share one softmax.
+1. `encode` runs the model once, plainly, and keeps every layer's keys and values and the residual stream at the layers
+   asked for.
+2. A batch of edits starts from the kept residual stream. Only layers above the edited one and only positions from the
+   first edited one on can change, so only those are computed, one row of the batch for each edit.
+3. All rows attend to the same unedited prefix: its keys and values are used where they lie, by one matrix product for
+   all rows, and each row's own keys come on top of it. The two parts share one softmax.
 4. The final norm is applied at the asked positions alone; so is the unembedding.
 
-An edit that changes nothing gets the model's own values, bit for bit, because nothing is computed for it. Steps 2 and 3 hold for causal
-attention over the whole text. Elsewhere (sliding windows, capped attention, unknown families) each edit is a plain forward pass of the
-whole text with a hook. Both work on a private copy that shares the model's weights: the caller's model never carries a hook.
+An edit that changes nothing gets the model's own values, bit for bit, because nothing is computed for it. Steps 2 and 3
+hold for causal attention over the whole text. Elsewhere (sliding windows, capped attention, unknown families) each edit
+is a plain forward pass of the whole text with a hook. Both work on a private copy that shares the model's weights: the
+caller's model never carries a hook.
 
-An edit may ask for what another model reads in the same tokens (`Edit.beside`), as the features of a crosscoder do, which are of two
-models. That model is never edited. An edit at layer ℓ moves only what lies above ℓ: what either reads at ℓ depends on the tokens alone.
+An edit may ask for what another model reads in the same tokens (`Edit.beside`), as the features of a crosscoder do,
+which are of two models. That model is never edited. An edit at layer ℓ moves only what lies above ℓ: what either reads
+at ℓ depends on the tokens alone.
 """
 
 import contextlib
@@ -40,7 +43,9 @@ if TYPE_CHECKING:
 _ATTENTION = "anchorscope_edits"
 _PLAIN_TOKENS = 4096  # tokens in one plain forward pass of several edits
 
-OthersRead = Mapping[nn.Module, Mapping[int, torch.Tensor]]  # model -> layer -> residual stream (n_rows, n_tokens, its d_model)
+OthersRead = Mapping[
+    nn.Module, Mapping[int, torch.Tensor]
+]  # model -> layer -> residual stream (n_rows, n_tokens, its d_model)
 _NOBODY: OthersRead = {}
 
 
@@ -50,13 +55,14 @@ class EditError(AnchorscopeError):
 
 @dataclass(frozen=True)
 class Edit:
-    """At block `layer`'s output and at token `positions`, the residual stream h (n_positions, d_model) becomes `change(h)`.
+    """At block `layer`'s output and at token `positions`, the residual stream h (n_positions, d_model) becomes
+    `change(h)`.
 
-    With `onward` it does so at every position after the last of these too, those that are generated among them. While generating, `change`
-    is given some of its positions at a time, one row each, so it must treat each row by itself.
+    With `onward` it does so at every position after the last of these too, those that are generated among them. While
+    generating, `change` is given some of its positions at a time, one row each, so it must treat each row by itself.
 
-    With `beside`, another model, it becomes `change(h, other)`: `other` (n_positions, that model's d_model) is the residual stream at the
-    same layer and positions of that model, unedited, reading the same tokens.
+    With `beside`, another model, it becomes `change(h, other)`: `other` (n_positions, that model's d_model) is the
+    residual stream at the same layer and positions of that model, unedited, reading the same tokens.
     """
 
     layer: int
@@ -84,9 +90,13 @@ def addition(layer: int, positions: Sequence[int], vector: torch.Tensor) -> Edit
 
     def add(h: torch.Tensor) -> torch.Tensor:
         if vector.shape[-1] != h.shape[-1]:
-            raise EditError(f"The vector has {vector.shape[-1]} values, but the residual stream at layer {layer} has {h.shape[-1]}.")
+            raise EditError(
+                f"The vector has {vector.shape[-1]} values, but the residual stream at layer {layer} has {h.shape[-1]}."
+            )
         if vector.ndim == 2 and len(vector) != len(h):
-            raise EditError(f"{len(vector)} vectors, one for each position, cannot be added to {len(h)} positions at a time.")
+            raise EditError(
+                f"{len(vector)} vectors, one for each position, cannot be added to {len(h)} positions at a time."
+            )
         return h + vector.to(h)
 
     return Edit(layer, tuple(positions), add)
@@ -102,14 +112,19 @@ class Edited:
 
 @dataclass(frozen=True)
 class Encoded:
-    """One text as the unedited model reads it, ready to be edited. What was read does not change afterwards, so threads may share it."""
+    """One text as the unedited model reads it, ready to be edited.
+
+    What was read does not change afterwards, so threads may share it.
+    """
 
     token_ids: tuple[int, ...]
     normed: torch.Tensor  # (n_tokens, d_model), after the final norm
     is_shared_prefix: bool  # edits take the quick way; False: each is a plain forward pass
     parts: Layers = field(repr=False)
     _residuals: dict[int, torch.Tensor] = field(repr=False)  # layer -> (n_tokens, d_model)
-    _keys_values: list[tuple[torch.Tensor, torch.Tensor]] = field(repr=False)  # by layer, each (n_key_heads, n_tokens, d_head)
+    _keys_values: list[tuple[torch.Tensor, torch.Tensor]] = field(
+        repr=False
+    )  # by layer, each (n_key_heads, n_tokens, d_head)
     _rotary: Any = field(repr=False)  # cosines and sines, each (1, n_tokens, d_rotary); None where the model has none
     _editor: "_Editor" = field(repr=False)
     _beside: "dict[_Editor, Encoded]" = field(default_factory=dict, repr=False)  # the same text as other models read it
@@ -120,7 +135,9 @@ class Encoded:
         return sorted(self._residuals)
 
     def residual(self, layer: int) -> torch.Tensor:
-        """The unedited residual stream (n_tokens, d_model) at `layer`, which must be one of those the text was encoded with."""
+        """The unedited residual stream (n_tokens, d_model) at `layer`, which must be one of those the text was encoded
+        with.
+        """
         if layer not in self._residuals:
             raise EditError(f"Layer {layer} was not kept. The text was encoded with layers {self.layers}.")
         return self._residuals[layer]
@@ -130,18 +147,23 @@ class Encoded:
         editor = editor_of(other)
         found = self._beside.get(editor)
         if found is None or not set(layers) <= set(found.layers):
-            found = self._beside[editor] = editor.encode(self.token_ids, sorted({*layers, *(found.layers if found else ())}))
+            found = self._beside[editor] = editor.encode(
+                self.token_ids, sorted({*layers, *(found.layers if found else ())})
+            )
         return found
 
     @torch.inference_mode()
     def base_logits(self, positions: Sequence[int]) -> torch.Tensor:
-        """The model's own logits (n_positions, vocab_size), bit for bit: the unembedding runs over the whole text, as in the model."""
+        """The model's own logits (n_positions, vocab_size), bit for bit: the unembedding runs over the whole text, as
+        in the model.
+        """
         self._check_positions(positions)
         return self.parts.unembed(self.normed[None])[0, list(positions)]
 
     @torch.inference_mode()
     def logits(self, edits: Sequence["Edit | Sequence[Edit]"], positions: Sequence[int]) -> torch.Tensor:
-        """Logits (n_edits, n_positions, vocab_size) after each edit (or group of edits made together), at `positions`."""
+        """Logits (n_edits, n_positions, vocab_size) after each edit (or group of edits made together),
+        at `positions`."""
         edited = self.edited(edits, positions)
         logits = self.base_logits(positions).expand(len(edits), -1, -1).clone()
         if edited.moved.any():
@@ -152,8 +174,8 @@ class Encoded:
     def edited(self, edits: Sequence["Edit | Sequence[Edit]"], positions: Sequence[int]) -> Edited:
         """Normed last residual stream after each edit (or group of edits made together), at `positions`.
 
-        Raises EditError for a layer or position that does not exist, and for a change that returns another shape or values that are
-        not finite.
+        Raises EditError for a layer or position that does not exist, and for a change that returns another shape or
+        values that are not finite.
         """
         self._check_positions(positions)
         end = max(positions) + 1  # later tokens change nothing before them
@@ -162,7 +184,8 @@ class Encoded:
         asked = torch.tensor(positions, device=self.normed.device)
         normed = self.normed[asked].expand(len(rows), -1, -1).clone()
         moved = torch.zeros(len(rows), len(positions), dtype=torch.bool, device=self.normed.device)
-        # Before a row's first edited position nothing moves; a row whose edits all give back what they were given does not move at all.
+        # Before a row's first edited position nothing moves; a row whose edits all give back what they were given does
+        # not move at all.
         for i, row in enumerate(rows):
             if not all([self._leaves_alone(edit) for edit in row]):
                 moved[i] = asked >= min(min(edit.positions) for edit in row)
@@ -170,12 +193,16 @@ class Encoded:
             computed = moved.any(dim=1)
             chosen = [row for row, compute in zip(rows, computed.tolist(), strict=True) if compute]
             compute = self._with_shared_prefix if self.is_shared_prefix else self._with_plain_forwards
-            normed[computed] = torch.where(moved[computed][..., None], compute(chosen, list(positions)), normed[computed])
+            normed[computed] = torch.where(
+                moved[computed][..., None], compute(chosen, list(positions)), normed[computed]
+            )
         return Edited(normed, moved)
 
     @torch.inference_mode()
     def recomputed(self, layer: int, positions: Sequence[int]) -> torch.Tensor:
-        """Normed last residual stream (n_positions, d_model) computed again from `layer` on, the way edits are: it differs by rounding."""
+        """Normed last residual stream (n_positions, d_model) computed again from `layer` on, the way edits are: it
+        differs by rounding.
+        """
         self._check_positions(positions)
         self.residual(layer)
         compute = self._with_shared_prefix if self.is_shared_prefix else self._with_plain_forwards
@@ -183,13 +210,17 @@ class Encoded:
 
     @torch.inference_mode()
     def keys_values(self, edits: Sequence[Edit], n_tokens: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """By layer, keys and values (n_key_heads, n_tokens, d_head) of the text's first `n_tokens` after the edits made together.
+        """By layer, keys and values (n_key_heads, n_tokens, d_head) of the text's first `n_tokens` after the edits made
+        together.
 
-        What a continuation of those tokens attends to. Positions before the first edited one, and layers up to the edited one, have the
-        unedited model's own. Only where `is_shared_prefix`.
+        What a continuation of those tokens attends to. Positions before the first edited one, and layers up to the
+        edited one, have the unedited model's own. Only where `is_shared_prefix`.
         """
         if not self.is_shared_prefix or not 1 <= n_tokens <= len(self.token_ids):
-            raise EditError(f"Keys and values of {n_tokens} of {len(self.token_ids)} tokens cannot be had from this model's encoding.")
+            raise EditError(
+                f"Keys and values of {n_tokens} of {len(self.token_ids)} tokens cannot be had from this model's"
+                " encoding."
+            )
         kept = [replace(edit, positions=edit.positions_in(0, n_tokens), onward=False) for edit in edits]
         own = [(keys[:, :n_tokens], values[:, :n_tokens]) for keys, values in self._keys_values]
         kept = [self._with_other_read(edit) for edit in kept if edit.positions]
@@ -199,7 +230,11 @@ class Encoded:
         new: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._run_upper([tuple(kept)], first, n_tokens, new)
         return [
-            pair if layer not in new else tuple(torch.cat([old[:, :first], late[0]], 1) for old, late in zip(pair, new[layer], strict=True))
+            (
+                pair
+                if layer not in new
+                else tuple(torch.cat([old[:, :first], late[0]], 1) for old, late in zip(pair, new[layer], strict=True))
+            )
             for layer, pair in enumerate(own)
         ]
 
@@ -222,21 +257,29 @@ class Encoded:
         if len(positions) == 0 or len(set(positions)) != len(positions):
             raise EditError(f"Positions must be one or more different token indices, got {list(positions)}.")
         if not 0 <= min(positions) <= max(positions) < n_tokens:
-            raise EditError(f"Positions run from {min(positions)} to {max(positions)}, but the text has tokens 0 to {n_tokens - 1}.")
+            raise EditError(
+                f"Positions run from {min(positions)} to {max(positions)}, but the text has tokens 0 to {n_tokens - 1}."
+            )
 
     def _with_shared_prefix(self, rows: list[tuple[Edit, ...]], positions: list[int]) -> torch.Tensor:
         touched = [position for row in rows for edit in row for position in edit.positions]
         first = min(touched)
         h = self._run_upper(rows, first, max(*positions, *touched) + 1)
-        # A position asked for before the window is not moved by any row: any value will do, it is replaced by the unedited one.
+        # A position asked for before the window is not moved by any row: any value will do, it is replaced by the
+        # unedited one.
         return self.parts.final_norm(h[:, [max(position - first, 0) for position in positions]])
 
     def _run_upper(
-        self, rows: list[tuple[Edit, ...]], first: int, end: int, kept: dict[int, tuple[torch.Tensor, torch.Tensor]] | None = None
+        self,
+        rows: list[tuple[Edit, ...]],
+        first: int,
+        end: int,
+        kept: dict[int, tuple[torch.Tensor, torch.Tensor]] | None = None,
     ) -> torch.Tensor:
         """Last residual stream (n_rows, end − first, d_model) of tokens first … end − 1 after each row's edits.
 
-        `kept`, where given, receives each recomputed layer's keys and values (n_rows, n_key_heads, end − first, d_head).
+        `kept`, where given, receives each recomputed layer's keys and values (n_rows, n_key_heads, end − first,
+        d_head).
         """
         lowest = min(edit.layer for row in rows for edit in row)
         rotary = self._rotary and tuple(table[:, first:end] for table in self._rotary)
@@ -283,14 +326,21 @@ def _changed(edit: Edit, h: torch.Tensor, *other: torch.Tensor) -> torch.Tensor:
     new = edit.change(h, *other)
     if not isinstance(new, torch.Tensor) or new.shape != h.shape:
         got = tuple(new.shape) if isinstance(new, torch.Tensor) else type(new).__name__
-        raise EditError(f"The edit at layer {edit.layer} returned {got}; the residual stream it was given is {tuple(h.shape)}.")
+        raise EditError(
+            f"The edit at layer {edit.layer} returned {got}; the residual stream it was given is {tuple(h.shape)}."
+        )
     if not torch.isfinite(new).all():
-        raise EditError(f"The edit at layer {edit.layer}, positions {list(edit.positions)[:5]}, returned values that are NaN or infinite.")
+        raise EditError(
+            f"The edit at layer {edit.layer}, positions {list(edit.positions)[:5]}, returned values that are NaN or"
+            " infinite."
+        )
     return new.to(h.dtype)
 
 
 def _apply(rows: Sequence[tuple[Edit, ...]], layer: int, h: torch.Tensor, first: int) -> None:
-    """Makes the rows' edits at `layer` in place in h (n_rows, n_tokens, d_model), whose tokens start at index `first` of the text."""
+    """Makes the rows' edits at `layer` in place in h (n_rows, n_tokens, d_model), whose tokens start at index `first`
+    of the text.
+    """
     for i, row in enumerate(rows):
         for edit in row:
             if edit.layer == layer:
@@ -315,7 +365,9 @@ class _Editor:
 
     @functools.cached_property
     def cache_name(self) -> str | None:
-        """Under which name the model takes transformers' cache; None where it takes none, or reads a text otherwise with it than whole."""
+        """Under which name the model takes transformers' cache; None where it takes none, or reads a text otherwise
+        with it than whole.
+        """
         from transformers import DynamicCache
 
         keywords = inspect.signature(self.parts.trunk.forward).parameters
@@ -329,8 +381,12 @@ class _Editor:
                 cache = DynamicCache(config=self._model.config)
                 self.parts.trunk(input_ids=tokens[:, :-1], **{name: cache}, use_cache=True)
                 cache.reorder_cache(torch.zeros(2, dtype=torch.long, device=tokens.device))
-                late = self.parts.trunk(input_ids=tokens[:, -1:].expand(2, -1), **{name: cache}, use_cache=True).last_hidden_state
-            except Exception:  # a family with a cache of its own says so in many ways; it goes without, which is right and slow
+                late = self.parts.trunk(
+                    input_ids=tokens[:, -1:].expand(2, -1), **{name: cache}, use_cache=True
+                ).last_hidden_state
+            except (
+                Exception
+            ):  # a family with a cache of its own says so in many ways; it goes without, which is right and slow
                 return None
         return name if equal(late, whole.expand_as(late)) else None
 
@@ -368,31 +424,51 @@ class _Editor:
             finally:
                 handle.remove()
         return Encoded(
-            token_ids=tuple(token_ids), normed=output.last_hidden_state[0], is_shared_prefix=quick, parts=self.parts,
+            token_ids=tuple(token_ids),
+            normed=output.last_hidden_state[0],
+            is_shared_prefix=quick,
+            parts=self.parts,
             _residuals={layer: residuals[layer][0] for layer in layers},
-            _keys_values=[(layer.keys[0], layer.values[0]) for layer in cache["past_key_values"].layers] if quick else [],
-            _rotary=rotary[0] if quick else None, _editor=self,
+            _keys_values=(
+                [(layer.keys[0], layer.values[0]) for layer in cache["past_key_values"].layers] if quick else []
+            ),
+            _rotary=rotary[0] if quick else None,
+            _editor=self,
         )
 
-    def plain_forward(self, token_ids: Sequence[int], rows: Sequence[tuple[Edit, ...]], positions: list[int]) -> torch.Tensor:
-        """Normed last residual stream (n_rows, n_positions, d_model) of a forward pass of the whole text, one batch row for each."""
+    def plain_forward(
+        self, token_ids: Sequence[int], rows: Sequence[tuple[Edit, ...]], positions: list[int]
+    ) -> torch.Tensor:
+        """Normed last residual stream (n_rows, n_positions, d_model) of a forward pass of the whole text, one batch row
+        for each.
+        """
         tokens = checked_tokens(token_ids, self._model).expand(len(rows), -1)
         with self._lock, editing(self.parts.blocks, rows, [0] * len(rows), tokens.shape[1]):
             return self.parts.trunk(input_ids=tokens, use_cache=False).last_hidden_state[:, positions]
 
     @torch.inference_mode()
     def plain_logits(
-        self, tokens: torch.Tensor, rows: Sequence[tuple[Edit, ...]], first: int, cache: Mapping[str, Any], others: OthersRead
+        self,
+        tokens: torch.Tensor,
+        rows: Sequence[tuple[Edit, ...]],
+        first: int,
+        cache: Mapping[str, Any],
+        others: OthersRead,
     ) -> torch.Tensor:
-        """Logits (n_rows, vocab_size) after the last of `tokens` (n_rows, n_tokens), which start at position `first`; `cache`, under the
-        name that the model takes it by, grows; without one nothing is remembered."""
+        """Logits (n_rows, vocab_size) after the last of `tokens` (n_rows, n_tokens), which start at position `first`;
+        `cache`, under the name that the model takes it by, grows; without one nothing is remembered.
+        """
         with self._lock, editing(self.parts.blocks, rows, [first] * len(rows), tokens.shape[1], others):
             normed = self.parts.trunk(input_ids=tokens, **cache, use_cache=bool(cache)).last_hidden_state[:, -1]
         return self.parts.unembed(normed)
 
     @torch.inference_mode()
-    def plain_residuals(self, tokens: torch.Tensor, cache: Mapping[str, Any], layers: Sequence[int]) -> dict[int, torch.Tensor]:
-        """Residual streams (n_rows, n_tokens, d_model) at `layers` of unedited rows that `tokens` (n_rows, n_tokens) continue."""
+    def plain_residuals(
+        self, tokens: torch.Tensor, cache: Mapping[str, Any], layers: Sequence[int]
+    ) -> dict[int, torch.Tensor]:
+        """Residual streams (n_rows, n_tokens, d_model) at `layers` of unedited rows that `tokens` (n_rows, n_tokens)
+        continue.
+        """
         with self._lock, recording(self.parts.blocks, layers) as residuals:
             self.parts.trunk(input_ids=tokens, **cache, use_cache=bool(cache))
         return residuals
@@ -400,12 +476,17 @@ class _Editor:
 
 @contextlib.contextmanager
 def editing(
-    blocks: nn.ModuleList, rows: Sequence[tuple[Edit, ...]], firsts: Sequence[int], n_tokens: int, others: OthersRead = _NOBODY
+    blocks: nn.ModuleList,
+    rows: Sequence[tuple[Edit, ...]],
+    firsts: Sequence[int],
+    n_tokens: int,
+    others: OthersRead = _NOBODY,
 ) -> Iterator[None]:
-    """While open, a forward pass of `n_tokens` new tokens through `blocks` is edited: batch row i by `rows[i]`, from position `firsts[i]`.
+    """While open, a forward pass of `n_tokens` new tokens through `blocks` is edited: batch row i by `rows[i]`, from
+    position `firsts[i]`.
 
-    `others` holds what the models that edits ask for read in the same rows and tokens. Batch rows beyond those named are left alone. The
-    blocks are the caller's own copy, and no other pass may use them meanwhile.
+    `others` holds what the models that edits ask for read in the same rows and tokens. Batch rows beyond those named
+    are left alone. The blocks are the caller's own copy, and no other pass may use them meanwhile.
     """
     by_layer: dict[int, list[tuple[Edit, list[int], list[int]]]] = {}
     for i, (row, first) in enumerate(zip(rows, firsts, strict=True)):
@@ -436,7 +517,9 @@ def editing(
         for handle in handles:
             handle.remove()
     if done != set(by_layer):
-        raise EditError(f"The edits at layers {sorted(set(by_layer) - done)} were not made: the forward pass did not reach them.")
+        raise EditError(
+            f"The edits at layers {sorted(set(by_layer) - done)} were not made: the forward pass did not reach them."
+        )
 
 
 def _joined(made: list[tuple[Edit, list[int], list[int]]]) -> list[tuple[Edit, list[int], list[int]]]:
@@ -463,15 +546,22 @@ class _LeanLinear(nn.Module):
 
 
 def shared_prefix_attention(
-    module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: None,
-    *, scaling: float | None = None, prefix: Sequence[tuple[torch.Tensor, torch.Tensor]],
-    kept: dict[int, tuple[torch.Tensor, torch.Tensor]] | None = None, **_unused: Any,
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: None,
+    *,
+    scaling: float | None = None,
+    prefix: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    kept: dict[int, tuple[torch.Tensor, torch.Tensor]] | None = None,
+    **_unused: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention of rows that continue one and the same prefix, as transformers' attention functions are called.
 
-    query (n_rows, n_heads, n_new, d_head), key and value (n_rows, n_key_heads, n_new, d_head); `prefix` holds, by layer, keys and values
-    (n_key_heads, n_prefix, d_head) that all rows share. Gives (n_rows, n_new, n_heads, d_head). One softmax spans both parts. `kept`
-    receives key and value under the layer's number.
+    query (n_rows, n_heads, n_new, d_head), key and value (n_rows, n_key_heads, n_new, d_head); `prefix` holds, by
+    layer, keys and values (n_key_heads, n_prefix, d_head) that all rows share. Gives (n_rows, n_new, n_heads, d_head).
+    One softmax spans both parts. `kept` receives key and value under the layer's number.
     """
     if kept is not None:
         kept[module.layer_idx] = key, value

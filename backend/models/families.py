@@ -1,4 +1,5 @@
-"""Which families of models can be measured here, and how: quickly, plainly, or not at all (docs/families.md is the table).
+"""Which families of models can be measured here, and how: quickly, plainly, or not at all (docs/families.md is the
+table).
 
 Quick: nothing but causal attention over the whole text mixes tokens, so that edits and rollouts share the prefix they
 begin with.
@@ -13,25 +14,68 @@ from typing import Any
 from backend.errors import AnchorscopeError
 from backend.models.model_files import ModelLoadingError, one_line
 
-QUICK = frozenset({
-    "arcee", "cohere", "gemma", "gpt2", "gpt_neox", "granite", "llama", "mistral", "olmo", "olmo2", "phi", "phi3", "qwen2", "qwen3",
-    "starcoder2",
-})  # fmt: skip
-PLAIN = frozenset({
-    "bamba", "bloom", "cohere2", "deepseek_v2", "deepseek_v3", "falcon", "falcon_h1",
-    "falcon_mamba", "gemma2", "gemma3_text", "gpt_bigcode", "gpt_oss", "gptj",
-    "granitemoehybrid", "jamba", "lfm2", "mamba", "mamba2", "minimax", "mixtral", "olmoe", "opt",
-    "qwen2_moe", "qwen3_5_text", "qwen3_moe", "qwen3_next", "rwkv",
-})  # fmt: skip
+QUICK = frozenset(
+    {
+        "arcee",
+        "cohere",
+        "gemma",
+        "gpt2",
+        "gpt_neox",
+        "granite",
+        "llama",
+        "mistral",
+        "olmo",
+        "olmo2",
+        "phi",
+        "phi3",
+        "qwen2",
+        "qwen3",
+        "starcoder2",
+    }
+)
+PLAIN = frozenset(
+    {
+        "bamba",
+        "bloom",
+        "cohere2",
+        "deepseek_v2",
+        "deepseek_v3",
+        "falcon",
+        "falcon_h1",
+        "falcon_mamba",
+        "gemma2",
+        "gemma3_text",
+        "gpt_bigcode",
+        "gpt_oss",
+        "gptj",
+        "granitemoehybrid",
+        "jamba",
+        "lfm2",
+        "mamba",
+        "mamba2",
+        "minimax",
+        "mixtral",
+        "olmoe",
+        "opt",
+        "qwen2_moe",
+        "qwen3_5_text",
+        "qwen3_moe",
+        "qwen3_next",
+        "rwkv",
+    }
+)
 REFUSED: Mapping[str, str] = {
-    "recurrent_gemma": "it keeps the state of a text in its blocks instead of a cache, so that texts cannot be read side by side",
+    "recurrent_gemma": (
+        "it keeps the state of a text in its blocks instead of a cache, so that texts cannot be read side by side"
+    ),
 }
 _SHOWN = 8  # tokens of the passes that are compared
 _ROUNDING = 1e-3  # share of the largest logit by which two ways to compute logits may differ in float32
 
 
 def check_config(name: str, config: Mapping[str, Any]) -> None:
-    """Raises ModelLoadingError for a config.json whose model cannot be measured, by what is known without its weights."""
+    """Raises ModelLoadingError for a config.json whose model cannot be measured,
+    by what is known without its weights."""
     import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -50,7 +94,9 @@ def check_config(name: str, config: Mapping[str, Any]) -> None:
         )
     if config.get("is_encoder_decoder") or family not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         what = ", ".join(map(str, config.get("architectures") or [])) or family
-        inside = " Its language model alone may be: save that in a folder of its own." if "text_config" in config else ""
+        inside = (
+            " Its language model alone may be: save that in a folder of its own." if "text_config" in config else ""
+        )
         raise ModelLoadingError(
             f"{name} ({what}, {family!r}) is no decoder-only language model, so it has no chain of blocks to "
             f"read.{inside}"
@@ -60,7 +106,8 @@ def check_config(name: str, config: Mapping[str, Any]) -> None:
 
 
 def shares_prefix(config: Any, n_tokens: int | None = None) -> bool:
-    """Whether attention is plain causal attention over the whole of a text of `n_tokens`; None: however long it grows."""
+    """Whether attention is plain causal attention over the whole of a text of `n_tokens`; None:
+    however long it grows."""
     window = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None) or ["full_attention" if window is None else "sliding_attention"]
     fits = window is not None and n_tokens is not None and n_tokens <= window
@@ -73,9 +120,11 @@ def is_known(family: str) -> bool:
 
 
 def check(name: str, model: Any) -> None:
-    """Raises ModelLoadingError where a loaded model's own forward pass cannot be taken apart as every measurement here does.
+    """Raises ModelLoadingError where a loaded model's own forward pass cannot be taken apart as every measurement here
+    does.
 
-    Of a family that is not known its cache and its derivatives are tried too, so that nothing fails in the middle of a study.
+    Of a family that is not known its cache and its derivatives are tried too, so that nothing fails in the middle of a
+    study.
     """
     whose = f"{name} (family {model.config.model_type}) cannot be measured"
     try:
@@ -89,7 +138,9 @@ def check(name: str, model: Any) -> None:
 
 
 def _apart(model: Any) -> str | None:
-    """Why logits do not follow from the last block's output, or earlier ones depend on later tokens; None where all is well."""
+    """Why logits do not follow from the last block's output, or earlier ones depend on later tokens; None where all is
+    well.
+    """
     import torch
 
     from backend.models.layers import layers_of, private_copy
@@ -104,7 +155,10 @@ def _apart(model: Any) -> str | None:
         with recording(parts.blocks, [last]) as residuals:
             logits = own(input_ids=tokens, use_cache=False).logits
         if not equal(parts.unembed(parts.final_norm(residuals[last])), logits):
-            return "its logits are not those of its last block's output, so they do not follow from an edited residual stream"
+            return (
+                "its logits are not those of its last block's output, so they do not follow from an edited residual"
+                " stream"
+            )
         if not equal(own(input_ids=later, use_cache=False).logits[:, :-1], logits[:, :-1]):
             return "its predictions depend on later tokens, so it is no causal language model"
     return None

@@ -1,7 +1,9 @@
-"""Low-rank adapters (LoRA) trained on a CPU: peft's layers, over frozen weights that go to oneDNN forwards and backwards.
+"""Low-rank adapters (LoRA) trained on a CPU: peft's layers, over frozen weights that go to oneDNN forwards and
+backwards.
 
-A frozen weight needs no gradient of its own: backwards it only carries the gradient on, one more product of the same size. Both products
-are oneDNN's float32 ones, twice as fast on a CPU as torch's default. Layers below the lowest adapted one keep nothing for the way back.
+A frozen weight needs no gradient of its own: backwards it only carries the gradient on, one more product of the same
+size. Both products are oneDNN's float32 ones, twice as fast on a CPU as torch's default. Layers below the lowest
+adapted one keep nothing for the way back.
 """
 
 from collections.abc import Sequence
@@ -50,7 +52,9 @@ class FrozenLinear(nn.Module):
         return y if self.bias is None else y + self.bias
 
 
-def adapted(model: "PreTrainedModel", *, rank: int, alpha: int, layers: Sequence[int], dropout: float = 0.0, seed: int = 0) -> Any:
+def adapted(
+    model: "PreTrainedModel", *, rank: int, alpha: int, layers: Sequence[int], dropout: float = 0.0, seed: int = 0
+) -> Any:
     """The model as a peft model with LoRA on every projection of the blocks in `layers`; only those learn.
 
     Raises FinetuneError for a family without the projections of Llama's blocks.
@@ -59,10 +63,16 @@ def adapted(model: "PreTrainedModel", *, rank: int, alpha: int, layers: Sequence
 
     names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     if missing := [name for name in PROJECTIONS if name not in names]:
-        raise FinetuneError(f"{type(model).__name__} has no {', '.join(missing)}; adapters are trained for Llama-like models only.")
+        raise FinetuneError(
+            f"{type(model).__name__} has no {', '.join(missing)}; adapters are trained for Llama-like models only."
+        )
     torch.manual_seed(seed)
     config = LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(PROJECTIONS), layers_to_transform=list(layers),
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=list(PROJECTIONS),
+        layers_to_transform=list(layers),
         task_type="CAUSAL_LM",
     )
     wrapped = get_peft_model(model, config)
@@ -73,11 +83,14 @@ def adapted(model: "PreTrainedModel", *, rank: int, alpha: int, layers: Sequence
     return wrapped
 
 
-def completion_loss(wrapped: Any, token_ids: torch.Tensor, n_prompt: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, int]:
+def completion_loss(
+    wrapped: Any, token_ids: torch.Tensor, n_prompt: torch.Tensor, lengths: torch.Tensor
+) -> tuple[torch.Tensor, int]:
     """Summed cross-entropy (nats) of the completions' tokens, and how many there are.
 
-    `token_ids` (n_rows, n_tokens) is padded on the right with anything; row i has `lengths[i]` tokens, of which the first `n_prompt[i]` are
-    the prompt. Causal attention never looks at the padding, so it needs no mask. Logits exist for the completions' tokens alone.
+    `token_ids` (n_rows, n_tokens) is padded on the right with anything; row i has `lengths[i]` tokens, of which the
+    first `n_prompt[i]` are the prompt. Causal attention never looks at the padding, so it needs no mask. Logits exist
+    for the completions' tokens alone.
     """
     inner = wrapped.base_model.model
     hidden = inner.base_model(input_ids=token_ids[:, :-1], use_cache=False).last_hidden_state

@@ -1,12 +1,14 @@
-"""Where the residual stream of any Hugging Face causal language model can be touched: one accessor for every architecture.
+"""Where the residual stream of any Hugging Face causal language model can be touched: one accessor for every
+architecture.
 
-1. The blocks are the one ModuleList of length `config.get_text_config().num_hidden_layers` that a text passes through in order; layer ℓ is
-   the output of block ℓ.
-2. What follows the blocks is found by watching a pass of a few tokens: the modules beside the blocks through which the last block's output
-   becomes the trunk's answer, one after the other. In most architectures that is one norm; it may be none (a norm at the end of each
-   block), a norm without weight, or a norm and a projection (OPT-350m).
-3. Logits are the model's own: its head is run as it stands over a given stream, so that scales (Granite, Cohere), soft caps (Gemma 2) and
-   biases are in them. Where they turn out to be the unembedding times a number, that number is known and the quick sums can be used.
+1. The blocks are the one ModuleList of length `config.get_text_config().num_hidden_layers` that a text passes through
+   in order; layer ℓ is the output of block ℓ.
+2. What follows the blocks is found by watching a pass of a few tokens: the modules beside the blocks through which the
+   last block's output becomes the trunk's answer, one after the other. In most architectures that is one norm; it may
+   be none (a norm at the end of each block), a norm without weight, or a norm and a projection (OPT-350m).
+3. Logits are the model's own: its head is run as it stands over a given stream, so that scales (Granite, Cohere), soft
+   caps (Gemma 2) and biases are in them. Where they turn out to be the unembedding times a number, that number is known
+   and the quick sums can be used.
 4. A block's output is a tensor in most architectures and a tuple in some; `residual_of` knows which it was given.
 
 Nothing here ever changes the caller's model: hooks and replaced parts go on a `private_copy`, which shares its weights.
@@ -55,7 +57,9 @@ class Layers:
 
     @property
     def plain_unembedding(self) -> tuple[float, torch.Tensor, torch.Tensor | None] | None:
-        """(scale, weight, bias) of logits that are scale·(weight·normed + bias); None of others, and where the weight is no plain one."""
+        """(scale, weight, bias) of logits that are scale·(weight·normed + bias); None of others, and where the weight
+        is no plain one.
+        """
         if self.logit_scale is None or (found := weight_and_bias(self.unembedding)) is None:
             return None
         return self.logit_scale, *found
@@ -75,19 +79,26 @@ def layers_of(model: nn.Module) -> Layers:
     config, name = model.config.get_text_config(), type(model).__name__
     if not any(isinstance(part, nn.ModuleList) and len(part) == config.num_hidden_layers for part in model.modules()):
         raise UnknownArchitecture(
-            f"{name} has no ModuleList of {config.num_hidden_layers} blocks. Only decoder-only language models can be read."
+            f"{name} has no ModuleList of {config.num_hidden_layers} blocks. Only decoder-only language models can be"
+            " read."
         )
     unembedding = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     if unembedding is None or _trunk_name(model) is None:
-        raise UnknownArchitecture(f"{name} has no unembedding. Load it as a causal language model (AutoModelForCausalLM).")
+        raise UnknownArchitecture(
+            f"{name} has no unembedding. Load it as a causal language model (AutoModelForCausalLM)."
+        )
     key = model.get_input_embeddings().weight  # what all private copies of a model share
     if key not in _FOUND:
         _FOUND[key] = _watched(private_copy(model))
     found = _FOUND[key]
     after = [model.get_submodule(one) for one in found.after]
     return Layers(
-        blocks=model.get_submodule(found.blocks), final_norm=after[0] if len(after) == 1 else nn.Sequential(*after),
-        unembedding=unembedding, logit_scale=found.logit_scale, trunk=getattr(model, _trunk_name(model)), d_model=config.hidden_size,
+        blocks=model.get_submodule(found.blocks),
+        final_norm=after[0] if len(after) == 1 else nn.Sequential(*after),
+        unembedding=unembedding,
+        logit_scale=found.logit_scale,
+        trunk=getattr(model, _trunk_name(model)),
+        d_model=config.hidden_size,
         _head=_head_of(model),
     )
 
@@ -113,18 +124,23 @@ def _watched(model: nn.Module) -> _Found:
             continue
         last = max(place for place, (called, _, _) in enumerate(calls) if called == order[-1])
         stream, after = residual_of(calls[last][2]), []
-        beside = {f"{parent}.{child}".lstrip(".") for parent in _above(path) for child, _ in model.get_submodule(parent).named_children()}
+        beside = {
+            f"{parent}.{child}".lstrip(".")
+            for parent in _above(path)
+            for child, _ in model.get_submodule(parent).named_children()
+        }
         for called, inputs, output in calls[last + 1 :]:
             if called in beside and any(isinstance(one, torch.Tensor) and _same(one, stream) for one in inputs):
                 stream, after = output, [*after, called]
         if not _same(stream, answer.last_hidden_state):
             raise UnknownArchitecture(
-                f"{name} does more after its blocks than pass their output through modules ({', '.join(after) or 'none'} seen), "
-                "so streams that were edited cannot be carried on to its logits."
+                f"{name} does more after its blocks than pass their output through modules"
+                f" ({', '.join(after) or 'none'} seen), so streams that were edited cannot be carried on to its logits."
             )
         return _Found(path, tuple(after), _scale(model, answer.last_hidden_state))
     raise UnknownArchitecture(
-        f"{name} has no ModuleList of {model.config.get_text_config().num_hidden_layers} blocks through which a text passes in order."
+        f"{name} has no ModuleList of {model.config.get_text_config().num_hidden_layers} blocks through which a text"
+        " passes in order."
     )
 
 
@@ -137,7 +153,9 @@ def _trunk_name(model: nn.Module) -> str | None:
     if model.base_model_prefix in model._modules:
         return model.base_model_prefix
     embedding = model.get_input_embeddings()
-    holds = (name for name, child in model.named_children() if child is not embedding and embedding in list(child.modules()))
+    holds = (
+        name for name, child in model.named_children() if child is not embedding and embedding in list(child.modules())
+    )
     return next(holds, None)
 
 
@@ -184,7 +202,10 @@ def _head_of(model: nn.Module) -> nn.Module:
 
 
 class _Given(nn.Module):
-    """In place of a trunk: its last hidden state is what it is called with. Heads that ask the trunk for a number get the trunk's own."""
+    """In place of a trunk: its last hidden state is what it is called with.
+
+    Heads that ask the trunk for a number get the trunk's own.
+    """
 
     def __init__(self, trunk: nn.Module) -> None:
         super().__init__()
@@ -216,11 +237,17 @@ _FOUND = WeakTensorKeyDictionary()  # input embedding -> _Found
 
 
 def residual_of(output: Any) -> torch.Tensor:
-    """The residual stream (batch, n_tokens, d_model) in a block's output, be it a tensor or a tuple that starts with it."""
+    """The residual stream (batch, n_tokens, d_model) in a block's output, be it a tensor or a tuple that starts with
+    it.
+    """
     residual = output[0] if isinstance(output, tuple) else output
     if not isinstance(residual, torch.Tensor) or residual.ndim != 3:
-        got = f"{type(output).__name__}" + (f" of shape {tuple(residual.shape)}" if isinstance(residual, torch.Tensor) else "")
-        raise UnknownArchitecture(f"A block returned {got}; a tensor (batch, n_tokens, d_model), or a tuple of it, was expected.")
+        got = f"{type(output).__name__}" + (
+            f" of shape {tuple(residual.shape)}" if isinstance(residual, torch.Tensor) else ""
+        )
+        raise UnknownArchitecture(
+            f"A block returned {got}; a tensor (batch, n_tokens, d_model), or a tuple of it, was expected."
+        )
     return residual
 
 
@@ -230,7 +257,8 @@ def with_residual(output: Any, residual: torch.Tensor) -> Any:
 
 
 def private_copy(module: nn.Module, *, config: Any = None) -> nn.Module:
-    """A copy of the module's structure that shares every weight and buffer with it; hooks on the copy do not touch the original.
+    """A copy of the module's structure that shares every weight and buffer with it; hooks on the copy do not touch the
+    original.
 
     `config`, where given, takes the place of the module's configuration throughout the copy.
     """
@@ -241,7 +269,9 @@ def private_copy(module: nn.Module, *, config: Any = None) -> nn.Module:
 
 
 def weight_and_bias(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None] | None:
-    """A linear layer's weight (n_out, n_in) and bias, cut off from training; None for any other module (an adapter's, a quantised one)."""
+    """A linear layer's weight (n_out, n_in) and bias, cut off from training; None for any other module (an adapter's, a
+    quantised one).
+    """
     from transformers.pytorch_utils import Conv1D
 
     if type(module) is nn.Linear:
@@ -254,7 +284,8 @@ def weight_and_bias(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | Non
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """x (…, n_in) times weight (n_out, n_in) transposed, plus bias: float32 in, float32 out, like torch's own `linear`.
 
-    On a CPU it asks oneDNN, whose float32 kernels measured 240 GFLOP/s on one Zen core where torch's default, MKL, gave 110.
+    On a CPU it asks oneDNN, whose float32 kernels measured 240 GFLOP/s on one Zen core where torch's default, MKL, gave
+    110.
     """
     if x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and _has_onednn():
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")

@@ -1,9 +1,9 @@
 """A language model by name, with what identifies it, refused when anything about its weights is unclear.
 
-A name is `embedded:SmolLM2-135M-Instruct`, a local folder, or a hub id; a folder may hold an adapter, which is merged into its base model.
-Weights are safetensors, never pickle, and no code from a model's repository is run. transformers loads a checkpoint with a layer missing
-(filled with random numbers) or with NaN weights and only logs it; here both are errors. What a folder holds is looked at first
-(`model_files.py`), and what the model can do last (`families.py`).
+A name is `embedded:SmolLM2-135M-Instruct`, a local folder, or a hub id; a folder may hold an adapter, which is merged
+into its base model. Weights are safetensors, never pickle, and no code from a model's repository is run. transformers
+loads a checkpoint with a layer missing (filled with random numbers) or with NaN weights and only logs it; here both are
+errors. What a folder holds is looked at first (`model_files.py`), and what the model can do last (`families.py`).
 """
 
 import hashlib
@@ -16,15 +16,23 @@ from typing import TYPE_CHECKING, Any
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
 from backend.models import adapters, embedded, families
-from backend.models.model_files import ModelLoadingError, check_files, has_tokenizer, is_adapter, one_line, read_json, weight_files
+from backend.models.model_files import (
+    ModelLoadingError,
+    check_files,
+    has_tokenizer,
+    is_adapter,
+    one_line,
+    read_json,
+    weight_files,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 NO_END = (
-    "It would write on until it is cut, and no text would count as finished. Set eos_token in its tokenizer_config.json, or eos_token_id "
-    "in its generation_config.json."
+    "It would write on until it is cut, and no text would count as finished. Set eos_token in its"
+    " tokenizer_config.json, or eos_token_id in its generation_config.json."
 )
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -33,22 +41,22 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 class Weights:
     """A model's files on this machine."""
 
-    folder: Path     # of the model, or of its adapter
-    identity: str    # hub commit, or sha256 of the weights; of an adapter: its base's and its own, joined by +
+    folder: Path  # of the model, or of its adapter
+    identity: str  # hub commit, or sha256 of the weights; of an adapter: its base's and its own, joined by +
     base: "Weights | None" = None  # what an adapter is merged into
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    model: "PreTrainedModel"                # in eval mode, no gradients
-    tokenizer: "PreTrainedTokenizerBase"    # a fast one: it maps tokens to characters
-    name: str                               # as asked for: embedded:NAME, folder, or hub id
-    revision: str                           # hub commit, or sha256 of the weights; base+adapter where an adapter was merged
-    dtype: str                              # of the forward pass
-    family: str                             # transformers' model_type
-    n_layers: int                           # blocks
-    d_model: int                            # width of the residual stream
-    vocab_size: int                         # rows of the unembedding
+    model: "PreTrainedModel"  # in eval mode, no gradients
+    tokenizer: "PreTrainedTokenizerBase"  # a fast one: it maps tokens to characters
+    name: str  # as asked for: embedded:NAME, folder, or hub id
+    revision: str  # hub commit, or sha256 of the weights; base+adapter where an adapter was merged
+    dtype: str  # of the forward pass
+    family: str  # transformers' model_type
+    n_layers: int  # blocks
+    d_model: int  # width of the residual stream
+    vocab_size: int  # rows of the unembedding
 
     @property
     def model_id(self) -> str:
@@ -58,11 +66,11 @@ class LoadedModel:
 def load_model(name: str, *, revision: str | None = None, dtype: str = "float32", device: str = "cpu") -> LoadedModel:
     """The model called `name`, ready for forward passes.
 
-    Attention is transformers' own choice: torch's scaled-dot-product attention, and the plain one for families that cap attention
-    scores (Gemma 2), which the former would compute wrongly.
-    `revision` is a branch, tag or commit and only means something for hub ids; what comes back is always the commit itself.
-    Raises ModelLoadingError for an unknown name or dtype, a hub that cannot be reached, a checkpoint with missing or misshapen keys or
-    values that are not finite, weights that differ from the sha256 beside them, and a tokenizer without character offsets.
+    Attention is transformers' own choice: torch's scaled-dot-product attention, and the plain one for families that cap
+    attention scores (Gemma 2), which the former would compute wrongly. `revision` is a branch, tag or commit and only
+    means something for hub ids; what comes back is always the commit itself. Raises ModelLoadingError for an unknown
+    name or dtype, a hub that cannot be reached, a checkpoint with missing or misshapen keys or values that are not
+    finite, weights that differ from the sha256 beside them, and a tokenizer without character offsets.
     """
     import torch
 
@@ -81,8 +89,15 @@ def load_model(name: str, *, revision: str | None = None, dtype: str = "float32"
     families.check(name, model.eval())
     config = model.config.get_text_config()
     return LoadedModel(
-        model=model.to(device), tokenizer=tokenizer, name=name, revision=weights.identity, dtype=dtype, family=model.config.model_type,
-        n_layers=config.num_hidden_layers, d_model=config.hidden_size, vocab_size=model.get_output_embeddings().weight.shape[0],
+        model=model.to(device),
+        tokenizer=tokenizer,
+        name=name,
+        revision=weights.identity,
+        dtype=dtype,
+        family=model.config.model_type,
+        n_layers=config.num_hidden_layers,
+        d_model=config.hidden_size,
+        vocab_size=model.get_output_embeddings().weight.shape[0],
     )
 
 
@@ -115,7 +130,10 @@ def load_tokenizer(name: str, *, revision: str | None = None) -> "PreTrainedToke
 
 
 def find_weights(name: str, revision: str | None = None) -> Weights:
-    """The weights on this machine, fetched if need be, their files looked at. Raises ModelLoadingError where they cannot be used."""
+    """The weights on this machine, fetched if need be, their files looked at.
+
+    Raises ModelLoadingError where they cannot be used.
+    """
     folder, identity = _found(name, revision)
     check_files(folder)
     if identity is None:
@@ -135,19 +153,23 @@ def _with_base(name: str, folder: Path, identity: str) -> Weights:
             found_identity = weights_sha256(found)
     except AnchorscopeError as error:
         raise ModelLoadingError(
-            f"{name} is an adapter of the model {base!r} ({adapters.CONFIG}: base_model_name_or_path), which cannot be used: {error}"
+            f"{name} is an adapter of the model {base!r} ({adapters.CONFIG}: base_model_name_or_path), which cannot be"
+            f" used: {error}"
         ) from error
     own = f"{identity}-{adapters.sha256_of_config(folder)[:16]}"
     return Weights(folder, f"{found_identity}+{own}", Weights(found, found_identity))
 
 
 def _found(name: str, revision: str | None) -> tuple[Path, str | None]:
-    """Folder of the model's files on this machine, fetched if need be, and the hub's commit; None: its files say who it is."""
+    """Folder of the model's files on this machine, fetched if need be, and the hub's commit; None: its files say who it
+    is.
+    """
     if name.startswith("embedded:"):
         makers = {
-            embedded.MODEL_NAME: embedded.model_folder, embedded.REASONER_NAME: embedded.reasoner_folder,
+            embedded.MODEL_NAME: embedded.model_folder,
+            embedded.REASONER_NAME: embedded.reasoner_folder,
             embedded.ENCODER_NAME: embedded.encoder_folder,
-        }  # fmt: skip
+        }
         if (short := name.removeprefix("embedded:")) not in makers:
             raise ModelLoadingError(f"There is no embedded model {short!r}; there are {', '.join(makers)}.")
         return makers[short](), None
@@ -158,7 +180,8 @@ def _found(name: str, revision: str | None) -> tuple[Path, str | None]:
         return folder, None
     if not is_hub_id(name):
         raise ModelLoadingError(
-            f"There is no folder {name!r} on this machine, and it is neither a hub id (owner/name) nor embedded:{embedded.MODEL_NAME}."
+            f"There is no folder {name!r} on this machine, and it is neither a hub id (owner/name) nor"
+            f" embedded:{embedded.MODEL_NAME}."
         )
     return _hub_snapshot(name, revision)
 
@@ -171,8 +194,8 @@ def is_hub_id(name: str) -> bool:
 def weights_sha256(folder: Path) -> str:
     """sha256 of the folder's safetensors: the file's own, or that of the list "sha256  name" when there are several.
 
-    A file with NAME.sha256 beside it must agree with it. Hashing is skipped for a file whose size and time of change are those of the
-    last time it was hashed (remembered in the cache folder).
+    A file with NAME.sha256 beside it must agree with it. Hashing is skipped for a file whose size and time of change
+    are those of the last time it was hashed (remembered in the cache folder).
     """
     lines = []
     for file in weight_files(folder):
@@ -210,7 +233,12 @@ def _remembered_sha256(file: Path) -> str:
 
 def _hub_snapshot(name: str, revision: str | None) -> tuple[Path, str]:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     wanted = f"{name}" + (f" at revision {revision}" if revision else "")
     patterns = ["*.json", "*.safetensors", "*.model", "*.jinja", "merges.txt", "vocab.txt"]
@@ -220,7 +248,8 @@ def _hub_snapshot(name: str, revision: str | None) -> tuple[Path, str]:
         raise ModelLoadingError(f"The model hub has {name}, but no revision {revision!r} of it.") from error
     except RepositoryNotFoundError as error:
         raise ModelLoadingError(
-            f"The model hub has no model {name!r} that may be read. Check the spelling; a gated or private model needs `hf auth login`."
+            f"The model hub has no model {name!r} that may be read. Check the spelling; a gated or private model needs"
+            " `hf auth login`."
         ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise ModelLoadingError(
@@ -238,22 +267,31 @@ def _model(name: str, folder: Path, dtype: Any) -> Any:
     families.check_config(name, read_json(folder, "config.json"))
     try:
         model, loading = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True, output_loading_info=True,
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are named, and refused, below
         )
-    except Exception as error:  # other people's files make transformers raise errors of many kinds, all of them about this folder
+    except (
+        Exception
+    ) as error:  # other people's files make transformers raise errors of many kinds, all of them about this folder
         raise ModelLoadingError(f"{name} cannot be loaded from {folder}: {one_line(error)}") from error
     refuse_doubtful_weights(name, model, loading)
     return model
 
 
 def refuse_doubtful_weights(name: str, model: Any, loading: dict[str, Any]) -> None:
-    """Raises, naming the key, where transformers' loading report has missing, misshapen or dropped keys or a weight is not finite."""
+    """Raises, naming the key, where transformers' loading report has missing, misshapen or dropped keys or a weight is
+    not finite.
+    """
     if misshapen := sorted(loading["mismatched_keys"]):
         key, found, wanted = misshapen[0]
         raise ModelLoadingError(
-            f"{name}: {key} has shape {tuple(found)} in the checkpoint, and {tuple(wanted)} by config.json ({len(misshapen)} such). Is "
-            "config.json that of these weights?"
+            f"{name}: {key} has shape {tuple(found)} in the checkpoint, and {tuple(wanted)} by config.json"
+            f" ({len(misshapen)} such). Is config.json that of these weights?"
         )
     if missing := sorted(str(key) for key in loading["missing_keys"]):
         raise ModelLoadingError(
@@ -263,8 +301,8 @@ def refuse_doubtful_weights(name: str, model: Any, loading: dict[str, Any]) -> N
     parts = {path for path, part in model.named_modules() if next(part.parameters(recurse=False), None) is not None}
     if dropped := sorted(str(key) for key in loading["unexpected_keys"] if str(key).rpartition(".")[0] in parts):
         raise ModelLoadingError(
-            f"{name}: the checkpoint has {dropped[0]} ({len(dropped)} such), for which the model that config.json describes has no place, "
-            "so that another model would be measured. Is config.json that of these weights?"
+            f"{name}: the checkpoint has {dropped[0]} ({len(dropped)} such), for which the model that config.json"
+            " describes has no place, so that another model would be measured. Is config.json that of these weights?"
         )
     refuse_not_finite(name, model)
 
@@ -284,12 +322,16 @@ def _tokenizer(name: str, weights: Weights) -> Any:
 
     folder = weights.folder if weights.base is None or has_tokenizer(weights.folder) else weights.base.folder
     if not has_tokenizer(folder):
-        raise ModelLoadingError(f"{name} has no tokenizer in {folder} (tokenizer.json and its companions). Copy the model's own there.")
+        raise ModelLoadingError(
+            f"{name} has no tokenizer in {folder} (tokenizer.json and its companions). Copy the model's own there."
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # as in `_model`
         raise ModelLoadingError(f"{name}: its tokenizer cannot be loaded from {folder}: {one_line(error)}") from error
     if not tokenizer.is_fast:
-        raise ModelLoadingError(f"{name}: its tokenizer gives no character offsets (is tokenizer.json missing?), so chunks have no tokens.")
+        raise ModelLoadingError(
+            f"{name}: its tokenizer gives no character offsets (is tokenizer.json missing?), so chunks have no tokens."
+        )
     tokenizer.name_or_path = name  # as asked for, not the folder it was found in: sentences name it
     return tokenizer

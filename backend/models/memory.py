@@ -13,7 +13,9 @@ from weakref import WeakKeyDictionary
 from backend.faults import is_out_of_memory
 
 _log = logging.getLogger(__name__)
-_fitted: WeakKeyDictionary[Any, int] = WeakKeyDictionary()  # rows that were too many for a model once are not tried again
+_fitted: WeakKeyDictionary[Any, int] = (
+    WeakKeyDictionary()
+)  # rows that were too many for a model once are not tried again
 
 
 class Named(Protocol):
@@ -27,7 +29,8 @@ Request, Result = TypeVar("Request", bound=Named), TypeVar("Result", bound=Named
 def within_memory(
     model: Any, requests: Sequence[Request], rows: int, attempt: Callable[[list[Request], int], Iterator[list[Result]]]
 ) -> Iterator[list[Result]]:
-    """What `attempt(requests, rows)` yields; where memory is missing, `attempt` of the requests without a result, with half the rows.
+    """What `attempt(requests, rows)` yields; where memory is missing, `attempt` of the requests without a result, with
+    half the rows.
 
     Raises what `attempt` does, and its error of memory where a single row does not fit.
     """
@@ -42,9 +45,14 @@ def within_memory(
         except Exception as error:  # missing memory has many types, some of them RuntimeError; all else is raised again
             if rows == 1 or not is_out_of_memory(error):
                 raise
-        left = [one for one in left if one.request_id not in done]  # here the error and all that its frames hold are gone
+        left = [
+            one for one in left if one.request_id not in done
+        ]  # here the error and all that its frames hold are gone
         rows = _fitted[model] = max(1, min(rows, len(left)) // 2)
-        _log.warning("There is not enough memory for this batch: going on with %d rows at a time. Results do not depend on it.", rows)
+        _log.warning(
+            "There is not enough memory for this batch: going on with %d rows at a time. Results do not depend on it.",
+            rows,
+        )
         _release()
 
 

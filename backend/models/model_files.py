@@ -15,17 +15,41 @@ from backend.errors import AnchorscopeError, stands_for_another
 
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _TOKENIZERS = (
-    "tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt", "tekken.json",
-)  # fmt: skip
+    "tokenizer.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "vocab.json",
+    "vocab.txt",
+    "tekken.json",
+)
 _LOOKED_AT = (
-    "*.safetensors", "*.index.json", "*config.json", "tokenizer*.json", "vocab.*", "merges.txt", "special_tokens_map.json",
-    "added_tokens.json", "*.model", "*.jinja",
-)  # fmt: skip
-_NOTES = {"quantize_config.json": "gptq", "quant_config.json": "awq", "hf_quant_config.json": "modelopt"}  # beside the weights
+    "*.safetensors",
+    "*.index.json",
+    "*config.json",
+    "tokenizer*.json",
+    "vocab.*",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "*.model",
+    "*.jinja",
+)
+_NOTES = {
+    "quantize_config.json": "gptq",
+    "quant_config.json": "awq",
+    "hf_quant_config.json": "modelopt",
+}  # beside the weights
 _OTHER_WEIGHTS = {
-    ".gguf": "a GGUF file", ".bin": "pickled weights", ".pt": "pickled weights", ".pth": "pickled weights", ".ckpt": "pickled weights",
-    ".h5": "TensorFlow weights", ".msgpack": "Flax weights", ".onnx": "an ONNX graph",
-}  # fmt: skip
+    ".gguf": "a GGUF file",
+    ".bin": "pickled weights",
+    ".pt": "pickled weights",
+    ".pth": "pickled weights",
+    ".ckpt": "pickled weights",
+    ".h5": "TensorFlow weights",
+    ".msgpack": "Flax weights",
+    ".onnx": "an ONNX graph",
+}
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _HEADER = 100_000_000  # bytes of a safetensors header, at most
 
@@ -47,7 +71,11 @@ def is_adapter(folder: Path) -> bool:
             f"{ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}; if not, move the two to a folder of their own and name that one."
         )
     if not (folder / ADAPTER_WEIGHTS).is_file():
-        there = " (pickled ones are not loaded: save the adapter again with peft)" if (folder / "adapter_model.bin").is_file() else ""
+        there = (
+            " (pickled ones are not loaded: save the adapter again with peft)"
+            if (folder / "adapter_model.bin").is_file()
+            else ""
+        )
         raise ModelLoadingError(f"{folder} has an {ADAPTER_CONFIG}, but no {ADAPTER_WEIGHTS}{there}.")
     return True
 
@@ -57,7 +85,9 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def check_files(folder: Path) -> None:
-    """Raises ModelLoadingError where a file of the folder is not what its name says, is missing, or holds quantised weights."""
+    """Raises ModelLoadingError where a file of the folder is not what its name says, is missing, or holds quantised
+    weights.
+    """
     for pattern in _LOOKED_AT:
         for file in folder.glob(pattern):
             _refuse_placeholder(file)
@@ -119,7 +149,9 @@ def _refuse_placeholder(file: Path) -> None:
     if not start and file.suffix != ".jinja":
         raise ModelLoadingError(f"{file} is empty. Download it again.")
     if file.suffix != ".jinja" and start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise ModelLoadingError(f"{file} is a web page, not the file of that name: the download was answered by one. Download it again.")
+        raise ModelLoadingError(
+            f"{file} is a web page, not the file of that name: the download was answered by one. Download it again."
+        )
 
 
 def _quantised(folder: Path, config: dict[str, Any]) -> str | None:
@@ -127,13 +159,18 @@ def _quantised(folder: Path, config: dict[str, Any]) -> str | None:
     for part in (config, *(part for part in config.values() if isinstance(part, dict))):
         for key in ("quantization_config", "compression_config", "quantization"):
             if isinstance(said := part.get(key), dict) and said:
-                method = said.get("quant_method") or ("bitsandbytes" if said.get("load_in_4bit") or said.get("load_in_8bit") else None)
-                return str(method or f"{said['bits']}-bit groups" if "bits" in said or method else "a method it does not name")
+                method = said.get("quant_method") or (
+                    "bitsandbytes" if said.get("load_in_4bit") or said.get("load_in_8bit") else None
+                )
+                return str(
+                    method or f"{said['bits']}-bit groups" if "bits" in said or method else "a method it does not name"
+                )
     return next((method for name, method in _NOTES.items() if (folder / name).is_file()), None)
 
 
 def _check_weights(file: Path) -> None:
-    """The header of a safetensors file: whether the file is whole, and whether its weights are floating-point numbers."""
+    """The header of a safetensors file: whether the file is whole,
+    and whether its weights are floating-point numbers."""
     size = file.stat().st_size
     with file.open("rb") as opened:
         start = opened.read(8)
@@ -145,9 +182,13 @@ def _check_weights(file: Path) -> None:
         end = 8 + length + max((about["data_offsets"][1] for about in tensors.values()), default=0)
         kinds = {name: str(about["dtype"]) for name, about in tensors.items()}
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ModelLoadingError(f"{file} is no safetensors file: its header cannot be read. Download it again.") from error
+        raise ModelLoadingError(
+            f"{file} is no safetensors file: its header cannot be read. Download it again."
+        ) from error
     if end != size:
-        raise ModelLoadingError(f"{file} has {size:,} bytes, but its header says {end:,}: a copy or download broke off. Download it again.")
+        raise ModelLoadingError(
+            f"{file} has {size:,} bytes, but its header says {end:,}: a copy or download broke off. Download it again."
+        )
     odd = sorted(name for name, kind in kinds.items() if name.endswith("weight") and kind not in _FLOATS)
     if odd:
         raise ModelLoadingError(
@@ -172,11 +213,21 @@ def _no_config(folder: Path) -> str:
     if inner := sorted(folder.glob(f"*/{ADAPTER_CONFIG}")):
         return f"{said}. An adapter lies in {inner[0].parent}: name that folder."
     if (folder / "params.json").is_file() or list(folder.glob("consolidated*")):
-        return f"{said}: these are its maker's own files (params.json, consolidated…). Name a folder in the layout of transformers."
+        return (
+            f"{said}: these are its maker's own files (params.json, consolidated…). Name a folder in the layout of"
+            " transformers."
+        )
     if found := next(_other_weights(folder), None):
-        return f"{said}, but {_OTHER_WEIGHTS[found.suffix]} ({found.name}). A folder in the layout of transformers is needed."
+        return (
+            f"{said}, but {_OTHER_WEIGHTS[found.suffix]} ({found.name}). A folder in the layout of transformers is"
+            " needed."
+        )
     return f"{said}, so it is no model in the layout of transformers."
 
 
 def _other_weights(folder: Path) -> Iterator[Path]:
-    return (file for file in sorted(folder.iterdir()) if file.suffix in _OTHER_WEIGHTS and not file.name.startswith("training_args"))
+    return (
+        file
+        for file in sorted(folder.iterdir())
+        if file.suffix in _OTHER_WEIGHTS and not file.name.startswith("training_args")
+    )

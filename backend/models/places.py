@@ -43,16 +43,20 @@ _WORDS = {  # words of a name, less `hook_` and final `_all`, by the site they s
     "output": r"resid_post|resid_out|resid|residual|residual_stream|resid_stream|res|r|out|outputs?|decoder_block",
     "input": r"resid_pre|resid_in|in|inputs?|hidden_states",
     "middle": r"resid_mid(_after_ln)?",
-    "mlp": r"mlps?(_(out|in|outputs?|inputs?|pre|post|act))?|m|ffn(_out)?|feed_?forward|ff|(block_sparse_)?moe|experts?",
-    "attention": r"(self_)?att(n|ention)?(_(out|in|outputs?|inputs?|scores))?|linear_attn|a|"
-    r"hook_(z|q|k|v|result|pattern|rot_q|rot_k)",
+    "mlp": (
+        r"mlps?(_(out|in|outputs?|inputs?|pre|post|act))?|m|ffn(_out)?|feed_?forward|ff|(block_sparse_)?moe|experts?"
+    ),
+    "attention": (
+        r"(self_)?att(n|ention)?(_(out|in|outputs?|inputs?|scores))?|linear_attn|a|"
+        r"hook_(z|q|k|v|result|pattern|rot_q|rot_k)"
+    ),
     "mixer": r"mixer|mamba|ssm",
     "norm": r"ln_?\d?|norm_?\d?|\w*layer_?norm\w*|\w*rms_?norm\w*",
     "two": r"transcoders?|tc|in_and_out",
     "embeddings": r"(pos_)?embed(s|dings?|ding_layer|_tokens|_in)?|wte|wpe|(tok|word)_embeddings",
     "end": r"ln_f|ln_final|final_layer_?norm|final_norm|norm_f|lm_head|unembed|embed_out|hook_unembed",
     "elsewhere": r"vision_(tower|model)|visual|audio_tower|multi_modal_projector",  # of models that also see or hear
-}  # fmt: skip
+}
 _SITE_OF = {site: re.compile(words) for site, words in _WORDS.items()}
 _LETTERS = ("r", "a", "m", "tc", "res", "att")  # that only mean a site in the names of published folders
 _PLAIN = re.compile(r"(language_|text_|base_)?model|transformer|gpt_neox|backbone|decoder|_orig_mod|module")
@@ -63,11 +67,32 @@ _WITH_NUMBER = re.compile(
 _SCOPE = re.compile(r"(?:.*-)?L(?P<k>\d{1,4})(?P<site>R|A|M|TC)(?:-\d+x)?")  # Llama Scope's folders
 _REPOSITORY = re.compile(r".*scope.*-(?P<site>res|mlp|att|transcoders)(?:-.*)?")  # Gemma Scope's
 _NAMES = (  # keys whose value is a name of a place, and keys whose value is a block's number
-    "hook_name", "hook_point", "hook_point_in", "hf_hook_point_in", "hook_name_in", "hookpoint", "hook", "hook_type",
-    "module", "module_name", "submodule_name", "layer_type", "site",
-)  # fmt: skip
+    "hook_name",
+    "hook_point",
+    "hook_point_in",
+    "hf_hook_point_in",
+    "hook_name_in",
+    "hookpoint",
+    "hook",
+    "hook_type",
+    "module",
+    "module_name",
+    "submodule_name",
+    "layer_type",
+    "site",
+)
 _TARGETS = ("hook_name_out", "hook_point_out", "hf_hook_point_out")
-_NUMBERS = ("hook_layer", "hook_point_layer", "layer", "layer_idx", "layer_index", "layer_num", "layer_number", "layer_id", "target_layer")
+_NUMBERS = (
+    "hook_layer",
+    "hook_point_layer",
+    "layer",
+    "layer_idx",
+    "layer_index",
+    "layer_num",
+    "layer_number",
+    "layer_id",
+    "target_layer",
+)
 _HEADS = ("hook_head_index", "hook_point_head_index")
 
 

@@ -1,7 +1,7 @@
 """The residual stream of a text as the model reads it, and its mean over chunks.
 
-Layer ℓ is the output of block ℓ, so `hidden_states[ℓ+1]` of transformers for every block but the last, where transformers gives the
-normed stream and this gives the stream itself.
+Layer ℓ is the output of block ℓ, so `hidden_states[ℓ+1]` of transformers for every block but the last, where
+transformers gives the normed stream and this gives the stream itself.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,12 +28,15 @@ class ChunkActivations:
     """Means over chunks; a chunk without tokens has NaN, never 0."""
 
     mean: torch.Tensor  # (n_chunks, d_model): mean residual stream over the chunk's tokens
-    rms: torch.Tensor  # (n_chunks,): root mean square of the residual stream at a token, averaged over the chunk's tokens
+    rms: (
+        torch.Tensor
+    )  # (n_chunks,): root mean square of the residual stream at a token, averaged over the chunk's tokens
 
 
 @torch.inference_mode()
 def record_residuals(loaded: "LoadedModel", token_ids: Sequence[int], layers: Sequence[int]) -> dict[int, torch.Tensor]:
-    """Residual stream (n_tokens, d_model) at each of `layers` (0-based blocks), from one forward pass of `token_ids`."""
+    """Residual stream (n_tokens, d_model) at each of `layers` (0-based blocks),
+    from one forward pass of `token_ids`."""
     parts = layers_of(private_copy(loaded.model))
     tokens = checked_tokens(token_ids, loaded.model)
     with recording(parts.blocks, layers) as residuals:
@@ -49,7 +52,9 @@ def chunk_activations(residual: torch.Tensor, spans: Sequence[tuple[int, int]]) 
     rms = torch.full((len(spans),), torch.nan, dtype=residual.dtype, device=residual.device)
     for i, (start, end) in enumerate(spans):
         if not 0 <= start <= end <= n_tokens:
-            raise ResidualError(f"Chunk {i} has token span [{start}, {end}), outside the {n_tokens} tokens that were read.")
+            raise ResidualError(
+                f"Chunk {i} has token span [{start}, {end}), outside the {n_tokens} tokens that were read."
+            )
         if start < end:
             exact = residual[start:end].double()
             mean[i] = exact.mean(0)
@@ -61,7 +66,8 @@ def chunk_activations(residual: torch.Tensor, spans: Sequence[tuple[int, int]]) 
 def recording(blocks: nn.ModuleList, layers: Sequence[int]) -> Iterator[dict[int, torch.Tensor]]:
     """Inside, every forward pass leaves its residual streams (batch, n_tokens, d_model) in the dict it gives, by layer.
 
-    Raises ResidualError for a layer that does not exist and, at the end, for one that no forward pass reached or that is not finite.
+    Raises ResidualError for a layer that does not exist and, at the end, for one that no forward pass reached or that
+    is not finite.
     """
     for layer in layers:
         if not 0 <= layer < len(blocks):
@@ -69,7 +75,9 @@ def recording(blocks: nn.ModuleList, layers: Sequence[int]) -> Iterator[dict[int
     residuals: dict[int, torch.Tensor] = {}
 
     def keep(layer: int) -> torch.utils.hooks.RemovableHandle:
-        return blocks[layer].register_forward_hook(lambda _block, _inputs, output: residuals.__setitem__(layer, residual_of(output)))
+        return blocks[layer].register_forward_hook(
+            lambda _block, _inputs, output: residuals.__setitem__(layer, residual_of(output))
+        )
 
     handles = [keep(layer) for layer in set(layers)]
     try:
@@ -85,10 +93,14 @@ def recording(blocks: nn.ModuleList, layers: Sequence[int]) -> Iterator[dict[int
 
 
 def checked_tokens(token_ids: Sequence[int], model: nn.Module) -> torch.Tensor:
-    """Token ids (1, n_tokens) on the model's device; raises ResidualError for an empty text or an id outside the vocabulary."""
+    """Token ids (1, n_tokens) on the model's device; raises ResidualError for an empty text or an id outside the
+    vocabulary.
+    """
     n_ids = model.get_input_embeddings().weight.shape[0]
     if len(token_ids) == 0:
         raise ResidualError("There are no tokens to read.")
     if not 0 <= min(token_ids) <= max(token_ids) < n_ids:
-        raise ResidualError(f"Token ids run from {min(token_ids)} to {max(token_ids)}, but the model knows 0 to {n_ids - 1}.")
+        raise ResidualError(
+            f"Token ids run from {min(token_ids)} to {max(token_ids)}, but the model knows 0 to {n_ids - 1}."
+        )
     return torch.tensor([list(token_ids)], device=model.get_input_embeddings().weight.device)

@@ -1,30 +1,34 @@
 """Rollouts by the thousand: continuations of shared prefixes, sampled exactly, each from random numbers of its own.
 
 1. A sequence (prompt + CoT) is encoded once. A rollout continues `sequence[:prefix_length]`: it attends to the first
-   `prefix_length - 1` keys and values of the one shared encoding, without a copy, and to a tail of its own that begins with the
-   prefix's last token.
+   `prefix_length - 1` keys and values of the one shared encoding, without a copy, and to a tail of its own that begins
+   with the prefix's last token.
 2. Rows of many chunks and CoTs make one batch; a row that ends leaves, and the next request takes its place.
-3. Attention over shared keys is one matrix product for all rows of a sequence, with each row's length as a mask; attention over tails
-   is one product for each page of 64 positions. Both are joined by the common maximum and sum of the softmax: exact, not approximate.
-4. The next token is drawn by inverting the cumulative distribution of the nucleus at a uniform number that depends on the request's
-   seed and the step alone.
+3. Attention over shared keys is one matrix product for all rows of a sequence, with each row's length as a mask;
+   attention over tails is one product for each page of 64 positions. Both are joined by the common maximum and sum of
+   the softmax: exact, not approximate.
+4. The next token is drawn by inverting the cumulative distribution of the nucleus at a uniform number that depends on
+   the request's seed and the step alone.
 
-**What a rollout depends on**: the model, its whole sequence, the parameters and its seed, and nothing else: not the other rows, their
-number or order, nor whether the run was resumed. Random numbers are only half of that; sums in another order give other last bits, and
-sooner or later another token. So no sum of a row runs over a length that other rows determine: pages have a fixed size and are added
-in order, shared keys are always the whole sequence, and matrix products get a multiple of 16 rows, from where on a row's result was
-found to be the same for every number of rows (`test_sampling.py` checks it; products with 1 to 3 rows do differ).
+**What a rollout depends on**: the model, its whole sequence, the parameters and its seed, and nothing else: not the
+other rows, their number or order, nor whether the run was resumed. Random numbers are only half of that; sums in
+another order give other last bits, and sooner or later another token. So no sum of a row runs over a length that other
+rows determine: pages have a fixed size and are added in order, shared keys are always the whole sequence, and matrix
+products get a multiple of 16 rows, from where on a row's result was found to be the same for every number of rows
+(`test_sampling.py` checks it; products with 1 to 3 rows do differ).
 
-transformers' own modules compute everything but attention, in a private copy of the model's module tree that shares its weights. On a
-CPU the copy's linear layers are oneDNN's, in float32 and with weights packed once: more than twice as fast as the default where MKL
-does not use AVX-512, for a second copy of the weights in memory.
+transformers' own modules compute everything but attention, in a private copy of the model's module tree that shares its
+weights. On a CPU the copy's linear layers are oneDNN's, in float32 and with weights packed once: more than twice as
+fast as the default where MKL does not use AVX-512, for a second copy of the weights in memory.
 
-A sequence may bear edits of the residual stream (`edits.Edit`): its keys and values are then those of the edited text, and the edits that
-hold onward are made at every token generated from it, each row's own and no other's. Where an edit asks for what another model reads, that
-model takes every token of the row too, before it, with a batch and a cache of its own and by the same rules.
+A sequence may bear edits of the residual stream (`edits.Edit`): its keys and values are then those of the edited text,
+and the edits that hold onward are made at every token generated from it, each row's own and no other's. Where an edit
+asks for what another model reads, that model takes every token of the row too, before it, with a batch and a cache of
+its own and by the same rules.
 
-Families whose attention is more than softmax over all earlier positions (sliding windows, capped scores) and any family not known here
-take the plain way: transformers' forward with its own cache, 16 rows of one prefix at a time. The API and the promises are the same.
+Families whose attention is more than softmax over all earlier positions (sliding windows, capped scores) and any family
+not known here take the plain way: transformers' forward with its own cache, 16 rows of one prefix at a time. The API
+and the promises are the same.
 """
 
 import copy
@@ -51,9 +55,11 @@ from backend.models.residuals import recording
 if TYPE_CHECKING:
     from backend.models.loading import LoadedModel
 
-PAGE = 64        # positions of a tail that are attended to in one product
+PAGE = 64  # positions of a tail that are attended to in one product
 ROW_MULTIPLE = 16  # rows of a matrix product: see above
-LOGIT_ROWS = 32  # rows whose logits exist at a time: blocks this small are reused by the allocator, larger ones are mapped anew each step
+# rows whose logits exist at a time:
+# blocks this small are reused by the allocator, larger ones are mapped anew each step
+LOGIT_ROWS = 32
 CANDIDATES = 64  # most probable tokens looked at before the whole vocabulary is sorted
 _ATTENTION = "anchorscope_rollouts"
 
@@ -64,12 +70,13 @@ class SamplingError(AnchorscopeError):
 
 @dataclass(frozen=True)
 class SamplingParameters:
-    """Applied in this order, as transformers does: temperature, the top_k most probable tokens, then the top_p nucleus."""
+    """Applied in this order, as transformers does: temperature, the top_k most probable tokens,
+    then the top_p nucleus."""
 
-    temperature: float   # logits are divided by it; 0 takes the most probable token
-    top_p: float         # in (0, 1]: a token is kept while the mass of the more probable ones is below it; 1 keeps all
+    temperature: float  # logits are divided by it; 0 takes the most probable token
+    top_p: float  # in (0, 1]: a token is kept while the mass of the more probable ones is below it; 1 keeps all
     max_new_tokens: int  # a row that reaches it ends with finish "cap"
-    top_k: int = 0       # 0 is off
+    top_k: int = 0  # 0 is off
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.temperature) and self.temperature >= 0):
@@ -77,7 +84,9 @@ class SamplingParameters:
         if not 0 < self.top_p <= 1:
             raise SamplingError(f"top_p is {self.top_p}, expected a number above 0 and at most 1.")
         if self.max_new_tokens < 1 or self.top_k < 0:
-            raise SamplingError(f"max_new_tokens is {self.max_new_tokens} (1 or more) and top_k {self.top_k} (0 or more).")
+            raise SamplingError(
+                f"max_new_tokens is {self.max_new_tokens} (1 or more) and top_k {self.top_k} (0 or more)."
+            )
 
 
 @dataclass(frozen=True)
@@ -85,14 +94,14 @@ class SampleRequest:
     request_id: str
     sequence_id: str
     prefix_length: int  # tokens of the sequence that are kept, 1 to all
-    seed: int           # in [0, 2**63), of this rollout alone
+    seed: int  # in [0, 2**63), of this rollout alone
 
 
 @dataclass(frozen=True)
 class Sample:
     request_id: str
     token_ids: tuple[int, ...]  # sampled tokens, without the end token
-    finish: str                 # "eos", or "cap" where max_new_tokens cut it
+    finish: str  # "eos", or "cap" where max_new_tokens cut it
 
 
 def sample(
@@ -108,16 +117,18 @@ def sample(
 ) -> Iterator[Sample]:
     """One Sample for each request, yielded as it ends, in no particular order.
 
-    `sequences` maps ids to token ids (prompt + CoT); a rollout's last bits depend on its whole sequence, so pass the same one when a run
-    is resumed. `edits` names, by sequence, edits made together on it and on what is generated from it: such a sequence is continued from
-    its end. `encoded` may give, by sequence, an encoding of a text that begins with it, which is then not computed again. `rows` bounds
-    the batch (memory and speed, never results); where memory is missing, half as many are tried, and that is said.
-    `should_stop` is asked before every step; once it says yes the iterator ends and unfinished rollouts are dropped: ask for them again.
-    Raises SamplingError for a request that does not fit its sequence or the model's positions, a request id given twice, and logits that
-    are not finite; EditError for an edit that cannot be made.
+    `sequences` maps ids to token ids (prompt + CoT); a rollout's last bits depend on its whole sequence, so pass the
+    same one when a run is resumed. `edits` names, by sequence, edits made together on it and on what is generated from
+    it: such a sequence is continued from its end. `encoded` may give, by sequence, an encoding of a text that begins
+    with it, which is then not computed again. `rows` bounds the batch (memory and speed, never results); where memory
+    is missing, half as many are tried, and that is said. `should_stop` is asked before every step; once it says yes the
+    iterator ends and unfinished rollouts are dropped: ask for them again. Raises SamplingError for a request that does
+    not fit its sequence or the model's positions, a request id given twice, and logits that are not finite; EditError
+    for an edit that cannot be made.
     """
-    for finished in sampled_in_steps(loaded, sequences, requests, parameters, edits=edits, encoded=encoded, rows=rows,
-                                     should_stop=should_stop):
+    for finished in sampled_in_steps(
+        loaded, sequences, requests, parameters, edits=edits, encoded=encoded, rows=rows, should_stop=should_stop
+    ):
         yield from finished
 
 
@@ -133,22 +144,31 @@ def sampled_in_steps(
     should_stop: Callable[[], bool] | None = None,
     drawn: Callable[[int], None] | None = None,
 ) -> Iterator[list[Sample]]:
-    """As `sample`, but gives control back after every step, with the samples that ended in it, and after every sequence's encoding: for
-    whoever has other things to do. `drawn` is told after each step how many rows drew a token in it."""
+    """As `sample`, but gives control back after every step, with the samples that ended in it, and after every
+    sequence's encoding: for whoever has other things to do. `drawn` is told after each step how many rows drew a token
+    in it.
+    """
     requests = list(requests)
     edits, encoded = edits or {}, encoded or {}
     _check(loaded, sequences, requests, parameters, rows, edits)
     order = {sequence_id: place for place, sequence_id in enumerate(dict.fromkeys(r.sequence_id for r in requests))}
-    requests.sort(key=lambda r: order[r.sequence_id])  # rows of one sequence share matrix products and its encoding's lifetime
+    requests.sort(
+        key=lambda r: order[r.sequence_id]
+    )  # rows of one sequence share matrix products and its encoding's lifetime
     way = _sample_shared if all(map(uses_shared_prefixes, _readers(loaded, edits))) else _sample_plainly
     told, stops = drawn or (lambda _: None), should_stop or (lambda: False)
     yield from within_memory(
-        loaded.model, requests, rows, lambda left, rows: way(loaded, sequences, left, parameters, rows, stops, edits, encoded, told)
+        loaded.model,
+        requests,
+        rows,
+        lambda left, rows: way(loaded, sequences, left, parameters, rows, stops, edits, encoded, told),
     )
 
 
 def uses_shared_prefixes(loaded: "LoadedModel") -> bool:
-    """Whether this model's attention is softmax over all earlier positions with positions that do not depend on the length."""
+    """Whether this model's attention is softmax over all earlier positions with positions that do not depend on the
+    length.
+    """
     config = loaded.model.config
     rope = getattr(config, "rope_parameters", None) or {}
     return (
@@ -178,8 +198,9 @@ def uniform(seed: int, step: int) -> float:
 def next_tokens(logits: Tensor, uniforms: Sequence[float], parameters: SamplingParameters) -> list[int]:
     """One token for each row of `logits` (n, vocabulary), drawn at `uniforms` (n,).
 
-    Tokens are ranked by falling probability; the answer is the first at which the cumulative probability of the kept ones exceeds
-    uniform x their sum. Only the 64 most probable are ranked, unless they do not hold the nucleus: then the whole vocabulary of that row.
+    Tokens are ranked by falling probability; the answer is the first at which the cumulative probability of the kept
+    ones exceeds uniform x their sum. Only the 64 most probable are ranked, unless they do not hold the nucleus: then
+    the whole vocabulary of that row.
     """
     logits = logits.float()
     if parameters.temperature == 0:
@@ -205,7 +226,8 @@ def next_tokens(logits: Tensor, uniforms: Sequence[float], parameters: SamplingP
 
 
 def _invert(probabilities: Tensor, u: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
-    """Rank drawn in each row of falling probabilities (n, k), and whether ranks beyond k could have been drawn or kept."""
+    """Rank drawn in each row of falling probabilities (n, k),
+    and whether ranks beyond k could have been drawn or kept."""
     mass = probabilities.cumsum(-1)
     kept = mass - probabilities < top_p
     kept[:, 0] = True
@@ -221,15 +243,27 @@ def _invert(probabilities: Tensor, u: Tensor, top_p: float) -> tuple[Tensor, Ten
 
 def _refuse_nonfinite(largest: Tensor) -> None:
     if not bool(torch.isfinite(largest).all()):
-        raise SamplingError("The model's logits are NaN or infinite, so nothing can be sampled. Load it in float32, or check its weights.")
+        raise SamplingError(
+            "The model's logits are NaN or infinite, so nothing can be sampled. Load it in float32, or check its"
+            " weights."
+        )
 
 
-def _check(loaded: "LoadedModel", sequences: Mapping[str, Sequence[int]], requests: list[SampleRequest],
-           parameters: SamplingParameters, rows: int, edits: Mapping[str, Sequence[Edit]]) -> None:
+def _check(
+    loaded: "LoadedModel",
+    sequences: Mapping[str, Sequence[int]],
+    requests: list[SampleRequest],
+    parameters: SamplingParameters,
+    rows: int,
+    edits: Mapping[str, Sequence[Edit]],
+) -> None:
     if rows < 1:
         raise SamplingError(f"rows is {rows}, expected 1 or more.")
     require_end(loaded)
-    limits = [getattr(reader.model.config.get_text_config(), "max_position_embeddings", None) for reader in _readers(loaded, edits)]
+    limits = [
+        getattr(reader.model.config.get_text_config(), "max_position_embeddings", None)
+        for reader in _readers(loaded, edits)
+    ]
     limit = min((limit for limit in limits if limit is not None), default=None)
     seen = set()
     for request in requests:
@@ -237,32 +271,42 @@ def _check(loaded: "LoadedModel", sequences: Mapping[str, Sequence[int]], reques
             raise SamplingError(f"request id {request.request_id!r} is given twice.")
         seen.add(request.request_id)
         if request.sequence_id not in sequences:
-            raise SamplingError(f"request {request.request_id!r} continues {request.sequence_id!r}, which is not among the sequences.")
+            raise SamplingError(
+                f"request {request.request_id!r} continues {request.sequence_id!r}, which is not among the sequences."
+            )
         length = len(sequences[request.sequence_id])
         if not 1 <= request.prefix_length <= length:
             raise SamplingError(
-                f"request {request.request_id!r} keeps {request.prefix_length} tokens of {request.sequence_id!r}, which has {length}; "
-                "expected 1 to all of them."
+                f"request {request.request_id!r} keeps {request.prefix_length} tokens of {request.sequence_id!r}, which"
+                f" has {length}; expected 1 to all of them."
             )
         if edits.get(request.sequence_id) and request.prefix_length != length:
-            raise SamplingError(f"request {request.request_id!r}: an edited sequence is continued from its end, {length} tokens.")
+            raise SamplingError(
+                f"request {request.request_id!r}: an edited sequence is continued from its end, {length} tokens."
+            )
         if limit is not None and max(length, request.prefix_length + parameters.max_new_tokens) > limit:
             raise SamplingError(
-                f"request {request.request_id!r}: a sequence of {length} tokens, continued from {request.prefix_length} by up to "
-                f"{parameters.max_new_tokens}, does not fit the model's {limit} positions. Lower max_new_tokens or shorten the sequence."
+                f"request {request.request_id!r}: a sequence of {length} tokens, continued from {request.prefix_length}"
+                f" by up to {parameters.max_new_tokens}, does not fit the model's {limit} positions. Lower"
+                " max_new_tokens or shorten the sequence."
             )
 
 
 def end_tokens(loaded: "LoadedModel") -> frozenset[int]:
     """Tokens with which this model ends what it writes."""
-    configured = [getattr(one, "eos_token_id", None) for one in (loaded.model.generation_config, loaded.model.config.get_text_config())]
+    configured = [
+        getattr(one, "eos_token_id", None)
+        for one in (loaded.model.generation_config, loaded.model.config.get_text_config())
+    ]
     first = next((one for one in configured if one is not None), None)
     ends = first if isinstance(first, list) else [first]
     return frozenset(token for token in [*ends, loaded.tokenizer.eos_token_id] if token is not None)
 
 
 def require_end(loaded: "LoadedModel") -> None:
-    """Raises SamplingError for a model that can end nothing it writes: each text would be cut by the cap and look unfinished."""
+    """Raises SamplingError for a model that can end nothing it writes: each text would be cut by the cap and look
+    unfinished.
+    """
     if not end_tokens(loaded):
         from backend.models.loading import NO_END
 
@@ -285,8 +329,8 @@ class _Prefix:
 @dataclass
 class _Row:
     request: SampleRequest
-    token: int                   # the next input
-    tail_length: int = 0         # positions in its own pages
+    token: int  # the next input
+    tail_length: int = 0  # positions in its own pages
     pages: list[int] = field(default_factory=list)
     sampled: list[int] = field(default_factory=list)
 
@@ -296,9 +340,9 @@ class _Group:
     """The rows that share one prefix."""
 
     prefix: _Prefix
-    rows: Tensor   # indices of rows, repeated to a multiple of ROW_MULTIPLE
-    n: int         # how many of them are not repetitions
-    mask: Tensor   # (1, len(rows), 1, prefix length): 0 where a row may look, -inf elsewhere
+    rows: Tensor  # indices of rows, repeated to a multiple of ROW_MULTIPLE
+    n: int  # how many of them are not repetitions
+    mask: Tensor  # (1, len(rows), 1, prefix length): 0 where a row may look, -inf elsewhere
 
 
 class _Tails:
@@ -354,7 +398,9 @@ class _Layer:
         scores = []
         for group in batch.groups:
             shared = queries[group.rows].transpose(0, 1).reshape(kv_heads, -1, head_dim)
-            found = torch.bmm(shared, group.prefix.keys[self.index].transpose(-1, -2)).view(kv_heads, -1, per_head, group.prefix.length)
+            found = torch.bmm(shared, group.prefix.keys[self.index].transpose(-1, -2)).view(
+                kv_heads, -1, per_head, group.prefix.length
+            )
             found += group.mask
             scores.append(found)
             own = group.rows[: group.n]
@@ -364,7 +410,9 @@ class _Layer:
         page_sum = _with_filler(weights.sum(-1), 0.0)
         page_out = _with_filler(torch.matmul(weights, values[:n_pages]), 0.0)
         total, out = page_sum[batch.page_table[:, 0]], page_out[batch.page_table[:, 0]]
-        for pages in batch.page_table.T[1:]:  # in order, so that a row's sum does not depend on how many pages other rows have
+        for pages in batch.page_table.T[
+            1:
+        ]:  # in order, so that a row's sum does not depend on how many pages other rows have
             total, out = total + page_sum[pages], out + page_out[pages]
         for group, found in zip(batch.groups, scores, strict=True):
             own = group.rows[: group.n]
@@ -382,8 +430,9 @@ def _with_filler(per_page: Tensor, value: float) -> Tensor:
     return torch.cat([per_page, per_page.new_full((1, *per_page.shape[1:]), value)])
 
 
-def _attend_shared(module: Any, query: Tensor, key: _Layer, value: _Layer, attention_mask: None, *, scaling: float,
-                   **_: Any) -> tuple[Tensor, None]:
+def _attend_shared(
+    module: Any, query: Tensor, key: _Layer, value: _Layer, attention_mask: None, *, scaling: float, **_: Any
+) -> tuple[Tensor, None]:
     return key.attend(query[:, :, 0], scaling)[:, None], None
 
 
@@ -396,8 +445,13 @@ class SharedRows:
     `add` rows that continue encoded sequences; then `step` draws for all of them, or `logits` lets the caller draw.
     """
 
-    def __init__(self, loaded: "LoadedModel", parameters: SamplingParameters, rows: int, *, multiple: int = ROW_MULTIPLE) -> None:
-        """`rows` is the most there will be. `multiple`: rows are padded to one of it; 1 is for batches whose rows are always as many."""
+    def __init__(
+        self, loaded: "LoadedModel", parameters: SamplingParameters, rows: int, *, multiple: int = ROW_MULTIPLE
+    ) -> None:
+        """`rows` is the most there will be.
+
+        `multiple`: rows are padded to one of it; 1 is for batches whose rows are always as many.
+        """
         self.multiple = multiple
         self.loaded = loaded
         self.model, self.lock = _private_copy(loaded.model)
@@ -414,11 +468,15 @@ class SharedRows:
         self.groups: list[_Group] = []
         self.most_rows = rows
         self.others: dict[torch.nn.Module, SharedRows] = {}  # of models that edits ask for: the rows they ask for
-        self.layers_asked: set[int] = set()  # by the model that these rows are beside: layers whose residual streams are kept
+        self.layers_asked: set[int] = (
+            set()
+        )  # by the model that these rows are beside: layers whose residual streams are kept
         self.residuals: dict[int, Tensor] = {}  # of the last step, at those layers: (n_rows and padding, 1, d_model)
 
     @torch.inference_mode()
-    def encode(self, sequence_id: str, token_ids: Sequence[int], edits: Sequence[Edit] = (), encoded: Encoded | None = None) -> None:
+    def encode(
+        self, sequence_id: str, token_ids: Sequence[int], edits: Sequence[Edit] = (), encoded: Encoded | None = None
+    ) -> None:
         if edits or encoded is not None:
             if encoded is None:
                 encoded = encode(self.loaded, token_ids, layers=sorted({edit.layer for edit in edits}))
@@ -435,7 +493,9 @@ class SharedRows:
             with torch.inference_mode(False):
                 self.tails = _Tails(len(pairs), n_pages, (n_heads, d_head), next(self.source.parameters()))
         self.prefixes[sequence_id] = _Prefix(
-            keys=[keys.contiguous() for keys, _ in pairs], values=[values.contiguous() for _, values in pairs], length=len(token_ids),
+            keys=[keys.contiguous() for keys, _ in pairs],
+            values=[values.contiguous() for _, values in pairs],
+            length=len(token_ids),
             edits=tuple(edits),
         )
         reaching = [edit for edit in edits if edit.onward or max(edit.positions, default=-1) >= len(token_ids) - 1]
@@ -453,11 +513,13 @@ class SharedRows:
 
     @torch.inference_mode()
     def logits(self, tokens: Sequence[int]) -> Tensor:
-        """Gives each row its next token, drawn elsewhere, and answers with the logits (n_rows, vocabulary) of the one after it."""
+        """Gives each row its next token, drawn elsewhere, and answers with the logits (n_rows, vocabulary) of the one
+        after it.
+        """
         for row, token in zip(self.rows, tokens, strict=True):
             row.token = token
         hidden = self._forward()
-        blocks = [self.unembed(hidden[start:start + LOGIT_ROWS]) for start in range(0, len(self.rows), LOGIT_ROWS)]
+        blocks = [self.unembed(hidden[start : start + LOGIT_ROWS]) for start in range(0, len(self.rows), LOGIT_ROWS)]
         return torch.cat(blocks)[: len(self.rows)]
 
     def add(self, request: SampleRequest, last_token: int) -> None:
@@ -475,8 +537,9 @@ class SharedRows:
                 other.drop(own)
 
     def residuals_beside(self, rows: Sequence[_Row]) -> dict[int, Tensor]:
-        """Residual streams (len(rows), 1, d_model) at `layers_asked` of the next token of `rows`, those of another model; NaN for a row
-        that is not read here."""
+        """Residual streams (len(rows), 1, d_model) at `layers_asked` of the next token of `rows`, those of another
+        model; NaN for a row that is not read here.
+        """
         here = [place for place, row in enumerate(rows) if row.request.sequence_id in self.prefixes]
         if not here:
             return {}
@@ -490,7 +553,8 @@ class SharedRows:
         return found
 
     def _forward(self) -> Tensor:
-        """Normed residual stream (n_rows and padding, d_model) of every row's next token, under its sequence's edits."""
+        """Normed residual stream (n_rows and padding, d_model) of every row's next token,
+        under its sequence's edits."""
         others: OthersRead = {model: other.residuals_beside(self.rows) for model, other in self.others.items()}
         self._place_tokens()
         padding = -len(self.rows) % self.multiple
@@ -500,8 +564,10 @@ class SharedRows:
         asked = recording(self.blocks, sorted(self.layers_asked))
         with self.lock, editing(self.blocks, edits, places, 1, others), asked as self.residuals:
             return self.model.base_model(
-                input_ids=self._tensor(tokens)[:, None], position_ids=self._tensor(places + places[:1] * padding)[:, None],
-                past_key_values=self, use_cache=True,
+                input_ids=self._tensor(tokens)[:, None],
+                position_ids=self._tensor(places + places[:1] * padding)[:, None],
+                past_key_values=self,
+                use_cache=True,
             ).last_hidden_state[:, 0]
 
     @torch.inference_mode()
@@ -510,8 +576,8 @@ class SharedRows:
         hidden = self._forward()
         drawn: list[int] = []
         for start in range(0, len(self.rows), LOGIT_ROWS):
-            some = self.rows[start:start + LOGIT_ROWS]
-            logits = self.unembed(hidden[start:start + LOGIT_ROWS])[: len(some)]
+            some = self.rows[start : start + LOGIT_ROWS]
+            logits = self.unembed(hidden[start : start + LOGIT_ROWS])[: len(some)]
             drawn += next_tokens(logits, [uniform(row.request.seed, len(row.sampled)) for row in some], self.parameters)
         finished = []
         for row, token in zip(self.rows, drawn, strict=True):
@@ -561,9 +627,17 @@ class SharedRows:
         return torch.tensor(numbers, dtype=torch.long, device=self.source.device)
 
 
-def _sample_shared(loaded: "LoadedModel", sequences: Mapping[str, Sequence[int]], requests: list[SampleRequest],
-                   parameters: SamplingParameters, rows: int, should_stop: Callable[[], bool], edits: Mapping[str, Sequence[Edit]],
-                   encoded: Mapping[str, Encoded], drawn: Callable[[int], None]) -> Iterator[list[Sample]]:
+def _sample_shared(
+    loaded: "LoadedModel",
+    sequences: Mapping[str, Sequence[int]],
+    requests: list[SampleRequest],
+    parameters: SamplingParameters,
+    rows: int,
+    should_stop: Callable[[], bool],
+    edits: Mapping[str, Sequence[Edit]],
+    encoded: Mapping[str, Encoded],
+    drawn: Callable[[int], None],
+) -> Iterator[list[Sample]]:
     batch = SharedRows(loaded, parameters, min(rows, len(requests)))
     pending = iter(requests)
     upcoming = next(pending, None)
@@ -590,7 +664,8 @@ _copies: WeakKeyDictionary[Any, tuple[int, Any, threading.Lock]] = WeakKeyDictio
 
 
 def _private_copy(model: Any) -> tuple[Any, threading.Lock]:
-    """The model's modules again, on the same weights, with shared-prefix attention; kept until the model goes or its weights change.
+    """The model's modules again, on the same weights, with shared-prefix attention; kept until the model goes or its
+    weights change.
 
     With it the lock of whoever runs it: edits are hooks on it for the length of one forward pass.
     """
@@ -625,24 +700,49 @@ class _PackedLinear(torch.nn.Module):
 # The plain way
 
 
-def _sample_plainly(loaded: "LoadedModel", sequences: Mapping[str, Sequence[int]], requests: list[SampleRequest],
-                    parameters: SamplingParameters, rows: int, should_stop: Callable[[], bool], edits: Mapping[str, Sequence[Edit]],
-                    encoded: Mapping[str, Encoded], drawn: Callable[[int], None]) -> Iterator[list[Sample]]:
+def _sample_plainly(
+    loaded: "LoadedModel",
+    sequences: Mapping[str, Sequence[int]],
+    requests: list[SampleRequest],
+    parameters: SamplingParameters,
+    rows: int,
+    should_stop: Callable[[], bool],
+    edits: Mapping[str, Sequence[Edit]],
+    encoded: Mapping[str, Encoded],
+    drawn: Callable[[int], None],
+) -> Iterator[list[Sample]]:
     same_prefix: dict[tuple[str, int], list[SampleRequest]] = {}
     for request in requests:
         same_prefix.setdefault((request.sequence_id, request.prefix_length), []).append(request)
     for (sequence_id, length), alike in same_prefix.items():
         for start in range(0, len(alike), ROW_MULTIPLE):
             prefix = list(sequences[sequence_id][:length])
-            stopped = yield from _continue_plainly(loaded, prefix, alike[start:start + ROW_MULTIPLE], parameters, should_stop,
-                                                   tuple(edits.get(sequence_id, ())), drawn)
+            stopped = yield from _continue_plainly(
+                loaded,
+                prefix,
+                alike[start : start + ROW_MULTIPLE],
+                parameters,
+                should_stop,
+                tuple(edits.get(sequence_id, ())),
+                drawn,
+            )
             if stopped:
                 return
 
 
-def _continue_plainly(loaded: "LoadedModel", prefix: list[int], requests: list[SampleRequest], parameters: SamplingParameters,
-                      should_stop: Callable[[], bool], edits: tuple[Edit, ...], drawn: Callable[[int], None]) -> Iterator[list[Sample]]:
-    """Always ROW_MULTIPLE rows, so that a row's numbers do not depend on how many are wanted. Its value is whether it was stopped."""
+def _continue_plainly(
+    loaded: "LoadedModel",
+    prefix: list[int],
+    requests: list[SampleRequest],
+    parameters: SamplingParameters,
+    should_stop: Callable[[], bool],
+    edits: tuple[Edit, ...],
+    drawn: Callable[[int], None],
+) -> Iterator[list[Sample]]:
+    """Always ROW_MULTIPLE rows, so that a row's numbers do not depend on how many are wanted.
+
+    Its value is whether it was stopped.
+    """
     ends = end_tokens(loaded)
     rows = PlainRows(loaded, prefix, [edits])
     sampled: list[list[int]] = [[] for _ in requests]
@@ -676,11 +776,13 @@ def _continue_plainly(loaded: "LoadedModel", prefix: list[int], requests: list[S
 class PlainRows:
     """Rows that continue one and the same tokens, each under edits of its own, by transformers' forward pass and cache.
 
-    A family that such a cache does not fit reads all of each row again at every token. Models that edits ask for read all rows
-    too, each with a cache of its own.
+    A family that such a cache does not fit reads all of each row again at every token. Models that edits ask for read
+    all rows too, each with a cache of its own.
     """
 
-    def __init__(self, loaded: "LoadedModel", prefix: Sequence[int], edits: Sequence[Sequence[Edit]], *, again: bool = False) -> None:
+    def __init__(
+        self, loaded: "LoadedModel", prefix: Sequence[int], edits: Sequence[Sequence[Edit]], *, again: bool = False
+    ) -> None:
         """`again`: read everything anew at every token, because a model beside this one does."""
         self._editor = editor_of(loaded)
         self._edits = [tuple(own) for own in edits]
@@ -690,7 +792,9 @@ class PlainRows:
         self._cache = {} if again else {self._editor.cache_name: DynamicCache(config=loaded.model.config)}
         self._read: list[list[int]] = []  # each row's tokens so far
         self._prefix, self._device = list(prefix), loaded.model.device
-        self._others = {model: (PlainRows(other, prefix, (), again=again), layers) for model, (other, layers) in asked.items()}
+        self._others = {
+            model: (PlainRows(other, prefix, (), again=again), layers) for model, (other, layers) in asked.items()
+        }
 
     def repeat(self, n: int) -> None:
         """One row becomes `n` alike."""
@@ -701,17 +805,23 @@ class PlainRows:
             other.repeat(n)
 
     def logits(self, tokens: Sequence[int]) -> Tensor:
-        """Logits (n_rows, vocabulary) after one more token in each row; the first call takes the last token of the prefix."""
+        """Logits (n_rows, vocabulary) after one more token in each row; the first call takes the last token of the
+        prefix.
+        """
         first, new = self._unread(tokens)
         others = {model: other.residuals(tokens, layers) for model, (other, layers) in self._others.items()}
         return self._editor.plain_logits(new, self._edits, first, self._cache, others)
 
     def residuals(self, tokens: Sequence[int], layers: Iterable[int]) -> dict[int, Tensor]:
-        """Instead of logits, the residual streams (n_rows, n_tokens, d_model) of all tokens that are new to these unedited rows."""
+        """Instead of logits, the residual streams (n_rows, n_tokens, d_model) of all tokens that are new to these
+        unedited rows.
+        """
         return self._editor.plain_residuals(self._unread(tokens)[1], self._cache, sorted(layers))
 
     def _unread(self, tokens: Sequence[int]) -> tuple[int, Tensor]:
-        """Position of the first token that is to be read now, and each row's tokens (n_rows, n_tokens) from there up to `tokens`."""
+        """Position of the first token that is to be read now, and each row's tokens (n_rows, n_tokens) from there up to
+        `tokens`.
+        """
         if not self._read:
             self._read = [self._prefix[:-1] for _ in tokens]
             first = 0

@@ -1,11 +1,13 @@
 """Sentence embeddings: mean of a BERT-like encoder's last hidden states over the sentence's tokens, scaled to length 1.
 
-This is what sentence-transformers computes for all-MiniLM-L6-v2 (Reimers & Gurevych 2019), in float32, without that library's 30 s import.
+This is what sentence-transformers computes for all-MiniLM-L6-v2 (Reimers & Gurevych 2019), in float32, without that
+library's 30 s import.
 
-Sentences are short, so most of the time of an ordinary batch goes into padding and small operations. Here the tokens of many sentences,
-sorted by length, are one matrix [tokens, d] without padding: every linear map is one product over all of them, and attention is done for
-each run of sentences of one length. No token sees another sentence's, so a vector does not depend on its company (up to float32's
-rounding). The weights and formulas are BERT's (Devlin et al. 2019); a test holds the result to transformers' own forward pass.
+Sentences are short, so most of the time of an ordinary batch goes into padding and small operations. Here the tokens of
+many sentences, sorted by length, are one matrix [tokens, d] without padding: every linear map is one product over all
+of them, and attention is done for each run of sentences of one length. No token sees another sentence's, so a vector
+does not depend on its company (up to float32's rounding). The weights and formulas are BERT's (Devlin et al. 2019); a
+test holds the result to transformers' own forward pass.
 """
 
 import math
@@ -31,7 +33,9 @@ _TOKENS_AT_ONCE = 2048
 
 @dataclass
 class Meter:
-    """What encoding has cost: floating-point operations of matrix products, and CPU seconds (other processes do not count)."""
+    """What encoding has cost: floating-point operations of matrix products, and CPU seconds (other processes do not
+    count).
+    """
 
     sentences: int = 0
     tokens: int = 0
@@ -64,7 +68,8 @@ class SentenceEncoder:
     meter: Meter = field(default_factory=Meter, repr=False, compare=False)
 
     def encode(self, texts: Sequence[str], batch: int = _TOKENS_AT_ONCE) -> np.ndarray:
-        """(n, d) float32 vectors of length 1, in the order of `texts`; a text without a word gets NaN, never a zero vector.
+        """(n, d) float32 vectors of length 1, in the order of `texts`; a text without a word gets NaN, never a zero
+        vector.
 
         `batch` tokens are worked on at once, at least one sentence's.
         """
@@ -77,9 +82,12 @@ class SentenceEncoder:
         clock = _clock()
         started = clock()
         tokens = self._tokenizer(
-            [texts[number] for number in known], truncation=True, max_length=_MAX_TOKENS, return_attention_mask=False,
+            [texts[number] for number in known],
+            truncation=True,
+            max_length=_MAX_TOKENS,
+            return_attention_mask=False,
             return_token_type_ids=False,
-        )["input_ids"]  # fmt: skip
+        )["input_ids"]
         order = sorted(range(len(known)), key=lambda row: len(tokens[row]))
         with torch.inference_mode():
             for rows in _batches(order, [len(ids) for ids in tokens], batch):
@@ -103,19 +111,27 @@ class SentenceEncoder:
 
         of = model.embeddings
         places = torch.cat([torch.arange(length).repeat(n) for length, n in runs])
-        hidden = of.word_embeddings.weight[ids].add_(of.position_embeddings.weight[places]).add_(of.token_type_embeddings.weight[0])
+        hidden = (
+            of.word_embeddings.weight[ids]
+            .add_(of.position_embeddings.weight[places])
+            .add_(of.token_type_embeddings.weight[0])
+        )
         hidden = normed(hidden, of.LayerNorm)
         for layer, (weight, bias) in zip(model.encoder.layer, self._qkv(), strict=True):
             qkv, start, mixed = linear(hidden, weight, bias), 0, torch.empty_like(hidden)
             for length, n in runs:
                 end = start + length * n
                 query, key, value = qkv[start:end].view(n, length, 3, n_heads, d // n_heads).permute(2, 0, 3, 1, 4)
-                mixed[start:end] = scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(end - start, d)
+                mixed[start:end] = (
+                    scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(end - start, d)
+                )
                 start = end
             out = layer.attention.output
             hidden = normed(linear(mixed, out.dense.weight, out.dense.bias).add_(hidden), out.LayerNorm)
             wide = gelu(linear(hidden, layer.intermediate.dense.weight, layer.intermediate.dense.bias))
-            hidden = normed(linear(wide, layer.output.dense.weight, layer.output.dense.bias).add_(hidden), layer.output.LayerNorm)
+            hidden = normed(
+                linear(wide, layer.output.dense.weight, layer.output.dense.bias).add_(hidden), layer.output.LayerNorm
+            )
         start, means = 0, []
         for length, n in runs:
             means.append(hidden[start : start + length * n].view(n, length, d).mean(1))
@@ -127,8 +143,12 @@ class SentenceEncoder:
         import torch
 
         if not hasattr(self._model, "_fused_qkv"):
-            owns = [(own.query, own.key, own.value) for own in (layer.attention.self for layer in self._model.encoder.layer)]
-            self._model._fused_qkv = [(torch.cat([m.weight for m in own]), torch.cat([m.bias for m in own])) for own in owns]
+            owns = [
+                (own.query, own.key, own.value) for own in (layer.attention.self for layer in self._model.encoder.layer)
+            ]
+            self._model._fused_qkv = [
+                (torch.cat([m.weight for m in own]), torch.cat([m.bias for m in own])) for own in owns
+            ]
         return iter(self._model._fused_qkv)
 
     def _flops(self, n_tokens: int) -> float:
@@ -139,7 +159,9 @@ class SentenceEncoder:
 
 
 def matrix_rate(*, seconds: float = 0.3) -> float:
-    """FLOP per CPU second of one large float32 matrix product here and now, the best of several: what encoding is measured against."""
+    """FLOP per CPU second of one large float32 matrix product here and now, the best of several: what encoding is
+    measured against.
+    """
     import torch
 
     a, b, clock = torch.randn(2048, 1024), torch.randn(1024, 1024), _clock()
@@ -152,7 +174,9 @@ def matrix_rate(*, seconds: float = 0.3) -> float:
 
 
 def _clock() -> Callable[[], float]:
-    """CPU seconds: of this thread where torch works in it alone, so that others that encode at the same time do not count."""
+    """CPU seconds: of this thread where torch works in it alone, so that others that encode at the same time do not
+    count.
+    """
     import torch
 
     return time.thread_time if torch.get_num_threads() == 1 else time.process_time
@@ -188,11 +212,17 @@ def load_encoder(name: str = EMBEDDED_ENCODER) -> SentenceEncoder:
     config = AutoConfig.from_pretrained(folder, **options)
     if config.model_type != "bert" or config.hidden_act != "gelu":
         raise AnchorscopeError(
-            f"{name} is a {config.model_type} with {getattr(config, 'hidden_act', 'an unknown activation')}; sentences are encoded by "
-            f"models built as BERT with gelu, such as {EMBEDDED_ENCODER} (the default). Name one of those."
+            f"{name} is a {config.model_type} with {getattr(config, 'hidden_act', 'an unknown activation')}; sentences"
+            f" are encoded by models built as BERT with gelu, such as {EMBEDDED_ENCODER} (the default). Name one of"
+            " those."
         )
     model, loading = AutoModel.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        folder,
+        dtype=torch.float32,
+        use_safetensors=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        **options,
     )
     refuse_doubtful_weights(name, model, loading)
     model.requires_grad_(False)

@@ -1,10 +1,12 @@
 """Two continuations side by side, token by token, each with what the other would have said.
 
-1. Two arms continue a text: `base` as it is, `changed` under edits of the residual stream (or after an edit of the text itself).
+1. Two arms continue a text: `base` as it is, `changed` under edits of the residual stream (or after an edit of the text
+   itself).
 2. Both draw with the same random numbers, so they write the same until the change makes a difference.
-3. Beside each arm runs a shadow: the other arm's text and edits, fed this arm's tokens. So every token comes with the distributions it had
-   in both, after the same tokens, and with KL(changed ‖ base) between them.
-4. The four rows share one batch: where matrix products are bounded by reading the weights, they cost what one row costs.
+3. Beside each arm runs a shadow: the other arm's text and edits, fed this arm's tokens. So every token comes with the
+   distributions it had in both, after the same tokens, and with KL(changed ‖ base) between them.
+4. The four rows share one batch: where matrix products are bounded by reading the weights, they cost what one row
+   costs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,7 +38,9 @@ _CANDIDATES = 16  # tokens of each side that are looked at for the alternatives
 
 @dataclass(frozen=True)
 class Arm:
-    """What is continued: a text, the edits it is under, and, where there is one, an encoding of a text that begins with it."""
+    """What is continued: a text, the edits it is under, and, where there is one, an encoding of a text that begins with
+    it.
+    """
 
     token_ids: tuple[int, ...]
     edits: tuple[Edit, ...] = ()
@@ -48,8 +52,11 @@ class Drawn:
     """One token of one arm."""
 
     token_id: int
-    kl: float  # KL(changed ‖ base) of the distributions it was drawn from and would have been drawn from, nats, at temperature 1
-    top: tuple[tuple[int, float, float], ...]  # token id, probability in base, in changed; the most probable of both, most probable first
+    # KL(changed ‖ base) of the distributions it was drawn from and would have been drawn from, nats, at temperature 1
+    kl: float
+    top: tuple[
+        tuple[int, float, float], ...
+    ]  # token id, probability in base, in changed; the most probable of both, most probable first
 
 
 @dataclass(frozen=True)
@@ -66,8 +73,8 @@ def stream(
 ) -> Iterator[Pair]:
     """Both continuations, one step at a time, until both have ended or the caller stops asking.
 
-    Each arm's tokens depend on the model, its text, its edits, the parameters and the seed alone. Raises SamplingError for a text that does
-    not fit the model's positions, EditError for an edit that cannot be made.
+    Each arm's tokens depend on the model, its text, its edits, the parameters and the seed alone. Raises SamplingError
+    for a text that does not fit the model's positions, EditError for an edit that cannot be made.
     """
     require_end(loaded)
     arms = {"base": base, "changed": changed}
@@ -77,8 +84,8 @@ def stream(
             raise SamplingError(f"The {name} text has no tokens; there is nothing to continue.")
         if limit is not None and len(arm.token_ids) + parameters.max_new_tokens > limit:
             raise SamplingError(
-                f"The {name} text has {len(arm.token_ids)} tokens; continued by up to {parameters.max_new_tokens} they do not fit the "
-                f"model's {limit} positions. Ask for fewer new tokens or shorten the text."
+                f"The {name} text has {len(arm.token_ids)} tokens; continued by up to {parameters.max_new_tokens} they"
+                f" do not fit the model's {limit} positions. Ask for fewer new tokens or shorten the text."
             )
     rows = _rows(loaded, arms, parameters)
     ends = end_tokens(loaded)
@@ -113,14 +120,20 @@ def _compared(token: int, base: torch.Tensor, changed: torch.Tensor, n_top: int)
     """`base` and `changed` are logits (vocab_size,) after the same tokens."""
     p, q = base.double().softmax(-1), changed.double().softmax(-1)
     kl = 0.0 if torch.equal(base, changed) else float(kl_divergence(changed[None], base[None])[0])
-    shown = {token, *p.topk(min(_CANDIDATES, len(p))).indices.tolist(), *q.topk(min(_CANDIDATES, len(q))).indices.tolist()}
+    shown = {
+        token,
+        *p.topk(min(_CANDIDATES, len(p))).indices.tolist(),
+        *q.topk(min(_CANDIDATES, len(q))).indices.tolist(),
+    }
     ranked = sorted(shown, key=lambda t: (-max(float(p[t]), float(q[t])), t))
     kept = ranked[:n_top] + ([token] if token not in ranked[:n_top] else [])
     return Drawn(token, kl, tuple((t, float(p[t]), float(q[t])) for t in kept))
 
 
 class _Separate:
-    """Rows on the plain path, one forward pass each: in a batch, a row's last bits may depend on where in the batch it stands."""
+    """Rows on the plain path, one forward pass each: in a batch, a row's last bits may depend on where in the batch it
+    stands.
+    """
 
     def __init__(self, rows: Sequence[PlainRows]) -> None:
         self._rows = rows
@@ -132,7 +145,9 @@ class _Separate:
 def _rows(loaded: "LoadedModel", arms: dict[str, Arm], parameters: SamplingParameters) -> "SharedRows | _Separate":
     """Rows base, changed, changed, base."""
     base, changed = arms["base"], arms["changed"]
-    if uses_shared_prefixes(loaded) and all(arm.encoded is None or arm.encoded.is_shared_prefix for arm in arms.values()):
+    if uses_shared_prefixes(loaded) and all(
+        arm.encoded is None or arm.encoded.is_shared_prefix for arm in arms.values()
+    ):
         rows = SharedRows(loaded, parameters, 4, multiple=1)
         for name, arm in arms.items():
             rows.encode(name, arm.token_ids, arm.edits, arm.encoded)

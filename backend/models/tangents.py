@@ -1,16 +1,18 @@
-"""Exact derivatives of the upper layers: how the last residual stream moves when the residual stream at some layer does.
+"""Exact derivatives of the upper layers: how the last residual stream moves when the residual stream at some layer
+does.
 
-The map goes from the residual stream at layer ℓ, tokens first … end − 1 of one text, to the normed last residual stream of those tokens.
+The map goes from the residual stream at layer ℓ, tokens first … end − 1 of one text, to the normed last residual stream
+of those tokens.
 1. Tokens before `first` do not move: their keys and values are those of the encoded text, as for edits (`edits.py`).
-2. The map is the model's own blocks. Many tangents go through at once: what depends on the text alone (attention weights, activations,
-   norms) is computed once for all of them. Forwards that is done by dual numbers (`duals.py`), or by torch's forward mode where a block
-   does something they have no rule for; backwards by torch's reverse mode.
-3. Products with weights, and with the prefix's keys and values, fold all tangents into the rows of one matrix product. oneDNN's, the fast
-   ones on a CPU, know no derivatives; `_Product` states them.
+2. The map is the model's own blocks. Many tangents go through at once: what depends on the text alone (attention
+   weights, activations, norms) is computed once for all of them. Forwards that is done by dual numbers (`duals.py`), or
+   by torch's forward mode where a block does something they have no rule for; backwards by torch's reverse mode.
+3. Products with weights, and with the prefix's keys and values, fold all tangents into the rows of one matrix product.
+   oneDNN's, the fast ones on a CPU, know no derivatives; `_Product` states them.
 
-That holds where edits share a prefix. Elsewhere the map is the whole text's plain forward pass with a row for each tangent, by torch's two
-modes; where a block has an operation without a forward mode, forwards is the derivative of backwards. The caller's model never carries a
-hook: both ways work on private copies that share its weights.
+That holds where edits share a prefix. Elsewhere the map is the whole text's plain forward pass with a row for each
+tangent, by torch's two modes; where a block has an operation without a forward mode, forwards is the derivative of
+backwards. The caller's model never carries a hook: both ways work on private copies that share its weights.
 """
 
 import copy
@@ -34,14 +36,18 @@ _PLAIN_TOKENS = 4096  # tokens in one plain forward pass of several tangents
 
 
 class UpperLayers:
-    """The derivative J of the normed last residual stream by the residual stream at `layer`, both of tokens first … end − 1."""
+    """The derivative J of the normed last residual stream by the residual stream at `layer`, both of tokens first … end
+    − 1.
+    """
 
     def __init__(self, encoded: Encoded, layer: int, *, first: int, end: int) -> None:
         if not 0 <= first < end <= len(encoded.token_ids):
             raise EditError(f"Tokens [{first}, {end}) were asked for, but the text has {len(encoded.token_ids)}.")
         self._copies = _copies_of(encoded._editor)
         with _exact():
-            self._h = encoded.residual(layer)[first:end][None].clone()  # a clone: tensors of inference mode carry no derivatives
+            self._h = encoded.residual(layer)[first:end][
+                None
+            ].clone()  # a clone: tensors of inference mode carry no derivatives
             self._map = (self._shared_prefix if encoded.is_shared_prefix else self._plain)(encoded, layer, first, end)
         self._per_pass = max(1, _ROWS // (end - first) if encoded.is_shared_prefix else _PLAIN_TOKENS // end)
         self._has_rules = self._is_shared_prefix = encoded.is_shared_prefix
@@ -51,6 +57,7 @@ class UpperLayers:
 
     def push(self, tangents: torch.Tensor) -> torch.Tensor:
         """J·t for each tangent t: (n, n_tokens, d_model) in and out."""
+
         def by_duals(some: torch.Tensor) -> torch.Tensor:
             return self._map(Dual.of(self._h, some)).rows[1:]
 
@@ -87,14 +94,17 @@ class UpperLayers:
 
     @torch.enable_grad()
     def _transposed(self, cotangents: torch.Tensor) -> torch.Tensor:
-        """Jᵀ·u by recording a pass with a row for each: any operation can do that, also those without a forward mode."""
+        """Jᵀ·u by recording a pass with a row for each: any operation can do that,
+        also those without a forward mode."""
         h = self._h.repeat(len(cotangents), 1, 1).requires_grad_()
         return torch.autograd.grad(self._map(h), h, cotangents, create_graph=cotangents.requires_grad)[0]
 
     @torch.enable_grad()
     def _transposed_twice(self, tangents: torch.Tensor) -> torch.Tensor:
         """J·t, as the derivative of tᵀJᵀ·u by u."""
-        u = torch.zeros(len(tangents), *self._normed.shape, dtype=tangents.dtype, device=tangents.device, requires_grad=True)
+        u = torch.zeros(
+            len(tangents), *self._normed.shape, dtype=tangents.dtype, device=tangents.device, requires_grad=True
+        )
         return torch.autograd.grad((self._transposed(u) * tangents).sum(), u)[0]
 
     def _check(self, moves: torch.Tensor, like: torch.Tensor) -> None:
@@ -105,19 +115,25 @@ class UpperLayers:
         with _exact():
             return torch.cat([derivative(some.clone()) for some in moves.split(self._per_pass)])
 
-    def _shared_prefix(self, encoded: Encoded, layer: int, first: int, end: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    def _shared_prefix(
+        self, encoded: Encoded, layer: int, first: int, end: int
+    ) -> Callable[[torch.Tensor], torch.Tensor]:
         rotary = encoded._rotary and tuple(table[:, first:end].clone() for table in encoded._rotary)
         prefix = [(keys[:, :first], values[:, :first]) for keys, values in encoded._keys_values]
 
         def upper(h: torch.Tensor) -> torch.Tensor:
             for above in range(layer + 1, len(encoded.parts.blocks)):
-                h = residual_of(self._copies.block(above)(h, attention_mask=None, position_embeddings=rotary, prefix=prefix))
+                h = residual_of(
+                    self._copies.block(above)(h, attention_mask=None, position_embeddings=rotary, prefix=prefix)
+                )
             return self._copies.final_norm(h)
 
         return upper
 
     def _plain(self, encoded: Encoded, layer: int, first: int, end: int) -> Callable[[torch.Tensor], torch.Tensor]:
-        tokens = torch.tensor([encoded.token_ids[:end]], device=self._h.device)  # later tokens change nothing before them
+        tokens = torch.tensor(
+            [encoded.token_ids[:end]], device=self._h.device
+        )  # later tokens change nothing before them
 
         def whole(h: torch.Tensor) -> torch.Tensor:  # a row for each tangent, all of the same text
             return self._copies.plain(tokens.expand(len(h), -1), layer, h, first)
@@ -155,7 +171,10 @@ class _Copies:
             return self._blocks[layer]
 
     def plain(self, tokens: torch.Tensor, layer: int, h: torch.Tensor, first: int) -> torch.Tensor:
-        """Normed last residual stream (1, n, d_model) of a pass of `tokens` whose stream at `layer`, from token `first` on, is `h`."""
+        """Normed last residual stream (1, n, d_model) of a pass of `tokens` whose stream at `layer`, from token `first`
+        on, is `h`.
+        """
+
         def replace(_block: nn.Module, _inputs: Any, output: Any) -> Any:
             return with_residual(output, torch.cat([residual_of(output)[:, :first], h], 1))
 
@@ -192,7 +211,9 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[torch.Tensor, torch.Tensor], output: torch.Tensor) -> None:
-        ctx.weight = inputs[1]  # not saved for backward: weights of an encoded text are tensors of inference mode, and constants
+        ctx.weight = inputs[
+            1
+        ]  # not saved for backward: weights of an encoded text are tensors of inference mode, and constants
 
     @staticmethod
     def jvp(ctx: Any, tangent: torch.Tensor, _constant: None) -> torch.Tensor:
@@ -203,16 +224,27 @@ class _Product(torch.autograd.Function):
         return _Product.apply(cotangent, ctx.weight.transpose(-1, -2)), None
 
     @staticmethod
-    def vmap(_info: Any, in_dims: tuple[int | None, None], a: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, int]:
+    def vmap(
+        _info: Any, in_dims: tuple[int | None, None], a: torch.Tensor, weight: torch.Tensor
+    ) -> tuple[torch.Tensor, int]:
         a = a.movedim(in_dims[0], 1)
         return _Product.apply(a.flatten(1, 2), weight).unflatten(1, a.shape[1:3]), 1
 
 
 def differentiable_attention(
-    module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: None,
-    *, scaling: float | None = None, prefix: Sequence[tuple[torch.Tensor, torch.Tensor]], **_unused: Any,
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: None,
+    *,
+    scaling: float | None = None,
+    prefix: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    **_unused: Any,
 ) -> tuple[torch.Tensor, None]:
-    """What `edits.shared_prefix_attention` computes, for one row, by operations that have derivatives; the prefix is constant."""
+    """What `edits.shared_prefix_attention` computes, for one row, by operations that have derivatives; the prefix is
+    constant.
+    """
     prefix_keys, prefix_values = prefix[module.layer_idx]
     n_heads, n_new, d_head = query.shape[1:]
     n_key_heads = key.shape[1]
@@ -238,7 +270,9 @@ def differentiable_attention(
 
 @contextmanager
 def _exact() -> Iterator[None]:
-    """Derivatives by torch.func alone: outside inference mode, without recording for the caller, by attention that has derivatives."""
+    """Derivatives by torch.func alone: outside inference mode, without recording for the caller, by attention that has
+    derivatives.
+    """
     with torch.inference_mode(False), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         yield
 

@@ -1,4 +1,6 @@
-"""How far a sampling is, told in tokens: samples that run side by side all end late, and until then their count would say nothing."""
+"""How far a sampling is, told in tokens: samples that run side by side all end late, and until then their count would
+say nothing.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,7 +1,8 @@
 """The files of a study's dictionaries: where they are, and how they come there whole.
 
-A dictionary is a folder named by its id, `dictionaries/ID/` in the study's own, or `NAME.dictionaries/ID/` beside a portable NAME.duckdb
-(move the two together). The id follows from the weights, so that a file can be told from another, and is never changed.
+A dictionary is a folder named by its id, `dictionaries/ID/` in the study's own, or `NAME.dictionaries/ID/` beside a
+portable NAME.duckdb (move the two together). The id follows from the weights, so that a file can be told from another,
+and is never changed.
 """
 
 import functools
@@ -39,7 +40,10 @@ def beside(file: Path) -> Path:
 
 
 def keep(dictionary: "Dictionary", study: Path) -> str:
-    """Write the dictionary among those of the study; when this returns it survives a kill and a power cut. Returns its weights' sha256."""
+    """Write the dictionary among those of the study; when this returns it survives a kill and a power cut.
+
+    Returns its weights' sha256.
+    """
     from backend.crosscoder.files import WEIGHTS, save
 
     folder = folder_of(study) / dictionary.dictionary_id
@@ -49,23 +53,30 @@ def keep(dictionary: "Dictionary", study: Path) -> str:
 
 
 def read(study: Path, dictionary_id: str) -> "Dictionary":
-    """The dictionary, its weights checked against their sha256 and the id. Raises DictionaryLost, and DictionaryError for damaged files."""
+    """The dictionary, its weights checked against their sha256 and the id.
+
+    Raises DictionaryLost, and DictionaryError for damaged files.
+    """
     from backend.crosscoder.files import load
 
     folder = folder_of(study) / dictionary_id
     if not folder.is_dir():
         raise DictionaryLost(
-            f"{folder} is missing: it has the weights of the dictionary and travels with the study. Copy it from where the study came, or "
-            "delete the files in the study's units/crosscoder, publish the study and run it again: then they are made anew."
+            f"{folder} is missing: it has the weights of the dictionary and travels with the study. Copy it from where"
+            " the study came, or delete the files in the study's units/crosscoder, publish the study and run it again:"
+            " then they are made anew."
         )
     found = load(folder)
     if found.dictionary_id != dictionary_id:
-        raise DictionaryLost(f"{folder} holds dictionary {found.dictionary_id}, not its own. Copy it again from where the study came.")
+        raise DictionaryLost(
+            f"{folder} holds dictionary {found.dictionary_id}, not its own. Copy it again from where the study came."
+        )
     return found
 
 
 def decoder_row(study: Path, dictionary_id: str, *, sha256: str, place: int, feature: int) -> np.ndarray:
-    """(d_model,) float32: one feature's decoder row of one model, as it is stored, in units of scaled activations; read without torch.
+    """(d_model,) float32: one feature's decoder row of one model, as it is stored, in units of scaled activations; read
+    without torch.
 
     `sha256` is that of the weights, by their row. Raises DictionaryLost for files that are missing or another's.
     """
@@ -75,11 +86,15 @@ def decoder_row(study: Path, dictionary_id: str, *, sha256: str, place: int, fea
     try:
         found = file.stat()
         if _sha256_of(file, found.st_mtime_ns, found.st_size) != sha256:
-            raise DictionaryLost(f"{file} is not what the study was made with. Copy it again from where the study came.")
+            raise DictionaryLost(
+                f"{file} is not what the study was made with. Copy it again from where the study came."
+            )
         with safe_open(file, framework="np") as weights:
             return weights.get_slice("decoder")[place, feature].astype(np.float32)
     except FileNotFoundError as error:
-        raise DictionaryLost(f"{file} cannot be read ({error.strerror}): it travels with the study. Copy it from where it came.") from error
+        raise DictionaryLost(
+            f"{file} cannot be read ({error.strerror}): it travels with the study. Copy it from where it came."
+        ) from error
 
 
 @functools.lru_cache(maxsize=8)
@@ -90,7 +105,10 @@ def _sha256_of(file: Path, changed: int, size: int) -> str:
 
 
 def copy(dictionary_ids: Iterable[str], study: Path, folder: Path) -> list[Path]:
-    """Copy dictionaries of the study to `folder`/ID, each whole; returns their folders. Raises as `read` does, and then copies none."""
+    """Copy dictionaries of the study to `folder`/ID, each whole; returns their folders.
+
+    Raises as `read` does, and then copies none.
+    """
     names = list(dictionary_ids)
     for name in names:
         read(study, name)

@@ -10,21 +10,23 @@ class _HasFrame(Protocol):
 
 
 def _wide(side: str) -> str:
-    """Columns of one model's fit and losses, means over tokens; `recovered` is the share of what the baseline loses that splicing keeps."""
+    """Columns of one model's fit and losses, means over tokens; `recovered` is the share of what the baseline loses
+    that splicing keeps.
+    """
     return (
-        f"f_{side}.variance_explained AS variance_explained_{side}, l_{side}.loss AS loss_{side}, "
-        f"l_{side}.loss_spliced AS loss_spliced_{side}, l_{side}.loss_zeroed AS loss_zeroed_{side}, "
-        f"l_{side}.loss_averaged AS loss_averaged_{side}, "
-        f"(l_{side}.loss_zeroed - l_{side}.loss_spliced) / (l_{side}.loss_zeroed - l_{side}.loss) AS loss_recovered_{side}, "
-        f"(l_{side}.loss_averaged - l_{side}.loss_spliced) / (l_{side}.loss_averaged - l_{side}.loss) AS loss_recovered_from_mean_{side}"
+        f"f_{side}.variance_explained AS variance_explained_{side}, l_{side}.loss AS loss_{side}, l_{side}.loss_spliced"
+        f" AS loss_spliced_{side}, l_{side}.loss_zeroed AS loss_zeroed_{side}, l_{side}.loss_averaged AS"
+        f" loss_averaged_{side}, (l_{side}.loss_zeroed - l_{side}.loss_spliced) / (l_{side}.loss_zeroed -"
+        f" l_{side}.loss) AS loss_recovered_{side}, (l_{side}.loss_averaged - l_{side}.loss_spliced) /"
+        f" (l_{side}.loss_averaged - l_{side}.loss) AS loss_recovered_from_mean_{side}"
     )
 
 
 def _beside(side: str) -> str:
     return (
-        f"LEFT JOIN models m_{side} ON m_{side}.model_id = d.{side}_model_id "
-        f"LEFT JOIN dictionary_fits f_{side} ON f_{side}.dictionary_id = d.dictionary_id AND f_{side}.model_id = d.{side}_model_id "
-        f"LEFT JOIN losses l_{side} ON l_{side}.dictionary_id = d.dictionary_id AND l_{side}.model_id = d.{side}_model_id "
+        f"LEFT JOIN models m_{side} ON m_{side}.model_id = d.{side}_model_id LEFT JOIN dictionary_fits f_{side} ON"
+        f" f_{side}.dictionary_id = d.dictionary_id AND f_{side}.model_id = d.{side}_model_id LEFT JOIN losses l_{side}"
+        f" ON l_{side}.dictionary_id = d.dictionary_id AND l_{side}.model_id = d.{side}_model_id "
     )
 
 
@@ -32,93 +34,105 @@ class DictionaryQueries:
     """Mixed into Store, which gives `frame`. Values are bound, columns and order are named."""
 
     def dictionaries(self: _HasFrame) -> pd.DataFrame:
-        """One row a dictionary: what it is, and how well it does on the study's CoTs; NULL where that is not measured yet.
+        """One row a dictionary: what it is, and how well it does on the study's CoTs; NULL where that is not measured
+        yet.
 
-        `n_judged` tokens without prompts; `l0` features that fire on a token, mean; `dead_share` features that fire on none of them. Losses
-        are nats a token; `loss_recovered_…` is 1 where splicing the reconstruction in costs nothing and 0 where it costs as much as zeroing
-        the residual stream, `loss_recovered_from_mean_…` the same against its mean. `n_base_only`, … count features by class.
+        `n_judged` tokens without prompts; `l0` features that fire on a token, mean; `dead_share` features that fire on
+        none of them. Losses are nats a token; `loss_recovered_…` is 1 where splicing the reconstruction in costs
+        nothing and 0 where it costs as much as zeroing the residual stream, `loss_recovered_from_mean_…` the same
+        against its mean. `n_base_only`, … count features by class.
         """
         return self.frame(
-            "WITH fired AS (SELECT dictionary_id, sum(frequency) AS l0, avg((frequency = 0)::INT) AS dead_share, "
-            "count(*) FILTER (class = 'base only') AS n_base_only, count(*) FILTER (class = 'shared') AS n_shared, "
-            "count(*) FILTER (class = 'distilled only') AS n_distilled_only, count(*) FILTER (class = 'suspect') AS n_suspect "
-            "FROM features GROUP BY dictionary_id), "
-            "losses AS (SELECT dictionary_id, model_id, sum(loss * n_tokens) / sum(n_tokens) AS loss, "
-            "sum(loss_spliced * n_tokens) / sum(n_tokens) AS loss_spliced, sum(loss_zeroed * n_tokens) / sum(n_tokens) AS loss_zeroed, "
-            "sum(loss_averaged * n_tokens) / sum(n_tokens) AS loss_averaged FROM spliced_losses GROUP BY dictionary_id, model_id) "
-            "SELECT d.dictionary_id, d.kind, d.base_model_id, m_base.name AS base, d.distilled_model_id, m_distilled.name AS distilled, "
-            "d.layer, d.n_features, d.d_model, d.k, d.scale, d.source, d.training_id, d.n_tokens, d.sha256, d.parameters, "
-            f"f_base.n_tokens AS n_judged, fired.* EXCLUDE (dictionary_id), {_wide('base')}, {_wide('distilled')} "
-            f"FROM dictionaries d LEFT JOIN fired USING (dictionary_id) {_beside('base')}{_beside('distilled')}"
-            "ORDER BY d.layer, d.dictionary_id"
+            "WITH fired AS (SELECT dictionary_id, sum(frequency) AS l0, avg((frequency = 0)::INT) AS dead_share,"
+            " count(*) FILTER (class = 'base only') AS n_base_only, count(*) FILTER (class = 'shared') AS n_shared,"
+            " count(*) FILTER (class = 'distilled only') AS n_distilled_only, count(*) FILTER (class = 'suspect') AS"
+            " n_suspect FROM features GROUP BY dictionary_id), losses AS (SELECT dictionary_id, model_id, sum(loss *"
+            " n_tokens) / sum(n_tokens) AS loss, sum(loss_spliced * n_tokens) / sum(n_tokens) AS loss_spliced,"
+            " sum(loss_zeroed * n_tokens) / sum(n_tokens) AS loss_zeroed, sum(loss_averaged * n_tokens) /"
+            " sum(n_tokens) AS loss_averaged FROM spliced_losses GROUP BY dictionary_id, model_id) SELECT"
+            " d.dictionary_id, d.kind, d.base_model_id, m_base.name AS base, d.distilled_model_id, m_distilled.name AS"
+            " distilled, d.layer, d.n_features, d.d_model, d.k, d.scale, d.source, d.training_id, d.n_tokens,"
+            f" d.sha256, d.parameters, f_base.n_tokens AS n_judged, fired.* EXCLUDE (dictionary_id), {_wide('base')},"
+            f" {_wide('distilled')} FROM dictionaries d LEFT JOIN fired USING (dictionary_id)"
+            f" {_beside('base')}{_beside('distilled')}ORDER BY d.layer, d.dictionary_id"
         )
 
     def dictionary_trainings(self: _HasFrame) -> pd.DataFrame:
-        """One row a training of a dictionary, newest first, also one that is still going on: then `dictionary_id` is NULL. `n_steps` done;
-        its metrics are those of `training_metrics`."""
+        """One row a training of a dictionary, newest first, also one that is still going on: then `dictionary_id` is
+        NULL. `n_steps` done; its metrics are those of `training_metrics`.
+        """
         return self.frame(
-            "SELECT t.training_id, d.dictionary_id, t.kind, t.started_at, t.seconds, t.seed, t.parameters, t.n_tokens, t.n_weights, "
-            't.versions, t."commit", (SELECT max(step) FROM training_metrics WHERE training_id = t.training_id) AS n_steps '
-            "FROM training_runs t LEFT JOIN dictionaries d USING (training_id) WHERE t.model_id IS NULL "
-            "ORDER BY t.started_at DESC, t.training_id"
+            "SELECT t.training_id, d.dictionary_id, t.kind, t.started_at, t.seconds, t.seed, t.parameters, t.n_tokens,"
+            ' t.n_weights, t.versions, t."commit", (SELECT max(step) FROM training_metrics WHERE training_id ='
+            " t.training_id) AS n_steps FROM training_runs t LEFT JOIN dictionaries d USING (training_id) WHERE"
+            " t.model_id IS NULL ORDER BY t.started_at DESC, t.training_id"
         )
 
     def dictionary_training_curve(self: _HasFrame, training_id: str, n_points: int = 400) -> pd.DataFrame:
-        """Its metrics as means over runs of steps, at most about `n_points` for each: `step` and `tokens` at the end of each run, `value`
-        the mean of the `n_steps` known values in it, NULL where none is known."""
+        """Its metrics as means over runs of steps, at most about `n_points` for each: `step` and `tokens` at the end of
+        each run, `value` the mean of the `n_steps` known values in it, NULL where none is known.
+        """
         return self.frame(
-            "WITH width AS (SELECT greatest(1, ceil(max(step) / $points))::BIGINT AS steps FROM training_metrics "
-            "WHERE training_id = $training) SELECT metric, max(step) AS step, max(tokens) AS tokens, avg(value) AS value, "
-            "count(value) AS n_steps FROM training_metrics, width WHERE training_id = $training "
-            "GROUP BY metric, (step - 1) // width.steps ORDER BY metric, step",
+            "WITH width AS (SELECT greatest(1, ceil(max(step) / $points))::BIGINT AS steps FROM training_metrics WHERE"
+            " training_id = $training) SELECT metric, max(step) AS step, max(tokens) AS tokens, avg(value) AS value,"
+            " count(value) AS n_steps FROM training_metrics, width WHERE training_id = $training GROUP BY metric, (step"
+            " - 1) // width.steps ORDER BY metric, step",
             training=training_id,
             points=n_points,
         )
 
     def spliced_losses(self: _HasFrame, dictionary_id: str) -> pd.DataFrame:
-        """One row a model and CoT that takes part: next-token losses in nats a token, and the problem that the CoT is about."""
+        """One row a model and CoT that takes part: next-token losses in nats a token, and the problem that the CoT is
+        about.
+        """
         return self.frame(
-            "SELECT s.model_id, s.cot_id, c.problem_id, s.n_tokens, s.loss, s.loss_spliced, s.loss_zeroed, s.loss_averaged "
-            "FROM spliced_losses s JOIN cots c USING (cot_id) WHERE s.dictionary_id = $dictionary ORDER BY s.model_id, s.cot_id",
+            "SELECT s.model_id, s.cot_id, c.problem_id, s.n_tokens, s.loss, s.loss_spliced, s.loss_zeroed,"
+            " s.loss_averaged FROM spliced_losses s JOIN cots c USING (cot_id) WHERE s.dictionary_id = $dictionary"
+            " ORDER BY s.model_id, s.cot_id",
             dictionary=dictionary_id,
         )
 
     def features(self: _HasFrame, dictionary_id: str) -> pd.DataFrame:
         """One row a feature."""
         return self.frame(
-            "SELECT feature, norm_base_l1, norm_distilled_l1, norm_base_l2, norm_distilled_l2, rdn_l1, rdn_l2, nrn_l1, nrn_l2, "
-            "decoder_cosine, nu_eps, nu_r, class, frequency, mean_activation, max_activation, top_category, top_category_lift "
-            "FROM features WHERE dictionary_id = $dictionary ORDER BY feature",
+            "SELECT feature, norm_base_l1, norm_distilled_l1, norm_base_l2, norm_distilled_l2, rdn_l1, rdn_l2, nrn_l1,"
+            " nrn_l2, decoder_cosine, nu_eps, nu_r, class, frequency, mean_activation, max_activation, top_category,"
+            " top_category_lift FROM features WHERE dictionary_id = $dictionary ORDER BY feature",
             dictionary=dictionary_id,
         )
 
     def reasoning_categories(self: _HasFrame, dictionary_id: str) -> pd.DataFrame:
-        """One row a feature that fires on the first tokens of target words (`reasoning`) or on the tokens that predict them
-        (`before_reasoning`) more often than elsewhere: the category with the largest lift, and the lift, its frequency there over its
-        frequency on all tokens. NULL where there is none on which it fires at least 5 times with a lift above 1."""
+        """One row a feature that fires on the first tokens of target words (`reasoning`) or on the tokens that predict
+        them (`before_reasoning`) more often than elsewhere: the category with the largest lift, and the lift, its
+        frequency there over its frequency on all tokens. NULL where there is none on which it fires at least 5 times
+        with a lift above 1.
+        """
         best = ", ".join(
-            f"arg_max(category, lift) FILTER (scheme = '{scheme}') AS {scheme}, max(lift) FILTER (scheme = '{scheme}') AS {scheme}_lift"
+            f"arg_max(category, lift) FILTER (scheme = '{scheme}') AS {scheme}, max(lift) FILTER (scheme = '{scheme}')"
+            f" AS {scheme}_lift"
             for scheme in ("reasoning", "before_reasoning")
         )
         return self.frame(
-            "WITH lifts AS (SELECT c.feature, c.scheme, c.category, c.frequency / f.frequency AS lift FROM feature_categories c "
-            "JOIN features f USING (dictionary_id, feature) WHERE c.dictionary_id = $dictionary AND c.n_fired >= 5) "
-            f"SELECT feature, {best} FROM lifts WHERE lift > 1 AND scheme <> 'function' GROUP BY feature ORDER BY feature",
+            "WITH lifts AS (SELECT c.feature, c.scheme, c.category, c.frequency / f.frequency AS lift FROM"
+            " feature_categories c JOIN features f USING (dictionary_id, feature) WHERE c.dictionary_id = $dictionary"
+            f" AND c.n_fired >= 5) SELECT feature, {best} FROM lifts WHERE lift > 1 AND scheme <> 'function' GROUP BY"
+            " feature ORDER BY feature",
             dictionary=dictionary_id,
         )
 
     # One feature
 
     def feature_examples(self: _HasFrame, dictionary_id: str, feature: int) -> pd.DataFrame:
-        """The tokens on which it fires most, strongest first, each with its window: `window_tokens` are texts, `window_values` codes, the
-        first of both at `window_start`. `written_by` is the writer's name."""
+        """The tokens on which it fires most, strongest first, each with its window: `window_tokens` are texts,
+        `window_values` codes, the first of both at `window_start`. `written_by` is the writer's name.
+        """
         return self.frame(
-            "SELECT e.rank, e.cot_id, c.problem_id, m.name AS written_by, e.chunk_id, k.chunk_index, e.position, e.activation, "
-            "e.contribution_base, e.contribution_distilled, e.window_start, "
-            "list_slice(s.tokens, e.window_start + 1, e.window_start + len(e.window_values)) AS window_tokens, e.window_values "
-            "FROM feature_examples e JOIN cot_codes s USING (dictionary_id, cot_id) JOIN cots c ON c.cot_id = e.cot_id "
-            "JOIN models m ON m.model_id = c.model_id LEFT JOIN chunks k ON k.chunk_id = e.chunk_id "
-            "WHERE e.dictionary_id = $dictionary AND e.feature = $feature ORDER BY e.rank",
+            "SELECT e.rank, e.cot_id, c.problem_id, m.name AS written_by, e.chunk_id, k.chunk_index, e.position,"
+            " e.activation, e.contribution_base, e.contribution_distilled, e.window_start, list_slice(s.tokens,"
+            " e.window_start + 1, e.window_start + len(e.window_values)) AS window_tokens, e.window_values FROM"
+            " feature_examples e JOIN cot_codes s USING (dictionary_id, cot_id) JOIN cots c ON c.cot_id = e.cot_id JOIN"
+            " models m ON m.model_id = c.model_id LEFT JOIN chunks k ON k.chunk_id = e.chunk_id WHERE e.dictionary_id ="
+            " $dictionary AND e.feature = $feature ORDER BY e.rank",
             dictionary=dictionary_id,
             feature=int(feature),  # DuckDB binds no NumPy integers
         )
@@ -135,9 +149,9 @@ class DictionaryQueries:
     def promoted_tokens(self: _HasFrame, dictionary_id: str, features: list[int], n: int = 4) -> pd.DataFrame:
         """One row a feature and model: `tokens`, the texts of the `n` that it promotes most, strongest first."""
         return self.frame(
-            "SELECT model_id, feature, list(token ORDER BY rank) AS tokens FROM feature_logits WHERE dictionary_id = $dictionary "
-            "AND side = 'top' AND rank < $n AND list_contains($features::BIGINT[], feature) GROUP BY model_id, feature "
-            "ORDER BY model_id, feature",
+            "SELECT model_id, feature, list(token ORDER BY rank) AS tokens FROM feature_logits WHERE dictionary_id ="
+            " $dictionary AND side = 'top' AND rank < $n AND list_contains($features::BIGINT[], feature) GROUP BY"
+            " model_id, feature ORDER BY model_id, feature",
             dictionary=dictionary_id,
             features=[int(feature) for feature in features],
             n=n,
@@ -146,9 +160,9 @@ class DictionaryQueries:
     def feature_neighbours(self: _HasFrame, dictionary_id: str, feature: int) -> pd.DataFrame:
         """Features with the nearest decoder rows in each model, with what the neighbours are themselves."""
         return self.frame(
-            "SELECT n.model_id, n.rank, n.neighbour, n.cosine, f.nrn_l1, f.nrn_l2, f.class, f.frequency, f.top_category "
-            "FROM feature_neighbours n LEFT JOIN features f ON f.dictionary_id = n.dictionary_id AND f.feature = n.neighbour "
-            "WHERE n.dictionary_id = $dictionary AND n.feature = $feature ORDER BY n.model_id, n.rank",
+            "SELECT n.model_id, n.rank, n.neighbour, n.cosine, f.nrn_l1, f.nrn_l2, f.class, f.frequency, f.top_category"
+            " FROM feature_neighbours n LEFT JOIN features f ON f.dictionary_id = n.dictionary_id AND f.feature ="
+            " n.neighbour WHERE n.dictionary_id = $dictionary AND n.feature = $feature ORDER BY n.model_id, n.rank",
             dictionary=dictionary_id,
             feature=int(feature),  # DuckDB binds no NumPy integers
         )
@@ -162,7 +176,9 @@ class DictionaryQueries:
         )
 
     def feature_categories(self: _HasFrame, dictionary_id: str, feature: int) -> pd.DataFrame:
-        """How often it fires on the tokens of each category, by scheme, most often first; none for a feature that never fires."""
+        """How often it fires on the tokens of each category, by scheme, most often first; none for a feature that never
+        fires.
+        """
         return self.frame(
             "SELECT scheme, category, n_tokens, n_fired, frequency, mean_activation FROM feature_categories "
             "WHERE dictionary_id = $dictionary AND feature = $feature ORDER BY scheme, frequency DESC, category",
@@ -171,24 +187,28 @@ class DictionaryQueries:
         )
 
     def category_frequencies(self: _HasFrame, dictionary_id: str, scheme: str) -> pd.DataFrame:
-        """Every feature that fires at all on each category of one scheme, with its NRN. `scheme`: function, reasoning (the target words'
-        own tokens) or before_reasoning (the tokens that predict those)."""
+        """Every feature that fires at all on each category of one scheme, with its NRN. `scheme`: function, reasoning
+        (the target words' own tokens) or before_reasoning (the tokens that predict those).
+        """
         return self.frame(
-            "SELECT c.feature, c.category, c.n_tokens, c.n_fired, c.frequency, c.mean_activation, f.nrn_l1, f.nrn_l2, f.class "
-            "FROM feature_categories c JOIN features f USING (dictionary_id, feature) "
-            "WHERE c.dictionary_id = $dictionary AND c.scheme = $scheme ORDER BY c.category, c.feature",
+            "SELECT c.feature, c.category, c.n_tokens, c.n_fired, c.frequency, c.mean_activation, f.nrn_l1, f.nrn_l2,"
+            " f.class FROM feature_categories c JOIN features f USING (dictionary_id, feature) WHERE c.dictionary_id ="
+            " $dictionary AND c.scheme = $scheme ORDER BY c.category, c.feature",
             dictionary=dictionary_id,
             scheme=scheme,
         )
 
     def feature_ablations(self: _HasFrame, dictionary_id: str) -> pd.DataFrame:
-        """What zeroing features does to target words, with the `role` (base, distilled) of the model; columns as the table's."""
+        """What zeroing features does to target words, with the `role` (base, distilled) of the model; columns as the
+        table's.
+        """
         return self.frame(
-            "SELECT a.model_id, CASE a.model_id WHEN d.base_model_id THEN 'base' ELSE 'distilled' END AS role, a.category, a.scheme, "
-            "a.nrn_above, a.top_percent, a.control, a.measure, a.n_features, a.features, a.n_targets, a.n_cots, a.n_problems, a.before, "
-            "a.effect, a.ci_low, a.ci_high, a.frequency, a.removed, a.seed, a.parameters "
-            "FROM feature_ablations a JOIN dictionaries d USING (dictionary_id) WHERE a.dictionary_id = $dictionary "
-            "ORDER BY a.category, role, a.scheme, a.nrn_above, a.top_percent, a.control, a.measure",
+            "SELECT a.model_id, CASE a.model_id WHEN d.base_model_id THEN 'base' ELSE 'distilled' END AS role,"
+            " a.category, a.scheme, a.nrn_above, a.top_percent, a.control, a.measure, a.n_features, a.features,"
+            " a.n_targets, a.n_cots, a.n_problems, a.before, a.effect, a.ci_low, a.ci_high, a.frequency, a.removed,"
+            " a.seed, a.parameters FROM feature_ablations a JOIN dictionaries d USING (dictionary_id) WHERE"
+            " a.dictionary_id = $dictionary ORDER BY a.category, role, a.scheme, a.nrn_above, a.top_percent, a.control,"
+            " a.measure",
             dictionary=dictionary_id,
         )
 
@@ -206,10 +226,10 @@ class DictionaryQueries:
     def tokens_of_cot(self: _HasFrame, dictionary_id: str, cot_id: str) -> pd.DataFrame:
         """Every token of prompt + CoT with its text, in reading order; `chunk_id` is NULL in the prompt."""
         return self.frame(
-            "WITH texts AS (SELECT unnest(tokens) AS token, generate_subscripts(tokens, 1) - 1 AS position FROM cot_codes "
-            "WHERE dictionary_id = $dictionary AND cot_id = $cot) "
-            "SELECT t.position, t.token, k.chunk_id, k.chunk_index FROM texts t LEFT JOIN chunks k ON k.cot_id = $cot "
-            "AND t.position >= k.token_start AND t.position < k.token_end ORDER BY t.position",
+            "WITH texts AS (SELECT unnest(tokens) AS token, generate_subscripts(tokens, 1) - 1 AS position FROM"
+            " cot_codes WHERE dictionary_id = $dictionary AND cot_id = $cot) SELECT t.position, t.token, k.chunk_id,"
+            " k.chunk_index FROM texts t LEFT JOIN chunks k ON k.cot_id = $cot AND t.position >= k.token_start AND"
+            " t.position < k.token_end ORDER BY t.position",
             dictionary=dictionary_id,
             cot=cot_id,
         )

@@ -1,10 +1,11 @@
 """Live runs, kept beside a study: at once, whoever is writing to the study itself, and never by halves.
 
-1. They have a ledger of their own, with its own manifest and lock: `STUDY/experiments/`, or `NAME.experiments/` beside a portable
-   `NAME.duckdb`. A pipeline may hold the study for hours; this lock is held for the milliseconds of a write.
-2. An experiment is one unit: its row and its samples become Parquet files, then one line makes both count. Kept again under the same id,
-   it gets new files and a new line; the line before counts until then.
-3. A line without files says that an experiment was deleted. So rows of a portable file, which is never written to, can be deleted too.
+1. They have a ledger of their own, with its own manifest and lock: `STUDY/experiments/`, or `NAME.experiments/` beside
+   a portable `NAME.duckdb`. A pipeline may hold the study for hours; this lock is held for the milliseconds of a write.
+2. An experiment is one unit: its row and its samples become Parquet files, then one line makes both count. Kept again
+   under the same id, it gets new files and a new line; the line before counts until then.
+3. A line without files says that an experiment was deleted. So rows of a portable file, which is never written to, can
+   be deleted too.
 4. `publish` and `export` take the ledger in. Readers here need neither: they see a run as soon as its line is written.
 
 Interventions on features lie in the same ledger (`interventions`).
@@ -39,8 +40,19 @@ KEPT_TABLES = {  # all that is kept here, and in SQL the key of the unit that a 
 PATIENCE = 10.0  # seconds to wait for another run to be written
 
 _STRIP = (
-    "experiment_id", "kind", "created_at", "cot_id", "chunk_id", "model", "sentence", "beta", "layers", "state", "seconds", "seed",
-)  # fmt: skip
+    "experiment_id",
+    "kind",
+    "created_at",
+    "cot_id",
+    "chunk_id",
+    "model",
+    "sentence",
+    "beta",
+    "layers",
+    "state",
+    "seconds",
+    "seed",
+)
 
 
 class NotKept(AnchorscopeError):
@@ -64,10 +76,11 @@ class Experiments:
         self.folder = ledger_of(self.study)
 
     def keep(self, experiment: Mapping[str, Any], samples: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Keep a run with its samples; when this returns it survives a kill and a power cut. The same id again replaces it.
+        """Keep a run with its samples; when this returns it survives a kill and a power cut. The same id again replaces
+        it.
 
-        Raises NotKept where the ledger cannot be written, AnchorscopeError where rows do not have the columns of the schema, and ValueError
-        for samples of another experiment or two of one key.
+        Raises NotKept where the ledger cannot be written, AnchorscopeError where rows do not have the columns of the
+        schema, and ValueError for samples of another experiment or two of one key.
         """
         tables = {"experiments": arrow_rows("experiments", [experiment])}
         if samples:
@@ -89,7 +102,9 @@ class Experiments:
                 writer.add(STAGE, experiment_id, {})
 
     def get(self, experiment_id: str) -> dict[str, Any] | None:
-        """The experiment's row, unknown as None, `vector` a float32 array; None where there is none, or its files are damaged."""
+        """The experiment's row, unknown as None, `vector` a float32 array; None where there is none, or its files are
+        damaged.
+        """
         rows = self._rows("experiments", experiment_id).to_pylist()
         if not rows:
             return None
@@ -101,7 +116,9 @@ class Experiments:
         return _frame(_in_key_order("experiment_samples", self._rows("experiment_samples", experiment_id)))
 
     def history(self, cot_id: str | None = None, limit: int = 50) -> pd.DataFrame:
-        """The newest experiments first, of one CoT or of all: what a list of them shows, without texts, results and vectors."""
+        """The newest experiments first, of one CoT or of all: what a list of them shows, without texts, results and
+        vectors.
+        """
         lines = self.lines(STAGE).values()
         parts = [self.published("experiments", columns=_STRIP, but=lines)]
         for line in lines:
@@ -153,9 +170,17 @@ class Experiments:
         return {key: line for (of, key), line in self.folder.ledger().live.items() if of == stage}
 
     def published(
-        self, table: str, keys: Sequence[str] | None = None, *, columns: Sequence[str] | None = None, but: Collection[UnitLine] = ()
+        self,
+        table: str,
+        keys: Sequence[str] | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        but: Collection[UnitLine] = (),
     ) -> pa.Table:
-        """Rows of a portable file, of some units or of all, but of none that the ledger has. A folder's generation has none of its own."""
+        """Rows of a portable file, of some units or of all, but of none that the ledger has.
+
+        A folder's generation has none of its own.
+        """
         schema = TABLES[table].arrow
         schema = pa.schema([schema.field(name) for name in columns or schema.names])
         if not self.study.is_file():
@@ -163,15 +188,18 @@ class Experiments:
         names = ", ".join(f'"{name}"' for name in schema.names)
         with contextlib.closing(Store(self.study)) as store:
             return store.arrow(
-                f'SELECT {names} FROM "{table}" WHERE ($keys IS NULL OR list_contains($keys::VARCHAR[], {KEPT_TABLES[table]})) '
-                f"AND NOT list_contains($but::VARCHAR[], {KEPT_TABLES[table]})",
+                f'SELECT {names} FROM "{table}" WHERE ($keys IS NULL OR list_contains($keys::VARCHAR[],'
+                f" {KEPT_TABLES[table]})) AND NOT list_contains($but::VARCHAR[], {KEPT_TABLES[table]})",
                 keys=None if keys is None else list(keys),
                 but=[line.key for line in but],
             ).cast(schema)
 
     @contextlib.contextmanager
     def writing(self, what: str) -> Iterator[Writer]:
-        """The ledger, held by this process alone, for the milliseconds of a write. Raises NotKept, and NoStore without a study."""
+        """The ledger, held by this process alone, for the milliseconds of a write.
+
+        Raises NotKept, and NoStore without a study.
+        """
         if not self.study.exists():
             build = f"python -m precompute run STUDY.toml --store {self.study}"
             raise NoStore(f"Could not {what}: there is no study at {self.study}. Build it with `{build}`.")
@@ -179,16 +207,22 @@ class Experiments:
             with self.folder.writing(what, patience=PATIENCE) as writer:
                 yield writer
         except StudyBusy as error:
-            raise NotKept(f"Could not {what}: another process has held {self.folder.path} for {PATIENCE:.0f} s. Try again.") from error
+            raise NotKept(
+                f"Could not {what}: another process has held {self.folder.path} for {PATIENCE:.0f} s. Try again."
+            ) from error
         except OSError as error:
             raise NotKept(
-                f"Could not {what}: {self.folder.path} cannot be written ({error.strerror or error}). Nothing was changed. Allow writing "
-                "there, free space on the disk, or open a copy of the study that you may write to."
+                f"Could not {what}: {self.folder.path} cannot be written ({error.strerror or error}). Nothing was"
+                " changed. Allow writing there, free space on the disk, or open a copy of the study that you may"
+                " write to."
             ) from error
 
 
 def ledger_of(study: Path) -> StudyFolder:
-    """Where the study's experiments are. The manifest has a name of its own, so that nobody takes the folder for a study."""
+    """Where the study's experiments are.
+
+    The manifest has a name of its own, so that nobody takes the folder for a study.
+    """
     return StudyFolder(beside(study) if study.is_file() else study / "experiments", manifest="experiments.jsonl")
 
 
@@ -198,8 +232,14 @@ def beside(file: Path) -> Path:
 
 
 def _unit(folder: StudyFolder, line: UnitLine) -> dict[str, pa.Table]:
-    """All rows of one experiment, by table; none for one that was deleted. Raises DamagedFile when any of its files is damaged."""
-    return {file.table: upgraded(file.table, folder.read(file).replace_schema_metadata(None), line.schema) for file in line.files}
+    """All rows of one experiment, by table; none for one that was deleted.
+
+    Raises DamagedFile when any of its files is damaged.
+    """
+    return {
+        file.table: upgraded(file.table, folder.read(file).replace_schema_metadata(None), line.schema)
+        for file in line.files
+    }
 
 
 @functools.lru_cache(maxsize=8192)
@@ -210,7 +250,10 @@ def remembered(folder: Path, line: UnitLine) -> dict[str, pa.Table]:
 
 @functools.lru_cache(maxsize=4096)
 def _strip(folder: Path, line: UnitLine) -> pa.Table:
-    """What a list shows of an experiment: one row, none if it was deleted. The sha256 in `line` makes it safe to remember."""
+    """What a list shows of an experiment: one row, none if it was deleted.
+
+    The sha256 in `line` makes it safe to remember.
+    """
     unit = _unit(StudyFolder(folder), line)
     return unit["experiments"].select(_STRIP) if unit else TABLES["experiments"].arrow.empty_table().select(_STRIP)
 

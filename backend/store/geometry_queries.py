@@ -1,7 +1,9 @@
-"""What pages and the evidence ask about geometry: any geometry column beside any importance, and all that is known of one chunk.
+"""What pages and the evidence ask about geometry: any geometry column beside any importance, and all that is known of
+one chunk.
 
-A geometry column is named by x, the direction's kind, model, layer, position and unit. What does not apply to it is `none`; the layer of an
-importance metric that stands as x is NO_LAYER, its model the one that wrote the CoTs, and its kind is its own convention.
+A geometry column is named by x, the direction's kind, model, layer, position and unit. What does not apply to it is
+`none`; the layer of an importance metric that stands as x is NO_LAYER, its model the one that wrote the CoTs, and its
+kind is its own convention.
 """
 
 from typing import Any, Protocol
@@ -24,9 +26,10 @@ _POINTS = (
 )
 _CLOUDS = ("dimension_twonn", "dimension_mle", "curvature", "density", "residual_norm")
 X_COLUMNS = _CURVES + _POINTS + _CLOUDS + IMPORTANCE
-# Held fixed by a partial correlation: tokens of the chunk, its index over the number of chunks, norm of its activation at the layer, mean
-# entropy (nats) of the unsteered predictions of its tokens, and the rollouts that its importance rests on: a smoothed KL of few rollouts is
-# large by chance alone, and there are few where most of them are similar to the chunk.
+# Held fixed by a partial correlation: tokens of the chunk, its index over the number of chunks, norm of its activation
+# at the layer, mean entropy (nats) of the unsteered predictions of its tokens, and the rollouts that its importance
+# rests on: a smoothed KL of few rollouts is large by chance alone, and there are few where most of them are similar to
+# the chunk.
 COVARIATES = ("n_tokens", "place", "residual_norm", "entropy", "n_rollouts")
 _NAME = ("kind", "model_id", "layer", "position", "unit")
 
@@ -36,26 +39,35 @@ class _HasFrame(Protocol):
 
 
 def _column(x: str) -> str:
-    """SQL of a geometry column: chunk_id, the rest of its name, x, r2, n_directions, below_floor. Raises AnchorscopeError."""
+    """SQL of a geometry column: chunk_id, the rest of its name, x, r2, n_directions, below_floor.
+
+    Raises AnchorscopeError.
+    """
     of_curves = f"SELECT chunk_id, {', '.join(_NAME)}, avg({x}) AS x, %s FROM %s GROUP BY chunk_id, {', '.join(_NAME)}"
     nothing = "NULL::DOUBLE AS r2, {} AS n_directions, NULL::BOOLEAN AS below_floor"
     if x in ("steepness", "amplitude"):
         r2 = {"steepness": "r2", "amplitude": "amplitude_r2"}[x]
-        return of_curves % (f"avg({r2}) AS r2, count({x}) AS n_directions, bool_and(below_floor) AS below_floor", "steepness")
+        return of_curves % (
+            f"avg({r2}) AS r2, count({x}) AS n_directions, bool_and(below_floor) AS below_floor",
+            "steepness",
+        )
     if x in _CURVES:
         return of_curves % (nothing.format(f"count({x})"), "fisher")
     without = nothing.format("NULL::BIGINT")
     if x in _POINTS:
         value = "random_cv[list_position(epsilons, 1.0)]" if x == "random_cv" else x
-        return f"SELECT chunk_id, '{NONE}' AS kind, model_id, layer, position, unit, {value} AS x, {without} FROM local_geometry"
+        return (
+            f"SELECT chunk_id, '{NONE}' AS kind, model_id, layer, position, unit, {value} AS x, {without} FROM"
+            " local_geometry"
+        )
     if x in _CLOUDS:
         named = f"'{NONE}' AS kind, model_id, layer, '{NONE}' AS position, '{NONE}' AS unit"
         return f"SELECT chunk_id, {named}, {x} AS x, {without} FROM neighbourhoods"
     if x in IMPORTANCE:
         named = f"convention AS kind, model_id, {NO_LAYER} AS layer, '{NONE}' AS position, '{NONE}' AS unit"
         return (
-            f"SELECT chunk_id, {named}, value AS x, {without} FROM importance JOIN chunks USING (chunk_id) JOIN cots USING (cot_id) "
-            f"WHERE metric = '{x}'"
+            f"SELECT chunk_id, {named}, value AS x, {without} FROM importance JOIN chunks USING (chunk_id) JOIN cots"
+            f" USING (cot_id) WHERE metric = '{x}'"
         )
     raise AnchorscopeError(f"There is no geometry column {x!r}; choose among {', '.join(X_COLUMNS)}.")
 
@@ -66,8 +78,8 @@ class GeometryQueries:
     def geometry_choices(self: _HasFrame) -> pd.DataFrame:
         """One row a geometry column that is there: its chunks, and those of which it is known."""
         columns = " UNION ALL ".join(
-            f"SELECT {number} AS number, '{x}' AS x, {', '.join(_NAME)}, count(*) AS n_chunks, count(x) AS n_known FROM ({_column(x)}) "
-            f"GROUP BY {', '.join(_NAME)}"
+            f"SELECT {number} AS number, '{x}' AS x, {', '.join(_NAME)}, count(*) AS n_chunks, count(x) AS n_known FROM"
+            f" ({_column(x)}) GROUP BY {', '.join(_NAME)}"
             for number, x in enumerate(X_COLUMNS)
         )
         return self.frame(
@@ -77,26 +89,36 @@ class GeometryQueries:
         )
 
     def geometry_and_importance(
-        self: _HasFrame, x: str, kind: str, model_id: str, layer: int, position: str, unit: str, source: str, metric: str, convention: str
+        self: _HasFrame,
+        x: str,
+        kind: str,
+        model_id: str,
+        layer: int,
+        position: str,
+        unit: str,
+        source: str,
+        metric: str,
+        convention: str,
     ) -> pd.DataFrame:
-        """One row a chunk that has the geometry column: x (mean over the kind's directions), importance and COVARIATES; NULL where unknown.
+        """One row a chunk that has the geometry column: x (mean over the kind's directions), importance and COVARIATES;
+        NULL where unknown.
 
-        `n_directions` counts the directions of which x is known, NULL for a column without any; `r2` is of the fit and `below_floor` holds
-        when every one of the chunk's curves is, both NULL for what is not fitted. Raises AnchorscopeError for another x than X_COLUMNS.
+        `n_directions` counts the directions of which x is known, NULL for a column without any; `r2` is of the fit and
+        `below_floor` holds when every one of the chunk's curves is, both NULL for what is not fitted. Raises
+        AnchorscopeError for another x than X_COLUMNS.
         """
         return self.frame(
-            f"WITH g AS (SELECT * FROM ({_column(x)}) WHERE kind = $kind AND model_id = $model AND layer = $layer "
-            "AND position = $position AND unit = $unit), "
-            "sizes AS (SELECT cot_id, count(*) AS n_chunks FROM chunks GROUP BY cot_id), "
-            "entropies AS (SELECT chunk_id, min(entropy) AS entropy FROM local_geometry WHERE model_id = $model GROUP BY chunk_id) "
-            "SELECT g.chunk_id, k.cot_id, c.problem_id, k.chunk_index, left(k.text, 160) AS text, t.category, g.x, g.r2, g.n_directions, "
-            "g.below_floor, i.value, i.ci_low, i.ci_high, i.n, k.token_end - k.token_start AS n_tokens, "
-            "k.chunk_index / sizes.n_chunks AS place, h.residual_norm, entropies.entropy, i.n AS n_rollouts "
-            "FROM g JOIN chunks k USING (chunk_id) JOIN cots c USING (cot_id) JOIN sizes USING (cot_id) "
-            "LEFT JOIN categories t ON t.chunk_id = g.chunk_id AND t.source = $source AND t.rank = 0 "
-            "LEFT JOIN importance i ON i.chunk_id = g.chunk_id AND i.metric = $metric AND i.convention = $convention "
-            "LEFT JOIN neighbourhoods h ON h.chunk_id = g.chunk_id AND h.model_id = $model AND h.layer = $layer "
-            "LEFT JOIN entropies ON entropies.chunk_id = g.chunk_id ORDER BY k.cot_id, k.chunk_index",
+            f"WITH g AS (SELECT * FROM ({_column(x)}) WHERE kind = $kind AND model_id = $model AND layer = $layer AND"
+            " position = $position AND unit = $unit), sizes AS (SELECT cot_id, count(*) AS n_chunks FROM chunks GROUP"
+            " BY cot_id), entropies AS (SELECT chunk_id, min(entropy) AS entropy FROM local_geometry WHERE model_id ="
+            " $model GROUP BY chunk_id) SELECT g.chunk_id, k.cot_id, c.problem_id, k.chunk_index, left(k.text, 160) AS"
+            " text, t.category, g.x, g.r2, g.n_directions, g.below_floor, i.value, i.ci_low, i.ci_high, i.n,"
+            " k.token_end - k.token_start AS n_tokens, k.chunk_index / sizes.n_chunks AS place, h.residual_norm,"
+            " entropies.entropy, i.n AS n_rollouts FROM g JOIN chunks k USING (chunk_id) JOIN cots c USING (cot_id)"
+            " JOIN sizes USING (cot_id) LEFT JOIN categories t ON t.chunk_id = g.chunk_id AND t.source = $source AND"
+            " t.rank = 0 LEFT JOIN importance i ON i.chunk_id = g.chunk_id AND i.metric = $metric AND i.convention ="
+            " $convention LEFT JOIN neighbourhoods h ON h.chunk_id = g.chunk_id AND h.model_id = $model AND h.layer ="
+            " $layer LEFT JOIN entropies ON entropies.chunk_id = g.chunk_id ORDER BY k.cot_id, k.chunk_index",
             kind=kind,
             model=model_id,
             layer=int(layer),  # DuckDB binds no NumPy integers
@@ -110,24 +132,26 @@ class GeometryQueries:
     def read_by_others(self: _HasFrame) -> pd.DataFrame:
         """Names of a reader and a writer, for each model that was steered on CoTs that another one wrote."""
         return self.frame(
-            "SELECT DISTINCT r.name AS reader, w.name AS writer FROM (SELECT DISTINCT model_id, chunk_id FROM steepness) s "
-            "JOIN chunks USING (chunk_id) JOIN cots c USING (cot_id) JOIN models r ON r.model_id = s.model_id "
-            "JOIN models w ON w.model_id = c.model_id WHERE r.model_id != w.model_id ORDER BY ALL"
+            "SELECT DISTINCT r.name AS reader, w.name AS writer FROM (SELECT DISTINCT model_id, chunk_id FROM"
+            " steepness) s JOIN chunks USING (chunk_id) JOIN cots c USING (cot_id) JOIN models r ON r.model_id ="
+            " s.model_id JOIN models w ON w.model_id = c.model_id WHERE r.model_id != w.model_id ORDER BY ALL"
         )
 
     def associations(self: _HasFrame) -> pd.DataFrame:
-        """Every pair and subset with its model's name and q: largest |rho within CoTs| first, then those where chance is unknown, then
-        unknown rho.
+        """Every pair and subset with its model's name and q: largest |rho within CoTs| first, then those where chance
+        is unknown, then unknown rho.
 
-        q is Benjamini and Hochberg's over all pairs of the subset in the study, and the verdict is given with it; pairs of two importance
-        metrics are a family of their own. Both are had here, where all pairs are known, and so are never older than these. `shared` says
-        why a pair is never claimed, and is empty for the others.
+        q is Benjamini and Hochberg's over all pairs of the subset in the study, and the verdict is given with it; pairs
+        of two importance metrics are a family of their own. Both are had here, where all pairs are known, and so are
+        never older than these. `shared` says why a pair is never claimed, and is empty for the others.
         """
         from backend.evidence.multiple import with_q
 
         frame = self.frame("SELECT a.*, m.name AS model FROM associations a LEFT JOIN models m USING (model_id)")
         families = [rows.to_dict("records") for _, rows in frame.groupby(frame["layer"] == NO_LAYER)]
-        judged = pd.DataFrame([row for rows in families for row in with_q(rows)], columns=[*frame.columns, "shared", "q", "p_allowed"])
+        judged = pd.DataFrame(
+            [row for rows in families for row in with_q(rows)], columns=[*frame.columns, "shared", "q", "p_allowed"]
+        )
         key = ["x", *_NAME, "metric", "convention", "subset"]
         sizes = {"untested": judged["p"].isna(), "size": -judged["within"].astype(float).abs()}
         order = judged.assign(**sizes).sort_values([*sizes, *key], na_position="last").index
@@ -147,8 +171,13 @@ class GeometryQueries:
                 ("chunks", "chunk_id", ""),
             )
         ]
-        entropies = "SELECT chunk_id, min(entropy) AS entropy FROM local_geometry WHERE model_id = $model GROUP BY chunk_id"
-        parts.append(f"(SELECT md5(string_agg(chunk_id || coalesce(entropy::VARCHAR, ''), ',' ORDER BY chunk_id)) FROM ({entropies}))")
+        entropies = (
+            "SELECT chunk_id, min(entropy) AS entropy FROM local_geometry WHERE model_id = $model GROUP BY chunk_id"
+        )
+        parts.append(
+            "(SELECT md5(string_agg(chunk_id || coalesce(entropy::VARCHAR, ''), ',' ORDER BY chunk_id)) FROM"
+            f" ({entropies}))"
+        )
         digests = self.frame(f"SELECT concat_ws(' ', {', '.join(parts)}) AS digest", model=model_id, layer=int(layer))
         return str(digests["digest"].iloc[0])
 
@@ -163,7 +192,9 @@ class GeometryQueries:
 
     def neighbourhood_of(self: _HasFrame, chunk_id: str) -> pd.DataFrame:
         """All of table `neighbourhoods` about the chunk."""
-        return self.frame("SELECT * FROM neighbourhoods WHERE chunk_id = $chunk ORDER BY model_id, layer", chunk=chunk_id)
+        return self.frame(
+            "SELECT * FROM neighbourhoods WHERE chunk_id = $chunk ORDER BY model_id, layer", chunk=chunk_id
+        )
 
     def fisher_of(self: _HasFrame, chunk_id: str) -> pd.DataFrame:
         """All of table `fisher` about the chunk, with the fits of the same curves; NULL where a curve was not swept."""
@@ -176,14 +207,16 @@ class GeometryQueries:
     def cots_before_after(self: _HasFrame, model_id: str, layer: int) -> list[str]:
         """Ids of the CoTs that were steered before and after their chunks, in order."""
         return self.frame(
-            "SELECT DISTINCT k.cot_id FROM before_after b JOIN chunks k USING (chunk_id) WHERE b.model_id = $model AND b.layer = $layer "
-            "ORDER BY k.cot_id",
+            "SELECT DISTINCT k.cot_id FROM before_after b JOIN chunks k USING (chunk_id) WHERE b.model_id = $model AND"
+            " b.layer = $layer ORDER BY k.cot_id",
             model=model_id,
             layer=int(layer),
         )["cot_id"].tolist()
 
     def before_after_of(self: _HasFrame, cot_id: str) -> pd.DataFrame:
-        """All of table `before_after` about the CoT's chunks, in reading order, with the kind and seed of the direction."""
+        """All of table `before_after` about the CoT's chunks, in reading order, with the kind and seed of the
+        direction.
+        """
         return self.frame(
             "SELECT k.chunk_index, d.kind, d.seed, b.* FROM before_after b JOIN chunks k USING (chunk_id) "
             "LEFT JOIN directions d USING (direction_id) WHERE k.cot_id = $cot "

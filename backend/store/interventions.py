@@ -1,11 +1,14 @@
-"""Interventions on features that were asked for, and the samples that answer: kept in the ledger of live runs, beside the study.
+"""Interventions on features that were asked for, and the samples that answer: kept in the ledger of live runs, beside
+the study.
 
-1. Asking keeps one unit: the row of what was asked and its arms. From then on its samples are work to do, whoever does it and when.
-2. The samples of one problem under one arm are one unit, kept as soon as they are whole. Arms have ids that follow from all that shapes
-   their samples: where two interventions share one, it is sampled once.
+1. Asking keeps one unit: the row of what was asked and its arms. From then on its samples are work to do, whoever does
+   it and when.
+2. The samples of one problem under one arm are one unit, kept as soon as they are whole. Arms have ids that follow from
+   all that shapes their samples: where two interventions share one, it is sampled once.
 3. What is left to do are the pairs of arm and problem without a unit: nothing else remembers progress.
 
-So a run that was stopped goes on where it was, beside a study's folder or a portable file, whoever writes to the study meanwhile.
+So a run that was stopped goes on where it was, beside a study's folder or a portable file, whoever writes to the study
+meanwhile.
 """
 
 import contextlib
@@ -44,7 +47,10 @@ class Interventions:
         return StudyFolder(self._kept.folder.path / "interventions", manifest="none.jsonl")
 
     def ask(self, row: Mapping[str, Any], arms: Sequence[Mapping[str, Any]]) -> bool:
-        """Keep what is asked, from now on work to do; whether it was new. Raises NotKept, and AnchorscopeError for wrong columns."""
+        """Keep what is asked, from now on work to do; whether it was new.
+
+        Raises NotKept, and AnchorscopeError for wrong columns.
+        """
         if len(self.asked([row["intervention_id"]])):
             return False
         tables = {_ROW: arrow_rows(_ROW, [row]), _ARMS: arrow_rows(_ARMS, arms)}
@@ -53,25 +59,33 @@ class Interventions:
         return True
 
     def forget(self, intervention_id: str) -> None:
-        """No longer asked for, shown or exported as one; samples that are there stay, as other interventions may share them."""
+        """No longer asked for, shown or exported as one; samples that are there stay, as other interventions may share
+        them.
+        """
         if len(self.asked([intervention_id])):
             with self._kept.writing("forget an intervention") as writer:
                 writer.add(ASKED, intervention_id, {})
 
     def keep(self, arm_id: str, problem_id: str, samples: Sequence[Mapping[str, Any]]) -> None:
-        """Keep all samples of one problem under one arm; when this returns they survive a kill and a power cut. Raises NotKept."""
+        """Keep all samples of one problem under one arm; when this returns they survive a kill and a power cut.
+
+        Raises NotKept.
+        """
         if strangers := {(one["arm_id"], one["problem_id"]) for one in samples} - {(arm_id, problem_id)}:
             raise ValueError(f"samples of {sorted(strangers)} given with arm {arm_id} and problem {problem_id}")
         with self._kept.writing("keep samples") as writer:
             writer.add(SAMPLED, f"{arm_id}.{problem_id}", {_SAMPLES: arrow_rows(_SAMPLES, samples)})
 
     def note_under_way(self, samples: Sequence[Mapping[str, Any]]) -> None:
-        """Show whoever looks the samples that have ended in units that are not whole yet: arm_id, problem_id, sample, answer, finish and
-        n_tokens of each. Nothing is read from there but what a page shows."""
+        """Show whoever looks the samples that have ended in units that are not whole yet: arm_id, problem_id, sample,
+        answer, finish and n_tokens of each. Nothing is read from there but what a page shows.
+        """
         with contextlib.suppress(OSError):  # as for progress: what a run is for does not depend on it
             if samples:
                 temporary = self.room.path / "under_way.tmp"
-                temporary.write_text(json.dumps([{name: row[name] for name in _UNDER_WAY} for row in samples]), encoding="utf-8")
+                temporary.write_text(
+                    json.dumps([{name: row[name] for name in _UNDER_WAY} for row in samples]), encoding="utf-8"
+                )
                 os.replace(temporary, self.room.path / UNDER_WAY)
             else:
                 (self.room.path / UNDER_WAY).unlink(missing_ok=True)
@@ -98,7 +112,10 @@ class Interventions:
         wanted, lines = set(arm_ids), self._kept.lines(SAMPLED)
         own = {key: line for key, line in lines.items() if key.partition(".")[0] in wanted}
         published = self._kept.published(_SAMPLES, but=own.values())
-        rows = [published.filter(pc.is_in(published["arm_id"], pa.array(sorted(wanted), pa.string()))), *self._read(_SAMPLES, own.values())]
+        rows = [
+            published.filter(pc.is_in(published["arm_id"], pa.array(sorted(wanted), pa.string()))),
+            *self._read(_SAMPLES, own.values()),
+        ]
         return _frame(pa.concat_tables(rows).sort_by([(name, "ascending") for name in TABLES[_SAMPLES].key]))
 
     def done(self) -> set[Pair]:
@@ -110,7 +127,10 @@ class Interventions:
     def _rows(self, table: str, stage: str, keys: Collection[str] | None) -> pa.Table:
         lines = self._kept.lines(stage)
         wanted = [line for key, line in lines.items() if keys is None or key in keys]
-        rows = [self._kept.published(table, None if keys is None else list(keys), but=lines.values()), *self._read(table, wanted)]
+        rows = [
+            self._kept.published(table, None if keys is None else list(keys), but=lines.values()),
+            *self._read(table, wanted),
+        ]
         return pa.concat_tables(rows).sort_by([(name, "ascending") for name in TABLES[table].key])
 
     def _read(self, table: str, lines: Collection[UnitLine]) -> list[pa.Table]:
@@ -123,7 +143,9 @@ class Interventions:
 
 
 def left(asked: pd.DataFrame, arms: pd.DataFrame, done: Collection[Pair]) -> list[Pair]:
-    """What is to be done of these interventions, each pair once: those asked first come first, problem by problem, all arms of each."""
+    """What is to be done of these interventions, each pair once: those asked first come first, problem by problem, all
+    arms of each.
+    """
     by_id = {name: own for name, own in arms.groupby("intervention_id")}
     pairs: dict[Pair, None] = {}
     for row in asked.sort_values(["created_at", "intervention_id"]).itertuples():

@@ -1,7 +1,8 @@
 """What people call the features of a dictionary: every label ever given, with author and time; the newest counts.
 
-Labels are a file of their own beside the study (`labels.jsonl` in its folder, `NAME.labels.jsonl` beside a portable NAME.duckdb), one
-JSON record a line, appended whole and never changed, so that nobody's label is lost, whoever is writing to the study.
+Labels are a file of their own beside the study (`labels.jsonl` in its folder, `NAME.labels.jsonl` beside a portable
+NAME.duckdb), one JSON record a line, appended whole and never changed, so that nobody's label is lost, whoever is
+writing to the study.
 """
 
 import fcntl
@@ -31,7 +32,8 @@ def file_of(study: Path) -> Path:
 
 
 def add_label(study: Path, dictionary_id: str, feature: int, label: str, author: str) -> None:
-    """Keep a label; an empty one takes the last back. Raises LabelError for a text that is too long or has no author."""
+    """Keep a label; an empty one takes the last back.
+    Raises LabelError for a text that is too long or has no author."""
     label, author = " ".join(label.split()), " ".join(author.split())
     if not author:
         raise LabelError("A label needs its author: say who you are.")
@@ -39,9 +41,12 @@ def add_label(study: Path, dictionary_id: str, feature: int, label: str, author:
         if len(text) > longest:
             raise LabelError(f"The {name} has {len(text)} characters, at most {longest} are kept. Shorten it.")
     record = {
-        "dictionary_id": dictionary_id, "feature": feature, "label": label, "author": author,
+        "dictionary_id": dictionary_id,
+        "feature": feature,
+        "label": label,
+        "author": author,
         "created_at": datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds"),
-    }  # fmt: skip
+    }
     try:
         _append(file_of(study), json.dumps(record, ensure_ascii=False).encode(errors="replace") + b"\n")
     except OSError as error:
@@ -79,5 +84,10 @@ def _record(line: str) -> dict[str, Any] | None:
         record = parsed(line)
     except ValueError:
         return None
-    whole = isinstance(record, dict) and set(record) == set(_COLUMNS) and type(record["feature"]) is int and 0 <= record["feature"] < 2**31
+    whole = (
+        isinstance(record, dict)
+        and set(record) == set(_COLUMNS)
+        and type(record["feature"]) is int
+        and 0 <= record["feature"] < 2**31
+    )
     return record if whole and all(isinstance(record[name], str) for name in _COLUMNS if name != "feature") else None

@@ -1,13 +1,16 @@
-"""A study small enough to ship inside a repository: a folder of compressed Parquet files, which becomes one portable `.duckdb` file.
+"""A study small enough to ship inside a repository: a folder of compressed Parquet files, which becomes one portable
+`.duckdb` file.
 
-1. `pack` writes one file for each table that has rows, every column in the encoding that makes it smallest, compressed with zstd. Vectors
-   are rounded to float16 (3 significant digits), which halves most of a study; every other number stays as it was.
-   The weights of dictionaries are copied as they are: those that were trained here are float16 from the beginning.
-2. `about.json` says what the pack holds: study, schema version, when it was published, and rows and sha256 of every file. The sha256 of
-   `about.json` therefore stands for the whole pack.
-3. `unpack` checks all of that and builds the file that `export --duckdb` would have made, vectors as float32 again; those that the schema
-   calls unit vectors get the length that rounding took from them. Its table `about` keeps the sha256 of the pack (`pack`) and says that
-   the vectors went through float16 (`vectors`). A file that came from the same pack is left as it is.
+1. `pack` writes one file for each table that has rows, every column in the encoding that makes it smallest, compressed
+   with zstd. Vectors are rounded to float16 (3 significant digits), which halves most of a study; every other number
+   stays as it was. The weights of dictionaries are copied as they are: those that were trained here are float16 from
+   the beginning.
+2. `about.json` says what the pack holds: study, schema version, when it was published, and rows and sha256 of every
+   file. The sha256 of `about.json` therefore stands for the whole pack.
+3. `unpack` checks all of that and builds the file that `export --duckdb` would have made, vectors as float32 again;
+   those that the schema calls unit vectors get the length that rounding took from them. Its table `about` keeps the
+   sha256 of the pack (`pack`) and says that the vectors went through float16 (`vectors`). A file that came from the
+   same pack is left as it is.
 """
 
 import contextlib
@@ -114,11 +117,11 @@ class Pack:
 
 
 def pack(study: Path, folder: Path) -> int:
-    """Write the published generation of `study` (a folder or a portable file), with its live runs as they are now, as a pack at `folder`,
-    whole or not at all. Returns its bytes. A pack that is there is replaced.
+    """Write the published generation of `study` (a folder or a portable file), with its live runs as they are now, as a
+    pack at `folder`, whole or not at all. Returns its bytes. A pack that is there is replaced.
 
-    Raises NoStore or WrongSchema for a study that cannot be opened, and NotPacked where `folder` holds anything else than a pack, a live
-    run is damaged, or float16 cannot hold a vector.
+    Raises NoStore or WrongSchema for a study that cannot be opened, and NotPacked where `folder` holds anything else
+    than a pack, a live run is damaged, or float16 cannot hold a vector.
     """
     if folder.exists():
         _refuse_anything_but_a_pack(folder)
@@ -129,7 +132,10 @@ def pack(study: Path, folder: Path) -> int:
             f"`python -m precompute publish {study}`."
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.closing(Store(study)) as store, tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
+    with (
+        contextlib.closing(Store(study)) as store,
+        tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch,
+    ):
         made = Path(scratch, "made")
         made.mkdir()
         tables = {}
@@ -147,7 +153,8 @@ def pack(study: Path, folder: Path) -> int:
             "vectors": "float16",
             "tables": tables,
             "dictionaries": {
-                one.name: {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(one.iterdir())} for one in copied
+                one.name: {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(one.iterdir())}
+                for one in copied
             },
         }
         _write(made / ABOUT, (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
@@ -157,10 +164,11 @@ def pack(study: Path, folder: Path) -> int:
 
 
 def repack(folder: Path, tables: Mapping[str, pa.Table], *, published_at: str) -> list[str]:
-    """Give the pack at `folder` these tables, and today's schema, whole or not at all. Returns the tables whose files changed.
+    """Give the pack at `folder` these tables, and today's schema, whole or not at all. Returns the tables whose files
+    changed.
 
-    Files of other tables stay byte for byte where an upgrade leaves their rows alone: a vector that went through float16 twice would be
-    another. Raises DamagedPack and NotPacked, and then the pack is as it was.
+    Files of other tables stay byte for byte where an upgrade leaves their rows alone: a vector that went through
+    float16 twice would be another. Raises DamagedPack and NotPacked, and then the pack is as it was.
     """
     old = _read_about(folder)
     changed, about = [], json.loads((folder / ABOUT).read_bytes())
@@ -170,7 +178,9 @@ def repack(folder: Path, tables: Mapping[str, pa.Table], *, published_at: str) -
         files = {}
         for table in TABLES:
             kept = old.unchanged(table) if table in old.tables and table not in tables else None
-            rows = tables[table] if table in tables else old.rows(table) if table in old.tables and kept is None else None
+            rows = (
+                tables[table] if table in tables else old.rows(table) if table in old.tables and kept is None else None
+            )
             if kept is None and (rows is None or not rows.num_rows):
                 continue
             raw = kept if kept is not None else _smallest(_halved(table, rows))
@@ -189,8 +199,8 @@ def repack(folder: Path, tables: Mapping[str, pa.Table], *, published_at: str) -
 
 
 def unpack(folder: Path, file: Path) -> Path:
-    """The pack at `folder` as the portable `file`, built where it is missing, comes from another pack or has an older schema: whole or not
-    at all. Several processes may ask at once; one builds. Returns `file`.
+    """The pack at `folder` as the portable `file`, built where it is missing, comes from another pack or has an older
+    schema: whole or not at all. Several processes may ask at once; one builds. Returns `file`.
 
     Raises DamagedPack, WrongSchema for a pack of a newer Anchorscope, and NotUnpacked.
     """
@@ -212,8 +222,8 @@ def unpack(folder: Path, file: Path) -> Path:
                 _sync_folder(file.parent)
     except (OSError, duckdb.Error) as error:
         raise NotUnpacked(
-            f"{folder} could not be unpacked to {file} ({error}). Nothing was changed. Allow writing in {file.parent}, or free space on "
-            "the disk, and start again."
+            f"{folder} could not be unpacked to {file} ({error}). Nothing was changed. Allow writing in {file.parent},"
+            " or free space on the disk, and start again."
         ) from error
     return file
 
@@ -239,17 +249,22 @@ def _build(found: Pack, file: Path) -> None:
 
 
 def _is_unpacked(found: Pack, file: Path) -> bool:
-    """Whether `file` comes from this pack, has today's schema and its dictionaries beside it. Raises NotUnpacked for a file that comes from
-    no pack: it is no copy."""
+    """Whether `file` comes from this pack, has today's schema and its dictionaries beside it. Raises NotUnpacked for a
+    file that comes from no pack: it is no copy.
+    """
     if not file.exists():
         return False
     try:
         with duckdb.connect(str(file), read_only=True, config=dict(_SEALED)) as connection:
             about = dict(connection.execute("SELECT name, value FROM about ORDER BY name").fetchall())
     except duckdb.Error as error:
-        raise NotUnpacked(f"{file}, where {found.folder} is unpacked to, cannot be opened ({error}). Delete it and start again.") from error
+        raise NotUnpacked(
+            f"{file}, where {found.folder} is unpacked to, cannot be opened ({error}). Delete it and start again."
+        ) from error
     if "pack" not in about:
-        raise NotUnpacked(f"{file}, where {found.folder} is unpacked to, is another study. Give it another name and start again.")
+        raise NotUnpacked(
+            f"{file}, where {found.folder} is unpacked to, is another study. Give it another name and start again."
+        )
     whole = all((dictionaries.beside(file) / name).is_dir() for name in found.dictionaries)
     return whole and (about["pack"], about["schema_version"]) == (found.digest, str(SCHEMA_VERSION))
 
@@ -265,12 +280,19 @@ def _read_about(folder: Path) -> Pack:
     try:
         about = parsed(raw)
         tables = {name: (int(table["rows"]), str(table["sha256"])) for name, table in about["tables"].items()}
-        digests = {str(name): {str(path): str(digest) for path, digest in files.items()}
-                   for name, files in about.get("dictionaries", {}).items()}  # fmt: skip
+        digests = {
+            str(name): {str(path): str(digest) for path, digest in files.items()}
+            for name, files in about.get("dictionaries", {}).items()
+        }
         found = Pack(
-            folder, hashlib.sha256(raw).hexdigest(), str(about["study"]), int(about["schema_version"]), str(about["published_at"]), tables,
+            folder,
+            hashlib.sha256(raw).hexdigest(),
+            str(about["study"]),
+            int(about["schema_version"]),
+            str(about["published_at"]),
+            tables,
             digests,
-        )  # fmt: skip
+        )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise _damaged(folder, path, f"does not describe a pack ({error!r})") from error
     if found.schema_version > SCHEMA_VERSION:
@@ -280,22 +302,31 @@ def _read_about(folder: Path) -> Pack:
 
 def _damaged(folder: Path, path: Path, what: str) -> DamagedPack:
     return DamagedPack(
-        f"{path} {what}. Nothing was unpacked. Restore the folder (in a checkout: `git restore {folder}`) and start again."
+        f"{path} {what}. Nothing was unpacked. Restore the folder (in a checkout: `git restore {folder}`) and start"
+        " again."
     )
 
 
 def _halved(table: str, rows: pa.Table) -> pa.Table:
-    """`rows` with vectors as float16. Raises NotPacked naming the first row with a value that is unknown or not finite there."""
+    """`rows` with vectors as float16.
+
+    Raises NotPacked naming the first row with a value that is unknown or not finite there.
+    """
     for position, (name, (kind, _)) in enumerate(TABLES[table].columns.items()):
         if kind == VECTOR:
             half = rows[name].cast(_HALF)
             lost = np.flatnonzero(~np.isfinite(pc.list_flatten(half).to_numpy()))
             if len(lost):
                 value = pc.list_flatten(rows[name])[int(lost[0])]
-                row = rows.slice(pc.list_parent_indices(rows[name])[int(lost[0])].as_py(), 1).select(TABLES[table].key).to_pylist()[0]
+                row = (
+                    rows.slice(pc.list_parent_indices(rows[name])[int(lost[0])].as_py(), 1)
+                    .select(TABLES[table].key)
+                    .to_pylist()[0]
+                )
                 raise NotPacked(
-                    f"Table {table}, {row}: {name} holds {value}, and float16 holds finite values up to {np.finfo(np.float16).max:.0f}. "
-                    "Nothing was written. `python -m precompute export STUDY --duckdb FILE` keeps float32."
+                    f"Table {table}, {row}: {name} holds {value}, and float16 holds finite values up to"
+                    f" {np.finfo(np.float16).max:.0f}. Nothing was written. `python -m precompute export STUDY --duckdb"
+                    " FILE` keeps float32."
                 )
             rows = rows.set_column(position, name, half)
     return rows
@@ -314,7 +345,9 @@ def _unit(vectors: pa.ChunkedArray) -> pa.Array:
     lists = vectors.combine_chunks()
     values, owner = pc.list_flatten(lists).to_numpy().astype(np.float64), pc.list_parent_indices(lists).to_numpy()
     length = np.sqrt(np.bincount(owner, values**2, minlength=len(lists)))
-    return pa.ListArray.from_arrays(lists.offsets, pa.array((values / length[owner]).astype(np.float32)), mask=lists.is_null())
+    return pa.ListArray.from_arrays(
+        lists.offsets, pa.array((values / length[owner]).astype(np.float32)), mask=lists.is_null()
+    )
 
 
 def _smallest(rows: pa.Table) -> bytes:
@@ -356,7 +389,9 @@ def _write(path: Path, raw: bytes) -> None:
 
 def _refuse_anything_but_a_pack(folder: Path) -> None:
     inside = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    if ABOUT not in inside or any(name not in (ABOUT, dictionaries.FOLDER) and not name.endswith(".parquet") for name in inside):
+    if ABOUT not in inside or any(
+        name not in (ABOUT, dictionaries.FOLDER) and not name.endswith(".parquet") for name in inside
+    ):
         raise NotPacked(f"{folder} exists and is something else than a pack; name a new folder, or delete it first.")
 
 

@@ -1,8 +1,9 @@
-"""What a running precompute shows to whoever looks: a small file, replaced whole. It is never read to decide what is left to do.
+"""What a running precompute shows to whoever looks: a small file, replaced whole. It is never read to decide what is
+left to do.
 
-A run is known by its process: its number, when that process began, and the machine. So it is dead the moment it is, however it ended, and
-another process that got the same number is not taken for it. Where that cannot be known (another machine, a record of an older version), a
-minute of silence counts.
+A run is known by its process: its number, when that process began, and the machine. So it is dead the moment it is,
+however it ended, and another process that got the same number is not taken for it. Where that cannot be known (another
+machine, a record of an older version), a minute of silence counts.
 """
 
 import contextlib
@@ -44,7 +45,9 @@ class Progress:
 
     @property
     def stale(self) -> bool:
-        """Whether a run that says it is running is not: its process is gone, or nobody can know and it was silent for a minute."""
+        """Whether a run that says it is running is not: its process is gone, or nobody can know and it was silent for a
+        minute.
+        """
         if self.state != "running":
             return False
         if self.pid is None or self.began is None or self.host != socket.gethostname():

@@ -1,10 +1,11 @@
 """From unit files to the DuckDB store that people open.
 
-`publish` reads every unit that counts, checks it, and builds a new file `generations/gen-N.duckdb` (sorted by key, one row a key, the
-newest unit winning), then moves the pointer `CURRENT` to it. A generation is never changed once the pointer names it, so a reader needs
-no lock: it resolves the pointer and opens that name. Unit files that are damaged or missing are recorded as lost and left out; the next
-run computes them, or takes them in again where their files are back. Where the machine does not let files be read, nothing is built and
-nothing recorded. Beside a generation stands its sha256 (`sha256sum -c` checks it), so that a run notices one that was damaged since.
+`publish` reads every unit that counts, checks it, and builds a new file `generations/gen-N.duckdb` (sorted by key, one
+row a key, the newest unit winning), then moves the pointer `CURRENT` to it. A generation is never changed once the
+pointer names it, so a reader needs no lock: it resolves the pointer and opens that name. Unit files that are damaged or
+missing are recorded as lost and left out; the next run computes them, or takes them in again where their files are
+back. Where the machine does not let files be read, nothing is built and nothing recorded. Beside a generation stands
+its sha256 (`sha256sum -c` checks it), so that a run notices one that was damaged since.
 
 Live runs, which have a ledger of their own (`experiments`), are taken in as they are at that moment.
 """
@@ -30,7 +31,10 @@ _KEPT_GENERATIONS = 3  # a reader that has just resolved the pointer still finds
 
 
 def publish(writer: Writer) -> list[UnitLine]:
-    """Build the next generation and point to it. Returns the units and experiments found damaged (already recorded as lost)."""
+    """Build the next generation and point to it.
+
+    Returns the units and experiments found damaged (already recorded as lost).
+    """
     folder = writer.folder
     experiments = Experiments(folder.path)
     experiments.find_again()
@@ -94,7 +98,10 @@ def left_out(folder: StudyFolder, line: UnitLine) -> str:
     place = ledger_of(folder.path) if experiment else folder
     state = "damaged" if all((place.path / file.name).exists() for file in line.files) else "missing"
     again = "steer again to have it" if experiment else "the next `python -m precompute run` computes it again"
-    return f"{state} unit {line.key} of {line.stage} is left out; {again}, or bring its file back: then it counts as before"
+    return (
+        f"{state} unit {line.key} of {line.stage} is left out; {again}, or bring its file back: then it counts as"
+        " before"
+    )
 
 
 def digest_file(generation: Path) -> Path:
@@ -132,7 +139,10 @@ def is_published(folder: StudyFolder) -> bool:
         if store.older is not None or not is_whole(store.generation):
             return False
         experiments_bytes = store.frame("SELECT value FROM about WHERE name = 'experiments_bytes'")["value"].item()
-        return (store.manifest_bytes, int(experiments_bytes)) == (folder.manifest_bytes(), ledger_of(folder.path).manifest_bytes())
+        return (store.manifest_bytes, int(experiments_bytes)) == (
+            folder.manifest_bytes(),
+            ledger_of(folder.path).manifest_bytes(),
+        )
 
 
 def take_in_experiments(file: Path, kept: Kept) -> None:
@@ -156,7 +166,9 @@ def _unit_tables(writer: Writer, table: str, damaged: list[UnitLine]) -> Iterato
             except DamagedFile:
                 damaged.append(line)
                 continue
-            yield rows.replace_schema_metadata(None).append_column("_order", pa.array([order] * rows.num_rows, pa.int64()))
+            yield rows.replace_schema_metadata(None).append_column(
+                "_order", pa.array([order] * rows.num_rows, pa.int64())
+            )
 
 
 def create_table(connection: duckdb.DuckDBPyConnection, table: str) -> None:

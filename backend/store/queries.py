@@ -20,7 +20,10 @@ class Queries:
         return self.frame("SELECT " + ", ".join(f"(SELECT count(*) FROM {name}) AS {name}" for name in tables))
 
     def coverage(self: _HasFrame) -> pd.DataFrame:
-        """One row: how far each stage has come, in CoTs, chunks or layers. A stage is whole where its count equals the one before it."""
+        """One row: how far each stage has come, in CoTs, chunks or layers.
+
+        A stage is whole where its count equals the one before it.
+        """
         return self.frame(
             "SELECT (SELECT count(*) FROM problems) AS problems, (SELECT count(*) FROM cots) AS cots, "
             "(SELECT count(DISTINCT cot_id) FROM chunks) AS cots_in_chunks, (SELECT count(*) FROM chunks) AS chunks, "
@@ -40,8 +43,9 @@ class Queries:
     def models(self: _HasFrame) -> pd.DataFrame:
         """One row a model, with how many CoTs it wrote; a distilled model after its base."""
         return self.frame(
-            "SELECT m.model_id, m.name, m.role, m.revision, m.dtype, m.family, m.n_layers, m.d_model, count(c.cot_id) AS n_cots "
-            "FROM models m LEFT JOIN cots c USING (model_id) GROUP BY ALL ORDER BY any_value(m.role) = 'distilled', m.name, m.model_id"
+            "SELECT m.model_id, m.name, m.role, m.revision, m.dtype, m.family, m.n_layers, m.d_model, count(c.cot_id)"
+            " AS n_cots FROM models m LEFT JOIN cots c USING (model_id) GROUP BY ALL ORDER BY any_value(m.role) ="
+            " 'distilled', m.name, m.model_id"
         )
 
     def runs(self: _HasFrame) -> pd.DataFrame:
@@ -52,54 +56,66 @@ class Queries:
         )
 
     def accuracy_by_level(self: _HasFrame) -> pd.DataFrame:
-        """One row a model, prompt and level: CoTs judged, of them correct, problems and candidates. The unknown level comes last."""
+        """One row a model, prompt and level: CoTs judged, of them correct, problems and candidates.
+
+        The unknown level comes last.
+        """
         return self.frame(
-            "SELECT a.model_id, m.name AS model, a.prompt_name, p.level, sum(a.n)::BIGINT AS n, sum(a.n_correct)::BIGINT AS n_correct, "
-            "count(*) AS n_problems, count(*) FILTER (a.candidate) AS n_candidates "
-            "FROM problem_accuracy a JOIN problems p USING (problem_id) JOIN models m USING (model_id) "
-            "GROUP BY a.model_id, m.name, m.role, a.prompt_name, p.level "
-            "ORDER BY m.role = 'distilled', m.name, a.model_id, a.prompt_name, p.level NULLS LAST"
+            "SELECT a.model_id, m.name AS model, a.prompt_name, p.level, sum(a.n)::BIGINT AS n,"
+            " sum(a.n_correct)::BIGINT AS n_correct, count(*) AS n_problems, count(*) FILTER (a.candidate) AS"
+            " n_candidates FROM problem_accuracy a JOIN problems p USING (problem_id) JOIN models m USING (model_id)"
+            " GROUP BY a.model_id, m.name, m.role, a.prompt_name, p.level ORDER BY m.role = 'distilled', m.name,"
+            " a.model_id, a.prompt_name, p.level NULLS LAST"
         )
 
     def verdicts(self: _HasFrame) -> pd.DataFrame:
-        """One row a CoT of our own: its model and prompt, whether it has an answer, whether that was forced, and its verdict (NULL: none).
+        """One row a CoT of our own: its model and prompt, whether it has an answer, whether that was forced, and its
+        verdict (NULL: none).
 
-        Imported ones are left out: which of them were published may depend on their outcome. A distilled model comes after its base.
+        Imported ones are left out: which of them were published may depend on their outcome. A distilled model comes
+        after its base.
         """
         return self.frame(
-            "SELECT c.problem_id, c.model_id, m.name AS model, c.prompt_name, c.sample, c.answer IS NOT NULL AS answered, "
-            "coalesce(c.answer_source = 'forced', false) AS forced, c.is_correct FROM cots c JOIN models m USING (model_id) "
-            "WHERE c.seed IS NOT NULL "
-            "ORDER BY m.role = 'distilled', m.name, c.model_id, c.prompt_name, c.problem_id, c.sample"
+            "SELECT c.problem_id, c.model_id, m.name AS model, c.prompt_name, c.sample, c.answer IS NOT NULL AS"
+            " answered, coalesce(c.answer_source = 'forced', false) AS forced, c.is_correct FROM cots c JOIN models m"
+            " USING (model_id) WHERE c.seed IS NOT NULL ORDER BY m.role = 'distilled', m.name, c.model_id,"
+            " c.prompt_name, c.problem_id, c.sample"
         )
 
     def prompts(self: _HasFrame) -> pd.DataFrame:
         """One row a prompt and model that was asked under it; none in a study of before there were prompts."""
         return self.frame(
-            "SELECT p.prompt_name, p.model_id, m.name AS model, p.text, p.system, p.worked, p.manner, p.settings, p.wording "
-            "FROM prompts p "
-            "JOIN models m USING (model_id) ORDER BY p.prompt_name, m.role = 'distilled', m.name, p.model_id"
+            "SELECT p.prompt_name, p.model_id, m.name AS model, p.text, p.system, p.worked, p.manner, p.settings,"
+            " p.wording FROM prompts p JOIN models m USING (model_id) ORDER BY p.prompt_name, m.role = 'distilled',"
+            " m.name, p.model_id"
         )
 
     def training_runs(self: _HasFrame) -> pd.DataFrame:
-        """One row a training of one of the study's models, oldest first; `n_steps` is its last step. `model` is NULL until it is known."""
+        """One row a training of one of the study's models, oldest first; `n_steps` is its last step.
+
+        `model` is NULL until it is known.
+        """
         return self.frame(
-            "SELECT t.training_id, m.name AS model, t.kind, t.base, t.started_at, t.seconds, t.seed, t.parameters, t.n_tokens, "
-            't.n_weights, t.versions, t."commit", (SELECT max(step) FROM training_metrics WHERE training_id = t.training_id) AS n_steps '
-            "FROM training_runs t LEFT JOIN models m USING (model_id) WHERE t.model_id IS NOT NULL ORDER BY t.started_at, t.training_id"
+            "SELECT t.training_id, m.name AS model, t.kind, t.base, t.started_at, t.seconds, t.seed, t.parameters,"
+            ' t.n_tokens, t.n_weights, t.versions, t."commit", (SELECT max(step) FROM training_metrics WHERE'
+            " training_id = t.training_id) AS n_steps FROM training_runs t LEFT JOIN models m USING (model_id) WHERE"
+            " t.model_id IS NOT NULL ORDER BY t.started_at, t.training_id"
         )
 
     def training_metrics(self: _HasFrame, training_id: str) -> pd.DataFrame:
         """Every metric of the training, step by step; value NULL where unknown."""
         return self.frame(
-            "SELECT metric, step, tokens, value FROM training_metrics WHERE training_id = $training ORDER BY metric, step",
+            "SELECT metric, step, tokens, value FROM training_metrics WHERE training_id = $training ORDER BY metric,"
+            " step",
             training=training_id,
         )
 
     # Choosing a chain of thought
 
     def problem_index(self: _HasFrame) -> pd.DataFrame:
-        """One row a problem with at least one CoT: level, question, accuracy over the CoTs of all models, candidate for any of them."""
+        """One row a problem with at least one CoT: level, question, accuracy over the CoTs of all models, candidate for
+        any of them.
+        """
         return self.frame(
             "SELECT p.problem_id, p.source, p.source_key, p.level, p.question, p.answer, sum(a.n)::BIGINT AS n, "
             "sum(a.n_correct)::BIGINT AS n_correct, coalesce(bool_or(a.candidate), false) AS candidate "
@@ -112,26 +128,26 @@ class Queries:
     def cot_index(self: _HasFrame) -> pd.DataFrame:
         """One row a CoT, without its text."""
         return self.frame(
-            "SELECT c.cot_id, c.problem_id, c.model_id, m.name AS model, c.prompt_name, c.sample, c.n_tokens, c.answer, c.answer_source, "
-            "c.is_correct, c.finish, count(k.chunk_id) AS n_chunks, "
-            "c.cot_id IN (SELECT cot_id FROM rollouts) AS has_rollouts "
-            "FROM cots c JOIN models m USING (model_id) LEFT JOIN chunks k USING (cot_id) "
-            "GROUP BY ALL ORDER BY c.problem_id, m.name, c.prompt_name, c.sample, c.cot_id"
+            "SELECT c.cot_id, c.problem_id, c.model_id, m.name AS model, c.prompt_name, c.sample, c.n_tokens, c.answer,"
+            " c.answer_source, c.is_correct, c.finish, count(k.chunk_id) AS n_chunks, c.cot_id IN (SELECT cot_id FROM"
+            " rollouts) AS has_rollouts FROM cots c JOIN models m USING (model_id) LEFT JOIN chunks k USING (cot_id)"
+            " GROUP BY ALL ORDER BY c.problem_id, m.name, c.prompt_name, c.sample, c.cot_id"
         )
 
     def most_important_chunk(self: _HasFrame, cot_id: str | None = None, problem_id: str | None = None) -> pd.DataFrame:
-        """At most one row: the chunk of largest counterfactual importance (KL), of the CoT or problem where one is named.
+        """At most one row: the chunk of largest counterfactual importance (KL), of the CoT or problem where one is
+        named.
 
-        A chunk with a known interval comes first, then `ta` before `fl` before `paper` before `published`, then one with at least 5
-        rollouts: of fewer, the largest value is chance. Where no importance is known it is the first chunk of the first CoT, with metric
-        NULL.
+        A chunk with a known interval comes first, then `ta` before `fl` before `paper` before `published`, then one
+        with at least 5 rollouts: of fewer, the largest value is chance. Where no importance is known it is the first
+        chunk of the first CoT, with metric NULL.
         """
         return self.frame(
-            "SELECT k.chunk_id, k.cot_id, c.problem_id, i.metric, i.convention, i.value FROM chunks k JOIN cots c USING (cot_id) "
-            "LEFT JOIN importance i ON i.chunk_id = k.chunk_id AND i.metric = 'counterfactual_importance_kl' AND i.value IS NOT NULL "
-            "WHERE ($cot IS NULL OR k.cot_id = $cot) AND ($problem IS NULL OR c.problem_id = $problem) "
-            "ORDER BY i.value IS NULL, i.ci_low IS NULL, list_position(['ta', 'fl', 'paper', 'published'], i.convention), "
-            "coalesce(i.n, 0) < 5, i.value DESC, k.cot_id, k.chunk_index LIMIT 1",
+            "SELECT k.chunk_id, k.cot_id, c.problem_id, i.metric, i.convention, i.value FROM chunks k JOIN cots c USING"
+            " (cot_id) LEFT JOIN importance i ON i.chunk_id = k.chunk_id AND i.metric = 'counterfactual_importance_kl'"
+            " AND i.value IS NOT NULL WHERE ($cot IS NULL OR k.cot_id = $cot) AND ($problem IS NULL OR c.problem_id ="
+            " $problem) ORDER BY i.value IS NULL, i.ci_low IS NULL, list_position(['ta', 'fl', 'paper', 'published'],"
+            " i.convention), coalesce(i.n, 0) < 5, i.value DESC, k.cot_id, k.chunk_index LIMIT 1",
             cot=cot_id,
             problem=problem_id,
         )
@@ -139,13 +155,16 @@ class Queries:
     def chunk_place(self: _HasFrame, chunk_id: str) -> pd.DataFrame:
         """At most one row: where the chunk is."""
         return self.frame(
-            "SELECT k.chunk_id, k.cot_id, c.problem_id, k.chunk_index FROM chunks k JOIN cots c USING (cot_id) WHERE k.chunk_id = $chunk",
+            "SELECT k.chunk_id, k.cot_id, c.problem_id, k.chunk_index FROM chunks k JOIN cots c USING (cot_id) WHERE"
+            " k.chunk_id = $chunk",
             chunk=chunk_id,
         )
 
     def tag_sources(self: _HasFrame) -> list[str]:
         """Who tagged the chunks, the source of most tags first."""
-        return self.frame("SELECT source FROM categories GROUP BY source ORDER BY count(*) DESC, source")["source"].tolist()
+        return self.frame("SELECT source FROM categories GROUP BY source ORDER BY count(*) DESC, source")[
+            "source"
+        ].tolist()
 
     def importance_choices(self: _HasFrame) -> pd.DataFrame:
         """One row a metric and convention that is stored: rows, of them known."""
@@ -159,36 +178,42 @@ class Queries:
     def cot(self: _HasFrame, cot_id: str) -> pd.DataFrame:
         """At most one row: the CoT with its problem and model."""
         return self.frame(
-            "SELECT c.cot_id, c.problem_id, c.prompt_name, c.sample, c.seed, c.text, c.after_text, c.n_prompt_tokens, c.n_tokens, "
-            "c.finish, c.answer, c.answer_source, c.is_correct, c.grader, m.name AS model, p.source, p.source_key, p.level, p.question, "
-            "p.answer AS ground_truth FROM cots c JOIN problems p USING (problem_id) JOIN models m USING (model_id) WHERE c.cot_id = $cot",
+            "SELECT c.cot_id, c.problem_id, c.prompt_name, c.sample, c.seed, c.text, c.after_text, c.n_prompt_tokens,"
+            " c.n_tokens, c.finish, c.answer, c.answer_source, c.is_correct, c.grader, m.name AS model, p.source,"
+            " p.source_key, p.level, p.question, p.answer AS ground_truth FROM cots c JOIN problems p USING"
+            " (problem_id) JOIN models m USING (model_id) WHERE c.cot_id = $cot",
             cot=cot_id,
         )
 
     def cot_to_read(self: _HasFrame, cot_id: str) -> pd.DataFrame:
-        """At most one row: what a model needs to read the CoT again, and its problem's ground truth. Tokens are NULL where unknown."""
+        """At most one row: what a model needs to read the CoT again, and its problem's ground truth.
+
+        Tokens are NULL where unknown.
+        """
         return self.frame(
-            "SELECT c.cot_id, c.model_id, m.name AS written_by, c.prompt, c.text, c.token_ids, c.n_prompt_tokens, p.question, "
-            "p.answer AS ground_truth FROM cots c JOIN problems p USING (problem_id) JOIN models m USING (model_id) WHERE c.cot_id = $cot",
+            "SELECT c.cot_id, c.model_id, m.name AS written_by, c.prompt, c.text, c.token_ids, c.n_prompt_tokens,"
+            " p.question, p.answer AS ground_truth FROM cots c JOIN problems p USING (problem_id) JOIN models m USING"
+            " (model_id) WHERE c.cot_id = $cot",
             cot=cot_id,
         )
 
     def chunk_spans(self: _HasFrame, cot_id: str) -> pd.DataFrame:
         """Character and token spans of the CoT's chunks, in reading order. Token spans are NULL where unknown."""
         return self.frame(
-            "SELECT chunk_id, chunk_index, char_start, char_end, token_start, token_end FROM chunks WHERE cot_id = $cot "
-            "ORDER BY chunk_index",
+            "SELECT chunk_id, chunk_index, char_start, char_end, token_start, token_end FROM chunks WHERE cot_id = $cot"
+            " ORDER BY chunk_index",
             cot=cot_id,
         )
 
     def tagged_chunks(self: _HasFrame, cot_id: str, source: str) -> pd.DataFrame:
-        """The CoT's chunks in reading order; `categories` are the tags of `source`, first the one that gives the colour (empty: none)."""
+        """The CoT's chunks in reading order; `categories` are the tags of `source`, first the one that gives the colour
+        (empty: none).
+        """
         return self.frame(
-            "SELECT k.chunk_id, k.chunk_index, k.text, k.token_start, k.token_end, "
-            "coalesce(list(t.category ORDER BY t.rank) FILTER (t.category IS NOT NULL), []) AS categories, "
-            "first(t.score ORDER BY t.rank) AS score "
-            "FROM chunks k LEFT JOIN categories t ON t.chunk_id = k.chunk_id AND t.source = $source WHERE k.cot_id = $cot "
-            "GROUP BY k.chunk_id, k.chunk_index, k.text, k.token_start, k.token_end ORDER BY k.chunk_index",
+            "SELECT k.chunk_id, k.chunk_index, k.text, k.token_start, k.token_end, coalesce(list(t.category ORDER BY"
+            " t.rank) FILTER (t.category IS NOT NULL), []) AS categories, first(t.score ORDER BY t.rank) AS score FROM"
+            " chunks k LEFT JOIN categories t ON t.chunk_id = k.chunk_id AND t.source = $source WHERE k.cot_id = $cot"
+            " GROUP BY k.chunk_id, k.chunk_index, k.text, k.token_start, k.token_end ORDER BY k.chunk_index",
             cot=cot_id,
             source=source,
         )
@@ -196,8 +221,9 @@ class Queries:
     def importance_in_cot(self: _HasFrame, cot_id: str, metric: str, convention: str) -> pd.DataFrame:
         """One metric for the CoT's chunks, in reading order; a chunk without a row of it has value NULL."""
         return self.frame(
-            "SELECT k.chunk_id, i.value, i.ci_low, i.ci_high, i.n FROM chunks k LEFT JOIN importance i ON i.chunk_id = k.chunk_id "
-            "AND i.metric = $metric AND i.convention = $convention WHERE k.cot_id = $cot ORDER BY k.chunk_index",
+            "SELECT k.chunk_id, i.value, i.ci_low, i.ci_high, i.n FROM chunks k LEFT JOIN importance i ON i.chunk_id ="
+            " k.chunk_id AND i.metric = $metric AND i.convention = $convention WHERE k.cot_id = $cot ORDER BY"
+            " k.chunk_index",
             cot=cot_id,
             metric=metric,
             convention=convention,
@@ -208,8 +234,8 @@ class Queries:
     def chunk_card(self: _HasFrame, chunk_id: str, source: str) -> pd.DataFrame:
         """One row: the chunk's text, number and first tag by `source` (NULL: none)."""
         return self.frame(
-            "SELECT k.chunk_id, k.chunk_index, k.text, t.category FROM chunks k LEFT JOIN categories t ON t.chunk_id = k.chunk_id "
-            "AND t.source = $source AND t.rank = 0 WHERE k.chunk_id = $chunk",
+            "SELECT k.chunk_id, k.chunk_index, k.text, t.category FROM chunks k LEFT JOIN categories t ON t.chunk_id ="
+            " k.chunk_id AND t.source = $source AND t.rank = 0 WHERE k.chunk_id = $chunk",
             chunk=chunk_id,
             source=source,
         )
@@ -219,7 +245,8 @@ class Queries:
         return self.frame(
             "SELECT i.metric, i.convention, i.value, i.ci_low, i.ci_high, i.n, i.n_comparator, i.written, i.reason, "
             "k.chunk_index = (SELECT max(chunk_index) FROM chunks WHERE cot_id = k.cot_id) AS is_last "
-            "FROM importance i JOIN chunks k USING (chunk_id) WHERE i.chunk_id = $chunk ORDER BY i.metric, i.convention",
+            "FROM importance i JOIN chunks k USING (chunk_id) WHERE i.chunk_id = $chunk ORDER BY i.metric,"
+            " i.convention",
             chunk=chunk_id,
         )
 
@@ -236,22 +263,24 @@ class Queries:
     def rollouts_beside(self: _HasFrame, chunk_id: str, after: bool) -> pd.DataFrame:
         """Resampled rollouts from before the chunk, or from before the next one (`after`): answer and verdict."""
         return self.frame(
-            "WITH here AS (SELECT cot_id, chunk_index FROM chunks WHERE chunk_id = $chunk) "
-            "SELECT r.answer, r.is_correct FROM rollouts r JOIN chunks k USING (chunk_id) JOIN here h ON h.cot_id = k.cot_id "
-            "AND k.chunk_index = h.chunk_index + $step WHERE r.kind = 'resample' ORDER BY r.sample",
+            "WITH here AS (SELECT cot_id, chunk_index FROM chunks WHERE chunk_id = $chunk) SELECT r.answer,"
+            " r.is_correct FROM rollouts r JOIN chunks k USING (chunk_id) JOIN here h ON h.cot_id = k.cot_id AND"
+            " k.chunk_index = h.chunk_index + $step WHERE r.kind = 'resample' ORDER BY r.sample",
             chunk=chunk_id,
             step=int(after),
         )
 
     def outcomes_around(self: _HasFrame, chunk_id: str, kind: str) -> pd.DataFrame:
-        """Answers of the rollouts before the chunk and before the next one, counted by cluster; cluster NULL: no answer was given."""
+        """Answers of the rollouts before the chunk and before the next one, counted by cluster; cluster NULL: no answer
+        was given.
+        """
         return self.frame(
-            "WITH here AS (SELECT cot_id, chunk_index FROM chunks WHERE chunk_id = $chunk) "
-            "SELECT CASE WHEN k.chunk_index = h.chunk_index THEN 'before' ELSE 'after' END AS side, "
-            "coalesce(a.cluster, r.answer) AS cluster, bool_or(r.is_correct) AS is_correct, count(*) AS n "
-            "FROM rollouts r JOIN chunks k USING (chunk_id) JOIN here h ON h.cot_id = k.cot_id AND k.chunk_index - h.chunk_index IN (0, 1) "
-            "LEFT JOIN answer_clusters a ON a.cot_id = r.cot_id AND a.answer = r.answer "
-            "WHERE r.kind = $kind GROUP BY side, coalesce(a.cluster, r.answer) ORDER BY n DESC, cluster",
+            "WITH here AS (SELECT cot_id, chunk_index FROM chunks WHERE chunk_id = $chunk) SELECT CASE WHEN"
+            " k.chunk_index = h.chunk_index THEN 'before' ELSE 'after' END AS side, coalesce(a.cluster, r.answer) AS"
+            " cluster, bool_or(r.is_correct) AS is_correct, count(*) AS n FROM rollouts r JOIN chunks k USING"
+            " (chunk_id) JOIN here h ON h.cot_id = k.cot_id AND k.chunk_index - h.chunk_index IN (0, 1) LEFT JOIN"
+            " answer_clusters a ON a.cot_id = r.cot_id AND a.answer = r.answer WHERE r.kind = $kind GROUP BY side,"
+            " coalesce(a.cluster, r.answer) ORDER BY n DESC, cluster",
             chunk=chunk_id,
             kind=kind,
         )
@@ -259,10 +288,10 @@ class Queries:
     def kl_curves_of(self: _HasFrame, chunk_id: str) -> pd.DataFrame:
         """Every KL(beta) curve of the chunk with its fits."""
         return self.frame(
-            "SELECT c.curve_id, c.kind, c.model_id, c.layer, c.position, c.unit, c.betas, c.kl, c.noise_floor, c.n_tokens, s.steepness, "
-            "s.r2, s.amplitude, s.amplitude_r2, s.n_betas, s.below_floor "
-            "FROM kl_curves c LEFT JOIN steepness s USING (curve_id) WHERE c.chunk_id = $chunk "
-            "ORDER BY c.model_id, c.layer, c.position, c.kind, c.curve_id",
+            "SELECT c.curve_id, c.kind, c.model_id, c.layer, c.position, c.unit, c.betas, c.kl, c.noise_floor,"
+            " c.n_tokens, s.steepness, s.r2, s.amplitude, s.amplitude_r2, s.n_betas, s.below_floor FROM kl_curves c"
+            " LEFT JOIN steepness s USING (curve_id) WHERE c.chunk_id = $chunk ORDER BY c.model_id, c.layer,"
+            " c.position, c.kind, c.curve_id",
             chunk=chunk_id,
         )
 
@@ -277,19 +306,20 @@ class Queries:
     def activations_of(self: _HasFrame, chunk_id: str) -> pd.DataFrame:
         """One row a model and layer at which the chunk's activation is stored."""
         return self.frame(
-            "SELECT a.model_id, m.name AS model, a.layer FROM activations a LEFT JOIN models m USING (model_id) WHERE a.chunk_id = $chunk "
-            "ORDER BY m.name, a.model_id, a.layer",
+            "SELECT a.model_id, m.name AS model, a.layer FROM activations a LEFT JOIN models m USING (model_id) WHERE"
+            " a.chunk_id = $chunk ORDER BY m.name, a.model_id, a.layer",
             chunk=chunk_id,
         )
 
     def neighbours(self: _HasFrame, chunk_id: str, model_id: str, layer: int, n: int) -> pd.DataFrame:
-        """The n chunks whose activations have the largest cosine with this chunk's, exact over all chunks of the layer."""
+        """The n chunks whose activations have the largest cosine with this chunk's,
+        exact over all chunks of the layer."""
         return self.frame(
-            "WITH own AS (SELECT vector FROM activations WHERE chunk_id = $chunk AND model_id = $model AND layer = $layer), "
-            "near AS (SELECT a.chunk_id, list_cosine_similarity(a.vector, own.vector) AS cosine FROM activations a, own "
-            "WHERE a.model_id = $model AND a.layer = $layer AND a.chunk_id <> $chunk) "
-            "SELECT near.chunk_id, near.cosine, k.chunk_index, k.text, k.cot_id FROM near JOIN chunks k USING (chunk_id) "
-            "WHERE NOT isnan(near.cosine) ORDER BY near.cosine DESC, near.chunk_id LIMIT $n",
+            "WITH own AS (SELECT vector FROM activations WHERE chunk_id = $chunk AND model_id = $model AND layer ="
+            " $layer), near AS (SELECT a.chunk_id, list_cosine_similarity(a.vector, own.vector) AS cosine FROM"
+            " activations a, own WHERE a.model_id = $model AND a.layer = $layer AND a.chunk_id <> $chunk) SELECT"
+            " near.chunk_id, near.cosine, k.chunk_index, k.text, k.cot_id FROM near JOIN chunks k USING (chunk_id)"
+            " WHERE NOT isnan(near.cosine) ORDER BY near.cosine DESC, near.chunk_id LIMIT $n",
             chunk=chunk_id,
             model=model_id,
             layer=layer,
@@ -317,18 +347,23 @@ class Queries:
     def maps(self: _HasFrame) -> pd.DataFrame:
         """Every fitted map with its parameters."""
         return self.frame(
-            "SELECT p.model_id, m.name AS model, p.layer, p.method, p.n, p.seed, p.parameters, p.trustworthiness, p.explained_variance "
-            "FROM maps p LEFT JOIN models m USING (model_id) ORDER BY m.name, p.model_id, p.layer, p.method"
+            "SELECT p.model_id, m.name AS model, p.layer, p.method, p.n, p.seed, p.parameters, p.trustworthiness,"
+            " p.explained_variance FROM maps p LEFT JOIN models m USING (model_id) ORDER BY m.name, p.model_id,"
+            " p.layer, p.method"
         )
 
-    def map_points(self: _HasFrame, model_id: str, layer: int, method: str, source: str, metric: str, convention: str) -> pd.DataFrame:
-        """One row a chunk on the map, in reading order within each CoT, with its first tag and its value of the metric (NULL: unknown)."""
+    def map_points(
+        self: _HasFrame, model_id: str, layer: int, method: str, source: str, metric: str, convention: str
+    ) -> pd.DataFrame:
+        """One row a chunk on the map, in reading order within each CoT, with its first tag and its value of the metric
+        (NULL: unknown).
+        """
         return self.frame(
-            "SELECT p.chunk_id, k.cot_id, c.problem_id, c.is_correct, k.chunk_index, p.x, p.y, p.z, left(k.text, 160) AS text, t.category, "
-            "i.value FROM projections p JOIN chunks k USING (chunk_id) JOIN cots c USING (cot_id) "
-            "LEFT JOIN categories t ON t.chunk_id = p.chunk_id AND t.source = $source AND t.rank = 0 "
-            "LEFT JOIN importance i ON i.chunk_id = p.chunk_id AND i.metric = $metric AND i.convention = $convention "
-            "WHERE p.model_id = $model AND p.layer = $layer AND p.method = $method ORDER BY k.cot_id, k.chunk_index",
+            "SELECT p.chunk_id, k.cot_id, c.problem_id, c.is_correct, k.chunk_index, p.x, p.y, p.z, left(k.text, 160)"
+            " AS text, t.category, i.value FROM projections p JOIN chunks k USING (chunk_id) JOIN cots c USING (cot_id)"
+            " LEFT JOIN categories t ON t.chunk_id = p.chunk_id AND t.source = $source AND t.rank = 0 LEFT JOIN"
+            " importance i ON i.chunk_id = p.chunk_id AND i.metric = $metric AND i.convention = $convention WHERE"
+            " p.model_id = $model AND p.layer = $layer AND p.method = $method ORDER BY k.cot_id, k.chunk_index",
             model=model_id,
             layer=layer,
             method=method,
@@ -340,40 +375,44 @@ class Queries:
     def activation_places(self: _HasFrame) -> pd.DataFrame:
         """One row a model and layer with chunk activations."""
         return self.frame(
-            "SELECT a.model_id, m.name AS model, a.layer, count(*) AS n_chunks FROM activations a LEFT JOIN models m USING (model_id) "
-            "GROUP BY ALL ORDER BY m.name, a.model_id, a.layer"
+            "SELECT a.model_id, m.name AS model, a.layer, count(*) AS n_chunks FROM activations a LEFT JOIN models m"
+            " USING (model_id) GROUP BY ALL ORDER BY m.name, a.model_id, a.layer"
         )
 
     def streams(self: _HasFrame) -> pd.DataFrame:
-        """One row a model and layer at which the study has done anything: chunks swept, dictionaries that read it, activations stored."""
+        """One row a model and layer at which the study has done anything: chunks swept, dictionaries that read it,
+        activations stored.
+        """
         return self.frame(
-            "WITH swept AS (SELECT model_id, layer, count(DISTINCT chunk_id) AS n FROM steepness GROUP BY model_id, layer), "
-            "reading AS (SELECT base_model_id AS model_id, layer FROM dictionaries UNION ALL SELECT distilled_model_id, layer "
-            "FROM dictionaries WHERE distilled_model_id IS NOT NULL), "
-            "trained AS (SELECT model_id, layer, count(*) AS n FROM reading GROUP BY model_id, layer), "
-            "stored AS (SELECT model_id, layer, count(*) AS n FROM activations GROUP BY model_id, layer), "
-            "places AS (SELECT model_id, layer FROM swept UNION SELECT model_id, layer FROM trained "
-            "UNION SELECT model_id, layer FROM stored UNION SELECT model_id, layer FROM maps) "
-            "SELECT p.model_id, m.name AS model, m.role, m.n_layers, p.layer, coalesce(swept.n, 0) AS n_swept, "
-            "coalesce(trained.n, 0) AS n_dictionaries, coalesce(stored.n, 0) AS n_stored FROM places p LEFT JOIN models m USING (model_id) "
-            "LEFT JOIN swept USING (model_id, layer) LEFT JOIN trained USING (model_id, layer) LEFT JOIN stored USING (model_id, layer) "
-            "ORDER BY p.model_id, p.layer"
+            "WITH swept AS (SELECT model_id, layer, count(DISTINCT chunk_id) AS n FROM steepness GROUP BY model_id,"
+            " layer), reading AS (SELECT base_model_id AS model_id, layer FROM dictionaries UNION ALL SELECT"
+            " distilled_model_id, layer FROM dictionaries WHERE distilled_model_id IS NOT NULL), trained AS (SELECT"
+            " model_id, layer, count(*) AS n FROM reading GROUP BY model_id, layer), stored AS (SELECT model_id, layer,"
+            " count(*) AS n FROM activations GROUP BY model_id, layer), places AS (SELECT model_id, layer FROM swept"
+            " UNION SELECT model_id, layer FROM trained UNION SELECT model_id, layer FROM stored UNION SELECT model_id,"
+            " layer FROM maps) SELECT p.model_id, m.name AS model, m.role, m.n_layers, p.layer, coalesce(swept.n, 0) AS"
+            " n_swept, coalesce(trained.n, 0) AS n_dictionaries, coalesce(stored.n, 0) AS n_stored FROM places p LEFT"
+            " JOIN models m USING (model_id) LEFT JOIN swept USING (model_id, layer) LEFT JOIN trained USING (model_id,"
+            " layer) LEFT JOIN stored USING (model_id, layer) ORDER BY p.model_id, p.layer"
         )
 
     def importance_values(self: _HasFrame) -> pd.DataFrame:
         """Every known importance: one row a chunk, metric and convention."""
         return self.frame(
-            "SELECT i.chunk_id, k.cot_id, c.problem_id, i.metric, i.convention, i.value FROM importance i JOIN chunks k USING (chunk_id) "
-            "JOIN cots c USING (cot_id) WHERE i.value IS NOT NULL ORDER BY k.cot_id, k.chunk_index, i.metric, i.convention"
+            "SELECT i.chunk_id, k.cot_id, c.problem_id, i.metric, i.convention, i.value FROM importance i JOIN chunks k"
+            " USING (chunk_id) JOIN cots c USING (cot_id) WHERE i.value IS NOT NULL ORDER BY k.cot_id, k.chunk_index,"
+            " i.metric, i.convention"
         )
 
     def local_geometry_at(self: _HasFrame, model_id: str, layer: int, position: str, unit: str) -> pd.DataFrame:
-        """One row a chunk: its steepnesses that need no direction, in reading order within each CoT; NULL where unknown. `n_random` is
-        known where finite steps were made."""
+        """One row a chunk: its steepnesses that need no direction, in reading order within each CoT; NULL where
+        unknown. `n_random` is known where finite steps were made.
+        """
         return self.frame(
-            "SELECT g.chunk_id, k.chunk_index + 1 AS number, left(k.text, 160) AS text, g.isotropic_steepness, g.isotropic_se, "
-            "g.on_manifold_steepness, g.off_manifold_steepness, g.n_random FROM local_geometry g JOIN chunks k USING (chunk_id) "
-            "WHERE g.model_id = $model AND g.layer = $layer AND g.position = $position AND g.unit = $unit ORDER BY k.cot_id, k.chunk_index",
+            "SELECT g.chunk_id, k.chunk_index + 1 AS number, left(k.text, 160) AS text, g.isotropic_steepness,"
+            " g.isotropic_se, g.on_manifold_steepness, g.off_manifold_steepness, g.n_random FROM local_geometry g JOIN"
+            " chunks k USING (chunk_id) WHERE g.model_id = $model AND g.layer = $layer AND g.position = $position AND"
+            " g.unit = $unit ORDER BY k.cot_id, k.chunk_index",
             model=model_id,
             layer=layer,
             position=position,
@@ -383,8 +422,7 @@ class Queries:
     def steepness_choices(self: _HasFrame) -> pd.DataFrame:
         """One row a model, layer, direction kind, position and unit that was swept."""
         return self.frame(
-            "SELECT s.model_id, m.name AS model, s.layer, s.kind, s.position, s.unit, count(DISTINCT s.chunk_id) AS n_chunks "
-            "FROM steepness s LEFT JOIN models m USING (model_id) GROUP BY ALL "
-            "ORDER BY m.name, s.model_id, s.layer, s.kind, s.position, s.unit"
+            "SELECT s.model_id, m.name AS model, s.layer, s.kind, s.position, s.unit, count(DISTINCT s.chunk_id) AS"
+            " n_chunks FROM steepness s LEFT JOIN models m USING (model_id) GROUP BY ALL ORDER BY m.name, s.model_id,"
+            " s.layer, s.kind, s.position, s.unit"
         )
-

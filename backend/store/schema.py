@@ -1,7 +1,7 @@
 """Every table of a study, column by column: the one place that says what is stored.
 
-Unit files (Parquet) and generations (DuckDB) both have exactly these columns. Unknown is NULL. Times are UTC. Vectors are lists of
-float32; text is stored as the model or the author wrote it.
+Unit files (Parquet) and generations (DuckDB) both have exactly these columns. Unknown is NULL. Times are UTC. Vectors
+are lists of float32; text is stored as the model or the author wrote it.
 """
 
 from dataclasses import dataclass
@@ -49,7 +49,13 @@ TABLES: dict[str, Table] = {
             "model_id": (TEXT, "id, from name, revision and dtype"),
             "name": (TEXT, "hub id, folder, or embedded:NAME"),
             "role": (TEXT, "base, distilled, or model"),
-            "revision": (TEXT, "hub commit, or sha256 of the weights; BASE+ADAPTER of a merged adapter; NULL when an import does not say"),
+            "revision": (
+                TEXT,
+                (
+                    "hub commit, or sha256 of the weights; BASE+ADAPTER of a merged adapter; NULL when an import does"
+                    " not say"
+                ),
+            ),
             "dtype": (TEXT, "dtype of the forward pass; NULL when an import does not say"),
             "family": (TEXT, "transformers' model_type; NULL when unknown"),
             "n_layers": (INT, "blocks"),
@@ -68,7 +74,10 @@ TABLES: dict[str, Table] = {
             "question": (TEXT, "as asked"),
             "answer": (TEXT, "ground truth"),
             "solution": (TEXT, "worked solution; NULL when none"),
-            "difficulty": (REAL, "0 to 1 among the problems it was chosen from (problems.hardest); NULL where nothing was chosen"),
+            "difficulty": (
+                REAL,
+                "0 to 1 among the problems it was chosen from (problems.hardest); NULL where nothing was chosen",
+            ),
         },
         "one row a problem",
     ),
@@ -83,7 +92,10 @@ TABLES: dict[str, Table] = {
             "sample": (INT, "0-based number of the sample for this problem, model and prompt"),
             "seed": (INT, "seed of this sample's random numbers; NULL for imports"),
             "prompt": (TEXT, "everything before the CoT, chat template included"),
-            "think_close": (TEXT, "the tag that closes the thought that the CoT is; NULL where it is not written between think tags"),
+            "think_close": (
+                TEXT,
+                "the tag that closes the thought that the CoT is; NULL where it is not written between think tags",
+            ),
             "text": (TEXT, "the chain of thought: exactly what its chunks tile"),
             "after_text": (TEXT, "what the model wrote after closing its thinking; NULL where it has no think tags"),
             "token_ids": (INTS, "prompt + CoT, one tokenisation; NULL where the tokenizer is not at hand"),
@@ -105,8 +117,14 @@ TABLES: dict[str, Table] = {
             "text": (TEXT, "the user's turn; {question} stands for the question"),
             "system": (TEXT, "a system turn before it; NULL: none"),
             "worked": (BOOL, "worked examples come first, because it has them and no thought is opened"),
-            "manner": (TEXT, "how a thought begins: template, opened, off, none or untemplated (backend/cot/prompts.py)"),
-            "settings": (TEXT, "JSON: arguments of the chat template, its name, and whether the model thinks, where they were set"),
+            "manner": (
+                TEXT,
+                "how a thought begins: template, opened, off, none or untemplated (backend/cot/prompts.py)",
+            ),
+            "settings": (
+                TEXT,
+                "JSON: arguments of the chat template, its name, and whether the model thinks, where they were set",
+            ),
             "wording": (TEXT, "JSON: all that what is asked depends on, but the model and those settings"),
         },
         "one row a prompt and model that is asked under it",
@@ -162,7 +180,10 @@ TABLES: dict[str, Table] = {
             "seed": (INT, "seed of this rollout's random numbers; NULL for imports"),
             "text": (TEXT, "continuation from before the chunk; NULL where only its first sentence was published"),
             "resampled_chunk": (TEXT, "its first chunk; NULL for forced"),
-            "similarity": (REAL, "cosine of the sentence embeddings of chunk and resampled chunk; NULL where either is empty"),
+            "similarity": (
+                REAL,
+                "cosine of the sentence embeddings of chunk and resampled chunk; NULL where either is empty",
+            ),
             "answer": (TEXT, "as written; NULL where none was given"),
             "is_correct": (BOOL, "NULL where there is no answer"),
             "grader": (TEXT, "judge and version"),
@@ -192,8 +213,14 @@ TABLES: dict[str, Table] = {
             "ci_low": (REAL, "bootstrap 95 % interval over rollouts; NULL where undefined or not published"),
             "ci_high": (REAL, "likewise"),
             "n": (INT, "rollouts of the convention's p, or of the share, that took part"),
-            "n_comparator": (INT, "rollouts of the convention's q, which p is compared with; NULL where nothing is compared"),
-            "written": (REAL, "what the publisher wrote where that is no value (an undefined one written as 0); NULL elsewhere"),
+            "n_comparator": (
+                INT,
+                "rollouts of the convention's q, which p is compared with; NULL where nothing is compared",
+            ),
+            "written": (
+                REAL,
+                "what the publisher wrote where that is no value (an undefined one written as 0); NULL elsewhere",
+            ),
             "reason": (TEXT, "why what was written is no value; NULL elsewhere"),
         },
         "one row a chunk, metric and convention",
@@ -229,7 +256,10 @@ TABLES: dict[str, Table] = {
             "n": (INT, "chunks placed"),
             "seed": (INT, "seed of the fit"),
             "parameters": (TEXT, "JSON: n_neighbors, min_dist, metric, versions, alignment"),
-            "trustworthiness": (REAL, "share of neighbours that are true ones, k = 12 or fewer; NULL when n is too small"),
+            "trustworthiness": (
+                REAL,
+                "share of neighbours that are true ones, k = 12 or fewer; NULL when n is too small",
+            ),
             "explained_variance": (REALS, "PCA: share for each component; NULL for UMAP"),
         },
         "one row a fitted map",
@@ -251,7 +281,13 @@ TABLES: dict[str, Table] = {
         ("direction_id",),
         {
             "direction_id": (TEXT, "id"),
-            "kind": (TEXT, "per_chunk, centered, diff_in_means, random, or eigen (of G at the chunk); live runs: see `experiments`"),
+            "kind": (
+                TEXT,
+                (
+                    "per_chunk, centered, diff_in_means, random, or eigen (of G at the chunk); live runs: see"
+                    " `experiments`"
+                ),
+            ),
             "model_id": (TEXT, "of models"),
             "layer": (INT, "0-based block"),
             "chunk_id": (TEXT, "the chunk it was made from; NULL for directions of the whole study"),
@@ -271,7 +307,10 @@ TABLES: dict[str, Table] = {
             "kind": (TEXT, "the direction's kind"),
             "model_id": (TEXT, "of models"),
             "layer": (INT, "0-based block"),
-            "position": (TEXT, "anchor: the token before the chunk; chunk: every token that predicts one of the chunk's"),
+            "position": (
+                TEXT,
+                "anchor: the token before the chunk; chunk: every token that predicts one of the chunk's",
+            ),
             "unit": (TEXT, "of beta: rms, norm or absolute"),
             "betas": (REALS, "magnitudes"),
             "kl": (REALS, "KL(steered || base), nats, mean over the chunk's tokens, one for each beta"),
@@ -291,7 +330,10 @@ TABLES: dict[str, Table] = {
             "layer": (INT, "0-based block"),
             "position": (TEXT, "anchor or chunk"),
             "unit": (TEXT, "of beta"),
-            "steepness": (REAL, "|a| of the least-squares a·b² + c·b + d, nats per unit beta²; NULL with fewer than 4 known points"),
+            "steepness": (
+                REAL,
+                "|a| of the least-squares a·b² + c·b + d, nats per unit beta²; NULL with fewer than 4 known points",
+            ),
             "r2": (REAL, "of that fit"),
             "amplitude": (REAL, "coefficient of the pure square fit, nats per unit beta²"),
             "amplitude_r2": (REAL, "of that fit"),
@@ -355,9 +397,15 @@ TABLES: dict[str, Table] = {
     "training_runs": Table(
         ("training_id",),
         {
-            "training_id": (TEXT, "id, from the trained model and the record of its training, or a dictionary's settings and texts"),
+            "training_id": (
+                TEXT,
+                "id, from the trained model and the record of its training, or a dictionary's settings and texts",
+            ),
             "model_id": (TEXT, "of models: what was trained; NULL for a dictionary of their activations"),
-            "kind": (TEXT, "lora: a low-rank adapter of a language model; crosscoder, or sae of one model: a dictionary"),
+            "kind": (
+                TEXT,
+                "lora: a low-rank adapter of a language model; crosscoder, or sae of one model: a dictionary",
+            ),
             "base": (TEXT, "name of the model it was trained from; NULL if none"),
             "started_at": (TIME, "UTC; NULL when unknown"),
             "seconds": (REAL, "time it took, or has taken so far; NULL when unknown"),
@@ -376,8 +424,11 @@ TABLES: dict[str, Table] = {
             "training_id": (TEXT, "of training_runs"),
             "metric": (
                 TEXT,
-                "loss (of lora: nats per completion token; of a dictionary: squared error of scaled activations, and the penalty) or "
-                "learning_rate; of a dictionary also l0, dead_share, variance_explained_base and variance_explained_distilled",
+                (
+                    "loss (of lora: nats per completion token; of a dictionary: squared error of scaled activations,"
+                    " and the penalty) or learning_rate; of a dictionary also l0, dead_share, variance_explained_base"
+                    " and variance_explained_distilled"
+                ),
             ),
             "step": (INT, "1-based"),
             "tokens": (INT, "tokens seen so far, this step's among them, without padding"),
@@ -424,11 +475,15 @@ TABLES: dict[str, Table] = {
             "model_id": (TEXT, "of models: the one that reads the CoT, be it its writer or not"),
             "n_tokens": (INT, "tokens of the CoT, prompt left out: those that are predicted"),
             "loss": (REAL, "of the model as it is: nats a token, float32 forward"),
-            "loss_spliced": (REAL, "with the reconstruction in place of the residual stream, at every token but the prompt's first"),
+            "loss_spliced": (
+                REAL,
+                "with the reconstruction in place of the residual stream, at every token but the prompt's first",
+            ),
             "loss_zeroed": (REAL, "with zero in its place there"),
             "loss_averaged": (REAL, "with dictionary_fits.mean in its place there"),
         },
-        "one row a dictionary, model and CoT, of those drawn: next-token losses with the reconstruction spliced in, and the two baselines",
+        "one row a dictionary, model and CoT, of those drawn: next-token losses with the reconstruction spliced in, and"
+        " the two baselines",
     ),
     "features": Table(
         ("dictionary_id", "feature"),
@@ -436,21 +491,36 @@ TABLES: dict[str, Table] = {
             "dictionary_id": (TEXT, "of dictionaries"),
             "feature": (INT, "0-based"),
             "norm_base_l1": (REAL, "L1 norm of its decoder row of the base model"),
-            "norm_distilled_l1": (REAL, "of the distilled model; NULL for a sparse autoencoder, like all that compares two models"),
+            "norm_distilled_l1": (
+                REAL,
+                "of the distilled model; NULL for a sparse autoencoder, like all that compares two models",
+            ),
             "norm_base_l2": (REAL, "L2 norm"),
             "norm_distilled_l2": (REAL, "L2 norm"),
-            "rdn_l1": (REAL, "distilled norm over base norm, L1; infinite where the base row is zero, NULL where both are"),
+            "rdn_l1": (
+                REAL,
+                "distilled norm over base norm, L1; infinite where the base row is zero, NULL where both are",
+            ),
             "rdn_l2": (REAL, "likewise, L2"),
             "nrn_l1": (REAL, "RDN / (1 + RDN), L1: 0 base only, 0.5 shared, 1 distilled only"),
             "nrn_l2": (REAL, "likewise, L2"),
             "decoder_cosine": (REAL, "between its two rows; NULL where one is zero"),
             "nu_eps": (REAL, "latent scaling of the error, base over distilled; NULL where nothing was measured"),
             "nu_r": (REAL, "latent scaling of the reconstruction, likewise"),
-            "class": (TEXT, "base only, shared, distilled only or suspect, by nrn_l2 and latent scaling; NULL where it cannot be known"),
+            "class": (
+                TEXT,
+                (
+                    "base only, shared, distilled only or suspect, by nrn_l2 and latent scaling; NULL where it cannot"
+                    " be known"
+                ),
+            ),
             "frequency": (REAL, "share of the tokens of dictionary_fits on which it fires"),
             "mean_activation": (REAL, "code, mean over the tokens on which it fires; NULL where there are none"),
             "max_activation": (REAL, "largest code; NULL likewise"),
-            "top_category": (TEXT, "function tag on which it fires most, relative to how often it fires; NULL where it fires too rarely"),
+            "top_category": (
+                TEXT,
+                "function tag on which it fires most, relative to how often it fires; NULL where it fires too rarely",
+            ),
             "top_category_lift": (REAL, "frequency on chunks of that tag over its frequency on all tagged chunks"),
         },
         "one row a feature, measured on the study's CoTs without their prompts",
@@ -462,8 +532,10 @@ TABLES: dict[str, Table] = {
             "feature": (INT, "of features"),
             "scheme": (
                 TEXT,
-                "function: tokens of chunks by their first tag; reasoning: first tokens of a reasoning category's target words; "
-                "before_reasoning: the tokens that predict those",
+                (
+                    "function: tokens of chunks by their first tag; reasoning: first tokens of a reasoning category's"
+                    " target words; before_reasoning: the tokens that predict those"
+                ),
             ),
             "category": (TEXT, "function tag, or self-reflection, deductive, alternative or contrastive"),
             "n_tokens": (INT, "tokens of the category"),
@@ -483,7 +555,10 @@ TABLES: dict[str, Table] = {
             "chunk_id": (TEXT, "of chunks: the chunk of the token; NULL where no chunk has it"),
             "position": (INT, "the token, in cots.token_ids"),
             "activation": (REAL, "code"),
-            "contribution_base": (REAL, "norm of what it adds to the reconstruction of the base model, in units of the residual stream"),
+            "contribution_base": (
+                REAL,
+                "norm of what it adds to the reconstruction of the base model, in units of the residual stream",
+            ),
             "contribution_distilled": (REAL, "likewise; NULL for a sparse autoencoder"),
             "window_start": (INT, "first token of the window, in cots.token_ids"),
             "window_values": (VECTOR, "the feature's code at each token of the window"),
@@ -500,7 +575,10 @@ TABLES: dict[str, Table] = {
             "rank": (INT, "0 is the strongest"),
             "token_id": (INT, "in the model's vocabulary"),
             "token": (TEXT, "its text"),
-            "effect": (REAL, "decoder row in units of the residual stream, times the final norm's weight, times the unembedding"),
+            "effect": (
+                REAL,
+                "decoder row in units of the residual stream, times the final norm's weight, times the unembedding",
+            ),
         },
         "one row a feature, model and token that it promotes or suppresses when it writes straight to the logits",
     ),
@@ -536,7 +614,8 @@ TABLES: dict[str, Table] = {
             "features": (INTS, "of features, one for each code"),
             "codes": (VECTOR, "activation of the feature at the token"),
         },
-        "one row a dictionary and CoT: the codes of all its tokens, prompt included, but the first, both models reading the same tokens",
+        "one row a dictionary and CoT: the codes of all its tokens, prompt included, but the first, both models reading"
+        " the same tokens",
     ),
     "feature_interventions": Table(
         ("intervention_id",),
@@ -550,7 +629,10 @@ TABLES: dict[str, Table] = {
             "chosen_by": (TEXT, "how the features were chosen, in words"),
             "factor": (REAL, "of scale; NULL for the others"),
             "beta": (REAL, "of steer, in units of the code; NULL for the others"),
-            "keep_error": (BOOL, "whether the dictionary's error stays in; else the reconstruction replaces the residual stream"),
+            "keep_error": (
+                BOOL,
+                "whether the dictionary's error stays in; else the reconstruction replaces the residual stream",
+            ),
             "problems": (TEXTS, "of problems: those that the models solve"),
             "n_samples": (INT, "samples a problem, arm and model"),
             "seed": (INT, "of the samples' random numbers, and of the random features"),
@@ -565,9 +647,21 @@ TABLES: dict[str, Table] = {
         {
             "intervention_id": (TEXT, "of feature_interventions"),
             "model_id": (TEXT, "of models: the one that is changed, and solves the problems"),
-            "arm": (TEXT, "base (no edit), changed, reconstruct, or random (the change on other features that fire about as often)"),
-            "arm_id": (TEXT, "of feature_intervention_samples; equal arms of several interventions have one id and are sampled once"),
-            "feature_sets": (TEXT, "JSON: lists of changed features, taken in turn by samples; none for base, one empty for reconstruct"),
+            "arm": (
+                TEXT,
+                (
+                    "base (no edit), changed, reconstruct, or random (the change on other features that fire about as"
+                    " often)"
+                ),
+            ),
+            "arm_id": (
+                TEXT,
+                "of feature_intervention_samples; equal arms of several interventions have one id and are sampled once",
+            ),
+            "feature_sets": (
+                TEXT,
+                "JSON: lists of changed features, taken in turn by samples; none for base, one empty for reconstruct",
+            ),
         },
         "one row an intervention, model and arm",
     ),
@@ -576,13 +670,19 @@ TABLES: dict[str, Table] = {
         {
             "arm_id": (TEXT, "of feature_intervention_arms"),
             "problem_id": (TEXT, "of problems"),
-            "sample": (INT, "0-based; the same number of a problem means the same random numbers in every arm and in both models"),
+            "sample": (
+                INT,
+                "0-based; the same number of a problem means the same random numbers in every arm and in both models",
+            ),
             "model_id": (TEXT, "of models"),
             "seed": (INT, "seed of this sample's random numbers"),
             "features": (INTS, "of features: those that were changed in it"),
             "text": (TEXT, "all that the model wrote after the prompt"),
             "answer": (TEXT, "as written; NULL where none was given"),
-            "is_correct": (BOOL, "judged equal to the ground truth; NULL where there is no answer, or it could not be judged"),
+            "is_correct": (
+                BOOL,
+                "judged equal to the ground truth; NULL where there is no answer, or it could not be judged",
+            ),
             "grader": (TEXT, "judge and version; NULL where nothing was judged"),
             "finish": (TEXT, "eos, or cap when the token cap cut it"),
             "n_tokens": (INT, "sampled tokens"),
@@ -598,11 +698,26 @@ TABLES: dict[str, Table] = {
         {
             "dictionary_id": (TEXT, "of dictionaries"),
             "model_id": (TEXT, "of models: the one whose features are zeroed and whose target tokens are looked at"),
-            "category": (TEXT, "self-reflection, deductive, alternative or contrastive: whose target words' first tokens are looked at"),
-            "scheme": (TEXT, "whose firing frequency ranks the features: reasoning or before_reasoning, as in feature_categories"),
+            "category": (
+                TEXT,
+                (
+                    "self-reflection, deductive, alternative or contrastive: whose target words' first tokens are"
+                    " looked at"
+                ),
+            ),
+            "scheme": (
+                TEXT,
+                "whose firing frequency ranks the features: reasoning or before_reasoning, as in feature_categories",
+            ),
             "nrn_above": (REAL, "t: features with nrn_l1 above it are zeroed"),
-            "top_percent": (REAL, "k: and among so many % of all features by that frequency, those that never fire there left out"),
-            "control": (TEXT, "features, or random: as many others in their place that fire about as often on the study's CoTs"),
+            "top_percent": (
+                REAL,
+                "k: and among so many % of all features by that frequency, those that never fire there left out",
+            ),
+            "control": (
+                TEXT,
+                "features, or random: as many others in their place that fire about as often on the study's CoTs",
+            ),
             "measure": (TEXT, "logit, or log_probability in nats: of the target token"),
             "n_features": (INT, "zeroed at once, at every token but the first, the reconstruction's error kept"),
             "features": (INTS, "which; NULL for random, where they differ from CoT to CoT"),
@@ -614,7 +729,10 @@ TABLES: dict[str, Table] = {
             "ci_low": (REAL, "bootstrap 95 % interval over problems, and over sets of random; NULL for fewer than two"),
             "ci_high": (REAL, "likewise"),
             "frequency": (REAL, "mean over the zeroed features of features.frequency; NULL where there are none"),
-            "removed": (REAL, "mean over tokens of ‖what is taken out‖ / ‖residual stream‖, and then over CoTs; NULL likewise"),
+            "removed": (
+                REAL,
+                "mean over tokens of ‖what is taken out‖ / ‖residual stream‖, and then over CoTs; NULL likewise",
+            ),
             "seed": (INT, "of the draws of targets, sets and intervals"),
             "parameters": (TEXT, "JSON: layer, most targets, most of a CoT, sets of random, bootstrap draws"),
         },
@@ -631,7 +749,10 @@ TABLES: dict[str, Table] = {
             "layer": (INT, "0-based block"),
             "position": (TEXT, "anchor or chunk, as in kl_curves"),
             "unit": (TEXT, "of beta: rms, norm or absolute"),
-            "fisher_steepness": (REAL, "½·vᵀGv times the unit's size squared, nats per unit beta²: the limit of KL(β)/β² as β → 0, no fit"),
+            "fisher_steepness": (
+                REAL,
+                "½·vᵀGv times the unit's size squared, nats per unit beta²: the limit of KL(β)/β² as β → 0, no fit",
+            ),
             "n_tokens": (INT, "tokens averaged"),
         },
         "one row a chunk, direction, layer and position: the exact steepness at β = 0",
@@ -643,25 +764,58 @@ TABLES: dict[str, Table] = {
             "model_id": (TEXT, "of models"),
             "layer": (INT, "0-based block"),
             "position": (TEXT, "anchor or chunk, as in kl_curves"),
-            "unit": (TEXT, "of beta; G below holds the unit's size squared: β along a unit vector v costs ½·β²·vᵀGv nats"),
-            "isotropic_steepness": (REAL, "tr(G)/2d by Hutchinson's estimator: the mean of ½·vᵀGv over directions, nats per unit beta²"),
+            "unit": (
+                TEXT,
+                "of beta; G below holds the unit's size squared: β along a unit vector v costs ½·β²·vᵀGv nats",
+            ),
+            "isotropic_steepness": (
+                REAL,
+                "tr(G)/2d by Hutchinson's estimator: the mean of ½·vᵀGv over directions, nats per unit beta²",
+            ),
             "isotropic_se": (REAL, "its standard error over the probes"),
             "n_probes": (INT, "random probes of the trace"),
-            "eigenvalues": (REALS, "leading eigenvalues of G, largest first; NULL where they were not asked for at this chunk"),
+            "eigenvalues": (
+                REALS,
+                "leading eigenvalues of G, largest first; NULL where they were not asked for at this chunk",
+            ),
             "eigen_residual": (REAL, "largest ‖Gv − λv‖ / λ₁ over the eigenpairs kept; NULL likewise"),
             "participation_ratio": (REAL, "(Σλ)²/Σλ² of G, by Hutchinson; NULL where unknown"),
             "participation_se": (REAL, "its standard error (jackknife over the probes); NULL likewise"),
-            "on_manifold_steepness": (REAL, "mean of ½·vᵀGv over the leading tangents of the nearest chunks; NULL where there are too few"),
-            "off_manifold_steepness": (REAL, "mean over as many random directions orthogonal to those tangents; NULL likewise"),
+            "on_manifold_steepness": (
+                REAL,
+                "mean of ½·vᵀGv over the leading tangents of the nearest chunks; NULL where there are too few",
+            ),
+            "off_manifold_steepness": (
+                REAL,
+                "mean over as many random directions orthogonal to those tangents; NULL likewise",
+            ),
             "n_tangents": (INT, "tangents averaged; NULL likewise"),
-            "epsilons": (REALS, "magnitudes of the finite steps along random directions; NULL where they were not made at this chunk"),
+            "epsilons": (
+                REALS,
+                "magnitudes of the finite steps along random directions; NULL where they were not made at this chunk",
+            ),
             "random_kl": (REALS, "mean over the random directions of KL, nats, one for each magnitude; NULL likewise"),
-            "random_cv": (REALS, "coefficient of variation of the directional KLs, likewise; NULL where the mean is below the noise floor"),
+            "random_cv": (
+                REALS,
+                (
+                    "coefficient of variation of the directional KLs, likewise; NULL where the mean is below the noise"
+                    " floor"
+                ),
+            ),
             "n_random": (INT, "random directions of the finite steps; NULL likewise"),
-            "anisotropy_ratio": (REAL, "largest over smallest directional KL at magnitude 1; NULL where the latter is below the floor"),
-            "n_below_floor": (INT, "random directions whose KL at magnitude 1 is at or below the noise floor; NULL likewise"),
+            "anisotropy_ratio": (
+                REAL,
+                "largest over smallest directional KL at magnitude 1; NULL where the latter is below the floor",
+            ),
+            "n_below_floor": (
+                INT,
+                "random directions whose KL at magnitude 1 is at or below the noise floor; NULL likewise",
+            ),
             "noise_floor": (REAL, "as in kl_curves, nats; NULL likewise"),
-            "entropy": (REAL, "of the unsteered predictions of the chunk's tokens, nats, mean over them; NULL where there are none"),
+            "entropy": (
+                REAL,
+                "of the unsteered predictions of the chunk's tokens, nats, mean over them; NULL where there are none",
+            ),
             "n_tokens": (INT, "tokens averaged"),
             "seed": (INT, "of the probes and random directions"),
         },
@@ -677,8 +831,17 @@ TABLES: dict[str, Table] = {
             "n": (INT, "chunks with activations there"),
             "dimension_twonn": (REAL, "intrinsic dimension of those activations by TwoNN; NULL where it cannot be had"),
             "dimension_mle": (REAL, "by maximum likelihood (Levina and Bickel 2004); NULL likewise"),
-            "curvature": (REAL, "mean principal angle, radians, between its tangent space and those of its neighbours; NULL likewise"),
-            "density": (REAL, "log of 1 / distance to the k-th neighbour, distances in units of their median over chunks; NULL likewise"),
+            "curvature": (
+                REAL,
+                "mean principal angle, radians, between its tangent space and those of its neighbours; NULL likewise",
+            ),
+            "density": (
+                REAL,
+                (
+                    "log of 1 / distance to the k-th neighbour, distances in units of their median over chunks; NULL"
+                    " likewise"
+                ),
+            ),
             "residual_norm": (REAL, "norm of the chunk activation"),
         },
         "one row a chunk and layer: the cloud of chunk activations around it",
@@ -693,7 +856,10 @@ TABLES: dict[str, Table] = {
             "side": (TEXT, "before: steered at the last token before the chunk; after: at the chunk's last token"),
             "unit": (TEXT, "of beta"),
             "beta": (REAL, "magnitude"),
-            "kl_rest": (REAL, "KL(steered || base), nats, mean over the tokens of the CoT after the chunk; NULL for the last chunk"),
+            "kl_rest": (
+                REAL,
+                "KL(steered || base), nats, mean over the tokens of the CoT after the chunk; NULL for the last chunk",
+            ),
             "n_rest": (INT, "tokens averaged"),
             "kl_answer": (REAL, "the same over the tokens of the answer alone; NULL where the text has none"),
             "n_answer": (INT, "tokens averaged"),
@@ -704,22 +870,37 @@ TABLES: dict[str, Table] = {
     "associations": Table(
         ("x", "kind", "model_id", "layer", "position", "unit", "metric", "convention", "subset"),
         {
-            "x": (TEXT, "geometry column: steepness, amplitude, fisher_steepness, isotropic_steepness, …; or an importance metric"),
-            "kind": (TEXT, "the direction's kind; none for columns without a direction; of an importance metric its convention"),
+            "x": (
+                TEXT,
+                (
+                    "geometry column: steepness, amplitude, fisher_steepness, isotropic_steepness, …; or an importance"
+                    " metric"
+                ),
+            ),
+            "kind": (
+                TEXT,
+                "the direction's kind; none for columns without a direction; of an importance metric its convention",
+            ),
             "model_id": (TEXT, "of models; of an importance metric the CoTs' writer"),
             "layer": (INT, "0-based block; -1 for an importance metric"),
             "position": (TEXT, "anchor or chunk; none for columns without one"),
             "unit": (TEXT, "of beta; none for columns without one"),
             "metric": (TEXT, "of importance"),
             "convention": (TEXT, "of importance"),
-            "subset": (TEXT, "all, or away_from_origin: without the chunks whose |x| and |importance| are at or below their medians"),
+            "subset": (
+                TEXT,
+                "all, or away_from_origin: without the chunks whose |x| and |importance| are at or below their medians",
+            ),
             "n": (INT, "chunks with both values"),
             "n_cots": (INT, "of those chunks"),
             "n_problems": (INT, "of those chunks"),
             "n_missing": (INT, "chunks left out because either is unknown"),
             "n_zero_x": (INT, "x exactly 0 among the n"),
             "n_zero_y": (INT, "importance exactly 0 among the n"),
-            "within": (REAL, "rank correlation within CoTs, which leads; NULL where either is constant there, or before version 6"),
+            "within": (
+                REAL,
+                "rank correlation within CoTs, which leads; NULL where either is constant there, or before version 6",
+            ),
             "within_low": (REAL, "bootstrap 95 % interval over problems"),
             "within_high": (REAL, "likewise"),
             "within_null_low": (REAL, "2.5th percentile with importance permuted within CoTs"),
@@ -738,19 +919,33 @@ TABLES: dict[str, Table] = {
             "partial_p": (REAL, "two-sided, residual importance permuted within CoTs"),
             "partial_p_problems": (REAL, "two-sided, over the problems' own sums"),
             "covariates": (TEXTS, "what was held fixed, those known here"),
-            "verdict": (TEXT, "inverse, direct or none: a law is claimed where every condition of backend/evidence/verdict.py holds but q; "
-                              "NULL before version 6"),
-            "n_planted": (INT, "effects of each size that were planted to know the rule's power here; 0 or NULL where it is unknown"),
+            "verdict": (
+                TEXT,
+                (
+                    "inverse, direct or none: a law is claimed where every condition of backend/evidence/verdict.py"
+                    " holds but q; NULL before version 6"
+                ),
+            ),
+            "n_planted": (
+                INT,
+                "effects of each size that were planted to know the rule's power here; 0 or NULL where it is unknown",
+            ),
             "planted_rho": (REALS, "their sizes: rank correlation within CoTs, on average"),
             "planted_found": (REALS, "share of each size that the rule claims, q aside"),
-            "planted_p": (REALS, "what p must be allowed for 9 in 10 of each size to be claimed; 1 where no p would do"),
-            "details": (TEXT, "JSON: zero-inflated parts, fits with AIC and cross-validated R², Theil–Sen, mixed model, why unknown"),
+            "planted_p": (
+                REALS,
+                "what p must be allowed for 9 in 10 of each size to be claimed; 1 where no p would do",
+            ),
+            "details": (
+                TEXT,
+                "JSON: zero-inflated parts, fits with AIC and cross-validated R², Theil–Sen, mixed model, why unknown",
+            ),
             "n_bootstrap": (INT, "bootstrap draws"),
             "n_permutations": (INT, "permutations"),
             "seed": (INT, "of both"),
         },
-        "one row a pair of a geometry column and an importance metric: does one fall or rise with the other; q, which rests on all "
-        "pairs of the study, is added when they are read",
+        "one row a pair of a geometry column and an importance metric: does one fall or rise with the other; q, which"
+        " rests on all pairs of the study, is added when they are read",
     ),
 }
 
@@ -769,8 +964,8 @@ def as_document() -> str:
         TEXTS: "text[]",
     }
     parts = [
-        "# Schema\n\nEvery table of a study, column by column; `python -m backend.store.schema > docs/schema.md` writes this file. "
-        f"Unknown is NULL.\nSchema version: {SCHEMA_VERSION}."
+        "# Schema\n\nEvery table of a study, column by column; `python -m backend.store.schema > docs/schema.md`"
+        f" writes this file. Unknown is NULL.\nSchema version: {SCHEMA_VERSION}."
     ]
     for name, table in TABLES.items():
         lines = [

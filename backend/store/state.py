@@ -1,7 +1,8 @@
 """Small JSON files that say what goes on: progress, who holds a lock, what lies in a pack.
 
-Nothing is decided by them that would be lost with them, and anything may stand in them: nothing, half a record, another program's bytes, a
-million brackets, words where numbers belong. Whoever reads them gets a whole record of the right types, or none.
+Nothing is decided by them that would be lost with them, and anything may stand in them: nothing, half a record, another
+program's bytes, a million brackets, words where numbers belong. Whoever reads them gets a whole record of the right
+types, or none.
 """
 
 import json
@@ -15,7 +16,10 @@ _LARGEST = 1 << 20  # bytes; ours have a few hundred
 
 
 def parsed(raw: bytes | str) -> Any:
-    """The JSON value in `raw`. Raises ValueError for whatever is none, a text nested without end and an Infinity among them."""
+    """The JSON value in `raw`.
+
+    Raises ValueError for whatever is none, a text nested without end and an Infinity among them.
+    """
     try:
         return json.loads(raw, parse_constant=_refuse)
     except RecursionError as error:
@@ -23,7 +27,9 @@ def parsed(raw: bytes | str) -> Any:
 
 
 def record_in(path: Path, kind: type[T]) -> T | None:
-    """The `kind` (a dataclass) that the file holds; None where there is no such file, it cannot be read, or it holds anything else."""
+    """The `kind` (a dataclass) that the file holds; None where there is no such file, it cannot be read, or it holds
+    anything else.
+    """
     try:
         if not path.is_file():  # a pipe of that name would never end
             return None

@@ -1,9 +1,11 @@
 """A study opened for reading: a folder with a published generation, or one portable `.duckdb` file.
 
-The connection is read-only and closed to everything but its own file: no other files, no extensions, no Python variables.
+The connection is read-only and closed to everything but its own file: no other files, no extensions, no Python
+variables.
 
-A generation that is cut or garbled is noticed where it is opened, or where DuckDB meets a block that is not what was written; from then on
-this process takes the one before, and says so (`older`). What the machine does not let be read is no damage: that is said and stands.
+A generation that is cut or garbled is noticed where it is opened, or where DuckDB meets a block that is not what was
+written; from then on this process takes the one before, and says so (`older`). What the machine does not let be read is
+no damage: that is said and stands.
 """
 
 import contextlib
@@ -45,7 +47,13 @@ _SEALED = {
 
 
 _NAME = re.compile(r"gen-(\d+)\.duckdb")
-_DAMAGE = (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException, duckdb.FatalException, UnicodeDecodeError)
+_DAMAGE = (
+    duckdb.IOException,
+    duckdb.SerializationException,
+    duckdb.InternalException,
+    duckdb.FatalException,
+    UnicodeDecodeError,
+)
 _known_damage: set[tuple[Path, int, int]] = set()  # generations that this process found damaged, as they were then
 
 
@@ -58,19 +66,24 @@ class DamagedGeneration(NoStore):
 
 
 def generations_of(path: Path) -> list[Path]:
-    """The DuckDB files behind `path` (a study's folder, or a portable file) at this moment: the one that counts, then those before it, the
-    newest first. Raises NoStore where nothing was ever published, UnreadableFile."""
+    """The DuckDB files behind `path` (a study's folder, or a portable file) at this moment: the one that counts, then
+    those before it, the newest first. Raises NoStore where nothing was ever published, UnreadableFile.
+    """
     try:
         if path.is_file():
             return [path]
         folder = StudyFolder(path)
         said = folder.pointer.read_bytes()[:100].decode(errors="replace").strip()
     except (FileNotFoundError, NotADirectoryError):
-        raise NoStore(f"No results at {path}. Build them with `python -m precompute run STUDY.toml --store {path}`.") from None
+        raise NoStore(
+            f"No results at {path}. Build them with `python -m precompute run STUDY.toml --store {path}`."
+        ) from None
     except OSError as error:
         raise UnreadableFile(f"{path} cannot be read. {faults.in_words(error)}") from error
     pointed = _NAME.fullmatch(said)
-    by_number = {int(found[1]): file for file in folder.generations.glob("gen-*.duckdb") if (found := _NAME.fullmatch(file.name))}
+    by_number = {
+        int(found[1]): file for file in folder.generations.glob("gen-*.duckdb") if (found := _NAME.fullmatch(file.name))
+    }
     newest = int(pointed[1]) if pointed else max(by_number, default=0)
     by_number[newest] = folder.generations / said if pointed else by_number.get(newest, folder.generations / "none")
     return [by_number[number] for number in sorted(by_number, reverse=True) if number <= newest]
@@ -83,7 +96,9 @@ def generation_of(path: Path) -> Path:
         if generation.is_file() and _as_it_is(generation) not in _known_damage:
             return generation
     state = "damaged" if found[0].is_file() else "missing"
-    raise NoStore(f"{found[0]}, which {path} points to, is {state}. Rebuild it with `python -m precompute publish {path}`.")
+    raise NoStore(
+        f"{found[0]}, which {path} points to, is {state}. Rebuild it with `python -m precompute publish {path}`."
+    )
 
 
 class Store(Queries, DictionaryQueries, GeometryQueries, UnitQueries):
@@ -111,13 +126,15 @@ class Store(Queries, DictionaryQueries, GeometryQueries, UnitQueries):
             raise first
         if first is not None:
             self.older = (
-                f"The newest results of this study are damaged ({found[0].name}). Shown are those of before, of {self.published_at} UTC. "
-                f"`python -m precompute publish {self.path}` rebuilds the newest, and so does the next run; nothing is lost."
+                f"The newest results of this study are damaged ({found[0].name}). Shown are those of before, of"
+                f" {self.published_at} UTC. `python -m precompute publish {self.path}` rebuilds the newest, and so does"
+                " the next run; nothing is lost."
             )
         elif not self.path.is_file() and not _is_named(self.path, self.generation):
             self.older = (
-                f"{self.path / 'CURRENT'} does not say which results are the newest. Shown are those of {self.published_at} UTC. "
-                f"`python -m precompute publish {self.path}` makes it whole, and so does the next run; nothing is lost."
+                f"{self.path / 'CURRENT'} does not say which results are the newest. Shown are those of"
+                f" {self.published_at} UTC. `python -m precompute publish {self.path}` makes it whole, and so does the"
+                " next run; nothing is lost."
             )
 
     def _open(self, generation: Path) -> None:
@@ -132,10 +149,13 @@ class Store(Queries, DictionaryQueries, GeometryQueries, UnitQueries):
             about = dict(self._connection.execute("SELECT name, value FROM about ORDER BY name").fetchall())
             version = int(about.get("schema_version", 0))
         except (duckdb.Error, UnicodeDecodeError, ValueError) as error:
-            if isinstance(error, (duckdb.OutOfMemoryException, duckdb.IOException)) and (words := faults.in_words(error)):
+            if isinstance(error, (duckdb.OutOfMemoryException, duckdb.IOException)) and (
+                words := faults.in_words(error)
+            ):
                 raise UnreadableFile(f"{generation} cannot be read. {words}") from error
             raise NoStore(
-                f"{generation} cannot be opened as an Anchorscope store ({plain_line(str(error))}). {rebuild}, or export it again."
+                f"{generation} cannot be opened as an Anchorscope store ({plain_line(str(error))}). {rebuild}, or"
+                " export it again."
             ) from error
         if version != SCHEMA_VERSION:
             self.close()
@@ -145,12 +165,15 @@ class Store(Queries, DictionaryQueries, GeometryQueries, UnitQueries):
             self.manifest_bytes = int(about["manifest_bytes"])  # of the manifest it was built from
         except (KeyError, ValueError) as error:
             self.close()
-            raise NoStore(f"{generation} does not say what it was built from. {rebuild}, or export it again.") from error
+            raise NoStore(
+                f"{generation} does not say what it was built from. {rebuild}, or export it again."
+            ) from error
 
     @contextlib.contextmanager
     def _noticing_damage(self) -> Iterator[None]:
-        """Raises DamagedGeneration for a file that is not what was written, UnreadableFile for what the machine does, and WrongSchema for a
-        file without a table or column of its version."""
+        """Raises DamagedGeneration for a file that is not what was written, UnreadableFile for what the machine does,
+        and WrongSchema for a file without a table or column of its version.
+        """
         try:
             yield
         except _DAMAGE as error:
@@ -158,20 +181,25 @@ class Store(Queries, DictionaryQueries, GeometryQueries, UnitQueries):
                 raise UnreadableFile(f"{self.generation} cannot be read. {words}") from error
             _known_damage.add(_as_it_is(self.generation))
             raise DamagedGeneration(
-                f"{self.generation} is damaged ({plain_line(str(error))}). Rebuild it with `python -m precompute publish {self.path}`, or "
-                "export it again; no unit that was computed is lost."
+                f"{self.generation} is damaged ({plain_line(str(error))}). Rebuild it with `python -m precompute"
+                f" publish {self.path}`, or export it again; no unit that was computed is lost."
             ) from error
         except (duckdb.BinderException, duckdb.CatalogException) as error:
             if not (lacking := self._lacking()):
                 raise  # the query is wrong, not the file
             raise WrongSchema(
-                f"{self.generation} says that it has schema version {SCHEMA_VERSION}, but lacks {', '.join(lacking[:3])}. Rebuild it with "
-                f"`python -m precompute publish {self.path}`, or export or unpack it again."
+                f"{self.generation} says that it has schema version {SCHEMA_VERSION}, but lacks"
+                f" {', '.join(lacking[:3])}. Rebuild it with `python -m precompute publish {self.path}`, or export or"
+                " unpack it again."
             ) from error
 
     def _lacking(self) -> list[str]:
         """Tables and columns of its version that the file does not have."""
-        columns = self._connection.cursor().execute("SELECT table_name, column_name FROM information_schema.columns").fetchall()
+        columns = (
+            self._connection.cursor()
+            .execute("SELECT table_name, column_name FROM information_schema.columns")
+            .fetchall()
+        )
         found = {table: {column for of, column in columns if of == table} for table, _ in columns}
         return [
             f"table {table}" if table not in found else f"column {table}.{column}"
@@ -191,7 +219,10 @@ class Store(Queries, DictionaryQueries, GeometryQueries, UnitQueries):
             return self._connection.cursor().sql(sql, params=values).to_arrow_table()
 
     def dictionary(self, dictionary_id: str) -> "Dictionary":
-        """The weights of one of its dictionaries, checked. Raises NoStore for one it has no row of, DictionaryLost and DictionaryError."""
+        """The weights of one of its dictionaries, checked.
+
+        Raises NoStore for one it has no row of, DictionaryLost and DictionaryError.
+        """
         if self.frame("SELECT 1 FROM dictionaries WHERE dictionary_id = $dictionary", dictionary=dictionary_id).empty:
             raise NoStore(f"{self.path} has no dictionary {dictionary_id!r}.")
         return dictionaries.read(self.path, dictionary_id)

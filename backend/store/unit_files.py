@@ -1,13 +1,15 @@
 """A study on disk: immutable unit files and the manifest that says which of them count.
 
-1. A finished unit of work becomes one Parquet file a table: written under a temporary name, fsync, rename, fsync of the folder.
+1. A finished unit of work becomes one Parquet file a table: written under a temporary name, fsync, rename, fsync of the
+   folder.
 2. Then one line in `manifest.jsonl`, fsync. The line makes the unit exist; a file without a line never counts.
-3. Work left to do is the units without a line: nothing else remembers progress. A line cut by a crash is dropped, its unit redone.
-4. Lines are never rewritten. `retire` hides units that the study no longer asks for, `restore` brings them back. `lost` records files that
-   were read and found damaged, or that alone are missing, so that their units are computed again; where their files are whole again before
-   that (a backup, a disk that is back), `found` makes them count as before.
-5. A file that cannot be read is not damaged. Whatever the system says (no permission, a disk that is gone, a fault of the drive, a folder
-   where not one of the files is), the work stops with a sentence and nothing is recorded.
+3. Work left to do is the units without a line: nothing else remembers progress. A line cut by a crash is dropped, its
+   unit redone.
+4. Lines are never rewritten. `retire` hides units that the study no longer asks for, `restore` brings them back. `lost`
+   records files that were read and found damaged, or that alone are missing, so that their units are computed again;
+   where their files are whole again before that (a backup, a disk that is back), `found` makes them count as before.
+5. A file that cannot be read is not damaged. Whatever the system says (no permission, a disk that is gone, a fault of
+   the drive, a folder where not one of the files is), the work stops with a sentence and nothing is recorded.
 
 One process writes at a time (a lock on the folder); any number read.
 """
@@ -44,7 +46,9 @@ class StudyBusy(AnchorscopeError):
 
 
 class DamagedFile(AnchorscopeError):
-    """A unit file was read and does not hold what its manifest line says, or is no longer where others of the study are."""
+    """A unit file was read and does not hold what its manifest line says, or is no longer where others of the study
+    are.
+    """
 
 
 class MissingFile(DamagedFile):
@@ -91,7 +95,9 @@ class Ledger:
 
     live: dict[tuple[str, str], UnitLine] = field(default_factory=dict)
     retired: dict[tuple[str, str], UnitLine] = field(default_factory=dict)
-    lost: dict[tuple[str, str], UnitLine] = field(default_factory=dict)  # work to do again, unless their files come back
+    lost: dict[tuple[str, str], UnitLine] = field(
+        default_factory=dict
+    )  # work to do again, unless their files come back
 
     def keys(self, stage: str) -> set[str]:
         return {key for of, key in self.live if of == stage}
@@ -100,7 +106,8 @@ class Ledger:
         """Raises KeyError, TypeError, AttributeError or ValueError for a record that is none of ours."""
         if record["kind"] == "unit":
             files = tuple(
-                UnitFile(str(file["table"]), str(file["name"]), str(file["sha256"]), int(file["rows"])) for file in record["files"]
+                UnitFile(str(file["table"]), str(file["name"]), str(file["sha256"]), int(file["rows"]))
+                for file in record["files"]
             )
             line = UnitLine(str(record["stage"]), str(record["key"]), files, int(record["schema"]))
             self.retired.pop((line.stage, line.key), None)
@@ -140,15 +147,16 @@ class StudyFolder:
                     ledger.apply(parsed(line))
                 except (ValueError, KeyError, TypeError, AttributeError) as error:
                     raise DamagedFile(
-                        f"{self.manifest}, line {number}: not a record of a unit ({plain_line(str(error), 100)}). Restore the file from a "
-                        "copy, or delete this line: its unit is then computed again."
+                        f"{self.manifest}, line {number}: not a record of a unit ({plain_line(str(error), 100)})."
+                        " Restore the file from a copy, or delete this line: its unit is then computed again."
                     ) from error
         return ledger
 
     def read(self, file: UnitFile) -> pa.Table:
         """The rows of one unit file, checked against the sha256 of its manifest line.
 
-        Raises DamagedFile for content that is not that, MissingFile where there is none, UnreadableFile for all that the machine does.
+        Raises DamagedFile for content that is not that, MissingFile where there is none, UnreadableFile for all that
+        the machine does.
         """
         path = self.path / file.name
         try:
@@ -156,18 +164,23 @@ class StudyFolder:
         except FileNotFoundError as error:
             if not path.parent.is_dir():
                 raise UnreadableFile(
-                    f"The folder {path.parent} is gone: is its disk mounted, or was it moved? Nothing was recorded. Bring it back and run "
-                    "the same command again; an empty folder there means that its files are lost and are to be computed anew."
+                    f"The folder {path.parent} is gone: is its disk mounted, or was it moved? Nothing was recorded."
+                    " Bring it back and run the same command again; an empty folder there means that its files are"
+                    " lost and are to be computed anew."
                 ) from error
             raise MissingFile(f"{path} is missing; run the same command again to compute its unit anew.") from error
         except (OSError, MemoryError) as error:
             raise _unreadable(path, error) from error
         if hashlib.sha256(raw).hexdigest() != file.sha256:
-            raise DamagedFile(f"{path} is damaged: its sha256 is not the one in the manifest; run the same command again.")
+            raise DamagedFile(
+                f"{path} is damaged: its sha256 is not the one in the manifest; run the same command again."
+            )
         return pq.read_table(pa.BufferReader(raw), page_checksum_verification=True)
 
     def require_files(self, lines: Collection[UnitLine]) -> None:
-        """Raises UnreadableFile where not one of the files of `lines` is there: that is a disk that is gone, not so many lost files."""
+        """Raises UnreadableFile where not one of the files of `lines` is there: that is a disk that is gone, not so
+        many lost files.
+        """
         names = [file.name for line in lines for file in line.files]
         try:
             there = not names or any((self.path / name).exists() for name in names)
@@ -175,9 +188,10 @@ class StudyFolder:
             raise _unreadable(self.path / "units", error) from error
         if not there:
             raise UnreadableFile(
-                f"Not one of the {len(names):,} files that {self.manifest} names is in {self.path / 'units'}: is its disk mounted, or was "
-                "the folder moved? Nothing was changed. Bring it back and run the same command again. Where it was deleted on purpose, "
-                f"delete {self.manifest} too: then everything is computed anew."
+                f"Not one of the {len(names):,} files that {self.manifest} names is in {self.path / 'units'}: is its"
+                " disk mounted, or was the folder moved? Nothing was changed. Bring it back and run the same command"
+                f" again. Where it was deleted on purpose, delete {self.manifest} too: then everything is computed"
+                " anew."
             )
 
     def manifest_bytes(self) -> int:
@@ -195,7 +209,10 @@ class StudyFolder:
             _take_lock(handle, self, wait, patience)
             with contextlib.suppress(OSError):  # who holds it is for people; the lock holds without (a full disk, say)
                 os.ftruncate(handle.fileno(), 0)
-                os.write(handle.fileno(), json.dumps(vars(Holder(os.getpid(), socket.gethostname(), command, _now()))).encode())
+                os.write(
+                    handle.fileno(),
+                    json.dumps(vars(Holder(os.getpid(), socket.gethostname(), command, _now()))).encode(),
+                )
             _drop_torn_line(self.manifest)
             try:
                 yield Writer(self)
@@ -204,7 +221,9 @@ class StudyFolder:
                     os.ftruncate(handle.fileno(), 0)
 
     def holder(self) -> dict[str, Any] | None:
-        """Who is writing now (pid, host, command, since; empty where that is unknown), or None: also where the lock cannot be read."""
+        """Who is writing now (pid, host, command, since; empty where that is unknown), or None: also where the lock
+        cannot be read.
+        """
         try:
             with open(self.lock, "rb") as handle:
                 try:
@@ -225,16 +244,25 @@ class Writer:
         folder.require_files(self.ledger.live.values())
         self.found = self._find_again()
 
-    def add(self, stage: str, key: str, tables: Mapping[str, Rows], *, provenance: Mapping[str, Any] | None = None) -> None:
-        """Make one finished unit part of the study; when this returns it survives a kill and a power cut. A unit of the same key counts
-        until then: the new files stand beside its own.
+    def add(
+        self, stage: str, key: str, tables: Mapping[str, Rows], *, provenance: Mapping[str, Any] | None = None
+    ) -> None:
+        """Make one finished unit part of the study; when this returns it survives a kill and a power cut. A unit of the
+        same key counts until then: the new files stand beside its own.
 
-        `tables` maps table names to rows (dicts or an Arrow table) with exactly the schema's columns; `provenance` travels in each
-        file's metadata (model revision, dtype, seed, hash of the inputs).
+        `tables` maps table names to rows (dicts or an Arrow table) with exactly the schema's columns; `provenance`
+        travels in each file's metadata (model revision, dtype, seed, hash of the inputs).
         """
         files = [self._write(stage, key, name, rows, provenance or {}) for name, rows in tables.items()]
         self._append(
-            {"kind": "unit", "stage": stage, "key": key, "schema": SCHEMA_VERSION, "at": _now(), "files": [vars(file) for file in files]}
+            {
+                "kind": "unit",
+                "stage": stage,
+                "key": key,
+                "schema": SCHEMA_VERSION,
+                "at": _now(),
+                "files": [vars(file) for file in files],
+            }
         )
 
     def keep_only(self, stage: str, wanted: set[str]) -> tuple[int, int]:
@@ -302,7 +330,10 @@ class Writer:
 
 
 def arrow_rows(table: str, rows: Rows) -> pa.Table:
-    """Rows as an Arrow table with exactly the schema's columns. Raises AnchorscopeError naming missing or unknown columns."""
+    """Rows as an Arrow table with exactly the schema's columns.
+
+    Raises AnchorscopeError naming missing or unknown columns.
+    """
     wanted = TABLES[table].arrow
     found = set(rows.column_names) if isinstance(rows, pa.Table) else {name for row in rows for name in row}
     if (isinstance(rows, pa.Table) or rows) and found != set(wanted.names):
@@ -312,7 +343,11 @@ def arrow_rows(table: str, rows: Rows) -> pa.Table:
         return rows.select(wanted.names).cast(wanted)
     try:
         return pa.table(
-            {name: pa.array([row[name] for row in rows], wanted.field(name).type, from_pandas=True) for name in wanted.names}, schema=wanted
+            {
+                name: pa.array([row[name] for row in rows], wanted.field(name).type, from_pandas=True)
+                for name in wanted.names
+            },
+            schema=wanted,
         )
     except (KeyError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise AnchorscopeError(f"rows for table {table} do not fit its columns: {error}") from error
@@ -347,7 +382,9 @@ def _take_lock(handle: Any, folder: StudyFolder, wait: bool, patience: float) ->
                 continue
             by = _describe(_holder_record(handle))
             if not wait:
-                raise StudyBusy(f"{folder.path} is being written by {by}. Wait for it, or add --wait to start when it is done.") from None
+                raise StudyBusy(
+                    f"{folder.path} is being written by {by}. Wait for it, or add --wait to start when it is done."
+                ) from None
             if not announced:
                 print(plain_line(f"waiting: {folder.path} is being written by {by}"), file=sys.stderr)
                 announced = True

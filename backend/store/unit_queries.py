@@ -22,16 +22,19 @@ class UnitQueries:
     def study_problems(self: _HasFrame) -> list[dict[str, Any]]:
         """Every problem, easiest first."""
         return _records(
-            self.frame("SELECT problem_id, level, question, answer FROM problems ORDER BY level, source, source_key, problem_id")
+            self.frame(
+                "SELECT problem_id, level, question, answer FROM problems ORDER BY level, source, source_key,"
+                " problem_id"
+            )
         )
 
     def tokenised_cots(self: _HasFrame) -> list[dict[str, Any]]:
         """Every CoT whose tokens are known, by id; `role` is that of the model which wrote it."""
         return _records(
             self.frame(
-                "SELECT cot_id, problem_id, model_id, name AS model_name, prompt, text, after_text, think_close, token_ids, "
-                "n_prompt_tokens, answer, seed "
-                "FROM cots JOIN models USING (model_id) WHERE token_ids IS NOT NULL ORDER BY cot_id"
+                "SELECT cot_id, problem_id, model_id, name AS model_name, prompt, text, after_text, think_close,"
+                " token_ids, n_prompt_tokens, answer, seed FROM cots JOIN models USING (model_id) WHERE token_ids IS"
+                " NOT NULL ORDER BY cot_id"
             )
         )
 
@@ -41,17 +44,19 @@ class UnitQueries:
         return list(frame.itertuples(index=False, name=None))
 
     def cots_worth_rollouts(self: _HasFrame, min_chunks: int, max_chunks: int) -> list[str]:
-        """Ids of our CoTs with so many chunks, best first: those that ended by themselves, then those of candidate problems (the
-        nearer the accuracy to a half the sooner), then turn by turn over problems, so that a budget is not spent on one problem. A
-        candidate is one of a model under a prompt; models and prompts take turns, so that the budget is not spent on one of them."""
+        """Ids of our CoTs with so many chunks, best first: those that ended by themselves, then those of candidate
+        problems (the nearer the accuracy to a half the sooner), then turn by turn over problems, so that a budget is
+        not spent on one problem. A candidate is one of a model under a prompt; models and prompts take turns, so that
+        the budget is not spent on one of them.
+        """
         frame = self.frame(
-            "WITH sized AS (SELECT cot_id, count(*) AS n_chunks FROM chunks GROUP BY cot_id), "
-            "eligible AS (SELECT cot_id, row_number() OVER (PARTITION BY problem_id, model_id, prompt_name ORDER BY sample) AS turn, "
-            "candidate, abs(accuracy - 0.5) AS distance, model_id, prompt_name, finish "
-            "FROM cots JOIN sized USING (cot_id) LEFT JOIN problem_accuracy USING (problem_id, model_id, prompt_name) "
-            "WHERE cots.seed IS NOT NULL AND n_chunks BETWEEN $low AND $high) "
-            "SELECT cot_id FROM eligible ORDER BY row_number() OVER (PARTITION BY model_id, prompt_name ORDER BY finish = 'eos' "
-            "DESC, coalesce(candidate, false) DESC, turn, coalesce(distance, 1), cot_id), model_id, prompt_name",
+            "WITH sized AS (SELECT cot_id, count(*) AS n_chunks FROM chunks GROUP BY cot_id), eligible AS (SELECT"
+            " cot_id, row_number() OVER (PARTITION BY problem_id, model_id, prompt_name ORDER BY sample) AS turn,"
+            " candidate, abs(accuracy - 0.5) AS distance, model_id, prompt_name, finish FROM cots JOIN sized USING"
+            " (cot_id) LEFT JOIN problem_accuracy USING (problem_id, model_id, prompt_name) WHERE cots.seed IS NOT NULL"
+            " AND n_chunks BETWEEN $low AND $high) SELECT cot_id FROM eligible ORDER BY row_number() OVER (PARTITION BY"
+            " model_id, prompt_name ORDER BY finish = 'eos' DESC, coalesce(candidate, false) DESC, turn,"
+            " coalesce(distance, 1), cot_id), model_id, prompt_name",
             low=min_chunks,
             high=max_chunks,
         )
@@ -60,7 +65,10 @@ class UnitQueries:
     def imported_cots(self: _HasFrame) -> list[dict[str, Any]]:
         """Imported CoTs, all columns of the table and the writer's name, by id."""
         return _records(
-            self.frame("SELECT cots.*, name AS model_name FROM cots JOIN models USING (model_id) WHERE seed IS NULL ORDER BY cot_id")
+            self.frame(
+                "SELECT cots.*, name AS model_name FROM cots JOIN models USING (model_id) WHERE seed IS NULL ORDER BY"
+                " cot_id"
+            )
         )
 
     def chunks_of(self: _HasFrame, cot_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
@@ -95,32 +103,36 @@ class UnitQueries:
         """Which resampled rollouts of ours each CoT has and what they say, of the CoTs whose answers are clustered."""
         return _records(
             self.frame(
-                "SELECT r.cot_id, count(*) AS n, "
-                "md5(string_agg(rollout_id || coalesce(cluster, '') || coalesce(r.text, ''), ',' ORDER BY rollout_id)) AS digest "
-                "FROM rollouts r LEFT JOIN answer_clusters a ON a.cot_id = r.cot_id AND a.answer = r.answer "
-                "WHERE r.seed IS NOT NULL AND r.kind = 'resample' GROUP BY r.cot_id "
-                "HAVING count(*) FILTER (trim(r.answer) != '' AND cluster IS NULL) = 0 ORDER BY r.cot_id"
+                "SELECT r.cot_id, count(*) AS n, md5(string_agg(rollout_id || coalesce(cluster, '') || coalesce(r.text,"
+                " ''), ',' ORDER BY rollout_id)) AS digest FROM rollouts r LEFT JOIN answer_clusters a ON a.cot_id ="
+                " r.cot_id AND a.answer = r.answer WHERE r.seed IS NOT NULL AND r.kind = 'resample' GROUP BY r.cot_id"
+                " HAVING count(*) FILTER (trim(r.answer) != '' AND cluster IS NULL) = 0 ORDER BY r.cot_id"
             )
         )
 
     def resampled(self: _HasFrame, cot_id: str) -> pd.DataFrame:
-        """The resampled rollouts of one CoT, by id, with their texts; `answer_cluster` is the answer that theirs counts as."""
+        """The resampled rollouts of one CoT, by id, with their texts; `answer_cluster` is the answer that theirs counts
+        as.
+        """
         return self.frame(
-            "SELECT rollout_id, chunk_id, kind, sample, r.text, resampled_chunk, similarity, r.answer, cluster AS answer_cluster, "
-            "is_correct, finish FROM rollouts r LEFT JOIN answer_clusters a ON a.cot_id = r.cot_id AND a.answer = r.answer "
-            "WHERE r.cot_id = $cot AND kind = 'resample' ORDER BY rollout_id",
+            "SELECT rollout_id, chunk_id, kind, sample, r.text, resampled_chunk, similarity, r.answer, cluster AS"
+            " answer_cluster, is_correct, finish FROM rollouts r LEFT JOIN answer_clusters a ON a.cot_id = r.cot_id AND"
+            " a.answer = r.answer WHERE r.cot_id = $cot AND kind = 'resample' ORDER BY rollout_id",
             cot=cot_id,
         )
 
     def activation_layers(self: _HasFrame, model_id: str) -> list[int]:
         """Layers for which the model has chunk activations, lowest first."""
-        return self.frame("SELECT DISTINCT layer FROM activations WHERE model_id = $m ORDER BY layer", m=model_id)["layer"].tolist()
+        return self.frame("SELECT DISTINCT layer FROM activations WHERE model_id = $m ORDER BY layer", m=model_id)[
+            "layer"
+        ].tolist()
 
     def activation_digest(self: _HasFrame, model_id: str) -> str:
         """Changes whenever the set of chunks with activations changes."""
         return str(
             self.frame(
-                "SELECT md5(string_agg(chunk_id || ':' || layer, ',' ORDER BY chunk_id, layer)) AS d FROM activations WHERE model_id = $m",
+                "SELECT md5(string_agg(chunk_id || ':' || layer, ',' ORDER BY chunk_id, layer)) AS d FROM activations"
+                " WHERE model_id = $m",
                 m=model_id,
             )["d"].iloc[0]
         )
@@ -128,20 +140,28 @@ class UnitQueries:
     def activations(self: _HasFrame, model_id: str, layer: int) -> tuple[list[str], np.ndarray]:
         """Chunk ids in order and their activations, (n_chunks, d_model) float32."""
         frame = self.frame(
-            "SELECT chunk_id, vector FROM activations WHERE model_id = $m AND layer = $l ORDER BY chunk_id", m=model_id, l=layer
+            "SELECT chunk_id, vector FROM activations WHERE model_id = $m AND layer = $l ORDER BY chunk_id",
+            m=model_id,
+            l=layer,
         )
-        return frame["chunk_id"].tolist(), np.stack(frame["vector"].to_list()) if len(frame) else np.empty((0, 0), np.float32)
+        return frame["chunk_id"].tolist(), (
+            np.stack(frame["vector"].to_list()) if len(frame) else np.empty((0, 0), np.float32)
+        )
 
     def first_tags(self: _HasFrame, source: str) -> dict[str, str]:
         """The category that gives each chunk its colour, of the chunks that `source` tagged."""
-        frame = self.frame("SELECT chunk_id, category FROM categories WHERE source = $source AND rank = 0 ORDER BY chunk_id", source=source)
+        frame = self.frame(
+            "SELECT chunk_id, category FROM categories WHERE source = $source AND rank = 0 ORDER BY chunk_id",
+            source=source,
+        )
         return dict(zip(frame["chunk_id"], frame["category"], strict=True))
 
     def cots_with_importance(self: _HasFrame) -> list[str]:
         """Ids of the CoTs of which at least one importance is known."""
-        return self.frame("SELECT DISTINCT cot_id FROM importance JOIN chunks USING (chunk_id) WHERE value IS NOT NULL ORDER BY cot_id")[
-            "cot_id"
-        ].tolist()
+        return self.frame(
+            "SELECT DISTINCT cot_id FROM importance JOIN chunks USING (chunk_id) WHERE value IS NOT NULL ORDER BY"
+            " cot_id"
+        )["cot_id"].tolist()
 
     def dictionary_ids(self: _HasFrame) -> list[str]:
         """Ids of the study's dictionaries, in order."""
@@ -149,33 +169,48 @@ class UnitQueries:
 
     def coded_cots(self: _HasFrame, dictionary_id: str) -> list[str]:
         """Ids of the CoTs that have codes, in order."""
-        return self.frame("SELECT cot_id FROM cot_codes WHERE dictionary_id = $d ORDER BY cot_id", d=dictionary_id)["cot_id"].tolist()
+        return self.frame("SELECT cot_id FROM cot_codes WHERE dictionary_id = $d ORDER BY cot_id", d=dictionary_id)[
+            "cot_id"
+        ].tolist()
 
     def codes(self: _HasFrame, dictionary_id: str, cot_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Positions (int64), features (int64) and values (float32) of the CoT's codes that are not 0, rising by position."""
+        """Positions (int64), features (int64) and values (float32) of the CoT's codes that are not 0, rising by
+        position.
+        """
         row = self.frame(
             "SELECT positions, features, codes FROM cot_codes WHERE dictionary_id = $dictionary AND cot_id = $cot",
             dictionary=dictionary_id,
             cot=cot_id,
         ).iloc[0]
-        return np.asarray(row["positions"], np.int64), np.asarray(row["features"], np.int64), np.asarray(row["codes"], np.float32)
+        return (
+            np.asarray(row["positions"], np.int64),
+            np.asarray(row["features"], np.int64),
+            np.asarray(row["codes"], np.float32),
+        )
 
     def token_texts(self: _HasFrame, dictionary_id: str, cot_id: str) -> list[str]:
         """The text of each token of prompt + CoT."""
         return self.frame(
-            "SELECT tokens FROM cot_codes WHERE dictionary_id = $dictionary AND cot_id = $cot", dictionary=dictionary_id, cot=cot_id
+            "SELECT tokens FROM cot_codes WHERE dictionary_id = $dictionary AND cot_id = $cot",
+            dictionary=dictionary_id,
+            cot=cot_id,
         )["tokens"][0].tolist()
 
     def fitted_means(self: _HasFrame, dictionary_id: str) -> dict[str, np.ndarray]:
         """Mean residual stream of the judged tokens, (d_model,) float32, by model."""
-        frame = self.frame("SELECT model_id, mean FROM dictionary_fits WHERE dictionary_id = $d ORDER BY model_id", d=dictionary_id)
+        frame = self.frame(
+            "SELECT model_id, mean FROM dictionary_fits WHERE dictionary_id = $d ORDER BY model_id", d=dictionary_id
+        )
         return {row.model_id: np.asarray(row.mean, np.float32) for row in frame.itertuples()}
 
     def metric_by_chunk(self: _HasFrame, metric: str, conventions: Sequence[str]) -> dict[str, float | None]:
-        """One metric for every chunk that has a row of it, under the first of the conventions it has; None where it is unknown."""
+        """One metric for every chunk that has a row of it, under the first of the conventions it has; None where it is
+        unknown.
+        """
         frame = self.frame(
-            "SELECT chunk_id, value FROM importance WHERE metric = $metric AND list_contains($conventions, convention) "
-            "QUALIFY row_number() OVER (PARTITION BY chunk_id ORDER BY list_position($conventions, convention)) = 1 ORDER BY chunk_id",
+            "SELECT chunk_id, value FROM importance WHERE metric = $metric AND list_contains($conventions, convention)"
+            " QUALIFY row_number() OVER (PARTITION BY chunk_id ORDER BY list_position($conventions, convention)) = 1"
+            " ORDER BY chunk_id",
             metric=metric,
             conventions=list(conventions),
         )
@@ -187,10 +222,12 @@ class UnitQueries:
 
     def mean_lengths(self: _HasFrame) -> tuple[float | None, float | None]:
         """Mean tokens of a CoT and of a chunk; None before there are any."""
-        row = self.frame("SELECT (SELECT avg(n_tokens) FROM cots) AS cot, (SELECT avg(token_end - token_start) FROM chunks) AS chunk").iloc[
-            0
-        ]
-        return (None if pd.isna(row["cot"]) else float(row["cot"])), (None if pd.isna(row["chunk"]) else float(row["chunk"]))
+        row = self.frame(
+            "SELECT (SELECT avg(n_tokens) FROM cots) AS cot, (SELECT avg(token_end - token_start) FROM chunks) AS chunk"
+        ).iloc[0]
+        return (None if pd.isna(row["cot"]) else float(row["cot"])), (
+            None if pd.isna(row["chunk"]) else float(row["chunk"])
+        )
 
     def whole_table(self: _HasFrame, table: str) -> pa.Table:
         """Every row of one of the schema's tables, in key order, with the schema's column types."""
@@ -203,8 +240,8 @@ class UnitQueries:
         """Every chunk of our own CoTs, in reading order, with the number of chunks of its CoT."""
         return _records(
             self.frame(
-                "SELECT cot_id, chunk_id, chunk_index, chunks.text, count(*) OVER (PARTITION BY cot_id) AS n_chunks FROM chunks "
-                "JOIN cots USING (cot_id) WHERE seed IS NOT NULL ORDER BY cot_id, chunk_index"
+                "SELECT cot_id, chunk_id, chunk_index, chunks.text, count(*) OVER (PARTITION BY cot_id) AS n_chunks"
+                " FROM chunks JOIN cots USING (cot_id) WHERE seed IS NOT NULL ORDER BY cot_id, chunk_index"
             )
         )
 

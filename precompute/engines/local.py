@@ -1,7 +1,7 @@
 """Units on this machine: worker processes that load the model once and take tasks from a queue.
 
-Each worker is one process with its own threads, because small matrix products gain nothing from a second thread and lose much when
-another process holds the core. A worker ends when its parent does, however the parent ends.
+Each worker is one process with its own threads, because small matrix products gain nothing from a second thread and
+lose much when another process holds the core. A worker ends when its parent does, however the parent ends.
 """
 
 import multiprocessing
@@ -33,12 +33,16 @@ class ModelSpec:
     device: str
 
 
-Work = Callable[[Any, Any], Iterator[Any]]  # (LoadedModel, task) -> results; a top-level function, so that a new process finds it
+Work = Callable[
+    [Any, Any], Iterator[Any]
+]  # (LoadedModel, task) -> results; a top-level function, so that a new process finds it
 
 
-def run_in_workers(work: Work, tasks: Sequence[Any], *, model: ModelSpec | None, workers: int, threads: int) -> Iterator[Any]:
-    """Results of `work` over all tasks, as they come. With one worker (or one task) it runs in this process. Where `model` is
-    None, so is what `work` gets.
+def run_in_workers(
+    work: Work, tasks: Sequence[Any], *, model: ModelSpec | None, workers: int, threads: int
+) -> Iterator[Any]:
+    """Results of `work` over all tasks, as they come. With one worker (or one task) it runs in this process. Where
+    `model` is None, so is what `work` gets.
 
     Raises WorkerFailed with the worker's own words; leaving the loop early, or an interrupt, ends the workers.
     """
@@ -52,7 +56,8 @@ def run_in_workers(work: Work, tasks: Sequence[Any], *, model: ModelSpec | None,
     for task in tasks:
         todo.put(task)
     crew = [
-        context.Process(target=_worker, args=(work, todo, results, model, threads), daemon=True) for _ in range(min(workers, len(tasks)))
+        context.Process(target=_worker, args=(work, todo, results, model, threads), daemon=True)
+        for _ in range(min(workers, len(tasks)))
     ]
     for _ in crew:
         todo.put(None)
@@ -92,8 +97,8 @@ def _collect(crew: Sequence[Any], results: Any) -> Iterator[Any]:
             dead = [process for process in crew if process.exitcode not in (None, 0)]
             if dead:
                 raise WorkerFailed(
-                    f"A worker process {faults.ended(dead[0].exitcode)}. What was finished is kept; the same command goes on. Lower "
-                    "engine.workers or engine.rows if it happens again."
+                    f"A worker process {faults.ended(dead[0].exitcode)}. What was finished is kept; the same command"
+                    " goes on. Lower engine.workers or engine.rows if it happens again."
                 ) from None
             continue
         if kind == "result":
@@ -107,7 +112,11 @@ def _collect(crew: Sequence[Any], results: Any) -> Iterator[Any]:
 def _loaded(model: ModelSpec | None) -> Any:
     from backend.models.loading import load_model
 
-    return None if model is None else load_model(model.name, revision=model.revision, dtype=model.dtype, device=model.device)
+    return (
+        None
+        if model is None
+        else load_model(model.name, revision=model.revision, dtype=model.dtype, device=model.device)
+    )
 
 
 def _worker(work: Work, todo: Any, results: Any, model: ModelSpec | None, threads: int) -> None:
@@ -127,7 +136,9 @@ def _worker(work: Work, todo: Any, results: Any, model: ModelSpec | None, thread
         results.put(("failed", str(error)))
     except Exception as error:  # everything a worker can meet must reach the person through the parent
         words = faults.in_words(error)
-        results.put(("failed", words or f"A worker process failed, which is a fault of ours:\n{traceback.format_exc()}"))
+        results.put(
+            ("failed", words or f"A worker process failed, which is a fault of ours:\n{traceback.format_exc()}")
+        )
 
 
 def _end_with_parent() -> None:

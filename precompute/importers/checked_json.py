@@ -19,7 +19,10 @@ class ImportFormatError(AnchorscopeError):
 
 @dataclass(frozen=True)
 class ImportedStudy:
-    """Rows for the store. Every row has exactly the columns of its table in `backend.store.schema.TABLES`; `run_id` is None."""
+    """Rows for the store.
+
+    Every row has exactly the columns of its table in `backend.store.schema.TABLES`; `run_id` is None.
+    """
 
     name: str
     tables: dict[str, list[dict[str, Any]]]
@@ -30,9 +33,9 @@ class ImportedStudy:
 class Part:
     """One CoT of a folder, with what is wanted to read it: what an import does, and does again, as a whole."""
 
-    part_id: str                          # the same wherever the folder lies
-    name: str                             # as people call it
-    digest: Callable[[bool], str]         # of all that `read` reads, with rollouts or without, found without parsing it
+    part_id: str  # the same wherever the folder lies
+    name: str  # as people call it
+    digest: Callable[[bool], str]  # of all that `read` reads, with rollouts or without, found without parsing it
     read: Callable[[bool], ImportedStudy]  # its rows, with its rollouts or without
 
 
@@ -73,7 +76,9 @@ class Node:
     def fault(self, expected: str, found: str | None = None) -> ImportFormatError:
         seen = found if found is not None else f"{type(self.value).__name__} {self.value!r:.60}"
         where = f"{self.file}, at {self.place or 'the top'}"
-        return ImportFormatError(f"{where}: expected {expected}, found {seen}. Correct the file; nothing of its CoT was imported.")
+        return ImportFormatError(
+            f"{where}: expected {expected}, found {seen}. Correct the file; nothing of its CoT was imported."
+        )
 
     def __getitem__(self, key: str) -> "Node":
         if not isinstance(self.value, dict):
@@ -133,19 +138,26 @@ class Node:
 
 
 def read_json(path: Path) -> Node:
-    """The file's content. Too large, not UTF-8, not JSON, nested too deeply, or a key twice in one object: an ImportFormatError."""
+    """The file's content.
+
+    Too large, not UTF-8, not JSON, nested too deeply, or a key twice in one object: an ImportFormatError.
+    """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
             twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
-            raise ImportFormatError(f"{path}: the key {twice!r} comes twice in one object; expected every key once. Remove one of them.")
+            raise ImportFormatError(
+                f"{path}: the key {twice!r} comes twice in one object; expected every key once. Remove one of them."
+            )
         return found
 
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
-            raise ImportFormatError(f"{path} has {size:,} bytes; files up to {MAX_FILE_BYTES:,} are read. Is it the right file?")
+            raise ImportFormatError(
+                f"{path} has {size:,} bytes; files up to {MAX_FILE_BYTES:,} are read. Is it the right file?"
+            )
         raw = path.read_bytes()
         if (placeholder := stands_for_another(raw[:64])) is not None:
             raise ImportFormatError(f"{path} {placeholder}")

@@ -4,12 +4,13 @@
     chunk_categories_MODEL.json            optional: tags by example and chunk
     steering_vectors_MODEL.json            optional: unit vectors with the prompt, index and sentence of their anchor
 
-The files do not hold the chunks, only values by chunk number, made with a splitter that drops an unfinished last sentence
-(`backend.cot.chunking` keeps it as the last chunk). So a CoT's values are taken where they are as many as its chunks, or one fewer;
-where they are not, the CoT is imported without them, with a warning. Tags are taken when every example has as many chunks as its CoT:
-where one has not, the file describes other CoTs, and an agreement elsewhere is chance. A vector belongs to a chunk only where prompt,
-index and sentence agree; its layer is kept as published. Not in the store, and so left out: baseline_accuracy, counterfactual_answers,
-and the answers of CoTs whose text was not published.
+The files do not hold the chunks, only values by chunk number, made with a splitter that drops an unfinished last
+sentence (`backend.cot.chunking` keeps it as the last chunk). So a CoT's values are taken where they are as many as its
+chunks, or one fewer; where they are not, the CoT is imported without them, with a warning. Tags are taken when every
+example has as many chunks as its CoT: where one has not, the file describes other CoTs, and an agreement elsewhere is
+chance. A vector belongs to a chunk only where prompt, index and sentence agree; its layer is kept as published. Not in
+the store, and so left out: baseline_accuracy, counterfactual_answers, and the answers of CoTs whose text was not
+published.
 """
 
 import hashlib
@@ -40,7 +41,10 @@ CANDIDATE = (0.2, 0.8)  # accuracy of a problem worth studying (Dawes 2025)
 
 
 def read_seed_study(folder: Path) -> ImportedStudy:
-    """The study in `folder`. Raises ImportFormatError, and returns nothing, when a file is malformed or contradicts another."""
+    """The study in `folder`.
+
+    Raises ImportFormatError, and returns nothing, when a file is malformed or contradicts another.
+    """
     folder = Path(folder).resolve()
     found = sorted(folder.glob(f"{DATA}*.json"))
     if len(found) != 1:
@@ -50,7 +54,17 @@ def read_seed_study(folder: Path) -> ImportedStudy:
     tags, vectors = (_beside(folder / f"{name}{suffix}.json", warnings) for name in (TAGS, VECTORS))
     model = _model(suffix, vectors)
     tables: dict[str, list[dict[str, Any]]] = {
-        name: [] for name in ("models", "problems", "problem_accuracy", "cots", "chunks", "categories", "importance", "directions")
+        name: []
+        for name in (
+            "models",
+            "problems",
+            "problem_accuracy",
+            "cots",
+            "chunks",
+            "categories",
+            "importance",
+            "directions",
+        )
     }
     tables["models"].append(model)
     chunks_of: list[list[dict[str, Any]]] = []
@@ -72,14 +86,21 @@ def read_seed_study(folder: Path) -> ImportedStudy:
 
 
 def seed_study_parts(folder: Path) -> list[Part]:
-    """The CoTs of the study in `folder`, one part each, and what belongs to none. The files are small and are read to tell CoTs apart."""
+    """The CoTs of the study in `folder`, one part each, and what belongs to none.
+
+    The files are small and are read to tell CoTs apart.
+    """
     study = read_seed_study(folder)
     by_cot = by_cots(study.tables)
     questions = {problem["problem_id"]: problem["source_key"] for problem in study.tables["problems"]}
     names = {cot["cot_id"]: questions[cot["problem_id"]] for cot in study.tables["cots"]} | {None: "the whole study"}
     warnings = {next(iter(by_cot), None): study.warnings}  # of the whole folder: said once
     return [
-        _part(f"{study.name}/{names[cot]}", stable_id("i", "seed-study", cot), ImportedStudy(study.name, tables, warnings.get(cot, [])))
+        _part(
+            f"{study.name}/{names[cot]}",
+            stable_id("i", "seed-study", cot),
+            ImportedStudy(study.name, tables, warnings.get(cot, [])),
+        )
         for cot, tables in by_cot.items()
     ]
 
@@ -91,13 +112,17 @@ def _part(name: str, part_id: str, found: ImportedStudy) -> Part:
 
 def _beside(path: Path, warnings: list[str]) -> Node | None:
     if not path.is_file():
-        warnings.append(f"{path} is missing: the study has no {'tags' if path.name.startswith(TAGS) else 'steering vectors'}")
+        warnings.append(
+            f"{path} is missing: the study has no {'tags' if path.name.startswith(TAGS) else 'steering vectors'}"
+        )
         return None
     return read_json(path)
 
 
 def _model(suffix: str, vectors: Node | None) -> dict[str, Any]:
-    """The model by the name in the vectors' file, which must be the one in the file names (with - for /); else by that one."""
+    """The model by the name in the vectors' file, which must be the one in the file names (with - for /); else by that
+    one.
+    """
     name = vectors.get("model") if vectors else None
     if name is None:
         return model_row(suffix)
@@ -133,7 +158,9 @@ def _read_entry(entry: Node, number: int, model: dict, tables: dict, warnings: l
         answer=written,
         answer_source="published" if written is not None else None,
     )
-    chunks = [chunk_row(cot["cot_id"], i, start, end, text[start:end]) for i, (start, end) in enumerate(chunk_spans(text))]
+    chunks = [
+        chunk_row(cot["cot_id"], i, start, end, text[start:end]) for i, (start, end) in enumerate(chunk_spans(text))
+    ]
     tables["problems"].append(problem)
     tables["problem_accuracy"] += _accuracy_rows(entry, problem["problem_id"], model["model_id"])
     tables["cots"].append(cot)
@@ -146,13 +173,22 @@ def _read_entry(entry: Node, number: int, model: dict, tables: dict, warnings: l
             continue
         numbers = values.items()
         if len(numbers) not in (len(chunks), len(chunks) - 1):
-            warnings.append(f"{values.file}, at {values.place}: {len(numbers)} values for {len(chunks)} chunks; left out")
+            warnings.append(
+                f"{values.file}, at {values.place}: {len(numbers)} values for {len(chunks)} chunks; left out"
+            )
             continue
         known = [
-            (chunk, value) for chunk, value in zip(chunks, numbers, strict=False) if value.value is not None and value.number() is not None
+            (chunk, value)
+            for chunk, value in zip(chunks, numbers, strict=False)
+            if value.value is not None and value.number() is not None
         ]
         tables["importance"] += [
-            published_row(chunk["chunk_id"], metric, value, _undefined(metric, chunk["chunk_index"], len(numbers), fractions, value))
+            published_row(
+                chunk["chunk_id"],
+                metric,
+                value,
+                _undefined(metric, chunk["chunk_index"], len(numbers), fractions, value),
+            )
             for chunk, value in known
         ]
     return chunks
@@ -166,7 +202,9 @@ def _undefined(metric: str, index: int, n: int, fractions: dict[int, Any], value
 
 
 def _cot_text(entry: Node) -> tuple[str, str | None, str | None]:
-    """The CoT with the white space that the file's `cot` was stripped of, what follows the thinking, and the tag that closes it."""
+    """The CoT with the white space that the file's `cot` was stripped of, what follows the thinking, and the tag that
+    closes it.
+    """
     cot, whole, prompt = entry["cot"].text(), entry["raw_response"].text(), entry["model_input_prompt"].text()
     if not cot.strip():
         raise entry["cot"].fault("a chain of thought that is not empty")
@@ -204,7 +242,9 @@ def _accuracy_rows(entry: Node, problem: str, model: str) -> list[dict[str, Any]
 
 
 def _category_rows(tags: Node, chunks_of: list[list[dict[str, Any]]], warnings: list[str]) -> list[dict[str, Any]]:
-    """Tags by example and chunk number; none where any example has another number of chunks than the CoT it should describe."""
+    """Tags by example and chunk number; none where any example has another number of chunks than the CoT it should
+    describe.
+    """
     annotator = tags.get("annotator_model")
     source = f"published ({annotator.text()})" if annotator else "published"
     rows: list[dict[str, Any]] = []
@@ -223,21 +263,31 @@ def _category_rows(tags: Node, chunks_of: list[list[dict[str, Any]]], warnings: 
                 raise labelled.fault(f"a chunk number below {n_chunks} as key", found=repr(key))
             names = list(dict.fromkeys(tag.text() for tag in labelled["function_tags"].items()))
             if odd := [name for name in names if name not in CATEGORIES]:
-                warnings.append(f"{labelled.file}, at {labelled.place}: {', '.join(odd)!r:.60} is none of the nine tags; left out")
+                warnings.append(
+                    f"{labelled.file}, at {labelled.place}: {', '.join(odd)!r:.60} is none of the nine tags; left out"
+                )
             known = [name for name in names if name in CATEGORIES]
             chunk = chunks_of[number][int(key)]["chunk_id"]
-            rows += [row("categories", chunk_id=chunk, source=source, rank=rank, category=name) for rank, name in enumerate(known)]
+            rows += [
+                row("categories", chunk_id=chunk, source=source, rank=rank, category=name)
+                for rank, name in enumerate(known)
+            ]
     if others:
         warnings.append(
-            f"{tags.file}: {len(others)} of {len(seen)} examples have another number of chunks than the CoT of their number, or there is "
-            "no such CoT, so the tags were given to other CoTs; all of them are left out"
+            f"{tags.file}: {len(others)} of {len(seen)} examples have another number of chunks than the CoT of their"
+            " number, or there is no such CoT, so the tags were given to other CoTs; all of them are left out"
         )
         return []
     return rows
 
 
-def _direction_rows(vectors: Node, model: str, by_prompt: dict[str, list[dict[str, Any]]], warnings: list[str]) -> list[dict[str, Any]]:
-    """One direction a vector, kind `file`; the mean vector belongs to no chunk. Unit vectors hide their length: norm is None."""
+def _direction_rows(
+    vectors: Node, model: str, by_prompt: dict[str, list[dict[str, Any]]], warnings: list[str]
+) -> list[dict[str, Any]]:
+    """One direction a vector, kind `file`; the mean vector belongs to no chunk.
+
+    Unit vectors hide their length: norm is None.
+    """
     rows = []
     config = vectors.get("config")
     shared = {"source": vectors.file.name, "config": config.value if config else None}
@@ -247,23 +297,33 @@ def _direction_rows(vectors: Node, model: str, by_prompt: dict[str, list[dict[st
         matches = 0 <= index < len(chunks) and chunks[index]["text"].split() == sentence.split()
         if not matches:
             warnings.append(
-                f"{entry.file}, at {entry.place}: chunk {index} of the CoT with this prompt is not {sentence[:60]!r}, so the vector was "
-                "made from another CoT; imported without its chunk"
+                f"{entry.file}, at {entry.place}: chunk {index} of the CoT with this prompt is not {sentence[:60]!r},"
+                " so the vector was made from another CoT; imported without its chunk"
             )
         count = entry.get("counterfactual_count")
-        about = {"anchor_idx": index, "anchor_sentence": sentence, "counterfactual_count": count.integer() if count else None}
+        about = {
+            "anchor_idx": index,
+            "anchor_sentence": sentence,
+            "counterfactual_count": count.integer() if count else None,
+        }
         chunk = chunks[index]["chunk_id"] if matches else None
         d_model, layer = entry["hidden_size"].integer(), entry["layer"].integer()
         rows.append(_direction(entry["vector"], d_model, layer, model, chunk, shared | about))
     if (mean := vectors.get("mean_vector")) is not None:
-        rows.append(_direction(mean, len(mean.items()), vectors["layer"].integer(), model, None, shared | {"mean_of": len(rows)}))
+        rows.append(
+            _direction(
+                mean, len(mean.items()), vectors["layer"].integer(), model, None, shared | {"mean_of": len(rows)}
+            )
+        )
     ids = [direction["direction_id"] for direction in rows]
     if len(set(ids)) < len(ids):
         raise vectors["vectors"].fault("every vector once", found="the same vector for the same anchor twice")
     return rows
 
 
-def _direction(vector: Node, d_model: int, layer: int, model: str, chunk: str | None, parameters: dict[str, Any]) -> dict[str, Any]:
+def _direction(
+    vector: Node, d_model: int, layer: int, model: str, chunk: str | None, parameters: dict[str, Any]
+) -> dict[str, Any]:
     values = [value.number() for value in vector.items()]
     if len(values) != d_model or None in values:
         raise vector.fault(f"{d_model} known numbers", found=f"{len(values)}, of which {values.count(None)} unknown")

@@ -10,12 +10,13 @@
         chunk_i/solutions.json                      optional: the raw rollouts at chunk i
     MODEL/.../CASE_forced_answer/problem_N/chunk_i/solutions.json    optional: answers forced before chunk i
 
-Published values stay as published, under the convention "published", but for zeros that the files themselves say are undefined (see
-`Undefined`): these are unknown, and what was written is kept beside them. Published chunks keep their boundaries, whatever our own rules
-of cutting are: they are found in the CoT's text by their characters without white space, in order; the white space between them closes
-the chunk before it up to its last newline, as in `backend.cot.chunking`, and the spans tile the text. A chunk that is not found there is
-an error. Not in the store, and so left out: `depends_on`, `summary`, summary.json, step_importance_supp.json.
-"""
+Published values stay as published, under the convention "published", but for zeros that the files themselves say are
+undefined (see `Undefined`): these are unknown, and what was written is kept beside them. Published chunks keep their
+boundaries, whatever our own rules of cutting are: they are found in the CoT's text by their characters without white
+space, in order; the white space between them closes the chunk before it up to its last newline, as in
+`backend.cot.chunking`, and the spans tile the text. A chunk that is not found there is an error. Not in the store, and
+so left out: `depends_on`, `summary`, summary.json, step_importance_supp.json.
+"""  # noqa: E501
 
 import hashlib
 import re
@@ -47,10 +48,18 @@ METRICS = {
 CASES = {"correct_base_solution": 0, "incorrect_base_solution": 1, "no_base_solution": 0, "yes_base_solution": 1}
 FORCED = "_forced_answer"
 LAYOUT = (
-    "MODEL/CASE/problem_N with problem.json and base_solution.json, CASE being correct_base_solution or incorrect_base_solution (of "
-    "scenarios MODEL/CASE/scenario_N with scenario.json, CASE being yes_base_solution or no_base_solution)"
+    "MODEL/CASE/problem_N with problem.json and base_solution.json, CASE being correct_base_solution or"
+    " incorrect_base_solution (of scenarios MODEL/CASE/scenario_N with scenario.json, CASE being yes_base_solution or"
+    " no_base_solution)"
 )
-READ = ("problem.json", "scenario.json", "base_solution.json", "chunks_labeled.json", "chunks.json", "step_importance.json")
+READ = (
+    "problem.json",
+    "scenario.json",
+    "base_solution.json",
+    "chunks_labeled.json",
+    "chunks.json",
+    "step_importance.json",
+)
 TABLES_READ = ("models", "problems", "cots", "chunks", "categories", "rollouts", "importance", "step_importance")
 FILTERED_CHARS = 3  # the published lists leave out chunks of fewer than 4 characters
 
@@ -91,14 +100,18 @@ class Together:
     """Rows of several parts, which may not contradict one another."""
 
     rows: Rows
-    seen: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)  # (kind of id, id) -> what it stands for, and which part
+    seen: dict[tuple[str, str], tuple[str, str]] = field(
+        default_factory=dict
+    )  # (kind of id, id) -> what it stands for, and which part
 
     def add(self, part: Part, found: ImportedStudy) -> ImportedStudy:
         """Raises ImportFormatError where `found` holds a CoT again, or asks another question under the same name."""
         for cot in found.tables.get("cots", ()):
             if ("cots", cot["cot_id"]) in self.seen:
                 first = self.seen["cots", cot["cot_id"]][1]
-                raise ImportFormatError(f"{part.name} holds the same CoT as {first}; expected every CoT once. Remove one of the folders.")
+                raise ImportFormatError(
+                    f"{part.name} holds the same CoT as {first}; expected every CoT once. Remove one of the folders."
+                )
             self.seen["cots", cot["cot_id"]] = "", part.name
         for problem in found.tables.get("problems", ()):
             if problem["answer"] is None:  # a scenario, which each model was asked in words of its own
@@ -107,7 +120,8 @@ class Together:
             question, first = self.seen.setdefault(("named", str(named)), (problem["question"], part.name))
             if question != problem["question"]:
                 raise ImportFormatError(
-                    f"{part.name} and {first} are both {problem['source_key']} but ask different questions; expected one problem a number."
+                    f"{part.name} and {first} are both {problem['source_key']} but ask different questions; expected"
+                    " one problem a number."
                 )
         for table, rows in found.tables.items():
             key = {"problems": "problem_id", "models": "model_id"}.get(table)
@@ -141,7 +155,9 @@ def _problem_folders(folder: Path) -> list[Path]:
                     f"{candidate} has forced answers for the CoT in {partner}, which is missing. Fetch that folder too."
                 )
             if not partner.is_relative_to(folder):
-                raise ImportFormatError(f"{candidate} has forced answers for the CoT in {partner}. Import that folder: both are read then.")
+                raise ImportFormatError(
+                    f"{candidate} has forced answers for the CoT in {partner}. Import that folder: both are read then."
+                )
         elif any((candidate / name).is_file() for name in ("problem.json", "scenario.json", "base_solution.json")):
             found.append(candidate)
     if not found:
@@ -153,7 +169,9 @@ def _model_and_case(place: Path) -> tuple[str, str]:
     case, parent = place.parent.name, place.parent.parent
     if case not in CASES or not re.fullmatch(r"(?:problem|scenario)_\w+", place.name):
         seen_as = "/".join(place.parts[-3:])
-        raise ImportFormatError(f"{place}: expected the layout {LAYOUT}, found {seen_as}. Rename the folders as published.")
+        raise ImportFormatError(
+            f"{place}: expected the layout {LAYOUT}, found {seen_as}. Rename the folders as published."
+        )
     return parent.parent.name if parent.name.startswith("temperature_") else parent.name, case
 
 
@@ -172,7 +190,11 @@ def _read_problem(place: Path, rollouts: bool) -> ImportedStudy:
     model_name, case = _model_and_case(place)
     about = "scenario.json" if place.name.startswith("scenario_") else "problem.json"
     problem_file, base = (read_json(_needed(place / name)) for name in (about, "base_solution.json"))
-    problem = _scenario_row(problem_file, base, place.name) if about == "scenario.json" else _problem_row(problem_file, place.name)
+    problem = (
+        _scenario_row(problem_file, base, place.name)
+        if about == "scenario.json"
+        else _problem_row(problem_file, place.name)
+    )
     model = model_row(model_name)
     found = _cot_row(base, problem, model, CASES[case])
     cot = found["cot_id"]
@@ -205,18 +227,20 @@ def _read_problem(place: Path, rollouts: bool) -> ImportedStudy:
 
 @dataclass(frozen=True)
 class Undefined:
-    """Why a 0 that the published code wrote for a chunk is no value, from what its files say; `docs/importing.md` has the table.
+    """Why a 0 that the published code wrote for a chunk is no value, from what its files say; `docs/importing.md` has
+    the table.
 
     That code returns 0.0 early where it has nothing to compute from. A 0 it did compute stays 0.
     """
 
     index: int
-    listed: Sequence[int]              # the chunk_idx there are, rising
-    sampled: frozenset[int] | None     # those with raw rollouts; None where no raw rollouts were published
-    forced: frozenset[int] | None      # likewise forced answers
+    listed: Sequence[int]  # the chunk_idx there are, rising
+    sampled: frozenset[int] | None  # those with raw rollouts; None where no raw rollouts were published
+    forced: frozenset[int] | None  # likewise forced answers
 
     def why(self, metric: str, fraction: float | None) -> str | None:
-        """None where the 0 is a value. `fraction` is the chunk's different_trajectories_fraction, None where unknown."""
+        """None where the 0 is a value. `fraction` is the chunk's different_trajectories_fraction,
+        None where unknown."""
         if metric == "counterfactual_accuracy":
             return "no rollout of it was published" if self._without(self.sampled, self.index) else None
         of_forced = metric.startswith("forced")
@@ -236,7 +260,11 @@ class Undefined:
 
 
 def _chunks_with_rollouts(place: Path) -> frozenset[int] | None:
-    found = [int(m[1]) for p in place.glob("chunk_*/solutions.json") if (m := re.fullmatch(r"chunk_(\d+)", p.parent.name)) and _holds(p)]
+    found = [
+        int(m[1])
+        for p in place.glob("chunk_*/solutions.json")
+        if (m := re.fullmatch(r"chunk_(\d+)", p.parent.name)) and _holds(p)
+    ]
     return frozenset(found) if found else None
 
 
@@ -246,7 +274,9 @@ def _holds(solutions: Path) -> bool:
 
 def _needed(path: Path) -> Path:
     if not path.is_file():
-        raise ImportFormatError(f"{path} is missing; expected {LAYOUT}. Fetch the folder again; nothing of it was imported.")
+        raise ImportFormatError(
+            f"{path} is missing; expected {LAYOUT}. Fetch the folder again; nothing of it was imported."
+        )
     return path
 
 
@@ -266,7 +296,10 @@ def _problem_row(problem: Node, key: str) -> dict[str, Any]:
 
 
 def _scenario_row(scenario: Node, base: Node, key: str) -> dict[str, Any]:
-    """A scenario has no answer: nothing is right or wrong about it. What the model was asked is the prompt of base_solution.json."""
+    """A scenario has no answer: nothing is right or wrong about it.
+
+    What the model was asked is the prompt of base_solution.json.
+    """
     asked = scenario.get("email_content")
     prompt = base["prompt"].text()
     question = asked.text() if asked else prompt
@@ -321,20 +354,27 @@ def _published_chunks(place: Path, warnings: list[str]) -> list[tuple[int, str, 
         found = [(node["chunk_idx"].integer(), node["chunk"].text(), node) for node in read_json(labelled).items()]
     else:
         warnings.append(f"{labelled} is missing: the chunks come from chunks.json, without tags and metrics")
-        found = [(i, node.text(), node) for i, node in enumerate(read_json(_needed(place / "chunks.json"))["chunks"].items())]
+        found = [
+            (i, node.text(), node) for i, node in enumerate(read_json(_needed(place / "chunks.json"))["chunks"].items())
+        ]
     if not found:
-        raise ImportFormatError(f"{labelled} lists no chunk; expected at least one. Fetch the file again; nothing of its CoT was imported.")
+        raise ImportFormatError(
+            f"{labelled} lists no chunk; expected at least one. Fetch the file again; nothing of its CoT was imported."
+        )
     for (before, _, _), (index, _, node) in pairwise(found):
         if index <= before:
-            raise node.fault(f"chunk_idx to rise from {before}", found=f"{index}{', which comes twice' if index == before else ''}")
+            raise node.fault(
+                f"chunk_idx to rise from {before}", found=f"{index}{', which comes twice' if index == before else ''}"
+            )
     return found
 
 
 def align_chunks(text: str, published: list[tuple[int, str, Node]], warnings: list[str]) -> list[tuple[int, int]]:
     """Character spans of the published chunks in the CoT's text, which they tile.
 
-    Between chunks only white space may lie, and what the published lists filter out: up to 3 characters for every index left out (or
-    once, where indices were renumbered), which goes to the chunk after it. What follows the last chunk goes to the last one.
+    Between chunks only white space may lie, and what the published lists filter out: up to 3 characters for every index
+    left out (or once, where indices were renumbered), which goes to the chunk after it. What follows the last chunk
+    goes to the last one.
     """
     places = [i for i, character in enumerate(text) if not character.isspace()]
     solid = "".join(text[i] for i in places)
@@ -347,7 +387,8 @@ def align_chunks(text: str, published: list[tuple[int, str, Node]], warnings: li
         if found < 0:
             rest = text[places[cursor] :] if cursor < len(places) else ""
             raise node.fault(
-                f"chunk_idx {index} to be in the CoT of base_solution.json, which goes on with {rest[:60]!r}", found=f"{chunk[:60]!r}"
+                f"chunk_idx {index} to be in the CoT of base_solution.json, which goes on with {rest[:60]!r}",
+                found=f"{chunk[:60]!r}",
             )
         cursor, index_before = found + len(wanted), index
         end = places[cursor - 1] + 1
@@ -357,7 +398,9 @@ def align_chunks(text: str, published: list[tuple[int, str, Node]], warnings: li
         ends.append(spans[-1][1])
     if cursor < len(places):
         more = len(places) - cursor
-        warnings.append(f"{published[-1][2].file}: {more} characters of the CoT follow the last chunk; they were put into it")
+        warnings.append(
+            f"{published[-1][2].file}: {more} characters of the CoT follow the last chunk; they were put into it"
+        )
     spans[-1] = (spans[-1][0], len(text))
     return spans
 
@@ -367,13 +410,20 @@ def _category_rows(node: Node, chunk: str, warnings: list[str]) -> list[dict[str
     names = list(dict.fromkeys(tag.text() for tag in tags.items())) if tags else []
     for name in names:
         if name not in CATEGORIES:
-            warnings.append(f"{node.file}, at {node.place}.function_tags: {name!r:.60} is none of the nine tags; left out")
+            warnings.append(
+                f"{node.file}, at {node.place}.function_tags: {name!r:.60} is none of the nine tags; left out"
+            )
     known = [name for name in names if name in CATEGORIES]
-    return [row("categories", chunk_id=chunk, source="published", rank=rank, category=name) for rank, name in enumerate(known)]
+    return [
+        row("categories", chunk_id=chunk, source="published", rank=rank, category=name)
+        for rank, name in enumerate(known)
+    ]
 
 
 def _importance_rows(node: Node, chunk: str, undefined: Undefined) -> list[dict[str, Any]]:
-    """A row for every metric that is there; a missing or unknown one gives none, an undefined one written as 0 gives one without value."""
+    """A row for every metric that is there; a missing or unknown one gives none, an undefined one written as 0 gives
+    one without value.
+    """
     fields = {metric: node.get(key) for metric, key in METRICS.items()}
     known = {metric: field for metric, field in fields.items() if field is not None and field.number() is not None}
     share = known.get("different_trajectories_fraction")
@@ -393,18 +443,36 @@ def published_row(chunk: str, metric: str, value: Node, reason: str | None = Non
 
 
 def chunk_row(cot: str, position: int, start: int, end: int, text: str) -> dict[str, Any]:
-    return row("chunks", chunk_id=chunk_id(cot, position), cot_id=cot, chunk_index=position, char_start=start, char_end=end, text=text)
+    return row(
+        "chunks",
+        chunk_id=chunk_id(cot, position),
+        cot_id=cot,
+        chunk_index=position,
+        char_start=start,
+        char_end=end,
+        text=text,
+    )
 
 
 def _rollout_row(cot: str, chunk: str, kind: str, sample: int, **known: Any) -> dict[str, Any]:
-    return row("rollouts", rollout_id=rollout_id(chunk, kind, sample), chunk_id=chunk, cot_id=cot, kind=kind, sample=sample, **known)
+    return row(
+        "rollouts",
+        rollout_id=rollout_id(chunk, kind, sample),
+        chunk_id=chunk,
+        cot_id=cot,
+        kind=kind,
+        sample=sample,
+        **known,
+    )
 
 
 def _raw_rollouts(
     place: Path, kind: str, cot: str, ids: dict[int, str], texts: dict[int, str], warnings: list[str]
 ) -> list[dict[str, Any]]:
     found = []
-    numbered = sorted((int(m[1]), p) for p in place.glob("chunk_*") if (m := re.fullmatch(r"chunk_(\d+)", p.name)) and p.is_dir())
+    numbered = sorted(
+        (int(m[1]), p) for p in place.glob("chunk_*") if (m := re.fullmatch(r"chunk_(\d+)", p.name)) and p.is_dir()
+    )
     left_out = []
     for index, folder in numbered:
         solutions = folder / "solutions.json"
@@ -417,12 +485,16 @@ def _raw_rollouts(
         entries = read_json(solutions).items()
         failed = [node for node in entries if isinstance(node.value, dict) and "error" in node.value]
         if failed:
-            warnings.append(f"{solutions}: {len(failed)} of {len(entries)} rollouts failed when they were made; left out")
+            warnings.append(
+                f"{solutions}: {len(failed)} of {len(entries)} rollouts failed when they were made; left out"
+            )
         good = [(sample, node) for sample, node in enumerate(entries) if node not in failed]
         found += [_raw_rollout(node, kind, sample, cot, ids[index], texts[index]) for sample, node in good]
     if left_out:
         numbers = ", ".join(map(str, left_out))
-        warnings.append(f"{place}: the rollouts of chunks {numbers} are left out, because the chunk list does not have these chunks")
+        warnings.append(
+            f"{place}: the rollouts of chunks {numbers} are left out, because the chunk list does not have these chunks"
+        )
     return found
 
 
@@ -456,7 +528,9 @@ def _resampled_sentences(place: Path, cot: str, ids: dict[int, str], with_rollou
         chunk = ids[int(key)]
         if chunk not in with_rollouts:  # raw rollouts hold the same sentences, and more
             texts = [sentence.text() for sentence in sentences.items()]
-            found += [_rollout_row(cot, chunk, "resample", sample, resampled_chunk=text) for sample, text in enumerate(texts)]
+            found += [
+                _rollout_row(cot, chunk, "resample", sample, resampled_chunk=text) for sample, text in enumerate(texts)
+            ]
     return found
 
 
@@ -468,7 +542,9 @@ def _same_cot(path: Path, base: Node) -> None:
             raise solution.fault(f"the CoT of {base.file}, whose answers were forced here", found="another text")
 
 
-def _step_importance_rows(place: Path, ids: dict[int, str], texts: dict[int, str], warnings: list[str]) -> list[dict[str, Any]]:
+def _step_importance_rows(
+    place: Path, ids: dict[int, str], texts: dict[int, str], warnings: list[str]
+) -> list[dict[str, Any]]:
     path = place / "step_importance.json"
     if not path.is_file():
         warnings.append(f"{path} is missing: this CoT has no sentence-to-sentence importance")
@@ -490,6 +566,12 @@ def _step_importance_rows(place: Path, ids: dict[int, str], texts: dict[int, str
             if score is not None and (value := score.number()) is not None:
                 found[source, target.value] = value
     return [
-        row("step_importance", source_chunk_id=ids[source], target_chunk_id=ids[target], convention="published", value=value)
+        row(
+            "step_importance",
+            source_chunk_id=ids[source],
+            target_chunk_id=ids[target],
+            convention="published",
+            value=value,
+        )
         for (source, target), value in found.items()
     ]

@@ -26,6 +26,25 @@ from precompute.stages import (
 from precompute.units import Stage
 
 STAGES: tuple[Stage, ...] = (
-    problems, cots, tokens, training, chunks, categories, activations, rollouts, importance, resilience, maps, neighbourhoods, sweep,
-    geometry, before_after, crosscoder, codes, features, splices, ablations, evidence,
-)  # fmt: skip
+    problems,
+    cots,
+    tokens,
+    training,
+    chunks,
+    categories,
+    activations,
+    rollouts,
+    importance,
+    resilience,
+    maps,
+    neighbourhoods,
+    sweep,
+    geometry,
+    before_after,
+    crosscoder,
+    codes,
+    features,
+    splices,
+    ablations,
+    evidence,
+)

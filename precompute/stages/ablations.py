@@ -1,4 +1,5 @@
-"""What target words lose in each model of the pair when features are zeroed that the distilled model has more of: the ablation figure.
+"""What target words lose in each model of the pair when features are zeroed that the distilled model has more of: the
+ablation figure.
 
 `backend.crosscoder.ablations` says how. Both models are asked about the same targets, with the same sets of features.
 """
@@ -35,7 +36,9 @@ _COTS_A_TASK = 8
 
 @dataclass(frozen=True)
 class Arm:
-    """One choice of features, and the random sets that stand in their place for the control; no sets where there are no features."""
+    """One choice of features, and the random sets that stand in their place for the control; no sets where there are no
+    features.
+    """
 
     scheme: str
     nrn_above: float
@@ -52,8 +55,12 @@ class Asked:
     cots: tuple["CodedText", ...]
 
     def zeroed(self, number: int) -> list[tuple[int, ...]]:
-        """Different sets of features that are zeroed in CoT `number`: those of the arms, and one of the control's of each."""
-        return list(dict.fromkeys(chosen for arm in self.arms for chosen in (arm.features, _set_of(arm, number)) if chosen))
+        """Different sets of features that are zeroed in CoT `number`: those of the arms, and one of the control's of
+        each.
+        """
+        return list(
+            dict.fromkeys(chosen for arm in self.arms for chosen in (arm.features, _set_of(arm, number)) if chosen)
+        )
 
 
 @dataclass(frozen=True)
@@ -72,13 +79,18 @@ def units(context: Context) -> list[Unit]:
         if row["distilled_model_id"] is None or context.store.features(row["dictionary_id"]).empty:
             continue
         inputs = {
-            "rule": _RULE, "layer": row["layer"], "cots": list(codes_stage.coded_cots(context, row)), "nrn": wanted.ablation_nrn,
-            "targets": wanted.ablation_targets, "seed": context.study.seed,
-        }  # fmt: skip
+            "rule": _RULE,
+            "layer": row["layer"],
+            "cots": list(codes_stage.coded_cots(context, row)),
+            "nrn": wanted.ablation_nrn,
+            "targets": wanted.ablation_targets,
+            "seed": context.study.seed,
+        }
         result += [
             Unit(f"{model_id}.{row['dictionary_id']}.{category}", inputs)
-            for category in TARGETS for model_id in codes_stage.models_of(row)
-        ]  # fmt: skip
+            for category in TARGETS
+            for model_id in codes_stage.models_of(row)
+        ]
     return result
 
 
@@ -101,7 +113,10 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
             row = rows[dictionary_id]
             place, folder = codes_stage.models_of(row).index(model_id), folder_of(context.store.path) / dictionary_id
             pairs = [(cot, here.zeroed(number)) for number, cot in enumerate(here.cots)]
-            tasks += [Task(name, folder, place, row["layer"], tuple(share)) for share in shares(pairs, study.engine.workers, _COTS_A_TASK)]
+            tasks += [
+                Task(name, folder, place, row["layer"], tuple(share))
+                for share in shares(pairs, study.engine.workers, _COTS_A_TASK)
+            ]
         found: dict[str, dict[str, Changes]] = {name: {} for name in names}
         model = models.by_id(study)[model_id]
         crew = {"workers": study.engine.workers, "threads": study.engine.threads}
@@ -134,14 +149,21 @@ def _asked(
     result = {}
     for dictionary_id in sorted({name for name, _ in wanted}):
         places = {
-            cot_id: target_tokens(context.store.token_texts(dictionary_id, cot_id), cot["n_prompt_tokens"], cot["prompt"], cot["text"])
+            cot_id: target_tokens(
+                context.store.token_texts(dictionary_id, cot_id), cot["n_prompt_tokens"], cot["prompt"], cot["text"]
+            )
             for cot_id, cot in cots[dictionary_id].items()
         }
         for category in (category for name, category in sorted(wanted) if name == dictionary_id):
             targets = {cot_id: found[category] for cot_id, found in places.items()}
             drawn = drawn_targets(targets, context.study.crosscoder.ablation_targets, seed=context.study.seed)
             coded = tuple(
-                CodedText(cot_id, tuple(cots[dictionary_id][cot_id]["token_ids"]), own, *context.store.codes(dictionary_id, cot_id))
+                CodedText(
+                    cot_id,
+                    tuple(cots[dictionary_id][cot_id]["token_ids"]),
+                    own,
+                    *context.store.codes(dictionary_id, cot_id),
+                )
                 for cot_id, own in sorted(drawn.items())
             )
             result[dictionary_id, category] = Asked(_arms(context, dictionary_id, category) if coded else (), coded)
@@ -175,7 +197,11 @@ def _set_of(arm: Arm, number: int) -> tuple[int, ...]:
 
 
 def _rows(
-    context: Context, row: Mapping[str, Any], asked: Asked, found: Mapping[str, "Changes"], cots: Mapping[str, Mapping[str, Any]]
+    context: Context,
+    row: Mapping[str, Any],
+    asked: Asked,
+    found: Mapping[str, "Changes"],
+    cots: Mapping[str, Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
     """Rows of feature_ablations, without what is the same in all of them."""
     from backend.crosscoder.ablations import MEASURES, MOST_A_COT, N_BOOTSTRAP, clustered_mean
@@ -186,10 +212,15 @@ def _rows(
     counts = np.array([len(cot.targets) for cot in asked.cots])
     overall = context.store.features(row["dictionary_id"])["frequency"].to_numpy(dtype=np.float64)
     before = sum(changes.before.sum(1) for changes in ordered) / counts.sum()
-    parameters = json.dumps({
-        "layer": row["layer"], "targets": context.study.crosscoder.ablation_targets, "targets_of_a_cot": MOST_A_COT, "sets": N_SETS,
-        "bootstrap": N_BOOTSTRAP,
-    })  # fmt: skip
+    parameters = json.dumps(
+        {
+            "layer": row["layer"],
+            "targets": context.study.crosscoder.ablation_targets,
+            "targets_of_a_cot": MOST_A_COT,
+            "sets": N_SETS,
+            "bootstrap": N_BOOTSTRAP,
+        }
+    )
     rows = []
     for arm in asked.arms:
         for control in ("features", "random"):
@@ -198,18 +229,37 @@ def _rows(
             for measure, name in enumerate(MEASURES):
                 effect, interval = math.nan, (math.nan, math.nan)
                 if arm.features:
-                    sums = np.array([changes.change[place, measure].sum() for changes, place in zip(ordered, where, strict=True)])
+                    sums = np.array(
+                        [changes.change[place, measure].sum() for changes, place in zip(ordered, where, strict=True)]
+                    )
                     clusters = [problems] if control == "features" else [problems, turns]
                     effect, interval = clustered_mean(sums, counts, clusters, seed=context.study.seed)
-                rows.append({
-                    "scheme": arm.scheme, "nrn_above": arm.nrn_above, "top_percent": arm.top_percent, "control": control, "measure": name,
-                    "n_features": len(arm.features), "features": list(arm.features) if control == "features" else None,
-                    "n_targets": int(counts.sum()), "n_cots": len(ordered), "n_problems": len(set(problems)), "before": before[measure],
-                    "effect": _known(effect), "ci_low": _known(interval[0]), "ci_high": _known(interval[1]),
-                    "frequency": float(np.mean([overall[list(chosen)].mean() for chosen in sets])) if arm.features else None,
-                    "removed": float(np.mean([one.removed[at] for one, at in zip(ordered, where, strict=True)])) if arm.features else None,
-                    "seed": context.study.seed, "parameters": parameters,
-                })  # fmt: skip
+                rows.append(
+                    {
+                        "scheme": arm.scheme,
+                        "nrn_above": arm.nrn_above,
+                        "top_percent": arm.top_percent,
+                        "control": control,
+                        "measure": name,
+                        "n_features": len(arm.features),
+                        "features": list(arm.features) if control == "features" else None,
+                        "n_targets": int(counts.sum()),
+                        "n_cots": len(ordered),
+                        "n_problems": len(set(problems)),
+                        "before": before[measure],
+                        "effect": _known(effect),
+                        "ci_low": _known(interval[0]),
+                        "ci_high": _known(interval[1]),
+                        "frequency": float(np.mean([overall[list(chosen)].mean() for chosen in sets]))
+                        if arm.features
+                        else None,
+                        "removed": float(np.mean([one.removed[at] for one, at in zip(ordered, where, strict=True)]))
+                        if arm.features
+                        else None,
+                        "seed": context.study.seed,
+                        "parameters": parameters,
+                    }
+                )
     return rows
 
 

@@ -20,7 +20,9 @@ _COTS_A_TASK = 16
 
 @dataclass(frozen=True)
 class Task:
-    cots: tuple[tuple[str, tuple[int, ...], tuple[tuple[str, int, int], ...]], ...]  # (cot_id, token ids, (chunk_id, start, end) …)
+    cots: tuple[
+        tuple[str, tuple[int, ...], tuple[tuple[str, int, int], ...]], ...
+    ]  # (cot_id, token ids, (chunk_id, start, end) …)
     layers: tuple[int, ...]
 
 
@@ -47,7 +49,11 @@ def units(context: Context) -> list[Unit]:
     read = [(models.reader_of(context.study, cot), cot["cot_id"]) for cot in context.store.tokenised_cots()]
     rules = chunks_stage.rules(context)
     layers = {model_id: layers_of(context, model_id) for model_id in {reader for reader, _ in read if reader}}
-    return [Unit(f"{reader}.{cot_id}", {"layers": layers[reader], "chunks": rules[cot_id]}) for reader, cot_id in read if reader]
+    return [
+        Unit(f"{reader}.{cot_id}", {"layers": layers[reader], "chunks": rules[cot_id]})
+        for reader, cot_id in read
+        if reader
+    ]
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
@@ -82,7 +88,9 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
 
 def _spans(chunks: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, int, int], ...]:
     return tuple(
-        (chunk["chunk_id"], chunk["token_start"], chunk["token_end"]) for chunk in chunks if chunk["token_start"] < chunk["token_end"]
+        (chunk["chunk_id"], chunk["token_start"], chunk["token_end"])
+        for chunk in chunks
+        if chunk["token_start"] < chunk["token_end"]
     )
 
 
@@ -92,7 +100,10 @@ def record(loaded: LoadedModel, task: Task) -> Iterator[Recorded]:
 
     for cot_id, token_ids, spans in task.cots:
         residuals = record_residuals(loaded, token_ids, task.layers)
-        means = {layer: chunk_activations(residual, [(start, end) for _, start, end in spans]) for layer, residual in residuals.items()}
+        means = {
+            layer: chunk_activations(residual, [(start, end) for _, start, end in spans])
+            for layer, residual in residuals.items()
+        }
         yield Recorded(
             cot_id,
             tuple((name, end - start) for name, start, end in spans),

@@ -1,6 +1,8 @@
-"""Steering at the last token before a chunk against steering at its last token, in some of the CoTs that the sweep steers.
+"""Steering at the last token before a chunk against steering at its last token, in some of the CoTs that the sweep
+steers.
 
-`geometry.before_after` CoTs take part with all their chunks: those with an anchor before those without, drawn by their ids.
+`geometry.before_after` CoTs take part with all their chunks: those with an anchor before those without, drawn by their
+ids.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,13 +40,22 @@ def units(context: Context) -> list[Unit]:
     if study.geometry is None:
         return []
     cots = _drawn(context)
-    made = {reader: study_directions(context, reader, study.geometry_layers) for reader in sorted({cot["reader"] for cot in cots})}
+    made = {
+        reader: study_directions(context, reader, study.geometry_layers)
+        for reader in sorted({cot["reader"] for cot in cots})
+    }
     chunks = context.store.chunks_of([cot["cot_id"] for cot in cots])
     result, rules = [], chunks_stage.rules(context)
     for cot in cots:
         own = that_apply(made[cot["reader"]], (chunk["chunk_id"] for chunk in chunks[cot["cot_id"]]))
         ids = sorted(direction.direction_id for direction in own)
-        inputs = {"rule": _RULE, "chunks": rules[cot["cot_id"]], "unit": study.sweep.unit, "betas": study.sweep.betas, "directions": ids}
+        inputs = {
+            "rule": _RULE,
+            "chunks": rules[cot["cot_id"]],
+            "unit": study.sweep.unit,
+            "betas": study.sweep.betas,
+            "directions": ids,
+        }
         result.append(Unit(f"{cot['reader']}.{cot['cot_id']}", inputs))
     return result
 
@@ -71,7 +82,9 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
         for cot_id, rows in run_in_workers(measure, tasks, model=models.spec(study, model), **crew):
             own = [direction.row() for direction in that_apply(made, where[cot_id])]
             yield Finished(
-                by_id[f"{model_id}.{cot_id}"], {"directions": own, "before_after": rows}, {"model_id": model_id, "dtype": model.dtype}
+                by_id[f"{model_id}.{cot_id}"],
+                {"directions": own, "before_after": rows},
+                {"model_id": model_id, "dtype": model.dtype},
             )
 
 
@@ -83,9 +96,15 @@ def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, list[dict[st
         # A token that lies across the end of the prompt is one more when the prompt is tokenised alone.
         n_prompt = min(cot["n_prompt_tokens"], *(start for start, _ in where.values()))
         rows = before_after_cot(
-            loaded, tokens_read(loaded.tokenizer, cot), where, that_apply(task.directions, where), n_prompt=n_prompt,
-            answer_spans=answer_span(loaded.tokenizer, cot), betas=task.betas, unit=task.unit,
-        )  # fmt: skip
+            loaded,
+            tokens_read(loaded.tokenizer, cot),
+            where,
+            that_apply(task.directions, where),
+            n_prompt=n_prompt,
+            answer_spans=answer_span(loaded.tokenizer, cot),
+            betas=task.betas,
+            unit=task.unit,
+        )
         yield cot["cot_id"], rows
 
 

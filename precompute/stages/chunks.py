@@ -19,7 +19,8 @@ def units(context: Context) -> list[Unit]:
 def rules(context: Context, *, own: bool = False) -> dict[str, int]:
     """The newest rule of cutting that has a say in each CoT, by id; of `own` CoTs alone, or of imported ones too.
 
-    It is part of the inputs of whatever is made of chunks: a change of the rules makes anew what it can cut differently, and nothing else.
+    It is part of the inputs of whatever is made of chunks: a change of the rules makes anew what it can cut
+    differently, and nothing else.
     """
     texts = context.store.cot_texts()
     return {cot: newest_rule(text) if ours else _AS_PUBLISHED for cot, text, ours in texts if ours or not own}
@@ -32,10 +33,15 @@ def newest(context: Context) -> int:
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
     cots = {cot["cot_id"]: cot for cot in context.store.tokenised_cots()}
-    tokenizers = {model_id: load_tokenizer(model.name, revision=model.revision) for model_id, model in models.by_id(context.study).items()}
+    tokenizers = {
+        model_id: load_tokenizer(model.name, revision=model.revision)
+        for model_id, model in models.by_id(context.study).items()
+    }
     for unit in units:
         cot = cots[unit.unit_id]
-        encoded = tokenizers[cot["model_id"]](cot["prompt"] + cot["text"], add_special_tokens=False, return_offsets_mapping=True)
+        encoded = tokenizers[cot["model_id"]](
+            cot["prompt"] + cot["text"], add_special_tokens=False, return_offsets_mapping=True
+        )
         spans = chunk_spans(cot["text"])
         tokens = token_spans(spans, encoded["offset_mapping"], len(cot["prompt"]))
         rows = [

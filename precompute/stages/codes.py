@@ -1,4 +1,6 @@
-"""Codes of every token of the study's CoTs: both models of the pair read the same tokens, and the dictionary encodes what they do."""
+"""Codes of every token of the study's CoTs: both models of the pair read the same tokens, and the dictionary encodes
+what they do.
+"""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,9 +33,12 @@ def dictionaries(context: Context) -> list[dict[str, Any]]:
 def units(context: Context) -> list[Unit]:
     cots = corpus.cots_of_the_pair(context) if context.study.crosscoder else []
     return [
-        Unit(f"{row['dictionary_id']}.{cot['cot_id']}", {"rule": _RULE, "models": models_of(row), "layer": row["layer"]})
-        for row in dictionaries(context) for cot in cots
-    ]  # fmt: skip
+        Unit(
+            f"{row['dictionary_id']}.{cot['cot_id']}", {"rule": _RULE, "models": models_of(row), "layer": row["layer"]}
+        )
+        for row in dictionaries(context)
+        for cot in cots
+    ]
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
@@ -50,7 +55,11 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
                 shards = recorded(recorder, some := todo[first : first + _COTS_AT_ONCE])
                 for cot in some:
                     codes = _codes(dictionary, activations_of(shards, cot))
-                    tables = {"cot_codes": [{"dictionary_id": name, "cot_id": cot["cot_id"], "tokens": _texts(tokenizer, cot), **codes}]}
+                    tables = {
+                        "cot_codes": [
+                            {"dictionary_id": name, "cot_id": cot["cot_id"], "tokens": _texts(tokenizer, cot), **codes}
+                        ]
+                    }
                     yield Finished(by_id[f"{name}.{cot['cot_id']}"], tables, {"layer": row["layer"]})
 
 
@@ -61,7 +70,9 @@ def coded_cots(context: Context, row: Mapping[str, Any]) -> dict[str, dict[str, 
 
 
 def recorder_of(context: Context, row: Mapping[str, Any]) -> Recorder:
-    """Records CoTs whole, as the models of a dictionary read them, in float32; what it has does not depend on the dictionary's weights."""
+    """Records CoTs whole, as the models of a dictionary read them, in float32; what it has does not depend on the
+    dictionary's weights.
+    """
     folder = context.store.path / SCRATCH / f"cots-{stable_id('s', _RULE, models_of(row), row['layer'])}"
     return Recorder(context.study, row["layer"], folder, "float32", _WHOLE)
 
@@ -75,10 +86,15 @@ def recorded(recorder: Recorder, cots: Sequence[Mapping[str, Any]]) -> "Shards":
 
 
 def activations_of(shards: "Shards", cot: Mapping[str, Any]) -> np.ndarray:
-    """(n_tokens − 1, n_models, d_model): what the models do at the CoT's tokens but the first. Raises where they read other tokens."""
+    """(n_tokens − 1, n_models, d_model): what the models do at the CoT's tokens but the first.
+
+    Raises where they read other tokens.
+    """
     rows = shards.rows_of(cot["cot_id"])
     if shards.tokens(rows)[:, 2].tolist() != list(cot["token_ids"])[1:]:
-        raise AnchorscopeError(f"CoT {cot['cot_id']} was recorded in other tokens than are stored. Delete {shards.folder} and run again.")
+        raise AnchorscopeError(
+            f"CoT {cot['cot_id']} was recorded in other tokens than are stored. Delete {shards.folder} and run again."
+        )
     return shards.activations(rows)
 
 

@@ -1,4 +1,5 @@
-"""Chains of thought: k samples a problem, model and prompt, a forced answer where none was given, judged, with the accuracy of the three.
+"""Chains of thought: k samples a problem, model and prompt, a forced answer where none was given, judged, with the
+accuracy of the three.
 
 The CoT's tokens are those of one tokenisation of prompt + CoT; chunks, rollouts and activations all count in them.
 """
@@ -29,7 +30,10 @@ CANDIDATE = (0.2, 0.8)  # accuracy of a problem worth studying (Dawes 2025)
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker is asked: `samples` CoTs for each problem. Seeds are made from `seed`, problem, sample number and prompt."""
+    """What a worker is asked: `samples` CoTs for each problem.
+
+    Seeds are made from `seed`, problem, sample number and prompt.
+    """
 
     questions: tuple[tuple[str, str], ...]  # (problem_id, question)
     prompt: Prompt
@@ -84,15 +88,25 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
             prompt = next(prompt for prompt in study.prompts_of(model) if prompt.name == name)
             tasks = [
                 Task(
-                    tuple((name, problems[name]["question"]) for name in share), prompt, study.sampling, study.seed, study.engine.rows,
+                    tuple((name, problems[name]["question"]) for name in share),
+                    prompt,
+                    study.sampling,
+                    study.seed,
+                    study.engine.rows,
                     model.role,
                 )
                 for share in shares(list(by_problem), study.engine.workers, _PROBLEMS_A_TASK)
-            ]  # fmt: skip
+            ]
             for written in run_in_workers(
-                write_cots, tasks, model=models.spec(study, model), workers=study.engine.workers, threads=study.engine.threads
+                write_cots,
+                tasks,
+                model=models.spec(study, model),
+                workers=study.engine.workers,
+                threads=study.engine.threads,
             ):
-                yield _judged(by_problem[written.problem_id], written, problems[written.problem_id], judge, context.run_id)
+                yield _judged(
+                    by_problem[written.problem_id], written, problems[written.problem_id], judge, context.run_id
+                )
 
 
 def shares(items: list[Any], workers: int, largest: int) -> list[list[Any]]:
@@ -110,7 +124,9 @@ def write_cots(loaded: LoadedModel, task: Task) -> Iterator[Written]:
     sequences = {name: encode(tokenizer, prompt.text) for name, prompt in prompts.items()}
     own = _name_of(task.prompt)
     requests = [
-        SampleRequest(f"{name}.{number}", name, len(sequences[name]), seed_for(task.seed, loaded.model_id, name, number, *own))
+        SampleRequest(
+            f"{name}.{number}", name, len(sequences[name]), seed_for(task.seed, loaded.model_id, name, number, *own)
+        )
         for name in prompts
         for number in range(sampling.samples)
     ]
@@ -122,9 +138,15 @@ def write_cots(loaded: LoadedModel, task: Task) -> Iterator[Written]:
         prompt = prompts[name]
         response = continuation_text(tokenizer, sequences[name], drawn.token_ids, tag=prompt.closing)
         done[name].append(
-            {"sample": int(number), "seed": seeds[drawn.request_id], "prompt": prompt.text, "response": response, "finish": drawn.finish,
-             "think_close": prompt.closing or closing_tag(response)}
-        )  # fmt: skip
+            {
+                "sample": int(number),
+                "seed": seeds[drawn.request_id],
+                "prompt": prompt.text,
+                "response": response,
+                "finish": drawn.finish,
+                "think_close": prompt.closing or closing_tag(response),
+            }
+        )
         if len(done[name]) == sampling.samples:
             cots = sorted(done.pop(name), key=lambda cot: cot["sample"])
             row = _prompt_row(task.prompt, loaded.model_id, prompt)
@@ -162,16 +184,22 @@ def _with_answers(loaded: LoadedModel, task: Task, cots: list[dict[str, Any]]) -
         cot["answer"], cot["answer_source"] = extract_answer(cot["response"]), "given"
     silent = [cot for cot in cots if cot["answer"] is None]
     suffixes = {str(cot["sample"]): forced_suffix(cot["prompt"] + cot["text"], cot["think_close"]) for cot in silent}
-    sequences = {str(cot["sample"]): [*cot["token_ids"], *encode(tokenizer, suffixes[str(cot["sample"])])] for cot in silent}
+    sequences = {
+        str(cot["sample"]): [*cot["token_ids"], *encode(tokenizer, suffixes[str(cot["sample"])])] for cot in silent
+    }
     requests = [
-        SampleRequest(str(cot["sample"]), str(cot["sample"]), len(sequences[str(cot["sample"])]), seed_for(cot["seed"], "forced"))
+        SampleRequest(
+            str(cot["sample"]), str(cot["sample"]), len(sequences[str(cot["sample"])]), seed_for(cot["seed"], "forced")
+        )
         for cot in silent
     ]
     parameters = SamplingParameters(sampling.temperature, sampling.top_p, sampling.forced_max_tokens)
     forced = {drawn.request_id: drawn for drawn in sample(loaded, sequences, requests, parameters, rows=task.rows)}
     for cot in silent:
         drawn = forced[str(cot["sample"])]
-        written = suffixes[drawn.request_id] + continuation_text(tokenizer, sequences[drawn.request_id], drawn.token_ids)
+        written = suffixes[drawn.request_id] + continuation_text(
+            tokenizer, sequences[drawn.request_id], drawn.token_ids
+        )
         cot["answer"] = extract_answer(written)
         cot["answer_source"] = None if cot["answer"] is None else "forced"
     return cots
@@ -224,4 +252,8 @@ def _judged(unit: Unit, written: Written, problem: Mapping[str, Any], judge: Jud
         "dtype": written.model["dtype"],
         "seed": [cot["seed"] for cot in written.cots],
     }
-    return Finished(unit, {"models": [written.model], "prompts": [written.prompt], "cots": rows, "problem_accuracy": [summary]}, provenance)
+    return Finished(
+        unit,
+        {"models": [written.model], "prompts": [written.prompt], "cots": rows, "problem_accuracy": [summary]},
+        provenance,
+    )

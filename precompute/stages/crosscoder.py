@@ -1,9 +1,12 @@
 """The study's dictionary of activations: recorded, trained and kept, or read from a file and kept.
 
-1. Texts are read by the models, some at a time, and their residual streams at the layer are kept in shards (`precompute.recording`).
-2. The dictionary is trained on them. Each unit is some of the steps, so that the metrics of an unfinished training are seen. Checkpoints,
-   with the metrics so far, lie in scratch too: a killed training goes on from the last one, and its steps come out the same.
-3. The last unit rounds the weights to float16, writes them among the study's dictionaries (`backend.store.dictionaries`), and is their row.
+1. Texts are read by the models, some at a time, and their residual streams at the layer are kept in shards
+   (`precompute.recording`).
+2. The dictionary is trained on them. Each unit is some of the steps, so that the metrics of an unfinished training are
+   seen. Checkpoints, with the metrics so far, lie in scratch too: a killed training goes on from the last one, and its
+   steps come out the same.
+3. The last unit rounds the weights to float16, writes them among the study's dictionaries
+   (`backend.store.dictionaries`), and is their row.
 """
 
 import hashlib
@@ -39,7 +42,19 @@ _DTYPE = "float16"  # of recorded activations
 _TEXTS_A_UNIT = 32
 _STEPS_A_UNIT, _MOST_UNITS = 20, 200  # of a training: at least so many steps in a unit, at most so many units
 _SIDES = ("base", "distilled")
-_SETTINGS = ("kind", "n_features", "k", "penalty", "learning_rate", "steps", "warmup", "batch", "dead_after", "aux", "aux_k")
+_SETTINGS = (
+    "kind",
+    "n_features",
+    "k",
+    "penalty",
+    "learning_rate",
+    "steps",
+    "warmup",
+    "batch",
+    "dead_after",
+    "aux",
+    "aux_k",
+)
 
 
 @dataclass(frozen=True)
@@ -76,8 +91,10 @@ class Plan:
 
     def groups(self) -> list[tuple[str, slice]]:
         """Unit ids of the recording, and which of the texts each is."""
-        return [(f"{self.recording_id}.texts-{first:07d}", slice(first, first + _TEXTS_A_UNIT))
-                for first in range(0, self.contents["n_texts"], _TEXTS_A_UNIT)]  # fmt: skip
+        return [
+            (f"{self.recording_id}.texts-{first:07d}", slice(first, first + _TEXTS_A_UNIT))
+            for first in range(0, self.contents["n_texts"], _TEXTS_A_UNIT)
+        ]
 
     def legs(self) -> list[tuple[str, int, int]]:
         """Unit ids of the training, with the steps before the unit and after it."""
@@ -160,7 +177,10 @@ def _train(plan: Plan, todo: Mapping[str, Unit]) -> Iterator[Finished]:
                 checkpoints.save(plan.checkpoint, trainer.done, trainer.tensors(), {"steps": steps, **run()})
                 saved = time.monotonic()
         if name in todo:
-            rows = {"training_runs": [_run_row(plan, shards, trainer, end, run())], "training_metrics": _metrics(plan, steps, first, end)}
+            rows = {
+                "training_runs": [_run_row(plan, shards, trainer, end, run())],
+                "training_metrics": _metrics(plan, steps, first, end),
+            }
             if end == settings.steps:
                 rows["dictionaries"] = [_trained_row(plan, shards, trainer, scale)]
             yield Finished(todo[name], rows, {"seed": settings.seed, "dtype": settings.dtype})
@@ -171,12 +191,19 @@ def _run_row(plan: Plan, shards: "Shards", trainer: "Trainer", done: int, run: M
     """The row of training_runs as it is after `done` steps: the one of the last unit counts."""
     settings = trainer.settings
     return {
-        "training_id": plan.training_id, "model_id": None, "kind": "crosscoder" if settings.n_models > 1 else "sae", "base": None,
-        "started_at": datetime.fromisoformat(run["started_at"]).replace(tzinfo=None), "seconds": run["seconds"],
-        "seed": plan.context.study.seed, "parameters": json.dumps(_facts(plan, shards) | {"settings": asdict(settings)}),
-        "n_tokens": settings.batch * done, "n_weights": sum(weights.numel() for weights in trainer.parameters),
-        "versions": json.dumps(versions()), "commit": commit(),
-    }  # fmt: skip
+        "training_id": plan.training_id,
+        "model_id": None,
+        "kind": "crosscoder" if settings.n_models > 1 else "sae",
+        "base": None,
+        "started_at": datetime.fromisoformat(run["started_at"]).replace(tzinfo=None),
+        "seconds": run["seconds"],
+        "seed": plan.context.study.seed,
+        "parameters": json.dumps(_facts(plan, shards) | {"settings": asdict(settings)}),
+        "n_tokens": settings.batch * done,
+        "n_weights": sum(weights.numel() for weights in trainer.parameters),
+        "versions": json.dumps(versions()),
+        "commit": commit(),
+    }
 
 
 def _metrics(plan: Plan, steps: Sequence[Sequence[float]], first: int, end: int) -> list[dict[str, Any]]:
@@ -200,19 +227,29 @@ def _facts(plan: Plan, shards: "Shards") -> dict[str, Any]:
     n_cots, wanted = len(plan.contents["cots"]), plan.context.study.crosscoder
     return {
         "models": [{**about, "role": role} for about, role in zip(shards.about["models"], roles, strict=True)],
-        "layer": wanted.layer, "n_tokens": len(shards), "n_cots": n_cots, "n_generated": wanted.generated,
-        "n_lines": plan.contents["n_texts"] - n_cots - wanted.generated, "lines_sha256": plan.contents["texts"],
-        "max_tokens": wanted.max_tokens, "recorded_as": _DTYPE,
-    }  # fmt: skip
+        "layer": wanted.layer,
+        "n_tokens": len(shards),
+        "n_cots": n_cots,
+        "n_generated": wanted.generated,
+        "n_lines": plan.contents["n_texts"] - n_cots - wanted.generated,
+        "lines_sha256": plan.contents["texts"],
+        "max_tokens": wanted.max_tokens,
+        "recorded_as": _DTYPE,
+    }
 
 
 def _read(context: Context, unit: Unit) -> Finished:
-    """The dictionary of a file. Raises AnchorscopeError where it is not one of the study's models at this layer, as far as it says."""
+    """The dictionary of a file.
+
+    Raises AnchorscopeError where it is not one of the study's models at this layer, as far as it says.
+    """
     wanted, found = context.study.crosscoder, dictionary_of_file(context.study)
     for model in context.study.pair:
         known = context.store.model_facts(models.model_id(model))
         if known and known["d_model"] != found.d_model:
-            raise AnchorscopeError(f"{wanted.dictionary} reads activations of width {found.d_model}; {model.name} has {known['d_model']}.")
+            raise AnchorscopeError(
+                f"{wanted.dictionary} reads activations of width {found.d_model}; {model.name} has {known['d_model']}."
+            )
         if known:
             models.require_layers([wanted.layer], known["n_layers"], "crosscoder.layer")
     known = replace(found, facts={**found.facts, "layer": wanted.layer})
@@ -221,24 +258,28 @@ def _read(context: Context, unit: Unit) -> Finished:
 
 
 def dictionary_of_file(study: Study) -> "Dictionary":
-    """The study's dictionary as its file has it. Raises AnchorscopeError where the file says that it is of other models or of another
-    layer, or cannot be read; so it is called before anything runs, too."""
+    """The study's dictionary as its file has it. Raises AnchorscopeError where the file says that it is of other models
+    or of another layer, or cannot be read; so it is called before anything runs, too.
+    """
     from backend.crosscoder.files import load
 
     wanted, pair = study.crosscoder, study.pair
     if not wanted.dictionary.exists():
         raise AnchorscopeError(
-            f"There is no dictionary at {wanted.dictionary}; crosscoder.dictionary is a file of weights, or a folder with one."
+            f"There is no dictionary at {wanted.dictionary}; crosscoder.dictionary is a file of weights, or a folder"
+            " with one."
         )
     found = load(wanted.dictionary, scale=wanted.scale)
     if found.n_models != len(pair):
         names = ", ".join(model.name for model in pair)
-        raise AnchorscopeError(f"{wanted.dictionary} is of {found.n_models} models; the study has {len(pair)}: {names}.")
+        raise AnchorscopeError(
+            f"{wanted.dictionary} is of {found.n_models} models; the study has {len(pair)}: {names}."
+        )
     if (named := found.facts.get("layer")) is not None and named != wanted.layer:
         place = f" ({found.facts['place']})" if "place" in found.facts else ""
         raise AnchorscopeError(
-            f"crosscoder.layer is {wanted.layer}, but the dictionary is of layer {named}{place}: {wanted.dictionary}. Set crosscoder.layer "
-            f"to {named}, or give a dictionary of layer {wanted.layer}."
+            f"crosscoder.layer is {wanted.layer}, but the dictionary is of layer {named}{place}: {wanted.dictionary}."
+            f" Set crosscoder.layer to {named}, or give a dictionary of layer {wanted.layer}."
         )
     return found
 
@@ -247,11 +288,19 @@ def _row(context: Context, dictionary: "Dictionary", **origin: Any) -> dict[str,
     """Keeps the weights, and then their row of dictionaries."""
     base, *distilled = Plan(context).model_ids
     return {
-        "dictionary_id": dictionary.dictionary_id, "kind": dictionary.kind, "base_model_id": base,
-        "distilled_model_id": distilled[0] if distilled else None, "layer": context.study.crosscoder.layer,
-        "n_features": dictionary.n_features, "d_model": dictionary.d_model, "k": dictionary.k, "scale": dictionary.scale.tolist(),
-        "sha256": dictionaries.keep(dictionary, context.store.path), "parameters": json.dumps(dict(dictionary.facts)), **origin,
-    }  # fmt: skip
+        "dictionary_id": dictionary.dictionary_id,
+        "kind": dictionary.kind,
+        "base_model_id": base,
+        "distilled_model_id": distilled[0] if distilled else None,
+        "layer": context.study.crosscoder.layer,
+        "n_features": dictionary.n_features,
+        "d_model": dictionary.d_model,
+        "k": dictionary.k,
+        "scale": dictionary.scale.tolist(),
+        "sha256": dictionaries.keep(dictionary, context.store.path),
+        "parameters": json.dumps(dict(dictionary.facts)),
+        **origin,
+    }
 
 
 def _digests(path: Path) -> list[list[str]]:

@@ -1,11 +1,13 @@
-"""Does importance fall or rise with any geometry column? Every pair of a column and an importance metric, with all its evidence.
+"""Does importance fall or rise with any geometry column? Every pair of a column and an importance metric, with all its
+evidence.
 
-A unit is a model and layer with all pairs there; NO_LAYER stands for the pairs of two importance metrics of the CoTs a model wrote. Which
-importances are tested, and which are not because they would count a test twice: `paper` has the outcomes of `ta`, and its accuracies; the
-accuracies of `fl` differ from those in the comparator alone. So `paper` is left out, and `fl` where the metric is an accuracy. What was
-published is not set against a convention of another direction or comparator.
-Testing many pairs is answered where they are read, over all pairs of the study (`Store.associations`).
-Each pair's power is measured on all chunks: N_PLANTED effects of each size are planted in it, which takes about as long as its curves do.
+A unit is a model and layer with all pairs there; NO_LAYER stands for the pairs of two importance metrics of the CoTs a
+model wrote. Which importances are tested, and which are not because they would count a test twice: `paper` has the
+outcomes of `ta`, and its accuracies; the accuracies of `fl` differ from those in the comparator alone. So `paper` is
+left out, and `fl` where the metric is an accuracy. What was published is not set against a convention of another
+direction or comparator. Testing many pairs is answered where they are read, over all pairs of the study
+(`Store.associations`). Each pair's power is measured on all chunks: N_PLANTED effects of each size are planted in it,
+which takes about as long as its curves do.
 """
 
 from collections.abc import Iterator, Sequence
@@ -47,7 +49,8 @@ def units(context: Context) -> list[Unit]:
     columns = context.store.geometry_choices()
     places = columns[["model_id", "layer"]].drop_duplicates().sort_values(["model_id", "layer"]).itertuples(index=False)
     return [
-        Unit(f"{model_id}.{layer}", inputs | {"rows": context.store.evidence_digest(model_id, layer)}) for model_id, layer in places
+        Unit(f"{model_id}.{layer}", inputs | {"rows": context.store.evidence_digest(model_id, layer)})
+        for model_id, layer in places
     ]
 
 
@@ -77,7 +80,9 @@ def tested(context: Context) -> list[tuple[str, str]]:
     return [
         (row.metric, row.convention)
         for row in stored.itertuples()
-        if row.n_known and row.convention != "paper" and not (row.convention == "fl" and row.metric.endswith("_accuracy"))
+        if row.n_known
+        and row.convention != "paper"
+        and not (row.convention == "fl" and row.metric.endswith("_accuracy"))
     ]
 
 

@@ -1,5 +1,6 @@
-"""What is said of each feature: by the study's CoTs (when and where it fires, on what, and how well all of them reconstruct), and by the
-weights alone (decoder norms, the tokens it promotes, its neighbours)."""
+"""What is said of each feature: by the study's CoTs (when and where it fires, on what, and how well all of them
+reconstruct), and by the weights alone (decoder norms, the tokens it promotes, its neighbours).
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -53,8 +54,14 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
         for unit in units:
             name, part = unit.unit_id.split(".")
             dictionary = context.store.dictionary(name)
-            tables = _of_weights(context, rows[name], dictionary) if part == "weights" else _of_cots(context, rows[name], dictionary)
-            yield Finished(unit, {table: _with_name(name, frame) for table, frame in tables.items()}, {"tags": _source(context)})
+            tables = (
+                _of_weights(context, rows[name], dictionary)
+                if part == "weights"
+                else _of_cots(context, rows[name], dictionary)
+            )
+            yield Finished(
+                unit, {table: _with_name(name, frame) for table, frame in tables.items()}, {"tags": _source(context)}
+            )
 
 
 def _with_name(name: str, frame: pd.DataFrame) -> pa.Table:
@@ -72,7 +79,10 @@ def _of_weights(context: Context, row: Mapping[str, Any], dictionary: "Dictionar
         raw = dictionary.decoder[place] / dictionary.scale[place]
         found = promoted(raw, loaded)
         vocabulary = np.array([loaded.tokenizer.decode([token]) for token in range(len(loaded.tokenizer))], object)
-        for side, ids, effects in (("top", found.top, found.top_effects), ("bottom", found.bottom, found.bottom_effects)):
+        for side, ids, effects in (
+            ("top", found.top, found.top_effects),
+            ("bottom", found.bottom, found.bottom_effects),
+        ):
             logits.append(_ranked(ids, token_id=ids, effect=effects).assign(side=side, model_id=loaded.model_id))
             logits[-1]["token"] = vocabulary[logits[-1]["token_id"]]
         indices, cosines = nearest(raw)
@@ -112,15 +122,23 @@ def _of_cots(context: Context, row: Mapping[str, Any], dictionary: "Dictionary")
         "feature_categories": _categories(findings),
         "feature_histograms": counts,
         "feature_examples": _examples(dictionary, findings, windows, chunks),
-        "dictionary_fits": pd.DataFrame({
-            "model_id": codes_stage.models_of(row), "n_tokens": findings.n, "variance_explained": findings.variance_explained,
-            "mean": list(findings.mean.astype(np.float32)),
-        }),
-    }  # fmt: skip
+        "dictionary_fits": pd.DataFrame(
+            {
+                "model_id": codes_stage.models_of(row),
+                "n_tokens": findings.n,
+                "variance_explained": findings.variance_explained,
+                "mean": list(findings.mean.astype(np.float32)),
+            }
+        ),
+    }
 
 
 def _read(
-    context: Context, row: Mapping[str, Any], dictionary: "Dictionary", cots: Mapping[str, Any], chunks: Mapping[str, Any]
+    context: Context,
+    row: Mapping[str, Any],
+    dictionary: "Dictionary",
+    cots: Mapping[str, Any],
+    chunks: Mapping[str, Any],
 ) -> "Iterator[ReadText]":
     """Every CoT with its activations, codes and labels."""
     from backend.crosscoder.judge import ReadText, labelled
@@ -131,9 +149,12 @@ def _read(
         tokens = context.store.token_texts(row["dictionary_id"], name)
         members = _members(cot, tokens, chunks.get(name, []), tags)
         yield ReadText(
-            name, codes_stage.activations_of(shards, cot), _sparse(context, row, cot, dictionary), _first_row(cot),
+            name,
+            codes_stage.activations_of(shards, cot),
+            _sparse(context, row, cot, dictionary),
+            _first_row(cot),
             labelled(len(tokens), members, len(_SCHEMES)),
-        )  # fmt: skip
+        )
 
 
 def _members(
@@ -166,8 +187,9 @@ def _sparse(context: Context, row: Mapping[str, Any], cot: Mapping[str, Any], di
 def _second_look(
     context: Context, row: Mapping[str, Any], dictionary: "Dictionary", cots: Mapping[str, Any], findings: "Findings"
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What needs to know the largest codes and the strongest tokens: rows of feature_histograms, and those of `findings.strongest` with
-    their windows."""
+    """What needs to know the largest codes and the strongest tokens: rows of feature_histograms, and those of
+    `findings.strongest` with their windows.
+    """
     from backend.crosscoder.judge import Histograms, windows
 
     histograms, parts = Histograms(findings.max_activation), []
@@ -178,10 +200,20 @@ def _second_look(
         histograms.add(judged.coords[1], judged.data)
         if name in strongest:
             found = windows(codes, strongest[name]["position"], strongest[name]["feature"])
-            parts.append(strongest[name].assign(window_start=[start for start, _ in found], window_values=[values for _, values in found]))
+            parts.append(
+                strongest[name].assign(
+                    window_start=[start for start, _ in found], window_values=[values for _, values in found]
+                )
+            )
     fired = np.flatnonzero(findings.frequency)
-    counted = {"feature": fired, "edges": [histograms.edges(k) for k in fired], "counts": list(histograms.counts[fired])}
-    return pd.DataFrame(counted), pd.concat(parts) if parts else findings.strongest.assign(window_start=[], window_values=[])
+    counted = {
+        "feature": fired,
+        "edges": [histograms.edges(k) for k in fired],
+        "counts": list(histograms.counts[fired]),
+    }
+    return pd.DataFrame(counted), pd.concat(parts) if parts else findings.strongest.assign(
+        window_start=[], window_values=[]
+    )
 
 
 def _features(dictionary: "Dictionary", findings: "Findings") -> pd.DataFrame:
@@ -191,11 +223,18 @@ def _features(dictionary: "Dictionary", findings: "Findings") -> pd.DataFrame:
     n_functions = len(CATEGORIES)
     top, lift = top_categories(findings.category_fired[:, :n_functions], findings.category_tokens[:n_functions])
     names = np.array([*CATEGORIES, None], object)
-    frame = pd.DataFrame({
-        "feature": np.arange(dictionary.n_features), "nu_eps": findings.nu_eps, "nu_r": findings.nu_r, "frequency": findings.frequency,
-        "mean_activation": findings.mean_activation, "max_activation": findings.max_activation, "top_category": names[top],
-        "top_category_lift": lift,
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "feature": np.arange(dictionary.n_features),
+            "nu_eps": findings.nu_eps,
+            "nu_r": findings.nu_r,
+            "frequency": findings.frequency,
+            "mean_activation": findings.mean_activation,
+            "max_activation": findings.max_activation,
+            "top_category": names[top],
+            "top_category_lift": lift,
+        }
+    )
     for order in (1, 2):
         norms = diff.decoder_norms(dictionary, order)
         frame[f"norm_base_l{order}"] = norms[0]
@@ -213,21 +252,31 @@ def _categories(findings: "Findings") -> pd.DataFrame:
     fired, present = np.flatnonzero(findings.frequency), np.flatnonzero(findings.category_tokens)
     counts = findings.category_fired[np.ix_(fired, present)]
     schemes = [_SCHEMES[column] for column in present]
-    frame = pd.DataFrame({
-        "feature": np.repeat(fired, len(present)), "scheme": [scheme for scheme, _ in schemes] * len(fired),
-        "category": [category for _, category in schemes] * len(fired), "n_tokens": np.tile(findings.category_tokens[present], len(fired)),
-        "n_fired": counts.reshape(-1), "mean_activation": findings.category_mean[np.ix_(fired, present)].reshape(-1),
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "feature": np.repeat(fired, len(present)),
+            "scheme": [scheme for scheme, _ in schemes] * len(fired),
+            "category": [category for _, category in schemes] * len(fired),
+            "n_tokens": np.tile(findings.category_tokens[present], len(fired)),
+            "n_fired": counts.reshape(-1),
+            "mean_activation": findings.category_mean[np.ix_(fired, present)].reshape(-1),
+        }
+    )
     return frame.assign(frequency=frame["n_fired"] / frame["n_tokens"])
 
 
-def _examples(dictionary: "Dictionary", findings: "Findings", windows: pd.DataFrame, chunks: Mapping[str, Any]) -> pd.DataFrame:
+def _examples(
+    dictionary: "Dictionary", findings: "Findings", windows: pd.DataFrame, chunks: Mapping[str, Any]
+) -> pd.DataFrame:
     norms = dictionary.decoder.norm(dim=2).double().numpy() / dictionary.scale.double().numpy()[:, None]
     frame = windows.rename(columns={"text_id": "cot_id", "code": "activation"})
     contributions = frame["activation"].to_numpy() * norms[:, frame["feature"].to_numpy(np.int64)]
     frame["contribution_base"] = contributions[0]
     frame["contribution_distilled"] = contributions[1] if len(norms) == 2 else np.nan
-    frame["chunk_id"] = [_chunk_at(chunks.get(cot, []), position) for cot, position in zip(frame["cot_id"], frame["position"], strict=True)]
+    frame["chunk_id"] = [
+        _chunk_at(chunks.get(cot, []), position)
+        for cot, position in zip(frame["cot_id"], frame["position"], strict=True)
+    ]
     return frame
 
 

@@ -1,7 +1,8 @@
-"""Exact local geometry at every chunk that the sweep steers: Fisher steepness along its directions, and what G is without any.
+"""Exact local geometry at every chunk that the sweep steers: Fisher steepness along its directions, and what G is
+without any.
 
-What is dear (eigenpairs of G, its participation ratio, finite random steps) is had at `geometry.spectra` chunks of the study: one of each
-CoT before a second of any, drawn by their ids, so that a CoT more moves few of them.
+What is dear (eigenpairs of G, its participation ratio, finite random steps) is had at `geometry.spectra` chunks of the
+study: one of each CoT before a second of any, drawn by their ids, so that a CoT more moves few of them.
 """
 
 import hashlib
@@ -56,10 +57,18 @@ def units(context: Context) -> list[Unit]:
     for cot in cots:
         own = [chunk["chunk_id"] for chunk in chunks[cot["cot_id"]]]
         inputs = {
-            "rule": _RULE, "chunks": rules[cot["cot_id"]], "layers": layers, "positions": wanted.positions, "unit": study.sweep.unit,
-            "probes": wanted.probes, "eigen": wanted.eigen, "seed": study.seed, "spectra": [chunk for chunk in own if chunk in drawn],
-            "directions": _digest(that_apply(made[cot["reader"]], own)), "activations": digests[cot["reader"]],
-        }  # fmt: skip
+            "rule": _RULE,
+            "chunks": rules[cot["cot_id"]],
+            "layers": layers,
+            "positions": wanted.positions,
+            "unit": study.sweep.unit,
+            "probes": wanted.probes,
+            "eigen": wanted.eigen,
+            "seed": study.seed,
+            "spectra": [chunk for chunk in own if chunk in drawn],
+            "directions": _digest(that_apply(made[cot["reader"]], own)),
+            "activations": digests[cot["reader"]],
+        }
         result.append(Unit(f"{cot['reader']}.{cot['cot_id']}", inputs))
     return result
 
@@ -77,11 +86,20 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
         tasks = []
         for share in shares(ids, study.engine.workers, _COTS_A_TASK):
             own = {chunk for cot in share for chunk in where[cot]}
-            tasks.append(Task(
-                tuple((cot, tuple(cots[cot]["token_ids"]), where[cot]) for cot in share), that_apply(made, own),
-                {place: space for place, space in tangents.items() if place[0] in own}, drawn & own, study.geometry_layers,
-                wanted.positions, study.sweep.unit, wanted.probes, wanted.eigen, study.seed,
-            ))  # fmt: skip
+            tasks.append(
+                Task(
+                    tuple((cot, tuple(cots[cot]["token_ids"]), where[cot]) for cot in share),
+                    that_apply(made, own),
+                    {place: space for place, space in tangents.items() if place[0] in own},
+                    drawn & own,
+                    study.geometry_layers,
+                    wanted.positions,
+                    study.sweep.unit,
+                    wanted.probes,
+                    wanted.eigen,
+                    study.seed,
+                )
+            )
         crew = {"workers": study.engine.workers, "threads": study.engine.threads}
         for cot_id, tables in run_in_workers(measure, tasks, model=models.spec(study, model), **crew):
             own = [direction.row() for direction in that_apply(made, where[cot_id])]
@@ -98,9 +116,16 @@ def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, dict[str, li
         place = {"layers": task.layers, "positions": task.positions, "unit": task.unit}
         fisher = fisher_cot(loaded, token_ids, where, that_apply(task.directions, where), **place)
         local = local_geometry_cot(
-            loaded, token_ids, where, **place, probes=task.probes, seed=seed_for(task.seed, NAME, cot_id),
-            tangents=task.tangents, spectrum_of=task.spectra & where.keys(), n_eigen=task.eigen,
-        )  # fmt: skip
+            loaded,
+            token_ids,
+            where,
+            **place,
+            probes=task.probes,
+            seed=seed_for(task.seed, NAME, cot_id),
+            tangents=task.tangents,
+            spectrum_of=task.spectra & where.keys(),
+            n_eigen=task.eigen,
+        )
         yield cot_id, {"fisher": fisher, "local_geometry": local.local_geometry, "directions": local.directions}
 
 

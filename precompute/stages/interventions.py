@@ -1,11 +1,14 @@
-"""Problems solved under the arms of the interventions that were asked for: on the Interventions page, or with `--published`.
+"""Problems solved under the arms of the interventions that were asked for: on the Interventions page, or with
+`--published`.
 
-The work lies beside the study (`backend/store/interventions.py`), not in its manifest: it can be done for a portable file too, and while
-another process writes to the study. A unit is one problem under one arm.
+The work lies beside the study (`backend/store/interventions.py`), not in its manifest: it can be done for a portable
+file too, and while another process writes to the study. A unit is one problem under one arm.
 
-1. What is left to do is looked up, those asked first first; arms that share model and sampling are sampled together, in one batch.
+1. What is left to do is looked up, those asked first first; arms that share model and sampling are sampled together, in
+   one batch.
 2. A unit that is whole is judged and kept, and only then counts as done: a run that was killed goes on where it was.
-3. That is done again until nothing is left, so that what is asked meanwhile is done too. A file `stop` in the room ends it in good order.
+3. That is done again until nothing is left, so that what is asked meanwhile is done too. A file `stop` in the room ends
+   it in good order.
 """
 
 import json
@@ -37,16 +40,25 @@ if TYPE_CHECKING:
 
 NAME, UNIT = "interventions", "problem under an arm"
 STOP = "stop"  # a file in the room: whoever wants the run to end makes it
-_MOST_AT_ONCE = 512  # samples asked of one batch: enough to fill it, few enough that models take turns and what is asked anew is seen
+# samples asked of one batch: enough to fill it, few enough that models take turns and what is asked anew is seen
+_MOST_AT_ONCE = 512
 _SAY_EVERY = 2.0  # seconds
 
 
 def run_asked(
-    study: Path, console: Console, *, wait: bool = False, threads: int | None = None, rows: int = 128, device: str = "cpu"
+    study: Path,
+    console: Console,
+    *,
+    wait: bool = False,
+    threads: int | None = None,
+    rows: int = 128,
+    device: str = "cpu",
 ) -> int:
-    """Do what is left of the interventions asked of the study, a folder or a portable file; returns how many units were done.
+    """Do what is left of the interventions asked of the study, a folder or a portable file; returns how many units were
+    done.
 
-    Raises StudyBusy where another process is at it (unless `wait`), NoStore, and AnchorscopeError for what the study does not have.
+    Raises StudyBusy where another process is at it (unless `wait`), NoStore, and AnchorscopeError for what the study
+    does not have.
     """
     kept, console = Interventions(study), ours(console)
     with closing(Store(study)) as store:
@@ -58,15 +70,20 @@ def run_asked(
             runner = _Runner(store, kept, judge, console, rows, device)
             try:
                 runner.run()
-            except BaseException as error:  # whatever ended the run, the page must not go on saying that it runs; it is raised again
+            except (
+                BaseException
+            ) as error:  # whatever ended the run, the page must not go on saying that it runs; it is raised again
                 runner.say("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
                 raise
             return runner.done
 
 
-def ask_published(study: Path, *, top: int = 5, above: float = 0.7, n_problems: int = 24, dictionary_id: str | None = None) -> int:
-    """Ask for both published surprises (`trials.surprise`) of the `top` most frequent features with NRN above `above`; how many
-    interventions that adds. Raises AnchorscopeError where there is no dictionary, or no such feature."""
+def ask_published(
+    study: Path, *, top: int = 5, above: float = 0.7, n_problems: int = 24, dictionary_id: str | None = None
+) -> int:
+    """Ask for both published surprises (`trials.surprise`) of the `top` most frequent features with NRN above `above`;
+    how many interventions that adds. Raises AnchorscopeError where there is no dictionary, or no such feature.
+    """
     kept = Interventions(study)
     with closing(Store(study)) as store:
         names = store.dictionary_ids()
@@ -77,12 +94,17 @@ def ask_published(study: Path, *, top: int = 5, above: float = 0.7, n_problems: 
         features = store.features(row.name)
         chosen = trials.by_rule(features, top, above=above)
         if not chosen:
-            raise AnchorscopeError(f"Dictionary {row.name} has no feature with NRN above {above} that fires; lower --nrn-above.")
+            raise AnchorscopeError(
+                f"Dictionary {row.name} has no feature with NRN above {above} that fires; lower --nrn-above."
+            )
         of_study = pd.DataFrame(store.study_problems(), columns=["problem_id", "level", "question", "answer"])
         trial = Trial(
-            row.name, Change("zero", tuple(sorted(chosen))), trials.drawn_problems(of_study, n_problems),
-            chosen_by=trials.rule_in_words(top, above=above), sampling=trials.sampling_of(store.runs()),
-        )  # fmt: skip
+            row.name,
+            Change("zero", tuple(sorted(chosen))),
+            trials.drawn_problems(of_study, n_problems),
+            chosen_by=trials.rule_in_words(top, above=above),
+            sampling=trials.sampling_of(store.runs()),
+        )
         asked = [one for factor in trials.SURPRISES for one in trials.surprise(trial, factor)]
         model_ids = [one for one in (row.base_model_id, row.distilled_model_id) if isinstance(one, str)]
         prompts = usual(store.prompts().to_dict("records"), model_ids)
@@ -159,7 +181,7 @@ class _Runner:
         done, most = self.before + self.done, self.tokens + self.budget
         moment = Progress(
             NAME, done, done + self.left, rate, seconds_left, state, time.time(), tokens=self.tokens, most_tokens=most
-        )  # fmt: skip
+        )
         write_progress(self.kept.room.path, moment.by_this_process())
         if len(self.ended) != self.n_noted:
             self.kept.note_under_way(self.ended)
@@ -173,7 +195,8 @@ class _Runner:
             self.ended.append({**row, "arm_id": row["arm"]})
 
     def is_stopped(self) -> bool:
-        """Whether somebody wants the run to end. Asked before every token: now and then it says that the run is alive."""
+        """Whether somebody wants the run to end. Asked before every token:
+        now and then it says that the run is alive."""
         if time.monotonic() - self.said > _SAY_EVERY:
             self.say("running")
         return (self.kept.room.path / STOP).exists()
@@ -186,7 +209,9 @@ class _Runner:
         row = self._row(batch.dictionary_id)
         model_ids = [name for name in (row["base_model_id"], row["distilled_model_id"]) if name is not None]
         loaded, place = self._pair(model_ids), model_ids.index(batch.model_id)
-        made: dict[Change, FeatureIntervention] = {}  # one object for equal changes: rows that share it are encoded together
+        made: dict[
+            Change, FeatureIntervention
+        ] = {}  # one object for equal changes: rows that share it are encoded together
         for change in {change for changes in batch.changes.values() for change in changes}:
             own = {"factor": change.factor, "beta": change.beta, "keep_error": change.keep_error}
             made[change] = FeatureIntervention(
@@ -194,29 +219,53 @@ class _Runner:
             )
         wanted = list(dict.fromkeys(problem for _, problem in batch.pairs))
         if strangers := [name for name in wanted if name not in problems]:
-            raise AnchorscopeError(f"An intervention needs problem {strangers[0]}, which {self.store.path} does not have; forget it.")
+            raise AnchorscopeError(
+                f"An intervention needs problem {strangers[0]}, which {self.store.path} does not have; forget it."
+            )
         prompt = usual(self.store.prompts().to_dict("records"), model_ids)[batch.model_id]
         prompts = {name: cot_prompt(loaded[place].tokenizer, problems[name]["question"], prompt) for name in wanted}
         arms = {arm: tuple(made[change] for change in changes) for arm, changes in batch.changes.items()}
-        others = {(problem, arm) for problem in prompts for arm in arms} - {(problem, arm) for arm, problem in batch.pairs}
+        others = {(problem, arm) for problem in prompts for arm in arms} - {
+            (problem, arm) for arm, problem in batch.pairs
+        }
         sampling = SamplingParameters(batch.sampling.temperature, batch.sampling.top_p, batch.sampling.max_new_tokens)
         self.console.print(f"  {NAME:<12} {loaded[place].name}: {len(batch.pairs)} of {self.left} units left")
         self.began = self.began or time.monotonic()
         for unit in accuracy_run(
-            loaded, place, prompts, arms, sampling, n=batch.n_samples, seed=batch.seed, done=others, rows=self.rows,
-            should_stop=self.is_stopped, watch=partial(self.watch, sampling.max_new_tokens),
-        ):  # fmt: skip
-            verdicts = self.judge.judge([(sample["answer"], problems[unit.problem_id]["answer"]) for sample in unit.samples])
+            loaded,
+            place,
+            prompts,
+            arms,
+            sampling,
+            n=batch.n_samples,
+            seed=batch.seed,
+            done=others,
+            rows=self.rows,
+            should_stop=self.is_stopped,
+            watch=partial(self.watch, sampling.max_new_tokens),
+        ):
+            verdicts = self.judge.judge(
+                [(sample["answer"], problems[unit.problem_id]["answer"]) for sample in unit.samples]
+            )
             yield [
-                {**{name: value for name, value in sample.items() if name != "arm"}, "arm_id": unit.arm, "model_id": batch.model_id,
-                 "is_correct": verdict, "grader": grader()}
+                {
+                    **{name: value for name, value in sample.items() if name != "arm"},
+                    "arm_id": unit.arm,
+                    "model_id": batch.model_id,
+                    "is_correct": verdict,
+                    "grader": grader(),
+                }
                 for sample, verdict in zip(unit.samples, verdicts, strict=True)
-            ]  # fmt: skip
+            ]
 
     def _row(self, dictionary_id: str) -> dict[str, Any]:
-        rows = [row for row in self.store.whole_table("dictionaries").to_pylist() if row["dictionary_id"] == dictionary_id]
+        rows = [
+            row for row in self.store.whole_table("dictionaries").to_pylist() if row["dictionary_id"] == dictionary_id
+        ]
         if not rows:
-            raise AnchorscopeError(f"An intervention needs dictionary {dictionary_id}, which {self.store.path} does not have; forget it.")
+            raise AnchorscopeError(
+                f"An intervention needs dictionary {dictionary_id}, which {self.store.path} does not have; forget it."
+            )
         return rows[0]
 
     def _dictionary(self, dictionary_id: str) -> "Dictionary":
@@ -233,9 +282,13 @@ class _Runner:
             for name in missing:
                 if name not in here:
                     known = self.store.model_facts(name).get("name", name)
-                    raise AnchorscopeError(f"The weights of {known} that the study was made with are not on this machine; both are needed.")
+                    raise AnchorscopeError(
+                        f"The weights of {known} that the study was made with are not on this machine; both are needed."
+                    )
                 model = here[name]
-                self._models[name] = load_model(model.name, revision=model.revision, dtype=model.dtype, device=self.device)
+                self._models[name] = load_model(
+                    model.name, revision=model.revision, dtype=model.dtype, device=self.device
+                )
         return [self._models[name] for name in model_ids]
 
 

@@ -19,7 +19,12 @@ def units(context: Context) -> list[Unit]:
     return [
         Unit(
             model_id,
-            {"map": settings, "seed": context.study.seed, "activations": context.store.activation_digest(model_id), "chunks": chunks},
+            {
+                "map": settings,
+                "seed": context.study.seed,
+                "activations": context.store.activation_digest(model_id),
+                "chunks": chunks,
+            },
         )
         for model_id in sorted(models.by_id(context.study))
         if context.store.activation_layers(model_id)
@@ -39,7 +44,9 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
 def _tables(context: Context, model_id: str, layers: Sequence[int], seed: int) -> dict[str, pa.Table]:
     wanted = context.study.map
     activations = {layer: context.store.activations(model_id, layer) for layer in layers}
-    fitted = latent_maps(activations, model_id=model_id, seed=seed, n_neighbors=wanted.n_neighbors, min_dist=wanted.min_dist)
+    fitted = latent_maps(
+        activations, model_id=model_id, seed=seed, n_neighbors=wanted.n_neighbors, min_dist=wanted.min_dist
+    )
     for skipped in fitted.skipped:
         context.say(f"  {NAME:<12} no {skipped.method} of layer {skipped.layer}: {skipped.reason}")
     return {

@@ -11,15 +11,24 @@ _RULE = 1  # of what is measured: raise it when it changes
 
 
 def units(context: Context) -> list[Unit]:
-    """One unit a model and layer; a cloud that gains a chunk is measured anew, because any chunk may have a new neighbour."""
+    """One unit a model and layer; a cloud that gains a chunk is measured anew, because any chunk may have a new
+    neighbour.
+    """
     wanted = context.study.geometry
     if wanted is None:
         return []
     result, chunks = [], chunks_stage.newest(context)
     for model_id in sorted(models.by_id(context.study)):
         recorded = context.store.activation_layers(model_id)
-        inputs = {"rule": _RULE, "k": wanted.neighbours, "activations": context.store.activation_digest(model_id), "chunks": chunks}
-        steered = context.study.sweep.layers if context.study.sweep else ()  # the evidence holds the norm fixed there too
+        inputs = {
+            "rule": _RULE,
+            "k": wanted.neighbours,
+            "activations": context.store.activation_digest(model_id),
+            "chunks": chunks,
+        }
+        steered = (
+            context.study.sweep.layers if context.study.sweep else ()
+        )  # the evidence holds the norm fixed there too
         layers = sorted({*context.study.geometry_layers, *steered})
         result += [Unit(f"{model_id}.{layer}", inputs) for layer in layers if layer in recorded]
     return result

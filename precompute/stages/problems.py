@@ -37,11 +37,14 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
         found = chosen(context.study.problems, seed=context.study.seed)
         for note in told(found.notes):
             context.warn(note)
-        yield Finished(unit, {"problems": [asdict(problem) for problem in found.problems]}, {"seed": context.study.seed})
+        yield Finished(
+            unit, {"problems": [asdict(problem) for problem in found.problems]}, {"seed": context.study.seed}
+        )
 
 
 def chosen(wanted: Problems, *, seed: int) -> ProblemFile:
-    """The study's problems: those of its levels, then at most `limit` of them, then the `hardest` of these; and what was left out.
+    """The study's problems: those of its levels, then at most `limit` of them, then the `hardest` of these; and what
+    was left out.
 
     A problem of unknown level is of every level.
     """
@@ -50,7 +53,9 @@ def chosen(wanted: Problems, *, seed: int) -> ProblemFile:
     else:
         source, path = wanted.read_from
         found = read_problem_file(path, source, strict=wanted.strict)
-    problems: Sequence[Problem] = [problem for problem in found.problems if problem.level is None or problem.level in wanted.levels]
+    problems: Sequence[Problem] = [
+        problem for problem in found.problems if problem.level is None or problem.level in wanted.levels
+    ]
     problems = problems[: wanted.limit]
     return ProblemFile(tuple(problems if wanted.hardest is None else hardest(problems, wanted.hardest)), found.notes)
 
@@ -58,7 +63,10 @@ def chosen(wanted: Problems, *, seed: int) -> ProblemFile:
 def told(notes: Sequence[str]) -> list[str]:
     """The first notes, and how many more there are."""
     more = len(notes) - _SHOWN
-    return [*notes[:_SHOWN], *([f"{more} more records of that file were left out or not understood in part"] if more > 0 else [])]
+    return [
+        *notes[:_SHOWN],
+        *([f"{more} more records of that file were left out or not understood in part"] if more > 0 else []),
+    ]
 
 
 def _sha256(place: Path) -> str:
@@ -68,7 +76,11 @@ def _sha256(place: Path) -> str:
             return hashlib.sha256(place.read_bytes()).hexdigest()
         digest = hashlib.sha256()
         for file in sorted(file for file in place.rglob("*") if file.is_file()):
-            digest.update(f"{file.relative_to(place).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+            digest.update(
+                f"{file.relative_to(place).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode()
+            )
         return digest.hexdigest()
     except OSError as error:
-        raise AnchorscopeError(f"{place} cannot be read ({error.strerror}); [problems] needs a file of problems, or a folder.") from error
+        raise AnchorscopeError(
+            f"{place} cannot be read ({error.strerror}); [problems] needs a file of problems, or a folder."
+        ) from error

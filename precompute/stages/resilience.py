@@ -1,4 +1,6 @@
-"""Resilience and counterfactual++ from the texts of the stored rollouts: their sentences are embedded, and nothing is sampled again."""
+"""Resilience and counterfactual++ from the texts of the stored rollouts: their sentences are embedded, and nothing is
+sampled again.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,8 +54,14 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
         )
         for cot in by_id
     ]
-    for cot, measured in run_in_workers(measure, tasks, model=None, workers=study.engine.workers, threads=study.engine.threads):
-        yield Finished(by_id[cot], {"importance": pa.Table.from_pandas(measured, preserve_index=False)}, {"seed": seed_of(study, cot)})
+    for cot, measured in run_in_workers(
+        measure, tasks, model=None, workers=study.engine.workers, threads=study.engine.threads
+    ):
+        yield Finished(
+            by_id[cot],
+            {"importance": pa.Table.from_pandas(measured, preserve_index=False)},
+            {"seed": seed_of(study, cot)},
+        )
 
 
 def measure(_: None, task: Task) -> Iterator[tuple[str, pd.DataFrame]]:

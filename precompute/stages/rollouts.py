@@ -1,7 +1,7 @@
 """Continuations from before each chunk, and answers forced there: the raw material of every importance.
 
-A unit is one chunk and one kind. Rollouts of many chunks share a batch and the encoding of their CoT; each draws from its own seed, so
-that how they were batched changes nothing.
+A unit is one chunk and one kind. Rollouts of many chunks share a batch and the encoding of their CoT; each draws from
+its own seed, so that how they were batched changes nothing.
 """
 
 from collections import defaultdict
@@ -30,7 +30,8 @@ _COTS_A_TASK = 32
 
 @dataclass(frozen=True)
 class Point:
-    """Where rollouts start: before the chunk whose text begins at `char_start` and whose first token is `token_start`."""
+    """Where rollouts start: before the chunk whose text begins at `char_start` and whose first token is
+    `token_start`."""
 
     chunk_id: str
     char_start: int
@@ -72,7 +73,9 @@ def units(context: Context) -> list[Unit]:
     """Units of the CoTs chosen by the budget, CoT by CoT, so that what is finished first is whole."""
     study = context.study
     n = {"resample": study.rollouts.n, "forced": study.rollouts.forced}
-    chosen = context.store.cots_worth_rollouts(study.rollouts.min_chunks, study.rollouts.max_chunks)[: study.rollouts.cots]
+    chosen = context.store.cots_worth_rollouts(study.rollouts.min_chunks, study.rollouts.max_chunks)[
+        : study.rollouts.cots
+    ]
     chunks = context.store.chunks_of(chosen)
     inputs = {"sampling": study.sampling.model_dump(), "seed": study.seed, "encoder": study.rollouts.encoder}
     rules = chunks_stage.rules(context)
@@ -121,7 +124,11 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
                 chunk = chunks[drawn.chunk_id]
                 cot = cots[chunk["cot_id"]]
                 rows = _rows(drawn, chunk, cot, truths[cot["problem_id"]], encoder, judge)
-                yield Finished(by_id[f"{drawn.chunk_id}.{drawn.kind}"], {"rollouts": rows}, {"model_id": model_id, "dtype": model.dtype})
+                yield Finished(
+                    by_id[f"{drawn.chunk_id}.{drawn.kind}"],
+                    {"rollouts": rows},
+                    {"model_id": model_id, "dtype": model.dtype},
+                )
 
 
 def _cot_task(cot: Mapping[str, Any], units: Sequence[Unit], chunks: Mapping[str, Mapping[str, Any]]) -> CotTask:
@@ -139,9 +146,12 @@ def draw(loaded: LoadedModel, task: Task) -> Iterator[Drawn]:
     sequences: dict[str, Sequence[int]] = {}
     lengths, begun = {}, {}
     for cot in task.cots:
-        offsets = tokenizer(cot.prompt + cot.text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        offsets = tokenizer(cot.prompt + cot.text, add_special_tokens=False, return_offsets_mapping=True)[
+            "offset_mapping"
+        ]
         for point in cot.points:
-            # A token of the chunk before may hold the first characters of this one: they are part of what the rollout says.
+            # A token of the chunk before may hold the first characters of this one: they are part of what the rollout
+            # says.
             written = max(offsets[point.token_start - 1][1] - len(cot.prompt), point.char_start)
             begun[point.chunk_id] = cot.text[point.char_start : written]
             if forced:
@@ -165,12 +175,16 @@ def draw(loaded: LoadedModel, task: Task) -> Iterator[Drawn]:
     asked = {
         request.request_id: (request, point.chunk_id, number)
         for request, (point, number) in zip(
-            requests, ((point, number) for cot in task.cots for point in cot.points for number in range(task.n)), strict=True
+            requests,
+            ((point, number) for cot in task.cots for point in cot.points for number in range(task.n)),
+            strict=True,
         )
     }
     tags = {point.chunk_id: cot.think_close for cot in task.cots for point in cot.points}
     sampling = task.sampling
-    parameters = SamplingParameters(sampling.temperature, sampling.top_p, sampling.forced_max_tokens if forced else sampling.max_new_tokens)
+    parameters = SamplingParameters(
+        sampling.temperature, sampling.top_p, sampling.forced_max_tokens if forced else sampling.max_new_tokens
+    )
     done: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for drawn in sample(loaded, sequences, requests, parameters, rows=task.rows):
         request, chunk, number = asked[drawn.request_id]
@@ -193,7 +207,10 @@ def _rows(
     drawn: Drawn, chunk: Mapping[str, Any], cot: Mapping[str, Any], truth: str, encoder: SentenceEncoder, judge: Judge
 ) -> list[dict[str, Any]]:
     before = cot["text"][: chunk["char_start"]]
-    answers = [extract_answer(rollout["text"] if drawn.kind == "forced" else before + rollout["text"]) for rollout in drawn.rollouts]
+    answers = [
+        extract_answer(rollout["text"] if drawn.kind == "forced" else before + rollout["text"])
+        for rollout in drawn.rollouts
+    ]
     verdicts = judge.judge([(answer, truth) for answer in answers])
     firsts = [first_chunk(rollout["text"]) if drawn.kind == "resample" else None for rollout in drawn.rollouts]
     similarities = similarity(encoder.encode, chunk["text"], firsts)
@@ -209,5 +226,7 @@ def _rows(
             "is_correct": verdict,
             "grader": grader(),
         }
-        for rollout, first, near, answer, verdict in zip(drawn.rollouts, firsts, similarities, answers, verdicts, strict=True)
+        for rollout, first, near, answer, verdict in zip(
+            drawn.rollouts, firsts, similarities, answers, verdicts, strict=True
+        )
     ]

@@ -1,6 +1,8 @@
-"""What each model of the pair loses on the study's CoTs when its residual stream is replaced by the dictionary's reconstruction.
+"""What each model of the pair loses on the study's CoTs when its residual stream is replaced by the dictionary's
+reconstruction.
 
-At most MOST_COTS take part, drawn by their ids: a mean over so many is exact enough, and a splice costs as much as three forward passes.
+At most MOST_COTS take part, drawn by their ids: a mean over so many is exact enough, and a splice costs as much as
+three forward passes.
 """
 
 import hashlib
@@ -53,7 +55,9 @@ def units(context: Context) -> list[Unit]:
     for row in codes_stage.dictionaries(context):
         for model_id, mean in context.store.fitted_means(row["dictionary_id"]).items():
             inputs = {"rule": _RULE, "layer": row["layer"], "mean": hashlib.sha256(mean.tobytes()).hexdigest()}
-            drawn = sorted(codes_stage.coded_cots(context, row), key=lambda cot_id: seed_for("splices", cot_id))[:MOST_COTS]
+            drawn = sorted(codes_stage.coded_cots(context, row), key=lambda cot_id: seed_for("splices", cot_id))[
+                :MOST_COTS
+            ]
             result += [Unit(f"{model_id}.{row['dictionary_id']}.{cot_id}", inputs) for cot_id in drawn]
     return result
 
@@ -76,15 +80,30 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
         mean = store.fitted_means(name)[model_id]
         folder = folder_of(store.path) / name
         tasks = [
-            Task(folder, place, row["layer"], mean, tuple(
-                Coded(cot, tuple(cots[cot]["token_ids"]), cots[cot]["n_prompt_tokens"], *store.codes(name, cot)) for cot in share
-            ))
+            Task(
+                folder,
+                place,
+                row["layer"],
+                mean,
+                tuple(
+                    Coded(cot, tuple(cots[cot]["token_ids"]), cots[cot]["n_prompt_tokens"], *store.codes(name, cot))
+                    for cot in share
+                ),
+            )
             for share in shares(ids, study.engine.workers, _COTS_A_TASK)
-        ]  # fmt: skip
+        ]
         crew = {"workers": study.engine.workers, "threads": study.engine.threads}
         for cot_id, losses in run_in_workers(measure, tasks, model=models.spec(study, model), **crew):
-            found = {"dictionary_id": name, "cot_id": cot_id, "model_id": model_id, "n_tokens": losses.n_tokens, "loss": losses.loss,
-                     "loss_spliced": losses.spliced, "loss_zeroed": losses.zeroed, "loss_averaged": losses.averaged}  # fmt: skip
+            found = {
+                "dictionary_id": name,
+                "cot_id": cot_id,
+                "model_id": model_id,
+                "n_tokens": losses.n_tokens,
+                "loss": losses.loss,
+                "loss_spliced": losses.spliced,
+                "loss_zeroed": losses.zeroed,
+                "loss_averaged": losses.averaged,
+            }
             provenance = {"model_id": model_id, "dtype": model.dtype}
             yield Finished(by_id[f"{model_id}.{name}.{cot_id}"], {"spliced_losses": [found]}, provenance)
 

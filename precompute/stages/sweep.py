@@ -1,4 +1,5 @@
-"""KL(beta) of every chunk of the CoTs whose importance is known, along each kind of direction, at each layer and position asked for.
+"""KL(beta) of every chunk of the CoTs whose importance is known, along each kind of direction, at each layer and
+position asked for.
 
 A unit is one CoT; directions are handed to the sweep by id.
 """
@@ -36,7 +37,9 @@ def units(context: Context) -> list[Unit]:
     """One unit a CoT; what the directions are made of is part of its inputs."""
     wanted = context.study.sweep
     cots = steered_cots(context)
-    made = {reader: study_directions(context, reader, wanted.layers) for reader in sorted({cot["reader"] for cot in cots})}
+    made = {
+        reader: study_directions(context, reader, wanted.layers) for reader in sorted({cot["reader"] for cot in cots})
+    }
     chunks = context.store.chunks_of([cot["cot_id"] for cot in cots])
     result, rules = [], chunks_stage.rules(context)
     for cot in cots:
@@ -55,7 +58,9 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
     for model_id, ids in by_reader(units).items():
         model = models.by_id(study)[model_id]
         models.require_layers(wanted.layers, context.store.model_facts(model_id)["n_layers"], "sweep.layers")
-        made = study_directions(context, model_id, wanted.layers, refused=lambda words: context.say(f"  {NAME:<12} {words}"))
+        made = study_directions(
+            context, model_id, wanted.layers, refused=lambda words: context.say(f"  {NAME:<12} {words}")
+        )
         where = {cot: spans(rows) for cot, rows in context.store.chunks_of(ids).items()}
         tasks = [
             Task(

@@ -1,6 +1,7 @@
 """Imported CoTs as one of the study's models reads them: token ids of prompt + CoT, and each chunk's token span.
 
-The CoT and its chunks keep their ids and texts; what changes is that their tokens are known, so that activations and sweeps can follow.
+The CoT and its chunks keep their ids and texts; what changes is that their tokens are known, so that activations and
+sweeps can follow.
 """
 
 from collections import defaultdict
@@ -35,12 +36,18 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
         by_reader[reader][cot_id] = unit
     for reader, by_cot in by_reader.items():
         model = models.by_id(study)[reader]
-        tasks = [[(cots[cot], chunks[cot], model.role) for cot in share] for share in shares(list(by_cot), 1, _COTS_A_TASK)]
-        for cot_id, tables in run_in_workers(tokenise, tasks, model=models.spec(study, model), workers=1, threads=study.engine.threads):
+        tasks = [
+            [(cots[cot], chunks[cot], model.role) for cot in share] for share in shares(list(by_cot), 1, _COTS_A_TASK)
+        ]
+        for cot_id, tables in run_in_workers(
+            tokenise, tasks, model=models.spec(study, model), workers=1, threads=study.engine.threads
+        ):
             yield Finished(by_cot[cot_id], tables, {"model_id": reader})
 
 
-def tokenise(loaded: LoadedModel, task: Sequence[tuple[dict[str, Any], list[dict[str, Any]], str]]) -> Iterator[tuple[str, dict[str, Any]]]:
+def tokenise(
+    loaded: LoadedModel, task: Sequence[tuple[dict[str, Any], list[dict[str, Any]], str]]
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Rows of models, cots and chunks for each imported CoT."""
     for cot, chunks, role in task:
         encoded = loaded.tokenizer(cot["prompt"] + cot["text"], add_special_tokens=False, return_offsets_mapping=True)
@@ -48,7 +55,9 @@ def tokenise(loaded: LoadedModel, task: Sequence[tuple[dict[str, Any], list[dict
         n_prompt = sum(start < len(cot["prompt"]) for start, _ in offsets)
         spans = token_spans([(chunk["char_start"], chunk["char_end"]) for chunk in chunks], offsets, len(cot["prompt"]))
         known = {"token_ids": encoded["input_ids"], "n_prompt_tokens": n_prompt, "n_tokens": len(offsets) - n_prompt}
-        rows = [{**chunk, "token_start": start, "token_end": end} for chunk, (start, end) in zip(chunks, spans, strict=True)]
+        rows = [
+            {**chunk, "token_start": start, "token_end": end} for chunk, (start, end) in zip(chunks, spans, strict=True)
+        ]
         yield (
             cot["cot_id"],
             {

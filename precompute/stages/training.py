@@ -1,4 +1,6 @@
-"""How the study's models were trained, where a record of it is shipped with their weights: the run, and its metrics step by step."""
+"""How the study's models were trained, where a record of it is shipped with their weights: the run, and its metrics
+step by step.
+"""
 
 import hashlib
 import itertools
@@ -18,7 +20,17 @@ from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "training", "trained model"
 _STEP_METRICS = ("loss", "learning_rate")  # of a step, after its number and the tokens seen
-_IN_COLUMNS = {"kind", "base", "seed", "started_at", "seconds", "n_weights", "versions", "commit", "steps"}  # the rest is parameters
+_IN_COLUMNS = {
+    "kind",
+    "base",
+    "seed",
+    "started_at",
+    "seconds",
+    "n_weights",
+    "versions",
+    "commit",
+    "steps",
+}  # the rest is parameters
 
 Count = Annotated[int, Field(ge=1, lt=2**63)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -60,28 +72,40 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
     for unit in units:
         record, sha256 = _read(record_of(models.by_id(context.study)[unit.unit_id].name))
         training_id = stable_id("t", unit.unit_id, sha256)
-        tables = {"training_runs": [_run(training_id, unit.unit_id, record)], "training_metrics": _metrics(training_id, record)}
+        tables = {
+            "training_runs": [_run(training_id, unit.unit_id, record)],
+            "training_metrics": _metrics(training_id, record),
+        }
         yield Finished(unit, tables, {"record": sha256, "seed": record.seed})
 
 
 def _read(file: Path) -> tuple[Record, str]:
-    """The record in the file, and the file's sha256. Raises AnchorscopeError naming the file, the key, what it has and what is expected."""
+    """The record in the file, and the file's sha256.
+
+    Raises AnchorscopeError naming the file, the key, what it has and what is expected.
+    """
     try:
         content = file.read_bytes()
         record = Record.model_validate_json(content)
     except OSError as error:
-        raise AnchorscopeError(f"{file} cannot be read ({error.strerror}); expected the record of a training.") from error
+        raise AnchorscopeError(
+            f"{file} cannot be read ({error.strerror}); expected the record of a training."
+        ) from error
     except ValidationError as error:
         first, *others = error.errors()
         raise _malformed(file, _sentence(first) + (f"; and {len(others)} more faults" if others else "")) from error
     for before, after in itertools.pairwise(record.steps):
         if after[0] <= before[0] or after[1] < before[1]:
-            raise _malformed(file, f"steps: steps and tokens seen must rise, but {list(before[:2])} is followed by {list(after[:2])}")
+            raise _malformed(
+                file, f"steps: steps and tokens seen must rise, but {list(before[:2])} is followed by {list(after[:2])}"
+            )
     return record, hashlib.sha256(content).hexdigest()
 
 
 def _malformed(file: Path, what: str) -> AnchorscopeError:
-    return AnchorscopeError(f"{file} is not the record of a training: {what}. Train the model again, or restore the file from a copy.")
+    return AnchorscopeError(
+        f"{file} is not the record of a training: {what}. Train the model again, or restore the file from a copy."
+    )
 
 
 def _sentence(problem: Any) -> str:

@@ -37,4 +37,9 @@ def points() -> pd.DataFrame:
 
 def traced_ids(figure) -> list[str]:
     """The chunk ids of every trace of markers, the ring of the selected chunk left out."""
-    return [chunk for trace in figure.data if trace.customdata is not None and trace.name != "selected chunk" for chunk in trace.customdata]
+    return [
+        chunk
+        for trace in figure.data
+        if trace.customdata is not None and trace.name != "selected chunk"
+        for chunk in trace.customdata
+    ]

@@ -18,20 +18,35 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 
 @pytest.fixture
 def rows():
-    return pd.DataFrame({
-        "rank": [0, 1], "chunk_id": ["c1_0004", None], "chunk_index": [4, np.nan], "position": [7, 3], "activation": [4.0, 2.0],
-        "contribution_base": [8.0, 4.0], "contribution_distilled": [1.0, 0.5], "window_start": [5, 3],
-        "window_tokens": [[HOSTILE, "\n\n", " Wait"], [" But"]],
-        "window_values": [np.array([0, 1, 4], np.float32), np.array([2], np.float32)],
-        "written_by": ["embedded:Tiny", HOSTILE],
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "rank": [0, 1],
+            "chunk_id": ["c1_0004", None],
+            "chunk_index": [4, np.nan],
+            "position": [7, 3],
+            "activation": [4.0, 2.0],
+            "contribution_base": [8.0, 4.0],
+            "contribution_distilled": [1.0, 0.5],
+            "window_start": [5, 3],
+            "window_tokens": [[HOSTILE, "\n\n", " Wait"], [" But"]],
+            "window_values": [np.array([0, 1, 4], np.float32), np.array([2], np.float32)],
+            "written_by": ["embedded:Tiny", HOSTILE],
+        }
+    )
 
 
 def test_every_token_has_its_strength_and_what_it_adds_to_each_model(rows):
     first, second = shown(rows, ["base", "distilled"])
-    assert first["tokens"] == [[HOSTILE, 0.0, "f 0"], ["\n\n", 0.25, "f 1, adds 2 to base, 0.25 to distilled"],
-                               [" Wait", 1.0, "f 4, adds 8 to base, 1 to distilled"]]  # fmt: skip
-    assert (first["peak"], first["words"], first["where"]) == (2, first["tokens"][2][2], "chunk 5, token 7, written by embedded:Tiny")
+    assert first["tokens"] == [
+        [HOSTILE, 0.0, "f 0"],
+        ["\n\n", 0.25, "f 1, adds 2 to base, 0.25 to distilled"],
+        [" Wait", 1.0, "f 4, adds 8 to base, 1 to distilled"],
+    ]
+    assert (first["peak"], first["words"], first["where"]) == (
+        2,
+        first["tokens"][2][2],
+        "chunk 5, token 7, written by embedded:Tiny",
+    )
     assert second["tokens"][0][1] == 0.5 and second["where"].startswith("no chunk, token 3")
     json.dumps([first, second], allow_nan=False)
 
@@ -62,7 +77,7 @@ root.onclick({ target: root.all("token")[0] });
 const text = (e) => [e.textContent, e.title ?? null, e["--strength"] ?? null];
 console.log(JSON.stringify({ said, same: before === root.children, tokens: root.all("token").map(text),
   peaks: root.all("token peak").map(text), where: root.all("where").map((e) => e.textContent) }));
-"""
+"""  # noqa: E501
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node to run the component's script")

@@ -1,4 +1,5 @@
-"""The browser parts of steering are given exactly what they may draw, and take from the browser only what makes sense."""
+"""The browser parts of steering are given exactly what they may draw,
+and take from the browser only what makes sense."""
 
 import json
 import math
@@ -27,7 +28,11 @@ def run(**changes) -> dict:
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.stem)
 def test_no_part_makes_html_of_text(part):
     source = part.read_text(encoding="utf-8")
-    assert not [way for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "fetch(") if way in source]
+    assert not [
+        way
+        for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "fetch(")
+        if way in source
+    ]
 
 
 # Streams
@@ -46,12 +51,18 @@ def test_an_unknown_kl_reaches_the_browser_as_unknown_and_never_as_zero():
 
 
 def test_alternatives_keep_their_order_and_four_digits():
-    given = run(arms={"base": {"tokens": [token("a", top=[["a", 0.123456, 1.23456e-9], ["b", math.nan, 0.0]])], "finish": None}})
+    given = run(
+        arms={"base": {"tokens": [token("a", top=[["a", 0.123456, 1.23456e-9], ["b", math.nan, 0.0]])], "finish": None}}
+    )
     assert streams.shown(given)["arms"]["base"]["tokens"][0][2] == [["a", 0.1235, 1.235e-9], ["b", None, 0.0]]
 
 
 def test_a_run_that_has_only_begun_has_no_divergence_and_no_pace():
-    begun = {"id": "x1", "arms": {name: {"tokens": [], "finish": None} for name in ("base", "changed")}, "first_divergence": None}
+    begun = {
+        "id": "x1",
+        "arms": {name: {"tokens": [], "finish": None} for name in ("base", "changed")},
+        "first_divergence": None,
+    }
     shown = streams.shown(begun)
     assert (shown["divergence"], shown["seconds"], shown["rate"]) == (None, None, None)
     assert streams.shown(None) is None
@@ -76,7 +87,9 @@ def test_the_strip_has_one_lens_a_layer_and_none_where_it_was_not_read():
     assert layer_strip.strip(3, selected=(0, 0), stored=[], source=1, preview=None)["lens"] == [None] * 3
 
 
-@pytest.mark.parametrize("value", [None, "1-2", [1], [1, 2, 3], [2, 1], [-1, 0], [0, 30], [1.0, 2.0], [True, True], [None, 1]])
+@pytest.mark.parametrize(
+    "value", [None, "1-2", [1], [1, 2, 3], [2, 1], [-1, 0], [0, 30], [1.0, 2.0], [True, True], [None, 1]]
+)
 def test_a_choice_that_is_no_range_of_layers_is_not_taken(value):
     assert layer_strip.layers_of(value, 30) is None
 
@@ -88,11 +101,22 @@ def test_a_range_of_layers_is_taken_as_it_is(value):
 
 # The reader's marks
 
-CHUNKS = pd.DataFrame({"chunk_id": ["a", "b", "c"], "number": [1, 2, 3], "text": ["x", "y", "z"], "category": "unknown", "value": math.nan})
+CHUNKS = pd.DataFrame(
+    {
+        "chunk_id": ["a", "b", "c"],
+        "number": [1, 2, 3],
+        "text": ["x", "y", "z"],
+        "category": "unknown",
+        "value": math.nan,
+    }
+)
 
 
 def test_marks_find_their_chunks_by_id_and_leave_the_rest_as_it_is():
-    plain, marked = reader.spans(CHUNKS, None), reader.spans(CHUNKS, None, {"c": "source", "a": "both", "gone": "applied"})
+    plain, marked = (
+        reader.spans(CHUNKS, None),
+        reader.spans(CHUNKS, None, {"c": "source", "a": "both", "gone": "applied"}),
+    )
     assert [chunk["mark"] for chunk in marked] == ["both", None, "source"]
     assert [chunk | {"mark": None} for chunk in marked] == plain
 

@@ -28,7 +28,9 @@ def test_a_definition_names_who_computes_so_and_in_which_direction():
 def test_published_values_stand_right_below_their_like():
     table = metric_table(pd.DataFrame([row(name) for name in ("fl", "paper", "published", "ta")]))
     assert list(table["convention"]) == ["ta", "published", "fl", "paper"]
-    assert list(table["is"]) == [conventions.definition("resampling_importance_kl", name) for name in table["convention"]]
+    assert list(table["is"]) == [
+        conventions.definition("resampling_importance_kl", name) for name in table["convention"]
+    ]
 
 
 @pytest.mark.parametrize(("convention", "here", "after"), [("ta", "n", "n_comparator"), ("fl", "n_comparator", "n")])
@@ -39,4 +41,10 @@ def test_the_side_that_is_empty_is_named_whichever_way_the_kl_runs(convention, h
 
 
 def test_a_tiny_smoothing_decides_a_large_kl_whoever_adds_it():
-    assert [smoothing_decides("resampling_importance_kl", name, 15.0) for name in CONVENTIONS] == [True, False, True, True, False]
+    assert [smoothing_decides("resampling_importance_kl", name, 15.0) for name in CONVENTIONS] == [
+        True,
+        False,
+        True,
+        True,
+        False,
+    ]

@@ -25,7 +25,9 @@ def says(figure, words: str) -> bool:
 
 def test_the_map_draws_every_chunk_once_where_it_lies(points):
     figure = latent_map(points, axes=("UMAP 1", "UMAP 2"), metric=None, path=points.head(0), selected=None)
-    drawn = {chunk: (x, y) for trace in figure.data for chunk, x, y in zip(trace.customdata, trace.x, trace.y, strict=True)}
+    drawn = {
+        chunk: (x, y) for trace in figure.data for chunk, x, y in zip(trace.customdata, trace.x, trace.y, strict=True)
+    }
     assert drawn == {row.chunk_id: (row.x, row.y) for row in points.itertuples()}
 
 
@@ -40,7 +42,9 @@ def test_the_map_coloured_by_a_metric_counts_the_unknown_and_never_draws_them_as
 
 
 def test_a_signed_metric_has_a_scale_centred_on_zero(points):
-    figure = latent_map(points.assign(value=points["value"] - 2), axes=("a", "b"), metric=DIFFERENCE, path=points.head(0), selected=None)
+    figure = latent_map(
+        points.assign(value=points["value"] - 2), axes=("a", "b"), metric=DIFFERENCE, path=points.head(0), selected=None
+    )
     scaled = [trace.marker for trace in figure.data if trace.marker.cmin is not None]
     assert scaled and all(marker.cmin == -marker.cmax for marker in scaled)
 
@@ -116,7 +120,15 @@ def test_an_unknown_steepness_is_not_named():
 
 
 def curves_frame(betas, kl, *, steepness: float, floor: float = 1e-6) -> pd.DataFrame:
-    row = {"kind": "per_chunk", "betas": betas, "kl": kl, "noise_floor": floor, "steepness": steepness, "unit": "rms", "n_tokens": 5}
+    row = {
+        "kind": "per_chunk",
+        "betas": betas,
+        "kl": kl,
+        "noise_floor": floor,
+        "steepness": steepness,
+        "unit": "rms",
+        "n_tokens": 5,
+    }
     return pd.DataFrame([row])
 
 
@@ -142,7 +154,9 @@ def test_accuracy_by_level_shows_share_interval_and_counts_and_leaves_out_what_n
     trace = accuracy_by_level(levels).data[0]
     assert list(trace.x) == ["level 1", "unknown"] and list(trace.y) == [0.5, 1.0]
     assert list(trace.text) == ["5 / 10", "4 / 4"]
-    assert list(trace.error_y.array) == pytest.approx([0.3, 0.0]) and list(trace.error_y.arrayminus) == pytest.approx([0.3, 0.5])
+    assert list(trace.error_y.array) == pytest.approx([0.3, 0.0]) and list(trace.error_y.arrayminus) == pytest.approx(
+        [0.3, 0.5]
+    )
 
 
 # Nothing to show
@@ -152,7 +166,9 @@ def test_an_empty_frame_gives_a_figure_that_says_so(points):
     none = points.head(0)
     assert says(latent_map(none, axes=("a", "b"), metric=None, path=none, selected=None), "No chunk")
     assert says(kl_curves(pd.DataFrame()), "not been steered")
-    assert says(answers_before_and_after(pd.DataFrame({"side": [], "cluster": [], "is_correct": [], "n": []})), "No rollout")
+    assert says(
+        answers_before_and_after(pd.DataFrame({"side": [], "cluster": [], "is_correct": [], "n": []})), "No rollout"
+    )
     assert says(profile(none, KL, selected=None), "unknown for every chunk")
     assert says(accuracy_by_level(pd.DataFrame({"n": []})), "No accuracy")
 

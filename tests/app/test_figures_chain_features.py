@@ -1,4 +1,6 @@
-"""The heat maps of features along a text: cells hold what each model gets, and what was typed or written is only ever text."""
+"""The heat maps of features along a text: cells hold what each model gets, and what was typed or written is only ever
+text.
+"""
 
 import pandas as pd
 
@@ -6,16 +8,27 @@ from app.components.token_text import tinted
 from app.figures.chain_features import chain_heat
 
 HOSTILE = "<img src=x onerror=alert(1)>"
-CELLS = pd.DataFrame({
-    "feature": [3, 3, 9, 5], "place": [10, 12, 12, 11], "code": [1.0, 2.0, 4.0, 9.0], "base": [0.5, 1.0, 0.0, 1.0],
-    "distilled": [1.0, 2.0, 8.0, 1.0],
-})  # fmt: skip
+CELLS = pd.DataFrame(
+    {
+        "feature": [3, 3, 9, 5],
+        "place": [10, 12, 12, 11],
+        "code": [1.0, 2.0, 4.0, 9.0],
+        "base": [0.5, 1.0, 0.0, 1.0],
+        "distilled": [1.0, 2.0, 8.0, 1.0],
+    }
+)
 LABELS = {10: "token 10", 11: HOSTILE, 12: HOSTILE}
 
 
 def heat(**how):
-    given = {"rows": {9: "9 · " + HOSTILE, 3: "3"}, "panels": {"base": "base", "distilled": "distilled: " + "x"}, "places": range(10, 13),
-             "labels": LABELS, "ticks": {10: "1"}, "columns": "tokens"}  # fmt: skip
+    given = {
+        "rows": {9: "9 · " + HOSTILE, 3: "3"},
+        "panels": {"base": "base", "distilled": "distilled: " + "x"},
+        "places": range(10, 13),
+        "labels": LABELS,
+        "ticks": {10: "1"},
+        "columns": "tokens",
+    }
     return chain_heat(CELLS, **(given | how))
 
 
@@ -32,7 +45,11 @@ def test_each_model_has_a_map_of_what_it_gets_on_one_scale():
 def test_invisible_marks_take_the_clicks():
     marks = [trace for trace in heat().data if trace.type == "scattergl"]
     assert [list(trace.customdata) for trace in marks] == [["3.10", "3.12", "9.12"]] * 2
-    assert marks[0].marker.color == "rgba(0,0,0,0)" and "adds 8" in marks[1].hovertext[2] and "f 4" in marks[1].hovertext[2]
+    assert (
+        marks[0].marker.color == "rgba(0,0,0,0)"
+        and "adds 8" in marks[1].hovertext[2]
+        and "f 4" in marks[1].hovertext[2]
+    )
 
 
 def test_the_place_and_the_feature_looked_at_are_marked():
@@ -48,6 +65,8 @@ def test_words_are_text_and_an_empty_map_says_so():
 
 def test_tokens_are_tinted_by_share_of_the_largest_code_shown():
     assert tinted([" a", "b", "c"], {4: 1.0, 5: 4.0, 9: 8.0}, 4) == [
-        [" a", 0.25, "token 4, f 1"], ["b", 1.0, "token 5, f 4"], ["c", 0.0, "token 6, f 0"],
-    ]  # fmt: skip
+        [" a", 0.25, "token 4, f 1"],
+        ["b", 1.0, "token 5, f 4"],
+        ["c", 0.0, "token 6, f 0"],
+    ]
     assert tinted(["a"], {}, 0) == [["a", 0.0, "token 0, f 0"]]

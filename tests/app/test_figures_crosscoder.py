@@ -1,4 +1,5 @@
-"""Figures of features show what they are given, count what they leave out, and shade the quadrant that the rule names."""
+"""Figures of features show what they are given, count what they leave out,
+and shade the quadrant that the rule names."""
 
 import numpy as np
 import pandas as pd
@@ -18,16 +19,21 @@ from app.figures.crosscoder import (
 )
 from backend.crosscoder.diff import classify
 
-HOSTILE = '<img src=x onerror=alert(1)> $x$'
+HOSTILE = "<img src=x onerror=alert(1)> $x$"
 
 
 @pytest.fixture
 def features():
-    return pd.DataFrame({
-        "feature": range(6), "nrn_l1": [0.02, 0.5, 0.51, 0.97, 0.95, np.nan], "nu_eps": [50.0, 1.0, 0.9, 0.01, 0.8, np.nan],
-        "nu_r": [60.0, 1.0, 1.0, 0.1, 0.9, np.nan], "class": ["base only", "shared", "shared", "distilled only", "suspect", None],
-        "frequency": [0.1, 0.2, 0.01, 0.003, np.nan, 0.0],
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "feature": range(6),
+            "nrn_l1": [0.02, 0.5, 0.51, 0.97, 0.95, np.nan],
+            "nu_eps": [50.0, 1.0, 0.9, 0.01, 0.8, np.nan],
+            "nu_r": [60.0, 1.0, 1.0, 0.1, 0.9, np.nan],
+            "class": ["base only", "shared", "shared", "distilled only", "suspect", None],
+            "frequency": [0.1, 0.2, 0.01, 0.003, np.nan, 0.0],
+        }
+    )
 
 
 def title(figure):
@@ -65,8 +71,16 @@ def test_a_negative_scaling_is_drawn_at_the_edge_and_counted(features):
 
 def test_histogram_and_logits_show_tokens_as_text(features):
     assert "n = 7 tokens" in title(activation_histogram([0, 1, 2], [5, 2]))
-    logits = pd.DataFrame({"model_id": ["a", "a", "b"], "side": ["top", "bottom", "top"], "rank": [0, 0, 0], "token_id": [1, 2, 3],
-                           "token": [HOSTILE, " Wait", " Wait"], "effect": [0.4, -0.2, 0.1]})  # fmt: skip
+    logits = pd.DataFrame(
+        {
+            "model_id": ["a", "a", "b"],
+            "side": ["top", "bottom", "top"],
+            "rank": [0, 0, 0],
+            "token_id": [1, 2, 3],
+            "token": [HOSTILE, " Wait", " Wait"],
+            "effect": [0.4, -0.2, 0.1],
+        }
+    )
     figure = logit_effects(logits, {"a": "base", "b": "distilled"})
     assert [list(trace.x) for trace in figure.data] == [[-0.2, 0.4], [0.1]]
     assert "<img" not in str(figure.to_dict()) and "&lt;img" in str(figure.to_dict())
@@ -81,45 +95,97 @@ def test_every_feature_that_fires_is_in_one_bar_and_the_silent_ones_are_counted(
 
 def test_a_training_has_a_panel_for_each_metric_and_a_line_for_each_model():
     metrics = ("loss", "l0", "dead_share", "learning_rate", "variance_explained_base", "variance_explained_distilled")
-    points = pd.DataFrame([{"metric": metric, "step": step, "tokens": 10 * step, "value": 1.0 / step, "n_steps": 2}
-                           for metric in metrics for step in (2, 4, 6)])  # fmt: skip
+    points = pd.DataFrame(
+        [
+            {"metric": metric, "step": step, "tokens": 10 * step, "value": 1.0 / step, "n_steps": 2}
+            for metric in metrics
+            for step in (2, 4, 6)
+        ]
+    )
     points.loc[0, "value"] = np.nan
     figure = training_curves(points)
-    assert [(trace.xaxis, len(trace.x)) for trace in figure.data] == [("x", 2), ("x2", 3), ("x3", 3), ("x4", 3), ("x4", 3)]
+    assert [(trace.xaxis, len(trace.x)) for trace in figure.data] == [
+        ("x", 2),
+        ("x2", 3),
+        ("x3", 3),
+        ("x4", 3),
+        ("x4", 3),
+    ]
     assert [trace.name for trace in figure.data if trace.showlegend] == ["base", "distilled"]
     alone = training_curves(points[points["metric"] != "variance_explained_distilled"])
     assert not any(trace.showlegend for trace in alone.data)
 
 
 def test_firing_by_category_stands_beside_the_share_of_all_tokens():
-    rows = pd.DataFrame({"category": ["deductive", HOSTILE], "n_tokens": [50, 20], "n_fired": [10, 1], "frequency": [0.2, 0.05],
-                         "low": [0.1, 0.01], "high": [0.35, 0.2]})  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "category": ["deductive", HOSTILE],
+            "n_tokens": [50, 20],
+            "n_fired": [10, 1],
+            "frequency": [0.2, 0.05],
+            "low": [0.1, 0.01],
+            "high": [0.35, 0.2],
+        }
+    )
     figure = firing_by_category(rows, overall=0.03, names={"deductive": "Therefore"})
     trace = figure.data[0]
     assert list(trace.x) == [0.05, 0.2] and trace.y[1] == "Therefore" and "<img" not in str(figure.to_dict())
-    assert list(trace.error_x.array) == pytest.approx([0.15, 0.15]) and list(trace.error_x.arrayminus) == pytest.approx([0.04, 0.1])
+    assert list(trace.error_x.array) == pytest.approx([0.15, 0.15]) and list(trace.error_x.arrayminus) == pytest.approx(
+        [0.04, 0.1]
+    )
     assert figure.layout.shapes[0].x0 == 0.03
 
 
 def test_frequencies_of_zero_are_counted_and_not_drawn():
-    rows = pd.DataFrame({"feature": [0, 1, 0, 1], "category": ["self-reflection"] * 2 + ["deductive"] * 2, "nrn_l1": [0.1, 0.9] * 2,
-                         "frequency": [0.0, 0.3, 0.01, 0.0], "n_tokens": [50, 50, 80, 80]})  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "feature": [0, 1, 0, 1],
+            "category": ["self-reflection"] * 2 + ["deductive"] * 2,
+            "nrn_l1": [0.1, 0.9] * 2,
+            "frequency": [0.0, 0.3, 0.01, 0.0],
+            "n_tokens": [50, 50, 80, 80],
+        }
+    )
     figure = category_frequencies(rows, norm="l1")
     assert [(trace.name, list(trace.customdata)) for trace in figure.data] == [
-        ("self-reflection (n = 50 tokens)", [1]), ("deductive (n = 80 tokens)", [0])]  # fmt: skip
+        ("self-reflection (n = 50 tokens)", [1]),
+        ("deductive (n = 80 tokens)", [0]),
+    ]
     assert "2 pairs" in title(figure)
 
 
 def test_ablations_stand_beside_their_control_with_intervals():
-    rows = pd.DataFrame([
-        {"category": "self-reflection", "role": role, "control": control, "top_percent": percent, "n_features": 3, "n_targets": 100,
-         "effect": -percent if percent > 0.5 else np.nan, "ci_low": -percent - 1, "ci_high": -percent + 2}
-        for role in ("base", "distilled") for control in ("features", "random") for percent in (0.5, 1, 20)
-    ])  # fmt: skip
+    rows = pd.DataFrame(
+        [
+            {
+                "category": "self-reflection",
+                "role": role,
+                "control": control,
+                "top_percent": percent,
+                "n_features": 3,
+                "n_targets": 100,
+                "effect": -percent if percent > 0.5 else np.nan,
+                "ci_low": -percent - 1,
+                "ci_high": -percent + 2,
+            }
+            for role in ("base", "distilled")
+            for control in ("features", "random")
+            for percent in (0.5, 1, 20)
+        ]
+    )
     figure = ablation_effects(rows, measure="log_probability")
-    assert {trace.name for trace in figure.data} == {"base", "distilled", "base, random features", "distilled, random features"}
+    assert {trace.name for trace in figure.data} == {
+        "base",
+        "distilled",
+        "base, random features",
+        "distilled, random features",
+    }
     for trace in figure.data:  # at 0.5 % there was nothing to zero
-        assert list(trace.x) == ["1", "20"] and set(trace.error_y.array) == {2.0} and set(trace.error_y.arrayminus) == {1.0}
+        assert (
+            list(trace.x) == ["1", "20"]
+            and set(trace.error_y.array) == {2.0}
+            and set(trace.error_y.arrayminus) == {1.0}
+        )
     assert figure.layout.xaxis.categoryarray == ("0.5", "1", "20") and "nats" in figure.layout.yaxis.title.text
     assert "n = 100 tokens" in figure.layout.annotations[0].text
     nothing = ablation_effects(rows.assign(effect=np.nan))
@@ -130,7 +196,9 @@ def test_ablations_stand_beside_their_control_with_intervals():
     "figure",
     [
         nrn_histogram(pd.DataFrame({"nrn_l1": [np.nan], "class": [None]}), norm="l1", chosen=None),
-        nrn_and_scaling(pd.DataFrame({"nrn_l1": [0.5], "nu_eps": [np.nan]}), norm="l1", scaling="nu_eps", selected=None),
+        nrn_and_scaling(
+            pd.DataFrame({"nrn_l1": [0.5], "nu_eps": [np.nan]}), norm="l1", scaling="nu_eps", selected=None
+        ),
         activation_histogram([0, 1], [0]),
         logit_effects(pd.DataFrame({"model_id": []}), {}),
         frequency_histogram(pd.DataFrame({"frequency": [0.0, np.nan]}), chosen=None),

@@ -1,4 +1,6 @@
-"""The scatter of geometry against importance, what chance would draw on it, and the figures about all pairs, metrics and convergence."""
+"""The scatter of geometry against importance, what chance would draw on it, and the figures about all pairs, metrics
+and convergence.
+"""
 
 import math
 
@@ -15,7 +17,13 @@ from backend.evidence.within import UNKNOWN_WITHIN, within
 from tests.app.conftest import traced_ids
 
 KL = METRICS["counterfactual_importance_kl"]
-USUAL = {"unit": "rms", "place": "per_chunk directions, layer 15", "logarithmic": False, "intervals": False, "selected": None}
+USUAL = {
+    "unit": "rms",
+    "place": "per_chunk directions, layer 15",
+    "logarithmic": False,
+    "intervals": False,
+    "selected": None,
+}
 
 
 @pytest.fixture
@@ -25,7 +33,9 @@ def cloud(points) -> pd.DataFrame:
 
 
 def association_of(cloud):
-    return association(cloud[["cot_id", "problem_id", "x"]].assign(y=cloud["value"]), n_bootstrap=50, n_permutations=50, seed=0)
+    return association(
+        cloud[["cot_id", "problem_id", "x"]].assign(y=cloud["value"]), n_bootstrap=50, n_permutations=50, seed=0
+    )
 
 
 def within_of(cloud):
@@ -49,7 +59,11 @@ def notes(figure) -> str:
 
 
 def test_the_cloud_holds_every_chunk_whose_two_values_are_known(cloud):
-    drawn = {chunk: (x, y) for trace in scatter(cloud).data for chunk, x, y in zip(trace.customdata, trace.x, trace.y, strict=True)}
+    drawn = {
+        chunk: (x, y)
+        for trace in scatter(cloud).data
+        for chunk, x, y in zip(trace.customdata, trace.x, trace.y, strict=True)
+    }
     assert drawn == {row.chunk_id: (row.x, row.value) for row in known(cloud).itertuples()}
 
 
@@ -57,7 +71,10 @@ def test_what_is_not_drawn_is_counted_by_its_reason(cloud):
     shown = split(cloud, logarithmic=True)
     assert (shown.n_no_x, shown.n_no_importance, shown.n_not_on_log) == (2, 2, 1)
     assert len(shown.drawn) + 2 + 2 + 1 == len(cloud)
-    assert "not drawn: 2 without x, 2 without importance, 1 at 0 or below" in scatter(cloud, logarithmic=True).layout.title.text
+    assert (
+        "not drawn: 2 without x, 2 without importance, 1 at 0 or below"
+        in scatter(cloud, logarithmic=True).layout.title.text
+    )
 
 
 def test_the_statistics_and_every_n_are_on_the_figure(cloud):
@@ -79,7 +96,12 @@ def test_the_axes_bear_the_column_and_the_metric_with_their_units(cloud):
 
 
 def test_chunks_below_the_noise_floor_are_hollow_and_without_a_sweep_nothing_is_said_of_the_floor(cloud):
-    hollow = [chunk for trace in scatter(cloud).data if str(trace.marker.symbol).endswith("-open") for chunk in trace.customdata]
+    hollow = [
+        chunk
+        for trace in scatter(cloud).data
+        if str(trace.marker.symbol).endswith("-open")
+        for chunk in trace.customdata
+    ]
     assert hollow == ["c0_0007"]
     assert "floor" not in scatter(cloud.assign(below_floor=None)).layout.title.text
 
@@ -94,7 +116,10 @@ def test_intervals_are_drawn_from_their_lower_to_their_upper_end(cloud):
 def test_an_unknown_correlation_is_said_to_be_unknown(cloud):
     found = association_of(cloud.assign(x=1.0))
     assert math.isnan(found.spearman)
-    assert statistics_lines(found, UNKNOWN_WITHIN)[:2] == ["ρ within CoTs unknown", "Spearman ρ over all chunks unknown"]
+    assert statistics_lines(found, UNKNOWN_WITHIN)[:2] == [
+        "ρ within CoTs unknown",
+        "Spearman ρ over all chunks unknown",
+    ]
 
 
 def test_an_empty_cloud_says_so(cloud):
@@ -106,7 +131,10 @@ def test_an_empty_cloud_says_so(cloud):
 
 def test_shuffling_deals_importance_with_its_interval_anew_within_each_cot(cloud):
     before, after = known(cloud), known(shuffled_within_cots(cloud, 1))
-    assert after["chunk_id"].tolist() == before["chunk_id"].tolist() and after["value"].tolist() != before["value"].tolist()
+    assert (
+        after["chunk_id"].tolist() == before["chunk_id"].tolist()
+        and after["value"].tolist() != before["value"].tolist()
+    )
     what = ["cot_id", "value", "ci_low", "ci_high"]
     assert sorted(map(tuple, after[what].to_numpy())) == sorted(map(tuple, before[what].to_numpy()))
     pd.testing.assert_frame_equal(shuffled_within_cots(cloud, 1), shuffled_within_cots(cloud, 1))
@@ -136,7 +164,9 @@ def test_the_band_of_chance_is_left_by_a_law_and_holds_what_has_none():
 
 def test_the_band_is_flat_where_cots_do_not_differ_and_follows_them_where_they_do():
     cloud = many(law=0.0).sort_values("cot_id")
-    shifted = cloud.assign(x=cloud["x"] + 10 * (cloud["cot_id"] == "d"), value=cloud["value"] + 5.0 * (cloud["cot_id"] == "d"))
+    shifted = cloud.assign(
+        x=cloud["x"] + 10 * (cloud["cot_id"] == "d"), value=cloud["value"] + 5.0 * (cloud["cot_id"] == "d")
+    )
     band = chance_band(shifted)
     assert band["low"].iloc[-1] > band["high"].iloc[0]  # what CoTs alone give is chance too
 
@@ -155,7 +185,9 @@ def test_the_band_and_the_means_are_drawn_as_steps_over_their_groups(cloud):
 
 @pytest.fixture
 def pairs() -> pd.DataFrame:
-    rows = pd.DataFrame({"within": [-0.4, np.nan, 0.1], "within_low": [-0.5, np.nan, -0.1], "within_high": [-0.3, np.nan, 0.3]})
+    rows = pd.DataFrame(
+        {"within": [-0.4, np.nan, 0.1], "within_low": [-0.5, np.nan, -0.1], "within_high": [-0.3, np.nan, 0.3]}
+    )
     rows = rows.assign(within_null_low=-0.15, within_null_high=0.12, verdict=["inverse", None, "none"], n=[200, 2, 150])
     return rows.assign(spearman=[0.2, np.nan, 0.1], ci_low=0.1, ci_high=0.3)
 
@@ -193,7 +225,9 @@ def test_the_matrix_has_every_pair_once_and_says_n_and_interval_on_hover():
 
 
 def test_convergence_shows_value_band_and_half_width_and_unknown_leaves_gaps():
-    rows = pd.DataFrame({"n": [4, 8, 16], "value": [np.nan, 0.5, 0.4], "low": [np.nan, 0.1, 0.3], "high": [np.nan, 0.9, 0.5]})
+    rows = pd.DataFrame(
+        {"n": [4, 8, 16], "value": [np.nan, 0.5, 0.4], "low": [np.nan, 0.1, 0.3], "high": [np.nan, 0.9, 0.5]}
+    )
     rows["half_width"] = [np.nan, 0.4, 0.1]
     figure = convergence(rows, KL, band="95 % of orders", target=0.1)
     band, value, half = figure.data

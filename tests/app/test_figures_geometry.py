@@ -1,4 +1,6 @@
-"""Figures about local geometry draw each chunk where it lies, beside the line of agreement, and count what has no place."""
+"""Figures about local geometry draw each chunk where it lies, beside the line of agreement, and count what has no
+place.
+"""
 
 import math
 
@@ -43,10 +45,14 @@ def swept() -> pd.DataFrame:
 
 def test_both_fits_of_a_sweep_are_set_against_the_exact_steepness(swept):
     figure = swept_against_fisher(swept, unit="rms", selected="c_4")
-    assert marks(figure, "|a|") == {row.chunk_id: (row.fisher_steepness, row.steepness) for row in swept[2:].itertuples()}
+    assert marks(figure, "|a|") == {
+        row.chunk_id: (row.fisher_steepness, row.steepness) for row in swept[2:].itertuples()
+    }
     assert len(marks(figure, "pure square")) == 6
     assert "|a| of the quadratic: Spearman ρ = 1.000, median ratio 0.8, n = 4 · 2 unknown or 0" in said(figure)
-    assert "pure square: Spearman ρ = 1.000, median ratio 1.1, n = 6" in said(figure) and "hollow: 2 below the noise floor" in said(figure)
+    assert "pure square: Spearman ρ = 1.000, median ratio 1.1, n = 6" in said(
+        figure
+    ) and "hollow: 2 below the noise floor" in said(figure)
     assert list(figure.data[0].marker.symbol) == ["circle", "circle-open", "circle", "circle"]
     assert figure.layout.xaxis.type == figure.layout.yaxis.type == "log"
     assert "nats per β² (β in RMS of the residual stream)" in figure.layout.xaxis.title.text
@@ -59,9 +65,11 @@ def test_the_dashed_line_is_where_both_are_equal(swept):
 
 def test_the_trace_has_its_standard_error_beside_the_swept_random_directions():
     rows = chunks(4).assign(
-        isotropic_steepness=[1.0, 2.0, np.nan, 4.0], isotropic_se=[0.1, 0.2, np.nan, 0.4],
-        steepness=[1.1, 1.9, 3.0, 4.2], n_directions=[2, 2, 2, 1],
-    )  # fmt: skip
+        isotropic_steepness=[1.0, 2.0, np.nan, 4.0],
+        isotropic_se=[0.1, 0.2, np.nan, 0.4],
+        steepness=[1.1, 1.9, 3.0, 4.2],
+        n_directions=[2, 2, 2, 1],
+    )
     figure = isotropic_against_random(rows, unit="rms", selected=None)
     assert set(marks(figure, "chunks")) == {"c_0", "c_1", "c_3"}
     assert list(figure.data[0].error_x.array) == [0.1, 0.2, 0.4]
@@ -81,8 +89,14 @@ def test_steps_are_averaged_in_bins_of_equal_width_in_the_logarithm():
 
 
 def chunk_row(**values) -> pd.Series:
-    usual = {"epsilons": np.array([0.1, 1.0, 10.0]), "random_kl": np.array([1e-8, 1e-4, 1e-2]), "noise_floor": 1e-6, "unit": "rms",
-             "isotropic_steepness": 1e-4, "n_random": 16}  # fmt: skip
+    usual = {
+        "epsilons": np.array([0.1, 1.0, 10.0]),
+        "random_kl": np.array([1e-8, 1e-4, 1e-2]),
+        "noise_floor": 1e-6,
+        "unit": "rms",
+        "isotropic_steepness": 1e-4,
+        "n_random": 16,
+    }
     return pd.Series(usual | values)
 
 
@@ -102,7 +116,14 @@ def test_eigenvalues_that_are_not_above_zero_are_counted():
 def sides() -> pd.DataFrame:
     """Five chunks: a step in "before" at the fourth; the last chunk has nothing after it."""
     rows = [
-        {"chunk_id": f"c_{k}", "number": k + 1, "side": side, "kl_rest": None if k == 4 else value, "kl_answer": 0.0, "noise_floor": 1e-6}
+        {
+            "chunk_id": f"c_{k}",
+            "number": k + 1,
+            "side": side,
+            "kl_rest": None if k == 4 else value,
+            "kl_answer": 0.0,
+            "noise_floor": 1e-6,
+        }
         for k in range(5)
         for side, value in (("before", 1.0 if k > 2 else 0.1), ("after", 0.05))
     ]
@@ -115,7 +136,10 @@ def test_before_and_after_run_along_the_chain_and_what_is_unknown_is_counted(sid
     before, after = figure.data[:2]
     assert list(before.x) == [1, 2, 3, 4] and list(before.y) == [0.1, 0.1, 0.1, 1.0] and list(after.y) == [0.05] * 4
     assert "n = 4 chunks of 5" in said(figure) and "2 unknown" in said(figure)
-    assert sorted(line.x0 for line in figure.layout.shapes if line.x0 == line.x1) == [2, 4]  # the chosen chunk, and the step
+    assert sorted(line.x0 for line in figure.layout.shapes if line.x0 == line.x1) == [
+        2,
+        4,
+    ]  # the chosen chunk, and the step
 
 
 def test_a_direction_without_effect_takes_part_in_its_chunks_mean(sides):
@@ -133,4 +157,6 @@ def test_nothing_to_draw_is_said(swept, sides):
     assert "No chunk has an on-manifold" in said(on_and_off_manifold(none, unit="rms", selected=None))
     assert "No finite steps" in said(finite_steps(chunk_row(epsilons=None, random_kl=None)))
     assert "No leading eigenvalue" in said(eigenvalues([0.0], unit="rms"))
-    assert "No KL on the answer alone" in said(before_and_after(sides, measure="kl_answer", unit="rms", step=None, selected=None))
+    assert "No KL on the answer alone" in said(
+        before_and_after(sides, measure="kl_answer", unit="rms", step=None, selected=None)
+    )

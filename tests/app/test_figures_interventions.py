@@ -19,11 +19,15 @@ def row(model: str, arm: str, label: str, solved: tuple[int, int], loops: tuple[
 
 @pytest.fixture
 def rows() -> pd.DataFrame:
-    return pd.DataFrame([
-        row("base", "base", "unedited", (5, 24), (1, 24)), row("base", "changed", "×1.5 <b>", (4, 24), (0, 24)),
-        row("distilled", "base", "unedited", (20, 24), (0, 24)), row("distilled", "reconstruct", "reconstruction alone", (0, 24), (24, 24)),
-        row("distilled", "changed", "×1.5 <b>", (0, 0), (3, 12)),
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            row("base", "base", "unedited", (5, 24), (1, 24)),
+            row("base", "changed", "×1.5 <b>", (4, 24), (0, 24)),
+            row("distilled", "base", "unedited", (20, 24), (0, 24)),
+            row("distilled", "reconstruct", "reconstruction alone", (0, 24), (24, 24)),
+            row("distilled", "changed", "×1.5 <b>", (0, 0), (3, 12)),
+        ]
+    )
 
 
 def points(figure, title: str) -> dict[str, tuple]:
@@ -34,17 +38,24 @@ def points(figure, title: str) -> dict[str, tuple]:
     for trace in figure.data:
         if trace.xaxis == name and "markers" in trace.mode:
             ends = zip(trace.x - trace.error_x.arrayminus, trace.x + trace.error_x.array, strict=True)
-            return {labels[y]: (x, text, end) for x, y, text, end in zip(trace.x, trace.y, trace.text, ends, strict=True)}
+            return {
+                labels[y]: (x, text, end) for x, y, text, end in zip(trace.x, trace.y, trace.text, ends, strict=True)
+            }
     return {}
 
 
 def test_each_arm_of_each_model_has_its_share_with_wilsons_interval(rows):
     figure = shares_by_arm(rows)
     assert [note.text for note in figure.layout.annotations] == [
-        "base: solved", "base: degenerate", "distilled: solved", "distilled: degenerate"
-    ]  # fmt: skip
+        "base: solved",
+        "base: degenerate",
+        "distilled: solved",
+        "distilled: degenerate",
+    ]
     found = points(figure, "distilled: solved")
-    assert found["unedited"][:2] == (20 / 24, "20 / 24") and found["unedited"][2] == pytest.approx(tuple(wilson(20, 24)))
+    assert found["unedited"][:2] == (20 / 24, "20 / 24") and found["unedited"][2] == pytest.approx(
+        tuple(wilson(20, 24))
+    )
     assert found["reconstruction alone"][2] == pytest.approx((0, wilson(0, 24).high))
     assert set(found) == {"unedited", "reconstruction alone"}  # of the changed arm nothing was judged
     assert points(figure, "distilled: degenerate")["×1.5 &lt;b&gt;"][1] == "3 / 12"

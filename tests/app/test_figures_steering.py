@@ -1,4 +1,6 @@
-"""The steering figures show the numbers they are given, with their controls and intervals, and leave out and count what is unknown."""
+"""The steering figures show the numbers they are given, with their controls and intervals, and leave out and count what
+is unknown.
+"""
 
 import json
 import math
@@ -7,7 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from app.figures.steering import accuracy_by_arm, answers_by_arm, control_band, dose_panels, dose_response, kl_at, kl_curve
+from app.figures.steering import (
+    accuracy_by_arm,
+    answers_by_arm,
+    control_band,
+    dose_panels,
+    dose_response,
+    kl_at,
+    kl_curve,
+)
 from app.theme import ACCENT, CORRECT, MISSING, UNKNOWN, WRONG
 from backend.geometry.changepoint import changepoint
 from backend.importance.intervals import wilson
@@ -75,13 +85,17 @@ def test_the_rings_stand_on_the_lines_between_measured_points_at_beta_and_at_min
 
 def test_at_beta_0_there_is_one_ring_and_no_mirror_image():
     figure = kl_curve(curve(), beta=0.0, controls=None)
-    assert trace(figure, "as set").x[0] == 0 and "sign-flipped" not in words(figure) and "β = 0: 0 nats" in words(figure)
+    assert (
+        trace(figure, "as set").x[0] == 0 and "sign-flipped" not in words(figure) and "β = 0: 0 nats" in words(figure)
+    )
 
 
 def test_beyond_the_measured_betas_nothing_is_read_off():
     assert math.isnan(kl_at(5.0, np.array(BETAS), np.array(SQUARES)))
     figure = kl_curve(curve(), beta=5.0, controls=None)
-    assert "β = +5: not measured" in words(figure) and not [one for one in figure.data if one.name in ("as set", "sign-flipped")]
+    assert "β = +5: not measured" in words(figure) and not [
+        one for one in figure.data if one.name in ("as set", "sign-flipped")
+    ]
 
 
 def test_unknown_points_are_absent_and_counted():
@@ -148,7 +162,9 @@ def test_each_arm_has_a_hatch_of_its_own_in_the_bars_and_in_the_legend():
 
 
 def test_rare_answers_share_one_bar_without_a_verdict():
-    frame = pd.DataFrame({"arm": "base", "cluster": [str(k) for k in range(11)], "n": 1, "is_correct": False, "total": 11, "silent": 0})
+    frame = pd.DataFrame(
+        {"arm": "base", "cluster": [str(k) for k in range(11)], "n": 1, "is_correct": False, "total": 11, "silent": 0}
+    )
     figure = answers_by_arm(frame)
     assert list(figure.layout.yaxis.ticktext)[-1] == "3 other answers"
     assert list(figure.data[0].x)[-1] == pytest.approx(3 / 11) and list(figure.data[0].marker.color)[-1] == UNKNOWN
@@ -158,11 +174,20 @@ def samples(arm: str, verdicts: list, *, beta: float | None = None) -> pd.DataFr
     n = len(verdicts)
     return pd.DataFrame(
         {
-            "arm": arm, "beta": beta, "sample": range(n), "text": "It is so.", "answer": ["1" if v else None for v in verdicts],
-            "cluster": ["1" if v else None for v in verdicts], "is_correct": pd.array(verdicts, dtype="boolean"), "finish": "eos",
-            "n_tokens": [10 + number for number in range(n)], "reflection_words": 0, "repetition": 0.1, "compression_ratio": 1.0,
+            "arm": arm,
+            "beta": beta,
+            "sample": range(n),
+            "text": "It is so.",
+            "answer": ["1" if v else None for v in verdicts],
+            "cluster": ["1" if v else None for v in verdicts],
+            "is_correct": pd.array(verdicts, dtype="boolean"),
+            "finish": "eos",
+            "n_tokens": [10 + number for number in range(n)],
+            "reflection_words": 0,
+            "repetition": 0.1,
+            "compression_ratio": 1.0,
         }
-    )  # fmt: skip
+    )
 
 
 def test_accuracy_is_drawn_with_its_wilson_interval_and_its_counts():

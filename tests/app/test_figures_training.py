@@ -55,7 +55,11 @@ def test_axes_are_titled_with_their_units_and_the_learning_rate_has_a_panel_of_i
     (rate,) = (trace for trace in figure.data if trace.yaxis == "y2")
     assert list(rate.y) == [0.1, 0.2, 0.3] and list(rate.x) == [100, 200, 300]
     alone = training_curve(metrics([3.0, 2.0, 1.0]), unit="nats")
-    assert alone.layout.xaxis.title.text == "tokens seen (without padding)" and len(alone.data) == 1 and alone.data[0].opacity is None
+    assert (
+        alone.layout.xaxis.title.text == "tokens seen (without padding)"
+        and len(alone.data) == 1
+        and alone.data[0].opacity is None
+    )
 
 
 def test_without_a_known_loss_the_figure_says_so():

@@ -13,7 +13,9 @@ from tests.backend.live.test_jobs import push
 
 CHOICE = Choice(Model("tiny"), "m1")
 ABOUT = About("m1", "tiny", "add something", "random", {"seed": 1})
-REQUEST = Stream(Compared(Text("p ", "Let me think.", (Chunk("a", 0, 13),)), "a", "before", push(2.0)), Sampling(max_new_tokens=6), 7)
+REQUEST = Stream(
+    Compared(Text("p ", "Let me think.", (Chunk("a", 0, 13),)), "a", "before", push(2.0)), Sampling(max_new_tokens=6), 7
+)
 RUN = experiment_id("m1", REQUEST)
 
 
@@ -33,7 +35,9 @@ class Service:
 
     def end(self, state, error=None):
         token = {"id": 1, "text": "a", "kl": 0.0, "top": []}
-        arms = {arm: {"tokens": [token], "finish": "cap" if state == "finished" else None} for arm in ("base", "changed")}
+        arms = {
+            arm: {"tokens": [token], "finish": "cap" if state == "finished" else None} for arm in ("base", "changed")
+        }
         self.known = Status(RUN, state, None, {"arms": arms, "first_divergence": None}, None, None, error, 0.1)
 
     def keep(self):

@@ -1,4 +1,6 @@
-"""One model and one layer for every page: what the selection names, else the usual one, and what a page shows that has nothing there."""
+"""One model and one layer for every page: what the selection names, else the usual one, and what a page shows that has
+nothing there.
+"""
 
 from types import SimpleNamespace
 
@@ -15,7 +17,9 @@ COLUMNS = ("model_id", "layer", "n_swept", "n_dictionaries", "n_stored")
 
 @pytest.fixture
 def study(monkeypatch):
-    """`study(*places, writer=…, n_layers=…, **selected)`: a study that did something at these places, each a row of COLUMNS."""
+    """`study(*places, writer=…, n_layers=…, **selected)`: a study that did something at these places, each a row of
+    COLUMNS.
+    """
 
     def make(*places, writer: str = "", n_layers=30, **selected: str):
         rows = pd.DataFrame(places, columns=COLUMNS).assign(n_layers=n_layers)
@@ -25,9 +29,10 @@ def study(monkeypatch):
         monkeypatch.setattr(residual.live, "steerable", lambda _: [SimpleNamespace(model_id="here")])
         selection.choose(**({"cot": "c"} if writer else {}), **selected)
         return SimpleNamespace(
-            models=lambda: MODELS.assign(n_layers=n_layers), streams=lambda: rows,
+            models=lambda: MODELS.assign(n_layers=n_layers),
+            streams=lambda: rows,
             cot_to_read=lambda _: pd.DataFrame({"model_id": [writer]}),
-        )  # fmt: skip
+        )
 
     return make
 
@@ -73,7 +78,9 @@ def test_what_is_selected_counts_and_is_completed(study):
     assert not selection.notes()
 
 
-@pytest.mark.parametrize("junk", [{"layer": layer} for layer in ("30", "-1", "x", "9" * 500, "１５")] + [{"model": "nobody"}])
+@pytest.mark.parametrize(
+    "junk", [{"layer": layer} for layer in ("30", "-1", "x", "9" * 500, "１５")] + [{"model": "nobody"}]
+)
 def test_what_no_model_has_is_forgotten_and_noted(study, junk):
     assert residual.chosen(study(("b", 15, 40, 0, 9), **junk)) == Stream("b", 15)
     assert selection.notes() == list(junk) and not selection.values().keys() & junk.keys()
@@ -98,11 +105,14 @@ def test_a_page_without_the_chosen_layer_shows_the_nearest_and_changes_nothing(s
     assert (selection.get("model"), selection.get("layer")) == ("b", "12")
 
 
-@pytest.mark.parametrize(("places", "selected", "said"), [
-    ([], {}, []),  # no page shows anything of the usual model, and nobody chose it
-    ([("b", 15, 40, 0, 9)], {}, [("model", "base", "tiny")]),
-    ([], {"model": "b"}, [("model", "base", "tiny")]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("places", "selected", "said"),
+    [
+        ([], {}, []),  # no page shows anything of the usual model, and nobody chose it
+        ([("b", 15, 40, 0, 9)], {}, [("model", "base", "tiny")]),
+        ([], {"model": "b"}, [("model", "base", "tiny")]),
+    ],
+)
 def test_steering_says_which_model_it_lacks_where_that_is_shown_elsewhere_or_chosen(study, places, selected, said):
     here = SimpleNamespace(model_id="here", model=SimpleNamespace(name="tiny"))
     store = study(*places, writer="b", **selected)

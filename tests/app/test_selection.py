@@ -1,4 +1,6 @@
-"""The selection between server and browser: what a slow browser still sends of the past is no choice; where a person goes back is."""
+"""The selection between server and browser: what a slow browser still sends of the past is no choice; where a person
+goes back is.
+"""
 
 import functools
 import time
@@ -57,7 +59,10 @@ def history(monkeypatch):
 
     def go(test: AppTest, url: dict[str, str]) -> AppTest:
         with monkeypatch.context() as patched:
-            patched.setattr("streamlit.testing.v1.local_script_runner.RerunData", functools.partial(RerunData, is_history_navigation=True))
+            patched.setattr(
+                "streamlit.testing.v1.local_script_runner.RerunData",
+                functools.partial(RerunData, is_history_navigation=True),
+            )
             test.query_params = url
             return test.run()
 
@@ -109,7 +114,9 @@ def test_a_browser_that_missed_the_run_in_which_a_value_changed_is_told_of_it_by
     assert (chunk, start, test.button_group[0].proto.default[0]) == ("second", "after the second", 1)
     assert test.toggle[0].proto.default is True
     assert [box.proto.default for box in test.number_input] == [7.0, -3.0] and test.slider[0].proto.default == [-3.0]
-    assert not any(element.proto.set_value for element in (*test.selectbox, *test.toggle, *test.number_input, *test.slider))
+    assert not any(
+        element.proto.set_value for element in (*test.selectbox, *test.toggle, *test.number_input, *test.slider)
+    )
 
 
 def test_every_widget_still_chooses_after_it_was_restored_and_may_go_back_to_what_it_showed(test):
@@ -120,7 +127,13 @@ def test_every_widget_still_chooses_after_it_was_restored_and_may_go_back_to_wha
     test.number_input[0].set_value(1).run()
     test.number_input[1].set_value(4.0).run()
     found = selected(test)
-    assert (found["chunk"], found["start"], found["intervals"], found["seed"], found["beta"]) == ("first", "before", "no", "1", "4")
+    assert (found["chunk"], found["start"], found["intervals"], found["seed"], found["beta"]) == (
+        "first",
+        "before",
+        "no",
+        "1",
+        "4",
+    )
     assert test.slider[0].value == 4.0
 
 
@@ -155,7 +168,13 @@ def test_a_url_is_adopted_when_the_page_is_opened():
 
 
 def test_a_pair_of_widgets_that_show_one_value_agree_after_every_move_of_either(test):
-    for widget, value in (("slider", 1.0), ("slider", -2.5), ("number_input", 3.25), ("number_input", 20.0), ("slider", -10.0)):
+    for widget, value in (
+        ("slider", 1.0),
+        ("slider", -2.5),
+        ("number_input", 3.25),
+        ("number_input", 20.0),
+        ("slider", -10.0),
+    ):
         getattr(test, widget)[-1].set_value(value)
         late = Message(test)
         test.run()

@@ -65,11 +65,27 @@ def importance_row(**values):
     [
         (importance_row(), "0.5", ""),
         (importance_row(value=0.0), "0", ""),
-        (importance_row(value=None, ci_low=None, ci_high=None, is_last=True, n_comparator=0), "unknown", "the last chunk"),
+        (
+            importance_row(value=None, ci_low=None, ci_high=None, is_last=True, n_comparator=0),
+            "unknown",
+            "the last chunk",
+        ),
         (importance_row(value=None, ci_low=None, ci_high=None, n=0), "unknown", "no dissimilar rollout"),
-        (importance_row(value=None, ci_low=None, ci_high=None, n_comparator=0), "unknown", "no rollout at the next chunk"),
-        (importance_row(convention="published", ci_low=None, ci_high=None, n=None), "0.5", "published without an interval"),
-        (importance_row(metric="overdeterminedness", convention="all", ci_low=None, ci_high=None), "0.5", "no interval"),
+        (
+            importance_row(value=None, ci_low=None, ci_high=None, n_comparator=0),
+            "unknown",
+            "no rollout at the next chunk",
+        ),
+        (
+            importance_row(convention="published", ci_low=None, ci_high=None, n=None),
+            "0.5",
+            "published without an interval",
+        ),
+        (
+            importance_row(metric="overdeterminedness", convention="all", ci_low=None, ci_high=None),
+            "0.5",
+            "no interval",
+        ),
     ],
 )
 def test_an_unknown_metric_is_said_to_be_unknown_with_the_reason(row, value, note):
@@ -85,14 +101,19 @@ def test_every_stored_metric_has_words():
 
 
 def test_the_usual_metric_is_counterfactual_kl_as_thought_anchors_computes_it():
-    assert usual_choice(["overdeterminedness:all", "counterfactual_importance_kl:published", "counterfactual_importance_kl:ta"]).endswith(
-        ":ta"
-    )
+    assert usual_choice(
+        ["overdeterminedness:all", "counterfactual_importance_kl:published", "counterfactual_importance_kl:ta"]
+    ).endswith(":ta")
     assert usual_choice(["overdeterminedness:all"]) == "overdeterminedness:all"
 
 
 def test_a_number_keeps_zero_apart_from_unknown():
-    assert number(0.0) == "0" and number(math.nan) == "unknown" and number(None) == "unknown" and number(pd.NA) == "unknown"
+    assert (
+        number(0.0) == "0"
+        and number(math.nan) == "unknown"
+        and number(None) == "unknown"
+        and number(pd.NA) == "unknown"
+    )
 
 
 # The reader
@@ -131,9 +152,15 @@ def test_every_category_has_a_colour_and_a_shape_of_its_own():
 # Machado, Oliveira & Fernandes (2009), severity 1, on linear RGB.
 VISIONS = {
     "usual": np.eye(3),
-    "protanopia": np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]),
-    "deuteranopia": np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]),
-    "tritanopia": np.array([[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]),
+    "protanopia": np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    ),
+    "deuteranopia": np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    ),
+    "tritanopia": np.array(
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]
+    ),
 }
 
 
@@ -182,8 +209,13 @@ def test_two_studies_of_one_name_are_both_found(tmp_path, monkeypatch):
 
 def test_the_command_names_the_study_file_where_the_repository_has_one():
     quick = tomllib.loads(Path(studies.ROOT, "studies", "quick.toml").read_text())["name"]
-    assert missing.command(studies.STORES / quick, "maps") == f"python -m precompute run studies/{quick}.toml --stage maps"
-    assert missing.command(Path("/data/other"), "maps") == "python -m precompute run STUDY.toml --stage maps --store /data/other"
+    assert (
+        missing.command(studies.STORES / quick, "maps") == f"python -m precompute run studies/{quick}.toml --stage maps"
+    )
+    assert (
+        missing.command(Path("/data/other"), "maps")
+        == "python -m precompute run STUDY.toml --stage maps --store /data/other"
+    )
 
 
 def test_nothing_is_missing_from_a_whole_study_and_later_stages_from_a_young_one(tmp_path):
@@ -205,7 +237,9 @@ def test_an_answer_from_a_generation_is_remembered_for_that_generation_alone(tmp
     study = small_study.make(tmp_path / "small")
     before = studies.ask(studies.open_store(study).problem_index)
     with StudyFolder(study).writing("test") as writer:
-        cot = SimpleNamespace(**studies.open_store(study).frame("SELECT * EXCLUDE (token_ids) FROM cots LIMIT 1").iloc[0].to_dict())
+        cot = SimpleNamespace(
+            **studies.open_store(study).frame("SELECT * EXCLUDE (token_ids) FROM cots LIMIT 1").iloc[0].to_dict()
+        )
         new = small_study.problem(50)
         row = vars(cot) | {"cot_id": "c_new", "problem_id": new["problem_id"], "token_ids": None, "seed": None}
         writer.add("late", "one", {"problems": [new], "cots": [row]})
@@ -224,7 +258,9 @@ def test_every_stage_a_page_sends_people_to_exists(tmp_path):
     states = (whole * 0, behind, behind.where(behind.index != "resampled", 0))
     commands = [item.command or "" for state in states for item in missing.missing(state, tmp_path)]
     sources = "".join(file.read_text(encoding="utf-8") for file in (studies.ROOT / "app").glob("*.py"))
-    named = {command.split("--stage ")[1].split()[0] for command in commands} | set(re.findall(r'command\([\w.]*path, "(\w+)"\)', sources))
+    named = {command.split("--stage ")[1].split()[0] for command in commands} | set(
+        re.findall(r'command\([\w.]*path, "(\w+)"\)', sources)
+    )
     assert {"problems", "chunks", "categories", "rollouts", "importance", "activations", "maps", "sweep"} <= named
     assert named <= {stage.NAME for stage in STAGES}
 

@@ -1,4 +1,5 @@
-"""`make run` in small: stand-ins for the dashboard and for the study's commands, and a Ctrl-C as a terminal sends it."""
+"""`make run` in small: stand-ins for the dashboard and for the study's commands,
+and a Ctrl-C as a terminal sends it."""
 
 import json
 import os
@@ -90,7 +91,9 @@ def test_what_ended_the_study_is_said_in_the_terminal_and_the_dashboard_goes_on(
 
 def test_when_the_dashboard_ends_by_itself_the_study_is_stopped_and_its_code_is_the_answer(started, tmp_path):
     study = tmp_path / "study"
-    dashboard = code(f"import pathlib, sys, time\nwhile not pathlib.Path({str(study)!r}).exists(): time.sleep(0.02)\nsys.exit(3)")
+    dashboard = code(
+        f"import pathlib, sys, time\nwhile not pathlib.Path({str(study)!r}).exists(): time.sleep(0.02)\nsys.exit(3)"
+    )
     process = started(dashboard, waits(study))
     assert process.wait(30) == 3
     assert study.read_text() == "1"

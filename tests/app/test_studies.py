@@ -1,4 +1,6 @@
-"""Which study a person lands on, and the shipped one: unpacked once, opened like any other, and no obstacle when it is damaged."""
+"""Which study a person lands on, and the shipped one: unpacked once, opened like any other, and no obstacle when it is
+damaged.
+"""
 
 import os
 import shutil
@@ -52,11 +54,17 @@ def test_a_newcomer_lands_on_the_demo_while_the_first_study_is_made_and_on_that_
     assert list(studies.found()) == ["quick", "demo"]
 
 
-def test_finished_studies_come_before_the_demo_and_unfinished_ones_after_it_newest_first(study, shipped, monkeypatch, tmp_path):
+def test_finished_studies_come_before_the_demo_and_unfinished_ones_after_it_newest_first(
+    study, shipped, monkeypatch, tmp_path
+):
     for name, state, age in (
-        ("older", "finished", 90), ("newer", "finished", 10), ("imported", None, 50),
-        ("failed", "failed", 5), ("running", "running", 1), ("interrupted", "interrupted", 70),
-    ):  # fmt: skip
+        ("older", "finished", 90),
+        ("newer", "finished", 10),
+        ("imported", None, 50),
+        ("failed", "failed", 5),
+        ("running", "running", 1),
+        ("interrupted", "interrupted", 70),
+    ):
         own(study, name, state=state, age=age)
     named = Path(shutil.copytree(study, tmp_path / "elsewhere" / "named"))
     monkeypatch.setenv("ANCHORSCOPE_STORES", str(named))
@@ -83,7 +91,9 @@ def test_the_demo_opens_like_any_other_study_and_runs_on_it_are_kept_beside_it(s
     assert file == studies.STORES / "demo.duckdb"
     assert studies.open_store(file).whole_table("cots").equals(studies.open_store(study).whole_table("cots"))
     before = file.read_bytes()
-    run = small_study.experiments({"cot_id": "c", "prompt": "p", "text": "t"}, [{"chunk_id": f"c_{k}"} for k in range(3)])[-1]
+    run = small_study.experiments(
+        {"cot_id": "c", "prompt": "p", "text": "t"}, [{"chunk_id": f"c_{k}"} for k in range(3)]
+    )[-1]
     Experiments(file).keep(*run)
     assert (studies.STORES / "demo.experiments").is_dir() and file.read_bytes() == before
     assert list(studies.found()) == ["demo"]

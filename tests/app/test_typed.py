@@ -76,7 +76,9 @@ def test_every_text_comes_back_as_it_was_typed(words):
 
 def test_a_link_to_a_run_on_a_text_that_is_in_no_link_brings_it_along(session, monkeypatch):
     row = {"cot_id": None, "text": LONG, "prompt": "<|user|>What is 5-1?"}
-    monkeypatch.setattr(steering_subject, "Experiments", lambda _: SimpleNamespace(get=lambda name: row if name == "x1" else None))
+    monkeypatch.setattr(
+        steering_subject, "Experiments", lambda _: SimpleNamespace(get=lambda name: row if name == "x1" else None)
+    )
     selection.choose(own="yes", run="x1")
     assert steering_subject.is_typed("study") and steering_subject.typed_text().text == LONG
     selection.choose(own=None)
@@ -87,11 +89,18 @@ def test_a_link_to_a_run_on_a_text_that_is_in_no_link_brings_it_along(session, m
 
 def test_links_of_before_say_the_same_by_todays_names():
     assert selection.named({"swept": "m1:15:rms", "live": "m2", "layers": "4-6", "kind": "random"}) == {
-        "model": "m2", "layer": "4", "through": "6", "unit": "rms", "direction": "random",
-    }  # fmt: skip
+        "model": "m2",
+        "layer": "4",
+        "through": "6",
+        "unit": "rms",
+        "direction": "random",
+    }
     assert selection.named({"layer": "m1:5"}) == {"model": "m1", "layer": "5"}
     assert selection.named({"swept": "m1:-1:none"}) == {"model": "m1"}
-    assert selection.named({"layer": "7", "layers": "3-3", "direction": "pair", "kind": "random"}) == {"layer": "7", "direction": "pair"}
+    assert selection.named({"layer": "7", "layers": "3-3", "direction": "pair", "kind": "random"}) == {
+        "layer": "7",
+        "direction": "pair",
+    }
 
 
 def test_another_layer_ends_the_range_that_began_at_the_old_one():

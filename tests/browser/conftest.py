@@ -52,12 +52,16 @@ def study(tmp_path_factory):
 @pytest.fixture(scope="session")
 def server(chromium, study, tmp_path_factory):
     """Address of a dashboard that knows the small study alone."""
-    with serving([sys.executable, "-m", "streamlit", "run", "app/main.py"], study, tmp_path_factory.mktemp("log")) as address:
+    with serving(
+        [sys.executable, "-m", "streamlit", "run", "app/main.py"], study, tmp_path_factory.mktemp("log")
+    ) as address:
         yield address
 
 
 class serving:
-    """The dashboard on a free port, started by `command` in the repository's root; a context manager that gives its address."""
+    """The dashboard on a free port, started by `command` in the repository's root; a context manager that gives its
+    address.
+    """
 
     def __init__(self, command: list[str], study: Path, folder: Path, *, own_cache: bool = False):
         with socket.socket() as free:
@@ -71,7 +75,9 @@ class serving:
             self.environment["ANCHORSCOPE_CACHE"] = str(folder / "cache")
 
     def __enter__(self) -> str:
-        self.process = subprocess.Popen(self.command, cwd=ROOT, env=self.environment, stdout=self.log.open("w"), stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen(
+            self.command, cwd=ROOT, env=self.environment, stdout=self.log.open("w"), stderr=subprocess.STDOUT
+        )
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and self.process.poll() is None:
             try:

@@ -1,4 +1,6 @@
-"""The journey of a comparison in a real browser: brush NRN, open a feature, read its example in its chunk, steer by the feature there."""
+"""The journey of a comparison in a real browser: brush NRN, open a feature, read its example in its chunk, steer by the
+feature there.
+"""
 
 import re
 import sys

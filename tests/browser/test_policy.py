@@ -7,9 +7,12 @@ from app.navigation import _TITLES
 
 def test_no_page_breaks_the_policy(tab, server):
     broken = []
-    tab.on("console", lambda message: broken.append(message.text) if "Content Security Policy" in message.text else None)
+    tab.on(
+        "console", lambda message: broken.append(message.text) if "Content Security Policy" in message.text else None
+    )
     tab.add_init_script(
-        "document.addEventListener('securitypolicyviolation', e => console.error('Content Security Policy', e.blockedURI, e.sourceFile))"
+        "document.addEventListener('securitypolicyviolation', e => console.error('Content Security Policy',"
+        " e.blockedURI, e.sourceFile))"
     )
     tab.goto(server)
     for name, (title, _) in _TITLES.items():
@@ -23,13 +26,11 @@ def test_no_page_breaks_the_policy(tab, server):
 def test_the_policy_stops_what_it_is_for(tab, server):
     """An image of elsewhere and an inline script, put into the page by hand, are neither loaded nor run."""
     tab.goto(server)
-    ran = tab.evaluate(
-        """() => new Promise(done => {
+    ran = tab.evaluate("""() => new Promise(done => {
             const script = document.createElement('script'); script.textContent = 'window.ran = true'; document.body.append(script);
             const image = new Image();
             image.onerror = () => done([!!window.ran, 'refused']);
             image.onload = () => done([!!window.ran, 'loaded']);
             image.src = 'http://tracker.invalid/p.png';
-        })"""
-    )
+        })""")  # noqa: E501
     assert ran == [False, "refused"]

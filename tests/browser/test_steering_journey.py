@@ -1,4 +1,6 @@
-"""The steering journey in a real browser: choose a chunk, move the slider, watch text stream and stop it, run many, reload the link."""
+"""The steering journey in a real browser: choose a chunk, move the slider, watch text stream and stop it, run many,
+reload the link.
+"""
 
 import re
 import sys

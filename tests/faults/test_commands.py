@@ -1,4 +1,6 @@
-"""The machine's faults and interrupts, met by real commands: one sentence, an exit code, and everything that was finished kept."""
+"""The machine's faults and interrupts, met by real commands: one sentence, an exit code, and everything that was
+finished kept.
+"""
 
 import errno
 import os
@@ -30,16 +32,22 @@ def folder(tmp_path) -> StudyFolder:
 
 
 def hears_ctrl_c() -> None:
-    """A shell that starts the tests in the background, or nohup, has them ignore some signals, and so what they start."""
+    """A shell that starts the tests in the background, or nohup, has them ignore some signals,
+    and so what they start."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
 
 def command(*arguments: str, **how) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "precompute", *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, **how,
-    )  # fmt: skip
+        [sys.executable, "-m", "precompute", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        **how,
+    )
 
 
 def one_sentence(said: str) -> str:
@@ -49,7 +57,8 @@ def one_sentence(said: str) -> str:
 
 
 def failing(number: int, *arguments: str, at: str = "fsync") -> subprocess.Popen:
-    """The command on a machine whose `os.fsync` (or another function of os) says so: root is refused nothing for real."""
+    """The command on a machine whose `os.fsync` (or another function of os) says so:
+    root is refused nothing for real."""
     code = (
         "import os, sys\n"
         f"def refuse(*_, **__): raise OSError({number}, os.strerror({number}), '/study/file')\n"
@@ -58,12 +67,16 @@ def failing(number: int, *arguments: str, at: str = "fsync") -> subprocess.Popen
         f"sys.argv = ['precompute', *{list(arguments)!r}]\n"
         "sys.exit(main())"
     )
-    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def test_files_that_may_not_grow_are_said_and_leave_what_was_there(folder):
     before = folder.manifest.read_bytes()
-    process = command("publish", str(folder.path), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)))
+    process = command(
+        "publish", str(folder.path), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+    )
     _, said = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "the same command goes on" in one_sentence(said)
@@ -73,10 +86,13 @@ def test_files_that_may_not_grow_are_said_and_leave_what_was_there(folder):
     store.close()
 
 
-@pytest.mark.parametrize(("number", "words"), [
-    (errno.ENOSPC, "The disk is full (No space left on device: /study/file). Free space there."),
-    (errno.EROFS, "The file system is read-only"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "The disk is full (No space left on device: /study/file). Free space there."),
+        (errno.EROFS, "The file system is read-only"),
+    ],
+)
 def test_a_full_or_read_only_disk_is_one_sentence_and_the_same_command_goes_on(folder, number, words):
     process = failing(number, "publish", str(folder.path))
     _, said = process.communicate(timeout=120)
@@ -90,7 +106,9 @@ def test_on_a_full_file_system_the_command_ends_in_a_sentence_and_goes_on_when_t
     """A real one, where this machine lets a test mount one."""
     small = tmp_path / "small"
     small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(small)], capture_output=True, text=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(small)], capture_output=True, text=True, check=False
+    )
     if mounted.returncode:
         pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
     try:
@@ -128,9 +146,13 @@ def test_an_interrupted_run_says_how_many_units_are_kept(tmp_path):
     file.write_text('name = "s"\n[[models]]\nname = "none"\n[problems]\nper_level = 1\n[sweep]\nlayers = [0]\n')
     folder = StudyFolder(tmp_path / "s")
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(file), str(folder.path)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-c", code, str(file), str(folder.path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         preexec_fn=hears_ctrl_c,
-    )  # fmt: skip
+    )
     deadline = time.monotonic() + 120
     while not folder.manifest.exists() or len(folder.ledger().keys("problems")) < 3:
         assert process.poll() is None and time.monotonic() < deadline

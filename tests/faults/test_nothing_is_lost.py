@@ -1,4 +1,5 @@
-"""What cannot be read is not damaged, what was lost can come back, and a damaged generation never hides the one before."""
+"""What cannot be read is not damaged, what was lost can come back,
+and a damaged generation never hides the one before."""
 
 import errno
 import os
@@ -77,8 +78,12 @@ def test_a_folder_of_units_that_is_not_mounted_stops_everything_that_writes(fold
     before = folder.manifest.read_bytes()
     shutil.move(folder.path / "units", tmp_path / "elsewhere")
     place = folder.path / "units"
-    {"gone": lambda: None, "empty mount point": place.mkdir, "a file": place.touch,
-     "a link to nowhere": lambda: place.symlink_to(tmp_path / "nowhere")}[how]()  # fmt: skip
+    {
+        "gone": lambda: None,
+        "empty mount point": place.mkdir,
+        "a file": place.touch,
+        "a link to nowhere": lambda: place.symlink_to(tmp_path / "nowhere"),
+    }[how]()
     with pytest.raises(UnreadableFile, match="mounted"):
         republish(folder)
     with pytest.raises(UnreadableFile), folder.writing("run") as writer:  # a run must not begin beside it
@@ -136,11 +141,25 @@ def test_a_unit_that_was_lost_and_computed_again_is_the_new_one(folder):
         assert writer.found == []
 
 
-@pytest.mark.parametrize("line", [
-    "", "null", "[]", "17", '"unit"', "{}", '{"kind": "unit"}', '{"kind": "forgotten", "stage": "s", "keys": []}', "[" * 100_000,
-    '{"kind": "unit", "stage": "s", "key": "k", "schema": 1, "files": 5}', '{"kind": "lost", "stage": "s", "keys": 5}',
-    '{"kind": "unit", "stage": "s", "key": "k", "schema": NaN, "files": []}', '{"kind": ["unit"]}', "\x00\x01\x02",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "null",
+        "[]",
+        "17",
+        '"unit"',
+        "{}",
+        '{"kind": "unit"}',
+        '{"kind": "forgotten", "stage": "s", "keys": []}',
+        "[" * 100_000,
+        '{"kind": "unit", "stage": "s", "key": "k", "schema": 1, "files": 5}',
+        '{"kind": "lost", "stage": "s", "keys": 5}',
+        '{"kind": "unit", "stage": "s", "key": "k", "schema": NaN, "files": []}',
+        '{"kind": ["unit"]}',
+        "\x00\x01\x02",
+    ],
+)
 def test_a_manifest_line_that_is_none_is_named_with_what_to_do(folder, line):
     with folder.manifest.open("a") as handle:
         handle.write(line + "\n")
@@ -149,9 +168,14 @@ def test_a_manifest_line_that_is_none_is_named_with_what_to_do(folder, line):
 
 
 GARBAGE = {
-    "empty": b"", "spaces": b"  \n", "binary": bytes(range(256)), "another file": b"../../../etc/passwd\n", "zeros": b"\0" * 50,
-    "endless": b"gen-" + b"9" * 100_000, "a name that is none": b"gen-abc.duckdb",
-}  # fmt: skip
+    "empty": b"",
+    "spaces": b"  \n",
+    "binary": bytes(range(256)),
+    "another file": b"../../../etc/passwd\n",
+    "zeros": b"\0" * 50,
+    "endless": b"gen-" + b"9" * 100_000,
+    "a name that is none": b"gen-abc.duckdb",
+}
 
 
 @pytest.mark.parametrize("content", GARBAGE.values(), ids=GARBAGE)
@@ -176,10 +200,14 @@ def test_a_generation_that_was_cut_is_noticed_and_the_one_before_is_shown_with_a
     assert not is_published(folder)
     try:
         assert ids(folder) == ["a"]
-    except DamagedGeneration:  # DuckDB met the end of the file in the middle of a query: the next time, the one before is open
+    except (
+        DamagedGeneration
+    ):  # DuckDB met the end of the file in the middle of a query: the next time, the one before is open
         assert ids(folder) == ["a"]
     store = Store(folder.path)
-    assert f"newest results of this study are damaged ({newest.name})" in store.older and "nothing is lost" in store.older
+    assert (
+        f"newest results of this study are damaged ({newest.name})" in store.older and "nothing is lost" in store.older
+    )
     store.close()
     republish(folder)
     assert is_published(folder) and ids(folder) == ["a", "b"]
@@ -202,7 +230,7 @@ def test_a_garbled_block_is_noticed_by_a_run_and_by_whoever_reads_it(folder):
 
 
 def test_the_digest_is_of_the_file_and_goes_with_it(folder):
-    (newest, before) = generations_of(folder.path)
+    newest, before = generations_of(folder.path)
     assert is_whole(newest) and is_whole(before)
     republish(folder)
     republish(folder)

@@ -19,15 +19,43 @@ from backend.store.unit_files import Holder, StudyFolder
 
 WHOLE = asdict(Progress("cots", 3, 12, 0.5, 18.0, "running", 1.0))
 GARBAGE = {
-    "empty": b"", "cut": b'{"stage": "cots", "do', "null": b"null", "list": b"[]", "number": b"17", "binary": bytes(range(256)),
-    "deep": b"[" * 200_000, "deep object": b'{"a":' * 200_000, "utf-16": json.dumps(WHOLE).encode("utf-16"), "zeros": b"\0" * 4096,
-    "huge": b" " * (3 << 20) + b"{}", "huge number": b'{"done": ' + b"9" * 10_000 + b"}",
-    **{f"{name} = {value!r}": json.dumps(WHOLE | {name: value}).encode() for name, value in [
-        ("done", "three"), ("done", -1), ("done", 1.5), ("done", None), ("total", [12]), ("total", 10**30), ("rate", float("nan")),
-        ("rate", float("inf")), ("rate", "fast"), ("seconds_left", -5), ("seconds_left", {}), ("state", "dancing"), ("state", None),
-        ("updated_at", "now"), ("updated_at", float("-inf")), ("stage", 5), ("stage", "x" * 100_000), ("pid", "me"), ("pid", True),
-    ]},
-}  # fmt: skip
+    "empty": b"",
+    "cut": b'{"stage": "cots", "do',
+    "null": b"null",
+    "list": b"[]",
+    "number": b"17",
+    "binary": bytes(range(256)),
+    "deep": b"[" * 200_000,
+    "deep object": b'{"a":' * 200_000,
+    "utf-16": json.dumps(WHOLE).encode("utf-16"),
+    "zeros": b"\0" * 4096,
+    "huge": b" " * (3 << 20) + b"{}",
+    "huge number": b'{"done": ' + b"9" * 10_000 + b"}",
+    **{
+        f"{name} = {value!r}": json.dumps(WHOLE | {name: value}).encode()
+        for name, value in [
+            ("done", "three"),
+            ("done", -1),
+            ("done", 1.5),
+            ("done", None),
+            ("total", [12]),
+            ("total", 10**30),
+            ("rate", float("nan")),
+            ("rate", float("inf")),
+            ("rate", "fast"),
+            ("seconds_left", -5),
+            ("seconds_left", {}),
+            ("state", "dancing"),
+            ("state", None),
+            ("updated_at", "now"),
+            ("updated_at", float("-inf")),
+            ("stage", 5),
+            ("stage", "x" * 100_000),
+            ("pid", "me"),
+            ("pid", True),
+        ]
+    },
+}
 
 
 @pytest.mark.parametrize("content", GARBAGE.values(), ids=GARBAGE)
@@ -81,7 +109,9 @@ def test_of_a_run_on_another_machine_a_minute_of_silence_is_what_can_be_known():
     assert Progress(**elsewhere | {"updated_at": time.time() - 90}).stale
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{", bytes(range(256)), b"[" * 200_000, b'{"pid": "x"}', b'{"pid": 5, "host": 7}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{", bytes(range(256)), b"[" * 200_000, b'{"pid": "x"}', b'{"pid": 5, "host": 7}']
+)
 def test_a_lock_file_may_hold_anything(tmp_path, content):
     folder = StudyFolder(tmp_path)
     folder.lock.write_bytes(content)
@@ -95,14 +125,24 @@ def test_a_lock_file_may_hold_anything(tmp_path, content):
     assert folder.holder() is None
 
 
-@pytest.mark.parametrize("line", [
-    "[" * 100_000, "null", "[]", '{"dictionary_id": "d"}', "\x00\x01",
-    '{"dictionary_id": "d", "feature": 1e400, "label": "x", "author": "me", "created_at": "2026"}',
-    '{"dictionary_id": "d", "feature": true, "label": "x", "author": "me", "created_at": "2026"}',
-    '{"dictionary_id": "d", "feature": -1, "label": "x", "author": "me", "created_at": "2026"}',
-    '{"dictionary_id": "d", "feature": 99999999999999999999999, "label": "x", "author": "me", "created_at": "2026"}',
-    '{"dictionary_id": "d", "feature": 1, "label": ["x"], "author": "me", "created_at": "2026"}',
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 100_000,
+        "null",
+        "[]",
+        '{"dictionary_id": "d"}',
+        "\x00\x01",
+        '{"dictionary_id": "d", "feature": 1e400, "label": "x", "author": "me", "created_at": "2026"}',
+        '{"dictionary_id": "d", "feature": true, "label": "x", "author": "me", "created_at": "2026"}',
+        '{"dictionary_id": "d", "feature": -1, "label": "x", "author": "me", "created_at": "2026"}',
+        (
+            '{"dictionary_id": "d", "feature": 99999999999999999999999, "label": "x", "author": "me", "created_at":'
+            ' "2026"}'
+        ),
+        '{"dictionary_id": "d", "feature": 1, "label": ["x"], "author": "me", "created_at": "2026"}',
+    ],
+)
 def test_a_line_that_is_no_label_is_left_out_and_those_beside_it_are_read(tmp_path, line):
     labels.add_label(tmp_path, "d", 1, "first", "me")
     with labels.file_of(tmp_path).open("a") as file:
@@ -116,12 +156,21 @@ def test_a_label_that_cannot_be_kept_is_a_sentence(tmp_path):
         labels.add_label(tmp_path / "nowhere" / "study", "d", 1, "first", "me")
 
 
-@pytest.mark.parametrize("content", [
-    b"", b"[]", b"null", b"[" * 200_000, bytes(range(256)), b'{"study": NaN}', b'{"tables": []}',
-    b'{"study": "s", "schema_version": 1e999, "published_at": "p", "tables": {}}',
-    b'{"study": "s", "schema_version": "one", "published_at": "p", "tables": {}}',
-    b'{"study": "s", "schema_version": 1, "published_at": "p", "tables": {"cots": 5}}',
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b"[" * 200_000,
+        bytes(range(256)),
+        b'{"study": NaN}',
+        b'{"tables": []}',
+        b'{"study": "s", "schema_version": 1e999, "published_at": "p", "tables": {}}',
+        b'{"study": "s", "schema_version": "one", "published_at": "p", "tables": {}}',
+        b'{"study": "s", "schema_version": 1, "published_at": "p", "tables": {"cots": 5}}',
+    ],
+)
 def test_a_pack_that_does_not_say_what_it_is_is_refused_by_name(tmp_path, content):
     (tmp_path / "about.json").write_bytes(content)
     with pytest.raises(DamagedPack, match=r"about\.json"):

@@ -18,7 +18,9 @@ def unbounded(annotation, metadata, where: str):
     """Places below `annotation` where a number has no finite lower or upper bound, or a list no greatest length."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
-        inner = [part for extra in arguments[1:] for part in (extra.metadata if isinstance(extra, FieldInfo) else [extra])]
+        inner = [
+            part for extra in arguments[1:] for part in (extra.metadata if isinstance(extra, FieldInfo) else [extra])
+        ]
         yield from unbounded(arguments[0], [*metadata, *inner], where)
     elif origin in (typing.Union, types.UnionType):
         for argument in arguments:
@@ -29,8 +31,12 @@ def unbounded(annotation, metadata, where: str):
         for argument in arguments:
             yield from unbounded(argument, [], f"{where}[]")
     elif annotation in (int, float):
-        lower = [getattr(one, name) for one in metadata for name in ("ge", "gt") if getattr(one, name, None) is not None]
-        upper = [getattr(one, name) for one in metadata for name in ("le", "lt") if getattr(one, name, None) is not None]
+        lower = [
+            getattr(one, name) for one in metadata for name in ("ge", "gt") if getattr(one, name, None) is not None
+        ]
+        upper = [
+            getattr(one, name) for one in metadata for name in ("le", "lt") if getattr(one, name, None) is not None
+        ]
         if not any(map(math.isfinite, lower)) or not any(map(math.isfinite, upper)):
             yield f"{where}: a number without bounds"
     elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -55,11 +61,24 @@ def test_the_walk_finds_what_it_looks_for():
     assert [line.split(":")[0] for line in unbounded(Whole, [], "w")] == ["w.parts", "w.parts[].free", "w.parts[].half"]
 
 
-@pytest.mark.parametrize("key", [
-    "beta_max = inf", "beta_max = 1e30", "beta_max = nan", "beta_max = -inf", "beta_max = -1", "beta_max = 1e-300", "points = 10001",
-    "random = 1_000_000_000_000", "anchor_threshold = inf", "anchor_threshold = nan", "layers = [100000000000000000000]",
-    "layers = [-1]", "layers = []",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "key",
+    [
+        "beta_max = inf",
+        "beta_max = 1e30",
+        "beta_max = nan",
+        "beta_max = -inf",
+        "beta_max = -1",
+        "beta_max = 1e-300",
+        "points = 10001",
+        "random = 1_000_000_000_000",
+        "anchor_threshold = inf",
+        "anchor_threshold = nan",
+        "layers = [100000000000000000000]",
+        "layers = [-1]",
+        "layers = []",
+    ],
+)
 def test_a_number_beyond_all_sense_is_refused_by_name_before_anything_runs(tmp_path, key):
     file = tmp_path / "study.toml"
     name = key.partition(" ")[0]
@@ -68,12 +87,24 @@ def test_a_number_beyond_all_sense_is_refused_by_name_before_anything_runs(tmp_p
         load_study(file)
 
 
-@pytest.mark.parametrize("line", [
-    "seed = -1", "seed = 9223372036854775808", "seed = 1e400", "[rollouts]\nn = 1_000_000_000", "[sampling]\ntemperature = nan",
-    "[sampling]\ntemperature = 1e-300", "[sampling]\nsamples = 99999999999", "[engine]\nrows = 1_000_000", "[engine]\nworkers = 100_000",
-    "[geometry]\nn_bootstrap = 10_000_000_000", "[crosscoder]\nlayer = 0\nn_features = 10_000_000_000_000",
-    "[crosscoder]\nlayer = 0\nlearning_rate = inf", "[crosscoder]\nlayer = 0\nablation_nrn = [nan]",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "line",
+    [
+        "seed = -1",
+        "seed = 9223372036854775808",
+        "seed = 1e400",
+        "[rollouts]\nn = 1_000_000_000",
+        "[sampling]\ntemperature = nan",
+        "[sampling]\ntemperature = 1e-300",
+        "[sampling]\nsamples = 99999999999",
+        "[engine]\nrows = 1_000_000",
+        "[engine]\nworkers = 100_000",
+        "[geometry]\nn_bootstrap = 10_000_000_000",
+        "[crosscoder]\nlayer = 0\nn_features = 10_000_000_000_000",
+        "[crosscoder]\nlayer = 0\nlearning_rate = inf",
+        "[crosscoder]\nlayer = 0\nablation_nrn = [nan]",
+    ],
+)
 def test_of_every_part(tmp_path, line):
     file = tmp_path / "study.toml"
     file.write_text(f"{line}\n{BASE}" if line.startswith("seed") else f"{BASE}{line}\n")

@@ -24,7 +24,9 @@ def whole(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def running(tmp_path_factory) -> Path:
     """Chunks and categories are there; rollouts, activations and steering are still to come."""
-    return small_study.make(tmp_path_factory.mktemp("running") / "small", rollouts=False, activations=False, steering=False)
+    return small_study.make(
+        tmp_path_factory.mktemp("running") / "small", rollouts=False, activations=False, steering=False
+    )
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +43,9 @@ def of_schema(tmp_path):
         study = small_study.make(tmp_path / "small")
         generation = study / "generations" / (study / "CURRENT").read_text().strip()
         with duckdb.connect(str(generation)) as connection:
-            connection.execute("UPDATE about SET value = $version WHERE name = 'schema_version'", {"version": str(version)})
+            connection.execute(
+                "UPDATE about SET value = $version WHERE name = 'schema_version'", {"version": str(version)}
+            )
         return study
 
     return make
@@ -49,7 +53,8 @@ def of_schema(tmp_path):
 
 @pytest.fixture
 def opened(monkeypatch, tmp_path):
-    """`opened(page, *studies, **selection)`: the dashboard after its first run on a page, knowing these studies alone."""
+    """`opened(page, *studies, **selection)`: the dashboard after its first run on a page,
+    knowing these studies alone."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(studies, "STORES", tmp_path / "stores")
 

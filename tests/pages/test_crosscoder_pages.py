@@ -1,4 +1,6 @@
-"""The pages about features: on a study with a crosscoder, with an autoencoder, with a dictionary in training, and with none."""
+"""The pages about features: on a study with a crosscoder, with an autoencoder, with a dictionary in training, and with
+none.
+"""
 
 from types import SimpleNamespace
 
@@ -51,17 +53,41 @@ def add_autoencoder(folder):
     unknown = {name: None for name, column in COLUMNS.items() if column.compares and not name.startswith("share")}
     unknown |= dict.fromkeys(("norm_distilled_l1", "norm_distilled_l2"))
     row = {
-        "dictionary_id": "one", "kind": "jumprelu", "base_model_id": model, "distilled_model_id": None, "layer": 5,
-        "n_features": N_FEATURES, "d_model": 16, "k": None, "scale": [1.0], "source": "gemma-scope", "training_id": None,
-        "n_tokens": None, "sha256": "0" * 64, "parameters": "{}",
-    }  # fmt: skip
+        "dictionary_id": "one",
+        "kind": "jumprelu",
+        "base_model_id": model,
+        "distilled_model_id": None,
+        "layer": 5,
+        "n_features": N_FEATURES,
+        "d_model": 16,
+        "k": None,
+        "scale": [1.0],
+        "source": "gemma-scope",
+        "training_id": None,
+        "n_tokens": None,
+        "sha256": "0" * 64,
+        "parameters": "{}",
+    }
     tables = {
-        "dictionaries": [row], "features": [small_dictionary._feature("one", k) | unknown for k in range(N_FEATURES)],
+        "dictionaries": [row],
+        "features": [small_dictionary._feature("one", k) | unknown for k in range(N_FEATURES)],
         "cot_codes": [small_dictionary._codes("one", cot) for cot in cots],
-        "feature_examples": [row | {"contribution_distilled": None} for row in small_dictionary._examples("one", 1, cots[:2], chunks)],
-        "feature_logits": [{"dictionary_id": "one", "feature": 1, "model_id": model, "side": "top", "rank": 0, "token_id": 0,
-                            "token": " Wait", "effect": 1.0}],
-    }  # fmt: skip
+        "feature_examples": [
+            row | {"contribution_distilled": None} for row in small_dictionary._examples("one", 1, cots[:2], chunks)
+        ],
+        "feature_logits": [
+            {
+                "dictionary_id": "one",
+                "feature": 1,
+                "model_id": model,
+                "side": "top",
+                "rank": 0,
+                "token_id": 0,
+                "token": " Wait",
+                "effect": 1.0,
+            }
+        ],
+    }
     with StudyFolder(folder).writing("test") as writer:
         writer.add("crosscoder", "all", tables)
         publish(writer)
@@ -135,10 +161,15 @@ def test_in_an_autoencoder_what_compares_two_models_is_unknown(opened, autoencod
     if which == "crosscoder":
         assert "NRN, latent scaling and classes compare two: here they are unknown" in words(test) and not test.metric
         assert not {"nrn_l1", "class", "nu_eps", "rdn_l2"} & set(table(test, "frequency").columns)
-        assert "It has not been measured" in words(test) and f"read from a file ({for_markdown('gemma-scope')})" in words(test)
+        assert "It has not been measured" in words(
+            test
+        ) and f"read from a file ({for_markdown('gemma-scope')})" in words(test)
     else:
         facts = dict(table(test, "what").to_numpy())
-        assert facts["NRN, latent scaling"] == "unknown: this dictionary reads one model" and facts["fires on"] == "unknown"
+        assert (
+            facts["NRN, latent scaling"] == "unknown: this dictionary reads one model"
+            and facts["fires on"] == "unknown"
+        )
 
 
 def test_a_training_is_shown_while_it_goes_on(opened, training):
@@ -185,7 +216,11 @@ def test_a_link_holds_the_filters_and_the_page_shows_them(opened, named):
     assert table(test, "nrn_l1")["feature"].tolist() == [0, 1]
     test.number_input(key="filter_nrn_l1_high").set_value(0.47).run()
     assert table(test, "nrn_l1")["feature"].tolist() == [1]
-    assert parse(test.session_state["selection"]["filters"]) == {"nrn_l1": Between(0.3, 0.47), "class": ("shared",), "label": ""}
+    assert parse(test.session_state["selection"]["filters"]) == {
+        "nrn_l1": Between(0.3, 0.47),
+        "class": ("shared",),
+        "label": "",
+    }
     test.button(key="clear_filters").click().run()
     assert len(table(test, "nrn_l1")) == N_FEATURES and "filters" not in test.session_state["selection"]
 
@@ -205,7 +240,9 @@ def test_filters_that_make_no_sense_are_ignored_and_noted(opened, study, filters
     assert "setting “filters”" in words(test) and len(table(test, "nrn_l1")) == N_FEATURES
 
 
-@pytest.mark.parametrize("choice", [{"norm": "l2", "scaling": "nu_r", "feature": "3"}, {"filters": "nrn_l1:0.49..0.495"}])
+@pytest.mark.parametrize(
+    "choice", [{"norm": "l2", "scaling": "nu_r", "feature": "3"}, {"filters": "nrn_l1:0.49..0.495"}]
+)
 def test_the_charts_show_every_norm_and_scaling_and_nothing_at_all(opened, study, choice):
     assert not opened("crosscoder", study, study="small", **choice).exception
 
@@ -215,7 +252,11 @@ def browser(monkeypatch):
     """`browser(box=…, points=…)`: the session after the browser has reported these of the chart `chart`."""
 
     def reports(**selection):
-        session = {"selection": {}, "selection_notes": [], "chart": SimpleNamespace(selection=SimpleNamespace(**selection))}
+        session = {
+            "selection": {},
+            "selection_notes": [],
+            "chart": SimpleNamespace(selection=SimpleNamespace(**selection)),
+        }
         monkeypatch.setattr(st, "session_state", session)
         return session
 
@@ -225,7 +266,10 @@ def browser(monkeypatch):
 def test_a_brush_becomes_a_filter_and_the_chart_begins_anew(browser):
     session = browser(box=[{"x": [1.02, 0.91234567], "y": [0, 3]}], points=[])
     crosscoder_view._brushed("chart", x="nrn_l1")
-    assert parse(session["selection"]["filters"]) == {"nrn_l1": Between(0.912346, 1.0)} and session["feature_chart_turn"] == 1
+    assert (
+        parse(session["selection"]["filters"]) == {"nrn_l1": Between(0.912346, 1.0)}
+        and session["feature_chart_turn"] == 1
+    )
     session = browser(box=[{"x": [-3, -1], "y": [0, 3]}], points=[])
     crosscoder_view._brushed("chart", x="frequency", logarithmic=True)
     assert parse(session["selection"]["filters"]) == {"frequency": Between(0.001, 0.1)}
@@ -260,7 +304,11 @@ def test_an_opened_feature_is_shown_on_its_own_page(opened, study):
 def test_without_a_choice_it_opens_on_the_distilled_only_feature_that_fires_most(opened, study, name):
     test = opened("feature", study)
     assert "#### Feature 3" in words(test) and "Opened here: the distilled-only feature" in words(test)
-    assert test.session_state["selection"] == {"study": "small", "dictionary": name, "feature": "3"}  # a link says all of it
+    assert test.session_state["selection"] == {
+        "study": "small",
+        "dictionary": name,
+        "feature": "3",
+    }  # a link says all of it
 
 
 def test_what_is_known_of_a_feature_has_its_n_and_unknown_its_reason(opened, study):
@@ -282,7 +330,10 @@ def test_a_feature_that_the_dictionary_does_not_have_is_ignored_and_noted(opened
 
 
 def test_with_a_second_feature_pinned_every_panel_is_there_twice(opened, study):
-    one, two = opened("feature", study, study="small", feature="3"), opened("feature", study, study="small", feature="3", pinned="0")
+    one, two = (
+        opened("feature", study, study="small", feature="3"),
+        opened("feature", study, study="small", feature="3", pinned="0"),
+    )
     assert not two.exception
     assert "#### Feature 3" in words(two) and "#### Feature 0" in words(two)
     assert len(two.dataframe) == 2 * len(one.dataframe) == 6
@@ -304,7 +355,10 @@ def test_a_feature_pinned_to_itself_is_shown_once(opened, study):
 def test_neighbours_are_those_of_each_models_rows(opened, study):
     test = opened("feature", study, study="small", feature="4")
     near = [frame.value for frame in test.dataframe if "cosine" in frame.value.columns]
-    assert [frame["feature"].tolist() for frame in near] == [[5, 0], [5, 0]] and near[0]["NRN, L1"].tolist() == ["unknown", "0.5"]
+    assert [frame["feature"].tolist() for frame in near] == [[5, 0], [5, 0]] and near[0]["NRN, L1"].tolist() == [
+        "unknown",
+        "0.5",
+    ]
 
 
 @pytest.fixture
@@ -336,7 +390,9 @@ def test_a_suggestion_fills_the_box_and_nothing_is_kept_before_somebody_does(ope
     assert test.text_input(key=f"label_{name}_1").value.startswith("promotes “Wait”") and history(fresh, name).empty
 
 
-def test_a_chat_model_is_asked_only_where_one_is_configured_and_only_when_the_button_is_pressed(opened, fresh, name, monkeypatch):
+def test_a_chat_model_is_asked_only_where_one_is_configured_and_only_when_the_button_is_pressed(
+    opened, fresh, name, monkeypatch
+):
     monkeypatch.setenv("ANCHORSCOPE_CHAT_URL", "http://127.0.0.1:1/v1")
     monkeypatch.setenv("ANCHORSCOPE_CHAT_MODEL", "some-model")
     test = opened("feature", fresh, study="small", feature="1")
@@ -355,5 +411,8 @@ def test_an_example_leads_to_its_chunk(opened, study, name, monkeypatch):
     monkeypatch.setattr(feature_view, "examples", lambda rows, on_read, **_: on_read(1))
     test = opened("feature", study, study="small", feature="2")
     assert not test.exception
-    assert test.session_state["selection"]["chunk"] == found["chunk_id"][1] and test.session_state["selection"]["feature"] == "2"
+    assert (
+        test.session_state["selection"]["chunk"] == found["chunk_id"][1]
+        and test.session_state["selection"]["feature"] == "2"
+    )
     assert f"Chunk {int(found['chunk_index'][1]) + 1} of" in words(test)

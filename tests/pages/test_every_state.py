@@ -1,6 +1,8 @@
-"""Every page on every study a person may have, and at every link: what there is, or a sentence of ours on why there is nothing.
+"""Every page on every study a person may have, and at every link: what there is, or a sentence of ours on why there is
+nothing.
 
-Studies here have lost something: rows of whole tables, every value that may be unknown, or what follows from another table.
+Studies here have lost something: rows of whole tables, every value that may be unknown, or what follows from another
+table.
 """
 
 import shutil
@@ -19,10 +21,17 @@ from tests.pages.conftest import words
 pytestmark = pytest.mark.usefixtures("no_embedded_model")
 PANELS = ("metrics", "rollouts", "steering", "neighbours", "influence")
 VISITS = (
-    ("overview", {}), *(("chains_of_thought", {"panel": panel}) for panel in PANELS), ("latent_map", {}),
-    *(("steepness", {"view": view}) for view in evidence_view.VIEWS), ("steering", {}), ("crosscoder", {}), ("feature", {}),
-    ("features_on_chain", {}), ("categories", {}), ("interventions", {}),
-)  # fmt: skip
+    ("overview", {}),
+    *(("chains_of_thought", {"panel": panel}) for panel in PANELS),
+    ("latent_map", {}),
+    *(("steepness", {"view": view}) for view in evidence_view.VIEWS),
+    ("steering", {}),
+    ("crosscoder", {}),
+    ("feature", {}),
+    ("features_on_chain", {}),
+    ("categories", {}),
+    ("interventions", {}),
+)
 PAGES = tuple(dict.fromkeys(page for page, _ in VISITS))
 FIRST = ("about", "models", "problems", "cots", "chunks")  # without these there is little to see
 
@@ -90,29 +99,45 @@ def test_studies_that_were_only_begun(opened, changed, kept):
 
 def test_a_study_in_which_all_is_unknown_that_may_be(opened, changed):
     unknown = {
-        name: [column for column, (_, meaning) in table.columns.items() if column not in table.key and "NULL" in meaning]
+        name: [
+            column for column, (_, meaning) in table.columns.items() if column not in table.key and "NULL" in meaning
+        ]
         for name, table in TABLES.items()
         if name != "dictionaries"  # without its second model a crosscoder's row contradicts its own scales
     }
     assert {"answer", "is_correct"} <= set(unknown["cots"]) and "value" in unknown["importance"]
-    walked(opened, changed(*(
-        f'UPDATE "{name}" SET ' + ", ".join(f'"{column}" = NULL' for column in columns) for name, columns in unknown.items() if columns
-    )))  # fmt: skip
+    walked(
+        opened,
+        changed(
+            *(
+                f'UPDATE "{name}" SET ' + ", ".join(f'"{column}" = NULL' for column in columns)
+                for name, columns in unknown.items()
+                if columns
+            )
+        ),
+    )
 
 
 def test_models_of_which_nothing_is_known_and_chains_without_chunks_or_answers(opened, changed):
-    walked(opened, changed(
-        "UPDATE models SET n_layers = NULL, d_model = NULL, vocab_size = NULL, dtype = NULL, revision = NULL, family = NULL",
-        "DELETE FROM chunks WHERE cot_id IN (SELECT cot_id FROM cots ORDER BY cot_id LIMIT 3)",
-        "UPDATE problems SET answer = NULL, level = NULL, question = ''",
-        "UPDATE cots SET answer = NULL, is_correct = NULL, token_ids = NULL",
-    ))  # fmt: skip
+    walked(
+        opened,
+        changed(
+            "UPDATE models SET n_layers = NULL, d_model = NULL, vocab_size = NULL, dtype = NULL, revision = NULL,"
+            " family = NULL",
+            "DELETE FROM chunks WHERE cot_id IN (SELECT cot_id FROM cots ORDER BY cot_id LIMIT 3)",
+            "UPDATE problems SET answer = NULL, level = NULL, question = ''",
+            "UPDATE cots SET answer = NULL, is_correct = NULL, token_ids = NULL",
+        ),
+    )
 
 
 @pytest.mark.parametrize("lost", ["models", "problems"])
 def test_a_half_written_study_says_so(opened, changed, lost):
     said = walked(opened, changed(f"DELETE FROM {lost}"))
-    assert "half written" in said["chains_of_thought metrics"] and "python -m precompute publish" in said["chains_of_thought metrics"]
+    assert (
+        "half written" in said["chains_of_thought metrics"]
+        and "python -m precompute publish" in said["chains_of_thought metrics"]
+    )
 
 
 @pytest.mark.parametrize("lost", ["ALTER TABLE cots DROP COLUMN finish", "DROP TABLE kl_curves"])
@@ -133,7 +158,9 @@ def test_a_link_of_nothing_but_junk(opened, everything, junk):
 
 
 def test_junk_in_one_field_of_a_link_spoils_no_other(opened, everything):
-    test = opened("chains_of_thought", everything, study="small", panel="rollouts", layer="5", filters="x" * (LONGEST + 1))
+    test = opened(
+        "chains_of_thought", everything, study="small", panel="rollouts", layer="5", filters="x" * (LONGEST + 1)
+    )
     chosen = test.session_state["selection"]
     assert (chosen["panel"], chosen["layer"]) == ("rollouts", "5") and "filters" not in chosen
     assert "(setting “filters”)" in words(test)

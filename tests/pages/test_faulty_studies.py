@@ -1,4 +1,6 @@
-"""A study that was deleted, damaged, or whose files hold anything: the page says so, and never shows another one in its place."""
+"""A study that was deleted, damaged, or whose files hold anything: the page says so, and never shows another one in its
+place.
+"""
 
 import errno
 import os
@@ -38,12 +40,18 @@ def test_where_the_only_study_is_gone_the_page_says_both(opened, study):
     test = opened("overview", study, study="small")
     shutil.rmtree(study)
     said = words(test.run())
-    assert "There is no study small here" in said and "python -m precompute run studies/quick.toml" in said and not test.exception
+    assert (
+        "There is no study small here" in said
+        and "python -m precompute run studies/quick.toml" in said
+        and not test.exception
+    )
 
 
 def test_a_name_in_a_link_is_text(opened, study):
     test = opened("overview", study, study="**x** ![p](http://tracker.invalid/p.png)\x1b[31m")
-    assert "There is no study **x** ![p](http://tracker.invalid/p.png)␛[31m here" in "\n".join(text.value for text in test.text)
+    assert "There is no study **x** ![p](http://tracker.invalid/p.png)␛[31m here" in "\n".join(
+        text.value for text in test.text
+    )
     assert not any("tracker" in str(element.value) for element in (*test.markdown, *test.caption))
 
 
@@ -54,7 +62,9 @@ def test_results_that_were_cut_are_replaced_by_those_before_with_a_word(opened, 
     newest.write_bytes(newest.read_bytes()[:5000])
     test = opened("chains_of_thought", study, study="small")
     assert not test.exception and before.exists()
-    assert f"The newest results of this study are damaged ({newest.name})" in words(test) and "#### Chunk " in words(test)
+    assert f"The newest results of this study are damaged ({newest.name})" in words(test) and "#### Chunk " in words(
+        test
+    )
 
 
 @pytest.mark.parametrize("name", ["progress.json", "CURRENT", "labels.jsonl", "lock"])

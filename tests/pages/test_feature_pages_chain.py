@@ -1,4 +1,6 @@
-"""Features on the chain, and Categories: on a study with a crosscoder, with an autoencoder, with a tiny pair to read any text, and none."""
+"""Features on the chain, and Categories: on a study with a crosscoder, with an autoencoder, with a tiny pair to read
+any text, and none.
+"""
 
 from types import SimpleNamespace
 
@@ -68,12 +70,15 @@ def test_in_an_autoencoder_what_compares_two_models_is_left_out(opened, tmp_path
 @pytest.mark.parametrize(
     ("which", "selection", "said"),
     [
-        (CHAIN, {"token": "99999"}, "(token)"), (CHAIN, {"token": "-1"}, "(token)"), (CHAIN, {"rank": "best"}, "setting “rank”"),
-        (CHAIN, {"rank": "set", "chosen": "1, 2, 77"}, "“77” is no feature"), (CHAIN, {"feature": "6"}, "(feature)"),
+        (CHAIN, {"token": "99999"}, "(token)"),
+        (CHAIN, {"token": "-1"}, "(token)"),
+        (CHAIN, {"rank": "best"}, "setting “rank”"),
+        (CHAIN, {"rank": "set", "chosen": "1, 2, 77"}, "“77” is no feature"),
+        (CHAIN, {"feature": "6"}, "(feature)"),
         (CATEGORIES, {"scheme": "x", "above": "0.7"}, "setting “scheme”, setting “above”"),
         (CATEGORIES, {"measure": "nan"}, "setting “measure”"),
     ],
-)  # fmt: skip
+)
 def test_a_link_that_makes_no_sense_gets_a_sentence(opened, study, which, selection, said):
     test = opened(which, study, study="small", **selection)
     assert not test.exception and said in words(test)
@@ -90,12 +95,16 @@ def test_what_the_colour_is_stands_on_the_page(opened, study):
 
 def test_a_token_lists_what_fires_there_and_what_it_adds_to_each_model(opened, study, chunks):
     first = int(chunks["token_start"][1])
-    token = next(position for position in range(first, first + 12) if position % 12 == 0)  # 12: features 0, 1, 2 and 4 fire
+    token = next(
+        position for position in range(first, first + 12) if position % 12 == 0
+    )  # 12: features 0, 1, 2 and 4 fire
     test = opened(CHAIN, study, study="small", chunk=chunks["chunk_id"][1], token=str(token))
     found = table(test, "adds to base").set_index("feature")
     assert sorted(found.index) == [0, 1, 2, 4] and found["f"].is_monotonic_decreasing
     for k in found.index:  # the small dictionary's L2 norms are 1 and k
-        assert found["f"][k] == pytest.approx(code(k, token)) and found["adds to base"][k] == pytest.approx(code(k, token))
+        assert found["f"][k] == pytest.approx(code(k, token)) and found["adds to base"][k] == pytest.approx(
+            code(k, token)
+        )
         assert found["adds to distilled"][k] == pytest.approx(k * code(k, token))
     assert found["label"][1] == "<b>Wait</b>, a label" and f"What fires at token {token}" in words(test)
 
@@ -108,14 +117,23 @@ def test_without_a_token_the_selected_chunk_is_summed_up(opened, study, chunks):
     assert "What fires in chunk 3" in words(test) and SILENT not in found.index
     for k in found.index:
         values = [code(k, position) for position in span]
-        assert found["f"][k] == pytest.approx(sum(values) / len(span)) and found["n fired"][k] == sum(value > 0 for value in values)
+        assert found["f"][k] == pytest.approx(sum(values) / len(span)) and found["n fired"][k] == sum(
+            value > 0 for value in values
+        )
 
 
 def test_features_are_ranked_chosen_and_the_opened_one_is_always_there(opened, study, monkeypatch):
     drawn = []
     real = chain_features_view.chain_heat
-    monkeypatch.setattr(chain_features_view, "chain_heat", lambda cells, **how: drawn.append(list(how["rows"])) or real(cells, **how))
-    for selection in ({"rank": "distilled"}, {"rank": "base", "feature": "1"}, {"rank": "set", "chosen": "4, 0"}, {"rank": "mean"}):
+    monkeypatch.setattr(
+        chain_features_view, "chain_heat", lambda cells, **how: drawn.append(list(how["rows"])) or real(cells, **how)
+    )
+    for selection in (
+        {"rank": "distilled"},
+        {"rank": "base", "feature": "1"},
+        {"rank": "set", "chosen": "4, 0"},
+        {"rank": "mean"},
+    ):
         assert not opened(CHAIN, study, study="small", **selection).exception
     assert drawn[:3] == [[3, 4, 0, 1, 2], [1, 2, 0, 4, 3], [4, 0]] and sorted(drawn[3]) == [0, 1, 2, 3, 4]
 
@@ -123,7 +141,9 @@ def test_features_are_ranked_chosen_and_the_opened_one_is_always_there(opened, s
 def test_going_to_a_place_selects_its_chunk(monkeypatch, study, chunks):
     state: dict = {}
     monkeypatch.setattr(chain_features_view.selection, "_state", lambda: state)
-    text = chain_features_view.TextCodes(["a"] * 400, int(chunks["token_start"][0]), pd.DataFrame(), chunks.assign(number=chunks.index + 1))
+    text = chain_features_view.TextCodes(
+        ["a"] * 400, int(chunks["token_start"][0]), pd.DataFrame(), chunks.assign(number=chunks.index + 1)
+    )
     shown = chain_features_view.Shown(text, chain_features_view.Place("p", chunks["cot"][0], chunks["chunk_id"][0]))
     go_to_token(shown, int(chunks["token_start"][3]) + 1)
     assert state == {"chunk": chunks["chunk_id"][3], "token": str(int(chunks["token_start"][3]) + 1)}
@@ -139,18 +159,25 @@ def test_going_to_a_place_selects_its_chunk(monkeypatch, study, chunks):
 @pytest.mark.parametrize(
     ("reported", "chosen"),
     [
-        ([{"customdata": ["3.200"]}], {"feature": "3", "token": "200"}), ([{"customdata": "2.200"}], {"feature": "2", "token": "200"}),
-        ([], {}), ([{}], {}), ([{"customdata": 7}], {}), ([{"customdata": "9.200"}], {}), ([{"customdata": "a.b"}], {}),
+        ([{"customdata": ["3.200"]}], {"feature": "3", "token": "200"}),
+        ([{"customdata": "2.200"}], {"feature": "2", "token": "200"}),
+        ([], {}),
+        ([{}], {}),
+        ([{"customdata": 7}], {}),
+        ([{"customdata": "9.200"}], {}),
+        ([{"customdata": "a.b"}], {}),
         ([{"customdata": "1.999"}], {"feature": "1"}),
     ],
-)  # fmt: skip
+)
 def test_a_click_on_a_cell_chooses_its_feature_and_its_token(monkeypatch, reported, chosen):
     state: dict = {}
     monkeypatch.setattr(chain_features_view.selection, "_state", lambda: state)
     chart = SimpleNamespace(selection=SimpleNamespace(points=reported))
     monkeypatch.setattr(chain_features_view.st, "session_state", {"chain_heat_token": chart})
     text = chain_features_view.TextCodes(["a"] * 400, 0, pd.DataFrame(), pd.DataFrame())
-    chain_features_view._clicked("chain_heat_token", chain_features_view.Shown(text, None), pd.Series({"n_features": 6}))
+    chain_features_view._clicked(
+        "chain_heat_token", chain_features_view.Shown(text, None), pd.Series({"n_features": 6})
+    )
     assert state == chosen
 
 
@@ -198,19 +225,27 @@ def test_without_the_models_on_this_machine_no_text_is_read(opened, study, pair_
 
 def test_absent_categories_are_named_and_the_others_are_counted(opened, study):
     said = words(opened(CATEGORIES, study))
-    assert "In no CoT of the study: deductive (Therefore, Thus); alternative (Alternatively); contrastive (But, However)" in said
+    assert (
+        "In no CoT of the study: deductive (Therefore, Thus); alternative (Alternatively); contrastive (But, However)"
+        in said
+    )
     assert "of n = 50 tokens" in said and "layer 5" in said and "8 sets" in said
 
 
 def test_the_table_says_how_often_a_feature_fires_there_and_anywhere(opened, study):
     found = table(opened(CATEGORIES, study), "fires there").set_index("feature")
-    assert found["fires there"][1] == "20.0%" and found["anywhere"][1] == "33.33%" and found["95 %"][1] == "[11.2%, 33.0%]"
+    assert (
+        found["fires there"][1] == "20.0%" and found["anywhere"][1] == "33.33%" and found["95 %"][1] == "[11.2%, 33.0%]"
+    )
     assert found["fires there"][0] == "0.0%" and found["times as often"][1] == "0.6" and found["NRN, L1"][3] == "0.98"
 
 
 def test_the_numbers_of_the_ablation_stand_beside_the_control(opened, study):
     found = table(opened(CATEGORIES, study, study="small", above="0.9"), "taken out")
-    assert found["model"].tolist() == ["base"] * 3 + ["distilled"] * 3 and found["top %"].tolist() == ["0.5", "1", "20"] * 2
+    assert (
+        found["model"].tolist() == ["base"] * 3 + ["distilled"] * 3
+        and found["top %"].tolist() == ["0.5", "1", "20"] * 2
+    )
     assert found["change"].tolist()[:3] == ["unknown", "-1 [-1.5, -0.75]", "-20 [-20.5, -19.8]"]
     assert found["random"].tolist()[:3] == ["unknown", "+0 [-0.5, 0.25]", "+0 [-0.5, 0.25]"]
     assert set(found["n tokens"]) == {50} and set(found["problems"]) == {3}
@@ -226,8 +261,14 @@ def test_before_anything_is_zeroed_the_page_names_the_stage(opened, pair_study):
 def test_the_figure_is_of_one_measure_scheme_and_threshold(opened, study, monkeypatch):
     drawn = []
     real = categories_view.ablation_effects
-    monkeypatch.setattr(categories_view, "ablation_effects", lambda rows, **how: drawn.append(rows) or real(rows, **how))
+    monkeypatch.setattr(
+        categories_view, "ablation_effects", lambda rows, **how: drawn.append(rows) or real(rows, **how)
+    )
     opened(CATEGORIES, study, study="small", scheme="before_reasoning", measure="log_probability", above="0.5")
     (rows,) = drawn
-    assert len(rows) == 2 * 3 * 2 and set(rows["scheme"]) == {"before_reasoning"} and set(rows["measure"]) == {"log_probability"}
+    assert (
+        len(rows) == 2 * 3 * 2
+        and set(rows["scheme"]) == {"before_reasoning"}
+        and set(rows["measure"]) == {"log_probability"}
+    )
     assert set(rows["nrn_above"]) == {0.5} and set(rows["role"]) == {"base", "distilled"} and LAYER == 5

@@ -15,7 +15,14 @@ from tests.precompute.importers.test_thought_anchors import folder, scenario_fol
 @pytest.fixture
 def scenario(folder, tmp_path):  # noqa: F811
     target = StudyFolder(tmp_path / "scenario")
-    import_folder("thought-anchors", scenario_folder(folder), target, wait=False, console=Console(file=io.StringIO()), rollouts=False)
+    import_folder(
+        "thought-anchors",
+        scenario_folder(folder),
+        target,
+        wait=False,
+        console=Console(file=io.StringIO()),
+        rollouts=False,
+    )
     return target.path
 
 

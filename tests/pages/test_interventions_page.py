@@ -1,4 +1,6 @@
-"""The Interventions page without a browser: asking, the published surprises, a run followed to its end, stopped ones, and bad links."""
+"""The Interventions page without a browser: asking, the published surprises, a run followed to its end, stopped ones,
+and bad links.
+"""
 
 import io
 import subprocess
@@ -58,7 +60,9 @@ def test_a_rule_chooses_features_and_the_page_says_what_will_be_done(opened, stu
     assert all(words.startswith("Wait · ") for words in table_with(test, "fires on")["promotes in distilled"])
     said = words(test)
     assert "3 of the 8 that fire and lie beyond it" in said
-    assert "Zero 3 features, the error kept: 2 models × 4 arms" in said and "× 4 problems × 1 sample = 32 samples." in said
+    assert (
+        "Zero 3 features, the error kept: 2 models × 4 arms" in said and "× 4 problems × 1 sample = 32 samples." in said
+    )
     test.button(key="run_intervention").click().run()
     asked = Interventions(study).asked().iloc[0]
     assert started == [study] and (asked.operation, list(asked.features), asked.keep_error) == ("zero", [3, 4, 5], True)
@@ -71,7 +75,12 @@ def test_a_surprise_is_one_click_and_shows_what_the_reconstruction_does_alone(op
     test = opened("interventions", study, **SELECTED)
     test.button(key="surprise_1.5").click().run()
     rows = Interventions(study).asked()
-    assert sorted(zip(rows["factor"], rows["keep_error"], strict=True)) == [(1, False), (1, True), (1.5, False), (1.5, True)]
+    assert sorted(zip(rows["factor"], rows["keep_error"], strict=True)) == [
+        (1, False),
+        (1, True),
+        (1.5, False),
+        (1.5, True),
+    ]
     assert len(started) == 1 and stage.n_left(study) == (32, 32)
     done(study)
     test.run()
@@ -99,7 +108,11 @@ def test_texts_stand_side_by_side_and_what_is_there_is_not_done_again(opened, st
     texts = [code.value for code in test.code]
     found = Interventions(study).samples(Interventions(study).arms()["arm_id"])
     assert len(texts) == 3 and set(texts) <= set(found["text"])
-    assert "Right answer" in words(test) and "all of which" not in words(test) and "32 of which are there already" in words(test)
+    assert (
+        "Right answer" in words(test)
+        and "all of which" not in words(test)
+        and "32 of which are there already" in words(test)
+    )
     test.number_input(key="text_sample_0").set_value(1).run()
     assert [code.value for code in test.code] != texts
     assert "sign flips of each problem's mean difference" in words(test)
@@ -108,16 +121,31 @@ def test_texts_stand_side_by_side_and_what_is_there_is_not_done_again(opened, st
 def test_selected_and_typed_features_are_taken_and_mistakes_are_said(opened, study, started):
     test = opened("interventions", study, study="small", feature="7", pinned="2")
     assert table_with(test, "fires on")["feature"].tolist() == [2, 7]
-    for numbers, said in [("1, 99", "Feature 99 does not exist"), ("one", "no feature number"), ("", "Type the numbers")]:
+    for numbers, said in [
+        ("1, 99", "Feature 99 does not exist"),
+        ("one", "no feature number"),
+        ("", "Type the numbers"),
+    ]:
         test = opened("interventions", study, study="small", source="numbers", numbers=numbers)
         assert said in words(test) and test.button(key="run_intervention").disabled and not test.exception
     assert not started and Interventions(study).asked().empty
 
 
-@pytest.mark.parametrize("selection", [
-    {"beyond": "nan"}, {"beyond": "7"}, {"change": "erase"}, {"asked": "i0.i1"}, {"factor": "inf"}, {"source": "heaven"}, {"solved": "-1"},
-    {"error": "x"}, {"added": "x", "change": "steer"}, {"feature": "99", "source": "selected"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "selection",
+    [
+        {"beyond": "nan"},
+        {"beyond": "7"},
+        {"change": "erase"},
+        {"asked": "i0.i1"},
+        {"factor": "inf"},
+        {"source": "heaven"},
+        {"solved": "-1"},
+        {"error": "x"},
+        {"added": "x", "change": "steer"},
+        {"feature": "99", "source": "selected"},
+    ],
+)
 def test_a_link_that_makes_no_sense_is_read_as_far_as_it_does(opened, study, started, selection):
     test = opened("interventions", study, study="small", **selection)
     assert not test.exception and test.title[0].value == "Interventions" and not started
@@ -153,7 +181,9 @@ def test_the_command_is_started_beside_the_dashboard_and_its_last_words_are_show
     assert "error: there is no room left" in [code.value for code in test.code]
 
 
-def test_a_portable_study_is_intervened_on_too_and_without_its_models_the_page_says_so(opened, study, tmp_path, started, monkeypatch):
+def test_a_portable_study_is_intervened_on_too_and_without_its_models_the_page_says_so(
+    opened, study, tmp_path, started, monkeypatch
+):
     export_duckdb(study, tmp_path / "one.duckdb")
     test = opened("interventions", tmp_path / "one.duckdb", **(SELECTED | {"study": "one", "change": "zero"}))
     test.button(key="run_intervention").click().run()
@@ -175,10 +205,17 @@ def test_a_feature_goes_to_the_steering_page_with_its_unit_and_norm(opened, tiny
     test.selectbox(key="steer_in").set_value(tiny("llama").model_id)
     test.button(key="open_steering").click().run()
     chosen = test.session_state["selection"]
-    assert (chosen["direction"], chosen["feature"], chosen["dictionary"], chosen["layer"]) == ("feature", "3", name, "1")
+    assert (chosen["direction"], chosen["feature"], chosen["dictionary"], chosen["layer"]) == (
+        "feature",
+        "3",
+        name,
+        "1",
+    )
     chunk = Store(study).frame("SELECT chunk_id FROM chunks ORDER BY chunk_id LIMIT 2")["chunk_id"][1]
     test = opened("steering", study, **{**chosen, "chunk": chunk})
-    test = settled(test, lambda t: "In units of the residual stream" in words(t) or "in units of the residual stream" in words(t))
+    test = settled(
+        test, lambda t: "In units of the residual stream" in words(t) or "in units of the residual stream" in words(t)
+    )
     row = intervened_study.weights(64).decoder[0, 3].double() / 0.8
     assert f"its norm is {float(row.norm()):.3g}, which a code of 1 adds" in words(test)
     assert f"add +{1.5 * float(row.norm()):.3g} (absolute) of the decoder row of feature 3 at layer 1" in words(test)

@@ -48,10 +48,15 @@ def test_a_model_under_one_prompt_against_another_under_another_is_called_confou
     assert "may be the model's or the prompt's" in words(test)
 
 
-@pytest.mark.parametrize(("cells", "said"), [
-    (BOTH[:2], "One model was asked under several prompts"), (BOTH[::2], "All models were asked under one prompt"),
-    (BOTH[:3], "No two models share two prompts"), (BOTH, "Only both models under both prompts tell them apart"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (BOTH[:2], "One model was asked under several prompts"),
+        (BOTH[::2], "All models were asked under one prompt"),
+        (BOTH[:3], "No two models share two prompts"),
+        (BOTH, "Only both models under both prompts tell them apart"),
+    ],
+)
 def test_what_the_design_can_tell_is_said_in_a_line(cells, said):
     assert said in confounding_line(pd.DataFrame(cells, columns=["model_id", "prompt_name"]))
 
@@ -67,13 +72,17 @@ def store_names():
 
     from app.chains_view import _cot_name
 
-    row = SimpleNamespace(model="m", prompt_name="plain", sample=0, is_correct=True, answer="4", n_chunks=3, has_rollouts=False)
+    row = SimpleNamespace(
+        model="m", prompt_name="plain", sample=0, is_correct=True, answer="4", n_chunks=3, has_rollouts=False
+    )
     return lambda of_several: _cot_name(row, of_several)
 
 
 def test_a_model_has_one_colour_in_both_figures_whatever_its_name():
     bounds = {"low": [0.1, 0.4], "high": [0.3, 0.6]}
-    levels = pd.DataFrame({"model": ["z base", "a distilled"], "level": [1, 1], "n": [10, 10], "n_correct": [2, 5], **bounds})
+    levels = pd.DataFrame(
+        {"model": ["z base", "a distilled"], "level": [1, 1], "n": [10, 10], "n_correct": [2, 5], **bounds}
+    )
     cells = pd.DataFrame(
         {"model": levels["model"], "prompt_name": "boxed", "accuracy": [0.2, 0.5], "n": 5, "n_chains": 10, **bounds}
     )
@@ -84,11 +93,20 @@ def test_a_model_has_one_colour_in_both_figures_whatever_its_name():
 
 def test_the_figure_joins_a_models_prompts_and_leaves_out_what_is_unknown():
     nan = float("nan")
-    cells = pd.DataFrame({
-        "model": ["a", "a", "b", "b"], "prompt_name": ["plain", "steps"] * 2, "accuracy": [0.2, 0.4, 0.5, nan],
-        "low": [0.1, 0.3, nan, nan], "high": [0.4, 0.6, nan, nan], "n": [9, 9, 8, 0], "n_chains": [18, 18, 8, 0],
-    })  # fmt: skip
+    cells = pd.DataFrame(
+        {
+            "model": ["a", "a", "b", "b"],
+            "prompt_name": ["plain", "steps"] * 2,
+            "accuracy": [0.2, 0.4, 0.5, nan],
+            "low": [0.1, 0.3, nan, nan],
+            "high": [0.4, 0.6, nan, nan],
+            "n": [9, 9, 8, 0],
+            "n_chains": [18, 18, 8, 0],
+        }
+    )
     first, second = accuracy_by_prompt(cells).data
-    assert list(first.y) == [0.2, 0.4] and "lines" in first.mode and list(first.error_y.array) == pytest.approx([0.2, 0.2])
+    assert (
+        list(first.y) == [0.2, 0.4] and "lines" in first.mode and list(first.error_y.array) == pytest.approx([0.2, 0.2])
+    )
     assert list(second.y) == [0.5] and "lines" not in second.mode
     assert accuracy_by_prompt(cells.head(0)).layout.annotations[0].text.startswith("No accuracy is known")

@@ -1,4 +1,5 @@
-"""Every page in every state of a study: it shows what is there, or says what is missing and the command that makes it."""
+"""Every page in every state of a study: it shows what is there,
+or says what is missing and the command that makes it."""
 
 import ast
 import json
@@ -33,7 +34,12 @@ def test_without_a_study_a_page_says_how_to_make_the_first_one(opened, which):
 
 @pytest.mark.parametrize(
     ("which", "stage"),
-    [("overview", "rollouts"), ("chains_of_thought", "rollouts"), ("latent_map", "activations"), ("steepness", "activations")],
+    [
+        ("overview", "rollouts"),
+        ("chains_of_thought", "rollouts"),
+        ("latent_map", "activations"),
+        ("steepness", "activations"),
+    ],
 )
 def test_while_a_study_is_being_made_a_page_names_the_stage_that_is_missing(opened, running, which, stage):
     test = opened(which, running)
@@ -81,8 +87,14 @@ def test_the_overview_says_how_a_model_was_trained_where_the_study_knows(opened,
     assert not test.exception
     said = words(test)
     assert "How the models were trained" in said
-    assert "embedded:Tiny: trained as a low-rank adapter (LoRA) from embedded:Base ![pixel](http://tracker.invalid/p.png)" in said
-    assert "4,000 examples · 60 steps · 120,000 tokens seen · 2,442,240 weights that learned · 3 h 5 min · begun 2026-01-02 03:04" in said
+    assert (
+        "embedded:Tiny: trained as a low-rank adapter (LoRA) from embedded:Base ![pixel](http://tracker.invalid/p.png)"
+        in said
+    )
+    assert (
+        "4,000 examples · 60 steps · 120,000 tokens seen · 2,442,240 weights that learned · 3 h 5 min · begun"
+        " 2026-01-02 03:04" in said
+    )
     assert "rank 16 · learning rate 0.001 at its highest · seed 20000" in said
     assert not any("tracker.invalid" in str(element.value) for element in test.markdown)
     record = json.loads(test.code[-1].value)
@@ -90,7 +102,11 @@ def test_the_overview_says_how_a_model_was_trained_where_the_study_knows(opened,
 
 
 def test_a_link_opens_the_chunk_it_names_on_every_page(opened, whole):
-    chunk = Store(whole).frame("SELECT chunk_id, chunk_index FROM chunks WHERE chunk_index = 3 ORDER BY chunk_id LIMIT 1").iloc[0]
+    chunk = (
+        Store(whole)
+        .frame("SELECT chunk_id, chunk_index FROM chunks WHERE chunk_index = 3 ORDER BY chunk_id LIMIT 1")
+        .iloc[0]
+    )
     for which in ("chains_of_thought", "latent_map", "steepness"):
         test = opened(which, whole, study="small", chunk=chunk.chunk_id)
         assert "Chunk 4" in words(test)
@@ -98,7 +114,14 @@ def test_a_link_opens_the_chunk_it_names_on_every_page(opened, whole):
 
 
 def test_ids_the_study_does_not_have_are_ignored_and_noted(opened, whole):
-    test = opened("chains_of_thought", whole, study="small", chunk="c1'; DROP TABLE chunks; --", panel="nonsense", cot="../../etc/passwd")
+    test = opened(
+        "chains_of_thought",
+        whole,
+        study="small",
+        chunk="c1'; DROP TABLE chunks; --",
+        panel="nonsense",
+        cot="../../etc/passwd",
+    )
     assert not test.exception
     assert "it was ignored" in words(test)
     assert "DROP TABLE" not in words(test) and "DROP" not in str(dict(test.query_params))
@@ -106,15 +129,17 @@ def test_ids_the_study_does_not_have_are_ignored_and_noted(opened, whole):
 
 def test_it_opens_on_the_most_important_chunk_whose_interval_is_known(opened, whole):
     best = Store(whole).frame(
-        "SELECT chunk_id FROM importance WHERE metric = 'counterfactual_importance_kl' AND convention = 'ta' AND ci_low IS NOT NULL "
-        "ORDER BY value DESC LIMIT 1"
+        "SELECT chunk_id FROM importance WHERE metric = 'counterfactual_importance_kl' AND convention = 'ta' AND ci_low"
+        " IS NOT NULL ORDER BY value DESC LIMIT 1"
     )["chunk_id"][0]
     test = opened("chains_of_thought", whole)
     assert str(dict(test.query_params)).count(best) == 1
 
 
 def test_the_selection_survives_a_change_of_page(opened, whole):
-    chunk = Store(whole).frame("SELECT chunk_id FROM chunks WHERE chunk_index = 2 ORDER BY chunk_id DESC LIMIT 1")["chunk_id"][0]
+    chunk = Store(whole).frame("SELECT chunk_id FROM chunks WHERE chunk_index = 2 ORDER BY chunk_id DESC LIMIT 1")[
+        "chunk_id"
+    ][0]
     test = opened("chains_of_thought", whole, study="small", chunk=chunk)
     test.switch_page("../pages/latent_map.py").run()
     test.switch_page("../pages/chains_of_thought.py").run()
@@ -123,7 +148,11 @@ def test_the_selection_survives_a_change_of_page(opened, whole):
 
 def test_choosing_another_problem_opens_one_of_its_chains_of_thought(opened, whole):
     test = opened("chains_of_thought", whole)
-    other = next(option for option in Store(whole).problem_index()["problem_id"] if option != test.session_state["selection"]["problem"])
+    other = next(
+        option
+        for option in Store(whole).problem_index()["problem_id"]
+        if option != test.session_state["selection"]["problem"]
+    )
     test.selectbox(key="pick_problem").set_value(other).run()
     cot = test.session_state["selection"]["cot"]
     assert not test.exception
@@ -144,11 +173,18 @@ def test_every_part_of_the_panel_shows_the_chunk(opened, whole, panel):
 
 def test_the_open_chunk_says_what_its_value_compares_and_why_it_is_unknown_without_a_pointer(opened, whole):
     last = Store(whole).frame(
-        "SELECT i.chunk_id AS id FROM importance i JOIN chunks k USING (chunk_id) WHERE i.metric = 'counterfactual_importance_kl' "
-        "AND i.convention = 'ta' AND i.value IS NULL ORDER BY k.chunk_index DESC, id LIMIT 1"
+        "SELECT i.chunk_id AS id FROM importance i JOIN chunks k USING (chunk_id) WHERE i.metric ="
+        " 'counterfactual_importance_kl' AND i.convention = 'ta' AND i.value IS NULL ORDER BY k.chunk_index DESC, id"
+        " LIMIT 1"
     )["id"][0]
-    said = words(opened("chains_of_thought", whole, study="small", chunk=last, colour="counterfactual_importance_kl:ta")).replace("\\", "")
-    assert "dissimilar rollouts at i ‖ rollouts at i+1" in said and "Unknown:" in said and "no rollouts start after it" in said
+    said = words(
+        opened("chains_of_thought", whole, study="small", chunk=last, colour="counterfactual_importance_kl:ta")
+    ).replace("\\", "")
+    assert (
+        "dissimilar rollouts at i ‖ rollouts at i+1" in said
+        and "Unknown:" in said
+        and "no rollouts start after it" in said
+    )
 
 
 def test_an_imported_chain_of_thought_shows_which_sentences_it_influences(opened, whole):
@@ -164,7 +200,9 @@ def test_the_map_has_every_method_and_colour(opened, whole, choice):
     assert "trustworthiness 0.90" in words(test) and "n = 45 chunks" in words(test)
 
 
-@pytest.mark.parametrize("choice", [{"kind": "random"}, {"scale": "log", "intervals": "yes"}, {"metric": "overdeterminedness:all"}])
+@pytest.mark.parametrize(
+    "choice", [{"kind": "random"}, {"scale": "log", "intervals": "yes"}, {"metric": "overdeterminedness:all"}]
+)
 def test_steepness_has_every_direction_scale_and_metric(opened, whole, choice):
     assert not opened("steepness", whole, study="small", **choice).exception
 
@@ -192,11 +230,11 @@ def test_no_page_imports_a_page_or_what_only_precompute_may():
 def test_no_page_costs_a_model_to_import(whole):
     pages = (*PAGES[1:], "crosscoder", "feature", "interventions")
     script = (
-        "import sys; from streamlit.testing.v1 import AppTest\n"
-        f"test = AppTest.from_file({str(ROOT / 'app' / 'main.py')!r}, default_timeout=60).run()\n"
-        f"for page in {pages!r}: test.switch_page(f'../pages/{{page}}.py').run(); assert not test.exception\n"
-        "heavy = {'torch', 'umap', 'transformers', 'sentence_transformers', 'sklearn', 'math_verify'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
+        "import sys; from streamlit.testing.v1 import AppTest\ntest ="
+        f" AppTest.from_file({str(ROOT / 'app' / 'main.py')!r}, default_timeout=60).run()\nfor page in {pages!r}:"
+        " test.switch_page(f'../pages/{page}.py').run(); assert not test.exception\nheavy = {'torch', 'umap',"
+        " 'transformers', 'sentence_transformers', 'sklearn', 'math_verify'} & set(sys.modules)\nassert not heavy,"
+        " heavy\n"
     )
     environment = {"ANCHORSCOPE_STORES": str(whole), "ANCHORSCOPE_DEMO": "", "PATH": "", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True)

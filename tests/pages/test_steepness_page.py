@@ -57,7 +57,9 @@ def test_every_view_shows_a_whole_study(opened, whole):
     test = page(opened, whole)
     for view in VIEWS:
         said = turned(test, view=view)
-        assert "python -m precompute" not in said and "ignored" not in said and test.query_params["view"] in (view, [view])
+        assert (
+            "python -m precompute" not in said and "ignored" not in said and test.query_params["view"] in (view, [view])
+        )
 
 
 def test_without_exact_geometry_a_view_shows_what_is_there_and_names_the_stage_for_the_rest(opened, without_geometry):
@@ -83,19 +85,39 @@ def test_a_study_in_the_making_and_an_imported_one_open_at_every_view(opened, ru
 
 def test_every_sort_of_column_has_its_scatter(opened, whole):
     test = page(opened, whole)
-    for x, axis in (("isotropic_steepness", "Isotropic steepness"), ("curvature", "Curvature"), ("participation_ratio", "Participation"),
-                    ("different_trajectories_fraction", "Different trajectories")):  # fmt: skip
+    for x, axis in (
+        ("isotropic_steepness", "Isotropic steepness"),
+        ("curvature", "Curvature"),
+        ("participation_ratio", "Participation"),
+        ("different_trajectories_fraction", "Different trajectories"),
+    ):
         assert axis in turned(test, column=x) and evidence_of(test)[LEAD] != "unknown [unknown]"
 
 
 def test_links_of_before_open_what_they_named(opened, whole):
     swept = Store(whole).steepness_choices().iloc[0]
-    old = {"swept": f"{swept.model_id}:{swept.layer}:rms", "kind": "random", "position": "chunk", "metric": "overdeterminedness:all",
-           "scale": "log", "intervals": "yes"}  # fmt: skip
+    old = {
+        "swept": f"{swept.model_id}:{swept.layer}:rms",
+        "kind": "random",
+        "position": "chunk",
+        "metric": "overdeterminedness:all",
+        "scale": "log",
+        "intervals": "yes",
+    }
     test = page(opened, whole, **old)
-    named = {"model": swept.model_id, "layer": str(swept.layer), "unit": "rms", "direction": "random", "position": "chunk", "scale": "log",
-             "metric": "overdeterminedness:all", "intervals": "yes"}  # fmt: skip
-    assert named.items() <= test.session_state["selection"].items() and not {"swept", "kind"} & set(test.session_state["selection"])
+    named = {
+        "model": swept.model_id,
+        "layer": str(swept.layer),
+        "unit": "rms",
+        "direction": "random",
+        "position": "chunk",
+        "scale": "log",
+        "metric": "overdeterminedness:all",
+        "intervals": "yes",
+    }
+    assert named.items() <= test.session_state["selection"].items() and not {"swept", "kind"} & set(
+        test.session_state["selection"]
+    )
     assert "Overdeterminedness" in words(test) and "ignored" not in words(test)
 
 
@@ -135,11 +157,17 @@ def test_shuffling_says_so_takes_a_new_seed_each_time_and_can_be_undone(opened, 
 
 
 def test_the_selected_chunk_has_its_exact_geometry_beside_it(opened, whole):
-    chunk = Store(whole).frame("SELECT chunk_id FROM local_geometry WHERE eigenvalues IS NOT NULL ORDER BY chunk_id LIMIT 1")["chunk_id"][0]
+    chunk = Store(whole).frame(
+        "SELECT chunk_id FROM local_geometry WHERE eigenvalues IS NOT NULL ORDER BY chunk_id LIMIT 1"
+    )["chunk_id"][0]
     test = page(opened, whole, chunk=chunk)
     rows = dict(table(test, "value").to_numpy())
     assert "±" in rows["isotropic steepness tr(G)/2d"] and "±" in rows["participation ratio of G"]
-    assert "curvature" in rows and len(table(test, "pure square")) == 4 and "Half the leading eigenvalues of G" in words(test)
+    assert (
+        "curvature" in rows
+        and len(table(test, "pure square")) == 4
+        and "Half the leading eigenvalues of G" in words(test)
+    )
 
 
 # All pairs
@@ -149,7 +177,10 @@ def test_the_answer_is_given_in_words_with_numbers_and_the_rule_of_multiple_test
     test = page(opened, whole, view="pairs")
     said = words(test)
     assert "is inversely related to steepness in 1 of 3 pairs; 1 of 3 are beyond chance (q ≤ 0.05)" in said
-    assert "within CoTs ρ = −0.60 [−0.75, −0.45], Fisher steepness" in said and "over all chunks ρ = 0.30, the other way" in said
+    assert (
+        "within CoTs ρ = −0.60 [−0.75, −0.45], Fisher steepness" in said
+        and "over all chunks ρ = 0.30, the other way" in said
+    )
     assert "Fisher steepness" in said and "layer 15" in said and "by chance [−0.30, 0.30]" in said
     assert "Benjamini and Hochberg" in said and "6 pairs on all chunks" in said
     assert "Different trajectories (share of rollouts): unknown here" in said
@@ -159,29 +190,70 @@ def test_the_answer_is_given_in_words_with_numbers_and_the_rule_of_multiple_test
 
 
 def pair_rows(**values) -> pd.DataFrame:
-    usual = {"x": "steepness", "kind": "random", "model_id": "m", "layer": 3, "position": "anchor", "unit": "rms", "convention": "ta",
-             "metric": "counterfactual_importance_kl", "subset": "all", "within": -0.1, "within_low": -0.3, "within_high": 0.1, "p": 0.5,
-             "model": "ours", "shared": "", "q": 0.8, "within_null_low": -0.2, "within_null_high": 0.2, "verdict": "none", "n": 90,
-             "n_problems": 8, "spearman": -0.1, "ci_low": -0.3, "ci_high": 0.1, "p_allowed": 0.01, "n_planted": 200,
-             "planted_rho": [-0.25], "planted_found": [0.62], "planted_p": [0.04]}  # fmt: skip
+    usual = {
+        "x": "steepness",
+        "kind": "random",
+        "model_id": "m",
+        "layer": 3,
+        "position": "anchor",
+        "unit": "rms",
+        "convention": "ta",
+        "metric": "counterfactual_importance_kl",
+        "subset": "all",
+        "within": -0.1,
+        "within_low": -0.3,
+        "within_high": 0.1,
+        "p": 0.5,
+        "model": "ours",
+        "shared": "",
+        "q": 0.8,
+        "within_null_low": -0.2,
+        "within_null_high": 0.2,
+        "verdict": "none",
+        "n": 90,
+        "n_problems": 8,
+        "spearman": -0.1,
+        "ci_low": -0.3,
+        "ci_high": 0.1,
+        "p_allowed": 0.01,
+        "n_planted": 200,
+        "planted_rho": [-0.25],
+        "planted_found": [0.62],
+        "planted_p": [0.04],
+    }
     return pd.DataFrame([usual | dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)])
 
 
 @pytest.mark.parametrize(
     ("rho", "q", "verdict", "said"),
     [
-        ((-0.1, 0.05), (0.8, 0.9), ("none", "none"), "no law is claimed in any of 2 pairs with steepness; none is beyond what chance does"),
-        ((-0.4, 0.05), (0.01, 0.9), ("none", "none"), "1 of 2 are beyond chance (q ≤ 0.05), but fail another condition"),
-        ((0.4, 0.05), (0.01, 0.9), ("direct", "none"), "is not inversely related to steepness here: it rises with steepness in 1 of 2"),
+        (
+            (-0.1, 0.05),
+            (0.8, 0.9),
+            ("none", "none"),
+            "no law is claimed in any of 2 pairs with steepness; none is beyond what chance does",
+        ),
+        (
+            (-0.4, 0.05),
+            (0.01, 0.9),
+            ("none", "none"),
+            "1 of 2 are beyond chance (q ≤ 0.05), but fail another condition",
+        ),
+        (
+            (0.4, 0.05),
+            (0.01, 0.9),
+            ("direct", "none"),
+            "is not inversely related to steepness here: it rises with steepness in 1 of 2",
+        ),
         ((0.4, -0.4), (0.01, 0.01), ("direct", "inverse"), "falls with steepness in 1 and rises with it in 1 of 2"),
     ],
 )
 def test_the_headline_claims_no_more_than_the_verdicts(rho, q, verdict, said):
     first, second = evidence_view.headline(pair_rows(within=rho, q=q, verdict=verdict))
     assert said in first and "unknown here" in second
-    assert ("A law of ρ = −0.25 within CoTs, planted in one of them, would have been claimed in 62% of cases." in first) == (
-        set(verdict) == {"none"}
-    )
+    assert (
+        "A law of ρ = −0.25 within CoTs, planted in one of them, would have been claimed in 62% of cases." in first
+    ) == (set(verdict) == {"none"})
     ways = {"inverse": "It falls", "direct": "It rises"}
     for way, how in ways.items():
         assert (f"{how} with steepness for ours: {vocabulary.KINDS['random']} (layer 3)." in first) == (way in verdict)
@@ -209,7 +281,9 @@ def test_pairs_that_a_rule_of_before_judged_are_unknown_and_their_power_too():
 
 def test_a_pair_is_named_by_what_it_has():
     rows = pair_rows(x=["steepness", "curvature"], kind=["random", "none"], position=["anchor", "none"])
-    assert place_in_words(rows.iloc[0]) == "direction: random directions (mean over them), layer 3, token before the chunk"
+    assert (
+        place_in_words(rows.iloc[0]) == "direction: random directions (mean over them), layer 3, token before the chunk"
+    )
     assert place_in_words(rows.iloc[1]) == "layer 3"
 
 
@@ -223,10 +297,34 @@ def test_resampling_is_refused_with_the_reason_where_the_model_is_not_at_hand(op
 
 
 LOOKS = [
-    {"n_new": 0, "n": 6, "n_comparator": 8, "value": None, "low": None, "high": None, "half_width": None, "is_narrow": False},
-    {"n_new": 16, "n": 22, "n_comparator": 24, "value": 0.25, "low": 0.2, "high": 0.3, "half_width": 0.05, "is_narrow": True},
+    {
+        "n_new": 0,
+        "n": 6,
+        "n_comparator": 8,
+        "value": None,
+        "low": None,
+        "high": None,
+        "half_width": None,
+        "is_narrow": False,
+    },
+    {
+        "n_new": 16,
+        "n": 22,
+        "n_comparator": 24,
+        "value": 0.25,
+        "low": 0.2,
+        "high": 0.3,
+        "half_width": 0.05,
+        "is_narrow": True,
+    },
 ]
-SAMPLE = {"chunk_id": "c_x_0002", "similarity": None, "answer": None, "is_correct": None, "resampled_chunk": small_study.HOSTILE[0]}
+SAMPLE = {
+    "chunk_id": "c_x_0002",
+    "similarity": None,
+    "answer": None,
+    "is_correct": None,
+    "resampled_chunk": small_study.HOSTILE[0],
+}
 
 
 @pytest.fixture
@@ -252,11 +350,17 @@ def test_a_resampling_is_followed_and_its_interval_and_stop_are_told(opened, who
     assert resampling.asked == 1
     resampling.status = status("running")
     test.run()
-    assert "With 16 new rollouts" in words(test) and test.button(key="resample_stop") and test.button(key="resample").disabled
+    assert (
+        "With 16 new rollouts" in words(test)
+        and test.button(key="resample_stop")
+        and test.button(key="resample").disabled
+    )
     resampling.status = status("finished", stopped="narrow")
     test.run()
     assert not test.exception
-    assert resample_view.STOPPED["narrow"] in words(test) and "0.25, 95 % interval [0.2, 0.3], half-width 0.05" in words(test)
+    assert resample_view.STOPPED["narrow"] in words(
+        test
+    ) and "0.25, 95 % interval [0.2, 0.3], half-width 0.05" in words(test)
     assert "half of the 95 % interval is narrow enough" in words(test)
     resampling.status = status("stopped")
     test.run()
@@ -293,19 +397,33 @@ def test_the_views_side_by_side_are_of_the_same_chunks(opened, whole):
     store, place = Store(whole), {"model_id": small_study._MODEL, "layer": 15, "position": "anchor", "unit": "rms"}
     found = geometry_view.swept_and_fisher(store, place, "random")
     own = store.frame(
-        "SELECT chunk_id, avg(fisher_steepness) AS f FROM fisher WHERE kind = 'random' AND position = 'anchor' GROUP BY chunk_id"
+        "SELECT chunk_id, avg(fisher_steepness) AS f FROM fisher WHERE kind = 'random' AND position = 'anchor' GROUP BY"
+        " chunk_id"
     ).set_index("chunk_id")["f"]
-    assert len(found) == len(own) and found.set_index("chunk_id")["fisher_steepness"].to_dict() == pytest.approx(own.to_dict())
+    assert len(found) == len(own) and found.set_index("chunk_id")["fisher_steepness"].to_dict() == pytest.approx(
+        own.to_dict()
+    )
 
 
 def steered(kl_by_place) -> pd.DataFrame:
     """Rows of a CoT whose KL on the answer is `kl_by_place`, two directions that differ little, at β = ±1."""
     n = len(kl_by_place) - 1
-    return pd.DataFrame([
-        {"chunk_id": f"c_{k:04d}", "direction_id": d, "side": side, "beta": beta, "noise_floor": None,
-         "kl_answer": kl_by_place[k + (side == "after")] * (1 + 0.02 * number)}
-        for k in range(n) for number, d in enumerate("abc") for side in ("before", "after") for beta in (-1.0, 1.0)
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "chunk_id": f"c_{k:04d}",
+                "direction_id": d,
+                "side": side,
+                "beta": beta,
+                "noise_floor": None,
+                "kl_answer": kl_by_place[k + (side == "after")] * (1 + 0.02 * number),
+            }
+            for k in range(n)
+            for number, d in enumerate("abc")
+            for side in ("before", "after")
+            for beta in (-1.0, 1.0)
+        ]
+    )
 
 
 def test_whether_the_answer_settles_gradually_or_in_a_step_is_said_with_its_place():
@@ -315,7 +433,9 @@ def test_whether_the_answer_settles_gradually_or_in_a_step_is_said_with_its_plac
     assert said([1.0] * 6 + [0.01] * 6).startswith("Sharp: log KL on the answer changes by -4.6 in one step at chunk 6")
     assert said([2.0**-k for k in range(12)]).startswith("Gradual: log KL on the answer changes by -0.69 a chunk")
     assert "4 are needed" in said([1.0, 0.5])
-    own = steered([1.0] * 12).assign(direction_id=lambda rows: rows["chunk_id"])  # a direction of each chunk's own tells nothing
+    own = steered([1.0] * 12).assign(
+        direction_id=lambda rows: rows["chunk_id"]
+    )  # a direction of each chunk's own tells nothing
     assert geometry_view.along(own).n_places == 0
 
 
@@ -326,7 +446,9 @@ def test_what_the_selected_chunk_lacks_is_one_click_away(opened, whole):
     lacking = places[places["n_random"].isna()]
     test = page(opened, whole, view="geometry", chunk=lacking["chunk_id"].iloc[0])
     test.button(key="finite_steps_at").click().run()
-    assert not test.exception and test.session_state["selection"]["chunk"] in set(places.loc[places["n_random"].notna(), "chunk_id"])
+    assert not test.exception and test.session_state["selection"]["chunk"] in set(
+        places.loc[places["n_random"].notna(), "chunk_id"]
+    )
 
 
 def test_where_reader_and_writer_differ_the_page_says_whose_is_which(monkeypatch):

@@ -1,4 +1,6 @@
-"""The Steering page without a browser: on a study whose model is here, on one whose model is not, and with links that make no sense."""
+"""The Steering page without a browser: on a study whose model is here, on one whose model is not, and with links that
+make no sense.
+"""
 
 import io
 
@@ -55,7 +57,9 @@ def test_a_link_that_makes_no_sense_gets_a_sentence_and_stores_nothing(opened, s
     assert len(kinds) <= before + 1 and set(kinds[: len(kinds) - before]) <= {"curve"}
 
 
-@pytest.mark.parametrize("kind", ["per_chunk", "centered", "diff_in_means", "random", "pair", "category", "on_manifold"])
+@pytest.mark.parametrize(
+    "kind", ["per_chunk", "centered", "diff_in_means", "random", "pair", "category", "on_manifold"]
+)
 def test_every_direction_gives_an_intervention_or_the_reason_why_not(opened, study, kind):
     test = open_page(opened, study, direction=kind)
     test = settled(test, lambda t: "is reading the text" not in words(t))
@@ -79,7 +83,9 @@ def test_a_file_is_of_the_layer_that_it_says_and_what_is_from_elsewhere_is_refus
     d, n = tiny("llama").d_model, tiny("llama").n_layers
     test = open_page(opened, study, direction="file", layers="2-2", made="2")
     test = uploaded(test, "v.pt", {"layer_activations": {1: torch.ones(d), 2: -torch.ones(d)}})
-    assert box(test, "Entry").value == "layer_activations.2" and box(test, "Row") is None and "at layer 2" in words(test)
+    assert (
+        box(test, "Entry").value == "layer_activations.2" and box(test, "Row") is None and "at layer 2" in words(test)
+    )
     test = box(test, "Entry").set_value("layer_activations.1").run()
     assert "The file says that this vector is of layer 1" in words(test) and not test.exception
     test = uploaded(test, "w.pt", {"blocks.1.hook_mlp_out": torch.ones(d)})
@@ -143,7 +149,9 @@ def test_a_kept_run_brings_its_controls_back_once_and_what_was_chosen_since_stay
     slider.set_value(7.5)
     late = message()
     test._run(late)
-    test.switch_page("../pages/overview.py").run()  # the table is away, as while a text is read, and the server forgets its state
+    test.switch_page(
+        "../pages/overview.py"
+    ).run()  # the table is away, as while a text is read, and the server forgets its state
     test._run(late)
     assert not test.exception and test.session_state["selection"]["beta"] == "7.5"
 
@@ -180,7 +188,9 @@ def test_a_dose_response_and_a_new_wording_run(opened, study):
 def test_a_preset_is_a_text_of_ones_own(opened, study):
     test = open_page(opened, study)
     test.button(key="preset_over-thinking").click().run()
-    test = settled(test, lambda t: "no chain of thought yet" in words(t) and any(b.key == "run_button" for b in t.button))
+    test = settled(
+        test, lambda t: "no chain of thought yet" in words(t) and any(b.key == "run_button" for b in t.button)
+    )
     test.number_input(key="number_longest").set_value(8).run()
     test.button(key="run_button").click().run()
     run = test.session_state["selection"]["run"]

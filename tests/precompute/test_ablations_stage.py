@@ -1,4 +1,6 @@
-"""The ablation figure's rows, from CoTs of a tiny pair to effects: what zeroing in the models gives, whatever kill came between."""
+"""The ablation figure's rows, from CoTs of a tiny pair to effects: what zeroing in the models gives, whatever kill came
+between.
+"""
 
 import io
 import json
@@ -32,9 +34,11 @@ from tests.conftest import make_tiny_model, tune
 LAYER, N_FEATURES, SEED = 1, 40, 5
 PROMPT = "<|im_start|>What is 12 + 30? "
 TEXTS = (
-    "Wait, that is not right. Therefore the answer is 42.", "First 12, wait, then 30. Wait, 12 + 30 = 42. But check it. Wait.",
-    "Therefore 42. However, wait: 12 + 30 is 42. Thus it is 42.", "We need the sum. Wait, is that the sum? But yes. Therefore yes.",
-)  # fmt: skip
+    "Wait, that is not right. Therefore the answer is 42.",
+    "First 12, wait, then 30. Wait, 12 + 30 = 42. But check it. Wait.",
+    "Therefore 42. However, wait: 12 + 30 is 42. Thus it is 42.",
+    "We need the sum. Wait, is that the sum? But yes. Therefore yes.",
+)
 
 
 class Written:
@@ -53,15 +57,41 @@ class Written:
         for number, text in enumerate(TEXTS):
             tokens = pair[0][0].tokenizer(PROMPT + text, add_special_tokens=False)["input_ids"]
             n_prompt = len(pair[0][0].tokenizer(PROMPT, add_special_tokens=False)["input_ids"])
-            rows["problems"].append({"problem_id": f"p{number}", "source": "test", "source_key": str(number), "level": 1,
-                                     "difficulty": None, "question": "?", "answer": "42", "solution": None})  # fmt: skip
-            rows["cots"].append({
-                "cot_id": f"c{number}", "problem_id": f"p{number}", "model_id": pair[number % 2][0].model_id, "run_id": "r", "sample": 0,
-                "seed": 1, "prompt": PROMPT, "text": text, "after_text": None, "prompt_name": "boxed", "think_close": None,
-                "token_ids": tokens, "n_prompt_tokens": n_prompt,
-                "n_tokens": len(tokens) - n_prompt, "finish": "eos", "answer": "42", "answer_source": "given", "is_correct": True,
-                "grader": "test",
-            })  # fmt: skip
+            rows["problems"].append(
+                {
+                    "problem_id": f"p{number}",
+                    "source": "test",
+                    "source_key": str(number),
+                    "level": 1,
+                    "difficulty": None,
+                    "question": "?",
+                    "answer": "42",
+                    "solution": None,
+                }
+            )
+            rows["cots"].append(
+                {
+                    "cot_id": f"c{number}",
+                    "problem_id": f"p{number}",
+                    "model_id": pair[number % 2][0].model_id,
+                    "run_id": "r",
+                    "sample": 0,
+                    "seed": 1,
+                    "prompt": PROMPT,
+                    "text": text,
+                    "after_text": None,
+                    "prompt_name": "boxed",
+                    "think_close": None,
+                    "token_ids": tokens,
+                    "n_prompt_tokens": n_prompt,
+                    "n_tokens": len(tokens) - n_prompt,
+                    "finish": "eos",
+                    "answer": "42",
+                    "answer_source": "given",
+                    "is_correct": True,
+                    "grader": "test",
+                }
+            )
         yield Finished(units[0], rows)
 
 
@@ -83,22 +113,35 @@ def dictionary() -> Dictionary:
     draw = torch.Generator().manual_seed(4)
     decoder = 0.3 * torch.randn(N_FEATURES, 64, generator=draw)
     return Dictionary(
-        kind="batchtopk", encoder=0.2 * torch.randn(2, 64, N_FEATURES, generator=draw), encoder_bias=torch.zeros(N_FEATURES),
+        kind="batchtopk",
+        encoder=0.2 * torch.randn(2, 64, N_FEATURES, generator=draw),
+        encoder_bias=torch.zeros(N_FEATURES),
         decoder=torch.stack([decoder, decoder * torch.where(torch.arange(N_FEATURES) % 2 == 0, 3.0, 0.5)[:, None]]),
-        decoder_bias=torch.zeros(2, 64), scale=torch.tensor([0.8, 1.3]), threshold=torch.tensor(0.5), k=6, weighted=False, subtract=False,
+        decoder_bias=torch.zeros(2, 64),
+        scale=torch.tensor([0.8, 1.3]),
+        threshold=torch.tensor(0.5),
+        k=6,
+        weighted=False,
+        subtract=False,
         facts={"layer": LAYER},
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
 def study(pair, dictionary, tmp_path_factory) -> Study:
     file = tmp_path_factory.mktemp("published")
     save(dictionary, file)
-    return Study.model_validate({
-        "name": "pair", "seed": SEED, "models": [{"name": pair[0], "role": "base"}, {"name": pair[1], "role": "distilled"}],
-        "problems": {"per_level": 1, "levels": [1]}, "sweep": {"layers": [1]}, "engine": {"workers": 1},
-        "crosscoder": {"layer": LAYER, "dictionary": file, "ablation_targets": 5, "ablation_nrn": [0.5, 0.9]},
-    })  # fmt: skip
+    return Study.model_validate(
+        {
+            "name": "pair",
+            "seed": SEED,
+            "models": [{"name": pair[0], "role": "base"}, {"name": pair[1], "role": "distilled"}],
+            "problems": {"per_level": 1, "levels": [1]},
+            "sweep": {"layers": [1]},
+            "engine": {"workers": 1},
+            "crosscoder": {"layer": LAYER, "dictionary": file, "ablation_targets": 5, "ablation_nrn": [0.5, 0.9]},
+        }
+    )
 
 
 def run(study: Study, folder: StudyFolder, stages=STAGES) -> str:
@@ -138,7 +181,9 @@ def test_every_choice_has_a_row_for_each_model_control_and_measure(rows):
     assert set(rows["category"]) == {"self-reflection", "deductive", "contrastive"}
     assert set(rows["top_percent"]) == {0.5, 1, 2, 5, 10, 20} and set(rows["nrn_above"]) == {0.5, 0.9}
     nothing = rows[rows["n_features"] == 0]
-    assert set(nothing["nrn_above"]) >= {0.9} and nothing[["effect", "ci_low", "ci_high", "frequency", "removed"]].isna().all(axis=None)
+    assert set(nothing["nrn_above"]) >= {0.9} and nothing[
+        ["effect", "ci_low", "ci_high", "frequency", "removed"]
+    ].isna().all(axis=None)
     assert rows[rows["n_features"] > 0]["effect"].notna().all() and (rows["n_targets"] <= 5).all()
     assert json.loads(rows["parameters"][0])["layer"] == LAYER and (rows["seed"] == SEED).all()
 
@@ -148,17 +193,31 @@ def test_features_are_those_above_the_threshold_that_fire_most_on_the_targets(ro
     nrn = store.features(name)["nrn_l1"]
     for found in rows[(rows["control"] == "features") & (rows["n_features"] > 0)].itertuples():
         rates = store.category_frequencies(name, found.scheme)
-        rates = rates[rates["category"] == found.category].set_index("feature")["frequency"].reindex(range(N_FEATURES)).fillna(0)
+        rates = (
+            rates[rates["category"] == found.category]
+            .set_index("feature")["frequency"]
+            .reindex(range(N_FEATURES))
+            .fillna(0)
+        )
         chosen, bound = set(found.features), rates.nlargest(math.ceil(N_FEATURES * found.top_percent / 100)).min()
         able = rates[(nrn > found.nrn_above) & (rates > 0)]
-        assert set(able.index[able > bound]) <= chosen <= set(able.index[able >= bound]) and len(chosen) == found.n_features
+        assert (
+            set(able.index[able > bound]) <= chosen <= set(able.index[able >= bound])
+            and len(chosen) == found.n_features
+        )
 
 
 @pytest.mark.parametrize("place", [0, 1])
 def test_the_effect_is_that_of_zeroing_in_the_model(rows, store, pair, dictionary, place):
     loaded = [load_model(name) for name in pair]
-    part = rows[(rows["model_id"] == loaded[place].model_id) & (rows["category"] == "self-reflection") & (rows["control"] == "features")]
-    part = part[(part["top_percent"] == 20) & (part["scheme"] == "before_reasoning") & (part["nrn_above"] == 0.5)].set_index("measure")
+    part = rows[
+        (rows["model_id"] == loaded[place].model_id)
+        & (rows["category"] == "self-reflection")
+        & (rows["control"] == "features")
+    ]
+    part = part[
+        (part["top_percent"] == 20) & (part["scheme"] == "before_reasoning") & (part["nrn_above"] == 0.5)
+    ].set_index("measure")
     targets = {cot["cot_id"]: _targets(loaded[0].tokenizer, cot) for cot in store.tokenised_cots()}
     changes, before = [], []
     for cot_id, own in drawn_targets(targets, 5, seed=SEED).items():
@@ -171,22 +230,35 @@ def test_the_effect_is_that_of_zeroing_in_the_model(rows, store, pair, dictionar
             before.append([float(of[row, tokens[target]]) for of in (plain, plain.log_softmax(1))])
             changes.append([float(of[row, tokens[target]]) for of in (after, after.log_softmax(1))])
     wanted = np.mean(np.array(changes) - before, axis=0)
-    assert part.loc[["logit", "log_probability"], "effect"].to_list() == pytest.approx(wanted.tolist(), abs=1e-4) and abs(wanted[0]) > 1e-3
-    assert part.loc[["logit", "log_probability"], "before"].to_list() == pytest.approx(np.mean(before, axis=0).tolist(), abs=1e-4)
-    assert (part["n_targets"] == 5).all() and (part["ci_low"] < part["effect"]).all() and (part["effect"] < part["ci_high"]).all()
+    assert (
+        part.loc[["logit", "log_probability"], "effect"].to_list() == pytest.approx(wanted.tolist(), abs=1e-4)
+        and abs(wanted[0]) > 1e-3
+    )
+    assert part.loc[["logit", "log_probability"], "before"].to_list() == pytest.approx(
+        np.mean(before, axis=0).tolist(), abs=1e-4
+    )
+    assert (
+        (part["n_targets"] == 5).all()
+        and (part["ci_low"] < part["effect"]).all()
+        and (part["effect"] < part["ci_high"]).all()
+    )
 
 
 def _targets(tokenizer, cot) -> list[int]:
     """Tokens of the CoT that hold the first letter of Wait."""
-    offsets = tokenizer(cot["prompt"] + cot["text"], add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    offsets = tokenizer(cot["prompt"] + cot["text"], add_special_tokens=False, return_offsets_mapping=True)[
+        "offset_mapping"
+    ]
     letters = [len(cot["prompt"]) + start for start in target_starts(cot["text"])["self-reflection"]]
     return [place for place, (start, end) in enumerate(offsets) if any(start <= letter < end for letter in letters)]
 
 
 def test_the_control_is_other_features_and_both_models_meet_the_same(rows):
     wide = rows[(rows["n_features"] > 0) & (rows["measure"] == "logit")].pivot(
-        index=["model_id", "category", "scheme", "nrn_above", "top_percent"], columns="control", values=["effect", "removed", "frequency"]
-    )  # fmt: skip
+        index=["model_id", "category", "scheme", "nrn_above", "top_percent"],
+        columns="control",
+        values=["effect", "removed", "frequency"],
+    )
     assert (wide["effect"]["features"] != wide["effect"]["random"]).all() and (wide["removed"] > 0).all(axis=None)
     by_model = wide["frequency"].unstack("model_id")
     assert len(by_model) and all((by_model[side].nunique(axis=1) == 1).all() for side in ("features", "random"))
@@ -217,7 +289,11 @@ def test_killed_it_goes_on_and_no_row_changes(finished, judged, study, rows, tmp
 def test_no_threshold_and_one_model_have_no_ablations(study, judged, tmp_path):
     with closing(Store(judged.path)) as store:
         without = study.model_copy(update={"crosscoder": study.crosscoder.model_copy(update={"ablation_nrn": ()})})
-        assert ablations.units(Context(without, "r", store, print)) == [] != ablations.units(Context(study, "r", store, print))
+        assert (
+            ablations.units(Context(without, "r", store, print))
+            == []
+            != ablations.units(Context(study, "r", store, print))
+        )
 
 
 def test_a_plan_counts_what_is_zeroed(study, judged, finished):

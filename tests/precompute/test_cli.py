@@ -10,11 +10,16 @@ ROOT = Path(__file__).parents[2]
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "precompute", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-m", "precompute", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
 
 
 def test_help_loads_no_heavy_library():
-    code = "import sys, precompute.cli; print(sorted({'torch', 'transformers', 'umap', 'sklearn', 'duckdb', 'pandas'} & set(sys.modules)))"
+    code = (
+        "import sys, precompute.cli; print(sorted({'torch', 'transformers', 'umap', 'sklearn', 'duckdb', 'pandas'} &"
+        " set(sys.modules)))"
+    )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
@@ -23,7 +28,10 @@ def test_help_loads_no_heavy_library():
     ("arguments", "words"),
     [
         (("run", "nowhere.toml"), "No study file at nowhere.toml"),
-        (("run", "studies/quick.toml", "--stage", "cooking"), "There is no stage 'cooking'; the stages are problems, cots"),
+        (
+            ("run", "studies/quick.toml", "--stage", "cooking"),
+            "There is no stage 'cooking'; the stages are problems, cots",
+        ),
         (("status", "studies/quick.toml", "--store", "nowhere"), "No study at nowhere"),
         (("publish", "nowhere"), "No study at nowhere"),
         (("interventions", "nowhere"), "No results at nowhere"),
@@ -57,7 +65,12 @@ def test_a_plan_names_every_stage_with_its_cost_and_writes_nothing(tmp_path):
     assert totals(lines).minutes > 0 and totals(lines).tokens == sum(line.tokens for line in lines)
     assert not (tmp_path / "planned").exists()
     assert "crosscoder" not in by_stage
-    whole = Study.model_validate(study.model_dump(exclude_unset=True) | {"crosscoder": {"layer": 1, "generated": 10, "n_features": 64}})
+    whole = Study.model_validate(
+        study.model_dump(exclude_unset=True) | {"crosscoder": {"layer": 1, "generated": 10, "n_features": 64}}
+    )
     more, _ = plan_study(whole, StudyFolder(tmp_path / "planned"))
     assert [line.stage for line in more[len(lines) :]] == ["crosscoder", "codes", "features", "splices"]
-    assert all(line.minutes > 0 for line in more[len(lines) :]) and more[len(lines)].tokens > by_stage["activations"].tokens / 2
+    assert (
+        all(line.minutes > 0 for line in more[len(lines) :])
+        and more[len(lines)].tokens > by_stage["activations"].tokens / 2
+    )

@@ -53,9 +53,10 @@ def reader(request, store):
 def test_it_is_small_enough_to_ship_and_large_enough_to_look_at(store, study):
     assert sum(file.stat().st_size for file in PACK.rglob("*") if file.is_file()) <= 40e6
     size = store.frame(
-        "SELECT (SELECT count(DISTINCT problem_id) FROM cots) AS problems, (SELECT count(DISTINCT cot_id) FROM rollouts) AS cots, "
-        "(SELECT count(DISTINCT chunk_id) FROM rollouts) AS chunks, (SELECT count(DISTINCT layer) FROM steepness) AS swept, "
-        "(SELECT count(DISTINCT layer) FROM maps) AS mapped, (SELECT count(*) FROM training_metrics WHERE metric = 'loss') AS losses"
+        "SELECT (SELECT count(DISTINCT problem_id) FROM cots) AS problems, (SELECT count(DISTINCT cot_id) FROM"
+        " rollouts) AS cots, (SELECT count(DISTINCT chunk_id) FROM rollouts) AS chunks, (SELECT count(DISTINCT layer)"
+        " FROM steepness) AS swept, (SELECT count(DISTINCT layer) FROM maps) AS mapped, (SELECT count(*) FROM"
+        " training_metrics WHERE metric = 'loss') AS losses"
     ).iloc[0]
     rollouts_a_chunk = store.frame("SELECT count(*) AS n FROM rollouts WHERE kind = 'resample' GROUP BY chunk_id")["n"]
     assert size["problems"] >= 40 and size["cots"] >= 60 and size["chunks"] >= 600 and rollouts_a_chunk.min() >= 20
@@ -65,7 +66,8 @@ def test_it_is_small_enough_to_ship_and_large_enough_to_look_at(store, study):
 
 def test_both_models_of_the_pair_have_rollouts(store):
     n = store.frame(
-        "SELECT role, count(DISTINCT cot_id) AS n FROM rollouts JOIN cots USING (cot_id) JOIN models USING (model_id) GROUP BY role"
+        "SELECT role, count(DISTINCT cot_id) AS n FROM rollouts JOIN cots USING (cot_id) JOIN models USING (model_id)"
+        " GROUP BY role"
     )
     assert set(n["role"]) == {"base", "distilled"} and n["n"].min() >= 20
 
@@ -74,13 +76,19 @@ def test_importance_follows_from_the_stored_rollouts(store, study):
     cot = store.cots_with_importance()[0]
     ids = [chunk["chunk_id"] for chunk in store.chunks_of([cot])[cot]]
     with Judge() as judge:
-        made = importance.importance_tables(cot, ids, store.rollouts_of(cot), judge, seed=importance.seed_of(study, cot))["importance"]
+        made = importance.importance_tables(
+            cot, ids, store.rollouts_of(cot), judge, seed=importance.seed_of(study, cot)
+        )["importance"]
     ours = made.to_pandas().set_index(["chunk_id", "metric", "convention"]).sort_index()
     stored = store.frame("SELECT i.* FROM importance i JOIN chunks USING (chunk_id) WHERE cot_id = $cot", cot=cot)
-    stored = stored[stored["metric"].isin(METRICS)].set_index(["chunk_id", "metric", "convention"]).sort_index()  # another stage has more
+    stored = (
+        stored[stored["metric"].isin(METRICS)].set_index(["chunk_id", "metric", "convention"]).sort_index()
+    )  # another stage has more
     assert list(ours.index) == list(stored.index) and len(ours) > 50
     for column in ("value", "ci_low", "ci_high"):
-        assert np.allclose(ours[column].astype(float), stored[column].astype(float), rtol=1e-6, atol=1e-9, equal_nan=True), column
+        assert np.allclose(
+            ours[column].astype(float), stored[column].astype(float), rtol=1e-6, atol=1e-9, equal_nan=True
+        ), column
 
 
 def test_every_stored_verdict_is_that_of_todays_rule_on_the_stored_evidence(store):
@@ -98,7 +106,17 @@ def test_evidence_follows_from_the_stored_geometry_and_importance(store, study):
     stored = {tuple(row[name] for name in key): row for row in store.whole_table("associations").to_pylist()}
     for made in evidence.measure(None, pair):
         kept = stored[tuple(made[name] for name in key)]
-        for column in ("within", "within_low", "p", "p_problems", "partial", "partial_p", "spearman", "planted_found", "n_planted"):
+        for column in (
+            "within",
+            "within_low",
+            "p",
+            "p_problems",
+            "partial",
+            "partial_p",
+            "spearman",
+            "planted_found",
+            "n_planted",
+        ):
             assert made[column] == pytest.approx(kept[column], rel=1e-6), column  # another processor's last bit
         assert made["verdict"] == kept["verdict"]
 
@@ -107,7 +125,9 @@ def test_evidence_follows_from_the_stored_geometry_and_importance(store, study):
 def test_activations_are_those_of_the_model_to_float16(store, study, reader):
     loaded, cot, chunks = reader
     spans = activations._spans(chunks)
-    (fresh,) = activations.record(loaded, activations.Task(((cot["cot_id"], tuple(cot["token_ids"]), spans),), study.activations.layers))
+    (fresh,) = activations.record(
+        loaded, activations.Task(((cot["cot_id"], tuple(cot["token_ids"]), spans),), study.activations.layers)
+    )
     for layer in study.activations.layers:
         names, stored = store.activations(loaded.model_id, layer)
         rows = stored[[names.index(chunk) for chunk, _ in fresh.chunks]]
@@ -119,37 +139,61 @@ def test_curves_are_those_of_the_model_along_the_stored_directions(store, study,
     loaded, cot, chunks = reader
     chunk = chunks[len(chunks) // 2]
     rows = store.frame(
-        "SELECT * FROM directions WHERE model_id = $model AND layer = $layer AND coalesce(chunk_id, $chunk) = $chunk ORDER BY direction_id",
-        model=loaded.model_id, layer=study.sweep.layers[1], chunk=chunk["chunk_id"],
-    )  # fmt: skip
+        "SELECT * FROM directions WHERE model_id = $model AND layer = $layer AND coalesce(chunk_id, $chunk) = $chunk"
+        " ORDER BY direction_id",
+        model=loaded.model_id,
+        layer=study.sweep.layers[1],
+        chunk=chunk["chunk_id"],
+    )
     made = [
-        Direction(**{**row, "chunk_id": row["chunk_id"] or None, "seed": None, "vector": np.asarray(row["vector"], np.float32)})
+        Direction(
+            **{
+                **row,
+                "chunk_id": row["chunk_id"] or None,
+                "seed": None,
+                "vector": np.asarray(row["vector"], np.float32),
+            }
+        )
         for row in rows.astype(object).where(rows.notna(), None).to_dict("records")
     ]
     wanted = study.sweep
     span = {chunk["chunk_id"]: (chunk["token_start"], chunk["token_end"])}
     task = sweep.Task(
-        ((cot["cot_id"], tuple(cot["token_ids"]), span),), tuple(made), (wanted.layers[1],), wanted.positions, wanted.betas, wanted.unit
+        ((cot["cot_id"], tuple(cot["token_ids"]), span),),
+        tuple(made),
+        (wanted.layers[1],),
+        wanted.positions,
+        wanted.betas,
+        wanted.unit,
     )
     ((_, fresh),) = sweep.measure(loaded, task)
-    stored = store.frame("SELECT curve_id, kl FROM kl_curves WHERE chunk_id = $chunk", chunk=chunk["chunk_id"]).set_index("curve_id")["kl"]
+    stored = store.frame(
+        "SELECT curve_id, kl FROM kl_curves WHERE chunk_id = $chunk", chunk=chunk["chunk_id"]
+    ).set_index("curve_id")["kl"]
     assert len(fresh.kl_curves) == len(wanted.positions) * len(made) >= 4
     for curve in fresh.kl_curves:
-        assert np.allclose(curve["kl"], stored[curve["curve_id"]], rtol=0.02, atol=1e-6), curve["kind"]  # directions are kept in float16
+        assert np.allclose(curve["kl"], stored[curve["curve_id"]], rtol=0.02, atol=1e-6), curve[
+            "kind"
+        ]  # directions are kept in float16
 
 
 @pytest.mark.embedded
 def test_rollouts_come_out_again_from_their_seeds(store, study, reader):
     loaded, cot, chunks = reader
     longest = store.frame(
-        "SELECT chunk_id FROM rollouts WHERE cot_id = $cot AND kind = 'resample' GROUP BY ALL ORDER BY max(n_tokens), chunk_id",
+        "SELECT chunk_id FROM rollouts WHERE cot_id = $cot AND kind = 'resample' GROUP BY ALL ORDER BY max(n_tokens),"
+        " chunk_id",
         cot=cot["cot_id"],
     )  # the chunk whose longest rollout is the shortest
     chunk = next(chunk for chunk in chunks if chunk["chunk_id"] == longest["chunk_id"][0])
     point = rollouts.Point(chunk["chunk_id"], chunk["char_start"], chunk["token_start"])
-    asked = rollouts.CotTask(cot["cot_id"], cot["prompt"], cot["text"], cot["think_close"], tuple(cot["token_ids"]), (point,))
+    asked = rollouts.CotTask(
+        cot["cot_id"], cot["prompt"], cot["text"], cot["think_close"], tuple(cot["token_ids"]), (point,)
+    )
     (drawn,) = rollouts.draw(loaded, rollouts.Task((asked,), "resample", 4, study.sampling, study.seed, 128))
-    stored = store.frame("SELECT rollout_id, seed, text FROM rollouts WHERE chunk_id = $c AND kind = 'resample'", c=chunk["chunk_id"])
+    stored = store.frame(
+        "SELECT rollout_id, seed, text FROM rollouts WHERE chunk_id = $c AND kind = 'resample'", c=chunk["chunk_id"]
+    )
     texts = dict(zip(stored["rollout_id"], stored["text"], strict=True))
     same = [texts[rollout["rollout_id"]] == rollout["text"] for rollout in drawn.rollouts]
     assert len(same) == 4 and sum(same) >= len(same) - 1  # another processor's last bit may turn one draw
@@ -158,7 +202,9 @@ def test_rollouts_come_out_again_from_their_seeds(store, study, reader):
 @pytest.mark.embedded
 def test_a_chain_of_thought_comes_out_again_from_its_seed(store, study, reader):
     loaded, cot, _ = reader
-    question = store.frame("SELECT question FROM problems WHERE problem_id = $p", p=cot["problem_id"])["question"].item()
+    question = store.frame("SELECT question FROM problems WHERE problem_id = $p", p=cot["problem_id"])[
+        "question"
+    ].item()
     task = cots.Task(((cot["problem_id"], question),), BOXED, study.sampling, study.seed, 128, "model")
     (written,) = cots.write_cots(loaded, task)
     texts = [sample["text"] for sample in written.cots]

@@ -1,4 +1,6 @@
-"""A crosscoder of a tiny pair from its texts to its features: each row is what a plain computation gives, and no kill changes any."""
+"""A crosscoder of a tiny pair from its texts to its features: each row is what a plain computation gives, and no kill
+changes any.
+"""
 
 import io
 import json
@@ -46,8 +48,16 @@ class Tags:
     @staticmethod
     def compute(context, units):
         kinds = ("active_computation", "self_checking")
-        rows = [{"chunk_id": chunk["chunk_id"], "source": "test", "rank": 0, "category": kinds[chunk["chunk_index"] % 2], "score": None}
-                for chunk in context.store.chunks_to_tag()]  # fmt: skip
+        rows = [
+            {
+                "chunk_id": chunk["chunk_id"],
+                "source": "test",
+                "rank": 0,
+                "category": kinds[chunk["chunk_index"] % 2],
+                "score": None,
+            }
+            for chunk in context.store.chunks_to_tag()
+        ]
         yield Finished(units[0], {"categories": rows})
 
 
@@ -68,15 +78,28 @@ def pair(tiny_folder, tmp_path_factory) -> tuple[str, str]:
 
 def study_of(names: tuple[str, ...], **keys) -> Study:
     roles = ("base", "distilled") if len(names) == 2 else ("model",)
-    learned = {"generated": 6, "n_features": N_FEATURES, "steps": STEPS, "batch": 64, "warmup": 5, "learning_rate": 4e-3,
-               "dead_after": 640, "aux_k": 8} | ({} if "kind" in keys else {"k": 4})  # fmt: skip
-    return Study.model_validate({
-        "name": "pair", "seed": 3, "models": [{"name": name, "role": role} for name, role in zip(names, roles, strict=True)],
-        "problems": {"per_level": 2, "levels": [1]},
-        "sampling": {"samples": 2, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 40, "forced_max_tokens": 4},
-        "sweep": {"layers": [1]}, "engine": {"workers": 1, "rows": 8},
-        "crosscoder": {"layer": LAYER, **(keys if "dictionary" in keys else learned | keys)},
-    })  # fmt: skip
+    learned = {
+        "generated": 6,
+        "n_features": N_FEATURES,
+        "steps": STEPS,
+        "batch": 64,
+        "warmup": 5,
+        "learning_rate": 4e-3,
+        "dead_after": 640,
+        "aux_k": 8,
+    } | ({} if "kind" in keys else {"k": 4})
+    return Study.model_validate(
+        {
+            "name": "pair",
+            "seed": 3,
+            "models": [{"name": name, "role": role} for name, role in zip(names, roles, strict=True)],
+            "problems": {"per_level": 2, "levels": [1]},
+            "sampling": {"samples": 2, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 40, "forced_max_tokens": 4},
+            "sweep": {"layers": [1]},
+            "engine": {"workers": 1, "rows": 8},
+            "crosscoder": {"layer": LAYER, **(keys if "dictionary" in keys else learned | keys)},
+        }
+    )
 
 
 def run(study: Study, folder: StudyFolder) -> str:
@@ -127,14 +150,20 @@ def dictionary(store, row):
 
 @pytest.fixture(scope="module")
 def read(store, pair, dictionary) -> dict[str, dict]:
-    """Every CoT as a plain pass of both models reads it: `streams` (n, 2, d), `codes` (n, D) of all tokens but the first, and `own`, which
-    of these are the CoT's."""
+    """Every CoT as a plain pass of both models reads it: `streams` (n, 2, d), `codes` (n, D) of all tokens but the
+    first, and `own`, which of these are the CoT's.
+    """
     loaded = [load_model(name) for name in pair]
     result = {}
     for cot in store.tokenised_cots():
         streams = torch.stack([record_residuals(one, cot["token_ids"], [LAYER])[LAYER][1:] for one in loaded], 1)
         own = np.arange(1, len(cot["token_ids"])) >= cot["n_prompt_tokens"]
-        result[cot["cot_id"]] = {**cot, "streams": streams.numpy(), "codes": dictionary.encode(streams).numpy(), "own": own}
+        result[cot["cot_id"]] = {
+            **cot,
+            "streams": streams.numpy(),
+            "codes": dictionary.encode(streams).numpy(),
+            "own": own,
+        }
     return result
 
 
@@ -148,24 +177,53 @@ def test_the_texts_are_the_cots_of_both_models_and_the_traces(finished, store, r
     assert set(shards.texts()) > cots and len(shards.texts()) == len(cots) + 6
     facts = json.loads(row["parameters"])
     assert (facts["n_cots"], facts["n_generated"], facts["n_tokens"]) == (len(cots), 6, len(shards))
-    assert [model["role"] for model in facts["models"]] == ["base", "distilled"] and facts["layer"] == row["layer"] == LAYER
+    assert [model["role"] for model in facts["models"]] == ["base", "distilled"] and facts["layer"] == row[
+        "layer"
+    ] == LAYER
 
 
 def test_the_weights_are_those_of_a_training_in_one_go(finished, dictionary, row, store):
     (folder,) = (finished.folder.path / "scratch").glob("recording-*")
     shards, wanted = Shards(folder), finished.study.crosscoder
-    settings = train.Settings(2, 64, N_FEATURES, k=4, learning_rate=4e-3, steps=STEPS, warmup=5, batch=64, dead_after=640, aux_k=8,
-                              aux=wanted.aux, seed=3)  # fmt: skip
+    settings = train.Settings(
+        2,
+        64,
+        N_FEATURES,
+        k=4,
+        learning_rate=4e-3,
+        steps=STEPS,
+        warmup=5,
+        batch=64,
+        dead_after=640,
+        aux_k=8,
+        aux=wanted.aux,
+        seed=3,
+    )
     trainer, scale, losses = train.Trainer(settings), torch.tensor(shards.scale(), dtype=torch.float32), []
     for rows, _ in zip(shards.batches(64, 3), range(STEPS), strict=False):
         losses.append(trainer.step(torch.from_numpy(shards.activations(rows)) * scale[:, None]).loss)
     assert trainer.dictionary(scale, {}).in_float16().dictionary_id == dictionary.dictionary_id == row["dictionary_id"]
     metrics = store.training_metrics(row["training_id"]).pivot(index="step", columns="metric", values="value")
-    assert metrics.index.tolist() == list(range(1, STEPS + 1)) and metrics["loss"].tolist() == losses and metrics.notna().all(axis=None)
-    assert set(metrics) == {"loss", "l0", "dead_share", "learning_rate", "variance_explained_base", "variance_explained_distilled"}
+    assert (
+        metrics.index.tolist() == list(range(1, STEPS + 1))
+        and metrics["loss"].tolist() == losses
+        and metrics.notna().all(axis=None)
+    )
+    assert set(metrics) == {
+        "loss",
+        "l0",
+        "dead_share",
+        "learning_rate",
+        "variance_explained_base",
+        "variance_explained_distilled",
+    }
     assert metrics["learning_rate"].tolist()[:6] == pytest.approx([8e-4, 1.6e-3, 2.4e-3, 3.2e-3, 4e-3, 4e-3])
     (trained,) = store.dictionary_trainings().itertuples()
-    assert (trained.kind, trained.n_steps, trained.n_tokens) == ("crosscoder", STEPS, 64 * STEPS) and trained.seconds > 0
+    assert (trained.kind, trained.n_steps, trained.n_tokens) == (
+        "crosscoder",
+        STEPS,
+        64 * STEPS,
+    ) and trained.seconds > 0
     assert trained.n_weights == sum(weights.numel() for weights in trainer.parameters)
     assert not list((finished.folder.path / "scratch").glob("training-*"))  # its checkpoint is of no more use
 
@@ -179,12 +237,22 @@ def test_a_finished_study_does_nothing_even_when_its_scratch_is_gone(finished, t
 
 def rows_of(folder: StudyFolder) -> dict[str, list]:
     with closing(Store(folder.path)) as store:
-        tables = ("dictionaries", "training_metrics", "features", "feature_examples", "cot_codes", "spliced_losses", "feature_categories")
+        tables = (
+            "dictionaries",
+            "training_metrics",
+            "features",
+            "feature_examples",
+            "cot_codes",
+            "spliced_losses",
+            "feature_categories",
+        )
         return {table: store.whole_table(table).to_pylist() for table in tables}
 
 
 def test_killed_anywhere_it_goes_on_and_no_row_changes(finished, written, pair, tmp_path, monkeypatch):
-    """In the middle of recording, of training with and without a checkpoint, before and after the weights are kept, and in what follows."""
+    """In the middle of recording, of training with and without a checkpoint, before and after the weights are kept, and
+    in what follows.
+    """
     folder = StudyFolder(shutil.copytree(written.path, tmp_path / "pair"))
     monkeypatch.setattr(crosscoder, "_TEXTS_A_UNIT", 4)
     monkeypatch.setattr(codes, "_COTS_AT_ONCE", 3)
@@ -243,7 +311,9 @@ def test_an_unfinished_training_is_seen(written, pair, tmp_path, monkeypatch):
         pipeline.publish(writer)
     with closing(Store(folder.path)) as store:
         (trained,) = store.dictionary_trainings().itertuples()
-        assert (trained.n_steps == 40 and trained.n_tokens == 40 * 64 and trained.dictionary_id is None) or np.isnan(trained.dictionary_id)
+        assert (trained.n_steps == 40 and trained.n_tokens == 40 * 64 and trained.dictionary_id is None) or np.isnan(
+            trained.dictionary_id
+        )
         assert len(store.training_metrics(trained.training_id)) == 6 * 40 and store.dictionaries().empty
 
 
@@ -270,24 +340,34 @@ def test_features_are_measured_on_the_cots_without_their_prompts(store, row, rea
     np.testing.assert_allclose(frame["max_activation"][fires], own.max(0)[fires], rtol=1e-4)
     assert frame["mean_activation"].isna().tolist() == (~fires).tolist()
     np.testing.assert_allclose(frame["nrn_l2"], nrn(dictionary, 2))
-    assert frame["class"].fillna("").tolist() == [name or "" for name in classify(nrn(dictionary, 2), frame["nu_eps"], frame["nu_r"])]
+    assert frame["class"].fillna("").tolist() == [
+        name or "" for name in classify(nrn(dictionary, 2), frame["nu_eps"], frame["nu_r"])
+    ]
     rebuilt = dictionary.decode(torch.tensor(own)).double().numpy()
     explained = 1 - ((streams - rebuilt) ** 2).sum((0, 2)) / ((streams - streams.mean(0)) ** 2).sum((0, 2))
     (judged,) = store.dictionaries().itertuples()
-    assert (judged.variance_explained_base, judged.variance_explained_distilled) == pytest.approx(explained.tolist(), rel=1e-3)
+    assert (judged.variance_explained_base, judged.variance_explained_distilled) == pytest.approx(
+        explained.tolist(), rel=1e-3
+    )
     assert judged.l0 == pytest.approx((own > 0).sum() / len(own), rel=1e-3) and judged.n_judged == len(own)
     assert judged.dead_share == pytest.approx((~fires).mean())
 
 
 def test_categories_count_tokens_of_chunks_and_of_target_words(store, row, read):
     tags, chunked = store.first_tags("test"), store.chunks_of(list(read))
-    counted = {(scheme, category): np.zeros(N_FEATURES) for scheme in ("function", "reasoning", "before_reasoning")
-               for category in (*CATEGORIES, *target_starts(""))}  # fmt: skip
+    counted = {
+        (scheme, category): np.zeros(N_FEATURES)
+        for scheme in ("function", "reasoning", "before_reasoning")
+        for category in (*CATEGORIES, *target_starts(""))
+    }
     n_tokens = dict.fromkeys(counted, 0)
     for name, cot in read.items():
         shown = store.tokens_of_cot(row["dictionary_id"], name)["token"].tolist()
-        where = {("function", tags[chunk["chunk_id"]], place) for chunk in chunked.get(name, [])
-                 for place in range(chunk["token_start"], chunk["token_end"])}  # fmt: skip
+        where = {
+            ("function", tags[chunk["chunk_id"]], place)
+            for chunk in chunked.get(name, [])
+            for place in range(chunk["token_start"], chunk["token_end"])
+        }
         for category, starts in target_starts(cot["text"]).items():
             for start in starts:
                 before = 0
@@ -300,7 +380,9 @@ def test_categories_count_tokens_of_chunks_and_of_target_words(store, row, read)
                 n_tokens[scheme, category] += 1
                 counted[scheme, category] += cot["codes"][place - 1] > 0
     frame = store.frame("SELECT * FROM feature_categories")
-    assert len(frame) and set(zip(frame["scheme"], frame["category"], strict=True)) == {one for one, n in n_tokens.items() if n}
+    assert len(frame) and set(zip(frame["scheme"], frame["category"], strict=True)) == {
+        one for one, n in n_tokens.items() if n
+    }
     for found in frame.itertuples():
         assert found.n_tokens == n_tokens[found.scheme, found.category]
         assert abs(found.n_fired - counted[found.scheme, found.category][found.feature]) <= 1
@@ -313,18 +395,31 @@ def test_examples_are_strong_tokens_with_what_they_add(store, row, read, diction
     for found in frame.itertuples():
         cot = read[found.cot_id]
         column = cot["codes"][:, found.feature]
-        assert found.position >= cot["n_prompt_tokens"] and found.activation == pytest.approx(column[found.position - 1], abs=1e-4)
-        np.testing.assert_allclose(found.window_values, column[found.window_start - 1 :][: len(found.window_values)], atol=1e-4)
+        assert found.position >= cot["n_prompt_tokens"] and found.activation == pytest.approx(
+            column[found.position - 1], abs=1e-4
+        )
+        np.testing.assert_allclose(
+            found.window_values, column[found.window_start - 1 :][: len(found.window_values)], atol=1e-4
+        )
         for place, side in enumerate(("base", "distilled")):
-            added = found.activation * np.linalg.norm(dictionary.decoder[place, found.feature].numpy()) / float(dictionary.scale[place])
+            added = (
+                found.activation
+                * np.linalg.norm(dictionary.decoder[place, found.feature].numpy())
+                / float(dictionary.scale[place])
+            )
             assert getattr(found, f"contribution_{side}") == pytest.approx(added, rel=1e-4)
         (chunk,) = [one for one in chunked[found.cot_id] if one["chunk_id"] == found.chunk_id]
         assert chunk["token_start"] <= found.position < chunk["token_end"]
     for k, of_one in frame.groupby("feature"):
         strongest = max(cot["codes"][cot["own"], k].max() for cot in read.values())
-        assert of_one["activation"].iloc[0] == pytest.approx(strongest, rel=1e-4) and (np.diff(of_one["activation"]) <= 0).all()
+        assert (
+            of_one["activation"].iloc[0] == pytest.approx(strongest, rel=1e-4)
+            and (np.diff(of_one["activation"]) <= 0).all()
+        )
         histogram = store.feature_histogram(row["dictionary_id"], k).iloc[0]
-        assert abs(sum(histogram["counts"]) - sum((cot["codes"][cot["own"], k] > 0).sum() for cot in read.values())) <= 1
+        assert (
+            abs(sum(histogram["counts"]) - sum((cot["codes"][cot["own"], k] > 0).sum() for cot in read.values())) <= 1
+        )
 
 
 def test_logits_and_neighbours_are_of_each_models_own_rows(store, row, dictionary, pair):
@@ -382,10 +477,16 @@ def test_a_file_that_does_not_fit_the_study_is_refused(written, dictionary, pair
     export_crosscoder_learning(replace(dictionary, facts={}), tmp_path / "run" / "layers.3")
     export_crosscoder_learning(replace(dictionary, facts={}), tmp_path / "run" / "layers.2.mlp")
     for study, words in (
-        (study_of(pair, dictionary=tmp_path / "published", layer=2), "is 2, but the dictionary is of layer 1.*Set crosscoder.layer to 1"),
+        (
+            study_of(pair, dictionary=tmp_path / "published", layer=2),
+            "is 2, but the dictionary is of layer 1.*Set crosscoder.layer to 1",
+        ),
         (study_of(pair, dictionary=tmp_path / "run" / "layers.3"), r"of layer 3 \(layers.3 is the output of block 3\)"),
         (study_of(pair, dictionary=tmp_path / "run" / "layers.2.mlp"), "the MLP of block 2"),
-        (study_of(pair, dictionary=tmp_path / "run"), "one of the folders that have one, by name: layers.2.mlp, layers.3"),
+        (
+            study_of(pair, dictionary=tmp_path / "run"),
+            "one of the folders that have one, by name: layers.2.mlp, layers.3",
+        ),
         (study_of(pair, dictionary=tmp_path / "nowhere"), "There is no dictionary at"),
         (study_of(pair[:1], dictionary=tmp_path / "published"), "is of 2 models; the study has 1"),
     ):
@@ -399,9 +500,16 @@ def test_a_study_of_one_model_has_an_autoencoder(pair, tmp_path):
     run(study, folder)
     with closing(Store(folder.path)) as store:
         (row,) = store.dictionaries().itertuples()
-        assert row.distilled_model_id is None and row.kind == "l1" and row.l0 > 0 and row.loss_spliced_base != row.loss_base
+        assert (
+            row.distilled_model_id is None
+            and row.kind == "l1"
+            and row.l0 > 0
+            and row.loss_spliced_base != row.loss_base
+        )
         frame = store.features(row.dictionary_id)
-        assert frame["norm_base_l1"].notna().all() and frame[["nrn_l1", "norm_distilled_l2", "nu_eps", "class"]].isna().all(axis=None)
+        assert frame["norm_base_l1"].notna().all() and frame[
+            ["nrn_l1", "norm_distilled_l2", "nu_eps", "class"]
+        ].isna().all(axis=None)
         assert store.frame("SELECT DISTINCT metric FROM training_metrics")["metric"].nunique() == 5
         assert store.dictionary_trainings()["kind"].tolist() == ["sae"]
 
@@ -417,7 +525,10 @@ def test_a_file_of_texts_is_read_line_by_line_and_its_faults_are_named(pair, wri
         run(study_of(pair, texts=file, batch=100_000), folder)
     (recorded,) = (folder.path / "scratch").glob("recording-*")
     assert Shards(recorded).texts()[-2:] == ["line-0000001", "line-0000002"]
-    for content, words in (('{"text": "a b"}\n{"other": 1}', "line 2: expected a JSON record"), ('{"text": 3}', "`text` is int")):
+    for content, words in (
+        ('{"text": "a b"}\n{"other": 1}', "line 2: expected a JSON record"),
+        ('{"text": 3}', "`text` is int"),
+    ):
         (tmp_path / "texts.jsonl").write_text(content)
         with pytest.raises(AnchorscopeError, match=words):
             run(study_of(pair, texts=tmp_path / "texts.jsonl"), folder)

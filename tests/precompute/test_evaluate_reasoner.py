@@ -11,7 +11,17 @@ import pytest
 from backend.cot.word_problems import generate
 from backend.errors import AnchorscopeError
 from backend.models.embedded import REASONER_ASSETS
-from precompute.evaluate_reasoner import PER_LEVEL, STUDY, as_markdown, bars, judged_cots, model_card, recipe_of, shipped_table, table
+from precompute.evaluate_reasoner import (
+    PER_LEVEL,
+    STUDY,
+    as_markdown,
+    bars,
+    judged_cots,
+    model_card,
+    recipe_of,
+    shipped_table,
+    table,
+)
 from precompute.train_reasoner import Phase, Recipe
 
 
@@ -26,9 +36,17 @@ RECIPE = asking(30, 30, 30, 30, 30)  # the first 30 of each level that the evalu
 def written(problem, role, sample, *, correct, thinking="So 1 + 1 = 2."):
     closed = role == "distilled"
     return {
-        "problem_id": problem.problem_id, "level": problem.level, "question": problem.question, "role": role, "text": thinking,
-        "after_text": "\n\n2." if closed else None, "think_close": "</think>", "finish": "eos", "is_correct": correct, "n_tokens": 10,
-    }  # fmt: skip
+        "problem_id": problem.problem_id,
+        "level": problem.level,
+        "question": problem.question,
+        "role": role,
+        "text": thinking,
+        "after_text": "\n\n2." if closed else None,
+        "think_close": "</think>",
+        "finish": "eos",
+        "is_correct": correct,
+        "n_tokens": 10,
+    }
 
 
 def study(rows):
@@ -37,23 +55,33 @@ def study(rows):
 
 @pytest.fixture(scope="module")
 def cots():
-    """Eighty problems a level: the base solves every problem's first sample, the reasoner the first three of four; it says Wait twice."""
+    """Eighty problems a level: the base solves every problem's first sample, the reasoner the first three of four; it
+    says Wait twice.
+    """
     rows = []
     for problem in generate(80, seed=STUDY.seed):
         for sample in range(4):
             rows.append(written(problem, "base", sample, correct=sample < 1))
-            rows.append(written(problem, "distilled", sample, correct=sample < 3, thinking="Wait, no. Hmm, wait. Thus 2."))
+            rows.append(
+                written(problem, "distilled", sample, correct=sample < 3, thinking="Wait, no. Hmm, wait. Thus 2.")
+            )
     return judged_cots(study(rows), RECIPE)
 
 
 def test_questions_of_the_training_do_not_count_and_forty_others_of_each_level_do(cots):
     trained = {problem.problem_id for problem in generate(30, seed=STUDY.seed)}
     assert not trained & set(cots["problem_id"])
-    assert cots.groupby("level")["problem_id"].nunique().tolist() == [PER_LEVEL] * 5 and len(cots) == 5 * PER_LEVEL * 4 * 2
+    assert (
+        cots.groupby("level")["problem_id"].nunique().tolist() == [PER_LEVEL] * 5 and len(cots) == 5 * PER_LEVEL * 4 * 2
+    )
 
 
 def test_too_few_unseen_problems_are_an_error():
-    rows = [written(problem, role, 0, correct=True) for problem in generate(41, seed=STUDY.seed) for role in ("base", "distilled")]
+    rows = [
+        written(problem, role, 0, correct=True)
+        for problem in generate(41, seed=STUDY.seed)
+        for role in ("base", "distilled")
+    ]
     with pytest.raises(AnchorscopeError, match="11 unseen problems of level 1, 40 are needed"):
         judged_cots(study(rows), RECIPE)
 
@@ -64,7 +92,9 @@ def test_the_table_has_the_planted_rates(cots):
     assert (level.base.value, level.reasoner.value, level.difference.value) == (0.25, 0.75, 0.5)
     assert level.base.n == PER_LEVEL and rows["accuracy, all levels"].base.n == 5 * PER_LEVEL
     within = rows["problems with accuracy in [0.2, 0.8]"]
-    assert within.reasoner.value == 1 and within.reasoner.low == pytest.approx(1 / (1 + 3.8415 / 200), abs=1e-4)  # Wilson's, 200 of 200
+    assert within.reasoner.value == 1 and within.reasoner.low == pytest.approx(
+        1 / (1 + 3.8415 / 200), abs=1e-4
+    )  # Wilson's, 200 of 200
     assert rows["self-reflection (Wait)"].reasoner.value == 2 and rows["self-reflection (Wait)"].base.value == 0
     assert rows["thinking closed"].base is None and rows["thinking closed"].reasoner.value == 1
     assert [bar.met for bar in bars(table(cots))] == [True] * 6
@@ -72,19 +102,31 @@ def test_the_table_has_the_planted_rates(cots):
 
 def test_a_sample_without_a_verdict_counts_as_wrong():
     problems = generate(40, seed=1)
-    rows = [written(p, role, s, correct=None if s else True) for p in problems for role in ("base", "distilled") for s in range(2)]
+    rows = [
+        written(p, role, s, correct=None if s else True)
+        for p in problems
+        for role in ("base", "distilled")
+        for s in range(2)
+    ]
     cots = judged_cots(study(rows), asking(1, seed=99))
     assert table(cots)[0].reasoner.value == 0.5
 
 
 def test_intervals_are_those_of_problems_not_of_samples():
-    """Four samples of one problem that always agree are one observation: the interval is as wide as with one sample a problem."""
+    """Four samples of one problem that always agree are one observation: the interval is as wide as with one sample a
+    problem.
+    """
     problems = generate(40, seed=1)
     rng = np.random.default_rng(0)
     luck = {problem.problem_id: bool(rng.random() < 0.5) for problem in problems}
 
     def width(samples):
-        rows = [written(p, role, s, correct=luck[p.problem_id]) for p in problems for role in ("base", "distilled") for s in range(samples)]
+        rows = [
+            written(p, role, s, correct=luck[p.problem_id])
+            for p in problems
+            for role in ("base", "distilled")
+            for s in range(samples)
+        ]
         row = table(judged_cots(study(rows), asking(1, seed=99)))[0]
         return row.reasoner.high - row.reasoner.low
 
@@ -103,8 +145,11 @@ def test_the_table_reads_as_markdown(cots):
 def test_a_level_whose_difference_may_be_chance_is_named():
     problems = generate(40, seed=1)
     lucky = {problems[-1].problem_id}  # one problem of level 5, by the reasoner alone
-    rows = [written(p, role, 0, correct=role == "distilled" and (p.level < 5 or p.problem_id in lucky))
-            for p in problems for role in ("base", "distilled")]
+    rows = [
+        written(p, role, 0, correct=role == "distilled" and (p.level < 5 or p.problem_id in lucky))
+        for p in problems
+        for role in ("base", "distilled")
+    ]
     asked = bars(table(judged_cots(study(rows), asking(1, seed=99))))[1]
     assert asked.met and asked.reached == "5 of 5 levels; not beyond chance: level 5"
 

@@ -46,7 +46,10 @@ def test_runs_kept_since_the_last_publication_leave_too_while_a_pipeline_holds_t
         export_duckdb(tmp_path / "study", tmp_path / "small.duckdb")
         export_parquet(tmp_path / "study", tmp_path / "out")
     found = Store(tmp_path / "small.duckdb").whole_table("experiments")
-    assert "new" in found["experiment_id"].to_pylist() and newest["experiment_id"] not in found["experiment_id"].to_pylist()
+    assert (
+        "new" in found["experiment_id"].to_pylist()
+        and newest["experiment_id"] not in found["experiment_id"].to_pylist()
+    )
     assert found.num_rows == Store(study).whole_table("experiments").num_rows
     assert pq.read_table(tmp_path / "out" / "experiments.parquet").replace_schema_metadata(None).equals(found)
     assert Experiments(tmp_path / "small.duckdb").get("new")["results"] == newest["results"]

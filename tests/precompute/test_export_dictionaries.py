@@ -18,7 +18,9 @@ from tests import small_dictionary, small_study
 
 @pytest.fixture(scope="module")
 def with_dictionary(tmp_path_factory) -> tuple[Path, str]:
-    folder = small_study.make(tmp_path_factory.mktemp("stores") / "small", rollouts=False, activations=False, steering=False)
+    folder = small_study.make(
+        tmp_path_factory.mktemp("stores") / "small", rollouts=False, activations=False, steering=False
+    )
     return folder, small_dictionary.add(folder)
 
 
@@ -44,7 +46,12 @@ def test_a_study_that_lost_one_is_not_exported_by_halves(with_dictionary, tmp_pa
 def test_a_crosscoder_leaves_by_itself_as_others_publish_theirs(with_dictionary, tmp_path):
     study, name = with_dictionary
     written = export_crosscoder(study, tmp_path / "out")
-    assert [file.name for file in written] == ["config.json", "latent_df.csv", "model.safetensors", "trainer_config.json"]
+    assert [file.name for file in written] == [
+        "config.json",
+        "latent_df.csv",
+        "model.safetensors",
+        "trainer_config.json",
+    ]
     back, ours = load(tmp_path / "out"), dictionaries.read(study, name)
     assert back.dictionary_id == name
     statistics = pd.read_csv(tmp_path / "out" / "latent_df.csv", index_col=0)
@@ -53,7 +60,9 @@ def test_a_crosscoder_leaves_by_itself_as_others_publish_theirs(with_dictionary,
     assert statistics["dec_ft_norm"].to_numpy() == pytest.approx(distilled)
     with closing(Store(study)) as store:
         features = store.features(name)
-    assert statistics["beta_ratio_error"].to_numpy() == pytest.approx(features["nu_eps"].astype(float).to_numpy(), nan_ok=True)
+    assert statistics["beta_ratio_error"].to_numpy() == pytest.approx(
+        features["nu_eps"].astype(float).to_numpy(), nan_ok=True
+    )
     with pytest.raises(AnchorscopeError, match="exists already"):
         export_crosscoder(study, tmp_path / "out")
 

@@ -1,4 +1,6 @@
-"""Exact geometry and its evidence on a tiny study: each row is what the library gives, and no kill or division of the work changes any."""
+"""Exact geometry and its evidence on a tiny study: each row is what the library gives, and no kill or division of the
+work changes any.
+"""
 
 import io
 import shutil
@@ -50,16 +52,35 @@ class Written:
         rows = []
         for number, problem in enumerate(context.store.study_problems()):
             for sample in range(2):
-                told = [f"First we add {number + 3} and {sample + 4}. ", f"That makes {number + sample + 7}. ", "Wait, is that right? ",
-                        "Yes, we counted it twice. "][: 4 - sample]  # fmt: skip
-                text, prompt = "".join([*told, f"The answer is \\boxed{{{number + sample + 7}}}."]), f"{problem['question']}\n\n"
+                told = [
+                    f"First we add {number + 3} and {sample + 4}. ",
+                    f"That makes {number + sample + 7}. ",
+                    "Wait, is that right? ",
+                    "Yes, we counted it twice. ",
+                ][: 4 - sample]
+                text, prompt = (
+                    "".join([*told, f"The answer is \\boxed{{{number + sample + 7}}}."]),
+                    f"{problem['question']}\n\n",
+                )
                 n_prompt = len(loaded.tokenizer(prompt)["input_ids"])
                 tokens = loaded.tokenizer(prompt + text)["input_ids"]
-                rows.append(dict.fromkeys(TABLES["cots"].columns) | {
-                    "cot_id": stable_id("c", number, sample), "problem_id": problem["problem_id"], "model_id": loaded.model_id,
-                    "run_id": context.run_id, "sample": sample, "seed": sample, "prompt": prompt, "text": text, "token_ids": tokens,
-                    "n_prompt_tokens": n_prompt, "n_tokens": len(tokens) - n_prompt, "answer": str(number + sample + 7),
-                })  # fmt: skip
+                rows.append(
+                    dict.fromkeys(TABLES["cots"].columns)
+                    | {
+                        "cot_id": stable_id("c", number, sample),
+                        "problem_id": problem["problem_id"],
+                        "model_id": loaded.model_id,
+                        "run_id": context.run_id,
+                        "sample": sample,
+                        "seed": sample,
+                        "prompt": prompt,
+                        "text": text,
+                        "token_ids": tokens,
+                        "n_prompt_tokens": n_prompt,
+                        "n_tokens": len(tokens) - n_prompt,
+                        "answer": str(number + sample + 7),
+                    }
+                )
         yield Finished(units[0], {"models": [models.model_row(loaded, "model")], "cots": rows})
 
 
@@ -78,27 +99,68 @@ class Importance:
         for own in context.store.chunks_of([cot["cot_id"] for cot in context.store.tokenised_cots()]).values():
             for chunk in own:
                 for metric, convention in (
-                    (ANCHOR_METRIC, "fl"), (ANCHOR_METRIC, "paper"), ("different_trajectories_fraction", "all"),
+                    (ANCHOR_METRIC, "fl"),
+                    (ANCHOR_METRIC, "paper"),
+                    ("different_trajectories_fraction", "all"),
                     ("counterfactual_importance_accuracy", "fl"),
-                ):  # fmt: skip
+                ):
                     value = None if chunk is own[-1] else seed_for(chunk["chunk_id"], metric) / 2**63 / 2
-                    rows.append({"chunk_id": chunk["chunk_id"], "metric": metric, "convention": convention, "value": value, "ci_low": None,
-                                 "ci_high": None, "n": 4, "n_comparator": None, "written": None, "reason": None})  # fmt: skip
+                    rows.append(
+                        {
+                            "chunk_id": chunk["chunk_id"],
+                            "metric": metric,
+                            "convention": convention,
+                            "value": value,
+                            "ci_low": None,
+                            "ci_high": None,
+                            "n": 4,
+                            "n_comparator": None,
+                            "written": None,
+                            "reason": None,
+                        }
+                    )
         yield Finished(units[0], {"importance": rows})
 
 
-STAGES = (problems, Written, chunks, activations, Importance, neighbourhoods, sweep, geometry, before_after, evidence_stage)
+STAGES = (
+    problems,
+    Written,
+    chunks,
+    activations,
+    Importance,
+    neighbourhoods,
+    sweep,
+    geometry,
+    before_after,
+    evidence_stage,
+)
 
 
 def study_of(model: str, **keys) -> Study:
-    wanted = {"layers": [LAYER, 2], "positions": ["anchor"], "probes": 3, "spectra": 2, "eigen": 2, "neighbours": 9, "before_after": 2,
-              "n_bootstrap": 40, "n_permutations": 40}  # fmt: skip
-    return Study.model_validate({
-        "name": "tiny", "seed": SEED, "models": [{"name": model}], "problems": {"per_level": 1, "levels": [1, 2]},
-        "activations": {"layers": [1, 2]}, "map": {"layers": [1]},
-        "sweep": {"layers": [LAYER], "kinds": ["per_chunk"], "positions": ["anchor"], "points": 5},
-        "engine": {"workers": 1, "rows": 8}, "geometry": wanted | keys,
-    })  # fmt: skip
+    wanted = {
+        "layers": [LAYER, 2],
+        "positions": ["anchor"],
+        "probes": 3,
+        "spectra": 2,
+        "eigen": 2,
+        "neighbours": 9,
+        "before_after": 2,
+        "n_bootstrap": 40,
+        "n_permutations": 40,
+    }
+    return Study.model_validate(
+        {
+            "name": "tiny",
+            "seed": SEED,
+            "models": [{"name": model}],
+            "problems": {"per_level": 1, "levels": [1, 2]},
+            "activations": {"layers": [1, 2]},
+            "map": {"layers": [1]},
+            "sweep": {"layers": [LAYER], "kinds": ["per_chunk"], "positions": ["anchor"], "points": 5},
+            "engine": {"workers": 1, "rows": 8},
+            "geometry": wanted | keys,
+        }
+    )
 
 
 def run(study: Study, folder: StudyFolder) -> str:
@@ -181,25 +243,38 @@ def test_fisher_is_along_the_directions_of_the_sweep_and_bears_the_ids_of_its_cu
 def test_local_geometry_is_the_librarys_with_the_tangents_of_all_chunks(store, study, model_id):
     cot, where = first_cot(store)
     spaces = {layer: clouds.tangent_spaces(cloud(store, model_id, layer)) for layer in study.geometry_layers}
-    tangents = {(chunk, layer): space for layer, own in spaces.items() for chunk, space in own.items() if chunk in where}
+    tangents = {
+        (chunk, layer): space for layer, own in spaces.items() for chunk, space in own.items() if chunk in where
+    }
     drawn = geometry._spectra(Context(study, "r", store, print)) & where.keys()
     options = {"layers": study.geometry_layers, "positions": ("anchor",), "unit": "rms", "probes": 3, "n_eigen": 2}
     options |= {"seed": seed_for(SEED, "geometry", cot["cot_id"]), "tangents": tangents, "spectrum_of": drawn}
     expected = local_geometry_cot(load_model(study.models[0].name), cot["token_ids"], where, **options)
     found = pd.concat(store.local_geometry_of(chunk) for chunk in where)
-    numbers = ["chunk_id", "layer", "isotropic_steepness", "on_manifold_steepness", "participation_ratio", "anisotropy_ratio", "entropy"]
+    numbers = [
+        "chunk_id",
+        "layer",
+        "isotropic_steepness",
+        "on_manifold_steepness",
+        "participation_ratio",
+        "anisotropy_ratio",
+        "entropy",
+    ]
     one, other = found[numbers], pd.DataFrame(expected.local_geometry)[numbers]
     order = ["chunk_id", "layer"]
     pd.testing.assert_frame_equal(
         one.sort_values(order).reset_index(drop=True).astype({n: float for n in numbers[2:]}),
-        other.sort_values(order).reset_index(drop=True).astype({n: float for n in numbers[2:]}), check_dtype=False, rtol=1e-3,
-    )  # fmt: skip
+        other.sort_values(order).reset_index(drop=True).astype({n: float for n in numbers[2:]}),
+        check_dtype=False,
+        rtol=1e-3,
+    )
     assert found["on_manifold_steepness"].notna().any() and found["entropy"].notna().all()
 
 
 def test_so_many_chunks_have_a_spectrum_and_no_cot_a_second_before_each_has_one(store, study):
     spectral = store.frame(
-        "SELECT DISTINCT chunk_id, cot_id FROM local_geometry JOIN chunks USING (chunk_id) WHERE eigenvalues IS NOT NULL"
+        "SELECT DISTINCT chunk_id, cot_id FROM local_geometry JOIN chunks USING (chunk_id) WHERE eigenvalues IS NOT"
+        " NULL"
     )
     assert len(spectral) == study.geometry.spectra == spectral["cot_id"].nunique()
     eigen = store.frame("SELECT chunk_id, layer FROM directions WHERE kind = 'eigen'")
@@ -214,15 +289,20 @@ def test_neighbourhoods_are_of_all_chunks_with_activations(store, model_id):
 
 
 def test_steering_before_and_after_is_had_in_so_many_cots_those_with_anchors_first(store, study):
-    steered_cots = store.frame("SELECT DISTINCT cot_id FROM before_after JOIN chunks USING (chunk_id)")["cot_id"].tolist()
+    steered_cots = store.frame("SELECT DISTINCT cot_id FROM before_after JOIN chunks USING (chunk_id)")[
+        "cot_id"
+    ].tolist()
     anchors = store.frame(
-        "SELECT DISTINCT cot_id FROM importance JOIN chunks USING (chunk_id) WHERE metric = $m AND convention = 'fl' AND value >= 0.2",
+        "SELECT DISTINCT cot_id FROM importance JOIN chunks USING (chunk_id) WHERE metric = $m AND convention = 'fl'"
+        " AND value >= 0.2",
         m=ANCHOR_METRIC,
     )["cot_id"].tolist()
     assert len(steered_cots) == study.geometry.before_after and set(steered_cots) <= set(anchors)
     for cot in steered_cots:
         rows = store.before_after_of(cot)
-        assert set(rows["side"]) == {"before", "after"} and set(rows["chunk_id"]) == {c["chunk_id"] for c in store.chunks_of([cot])[cot]}
+        assert set(rows["side"]) == {"before", "after"} and set(rows["chunk_id"]) == {
+            c["chunk_id"] for c in store.chunks_of([cot])[cot]
+        }
 
 
 def test_the_evidence_is_that_of_the_frames_a_page_asks_for(store, model_id):
@@ -239,9 +319,14 @@ def test_the_evidence_is_that_of_the_frames_a_page_asks_for(store, model_id):
         frame = store.geometry_and_importance(**name, source="")
         covariates = [column for column in COVARIATES if column != row["x"]]
         expected = pairs.evidence(
-            frame.rename(columns={"value": "y"}), n_bootstrap=40, n_permutations=40, seed=row["seed"], covariates=covariates,
-            subset=row["subset"], n_planted=N_PLANTED,
-        ).row()  # fmt: skip
+            frame.rename(columns={"value": "y"}),
+            n_bootstrap=40,
+            n_permutations=40,
+            seed=row["seed"],
+            covariates=covariates,
+            subset=row["subset"],
+            n_planted=N_PLANTED,
+        ).row()
         assert row == name | {column: expected[column] for column in row if column not in key}
     assert {place for place in store.associations()["layer"]} == {NO_LAYER, *(1, 2)}
 
@@ -283,7 +368,10 @@ def test_the_plan_knows_what_they_cost(study, folder):
     lines = planned()
     assert all(lines[stage.NAME].minutes > 0 for stage in OURS)
     assert [lines[stage.NAME].done for stage in OURS] == [2, 4, 2, 3]
-    assert planned(probes=6)["geometry"].tokens > lines["geometry"].tokens and planned(before_after=0)["before_after"].tokens == 0
+    assert (
+        planned(probes=6)["geometry"].tokens > lines["geometry"].tokens
+        and planned(before_after=0)["before_after"].tokens == 0
+    )
     plain, _ = plan_study(study.model_copy(update={"geometry": None}), folder)
     assert not {stage.NAME for stage in OURS} & {line.stage for line in plain}
 
@@ -292,13 +380,24 @@ def test_layers_are_the_sweeps_unless_given_and_must_have_activations(study, tmp
     data = study.model_dump(mode="json", exclude_none=True)
     data["geometry"].pop("layers")
     assert Study.model_validate(data).geometry_layers == study.sweep.layers
-    data["geometry"]["layers"] = [2]  # the norm of an activation is held fixed wherever the model is steered, exactly or by the sweep
-    context = SimpleNamespace(study=Study.model_validate(data), store=SimpleNamespace(
-        activation_layers=lambda _: [1, 2], activation_digest=lambda _: "", cot_texts=list))  # fmt: skip
-    assert {unit.unit_id.split(".")[1] for unit in neighbourhoods.units(context)} == {"1", "2"} and study.sweep.layers == (1,)
+    data["geometry"]["layers"] = [
+        2
+    ]  # the norm of an activation is held fixed wherever the model is steered, exactly or by the sweep
+    context = SimpleNamespace(
+        study=Study.model_validate(data),
+        store=SimpleNamespace(activation_layers=lambda _: [1, 2], activation_digest=lambda _: "", cot_texts=list),
+    )
+    assert {unit.unit_id.split(".")[1] for unit in neighbourhoods.units(context)} == {
+        "1",
+        "2",
+    } and study.sweep.layers == (1,)
     with pytest.raises(ValueError, match=r"geometry.layers has \[3\], which activations.layers \[1, 2\] does not have"):
         Study.model_validate(data | {"geometry": {"layers": [3]}})
     file = tmp_path / "study.toml"
-    file.write_text('name = "x"\n[[models]]\nname = "m"\n[problems]\nper_level = 1\n[sweep]\nlayers = [1]\n[geometry]\nrandom = 3\n')
-    with pytest.raises(StudyError, match=r"geometry.random: there is no such key; allowed here: before_after, eigen, layers"):
+    file.write_text(
+        'name = "x"\n[[models]]\nname = "m"\n[problems]\nper_level = 1\n[sweep]\nlayers = [1]\n[geometry]\nrandom = 3\n'
+    )
+    with pytest.raises(
+        StudyError, match=r"geometry.random: there is no such key; allowed here: before_after, eigen, layers"
+    ):
         load_study(file)

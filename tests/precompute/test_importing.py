@@ -1,4 +1,6 @@
-"""Importing: CoT by CoT, each whole or not at all, the same files once, and one of our models may read what others wrote."""
+"""Importing: CoT by CoT, each whole or not at all, the same files once, and one of our models may read what others
+wrote.
+"""
 
 import io
 
@@ -17,7 +19,9 @@ from precompute.importing import import_folder
 from tests.precompute.importers.test_thought_anchors import MODEL, folder, rollout, scenario_folder, write  # noqa: F401
 from tests.shared_data import shared_folder
 
-needs_encoder = pytest.mark.skipif(not embedded.is_ready(), reason="the embedded sentence encoder is missing; `make model` fetches it")
+needs_encoder = pytest.mark.skipif(
+    not embedded.is_ready(), reason="the embedded sentence encoder is missing; `make model` fetches it"
+)
 
 
 def bring(source: str, place, target: StudyFolder, **how) -> str:
@@ -44,7 +48,10 @@ def fake_encoder(monkeypatch):
 
         def encode(self, texts):
             calls.append(list(texts))
-            rows = np.array([[text.lower().count(letter) + 0.01 for letter in "abcdefghijklmnopqrstuvwxyz"] for text in texts], dtype=float)
+            rows = np.array(
+                [[text.lower().count(letter) + 0.01 for letter in "abcdefghijklmnopqrstuvwxyz"] for text in texts],
+                dtype=float,
+            )
             return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     monkeypatch.setattr(sentences, "load_encoder", Encoder)
@@ -55,7 +62,10 @@ def fake_encoder(monkeypatch):
 def imported(folder, tmp_path):  # noqa: F811
     write(
         folder / "chunk_0" / "solutions.json",
-        [rollout(chunk_removed="", is_correct=True), rollout(chunk_removed="", chunk_resampled="Tom has three apples.")],
+        [
+            rollout(chunk_removed="", is_correct=True),
+            rollout(chunk_removed="", chunk_resampled="Tom has three apples."),
+        ],
     )
     write(folder / "chunk_1" / "solutions.json", [rollout(answer="8", is_correct=False), rollout()])
     target = StudyFolder(tmp_path / "stores" / "published")
@@ -66,7 +76,10 @@ def imported(folder, tmp_path):  # noqa: F811
 def test_published_values_stay_and_ours_stand_beside_them(imported):
     target, said, _ = imported
     store = Store(target.path)
-    rows = store.frame("SELECT convention, value FROM importance WHERE metric = 'counterfactual_accuracy' ORDER BY chunk_id, convention")
+    rows = store.frame(
+        "SELECT convention, value FROM importance WHERE metric = 'counterfactual_accuracy' ORDER BY chunk_id,"
+        " convention"
+    )
     assert rows[rows["convention"] == "published"]["value"].tolist() == [0.5, 0.5, 0.5]
     assert rows[rows["convention"] == "all"]["value"].dropna().tolist() == [1.0, 0.5]
     assert "Imported 1 problems, 1 cots, 3 chunks" in said
@@ -100,7 +113,9 @@ def test_a_folder_that_changed_replaces_what_it_brought(imported):
 def test_cots_published_without_a_verdict_are_judged(tmp_path):
     target = StudyFolder(tmp_path / "seed")
     bring("seed-study", shared_folder("seed_study"), target)
-    verdicts = Store(target.path).frame("SELECT p.answer AS truth, is_correct, grader FROM cots JOIN problems p USING (problem_id)")
+    verdicts = Store(target.path).frame(
+        "SELECT p.answer AS truth, is_correct, grader FROM cots JOIN problems p USING (problem_id)"
+    )
     assert len(verdicts) == 8 and verdicts["grader"].notna().all()
     assert set(verdicts[~verdicts["is_correct"].astype(bool)]["truth"]) == {"60", "75"}
 
@@ -135,7 +150,9 @@ def test_a_killed_import_goes_on_and_reads_no_cot_twice(folder, tmp_path, monkey
     assert len(target.ledger().keys("imported")) == 2
 
     reads, read = [], thought_anchors._read_problem
-    monkeypatch.setattr(thought_anchors, "_read_problem", lambda place, rollouts: reads.append(place.name) or read(place, rollouts))
+    monkeypatch.setattr(
+        thought_anchors, "_read_problem", lambda place, rollouts: reads.append(place.name) or read(place, rollouts)
+    )
     said = bring("thought-anchors", folder.parents[2], target)
     assert "2 of 3 CoTs are there already" in said and set(reads) == {"problem_9"}
     assert Store(target.path).frame("SELECT count(*) AS n FROM cots")["n"].item() == 3
@@ -174,7 +191,9 @@ def test_a_cot_whose_rollouts_have_a_fault_is_left_out_whole_and_named_at_the_en
     bad = another(folder, 6) / "chunk_1" / "solutions.json"
     write(bad, "[{")
     target = StudyFolder(tmp_path / "s")
-    with pytest.raises(AnchorscopeError, match=r"1 of 2 CoTs are left out, the others are in .*\n.*problem_6/chunk_1/solutions.json"):
+    with pytest.raises(
+        AnchorscopeError, match=r"1 of 2 CoTs are left out, the others are in .*\n.*problem_6/chunk_1/solutions.json"
+    ):
         bring("thought-anchors", folder.parents[2], target)
     assert Store(target.path).frame("SELECT question FROM problems")["question"].tolist() == ["How many?"]
     write(bad, [rollout()])
@@ -228,7 +247,7 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(folder, tmp_path, mo
     assert "distinct sentences" in said and "GFLOP/s" in said
 
 
-def test_an_import_of_before_in_one_unit_becomes_one_unit_a_cot_and_is_replaced_by_its_files(folder, tmp_path, monkeypatch):  # noqa: F811
+def test_an_import_of_before_in_one_unit_becomes_a_unit_a_cot(folder, tmp_path, monkeypatch):  # noqa: F811
     fake_encoder(monkeypatch)
     another(folder, 8)
     target, whole = StudyFolder(tmp_path / "s"), thought_anchors.read_thought_anchors(folder.parents[2])
@@ -242,8 +261,12 @@ def test_an_import_of_before_in_one_unit_becomes_one_unit_a_cot_and_is_replaced_
     assert not ledger.keys("import") and len(ledger.keys("imported")) == 2 and "CoT by CoT" in said
     store = Store(target.path)
     assert store.frame("SELECT count(*) AS n FROM cots")["n"].item() == 2
-    assert store.frame("SELECT count(*) AS n FROM rollouts WHERE similarity = 0.1")["n"].item() == 3  # of the CoT that was not read again
-    shares = store.frame("SELECT value FROM importance WHERE metric = 'different_trajectories_fraction' AND convention = 'all'")
+    assert (
+        store.frame("SELECT count(*) AS n FROM rollouts WHERE similarity = 0.1")["n"].item() == 3
+    )  # of the CoT that was not read again
+    shares = store.frame(
+        "SELECT value FROM importance WHERE metric = 'different_trajectories_fraction' AND convention = 'all'"
+    )
     assert shares["value"].notna().sum() == 4
 
 

@@ -1,4 +1,6 @@
-"""What was asked is done pair by pair: as plain runs of each arm would, once for arms that are shared, and after any end it goes on."""
+"""What was asked is done pair by pair: as plain runs of each arm would, once for arms that are shared, and after any
+end it goes on.
+"""
 
 import io
 import json
@@ -43,13 +45,23 @@ def facts(pair, tmp_path_factory) -> dict:
     with closing(Store(folder)) as store:
         row = store.dictionaries().iloc[0]
         problems = store.frame("SELECT problem_id, level, question FROM problems ORDER BY problem_id")
-        return {"dictionary": store.dictionary(row.dictionary_id), "models": [row.base_model_id, row.distilled_model_id],
-                "frequency": store.features(row.dictionary_id)["frequency"], "problems": problems}  # fmt: skip
+        return {
+            "dictionary": store.dictionary(row.dictionary_id),
+            "models": [row.base_model_id, row.distilled_model_id],
+            "frequency": store.features(row.dictionary_id)["frequency"],
+            "problems": problems,
+        }
 
 
 def trial(facts, **other) -> Trial:
-    given = {"dictionary_id": facts["dictionary"].dictionary_id, "change": Change("zero", (1, 2)), "n_samples": 2, "n_random": 2,
-             "problems": drawn_problems(facts["problems"], 2), "sampling": Sampling(**SAMPLING)}  # fmt: skip
+    given = {
+        "dictionary_id": facts["dictionary"].dictionary_id,
+        "change": Change("zero", (1, 2)),
+        "n_samples": 2,
+        "n_random": 2,
+        "problems": drawn_problems(facts["problems"], 2),
+        "sampling": Sampling(**SAMPLING),
+    }
     return Trial(**(given | other))
 
 
@@ -67,7 +79,9 @@ def work(study, **how) -> str:
 def samples(study) -> list[dict]:
     kept = Interventions(study)
     found = kept.samples(set(kept.arms()["arm_id"]))
-    return found.assign(features=found["features"].map(list)).astype(object).where(found.notna(), None).to_dict("records")
+    return (
+        found.assign(features=found["features"].map(list)).astype(object).where(found.notna(), None).to_dict("records")
+    )
 
 
 def test_each_unit_has_the_samples_of_a_plain_run_of_its_arm(study, facts, pair):
@@ -88,33 +102,53 @@ def test_each_unit_has_the_samples_of_a_plain_run_of_its_arm(study, facts, pair)
         plain["random"] = tuple(replace(asked.change, features=tuple(some)) for some in sets)
         plain = {
             arm: tuple(
-                FeatureIntervention(facts["dictionary"], place, LAYER, one.operation, one.features, one.factor, one.beta, one.keep_error)
+                FeatureIntervention(
+                    facts["dictionary"], place, LAYER, one.operation, one.features, one.factor, one.beta, one.keep_error
+                )
                 for one in own
             )
             for arm, own in plain.items()
-        }  # fmt: skip
+        }
         parameters = SamplingParameters(**SAMPLING)
         for unit in accuracy_run(models, place, prompts, plain, parameters, n=2, seed=asked.seed):
             for one in unit.samples:
                 ours = found[arms.loc[(model_id, unit.arm), "arm_id"], unit.problem_id, one["sample"]]
-                assert (ours["text"], ours["seed"], list(ours["features"])) == (one["text"], one["seed"], one["features"])
+                assert (ours["text"], ours["seed"], list(ours["features"])) == (
+                    one["text"],
+                    one["seed"],
+                    one["features"],
+                )
                 assert ours["model_id"] == model_id and ours["finish"] == one["finish"] and ours["grader"]
 
 
 def test_shared_arms_are_sampled_once_and_scaling_by_1_changes_what_replacing_does_and_nothing_else(study, facts):
-    asked = [trial(facts, n_samples=1, change=Change("scale", (1, 2), factor=1.0, keep_error=keep)) for keep in (True, False)]
+    asked = [
+        trial(facts, n_samples=1, change=Change("scale", (1, 2), factor=1.0, keep_error=keep)) for keep in (True, False)
+    ]
     ask(study, facts, *asked)
-    assert stage.n_left(study) == (2 * 2 * 4, 2 * 2 * 4)  # models × problems × (base, reconstruct, and by 1 with and without the error)
+    assert stage.n_left(study) == (
+        2 * 2 * 4,
+        2 * 2 * 4,
+    )  # models × problems × (base, reconstruct, and by 1 with and without the error)
     assert stage.ask_published(study, top=2, above=0.2, n_problems=2) == 6
-    assert json.loads(Interventions(study).asked()["parameters"][0])["max_new_tokens"] == 12  # as the study's CoTs were sampled
+    assert (
+        json.loads(Interventions(study).asked()["parameters"][0])["max_new_tokens"] == 12
+    )  # as the study's CoTs were sampled
     for one in Interventions(study).asked()["intervention_id"][:6]:
         Interventions(study).forget(one)
     work(study)
     arms = Interventions(study).arms()
-    texts = {arm: own["text"].tolist() for arm, own in Interventions(study).samples(set(arms["arm_id"])).groupby("arm_id")}
+    texts = {
+        arm: own["text"].tolist() for arm, own in Interventions(study).samples(set(arms["arm_id"])).groupby("arm_id")
+    }
     for model_id, own in arms.groupby("model_id"):
-        kept, replaced = (own[own["intervention_id"] == one.intervention_id].set_index("arm")["arm_id"] for one in asked)
-        assert texts[kept["changed"]] == texts[kept["base"]] and texts[replaced["changed"]] == texts[replaced["reconstruct"]]
+        kept, replaced = (
+            own[own["intervention_id"] == one.intervention_id].set_index("arm")["arm_id"] for one in asked
+        )
+        assert (
+            texts[kept["changed"]] == texts[kept["base"]]
+            and texts[replaced["changed"]] == texts[replaced["reconstruct"]]
+        )
         assert texts[kept["base"]] != texts[kept["reconstruct"]], model_id
 
 
@@ -173,8 +207,12 @@ def test_what_the_study_does_not_have_is_said(study, facts, monkeypatch):
 
 
 def test_a_plan_counts_what_was_asked(study, facts, pair):
-    wanted = {"name": "small", "models": [{"name": name, "role": role} for name, role in zip(pair, ("base", "distilled"), strict=True)],
-              "problems": {"per_level": 2}, "sweep": {"layers": [1]}}  # fmt: skip
+    wanted = {
+        "name": "small",
+        "models": [{"name": name, "role": role} for name, role in zip(pair, ("base", "distilled"), strict=True)],
+        "problems": {"per_level": 2},
+        "sweep": {"layers": [1]},
+    }
     planned = Study.model_validate(wanted)
     assert "interventions" not in {line.stage for line in plan_study(planned, StudyFolder(study))[0]}
     ask(study, facts, trial(facts))
@@ -187,7 +225,11 @@ def test_progress_moves_with_every_token_though_no_unit_is_whole(study, facts, m
     moments = []
     monkeypatch.setattr(stage, "write_progress", lambda _, moment: moments.append(moment))
     monkeypatch.setattr(stage, "_SAY_EVERY", 0.0)
-    ask(study, facts, trial(facts, change=Change("zero", (1, 2)), problems=drawn_problems(facts["problems"], 1), n_random=0))
+    ask(
+        study,
+        facts,
+        trial(facts, change=Change("zero", (1, 2)), problems=drawn_problems(facts["problems"], 1), n_random=0),
+    )
     work(study)
     before = [moment.tokens for moment in moments if moment.done == 0 and moment.state == "running"]
     assert len(set(before)) > 5 and before == sorted(before)  # steps of the first batch, in which no unit was whole yet

@@ -1,7 +1,8 @@
-"""kill -9 at any instant: finished units stay, nothing is half-written, and the study ends the same as one left in peace.
+"""kill -9 at any instant: finished units stay, nothing is half-written, and the study ends the same as one left in
+peace.
 
-The real pipeline, ledger and publisher run in processes that are killed; the stages are two cheap deterministic ones, so that fifty
-kills take seconds.
+The real pipeline, ledger and publisher run in processes that are killed; the stages are two cheap deterministic ones,
+so that fifty kills take seconds.
 """
 
 import multiprocessing
@@ -21,7 +22,9 @@ from precompute.units import Context, Finished, Unit
 
 KILLS = 50
 N_UNITS = 60
-STUDY = Study.model_validate({"name": "killed", "models": [{"name": "none"}], "problems": {"per_level": 1}, "sweep": {"layers": [0]}})
+STUDY = Study.model_validate(
+    {"name": "killed", "models": [{"name": "none"}], "problems": {"per_level": 1}, "sweep": {"layers": [0]}}
+)
 
 
 class Ask:
@@ -84,7 +87,10 @@ def run(path: str) -> None:
 
 def rows(path: Path) -> list:
     store = Store(path)
-    tables = [store.frame(f"SELECT * FROM {table} ORDER BY ALL").to_dict("records") for table in ("problems", "problem_accuracy")]
+    tables = [
+        store.frame(f"SELECT * FROM {table} ORDER BY ALL").to_dict("records")
+        for table in ("problems", "problem_accuracy")
+    ]
     store.close()
     return tables
 

@@ -20,7 +20,10 @@ from precompute.study import Study
 
 pytestmark = [
     pytest.mark.embedded,
-    pytest.mark.skipif(not embedded.is_ready(), reason="the embedded sentence encoder is not in the cache folder; `make model` fetches it"),
+    pytest.mark.skipif(
+        not embedded.is_ready(),
+        reason="the embedded sentence encoder is not in the cache folder; `make model` fetches it",
+    ),
 ]
 
 
@@ -102,7 +105,9 @@ def test_chunks_tile_their_cot_in_text_and_in_tokens(store):
 
 
 def test_rollouts_carry_the_seed_that_makes_them_again(store):
-    rollouts = store.frame("SELECT count(*) AS n, count(seed) AS seeds, count(DISTINCT seed) AS distinct_seeds FROM rollouts").iloc[0]
+    rollouts = store.frame(
+        "SELECT count(*) AS n, count(seed) AS seeds, count(DISTINCT seed) AS distinct_seeds FROM rollouts"
+    ).iloc[0]
     assert rollouts["n"] == rollouts["seeds"] == rollouts["distinct_seeds"]
 
 
@@ -115,15 +120,17 @@ def test_the_last_chunk_has_no_importance_and_that_is_null(store):
 
 
 def test_both_stages_of_importance_write_every_chunk_of_their_cots(store):
-    rows = store.frame("SELECT metric, convention, count(*) AS n FROM importance GROUP BY ALL").set_index(["metric", "convention"])["n"]
+    rows = store.frame("SELECT metric, convention, count(*) AS n FROM importance GROUP BY ALL").set_index(
+        ["metric", "convention"]
+    )["n"]
     assert {*METRICS, *RESILIENCE_METRICS} == set(rows.index.get_level_values("metric")) and rows.nunique() == 1
 
 
 def test_every_chunk_is_steered_with_its_own_vector(store):
     rows = store.frame(
-        "SELECT c.chunk_id, d.chunk_id AS made_from, d.vector, a.vector AS activation FROM kl_curves c "
-        "JOIN directions d USING (direction_id) "
-        "JOIN activations a ON a.chunk_id = c.chunk_id AND a.layer = c.layer WHERE c.kind = 'per_chunk' ORDER BY c.curve_id"
+        "SELECT c.chunk_id, d.chunk_id AS made_from, d.vector, a.vector AS activation FROM kl_curves c JOIN directions"
+        " d USING (direction_id) JOIN activations a ON a.chunk_id = c.chunk_id AND a.layer = c.layer WHERE c.kind ="
+        " 'per_chunk' ORDER BY c.curve_id"
     )
     assert rows["chunk_id"].nunique() > 1 and (rows["chunk_id"] == rows["made_from"]).all()
     for row in rows.itertuples():
@@ -167,7 +174,8 @@ def test_dividing_the_work_otherwise_changes_no_row(finished, tmp_path):
         "directions": "* EXCLUDE vector",
     }.items():
         sql = f"SELECT {columns} FROM {table} ORDER BY ALL"
-        # Texts, tokens, seeds and verdicts exactly; cosines and scores but for last bits, which kernels may owe to memory alignment.
+        # Texts, tokens, seeds and verdicts exactly; cosines and scores but for last bits, which kernels may owe to
+        # memory alignment.
         pd.testing.assert_frame_equal(one.frame(sql), two.frame(sql), check_exact=False, rtol=0, atol=1e-5, obj=table)
     one.close()
     two.close()
@@ -182,9 +190,16 @@ def test_asking_for_more_rollouts_computes_only_what_follows_from_it(finished, t
     said = run(tiny_study(study.models[0].name, rollouts={"n": 4}), copy)
     assert "rollouts" in said and "kept on disk, not shown" in said
     for stage in ("problems", "cots", "chunks", "categories", "activations", "maps"):
-        assert f"{stage:<12} " in said and "all done" in next(line for line in said.splitlines() if line.strip().startswith(stage))
+        assert f"{stage:<12} " in said and "all done" in next(
+            line for line in said.splitlines() if line.strip().startswith(stage)
+        )
     store = Store(copy.path)
-    assert count(store, "SELECT max(n) FROM (SELECT count(*) AS n FROM rollouts WHERE kind = 'resample' GROUP BY chunk_id)") == 4
+    assert (
+        count(
+            store, "SELECT max(n) FROM (SELECT count(*) AS n FROM rollouts WHERE kind = 'resample' GROUP BY chunk_id)"
+        )
+        == 4
+    )
     store.close()
     before = copy.ledger().keys("rollouts")
     assert "shown again" in run(study, copy)

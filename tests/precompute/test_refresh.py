@@ -58,8 +58,11 @@ def test_importance_is_computed_from_the_stored_rollouts_and_other_files_stay(pa
 
 def test_a_stage_that_needs_more_than_stored_rows_or_leaves_half_a_table_is_refused(packed):
     before = digests(packed)
-    for names, words in ((["sweep"], "'sweep' cannot be computed from stored rows alone; expected some of importance"), ([], "No stage"),
-                         (["importance"], "importance and resilience both fill the table importance")):  # fmt: skip
+    for names, words in (
+        (["sweep"], "'sweep' cannot be computed from stored rows alone; expected some of importance"),
+        ([], "No stage"),
+        (["importance"], "importance and resilience both fill the table importance"),
+    ):
         with pytest.raises(AnchorscopeError, match=words):
             refresh(packed, names, ours(None))
     assert digests(packed) == before

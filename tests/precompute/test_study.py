@@ -30,14 +30,21 @@ def test_an_unknown_key_is_named_with_its_neighbours(tmp_path):
     assert "rollouts.forcd: there is no such key" in message and "forced" in message and "study.toml" in message
 
 
-@pytest.mark.parametrize(("old", "new", "words"), [
-    ("temperature = 0.6", "temperature = 0", "sampling.temperature = 0: Input should be greater than 0"),
-    ("points = 21", "points = 20", "points must be odd"),
-    ("layers = [15]", "layers = [14]", r"sweep.layers has [14], which activations.layers [5, 10, 15, 20, 25, 29] does not have"),
-    ("per_level = 8", "", "exactly one of per_level, gsm8k, math"),
-    ('name = "quick"', 'name = "../quick"', "name = '../quick'"),
-    ('"anchor", "chunk"', '"anchor", "end"', "'anchor' or 'chunk'"),
-])
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("temperature = 0.6", "temperature = 0", "sampling.temperature = 0: Input should be greater than 0"),
+        ("points = 21", "points = 20", "points must be odd"),
+        (
+            "layers = [15]",
+            "layers = [14]",
+            r"sweep.layers has [14], which activations.layers [5, 10, 15, 20, 25, 29] does not have",
+        ),
+        ("per_level = 8", "", "exactly one of per_level, gsm8k, math"),
+        ('name = "quick"', 'name = "../quick"', "name = '../quick'"),
+        ('"anchor", "chunk"', '"anchor", "end"', "'anchor' or 'chunk'"),
+    ],
+)
 def test_a_value_out_of_range_is_refused_with_what_is_allowed(tmp_path, old, new, words):
     assert words in refused(tmp_path, old, new)
 
@@ -53,7 +60,11 @@ def test_a_list_with_a_wrong_part_is_told_by_that_part_alone(tmp_path):
 
 
 def test_a_half_precision_model_is_refused(tmp_path):
-    message = refused(tmp_path, 'name = "embedded:SmolLM2-135M-Instruct"', 'name = "embedded:SmolLM2-135M-Instruct"\ndtype = "bfloat16"')
+    message = refused(
+        tmp_path,
+        'name = "embedded:SmolLM2-135M-Instruct"',
+        'name = "embedded:SmolLM2-135M-Instruct"\ndtype = "bfloat16"',
+    )
     assert "models.0.dtype = 'bfloat16'" in message and "'float32'" in message
 
 
@@ -66,14 +77,25 @@ def test_a_file_that_is_not_toml_is_refused_by_name(tmp_path):
 
 def test_betas_are_symmetric_about_an_exact_zero():
     betas = Study.model_validate(tomllib.loads(QUICK.read_text())).sweep.betas
-    assert len(betas) == 21 and betas[10] == 0.0 and betas == tuple(-beta for beta in reversed(betas)) and betas[-1] == 10.0
+    assert (
+        len(betas) == 21
+        and betas[10] == 0.0
+        and betas == tuple(-beta for beta in reversed(betas))
+        and betas[-1] == 10.0
+    )
 
 
 PAIR = [{"name": "a", "role": "base"}, {"name": "b", "role": "distilled"}]
 
 
 def with_crosscoder(models=PAIR, **keys) -> Study:
-    content = {"name": "s", "models": models, "problems": {"per_level": 1}, "sweep": {"layers": [1]}, "crosscoder": {"layer": 1, **keys}}
+    content = {
+        "name": "s",
+        "models": models,
+        "problems": {"per_level": 1},
+        "sweep": {"layers": [1]},
+        "crosscoder": {"layer": 1, **keys},
+    }
     return Study.model_validate(content)
 
 
@@ -83,21 +105,26 @@ def test_a_crosscoder_compares_the_base_with_the_distilled_model_in_this_order()
     assert [model.name for model in with_crosscoder(models=[{"name": "c"}]).pair] == ["c"]  # an autoencoder
 
 
-@pytest.mark.parametrize(("keys", "words"), [
-    ({"models": [{"name": "a"}, {"name": "b"}]}, "one of role distilled, or one model at all; found model, model"),
-    ({"models": [*PAIR, {"name": "c", "role": "base"}]}, "found base, distilled, base"),
-    ({"dictionary": "d", "steps": 5, "k": 4}, "is not trained: leave out k, steps"),
-    ({"scale": [1.0, 2.0]}, "scale is that of a dictionary from a file"),
-    ({"kind": "l1", "k": 4}, "l1 has no k"),
-    ({"penalty": 1.0}, "batchtopk has no penalty"),
-    ({"k": 65, "n_features": 64}, "k is 65, more than the 64 features"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"models": [{"name": "a"}, {"name": "b"}]}, "one of role distilled, or one model at all; found model, model"),
+        ({"models": [*PAIR, {"name": "c", "role": "base"}]}, "found base, distilled, base"),
+        ({"dictionary": "d", "steps": 5, "k": 4}, "is not trained: leave out k, steps"),
+        ({"scale": [1.0, 2.0]}, "scale is that of a dictionary from a file"),
+        ({"kind": "l1", "k": 4}, "l1 has no k"),
+        ({"penalty": 1.0}, "batchtopk has no penalty"),
+        ({"k": 65, "n_features": 64}, "k is 65, more than the 64 features"),
+    ],
+)
 def test_a_crosscoder_that_contradicts_itself_is_refused(keys, words):
     with pytest.raises(ValueError, match=words):
         with_crosscoder(**keys)
 
 
-@pytest.mark.parametrize("crosscoder", [{}, {"kind": "l1"}, {"dictionary": "d"}, {"kind": "l1", "penalty": 3.0, "steps": 7}])
+@pytest.mark.parametrize(
+    "crosscoder", [{}, {"kind": "l1"}, {"dictionary": "d"}, {"kind": "l1", "penalty": 3.0, "steps": 7}]
+)
 def test_a_study_that_a_run_stored_reads_back(crosscoder):
     study = load_study(QUICK)
     study = study.model_copy(update={"crosscoder": Crosscoder(layer=3, **crosscoder)})
@@ -113,7 +140,9 @@ PLAIN = {"prompts": [{"name": "plain"}, {"name": "steps"}, {"name": "own", "text
 
 
 def prompted(models=PAIR, **keys) -> Study:
-    return Study.model_validate({"name": "s", "models": models, "problems": {"per_level": 1}, "sweep": {"layers": [1]}, **keys})
+    return Study.model_validate(
+        {"name": "s", "models": models, "problems": {"per_level": 1}, "sweep": {"layers": [1]}, **keys}
+    )
 
 
 def test_a_study_without_prompts_asks_under_the_usual_one_alone():
@@ -125,29 +154,53 @@ def test_a_study_without_prompts_asks_under_the_usual_one_alone():
 def test_any_prompt_goes_with_any_model_and_by_default_all_with_all():
     assert prompted(**PLAIN).n_asked == 6
     study = prompted(models=[PAIR[0] | {"prompts": ["steps", "plain"]}, PAIR[1] | {"prompts": ["own"]}], **PLAIN)
-    assert [[prompt.name for prompt in study.prompts_of(model)] for model in study.models] == [["plain", "steps"], ["own"]]
+    assert [[prompt.name for prompt in study.prompts_of(model)] for model in study.models] == [
+        ["plain", "steps"],
+        ["own"],
+    ]
 
 
 def test_arguments_of_a_chat_template_are_a_models_or_a_prompts_and_the_prompts_go_before():
-    model = {"name": "a", "arguments": {"enable_thinking": True, "reasoning_effort": "low"}, "template": "rag", "thinks": True}
-    study = prompted(models=[model], prompts=[{"name": "boxed"}, {"name": "off", "like": "boxed", "arguments": {"enable_thinking": False}}])
+    model = {
+        "name": "a",
+        "arguments": {"enable_thinking": True, "reasoning_effort": "low"},
+        "template": "rag",
+        "thinks": True,
+    }
+    study = prompted(
+        models=[model],
+        prompts=[{"name": "boxed"}, {"name": "off", "like": "boxed", "arguments": {"enable_thinking": False}}],
+    )
     on, off = study.prompts_of(study.models[0])
-    assert on.settings == {"arguments": {"enable_thinking": True, "reasoning_effort": "low"}, "template": "rag", "thinks": True}
+    assert on.settings == {
+        "arguments": {"enable_thinking": True, "reasoning_effort": "low"},
+        "template": "rag",
+        "thinks": True,
+    }
     assert off.settings["arguments"] == {"enable_thinking": False, "reasoning_effort": "low"}
     assert off.wording == on.wording and prompted().prompts_of(prompted().models[0])[0].settings == {}
 
 
-@pytest.mark.parametrize(("keys", "words"), [
-    ({"prompts": [{"name": "own"}]}, "it needs text or like"),
-    ({"prompts": [{"name": "own", "text": "Solve it."}]}, r"must hold \{question\} exactly once"),
-    ({"prompts": [{"name": "own", "like": "stpes"}]}, "no built-in prompt 'stpes' to be like; there are boxed, plain, steps"),
-    ({"prompts": [{"name": "plain", "text": "{question}"}]}, "plain is a built-in prompt and has its text"),
-    ({"prompts": [{"name": "published", "text": "{question}"}]}, "prompts of imported CoTs"),
-    ({"prompts": [{"name": "a.b", "text": "{question}"}]}, "String should match pattern"),
-    ({"prompts": [{"name": "plain"}, {"name": "plain"}]}, "prompts has plain twice"),
-    ({"models": [{"name": "a", "prompts": ["steps"]}]}, "models.prompts of a has 'steps', and the study's prompts are boxed"),
-    ({"models": [{"name": "a", "arguments": {"tools": ["x"]}}]}, "models.0.arguments.tools"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"prompts": [{"name": "own"}]}, "it needs text or like"),
+        ({"prompts": [{"name": "own", "text": "Solve it."}]}, r"must hold \{question\} exactly once"),
+        (
+            {"prompts": [{"name": "own", "like": "stpes"}]},
+            "no built-in prompt 'stpes' to be like; there are boxed, plain, steps",
+        ),
+        ({"prompts": [{"name": "plain", "text": "{question}"}]}, "plain is a built-in prompt and has its text"),
+        ({"prompts": [{"name": "published", "text": "{question}"}]}, "prompts of imported CoTs"),
+        ({"prompts": [{"name": "a.b", "text": "{question}"}]}, "String should match pattern"),
+        ({"prompts": [{"name": "plain"}, {"name": "plain"}]}, "prompts has plain twice"),
+        (
+            {"models": [{"name": "a", "prompts": ["steps"]}]},
+            "models.prompts of a has 'steps', and the study's prompts are boxed",
+        ),
+        ({"models": [{"name": "a", "arguments": {"tools": ["x"]}}]}, "models.0.arguments.tools"),
+    ],
+)
 def test_prompts_that_contradict_themselves_are_refused(keys, words):
     with pytest.raises(ValueError, match=words):
         prompted(**keys)

@@ -8,9 +8,21 @@ from precompute import train_categories
 from precompute.train_categories import f1_score, held_out_scores, train
 
 SENTENCES = {
-    "active_computation": ["Now 2 + 2 = 4 apples are here.", "So 3 * 5 = 15 pears are left.", "Then 9 - 4 = 5 coins remain."],
-    "uncertainty_management": ["Wait, maybe that is not right.", "Hmm, but maybe it is another one.", "Wait, but is this the way to go?"],
-    "final_answer_emission": ["The final answer is \\boxed{4}.", "So the final answer is \\boxed{5}.", "Final answer, then: \\boxed{15}."],
+    "active_computation": [
+        "Now 2 + 2 = 4 apples are here.",
+        "So 3 * 5 = 15 pears are left.",
+        "Then 9 - 4 = 5 coins remain.",
+    ],
+    "uncertainty_management": [
+        "Wait, maybe that is not right.",
+        "Hmm, but maybe it is another one.",
+        "Wait, but is this the way to go?",
+    ],
+    "final_answer_emission": [
+        "The final answer is \\boxed{4}.",
+        "So the final answer is \\boxed{5}.",
+        "Final answer, then: \\boxed{15}.",
+    ],
 }
 
 
@@ -32,7 +44,9 @@ def published(tmp_path, monkeypatch):
         place.mkdir(parents=True)
         chunks = [(tag, sentences[k]) for tag, sentences in SENTENCES.items()]
         (place / "problem.json").write_text(json.dumps({"problem": f"Question {k}?", "gt_answer": "4"}))
-        (place / "base_solution.json").write_text(json.dumps({"prompt": "", "solution": " ".join(text for _, text in chunks)}))
+        (place / "base_solution.json").write_text(
+            json.dumps({"prompt": "", "solution": " ".join(text for _, text in chunks)})
+        )
         labelled = [{"chunk": text, "chunk_idx": i, "function_tags": [tag]} for i, (tag, text) in enumerate(chunks)]
         (place / "chunks_labeled.json").write_text(json.dumps(labelled))
     return tmp_path / "data"
@@ -53,7 +67,9 @@ def test_the_report_and_the_model_card_state_the_figures(published, tmp_path):
     card = (tmp_path / "out" / "README.md").read_text()
     assert f"**{report.by_cot.macro_f1:.3f}**" in card
     assert f"{report.by_problem.macro_f1:.3f}" in str(report)
-    assert report.majority_macro_f1 == pytest.approx(0.5 / 3)  # a third of the chunks: F1 = 2·(1/3)/(1 + 1/3) for one tag of three
+    assert report.majority_macro_f1 == pytest.approx(
+        0.5 / 3
+    )  # a third of the chunks: F1 = 2·(1/3)/(1 + 1/3) for one tag of three
 
 
 def test_training_twice_gives_the_same_weights(published, tmp_path):
@@ -69,7 +85,10 @@ def test_one_cot_is_not_enough_to_train_on(published, tmp_path):
 
 def test_held_out_scores_fall_to_chance_on_labels_that_mean_nothing():
     generator = np.random.default_rng(0)
-    rows, labels = generator.normal(size=(300, 5)), np.array(["self_checking", "unknown"])[generator.integers(0, 2, 300)]
+    rows, labels = (
+        generator.normal(size=(300, 5)),
+        np.array(["self_checking", "unknown"])[generator.integers(0, 2, 300)],
+    )
     scores = held_out_scores(rows, labels, np.arange(300) % 6)
     assert 0.4 < scores.accuracy < 0.6
     signal = np.where(labels == "unknown", 3.0, -3.0)[:, None]

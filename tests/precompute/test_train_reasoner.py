@@ -1,4 +1,5 @@
-"""Training the reasoner: what it learns from, that a stopped run goes on as if it had not stopped, and that it learns."""
+"""Training the reasoner: what it learns from, that a stopped run goes on as if it had not stopped,
+and that it learns."""
 
 import itertools
 import json
@@ -9,7 +10,17 @@ import pytest
 
 from backend.cot.traces import Manner, trace
 from backend.models.loading import load_model
-from precompute.train_reasoner import Phase, Recipe, TrainingError, _schedule, batches, examples, problems_of, reasoner_template, train
+from precompute.train_reasoner import (
+    Phase,
+    Recipe,
+    TrainingError,
+    _schedule,
+    batches,
+    examples,
+    problems_of,
+    reasoner_template,
+    train,
+)
 
 SHORT = {"cooldown": 1, "horizon": 6, "warmup": 1, "learning_rate": 5e-3}
 FIRST = Phase(7, (3, 3, 3, 3, 3), steps=3, manner=Manner(parts=0.0), **SHORT)
@@ -31,9 +42,16 @@ def test_an_example_is_the_reasoners_prompt_a_trace_and_the_answer(thinking):
     made = examples(thinking, RECIPE, FIRST, None)
     assert len(made) == 15 and {example.source for example in made} == {"trace"}
     for example in made:
-        prompt, completion = thinking.decode(example.token_ids[: example.n_prompt]), thinking.decode(example.token_ids[example.n_prompt :])
+        prompt, completion = (
+            thinking.decode(example.token_ids[: example.n_prompt]),
+            thinking.decode(example.token_ids[example.n_prompt :]),
+        )
         assert prompt.endswith("<think>\n") and "\\boxed{}" in prompt
-        assert completion.count("</think>") == 1 and "\\boxed{" in completion.split("</think>")[1] and completion.endswith("<|im_end|>")
+        assert (
+            completion.count("</think>") == 1
+            and "\\boxed{" in completion.split("</think>")[1]
+            and completion.endswith("<|im_end|>")
+        )
 
 
 def test_real_traces_are_cut_at_a_sentence_and_never_close(thinking, tmp_path):
@@ -69,7 +87,9 @@ def test_the_second_phase_follows_the_first_with_its_own_examples_and_rate(think
     steps = list(batches(made, RECIPE))
     assert len(steps) == RECIPE.steps == 6
     for number, (rate, batch) in enumerate(steps):
-        assert set(batch) <= set(made[number // 3]) and rate == pytest.approx(5e-3 * _schedule(number % 3, RECIPE.phases[number // 3]))
+        assert set(batch) <= set(made[number // 3]) and rate == pytest.approx(
+            5e-3 * _schedule(number % 3, RECIPE.phases[number // 3])
+        )
 
 
 def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(tiny_folder, tmp_path):
@@ -84,7 +104,9 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(tiny_folder, tmp_pa
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "stopped", stop, every=0)
     assert run(tmp_path / "stopped")
-    whole, stopped = (json.loads((tmp_path / name / "adapter" / "training.json").read_text()) for name in ("whole", "stopped"))
+    whole, stopped = (
+        json.loads((tmp_path / name / "adapter" / "training.json").read_text()) for name in ("whole", "stopped")
+    )
     assert stopped["steps"] == whole["steps"] and whole["steps"][-1][2] < whole["steps"][0][2]
     assert whole["n_examples"] == 19 and whole["seconds"] > 0 and whole["base"] == str(tiny_folder("llama"))
     assert (tmp_path / "whole" / "adapter" / "adapter_model.safetensors").is_file()
@@ -106,15 +128,27 @@ def test_drills_are_three_true_calculations_and_their_answer_is_the_last():
     assert len({drill.question for drill in drills}) == 20 and drills == problems_of(phase)
     for drill in drills:
         lines = [line.split(" = ") for line in drill.solution.splitlines()]
-        assert len(lines) == 3 and all(expression in drill.question for expression, _ in lines) and drill.answer == lines[-1][1]
+        assert (
+            len(lines) == 3
+            and all(expression in drill.question for expression, _ in lines)
+            and drill.answer == lines[-1][1]
+        )
         assert trace(drill, seed=1, manner=phase.manner).response.count(f"{{{drill.answer}}}") == 1
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(tiny_folder, tmp_path):
-    assert not train(load_model(str(tiny_folder("llama"))), RECIPE, tmp_path, tmp_path / "out", minutes=1e-9, say=lambda line: None)
+    assert not train(
+        load_model(str(tiny_folder("llama"))), RECIPE, tmp_path, tmp_path / "out", minutes=1e-9, say=lambda line: None
+    )
     assert not (tmp_path / "out").exists()
     with pytest.raises(TrainingError, match="another recipe"):
-        train(load_model(str(tiny_folder("llama"))), replace(RECIPE, rank=2), tmp_path, tmp_path / "out", say=lambda line: None)
+        train(
+            load_model(str(tiny_folder("llama"))),
+            replace(RECIPE, rank=2),
+            tmp_path,
+            tmp_path / "out",
+            say=lambda line: None,
+        )
 
 
 def test_the_learning_rate_rises_follows_the_cosine_and_falls_straight_to_a_tenth():

@@ -17,10 +17,14 @@ from precompute.usable import require_usable
 
 
 def study_of(*models) -> Study:
-    return Study.model_validate({
-        "name": "asked", "models": [{"name": str(model)} for model in models], "problems": {"per_level": 1, "levels": [1]},
-        "sweep": {"layers": [1]},
-    })
+    return Study.model_validate(
+        {
+            "name": "asked",
+            "models": [{"name": str(model)} for model in models],
+            "problems": {"per_level": 1, "levels": [1]},
+            "sweep": {"layers": [1]},
+        }
+    )
 
 
 @pytest.fixture
@@ -28,14 +32,21 @@ def folder(tiny_folder, tmp_path):
     return shutil.copytree(tiny_folder("llama"), tmp_path / "model")
 
 
-@pytest.mark.parametrize(("file", "content", "said"), [
-    ("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "pointer of Git LFS"),
-    ("config.json", {"quantization_config": {"quant_method": "gptq"}}, "quantised by gptq"),
-    ("config.json", {"model_type": "recurrent_gemma"}, "family recurrent_gemma, which cannot be measured"),
-    ("config.json", {"model_type": "t5", "is_encoder_decoder": True}, "no decoder-only language model"),
-    ("config.json", {"model_type": "mine", "auto_map": {"AutoModelForCausalLM": "mine.Mine"}}, "custom code"),
-    ("adapter_config.json", {"peft_type": "LORA", "base_model_name_or_path": "x"}, "an adapter beside them"),
-])
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        (
+            "model.safetensors",
+            "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+            "pointer of Git LFS",
+        ),
+        ("config.json", {"quantization_config": {"quant_method": "gptq"}}, "quantised by gptq"),
+        ("config.json", {"model_type": "recurrent_gemma"}, "family recurrent_gemma, which cannot be measured"),
+        ("config.json", {"model_type": "t5", "is_encoder_decoder": True}, "no decoder-only language model"),
+        ("config.json", {"model_type": "mine", "auto_map": {"AutoModelForCausalLM": "mine.Mine"}}, "custom code"),
+        ("adapter_config.json", {"peft_type": "LORA", "base_model_name_or_path": "x"}, "an adapter beside them"),
+    ],
+)
 def test_plan_and_run_refuse_a_model_before_anything_is_made(folder, tmp_path, file, content, said):
     before = json.loads((folder / file).read_text()) if file == "config.json" else {}
     (folder / file).write_text(content if isinstance(content, str) else json.dumps(before | content))
@@ -62,7 +73,9 @@ def test_plan_and_run_refuse_a_dictionary_of_another_layer_before_anything_is_ma
     """SAELens' layout: `hook_resid_pre` of block 1 is the output of block 0."""
     sae, d, n = tmp_path / "sae", 16, 8
     sae.mkdir()
-    (sae / "cfg.json").write_text(json.dumps({"d_in": d, "d_sae": n, "architecture": "standard", "hook_name": "blocks.1.hook_resid_pre"}))
+    (sae / "cfg.json").write_text(
+        json.dumps({"d_in": d, "d_sae": n, "architecture": "standard", "hook_name": "blocks.1.hook_resid_pre"})
+    )
     tensors = {"W_enc": torch.zeros(d, n), "W_dec": torch.ones(n, d), "b_enc": torch.zeros(n), "b_dec": torch.zeros(d)}
     save_file(tensors, sae / "sae_weights.safetensors")
     made = StudyFolder(tmp_path / "study")

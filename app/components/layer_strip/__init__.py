@@ -24,15 +24,20 @@ def layer_strip(
 ) -> None:
     """Show the layers with first to last of `selected` lit, and call `on_select(first, last)` once for each choice.
 
-    `stored` layers bear a dot (activations of the study), `source` a mark (the vector was made there). `preview` is the logit lens at the
-    token before the chunk by layer, [[piece, probability], ...] most probable first; None while it is not read.
+    `stored` layers bear a dot (activations of the study), `source` a mark (the vector was made there). `preview` is the
+    logit lens at the token before the chunk by layer, [[piece, probability], ...] most probable first; None while it is
+    not read.
     """
 
     def moved() -> None:
         if (chosen := layers_of(reported(key, "layers"), n_layers)) is not None:
             on_select(*chosen)
 
-    _component()(key=key, data=strip(n_layers, selected=selected, stored=stored, source=source, preview=preview), on_layers_change=moved)
+    _component()(
+        key=key,
+        data=strip(n_layers, selected=selected, stored=stored, source=source, preview=preview),
+        on_layers_change=moved,
+    )
 
 
 def strip(
@@ -50,7 +55,10 @@ def strip(
         "selected": list(selected),
         "stored": sorted(layer for layer in stored if 0 <= layer < n_layers),
         "source": source,
-        "lens": [[[piece, float(p)] for piece, p in lens[layer][:_READ_OUT]] if layer in lens else None for layer in range(n_layers)],
+        "lens": [
+            [[piece, float(p)] for piece, p in lens[layer][:_READ_OUT]] if layer in lens else None
+            for layer in range(n_layers)
+        ],
     }
 
 

@@ -1,4 +1,6 @@
-"""The chain of thought as chunks to read, click and walk through with j and k: our own browser component, nothing from a network."""
+"""The chain of thought as chunks to read, click and walk through with j and k: our own browser component, nothing from
+a network.
+"""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,7 +26,8 @@ def reader(
     on_chunk: Callable[[str], None],
     marks: Mapping[str, str] | None = None,
 ) -> None:
-    """Show the chunks (`chunk_id`, `number`, `text`, `category`, `value`) and call `on_chunk` with the id that was clicked or walked to.
+    """Show the chunks (`chunk_id`, `number`, `text`, `category`, `value`) and call `on_chunk` with the id that was
+    clicked or walked to.
 
     `marks` paints chunks, by id: "source" (the vector came from there), "applied" (it is steered there) or "both".
     """
@@ -39,7 +42,9 @@ def reader(
 
 
 def spans(chunks: pd.DataFrame, metric: Metric | None, marks: Mapping[str, str] | None = None) -> list[dict]:
-    """What the browser draws: `strength` is None where the metric is unknown, else 6 to 60 in proportion to |value| within this CoT."""
+    """What the browser draws: `strength` is None where the metric is unknown, else 6 to 60 in proportion to |value|
+    within this CoT.
+    """
     if strangers := set((marks or {}).values()) - set(MARKS):
         raise ValueError(f"a chunk is marked {strangers.pop()!r}; expected {', '.join(MARKS)}")
     largest = float(chunks["value"].abs().max()) if chunks["value"].notna().any() else 0.0
@@ -52,7 +57,8 @@ def spans(chunks: pd.DataFrame, metric: Metric | None, marks: Mapping[str, str] 
             "ink": ink_on(category_colour(row.category)),
             "strength": strength(row.value, largest),
             "mark": (marks or {}).get(row.chunk_id),
-            "hint": f"{row.number}. {category(row.category)}" + ("" if metric is None else f" · {metric.label} {number(row.value)}"),
+            "hint": f"{row.number}. {category(row.category)}"
+            + ("" if metric is None else f" · {metric.label} {number(row.value)}"),
         }
         for row in chunks.itertuples()
     ]

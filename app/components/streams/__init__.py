@@ -1,4 +1,6 @@
-"""Two continuations side by side as they are written, each token with what it would have been: our own browser component."""
+"""Two continuations side by side as they are written, each token with what it would have been: our own browser
+component.
+"""
 
 import math
 from collections.abc import Callable
@@ -10,18 +12,22 @@ import streamlit as st
 _HERE = Path(__file__).parent
 
 
-def streams(run: dict[str, Any] | None, *, key: str, base_label: str, changed_label: str, running: bool, note: str | None = None) -> None:
+def streams(
+    run: dict[str, Any] | None, *, key: str, base_label: str, changed_label: str, running: bool, note: str | None = None
+) -> None:
     """Show a run, finished or growing.
 
-    It has `id`, `arms` (base, changed) of `tokens` and `finish`, `first_divergence`, `seconds` and `tokens_per_second`. Between two calls
-    with the same `run["id"]` tokens may only be added; another id is drawn anew. None: nothing is written yet.
+    It has `id`, `arms` (base, changed) of `tokens` and `finish`, `first_divergence`, `seconds` and `tokens_per_second`.
+    Between two calls with the same `run["id"]` tokens may only be added; another id is drawn anew. None: nothing is
+    written yet.
     """
     labels = {"base": base_label, "changed": changed_label}
     _component()(key=key, data={"run": shown(run), "labels": labels, "running": running, "note": note})
 
 
 def shown(run: dict[str, Any] | None) -> dict[str, Any] | None:
-    """What the browser draws of a run. A token is [piece, KL in nats or None where unknown, [[piece, p in base, p in changed], ...]].
+    """What the browser draws of a run. A token is [piece, KL in nats or None where unknown, [[piece, p in base, p in
+    changed], ...]].
 
     Probabilities keep four digits: a run of a thousand tokens travels whole at every look.
     """
@@ -36,7 +42,11 @@ def shown(run: dict[str, Any] | None) -> dict[str, Any] | None:
             name: {
                 "finish": arm.get("finish"),
                 "tokens": [
-                    [token["text"], known(token["kl"]), [[piece, rounded(p), rounded(q)] for piece, p, q in token["top"]]]
+                    [
+                        token["text"],
+                        known(token["kl"]),
+                        [[piece, rounded(p), rounded(q)] for piece, p, q in token["top"]],
+                    ]
                     for token in arm["tokens"]
                 ],
             }

@@ -12,12 +12,22 @@ _HERE = Path(__file__).parent
 
 
 def token_text(
-    tokens: Sequence[str], codes: Mapping[int, float], *, key: str, colour: str, n_prompt: int, selected: int | None, marked: range,
-    on_token: Callable[[int], None], first: int = 0,
-) -> None:  # fmt: skip
-    """Show `tokens` (texts, of positions `first` on) tinted by `codes` (by position); call `on_token` with the position of one clicked.
+    tokens: Sequence[str],
+    codes: Mapping[int, float],
+    *,
+    key: str,
+    colour: str,
+    n_prompt: int,
+    selected: int | None,
+    marked: range,
+    on_token: Callable[[int], None],
+    first: int = 0,
+) -> None:
+    """Show `tokens` (texts, of positions `first` on) tinted by `codes` (by position); call `on_token` with the position
+    of one clicked.
 
-    Prompt tokens are pale; the `selected` one is framed, those in `marked` are underlined, and the text is scrolled there.
+    Prompt tokens are pale; the `selected` one is framed, those in `marked` are underlined, and the text is scrolled
+    there.
     """
 
     def clicked() -> None:
@@ -26,17 +36,27 @@ def token_text(
             on_token(position)
 
     data = {
-        "tokens": tinted(tokens, codes, first), "first": first, "n_prompt": n_prompt, "selected": selected, "colour": colour,
+        "tokens": tinted(tokens, codes, first),
+        "first": first,
+        "n_prompt": n_prompt,
+        "selected": selected,
+        "colour": colour,
         "marked": [marked.start, marked.stop],
-    }  # fmt: skip
+    }
     _component()(key=key, data=data, on_token_change=clicked)
 
 
 def tinted(tokens: Sequence[str], codes: Mapping[int, float], first: int) -> list[list]:
-    """[text, strength from 0 to 1, words of the hover] of each token; the strength is its code over the largest one shown."""
+    """[text, strength from 0 to 1, words of the hover] of each token; the strength is its code over the largest one
+    shown.
+    """
     largest = max((codes.get(first + at, 0.0) for at in range(len(tokens))), default=0.0)
     return [
-        [text, round(codes.get(position, 0.0) / largest, 4) if largest else 0.0, f"token {position}, f {number(codes.get(position, 0.0))}"]
+        [
+            text,
+            round(codes.get(position, 0.0) / largest, 4) if largest else 0.0,
+            f"token {position}, f {number(codes.get(position, 0.0))}",
+        ]
         for position, text in enumerate(tokens, start=first)
     ]
 

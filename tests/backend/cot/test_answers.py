@@ -26,7 +26,9 @@ def test_the_table_of_pairs_is_judged_right_in_both_directions_and_nothing_is_fa
         got = pool.judge([pair[::turn] for pair, _ in asked])
         wrong = [(pair, verdict) for (pair, truth), verdict in zip(asked, got, strict=True) if verdict is not truth]
         print(f"{len(asked) - len(wrong)} of {len(asked)} pairs right ({1 - len(wrong) / len(asked):.1%})")
-        assert [pair for pair, verdict in wrong if verdict] == []  # a false "equal" is far worse than a false "different"
+        assert [
+            pair for pair, verdict in wrong if verdict
+        ] == []  # a false "equal" is far worse than a false "different"
         assert wrong == []
 
 
@@ -77,7 +79,10 @@ def test_the_grader_names_its_parts_and_its_rules():
 
 
 def test_only_judging_processes_import_what_is_heavy():
-    program = "import sys, backend.cot.answers; print(sorted({'sympy', 'pint', 'math_verify', 'latex2sympy2_extended'} & set(sys.modules)))"
+    program = (
+        "import sys, backend.cot.answers; print(sorted({'sympy', 'pint', 'math_verify', 'latex2sympy2_extended'} &"
+        " set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

@@ -58,7 +58,10 @@ def test_boxes_are_one_answer_only_where_they_are_stated_together(text, answer):
 
 def test_the_place_of_an_answer_reaches_from_the_first_content_to_the_last():
     text = r"We have \boxed{ 2 } and \boxed{3}; or, in the end, \boxed{ 5 }."
-    assert [(box.text, text[box.start : box.end]) for box in all_boxes(text)] == [("2, 3", r"2 } and \boxed{3"), ("5", "5")]
+    assert [(box.text, text[box.start : box.end]) for box in all_boxes(text)] == [
+        ("2, 3", r"2 } and \boxed{3"),
+        ("5", "5"),
+    ]
     assert last_box("nothing") is None
 
 

@@ -73,9 +73,13 @@ def test_features_see_signs_and_cue_words():
 
 @pytest.mark.parametrize(
     "content",
-    ["", "{}", '{"tags": ["a"], "weights": [[1]], "biases": [1, 2], "encoder": "e", "version": "v"}',
-     '{"tags": ["daydreaming"], "weights": [[1]], "biases": [1], "encoder": "e", "version": "v"}'],
-)  # fmt: skip
+    [
+        "",
+        "{}",
+        '{"tags": ["a"], "weights": [[1]], "biases": [1, 2], "encoder": "e", "version": "v"}',
+        '{"tags": ["daydreaming"], "weights": [[1]], "biases": [1], "encoder": "e", "version": "v"}',
+    ],
+)
 def test_a_file_that_is_no_classifier_is_refused_by_name(tmp_path, content):
     (tmp_path / "classifier.json").write_text(content)
     with pytest.raises(CategoryError, match=r"classifier\.json"):
@@ -150,7 +154,11 @@ def test_the_embedded_model_and_encoder_can_tag(shipped):
     from backend.models.loading import load_model
     from backend.models.sentences import load_encoder
 
-    texts = ["Wait, that can't be right, let me reconsider this.", " The final answer is \\boxed{4}.", " 3 * 4 = 12, and 12 + 5 = 17."]
+    texts = [
+        "Wait, that can't be right, let me reconsider this.",
+        " The final answer is \\boxed{4}.",
+        " 3 * 4 = 12, and 12 + 5 = 17.",
+    ]
     tags = shipped.predict(load_encoder().encode(texts), [0.3, 1.0, 0.5], texts)
     assert [found[0][0] for found in tags] == ["uncertainty_management", "final_answer_emission", "active_computation"]
     labelled = label_with_chat_model(load_model("embedded:SmolLM2-135M-Instruct"), texts[:1])

@@ -35,7 +35,8 @@ def test_no_chunk_is_short_unless_it_is_the_only_one(text):
 
 @given(st.text(alphabet="ab .?!\n。」三", max_size=200), st.text(alphabet="ab .?!\n。」、三", max_size=100))
 def test_text_after_a_finished_chunk_does_not_move_the_chunks_before_it(text, more):
-    """What a rollout continues may not change the chunks in front of it, except the last two, which were not finished."""
+    """What a rollout continues may not change the chunks in front of it, except the last two,
+    which were not finished."""
     assert chunk_spans(text + more)[: max(0, len(chunk_spans(text)) - 2)] == chunk_spans(text)[:-2]
 
 
@@ -71,9 +72,24 @@ def test_boundaries(text, expected):
 @pytest.mark.parametrize(
     "sentences",
     [
-        ["先把两个篮子里的苹果都数一遍。", "一共应该有几个苹果呢？", "应该是十五个苹果吧！！", "等一下，再检查一遍吧。"],
-        ["老师问道：“这一步到底对不对？”", "没有人回答老师的这个问题。", "（我们再把条件看一遍吧。）", "第二步把结果再除以二。"],
-        ["まずはりんごの数を数えましょう。", "「本当にそれで合っていますか。」", "もう一度計算してみます！", "答えは十五個のままです。"],
+        [
+            "先把两个篮子里的苹果都数一遍。",
+            "一共应该有几个苹果呢？",
+            "应该是十五个苹果吧！！",
+            "等一下，再检查一遍吧。",
+        ],
+        [
+            "老师问道：“这一步到底对不对？”",
+            "没有人回答老师的这个问题。",
+            "（我们再把条件看一遍吧。）",
+            "第二步把结果再除以二。",
+        ],
+        [
+            "まずはりんごの数を数えましょう。",
+            "「本当にそれで合っていますか。」",
+            "もう一度計算してみます！",
+            "答えは十五個のままです。",
+        ],
         ["पहले दोनों संख्याएँ जोड़ते हैं।", " क्या यह सही उत्तर है?", " हाँ, उत्तर पंद्रह ही है।"],
         ["هل هذا هو الجواب الصحيح؟", " لنراجع الحساب مرة أخرى.", " نعم، الجواب خمسة عشر."],
         ["کیا یہ جواب درست ہے؟", " پہلے ہم دونوں کو جمع کرتے ہیں۔", " جواب پندرہ ہے بالکل۔"],
@@ -125,8 +141,18 @@ def test_texts_without_signs_of_other_scripts_are_cut_by_the_first_rule():
 
 
 def test_splitting_takes_linear_time_whatever_the_white_space():
-    for text in ("." + " " * 400_000, "\n" + " " * 400_000 + "x", "\n" * 400_000 + "x", "\n \n" * 100_000, "One more. " * 40_000,
-                 "。" * 400_000, "。」" * 200_000, "。" + " " * 400_000, "三" + "!" * 400_000, "三!" * 200_000):  # fmt: skip
+    for text in (
+        "." + " " * 400_000,
+        "\n" + " " * 400_000 + "x",
+        "\n" * 400_000 + "x",
+        "\n \n" * 100_000,
+        "One more. " * 40_000,
+        "。" * 400_000,
+        "。」" * 200_000,
+        "。" + " " * 400_000,
+        "三" + "!" * 400_000,
+        "三!" * 200_000,
+    ):
         start = time.process_time()
         chunk_spans(text)
         assert time.process_time() - start < 2
@@ -134,7 +160,9 @@ def test_splitting_takes_linear_time_whatever_the_white_space():
 
 def test_our_chunks_of_the_published_cots_are_the_published_chunks():
     for name, text, published in published_cots():
-        assert [" ".join(chunk.split()) for chunk in chunks(text)] == [" ".join(chunk.split()) for chunk in published], name
+        assert [" ".join(chunk.split()) for chunk in chunks(text)] == [
+            " ".join(chunk.split()) for chunk in published
+        ], name
 
 
 # Tokens: the text "Hi: " is the prompt, "One two. Three four five." the CoT.
@@ -153,7 +181,11 @@ def test_a_token_across_a_boundary_belongs_to_the_chunk_before():
 
 
 def test_a_chunk_in_which_no_token_starts_has_an_empty_span():
-    assert token_spans([(0, 10), (10, 20), (20, 30)], [(0, 4), (4, 30), (30, 34)], text_start=4) == [(1, 2), (2, 2), (2, 3)]
+    assert token_spans([(0, 10), (10, 20), (20, 30)], [(0, 4), (4, 30), (30, 34)], text_start=4) == [
+        (1, 2),
+        (2, 2),
+        (2, 3),
+    ]
 
 
 def test_special_tokens_at_either_end_belong_to_no_chunk():

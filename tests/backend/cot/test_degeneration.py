@@ -13,8 +13,9 @@ TRACES = SHARED / "data" / "r1_traces" / "traces.jsonl"
 SOLUTIONS = sorted((SHARED / "data" / "thought_anchors").glob("*/*/*/base_solution.json"))
 
 PROSE = (
-    "Tom buys three packs of lemons and each pack holds two of them, so he starts with six. He squeezes four into a jug. "
-    "That leaves two, and his sister brings one more from the garden. In the end there are three lemons on the table."
+    "Tom buys three packs of lemons and each pack holds two of them, so he starts with six. He squeezes four into a"
+    " jug. That leaves two, and his sister brings one more from the garden. In the end there are three lemons on the"
+    " table."
 )
 
 
@@ -66,7 +67,9 @@ def test_a_text_that_ends_in_a_loop_is_degenerate(loop, beginning):
 
 
 def test_a_loop_that_the_text_left_is_forgiven():
-    assert not is_degenerate("So we add 2. " * 40 + PROSE + PROSE.replace("lemons", "oranges").replace("Tom", "Anna") + PROSE.upper())
+    assert not is_degenerate(
+        "So we add 2. " * 40 + PROSE + PROSE.replace("lemons", "oranges").replace("Tom", "Anna") + PROSE.upper()
+    )
 
 
 MATRIX = "[0*0 + 0*1 + 1*0, 0*(-1) + 0*0 + 1*0, 0*0 + 0*0 + 1*1],"
@@ -89,7 +92,11 @@ def test_no_real_chain_is_degenerate_and_a_loop_planted_in_one_always_is():
     draw = random.Random(0)
     for chain in real_chains():
         assert not is_degenerate(chain)
-        start, period, length = draw.randrange(len(chain) - 130), draw.choice([1, 3, 10, 30, 60, 120]), draw.choice([250, 500, 1000])
+        start, period, length = (
+            draw.randrange(len(chain) - 130),
+            draw.choice([1, 3, 10, 30, 60, 120]),
+            draw.choice([250, 500, 1000]),
+        )
         loop = chain[start : start + period]
         planted = chain[: draw.randrange(len(chain))] + (loop * length)[: max(length, 6 * period)]
         assert is_degenerate(planted), (loop, length)

@@ -31,53 +31,120 @@ def test_gsm8k_loses_its_calculator_marks_and_keeps_its_answer(tmp_path):
 
 def test_math_takes_the_last_box_with_its_inner_braces(tmp_path):
     solution = r"First \boxed{1}, then \boxed{\frac{1}{\sqrt{2}}}."
-    path = lines(tmp_path, {"problem": "Find x.", "solution": solution, "level": "Level 5", "type": "Algebra", "unique_id": "test/7"},
-                 {"problem": "Find y.", "solution": solution, "level": "Level ?"})  # fmt: skip
+    path = lines(
+        tmp_path,
+        {"problem": "Find x.", "solution": solution, "level": "Level 5", "type": "Algebra", "unique_id": "test/7"},
+        {"problem": "Find y.", "solution": solution, "level": "Level ?"},
+    )
     first, second = read_math(path)
     assert (first.answer, first.level, first.source_key) == (r"\frac{1}{\sqrt{2}}", 5, "test/7")
     assert second.level is None
     assert not read_problem_file(path).notes  # "Level ?" is how MATH itself says that it does not know
 
 
-# A record as each of these is published (column names and types are theirs, the problems ours) -> question, answer, solution, level, key.
+# A record as each of these is published (column names and types are theirs, the problems ours) -> question, answer,
+# solution, level, key.
 RECORDS = {
-    "MATH": ({"problem": "Q?", "level": "Level 3", "type": "Algebra", "solution": r"So it is \boxed{12}."},
-             ("Q?", "12", r"So it is \boxed{12}.", 3, "set:1")),
-    "MATH, a box without braces": ({"problem": "Q?", "level": "Level 3", "solution": r"It is $\boxed 5$."},
-                                   ("Q?", "5", r"It is $\boxed 5$.", 3, "set:1")),
-    "MATH, two boxes that are one answer": ({"problem": "Q?", "level": "Level 3", "solution": r"So $\boxed{-4}$ and $\boxed{9}$."},
-                                            ("Q?", "-4, 9", r"So $\boxed{-4}$ and $\boxed{9}$.", 3, "set:1")),
-    "MATH-500": ({"problem": "Q?", "solution": r"\boxed{\frac{2}{3}}", "answer": r"\frac{2}{3}", "subject": "Algebra", "level": 2,
-                  "unique_id": "test/algebra/9.json"}, ("Q?", r"\frac{2}{3}", r"\boxed{\frac{2}{3}}", 2, "test/algebra/9.json")),
-    "AIME 2024": ({"id": 61, "problem": "Q?", "solution": "Long.", "answer": "033", "url": "u", "year": "2024"},
-                  ("Q?", "033", "Long.", None, "61")),
-    "AIME, capital names, a number": ({"ID": "2024-I-1", "Problem": "Q?", "Solution": "Long.", "Answer": 204},
-                                      ("Q?", "204", "Long.", None, "2024-I-1")),
+    "MATH": (
+        {"problem": "Q?", "level": "Level 3", "type": "Algebra", "solution": r"So it is \boxed{12}."},
+        ("Q?", "12", r"So it is \boxed{12}.", 3, "set:1"),
+    ),
+    "MATH, a box without braces": (
+        {"problem": "Q?", "level": "Level 3", "solution": r"It is $\boxed 5$."},
+        ("Q?", "5", r"It is $\boxed 5$.", 3, "set:1"),
+    ),
+    "MATH, two boxes that are one answer": (
+        {"problem": "Q?", "level": "Level 3", "solution": r"So $\boxed{-4}$ and $\boxed{9}$."},
+        ("Q?", "-4, 9", r"So $\boxed{-4}$ and $\boxed{9}$.", 3, "set:1"),
+    ),
+    "MATH-500": (
+        {
+            "problem": "Q?",
+            "solution": r"\boxed{\frac{2}{3}}",
+            "answer": r"\frac{2}{3}",
+            "subject": "Algebra",
+            "level": 2,
+            "unique_id": "test/algebra/9.json",
+        },
+        ("Q?", r"\frac{2}{3}", r"\boxed{\frac{2}{3}}", 2, "test/algebra/9.json"),
+    ),
+    "AIME 2024": (
+        {"id": 61, "problem": "Q?", "solution": "Long.", "answer": "033", "url": "u", "year": "2024"},
+        ("Q?", "033", "Long.", None, "61"),
+    ),
+    "AIME, capital names, a number": (
+        {"ID": "2024-I-1", "Problem": "Q?", "Solution": "Long.", "Answer": 204},
+        ("Q?", "204", "Long.", None, "2024-I-1"),
+    ),
     "AIME 2025, the answer alone": ({"question": "Q?", "answer": "70"}, ("Q?", "70", None, None, "set:1")),
-    "DeepScaleR": ({"problem": "Q?", "answer": r"\frac{1}{2}", "solution": ""}, ("Q?", r"\frac{1}{2}", None, None, "set:1")),
-    "OpenR1": ({"problem": "Q?", "solution": "Long.", "answer": "x=4", "problem_type": "Algebra", "uuid": "ab-1", "generations": ["a", "b"],
-                "messages": [{"role": "user", "content": "Q?"}]}, ("Q?", "x=4", "Long.", None, "ab-1")),
-    "NuminaMath": ({"source": "olympiads", "problem": "Q?", "solution": r"We get $\boxed{8}$.", "messages": []},
-                   ("Q?", "8", r"We get $\boxed{8}$.", None, "set:1")),
-    "DAPO": ({"data_source": "math_dapo", "ability": "MATH", "reward_model": {"ground_truth": "34", "style": "rule"},
-              "prompt": [{"role": "user", "content": "Solve the following math problem step by step. The last line is the answer.\n\nQ?\n\n"
-                          'Remember to put your answer on its own line after "Answer:".'}], "extra_info": {"index": "9a"}},
-             ("Q?", "34", None, None, "9a")),
-    "DAPO, processed": ({"prompt": "Q?", "solution": "34", "data_source": "math_dapo", "extra_info": {"index": "9b"}},
-                        ("Q?", "34", None, None, "9b")),
-    "GSM8K for verl": ({"data_source": "openai/gsm8k", "prompt": [{"role": "user", "content": 'Q? Answer after "####".'}],
-                        "reward_model": {"ground_truth": "7", "style": "rule"},
-                        "extra_info": {"question": "Q?", "answer": "3+4=<<3+4=7>>7\n#### 7", "index": 5}}, ("Q?", "7", "3+4=7", None, "5")),
+    "DeepScaleR": (
+        {"problem": "Q?", "answer": r"\frac{1}{2}", "solution": ""},
+        ("Q?", r"\frac{1}{2}", None, None, "set:1"),
+    ),
+    "OpenR1": (
+        {
+            "problem": "Q?",
+            "solution": "Long.",
+            "answer": "x=4",
+            "problem_type": "Algebra",
+            "uuid": "ab-1",
+            "generations": ["a", "b"],
+            "messages": [{"role": "user", "content": "Q?"}],
+        },
+        ("Q?", "x=4", "Long.", None, "ab-1"),
+    ),
+    "NuminaMath": (
+        {"source": "olympiads", "problem": "Q?", "solution": r"We get $\boxed{8}$.", "messages": []},
+        ("Q?", "8", r"We get $\boxed{8}$.", None, "set:1"),
+    ),
+    "DAPO": (
+        {
+            "data_source": "math_dapo",
+            "ability": "MATH",
+            "reward_model": {"ground_truth": "34", "style": "rule"},
+            "prompt": [
+                {
+                    "role": "user",
+                    "content": "Solve the following math problem step by step. The last line is the answer.\n\nQ?\n\n"
+                    'Remember to put your answer on its own line after "Answer:".',
+                }
+            ],
+            "extra_info": {"index": "9a"},
+        },
+        ("Q?", "34", None, None, "9a"),
+    ),
+    "DAPO, processed": (
+        {"prompt": "Q?", "solution": "34", "data_source": "math_dapo", "extra_info": {"index": "9b"}},
+        ("Q?", "34", None, None, "9b"),
+    ),
+    "GSM8K for verl": (
+        {
+            "data_source": "openai/gsm8k",
+            "prompt": [{"role": "user", "content": 'Q? Answer after "####".'}],
+            "reward_model": {"ground_truth": "7", "style": "rule"},
+            "extra_info": {"question": "Q?", "answer": "3+4=<<3+4=7>>7\n#### 7", "index": 5},
+        },
+        ("Q?", "7", "3+4=7", None, "5"),
+    ),
     "GSM8K, a number": ({"question": "Q?", "answer": 7}, ("Q?", "7", None, None, "set:1")),
     "GSM8K, a float": ({"question": "Q?", "answer": 7.0}, ("Q?", "7", None, None, "set:1")),
-    "OlympiadBench": ({"id": 3, "question": "Q?", "final_answer": ["1", "2"], "solution": ["a"]}, ("Q?", "1, 2", None, None, "3")),
-    "MetaMathQA": ({"query": "Q?", "response": "We add 3 and 4.\n#### 7\nThe answer is: 7", "type": "GSM_Rephrased"},
-                   ("Q?", "7", "We add 3 and 4.\n#### 7\nThe answer is: 7", None, "set:1")),
-    "prose that ends in its answer": ({"question": "Q?", "answer": "We add 3 and 4 first.\nThe answer is 7."},
-                                      ("Q?", "7", None, None, "set:1")),
-    "SVAMP": ({"ID": "chal-1", "Body": "There are 8 pens.", "Question": "Q?", "Answer": 6.0},
-              ("There are 8 pens. Q?", "6", None, None, "chal-1")),
-}  # fmt: skip
+    "OlympiadBench": (
+        {"id": 3, "question": "Q?", "final_answer": ["1", "2"], "solution": ["a"]},
+        ("Q?", "1, 2", None, None, "3"),
+    ),
+    "MetaMathQA": (
+        {"query": "Q?", "response": "We add 3 and 4.\n#### 7\nThe answer is: 7", "type": "GSM_Rephrased"},
+        ("Q?", "7", "We add 3 and 4.\n#### 7\nThe answer is: 7", None, "set:1"),
+    ),
+    "prose that ends in its answer": (
+        {"question": "Q?", "answer": "We add 3 and 4 first.\nThe answer is 7."},
+        ("Q?", "7", None, None, "set:1"),
+    ),
+    "SVAMP": (
+        {"ID": "chal-1", "Body": "There are 8 pens.", "Question": "Q?", "Answer": 6.0},
+        ("There are 8 pens. Q?", "6", None, None, "chal-1"),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -92,8 +159,14 @@ def test_a_record_is_read_as_its_dataset_means_it_in_every_container(tmp_path, n
         (tmp_path / "all" / "set.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
         path = tmp_path / "all"
     else:
-        text = json.dumps({"jsonl": record, "bom": record, "windows": record, "array": [record], "object": {"data": [record]}}[container])
-        path.write_bytes({"bom": b"\xef\xbb\xbf"}.get(container, b"") + text.encode() + {"windows": b"\r\n"}.get(container, b"\n"))
+        text = json.dumps(
+            {"jsonl": record, "bom": record, "windows": record, "array": [record], "object": {"data": [record]}}[
+                container
+            ]
+        )
+        path.write_bytes(
+            {"bom": b"\xef\xbb\xbf"}.get(container, b"") + text.encode() + {"windows": b"\r\n"}.get(container, b"\n")
+        )
     found = read_problem_file(path)
     (problem,) = found.problems
     assert (problem.question, problem.answer, problem.solution) == (question, answer, solution)
@@ -110,13 +183,25 @@ BROKEN = [
     ({"answer": "3"}, r"line 2: no question; expected one of question, .* found 'answer'"),
     ({"question": 3, "answer": "#### 3"}, r"line 2, key 'question': expected a text"),
     ({"question": "  ", "answer": "#### 3"}, r"line 2, key 'question': expected a text"),
-    ({"question": "Which?", "answer": "We add.\nThen we stop."}, r"line 2, key 'answer': expected an answer, or a worked text"),
+    (
+        {"question": "Which?", "answer": "We add.\nThen we stop."},
+        r"line 2, key 'answer': expected an answer, or a worked text",
+    ),
     ({"question": "Which?", "answer": "It is 4.\n####"}, r"line 2, key 'answer': expected an answer"),
     ({"question": "Which?", "answer": float("nan")}, r"line 2, key 'answer': expected an answer"),
     ({"question": "Which?", "answer": {"value": [1, {}]}}, r"line 2, key 'answer': expected an answer"),
-    ({"problem": "Which?", "solution": r"\boxed{\frac{1}{2}" + "\n and on"}, r"line 2, key 'solution': expected an answer in \\boxed"),
-    ({"question": "Which?", "answer": 1, "choices": ["red", "blue"]}, r"line 2, key 'choices': a multiple choice whose options are not in"),
-    ({"question": "Which?", "answer": "We add both of them. Then we stop here."}, r"line 2, key 'answer': expected an answer"),
+    (
+        {"problem": "Which?", "solution": r"\boxed{\frac{1}{2}" + "\n and on"},
+        r"line 2, key 'solution': expected an answer in \\boxed",
+    ),
+    (
+        {"question": "Which?", "answer": 1, "choices": ["red", "blue"]},
+        r"line 2, key 'choices': a multiple choice whose options are not in",
+    ),
+    (
+        {"question": "Which?", "answer": "We add both of them. Then we stop here."},
+        r"line 2, key 'answer': expected an answer",
+    ),
     ({"question": "Which \ud83d?", "answer": "3"}, r"line 2: half of a character"),
     (GOOD, r"line 2: asks what .*set\.jsonl, line 1 asks"),
 ]
@@ -136,12 +221,16 @@ def test_a_record_that_is_no_problem_is_named_and_left_out_or_refuses_the_file(t
 
 
 def test_an_id_seen_before_costs_the_problem_its_id_and_not_its_place(tmp_path):
-    found = read_problem_file(lines(tmp_path, GOOD | {"id": "a"}, {"question": "Other?", "answer": "#### 1", "id": "a"}))
+    found = read_problem_file(
+        lines(tmp_path, GOOD | {"id": "a"}, {"question": "Other?", "answer": "#### 1", "id": "a"})
+    )
     assert [problem.source_key for problem in found.problems] == ["a", "set:2"]
     assert found.notes == (f"{tmp_path}/set.jsonl, line 2: the id 'a' was seen before; the problem is called 'set:2'",)
 
 
-@pytest.mark.parametrize(("given", "level"), [(1, 1), (5.0, 5), ("Level 4", 4), ("3", 3), (np.int64(2), 2), (None, None), ("", None)])
+@pytest.mark.parametrize(
+    ("given", "level"), [(1, 1), (5.0, 5), ("Level 4", 4), ("3", 3), (np.int64(2), 2), (None, None), ("", None)]
+)
 def test_levels_as_people_write_them(tmp_path, given, level):
     path = tmp_path / "set.parquet"
     pd.DataFrame([{"problem": "Q?", "answer": "1", "level": given}]).to_parquet(path)
@@ -164,9 +253,17 @@ def test_a_file_in_which_nothing_is_a_problem_is_refused_with_its_first_fault(tm
 
 
 ANSWERS = [  # what an answer column may hold, and the answer that it states
-    ("3 + 4 = 7. The answer is 7.", "7"), ('["7"]', "7"), ("[1, 2]", "[1, 2]"), ("(B) 12", "(B) 12"), ("5 sq. cm", "5 sq. cm"),
-    ("Mr. Smith", "Mr. Smith"), ("J. K. Rowling", "J. K. Rowling"), (7.0, "7"), (True, "True"), (["2", "3"], "2, 3"),
-]  # fmt: skip
+    ("3 + 4 = 7. The answer is 7.", "7"),
+    ('["7"]', "7"),
+    ("[1, 2]", "[1, 2]"),
+    ("(B) 12", "(B) 12"),
+    ("5 sq. cm", "5 sq. cm"),
+    ("Mr. Smith", "Mr. Smith"),
+    ("J. K. Rowling", "J. K. Rowling"),
+    (7.0, "7"),
+    (True, "True"),
+    (["2", "3"], "2, 3"),
+]
 
 
 @pytest.mark.parametrize(("given", "answer"), ANSWERS)
@@ -185,7 +282,10 @@ WHOLE = {  # one JSON value around both, as tools write it
     "by name": {"0": A, "1": B},
     "columns": {"question": ["A?", "B?"], "answer": ["1", "2"]},
     "columns of pandas": {"question": {"0": "A?", "1": "B?"}, "answer": {"0": "1", "1": "2"}},
-    "rows of a dataset's viewer": {"features": [{"feature_idx": 0, "name": "question"}], "rows": [{"row_idx": 0, "row": A}, {"row": B}]},
+    "rows of a dataset's viewer": {
+        "features": [{"feature_idx": 0, "name": "question"}],
+        "rows": [{"row_idx": 0, "row": A}, {"row": B}],
+    },
 }
 
 
@@ -194,7 +294,10 @@ def test_a_json_value_around_all_problems_is_read_whole(tmp_path, layout):
     path = tmp_path / "all.json"
     path.write_text(json.dumps(WHOLE[layout]), encoding="utf-8")
     found = read_problem_file(path)
-    assert [(problem.question, problem.answer) for problem in found.problems] == [("A?", "1"), ("B?", "2")] and not found.notes
+    assert [(problem.question, problem.answer) for problem in found.problems] == [
+        ("A?", "1"),
+        ("B?", "2"),
+    ] and not found.notes
 
 
 def test_a_table_may_have_tabs_and_solutions_of_any_length(tmp_path):

@@ -1,4 +1,5 @@
-"""What a model is asked, on chat templates of every manner: short ones of our own, each after the rule of the model it is named for.
+"""What a model is asked, on chat templates of every manner: short ones of our own, each after the rule of the model it
+is named for.
 
 A template is judged by what it renders: nothing here looks at its source.
 """
@@ -24,29 +25,41 @@ from backend.cot.prompts import (
     forced_suffix,
     of_row,
     usual,
-)  # fmt: skip
+)
 from backend.cot.thoughts import TAGS
 
 QUESTION = "Tom has 3 apples and buys 4 more. How many apples does Tom have?"
 TURNS = (
-    "{% for m in messages %}{% set c = m.content %}{% if m.role == 'assistant' and '</think>' in c %}{% set c = c.split('</think>')[-1] %}"
-    "{% endif %}<|{{ m.role }}|>{{ c }}<|end|>\n{% endfor %}"
+    "{% for m in messages %}{% set c = m.content %}{% if m.role == 'assistant' and '</think>' in c %}{% set c ="
+    " c.split('</think>')[-1] %}{% endif %}<|{{ m.role }}|>{{ c }}<|end|>\n{% endfor %}"
 )
 OPENING = "{% if add_generation_prompt %}<|assistant|>"
 INSTRUCT_2507 = TURNS + OPENING + "{% endif %}"  # names </think> for past turns alone
 R1 = TURNS + OPENING + "<think>\n{% endif %}"
-QWEN3 = TURNS + OPENING + "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+QWEN3 = (
+    TURNS
+    + OPENING
+    + "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
 EXAONE = TURNS + OPENING + "{% if enable_thinking %}<think>\n{% else %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
 V31 = TURNS + OPENING + "{% if thinking %}<think>{% else %}</think>{% endif %}{% endif %}"
 MAGISTRAL = "Think between [THINK] and [/THINK], then answer.\n" + INSTRUCT_2507
-GPT_OSS = "# Valid channels: analysis, commentary, final. Reasoning: {{ reasoning_effort or 'medium' }}\n" + INSTRUCT_2507
-GEMMA = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + INSTRUCT_2507
-NEEDS_SYSTEM = "{% if messages[0].role != 'system' %}{{ raise_exception('a system turn is needed') }}{% endif %}" + INSTRUCT_2507
-STRANGER = "{% if mode is defined and mode not in ['a'] %}{{ raise_exception('no mode ' ~ mode) }}{% endif %}" + INSTRUCT_2507
+GPT_OSS = (
+    "# Valid channels: analysis, commentary, final. Reasoning: {{ reasoning_effort or 'medium' }}\n" + INSTRUCT_2507
+)
+GEMMA = (
+    "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + INSTRUCT_2507
+)
+NEEDS_SYSTEM = (
+    "{% if messages[0].role != 'system' %}{{ raise_exception('a system turn is needed') }}{% endif %}" + INSTRUCT_2507
+)
+STRANGER = (
+    "{% if mode is defined and mode not in ['a'] %}{{ raise_exception('no mode ' ~ mode) }}{% endif %}" + INSTRUCT_2507
+)
 GEMMA4 = TURNS + OPENING + "{% if not enable_thinking %}<|channel>thought\n<channel|>{% endif %}{% endif %}"
 MARKED = (
-    "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}{% else %}{{ m.content }}"
-    "{% endif %}{% endfor %}{% if enable_thinking is false %}<think></think>{% endif %}"
+    "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}{% else"
+    " %}{{ m.content }}{% endif %}{% endfor %}{% if enable_thinking is false %}<think></think>{% endif %}"
 )
 
 
@@ -105,11 +118,17 @@ def test_all_of_the_prompt_but_question_and_template_is_in_its_wording(with_temp
         (GEMMA4, {"enable_thinking": True}, "<|assistant|><|channel>thought\n", "<channel|>", "opened"),
         (MARKED, {}, "<think>\n", "</think>", "opened"),
         *(
-            (TURNS + OPENING + "{{ '" + tags.open + "' }}{% endif %}", {}, f"<|assistant|>{tags.open}", tags.close, "template")
+            (
+                TURNS + OPENING + "{{ '" + tags.open + "' }}{% endif %}",
+                {},
+                f"<|assistant|>{tags.open}",
+                tags.close,
+                "template",
+            )
             for tags in TAGS
         ),
     ],
-)  # fmt: skip
+)
 def test_a_thought_is_opened_once_by_the_template_or_after_it_and_only_where_the_model_thinks(
     with_template, template, arguments, ending, closing, manner
 ):
@@ -129,13 +148,18 @@ def test_arguments_of_the_template_can_be_given_by_name(with_template):
 
 def test_words_of_ones_own_about_tags_open_no_thought(with_template):
     """What a person asks for is the model's to write; a template's own words are what it was trained under."""
-    own = Prompt("own", "Think between <think> and </think>: {question}", system="First <reasoning>, then </reasoning>.")
+    own = Prompt(
+        "own", "Think between <think> and </think>: {question}", system="First <reasoning>, then </reasoning>."
+    )
     assert asked(with_template(INSTRUCT_2507), "What does <think> mean?", own).manner == "none"
 
 
 def test_a_study_can_say_that_a_model_thinks_where_its_template_does_not_show_it(with_template):
-    """R1 distillations whose template is older than its opening tag render nothing of it, like models that never think."""
-    assert asked(with_template(INSTRUCT_2507), QUESTION, replace(BOXED, thinks=True)).text.endswith("<|assistant|><think>\n")
+    """R1 distillations whose template is older than its opening tag render nothing of it,
+    like models that never think."""
+    assert asked(with_template(INSTRUCT_2507), QUESTION, replace(BOXED, thinks=True)).text.endswith(
+        "<|assistant|><think>\n"
+    )
     assert asked(with_template(QWEN3), QUESTION, replace(BOXED, thinks=False)).text.endswith("<|assistant|>")
     with pytest.raises(PromptError, match="thinks = false is set, but its chat template opens the thought itself"):
         asked(with_template(R1), QUESTION, replace(BOXED, thinks=False))
@@ -146,10 +170,22 @@ def test_a_study_can_say_that_a_model_thinks_where_its_template_does_not_show_it
 @pytest.mark.parametrize(
     ("template", "prompt", "words"),
     [
-        (NEEDS_SYSTEM, BOXED, r"some/model: its chat template refuses prompt boxed \(turns user\): a system turn is needed"),
-        (GEMMA, replace(BOXED, system="Be brief."), r"turns system, user\): System role not supported.*put its words into the prompt"),
+        (
+            NEEDS_SYSTEM,
+            BOXED,
+            r"some/model: its chat template refuses prompt boxed \(turns user\): a system turn is needed",
+        ),
+        (
+            GEMMA,
+            replace(BOXED, system="Be brief."),
+            r"turns system, user\): System role not supported.*put its words into the prompt",
+        ),
         (STRANGER, replace(BOXED, arguments=(("mode", "b"),)), r"turns user; mode = 'b'\): no mode b"),
-        (QWEN3, replace(BOXED, arguments=(("enable_thinkng", False),)), "reads no argument enable_thinkng; it reads enable_thinking"),
+        (
+            QWEN3,
+            replace(BOXED, arguments=(("enable_thinkng", False),)),
+            "reads no argument enable_thinkng; it reads enable_thinking",
+        ),
         ("{% for %}", BOXED, "some/model: its chat template"),
         ("{{ messages[0].content + 1 }}", BOXED, "some/model: its chat template refuses prompt boxed"),
         ("<|assistant|>", BOXED, "does not hold the question as it was asked"),
@@ -159,9 +195,13 @@ def test_a_study_can_say_that_a_model_thinks_where_its_template_does_not_show_it
         ({"rag": QWEN3, "tool_use": QWEN3}, BOXED, "several chat templates and none called default: rag, tool_use"),
         ({"default": QWEN3}, replace(BOXED, template="rag"), "no chat template called 'rag': it has default"),
         (QWEN3, replace(BOXED, template="rag"), "no chat template called 'rag': it has one without a name"),
-        (None, replace(BOXED, arguments=(("enable_thinking", False),)), "no chat template, so enable_thinking cannot be set"),
+        (
+            None,
+            replace(BOXED, arguments=(("enable_thinking", False),)),
+            "no chat template, so enable_thinking cannot be set",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_template_that_cannot_ask_is_refused_in_words_that_name_the_model(with_template, template, prompt, words):
     with pytest.raises(PromptError, match=words):
         asked(with_template(template), QUESTION, prompt)
@@ -203,8 +243,13 @@ def test_a_base_model_gets_plain_text_after_its_own_first_token(with_template, m
     assert prompt.startswith("Problem: ")
     assert prompt.endswith(f"Problem: {QUESTION}\n\n{INSTRUCTION}\n\nSolution:")
     assert prompt.count("Solution:") == len(EXAMPLES) + 1
-    assert cot_prompt(tokenizer, QUESTION, BUILT_IN["plain"]) == f"Solve: {QUESTION}\n\n"  # or it would go on with the question
-    assert cot_prompt(tokenizer, QUESTION, Prompt("qa", "Q: {question}\nA:", system="Sums.")) == f"Sums.\n\nQ: {QUESTION}\nA:"
+    assert (
+        cot_prompt(tokenizer, QUESTION, BUILT_IN["plain"]) == f"Solve: {QUESTION}\n\n"
+    )  # or it would go on with the question
+    assert (
+        cot_prompt(tokenizer, QUESTION, Prompt("qa", "Q: {question}\nA:", system="Sums."))
+        == f"Sums.\n\nQ: {QUESTION}\nA:"
+    )
     shown = cot_prompt(tokenizer, QUESTION, Prompt("qa", "Q: {question}\nA:", worked=True))
     assert shown.startswith(f"Q: {EXAMPLES[0][0]}\nA: {EXAMPLES[0][1]}\n\n") and shown.endswith(f"Q: {QUESTION}\nA:")
 
@@ -231,10 +276,16 @@ def test_braces_of_a_prompt_are_its_own():
     assert Prompt("own", "{question} Answer in \\boxed{}.").request("2 + {x}?") == "2 + {x}? Answer in \\boxed{}."
 
 
-@pytest.mark.parametrize(("template", "ending"), [
-    (INSTRUCT_2507, "Which?<|end|>\n<|assistant|>"), (R1, "<|assistant|><think>\n</think>\n\n"),
-    (QWEN3, "<|assistant|><think>\n</think>\n\n"), (EXAONE, "<|assistant|><think>\n\n</think>\n\n"), (None, "Which?\n\n"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("template", "ending"),
+    [
+        (INSTRUCT_2507, "Which?<|end|>\n<|assistant|>"),
+        (R1, "<|assistant|><think>\n</think>\n\n"),
+        (QWEN3, "<|assistant|><think>\n</think>\n\n"),
+        (EXAONE, "<|assistant|><think>\n\n</think>\n\n"),
+        (None, "Which?\n\n"),
+    ],
+)
 def test_an_answer_at_once_comes_after_a_closed_thought(with_template, template, ending):
     assert answering_prompt(with_template(template), "Which?").endswith(ending)
 
@@ -266,7 +317,12 @@ def test_a_forced_answer_reads_as_any_boxed_one():
 
 def rows_of(*prompts, models=("a", "b")):
     return [
-        {"prompt_name": prompt.name, "model_id": model, "wording": json.dumps(prompt.wording), "settings": json.dumps(prompt.settings)}
+        {
+            "prompt_name": prompt.name,
+            "model_id": model,
+            "wording": json.dumps(prompt.wording),
+            "settings": json.dumps(prompt.settings),
+        }
         for prompt in prompts
         for model in models
     ]
@@ -275,10 +331,17 @@ def rows_of(*prompts, models=("a", "b")):
 OWN = Prompt("own", "{question} Go.", system="Be brief.", worked=True)
 
 
-@pytest.mark.parametrize("prompt", [
-    *BUILT_IN.values(), OWN, replace(BOXED, arguments=(("enable_thinking", False),)), replace(OWN, template="rag", thinks=True),
-    replace(BOXED, name="like-boxed", system="Be brief."),
-], ids=lambda prompt: prompt.name)  # fmt: skip
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        *BUILT_IN.values(),
+        OWN,
+        replace(BOXED, arguments=(("enable_thinking", False),)),
+        replace(OWN, template="rag", thinks=True),
+        replace(BOXED, name="like-boxed", system="Be brief."),
+    ],
+    ids=lambda prompt: prompt.name,
+)
 def test_a_prompt_is_the_same_again_from_its_row(prompt):
     assert of_row(rows_of(prompt)[0]) == prompt
 

@@ -1,4 +1,6 @@
-"""Traces are right by construction: every equation holds but the slips, every slip is repaired, and the box has the answer."""
+"""Traces are right by construction: every equation holds but the slips, every slip is repaired, and the box has the
+answer.
+"""
 
 import re
 from fractions import Fraction
@@ -59,8 +61,10 @@ def test_no_sentence_stands_in_a_trace_twice_and_few_recur_across_traces():
 
 def test_the_manner_is_that_of_a_reasoner():
     made = [trace(problem, seed=6) for problem in PROBLEMS]
-    per_trace = {word: sum(len(re.findall(word, one.thinking)) for one in made) / len(made) for word in
-                 ("Wait", "Therefore|Thus", "Alternatively", "But|However")}
+    per_trace = {
+        word: sum(len(re.findall(word, one.thinking)) for one in made) / len(made)
+        for word in ("Wait", "Therefore|Thus", "Alternatively", "But|However")
+    }
     assert per_trace["Wait"] > 0.5 and per_trace["Therefore|Thus"] > 0.7
     assert per_trace["Alternatively"] > 0.2 and per_trace["But|However"] > 0.1
     assert sum(one.n_checks for one in made) > 50 and sum(one.n_routes for one in made) > 50
@@ -68,8 +72,14 @@ def test_the_manner_is_that_of_a_reasoner():
 
 @pytest.mark.parametrize(
     ("expression", "value", "check"),
-    [("7 + 6", "13", "13 - 6 = 7"), ("9 - 2", "7", "7 + 2 = 9"), ("3 * 4", "12", "12 / 4 = 3"), ("70 / 7", "10", "10 * 7 = 70"),
-     ("420 * 10 / 100", "42", None), ("1 / 4", "1/4", None)],
+    [
+        ("7 + 6", "13", "13 - 6 = 7"),
+        ("9 - 2", "7", "7 + 2 = 9"),
+        ("3 * 4", "12", "12 / 4 = 3"),
+        ("70 / 7", "10", "10 * 7 = 70"),
+        ("420 * 10 / 100", "42", None),
+        ("1 / 4", "1/4", None),
+    ],
 )
 def test_a_check_is_the_inverse_operation(expression, value, check):
     assert inverse(expression, value) == check
@@ -89,9 +99,12 @@ def test_a_problem_without_true_calculations_is_refused(solution):
         ("16 + 127", "127 + 10 = 137, 137 + 6 = 143"),
         ("240 * 35 / 100", "240 * 30 = 7200, 240 * 5 = 1200, 7200 + 1200 = 8400, 8400 / 100 = 84"),
         ("90 - 90 * 10 / 100", "90 * 10 = 900, 900 / 100 = 9"),
-        ("7 * 6", ""), ("30 * 40", ""), ("72 / 8", ""), ("(1/2) / (11/60)", ""),
+        ("7 * 6", ""),
+        ("30 * 40", ""),
+        ("72 / 8", ""),
+        ("(1/2) / (11/60)", ""),
     ],
-)  # fmt: skip
+)
 def test_long_calculations_have_parts_and_plain_ones_none(expression, told):
     assert ", ".join(parts(expression)) == told
 
@@ -99,7 +112,13 @@ def test_long_calculations_have_parts_and_plain_ones_none(expression, told):
 @pytest.mark.parametrize(
     ("expression", "told"),
     [
-        ("36 * 75", "30 * 70 = 2100, 30 * 5 = 150, 2100 + 150 = 2250, 6 * 70 = 420, 2250 + 420 = 2670, 6 * 5 = 30, 2670 + 30 = 2700"),
+        (
+            "36 * 75",
+            (
+                "30 * 70 = 2100, 30 * 5 = 150, 2100 + 150 = 2250, 6 * 70 = 420, 2250 + 420 = 2670, 6 * 5 = 30, 2670 +"
+                " 30 = 2700"
+            ),
+        ),
         ("45 * 2 / 3", "40 * 2 = 80, 5 * 2 = 10, 80 + 10 = 90, 90 / 3 = 30"),
         ("30 * 5 / 100", "30 * 5 = 150, 150 / 50 = 3, 100 / 50 = 2"),
         ("(1/8) + (1/6)", "1/8 = 3/24, 1/6 = 4/24, 3 + 4 = 7"),
@@ -107,9 +126,11 @@ def test_long_calculations_have_parts_and_plain_ones_none(expression, told):
         ("(1/2) / (7/24)", "2 * 7 = 14, 24 / 2 = 12, 14 / 2 = 7"),
         ("6 * (7/5)", "6 * 7 = 42"),
         ("90 / 50", "90 / 10 = 9, 50 / 10 = 5"),
-        ("7 * 6", ""), ("72 / 8", ""), ("1 / 8", ""),
+        ("7 * 6", ""),
+        ("72 / 8", ""),
+        ("1 / 8", ""),
     ],
-)  # fmt: skip
+)
 def test_fine_parts_go_digit_by_digit_and_by_common_denominators(expression, told):
     assert ", ".join(parts(expression, fine=True)) == told
 
@@ -120,6 +141,8 @@ def test_parts_are_true_and_end_in_what_the_result_needs(fine):
     told = {expression: parts(expression, fine=fine) for expression in expressions if parts(expression, fine=fine)}
     assert len(told) > 50
     for expression, equations in told.items():
-        assert all(exact_value(e) == Fraction(v) for e, v in (equation.split(" = ") for equation in equations)), expression
+        assert all(exact_value(e) == Fraction(v) for e, v in (equation.split(" = ") for equation in equations)), (
+            expression
+        )
         if re.fullmatch(r"\d+ [-+*] \d+|\d+ \* \d+ / \d+", expression) and exact_value(expression).denominator == 1:
             assert equations[-1].endswith(f" = {exact_value(expression)}")

@@ -11,7 +11,8 @@ from backend.cot.word_problems import generate
 
 
 def recomputed(expression: str) -> Fraction:
-    """A second evaluator, apart from the generator's: every whole number becomes a Fraction and Python does the rest."""
+    """A second evaluator, apart from the generator's:
+    every whole number becomes a Fraction and Python does the rest."""
     assert re.fullmatch(r"[\d+\-*/() ]+", expression), expression
     return eval(re.sub(r"\d+", r"Fraction(\g<0>)", expression), {"Fraction": Fraction})
 
@@ -60,7 +61,12 @@ def test_the_easy_levels_stay_small_and_whole():
 
 def test_no_question_and_no_id_comes_twice():
     problems = generate(300, seed=0)
-    assert len({p.question for p in problems}) == len({p.problem_id for p in problems}) == len({p.source_key for p in problems}) == 1500
+    assert (
+        len({p.question for p in problems})
+        == len({p.problem_id for p in problems})
+        == len({p.source_key for p in problems})
+        == 1500
+    )
 
 
 def test_wording_varies():

@@ -1,4 +1,6 @@
-"""Zeroing features as stored codes say equals zeroing them in the models; means come with intervals over problems and random sets."""
+"""Zeroing features as stored codes say equals zeroing them in the models; means come with intervals over problems and
+random sets.
+"""
 
 import math
 from dataclasses import replace
@@ -28,11 +30,17 @@ def pair(tiny):
 def dictionary() -> Dictionary:
     draw = torch.Generator().manual_seed(4)
     return Dictionary(
-        kind="batchtopk", encoder=0.2 * torch.randn(2, D_MODEL, N_FEATURES, generator=draw),
-        encoder_bias=torch.randn(N_FEATURES, generator=draw), decoder=0.3 * torch.randn(2, N_FEATURES, D_MODEL, generator=draw),
-        decoder_bias=torch.randn(2, D_MODEL, generator=draw), scale=torch.tensor([0.8, 1.3]), threshold=torch.tensor(0.5), k=6,
-        weighted=False, subtract=False,
-    )  # fmt: skip
+        kind="batchtopk",
+        encoder=0.2 * torch.randn(2, D_MODEL, N_FEATURES, generator=draw),
+        encoder_bias=torch.randn(N_FEATURES, generator=draw),
+        decoder=0.3 * torch.randn(2, N_FEATURES, D_MODEL, generator=draw),
+        decoder_bias=torch.randn(2, D_MODEL, generator=draw),
+        scale=torch.tensor([0.8, 1.3]),
+        threshold=torch.tensor(0.5),
+        k=6,
+        weighted=False,
+        subtract=False,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +64,9 @@ def test_it_is_the_zeroing_of_features_in_the_model(pair, dictionary, text, plac
         for measure, (after, before) in enumerate(((zeroed, own), (zeroed.log_softmax(1), own.log_softmax(1)))):
             wanted = [float(after[row, TOKENS[t]] - before[row, TOKENS[t]]) for row, t in enumerate(text.targets)]
             assert found.change[number, measure] == pytest.approx(wanted, abs=1e-4)
-            assert found.before[measure] == pytest.approx([float(before[row, TOKENS[t]]) for row, t in enumerate(text.targets)], abs=1e-4)
+            assert found.before[measure] == pytest.approx(
+                [float(before[row, TOKENS[t]]) for row, t in enumerate(text.targets)], abs=1e-4
+            )
         here = np.isin(text.features, features) & (text.positions < 20)
         out = np.zeros((20, D_MODEL))
         for position, feature, code in zip(text.positions[here], text.features[here], text.codes[here], strict=True):
@@ -81,7 +91,9 @@ def test_targets_are_drawn_text_by_text():
     targets = {f"c{k}": list(range(1, 2 + k)) for k in range(12)}
     drawn = drawn_targets(targets, 15, seed=1)
     assert drawn == drawn_targets(dict(reversed(targets.items())), 15, seed=1) != drawn_targets(targets, 15, seed=2)
-    assert sum(map(len, drawn.values())) == 15 and all(set(own) <= set(targets[name]) - {1} for name, own in drawn.items())
+    assert sum(map(len, drawn.values())) == 15 and all(
+        set(own) <= set(targets[name]) - {1} for name, own in drawn.items()
+    )
     assert max(map(len, drawn.values())) == 4
     everything = drawn_targets(targets, 1000, seed=1)
     assert set(everything) == set(targets) - {"c0"}  # nothing is known of a text's first two tokens
@@ -93,7 +105,14 @@ def test_top_features_are_the_most_frequent_of_all_that_are_also_the_distilled_m
     strength = np.array([1, 1, 2, 3, 1, np.nan, np.nan, np.nan, np.nan, np.nan])
     nrn = np.array([0.9, 0.5, 0.9, 0.6, np.nan, 0.9, 0.9, 0.9, 0.9, 0.9])
     tops = [top_features(frequency, strength, nrn, above=0.5, percent=percent) for percent in (5, 10, 20, 30, 40, 100)]
-    assert tops == [(0,), (0,), (0,), (0, 3), (0, 2, 3), (0, 2, 3)]  # of two that fire as often, the stronger; never what never fires
+    assert tops == [
+        (0,),
+        (0,),
+        (0,),
+        (0, 3),
+        (0, 2, 3),
+        (0, 2, 3),
+    ]  # of two that fire as often, the stronger; never what never fires
     assert top_features(frequency, strength, nrn, above=0.9, percent=100) == ()
 
 

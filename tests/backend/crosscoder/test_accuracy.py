@@ -10,12 +10,21 @@ from backend.geometry.interventions import InterventionError
 def judged(arm, verdicts, **other):
     """One row for each (problem, sample, verdict); no answer where the verdict is "none"."""
     return [
-        {"arm": arm, "problem_id": problem, "sample": k, "is_correct": None if verdict in (None, "none") else verdict,
-         "answer": None if verdict == "none" else "1", "text": f"{problem} {k} {verdict}", "finish": "eos", "degenerate": False,
-         "n_tokens": 10, **other}
+        {
+            "arm": arm,
+            "problem_id": problem,
+            "sample": k,
+            "is_correct": None if verdict in (None, "none") else verdict,
+            "answer": None if verdict == "none" else "1",
+            "text": f"{problem} {k} {verdict}",
+            "finish": "eos",
+            "degenerate": False,
+            "n_tokens": 10,
+            **other,
+        }
         for problem, own in verdicts.items()
         for k, verdict in enumerate(own)
-    ]  # fmt: skip
+    ]
 
 
 def test_silence_solves_nothing_and_what_was_not_judged_takes_no_part():
@@ -37,7 +46,9 @@ def test_silence_solves_nothing_and_what_was_not_judged_takes_no_part():
 def test_with_one_sample_a_problem_both_tests_agree():
     base = {f"p{k}": [k % 3 == 0] for k in range(30)}
     changed = {f"p{k}": [k % 2 == 0] for k in range(30)}
-    found = {row["quantity"]: row for row in compare_arms(pd.DataFrame(judged("base", base) + judged("changed", changed)))}
+    found = {
+        row["quantity"]: row for row in compare_arms(pd.DataFrame(judged("base", base) + judged("changed", changed)))
+    }
     assert found["solved"]["p"] == pytest.approx(found["solved by problem"]["p"])
     assert found["solved"]["difference"] == pytest.approx(found["solved by problem"]["difference"])
     with pytest.raises(InterventionError, match="no samples of arm reconstruct"):

@@ -16,13 +16,20 @@ def features():
     rng = np.random.default_rng(0)
     nrn, nu_eps, nu_r = rng.random(600), np.exp(rng.normal(0, 3, 600)), np.exp(rng.normal(0, 3, 600))
     nrn[:5], nu_eps[5:60] = np.nan, np.nan
-    return pd.DataFrame({"nrn_l1": nrn, "nrn_l2": nrn, "nu_eps": nu_eps, "nu_r": nu_r, "class": classify(nrn, nu_eps, nu_r)})
+    return pd.DataFrame(
+        {"nrn_l1": nrn, "nrn_l2": nrn, "nu_eps": nu_eps, "nu_r": nu_r, "class": classify(nrn, nu_eps, nu_r)}
+    )
 
 
 def test_every_feature_of_a_known_class_is_counted_once_with_its_interval(features):
     counts = class_counts(features["class"])
-    assert counts["class"].tolist() == list(CLASSES) and counts["n"].sum() == counts["of"][0] == features["class"].notna().sum()
-    assert counts["share"].sum() == pytest.approx(1) and tuple(counts.loc[1, ["low", "high"]]) == wilson(counts["n"][1], counts["of"][1])
+    assert (
+        counts["class"].tolist() == list(CLASSES)
+        and counts["n"].sum() == counts["of"][0] == features["class"].notna().sum()
+    )
+    assert counts["share"].sum() == pytest.approx(1) and tuple(counts.loc[1, ["low", "high"]]) == wilson(
+        counts["n"][1], counts["of"][1]
+    )
 
 
 def test_at_the_rules_own_bound_the_confirmed_are_the_classes(features):
@@ -38,7 +45,10 @@ def test_a_wider_bound_holds_what_the_narrower_ones_do(features):
     for _, part in rows.groupby("side"):
         assert part["n_beyond"].is_monotonic_decreasing and part["n"].is_monotonic_decreasing
         assert (part["of"] < part["n_beyond"]).all()  # some were never measured
-    assert rows["n_beyond"][0] == (features["nrn_l1"] < 0.3).sum() and rows["n_beyond"][1] == (features["nrn_l1"] > 0.7).sum()
+    assert (
+        rows["n_beyond"][0] == (features["nrn_l1"] < 0.3).sum()
+        and rows["n_beyond"][1] == (features["nrn_l1"] > 0.7).sum()
+    )
 
 
 def test_where_nothing_is_known_no_share_is():

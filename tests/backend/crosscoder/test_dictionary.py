@@ -1,4 +1,6 @@
-"""Encoding and decoding equal the formula written out in NumPy, in float64, for every kind, with one model and with two."""
+"""Encoding and decoding equal the formula written out in NumPy, in float64, for every kind, with one model and with
+two.
+"""
 
 from dataclasses import fields, replace
 
@@ -18,11 +20,17 @@ def made(kind: str = "l1", n_models: int = 2, **changes) -> Dictionary:
         return torch.randn(shape, generator=draw)
 
     values = {
-        "kind": kind, "encoder": normal(n_models, D_MODEL, N_FEATURES), "encoder_bias": normal(N_FEATURES),
-        "decoder": normal(n_models, N_FEATURES, D_MODEL), "decoder_bias": normal(n_models, D_MODEL),
-        "scale": normal(n_models).abs() + 0.5, "k": K if kind in ("topk", "batchtopk") else None, "weighted": False, "subtract": False,
+        "kind": kind,
+        "encoder": normal(n_models, D_MODEL, N_FEATURES),
+        "encoder_bias": normal(N_FEATURES),
+        "decoder": normal(n_models, N_FEATURES, D_MODEL),
+        "decoder_bias": normal(n_models, D_MODEL),
+        "scale": normal(n_models).abs() + 0.5,
+        "k": K if kind in ("topk", "batchtopk") else None,
+        "weighted": False,
+        "subtract": False,
         "threshold": {"batchtopk": torch.tensor(1.2), "jumprelu": normal(N_FEATURES)}.get(kind),
-    }  # fmt: skip
+    }
     return Dictionary(**(values | changes))
 
 
@@ -33,7 +41,8 @@ def activations(n_models: int) -> torch.Tensor:
 def by_hand(dictionary: Dictionary, raw: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Codes and reconstructions, one token and one feature at a time."""
     encoder, bias, decoder, decoder_bias, scale = (
-        getattr(dictionary, name).double().numpy() for name in ("encoder", "encoder_bias", "decoder", "decoder_bias", "scale")
+        getattr(dictionary, name).double().numpy()
+        for name in ("encoder", "encoder_bias", "decoder", "decoder_bias", "scale")
     )
     codes, rebuilt = np.zeros((len(raw), N_FEATURES)), np.zeros(raw.shape)
     for t, token in enumerate(raw.double().numpy()):
@@ -100,20 +109,29 @@ def test_doubling_the_scale_of_a_model_equals_doubling_its_activations():
         (lambda: made().encode(torch.zeros(4, D_MODEL)), r"activations have shape \(4, 6\); expected \(n, 2, 6\)"),
         (lambda: made().encode(torch.zeros(4, 1, D_MODEL)), r"shape \(4, 1, 6\); expected \(n, 2, 6\)"),
         (lambda: made().decode(torch.zeros(4, N_FEATURES + 1)), r"codes have shape \(4, 12\); expected \(n, 11\)"),
-        (lambda: made(encoder=torch.zeros(D_MODEL, N_FEATURES)), r"encoder has shape \(6, 11\); expected \(models, width, features\)"),
-        (lambda: made(decoder=torch.zeros(2, D_MODEL, N_FEATURES)), r"decoder has shape \(2, 6, 11\); expected \(2, 11, 6\)"),
+        (
+            lambda: made(encoder=torch.zeros(D_MODEL, N_FEATURES)),
+            r"encoder has shape \(6, 11\); expected \(models, width, features\)",
+        ),
+        (
+            lambda: made(decoder=torch.zeros(2, D_MODEL, N_FEATURES)),
+            r"decoder has shape \(2, 6, 11\); expected \(2, 11, 6\)",
+        ),
         (lambda: made(decoder_bias=torch.zeros(D_MODEL)), r"decoder_bias has shape \(6,\); expected \(2, 6\)"),
         (lambda: made("jumprelu", threshold=torch.zeros(4)), r"threshold has shape \(4,\); expected \(11,\) or \(\)"),
         (lambda: made(scale=torch.tensor([1.0, 0.0])), r"scale is \[1.0, 0.0\]; expected finite factors above 0"),
         (lambda: made(scale=torch.tensor([1.0, torch.nan])), "expected finite factors"),
-        (lambda: made(encoder_bias=torch.zeros(N_FEATURES, dtype=torch.float64)), "encoder_bias is torch.float64; expected torch.float32"),
+        (
+            lambda: made(encoder_bias=torch.zeros(N_FEATURES, dtype=torch.float64)),
+            "encoder_bias is torch.float64; expected torch.float32",
+        ),
         (lambda: made("gated"), "kind is 'gated'; expected one of l1"),
         (lambda: made("batchtopk", threshold=None), "batchtopk needs a threshold"),
         (lambda: made("l1", threshold=torch.tensor(1.0)), "l1 has no threshold"),
         (lambda: made("topk", k=None), "k is None for kind topk; expected 1 to 11"),
         (lambda: made("topk", k=N_FEATURES + 1), "k is 12 for kind topk"),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_is_refused_with_expected_and_found(call, told):
     with pytest.raises(DictionaryError, match=told):
         call()
@@ -124,7 +142,11 @@ def test_the_id_follows_from_weights_and_rule_and_not_from_facts():
     assert dictionary.dictionary_id == replace(dictionary, facts={"layer": 14}).dictionary_id
     otherwise_laid_out = dictionary.decoder.transpose(1, 2).contiguous().transpose(1, 2)
     assert dictionary.dictionary_id == replace(dictionary, decoder=otherwise_laid_out).dictionary_id
-    ids = {dictionary.dictionary_id, replace(dictionary, weighted=True).dictionary_id, replace(dictionary, subtract=True).dictionary_id}
+    ids = {
+        dictionary.dictionary_id,
+        replace(dictionary, weighted=True).dictionary_id,
+        replace(dictionary, subtract=True).dictionary_id,
+    }
     for one in fields(Dictionary):
         if isinstance(value := getattr(dictionary, one.name), torch.Tensor):
             ids.add(replace(dictionary, **{one.name: value * 1.5}).dictionary_id)
@@ -137,6 +159,9 @@ def test_rounding_to_float16_moves_weights_by_its_precision_and_nothing_else():
     assert rounded.dictionary_id != exact.dictionary_id and rounded.in_float16().dictionary_id == rounded.dictionary_id
     for name in ("encoder", "decoder"):
         torch.testing.assert_close(getattr(rounded, name), getattr(exact, name), rtol=2**-11, atol=2**-25)
-    assert all(torch.equal(getattr(rounded, name), getattr(exact, name)) for name in ("encoder_bias", "decoder_bias", "scale", "threshold"))
+    assert all(
+        torch.equal(getattr(rounded, name), getattr(exact, name))
+        for name in ("encoder_bias", "decoder_bias", "scale", "threshold")
+    )
     with pytest.raises(DictionaryError, match="encoder has values up to 1e"):
         replace(exact, encoder=exact.encoder * 0 + 1e5).in_float16()

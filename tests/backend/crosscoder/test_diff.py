@@ -1,4 +1,6 @@
-"""Planted crosscoders, where it is known which feature belongs to which model, and the least-squares fits written out one at a time."""
+"""Planted crosscoders, where it is known which feature belongs to which model, and the least-squares fits written out
+one at a time.
+"""
 
 from dataclasses import fields, replace
 
@@ -8,7 +10,16 @@ import torch
 from scipy.sparse import csr_array
 
 from backend.crosscoder.dictionary import Dictionary
-from backend.crosscoder.diff import DiffError, FeatureStatistics, LatentScaling, classify, decoder_cosine, decoder_norms, nrn, rdn
+from backend.crosscoder.diff import (
+    DiffError,
+    FeatureStatistics,
+    LatentScaling,
+    classify,
+    decoder_cosine,
+    decoder_norms,
+    nrn,
+    rdn,
+)
 
 N, D_MODEL = 3000, 24
 SHARED, WEAK, DISTILLED_ONLY, BASE_ONLY, SHRUNK, HALF_DISTILLED, HALF_BASE, SILENT, ROWLESS = range(9)
@@ -18,9 +29,17 @@ N_FEATURES = 9
 def made(decoder: np.ndarray, *, bias: float = 0.0, scale: tuple[float, ...] = (1.0, 1.0)) -> Dictionary:
     m, n_features, d = decoder.shape
     return Dictionary(
-        kind="l1", encoder=torch.zeros(m, d, n_features), encoder_bias=torch.zeros(n_features), decoder=torch.tensor(decoder).float(),
-        decoder_bias=torch.full((m, d), bias), scale=torch.tensor(scale), threshold=None, k=None, weighted=True, subtract=False,
-    )  # fmt: skip
+        kind="l1",
+        encoder=torch.zeros(m, d, n_features),
+        encoder_bias=torch.zeros(n_features),
+        decoder=torch.tensor(decoder).float(),
+        decoder_bias=torch.full((m, d), bias),
+        scale=torch.tensor(scale),
+        threshold=None,
+        k=None,
+        weighted=True,
+        subtract=False,
+    )
 
 
 def swapped(dictionary: Dictionary) -> Dictionary:
@@ -30,7 +49,9 @@ def swapped(dictionary: Dictionary) -> Dictionary:
 
 @pytest.fixture(scope="module")
 def planted() -> tuple[Dictionary, np.ndarray, np.ndarray]:
-    """A crosscoder as L1 training might leave it, and activations of both models: orthonormal directions, codes at random, some noise."""
+    """A crosscoder as L1 training might leave it, and activations of both models: orthonormal directions, codes at
+    random, some noise.
+    """
     rng = np.random.default_rng(0)
     v = np.linalg.qr(rng.standard_normal((D_MODEL, D_MODEL)))[0]
     codes = rng.exponential(2.0, (N, N_FEATURES)) * (rng.random((N, N_FEATURES)) < 0.15)
@@ -56,7 +77,9 @@ def measured(dictionary: Dictionary, activations: np.ndarray, codes: np.ndarray,
 
 def is_equal(one: FeatureStatistics, other: FeatureStatistics) -> None:
     for each in fields(FeatureStatistics):
-        np.testing.assert_allclose(getattr(one, each.name), getattr(other, each.name), rtol=1e-7, atol=1e-10, err_msg=each.name)
+        np.testing.assert_allclose(
+            getattr(one, each.name), getattr(other, each.name), rtol=1e-7, atol=1e-10, err_msg=each.name
+        )
 
 
 # ---- decoder norms
@@ -67,7 +90,10 @@ def test_relative_norms_run_from_base_only_by_shared_to_distilled_only():
     rows[:, 0], rows[1, 1], rows[0, 2] = (3, 4), (1, 0), (1, 0)
     rows[0, 3], rows[1, 3] = (1, 0), (3, -4)
     dictionary = made(rows)
-    assert decoder_norms(dictionary)[:, 3].tolist() == [1, 7] and decoder_norms(dictionary, order=2)[:, 3].tolist() == [1, 5]
+    assert decoder_norms(dictionary)[:, 3].tolist() == [1, 7] and decoder_norms(dictionary, order=2)[:, 3].tolist() == [
+        1,
+        5,
+    ]
     np.testing.assert_array_equal(rdn(dictionary), [1, np.inf, 0, 7, np.nan])
     np.testing.assert_allclose(nrn(dictionary), [0.5, 1, 0, 7 / 8, np.nan])
     np.testing.assert_allclose(nrn(dictionary, order=2), [0.5, 1, 0, 5 / 6, np.nan])
@@ -86,13 +112,17 @@ def test_exchanging_the_models_mirrors_norms(planted):
 
 
 def test_latent_scaling_finds_the_planted_truth(planted):
-    """Norms call four features unique; activations tell two true ones from one that was shrunk and one that was decoupled."""
+    """Norms call four features unique; activations tell two true ones from one that was shrunk and one that was
+    decoupled.
+    """
     found = measured(*planted)
     near = {"atol": 0.02}
     np.testing.assert_allclose(found.nu_eps[[SHARED, WEAK]], [1, 0.5], **near)
     np.testing.assert_allclose(found.nu_r[[SHARED, WEAK]], [1, 0.5], **near)
     np.testing.assert_allclose(found.beta_error[:, DISTILLED_ONLY], [0, 1], **near)
-    np.testing.assert_allclose(found.beta_error[:, BASE_ONLY], [1, 0], **near)  # along its own row, that of the base model
+    np.testing.assert_allclose(
+        found.beta_error[:, BASE_ONLY], [1, 0], **near
+    )  # along its own row, that of the base model
     np.testing.assert_allclose([found.nu_eps[DISTILLED_ONLY], found.nu_r[DISTILLED_ONLY]], 0, **near)
     np.testing.assert_allclose([1 / found.nu_eps[BASE_ONLY], 1 / found.nu_r[BASE_ONLY]], 0, **near)
     assert nrn(planted[0])[SHRUNK] == 1 and found.nu_eps[SHRUNK] == pytest.approx(0.8, abs=0.02)
@@ -104,8 +134,16 @@ def test_latent_scaling_finds_the_planted_truth(planted):
 def test_features_are_classified_by_norms_and_latent_scaling_together(planted):
     found = measured(*planted)
     assert classify(nrn(planted[0], 2), found.nu_eps, found.nu_r).tolist() == [
-        "shared", "shared", "distilled only", "base only", "suspect", "suspect", "suspect", "shared", None,
-    ]  # fmt: skip
+        "shared",
+        "shared",
+        "distilled only",
+        "base only",
+        "suspect",
+        "suspect",
+        "suspect",
+        "shared",
+        None,
+    ]
 
 
 @pytest.mark.parametrize("direction", ["longer", "distilled"])
@@ -133,7 +171,14 @@ def test_betas_are_the_least_squares_fits(direction):
 def test_exchanging_the_models_turns_nu_into_its_inverse(planted):
     dictionary, activations, codes = planted
     one, other = measured(dictionary, activations, codes), measured(swapped(dictionary), activations[:, ::-1], codes)
-    asymmetric = [WEAK, DISTILLED_ONLY, BASE_ONLY, SHRUNK, HALF_BASE, HALF_DISTILLED]  # of rows as long as each other neither is the longer
+    asymmetric = [
+        WEAK,
+        DISTILLED_ONLY,
+        BASE_ONLY,
+        SHRUNK,
+        HALF_BASE,
+        HALF_DISTILLED,
+    ]  # of rows as long as each other neither is the longer
     np.testing.assert_allclose(other.nu_eps[asymmetric], 1 / one.nu_eps[asymmetric], rtol=1e-6)
     np.testing.assert_allclose(other.nu_r[asymmetric], 1 / one.nu_r[asymmetric], rtol=1e-6)
     np.testing.assert_allclose(other.variance_explained, one.variance_explained[::-1])
@@ -154,8 +199,12 @@ def test_more_features_and_tokens_than_one_product_holds(planted):
     """Features repeated over several blocks of the sums have the betas that they have alone."""
     dictionary, activations, codes = planted
     times = 150
-    many = replace(dictionary, decoder=dictionary.decoder.repeat(1, times, 1) / times, encoder=torch.zeros(2, D_MODEL, N_FEATURES * times),
-                   encoder_bias=torch.zeros(N_FEATURES * times))  # fmt: skip
+    many = replace(
+        dictionary,
+        decoder=dictionary.decoder.repeat(1, times, 1) / times,
+        encoder=torch.zeros(2, D_MODEL, N_FEATURES * times),
+        encoder_bias=torch.zeros(N_FEATURES * times),
+    )
     found, alone = measured(many, activations, np.tile(codes, times)), measured(dictionary, activations, codes)
     np.testing.assert_allclose(found.frequency, np.tile(alone.frequency, times))
     np.testing.assert_allclose(found.variance_explained, alone.variance_explained)
@@ -173,7 +222,9 @@ def test_firing_and_quality_are_counted(planted):
     np.testing.assert_allclose(found.mean_activation[:SILENT], [codes[fires[:, j], j].mean() for j in range(SILENT)])
     np.testing.assert_allclose(found.max_activation[:SILENT], codes.max(0)[:SILENT])
     residual = ((activations - rebuilt) ** 2).sum((0, 2))
-    np.testing.assert_allclose(found.variance_explained, 1 - residual / ((activations - activations.mean(0)) ** 2).sum((0, 2)))
+    np.testing.assert_allclose(
+        found.variance_explained, 1 - residual / ((activations - activations.mean(0)) ** 2).sum((0, 2))
+    )
     assert (found.n, found.l0, found.dead_share) == (N, pytest.approx(fires.sum(1).mean()), 1 / N_FEATURES)
 
 
@@ -204,13 +255,26 @@ def test_what_was_not_measured_is_nan_and_never_zero(planted):
 @pytest.mark.parametrize(
     ("one_nrn", "eps", "r", "expected"),
     [
-        (0.5, np.nan, np.nan, "shared"), (0.2, 5.0, 5.0, "shared"), (1 / 6, 9.0, 9.0, "shared"),
-        (0.95, 0.1, 0.4, "distilled only"), (1.0, -0.1, -0.4, "distilled only"), (0.95, 0.3, 0.1, "suspect"), (0.95, 0.1, 0.6, "suspect"),
-        (0.95, -3.0, 0.0, "suspect"), (0.95, np.inf, 0.0, "suspect"), (0.95, np.nan, 0.0, None),
-        (0.02, 10.0, 3.0, "base only"), (0.0, np.inf, -np.inf, "base only"), (0.02, 4.0, 3.0, "suspect"), (0.02, 10.0, 1.5, "suspect"),
-        (0.02, 0.0, 10.0, "suspect"), (0.02, -0.01, 10.0, "suspect"), (0.02, 10.0, np.nan, None), (np.nan, 0.0, 0.0, None),
+        (0.5, np.nan, np.nan, "shared"),
+        (0.2, 5.0, 5.0, "shared"),
+        (1 / 6, 9.0, 9.0, "shared"),
+        (0.95, 0.1, 0.4, "distilled only"),
+        (1.0, -0.1, -0.4, "distilled only"),
+        (0.95, 0.3, 0.1, "suspect"),
+        (0.95, 0.1, 0.6, "suspect"),
+        (0.95, -3.0, 0.0, "suspect"),
+        (0.95, np.inf, 0.0, "suspect"),
+        (0.95, np.nan, 0.0, None),
+        (0.02, 10.0, 3.0, "base only"),
+        (0.0, np.inf, -np.inf, "base only"),
+        (0.02, 4.0, 3.0, "suspect"),
+        (0.02, 10.0, 1.5, "suspect"),
+        (0.02, 0.0, 10.0, "suspect"),
+        (0.02, -0.01, 10.0, "suspect"),
+        (0.02, 10.0, np.nan, None),
+        (np.nan, 0.0, 0.0, None),
     ],
-)  # fmt: skip
+)
 def test_the_rule_of_classification(one_nrn, eps, r, expected):
     assert classify(np.array([one_nrn]), np.array([eps]), np.array([r])).tolist() == [expected]
 

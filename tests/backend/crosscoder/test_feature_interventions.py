@@ -1,4 +1,6 @@
-"""Features are changed as the definitions say, in full forward passes with hooks on both models, and while generating token by token."""
+"""Features are changed as the definitions say, in full forward passes with hooks on both models, and while generating
+token by token.
+"""
 
 import math
 import random
@@ -47,20 +49,29 @@ def made(kind="batchtopk", n_models=2, **changes) -> Dictionary:
     bias = normal(N_FEATURES)
     bias[NEVER] = -1e4
     values = {
-        "kind": kind, "encoder": 0.2 * normal(n_models, D_MODEL, N_FEATURES), "encoder_bias": bias,
-        "decoder": 0.3 * normal(n_models, N_FEATURES, D_MODEL), "decoder_bias": normal(n_models, D_MODEL),
-        "scale": torch.tensor([0.8, 1.3])[:n_models], "threshold": torch.tensor(0.5) if kind == "batchtopk" else None,
-        "k": 6 if kind in ("topk", "batchtopk") else None, "weighted": False, "subtract": False,
-    }  # fmt: skip
+        "kind": kind,
+        "encoder": 0.2 * normal(n_models, D_MODEL, N_FEATURES),
+        "encoder_bias": bias,
+        "decoder": 0.3 * normal(n_models, N_FEATURES, D_MODEL),
+        "decoder_bias": normal(n_models, D_MODEL),
+        "scale": torch.tensor([0.8, 1.3])[:n_models],
+        "threshold": torch.tensor(0.5) if kind == "batchtopk" else None,
+        "k": 6 if kind in ("topk", "batchtopk") else None,
+        "weighted": False,
+        "subtract": False,
+    }
     return Dictionary(**(values | changes))
 
 
 FEATURES = (3, 11, 20, 33)
 CHANGES = {
-    "zero": {"operation": "zero"}, "scale": {"operation": "scale", "factor": 1.5}, "steer": {"operation": "steer", "beta": 3.0},
-    "patch": {"operation": "patch"}, "replace": {"operation": "scale", "factor": 0.5, "keep_error": False},
+    "zero": {"operation": "zero"},
+    "scale": {"operation": "scale", "factor": 1.5},
+    "steer": {"operation": "steer", "beta": 3.0},
+    "patch": {"operation": "patch"},
+    "replace": {"operation": "scale", "factor": 0.5, "keep_error": False},
     "replace steer": {"operation": "steer", "beta": 2.0, "keep_error": False},
-}  # fmt: skip
+}
 
 
 def intervention(which="zero", model=1, dictionary=None, features=FEATURES, **changes) -> FeatureIntervention:
@@ -70,7 +81,8 @@ def intervention(which="zero", model=1, dictionary=None, features=FEATURES, **ch
 def by_hand(which: str, dictionary: Dictionary, model: int, a: np.ndarray) -> np.ndarray:
     """h after the change, in float64 and for one token, from both models' residual streams a (2, d_model)."""
     encoder, bias, decoder, decoder_bias, scale = (
-        getattr(dictionary, name).double().numpy() for name in ("encoder", "encoder_bias", "decoder", "decoder_bias", "scale")
+        getattr(dictionary, name).double().numpy()
+        for name in ("encoder", "encoder_bias", "decoder", "decoder_bias", "scale")
     )
 
     def codes(scaled):
@@ -134,7 +146,9 @@ def reconstruction(model, dictionary=None) -> FeatureIntervention:
 def test_every_change_equals_a_forward_pass_with_hooks_on_both_models(pair, family, model):
     models, dictionary = pair(family), made()
     encoded = encode(models[model], TOKENS, layers=[LAYER])
-    changes = {which: intervention(which, model, dictionary) for which in CHANGES} | {"reconstruct": reconstruction(model, dictionary)}
+    changes = {which: intervention(which, model, dictionary) for which in CHANGES} | {
+        "reconstruct": reconstruction(model, dictionary)
+    }
     positions = [5, 6, 17]
     ours = encoded.logits([one.edit(positions, models[1 - model]) for one in changes.values()], range(len(TOKENS)))
     for which, logits in zip(changes, ours, strict=True):
@@ -147,17 +161,26 @@ def test_every_change_equals_a_forward_pass_with_hooks_on_both_models(pair, fami
 @pytest.mark.parametrize("kind", ["l1", "topk", "batchtopk"])
 def test_reconstruct_puts_the_reconstruction_in_place_of_what_was_read(pair, kind):
     models, dictionary = pair("llama"), made(kind)
-    encoded, rebuilt = encode(models[0], TOKENS, layers=[LAYER]), dictionary.decode(dictionary.encode(recorded(models)))[:, 0]
+    encoded, rebuilt = (
+        encode(models[0], TOKENS, layers=[LAYER]),
+        dictionary.decode(dictionary.encode(recorded(models)))[:, 0],
+    )
     put = addition(LAYER, range(1, 24), (rebuilt - encoded.residual(LAYER))[1:])
     ours, theirs = encoded.logits([reconstruction(0, dictionary).everywhere(24, models[1]), put], range(24))
     assert torch.allclose(ours, theirs, atol=1e-4)
     assert torch.equal(ours[0], encoded.base_logits([0])[0])  # the first token is left as it is
 
 
-@pytest.mark.parametrize("nothing", [
-    {"which": "scale", "factor": 1.0}, {"which": "steer", "beta": 0.0}, {"which": "zero", "features": (NEVER,)},
-    {"which": "scale", "factor": 9.0, "features": (NEVER,)},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        {"which": "scale", "factor": 1.0},
+        {"which": "steer", "beta": 0.0},
+        {"which": "zero", "features": (NEVER,)},
+        {"which": "scale", "factor": 9.0, "features": (NEVER,)},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
 def test_what_changes_no_code_changes_nothing_bit_for_bit(pair, family, nothing):
     models, edit = pair(family), intervention(**nothing).everywhere(len(TOKENS), pair(family)[0])
@@ -219,9 +242,18 @@ def drawn(models, model, edits, n, rows=16, tokens=TOKENS, order=None):
 def test_sampling_under_an_intervention_equals_a_loop_of_forward_passes(pair, family, monkeypatch):
     monkeypatch.setattr(sampling, "PAGE", 8)
     models, dictionary, model = pair(family), made(), 1
-    arms = {"zero": intervention("zero", model, dictionary), "patch": intervention("patch", model, dictionary),
-            "reconstruct": reconstruction(model, dictionary)}  # fmt: skip
-    found = drawn(models, model, {arm: [one.everywhere(len(TOKENS), models[0])] for arm, one in arms.items()} | {"plain": []}, n=2, rows=5)
+    arms = {
+        "zero": intervention("zero", model, dictionary),
+        "patch": intervention("patch", model, dictionary),
+        "reconstruct": reconstruction(model, dictionary),
+    }
+    found = drawn(
+        models,
+        model,
+        {arm: [one.everywhere(len(TOKENS), models[0])] for arm, one in arms.items()} | {"plain": []},
+        n=2,
+        rows=5,
+    )
     ends = sampling.end_tokens(models[model])
     for arm in arms:
         for k in range(2):
@@ -239,12 +271,16 @@ def test_sampling_under_an_intervention_equals_a_loop_of_forward_passes(pair, fa
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
 def test_samples_do_not_depend_on_what_is_sampled_beside_them(pair, family):
     models = pair(family)
-    edits = {which: [intervention(which).everywhere(len(TOKENS), models[0])] for which in ("zero", "patch", "steer")} | {"plain": []}
+    edits = {
+        which: [intervention(which).everywhere(len(TOKENS), models[0])] for which in ("zero", "patch", "steer")
+    } | {"plain": []}
     reference = drawn(models, 1, edits, n=6, rows=24)
     assert drawn(models, 1, edits, n=6, rows=5, order=1) == reference
     alone = drawn(models, 1, {"patch": edits["patch"]}, n=3)
     assert alone == {key: reference[key] for key in alone}
-    assert drawn(models, 1, {"plain": []}, n=6) == {key: tokens for key, tokens in reference.items() if key[0] == "plain"}
+    assert drawn(models, 1, {"plain": []}, n=6) == {
+        key: tokens for key, tokens in reference.items() if key[0] == "plain"
+    }
 
 
 def test_streamed_distributions_are_those_of_forward_passes(pair):
@@ -254,7 +290,9 @@ def test_streamed_distributions_are_those_of_forward_passes(pair):
     edit = intervention("patch", 0, dictionary).everywhere(len(TOKENS), models[1])
     written = list(TOKENS)
     for step in stream(models[0], Arm(TOKENS), Arm(TOKENS, (edit,)), SamplingParameters(1.0, 1.0, 5), seed=3):
-        changed = reference_logits(models, 0, written, "patch", dictionary, range(1, len(written)))[-1].double().softmax(-1)
+        changed = (
+            reference_logits(models, 0, written, "patch", dictionary, range(1, len(written)))[-1].double().softmax(-1)
+        )
         for token, _, probability in step.changed.top if step.changed else ():
             assert probability == pytest.approx(float(changed[token]), abs=1e-4)
         if step.changed is None:
@@ -266,16 +304,25 @@ def test_streamed_distributions_are_those_of_forward_passes(pair):
 # What cannot be done
 
 
-@pytest.mark.parametrize(("wrong", "said"), [
-    ({"features": (3, N_FEATURES)}, "Feature 40 does not exist: the dictionary has features 0 to 39"),
-    ({"features": (-1,)}, "Feature -1"), ({"features": ()}, "one or more"), ({"features": (3, 3)}, "different"),
-    ({"model": 2}, "Model 2"), ({"operation": "erase"}, "zero, scale, steer"),
-    ({"factor": 2.0}, "only scale"), ({"beta": 2.0}, "only steer"),
-    ({"which": "scale", "factor": math.nan}, "finite number"), ({"which": "scale", "factor": None}, "finite number"),
-    ({"dictionary": made(facts={"layer": 3})}, "layer is 1; expected 3"),
-    ({"which": "patch", "model": 0, "dictionary": made(n_models=1)}, "of one"),
-    ({"operation": "reconstruct"}, "expected none"), ({"operation": "reconstruct", "features": ()}, "keep_error=False"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"features": (3, N_FEATURES)}, "Feature 40 does not exist: the dictionary has features 0 to 39"),
+        ({"features": (-1,)}, "Feature -1"),
+        ({"features": ()}, "one or more"),
+        ({"features": (3, 3)}, "different"),
+        ({"model": 2}, "Model 2"),
+        ({"operation": "erase"}, "zero, scale, steer"),
+        ({"factor": 2.0}, "only scale"),
+        ({"beta": 2.0}, "only steer"),
+        ({"which": "scale", "factor": math.nan}, "finite number"),
+        ({"which": "scale", "factor": None}, "finite number"),
+        ({"dictionary": made(facts={"layer": 3})}, "layer is 1; expected 3"),
+        ({"which": "patch", "model": 0, "dictionary": made(n_models=1)}, "of one"),
+        ({"operation": "reconstruct"}, "expected none"),
+        ({"operation": "reconstruct", "features": ()}, "keep_error=False"),
+    ],
+)
 def test_a_contradiction_is_refused_with_what_was_found_and_expected(wrong, said):
     with pytest.raises(InterventionError, match=said):
         intervention(**wrong)
@@ -288,7 +335,9 @@ def test_an_intervention_that_does_not_fit_the_models_raises_where_it_is_made(pa
         intervention().edit([4])
     with pytest.raises(InterventionError, match="1 tokens; expected 2 or more"):
         intervention().everywhere(1, models[0])
-    narrow = made(encoder=torch.randn(2, 48, N_FEATURES), decoder=torch.randn(2, N_FEATURES, 48), decoder_bias=torch.zeros(2, 48))
+    narrow = made(
+        encoder=torch.randn(2, 48, N_FEATURES), decoder=torch.randn(2, N_FEATURES, 48), decoder_bias=torch.zeros(2, 48)
+    )
     for which in ("zero", "steer"):
         edit = intervention(which, dictionary=narrow).everywhere(len(TOKENS), models[0])
         with pytest.raises(InterventionError, match="64 values; expected the dictionary's 48"):
@@ -308,7 +357,9 @@ PROMPTS = {"p1": "What is 12 + 30?", "p2": "We need the cost of 3 apples."}
 
 
 def run(models, arms, done=(), rows=16, n=3, **other):
-    units = accuracy_run(models, 1, PROMPTS, arms, SamplingParameters(2.0, 1.0, 10), n=n, seed=5, done=done, rows=rows, **other)
+    units = accuracy_run(
+        models, 1, PROMPTS, arms, SamplingParameters(2.0, 1.0, 10), n=n, seed=5, done=done, rows=rows, **other
+    )
     return {(unit.problem_id, unit.arm): unit.samples for unit in units}
 
 
@@ -319,7 +370,9 @@ def test_an_accuracy_run_goes_on_unit_by_unit_with_the_same_random_numbers_in_ev
     arms["random"] = tuple(intervention(features=some) for some in sets)
     arms["unchanged"] = (intervention("scale", factor=1.0),)
     whole = run(models, arms)
-    assert set(whole) == {(problem, arm) for problem in PROMPTS for arm in arms} and all(len(unit) == 3 for unit in whole.values())
+    assert set(whole) == {(problem, arm) for problem in PROMPTS for arm in arms} and all(
+        len(unit) == 3 for unit in whole.values()
+    )
     for problem in PROMPTS:
         texts = {arm: [one["text"] for one in whole[problem, arm]] for arm in arms}
         assert texts["unchanged"] == texts["base"] and len({tuple(own) for own in texts.values()}) == 4

@@ -1,4 +1,5 @@
-"""What a judge finds equals counting by hand, token by token and feature by feature, however the texts are dealt out."""
+"""What a judge finds equals counting by hand, token by token and feature by feature,
+however the texts are dealt out."""
 
 import numpy as np
 import pytest
@@ -20,10 +21,17 @@ def made(n_models: int) -> Dictionary:
         return torch.randn(shape, generator=draw)
 
     return Dictionary(
-        kind="l1", encoder=normal(n_models, D_MODEL, N_FEATURES), encoder_bias=-normal(N_FEATURES).abs(),
-        decoder=normal(n_models, N_FEATURES, D_MODEL), decoder_bias=normal(n_models, D_MODEL), scale=normal(n_models).abs() + 0.5,
-        threshold=None, k=None, weighted=True, subtract=False,
-    )  # fmt: skip
+        kind="l1",
+        encoder=normal(n_models, D_MODEL, N_FEATURES),
+        encoder_bias=-normal(N_FEATURES).abs(),
+        decoder=normal(n_models, N_FEATURES, D_MODEL),
+        decoder_bias=normal(n_models, D_MODEL),
+        scale=normal(n_models).abs() + 0.5,
+        threshold=None,
+        k=None,
+        weighted=True,
+        subtract=False,
+    )
 
 
 def texts(dictionary: Dictionary, n: int = 9) -> list[ReadText]:
@@ -62,13 +70,18 @@ def test_counts_and_fits_are_those_of_the_judged_tokens(dictionary):
     assert found.n == len(codes)
     np.testing.assert_allclose(found.frequency, fires.mean(0))
     for k in range(N_FEATURES - 1):
-        assert found.mean_activation[k] == pytest.approx(codes[fires[:, k], k].mean()) and found.max_activation[k] == codes[:, k].max()
+        assert (
+            found.mean_activation[k] == pytest.approx(codes[fires[:, k], k].mean())
+            and found.max_activation[k] == codes[:, k].max()
+        )
         for category in range(2):
             here = fires[:, k] & labels[:, category]
             assert found.category_fired[k, category] == here.sum()
             assert here.sum() == 0 or found.category_mean[k, category] == pytest.approx(codes[here, k].mean())
     assert found.category_tokens.tolist() == labels.sum(0).tolist() and np.isnan(found.category_mean[:, 2]).all()
-    assert found.frequency[SILENT] == 0 and np.isnan([found.mean_activation[SILENT], found.max_activation[SILENT]]).all()
+    assert (
+        found.frequency[SILENT] == 0 and np.isnan([found.mean_activation[SILENT], found.max_activation[SILENT]]).all()
+    )
     error = activations - dictionary.decode(torch.tensor(codes)).double().numpy()
     spread = ((activations - activations.mean(0)) ** 2).sum((0, 2))
     np.testing.assert_allclose(found.variance_explained, 1 - (error**2).sum((0, 2)) / spread, rtol=1e-5)
@@ -114,7 +127,11 @@ def test_every_code_is_in_one_bin_and_the_largest_in_the_last():
     codes = np.array([0.1, 0.5, 2.0, 1.999, 3.0])
     histograms = Histograms(np.array([2.0, np.nan, 3.0]))
     histograms.add(np.array([0, 0, 0, 0, 2]), codes)
-    assert histograms.counts.sum(1).tolist() == [4, 0, 1] and histograms.counts[0, -1] == 2 and histograms.counts[2, -1] == 1
+    assert (
+        histograms.counts.sum(1).tolist() == [4, 0, 1]
+        and histograms.counts[0, -1] == 2
+        and histograms.counts[2, -1] == 1
+    )
     assert histograms.counts[0].tolist() == np.histogram(codes[:4], histograms.edges(0))[0].tolist()
 
 

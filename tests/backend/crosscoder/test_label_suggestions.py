@@ -19,7 +19,9 @@ def examples():
 
 @pytest.fixture
 def logits():
-    return pd.DataFrame({"side": ["bottom", "top", "top", "top"], "rank": [0, 0, 1, 2], "token": [" the", " wait", "wait", "\n"]})
+    return pd.DataFrame(
+        {"side": ["bottom", "top", "top", "top"], "rank": [0, 0, 1, 2], "token": [" the", " wait", "wait", "\n"]}
+    )
 
 
 def test_tokens_are_counted_and_promoted_ones_listed_once(examples, logits):
@@ -57,7 +59,13 @@ def server():
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
-                asked.append((self.path, self.headers["Authorization"], json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+                asked.append(
+                    (
+                        self.path,
+                        self.headers["Authorization"],
+                        json.loads(self.rfile.read(int(self.headers["Content-Length"]))),
+                    )
+                )
                 self.send_response(200)
                 self.end_headers()
                 self.wfile.write(answer)
@@ -84,7 +92,9 @@ def test_a_chat_model_is_shown_the_marked_tokens_and_its_words_become_one_line(s
     assert "a« Wait»," in body["messages"][0]["content"]
 
 
-@pytest.mark.parametrize("answer", [b"", b"[]", b'{"choices": []}', b'{"choices": [{"message": {"content": null}}]}', b"<html>"])
+@pytest.mark.parametrize(
+    "answer", [b"", b"[]", b'{"choices": []}', b'{"choices": [{"message": {"content": null}}]}', b"<html>"]
+)
 def test_what_is_no_answer_is_said_to_be_none(server, examples, answer):
     url, _ = server(answer)
     with pytest.raises(ChatError, match="some-model"):

@@ -11,8 +11,16 @@ from backend.crosscoder.loss_recovered import loss_recovered
 
 def losses(spliced, *, problems=None, tokens=100, zeroed=6.0):
     n = len(spliced)
-    return pd.DataFrame({"problem_id": problems or [f"p{k}" for k in range(n)], "n_tokens": tokens, "loss": 1.0, "loss_spliced": spliced,
-                         "loss_zeroed": zeroed, "loss_averaged": 4.0})  # fmt: skip
+    return pd.DataFrame(
+        {
+            "problem_id": problems or [f"p{k}" for k in range(n)],
+            "n_tokens": tokens,
+            "loss": 1.0,
+            "loss_spliced": spliced,
+            "loss_zeroed": zeroed,
+            "loss_averaged": 4.0,
+        }
+    )
 
 
 @pytest.mark.parametrize(("spliced", "expected"), [(1.0, 1.0), (6.0, 0.0), (11.0, -1.0)])
@@ -22,7 +30,9 @@ def test_it_is_1_where_splicing_costs_nothing_and_0_where_it_costs_as_much_as_ze
 
 def test_against_the_mean_the_same_splice_recovers_less():
     rows = losses([2.0, 2.0])
-    assert loss_recovered(rows).value == pytest.approx(0.8) and loss_recovered(rows, "loss_averaged").value == pytest.approx(2 / 3)
+    assert loss_recovered(rows).value == pytest.approx(0.8) and loss_recovered(
+        rows, "loss_averaged"
+    ).value == pytest.approx(2 / 3)
 
 
 def test_longer_cots_count_more():

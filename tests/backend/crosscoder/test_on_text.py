@@ -4,18 +4,36 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backend.crosscoder.on_text import NoFeatures, TextCodes, by_chunk, by_token, contributions, firing_at, named, ranked, summary
+from backend.crosscoder.on_text import (
+    NoFeatures,
+    TextCodes,
+    by_chunk,
+    by_token,
+    contributions,
+    firing_at,
+    named,
+    ranked,
+    summary,
+)
 
 TEXT = TextCodes(
-    tokens=["<", "P", "a", "b", "c", "d", "e"], n_prompt=2,
-    codes=pd.DataFrame({"position": [1, 2, 3, 3, 5, 6], "feature": [9, 4, 4, 7, 7, 4], "code": [8.0, 1.0, 3.0, 2.0, 6.0, 5.0]}),
+    tokens=["<", "P", "a", "b", "c", "d", "e"],
+    n_prompt=2,
+    codes=pd.DataFrame(
+        {"position": [1, 2, 3, 3, 5, 6], "feature": [9, 4, 4, 7, 7, 4], "code": [8.0, 1.0, 3.0, 2.0, 6.0, 5.0]}
+    ),
     chunks=pd.DataFrame({"chunk_id": ["k0", "k1"], "number": [1, 2], "token_start": [2, 4], "token_end": [4, 7]}),
-)  # fmt: skip
+)
 
 
 def test_a_mean_is_over_all_tokens_of_the_text_and_none_of_the_prompt():
     found = summary(TEXT)
-    assert found.to_dict("list") == {"feature": [4, 7], "mean": [9 / 5, 8 / 5], "largest": [5.0, 6.0], "n_fired": [3, 2]}
+    assert found.to_dict("list") == {
+        "feature": [4, 7],
+        "mean": [9 / 5, 8 / 5],
+        "largest": [5.0, 6.0],
+        "n_fired": [3, 2],
+    }
 
 
 def test_without_a_prompt_the_first_token_does_not_count():
@@ -33,8 +51,14 @@ def test_features_are_ranked_by_mean_or_from_either_end_of_nrn():
 
 def test_tokens_and_chunks_hold_the_same_activation():
     tokens = by_token(TEXT, [4, 7], with_prompt=False)
-    assert tokens.to_dict("list") == {"feature": [4, 4, 7, 7, 4], "place": [2, 3, 3, 5, 6], "code": [1.0, 3.0, 2.0, 6.0, 5.0]}
-    assert by_token(TEXT, [9], with_prompt=True)["place"].tolist() == [1] and by_token(TEXT, [9], with_prompt=False).empty
+    assert tokens.to_dict("list") == {
+        "feature": [4, 4, 7, 7, 4],
+        "place": [2, 3, 3, 5, 6],
+        "code": [1.0, 3.0, 2.0, 6.0, 5.0],
+    }
+    assert (
+        by_token(TEXT, [9], with_prompt=True)["place"].tolist() == [1] and by_token(TEXT, [9], with_prompt=False).empty
+    )
     chunks = by_chunk(TEXT, [4, 7])
     assert chunks["place"].tolist() == [1, 1, 2, 2] and chunks["n_fired"].tolist() == [2, 1, 1, 1]
     assert chunks["code"].tolist() == pytest.approx([4 / 2, 2 / 2, 5 / 3, 6 / 3])
@@ -56,7 +80,12 @@ def test_what_fires_at_a_place_comes_largest_first():
 
 def test_a_set_is_named_by_numbers():
     assert named(" 3, 12;3\n4 ", 20) == [3, 12, 4] and named("", 20) == []
-    for words, why in (("3, 20", "features 0 to 19"), ("-1", "no feature"), ("x" * 99, "no feature"), ("²", "no feature")):
+    for words, why in (
+        ("3, 20", "features 0 to 19"),
+        ("-1", "no feature"),
+        ("x" * 99, "no feature"),
+        ("²", "no feature"),
+    ):
         with pytest.raises(NoFeatures, match=why):
             named(words, 20)
     with pytest.raises(NoFeatures, match="at most 60"):

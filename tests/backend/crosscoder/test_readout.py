@@ -1,4 +1,5 @@
-"""Effects on the logits are those of the model's own final norm and unembedding; neighbours are those of all cosines."""
+"""Effects on the logits are those of the model's own final norm and unembedding;
+neighbours are those of all cosines."""
 
 import numpy as np
 import pytest
@@ -22,12 +23,16 @@ def test_effects_are_what_the_models_own_norm_and_unembedding_do_to_a_row(tiny, 
     loaded = tiny(family)
     parts, some = layers_of(loaded.model), rows(loaded.d_model)
     with torch.inference_mode():
-        lengths = (some - some.mean(1, keepdim=True) if isinstance(parts.final_norm, torch.nn.LayerNorm) else some).norm(dim=1)
+        lengths = (
+            some - some.mean(1, keepdim=True) if isinstance(parts.final_norm, torch.nn.LayerNorm) else some
+        ).norm(dim=1)
         logits = parts.unembedding(parts.final_norm(some)) - parts.unembedding(parts.final_norm(-some))
         effects = (logits / 2 * (lengths / loaded.d_model**0.5)[:, None])[:, : len(loaded.tokenizer)].numpy()
     found = promoted(some, loaded, N)
     order = np.argsort(effects, axis=1)
-    np.testing.assert_allclose(found.top_effects, np.take_along_axis(effects, order[:, ::-1][:, :N], 1), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        found.top_effects, np.take_along_axis(effects, order[:, ::-1][:, :N], 1), rtol=1e-3, atol=1e-4
+    )
     np.testing.assert_allclose(found.bottom_effects, np.take_along_axis(effects, order[:, :N], 1), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(np.take_along_axis(effects, found.top, 1), found.top_effects, rtol=1e-3, atol=1e-4)
     assert found.top.max() < len(loaded.tokenizer)

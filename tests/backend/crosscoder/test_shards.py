@@ -36,7 +36,9 @@ def test_each_row_is_the_residual_stream_of_its_token(pair, tmp_path):
         own = tokens[:, 0] == number
         assert sorted(tokens[own, 1]) == list(range(1, len(ids)))  # the first token is left out
         for place, token, row in zip(tokens[own, 1], tokens[own, 2], activations[own], strict=True):
-            assert token == ids[place] and np.array_equal(row[0], stream[place]) and np.array_equal(row[1], stream[place])
+            assert (
+                token == ids[place] and np.array_equal(row[0], stream[place]) and np.array_equal(row[1], stream[place])
+            )
 
 
 def test_the_rows_of_a_text_are_its_tokens_in_order(pair, tmp_path):

@@ -32,7 +32,10 @@ def test_each_loss_is_that_of_the_replaced_stream(tiny, family):
     loaded = tiny(family)
     ids = loaded.tokenizer(TEXT, add_special_tokens=False)["input_ids"]
     stream = record_residuals(loaded, ids, [LAYER])[LAYER]
-    noisy, mean = stream[1:] + 0.3 * torch.randn(stream[1:].shape, generator=torch.Generator().manual_seed(0)), stream.mean(0)
+    noisy, mean = (
+        stream[1:] + 0.3 * torch.randn(stream[1:].shape, generator=torch.Generator().manual_seed(0)),
+        stream.mean(0),
+    )
     found = spliced_losses(loaded, ids, FIRST, LAYER, noisy, mean)
     assert found.n_tokens == len(ids) - FIRST
     expected = [by_hand(loaded, ids, new) for new in (None, noisy, torch.zeros_like(noisy), mean.expand_as(noisy))]

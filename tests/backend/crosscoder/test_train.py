@@ -1,4 +1,6 @@
-"""Training: gradients are autograd's, a stopped training goes on bit for bit, and planted features are found and told apart."""
+"""Training: gradients are autograd's, a stopped training goes on bit for bit, and planted features are found and told
+apart.
+"""
 
 from dataclasses import replace
 
@@ -10,7 +12,9 @@ from backend.crosscoder import train
 from backend.crosscoder.diff import LatentScaling, classify, nrn
 from backend.crosscoder.train import CrosscoderTrainingError, Settings, Trainer
 
-SETTINGS = Settings(n_models=2, width=6, n_features=20, k=3, batch=32, steps=50, warmup=5, dead_after=64, aux_k=4, penalty=0.3)
+SETTINGS = Settings(
+    n_models=2, width=6, n_features=20, k=3, batch=32, steps=50, warmup=5, dead_after=64, aux_k=4, penalty=0.3
+)
 
 
 def batch(seed=0, n=32, settings=SETTINGS):
@@ -18,7 +22,8 @@ def batch(seed=0, n=32, settings=SETTINGS):
 
 
 def reference_loss(trainer, a, kept):
-    """The loss as DEFINITIONS writes it, dense and traced. `kept` (n, n_features) marks the codes that batchtopk keeps."""
+    """The loss as DEFINITIONS writes it, dense and traced. `kept` (n,
+    n_features) marks the codes that batchtopk keeps."""
     own = trainer.settings
     flat = a.reshape(len(a), -1)
     f = torch.relu(flat @ trainer.encoder.t() + trainer.encoder_bias)
@@ -62,7 +67,9 @@ def test_gradients_are_those_of_autograd(kind, dense, monkeypatch):
 
 
 def test_our_loss_is_crosscoder_learnings_times_the_number_of_models_and_its_penalty_ours_over_it():
-    """Its loss is the mean over tokens *and models* of squared distances plus l1_penalty times the mean over tokens of weighted codes."""
+    """Its loss is the mean over tokens *and models* of squared distances plus l1_penalty times the mean over tokens of
+    weighted codes.
+    """
     settings = replace(SETTINGS, kind="l1", penalty_warmup=0.0, aux=0.0)
     trainer, a = Trainer(settings), batch()
     with torch.no_grad():
@@ -133,7 +140,8 @@ def test_activations_of_another_shape_or_not_finite_are_refused():
 
 
 def planted(n, rng, width=48, shared=24, own=12):
-    """Activations of sparse true features: shared ones (a direction in each model), base-only and distilled-only ones."""
+    """Activations of sparse true features: shared ones (a direction in each model),
+    base-only and distilled-only ones."""
     truth = rng.normal(size=(shared + 2 * own, 2, width))
     truth /= np.linalg.norm(truth, axis=2, keepdims=True)
     truth[shared : shared + own, 1] = 0
@@ -143,7 +151,9 @@ def planted(n, rng, width=48, shared=24, own=12):
 
 
 def test_planted_features_are_recovered_and_told_apart():
-    """k is a little below the true 2.4 codes a token: a dictionary that may use more codes than there are splits features."""
+    """k is a little below the true 2.4 codes a token: a dictionary that may use more codes than there are splits
+    features.
+    """
     shared, own, width, n_features = 24, 12, 48, 64
     truth, activations = planted(40_000, np.random.default_rng(0), width, shared, own)
     data = torch.tensor(activations, dtype=torch.float32)
@@ -165,7 +175,11 @@ def test_planted_features_are_recovered_and_told_apart():
     found = scaling.statistics()
     classes = classify(nrn(dictionary, order=2), found.nu_eps, found.nu_r)
     said = classes[cosines.argmax(1)]
-    places = {"shared": slice(shared), "base only": slice(shared, shared + own), "distilled only": slice(shared + own, None)}
+    places = {
+        "shared": slice(shared),
+        "base only": slice(shared, shared + own),
+        "distilled only": slice(shared + own, None),
+    }
     for name, where in places.items():
         right = (said[where] == name).sum()
         assert 2 * right / ((said == name).sum() + len(said[where])) >= 0.95, name  # F1

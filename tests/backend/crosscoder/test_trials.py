@@ -1,4 +1,6 @@
-"""What is asked of features: it is refused where it makes no sense, its arms follow from it, and equal arms have equal ids."""
+"""What is asked of features: it is refused where it makes no sense, its arms follow from it, and equal arms have equal
+ids.
+"""
 
 import json
 from dataclasses import replace
@@ -38,8 +40,12 @@ def ids(asked: Trial, models=PAIR) -> dict[tuple[str, str], str]:
 
 def test_a_trial_has_a_base_a_changed_a_reconstructed_and_a_random_arm_in_each_model():
     rows = trial(n_random=3).arms(PAIR, FREQUENCY)
-    assert [(row["model_id"], row["arm"]) for row in rows] == [(m, a) for m in PAIR for a in ("base", "changed", "reconstruct", "random")]
-    assert len({row["arm_id"] for row in rows}) == 8 and all(set(row) == set(TABLES["feature_intervention_arms"].columns) for row in rows)
+    assert [(row["model_id"], row["arm"]) for row in rows] == [
+        (m, a) for m in PAIR for a in ("base", "changed", "reconstruct", "random")
+    ]
+    assert len({row["arm_id"] for row in rows}) == 8 and all(
+        set(row) == set(TABLES["feature_intervention_arms"].columns) for row in rows
+    )
     sets = [json.loads(row["feature_sets"]) for row in rows]
     assert sets[:3] == [[], [[3, 11]], [[]]] and len(sets[3]) == 3 and sets[3] == sets[7]
     assert all(len(some) == 2 and not set(some) & {3, 11} for some in sets[3])
@@ -64,12 +70,24 @@ def test_an_arm_has_the_id_of_all_that_shapes_its_samples_and_of_nothing_else():
 
 def test_the_published_surprise_asks_for_the_factor_and_for_1_each_with_and_without_the_error():
     asked = surprise(trial(), 1.5)
-    assert [(one.change.factor, one.change.keep_error) for one in asked] == [(1.5, True), (1.5, False), (1, True), (1, False)]
+    assert [(one.change.factor, one.change.keep_error) for one in asked] == [
+        (1.5, True),
+        (1.5, False),
+        (1, True),
+        (1, False),
+    ]
     assert all(one.change.features == (3, 11) for one in asked)
     arms = [ids(one) for one in asked]
-    assert [("md", "random") in own for own in arms] == [True, True, False, False]  # by 1 nothing changes: there is nothing to control
+    assert [("md", "random") in own for own in arms] == [
+        True,
+        True,
+        False,
+        False,
+    ]  # by 1 nothing changes: there is nothing to control
     both = [*asked, *surprise(trial(), 0.5)]
-    assert len({name for one in both for name in ids(one).values()}) == 2 * (2 + 6 + 4)  # controls and the factor 1 are shared
+    assert len({name for one in both for name in ids(one).values()}) == 2 * (
+        2 + 6 + 4
+    )  # controls and the factor 1 are shared
 
 
 def test_a_row_says_what_each_arm_is_under():
@@ -77,18 +95,28 @@ def test_a_row_says_what_each_arm_is_under():
     change = change_of(asked.row())
     assert change == asked.change and change_of(trial().row()) == Change("zero", (3, 11))
     found = {row["arm"]: changes_of_arm(change, row["arm"], row["feature_sets"]) for row in asked.arms(PAIR, FREQUENCY)}
-    assert found["base"] == () and found["changed"] == (change,) and [one.operation for one in found["reconstruct"]] == ["reconstruct"]
+    assert (
+        found["base"] == ()
+        and found["changed"] == (change,)
+        and [one.operation for one in found["reconstruct"]] == ["reconstruct"]
+    )
     assert len(found["random"]) == 4 and all(replace(one, features=(3, 11)) == change for one in found["random"])
     alone = trial(change=Change("reconstruct", keep_error=False))
     assert [row["arm"] for row in alone.arms(("mb",), FREQUENCY)] == ["base", "reconstruct"]
     assert ids(alone)["mb", "reconstruct"] == ids(asked)["mb", "reconstruct"]
 
 
-@pytest.mark.parametrize(("wrong", "said"), [
-    ({"problems": ()}, "0 problems"), ({"problems": ("p1", "p1")}, "different"), ({"n_samples": 0}, "expected 1 to 64"),
-    ({"n_random": 17}, "expected 0 to 16"), ({"seed": -1}, "seed is -1"),
-    ({"change": Change("zero", tuple(range(MOST_FEATURES + 1)))}, "at most 512"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"problems": ()}, "0 problems"),
+        ({"problems": ("p1", "p1")}, "different"),
+        ({"n_samples": 0}, "expected 1 to 64"),
+        ({"n_random": 17}, "expected 0 to 16"),
+        ({"seed": -1}, "seed is -1"),
+        ({"change": Change("zero", tuple(range(MOST_FEATURES + 1)))}, "at most 512"),
+    ],
+)
 def test_what_cannot_be_asked_is_refused_with_what_was_expected(wrong, said):
     with pytest.raises(InterventionError, match=said):
         trial(**wrong)
@@ -109,16 +137,22 @@ def test_a_trial_that_the_dictionary_cannot_do_has_no_arms():
 
 
 def test_a_rule_takes_the_most_frequent_features_beyond_an_nrn():
-    features = pd.DataFrame({
-        "feature": range(6), "frequency": [0.1, 0.4, 0.4, 0.0, None, 0.2], "nrn_l1": [0.9, 0.8, 0.8, 0.99, 0.99, 0.4],
-        "nrn_l2": [0.1, 0.9, None, 0.9, 0.9, 0.9],
-    })  # fmt: skip
+    features = pd.DataFrame(
+        {
+            "feature": range(6),
+            "frequency": [0.1, 0.4, 0.4, 0.0, None, 0.2],
+            "nrn_l1": [0.9, 0.8, 0.8, 0.99, 0.99, 0.4],
+            "nrn_l2": [0.1, 0.9, None, 0.9, 0.9, 0.9],
+        }
+    )
     assert by_rule(features, 2, above=0.7) == (1, 2) and by_rule(features, 9, above=0.7) == (1, 2, 0)
     assert by_rule(features, 9, above=0.7, norm="l2") == (1, 5) and by_rule(features, 9) == (1, 2, 5, 0)
     assert by_rule(features, 9, above=0.995) == ()
 
 
-@pytest.mark.parametrize(("words", "found"), [("3, 17;40-42", (3, 17, 40, 41, 42)), (" 5 5 4–6", (5, 4, 6)), ("", ()), ("9-7", ())])
+@pytest.mark.parametrize(
+    ("words", "found"), [("3, 17;40-42", (3, 17, 40, 41, 42)), (" 5 5 4–6", (5, 4, 6)), ("", ()), ("9-7", ())]
+)
 def test_feature_numbers_are_read_as_people_write_them(words, found):
     assert typed(words) == found
 
@@ -154,7 +188,11 @@ def test_matched_features_are_others_that_fire_about_as_often():
     frequency = np.linspace(0, 1, 400) ** 3
     chosen = (10, 200, 390)
     sets = matched_features(frequency, chosen, 30, seed=1, nearest=8)
-    assert sets == matched_features(frequency, chosen, 30, seed=1, nearest=8) != matched_features(frequency, chosen, 30, seed=2, nearest=8)
+    assert (
+        sets
+        == matched_features(frequency, chosen, 30, seed=1, nearest=8)
+        != matched_features(frequency, chosen, 30, seed=2, nearest=8)
+    )
     assert len(set(sets)) > 20
     for some in sets:
         assert len(set(some)) == 3 and not set(some) & set(chosen)

@@ -11,7 +11,9 @@ def metrics():
     rng = np.random.default_rng(0)
     a = rng.normal(size=100)
     b = np.where(rng.random(100) < 0.2, np.nan, a + rng.normal(size=100))
-    return pd.DataFrame({"cot_id": np.repeat(range(20), 5), "problem_id": np.repeat(range(10), 10), "a": a, "b": b, "flat": 1.0})
+    return pd.DataFrame(
+        {"cot_id": np.repeat(range(20), 5), "problem_id": np.repeat(range(10), 10), "a": a, "b": b, "flat": 1.0}
+    )
 
 
 def test_each_cell_is_rho_over_the_chunks_that_know_both(metrics):

@@ -39,7 +39,9 @@ def test_a_draw_of_problems_equals_repeating_their_rows():
 
 
 def test_a_draw_without_variation_is_unknown():
-    rho = weighted_spearman(np.array([1.0, 1, 2, 3]), np.array([1.0, 2, 3, 4]), np.array([[2, 0], [1, 1]]), np.array([0, 0, 1, 1]))
+    rho = weighted_spearman(
+        np.array([1.0, 1, 2, 3]), np.array([1.0, 2, 3, 4]), np.array([[2, 0], [1, 1]]), np.array([0, 0, 1, 1])
+    )
     assert math.isnan(rho[0]) and not math.isnan(rho[1])
 
 
@@ -57,11 +59,17 @@ def test_a_planted_inverse_law_is_found():
 
 def test_independent_heavy_tails_are_rejected_one_time_in_twenty():
     rng = np.random.default_rng(3)
-    p = np.array([
-        association(chunks(rng.pareto(1.2, 60), heavy_tails(rng, 60), np.repeat(range(6), 10)), n_bootstrap=0, n_permutations=199, seed=k)
-        .p_permutation
-        for k in range(300)
-    ])
+    p = np.array(
+        [
+            association(
+                chunks(rng.pareto(1.2, 60), heavy_tails(rng, 60), np.repeat(range(6), 10)),
+                n_bootstrap=0,
+                n_permutations=199,
+                seed=k,
+            ).p_permutation
+            for k in range(300)
+        ]
+    )
     assert 5 <= (p <= 0.05).sum() <= 26  # 99.9 % of binomial(300, 0.05)
     assert 120 <= (p <= 0.5).sum() <= 180
 
@@ -81,7 +89,9 @@ def test_levels_of_cots_alone_are_no_law_within_cots():
 def test_a_law_within_cots_shows_though_levels_run_against_it():
     rng = np.random.default_rng(5)
     level, within = np.repeat(np.arange(8.0), 15), rng.normal(size=120)
-    found = association(chunks(level - within, level + within, np.repeat(range(8), 15)), n_bootstrap=0, n_permutations=499, seed=0)
+    found = association(
+        chunks(level - within, level + within, np.repeat(range(8), 15)), n_bootstrap=0, n_permutations=499, seed=0
+    )
     assert found.spearman > 0.3
     assert found.spearman < found.null_low
     assert found.p_permutation == 1 / 500
@@ -89,7 +99,11 @@ def test_a_law_within_cots_shows_though_levels_run_against_it():
 
 def test_the_mean_of_the_null_is_the_mean_of_its_permutations():
     rng = np.random.default_rng(6)
-    x, y, problems = rng.integers(0, 9, 40) + np.repeat([0, 5], 20), rng.integers(0, 9, 40) + np.repeat([0, 5], 20), np.repeat([0, 1], 20)
+    x, y, problems = (
+        rng.integers(0, 9, 40) + np.repeat([0, 5], 20),
+        rng.integers(0, 9, 40) + np.repeat([0, 5], 20),
+        np.repeat([0, 1], 20),
+    )
     permuted = []
     for _ in range(1500):
         shuffled = np.concatenate([rng.permutation(y[:20]), rng.permutation(y[20:])])
@@ -117,17 +131,23 @@ def test_one_problem_has_no_interval_and_says_so():
     assert 0 < found.p_permutation <= 1 and found.null_mean == pytest.approx(0)
 
 
-@pytest.mark.parametrize(("x", "y"), [([1, 1, 1, 1], [1, 2, 3, 4]), ([1, 2, 3, 4], [0, 0, 0, 0]), ([1, 2], [2, 1]), ([], [])])
+@pytest.mark.parametrize(
+    ("x", "y"), [([1, 1, 1, 1], [1, 2, 3, 4]), ([1, 2, 3, 4], [0, 0, 0, 0]), ([1, 2], [2, 1]), ([], [])]
+)
 def test_without_variation_rho_is_unknown_and_not_zero(x, y):
     found = association(chunks(x, y, range(len(x))), seed=0)
-    assert all(math.isnan(v) for v in (found.spearman, found.ci_low, found.p_permutation, found.null_low, found.null_mean))
+    assert all(
+        math.isnan(v) for v in (found.spearman, found.ci_low, found.p_permutation, found.null_low, found.null_mean)
+    )
     assert len(found.notes) == 1
 
 
 def test_permutations_stay_within_cots_and_draws_take_whole_problems():
     rng = np.random.default_rng(12)
     level = np.repeat(np.arange(8.0), 10)  # two CoTs a problem, and a CoT's level in both measures
-    frame = chunks(level + rng.normal(size=80), level + rng.normal(size=80), np.repeat(range(4), 20), cots=np.repeat(range(8), 10))
+    frame = chunks(
+        level + rng.normal(size=80), level + rng.normal(size=80), np.repeat(range(4), 20), cots=np.repeat(range(8), 10)
+    )
     found = association(frame, n_bootstrap=200, n_permutations=500, seed=0)
     assert found.p_permutation > 0.05 and found.null_low < found.spearman < found.null_high
     merged = association(frame.assign(cot_id=frame["problem_id"]), n_bootstrap=200, n_permutations=500, seed=0)
@@ -143,9 +163,18 @@ def test_one_chunk_a_cot_leaves_nothing_to_permute():
 
 
 def test_unknown_values_are_left_out_and_zeros_counted():
-    frame = chunks([1, 2, None, 4, 5, 0], [0, 0, 1, None, 3, 4], [0, 0, 0, 1, 1, 1], cots=["a", "b", "a", "c", "c", "d"])
+    frame = chunks(
+        [1, 2, None, 4, 5, 0], [0, 0, 1, None, 3, 4], [0, 0, 0, 1, 1, 1], cots=["a", "b", "a", "c", "c", "d"]
+    )
     found = association(frame, n_bootstrap=10, n_permutations=10, seed=0)
-    assert (found.n, found.n_missing, found.n_zero_x, found.n_zero_y, found.n_cots, found.n_problems) == (4, 2, 1, 2, 4, 2)
+    assert (found.n, found.n_missing, found.n_zero_x, found.n_zero_y, found.n_cots, found.n_problems) == (
+        4,
+        2,
+        1,
+        2,
+        4,
+        2,
+    )
     assert found.spearman == spearman(np.array([1, 2, 5, 0]), np.array([0, 0, 3, 4]))
 
 

@@ -32,12 +32,19 @@ def test_outliers_hardly_move_the_inverse_law(x):
     rng = np.random.default_rng(1)
     y = 2 / (x + 0.5) + rng.normal(0, 0.05, 300) + np.where(rng.random(300) < 0.05, 20, 0)
     found = by_name(fits(sample(x, y), seed=0))["all", "inverse"]
-    assert found.parameters["A"] == pytest.approx(2, rel=0.15) and found.parameters["x0"] == pytest.approx(0.5, rel=0.25)
+    assert found.parameters["A"] == pytest.approx(2, rel=0.15) and found.parameters["x0"] == pytest.approx(
+        0.5, rel=0.25
+    )
 
 
-@pytest.mark.parametrize(("curve", "law"), [
-    ("linear", lambda x: 50 - 0.7 * x), ("log_log", lambda x: 3 * x**-0.5), ("inverse", lambda x: 4 / (x + 0.3)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("curve", "law"),
+    [
+        ("linear", lambda x: 50 - 0.7 * x),
+        ("log_log", lambda x: 3 * x**-0.5),
+        ("inverse", lambda x: 4 / (x + 0.3)),
+    ],
+)
 def test_the_curve_that_made_the_data_has_the_least_aic_and_predicts_held_out_problems_best(x, curve, law):
     y = law(x)
     noise = 0.02 * np.std(y) * np.random.default_rng(2).normal(size=300)
@@ -84,4 +91,6 @@ def test_the_inverse_contains_the_constant_and_so_never_loses_to_it_in_sample(x,
     rng = np.random.default_rng(5)
     y = np.where(rng.random(300) < share, 0.0, rng.lognormal(0, 1.5, 300))
     found = by_name(fits(sample(x, y), seed=0))
-    assert found["all", "inverse"].r2 >= -1e-9 and found["all", "inverse"].aic <= found["all", "constant"].aic + 4 + 1e-9
+    assert (
+        found["all", "inverse"].r2 >= -1e-9 and found["all", "inverse"].aic <= found["all", "constant"].aic + 4 + 1e-9
+    )

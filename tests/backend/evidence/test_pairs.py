@@ -59,7 +59,9 @@ def test_a_draw_of_problems_repeats_their_chunks_in_kendalls_tau():
     from backend.evidence.sample import sample_of
 
     rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"x": rng.integers(0, 9, 40), "y": rng.integers(0, 5, 40), "problem_id": np.repeat(range(5), 8), "cot_id": 0})
+    frame = pd.DataFrame(
+        {"x": rng.integers(0, 9, 40), "y": rng.integers(0, 5, 40), "problem_id": np.repeat(range(5), 8), "cot_id": 0}
+    )
     sample, draws = sample_of(frame), rng.multinomial(5, np.full(5, 0.2), size=10)
     for draw, tau in zip(draws, _tau(_pair_sums(sample), draws), strict=True):
         rows = np.repeat(np.arange(40), draw[sample.problems])
@@ -69,10 +71,15 @@ def test_a_draw_of_problems_repeats_their_chunks_in_kendalls_tau():
 def test_a_common_cause_shows_in_rho_and_goes_when_held_fixed():
     rng = np.random.default_rng(1)
     cause = rng.normal(size=400)
-    frame = pd.DataFrame({
-        "x": np.exp(cause + 0.5 * rng.normal(size=400)), "y": cause + 0.5 * rng.normal(size=400), "cause": cause,
-        "cot_id": np.repeat(range(40), 10), "problem_id": np.repeat(range(20), 20),
-    })
+    frame = pd.DataFrame(
+        {
+            "x": np.exp(cause + 0.5 * rng.normal(size=400)),
+            "y": cause + 0.5 * rng.normal(size=400),
+            "cause": cause,
+            "cot_id": np.repeat(range(40), 10),
+            "problem_id": np.repeat(range(20), 20),
+        }
+    )
     found = evidence(frame, **FEW, covariates=("cause",), describe=False)
     assert found.within.rho > 0.7 and found.rank.p_permutation == 1 / 61
     assert abs(found.partial.rho) < 0.2 and found.partial.p > 0.01
@@ -90,13 +97,17 @@ def test_what_happens_at_the_ends_or_in_the_middle_of_chains_alone_is_taken_out(
     rng = np.random.default_rng(4)
     place = np.tile(np.arange(10) / 10, 60)
     x, y = (shape(place) + rng.normal(size=600) for _ in range(2))
-    frame = pd.DataFrame({"x": x, "y": y, "place": place, "cot_id": np.repeat(range(60), 10), "problem_id": np.repeat(range(30), 20)})
+    frame = pd.DataFrame(
+        {"x": x, "y": y, "place": place, "cot_id": np.repeat(range(60), 10), "problem_id": np.repeat(range(30), 20)}
+    )
     found = evidence(frame, **FEW, covariates=("place",), describe=False)
     assert found.within.rho > 0.25 and abs(found.partial.rho) < 0.1
 
 
 def test_the_p_given_covariates_is_wide_enough_for_what_they_took_out():
-    """y's residuals are smaller than its noise by the terms: without widening them 23 of these worlds have p at most 0.05."""
+    """y's residuals are smaller than its noise by the terms: without widening them 23 of these worlds have p at most
+    0.05.
+    """
     rng, low = np.random.default_rng(5), 0
     ids = {"cot_id": np.repeat(range(30), 5), "problem_id": np.repeat(range(15), 10)}
     for seed in range(300):
@@ -121,7 +132,14 @@ def test_zeros_and_sizes_are_told_apart():
 def test_leaving_out_the_corner_alone_makes_rho_fall_and_the_null_knows_it():
     p = []
     for seed in range(20):
-        found = evidence(simulate("l_shape", seed), n_bootstrap=50, n_permutations=99, seed=0, subset="away_from_origin", describe=False)
+        found = evidence(
+            simulate("l_shape", seed),
+            n_bootstrap=50,
+            n_permutations=99,
+            seed=0,
+            subset="away_from_origin",
+            describe=False,
+        )
         assert found.rank.spearman < -0.1 and found.rank.null_high < 0
         assert found.rank.null_mean == pytest.approx(found.rank.spearman, abs=0.12)
         p.append(found.rank.p_permutation)

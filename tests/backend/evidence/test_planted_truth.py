@@ -1,4 +1,5 @@
-"""The key test of the evidence: worlds whose truth is known, made in two ways (tests/planted_worlds.py), judged as a study would be.
+"""The key test of the evidence: worlds whose truth is known, made in two ways (tests/planted_worlds.py), judged as a
+study would be.
 
 A few worlds of each kind; `python benchmarks/evidence.py` judges many, and docs/evidence.md has what it printed.
 """
@@ -22,7 +23,9 @@ def judged(generator, kind, seeds):
 
 @pytest.mark.parametrize("generator", GENERATORS)
 def test_where_there_is_no_law_one_is_hardly_ever_claimed(generator):
-    """Of many worlds 0.8 % of `ranks` and 0.2 % of `rollouts` have a claim: 3 among a hundred would come once in 20 at 0.8 %."""
+    """Of many worlds 0.8 % of `ranks` and 0.2 % of `rollouts` have a claim: 3 among a hundred would come once in 20 at
+    0.8 %.
+    """
     found = [verdict(one) for kind in GENERATORS[generator].nulls for one in judged(generator, kind, range(14))]
     assert len(found) > 80 and sum(verdict != "none" for verdict in found) <= 3
 
@@ -49,13 +52,21 @@ def test_what_only_the_place_or_the_length_explains_is_there_and_is_no_law():
 def test_the_worlds_are_what_they_are_said_to_be():
     for made in GENERATORS.values():
         world = made.world("none", 0, 0.0)
-        assert (len(world), world["cot_id"].nunique(), world["problem_id"].nunique()) == (N_CHUNKS, N_COTS, N_PROBLEMS) == (611, 118, 42)
+        assert (
+            (len(world), world["cot_id"].nunique(), world["problem_id"].nunique())
+            == (N_CHUNKS, N_COTS, N_PROBLEMS)
+            == (611, 118, 42)
+        )
         assert set(world.groupby("cot_id").size()) == {4, 5, 6, 7} and set(made.covariates) <= set(world.columns)
         assert made.world("none", 0, 0.0).equals(world) and not made.world("none", 2, 0.0)["x"].equals(world["x"])
     zeros = GENERATORS["ranks"].world("zeros", 0, 0.0)["y"]
     assert (zeros == 0).mean() == pytest.approx(0.8, abs=0.01) and zeros.max() > 10 * zeros[zeros > 0].median()
     rollouts = GENERATORS["rollouts"].world("none", 0, 0.0)
-    assert rollouts["y"].isna().sum() == N_COTS and (rollouts["y"] == 0).mean() > 0.05 and rollouts["n_rollouts"].nunique() > 20
+    assert (
+        rollouts["y"].isna().sum() == N_COTS
+        and (rollouts["y"] == 0).mean() > 0.05
+        and rollouts["n_rollouts"].nunique() > 20
+    )
 
 
 def test_the_simulated_studies_are_what_they_are_said_to_be():

@@ -1,5 +1,7 @@
-"""The published notebook prints ρ = 0.027, p = 0.73, n = 171 (Dawes 2025). Its steepness was not published, so ρ cannot be had again; this
-can: its n and its p. Were its chunks independent, and steered with their own vectors, the 95 % interval of ρ would be [−0.12, 0.18]."""
+"""The published notebook prints ρ = 0.027, p = 0.73, n = 171 (Dawes 2025). Its steepness was not published, so ρ cannot
+be had again; this can: its n and its p. Were its chunks independent, and steered with their own vectors, the 95 %
+interval of ρ would be [−0.12, 0.18].
+"""
 
 import itertools
 import json
@@ -15,7 +17,7 @@ RHO, P, N = 0.027, 0.73, 171
 
 @pytest.fixture(scope="module")
 def n_values():
-    path, = shared_folder("seed_study").glob("generated_data_annotated_*.json")
+    (path,) = shared_folder("seed_study").glob("generated_data_annotated_*.json")
     return [len(entry["counterfactual_importance_kl"]) for entry in json.loads(path.read_text())]
 
 
@@ -27,4 +29,3 @@ def test_its_n_is_that_of_cots_steered_with_the_vectors_of_the_cot_before(n_valu
 def test_its_p_takes_chunks_for_independent():
     statistic = RHO * math.sqrt((N - 2) / (1 - RHO**2))
     assert 2 * t.sf(statistic, N - 2) == pytest.approx(P, abs=0.005)
-

@@ -34,14 +34,23 @@ def test_turned_around_an_inverse_law_is_a_direct_one(inverse):
     assert verdict(evidence(frame, n_bootstrap=199, n_permutations=199, seed=0, describe=False)) == "direct"
 
 
-@pytest.mark.parametrize("change", [
-    {"rank": {"p_permutation": 0.02}}, {"rank": {"p_permutation": float("nan")}}, {"rank": {"n_problems": 4}}, {"within": {"high": 0.01}},
-    {"within": {"p_problems": 0.02}}, {"partial": {"p": 0.02}}, {"partial": {"p_problems": 0.02}}, {"partial": {"rho": 0.2}},
-    {"zero_inflated": {"auc": 0.6, "auc_p": 0.01}},
-    {"zero_inflated": {"positive_spearman": 0.3, "positive_p": 0.01}},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rank": {"p_permutation": 0.02}},
+        {"rank": {"p_permutation": float("nan")}},
+        {"rank": {"n_problems": 4}},
+        {"within": {"high": 0.01}},
+        {"within": {"p_problems": 0.02}},
+        {"partial": {"p": 0.02}},
+        {"partial": {"p_problems": 0.02}},
+        {"partial": {"rho": 0.2}},
+        {"zero_inflated": {"auc": 0.6, "auc_p": 0.01}},
+        {"zero_inflated": {"positive_spearman": 0.3, "positive_p": 0.01}},
+    ],
+)
 def test_one_condition_that_does_not_hold_is_enough_for_none(inverse, change):
-    (part, values), = change.items()
+    ((part, values),) = change.items()
     changed = replace(inverse, **{part: replace(getattr(inverse, part), **values)})
     assert verdict(changed) == "none"
     assert [condition.holds for condition in conditions(changed)].count(False) == 1
@@ -65,7 +74,9 @@ def test_a_law_within_cots_is_claimed_though_problems_run_the_other_way_and_the_
 def test_a_law_between_problems_alone_is_not_claimed():
     rng = np.random.default_rng(0)
     level = np.repeat(rng.normal(0, 3, 40), 15)
-    frame = pd.DataFrame({"x": level + rng.normal(size=600), "y": -level + rng.normal(size=600), "problem_id": np.repeat(range(40), 15)})
+    frame = pd.DataFrame(
+        {"x": level + rng.normal(size=600), "y": -level + rng.normal(size=600), "problem_id": np.repeat(range(40), 15)}
+    )
     found = evidence(frame.assign(cot_id=frame["problem_id"]), n_bootstrap=99, n_permutations=199, seed=0)
     assert found.rank.ci_high < -0.7 and verdict(found) == "none"
 
@@ -85,7 +96,10 @@ def test_the_rule_names_its_thresholds():
 
 def test_q_is_that_of_benjamini_and_hochberg_within_each_subset(inverse):
     row, p = PAIR | inverse.row() | {"partial_p": None}, [0.01, 0.02, 0.03, 0.04]
-    rows = [row | {"subset": "all", "p": value} for value in p] + [row | {"subset": "away_from_origin", "p": 0.04}, row | {"p": None}]
+    rows = [row | {"subset": "all", "p": value} for value in p] + [
+        row | {"subset": "away_from_origin", "p": 0.04},
+        row | {"p": None},
+    ]
     found = with_q(rows)
     assert [r["q"] for r in found] == [pytest.approx(0.04)] * 5 + [None]
     assert [r["p"] for r in found] == [r["p"] for r in rows] and "q" not in rows[0]
@@ -99,7 +113,10 @@ def test_q_is_made_of_the_larger_p_with_and_without_covariates_and_says_what_p_w
     assert [r["q"] for r in found] == pytest.approx([0.02, 0.02 * 4 / 3, 0.004, 0.5])
     for k, judged in enumerate(found):  # at the p that is allowed a pair is claimed, and above it is not
         allowed = judged["p_allowed"]
-        again = [with_q([r | ({"p": p, "partial_p": p} if j == k else {}) for j, r in enumerate(rows)])[k]["q"] for p in (allowed, 0.06)]
+        again = [
+            with_q([r | ({"p": p, "partial_p": p} if j == k else {}) for j, r in enumerate(rows)])[k]["q"]
+            for p in (allowed, 0.06)
+        ]
         assert allowed == 0.01 and again[0] <= 0.05 < again[1]
     alone, *_ = with_q([row | {"p": 0.3}] + [row | {"p": 0.9}] * 49)
     assert alone["p_allowed"] == pytest.approx(0.05 / 50)
@@ -117,13 +134,19 @@ def test_where_a_hundred_pairs_were_looked_at_the_one_that_chance_gives_is_no_la
     assert rows[0]["verdict"] == "inverse" and with_q(rows)[0]["verdict"] == "none"
 
 
-@pytest.mark.parametrize(("pair", "why"), [
-    ({"kind": "diff_in_means"}, "the direction was made from the same rollouts"),
-    ({"kind": "diff_in_means", "metric": "different_trajectories_fraction"}, "the direction was made from the same rollouts"),
-    ({"kind": "diff_in_means", "metric": "forced_importance_kl"}, ""),
-    ({"x": "different_trajectories_fraction", "metric": "resilience"}, "both are measured on the same rollouts"),
-    ({"x": "different_trajectories_fraction", "metric": "forced_importance_kl"}, ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("pair", "why"),
+    [
+        ({"kind": "diff_in_means"}, "the direction was made from the same rollouts"),
+        (
+            {"kind": "diff_in_means", "metric": "different_trajectories_fraction"},
+            "the direction was made from the same rollouts",
+        ),
+        ({"kind": "diff_in_means", "metric": "forced_importance_kl"}, ""),
+        ({"x": "different_trajectories_fraction", "metric": "resilience"}, "both are measured on the same rollouts"),
+        ({"x": "different_trajectories_fraction", "metric": "forced_importance_kl"}, ""),
+    ],
+)
 def test_what_is_not_measured_apart_is_never_claimed_and_does_not_count_among_those_looked_at(inverse, pair, why):
     row = inverse.row() | {"partial_p": None}
     first, second = with_q([PAIR | row | {"p": 0.001}, PAIR | pair | row | {"p": 0.04}])
@@ -135,7 +158,9 @@ def test_what_is_not_measured_apart_is_never_claimed_and_does_not_count_among_th
 
 
 def test_a_smoothed_kl_of_few_rollouts_is_no_law_once_their_number_is_held_fixed():
-    """No effect at all: right or wrong, Laplace 1, of n dissimilar rollouts against 40, n falling with x as different trajectories do."""
+    """No effect at all: right or wrong, Laplace 1, of n dissimilar rollouts against 40, n falling with x as different
+    trajectories do.
+    """
     rng = np.random.default_rng(0)
     x = rng.random(600)
     n = rng.binomial(19, 1 - 0.9 * x) + 1
@@ -149,20 +174,52 @@ def test_a_smoothed_kl_of_few_rollouts_is_no_law_once_their_number_is_held_fixed
 
 def test_the_words_answer_with_direction_strength_and_chance(inverse, none):
     said = in_words(inverse, **SAID)
-    assert said.startswith("Steepness is inversely related to counterfactual importance here (random directions, layer 12): within CoTs")
+    assert said.startswith(
+        "Steepness is inversely related to counterfactual importance here (random directions, layer 12): within CoTs"
+    )
     assert "Over all chunks ρ = −" in said and "the other way" not in said and "would have been found" not in said
-    assert "600 chunks of 100 CoTs of 40 problems" in said and "Chance would not do as well" in said and "p ≤ 0.005" in said
+    assert (
+        "600 chunks of 100 CoTs of 40 problems" in said
+        and "Chance would not do as well" in said
+        and "p ≤ 0.005" in said
+    )
     said = in_words(none, **SAID | {"where": ""})
     assert said.startswith("No law between steepness and counterfactual importance is shown here: within CoTs ρ")
-    assert "Chance does as well" in said and "How strong a law would have been found is unknown: no effects were planted." in said
+    assert (
+        "Chance does as well" in said
+        and "How strong a law would have been found is unknown: no effects were planted." in said
+    )
 
 
-@pytest.mark.parametrize(("found", "p_needed", "p_allowed", "said"), [
-    ((0.4, 0.93, 1.0), (1.0, 0.008, 0.001), 0.01, "ρ = −0.25 within CoTs would have been found 9 times in 10; 9 times in 10 from"),
-    ((0.1, 0.52, 0.95), (1.0, 0.02, 0.001), 0.01, "would have been found 5 times in 10; 9 times in 10 from ρ = −0.40 on."),
-    ((0.4, 0.93, 1.0), (1.0, 0.008, 0.001), 0.002, "as a pair by itself; 9 times in 10 from ρ = −0.40 on among all pairs, where p"),
-    ((0.0, 0.01, 0.2), (1.0, 1.0, 1.0), 0.01, "would have been found hardly ever; not even ρ = −0.40 is found 9 times in 10."),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("found", "p_needed", "p_allowed", "said"),
+    [
+        (
+            (0.4, 0.93, 1.0),
+            (1.0, 0.008, 0.001),
+            0.01,
+            "ρ = −0.25 within CoTs would have been found 9 times in 10; 9 times in 10 from",
+        ),
+        (
+            (0.1, 0.52, 0.95),
+            (1.0, 0.02, 0.001),
+            0.01,
+            "would have been found 5 times in 10; 9 times in 10 from ρ = −0.40 on.",
+        ),
+        (
+            (0.4, 0.93, 1.0),
+            (1.0, 0.008, 0.001),
+            0.002,
+            "as a pair by itself; 9 times in 10 from ρ = −0.40 on among all pairs, where p",
+        ),
+        (
+            (0.0, 0.01, 0.2),
+            (1.0, 1.0, 1.0),
+            0.01,
+            "would have been found hardly ever; not even ρ = −0.40 is found 9 times in 10.",
+        ),
+    ],
+)
 def test_a_none_says_what_it_would_have_found(none, found, p_needed, p_allowed, said):
     power = Power(200, (-0.15, -0.25, -0.4), found, p_needed)
     assert said in in_words(replace(none, power=power, p_allowed=p_allowed), **SAID)
@@ -170,7 +227,11 @@ def test_a_none_says_what_it_would_have_found(none, found, p_needed, p_allowed, 
 
 def test_the_words_say_what_stands_against_a_claim(inverse):
     said = in_words(replace(inverse, q=0.2), **SAID)
-    assert "No law" in said and "Chance would not do as well" in said and "this does not hold: q over the grid = 0.2" in said
+    assert (
+        "No law" in said
+        and "Chance would not do as well" in said
+        and "this does not hold: q over the grid = 0.2" in said
+    )
 
 
 def test_the_words_say_what_is_unknown(none):
@@ -178,4 +239,6 @@ def test_the_words_say_what_is_unknown(none):
     assert "is unknown: y is the same for all 600 chunks" in in_words(constant, **SAID)
     nan = float("nan")
     undealt = replace(none, rank=replace(none.rank, p_permutation=nan), within=replace(none.within, low=nan))
-    assert "interval unknown" in in_words(undealt, **SAID) and "Whether chance would do as well is unknown" in in_words(undealt, **SAID)
+    assert "interval unknown" in in_words(undealt, **SAID) and "Whether chance would do as well is unknown" in in_words(
+        undealt, **SAID
+    )

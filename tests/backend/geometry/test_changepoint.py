@@ -37,7 +37,10 @@ def test_the_order_of_x_and_unknown_samples_change_nothing():
 
 def test_planted_steps_lie_within_their_intervals():
     rng = np.random.default_rng(2)
-    found = [changepoint(BETAS, planted(rng, step_after=0, size=1.2), n_bootstrap=300, n_permutations=99, seed=k) for k in range(60)]
+    found = [
+        changepoint(BETAS, planted(rng, step_after=0, size=1.2), n_bootstrap=300, n_permutations=99, seed=k)
+        for k in range(60)
+    ]
     assert sum(step.low <= 0 and step.high >= 2 for step in found) >= 54
     assert sum(step.p <= 0.05 for step in found) >= 57
     assert np.mean([step.size for step in found]) == pytest.approx(1.2, abs=0.15)
@@ -45,7 +48,10 @@ def test_planted_steps_lie_within_their_intervals():
 
 def test_noise_alone_gives_a_small_p_about_once_in_twenty():
     rng = np.random.default_rng(3)
-    found = [changepoint(BETAS, planted(rng, step_after=0, size=0, n=8), n_bootstrap=1, n_permutations=199, seed=k) for k in range(400)]
+    found = [
+        changepoint(BETAS, planted(rng, step_after=0, size=0, n=8), n_bootstrap=1, n_permutations=199, seed=k)
+        for k in range(400)
+    ]
     assert 8 <= sum(step.p <= 0.05 for step in found) <= 36  # 99.9 % of binomial(400, 0.05)
 
 

@@ -1,4 +1,6 @@
-"""A vector comes out of each kind of file as it went in; what cannot be used is refused in words, and nothing in a file is run."""
+"""A vector comes out of each kind of file as it went in; what cannot be used is refused in words, and nothing in a file
+is run.
+"""
 
 import hashlib
 import io
@@ -103,8 +105,15 @@ def test_a_path_is_read_like_its_bytes(tmp_path):
     assert is_unit_of(read_direction(tmp_path / "v.npy", "v.npy", d_model=D), VECTOR)
 
 
-@pytest.mark.parametrize("make", [lambda a: ("a.npy", npy(a)), lambda a: ("a.npy", npy(np.asfortranarray(a))),
-                                  lambda a: ("a.pt", pt(torch.tensor(a).T.contiguous().T)), lambda a: ("a.npz", npz(array=a))])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda a: ("a.npy", npy(a)),
+        lambda a: ("a.npy", npy(np.asfortranarray(a))),
+        lambda a: ("a.pt", pt(torch.tensor(a).T.contiguous().T)),
+        lambda a: ("a.npz", npz(array=a)),
+    ],
+)
 def test_of_one_vector_for_each_block_the_layer_chooses_its_own(make):
     name, data = make(BY_LAYER)
     for layer in range(N_LAYERS):
@@ -121,7 +130,9 @@ def test_of_one_vector_for_each_block_the_layer_chooses_its_own(make):
 def test_a_row_more_than_blocks_may_be_of_the_embeddings_so_a_person_chooses_the_row():
     """As persona vectors are written: hidden states of transformers, whose entry k is the output of block k − 1."""
     data, of = pt(torch.tensor(BY_LAYER)), {"d_model": D, "n_layers": N_LAYERS - 1}
-    with pytest.raises(DirectionFileError, match=r"5 rows, one more than the model's 4 blocks, .*embeddings.* For layer 2 choose row 3"):
+    with pytest.raises(
+        DirectionFileError, match=r"5 rows, one more than the model's 4 blocks, .*embeddings.* For layer 2 choose row 3"
+    ):
         read_direction(data, "v.pt", layer=2, **of)
     (entry,) = candidates_in(data, "v.pt")
     choices = entry.rows(**of)
@@ -147,7 +158,9 @@ def test_where_rows_are_blocks_or_the_vector_is_one_there_is_no_row_to_choose():
 
 @pytest.mark.parametrize("layer", [-1, 5, 99])
 def test_a_layer_that_the_model_lacks_is_refused_also_counted_from_the_end(layer):
-    with pytest.raises(DirectionFileError, match=rf"layer {layer} was asked for; choose one of the model's 5 blocks, 0 to 4"):
+    with pytest.raises(
+        DirectionFileError, match=rf"layer {layer} was asked for; choose one of the model's 5 blocks, 0 to 4"
+    ):
         read_direction(npy(BY_LAYER), "v.npy", d_model=D, layer=layer, n_layers=N_LAYERS)
     for key in (f"layer_{layer}", f"layers.{layer}.v"):
         with pytest.raises(DirectionFileError, match=r"counts blocks from the end|the model has 5 blocks, 0 to 4"):
@@ -165,12 +178,24 @@ def test_a_layer_that_the_model_lacks_is_refused_also_counted_from_the_end(layer
         {"evil": {"vector": torch.tensor(VECTOR), "hook_name": "blocks.4.hook_resid_pre"}},
         {"vector": torch.tensor(VECTOR), "config": {"hook_layer": 3, "hook_point": "resid_post"}},
         {"hidden_states": {4: torch.tensor(VECTOR)}},
-        {"model.layers.3": torch.tensor(VECTOR)}, {"resid_post_layer_3": torch.tensor(VECTOR)},
+        {"model.layers.3": torch.tensor(VECTOR)},
+        {"resid_post_layer_3": torch.tensor(VECTOR)},
         {3: {"mean": torch.tensor(VECTOR), "count": 9}},
     ],
-    ids=["by layer", "steering-vectors", "repeng", "layer beside", "tensor beside", "hook beside", "configuration", "hidden", "module",
-         "submodule", "labels by layer"],
-)  # fmt: skip
+    ids=[
+        "by layer",
+        "steering-vectors",
+        "repeng",
+        "layer beside",
+        "tensor beside",
+        "hook beside",
+        "configuration",
+        "hidden",
+        "module",
+        "submodule",
+        "labels by layer",
+    ],
+)
 def test_a_file_says_its_layer_by_keys_and_by_what_stands_beside_the_vector(content):
     data = pt(content)
     key = next(entry.key for entry in candidates_in(data, "v.pt") if entry.layer == 3)
@@ -201,7 +226,7 @@ def test_other_containers_say_it_as_well():
         ({"v": torch.ones(D), "hook_name": "blocks.3.hook_resid_post", "layer": 2}, "name two blocks"),
         ({"attn_out": torch.ones(D)}, "the attention"),
     ],
-)  # fmt: skip
+)
 def test_a_vector_of_another_place_is_listed_as_such_and_refused(content, what):
     (entry,) = candidates_in(pt(content), "v.pt")
     assert entry.layer is None and what in entry.fault
@@ -211,7 +236,13 @@ def test_a_vector_of_another_place_is_listed_as_such_and_refused(content, what):
 
 def test_where_nothing_inside_says_the_layer_the_files_name_may_say_it():
     vector = np.ones(D, np.float32)
-    for name, layer in (("layer_1", 1), ("blocks.2.hook_resid_pre", 1), ("happy_layer_2_seed0", 2), ("2", None), ("v2.1", None)):
+    for name, layer in (
+        ("layer_1", 1),
+        ("blocks.2.hook_resid_pre", 1),
+        ("happy_layer_2_seed0", 2),
+        ("2", None),
+        ("v2.1", None),
+    ):
         assert read_direction(npy(vector), f"{name}.npy", d_model=D, n_layers=4).layer == layer
     assert read_direction(npz(layer_3=vector), "layer_1.npz", d_model=D, n_layers=4).layer == 3  # what is inside leads
     with pytest.raises(DirectionFileError, match=r"blocks\.2\.hook_mlp_out is the MLP of block 2"):
@@ -255,16 +286,28 @@ def test_axes_of_one_are_no_rows():
 
 @pytest.mark.parametrize("content", [{"v": np.ones(D)}, {"v": np.float32(3)}])
 def test_a_pickle_of_numpy_arrays_is_refused_in_plain_words_that_advise_nothing_unsafe(content):
-    with pytest.raises(DirectionFileError, match=r"holds NumPy arrays in a pickle \(numpy\..*never run; save tensors alone") as refused:
+    with pytest.raises(
+        DirectionFileError, match=r"holds NumPy arrays in a pickle \(numpy\..*never run; save tensors alone"
+    ) as refused:
         candidates_in(pt(content), "v.pt")
-    assert "\x1b" not in str(refused.value) and "weights_only" not in str(refused.value) and "trust" not in str(refused.value)
+    assert (
+        "\x1b" not in str(refused.value)
+        and "weights_only" not in str(refused.value)
+        and "trust" not in str(refused.value)
+    )
 
 
 def test_venhoffs_means_by_label_are_listed_by_label():
-    labels = {label: {"mean": torch.tensor(BY_LAYER) * sign, "count": 7} for label, sign in (("backtracking", 1), ("overall", -1))}
+    labels = {
+        label: {"mean": torch.tensor(BY_LAYER) * sign, "count": 7}
+        for label, sign in (("backtracking", 1), ("overall", -1))
+    }
     data = pt(labels)
     entries = candidates_in(data, "means.pt")
-    assert [(entry.key, entry.shape) for entry in entries] == [("backtracking.mean", BY_LAYER.shape), ("overall.mean", BY_LAYER.shape)]
+    assert [(entry.key, entry.shape) for entry in entries] == [
+        ("backtracking.mean", BY_LAYER.shape),
+        ("overall.mean", BY_LAYER.shape),
+    ]
     assert is_unit_of(read_direction(data, "means.pt", d_model=D, key="overall.mean", layer=2), -BY_LAYER[2])
 
 
@@ -274,7 +317,9 @@ def test_a_control_vector_says_after_which_block_each_of_its_vectors_goes(tmp_pa
         (f"direction.{k}", k, (D,)) for k in range(1, N_LAYERS)
     ]
     for layer in range(1, N_LAYERS):
-        found = read_direction(data, "c.gguf", d_model=D, layer=layer)  # its key names the layer, so none need be chosen
+        found = read_direction(
+            data, "c.gguf", d_model=D, layer=layer
+        )  # its key names the layer, so none need be chosen
         assert (found.key, found.layer) == (f"direction.{layer}", layer) and is_unit_of(found, BY_LAYER[layer])
     half = gguf(tmp_path, tensors={"direction.1": VECTOR.astype(np.float16)})
     assert is_unit_of(read_direction(half, "c.gguf", d_model=D), VECTOR.astype(np.float16))
@@ -283,13 +328,23 @@ def test_a_control_vector_says_after_which_block_each_of_its_vectors_goes(tmp_pa
 def test_layers_are_read_from_keys_that_name_them_or_are_a_number_and_from_no_others():
     names = ("layer_15.diff_in_means", "layers.3", "model.blocks.7.vector", "12", "v2", "player_9", "x")
     found = {entry.key: entry.layer for entry in candidates_in(npz(**dict.fromkeys(names, VECTOR)), "v.npz")}
-    assert found == {"layer_15.diff_in_means": 15, "layers.3": 3, "model.blocks.7.vector": 7, "12": 12, "v2": None, "player_9": None,
-                     "x": None}
+    assert found == {
+        "layer_15.diff_in_means": 15,
+        "layers.3": 3,
+        "model.blocks.7.vector": 7,
+        "12": 12,
+        "v2": None,
+        "player_9": None,
+        "x": None,
+    }
 
 
 def test_of_several_entries_one_is_chosen_by_key():
     data = save_safetensors({"layer_2.b": -VECTOR, "layer_10.a": VECTOR, "ids": np.arange(D)})
-    assert [entry.key for entry in candidates_in(data, "v.safetensors")] == ["layer_2.b", "layer_10.a"]  # whole numbers are no vector
+    assert [entry.key for entry in candidates_in(data, "v.safetensors")] == [
+        "layer_2.b",
+        "layer_10.a",
+    ]  # whole numbers are no vector
     assert is_unit_of(read_direction(data, "v.safetensors", d_model=D, key="layer_2.b"), -VECTOR)
     assert is_unit_of(read_direction(data, "v.safetensors", d_model=D, layer=10), VECTOR)
     with pytest.raises(DirectionFileError, match=r"v.safetensors has 2 entries \(layer_2.b, layer_10.a\); choose one"):
@@ -298,14 +353,20 @@ def test_of_several_entries_one_is_chosen_by_key():
         read_direction(data, "v.safetensors", d_model=D, key="c")
 
 
-@pytest.mark.parametrize("array", [np.ones(D + 1), np.ones((N_LAYERS, D - 1)), np.ones((2, N_LAYERS, D)), np.ones((D, 1))])
+@pytest.mark.parametrize(
+    "array", [np.ones(D + 1), np.ones((N_LAYERS, D - 1)), np.ones((2, N_LAYERS, D)), np.ones((D, 1))]
+)
 def test_a_shape_that_does_not_fit_is_refused_with_what_was_found_and_expected(array):
-    said = re.escape(f"v.npy: array has shape {array.shape}; a vector (16,) or one for each block (n_layers, 16) was expected")
+    said = re.escape(
+        f"v.npy: array has shape {array.shape}; a vector (16,) or one for each block (n_layers, 16) was expected"
+    )
     with pytest.raises(DirectionFileError, match=said):
         read_direction(npy(array), "v.npy", d_model=D, layer=0)
 
 
-@pytest.mark.parametrize(("value", "words"), [(np.nan, "1 values that are NaN"), (np.inf, "infinite"), (1e300, "infinite")])
+@pytest.mark.parametrize(
+    ("value", "words"), [(np.nan, "1 values that are NaN"), (np.inf, "infinite"), (1e300, "infinite")]
+)
 def test_values_that_are_not_numbers_are_refused(value, words):
     array = VECTOR.astype(np.float64)
     array[3] = value
@@ -326,7 +387,10 @@ def test_a_zero_vector_points_nowhere():
 
 
 GOOD = {
-    "v.safetensors": save_safetensors({"v": VECTOR}), "v.pt": pt({"v": torch.tensor(VECTOR)}), "v.npz": npz(v=VECTOR), "v.npy": npy(VECTOR),
+    "v.safetensors": save_safetensors({"v": VECTOR}),
+    "v.pt": pt({"v": torch.tensor(VECTOR)}),
+    "v.npz": npz(v=VECTOR),
+    "v.npy": npy(VECTOR),
     "old.pt": pt({"v": torch.tensor(VECTOR)}, _use_new_zipfile_serialization=False),
 }
 
@@ -339,7 +403,9 @@ def good(tmp_path):
 def test_the_content_must_be_what_the_ending_says(good):
     for name, data in good.items():
         for other in {Path(other).suffix for other in good} - {Path(name).suffix}:
-            with pytest.raises(DirectionFileError, match=rf"wrong\{other} should be .* by its ending, but its content is"):
+            with pytest.raises(
+                DirectionFileError, match=rf"wrong\{other} should be .* by its ending, but its content is"
+            ):
                 candidates_in(data, f"wrong{other}")
     with pytest.raises(DirectionFileError, match=r"notes.txt ends in .txt; .*\.safetensors, \.pt"):
         candidates_in(b"hello", "notes.txt")
@@ -457,4 +523,7 @@ def test_a_file_without_vectors_is_refused():
 
 def test_importing_it_costs_no_torch():
     check = "import sys, backend.geometry.direction_files; print({'torch', 'safetensors', 'gguf'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+    assert (
+        subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout.strip()
+        == "set()"
+    )

@@ -19,7 +19,7 @@ from backend.geometry.direction_library import (
     available,
     category_gate_of,
     make_direction,
-)  # fmt: skip
+)
 from backend.store.dictionaries import DictionaryLost
 from backend.store.store import Store
 from precompute import steered
@@ -62,11 +62,15 @@ def test_a_definition_gives_the_direction_that_the_sweep_makes(store, model, stu
     context = SimpleNamespace(study=SimpleNamespace(sweep=asked, seed=SEED))
     importance = store.metric_by_chunk(directions.ANCHOR_METRIC, directions.ANCHOR_CONVENTIONS)
     ids, vectors = store.activations(model, LAYER)
-    expected = steered.of_kind(context, kind, dict(zip(ids, vectors, strict=True)), importance, model, LAYER, vectors).made
+    expected = steered.of_kind(
+        context, kind, dict(zip(ids, vectors, strict=True)), importance, model, LAYER, vectors
+    ).made
     assert len(expected) == {"diff_in_means": 1, "random": 3}.get(kind, len(study))
     for number, direction in enumerate(expected):
         how = {"diff_in_means": {"threshold": threshold}, "random": {"seed": SEED, "number": number}}
-        assert same(make_direction(store, spec(model, kind, **how.get(kind, {"chunk_id": direction.chunk_id}))), direction)
+        assert same(
+            make_direction(store, spec(model, kind, **how.get(kind, {"chunk_id": direction.chunk_id}))), direction
+        )
 
 
 def test_a_pair_a_category_and_a_tangent_are_of_the_studys_chunks(store, model, study):
@@ -75,7 +79,9 @@ def test_a_pair_a_category_and_a_tangent_are_of_the_studys_chunks(store, model, 
     made = make_direction(store, spec(model, "pair", chunk_id=first, other_chunk_id=second))
     assert same(made, directions.pair(study, first, second, **of).made[0])
     made = make_direction(store, spec(model, "category", category="self_checking", tags=TAGS))
-    rows = store.frame("SELECT chunk_id, category FROM categories WHERE source = $s AND rank = 0 ORDER BY chunk_id", s=TAGS)
+    rows = store.frame(
+        "SELECT chunk_id, category FROM categories WHERE source = $s AND rank = 0 ORDER BY chunk_id", s=TAGS
+    )
     tagged = dict(zip(rows["chunk_id"], rows["category"], strict=True))
     inside = [study[chunk] for chunk in study if tagged[chunk] == "self_checking"]
     outside = [study[chunk] for chunk in study if tagged[chunk] != "self_checking"]
@@ -93,9 +99,13 @@ def test_a_typed_text_has_directions_of_its_own_and_no_part_in_any_mean(store, m
     stored = next(iter(study))
     mixed = make_direction(store, spec(model, "pair", chunk_id="typed_0000", other_chunk_id=stored), activations=typed)
     assert np.allclose(mixed.norm * mixed.vector, 2 - study[stored], atol=1e-6)
-    tangent = make_direction(store, spec(model, "on_manifold", chunk_id="typed_0000", component=1, neighbours=5), activations=typed)
+    tangent = make_direction(
+        store, spec(model, "on_manifold", chunk_id="typed_0000", component=1, neighbours=5), activations=typed
+    )
     among = {**study, "typed_0000": typed["typed_0000"]}
-    assert same(tangent, directions.on_manifold(among, "typed_0000", component=1, k=5, model_id=model, layer=LAYER).made[0])
+    assert same(
+        tangent, directions.on_manifold(among, "typed_0000", component=1, k=5, model_id=model, layer=LAYER).made[0]
+    )
     for how in ({"kind": "diff_in_means"}, {"kind": "category", "category": "self_checking", "tags": TAGS}):
         asked = DirectionSpec(model_id=model, layer=LAYER, **how)
         assert same(make_direction(store, asked, activations=typed), make_direction(store, asked))
@@ -132,7 +142,10 @@ def test_what_is_missing_is_said(store, model, study):
     assert available(store, model) == list(small_study.LAYERS) and available(store, "nobody") == []
     chunk = next(iter(study))
     for asked, said in [
-        (DirectionSpec("per_chunk", model, 6, chunk_id=chunk), "no chunk activations at layer 6; there are some at layers 5, 15"),
+        (
+            DirectionSpec("per_chunk", model, 6, chunk_id=chunk),
+            "no chunk activations at layer 6; there are some at layers 5, 15",
+        ),
         (DirectionSpec("diff_in_means", "nobody", 5), "none of this model at any layer"),
         (spec(model, "centered", chunk_id="stranger"), "Chunk stranger has no activation at layer 15"),
         (spec(model, "pair", chunk_id=chunk, other_chunk_id=chunk), "points nowhere"),
@@ -162,11 +175,19 @@ def test_a_feature_points_along_its_decoder_row_and_its_norm_is_what_a_code_of_1
             assert found.norm == pytest.approx(np.linalg.norm(added), rel=1e-4) and found.kind == "feature"
             assert found.vector * found.norm == pytest.approx(added, abs=1e-4)
         for wrong, said in [
-            ({"dictionary_id": "w0"}, "no dictionary w0"), ({"feature": 6}, "features 0 to 5 at layer 5"),
-            ({"model_id": "m0"}, "no decoder for model m0"), ({"layer": 2}, "feature 3 at layer 2 was asked for"),
-        ]:  # fmt: skip
+            ({"dictionary_id": "w0"}, "no dictionary w0"),
+            ({"feature": 6}, "features 0 to 5 at layer 5"),
+            ({"model_id": "m0"}, "no decoder for model m0"),
+            ({"layer": 2}, "feature 3 at layer 2 was asked for"),
+        ]:
             with pytest.raises(SpecError, match=said):
-                given = {"kind": "feature", "model_id": row.base_model_id, "layer": at, "dictionary_id": name, "feature": 3}
+                given = {
+                    "kind": "feature",
+                    "model_id": row.base_model_id,
+                    "layer": at,
+                    "dictionary_id": name,
+                    "feature": 3,
+                }
                 make_direction(store, DirectionSpec(**(given | wrong)))
         (study / "dictionaries" / name / "dictionary.safetensors").write_bytes(b"another's")
         with pytest.raises(DictionaryLost, match="not what the study was made with"):
@@ -175,8 +196,19 @@ def test_a_feature_points_along_its_decoder_row_and_its_norm_is_what_a_code_of_1
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_definition_survives_being_written_down(kind):
-    every = {"chunk_id": "c_0001", "other_chunk_id": "c_0002", "category": "self_checking", "tags": "me", "component": 2, "seed": 5,
-             "file": "v.npy", "key": "array", "sha256": "ab", "dictionary_id": "w1", "feature": 3}
+    every = {
+        "chunk_id": "c_0001",
+        "other_chunk_id": "c_0002",
+        "category": "self_checking",
+        "tags": "me",
+        "component": 2,
+        "seed": 5,
+        "file": "v.npy",
+        "key": "array",
+        "sha256": "ab",
+        "dictionary_id": "w1",
+        "feature": 3,
+    }
     asked = DirectionSpec(kind, "m1", 4, **{name: every[name] for name in KINDS[kind]})
     assert DirectionSpec.from_json(asked.to_json()) == asked and hash(asked)
 
@@ -184,11 +216,16 @@ def test_a_definition_survives_being_written_down(kind):
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
-        ({"kind": "latent"}, "no direction of kind 'latent'"), ({"kind": "feature"}, "feature needs dictionary_id and feature"),
+        ({"kind": "latent"}, "no direction of kind 'latent'"),
+        ({"kind": "feature"}, "feature needs dictionary_id and feature"),
         ({"kind": "pair", "chunk_id": "c"}, "pair needs other_chunk_id"),
-        ({"layer": -1}, "layer is -1"), ({"layer": "5"}, "layer is '5'"), ({"number": -1}, "number is -1"),
-        ({"seed": "1"}, "seed is '1'"), ({"component": 0}, "component is 0; a whole number from 1"),
-        ({"norm": float("nan")}, "norm is nan"), ({"threshold": "x"}, "threshold is 'x'"),
+        ({"layer": -1}, "layer is -1"),
+        ({"layer": "5"}, "layer is '5'"),
+        ({"number": -1}, "number is -1"),
+        ({"seed": "1"}, "seed is '1'"),
+        ({"component": 0}, "component is 0; a whole number from 1"),
+        ({"norm": float("nan")}, "norm is nan"),
+        ({"threshold": "x"}, "threshold is 'x'"),
     ],
 )
 def test_a_definition_that_makes_no_sense_is_refused(broken, said):
@@ -196,15 +233,23 @@ def test_a_definition_that_makes_no_sense_is_refused(broken, said):
         DirectionSpec(**({"kind": "random", "model_id": "m", "layer": 1, "seed": 1} | broken))
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"kind": "random"}', '{"kind": "random", "model_id": "m", "layer": 1, "seed": 1, "x": 2}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"kind": "random"}', '{"kind": "random", "model_id": "m", "layer": 1, "seed": 1, "x": 2}']
+)
 def test_what_is_no_written_definition_is_refused(text):
     with pytest.raises(SpecError, match=r"definition|defined"):
         DirectionSpec.from_json(text)
 
 
 def test_importing_it_costs_no_torch():
-    check = "import sys, backend.geometry.direction_library; print({'torch', 'sklearn', 'transformers', 'umap'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+    check = (
+        "import sys, backend.geometry.direction_library; print({'torch', 'sklearn', 'transformers', 'umap'} &"
+        " set(sys.modules))"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout.strip()
+        == "set()"
+    )
 
 
 def test_anchors_are_chosen_by_one_convention_for_the_whole_study():

@@ -19,11 +19,13 @@ from backend.geometry.directions import (
     pair,
     per_chunk,
     random,
-)  # fmt: skip
+)
 from backend.geometry.interventions import Intervention, changed
 
 RNG = np.random.default_rng(0)
-ACTIVATIONS = {f"cot{cot}_{chunk:04d}": RNG.standard_normal(16).astype(np.float32) for cot in range(3) for chunk in range(4)}
+ACTIVATIONS = {
+    f"cot{cot}_{chunk:04d}": RNG.standard_normal(16).astype(np.float32) for cot in range(3) for chunk in range(4)
+}
 OF = {"model_id": "m1", "layer": 5}
 
 
@@ -43,15 +45,21 @@ def test_per_chunk_and_centered_times_norm_are_the_activation_and_its_deviation(
 
 def test_diff_in_means_is_anchors_less_the_rest_and_unknown_importance_takes_no_part():
     chunks = list(ACTIVATIONS)
-    importance = dict.fromkeys(chunks[:4], 0.2) | dict.fromkeys(chunks[4:9], 0.19) | {chunks[9]: None, chunks[10]: math.nan}  # 11: missing
+    importance = (
+        dict.fromkeys(chunks[:4], 0.2) | dict.fromkeys(chunks[4:9], 0.19) | {chunks[9]: None, chunks[10]: math.nan}
+    )  # 11: missing
     (direction,) = diff_in_means(ACTIVATIONS, importance, **OF).made
-    expected = np.mean([ACTIVATIONS[c] for c in chunks[:4]], axis=0) - np.mean([ACTIVATIONS[c] for c in chunks[4:9]], axis=0)
+    expected = np.mean([ACTIVATIONS[c] for c in chunks[:4]], axis=0) - np.mean(
+        [ACTIVATIONS[c] for c in chunks[4:9]], axis=0
+    )
     assert np.allclose(direction.norm * direction.vector, expected, atol=1e-6)
     about = json.loads(direction.parameters)
     assert (about["n_anchors"], about["n_rest"], about["n_unknown"], direction.chunk_id) == (4, 5, 3, None)
 
 
-@pytest.mark.parametrize("importance", [dict.fromkeys(ACTIVATIONS, 0.5), dict.fromkeys(ACTIVATIONS, 0.0), {}, dict.fromkeys(ACTIVATIONS)])
+@pytest.mark.parametrize(
+    "importance", [dict.fromkeys(ACTIVATIONS, 0.5), dict.fromkeys(ACTIVATIONS, 0.0), {}, dict.fromkeys(ACTIVATIONS)]
+)
 def test_diff_in_means_without_one_of_its_sides_is_no_direction(importance):
     result = diff_in_means(ACTIVATIONS, importance, **OF)
     assert result.made == () and "both must be more than 0" in result.refused[0].reason
@@ -61,7 +69,10 @@ def test_zero_and_unknown_vectors_are_refused_by_chunk():
     odd = {"zero": np.zeros(16), "unknown": np.full(16, np.nan), "good": np.ones(16)}
     result = per_chunk(odd, **OF)
     assert [direction.chunk_id for direction in result.made] == ["good"]
-    assert {refused.chunk_id: refused.reason.split()[-1] for refused in result.refused} == {"zero": "nowhere", "unknown": "unknown"}
+    assert {refused.chunk_id: refused.reason.split()[-1] for refused in result.refused} == {
+        "zero": "nowhere",
+        "unknown": "unknown",
+    }
     assert "zero" in centered({"only": np.ones(16)}, **OF).refused[0].reason  # the mean of one chunk is that chunk
     assert diff_in_means({"a": np.ones(16), "b": np.ones(16)}, {"a": 1.0, "b": 0.0}, **OF).made == ()
     known = by_chunk(centered({**ACTIVATIONS, "unknown": np.full(16, np.nan)}, **OF))
@@ -83,14 +94,20 @@ def test_random_directions_are_seeded_and_uniform_on_the_sphere():
 
 
 def test_ids_name_what_a_direction_is_and_do_not_depend_on_order():
-    every = [*per_chunk(ACTIVATIONS, **OF).made, *per_chunk(ACTIVATIONS, model_id="m1", layer=6).made, *centered(ACTIVATIONS, **OF).made,
-             *random(5, 16, **OF, seed=7).made]
+    every = [
+        *per_chunk(ACTIVATIONS, **OF).made,
+        *per_chunk(ACTIVATIONS, model_id="m1", layer=6).made,
+        *centered(ACTIVATIONS, **OF).made,
+        *random(5, 16, **OF, seed=7).made,
+    ]
     assert len({direction.direction_id for direction in every}) == len(every)
     backwards = dict(reversed(ACTIVATIONS.items()))
     for make in (per_chunk, centered):
         assert by_chunk(make(backwards, **OF)) == by_chunk(make(ACTIVATIONS, **OF))
     few = dict(list(ACTIVATIONS.items())[:5])
-    assert by_chunk(centered(few, **OF)) != by_chunk(centered(ACTIVATIONS, **OF))  # another mean, another direction, another id
+    assert by_chunk(centered(few, **OF)) != by_chunk(
+        centered(ACTIVATIONS, **OF)
+    )  # another mean, another direction, another id
 
 
 def test_a_pair_is_the_difference_of_two_chunks_and_turns_round_with_them():
@@ -105,17 +122,23 @@ def test_a_pair_is_the_difference_of_two_chunks_and_turns_round_with_them():
 def test_centered_on_a_population_leaves_the_chunk_itself_out_of_the_mean():
     own = {"typed": RNG.standard_normal(16)}
     (direction,) = centered(own, population=ACTIVATIONS, **OF).made
-    assert np.allclose(direction.norm * direction.vector, own["typed"] - np.mean(list(ACTIVATIONS.values()), axis=0), atol=1e-6)
+    assert np.allclose(
+        direction.norm * direction.vector, own["typed"] - np.mean(list(ACTIVATIONS.values()), axis=0), atol=1e-6
+    )
     assert json.loads(direction.parameters)["n_chunks"] == len(ACTIVATIONS)
 
 
-TAGS = {chunk: ("self_checking" if i < 4 else "unknown") for i, chunk in enumerate(ACTIVATIONS) if i < 11}  # the last has no tag
+TAGS = {
+    chunk: ("self_checking" if i < 4 else "unknown") for i, chunk in enumerate(ACTIVATIONS) if i < 11
+}  # the last has no tag
 
 
 def test_a_category_is_its_mean_less_that_of_the_other_tagged_chunks():
     chunks = list(ACTIVATIONS)
     (direction,) = category(ACTIVATIONS, TAGS, "self_checking", source="me", **OF).made
-    expected = np.mean([ACTIVATIONS[c] for c in chunks[:4]], axis=0) - np.mean([ACTIVATIONS[c] for c in chunks[4:11]], axis=0)
+    expected = np.mean([ACTIVATIONS[c] for c in chunks[:4]], axis=0) - np.mean(
+        [ACTIVATIONS[c] for c in chunks[4:11]], axis=0
+    )
     assert np.allclose(direction.norm * direction.vector, expected, atol=1e-6)
     about = json.loads(direction.parameters)
     assert (about["n_category"], about["n_rest"], about["n_unknown"], about["source"]) == (4, 7, 1, "me")
@@ -123,7 +146,9 @@ def test_a_category_is_its_mean_less_that_of_the_other_tagged_chunks():
     assert np.allclose(rest.vector, -direction.vector, atol=1e-6)  # with two categories, each is the other turned round
 
 
-@pytest.mark.parametrize("tags", [{}, dict.fromkeys(ACTIVATIONS, "self_checking"), dict.fromkeys(ACTIVATIONS, "unknown")])
+@pytest.mark.parametrize(
+    "tags", [{}, dict.fromkeys(ACTIVATIONS, "self_checking"), dict.fromkeys(ACTIVATIONS, "unknown")]
+)
 def test_a_category_without_one_of_its_sides_is_no_direction(tags):
     result = category(ACTIVATIONS, tags, "self_checking", source="me", **OF)
     assert result.made == () and "both must be more than 0" in result.refused[0].reason
@@ -176,7 +201,9 @@ def planted(n: int, shift: float, d_model: int = 64) -> tuple[dict[str, np.ndarr
     cloud = np.random.default_rng(5).standard_normal((2 * n, d_model))
     cloud[:n, 3] += shift
     names = [f"c{i:04d}" for i in range(2 * n)]
-    return dict(zip(names, cloud, strict=True)), {name: ("self_checking" if i < n else "unknown") for i, name in enumerate(names)}
+    return dict(zip(names, cloud, strict=True)), {
+        name: ("self_checking" if i < n else "unknown") for i, name in enumerate(names)
+    }
 
 
 def test_a_category_gate_is_open_on_the_side_of_the_category_and_says_how_often_it_errs():
@@ -185,11 +212,15 @@ def test_a_category_gate_is_open_on_the_side_of_the_category_and_says_how_often_
     w = found.gate.vector / np.linalg.norm(found.gate.vector)
     assert w[3] > 0.9 and (found.n_category, found.n_rest) == (400, 400)
     right = 0.5 * (1 + math.erf(2 / math.sqrt(2)))  # halfway between means 4 standard deviations apart
-    assert found.true_share == pytest.approx(right, abs=0.04) and found.false_share == pytest.approx(1 - right, abs=0.04)
+    assert found.true_share == pytest.approx(right, abs=0.04) and found.false_share == pytest.approx(
+        1 - right, abs=0.04
+    )
 
 
 def test_a_gate_that_separates_nothing_does_not_look_as_if_it_did():
-    activations, tags = planted(12, 0, d_model=512)  # so few chunks in so many dimensions: their own means separate them perfectly
+    activations, tags = planted(
+        12, 0, d_model=512
+    )  # so few chunks in so many dimensions: their own means separate them perfectly
     found = category_gate(activations, tags, "self_checking")
     open_on = {name: vector @ found.gate.vector > found.gate.threshold for name, vector in activations.items()}
     assert all(open_on[name] == (tag == "self_checking") for name, tag in tags.items())

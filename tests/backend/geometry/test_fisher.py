@@ -1,4 +1,6 @@
-"""Fisher steepness equals an explicit Jacobian's, and the limit of KL(β)/β² as β → 0; it obeys the laws of a quadratic form."""
+"""Fisher steepness equals an explicit Jacobian's, and the limit of KL(β)/β² as β → 0; it obeys the laws of a quadratic
+form.
+"""
 
 from types import SimpleNamespace
 
@@ -31,15 +33,23 @@ def test_steepness_and_products_are_those_of_the_explicit_jacobian(tiny, family,
     assert encoded.is_shared_prefix == (family != "gemma2")  # gemma2 takes the plain way, and caps its logits
     metric = LocalMetric(encoded, SPAN, LAYER, unit=unit)
     for position, g in explicit.items():
-        assert metric.steepness(VECTORS, [position] * 3) == pytest.approx(np.einsum("na,ab,nb->n", VECTORS, g, VECTORS) / 2, rel=1e-6)
+        assert metric.steepness(VECTORS, [position] * 3) == pytest.approx(
+            np.einsum("na,ab,nb->n", VECTORS, g, VECTORS) / 2, rel=1e-6
+        )
         products = VECTORS @ g
         assert np.linalg.norm(metric.products(VECTORS, position) - products) < 1e-6 * np.linalg.norm(products)
 
 
-@pytest.mark.parametrize(("family", "beta", "within"), [("gpt2", 1e-3, 1e-4), ("llama", 0.02, 0.01), ("gemma3", 0.02, 0.01)])
+@pytest.mark.parametrize(
+    ("family", "beta", "within"), [("gpt2", 1e-3, 1e-4), ("llama", 0.02, 0.01), ("gemma3", 0.02, 0.01)]
+)
 def test_it_is_the_limit_of_kl_over_beta_squared(tiny, family, beta, within):
     double = in_float64(tiny(family))
-    asked = {"chunk_spans": {"a": (10, 17), "b": (17, 24)}, "directions": random_directions(double, 1), "layers": [LAYER]}
+    asked = {
+        "chunk_spans": {"a": (10, 17), "b": (17, 24)},
+        "directions": random_directions(double, 1),
+        "layers": [LAYER],
+    }
     asked |= {"positions": ["anchor", "chunk"]}
     curves = {row["curve_id"]: row["kl"] for row in sweep_cot(double, TOKENS, **asked, betas=[-beta, beta]).kl_curves}
     rows = fisher_cot(double, TOKENS, **asked)
@@ -60,8 +70,14 @@ def test_it_is_a_quadratic_form(tiny):
 
 def test_one_token_has_the_same_steepness_at_both_positions_and_longer_chunks_do_not(tiny):
     loaded = tiny("llama")
-    rows = fisher_cot(loaded, TOKENS, {"one": (17, 18), "long": (17, 24)}, random_directions(loaded, 1), layers=[LAYER],
-                      positions=["anchor", "chunk"])
+    rows = fisher_cot(
+        loaded,
+        TOKENS,
+        {"one": (17, 18), "long": (17, 24)},
+        random_directions(loaded, 1),
+        layers=[LAYER],
+        positions=["anchor", "chunk"],
+    )
     one, one_chunk, long, long_chunk = (row["fisher_steepness"] for row in rows)
     assert one == pytest.approx(one_chunk, rel=1e-6) and long != pytest.approx(long_chunk, rel=1e-2)
 

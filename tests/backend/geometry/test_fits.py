@@ -40,8 +40,10 @@ def test_steepness_scales_with_kl_and_with_the_inverse_square_of_beta():
 
 def test_no_other_parabola_lies_closer():
     fit = quadratic_fit(BETAS, CURVE)
+
     def residual(a, b, c):
         return np.sum((CURVE - (a * BETAS**2 + b * BETAS + c)) ** 2)
+
     for step in np.random.default_rng(1).normal(0, 1e-3, (20, 3)):
         assert residual(fit.a + step[0], fit.b + step[1], fit.c + step[2]) >= residual(fit.a, fit.b, fit.c)
 

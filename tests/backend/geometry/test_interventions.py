@@ -19,7 +19,9 @@ def unit(seed: int, d_model: int = 64) -> np.ndarray:
     return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
-def made(operation: str, beta: float, *, unit_name: str = "rms", place: str = "anchor", layers=(1,), gate=None) -> Intervention:
+def made(
+    operation: str, beta: float, *, unit_name: str = "rms", place: str = "anchor", layers=(1,), gate=None
+) -> Intervention:
     return Intervention(layers, place, operation, unit(1), beta, unit_name, gate)
 
 
@@ -101,7 +103,9 @@ def test_a_shut_gate_leaves_its_positions_bit_for_bit(operation):
 def test_every_row_is_treated_by_itself(operation):
     h = streams()
     whole = changed(h, intervention=made(operation, 2.0))
-    assert torch.allclose(torch.cat([changed(row[None], intervention=made(operation, 2.0)) for row in h]), whole, atol=1e-6)
+    assert torch.allclose(
+        torch.cat([changed(row[None], intervention=made(operation, 2.0)) for row in h]), whole, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "gpt2"])
@@ -110,7 +114,12 @@ def test_every_row_is_treated_by_itself(operation):
 def test_an_intervention_equals_a_forward_pass_with_hooks_and_moves_nothing_before(tiny, family, place, operation):
     loaded = tiny(family)
     intervention = made(operation, 3.0, place=place, layers=(1, 2))
-    positions = {"anchor": [23], "chunk": list(range(23, 30)), "onward": list(range(23, 36)), "prompt": list(range(1, 9))}[place]
+    positions = {
+        "anchor": [23],
+        "chunk": list(range(23, 30)),
+        "onward": list(range(23, 36)),
+        "prompt": list(range(1, 9)),
+    }[place]
 
     def hook(_block, _inputs, output):
         h = residual_of(output).clone()
@@ -140,16 +149,23 @@ def test_an_intervention_survives_the_way_to_another_process():
 @pytest.mark.parametrize(
     ("broken", "words"),
     [
-        ({"beta": float("nan")}, "β is nan"), ({"beta": float("inf")}, "β is inf"), ({"place": "nowhere"}, "anchor, chunk"),
-        ({"operation": "x"}, "add, replace"), ({"unit": "x"}, "rms, norm"), ({"layers": ()}, "one or more"),
+        ({"beta": float("nan")}, "β is nan"),
+        ({"beta": float("inf")}, "β is inf"),
+        ({"place": "nowhere"}, "anchor, chunk"),
+        ({"operation": "x"}, "add, replace"),
+        ({"unit": "x"}, "rms, norm"),
+        ({"layers": ()}, "one or more"),
         ({"layers": (-1,)}, "from 0 on"),
-        ({"vector": 2 * unit(1)}, "of length 2"), ({"vector": np.full(64, np.nan, np.float32)}, "length nan"),
+        ({"vector": 2 * unit(1)}, "of length 2"),
+        ({"vector": np.full(64, np.nan, np.float32)}, "length nan"),
         ({"vector": np.ones((2, 2), np.float32)}, "shape"),
     ],
 )
 def test_what_makes_no_sense_is_refused_at_birth(broken, words):
     with pytest.raises(InterventionError, match=words):
-        Intervention(**({"layers": (1,), "place": "anchor", "operation": "add", "vector": unit(1), "beta": 1.0} | broken))
+        Intervention(
+            **({"layers": (1,), "place": "anchor", "operation": "add", "vector": unit(1), "beta": 1.0} | broken)
+        )
 
 
 def test_positions_that_do_not_exist_are_refused(tiny):

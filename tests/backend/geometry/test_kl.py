@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from backend.geometry.kl import KLError, base_distribution, kl_divergence, kl_reference
 
 VOCABULARY = 150_000
-# Nats that the definition itself loses in float64: two log-sum-exps near 10, whose last digit is 1.8e-15, each rounded once or twice,
-# and terms of both signs, rounded alike. Which way depends on the CPU.
+# Nats that the definition itself loses in float64: two log-sum-exps near 10, whose last digit is 1.8e-15, each rounded
+# once or twice, and terms of both signs, rounded alike. Which way depends on the CPU.
 ROUNDING = 1e-14
 
 
@@ -26,7 +26,9 @@ def naive_float32(steered: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
 
 
 def in_decimals(steered: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
-    """The definition, Σ p·(log p − log q), of logits (n_rows, vocab_size) in decimal numbers of 40 digits: alike on every machine."""
+    """The definition, Σ p·(log p − log q), of logits (n_rows, vocab_size) in decimal numbers of 40 digits: alike on
+    every machine.
+    """
     rows = []
     with localcontext(prec=40):
         for s, b in zip(steered.tolist(), base.tolist(), strict=True):
@@ -39,7 +41,9 @@ def in_decimals(steered: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
 
 
 def exact_from_change(steered: torch.Tensor, base: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    return kl_reference(steered.double() @ weight.double().T, (base.double() @ weight.double().T).expand(len(steered), -1, -1))
+    return kl_reference(
+        steered.double() @ weight.double().T, (base.double() @ weight.double().T).expand(len(steered), -1, -1)
+    )
 
 
 def test_reference_is_the_definition():
@@ -138,7 +142,10 @@ def test_an_unmoved_row_is_exactly_zero_among_moved_ones():
 
 def test_a_token_the_base_all_but_excludes_costs_its_whole_log_ratio():
     weight = torch.eye(3)
-    base, steered = torch.tensor([[0.0, 0.0, -300.0]]), torch.tensor([[[0.0, 0.0, 300.0]], [[0.0, 0.0, -300.5]], [[-300.0, 0.0, -900.0]]])
+    base, steered = (
+        torch.tensor([[0.0, 0.0, -300.0]]),
+        torch.tensor([[[0.0, 0.0, 300.0]], [[0.0, 0.0, -300.5]], [[-300.0, 0.0, -900.0]]]),
+    )
     exact = kl_reference(steered, base.expand(3, -1, -1))
     assert torch.allclose(base_distribution(base, weight).kl(steered), exact)
     assert torch.allclose(kl_divergence(steered, base.expand(3, -1, -1)), exact)

@@ -84,8 +84,19 @@ def test_of_a_model_everything_agrees_with_the_explicit_metric(tiny):
     eigen = {position: np.linalg.eigh(g) for position, g in explicit.items()}
     leading = eigen["anchor"][1][:, ::-1][:, :5].T
     found = local_geometry_cot(
-        double, TOKENS, {"c": SPAN}, layers=[LAYER], positions=["anchor", "chunk"], unit="rms", probes=32, seed=0,
-        tangents={("c", LAYER): leading}, spectrum_of={"c"}, n_eigen=6, n_random=4, epsilons=[0.1, 1.0],
+        double,
+        TOKENS,
+        {"c": SPAN},
+        layers=[LAYER],
+        positions=["anchor", "chunk"],
+        unit="rms",
+        probes=32,
+        seed=0,
+        tangents={("c", LAYER): leading},
+        spectrum_of={"c"},
+        n_eigen=6,
+        n_random=4,
+        epsilons=[0.1, 1.0],
     )
     assert len(found.local_geometry) == 2 and len(found.directions) == 12
     for row in found.local_geometry:
@@ -106,8 +117,18 @@ def test_of_a_model_everything_agrees_with_the_explicit_metric(tiny):
 def test_eigen_directions_join_the_library_and_cost_half_their_eigenvalue(tiny):
     loaded = tiny("llama")
     found = local_geometry_cot(
-        loaded, TOKENS, {"c": SPAN}, layers=[LAYER], positions=["anchor"], unit="rms", probes=2, seed=0, tangents={}, spectrum_of={"c"},
-        n_eigen=3, n_random=2,
+        loaded,
+        TOKENS,
+        {"c": SPAN},
+        layers=[LAYER],
+        positions=["anchor"],
+        unit="rms",
+        probes=2,
+        seed=0,
+        tangents={},
+        spectrum_of={"c"},
+        n_eigen=3,
+        n_random=2,
     )
     made = [make.Direction(**row) for row in found.directions]
     assert [(one.kind, one.chunk_id, one.layer) for one in made] == [("eigen", "c", LAYER)] * 3
@@ -122,12 +143,24 @@ def test_eigen_directions_join_the_library_and_cost_half_their_eigenvalue(tiny):
 def test_what_was_not_asked_for_or_has_no_tokens_is_unknown_and_the_rest_does_not_depend_on_it(tiny):
     loaded, tangents = tiny("qwen2"), np.eye(64)[:2]
     spans = {"a": (10, 17), "b": SPAN, "empty": (19, 19)}
-    asked = {"layers": [LAYER], "positions": ["chunk"], "unit": "rms", "probes": 4, "seed": 3, "tangents": {("b", LAYER): tangents}}
+    asked = {
+        "layers": [LAYER],
+        "positions": ["chunk"],
+        "unit": "rms",
+        "probes": 4,
+        "seed": 3,
+        "tangents": {("b", LAYER): tangents},
+    }
     a, b, empty = local_geometry_cot(loaded, TOKENS, spans, **asked, spectrum_of={"empty"}).local_geometry
     assert a.keys() == empty.keys() == TABLES["local_geometry"].columns.keys()
-    assert all(b[column] is None for column in ("eigenvalues", "participation_ratio", "random_kl", "noise_floor", "n_random"))
+    assert all(
+        b[column] is None for column in ("eigenvalues", "participation_ratio", "random_kl", "noise_floor", "n_random")
+    )
     known = {name for name, value in empty.items() if value is not None}
-    assert known == {"chunk_id", "model_id", "layer", "position", "unit", "n_probes", "n_tokens", "seed"} and empty["n_tokens"] == 0
+    assert (
+        known == {"chunk_id", "model_id", "layer", "position", "unit", "n_probes", "n_tokens", "seed"}
+        and empty["n_tokens"] == 0
+    )
     (alone,) = local_geometry_cot(loaded, TOKENS, {"b": SPAN}, **asked, spectrum_of=set()).local_geometry
     assert {name: alone[name] for name in ("isotropic_steepness", "off_manifold_steepness")} == pytest.approx(
         {name: b[name] for name in ("isotropic_steepness", "off_manifold_steepness")}, rel=1e-5
@@ -147,10 +180,21 @@ def test_ratios_below_the_noise_floor_are_unknown():
 
 def test_what_cannot_be_asked_is_refused(tiny):
     loaded = tiny("llama")
-    asked = {"layers": [LAYER], "positions": ["anchor"], "unit": "rms", "probes": 2, "seed": 0, "tangents": {}, "spectrum_of": ()}
+    asked = {
+        "layers": [LAYER],
+        "positions": ["anchor"],
+        "unit": "rms",
+        "probes": 2,
+        "seed": 0,
+        "tangents": {},
+        "spectrum_of": (),
+    }
     for options, said in [
-        ({"probes": 0}, "probe"), ({"positions": ["middle"]}, "middle"), ({"tangents": {("c", LAYER): np.ones((2, 64))}}, "orthonormal"),
-        ({"tangents": {("c", LAYER): np.eye(32)}}, "orthonormal"), ({"epsilons": [np.nan]}, "finite"),
+        ({"probes": 0}, "probe"),
+        ({"positions": ["middle"]}, "middle"),
+        ({"tangents": {("c", LAYER): np.ones((2, 64))}}, "orthonormal"),
+        ({"tangents": {("c", LAYER): np.eye(32)}}, "orthonormal"),
+        ({"epsilons": [np.nan]}, "finite"),
     ]:
         with pytest.raises(SweepError, match=said):
             local_geometry_cot(loaded, TOKENS, {"c": SPAN}, **(asked | options))

@@ -1,4 +1,6 @@
-"""Planted clouds have the dimension, bend and density that they were given, whatever their order, place, rotation or copies."""
+"""Planted clouds have the dimension, bend and density that they were given, whatever their order, place, rotation or
+copies.
+"""
 
 import math
 
@@ -108,19 +110,28 @@ def test_an_unknown_activation_has_nothing_and_takes_no_part(plane, plane_rows):
 def test_what_cannot_be_had_is_none():
     rng = np.random.default_rng(0)
     alone, *_ = neighbourhoods({"a": np.ones(4)}, **PLACE)
-    assert (alone["k"], alone["n"], alone["residual_norm"]) == (0, 1, 2.0) and {alone[name] for name in MEASURED} == {None}
+    assert (alone["k"], alone["n"], alone["residual_norm"]) == (0, 1, 2.0) and {alone[name] for name in MEASURED} == {
+        None
+    }
     same = neighbourhoods(cloud(np.ones((20, 4))), **PLACE)
     assert {(row["k"], row["density"], row["dimension_mle"]) for row in same} == {(0, None, None)}
     few = neighbourhoods(cloud(rng.standard_normal((6, 4))), **PLACE)
-    assert {(row["k"], row["dimension_mle"], row["dimension_twonn"], row["curvature"]) for row in few} == {(5, None, None, None)}
+    assert {(row["k"], row["dimension_mle"], row["dimension_twonn"], row["curvature"]) for row in few} == {
+        (5, None, None, None)
+    }
     assert None not in {row["density"] for row in few}
     simplex = neighbourhoods(cloud(np.eye(12)), **PLACE)  # all distances are equal: infinitely many directions
-    assert {(row["k"], row["dimension_mle"], row["dimension_twonn"], row["curvature"]) for row in simplex} == {(11, None, None, None)}
+    assert {(row["k"], row["dimension_mle"], row["dimension_twonn"], row["curvature"]) for row in simplex} == {
+        (11, None, None, None)
+    }
     assert neighbourhoods({}, **PLACE) == []
 
 
 def test_tangent_spaces_are_the_directions_that_steering_on_the_manifold_uses():
-    points = cloud(np.random.default_rng(3).standard_normal((40, 12)).astype(np.float32) * np.linspace(3, 0.5, 12, dtype=np.float32))
+    points = cloud(
+        np.random.default_rng(3).standard_normal((40, 12)).astype(np.float32)
+        * np.linspace(3, 0.5, 12, dtype=np.float32)
+    )
     points |= {"c0007": points["c0008"], "lost": np.full(12, np.nan)}  # two chunks alike, one unknown
     spaces = tangent_spaces(points, k=10, n=3)
     assert spaces.keys() == points.keys() - {"lost"}

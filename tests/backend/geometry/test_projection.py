@@ -26,7 +26,11 @@ def activations():
     group = np.repeat(np.eye(3), N // 3, axis=0) @ (5 * rng.normal(size=(3, WIDTH)))
     first = group + rng.normal(size=(N, WIDTH))
     turn, _ = np.linalg.qr(rng.normal(size=(WIDTH, WIDTH)))
-    return {0: (ids(N), first), 3: (ids(N)[10:], (first @ turn)[10:]), 7: (ids(N), first + 0.3 * rng.normal(size=(N, WIDTH)))}
+    return {
+        0: (ids(N), first),
+        3: (ids(N)[10:], (first @ turn)[10:]),
+        7: (ids(N), first + 0.3 * rng.normal(size=(N, WIDTH))),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +47,13 @@ def named(result, layer, method):
 def test_neighbours_are_those_of_a_brute_force_search(metric, n, k):
     points = np.random.default_rng(n).normal(size=(n, 16)) + 3
     found = exact_neighbours(points, k, metric)
-    distances, indices = NearestNeighbors(n_neighbors=k, metric=metric, algorithm="brute").fit(points).kneighbors(points)
+    distances, indices = (
+        NearestNeighbors(n_neighbors=k, metric=metric, algorithm="brute").fit(points).kneighbors(points)
+    )
     assert (found.indices == indices).all()
-    np.testing.assert_allclose(found.distances, distances, atol=1e-6)  # its own product cancels: 4e-7 from a row to itself
+    np.testing.assert_allclose(
+        found.distances, distances, atol=1e-6
+    )  # its own product cancels: 4e-7 from a row to itself
     assert (found.indices[:, 0] == np.arange(n)).all() and (found.distances[:, 0] == 0).all()
 
 
@@ -57,7 +65,9 @@ def test_cosine_distance_knows_no_length():
 
 def test_a_large_common_offset_hides_no_neighbour():
     points = np.random.default_rng(2).normal(size=(80, 8))
-    assert (exact_neighbours(points + 1e6, 9, "euclidean").indices == exact_neighbours(points, 9, "euclidean").indices).all()
+    assert (
+        exact_neighbours(points + 1e6, 9, "euclidean").indices == exact_neighbours(points, 9, "euclidean").indices
+    ).all()
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -87,7 +97,9 @@ def test_rows_equally_far_up_to_rounding_are_taken_from_the_lowest():
 
 
 def test_there_are_three_maps_a_layer_and_they_fit_the_tables(result):
-    assert [(m.layer, m.method) for m in result.maps] == [(ly, m) for ly in (0, 3, 7) for m in ("umap_2d", "umap_3d", "pca_3d")]
+    assert [(m.layer, m.method) for m in result.maps] == [
+        (ly, m) for ly in (0, 3, 7) for m in ("umap_2d", "umap_3d", "pca_3d")
+    ]
     assert result.skipped == ()
     maps, points = result.map_rows(), result.projection_rows()
     stored = pa.Table.from_pandas(maps, schema=TABLES["maps"].arrow, preserve_index=False)
@@ -152,14 +164,18 @@ def test_no_turn_brings_a_map_nearer_to_the_layer_before(result):
 def test_components_of_the_same_points_keep_their_signs_from_layer_to_layer(activations):
     chunk_ids, matrix = activations[0]
     turned = latent_maps({0: (chunk_ids, matrix), 1: (chunk_ids, -matrix)}, model_id="m", seed=0)
-    np.testing.assert_allclose(named(turned, 1, "pca_3d").coordinates, named(turned, 0, "pca_3d").coordinates, atol=1e-9)
+    np.testing.assert_allclose(
+        named(turned, 1, "pca_3d").coordinates, named(turned, 0, "pca_3d").coordinates, atol=1e-9
+    )
 
 
 def test_a_component_keeps_its_sign_though_its_largest_chunk_changes_sides():
     first, second = np.array([-2.0, -1, 0, 3]), np.array([-5.0, -1, 0, 3])
     layers = {layer: (ids(4), np.outer(along, [1, 2])) for layer, along in enumerate([first, second])}
     found = latent_maps(layers, model_id="m", seed=0, metric="euclidean")
-    np.testing.assert_allclose(named(found, 1, "pca_3d").coordinates[:, 0], (second - second.mean()) * np.sqrt(5), atol=1e-9)
+    np.testing.assert_allclose(
+        named(found, 1, "pca_3d").coordinates[:, 0], (second - second.mean()) * np.sqrt(5), atol=1e-9
+    )
 
 
 def test_pca_shares_are_those_of_the_singular_values(activations, result):
@@ -171,7 +187,9 @@ def test_pca_shares_are_those_of_the_singular_values(activations, result):
 
 
 @pytest.mark.filterwarnings("error")  # UMAP warns when it ignores the neighbours handed to it
-@pytest.mark.parametrize(("n", "methods"), [(1, set()), (2, {"pca_3d"}), (3, {"pca_3d"}), (4, {"umap_2d", "umap_3d", "pca_3d"})])
+@pytest.mark.parametrize(
+    ("n", "methods"), [(1, set()), (2, {"pca_3d"}), (3, {"pca_3d"}), (4, {"umap_2d", "umap_3d", "pca_3d"})]
+)
 def test_few_chunks_get_the_maps_that_are_possible_and_the_rest_a_reason(n, methods):
     matrix = np.random.default_rng(7).normal(size=(n, 6))
     found = latent_maps({2: (ids(n), matrix)}, model_id="m", seed=0)
@@ -223,4 +241,7 @@ def test_what_cannot_be_read_as_one_row_a_chunk_is_refused():
 
 def test_importing_the_module_imports_neither_umap_nor_torch():
     check = "import sys, backend.geometry.projection; print({'umap', 'torch', 'numba', 'sklearn'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+    assert (
+        subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout.strip()
+        == "set()"
+    )

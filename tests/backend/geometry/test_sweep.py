@@ -42,6 +42,7 @@ def plain_curve(loaded, tokens, span, unit_vector, position, betas, unit="rms"):
     """The definition, spelled out: a hooked forward pass of the whole text for each beta, logits, KL in float64."""
     model, (start, end) = loaded.model, span
     steered = [start - 1] if position == "anchor" else list(range(start - 1, end - 1))
+
     def logits(beta):
         def steer(_block, _inputs, output):
             h = residual_of(output).clone()
@@ -49,11 +50,13 @@ def plain_curve(loaded, tokens, span, unit_vector, position, betas, unit="rms"):
                 size = {"rms": h[0, t].square().mean().sqrt(), "norm": h[0, t].norm(), "absolute": 1.0}[unit]
                 h[0, t] += beta * size * torch.from_numpy(unit_vector)
             return with_residual(output, h)
+
         handle = layers_of(model).blocks[LAYER].register_forward_hook(steer)
         try:
             return model(torch.tensor([tokens])).logits[0, start - 1 : end - 1]
         finally:
             handle.remove()
+
     base = model(torch.tensor([tokens])).logits[0, start - 1 : end - 1]
     return [kl_reference(logits(beta), base).mean().item() for beta in betas]
 
@@ -65,7 +68,9 @@ def test_every_chunk_of_every_cot_is_steered_with_its_own_vector(tiny):
     shuffled = [directions[i] for i in (4, 8, 0, 6, 2, 7, 1, 5, 3)]
     for cot, tokens in COTS.items():
         own = [direction for direction in shuffled if direction.chunk_id.startswith(cot)]
-        rows = sweep_cot(loaded, tokens, spans_of(cot), own, layers=[LAYER], positions=["anchor"], betas=BETAS).kl_curves
+        rows = sweep_cot(
+            loaded, tokens, spans_of(cot), own, layers=[LAYER], positions=["anchor"], betas=BETAS
+        ).kl_curves
         assert [row["chunk_id"] for row in rows] == list(spans_of(cot))
         for row in rows:
             unit_vector = activations[row["chunk_id"]] / np.linalg.norm(activations[row["chunk_id"]])
@@ -84,7 +89,9 @@ def test_a_curve_equals_plain_steered_passes_in_every_family(tiny, family, posit
     assert len(rows.kl_curves) == len(spans) * 2
     vectors = {direction.direction_id: direction.vector for direction in directions}
     for row in rows.kl_curves:
-        expected = plain_curve(loaded, COTS["cot_a"], spans[row["chunk_id"]], vectors[row["direction_id"]], position, BETAS)
+        expected = plain_curve(
+            loaded, COTS["cot_a"], spans[row["chunk_id"]], vectors[row["direction_id"]], position, BETAS
+        )
         assert row["kl"] == pytest.approx(expected, abs=1e-5)
         assert row["kl"][2] == 0.0  # beta 0, exactly
         assert row["n_tokens"] == spans[row["chunk_id"]][1] - spans[row["chunk_id"]][0]
@@ -97,16 +104,24 @@ def test_each_unit_is_the_size_it_names(tiny, unit):
     betas = (-0.5, 0.25, 1.0)
     encoded = encode(loaded, COTS["cot_a"], layers=[LAYER])
     for position in ("anchor", "chunk"):
-        (row,) = sweep_chunk(loaded, encoded, "c", span, [direction], positions=[position], betas=betas, unit=unit).kl_curves
-        assert row["kl"] == pytest.approx(plain_curve(loaded, COTS["cot_a"], span, direction.vector, position, betas, unit), abs=1e-5)
+        (row,) = sweep_chunk(
+            loaded, encoded, "c", span, [direction], positions=[position], betas=betas, unit=unit
+        ).kl_curves
+        assert row["kl"] == pytest.approx(
+            plain_curve(loaded, COTS["cot_a"], span, direction.vector, position, betas, unit), abs=1e-5
+        )
 
 
 def test_norm_units_are_rms_units_times_the_root_of_the_width(tiny):
     loaded, span = tiny("llama"), (17, 25)
     (direction,) = make.random(1, 64, model_id=loaded.model_id, layer=LAYER, seed=0).made
     encoded = encode(loaded, COTS["cot_a"], layers=[LAYER])
-    (rms,) = sweep_chunk(loaded, encoded, "c", span, [direction], positions=["anchor"], betas=[8.0]).kl_curves  # √64 = 8
-    (norm,) = sweep_chunk(loaded, encoded, "c", span, [direction], positions=["anchor"], betas=[1.0], unit="norm").kl_curves
+    (rms,) = sweep_chunk(
+        loaded, encoded, "c", span, [direction], positions=["anchor"], betas=[8.0]
+    ).kl_curves  # √64 = 8
+    (norm,) = sweep_chunk(
+        loaded, encoded, "c", span, [direction], positions=["anchor"], betas=[1.0], unit="norm"
+    ).kl_curves
     assert rms["kl"] == pytest.approx(norm["kl"], rel=1e-5)
     assert rms["curve_id"] != norm["curve_id"]
 
@@ -147,7 +162,10 @@ def test_a_curve_does_not_depend_on_what_shares_its_batch(tiny, monkeypatch):
     loaded = tiny("qwen2")
     directions = make.random(3, 64, model_id=loaded.model_id, layer=LAYER, seed=0).made
     encoded = encode(loaded, COTS["cot_a"], layers=[LAYER])
-    together = {row["curve_id"]: row["kl"] for row in sweep_chunk(loaded, encoded, "c", (17, 25), directions, betas=BETAS).kl_curves}
+    together = {
+        row["curve_id"]: row["kl"]
+        for row in sweep_chunk(loaded, encoded, "c", (17, 25), directions, betas=BETAS).kl_curves
+    }
     monkeypatch.setattr("backend.geometry.sweep._ROWS", 1)  # one edit a pass
     for direction in directions:
         for row in sweep_chunk(loaded, encoded, "c", (17, 25), [direction], betas=BETAS).kl_curves:
@@ -163,7 +181,11 @@ def test_a_step_is_beta_times_the_size_in_float64_times_the_unit_vector_bit_for_
     steered = predicting_positions(span)[: 1 if position == "anchor" else None]
     h = encoded.residual(LAYER)[steered]
     exact = h.double()
-    size = {"rms": exact.square().mean(-1).sqrt(), "norm": exact.norm(dim=-1), "absolute": torch.ones_like(exact[:, 0])}[unit]
+    size = {
+        "rms": exact.square().mean(-1).sqrt(),
+        "norm": exact.norm(dim=-1),
+        "absolute": torch.ones_like(exact[:, 0]),
+    }[unit]
     step = size[:, None] * torch.from_numpy(direction.vector).double()
     for beta, edit in zip(BETAS, steering_edits(encoded, span, direction, position, BETAS, unit), strict=True):
         assert (edit.layer, list(edit.positions), edit.onward) == (LAYER, steered, False)
@@ -195,12 +217,20 @@ def test_rows_are_the_tables_columns_with_their_ids_and_fits(tiny):
         *make.random(1, 64, model_id=loaded.model_id, layer=2, seed=0).made,
     ]
     rows = sweep_cot(loaded, COTS["cot_a"], spans_of("cot_a"), directions, layers=[LAYER, 2])
-    assert len(rows.kl_curves) == len(rows.steepness) == 3 * (1 + 2 + 1) * 2  # chunks × (own + random + random at 2) × positions
+    assert (
+        len(rows.kl_curves) == len(rows.steepness) == 3 * (1 + 2 + 1) * 2
+    )  # chunks × (own + random + random at 2) × positions
     assert len({row["curve_id"] for row in rows.kl_curves}) == len(rows.kl_curves)
     for curve, fitted in zip(rows.kl_curves, rows.steepness, strict=True):
-        assert curve.keys() == TABLES["kl_curves"].columns.keys() and fitted.keys() == TABLES["steepness"].columns.keys()
-        assert curve["curve_id"] == fitted["curve_id"] == stable_id(
-            "k", curve["chunk_id"], curve["direction_id"], curve["layer"], curve["position"], curve["unit"]
+        assert (
+            curve.keys() == TABLES["kl_curves"].columns.keys() and fitted.keys() == TABLES["steepness"].columns.keys()
+        )
+        assert (
+            curve["curve_id"]
+            == fitted["curve_id"]
+            == stable_id(
+                "k", curve["chunk_id"], curve["direction_id"], curve["layer"], curve["position"], curve["unit"]
+            )
         )
         assert fitted["steepness"] == quadratic_fit(curve["betas"], curve["kl"]).steepness
         assert fitted["amplitude"] == square_fit(curve["betas"], curve["kl"]).amplitude
@@ -214,7 +244,9 @@ def test_the_noise_floor_is_small_but_real_and_steps_below_it_are_flagged(tiny, 
     floors = noise_floor(loaded, COTS["cot_a"], spans)
     assert math.isnan(floors.pop("empty"))
     assert all(0 <= floor < 1e-9 for floor in floors.values())
-    if family == "llama":  # steered passes there use other kernels than the base; a tiny plain pass may repeat itself exactly
+    if (
+        family == "llama"
+    ):  # steered passes there use other kernels than the base; a tiny plain pass may repeat itself exactly
         assert all(floor > 0 for floor in floors.values())
     (direction,) = make.random(1, 64, model_id=loaded.model_id, layer=LAYER, seed=0).made
     encoded = encode(loaded, COTS["cot_a"], layers=[LAYER])

@@ -14,12 +14,19 @@ from backend.importance.intervals import bootstrap_mean, wilson
 def chains(table: dict[tuple[str, str], list[list[bool | None]]]) -> pd.DataFrame:
     """`table` has the verdicts of each problem's chains by cell; None: no answer was given."""
     rows = [
-        {"problem_id": f"p{number}", "model_id": model, "prompt_name": prompt, "sample": sample, "answered": verdict is not None,
-         "forced": False, "is_correct": verdict}
+        {
+            "problem_id": f"p{number}",
+            "model_id": model,
+            "prompt_name": prompt,
+            "sample": sample,
+            "answered": verdict is not None,
+            "forced": False,
+            "is_correct": verdict,
+        }
         for (model, prompt), problems in table.items()
         for number, verdicts in enumerate(problems)
         for sample, verdict in enumerate(verdicts)
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows).assign(is_correct=lambda frame: frame["is_correct"].astype("boolean"))
 
 
@@ -73,8 +80,10 @@ def test_two_models_under_two_prompts_have_two_contrasts_each_way_and_one_intera
 
 def test_the_interaction_is_the_difference_of_the_differences():
     rng = np.random.default_rng(0)
-    table = {cell: [[bool(v) for v in rng.random(3) < share] for _ in range(12)]
-             for cell, share in zip(TWO_BY_TWO, (0.2, 0.3, 0.4, 0.9), strict=True)}  # fmt: skip
+    table = {
+        cell: [[bool(v) for v in rng.random(3) < share] for _ in range(12)]
+        for cell, share in zip(TWO_BY_TWO, (0.2, 0.3, 0.4, 0.9), strict=True)
+    }
     rows = {row["contrast"]: row for row in contrasts(chains(table))}
     shares = {cell: np.mean([np.mean(verdicts) for verdicts in problems]) for cell, problems in table.items()}
     gain = [shares[model, "steps"] - shares[model, "plain"] for model in (BASE, OTHER)]
@@ -97,7 +106,9 @@ def test_differences_that_are_all_alike_have_no_interval_of_no_width():
     assert row["difference"] == 1.0 and row["low"] < 1.0  # verdicts alone: Newcombe's interval has a width
 
 
-@pytest.mark.parametrize("kept", [kept for n in (1, 2, 3, 4) for kept in itertools.combinations(TWO_BY_TWO, n)], ids=str)
+@pytest.mark.parametrize(
+    "kept", [kept for n in (1, 2, 3, 4) for kept in itertools.combinations(TWO_BY_TWO, n)], ids=str
+)
 def test_only_both_models_under_both_prompts_tell_model_from_prompt(kept):
     frame = chains({cell: TWO_BY_TWO[cell] for cell in kept})
     assert told_apart(frame) == (len(kept) == 4) == any(row["contrast"] == "interaction" for row in contrasts(frame))
@@ -105,7 +116,10 @@ def test_only_both_models_under_both_prompts_tell_model_from_prompt(kept):
 
 def test_what_is_confounded_is_not_compared():
     """The one model under one prompt, the other under another: no contrast holds everything else fixed."""
-    assert contrasts(chains({(BASE, "plain"): TWO_BY_TWO[BASE, "plain"], (OTHER, "steps"): TWO_BY_TWO[OTHER, "steps"]})) == []
+    assert (
+        contrasts(chains({(BASE, "plain"): TWO_BY_TWO[BASE, "plain"], (OTHER, "steps"): TWO_BY_TWO[OTHER, "steps"]}))
+        == []
+    )
 
 
 def test_a_planted_effect_of_the_prompt_alone_is_not_called_the_models():

@@ -1,8 +1,9 @@
-"""A convention's name is a claim: `ta` is held to the formulas of the published code, and its words to what is computed.
+"""A convention's name is a claim: `ta` is held to the formulas of the published code, and its words to what is
+computed.
 
-`published_code` is those formulas in plain loops, in the form that code has them in: lists of solutions with `answer` ("" for none),
-`is_correct` (false where there is no answer) and, in place of embeddings, whether the sentence is dissimilar. It writes 0.0 where a value
-is undefined; here that is None, because ours is unknown there.
+`published_code` is those formulas in plain loops, in the form that code has them in: lists of solutions with `answer`
+("" for none), `is_correct` (false where there is no answer) and, in place of embeddings, whether the sentence is
+dissimilar. It writes 0.0 where a value is undefined; here that is None, because ours is unknown there.
 """
 
 import json
@@ -15,7 +16,17 @@ import pandas as pd
 import pytest
 
 from backend.importance import conventions
-from backend.importance.conventions import ALL, CONVENTIONS, GROUPS, OUTCOMES, PUBLISHED, comparable, definition, like, written_answer
+from backend.importance.conventions import (
+    ALL,
+    CONVENTIONS,
+    GROUPS,
+    OUTCOMES,
+    PUBLISHED,
+    comparable,
+    definition,
+    like,
+    written_answer,
+)
 from backend.importance.metrics import ACCURACY_DIFFERENCES, BY_CONVENTION, SHARES, conventions_of, importance_of_cot
 from backend.importance.resilience import METRICS as RESILIENCE_METRICS
 from tests.backend.importance.test_metrics import of, random_cot, table
@@ -27,6 +38,7 @@ ANSWERS = ["7", " 7", "8", r"\frac{1}{2}", r"\dfrac{1}{2}", "1/2", "0.5", "0,5",
 
 def published_code(at_i, after_i, metric):
     """One importance of the published code, from the solutions before chunk i and those before chunk i+1."""
+
     def distribution(solutions):
         counts = Counter()
         for solution in solutions:
@@ -66,18 +78,25 @@ def random_solutions(draw, n):
     found = []
     for _ in range(n):
         answer = draw.choice(ANSWERS)
-        found.append({"answer": answer, "is_correct": bool(answer) and draw.random() < 0.5, "dissimilar": draw.random() < 0.4})
+        found.append(
+            {"answer": answer, "is_correct": bool(answer) and draw.random() < 0.5, "dissimilar": draw.random() < 0.4}
+        )
     return found
 
 
 def rows_of(solutions, chunk, kind):
     return [
         {
-            "chunk_id": chunk, "kind": kind, "similarity": 0.3 if s["dissimilar"] else 0.9, "answer": s["answer"] or None,
-            "answer_cluster": s["answer"].strip() or None, "is_correct": s["is_correct"] if s["answer"] else None, "resampled_chunk": "So.",
+            "chunk_id": chunk,
+            "kind": kind,
+            "similarity": 0.3 if s["dissimilar"] else 0.9,
+            "answer": s["answer"] or None,
+            "answer_cluster": s["answer"].strip() or None,
+            "is_correct": s["is_correct"] if s["answer"] else None,
+            "resampled_chunk": "So.",
         }
         for s in solutions
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize("metric", [*BY_CONVENTION, *ACCURACY_DIFFERENCES])
@@ -87,7 +106,9 @@ def test_ta_is_what_the_published_code_computes(metric):
         draw = random.Random(seed)
         solutions = [random_solutions(draw, draw.choice([1, 2, 5, 30])) for _ in range(5)]
         chunks = [f"c{i}" for i in range(5)]
-        frame = pd.DataFrame([row for chunk, own in zip(chunks, solutions, strict=True) for row in rows_of(own, chunk, kind)])
+        frame = pd.DataFrame(
+            [row for chunk, own in zip(chunks, solutions, strict=True) for row in rows_of(own, chunk, kind)]
+        )
         found = importance_of_cot(frame, chunks, n_bootstrap=0, seed=0)
         for i in range(4):
             expected = published_code(solutions[i], solutions[i + 1], metric)
@@ -97,7 +118,9 @@ def test_ta_is_what_the_published_code_computes(metric):
 
 def test_where_the_next_chunk_has_no_rollouts_ta_does_not_go_on_to_a_later_one():
     draw = random.Random(0)
-    frame = pd.DataFrame([row for chunk in ("c0", "c2") for row in rows_of(random_solutions(draw, 20), chunk, "resample")])
+    frame = pd.DataFrame(
+        [row for chunk in ("c0", "c2") for row in rows_of(random_solutions(draw, 20), chunk, "resample")]
+    )
     found = importance_of_cot(frame, ["c0", "c1", "c2"], n_bootstrap=0, seed=0)
     assert math.isnan(of(found, "c0", "resampling_importance_kl", "ta").value)
 
@@ -105,14 +128,32 @@ def test_where_the_next_chunk_has_no_rollouts_ta_does_not_go_on_to_a_later_one()
 def test_fl_is_bit_for_bit_what_it_was():
     """Values and intervals of the version before conventions had entries, for one random CoT."""
     was = {
-        ("c0", "counterfactual_importance_accuracy"): (0.34469696969696967, 0.07935606060606062, 0.6931818181818182, 11, 24),
+        ("c0", "counterfactual_importance_accuracy"): (
+            0.34469696969696967,
+            0.07935606060606062,
+            0.6931818181818182,
+            11,
+            24,
+        ),
         ("c0", "resampling_importance_kl"): (0.1006312279789966, 0.00015548130058939123, 0.43227645407345433, 18, 21),
         ("c0", "counterfactual_importance_kl"): (0.20048031692068985, 0.003055832869449563, 0.7772811312086771, 11, 24),
         ("c1", "forced_importance_kl"): (0.1534464079514366, 0.0, 0.6181168444830707, 21, 21),
-        ("c2", "counterfactual_importance_accuracy"): (0.09150326797385616, -0.24852941176470586, 0.48366013071895425, 9, 17),
+        ("c2", "counterfactual_importance_accuracy"): (
+            0.09150326797385616,
+            -0.24852941176470586,
+            0.48366013071895425,
+            9,
+            17,
+        ),
         ("c2", "forced_importance_kl"): (0.0009460740760189532, 0.0009460740760189532, 0.4205792789589109, 2, 21),
-        ("c5", "counterfactual_importance_kl"): (0.0014993939347291187, 0.0005807980643238089, 0.38733960964365743, 11, 7),
-    }  # fmt: skip
+        ("c5", "counterfactual_importance_kl"): (
+            0.0014993939347291187,
+            0.0005807980643238089,
+            0.38733960964365743,
+            11,
+            7,
+        ),
+    }
     rollouts, chunks = random_cot(5)
     found = importance_of_cot(rollouts, chunks, n_bootstrap=200, seed=3)
     for (chunk, metric), expected in was.items():
@@ -122,9 +163,19 @@ def test_fl_is_bit_for_bit_what_it_was():
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [(r"\dfrac{1}{2}", r"\frac12"), (r"  7 ", "7"), (r"50\%", "50"), ("1{,}000", "1000"), ("2,5", "2.5"), (r"\text{May}", "may"),
-     (r"3\pi", "3pi"), (r"2\times3", "2*3"), (r"October\ 30", "october30"), (r"\frac{11}{2}", r"\frac{1}{12}")],
-)  # fmt: skip
+    [
+        (r"\dfrac{1}{2}", r"\frac12"),
+        (r"  7 ", "7"),
+        (r"50\%", "50"),
+        ("1{,}000", "1000"),
+        ("2,5", "2.5"),
+        (r"\text{May}", "may"),
+        (r"3\pi", "3pi"),
+        (r"2\times3", "2*3"),
+        (r"October\ 30", "october30"),
+        (r"\frac{11}{2}", r"\frac{1}{12}"),
+    ],
+)
 def test_the_published_normalisation_makes_these_one_answer(one, other):
     assert written_answer(one) == written_answer(other)
 
@@ -142,9 +193,16 @@ def test_clusters_count_as_answers_where_there_are_no_answers_as_written():
     frame = pd.DataFrame(rows_of(random_solutions(random.Random(1), 30), "c0", "resample") * 2)
     frame = frame.assign(chunk_id=["c0"] * 30 + ["c1"] * 30)
     clusters = importance_of_cot(frame.drop(columns="answer"), ["c0", "c1"], n_bootstrap=0, seed=0)
-    assert of(clusters, "c0", "counterfactual_importance_kl", "ta").n > of(
-        importance_of_cot(frame.assign(answer="{,}"), ["c0", "c1"], n_bootstrap=0, seed=0), "c0", "counterfactual_importance_kl", "ta"
-    ).n == 0  # fmt: skip
+    assert (
+        of(clusters, "c0", "counterfactual_importance_kl", "ta").n
+        > of(
+            importance_of_cot(frame.assign(answer="{,}"), ["c0", "c1"], n_bootstrap=0, seed=0),
+            "c0",
+            "counterfactual_importance_kl",
+            "ta",
+        ).n
+        == 0
+    )
 
 
 # One entry a convention
@@ -166,15 +224,22 @@ def test_words_are_there_for_every_stored_metric_and_differ_where_what_is_comput
         own = {name: definition(metric, name) for name in conventions_of(metric)}
         assert all(own.values()) and definition(metric, PUBLISHED).startswith("as published: ")
     assert len({definition("resampling_importance_kl", name) for name in CONVENTIONS}) == len(CONVENTIONS)
-    assert definition("counterfactual_importance_accuracy", "ta") == definition("counterfactual_importance_accuracy", "paper")
+    assert definition("counterfactual_importance_accuracy", "ta") == definition(
+        "counterfactual_importance_accuracy", "paper"
+    )
     assert definition("no such metric", "ta") == definition("resampling_importance_kl", "no such convention") == ""
 
 
 def test_words_name_direction_and_comparator():
     said = {name: definition("resampling_importance_kl", name) for name in CONVENTIONS}
     assert said["ta"].startswith("KL( all rollouts at i ‖ rollouts at i+1 ), nats")
-    assert said["fl"].startswith("KL( rollouts at i+1 ‖ all rollouts at i ), nats") and "correct and wrong; 1 added" in said["fl"]
-    assert said["paper"].startswith("KL( rollouts at i+1 ‖ all rollouts at i ), nats") and "1e-09 added" in said["paper"]
+    assert (
+        said["fl"].startswith("KL( rollouts at i+1 ‖ all rollouts at i ), nats")
+        and "correct and wrong; 1 added" in said["fl"]
+    )
+    assert (
+        said["paper"].startswith("KL( rollouts at i+1 ‖ all rollouts at i ), nats") and "1e-09 added" in said["paper"]
+    )
     assert definition("counterfactual_importance_kl", "ta").startswith(
         "KL( dissimilar rollouts at i ‖ rollouts at i+1 with the similar ones at i )"
     )
@@ -201,14 +266,16 @@ def labelled():
 
 def test_published_accuracies_differ_as_ours_are_said_to():
     differences = [
-        chunk["resampling_importance_accuracy"] - (following["accuracy"] - chunk["accuracy"]) for chunk, following in labelled()
+        chunk["resampling_importance_accuracy"] - (following["accuracy"] - chunk["accuracy"])
+        for chunk, following in labelled()
     ]
     assert len(differences) > 1900 and np.abs(differences).max() < 1e-12
 
 
 def test_the_published_counterfactual_accuracy_is_against_the_next_chunk_alone():
-    """With 100 answered rollouts, 100 × the fraction are dissimilar, and their accuracy is the published difference + that at i+1: as many
-    are correct as that is, a whole number. Pooled with the similar ones, it would not be."""
+    """With 100 answered rollouts, 100 × the fraction are dissimilar, and their accuracy is the published difference +
+    that at i+1: as many are correct as that is, a whole number. Pooled with the similar ones, it would not be.
+    """
     whole = []
     for chunk, following in labelled():
         n, right = 100 * chunk["different_trajectories_fraction"], 100 * following["accuracy"]
@@ -219,12 +286,17 @@ def test_the_published_counterfactual_accuracy_is_against_the_next_chunk_alone()
 
 
 def test_the_published_resampling_kl_runs_from_i_to_the_next_chunk():
-    """Merging outcomes lowers a KL, so it is never below that of correct against wrong in its own direction; in the other it often is."""
+    """Merging outcomes lowers a KL, so it is never below that of correct against wrong in its own direction; in the
+    other it often is.
+    """
+
     def binary(p, q):
         sides = [[(100 * share + EPSILON) / 100 for share in (side, 1 - side)] for side in (p, q)]
         return sum(a * math.log(a / b) for a, b in zip(*sides, strict=True))
 
-    pairs = [(chunk["resampling_importance_kl"], chunk["accuracy"], following["accuracy"]) for chunk, following in labelled()]
+    pairs = [
+        (chunk["resampling_importance_kl"], chunk["accuracy"], following["accuracy"]) for chunk, following in labelled()
+    ]
     as_ta, as_paper = (sum(kl < binary(*pair[::step]) - 0.02 for kl, *pair in pairs) for step in (1, -1))
     assert as_ta < 0.005 * len(pairs) < 0.04 * len(pairs) < as_paper
 

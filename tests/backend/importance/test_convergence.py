@@ -14,15 +14,19 @@ from tests.backend.importance.test_metrics import rollout, table
 def planted(n, share=0.3, seed=0):
     """Two chunks with n rollouts each; so many are correct, and half are dissimilar."""
     draw = np.random.default_rng(seed)
-    return table([
-        rollout(chunk, "7" if right else "8", bool(right), 0.1 if k % 2 else 0.9, f"{k}")
-        for chunk in ("c0", "c1")
-        for k, right in enumerate(draw.permutation(np.arange(n) < share * n))
-    ])  # fmt: skip
+    return table(
+        [
+            rollout(chunk, "7" if right else "8", bool(right), 0.1 if k % 2 else 0.9, f"{k}")
+            for chunk in ("c0", "c1")
+            for k, right in enumerate(draw.permutation(np.arange(n) < share * n))
+        ]
+    )
 
 
 def of(rollouts, metric, convention="all", chunk="c0", **options):
-    return convergence(rollouts, ["c0", "c1"], chunk, metric, convention, **({"sizes": [5], "seed": 0} | options)).set_index("m")
+    return convergence(
+        rollouts, ["c0", "c1"], chunk, metric, convention, **({"sizes": [5], "seed": 0} | options)
+    ).set_index("m")
 
 
 def test_the_interval_of_a_binomial_narrows_with_the_square_root():
@@ -35,11 +39,19 @@ def test_the_interval_of_a_binomial_narrows_with_the_square_root():
 
 def test_orders_agree_on_all_rollouts_and_that_is_the_metric():
     rollouts = planted(20)
-    whole = importance_of_cot(rollouts, ["c0", "c1"], n_bootstrap=0, seed=0).set_index(["chunk_id", "metric", "convention"])["value"]
-    conventions = {"counterfactual_importance_kl": "ta", "resampling_importance_accuracy": "all", "overdeterminedness": "all"}
+    whole = importance_of_cot(rollouts, ["c0", "c1"], n_bootstrap=0, seed=0).set_index(
+        ["chunk_id", "metric", "convention"]
+    )["value"]
+    conventions = {
+        "counterfactual_importance_kl": "ta",
+        "resampling_importance_accuracy": "all",
+        "overdeterminedness": "all",
+    }
     for metric, convention in conventions.items():
         row = of(rollouts, metric, convention, sizes=[20]).loc[20]
-        assert row["mean"] == pytest.approx(whole["c0", metric, convention]) and row["high"] - row["low"] == pytest.approx(0, abs=1e-12)
+        assert row["mean"] == pytest.approx(whole["c0", metric, convention]) and row["high"] - row[
+            "low"
+        ] == pytest.approx(0, abs=1e-12)
 
 
 def test_subsets_spread_more_the_smaller_they_are():
@@ -53,17 +65,23 @@ def test_what_cannot_be_known_is_unknown():
     beyond = of(rollouts, "counterfactual_importance_kl", "fl", sizes=[10, 11])
     assert not np.isnan(beyond["mean"][10]) and beyond.loc[11, ["mean", "low", "high", "half_width"]].isna().all()
     assert beyond["n_unknown"][11] == 100
-    assert of(rollouts, "counterfactual_importance_kl", "fl", chunk="c1")["mean"].isna().all()  # nothing comes after the last chunk
+    assert (
+        of(rollouts, "counterfactual_importance_kl", "fl", chunk="c1")["mean"].isna().all()
+    )  # nothing comes after the last chunk
     assert of(rollouts, "counterfactual_accuracy", chunk="c1")["mean"].notna().all()
     assert np.isnan(of(rollouts, "overdeterminedness")["half_width"][5])
-    some = of(rollouts, "counterfactual_importance_accuracy", "paper", sizes=[2])  # sometimes neither of two is dissimilar
+    some = of(
+        rollouts, "counterfactual_importance_accuracy", "paper", sizes=[2]
+    )  # sometimes neither of two is dissimilar
     assert 0 < some["n_unknown"][2] < 100 and not np.isnan(some["mean"][2])
 
 
 def test_resilience_needs_to_know_what_comes_back():
     rollouts = planted(12)
     assert of(rollouts, "resilience")["mean"].isna().all()
-    known = of(rollouts.assign(returns=rollouts["similarity"].map({0.1: True, 0.9: pd.NA})), "resilience", sizes=[12]).loc[12]
+    known = of(
+        rollouts.assign(returns=rollouts["similarity"].map({0.1: True, 0.9: pd.NA})), "resilience", sizes=[12]
+    ).loc[12]
     assert known["mean"] == 1 and known["half_width"] > 0.1  # all of six: Wilson's interval has a width
 
 

@@ -21,13 +21,19 @@ PUBLISHED = sorted((SHARED / "data" / "thought_anchors").glob("*/*/*/chunks_resa
 
 def rollout(chunk, answer="7", correct=True, similarity=0.9, first="So.", kind="resample"):
     return {
-        "chunk_id": chunk, "kind": kind, "similarity": similarity, "answer_cluster": answer,
-        "is_correct": correct, "resampled_chunk": first if kind == "resample" else None,
+        "chunk_id": chunk,
+        "kind": kind,
+        "similarity": similarity,
+        "answer_cluster": answer,
+        "is_correct": correct,
+        "resampled_chunk": first if kind == "resample" else None,
     }
 
 
 def table(rows):
-    return pd.DataFrame(rows, columns=["chunk_id", "kind", "similarity", "answer_cluster", "is_correct", "resampled_chunk"])
+    return pd.DataFrame(
+        rows, columns=["chunk_id", "kind", "similarity", "answer_cluster", "is_correct", "resampled_chunk"]
+    )
 
 
 def of(result, chunk, metric, convention="all"):
@@ -37,7 +43,9 @@ def of(result, chunk, metric, convention="all"):
 
 
 def random_cot(seed, n_chunks=7):
-    """Rollouts of all sorts: without answer, without similarity, judged and not, chunks without any, forced ones for some."""
+    """Rollouts of all sorts: without answer, without similarity, judged and not, chunks without any, forced ones for
+    some.
+    """
     draw = random.Random(seed)
     chunks = [f"c{i}" for i in range(n_chunks)]
     rows = []
@@ -47,13 +55,18 @@ def random_cot(seed, n_chunks=7):
                 answer = draw.choice(["7", "7", "8", "9", f"x{draw.randint(0, 30)}", None])
                 correct = None if answer is None or draw.random() < 0.1 else answer == "7"
                 similarity = draw.choice([0.2, 0.799999, 0.8, 0.95, None]) if kind == "resample" else None
-                rows.append(rollout(chunk, answer, correct, similarity, draw.choice(["A.", "B.", "C. ", "C.\n", "", None]), kind))
+                rows.append(
+                    rollout(
+                        chunk, answer, correct, similarity, draw.choice(["A.", "B.", "C. ", "C.\n", "", None]), kind
+                    )
+                )
     draw.shuffle(rows)
     return table(rows), chunks
 
 
 def reference(rows, chunks, i, metric, convention):
     """(value, n, n_comparator) by plain loops."""
+
     def at(j, kind="resample"):
         return [r for r in rows if j < len(chunks) and r["chunk_id"] == chunks[j] and r["kind"] == kind]
 
@@ -139,7 +152,9 @@ def test_a_cot_without_rollouts_has_every_row_and_no_value():
 def test_laplace_runs_over_both_outcomes_seen_or_not():
     half = [rollout("c0", str(c), c, 0.1) for c in [True, False] * 5]
     rows = half + [rollout("c1", "True", True) for _ in range(10)]
-    value = of(importance_of_cot(table(rows), ["c0", "c1"], n_bootstrap=0, seed=0), "c0", "counterfactual_importance_kl", "fl").value
+    value = of(
+        importance_of_cot(table(rows), ["c0", "c1"], n_bootstrap=0, seed=0), "c0", "counterfactual_importance_kl", "fl"
+    ).value
     assert value == pytest.approx(0.5 * math.log(0.5 / (11 / 12)) + 0.5 * math.log(0.5 / (1 / 12)))
     assert round(value, 2) == 0.59
     # The fault: smoothing the outcomes a side has seen and flooring the other at 1e-8.
@@ -156,7 +171,12 @@ def test_answers_without_overlap_reach_26_nats_under_the_smoothing_of_thought_an
 
 def test_identical_counts_have_no_divergence_and_no_difference():
     answers = ["1"] * 3 + ["2"] * 5 + ["3"]
-    rows = [rollout(c, a, a == "2", s, kind=k) for c, s in (("c0", 0.1), ("c1", 0.9)) for a in answers for k in ("resample", "forced")]
+    rows = [
+        rollout(c, a, a == "2", s, kind=k)
+        for c, s in (("c0", 0.1), ("c1", 0.9))
+        for a in answers
+        for k in ("resample", "forced")
+    ]
     result = importance_of_cot(table(rows), ["c0", "c1"], n_bootstrap=0, seed=0)
     found = result[(result.chunk_id == "c0") & result.metric.str.contains("importance")]
     assert len(found) == 14
@@ -164,7 +184,13 @@ def test_identical_counts_have_no_divergence_and_no_difference():
 
 
 def test_the_last_chunk_is_unknown_and_not_zero():
-    rows = [rollout(c, a, a == "1", s, kind=k) for c in ("c0", "c1") for a in "12" for s in (0.1, 0.9) for k in ("resample", "forced")]
+    rows = [
+        rollout(c, a, a == "1", s, kind=k)
+        for c in ("c0", "c1")
+        for a in "12"
+        for s in (0.1, 0.9)
+        for k in ("resample", "forced")
+    ]
     result = importance_of_cot(table(rows), ["c0", "c1"], n_bootstrap=20, seed=0)
     compared = result.metric.str.contains("importance")
     assert result[(result.chunk_id == "c1") & compared][["value", "ci_low", "ci_high"]].isna().all(axis=None)
@@ -192,7 +218,9 @@ def test_unknown_similarity_is_neither_similar_nor_dissimilar():
 
 
 def test_similarity_of_exactly_the_threshold_is_similar():
-    result = importance_of_cot(table([rollout("c0", similarity=0.8), rollout("c0", similarity=0.7999)]), ["c0"], n_bootstrap=0, seed=0)
+    result = importance_of_cot(
+        table([rollout("c0", similarity=0.8), rollout("c0", similarity=0.7999)]), ["c0"], n_bootstrap=0, seed=0
+    )
     assert of(result, "c0", "different_trajectories_fraction").value == 0.5
 
 
@@ -210,8 +238,12 @@ def test_order_of_rollouts_and_names_of_answers_change_nothing():
     rollouts, chunks = random_cot(5)
     result = importance_of_cot(rollouts, chunks, n_bootstrap=100, seed=1)
     shuffled = rollouts.sample(frac=1, random_state=0).reset_index(drop=True)
-    pd.testing.assert_frame_equal(importance_of_cot(shuffled, chunks, n_bootstrap=100, seed=1), result, check_exact=True)
-    renamed = rollouts.assign(answer_cluster=rollouts.answer_cluster.map(lambda a: None if pd.isna(a) else f"~{a[::-1]}"))
+    pd.testing.assert_frame_equal(
+        importance_of_cot(shuffled, chunks, n_bootstrap=100, seed=1), result, check_exact=True
+    )
+    renamed = rollouts.assign(
+        answer_cluster=rollouts.answer_cluster.map(lambda a: None if pd.isna(a) else f"~{a[::-1]}")
+    )
     pd.testing.assert_frame_equal(importance_of_cot(renamed, chunks, n_bootstrap=100, seed=1), result, check_exact=True)
 
 
@@ -230,7 +262,8 @@ def test_95_percent_intervals_hold_the_truth_about_95_percent_of_the_time():
     chunks = [f"c{i:03d}" for i in range(401)]
     rows = [
         rollout(chunk, str(correct), bool(correct))
-        for i, chunk in enumerate(chunks) for correct in rng.random(60) < (0.6 if i % 2 else 0.35)
+        for i, chunk in enumerate(chunks)
+        for correct in rng.random(60) < (0.6 if i % 2 else 0.35)
     ]
     result = importance_of_cot(table(rows), chunks, n_bootstrap=400, seed=0, conventions=[])
     truth = {"resampling_importance_accuracy": [0.25, -0.25], "counterfactual_accuracy": [0.35, 0.6]}
@@ -240,11 +273,15 @@ def test_95_percent_intervals_hold_the_truth_about_95_percent_of_the_time():
         coverage = ((found.ci_low <= true) & (true <= found.ci_high)).mean()
         assert 0.91 < coverage < 0.98, metric
         if metric.startswith("resampling"):  # a test that an interval as wide as the scale would fail
-            assert (found.ci_high - found.ci_low).mean() == pytest.approx(2 * 1.96 * math.sqrt((0.24 + 0.2275) / 60), rel=0.05)
+            assert (found.ci_high - found.ci_low).mean() == pytest.approx(
+                2 * 1.96 * math.sqrt((0.24 + 0.2275) / 60), rel=0.05
+            )
 
 
 def test_resampling_one_rollout_is_no_certainty():
-    result = importance_of_cot(table([rollout("c0"), rollout("c1"), rollout("c1")]), ["c0", "c1"], n_bootstrap=100, seed=0)
+    result = importance_of_cot(
+        table([rollout("c0"), rollout("c1"), rollout("c1")]), ["c0", "c1"], n_bootstrap=100, seed=0
+    )
     row = of(result, "c0", "resampling_importance_accuracy")
     assert row.value == 0 and math.isnan(row.ci_low) and math.isnan(row.ci_high)
 
@@ -275,9 +312,11 @@ def test_what_is_not_one_cots_rollouts_is_refused_by_name(rows, options, words):
 
 @pytest.mark.skipif(not PUBLISHED, reason=f"no published resampled sentences under {SHARED}")
 def test_overdeterminedness_is_the_published_one_up_to_rollouts_without_an_answer():
-    """78 % agree exactly (396 of 506). The published code drops rollouts without an answer first, and writes 0 for the last chunk.
+    """78 % agree exactly (396 of 506). The published code drops rollouts without an answer first, and writes 0 for the
+    last chunk.
 
-    So each other value must be reached by leaving out one and the same number of rollouts as makes the published accuracy a fraction.
+    So each other value must be reached by leaving out one and the same number of rollouts as makes the published
+    accuracy a fraction.
     """
     exact = explained = total = 0
     for path in PUBLISHED:
@@ -296,7 +335,11 @@ def test_overdeterminedness_is_the_published_one_up_to_rollouts_without_an_answe
             for dropped in range(25):
                 left, kept = n - dropped, (1 - theirs) * (n - dropped)
                 right = published[i]["accuracy"] * left
-                if abs(kept - round(kept)) < 1e-9 and abs(right - round(right)) < 1e-9 and distinct - dropped <= round(kept) <= distinct:
+                if (
+                    abs(kept - round(kept)) < 1e-9
+                    and abs(right - round(right)) < 1e-9
+                    and distinct - dropped <= round(kept) <= distinct
+                ):
                     explained += 1
                     break
     assert total > 400

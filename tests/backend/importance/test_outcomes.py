@@ -18,14 +18,25 @@ TEXT = "Wait, so the answer is 7, isn't it?"
 
 def sample(number, arm="base", *, answer="7", correct=True, text=TEXT, n_tokens=10, finish="eos", beta=None):
     return {
-        "arm": arm, "beta": {"base": 0.0, "flipped": -4.0}.get(arm, 4.0) if beta is None else beta, "sample": number, "text": text,
-        "answer": answer, "cluster": answer, "is_correct": correct, "finish": finish, "n_tokens": n_tokens,
-        "reflection_words": reflection_words(text), "repetition": repetition(text), "compression_ratio": compression_ratio(text),
-    }  # fmt: skip
+        "arm": arm,
+        "beta": {"base": 0.0, "flipped": -4.0}.get(arm, 4.0) if beta is None else beta,
+        "sample": number,
+        "text": text,
+        "answer": answer,
+        "cluster": answer,
+        "is_correct": correct,
+        "finish": finish,
+        "n_tokens": n_tokens,
+        "reflection_words": reflection_words(text),
+        "repetition": repetition(text),
+        "compression_ratio": compression_ratio(text),
+    }
 
 
 def drawn(arm, p_correct, *, n=16, seed=0, beta=None, length=40):
-    """n samples whose answer is 7 with probability p, else 8, or none; sample k is drawn with the same luck in every arm."""
+    """n samples whose answer is 7 with probability p, else 8, or none; sample k is drawn with the same luck in every
+    arm.
+    """
     luck = np.random.default_rng(seed).random((n, 2))
     rows = []
     for k, (u, w) in enumerate(luck):
@@ -37,28 +48,37 @@ def drawn(arm, p_correct, *, n=16, seed=0, beta=None, length=40):
 
 @pytest.fixture
 def mixed():
-    return pd.DataFrame([
-        sample(0), sample(1, answer="8", correct=False), sample(2, answer=None, correct=None, finish="cap", n_tokens=20),
-        sample(3, answer="x", correct=None), sample(0, "changed"),
-        sample(1, "changed", text=LOOP, answer=" ", correct=None, finish="cap", n_tokens=200),
-        sample(2, "changed", answer=None, correct=None, text="", n_tokens=0),
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            sample(0),
+            sample(1, answer="8", correct=False),
+            sample(2, answer=None, correct=None, finish="cap", n_tokens=20),
+            sample(3, answer="x", correct=None),
+            sample(0, "changed"),
+            sample(1, "changed", text=LOOP, answer=" ", correct=None, finish="cap", n_tokens=200),
+            sample(2, "changed", answer=None, correct=None, text="", n_tokens=0),
+        ]
+    )
 
 
 def test_an_arm_counts_its_samples_and_knows_what_it_does_not_know(mixed):
     base = arm_summary(mixed)["base"]
     assert {name: base[name] for name in ("n", "n_judged", "n_correct", "n_without_answer")} == {
-        "n": 4, "n_judged": 2, "n_correct": 1, "n_without_answer": 1,
-    }  # fmt: skip
+        "n": 4,
+        "n_judged": 2,
+        "n_correct": 1,
+        "n_without_answer": 1,
+    }
     low, high = wilson(1, 2)
     assert base["accuracy"] == {"value": 0.5, "low": low, "high": high, "n": 2}
     assert (base["cap_share"]["value"], base["cap_share"]["n"]) == (0.25, 4)
     assert (base["length"]["value"], base["length"]["n"]) == (12.5, 4)
     assert base["reflection_rate"]["value"] == pytest.approx((3 * 10 + 5) / 4)
     assert base["answers"] == [
-        {"cluster": "7", "n": 1, "is_correct": True}, {"cluster": "8", "n": 1, "is_correct": False},
+        {"cluster": "7", "n": 1, "is_correct": True},
+        {"cluster": "8", "n": 1, "is_correct": False},
         {"cluster": "x", "n": 1, "is_correct": None},
-    ]  # fmt: skip
+    ]
 
 
 def test_texts_without_words_or_tokens_take_no_part_in_means(mixed):
@@ -81,9 +101,12 @@ def test_everything_is_json_without_nan(mixed):
     stored = mixed[mixed["arm"] == "base"].iloc[:0]
     base, changed = (mixed[mixed["arm"] == arm] for arm in ("base", "changed"))
     for result in (
-        arm_summary(mixed), compare(mixed), dose_response(mixed, {0.0: 0.0, 4.0: math.nan}),
-        importance_change(base, changed, stored, "before"), importance_change(base, changed, base, "after"),
-    ):  # fmt: skip
+        arm_summary(mixed),
+        compare(mixed),
+        dose_response(mixed, {0.0: 0.0, 4.0: math.nan}),
+        importance_change(base, changed, stored, "before"),
+        importance_change(base, changed, base, "after"),
+    ):
         assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
@@ -96,7 +119,11 @@ def test_pairs_are_found_by_the_number_of_the_sample():
     length = by_quantity["length"]
     assert (length["n"], length["n_left_out"], length["difference"], length["low"], length["high"]) == (15, 1, 5, 5, 5)
     assert length["p"] < 1e-4
-    assert (by_quantity["accuracy"]["difference"], by_quantity["accuracy"]["p"], by_quantity["repetition"]["p"]) == (0, 1, 1)
+    assert (by_quantity["accuracy"]["difference"], by_quantity["accuracy"]["p"], by_quantity["repetition"]["p"]) == (
+        0,
+        1,
+        1,
+    )
     unanswered = sum(row["is_correct"] is None for row in rows if row["arm"] == "base" and row["sample"] != 3)
     assert by_quantity["accuracy"]["n_left_out"] == 1 + unanswered
 
@@ -111,23 +138,32 @@ def test_a_planted_loss_of_accuracy_is_found_and_the_random_push_is_not():
 
 def rollouts(rows, chunk):
     table = pd.DataFrame(rows)
-    return table.assign(chunk_id=chunk, kind="resample", similarity=0.9, answer_cluster=table["cluster"], resampled_chunk="So.")
+    return table.assign(
+        chunk_id=chunk, kind="resample", similarity=0.9, answer_cluster=table["cluster"], resampled_chunk="So."
+    )
 
 
 @pytest.mark.parametrize("side", ["before", "after"])
 def test_each_arm_has_the_importance_that_the_study_would_give_it(side):
     stored = pd.DataFrame(drawn("base", 0.6, n=25, seed=9))
     arms = {"base": pd.DataFrame(drawn("base", 0.8)), "changed": pd.DataFrame(drawn("changed", 0.3))}
-    found = {(row["metric"], row["convention"]): row for row in importance_change(*arms.values(), stored, side, n_bootstrap=200)}
+    found = {
+        (row["metric"], row["convention"]): row
+        for row in importance_change(*arms.values(), stored, side, n_bootstrap=200)
+    }
     for name, arm in arms.items():
         here, after = (arm, stored) if side == "before" else (stored, arm)
-        whole = importance_of_cot(pd.concat([rollouts(here, "i"), rollouts(after, "i+1")]), ["i", "i+1"], n_bootstrap=0, seed=0)
+        whole = importance_of_cot(
+            pd.concat([rollouts(here, "i"), rollouts(after, "i+1")]), ["i", "i+1"], n_bootstrap=0, seed=0
+        )
         whole = whole[whole["chunk_id"] == "i"].set_index(["metric", "convention"])
         for key, row in found.items():
             expected = whole.loc[key]
             assert row[name]["value"] == pytest.approx(expected["value"], rel=1e-9), key
             arm_is_p = (side == "after") == (key[1] != "ta")  # `ta` runs from i to i+1
-            n, n_stored = (expected["n"], expected["n_comparator"]) if arm_is_p else (expected["n_comparator"], expected["n"])
+            n, n_stored = (
+                (expected["n"], expected["n_comparator"]) if arm_is_p else (expected["n_comparator"], expected["n"])
+            )
             assert (row[name]["n"], row["n_stored"]) == (n, n_stored)
     for row in found.values():
         assert row["difference"] == pytest.approx(row["changed"]["value"] - row["base"]["value"])
@@ -136,7 +172,9 @@ def test_each_arm_has_the_importance_that_the_study_would_give_it(side):
 
 def test_identical_arms_change_no_importance_at_all():
     arm = pd.DataFrame(drawn("base", 0.6))
-    for row in importance_change(arm, arm.sample(frac=1, random_state=0), pd.DataFrame(drawn("base", 0.4, seed=3)), "after"):
+    for row in importance_change(
+        arm, arm.sample(frac=1, random_state=0), pd.DataFrame(drawn("base", 0.4, seed=3)), "after"
+    ):
         assert (row["difference"], row["low"], row["high"]) == (0, 0, 0)
         assert row["base"]["low"] < row["base"]["high"]
 

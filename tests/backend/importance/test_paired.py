@@ -11,7 +11,12 @@ from backend.importance.paired import mcnemar, paired_difference
 
 
 def verdicts(both=0, only_base=0, only_changed=0, neither=0):
-    cells = [(True, True)] * both + [(True, False)] * only_base + [(False, True)] * only_changed + [(False, False)] * neither
+    cells = (
+        [(True, True)] * both
+        + [(True, False)] * only_base
+        + [(False, True)] * only_changed
+        + [(False, False)] * neither
+    )
     return [base for base, _ in cells], [changed for _, changed in cells]
 
 
@@ -23,7 +28,8 @@ def test_mcnemar_is_the_binomial_test_of_the_pairs_that_differ(only_base, only_c
 
 
 @pytest.mark.parametrize(
-    ("cells", "difference", "low", "high"), [((36, 12, 2, 0), -0.2, -0.3404, -0.0569), ((1, 1, 7, 12), 6 / 21, 0.026, 0.507)]
+    ("cells", "difference", "low", "high"),
+    [((36, 12, 2, 0), -0.2, -0.3404, -0.0569), ((1, 1, 7, 12), 6 / 21, 0.026, 0.507)],
 )
 def test_the_interval_of_two_shares_is_the_published_one(cells, difference, low, high):
     """The table with a difference of 0.2 is Newcombe's (1998); the other Bentur's, as in Fagerland et al. (2014)."""
@@ -74,7 +80,10 @@ def test_swapping_the_arms_flips_the_sign_and_nothing_else(compare, n):
 def test_few_pairs_are_tested_against_every_sign():
     rng = np.random.default_rng(0)
     difference = rng.normal(0.5, 1, size=8)
-    by_hand = [abs(np.dot(signs, difference)) >= abs(difference.sum()) - 1e-12 for signs in itertools.product((-1, 1), repeat=8)]
+    by_hand = [
+        abs(np.dot(signs, difference)) >= abs(difference.sum()) - 1e-12
+        for signs in itertools.product((-1, 1), repeat=8)
+    ]
     found = paired_difference(np.zeros(8), difference)
     assert found.p == np.mean(by_hand)
     assert found.test == "exact sign flips"

@@ -23,7 +23,11 @@ def test_a_folder_with_weights_can_be_steered_under_the_id_its_results_have(tiny
 
 
 def test_a_model_that_is_elsewhere_and_one_that_was_only_imported_cannot(tmp_path):
-    rows = models(("somebody/not-here", None, "float32"), (str(tmp_path / "gone"), None, "float32"), ("somebody/R1-14B", None, None))
+    rows = models(
+        ("somebody/not-here", None, "float32"),
+        (str(tmp_path / "gone"), None, "float32"),
+        ("somebody/R1-14B", None, None),
+    )
     assert choices(rows) == []
     assert not is_here("../etc", None) and not is_here("embedded:Nothing", None)
 

@@ -31,10 +31,18 @@ def pair(tiny):
 def made(n_models: int = 2) -> Dictionary:
     draw = torch.Generator().manual_seed(4)
     return Dictionary(
-        kind="batchtopk", encoder=0.2 * torch.randn(n_models, 64, N_FEATURES, generator=draw), encoder_bias=torch.zeros(N_FEATURES),
-        decoder=torch.randn(n_models, N_FEATURES, 64, generator=draw), decoder_bias=torch.zeros(n_models, 64),
-        scale=torch.ones(n_models), threshold=torch.tensor(0.5), k=6, weighted=False, subtract=False, facts={"layer": LAYER},
-    )  # fmt: skip
+        kind="batchtopk",
+        encoder=0.2 * torch.randn(n_models, 64, N_FEATURES, generator=draw),
+        encoder_bias=torch.zeros(N_FEATURES),
+        decoder=torch.randn(n_models, N_FEATURES, 64, generator=draw),
+        decoder_bias=torch.zeros(n_models, 64),
+        scale=torch.ones(n_models),
+        threshold=torch.tensor(0.5),
+        k=6,
+        weighted=False,
+        subtract=False,
+        facts={"layer": LAYER},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +85,11 @@ def test_a_text_without_a_prompt_has_codes_from_its_second_token_on(study, pair)
 
 def test_what_cannot_be_read_is_refused_in_words(study, pair, tiny):
     for models, request, words in (
-        (pair[:1], request_for(study), "of 2 models, and 1 were given"), (pair, request_for(study, text="W", prompt=""), "single token"),
+        (pair[:1], request_for(study), "of 2 models, and 1 were given"),
+        (pair, request_for(study, text="W", prompt=""), "single token"),
         (pair, request_for(study, text="no " * 3000), "reads at most 2,048"),
         (pair, replace(request_for(study), dictionary_id="w0"), "is missing"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(AnchorscopeError, match=words):
             result_of(models, request)
     for text in ("", " \n", "a" * 200_001):
@@ -100,4 +109,12 @@ def test_the_worker_loads_both_models(study, pair, monkeypatch):
 
 def test_equal_questions_have_one_id(study):
     assert experiment_id("m", request_for(study)) == experiment_id("m", request_for(study))
-    assert len({experiment_id("m", request_for(study, **words)) for words in ({}, {"text": "other"}, {"beside": Model("a")})}) == 3
+    assert (
+        len(
+            {
+                experiment_id("m", request_for(study, **words))
+                for words in ({}, {"text": "other"}, {"beside": Model("a")})
+            }
+        )
+        == 3
+    )

@@ -83,7 +83,9 @@ def test_a_live_curve_equals_the_sweep_of_the_study(reader):
     direction = per_chunk({"b": unit(4)}, model_id=reader.loaded.model_id, layer=1).made[0]
     ids = reader.loaded.tokenizer(PROMPT + COT, add_special_tokens=False)["input_ids"]
     span = result_of(reader, Open(TEXT, "b", floor=False))["span"]
-    swept = sweep_chunk(reader.loaded, encode(reader.loaded, ids), "b", span, [direction], positions=["anchor", "chunk"], betas=betas)
+    swept = sweep_chunk(
+        reader.loaded, encode(reader.loaded, ids), "b", span, [direction], positions=["anchor", "chunk"], betas=betas
+    )
     for row in swept.kl_curves:
         change = Intervention((1,), row["position"], "add", direction.vector, 1.0)
         found = result_of(reader, Curve(TEXT, "b", change, betas, (direction.vector, unit(9))))
@@ -92,10 +94,18 @@ def test_a_live_curve_equals_the_sweep_of_the_study(reader):
 
 
 def test_sampling_both_arms_with_beta_zero_writes_every_text_twice(reader, judge):
-    request = Continue(Compared(TEXT, "b", "before", push(0.0)), Sampling(temperature=1.0, max_new_tokens=20), 5, n=4, truth="42",
-                       controls=(unit(2), unit(3)))
+    request = Continue(
+        Compared(TEXT, "b", "before", push(0.0)),
+        Sampling(temperature=1.0, max_new_tokens=20),
+        5,
+        n=4,
+        truth="42",
+        controls=(unit(2), unit(3)),
+    )
     result = result_of(reader, request, judge)
-    texts = {arm: [row["text"] for row in result["samples"] if row["arm"] == arm] for arm in ("base", "changed", "random")}
+    texts = {
+        arm: [row["text"] for row in result["samples"] if row["arm"] == arm] for arm in ("base", "changed", "random")
+    }
     assert texts["base"] == texts["changed"] == texts["random"] and len(set(texts["base"])) > 1
     assert [row["seed"] for row in result["samples"][:4]] == [row["seed"] for row in result["samples"][4:8]]
 
@@ -103,18 +113,30 @@ def test_sampling_both_arms_with_beta_zero_writes_every_text_twice(reader, judge
 def test_a_push_changes_the_changed_arm_alone(reader, judge):
     sampling = Sampling(temperature=1.0, max_new_tokens=20)
     calm = result_of(reader, Continue(Compared(TEXT, "b", "before", push(0.0)), sampling, 5, n=4), judge)["samples"]
-    pushed = result_of(reader, Continue(Compared(TEXT, "b", "before", push(9.0)), sampling, 5, n=4, answers=("42",)), judge)
+    pushed = result_of(
+        reader, Continue(Compared(TEXT, "b", "before", push(9.0)), sampling, 5, n=4, answers=("42",)), judge
+    )
     assert [row["text"] for row in pushed["samples"][:4]] == [row["text"] for row in calm[:4]]
     assert [row["text"] for row in pushed["samples"][4:]] != [row["text"] for row in calm[4:]]
-    assert all(row["is_correct"] is None and row["grader"] is None for row in pushed["samples"])  # no truth: nothing is judged
+    assert all(
+        row["is_correct"] is None and row["grader"] is None for row in pushed["samples"]
+    )  # no truth: nothing is judged
     assert pushed["clusters"]["42"] == "42"
 
 
 def test_a_dose_has_the_same_random_numbers_at_every_beta(reader, judge):
-    request = Dose(Compared(TEXT, "b", "after", push(1.0, "chunk")), Sampling(temperature=1.0, max_new_tokens=10), 2, (0.0, 3.0), n=3)
+    request = Dose(
+        Compared(TEXT, "b", "after", push(1.0, "chunk")),
+        Sampling(temperature=1.0, max_new_tokens=10),
+        2,
+        (0.0, 3.0),
+        n=3,
+    )
     result = result_of(reader, request, judge)
     assert result["betas"] == [0.0, 3.0] and result["kl"][0] == 0 < result["kl"][1]
-    assert [(row["beta"], row["sample"]) for row in result["samples"]] == [(beta, k) for beta in (0.0, 3.0) for k in range(3)]
+    assert [(row["beta"], row["sample"]) for row in result["samples"]] == [
+        (beta, k) for beta in (0.0, 3.0) for k in range(3)
+    ]
     assert [row["seed"] for row in result["samples"][:3]] == [row["seed"] for row in result["samples"][3:]]
 
 
@@ -131,11 +153,17 @@ def test_a_reworded_sentence_is_what_the_other_arm_goes_on_from(reader, wording)
 def test_a_question_is_asked_in_the_models_own_words_and_written_to_from_the_end(reader):
     text = Text("", "", (), question="What is 5-1?")
     opened = result_of(reader, Open(text, None))
-    assert "What is 5-1?" in opened["prompt"] and opened["span"] == (opened["n_tokens"],) * 2 and "noise_floor" not in opened
+    assert (
+        "What is 5-1?" in opened["prompt"]
+        and opened["span"] == (opened["n_tokens"],) * 2
+        and "noise_floor" not in opened
+    )
     found = result_of(reader, Stream(Compared(text, None, "after", push(2.0)), Sampling(max_new_tokens=5), 1))
     assert found["arms"]["base"]["tokens"]
     with pytest.raises(RequestError, match="no tokens of its own"):
-        result_of(reader, Curve(Text(PROMPT, "ab", (Chunk("a", 0, 0, 4, 4),), tuple(range(3, 12)), 4), "a", push(1.0), (1.0,)))
+        result_of(
+            reader, Curve(Text(PROMPT, "ab", (Chunk("a", 0, 0, 4, 4),), tuple(range(3, 12)), 4), "a", push(1.0), (1.0,))
+        )
 
 
 def test_pieces_join_to_the_text_whatever_the_tokens_split(reader):
@@ -160,7 +188,9 @@ def test_a_chunk_that_nothing_stands_before_is_refused_and_no_other_token_is_tak
 def test_others_come_in_between_the_encodings_of_a_runs_arms(reader, judge, monkeypatch):
     began, encode_one = [], SharedRows.encode
     monkeypatch.setattr(SharedRows, "encode", lambda *args: (began.append(args[1]), encode_one(*args))[1])
-    request = Continue(Compared(TEXT, "b", "before", push(6.0)), Sampling(max_new_tokens=2), 3, n=4, controls=(unit(2), unit(3)))
+    request = Continue(
+        Compared(TEXT, "b", "before", push(6.0)), Sampling(max_new_tokens=2), 3, n=4, controls=(unit(2), unit(3))
+    )
     counts = []
     for _ in run(reader, request, lambda: judge):
         counts.append(len(began))
@@ -197,5 +227,11 @@ def test_a_typed_question_is_asked_under_the_prompt_it_is_posed_with(tiny):
     from backend.live.requests import Posed, Text
 
     reader, plain = Reader(tiny("llama")), BUILT_IN["plain"]
-    read = {question: reader.read(Text("", "So", (), question=question)).prompt for question in ("3 + 4?", Posed("3 + 4?", plain))}
-    assert list(read.values()) == [cot_prompt(reader.loaded.tokenizer, "3 + 4?"), cot_prompt(reader.loaded.tokenizer, "3 + 4?", plain)]
+    read = {
+        question: reader.read(Text("", "So", (), question=question)).prompt
+        for question in ("3 + 4?", Posed("3 + 4?", plain))
+    }
+    assert list(read.values()) == [
+        cot_prompt(reader.loaded.tokenizer, "3 + 4?"),
+        cot_prompt(reader.loaded.tokenizer, "3 + 4?", plain),
+    ]

@@ -18,7 +18,9 @@ from backend.store.experiments import Experiments
 from tests import small_study
 from tests.backend.live.test_jobs import TEXT, push, unit
 
-ABOUT = About("m1", "tiny", "add +2 RMS of something", "random", {"seed": 1}, "c1", "c1_0001", "tiny", view={"beta": "2"})
+ABOUT = About(
+    "m1", "tiny", "add +2 RMS of something", "random", {"seed": 1}, "c1", "c1_0001", "tiny", view={"beta": "2"}
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +46,17 @@ def test_a_stream_is_kept_with_all_that_shaped_it(reader, tmp_path):
     row = Experiments(study).get(experiment_id("m1", request))
     assert (row["kind"], row["state"], row["seed"], row["beta"]) == ("stream", "finished", 7, 2.0)
     assert (row["unit"], row["place"], row["operation"]) == ("rms", "onward", "add")
-    assert (row["layers"], row["direction_kind"], row["cot_id"], row["sentence"]) == ([1], "random", "c1", ABOUT.sentence)
+    assert (row["layers"], row["direction_kind"], row["cot_id"], row["sentence"]) == (
+        [1],
+        "random",
+        "c1",
+        ABOUT.sentence,
+    )
     assert np.array_equal(row["vector"], unit(1)) and (row["prompt"], row["text"]) == (TEXT.prompt, TEXT.text)
     parameters = json.loads(row["parameters"])
-    assert parameters["sampling"] == {"temperature": 0.6, "top_p": 0.95, "max_new_tokens": 6} and parameters["view"] == {"beta": "2"}
+    assert parameters["sampling"] == {"temperature": 0.6, "top_p": 0.95, "max_new_tokens": 6} and parameters[
+        "view"
+    ] == {"beta": "2"}
     assert "torch" in json.loads(row["versions"])
     again = record_of(ABOUT, request, ended(reader, request)).results
     assert restored(row)["arms"]["changed"]["tokens"] == again["arms"]["changed"]["tokens"]
@@ -62,7 +71,10 @@ def test_many_continuations_are_kept_as_samples_and_as_what_follows_from_them(re
     record = record_of(about, request, ended(reader, request))
     assert [row["arm"] for row in record.samples] == ["base"] * 4 + ["changed"] * 4 + ["random"] * 4
     assert set(record.results) == {"arms", "comparisons", "importance"}
-    assert record.results["arms"]["base"]["n"] == 4 and {row["arm"] for row in record.results["comparisons"]} == {"changed", "random"}
+    assert record.results["arms"]["base"]["n"] == 4 and {row["arm"] for row in record.results["comparisons"]} == {
+        "changed",
+        "random",
+    }
     assert json.loads(record.experiment["results"]) == json.loads(json.dumps(record.results))
 
 
@@ -70,7 +82,9 @@ def test_a_dose_is_kept_by_beta(reader):
     compared = Compared(TEXT, "b", "after", push(1.0, "chunk"))
     request = Dose(compared, Sampling(temperature=1.0, max_new_tokens=8), 3, (-4.0, -2.0, 0.0, 2.0), n=3)
     record = record_of(ABOUT, request, ended(reader, request))
-    assert [row["beta"] for row in record.results["rows"]] == [-4.0, -2.0, 0.0, 2.0] and record.results["rows"][2]["kl"] == 0
+    assert [row["beta"] for row in record.results["rows"]] == [-4.0, -2.0, 0.0, 2.0] and record.results["rows"][2][
+        "kl"
+    ] == 0
     assert record.experiment["beta"] is None and set(record.results["changepoints"]) == {"n_tokens", "repetition"}
 
 
@@ -98,7 +112,9 @@ def test_what_was_stopped_is_kept_as_stopped_and_what_gave_nothing_is_not_kept(r
 def test_a_stream_in_which_both_arms_end_at_once_is_a_result(reader):
     request = Stream(Compared(TEXT, "b", "before", push(2.0)), Sampling(max_new_tokens=6), 7)
     arms = {arm: {"tokens": [], "finish": "eos"} for arm in ("base", "changed")}
-    record = record_of(ABOUT, request, Status("x", "finished", None, {"arms": arms, "first_divergence": None}, None, None, None, 0.1))
+    record = record_of(
+        ABOUT, request, Status("x", "finished", None, {"arms": arms, "first_divergence": None}, None, None, None, 0.1)
+    )
     assert record.results["arms"] == arms
     stopped = {"arms": {arm: {"tokens": [], "finish": None} for arm in arms}, "first_divergence": None}
     assert record_of(ABOUT, request, Status("x", "stopped", None, stopped, None, None, None, 0.1)) is None
@@ -107,7 +123,9 @@ def test_a_stream_in_which_both_arms_end_at_once_is_a_result(reader):
 def test_a_condition_is_kept_of_a_curve_as_of_a_stream():
     gated = replace(push(2.0), gate=Gate(unit(5), 0.5, "it leans to something"))
     result = {"betas": [0.0, 1.0], "kl": [0.0, 0.1], "controls": []}
-    kept = record_of(ABOUT, Curve(TEXT, "b", gated, (0.0, 1.0)), Status("x", "finished", None, result, None, None, None, 0.1))
+    kept = record_of(
+        ABOUT, Curve(TEXT, "b", gated, (0.0, 1.0)), Status("x", "finished", None, result, None, None, None, 0.1)
+    )
     assert json.loads(kept.experiment["parameters"])["gate"] == {"name": "it leans to something", "threshold": 0.5}
 
 

@@ -1,4 +1,6 @@
-"""Rollouts asked for one chunk: they are the study's own, pooled with the stored ones, and sampling stops where the rule says."""
+"""Rollouts asked for one chunk: they are the study's own, pooled with the stored ones, and sampling stops where the
+rule says.
+"""
 
 import math
 from dataclasses import replace
@@ -43,7 +45,9 @@ def scripted(script, written=None):
     def write(chunk, numbers):
         rows = []
         for number in numbers:
-            rows.append({"sample": number, "seed": number, "text": script(chunk, number), "finish": "eos", "n_tokens": 5})
+            rows.append(
+                {"sample": number, "seed": number, "text": script(chunk, number), "finish": "eos", "n_tokens": 5}
+            )
             if written is not None:
                 written.append((chunk, number))
             yield "progress", (len(rows), len(numbers))
@@ -75,7 +79,12 @@ def stored(n, chunk="a", answer="7", **words):
 def test_it_stops_at_the_first_look_whose_interval_is_narrow_enough():
     found = result_of(followed(asked(half_width=0.2), scripted(by_turns), Equal, encode))
     widths = [look["half_width"] for look in found["looks"]]
-    assert found["stopped"] == "narrow" and widths[0] is None and all(width > 0.2 for width in widths[1:-1]) and widths[-1] <= 0.2
+    assert (
+        found["stopped"] == "narrow"
+        and widths[0] is None
+        and all(width > 0.2 for width in widths[1:-1])
+        and widths[-1] <= 0.2
+    )
     assert [look["n_new"] for look in found["looks"]] == list(range(0, len(found["samples"]) + 1, 5))
     last, right = found["looks"][-1], sum(row["is_correct"] for row in found["samples"])
     assert (last["low"], last["high"]) == wilson(right, last["n"]) and last["value"] == right / last["n"]
@@ -94,12 +103,15 @@ def test_what_is_stored_may_be_enough_and_then_nothing_is_written():
 
 
 def test_rollouts_that_all_agree_are_no_certainty():
-    """The bootstrap interval of two groups that agree has no width: without a correction the rule would stop at once."""
+    """The bootstrap interval of two groups that agree has no width:
+    without a correction the rule would stop at once."""
     request = asked("resampling_importance_accuracy", half_width=0.1, stored=stored(5) + stored(5, "b"))
     found = result_of(followed(request, scripted(lambda *_: "The answer is 7."), Equal, encode))
     first = found["looks"][0]
     assert first["half_width"] == 0 and first["ruling_half_width"] == pytest.approx(1.96 / 5) and not first["is_narrow"]
-    assert found["stopped"] == "narrow" and found["looks"][-1]["n"] == 20  # the first of 5, 10, 15, 20 with 1.96/n at most 0.1
+    assert (
+        found["stopped"] == "narrow" and found["looks"][-1]["n"] == 20
+    )  # the first of 5, 10, 15, 20 with 1.96/n at most 0.1
 
 
 def test_a_person_who_stops_it_keeps_what_there_is():
@@ -134,9 +146,9 @@ def test_new_rollouts_go_on_where_the_stored_ones_end_on_both_sides():
     assert written == [("a", k) for k in range(4, 9)] + [("b", k) for k in range(2, 7)]
     assert (found["looks"][0]["n"], found["looks"][0]["n_comparator"]) == (4, 2)
     assert (found["looks"][-1]["n"], found["looks"][-1]["n_comparator"]) == (9, 7)
-    assert {(row["resampled_chunk"], row["similarity"], row["answer"]) for row in found["samples"] if row["chunk_id"] == "b"} == {
-        (OTHER, 0.0, "7"), (OTHER, 0.0, "8")
-    }  # fmt: skip
+    assert {
+        (row["resampled_chunk"], row["similarity"], row["answer"]) for row in found["samples"] if row["chunk_id"] == "b"
+    } == {(OTHER, 0.0, "7"), (OTHER, 0.0, "8")}
 
 
 def test_equal_answers_are_one_whether_stored_or_new():
@@ -149,21 +161,30 @@ def test_equal_answers_are_one_whether_stored_or_new():
 def test_resilience_looks_for_the_content_in_later_sentences():
     back = f"{OTHER} Count the crates of apples first. The answer is 7."
     request = asked("resilience", most=8, batch=8, half_width=0.01, stored=stored(1, text=back) + stored(1))
-    found = result_of(followed(request, scripted(lambda _, k: back if k % 2 else f"{OTHER} The answer is 7."), Equal, encode))
+    found = result_of(
+        followed(request, scripted(lambda _, k: back if k % 2 else f"{OTHER} The answer is 7."), Equal, encode)
+    )
     assert found["looks"][0]["value"] == 0.5 and found["looks"][-1]["value"] == 0.5 and found["looks"][-1]["n"] == 10
     assert [row["returns"] for row in found["samples"]] == [False, True] * 4
 
 
-@pytest.mark.parametrize("words", [
-    {"metric": "forced_importance_kl", "convention": "ta"}, {"convention": "ta"}, {"chunk_id": "z"},
-    {"metric": "resampling_importance_accuracy", "chunk_id": "c"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"metric": "forced_importance_kl", "convention": "ta"},
+        {"convention": "ta"},
+        {"chunk_id": "z"},
+        {"metric": "resampling_importance_accuracy", "chunk_id": "c"},
+    ],
+)
 def test_what_cannot_be_resampled_is_refused(words):
     with pytest.raises(RequestError):
         result_of(followed(replace(asked(), **words), scripted(by_turns), Equal, encode))
 
 
-@pytest.mark.parametrize("words", [{"half_width": 0}, {"half_width": math.nan}, {"batch": 0}, {"most": 0}, {"most": 257}])
+@pytest.mark.parametrize(
+    "words", [{"half_width": 0}, {"half_width": math.nan}, {"batch": 0}, {"most": 0}, {"most": 257}]
+)
 def test_contradictions_are_refused_at_birth(words):
     with pytest.raises(RequestError):
         asked(**words)
@@ -191,9 +212,15 @@ def first_chunk_of(store):
 def test_a_request_has_the_study_s_tokens_rollouts_and_sampling(study):
     chunk = first_chunk_of(study)
     request = resample_request(study, chunk, half_width=0.1)
-    assert request.sampling == Sampling(1.0, 1.0, 16) and (request.seed, request.truth, request.convention) == (1, "42", "ta")
+    assert request.sampling == Sampling(1.0, 1.0, 16) and (request.seed, request.truth, request.convention) == (
+        1,
+        "42",
+        "ta",
+    )
     assert [rollout.chunk_id[-4:] for rollout in request.stored] == ["0000"] * 3 + ["0001"] * 3
-    assert [rollout.answer for rollout in request.stored[:3]] == ["41", "42", "42"] and request.stored[0].is_correct is False
+    assert [rollout.answer for rollout in request.stored[:3]] == ["41", "42", "42"] and request.stored[
+        0
+    ].is_correct is False
     assert experiment_id("m", request) != experiment_id("m", replace(request, half_width=0.2))
     assert len(resample_request(study, chunk, metric="resilience", convention="all", half_width=0.1).stored) == 3
     last = request.text.chunks[-1].chunk_id
@@ -214,7 +241,10 @@ def test_the_rollouts_are_those_that_the_study_would_have_drawn_next(study, read
     closing = study.frame("SELECT think_close FROM cots WHERE cot_id = $cot", cot=cot["cot_id"])["think_close"].iloc[0]
     own = CotTask(cot["cot_id"], cot["prompt"], cot["text"], closing, tuple(cot["token_ids"]), points)
     sampling = StudySampling(temperature=1.0, top_p=1.0, max_new_tokens=16)
-    drawn = {one.chunk_id: one.rollouts for one in draw(reader.loaded, Task((own,), "resample", 6, sampling, request.seed, 16))}
+    drawn = {
+        one.chunk_id: one.rollouts
+        for one in draw(reader.loaded, Task((own,), "resample", 6, sampling, request.seed, 16))
+    }
     for name, rollouts in drawn.items():
         live_rows = [row for row in found["samples"] if row["chunk_id"] == name]
         columns = ("sample", "seed", "text", "finish", "n_tokens")
@@ -226,7 +256,9 @@ def test_the_workers_desk_does_it_and_only_the_writer_may(study, reader, monkeyp
     monkeypatch.setattr(desk, "model", lambda *_: reader)
     monkeypatch.setattr(desk, "judge", Equal)
     monkeypatch.setattr(desk, "encoder", lambda _: type("Encoder", (), {"encode": staticmethod(encode)}))
-    for kind, payload in desk.job("ticket", Model("tiny"), resample_request(study, chunk, half_width=1e-6, most=4, batch=2)):
+    for kind, payload in desk.job(
+        "ticket", Model("tiny"), resample_request(study, chunk, half_width=1e-6, most=4, batch=2)
+    ):
         if kind == "part":
             merge(result, payload)
     assert result["stopped"] == "most" and len(result["looks"]) == 3

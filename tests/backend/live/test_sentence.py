@@ -10,13 +10,17 @@ UNIT = np.eye(4, dtype=np.float32)[0]
 
 
 def said(*, layers=(15,), source_layer=15, betas=(), seed=None, **change) -> str:
-    intervention = Intervention(layers, **({"place": "chunk", "operation": "add", "vector": UNIT, "beta": 4.0} | change))
+    intervention = Intervention(
+        layers, **({"place": "chunk", "operation": "add", "vector": UNIT, "beta": 4.0} | change)
+    )
     where = {"chunk": "chunk 7", "span": (30, 44), "n_prompt": 12}
     return sentence(intervention, "self_checking − rest", source_layer=source_layer, **where, betas=betas, seed=seed)
 
 
 def test_the_sentence_names_amount_direction_layer_place_and_seed():
-    assert said(seed=3) == "add +4 RMS of self_checking − rest at layer 15 to the 14 tokens that predict chunk 7, seed 3"
+    assert (
+        said(seed=3) == "add +4 RMS of self_checking − rest at layer 15 to the 14 tokens that predict chunk 7, seed 3"
+    )
 
 
 @pytest.mark.parametrize(

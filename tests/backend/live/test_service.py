@@ -10,11 +10,25 @@ import pytest
 
 from backend.errors import AnchorscopeError
 from backend.geometry.interventions import Intervention
-from backend.live.requests import Chunk, Compared, Continue, Curve, Model, Open, RequestError, Sampling, Stream, Text, experiment_id
+from backend.live.requests import (
+    Chunk,
+    Compared,
+    Continue,
+    Curve,
+    Model,
+    Open,
+    RequestError,
+    Sampling,
+    Stream,
+    Text,
+    experiment_id,
+)
 from backend.live.service import Limits, LineFull, LiveService, merge
 
 COT = "Let me think step by step. First, we need to add 12 and 30. Wait, that is 42. So the answer is 42."
-TEXT = Text("What is 12 + 30? ", COT, (Chunk("a", 0, 26), Chunk("b", 26, 59), Chunk("c", 59, 77), Chunk("d", 77, len(COT))))
+TEXT = Text(
+    "What is 12 + 30? ", COT, (Chunk("a", 0, 26), Chunk("b", 26, 59), Chunk("c", 59, 77), Chunk("d", 77, len(COT)))
+)
 LONG = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=1500)
 
 
@@ -109,7 +123,11 @@ def test_a_worker_that_dies_or_hangs_is_replaced_and_the_line_goes_on(model):
         os.kill(small._worker.pid, signal.SIGSTOP)  # hangs
         assert small.wait("next", 120).state == "finished"
         victim = small.status("victim")
-        assert victim.state == "failed" and "said nothing for 3 s" in victim.error and victim.result["arms"]["base"]["tokens"]
+        assert (
+            victim.state == "failed"
+            and "said nothing for 3 s" in victim.error
+            and victim.result["arms"]["base"]["tokens"]
+        )
         assert [status.ticket_id for status in ended] == ["victim"]
         small.submit("again", model, streamed(3, sampling=LONG))
         wait_for_tokens(small, "again")
@@ -148,7 +166,11 @@ def test_what_cannot_be_done_fails_in_words_and_the_worker_lives_on(service, mod
         "no such chunk": (model, Open(TEXT, "zz"), "no chunk zz"),
         "no such model": (Model("/no/such/folder"), Open(TEXT, "b"), "/no/such/folder"),
         "no such layer": (model, Stream(Compared(TEXT, "b", "before", push(1, layer=99)), Sampling(), 1), "99"),
-        "same wording": (model, Stream(Compared(TEXT, "b", "after", None, COT[26:59]), Sampling(), 1), "nothing is changed"),
+        "same wording": (
+            model,
+            Stream(Compared(TEXT, "b", "after", None, COT[26:59]), Sampling(), 1),
+            "nothing is changed",
+        ),
         "too long": (model, Open(Text("", "word " * 5000, ()), None), "at most 2,048"),
     }
     for name, (which, request, words) in bad.items():
@@ -174,8 +196,12 @@ def test_a_request_that_makes_no_sense_is_refused_at_birth():
 def test_the_id_of_a_request_holds_all_that_shapes_it():
     same = experiment_id("m", streamed(1))
     assert same == experiment_id("m", streamed(1))
-    other = [experiment_id("n", streamed(1)), experiment_id("m", streamed(2)), experiment_id("m", streamed(1, beta=7.0)),
-             experiment_id("m", streamed(1, sampling=Sampling(max_new_tokens=13)))]
+    other = [
+        experiment_id("n", streamed(1)),
+        experiment_id("m", streamed(2)),
+        experiment_id("m", streamed(1, beta=7.0)),
+        experiment_id("m", streamed(1, sampling=Sampling(max_new_tokens=13))),
+    ]
     assert len({same, *other}) == 5
 
 
@@ -242,7 +268,9 @@ def test_a_run_that_cannot_be_kept_says_so_and_the_line_goes_on(service, model, 
 
     service.submit("not kept", model, streamed(1), on_end=refuse)
     service.submit("the next", model, streamed(2))
-    assert service.wait("the next", 60).state == service.wait("not kept", 60).state == "finished"  # they take turns: either may end first
+    assert (
+        service.wait("the next", 60).state == service.wait("not kept", 60).state == "finished"
+    )  # they take turns: either may end first
     until = time.monotonic() + 60
     while not (status := service.status("not kept")).error and time.monotonic() < until:
         time.sleep(0.02)  # it is told after its end

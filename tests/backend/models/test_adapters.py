@@ -42,8 +42,11 @@ def test_merging_is_what_peft_computes(pair, tmp_path):
     ours = load_model(str(merged(pair, tmp_path / "merged")))
     base = load_model(str(pair[0]))
     theirs = PeftModel.from_pretrained(base.model, pair[1]).merge_and_unload().state_dict()
-    assert any(not torch.equal(weight, load_file(pair[0] / "model.safetensors")[key]) for key, weight in ours.model.named_parameters()
-               if key in load_file(pair[0] / "model.safetensors"))
+    assert any(
+        not torch.equal(weight, load_file(pair[0] / "model.safetensors")[key])
+        for key, weight in ours.model.named_parameters()
+        if key in load_file(pair[0] / "model.safetensors")
+    )
     for key, weight in ours.model.state_dict().items():
         assert torch.allclose(weight, theirs[key], atol=1e-6, rtol=1e-5), key
     assert ours.tokenizer.chat_template == "a template with </think>"
@@ -73,7 +76,9 @@ def test_an_adapter_of_another_kind_or_shape_is_refused(pair, tmp_path):
         merged(pair, tmp_path / "one")
     (adapter / adapters.CONFIG).write_text(json.dumps(config))
     weights = load_file(adapter / adapters.WEIGHTS)
-    save_file({key.replace("layers.1.", "layers.9."): weight for key, weight in weights.items()}, adapter / adapters.WEIGHTS)
+    save_file(
+        {key.replace("layers.1.", "layers.9."): weight for key, weight in weights.items()}, adapter / adapters.WEIGHTS
+    )
     with pytest.raises(AdapterError, match=r"layers\.9\..*another model's adapter"):
         merged(pair, tmp_path / "two")
 
@@ -150,11 +155,17 @@ def test_a_base_that_is_not_there_is_named(tiny_folder, tmp_path, monkeypatch):
     saved(kinds()["lora"], base, tmp_path / "adapter")
     base.rename(tmp_path / "moved")
     for check in (load_model, identify_model, check_model):
-        with pytest.raises(ModelLoadingError, match=r"adapter of the model '.*/base' \(adapter_config.json: base_model_name_or_path\)"):
+        with pytest.raises(
+            ModelLoadingError, match=r"adapter of the model '.*/base' \(adapter_config.json: base_model_name_or_path\)"
+        ):
             check(str(tmp_path / "adapter"))
     file = tmp_path / "adapter" / adapters.CONFIG
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    for name, said in (("nobody/nothing-here", "could not be reached"), (None, "names no base"), (str(tmp_path / "adapter"), "itself")):
+    for name, said in (
+        ("nobody/nothing-here", "could not be reached"),
+        (None, "names no base"),
+        (str(tmp_path / "adapter"), "itself"),
+    ):
         file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": name}))
         with pytest.raises((AdapterError, ModelLoadingError), match=said):
             check_model(str(tmp_path / "adapter"))
@@ -167,7 +178,9 @@ def test_an_adapter_beside_a_models_own_weights_is_refused_because_it_may_be_in_
     for name in (adapters.CONFIG, adapters.WEIGHTS):
         shutil.copy(tmp_path / "adapter" / name, both)
     for check in (load_model, check_model):
-        with pytest.raises(ModelLoadingError, match=r"own weights \(model.safetensors\) and an adapter beside them .* delete"):
+        with pytest.raises(
+            ModelLoadingError, match=r"own weights \(model.safetensors\) and an adapter beside them .* delete"
+        ):
             check(str(both))
 
 
@@ -198,14 +211,18 @@ def test_an_adapter_that_does_not_fit_its_base_is_refused(tiny_folder, tmp_path,
         case "shape":
             weights[name] = weights[name][:, :-1].contiguous()
     save_file(weights, file, metadata={"format": "pt"})
-    with pytest.raises(AdapterError, match={"lacks": "lacks weights", "foreign": "layers.40", "shape": "cannot be merged"}[change]):
+    with pytest.raises(
+        AdapterError, match={"lacks": "lacks weights", "foreign": "layers.40", "shape": "cannot be merged"}[change]
+    ):
         load_model(str(tmp_path / "adapter"))
 
 
 def test_tokens_that_were_added_before_training_are_added_to_the_base(tiny_folder, tmp_path):
     import peft
 
-    config = peft.LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"], task_type="CAUSAL_LM")
+    config = peft.LoraConfig(
+        r=4, target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"], task_type="CAUSAL_LM"
+    )
     grown = lambda model: model.resize_token_embeddings(400)  # noqa: E731
     expected = saved(config, tiny_folder("qwen2"), tmp_path / "adapter", grown)
     loaded = load_model(str(tmp_path / "adapter"))

@@ -13,7 +13,9 @@ from backend.models.layers import layers_of, residual_of, with_residual
 from backend.models.residuals import record_residuals
 from tests.conftest import FAMILIES
 
-TOKENS = torch.randint(0, 384, (40,), generator=torch.Generator().manual_seed(0)).tolist()  # longer than gemma's window of 16
+TOKENS = torch.randint(
+    0, 384, (40,), generator=torch.Generator().manual_seed(0)
+).tolist()  # longer than gemma's window of 16
 LATE = list(range(25, 40))
 
 
@@ -24,6 +26,7 @@ def vector(seed: int, d_model: int = 64) -> torch.Tensor:
 @torch.inference_mode()
 def hooked_logits(model, edits):
     """The independent reference: the model's own forward pass of the whole text, with one hook for each edit."""
+
     def hook(edit):
         def replace(_block, _inputs, output):
             h = residual_of(output).clone()
@@ -80,7 +83,9 @@ def test_no_change_gives_the_models_own_logits_bit_for_bit(tiny, family):
     everything = range(len(TOKENS))
     own = own_logits(loaded.model)
     assert torch.equal(encoded.base_logits(everything), own)
-    changed, beta_zero, nothing = encoded.logits([addition(1, [24], vector(1)), addition(1, [24], 0 * vector(1)), ()], everything)
+    changed, beta_zero, nothing = encoded.logits(
+        [addition(1, [24], vector(1)), addition(1, [24], 0 * vector(1)), ()], everything
+    )
     assert torch.equal(beta_zero, own) and torch.equal(nothing, own)
     assert not torch.equal(changed[24:], own[24:])
 
@@ -113,7 +118,9 @@ def test_an_edit_beside_another_model_is_given_what_that_model_reads_there(tiny,
     add = [lambda h, theirs: h + theirs, lambda h, theirs: h - theirs]
     edits = [Edit(1, (30, 24), add[0], beside=other), Edit(2, (26,), add[1], onward=True, beside=other)]
     alike = [addition(1, [30, 24], read[1][[30, 24]]), addition(2, range(26, 40), -read[2][26:])]
-    assert torch.allclose(encoded.logits([*edits, tuple(edits)], LATE), encoded.logits([*alike, tuple(alike)], LATE), atol=1e-5)
+    assert torch.allclose(
+        encoded.logits([*edits, tuple(edits)], LATE), encoded.logits([*alike, tuple(alike)], LATE), atol=1e-5
+    )
     nothing = Edit(1, (24,), lambda h, theirs: h + 0 * theirs, onward=True, beside=other)
     assert torch.equal(encoded.logits([nothing], range(40))[0], own_logits(loaded.model))
     assert encoded.beside(other, [1]) is encoded.beside(other, [2])  # read once
@@ -129,19 +136,22 @@ def test_in_float64_the_shared_prefix_is_exact_to_rounding(tiny):
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
-@pytest.mark.parametrize(("edit", "said"), [
-    (addition(1, [24], torch.ones(63)), "63 values"),
-    (Edit(1, (24,), lambda h: h[:, :-1]), "returned"),
-    (Edit(1, (24,), lambda h: None), "NoneType"),
-    (addition(1, [24], torch.full((64,), torch.nan)), "NaN"),
-    (addition(1, [24], torch.full((64,), torch.inf)), "NaN or infinite"),
-    (addition(1, [40], torch.ones(64)), "tokens 0 to 39"),
-    (addition(1, [-1], torch.ones(64)), "tokens 0 to 39"),
-    (addition(1, [], torch.ones(64)), "one or more"),
-    (addition(1, [24, 24], torch.ones(64)), "different"),
-    (addition(4, [24], torch.ones(64)), "Layer 4"),
-    (addition(-1, [24], torch.ones(64)), "Layer -1"),
-])
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (addition(1, [24], torch.ones(63)), "63 values"),
+        (Edit(1, (24,), lambda h: h[:, :-1]), "returned"),
+        (Edit(1, (24,), lambda h: None), "NoneType"),
+        (addition(1, [24], torch.full((64,), torch.nan)), "NaN"),
+        (addition(1, [24], torch.full((64,), torch.inf)), "NaN or infinite"),
+        (addition(1, [40], torch.ones(64)), "tokens 0 to 39"),
+        (addition(1, [-1], torch.ones(64)), "tokens 0 to 39"),
+        (addition(1, [], torch.ones(64)), "one or more"),
+        (addition(1, [24, 24], torch.ones(64)), "different"),
+        (addition(4, [24], torch.ones(64)), "Layer 4"),
+        (addition(-1, [24], torch.ones(64)), "Layer -1"),
+    ],
+)
 def test_an_edit_that_cannot_be_made_raises(tiny, family, edit, said):
     encoded = encode(tiny(family), TOKENS)
     with pytest.raises(EditError, match=said):
@@ -216,8 +226,18 @@ def test_a_model_with_a_sliding_window_takes_the_plain_way_beyond_it():
 
     torch.manual_seed(0)
     config = Qwen2Config(
-        vocab_size=384, hidden_size=64, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, intermediate_size=96,
-        use_sliding_window=True, sliding_window=16, max_window_layers=1, initializer_range=0.2, pad_token_id=None, bos_token_id=None,
+        vocab_size=384,
+        hidden_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=96,
+        use_sliding_window=True,
+        sliding_window=16,
+        max_window_layers=1,
+        initializer_range=0.2,
+        pad_token_id=None,
+        bos_token_id=None,
         eos_token_id=None,
     )
     loaded = SimpleNamespace(model=Qwen2ForCausalLM(config).eval())

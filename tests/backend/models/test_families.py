@@ -1,4 +1,6 @@
-"""Every family of the table in docs/families.md, as a tiny random model made here: which way it goes, and that the way is right."""
+"""Every family of the table in docs/families.md, as a tiny random model made here: which way it goes, and that the way
+is right.
+"""
 
 import re
 from dataclasses import dataclass, field
@@ -25,19 +27,46 @@ from backend.models.streaming import Arm, stream
 TABLE = Path(__file__).parents[3] / "docs" / "families.md"
 VOCABULARY, LAYERS, WIDTH = 96, 2, 32
 SHAPE = {
-    "vocab_size": VOCABULARY, "hidden_size": WIDTH, "intermediate_size": 48, "num_hidden_layers": LAYERS, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "max_position_embeddings": 256, "initializer_range": 0.1, "bos_token_id": 0, "eos_token_id": 1,
+    "vocab_size": VOCABULARY,
+    "hidden_size": WIDTH,
+    "intermediate_size": 48,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.1,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
     "pad_token_id": 0,
-}  # fmt: skip
-EXPERTS = {"num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+}
+EXPERTS = {
+    "num_experts": 4,
+    "num_local_experts": 4,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 24,
+}
 LATENT = {
-    "q_lora_rank": 16, "kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 8, "n_group": 1, "topk_group": 1,
-    "num_key_value_heads": 4, "head_dim": 4, "first_k_dense_replace": 1, **EXPERTS,
-}  # fmt: skip
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 8,
+    "n_group": 1,
+    "topk_group": 1,
+    "num_key_value_heads": 4,
+    "head_dim": 4,
+    "first_k_dense_replace": 1,
+    **EXPERTS,
+}
 DELTA = {
-    "layer_types": ["linear_attention", "full_attention"], "head_dim": 8, "linear_num_value_heads": 4, "linear_num_key_heads": 2,
-    "linear_key_head_dim": 8, "linear_value_head_dim": 8,
-}  # fmt: skip
+    "layer_types": ["linear_attention", "full_attention"],
+    "head_dim": 8,
+    "linear_num_value_heads": 4,
+    "linear_num_key_heads": 2,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+}
 MAMBA_2 = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_d_conv": 4, "mamba_chunk_size": 16}
 SLIDING = {"head_dim": 8, "sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}
 
@@ -71,15 +100,21 @@ ROWS = [
     Row("gemma3_text", "sliding windows", {**SLIDING, "query_pre_attn_scalar": 8}),
     Row("gpt_bigcode", "one key head for all", {"multi_query": True}),
     Row("gptj", "parallel blocks, bias in the unembedding", {"rotary_dim": 8}),
-    Row("granite", "scaled logits, embeddings and residuals", {
-        "logits_scaling": 4.0, "residual_multiplier": 0.3, "embedding_multiplier": 3.0, "attention_multiplier": 0.2}),
+    Row(
+        "granite",
+        "scaled logits, embeddings and residuals",
+        {"logits_scaling": 4.0, "residual_multiplier": 0.3, "embedding_multiplier": 3.0, "attention_multiplier": 0.2},
+    ),
     Row("mistral", "one head of keys for several of queries", {"sliding_window": None}),
     Row("mistral", "sliding window shorter than the text", {"sliding_window": 8}),
     Row("olmo", "norms without weight"),
     Row("olmo2", "norms after the parts of a block"),
     Row("opt", "norm before the parts of a block", {"ffn_dim": 48, "word_embed_proj_dim": WIDTH}),
-    Row("opt", "norm after them, none at the end, narrower embedding (350m)", {
-        "ffn_dim": 48, "word_embed_proj_dim": 16, "do_layer_norm_before": False}),
+    Row(
+        "opt",
+        "norm after them, none at the end, narrower embedding (350m)",
+        {"ffn_dim": 48, "word_embed_proj_dim": 16, "do_layer_norm_before": False},
+    ),
     Row("phi", "parallel blocks, bias in the unembedding"),
     Row("phi3", "joined projections"),
     Row("starcoder2", "biases throughout"),
@@ -91,20 +126,46 @@ ROWS = [
     Row("qwen2_moe", "mixture of experts with a shared one", {**EXPERTS, "shared_expert_intermediate_size": 24}),
     Row("qwen3_moe", "mixture of experts", {**EXPERTS, "head_dim": 8}),
     Row("bamba", "state space (Mamba 2) and attention", {**MAMBA_2, "attn_layer_indices": [1]}),
-    Row("falcon_h1", "state space beside attention, scaled logits", {
-        **MAMBA_2, "mamba_d_ssm": 64, "head_dim": 8, "lm_head_multiplier": 0.3}),
+    Row(
+        "falcon_h1",
+        "state space beside attention, scaled logits",
+        {**MAMBA_2, "mamba_d_ssm": 64, "head_dim": 8, "lm_head_multiplier": 0.3},
+    ),
     Row("falcon_mamba", "state space (Mamba)", {"state_size": 8}),
-    Row("granitemoehybrid", "state space, attention, experts, scaled logits", {
-        **MAMBA_2, **EXPERTS, "shared_intermediate_size": 24, "layer_types": ["mamba", "attention"], "logits_scaling": 3.0}),
-    Row("jamba", "state space, attention, experts", {**EXPERTS, "mamba_d_state": 8, "attn_layer_period": 2, "attn_layer_offset": 1}),
-    Row("lfm2", "short convolutions and attention", {"layer_types": ["conv", "full_attention"], "block_multiple_of": 8}),
+    Row(
+        "granitemoehybrid",
+        "state space, attention, experts, scaled logits",
+        {
+            **MAMBA_2,
+            **EXPERTS,
+            "shared_intermediate_size": 24,
+            "layer_types": ["mamba", "attention"],
+            "logits_scaling": 3.0,
+        },
+    ),
+    Row(
+        "jamba",
+        "state space, attention, experts",
+        {**EXPERTS, "mamba_d_state": 8, "attn_layer_period": 2, "attn_layer_offset": 1},
+    ),
+    Row(
+        "lfm2", "short convolutions and attention", {"layer_types": ["conv", "full_attention"], "block_multiple_of": 8}
+    ),
     Row("mamba", "state space", {"state_size": 8}),
     Row("mamba2", "state space", {"num_heads": 8, "head_dim": 8, "state_size": 8, "n_groups": 2, "chunk_size": 16}),
-    Row("minimax", "linear attention (lightning), attention, experts; no common cache", {**EXPERTS, "head_dim": 8, "block_size": 8}),
+    Row(
+        "minimax",
+        "linear attention (lightning), attention, experts; no common cache",
+        {**EXPERTS, "head_dim": 8, "block_size": 8},
+    ),
     Row("qwen3_5_text", "linear attention (gated delta rule) and attention", DELTA),
-    Row("qwen3_next", "linear attention, attention, experts", {**DELTA, **EXPERTS, "shared_expert_intermediate_size": 24}),
+    Row(
+        "qwen3_next",
+        "linear attention, attention, experts",
+        {**DELTA, **EXPERTS, "shared_expert_intermediate_size": 24},
+    ),
     Row("rwkv", "recurrence; no common cache", {"attention_hidden_size": WIDTH}),
-]  # fmt: skip
+]
 TOKENS = torch.randint(2, VOCABULARY, (24,), generator=torch.Generator().manual_seed(0)).tolist()
 SPAN = (16, 21)
 
@@ -184,7 +245,9 @@ def test_a_sweeps_parabola_is_the_exact_steepness(row):
     one = directions.random(1, WIDTH, model_id=model.model_id, layer=0, seed=0).made
     (exact,) = fisher_cot(model, TOKENS, {"c": SPAN}, one, layers=[0])
     beta = min(0.02 / np.sqrt(exact["fisher_steepness"]), 0.005)  # small enough that no token chooses another expert
-    (curve,) = sweep_cot(model, TOKENS, {"c": SPAN}, one, layers=[0], positions=["anchor"], betas=[-beta, 0.0, beta]).kl_curves
+    (curve,) = sweep_cot(
+        model, TOKENS, {"c": SPAN}, one, layers=[0], positions=["anchor"], betas=[-beta, 0.0, beta]
+    ).kl_curves
     below, at, above = curve["kl"]
     assert at == 0.0 and len(encoded.normed) == len(TOKENS)
     assert (below + above) / 2 / beta**2 == pytest.approx(exact["fisher_steepness"], rel=0.02)
@@ -215,14 +278,20 @@ def test_the_table_says_what_was_proved():
     written = {text for text in TABLE.read_text(encoding="utf-8").splitlines() if text.startswith("| ")}
     assert [text for text in map(line, ROWS) if text not in written] == []
     assert {row.family for row in ROWS} == families.QUICK | families.PLAIN
-    refused = {match[1]: match[2] for text in written if (match := re.fullmatch(r"\| (\w+) \| refused \| (.*) \|", text))}
+    refused = {
+        match[1]: match[2] for text in written if (match := re.fullmatch(r"\| (\w+) \| refused \| (.*) \|", text))
+    }
     assert refused == dict(families.REFUSED)
 
 
 def test_what_cannot_be_measured_is_said_with_its_name_and_the_reason():
-    with pytest.raises(ModelLoadingError, match="some/model is of the family recurrent_gemma, which cannot be measured: it keeps"):
+    with pytest.raises(
+        ModelLoadingError, match="some/model is of the family recurrent_gemma, which cannot be measured: it keeps"
+    ):
         families.check_config("some/model", {"model_type": "recurrent_gemma"})
-    with pytest.raises(ModelLoadingError, match=r"T5ForConditionalGeneration, 't5'\) is no decoder-only language model"):
+    with pytest.raises(
+        ModelLoadingError, match=r"T5ForConditionalGeneration, 't5'\) is no decoder-only language model"
+    ):
         families.check_config("some/model", {"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]})
     with pytest.raises(ModelLoadingError, match="Its language model alone may be"):
         families.check_config("some/model", {"model_type": "llava", "text_config": {}})

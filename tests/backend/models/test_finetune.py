@@ -1,4 +1,5 @@
-"""Training an adapter: gradients are those of plain autograd, the frozen stays frozen, and a planted habit is learned."""
+"""Training an adapter: gradients are those of plain autograd, the frozen stays frozen,
+and a planted habit is learned."""
 
 import copy
 
@@ -44,7 +45,9 @@ def test_the_loss_and_its_gradients_are_those_of_the_model_itself(model):
         labels[row, : N_PROMPT[row]] = -100
         labels[row, LENGTHS[row] :] = -100
     logits = wrapped(input_ids=TOKENS).logits[:, :-1]
-    plain = nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="sum")
+    plain = nn.functional.cross_entropy(
+        logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="sum"
+    )
     plain.backward()
     assert n == int((labels[:, 1:] != -100).sum()) and loss.item() == pytest.approx(plain.item(), rel=1e-5)
     for name, parameter in learned_state(wrapped).items():

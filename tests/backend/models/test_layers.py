@@ -26,7 +26,10 @@ def test_norm_and_unembedding_of_the_last_block_are_the_models_logits(tiny, fami
 
 
 def test_logits_that_a_soft_cap_bends_are_no_plain_product_and_others_are(tiny):
-    assert layers_of(tiny("gemma2").model).logit_scale is None and layers_of(tiny("gemma2").model).plain_unembedding is None
+    assert (
+        layers_of(tiny("gemma2").model).logit_scale is None
+        and layers_of(tiny("gemma2").model).plain_unembedding is None
+    )
     assert [layers_of(tiny(family).model).logit_scale for family in FAMILIES if family != "gemma2"] == [1.0] * 6
 
 

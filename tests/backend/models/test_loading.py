@@ -58,14 +58,19 @@ def test_weights_of_another_shape_than_the_configuration_says_are_refused_by_nam
         weights["model.layers.1.mlp.up_proj.weight"] = weights["model.layers.1.mlp.up_proj.weight"][:-1].clone()
 
     change_weights(copied, cut)
-    with pytest.raises(ModelLoadingError, match=r"model\.layers\.1\.mlp\.up_proj\.weight has shape \(\d+, \d+\) in the checkpoint, and \("):
+    with pytest.raises(
+        ModelLoadingError,
+        match=r"model\.layers\.1\.mlp\.up_proj\.weight has shape \(\d+, \d+\) in the checkpoint, and \(",
+    ):
         load_model(str(copied))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_a_weight_that_is_not_finite_is_refused_by_name(copied, value):
     change_weights(copied, lambda weights: weights["model.layers.2.self_attn.q_proj.weight"][3, 5].fill_(value))
-    with pytest.raises(ModelLoadingError, match=r"model\.layers\.2\.self_attn\.q_proj\.weight has values that are NaN or infinite"):
+    with pytest.raises(
+        ModelLoadingError, match=r"model\.layers\.2\.self_attn\.q_proj\.weight has values that are NaN or infinite"
+    ):
         load_model(str(copied))
 
 
@@ -106,11 +111,14 @@ def test_code_in_a_model_folder_is_not_run(copied):
     assert not (copied / "ran").exists()
 
 
-@pytest.mark.parametrize(("name", "said"), [
-    ("embedded:other", "no embedded model 'other'; there are SmolLM2-135M-Instruct"),
-    ("/no/such/folder", "no folder '/no/such/folder'"),
-    ("two words", "neither a hub id"),
-])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("embedded:other", "no embedded model 'other'; there are SmolLM2-135M-Instruct"),
+        ("/no/such/folder", "no folder '/no/such/folder'"),
+        ("two words", "neither a hub id"),
+    ],
+)
 def test_an_unknown_name_says_what_there_is(name, said):
     with pytest.raises(ModelLoadingError, match=said):
         load_model(name)

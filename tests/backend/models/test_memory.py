@@ -29,11 +29,18 @@ def attempts(most: int, error: Exception, tried: list[int]):
     return attempt
 
 
-@pytest.mark.parametrize("error", [
-    MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
-    RuntimeError("bad allocation: std::bad_alloc"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 8"
+            " bytes."
+        ),
+        RuntimeError("bad allocation: std::bad_alloc"),
+    ],
+)
 def test_batches_are_halved_until_they_fit_and_each_request_has_one_result(error, caplog):
     tried, model = [], Model()
     finished = [one for some in within_memory(model, asked(40), 32, attempts(5, error, tried)) for one in some]

@@ -1,4 +1,6 @@
-"""Folders as other people publish, copy and half download them: each is refused in a sentence that says what it is, before loading."""
+"""Folders as other people publish, copy and half download them: each is refused in a sentence that says what it is,
+before loading.
+"""
 
 import json
 import shutil
@@ -10,7 +12,9 @@ from safetensors.torch import load_file, save_file
 from backend.models.loading import ModelLoadingError, check_model, identify_model, load_model
 from backend.models.sampling import SampleRequest, SamplingError, SamplingParameters, sample
 
-POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 538090408\n"  # as Git LFS leaves it in a clone without it
+POINTER = (  # as Git LFS leaves it in a clone without it
+    "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 538090408\n"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -43,26 +47,37 @@ def test_a_pointer_of_git_lfs_in_place_of_a_file_is_called_so(folder, name):
         identify_model(str(folder))
 
 
-@pytest.mark.parametrize(("said", "method"), [
-    ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "gptq"),
-    ({"quantization_config": {"quant_method": "awq", "bits": 4}}, "awq"),
-    ({"quantization_config": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}}, "bitsandbytes"),
-    ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}, "bitsandbytes"),
-    ({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}, "fp8"),
-    ({"quantization_config": {"quant_method": "compressed-tensors", "format": "pack-quantized"}}, "compressed-tensors"),
-    ({"compression_config": {"quant_method": "compressed-tensors"}}, "compressed-tensors"),
-    ({"quantization_config": {"quant_method": "mxfp4"}}, "mxfp4"),
-    ({"text_config": {"quantization_config": {"quant_method": "hqq"}}}, "hqq"),
-    ({"quantization": {"group_size": 64, "bits": 4}}, "4-bit groups"),  # how MLX says it
-])
+@pytest.mark.parametrize(
+    ("said", "method"),
+    [
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "gptq"),
+        ({"quantization_config": {"quant_method": "awq", "bits": 4}}, "awq"),
+        ({"quantization_config": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}}, "bitsandbytes"),
+        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}, "bitsandbytes"),
+        ({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}, "fp8"),
+        (
+            {"quantization_config": {"quant_method": "compressed-tensors", "format": "pack-quantized"}},
+            "compressed-tensors",
+        ),
+        ({"compression_config": {"quant_method": "compressed-tensors"}}, "compressed-tensors"),
+        ({"quantization_config": {"quant_method": "mxfp4"}}, "mxfp4"),
+        ({"text_config": {"quantization_config": {"quant_method": "hqq"}}}, "hqq"),
+        ({"quantization": {"group_size": 64, "bits": 4}}, "4-bit groups"),  # how MLX says it
+    ],
+)
 def test_quantised_weights_are_refused_by_the_name_of_the_method(folder, said, method):
     edit(folder, "config.json", **said)
     refused(folder, f"weights quantised by {method}, whose rounding")
 
 
-@pytest.mark.parametrize(("name", "method"), [
-    ("quantize_config.json", "gptq"), ("quant_config.json", "awq"), ("hf_quant_config.json", "modelopt"),
-])
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("quantize_config.json", "gptq"),
+        ("quant_config.json", "awq"),
+        ("hf_quant_config.json", "modelopt"),
+    ],
+)
 def test_a_note_of_the_quantiser_beside_the_weights_is_read(folder, name, method):
     edit(folder, name, bits=4)
     refused(folder, f"quantised by {method}")
@@ -84,7 +99,11 @@ def test_weights_stored_in_eight_bits_are_refused_whatever_the_configuration_say
 def test_weights_in_another_layout_are_named(folder):
     (folder / "model.safetensors").unlink()
     refused(folder, r"has no \.safetensors file\. Only safetensors")
-    for name, what in (("model-Q4_K_M.gguf", "a GGUF file"), ("flax_model.msgpack", "Flax weights"), ("a_pytorch_model.bin", "pickled")):
+    for name, what in (
+        ("model-Q4_K_M.gguf", "a GGUF file"),
+        ("flax_model.msgpack", "Flax weights"),
+        ("a_pytorch_model.bin", "pickled"),
+    ):
         (folder / name).write_bytes(b"x")
         refused(folder, rf"no \.safetensors file, but {what} .*save_pretrained")
         (folder / name).unlink()
@@ -97,7 +116,11 @@ def test_weights_in_another_layout_are_named(folder):
 
 
 def test_a_missing_shard_is_named_and_a_broken_download_measured(folder):
-    edit(folder, "model.safetensors.index.json", weight_map={"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"})
+    edit(
+        folder,
+        "model.safetensors.index.json",
+        weight_map={"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"},
+    )
     refused(folder, r"lacks model-00002-of-00002\.safetensors \(1 of the 2 files")
     (folder / "model.safetensors.index.json").unlink()
     file = folder / "model.safetensors"
@@ -110,7 +133,9 @@ def test_a_missing_shard_is_named_and_a_broken_download_measured(folder):
         refused(folder, rf"model\.safetensors {said}")
 
 
-@pytest.mark.parametrize(("content", "said"), [("{", "cannot be read as JSON"), ("[]", "no JSON object"), ("{}", "no model_type")])
+@pytest.mark.parametrize(
+    ("content", "said"), [("{", "cannot be read as JSON"), ("[]", "no JSON object"), ("{}", "no model_type")]
+)
 def test_a_configuration_that_says_nothing_is_refused(folder, content, said):
     (folder / "config.json").write_text(content)
     refused(folder, said)
@@ -135,7 +160,9 @@ def test_a_model_without_an_end_token_is_said_before_anything_is_sampled(folder)
     for name in ("config.json", "generation_config.json"):
         edit(folder, name, eos_token_id=None)
     file = folder / "tokenizer_config.json"
-    file.write_text(json.dumps({key: value for key, value in json.loads(file.read_text()).items() if key != "eos_token"}))
+    file.write_text(
+        json.dumps({key: value for key, value in json.loads(file.read_text()).items() if key != "eos_token"})
+    )
     with pytest.raises(ModelLoadingError, match=r"has no end token\. It would write on until it is cut"):
         check_model(str(folder))
     loaded = load_model(str(folder))  # it can be read all the same

@@ -68,7 +68,9 @@ def test_a_chunk_activation_is_the_mean_over_its_tokens():
     assert torch.allclose(chunks.mean[0], residual[:4].mean(0))
     assert torch.equal(chunks.mean[1], residual[4])
     weights = torch.tensor([4.0, 1.0, 5.0])
-    assert torch.allclose((chunks.mean * weights[:, None]).sum(0) / 10, residual.mean(0), atol=1e-6)  # slices add up to the whole
+    assert torch.allclose(
+        (chunks.mean * weights[:, None]).sum(0) / 10, residual.mean(0), atol=1e-6
+    )  # slices add up to the whole
     assert torch.allclose(chunks.rms[1], residual[4].norm() / 6**0.5)
     assert torch.allclose(chunks.rms[2], (residual[5:].norm(dim=1) / 6**0.5).mean())
 

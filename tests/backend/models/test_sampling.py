@@ -21,7 +21,9 @@ from backend.models.sampling import (
 from tests.conftest import FAMILIES, TINY_VOCABULARY
 
 SHARED = ("llama", "qwen2", "qwen3", "gpt2", "gpt_neox")
-PARAMETERS = SamplingParameters(temperature=4.0, top_p=0.95, max_new_tokens=36)  # hot: tiny models are very sure of themselves
+PARAMETERS = SamplingParameters(
+    temperature=4.0, top_p=0.95, max_new_tokens=36
+)  # hot: tiny models are very sure of themselves
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +33,10 @@ def short_pages(monkeypatch):
 
 def some_sequences(seed=0, lengths=(90, 41, 3)):
     chosen = random.Random(seed)
-    return {f"s{index}": [chosen.randrange(3, TINY_VOCABULARY) for _ in range(length)] for index, length in enumerate(lengths)}
+    return {
+        f"s{index}": [chosen.randrange(3, TINY_VOCABULARY) for _ in range(length)]
+        for index, length in enumerate(lengths)
+    }
 
 
 def some_requests(sequences, n, seed=0):
@@ -41,7 +46,11 @@ def some_requests(sequences, n, seed=0):
     for index in range(n):
         sequence_id = chosen.choice(list(sequences))
         length = len(sequences[sequence_id])
-        requests.append(SampleRequest(f"r{index}", sequence_id, chosen.choice([1, 2, length, chosen.randint(1, length)]), seed=index))
+        requests.append(
+            SampleRequest(
+                f"r{index}", sequence_id, chosen.choice([1, 2, length, chosen.randint(1, length)]), seed=index
+            )
+        )
     return requests
 
 
@@ -69,13 +78,15 @@ def drawn_from(monkeypatch):
 def test_every_token_is_drawn_from_the_logits_of_a_plain_forward(tiny, family, drawn_from):
     loaded, sequences = tiny(family), some_sequences()
     requests = some_requests(sequences, 12)
-    finished = by_id(sample(loaded, sequences, requests, PARAMETERS, rows=5))  # rows join at different times: tails of all lengths
+    finished = by_id(
+        sample(loaded, sequences, requests, PARAMETERS, rows=5)
+    )  # rows join at different times: tails of all lengths
     assert uses_shared_prefixes(loaded) == (family in SHARED)
     for request in requests:
         prefix = sequences[request.sequence_id][: request.prefix_length]
         tokens = finished[request.request_id].token_ids
         with torch.inference_mode():
-            plain = loaded.model(input_ids=torch.tensor([[*prefix, *tokens]])).logits[0, len(prefix) - 1:]
+            plain = loaded.model(input_ids=torch.tensor([[*prefix, *tokens]])).logits[0, len(prefix) - 1 :]
         for step in range(len(tokens)):
             assert torch.allclose(drawn_from(request.seed, step), plain[step], atol=1e-4, rtol=0), (request, step)
 
@@ -90,7 +101,9 @@ def test_batch_size_order_and_resuming_change_no_token(tiny, family):
         shuffled = random.Random(rows).sample(requests, len(requests))
         assert by_id(sample(loaded, sequences, shuffled, PARAMETERS, rows=rows)) == reference
     rest = requests[5:7] + requests[15:]
-    assert by_id(sample(loaded, sequences, rest, PARAMETERS, rows=3)) == {r.request_id: reference[r.request_id] for r in rest}
+    assert by_id(sample(loaded, sequences, rest, PARAMETERS, rows=3)) == {
+        r.request_id: reference[r.request_id] for r in rest
+    }
 
 
 @pytest.mark.parametrize("family", ("llama", "gemma2"))
@@ -99,7 +112,9 @@ def test_a_stopped_run_ends_at_once_and_the_rest_can_be_asked_for_again(tiny, fa
     requests = some_requests(sequences, 30)
     reference = by_id(sample(loaded, sequences, requests, PARAMETERS, rows=8))
     steps = iter(range(100))
-    stopped = by_id(sample(loaded, sequences, requests, PARAMETERS, rows=8, should_stop=lambda: next(steps, None) is None))
+    stopped = by_id(
+        sample(loaded, sequences, requests, PARAMETERS, rows=8, should_stop=lambda: next(steps, None) is None)
+    )
     assert 0 < len(stopped) < 30
     rest = by_id(sample(loaded, sequences, [r for r in requests if r.request_id not in stopped], PARAMETERS, rows=8))
     assert stopped | rest == reference
@@ -143,10 +158,19 @@ def exact_nucleus(logits, parameters):
     return processors(None, logits).double().softmax(-1)
 
 
-@pytest.mark.parametrize("parameters", [
-    SamplingParameters(0.6, 0.95, 1), SamplingParameters(1.0, 0.5, 1), SamplingParameters(1.0, 1.0, 1), SamplingParameters(2.0, 0.99, 1),
-    SamplingParameters(1.0, 1e-9, 1), SamplingParameters(1.0, 0.9, 1, top_k=20), SamplingParameters(1.0, 1.0, 1, top_k=100),
-], ids=str)
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        SamplingParameters(0.6, 0.95, 1),
+        SamplingParameters(1.0, 0.5, 1),
+        SamplingParameters(1.0, 1.0, 1),
+        SamplingParameters(2.0, 0.99, 1),
+        SamplingParameters(1.0, 1e-9, 1),
+        SamplingParameters(1.0, 0.9, 1, top_k=20),
+        SamplingParameters(1.0, 1.0, 1, top_k=100),
+    ],
+    ids=str,
+)
 def test_inverting_at_evenly_spaced_numbers_gives_the_probabilities_of_transformers(parameters):
     """Flat rows hold their nucleus in more than 64 tokens, peaked ones in few: both ways of drawing are met."""
     torch.manual_seed(0)
@@ -163,7 +187,9 @@ def test_inverting_at_evenly_spaced_numbers_gives_the_probabilities_of_transform
 def test_ranking_64_tokens_gives_the_same_draw_as_ranking_all(monkeypatch):
     quantiles = torch.special.ndtri(torch.linspace(0.001, 0.999, 2000))
     torch.manual_seed(0)
-    logits = torch.stack([quantiles[torch.randperm(2000)] * width for width in torch.linspace(0.2, 6, 300)])  # no two are equal
+    logits = torch.stack(
+        [quantiles[torch.randperm(2000)] * width for width in torch.linspace(0.2, 6, 300)]
+    )  # no two are equal
     uniforms = np.random.default_rng(0).random(300).tolist()
     for top_p in (0.3, 0.95, 1.0):
         parameters = SamplingParameters(0.9, top_p, 1)
@@ -199,7 +225,9 @@ def test_temperature_zero_takes_the_most_probable_token(tiny):
     loaded, sequences = tiny("gpt_neox"), some_sequences()
     (greedy,) = sample(loaded, sequences, [SampleRequest("r", "s0", 25, 7)], SamplingParameters(0, 1, 12))
     inputs = torch.tensor([sequences["s0"][:25]])
-    expected = loaded.model.generate(inputs, attention_mask=torch.ones_like(inputs), do_sample=False, max_new_tokens=12)[0, 25:].tolist()
+    expected = loaded.model.generate(
+        inputs, attention_mask=torch.ones_like(inputs), do_sample=False, max_new_tokens=12
+    )[0, 25:].tolist()
     assert list(greedy.token_ids) == [token for token in expected if token != loaded.tokenizer.eos_token_id]
 
 
@@ -210,11 +238,14 @@ def test_uniforms_are_uniform_and_follow_from_seed_and_step():
     assert uniform(2**63 - 1, 5) == uniform(2**63 - 1, 5) != uniform(2**63 - 1, 6)
 
 
-@pytest.mark.parametrize(("request_", "said"), [
-    (SampleRequest("r", "nowhere", 1, 0), "'nowhere'"),
-    (SampleRequest("r", "s2", 0, 0), "keeps 0 tokens"),
-    (SampleRequest("r", "s2", 4, 0), "has 3"),
-])
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        (SampleRequest("r", "nowhere", 1, 0), "'nowhere'"),
+        (SampleRequest("r", "s2", 0, 0), "keeps 0 tokens"),
+        (SampleRequest("r", "s2", 4, 0), "has 3"),
+    ],
+)
 def test_a_request_that_does_not_fit_is_refused(tiny, request_, said):
     with pytest.raises(SamplingError, match=said):
         list(sample(tiny("llama"), some_sequences(), [request_], PARAMETERS))
@@ -228,7 +259,14 @@ def test_other_impossible_wishes_are_refused(tiny):
     limit = loaded.model.config.max_position_embeddings
     with pytest.raises(SamplingError, match=f"{limit} positions"):
         list(sample(loaded, sequences, [request], SamplingParameters(1, 1, limit - 4)))
-    for wrong in ({"temperature": -1}, {"temperature": float("nan")}, {"top_p": 0}, {"top_p": 1.1}, {"max_new_tokens": 0}, {"top_k": -1}):
+    for wrong in (
+        {"temperature": -1},
+        {"temperature": float("nan")},
+        {"top_p": 0},
+        {"top_p": 1.1},
+        {"max_new_tokens": 0},
+        {"top_k": -1},
+    ):
         with pytest.raises(SamplingError, match=next(iter(wrong))):
             SamplingParameters(**({"temperature": 1, "top_p": 1, "max_new_tokens": 1} | wrong))
     with pytest.raises(SamplingError, match="NaN or infinite"):
@@ -255,7 +293,9 @@ def test_sampling_and_edits_of_one_model_do_not_meet_in_transformers_table_of_at
     assert drawn() == first and torch.equal(edited(), pushed)
 
 
-@pytest.mark.parametrize("other", ["qwen2", "gemma2"])  # llama takes the quick way beside the first, the plain way beside the second
+@pytest.mark.parametrize(
+    "other", ["qwen2", "gemma2"]
+)  # llama takes the quick way beside the first, the plain way beside the second
 def test_a_model_beside_reads_every_token_of_the_rows_that_ask_for_it(tiny, other, drawn_from):
     from backend.models.edits import Edit, encode
     from backend.models.residuals import record_residuals
@@ -264,7 +304,11 @@ def test_a_model_beside_reads_every_token_of_the_rows_that_ask_for_it(tiny, othe
     add = [lambda h, theirs: h + theirs, lambda h, theirs: h - theirs]
     twice = [Edit(0, (40,), add[1], True, beside), Edit(2, (39,), add[0], False, beside)]
     edits = {"s0": [Edit(1, (80,), add[0], True, beside)], "s1": twice}
-    requests = [SampleRequest(f"{name} {k}", name, len(ids), 10 * k + len(ids)) for name, ids in sequences.items() for k in range(3)]
+    requests = [
+        SampleRequest(f"{name} {k}", name, len(ids), 10 * k + len(ids))
+        for name, ids in sequences.items()
+        for k in range(3)
+    ]
     finished = by_id(sample(loaded, sequences, requests, PARAMETERS, edits=edits, rows=4))
     for request in requests:
         prefix = sequences[request.sequence_id]
@@ -273,7 +317,13 @@ def test_a_model_beside_reads_every_token_of_the_rows_that_ask_for_it(tiny, othe
         alike = []
         for edit in edits.get(request.sequence_id, ()):
             theirs = read[edit.layer][list(edit.within(len(text)).positions)]
-            alike.append(Edit(edit.layer, edit.within(len(text)).positions, lambda h, edit=edit, theirs=theirs: edit.change(h, theirs)))
+            alike.append(
+                Edit(
+                    edit.layer,
+                    edit.within(len(text)).positions,
+                    lambda h, edit=edit, theirs=theirs: edit.change(h, theirs),
+                )
+            )
         logits = encode(loaded, text).logits([tuple(alike)], range(len(prefix) - 1, len(text)))[0]
         for step in range(len(text) - len(prefix)):
             assert torch.allclose(drawn_from(request.seed, step), logits[step], atol=1e-4, rtol=0), (request, step)

@@ -24,7 +24,12 @@ def test_embeddings_have_length_one_and_near_sentences_are_near(encoder):
 
 @pytest.mark.embedded
 def test_an_embedding_does_not_depend_on_its_company_or_order(encoder):
-    texts = ["So 3 + 4 = 7.", "Wait.", "Let me count all of the apples again, one by one, to be sure none is missing.", "So 3 + 4 = 7."]
+    texts = [
+        "So 3 + 4 = 7.",
+        "Wait.",
+        "Let me count all of the apples again, one by one, to be sure none is missing.",
+        "So 3 + 4 = 7.",
+    ]
     alone = np.concatenate([encoder.encode([text]) for text in texts])
     assert np.allclose(encoder.encode(texts), alone, atol=1e-6)
     assert np.allclose(encoder.encode(texts[::-1], batch=2)[::-1], alone, atol=1e-6)
@@ -44,14 +49,17 @@ def test_an_embedding_is_the_mean_over_real_tokens_of_the_last_hidden_state(enco
     inputs = encoder._tokenizer(text, return_tensors="pt")
     with torch.inference_mode():
         mean = encoder._model(**inputs).last_hidden_state[0].double().mean(0).numpy()
-    assert np.allclose(encoder.encode([text, "a much longer neighbour " * 20])[0], mean / np.linalg.norm(mean), atol=1e-6)
+    assert np.allclose(
+        encoder.encode([text, "a much longer neighbour " * 20])[0], mean / np.linalg.norm(mean), atol=1e-6
+    )
 
 
 @pytest.mark.embedded
 def test_similarities_are_those_published_for_this_encoder(encoder):
     """From the sentence-transformers documentation of all-MiniLM-L6-v2."""
-    cat, dog, awesome, great = encoder.encode([
-        "The cat sits outside", "The dog plays in the garden", "The new movie is awesome", "The new movie is so great"])
+    cat, dog, awesome, great = encoder.encode(
+        ["The cat sits outside", "The dog plays in the garden", "The new movie is awesome", "The new movie is so great"]
+    )
     assert cat @ dog == pytest.approx(0.2838, abs=1e-4)
     assert awesome @ great == pytest.approx(0.8939, abs=1e-4)
 
@@ -80,7 +88,13 @@ def tiny(tmp_path, **changes):
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghij"]
     (tmp_path / "vocab.txt").write_text("\n".join(words))
     BertTokenizerFast(vocab={word: place for place, word in enumerate(words)}).save_pretrained(tmp_path)
-    sizes = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 40, "max_position_embeddings": 300}
+    sizes = {
+        "hidden_size": 24,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 3,
+        "intermediate_size": 40,
+        "max_position_embeddings": 300,
+    }
     config = BertConfig(vocab_size=len(words), **sizes, **changes)
     model = BertModel(config)
     for parameter in model.parameters():  # biases and norms away from 0 and 1, so that leaving one out shows

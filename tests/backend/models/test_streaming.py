@@ -1,4 +1,6 @@
-"""What is generated under edits equals, token by token, full forward passes with hooks; and nobody's edits touch anybody else."""
+"""What is generated under edits equals, token by token, full forward passes with hooks; and nobody's edits touch
+anybody else.
+"""
 
 import itertools
 import threading
@@ -36,6 +38,7 @@ EDITS = {
 @torch.inference_mode()
 def reference_logits(model, tokens, edits):
     """Logits (vocab_size,) after the last token: one full forward pass with a hook for each edit."""
+
     def hook(edit):
         where = list(edit.positions_in(0, len(tokens)))
 
@@ -134,7 +137,11 @@ def test_an_edit_that_cannot_be_made_raises_while_generating(tiny, family):
     def breaks(h):
         return h * float("nan")
 
-    bad = {"NaN": Edit(1, (29,), breaks, onward=True), "width": addition(1, [29], torch.ones(9)), "layer": pushed(1, 99, [29])}
+    bad = {
+        "NaN": Edit(1, (29,), breaks, onward=True),
+        "width": addition(1, [29], torch.ones(9)),
+        "layer": pushed(1, 99, [29]),
+    }
     for edit in bad.values():
         with pytest.raises(AnchorscopeError, match=r"NaN|values|Layer 99"):
             next(stream(tiny(family), Arm(TOKENS), Arm(TOKENS, (edit,)), SAMPLED, seed=1))
@@ -146,17 +153,25 @@ def test_a_text_too_long_for_the_model_is_refused(tiny):
 
 
 def test_a_thousand_interleaved_forwards_are_never_contaminated(tiny):
-    """Four threads generate under edits of their own while others read the text unedited: every result is the one had alone."""
+    """Four threads generate under edits of their own while others read the text unedited: every result is the one had
+    alone.
+    """
     loaded = tiny("llama")
     arms = [Arm(TOKENS, EDITS[name]()) for name in ("one token", "several, onward", "two layers", "the last token")]
-    alone = [[p.changed and (p.changed.token_id, p.changed.kl) for p in stream(loaded, Arm(TOKENS), arm, SAMPLED, seed=6)] for arm in arms]
+    alone = [
+        [p.changed and (p.changed.token_id, p.changed.kl) for p in stream(loaded, Arm(TOKENS), arm, SAMPLED, seed=6)]
+        for arm in arms
+    ]
     own = encode(loaded, TOKENS).normed
     hooks = [len(module._forward_hooks) for module in loaded.model.modules()]
     forwards, wrong = itertools.count(), []
 
     def generate(k):
         for _ in range(8):
-            found = [p.changed and (p.changed.token_id, p.changed.kl) for p in stream(loaded, Arm(TOKENS), arms[k], SAMPLED, seed=6)]
+            found = [
+                p.changed and (p.changed.token_id, p.changed.kl)
+                for p in stream(loaded, Arm(TOKENS), arms[k], SAMPLED, seed=6)
+            ]
             for _ in found:
                 next(forwards)
             wrong.extend([k] if found != alone[k] else [])
@@ -166,7 +181,9 @@ def test_a_thousand_interleaved_forwards_are_never_contaminated(tiny):
             next(forwards)
             wrong.extend(["read"] if not torch.equal(encode(loaded, TOKENS).normed, own) else [])
 
-    threads = [threading.Thread(target=generate, args=(k,)) for k in range(4)] + [threading.Thread(target=read) for _ in range(2)]
+    threads = [threading.Thread(target=generate, args=(k,)) for k in range(4)] + [
+        threading.Thread(target=read) for _ in range(2)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -1,4 +1,6 @@
-"""Derivatives of the upper layers equal the explicit Jacobian of the model's own forward pass, both ways, in every family."""
+"""Derivatives of the upper layers equal the explicit Jacobian of the model's own forward pass, both ways, in every
+family.
+"""
 
 import copy
 from types import SimpleNamespace
@@ -17,7 +19,9 @@ TOKENS = torch.randint(3, 384, (24,), generator=torch.Generator().manual_seed(0)
 
 
 def explicit_jacobian(model, h, first=FIRST, end=END):
-    """∂ normed last residuals / ∂ residual stream at LAYER, tokens first … end − 1, by torch.autograd through a hooked plain pass."""
+    """∂ normed last residuals / ∂ residual stream at LAYER, tokens first … end − 1, by torch.autograd through a hooked
+    plain pass.
+    """
     parts = layers_of(private_copy(model))
 
     def normed(h):
@@ -93,7 +97,9 @@ def test_tokens_and_moves_that_do_not_exist_are_refused(tiny):
         UpperLayers(encoded, LAYER, first=FIRST, end=END).push(torch.zeros(1, 3, 64))
 
 
-@pytest.mark.parametrize("mixes", [lambda h: h.reshape(-1, h.shape[-1]), lambda h: h.transpose(0, 1), lambda h: h.chunk(2, dim=0)])
+@pytest.mark.parametrize(
+    "mixes", [lambda h: h.reshape(-1, h.shape[-1]), lambda h: h.transpose(0, 1), lambda h: h.chunk(2, dim=0)]
+)
 def test_an_operation_that_would_mix_value_and_tangents_has_no_rule(mixes):
     dual = duals.Dual.of(torch.randn(1, 2, 4), torch.randn(3, 2, 4))
     with pytest.raises(duals.NoRule):

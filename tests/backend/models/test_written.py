@@ -22,7 +22,9 @@ def test_every_step_tells_its_tokens_on_the_shared_and_on_the_plain_way(tiny):
         tokens = tiny(family).tokenizer("What is 12 + 30?")["input_ids"]
         requests = [SampleRequest(str(k), "s", len(tokens), k) for k in range(3)]
         written, steps = Written(3, 6), []
-        for ended in sampled_in_steps(tiny(family), {"s": tokens}, requests, SamplingParameters(1.0, 1.0, 6), drawn=written.draw):
+        for ended in sampled_in_steps(
+            tiny(family), {"s": tokens}, requests, SamplingParameters(1.0, 1.0, 6), drawn=written.draw
+        ):
             written.end(ended)
             steps.append(written.tokens)
             assert written.tokens <= written.most <= 18

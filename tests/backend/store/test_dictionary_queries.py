@@ -1,4 +1,6 @@
-"""What a store says of its dictionaries: each answer is that of the rows that were written, and the weights are those of the row."""
+"""What a store says of its dictionaries: each answer is that of the rows that were written, and the weights are those
+of the row.
+"""
 
 import math
 import shutil
@@ -18,7 +20,9 @@ from tests.small_dictionary import N_FEATURES, SILENT, code
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return small_study.make(tmp_path_factory.mktemp("stores") / "small", rollouts=False, activations=False, steering=False)
+    return small_study.make(
+        tmp_path_factory.mktemp("stores") / "small", rollouts=False, activations=False, steering=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +44,16 @@ def cot(store):
 
 def test_a_dictionary_is_one_row_with_what_the_cots_say_of_it(store, name):
     (row,) = store.dictionaries().itertuples()
-    assert (row.dictionary_id, row.layer, row.n_features, row.n_judged, row.base) == (name, 5, N_FEATURES, 400, "embedded:Tiny")
-    assert row.l0 == pytest.approx(sum(1 / (k + 2) for k in range(N_FEATURES) if k != SILENT)) and row.dead_share == pytest.approx(1 / 6)
+    assert (row.dictionary_id, row.layer, row.n_features, row.n_judged, row.base) == (
+        name,
+        5,
+        N_FEATURES,
+        400,
+        "embedded:Tiny",
+    )
+    assert row.l0 == pytest.approx(
+        sum(1 / (k + 2) for k in range(N_FEATURES) if k != SILENT)
+    ) and row.dead_share == pytest.approx(1 / 6)
     assert (row.n_shared, row.n_base_only, row.n_distilled_only, row.n_suspect) == (2, 1, 1, 1)
     assert (row.variance_explained_base, row.variance_explained_distilled) == pytest.approx((0.8, 0.7))
     n = [10 + number for number in range(len(store.tokenised_cots()))]
@@ -68,7 +80,10 @@ def test_a_training_curve_is_made_of_means_over_runs_of_steps(store):
 
 def test_spliced_losses_are_one_row_a_model_and_cot(store, name):
     rows = store.spliced_losses(name)
-    assert len(rows) == 2 * len(store.tokenised_cots()) == 2 * rows["cot_id"].nunique() and rows["problem_id"].notna().all()
+    assert (
+        len(rows) == 2 * len(store.tokenised_cots()) == 2 * rows["cot_id"].nunique()
+        and rows["problem_id"].notna().all()
+    )
 
 
 def test_the_reasoning_category_of_a_feature_has_the_largest_lift_above_1(folder, store, name, tmp_path):
@@ -76,12 +91,24 @@ def test_the_reasoning_category_of_a_feature_has_the_largest_lift_above_1(folder
     shutil.copytree(folder, copied := tmp_path / "small")
     with StudyFolder(copied).writing("test") as writer:
         rows = [
-            {"dictionary_id": name, "feature": k, "scheme": scheme, "category": category, "n_tokens": 50, "n_fired": fired,
-             "frequency": fired / 50, "mean_activation": 2.0}
+            {
+                "dictionary_id": name,
+                "feature": k,
+                "scheme": scheme,
+                "category": category,
+                "n_tokens": 50,
+                "n_fired": fired,
+                "frequency": fired / 50,
+                "mean_activation": 2.0,
+            }
             for k, scheme, category, fired in (
-                (0, "reasoning", "deductive", 40), (0, "reasoning", "contrastive", 35), (0, "before_reasoning", "deductive", 5),
-                (2, "before_reasoning", "alternative", 50), (4, "reasoning", "deductive", 4))
-        ]  # fmt: skip
+                (0, "reasoning", "deductive", 40),
+                (0, "reasoning", "contrastive", 35),
+                (0, "before_reasoning", "deductive", 5),
+                (2, "before_reasoning", "alternative", 50),
+                (4, "reasoning", "deductive", 4),
+            )
+        ]
         writer.add("crosscoder", "more", {"feature_categories": rows})
         publish(writer)
     store = Store(copied)
@@ -89,7 +116,9 @@ def test_the_reasoning_category_of_a_feature_has_the_largest_lift_above_1(folder
     store.close()
     assert found.index.tolist() == [0, 2]
     assert found.loc[0, "reasoning"] == "deductive" and found.loc[0, "reasoning_lift"] == pytest.approx(0.8 / 0.5)
-    assert found.loc[2, "before_reasoning"] == "alternative" and found.loc[2, "before_reasoning_lift"] == pytest.approx(4)
+    assert found.loc[2, "before_reasoning"] == "alternative" and found.loc[2, "before_reasoning_lift"] == pytest.approx(
+        4
+    )
     assert not isinstance(found.loc[0, "before_reasoning"], str) and not isinstance(found.loc[2, "reasoning"], str)
 
 
@@ -117,17 +146,29 @@ def test_logits_neighbours_histogram_and_categories_are_those_of_the_feature(sto
     neighbours = store.feature_neighbours(name, 4)
     assert neighbours["neighbour"].tolist() == [5, 0] * 2 and neighbours["class"].tolist()[1] == "shared"
     fourth = store.features(name)["feature"][3]  # a NumPy integer
-    assert list(store.feature_histogram(name, fourth)["counts"][0]) == [3, 3] and store.feature_histogram(name, SILENT).empty
+    assert (
+        list(store.feature_histogram(name, fourth)["counts"][0]) == [3, 3]
+        and store.feature_histogram(name, SILENT).empty
+    )
     categories = store.feature_categories(name, 1)
     assert categories["scheme"].tolist() == ["before_reasoning", "function", "function", "reasoning"]
     frequencies = store.category_frequencies(name, "reasoning")
-    assert frequencies["feature"].tolist() == [0, 1, 2, 3, 4] and frequencies["frequency"].tolist() == [0, 0.2, 0, 0.2, 0]
+    assert frequencies["feature"].tolist() == [0, 1, 2, 3, 4] and frequencies["frequency"].tolist() == [
+        0,
+        0.2,
+        0,
+        0.2,
+        0,
+    ]
 
 
 def test_codes_of_a_cot_are_those_of_its_tokens(store, name, cot):
     codes = store.codes_of_cot(name, cot["cot_id"])
     assert {(row.position, row.feature): row.code for row in codes.itertuples()} == {
-        (position, k): code(k, position) for position in range(len(cot["token_ids"])) for k in range(N_FEATURES) if code(k, position)
+        (position, k): code(k, position)
+        for position in range(len(cot["token_ids"]))
+        for k in range(N_FEATURES)
+        if code(k, position)
     }
     shown = store.tokens_of_cot(name, cot["cot_id"])
     assert shown["position"].tolist() == list(range(len(cot["token_ids"])))
@@ -141,7 +182,9 @@ def test_ablations_are_of_the_base_or_the_distilled_model(store, name):
     }
     assert found.groupby(["role", "scheme", "nrn_above", "top_percent", "control", "measure"]).size().eq(1).all()
     nothing = found[found["n_features"] == 0]
-    assert len(nothing) and nothing["effect"].isna().all() and found["effect"].notna().sum() == len(found) - len(nothing)
+    assert (
+        len(nothing) and nothing["effect"].isna().all() and found["effect"].notna().sum() == len(found) - len(nothing)
+    )
 
 
 def test_the_codes_that_stages_read_are_the_same(store, name, cot):

@@ -27,12 +27,26 @@ PROCESSES, RUNS = 4, 8
 
 def row(name: str, **values) -> dict:
     """A run of which only what is given, and what every run has, is known."""
-    known = {"experiment_id": name, "kind": "stream", "created_at": datetime(2026, 1, 2), "results": "{}", "seed": 2**62 + 1}
+    known = {
+        "experiment_id": name,
+        "kind": "stream",
+        "created_at": datetime(2026, 1, 2),
+        "results": "{}",
+        "seed": 2**62 + 1,
+    }
     return dict.fromkeys(TABLES["experiments"].columns) | known | values
 
 
 def sample(name: str, arm: str = "base", number: int = 0, **values) -> dict:
-    known = {"experiment_id": name, "arm": arm, "beta": 0.0, "sample": number, "seed": 2**62 + 1, "text": "So 54.", "n_tokens": 3}
+    known = {
+        "experiment_id": name,
+        "arm": arm,
+        "beta": 0.0,
+        "sample": number,
+        "seed": 2**62 + 1,
+        "text": "So 54.",
+        "n_tokens": 3,
+    }
     return dict.fromkeys(TABLES["experiment_samples"].columns) | known | values
 
 
@@ -88,7 +102,11 @@ def in_another_process(target, *arguments) -> multiprocessing.process.BaseProces
 def test_what_is_kept_is_read_back_equal(study):
     vector = np.random.default_rng(1).standard_normal(16).astype(np.float32)
     run = row("e", beta=-0.1, layers=[3, 4], vector=vector, text="naïve\n\x00 $x$ 🙂", cot_id="c", state="stopped")
-    samples = [sample("e", arm, k, answer="54", is_correct=k > 0, repetition=0.25) for arm in ("base", "changed") for k in range(2)]
+    samples = [
+        sample("e", arm, k, answer="54", is_correct=k > 0, repetition=0.25)
+        for arm in ("base", "changed")
+        for k in range(2)
+    ]
     Experiments(study).keep(run, samples)
     found = Experiments(study).get("e")
     assert found["vector"].dtype == np.float32 and (found.pop("vector") == run.pop("vector")).all()
@@ -101,12 +119,22 @@ def test_what_is_kept_is_read_back_equal(study):
 def test_unknown_stays_unknown(study):
     Experiments(study).keep(row("e", seconds=float("nan"), seed=None), [sample("e", beta=None, n_tokens=None)])
     found = Experiments(study).get("e")
-    assert {name for name, value in found.items() if value is None} >= {"seconds", "seed", "vector", "beta", "layers", "cot_id", "commit"}
+    assert {name for name, value in found.items() if value is None} >= {
+        "seconds",
+        "seed",
+        "vector",
+        "beta",
+        "layers",
+        "cot_id",
+        "commit",
+    }
     assert Experiments(study).samples("e")[["beta", "answer", "is_correct", "n_tokens"]].isna().all(axis=None)
     strip = Experiments(study).history()
     assert strip[["beta", "layers", "seconds", "seed", "cot_id"]].isna().all(axis=None)
     republish(study)
-    assert Store(study).frame("SELECT count(seconds) + count(seed) + count(vector) AS n FROM experiments")["n"].item() == 0
+    assert (
+        Store(study).frame("SELECT count(seconds) + count(seed) + count(vector) AS n FROM experiments")["n"].item() == 0
+    )
 
 
 def test_what_nobody_kept_is_none(study):
@@ -304,7 +332,9 @@ def test_a_place_that_cannot_be_written_is_refused_with_words_and_stays_as_it_wa
         if user == 0:  # root may write anywhere
             os.seteuid(65534)
         try:
-            with pytest.raises(NotKept, match=r"study/experiments cannot be written \(Permission denied\).*copy of the study"):
+            with pytest.raises(
+                NotKept, match=r"study/experiments cannot be written \(Permission denied\).*copy of the study"
+            ):
                 Experiments(study).keep(row("e"))
         finally:
             os.seteuid(user)
@@ -353,7 +383,9 @@ def test_runs_are_kept_in_a_study_that_was_never_published(tmp_path):
 def test_the_ledger_does_not_look_like_a_study_of_its_own(study, portable):
     for path, folder in ((study, study / "experiments"), (portable, portable.with_suffix(".experiments"))):
         Experiments(path).keep(row("e"))
-        assert folder.is_dir() and not StudyFolder(folder).manifest.exists() and not StudyFolder(folder).pointer.exists()
+        assert (
+            folder.is_dir() and not StudyFolder(folder).manifest.exists() and not StudyFolder(folder).pointer.exists()
+        )
 
 
 def test_a_portable_file_shows_its_runs_and_those_kept_beside_it(portable):

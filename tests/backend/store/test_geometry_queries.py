@@ -48,7 +48,9 @@ def test_every_geometry_column_is_offered_once_with_what_is_known_of_it(store, c
 
 
 def test_a_column_of_curves_is_the_mean_over_the_kinds_directions(store, columns):
-    of_kind = columns[(columns["x"] == "fisher_steepness") & (columns["kind"] == "random") & (columns["position"] == "anchor")].iloc[0]
+    of_kind = columns[
+        (columns["x"] == "fisher_steepness") & (columns["kind"] == "random") & (columns["position"] == "anchor")
+    ].iloc[0]
     rows = store.frame("SELECT chunk_id, fisher_steepness FROM fisher WHERE kind = 'random' AND position = 'anchor'")
     expected = rows.groupby("chunk_id")["fisher_steepness"].mean()
     found = asked(store, of_kind).set_index("chunk_id")
@@ -65,7 +67,9 @@ def test_the_variation_over_random_directions_is_that_of_magnitude_1(store, colu
 def test_covariates_are_the_chunks_own(store, columns):
     column = columns[columns["x"] == "isotropic_steepness"].iloc[0]
     rows = asked(store, column).set_index("chunk_id")
-    norms = store.frame("SELECT chunk_id, residual_norm FROM neighbourhoods WHERE layer = $l", l=int(column.layer)).set_index("chunk_id")
+    norms = store.frame(
+        "SELECT chunk_id, residual_norm FROM neighbourhoods WHERE layer = $l", l=int(column.layer)
+    ).set_index("chunk_id")
     assert (rows["residual_norm"] == norms["residual_norm"].loc[rows.index]).all()
     assert rows["entropy"].isna().sum() == 1
     for cot, own in rows.groupby("cot_id"):
@@ -79,7 +83,8 @@ def test_an_importance_metric_can_stand_as_x(store, columns):
     assert (column.kind, column.layer, column.position, column.unit) == ("all", NO_LAYER, "none", "none")
     rows = asked(store, column).set_index("chunk_id")
     assert rows["x"].to_dict() == {
-        chunk: pytest.approx(value) for chunk, value in store.metric_by_chunk("different_trajectories_fraction", ["all"]).items()
+        chunk: pytest.approx(value)
+        for chunk, value in store.metric_by_chunk("different_trajectories_fraction", ["all"]).items()
     }
     assert rows["value"].isna().sum() == rows["cot_id"].nunique()  # of the last chunks
     assert rows["residual_norm"].isna().all()
@@ -108,8 +113,16 @@ def test_pairs_of_two_importance_metrics_are_a_family_of_their_own(study, tmp_pa
     folder = Path(shutil.copytree(study, tmp_path / "small"))
     with closing(Store(study)) as store:
         pair = store.whole_table("associations").to_pylist()[0]
-    pair |= {"x": "different_trajectories_fraction", "kind": "all", "layer": NO_LAYER, "position": "none", "unit": "none", "p": 0.04,
-             "partial_p": None, "metric": "forced_importance_kl"}  # fmt: skip
+    pair |= {
+        "x": "different_trajectories_fraction",
+        "kind": "all",
+        "layer": NO_LAYER,
+        "position": "none",
+        "unit": "none",
+        "p": 0.04,
+        "partial_p": None,
+        "metric": "forced_importance_kl",
+    }
     with StudyFolder(folder).writing("test") as writer:
         writer.add("evidence", "metrics", {"associations": [pair]})
         publish(writer)

@@ -20,14 +20,23 @@ ARMS = ("base", "changed")
 
 
 def row(name: str, **values) -> dict:
-    known = {"intervention_id": name, "created_at": datetime(2026, 1, 2), "operation": "zero", "features": [3], "problems": ["p1", "p2"],
-             "n_samples": 1, "seed": 1}  # fmt: skip
+    known = {
+        "intervention_id": name,
+        "created_at": datetime(2026, 1, 2),
+        "operation": "zero",
+        "features": [3],
+        "problems": ["p1", "p2"],
+        "n_samples": 1,
+        "seed": 1,
+    }
     return dict.fromkeys(TABLES["feature_interventions"].columns) | known | values
 
 
 def arms(name: str, *ids: str) -> list[dict]:
-    return [{"intervention_id": name, "model_id": "m", "arm": arm, "arm_id": own, "feature_sets": "[]"}
-            for arm, own in zip(ARMS, ids, strict=True)]  # fmt: skip
+    return [
+        {"intervention_id": name, "model_id": "m", "arm": arm, "arm_id": own, "feature_sets": "[]"}
+        for arm, own in zip(ARMS, ids, strict=True)
+    ]
 
 
 def sample(arm: str, problem: str, number: int = 0, **values) -> dict:
@@ -53,7 +62,11 @@ def test_asking_makes_work_and_keeping_samples_does_it(study):
     kept.keep("ac", "p1", [sample("ac", "p1", 1, is_correct=True), sample("ac", "p1", 0, answer="7")])
     assert todo(study) == [("ab", "p1"), ("ab", "p2"), ("ac", "p2")] and kept.done() == {("ac", "p1")}
     found = kept.samples(["ac", "ab"])
-    assert found["sample"].tolist() == [0, 1] and found["seed"].tolist() == [2**62 + 1] * 2 and found["text"][0] == "naïve\x00🙂"
+    assert (
+        found["sample"].tolist() == [0, 1]
+        and found["seed"].tolist() == [2**62 + 1] * 2
+        and found["text"][0] == "naïve\x00🙂"
+    )
     assert found["is_correct"].isna().tolist() == [True, False]
     assert kept.asked()["intervention_id"].tolist() == ["i1"] and kept.arms(["i1"])["arm_id"].tolist() == ["ab", "ac"]
 
@@ -66,12 +79,19 @@ def test_an_arm_that_two_interventions_share_is_done_once(study):
     assert todo(study) == [*asked_first, ("ad", "p2"), ("ab", "p3"), ("ad", "p3")]
     assert kept.asked()["intervention_id"].tolist() == ["i2", "i1"]
     kept.forget("i1")
-    assert todo(study) == [("ab", "p2"), ("ad", "p2"), ("ab", "p3"), ("ad", "p3")] and kept.arms()["intervention_id"].nunique() == 1
+    assert (
+        todo(study) == [("ab", "p2"), ("ad", "p2"), ("ab", "p3"), ("ad", "p3")]
+        and kept.arms()["intervention_id"].nunique() == 1
+    )
     assert kept.ask(row("i1"), arms("i1", "ab", "ac")) and len(kept.asked()) == 2
 
 
 def test_interventions_and_live_runs_do_not_meet_in_their_ledger(study):
-    live = dict.fromkeys(TABLES["experiments"].columns) | {"experiment_id": "x1", "kind": "stream", "created_at": datetime(2026, 1, 2)}
+    live = dict.fromkeys(TABLES["experiments"].columns) | {
+        "experiment_id": "x1",
+        "kind": "stream",
+        "created_at": datetime(2026, 1, 2),
+    }
     Interventions(study).ask(row("i1"), arms("i1", "ab", "ac"))
     Experiments(study).keep(live)
     Interventions(study).keep("ab", "p1", [sample("ab", "p1")])
@@ -93,11 +113,15 @@ def test_what_is_kept_travels_with_the_study_and_can_be_gone_on_with(study, tmp_
     pack(study, tmp_path / "pack")
     for portable in (tmp_path / "one.duckdb", unpack(tmp_path / "pack", tmp_path / "demo.duckdb")):
         there = Interventions(portable)
-        assert todo(portable) == [("ac", "p1"), ("ab", "p2"), ("ac", "p2")] and there.samples(["ab"])["seed"].tolist() == [2**62 + 1]
+        assert todo(portable) == [("ac", "p1"), ("ab", "p2"), ("ac", "p2")] and there.samples(["ab"])[
+            "seed"
+        ].tolist() == [2**62 + 1]
         there.keep("ac", "p1", [sample("ac", "p1")])
         assert todo(portable) == [("ab", "p2"), ("ac", "p2")] and len(there.samples(["ab", "ac"])) == 2
         there.ask(row("i2", created_at=datetime(2026, 1, 3)), arms("i2", "ab", "ad"))
-        assert there.asked()["intervention_id"].tolist() == ["i2", "i1"] and there.asked(["i1"])["problems"][0].tolist() == ["p1", "p2"]
+        assert there.asked()["intervention_id"].tolist() == ["i2", "i1"] and there.asked(["i1"])["problems"][
+            0
+        ].tolist() == ["p1", "p2"]
         there.forget("i1")
         assert there.asked()["intervention_id"].tolist() == ["i2"] and set(there.arms()["arm_id"]) == {"ab", "ad"}
     assert len(Interventions(study).asked()) == 1

@@ -17,7 +17,10 @@ def test_the_newest_label_counts_and_all_are_kept_with_author_and_time(tmp_path,
     add_label(study, "w1", 3, "Wait", "Ada")
     add_label(study, "w2", 7, "another dictionary", "Ada")
     found = labels(study, "w1")
-    assert found[["feature", "label", "author"]].values.tolist() == [[3, "Wait", "Ada"], [7, "sums of two digits", "Emmy"]]
+    assert found[["feature", "label", "author"]].values.tolist() == [
+        [3, "Wait", "Ada"],
+        [7, "sums of two digits", "Emmy"],
+    ]
     assert history(study, "w1")["label"].tolist() == ["sums", "sums of two digits", "Wait"]
     assert found["created_at"].str.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}$").all()
 

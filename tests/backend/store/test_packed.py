@@ -78,7 +78,10 @@ def test_everything_but_vectors_comes_back_as_it_was(study, folder, tmp_path):
 
 def test_vectors_come_back_as_float16_rounds_them_and_unit_vectors_of_unit_length(study, folder, tmp_path):
     file = unpack(folder, tmp_path / "demo.duckdb")
-    rounded = {table: vectors(whole_table(study, table)).astype(np.float16).astype(np.float64) for table in ("activations", "directions")}
+    rounded = {
+        table: vectors(whole_table(study, table)).astype(np.float16).astype(np.float64)
+        for table in ("activations", "directions")
+    }
     assert np.array_equal(vectors(whole_table(file, "activations")), rounded["activations"])
     unit = rounded["directions"] / np.linalg.norm(rounded["directions"], axis=1, keepdims=True)
     assert np.array_equal(vectors(whole_table(file, "directions")), unit.astype(np.float32))
@@ -129,7 +132,9 @@ def test_dictionaries_travel_to_the_bit_and_a_portable_file_that_lost_them_is_un
     pack(tmp_path / "small", tmp_path / "demo")  # a pack with dictionaries is replaced like another
     pack(file, tmp_path / "again")
     assert sorted(path.name for path in (tmp_path / "again" / "dictionaries" / name).iterdir()) == [
-        "dictionary.json", "dictionary.safetensors"]  # fmt: skip
+        "dictionary.json",
+        "dictionary.safetensors",
+    ]
 
 
 def test_a_damaged_dictionary_of_a_pack_is_named_and_nothing_is_unpacked(study, tmp_path):
@@ -185,9 +190,16 @@ def test_what_a_killed_process_left_is_cleared_away(folder, tmp_path):
 
 def test_a_pack_of_an_older_schema_is_upgraded(folder, tmp_path, monkeypatch):
     widened = packed._widened
-    monkeypatch.setattr(packed, "_widened", lambda table, rows: widened(table, rows).drop_columns(COLUMNS_OF_6.get(table, [])))
+    monkeypatch.setattr(
+        packed, "_widened", lambda table, rows: widened(table, rows).drop_columns(COLUMNS_OF_6.get(table, []))
+    )
     about = json.loads((folder / ABOUT).read_text())
-    for table in ("experiments", "experiment_samples", "training_runs", "training_metrics"):  # the first schema did not have them
+    for table in (
+        "experiments",
+        "experiment_samples",
+        "training_runs",
+        "training_metrics",
+    ):  # the first schema did not have them
         about["tables"].pop(table, None)
     edit_about(folder, schema_version=1, tables=about["tables"])
     file = unpack(folder, tmp_path / "demo.duckdb")
@@ -279,7 +291,12 @@ def test_the_largest_value_that_float16_holds_is_not_refused():
 
 def _with_keys(rows: pa.Table) -> pa.Table:
     names = TABLES["activations"].arrow
-    return pa.table({name: rows["vector"] if name == "vector" else pa.nulls(rows.num_rows, names.field(name).type) for name in names.names})
+    return pa.table(
+        {
+            name: rows["vector"] if name == "vector" else pa.nulls(rows.num_rows, names.field(name).type)
+            for name in names.names
+        }
+    )
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "README.md"])
@@ -307,7 +324,12 @@ def test_a_damaged_live_run_is_not_left_out_in_silence(study, tmp_path):
 
 def test_vectors_are_stored_as_float16_and_every_column_in_its_smallest_encoding():
     rng = np.random.default_rng(0)
-    rows = pa.table({"noise": rng.standard_normal(4000).astype(np.float32).astype(np.float64), "few": rng.integers(0, 3, 4000) * 0.1})
+    rows = pa.table(
+        {
+            "noise": rng.standard_normal(4000).astype(np.float32).astype(np.float64),
+            "few": rng.integers(0, 3, 4000) * 0.1,
+        }
+    )
     columns = pq.ParquetFile(pa.BufferReader(packed._smallest(rows))).metadata.row_group(0)
     assert "BYTE_STREAM_SPLIT" in columns.column(0).encodings and "RLE_DICTIONARY" in columns.column(1).encodings
     assert columns.column(0).compression == "ZSTD"

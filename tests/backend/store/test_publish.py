@@ -107,20 +107,32 @@ COLUMNS_OF_6 = {"problems": ["difficulty"], "cots": ["prompt_name", "think_close
 
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_study_of_an_older_schema_is_upgraded_when_it_is_published(tmp_path, version, monkeypatch):
-    """Each version until 5 brought new tables, and the rows it found are rows of today; 6 brought columns, which old rows are given."""
-    of_dictionaries = [table for table in TABLES if table.startswith(("dictionar", "feature")) or table in ("spliced_losses", "cot_codes")]
-    came_in = {"experiments": 2, "experiment_samples": 2, "training_runs": 3, "training_metrics": 3} | dict.fromkeys(of_dictionaries, 4)
+    """Each version until 5 brought new tables, and the rows it found are rows of today; 6 brought columns, which old
+    rows are given.
+    """
+    of_dictionaries = [
+        table
+        for table in TABLES
+        if table.startswith(("dictionar", "feature")) or table in ("spliced_losses", "cot_codes")
+    ]
+    came_in = {"experiments": 2, "experiment_samples": 2, "training_runs": 3, "training_metrics": 3} | dict.fromkeys(
+        of_dictionaries, 4
+    )
     later = [table for table, since in came_in.items() if since > version]
     study = small_study.make(tmp_path / "small")
     judged = ["associations"]  # whose old rows lose their verdict, as another test has it
     before = {table: Store(study).whole_table(table) for table in TABLES if table not in [*later, *judged]}
     folder = StudyFolder(study)
-    assert before["problems"].num_rows and not {file.table for line in folder.ledger().live.values() for file in line.files} & set(later)
+    assert before["problems"].num_rows and not {
+        file.table for line in folder.ledger().live.values() for file in line.files
+    } & set(later)
     for manifest in (folder.manifest, study / "experiments" / "experiments.jsonl"):
         lines = [json.loads(line) for line in manifest.read_text().splitlines()]
         manifest.write_text("".join(json.dumps(line | {"schema": version}) + "\n" for line in lines))
     read = StudyFolder.read
-    monkeypatch.setattr(StudyFolder, "read", lambda self, file: read(self, file).drop_columns(COLUMNS_OF_6.get(file.table, [])))
+    monkeypatch.setattr(
+        StudyFolder, "read", lambda self, file: read(self, file).drop_columns(COLUMNS_OF_6.get(file.table, []))
+    )
     (generation,) = folder.generations.glob("*.duckdb")
     with duckdb.connect(str(generation)) as connection:
         for table in later:
@@ -163,9 +175,12 @@ def test_old_chains_of_thought_have_the_one_prompt_and_the_one_pair_of_tags_ther
     from backend.store.migrations import upgraded
 
     rows = [  # seed, prompt, text, after_text
-        (3, "7?<think>\n", "So 7.", "7."), (3, "7?<think>\n", "So 7.", None), (3, "7?", "So 7.", None), (3, "7?", "<think> Hm.", None),
+        (3, "7?<think>\n", "So 7.", "7."),
+        (3, "7?<think>\n", "So 7.", None),
+        (3, "7?", "So 7.", None),
+        (3, "7?", "<think> Hm.", None),
         (None, "7?<think>\n", "So 7.", None),
-    ]  # fmt: skip
+    ]
     known = [dict(zip(("seed", "prompt", "text", "after_text"), row, strict=True)) for row in rows]
     schema = pa.schema([field for field in TABLES["cots"].arrow if field.name not in COLUMNS_OF_6["cots"]])
     found = upgraded("cots", pa.Table.from_pylist(known, schema=schema), 5).to_pylist()
@@ -176,10 +191,29 @@ def test_old_chains_of_thought_have_the_one_prompt_and_the_one_pair_of_tags_ther
 def test_associations_that_the_rule_over_all_chunks_judged_are_kept_and_are_unjudged():
     from backend.store.migrations import upgraded
 
-    new = ("within", "within_low", "within_high", "within_null_low", "within_null_high", "p_problems", "partial_p_problems",
-           "n_planted", "planted_rho", "planted_found", "planted_p")  # fmt: skip
+    new = (
+        "within",
+        "within_low",
+        "within_high",
+        "within_null_low",
+        "within_null_high",
+        "p_problems",
+        "partial_p_problems",
+        "n_planted",
+        "planted_rho",
+        "planted_found",
+        "planted_p",
+    )
     schema = pa.schema([field for field in TABLES["associations"].arrow if field.name not in new])
-    old = {"x": "steepness", "spearman": -0.3, "p": 0.001, "partial": -0.2, "partial_p": 0.01, "verdict": "inverse", "details": "{}"}
+    old = {
+        "x": "steepness",
+        "spearman": -0.3,
+        "p": 0.001,
+        "partial": -0.2,
+        "partial_p": 0.01,
+        "verdict": "inverse",
+        "details": "{}",
+    }
     (found,) = upgraded("associations", pa.Table.from_pylist([old], schema=schema), 5).to_pylist()
     assert (found["spearman"], found["p"]) == (-0.3, 0.001)
     assert all(found[name] is None for name in (*new, "verdict", "partial", "partial_p"))

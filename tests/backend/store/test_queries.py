@@ -59,7 +59,9 @@ def test_tags_are_those_of_the_source_asked_for_in_rank_order(store):
     by_classifier, published, nobody = (
         store.tagged_chunks(cot, source)["categories"] for source in ("classifier 1", "published", "nobody")
     )
-    rows = store.frame("SELECT chunk_id, category FROM categories WHERE source = 'classifier 1' ORDER BY chunk_id, rank")
+    rows = store.frame(
+        "SELECT chunk_id, category FROM categories WHERE source = 'classifier 1' ORDER BY chunk_id, rank"
+    )
     expected = [list(tags) for chunk, tags in rows.groupby("chunk_id")["category"] if chunk.startswith(cot)]
     assert [list(tags) for tags in by_classifier] == expected
     assert all(len(tags) == 1 for tags in published) and all(len(tags) == 0 for tags in nobody)
@@ -100,16 +102,22 @@ def test_steepness_of_several_directions_is_their_mean_over_the_known(store, mod
     place = {"kind": "random", "model_id": model, "layer": 15, "position": "anchor", "unit": "rms"}
     importance = {"metric": "counterfactual_importance_kl", "convention": "ta"}
     rows = store.geometry_and_importance("steepness", **place, source="classifier 1", **importance)
-    raw = store.frame("SELECT chunk_id, steepness FROM steepness WHERE kind = 'random' AND position = 'anchor' AND layer = 15")
+    raw = store.frame(
+        "SELECT chunk_id, steepness FROM steepness WHERE kind = 'random' AND position = 'anchor' AND layer = 15"
+    )
     expected = raw.groupby("chunk_id")["steepness"].mean()
-    assert rows.set_index("chunk_id")["x"].sort_index().to_numpy() == pytest.approx(expected.sort_index().to_numpy(), nan_ok=True)
+    assert rows.set_index("chunk_id")["x"].sort_index().to_numpy() == pytest.approx(
+        expected.sort_index().to_numpy(), nan_ok=True
+    )
     assert rows["n_directions"].max() == 2
     assert rows.loc[rows["x"].isna(), "n_directions"].eq(0).all()
 
 
 def test_map_points_have_the_metric_where_it_is_known(store, model):
     points = store.map_points(model, 15, "umap_2d", "classifier 1", "counterfactual_importance_kl", "ta")
-    rows = store.frame("SELECT chunk_id, value FROM importance WHERE metric = 'counterfactual_importance_kl' AND convention = 'ta'")
+    rows = store.frame(
+        "SELECT chunk_id, value FROM importance WHERE metric = 'counterfactual_importance_kl' AND convention = 'ta'"
+    )
     known = dict(zip(rows["chunk_id"], rows["value"], strict=True))
     assert len(points) == 45
     for row in points.itertuples():
@@ -123,7 +131,9 @@ def test_accuracy_by_level_adds_up_to_all_cots_judged(store):
 
 
 def test_influence_looks_forward_and_back(store):
-    source = store.frame("SELECT source_chunk_id AS id, target_chunk_id AS target FROM step_importance ORDER BY id, target LIMIT 1").iloc[0]
+    source = store.frame(
+        "SELECT source_chunk_id AS id, target_chunk_id AS target FROM step_importance ORDER BY id, target LIMIT 1"
+    ).iloc[0]
     assert source.target in set(store.influence_of(source.id)["chunk_id"])
     assert source.id in set(store.influence_on(source.target)["chunk_id"])
 

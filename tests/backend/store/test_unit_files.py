@@ -12,8 +12,16 @@ from backend.store.unit_files import DamagedFile, StudyBusy, StudyFolder, arrow_
 
 
 def problem(name: str, question: str = "1 + 1?") -> dict:
-    return {"problem_id": name, "source": "test", "source_key": name, "level": None, "difficulty": None, "question": question,
-            "answer": "2", "solution": None}  # fmt: skip
+    return {
+        "problem_id": name,
+        "source": "test",
+        "source_key": name,
+        "level": None,
+        "difficulty": None,
+        "question": question,
+        "answer": "2",
+        "solution": None,
+    }
 
 
 @pytest.fixture
@@ -71,7 +79,11 @@ def test_one_flipped_bit_in_a_unit_file_is_noticed(folder):
 
 
 def test_a_second_writer_is_told_who_holds_the_study(folder):
-    with folder.writing("run quick"), pytest.raises(StudyBusy, match=r"process \d+ on .*run quick.*--wait"), folder.writing("another"):
+    with (
+        folder.writing("run quick"),
+        pytest.raises(StudyBusy, match=r"process \d+ on .*run quick.*--wait"),
+        folder.writing("another"),
+    ):
         pass
     assert folder.holder() is None
 

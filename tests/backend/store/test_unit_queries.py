@@ -25,7 +25,11 @@ def model(store):
 def test_activations_of_a_layer_are_each_chunks_own(store, model):
     for layer in small_study.LAYERS:
         chunks, vectors = store.activations(model, layer)
-        assert chunks == sorted(set(chunks)) and vectors.shape == (len(chunks), small_study.WIDTH) and vectors.dtype == np.float32
+        assert (
+            chunks == sorted(set(chunks))
+            and vectors.shape == (len(chunks), small_study.WIDTH)
+            and vectors.dtype == np.float32
+        )
         for chunk, vector in zip(chunks, vectors, strict=True):
             row = store.frame("SELECT vector FROM activations WHERE chunk_id = $c AND layer = $l", c=chunk, l=layer)
             assert np.array_equal(row["vector"][0], vector)
@@ -74,14 +78,33 @@ class Made(UnitQueries):
 
 def test_models_take_turns_for_rollouts_each_with_its_best_chains_first():
     def cot(name, model, problem, sample, finish="eos", chunks=3):
-        row = {"cot_id": name, "model_id": model, "problem_id": problem, "sample": sample, "seed": 1, "finish": finish,
-               "prompt_name": "boxed"}
+        row = {
+            "cot_id": name,
+            "model_id": model,
+            "problem_id": problem,
+            "sample": sample,
+            "seed": 1,
+            "finish": finish,
+            "prompt_name": "boxed",
+        }
         return row, [{"cot_id": name}] * chunks
 
-    made = [cot("a1", "a", "p", 0), cot("a2", "a", "p", 1), cot("a3", "a", "q", 0), cot("a4", "a", "q", 1, finish="cap"),
-            cot("b1", "b", "q", 0), cot("b2", "b", "p", 0, chunks=9)]
-    accuracy = [{"problem_id": problem, "model_id": model, "prompt_name": "boxed", "accuracy": share, "candidate": share == 0.5}
-                for problem, model, share in (("p", "a", 0.5), ("q", "a", 1.0), ("p", "b", 0.5), ("q", "b", 0.5))]
-    queries = Made(cots=[row for row, _ in made], chunks=[chunk for _, chunks in made for chunk in chunks], problem_accuracy=accuracy)
+    made = [
+        cot("a1", "a", "p", 0),
+        cot("a2", "a", "p", 1),
+        cot("a3", "a", "q", 0),
+        cot("a4", "a", "q", 1, finish="cap"),
+        cot("b1", "b", "q", 0),
+        cot("b2", "b", "p", 0, chunks=9),
+    ]
+    accuracy = [
+        {"problem_id": problem, "model_id": model, "prompt_name": "boxed", "accuracy": share, "candidate": share == 0.5}
+        for problem, model, share in (("p", "a", 0.5), ("q", "a", 1.0), ("p", "b", 0.5), ("q", "b", 0.5))
+    ]
+    queries = Made(
+        cots=[row for row, _ in made],
+        chunks=[chunk for _, chunks in made for chunk in chunks],
+        problem_accuracy=accuracy,
+    )
     assert queries.cots_worth_rollouts(2, 9) == ["a1", "b1", "a2", "b2", "a3", "a4"]
     assert queries.cots_worth_rollouts(2, 8) == ["a1", "b1", "a2", "a3", "a4"]

@@ -1,4 +1,5 @@
-"""Worker processes: results come as they are made, failures come with the worker's words, and nothing is left running."""
+"""Worker processes: results come as they are made, failures come with the worker's words,
+and nothing is left running."""
 
 import os
 import time
@@ -41,7 +42,9 @@ def test_every_task_gives_its_results_whichever_worker_took_it(spec):
 
 
 def test_one_worker_stays_in_this_process(spec):
-    assert {result[2] for result in run_in_workers(twice, ["a", "b"], model=spec, workers=1, threads=1)} == {os.getpid()}
+    assert {result[2] for result in run_in_workers(twice, ["a", "b"], model=spec, workers=1, threads=1)} == {
+        os.getpid()
+    }
 
 
 def test_a_worker_that_refuses_is_heard_in_its_own_words(spec):
@@ -63,4 +66,6 @@ def test_leaving_early_ends_the_workers(spec):
 
 
 def test_no_task_needs_no_worker():
-    assert list(run_in_workers(twice, [], model=ModelSpec("absent", None, "float32", "cpu"), workers=2, threads=1)) == []
+    assert (
+        list(run_in_workers(twice, [], model=ModelSpec("absent", None, "float32", "cpu"), workers=2, threads=1)) == []
+    )

@@ -25,7 +25,8 @@ def published(read, folder):
     problems = {cot["cot_id"]: cot["problem_id"] for cot in study.tables["cots"]}
     rows = [row for row in study.tables["importance"] if row["metric"] in (KL, FRACTION)]
     frame = pd.DataFrame(rows).assign(
-        written=lambda rows: rows["value"].fillna(rows["written"].astype(float)), cot_id=lambda rows: rows["chunk_id"].map(cots)
+        written=lambda rows: rows["value"].fillna(rows["written"].astype(float)),
+        cot_id=lambda rows: rows["chunk_id"].map(cots),
     )
     for column in ("value", "written"):
         wide = frame.pivot(index=["chunk_id", "cot_id"], columns="metric", values=column).reset_index("cot_id")
@@ -39,14 +40,18 @@ def published(read, folder):
         ("seed_study", read_seed_study, (76, 209), (8, 141), (-0.34, 0.82)),
     ],
 )
-def test_most_of_what_the_kl_seemed_to_share_with_the_fraction_was_zeros_of_chunks_without_dissimilar_rollouts(folder, read, n, zeros, rho):
+def test_most_of_what_the_kl_seemed_to_share_with_the_fraction_was_zeros_of_chunks_without_dissimilar_rollouts(
+    folder, read, n, zeros, rho
+):
     for place, frame in enumerate(published(read, folder)):
         found = rank_agreement(frame, n_bootstrap=20, seed=0).set_index(["a", "b"]).loc[(KL, FRACTION)]
         assert (found["n"], int((frame[KL] == 0).sum())) == (n[place], zeros[place])
         assert found["spearman"] == pytest.approx(rho[place], abs=0.005)
 
 
-@pytest.mark.parametrize(("folder", "read"), [("thought_anchors", read_thought_anchors), ("seed_study", read_seed_study)])
+@pytest.mark.parametrize(
+    ("folder", "read"), [("thought_anchors", read_thought_anchors), ("seed_study", read_seed_study)]
+)
 def test_nothing_but_zero_was_ever_written_where_no_rollout_is_dissimilar(folder, read):
     _, written = published(read, folder)
     without = written[written[FRACTION] == 0]

@@ -19,7 +19,13 @@ SPANS = ["Tom has three apples.\n\n", "Then he buys four more apples.", "  3.\nS
 
 def labelled(**changes) -> list[dict]:
     entries = [
-        {"chunk": chunk, "chunk_idx": i, "function_tags": ["active_computation", "unknown"], "accuracy": 0.5, "overdeterminedness": 0.25}
+        {
+            "chunk": chunk,
+            "chunk_idx": i,
+            "function_tags": ["active_computation", "unknown"],
+            "accuracy": 0.5,
+            "overdeterminedness": 0.25,
+        }
         for i, chunk in zip((0, 1, 3), CHUNKS, strict=True)  # chunk 2, "3.", was filtered
     ]
     entries[1] |= changes
@@ -32,8 +38,15 @@ def write(path: Path, content) -> None:
 
 
 def rollout(**changes) -> dict:
-    known = {"chunk_removed": CHUNKS[1], "prefix_without_chunk": "", "chunk_resampled": "He gets four.", "full_cot": "",
-             "rollout": "He gets four. Seven. \\boxed{7}", "answer": "7", "is_correct": True}  # fmt: skip
+    known = {
+        "chunk_removed": CHUNKS[1],
+        "prefix_without_chunk": "",
+        "chunk_resampled": "He gets four.",
+        "full_cot": "",
+        "rollout": "He gets four. Seven. \\boxed{7}",
+        "answer": "7",
+        "is_correct": True,
+    }
     return known | changes
 
 
@@ -47,14 +60,29 @@ def folder(tmp_path) -> Path:
     place = tmp_path / "published" / MODEL / "correct_base_solution" / "problem_7"
     write(
         place / "problem.json",
-        {"problem": "How many?", "level": "Level 2", "gt_solution": "3 + 4 = 7", "gt_answer": "7", "nickname": "Apples"},
+        {
+            "problem": "How many?",
+            "level": "Level 2",
+            "gt_solution": "3 + 4 = 7",
+            "gt_answer": "7",
+            "nickname": "Apples",
+        },
     )
-    base = {"prompt": "How many?<think>\n", "solution": f"{COT}</think>\n\nSeven.", "full_cot": "", "answer": "7", "is_correct": True}
+    base = {
+        "prompt": "How many?<think>\n",
+        "solution": f"{COT}</think>\n\nSeven.",
+        "full_cot": "",
+        "answer": "7",
+        "is_correct": True,
+    }
     write(place / "base_solution.json", base)
     write(place / "chunks_labeled.json", labelled())
     write(place / "chunks_resampled.json", {"0": ["Tom has apples.", ""], "1": ["He gets four."], "3": []})
     impacts = [{"target_chunk_idx": 1, "importance_score": -0.5}, {"target_chunk_idx": 3, "importance_score": None}]
-    write(place / "step_importance.json", [{"source_chunk_idx": 0, "source_chunk_text": CHUNKS[0], "target_impacts": impacts}])
+    write(
+        place / "step_importance.json",
+        [{"source_chunk_idx": 0, "source_chunk_text": CHUNKS[0], "target_impacts": impacts}],
+    )
     return place
 
 
@@ -90,7 +118,12 @@ def test_problem_and_cot_are_kept_as_published(folder):
     (problem,), (cot,), (model,) = tables["problems"], tables["cots"], tables["models"]
     assert (problem["source_key"], problem["level"], problem["answer"]) == ("problem_7", 2, "7")
     assert (cot["text"], cot["after_text"], cot["sample"]) == (COT, "\n\nSeven.", 0)
-    assert (cot["answer"], cot["answer_source"], cot["is_correct"], cot["grader"]) == ("7", "published", True, "published")
+    assert (cot["answer"], cot["answer_source"], cot["is_correct"], cot["grader"]) == (
+        "7",
+        "published",
+        True,
+        "published",
+    )
     assert (model["name"], model["role"], model["revision"]) == (MODEL, "distilled", None)
 
 
@@ -102,16 +135,23 @@ def test_published_chunks_tile_the_cot_with_their_own_boundaries(folder):
 
 
 def test_a_trailing_sentence_that_the_list_dropped_goes_to_the_last_chunk_with_a_warning(folder):
-    write(folder / "base_solution.json", {"prompt": "", "solution": COT + "And so on", "answer": "7", "is_correct": True})
+    write(
+        folder / "base_solution.json", {"prompt": "", "solution": COT + "And so on", "answer": "7", "is_correct": True}
+    )
     study = read_thought_anchors(folder)
     assert study.tables["chunks"][-1]["text"].endswith("And so on")
     assert any("7 characters of the CoT follow the last chunk" in warning for warning in study.warnings)
 
 
 def test_a_metric_that_is_missing_or_unknown_gives_no_row_and_zero_stays_zero(folder):
-    write(folder / "chunks_labeled.json", labelled(accuracy=None, overdeterminedness=float("nan"), forced_importance_kl=0.0))
+    write(
+        folder / "chunks_labeled.json",
+        labelled(accuracy=None, overdeterminedness=float("nan"), forced_importance_kl=0.0),
+    )
     tables = read_thought_anchors(folder).tables
-    of_second = {row["metric"]: row for row in tables["importance"] if row["chunk_id"] == tables["chunks"][1]["chunk_id"]}
+    of_second = {
+        row["metric"]: row for row in tables["importance"] if row["chunk_id"] == tables["chunks"][1]["chunk_id"]
+    }
     assert {metric: row["value"] for metric, row in of_second.items()} == {"forced_importance_kl": 0.0}
     assert of_second["forced_importance_kl"]["convention"] == "published"
     assert of_second["forced_importance_kl"]["ci_low"] is None
@@ -129,8 +169,10 @@ def test_tags_keep_their_order_and_an_unknown_tag_is_a_warning(folder):
 def test_resampled_sentences_are_rollouts_without_text(folder):
     rollouts = read_thought_anchors(folder).tables["rollouts"]
     assert [(r["sample"], r["resampled_chunk"], r["text"], r["answer"], r["is_correct"]) for r in rollouts] == [
-        (0, "Tom has apples.", None, None, None), (1, "", None, None, None), (0, "He gets four.", None, None, None),
-    ]  # fmt: skip
+        (0, "Tom has apples.", None, None, None),
+        (1, "", None, None, None),
+        (0, "He gets four.", None, None, None),
+    ]
 
 
 def test_raw_rollouts_take_the_place_of_the_resampled_sentences(folder):
@@ -140,7 +182,10 @@ def test_raw_rollouts_take_the_place_of_the_resampled_sentences(folder):
     study = read_thought_anchors(folder)
     second = study.tables["chunks"][1]["chunk_id"]
     rows = [r for r in study.tables["rollouts"] if r["chunk_id"] == second]
-    assert [(r["sample"], r["answer"], r["is_correct"], r["grader"]) for r in rows] == [(0, "7", True, "published"), (2, None, None, None)]
+    assert [(r["sample"], r["answer"], r["is_correct"], r["grader"]) for r in rows] == [
+        (0, "7", True, "published"),
+        (2, None, None, None),
+    ]
     assert rows[0]["text"] == raw[0]["rollout"]
     assert any("1 of 3 rollouts failed" in warning for warning in study.warnings)
     assert any("the rollouts of chunks 2 are left out" in warning for warning in study.warnings)
@@ -166,7 +211,9 @@ def test_a_folder_without_step_importance_imports_with_a_warning_that_names_it(f
 def test_step_importance_without_a_value_is_left_out(folder):
     tables = read_thought_anchors(folder).tables
     ids = [chunk["chunk_id"] for chunk in tables["chunks"]]
-    assert tables["step_importance"] == [{"source_chunk_id": ids[0], "target_chunk_id": ids[1], "convention": "published", "value": -0.5}]
+    assert tables["step_importance"] == [
+        {"source_chunk_id": ids[0], "target_chunk_id": ids[1], "convention": "published", "value": -0.5}
+    ]
 
 
 def test_a_chunk_list_without_labels_imports_with_a_warning(folder):
@@ -182,33 +229,69 @@ def test_a_chunk_list_without_labels_imports_with_a_warning(folder):
 
 @pytest.mark.parametrize(
     ("gt_answer", "level", "kept"),
-    [(27, 4, ("27", 4)), (27.0, "4", ("27", 4)), (6.5, "Level 4", ("6.5", 4)), (None, None, (None, None)), ("", "Level ?", (None, None))],
+    [
+        (27, 4, ("27", 4)),
+        (27.0, "4", ("27", 4)),
+        (6.5, "Level 4", ("6.5", 4)),
+        (None, None, (None, None)),
+        ("", "Level ?", (None, None)),
+    ],
 )
 def test_answers_and_levels_may_be_numbers_and_none_is_unknown(folder, gt_answer, level, kept):
     write(folder / "problem.json", {"problem": "How many?", "level": level, "gt_answer": gt_answer})
     base = json.loads((folder / "base_solution.json").read_text())
-    (folder / "base_solution.json").write_text("\ufeff" + json.dumps(base | {"answer": 7}), encoding="utf-8")  # as Windows saves it
+    (folder / "base_solution.json").write_text(
+        "\ufeff" + json.dumps(base | {"answer": 7}), encoding="utf-8"
+    )  # as Windows saves it
     tables = read_thought_anchors(top(folder)).tables
     assert (tables["problems"][0]["answer"], tables["problems"][0]["level"]) == kept
     assert tables["cots"][0]["answer"] == "7" and tables["cots"][0]["is_correct"] is True
 
 
 BROKEN = [
-    ("problem.json", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", r"problem\.json is a pointer of Git LFS"),
+    (
+        "problem.json",
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+        r"problem\.json is a pointer of Git LFS",
+    ),
     ("problem.json", '{"problem": "How many?",', r"problem\.json, line 1, column \d+: expected JSON"),
-    ("problem.json", {"problem": "How many?"}, r"problem\.json, at the top: expected the key 'gt_answer', found 'problem'"),
+    (
+        "problem.json",
+        {"problem": "How many?"},
+        r"problem\.json, at the top: expected the key 'gt_answer', found 'problem'",
+    ),
     ("problem.json", '{"problem": "a", "problem": "b"}', r"problem\.json: the key 'problem' comes twice"),
     ("problem.json", "[" * 100_000, r"problem\.json cannot be read|expected JSON"),
-    ("problem.json", {"problem": "How \ud800many?", "gt_answer": "7"}, r"at problem: expected a text of Unicode characters"),
+    (
+        "problem.json",
+        {"problem": "How \ud800many?", "gt_answer": "7"},
+        r"at problem: expected a text of Unicode characters",
+    ),
     ("base_solution.json", [], r"base_solution\.json, at the top: expected an object"),
-    ("base_solution.json", {"prompt": "", "solution": COT, "is_correct": 1, "answer": "7"}, r"is_correct: expected true or false"),
+    (
+        "base_solution.json",
+        {"prompt": "", "solution": COT, "is_correct": 1, "answer": "7"},
+        r"is_correct: expected true or false",
+    ),
     ("chunks_labeled.json", {}, r"chunks_labeled\.json, at the top: expected a list, found dict"),
     ("chunks_labeled.json", [], r"chunks_labeled\.json lists no chunk"),
     ("chunks_labeled.json", labelled(chunk_idx="1"), r"at \[1\]\.chunk_idx: expected a whole number, found str '1'"),
-    ("chunks_labeled.json", labelled(chunk_idx=0), r"at \[1\]: expected chunk_idx to rise from 0, found 0, which comes twice"),
-    ("chunks_labeled.json", labelled(chunk="Then he sells them all."), r"at \[1\]: expected chunk_idx 1 to be in the CoT .*buys.*sells"),
+    (
+        "chunks_labeled.json",
+        labelled(chunk_idx=0),
+        r"at \[1\]: expected chunk_idx to rise from 0, found 0, which comes twice",
+    ),
+    (
+        "chunks_labeled.json",
+        labelled(chunk="Then he sells them all."),
+        r"at \[1\]: expected chunk_idx 1 to be in the CoT .*buys.*sells",
+    ),
     ("chunks_labeled.json", labelled(chunk=""), r"at \[1\]: expected chunk_idx 1"),
-    ("chunks_labeled.json", labelled(accuracy="high"), r"at \[1\]\.accuracy: expected a finite number, found str 'high'"),
+    (
+        "chunks_labeled.json",
+        labelled(accuracy="high"),
+        r"at \[1\]\.accuracy: expected a finite number, found str 'high'",
+    ),
     ("chunks_labeled.json", labelled(accuracy=float("inf")), r"at \[1\]\.accuracy: expected a finite number"),
     ("chunks_labeled.json", labelled(function_tags="unknown"), r"at \[1\]\.function_tags: expected a list"),
     ("chunks_resampled.json", {"2": ["a"]}, r"at 2: expected a chunk_idx of the chunk list"),
@@ -217,9 +300,13 @@ BROKEN = [
     ("step_importance.json", impact(1, [{"target_chunk_idx": 0}]), r"expected a chunk_idx of the chunk list after 1"),
     ("step_importance.json", impact(0, [{"target_chunk_idx": 1, "importance_score": 1}] * 2), r"1 again"),
     ("step_importance.json", impact(0, [], source_chunk_text="Another CoT."), r"expected the text of chunk_idx 0"),
-    ("chunk_1/solutions.json", [rollout(chunk_removed="Another chunk.")], r"chunk_removed: expected the text of the chunk its folder"),
+    (
+        "chunk_1/solutions.json",
+        [rollout(chunk_removed="Another chunk.")],
+        r"chunk_removed: expected the text of the chunk its folder",
+    ),
     ("chunk_1/solutions.json", [{"answer": "7"}], r"solutions\.json, at \[0\]: expected the key 'rollout'"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "content", "message"), BROKEN)
@@ -265,8 +352,14 @@ def scenario_folder(folder, case="yes_base_solution"):
     place = top(folder) / MODEL / case / "scenario_1"
     for name in ("chunks_labeled.json", "chunks_resampled.json", "step_importance.json"):
         write(place / name, (folder / name).read_text())
-    write(place / "scenario.json", {"scenario_id": 1, "email_content": "<email>", "system_prompt": "You are", "nickname": "Emails"})
-    write(place / "base_solution.json", {"prompt": "You are <think>\n", "solution": COT, "full_cot": "", "contains_blackmail": True})
+    write(
+        place / "scenario.json",
+        {"scenario_id": 1, "email_content": "<email>", "system_prompt": "You are", "nickname": "Emails"},
+    )
+    write(
+        place / "base_solution.json",
+        {"prompt": "You are <think>\n", "solution": COT, "full_cot": "", "contains_blackmail": True},
+    )
     return place
 
 
@@ -294,9 +387,13 @@ def test_scenarios_stand_beside_problems_and_beside_one_another_with_other_words
 
 def with_zeros(place, **by_index):
     """The chunk list with every metric 0 but the accuracy, and `by_index` of the entries changed."""
-    entries = [entry | dict.fromkeys((key for key in METRICS.values() if key != "accuracy"), 0.0) for entry in labelled()]
+    entries = [
+        entry | dict.fromkeys((key for key in METRICS.values() if key != "accuracy"), 0.0) for entry in labelled()
+    ]
     for entry in entries:
-        entry |= {"different_trajectories_fraction": 0.3, "overdeterminedness": 0.1} | by_index.get(f"of_{entry['chunk_idx']}", {})
+        entry |= {"different_trajectories_fraction": 0.3, "overdeterminedness": 0.1} | by_index.get(
+            f"of_{entry['chunk_idx']}", {}
+        )
     write(place / "chunks_labeled.json", entries)
 
 
@@ -304,7 +401,11 @@ def reasons(place, index):
     """Metric -> (value, written, reason's first words) of the chunk that is `index`-th in the list."""
     tables = read_thought_anchors(place).tables
     chunk = tables["chunks"][index]["chunk_id"]
-    return {row["metric"]: (row["value"], row["written"], row["reason"]) for row in tables["importance"] if row["chunk_id"] == chunk}
+    return {
+        row["metric"]: (row["value"], row["written"], row["reason"])
+        for row in tables["importance"]
+        if row["chunk_id"] == chunk
+    }
 
 
 def test_what_the_last_chunk_is_compared_with_does_not_exist(folder):
@@ -317,7 +418,11 @@ def test_what_the_last_chunk_is_compared_with_does_not_exist(folder):
 def test_without_a_dissimilar_rollout_only_counterfactual_importances_are_undefined(folder):
     with_zeros(folder, of_0={"different_trajectories_fraction": 0.0})
     found = reasons(folder, 0)
-    undefined = {metric for metric, (value, _, reason) in found.items() if value is None and "no rollout of it is dissimilar" in reason}
+    undefined = {
+        metric
+        for metric, (value, _, reason) in found.items()
+        if value is None and "no rollout of it is dissimilar" in reason
+    }
     assert undefined == {"counterfactual_importance_kl", "counterfactual_importance_accuracy"}
     assert found["resampling_importance_kl"] == found["different_trajectories_fraction"] == (0.0, None, None)
 
@@ -325,8 +430,10 @@ def test_without_a_dissimilar_rollout_only_counterfactual_importances_are_undefi
 def test_a_zero_that_was_computed_stays_zero(folder):
     with_zeros(folder)
     assert {found for metric, found in reasons(folder, 0).items() if metric not in ("counterfactual_accuracy",)} == {
-        (0.0, None, None), (0.3, None, None), (0.1, None, None)
-    }  # fmt: skip
+        (0.0, None, None),
+        (0.3, None, None),
+        (0.1, None, None),
+    }
 
 
 def test_an_accuracy_is_not_compared_across_a_chunk_that_the_list_left_out(folder):
@@ -343,7 +450,11 @@ def test_a_chunk_without_rollouts_has_no_zeros_where_others_have_rollouts(folder
     write(folder / "chunk_1" / "solutions.json", [])
     found = reasons(folder, 1)
     assert found["resampling_importance_kl"] == (None, 0.0, "no rollout of it was published")
-    assert found["forced_importance_kl"] == (0.0, None, None)  # forced answers are a sample of their own, of which no file is here
+    assert found["forced_importance_kl"] == (
+        0.0,
+        None,
+        None,
+    )  # forced answers are a sample of their own, of which no file is here
     assert reasons(folder, 0)["resampling_importance_kl"] == (0.0, None, None)
 
 
@@ -381,7 +492,11 @@ def test_the_twenty_published_cots_are_read_whole(published):
     assert (counts["cots"], counts["problems"], counts["models"]) == (20, 8, 2)
     assert counts["chunks"] == counts["categories"] == 1970
     assert counts["importance"] == 1970 * len(METRICS)
-    assert sum("step_importance.json is missing" in warning for warning in published.warnings) == len(published.warnings) == 11
+    assert (
+        sum("step_importance.json is missing" in warning for warning in published.warnings)
+        == len(published.warnings)
+        == 11
+    )
 
 
 def test_published_chunks_lie_where_our_own_splitter_puts_them(published):
@@ -392,15 +507,21 @@ def test_published_chunks_lie_where_our_own_splitter_puts_them(published):
 
 
 def test_published_values_are_in_the_rows_as_they_are_in_the_file(published):
-    path = shared_folder("thought_anchors") / "deepseek-r1-distill-llama-8b/correct_base_solution/problem_6998/chunks_labeled.json"
+    path = (
+        shared_folder("thought_anchors")
+        / "deepseek-r1-distill-llama-8b/correct_base_solution/problem_6998/chunks_labeled.json"
+    )
     entry = json.loads(path.read_text())[6]
     chunk = next(row for row in published.tables["chunks"] if row["text"].strip() == entry["chunk"])
-    values = {row["metric"]: row["value"] for row in published.tables["importance"] if row["chunk_id"] == chunk["chunk_id"]}
+    values = {
+        row["metric"]: row["value"] for row in published.tables["importance"] if row["chunk_id"] == chunk["chunk_id"]
+    }
     assert None not in values.values() and values == {metric: entry[key] for metric, key in METRICS.items()}
 
 
 def test_half_of_the_published_counterfactual_zeros_are_no_values(published):
-    """Of 1,970 chunks 595 have a counterfactual KL of 0: 20 are last chunks, 286 have no dissimilar rollout, 289 are 0."""
+    """Of 1,970 chunks 595 have a counterfactual KL of 0: 20 are last chunks, 286 have no dissimilar rollout,
+    289 are 0."""
     rows = [row for row in published.tables["importance"] if row["metric"] == "counterfactual_importance_kl"]
     reasons = [row["reason"] for row in rows if row["value"] is None]
     assert len([r for r in reasons if r.startswith("the last chunk")]) == 20 and len(reasons) == 20 + 286
@@ -413,6 +534,12 @@ def test_different_trajectories_and_overdeterminedness_follow_from_the_resampled
     sentences = defaultdict(list)
     for row in published.tables["rollouts"]:
         sentences[row["chunk_id"]].append(row["resampled_chunk"])
-    told = {row["chunk_id"]: row["value"] for row in published.tables["importance"] if row["metric"] == "overdeterminedness"}
-    gaps = [abs(1 - len(set(found)) / len(found) - told[chunk]) for chunk, found in sentences.items() if told[chunk] is not None]
+    told = {
+        row["chunk_id"]: row["value"] for row in published.tables["importance"] if row["metric"] == "overdeterminedness"
+    }
+    gaps = [
+        abs(1 - len(set(found)) / len(found) - told[chunk])
+        for chunk, found in sentences.items()
+        if told[chunk] is not None
+    ]
     assert sum(gap < 0.011 for gap in gaps) > 0.9 * len(gaps)
