@@ -8,7 +8,7 @@ BIN := .venv/bin
 .PHONY: run test lint model study demo
 
 run: .venv/ready
-	@$(BIN)/python -m app.start $(STUDY) --port $(PORT)
+	@$(BIN)/python -m app.shell.start $(STUDY) --port $(PORT)
 
 study: model
 	$(BIN)/python -m precompute run $(STUDY)

@@ -1,7 +1,7 @@
 """The dashboard's entry: `streamlit run app/main.py`, or `python -m streamlit run app/main.py`.
 
-Streamlit reads this file twice: once as the server, to which it adds what `app.serving` says, and then for every run of
-a page.
+Streamlit reads this file twice: once as the server, to which it adds what `app.shell.serving` says, and then for every
+run of a page.
 """
 
 import importlib
@@ -15,6 +15,6 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 site.addsitedir(str(Path(__file__).resolve().parents[1]))
 
 if get_script_run_ctx(suppress_warning=True) is None:
-    server = st.App(Path(__file__).resolve(), middleware=importlib.import_module("app.serving").guards())
+    server = st.App(Path(__file__).resolve(), middleware=importlib.import_module("app.shell.serving").guards())
 else:
-    importlib.import_module("app.navigation").run()
+    importlib.import_module("app.shell.navigation").run()

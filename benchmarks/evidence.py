@@ -23,7 +23,7 @@ from backend.evidence.pairs import evidence
 from backend.evidence.sample import sample_of
 from backend.evidence.verdict import conditions, verdict
 from backend.evidence.within import aligned
-from backend.importance.intervals import wilson
+from backend.statistics.intervals import wilson
 from tests.planted_worlds import GENERATORS
 
 _TARGET, _CALIBRATION = -0.25, 40

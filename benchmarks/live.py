@@ -28,9 +28,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from backend.geometry.interventions import Intervention
 from backend.live.requests import Chunk, Compared, Curve, Model, Open, Sampling, Stream, Text
 from backend.live.service import Limits, LiveService
+from backend.models.interventions import Intervention
 
 NAME = "embedded:SmolLM2-135M-Instruct"
 LAYER, CHUNK_TOKENS = 15, 20

@@ -25,9 +25,9 @@ if __package__ in (None, ""):
 import torch
 
 from backend.geometry.directions import per_chunk
-from backend.geometry.kl import kl_reference
 from backend.geometry.sweep import BETAS, predicting_positions, sweep_chunk
 from backend.models.edits import encode
+from backend.models.kl import kl_reference
 from backend.models.layers import layers_of, residual_of, with_residual
 from backend.models.residuals import chunk_activations
 

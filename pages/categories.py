@@ -4,7 +4,9 @@ them.
 
 import streamlit as st
 
-from app import categories_view, chosen_dictionary, navigation, studies
+from app.categories import categories_view
+from app.shared import chosen_dictionary
+from app.shell import navigation, studies
 
 store = studies.open_store(navigation.study())
 st.title("Categories")

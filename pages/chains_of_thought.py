@@ -2,10 +2,11 @@
 
 import streamlit as st
 
-from app import chains_view, chunk_panel, navigation, place, studies
-from app.clicks import go_to_clicked
 from app.components.reader import reader
 from app.figures.chunk import profile
+from app.shared import chains_view, chunk_panel, place
+from app.shared.clicks import go_to_clicked
+from app.shell import navigation, studies
 
 store = studies.open_store(navigation.study())
 where = chains_view.choose_cot(store, place.here(store))

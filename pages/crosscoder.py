@@ -2,9 +2,11 @@
 
 import streamlit as st
 
-from app import chosen_dictionary, crosscoder_view, navigation, studies
-from app.feature_filters import passing
-from app.untrusted import show
+from app.crosscoder import crosscoder_view
+from app.shared import chosen_dictionary
+from app.shared.feature_filters import passing
+from app.shell import navigation, studies
+from app.shell.untrusted import show
 
 store = studies.open_store(navigation.study())
 st.title("Crosscoder")

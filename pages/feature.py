@@ -2,8 +2,11 @@
 
 import streamlit as st
 
-from app import chosen_dictionary, crosscoder_view, feature_view, navigation, studies
-from app.untrusted import show
+from app.crosscoder import crosscoder_view
+from app.feature import feature_view
+from app.shared import chosen_dictionary
+from app.shell import navigation, studies
+from app.shell.untrusted import show
 
 store = studies.open_store(navigation.study())
 st.title("Feature")

@@ -4,8 +4,11 @@ models.
 
 import streamlit as st
 
-from app import chain_features_view, chosen_dictionary, crosscoder_view, navigation, studies
-from app.untrusted import show
+from app.crosscoder import crosscoder_view
+from app.features_on_chain import chain_features_view
+from app.shared import chosen_dictionary
+from app.shell import navigation, studies
+from app.shell.untrusted import show
 
 store = studies.open_store(navigation.study())
 st.title("Features on the chain")

@@ -4,17 +4,12 @@ models.
 
 import streamlit as st
 
-from app import (
-    chosen_dictionary,
-    crosscoder_view,
-    intervention_results,
-    intervention_runs,
-    interventions_view,
-    navigation,
-    studies,
-)
-from app.steer_by_feature import steer_by
-from app.untrusted import show
+from app.crosscoder import crosscoder_view
+from app.interventions import intervention_results, intervention_runs, interventions_view
+from app.shared import chosen_dictionary
+from app.shared.steer_by_feature import steer_by
+from app.shell import navigation, studies
+from app.shell.untrusted import show
 
 study = navigation.study()
 store = studies.open_store(study)

@@ -2,9 +2,11 @@
 
 import streamlit as st
 
-from app import map_view, navigation, place, studies
-from app.chains_view import described
 from app.figures.latent_map import latent_map
+from app.latent_map import map_view
+from app.shared import place
+from app.shared.chains_view import described
+from app.shell import navigation, studies
 
 store = studies.open_store(navigation.study())
 where = place.here(store)

@@ -2,15 +2,16 @@
 
 import streamlit as st
 
-from app import navigation, overview_view, progress_view, studies
 from app.figures.overview import accuracy_by_level
 from app.figures.training import training_curve
-from app.missing import missing, say
-from app.untrusted import show
+from app.overview import overview_view
+from app.shell import navigation, progress, studies
+from app.shell.missing import missing, say
+from app.shell.untrusted import show
 
 study = navigation.study()
 st.title("Overview")
-progress_view.in_full(study)
+progress.in_full(study)
 store = studies.open_store(study)
 
 overview_view.published(store)

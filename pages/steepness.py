@@ -4,7 +4,9 @@ side by side.
 
 import streamlit as st
 
-from app import evidence_view, navigation, place, studies
+from app.shared import place
+from app.shell import navigation, studies
+from app.steepness import evidence_view
 
 store = studies.open_store(navigation.study())
 where = place.here(store)

@@ -2,17 +2,9 @@
 
 import streamlit as st
 
-from app import (
-    chains_view,
-    live,
-    navigation,
-    place,
-    steering_plan,
-    steering_runs,
-    steering_subject,
-    steering_view,
-    studies,
-)
+from app.shared import chains_view, live, place
+from app.shell import navigation, studies
+from app.steering import steering_plan, steering_runs, steering_subject, steering_view
 
 study = navigation.study()
 store = studies.open_store(study)

@@ -27,8 +27,8 @@ from backend.cot.traces import Manner
 from backend.cot.word_problems import TEMPLATES
 from backend.errors import AnchorscopeError
 from backend.ids import seed_for
-from backend.importance.intervals import bootstrap_percentile, wilson
 from backend.models import embedded
+from backend.statistics.intervals import bootstrap_percentile, wilson
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
 from precompute import stages

@@ -15,10 +15,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from backend.errors import AnchorscopeError
+from backend.schema.tables import SCHEMA_VERSION, TABLES
 from backend.store import dictionaries
 from backend.store.experiments import Experiments, Kept, beside
 from backend.store.publish import take_in_experiments
-from backend.store.schema import SCHEMA_VERSION, TABLES
 from backend.store.store import Store
 from precompute.terminal import say_error
 

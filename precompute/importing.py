@@ -329,7 +329,7 @@ def _split_old(writer: Writer, console: Console) -> None:
 
 
 def _rows_of(writer: Writer, line: UnitLine) -> dict[str, list[dict[str, Any]]]:
-    from backend.store.migrations import upgraded
+    from backend.schema.migrations import upgraded
 
     return {file.table: upgraded(file.table, writer.folder.read(file), line.schema).to_pylist() for file in line.files}
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.ids import stable_id
-from backend.provenance import commit, versions
+from backend.schema.provenance import commit, versions
 from backend.store.progress import Progress as Moment
 from backend.store.progress import read_progress, write_progress
 from backend.store.publish import is_published, left_out, publish

@@ -22,9 +22,9 @@ from pydantic import ValidationError
 
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
+from backend.schema.tables import TABLES
 from backend.store.packed import repack, unpack
 from backend.store.publish import insert_rows
-from backend.store.schema import TABLES
 from backend.store.store import Store
 from backend.store.unit_files import arrow_rows
 from precompute.pipeline import run_row

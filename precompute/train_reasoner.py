@@ -32,7 +32,7 @@ from backend.cot.traces import Manner, trace
 from backend.cot.word_problems import generate
 from backend.errors import AnchorscopeError
 from backend.ids import seed_for, stable_id
-from backend.provenance import commit, versions
+from backend.schema.provenance import commit, versions
 
 _SENTENCE_END = re.compile(r"[.?!](?=\s)")
 _GENERATION = re.compile(r"\{\{ '<\|im_start\|>assistant(\n|\\n)' \}\}")

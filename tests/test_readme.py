@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from backend.store.schema import as_document
+from backend.schema.tables import as_document
 from precompute.study import Study
 
 ROOT = Path(__file__).parents[1]
@@ -12,7 +12,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_every_table_and_column_is_documented_as_the_schema_says():
-    """Write the file anew with `python -m backend.store.schema > docs/schema.md`."""
+    """Write the file anew with `python -m backend.schema.tables > docs/schema.md`."""
     assert (ROOT / "docs" / "schema.md").read_text(encoding="utf-8") == as_document()
 
 

@@ -7,8 +7,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from app.theme import ACCENT, SEQUENTIAL, TEMPLATE, blank
-from app.untrusted import for_plotly
+from app.shell.theme import ACCENT, SEQUENTIAL, TEMPLATE, blank
+from app.shell.untrusted import for_plotly
 
 _ROW_HEIGHT = 17  # pixels
 _INVISIBLE = "rgba(0,0,0,0)"

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.theme import ACCENT, CORRECT, KIND_COLOURS, MISSING, TEMPLATE, UNKNOWN, WRONG, blank, category_colour
-from app.untrusted import for_plotly
-from app.vocabulary import UNITS, Metric
+from app.shell.theme import ACCENT, CORRECT, KIND_COLOURS, MISSING, TEMPLATE, UNKNOWN, WRONG, blank, category_colour
+from app.shell.untrusted import for_plotly
+from app.shell.vocabulary import UNITS, Metric
 from backend.geometry.fits import quadratic_fit
 
 _SHOWN_ANSWERS = 8

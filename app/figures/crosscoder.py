@@ -8,9 +8,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from app.feature_filters import share
-from app.theme import ACCENT, CONTROL, MISSING, TEMPLATE, blank
-from app.untrusted import for_plotly
+from app.shared.feature_filters import share
+from app.shell.theme import ACCENT, CONTROL, MISSING, TEMPLATE, blank
+from app.shell.untrusted import for_plotly
 
 CLASSES = {"base only": "#0070C3", "shared": "#8A8F98", "distilled only": "#D55E00", "suspect": "#C67FC7"}
 MODELS = {"base": "#0070C3", "distilled": "#D55E00"}

@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from app.figures.steepness import signed, span
-from app.theme import ACCENT, CONTROL, DIVERGING, MISSING, STEERED, TEMPLATE, blank
-from app.untrusted import for_plotly
-from app.vocabulary import Metric
+from app.shell.theme import ACCENT, CONTROL, DIVERGING, MISSING, STEERED, TEMPLATE, blank
+from app.shell.untrusted import for_plotly
+from app.shell.vocabulary import Metric
 
 _MOST_PAIRS = 24
 _VERDICTS = {"inverse": ("inverse law", STEERED), "direct": ("direct law", ACCENT), "none": ("no law claimed", MISSING)}

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.theme import ACCENT, CONTROL, MISSING, STEERED, TEMPLATE, blank
-from app.untrusted import for_plotly
-from app.vocabulary import UNITS
-from backend.evidence.resampling import spearman
-from backend.geometry.changepoint import Changepoint
+from app.shell.theme import ACCENT, CONTROL, MISSING, STEERED, TEMPLATE, blank
+from app.shell.untrusted import for_plotly
+from app.shell.vocabulary import UNITS
+from backend.statistics.changepoint import Changepoint
+from backend.statistics.resampling import spearman
 
 _SWEPT = {"steepness": ("|a| of the quadratic", STEERED), "amplitude": ("pure square", ACCENT)}
 _SIDES = {"before": ("steered just before the chunk", STEERED), "after": ("steered just after it", ACCENT)}

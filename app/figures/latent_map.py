@@ -3,7 +3,7 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.theme import (
+from app.shell.theme import (
     ACCENT,
     DIMMED,
     DIVERGING,
@@ -15,8 +15,8 @@ from app.theme import (
     category_colour,
     category_symbol,
 )
-from app.untrusted import for_plotly
-from app.vocabulary import CATEGORIES, Metric, category
+from app.shell.untrusted import for_plotly
+from app.shell.vocabulary import CATEGORIES, Metric, category
 
 MOST_POINTS = 50_000  # what WebGL in Plotly draws without waiting
 

@@ -3,8 +3,8 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.theme import CATEGORY_COLOURS, TEMPLATE, blank
-from app.untrusted import for_plotly
+from app.shell.theme import CATEGORY_COLOURS, TEMPLATE, blank
+from app.shell.untrusted import for_plotly
 
 
 def accuracy_by_level(levels: pd.DataFrame) -> go.Figure:

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.theme import ACCENT, CONTROL, TEMPLATE, blank, category_colour, category_symbol
-from app.untrusted import for_plotly
-from app.vocabulary import CATEGORIES, Column, Metric, category
+from app.shell.theme import ACCENT, CONTROL, TEMPLATE, blank, category_colour, category_symbol
+from app.shell.untrusted import for_plotly
+from app.shell.vocabulary import CATEGORIES, Column, Metric, category
 from backend.evidence.association import Association
-from backend.evidence.permutation import shuffled
 from backend.evidence.within import Within
 from backend.ids import seed_for
+from backend.statistics.permutation import shuffled
 
 _BINS, _SHUFFLES = 10, 500
 

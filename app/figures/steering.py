@@ -12,9 +12,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from app.theme import ACCENT, CONTROL, CORRECT, MISSING, STEERED, TEMPLATE, UNKNOWN, WRONG, blank
-from app.untrusted import for_plotly
-from app.vocabulary import UNITS
+from app.shell.theme import ACCENT, CONTROL, CORRECT, MISSING, STEERED, TEMPLATE, UNKNOWN, WRONG, blank
+from app.shell.untrusted import for_plotly
+from app.shell.vocabulary import UNITS
 
 _SHOWN_ANSWERS = 8
 _ARMS = {"base": "base", "changed": "steered", "flipped": "sign flipped", "random": "random directions"}

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from app.theme import STEERED, TEMPLATE, blank
+from app.shell.theme import STEERED, TEMPLATE, blank
 
 
 def running_mean(values: np.ndarray, n_steps: int) -> np.ndarray:

@@ -20,6 +20,7 @@ import numpy as np
 
 from backend.cot.prompts import answering_prompt
 from backend.errors import AnchorscopeError
+from backend.root import ROOT
 
 if TYPE_CHECKING:
     from backend.models.loading import LoadedModel
@@ -36,7 +37,7 @@ CATEGORIES = {
     "final_answer_emission": "states the final answer",
     "unknown": "none of these",
 }
-ASSETS = Path(__file__).parents[2] / "assets" / "categories"
+ASSETS = ROOT / "assets" / "categories"
 EXTRA_TAG_PROBABILITY = 0.3  # tags after the first need at least this
 
 # Words that tell functions apart. Each is a feature of its own: whether the chunk holds it.

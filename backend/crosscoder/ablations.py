@@ -26,8 +26,8 @@ import numpy as np
 import torch
 
 from backend.ids import seed_for
-from backend.importance.intervals import UNKNOWN, Interval, bootstrap_percentile
 from backend.models.edits import addition, encode
+from backend.statistics.intervals import UNKNOWN, Interval, bootstrap_percentile
 
 if TYPE_CHECKING:
     from backend.crosscoder.dictionary import Dictionary

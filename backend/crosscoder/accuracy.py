@@ -12,9 +12,9 @@ from typing import Any
 import pandas as pd
 
 from backend.crosscoder.trials import BASE
-from backend.geometry.interventions import InterventionError
-from backend.importance.intervals import bootstrap_mean, wilson
-from backend.importance.paired import mcnemar, paired_difference
+from backend.models.interventions import InterventionError
+from backend.statistics.intervals import bootstrap_mean, wilson
+from backend.statistics.paired import mcnemar, paired_difference
 
 
 def summarise_arms(samples: pd.DataFrame) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from backend.crosscoder.diff import classify
-from backend.importance.intervals import wilson
+from backend.statistics.intervals import wilson
 
 CLASSES = ("base only", "shared", "distilled only", "suspect")
 

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from backend.importance.intervals import Interval, bootstrap_percentile
+from backend.statistics.intervals import Interval, bootstrap_percentile
 
 _REPLICATES, _SEED = 2000, 0
 Baseline = Literal["loss_zeroed", "loss_averaged"]

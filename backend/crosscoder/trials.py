@@ -28,9 +28,9 @@ import numpy as np
 import pandas as pd
 
 from backend.cot.prompts import BOXED, Prompt
-from backend.geometry.interventions import InterventionError
 from backend.ids import seed_for, stable_id
-from backend.provenance import commit, versions
+from backend.models.interventions import InterventionError
+from backend.schema.provenance import commit, versions
 
 OPERATIONS = ("zero", "scale", "steer", "patch", "reconstruct")
 ARMS = ("base", "changed", "reconstruct", "random")

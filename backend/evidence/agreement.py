@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pandas as pd
 
-from backend.evidence.resampling import constant, problem_draws, spearman, weighted_spearman
 from backend.evidence.sample import sample_of
-from backend.importance.intervals import UNKNOWN, bootstrap_percentile
+from backend.statistics.intervals import UNKNOWN, bootstrap_percentile
+from backend.statistics.resampling import constant, problem_draws, spearman, weighted_spearman
 
 
 def rank_agreement(frame: pd.DataFrame, *, n_bootstrap: int = 500, seed: int) -> pd.DataFrame:

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backend.evidence.permutation import orders
-from backend.evidence.resampling import problem_draws
+from backend.statistics.permutation import orders
+from backend.statistics.resampling import problem_draws
 
 
 @dataclass(frozen=True)

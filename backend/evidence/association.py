@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from backend.evidence.permutation import NO_NULL, null_of_sum
-from backend.evidence.resampling import centred_ranks, constant, problem_draws, spearman, weighted_spearman
 from backend.evidence.sample import Sample, sample_of
-from backend.importance.intervals import UNKNOWN, bootstrap_percentile
+from backend.statistics.intervals import UNKNOWN, bootstrap_percentile
+from backend.statistics.permutation import NO_NULL, null_of_sum
+from backend.statistics.resampling import centred_ranks, constant, problem_draws, spearman, weighted_spearman
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backend.evidence.resampling import problem_draws
 from backend.evidence.sample import Sample
-from backend.importance.intervals import UNKNOWN, bootstrap_percentile
+from backend.statistics.intervals import UNKNOWN, bootstrap_percentile
+from backend.statistics.resampling import problem_draws
 
 
 @dataclass(frozen=True)

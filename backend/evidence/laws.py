@@ -20,9 +20,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backend.evidence.resampling import constant
 from backend.evidence.sample import Sample
 from backend.ids import seed_for
+from backend.statistics.resampling import constant
 
 N_FOLDS = 5
 _MOST_FOR_SLOPES = 3000  # Theil–Sen holds all pairs

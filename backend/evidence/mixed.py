@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backend.evidence.resampling import centred_ranks, constant
 from backend.evidence.sample import Sample
+from backend.statistics.resampling import centred_ranks, constant
 
 _LARGEST = 1e4  # γ beyond it: nothing varies within problems
 

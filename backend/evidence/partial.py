@@ -13,8 +13,8 @@ import numpy as np
 
 from backend.errors import AnchorscopeError
 from backend.evidence.aligned import Aligned, less_mean
-from backend.evidence.resampling import centred_ranks, constant
 from backend.evidence.sample import Sample
+from backend.statistics.resampling import centred_ranks, constant
 
 _MOST_GROUPS = 20  # of chunks by a covariate
 _FREE_A_TERM = 5  # degrees of freedom that there must be for every term that is taken out

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from backend.evidence.aligned import Aligned, less_mean
-from backend.evidence.resampling import centred_ranks
 from backend.evidence.sample import Sample
+from backend.statistics.resampling import centred_ranks
 
 
 @dataclass(frozen=True)

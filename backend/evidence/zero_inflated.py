@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from backend.evidence.association import association_of_sample
-from backend.evidence.permutation import NO_NULL, null_of_sum
-from backend.evidence.resampling import centred_ranks, problem_draws, sign_sums
 from backend.evidence.sample import Sample
-from backend.importance.intervals import UNKNOWN, bootstrap_percentile
+from backend.statistics.intervals import UNKNOWN, bootstrap_percentile
+from backend.statistics.permutation import NO_NULL, null_of_sum
+from backend.statistics.resampling import centred_ranks, problem_draws, sign_sums
 
 
 @dataclass(frozen=True)

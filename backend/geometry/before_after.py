@@ -24,8 +24,8 @@ import numpy as np
 from backend.cot.answers import answer_place, extract_answer
 from backend.cot.thoughts import response_of
 from backend.errors import AnchorscopeError
-from backend.geometry.changepoint import MIN_X, Changepoint, changepoint
 from backend.ids import chunk_index
+from backend.statistics.changepoint import MIN_X, Changepoint, changepoint
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from backend.errors import AnchorscopeError
-from backend.geometry.interventions import Gate
 from backend.ids import seed_for, stable_id
+from backend.models.interventions import Gate
 
 # Anchors are Dawes's, and so is their convention: with `ta` and few rollouts nearly every chunk is beyond the
 # threshold.

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 
 from backend.geometry.directions import Direction
-from backend.geometry.interventions import SIZES
 from backend.geometry.sweep import SweepError, check_float32, check_steering, curve_columns, predicting_positions
 from backend.models.edits import Encoded, encode
+from backend.models.interventions import SIZES
 from backend.models.layers import linear
 from backend.models.tangents import UpperLayers
 

@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 
 from backend.errors import AnchorscopeError
-from backend.store.schema import TABLES
+from backend.schema.tables import TABLES
 
 METRICS = ("cosine", "euclidean")
 N_DIMENSIONS = {"umap_2d": 2, "umap_3d": 3, "pca_3d": 3}

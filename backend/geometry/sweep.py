@@ -23,10 +23,10 @@ import torch
 from backend.errors import AnchorscopeError
 from backend.geometry.directions import Direction
 from backend.geometry.fits import quadratic_fit, square_fit
-from backend.geometry.interventions import UNITS, Intervention
-from backend.geometry.kl import BaseDistribution, base_distribution, kl_divergence
 from backend.ids import stable_id
 from backend.models.edits import Edit, Encoded, encode
+from backend.models.interventions import UNITS, Intervention
+from backend.models.kl import BaseDistribution, base_distribution, kl_divergence
 
 if TYPE_CHECKING:
     from backend.models.loading import LoadedModel

@@ -20,8 +20,8 @@ from typing import Any
 
 import pandas as pd
 
-from backend.importance.intervals import UNKNOWN, Interval, bootstrap_mean, wilson
-from backend.importance.paired import Paired, mcnemar, paired_difference
+from backend.statistics.intervals import UNKNOWN, Interval, bootstrap_mean, wilson
+from backend.statistics.paired import Paired, mcnemar, paired_difference
 
 CONTRASTS = {
     "prompts": "between prompts, within a model",

@@ -33,8 +33,8 @@ from backend.errors import AnchorscopeError
 from backend.ids import seed_for
 from backend.importance import conventions as registry
 from backend.importance.conventions import ALL, CORRECTNESS, WRITTEN
-from backend.importance.intervals import UNKNOWN, Interval, bootstrap_percentile, wilson
-from backend.store.schema import TABLES
+from backend.schema.tables import TABLES
+from backend.statistics.intervals import UNKNOWN, Interval, bootstrap_percentile, wilson
 
 SIMILARITY_THRESHOLD = 0.8
 CONVENTIONS = tuple(registry.CONVENTIONS)

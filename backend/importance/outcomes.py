@@ -23,9 +23,9 @@ from backend.cot.degeneration import is_degenerate
 from backend.ids import seed_for
 from backend.importance import conventions
 from backend.importance.conventions import AFTER, ALL, CORRECTNESS, HERE, WRITTEN
-from backend.importance.intervals import UNKNOWN, Interval, bootstrap_mean, bootstrap_percentile, wilson
 from backend.importance.metrics import kl_divergence
-from backend.importance.paired import mcnemar, paired_difference
+from backend.statistics.intervals import UNKNOWN, Interval, bootstrap_mean, bootstrap_percentile, wilson
+from backend.statistics.paired import mcnemar, paired_difference
 
 BASE = "base"
 ARMS = ("base", "changed", "flipped", "random")

@@ -20,7 +20,6 @@ from backend.cot.chunking import token_spans
 from backend.cot.degeneration import compression_ratio, is_degenerate, reflection_words, repetition
 from backend.cot.prompts import BOXED, cot_prompt
 from backend.geometry.fits import quadratic_fit
-from backend.geometry.interventions import Intervention
 from backend.geometry.sweep import Predictions, check_float32, noise_floor, predicting_positions
 from backend.ids import seed_for
 from backend.live.requests import (
@@ -38,6 +37,7 @@ from backend.live.requests import (
 )
 from backend.models.continuation import continuation_text
 from backend.models.edits import Encoded, encode
+from backend.models.interventions import Intervention
 from backend.models.loading import LoadedModel
 from backend.models.residuals import chunk_activations
 from backend.models.sampling import PAGE, ROW_MULTIPLE, SampleRequest, SamplingParameters, prepare, sampled_in_steps

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 
 from backend.errors import AnchorscopeError
-from backend.geometry.changepoint import changepoint
 from backend.importance.outcomes import arm_summary, compare, dose_response, importance_change
 from backend.live.requests import Compared, Continue, Curve, Dose, Request, Stream, experiment_id
 from backend.live.service import Status
-from backend.provenance import commit, versions
+from backend.schema.provenance import commit, versions
+from backend.schema.tables import TABLES
+from backend.statistics.changepoint import changepoint
 from backend.store.experiments import Experiments
-from backend.store.schema import TABLES
 
 KINDS = {Stream: "stream", Curve: "curve", Continue: "continue", Dose: "dose"}
 _SAMPLE_COLUMNS = tuple(TABLES["experiment_samples"].columns)

@@ -14,8 +14,8 @@ import numpy as np
 
 from backend.cot.prompts import Prompt
 from backend.errors import AnchorscopeError
-from backend.geometry.interventions import Intervention
 from backend.ids import stable_id
+from backend.models.interventions import Intervention
 
 STARTS = ("before", "after")
 MAX_NEW_TOKENS, MAX_CONTINUATIONS, MAX_CHARS = 2048, 256, 200_000

@@ -38,12 +38,12 @@ import pandas as pd
 from backend.errors import AnchorscopeError
 from backend.ids import seed_for
 from backend.importance.convergence import compares, estimate, sides
-from backend.importance.intervals import wilson
 from backend.importance.metrics import CONVENTIONS, GONE, RESILIENCE, conventions_of
 from backend.importance.resilience import returns
 from backend.importance.similarity import Encode, first_chunk, similarity
 from backend.live.requests import TOKENS, Chunk, RequestError, Resample, Sampling, Stored, Text
 from backend.models.written import Written
+from backend.statistics.intervals import wilson
 
 if TYPE_CHECKING:
     from backend.cot.answers import Judge

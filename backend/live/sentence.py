@@ -1,6 +1,6 @@
 """An intervention in words, as the page says it and the store keeps it."""
 
-from backend.geometry.interventions import Intervention
+from backend.models.interventions import Intervention
 
 _UNITS = {"rms": "RMS", "norm": "norms of the residual stream", "absolute": "(absolute)"}
 

@@ -24,15 +24,14 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
-from pathlib import Path
 from typing import Any
 
 import psutil
 
 from backend.errors import AnchorscopeError, words_of
 from backend.live.requests import Model, Request
+from backend.root import ROOT
 
-_ROOT = Path(__file__).resolve().parents[2]
 _KEPT = 200  # finished tickets that are remembered
 _PENDING, _RUNNING, _FINISHED, _STOPPED, _FAILED = "waiting", "running", "finished", "stopped", "failed"
 
@@ -306,12 +305,12 @@ class LiveService:
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": str(threads),
-            "PYTHONPATH": os.pathsep.join([str(_ROOT), *_paths()]),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *_paths()]),
         }
         self._worker = subprocess.Popen(
             [sys.executable, "-m", "backend.live.worker", str(there.fileno()), str(threads)],
             pass_fds=[there.fileno()],
-            cwd=_ROOT,
+            cwd=ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,
         )

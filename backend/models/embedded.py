@@ -28,11 +28,12 @@ from pathlib import Path, PurePosixPath
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
 from backend.models import adapters
+from backend.root import ROOT
 
 MODEL_NAME = "SmolLM2-135M-Instruct"
 ENCODER_NAME = "all-MiniLM-L6-v2"
 REASONER_NAME = "Anchorscope-Reasoner-135M"
-REASONER_ASSETS = Path(__file__).resolve().parents[2] / "assets" / "reasoner"
+REASONER_ASSETS = ROOT / "assets" / "reasoner"
 CONVERSION = (
     1  # of the folder's content: raise it when a conversion writes something else, and old folders are made anew
 )

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from backend.geometry.kl import kl_divergence
 from backend.models.edits import Edit, Encoded
+from backend.models.kl import kl_divergence
 from backend.models.sampling import (
     PlainRows,
     SampleRequest,

@@ -24,8 +24,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from backend.errors import AnchorscopeError
-from backend.store.migrations import upgraded
-from backend.store.schema import TABLES
+from backend.schema.migrations import upgraded
+from backend.schema.tables import TABLES
 from backend.store.store import NoStore, Store
 from backend.store.unit_files import DamagedFile, StudyBusy, StudyFolder, UnitLine, Writer, arrow_rows
 

@@ -33,11 +33,11 @@ import pyarrow.parquet as pq
 
 from backend import faults
 from backend.errors import AnchorscopeError
+from backend.schema.migrations import WrongSchema, refusal, upgraded
+from backend.schema.tables import SCHEMA_VERSION, TABLES, VECTOR
 from backend.store import dictionaries
 from backend.store.experiments import Experiments
-from backend.store.migrations import WrongSchema, refusal, upgraded
 from backend.store.publish import create_table, describe, insert_rows
-from backend.store.schema import SCHEMA_VERSION, TABLES, VECTOR
 from backend.store.state import parsed
 from backend.store.store import _SEALED, Store
 from backend.store.unit_files import _sync_folder

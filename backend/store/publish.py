@@ -21,9 +21,9 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from backend.schema.migrations import WrongSchema, upgraded
+from backend.schema.tables import SCHEMA_VERSION, TABLES
 from backend.store.experiments import STAGE, Experiments, Kept, ledger_of
-from backend.store.migrations import WrongSchema, upgraded
-from backend.store.schema import SCHEMA_VERSION, TABLES
 from backend.store.store import NoStore, Store
 from backend.store.unit_files import DamagedFile, StudyFolder, UnitLine, Writer, _sync_folder
 

@@ -21,12 +21,12 @@ import pyarrow as pa
 from backend import faults
 from backend.errors import AnchorscopeError
 from backend.plain import plain_line
+from backend.schema.migrations import WrongSchema, refusal
+from backend.schema.tables import SCHEMA_VERSION, TABLES
 from backend.store import dictionaries
 from backend.store.dictionary_queries import DictionaryQueries
 from backend.store.geometry_queries import GeometryQueries
-from backend.store.migrations import WrongSchema, refusal
 from backend.store.queries import Queries
-from backend.store.schema import SCHEMA_VERSION, TABLES
 from backend.store.unit_files import StudyFolder, UnreadableFile
 from backend.store.unit_queries import UnitQueries
 

@@ -35,7 +35,7 @@ from backend import faults
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
 from backend.plain import plain_line
-from backend.store.schema import SCHEMA_VERSION, TABLES
+from backend.schema.tables import SCHEMA_VERSION, TABLES
 from backend.store.state import parsed, record
 
 Rows = Sequence[Mapping[str, Any]] | pa.Table

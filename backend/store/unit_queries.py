@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from backend.store.schema import TABLES
+from backend.schema.tables import TABLES
 
 
 class _HasFrame(Protocol):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import AnchorscopeError, stands_for_another
-from backend.store.schema import TABLES
+from backend.schema.tables import TABLES
 
 MAX_FILE_BYTES = 256 << 20
 
@@ -21,7 +21,7 @@ class ImportFormatError(AnchorscopeError):
 class ImportedStudy:
     """Rows for the store.
 
-    Every row has exactly the columns of its table in `backend.store.schema.TABLES`; `run_id` is None.
+    Every row has exactly the columns of its table in `backend.schema.tables.TABLES`; `run_id` is None.
     """
 
     name: str

@@ -24,7 +24,7 @@ from backend.cot.chunking import chunk_spans
 from backend.cot.prompts import PUBLISHED
 from backend.cot.thoughts import closing_tag, split_response
 from backend.ids import stable_id
-from backend.importance.intervals import wilson
+from backend.statistics.intervals import wilson
 from precompute.importers.checked_json import ImportedStudy, ImportFormatError, Node, Part, by_cots, read_json, row
 from precompute.importers.thought_anchors import Undefined, chunk_row, model_row, published_row
 

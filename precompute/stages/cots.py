@@ -14,9 +14,9 @@ from backend.cot.answers import Judge, extract_answer, grader
 from backend.cot.prompts import BOXED, Asked, Prompt, asked, forced_suffix
 from backend.cot.thoughts import closing_tag, split_response
 from backend.ids import seed_for, stable_id
-from backend.importance.intervals import wilson
 from backend.models.continuation import continuation_text
 from backend.models.loading import LoadedModel
+from backend.statistics.intervals import wilson
 from precompute import models
 from precompute.engines.local import run_in_workers
 from precompute.study import Sampling

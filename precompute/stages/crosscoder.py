@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
-from backend.provenance import commit, versions
+from backend.schema.provenance import commit, versions
 from backend.store import dictionaries
 from precompute import corpus, models
 from precompute.recording import SCRATCH, Recorder, all_cores

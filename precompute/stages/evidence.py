@@ -19,8 +19,8 @@ import pandas as pd
 from backend.evidence.power import N_PLANTED
 from backend.ids import seed_for
 from backend.importance.conventions import comparable
+from backend.schema.tables import TABLES
 from backend.store.geometry_queries import COVARIATES, IMPORTANCE
-from backend.store.schema import TABLES
 from precompute.engines.local import run_in_workers
 from precompute.units import Context, Finished, Unit
 

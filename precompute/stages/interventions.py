@@ -1,8 +1,8 @@
 """Problems solved under the arms of the interventions that were asked for: on the Interventions page, or with
 `--published`.
 
-The work lies beside the study (`backend/store/interventions.py`), not in its manifest: it can be done for a portable
-file too, and while another process writes to the study. A unit is one problem under one arm.
+The work lies beside the study (`backend/store/intervention_queries.py`), not in its manifest: it can be done for a
+portable file too, and while another process writes to the study. A unit is one problem under one arm.
 
 1. What is left to do is looked up, those asked first first; arms that share model and sampling are sampled together, in
    one batch.
@@ -29,7 +29,7 @@ from backend.crosscoder import trials
 from backend.crosscoder.trials import Change, Sampling, Trial
 from backend.errors import AnchorscopeError
 from backend.live.available import choices
-from backend.store.interventions import Interventions, Pair, left
+from backend.store.intervention_queries import Interventions, Pair, left
 from backend.store.progress import Progress, write_progress
 from backend.store.store import Store
 from precompute.terminal import Console, ours
@@ -203,7 +203,7 @@ class _Runner:
 
     def _sampled(self, batch: Batch, problems: Mapping[str, Mapping[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         """Rows of feature_intervention_samples, a unit at a time."""
-        from backend.crosscoder.interventions import FeatureIntervention, accuracy_run
+        from backend.crosscoder.feature_interventions import FeatureIntervention, accuracy_run
         from backend.models.sampling import SamplingParameters
 
         row = self._row(batch.dictionary_id)

@@ -10,7 +10,7 @@ from typing import Any
 
 from backend.cot.chunking import token_spans
 from backend.models.loading import LoadedModel
-from backend.store.schema import TABLES
+from backend.schema.tables import TABLES
 from precompute import models
 from precompute.engines.local import run_in_workers
 from precompute.stages.cots import shares

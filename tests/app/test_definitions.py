@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from app.chunk_table import metric_table
-from app.vocabulary import CONVENTIONS, METRICS, definition, smoothing_decides
+from app.shared.chunk_table import metric_table
+from app.shell.vocabulary import CONVENTIONS, METRICS, definition, smoothing_decides
 from backend.importance import conventions
 
 

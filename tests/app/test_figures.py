@@ -9,7 +9,7 @@ import pytest
 from app.figures.chunk import answers_before_and_after, kl_curves, profile
 from app.figures.latent_map import latent_map
 from app.figures.overview import accuracy_by_level
-from app.vocabulary import METRICS
+from app.shell.vocabulary import METRICS
 from tests.app.conftest import traced_ids
 
 KL = METRICS["counterfactual_importance_kl"]

@@ -10,7 +10,7 @@ import pytest
 
 from app.figures.evidence import agreement_matrix, convergence, effects
 from app.figures.steepness import chance_band, shuffled_within_cots, split, statistics_lines, steepness_and_importance
-from app.vocabulary import GEOMETRY, METRICS, column
+from app.shell.vocabulary import GEOMETRY, METRICS, column
 from backend.evidence.association import association
 from backend.evidence.sample import sample_of
 from backend.evidence.within import UNKNOWN_WITHIN, within

@@ -17,7 +17,7 @@ from app.figures.geometry import (
     on_and_off_manifold,
     swept_against_fisher,
 )
-from backend.geometry.changepoint import changepoint
+from backend.statistics.changepoint import changepoint
 
 
 def said(figure) -> str:

@@ -5,8 +5,8 @@ import math
 import pandas as pd
 import pytest
 
-from app.figures.interventions import shares_by_arm
-from backend.importance.intervals import wilson
+from app.figures.intervention_effects import shares_by_arm
+from backend.statistics.intervals import wilson
 
 
 def row(model: str, arm: str, label: str, solved: tuple[int, int], loops: tuple[int, int]) -> dict:

@@ -18,11 +18,11 @@ from app.figures.steering import (
     kl_at,
     kl_curve,
 )
-from app.theme import ACCENT, CORRECT, MISSING, UNKNOWN, WRONG
-from backend.geometry.changepoint import changepoint
-from backend.importance.intervals import wilson
+from app.shell.theme import ACCENT, CORRECT, MISSING, UNKNOWN, WRONG
 from backend.importance.outcomes import arm_summary
 from backend.importance.outcomes import dose_response as dose_rows
+from backend.statistics.changepoint import changepoint
+from backend.statistics.intervals import wilson
 
 BETAS = [-4.0, -2.0, 0.0, 2.0, 4.0]
 SQUARES = [beta**2 / 10 for beta in BETAS]

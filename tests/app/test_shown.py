@@ -12,17 +12,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from app import missing, progress_view, studies
-from app.chains_view import usual_choice
-from app.chunk_table import metric_table, number
 from app.components.reader import spans, strength
-from app.progress_view import duration
-from app.theme import CATEGORY_COLOURS, CATEGORY_SYMBOLS
-from app.untrusted import for_plotly, one_line
-from app.vocabulary import METRICS, metric, metric_choice
+from app.shared.chains_view import usual_choice
+from app.shared.chunk_table import metric_table, number
+from app.shell import missing, progress, studies
+from app.shell.progress import duration
+from app.shell.theme import CATEGORY_COLOURS, CATEGORY_SYMBOLS
+from app.shell.untrusted import for_plotly, one_line
+from app.shell.vocabulary import METRICS, metric, metric_choice
 from backend.cot.categories import CATEGORIES
 from backend.importance.metrics import METRICS as STORED_METRICS
 from backend.importance.resilience import METRICS as RESILIENCE_METRICS
+from backend.root import ROOT
 from backend.store.progress import Progress
 from backend.store.store import Store
 from tests import small_study
@@ -208,7 +209,7 @@ def test_two_studies_of_one_name_are_both_found(tmp_path, monkeypatch):
 
 
 def test_the_command_names_the_study_file_where_the_repository_has_one():
-    quick = tomllib.loads(Path(studies.ROOT, "studies", "quick.toml").read_text())["name"]
+    quick = tomllib.loads(Path(ROOT, "studies", "quick.toml").read_text())["name"]
     assert (
         missing.command(studies.STORES / quick, "maps") == f"python -m precompute run studies/{quick}.toml --stage maps"
     )
@@ -257,7 +258,7 @@ def test_every_stage_a_page_sends_people_to_exists(tmp_path):
     behind["steered"] = 0
     states = (whole * 0, behind, behind.where(behind.index != "resampled", 0))
     commands = [item.command or "" for state in states for item in missing.missing(state, tmp_path)]
-    sources = "".join(file.read_text(encoding="utf-8") for file in (studies.ROOT / "app").glob("*.py"))
+    sources = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "app").rglob("*.py"))
     named = {command.split("--stage ")[1].split()[0] for command in commands} | set(
         re.findall(r'command\([\w.]*path, "(\w+)"\)', sources)
     )
@@ -268,8 +269,8 @@ def test_every_stage_a_page_sends_people_to_exists(tmp_path):
 @pytest.mark.parametrize(("tokens", "said"), [(0, True), (1, False)])
 def test_a_run_without_a_token_yet_says_that_the_prompts_are_read_first(monkeypatch, tokens, said):
     shown = []
-    monkeypatch.setattr(progress_view, "show", shown.append)
-    monkeypatch.setattr(progress_view.st, "progress", lambda _: None)
+    monkeypatch.setattr(progress, "show", shown.append)
+    monkeypatch.setattr(progress.st, "progress", lambda _: None)
     now = Progress("interventions", 0, 8, None, None, "running", time.time(), tokens=tokens, most_tokens=64)
-    progress_view.bar(now)
+    progress.bar(now)
     assert ("read the prompts" in shown[0]) is said and f"{tokens} of at most 64 tokens" in shown[0]

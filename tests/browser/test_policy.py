@@ -2,7 +2,7 @@
 
 from playwright.sync_api import expect
 
-from app.navigation import _TITLES
+from app.shell.navigation import _TITLES
 
 
 def test_no_page_breaks_the_policy(tab, server):

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from app.serving import HEADERS, POLICY
+from app.shell.serving import HEADERS, POLICY
 from tests.browser.conftest import serving
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,8 @@ import duckdb
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import live, studies
+from app.shared import live
+from app.shell import studies
 from tests import small_study
 
 ROOT = Path(__file__).resolve().parents[2]

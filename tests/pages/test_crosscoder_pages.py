@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 import streamlit as st
 
-from app import chosen_dictionary, crosscoder_view, feature_view
-from app.feature_filters import COLUMNS, Between, parse
-from app.untrusted import for_markdown
+from app.crosscoder import crosscoder_view
+from app.feature import feature_view
+from app.shared import chosen_dictionary
+from app.shared.feature_filters import COLUMNS, Between, parse
+from app.shell.untrusted import for_markdown
 from backend.crosscoder import label_suggestions
 from backend.store.labels import add_label, history
 from backend.store.publish import publish

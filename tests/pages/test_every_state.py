@@ -11,9 +11,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from app import evidence_view, navigation
-from app.selection import FIELDS, LONGEST
-from backend.store.schema import TABLES
+from app.shell import navigation
+from app.shell.selection import FIELDS, LONGEST
+from app.steepness import evidence_view
+from backend.schema.tables import TABLES
 from backend.store.store import generation_of
 from tests import small_dictionary, small_study
 from tests.pages.conftest import words

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from app import studies
+from app.shell import studies
 from backend.store.progress import Progress, write_progress
 from backend.store.publish import publish
 from backend.store.store import generations_of

@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from app import categories_view, chain_features_view, live
-from app.chain_features_view import go_to_chunk, go_to_token
+from app.categories import categories_view
+from app.features_on_chain import chain_features_view
+from app.features_on_chain.chain_features_view import go_to_chunk, go_to_token
+from app.shared import live
 from backend.models import embedded
 from backend.store.labels import add_label
 from backend.store.store import Store

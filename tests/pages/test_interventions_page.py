@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from app import intervention_runs, live
-from backend.store.interventions import Interventions
+from app.interventions import intervention_runs
+from app.shared import live
+from backend.store.intervention_queries import Interventions
 from backend.store.progress import read_progress
 from backend.store.store import Store
 from precompute.export import export_duckdb

@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from app import evidence_view, geometry_view, live, resample_view, steepness_view, vocabulary
-from app.geometry_columns import place_in_words
+from app.shared import live
+from app.shared.geometry_columns import place_in_words
+from app.shell import vocabulary
+from app.steepness import evidence_view, geometry_view, resample_view, steepness_view
 from backend.live.service import Status
 from backend.store.store import Store
 from tests import small_study

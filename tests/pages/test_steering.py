@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from app import live
+from app.shared import live
 from backend.models import embedded
 from backend.store.experiments import Experiments
 from backend.store.store import Store

@@ -17,8 +17,8 @@ from rich.console import Console
 from backend.cot.reasoning import TARGETS, target_starts
 from backend.crosscoder.ablations import drawn_targets
 from backend.crosscoder.dictionary import Dictionary
+from backend.crosscoder.feature_interventions import FeatureIntervention
 from backend.crosscoder.files import save
-from backend.crosscoder.interventions import FeatureIntervention
 from backend.models.edits import encode
 from backend.models.loading import load_model
 from backend.store.store import Store

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from app.studies import ROOT
 from backend.cot.answers import Judge
 from backend.cot.prompts import BOXED
 from backend.evidence.pairs import Evidence
@@ -13,8 +12,9 @@ from backend.geometry.directions import Direction
 from backend.importance.metrics import METRICS
 from backend.models import embedded
 from backend.models.loading import load_model
+from backend.root import ROOT
+from backend.schema.tables import TABLES
 from backend.store.packed import unpack
-from backend.store.schema import TABLES
 from backend.store.store import Store
 from precompute.stages import activations, cots, evidence, importance, rollouts, sweep
 from precompute.study import load_study

@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from backend.errors import AnchorscopeError
+from backend.schema.tables import TABLES
 from backend.store.experiments import Experiments, ledger_of
-from backend.store.schema import TABLES
 from backend.store.store import NoStore, Store
 from backend.store.unit_files import StudyFolder
 from precompute.export import export_duckdb, export_parquet

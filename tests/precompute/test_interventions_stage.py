@@ -11,12 +11,12 @@ import pytest
 from rich.console import Console
 
 from backend.cot.prompts import cot_prompt
-from backend.crosscoder.interventions import FeatureIntervention, accuracy_run
+from backend.crosscoder.feature_interventions import FeatureIntervention, accuracy_run
 from backend.crosscoder.trials import Change, Sampling, Trial, drawn_problems
 from backend.errors import AnchorscopeError
 from backend.models.loading import load_model
 from backend.models.sampling import SamplingParameters
-from backend.store.interventions import Interventions
+from backend.store.intervention_queries import Interventions
 from backend.store.progress import read_progress
 from backend.store.store import Store
 from backend.store.unit_files import StudyBusy, StudyFolder

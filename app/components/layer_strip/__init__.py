@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.clicks import reported
+from app.shared.clicks import reported
 
 _HERE = Path(__file__).parent
 _READ_OUT = 5  # tokens shown of a layer's lens

@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from app.chunk_table import number
-from app.clicks import reported
-from app.theme import category_colour, ink_on
-from app.vocabulary import Metric, category
+from app.shared.chunk_table import number
+from app.shared.clicks import reported
+from app.shell.theme import category_colour, ink_on
+from app.shell.vocabulary import Metric, category
 
 MARKS = ("source", "applied", "both")
 _HERE = Path(__file__).parent

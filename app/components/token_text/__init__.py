@@ -5,8 +5,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.chunk_table import number
-from app.clicks import reported
+from app.shared.chunk_table import number
+from app.shared.clicks import reported
 
 _HERE = Path(__file__).parent
 

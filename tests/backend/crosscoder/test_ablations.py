@@ -11,7 +11,7 @@ import torch
 
 from backend.crosscoder.ablations import CodedText, clustered_mean, drawn_targets, target_changes, top_features
 from backend.crosscoder.dictionary import Dictionary
-from backend.crosscoder.interventions import FeatureIntervention
+from backend.crosscoder.feature_interventions import FeatureIntervention
 from backend.models.edits import encode
 from tests.conftest import tuned
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from backend.crosscoder.accuracy import compare_arms, summarise_arms
-from backend.geometry.interventions import InterventionError
+from backend.models.interventions import InterventionError
 
 
 def judged(arm, verdicts, **other):

@@ -8,7 +8,7 @@ import pytest
 
 from backend.crosscoder.class_counts import CLASSES, beyond, class_counts
 from backend.crosscoder.diff import classify
-from backend.importance.intervals import wilson
+from backend.statistics.intervals import wilson
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from backend.crosscoder.dictionary import Dictionary
-from backend.crosscoder.interventions import FeatureIntervention, accuracy_run
+from backend.crosscoder.feature_interventions import FeatureIntervention, accuracy_run
 from backend.errors import AnchorscopeError
-from backend.geometry.interventions import InterventionError
 from backend.models import sampling
 from backend.models.edits import addition, encode
+from backend.models.interventions import InterventionError
 from backend.models.layers import layers_of, residual_of, with_residual
 from backend.models.sampling import SampleRequest, SamplingParameters, next_tokens, sample, uniform
 from tests.conftest import tuned

@@ -23,8 +23,8 @@ from backend.crosscoder.trials import (
     surprise,
     typed,
 )
-from backend.geometry.interventions import InterventionError
-from backend.store.schema import TABLES
+from backend.models.interventions import InterventionError
+from backend.schema.tables import TABLES
 
 FREQUENCY = np.linspace(0, 0.5, 40)
 PAIR = ("mb", "md")

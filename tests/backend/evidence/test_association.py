@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 
 from backend.errors import AnchorscopeError
 from backend.evidence.association import association
-from backend.evidence.resampling import spearman, weighted_spearman
+from backend.statistics.resampling import spearman, weighted_spearman
 
 
 def chunks(x, y, problems, cots=None):

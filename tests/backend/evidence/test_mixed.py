@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from backend.evidence.mixed import mixed
-from backend.evidence.resampling import centred_ranks
 from backend.evidence.sample import sample_of
+from backend.statistics.resampling import centred_ranks
 
 
 def study(rng, *, level, slope=-0.5, n_problems=20, size=8):

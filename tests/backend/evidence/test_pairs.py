@@ -11,7 +11,7 @@ from backend.errors import AnchorscopeError
 from backend.evidence.pairs import Evidence, evidence
 from backend.evidence.partial import held_fixed, partial
 from backend.evidence.sample import SUBSETS, sample_of
-from backend.store.schema import TABLES
+from backend.schema.tables import TABLES
 from tests.simulated_studies import simulate
 
 PAIR = {"x", "kind", "model_id", "layer", "position", "unit", "metric", "convention"}

@@ -10,7 +10,7 @@ from backend.evidence.power import SIZES, Power, _arranged, _ascending, _orders,
 from backend.evidence.sample import sample_of
 from backend.evidence.verdict import verdict
 from backend.evidence.within import aligned
-from backend.importance.intervals import wilson
+from backend.statistics.intervals import wilson
 from tests.planted_worlds import GENERATORS
 
 RANKS = GENERATORS["ranks"]

@@ -11,11 +11,11 @@ import torch
 
 from backend.geometry import directions as make
 from backend.geometry.before_after import BeforeAfterError, along_the_cot, answer_span, before_after_cot, tokens_read
-from backend.geometry.kl import kl_reference
 from backend.geometry.sweep import SweepError, noise_floor
 from backend.ids import chunk_id, chunk_index
+from backend.models.kl import kl_reference
 from backend.models.layers import layers_of, residual_of, with_residual
-from backend.store.schema import TABLES
+from backend.schema.tables import TABLES
 
 LAYER = 1
 BETAS = (-2.0, 0.0, 0.5, 3.0)

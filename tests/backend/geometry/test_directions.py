@@ -20,7 +20,7 @@ from backend.geometry.directions import (
     per_chunk,
     random,
 )
-from backend.geometry.interventions import Intervention, changed
+from backend.models.interventions import Intervention, changed
 
 RNG = np.random.default_rng(0)
 ACTIVATIONS = {

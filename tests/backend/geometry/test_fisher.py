@@ -12,7 +12,7 @@ from backend.geometry import directions as make
 from backend.geometry.fisher import LocalMetric, fisher_cot
 from backend.geometry.sweep import SweepError, sweep_cot
 from backend.models.edits import encode
-from backend.store.schema import TABLES
+from backend.schema.tables import TABLES
 from tests.explicit_metric import explicit_metric, in_float64
 
 LAYER, SPAN = 1, (17, 19)

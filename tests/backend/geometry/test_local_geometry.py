@@ -18,7 +18,7 @@ from backend.geometry.local_geometry import (
 )
 from backend.geometry.sweep import SweepError
 from backend.models.edits import encode
-from backend.store.schema import TABLES
+from backend.schema.tables import TABLES
 from tests.explicit_metric import explicit_metric, in_float64
 
 LAYER, SPAN = 1, (17, 19)

@@ -9,7 +9,7 @@ import pytest
 
 from backend.geometry.directions import on_manifold
 from backend.geometry.neighbourhoods import neighbourhoods, tangent_spaces
-from backend.store.schema import TABLES
+from backend.schema.tables import TABLES
 
 PLACE = {"model_id": "m_1", "layer": 3}
 MEASURED = ("dimension_twonn", "dimension_mle", "curvature", "density")

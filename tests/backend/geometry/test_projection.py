@@ -10,7 +10,7 @@ from scipy.spatial.distance import pdist
 from sklearn.neighbors import NearestNeighbors
 
 from backend.geometry.projection import METRICS, ProjectionError, exact_neighbours, latent_maps
-from backend.store.schema import TABLES
+from backend.schema.tables import TABLES
 
 N, WIDTH = 60, 24
 

@@ -9,13 +9,13 @@ import torch
 
 from backend.geometry import directions as make
 from backend.geometry.fits import quadratic_fit, square_fit
-from backend.geometry.kl import kl_reference
 from backend.geometry.sweep import SweepError, noise_floor, predicting_positions, steering_edits, sweep_chunk, sweep_cot
 from backend.ids import chunk_id, stable_id
 from backend.models.edits import encode
+from backend.models.kl import kl_reference
 from backend.models.layers import layers_of, residual_of, with_residual
 from backend.models.residuals import chunk_activations, record_residuals
-from backend.store.schema import TABLES
+from backend.schema.tables import TABLES
 from tests.conftest import FAMILIES
 
 LAYER = 1

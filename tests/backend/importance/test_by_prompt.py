@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from backend.importance.by_prompt import CONTRASTS, cells, contrasts, solved_by_problem, told_apart
-from backend.importance.intervals import bootstrap_mean, wilson
+from backend.statistics.intervals import bootstrap_mean, wilson
 
 
 def chains(table: dict[tuple[str, str], list[list[bool | None]]]) -> pd.DataFrame:

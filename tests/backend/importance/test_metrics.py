@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from backend.importance.metrics import CONVENTIONS, METRICS, RolloutsError, importance_of_cot, kl_divergence
-from backend.store.schema import TABLES
+from backend.schema.tables import TABLES
 
 SHARED = Path(os.environ.get("ANCHORSCOPE_SHARED") or Path(__file__).resolve().parents[3].parent / "shared")
 PUBLISHED = sorted((SHARED / "data" / "thought_anchors").glob("*/*/*/chunks_resampled.json"))

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from backend.cot.degeneration import compression_ratio, reflection_words, repetition
-from backend.importance.intervals import wilson
 from backend.importance.metrics import importance_of_cot
 from backend.importance.outcomes import arm_summary, compare, dose_response, importance_change
+from backend.statistics.intervals import wilson
 
 LOOP = "So we add 2. " * 40
 TEXT = "Wait, so the answer is 7, isn't it?"

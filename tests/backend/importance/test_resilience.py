@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backend.importance.intervals import wilson
 from backend.importance.metrics import BY_CONVENTION, CONVENTIONS, importance_of_cot
 from backend.importance.resilience import METRICS, resilience_of_cot, returns
 from backend.importance.similarity import first_chunk, later_chunks, similarity
+from backend.statistics.intervals import wilson
 
 CHUNKS = {"c0": " Count the crates of apples first. ", "c1": "Then the answer follows. "}
 OTHER, THIRD = "Something else entirely is said.", "And more of it is said here."

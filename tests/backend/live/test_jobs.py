@@ -8,13 +8,13 @@ import torch
 
 from backend.cot.answers import Judge
 from backend.geometry.directions import per_chunk
-from backend.geometry.interventions import Intervention
 from backend.geometry.sweep import sweep_chunk
 from backend.live import jobs
 from backend.live.jobs import Reader, _Pieces, run
 from backend.live.requests import Chunk, Compared, Continue, Curve, Dose, Open, RequestError, Sampling, Stream, Text
 from backend.live.service import merge
 from backend.models.edits import encode
+from backend.models.interventions import Intervention
 from backend.models.residuals import chunk_activations, record_residuals
 from backend.models.sampling import SharedRows
 

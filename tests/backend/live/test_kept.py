@@ -9,11 +9,11 @@ import pytest
 
 from backend.cot.answers import Judge
 from backend.errors import AnchorscopeError
-from backend.geometry.interventions import Gate
 from backend.live.jobs import Reader, run
 from backend.live.kept import About, keeper, record_of, restored
 from backend.live.requests import Compared, Continue, Curve, Dose, Open, Sampling, Stream, experiment_id
 from backend.live.service import Status, merge
+from backend.models.interventions import Gate
 from backend.store.experiments import Experiments
 from tests import small_study
 from tests.backend.live.test_jobs import TEXT, push, unit

@@ -10,13 +10,13 @@ import pytest
 
 from backend.cot.answers import cluster_answers
 from backend.errors import AnchorscopeError
-from backend.importance.intervals import wilson
 from backend.live.available import Choice
 from backend.live.jobs import Reader
 from backend.live.requests import Chunk, Model, RequestError, Resample, Sampling, Stored, Text, experiment_id
 from backend.live.resample import METRICS, followed, resample, resample_request, writer
 from backend.live.service import merge
 from backend.live.worker import _Desk
+from backend.statistics.intervals import wilson
 from backend.store.store import Store
 from tests import steerable_study
 from tests.backend.importance.test_resilience import encode

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from backend.geometry.interventions import Gate, Intervention
 from backend.live.sentence import sentence
+from backend.models.interventions import Gate, Intervention
 
 UNIT = np.eye(4, dtype=np.float32)[0]
 

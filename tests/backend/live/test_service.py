@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from backend.errors import AnchorscopeError
-from backend.geometry.interventions import Intervention
 from backend.live.requests import (
     Chunk,
     Compared,
@@ -24,6 +23,7 @@ from backend.live.requests import (
     experiment_id,
 )
 from backend.live.service import Limits, LineFull, LiveService, merge
+from backend.models.interventions import Intervention
 
 COT = "Let me think step by step. First, we need to add 12 and 30. Wait, that is 42. So the answer is 42."
 TEXT = Text(

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from backend.errors import AnchorscopeError
-from backend.geometry.kl import kl_reference
 from backend.models.edits import Edit, addition, encode
+from backend.models.kl import kl_reference
 from backend.models.layers import layers_of, residual_of, with_residual
 from backend.models.sampling import SampleRequest, SamplingError, SamplingParameters, sample
 from backend.models.streaming import Arm, stream

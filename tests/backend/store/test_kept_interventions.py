@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from backend.schema.tables import TABLES
 from backend.store.experiments import Experiments, NotKept
-from backend.store.interventions import Interventions, left
+from backend.store.intervention_queries import Interventions, left
 from backend.store.packed import pack, unpack
 from backend.store.publish import is_published, publish
-from backend.store.schema import TABLES
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
 from precompute.export import export_duckdb

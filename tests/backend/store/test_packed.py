@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from backend.schema.migrations import WrongSchema
+from backend.schema.tables import SCHEMA_VERSION, TABLES, VECTOR
 from backend.store import packed
 from backend.store.experiments import Experiments
-from backend.store.migrations import WrongSchema
 from backend.store.packed import ABOUT, DamagedPack, NotPacked, NotUnpacked, pack, unpack
 from backend.store.publish import publish
-from backend.store.schema import SCHEMA_VERSION, TABLES, VECTOR
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
 from tests import small_dictionary, small_study

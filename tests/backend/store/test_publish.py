@@ -7,9 +7,9 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from backend.store.migrations import WrongSchema
+from backend.schema.migrations import WrongSchema
+from backend.schema.tables import SCHEMA_VERSION, TABLES
 from backend.store.publish import is_published, publish
-from backend.store.schema import SCHEMA_VERSION, TABLES
 from backend.store.store import NoStore, Store
 from backend.store.unit_files import StudyFolder
 from tests import small_study
@@ -172,7 +172,7 @@ def test_the_connection_reaches_nothing_but_its_own_file(folder, tmp_path):
 
 
 def test_old_chains_of_thought_have_the_one_prompt_and_the_one_pair_of_tags_there_were():
-    from backend.store.migrations import upgraded
+    from backend.schema.migrations import upgraded
 
     rows = [  # seed, prompt, text, after_text
         (3, "7?<think>\n", "So 7.", "7."),
@@ -189,7 +189,7 @@ def test_old_chains_of_thought_have_the_one_prompt_and_the_one_pair_of_tags_ther
 
 
 def test_associations_that_the_rule_over_all_chunks_judged_are_kept_and_are_unjudged():
-    from backend.store.migrations import upgraded
+    from backend.schema.migrations import upgraded
 
     new = (
         "within",

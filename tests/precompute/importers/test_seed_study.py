@@ -4,8 +4,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from backend.importance.intervals import wilson
-from backend.store.schema import TABLES
+from backend.schema.tables import TABLES
+from backend.statistics.intervals import wilson
 from precompute.importers.checked_json import ImportFormatError
 from precompute.importers.seed_study import read_seed_study
 from tests.shared_data import shared_folder

@@ -1,0 +1,409 @@
+"""The parts of the Feature page, each for one feature: with a second one pinned they stand in two columns."""
+
+from collections.abc import Callable
+from functools import partial
+
+import pandas as pd
+import streamlit as st
+
+from app.components.examples import examples
+from app.figures.crosscoder import MODELS, activation_histogram, firing_by_category, logit_effects
+from app.shared import chosen_dictionary, place
+from app.shared.chunk_table import number
+from app.shared.clicks import picked_row
+from app.shared.feature_filters import COLUMNS
+from app.shared.steer_by_feature import steer_by
+from app.shell import navigation, selection
+from app.shell.untrusted import for_markdown, one_line, show
+from app.shell.vocabulary import CATEGORIES, category
+from backend.crosscoder import label_suggestions
+from backend.errors import AnchorscopeError
+from backend.statistics.intervals import wilson
+from backend.store.labels import LONGEST_AUTHOR, LONGEST_LABEL, add_label, history
+from backend.store.store import Store
+
+FIELDS = ("feature", "pinned")  # of the selection, one a column
+_SCHEMES = {
+    "function": "Chunks, by their first tag",
+    "reasoning": (
+        "First tokens of target words (self-reflection: Wait; deductive: Therefore, Thus; alternative: Alternatively; "
+        "contrastive: But, However)"
+    ),
+    "before_reasoning": "The tokens that predict those",
+}
+_READ, _PROBLEM, _AUTHOR, _ASKED = (
+    "leave_for_the_chunk_of_an_example",
+    "label_problem",
+    "label_author",
+    "labels_from_chat",
+)
+
+Panel = Callable[[Store, pd.Series, pd.DataFrame, int, int], None]  # store, dictionary, its features, feature, column
+
+
+# Which features
+
+
+def controls(store: Store, dictionary: pd.Series, rows: pd.DataFrame) -> list[int]:
+    """Numbers of the feature and of the one pinned beside it, to change; returns those to show."""
+    opened = selection.get("feature") is None
+    feature = chosen_dictionary.feature(dictionary, default=_first(rows))
+    pinned = chosen_dictionary.feature(dictionary, "pinned")
+    selection.choose(feature=str(feature))
+    last = int(dictionary.n_features) - 1
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        st.number_input(
+            "Feature",
+            0,
+            last,
+            step=1,
+            width=180,
+            **selection.following("feature_number", feature, partial(_take, "feature")),
+        )
+        st.number_input(
+            "Pinned beside it",
+            0,
+            last,
+            step=1,
+            width=180,
+            placeholder="none",
+            **selection.following("pinned_number", pinned, partial(_take, "pinned")),
+        )
+        if pinned is None:
+            st.button(
+                "Pin this one",
+                icon=":material/push_pin:",
+                key="pin",
+                on_click=lambda: selection.choose(pinned=str(feature)),
+            )
+        else:
+            st.button(
+                "Exchange",
+                icon=":material/swap_horiz:",
+                key="exchange",
+                on_click=lambda: selection.choose(feature=str(pinned), pinned=str(feature)),
+            )
+            st.button("Unpin", icon=":material/close:", key="unpin", on_click=lambda: selection.choose(pinned=None))
+        st.page_link(
+            navigation.page_named(navigation.CROSSCODER),
+            label="All features",
+            icon=":material/compare_arrows:",
+            query_params=selection.values(),
+        )
+        shown = [feature] if pinned in (None, feature) else [feature, pinned]
+        steer_by(store, dictionary, shown, label="Steer by it" if len(shown) == 1 else "Steer by one of them")
+    if opened:
+        which = "distilled-only feature" if rows["class"].eq("distilled only").any() else "feature"
+        st.caption(f"Opened here: the {which} that fires most often.")
+    if pinned == feature:
+        st.caption(f"Feature {pinned} is pinned: choose another one to compare it with.")
+    return shown
+
+
+def _first(rows: pd.DataFrame) -> int:
+    """The feature that the page opens on."""
+    own = rows[rows["class"].eq("distilled only")]
+    return int(
+        (own if len(own) else rows).sort_values(["frequency", "feature"], ascending=[False, True])["feature"].iloc[0]
+    )
+
+
+def _take(field: str, chosen: int | None) -> None:
+    selection.choose(**{field: None if chosen is None else str(chosen)})
+
+
+def panels(store: Store, dictionary: pd.Series, rows: pd.DataFrame, shown: list[int]) -> None:
+    """Every part, for one feature or for two side by side."""
+    for title, panel in _PANELS.items():
+        if title:
+            st.subheader(title)
+        for column, (where, feature) in enumerate(zip(st.columns(len(shown), gap="medium"), shown, strict=True)):
+            with where:
+                panel(store, dictionary, rows, feature, column)
+    if st.session_state.pop(_READ, False):
+        navigation.go_to(navigation.CHAINS)
+
+
+# What is known of it
+
+
+def _glance(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
+    row = rows[rows["feature"] == feature].iloc[0]
+    st.markdown(f"#### Feature {feature}")
+    show(row.label if isinstance(row.label, str) else "no label yet")
+    table = pd.DataFrame(facts(row, dictionary), columns=["what", "value"])
+    widths = {"what": st.column_config.TextColumn(width=190), "value": st.column_config.TextColumn(width=420)}
+    st.dataframe(table, hide_index=True, height="content", row_height=28, column_config=widths)
+
+
+def facts(row: pd.Series, dictionary: pd.Series) -> list[tuple[str, str]]:
+    """What is known of a feature in words; unknown is said to be unknown, with the reason."""
+    found = []
+    if chosen_dictionary.compares(dictionary):
+        known = isinstance(row["class"], str)
+        found = [
+            ("class", row["class"] if known else "unknown: it never fires" if row.frequency == 0 else "unknown"),
+            (
+                "NRN, L1 and L2",
+                f"{number(row.nrn_l1)} and {number(row.nrn_l2)} (0 base only, 0.5 shared, 1 distilled only)",
+            ),
+            ("RDN, L1 and L2", f"{number(row.rdn_l1)} and {number(row.rdn_l2)}"),
+            ("latent scaling ν^ε, ν^r", f"{number(row.nu_eps)}, {number(row.nu_r)} (0 distilled only, 1 shared)"),
+            ("cosine of its two decoder rows", number(row.decoder_cosine)),
+        ]
+    else:
+        found = [("NRN, latent scaling", "unknown: this dictionary reads one model")]
+    found.append(("fires on", _firing(row, dictionary)))
+    found.append(("f when it fires", f"mean {number(row.mean_activation)}, largest {number(row.max_activation)}"))
+    for name in ("top_category", "reasoning", "before_reasoning"):
+        lift = row[f"{name}_lift"]
+        words = (
+            f"{_called(row[name])}, {number(lift)} times as often as elsewhere"
+            if isinstance(row[name], str)
+            else "none stands out"
+        )
+        found.append((f"most on: {COLUMNS[name].label}", words))
+    return found
+
+
+def _firing(row: pd.Series, dictionary: pd.Series) -> str:
+    if pd.isna(row.frequency) or pd.isna(dictionary.n_judged):
+        return "unknown"
+    n = int(dictionary.n_judged)
+    low, high = wilson(round(row.frequency * n), n)
+    return f"{row.frequency:.3%} of n = {n:,} tokens [{low:.3%}, {high:.3%}]"
+
+
+def _called(name: str) -> str:
+    return category(name) if name in CATEGORIES else name
+
+
+# Its label
+
+
+def _label(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
+    given = history(store.path, dictionary.dictionary_id)
+    given = given[given["feature"] == feature]
+    words, author = f"label_{dictionary.dictionary_id}_{feature}", f"author_{column}"
+    st.session_state.setdefault(words, given["label"].iloc[-1] if len(given) else "")
+    st.session_state.setdefault(author, st.session_state.get(_AUTHOR, ""))
+    with (
+        st.form(f"label_form_{column}", border=False),
+        st.container(horizontal=True, vertical_alignment="bottom", gap="small"),
+    ):
+        st.text_input("Label", key=words, max_chars=LONGEST_LABEL)
+        st.text_input("Your name", key=author, max_chars=LONGEST_AUTHOR, width=180)
+        st.form_submit_button("Keep", on_click=lambda: _keep(store, dictionary, feature, words, author))
+    if problem := st.session_state.pop(f"{_PROBLEM}_{feature}", None):
+        show(problem)
+    _suggestions(store, dictionary, feature, words)
+    if len(given):
+        newest = given.iloc[-1]
+        show(
+            f"{'Taken back' if newest.label == '' else 'Named'} by {newest.author},"
+            f" {newest.created_at[:16].replace('T', ' ')} UTC."
+        )
+        if len(given) > 1:
+            with st.expander(f"All {len(given)} labels, newest first"):
+                st.dataframe(
+                    given[["label", "author", "created_at"]].iloc[::-1],
+                    hide_index=True,
+                    height="content",
+                    row_height=28,
+                )
+
+
+def _keep(store: Store, dictionary: pd.Series, feature: int, words: str, author: str) -> None:
+    label, by = st.session_state.get(words), st.session_state.get(author, "")
+    if label is None:
+        return  # the form has gone meanwhile
+    st.session_state[_AUTHOR] = by
+    try:
+        add_label(store.path, dictionary.dictionary_id, feature, label, by)
+    except AnchorscopeError as error:
+        st.session_state[f"{_PROBLEM}_{feature}"] = str(error)
+    except OSError as error:
+        st.session_state[f"{_PROBLEM}_{feature}"] = (
+            f"The label could not be written beside the study: {error.strerror}."
+        )
+
+
+def _suggestions(store: Store, dictionary: pd.Series, feature: int, words: str) -> None:
+    """What its tokens suggest, and a chat model where one is configured.
+
+    A click fills the box; a person keeps it or does not.
+    """
+    found = store.feature_examples(dictionary.dictionary_id, feature)
+    logits = store.feature_logits(dictionary.dictionary_id, feature)
+    logits = logits[logits["model_id"] == list(chosen_dictionary.roles(dictionary))[-1]]
+    asked = st.session_state.setdefault(_ASKED, {})
+    texts = label_suggestions.from_tokens(found, logits)
+    if words in asked and asked[words] not in texts:
+        texts.append(asked[words])
+    with st.container(horizontal=True, gap="small"):
+        for nth, text in enumerate(texts):
+            st.button(
+                "Take",
+                key=f"take_{words}_{nth}",
+                icon=":material/north:",
+                type="tertiary",
+                on_click=lambda text=text: st.session_state.update({words: text}),
+            )
+            show(one_line(text, 110))
+        if len(found) and (chat := _chat()):
+            st.button(
+                f"Ask {for_markdown(chat.model, 40)}",
+                key=f"ask_{words}",
+                type="tertiary",
+                icon=":material/chat:",
+                help=(
+                    f"Sends the {len(found)} examples' text to {for_markdown(chat.url)}, which ANCHORSCOPE_CHAT_URL"
+                    " names."
+                ),
+                on_click=lambda: _ask(chat, found, words, feature),
+            )
+
+
+def _chat() -> label_suggestions.ChatModel | None:
+    try:
+        return label_suggestions.configured()
+    except AnchorscopeError as error:
+        show(str(error))
+        return None
+
+
+def _ask(chat: label_suggestions.ChatModel, found: pd.DataFrame, words: str, feature: int) -> None:
+    try:
+        st.session_state.setdefault(_ASKED, {})[words] = label_suggestions.from_chat(chat, found)
+    except AnchorscopeError as error:
+        st.session_state[f"{_PROBLEM}_{feature}"] = str(error)
+
+
+# Where it fires, and what it does
+
+
+def _examples(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
+    found = store.feature_examples(dictionary.dictionary_id, feature)
+    if found.empty:
+        st.caption("It fires on no token of the study's CoTs, so there is no example.")
+        return
+
+    def read(number: int) -> None:
+        row = found.iloc[number]
+        if isinstance(row.chunk_id, str):
+            place.go(row.chunk_id)
+        else:
+            selection.choose(problem=None, cot=row.cot_id, chunk=None)
+        st.session_state[_READ] = True
+
+    roles = list(chosen_dictionary.roles(dictionary).values())
+    examples(found, key=f"examples_{column}_{feature}", colour=MODELS["distilled"], names=roles, on_read=read)
+    st.caption(
+        f"n = {len(found)} tokens with the largest f, the strongest of each CoT before second ones. Hover for a token's"
+        " f, and the norm of what it adds to the residual"
+        f" stream{' of each model, both reading the same tokens' if len(roles) > 1 else ''}."
+    )
+
+
+def _histogram(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
+    found = store.feature_histogram(dictionary.dictionary_id, feature)
+    edges, counts = ([], []) if found.empty else (list(found["edges"][0]), [int(count) for count in found["counts"][0]])
+    st.plotly_chart(activation_histogram(edges, counts), key=f"histogram_{column}", config={"displayModeBar": False})
+
+
+def _logits(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
+    found = store.feature_logits(dictionary.dictionary_id, feature)
+    st.plotly_chart(
+        logit_effects(found, chosen_dictionary.roles(dictionary)),
+        key=f"logits_{column}",
+        config={"displayModeBar": False},
+    )
+    if len(found):
+        st.caption(
+            "The decoder row times the final norm's weight and the unembedding: what the feature writes straight to the"
+            " logits, without the layers between and before the norm's division. Compare the models in signs and tokens"
+            " rather than in size."
+        )
+
+
+def _neighbours(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
+    found = store.feature_neighbours(dictionary.dictionary_id, feature)
+    found = found.merge(rows[["feature", "label"]], left_on="neighbour", right_on="feature", how="left")
+    if found.empty:
+        st.caption("Its decoder rows are zero, so nothing is near.")
+        return
+    pins = selection.get("pinned") is None and st.toggle(
+        "A click pins the neighbour beside this one", key=f"pins_{column}"
+    )
+    for model_id, role in chosen_dictionary.roles(dictionary).items():
+        near, key = found[found["model_id"] == model_id], f"neighbours_{column}_{role}_{feature}"
+
+        def go(near: pd.DataFrame = near, key: str = key) -> None:
+            if (picked := picked_row(key, len(near))) is not None:
+                selection.choose(**{"pinned" if pins else FIELDS[column]: str(near["neighbour"].iloc[picked])})
+
+        st.markdown(f"**By decoder rows of the {role}**" if role != "model" else "**By decoder rows**")
+        if near.empty:
+            st.caption("The row of this model is zero: nothing is near.")
+            continue
+        st.dataframe(
+            neighbour_table(near, dictionary),
+            hide_index=True,
+            height="content",
+            row_height=28,
+            key=key,
+            on_select=go,
+            selection_mode="single-row",
+        )
+
+
+def neighbour_table(near: pd.DataFrame, dictionary: pd.Series) -> pd.DataFrame:
+    """Rows of `DictionaryQueries.feature_neighbours`, with `label`, in words."""
+    compared = {}
+    if chosen_dictionary.compares(dictionary):
+        compared = {
+            "NRN, L1": [number(value) for value in near["nrn_l1"]],
+            "class": near["class"].fillna("unknown").tolist(),
+        }
+    return pd.DataFrame(
+        {
+            "feature": near["neighbour"].tolist(),
+            "cosine": [number(value) for value in near["cosine"]],
+            **compared,
+            "fires on": ["unknown" if pd.isna(value) else f"{value:.3%}" for value in near["frequency"]],
+            "function": [_called(value) if isinstance(value, str) else "" for value in near["top_category"]],
+            "label": near["label"].fillna("").tolist(),
+        }
+    )
+
+
+def _categories(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
+    found = store.feature_categories(dictionary.dictionary_id, feature)
+    overall = float(rows.loc[rows["feature"] == feature, "frequency"].iloc[0])
+    if found.empty:
+        st.caption("It fires on no token of the study's CoTs.")
+        return
+    bounds = [wilson(int(row.n_fired), int(row.n_tokens)) for row in found.itertuples()]
+    found = found.assign(low=[bound.low for bound in bounds], high=[bound.high for bound in bounds])
+    for scheme, words in _SCHEMES.items():
+        st.caption(words)
+        st.plotly_chart(
+            firing_by_category(found[found["scheme"] == scheme], overall=overall, names=CATEGORIES),
+            key=f"{scheme}_{column}",
+            config={"displayModeBar": False},
+        )
+    st.caption(
+        "Intervals: Wilson's 95 %, as if tokens were independent; those of one CoT are not, so that the true ones are"
+        " wider."
+    )
+
+
+_PANELS: dict[str, Panel] = {
+    "": _glance,
+    "Label": _label,
+    "Where it fires most": _examples,
+    "How strongly it fires": _histogram,
+    "What it writes to the logits": _logits,
+    "Neighbours": _neighbours,
+    "On what it fires": _categories,
+}

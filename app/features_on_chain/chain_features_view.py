@@ -1,0 +1,538 @@
+"""The parts of the page Features on the chain: which text, which features, the heat maps, and what fires at the place
+that is looked at.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate, pairwise
+from typing import NoReturn
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app.components.token_text import token_text
+from app.crosscoder import crosscoder_view
+from app.figures.chain_features import chain_heat
+from app.figures.crosscoder import MODELS
+from app.shared import chains_view, chosen_dictionary, live, place, typed
+from app.shared.chunk_table import number
+from app.shared.clicks import marks, picked_row
+from app.shared.place import Place
+from app.shared.waiting import place_in_line
+from app.shell import navigation, selection, studies
+from app.shell.missing import Missing, PageEnds, command, no_tokens, say_and_end
+from app.shell.untrusted import one_line, show
+from backend.cot.chunking import chunk_spans, token_spans
+from backend.crosscoder import on_text
+from backend.crosscoder.on_text import NoFeatures, TextCodes
+from backend.errors import AnchorscopeError
+from backend.ids import stable_id
+from backend.live.available import EMBEDDED, REASONER, Choice
+from backend.live.requests import MAX_CHARS, Codes
+from backend.live.service import Status
+from backend.store.store import Store
+
+_MOST_PLACES = 3000  # tokens drawn at a time
+_SOURCES = {"no": "A chain of thought", "yes": "Your own text"}
+_CELLS = {"token": "tokens", "chunk": "chunks"}
+_RANKS = {
+    "mean": "mean f on this text",
+    "distilled": "NRN, distilled first",
+    "base": "NRN, base first",
+    "set": "a chosen set",
+}
+_COUNTS = ("10", "20", "30", "60")
+_AT_MOST = 200  # rows of the table of what fires somewhere
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A text with its codes. `where` is None for a typed one."""
+
+    text: TextCodes
+    where: Place | None
+
+    @property
+    def key(self) -> str:
+        """Tells texts apart in the keys of widgets."""
+        return stable_id("t", *self.text.tokens) if self.where is None else self.where.cot
+
+
+# Which text
+
+
+def chosen_text(store: Store, dictionary: pd.Series) -> Shown:
+    """The chosen CoT with its codes, or the text that somebody typed, once it is read.
+
+    Ends the page where there is nothing to show.
+    """
+    is_typed = (
+        selection.pick(
+            "typed",
+            "Text",
+            list(_SOURCES),
+            show=_SOURCES.__getitem__,
+            widget=st.segmented_control,
+            required=True,
+            then=_forget_token,
+        )
+        == "yes"
+    )
+    if is_typed:
+        return Shown(_typed(store, dictionary), None)
+    where = chains_view.choose_cot(store, place.here(store))
+    tokens = studies.ask(store.tokens_of_cot, dictionary_id=dictionary.dictionary_id, cot_id=where.cot)
+    if tokens.empty:
+        say_and_end(_no_codes(store, where))
+    cot, spans = store.cot_to_read(where.cot).iloc[0], store.chunk_spans(where.cot)
+    codes = studies.ask(store.codes_of_cot, dictionary_id=dictionary.dictionary_id, cot_id=where.cot)
+    if pd.isna(cot.n_prompt_tokens):
+        say_and_end(no_tokens(store.path))
+    chunks = spans.assign(number=spans["chunk_index"] + 1)[["chunk_id", "number", "token_start", "token_end"]].dropna()
+    read = TextCodes(tokens["token"].tolist(), int(cot.n_prompt_tokens), codes[["position", "feature", "code"]], chunks)
+    return Shown(read, where)
+
+
+def _no_codes(store: Store, where: Place) -> Missing:
+    if store.chunk_spans(where.cot)["token_start"].isna().all():
+        return no_tokens(store.path)
+    return Missing("This chain of thought has no codes of this dictionary yet.", command(store.path, "codes"))
+
+
+def _forget_token() -> None:
+    selection.choose(token=None)
+
+
+def _typed(store: Store, dictionary: pd.Series) -> TextCodes:
+    """What was typed, encoded by the live worker. Until it is, says so and ends the page."""
+    base, distilled = _models(store, dictionary)
+    given, after = typed.read("words") or "", _prompt_from(store)
+    with st.form("features_text_form"):
+        words = st.text_area(
+            "Text", given, height=120, max_chars=MAX_CHARS, key=f"features_text_words_{stable_id('t', given)}"
+        )
+        is_after = st.toggle(
+            "after the prompt of the chain of thought chosen last",
+            after is not None,
+            key=f"features_text_after_{after}",
+            help=(
+                "Both models then read the text as an answer to that problem. Without it the text begins with its own"
+                " first token, of which nothing is known: it is an attention sink, and dictionaries never see it."
+            ),
+        )
+        if st.form_submit_button("Show its features", type="primary"):
+            if not words.strip():
+                st.warning("Type a text first.")
+            else:
+                typed.keep("words", words)
+                selection.choose(
+                    token=None, after=(place.here(store).cot if after is None else after) if is_after else None
+                )
+                selection.rerun()
+    if not given:
+        raise PageEnds
+    if said := typed.beyond_a_link("words"):
+        st.caption(said)
+    prompt = "" if after is None else str(store.cot_to_read(after)["prompt"].iloc[0])
+    request = Codes(
+        str(store.path), dictionary.dictionary_id, int(dictionary.layer), given, prompt, distilled and distilled.model
+    )
+    status = _asked(base, request)
+    if "codes" not in status.result:
+        _wait_for(status, base, request)
+    return _read(status.result, prompt, given)
+
+
+def _prompt_from(store: Store) -> str | None:
+    """The CoT whose prompt the typed text comes after, as the selection names it: another one that is opened later
+    changes nothing.
+    """
+    cot = selection.get("after")
+    if cot is None or len(store.cot_to_read(cot)):
+        return cot
+    selection.forget_unknown("after")
+    return None
+
+
+def _models(store: Store, dictionary: pd.Series) -> tuple[Choice, Choice | None]:
+    """The dictionary's models. Where one is not on this machine, says which, and ends the page."""
+    here = {choice.model_id: choice for choice in live.steerable(store)}
+    wanted = {dictionary.base_model_id: dictionary.base, dictionary.distilled_model_id: dictionary.distilled}
+    for model_id, name in wanted.items():
+        if isinstance(model_id, str) and model_id not in here:
+            fetch = "python -m precompute model" if name in (EMBEDDED, REASONER) else command(store.path)
+            say_and_end(
+                Missing(
+                    f"{one_line(str(name), 80)}, which this dictionary reads, is not on this machine with the weights"
+                    " that it was made for, so no new text can be encoded. This command fetches what it needs:",
+                    fetch,
+                )
+            )
+    return here[dictionary.base_model_id], here.get(dictionary.distilled_model_id)
+
+
+def _asked(choice: Choice, request: Codes, *, again: bool = False) -> Status:
+    try:
+        return live.service().status(live.look_up(choice, request, again=again))
+    except AnchorscopeError as error:  # too many wait
+        show(str(error))
+        raise PageEnds from error
+
+
+def _wait_for(status: Status, choice: Choice, request: Codes) -> NoReturn:
+    """The text is being read: says so, looks again, and ends the page; an error is said, and can be tried again."""
+    if status.ended:
+        with st.container(border=True):
+            show(status.error or "Reading this text was stopped.")
+            if st.button("Try again", icon=":material/refresh:", key="features_text_again"):
+                _asked(choice, request, again=True)
+                selection.rerun()
+        raise PageEnds
+
+    def look() -> None:
+        now = live.service().status(status.ticket_id)
+        if now is None or now.ended:
+            selection.rerun()
+        place_in_line(now, "Reading the text")
+        if st.button("Stop", icon=":material/stop:", key="features_text_stop"):
+            live.stop(status.ticket_id)
+            selection.rerun()
+
+    st.fragment(look, run_every=live.EVERY)()
+    raise PageEnds
+
+
+def _read(result: Mapping[str, object], prompt: str, words: str) -> TextCodes:
+    """What the worker found, cut into chunks here."""
+    tokens, spans = result["tokens"], chunk_spans(words)
+    offsets = list(pairwise(accumulate((len(token) for token in tokens), initial=0)))
+    edges = token_spans(spans, offsets, len(prompt))
+    chunks = pd.DataFrame(
+        {
+            "chunk_id": [f"typed_{k:04d}" for k in range(len(edges))],
+            "number": np.arange(len(edges)) + 1,
+            "token_start": [start for start, _ in edges],
+            "token_end": [end for _, end in edges],
+        }
+    )
+    codes = pd.DataFrame(
+        {"position": result["positions"], "feature": result["features"], "code": result["codes"].astype(np.float64)}
+    )
+    return TextCodes(tokens, result["n_prompt"], codes, chunks[chunks["token_end"] > chunks["token_start"]])
+
+
+# Which features
+
+
+def chosen_features(dictionary: pd.Series, rows: pd.DataFrame, text: TextCodes) -> list[int]:
+    """The features to draw, from the top, by controls; one that was opened or pinned elsewhere is always among them."""
+    compares = chosen_dictionary.compares(dictionary)
+    options = [name for name in _RANKS if compares or name in ("mean", "set")]
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        how = selection.pick("rank", "Features by", options, show=_RANKS.__getitem__, width=230)
+        if how == "set":
+            words = selection.get("chosen") or ""
+            st.text_input(
+                "Features",
+                max_chars=200,
+                placeholder="12, 45, 99",
+                width=300,
+                **selection.following(
+                    "chosen_features", words, lambda words: selection.choose(chosen=words.strip() or None)
+                ),
+            )
+        else:
+            most = int(selection.pick("rows", "How many", _COUNTS, default="20", width=110))
+            norm = "l1"
+            if how != "mean":
+                norm = selection.pick(
+                    "norm",
+                    "Decoder norm of NRN",
+                    list(crosscoder_view.NORMS),
+                    show=crosscoder_view.NORMS.get,
+                    width=230,
+                )
+    opened = [chosen_dictionary.feature(dictionary, field) for field in ("feature", "pinned")]
+    if how == "set":
+        try:
+            found = on_text.named(words, int(dictionary.n_features))
+        except NoFeatures as error:
+            show(str(error))
+            found = []
+    else:
+        nrn = rows.set_index("feature")[f"nrn_{norm}"].to_dict()
+        found = on_text.ranked(on_text.summary(text), nrn, how, most)
+    return list(dict.fromkeys(feature for feature in (*opened, *found) if feature is not None))
+
+
+def named_rows(rows: pd.DataFrame, features: list[int]) -> dict[int, str]:
+    """What each feature is called on the figure: number, label, NRN."""
+    known = rows.set_index("feature").reindex(features)
+    return {
+        row.Index: " · ".join(
+            [
+                str(row.Index),
+                *([one_line(row.label, 24)] if isinstance(row.label, str) else []),
+                *([f"NRN {row.nrn_l1:.2f}"] if pd.notna(row.nrn_l1) else []),
+            ]
+        )
+        for row in known.itertuples()
+    }
+
+
+# The heat maps
+
+
+def heat(dictionary: pd.Series, rows: pd.DataFrame, shown: Shown, features: list[int]) -> str:
+    """A heat map for each model; a click goes to the token or the chunk. Returns what its cells are: token or chunk."""
+    text = shown.text
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        cells = selection.pick(
+            "cells",
+            "Cells are",
+            list(_CELLS),
+            show=_CELLS.__getitem__,
+            widget=st.segmented_control,
+            required=True,
+            label_visibility="collapsed",
+        )
+        with_prompt = False
+        if cells == "token" and text.n_prompt > 1:
+            with_prompt = selection.pick_switch("prompted", "with the prompt", default=False)
+    if not features:
+        st.caption("No feature is chosen, or none fires on this text.")
+        return cells
+    token, marked = selected_token(text), marked_tokens(shown)
+    if cells == "token":
+        found, places = on_text.by_token(text, features, with_prompt=with_prompt), _window(shown, with_prompt)
+        labels = {at: f"token {at}: {text.tokens[at]!r}" for at in places}
+        ticks = {int(row.token_start): str(row.number) for row in text.chunks.itertuples() if row.token_start in places}
+        columns = "tokens; ticks: first token of each chunk"
+        frame = range(token, token + 1) if token is not None else marked
+        if len(places) < len(text.tokens) - (0 if with_prompt else text.n_prompt):
+            st.caption(f"{len(places):,} of {len(text.tokens):,} tokens are drawn, around the place that is looked at.")
+    else:
+        found, places = on_text.by_chunk(text, features), range(1, len(text.chunks) + 1)
+        labels = {row.number: f"chunk {row.number}: {_words(text, row)}" for row in text.chunks.itertuples()}
+        ticks, columns = {at: str(at) for at in places if at == 1 or at % _stride(len(places)) == 0}, "chunks"
+        numbers = text.chunks.loc[text.chunks["token_start"] == marked.start, "number"]
+        frame = range(int(numbers.iloc[0]), int(numbers.iloc[0]) + 1) if len(numbers) and len(marked) else None
+    norms, panels = _panels(dictionary, rows)
+    key = f"chain_heat_{cells}"
+    st.plotly_chart(
+        chain_heat(
+            on_text.contributions(found, norms),
+            rows=named_rows(rows, features),
+            panels=panels,
+            places=places,
+            labels=labels,
+            ticks=ticks,
+            columns=columns,
+            marked=frame if frame else None,
+            selected=chosen_dictionary.feature(dictionary),
+            view=shown.key,
+        ),
+        key=key,
+        on_select=partial(_clicked, key, shown, dictionary),
+        selection_mode="points",
+        config={"scrollZoom": True},
+    )
+    st.caption(definition(dictionary, cells))
+    return cells
+
+
+def definition(dictionary: pd.Series, cells: str) -> str:
+    """What the colour is, in words."""
+    roles = chosen_dictionary.roles(dictionary).values()
+    scales = " and ".join(f"{role} {scale:.3g}" for role, scale in zip(roles, dictionary.scale, strict=True))
+    mean = "" if cells == "token" else " f is its mean over the chunk's tokens."
+    one_code = (
+        " A crosscoder has one f for both models: a feature fires at the same places in both, and its two rows differ"
+        " by the ratio of its decoder norms (RDN). Both maps share one colour scale."
+        if chosen_dictionary.compares(dictionary)
+        else ""
+    )
+    return (
+        "Colour: what feature k adds to a model, f_k · ‖W_dec,k‖₂ with that model's decoder row, in scaled units"
+        f" (residual stream times {scales}).{mean}{one_code} An empty cell is f = 0. Click a cell to go there; drag to"
+        " move, scroll to zoom."
+    )
+
+
+def _panels(dictionary: pd.Series, rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Decoder norms by feature, one column a model, and the title of each."""
+    sides = {
+        role: "distilled" if role == "distilled" else "base" for role in chosen_dictionary.roles(dictionary).values()
+    }
+    norms = rows.set_index("feature")[[f"norm_{side}_l2" for side in sides.values()]].set_axis(list(sides), axis=1)
+    return norms, {role: f"{role}: {one_line(str(dictionary[side]), 60)}" for role, side in sides.items()}
+
+
+def _window(shown: Shown, with_prompt: bool) -> range:
+    """The tokens to draw: all, or so many around the place that is looked at."""
+    whole = range(0 if with_prompt else shown.text.n_prompt, len(shown.text.tokens))
+    if len(whole) <= _MOST_PLACES:
+        return whole
+    token, marked = selected_token(shown.text), marked_tokens(shown)
+    start = min(
+        max((marked.start if token is None else token) - _MOST_PLACES // 2, whole.start), whole.stop - _MOST_PLACES
+    )
+    return range(start, start + _MOST_PLACES)
+
+
+def _stride(n: int) -> int:
+    return next(stride for stride in (1, 5, 10, 50, 100, 500, 10**6) if n / stride <= 60)
+
+
+def _words(text: TextCodes, chunk: object) -> str:
+    return "".join(text.tokens[int(chunk.token_start) : int(chunk.token_end)])
+
+
+def _clicked(key: str, shown: Shown, dictionary: pd.Series) -> None:
+    """Go to the cell that was clicked on the chart `key`: its feature, and its token or chunk."""
+    cell = next(iter(marks(key)), None)
+    parts = cell.split(".") if isinstance(cell, str) else []
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() and len(part) < 12 for part in parts):
+        return
+    feature, at = map(int, parts)
+    if feature >= dictionary.n_features:
+        return
+    selection.choose(feature=str(feature))
+    if key.endswith("token"):
+        go_to_token(shown, at)
+    else:
+        go_to_chunk(shown, at)
+
+
+def go_to_token(shown: Shown, position: int) -> None:
+    """Select a token, and its chunk where it is in a stored CoT."""
+    if not 0 <= position < len(shown.text.tokens):
+        return
+    if shown.where is not None and (chunk := shown.text.chunk_at(position)):
+        place.go(chunk)
+    selection.choose(token=str(position))
+
+
+def go_to_chunk(shown: Shown, number: int) -> None:
+    """Select a chunk by its number; of a typed text its first token, as its chunks are nowhere else."""
+    row = shown.text.chunks[shown.text.chunks["number"] == number]
+    if row.empty:
+        return
+    selection.choose(token=None)
+    if shown.where is not None:
+        place.go(str(row["chunk_id"].iloc[0]))
+    else:
+        selection.choose(token=str(int(row["token_start"].iloc[0])))
+
+
+# The place that is looked at
+
+
+def selected_token(text: TextCodes) -> int | None:
+    """The selection's token, where the text has it."""
+    value = selection.get("token")
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit() and len(value) < 12 and int(value) < len(text.tokens)):
+        selection.forget_unknown("token")
+        return None
+    return int(value)
+
+
+def marked_tokens(shown: Shown) -> range:
+    """The tokens of the selected chunk: the token's own, else that of the selection."""
+    token = selected_token(shown.text)
+    chunk = shown.text.chunk_at(token) if token is not None else shown.where and shown.where.chunk
+    row = shown.text.chunks[shown.text.chunks["chunk_id"] == chunk]
+    return range(0) if row.empty else range(int(row["token_start"].iloc[0]), int(row["token_end"].iloc[0]))
+
+
+def looked_at(dictionary: pd.Series, rows: pd.DataFrame, shown: Shown, features: list[int], cells: str) -> None:
+    """The text tinted by one feature, and beside it what fires at the token or chunk that is looked at; of chunks, at
+    the whole chunk.
+    """
+    text, token, marked = shown.text, selected_token(shown.text), marked_tokens(shown)
+    tint = chosen_dictionary.feature(dictionary, default=features[0] if features else None)
+    left, right = st.columns([6, 5], gap="medium")
+    with left:
+        of_tint = text.codes[text.codes["feature"] == tint]
+        show("The text" if tint is None else f"The text, tinted by feature {named_rows(rows, [tint])[tint]}")
+        around = _window(shown, with_prompt=True)
+        token_text(
+            text.tokens[around.start : around.stop],
+            dict(zip(of_tint["position"].tolist(), of_tint["code"].tolist(), strict=True)),
+            key="chain_tokens",
+            colour=MODELS["distilled"],
+            n_prompt=text.n_prompt,
+            selected=token,
+            marked=marked,
+            on_token=lambda position: go_to_token(shown, position),
+            first=around.start,
+        )
+        if shown.where is not None:
+            st.page_link(
+                navigation.page_named(navigation.CHAINS),
+                label="Read this chunk among its rollouts",
+                icon=":material/segment:",
+                query_params=selection.values(),
+            )
+    with right:
+        if token is None and not len(marked):
+            st.caption("Click a cell or a word: what fires there is listed here.")
+        else:
+            _firing(dictionary, rows, shown, None if cells == "chunk" and len(marked) else token, marked)
+
+
+def _firing(dictionary: pd.Series, rows: pd.DataFrame, shown: Shown, token: int | None, marked: range) -> None:
+    text = shown.text
+    first, end = (marked.start, marked.stop) if token is None else (token, token + 1)
+    found = on_text.firing_at(text, first, end)
+    norms, _ = _panels(dictionary, rows)
+    found = on_text.contributions(found, norms).merge(rows, on="feature", how="left").head(_AT_MOST)
+    number_of = text.chunks.loc[text.chunks["token_start"] == marked.start, "number"]
+    chunk = f"chunk {int(number_of.iloc[0])}" if len(number_of) and len(marked) else "the prompt"
+    if token is None:
+        show(f"What fires in {chunk}: f is the mean over its {end - first} tokens, n fired on how many of them")
+    else:
+        show(f"What fires at token {token}, {text.tokens[token]!r}, of {chunk}")
+    if found.empty:
+        st.caption("A text's first token has no codes." if token == 0 else "No feature fires here.")
+        return
+    columns: dict[str, pd.Series] = {"feature": found["feature"], "label": found["label"], "f": found["code"]}
+    columns |= {f"adds to {role}": found[role] for role in norms}
+    columns |= {"n fired": found["n_fired"]} if token is None else {}
+    if chosen_dictionary.compares(dictionary):
+        columns |= {"NRN, L1": found["nrn_l1"], "class": found["class"]}
+    columns |= {"fires on": found["frequency"]}
+    words = ("feature", "label", "class", "n fired")
+    numbers = {name: st.column_config.NumberColumn(format="%.3g") for name in columns if name not in words}
+    table = pd.DataFrame(columns)
+    key = f"firing_{shown.key}_{first}_{end}"
+    st.dataframe(
+        table,
+        hide_index=True,
+        height=400,
+        row_height=28,
+        key=key,
+        selection_mode="single-row",
+        on_select=_opener(key, table["feature"].tolist()),
+        column_config=numbers,
+    )
+    st.caption("“Fires on”: share of the study's CoT tokens. Click a row to open the feature.")
+
+
+def _opener(key: str, features: list[int]) -> Callable[[], None]:
+    def go() -> None:
+        if (picked := picked_row(key, len(features))) is not None:
+            chosen_dictionary.open_feature(features[picked])
+
+    return go
+
+
+def counts(text: TextCodes) -> None:
+    """How much there is."""
+    n = text.own["feature"].nunique()
+    fired = len(text.own) / text.n_coded if text.n_coded else None
+    show(f"{n:,} features fire on {text.n_coded:,} tokens of this text, {number(fired)} on a token in the mean")

@@ -1,0 +1,329 @@
+"""The controls of the Interventions page: which features, what is done to them, on which problems, and what that will
+cost.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app.interventions import intervention_runs
+from app.shared import chosen_dictionary, live
+from app.shell import selection
+from app.shell.progress import duration
+from app.shell.untrusted import one_line, show
+from backend.cot.prompts import Prompt, usual
+from backend.crosscoder import trials
+from backend.crosscoder.trials import Change, Sampling, Trial
+from backend.errors import AnchorscopeError
+from backend.store.intervention_queries import Interventions
+from backend.store.progress import read_progress
+from backend.store.store import Store
+
+_SOURCES = {"rule": "by a rule", "selected": "the selected ones", "numbers": "by number"}
+_OPERATIONS = {
+    "scale": "scale the code",
+    "zero": "zero the code",
+    "steer": "add to the code",
+    "patch": "patch: the other model's code",
+}
+_ERRORS = {"kept": "kept", "replaced": "replaced by the reconstruction"}
+_MOST_LISTED = 50
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Features and how they were chosen; `problem` says in a sentence why there are none."""
+
+    features: tuple[int, ...]
+    words: str
+    problem: str | None = None
+
+
+# Which features
+
+
+def features(store: Store, dictionary: pd.Series, rows: pd.DataFrame) -> Chosen:
+    """Shows how features are chosen and which they are."""
+    compares = chosen_dictionary.compares(dictionary)
+    usual = "selected" if selection.get("feature") else "rule"
+    source = selection.pick(
+        "source",
+        "Features",
+        list(_SOURCES),
+        default=usual,
+        show=_SOURCES.__getitem__,
+        widget=st.segmented_control,
+        required=True,
+    )
+    try:
+        chosen = {"rule": _by_rule, "selected": _selected, "numbers": _by_number}[source](dictionary, rows, compares)
+        if chosen.features:
+            Change("zero", chosen.features).require(2, int(dictionary.n_features))
+    except AnchorscopeError as error:
+        chosen = Chosen((), "", str(error))
+    if chosen.problem:
+        show(chosen.problem)
+    else:
+        _list(store, dictionary, rows.set_index("feature", drop=False).loc[list(chosen.features)], compares)
+    return chosen
+
+
+def _by_rule(dictionary: pd.Series, rows: pd.DataFrame, compares: bool) -> Chosen:
+    left, right = st.columns(2, gap="small")
+    above, norm = None, "l1"
+    if compares:
+        with left:
+            above = selection.pick_decimal("beyond", "NRN (L1) above", 0.7, low=0.0, high=1.0, step=0.05)
+    with right:
+        top = selection.pick_whole("top", "and of them the most frequent", 5, low=1, high=trials.MOST_FEATURES)
+    found = trials.by_rule(rows, top, above=above, norm=norm)
+    words = trials.rule_in_words(top, above=above, norm=norm)
+    if not found:
+        return Chosen((), words, "No feature that fires is beyond this NRN." if compares else "No feature fires.")
+    if compares:
+        among = rows[(rows["frequency"] > 0) & (rows[f"nrn_{norm}"] > above)]
+        kinds = rows.set_index("feature").loc[list(found), "class"].fillna("of unknown class").value_counts()
+        st.caption(
+            f"{len(found)} of the {len(among):,} that fire and lie beyond it: "
+            + ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+            + " by NRN and latent scaling together."
+        )
+    return Chosen(tuple(sorted(found)), words)
+
+
+def _selected(dictionary: pd.Series, rows: pd.DataFrame, compares: bool) -> Chosen:
+    found = [chosen_dictionary.feature(dictionary, name) for name in ("feature", "pinned")]
+    found = sorted({feature for feature in found if feature is not None})
+    if not found:
+        return Chosen(
+            (), "", "No feature is selected: choose one on the pages Crosscoder or Feature, and pin a second one there."
+        )
+    return Chosen(tuple(found), "chosen by hand")
+
+
+def _by_number(dictionary: pd.Series, rows: pd.DataFrame, compares: bool) -> Chosen:
+    words = selection.get("numbers") or ""
+    how = selection.following(
+        "feature_numbers", words, lambda said: selection.choose(numbers=one_line(said, 200) or None)
+    )
+    st.text_input("Numbers", max_chars=200, placeholder="3, 17, 40-43", **how)
+    found = tuple(sorted(trials.typed(words)))
+    return Chosen(
+        found, "chosen by hand", None if found else "Type the numbers of one or more features, such as 3, 17, 40-43."
+    )
+
+
+def _list(store: Store, dictionary: pd.Series, rows: pd.DataFrame, compares: bool) -> None:
+    shown = rows.head(_MOST_LISTED)
+    table = pd.DataFrame(
+        {"feature": shown["feature"], "fires on": shown["frequency"], "mean f": shown["mean_activation"]}
+    )
+    if compares:
+        table["NRN (L1)"], table["ν^ε"], table["class"] = shown["nrn_l1"], shown["nu_eps"], shown["class"]
+    promoted = store.promoted_tokens(dictionary.dictionary_id, shown["feature"].tolist()).set_index(
+        ["model_id", "feature"]
+    )["tokens"]
+    for model_id, role in chosen_dictionary.roles(dictionary).items():
+        found = [promoted.get((model_id, feature), ()) for feature in shown["feature"]]
+        table[f"promotes in {role}"] = [" · ".join(one_line(token, 16) or "␣" for token in tokens) for tokens in found]
+    formats = {"fires on": "percent", "mean f": "%.3f", "NRN (L1)": "%.3f", "ν^ε": "%.3f"}
+    config = {name: st.column_config.NumberColumn(format=how) for name, how in formats.items() if name in table}
+    st.dataframe(
+        table,
+        hide_index=True,
+        row_height=28,
+        height=min(40 + 28 * len(table), 220),
+        column_config=config,
+        key="changed_features",
+    )
+    if len(rows) > len(shown):
+        st.caption(f"The first {len(shown)} of {len(rows)} are listed; all of them are changed.")
+
+
+# What is done, on which problems
+
+
+def trial(store: Store, dictionary: pd.Series, chosen: Chosen) -> tuple[Trial | None, str | None]:
+    """Shows what is done to the features and on which problems; what is asked, or why nothing can be."""
+    problems = pd.DataFrame(store.study_problems(), columns=["problem_id", "level", "question", "answer"])
+    if problems.empty:
+        return None, "This study has no problems that models could solve."
+    operations = [name for name in _OPERATIONS if name != "patch" or chosen_dictionary.compares(dictionary)]
+    a, b, c = st.columns([4, 3, 4], gap="small", vertical_alignment="bottom")
+    with a:
+        operation = selection.pick("change", "Do what", operations, elsewhere=_OPERATIONS, show=_OPERATIONS.__getitem__)
+    factor = beta = None
+    with b:
+        if operation == "scale":
+            factor = selection.pick_decimal("factor", "Factor", 1.5, low=-100.0, high=100.0, step=0.1)
+        elif operation == "steer":
+            beta = selection.pick_decimal(
+                "added", "β, in units of the code", 5.0, low=-10_000.0, high=10_000.0, step=1.0
+            )
+    with c:
+        error = selection.pick(
+            "error",
+            "What the dictionary does not explain",
+            list(_ERRORS),
+            show=_ERRORS.__getitem__,
+            help=(
+                "Kept: only what the features add is changed. Replaced: the residual stream becomes the reconstruction,"
+                " as was published; the dictionary's error then changes the model whatever the features do, and the"
+                " reconstruction alone is the control."
+            ),
+        )
+    d, e, f = st.columns([4, 3, 4], gap="small", vertical_alignment="bottom")
+    with d:
+        n_problems = selection.pick_whole(
+            "solved", f"Problems, of {len(problems):,}", min(24, len(problems)), low=1, high=len(problems)
+        )
+    with e:
+        n_samples = selection.pick_whole("n", "Samples of each", 1, low=1, high=trials.MOST_SAMPLES)
+    with f:
+        seed = selection.pick_whole("seed", "Seed", 1, low=0, high=2**31)
+    with st.expander("Sampling"):
+        usual = trials.sampling_of(store.runs())
+        g, h, i, j = st.columns(4, gap="small")
+        with g:
+            temperature = selection.pick_decimal(
+                "temperature", "Temperature", usual.temperature, low=0.0, high=2.0, step=0.1
+            )
+        with h:
+            top_p = selection.pick_decimal("nucleus", "Top-p", usual.top_p, low=0.01, high=1.0, step=0.05)
+        with i:
+            longest = selection.pick_whole(
+                "limit", "Longest, tokens", usual.max_new_tokens, low=8, high=trials.MOST_NEW_TOKENS, step=8
+            )
+        with j:
+            n_random = selection.pick_whole("sets", "Sets of random features", 4, low=0, high=trials.MOST_SETS)
+        st.caption(
+            "As the study's CoTs were sampled, unless changed here. Problems are drawn by a fixed seed, evenly over"
+            " levels."
+        )
+    if chosen.problem:
+        return None, None
+    try:
+        change = Change(operation, chosen.features, factor, beta, keep_error=error == "kept")
+        sampling = Sampling(float(temperature), float(top_p), int(longest))
+        return (
+            Trial(
+                dictionary.dictionary_id,
+                change,
+                trials.drawn_problems(problems, n_problems),
+                chosen.words,
+                n_samples,
+                int(n_random),
+                seed,
+                sampling,
+            ),
+            None,
+        )
+    except AnchorscopeError as error_:
+        return None, str(error_)
+
+
+# Asking
+
+
+def ask(store: Store, dictionary: pd.Series, rows: pd.DataFrame, asked: Trial | None, problem: str | None) -> None:
+    """The buttons: what the controls say, and the two published surprises."""
+    model_ids, frequency = (
+        list(chosen_dictionary.roles(dictionary)),
+        rows.sort_values("feature")["frequency"].to_numpy(np.float64),
+    )
+    problem = problem or _missing_models(store, model_ids)
+    try:
+        prompts = usual(store.prompts().to_dict("records"), model_ids)
+        cost = "" if asked is None else _cost(store.path, asked, model_ids, frequency, prompts)
+    except AnchorscopeError as error:
+        asked, cost, problem = None, "", str(error)
+    with st.container(border=True, key="asked_intervention"):
+        if problem:
+            show(problem)
+        elif asked is not None:
+            show(f"{asked.change.sentence[0].upper()}{asked.change.sentence[1:]}: {cost}")
+        else:
+            show("Choose features first.")
+    ready = asked is not None and problem is None
+    with st.container(horizontal=True, gap="small"):
+        pressed = {
+            (): st.button(
+                "Run", type="primary", icon=":material/play_arrow:", disabled=not ready, key="run_intervention"
+            )
+        }
+        for factor in trials.SURPRISES:
+            label = f"Published surprise: scale by {factor:g}"
+            pressed[(factor,)] = st.button(
+                label, icon=":material/science:", disabled=not ready, key=f"surprise_{factor:g}"
+            )
+    st.caption(
+        "“Decoding R1's CoT” scaled features by 1.5 and by 0.5, with the reconstruction in place of the residual"
+        " stream, and accuracy fell to 0 either way. One click asks for the factor and for 1, which changes no code,"
+        " each with the reconstruction and with the error kept. If ×1 with the reconstruction falls as deep, the"
+        " reconstruction broke the reasoning; if the factor with the error kept holds, the features did not."
+    )
+    if not ready:
+        return
+    for factors, was in pressed.items():
+        if was:
+            _keep(
+                store.path,
+                [asked] if not factors else trials.surprise(asked, factors[0]),
+                model_ids,
+                frequency,
+                prompts,
+            )
+
+
+def _keep(
+    study: Path, asked: Sequence[Trial], model_ids: Sequence[str], frequency: np.ndarray, prompts: Mapping[str, Prompt]
+) -> None:
+    kept = Interventions(study)
+    try:
+        for one in asked:
+            kept.ask(one.row(), one.arms(model_ids, frequency, prompts))
+        intervention_runs.start(study)
+    except (AnchorscopeError, OSError) as error:
+        show(str(error))
+        return
+    selection.choose(asked=".".join(one.intervention_id for one in asked))
+    selection.rerun()
+
+
+def _missing_models(store: Store, model_ids: Sequence[str]) -> str | None:
+    here = {choice.model_id for choice in live.steerable(store)}
+    facts = store.models().set_index("model_id")["name"]
+    missing = [one_line(str(facts.get(name, name)), 60) for name in model_ids if name not in here]
+    if not missing:
+        return None
+    return (
+        f"{' and '.join(missing)}: these weights, as the study was made with them, are not on this machine, so nothing"
+        " can be run here. What was run elsewhere is shown below. The embedded models are fetched by `python -m"
+        " precompute model`."
+    )
+
+
+def _cost(
+    study: Path, asked: Trial, model_ids: Sequence[str], frequency: np.ndarray, prompts: Mapping[str, Prompt]
+) -> str:
+    """Samples in words, of them those that are there, and a time where an earlier run tells the rate."""
+    arms = asked.arms(model_ids, frequency, prompts)
+    pairs = {(arm["arm_id"], problem) for arm in arms for problem in asked.problems}
+    kept = Interventions(study)
+    left = len(pairs - kept.done())
+    n_arms = len(arms) // len(model_ids)
+    words = (
+        f"{len(model_ids)} model{'s' * (len(model_ids) > 1)} × {n_arms} arms (unedited, changed, reconstruction alone"
+        f"{', random features' if n_arms > 3 else ''}) × {len(asked.problems)} problems × {asked.n_samples} "
+        f"sample{'s' * (asked.n_samples > 1)} = {len(pairs) * asked.n_samples:,} samples"
+    )
+    if left < len(pairs):
+        words += f", {(len(pairs) - left) * asked.n_samples:,} of which are there already"
+    progress = read_progress(kept.room.path)
+    if left and progress is not None and progress.rate:
+        words += f"; about {duration(left / progress.rate)} at the pace of the last run"
+    return words + "."

@@ -1,0 +1,224 @@
+"""The parts of the latent map page: what is chosen, the points, what a click or a lasso does."""
+
+import json
+from dataclasses import dataclass
+
+import pandas as pd
+import streamlit as st
+
+from app.figures.latent_map import MOST_POINTS
+from app.shared import chains_view, place, residual
+from app.shared.chunk_panel import go_table
+from app.shared.chunk_table import number
+from app.shared.clicks import boxes, chunk_ids, lassos
+from app.shared.place import Place
+from app.shell import navigation, selection, studies
+from app.shell.missing import Missing, command, no_activations, say_and_end
+from app.shell.untrusted import show, show_exactly
+from app.shell.vocabulary import CATEGORIES, METHODS, category, metric_choice
+from backend.store.store import Store
+
+_HIGHLIGHTS = {
+    "all": "every chunk",
+    "cot": "this chain of thought",
+    "problem": "this problem",
+    "correct": "correct CoTs",
+    "wrong": "wrong CoTs",
+}
+_CLICKS = {"open": "opens the chunk’s text", "select": "selects it here"}
+_COLOURS = {"category": "category", "metric": "metric"}
+_LASSO, _LEAVE, _TURN = "lassoed_chunks", "leave_for_the_chunk", "map_turn"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the page shows."""
+
+    model: str
+    layer: int
+    method: str  # umap_2d, umap_3d, pca_2d (the first two components of pca_3d) or pca_3d
+    by_metric: bool
+    metric: str
+    convention: str
+    source: str
+    highlight: str
+    facts: pd.Series  # the map's row of `maps`
+
+    @property
+    def stored(self) -> str:
+        return "pca_3d" if self.method == "pca_2d" else self.method
+
+
+def controls(store: Store) -> Chosen:
+    """The row of pickers. Where there is no map, says what to run and ends the page."""
+    maps = store.maps()
+    if maps.empty:
+        unmapped = Missing("The activations have not been mapped yet.", command(store.path, "maps"))
+        say_and_end(
+            no_activations(store.coverage().iloc[0], store.path) if store.activation_places().empty else unmapped
+        )
+    metrics, sources = chains_view.importance_options(store), store.tag_sources()
+    columns = iter(st.columns([2.1, 1.6, 1.7, 4.2, 2.6, 3], gap="small"))
+    with next(columns):
+        stream = residual.pick(store, maps)
+    here = residual.at(maps, stream)
+    methods = [name for name in METHODS if ("pca_3d" if name == "pca_2d" else name) in set(here["method"])]
+    with next(columns):
+        method = selection.pick(
+            "map",
+            "Map",
+            methods,
+            elsewhere=METHODS,
+            show=METHODS.__getitem__,
+            help="UMAP keeps neighbours together and distorts distances; PCA is linear.",
+        )
+    with next(columns):
+        colour = selection.pick(
+            "colour", "Colour", list(_COLOURS) if metrics else ["category"], show=_COLOURS.__getitem__
+        )
+    chosen = chains_view.usual_choice(metrics) if metrics else ":"
+    with next(columns):
+        if colour == "metric":
+            chosen = selection.pick("metric", "Metric", metrics, default=chosen, show=metric_choice)
+        elif sources:
+            selection.pick("tags", "Tags from", sources)
+    with next(columns):
+        highlight = selection.pick(
+            "highlight",
+            "Bright",
+            list(_HIGHLIGHTS),
+            show=_HIGHLIGHTS.__getitem__,
+            then=_forget_lasso,
+            help="The other chunks are dimmed, never hidden.",
+        )
+    with next(columns):
+        selection.pick("click", "A click", list(_CLICKS), show=_CLICKS.__getitem__)
+    name, _, convention = chosen.partition(":")
+    source = selection.checked("tags", sources) or ""
+    facts = here[here["method"] == ("pca_3d" if method == "pca_2d" else method)].iloc[0]
+    return Chosen(stream.model, stream.layer, method, colour == "metric", name, convention, source, highlight, facts)
+
+
+def points(store: Store, chosen: Chosen, where: Place) -> pd.DataFrame:
+    """Every chunk of the map, and whether it is bright (`lit`)."""
+    rows = studies.ask(
+        store.map_points,
+        model_id=chosen.model,
+        layer=chosen.layer,
+        method=chosen.stored,
+        source=chosen.source,
+        metric=chosen.metric,
+        convention=chosen.convention,
+    )
+    if len(rows) > MOST_POINTS:
+        st.caption(f"Showing {MOST_POINTS:,} of {len(rows):,} chunks, those of the first CoTs by id.")
+        rows = rows.head(MOST_POINTS)
+    lit = (
+        {
+            "all": pd.Series(True, index=rows.index),
+            "cot": rows["cot_id"] == where.cot,
+            "problem": rows["problem_id"] == where.problem,
+            "correct": rows["is_correct"].eq(True),
+            "wrong": rows["is_correct"].eq(False),
+        }[chosen.highlight]
+        .fillna(False)
+        .astype(bool)
+    )
+    if lassoed := st.session_state.get(_LASSO):
+        lit = rows["chunk_id"].isin(lassoed)
+    return rows.assign(number=rows["chunk_index"] + 1, lit=lit)
+
+
+def axes(chosen: Chosen) -> tuple[str, ...]:
+    """Titles of the axes: PCA's bear their share of the variance."""
+    n = 3 if chosen.method.endswith("3d") else 2
+    if chosen.method.startswith("umap"):
+        return tuple(f"UMAP {k + 1}" for k in range(n))
+    shares = chosen.facts["explained_variance"]
+    known = shares is not None and shares is not pd.NA
+    return tuple(f"component {k + 1}" + (f" ({shares[k]:.0%} of variance)" if known else "") for k in range(n))
+
+
+def caption(chosen: Chosen, rows: pd.DataFrame) -> None:
+    """How the map was made, and how much of it to believe."""
+    facts = chosen.facts
+    trust = "unknown" if pd.isna(facts.trustworthiness) else f"{facts.trustworthiness:.2f}"
+    unknown = f" · metric unknown for {int(rows['value'].isna().sum())} (hollow)" if chosen.by_metric else ""
+    st.caption(
+        f"n = {len(rows):,} chunks, {int(rows['lit'].sum()):,} bright{unknown} · seed {facts.seed} · trustworthiness"
+        f" {trust} (share of map neighbours that are neighbours in the residual stream; 1 is best)."
+        + (
+            " Drag to pan; the lasso and box of the toolbar list chunks below."
+            if chosen.method.endswith("2d")
+            else " Clicks and lassos work on the 2-D maps."
+        )
+    )
+    with st.expander("How this map was made"):
+        made = json.loads(facts.parameters) if isinstance(facts.parameters, str) else "unknown"
+        show_exactly(json.dumps(made, indent=2, ensure_ascii=False))
+
+
+def chart_key() -> str:
+    """A new chart after each lasso, so that its points do not travel to the server again and again."""
+    return f"latent_map_{st.session_state.get(_TURN, 0)}"
+
+
+def taken(key: str, rows: pd.DataFrame) -> None:
+    """What a click (one chunk) or a box or lasso (a list) does."""
+    ids = chunk_ids(key, rows["chunk_id"])
+    if boxes(key) or lassos(key):
+        st.session_state[_LASSO] = ids
+        st.session_state[_TURN] = st.session_state.get(_TURN, 0) + 1
+    elif ids:
+        place.go(ids[0])
+        st.session_state[_LEAVE] = selection.checked("click", list(_CLICKS)) == "open"
+
+
+def leave_if_asked() -> None:
+    if st.session_state.pop(_LEAVE, False):
+        navigation.go_to(navigation.CHAINS)
+
+
+def card(store: Store, where: Place, rows: pd.DataFrame) -> None:
+    """The selected chunk in brief, and the way to its text."""
+    chunk = store.chunk_card(where.chunk, selection.checked("tags", store.tag_sources()) or "").iloc[0]
+    with st.container(border=True):
+        st.markdown(f"#### Chunk {chunk.chunk_index + 1}")
+        if isinstance(chunk.category, str):
+            st.caption(category(chunk.category) if chunk.category in CATEGORIES else "another tag")
+        show(chunk.text.strip())
+        if where.chunk not in set(rows["chunk_id"]):
+            st.caption("This chunk is not on the map.")
+        for choice in chains_view.headline_choices(store):
+            name, _, convention = choice.partition(":")
+            row = store.importance_of_chunk(where.chunk)
+            row = row[(row["metric"] == name) & (row["convention"] == convention)]
+            st.caption(f"{metric_choice(choice)}: {number(row['value'].iloc[0]) if len(row) else 'unknown'}")
+        if st.button("Read it in its chain of thought", icon=":material/segment:", type="primary", width="stretch"):
+            navigation.go_to(navigation.CHAINS)
+
+
+def lassoed_table(rows: pd.DataFrame) -> None:
+    """The chunks within the last lasso or box."""
+    lassoed = st.session_state.get(_LASSO)
+    if not lassoed:
+        return
+    chosen = rows[rows["chunk_id"].isin(lassoed)]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**{len(chosen)} chunks in the selection** · choose a row to select its chunk")
+        st.button("Clear", on_click=_forget_lasso, icon=":material/close:")
+    go_table(
+        chosen,
+        {
+            "id": chosen["chunk_id"],
+            "category": [category(tag) if isinstance(tag, str) else "not tagged" for tag in chosen["category"]],
+            "metric": chosen["value"],
+        },
+        key=f"lassoed_{st.session_state.get(_TURN, 0)}",
+        own="",
+    )
+
+
+def _forget_lasso() -> None:
+    st.session_state.pop(_LASSO, None)
+    st.session_state[_TURN] = st.session_state.get(_TURN, 0) + 1

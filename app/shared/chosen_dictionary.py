@@ -1,0 +1,129 @@
+"""Which dictionary of the study is looked at, and which of its features: one place for every page about features."""
+
+import tomllib
+from collections.abc import Callable
+
+import pandas as pd
+import streamlit as st
+
+from app.shared import residual
+from app.shared.clicks import marks
+from app.shell import navigation, selection, studies
+from app.shell.missing import Missing, command, no_tokens, say_and_end, study_file
+from app.shell.untrusted import one_line
+from backend.store.store import Store
+
+_LEAVE = "leave_for_the_feature"
+_README = "README.md explains it under “Your own study”"
+
+
+def choose(store: Store) -> pd.Series:
+    """The chosen row of `store.dictionaries()`, behind a picker where there are several.
+
+    Where there is none, says what to run and ends.
+    """
+    found = studies.ask(store.dictionaries)
+    if found.empty:
+        say_and_end(no_dictionary(store))
+    found = found.set_index("dictionary_id", drop=False)
+    names = {row.Index: named(row) for row in found.itertuples()}
+    usual = _at_the_layer(store, found)
+    if len(names) == 1:
+        chosen = selection.checked("dictionary", list(names))
+    else:
+        chosen = selection.pick(
+            "dictionary", "Dictionary", list(names), default=usual, show=names.__getitem__, then=_follow_layer(found)
+        )
+    selection.choose(dictionary=chosen)
+    row = found.loc[chosen]
+    wanted = residual.chosen(store)
+    if wanted is not None and wanted.layer not in (None, row.layer):
+        selection.stand_in("layer", f"layer {wanted.layer}", f"layer {row.layer}, which this dictionary reads")
+    return row
+
+
+def _at_the_layer(store: Store, found: pd.DataFrame) -> str:
+    """The dictionary that is shown where none is chosen: one of the layer that is looked at, else of the nearest."""
+    streams = {
+        residual.Stream(model, int(row.layer)): row.Index
+        for row in found[::-1].itertuples()
+        for model in (row.base_model_id, row.distilled_model_id)
+        if isinstance(model, str)
+    }
+    return streams[residual.nearest(store, streams)]
+
+
+def _follow_layer(found: pd.DataFrame) -> Callable[[], None]:
+    """A dictionary that is chosen by hand brings its layer along to every page."""
+    return lambda: selection.choose(layer=str(found.loc[selection.get("dictionary")].layer))
+
+
+def feature(dictionary: pd.Series, field: str = "feature", default: int | None = None) -> int | None:
+    """The number in the selection's `field` (feature, or pinned), where the dictionary has such a feature; else
+    `default`.
+    """
+    value = selection.get(field)
+    if value is None:
+        return default
+    if not (value.isascii() and value.isdigit() and int(value) < dictionary.n_features):
+        selection.forget_unknown(field)
+        return default
+    return int(value)
+
+
+def compares(dictionary: pd.Series) -> bool:
+    """Whether it reads two models: only then is there an NRN."""
+    return isinstance(dictionary.distilled_model_id, str)
+
+
+def roles(dictionary: pd.Series) -> dict[str, str]:
+    """model_id to base or distilled; the only model of an autoencoder is the model."""
+    if not compares(dictionary):
+        return {dictionary.base_model_id: "model"}
+    return {dictionary.base_model_id: "base", dictionary.distilled_model_id: "distilled"}
+
+
+def open_feature(feature: int) -> None:
+    """Select a feature, and leave for its page at the end of this run: for callbacks, which cannot change the page."""
+    selection.choose(feature=str(int(feature)))
+    st.session_state[_LEAVE] = True
+
+
+def leave_if_asked() -> None:
+    """The last line of a page from which a click opens a feature."""
+    if st.session_state.pop(_LEAVE, False):
+        navigation.go_to(navigation.FEATURE)
+
+
+def clicked(key: str, dictionary: pd.Series) -> int | None:
+    """The feature that was clicked on the chart `key`, whose marks bear features' numbers as `customdata`."""
+    return next((number for number in marks(key) if type(number) is int and 0 <= number < dictionary.n_features), None)
+
+
+def open_clicked(key: str, dictionary: pd.Series) -> None:
+    """Open the feature that was clicked on the chart `key`."""
+    if (feature := clicked(key, dictionary)) is not None:
+        open_feature(feature)
+
+
+def named(row: object) -> str:
+    """A dictionary as a person calls it: what it is, of which models, where."""
+    pair = " and ".join(one_line(str(name), 50) for name in (row.base, row.distilled) if isinstance(name, str))
+    kind = "crosscoder" if isinstance(row.distilled_model_id, str) else "autoencoder"
+    return f"{row.kind} {kind} of {pair or 'unknown models'}, layer {row.layer}, {row.n_features:,} features"
+
+
+def no_dictionary(store: Store) -> Missing:
+    """Why there is none, and what to run."""
+    coverage = store.coverage().iloc[0]
+    if coverage.chunks and not coverage.chunks_with_tokens:
+        return no_tokens(store.path)
+    file = study_file(store.path)
+    asked = file is not None and "crosscoder" in tomllib.loads(file.read_text(encoding="utf-8"))
+    if asked:
+        return Missing("This study has no dictionary of activations yet.", command(store.path, "crosscoder"))
+    return Missing(
+        "This study has no dictionary of activations. Name a base and a distilled model (or one model alone, for an"
+        f" autoencoder) under [[models]] in its study file, add a section [crosscoder] ({_README}), and run it again:",
+        command(store.path, "crosscoder"),
+    )

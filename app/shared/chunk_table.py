@@ -1,0 +1,74 @@
+"""Every metric of one chunk as a table of words: unknown is said to be unknown, with the reason."""
+
+import pandas as pd
+
+from app.shell.vocabulary import CONVENTIONS, METRICS, metric
+from backend.importance import conventions
+from backend.importance.conventions import like
+
+
+def metric_table(importance: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `Queries.importance_of_chunk` as text, in the vocabulary's order: metric, convention, value, interval, n,
+    against n, note, and what it is. What was published stands right below its like, the convention of ours with the
+    same direction and comparator.
+    """
+    metrics, order = list(METRICS), list(CONVENTIONS)
+    ranked = importance.assign(
+        place=[metrics.index(name) if name in metrics else len(metrics) for name in importance["metric"]],
+        turn=[order.index(like(name)) if name in order else len(order) for name in importance["convention"]],
+        after_its_like=importance["convention"] == conventions.PUBLISHED,
+    ).sort_values(["place", "metric", "turn", "after_its_like"], kind="stable")
+    return pd.DataFrame(
+        {
+            "metric": [metric(row.metric).short for row in ranked.itertuples()],
+            "convention": ["" if row.convention == "all" else row.convention for row in ranked.itertuples()],
+            "value": [number(row.value) for row in ranked.itertuples()],
+            "95 % interval": [interval(row.ci_low, row.ci_high) for row in ranked.itertuples()],
+            "n": [count(row.n) for row in ranked.itertuples()],
+            "against n": [count(row.n_comparator) for row in ranked.itertuples()],
+            "note": [why_unknown(row) for row in ranked.itertuples()],
+            "is": [conventions.definition(row.metric, row.convention) for row in ranked.itertuples()],
+        }
+    )
+
+
+def number(value: float | None) -> str:
+    """Three significant digits; a real zero is "0", unknown is "unknown"."""
+    if pd.isna(value):
+        return "unknown"
+    return "0" if value == 0 else f"{value:.3g}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    return "unknown" if pd.isna(low) or pd.isna(high) else f"[{number(low)}, {number(high)}]"
+
+
+def count(n: float | None) -> str:
+    return "–" if pd.isna(n) else str(int(n))
+
+
+def why_unknown(row: object) -> str:
+    """Why the value, or else its interval, is unknown; empty when both are known.
+
+    `row` has the columns of `importance_of_chunk`.
+    """
+    compared = "importance" in row.metric
+    if pd.isna(row.value):
+        reason = getattr(row, "reason", None)
+        if not pd.isna(reason):
+            return f"{reason}; written as {number(row.written)}"
+        if compared and row.is_last:
+            return "the last chunk: no rollouts start after it"
+        n, n_comparator = (None if pd.isna(count) else int(count) for count in (row.n, row.n_comparator))
+        if reason := conventions.why_unknown(row.metric, row.convention, n, n_comparator):
+            return reason
+        return "not published" if row.convention == "published" else "not enough rollouts"
+    if pd.isna(row.ci_low):
+        if row.convention == "published":
+            return "published without an interval"
+        return (
+            "no interval: a bootstrap repeats texts"
+            if row.metric == "overdeterminedness"
+            else "one rollout on a side: no interval"
+        )
+    return ""

@@ -1,0 +1,58 @@
+"""What was clicked, enclosed or picked on a widget, as far as it is still there: a message may come after its widget
+has gone.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app.shared import place
+
+
+def reported(key: str, name: str) -> Any:
+    """What the widget `key` says last under `name` (an attribute of its state), or None: a widget that is gone says
+    nothing.
+    """
+    return getattr(st.session_state.get(key), name, None)
+
+
+def boxes(key: str) -> Sequence[Any]:
+    """The boxes drawn on the chart `key`."""
+    return getattr(reported(key, "selection"), "box", None) or ()
+
+
+def lassos(key: str) -> Sequence[Any]:
+    """The lassos drawn on the chart `key`."""
+    return getattr(reported(key, "selection"), "lasso", None) or ()
+
+
+def marks(key: str) -> list[Any]:
+    """The `customdata` of the marks that were clicked or enclosed on the chart `key`; of several values the first."""
+    points = getattr(reported(key, "selection"), "points", None) or ()
+    found = [point.get("customdata") for point in points]
+    return [value[0] if isinstance(value, list) and value else value for value in found]
+
+
+def picked_rows(key: str, n: int) -> list[int]:
+    """The rows that are picked in the table `key`, of its `n`."""
+    rows = getattr(reported(key, "selection"), "rows", None) or ()
+    return [row for row in rows if type(row) is int and 0 <= row < n]
+
+
+def picked_row(key: str, n: int) -> int | None:
+    """The first of them."""
+    return next(iter(picked_rows(key, n)), None)
+
+
+def chunk_ids(key: str, chunks: pd.Series) -> list[str]:
+    """The ids among `chunks` that the chart `key` reports, each once."""
+    known = set(chunks)
+    return [chunk for chunk in dict.fromkeys(mark for mark in marks(key) if isinstance(mark, str)) if chunk in known]
+
+
+def go_to_clicked(key: str, chunks: pd.Series) -> None:
+    """Select the chunk that was clicked on the chart `key`."""
+    if ids := chunk_ids(key, chunks):
+        place.go(ids[0])

@@ -1,0 +1,81 @@
+"""Which geometry column is shown: pickers for its model and layer, its direction and its position, as far as it has
+them.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import pandas as pd
+
+from app.shared import residual
+from app.shell import selection, studies
+from app.shell.missing import Missing, command, no_activations, say, say_and_end
+from app.shell.vocabulary import DIRECTIONS, KINDS, POSITIONS, UNITS
+from backend.store.geometry_queries import NO_LAYER, NONE
+from backend.store.store import Store
+
+
+def known_columns(store: Store) -> pd.DataFrame:
+    """The geometry columns that are known of any chunk. Where there is none but importance, says what to run."""
+    found = studies.ask(store.geometry_choices)
+    found = found[found["n_known"] > 0]
+    if (found["layer"] == NO_LAYER).all():
+        unsteered = Missing("No chunk has been steered, so no steepness is known.", command(store.path, "sweep"))
+        what = no_activations(store.coverage().iloc[0], store.path) if store.activation_places().empty else unsteered
+        if found.empty:
+            say_and_end(what)
+        say(what)
+    return found
+
+
+def pick_column(store: Store, choices: pd.DataFrame, x: str) -> pd.Series:
+    """Pickers for what the column x is had of: model and layer, direction, position, unit. Returns its row of
+    `choices`.
+
+    A choice that this column does not have stays selected, and what stands in for it is said.
+    """
+    here = choices[choices["x"] == x]
+    if len(here[["model_id", "layer"]].drop_duplicates()) > 1 or NO_LAYER not in set(here["layer"]):
+        here = residual.at(here, residual.pick(store, here, width=190))
+    kinds = [kind for kind in KINDS if kind in set(here["kind"])] + sorted(set(here["kind"]) - set(KINDS))
+    if (here["layer"] == NO_LAYER).all():
+        kind = kinds[0] if len(kinds) == 1 else selection.pick("convention", "Convention", kinds, width=290)
+    else:
+        kind = _unless_none("direction", "Direction", kinds, {*choices["kind"], *DIRECTIONS}, DIRECTIONS, 290)
+    here = here[here["kind"] == kind]
+    position = _unless_none("position", "Steered at", sorted(set(here["position"])), POSITIONS, POSITIONS, 210)
+    here = here[here["position"] == position]
+    return pick_unit(here).iloc[0]
+
+
+def pick_unit(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one unit of β, behind a picker where there are several."""
+    units = sorted(set(rows["unit"]))
+    if len(units) > 1:
+        unit = selection.pick("unit", "β in", units, elsewhere=UNITS, width=120)
+    else:
+        unit = (
+            NONE
+            if units == [NONE]
+            else selection.checked("unit", units, elsewhere=UNITS, show=lambda name: f"β in {name}")
+        )
+    return rows[rows["unit"] == unit]
+
+
+def _unless_none(
+    field: str, label: str, options: list[str], elsewhere: Collection[str], words: Mapping[str, str], width: int
+) -> str:
+    if options == [NONE]:
+        return NONE
+    return selection.pick(
+        field, label, options, elsewhere=elsewhere, show=lambda name: words.get(name, name), width=width
+    )
+
+
+def place_in_words(pair: Mapping[str, Any]) -> str:
+    """Direction, layer and position of a pair; what it does not have is left out."""
+    if pair["layer"] == NO_LAYER:
+        return "" if pair["kind"] in ("all", NONE) else f"convention {pair['kind']}"
+    kind = None if pair["kind"] == NONE else f"direction: {KINDS.get(pair['kind'], pair['kind'])}"
+    position = None if pair["position"] == NONE else POSITIONS.get(pair["position"], pair["position"])
+    return ", ".join(filter(None, (kind, f"layer {pair['layer']}", position)))

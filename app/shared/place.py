@@ -1,0 +1,71 @@
+"""Where the person is in the study: a problem, one of its CoTs, one of its chunks.
+
+The most precise id in the selection decides.
+"""
+
+from dataclasses import dataclass
+
+from app.shell import selection
+from app.shell.missing import Missing, command, say_and_end
+from backend.store.store import Store
+
+
+@dataclass(frozen=True)
+class Place:
+    """`metric` is set where the chunk was chosen for being the most important one, and says by what."""
+
+    problem: str
+    cot: str
+    chunk: str
+    metric: str | None = None
+    convention: str | None = None
+
+
+def here(store: Store) -> Place:
+    """The selected place, checked against the store.
+
+    Where the study has no chunk yet, says what to run and ends the page.
+    """
+    place = _named(store) or _most_important(store)
+    if place is None:
+        say_and_end(Missing("This study has no chains of thought cut into chunks yet.", command(store.path)))
+    if store.cot(place.cot).empty:
+        say_and_end(
+            Missing(
+                "This chain of thought names a problem or a model of which the study has no row: it is half written."
+                " Make the study's store anew from its files; where that changes nothing, run or import it again.",
+                f"python -m precompute publish {store.path}",
+            )
+        )
+    selection.choose(problem=place.problem, cot=place.cot, chunk=place.chunk)
+    return place
+
+
+def go(chunk: str) -> None:
+    """Select a chunk; its CoT and problem follow."""
+    selection.choose(problem=None, cot=None, chunk=chunk)
+
+
+def _named(store: Store) -> Place | None:
+    if chunk := selection.get("chunk"):
+        found = store.chunk_place(chunk)
+        if len(found):
+            return Place(found.problem_id[0], found.cot_id[0], chunk)
+        selection.forget_unknown("chunk")
+    for field in ("cot", "problem"):
+        if value := selection.get(field):
+            if place := _most_important(store, **{field: value}):
+                return place
+            selection.forget_unknown(field)
+    return None
+
+
+def _most_important(store: Store, *, cot: str | None = None, problem: str | None = None) -> Place | None:
+    found = store.most_important_chunk(cot_id=cot, problem_id=problem)
+    if found.empty:
+        return None
+    row = found.iloc[0]
+    known = isinstance(row.metric, str)
+    return Place(
+        row.problem_id, row.cot_id, row.chunk_id, row.metric if known else None, row.convention if known else None
+    )

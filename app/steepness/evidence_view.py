@@ -1,0 +1,366 @@
+"""The views of the page of evidence, and two of them: all pairs of geometry and importance,
+and the importance metrics."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app.figures.evidence import agreement_matrix, effects
+from app.figures.steepness import signed, span
+from app.shared import chains_view
+from app.shared.clicks import marks, picked_row
+from app.shared.geometry_columns import place_in_words
+from app.shared.place import Place
+from app.shared.residual import short
+from app.shared.statistics_cache import agreement_of, pairs_of
+from app.shell import selection, studies
+from app.shell.missing import Missing, command, no_rollouts, say
+from app.shell.untrusted import one_line, show
+from app.shell.vocabulary import CONVENTIONS, KINDS, column, metric_choice
+from app.steepness import geometry_view, resample_view, steepness_view
+from app.steepness.steepness_view import COVARIATE_WORDS, SUBSET_WORDS
+from backend.evidence.pairs import disagree
+from backend.evidence.power import POWER, SAID, Power
+from backend.evidence.verdict import P_ALONE, RULE
+from backend.ids import stable_id
+from backend.importance.conventions import comparable
+from backend.store.geometry_queries import NO_LAYER, NONE
+from backend.store.store import Store
+
+_VERDICTS = {"any": "any", "inverse": "inverse", "direct": "direct", "none": "none claimed"}
+_Q = 0.05
+_SIGNS = ("within", "within_low", "within_high", "spearman", "ci_low", "ci_high")
+_PAIR = ("x", "kind", "model_id", "layer", "position", "unit", "metric", "convention")
+_CORRELATIONS = ("|ρ|", "ρ", "low", "high", "null low", "null high", "ρ given", "found from", "pooled ρ")
+_STEEP = ("steepness", "amplitude", "fisher_steepness", "isotropic_steepness")
+_ASKED = (
+    "counterfactual_importance_kl",
+    "different_trajectories_fraction",
+)  # whose relation to steepness is the page's question
+
+
+def view() -> str:
+    """Which part of the page is shown: one of VIEWS."""
+    return selection.pick(
+        "view",
+        "View",
+        list(VIEWS),
+        show=lambda name: VIEWS[name][0],
+        widget=st.segmented_control,
+        required=True,
+        label_visibility="collapsed",
+    )
+
+
+# All pairs
+
+
+def all_pairs(store: Store, where: Place) -> None:
+    """What the study says in words, and the table of all pairs; choosing a row opens its scatter."""
+    rows = pairs_of(store)
+    if rows.empty:
+        say(
+            Missing(
+                "The pairs of this study have not been tested, so what relates to importance is only known one pair at"
+                " a time. Put a table [geometry] into the study file where it has none, and run it:",
+                command(store.path, "evidence"),
+            )
+        )
+        return
+    for words in headline(rows):
+        show(words)
+    steepness_view.whose(store)
+    st.caption(multiplicity(rows))
+    with st.expander("When a law is claimed"):
+        st.caption(RULE)
+    rows = _filtered(rows)
+    several = rows["model_id"].nunique() > 1
+    labels = [
+        pair_in_words(row) + (f" · {one_line(short(row['model']), 24)}" if several else "")
+        for row in rows.to_dict("records")
+    ]
+    # Other rows make another table: the browser names a row by its number alone.
+    shown = stable_id("t", *(str(value) for name in (*_PAIR, "subset") for value in rows[name]))
+    chart, table_key = f"effects_{shown}", f"pairs_{shown}"
+    st.plotly_chart(effects(rows, labels), key=chart, on_select=lambda: _clicked(chart, rows), selection_mode="points")
+    table = pair_table(rows)
+
+    def go() -> None:
+        if (picked := picked_row(table_key, len(rows))) is not None:
+            open_pair(rows.iloc[picked])
+
+    st.dataframe(
+        table,
+        hide_index=True,
+        row_height=28,
+        height=560,
+        key=table_key,
+        on_select=go,
+        selection_mode="single-row",
+        column_config={
+            **{name: st.column_config.NumberColumn(format="%.3f") for name in _CORRELATIONS},
+            **{name: st.column_config.NumberColumn(format="%.2g") for name in ("p", "q")},
+            "found": st.column_config.NumberColumn(format="percent"),
+        },
+    )
+    untested = int(rows["p"].isna().sum())
+    last = f"; {untested:,} with too few chunks for chance to be known come last" if untested else ""
+    st.caption(
+        f"{len(rows):,} pairs, the largest |ρ| within CoTs first{last}. A click on a heading sorts. Choose a row, or a"
+        f" mark, to see its scatter. found: the share of effects of ρ = {signed(SAID)} within CoTs, planted in these"
+        " very chunks, that the rule would have claimed of the pair by itself; found from: the smallest planted ρ that"
+        " it finds 9 times in 10 among all pairs, empty where it finds none of them so often, or that is unknown."
+    )
+
+
+def headline(rows: pd.DataFrame) -> list[str]:
+    """For counterfactual importance and the different-trajectories fraction: whether steepness is inversely related to
+    it within CoTs here, how strongly, where, whether chance would do as well, and what a "none" is worth. `rows` are
+    those of `associations`, of which those on all chunks count whose x and y are measured apart.
+    """
+    said = []
+    for name in _ASKED:
+        own = rows[
+            (rows["metric"] == name) & rows["x"].isin(_STEEP) & (rows["subset"] == "all") & rows["within"].notna()
+        ]
+        own = own[own["shared"] == ""]
+        if own.empty:
+            said.append(f"{metric_choice(f'{name}:all')}: unknown here, no pair of it with a steepness was tested.")
+            continue
+        convention = _usual_convention(own)
+        said.append(_answer(own[own["convention"] == convention], f"{name}:{convention}"))
+    return said
+
+
+def _usual_convention(rows: pd.DataFrame) -> str:
+    order = list(CONVENTIONS)
+    return min(set(rows["convention"]), key=lambda name: (order.index(name) if name in order else len(order), name))
+
+
+def _answer(rows: pd.DataFrame, choice: str) -> str:
+    inverse, direct = int((rows["verdict"] == "inverse").sum()), int((rows["verdict"] == "direct").sum())
+    claimed = rows[rows["verdict"].isin(["inverse", "direct"])]
+    strongest = (claimed if len(claimed) else rows).sort_values("within", key=abs, ascending=False).iloc[0]
+    beyond, n = int((rows["q"] <= _Q).sum()), len(rows)
+    name = metric_choice(choice)
+    if inverse and not direct:
+        answer = f"{name} is inversely related to steepness in {inverse} of {n} pairs"
+    elif direct and not inverse:
+        answer = f"{name} is not inversely related to steepness here: it rises with steepness in {direct} of {n} pairs"
+    elif inverse:
+        answer = (
+            f"{name} falls with steepness in {inverse} and rises with it in {direct} of {n} pairs: it depends on what"
+            " is measured"
+        )
+    else:
+        answer = f"{name}: no law is claimed in any of {n} pairs with steepness"
+    untested = int(rows["q"].isna().sum())
+    if untested == n:
+        chance = "whether chance would do as well is unknown"
+    elif beyond == 0:
+        chance = f"none is beyond what chance does (q > {_Q:g})"
+    else:
+        chance = f"{beyond} of {n} are beyond chance (q ≤ {_Q:g})" + (
+            "" if len(claimed) else ", but fail another condition of the rule"
+        )
+    if 0 < untested < n:
+        chance += f"; of {untested} chance is unknown"
+    ways = {"inverse": "falls", "direct": "rises"}
+    where = "".join(
+        f" It {ways[way]} with steepness for {_places(rows)}." for way, rows in claimed.groupby("verdict", sort=False)
+    )
+    q = "unknown" if pd.isna(strongest["q"]) else f"{strongest['q']:.2g}"
+    return (
+        f"{answer}; {chance}. The strongest {'of those claimed' if len(claimed) else 'pair'}: within CoTs ρ = "
+        f"{signed(strongest['within'])} {span(strongest['within_low'], strongest['within_high'])}, "
+        f"{column(strongest['x']).label}, {place_in_words(strongest)}, {one_line(str(strongest['model']), 40)}; by"
+        " chance "
+        f"{span(strongest['within_null_low'], strongest['within_null_high'])}, q = {q}, "
+        f"n = {strongest['n']} chunks, {strongest['n_problems']} problems; over all chunks ρ ="
+        f" {signed(strongest['spearman'])}"
+        f"{', the other way' if _other_way(strongest) else ''}.{where}{'' if len(claimed) else worth(rows)}"
+    )
+
+
+def worth(rows: pd.DataFrame) -> str:
+    """What so many "none" are worth: the share of effects planted in these pairs that the rule would have claimed."""
+    found = pd.Series(
+        [Power.of_row(row).at(SAID) for row in rows[list(POWER)].to_dict("records")], dtype=float
+    ).dropna()
+    if found.empty:
+        return " How strong a law would have been found is unknown."
+    least = f"{found.min():.0%} to {found.max():.0%}" if found.max() - found.min() >= 0.01 else f"{found.median():.0%}"
+    return (
+        f" A law of ρ = {signed(SAID)} within CoTs, planted in one of them, would have been claimed in {least} of"
+        " cases."
+    )
+
+
+def _other_way(row: Mapping[str, Any] | pd.Series) -> bool:
+    rho, low, high, pooled, pooled_low, pooled_high = (
+        float("nan") if pd.isna(row[name]) else float(row[name]) for name in _SIGNS
+    )
+    return disagree(rho, (low, high), pooled, (pooled_low, pooled_high))
+
+
+def _places(rows: pd.DataFrame) -> str:
+    """Models, directions and layers of pairs, on one line."""
+    said = []
+    for model, of_model in rows.groupby("model", sort=False, dropna=False):
+        by_kind = of_model.groupby("kind", sort=False)["layer"].unique()
+        kinds = (
+            f"{'no direction' if kind == NONE else KINDS.get(kind, kind)} (layer{'s' if len(layers) > 1 else ''} "
+            f"{', '.join(map(str, sorted(layers)))})"
+            for kind, layers in by_kind.items()
+        )
+        said.append(f"{one_line(str(model), 40)}: {', '.join(kinds)}")
+    return "; ".join(said)
+
+
+def multiplicity(rows: pd.DataFrame) -> str:
+    """The rule of multiple testing in a sentence, with the number of pairs."""
+    tested = rows[rows["p"].notna() & (rows["layer"] != NO_LAYER) & (rows["shared"] == "")]
+    sizes = tested["subset"].value_counts()
+    parts = [f"{sizes.get(subset, 0):,} pairs on {words}" for subset, words in SUBSET_WORDS.items()]
+    expected = sizes.get("all", 0) * _Q
+    return (
+        f"Tested: {' and '.join(parts)}. q is Benjamini and Hochberg's over all pairs of a subset, of the larger p with"
+        " and without the covariates held fixed (pairs of two importance metrics are a family of their own, and the"
+        f" {int((rows['shared'] != '').sum()):,} that are not measured apart take no part): of the pairs with q ≤"
+        f" {_Q:g}, at most {_Q:.0%} are expected to be chance. Without it about {expected:.0f} of the first would have"
+        f" p ≤ {_Q:g} by chance alone."
+    )
+
+
+def _filtered(rows: pd.DataFrame) -> pd.DataFrame:
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        subset = selection.pick("subset", "Chunks", list(SUBSET_WORDS), show=SUBSET_WORDS.__getitem__, width=230)
+        claimed = selection.pick("claimed", "Law", list(_VERDICTS), show=_VERDICTS.__getitem__, width=150)
+        xs = selection.pick_several(
+            "columns", "Geometry", list(dict.fromkeys(rows["x"])), show=lambda name: column(name).label
+        )
+        stored = rows["metric"] + ":" + rows["convention"]
+        metrics = selection.pick_several("metrics", "Importance", sorted(set(stored)), show=metric_choice)
+    keep = rows["subset"] == subset
+    if claimed != "any":
+        keep &= rows["verdict"].fillna("none") == claimed
+    if xs:
+        keep &= rows["x"].isin(xs)
+    if metrics:
+        keep &= stored.isin(metrics)
+    return rows[keep].reset_index(drop=True)
+
+
+def pair_in_words(row: dict) -> str:
+    """A pair on one line."""
+    importance, where = metric_choice(f"{row['metric']}:{row['convention']}"), place_in_words(row)
+    return f"{importance} × {column(row['x']).label}" + (f" · {where}" if where else "")
+
+
+def pair_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """The pairs as a table whose numbers sort, ρ being that within CoTs; unknown cells are empty."""
+    several = rows["model_id"].nunique() > 1
+    powers = [Power.of_row(row) for row in rows[list(POWER)].to_dict("records")]
+    return pd.DataFrame(
+        {
+            "geometry": [column(name).label for name in rows["x"]],
+            "importance": [metric_choice(f"{row.metric}:{row.convention}") for row in rows.itertuples()],
+            "where": [place_in_words(row) for row in rows[["layer", "kind", "position"]].to_dict("records")],
+            **({"model": [one_line(str(name), 40) for name in rows["model"]]} if several else {}),
+            "|ρ|": rows["within"].astype(float).abs(),
+            "ρ": rows["within"],
+            "low": rows["within_low"],
+            "high": rows["within_high"],
+            "p": rows["p"],
+            "q": rows["q"],
+            "null low": rows["within_null_low"],
+            "null high": rows["within_null_high"],
+            "ρ given": rows["partial"],
+            "found": [power.at(SAID) for power in powers],
+            "found from": [
+                power.least(allowed) for power, allowed in zip(powers, rows["p_allowed"].fillna(P_ALONE), strict=True)
+            ],
+            "pooled ρ": rows["spearman"],
+            "other way": [_other_way(row) for row in rows[list(_SIGNS)].to_dict("records")],
+            "law": rows["verdict"].fillna("unknown").where(rows["shared"] == "", rows["shared"]),
+            "held fixed": [
+                ", ".join(COVARIATE_WORDS.get(name, name) for name in names) if pd.api.types.is_list_like(names) else ""
+                for names in rows["covariates"]
+            ],
+            "n": rows["n"],
+            "CoTs": rows["n_cots"],
+            "problems": rows["n_problems"],
+        }
+    )
+
+
+def open_pair(row: pd.Series) -> None:
+    """The scatter of a pair."""
+    named = {"direction": row["kind"], "position": row["position"], "unit": row["unit"]}
+    of_layer = {name: value for name, value in named.items() if value != NONE} | {"layer": str(row["layer"])}
+    if row["layer"] == NO_LAYER:
+        of_layer = {"convention": row["kind"]}
+    selection.choose(
+        view="pair",
+        column=row["x"],
+        metric=f"{row['metric']}:{row['convention']}",
+        model=row["model_id"],
+        **of_layer,
+    )
+
+
+def _clicked(key: str, rows: pd.DataFrame) -> None:
+    if (mark := next((mark for mark in marks(key) if type(mark) is int and 0 <= mark < len(rows)), None)) is not None:
+        open_pair(rows.iloc[mark])
+
+
+# Metrics
+
+
+def metrics(store: Store, where: Place) -> None:
+    """How the importance metrics agree, how the selected chunk's metric settles with rollouts,
+    and resampling it now."""
+    choices = chains_view.importance_options(store)
+    if not choices:
+        say(no_rollouts(store.coverage().iloc[0], store.path, has_tokens=True))
+        return
+    left, right = st.columns([1, 1], gap="medium")
+    with left:
+        st.subheader("Agreement of the metrics")
+        _agreement(store, choices)
+    with right:
+        resample_view.metric_of_chunk(store, where, choices)
+
+
+def _agreement(store: Store, choices: list[str]) -> None:
+    every = selection.pick_switch(
+        "every", "Every convention", default=False, help="Else one convention of each metric, the usual one."
+    )
+    shown = (
+        choices if every else list({choice.partition(":")[0]: choice for choice in reversed(choices)}.values())[::-1]
+    )
+    values = studies.ask(store.importance_values)
+    values = values.assign(choice=values["metric"] + ":" + values["convention"])
+    wide = values[values["choice"].isin(shown)].pivot(
+        index=["chunk_id", "cot_id", "problem_id"], columns="choice", values="value"
+    )
+    wide = wide.reset_index().drop(columns="chunk_id")
+    found = agreement_of(wide)
+    fair = [comparable(a.partition(":")[2], b.partition(":")[2]) for a, b in zip(found["a"], found["b"], strict=True)]
+    found = found[pd.Series(fair, index=found.index, dtype=bool)]  # a list without elements would choose columns
+    st.plotly_chart(agreement_matrix(found, {choice: metric_choice(choice) for choice in shown}), key="agreement")
+    st.caption(
+        "Spearman's ρ over chunks where both are known; n and the 95 % interval over problems on hover. Metrics that"
+        " share rollouts agree in part because they share their noise. What was published is compared with `ta` alone,"
+        " whose directions and comparators it has."
+    )
+
+
+VIEWS = {
+    "pair": ("One pair", steepness_view.one_pair),
+    "pairs": ("All pairs", all_pairs),
+    "metrics": ("Metrics", metrics),
+    "geometry": ("Side by side", geometry_view.side_by_side),
+}

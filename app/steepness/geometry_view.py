@@ -1,0 +1,355 @@
+"""Local geometry on the page: what is exact about the selected chunk,
+and the ways to measure steepness side by side."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app.figures.geometry import (
+    KLS,
+    before_and_after,
+    eigenvalues,
+    finite_steps,
+    isotropic_against_random,
+    on_and_off_manifold,
+    swept_against_fisher,
+)
+from app.shared.chunk_table import interval, number
+from app.shared.clicks import go_to_clicked
+from app.shared.geometry_columns import known_columns, pick_column
+from app.shared.place import Place
+from app.shell import selection, studies
+from app.shell.missing import Missing, command, say
+from app.shell.untrusted import show
+from app.shell.vocabulary import DIRECTIONS, KINDS, UNITS, direction_words
+from backend.geometry.before_after import AlongTheCot, along_the_cot
+from backend.store.geometry_queries import NONE
+from backend.store.store import Store
+
+_DIRECTED = ("steepness", "amplitude", "fisher_steepness")
+_EXACT = ("fisher_steepness", "isotropic_steepness")
+
+
+def not_computed(store: Store) -> Missing:
+    """What to do where a study has no exact geometry."""
+    return Missing(
+        "Exact geometry has not been computed for this study: Fisher steepness, tr(G)/2d, eigenvalues, dimension,"
+        " before and after are unknown. Put a table [geometry] into the study file, and run it:",
+        command(store.path, "geometry"),
+    )
+
+
+# One chunk
+
+
+def of_chunk(store: Store, chunk: str, *, model: str, layer: int, unit: str, position: str) -> None:
+    """What is exact about the chunk at a layer; nothing where nothing is known.
+
+    A unit or position of `none` means whichever is there.
+    """
+    exact, clouds, fisher = store.local_geometry_of(chunk), store.neighbourhood_of(chunk), store.fisher_of(chunk)
+    exact, clouds, fisher = (
+        rows[(rows["model_id"] == model) & (rows["layer"] == layer)] for rows in (exact, clouds, fisher)
+    )
+    for name, wanted in (("unit", unit), ("position", position)):
+        exact, fisher = (
+            rows[rows[name] == (rows[name].min() if wanted == NONE else wanted)] for rows in (exact, fisher)
+        )
+    if exact.empty and clouds.empty and fisher.empty:
+        return
+    st.markdown("**Exact geometry here**")
+    if len(fisher):
+        st.dataframe(directions_table(fisher), hide_index=True, row_height=28, height="content", key="fisher")
+    rows = quantities(exact.iloc[0] if len(exact) else None, clouds.iloc[0] if len(clouds) else None)
+    st.dataframe(rows, hide_index=True, row_height=28, height="content", key="exact")
+    if len(exact) and pd.api.types.is_list_like(exact["eigenvalues"].iloc[0]):
+        row = exact.iloc[0]
+        st.plotly_chart(
+            eigenvalues(row.eigenvalues, unit=row.unit), key="eigenvalues", config={"displayModeBar": False}
+        )
+        if pd.notna(row.eigen_residual):
+            st.caption(
+                "Half the leading eigenvalues of G: the steepness along their eigenvectors; largest ‖Gv − λv‖ / λ₁ is "
+                f"{number(row.eigen_residual)}."
+            )
+
+
+def directions_table(fisher: pd.DataFrame) -> pd.DataFrame:
+    """Fisher against swept for each kind of direction, in nats per β²; a mean where a kind has several directions."""
+    order = [kind for kind in KINDS if kind in set(fisher["kind"])] + sorted(set(fisher["kind"]) - set(KINDS))
+    both = fisher.dropna(subset=["fisher_steepness"])
+    means = fisher.groupby("kind")[list(_DIRECTED)].mean().reindex(order)
+    swept = both.dropna(subset=["steepness"]).groupby("kind")[list(_DIRECTED)].mean().reindex(order)
+    return pd.DataFrame(
+        {
+            "direction": [KINDS.get(kind, kind) for kind in order],
+            "n": [
+                f"{n} ({k} swept)" if n != k else str(n)
+                for n, k in (
+                    (int(own["fisher_steepness"].notna().sum()), int(own["steepness"].notna().sum()))
+                    for own in (fisher[fisher["kind"] == kind] for kind in order)
+                )
+            ],
+            "Fisher ½·vᵀGv": [number(value) for value in means["fisher_steepness"]],
+            "swept |a|": [number(value) for value in means["steepness"]],
+            "pure square": [number(value) for value in means["amplitude"]],
+            "|a| / Fisher": [
+                number(ratio)
+                for ratio in swept["steepness"] / swept["fisher_steepness"].where(swept["fisher_steepness"] > 0)
+            ],
+        }
+    )
+
+
+def quantities(exact: pd.Series | None, cloud: pd.Series | None) -> pd.DataFrame:
+    """What is known of the chunk without a direction, in words; `exact` is a row of local_geometry, `cloud` one of
+    neighbourhoods.
+    """
+    rows = {}
+    if exact is not None:
+        per_beta = f"nats per β², β in {UNITS.get(exact.unit, exact.unit)}"
+        rows["isotropic steepness tr(G)/2d"] = (
+            f"{_with_error(exact.isotropic_steepness, exact.isotropic_se)} {per_beta}"
+        )
+        rows["participation ratio of G"] = _with_error(exact.participation_ratio, exact.participation_se)
+        rows["on / off manifold"] = (
+            f"{number(exact.on_manifold_steepness)} / {number(exact.off_manifold_steepness)} {per_beta}"
+        )
+        rows["anisotropy ratio at magnitude 1"] = number(exact.anisotropy_ratio)
+    if cloud is not None:
+        rows["intrinsic dimension, TwoNN / MLE"] = f"{number(cloud.dimension_twonn)} / {number(cloud.dimension_mle)}"
+        rows["curvature"] = f"{number(cloud.curvature)} rad"
+        rows["density, log 1 / distance"] = f"{number(cloud.density)} (k = {cloud.k} of {cloud.n} chunks)"
+    return pd.DataFrame({"quantity": list(rows), "value": list(rows.values())})
+
+
+def _with_error(value: float, error: float) -> str:
+    return number(value) if pd.isna(value) or pd.isna(error) else f"{number(value)} ± {error:.2g}"
+
+
+# Side by side
+
+
+def side_by_side(store: Store, where: Place) -> None:
+    """The same chunks by the sweep, exactly, along random directions, on the manifold and off it; and before a chunk
+    against after it.
+    """
+    choices = known_columns(store)
+    if not set(_EXACT) & set(choices["x"]):
+        say(not_computed(store))
+    directed = choices[choices["x"].isin(_DIRECTED)]
+    if directed.empty:
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        exact = (
+            directed["x"] == "fisher_steepness"
+        )  # where there is any, a place without it has nothing to set side by side
+        row = pick_column(
+            store, directed.assign(x=(exact | ~exact.any()).map({True: "here", False: "elsewhere"})), "here"
+        )
+    place = {"model_id": row.model_id, "layer": int(row.layer), "position": row.position, "unit": row.unit}
+    left, right = st.columns(2, gap="medium")
+    with left:
+        st.subheader("Sweep against Fisher")
+        curves = swept_and_fisher(store, place, row.kind)
+        _chart(swept_against_fisher(curves, unit=row.unit, selected=where.chunk), "swept_fisher", curves)
+        several = curves["n_directions"].max() > 1 if len(curves) else False
+        st.caption(
+            ("Each mark is a chunk: mean over its directions of this kind. " if several else "Each mark is a chunk. ")
+            + "|a| is fitted over all β and bends with what is not quadratic; Fisher is the limit at β = 0."
+        )
+    everywhere = studies.ask(store.local_geometry_at, **place)
+    with right:
+        st.subheader("Random directions against tr(G)/2d")
+        random = isotropic_and_random(store, place, everywhere)
+        _chart(isotropic_against_random(random, unit=row.unit, selected=where.chunk), "isotropic_random", random)
+        st.caption("tr(G)/2d is the mean of ½·vᵀGv over all directions; bars: ± one standard error of its estimate.")
+    left, right = st.columns(2, gap="medium")
+    with left:
+        st.subheader("Finite steps at the selected chunk")
+        own = store.local_geometry_of(where.chunk)
+        own = own[(own["model_id"] == row.model_id) & (own["layer"] == row.layer)]
+        own = own[(own["position"] == row.position) & (own["unit"] == row.unit)]
+        if len(own) and pd.notna(own["n_random"].iloc[0]):
+            st.plotly_chart(finite_steps(own.iloc[0]), key="finite_steps", config={"displayModeBar": False})
+            st.caption(_random_steps(own.iloc[0]))
+        else:
+            st.caption(
+                "No finite steps were made at this chunk: they are had at some chunks of the study (`spectra` of"
+                " [geometry])."
+            )
+            _offer(
+                everywhere.loc[everywhere["n_random"].notna(), "chunk_id"],
+                "finite_steps_at",
+                "Show a chunk that has them",
+                "chunk",
+            )
+    with right:
+        st.subheader("On the manifold against off it")
+        _chart(on_and_off_manifold(everywhere, unit=row.unit, selected=where.chunk), "manifold", everywhere)
+        st.caption(
+            "Tangents: leading principal components of the nearest chunk activations. Off: random directions orthogonal"
+            " to them."
+        )
+    _before_and_after(store, where, row)
+
+
+def swept_and_fisher(store: Store, place: dict, kind: str) -> pd.DataFrame:
+    """One row a chunk: Fisher steepness, |a| and pure square (means over the kind's directions), NULL where unknown."""
+    columns = {name: _values(store, name, kind, place) for name in _DIRECTED}
+    rows = columns["steepness"] if len(columns["steepness"]) else columns["fisher_steepness"]
+    found = rows[["chunk_id", "number", "text", "below_floor", "n_directions"]]
+    for name, values in columns.items():
+        found = found.merge(values[["chunk_id", "x"]].rename(columns={"x": name}), on="chunk_id", how="left")
+    return found
+
+
+def isotropic_and_random(store: Store, place: dict, everywhere: pd.DataFrame) -> pd.DataFrame:
+    """One row a chunk: tr(G)/2d with its error, and the mean |a| of the swept random directions."""
+    swept = _values(store, "steepness", "random", place)[["chunk_id", "x", "n_directions"]].rename(
+        columns={"x": "steepness"}
+    )
+    return everywhere.merge(swept, on="chunk_id", how="inner")
+
+
+def _values(store: Store, x: str, kind: str, place: dict) -> pd.DataFrame:
+    rows = studies.ask(store.geometry_and_importance, x=x, kind=kind, source="", metric="", convention="", **place)
+    return rows.assign(number=rows["chunk_index"] + 1)
+
+
+def _chart(figure: object, key: str, rows: pd.DataFrame) -> None:
+    st.plotly_chart(
+        figure,
+        key=key,
+        on_select=lambda: go_to_clicked(key, rows["chunk_id"]),
+        selection_mode="points",
+        config={"scrollZoom": True},
+    )
+
+
+def _offer(ids: Sequence[str], key: str, label: str, field: str) -> None:
+    """A button to the first of the chunks or CoTs that have what the selected one has not."""
+    if len(ids) and st.button(label, icon=":material/arrow_forward:", key=key):
+        selection.choose(**({"problem": None, "cot": None, "chunk": None} | {field: next(iter(ids))}))
+        selection.rerun()
+
+
+def _random_steps(row: pd.Series) -> str:
+    ratio = number(row.anisotropy_ratio)
+    return (
+        f"Mean KL over {row.n_random:.0f} random directions, magnitudes binned in the logarithm. At magnitude 1:"
+        f" largest over smallest KL {ratio}, {number(row.n_below_floor)} directions at or below the noise floor."
+        " Hollow: mean at or below it."
+    )
+
+
+# Before and after
+
+
+def _before_and_after(store: Store, where: Place, row: pd.Series) -> None:
+    st.subheader("Just before a chunk against just after it")
+    rows = store.before_after_of(where.cot)
+    rows = rows[(rows["model_id"] == row.model_id) & (rows["layer"] == row.layer)]
+    if rows.empty:
+        st.caption(
+            "This chain of thought was not steered before and after its chunks at this layer (`before_after` CoTs of"
+            " [geometry])."
+        )
+        _offer(
+            store.cots_before_after(row.model_id, row.layer),
+            "before_after_at",
+            "Show a chain of thought that was",
+            "cot",
+        )
+        return
+    every = rows = rows[rows["unit"] == rows["unit"].iloc[0]]
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        kinds = list(dict.fromkeys(rows["kind"].fillna(NONE)))
+        kind = kinds[0]
+        if len(kinds) > 1:
+            kind = selection.checked("direction", kinds, row.kind, elsewhere=DIRECTIONS, show=direction_words)
+            selection.offer(
+                "before_after_direction",
+                "Direction",
+                kinds,
+                kind,
+                lambda kind: selection.choose(direction=kind),
+                show=direction_words,
+                width=290,
+            )
+        rows = rows[rows["kind"].fillna(NONE) == kind]
+        betas = sorted(rows["beta"].unique(), key=abs)
+        worded = {f"{value:g}": value for value in betas}
+        beta = worded[selection.pick("size", "β", list(worded), default=f"{betas[-1]:g}", width=110)]
+        measure = selection.pick(
+            "rest",
+            "KL on",
+            ["answer", "rest"],
+            show=lambda name: KLS[f"kl_{name}"][0],
+            widget=st.segmented_control,
+            required=True,
+        )
+    found, measure = along(every), f"kl_{measure}"
+    rows = rows[rows["beta"] == beta].assign(number=rows["chunk_index"] + 1)
+    step = found.step if measure == "kl_answer" and found.verdict in ("sharp", "gradual") else None
+    unit, n_chunks = rows["unit"].iloc[0], len(store.chunk_spans(where.cot))
+    figure = before_and_after(rows, measure=measure, unit=unit, step=step, selected=where.chunk, n_chunks=n_chunks)
+    st.plotly_chart(figure, key="before_after", config={"displayModeBar": False})
+    show(
+        along_in_words(found)
+        + (f" Unknown, and left out: {found.n_unknown} directions at places." if found.n_unknown else "")
+    )
+    st.caption(
+        f"Each point: KL(steered ‖ base), mean over the tokens of {KLS[measure][0]} and over the chunk's directions, at"
+        f" β = {beta:g}. The rest begins after the chunk on both sides, so that only where it is steered differs."
+        " Gradual or sharp: constant, line and step through log KL on the answer, over all β and the directions that"
+        " are steered at every chunk, compared by AIC."
+    )
+
+
+def along(rows: pd.DataFrame) -> AlongTheCot:
+    """How the KL on the answer falls along the CoT, from the directions that are steered at several chunks, of its rows
+    of one layer.
+    """
+    shared = rows.groupby("direction_id")["chunk_id"].transform("nunique") > 1
+    known = rows[shared].astype(object)
+    return along_the_cot(known.where(known.notna(), None).to_dict("records"))
+
+
+def along_in_words(found: AlongTheCot) -> str:
+    """Gradual or sharp, with the step's place, interval and p."""
+    if found.verdict is None:
+        return (
+            f"Gradual or sharp is unknown: the KL on the answer is known at {found.n_places} places of this chain, and"
+            " 4 are needed."
+        )
+    if found.step is None or found.verdict == "no change":
+        p = "" if found.step is None else f" (best step: p = {found.step.p:.2g})"
+        return (
+            f"What steering does to the answer does not change along this chain beyond chance{p}, n = {found.n_places}"
+            " places."
+        )
+    step = found.step
+    at = (
+        f"at chunk {step.x_after:g}"
+        if step.x_after - step.x_before == 1
+        else f"between chunks {step.x_before + 1:g} and {step.x_after:g}"
+    )
+    wide = "interval unknown" if np.isnan(step.low) else f"95 % interval {interval(step.low + 0.5, step.high + 0.5)}"
+    order = (
+        f"p = {step.p:.2g}, of orders {'unknown' if np.isnan(found.p_order) else f'{found.p_order:.2g}'}, n ="
+        f" {found.n_places} places"
+    )
+    if found.verdict == "uneven":
+        return (
+            "Uneven: places differ, but chance would put so few into such an order. By the best single step, log KL on"
+            f" the answer changes by {step.size:+.2g} {at} ({wide}; {order})."
+        )
+    if found.verdict == "sharp":
+        return f"Sharp: log KL on the answer changes by {step.size:+.2g} in one step {at} ({wide}; {order})."
+    return (
+        f"Gradual: log KL on the answer changes by {found.slope:+.2g} a chunk; the best single step lies {at} ({wide};"
+        f" {order})."
+    )

@@ -1,0 +1,403 @@
+"""One pair: a geometry column against an importance metric, what chance would draw, and the evidence in words and
+numbers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app.figures.steepness import p_value, shuffled_within_cots, signed, span, steepness_and_importance
+from app.shared import chains_view, chunk_panel
+from app.shared.chunk_table import interval, number
+from app.shared.clicks import go_to_clicked
+from app.shared.geometry_columns import known_columns, pick_column, place_in_words
+from app.shared.place import Place
+from app.shared.statistics_cache import chance_of, evidence_of, stored_evidence
+from app.shell import navigation, selection, studies
+from app.shell.missing import no_rollouts, say_and_end
+from app.shell.untrusted import one_line, show
+from app.shell.vocabulary import column, definition, metric, metric_choice
+from app.steepness import geometry_view
+from backend.evidence.association import Association
+from backend.evidence.multiple import shared
+from backend.evidence.pairs import Evidence
+from backend.evidence.sample import SUBSETS, sample_of
+from backend.evidence.verdict import RULE, conditions
+from backend.evidence.within import within
+from backend.evidence.words import in_words
+from backend.store.geometry_queries import COVARIATES, NO_LAYER, NONE
+from backend.store.store import Store
+
+_SCALES = {"linear": "linear", "log": "logarithmic"}
+SUBSET_WORDS = {"all": "all chunks", "away_from_origin": "chunks away from the origin"}
+COVARIATE_WORDS = {
+    "n_tokens": "chunk length",
+    "place": "place in the CoT",
+    "residual_norm": "activation norm",
+    "entropy": "mean entropy",
+    "n_rollouts": "rollouts it rests on",
+}
+_CURVES = {"constant": "c", "linear": "a + b·x", "log_log": "c·x^k", "inverse": "A/(x + x₀) + c"}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the page shows. What a geometry column does not have is `none`."""
+
+    x: str
+    kind: str
+    model: str
+    layer: int
+    position: str
+    unit: str
+    metric: str
+    convention: str
+    source: str
+    logarithmic: bool
+    intervals: bool
+
+    @property
+    def column(self) -> dict[str, Any]:
+        """The geometry column by its names in the store."""
+        return {
+            "x": self.x,
+            "kind": self.kind,
+            "model_id": self.model,
+            "layer": self.layer,
+            "position": self.position,
+            "unit": self.unit,
+        }
+
+    @property
+    def pair(self) -> dict[str, Any]:
+        return self.column | {"metric": self.metric, "convention": self.convention}
+
+
+# What is shown
+
+
+def controls(store: Store) -> Chosen:
+    """The pickers. Where nothing is known of geometry or of importance, says what to run and ends the page."""
+    choices, metrics = known_columns(store), chains_view.importance_options(store)
+    if not metrics:
+        say_and_end(no_rollouts(store.coverage().iloc[0], store.path, has_tokens=True))
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        x = selection.pick(
+            "column", "Geometry", list(dict.fromkeys(choices["x"])), show=lambda name: column(name).label, width=270
+        )
+        where = pick_column(store, choices, x)
+        others = [choice for choice in metrics if choice != f"{x}:{where.kind}"] or metrics
+        usual = chains_view.usual_choice(others)
+        chosen = selection.pick(
+            "metric", "Importance", others, default=usual, elsewhere=metrics, show=metric_choice, width=390
+        )
+        scale = selection.pick("scale", "Horizontal axis", list(_SCALES), show=_SCALES.__getitem__, width=130)
+        intervals = selection.pick_switch(
+            "intervals", "95 % CI", default=False, help="Draw the bootstrap interval of each importance."
+        )
+    name, _, convention = chosen.partition(":")
+    source = selection.checked("tags", store.tag_sources()) or ""
+    return Chosen(
+        x,
+        where.kind,
+        where.model_id,
+        int(where.layer),
+        where.position,
+        where.unit,
+        name,
+        convention,
+        source,
+        scale == "log",
+        intervals,
+    )
+
+
+def points(store: Store, chosen: Chosen) -> pd.DataFrame:
+    rows = studies.ask(
+        store.geometry_and_importance,
+        **chosen.column,
+        source=chosen.source,
+        metric=chosen.metric,
+        convention=chosen.convention,
+    )
+    return rows.assign(number=rows["chunk_index"] + 1)
+
+
+# On the page
+
+
+def one_pair(store: Store, where: Place) -> None:
+    """The scatter and its evidence, and the selected chunk beside them."""
+    chosen = controls(store)
+    rows = points(store, chosen)
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        frame = rows.rename(columns={"value": "y"})
+        stored = {subset: stored_evidence(store, chosen.pair, subset) for subset in SUBSETS}
+        found = {subset: kept or _computed(frame, chosen, subset) for subset, kept in stored.items()}
+        _scatter(rows, chosen, found["all"], where.chunk)
+        _evidence(store, chosen, found, is_stored=stored["all"] is not None)
+    with right:
+        chunk(store, where, chosen, rows)
+
+
+def _computed(frame: pd.DataFrame, chosen: Chosen, subset: str) -> Evidence:
+    covariates = tuple(name for name in COVARIATES if name != chosen.x)
+    found = evidence_of(frame[["x", "y", "cot_id", "problem_id", *covariates]], covariates, subset)
+    return replace(found, shared=shared(chosen.pair))
+
+
+def _scatter(rows: pd.DataFrame, chosen: Chosen, found: Evidence, selected: str) -> None:
+    pair = "|".join(map(str, chosen.pair.values()))
+    kept = st.session_state.get("shuffled")
+    seed = kept[1] if kept and kept[0] == pair else None
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.button(
+            "Shuffle importance",
+            icon=":material/shuffle:",
+            key="shuffle",
+            on_click=lambda: st.session_state.update(shuffled=(pair, (seed or 0) + 1)),
+            help="Deal importance anew among the chunks of each CoT: a look at what chance draws.",
+        )
+        if seed is not None:
+            st.button(
+                "As measured",
+                icon=":material/undo:",
+                key="unshuffle",
+                on_click=lambda: st.session_state.pop("shuffled", None),
+            )
+    drawn = rows if seed is None else shuffled_within_cots(rows, seed)
+    band = chance_of(rows[["x", "value", "cot_id"]])
+    figure = steepness_and_importance(
+        drawn,
+        column(chosen.x),
+        metric(chosen.metric),
+        found.rank,
+        found.within,
+        unit=chosen.unit,
+        place=place_in_words(chosen.pair),
+        logarithmic=chosen.logarithmic,
+        intervals=chosen.intervals,
+        selected=selected,
+        band=_with_means(band, drawn),
+        shuffle=seed,
+    )
+    st.plotly_chart(
+        figure,
+        key="steepness",
+        on_select=lambda: go_to_clicked("steepness", rows["chunk_id"]),
+        selection_mode="points",
+        config={"scrollZoom": True},
+    )
+    if seed is not None:
+        both = drawn[drawn["x"].notna() & drawn["value"].notna()]
+        dealt = sample_of(both.rename(columns={"value": "y"})[["x", "y", "cot_id", "problem_id"]])
+        rho = within(dealt, n_bootstrap=0, n_permutations=0, seed=seed).rho
+        st.caption(
+            f"Shuffled, seed {seed}: ρ within CoTs = {signed(rho)}. Measured: {signed(found.within.rho)}. Of such"
+            f" shuffles 95 % lie in {span(found.within.null_low, found.within.null_high)}."
+        )
+    if len(band):
+        st.caption(
+            f"Grey: chunks in {len(band)} equal groups by {column(chosen.x).label}; in 95 % of shuffles of importance"
+            " within CoTs the mean of a group falls into the band. Line: where it is."
+        )
+    explanation(found.rank)
+
+
+def _with_means(band: pd.DataFrame, drawn: pd.DataFrame) -> pd.DataFrame:
+    """The band with the means of the points that are drawn, which may be shuffled."""
+    if band.empty:
+        return band
+    known = drawn[drawn["x"].notna() & drawn["value"].notna()].sort_values("x", kind="stable")
+    groups = pd.Series(range(len(band))).repeat(band["n"].to_numpy()).to_numpy()
+    return band.assign(mean=known["value"].astype(float).groupby(groups).mean().to_numpy())
+
+
+def whose(store: Store) -> None:
+    """Says so where a model was steered on what another one wrote: then the two axes are of two models."""
+    for reader, writer in studies.ask(store.read_by_others).itertuples(index=False):
+        show(
+            f"Steepness is that of {one_line(reader, 60)}, reading; importance that of {one_line(writer, 60)}, which"
+            " wrote the chains."
+        )
+
+
+def explanation(found: Association) -> None:
+    """How to read the numbers on the figure."""
+    for note in found.notes:
+        name, _, rest = note.partition(" ")
+        note = f"{COVARIATE_WORDS.get(name, name)} {rest}"
+        st.caption(note[:1].upper() + note[1:] + ".")
+    st.caption(
+        "ρ is a rank correlation; within CoTs it is of what ranks differ from their CoT's mean, so that effects of"
+        " problems and CoTs do not count. Chunks of one problem are not independent: its interval resamples whole"
+        f" problems ({found.n_bootstrap:,} times); p permutes importance within each CoT ({found.n_permutations:,}"
+        f" times, seed {found.seed}). An empty corner is no law: independent heavy tails leave one."
+    )
+
+
+def _evidence(store: Store, chosen: Chosen, by_subset: Mapping[str, Evidence], *, is_stored: bool) -> None:
+    """The answer in words, why, and the numbers, on all chunks and away from the origin."""
+    whole = by_subset["all"]
+    st.subheader("Evidence")
+    importance = metric_choice(f"{chosen.metric}:{chosen.convention}")
+    show(
+        in_words(
+            whole,
+            x_name=column(chosen.x).label,
+            y_name=importance,
+            where=place_in_words(chosen.pair),
+            names=COVARIATE_WORDS,
+        )
+    )
+    whose(store)
+    with st.expander("Which conditions of the rule hold"):
+        st.caption(RULE)
+        for condition in conditions(whole, COVARIATE_WORDS):
+            st.text(("✓ " if condition.holds else "✗ ") + condition.words)
+    st.dataframe(evidence_table(by_subset), hide_index=True, row_height=28, height="content", key="evidence")
+    if not is_stored:
+        st.caption("Computed here: this pair is not in the table of all pairs, so its p stands alone and has no q.")
+    if whole.fits:
+        st.dataframe(fits_table(whole), hide_index=True, row_height=28, height="content", key="fits")
+        st.caption(
+            "Curves through the same chunks: AIC less the least (lower is better), R² in sample, and CV R² on problems"
+            " left out, where a constant has 0 and a curve that predicts worse than the mean is below it."
+        )
+
+
+# The numbers in words
+
+
+def evidence_table(by_subset: Mapping[str, Evidence]) -> pd.DataFrame:
+    """One row a quantity, one column a subset of the chunks; unknown is said to be unknown."""
+    columns = {SUBSET_WORDS.get(subset, subset): _quantities(found) for subset, found in by_subset.items()}
+    return pd.DataFrame(columns).rename_axis("quantity").reset_index()
+
+
+def _quantities(found: Evidence) -> dict[str, str]:
+    rank, within, parts, slope, mixed = found.rank, found.within, found.zero_inflated, found.theil_sen, found.mixed
+    return {
+        "chunks · CoTs · problems (unknown)": f"{rank.n} · {rank.n_cots} · {rank.n_problems} ({rank.n_missing})",
+        "ρ within CoTs, 95 % over problems": f"{signed(within.rho)} {span(within.low, within.high)}",
+        "permuted within CoTs: p, by chance": (
+            f"p {_p(rank.p_permutation, rank)}, {span(within.null_low, within.null_high)}"
+        ),
+        "p over problems": number(within.p_problems),
+        "q over all pairs": number(found.q),
+        "ρ within CoTs, covariates held fixed": (
+            f"{signed(found.partial.rho)}, p {_p(found.partial.p, rank)}, p over problems "
+            f"{number(found.partial.p_problems)}, n = {number(found.partial.n)}"
+        ),
+        "held fixed": (
+            ", ".join(COVARIATE_WORDS.get(name, name) for name in found.partial.covariates) or "nothing is known"
+        ),
+        "would be found (ρ within CoTs: share)": _planted(found),
+        "Spearman ρ over all chunks, 95 % over problems": (
+            f"{signed(rank.spearman)} {span(rank.ci_low, rank.ci_high)}"
+            + (", the other way" if found.runs_the_other_way else "")
+        ),
+        "Kendall τ-b, 95 %": f"{signed(found.kendall.tau)} {span(found.kendall.low, found.kendall.high)}",
+        "importance > 0": (
+            f"{parts.n_positive} of {rank.n}" + (f", < 0: {parts.n_negative}" if parts.n_negative else "")
+        ),
+        "AUC of x for importance > 0": (
+            f"{number(parts.auc)} {interval(parts.auc_low, parts.auc_high)}, p {_p(parts.auc_p, rank)}"
+        ),
+        "ρ where importance > 0": (
+            f"{signed(parts.positive_spearman)} {span(parts.positive_low, parts.positive_high)}, "
+            f"p {_p(parts.positive_p, rank)}"
+        ),
+        "Theil–Sen slope, 95 % (chunks as independent)": f"{number(slope.slope)} {interval(slope.low, slope.high)}",
+        "mixed model on ranks: slope, 95 %": (
+            f"{signed(mixed.slope)} {span(mixed.low, mixed.high)}, p = {number(mixed.p)}"
+            + (f" ({one_line(mixed.note, 80)})" if mixed.note else "")
+        ),
+        "variance between problems": "unknown" if pd.isna(mixed.problem_share) else f"{mixed.problem_share:.0%}",
+    }
+
+
+def _planted(found: Evidence) -> str:
+    power = found.power
+    shares = ", ".join(f"{signed(rho)}: {share:.0%}" for rho, share in zip(power.rho, power.found, strict=True))
+    return shares or f"unknown: {power.note or 'not worked out'}"
+
+
+def fits_table(found: Evidence) -> pd.DataFrame:
+    """The curves fitted, those on the same chunks beside each other; the best by each criterion is marked."""
+    rows = []
+    for subset in dict.fromkeys(fit.rows for fit in found.fits):
+        fits = [fit for fit in found.fits if fit.rows == subset]
+        aic, cv = pd.Series([fit.aic for fit in fits], dtype=float), pd.Series([fit.cv_r2 for fit in fits], dtype=float)
+        for k, fit in enumerate(fits):
+            rows.append(
+                {
+                    "chunks": (
+                        f"{ {'all': 'all', 'positive': 'x > 0 and importance > 0'}.get(subset, subset) }, n = {fit.n}"
+                    ),
+                    "curve": _CURVES.get(fit.curve, fit.curve),
+                    "AIC − least": _best(fit.aic - aic.min(), aic[k] == aic.min()),
+                    "R²": number(fit.r2),
+                    "CV R²": _best(fit.cv_r2, cv[k] == cv.max()),
+                    "parameters": ", ".join(f"{name} = {number(value)}" for name, value in fit.parameters.items()),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _best(value: float, wins: bool) -> str:
+    return number(value) + (" ← best" if wins else "")
+
+
+def _p(p: float, rank: Association) -> str:
+    return "unknown" if pd.isna(p) else p_value(p, rank.n_permutations)
+
+
+# The selected chunk
+
+
+def chunk(store: Store, where: Place, chosen: Chosen, rows: pd.DataFrame) -> None:
+    """The selected chunk: its text, its two values, its exact geometry, and its KL curves."""
+    text = store.chunk_card(where.chunk, chosen.source).iloc[0]
+    with st.container(border=True):
+        st.markdown(f"#### Chunk {text.chunk_index + 1}")
+        show(text.text.strip())
+        own = rows[rows["chunk_id"] == where.chunk]
+        if own.empty:
+            st.caption("Nothing of this geometry is known at this chunk. Click a point to choose one.")
+        else:
+            _values(own.iloc[0], chosen)
+        if st.button("Read it in its chain of thought", icon=":material/segment:", width="stretch"):
+            navigation.go_to(navigation.CHAINS)
+    if chosen.layer == NO_LAYER:
+        return
+    geometry_view.of_chunk(
+        store, where.chunk, model=chosen.model, layer=chosen.layer, unit=chosen.unit, position=chosen.position
+    )
+    curves = store.kl_curves_of(where.chunk)
+    curves = curves[(curves["model_id"] == chosen.model) & (curves["layer"] == chosen.layer)]
+    for name, wanted in (("unit", chosen.unit), ("position", chosen.position)):
+        if len(curves):
+            curves = curves[curves[name] == (wanted if wanted != NONE else curves[name].min())]
+    if len(curves):
+        chunk_panel.steering(curves)
+
+
+def _values(row: pd.Series, chosen: Chosen) -> None:
+    left, right = st.columns([2, 3])
+    shown = column(chosen.x)
+    left.metric(shown.label, number(row.x), help=f"{shown.axis(chosen.unit)}. {shown.meaning}")
+    right.metric(metric(chosen.metric).short, number(row.value), help=metric(chosen.metric).meaning)
+    facts = [f"95 % interval of the importance: {interval(row.ci_low, row.ci_high)}"]
+    if pd.notna(row.r2):
+        facts.append(f"R² of the fit: {number(row.r2)}")
+    if pd.notna(row.n_directions):
+        facts.append(f"{int(row.n_directions)} direction{'s' if row.n_directions != 1 else ''}")
+    if pd.notna(row.below_floor) and row.below_floor:
+        facts.append("below the noise floor")
+    facts.append(definition(chosen.metric, chosen.convention))
+    st.caption(" · ".join(facts))

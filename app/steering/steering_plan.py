@@ -1,0 +1,492 @@
+"""The controls that say what is done to the residual stream, and what they add up to."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app.components.layer_strip import layer_strip
+from app.shared import live, residual
+from app.shared.chunk_table import number as figure
+from app.shell import selection
+from app.shell.untrusted import one_line
+from app.shell.vocabulary import (
+    CATEGORIES,
+    DIRECTIONS,
+    OPERATIONS,
+    PLACES,
+    STEERING_KINDS,
+    UNITS,
+    category,
+    direction_words,
+)
+from app.steering.steering_subject import Subject
+from backend.errors import AnchorscopeError
+from backend.geometry import directions
+from backend.geometry.direction_library import DirectionSpec, available, category_gate_of, make_direction
+from backend.geometry.directions import Direction
+from backend.live.available import Choice
+from backend.live.kept import About
+from backend.live.requests import Open
+from backend.live.sentence import sentence
+from backend.live.service import Status
+from backend.models.interventions import Gate, Intervention
+from backend.schema.tables import TABLES
+from backend.store.store import Store
+
+if TYPE_CHECKING:
+    from backend.geometry.direction_files import Entry
+
+CONTROL_SEED = (
+    2**40
+)  # the same random directions for every run at a layer, so that runs can be compared; beyond the seeds people choose
+N_CONTROLS = 8  # random directions of the control strip
+BETA_MAX = {"rms": 10.0, "norm": 1.0, "absolute": 100.0}
+_USUAL = {"rms": 4.0, "norm": 0.2, "absolute": 10.0}
+_STEP = {"rms": 0.5, "norm": 0.05, "absolute": 1.0}
+_OF_CHUNK = ("per_chunk", "centered", "on_manifold", "pair")  # made from a chunk that is named
+_WHOLE_STUDY = ("centered", "diff_in_means", "category", "on_manifold")  # need the study's activations at the layer
+_UPLOAD = "direction_file"
+_LARGEST_FILE = 16  # MB: what server.maxUploadSize allows; vectors of all layers of a large model have 8
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the controls say.
+
+    Without an intervention, `problem` says why in a sentence, or `waits_for` names the reading it waits for.
+    """
+
+    intervention: Intervention | None
+    direction: Direction | None
+    words: str  # the direction as a sentence calls it
+    source_layer: int | None
+    sources: tuple[str, ...]  # chunks the vector comes from
+    opened: Status
+    problem: str | None = None
+    waits_for: str | None = None
+    view: Mapping[str, str] | None = None
+
+    def sentence(self, subject: Subject, *, seed: int | None = None, betas: tuple[float, ...] = ()) -> str:
+        result = self.opened.result
+        return sentence(
+            self.intervention,
+            self.words,
+            source_layer=self.source_layer,
+            chunk=subject.name,
+            span=result["span"],
+            n_prompt=result["n_prompt"],
+            seed=seed,
+            betas=betas,
+        )
+
+    def controls(self, seed: int) -> tuple[np.ndarray, ...]:
+        """Random directions of the same norm; the same ones for every β and place."""
+        d_model = len(self.direction.vector)
+        made = directions.random(
+            N_CONTROLS, d_model, model_id=self.direction.model_id, layer=self.source_layer, seed=seed
+        )
+        return tuple(direction.vector for direction in made.made)
+
+
+def plan(store: Store, subject: Subject, choice: Choice, opened: Status) -> Plan:
+    """Shows the controls, and gives what they say."""
+    facts = opened.result
+    layers = available(store, choice.model_id)
+    applied = _layers(store, facts["n_layers"])
+    spec, words, sources, problem = _direction_controls(store, subject, choice, layers, applied, facts)
+    layer_strip(
+        facts["n_layers"],
+        key="layer_strip",
+        selected=applied,
+        stored=layers,
+        source=spec.layer if spec else None,
+        preview=facts.get("lens"),
+        on_select=lambda first, last: _choose_layers(choice, first, last),
+    )
+    st.caption(
+        "Block whose output is changed: click one, drag a range. Hover: the logit lens at the token before"
+        f" {subject.name}. A dot: activations of the study are stored there."
+    )
+    left, middle, right = st.columns(3, gap="small")
+    with left:
+        operation = selection.pick("operation", "Do what", list(OPERATIONS), show=lambda name: OPERATIONS[name])
+    with middle:
+        places = [place for place in PLACES if place != "chunk" or subject.chunk is not None]
+        place = selection.pick(
+            "place",
+            "Where",
+            places,
+            elsewhere=PLACES,
+            show=lambda name: PLACES[name],
+            help=(
+                "The token before the chunk (the anchor); every token that predicts one of the chunk's; everything from"
+                " the anchor on, what is written included; or the prompt."
+            ),
+        )
+    with right:
+        gate, gate_problem = _gate(store, choice, applied, layers)
+    unit, beta, beta_problem = _magnitude(operation, facts["d_model"])
+    problem = problem or gate_problem or beta_problem
+    direction, waits_for = None, None
+    if problem is None and spec is not None:
+        direction, problem, waits_for = _made(store, subject, choice, spec, facts["d_model"])
+        if direction is not None and direction.kind == "feature":
+            _say_what_a_code_is(store, direction, unit)
+    intervention = None
+    if direction is not None and problem is None:
+        try:
+            intervention = Intervention(
+                tuple(range(applied[0], applied[1] + 1)), place, operation, direction.vector, beta, unit, gate
+            )
+            intervention.edits(facts["span"], n_prompt=facts["n_prompt"])
+        except AnchorscopeError as error:
+            intervention, problem = None, str(error)
+    return Plan(
+        intervention,
+        direction,
+        words,
+        spec.layer if spec else None,
+        sources,
+        opened,
+        problem,
+        waits_for,
+        selection.values(),
+    )
+
+
+def _layers(store: Store, n_layers: int) -> tuple[int, int]:
+    """The first and the last changed layer: the layer chosen for every page, and on to the selection's `through`; half
+    depth where none is chosen and the study has none, and the last block where the model has fewer.
+    """
+    wanted = residual.chosen(store)
+    layer = n_layers // 2 if wanted is None or wanted.layer is None else wanted.layer
+    if layer >= n_layers:
+        selection.stand_in("layer", f"layer {layer}", f"layer {n_layers - 1}, the last of this model")
+        layer = n_layers - 1
+    through = selection.get("through")
+    if through is None:
+        return layer, layer
+    if not (through.isascii() and through.isdecimal() and len(through) < 5 and layer <= int(through) < n_layers):
+        selection.forget_unknown("through")
+        return layer, layer
+    return layer, int(through)
+
+
+def _choose_layers(choice: Choice, first: int, last: int) -> None:
+    selection.choose(model=choice.model_id, layer=str(first), through=None if last == first else str(last))
+
+
+def _direction_controls(
+    store: Store,
+    subject: Subject,
+    choice: Choice,
+    layers: list[int],
+    applied: tuple[int, int],
+    facts: Mapping[str, Any],
+) -> tuple[DirectionSpec | None, str, tuple[str, ...], str | None]:
+    """How the direction is made, what it is called, the chunks it comes from, and what is wrong, if anything."""
+    sources, dictionaries = store.tag_sources(), _dictionaries(store, choice)
+    kinds = [
+        kind
+        for kind in STEERING_KINDS
+        if (layers or kind not in _WHOLE_STUDY)
+        and (subject.chunk is not None or kind not in _OF_CHUNK)
+        and (sources or kind != "category")
+        and (len(dictionaries) or kind != "feature")
+    ]
+    usual = "category" if "category" in kinds else "diff_in_means" if "diff_in_means" in kinds else "random"
+    left, middle, right = st.columns([4, 4, 3], gap="small")
+    with left:
+        kind = selection.pick(
+            "direction", "Direction", kinds, default=usual, elsewhere=DIRECTIONS, show=direction_words
+        )
+    place = {"kind": kind, "model_id": choice.model_id}
+    if kind == "feature":
+        with middle:
+            dictionary = _dictionary(dictionaries)
+            feature = selection.pick_whole("feature", "Feature", 0, low=0, high=int(dictionary["n_features"]) - 1)
+        place |= {"layer": int(dictionary["layer"]), "dictionary_id": dictionary["dictionary_id"]}
+        return DirectionSpec(**place, feature=feature), f"the decoder row of feature {feature}", (), None
+    with right:
+        layer = _source_layer(kind, layers, applied, facts["n_layers"])
+    place |= {"layer": layer}
+    with middle:
+        if kind == "random":
+            seed = selection.pick_whole("drawn", "Seed of the direction", 1, low=0, high=2**31)
+            return DirectionSpec(**place, seed=seed), f"random direction {seed}", (), None
+        if kind == "diff_in_means":
+            return DirectionSpec(**place), "anchors − rest", (), None
+        if kind == "category":
+            tags = selection.checked("tags", sources)
+            names = [name for name in CATEGORIES if name not in ("untagged", "unknown")]
+            about = selection.pick("about", "Category", names, default="self_checking", show=category)
+            of = tuple(subject.chunks.loc[subject.chunks["category"] == about, "chunk_id"])
+            return DirectionSpec(**place, category=about, tags=tags), f"{about} − rest", of, None
+        if kind == "file":
+            return _file(place, facts)
+        of, name = _chunk("of", "Vector from", subject, store, subject.chunk)
+        if kind == "pair":
+            with right:
+                other, other_name = _chunk("other", "minus", subject, store, _neighbour(subject))
+            words = f"{name} − {other_name}"
+            return DirectionSpec(**place, chunk_id=of, other_chunk_id=other), words, (of, other), None
+        if kind == "on_manifold":
+            with right:
+                component = int(selection.pick("component", "Component", ["1", "2", "3", "4"]))
+            words = f"principal direction {component} of the neighbours of {name}"
+            return DirectionSpec(**place, chunk_id=of, component=component), words, (of,), None
+        words = f"the activation of {name}" + (" − mean of all chunks" if kind == "centered" else "")
+        return DirectionSpec(**place, chunk_id=of), words, (of,), None
+
+
+def _dictionaries(store: Store, choice: Choice) -> pd.DataFrame:
+    """The study's dictionaries that have a decoder for this model."""
+    found = pd.DataFrame(store.whole_table("dictionaries").to_pylist(), columns=list(TABLES["dictionaries"].columns))
+    return found[(found["base_model_id"] == choice.model_id) | (found["distilled_model_id"] == choice.model_id)]
+
+
+def _dictionary(found: pd.DataFrame) -> pd.Series:
+    """The one whose feature is the direction."""
+    by_id = found.set_index("dictionary_id", drop=False)
+    if len(by_id) == 1:
+        return by_id.loc[selection.checked("dictionary", list(by_id.index))]
+    names = {row.Index: f"{row.kind}, layer {row.layer}, {row.n_features:,} features" for row in by_id.itertuples()}
+    return by_id.loc[selection.pick("dictionary", "Dictionary", list(names), show=names.__getitem__)]
+
+
+def _say_what_a_code_is(store: Store, made: Direction, unit: str) -> None:
+    """The unit and norm of a feature's direction, and how strongly it fires in the study."""
+    about = json.loads(made.parameters)
+    row = store.features(about["dictionary"]).set_index("feature").reindex([about["feature"]]).iloc[0]
+    fires = (
+        "How strongly it fires in the study is not measured."
+        if pd.isna(row["mean_activation"])
+        else (
+            f"When it fires in the study its code is {figure(row['mean_activation'])} in the mean and"
+            f" {figure(row['max_activation'])} at most, which is β = {figure(row['mean_activation'] * made.norm)} and"
+            f" {figure(row['max_activation'] * made.norm)} absolute."
+        )
+    )
+    st.caption(
+        f"The decoder row of this model, in units of the residual stream: its norm is {figure(made.norm)}, which a code"
+        f" of 1 adds, so β = {figure(made.norm)} absolute is a code of 1. {fires}"
+        + ("" if unit == "absolute" else f" β here counts {UNITS[unit]}.")
+    )
+
+
+def _source_layer(kind: str, stored: list[int], applied: tuple[int, int], n_layers: int) -> int:
+    """Where the vector is made: at the changed layer where it can be, else at the stored one nearest to it, which the
+    sentence says.
+    """
+    options = stored if kind in _WHOLE_STUDY else list(range(n_layers))
+    nearest = min(options, key=lambda layer: abs(layer - applied[0]))
+    if kind == "random":
+        return nearest
+    every = [str(layer) for layer in range(n_layers)]
+    return int(
+        selection.pick(
+            "made", "Made at layer", [str(layer) for layer in options], default=str(nearest), elsewhere=every
+        )
+    )
+
+
+def _chunk(field: str, label: str, subject: Subject, store: Store, default: str | None) -> tuple[str, str]:
+    """A chunk of this text, or one of another CoT that was pinned before; its id and what a sentence calls it."""
+    here = {row.chunk_id: f"chunk {row.number}: {one_line(row.text, 60)}" for row in subject.chunks.itertuples()}
+    pinned = selection.get(field)
+    if pinned is not None and pinned not in here and len(store.chunk_place(pinned)):
+        here[pinned] = f"chunk {int(store.chunk_place(pinned)['chunk_index'][0]) + 1} of another CoT"
+    chosen = selection.pick(field, label, list(here), default=default, show=here.__getitem__)
+    return chosen, here[chosen].partition(":")[0]
+
+
+def _neighbour(subject: Subject) -> str:
+    """The chunk before this one, or after the first."""
+    ids = list(subject.chunks["chunk_id"])
+    here = ids.index(subject.chunk)
+    return ids[here - 1] if here else ids[min(1, len(ids) - 1)]
+
+
+def _file(
+    place: Mapping[str, Any], facts: Mapping[str, Any]
+) -> tuple[DirectionSpec | None, str, tuple[str, ...], str | None]:
+    given = st.file_uploader(
+        "Vector file",
+        type=["safetensors", "pt", "pth", "npz", "npy", "gguf"],
+        key=_UPLOAD,
+        max_upload_size=_LARGEST_FILE,
+        help=(
+            "safetensors, .pt (weights only), .npz, .npy, or a control vector in GGUF (repeng, llama.cpp). Nothing in"
+            " it is run."
+        ),
+    )
+    if given is None:
+        return None, "", (), "Choose a file with a vector."
+    from backend.geometry.direction_files import candidates_in, read_direction
+
+    try:
+        entries = candidates_in(given.getvalue(), given.name)
+        names = {entry.key: f"{one_line(entry.key, 40)} {tuple(entry.shape)}{_said_place(entry)}" for entry in entries}
+        usual = next((i for i, entry in enumerate(entries) if entry.layer == place["layer"]), 0)
+        key = st.selectbox(
+            "Entry", list(names), index=usual, format_func=names.__getitem__, key=f"direction_entry_{given.file_id}"
+        )
+        entry, of = (
+            next(entry for entry in entries if entry.key == key),
+            {"d_model": facts["d_model"], "n_layers": facts["n_layers"]},
+        )
+        row = None
+        if rows := entry.rows(**of):
+            row = st.selectbox(
+                "Row",
+                list(rows),
+                index=None,
+                format_func=rows.__getitem__,
+                placeholder="Choose a row",
+                key=f"direction_row_{given.file_id}_{key}",
+            )
+        found = read_direction(given.getvalue(), given.name, key=key, layer=place["layer"], row=row, **of)
+    except AnchorscopeError as error:
+        return None, "", (), str(error)
+    st.session_state["direction_vector"] = found.vector
+    layer = place["layer"] if found.layer is None else found.layer
+    if layer != place["layer"]:
+        st.caption(f"The file says that this vector is of layer {layer}: it counts as made there.")
+    spec = DirectionSpec(
+        **place | {"layer": layer}, file=found.name, key=found.key, sha256=found.sha256, norm=found.norm
+    )
+    return spec, f"{one_line(found.name, 40)} ({one_line(found.key, 40)})", (), None
+
+
+def _said_place(entry: "Entry") -> str:
+    """Where the file says that a vector is from, for the list of its entries."""
+    if entry.fault is not None:
+        return ", not of the residual stream after a block"
+    return "" if entry.layer is None else f", layer {entry.layer}"
+
+
+def _made(
+    store: Store, subject: Subject, choice: Choice, spec: DirectionSpec, d_model: int
+) -> tuple[Direction | None, str | None, str | None]:
+    """The direction, or why there is none, or the reading of the text that it waits for."""
+    extra: dict[str, np.ndarray] | None = None
+    if spec.kind in _OF_CHUNK:
+        named = [name for name in (spec.chunk_id, spec.other_chunk_id) if name is not None]
+        if any(spec.layer not in set(store.activation_at(name, choice.model_id)["layer"]) for name in named):
+            status = live.read(choice, Open(subject.text, subject.chunk, (spec.layer,), floor=False))
+            if status.error:
+                return None, status.error, None
+            if "activations" not in status.result:
+                return None, None, status.ticket_id
+            extra = status.result["activations"][spec.layer]
+    try:
+        vector = st.session_state.get("direction_vector") if spec.kind == "file" else None
+        return make_direction(store, spec, activations=extra, vector=vector, d_model=d_model), None, None
+    except AnchorscopeError as error:
+        return None, str(error), None
+
+
+def _gate(store: Store, choice: Choice, applied: tuple[int, int], layers: list[int]) -> tuple[Gate | None, str | None]:
+    """Only while: a category that the token's residual stream leans to."""
+    options = ["always"]
+    tags = selection.checked("tags", store.tag_sources())
+    if tags and applied[0] == applied[1] and applied[0] in layers:
+        options += [name for name in CATEGORIES if name not in ("untagged", "unknown")]
+    chosen = selection.pick(
+        "while",
+        "Only while",
+        options,
+        elsewhere=CATEGORIES,
+        show=lambda name: "always" if name == "always" else f"it leans to {category(name).lower()}",
+        help=(
+            "Token by token: only where the residual stream at this layer projects beyond halfway between the mean"
+            " chunk of the category and the mean of the rest. For one layer with stored activations."
+        ),
+    )
+    if chosen == "always":
+        return None, None
+    try:
+        found = category_gate_of(store, choice.model_id, applied[0], chosen, tags)
+    except AnchorscopeError as error:
+        return None, str(error)
+    st.caption(
+        f"opens for {found.true_share:.0%} of {found.n_category} chunks of the category and {found.false_share:.0%} of"
+        f" {found.n_rest} others, each judged by the means of the rest"
+    )
+    return found.gate, None
+
+
+def _magnitude(operation: str, d_model: int) -> tuple[str, float, str | None]:
+    """Unit and β, with what β is in shares of the residual norm."""
+    left, middle, right = st.columns([2, 7, 2], gap="small", vertical_alignment="bottom")
+    with left:
+        unit = selection.pick(
+            "unit", "β in", list(UNITS), show=lambda name: {"rms": "RMS", "norm": "norms", "absolute": "absolute"}[name]
+        )
+    if operation == "ablate":
+        with middle:
+            st.caption("Removing the component has no magnitude.")
+        return unit, 0.0, None
+    text = selection.get("beta")
+    try:
+        beta = _USUAL[unit] if text is None else float(text)
+    except ValueError:
+        beta = math.nan
+    problem = (
+        None
+        if math.isfinite(beta)
+        else f"β is “{one_line(str(text), 20)}”; a number was expected. Move the slider to choose one."
+    )
+    limit, step = BETA_MAX[unit], _STEP[unit]
+
+    def take(value: float) -> None:
+        selection.choose(beta=f"{value:g}")
+
+    shown = beta if math.isfinite(beta) else 0.0
+    with middle, st.container(key="beta_slider"):
+        slide = selection.following(f"beta_slide_{unit}", float(np.clip(shown, -limit, limit)), take)
+        st.slider("Magnitude β", -limit, limit, step=step, format="%+g", **slide)
+    with right:
+        st.number_input("exactly", step=step, format="%g", **selection.following("beta_typed", float(shown), take))
+    if unit != "absolute" and problem is None:
+        share = abs(beta) * (1 / math.sqrt(d_model) if unit == "rms" else 1)
+        st.caption(
+            f"Every changed position is {'moved' if operation in ('add', 'rotate') else 'measured'} by {share:.1%} of"
+            " its own norm."
+        )
+    return unit, beta, problem
+
+
+def about_run(
+    subject: Subject,
+    choice: Choice,
+    plan: Plan,
+    words: str,
+    *,
+    wording: str | None = None,
+    stored: pd.DataFrame | None = None,
+) -> About:
+    text_of_study = {
+        "cot_id": subject.cot,
+        "chunk_id": subject.chunk if subject.cot else None,
+        "written_by": subject.written_by,
+    }
+    known = {**text_of_study, "stored": stored, "view": dict(plan.view or {})}
+    if wording is not None:
+        return About(choice.model_id, choice.model.name, words, None, {}, **known)
+    made = plan.direction
+    direction = {
+        "words": plan.words,
+        "layer": plan.source_layer,
+        "norm": made.norm,
+        "direction_id": made.direction_id,
+        "parameters": made.parameters,
+    }
+    controls = {"kind": "random", "n": N_CONTROLS, "seed": CONTROL_SEED, "layer": plan.source_layer}
+    return About(choice.model_id, choice.model.name, words, made.kind, direction, **known, controls=controls)

@@ -1,0 +1,186 @@
+"""What is being steered: a stored chain of thought, or a text somebody typed, with the chunk that was chosen in it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app.shared import chains_view, typed
+from app.shared.place import Place
+from app.shell import selection
+from backend.cot.chunking import chunk_spans
+from backend.cot.prompts import BOXED, Prompt, usual
+from backend.ids import chunk_id, stable_id
+from backend.live.available import Choice
+from backend.live.requests import Chunk, Posed, Text
+from backend.store.experiments import Experiments
+from backend.store.store import Store
+
+_PROMPT = "typed_prompt"  # in the session, of a run that was opened by its link: the prompt of the text it was on
+
+
+@dataclass(frozen=True)
+class Subject:
+    """`chunks` has a row a chunk, as the reader shows it; the chunk is None where a typed question has no chain of
+    thought yet.
+    """
+
+    text: Text
+    chunks: pd.DataFrame
+    chunk: str | None
+    title: str
+    cot: str | None = None  # None for a typed text
+    truth: str | None = None
+    written_by: str | None = None
+    writer_id: str | None = None
+
+    @property
+    def number(self) -> int | None:
+        """1-based number of the chunk."""
+        return (
+            None
+            if self.chunk is None
+            else int(self.chunks.loc[self.chunks["chunk_id"] == self.chunk, "number"].iloc[0])
+        )
+
+    @property
+    def chunk_text(self) -> str:
+        return "" if self.chunk is None else str(self.chunks.loc[self.chunks["chunk_id"] == self.chunk, "text"].iloc[0])
+
+    @property
+    def name(self) -> str:
+        """The chunk as a sentence calls it."""
+        return "the answer's first token" if self.chunk is None else f"chunk {self.number}"
+
+
+def chosen(store: Store, where: Place | None, choice: Choice) -> Subject:
+    """The chosen CoT, or the typed text where no place in the study is given.
+
+    A CoT's tokens are kept where the live model is the one that wrote or read it; else the live model tokenises.
+    """
+    if where is None:
+        own = typed_text()
+        under = usual(store.prompts().to_dict("records"), [choice.model_id])[choice.model_id]
+        return of_words(
+            own.prompt, own.text, question=own.question, truth=own.truth, chunk=selection.get("chunk"), under=under
+        )
+    cot = store.cot_to_read(where.cot).iloc[0]
+    has_tokens = cot.token_ids is not None and _is_reader(store, where.chunk, cot.model_id, choice)
+    chunks = tuple(_chunk(row, has_tokens) for row in store.chunk_spans(where.cot).itertuples())
+    tokens = (tuple(int(token) for token in cot.token_ids), int(cot.n_prompt_tokens)) if has_tokens else (None, None)
+    tags = selection.checked("tags", store.tag_sources()) or ""
+    table = chains_view.chunks(store, where.cot, tags, None, None)
+    text = Text(cot.prompt, cot.text, chunks, *tokens)
+    return Subject(text, table, where.chunk, cot.question, where.cot, cot.ground_truth, cot.written_by, cot.model_id)
+
+
+def of_words(
+    prompt: str, text: str, *, question: str | None, truth: str | None, chunk: str | None, under: Prompt = BOXED
+) -> Subject:
+    """A text cut into chunks here.
+
+    `prompt` is empty where the model's own prompt for `question` is meant, `under` the study's for it.
+    """
+    name = stable_id("c", "typed", prompt, text, question)
+    spans = chunk_spans(text)
+    ids = [chunk_id(name, number) for number in range(len(spans))]
+    table = pd.DataFrame(
+        {
+            "chunk_id": ids,
+            "number": range(1, len(ids) + 1),
+            "text": [text[start:end] for start, end in spans],
+            "category": ["untagged"] * len(ids),
+            "value": pd.Series([float("nan")] * len(ids), dtype=float),
+        }
+    )
+    chunks = tuple(Chunk(name, *span) for name, span in zip(ids, spans, strict=True))
+    chosen = chunk if chunk in ids else ids[-1] if ids else None
+    asked = question if question is None or under == BOXED else Posed(question, under)
+    return Subject(
+        Text(prompt, text, chunks, question=asked if not prompt else None),
+        table,
+        chosen,
+        question or "A text of your own",
+        truth=truth,
+    )
+
+
+def with_prompt(subject: Subject, prompt: str) -> Subject:
+    """The same with its prompt spelt out, once the model has said how it words the question."""
+    return replace(subject, text=replace(subject.text, prompt=prompt, question=None))
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A text of one's own. `prompt` is empty where the model words the question itself."""
+
+    question: str | None
+    text: str
+    truth: str | None
+    prompt: str = ""
+
+
+def type_in(question: str | None, text: str, truth: str | None, *, model: str | None = None) -> None:
+    """Make this the text that is steered; by `model`, where one is given, so that it does not depend on whose text was
+    steered before.
+    """
+    selection.choose(own=None, run=None, against=None)
+    named = {"question": question, "written": text, "truth": truth}
+    selection.choose(
+        own="yes",
+        **{field: typed.value(words) for field, words in named.items()},
+        **({"model": model} if model else {}),
+    )
+
+
+def continue_with(words: str) -> None:
+    """Make what a model wrote after the typed text part of it."""
+    own = typed_text()
+    if own.prompt:
+        st.session_state[_PROMPT] = Typed(own.question, own.text + words, own.truth, own.prompt)
+        selection.choose(run=None)
+    else:
+        type_in(own.question, own.text + words, own.truth)
+
+
+def typed_text() -> Typed:
+    """The text that was typed; of a run's text that is in no link, what the run has of it."""
+    question, text = typed.read("question"), typed.read("written")
+    if question is None and text is None and (restored := st.session_state.get(_PROMPT)) is not None:
+        return restored
+    return Typed(question, text or "", typed.read("truth"))
+
+
+def is_typed(study: Path) -> bool:
+    """Whether a typed text is steered.
+
+    A link brings it along where it is short enough, and a link to a run on it in any case.
+    """
+    if selection.get("own") is None:
+        st.session_state.pop(_PROMPT, None)
+        return False
+    if typed.read("question") is None and typed.read("written") is None and _PROMPT not in st.session_state:
+        row = Experiments(study).get(selection.get("run") or "")
+        if row is None or row["cot_id"] is not None:
+            selection.forget_unknown("own")
+            return False
+        take_from(row)
+    return True
+
+
+def take_from(run: Mapping[str, Any]) -> None:
+    """Have a kept run's text steered where the selection does not have it: it was on a typed one that no link has."""
+    if run["cot_id"] is None:
+        st.session_state[_PROMPT] = Typed(None, run["text"], None, run["prompt"])
+
+
+def _chunk(row: Any, has_tokens: bool) -> Chunk:
+    tokens = (int(row.token_start), int(row.token_end)) if has_tokens else (None, None)
+    return Chunk(row.chunk_id, int(row.char_start), int(row.char_end), *tokens)
+
+
+def _is_reader(store: Store, chunk: str, writer: str, choice: Choice) -> bool:
+    return choice.model_id == writer or len(store.activation_at(chunk, choice.model_id)) > 0

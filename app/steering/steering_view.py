@@ -1,0 +1,330 @@
+"""What the Steering page shows around the controls: the model, the text with its marks, a text of one's own, KL(β) with
+its controls.
+"""
+
+from pathlib import Path
+from typing import NoReturn
+
+import pandas as pd
+import streamlit as st
+
+from app.components.reader import reader
+from app.figures.steering import kl_curve
+from app.shared import live, place, residual, typed
+from app.shared.chunk_table import number as figure
+from app.shared.place import Place
+from app.shared.waiting import place_in_line
+from app.shell import selection
+from app.shell.missing import Missing, PageEnds, say_and_end
+from app.shell.untrusted import one_line, show
+from app.steering.steering_plan import BETA_MAX, CONTROL_SEED, Plan, about_run
+from app.steering.steering_subject import Subject, Typed, type_in
+from backend.errors import AnchorscopeError
+from backend.live.available import Choice
+from backend.live.requests import Curve, Open
+from backend.live.service import Status
+from backend.store.store import Store
+
+_PRESETS = {
+    "over-thinking": (
+        "What is 5-1?",
+        "+4",
+        (
+            "A question that needs no thought. Pushing along *self-checking − the rest* from the first token on asks"
+            " whether the direction alone makes a model doubt what it knows: look for checks of a result that was"
+            " right, for length, and for an answer that moves."
+        ),
+    ),
+    "incisive thinking": (
+        "What is the next number in the sequence: 16, 32, 48, ...?",
+        "-4",
+        (
+            "The same direction pulled the other way. If it carries the checking, the chain should come to the point"
+            " sooner, with the same answer; if it gets worse or falls apart, the direction carried more than that."
+            " Compare with the random directions before you believe either."
+        ),
+    ),
+}
+_OF = ["chunk", "of"]
+# what a click on a chunk may choose, by direction
+_CLICKS = {"per_chunk": _OF, "centered": _OF, "on_manifold": _OF, "pair": [*_OF, "other"]}
+
+
+# Which model
+
+
+def choose_model(store: Store, found: list[Choice], where: Place | None) -> Choice:
+    """The model that is steered: the one chosen for every page where it is here, else the text's own, else the first
+    that is here. Ends the page where there is none.
+    """
+    if not found:
+        say_and_end(
+            Missing(
+                "No model of this study is on this machine, so nothing can be steered. This command fetches the"
+                " embedded one, with which any text can be steered:",
+                "python -m precompute model",
+            )
+        )
+    by_id = {choice.model_id: choice for choice in found}
+    names = dict(store.models()[["model_id", "name"]].itertuples(index=False)) | {
+        choice.model_id: choice.model.name for choice in found
+    }
+    wanted = residual.chosen(store)
+    writer = None if where is None else store.cot_to_read(where.cot)["model_id"].iloc[0]
+    steered = next((name for name in (wanted and wanted.model, writer) if name in by_id), found[0].model_id)
+    if wanted is not None and wanted.model != steered and (wanted.layer is not None or selection.get("model")):
+        # a model that is neither chosen nor shown on any page is not missed: of a text that another wrote
+        # `say_who_reads` tells
+        selection.stand_in("model", one_line(names.get(wanted.model, wanted.model), 60), one_line(names[steered], 60))
+    if len(found) > 1:
+        selection.offer(
+            "steered_model",
+            "Model that is steered",
+            list(by_id),
+            steered,
+            lambda name: selection.choose(model=name),
+            show=lambda name: one_line(names[name], 60),
+            width=360,
+        )
+    return by_id[steered]
+
+
+def say_who_reads(subject: Subject, choice: Choice) -> None:
+    """A word of warning where another model than the writer is steered on the text."""
+    if subject.written_by is None or choice.model_id == subject.writer_id:
+        return
+    with st.container(border=True, key="another_model"):
+        show(
+            f"This text was written by {one_line(subject.written_by, 80)}, which is not what is steered here."
+            f" {one_line(choice.model.name, 80)} reads the same text: what follows says what it does with these words,"
+            " not what their writer would have done. Runs are kept with both names."
+        )
+
+
+def say_what_a_link_has() -> None:
+    """Where the typed text is too long for a link, says so."""
+    if words := typed.beyond_a_link("question", "written"):
+        st.caption(words)
+
+
+def to_open(subject: Subject) -> Open:
+    return Open(subject.text, subject.chunk)
+
+
+def is_read(opened: Status) -> bool:
+    """Whether enough of the reading is there to show the controls."""
+    return "lens" in opened.result and not opened.error
+
+
+def wait_for(opened: Status, subject: Subject, choice: Choice) -> NoReturn:
+    """The model is loading or reading: says so, looks again, and ends the page; an error is said, and can be tried
+    again.
+    """
+    if opened.ended:
+        with st.container(border=True):
+            show(opened.error or "Reading this text was stopped.")
+            if st.button("Try again", icon=":material/refresh:"):
+                live.read(choice, to_open(subject), again=True)
+                selection.rerun()
+        raise PageEnds
+
+    def look() -> None:
+        now = live.service().status(opened.ticket_id)
+        if now is None or now.ended or is_read(now):
+            selection.rerun()
+        place_in_line(now, f"{one_line(choice.model.name, 60)} is reading the text")
+
+    st.fragment(look, run_every=live.EVERY)()
+    raise PageEnds
+
+
+# The text
+
+
+def text(subject: Subject, plan: Plan | None) -> None:
+    """The CoT with two painted spans: where the vector came from and where it is applied."""
+    if subject.chunk is None:
+        st.caption("There is no chain of thought yet: the model writes it from the end of the prompt.")
+        show(subject.title)
+        return
+    picks = "chunk"
+    kind = plan.direction.kind if plan and plan.direction else None
+    if kind in _CLICKS:
+        picks = st.segmented_control(
+            "A click chooses",
+            _CLICKS[kind],
+            default="chunk",
+            required=True,
+            key=f"click_chooses_{kind}",
+            format_func={
+                "chunk": "where to steer",
+                "of": "where the vector comes from",
+                "other": "what is taken from it",
+            }.__getitem__,
+        )
+    marks: dict[str, str] = dict.fromkeys(plan.sources, "source") if plan else {}
+    where = plan.intervention.place if plan and plan.intervention else "anchor"
+    ids = list(subject.chunks["chunk_id"])
+    if where != "prompt":
+        for name in ids[ids.index(subject.chunk) :] if where == "onward" else [subject.chunk]:
+            marks[name] = "both" if name in marks else "applied"
+
+    def chosen(chunk: str) -> None:
+        if picks == "chunk" and subject.cot is not None:
+            place.go(chunk)
+        else:
+            selection.choose(**{picks: chunk})
+
+    reader(subject.chunks, None, selected=subject.chunk, on_chunk=chosen, marks=marks)
+
+
+def own_text(own: Typed | None, choice: Choice) -> None:
+    """A popover to type any text, with the two presets; `own` is what was typed before.
+
+    The model that is shown is the one it goes to.
+    """
+    with st.popover("Your own text, presets", icon=":material/edit_note:"):
+        for name, (question, beta, story) in _PRESETS.items():
+            st.markdown(f"**{name.capitalize()}** · {story}")
+            if st.button(f"{name.capitalize()}: “{question}”", key=f"preset_{name}"):
+                type_in(question, "", "4" if "5-1" in question else "64", model=choice.model_id)
+                selection.choose(
+                    direction="category", about="self_checking", operation="add", place="onward", beta=beta, unit="rms"
+                )
+                selection.choose(chunk=None, what="stream")
+                selection.rerun()
+        with st.form("own_text", border=False):
+            before = own or Typed(None, "", None)
+            question = st.text_area("Question", before.question or "", height=68, max_chars=4000)
+            words = st.text_area(
+                "Chain of thought (may be empty; it is cut into chunks)", before.text, height=160, max_chars=100_000
+            )
+            truth = st.text_input("Right answer, if known", before.truth or "", max_chars=200)
+            if st.form_submit_button("Steer this text", type="primary"):
+                if not question.strip() and not words.strip():
+                    st.warning("Type a question or a chain of thought first.")
+                else:
+                    type_in(question, words, truth.strip() or None, model=choice.model_id)
+                    selection.choose(chunk=None)
+                    selection.rerun()
+    if own and st.button("Back to the study's texts", icon=":material/undo:"):
+        selection.choose(own=None, chunk=None)
+        selection.rerun()
+
+
+# KL(β)
+
+
+def curve(study: Path, subject: Subject, choice: Choice, plan: Plan) -> None:
+    """KL(β) of the chunk at once, and the control strip at the current β."""
+    if plan.intervention is None:
+        return
+    if subject.chunk is None or plan.opened.result["span"][0] == plan.opened.result["span"][1]:
+        st.caption("KL(β) is measured on a chunk's own tokens, and there are none here yet.")
+        return
+    controls = plan.controls(CONTROL_SEED)
+    limit = max(BETA_MAX[plan.intervention.unit], abs(plan.intervention.beta))
+    betas = tuple(limit * k / 10 for k in range(-10, 11)) if plan.intervention.operation != "ablate" else (0.0,)
+    request = Curve(subject.text, subject.chunk, plan.intervention.with_beta(0.0), betas, controls)
+    about = about_run(subject, choice, plan, plan.sentence(subject))
+    try:
+        run_id = live.start(study, choice, about, request)
+    except AnchorscopeError as error:
+        show(str(error))
+        return
+    now = plan.intervention.beta
+    at = tuple(dict.fromkeys((-now, 0.0, now)))
+    strip = live.look_up(choice, Curve(subject.text, subject.chunk, plan.intervention, at, controls))
+    if (last := st.session_state.get("strip")) not in (None, strip):
+        live.stop(last)  # the slider has moved on
+    st.session_state["strip"] = strip
+
+    def draw() -> None:
+        run, status = live.find(study, run_id), live.service().status(strip)
+        reading = live.service().status(plan.opened.ticket_id) or plan.opened
+        floor = reading.result.get("noise_floor")
+        if run is None or (run.results is None and not run.is_running):
+            show(run.status.error if run and run.status and run.status.error else "The curve could not be computed.")
+            if st.button("Try again", icon=":material/refresh:", key="curve_again"):
+                live.start(study, choice, about, request, again=True)
+                selection.rerun()
+            return
+        results = run.results or {}
+        if results.get("kl"):
+            shown = {**results, "noise_floor": floor}
+            band = results.get("controls") or None
+            if len(betas) > 1:
+                found = {"betas": results["betas"], "kl": band, "k": len(band)} if band else None
+                st.plotly_chart(
+                    kl_curve(shown, beta=now, controls=found), key="kl_curve", config={"displayModeBar": False}
+                )
+        if run.is_running and not results.get("kl"):
+            place_in_line(run.status, "KL(β)")
+        if status is not None:
+            _control_strip(status, at, now, floor)
+        if pending and not run.is_running and (status is None or status.ended) and reading.ended:
+            selection.rerun()
+
+    first, second = live.find(study, run_id), live.service().status(strip)
+    pending = (
+        (first is not None and first.is_running) or (second is not None and not second.ended) or not plan.opened.ended
+    )
+    st.fragment(draw, run_every=live.EVERY if pending else None)()
+
+
+def _control_strip(status: Status, at: tuple[float, ...], beta: float, floor: float | None) -> None:
+    """KL at β, mirrored, at 0 and for random directions of the same size."""
+    kl = dict(zip(at, status.result.get("kl") or [], strict=False))
+    random = [dict(zip(at, control, strict=True))[beta] for control in status.result.get("controls", [])]
+    if beta not in kl:
+        return
+    beyond = sum(value >= kl[beta] for value in random)
+    rows = [
+        ("as set", f"{beta:+g}", kl[beta]),
+        ("sign flipped", f"{-beta:+g}", kl.get(-beta)),
+        ("β = 0", "0", kl.get(0.0)),
+    ]
+    table = pd.DataFrame(
+        {
+            "control strip": [row[0] for row in rows],
+            "β": [row[1] for row in rows],
+            "KL, nats": [_kl(row[2], floor) for row in rows],
+        }
+    )
+    if random:
+        ordered = sorted(random)
+        middle = (
+            ordered[len(ordered) // 2]
+            if len(ordered) % 2
+            else sum(ordered[len(ordered) // 2 - 1 : len(ordered) // 2 + 1]) / 2
+        )
+        spread = f"{figure(middle)} [{figure(ordered[0])}, {figure(ordered[-1])}]"
+        table.loc[len(table)] = [f"{len(random)} random directions", f"{beta:+g}", spread]
+    st.dataframe(table, hide_index=True, row_height=28, height="content")
+    if random:
+        st.caption(
+            f"Random: median [least, most]. {beyond} of {len(random)} random pushes of this size move the predictions"
+            f" as much or more: p = {(beyond + 1) / (len(random) + 1):.2g}."
+        )
+
+
+def _kl(value: float | None, floor: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{figure(value)}" + (" (below the noise floor)" if floor is not None and 0 < value <= floor else "")
+
+
+def say_what(plan: Plan, subject: Subject) -> None:
+    """The intervention in a sentence, or why there is none; while the model reads the text for it, looks again."""
+    with st.container(border=True, key="intervention"):
+        if plan.waits_for is None:
+            show(plan.sentence(subject) if plan.intervention else plan.problem)
+            return
+
+        def look() -> None:
+            now = live.service().status(plan.waits_for)
+            if now is None or now.ended or "activations" in now.result:
+                selection.rerun()
+            place_in_line(now, "The model is reading the text for this direction")
+
+        st.fragment(look, run_every=live.EVERY)()

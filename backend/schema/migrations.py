@@ -1,0 +1,110 @@
+"""Schema history: one numbered step a change, applied to unit files when they are published.
+
+The step for version v turns rows written under schema v into rows of schema v + 1: a change of `schema.TABLES` raises
+SCHEMA_VERSION and adds its step here.
+
+1 → 2: the tables `experiments` and `experiment_samples` came in. 2 → 3: the tables `training_runs` and
+`training_metrics` came in. 3 → 4: the tables of dictionaries came in: `dictionaries`, `dictionary_fits`,
+`spliced_losses`, `features`, `feature_…` and `cot_codes`. 4 → 5: the tables of exact geometry and evidence came in:
+`fisher`, `local_geometry`, `neighbourhoods`, `before_after`, `associations`. 5 → 6: columns came in: see `_SIXTH`.
+"""
+
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from backend.errors import AnchorscopeError
+from backend.schema.tables import SCHEMA_VERSION, TABLES
+
+
+def _rows_as_they_were(table: str, rows: pa.Table) -> pa.Table:
+    """The step of a version that only brought new tables."""
+    return rows
+
+
+def _unknown(rows: pa.Table, table: str, *columns: str) -> pa.Table:
+    """`rows` with new columns in which nothing is known, where they are not there yet."""
+    for column in set(columns) - set(rows.column_names):
+        rows = rows.append_column(column, pa.nulls(rows.num_rows, TABLES[table].arrow.field(column).type))
+    return rows
+
+
+def _prompted(rows: pa.Table) -> pa.Table:
+    """CoTs know their prompt by name, and the tag that closes their thought: until version 5 there was one of each."""
+    opened = [
+        after is not None or (prompt + text).rfind("<think>") > (prompt + text).rfind("</think>")
+        for after, prompt, text in zip(
+            *(rows[name].to_pylist() for name in ("after_text", "prompt", "text")), strict=True
+        )
+    ]
+    names = pa.array(
+        [_ONLY_PROMPT if seed is not None else _IMPORTED for seed in rows["seed"].to_pylist()], pa.string()
+    )
+    closing = pa.array(["</think>" if one else None for one in opened], pa.string())
+    return rows.append_column("prompt_name", names).append_column("think_close", closing)
+
+
+def _accuracy_prompted(rows: pa.Table) -> pa.Table:
+    # Accuracies that a seed study was published with bear our prompt's name too: these rows alone do not tell them
+    # apart.
+    return rows.append_column("prompt_name", pa.array([_ONLY_PROMPT] * len(rows), pa.string()))
+
+
+def _unjudged(rows: pa.Table) -> pa.Table:
+    """Associations that a rule over all chunks judged: what stands within CoTs, and the verdict on it, is unknown until
+    computed.
+    """
+    kept = rows.drop_columns(["verdict", "partial", "partial_p"])
+    return _unknown(
+        kept, "associations", *(name for name in TABLES["associations"].arrow.names if name not in kept.column_names)
+    )
+
+
+_ONLY_PROMPT, _IMPORTED = "boxed", "published"
+
+# What version 6 added to the rows of a table; tables that are not named stayed as they were.
+_SIXTH: dict[str, Callable[[pa.Table], pa.Table]] = {
+    "problems": lambda rows: _unknown(rows, "problems", "difficulty"),
+    "cots": _prompted,
+    "problem_accuracy": _accuracy_prompted,
+    "importance": lambda rows: _unknown(rows, "importance", "written", "reason"),
+    "associations": _unjudged,
+}
+
+
+def _sixth(table: str, rows: pa.Table) -> pa.Table:
+    return _SIXTH[table](rows) if table in _SIXTH else rows
+
+
+STEPS: dict[int, Callable[[str, pa.Table], pa.Table]] = {**dict.fromkeys((1, 2, 3, 4), _rows_as_they_were), 5: _sixth}
+
+
+class WrongSchema(AnchorscopeError):
+    """A study of a schema that this version cannot read."""
+
+
+def refusal(found: int, what: str) -> str:
+    """What to do about `what`, written under schema `found`."""
+    if found > SCHEMA_VERSION:
+        return (
+            f"{what} has schema version {found}; this Anchorscope reads up to {SCHEMA_VERSION}. Update Anchorscope to"
+            " open it."
+        )
+    return (
+        f"{what} has schema version {found}; this Anchorscope needs {SCHEMA_VERSION}. Run `python -m precompute publish"
+        " FOLDER` on the study's folder to upgrade it, or export it again from there."
+    )
+
+
+def upgraded(table: str, rows: pa.Table, found: int) -> pa.Table:
+    """Rows of `table` written under schema `found`, as rows of today's schema.
+    Raises WrongSchema when there is no way."""
+    if found > SCHEMA_VERSION or any(version not in STEPS for version in range(found, SCHEMA_VERSION)):
+        raise WrongSchema(refusal(found, f"a unit file of table {table}"))
+    for version in range(found, SCHEMA_VERSION):
+        rows = STEPS[version](table, rows)
+    if set(TABLES[table].arrow.names) - set(
+        rows.column_names
+    ):  # a file of version 6 may be older than one of its columns
+        rows = _sixth(table, rows)
+    return rows.select(TABLES[table].arrow.names)

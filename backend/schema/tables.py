@@ -1,0 +1,985 @@
+"""Every table of a study, column by column: the one place that says what is stored.
+
+Unit files (Parquet) and generations (DuckDB) both have exactly these columns. Unknown is NULL. Times are UTC. Vectors
+are lists of float32; text is stored as the model or the author wrote it.
+"""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 6
+
+TEXT, INT, REAL, BOOL, TIME = pa.string(), pa.int64(), pa.float64(), pa.bool_(), pa.timestamp("us")
+VECTOR, REALS, INTS, TEXTS = pa.list_(pa.float32()), pa.list_(pa.float64()), pa.list_(pa.int64()), pa.list_(pa.string())
+
+
+@dataclass(frozen=True)
+class Table:
+    """`columns` maps a name to (type, meaning); `key` is unique and is the order rows are stored in."""
+
+    key: tuple[str, ...]
+    columns: dict[str, tuple[pa.DataType, str]]
+    about: str
+
+    @property
+    def arrow(self) -> pa.Schema:
+        return pa.schema([(name, kind) for name, (kind, _) in self.columns.items()])
+
+
+TABLES: dict[str, Table] = {
+    "runs": Table(
+        ("run_id",),
+        {
+            "run_id": (TEXT, "id of one command run on the study"),
+            "command": (TEXT, "run, refresh, or import and its format"),
+            "study": (TEXT, "name of the study"),
+            "started_at": (TIME, "UTC"),
+            "seed": (INT, "the study's seed"),
+            "parameters": (TEXT, "JSON: the whole study file as it was understood"),
+            "versions": (TEXT, "JSON: Python and library versions, schema version"),
+            "commit": (TEXT, "commit of this code, with + when files were changed; NULL outside a checkout"),
+            "warnings": (TEXTS, "what an import or a stage had to leave out, in words"),
+        },
+        "one row a command that wrote to the study",
+    ),
+    "models": Table(
+        ("model_id",),
+        {
+            "model_id": (TEXT, "id, from name, revision and dtype"),
+            "name": (TEXT, "hub id, folder, or embedded:NAME"),
+            "role": (TEXT, "base, distilled, or model"),
+            "revision": (
+                TEXT,
+                (
+                    "hub commit, or sha256 of the weights; BASE+ADAPTER of a merged adapter; NULL when an import does"
+                    " not say"
+                ),
+            ),
+            "dtype": (TEXT, "dtype of the forward pass; NULL when an import does not say"),
+            "family": (TEXT, "transformers' model_type; NULL when unknown"),
+            "n_layers": (INT, "blocks"),
+            "d_model": (INT, "width of the residual stream"),
+            "vocab_size": (INT, "rows of the unembedding"),
+        },
+        "one row a language model",
+    ),
+    "problems": Table(
+        ("problem_id",),
+        {
+            "problem_id": (TEXT, "id"),
+            "source": (TEXT, "generator, gsm8k, math, file, thought-anchors, seed-study"),
+            "source_key": (TEXT, "the source's own name or number of the problem"),
+            "level": (INT, "difficulty, 1 (easy) to 5; NULL when unknown"),
+            "question": (TEXT, "as asked"),
+            "answer": (TEXT, "ground truth"),
+            "solution": (TEXT, "worked solution; NULL when none"),
+            "difficulty": (
+                REAL,
+                "0 to 1 among the problems it was chosen from (problems.hardest); NULL where nothing was chosen",
+            ),
+        },
+        "one row a problem",
+    ),
+    "cots": Table(
+        ("cot_id",),
+        {
+            "cot_id": (TEXT, "id"),
+            "problem_id": (TEXT, "of problems"),
+            "model_id": (TEXT, "of models"),
+            "run_id": (TEXT, "of runs"),
+            "prompt_name": (TEXT, "of the prompt it was sampled under; published for imports, whatever theirs was"),
+            "sample": (INT, "0-based number of the sample for this problem, model and prompt"),
+            "seed": (INT, "seed of this sample's random numbers; NULL for imports"),
+            "prompt": (TEXT, "everything before the CoT, chat template included"),
+            "think_close": (
+                TEXT,
+                "the tag that closes the thought that the CoT is; NULL where it is not written between think tags",
+            ),
+            "text": (TEXT, "the chain of thought: exactly what its chunks tile"),
+            "after_text": (TEXT, "what the model wrote after closing its thinking; NULL where it has no think tags"),
+            "token_ids": (INTS, "prompt + CoT, one tokenisation; NULL where the tokenizer is not at hand"),
+            "n_prompt_tokens": (INT, "tokens of the prompt"),
+            "n_tokens": (INT, "tokens of the CoT"),
+            "finish": (TEXT, "eos, or cap when the token cap cut it; NULL when unknown"),
+            "answer": (TEXT, "answer as written; NULL where none was given, even when forced"),
+            "answer_source": (TEXT, "given, forced or published"),
+            "is_correct": (BOOL, "judged equal to the ground truth; NULL where there is no answer to judge"),
+            "grader": (TEXT, "judge and version"),
+        },
+        "one row a sampled chain of thought",
+    ),
+    "prompts": Table(
+        ("prompt_name", "model_id"),
+        {
+            "prompt_name": (TEXT, "boxed, plain, steps, or the study's own name"),
+            "model_id": (TEXT, "of models"),
+            "text": (TEXT, "the user's turn; {question} stands for the question"),
+            "system": (TEXT, "a system turn before it; NULL: none"),
+            "worked": (BOOL, "worked examples come first, because it has them and no thought is opened"),
+            "manner": (
+                TEXT,
+                "how a thought begins: template, opened, off, none or untemplated (backend/cot/prompts.py)",
+            ),
+            "settings": (
+                TEXT,
+                "JSON: arguments of the chat template, its name, and whether the model thinks, where they were set",
+            ),
+            "wording": (TEXT, "JSON: all that what is asked depends on, but the model and those settings"),
+        },
+        "one row a prompt and model that is asked under it",
+    ),
+    "problem_accuracy": Table(
+        ("problem_id", "model_id", "prompt_name"),
+        {
+            "problem_id": (TEXT, "of problems"),
+            "model_id": (TEXT, "of models"),
+            "prompt_name": (TEXT, "of the prompt of these CoTs, as in cots"),
+            "n": (INT, "CoTs judged"),
+            "n_correct": (INT, "of them correct"),
+            "accuracy": (REAL, "n_correct / n; NULL when n = 0"),
+            "ci_low": (REAL, "Wilson 95 % interval"),
+            "ci_high": (REAL, "Wilson 95 % interval"),
+            "candidate": (BOOL, "accuracy in [0.2, 0.8] (Dawes 2025)"),
+        },
+        "one row a problem, model and prompt",
+    ),
+    "chunks": Table(
+        ("chunk_id",),
+        {
+            "chunk_id": (TEXT, "id"),
+            "cot_id": (TEXT, "of cots"),
+            "chunk_index": (INT, "0-based reading order"),
+            "char_start": (INT, "in the CoT's text"),
+            "char_end": (INT, "exclusive; spans tile the CoT"),
+            "text": (TEXT, "cot.text[char_start:char_end]"),
+            "token_start": (INT, "in cots.token_ids; NULL where there are no tokens"),
+            "token_end": (INT, "exclusive"),
+        },
+        "one row a sentence of a CoT",
+    ),
+    "categories": Table(
+        ("chunk_id", "source", "rank"),
+        {
+            "chunk_id": (TEXT, "of chunks"),
+            "source": (TEXT, "classifier (name and version), published, or the labelling model"),
+            "rank": (INT, "0 is the tag that gives the colour"),
+            "category": (TEXT, "Thought Anchors' function tag"),
+            "score": (REAL, "probability of the tag; NULL where the source gives none"),
+        },
+        "one row a chunk, source and tag",
+    ),
+    "rollouts": Table(
+        ("rollout_id",),
+        {
+            "rollout_id": (TEXT, "id"),
+            "chunk_id": (TEXT, "the chunk before which it starts"),
+            "cot_id": (TEXT, "of cots"),
+            "kind": (TEXT, "resample, or forced (answer forced right there)"),
+            "sample": (INT, "0-based"),
+            "seed": (INT, "seed of this rollout's random numbers; NULL for imports"),
+            "text": (TEXT, "continuation from before the chunk; NULL where only its first sentence was published"),
+            "resampled_chunk": (TEXT, "its first chunk; NULL for forced"),
+            "similarity": (
+                REAL,
+                "cosine of the sentence embeddings of chunk and resampled chunk; NULL where either is empty",
+            ),
+            "answer": (TEXT, "as written; NULL where none was given"),
+            "is_correct": (BOOL, "NULL where there is no answer"),
+            "grader": (TEXT, "judge and version"),
+            "finish": (TEXT, "eos or cap; NULL when unknown"),
+            "n_tokens": (INT, "sampled tokens; NULL when unknown"),
+        },
+        "one row a resampled continuation",
+    ),
+    "answer_clusters": Table(
+        ("cot_id", "answer"),
+        {
+            "cot_id": (TEXT, "of cots"),
+            "answer": (TEXT, "as written in one or more of the CoT's rollouts"),
+            "cluster": (TEXT, "the answer that stands for all those judged equal to it: the most frequent of them"),
+            "n": (INT, "rollouts of the CoT that gave it"),
+            "grader": (TEXT, "judge and version"),
+        },
+        "one row a CoT and distinct rollout answer: which answers count as one outcome",
+    ),
+    "importance": Table(
+        ("chunk_id", "metric", "convention"),
+        {
+            "chunk_id": (TEXT, "of chunks"),
+            "metric": (TEXT, "see docs/importance.md"),
+            "convention": (TEXT, "ta, fl, paper, published, or all for metrics that no convention changes"),
+            "value": (REAL, "nats, a difference of accuracies, or a share; NULL where undefined"),
+            "ci_low": (REAL, "bootstrap 95 % interval over rollouts; NULL where undefined or not published"),
+            "ci_high": (REAL, "likewise"),
+            "n": (INT, "rollouts of the convention's p, or of the share, that took part"),
+            "n_comparator": (
+                INT,
+                "rollouts of the convention's q, which p is compared with; NULL where nothing is compared",
+            ),
+            "written": (
+                REAL,
+                "what the publisher wrote where that is no value (an undefined one written as 0); NULL elsewhere",
+            ),
+            "reason": (TEXT, "why what was written is no value; NULL elsewhere"),
+        },
+        "one row a chunk, metric and convention",
+    ),
+    "step_importance": Table(
+        ("source_chunk_id", "target_chunk_id", "convention"),
+        {
+            "source_chunk_id": (TEXT, "of chunks"),
+            "target_chunk_id": (TEXT, "a later chunk of the same CoT"),
+            "convention": (TEXT, "published"),
+            "value": (REAL, "importance of the source for the target"),
+        },
+        "one row a pair of sentences",
+    ),
+    "activations": Table(
+        ("chunk_id", "model_id", "layer"),
+        {
+            "chunk_id": (TEXT, "of chunks"),
+            "model_id": (TEXT, "whose residual stream"),
+            "layer": (INT, "0-based block whose output it is"),
+            "vector": (VECTOR, "mean residual stream over the chunk's tokens, d_model values"),
+            "rms": (REAL, "root mean square of the residual stream, averaged over the chunk's tokens"),
+            "n_tokens": (INT, "tokens averaged"),
+        },
+        "one row a chunk and layer",
+    ),
+    "maps": Table(
+        ("model_id", "layer", "method"),
+        {
+            "model_id": (TEXT, "of models"),
+            "layer": (INT, "0-based block"),
+            "method": (TEXT, "umap_2d, umap_3d or pca_3d"),
+            "n": (INT, "chunks placed"),
+            "seed": (INT, "seed of the fit"),
+            "parameters": (TEXT, "JSON: n_neighbors, min_dist, metric, versions, alignment"),
+            "trustworthiness": (
+                REAL,
+                "share of neighbours that are true ones, k = 12 or fewer; NULL when n is too small",
+            ),
+            "explained_variance": (REALS, "PCA: share for each component; NULL for UMAP"),
+        },
+        "one row a fitted map",
+    ),
+    "projections": Table(
+        ("chunk_id", "model_id", "layer", "method"),
+        {
+            "chunk_id": (TEXT, "of chunks"),
+            "model_id": (TEXT, "of models"),
+            "layer": (INT, "0-based block"),
+            "method": (TEXT, "of maps"),
+            "x": (REAL, "first coordinate"),
+            "y": (REAL, "second coordinate"),
+            "z": (REAL, "third coordinate; NULL for 2-D maps"),
+        },
+        "one row a chunk and map",
+    ),
+    "directions": Table(
+        ("direction_id",),
+        {
+            "direction_id": (TEXT, "id"),
+            "kind": (
+                TEXT,
+                (
+                    "per_chunk, centered, diff_in_means, random, or eigen (of G at the chunk); live runs: see"
+                    " `experiments`"
+                ),
+            ),
+            "model_id": (TEXT, "of models"),
+            "layer": (INT, "0-based block"),
+            "chunk_id": (TEXT, "the chunk it was made from; NULL for directions of the whole study"),
+            "norm": (REAL, "length before it was made a unit vector"),
+            "vector": (VECTOR, "unit vector, d_model values"),
+            "seed": (INT, "of a random direction; NULL otherwise"),
+            "parameters": (TEXT, "JSON: how it was made, with counts"),
+        },
+        "one row a steering direction",
+    ),
+    "kl_curves": Table(
+        ("curve_id",),
+        {
+            "curve_id": (TEXT, "id, from chunk, direction, layer, position and unit"),
+            "chunk_id": (TEXT, "of chunks: where it is steered"),
+            "direction_id": (TEXT, "of directions"),
+            "kind": (TEXT, "the direction's kind"),
+            "model_id": (TEXT, "of models"),
+            "layer": (INT, "0-based block"),
+            "position": (
+                TEXT,
+                "anchor: the token before the chunk; chunk: every token that predicts one of the chunk's",
+            ),
+            "unit": (TEXT, "of beta: rms, norm or absolute"),
+            "betas": (REALS, "magnitudes"),
+            "kl": (REALS, "KL(steered || base), nats, mean over the chunk's tokens, one for each beta"),
+            "noise_floor": (REAL, "mean KL of the same forward repeated with other padding, nats"),
+            "n_tokens": (INT, "tokens averaged"),
+        },
+        "one row a chunk, direction, layer and position",
+    ),
+    "steepness": Table(
+        ("curve_id",),
+        {
+            "curve_id": (TEXT, "of kl_curves"),
+            "chunk_id": (TEXT, "of chunks"),
+            "direction_id": (TEXT, "of directions"),
+            "kind": (TEXT, "the direction's kind"),
+            "model_id": (TEXT, "of models"),
+            "layer": (INT, "0-based block"),
+            "position": (TEXT, "anchor or chunk"),
+            "unit": (TEXT, "of beta"),
+            "steepness": (
+                REAL,
+                "|a| of the least-squares a·b² + c·b + d, nats per unit beta²; NULL with fewer than 4 known points",
+            ),
+            "r2": (REAL, "of that fit"),
+            "amplitude": (REAL, "coefficient of the pure square fit, nats per unit beta²"),
+            "amplitude_r2": (REAL, "of that fit"),
+            "n_betas": (INT, "known points"),
+            "below_floor": (BOOL, "every point of the curve lies at or below the noise floor"),
+        },
+        "one row a curve",
+    ),
+    "experiments": Table(
+        ("experiment_id",),
+        {
+            "experiment_id": (TEXT, "id, from the model and everything that was asked of it"),
+            "kind": (TEXT, "stream, curve, continue or dose"),
+            "created_at": (TIME, "UTC"),
+            "cot_id": (TEXT, "of cots; NULL for a typed text"),
+            "chunk_id": (TEXT, "of chunks; NULL for a typed text"),
+            "model_id": (TEXT, "of the model that was steered; it need not be one of the study's"),
+            "model": (TEXT, "its name"),
+            "written_by": (TEXT, "name of the model that wrote the CoT; NULL for a typed text"),
+            "sentence": (TEXT, "the intervention in words"),
+            "layers": (INTS, "0-based blocks edited; NULL where no residual stream was"),
+            "place": (TEXT, "anchor, chunk, onward or prompt; NULL likewise"),
+            "operation": (TEXT, "add, replace, ablate, cap or rotate; NULL likewise"),
+            "beta": (REAL, "magnitude; NULL where there are several, or none"),
+            "unit": (TEXT, "of beta: rms, norm or absolute; NULL where there is none"),
+            "direction_kind": (TEXT, "the direction's kind; NULL where there is none"),
+            "direction": (TEXT, "JSON: how the direction was made; NULL where there is none"),
+            "vector": (VECTOR, "unit vector, d_model values; NULL for edits of the text"),
+            "prompt": (TEXT, "everything before the chain of thought, chat template included"),
+            "text": (TEXT, "the chain of thought after the prompt that was read or continued"),
+            "parameters": (TEXT, "JSON: everything else that shaped the result"),
+            "seed": (INT, "seed of the sampling; NULL where nothing was sampled"),
+            "results": (TEXT, "JSON: what was measured"),
+            "state": (TEXT, "finished, or stopped by a person"),
+            "seconds": (REAL, "time it took; NULL when unknown"),
+            "versions": (TEXT, "JSON: Python and library versions, schema version"),
+            "commit": (TEXT, "commit of this code, with + when files were changed; NULL outside a checkout"),
+        },
+        "one row a live steering run",
+    ),
+    "experiment_samples": Table(
+        ("experiment_id", "arm", "beta", "sample"),
+        {
+            "experiment_id": (TEXT, "of experiments"),
+            "arm": (TEXT, "base, changed, flipped (the sign of beta) or random (a direction of the same norm)"),
+            "beta": (REAL, "magnitude; NULL where the text was edited"),
+            "sample": (INT, "0-based; the same number in two arms means the same random numbers"),
+            "seed": (INT, "seed of this sample's random numbers"),
+            "text": (TEXT, "continuation"),
+            "answer": (TEXT, "as written; NULL where none was given"),
+            "is_correct": (BOOL, "NULL where there is no answer, or no ground truth"),
+            "grader": (TEXT, "judge and version; NULL where nothing was judged"),
+            "finish": (TEXT, "eos, or cap when the token cap cut it; NULL when unknown"),
+            "n_tokens": (INT, "sampled tokens"),
+            "reflection_words": (INT, "self-reflection words in the continuation"),
+            "repetition": (REAL, "share of repeated word 4-grams; NULL for a text too short to have any"),
+            "compression_ratio": (REAL, "bytes over compressed bytes; NULL for an empty text"),
+        },
+        "one row a sampled continuation of a live run",
+    ),
+    "training_runs": Table(
+        ("training_id",),
+        {
+            "training_id": (
+                TEXT,
+                "id, from the trained model and the record of its training, or a dictionary's settings and texts",
+            ),
+            "model_id": (TEXT, "of models: what was trained; NULL for a dictionary of their activations"),
+            "kind": (
+                TEXT,
+                "lora: a low-rank adapter of a language model; crosscoder, or sae of one model: a dictionary",
+            ),
+            "base": (TEXT, "name of the model it was trained from; NULL if none"),
+            "started_at": (TIME, "UTC; NULL when unknown"),
+            "seconds": (REAL, "time it took, or has taken so far; NULL when unknown"),
+            "seed": (INT, "seed of the training; NULL when unknown"),
+            "parameters": (TEXT, "JSON: the recipe, and all else that the record says of how it was done"),
+            "n_tokens": (INT, "tokens seen so far, without padding; one seen twice counts twice"),
+            "n_weights": (INT, "weights that learned"),
+            "versions": (TEXT, "JSON: Python and library versions"),
+            "commit": (TEXT, "commit of this code, with + when files were changed; NULL outside a checkout"),
+        },
+        "one row a training of a model or of a dictionary, finished or not",
+    ),
+    "training_metrics": Table(
+        ("training_id", "metric", "step"),
+        {
+            "training_id": (TEXT, "of training_runs"),
+            "metric": (
+                TEXT,
+                (
+                    "loss (of lora: nats per completion token; of a dictionary: squared error of scaled activations,"
+                    " and the penalty) or learning_rate; of a dictionary also l0, dead_share, variance_explained_base"
+                    " and variance_explained_distilled"
+                ),
+            ),
+            "step": (INT, "1-based"),
+            "tokens": (INT, "tokens seen so far, this step's among them, without padding"),
+            "value": (REAL, "of this step alone; NULL where unknown"),
+        },
+        "one row a step of a training and metric",
+    ),
+    "dictionaries": Table(
+        ("dictionary_id",),
+        {
+            "dictionary_id": (TEXT, "id, from weights and rule: the same however the dictionary came here"),
+            "kind": (TEXT, "l1, batchtopk, relu, topk or jumprelu"),
+            "base_model_id": (TEXT, "of models: the base model, or the only one"),
+            "distilled_model_id": (TEXT, "of models; NULL for a sparse autoencoder of one model"),
+            "layer": (INT, "0-based block whose output it reads"),
+            "n_features": (INT, "features"),
+            "d_model": (INT, "width of the residual stream"),
+            "k": (INT, "codes a token; NULL where its rule fixes no number"),
+            "scale": (REALS, "one for each model: activations are multiplied by it before they are encoded"),
+            "source": (TEXT, "trained, or the layout of the file that it was read from"),
+            "training_id": (TEXT, "of training_runs; NULL for one that was read from a file"),
+            "n_tokens": (INT, "tokens it was trained on, each counted once; NULL when unknown"),
+            "sha256": (TEXT, "of its weights: dictionaries/ID/dictionary.safetensors, in the study's folder"),
+            "parameters": (TEXT, "JSON: settings, texts, or what its file says"),
+        },
+        "one row a crosscoder of two models, or a sparse autoencoder of one",
+    ),
+    "dictionary_fits": Table(
+        ("dictionary_id", "model_id"),
+        {
+            "dictionary_id": (TEXT, "of dictionaries"),
+            "model_id": (TEXT, "of models"),
+            "n_tokens": (INT, "tokens of the study's CoTs, without their prompts"),
+            "variance_explained": (REAL, "1 − Σ‖a − â‖² / Σ‖a − mean‖² over these tokens"),
+            "mean": (VECTOR, "mean residual stream of these tokens, d_model values: what mean ablation puts in"),
+        },
+        "one row a dictionary and model: how well it reconstructs the activations of the study's CoTs",
+    ),
+    "spliced_losses": Table(
+        ("dictionary_id", "cot_id", "model_id"),
+        {
+            "dictionary_id": (TEXT, "of dictionaries"),
+            "cot_id": (TEXT, "of cots"),
+            "model_id": (TEXT, "of models: the one that reads the CoT, be it its writer or not"),
+            "n_tokens": (INT, "tokens of the CoT, prompt left out: those that are predicted"),
+            "loss": (REAL, "of the model as it is: nats a token, float32 forward"),
+            "loss_spliced": (
+                REAL,
+                "with the reconstruction in place of the residual stream, at every token but the prompt's first",
+            ),
+            "loss_zeroed": (REAL, "with zero in its place there"),
+            "loss_averaged": (REAL, "with dictionary_fits.mean in its place there"),
+        },
+        "one row a dictionary, model and CoT, of those drawn: next-token losses with the reconstruction spliced in, and"
+        " the two baselines",
+    ),
+    "features": Table(
+        ("dictionary_id", "feature"),
+        {
+            "dictionary_id": (TEXT, "of dictionaries"),
+            "feature": (INT, "0-based"),
+            "norm_base_l1": (REAL, "L1 norm of its decoder row of the base model"),
+            "norm_distilled_l1": (
+                REAL,
+                "of the distilled model; NULL for a sparse autoencoder, like all that compares two models",
+            ),
+            "norm_base_l2": (REAL, "L2 norm"),
+            "norm_distilled_l2": (REAL, "L2 norm"),
+            "rdn_l1": (
+                REAL,
+                "distilled norm over base norm, L1; infinite where the base row is zero, NULL where both are",
+            ),
+            "rdn_l2": (REAL, "likewise, L2"),
+            "nrn_l1": (REAL, "RDN / (1 + RDN), L1: 0 base only, 0.5 shared, 1 distilled only"),
+            "nrn_l2": (REAL, "likewise, L2"),
+            "decoder_cosine": (REAL, "between its two rows; NULL where one is zero"),
+            "nu_eps": (REAL, "latent scaling of the error, base over distilled; NULL where nothing was measured"),
+            "nu_r": (REAL, "latent scaling of the reconstruction, likewise"),
+            "class": (
+                TEXT,
+                (
+                    "base only, shared, distilled only or suspect, by nrn_l2 and latent scaling; NULL where it cannot"
+                    " be known"
+                ),
+            ),
+            "frequency": (REAL, "share of the tokens of dictionary_fits on which it fires"),
+            "mean_activation": (REAL, "code, mean over the tokens on which it fires; NULL where there are none"),
+            "max_activation": (REAL, "largest code; NULL likewise"),
+            "top_category": (
+                TEXT,
+                "function tag on which it fires most, relative to how often it fires; NULL where it fires too rarely",
+            ),
+            "top_category_lift": (REAL, "frequency on chunks of that tag over its frequency on all tagged chunks"),
+        },
+        "one row a feature, measured on the study's CoTs without their prompts",
+    ),
+    "feature_categories": Table(
+        ("dictionary_id", "feature", "scheme", "category"),
+        {
+            "dictionary_id": (TEXT, "of dictionaries"),
+            "feature": (INT, "of features"),
+            "scheme": (
+                TEXT,
+                (
+                    "function: tokens of chunks by their first tag; reasoning: first tokens of a reasoning category's"
+                    " target words; before_reasoning: the tokens that predict those"
+                ),
+            ),
+            "category": (TEXT, "function tag, or self-reflection, deductive, alternative or contrastive"),
+            "n_tokens": (INT, "tokens of the category"),
+            "n_fired": (INT, "of them, those on which the feature fires"),
+            "frequency": (REAL, "n_fired / n_tokens"),
+            "mean_activation": (REAL, "code, mean over those on which it fires; NULL where there are none"),
+        },
+        "one row a feature that fires at all, and category that has tokens",
+    ),
+    "feature_examples": Table(
+        ("dictionary_id", "feature", "rank"),
+        {
+            "dictionary_id": (TEXT, "of dictionaries"),
+            "feature": (INT, "of features"),
+            "rank": (INT, "0 is the largest code"),
+            "cot_id": (TEXT, "of cots; the strongest tokens of different CoTs come before second ones of the same"),
+            "chunk_id": (TEXT, "of chunks: the chunk of the token; NULL where no chunk has it"),
+            "position": (INT, "the token, in cots.token_ids"),
+            "activation": (REAL, "code"),
+            "contribution_base": (
+                REAL,
+                "norm of what it adds to the reconstruction of the base model, in units of the residual stream",
+            ),
+            "contribution_distilled": (REAL, "likewise; NULL for a sparse autoencoder"),
+            "window_start": (INT, "first token of the window, in cots.token_ids"),
+            "window_values": (VECTOR, "the feature's code at each token of the window"),
+        },
+        "one row a feature and token on which it fires strongly",
+    ),
+    "feature_logits": Table(
+        ("dictionary_id", "feature", "model_id", "side", "rank"),
+        {
+            "dictionary_id": (TEXT, "of dictionaries"),
+            "feature": (INT, "of features"),
+            "model_id": (TEXT, "of models"),
+            "side": (TEXT, "top: most promoted, or bottom: most suppressed"),
+            "rank": (INT, "0 is the strongest"),
+            "token_id": (INT, "in the model's vocabulary"),
+            "token": (TEXT, "its text"),
+            "effect": (
+                REAL,
+                "decoder row in units of the residual stream, times the final norm's weight, times the unembedding",
+            ),
+        },
+        "one row a feature, model and token that it promotes or suppresses when it writes straight to the logits",
+    ),
+    "feature_neighbours": Table(
+        ("dictionary_id", "feature", "model_id", "rank"),
+        {
+            "dictionary_id": (TEXT, "of dictionaries"),
+            "feature": (INT, "of features"),
+            "model_id": (TEXT, "of models: whose decoder rows are compared"),
+            "rank": (INT, "0 is the nearest"),
+            "neighbour": (INT, "of features"),
+            "cosine": (REAL, "of the two decoder rows"),
+        },
+        "one row a feature, model and near feature; none where the row is zero",
+    ),
+    "feature_histograms": Table(
+        ("dictionary_id", "feature"),
+        {
+            "dictionary_id": (TEXT, "of dictionaries"),
+            "feature": (INT, "of features"),
+            "edges": (REALS, "of the bins, from 0 to max_activation"),
+            "counts": (INTS, "tokens in each bin; the last has its upper edge too"),
+        },
+        "one row a feature that fires at all: its codes when it fires",
+    ),
+    "cot_codes": Table(
+        ("dictionary_id", "cot_id"),
+        {
+            "dictionary_id": (TEXT, "of dictionaries"),
+            "cot_id": (TEXT, "of cots"),
+            "tokens": (TEXTS, "text of each token of cots.token_ids; joined they are prompt + CoT"),
+            "positions": (INTS, "of the tokens, in cots.token_ids, one for each code that is not 0; rising"),
+            "features": (INTS, "of features, one for each code"),
+            "codes": (VECTOR, "activation of the feature at the token"),
+        },
+        "one row a dictionary and CoT: the codes of all its tokens, prompt included, but the first, both models reading"
+        " the same tokens",
+    ),
+    "feature_interventions": Table(
+        ("intervention_id",),
+        {
+            "intervention_id": (TEXT, "id, from all that was asked"),
+            "dictionary_id": (TEXT, "of dictionaries"),
+            "created_at": (TIME, "UTC: when it was asked for"),
+            "sentence": (TEXT, "the change in words"),
+            "operation": (TEXT, "zero, scale, steer, patch or reconstruct"),
+            "features": (INTS, "of features: those that are changed; none for reconstruct"),
+            "chosen_by": (TEXT, "how the features were chosen, in words"),
+            "factor": (REAL, "of scale; NULL for the others"),
+            "beta": (REAL, "of steer, in units of the code; NULL for the others"),
+            "keep_error": (
+                BOOL,
+                "whether the dictionary's error stays in; else the reconstruction replaces the residual stream",
+            ),
+            "problems": (TEXTS, "of problems: those that the models solve"),
+            "n_samples": (INT, "samples a problem, arm and model"),
+            "seed": (INT, "of the samples' random numbers, and of the random features"),
+            "parameters": (TEXT, "JSON: sampling, and everything else that shaped the result"),
+            "versions": (TEXT, "JSON: Python and library versions, schema version"),
+            "commit": (TEXT, "commit of this code, with + when files were changed; NULL outside a checkout"),
+        },
+        "one row a change of features whose effect on accuracy was asked for, be its samples there already or not",
+    ),
+    "feature_intervention_arms": Table(
+        ("intervention_id", "model_id", "arm"),
+        {
+            "intervention_id": (TEXT, "of feature_interventions"),
+            "model_id": (TEXT, "of models: the one that is changed, and solves the problems"),
+            "arm": (
+                TEXT,
+                (
+                    "base (no edit), changed, reconstruct, or random (the change on other features that fire about as"
+                    " often)"
+                ),
+            ),
+            "arm_id": (
+                TEXT,
+                "of feature_intervention_samples; equal arms of several interventions have one id and are sampled once",
+            ),
+            "feature_sets": (
+                TEXT,
+                "JSON: lists of changed features, taken in turn by samples; none for base, one empty for reconstruct",
+            ),
+        },
+        "one row an intervention, model and arm",
+    ),
+    "feature_intervention_samples": Table(
+        ("arm_id", "problem_id", "sample"),
+        {
+            "arm_id": (TEXT, "of feature_intervention_arms"),
+            "problem_id": (TEXT, "of problems"),
+            "sample": (
+                INT,
+                "0-based; the same number of a problem means the same random numbers in every arm and in both models",
+            ),
+            "model_id": (TEXT, "of models"),
+            "seed": (INT, "seed of this sample's random numbers"),
+            "features": (INTS, "of features: those that were changed in it"),
+            "text": (TEXT, "all that the model wrote after the prompt"),
+            "answer": (TEXT, "as written; NULL where none was given"),
+            "is_correct": (
+                BOOL,
+                "judged equal to the ground truth; NULL where there is no answer, or it could not be judged",
+            ),
+            "grader": (TEXT, "judge and version; NULL where nothing was judged"),
+            "finish": (TEXT, "eos, or cap when the token cap cut it"),
+            "n_tokens": (INT, "sampled tokens"),
+            "reflection_words": (INT, "self-reflection words in the text"),
+            "repetition": (REAL, "share of repeated word 4-grams; NULL for a text too short to have any"),
+            "compression_ratio": (REAL, "bytes over compressed bytes; NULL for an empty text"),
+            "degenerate": (BOOL, "whether the text ends in a loop"),
+        },
+        "one row a sampled solution under an arm",
+    ),
+    "feature_ablations": Table(
+        ("dictionary_id", "model_id", "category", "scheme", "nrn_above", "top_percent", "control", "measure"),
+        {
+            "dictionary_id": (TEXT, "of dictionaries"),
+            "model_id": (TEXT, "of models: the one whose features are zeroed and whose target tokens are looked at"),
+            "category": (
+                TEXT,
+                (
+                    "self-reflection, deductive, alternative or contrastive: whose target words' first tokens are"
+                    " looked at"
+                ),
+            ),
+            "scheme": (
+                TEXT,
+                "whose firing frequency ranks the features: reasoning or before_reasoning, as in feature_categories",
+            ),
+            "nrn_above": (REAL, "t: features with nrn_l1 above it are zeroed"),
+            "top_percent": (
+                REAL,
+                "k: and among so many % of all features by that frequency, those that never fire there left out",
+            ),
+            "control": (
+                TEXT,
+                "features, or random: as many others in their place that fire about as often on the study's CoTs",
+            ),
+            "measure": (TEXT, "logit, or log_probability in nats: of the target token"),
+            "n_features": (INT, "zeroed at once, at every token but the first, the reconstruction's error kept"),
+            "features": (INTS, "which; NULL for random, where they differ from CoT to CoT"),
+            "n_targets": (INT, "target tokens"),
+            "n_cots": (INT, "CoTs that they are in"),
+            "n_problems": (INT, "problems of these CoTs"),
+            "before": (REAL, "measure without the ablation, mean over targets"),
+            "effect": (REAL, "measure with it less without, mean over targets; NULL where there is no such feature"),
+            "ci_low": (REAL, "bootstrap 95 % interval over problems, and over sets of random; NULL for fewer than two"),
+            "ci_high": (REAL, "likewise"),
+            "frequency": (REAL, "mean over the zeroed features of features.frequency; NULL where there are none"),
+            "removed": (
+                REAL,
+                "mean over tokens of ‖what is taken out‖ / ‖residual stream‖, and then over CoTs; NULL likewise",
+            ),
+            "seed": (INT, "of the draws of targets, sets and intervals"),
+            "parameters": (TEXT, "JSON: layer, most targets, most of a CoT, sets of random, bootstrap draws"),
+        },
+        "one row a model of the pair, reasoning category, choice of features, control and measure: the ablation effect",
+    ),
+    "fisher": Table(
+        ("curve_id",),
+        {
+            "curve_id": (TEXT, "id, as in kl_curves, whether or not the curve was swept"),
+            "chunk_id": (TEXT, "of chunks: where it is steered"),
+            "direction_id": (TEXT, "of directions"),
+            "kind": (TEXT, "the direction's kind"),
+            "model_id": (TEXT, "of models"),
+            "layer": (INT, "0-based block"),
+            "position": (TEXT, "anchor or chunk, as in kl_curves"),
+            "unit": (TEXT, "of beta: rms, norm or absolute"),
+            "fisher_steepness": (
+                REAL,
+                "½·vᵀGv times the unit's size squared, nats per unit beta²: the limit of KL(β)/β² as β → 0, no fit",
+            ),
+            "n_tokens": (INT, "tokens averaged"),
+        },
+        "one row a chunk, direction, layer and position: the exact steepness at β = 0",
+    ),
+    "local_geometry": Table(
+        ("chunk_id", "model_id", "layer", "position", "unit"),
+        {
+            "chunk_id": (TEXT, "of chunks: where it is steered"),
+            "model_id": (TEXT, "of models"),
+            "layer": (INT, "0-based block"),
+            "position": (TEXT, "anchor or chunk, as in kl_curves"),
+            "unit": (
+                TEXT,
+                "of beta; G below holds the unit's size squared: β along a unit vector v costs ½·β²·vᵀGv nats",
+            ),
+            "isotropic_steepness": (
+                REAL,
+                "tr(G)/2d by Hutchinson's estimator: the mean of ½·vᵀGv over directions, nats per unit beta²",
+            ),
+            "isotropic_se": (REAL, "its standard error over the probes"),
+            "n_probes": (INT, "random probes of the trace"),
+            "eigenvalues": (
+                REALS,
+                "leading eigenvalues of G, largest first; NULL where they were not asked for at this chunk",
+            ),
+            "eigen_residual": (REAL, "largest ‖Gv − λv‖ / λ₁ over the eigenpairs kept; NULL likewise"),
+            "participation_ratio": (REAL, "(Σλ)²/Σλ² of G, by Hutchinson; NULL where unknown"),
+            "participation_se": (REAL, "its standard error (jackknife over the probes); NULL likewise"),
+            "on_manifold_steepness": (
+                REAL,
+                "mean of ½·vᵀGv over the leading tangents of the nearest chunks; NULL where there are too few",
+            ),
+            "off_manifold_steepness": (
+                REAL,
+                "mean over as many random directions orthogonal to those tangents; NULL likewise",
+            ),
+            "n_tangents": (INT, "tangents averaged; NULL likewise"),
+            "epsilons": (
+                REALS,
+                "magnitudes of the finite steps along random directions; NULL where they were not made at this chunk",
+            ),
+            "random_kl": (REALS, "mean over the random directions of KL, nats, one for each magnitude; NULL likewise"),
+            "random_cv": (
+                REALS,
+                (
+                    "coefficient of variation of the directional KLs, likewise; NULL where the mean is below the noise"
+                    " floor"
+                ),
+            ),
+            "n_random": (INT, "random directions of the finite steps; NULL likewise"),
+            "anisotropy_ratio": (
+                REAL,
+                "largest over smallest directional KL at magnitude 1; NULL where the latter is below the floor",
+            ),
+            "n_below_floor": (
+                INT,
+                "random directions whose KL at magnitude 1 is at or below the noise floor; NULL likewise",
+            ),
+            "noise_floor": (REAL, "as in kl_curves, nats; NULL likewise"),
+            "entropy": (
+                REAL,
+                "of the unsteered predictions of the chunk's tokens, nats, mean over them; NULL where there are none",
+            ),
+            "n_tokens": (INT, "tokens averaged"),
+            "seed": (INT, "of the probes and random directions"),
+        },
+        "one row a chunk, layer and position: what can be said of G without choosing a direction",
+    ),
+    "neighbourhoods": Table(
+        ("chunk_id", "model_id", "layer"),
+        {
+            "chunk_id": (TEXT, "of chunks"),
+            "model_id": (TEXT, "of models"),
+            "layer": (INT, "0-based block"),
+            "k": (INT, "nearest chunk activations of the same model that were used, the chunk itself left out"),
+            "n": (INT, "chunks with activations there"),
+            "dimension_twonn": (REAL, "intrinsic dimension of those activations by TwoNN; NULL where it cannot be had"),
+            "dimension_mle": (REAL, "by maximum likelihood (Levina and Bickel 2004); NULL likewise"),
+            "curvature": (
+                REAL,
+                "mean principal angle, radians, between its tangent space and those of its neighbours; NULL likewise",
+            ),
+            "density": (
+                REAL,
+                (
+                    "log of 1 / distance to the k-th neighbour, distances in units of their median over chunks; NULL"
+                    " likewise"
+                ),
+            ),
+            "residual_norm": (REAL, "norm of the chunk activation"),
+        },
+        "one row a chunk and layer: the cloud of chunk activations around it",
+    ),
+    "before_after": Table(
+        ("chunk_id", "direction_id", "side", "unit", "beta"),
+        {
+            "chunk_id": (TEXT, "of chunks"),
+            "direction_id": (TEXT, "of directions"),
+            "model_id": (TEXT, "of models"),
+            "layer": (INT, "0-based block"),
+            "side": (TEXT, "before: steered at the last token before the chunk; after: at the chunk's last token"),
+            "unit": (TEXT, "of beta"),
+            "beta": (REAL, "magnitude"),
+            "kl_rest": (
+                REAL,
+                "KL(steered || base), nats, mean over the tokens of the CoT after the chunk; NULL for the last chunk",
+            ),
+            "n_rest": (INT, "tokens averaged"),
+            "kl_answer": (REAL, "the same over the tokens of the answer alone; NULL where the text has none"),
+            "n_answer": (INT, "tokens averaged"),
+            "noise_floor": (REAL, "of the rest of the CoT, nats; NULL where unknown"),
+        },
+        "one row a chunk, direction, side and magnitude: steering just before a chunk against just after it",
+    ),
+    "associations": Table(
+        ("x", "kind", "model_id", "layer", "position", "unit", "metric", "convention", "subset"),
+        {
+            "x": (
+                TEXT,
+                (
+                    "geometry column: steepness, amplitude, fisher_steepness, isotropic_steepness, …; or an importance"
+                    " metric"
+                ),
+            ),
+            "kind": (
+                TEXT,
+                "the direction's kind; none for columns without a direction; of an importance metric its convention",
+            ),
+            "model_id": (TEXT, "of models; of an importance metric the CoTs' writer"),
+            "layer": (INT, "0-based block; -1 for an importance metric"),
+            "position": (TEXT, "anchor or chunk; none for columns without one"),
+            "unit": (TEXT, "of beta; none for columns without one"),
+            "metric": (TEXT, "of importance"),
+            "convention": (TEXT, "of importance"),
+            "subset": (
+                TEXT,
+                "all, or away_from_origin: without the chunks whose |x| and |importance| are at or below their medians",
+            ),
+            "n": (INT, "chunks with both values"),
+            "n_cots": (INT, "of those chunks"),
+            "n_problems": (INT, "of those chunks"),
+            "n_missing": (INT, "chunks left out because either is unknown"),
+            "n_zero_x": (INT, "x exactly 0 among the n"),
+            "n_zero_y": (INT, "importance exactly 0 among the n"),
+            "within": (
+                REAL,
+                "rank correlation within CoTs, which leads; NULL where either is constant there, or before version 6",
+            ),
+            "within_low": (REAL, "bootstrap 95 % interval over problems"),
+            "within_high": (REAL, "likewise"),
+            "within_null_low": (REAL, "2.5th percentile with importance permuted within CoTs"),
+            "within_null_high": (REAL, "97.5th percentile"),
+            "p": (REAL, "two-sided, importance permuted within CoTs"),
+            "p_problems": (REAL, "two-sided, Student's t over the problems' own sums within CoTs: do they agree"),
+            "spearman": (REAL, "rank correlation over all chunks; NULL where either is constant or n < 3"),
+            "ci_low": (REAL, "bootstrap 95 % interval over problems"),
+            "ci_high": (REAL, "likewise"),
+            "null_low": (REAL, "2.5th percentile of that rho under those permutations"),
+            "null_high": (REAL, "97.5th percentile"),
+            "kendall": (REAL, "Kendall's tau-b"),
+            "kendall_low": (REAL, "bootstrap 95 % interval over problems"),
+            "kendall_high": (REAL, "likewise"),
+            "partial": (REAL, "rank correlation within CoTs given the covariates; NULL where they are unknown"),
+            "partial_p": (REAL, "two-sided, residual importance permuted within CoTs"),
+            "partial_p_problems": (REAL, "two-sided, over the problems' own sums"),
+            "covariates": (TEXTS, "what was held fixed, those known here"),
+            "verdict": (
+                TEXT,
+                (
+                    "inverse, direct or none: a law is claimed where every condition of backend/evidence/verdict.py"
+                    " holds but q; NULL before version 6"
+                ),
+            ),
+            "n_planted": (
+                INT,
+                "effects of each size that were planted to know the rule's power here; 0 or NULL where it is unknown",
+            ),
+            "planted_rho": (REALS, "their sizes: rank correlation within CoTs, on average"),
+            "planted_found": (REALS, "share of each size that the rule claims, q aside"),
+            "planted_p": (
+                REALS,
+                "what p must be allowed for 9 in 10 of each size to be claimed; 1 where no p would do",
+            ),
+            "details": (
+                TEXT,
+                "JSON: zero-inflated parts, fits with AIC and cross-validated R², Theil–Sen, mixed model, why unknown",
+            ),
+            "n_bootstrap": (INT, "bootstrap draws"),
+            "n_permutations": (INT, "permutations"),
+            "seed": (INT, "of both"),
+        },
+        "one row a pair of a geometry column and an importance metric: does one fall or rise with the other; q, which"
+        " rests on all pairs of the study, is added when they are read",
+    ),
+}
+
+
+def as_document() -> str:
+    """docs/schema.md: the tables with their columns and meanings."""
+    names = {
+        TEXT: "text",
+        INT: "int",
+        REAL: "float64",
+        BOOL: "bool",
+        TIME: "timestamp",
+        VECTOR: "float32[]",
+        REALS: "float64[]",
+        INTS: "int[]",
+        TEXTS: "text[]",
+    }
+    parts = [
+        "# Schema\n\nEvery table of a study, column by column; `python -m backend.schema.tables > docs/schema.md`"
+        f" writes this file. Unknown is NULL.\nSchema version: {SCHEMA_VERSION}."
+    ]
+    for name, table in TABLES.items():
+        lines = [
+            f"## `{name}`",
+            "",
+            f"{table.about[0].upper()}{table.about[1:]}. Key: {', '.join(f'`{column}`' for column in table.key)}.",
+            "",
+            "| column | type | meaning |",
+            "| --- | --- | --- |",
+        ]
+        lines += [f"| `{column}` | {names[kind]} | {meaning} |" for column, (kind, meaning) in table.columns.items()]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    print(as_document(), end="")

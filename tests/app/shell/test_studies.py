@@ -1,0 +1,125 @@
+"""Which study a person lands on, and the shipped one: unpacked once, opened like any other, and no obstacle when it is
+damaged.
+"""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app.shell import studies
+from backend.store.experiments import Experiments
+from backend.store.packed import pack
+from backend.store.progress import Progress, write_progress
+from backend.store.store import NoStore
+from backend.store.unit_files import StudyFolder
+from tests import small_study
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Path:
+    return small_study.make_imported(tmp_path_factory.mktemp("studies") / "small")
+
+
+@pytest.fixture
+def shipped(study, tmp_path, monkeypatch) -> Path:
+    """A repository of its own under tmp_path: the pack that it ships, and no study yet."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(studies, "STORES", tmp_path / "stores")
+    monkeypatch.setenv("ANCHORSCOPE_STORES", "")
+    monkeypatch.setenv("ANCHORSCOPE_DEMO", str(tmp_path / "demo"))
+    pack(study, tmp_path / "demo")
+    return tmp_path / "demo"
+
+
+def own(study: Path, name: str, *, state: str | None, age: float) -> Path:
+    """A study under `stores/` of this state (None: nothing ever ran on it), published `age` seconds ago."""
+    made = Path(shutil.copytree(study, studies.STORES / name))
+    if state:
+        write_progress(made, Progress("sweep", 1, 2, None, None, state, time.time()))
+    os.utime(made / "CURRENT", times=(time.time() - age,) * 2)
+    return made
+
+
+def test_a_newcomer_lands_on_the_demo_while_the_first_study_is_made_and_on_that_when_it_is_finished(study, shipped):
+    assert list(studies.found()) == ["demo"]
+    made = own(study, "quick", state="running", age=0)
+    assert list(studies.found()) == ["demo", "quick"]
+    write_progress(made, Progress("sweep", 2, 2, None, None, "finished", time.time()))
+    assert list(studies.found()) == ["quick", "demo"]
+
+
+def test_finished_studies_come_before_the_demo_and_unfinished_ones_after_it_newest_first(
+    study, shipped, monkeypatch, tmp_path
+):
+    for name, state, age in (
+        ("older", "finished", 90),
+        ("newer", "finished", 10),
+        ("imported", None, 50),
+        ("failed", "failed", 5),
+        ("running", "running", 1),
+        ("interrupted", "interrupted", 70),
+    ):
+        own(study, name, state=state, age=age)
+    named = Path(shutil.copytree(study, tmp_path / "elsewhere" / "named"))
+    monkeypatch.setenv("ANCHORSCOPE_STORES", str(named))
+    assert list(studies.found()) == ["named", "newer", "imported", "older", "demo", "running", "failed", "interrupted"]
+
+
+def test_a_study_that_somebody_is_just_beginning_is_not_finished(study, shipped):
+    young = own(study, "young", state=None, age=0)
+    with StudyFolder(young).writing("run young"):
+        assert list(studies.found()) == ["demo", "young"]
+    assert list(studies.found()) == ["young", "demo"]
+
+
+def test_no_demo_is_listed_where_none_is_shipped_or_wanted(shipped, monkeypatch, tmp_path):
+    monkeypatch.setenv("ANCHORSCOPE_DEMO", "")
+    assert studies.found() == {}
+    monkeypatch.setenv("ANCHORSCOPE_DEMO", str(tmp_path / "nowhere"))
+    assert studies.found() == {}
+    assert not studies.STORES.exists()
+
+
+def test_the_demo_opens_like_any_other_study_and_runs_on_it_are_kept_beside_it(study, shipped):
+    file = studies.found()["demo"]
+    assert file == studies.STORES / "demo.duckdb"
+    assert studies.open_store(file).whole_table("cots").equals(studies.open_store(study).whole_table("cots"))
+    before = file.read_bytes()
+    run = small_study.experiments(
+        {"cot_id": "c", "prompt": "p", "text": "t"}, [{"chunk_id": f"c_{k}"} for k in range(3)]
+    )[-1]
+    Experiments(file).keep(*run)
+    assert (studies.STORES / "demo.experiments").is_dir() and file.read_bytes() == before
+    assert list(studies.found()) == ["demo"]
+
+
+def test_it_is_unpacked_once_in_the_life_of_the_process(shipped, monkeypatch):
+    asked = []
+    monkeypatch.setattr(studies, "unpack", lambda folder, file: asked.append((folder, file)))
+    for _ in range(3):
+        studies.found()
+    assert asked == [(shipped, studies.STORES / "demo.duckdb")]
+
+
+def test_a_damaged_pack_is_said_where_the_demo_is_opened_and_nowhere_else(study, shipped):
+    (shipped / "cots.parquet").write_bytes(b"")
+    own(study, "running", state="running", age=0)
+    assert list(studies.found()) == ["running", "demo"]
+    with pytest.raises(NoStore, match=r"cots\.parquet has sha256"):
+        studies.open_store(studies.found()["demo"])
+    test = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60).run()
+    assert not test.exception
+    assert "cots.parquet" not in said(test)
+    test.selectbox(key="pick_study").set_value("demo").run()
+    assert not test.exception
+    assert said(test).count("cots.parquet has sha256") == 1
+
+
+def said(test: AppTest) -> str:
+    return "\n".join(str(element.value) for kind in (test.text, test.caption, test.markdown) for element in kind)
