@@ -4,7 +4,7 @@ them.
 
 import streamlit as st
 
-from app.categories import categories_view
+from app.categories import reasoning_words
 from app.shared import chosen_dictionary
 from app.shell import navigation, studies
 
@@ -12,8 +12,8 @@ store = studies.open_store(navigation.study())
 st.title("Categories")
 
 dictionary = chosen_dictionary.choose(store)
-categories_view.counted(dictionary)
-scheme = categories_view.scheme()
-categories_view.frequencies(store, dictionary, scheme)
-categories_view.ablations(store, dictionary, scheme)
+reasoning_words.counted(dictionary)
+scheme = reasoning_words.scheme()
+reasoning_words.frequencies(store, dictionary, scheme)
+reasoning_words.ablations(store, dictionary, scheme)
 chosen_dictionary.leave_if_asked()

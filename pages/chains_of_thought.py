@@ -4,21 +4,21 @@ import streamlit as st
 
 from app.components.reader import reader
 from app.figures.chunk import profile
-from app.shared import chains_view, chunk_panel, place
+from app.shared import chosen_chain, chosen_chunk, chunk_panel
 from app.shared.clicks import go_to_clicked
 from app.shell import navigation, studies
 
 store = studies.open_store(navigation.study())
-where = chains_view.choose_cot(store, place.here(store))
-chains_view.problem_card(store, where)
+where = chosen_chain.choose_cot(store, chosen_chunk.here(store))
+chosen_chain.problem_card(store, where)
 
 left, right = st.columns([7, 6], gap="medium")
 with left:
-    metric, convention, source = chains_view.colour_controls(store)
-    chunks = chains_view.chunks(store, where.cot, source, metric, convention)
-    shown = chains_view.described(metric)
-    chains_view.legend(chunks)
-    reader(chunks, shown, selected=where.chunk, on_chunk=place.go)
+    metric, convention, source = chosen_chain.colour_controls(store)
+    chunks = chosen_chain.chunks(store, where.cot, source, metric, convention)
+    shown = chosen_chain.described(metric)
+    chosen_chain.legend(chunks)
+    reader(chunks, shown, selected=where.chunk, on_chunk=chosen_chunk.go)
     if shown:
         st.plotly_chart(
             profile(chunks, shown, selected=where.chunk),

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.crosscoder import crosscoder_view
+from app.crosscoder import all_features
 from app.shared import chosen_dictionary
 from app.shared.feature_filters import passing
 from app.shell import navigation, studies
@@ -11,23 +11,23 @@ from app.shell.untrusted import show
 store = studies.open_store(navigation.study())
 st.title("Crosscoder")
 
-crosscoder_view.unfinished_trainings(store)
+all_features.unfinished_trainings(store)
 dictionary = chosen_dictionary.choose(store)
 show(chosen_dictionary.named(dictionary))
-crosscoder_view.quality(store, dictionary)
+all_features.quality(store, dictionary)
 
-rows, norm = crosscoder_view.features(store, dictionary), "l1"
+rows, norm = all_features.features(store, dictionary), "l1"
 st.subheader("Features")
 if chosen_dictionary.compares(dictionary):
-    norm, scaling = crosscoder_view.how_compared()
-    crosscoder_view.counts(rows, norm)
+    norm, scaling = all_features.how_compared()
+    all_features.counts(rows, norm)
 charts = st.container()
-filters = crosscoder_view.filter_controls(rows, dictionary)
+filters = all_features.filter_controls(rows, dictionary)
 kept = rows[passing(rows, filters)]
 with charts:
     if chosen_dictionary.compares(dictionary):
-        crosscoder_view.compared(rows, kept, dictionary, norm=norm, scaling=scaling, filters=filters)
+        all_features.compared(rows, kept, dictionary, norm=norm, scaling=scaling, filters=filters)
     else:
-        crosscoder_view.alone(rows, filters)
-crosscoder_view.table(kept, len(rows), dictionary, norm=norm, filters=filters)
+        all_features.alone(rows, filters)
+all_features.table(kept, len(rows), dictionary, norm=norm, filters=filters)
 chosen_dictionary.leave_if_asked()

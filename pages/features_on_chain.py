@@ -4,8 +4,8 @@ models.
 
 import streamlit as st
 
-from app.crosscoder import crosscoder_view
-from app.features_on_chain import chain_features_view
+from app.crosscoder import all_features
+from app.features_on_chain import codes_along_text
 from app.shared import chosen_dictionary
 from app.shell import navigation, studies
 from app.shell.untrusted import show
@@ -15,10 +15,10 @@ st.title("Features on the chain")
 
 dictionary = chosen_dictionary.choose(store)
 show(chosen_dictionary.named(dictionary))
-rows = crosscoder_view.features(store, dictionary)
-shown = chain_features_view.chosen_text(store, dictionary)
-chain_features_view.counts(shown.text)
-features = chain_features_view.chosen_features(dictionary, rows, shown.text)
-cells = chain_features_view.heat(dictionary, rows, shown, features)
-chain_features_view.looked_at(dictionary, rows, shown, features, cells)
+rows = all_features.features(store, dictionary)
+shown = codes_along_text.chosen_text(store, dictionary)
+codes_along_text.counts(shown.text)
+features = codes_along_text.chosen_features(dictionary, rows, shown.text)
+cells = codes_along_text.heat(dictionary, rows, shown, features)
+codes_along_text.looked_at(dictionary, rows, shown, features, cells)
 chosen_dictionary.leave_if_asked()

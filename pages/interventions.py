@@ -4,8 +4,8 @@ models.
 
 import streamlit as st
 
-from app.crosscoder import crosscoder_view
-from app.interventions import intervention_results, intervention_runs, interventions_view
+from app.crosscoder import all_features
+from app.interventions import form, results, running
 from app.shared import chosen_dictionary
 from app.shared.steer_by_feature import steer_by
 from app.shell import navigation, studies
@@ -17,16 +17,16 @@ st.title("Interventions")
 
 dictionary = chosen_dictionary.choose(store)
 show(chosen_dictionary.named(dictionary))
-rows = crosscoder_view.features(store, dictionary)
+rows = all_features.features(store, dictionary)
 
 left, right = st.columns([5, 6], gap="medium")
 with left:
-    chosen = interventions_view.features(store, dictionary, rows)
+    chosen = form.features(store, dictionary, rows)
     steer_by(store, dictionary, chosen.features, label="Steer by one of them")
 with right:
-    trial, problem = interventions_view.trial(store, dictionary, chosen)
-    interventions_view.ask(store, dictionary, rows, trial, problem)
-intervention_runs.follow(study, chosen_dictionary.roles(dictionary))
-asked = intervention_results.asked(store, dictionary.dictionary_id)
+    trial, problem = form.trial(store, dictionary, chosen)
+    form.ask(store, dictionary, rows, trial, problem)
+running.follow(study, chosen_dictionary.roles(dictionary))
+asked = results.asked(store, dictionary.dictionary_id)
 if len(asked):
-    intervention_results.results(store, asked, chosen_dictionary.roles(dictionary))
+    results.results(store, asked, chosen_dictionary.roles(dictionary))

@@ -3,32 +3,32 @@
 import streamlit as st
 
 from app.figures.latent_map import latent_map
-from app.latent_map import map_view
-from app.shared import place
-from app.shared.chains_view import described
+from app.latent_map import chunk_map
+from app.shared import chosen_chunk
+from app.shared.chosen_chain import described
 from app.shell import navigation, studies
 
 store = studies.open_store(navigation.study())
-where = place.here(store)
+where = chosen_chunk.here(store)
 st.title("Latent map")
 
-chosen = map_view.controls(store)
-points = map_view.points(store, chosen, where)
+chosen = chunk_map.controls(store)
+points = chunk_map.points(store, chosen, where)
 path = points[points["cot_id"] == where.cot]
 
 left, right = st.columns([5, 2], gap="medium")
 with left:
     figure = latent_map(
         points,
-        axes=map_view.axes(chosen),
+        axes=chunk_map.axes(chosen),
         metric=described(chosen.metric) if chosen.by_metric else None,
         path=path,
         selected=where.chunk,
     )
-    key = map_view.chart_key()
-    st.plotly_chart(figure, key=key, on_select=lambda: map_view.taken(key, points), config={"scrollZoom": True})
-    map_view.caption(chosen, points)
+    key = chunk_map.chart_key()
+    st.plotly_chart(figure, key=key, on_select=lambda: chunk_map.taken(key, points), config={"scrollZoom": True})
+    chunk_map.caption(chosen, points)
 with right:
-    map_view.card(store, where, points)
-map_view.lassoed_table(points)
-map_view.leave_if_asked()
+    chunk_map.card(store, where, points)
+chunk_map.lassoed_table(points)
+chunk_map.leave_if_asked()

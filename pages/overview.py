@@ -4,7 +4,7 @@ import streamlit as st
 
 from app.figures.overview import accuracy_by_level
 from app.figures.training import training_curve
-from app.overview import overview_view
+from app.overview import contents
 from app.shell import navigation, progress, studies
 from app.shell.missing import missing, say
 from app.shell.untrusted import show
@@ -14,35 +14,33 @@ st.title("Overview")
 progress.in_full(study)
 store = studies.open_store(study)
 
-overview_view.published(store)
-overview_view.counts(store)
+contents.published(store)
+contents.counts(store)
 left, right = st.columns([3, 2], gap="large")
 with left:
     st.subheader("Accuracy by level")
-    st.plotly_chart(accuracy_by_level(overview_view.levels(store)), key="accuracy_by_level")
-    overview_view.candidates_line(store)
+    st.plotly_chart(accuracy_by_level(contents.levels(store)), key="accuracy_by_level")
+    contents.candidates_line(store)
 with right:
     st.subheader("Models")
-    overview_view.models(store)
+    contents.models(store)
     if lacks := missing(store.coverage().iloc[0], study):
         st.subheader("Not there yet")
         for item in lacks:
             say(item)
 
-overview_view.prompts(store)
+contents.prompts(store)
 
 if not (trainings := store.training_runs()).empty:
     st.subheader("How the models were trained")
     for training in trainings.itertuples():
         metrics = studies.ask(store.training_metrics, training_id=training.training_id)
         with st.container(border=True):
-            overview_view.training(training)
-            st.plotly_chart(
-                training_curve(metrics, unit=overview_view.loss_unit(training.kind)), key=training.training_id
-            )
+            contents.training(training)
+            st.plotly_chart(training_curve(metrics, unit=contents.loss_unit(training.kind)), key=training.training_id)
 
 st.subheader("Runs")
-overview_view.runs(store)
-for warning in overview_view.warnings(store):
+contents.runs(store)
+for warning in contents.warnings(store):
     with st.container(border=True):
         show(warning)

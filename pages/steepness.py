@@ -4,13 +4,13 @@ side by side.
 
 import streamlit as st
 
-from app.shared import place
+from app.shared import chosen_chunk
 from app.shell import navigation, studies
-from app.steepness import evidence_view
+from app.steepness import all_pairs
 
 store = studies.open_store(navigation.study())
-where = place.here(store)
+where = chosen_chunk.here(store)
 st.title("Steepness and importance")
 
-view = evidence_view.view()
-evidence_view.VIEWS[view][1](store, where)
+view = all_pairs.view()
+all_pairs.VIEWS[view][1](store, where)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
-from app.shared import residual
+from app.shared import chosen_stream
 from app.shared.clicks import marks
 from app.shell import navigation, selection, studies
 from app.shell.missing import Missing, command, no_tokens, say_and_end, study_file
@@ -36,7 +36,7 @@ def choose(store: Store) -> pd.Series:
         )
     selection.choose(dictionary=chosen)
     row = found.loc[chosen]
-    wanted = residual.chosen(store)
+    wanted = chosen_stream.chosen(store)
     if wanted is not None and wanted.layer not in (None, row.layer):
         selection.stand_in("layer", f"layer {wanted.layer}", f"layer {row.layer}, which this dictionary reads")
     return row
@@ -45,12 +45,12 @@ def choose(store: Store) -> pd.Series:
 def _at_the_layer(store: Store, found: pd.DataFrame) -> str:
     """The dictionary that is shown where none is chosen: one of the layer that is looked at, else of the nearest."""
     streams = {
-        residual.Stream(model, int(row.layer)): row.Index
+        chosen_stream.Stream(model, int(row.layer)): row.Index
         for row in found[::-1].itertuples()
         for model in (row.base_model_id, row.distilled_model_id)
         if isinstance(model, str)
     }
-    return streams[residual.nearest(store, streams)]
+    return streams[chosen_stream.nearest(store, streams)]
 
 
 def _follow_layer(found: pd.DataFrame) -> Callable[[], None]:

@@ -6,11 +6,11 @@ import pandas as pd
 import streamlit as st
 
 from app.figures.chunk import answers_before_and_after, kl_curves
-from app.shared import place, residual
+from app.shared import chosen_chunk, chosen_stream
+from app.shared.chosen_chunk import ChosenChunk
 from app.shared.chunk_table import count, interval, metric_table, number, why_unknown
 from app.shared.clicks import picked_row
 from app.shared.geometry_columns import pick_unit
-from app.shared.place import Place
 from app.shell import navigation, selection
 from app.shell.missing import Missing, command, no_activations, no_rollouts, no_tokens, say
 from app.shell.untrusted import for_markdown, one_line, show_exactly
@@ -39,7 +39,7 @@ _ROLLOUTS = {"resample": "Sampled to the end", "forced": "Answer forced right he
 _SHOWN_ROLLOUTS = 12
 
 
-def panel(store: Store, where: Place, chunks: pd.DataFrame, name: str | None, convention: str | None) -> None:
+def panel(store: Store, where: ChosenChunk, chunks: pd.DataFrame, name: str | None, convention: str | None) -> None:
     """The selected chunk, one part at a time."""
     chunk = chunks[chunks["chunk_id"] == where.chunk].iloc[0]
     st.markdown(f"#### Chunk {chunk.number} of {len(chunks)}")
@@ -101,7 +101,7 @@ def _headline(store: Store, chunk: pd.Series, name: str, convention: str | None)
         )
 
 
-def _metrics(store: Store, where: Place, chunk: pd.Series) -> None:
+def _metrics(store: Store, where: ChosenChunk, chunk: pd.Series) -> None:
     rows = store.importance_of_chunk(where.chunk)
     if rows.empty:
         say(no_rollouts(store.coverage().iloc[0], store.path, has_tokens=pd.notna(chunk.token_start)))
@@ -124,7 +124,7 @@ def _legend(table: pd.DataFrame) -> Iterator[str]:
         yield "Intervals: bootstrap over rollouts."
 
 
-def _rollouts(store: Store, where: Place, chunk: pd.Series) -> None:
+def _rollouts(store: Store, where: ChosenChunk, chunk: pd.Series) -> None:
     rows = store.rollouts_at(where.chunk)
     if rows.empty:
         say(no_rollouts(store.coverage().iloc[0], store.path, has_tokens=pd.notna(chunk.token_start)))
@@ -202,7 +202,7 @@ def _rollout_table(rows: pd.DataFrame, title: str) -> None:
         show_exactly("The continuation's text was not published." if pd.isna(text) else text, height=240)
 
 
-def _steering(store: Store, where: Place, chunk: pd.Series) -> None:
+def _steering(store: Store, where: ChosenChunk, chunk: pd.Series) -> None:
     st.page_link(
         navigation.page_named(navigation.STEERING),
         label="Steer this chunk live",
@@ -220,8 +220,8 @@ def _steering(store: Store, where: Place, chunk: pd.Series) -> None:
         return
     names = store.models().set_index("model_id")["name"]
     with st.container(horizontal=True):
-        stream = residual.pick(store, curves.assign(model=curves["model_id"].map(names)), "Steered", width=240)
-        here = residual.at(curves, stream)
+        stream = chosen_stream.pick(store, curves.assign(model=curves["model_id"].map(names)), "Steered", width=240)
+        here = chosen_stream.at(curves, stream)
         positions = sorted(set(here["position"]))
         position = selection.pick(
             "position", "At", positions, elsewhere=POSITIONS, show=lambda name: POSITIONS.get(name, name), width=220
@@ -245,7 +245,7 @@ def _steering(store: Store, where: Place, chunk: pd.Series) -> None:
     )
 
 
-def _neighbours(store: Store, where: Place, chunk: pd.Series) -> None:
+def _neighbours(store: Store, where: ChosenChunk, chunk: pd.Series) -> None:
     found = store.activations_of(where.chunk)
     if found.empty:
         if store.activation_places().empty or pd.isna(chunk.token_start):
@@ -257,7 +257,7 @@ def _neighbours(store: Store, where: Place, chunk: pd.Series) -> None:
         else:
             st.caption("No model has read this chunk, so it has no activation.")
         return
-    stream = residual.pick(store, found, width=240)
+    stream = chosen_stream.pick(store, found, width=240)
     near = store.neighbours(where.chunk, stream.model, stream.layer, 12)
     st.caption(
         f"The {len(near)} chunks whose mean residual stream at layer {stream.layer} has the largest cosine with this"
@@ -271,7 +271,7 @@ def _neighbours(store: Store, where: Place, chunk: pd.Series) -> None:
     )
 
 
-def _influence(store: Store, where: Place, chunk: pd.Series) -> None:
+def _influence(store: Store, where: ChosenChunk, chunk: pd.Series) -> None:
     onward, back = store.influence_of(where.chunk), store.influence_on(where.chunk)
     if onward.empty and back.empty:
         st.caption(
@@ -290,7 +290,7 @@ def go_table(rows: pd.DataFrame, values: dict, *, key: str, own: str) -> None:
 
     def go() -> None:
         if (picked := picked_row(key, len(rows))) is not None:
-            place.go(rows["chunk_id"].iloc[picked])
+            chosen_chunk.go(rows["chunk_id"].iloc[picked])
 
     texts = [one_line(text, 160) for text in rows["text"]]
     where = {"CoT": ["this one" if cot == own else "another" for cot in rows["cot_id"]]} if "cot_id" in rows else {}

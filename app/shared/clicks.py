@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.shared import place
+from app.shared import chosen_chunk
 
 
 def reported(key: str, name: str) -> Any:
@@ -55,4 +55,4 @@ def chunk_ids(key: str, chunks: pd.Series) -> list[str]:
 def go_to_clicked(key: str, chunks: pd.Series) -> None:
     """Select the chunk that was clicked on the chart `key`."""
     if ids := chunk_ids(key, chunks):
-        place.go(ids[0])
+        chosen_chunk.go(ids[0])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from app.shared import residual
+from app.shared import chosen_stream
 from app.shell import selection, studies
 from app.shell.missing import Missing, command, no_activations, say, say_and_end
 from app.shell.vocabulary import DIRECTIONS, KINDS, POSITIONS, UNITS
@@ -36,7 +36,7 @@ def pick_column(store: Store, choices: pd.DataFrame, x: str) -> pd.Series:
     """
     here = choices[choices["x"] == x]
     if len(here[["model_id", "layer"]].drop_duplicates()) > 1 or NO_LAYER not in set(here["layer"]):
-        here = residual.at(here, residual.pick(store, here, width=190))
+        here = chosen_stream.at(here, chosen_stream.pick(store, here, width=190))
     kinds = [kind for kind in KINDS if kind in set(here["kind"])] + sorted(set(here["kind"]) - set(KINDS))
     if (here["layer"] == NO_LAYER).all():
         kind = kinds[0] if len(kinds) == 1 else selection.pick("convention", "Convention", kinds, width=290)

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from app.components.reader import spans, strength
-from app.shared.chains_view import usual_choice
+from app.shared.chosen_chain import usual_choice
 from app.shared.chunk_table import metric_table, number
 from app.shell import missing, progress, studies
 from app.shell.progress import duration

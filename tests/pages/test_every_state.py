@@ -13,7 +13,7 @@ import pytest
 
 from app.shell import navigation
 from app.shell.selection import FIELDS, LONGEST
-from app.steepness import evidence_view
+from app.steepness import all_pairs
 from backend.schema.tables import TABLES
 from backend.store.store import generation_of
 from tests import small_dictionary, small_study
@@ -25,7 +25,7 @@ VISITS = (
     ("overview", {}),
     *(("chains_of_thought", {"panel": panel}) for panel in PANELS),
     ("latent_map", {}),
-    *(("steepness", {"view": view}) for view in evidence_view.VIEWS),
+    *(("steepness", {"view": view}) for view in all_pairs.VIEWS),
     ("steering", {}),
     ("crosscoder", {}),
     ("feature", {}),

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from app.categories import categories_view
-from app.features_on_chain import chain_features_view
-from app.features_on_chain.chain_features_view import go_to_chunk, go_to_token
+from app.categories import reasoning_words
+from app.features_on_chain import codes_along_text
+from app.features_on_chain.codes_along_text import go_to_chunk, go_to_token
 from app.shared import live
 from backend.models import embedded
 from backend.store.labels import add_label
@@ -126,9 +126,9 @@ def test_without_a_token_the_selected_chunk_is_summed_up(opened, study, chunks):
 
 def test_features_are_ranked_chosen_and_the_opened_one_is_always_there(opened, study, monkeypatch):
     drawn = []
-    real = chain_features_view.chain_heat
+    real = codes_along_text.chain_heat
     monkeypatch.setattr(
-        chain_features_view, "chain_heat", lambda cells, **how: drawn.append(list(how["rows"])) or real(cells, **how)
+        codes_along_text, "chain_heat", lambda cells, **how: drawn.append(list(how["rows"])) or real(cells, **how)
     )
     for selection in (
         {"rank": "distilled"},
@@ -142,11 +142,11 @@ def test_features_are_ranked_chosen_and_the_opened_one_is_always_there(opened, s
 
 def test_going_to_a_place_selects_its_chunk(monkeypatch, study, chunks):
     state: dict = {}
-    monkeypatch.setattr(chain_features_view.selection, "_state", lambda: state)
-    text = chain_features_view.TextCodes(
+    monkeypatch.setattr(codes_along_text.selection, "_state", lambda: state)
+    text = codes_along_text.TextCodes(
         ["a"] * 400, int(chunks["token_start"][0]), pd.DataFrame(), chunks.assign(number=chunks.index + 1)
     )
-    shown = chain_features_view.Shown(text, chain_features_view.Place("p", chunks["cot"][0], chunks["chunk_id"][0]))
+    shown = codes_along_text.Shown(text, codes_along_text.ChosenChunk("p", chunks["cot"][0], chunks["chunk_id"][0]))
     go_to_token(shown, int(chunks["token_start"][3]) + 1)
     assert state == {"chunk": chunks["chunk_id"][3], "token": str(int(chunks["token_start"][3]) + 1)}
     go_to_chunk(shown, 2)
@@ -154,7 +154,7 @@ def test_going_to_a_place_selects_its_chunk(monkeypatch, study, chunks):
     go_to_token(shown, 400)
     go_to_chunk(shown, 99)
     assert state == {"chunk": chunks["chunk_id"][1]}
-    go_to_chunk(chain_features_view.Shown(text, None), 3)
+    go_to_chunk(codes_along_text.Shown(text, None), 3)
     assert state["token"] == str(int(chunks["token_start"][2]))
 
 
@@ -173,13 +173,11 @@ def test_going_to_a_place_selects_its_chunk(monkeypatch, study, chunks):
 )
 def test_a_click_on_a_cell_chooses_its_feature_and_its_token(monkeypatch, reported, chosen):
     state: dict = {}
-    monkeypatch.setattr(chain_features_view.selection, "_state", lambda: state)
+    monkeypatch.setattr(codes_along_text.selection, "_state", lambda: state)
     chart = SimpleNamespace(selection=SimpleNamespace(points=reported))
-    monkeypatch.setattr(chain_features_view.st, "session_state", {"chain_heat_token": chart})
-    text = chain_features_view.TextCodes(["a"] * 400, 0, pd.DataFrame(), pd.DataFrame())
-    chain_features_view._clicked(
-        "chain_heat_token", chain_features_view.Shown(text, None), pd.Series({"n_features": 6})
-    )
+    monkeypatch.setattr(codes_along_text.st, "session_state", {"chain_heat_token": chart})
+    text = codes_along_text.TextCodes(["a"] * 400, 0, pd.DataFrame(), pd.DataFrame())
+    codes_along_text._clicked("chain_heat_token", codes_along_text.Shown(text, None), pd.Series({"n_features": 6}))
     assert state == chosen
 
 
@@ -262,9 +260,9 @@ def test_before_anything_is_zeroed_the_page_names_the_stage(opened, pair_study):
 
 def test_the_figure_is_of_one_measure_scheme_and_threshold(opened, study, monkeypatch):
     drawn = []
-    real = categories_view.ablation_effects
+    real = reasoning_words.ablation_effects
     monkeypatch.setattr(
-        categories_view, "ablation_effects", lambda rows, **how: drawn.append(rows) or real(rows, **how)
+        reasoning_words, "ablation_effects", lambda rows, **how: drawn.append(rows) or real(rows, **how)
     )
     opened(CATEGORIES, study, study="small", scheme="before_reasoning", measure="log_probability", above="0.5")
     (rows,) = drawn

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from app.interventions import intervention_runs
+from app.interventions import running
 from app.shared import live
 from backend.store.intervention_queries import Interventions
 from backend.store.progress import read_progress
@@ -38,7 +38,7 @@ def study(pair, tmp_path) -> Path:
 def started(monkeypatch) -> list[Path]:
     """Studies for which the page has started the command, which is not run here."""
     found: list[Path] = []
-    monkeypatch.setattr(intervention_runs, "start", found.append)
+    monkeypatch.setattr(running, "start", found.append)
     return found
 
 
@@ -169,15 +169,15 @@ def test_a_stopped_run_can_be_gone_on_with_and_a_failed_one_says_why(opened, stu
 
 
 def test_the_command_is_started_beside_the_dashboard_and_its_last_words_are_shown(opened, study, monkeypatch):
-    monkeypatch.setattr(intervention_runs.sys, "executable", "/bin/false")
-    intervention_runs.start(study)
-    process = intervention_runs._started()[study]
-    assert process.wait() != 0 and not intervention_runs.is_running(study)
+    monkeypatch.setattr(running.sys, "executable", "/bin/false")
+    running.start(study)
+    process = running._started()[study]
+    assert process.wait() != 0 and not running.is_running(study)
     assert process.args[-2:] == ["interventions", str(study.resolve())]
     test = opened("interventions", study, change="zero", **SELECTED)
-    monkeypatch.setattr(intervention_runs, "start", lambda path: None)
+    monkeypatch.setattr(running, "start", lambda path: None)
     test.button(key="run_intervention").click().run()
-    (Interventions(study).room.path / intervention_runs.LOG).write_text("error: there is no room left\n")
+    (Interventions(study).room.path / running.LOG).write_text("error: there is no room left\n")
     test.run()
     assert "error: there is no room left" in [code.value for code in test.code]
 

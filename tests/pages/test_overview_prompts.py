@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from app.figures.overview import accuracy_by_level, accuracy_by_prompt
-from app.overview.overview_view import confounding_line
+from app.overview.contents import confounding_line
 from backend.store.unit_files import StudyFolder
 from tests import small_study
 from tests.pages.conftest import words
@@ -70,7 +70,7 @@ def test_the_list_of_chains_names_the_prompt_where_there_are_several(store_names
 def store_names():
     from types import SimpleNamespace
 
-    from app.shared.chains_view import _cot_name
+    from app.shared.chosen_chain import _cot_name
 
     row = SimpleNamespace(
         model="m", prompt_name="plain", sample=0, is_correct=True, answer="4", n_chunks=3, has_rollouts=False

@@ -9,13 +9,13 @@ import pytest
 from app.shared import live
 from app.shared.geometry_columns import place_in_words
 from app.shell import vocabulary
-from app.steepness import evidence_view, geometry_view, resample_view, steepness_view
+from app.steepness import all_pairs, local_geometry, one_pair, resample_now
 from backend.live.service import Status
 from backend.store.store import Store
 from tests import small_study
 from tests.pages.conftest import words
 
-VIEWS = tuple(evidence_view.VIEWS)
+VIEWS = tuple(all_pairs.VIEWS)
 PAIR = {"column": "fisher_steepness", "direction": "random", "metric": "counterfactual_importance_kl:ta"}
 
 
@@ -137,7 +137,7 @@ def test_a_layer_stays_chosen_where_a_column_is_not_had_at_it_and_what_stands_in
 
 
 def test_evidence_that_is_stored_is_read_and_not_computed(opened, whole, monkeypatch):
-    monkeypatch.setattr(steepness_view, "evidence_of", None)
+    monkeypatch.setattr(one_pair, "evidence_of", None)
     test = page(opened, whole, **PAIR)
     shown = evidence_of(test)
     assert shown[LEAD] == "−0.60 [−0.75, −0.45]" and shown["q over all pairs"] == "0.003"
@@ -251,7 +251,7 @@ def pair_rows(**values) -> pd.DataFrame:
     ],
 )
 def test_the_headline_claims_no_more_than_the_verdicts(rho, q, verdict, said):
-    first, second = evidence_view.headline(pair_rows(within=rho, q=q, verdict=verdict))
+    first, second = all_pairs.headline(pair_rows(within=rho, q=q, verdict=verdict))
     assert said in first and "unknown here" in second
     assert (
         "A law of ρ = −0.25 within CoTs, planted in one of them, would have been claimed in 62% of cases." in first
@@ -276,9 +276,9 @@ def test_choosing_a_row_opens_its_scatter(opened, whole):
 
 def test_pairs_that_a_rule_of_before_judged_are_unknown_and_their_power_too():
     unjudged = pair_rows(x=["steepness"], within=[None], verdict=[None], q=[None], n_planted=[None], p_allowed=[None])
-    table = evidence_view.pair_table(unjudged.assign(partial=None, covariates=None, n_cots=9))
+    table = all_pairs.pair_table(unjudged.assign(partial=None, covariates=None, n_cots=9))
     assert table["law"].tolist() == ["unknown"] and table[["ρ", "found", "found from"]].isna().all(axis=None)
-    assert "unknown here" in evidence_view.headline(unjudged)[0]
+    assert "unknown here" in all_pairs.headline(unjudged)[0]
 
 
 def test_a_pair_is_named_by_what_it_has():
@@ -336,8 +336,8 @@ def resampling(monkeypatch):
     fake = SimpleNamespace(status=lambda _: known.status, cancel=lambda _: None)
     monkeypatch.setattr(live, "service", lambda: fake)
     monkeypatch.setattr(live, "look_up", lambda *_, again=False: setattr(known, "asked", known.asked + 1))
-    monkeypatch.setattr(resample_view, "resample_request", lambda *_, **how: how["half_width"])
-    monkeypatch.setattr(resample_view, "writer", lambda *_: SimpleNamespace(model_id="m"))
+    monkeypatch.setattr(resample_now, "resample_request", lambda *_, **how: how["half_width"])
+    monkeypatch.setattr(resample_now, "writer", lambda *_: SimpleNamespace(model_id="m"))
     return known
 
 
@@ -360,9 +360,9 @@ def test_a_resampling_is_followed_and_its_interval_and_stop_are_told(opened, who
     resampling.status = status("finished", stopped="narrow")
     test.run()
     assert not test.exception
-    assert resample_view.STOPPED["narrow"] in words(
+    assert resample_now.STOPPED["narrow"] in words(test) and "0.25, 95 % interval [0.2, 0.3], half-width 0.05" in words(
         test
-    ) and "0.25, 95 % interval [0.2, 0.3], half-width 0.05" in words(test)
+    )
     assert "half of the 95 % interval is narrow enough" in words(test)
     resampling.status = status("stopped")
     test.run()
@@ -375,18 +375,18 @@ def test_a_resampling_is_followed_and_its_interval_and_stop_are_told(opened, who
 
 
 def test_a_metric_that_cannot_be_drawn_anew_says_why():
-    assert "forced answers" in resample_view.why_not("forced_importance_kl", "ta")
-    assert "every sentence" in resample_view.why_not("resilience", "all")
-    assert "published" in resample_view.why_not("counterfactual_importance_kl", "published")
-    assert resample_view.why_not("counterfactual_importance_kl", "ta") is None
+    assert "forced answers" in resample_now.why_not("forced_importance_kl", "ta")
+    assert "every sentence" in resample_now.why_not("resilience", "all")
+    assert "published" in resample_now.why_not("counterfactual_importance_kl", "published")
+    assert resample_now.why_not("counterfactual_importance_kl", "ta") is None
 
 
 def test_convergence_looks_at_as_many_rollouts_as_both_sides_have():
     rollouts = pd.DataFrame({"chunk_id": ["a"] * 40 + ["b"] * 20})
-    sizes = resample_view.sizes_of(rollouts, ("a", "b"), "a", "counterfactual_importance_kl")
+    sizes = resample_now.sizes_of(rollouts, ("a", "b"), "a", "counterfactual_importance_kl")
     assert sizes[0] == 4 and sizes[-1] == 20 and list(sizes) == sorted(set(sizes))
-    assert resample_view.sizes_of(rollouts, ("a", "b"), "a", "different_trajectories_fraction")[-1] == 40
-    assert resample_view.sizes_of(rollouts, ("a", "b"), "b", "counterfactual_importance_kl") == ()
+    assert resample_now.sizes_of(rollouts, ("a", "b"), "a", "different_trajectories_fraction")[-1] == 40
+    assert resample_now.sizes_of(rollouts, ("a", "b"), "b", "counterfactual_importance_kl") == ()
 
 
 # Side by side
@@ -397,7 +397,7 @@ def test_the_views_side_by_side_are_of_the_same_chunks(opened, whole):
     test = page(opened, whole, view="geometry", cot=cot, kind="per_chunk")
     assert "log KL on the answer changes by" in words(test) and "KL(steered ‖ base)" in words(test)
     store, place = Store(whole), {"model_id": small_study._MODEL, "layer": 15, "position": "anchor", "unit": "rms"}
-    found = geometry_view.swept_and_fisher(store, place, "random")
+    found = local_geometry.swept_and_fisher(store, place, "random")
     own = store.frame(
         "SELECT chunk_id, avg(fisher_steepness) AS f FROM fisher WHERE kind = 'random' AND position = 'anchor' GROUP BY"
         " chunk_id"
@@ -430,7 +430,7 @@ def steered(kl_by_place) -> pd.DataFrame:
 
 def test_whether_the_answer_settles_gradually_or_in_a_step_is_said_with_its_place():
     def said(kl):
-        return geometry_view.along_in_words(geometry_view.along(steered(kl)))
+        return local_geometry.along_in_words(local_geometry.along(steered(kl)))
 
     assert said([1.0] * 6 + [0.01] * 6).startswith("Sharp: log KL on the answer changes by -4.6 in one step at chunk 6")
     assert said([2.0**-k for k in range(12)]).startswith("Gradual: log KL on the answer changes by -0.69 a chunk")
@@ -438,7 +438,7 @@ def test_whether_the_answer_settles_gradually_or_in_a_step_is_said_with_its_plac
     own = steered([1.0] * 12).assign(
         direction_id=lambda rows: rows["chunk_id"]
     )  # a direction of each chunk's own tells nothing
-    assert geometry_view.along(own).n_places == 0
+    assert local_geometry.along(own).n_places == 0
 
 
 def test_what_the_selected_chunk_lacks_is_one_click_away(opened, whole):
@@ -455,7 +455,7 @@ def test_what_the_selected_chunk_lacks_is_one_click_away(opened, whole):
 
 def test_where_reader_and_writer_differ_the_page_says_whose_is_which(monkeypatch):
     said = []
-    monkeypatch.setattr(steepness_view, "show", said.append)
-    monkeypatch.setattr(steepness_view.studies, "ask", lambda _: pd.DataFrame({"reader": ["A"], "writer": ["B"]}))
-    steepness_view.whose(SimpleNamespace(read_by_others=None))
+    monkeypatch.setattr(one_pair, "show", said.append)
+    monkeypatch.setattr(one_pair.studies, "ask", lambda _: pd.DataFrame({"reader": ["A"], "writer": ["B"]}))
+    one_pair.whose(SimpleNamespace(read_by_others=None))
     assert said == ["Steepness is that of A, reading; importance that of B, which wrote the chains."]

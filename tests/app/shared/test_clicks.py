@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 
 from app.components import examples, layer_strip, reader, token_text
-from app.crosscoder import crosscoder_view
-from app.feature import feature_view
-from app.latent_map import map_view
-from app.shared import chains_view, chosen_dictionary, clicks, place
+from app.crosscoder import all_features
+from app.feature import side_by_side
+from app.latent_map import chunk_map
+from app.shared import chosen_chain, chosen_chunk, chosen_dictionary, clicks
 from app.shell import selection
-from app.steepness import evidence_view
+from app.steepness import all_pairs
 from tests.pages.conftest import ROOT
 
 DICTIONARY = pd.Series({"dictionary_id": "d", "n_features": 9})
@@ -43,12 +43,12 @@ def test_no_code_of_the_app_counts_on_a_key_of_the_session():
     "late",
     [
         partial(clicks.go_to_clicked, "chart", CHUNKS["chunk_id"]),
-        partial(map_view.taken, "chart", CHUNKS),
-        partial(evidence_view._clicked, "chart", CHUNKS),
+        partial(chunk_map.taken, "chart", CHUNKS),
+        partial(all_pairs._clicked, "chart", CHUNKS),
         partial(chosen_dictionary.open_clicked, "chart", DICTIONARY),
-        partial(crosscoder_view._brushed, "chart", x="nrn_l1"),
-        partial(crosscoder_view._taken, "chart", DICTIONARY, x="nrn_l1", y="share_eps"),
-        partial(feature_view._keep, SimpleNamespace(path="nowhere"), DICTIONARY, 3, "label", "author"),
+        partial(all_features._brushed, "chart", x="nrn_l1"),
+        partial(all_features._taken, "chart", DICTIONARY, x="nrn_l1", y="share_eps"),
+        partial(side_by_side._keep, SimpleNamespace(path="nowhere"), DICTIONARY, 3, "label", "author"),
     ],
 )
 def test_a_click_on_what_is_gone_does_nothing(session, late):
@@ -129,10 +129,10 @@ def test_choosing_a_chain_looks_at_every_problem_once(monkeypatch):
             "has_rollouts": True,
         }
     )
-    monkeypatch.setattr(chains_view.studies, "ask", lambda question: question())
-    monkeypatch.setattr(chains_view, "_filtered", lambda *_: cots)
-    monkeypatch.setattr(chains_view.selection, "pick", lambda name, label, options, **_: looks.append(len(options)))
-    monkeypatch.setattr(chains_view, "set", lambda *rows: looks.append("a set") or set(*rows), raising=False)
+    monkeypatch.setattr(chosen_chain.studies, "ask", lambda question: question())
+    monkeypatch.setattr(chosen_chain, "_filtered", lambda *_: cots)
+    monkeypatch.setattr(chosen_chain.selection, "pick", lambda name, label, options, **_: looks.append(len(options)))
+    monkeypatch.setattr(chosen_chain, "set", lambda *rows: looks.append("a set") or set(*rows), raising=False)
     store = SimpleNamespace(problem_index=lambda: problems, cot_index=lambda: cots)
-    chains_view.choose_cot(store, place.Place("p0", "c0", "c0_0000"))
+    chosen_chain.choose_cot(store, chosen_chunk.ChosenChunk("p0", "c0", "c0_0000"))
     assert looks.count("a set") <= 2 and n in looks

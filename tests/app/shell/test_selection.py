@@ -14,7 +14,7 @@ def page():
     import streamlit as st
 
     from app.shell import selection
-    from app.steering import steering_plan
+    from app.steering import controls
 
     selection.begin()
     chunk = selection.pick("chunk", "Chunk", ["first", "second"])
@@ -22,7 +22,7 @@ def page():
     selection.pick("what", "Run", ["stream", "continue"], widget=st.segmented_control)
     selection.pick_switch("intervals", "Intervals", default=False)
     selection.pick_whole("seed", "Seed", 1, low=0, high=9)
-    steering_plan._magnitude("add", 64)
+    controls._magnitude("add", 64)
     if st.button("Restore"):
         selection.choose(chunk="second", start="after", what="continue", intervals="yes", seed="7", beta="-3")
         selection.rerun()

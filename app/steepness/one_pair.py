@@ -10,17 +10,17 @@ import pandas as pd
 import streamlit as st
 
 from app.figures.steepness import p_value, shuffled_within_cots, signed, span, steepness_and_importance
-from app.shared import chains_view, chunk_panel
+from app.shared import chosen_chain, chunk_panel
+from app.shared.chosen_chunk import ChosenChunk
 from app.shared.chunk_table import interval, number
 from app.shared.clicks import go_to_clicked
 from app.shared.geometry_columns import known_columns, pick_column, place_in_words
-from app.shared.place import Place
 from app.shared.statistics_cache import chance_of, evidence_of, stored_evidence
 from app.shell import navigation, selection, studies
 from app.shell.missing import no_rollouts, say_and_end
 from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import column, definition, metric, metric_choice
-from app.steepness import geometry_view
+from app.steepness import local_geometry
 from backend.evidence.association import Association
 from backend.evidence.multiple import shared
 from backend.evidence.pairs import Evidence
@@ -81,7 +81,7 @@ class Chosen:
 
 def controls(store: Store) -> Chosen:
     """The pickers. Where nothing is known of geometry or of importance, says what to run and ends the page."""
-    choices, metrics = known_columns(store), chains_view.importance_options(store)
+    choices, metrics = known_columns(store), chosen_chain.importance_options(store)
     if not metrics:
         say_and_end(no_rollouts(store.coverage().iloc[0], store.path, has_tokens=True))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
@@ -90,7 +90,7 @@ def controls(store: Store) -> Chosen:
         )
         where = pick_column(store, choices, x)
         others = [choice for choice in metrics if choice != f"{x}:{where.kind}"] or metrics
-        usual = chains_view.usual_choice(others)
+        usual = chosen_chain.usual_choice(others)
         chosen = selection.pick(
             "metric", "Importance", others, default=usual, elsewhere=metrics, show=metric_choice, width=390
         )
@@ -129,7 +129,7 @@ def points(store: Store, chosen: Chosen) -> pd.DataFrame:
 # On the page
 
 
-def one_pair(store: Store, where: Place) -> None:
+def one_pair(store: Store, where: ChosenChunk) -> None:
     """The scatter and its evidence, and the selected chunk beside them."""
     chosen = controls(store)
     rows = points(store, chosen)
@@ -360,7 +360,7 @@ def _p(p: float, rank: Association) -> str:
 # The selected chunk
 
 
-def chunk(store: Store, where: Place, chosen: Chosen, rows: pd.DataFrame) -> None:
+def chunk(store: Store, where: ChosenChunk, chosen: Chosen, rows: pd.DataFrame) -> None:
     """The selected chunk: its text, its two values, its exact geometry, and its KL curves."""
     text = store.chunk_card(where.chunk, chosen.source).iloc[0]
     with st.container(border=True):
@@ -375,7 +375,7 @@ def chunk(store: Store, where: Place, chosen: Chosen, rows: pd.DataFrame) -> Non
             navigation.go_to(navigation.CHAINS)
     if chosen.layer == NO_LAYER:
         return
-    geometry_view.of_chunk(
+    local_geometry.of_chunk(
         store, where.chunk, model=chosen.model, layer=chosen.layer, unit=chosen.unit, position=chosen.position
     )
     curves = store.kl_curves_of(where.chunk)

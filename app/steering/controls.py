@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from app.components.layer_strip import layer_strip
-from app.shared import live, residual
+from app.shared import chosen_stream, live
 from app.shared.chunk_table import number as figure
 from app.shell import selection
 from app.shell.untrusted import one_line
@@ -25,7 +25,7 @@ from app.shell.vocabulary import (
     category,
     direction_words,
 )
-from app.steering.steering_subject import Subject
+from app.steering.steered_text import Subject
 from backend.errors import AnchorscopeError
 from backend.geometry import directions
 from backend.geometry.direction_library import DirectionSpec, available, category_gate_of, make_direction
@@ -164,7 +164,7 @@ def _layers(store: Store, n_layers: int) -> tuple[int, int]:
     """The first and the last changed layer: the layer chosen for every page, and on to the selection's `through`; half
     depth where none is chosen and the study has none, and the last block where the model has fewer.
     """
-    wanted = residual.chosen(store)
+    wanted = chosen_stream.chosen(store)
     layer = n_layers // 2 if wanted is None or wanted.layer is None else wanted.layer
     if layer >= n_layers:
         selection.stand_in("layer", f"layer {layer}", f"layer {n_layers - 1}, the last of this model")

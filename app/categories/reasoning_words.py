@@ -7,7 +7,7 @@ import json
 import pandas as pd
 import streamlit as st
 
-from app.crosscoder import crosscoder_view
+from app.crosscoder import all_features
 from app.figures.crosscoder import ablation_effects, category_frequencies
 from app.shared import chosen_dictionary
 from app.shared.chunk_table import interval, number
@@ -57,7 +57,7 @@ def frequencies(store: Store, dictionary: pd.Series, scheme: str) -> None:
     norm = "l1"
     if chosen_dictionary.compares(dictionary):
         norm = selection.pick(
-            "norm", "Decoder norm of NRN", list(crosscoder_view.NORMS), show=crosscoder_view.NORMS.get, width=260
+            "norm", "Decoder norm of NRN", list(all_features.NORMS), show=all_features.NORMS.get, width=260
         )
         key = f"category_frequencies_{scheme}_{norm}"
         st.plotly_chart(

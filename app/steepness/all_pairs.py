@@ -9,18 +9,18 @@ import streamlit as st
 
 from app.figures.evidence import agreement_matrix, effects
 from app.figures.steepness import signed, span
-from app.shared import chains_view
+from app.shared import chosen_chain
+from app.shared.chosen_chunk import ChosenChunk
+from app.shared.chosen_stream import short
 from app.shared.clicks import marks, picked_row
 from app.shared.geometry_columns import place_in_words
-from app.shared.place import Place
-from app.shared.residual import short
 from app.shared.statistics_cache import agreement_of, pairs_of
 from app.shell import selection, studies
 from app.shell.missing import Missing, command, no_rollouts, say
 from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import CONVENTIONS, KINDS, column, metric_choice
-from app.steepness import geometry_view, resample_view, steepness_view
-from app.steepness.steepness_view import COVARIATE_WORDS, SUBSET_WORDS
+from app.steepness import local_geometry, one_pair, resample_now
+from app.steepness.one_pair import COVARIATE_WORDS, SUBSET_WORDS
 from backend.evidence.pairs import disagree
 from backend.evidence.power import POWER, SAID, Power
 from backend.evidence.verdict import P_ALONE, RULE
@@ -57,7 +57,7 @@ def view() -> str:
 # All pairs
 
 
-def all_pairs(store: Store, where: Place) -> None:
+def all_pairs(store: Store, where: ChosenChunk) -> None:
     """What the study says in words, and the table of all pairs; choosing a row opens its scatter."""
     rows = pairs_of(store)
     if rows.empty:
@@ -71,7 +71,7 @@ def all_pairs(store: Store, where: Place) -> None:
         return
     for words in headline(rows):
         show(words)
-    steepness_view.whose(store)
+    one_pair.whose(store)
     st.caption(multiplicity(rows))
     with st.expander("When a law is claimed"):
         st.caption(RULE)
@@ -319,10 +319,10 @@ def _clicked(key: str, rows: pd.DataFrame) -> None:
 # Metrics
 
 
-def metrics(store: Store, where: Place) -> None:
+def metrics(store: Store, where: ChosenChunk) -> None:
     """How the importance metrics agree, how the selected chunk's metric settles with rollouts,
     and resampling it now."""
-    choices = chains_view.importance_options(store)
+    choices = chosen_chain.importance_options(store)
     if not choices:
         say(no_rollouts(store.coverage().iloc[0], store.path, has_tokens=True))
         return
@@ -331,7 +331,7 @@ def metrics(store: Store, where: Place) -> None:
         st.subheader("Agreement of the metrics")
         _agreement(store, choices)
     with right:
-        resample_view.metric_of_chunk(store, where, choices)
+        resample_now.metric_of_chunk(store, where, choices)
 
 
 def _agreement(store: Store, choices: list[str]) -> None:
@@ -359,8 +359,8 @@ def _agreement(store: Store, choices: list[str]) -> None:
 
 
 VIEWS = {
-    "pair": ("One pair", steepness_view.one_pair),
+    "pair": ("One pair", one_pair.one_pair),
     "pairs": ("All pairs", all_pairs),
     "metrics": ("Metrics", metrics),
-    "geometry": ("Side by side", geometry_view.side_by_side),
+    "geometry": ("Side by side", local_geometry.side_by_side),
 }

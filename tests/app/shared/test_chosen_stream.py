@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from app.shared import residual
-from app.shared.residual import Stream
+from app.shared import chosen_stream
+from app.shared.chosen_stream import Stream
 from app.shell import selection
-from app.steering.steering_view import choose_model
+from app.steering.text_and_curve import choose_model
 
 MODELS = pd.DataFrame({"model_id": ["b", "d"], "name": ["base", "distilled"], "n_layers": [30, 30]})
 COLUMNS = ("model_id", "layer", "n_swept", "n_dictionaries", "n_stored")
@@ -26,8 +26,8 @@ def study(monkeypatch):
         rows = pd.DataFrame(places, columns=COLUMNS).assign(n_layers=n_layers)
         rows = rows.assign(role=["base" if model == "b" else "distilled" for model in rows["model_id"]])
         monkeypatch.setattr(selection.st, "session_state", {})
-        monkeypatch.setattr(residual.studies, "ask", lambda question, **_: question())
-        monkeypatch.setattr(residual.live, "steerable", lambda _: [SimpleNamespace(model_id="here")])
+        monkeypatch.setattr(chosen_stream.studies, "ask", lambda question, **_: question())
+        monkeypatch.setattr(chosen_stream.live, "steerable", lambda _: [SimpleNamespace(model_id="here")])
         selection.choose(**({"cot": "c"} if writer else {}), **selected)
         return SimpleNamespace(
             models=lambda: MODELS.assign(n_layers=n_layers),
@@ -56,26 +56,26 @@ STORED = [("b", layer, 0, 0, 90) for layer in (5, 15, 25)]
 )
 def test_the_usual_layer_is_the_swept_one_else_the_trained_one_else_the_middle(study, places, usual):
     for order in (places, places[::-1]):
-        assert residual.chosen(study(*order)) == Stream(*usual)
+        assert chosen_stream.chosen(study(*order)) == Stream(*usual)
 
 
 def test_of_swept_models_the_one_that_wrote_the_open_chain_comes_first(study):
     places = [("b", 15, 40, 0, 9), ("d", 20, 99, 1, 99)]
-    assert residual.chosen(study(*places, writer="b")) == Stream("b", 15)
-    assert residual.chosen(study(*places, writer="imported")) == Stream("d", 20)
-    assert residual.chosen(study(("b", 15, 0, 0, 9), places[1], writer="b")) == Stream("d", 20)
+    assert chosen_stream.chosen(study(*places, writer="b")) == Stream("b", 15)
+    assert chosen_stream.chosen(study(*places, writer="imported")) == Stream("d", 20)
+    assert chosen_stream.chosen(study(("b", 15, 0, 0, 9), places[1], writer="b")) == Stream("d", 20)
 
 
 def test_where_nothing_is_known_of_any_layer_the_writer_of_the_open_chain_comes_first(study):
-    assert residual.chosen(study(writer="b")) == Stream("b", None)
+    assert chosen_stream.chosen(study(writer="b")) == Stream("b", None)
 
 
 def test_what_is_selected_counts_and_is_completed(study):
     places = [("b", 15, 40, 0, 9), ("d", 20, 99, 0, 9)]
-    assert residual.chosen(study(*places, model="b", layer="3")) == Stream("b", 3)
-    assert residual.chosen(study(*places, model="b")) == Stream("b", 15)
-    assert residual.chosen(study(*places, layer="15")) == Stream("b", 15)
-    assert residual.chosen(study(*places, model="here")) == Stream("here", 20)
+    assert chosen_stream.chosen(study(*places, model="b", layer="3")) == Stream("b", 3)
+    assert chosen_stream.chosen(study(*places, model="b")) == Stream("b", 15)
+    assert chosen_stream.chosen(study(*places, layer="15")) == Stream("b", 15)
+    assert chosen_stream.chosen(study(*places, model="here")) == Stream("here", 20)
     assert not selection.notes()
 
 
@@ -83,12 +83,12 @@ def test_what_is_selected_counts_and_is_completed(study):
     "junk", [{"layer": layer} for layer in ("30", "-1", "x", "9" * 500, "１５")] + [{"model": "nobody"}]
 )
 def test_what_no_model_has_is_forgotten_and_noted(study, junk):
-    assert residual.chosen(study(("b", 15, 40, 0, 9), **junk)) == Stream("b", 15)
+    assert chosen_stream.chosen(study(("b", 15, 40, 0, 9), **junk)) == Stream("b", 15)
     assert selection.notes() == list(junk) and not selection.values().keys() & junk.keys()
 
 
 def test_a_layer_beyond_a_model_of_unknown_depth_is_not_refused(study):
-    assert residual.chosen(study(("b", 15, 40, 0, 9), n_layers=None, model="b", layer="99")) == Stream("b", 99)
+    assert chosen_stream.chosen(study(("b", 15, 40, 0, 9), n_layers=None, model="b", layer="99")) == Stream("b", 99)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_layer_beyond_a_model_of_unknown_depth_is_not_refused(study):
 )
 def test_a_page_without_the_chosen_layer_shows_the_nearest_and_changes_nothing(study, there, shown):
     store = study(("b", 15, 40, 0, 9), ("d", 20, 9, 0, 9), model="b", layer="12")
-    assert residual.nearest(store, [Stream(*one) for one in there]) == Stream(*shown)
+    assert chosen_stream.nearest(store, [Stream(*one) for one in there]) == Stream(*shown)
     assert (selection.get("model"), selection.get("layer")) == ("b", "12")
 
 

@@ -3,8 +3,8 @@
 import pandas as pd
 import streamlit as st
 
-from app.shared import place
-from app.shared.place import Place
+from app.shared import chosen_chunk
+from app.shared.chosen_chunk import ChosenChunk
 from app.shell import selection, studies
 from app.shell.theme import category_colour
 from app.shell.untrusted import one_line, show
@@ -15,7 +15,7 @@ _VERDICTS = {"any": "all", "correct": "correct", "wrong": "wrong", "none": "no a
 _FILTERS = ("level", "writer", "prompt", "verdict", "candidates")
 
 
-def choose_cot(store: Store, where: Place) -> Place:
+def choose_cot(store: Store, where: ChosenChunk) -> ChosenChunk:
     """Pickers for problem and CoT behind a filter; returns the place after them."""
     problems, cots = studies.ask(store.problem_index), studies.ask(store.cot_index)
     first, second, third = st.columns([1.25, 6, 5], vertical_alignment="bottom", gap="small")
@@ -23,7 +23,7 @@ def choose_cot(store: Store, where: Place) -> Place:
         kept = _filtered(problems, cots)
     if st.session_state.pop("filter_changed", False) and len(kept) and where.cot not in set(kept["cot_id"]):
         selection.choose(problem=None, cot=kept["cot_id"].iloc[0], chunk=None)
-        where = place.here(store)
+        where = chosen_chunk.here(store)
     listed = pd.concat([kept, cots[cots["cot_id"] == where.cot]]).drop_duplicates("cot_id")
     with_cots = set(listed["problem_id"])
     named = {
@@ -44,7 +44,7 @@ def choose_cot(store: Store, where: Place) -> Place:
     return where
 
 
-def problem_card(store: Store, where: Place) -> None:
+def problem_card(store: Store, where: ChosenChunk) -> None:
     """Question, ground truth, the CoT's answer and its verdict."""
     cot = store.cot(where.cot).iloc[0]
     with st.container(border=True, gap="small", key="problem_card"):

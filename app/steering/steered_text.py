@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.shared import chains_view, typed
-from app.shared.place import Place
+from app.shared import chosen_chain, typed_text
+from app.shared.chosen_chunk import ChosenChunk
 from app.shell import selection
 from backend.cot.chunking import chunk_spans
 from backend.cot.prompts import BOXED, Prompt, usual
@@ -56,13 +56,13 @@ class Subject:
         return "the answer's first token" if self.chunk is None else f"chunk {self.number}"
 
 
-def chosen(store: Store, where: Place | None, choice: Choice) -> Subject:
+def chosen(store: Store, where: ChosenChunk | None, choice: Choice) -> Subject:
     """The chosen CoT, or the typed text where no place in the study is given.
 
     A CoT's tokens are kept where the live model is the one that wrote or read it; else the live model tokenises.
     """
     if where is None:
-        own = typed_text()
+        own = what_was_typed()
         under = usual(store.prompts().to_dict("records"), [choice.model_id])[choice.model_id]
         return of_words(
             own.prompt, own.text, question=own.question, truth=own.truth, chunk=selection.get("chunk"), under=under
@@ -72,7 +72,7 @@ def chosen(store: Store, where: Place | None, choice: Choice) -> Subject:
     chunks = tuple(_chunk(row, has_tokens) for row in store.chunk_spans(where.cot).itertuples())
     tokens = (tuple(int(token) for token in cot.token_ids), int(cot.n_prompt_tokens)) if has_tokens else (None, None)
     tags = selection.checked("tags", store.tag_sources()) or ""
-    table = chains_view.chunks(store, where.cot, tags, None, None)
+    table = chosen_chain.chunks(store, where.cot, tags, None, None)
     text = Text(cot.prompt, cot.text, chunks, *tokens)
     return Subject(text, table, where.chunk, cot.question, where.cot, cot.ground_truth, cot.written_by, cot.model_id)
 
@@ -131,14 +131,14 @@ def type_in(question: str | None, text: str, truth: str | None, *, model: str | 
     named = {"question": question, "written": text, "truth": truth}
     selection.choose(
         own="yes",
-        **{field: typed.value(words) for field, words in named.items()},
+        **{field: typed_text.value(words) for field, words in named.items()},
         **({"model": model} if model else {}),
     )
 
 
 def continue_with(words: str) -> None:
     """Make what a model wrote after the typed text part of it."""
-    own = typed_text()
+    own = what_was_typed()
     if own.prompt:
         st.session_state[_PROMPT] = Typed(own.question, own.text + words, own.truth, own.prompt)
         selection.choose(run=None)
@@ -146,12 +146,12 @@ def continue_with(words: str) -> None:
         type_in(own.question, own.text + words, own.truth)
 
 
-def typed_text() -> Typed:
+def what_was_typed() -> Typed:
     """The text that was typed; of a run's text that is in no link, what the run has of it."""
-    question, text = typed.read("question"), typed.read("written")
+    question, text = typed_text.read("question"), typed_text.read("written")
     if question is None and text is None and (restored := st.session_state.get(_PROMPT)) is not None:
         return restored
-    return Typed(question, text or "", typed.read("truth"))
+    return Typed(question, text or "", typed_text.read("truth"))
 
 
 def is_typed(study: Path) -> bool:
@@ -162,7 +162,7 @@ def is_typed(study: Path) -> bool:
     if selection.get("own") is None:
         st.session_state.pop(_PROMPT, None)
         return False
-    if typed.read("question") is None and typed.read("written") is None and _PROMPT not in st.session_state:
+    if typed_text.read("question") is None and typed_text.read("written") is None and _PROMPT not in st.session_state:
         row = Experiments(study).get(selection.get("run") or "")
         if row is None or row["cot_id"] is not None:
             selection.forget_unknown("own")

@@ -1,4 +1,4 @@
-"""Where the person is in the study: a problem, one of its CoTs, one of its chunks.
+"""The chunk the person looks at: a problem, one of its CoTs, one of its chunks.
 
 The most precise id in the selection decides.
 """
@@ -11,7 +11,7 @@ from backend.store.store import Store
 
 
 @dataclass(frozen=True)
-class Place:
+class ChosenChunk:
     """`metric` is set where the chunk was chosen for being the most important one, and says by what."""
 
     problem: str
@@ -21,15 +21,15 @@ class Place:
     convention: str | None = None
 
 
-def here(store: Store) -> Place:
-    """The selected place, checked against the store.
+def here(store: Store) -> ChosenChunk:
+    """The selected chunk, checked against the store.
 
     Where the study has no chunk yet, says what to run and ends the page.
     """
-    place = _named(store) or _most_important(store)
-    if place is None:
+    chosen = _named(store) or _most_important(store)
+    if chosen is None:
         say_and_end(Missing("This study has no chains of thought cut into chunks yet.", command(store.path)))
-    if store.cot(place.cot).empty:
+    if store.cot(chosen.cot).empty:
         say_and_end(
             Missing(
                 "This chain of thought names a problem or a model of which the study has no row: it is half written."
@@ -37,8 +37,8 @@ def here(store: Store) -> Place:
                 f"python -m precompute publish {store.path}",
             )
         )
-    selection.choose(problem=place.problem, cot=place.cot, chunk=place.chunk)
-    return place
+    selection.choose(problem=chosen.problem, cot=chosen.cot, chunk=chosen.chunk)
+    return chosen
 
 
 def go(chunk: str) -> None:
@@ -46,26 +46,26 @@ def go(chunk: str) -> None:
     selection.choose(problem=None, cot=None, chunk=chunk)
 
 
-def _named(store: Store) -> Place | None:
+def _named(store: Store) -> ChosenChunk | None:
     if chunk := selection.get("chunk"):
         found = store.chunk_place(chunk)
         if len(found):
-            return Place(found.problem_id[0], found.cot_id[0], chunk)
+            return ChosenChunk(found.problem_id[0], found.cot_id[0], chunk)
         selection.forget_unknown("chunk")
     for field in ("cot", "problem"):
         if value := selection.get(field):
-            if place := _most_important(store, **{field: value}):
-                return place
+            if chosen := _most_important(store, **{field: value}):
+                return chosen
             selection.forget_unknown(field)
     return None
 
 
-def _most_important(store: Store, *, cot: str | None = None, problem: str | None = None) -> Place | None:
+def _most_important(store: Store, *, cot: str | None = None, problem: str | None = None) -> ChosenChunk | None:
     found = store.most_important_chunk(cot_id=cot, problem_id=problem)
     if found.empty:
         return None
     row = found.iloc[0]
     known = isinstance(row.metric, str)
-    return Place(
+    return ChosenChunk(
         row.problem_id, row.cot_id, row.chunk_id, row.metric if known else None, row.convention if known else None
     )

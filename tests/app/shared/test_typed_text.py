@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from app.shared import typed
+from app.shared import typed_text
 from app.shell import selection
 from app.shell.selection import LONGEST
-from app.steering import steering_subject
+from app.steering import steered_text
 
 LONG = "Wait. " * LONGEST
 
@@ -28,65 +28,67 @@ def opened_elsewhere(session) -> dict[str, str]:
 
 
 def test_a_typed_question_is_what_its_link_asks(session):
-    steering_subject.type_in("What is 5-1?", "Let me see.", "4", model="m-chosen")
+    steered_text.type_in("What is 5-1?", "Let me see.", "4", model="m-chosen")
     link = opened_elsewhere(session)
     assert link["question"] == "What is 5-1?" and link["model"] == "m-chosen"
-    assert steering_subject.is_typed("nowhere") and not selection.notes()
-    assert steering_subject.typed_text() == steering_subject.Typed("What is 5-1?", "Let me see.", "4")
+    assert steered_text.is_typed("nowhere") and not selection.notes()
+    assert steered_text.what_was_typed() == steered_text.Typed("What is 5-1?", "Let me see.", "4")
 
 
 def test_a_question_goes_to_the_model_that_was_shown_whatever_text_was_there_before(session):
     selection.choose(problem="p", cot="c-of-the-other-model", model="m-other")
-    steering_subject.type_in("What is 5-1?", "", None, model="m-shown")
+    steered_text.type_in("What is 5-1?", "", None, model="m-shown")
     assert selection.get("model") == "m-shown"
-    steering_subject.continue_with(" Four.")
-    assert selection.get("model") == "m-shown" and steering_subject.typed_text().text == " Four."
+    steered_text.continue_with(" Four.")
+    assert selection.get("model") == "m-shown" and steered_text.what_was_typed().text == " Four."
 
 
 def test_a_new_text_takes_nothing_of_the_old_one_along():
-    steering_subject.type_in("What is 5-1?", "Let me see.", "4")
-    steering_subject.type_in("And 6-1?", "", None)
-    assert steering_subject.typed_text() == steering_subject.Typed("And 6-1?", "", None)
+    steered_text.type_in("What is 5-1?", "Let me see.", "4")
+    steered_text.type_in("And 6-1?", "", None)
+    assert steered_text.what_was_typed() == steered_text.Typed("And 6-1?", "", None)
 
 
 def test_going_back_to_the_studys_texts_forgets_the_typed_one_and_choosing_a_problem_too():
     for choice in ({"own": None}, {"problem": "p2"}, {"cot": "c2"}):
         selection.choose(problem="p1", cot=None)
         selection.choose(cot="c1")
-        steering_subject.type_in("What is 5-1?", "Let me see.", "4")
+        steered_text.type_in("What is 5-1?", "Let me see.", "4")
         selection.choose(**choice)
         assert not {"own", "question", "written", "truth"} & selection.values().keys()
 
 
 def test_what_is_too_long_for_a_link_stays_here_is_said_and_is_missed_elsewhere(session):
-    steering_subject.type_in("What is 5-1?", LONG, None)
-    assert steering_subject.typed_text().text == LONG
-    assert "too long for a link (12,000 characters; at most 2,000 fit)" in typed.beyond_a_link("question", "written")
+    steered_text.type_in("What is 5-1?", LONG, None)
+    assert steered_text.what_was_typed().text == LONG
+    assert "too long for a link (12,000 characters; at most 2,000 fit)" in typed_text.beyond_a_link(
+        "question", "written"
+    )
     link = opened_elsewhere(session)
     assert all(len(value) <= LONGEST for value in link.values())
-    assert steering_subject.is_typed("nowhere") and steering_subject.typed_text().question == "What is 5-1?"
+    assert steered_text.is_typed("nowhere") and steered_text.what_was_typed().question == "What is 5-1?"
     assert selection.notes() == ["written"]
 
 
 @pytest.mark.parametrize("words", ["a" * LONGEST, "~not a name of ours", "two\nlines & signs = ? # %", "漢字"])
 def test_every_text_comes_back_as_it_was_typed(words):
-    typed.keep("words", words)
-    assert typed.read("words") == words and len(selection.get("words")) <= LONGEST
-    typed.keep("words", "")
-    assert typed.read("words") is None and selection.get("words") is None
+    typed_text.keep("words", words)
+    assert typed_text.read("words") == words and len(selection.get("words")) <= LONGEST
+    typed_text.keep("words", "")
+    assert typed_text.read("words") is None and selection.get("words") is None
 
 
 def test_a_link_to_a_run_on_a_text_that_is_in_no_link_brings_it_along(session, monkeypatch):
     row = {"cot_id": None, "text": LONG, "prompt": "<|user|>What is 5-1?"}
     monkeypatch.setattr(
-        steering_subject, "Experiments", lambda _: SimpleNamespace(get=lambda name: row if name == "x1" else None)
+        steered_text, "Experiments", lambda _: SimpleNamespace(get=lambda name: row if name == "x1" else None)
     )
     selection.choose(own="yes", run="x1")
-    assert steering_subject.is_typed("study") and steering_subject.typed_text().text == LONG
+    assert steered_text.is_typed("study") and steered_text.what_was_typed().text == LONG
     selection.choose(own=None)
-    assert not steering_subject.is_typed("study")
+    assert not steered_text.is_typed("study")
     selection.choose(own="yes", run="x2")
-    assert not steering_subject.is_typed("study") and selection.notes() == ["own"]
+    assert not steered_text.is_typed("study") and selection.notes() == ["own"]
 
 
 def test_links_of_before_say_the_same_by_todays_names():

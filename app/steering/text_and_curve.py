@@ -10,15 +10,15 @@ import streamlit as st
 
 from app.components.reader import reader
 from app.figures.steering import kl_curve
-from app.shared import live, place, residual, typed
+from app.shared import chosen_chunk, chosen_stream, live, typed_text
+from app.shared.chosen_chunk import ChosenChunk
 from app.shared.chunk_table import number as figure
-from app.shared.place import Place
 from app.shared.waiting import place_in_line
 from app.shell import selection
 from app.shell.missing import Missing, PageEnds, say_and_end
 from app.shell.untrusted import one_line, show
-from app.steering.steering_plan import BETA_MAX, CONTROL_SEED, Plan, about_run
-from app.steering.steering_subject import Subject, Typed, type_in
+from app.steering.controls import BETA_MAX, CONTROL_SEED, Plan, about_run
+from app.steering.steered_text import Subject, Typed, type_in
 from backend.errors import AnchorscopeError
 from backend.live.available import Choice
 from backend.live.requests import Curve, Open
@@ -53,7 +53,7 @@ _CLICKS = {"per_chunk": _OF, "centered": _OF, "on_manifold": _OF, "pair": [*_OF,
 # Which model
 
 
-def choose_model(store: Store, found: list[Choice], where: Place | None) -> Choice:
+def choose_model(store: Store, found: list[Choice], where: ChosenChunk | None) -> Choice:
     """The model that is steered: the one chosen for every page where it is here, else the text's own, else the first
     that is here. Ends the page where there is none.
     """
@@ -69,7 +69,7 @@ def choose_model(store: Store, found: list[Choice], where: Place | None) -> Choi
     names = dict(store.models()[["model_id", "name"]].itertuples(index=False)) | {
         choice.model_id: choice.model.name for choice in found
     }
-    wanted = residual.chosen(store)
+    wanted = chosen_stream.chosen(store)
     writer = None if where is None else store.cot_to_read(where.cot)["model_id"].iloc[0]
     steered = next((name for name in (wanted and wanted.model, writer) if name in by_id), found[0].model_id)
     if wanted is not None and wanted.model != steered and (wanted.layer is not None or selection.get("model")):
@@ -103,7 +103,7 @@ def say_who_reads(subject: Subject, choice: Choice) -> None:
 
 def say_what_a_link_has() -> None:
     """Where the typed text is too long for a link, says so."""
-    if words := typed.beyond_a_link("question", "written"):
+    if words := typed_text.beyond_a_link("question", "written"):
         st.caption(words)
 
 
@@ -171,7 +171,7 @@ def text(subject: Subject, plan: Plan | None) -> None:
 
     def chosen(chunk: str) -> None:
         if picks == "chunk" and subject.cot is not None:
-            place.go(chunk)
+            chosen_chunk.go(chunk)
         else:
             selection.choose(**{picks: chunk})
 

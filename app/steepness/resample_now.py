@@ -10,9 +10,9 @@ import pandas as pd
 import streamlit as st
 
 from app.figures.evidence import convergence
-from app.shared import chains_view, live
+from app.shared import chosen_chain, live
+from app.shared.chosen_chunk import ChosenChunk
 from app.shared.chunk_table import interval, number
-from app.shared.place import Place
 from app.shared.statistics_cache import convergence_of
 from app.shared.waiting import place_in_line
 from app.shell import selection, studies
@@ -32,11 +32,11 @@ _STEPS = 8  # numbers of rollouts at which convergence is looked at
 _BATCH = 16
 
 
-def metric_of_chunk(store: Store, where: Place, choices: list[str]) -> None:
+def metric_of_chunk(store: Store, where: ChosenChunk, choices: list[str]) -> None:
     """The chunk's metric as it is stored, how it came to it, and a button that makes it better known."""
     chunk = store.chunk_place(where.chunk).iloc[0]
     st.subheader(f"Chunk {chunk.chunk_index + 1}: how sure is its importance?")
-    usual = chains_view.usual_choice(choices)
+    usual = chosen_chain.usual_choice(choices)
     chosen = selection.pick("metric", "Importance", choices, default=usual, show=metric_choice)
     name, _, convention = chosen.partition(":")
     stored = store.importance_of_chunk(where.chunk)
@@ -56,7 +56,7 @@ def metric_of_chunk(store: Store, where: Place, choices: list[str]) -> None:
 # From the rollouts there are
 
 
-def _convergence(store: Store, where: Place, name: str, convention: str) -> None:
+def _convergence(store: Store, where: ChosenChunk, name: str, convention: str) -> None:
     reason = why_not(name, convention)
     if reason:
         st.caption(reason)
@@ -115,7 +115,7 @@ def sizes_of(rollouts: pd.DataFrame, chunks: tuple[str, ...], chunk: str, name: 
 # Now
 
 
-def _resample(store: Store, where: Place, name: str, convention: str) -> None:
+def _resample(store: Store, where: ChosenChunk, name: str, convention: str) -> None:
     a, b = st.columns(2, gap="small")
     with a:
         unit = metric(name).unit

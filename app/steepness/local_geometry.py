@@ -16,10 +16,10 @@ from app.figures.geometry import (
     on_and_off_manifold,
     swept_against_fisher,
 )
+from app.shared.chosen_chunk import ChosenChunk
 from app.shared.chunk_table import interval, number
 from app.shared.clicks import go_to_clicked
 from app.shared.geometry_columns import known_columns, pick_column
-from app.shared.place import Place
 from app.shell import selection, studies
 from app.shell.missing import Missing, command, say
 from app.shell.untrusted import show
@@ -132,7 +132,7 @@ def _with_error(value: float, error: float) -> str:
 # Side by side
 
 
-def side_by_side(store: Store, where: Place) -> None:
+def side_by_side(store: Store, where: ChosenChunk) -> None:
     """The same chunks by the sweep, exactly, along random directions, on the manifold and off it; and before a chunk
     against after it.
     """
@@ -248,7 +248,7 @@ def _random_steps(row: pd.Series) -> str:
 # Before and after
 
 
-def _before_and_after(store: Store, where: Place, row: pd.Series) -> None:
+def _before_and_after(store: Store, where: ChosenChunk, row: pd.Series) -> None:
     st.subheader("Just before a chunk against just after it")
     rows = store.before_after_of(where.cot)
     rows = rows[(rows["model_id"] == row.model_id) & (rows["layer"] == row.layer)]

@@ -9,7 +9,7 @@ import streamlit as st
 
 from app.components.streams import streams
 from app.figures.steering import accuracy_by_arm, answers_by_arm, dose_response
-from app.shared import live, typed
+from app.shared import live, typed_text
 from app.shared.chunk_table import interval
 from app.shared.chunk_table import number as figure
 from app.shared.clicks import picked_rows
@@ -17,8 +17,8 @@ from app.shared.waiting import place_in_line
 from app.shell import selection
 from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import ARMS, FINISHES, OUTCOMES, RUN_KINDS, metric_choice
-from app.steering.steering_plan import BETA_MAX, CONTROL_SEED, Plan, about_run
-from app.steering.steering_subject import Subject, continue_with, take_from
+from app.steering.controls import BETA_MAX, CONTROL_SEED, Plan, about_run
+from app.steering.steered_text import Subject, continue_with, take_from
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
 from backend.live.available import Choice
@@ -122,11 +122,11 @@ def run_controls(store: Store, study: Path, subject: Subject, choice: Choice, pl
 def _wording(subject: Subject) -> str | None:
     """The chunk in other words, or none at all."""
     delete = selection.pick_switch("deleted", "Delete the sentence", default=False)
-    words = subject.chunk_text if (given := typed.read("reworded")) is None else given
+    words = subject.chunk_text if (given := typed_text.read("reworded")) is None else given
     followed = selection.following(
         f"wording_{subject.chunk}",
         words,
-        lambda said: typed.keep("reworded", None if said == subject.chunk_text else said),
+        lambda said: typed_text.keep("reworded", None if said == subject.chunk_text else said),
     )
     st.text_area(
         "The sentence instead",
@@ -138,7 +138,7 @@ def _wording(subject: Subject) -> str | None:
             "The chain is continued from after these words; the other arm continues from after the sentence as it was."
         ),
     )
-    if said := typed.beyond_a_link("reworded"):
+    if said := typed_text.beyond_a_link("reworded"):
         st.caption(said)
     if delete:
         return ""

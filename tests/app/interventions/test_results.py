@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from app.interventions.intervention_results import (
+from app.interventions.results import (
     arm_table,
     conclusion,
     contrast_rows,

@@ -7,11 +7,11 @@ import pandas as pd
 import streamlit as st
 
 from app.figures.latent_map import MOST_POINTS
-from app.shared import chains_view, place, residual
+from app.shared import chosen_chain, chosen_chunk, chosen_stream
+from app.shared.chosen_chunk import ChosenChunk
 from app.shared.chunk_panel import go_table
 from app.shared.chunk_table import number
 from app.shared.clicks import boxes, chunk_ids, lassos
-from app.shared.place import Place
 from app.shell import navigation, selection, studies
 from app.shell.missing import Missing, command, no_activations, say_and_end
 from app.shell.untrusted import show, show_exactly
@@ -57,11 +57,11 @@ def controls(store: Store) -> Chosen:
         say_and_end(
             no_activations(store.coverage().iloc[0], store.path) if store.activation_places().empty else unmapped
         )
-    metrics, sources = chains_view.importance_options(store), store.tag_sources()
+    metrics, sources = chosen_chain.importance_options(store), store.tag_sources()
     columns = iter(st.columns([2.1, 1.6, 1.7, 4.2, 2.6, 3], gap="small"))
     with next(columns):
-        stream = residual.pick(store, maps)
-    here = residual.at(maps, stream)
+        stream = chosen_stream.pick(store, maps)
+    here = chosen_stream.at(maps, stream)
     methods = [name for name in METHODS if ("pca_3d" if name == "pca_2d" else name) in set(here["method"])]
     with next(columns):
         method = selection.pick(
@@ -76,7 +76,7 @@ def controls(store: Store) -> Chosen:
         colour = selection.pick(
             "colour", "Colour", list(_COLOURS) if metrics else ["category"], show=_COLOURS.__getitem__
         )
-    chosen = chains_view.usual_choice(metrics) if metrics else ":"
+    chosen = chosen_chain.usual_choice(metrics) if metrics else ":"
     with next(columns):
         if colour == "metric":
             chosen = selection.pick("metric", "Metric", metrics, default=chosen, show=metric_choice)
@@ -99,7 +99,7 @@ def controls(store: Store) -> Chosen:
     return Chosen(stream.model, stream.layer, method, colour == "metric", name, convention, source, highlight, facts)
 
 
-def points(store: Store, chosen: Chosen, where: Place) -> pd.DataFrame:
+def points(store: Store, chosen: Chosen, where: ChosenChunk) -> pd.DataFrame:
     """Every chunk of the map, and whether it is bright (`lit`)."""
     rows = studies.ask(
         store.map_points,
@@ -170,7 +170,7 @@ def taken(key: str, rows: pd.DataFrame) -> None:
         st.session_state[_LASSO] = ids
         st.session_state[_TURN] = st.session_state.get(_TURN, 0) + 1
     elif ids:
-        place.go(ids[0])
+        chosen_chunk.go(ids[0])
         st.session_state[_LEAVE] = selection.checked("click", list(_CLICKS)) == "open"
 
 
@@ -179,7 +179,7 @@ def leave_if_asked() -> None:
         navigation.go_to(navigation.CHAINS)
 
 
-def card(store: Store, where: Place, rows: pd.DataFrame) -> None:
+def card(store: Store, where: ChosenChunk, rows: pd.DataFrame) -> None:
     """The selected chunk in brief, and the way to its text."""
     chunk = store.chunk_card(where.chunk, selection.checked("tags", store.tag_sources()) or "").iloc[0]
     with st.container(border=True):
@@ -189,7 +189,7 @@ def card(store: Store, where: Place, rows: pd.DataFrame) -> None:
         show(chunk.text.strip())
         if where.chunk not in set(rows["chunk_id"]):
             st.caption("This chunk is not on the map.")
-        for choice in chains_view.headline_choices(store):
+        for choice in chosen_chain.headline_choices(store):
             name, _, convention = choice.partition(":")
             row = store.importance_of_chunk(where.chunk)
             row = row[(row["metric"] == name) & (row["convention"] == convention)]

@@ -13,13 +13,13 @@ import pandas as pd
 import streamlit as st
 
 from app.components.token_text import token_text
-from app.crosscoder import crosscoder_view
+from app.crosscoder import all_features
 from app.figures.chain_features import chain_heat
 from app.figures.crosscoder import MODELS
-from app.shared import chains_view, chosen_dictionary, live, place, typed
+from app.shared import chosen_chain, chosen_chunk, chosen_dictionary, live, typed_text
+from app.shared.chosen_chunk import ChosenChunk
 from app.shared.chunk_table import number
 from app.shared.clicks import marks, picked_row
-from app.shared.place import Place
 from app.shared.waiting import place_in_line
 from app.shell import navigation, selection, studies
 from app.shell.missing import Missing, PageEnds, command, no_tokens, say_and_end
@@ -52,7 +52,7 @@ class Shown:
     """A text with its codes. `where` is None for a typed one."""
 
     text: TextCodes
-    where: Place | None
+    where: ChosenChunk | None
 
     @property
     def key(self) -> str:
@@ -82,7 +82,7 @@ def chosen_text(store: Store, dictionary: pd.Series) -> Shown:
     )
     if is_typed:
         return Shown(_typed(store, dictionary), None)
-    where = chains_view.choose_cot(store, place.here(store))
+    where = chosen_chain.choose_cot(store, chosen_chunk.here(store))
     tokens = studies.ask(store.tokens_of_cot, dictionary_id=dictionary.dictionary_id, cot_id=where.cot)
     if tokens.empty:
         say_and_end(_no_codes(store, where))
@@ -95,7 +95,7 @@ def chosen_text(store: Store, dictionary: pd.Series) -> Shown:
     return Shown(read, where)
 
 
-def _no_codes(store: Store, where: Place) -> Missing:
+def _no_codes(store: Store, where: ChosenChunk) -> Missing:
     if store.chunk_spans(where.cot)["token_start"].isna().all():
         return no_tokens(store.path)
     return Missing("This chain of thought has no codes of this dictionary yet.", command(store.path, "codes"))
@@ -108,7 +108,7 @@ def _forget_token() -> None:
 def _typed(store: Store, dictionary: pd.Series) -> TextCodes:
     """What was typed, encoded by the live worker. Until it is, says so and ends the page."""
     base, distilled = _models(store, dictionary)
-    given, after = typed.read("words") or "", _prompt_from(store)
+    given, after = typed_text.read("words") or "", _prompt_from(store)
     with st.form("features_text_form"):
         words = st.text_area(
             "Text", given, height=120, max_chars=MAX_CHARS, key=f"features_text_words_{stable_id('t', given)}"
@@ -126,14 +126,14 @@ def _typed(store: Store, dictionary: pd.Series) -> TextCodes:
             if not words.strip():
                 st.warning("Type a text first.")
             else:
-                typed.keep("words", words)
+                typed_text.keep("words", words)
                 selection.choose(
-                    token=None, after=(place.here(store).cot if after is None else after) if is_after else None
+                    token=None, after=(chosen_chunk.here(store).cot if after is None else after) if is_after else None
                 )
                 selection.rerun()
     if not given:
         raise PageEnds
-    if said := typed.beyond_a_link("words"):
+    if said := typed_text.beyond_a_link("words"):
         st.caption(said)
     prompt = "" if after is None else str(store.cot_to_read(after)["prompt"].iloc[0])
     request = Codes(
@@ -250,8 +250,8 @@ def chosen_features(dictionary: pd.Series, rows: pd.DataFrame, text: TextCodes) 
                 norm = selection.pick(
                     "norm",
                     "Decoder norm of NRN",
-                    list(crosscoder_view.NORMS),
-                    show=crosscoder_view.NORMS.get,
+                    list(all_features.NORMS),
+                    show=all_features.NORMS.get,
                     width=230,
                 )
     opened = [chosen_dictionary.feature(dictionary, field) for field in ("feature", "pinned")]
@@ -411,7 +411,7 @@ def go_to_token(shown: Shown, position: int) -> None:
     if not 0 <= position < len(shown.text.tokens):
         return
     if shown.where is not None and (chunk := shown.text.chunk_at(position)):
-        place.go(chunk)
+        chosen_chunk.go(chunk)
     selection.choose(token=str(position))
 
 
@@ -422,7 +422,7 @@ def go_to_chunk(shown: Shown, number: int) -> None:
         return
     selection.choose(token=None)
     if shown.where is not None:
-        place.go(str(row["chunk_id"].iloc[0]))
+        chosen_chunk.go(str(row["chunk_id"].iloc[0]))
     else:
         selection.choose(token=str(int(row["token_start"].iloc[0])))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.interventions import intervention_runs
+from app.interventions import running
 from app.shared import chosen_dictionary, live
 from app.shell import selection
 from app.shell.progress import duration
@@ -286,7 +286,7 @@ def _keep(
     try:
         for one in asked:
             kept.ask(one.row(), one.arms(model_ids, frequency, prompts))
-        intervention_runs.start(study)
+        running.start(study)
     except (AnchorscopeError, OSError) as error:
         show(str(error))
         return

@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.components.examples import examples
 from app.figures.crosscoder import MODELS, activation_histogram, firing_by_category, logit_effects
-from app.shared import chosen_dictionary, place
+from app.shared import chosen_chunk, chosen_dictionary
 from app.shared.chunk_table import number
 from app.shared.clicks import picked_row
 from app.shared.feature_filters import COLUMNS
@@ -291,7 +291,7 @@ def _examples(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: 
     def read(number: int) -> None:
         row = found.iloc[number]
         if isinstance(row.chunk_id, str):
-            place.go(row.chunk_id)
+            chosen_chunk.go(row.chunk_id)
         else:
             selection.choose(problem=None, cot=row.cot_id, chunk=None)
         st.session_state[_READ] = True
