@@ -16,7 +16,7 @@ from app.shell.missing import Missing, command, say, say_and_end
 from app.shell.progress import duration
 from app.shell.untrusted import for_markdown, one_line, show, show_exactly
 from app.shell.vocabulary import CATEGORIES, category
-from backend.crosscoder.class_counts import beyond, class_counts
+from backend.crosscoder.class_counts import beyond, class_counts, scaling_share
 from backend.crosscoder.loss_recovered import loss_recovered
 from backend.store.labels import labels
 from backend.store.store import Store
@@ -138,7 +138,7 @@ def features(store: Store, dictionary: pd.Series) -> pd.DataFrame:
         say_and_end(Missing("Its features have not been measured yet.", command(store.path, "features")))
     rows = rows.merge(studies.ask(store.reasoning_categories, dictionary_id=name), on="feature", how="left")
     rows = rows.merge(labels(store.path, name)[["feature", "label"]], on="feature", how="left")
-    return rows.assign(share_eps=feature_filters.share(rows["nu_eps"]), share_r=feature_filters.share(rows["nu_r"]))
+    return rows.assign(share_eps=scaling_share(rows["nu_eps"]), share_r=scaling_share(rows["nu_r"]))
 
 
 def counts(rows: pd.DataFrame, norm: str) -> None:

@@ -8,9 +8,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from app.shared.feature_filters import share
 from app.shell.theme import ACCENT, CONTROL, MISSING, TEMPLATE, blank
 from app.shell.untrusted import for_plotly
+from backend.crosscoder.class_counts import scaling_share
 
 CLASSES = {"base only": "#0070C3", "shared": "#8A8F98", "distilled only": "#D55E00", "suspect": "#C67FC7"}
 MODELS = {"base": "#0070C3", "distilled": "#D55E00"}
@@ -77,7 +77,7 @@ def nrn_and_scaling(features: pd.DataFrame, *, norm: str, scaling: str, selected
     known = features[features[column].notna() & features[scaling].notna()]
     if known.empty:
         return blank("No feature has both an NRN and a latent scaling", height=420)
-    shares = share(known[scaling])
+    shares = scaling_share(known[scaling])
     figure = _figure(460)
     for x0, x1, y0, y1 in ((1 - EXTREME, 1, 0, 1 - _SHARE_EXTREME), (0, EXTREME, _SHARE_EXTREME, 1)):
         figure.add_shape(

@@ -13,6 +13,7 @@ from app.shell.untrusted import for_plotly
 from app.shell.vocabulary import UNITS
 from backend.statistics.changepoint import Changepoint
 from backend.statistics.resampling import spearman
+from backend.statistics.smoothing import log_binned
 
 _SWEPT = {"steepness": ("|a| of the quadratic", STEERED), "amplitude": ("pure square", ACCENT)}
 _SIDES = {"before": ("steered just before the chunk", STEERED), "after": ("steered just after it", ACCENT)}
@@ -103,18 +104,6 @@ def on_and_off_manifold(rows: pd.DataFrame, *, unit: str, selected: str | None) 
     ]
     x_title, y_title = (f"{which}-manifold steepness<br>{_per_beta(unit)}, log scale" for which in ("off", "on"))
     return _finish(figure, x_title, y_title, facts)
-
-
-def log_binned(epsilons: Sequence[float], kl: Sequence[float], *, per_decade: int = 8) -> pd.DataFrame:
-    """Mean KL of the steps in each of `per_decade` bins a decade: `epsilon` (geometric mean), `kl`, `n`. A step of 0,
-    or of unknown KL, is in none.
-    """
-    steps = pd.DataFrame({"epsilon": np.asarray(epsilons, float), "kl": np.asarray(kl, float)})
-    steps = steps[(steps["epsilon"] > 0) & steps["kl"].notna()]
-    log = np.log10(steps["epsilon"])
-    bins = steps.assign(log=log).groupby(np.floor(log * per_decade + 1e-9).astype(int), sort=True)
-    found = bins.agg(log=("log", "mean"), kl=("kl", "mean"), n=("kl", "size"))
-    return pd.DataFrame({"epsilon": 10 ** found["log"], "kl": found["kl"], "n": found["n"]}).reset_index(drop=True)
 
 
 def finite_steps(chunk: pd.Series) -> go.Figure:

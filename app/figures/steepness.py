@@ -14,10 +14,6 @@ from app.shell.untrusted import for_plotly
 from app.shell.vocabulary import CATEGORIES, Column, Metric, category
 from backend.evidence.association import Association
 from backend.evidence.within import Within
-from backend.ids import seed_for
-from backend.statistics.permutation import shuffled
-
-_BINS, _SHUFFLES = 10, 500
 
 
 @dataclass(frozen=True)
@@ -36,56 +32,6 @@ def split(points: pd.DataFrame, *, logarithmic: bool) -> Shown:
     both = has_x & points["value"].notna()
     off = both & (points["x"] <= 0) if logarithmic else pd.Series(False, index=points.index)
     return Shown(points[both & ~off], int((~has_x).sum()), int((has_x & ~both).sum()), int(off.sum()))
-
-
-def shuffled_within_cots(points: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """The points with importance and its interval dealt anew among the chunks of each CoT whose x and importance are
-    known.
-    """
-    known, what = points["x"].notna() & points["value"].notna(), ["value", "ci_low", "ci_high"]
-    own = points[known]
-    dealt = shuffled(own[["cot_id"]].assign(y=range(len(own))), seed=seed)["y"].astype(int)
-    points = points.copy()
-    points.loc[known, what] = own[what].to_numpy()[dealt]
-    return points
-
-
-def chance_band(points: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """What chance would draw: chunks with both values known in equal groups by x, and for each group `x_low`, `x_high`,
-    `n`, its mean importance `mean`, and `low` and `high`, between which that mean falls in 95 % of 500 shuffles of
-    importance within CoTs.
-
-    At most 10 groups, of at least 8 chunks; none where there are fewer than 16 chunks.
-    """
-    known = points[points["x"].notna() & points["value"].notna()].sort_values("x", kind="stable").reset_index(drop=True)
-    n_bins = min(_BINS, len(known) // 8)
-    if n_bins < 2:
-        return pd.DataFrame(columns=["x_low", "x_high", "n", "mean", "low", "high"])
-    x, y = known["x"].to_numpy(float), known["value"].to_numpy(float)
-    dealt = y[_dealt(known["cot_id"], _SHUFFLES, np.random.default_rng(seed_for("chance band", seed)))]
-    edges = np.linspace(0, len(x), n_bins + 1).round().astype(int)
-    sizes = np.diff(edges)
-    low, high = np.percentile(np.add.reduceat(dealt, edges[:-1], axis=1) / sizes, [2.5, 97.5], axis=0)
-    return pd.DataFrame(
-        {
-            "x_low": x[edges[:-1]],
-            "x_high": x[edges[1:] - 1],
-            "n": sizes,
-            "mean": np.add.reduceat(y, edges[:-1]) / sizes,
-            "low": low,
-            "high": high,
-        }
-    )
-
-
-def _dealt(cots: pd.Series, n: int, rng: np.random.Generator) -> np.ndarray:
-    """`n` permutations of the rows, (n, rows), each of which leaves every row's CoT as it is."""
-    codes = pd.factorize(cots)[0]
-    own = np.argsort(codes, kind="stable")  # rows by CoT; a key below 1 orders them anew within it
-    order = np.argsort(codes + rng.random((n, len(codes))), axis=1)
-    found = np.empty_like(order)
-    found[:, own] = order
-    return found
 
 
 def steepness_and_importance(

@@ -15,6 +15,7 @@ from plotly.subplots import make_subplots
 from app.shell.theme import ACCENT, CONTROL, CORRECT, MISSING, STEERED, TEMPLATE, UNKNOWN, WRONG, blank
 from app.shell.untrusted import for_plotly
 from app.shell.vocabulary import UNITS
+from backend.statistics.bands import Band, control_band
 
 _SHOWN_ANSWERS = 8
 _ARMS = {"base": "base", "changed": "steered", "flipped": "sign flipped", "random": "random directions"}
@@ -22,33 +23,6 @@ _HATCHES = {"base": "/", "changed": "", "flipped": "x", "random": "."}
 
 
 # KL(β)
-
-
-@dataclass(frozen=True)
-class Band:
-    """What the random directions did at each β, over those whose KL is known there."""
-
-    betas: np.ndarray  # rising
-    low: np.ndarray  # nats
-    median: np.ndarray
-    high: np.ndarray
-    n_unknown: int  # values that were not measured
-
-
-def control_band(betas: Sequence[float], kl: Sequence[Sequence[float | None]]) -> Band:
-    """Least, median and largest KL over the directions; `kl` has one curve a direction.
-
-    A β where none is known has no place in it.
-    """
-    curves = np.asarray(kl, dtype=float).reshape(len(kl), len(betas))
-    order = np.argsort(np.asarray(betas, dtype=float), kind="stable")
-    order = order[np.isfinite(curves[:, order]).any(axis=0)]
-    known = np.where(np.isfinite(curves), curves, np.nan)[:, order]
-    some = np.asarray(betas, dtype=float)[order]
-    if not len(some):
-        return Band(some, some, some, some, curves.size)
-    low, median, high = np.nanmin(known, axis=0), np.nanmedian(known, axis=0), np.nanmax(known, axis=0)
-    return Band(some, low, median, high, int((~np.isfinite(curves)).sum()))
 
 
 def kl_at(beta: float, betas: np.ndarray, kl: np.ndarray) -> float:

@@ -8,14 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from app.shell.theme import STEERED, TEMPLATE, blank
-
-
-def running_mean(values: np.ndarray, n_steps: int) -> np.ndarray:
-    """Mean of the `n_steps` (odd) values around each one, NaN left out; the window is cut at both ends.
-
-    Where no value of the window is known the mean is NaN.
-    """
-    return pd.Series(values, dtype=float).rolling(n_steps, center=True, min_periods=1).mean().to_numpy()
+from backend.statistics.smoothing import running_mean
 
 
 def window(n_steps: int) -> int:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote, unquote
 
-import numpy as np
 import pandas as pd
 
 NOT_KNOWN = "none"  # the choice of words that are missing
@@ -100,15 +99,6 @@ def passing(features: pd.DataFrame, filters: Filters) -> pd.Series:
         if given != nothing(column):
             passes &= _passes(features[column], given)
     return passes
-
-
-def share(nu: pd.Series) -> np.ndarray:
-    """Latent scaling ν as a share 1 / (1 + ν), NaN where unknown. A negative ν (the direction is there with the other
-    sign) is as extreme as its size: 1 where |ν| < 1, else 0.
-    """
-    values = nu.to_numpy(dtype=float)
-    shares = np.where(values < 0, np.where(np.abs(values) < 1, 1.0, 0.0), 1 / (1 + np.maximum(values, 0)))
-    return np.where(np.isnan(values), np.nan, shares)
 
 
 def _written(given: Filter) -> str:

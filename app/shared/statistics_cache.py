@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.figures.steepness import chance_band
 from backend.evidence.agreement import rank_agreement
 from backend.evidence.pairs import Evidence, evidence
 from backend.evidence.power import N_PLANTED
 from backend.importance.by_prompt import CONTRAST_COLUMNS, contrasts
 from backend.importance.convergence import convergence
+from backend.statistics.bands import chance_band
 from backend.store.store import Store
 
 _SEED = 0

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.figures.steepness import p_value, shuffled_within_cots, signed, span, steepness_and_importance
+from app.figures.steepness import p_value, signed, span, steepness_and_importance
 from app.shared import chosen_chain, chunk_panel
 from app.shared.chosen_chunk import ChosenChunk
 from app.shared.chunk_table import interval, number
@@ -28,6 +28,7 @@ from backend.evidence.sample import SUBSETS, sample_of
 from backend.evidence.verdict import RULE, conditions
 from backend.evidence.within import within
 from backend.evidence.words import in_words
+from backend.statistics.bands import shuffled_within_cots
 from backend.store.geometry_queries import COVARIATES, NO_LAYER, NONE
 from backend.store.store import Store
 

@@ -53,3 +53,12 @@ def _with_shares(counts: pd.DataFrame) -> pd.DataFrame:
     intervals = [wilson(row.n, row.of) for row in counts.itertuples()]
     share = counts["n"] / counts["of"].where(counts["of"] > 0, np.nan)
     return counts.assign(share=share, low=[one.low for one in intervals], high=[one.high for one in intervals])
+
+
+def scaling_share(nu: pd.Series) -> np.ndarray:
+    """Latent scaling ν as a share 1 / (1 + ν), NaN where unknown. A negative ν (the direction is there with the other
+    sign) is as extreme as its size: 1 where |ν| < 1, else 0.
+    """
+    values = nu.to_numpy(dtype=float)
+    shares = np.where(values < 0, np.where(np.abs(values) < 1, 1.0, 0.0), 1 / (1 + np.maximum(values, 0)))
+    return np.where(np.isnan(values), np.nan, shares)

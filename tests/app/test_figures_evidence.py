@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 
 from app.figures.evidence import agreement_matrix, convergence, effects
-from app.figures.steepness import chance_band, shuffled_within_cots, split, statistics_lines, steepness_and_importance
+from app.figures.steepness import split, statistics_lines, steepness_and_importance
 from app.shell.vocabulary import GEOMETRY, METRICS, column
 from backend.evidence.association import association
 from backend.evidence.sample import sample_of
 from backend.evidence.within import UNKNOWN_WITHIN, within
+from backend.statistics.bands import chance_band, shuffled_within_cots
 from tests.app.conftest import traced_ids
 
 KL = METRICS["counterfactual_importance_kl"]

@@ -13,11 +13,11 @@ from app.figures.geometry import (
     eigenvalues,
     finite_steps,
     isotropic_against_random,
-    log_binned,
     on_and_off_manifold,
     swept_against_fisher,
 )
 from backend.statistics.changepoint import changepoint
+from backend.statistics.smoothing import log_binned
 
 
 def said(figure) -> str:

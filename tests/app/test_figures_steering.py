@@ -12,7 +12,6 @@ import pytest
 from app.figures.steering import (
     accuracy_by_arm,
     answers_by_arm,
-    control_band,
     dose_panels,
     dose_response,
     kl_at,
@@ -21,6 +20,7 @@ from app.figures.steering import (
 from app.shell.theme import ACCENT, CORRECT, MISSING, UNKNOWN, WRONG
 from backend.importance.outcomes import arm_summary
 from backend.importance.outcomes import dose_response as dose_rows
+from backend.statistics.bands import control_band
 from backend.statistics.changepoint import changepoint
 from backend.statistics.intervals import wilson
 

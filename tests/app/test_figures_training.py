@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from app.figures.training import running_mean, training_curve, window
+from app.figures.training import training_curve, window
+from backend.statistics.smoothing import running_mean
 
 
 def metrics(loss, rate=()) -> pd.DataFrame:

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from app.shared.feature_filters import COLUMNS, NOT_KNOWN, Between, as_text, nothing, parse, passing, share
+from app.shared.feature_filters import COLUMNS, NOT_KNOWN, Between, as_text, nothing, parse, passing
+from backend.crosscoder.class_counts import scaling_share
 
 
 @pytest.fixture
@@ -73,5 +74,5 @@ def test_filters_are_joined_and_empty_ones_let_everything_pass(features):
 
 
 def test_the_share_of_a_scaling_lies_on_the_scale_of_nrn():
-    shares = share(pd.Series([0.0, 1.0, np.inf, 3.0, -0.1, -5.0, np.nan]))
+    shares = scaling_share(pd.Series([0.0, 1.0, np.inf, 3.0, -0.1, -5.0, np.nan]))
     assert shares[:6].tolist() == [1.0, 0.5, 0.0, 0.25, 1.0, 0.0] and np.isnan(shares[6])
