@@ -15,6 +15,7 @@ import typer
 
 from backend import faults
 from backend.errors import AnchorscopeError
+from precompute import importers
 from precompute.terminal import console, say_error, table
 
 app = typer.Typer(
@@ -157,7 +158,7 @@ def interventions(
 
 @app.command("import")
 def import_(
-    source: Annotated[str, typer.Argument(help="thought-anchors or seed-study")],
+    source: Annotated[str, typer.Argument(help=" or ".join(importers.names()))],
     folder: Annotated[Path, typer.Argument(help="the folder to read")],
     store: Annotated[
         Path | None, typer.Option("--store", help="the study's folder; stores/SOURCE unless given")

@@ -15,7 +15,7 @@ import json
 import os
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,14 +27,13 @@ import pandas as pd
 import pyarrow as pa
 
 from backend.cot.answers import Judge, grader
-from backend.errors import AnchorscopeError
 from backend.ids import seed_for, stable_id
 from backend.importance.similarity import similarity
 from backend.store.publish import is_published, publish
 from backend.store.unit_files import StudyFolder, UnitLine, Writer, arrow_rows
-from precompute.importers.checked_json import ImportedStudy, ImportFormatError, Part, by_cots
-from precompute.importers.seed_study import seed_study_parts
-from precompute.importers.thought_anchors import Together, thought_anchors_parts
+from precompute.checked_json import ImportedStudy, ImportFormatError, Part, by_cots
+from precompute.importers import importer
+from precompute.importers.thought_anchors import Together
 from precompute.pipeline import run_row
 from precompute.stages import importance as importance_stage
 from precompute.stages.importance import importance_tables
@@ -44,10 +43,6 @@ from precompute.units import Unit
 if TYPE_CHECKING:
     from backend.models.sentences import SentenceEncoder
 
-READERS: Mapping[str, Callable[[Path], list[Part]]] = {
-    "thought-anchors": thought_anchors_parts,
-    "seed-study": seed_study_parts,
-}
 STAGE = "imported"
 _ALL_IN_ONE = "import"  # the stage of imports of before, whose one unit held all CoTs
 _RULE = 1  # of reading and completing: raise it when they change
@@ -66,9 +61,7 @@ def import_folder(
     done, ImportFormatError for the CoTs that had to be left out.
     """
     console = ours(console)
-    if source not in READERS:
-        raise AnchorscopeError(f"There is no importer {source!r}; there are {', '.join(READERS)}.")
-    parts = READERS[source](folder)
+    parts = importer(source).parts(folder)
     wanted = {part.part_id: _unit(part, rollouts) for part in parts}
     todo = _missing(target, parts, wanted)
     together = Together({})

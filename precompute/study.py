@@ -5,11 +5,13 @@ A key that does not exist, or a value outside its range, is refused with the key
 
 import json
 import tomllib
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -23,8 +25,23 @@ from pydantic import (
 
 from backend.cot import prompts as wordings
 from backend.errors import AnchorscopeError
+from backend.models.interventions import UNITS, swept_places
 from backend.plain import plain_line
 
+
+def _one_of(what: str, names: Callable[[], Iterable[str]]) -> AfterValidator:
+    """A value that is among the names there are when it is read, which is when all have been registered."""
+
+    def known(value: str) -> str:
+        if value not in (allowed := tuple(names())):
+            raise ValueError(f"there is no {what} {value!r}; allowed are {', '.join(allowed)}")
+        return value
+
+    return AfterValidator(known)
+
+
+Position = Annotated[str, _one_of("position", swept_places)]
+BetaUnit = Annotated[str, _one_of("unit of beta", lambda: UNITS)]
 DirectionKind = Literal["per_chunk", "centered", "diff_in_means", "random"]
 # of what there may be many of: problems, chains, draws. Bounds are far beyond any study; they stop slips and infinities
 MOST = 1_000_000
@@ -199,8 +216,8 @@ class Sweep(_Part):
     layers: Layers
     kinds: tuple[DirectionKind, ...] = Field(("per_chunk", "centered", "diff_in_means", "random"), min_length=1)
     random: Positive = Field(2, description="random directions for each layer, the same for all chunks")
-    positions: tuple[Literal["anchor", "chunk"], ...] = Field(("anchor", "chunk"), min_length=1)
-    unit: Literal["rms", "norm", "absolute"] = "rms"
+    positions: tuple[Position, ...] = Field(("anchor", "chunk"), min_length=1)
+    unit: BetaUnit = "rms"
     beta_max: float = Field(10.0, ge=1e-6, le=1e6)
     points: int = Field(21, ge=5, le=401)
     anchor_threshold: float = Field(
@@ -289,7 +306,7 @@ class Geometry(_Part):
     """
 
     layers: Layers | None = Field(None, description="0-based blocks; left out, those of the sweep")
-    positions: tuple[Literal["anchor", "chunk"], ...] = Field(("anchor", "chunk"), min_length=1)
+    positions: tuple[Position, ...] = Field(("anchor", "chunk"), min_length=1)
     probes: int = Field(8, ge=2, le=4096, description="random probes of the trace of G")
     spectra: int = Field(
         60, ge=0, le=MOST, description="chunks of the study that also get eigenpairs of G and finite random steps"

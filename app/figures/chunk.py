@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 
 from app.shell.theme import ACCENT, CORRECT, KIND_COLOURS, MISSING, TEMPLATE, UNKNOWN, WRONG, blank, category_colour
 from app.shell.untrusted import for_plotly
-from app.shell.vocabulary import UNITS, Metric
+from app.shell.vocabulary import Metric, unit_words
 from backend.geometry.fits import quadratic_fit
 
 _SHOWN_ANSWERS = 8
@@ -126,7 +126,7 @@ def kl_curves(curves: pd.DataFrame) -> go.Figure:
             hoverinfo="skip",
         )
     unit = curves["unit"].iloc[0]
-    figure.update_xaxes(title=f"β ({UNITS.get(unit, unit)})")
+    figure.update_xaxes(title=f"β ({unit_words(unit)})")
     figure.update_yaxes(title="KL(steered ‖ base), nats")
     return figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
 

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from app.shell.theme import ACCENT, CONTROL, MISSING, STEERED, TEMPLATE, blank
 from app.shell.untrusted import for_plotly
-from app.shell.vocabulary import UNITS
+from app.shell.vocabulary import unit_words
 from backend.statistics.changepoint import Changepoint
 from backend.statistics.resampling import spearman
 from backend.statistics.smoothing import log_binned
@@ -152,7 +152,7 @@ def finite_steps(chunk: pd.Series) -> go.Figure:
             line={"dash": "dot", "color": MISSING, "width": 1.5},
             hoverinfo="skip",
         )
-    figure.update_xaxes(title=f"ε ({UNITS.get(chunk.unit, chunk.unit)}), log scale", type="log")
+    figure.update_xaxes(title=f"ε ({unit_words(chunk.unit)}), log scale", type="log")
     figure.update_yaxes(title="KL(steered ‖ base), nats, log scale", type="log", exponentformat="power")
     return figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
 
@@ -235,7 +235,7 @@ def before_and_after(
     facts = (
         f"n = {drawn['chunk_id'].nunique()} chunks"
         + (f" of {n_chunks}" if n_chunks else "")
-        + f", β in {UNITS.get(unit, unit)}"
+        + f", β in {unit_words(unit)}"
     )
     facts += f" · not drawn: {unknown} unknown, {zero} points of exactly 0" if unknown or zero else ""
     legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
@@ -333,7 +333,7 @@ def _left_out(n: int) -> str:
 
 
 def _per_beta(unit: str) -> str:
-    return f"nats per β² (β in {UNITS.get(unit, unit)})"
+    return f"nats per β² (β in {unit_words(unit)})"
 
 
 def _is_list(value: object) -> bool:

@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 
 from app.shell.theme import ACCENT, CONTROL, CORRECT, MISSING, STEERED, TEMPLATE, UNKNOWN, WRONG, blank
 from app.shell.untrusted import for_plotly
-from app.shell.vocabulary import UNITS
+from app.shell.vocabulary import unit_words
 from backend.statistics.bands import Band, control_band
 
 _SHOWN_ANSWERS = 8
@@ -72,7 +72,7 @@ def kl_curve(curve: Mapping[str, Any], *, beta: float, controls: Mapping[str, An
         hovertemplate="β = %{x:.3~g}<br>KL = %{y:.3g} nats<extra></extra>",
     )
     _add_marks(figure, beta, betas, kl)
-    figure.update_xaxes(title=f"β ({UNITS.get(unit, unit)})")
+    figure.update_xaxes(title=f"β ({unit_words(unit)})")
     figure.update_yaxes(title="KL(steered ‖ base), nats")
     return figure.update_layout(legend={"orientation": "h", "y": 1.08, "yanchor": "bottom", "x": 0})
 
@@ -414,7 +414,7 @@ def dose_response(
             _add_step(figure, step, words, row=keys.index(key) + 1)
     margin = 0.04 * (max(betas) - min(betas)) or 1
     figure.update_xaxes(range=[min(betas) - margin, max(betas) + margin], tickvals=betas, zeroline=False)
-    figure.update_xaxes(title=f"β ({UNITS.get(unit, unit)})" if unit else "β", row=len(panels), col=1)
+    figure.update_xaxes(title=f"β ({unit_words(unit)})" if unit else "β", row=len(panels), col=1)
     return figure
 
 

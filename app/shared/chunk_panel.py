@@ -17,15 +17,16 @@ from app.shell.untrusted import for_markdown, one_line, show_exactly
 from app.shell.vocabulary import (
     CATEGORIES,
     KINDS,
-    POSITIONS,
     category,
     definition,
     metric,
     metric_choice,
+    position_words,
     smoothing_decides,
 )
 from backend.importance.conventions import PUBLISHED
 from backend.importance.metrics import SIMILARITY_THRESHOLD
+from backend.models.interventions import PLACES
 from backend.store.store import Store
 
 _PARTS = {
@@ -223,9 +224,7 @@ def _steering(store: Store, where: ChosenChunk, chunk: pd.Series) -> None:
         stream = chosen_stream.pick(store, curves.assign(model=curves["model_id"].map(names)), "Steered", width=240)
         here = chosen_stream.at(curves, stream)
         positions = sorted(set(here["position"]))
-        position = selection.pick(
-            "position", "At", positions, elsewhere=POSITIONS, show=lambda name: POSITIONS.get(name, name), width=220
-        )
+        position = selection.pick("position", "At", positions, elsewhere=PLACES, show=position_words, width=220)
         chosen = pick_unit(here[here["position"] == position])
     steering(chosen)
     st.dataframe(

@@ -2,7 +2,7 @@
 them.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import pandas as pd
@@ -10,7 +10,8 @@ import pandas as pd
 from app.shared import chosen_stream
 from app.shell import selection, studies
 from app.shell.missing import Missing, command, no_activations, say, say_and_end
-from app.shell.vocabulary import DIRECTIONS, KINDS, POSITIONS, UNITS
+from app.shell.vocabulary import DIRECTIONS, KINDS, direction_words, position_words
+from backend.models.interventions import PLACES, UNITS
 from backend.store.geometry_queries import NO_LAYER, NONE
 from backend.store.store import Store
 
@@ -41,9 +42,9 @@ def pick_column(store: Store, choices: pd.DataFrame, x: str) -> pd.Series:
     if (here["layer"] == NO_LAYER).all():
         kind = kinds[0] if len(kinds) == 1 else selection.pick("convention", "Convention", kinds, width=290)
     else:
-        kind = _unless_none("direction", "Direction", kinds, {*choices["kind"], *DIRECTIONS}, DIRECTIONS, 290)
+        kind = _unless_none("direction", "Direction", kinds, {*choices["kind"], *DIRECTIONS}, direction_words, 290)
     here = here[here["kind"] == kind]
-    position = _unless_none("position", "Steered at", sorted(set(here["position"])), POSITIONS, POSITIONS, 210)
+    position = _unless_none("position", "Steered at", sorted(set(here["position"])), PLACES, position_words, 210)
     here = here[here["position"] == position]
     return pick_unit(here).iloc[0]
 
@@ -63,13 +64,11 @@ def pick_unit(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _unless_none(
-    field: str, label: str, options: list[str], elsewhere: Collection[str], words: Mapping[str, str], width: int
+    field: str, label: str, options: list[str], elsewhere: Collection[str], words: Callable[[str], str], width: int
 ) -> str:
     if options == [NONE]:
         return NONE
-    return selection.pick(
-        field, label, options, elsewhere=elsewhere, show=lambda name: words.get(name, name), width=width
-    )
+    return selection.pick(field, label, options, elsewhere=elsewhere, show=words, width=width)
 
 
 def place_in_words(pair: Mapping[str, Any]) -> str:
@@ -77,5 +76,5 @@ def place_in_words(pair: Mapping[str, Any]) -> str:
     if pair["layer"] == NO_LAYER:
         return "" if pair["kind"] in ("all", NONE) else f"convention {pair['kind']}"
     kind = None if pair["kind"] == NONE else f"direction: {KINDS.get(pair['kind'], pair['kind'])}"
-    position = None if pair["position"] == NONE else POSITIONS.get(pair["position"], pair["position"])
+    position = None if pair["position"] == NONE else position_words(pair["position"])
     return ", ".join(filter(None, (kind, f"layer {pair['layer']}", position)))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from backend.importance import conventions
+from backend.models.interventions import PLACES, UNITS
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Column:
 
     def axis(self, unit: str) -> str:
         """Label and unit as on an axis; `unit` is that of β."""
-        return f"{self.label}, {self.unit}" + (f" (β in {UNITS.get(unit, unit)})" if "β" in self.unit else "")
+        return f"{self.label}, {self.unit}" + (f" (β in {unit_words(unit)})" if "β" in self.unit else "")
 
 
 _PER_BETA = "nats per β²"
@@ -185,8 +186,6 @@ KINDS = {
     "eigen": "leading eigenvectors of G (mean over them)",
 }
 
-POSITIONS = {"anchor": "token before the chunk", "chunk": "tokens of the chunk"}
-
 STEERING_KINDS = {
     "category": "a category − the rest",
     "per_chunk": "a chunk's own activation",
@@ -200,21 +199,6 @@ STEERING_KINDS = {
 }
 
 DIRECTIONS = KINDS | STEERING_KINDS  # every way to make a direction, swept or steered by hand
-
-OPERATIONS = {
-    "add": "add",
-    "replace": "set the component",
-    "ablate": "remove the component",
-    "cap": "cap the component",
-    "rotate": "rotate, keeping the norm",
-}
-
-PLACES = {
-    "anchor": "the token before",
-    "chunk": "the chunk's tokens",
-    "onward": "from there on",
-    "prompt": "the prompt",
-}
 
 RUN_KINDS = {
     "stream": "One continuation",
@@ -240,7 +224,17 @@ FINISHES = {"eos": "ended by itself", "cap": "cut at the cap"}
 
 METHODS = {"umap_2d": "UMAP, 2-D", "umap_3d": "UMAP, 3-D", "pca_2d": "PCA, 2-D", "pca_3d": "PCA, 3-D"}
 
-UNITS = {"rms": "RMS of the residual stream", "norm": "norm of the residual stream", "absolute": "absolute"}
+
+def unit_words(name: str) -> str:
+    """What β counts, as on an axis."""
+    found = UNITS.get(name)
+    return found.words if found else name
+
+
+def position_words(name: str) -> str:
+    """Where a swept chunk was steered."""
+    found = PLACES.get(name)
+    return (found.as_swept or found.words) if found else name
 
 
 def metric(name: str) -> Metric:

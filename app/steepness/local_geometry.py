@@ -23,7 +23,7 @@ from app.shared.geometry_columns import known_columns, pick_column
 from app.shell import selection, studies
 from app.shell.missing import Missing, command, say
 from app.shell.untrusted import show
-from app.shell.vocabulary import DIRECTIONS, KINDS, UNITS, direction_words
+from app.shell.vocabulary import DIRECTIONS, KINDS, direction_words, unit_words
 from backend.geometry.before_after import AlongTheCot, along_the_cot
 from backend.store.geometry_queries import NONE
 from backend.store.store import Store
@@ -109,7 +109,7 @@ def quantities(exact: pd.Series | None, cloud: pd.Series | None) -> pd.DataFrame
     """
     rows = {}
     if exact is not None:
-        per_beta = f"nats per β², β in {UNITS.get(exact.unit, exact.unit)}"
+        per_beta = f"nats per β², β in {unit_words(exact.unit)}"
         rows["isotropic steepness tr(G)/2d"] = (
             f"{_with_error(exact.isotropic_steepness, exact.isotropic_se)} {per_beta}"
         )

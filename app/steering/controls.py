@@ -18,12 +18,10 @@ from app.shell.untrusted import one_line
 from app.shell.vocabulary import (
     CATEGORIES,
     DIRECTIONS,
-    OPERATIONS,
-    PLACES,
     STEERING_KINDS,
-    UNITS,
     category,
     direction_words,
+    unit_words,
 )
 from app.steering.steered_text import Subject
 from backend.errors import AnchorscopeError
@@ -35,7 +33,7 @@ from backend.live.kept import About
 from backend.live.requests import Open
 from backend.live.sentence import sentence
 from backend.live.service import Status
-from backend.models.interventions import Gate, Intervention
+from backend.models.interventions import OPERATIONS, PLACES, UNITS, Gate, Intervention
 from backend.schema.tables import TABLES
 from backend.store.store import Store
 
@@ -46,9 +44,6 @@ CONTROL_SEED = (
     2**40
 )  # the same random directions for every run at a layer, so that runs can be compared; beyond the seeds people choose
 N_CONTROLS = 8  # random directions of the control strip
-BETA_MAX = {"rms": 10.0, "norm": 1.0, "absolute": 100.0}
-_USUAL = {"rms": 4.0, "norm": 0.2, "absolute": 10.0}
-_STEP = {"rms": 0.5, "norm": 0.05, "absolute": 1.0}
 _OF_CHUNK = ("per_chunk", "centered", "on_manifold", "pair")  # made from a chunk that is named
 _WHOLE_STUDY = ("centered", "diff_in_means", "category", "on_manifold")  # need the study's activations at the layer
 _UPLOAD = "direction_file"
@@ -115,15 +110,15 @@ def plan(store: Store, subject: Subject, choice: Choice, opened: Status) -> Plan
     )
     left, middle, right = st.columns(3, gap="small")
     with left:
-        operation = selection.pick("operation", "Do what", list(OPERATIONS), show=lambda name: OPERATIONS[name])
+        operation = selection.pick("operation", "Do what", list(OPERATIONS), show=lambda name: OPERATIONS[name].words)
     with middle:
-        places = [place for place in PLACES if place != "chunk" or subject.chunk is not None]
+        places = [name for name in PLACES if subject.chunk is not None or not PLACES[name].of_chunk]
         place = selection.pick(
             "place",
             "Where",
             places,
             elsewhere=PLACES,
-            show=lambda name: PLACES[name],
+            show=lambda name: PLACES[name].words,
             help=(
                 "The token before the chunk (the anchor); every token that predicts one of the chunk's; everything from"
                 " the anchor on, what is written included; or the prompt."
@@ -276,7 +271,7 @@ def _say_what_a_code_is(store: Store, made: Direction, unit: str) -> None:
     st.caption(
         f"The decoder row of this model, in units of the residual stream: its norm is {figure(made.norm)}, which a code"
         f" of 1 adds, so β = {figure(made.norm)} absolute is a code of 1. {fires}"
-        + ("" if unit == "absolute" else f" β here counts {UNITS[unit]}.")
+        + ("" if unit == "absolute" else f" β here counts {unit_words(unit)}.")
     )
 
 
@@ -426,16 +421,14 @@ def _magnitude(operation: str, d_model: int) -> tuple[str, float, str | None]:
     """Unit and β, with what β is in shares of the residual norm."""
     left, middle, right = st.columns([2, 7, 2], gap="small", vertical_alignment="bottom")
     with left:
-        unit = selection.pick(
-            "unit", "β in", list(UNITS), show=lambda name: {"rms": "RMS", "norm": "norms", "absolute": "absolute"}[name]
-        )
-    if operation == "ablate":
+        unit = selection.pick("unit", "β in", list(UNITS), show=lambda name: UNITS[name].short)
+    if not OPERATIONS[operation].has_magnitude:
         with middle:
             st.caption("Removing the component has no magnitude.")
         return unit, 0.0, None
     text = selection.get("beta")
     try:
-        beta = _USUAL[unit] if text is None else float(text)
+        beta = UNITS[unit].usual if text is None else float(text)
     except ValueError:
         beta = math.nan
     problem = (
@@ -443,7 +436,7 @@ def _magnitude(operation: str, d_model: int) -> tuple[str, float, str | None]:
         if math.isfinite(beta)
         else f"β is “{one_line(str(text), 20)}”; a number was expected. Move the slider to choose one."
     )
-    limit, step = BETA_MAX[unit], _STEP[unit]
+    limit, step = UNITS[unit].most, UNITS[unit].step
 
     def take(value: float) -> None:
         selection.choose(beta=f"{value:g}")
@@ -454,12 +447,10 @@ def _magnitude(operation: str, d_model: int) -> tuple[str, float, str | None]:
         st.slider("Magnitude β", -limit, limit, step=step, format="%+g", **slide)
     with right:
         st.number_input("exactly", step=step, format="%g", **selection.following("beta_typed", float(shown), take))
-    if unit != "absolute" and problem is None:
-        share = abs(beta) * (1 / math.sqrt(d_model) if unit == "rms" else 1)
-        st.caption(
-            f"Every changed position is {'moved' if operation in ('add', 'rotate') else 'measured'} by {share:.1%} of"
-            " its own norm."
-        )
+    if (share_of := UNITS[unit].share) is not None and problem is None:
+        share = abs(beta) * share_of(d_model)
+        how = "moved" if OPERATIONS[operation].zero_changes_nothing else "measured"
+        st.caption(f"Every changed position is {how} by {share:.1%} of its own norm.")
     return unit, beta, problem
 
 

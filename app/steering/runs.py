@@ -17,12 +17,13 @@ from app.shared.waiting import place_in_line
 from app.shell import selection
 from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import ARMS, FINISHES, OUTCOMES, RUN_KINDS, metric_choice
-from app.steering.controls import BETA_MAX, CONTROL_SEED, Plan, about_run
+from app.steering.controls import CONTROL_SEED, Plan, about_run
 from app.steering.steered_text import Subject, continue_with, take_from
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
 from backend.live.available import Choice
 from backend.live.requests import Compared, Continue, Dose, Request, Sampling, Stream
+from backend.models.interventions import OPERATIONS, PLACES, UNITS
 from backend.store.experiments import Experiments
 from backend.store.store import Store
 
@@ -32,8 +33,8 @@ _VERDICTS = {True: "correct", False: "wrong"}
 
 def run_controls(store: Store, study: Path, subject: Subject, choice: Choice, plan: Plan) -> None:
     """What is to be run, and the button."""
-    operation = plan.intervention.operation if plan.intervention else None
-    left_out = {"curve", *(["wording"] if subject.chunk is None else []), *(["dose"] if operation == "ablate" else [])}
+    has_dose = plan.intervention is None or OPERATIONS[plan.intervention.operation].has_magnitude
+    left_out = {"curve", *(["wording"] if subject.chunk is None else []), *([] if has_dose else ["dose"])}
     options = [name for name in RUN_KINDS if name not in left_out]
     what = selection.pick(
         "what",
@@ -46,11 +47,7 @@ def run_controls(store: Store, study: Path, subject: Subject, choice: Choice, pl
     )
     a, b, c, d = st.columns([3, 2, 2, 3], gap="small", vertical_alignment="bottom")
     with a:
-        usual = (
-            "before"
-            if plan.intervention is not None and plan.intervention.place in ("anchor", "onward", "prompt")
-            else "after"
-        )
+        usual = "before" if plan.intervention is not None and not PLACES[plan.intervention.place].of_chunk else "after"
         if what == "wording" or subject.chunk is None:
             start = "after"
             st.caption(
@@ -69,7 +66,7 @@ def run_controls(store: Store, study: Path, subject: Subject, choice: Choice, pl
         n = 1 if usual_n is None else selection.pick_whole("n", "Times", usual_n, low=1, high=64)
     with d:
         max_new = selection.pick_whole("longest", "Longest, tokens", 224, low=8, high=1024, step=8)
-    if what != "wording" and start == "before" and plan.intervention is not None and plan.intervention.place == "chunk":
+    if what != "wording" and start == "before" and plan.intervention and PLACES[plan.intervention.place].of_chunk:
         st.caption(
             f"{subject.name.capitalize()} is written anew, so the change is made at as many positions of what is"
             " written."
@@ -92,7 +89,7 @@ def run_controls(store: Store, study: Path, subject: Subject, choice: Choice, pl
     if not pressed:
         return
     compared = Compared(subject.text, subject.chunk, start, None if what == "wording" else plan.intervention, wording)
-    limit = BETA_MAX[plan.intervention.unit] if plan.intervention else 0.0
+    limit = UNITS[plan.intervention.unit].most if plan.intervention else 0.0
     doses = tuple(limit * k / 4 for k in range(-4, 5)) if what == "dose" else ()
     words = (
         plan.sentence(subject, seed=seed, betas=doses) if wording is None else _wording_sentence(subject, wording, seed)
@@ -279,7 +276,9 @@ def _dosed(study: Path, now: live.Run, key: str) -> None:
     results, row = now.results, Experiments(study).get(now.run_id) or {}
     chart = dose_response(results["rows"], results["changepoints"], unit=row.get("unit"))
     st.plotly_chart(chart, key=f"dose_{key}", config={"displayModeBar": False})
-    unsteered = "; β = 0 is the unsteered model" if row.get("operation") in ("add", "rotate") else ""
+    operation = OPERATIONS.get(row.get("operation"))
+    is_moved = operation is not None and operation.zero_changes_nothing
+    unsteered = "; β = 0 is the unsteered model" if is_moved else ""
     st.caption(
         f"n = {results['n']} continuations at each β, with the same random numbers at every β{unsteered}. Bars: 95 %"
         " (Wilson for shares, bootstrap for means). KL on the chunk's own tokens. A line marks the one step that"

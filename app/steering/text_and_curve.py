@@ -17,12 +17,13 @@ from app.shared.waiting import place_in_line
 from app.shell import selection
 from app.shell.missing import Missing, PageEnds, say_and_end
 from app.shell.untrusted import one_line, show
-from app.steering.controls import BETA_MAX, CONTROL_SEED, Plan, about_run
+from app.steering.controls import CONTROL_SEED, Plan, about_run
 from app.steering.steered_text import Subject, Typed, type_in
 from backend.errors import AnchorscopeError
 from backend.live.available import Choice
 from backend.live.requests import Curve, Open
 from backend.live.service import Status
+from backend.models.interventions import OPERATIONS, UNITS
 from backend.store.store import Store
 
 _PRESETS = {
@@ -223,8 +224,9 @@ def curve(study: Path, subject: Subject, choice: Choice, plan: Plan) -> None:
         st.caption("KL(β) is measured on a chunk's own tokens, and there are none here yet.")
         return
     controls = plan.controls(CONTROL_SEED)
-    limit = max(BETA_MAX[plan.intervention.unit], abs(plan.intervention.beta))
-    betas = tuple(limit * k / 10 for k in range(-10, 11)) if plan.intervention.operation != "ablate" else (0.0,)
+    limit = max(UNITS[plan.intervention.unit].most, abs(plan.intervention.beta))
+    has_magnitude = OPERATIONS[plan.intervention.operation].has_magnitude
+    betas = tuple(limit * k / 10 for k in range(-10, 11)) if has_magnitude else (0.0,)
     request = Curve(subject.text, subject.chunk, plan.intervention.with_beta(0.0), betas, controls)
     about = about_run(subject, choice, plan, plan.sentence(subject))
     try:

@@ -21,7 +21,7 @@ import torch
 from backend.geometry.directions import Direction
 from backend.geometry.sweep import SweepError, check_float32, check_steering, curve_columns, predicting_positions
 from backend.models.edits import Encoded, encode
-from backend.models.interventions import SIZES
+from backend.models.interventions import PLACES, UNITS
 from backend.models.layers import linear
 from backend.models.tangents import UpperLayers
 
@@ -97,7 +97,8 @@ class LocalMetric:
         window = predicting_positions(span)
         h = encoded.residual(layer)[window]
         self._dtype, self.d_model, self._n_tokens = h.dtype, h.shape[-1], len(window)
-        self._sizes = SIZES[unit](h.double())  # (n_tokens, 1) float64
+        self._span, self._first = span, window[0]
+        self._sizes = UNITS[unit].size(h.double())  # (n_tokens, 1) float64
         self._upper = UpperLayers(encoded, layer, first=window[0], end=window[-1] + 1)
         self._predictions = predictions or PredictionMetric(encoded, window)
 
@@ -135,9 +136,12 @@ class LocalMetric:
     def _where(self, positions: Sequence[str]) -> torch.Tensor:
         """(n, n_tokens, 1) float64: 1 at the steered tokens of each position set,
         among those that predict the chunk."""
-        first = torch.zeros(self._n_tokens, 1, dtype=torch.float64, device=self._sizes.device)
-        first[0] = 1
-        return torch.stack([first if position == "anchor" else torch.ones_like(first) for position in positions])
+        masks = {}
+        for position in set(positions):
+            masks[position] = torch.zeros(self._n_tokens, 1, dtype=torch.float64, device=self._sizes.device)
+            steered = PLACES[position].positions(self._span, 0)
+            masks[position][[t - self._first for t in steered]] = 1
+        return torch.stack([masks[position] for position in positions])
 
 
 class PredictionMetric:

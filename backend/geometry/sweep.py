@@ -25,13 +25,13 @@ from backend.geometry.directions import Direction
 from backend.geometry.fits import quadratic_fit, square_fit
 from backend.ids import stable_id
 from backend.models.edits import Edit, Encoded, encode
-from backend.models.interventions import UNITS, Intervention
+from backend.models.interventions import UNITS, Intervention, swept_places
 from backend.models.kl import BaseDistribution, base_distribution, kl_divergence
 
 if TYPE_CHECKING:
     from backend.models.loading import LoadedModel
 
-POSITIONS = ("anchor", "chunk")
+POSITIONS = swept_places()
 BETAS = tuple(float(beta) for beta in range(-10, 11))  # Dawes 2025: [−10, 10], 21 points
 _ROWS = 640  # tokens steered in one batch: large enough for full-speed matrix products, small enough for the cache
 _PADDING = 7  # tokens appended for the noise floor; any number that changes the shapes will do
@@ -226,8 +226,10 @@ def check_steering(
     """
     check_float32(loaded)
     _checked_span(encoded, chunk_id, span)
-    if unit not in UNITS or not set(positions) <= set(POSITIONS):
-        raise SweepError(f"Unit {unit!r} and positions {list(positions)}: units are {UNITS}, positions {POSITIONS}.")
+    if unit not in UNITS or not set(positions) <= set(swept_places()):
+        raise SweepError(
+            f"Unit {unit!r} and positions {list(positions)}: units are {tuple(UNITS)}, positions {swept_places()}."
+        )
     if not all(math.isfinite(beta) for beta in betas):
         raise SweepError(f"Every beta must be a number, got {list(betas)}.")
     for direction in directions:

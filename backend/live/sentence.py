@@ -1,8 +1,6 @@
 """An intervention in words, as the page says it and the store keeps it."""
 
-from backend.models.interventions import Intervention
-
-_UNITS = {"rms": "RMS", "norm": "norms of the residual stream", "absolute": "(absolute)"}
+from backend.models.interventions import OPERATIONS, PLACES, UNITS, Intervention
 
 
 def sentence(
@@ -22,23 +20,14 @@ def sentence(
     the doses that are tried in place of the one β.
     """
     dose = f"{min(betas):+g} to {max(betas):+g}" if betas else f"{intervention.beta:+g}"
-    amount = f"{dose} {_UNITS[intervention.unit]}"
-    what = {
-        "add": f"add {amount} of {direction}",
-        "replace": f"set the component along {direction} to {amount}",
-        "ablate": f"remove the component along {direction}",
-        "cap": f"cap the component along {direction} at {amount}",
-        "rotate": f"turn towards {direction} by {amount}, keeping the norm,",
-    }[intervention.operation]
+    amount = f"{dose} {UNITS[intervention.unit].phrase}"
+    what = OPERATIONS[intervention.operation].phrase.format(amount=amount, direction=direction)
     layers = list(intervention.layers)
     at = f"layer {layers[0]}" if len(layers) == 1 else f"layers {layers[0]} to {layers[-1]}"
     made = "" if layers == [source_layer] else f" (made at layer {source_layer})"
     n_tokens = span[1] - span[0]
-    where = {
-        "anchor": f"the token before {chunk}",
-        "chunk": f"the {n_tokens} token{'s' * (n_tokens != 1)} that predict {chunk}",
-        "onward": f"every token from the one before {chunk} on, what is written included",
-        "prompt": f"the {n_prompt - 1} tokens of the prompt after its first",
-    }[intervention.place]
+    where = PLACES[intervention.place].phrase.format(
+        chunk=chunk, chunk_tokens=f"{n_tokens} token{'s' * (n_tokens != 1)}", n_rest=n_prompt - 1
+    )
     gate = f", only while {intervention.gate.name}" if intervention.gate else ""
     return f"{what}{made} at {at} to {where}{gate}" + ("" if seed is None else f", seed {seed}")

@@ -19,26 +19,64 @@ gate is shut.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backend.errors import AnchorscopeError
+from backend.registry import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from backend.models.edits import Edit
 
-OPERATIONS = ("add", "replace", "ablate", "cap", "rotate")
-PLACES = ("anchor", "chunk", "onward", "prompt")
-UNITS = ("rms", "norm", "absolute")
-
 
 class InterventionError(AnchorscopeError):
     """A change that cannot be made as asked."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What is done to the residual stream at a position."""
+
+    name: str
+    words: str  # in a picker
+    phrase: str  # in a sentence, of {direction} and {amount}
+    apply: "Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor]"  # h, h in float64, v̂, size(h), β -> the new h
+    zero_changes_nothing: bool  # β moves h by so much, and β = 0 gives it back bit for bit
+    has_magnitude: bool = True
+
+
+@dataclass(frozen=True)
+class PositionSet:
+    """Where in the text it is done."""
+
+    name: str
+    words: str  # in a picker
+    phrase: str  # in a sentence, of {chunk}, {chunk_tokens} ("14 tokens"), {n_rest} (of the prompt's but the first)
+    positions: Callable[[tuple[int, int], int], tuple[int, ...]]  # chunk's [s, e), prompt's n
+    of_chunk: bool = False  # needs a chunk with tokens of its own
+    goes_on: bool = False  # at every token after them too, those that are generated included
+    as_swept: str = ""  # what pages of swept chunks call it; empty: KL(β) is not had there. It lies in [s−1, e−1)
+
+
+@dataclass(frozen=True)
+class StepUnit:
+    """What β counts."""
+
+    name: str
+    words: str  # on an axis
+    short: str  # in a picker
+    phrase: str  # in a sentence, after the number
+    size: "Callable[[Tensor], Tensor]"  # h (n_positions, d_model) float64 -> size of a step of 1, (n_positions, 1)
+    most: float  # of the slider, either way
+    usual: float
+    step: float
+    share: Callable[[int], float] | None = None  # d_model -> what a step of 1 is of the norm of h; None: that differs
 
 
 @dataclass(frozen=True)
@@ -69,13 +107,7 @@ class Intervention:
     gate: Gate | None = None
 
     def __post_init__(self) -> None:
-        for name, value, known in (
-            ("operation", self.operation, OPERATIONS),
-            ("place", self.place, PLACES),
-            ("unit", self.unit, UNITS),
-        ):
-            if value not in known:
-                raise InterventionError(f"There is no {name} {value!r}; expected one of {', '.join(known)}.")
+        _ = OPERATIONS[self.operation], PLACES[self.place], UNITS[self.unit]  # raises for what no entry knows
         if not isinstance(self.beta, (int, float)) or not math.isfinite(self.beta):
             raise InterventionError(f"β is {self.beta}; a finite number was expected.")
         if not self.layers or list(self.layers) != sorted(set(self.layers)) or self.layers[0] < 0:
@@ -99,22 +131,7 @@ class Intervention:
 
         Raises InterventionError.
         """
-        start, end = span
-        if self.place == "prompt":
-            if n_prompt < 2:
-                raise InterventionError(f"The prompt has {n_prompt} tokens; there is none after the first to change.")
-            return tuple(range(1, n_prompt))
-        if start < 1:
-            raise InterventionError(
-                "There is no token before this chunk, so nothing predicts it; choose another chunk or give a prompt."
-            )
-        if self.place != "chunk":
-            return (start - 1,)
-        if end <= start:
-            raise InterventionError(
-                "This chunk has no tokens of its own; change the token before it, or everything from there on."
-            )
-        return tuple(range(start - 1, end - 1))
+        return PLACES[self.place].positions(span, n_prompt)
 
     def edits(self, span: tuple[int, int], *, n_prompt: int) -> "tuple[Edit, ...]":
         """One edit for each layer. Raises InterventionError for a chunk without the positions asked for."""
@@ -122,7 +139,8 @@ class Intervention:
 
         positions = self.positions(span, n_prompt=n_prompt)
         change = partial(changed, intervention=self)
-        return tuple(Edit(layer, positions, change, self.place == "onward") for layer in self.layers)
+        goes_on = PLACES[self.place].goes_on
+        return tuple(Edit(layer, positions, change, goes_on) for layer in self.layers)
 
 
 def changed(h: "Tensor", *, intervention: Intervention) -> "Tensor":
@@ -140,7 +158,8 @@ def changed(h: "Tensor", *, intervention: Intervention) -> "Tensor":
             raise InterventionError(f"The {what} has {len(vector)} values, but the residual stream has {h.shape[-1]}.")
     exact = h.double()
     v = torch.from_numpy(np.asarray(intervention.vector, np.float64)).to(h.device)
-    new = _OPERATIONS[intervention.operation](h, exact, v, SIZES[intervention.unit](exact), intervention.beta)
+    size = UNITS[intervention.unit].size(exact)
+    new = OPERATIONS[intervention.operation].apply(h, exact, v, size, intervention.beta)
     if intervention.gate is None:
         return new
     is_open = (
@@ -148,14 +167,6 @@ def changed(h: "Tensor", *, intervention: Intervention) -> "Tensor":
         > intervention.gate.threshold
     )
     return torch.where(is_open[:, None], new, h)
-
-
-# Size of a step of 1, (n_positions, 1) float64, of the unsteered residual stream (n_positions, d_model) in float64.
-SIZES: dict[str, Any] = {
-    "rms": lambda exact: exact.square().mean(-1, keepdim=True).sqrt(),
-    "norm": lambda exact: exact.norm(dim=-1, keepdim=True),
-    "absolute": lambda exact: exact.new_ones(len(exact), 1),
-}
 
 
 def _add(h: "Tensor", exact: "Tensor", v: "Tensor", size: "Tensor", beta: float) -> "Tensor":
@@ -180,4 +191,120 @@ def _rotate(h: "Tensor", exact: "Tensor", v: "Tensor", size: "Tensor", beta: flo
     return (moved * (exact.norm(dim=-1, keepdim=True) / moved.norm(dim=-1, keepdim=True))).to(h.dtype)
 
 
-_OPERATIONS: dict[str, Any] = {"add": _add, "replace": _replace, "ablate": _ablate, "cap": _cap, "rotate": _rotate}
+def _prompt(span: tuple[int, int], n_prompt: int) -> tuple[int, ...]:
+    if n_prompt < 2:
+        raise InterventionError(f"The prompt has {n_prompt} tokens; there is none after the first to change.")
+    return tuple(range(1, n_prompt))
+
+
+def _anchor(span: tuple[int, int], n_prompt: int) -> tuple[int, ...]:
+    if span[0] < 1:
+        raise InterventionError(
+            "There is no token before this chunk, so nothing predicts it; choose another chunk or give a prompt."
+        )
+    return (span[0] - 1,)
+
+
+def _chunk(span: tuple[int, int], n_prompt: int) -> tuple[int, ...]:
+    (first,), (start, end) = _anchor(span, n_prompt), span
+    if end <= start:
+        raise InterventionError(
+            "This chunk has no tokens of its own; change the token before it, or everything from there on."
+        )
+    return tuple(range(first, end - 1))
+
+
+OPERATIONS: Registry[Operation] = Registry(
+    "operation",
+    Operation("add", "add", "add {amount} of {direction}", _add, zero_changes_nothing=True),
+    Operation(
+        "replace",
+        "set the component",
+        "set the component along {direction} to {amount}",
+        _replace,
+        zero_changes_nothing=False,
+    ),
+    Operation(
+        "ablate",
+        "remove the component",
+        "remove the component along {direction}",
+        _ablate,
+        zero_changes_nothing=False,
+        has_magnitude=False,
+    ),
+    Operation(
+        "cap", "cap the component", "cap the component along {direction} at {amount}", _cap, zero_changes_nothing=False
+    ),
+    Operation(
+        "rotate",
+        "rotate, keeping the norm",
+        "turn towards {direction} by {amount}, keeping the norm,",
+        _rotate,
+        zero_changes_nothing=True,
+    ),
+    error=InterventionError,
+)
+
+PLACES: Registry[PositionSet] = Registry(
+    "place",
+    PositionSet("anchor", "the token before", "the token before {chunk}", _anchor, as_swept="token before the chunk"),
+    PositionSet(
+        "chunk",
+        "the chunk's tokens",
+        "the {chunk_tokens} that predict {chunk}",
+        _chunk,
+        of_chunk=True,
+        as_swept="tokens of the chunk",
+    ),
+    PositionSet(
+        "onward",
+        "from there on",
+        "every token from the one before {chunk} on, what is written included",
+        _anchor,
+        goes_on=True,
+    ),
+    PositionSet("prompt", "the prompt", "the {n_rest} tokens of the prompt after its first", _prompt),
+    error=InterventionError,
+)
+
+UNITS: Registry[StepUnit] = Registry(
+    "unit",
+    StepUnit(
+        "rms",
+        "RMS of the residual stream",
+        "RMS",
+        "RMS",
+        lambda h: h.square().mean(-1, keepdim=True).sqrt(),
+        most=10.0,
+        usual=4.0,
+        step=0.5,
+        share=lambda d_model: 1 / math.sqrt(d_model),
+    ),
+    StepUnit(
+        "norm",
+        "norm of the residual stream",
+        "norms",
+        "norms of the residual stream",
+        lambda h: h.norm(dim=-1, keepdim=True),
+        most=1.0,
+        usual=0.2,
+        step=0.05,
+        share=lambda d_model: 1.0,
+    ),
+    StepUnit(
+        "absolute",
+        "absolute",
+        "absolute",
+        "(absolute)",
+        lambda h: h.new_ones(len(h), 1),
+        most=100.0,
+        usual=10.0,
+        step=1.0,
+    ),
+    error=InterventionError,
+)
+
+
+def swept_places() -> tuple[str, ...]:
+    """The position sets at which KL(β) is had, the usual one first."""
+    return tuple(place.name for place in PLACES.values() if place.as_swept)

@@ -25,7 +25,8 @@ from backend.cot.prompts import PUBLISHED
 from backend.cot.thoughts import closing_tag, split_response
 from backend.ids import stable_id
 from backend.statistics.intervals import wilson
-from precompute.importers.checked_json import ImportedStudy, ImportFormatError, Node, Part, by_cots, read_json, row
+from precompute.checked_json import ImportedStudy, ImportFormatError, Node, Part, by_cots, read_json, row
+from precompute.importers import Importer
 from precompute.importers.thought_anchors import Undefined, chunk_row, model_row, published_row
 
 # Our name of a metric -> its key in the annotated file.
@@ -341,3 +342,6 @@ def _direction(
         vector=[value / length for value in values],
         parameters=json.dumps(parameters | {"layer": "as published"}),
     )
+
+
+IMPORTER = Importer("seed-study", "a study of Steering Thought Anchors (Dawes 2025)", seed_study_parts)

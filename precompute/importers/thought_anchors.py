@@ -30,7 +30,8 @@ from backend.cot.categories import CATEGORIES
 from backend.cot.prompts import PUBLISHED
 from backend.cot.thoughts import closing_tag, split_response
 from backend.ids import chunk_id, rollout_id, stable_id
-from precompute.importers.checked_json import ImportedStudy, ImportFormatError, Node, Part, read_json, row
+from precompute.checked_json import ImportedStudy, ImportFormatError, Node, Part, read_json, row
+from precompute.importers import Importer
 
 # Our name of a metric -> its key in chunks_labeled.json.
 METRICS = {
@@ -575,3 +576,6 @@ def _step_importance_rows(
         )
         for (source, target), value in found.items()
     ]
+
+
+IMPORTER = Importer("thought-anchors", "chains of Thought Anchors (Bogdan et al. 2025)", thought_anchors_parts)

@@ -280,7 +280,7 @@ def test_a_scenario_without_an_answer_is_a_study_that_the_page_shows(folder, tmp
 
 
 def test_an_unknown_format_is_refused_with_those_there_are(tmp_path):
-    with pytest.raises(AnchorscopeError, match="thought-anchors, seed-study"):
+    with pytest.raises(AnchorscopeError, match=r"there are seed-study .*, thought-anchors"):
         bring("spreadsheet", tmp_path, StudyFolder(tmp_path / "s"))
 
 

@@ -42,7 +42,7 @@ def test_an_unknown_key_is_named_with_its_neighbours(tmp_path):
         ),
         ("per_level = 8", "", "exactly one of per_level, gsm8k, math"),
         ('name = "quick"', 'name = "../quick"', "name = '../quick'"),
-        ('"anchor", "chunk"', '"anchor", "end"', "'anchor' or 'chunk'"),
+        ('"anchor", "chunk"', '"anchor", "end"', "allowed are anchor, chunk"),
     ],
 )
 def test_a_value_out_of_range_is_refused_with_what_is_allowed(tmp_path, old, new, words):

@@ -6,7 +6,7 @@ import pytest
 
 from backend.schema.tables import TABLES
 from backend.statistics.intervals import wilson
-from precompute.importers.checked_json import ImportFormatError
+from precompute.checked_json import ImportFormatError
 from precompute.importers.seed_study import read_seed_study
 from tests.shared_data import shared_folder
 

@@ -7,7 +7,7 @@ import pytest
 
 from backend.cot.chunking import chunk_spans
 from backend.schema.tables import TABLES
-from precompute.importers.checked_json import MAX_FILE_BYTES, ImportFormatError
+from precompute.checked_json import MAX_FILE_BYTES, ImportFormatError
 from precompute.importers.thought_anchors import METRICS, read_thought_anchors
 from tests.shared_data import shared_folder
 
