@@ -12,7 +12,7 @@ from app.figures.crosscoder import ablation_effects, category_frequencies
 from app.shared import chosen_dictionary
 from app.shared.chunk_table import interval, number
 from app.shared.clicks import picked_row
-from app.shell import selection, studies
+from app.shell import keys, selection, studies
 from app.shell.missing import Missing, command, say
 from app.shell.untrusted import show
 from backend.cot.reasoning import TARGETS
@@ -59,7 +59,7 @@ def frequencies(store: Store, dictionary: pd.Series, scheme: str) -> None:
         norm = selection.pick(
             "norm", "Decoder norm of NRN", list(all_features.NORMS), show=all_features.NORMS.get, width=260
         )
-        key = f"category_frequencies_{scheme}_{norm}"
+        key = keys.of(f"category_frequencies_{scheme}_{norm}")
         st.plotly_chart(
             category_frequencies(rates, norm=norm),
             key=key,
@@ -88,7 +88,7 @@ def _table(store: Store, dictionary: pd.Series, rates: pd.DataFrame, norm: str) 
         labels(store.path, dictionary.dictionary_id),
     )
     found = top_table(of_category, features, given, norm=norm if chosen_dictionary.compares(dictionary) else None)
-    key = f"category_table_{name}_{norm}"
+    key = keys.of(f"category_table_{name}_{norm}")
 
     def go() -> None:
         if (picked := picked_row(key, len(found))) is not None:
@@ -157,7 +157,9 @@ def ablations(store: Store, dictionary: pd.Series, scheme: str) -> None:
         bounds = [f"{above:g}" for above in sorted(rows["nrn_above"].unique())]
         above = selection.pick("above", "NRN above", bounds, width=140) if len(bounds) > 1 else bounds[0]
     part = rows[(rows["measure"] == measure) & (rows["scheme"] == scheme) & (rows["nrn_above"] == float(above))]
-    st.plotly_chart(ablation_effects(part, measure=measure), key="ablation_effects", config={"displayModeBar": False})
+    st.plotly_chart(
+        ablation_effects(part, measure=measure), key=keys.of("ablation_effects"), config={"displayModeBar": False}
+    )
     st.caption(_how(part, scheme, above))
     with st.expander("The numbers"):
         st.dataframe(ablation_table(part), hide_index=True, row_height=28, height=420)

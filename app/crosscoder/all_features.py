@@ -11,7 +11,7 @@ from app.shared import chosen_dictionary, feature_filters
 from app.shared.chunk_table import interval, number
 from app.shared.clicks import boxes, picked_row
 from app.shared.feature_filters import COLUMNS, NOT_KNOWN, Between, Filter, Filters
-from app.shell import selection, studies
+from app.shell import keys, selection, studies
 from app.shell.missing import Missing, command, say, say_and_end
 from app.shell.progress import duration
 from app.shell.untrusted import for_markdown, one_line, show, show_exactly
@@ -109,7 +109,9 @@ def _training(store: Store, run) -> None:
         f" {_count(run.seed)}"
     )
     points = studies.ask(store.dictionary_training_curve, training_id=run.training_id)
-    st.plotly_chart(training_curves(points), key=f"training_{run.training_id}", config={"displayModeBar": False})
+    st.plotly_chart(
+        training_curves(points), key=keys.of(f"training_{run.training_id}"), config={"displayModeBar": False}
+    )
     if len(points):
         st.caption(
             f"Each point: the mean of {int(points['n_steps'].max())} steps, on the training's own batches and not the"
@@ -215,7 +217,7 @@ def compared(
     left, right = st.columns(2, gap="medium")
     column, turn = f"nrn_{norm}", st.session_state.get(_TURN, 0)
     with left:
-        histogram = f"nrn_histogram_{turn}"
+        histogram = keys.of(f"nrn_histogram_{turn}")
         st.plotly_chart(
             nrn_histogram(rows, norm=norm, chosen=_chosen(filters, column, 0.0, 1.0)),
             key=histogram,
@@ -247,7 +249,7 @@ def compared(
 def alone(rows: pd.DataFrame, filters: Filters) -> None:
     """For a dictionary of one model: how often features fire."""
     st.caption("This dictionary reads one model. NRN, latent scaling and classes compare two: here they are unknown.")
-    key = f"frequency_histogram_{st.session_state.get(_TURN, 0)}"
+    key = keys.of(f"frequency_histogram_{st.session_state.get(_TURN, 0)}")
     st.plotly_chart(
         frequency_histogram(rows, chosen=_chosen(filters, "frequency", 0.0, 1.0)),
         key=key,
@@ -316,7 +318,7 @@ def filter_controls(rows: pd.DataFrame, dictionary: pd.Series) -> Filters:
         for column, given in filters.items():
             _FILTER_WIDGETS[COLUMNS[column].kind](column, given, rows)
         if filters:
-            st.button("Clear", on_click=lambda: _choose({}), icon=":material/close:", key="clear_filters")
+            st.button("Clear", on_click=lambda: _choose({}), icon=":material/close:", key=keys.of("clear_filters"))
     return filters
 
 
@@ -378,7 +380,7 @@ def table(kept: pd.DataFrame, n: int, dictionary: pd.Series, *, norm: str, filte
     rows = kept.sort_values([*order, "feature"], ascending=[False] * len(order) + [True], na_position="last").head(
         MOST_ROWS
     )
-    key = f"features_{dictionary.dictionary_id}_{norm}_{feature_filters.as_text(filters)}"
+    key = keys.of(f"features_{dictionary.dictionary_id}_{norm}_{feature_filters.as_text(filters)}")
 
     def go() -> None:
         if (picked := picked_row(key, len(rows))) is not None:

@@ -13,7 +13,7 @@ from app.shared.chunk_table import number
 from app.shared.clicks import picked_row
 from app.shared.feature_filters import COLUMNS
 from app.shared.steer_by_feature import steer_by
-from app.shell import navigation, selection
+from app.shell import keys, navigation, selection
 from app.shell.untrusted import for_markdown, one_line, show
 from app.shell.vocabulary import CATEGORIES, category
 from backend.crosscoder import label_suggestions
@@ -73,17 +73,19 @@ def controls(store: Store, dictionary: pd.Series, rows: pd.DataFrame) -> list[in
             st.button(
                 "Pin this one",
                 icon=":material/push_pin:",
-                key="pin",
+                key=keys.of("pin"),
                 on_click=lambda: selection.choose(pinned=str(feature)),
             )
         else:
             st.button(
                 "Exchange",
                 icon=":material/swap_horiz:",
-                key="exchange",
+                key=keys.of("exchange"),
                 on_click=lambda: selection.choose(feature=str(pinned), pinned=str(feature)),
             )
-            st.button("Unpin", icon=":material/close:", key="unpin", on_click=lambda: selection.choose(pinned=None))
+            st.button(
+                "Unpin", icon=":material/close:", key=keys.of("unpin"), on_click=lambda: selection.choose(pinned=None)
+            )
         st.page_link(
             navigation.page_named(navigation.CROSSCODER),
             label="All features",
@@ -184,11 +186,11 @@ def _called(name: str) -> str:
 def _label(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
     given = history(store.path, dictionary.dictionary_id)
     given = given[given["feature"] == feature]
-    words, author = f"label_{dictionary.dictionary_id}_{feature}", f"author_{column}"
+    words, author = keys.of(f"label_{dictionary.dictionary_id}_{feature}"), keys.of(f"author_{column}")
     st.session_state.setdefault(words, given["label"].iloc[-1] if len(given) else "")
     st.session_state.setdefault(author, st.session_state.get(_AUTHOR, ""))
     with (
-        st.form(f"label_form_{column}", border=False),
+        st.form(keys.of(f"label_form_{column}"), border=False),
         st.container(horizontal=True, vertical_alignment="bottom", gap="small"),
     ):
         st.text_input("Label", key=words, max_chars=LONGEST_LABEL)
@@ -244,7 +246,7 @@ def _suggestions(store: Store, dictionary: pd.Series, feature: int, words: str) 
         for nth, text in enumerate(texts):
             st.button(
                 "Take",
-                key=f"take_{words}_{nth}",
+                key=keys.of(f"take_{words}_{nth}"),
                 icon=":material/north:",
                 type="tertiary",
                 on_click=lambda text=text: st.session_state.update({words: text}),
@@ -253,7 +255,7 @@ def _suggestions(store: Store, dictionary: pd.Series, feature: int, words: str) 
         if len(found) and (chat := _chat()):
             st.button(
                 f"Ask {for_markdown(chat.model, 40)}",
-                key=f"ask_{words}",
+                key=keys.of(f"ask_{words}"),
                 type="tertiary",
                 icon=":material/chat:",
                 help=(
@@ -297,7 +299,7 @@ def _examples(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: 
         st.session_state[_READ] = True
 
     roles = list(chosen_dictionary.roles(dictionary).values())
-    examples(found, key=f"examples_{column}_{feature}", colour=MODELS["distilled"], names=roles, on_read=read)
+    examples(found, key=keys.of(f"examples_{column}_{feature}"), colour=MODELS["distilled"], names=roles, on_read=read)
     st.caption(
         f"n = {len(found)} tokens with the largest f, the strongest of each CoT before second ones. Hover for a token's"
         " f, and the norm of what it adds to the residual"
@@ -308,14 +310,16 @@ def _examples(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: 
 def _histogram(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
     found = store.feature_histogram(dictionary.dictionary_id, feature)
     edges, counts = ([], []) if found.empty else (list(found["edges"][0]), [int(count) for count in found["counts"][0]])
-    st.plotly_chart(activation_histogram(edges, counts), key=f"histogram_{column}", config={"displayModeBar": False})
+    st.plotly_chart(
+        activation_histogram(edges, counts), key=keys.of(f"histogram_{column}"), config={"displayModeBar": False}
+    )
 
 
 def _logits(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
     found = store.feature_logits(dictionary.dictionary_id, feature)
     st.plotly_chart(
         logit_effects(found, chosen_dictionary.roles(dictionary)),
-        key=f"logits_{column}",
+        key=keys.of(f"logits_{column}"),
         config={"displayModeBar": False},
     )
     if len(found):
@@ -333,10 +337,10 @@ def _neighbours(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature
         st.caption("Its decoder rows are zero, so nothing is near.")
         return
     pins = selection.get("pinned") is None and st.toggle(
-        "A click pins the neighbour beside this one", key=f"pins_{column}"
+        "A click pins the neighbour beside this one", key=keys.of(f"pins_{column}")
     )
     for model_id, role in chosen_dictionary.roles(dictionary).items():
-        near, key = found[found["model_id"] == model_id], f"neighbours_{column}_{role}_{feature}"
+        near, key = found[found["model_id"] == model_id], keys.of(f"neighbours_{column}_{role}_{feature}")
 
         def go(near: pd.DataFrame = near, key: str = key) -> None:
             if (picked := picked_row(key, len(near))) is not None:
@@ -389,7 +393,7 @@ def _categories(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature
         st.caption(words)
         st.plotly_chart(
             firing_by_category(found[found["scheme"] == scheme], overall=overall, names=CATEGORIES),
-            key=f"{scheme}_{column}",
+            key=keys.of(f"{scheme}_{column}"),
             config={"displayModeBar": False},
         )
     st.caption(

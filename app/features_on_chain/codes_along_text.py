@@ -21,7 +21,7 @@ from app.shared.chosen_chunk import ChosenChunk
 from app.shared.chunk_table import number
 from app.shared.clicks import marks, picked_row
 from app.shared.waiting import place_in_line
-from app.shell import navigation, selection, studies
+from app.shell import keys, navigation, selection, studies
 from app.shell.missing import Missing, PageEnds, command, no_tokens, say_and_end
 from app.shell.untrusted import one_line, show
 from backend.cot.chunking import chunk_spans, token_spans
@@ -109,14 +109,14 @@ def _typed(store: Store, dictionary: pd.Series) -> TextCodes:
     """What was typed, encoded by the live worker. Until it is, says so and ends the page."""
     base, distilled = _models(store, dictionary)
     given, after = typed_text.read("words") or "", _prompt_from(store)
-    with st.form("features_text_form"):
+    with st.form(keys.of("features_text_form")):
         words = st.text_area(
-            "Text", given, height=120, max_chars=MAX_CHARS, key=f"features_text_words_{stable_id('t', given)}"
+            "Text", given, height=120, max_chars=MAX_CHARS, key=keys.of(f"features_text_words_{stable_id('t', given)}")
         )
         is_after = st.toggle(
             "after the prompt of the chain of thought chosen last",
             after is not None,
-            key=f"features_text_after_{after}",
+            key=keys.of(f"features_text_after_{after}"),
             help=(
                 "Both models then read the text as an answer to that problem. Without it the text begins with its own"
                 " first token, of which nothing is known: it is an attention sink, and dictionaries never see it."
@@ -186,7 +186,7 @@ def _wait_for(status: Status, choice: Choice, request: Codes) -> NoReturn:
     if status.ended:
         with st.container(border=True):
             show(status.error or "Reading this text was stopped.")
-            if st.button("Try again", icon=":material/refresh:", key="features_text_again"):
+            if st.button("Try again", icon=":material/refresh:", key=keys.of("features_text_again")):
                 _asked(choice, request, again=True)
                 selection.rerun()
         raise PageEnds
@@ -196,11 +196,11 @@ def _wait_for(status: Status, choice: Choice, request: Codes) -> NoReturn:
         if now is None or now.ended:
             selection.rerun()
         place_in_line(now, "Reading the text")
-        if st.button("Stop", icon=":material/stop:", key="features_text_stop"):
+        if st.button("Stop", icon=":material/stop:", key=keys.of("features_text_stop")):
             live.stop(status.ticket_id)
             selection.rerun()
 
-    st.fragment(look, run_every=live.EVERY)()
+    keys.fragment(look, run_every=live.EVERY)()
     raise PageEnds
 
 
@@ -320,7 +320,7 @@ def heat(dictionary: pd.Series, rows: pd.DataFrame, shown: Shown, features: list
         numbers = text.chunks.loc[text.chunks["token_start"] == marked.start, "number"]
         frame = range(int(numbers.iloc[0]), int(numbers.iloc[0]) + 1) if len(numbers) and len(marked) else None
     norms, panels = _panels(dictionary, rows)
-    key = f"chain_heat_{cells}"
+    key = keys.of(f"chain_heat_{cells}")
     st.plotly_chart(
         chain_heat(
             on_text.contributions(found, norms),
@@ -463,7 +463,7 @@ def looked_at(dictionary: pd.Series, rows: pd.DataFrame, shown: Shown, features:
         token_text(
             text.tokens[around.start : around.stop],
             dict(zip(of_tint["position"].tolist(), of_tint["code"].tolist(), strict=True)),
-            key="chain_tokens",
+            key=keys.of("chain_tokens"),
             colour=MODELS["distilled"],
             n_prompt=text.n_prompt,
             selected=token,
@@ -509,7 +509,7 @@ def _firing(dictionary: pd.Series, rows: pd.DataFrame, shown: Shown, token: int 
     words = ("feature", "label", "class", "n fired")
     numbers = {name: st.column_config.NumberColumn(format="%.3g") for name in columns if name not in words}
     table = pd.DataFrame(columns)
-    key = f"firing_{shown.key}_{first}_{end}"
+    key = keys.of(f"firing_{shown.key}_{first}_{end}")
     st.dataframe(
         table,
         hide_index=True,

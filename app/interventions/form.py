@@ -12,7 +12,7 @@ import streamlit as st
 
 from app.interventions import running
 from app.shared import chosen_dictionary, live
-from app.shell import selection
+from app.shell import keys, selection
 from app.shell.progress import duration
 from app.shell.untrusted import one_line, show
 from backend.cot.prompts import Prompt, usual
@@ -138,7 +138,7 @@ def _list(store: Store, dictionary: pd.Series, rows: pd.DataFrame, compares: boo
         row_height=28,
         height=min(40 + 28 * len(table), 220),
         column_config=config,
-        key="changed_features",
+        key=keys.of("changed_features"),
     )
     if len(rows) > len(shown):
         st.caption(f"The first {len(shown)} of {len(rows)} are listed; all of them are changed.")
@@ -241,7 +241,7 @@ def ask(store: Store, dictionary: pd.Series, rows: pd.DataFrame, asked: Trial | 
         cost = "" if asked is None else _cost(store.path, asked, model_ids, frequency, prompts)
     except AnchorscopeError as error:
         asked, cost, problem = None, "", str(error)
-    with st.container(border=True, key="asked_intervention"):
+    with st.container(border=True, key=keys.of("asked_intervention")):
         if problem:
             show(problem)
         elif asked is not None:
@@ -252,13 +252,13 @@ def ask(store: Store, dictionary: pd.Series, rows: pd.DataFrame, asked: Trial | 
     with st.container(horizontal=True, gap="small"):
         pressed = {
             (): st.button(
-                "Run", type="primary", icon=":material/play_arrow:", disabled=not ready, key="run_intervention"
+                "Run", type="primary", icon=":material/play_arrow:", disabled=not ready, key=keys.of("run_intervention")
             )
         }
         for factor in trials.SURPRISES:
             label = f"Published surprise: scale by {factor:g}"
             pressed[(factor,)] = st.button(
-                label, icon=":material/science:", disabled=not ready, key=f"surprise_{factor:g}"
+                label, icon=":material/science:", disabled=not ready, key=keys.of(f"surprise_{factor:g}")
             )
     st.caption(
         "“Decoding R1's CoT” scaled features by 1.5 and by 0.5, with the reconstruction in place of the residual"

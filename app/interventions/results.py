@@ -14,7 +14,7 @@ from app.figures.intervention_effects import shares_by_arm
 from app.shared.chunk_table import interval
 from app.shared.chunk_table import number as figure
 from app.shared.clicks import picked_rows
-from app.shell import selection
+from app.shell import keys, selection
 from app.shell.untrusted import for_markdown, one_line, show, show_exactly
 from app.shell.vocabulary import FINISHES
 from backend.crosscoder.accuracy import compare_arms, summarise_arms
@@ -201,7 +201,7 @@ def asked(store: Store, dictionary_id: str) -> pd.DataFrame:
     )
 
     key = (  # what is asked anew moves the others: a row is one number
-        f"asked_list_{stable_id('t', *rows['intervention_id'])}"
+        keys.of(f"asked_list_{stable_id('t', *rows['intervention_id'])}")
     )
 
     def chosen() -> None:
@@ -246,7 +246,7 @@ def results(store: Store, chosen: pd.DataFrame, roles: Mapping[str, str]) -> Non
         if st.button(
             "Forget what is shown",
             icon=":material/delete:",
-            key="forget",
+            key=keys.of("forget"),
             help="Samples stay, as others may share them.",
         ):
             _forget(kept, chosen)
@@ -271,7 +271,9 @@ def _of_group(store: Store, group: Group, samples: pd.DataFrame, roles: Mapping[
         return
     summaries = {model: summarise_arms(own) for model, own in samples.groupby("model_id", sort=False)}
     st.plotly_chart(
-        shares_by_arm(figure_rows(group, summaries, roles)), key=f"shares_{key}", config={"displayModeBar": False}
+        shares_by_arm(figure_rows(group, summaries, roles)),
+        key=keys.of(f"shares_{key}"),
+        config={"displayModeBar": False},
     )
     n_wanted = len(group.problems) * group.n_samples
     for model_id, role in roles.items():
@@ -283,14 +285,18 @@ def _of_group(store: Store, group: Group, samples: pd.DataFrame, roles: Mapping[
         st.markdown(f"**{role.capitalize()} model**")
         show(conclusion(rows, group))
         st.dataframe(
-            contrast_table(rows, group), hide_index=True, row_height=28, height="content", key=f"contrasts_{key}_{role}"
+            contrast_table(rows, group),
+            hide_index=True,
+            row_height=28,
+            height="content",
+            key=keys.of(f"contrasts_{key}_{role}"),
         )
         st.dataframe(
             arm_table(summaries[model_id], group),
             hide_index=True,
             row_height=28,
             height="content",
-            key=f"arms_{key}_{role}",
+            key=keys.of(f"arms_{key}_{role}"),
         )
         if short:
             st.caption(f"Not finished: {len(short)} arms have fewer than {n_wanted} samples yet.")
@@ -401,18 +407,27 @@ def _side_by_side(store: Store, group: Group, samples: pd.DataFrame, roles: Mapp
     a, b, c = st.columns([2, 6, 2], gap="small")
     models = [model_id for model_id in roles if (samples["model_id"] == model_id).any()]
     model_id = a.selectbox(
-        "Model", models, index=len(models) - 1, format_func=lambda name: roles[name], key=f"text_model_{key}"
+        "Model", models, index=len(models) - 1, format_func=lambda name: roles[name], key=keys.of(f"text_model_{key}")
     )
     own = samples[samples["model_id"] == model_id]
     problems = [name for name in group.problems if (own["problem_id"] == name).any()]
     titles = {name: one_line(questions.get(name, {}).get("question", name), 120) for name in problems}
-    problem = b.selectbox("Problem", problems, format_func=titles.__getitem__, key=f"text_problem_{key}")
-    number = c.number_input("Sample", 0, group.n_samples - 1, key=f"text_sample_{key}") if group.n_samples > 1 else 0
+    problem = b.selectbox("Problem", problems, format_func=titles.__getitem__, key=keys.of(f"text_problem_{key}"))
+    number = (
+        c.number_input("Sample", 0, group.n_samples - 1, key=keys.of(f"text_sample_{key}"))
+        if group.n_samples > 1
+        else 0
+    )
     labels = dict(zip(group.arms["key"], group.arms["label"], strict=True))
     there = [name for name in labels if (own["arm"] == name).any()]
     usual = [name for name in there if not name.endswith("random")][:_MOST_COLUMNS]
     picked = st.multiselect(
-        "Arms", there, usual, format_func=labels.__getitem__, max_selections=_MOST_COLUMNS, key=f"text_arms_{key}"
+        "Arms",
+        there,
+        usual,
+        format_func=labels.__getitem__,
+        max_selections=_MOST_COLUMNS,
+        key=keys.of(f"text_arms_{key}"),
     )
     if known := questions.get(problem):
         show(f"{known['question']}\nRight answer: {'unknown' if known['answer'] is None else known['answer']}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from app.shell import selection
+from app.shell import keys, selection
 from app.shell.untrusted import one_line, show, show_exactly
 from app.shell.vocabulary import FINISHES
 from backend.root import ROOT
@@ -70,7 +70,7 @@ def follow(study: Path, roles: Mapping[str, str]) -> None:
             else:
                 st.progress(0.0, text="Starting: the models are being loaded")
             _under_way(study, roles)
-            if st.button("Stop", icon=":material/stop:", key="stop_interventions"):
+            if st.button("Stop", icon=":material/stop:", key=keys.of("stop_interventions")):
                 stop(study)
         elif n_left:
             words = {"failed": "The last run failed.", "interrupted": "The last run was stopped."}
@@ -83,12 +83,12 @@ def follow(study: Path, roles: Mapping[str, str]) -> None:
                     "What the last run said", expanded=progress is not None and progress.state == "failed"
                 ):
                     show_exactly(last_words)
-            if st.button("Go on", icon=":material/play_arrow:", key="continue_interventions"):
+            if st.button("Go on", icon=":material/play_arrow:", key=keys.of("continue_interventions")):
                 start(study)
                 selection.rerun()
 
     seen = _moment(study)
-    st.fragment(draw, run_every=_LOOK_EVERY if seen[1] else None)()
+    keys.fragment(draw, run_every=_LOOK_EVERY if seen[1] else None)()
 
 
 def _under_way(study: Path, roles: Mapping[str, str]) -> None:
@@ -116,7 +116,7 @@ def _under_way(study: Path, roles: Mapping[str, str]) -> None:
         f"{len(shown)} samples have ended in units that are not whole yet; they are judged and kept with the rest of"
         " their unit."
     )
-    st.dataframe(shown, hide_index=True, row_height=28, height=min(40 + 28 * len(shown), 240), key="under_way")
+    st.dataframe(shown, hide_index=True, row_height=28, height=min(40 + 28 * len(shown), 240), key=keys.of("under_way"))
 
 
 def _moment(study: Path) -> tuple[int, bool, int]:

@@ -12,7 +12,7 @@ from app.shared.chosen_chunk import ChosenChunk
 from app.shared.chunk_panel import go_table
 from app.shared.chunk_table import number
 from app.shared.clicks import boxes, chunk_ids, lassos
-from app.shell import navigation, selection, studies
+from app.shell import keys, navigation, selection, studies
 from app.shell.missing import Missing, command, no_activations, say_and_end
 from app.shell.untrusted import show, show_exactly
 from app.shell.vocabulary import CATEGORIES, METHODS, category, metric_choice
@@ -160,7 +160,7 @@ def caption(chosen: Chosen, rows: pd.DataFrame) -> None:
 
 def chart_key() -> str:
     """A new chart after each lasso, so that its points do not travel to the server again and again."""
-    return f"latent_map_{st.session_state.get(_TURN, 0)}"
+    return keys.of(f"latent_map_{st.session_state.get(_TURN, 0)}")
 
 
 def taken(key: str, rows: pd.DataFrame) -> None:
@@ -194,7 +194,13 @@ def card(store: Store, where: ChosenChunk, rows: pd.DataFrame) -> None:
             row = store.importance_of_chunk(where.chunk)
             row = row[(row["metric"] == name) & (row["convention"] == convention)]
             st.caption(f"{metric_choice(choice)}: {number(row['value'].iloc[0]) if len(row) else 'unknown'}")
-        if st.button("Read it in its chain of thought", icon=":material/segment:", type="primary", width="stretch"):
+        if st.button(
+            "Read it in its chain of thought",
+            icon=":material/segment:",
+            type="primary",
+            width="stretch",
+            key=keys.of("read_chunk"),
+        ):
             navigation.go_to(navigation.CHAINS)
 
 
@@ -206,7 +212,7 @@ def lassoed_table(rows: pd.DataFrame) -> None:
     chosen = rows[rows["chunk_id"].isin(lassoed)]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**{len(chosen)} chunks in the selection** · choose a row to select its chunk")
-        st.button("Clear", on_click=_forget_lasso, icon=":material/close:")
+        st.button("Clear", key=keys.of("clear_lasso"), on_click=_forget_lasso, icon=":material/close:")
     go_table(
         chosen,
         {
@@ -214,7 +220,7 @@ def lassoed_table(rows: pd.DataFrame) -> None:
             "category": [category(tag) if isinstance(tag, str) else "not tagged" for tag in chosen["category"]],
             "metric": chosen["value"],
         },
-        key=f"lassoed_{st.session_state.get(_TURN, 0)}",
+        key=keys.of(f"lassoed_{st.session_state.get(_TURN, 0)}"),
         own="",
     )
 

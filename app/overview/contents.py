@@ -9,6 +9,7 @@ import streamlit as st
 
 from app.figures.overview import accuracy_by_prompt
 from app.shared.statistics_cache import prompt_contrasts
+from app.shell import keys
 from app.shell.progress import duration
 from app.shell.untrusted import one_line, show, show_exactly
 from backend.cot.prompts import MANNERS
@@ -86,7 +87,7 @@ def prompts(store: Store) -> None:
     found = found.assign(model=found["model_id"].map(names))
     left, right = st.columns([2, 3], gap="large")
     with left:
-        st.plotly_chart(accuracy_by_prompt(found), key="accuracy_by_prompt")
+        st.plotly_chart(accuracy_by_prompt(found), key=keys.of("accuracy_by_prompt"))
     with right:
         st.dataframe(cell_table(found), hide_index=True, height="content")
         show(

@@ -5,7 +5,7 @@ import streamlit as st
 
 from app.shared import chosen_chunk
 from app.shared.chosen_chunk import ChosenChunk
-from app.shell import selection, studies
+from app.shell import keys, selection, studies
 from app.shell.theme import category_colour
 from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import CATEGORIES, CONVENTIONS, METRICS, Metric, category, definition, metric, metric_choice
@@ -47,7 +47,7 @@ def choose_cot(store: Store, where: ChosenChunk) -> ChosenChunk:
 def problem_card(store: Store, where: ChosenChunk) -> None:
     """Question, ground truth, the CoT's answer and its verdict."""
     cot = store.cot(where.cot).iloc[0]
-    with st.container(border=True, gap="small", key="problem_card"):
+    with st.container(border=True, gap="small", key=keys.of("problem_card")):
         show(cot.question)
         with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
             _verdict(cot.is_correct)

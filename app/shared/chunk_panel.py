@@ -11,7 +11,7 @@ from app.shared.chosen_chunk import ChosenChunk
 from app.shared.chunk_table import count, interval, metric_table, number, why_unknown
 from app.shared.clicks import picked_row
 from app.shared.geometry_columns import pick_unit
-from app.shell import navigation, selection
+from app.shell import keys, navigation, selection
 from app.shell.missing import Missing, command, no_activations, no_rollouts, no_tokens, say
 from app.shell.untrusted import for_markdown, one_line, show_exactly
 from app.shell.vocabulary import (
@@ -69,7 +69,7 @@ def panel(store: Store, where: ChosenChunk, chunks: pd.DataFrame, name: str | No
 
 def steering(curves: pd.DataFrame) -> None:
     """KL(β) of a chunk at one layer and position."""
-    st.plotly_chart(kl_curves(curves), key="kl_curves", config={"displayModeBar": False})
+    st.plotly_chart(kl_curves(curves), key=keys.of("kl_curves"), config={"displayModeBar": False})
     if len(curves):
         st.caption(
             f"n = {len(curves)} curves, each KL a mean over {int(curves['n_tokens'].max())} tokens. Lines:"
@@ -145,7 +145,7 @@ def _rollouts(store: Store, where: ChosenChunk, chunk: pd.Series) -> None:
         )
     st.plotly_chart(
         answers_before_and_after(store.outcomes_around(where.chunk, kind)),
-        key="outcomes",
+        key=keys.of("outcomes"),
         config={"displayModeBar": False},
     )
     rows = rows[rows["kind"] == kind]
@@ -184,7 +184,7 @@ def _rollout_table(rows: pd.DataFrame, title: str) -> None:
     if judged.empty and rows["answer"].isna().all():
         shown = shown.drop(columns=["answer", "counts as", "verdict"])
     shown = shown.drop(columns=[name for name in ("cosine", "tokens") if shown[name].isna().all()])
-    key = f"rollouts_{title}_{rows['rollout_id'].iloc[0]}"
+    key = keys.of(f"rollouts_{title}_{rows['rollout_id'].iloc[0]}")
     event = st.dataframe(
         shown,
         hide_index=True,
@@ -265,7 +265,7 @@ def _neighbours(store: Store, where: ChosenChunk, chunk: pd.Series) -> None:
     go_table(
         near,
         {"cosine": near["cosine"].astype(float).round(3)},
-        key=f"neighbours_{where.chunk}_{stream.id}",
+        key=keys.of(f"neighbours_{where.chunk}_{stream.id}"),
         own=where.cot,
     )
 
@@ -281,7 +281,7 @@ def _influence(store: Store, where: ChosenChunk, chunk: pd.Series) -> None:
     for title, rows in (("This chunk influences", onward), ("Influenced by", back)):
         st.markdown(f"**{title}** · {len(rows)} chunks")
         strongest = rows.sort_values("value", ascending=False, kind="stable").head(15)
-        go_table(strongest, {"importance": strongest["value"]}, key=f"{title}_{where.chunk}", own=where.cot)
+        go_table(strongest, {"importance": strongest["value"]}, key=keys.of(f"{title}_{where.chunk}"), own=where.cot)
 
 
 def go_table(rows: pd.DataFrame, values: dict, *, key: str, own: str) -> None:

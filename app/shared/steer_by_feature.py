@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from app.shared import chosen_dictionary
-from app.shell import navigation, selection, studies
+from app.shell import keys, navigation, selection, studies
 from app.shell.untrusted import show
 from backend.errors import AnchorscopeError
 from backend.geometry.direction_library import DirectionSpec, make_direction
@@ -22,11 +22,11 @@ def steer_by(store: Store, dictionary: pd.Series, features: Sequence[int], *, la
             " mean."
         )
         roles = chosen_dictionary.roles(dictionary)
-        feature = st.selectbox("Feature", features, key="steer_by")
+        feature = st.selectbox("Feature", features, key=keys.of("steer_by"))
         model_id = st.selectbox(
-            "Decoder of", list(roles), index=len(roles) - 1, format_func=roles.__getitem__, key="steer_in"
+            "Decoder of", list(roles), index=len(roles) - 1, format_func=roles.__getitem__, key=keys.of("steer_in")
         )
-        if st.button("Open on the Steering page", key="open_steering") and feature is not None:
+        if st.button("Open on the Steering page", key=keys.of("open_steering")) and feature is not None:
             try:
                 _go(store, dictionary, int(feature), model_id)
             except AnchorscopeError as error:

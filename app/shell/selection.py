@@ -16,6 +16,8 @@ from typing import Any, NoReturn
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from app.shell import keys
+
 FIELDS = (
     "study",
     "problem",
@@ -393,7 +395,7 @@ def following(
     in the session would not do: Streamlit tells the browser once, in a message that is dropped when the next run begins
     before it was sent, and the browser then answers with the widget's default.
     """
-    shown = st.session_state.setdefault(_SHOWN, {})
+    widget, shown = keys.of(widget), st.session_state.setdefault(_SHOWN, {})
     turn, last, words = shown.get(widget, (0, value, worded))
     said = st.session_state.get(_key(widget, turn), last)
     if not _equal(said, value) or (_equal(last, value) and words not in (None, worded)):

@@ -15,7 +15,7 @@ from app.shared.chosen_stream import short
 from app.shared.clicks import marks, picked_row
 from app.shared.geometry_columns import place_in_words
 from app.shared.statistics_cache import agreement_of, pairs_of
-from app.shell import selection, studies
+from app.shell import keys, selection, studies
 from app.shell.missing import Missing, command, no_rollouts, say
 from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import CONVENTIONS, KINDS, column, metric_choice
@@ -83,7 +83,7 @@ def all_pairs(store: Store, where: ChosenChunk) -> None:
     ]
     # Other rows make another table: the browser names a row by its number alone.
     shown = stable_id("t", *(str(value) for name in (*_PAIR, "subset") for value in rows[name]))
-    chart, table_key = f"effects_{shown}", f"pairs_{shown}"
+    chart, table_key = keys.of(f"effects_{shown}"), keys.of(f"pairs_{shown}")
     st.plotly_chart(effects(rows, labels), key=chart, on_select=lambda: _clicked(chart, rows), selection_mode="points")
     table = pair_table(rows)
 
@@ -350,7 +350,9 @@ def _agreement(store: Store, choices: list[str]) -> None:
     found = agreement_of(wide)
     fair = [comparable(a.partition(":")[2], b.partition(":")[2]) for a, b in zip(found["a"], found["b"], strict=True)]
     found = found[pd.Series(fair, index=found.index, dtype=bool)]  # a list without elements would choose columns
-    st.plotly_chart(agreement_matrix(found, {choice: metric_choice(choice) for choice in shown}), key="agreement")
+    st.plotly_chart(
+        agreement_matrix(found, {choice: metric_choice(choice) for choice in shown}), key=keys.of("agreement")
+    )
     st.caption(
         "Spearman's ρ over chunks where both are known; n and the 95 % interval over problems on hover. Metrics that"
         " share rollouts agree in part because they share their noise. What was published is compared with `ta` alone,"

@@ -20,7 +20,7 @@ from app.shared.chosen_chunk import ChosenChunk
 from app.shared.chunk_table import interval, number
 from app.shared.clicks import go_to_clicked
 from app.shared.geometry_columns import known_columns, pick_column
-from app.shell import selection, studies
+from app.shell import keys, selection, studies
 from app.shell.missing import Missing, command, say
 from app.shell.untrusted import show
 from app.shell.vocabulary import DIRECTIONS, KINDS, direction_words, unit_words
@@ -61,13 +61,13 @@ def of_chunk(store: Store, chunk: str, *, model: str, layer: int, unit: str, pos
         return
     st.markdown("**Exact geometry here**")
     if len(fisher):
-        st.dataframe(directions_table(fisher), hide_index=True, row_height=28, height="content", key="fisher")
+        st.dataframe(directions_table(fisher), hide_index=True, row_height=28, height="content", key=keys.of("fisher"))
     rows = quantities(exact.iloc[0] if len(exact) else None, clouds.iloc[0] if len(clouds) else None)
-    st.dataframe(rows, hide_index=True, row_height=28, height="content", key="exact")
+    st.dataframe(rows, hide_index=True, row_height=28, height="content", key=keys.of("exact"))
     if len(exact) and pd.api.types.is_list_like(exact["eigenvalues"].iloc[0]):
         row = exact.iloc[0]
         st.plotly_chart(
-            eigenvalues(row.eigenvalues, unit=row.unit), key="eigenvalues", config={"displayModeBar": False}
+            eigenvalues(row.eigenvalues, unit=row.unit), key=keys.of("eigenvalues"), config={"displayModeBar": False}
         )
         if pd.notna(row.eigen_residual):
             st.caption(
@@ -173,7 +173,7 @@ def side_by_side(store: Store, where: ChosenChunk) -> None:
         own = own[(own["model_id"] == row.model_id) & (own["layer"] == row.layer)]
         own = own[(own["position"] == row.position) & (own["unit"] == row.unit)]
         if len(own) and pd.notna(own["n_random"].iloc[0]):
-            st.plotly_chart(finite_steps(own.iloc[0]), key="finite_steps", config={"displayModeBar": False})
+            st.plotly_chart(finite_steps(own.iloc[0]), key=keys.of("finite_steps"), config={"displayModeBar": False})
             st.caption(_random_steps(own.iloc[0]))
         else:
             st.caption(
@@ -296,7 +296,7 @@ def _before_and_after(store: Store, where: ChosenChunk, row: pd.Series) -> None:
     step = found.step if measure == "kl_answer" and found.verdict in ("sharp", "gradual") else None
     unit, n_chunks = rows["unit"].iloc[0], len(store.chunk_spans(where.cot))
     figure = before_and_after(rows, measure=measure, unit=unit, step=step, selected=where.chunk, n_chunks=n_chunks)
-    st.plotly_chart(figure, key="before_after", config={"displayModeBar": False})
+    st.plotly_chart(figure, key=keys.of("before_after"), config={"displayModeBar": False})
     show(
         along_in_words(found)
         + (f" Unknown, and left out: {found.n_unknown} directions at places." if found.n_unknown else "")

@@ -16,7 +16,7 @@ from app.shared.chunk_table import interval, number
 from app.shared.clicks import go_to_clicked
 from app.shared.geometry_columns import known_columns, pick_column, place_in_words
 from app.shared.statistics_cache import chance_of, evidence_of, stored_evidence
-from app.shell import navigation, selection, studies
+from app.shell import keys, navigation, selection, studies
 from app.shell.missing import no_rollouts, say_and_end
 from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import column, definition, metric, metric_choice
@@ -152,14 +152,14 @@ def _computed(frame: pd.DataFrame, chosen: Chosen, subset: str) -> Evidence:
 
 
 def _scatter(rows: pd.DataFrame, chosen: Chosen, found: Evidence, selected: str) -> None:
-    pair = "|".join(map(str, chosen.pair.values()))
+    pair, key = "|".join(map(str, chosen.pair.values())), keys.of("steepness")
     kept = st.session_state.get("shuffled")
     seed = kept[1] if kept and kept[0] == pair else None
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.button(
             "Shuffle importance",
             icon=":material/shuffle:",
-            key="shuffle",
+            key=keys.of("shuffle"),
             on_click=lambda: st.session_state.update(shuffled=(pair, (seed or 0) + 1)),
             help="Deal importance anew among the chunks of each CoT: a look at what chance draws.",
         )
@@ -167,7 +167,7 @@ def _scatter(rows: pd.DataFrame, chosen: Chosen, found: Evidence, selected: str)
             st.button(
                 "As measured",
                 icon=":material/undo:",
-                key="unshuffle",
+                key=keys.of("unshuffle"),
                 on_click=lambda: st.session_state.pop("shuffled", None),
             )
     drawn = rows if seed is None else shuffled_within_cots(rows, seed)
@@ -188,8 +188,8 @@ def _scatter(rows: pd.DataFrame, chosen: Chosen, found: Evidence, selected: str)
     )
     st.plotly_chart(
         figure,
-        key="steepness",
-        on_select=lambda: go_to_clicked("steepness", rows["chunk_id"]),
+        key=key,
+        on_select=lambda: go_to_clicked(key, rows["chunk_id"]),
         selection_mode="points",
         config={"scrollZoom": True},
     )
@@ -260,11 +260,11 @@ def _evidence(store: Store, chosen: Chosen, by_subset: Mapping[str, Evidence], *
         st.caption(RULE)
         for condition in conditions(whole, COVARIATE_WORDS):
             st.text(("✓ " if condition.holds else "✗ ") + condition.words)
-    st.dataframe(evidence_table(by_subset), hide_index=True, row_height=28, height="content", key="evidence")
+    st.dataframe(evidence_table(by_subset), hide_index=True, row_height=28, height="content", key=keys.of("evidence"))
     if not is_stored:
         st.caption("Computed here: this pair is not in the table of all pairs, so its p stands alone and has no q.")
     if whole.fits:
-        st.dataframe(fits_table(whole), hide_index=True, row_height=28, height="content", key="fits")
+        st.dataframe(fits_table(whole), hide_index=True, row_height=28, height="content", key=keys.of("fits"))
         st.caption(
             "Curves through the same chunks: AIC less the least (lower is better), R² in sample, and CV R² on problems"
             " left out, where a constant has 0 and a curve that predicts worse than the mean is below it."
@@ -372,7 +372,9 @@ def chunk(store: Store, where: ChosenChunk, chosen: Chosen, rows: pd.DataFrame) 
             st.caption("Nothing of this geometry is known at this chunk. Click a point to choose one.")
         else:
             _values(own.iloc[0], chosen)
-        if st.button("Read it in its chain of thought", icon=":material/segment:", width="stretch"):
+        if st.button(
+            "Read it in its chain of thought", icon=":material/segment:", width="stretch", key=keys.of("read_chunk")
+        ):
             navigation.go_to(navigation.CHAINS)
     if chosen.layer == NO_LAYER:
         return

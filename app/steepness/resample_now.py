@@ -15,7 +15,7 @@ from app.shared.chosen_chunk import ChosenChunk
 from app.shared.chunk_table import interval, number
 from app.shared.statistics_cache import convergence_of
 from app.shared.waiting import place_in_line
-from app.shell import selection, studies
+from app.shell import keys, selection, studies
 from app.shell.missing import no_rollouts, say
 from app.shell.untrusted import for_markdown, one_line, show
 from app.shell.vocabulary import metric, metric_choice
@@ -73,7 +73,7 @@ def _convergence(store: Store, where: ChosenChunk, name: str, convention: str) -
     )
     st.plotly_chart(
         convergence(found, metric(name), band="95 % of random orders"),
-        key="convergence",
+        key=keys.of("convergence"),
         config={"displayModeBar": False},
     )
     unknown = int(found["n_unknown"].iloc[0])
@@ -139,7 +139,7 @@ def _resample(store: Store, where: ChosenChunk, name: str, convention: str) -> N
         )
         choice = writer(store, where.chunk, live.steerable(store))
     except AnchorscopeError as error:
-        st.button("Resample this chunk now", icon=":material/casino:", disabled=True, key="resample")
+        st.button("Resample this chunk now", icon=":material/casino:", disabled=True, key=keys.of("resample"))
         show(str(error))
         return
     status = live.service().status(experiment_id(choice.model_id, request))
@@ -147,7 +147,7 @@ def _resample(store: Store, where: ChosenChunk, name: str, convention: str) -> N
     tried = status is not None and status.ended and status.state != "finished"
     label = "Try again" if tried else "Resample this chunk now"
     done = status is not None and not tried
-    if st.button(label, icon=":material/casino:", type="primary", disabled=done, key="resample"):
+    if st.button(label, icon=":material/casino:", type="primary", disabled=done, key=keys.of("resample")):
         _start(choice, request, again=tried)
     if running:
         _follow(status.ticket_id, name, float(width))
@@ -172,12 +172,12 @@ def _follow(ticket: str, name: str, width: float) -> None:
         if now is None or now.ended:
             selection.rerun()
         place_in_line(now, "Writing rollouts")
-        if st.button("Stop", icon=":material/stop:", key="resample_stop"):
+        if st.button("Stop", icon=":material/stop:", key=keys.of("resample_stop")):
             live.stop(ticket)
             selection.rerun()
         looks(now, name, width)
 
-    st.fragment(look, run_every=live.EVERY)()
+    keys.fragment(look, run_every=live.EVERY)()
 
 
 def looks(status: Status, name: str, width: float) -> None:
@@ -203,7 +203,7 @@ def looks(status: Status, name: str, width: float) -> None:
     )
     rows = looks_table(found)
     figure = convergence(rows, metric(name), band="95 % interval", counted="new rollouts", target=width)
-    st.plotly_chart(figure, key="looks", config={"displayModeBar": False})
+    st.plotly_chart(figure, key=keys.of("looks"), config={"displayModeBar": False})
     st.caption(for_markdown(result.get("note") or NOTE, 1000))
     samples = pd.DataFrame(result.get("samples") or [])
     if status.ended and len(samples):
@@ -231,4 +231,4 @@ def _samples(samples: pd.DataFrame) -> None:
                 "resampled chunk": [one_line(text or "", 200) for text in samples["resampled_chunk"].fillna("")],
             }
         )
-        st.dataframe(shown, hide_index=True, row_height=28, height=320, key="new_rollouts")
+        st.dataframe(shown, hide_index=True, row_height=28, height=320, key=keys.of("new_rollouts"))

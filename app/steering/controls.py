@@ -13,7 +13,7 @@ import streamlit as st
 from app.components.layer_strip import layer_strip
 from app.shared import chosen_stream, live
 from app.shared.chunk_table import number as figure
-from app.shell import selection
+from app.shell import keys, selection
 from app.shell.untrusted import one_line
 from app.shell.vocabulary import (
     CATEGORIES,
@@ -97,7 +97,7 @@ def plan(store: Store, subject: Subject, choice: Choice, opened: Status) -> Plan
     spec, words, sources, problem = _direction_controls(store, subject, choice, layers, applied, facts)
     layer_strip(
         facts["n_layers"],
-        key="layer_strip",
+        key=keys.of("layer_strip"),
         selected=applied,
         stored=layers,
         source=spec.layer if spec else None,
@@ -314,7 +314,7 @@ def _file(
     given = st.file_uploader(
         "Vector file",
         type=["safetensors", "pt", "pth", "npz", "npy", "gguf"],
-        key=_UPLOAD,
+        key=keys.of(_UPLOAD),
         max_upload_size=_LARGEST_FILE,
         help=(
             "safetensors, .pt (weights only), .npz, .npy, or a control vector in GGUF (repeng, llama.cpp). Nothing in"
@@ -330,7 +330,11 @@ def _file(
         names = {entry.key: f"{one_line(entry.key, 40)} {tuple(entry.shape)}{_said_place(entry)}" for entry in entries}
         usual = next((i for i, entry in enumerate(entries) if entry.layer == place["layer"]), 0)
         key = st.selectbox(
-            "Entry", list(names), index=usual, format_func=names.__getitem__, key=f"direction_entry_{given.file_id}"
+            "Entry",
+            list(names),
+            index=usual,
+            format_func=names.__getitem__,
+            key=keys.of(f"direction_entry_{given.file_id}"),
         )
         entry, of = (
             next(entry for entry in entries if entry.key == key),
@@ -344,7 +348,7 @@ def _file(
                 index=None,
                 format_func=rows.__getitem__,
                 placeholder="Choose a row",
-                key=f"direction_row_{given.file_id}_{key}",
+                key=keys.of(f"direction_row_{given.file_id}_{key}"),
             )
         found = read_direction(given.getvalue(), given.name, key=key, layer=place["layer"], row=row, **of)
     except AnchorscopeError as error:
@@ -442,7 +446,7 @@ def _magnitude(operation: str, d_model: int) -> tuple[str, float, str | None]:
         selection.choose(beta=f"{value:g}")
 
     shown = beta if math.isfinite(beta) else 0.0
-    with middle, st.container(key="beta_slider"):
+    with middle, st.container(key=keys.of("beta_slider")):
         slide = selection.following(f"beta_slide_{unit}", float(np.clip(shown, -limit, limit)), take)
         st.slider("Magnitude β", -limit, limit, step=step, format="%+g", **slide)
     with right:

@@ -14,7 +14,7 @@ from app.shared.chunk_table import interval
 from app.shared.chunk_table import number as figure
 from app.shared.clicks import picked_rows
 from app.shared.waiting import place_in_line
-from app.shell import selection
+from app.shell import keys, selection
 from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import ARMS, FINISHES, OUTCOMES, RUN_KINDS, metric_choice
 from app.steering.controls import CONTROL_SEED, Plan, about_run
@@ -84,7 +84,7 @@ def run_controls(store: Store, study: Path, subject: Subject, choice: Choice, pl
         type="primary",
         disabled=not ready,
         icon=":material/play_arrow:",
-        key="run_button",
+        key=keys.of("run_button"),
     )
     if not pressed:
         return
@@ -170,7 +170,7 @@ def run(study: Path, run_id: str, *, key: str) -> None:
             selection.rerun()
         if now.is_running:
             place_in_line(now.status, "Writing")
-            if st.button("Stop", icon=":material/stop:", key=f"stop_{key}"):
+            if st.button("Stop", icon=":material/stop:", key=keys.of(f"stop_{key}")):
                 live.stop(run_id)
                 selection.rerun()
         elif found.is_running or (found.being_kept and not now.being_kept):
@@ -180,7 +180,7 @@ def run(study: Path, run_id: str, *, key: str) -> None:
         if now.results is not None:
             _results(study, now, key)
 
-    st.fragment(draw, run_every=live.EVERY if found.is_running or found.being_kept else None)()
+    keys.fragment(draw, run_every=live.EVERY if found.is_running or found.being_kept else None)()
 
 
 def _results(study: Path, now: live.Run, key: str) -> None:
@@ -197,7 +197,7 @@ def _stream(now: live.Run, key: str) -> None:
     results = now.results
     streams(
         {**results, "id": now.run_id},
-        key=f"streams_{key}",
+        key=keys.of(f"streams_{key}"),
         base_label=ARMS["base"],
         changed_label=ARMS["changed"],
         running=now.is_running,
@@ -219,7 +219,7 @@ def _stream(now: live.Run, key: str) -> None:
         f" {figure(sum(changed) / len(changed))} nats, n = {len(changed)} tokens. Base: {ends['base']}; steered:"
         f" {ends['changed']}. One sample of each: continue many times before you conclude."
     )
-    if selection.get("own") and st.button("Take the base text as the chain of thought", key=f"adopt_{key}"):
+    if selection.get("own") and st.button("Take the base text as the chain of thought", key=keys.of(f"adopt_{key}")):
         continue_with("".join(token["text"] for token in arms["base"]["tokens"]))
         selection.rerun()
 
@@ -233,9 +233,13 @@ def _continued(study: Path, now: live.Run, key: str) -> None:
         for answer in summary["answers"]
     ]
     with left:
-        st.plotly_chart(answers_by_arm(pd.DataFrame(answers)), key=f"answers_{key}", config={"displayModeBar": False})
+        st.plotly_chart(
+            answers_by_arm(pd.DataFrame(answers)), key=keys.of(f"answers_{key}"), config={"displayModeBar": False}
+        )
     with right:
-        st.plotly_chart(accuracy_by_arm(results["arms"]), key=f"accuracy_{key}", config={"displayModeBar": False})
+        st.plotly_chart(
+            accuracy_by_arm(results["arms"]), key=keys.of(f"accuracy_{key}"), config={"displayModeBar": False}
+        )
     st.dataframe(_arm_table(results["arms"]), hide_index=True, row_height=28, height="content")
     st.dataframe(_comparison_table(results["comparisons"]), hide_index=True, row_height=28, height="content")
     st.caption(
@@ -269,13 +273,15 @@ def _samples(samples: pd.DataFrame, key: str) -> None:
                 "text": [one_line(words, 300) for words in samples["text"]],
             }
         )
-        st.dataframe(shown.dropna(axis=1, how="all"), hide_index=True, row_height=28, height=320, key=f"samples_{key}")
+        st.dataframe(
+            shown.dropna(axis=1, how="all"), hide_index=True, row_height=28, height=320, key=keys.of(f"samples_{key}")
+        )
 
 
 def _dosed(study: Path, now: live.Run, key: str) -> None:
     results, row = now.results, Experiments(study).get(now.run_id) or {}
     chart = dose_response(results["rows"], results["changepoints"], unit=row.get("unit"))
-    st.plotly_chart(chart, key=f"dose_{key}", config={"displayModeBar": False})
+    st.plotly_chart(chart, key=keys.of(f"dose_{key}"), config={"displayModeBar": False})
     operation = OPERATIONS.get(row.get("operation"))
     is_moved = operation is not None and operation.zero_changes_nothing
     unsteered = "; β = 0 is the unsteered model" if is_moved else ""
@@ -366,7 +372,9 @@ def history(study: Path, subject: Subject) -> None:
         }
     )
 
-    key = f"history_{stable_id('t', *kept['experiment_id'])}"  # a new run moves the others: a row is one number
+    key = keys.of(
+        f"history_{stable_id('t', *kept['experiment_id'])}"
+    )  # a new run moves the others: a row is one number
 
     def chosen() -> None:
         before, picked = st.session_state.get("history_rows"), picked_rows(key, len(kept))

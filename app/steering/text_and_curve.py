@@ -14,7 +14,7 @@ from app.shared import chosen_chunk, chosen_stream, live, typed_text
 from app.shared.chosen_chunk import ChosenChunk
 from app.shared.chunk_table import number as figure
 from app.shared.waiting import place_in_line
-from app.shell import selection
+from app.shell import keys, selection
 from app.shell.missing import Missing, PageEnds, say_and_end
 from app.shell.untrusted import one_line, show
 from app.steering.controls import CONTROL_SEED, Plan, about_run
@@ -94,7 +94,7 @@ def say_who_reads(subject: Subject, choice: Choice) -> None:
     """A word of warning where another model than the writer is steered on the text."""
     if subject.written_by is None or choice.model_id == subject.writer_id:
         return
-    with st.container(border=True, key="another_model"):
+    with st.container(border=True, key=keys.of("another_model")):
         show(
             f"This text was written by {one_line(subject.written_by, 80)}, which is not what is steered here."
             f" {one_line(choice.model.name, 80)} reads the same text: what follows says what it does with these words,"
@@ -124,7 +124,7 @@ def wait_for(opened: Status, subject: Subject, choice: Choice) -> NoReturn:
     if opened.ended:
         with st.container(border=True):
             show(opened.error or "Reading this text was stopped.")
-            if st.button("Try again", icon=":material/refresh:"):
+            if st.button("Try again", icon=":material/refresh:", key=keys.of("read_again")):
                 live.read(choice, to_open(subject), again=True)
                 selection.rerun()
         raise PageEnds
@@ -135,7 +135,7 @@ def wait_for(opened: Status, subject: Subject, choice: Choice) -> NoReturn:
             selection.rerun()
         place_in_line(now, f"{one_line(choice.model.name, 60)} is reading the text")
 
-    st.fragment(look, run_every=live.EVERY)()
+    keys.fragment(look, run_every=live.EVERY)()
     raise PageEnds
 
 
@@ -156,7 +156,7 @@ def text(subject: Subject, plan: Plan | None) -> None:
             _CLICKS[kind],
             default="chunk",
             required=True,
-            key=f"click_chooses_{kind}",
+            key=keys.of(f"click_chooses_{kind}"),
             format_func={
                 "chunk": "where to steer",
                 "of": "where the vector comes from",
@@ -187,14 +187,14 @@ def own_text(own: Typed | None, choice: Choice) -> None:
     with st.popover("Your own text, presets", icon=":material/edit_note:"):
         for name, (question, beta, story) in _PRESETS.items():
             st.markdown(f"**{name.capitalize()}** · {story}")
-            if st.button(f"{name.capitalize()}: “{question}”", key=f"preset_{name}"):
+            if st.button(f"{name.capitalize()}: “{question}”", key=keys.of(f"preset_{name}")):
                 type_in(question, "", "4" if "5-1" in question else "64", model=choice.model_id)
                 selection.choose(
                     direction="category", about="self_checking", operation="add", place="onward", beta=beta, unit="rms"
                 )
                 selection.choose(chunk=None, what="stream")
                 selection.rerun()
-        with st.form("own_text", border=False):
+        with st.form(keys.of("own_text"), border=False):
             before = own or Typed(None, "", None)
             question = st.text_area("Question", before.question or "", height=68, max_chars=4000)
             words = st.text_area(
@@ -208,7 +208,7 @@ def own_text(own: Typed | None, choice: Choice) -> None:
                     type_in(question, words, truth.strip() or None, model=choice.model_id)
                     selection.choose(chunk=None)
                     selection.rerun()
-    if own and st.button("Back to the study's texts", icon=":material/undo:"):
+    if own and st.button("Back to the study's texts", icon=":material/undo:", key=keys.of("back_to_study")):
         selection.choose(own=None, chunk=None)
         selection.rerun()
 
@@ -247,7 +247,7 @@ def curve(study: Path, subject: Subject, choice: Choice, plan: Plan) -> None:
         floor = reading.result.get("noise_floor")
         if run is None or (run.results is None and not run.is_running):
             show(run.status.error if run and run.status and run.status.error else "The curve could not be computed.")
-            if st.button("Try again", icon=":material/refresh:", key="curve_again"):
+            if st.button("Try again", icon=":material/refresh:", key=keys.of("curve_again")):
                 live.start(study, choice, about, request, again=True)
                 selection.rerun()
             return
@@ -258,7 +258,7 @@ def curve(study: Path, subject: Subject, choice: Choice, plan: Plan) -> None:
             if len(betas) > 1:
                 found = {"betas": results["betas"], "kl": band, "k": len(band)} if band else None
                 st.plotly_chart(
-                    kl_curve(shown, beta=now, controls=found), key="kl_curve", config={"displayModeBar": False}
+                    kl_curve(shown, beta=now, controls=found), key=keys.of("kl_curve"), config={"displayModeBar": False}
                 )
         if run.is_running and not results.get("kl"):
             place_in_line(run.status, "KL(β)")
@@ -271,7 +271,7 @@ def curve(study: Path, subject: Subject, choice: Choice, plan: Plan) -> None:
     pending = (
         (first is not None and first.is_running) or (second is not None and not second.ended) or not plan.opened.ended
     )
-    st.fragment(draw, run_every=live.EVERY if pending else None)()
+    keys.fragment(draw, run_every=live.EVERY if pending else None)()
 
 
 def _control_strip(status: Status, at: tuple[float, ...], beta: float, floor: float | None) -> None:
@@ -318,7 +318,7 @@ def _kl(value: float | None, floor: float | None) -> str:
 
 def say_what(plan: Plan, subject: Subject) -> None:
     """The intervention in a sentence, or why there is none; while the model reads the text for it, looks again."""
-    with st.container(border=True, key="intervention"):
+    with st.container(border=True, key=keys.of("intervention")):
         if plan.waits_for is None:
             show(plan.sentence(subject) if plan.intervention else plan.problem)
             return
@@ -329,4 +329,4 @@ def say_what(plan: Plan, subject: Subject) -> None:
                 selection.rerun()
             place_in_line(now, "The model is reading the text for this direction")
 
-        st.fragment(look, run_every=live.EVERY)()
+        keys.fragment(look, run_every=live.EVERY)()

@@ -10,6 +10,7 @@ import streamlit as st
 
 from app.shared.chunk_table import number
 from app.shared.clicks import reported
+from app.shell import keys
 from app.shell.theme import category_colour, ink_on
 from app.shell.vocabulary import Metric, category
 
@@ -31,7 +32,7 @@ def reader(
 
     `marks` paints chunks, by id: "source" (the vector came from there), "applied" (it is steered there) or "both".
     """
-    key = "cot_reader"
+    key = keys.of("cot_reader")
 
     def moved() -> None:
         chunk = reported(key, "chunk")
