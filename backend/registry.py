@@ -36,7 +36,10 @@ class Registry(Mapping[str, Entry]):
         """Add an entry, for as long as this process runs; `replace` lets it take the place of one of the same name."""
         for part in fields(entry):  # type: ignore[arg-type]  # every entry is a dataclass
             value: Any = getattr(entry, part.name)
-            if part.default is MISSING and (value is None or (isinstance(value, str) and not value.strip())):
+            is_left_out = (value is None and "None" not in str(part.type)) or (
+                isinstance(value, str) and not value.strip()
+            )
+            if part.default is MISSING and is_left_out:
                 raise self.error(f"An entry for a {self.what} needs {part.name}; {entry.name or 'this one'} has none.")
         if entry.name in self._entries and not replace:
             raise self.error(f"There is a {self.what} {entry.name!r} already; give yours another name.")

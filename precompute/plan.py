@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from backend.cot.reasoning import TARGETS
+from backend.geometry.direction_kinds import DIRECTION_KINDS
 from backend.live.available import is_here
 from backend.models.loading import find_weights
 from backend.models.model_files import read_json, weight_files
@@ -86,9 +87,7 @@ def plan_study(study: Study, folder: StudyFolder) -> tuple[list[Estimate], Lengt
     n_chunks = round(n_cots * chunks_a_cot)
     parameters, d_model, n_layers = _size(study.models[0])
     layers = n_layers if study.activations.layers == "all" else len(study.activations.layers)
-    n_directions = (
-        len(study.sweep.kinds) - ("random" in study.sweep.kinds) + study.sweep.random * ("random" in study.sweep.kinds)
-    )
+    n_directions = sum(study.sweep.random if DIRECTION_KINDS[kind].is_drawn else 1 for kind in study.sweep.kinds)
     curves = rolled_chunks * len(study.sweep.layers) * len(study.sweep.positions) * n_directions
     rollout_tokens = round(rolled_chunks * (study.rollouts.n * lengths.cot / 2 + study.rollouts.forced * 8))
     sweep_tokens = round(curves * (study.sweep.points - 1) * lengths.chunk * 0.6)

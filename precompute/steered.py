@@ -7,9 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from backend.geometry import directions
+from backend.geometry.direction_kinds import DIRECTION_KINDS, StudyChunks
 from backend.geometry.direction_library import anchor_importance
 from backend.geometry.directions import Direction
 from precompute import models
@@ -42,35 +40,23 @@ def study_directions(
     made: list[Direction] = []
     for layer in layers:
         ids, vectors = context.store.activations(model_id, layer)
-        activations = dict(zip(ids, vectors, strict=True))
+        chunks_there = StudyChunks(
+            model_id,
+            layer,
+            dict(zip(ids, vectors, strict=True)),
+            importance,
+            seed=context.study.seed,
+            n_random=wanted.random,
+            threshold=wanted.anchor_threshold,
+        )
         for kind in wanted.kinds:
-            found = of_kind(context, kind, activations, importance, model_id, layer, vectors)
+            found = DIRECTION_KINDS[kind].swept.make(chunks_there)
             made.extend(
                 direction for direction in found.made if direction.chunk_id is None or direction.chunk_id in steered
             )
             for one in found.refused:
                 refused(f"no {kind} direction at layer {layer} for {one.chunk_id or 'the study'}: {one.reason}")
     return tuple(made)
-
-
-def of_kind(
-    context: Context,
-    kind: str,
-    activations: Mapping[str, np.ndarray],
-    importance: Mapping[str, float | None],
-    model_id: str,
-    layer: int,
-    vectors: np.ndarray,
-) -> directions.Directions:
-    """The study's directions of one kind at one layer, and those that cannot be made."""
-    place = {"model_id": model_id, "layer": layer}
-    if kind == "random":
-        return directions.random(context.study.sweep.random, vectors.shape[1], seed=context.study.seed, **place)
-    if kind == "diff_in_means":
-        return directions.diff_in_means(
-            activations, importance, threshold=context.study.sweep.anchor_threshold, **place
-        )
-    return {"per_chunk": directions.per_chunk, "centered": directions.centered}[kind](activations, **place)
 
 
 def that_apply(made: Iterable[Direction], chunks: Iterable[str]) -> tuple[Direction, ...]:

@@ -25,6 +25,7 @@ from pydantic import (
 
 from backend.cot import prompts as wordings
 from backend.errors import AnchorscopeError
+from backend.geometry.direction_kinds import swept_kinds
 from backend.models.interventions import UNITS, swept_places
 from backend.plain import plain_line
 
@@ -42,7 +43,7 @@ def _one_of(what: str, names: Callable[[], Iterable[str]]) -> AfterValidator:
 
 Position = Annotated[str, _one_of("position", swept_places)]
 BetaUnit = Annotated[str, _one_of("unit of beta", lambda: UNITS)]
-DirectionKind = Literal["per_chunk", "centered", "diff_in_means", "random"]
+DirectionKind = Annotated[str, _one_of("direction kind that a study sweeps", swept_kinds)]
 # of what there may be many of: problems, chains, draws. Bounds are far beyond any study; they stop slips and infinities
 MOST = 1_000_000
 Positive = Annotated[int, Field(ge=1, le=MOST)]

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.shell.theme import ACCENT, CORRECT, KIND_COLOURS, MISSING, TEMPLATE, UNKNOWN, WRONG, blank, category_colour
+from app.shell.theme import ACCENT, CORRECT, MISSING, TEMPLATE, UNKNOWN, WRONG, blank, category_colour, direction_colour
 from app.shell.untrusted import for_plotly
 from app.shell.vocabulary import Metric, unit_words
+from backend.geometry.direction_kinds import DIRECTION_KINDS
 from backend.geometry.fits import quadratic_fit
 
 _SHOWN_ANSWERS = 8
@@ -83,15 +84,16 @@ def kl_curves(curves: pd.DataFrame) -> go.Figure:
     named: set[str] = set()
     for row in curves.itertuples():
         betas, kl = np.asarray(row.betas, dtype=float), np.asarray(row.kl, dtype=float)
-        colour, first = KIND_COLOURS.get(row.kind, UNKNOWN), row.kind not in named
+        colour, first = direction_colour(row.kind), row.kind not in named
         named.add(row.kind)
+        is_drawn = (kind := DIRECTION_KINDS.get(row.kind)) is not None and kind.is_drawn  # several curves share a name
         floor = row.noise_floor if pd.notna(row.noise_floor) else -np.inf
         name = row.kind if pd.isna(row.steepness) else f"{row.kind}, |a| = {row.steepness:.2g}"
         figure.add_scatter(
             x=betas,
             y=kl,
             mode="markers",
-            name=name if row.kind != "random" else "random",
+            name=row.kind if is_drawn else name,
             legendgroup=row.kind,
             showlegend=first,
             marker={

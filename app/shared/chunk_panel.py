@@ -16,13 +16,13 @@ from app.shell.missing import Missing, command, no_activations, no_rollouts, no_
 from app.shell.untrusted import for_markdown, one_line, show_exactly
 from app.shell.vocabulary import (
     CATEGORIES,
-    KINDS,
     category,
     definition,
     metric,
     metric_choice,
     position_words,
     smoothing_decides,
+    studied_words,
 )
 from backend.importance.conventions import PUBLISHED
 from backend.importance.metrics import SIMILARITY_THRESHOLD
@@ -230,7 +230,7 @@ def _steering(store: Store, where: ChosenChunk, chunk: pd.Series) -> None:
     st.dataframe(
         pd.DataFrame(
             {
-                "direction": [KINDS.get(kind, kind) for kind in chosen["kind"]],
+                "direction": [studied_words(kind) for kind in chosen["kind"]],
                 "steepness |a|": [number(v) for v in chosen["steepness"]],
                 "R²": [number(v) for v in chosen["r2"]],
                 "pure square": [number(v) for v in chosen["amplitude"]],

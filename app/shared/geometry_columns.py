@@ -10,7 +10,8 @@ import pandas as pd
 from app.shared import chosen_stream
 from app.shell import selection, studies
 from app.shell.missing import Missing, command, no_activations, say, say_and_end
-from app.shell.vocabulary import DIRECTIONS, KINDS, direction_words, position_words
+from app.shell.vocabulary import direction_order, direction_words, position_words, studied_words
+from backend.geometry.direction_kinds import DIRECTION_KINDS
 from backend.models.interventions import PLACES, UNITS
 from backend.store.geometry_queries import NO_LAYER, NONE
 from backend.store.store import Store
@@ -38,11 +39,11 @@ def pick_column(store: Store, choices: pd.DataFrame, x: str) -> pd.Series:
     here = choices[choices["x"] == x]
     if len(here[["model_id", "layer"]].drop_duplicates()) > 1 or NO_LAYER not in set(here["layer"]):
         here = chosen_stream.at(here, chosen_stream.pick(store, here, width=190))
-    kinds = [kind for kind in KINDS if kind in set(here["kind"])] + sorted(set(here["kind"]) - set(KINDS))
+    kinds = direction_order(here["kind"])
     if (here["layer"] == NO_LAYER).all():
         kind = kinds[0] if len(kinds) == 1 else selection.pick("convention", "Convention", kinds, width=290)
     else:
-        kind = _unless_none("direction", "Direction", kinds, {*choices["kind"], *DIRECTIONS}, direction_words, 290)
+        kind = _unless_none("direction", "Direction", kinds, {*choices["kind"], *DIRECTION_KINDS}, direction_words, 290)
     here = here[here["kind"] == kind]
     position = _unless_none("position", "Steered at", sorted(set(here["position"])), PLACES, position_words, 210)
     here = here[here["position"] == position]
@@ -75,6 +76,6 @@ def place_in_words(pair: Mapping[str, Any]) -> str:
     """Direction, layer and position of a pair; what it does not have is left out."""
     if pair["layer"] == NO_LAYER:
         return "" if pair["kind"] in ("all", NONE) else f"convention {pair['kind']}"
-    kind = None if pair["kind"] == NONE else f"direction: {KINDS.get(pair['kind'], pair['kind'])}"
+    kind = None if pair["kind"] == NONE else f"direction: {studied_words(pair['kind'])}"
     position = None if pair["position"] == NONE else position_words(pair["position"])
     return ", ".join(filter(None, (kind, f"layer {pair['layer']}", position)))

@@ -8,6 +8,8 @@ alike.
 
 import plotly.graph_objects as go
 
+from backend.geometry.direction_kinds import DIRECTION_KINDS
+
 CATEGORY_COLOURS = {
     "problem_setup": "#0070C3",
     "plan_generation": "#BD8701",
@@ -37,7 +39,6 @@ PATH = "#C2410C"
 MISSING = "#9AA0A8"
 CORRECT, WRONG, UNKNOWN = "#009E73", "#D55E00", "#9AA0A8"
 STEERED, CONTROL = "#2B83BA", "#8A8F98"  # what the steered model did; the random directions beside it
-KIND_COLOURS = {"per_chunk": "#0072B2", "centered": "#D55E00", "diff_in_means": "#009E73", "random": "#8A8F98"}
 DIMMED = 0.2
 
 SEQUENTIAL = [
@@ -66,6 +67,12 @@ TEMPLATE = go.layout.Template(
 def category_colour(category: str) -> str:
     """The tag's colour; tags outside Thought Anchors' list share the grey of `unknown`."""
     return CATEGORY_COLOURS.get(category, CATEGORY_COLOURS["unknown"])
+
+
+def direction_colour(kind: str) -> str:
+    """Of a direction's kind; of one that this version does not know, the grey of what is unknown."""
+    found = DIRECTION_KINDS.get(kind)
+    return found.colour if found else UNKNOWN
 
 
 def ink_on(colour: str) -> str:

@@ -1,7 +1,9 @@
 """The words a reader sees: what each stored name is called, in which unit, and what it means in a sentence."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from backend.geometry.direction_kinds import DIRECTION_KINDS
 from backend.importance import conventions
 from backend.models.interventions import PLACES, UNITS
 
@@ -178,28 +180,6 @@ CATEGORIES = {
     "untagged": "Not tagged",
 }
 
-KINDS = {
-    "per_chunk": "the chunk's own activation",
-    "centered": "own activation − mean of all chunks",
-    "diff_in_means": "mean of anchors − mean of the rest",
-    "random": "random directions (mean over them)",
-    "eigen": "leading eigenvectors of G (mean over them)",
-}
-
-STEERING_KINDS = {
-    "category": "a category − the rest",
-    "per_chunk": "a chunk's own activation",
-    "centered": "a chunk's activation − mean of all",
-    "diff_in_means": "anchors − the rest",
-    "pair": "one chunk − another",
-    "on_manifold": "along the manifold (local tangent)",
-    "feature": "a feature's decoder row",
-    "random": "random",
-    "file": "a vector file",
-}
-
-DIRECTIONS = KINDS | STEERING_KINDS  # every way to make a direction, swept or steered by hand
-
 RUN_KINDS = {
     "stream": "One continuation",
     "continue": "Many",
@@ -266,8 +246,21 @@ def column(name: str) -> Column:
 
 
 def direction_words(kind: str) -> str:
-    """How to call a way to make a direction."""
-    return DIRECTIONS.get(kind, kind)
+    """How to call a way to make a direction, in a picker."""
+    found = DIRECTION_KINDS.get(kind)
+    return kind if found is None else (found.by_hand and found.by_hand.words) or found.words
+
+
+def studied_words(kind: str) -> str:
+    """How to call a study's own directions of a kind."""
+    found = DIRECTION_KINDS.get(kind)
+    return kind if found is None else found.words
+
+
+def direction_order(kinds: Iterable[str]) -> list[str]:
+    """The registry's, and after them those that it does not know."""
+    there = set(kinds)
+    return [kind for kind in DIRECTION_KINDS if kind in there] + sorted(there - set(DIRECTION_KINDS))
 
 
 def category(name: str) -> str:

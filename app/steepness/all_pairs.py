@@ -18,7 +18,7 @@ from app.shared.statistics_cache import agreement_of, pairs_of
 from app.shell import keys, selection, studies
 from app.shell.missing import Missing, command, no_rollouts, say
 from app.shell.untrusted import one_line, show
-from app.shell.vocabulary import CONVENTIONS, KINDS, column, metric_choice
+from app.shell.vocabulary import CONVENTIONS, column, metric_choice, studied_words
 from app.steepness import local_geometry, one_pair, resample_now
 from app.steepness.one_pair import COVARIATE_WORDS, SUBSET_WORDS
 from backend.evidence.pairs import disagree
@@ -211,7 +211,7 @@ def _places(rows: pd.DataFrame) -> str:
     for model, of_model in rows.groupby("model", sort=False, dropna=False):
         by_kind = of_model.groupby("kind", sort=False)["layer"].unique()
         kinds = (
-            f"{'no direction' if kind == NONE else KINDS.get(kind, kind)} (layer{'s' if len(layers) > 1 else ''} "
+            f"{'no direction' if kind == NONE else studied_words(kind)} (layer{'s' if len(layers) > 1 else ''} "
             f"{', '.join(map(str, sorted(layers)))})"
             for kind, layers in by_kind.items()
         )

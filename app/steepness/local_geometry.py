@@ -23,8 +23,9 @@ from app.shared.geometry_columns import known_columns, pick_column
 from app.shell import keys, selection, studies
 from app.shell.missing import Missing, command, say
 from app.shell.untrusted import show
-from app.shell.vocabulary import DIRECTIONS, KINDS, direction_words, unit_words
+from app.shell.vocabulary import direction_order, direction_words, studied_words, unit_words
 from backend.geometry.before_after import AlongTheCot, along_the_cot
+from backend.geometry.direction_kinds import DIRECTION_KINDS
 from backend.store.geometry_queries import NONE
 from backend.store.store import Store
 
@@ -78,13 +79,13 @@ def of_chunk(store: Store, chunk: str, *, model: str, layer: int, unit: str, pos
 
 def directions_table(fisher: pd.DataFrame) -> pd.DataFrame:
     """Fisher against swept for each kind of direction, in nats per β²; a mean where a kind has several directions."""
-    order = [kind for kind in KINDS if kind in set(fisher["kind"])] + sorted(set(fisher["kind"]) - set(KINDS))
+    order = direction_order(fisher["kind"])
     both = fisher.dropna(subset=["fisher_steepness"])
     means = fisher.groupby("kind")[list(_DIRECTED)].mean().reindex(order)
     swept = both.dropna(subset=["steepness"]).groupby("kind")[list(_DIRECTED)].mean().reindex(order)
     return pd.DataFrame(
         {
-            "direction": [KINDS.get(kind, kind) for kind in order],
+            "direction": [studied_words(kind) for kind in order],
             "n": [
                 f"{n} ({k} swept)" if n != k else str(n)
                 for n, k in (
@@ -269,7 +270,7 @@ def _before_and_after(store: Store, where: ChosenChunk, row: pd.Series) -> None:
         kinds = list(dict.fromkeys(rows["kind"].fillna(NONE)))
         kind = kinds[0]
         if len(kinds) > 1:
-            kind = selection.checked("direction", kinds, row.kind, elsewhere=DIRECTIONS, show=direction_words)
+            kind = selection.checked("direction", kinds, row.kind, elsewhere=DIRECTION_KINDS, show=direction_words)
             selection.offer(
                 "before_after_direction",
                 "Direction",

@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +17,6 @@ from app.shell import keys, selection
 from app.shell.untrusted import one_line
 from app.shell.vocabulary import (
     CATEGORIES,
-    DIRECTIONS,
-    STEERING_KINDS,
     category,
     direction_words,
     unit_words,
@@ -26,6 +24,7 @@ from app.shell.vocabulary import (
 from app.steering.steered_text import Subject
 from backend.errors import AnchorscopeError
 from backend.geometry import directions
+from backend.geometry.direction_kinds import DIRECTION_KINDS, kinds_by_hand
 from backend.geometry.direction_library import DirectionSpec, available, category_gate_of, make_direction
 from backend.geometry.directions import Direction
 from backend.live.available import Choice
@@ -44,8 +43,6 @@ CONTROL_SEED = (
     2**40
 )  # the same random directions for every run at a layer, so that runs can be compared; beyond the seeds people choose
 N_CONTROLS = 8  # random directions of the control strip
-_OF_CHUNK = ("per_chunk", "centered", "on_manifold", "pair")  # made from a chunk that is named
-_WHOLE_STUDY = ("centered", "diff_in_means", "category", "on_manifold")  # need the study's activations at the layer
 _UPLOAD = "direction_file"
 _LARGEST_FILE = 16  # MB: what server.maxUploadSize allows; vectors of all layers of a large model have 8
 
@@ -131,7 +128,7 @@ def plan(store: Store, subject: Subject, choice: Choice, opened: Status) -> Plan
     direction, waits_for = None, None
     if problem is None and spec is not None:
         direction, problem, waits_for = _made(store, subject, choice, spec, facts["d_model"])
-        if direction is not None and direction.kind == "feature":
+        if direction is not None and spec.dictionary_id is not None:
             _say_what_a_code_is(store, direction, unit)
     intervention = None
     if direction is not None and problem is None:
@@ -186,58 +183,128 @@ def _direction_controls(
     facts: Mapping[str, Any],
 ) -> tuple[DirectionSpec | None, str, tuple[str, ...], str | None]:
     """How the direction is made, what it is called, the chunks it comes from, and what is wrong, if anything."""
-    sources, dictionaries = store.tag_sources(), _dictionaries(store, choice)
-    kinds = [
-        kind
-        for kind in STEERING_KINDS
-        if (layers or kind not in _WHOLE_STUDY)
-        and (subject.chunk is not None or kind not in _OF_CHUNK)
-        and (sources or kind != "category")
-        and (len(dictionaries) or kind != "feature")
-    ]
-    usual = "category" if "category" in kinds else "diff_in_means" if "diff_in_means" in kinds else "random"
+    asked = _Asked(store, subject, facts, store.tag_sources(), _dictionaries(store, choice))
+    there = {
+        "chunk_id": subject.chunk is not None,
+        "tags": bool(asked.tags),
+        "dictionary_id": len(asked.dictionaries) > 0,
+    }
+    offered = {
+        kind: how
+        for kind, how in kinds_by_hand().items()
+        if (layers or not how.of_study) and all(there.get(need, True) for need in how.needs)
+    }
+    usual = max(offered, key=lambda kind: offered[kind].preference)
     left, middle, right = st.columns([4, 4, 3], gap="small")
     with left:
         kind = selection.pick(
-            "direction", "Direction", kinds, default=usual, elsewhere=DIRECTIONS, show=direction_words
+            "direction",
+            "Direction",
+            list(offered),
+            default=usual,
+            elsewhere=DIRECTION_KINDS,
+            show=direction_words,
+            help="\n".join(f"- {direction_words(name)}: {DIRECTION_KINDS[name].help}" for name in offered),
         )
-    place = {"kind": kind, "model_id": choice.model_id}
-    if kind == "feature":
-        with middle:
-            dictionary = _dictionary(dictionaries)
-            feature = selection.pick_whole("feature", "Feature", 0, low=0, high=int(dictionary["n_features"]) - 1)
-        place |= {"layer": int(dictionary["layer"]), "dictionary_id": dictionary["dictionary_id"]}
-        return DirectionSpec(**place, feature=feature), f"the decoder row of feature {feature}", (), None
-    with right:
-        layer = _source_layer(kind, layers, applied, facts["n_layers"])
-    place |= {"layer": layer}
-    with middle:
-        if kind == "random":
-            seed = selection.pick_whole("drawn", "Seed of the direction", 1, low=0, high=2**31)
-            return DirectionSpec(**place, seed=seed), f"random direction {seed}", (), None
-        if kind == "diff_in_means":
-            return DirectionSpec(**place), "anchors − rest", (), None
-        if kind == "category":
-            tags = selection.checked("tags", sources)
-            names = [name for name in CATEGORIES if name not in ("untagged", "unknown")]
-            about = selection.pick("about", "Category", names, default="self_checking", show=category)
-            of = tuple(subject.chunks.loc[subject.chunks["category"] == about, "chunk_id"])
-            return DirectionSpec(**place, category=about, tags=tags), f"{about} − rest", of, None
-        if kind == "file":
-            return _file(place, facts)
-        of, name = _chunk("of", "Vector from", subject, store, subject.chunk)
-        if kind == "pair":
-            with right:
-                other, other_name = _chunk("other", "minus", subject, store, _neighbour(subject))
-            words = f"{name} − {other_name}"
-            return DirectionSpec(**place, chunk_id=of, other_chunk_id=other), words, (of, other), None
-        if kind == "on_manifold":
-            with right:
-                component = int(selection.pick("component", "Component", ["1", "2", "3", "4"]))
-            words = f"principal direction {component} of the neighbours of {name}"
-            return DirectionSpec(**place, chunk_id=of, component=component), words, (of,), None
-        words = f"the activation of {name}" + (" − mean of all chunks" if kind == "centered" else "")
-        return DirectionSpec(**place, chunk_id=of), words, (of,), None
+    how = offered[kind]
+    if "dictionary_id" not in how.needs:  # a dictionary is of a layer
+        with right:
+            asked.fields["layer"] = _source_layer(kind, layers, applied, facts["n_layers"])
+    for need in how.needs:
+        if need not in asked.fields and asked.problem is None:
+            control = control_of(need)
+            with right if control.beside else middle:
+                control.show(asked)
+    if asked.problem is not None:
+        return None, "", (), asked.problem
+    spec = DirectionSpec(kind, choice.model_id, **asked.fields)
+    return spec, how.phrase.format(**asked.fields | asked.names), asked.sources, None
+
+
+@dataclass
+class _Asked:
+    """What a direction's controls have to choose from, and what has been chosen."""
+
+    store: Store
+    subject: Subject
+    facts: Mapping[str, Any]
+    tags: list[str]  # who tagged the chunks
+    dictionaries: pd.DataFrame
+    fields: dict[str, Any] = field(default_factory=dict)  # of DirectionSpec
+    names: dict[str, str] = field(default_factory=dict)  # by field: what a sentence calls it, if not by its value
+    sources: tuple[str, ...] = ()  # chunks that the vector comes from
+    problem: str | None = None
+
+
+def _pick_chunk(asked: _Asked) -> None:
+    of, asked.names["chunk_id"] = _chunk("of", "Vector from", asked.subject, asked.store, asked.subject.chunk)
+    asked.fields["chunk_id"], asked.sources = of, (*asked.sources, of)
+
+
+def _pick_other_chunk(asked: _Asked) -> None:
+    other, name = _chunk("other", "minus", asked.subject, asked.store, _neighbour(asked.subject))
+    asked.fields["other_chunk_id"], asked.names["other_chunk_id"] = other, name
+    asked.sources = (*asked.sources, other)
+
+
+def _pick_category(asked: _Asked) -> None:
+    asked.fields["tags"] = selection.checked("tags", asked.tags)
+    names = [name for name in CATEGORIES if name not in ("untagged", "unknown")]
+    about = selection.pick("about", "Category", names, default="self_checking", show=category)
+    asked.fields["category"], chunks = about, asked.subject.chunks
+    asked.sources = (*asked.sources, *chunks.loc[chunks["category"] == about, "chunk_id"])
+
+
+def _pick_component(asked: _Asked) -> None:
+    asked.fields["component"] = int(selection.pick("component", "Component", ["1", "2", "3", "4"]))
+
+
+def _pick_seed(asked: _Asked) -> None:
+    asked.fields["seed"] = selection.pick_whole("drawn", "Seed of the direction", 1, low=0, high=2**31)
+
+
+def _pick_feature(asked: _Asked) -> None:
+    dictionary = _dictionary(asked.dictionaries)
+    most = int(dictionary["n_features"]) - 1
+    asked.fields |= {"layer": int(dictionary["layer"]), "dictionary_id": dictionary["dictionary_id"]}
+    asked.fields["feature"] = selection.pick_whole("feature", "Feature", 0, low=0, high=most)
+
+
+def _pick_file(asked: _Asked) -> None:
+    found = _file(asked.fields["layer"], asked.facts)
+    if isinstance(found, str):
+        asked.problem = found
+    else:
+        asked.fields |= found
+        asked.names |= {name: one_line(found[name], 40) for name in ("file", "key")}
+
+
+@dataclass(frozen=True)
+class _Control:
+    show: Callable[[_Asked], None]
+    beside: bool = False  # in the narrow column
+
+
+_CONTROLS = {  # by field of DirectionSpec; some fill in several
+    "chunk_id": _Control(_pick_chunk),
+    "other_chunk_id": _Control(_pick_other_chunk, beside=True),
+    "component": _Control(_pick_component, beside=True),
+    "category": _Control(_pick_category),
+    "tags": _Control(_pick_category),
+    "seed": _Control(_pick_seed),
+    "dictionary_id": _Control(_pick_feature),
+    "feature": _Control(_pick_feature),
+    "file": _Control(_pick_file),
+    "key": _Control(_pick_file),
+    "sha256": _Control(_pick_file),
+}
+
+
+def control_of(need: str) -> _Control:
+    """The control for a field of DirectionSpec. Raises AnchorscopeError for a field that has none."""
+    if need not in _CONTROLS:
+        raise AnchorscopeError(f"There is no control for {need}; a direction can need {', '.join(_CONTROLS)}.")
+    return _CONTROLS[need]
 
 
 def _dictionaries(store: Store, choice: Choice) -> pd.DataFrame:
@@ -279,9 +346,9 @@ def _source_layer(kind: str, stored: list[int], applied: tuple[int, int], n_laye
     """Where the vector is made: at the changed layer where it can be, else at the stored one nearest to it, which the
     sentence says.
     """
-    options = stored if kind in _WHOLE_STUDY else list(range(n_layers))
+    options = stored if kinds_by_hand()[kind].of_study else list(range(n_layers))
     nearest = min(options, key=lambda layer: abs(layer - applied[0]))
-    if kind == "random":
+    if DIRECTION_KINDS[kind].is_drawn:  # it is the same everywhere
         return nearest
     every = [str(layer) for layer in range(n_layers)]
     return int(
@@ -308,9 +375,8 @@ def _neighbour(subject: Subject) -> str:
     return ids[here - 1] if here else ids[min(1, len(ids) - 1)]
 
 
-def _file(
-    place: Mapping[str, Any], facts: Mapping[str, Any]
-) -> tuple[DirectionSpec | None, str, tuple[str, ...], str | None]:
+def _file(layer: int, facts: Mapping[str, Any]) -> dict[str, Any] | str:
+    """The fields of a direction from a file, or why there is none."""
     given = st.file_uploader(
         "Vector file",
         type=["safetensors", "pt", "pth", "npz", "npy", "gguf"],
@@ -322,13 +388,13 @@ def _file(
         ),
     )
     if given is None:
-        return None, "", (), "Choose a file with a vector."
+        return "Choose a file with a vector."
     from backend.geometry.direction_files import candidates_in, read_direction
 
     try:
         entries = candidates_in(given.getvalue(), given.name)
         names = {entry.key: f"{one_line(entry.key, 40)} {tuple(entry.shape)}{_said_place(entry)}" for entry in entries}
-        usual = next((i for i, entry in enumerate(entries) if entry.layer == place["layer"]), 0)
+        usual = next((i for i, entry in enumerate(entries) if entry.layer == layer), 0)
         key = st.selectbox(
             "Entry",
             list(names),
@@ -350,17 +416,14 @@ def _file(
                 placeholder="Choose a row",
                 key=keys.of(f"direction_row_{given.file_id}_{key}"),
             )
-        found = read_direction(given.getvalue(), given.name, key=key, layer=place["layer"], row=row, **of)
+        found = read_direction(given.getvalue(), given.name, key=key, layer=layer, row=row, **of)
     except AnchorscopeError as error:
-        return None, "", (), str(error)
+        return str(error)
     st.session_state["direction_vector"] = found.vector
-    layer = place["layer"] if found.layer is None else found.layer
-    if layer != place["layer"]:
-        st.caption(f"The file says that this vector is of layer {layer}: it counts as made there.")
-    spec = DirectionSpec(
-        **place | {"layer": layer}, file=found.name, key=found.key, sha256=found.sha256, norm=found.norm
-    )
-    return spec, f"{one_line(found.name, 40)} ({one_line(found.key, 40)})", (), None
+    if found.layer not in (None, layer):
+        st.caption(f"The file says that this vector is of layer {found.layer}: it counts as made there.")
+        layer = found.layer
+    return {"layer": layer, "file": found.name, "key": found.key, "sha256": found.sha256, "norm": found.norm}
 
 
 def _said_place(entry: "Entry") -> str:
@@ -375,17 +438,16 @@ def _made(
 ) -> tuple[Direction | None, str | None, str | None]:
     """The direction, or why there is none, or the reading of the text that it waits for."""
     extra: dict[str, np.ndarray] | None = None
-    if spec.kind in _OF_CHUNK:
-        named = [name for name in (spec.chunk_id, spec.other_chunk_id) if name is not None]
-        if any(spec.layer not in set(store.activation_at(name, choice.model_id)["layer"]) for name in named):
-            status = live.read(choice, Open(subject.text, subject.chunk, (spec.layer,), floor=False))
-            if status.error:
-                return None, status.error, None
-            if "activations" not in status.result:
-                return None, None, status.ticket_id
-            extra = status.result["activations"][spec.layer]
+    named = [name for name in (spec.chunk_id, spec.other_chunk_id) if name is not None]
+    if any(spec.layer not in set(store.activation_at(name, choice.model_id)["layer"]) for name in named):
+        status = live.read(choice, Open(subject.text, subject.chunk, (spec.layer,), floor=False))
+        if status.error:
+            return None, status.error, None
+        if "activations" not in status.result:
+            return None, None, status.ticket_id
+        extra = status.result["activations"][spec.layer]
     try:
-        vector = st.session_state.get("direction_vector") if spec.kind == "file" else None
+        vector = st.session_state.get("direction_vector") if spec.file is not None else None
         return make_direction(store, spec, activations=extra, vector=vector, d_model=d_model), None, None
     except AnchorscopeError as error:
         return None, str(error), None

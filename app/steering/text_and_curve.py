@@ -20,10 +20,11 @@ from app.shell.untrusted import one_line, show
 from app.steering.controls import CONTROL_SEED, Plan, about_run
 from app.steering.steered_text import Subject, Typed, type_in
 from backend.errors import AnchorscopeError
+from backend.geometry.direction_kinds import kinds_by_hand
 from backend.live.available import Choice
 from backend.live.requests import Curve, Open
 from backend.live.service import Status
-from backend.models.interventions import OPERATIONS, UNITS
+from backend.models.interventions import OPERATIONS, PLACES, UNITS
 from backend.store.store import Store
 
 _PRESETS = {
@@ -46,9 +47,7 @@ _PRESETS = {
         ),
     ),
 }
-_OF = ["chunk", "of"]
-# what a click on a chunk may choose, by direction
-_CLICKS = {"per_chunk": _OF, "centered": _OF, "on_manifold": _OF, "pair": [*_OF, "other"]}
+_CLICKS = {"chunk_id": "of", "other_chunk_id": "other"}  # what a click on a chunk may choose, by what a direction needs
 
 
 # Which model
@@ -150,10 +149,10 @@ def text(subject: Subject, plan: Plan | None) -> None:
         return
     picks = "chunk"
     kind = plan.direction.kind if plan and plan.direction else None
-    if kind in _CLICKS:
+    if choices := [_CLICKS[need] for need in (kinds_by_hand()[kind].needs if kind else ()) if need in _CLICKS]:
         picks = st.segmented_control(
             "A click chooses",
-            _CLICKS[kind],
+            ["chunk", *choices],
             default="chunk",
             required=True,
             key=keys.of(f"click_chooses_{kind}"),
@@ -164,10 +163,10 @@ def text(subject: Subject, plan: Plan | None) -> None:
             }.__getitem__,
         )
     marks: dict[str, str] = dict.fromkeys(plan.sources, "source") if plan else {}
-    where = plan.intervention.place if plan and plan.intervention else "anchor"
+    where = PLACES[plan.intervention.place if plan and plan.intervention else "anchor"]
     ids = list(subject.chunks["chunk_id"])
-    if where != "prompt":
-        for name in ids[ids.index(subject.chunk) :] if where == "onward" else [subject.chunk]:
+    if not where.of_prompt:
+        for name in ids[ids.index(subject.chunk) :] if where.goes_on else [subject.chunk]:
             marks[name] = "both" if name in marks else "applied"
 
     def chosen(chunk: str) -> None:

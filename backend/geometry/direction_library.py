@@ -9,34 +9,18 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backend.errors import AnchorscopeError
 from backend.geometry import directions
-from backend.geometry.directions import ANCHOR_IMPORTANCE, MANIFOLD_NEIGHBOURS, CategoryGate, Direction, Directions
+from backend.geometry.direction_kinds import DIRECTION_KINDS, SpecError, kinds_by_hand
+from backend.geometry.directions import ANCHOR_IMPORTANCE, MANIFOLD_NEIGHBOURS, CategoryGate, Direction
 from backend.store import dictionaries
 
 if TYPE_CHECKING:
     from backend.store.store import Store
-
-# What each kind cannot be made without.
-KINDS: dict[str, tuple[str, ...]] = {
-    "per_chunk": ("chunk_id",),
-    "centered": ("chunk_id",),
-    "diff_in_means": (),
-    "random": ("seed",),
-    "pair": ("chunk_id", "other_chunk_id"),
-    "category": ("category", "tags"),
-    "on_manifold": ("chunk_id", "component"),
-    "feature": ("dictionary_id", "feature"),
-    "file": ("file", "key", "sha256"),
-}
-
-
-class SpecError(AnchorscopeError):
-    """A direction that cannot be made from what there is."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +47,12 @@ class DirectionSpec:
     norm: float | None = None  # of the vector in the file
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise SpecError(f"There is no direction of kind {self.kind!r}; expected one of {', '.join(KINDS)}.")
-        missing = [name for name in KINDS[self.kind] if getattr(self, name) is None]
+        by_hand = DIRECTION_KINDS[self.kind].by_hand
+        if by_hand is None:
+            raise SpecError(
+                f"A direction of kind {self.kind} is made by a study alone; choose one of {', '.join(kinds_by_hand())}."
+            )
+        missing = [name for name in by_hand.needs if getattr(self, name) is None]
         if missing:
             raise SpecError(f"A direction of kind {self.kind} needs {' and '.join(missing)}.")
         for name, least in (
@@ -123,7 +110,13 @@ def make_direction(
     is needed for a random direction of a model that is not in the study. Raises an AnchorscopeError that says what is
     missing.
     """
-    made = _made(store, spec, activations or {}, vector, d_model)
+    n_layers = store.model_facts(spec.model_id).get("n_layers")
+    if n_layers is not None and spec.layer >= n_layers:
+        raise SpecError(
+            f"A direction at layer {spec.layer} was asked for; the model has {n_layers} layers, 0 to {n_layers - 1}."
+        )
+    given = _OfStudy(store, spec, activations or {}, vector, d_model)
+    made = kinds_by_hand()[spec.kind].make(spec, given)
     if not made.made:
         raise SpecError(f"There is no such direction ({spec.kind}, layer {spec.layer}): {made.refused[0].reason}.")
     return made.made[-1]
@@ -136,53 +129,56 @@ def category_gate_of(store: "Store", model_id: str, layer: int, category: str, t
     return directions.category_gate(_study(store, model_id, layer), store.first_tags(tags), category)
 
 
-def _made(
-    store: "Store", spec: DirectionSpec, given: Mapping[str, np.ndarray], vector: np.ndarray | None, d_model: int | None
-) -> Directions:
-    of: dict[str, Any] = {"model_id": spec.model_id, "layer": spec.layer}
-    n_layers = store.model_facts(spec.model_id).get("n_layers")
-    if n_layers is not None and spec.layer >= n_layers:
-        raise SpecError(
-            f"A direction at layer {spec.layer} was asked for; the model has {n_layers} layers, 0 to {n_layers - 1}."
-        )
-    if spec.kind == "random":
-        width = d_model or store.model_facts(spec.model_id).get("d_model")
+@dataclass(frozen=True)
+class _OfStudy:
+    """`direction_kinds.Material` of a study, and of what is given beside it."""
+
+    store: "Store"
+    spec: DirectionSpec
+    given: Mapping[str, np.ndarray]
+    file_vector: np.ndarray | None
+    width: int | None
+
+    @cached_property
+    def _stored(self) -> dict[str, np.ndarray]:
+        return _study(self.store, self.spec.model_id, self.spec.layer)
+
+    def activations(self) -> dict[str, np.ndarray]:
+        return self._stored
+
+    def activation(self, chunk_id: str) -> np.ndarray:
+        if chunk_id in self.given:
+            return self.given[chunk_id]
+        if chunk_id not in self._stored:
+            raise SpecError(
+                f"Chunk {chunk_id} has no activation at layer {self.spec.layer} in this study; the model must read its"
+                " text first."
+            )
+        return self._stored[chunk_id]
+
+    def importance(self) -> dict[str, float | None]:
+        return anchor_importance(self.store)
+
+    def first_tags(self, source: str) -> dict[str, str]:
+        return self.store.first_tags(source)
+
+    def d_model(self) -> int:
+        width = self.width or self.store.model_facts(self.spec.model_id).get("d_model")
         if width is None:
             raise SpecError(
-                f"The width of model {spec.model_id} is not known here; load the model to make a random direction."
+                f"The width of model {self.spec.model_id} is not known here; load the model to make a random direction."
             )
-        return directions.random(spec.number + 1, width, seed=spec.seed, **of)
-    if spec.kind == "feature":
-        return _of_feature(store, spec)
-    if spec.kind == "file":
-        if vector is None:
+        return width
+
+    def vector(self) -> np.ndarray:
+        if self.file_vector is None:
             raise SpecError(
-                f"The vector of {spec.file} is kept in the run that used it; choose the file again to use it anew."
+                f"The vector of {self.spec.file} is kept in the run that used it; choose the file again to use it anew."
             )
-        return directions.from_vector(vector, file=spec.file, key=spec.key, sha256=spec.sha256, norm=spec.norm, **of)
-    named = [chunk for chunk in (spec.chunk_id, spec.other_chunk_id) if chunk is not None]
-    is_all_given = spec.kind in ("per_chunk", "pair") and all(chunk in given for chunk in named)
-    study = {} if is_all_given else _study(store, spec.model_id, spec.layer)
-    known = {**study, **given}
-    for chunk in named:
-        if chunk not in known:
-            raise SpecError(
-                f"Chunk {chunk} has no activation at layer {spec.layer} in this study; the model must read its text"
-                " first."
-            )
-    if spec.kind == "pair":
-        return directions.pair(known, spec.chunk_id, spec.other_chunk_id, **of)
-    if spec.kind == "per_chunk":
-        return directions.per_chunk({spec.chunk_id: known[spec.chunk_id]}, **of)
-    if spec.kind == "centered":
-        return directions.centered({spec.chunk_id: known[spec.chunk_id]}, population=study, **of)
-    if spec.kind == "on_manifold":
-        around = {**study, spec.chunk_id: known[spec.chunk_id]}
-        return directions.on_manifold(around, spec.chunk_id, component=spec.component, k=spec.neighbours, **of)
-    if spec.kind == "category":
-        return directions.category(study, store.first_tags(spec.tags), spec.category, source=spec.tags, **of)
-    importance = anchor_importance(store)
-    return directions.diff_in_means(study, importance, threshold=spec.threshold, **of)
+        return self.file_vector
+
+    def decoder_row(self, dictionary_id: str, feature: int) -> np.ndarray:
+        return _decoder_row(self.store, self.spec)
 
 
 def anchor_importance(store: "Store") -> dict[str, float | None]:
@@ -197,7 +193,7 @@ def anchor_importance(store: "Store") -> dict[str, float | None]:
     return {}
 
 
-def _of_feature(store: "Store", spec: DirectionSpec) -> Directions:
+def _decoder_row(store: "Store", spec: DirectionSpec) -> np.ndarray:
     rows = [row for row in store.whole_table("dictionaries").to_pylist() if row["dictionary_id"] == spec.dictionary_id]
     if not rows:
         raise SpecError(f"The study has no dictionary {spec.dictionary_id}.")
@@ -215,10 +211,7 @@ def _of_feature(store: "Store", spec: DirectionSpec) -> Directions:
     stored = dictionaries.decoder_row(
         store.path, spec.dictionary_id, sha256=row["sha256"], place=place, feature=spec.feature
     )
-    raw = stored.astype(np.float64) / row["scale"][place]
-    return directions.feature(
-        raw, number=spec.feature, dictionary=spec.dictionary_id, model_id=spec.model_id, layer=spec.layer
-    )
+    return stored.astype(np.float64) / row["scale"][place]
 
 
 def _study(store: "Store", model_id: str, layer: int) -> dict[str, np.ndarray]:

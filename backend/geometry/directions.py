@@ -1,17 +1,13 @@
 """Directions to steer along, made from chunk activations; a direction is a unit vector that is found by its id alone.
 
-`per_chunk` a · `centered` a − mean over all chunks · `diff_in_means` mean(anchors) − mean(the rest), anchors being
-chunks whose counterfactual importance is at least 0.2 · `random` uniform on the sphere (Dawes 2025, section 3; Thought
-Anchors for the importance) · `pair` a_i − a_j · `category` mean(chunks of a category) − mean(the rest) · `on_manifold`
-a principal direction of the nearest chunk activations, along which the cloud of chunks extends around one of them ·
-`feature` a decoder row of a crosscoder or autoencoder · `eigen` an eigenvector of a chunk's Fisher metric, along which
-its predictions give way the most · `file` a vector somebody made elsewhere. What cannot be a direction (a zero or
+How each kind is made from chunk activations; `direction_kinds.py` has an entry for each, with its formula and source.
+What cannot be a direction (a zero or
 unknown vector, a side without chunks) is refused with the reason, and never replaced.
 """
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -40,7 +36,7 @@ class Direction:
     """One row of the table `directions`."""
 
     direction_id: str
-    kind: str  # per_chunk, centered, diff_in_means, random, pair, category, on_manifold, feature, eigen, file
+    kind: str  # a name of direction_kinds
     model_id: str
     layer: int  # 0-based block
     chunk_id: str | None  # the chunk it was made from; None for directions of the whole study
@@ -80,8 +76,8 @@ class Directions:
 def per_chunk(activations: Mapping[str, np.ndarray], *, model_id: str, layer: int) -> Directions:
     """The activation of each chunk; `activations` maps a chunk's id to its (d_model,) mean residual stream at
     `layer`."""
-    return _collect(
-        _unit("per_chunk", vector, model_id=model_id, layer=layer, chunk_id=chunk, parameters={})
+    return collect(
+        unit("per_chunk", vector, model_id=model_id, layer=layer, chunk_id=chunk, parameters={})
         for chunk, vector in activations.items()
     )
 
@@ -101,8 +97,8 @@ def centered(
         return Directions((), tuple(Refused("centered", chunk, "its activation is unknown") for chunk in activations))
     mean = np.mean([known[chunk] for chunk in sorted(known)], axis=0, dtype=np.float64)
     parameters = {"n_chunks": len(known), "chunks": stable_id("s", *sorted(known))}
-    return _collect(
-        _unit(
+    return collect(
+        unit(
             "centered",
             np.asarray(vector, np.float64) - mean,
             model_id=model_id,
@@ -145,8 +141,8 @@ def diff_in_means(
         "anchors": stable_id("s", *anchors),
         "rest": stable_id("s", *rest),
     }
-    return _collect(
-        [_unit("diff_in_means", vector, model_id=model_id, layer=layer, chunk_id=None, parameters=parameters)]
+    return collect(
+        [unit("diff_in_means", vector, model_id=model_id, layer=layer, chunk_id=None, parameters=parameters)]
     )
 
 
@@ -159,7 +155,7 @@ def random(n: int, d_model: int, *, model_id: str, layer: int, seed: int) -> Dir
         own_seed = seed_for("random direction", seed, model_id, layer, number)
         vector = np.random.default_rng(own_seed).standard_normal(d_model)
         made.append(
-            _unit(
+            unit(
                 "random",
                 vector,
                 model_id=model_id,
@@ -169,15 +165,13 @@ def random(n: int, d_model: int, *, model_id: str, layer: int, seed: int) -> Dir
                 seed=own_seed,
             )
         )
-    return _collect(made)
+    return collect(made)
 
 
 def pair(activations: Mapping[str, np.ndarray], chunk: str, other: str, *, model_id: str, layer: int) -> Directions:
     """The activation of `chunk` less that of `other`."""
     vector = np.asarray(activations[chunk], np.float64) - np.asarray(activations[other], np.float64)
-    return _collect(
-        [_unit("pair", vector, model_id=model_id, layer=layer, chunk_id=chunk, parameters={"minus": other})]
-    )
+    return collect([unit("pair", vector, model_id=model_id, layer=layer, chunk_id=chunk, parameters={"minus": other})])
 
 
 def category(
@@ -207,7 +201,7 @@ def category(
         "rest": stable_id("s", *rest),
     }
     vector = _mean(known, inside) - _mean(known, rest)
-    return _collect([_unit("category", vector, model_id=model_id, layer=layer, chunk_id=None, parameters=parameters)])
+    return collect([unit("category", vector, model_id=model_id, layer=layer, chunk_id=None, parameters=parameters)])
 
 
 def on_manifold(
@@ -251,12 +245,8 @@ def on_manifold(
         "neighbours": stable_id("s", *(others[i] for i in sorted(nearest))),
     }
     deviation = lengths[component - 1] / math.sqrt(len(nearest) - 1)
-    return _collect(
-        [
-            _unit(
-                "on_manifold", deviation * vector, model_id=model_id, layer=layer, chunk_id=chunk, parameters=parameters
-            )
-        ]
+    return collect(
+        [unit("on_manifold", deviation * vector, model_id=model_id, layer=layer, chunk_id=chunk, parameters=parameters)]
     )
 
 
@@ -280,8 +270,8 @@ def from_vector(
     `norm` is its length there, where `vector` has another.
     """
     parameters = {"file": file, "key": key, "sha256": sha256}
-    made = _unit("file", vector, model_id=model_id, layer=layer, chunk_id=None, parameters=parameters)
-    return _collect([made if norm is None or isinstance(made, Refused) else replace(made, norm=float(norm))])
+    made = unit("file", vector, model_id=model_id, layer=layer, chunk_id=None, parameters=parameters)
+    return collect([made if norm is None or isinstance(made, Refused) else replace(made, norm=float(norm))])
 
 
 def feature(row: np.ndarray, *, number: int, dictionary: str, model_id: str, layer: int) -> Directions:
@@ -289,7 +279,7 @@ def feature(row: np.ndarray, *, number: int, dictionary: str, model_id: str, lay
     reconstruction.
     """
     parameters = {"feature": number, "dictionary": dictionary, "norm": "of the residual stream, for a code of 1"}
-    return _collect([_unit("feature", row, model_id=model_id, layer=layer, chunk_id=None, parameters=parameters)])
+    return collect([unit("feature", row, model_id=model_id, layer=layer, chunk_id=None, parameters=parameters)])
 
 
 def eigen(
@@ -301,7 +291,7 @@ def eigen(
     KL along it tends to ½·eigenvalue·β², nats.
     """
     parameters = {"number": number, "eigenvalue": float(f"{eigenvalue:.6g}"), "layer": layer, "position": position}
-    return _collect([_unit("eigen", vector, model_id=model_id, layer=layer, chunk_id=chunk, parameters=parameters)])
+    return collect([unit("eigen", vector, model_id=model_id, layer=layer, chunk_id=chunk, parameters=parameters)])
 
 
 @dataclass(frozen=True)
@@ -366,7 +356,7 @@ def _sides(known: Mapping[str, np.ndarray], tags: Mapping[str, str], name: str) 
     return [chunk for chunk in tagged if tags[chunk] == name], [chunk for chunk in tagged if tags[chunk] != name]
 
 
-def _unit(
+def unit(
     kind: str,
     vector: np.ndarray,
     *,
@@ -376,6 +366,9 @@ def _unit(
     parameters: dict[str, Any],
     seed: int | None = None,
 ) -> Direction | Refused:
+    """A direction along `vector` of any length, whose id follows from everything but its coordinates: `parameters` say
+    how it was made. Refused where it is unknown or points nowhere.
+    """
     exact = np.asarray(vector, np.float64)
     norm = float(np.linalg.norm(exact))
     if not math.isfinite(norm):
@@ -396,7 +389,8 @@ def _unit(
     )
 
 
-def _collect(results: Any) -> Directions:
+def collect(results: Iterable[Direction | Refused]) -> Directions:
+    """What was made, and what was refused."""
     results = list(results)
     made = tuple(result for result in results if isinstance(result, Direction))
     return Directions(made, tuple(result for result in results if isinstance(result, Refused)))

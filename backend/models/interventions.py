@@ -60,6 +60,7 @@ class PositionSet:
     phrase: str  # in a sentence, of {chunk}, {chunk_tokens} ("14 tokens"), {n_rest} (of the prompt's but the first)
     positions: Callable[[tuple[int, int], int], tuple[int, ...]]  # chunk's [s, e), prompt's n
     of_chunk: bool = False  # needs a chunk with tokens of its own
+    of_prompt: bool = False  # before the chain of thought
     goes_on: bool = False  # at every token after them too, those that are generated included
     as_swept: str = ""  # what pages of swept chunks call it; empty: KL(β) is not had there. It lies in [s−1, e−1)
 
@@ -263,7 +264,7 @@ PLACES: Registry[PositionSet] = Registry(
         _anchor,
         goes_on=True,
     ),
-    PositionSet("prompt", "the prompt", "the {n_rest} tokens of the prompt after its first", _prompt),
+    PositionSet("prompt", "the prompt", "the {n_rest} tokens of the prompt after its first", _prompt, of_prompt=True),
     error=InterventionError,
 )
 

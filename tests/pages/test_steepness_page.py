@@ -258,7 +258,9 @@ def test_the_headline_claims_no_more_than_the_verdicts(rho, q, verdict, said):
     ) == (set(verdict) == {"none"})
     ways = {"inverse": "It falls", "direct": "It rises"}
     for way, how in ways.items():
-        assert (f"{how} with steepness for ours: {vocabulary.KINDS['random']} (layer 3)." in first) == (way in verdict)
+        assert (f"{how} with steepness for ours: {vocabulary.studied_words('random')} (layer 3)." in first) == (
+            way in verdict
+        )
 
 
 def test_choosing_a_row_opens_its_scatter(opened, whole):

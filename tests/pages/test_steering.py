@@ -9,11 +9,14 @@ import pytest
 import torch
 
 from app.shared import live
+from backend.geometry.direction_kinds import DIRECTION_KINDS
 from backend.models import embedded
 from backend.store.experiments import Experiments
 from backend.store.store import Store
 from tests import steerable_study
+from tests.backend.geometry.test_direction_kinds import DOUBLED
 from tests.pages.conftest import settled, words
+from tests.registering import registered
 
 pytestmark = pytest.mark.usefixtures("no_embedded_model")
 
@@ -65,6 +68,13 @@ def test_every_direction_gives_an_intervention_or_the_reason_why_not(opened, stu
     test = settled(test, lambda t: "is reading the text" not in words(t))
     said = words(test)
     assert "RMS of" in said or "There is no such direction" in said
+
+
+def test_a_direction_kind_that_is_registered_is_offered_and_made(opened, study):
+    with registered(DIRECTION_KINDS, DOUBLED):
+        test = settled(open_page(opened, study, direction="doubled"), lambda t: "is reading the text" not in words(t))
+        assert DOUBLED.words in box(test, "Direction").options
+        assert "RMS of twice chunk 2 at layer" in words(test) and not test.exception
 
 
 def uploaded(test, name: str, content) -> object:

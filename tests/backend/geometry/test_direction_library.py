@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from contextlib import closing
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +10,9 @@ import torch
 
 from backend.errors import AnchorscopeError
 from backend.geometry import directions
+from backend.geometry.direction_kinds import DIRECTION_KINDS, SpecError, StudyChunks, kinds_by_hand, swept_kinds
 from backend.geometry.direction_library import (
-    KINDS,
     DirectionSpec,
-    SpecError,
     anchor_importance,
     available,
     category_gate_of,
@@ -22,7 +20,6 @@ from backend.geometry.direction_library import (
 )
 from backend.store.dictionaries import DictionaryLost
 from backend.store.store import Store
-from precompute import steered
 from tests import small_dictionary, small_study
 
 TAGS, SEED = "classifier 1", 3
@@ -55,16 +52,12 @@ def same(one: directions.Direction, other: directions.Direction) -> bool:
     return one == other and np.array_equal(one.vector, other.vector)
 
 
-@pytest.mark.parametrize("kind", ["per_chunk", "centered", "diff_in_means", "random"])
+@pytest.mark.parametrize("kind", swept_kinds())
 @pytest.mark.parametrize("threshold", [0.2, 0.5])
 def test_a_definition_gives_the_direction_that_the_sweep_makes(store, model, study, kind, threshold):
-    asked = SimpleNamespace(random=3, anchor_threshold=threshold)
-    context = SimpleNamespace(study=SimpleNamespace(sweep=asked, seed=SEED))
     importance = store.metric_by_chunk(directions.ANCHOR_METRIC, directions.ANCHOR_CONVENTIONS)
-    ids, vectors = store.activations(model, LAYER)
-    expected = steered.of_kind(
-        context, kind, dict(zip(ids, vectors, strict=True)), importance, model, LAYER, vectors
-    ).made
+    chunks = StudyChunks(model, LAYER, study, importance, seed=SEED, n_random=3, threshold=threshold)
+    expected = DIRECTION_KINDS[kind].swept.make(chunks).made
     assert len(expected) == {"diff_in_means": 1, "random": 3}.get(kind, len(study))
     for number, direction in enumerate(expected):
         how = {"diff_in_means": {"threshold": threshold}, "random": {"seed": SEED, "number": number}}
@@ -194,7 +187,7 @@ def test_a_feature_points_along_its_decoder_row_and_its_norm_is_what_a_code_of_1
             make_direction(store, DirectionSpec("feature", row.base_model_id, at, dictionary_id=name, feature=3))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", kinds_by_hand())
 def test_a_definition_survives_being_written_down(kind):
     every = {
         "chunk_id": "c_0001",
@@ -209,7 +202,7 @@ def test_a_definition_survives_being_written_down(kind):
         "dictionary_id": "w1",
         "feature": 3,
     }
-    asked = DirectionSpec(kind, "m1", 4, **{name: every[name] for name in KINDS[kind]})
+    asked = DirectionSpec(kind, "m1", 4, **{name: every[name] for name in kinds_by_hand()[kind].needs})
     assert DirectionSpec.from_json(asked.to_json()) == asked and hash(asked)
 
 

@@ -1,0 +1,316 @@
+"""Every kind of direction, one entry each: what it is called, how a study makes its own, how one is made by hand.
+
+A kind that is `swept` can stand in a study file; one that can be made `by_hand` is offered on the Steering page, with a
+control for each field that it needs. How a vector is made from activations is in `directions.py`, or beside the entry.
+docs/extending/add-a-direction.md adds one step by step.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from backend.geometry import directions
+from backend.geometry.directions import DirectionError, Directions
+from backend.registry import Registry
+
+if TYPE_CHECKING:
+    from backend.geometry.direction_library import DirectionSpec
+
+
+class SpecError(DirectionError):
+    """A direction that cannot be made from what there is."""
+
+
+@dataclass(frozen=True)
+class StudyChunks:
+    """What a study makes its own directions of, at one layer."""
+
+    model_id: str
+    layer: int  # 0-based block
+    activations: Mapping[str, np.ndarray]  # chunk id -> (d_model,), of every chunk
+    importance: Mapping[str, float | None]  # by which anchors are chosen
+    seed: int  # the study's
+    n_random: int  # random directions that the study file asks for
+    threshold: float  # importance of an anchor
+
+    @property
+    def place(self) -> dict[str, Any]:
+        return {"model_id": self.model_id, "layer": self.layer}
+
+    @property
+    def d_model(self) -> int:
+        return len(next(iter(self.activations.values()), ()))
+
+
+class Material(Protocol):
+    """What a direction made by hand can be made of, at its spec's layer: read when it is asked for.
+
+    Each raises SpecError that says what is missing.
+    """
+
+    def activations(self) -> dict[str, np.ndarray]:
+        """Of every chunk of the study, by id."""
+        ...
+
+    def activation(self, chunk_id: str) -> np.ndarray:
+        """Of one chunk, which may be of a text that somebody typed."""
+        ...
+
+    def importance(self) -> Mapping[str, float | None]: ...
+
+    def first_tags(self, source: str) -> Mapping[str, str]:
+        """First category by chunk."""
+        ...
+
+    def d_model(self) -> int: ...
+
+    def decoder_row(self, dictionary_id: str, feature: int) -> np.ndarray:
+        """In units of the residual stream."""
+        ...
+
+    def vector(self) -> np.ndarray:
+        """Of the file."""
+        ...
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A study steers along these directions, chunk by chunk."""
+
+    make: Callable[[StudyChunks], Directions]
+    is_drawn: bool = False  # as many as the study file asks for; else one that applies to each chunk
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """One such direction is made from what somebody chose."""
+
+    phrase: str  # in a sentence, of the fields that it needs: "the activation of {chunk_id}"
+    needs: tuple[str, ...]  # fields of DirectionSpec that it cannot be made without; each has a control on the page
+    make: "Callable[[DirectionSpec, Material], Directions]"  # the last that is made counts
+    words: str = ""  # in its picker, where the page of a whole study calls it otherwise
+    of_study: bool = False  # needs the study's activations at the layer
+    preference: int = 0  # where none is chosen, the one of the largest that can be made
+
+
+@dataclass(frozen=True)
+class DirectionKind:
+    name: str  # as it is stored
+    words: str  # on a page
+    help: str  # formula and source
+    colour: str
+    swept: Swept | None
+    by_hand: ByHand | None
+    of_importance: bool = False  # made from the rollouts that importance is measured on: no law is claimed between them
+
+    @property
+    def is_drawn(self) -> bool:
+        return self.swept is not None and self.swept.is_drawn
+
+
+DIRECTION_KINDS: Registry[DirectionKind] = Registry("direction of kind", error=SpecError)
+register = DIRECTION_KINDS.register
+
+
+def swept_kinds() -> tuple[str, ...]:
+    """What can stand in a study file."""
+    return tuple(kind.name for kind in DIRECTION_KINDS.values() if kind.swept is not None)
+
+
+def kinds_by_hand() -> dict[str, ByHand]:
+    """What a person can choose."""
+    return {kind.name: kind.by_hand for kind in DIRECTION_KINDS.values() if kind.by_hand is not None}
+
+
+def kinds_of_importance() -> frozenset[str]:
+    """Kinds made from the rollouts that importance is measured on."""
+    return frozenset(kind.name for kind in DIRECTION_KINDS.values() if kind.of_importance)
+
+
+def _of(spec: "DirectionSpec") -> dict[str, Any]:
+    return {"model_id": spec.model_id, "layer": spec.layer}
+
+
+def _around(spec: "DirectionSpec", given: Material) -> dict[str, np.ndarray]:
+    return {**given.activations(), spec.chunk_id: given.activation(spec.chunk_id)}
+
+
+register(
+    DirectionKind(
+        "category",
+        words="a category − the rest",
+        help="mean(chunks of a category) − mean(the other tagged chunks)",
+        colour="#CC79A7",
+        swept=None,
+        by_hand=ByHand(
+            "{category} − rest",
+            needs=("category", "tags"),
+            make=lambda spec, given: directions.category(
+                given.activations(), given.first_tags(spec.tags), spec.category, source=spec.tags, **_of(spec)
+            ),
+            of_study=True,
+            preference=3,
+        ),
+    )
+)
+register(
+    DirectionKind(
+        "per_chunk",
+        words="the chunk's own activation",
+        help="a, the chunk's mean residual stream (Dawes 2025, section 3)",
+        colour="#0072B2",
+        swept=Swept(lambda study: directions.per_chunk(study.activations, **study.place)),
+        by_hand=ByHand(
+            "the activation of {chunk_id}",
+            needs=("chunk_id",),
+            make=lambda spec, given: directions.per_chunk(
+                {spec.chunk_id: given.activation(spec.chunk_id)}, **_of(spec)
+            ),
+            words="a chunk's own activation",
+        ),
+    )
+)
+register(
+    DirectionKind(
+        "centered",
+        words="own activation − mean of all chunks",
+        help="a − mean over all chunks of the study (Dawes 2025, section 3)",
+        colour="#D55E00",
+        swept=Swept(lambda study: directions.centered(study.activations, **study.place)),
+        by_hand=ByHand(
+            "the activation of {chunk_id} − mean of all chunks",
+            needs=("chunk_id",),
+            make=lambda spec, given: directions.centered(
+                {spec.chunk_id: given.activation(spec.chunk_id)}, population=given.activations(), **_of(spec)
+            ),
+            words="a chunk's activation − mean of all",
+            of_study=True,
+        ),
+    )
+)
+register(
+    DirectionKind(
+        "diff_in_means",
+        words="mean of anchors − mean of the rest",
+        help="mean(anchors) − mean(the rest), anchors being chunks of counterfactual importance ≥ 0.2 (Dawes 2025)",
+        colour="#009E73",
+        swept=Swept(
+            lambda study: directions.diff_in_means(
+                study.activations, study.importance, threshold=study.threshold, **study.place
+            )
+        ),
+        by_hand=ByHand(
+            "anchors − rest",
+            needs=(),
+            make=lambda spec, given: directions.diff_in_means(
+                given.activations(), given.importance(), threshold=spec.threshold, **_of(spec)
+            ),
+            words="anchors − the rest",
+            of_study=True,
+            preference=2,
+        ),
+        of_importance=True,
+    )
+)
+register(
+    DirectionKind(
+        "pair",
+        words="one chunk − another",
+        help="a_i − a_j of two chunks",
+        colour="#E69F00",
+        swept=None,
+        by_hand=ByHand(
+            "{chunk_id} − {other_chunk_id}",
+            needs=("chunk_id", "other_chunk_id"),
+            make=lambda spec, given: directions.pair(
+                {chunk: given.activation(chunk) for chunk in (spec.chunk_id, spec.other_chunk_id)},
+                spec.chunk_id,
+                spec.other_chunk_id,
+                **_of(spec),
+            ),
+        ),
+    )
+)
+register(
+    DirectionKind(
+        "on_manifold",
+        words="along the manifold (local tangent)",
+        help="a principal direction of the nearest chunk activations, along which the cloud of chunks extends",
+        colour="#56B4E9",
+        swept=None,
+        by_hand=ByHand(
+            "principal direction {component} of the neighbours of {chunk_id}",
+            needs=("chunk_id", "component"),
+            make=lambda spec, given: directions.on_manifold(
+                _around(spec, given), spec.chunk_id, component=spec.component, k=spec.neighbours, **_of(spec)
+            ),
+            of_study=True,
+        ),
+    )
+)
+register(
+    DirectionKind(
+        "feature",
+        words="a feature's decoder row",
+        help="a decoder row of a crosscoder or autoencoder, in units of the residual stream",
+        colour="#7F3C8D",
+        swept=None,
+        by_hand=ByHand(
+            "the decoder row of feature {feature}",
+            needs=("dictionary_id", "feature"),
+            make=lambda spec, given: directions.feature(
+                given.decoder_row(spec.dictionary_id, spec.feature),
+                number=spec.feature,
+                dictionary=spec.dictionary_id,
+                **_of(spec),
+            ),
+        ),
+    )
+)
+register(
+    DirectionKind(
+        "random",
+        words="random directions (mean over them)",
+        help="uniform on the sphere, seeded (Dawes 2025, section 3)",
+        colour="#8A8F98",
+        swept=Swept(
+            lambda study: directions.random(study.n_random, study.d_model, seed=study.seed, **study.place),
+            is_drawn=True,
+        ),
+        by_hand=ByHand(
+            "random direction {seed}",
+            needs=("seed",),
+            make=lambda spec, given: directions.random(spec.number + 1, given.d_model(), seed=spec.seed, **_of(spec)),
+            words="random",
+            preference=1,
+        ),
+    )
+)
+register(
+    DirectionKind(
+        "file",
+        words="a vector file",
+        help="a vector that somebody made elsewhere",
+        colour="#6B6B6B",
+        swept=None,
+        by_hand=ByHand(
+            "{file} ({key})",
+            needs=("file", "key", "sha256"),
+            make=lambda spec, given: directions.from_vector(
+                given.vector(), file=spec.file, key=spec.key, sha256=spec.sha256, norm=spec.norm, **_of(spec)
+            ),
+        ),
+    )
+)
+register(
+    DirectionKind(
+        "eigen",
+        words="leading eigenvectors of G (mean over them)",
+        help="eigenvectors of a chunk's Fisher metric G, along which its predictions give way the most",
+        colour="#A6761D",
+        swept=None,  # the geometry stage makes them where it has G
+        by_hand=None,
+    )
+)
