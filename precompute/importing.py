@@ -28,6 +28,7 @@ import pyarrow as pa
 
 from backend.cot.answers import Judge, grader
 from backend.ids import seed_for, stable_id
+from backend.importance import metric_registry
 from backend.importance.similarity import similarity
 from backend.store.publish import is_published, publish
 from backend.store.unit_files import StudyFolder, UnitLine, Writer, arrow_rows
@@ -83,8 +84,8 @@ def import_folder(
 
 
 def _unit(part: Part, rollouts: bool) -> Unit:
-    rules = {"rule": _RULE, "importance": importance_stage.RULE}
-    return Unit(part.part_id, {**rules, "rollouts": rollouts, "files": part.digest(rollouts)})
+    own = {"rule": _RULE, "importance": importance_stage.RULE, **metric_registry.rules()}
+    return Unit(part.part_id, {**own, "rollouts": rollouts, "files": part.digest(rollouts)})
 
 
 def _missing(target: StudyFolder, parts: Sequence[Part], wanted: Mapping[str, Unit]) -> list[Part]:

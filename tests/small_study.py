@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from backend import ids
-from backend.importance.metrics import METRICS
+from backend.importance.metric_registry import conventions_of
 from backend.importance.outcomes import arm_summary, compare
 from backend.store.experiments import Experiments
 from backend.store.publish import publish
@@ -53,7 +53,18 @@ _SENTENCES = (
     "Hmm. ",
 )
 _MODEL = ids.stable_id("m", "tiny")
-_METRIC_CONVENTIONS = {name: ("all",) for name in METRICS[:5]} | {name: ("ta", "fl", "paper") for name in METRICS[5:]}
+_METRICS = (
+    "counterfactual_accuracy",
+    "different_trajectories_fraction",
+    "overdeterminedness",
+    "resampling_importance_accuracy",
+    "forced_importance_accuracy",
+    "counterfactual_importance_accuracy",
+    "resampling_importance_kl",
+    "counterfactual_importance_kl",
+    "forced_importance_kl",
+)
+_METRIC_CONVENTIONS = {name: conventions_of(name) for name in _METRICS}
 
 
 def make(

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from app.shell.vocabulary import CONVENTIONS, METRICS, metric
-from backend.importance import conventions
+from backend.importance import conventions, metric_registry
 from backend.importance.conventions import like
 
 
@@ -27,7 +27,7 @@ def metric_table(importance: pd.DataFrame) -> pd.DataFrame:
             "n": [count(row.n) for row in ranked.itertuples()],
             "against n": [count(row.n_comparator) for row in ranked.itertuples()],
             "note": [why_unknown(row) for row in ranked.itertuples()],
-            "is": [conventions.definition(row.metric, row.convention) for row in ranked.itertuples()],
+            "is": [metric_registry.definition(row.metric, row.convention) for row in ranked.itertuples()],
         }
     )
 
@@ -52,7 +52,8 @@ def why_unknown(row: object) -> str:
 
     `row` has the columns of `importance_of_chunk`.
     """
-    compared = "importance" in row.metric
+    known = METRICS.get(row.metric)
+    compared = known is not None and known.compares
     if pd.isna(row.value):
         reason = getattr(row, "reason", None)
         if not pd.isna(reason):
@@ -60,15 +61,15 @@ def why_unknown(row: object) -> str:
         if compared and row.is_last:
             return "the last chunk: no rollouts start after it"
         n, n_comparator = (None if pd.isna(count) else int(count) for count in (row.n, row.n_comparator))
-        if reason := conventions.why_unknown(row.metric, row.convention, n, n_comparator):
+        if reason := metric_registry.why_unknown(row.metric, row.convention, n, n_comparator):
             return reason
         return "not published" if row.convention == "published" else "not enough rollouts"
     if pd.isna(row.ci_low):
         if row.convention == "published":
             return "published without an interval"
         return (
-            "no interval: a bootstrap repeats texts"
-            if row.metric == "overdeterminedness"
+            f"no interval: {known.no_interval}"
+            if known is not None and known.no_interval
             else "one rollout on a side: no interval"
         )
     return ""

@@ -2,106 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 from backend.geometry.direction_kinds import DIRECTION_KINDS
-from backend.importance import conventions
+from backend.importance import conventions, metric_registry
+from backend.importance.metric_registry import METRICS, Metric, MetricError, Own
 from backend.models.interventions import PLACES, UNITS
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How a metric of the table `importance` is shown."""
-
-    label: str
-    unit: str  # as on an axis
-    signed: bool  # differences of accuracies run below 0: a diverging scale, centred on 0
-    meaning: str
-
-    @property
-    def short(self) -> str:
-        return f"{self.label}{' (KL)' if self.unit.startswith('KL') else ' (accuracy)' if self.signed else ''}"
-
-    @property
-    def axis(self) -> str:
-        return f"{self.label} ({self.unit})"
-
-
-METRICS = {
-    "counterfactual_importance_kl": Metric(
-        "Counterfactual importance",
-        "KL, nats",
-        False,
-        "How far the final answers move when this chunk is replaced by one that says something else.",
-    ),
-    "counterfactual_importance_accuracy": Metric(
-        "Counterfactual importance",
-        "difference of accuracies",
-        True,
-        "Accuracy with a different chunk here, minus accuracy with this one kept.",
-    ),
-    "resampling_importance_kl": Metric(
-        "Resampling importance",
-        "KL, nats",
-        False,
-        "How far the final answers move when the chunk is sampled anew, whatever it then says.",
-    ),
-    "resampling_importance_accuracy": Metric(
-        "Resampling importance",
-        "difference of accuracies",
-        True,
-        "Accuracy with the chunk kept, minus accuracy with it sampled anew.",
-    ),
-    "forced_importance_kl": Metric(
-        "Forced importance",
-        "KL, nats",
-        False,
-        "How far the answers move when the model must answer right before, or right after, this chunk.",
-    ),
-    "forced_importance_accuracy": Metric(
-        "Forced importance",
-        "difference of accuracies",
-        True,
-        "Accuracy when answering right after this chunk, minus right before it.",
-    ),
-    "counterfactual_accuracy": Metric(
-        "Accuracy of rollouts",
-        "share correct",
-        False,
-        "Share of the rollouts from before this chunk whose answer is correct.",
-    ),
-    "different_trajectories_fraction": Metric(
-        "Different trajectories",
-        "share of rollouts",
-        False,
-        "Share of rollouts whose first sentence says something else (cosine below 0.8).",
-    ),
-    "overdeterminedness": Metric(
-        "Overdeterminedness",
-        "share of rollouts",
-        False,
-        "1 − distinct first sentences / rollouts: high when the model writes the same again.",
-    ),
-    "resilience": Metric(
-        "Resilience",
-        "share of dissimilar rollouts",
-        False,
-        "Of the rollouts whose first sentence says something else, the share that says the chunk's content in a later"
-        " sentence after all.",
-    ),
-    "counterfactual_importance_pp_kl": Metric(
-        "Counterfactual++",
-        "KL, nats",
-        False,
-        "How far the final answers move when this chunk's content is gone from the whole continuation, not only from"
-        " its first sentence.",
-    ),
-    "counterfactual_importance_pp_accuracy": Metric(
-        "Counterfactual++",
-        "difference of accuracies",
-        True,
-        "Accuracy of the rollouts that say this chunk's content nowhere, minus accuracy with the chunk kept.",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -219,9 +125,15 @@ def position_words(name: str) -> str:
 
 def metric(name: str) -> Metric:
     """How to show `name`; a metric this version has no words for is shown under its stored name."""
-    return METRICS.get(name) or Metric(
-        name, "value", True, "A metric this version of the dashboard has no description for."
-    )
+    return METRICS.get(name) or _stranger(name)
+
+
+def _stranger(name: str) -> Metric:
+    def unknown(at: Any, rng: Any) -> NoReturn:
+        raise MetricError(f"How {name} is computed is not known to this version.")
+
+    meaning = "A metric this version of the dashboard has no description for."
+    return Metric(name, name, meaning, Own(unknown, "", "value", signed=True))
 
 
 def metric_choice(choice: str) -> str:
@@ -234,7 +146,7 @@ def metric_choice(choice: str) -> str:
 def definition(name: str, convention: str) -> str:
     """What a value of a metric under a convention is: direction, comparator, outcomes and smoothing."""
     label = CONVENTIONS.get(convention, "stored under this name")
-    return ". ".join(filter(None, (f"Convention {convention}: {label}", conventions.definition(name, convention))))
+    return ". ".join(filter(None, (f"Convention {convention}: {label}", metric_registry.definition(name, convention))))
 
 
 def column(name: str) -> Column:
@@ -272,7 +184,7 @@ def smoothing_decides(name: str, convention: str | None, value: float) -> bool:
 
     With 100 rollouts and half of the answers of one side unseen on the other, ln(1e9)/2 is about 10 nats.
     """
-    return name.endswith("_kl") and _adds_little(convention) and value > 10
+    return metric(name).is_kl and _adds_little(convention) and value > 10
 
 
 def _adds_little(convention: str | None) -> bool:

@@ -26,6 +26,7 @@ from backend.evidence.power import POWER, SAID, Power
 from backend.evidence.verdict import P_ALONE, RULE
 from backend.ids import stable_id
 from backend.importance.conventions import comparable
+from backend.importance.metric_registry import METRICS
 from backend.store.geometry_queries import NO_LAYER, NONE
 from backend.store.store import Store
 
@@ -35,10 +36,6 @@ _SIGNS = ("within", "within_low", "within_high", "spearman", "ci_low", "ci_high"
 _PAIR = ("x", "kind", "model_id", "layer", "position", "unit", "metric", "convention")
 _CORRELATIONS = ("|ρ|", "ρ", "low", "high", "null low", "null high", "ρ given", "found from", "pooled ρ")
 _STEEP = ("steepness", "amplitude", "fisher_steepness", "isotropic_steepness")
-_ASKED = (
-    "counterfactual_importance_kl",
-    "different_trajectories_fraction",
-)  # whose relation to steepness is the page's question
 
 
 def view() -> str:
@@ -121,7 +118,7 @@ def headline(rows: pd.DataFrame) -> list[str]:
     those of `associations`, of which those on all chunks count whose x and y are measured apart.
     """
     said = []
-    for name in _ASKED:
+    for name in (metric.name for metric in METRICS.values() if metric.is_headline):
         own = rows[
             (rows["metric"] == name) & rows["x"].isin(_STEEP) & (rows["subset"] == "all") & rows["within"].notna()
         ]

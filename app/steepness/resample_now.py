@@ -20,11 +20,10 @@ from app.shell.missing import no_rollouts, say
 from app.shell.untrusted import for_markdown, one_line, show
 from app.shell.vocabulary import metric, metric_choice
 from backend.errors import AnchorscopeError
-from backend.importance.convergence import compares
-from backend.importance.metrics import GONE, RESILIENCE, conventions_of
+from backend.importance.metric_registry import METRICS, conventions_of
 from backend.live.available import Choice
 from backend.live.requests import MAX_CONTINUATIONS, Resample, experiment_id
-from backend.live.resample import METRICS, NOTE, STOPPED, resample_request, writer
+from backend.live.resample import NOTE, STOPPED, resample_request, writer
 from backend.live.service import Status
 from backend.store.store import Store
 
@@ -87,15 +86,15 @@ def _convergence(store: Store, where: ChosenChunk, name: str, convention: str) -
 
 def why_not(name: str, convention: str) -> str | None:
     """Why a metric cannot be had anew from stored rollouts; None where it can."""
-    if name.startswith((GONE, RESILIENCE)):
+    found = METRICS.get(name)
+    if found is not None and found.needs_returns:
         return (
             "How it converges is not shown: it needs every sentence of the rollouts embedded, which is done when the"
             " study is made."
         )
-    if name.startswith("forced"):
+    if found is not None and found.rollouts == "forced":
         return "How it converges is not shown: it rests on forced answers, a sample of its own."
-    known = name in METRICS or name == "overdeterminedness"
-    if not known or convention not in conventions_of(name):
+    if found is None or convention not in conventions_of(name):
         return "How it converges is unknown: it was published without the rollouts it rests on."
     return None
 
@@ -104,10 +103,10 @@ def sizes_of(rollouts: pd.DataFrame, chunks: tuple[str, ...], chunk: str, name: 
     """Numbers of rollouts to look at, evenly on a logarithmic scale up to all there are; none where a side has fewer
     than two.
     """
-    counts, place = rollouts["chunk_id"].value_counts(), chunks.index(chunk)
-    sides = [chunk] + ([chunks[place + 1]] if compares(name) and place + 1 < len(chunks) else [])
+    counts, place, compares = rollouts["chunk_id"].value_counts(), chunks.index(chunk), METRICS[name].compares
+    sides = [chunk] + ([chunks[place + 1]] if compares and place + 1 < len(chunks) else [])
     n = min(int(counts.get(side, 0)) for side in sides)
-    if n < 2 or (compares(name) and len(sides) < 2):
+    if n < 2 or (compares and len(sides) < 2):
         return ()
     return tuple(sorted({round(size) for size in np.geomspace(min(4, n), n, _STEPS)}))
 
@@ -126,11 +125,12 @@ def _resample(store: Store, where: ChosenChunk, name: str, convention: str) -> N
         most = selection.pick_whole(
             "most", "or so many new rollouts", 128, low=_BATCH, high=MAX_CONTINUATIONS, step=_BATCH
         )
+    compares = METRICS[name].compares
     st.caption(
         "The model that wrote the chain continues it from before this"
-        f" chunk{' and from before the next one' if compares(name) else ''}, {_BATCH} rollouts at a time. They are"
+        f" chunk{' and from before the next one' if compares else ''}, {_BATCH} rollouts at a time. They are"
         " pooled with the stored ones, and it stops when half of the 95 % interval is narrow"
-        f" enough{', a little allowed for looking,' if compares(name) else ','} or at the most. They are not kept in"
+        f" enough{', a little allowed for looking,' if compares else ','} or at the most. They are not kept in"
         " the study."
     )
     try:

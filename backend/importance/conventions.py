@@ -1,9 +1,8 @@
-"""What each convention of an importance metric computes: one entry a convention, from which the numbers and the words
-are made.
+"""What each convention of importance computes: one entry a convention, from which the numbers and the words are made.
 
 A difference of accuracies is accuracy(p) − accuracy(q); a KL is KL( outcomes of p ‖ outcomes of q ) in nats. An entry
-says, for each metric, which rollouts are p and which are q; what counts as an outcome; and what is added to the count
-of every outcome.
+says which rollouts are p and which are q, what counts as an outcome, and what is added to the count of every outcome.
+The metrics themselves are in `metric_registry`.
 
 `ta` is what the published code of Thought Anchors computes (Bogdan et al. 2025; `analyze_rollouts.py`, its functions
 `calculate_…_importance_…`): resampling and forced KLs run from i to i+1, against the text's own definition; the
@@ -78,82 +77,41 @@ class Convention:
     smoothing: (
         float  # added to the count of every outcome of p and q together (of both, where they are correct and wrong)
     )
-    sides: Mapping[str, Sides]  # by metric
+    resampling: Sides  # of resampling importance, as a KL
+    forced: Sides  # of forced importance, as a KL
+    comparator_of_kl: tuple[str, ...]  # q of counterfactual importance
+    comparator_of_accuracy: tuple[str, ...]
 
 
 _POOLED = (AFTER, SIMILAR)
-
-
-def _sides(
-    *, resampling: Sides, forced: Sides, comparator_of_kl: tuple[str, ...], comparator_of_accuracy: tuple[str, ...]
-) -> Mapping[str, Sides]:
-    """Counterfactual++ differs from counterfactual importance in p alone."""
-    return {
-        "resampling_importance_kl": resampling,
-        "forced_importance_kl": forced,
-        "counterfactual_importance_kl": Sides(DISSIMILAR, comparator_of_kl),
-        "counterfactual_importance_accuracy": Sides(DISSIMILAR, comparator_of_accuracy),
-        "counterfactual_importance_pp_kl": Sides(GONE_HERE, comparator_of_kl),
-        "counterfactual_importance_pp_accuracy": Sides(GONE_HERE, comparator_of_accuracy),
-    }
-
-
 _AS_DEFINED = {"resampling": Sides(AFTER, (HERE,)), "forced": Sides(FORCED_AFTER, (FORCED_HERE,))}
 CONVENTIONS: Mapping[str, Convention] = {
     "ta": Convention(
         "Thought Anchors, as its published code computes",
         WRITTEN,
         1e-9,
-        _sides(
-            resampling=Sides(HERE, (AFTER,)),
-            forced=Sides(FORCED_HERE, (FORCED_AFTER,)),
-            comparator_of_kl=_POOLED,
-            comparator_of_accuracy=(AFTER,),
-        ),
+        resampling=Sides(HERE, (AFTER,)),
+        forced=Sides(FORCED_HERE, (FORCED_AFTER,)),
+        comparator_of_kl=_POOLED,
+        comparator_of_accuracy=(AFTER,),
     ),
     "fl": Convention(
         "Features and Logits",
         CORRECTNESS,
         1.0,
-        _sides(**_AS_DEFINED, comparator_of_kl=_POOLED, comparator_of_accuracy=_POOLED),
+        **_AS_DEFINED,
+        comparator_of_kl=_POOLED,
+        comparator_of_accuracy=_POOLED,
     ),
     "paper": Convention(
         "Thought Anchors, as its text says",
         CLUSTERS,
         1e-9,
-        _sides(**_AS_DEFINED, comparator_of_kl=(AFTER,), comparator_of_accuracy=(AFTER,)),
+        **_AS_DEFINED,
+        comparator_of_kl=(AFTER,),
+        comparator_of_accuracy=(AFTER,),
     ),
 }
-
-# Under every convention the same, and the same as published.
-SHARED_SIDES = {
-    "resampling_importance_accuracy": _AS_DEFINED["resampling"],
-    "forced_importance_accuracy": _AS_DEFINED["forced"],
-}
-SHARES = {
-    "counterfactual_accuracy": "share of correct ones among the judged rollouts at i",
-    "different_trajectories_fraction": "share of dissimilar ones among the rollouts at i",
-    "overdeterminedness": "1 − distinct first sentences / rollouts at i",
-    "resilience": "share of the dissimilar rollouts at i that say the chunk's content later after all",
-}
-_WITHOUT_ANSWER = (
-    "different_trajectories_fraction",
-    "overdeterminedness",
-)  # published of the rollouts with an answer alone
-
-
-def sides_of(metric: str, convention: str) -> Sides:
-    """Raises KeyError where the metric compares nothing, or not under this convention."""
-    return SHARED_SIDES[metric] if convention == ALL else CONVENTIONS[convention].sides[metric]
-
-
-def why_unknown(metric: str, convention: str, n: int | None, n_comparator: int | None) -> str:
-    """Which side of a comparison is empty, in words; empty itself where neither is known to be."""
-    try:
-        sides = sides_of(metric, like(convention) if metric not in SHARED_SIDES else ALL)
-    except KeyError:
-        return EMPTY[HERE] if n == 0 else ""
-    return EMPTY[sides.p] if n == 0 else EMPTY[sides.q[0]] if n_comparator == 0 else ""
 
 
 def like(convention: str) -> str:
@@ -168,26 +126,6 @@ def comparable(one: str, other: str) -> bool:
     what all share.
     """
     return PUBLISHED not in (one, other) or ALL in (one, other) or like(one) == like(other)
-
-
-def definition(metric: str, convention: str) -> str:
-    """In words and signs what a value is: direction, comparator, outcomes and smoothing.
-
-    Empty for a name that is not known here.
-    """
-    if convention == PUBLISHED:
-        own = definition(metric, like(convention)) or definition(metric, ALL)
-        return own and f"as published: {own}" + (", of those with an answer" if metric in _WITHOUT_ANSWER else "")
-    if convention == ALL and metric in SHARES:
-        return SHARES[metric]
-    try:
-        p, q = sides_of(metric, convention).words()
-    except KeyError:
-        return ""
-    if metric.endswith("_accuracy"):
-        return f"accuracy of {p} − accuracy of {q}"
-    found = CONVENTIONS[convention]
-    return f"KL( {p} ‖ {q} ), nats; outcomes: {OUTCOMES[found.outcomes]}; {found.smoothing:g} added to every count"
 
 
 # The published normalisation, step by step: what two answers must share to count as one outcome under `ta`.

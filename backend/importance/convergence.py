@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from backend.ids import seed_for
-from backend.importance.metrics import Estimate, Estimator, Rollouts, RolloutsError, conventions_of, grouped
+from backend.importance.metric_registry import METRICS, conventions_of
+from backend.importance.metrics import Estimate, Estimator, Rollouts, RolloutsError, grouped
 
 COLUMNS = ("m", "mean", "low", "high", "half_width", "n_orders", "n_unknown")
 _BOOTSTRAPPED = 12  # orders whose interval is taken at each m; its half-width is their mean
@@ -47,9 +48,8 @@ def convergence(
         raise RolloutsError(f"{metric} has no convention {convention!r}; it has {', '.join(conventions_of(metric))}")
     if min(sizes, default=1) < 1 or n_orders < 1:
         raise RolloutsError(f"sizes and orders are numbers of 1 or more, got {list(sizes)} and {n_orders}")
-    kind = "forced" if metric.startswith("forced") else "resample"
-    here, after = sides(rollouts, chunk_ids, chunk_id, kind)
-    n_there = min(len(here), len(after)) if compares(metric) else len(here)
+    here, after = sides(rollouts, chunk_ids, chunk_id, METRICS[metric].rollouts)
+    n_there = min(len(here), len(after)) if METRICS[metric].compares else len(here)
     orders = [_order(here, after, seed_for(seed, "convergence", chunk_id, number)) for number in range(n_orders)]
     rows = []
     for m in sizes:
@@ -84,11 +84,6 @@ def convergence(
         mean, half_width = (own.mean() if len(own) else np.nan for own in (known, widths))
         rows.append((m, mean, low, high, half_width, n_orders, n_orders - len(known)))
     return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def compares(metric: str) -> bool:
-    """Whether the metric compares the rollouts before the chunk with those before the next one."""
-    return "importance" in metric
 
 
 def sides(rollouts: pd.DataFrame, chunk_ids: Sequence[str], chunk_id: str, kind: str) -> tuple[Rollouts, Rollouts]:

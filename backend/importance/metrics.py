@@ -32,27 +32,26 @@ import pandas as pd
 from backend.errors import AnchorscopeError
 from backend.ids import seed_for
 from backend.importance import conventions as registry
-from backend.importance.conventions import ALL, CORRECTNESS, WRITTEN
+from backend.importance.conventions import (
+    AFTER,
+    CORRECTNESS,
+    DISSIMILAR,
+    FORCED_AFTER,
+    FORCED_HERE,
+    GONE_HERE,
+    HERE,
+    SIMILAR,
+    WRITTEN,
+    Convention,
+    Sides,
+    written_answers,
+)
+from backend.importance.metric_registry import METRICS, conventions_of, metrics_to_compute
 from backend.schema.tables import TABLES
 from backend.statistics.intervals import UNKNOWN, Interval, bootstrap_percentile, wilson
 
 SIMILARITY_THRESHOLD = 0.8
 CONVENTIONS = tuple(registry.CONVENTIONS)
-
-# A metric has one row for each convention when any convention changes it, else one row with convention "all".
-SHARES = ("counterfactual_accuracy", "different_trajectories_fraction", "overdeterminedness")
-ACCURACY_DIFFERENCES = ("resampling_importance_accuracy", "forced_importance_accuracy")
-BY_CONVENTION = (
-    "counterfactual_importance_accuracy",
-    "resampling_importance_kl",
-    "counterfactual_importance_kl",
-    "forced_importance_kl",
-)
-METRICS = SHARES + ACCURACY_DIFFERENCES + BY_CONVENTION
-
-GONE = "counterfactual_importance_pp"  # counterfactual++: begins the names of its metrics; needs `returns`, as does
-RESILIENCE = "resilience"
-
 _COLUMNS = ["chunk_id", "kind", "similarity", "answer_cluster", "is_correct", "resampled_chunk"]
 
 
@@ -75,7 +74,7 @@ def importance_of_cot(
     conventions: Sequence[str] = CONVENTIONS,
     n_bootstrap: int = 1000,
     seed: int,
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """The metrics by every convention for every chunk of one CoT, with the columns of the table `importance` (unknown
     is NaN or NA).
@@ -83,11 +82,13 @@ def importance_of_cot(
     `rollouts` has the columns of the table `rollouts`, of this CoT alone, and `answer_cluster`; their order and the
     names of the clusters change nothing. The column `answer` is what `ta` counts, as written; without it the clusters
     stand for it. `chunk_ids` are all chunks of the CoT in reading order, also those without rollouts. `n_bootstrap` = 0
-    leaves the intervals unknown. The random numbers of an interval depend on `seed`, chunk and metric alone.
+    leaves the intervals unknown; `metrics` left out are all that need no `returns`. The random numbers of an interval
+    depend on `seed`, chunk and metric alone.
     """
     _check(rollouts, chunk_ids, conventions)
     groups = grouped(rollouts)
     nothing = Rollouts.none()
+    metrics = metrics_to_compute() if metrics is None else metrics
     wanted = [(metric, convention) for metric in metrics for convention in conventions_of(metric, conventions)]
     rows = []
     for position, chunk in enumerate(chunk_ids):
@@ -104,11 +105,6 @@ def importance_of_cot(
     return table.astype(
         {"value": "float64", "ci_low": "float64", "ci_high": "float64", "n": "int64", "n_comparator": "Int64"}
     )
-
-
-def conventions_of(metric: str, conventions: Sequence[str] = CONVENTIONS) -> Sequence[str]:
-    """The conventions under which a metric has rows, of those asked for."""
-    return conventions if metric in BY_CONVENTION or metric.startswith(GONE) else (ALL,)
 
 
 def kl_divergence(p_counts: np.ndarray, q_counts: np.ndarray, alpha: float) -> np.ndarray:
@@ -157,9 +153,7 @@ def grouped(rollouts: pd.DataFrame) -> dict[tuple[str, str], Rollouts]:
     answer, _ = pd.factorize(rollouts["answer_cluster"])
     written = answer
     if "answer" in rollouts:
-        written, _ = pd.factorize(
-            registry.written_answers(rollouts["answer"].where(rollouts["answer_cluster"].notna()))
-        )
+        written, _ = pd.factorize(written_answers(rollouts["answer"].where(rollouts["answer_cluster"].notna())))
     returns = rollouts["returns"] if "returns" in rollouts else pd.Series(pd.NA, rollouts.index)
     correct, returns = (
         column.astype("boolean").astype("Int64").fillna(-1).to_numpy(dtype=np.int64)
@@ -187,34 +181,28 @@ class Estimator:
     seed: int
 
     def __call__(self, metric: str, convention: str) -> Estimate:
-        rng = np.random.default_rng(seed_for(self.seed, self.chunk, metric.replace(GONE, "counterfactual_importance")))
-        if metric == "counterfactual_accuracy":
-            return self._share(self.here.correct, rng)
-        if metric == "different_trajectories_fraction":
-            return self._share(1 - self.here.similar[self.here.similar >= 0], rng)
-        if metric == RESILIENCE:
-            return self._resilience()
-        if metric == "overdeterminedness":
-            return self._overdeterminedness()
-        sides = registry.sides_of(metric, convention)
-        p, q = [self._group(sides.p)], [self._group(name) for name in sides.q]
-        if metric.endswith("_accuracy"):
-            return self._accuracy_difference(p, q, rng)
-        return self._kl(p, q, registry.CONVENTIONS[convention], rng)
+        found = METRICS[metric]
+        rng = np.random.default_rng(seed_for(self.seed, self.chunk, found.draws_as or metric))
+        return found.measure.estimated(self, convention, rng)
+
+    def _groups(self, sides: Sides) -> tuple[list[Rollouts], list[Rollouts]]:
+        """p and q."""
+        return [self._group(sides.p)], [self._group(name) for name in sides.q]
 
     def _group(self, name: str) -> Rollouts:
         dissimilar = self.here.where_similar(0)
         return {
-            registry.HERE: self.here,
-            registry.AFTER: self.after,
-            registry.DISSIMILAR: dissimilar,
-            registry.SIMILAR: self.here.where_similar(1),
-            registry.GONE_HERE: dissimilar.taken(dissimilar.returns == 0),
-            registry.FORCED_HERE: self.forced_here,
-            registry.FORCED_AFTER: self.forced_after,
+            HERE: self.here,
+            AFTER: self.after,
+            DISSIMILAR: dissimilar,
+            SIMILAR: self.here.where_similar(1),
+            GONE_HERE: dissimilar.taken(dissimilar.returns == 0),
+            FORCED_HERE: self.forced_here,
+            FORCED_AFTER: self.forced_after,
         }[name]
 
-    def _share(self, outcomes: np.ndarray, rng: np.random.Generator) -> Estimate:
+    def share(self, outcomes: np.ndarray, rng: np.random.Generator) -> Estimate:
+        """Share of 1 among outcomes of 0 and 1; −1 is unknown."""
         known = outcomes[outcomes >= 0]
         if not len(known):
             return Estimate(math.nan, UNKNOWN, 0, None)
@@ -222,7 +210,7 @@ class Estimator:
         replicates = rng.binomial(len(known), share, self.n_bootstrap) / len(known)
         return Estimate(share, _interval(replicates, len(known)), len(known), None)
 
-    def _resilience(self) -> Estimate:
+    def resilience(self) -> Estimate:
         """Wilson's interval, which has a width also where the content never or always comes back: dissimilar rollouts
         are often few.
         """
@@ -231,7 +219,7 @@ class Estimator:
         interval = wilson(int(known.sum()), len(known)) if self.n_bootstrap else UNKNOWN
         return Estimate(float(known.mean()) if len(known) else math.nan, interval, len(known), None)
 
-    def _overdeterminedness(self) -> Estimate:
+    def overdeterminedness(self) -> Estimate:
         """No interval: a sample drawn with replacement repeats texts by construction, so the bootstrap says nothing
         about distinct ones.
         """
@@ -239,13 +227,14 @@ class Estimator:
         value = 1 - len(np.unique(known)) / len(known) if len(known) else math.nan
         return Estimate(value, UNKNOWN, len(known), None)
 
-    def _accuracy_difference(self, p: list[Rollouts], q: list[Rollouts], rng: np.random.Generator) -> Estimate:
-        p_counts, q_counts = (_counts([group.correct for group in side], 2) for side in (p, q))
+    def accuracy_difference(self, sides: Sides, rng: np.random.Generator) -> Estimate:
+        """accuracy(p) − accuracy(q)."""
+        p_counts, q_counts = (_counts([group.correct for group in side], 2) for side in self._groups(sides))
         return self._compared(p_counts, q_counts, lambda p, q: _accuracy(p) - _accuracy(q), rng)
 
-    def _kl(
-        self, p: list[Rollouts], q: list[Rollouts], convention: registry.Convention, rng: np.random.Generator
-    ) -> Estimate:
+    def kl(self, sides: Sides, convention: Convention, rng: np.random.Generator) -> Estimate:
+        """KL( outcomes of p ‖ outcomes of q ), nats."""
+        p, q = self._groups(sides)
         if convention.outcomes == CORRECTNESS:
             p_counts, q_counts = (_counts([group.correct for group in side], 2) for side in (p, q))
         else:

@@ -23,6 +23,7 @@ from backend.cot.degeneration import is_degenerate
 from backend.ids import seed_for
 from backend.importance import conventions
 from backend.importance.conventions import AFTER, ALL, CORRECTNESS, HERE, WRITTEN
+from backend.importance.metric_registry import METRICS, sides_of
 from backend.importance.metrics import kl_divergence
 from backend.statistics.intervals import UNKNOWN, Interval, bootstrap_mean, bootstrap_percentile, wilson
 from backend.statistics.paired import mcnemar, paired_difference
@@ -131,7 +132,7 @@ def importance_change(
     draws = {"base": drawn, "changed": drawn, "stored": _draws(len(stored), n_bootstrap, rng)}
     rows = []
     for metric, convention in CHANGES:
-        of_verdicts = not metric.endswith("_kl") or conventions.CONVENTIONS[convention].outcomes == CORRECTNESS
+        of_verdicts = not METRICS[metric].is_kl or conventions.CONVENTIONS[convention].outcomes == CORRECTNESS
         codes = by_verdict if of_verdicts else _answer_codes(groups, conventions.CONVENTIONS[convention].outcomes)
         n_outcomes = 2 if of_verdicts else 1 + max(int(of.max(initial=-1)) for of in codes.values())
         outcomes = {name: _one_hot(of, n_outcomes) for name, of in codes.items()}
@@ -269,9 +270,9 @@ def _importance(arm: np.ndarray, stored: np.ndarray, side: str, metric: str, con
     empty.
     """
     by_group = {AFTER: stored, HERE: arm} if side == "before" else {AFTER: arm, HERE: stored}
-    sides = conventions.sides_of(metric, convention)
+    sides = sides_of(metric, convention)
     p, (q,) = by_group[sides.p], (by_group[name] for name in sides.q)
-    if metric.endswith("_kl"):
+    if METRICS[metric].is_kl:
         return kl_divergence(p, q, conventions.CONVENTIONS[convention].smoothing)
     with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that is wanted
         return p[..., 1] / p.sum(-1) - q[..., 1] / q.sum(-1)

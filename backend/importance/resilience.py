@@ -33,10 +33,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from backend.importance.metrics import CONVENTIONS, GONE, RESILIENCE, SIMILARITY_THRESHOLD, importance_of_cot
+from backend.importance.metric_registry import metrics_to_compute
+from backend.importance.metrics import CONVENTIONS, SIMILARITY_THRESHOLD, importance_of_cot
 from backend.importance.similarity import Encode, later_chunks
-
-METRICS = (RESILIENCE, f"{GONE}_kl", f"{GONE}_accuracy")
 
 
 def resilience_of_cot(
@@ -47,11 +46,12 @@ def resilience_of_cot(
     n_bootstrap: int = 1000,
     seed: int,
 ) -> pd.DataFrame:
-    """The METRICS for every chunk of one CoT; as `importance_of_cot`, with a column `returns` (see below) in
-    `rollouts`.
+    """The metrics that need `returns`, for every chunk of one CoT; as `importance_of_cot`, with a column `returns` (see
+    below) in `rollouts`.
     """
+    metrics = metrics_to_compute(needs_returns=True)
     return importance_of_cot(
-        rollouts, chunk_ids, conventions=conventions, n_bootstrap=n_bootstrap, seed=seed, metrics=METRICS
+        rollouts, chunk_ids, conventions=conventions, n_bootstrap=n_bootstrap, seed=seed, metrics=metrics
     )
 
 

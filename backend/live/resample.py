@@ -37,8 +37,8 @@ import pandas as pd
 
 from backend.errors import AnchorscopeError
 from backend.ids import seed_for
-from backend.importance.convergence import compares, estimate, sides
-from backend.importance.metrics import CONVENTIONS, GONE, RESILIENCE, conventions_of
+from backend.importance.convergence import estimate, sides
+from backend.importance.metric_registry import METRICS, conventions_of
 from backend.importance.resilience import returns
 from backend.importance.similarity import Encode, first_chunk, similarity
 from backend.live.requests import TOKENS, Chunk, RequestError, Resample, Sampling, Stored, Text
@@ -51,21 +51,6 @@ if TYPE_CHECKING:
     from backend.live.jobs import Reader, Steps
     from backend.store.store import Store
 
-METRICS = {
-    metric: tuple(conventions_of(metric, CONVENTIONS))
-    for metric in (
-        "counterfactual_importance_kl",
-        "counterfactual_importance_accuracy",
-        "resampling_importance_kl",
-        "resampling_importance_accuracy",
-        f"{GONE}_kl",
-        f"{GONE}_accuracy",
-        "counterfactual_accuracy",
-        "different_trajectories_fraction",
-        RESILIENCE,
-    )
-}
-
 NOTE = (
     "The interval is looked at after every batch, and sampling stops when it is narrow enough. It is the usual 95 %"
     " interval of the rollouts there are; because the rule looks, it holds the true value a little less often than in"
@@ -75,6 +60,16 @@ STOPPED = {
     "narrow": "Stopped: the interval is narrow enough.",
     "most": "Stopped: the maximal number of rollouts is reached.",
 }
+
+
+def resampled() -> dict[str, Sequence[str]]:
+    """The metrics that more rollouts make more certain, each with its conventions."""
+    return {
+        metric.name: conventions_of(metric.name)
+        for metric in METRICS.values()
+        if metric.rollouts == "resample" and not metric.no_interval
+    }
+
 
 Batch = Generator[tuple[str, Any], None, list[dict[str, Any]]]
 Write = Callable[
@@ -210,13 +205,13 @@ def _written(reader: "Reader", request: Resample, chunk: str, numbers: Sequence[
 
 
 def _check(request: Resample) -> None:
-    if request.convention not in METRICS.get(request.metric, ()):
+    if request.convention not in resampled().get(request.metric, ()):
         raise RequestError(
-            f"{request.metric} by {request.convention} cannot be resampled; there are {', '.join(METRICS)}."
+            f"{request.metric} by {request.convention} cannot be resampled; there are {', '.join(resampled())}."
         )
     if request.chunk_id not in [chunk.chunk_id for chunk in request.text.chunks]:
         raise RequestError(f"The text has no chunk {request.chunk_id}.")
-    if compares(request.metric) and request.chunk_id == request.text.chunks[-1].chunk_id:
+    if METRICS[request.metric].compares and request.chunk_id == request.text.chunks[-1].chunk_id:
         raise RequestError("This is the last chunk: there is no next one whose rollouts it could be compared with.")
 
 
@@ -224,7 +219,7 @@ def _sources(request: Resample) -> list[str]:
     """The chunks before which rollouts are written: the chunk, and the next one where the metric compares them."""
     ids = [chunk.chunk_id for chunk in request.text.chunks]
     place = ids.index(request.chunk_id)
-    return ids[place : place + 1 + compares(request.metric)]
+    return ids[place : place + 1 + METRICS[request.metric].compares]
 
 
 def _add_returns(request: Resample, rollouts: list[dict[str, Any]], chunks: dict[str, str], encode: Encode) -> None:
@@ -232,7 +227,7 @@ def _add_returns(request: Resample, rollouts: list[dict[str, Any]], chunks: dict
     for rollout in rollouts:
         rollout["returns"] = None
     own = [rollout for rollout in rollouts if rollout["chunk_id"] == request.chunk_id]
-    if not own or not (request.metric == RESILIENCE or request.metric.startswith(GONE)):
+    if not own or not METRICS[request.metric].needs_returns:
         return
     for rollout, back in zip(own, returns(pd.DataFrame(own).assign(kind="resample"), chunks, encode), strict=True):
         rollout["returns"] = None if pd.isna(back) else bool(back)

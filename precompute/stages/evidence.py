@@ -19,6 +19,7 @@ import pandas as pd
 from backend.evidence.power import N_PLANTED
 from backend.ids import seed_for
 from backend.importance.conventions import comparable
+from backend.importance.metric_registry import METRICS
 from backend.schema.tables import TABLES
 from backend.store.geometry_queries import COVARIATES, IMPORTANCE
 from precompute.engines.local import run_in_workers
@@ -82,7 +83,7 @@ def tested(context: Context) -> list[tuple[str, str]]:
         for row in stored.itertuples()
         if row.n_known
         and row.convention != "paper"
-        and not (row.convention == "fl" and row.metric.endswith("_accuracy"))
+        and not (row.convention == "fl" and row.metric in METRICS and METRICS[row.metric].is_accuracy)
     ]
 
 

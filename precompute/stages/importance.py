@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from backend.cot.answers import Judge, cluster_answers, grader
 from backend.ids import seed_for
+from backend.importance import metric_registry
 from backend.importance.metrics import importance_of_cot
 from precompute.stages import chunks as chunks_stage
 from precompute.study import Study
@@ -23,7 +24,7 @@ def units(context: Context) -> list[Unit]:
     by_cot: dict[str, list[Any]] = {}
     for row in context.store.answers_by_rollout():
         by_cot.setdefault(row["cot_id"], []).append([row["kind"], row["n"], row["digest"]])
-    chunks, inputs = chunks_stage.rules(context), {"rule": RULE, "replicates": _REPLICATES}
+    chunks, inputs = chunks_stage.rules(context), {"rule": RULE, "replicates": _REPLICATES, **metric_registry.rules()}
     return [Unit(cot, {**inputs, "chunks": chunks[cot], "rollouts": rollouts}) for cot, rollouts in by_cot.items()]
 
 

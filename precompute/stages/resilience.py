@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from backend.importance import metric_registry
 from backend.importance.resilience import resilience_of_cot, returns
 from precompute.engines.local import run_in_workers
 from precompute.stages import chunks as chunks_stage
@@ -33,7 +34,7 @@ class Task:
 def units(context: Context) -> list[Unit]:
     """CoTs with rollouts whose answers are clustered; what the rollouts say is part of the inputs."""
     encoder = context.study.rollouts.encoder
-    inputs = {"rule": _RULE, "replicates": _REPLICATES, "encoder": encoder}
+    inputs = {"rule": _RULE, "replicates": _REPLICATES, "encoder": encoder, **metric_registry.rules(needs_returns=True)}
     rules = chunks_stage.rules(context)
     return [
         Unit(row["cot_id"], {**inputs, "chunks": rules[row["cot_id"]], "rollouts": [row["n"], row["digest"]]})

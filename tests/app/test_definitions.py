@@ -5,7 +5,7 @@ import pytest
 
 from app.shared.chunk_table import metric_table
 from app.shell.vocabulary import CONVENTIONS, METRICS, definition, smoothing_decides
-from backend.importance import conventions
+from backend.importance import conventions, metric_registry
 
 
 def row(convention, metric="resampling_importance_kl", **values):
@@ -16,7 +16,7 @@ def row(convention, metric="resampling_importance_kl", **values):
 def test_every_convention_has_words_on_the_page_in_the_order_of_the_registry():
     assert list(CONVENTIONS) == [*conventions.CONVENTIONS, conventions.PUBLISHED, conventions.ALL]
     for metric in METRICS:
-        assert any(conventions.definition(metric, name) for name in CONVENTIONS), metric
+        assert any(metric_registry.definition(metric, name) for name in CONVENTIONS), metric
 
 
 def test_a_definition_names_who_computes_so_and_in_which_direction():
@@ -29,7 +29,7 @@ def test_published_values_stand_right_below_their_like():
     table = metric_table(pd.DataFrame([row(name) for name in ("fl", "paper", "published", "ta")]))
     assert list(table["convention"]) == ["ta", "published", "fl", "paper"]
     assert list(table["is"]) == [
-        conventions.definition("resampling_importance_kl", name) for name in table["convention"]
+        metric_registry.definition("resampling_importance_kl", name) for name in table["convention"]
     ]
 
 

@@ -9,7 +9,7 @@ from backend.evidence.pairs import Evidence
 from backend.evidence.power import N_PLANTED
 from backend.evidence.verdict import verdict
 from backend.geometry.directions import Direction
-from backend.importance.metrics import METRICS
+from backend.importance.metric_registry import metrics_to_compute
 from backend.models import embedded
 from backend.models.loading import load_model
 from backend.root import ROOT
@@ -82,7 +82,7 @@ def test_importance_follows_from_the_stored_rollouts(store, study):
     ours = made.to_pandas().set_index(["chunk_id", "metric", "convention"]).sort_index()
     stored = store.frame("SELECT i.* FROM importance i JOIN chunks USING (chunk_id) WHERE cot_id = $cot", cot=cot)
     stored = (
-        stored[stored["metric"].isin(METRICS)].set_index(["chunk_id", "metric", "convention"]).sort_index()
+        stored[stored["metric"].isin(metrics_to_compute())].set_index(["chunk_id", "metric", "convention"]).sort_index()
     )  # another stage has more
     assert list(ours.index) == list(stored.index) and len(ours) > 50
     for column in ("value", "ci_low", "ci_high"):

@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from backend.importance.metrics import METRICS
-from backend.importance.resilience import METRICS as RESILIENCE_METRICS
+from backend.importance.metric_registry import METRICS, metrics_to_compute
 from backend.models import embedded
 from backend.store.progress import read_progress, write_progress
 from backend.store.store import Store
@@ -123,7 +122,7 @@ def test_both_stages_of_importance_write_every_chunk_of_their_cots(store):
     rows = store.frame("SELECT metric, convention, count(*) AS n FROM importance GROUP BY ALL").set_index(
         ["metric", "convention"]
     )["n"]
-    assert {*METRICS, *RESILIENCE_METRICS} == set(rows.index.get_level_values("metric")) and rows.nunique() == 1
+    assert set(METRICS) == set(rows.index.get_level_values("metric")) and rows.nunique() == 1
 
 
 def test_every_chunk_is_steered_with_its_own_vector(store):
@@ -168,7 +167,7 @@ def test_dividing_the_work_otherwise_changes_no_row(finished, tmp_path):
     for table, columns in {
         "cots": "* EXCLUDE (run_id)",
         "rollouts": "*",
-        f"importance WHERE metric NOT IN {tuple(RESILIENCE_METRICS)}": "*",
+        f"importance WHERE metric NOT IN {metrics_to_compute(needs_returns=True)}": "*",
         "chunks": "*",
         "categories": "*",
         "directions": "* EXCLUDE vector",

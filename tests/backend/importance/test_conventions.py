@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backend.importance import conventions
 from backend.importance.conventions import (
     ALL,
     CONVENTIONS,
@@ -23,12 +22,17 @@ from backend.importance.conventions import (
     OUTCOMES,
     PUBLISHED,
     comparable,
-    definition,
     like,
     written_answer,
 )
-from backend.importance.metrics import ACCURACY_DIFFERENCES, BY_CONVENTION, SHARES, conventions_of, importance_of_cot
-from backend.importance.resilience import METRICS as RESILIENCE_METRICS
+from backend.importance.metric_registry import (
+    METRICS,
+    conventions_of,
+    definition,
+    metrics_to_compute,
+    sides_of,
+)
+from backend.importance.metrics import importance_of_cot
 from tests.backend.importance.test_metrics import of, random_cot, table
 from tests.shared_data import shared_folder
 
@@ -99,7 +103,7 @@ def rows_of(solutions, chunk, kind):
     ]
 
 
-@pytest.mark.parametrize("metric", [*BY_CONVENTION, *ACCURACY_DIFFERENCES])
+@pytest.mark.parametrize("metric", [name for name in metrics_to_compute() if METRICS[name].compares])
 def test_ta_is_what_the_published_code_computes(metric):
     kind, convention = "forced" if metric.startswith("forced") else "resample", conventions_of(metric)[0]
     for seed in range(25):
@@ -209,18 +213,16 @@ def test_clusters_count_as_answers_where_there_are_no_answers_as_written():
 
 
 def test_every_convention_says_all_of_itself():
-    wanted = {*BY_CONVENTION, *(metric for metric in RESILIENCE_METRICS if metric != "resilience")}
-    for name, convention in CONVENTIONS.items():
-        assert set(convention.sides) == wanted, name
+    for convention in CONVENTIONS.values():
         assert convention.outcomes in OUTCOMES and convention.smoothing > 0 and convention.label
-        for sides in convention.sides.values():
+    for metric in METRICS.values():
+        for name in conventions_of(metric.name) if metric.compares else ():
+            sides = sides_of(metric.name, name)
             assert {sides.p, *sides.q} <= set(GROUPS)
-    assert set(conventions.SHARED_SIDES) == set(ACCURACY_DIFFERENCES)
-    assert {*SHARES, "resilience"} == set(conventions.SHARES)
 
 
 def test_words_are_there_for_every_stored_metric_and_differ_where_what_is_computed_does():
-    for metric in {*BY_CONVENTION, *ACCURACY_DIFFERENCES, *SHARES, *RESILIENCE_METRICS}:
+    for metric in METRICS:
         own = {name: definition(metric, name) for name in conventions_of(metric)}
         assert all(own.values()) and definition(metric, PUBLISHED).startswith("as published: ")
     assert len({definition("resampling_importance_kl", name) for name in CONVENTIONS}) == len(CONVENTIONS)

@@ -12,7 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from backend.importance.metrics import CONVENTIONS, METRICS, RolloutsError, importance_of_cot, kl_divergence
+from backend.importance.metric_registry import metrics_to_compute
+from backend.importance.metrics import CONVENTIONS, RolloutsError, importance_of_cot, kl_divergence
 from backend.schema.tables import TABLES
 
 SHARED = Path(os.environ.get("ANCHORSCOPE_SHARED") or Path(__file__).resolve().parents[3].parent / "shared")
@@ -137,7 +138,7 @@ def test_there_is_one_row_a_chunk_metric_and_convention_and_it_fits_the_table():
     result = importance_of_cot(rollouts, chunks, n_bootstrap=50, seed=0)
     assert not result.duplicated(list(TABLES["importance"].key)).any()
     assert len(result) == len(chunks) * (5 + 4 * len(CONVENTIONS))
-    assert set(result.metric) == set(METRICS)
+    assert set(result.metric) == set(metrics_to_compute())
     stored = pa.Table.from_pandas(result, schema=TABLES["importance"].arrow, preserve_index=False)
     assert stored.column("value").null_count == result.value.isna().sum() > 0
 

@@ -6,13 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backend.importance.metrics import BY_CONVENTION, CONVENTIONS, importance_of_cot
-from backend.importance.resilience import METRICS, resilience_of_cot, returns
+from backend.importance.metric_registry import metrics_to_compute
+from backend.importance.metrics import CONVENTIONS, importance_of_cot
+from backend.importance.resilience import resilience_of_cot, returns
 from backend.importance.similarity import first_chunk, later_chunks, similarity
 from backend.statistics.intervals import wilson
 
 CHUNKS = {"c0": " Count the crates of apples first. ", "c1": "Then the answer follows. "}
 OTHER, THIRD = "Something else entirely is said.", "And more of it is said here."
+METRICS = metrics_to_compute(needs_returns=True)
 PP_KL, PP_ACCURACY = METRICS[1:]
 
 
@@ -138,11 +140,7 @@ def test_the_order_of_rollouts_changes_nothing():
 
 def test_rows_fit_the_table_and_the_last_chunk_has_no_comparison():
     found = measured(random_rows(3, back=True)).reset_index()
-    assert (
-        len(found) == 2 * (1 + 2 * len(CONVENTIONS))
-        and set(found["metric"]) == set(METRICS)
-        and not set(METRICS) & set(BY_CONVENTION)
-    )
+    assert len(found) == 2 * (1 + 2 * len(CONVENTIONS)) and set(found["metric"]) == set(METRICS)
     last = found[(found["chunk_id"] == "c1") & (found["metric"] != "resilience")]
     assert last["value"].isna().all() and found[found["metric"] == "resilience"]["value"].notna().all()
 

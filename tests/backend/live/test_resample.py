@@ -13,7 +13,7 @@ from backend.errors import AnchorscopeError
 from backend.live.available import Choice
 from backend.live.jobs import Reader
 from backend.live.requests import Chunk, Model, RequestError, Resample, Sampling, Stored, Text, experiment_id
-from backend.live.resample import METRICS, followed, resample, resample_request, writer
+from backend.live.resample import followed, resample, resample_request, resampled, writer
 from backend.live.service import merge
 from backend.live.worker import _Desk
 from backend.statistics.intervals import wilson
@@ -268,8 +268,8 @@ def test_the_workers_desk_does_it_and_only_the_writer_may(study, reader, monkeyp
         writer(study, chunk, [])
 
 
-def test_every_metric_that_can_be_asked_for_is_stored_under_that_name():
-    from backend.importance.metrics import METRICS as PLAIN
-    from backend.importance.resilience import METRICS as STRICT
+def test_what_can_be_asked_for_is_what_more_rollouts_make_more_certain():
+    from backend.importance.metric_registry import METRICS
 
-    assert set(METRICS) <= {*PLAIN, *STRICT} and set(STRICT) <= set(METRICS)
+    left_out = {name for name in METRICS if name.startswith("forced")} | {"overdeterminedness"}
+    assert set(resampled()) == set(METRICS) - left_out
