@@ -20,12 +20,14 @@ from pydantic import (
     StrictInt,
     StrictStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
 from backend.cot import prompts as wordings
 from backend.errors import AnchorscopeError
 from backend.geometry.direction_kinds import swept_kinds
+from backend.models.devices import DEVICE
 from backend.models.interventions import UNITS, swept_places
 from backend.plain import plain_line
 
@@ -329,7 +331,14 @@ class Engine(_Part):
     workers: int = Field(2, ge=1, le=256, description="processes")
     threads: int = Field(1, ge=1, le=256, description="threads each")
     rows: int = Field(128, ge=1, le=4096, description="rollouts in one batch")
-    device: str = "cpu"
+    device: str = Field("cpu", description="where models compute: cpu, cuda, cuda:1 (the second), mps")
+
+    @field_validator("device")
+    @classmethod
+    def _a_device(cls, name: str) -> str:
+        if DEVICE.fullmatch(name) is None:
+            raise ValueError("there is no such device; allowed: cpu, cuda, cuda:0, cuda:1, …, mps")
+        return name
 
 
 class Study(_Part):

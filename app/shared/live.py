@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from backend.live.available import Choice, choices
+from backend.live.available import Choice, choices, device_of
 from backend.live.kept import About, keeper, record_of, restored
 from backend.live.requests import Open, Request, experiment_id
 from backend.live.service import LiveService, Status
@@ -43,7 +43,7 @@ def service() -> LiveService:
 
 def steerable(store: Store) -> list[Choice]:
     """Models that can be steered here and now: the study's own first."""
-    return choices(store.models())
+    return choices(store.models(), device_of(store.runs()))
 
 
 def read(choice: Choice, request: Open, *, again: bool = False) -> Status:

@@ -1,6 +1,8 @@
 """Which models this machine can steer now, found without loading any."""
 
-from dataclasses import dataclass
+import json
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -23,19 +25,19 @@ class Choice:
     model_id: str
 
 
-def choices(models: pd.DataFrame) -> list[Choice]:
+def choices(models: pd.DataFrame, device: str = "cpu") -> list[Choice]:
     """The study's models (rows of `Queries.models`) whose weights are on this machine, then the embedded ones.
 
     A model whose weights are not those of the study has another id, so that nothing of the old one is taken for its
-    own.
+    own. `device` is where they will compute.
     """
     named = [
-        Model(row.name, None if not _is_hub_id(row.name) or pd.isna(row.revision) else row.revision, row.dtype)
+        Model(row.name, None if not _is_hub_id(row.name) or pd.isna(row.revision) else row.revision, row.dtype, device)
         for row in models.rename_axis("number").itertuples(index=False)
         if isinstance(row.dtype, str) and is_here(row.name, None if pd.isna(row.revision) else row.revision)
     ]
     known = {model.name for model in named}
-    named += [Model(name) for name in (EMBEDDED, REASONER) if name not in known and is_here(name, None)]
+    named += [Model(name, device=device) for name in (EMBEDDED, REASONER) if name not in known and is_here(name, None)]
     found = []
     for model in named:
         try:
@@ -43,6 +45,19 @@ def choices(models: pd.DataFrame) -> list[Choice]:
         except AnchorscopeError:
             continue  # weights that are damaged: the page says that the model cannot be loaded
     return found
+
+
+def device_of(runs: pd.DataFrame) -> str:
+    """Where live models compute: $ANCHORSCOPE_DEVICE, or the device of the study file that was run last (rows of
+    `Queries.runs`); the CPU where neither says one.
+    """
+    if own := os.environ.get("ANCHORSCOPE_DEVICE"):
+        return own
+    for parameters in runs["parameters"]:
+        found = json.loads(parameters) if isinstance(parameters, str) else None
+        if isinstance(found, dict) and isinstance(engine := found.get("engine"), dict) and "device" in engine:
+            return str(engine["device"])
+    return "cpu"
 
 
 def is_here(name: str, revision: str | None) -> bool:
@@ -61,7 +76,8 @@ def _identified(model: Model) -> Choice:
     gigabytes.
     """
     if _is_hub_id(model.name) and (folder := _snapshot(model.name, model.revision)) is not None:
-        return Choice(Model(model.name, folder.name, model.dtype), stable_id("m", model.name, folder.name, model.dtype))
+        found = replace(model, revision=folder.name)
+        return Choice(found, stable_id("m", model.name, folder.name, model.dtype))
     return Choice(model, identify_model(model.name, revision=model.revision, dtype=model.dtype))
 
 

@@ -177,7 +177,7 @@ def _open(reader: Reader, request: Open) -> Steps:
         names = [name for name, (start, end) in read.spans.items() if end > start]
         spans = [read.spans[name] for name in names]
         vectors = {
-            layer: chunk_activations(encoded.residual(layer), spans).mean.numpy() for layer in request.activations
+            layer: chunk_activations(encoded.residual(layer), spans).mean.cpu().numpy() for layer in request.activations
         }
         yield "part", {"activations": {layer: dict(zip(names, rows, strict=True)) for layer, rows in vectors.items()}}
     h = torch.stack([encoded.residual(layer)[anchor] for layer in range(reader.loaded.n_layers)])

@@ -34,6 +34,7 @@ class Model:
     name: str
     revision: str | None = None
     dtype: str = "float32"
+    device: str = "cpu"  # where it computes, which shapes no result
 
 
 @dataclass(frozen=True)
@@ -280,5 +281,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return hashlib.sha256(np.ascontiguousarray(value, np.float32).tobytes()).hexdigest()
     if is_dataclass(value):
-        return {part.name: _plain(getattr(value, part.name)) for part in fields(value)}
+        shaping = [part.name for part in fields(value) if not (isinstance(value, Model) and part.name == "device")]
+        return {name: _plain(getattr(value, name)) for name in shaping}
     return [_plain(part) for part in value] if isinstance(value, (tuple, list)) else value

@@ -134,7 +134,9 @@ class _Desk:
             self.say("loading", name, f"Loading {model.name}")
             while len(self._models) >= _MODELS:
                 self._models.popitem(last=False)
-            self._models[model] = Reader(load_model(model.name, revision=model.revision, dtype=model.dtype))
+            self._models[model] = Reader(
+                load_model(model.name, revision=model.revision, dtype=model.dtype, device=model.device)
+            )
         self._models.move_to_end(model)
         return self._models[model]
 

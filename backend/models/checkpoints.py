@@ -41,7 +41,7 @@ def load(folder: Path, *, device: str = "cpu") -> Checkpoint | None:
     if not (folder / _STATE).is_file():
         return None
     state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-    return Checkpoint(state, load_file(folder / state["file"], device=device))
+    return Checkpoint(state, {name: tensor.to(device) for name, tensor in load_file(folder / state["file"]).items()})
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:

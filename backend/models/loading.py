@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
 from backend.models import adapters, embedded, families
+from backend.models.devices import require_device
 from backend.models.model_files import (
     ModelLoadingError,
     check_files,
@@ -70,12 +71,14 @@ def load_model(name: str, *, revision: str | None = None, dtype: str = "float32"
     attention scores (Gemma 2), which the former would compute wrongly. `revision` is a branch, tag or commit and only
     means something for hub ids; what comes back is always the commit itself. Raises ModelLoadingError for an unknown
     name or dtype, a hub that cannot be reached, a checkpoint with missing or misshapen keys or values that are not
-    finite, weights that differ from the sha256 beside them, and a tokenizer without character offsets.
+    finite, weights that differ from the sha256 beside them, and a tokenizer without character offsets; before that
+    NoDevice for a device that is not here.
     """
     import torch
 
     if dtype not in DTYPES:
         raise ModelLoadingError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}.")
+    require_device(device)
     weights = find_weights(name, revision)
     if weights.base is None:
         model = _model(name, weights.folder, getattr(torch, dtype))

@@ -107,8 +107,8 @@ def record(loaded: LoadedModel, task: Task) -> Iterator[Recorded]:
         yield Recorded(
             cot_id,
             tuple((name, end - start) for name, start, end in spans),
-            {layer: mean.mean.numpy() for layer, mean in means.items()},
-            {layer: mean.rms.numpy() for layer, mean in means.items()},
+            {layer: mean.mean.cpu().numpy() for layer, mean in means.items()},
+            {layer: mean.rms.cpu().numpy() for layer, mean in means.items()},
         )
 
 

@@ -42,6 +42,7 @@ def test_an_unknown_key_is_named_with_its_neighbours(tmp_path):
         ),
         ("per_level = 8", "", "exactly one of per_level, gsm8k, math"),
         ('name = "quick"', 'name = "../quick"', "name = '../quick'"),
+        ("[engine]", '[engine]\ndevice = "gpu"', "engine.device = 'gpu': there is no such device; allowed: cpu, cuda"),
         ('"anchor", "chunk"', '"anchor", "end"', "allowed are anchor, chunk"),
     ],
 )

@@ -84,3 +84,12 @@ def test_plan_and_run_refuse_a_dictionary_of_another_layer_before_anything_is_ma
         with pytest.raises(AnchorscopeError, match=r"crosscoder\.layer is 1, but the dictionary is of layer 0"):
             refused(Study.model_validate(study), made)
     assert not made.path.exists()
+
+
+@pytest.mark.parametrize("start", [plan_study, lambda study, folder: run_study(study, folder, stages=())])
+def test_a_device_that_is_not_here_is_said_by_plan_and_run_before_anything_is_made(folder, tmp_path, start):
+    study = study_of(folder)
+    away = study.model_copy(update={"engine": study.engine.model_copy(update={"device": "cuda:77"})})
+    with pytest.raises(AnchorscopeError, match=r"engine.device is 'cuda:77'.*Here there is cpu"):
+        start(away, StudyFolder(tmp_path / "study"))
+    assert not (tmp_path / "study").exists()

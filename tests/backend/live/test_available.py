@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from backend.ids import stable_id
-from backend.live.available import choices, is_here
+from backend.live.available import choices, device_of, is_here
 
 
 @pytest.fixture(autouse=True)
@@ -61,3 +61,18 @@ def test_a_hub_model_is_here_with_its_weights_and_nobody_asks_the_hub_for_it(tmp
     for revision in (commit, None):
         (found,) = choices(models(("own/er", revision, "float32")))
         assert (found.model.revision, found.model_id) == (commit, expected)
+
+
+def test_live_models_compute_where_the_study_that_was_run_last_did(monkeypatch):
+    monkeypatch.delenv("ANCHORSCOPE_DEVICE", raising=False)
+    runs = pd.DataFrame(
+        {"parameters": [None, "[]", '{"engine": {"device": "cuda:1"}}', '{"engine": {"device": "cpu"}}']}
+    )
+    assert device_of(runs) == "cuda:1" and device_of(runs[:2]) == "cpu"
+    monkeypatch.setenv("ANCHORSCOPE_DEVICE", "mps")
+    assert device_of(runs) == "mps"
+
+
+def test_choices_say_where_their_models_compute(tiny_folder):
+    (found,) = choices(models((str(tiny_folder("llama")), None, "float32")), "cuda")
+    assert found.model.device == "cuda"

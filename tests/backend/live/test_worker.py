@@ -65,3 +65,8 @@ def test_switching_between_two_models_loads_each_once(tiny_folder, monkeypatch):
     desk.model(None, third)
     desk.model(None, distilled)
     assert loaded == [base.name, distilled.name, third.name]  # the base, asked for longest ago, made room
+
+
+def test_a_model_is_loaded_on_the_device_it_is_asked_on(tiny_folder):
+    with pytest.raises(AnchorscopeError, match=r"engine.device is 'cuda:77'"):
+        _Desk(Sent()).model(None, Model(str(tiny_folder("llama")), device="cuda:77"))
