@@ -212,8 +212,14 @@ def pack(
 
     Vectors become float16.
     """
-    from backend.store.packed import pack as pack_study
+    from contextlib import closing
 
+    from backend.crosscoder import stored
+    from backend.store.packed import pack as pack_study
+    from backend.store.store import Store
+
+    with closing(Store(study)) as store:
+        stored.check(store)
     total = pack_study(study, folder)
     files = sorted(folder.glob("*.parquet"), key=lambda file: file.stat().st_size, reverse=True)
     rows = [(file.stem, f"{file.stat().st_size / 1e6:.2f}") for file in files]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from backend.crosscoder import stored
 from backend.errors import AnchorscopeError
 from backend.schema.tables import SCHEMA_VERSION, TABLES
 from backend.store import dictionaries
@@ -29,6 +30,7 @@ def export_duckdb(study: Path, file: Path) -> None:
     """
     with contextlib.closing(Store(study)) as store:  # refuses what cannot be opened
         _refuse_older(store)
+        stored.check(store)
         of_dictionaries, generation = store.dictionary_ids(), store.generation
     _refuse_existing(file)
     _refuse_existing(
@@ -51,6 +53,7 @@ def export_parquet(study: Path, folder: Path) -> list[Path]:
     temporary = folder.with_name(folder.name + ".tmp")
     with contextlib.closing(Store(study)) as store, _nothing_left_on_failure(temporary):
         _refuse_older(store)
+        stored.check(store)
         kept = _live_runs(study)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -73,7 +76,7 @@ def export_crosscoder(study: Path, folder: Path) -> list[Path]:
 
     _refuse_existing(folder)
     with contextlib.closing(Store(study)) as store:
-        of_two = [name for name in store.dictionary_ids() if len(store.dictionary(name).scale) == 2]
+        of_two = [name for name in store.dictionary_ids() if len(stored.read_from(store, name).scale) == 2]
         if len(of_two) != 1:
             what = (
                 "Add [crosscoder] to its file and run it."
@@ -81,7 +84,7 @@ def export_crosscoder(study: Path, folder: Path) -> list[Path]:
                 else "Run it with the one [crosscoder] that is wanted."
             )
             raise AnchorscopeError(f"{study} has {len(of_two)} crosscoders of two models; expected one. {what}")
-        features, n_features = store.features(of_two[0]), store.dictionary(of_two[0]).n_features
+        features, n_features = store.features(of_two[0]), stored.read_from(store, of_two[0]).n_features
         if len(features) != n_features:
             raise AnchorscopeError(
                 f"{study}: {len(features)} of {n_features} features of its crosscoder are measured; run the study to"
@@ -89,7 +92,7 @@ def export_crosscoder(study: Path, folder: Path) -> list[Path]:
             )
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    crosscoder = dictionaries.read(study, of_two[0])
+    crosscoder = stored.read(study, of_two[0])
     with _nothing_left_on_failure(temporary):
         export_crosscoder_learning(crosscoder, temporary)
         latent_df(crosscoder.decoder, features).to_csv(temporary / NAME)

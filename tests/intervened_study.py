@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 
 from backend import ids
+from backend.crosscoder import stored
 from backend.crosscoder.dictionary import Dictionary
 from backend.models.loading import LoadedModel, load_model
-from backend.store import dictionaries
 from backend.store.publish import publish
 from backend.store.unit_files import StudyFolder
 from tests import small_study
@@ -93,7 +93,7 @@ def add_dictionary(folder: Path, model_ids: list[str], d_model: int) -> str:
         "source": "trained",
         "training_id": None,
         "n_tokens": 900,
-        "sha256": dictionaries.keep(dictionary, folder),
+        "sha256": stored.keep(dictionary, folder),
         "parameters": "{}",
     }
     logits = [

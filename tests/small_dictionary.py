@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from backend import ids
+from backend.crosscoder import stored
 from backend.crosscoder.dictionary import Dictionary
-from backend.store import dictionaries
 from backend.store.publish import publish
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
@@ -88,7 +88,7 @@ def add(folder: Path) -> str:
         "source": "trained",
         "training_id": "tc",
         "n_tokens": 900,
-        "sha256": dictionaries.keep(dictionary, folder),
+        "sha256": stored.keep(dictionary, folder),
         "parameters": json.dumps({"settings": {"k": 2}}),
     }
     tables = {

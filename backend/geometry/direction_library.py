@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backend.crosscoder.stored import decoder_row
 from backend.geometry import directions
 from backend.geometry.direction_kinds import DIRECTION_KINDS, SpecError, kinds_by_hand
 from backend.geometry.directions import ANCHOR_IMPORTANCE, MANIFOLD_NEIGHBOURS, CategoryGate, Direction
-from backend.store import dictionaries
 
 if TYPE_CHECKING:
     from backend.store.store import Store
@@ -208,9 +208,7 @@ def _decoder_row(store: "Store", spec: DirectionSpec) -> np.ndarray:
             f"Dictionary {spec.dictionary_id} has {there}; feature {spec.feature} at layer {spec.layer} was asked for."
         )
     place = models.index(spec.model_id)
-    stored = dictionaries.decoder_row(
-        store.path, spec.dictionary_id, sha256=row["sha256"], place=place, feature=spec.feature
-    )
+    stored = decoder_row(store.path, spec.dictionary_id, sha256=row["sha256"], place=place, feature=spec.feature)
     return stored.astype(np.float64) / row["scale"][place]
 
 

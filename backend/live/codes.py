@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from backend.crosscoder import stored
 from backend.crosscoder.shards import require_one_tokenizer
 from backend.live.jobs import Steps
 from backend.live.requests import Codes, RequestError
 from backend.models.residuals import record_residuals
-from backend.store import dictionaries
 
 if TYPE_CHECKING:
     from backend.crosscoder.dictionary import Dictionary
@@ -73,4 +73,4 @@ def _tokenised(loaded: "LoadedModel", request: Codes) -> tuple[list[int], list[t
 
 @lru_cache(maxsize=1)
 def _dictionary(study: str, dictionary_id: str) -> "Dictionary":
-    return dictionaries.read(Path(study), dictionary_id)
+    return stored.read(Path(study), dictionary_id)

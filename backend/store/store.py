@@ -12,7 +12,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 import pandas as pd
@@ -23,15 +23,11 @@ from backend.errors import AnchorscopeError
 from backend.plain import plain_line
 from backend.schema.migrations import WrongSchema, refusal
 from backend.schema.tables import SCHEMA_VERSION, TABLES
-from backend.store import dictionaries
 from backend.store.dictionary_queries import DictionaryQueries
 from backend.store.geometry_queries import GeometryQueries
 from backend.store.queries import Queries
 from backend.store.unit_files import StudyFolder, UnreadableFile
 from backend.store.unit_queries import UnitQueries
-
-if TYPE_CHECKING:
-    from backend.crosscoder.dictionary import Dictionary
 
 _SEALED = {
     "enable_external_access": "false",
@@ -217,15 +213,6 @@ class Store(Queries, DictionaryQueries, GeometryQueries, UnitQueries):
         """Like `frame`, as an Arrow table."""
         with self._noticing_damage():
             return self._connection.cursor().sql(sql, params=values).to_arrow_table()
-
-    def dictionary(self, dictionary_id: str) -> "Dictionary":
-        """The weights of one of its dictionaries, checked.
-
-        Raises NoStore for one it has no row of, DictionaryLost and DictionaryError.
-        """
-        if self.frame("SELECT 1 FROM dictionaries WHERE dictionary_id = $dictionary", dictionary=dictionary_id).empty:
-            raise NoStore(f"{self.path} has no dictionary {dictionary_id!r}.")
-        return dictionaries.read(self.path, dictionary_id)
 
     def close(self) -> None:
         self._connection.close()

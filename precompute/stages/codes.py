@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backend.crosscoder.stored import read_from
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
 from backend.models.loading import load_tokenizer
@@ -50,7 +51,7 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
         for row in dictionaries(context):
             name = row["dictionary_id"]
             todo = [cot for cot_id, cot in cots.items() if f"{name}.{cot_id}" in by_id]
-            dictionary, recorder = context.store.dictionary(name), recorder_of(context, row)
+            dictionary, recorder = read_from(context.store, name), recorder_of(context, row)
             for first in range(0, len(todo), _COTS_AT_ONCE):
                 shards = recorded(recorder, some := todo[first : first + _COTS_AT_ONCE])
                 for cot in some:

@@ -6,7 +6,7 @@
    seen. Checkpoints, with the metrics so far, lie in scratch too: a killed training goes on from the last one, and its
    steps come out the same.
 3. The last unit rounds the weights to float16, writes them among the study's dictionaries
-   (`backend.store.dictionaries`), and is their row.
+   (`backend.crosscoder.stored`), and is their row.
 """
 
 import hashlib
@@ -21,10 +21,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backend.crosscoder import stored
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
 from backend.schema.provenance import commit, versions
-from backend.store import dictionaries
 from precompute import corpus, models
 from precompute.recording import SCRATCH, Recorder, all_cores
 from precompute.study import Study
@@ -297,7 +297,7 @@ def _row(context: Context, dictionary: "Dictionary", **origin: Any) -> dict[str,
         "d_model": dictionary.d_model,
         "k": dictionary.k,
         "scale": dictionary.scale.tolist(),
-        "sha256": dictionaries.keep(dictionary, context.store.path),
+        "sha256": stored.keep(dictionary, context.store.path),
         "parameters": json.dumps(dict(dictionary.facts)),
         **origin,
     }

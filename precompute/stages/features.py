@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from backend.cot.categories import CATEGORIES
 from backend.cot.reasoning import TARGETS, target_tokens
+from backend.crosscoder.stored import read_from
 from backend.ids import stable_id
 from precompute.recording import all_cores, loaded_pair
 from precompute.stages import chunks as chunks_stage
@@ -53,7 +54,7 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
     with all_cores(context.study):
         for unit in units:
             name, part = unit.unit_id.split(".")
-            dictionary = context.store.dictionary(name)
+            dictionary = read_from(context.store, name)
             tables = (
                 _of_weights(context, rows[name], dictionary)
                 if part == "weights"

@@ -26,6 +26,7 @@ import pandas as pd
 from backend.cot.answers import Judge, grader
 from backend.cot.prompts import cot_prompt, usual
 from backend.crosscoder import trials
+from backend.crosscoder.stored import read_from
 from backend.crosscoder.trials import Change, Sampling, Trial
 from backend.errors import AnchorscopeError
 from backend.live.available import choices
@@ -270,7 +271,7 @@ class _Runner:
 
     def _dictionary(self, dictionary_id: str) -> "Dictionary":
         if dictionary_id not in self._dictionaries:
-            self._dictionaries[dictionary_id] = self.store.dictionary(dictionary_id)
+            self._dictionaries[dictionary_id] = read_from(self.store, dictionary_id)
         return self._dictionaries[dictionary_id]
 
     def _pair(self, model_ids: Sequence[str]) -> list["LoadedModel"]:

@@ -20,6 +20,7 @@ from backend.crosscoder.diff import classify, nrn
 from backend.crosscoder.files import export_crosscoder_learning
 from backend.crosscoder.shards import ShardError, Shards
 from backend.crosscoder.splicing import spliced_losses
+from backend.crosscoder.stored import read_from
 from backend.errors import AnchorscopeError
 from backend.models.loading import load_model
 from backend.models.residuals import record_residuals
@@ -145,7 +146,7 @@ def row(store) -> dict:
 
 @pytest.fixture(scope="module")
 def dictionary(store, row):
-    return store.dictionary(row["dictionary_id"])
+    return read_from(store, row["dictionary_id"])
 
 
 @pytest.fixture(scope="module")
@@ -270,9 +271,8 @@ def test_killed_anywhere_it_goes_on_and_no_row_changes(finished, written, pair, 
             patch.setattr(target, name, until)
             run(study_of(pair), folder)
 
-    from backend.crosscoder import judge, shards
+    from backend.crosscoder import judge, shards, stored
     from backend.models import checkpoints
-    from backend.store import dictionaries
 
     killed_at(shards, "_write", 2)
     killed_at(train.Trainer, "step", 25)
@@ -281,7 +281,7 @@ def test_killed_anywhere_it_goes_on_and_no_row_changes(finished, written, pair, 
     monkeypatch.setattr(crosscoder, "CHECKPOINT_EVERY", 1e9)
     killed_at(checkpoints, "write_json", 1)  # of the checkpoint after the last step
     shutil.rmtree(folder.path / "scratch" / next((folder.path / "scratch").glob("recording-*")).name)
-    killed_at(dictionaries, "keep", 1)
+    killed_at(stored, "keep", 1)
     killed_at(crosscoder, "_run_row", 1)
     killed_at(pipeline.Writer, "add", 3)  # the weights are there, their row is not
     killed_at(shards, "_write", 2)

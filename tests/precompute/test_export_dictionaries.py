@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from backend.crosscoder import stored
 from backend.crosscoder.files import load
 from backend.errors import AnchorscopeError
-from backend.store import dictionaries
 from backend.store.dictionaries import DictionaryLost
 from backend.store.store import Store
 from precompute.export import export_crosscoder, export_duckdb, export_parquet
@@ -28,9 +28,9 @@ def test_they_go_beside_the_one_file_or_into_the_folder(with_dictionary, tmp_pat
     study, name = with_dictionary
     export_duckdb(study, tmp_path / "small.duckdb")
     with closing(Store(tmp_path / "small.duckdb")) as store:
-        assert store.dictionary(name).dictionary_id == name
+        assert stored.read_from(store, name).dictionary_id == name
     export_parquet(study, tmp_path / "out")
-    assert dictionaries.read(tmp_path / "out", name).dictionary_id == name
+    assert stored.read(tmp_path / "out", name).dictionary_id == name
 
 
 def test_a_study_that_lost_one_is_not_exported_by_halves(with_dictionary, tmp_path):
@@ -52,7 +52,7 @@ def test_a_crosscoder_leaves_by_itself_as_others_publish_theirs(with_dictionary,
         "model.safetensors",
         "trainer_config.json",
     ]
-    back, ours = load(tmp_path / "out"), dictionaries.read(study, name)
+    back, ours = load(tmp_path / "out"), stored.read(study, name)
     assert back.dictionary_id == name
     statistics = pd.read_csv(tmp_path / "out" / "latent_df.csv", index_col=0)
     base, distilled = ours.decoder.norm(dim=2).numpy()

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from backend.cot.prompts import cot_prompt
 from backend.crosscoder.feature_interventions import FeatureIntervention, accuracy_run
+from backend.crosscoder.stored import read_from
 from backend.crosscoder.trials import Change, Sampling, Trial, drawn_problems
 from backend.errors import AnchorscopeError
 from backend.models.loading import load_model
@@ -46,7 +47,7 @@ def facts(pair, tmp_path_factory) -> dict:
         row = store.dictionaries().iloc[0]
         problems = store.frame("SELECT problem_id, level, question FROM problems ORDER BY problem_id")
         return {
-            "dictionary": store.dictionary(row.dictionary_id),
+            "dictionary": read_from(store, row.dictionary_id),
             "models": [row.base_model_id, row.distilled_model_id],
             "frequency": store.features(row.dictionary_id)["frequency"],
             "problems": problems,

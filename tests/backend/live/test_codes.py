@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from backend.crosscoder import stored
 from backend.crosscoder.dictionary import Dictionary
 from backend.errors import AnchorscopeError
 from backend.live import codes as live_codes
@@ -14,7 +15,6 @@ from backend.live.requests import Codes, Model, RequestError, experiment_id
 from backend.live.service import merge
 from backend.live.worker import _Desk
 from backend.models.residuals import record_residuals
-from backend.store import dictionaries
 from tests.backend.live.test_worker import Sent
 from tests.conftest import tuned
 
@@ -49,7 +49,7 @@ def made(n_models: int = 2) -> Dictionary:
 def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     for n_models in (1, 2):
-        dictionaries.keep(made(n_models), folder)
+        stored.keep(made(n_models), folder)
     return folder
 
 

@@ -6,13 +6,9 @@ import math
 import shutil
 
 import pytest
-import torch
 
-from backend.crosscoder.dictionary import DictionaryError
-from backend.store import dictionaries
-from backend.store.dictionaries import DictionaryLost
 from backend.store.publish import publish
-from backend.store.store import NoStore, Store
+from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
 from tests import small_dictionary, small_study
 from tests.small_dictionary import N_FEATURES, SILENT, code
@@ -192,28 +188,3 @@ def test_the_codes_that_stages_read_are_the_same(store, name, cot):
     shown = store.codes_of_cot(name, cot["cot_id"])
     assert positions.tolist() == shown["position"].tolist() and features.tolist() == shown["feature"].tolist()
     assert codes.tolist() == shown["code"].tolist()
-
-
-def test_the_weights_are_those_of_the_row(store, name):
-    found, written = store.dictionary(name), small_dictionary.weights()
-    assert found.dictionary_id == name and torch.equal(found.decoder, written.decoder) and found.facts["layer"] == 5
-    with pytest.raises(NoStore, match=r"no dictionary '\.\./secret'"):
-        store.dictionary("../secret")
-
-
-def test_weights_that_are_missing_damaged_or_anothers_are_refused(folder, name, tmp_path):
-    shutil.copytree(folder, tmp_path / "study")
-    place = tmp_path / "study" / "dictionaries"
-    weights = place / name / "dictionary.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    with pytest.raises(DictionaryError, match="sha256"):
-        Store(tmp_path / "study").dictionary(name)
-    other = small_dictionary.weights().in_float16()
-    dictionaries.keep(other, tmp_path / "study")
-    shutil.rmtree(place / name)
-    shutil.move(place / other.dictionary_id, place / name)
-    with pytest.raises(DictionaryLost, match=f"holds dictionary {other.dictionary_id}"):
-        Store(tmp_path / "study").dictionary(name)
-    shutil.rmtree(place)
-    with pytest.raises(DictionaryLost, match=f"{name} is missing"):
-        Store(tmp_path / "study").dictionary(name)

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from backend.crosscoder.stored import read_from
 from backend.schema.migrations import WrongSchema
 from backend.schema.tables import SCHEMA_VERSION, TABLES, VECTOR
 from backend.store import packed
@@ -128,7 +129,7 @@ def test_dictionaries_travel_to_the_bit_and_a_portable_file_that_lost_them_is_un
             shutil.rmtree(tmp_path / "demo.dictionaries")
             unpack(tmp_path / "demo", file)
         with closing(Store(file)) as store:
-            assert torch.equal(store.dictionary(name).decoder, small_dictionary.weights().decoder)
+            assert torch.equal(read_from(store, name).decoder, small_dictionary.weights().decoder)
     pack(tmp_path / "small", tmp_path / "demo")  # a pack with dictionaries is replaced like another
     pack(file, tmp_path / "again")
     assert sorted(path.name for path in (tmp_path / "again" / "dictionaries" / name).iterdir()) == [
