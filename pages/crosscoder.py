@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app.crosscoder import all_features
-from app.shared import chosen_dictionary
+from app.shared import chosen_dictionary, feature_rows
 from app.shared.feature_filters import passing
 from app.shell import navigation, studies
 from app.shell.untrusted import show
@@ -16,7 +16,7 @@ dictionary = chosen_dictionary.choose(store)
 show(chosen_dictionary.named(dictionary))
 all_features.quality(store, dictionary)
 
-rows, norm = all_features.features(store, dictionary), "l1"
+rows, norm = feature_rows.features(store, dictionary), "l1"
 st.subheader("Features")
 if chosen_dictionary.compares(dictionary):
     norm, scaling = all_features.how_compared()

@@ -2,9 +2,8 @@
 
 import streamlit as st
 
-from app.crosscoder import all_features
 from app.feature import side_by_side
-from app.shared import chosen_dictionary
+from app.shared import chosen_dictionary, feature_rows
 from app.shell import navigation, studies
 from app.shell.untrusted import show
 
@@ -13,5 +12,5 @@ st.title("Feature")
 
 dictionary = chosen_dictionary.choose(store)
 show(chosen_dictionary.named(dictionary))
-rows = all_features.features(store, dictionary)
+rows = feature_rows.features(store, dictionary)
 side_by_side.panels(store, dictionary, rows, side_by_side.controls(store, dictionary, rows))

@@ -4,9 +4,8 @@ models.
 
 import streamlit as st
 
-from app.crosscoder import all_features
 from app.features_on_chain import codes_along_text
-from app.shared import chosen_dictionary
+from app.shared import chosen_dictionary, feature_rows
 from app.shell import navigation, studies
 from app.shell.untrusted import show
 
@@ -15,7 +14,7 @@ st.title("Features on the chain")
 
 dictionary = chosen_dictionary.choose(store)
 show(chosen_dictionary.named(dictionary))
-rows = all_features.features(store, dictionary)
+rows = feature_rows.features(store, dictionary)
 shown = codes_along_text.chosen_text(store, dictionary)
 codes_along_text.counts(shown.text)
 features = codes_along_text.chosen_features(dictionary, rows, shown.text)

@@ -4,9 +4,8 @@ models.
 
 import streamlit as st
 
-from app.crosscoder import all_features
 from app.interventions import form, results, running
-from app.shared import chosen_dictionary
+from app.shared import chosen_dictionary, feature_rows
 from app.shared.steer_by_feature import steer_by
 from app.shell import navigation, studies
 from app.shell.untrusted import show
@@ -17,7 +16,7 @@ st.title("Interventions")
 
 dictionary = chosen_dictionary.choose(store)
 show(chosen_dictionary.named(dictionary))
-rows = all_features.features(store, dictionary)
+rows = feature_rows.features(store, dictionary)
 
 left, right = st.columns([5, 6], gap="medium")
 with left:

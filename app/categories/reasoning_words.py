@@ -7,13 +7,12 @@ import json
 import pandas as pd
 import streamlit as st
 
-from app.crosscoder import all_features
 from app.figures.crosscoder import ablation_effects, category_frequencies
-from app.shared import chosen_dictionary
-from app.shared.chunk_table import interval, number
+from app.shared import chosen_dictionary, feature_rows
 from app.shared.clicks import picked_row
 from app.shell import keys, selection, studies
 from app.shell.missing import Missing, command, say
+from app.shell.numbers import interval, number
 from app.shell.untrusted import show
 from backend.cot.reasoning import TARGETS
 from backend.statistics.intervals import wilson
@@ -57,7 +56,7 @@ def frequencies(store: Store, dictionary: pd.Series, scheme: str) -> None:
     norm = "l1"
     if chosen_dictionary.compares(dictionary):
         norm = selection.pick(
-            "norm", "Decoder norm of NRN", list(all_features.NORMS), show=all_features.NORMS.get, width=260
+            "norm", "Decoder norm of NRN", list(feature_rows.NORMS), show=feature_rows.NORMS.get, width=260
         )
         key = keys.of(f"category_frequencies_{scheme}_{norm}")
         st.plotly_chart(

@@ -8,21 +8,20 @@ import streamlit as st
 
 from app.figures.crosscoder import frequency_histogram, nrn_and_scaling, nrn_histogram, training_curves
 from app.shared import chosen_dictionary, feature_filters
-from app.shared.chunk_table import interval, number
 from app.shared.clicks import boxes, picked_row
 from app.shared.feature_filters import COLUMNS, NOT_KNOWN, Between, Filter, Filters
+from app.shared.feature_rows import NORMS
 from app.shell import keys, selection, studies
-from app.shell.missing import Missing, command, say, say_and_end
+from app.shell.missing import Missing, command, say
+from app.shell.numbers import interval, number
 from app.shell.progress import duration
 from app.shell.untrusted import for_markdown, one_line, show, show_exactly
 from app.shell.vocabulary import CATEGORIES, category
-from backend.crosscoder.class_counts import beyond, class_counts, scaling_share
+from backend.crosscoder.class_counts import beyond, class_counts
 from backend.crosscoder.loss_recovered import loss_recovered
-from backend.store.labels import labels
 from backend.store.store import Store
 
 MOST_ROWS = 20_000  # of a table or marks of a chart that a browser is given
-NORMS = {"l1": "L1 (Baek & Tegmark 2025)", "l2": "L2 (the training loss)"}
 SCALINGS = {"nu_eps": "ν^ε, of the error", "nu_r": "ν^r, of the reconstruction"}
 _TURN = "feature_chart_turn"
 RULE = (
@@ -127,20 +126,6 @@ def _count(n: object) -> str:
 
 
 # The features
-
-
-def features(store: Store, dictionary: pd.Series) -> pd.DataFrame:
-    """One row a feature with all that can be filtered by.
-
-    Where they are not measured yet, says what to run and ends the page.
-    """
-    name = dictionary.dictionary_id
-    rows = studies.ask(store.features, dictionary_id=name)
-    if rows.empty:
-        say_and_end(Missing("Its features have not been measured yet.", command(store.path, "features")))
-    rows = rows.merge(studies.ask(store.reasoning_categories, dictionary_id=name), on="feature", how="left")
-    rows = rows.merge(labels(store.path, name)[["feature", "label"]], on="feature", how="left")
-    return rows.assign(share_eps=scaling_share(rows["nu_eps"]), share_r=scaling_share(rows["nu_r"]))
 
 
 def counts(rows: pd.DataFrame, norm: str) -> None:

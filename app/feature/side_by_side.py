@@ -9,11 +9,11 @@ import streamlit as st
 from app.components.examples import examples
 from app.figures.crosscoder import MODELS, activation_histogram, firing_by_category, logit_effects
 from app.shared import chosen_chunk, chosen_dictionary
-from app.shared.chunk_table import number
 from app.shared.clicks import picked_row
 from app.shared.feature_filters import COLUMNS
 from app.shared.steer_by_feature import steer_by
 from app.shell import keys, navigation, selection
+from app.shell.numbers import number
 from app.shell.untrusted import for_markdown, one_line, show
 from app.shell.vocabulary import CATEGORIES, category
 from backend.crosscoder import label_suggestions

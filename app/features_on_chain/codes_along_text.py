@@ -13,16 +13,15 @@ import pandas as pd
 import streamlit as st
 
 from app.components.token_text import token_text
-from app.crosscoder import all_features
 from app.figures.chain_features import chain_heat
 from app.figures.crosscoder import MODELS
-from app.shared import chosen_chain, chosen_chunk, chosen_dictionary, live, typed_text
+from app.shared import chosen_chain, chosen_chunk, chosen_dictionary, feature_rows, live, typed_text
 from app.shared.chosen_chunk import ChosenChunk
-from app.shared.chunk_table import number
 from app.shared.clicks import marks, picked_row
 from app.shared.waiting import place_in_line
 from app.shell import keys, navigation, selection, studies
 from app.shell.missing import Missing, PageEnds, command, no_tokens, say_and_end
+from app.shell.numbers import number
 from app.shell.untrusted import one_line, show
 from backend.cot.chunking import chunk_spans, token_spans
 from backend.crosscoder import on_text
@@ -250,8 +249,8 @@ def chosen_features(dictionary: pd.Series, rows: pd.DataFrame, text: TextCodes) 
                 norm = selection.pick(
                     "norm",
                     "Decoder norm of NRN",
-                    list(all_features.NORMS),
-                    show=all_features.NORMS.get,
+                    list(feature_rows.NORMS),
+                    show=feature_rows.NORMS.get,
                     width=230,
                 )
     opened = [chosen_dictionary.feature(dictionary, field) for field in ("feature", "pinned")]

@@ -11,10 +11,10 @@ import pandas as pd
 import streamlit as st
 
 from app.figures.intervention_effects import shares_by_arm
-from app.shared.chunk_table import interval
-from app.shared.chunk_table import number as figure
 from app.shared.clicks import picked_rows
 from app.shell import keys, selection
+from app.shell.numbers import interval
+from app.shell.numbers import number as figure
 from app.shell.untrusted import for_markdown, one_line, show, show_exactly
 from app.shell.vocabulary import FINISHES
 from backend.crosscoder.accuracy import compare_arms, summarise_arms

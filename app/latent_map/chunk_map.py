@@ -6,16 +6,15 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
-from app.figures.latent_map import MOST_POINTS
-from app.shared import chosen_chain, chosen_chunk, chosen_stream
+from app.figures.latent_map import MOST_POINTS, latent_map
+from app.shared import chosen_chunk, chosen_stream, chunk_colours, views
 from app.shared.chosen_chunk import ChosenChunk
-from app.shared.chunk_panel import go_table
-from app.shared.chunk_table import number
 from app.shared.clicks import boxes, chunk_ids, lassos
+from app.shared.views import Here
 from app.shell import keys, navigation, selection, studies
-from app.shell.missing import Missing, command, no_activations, say_and_end
-from app.shell.untrusted import show, show_exactly
-from app.shell.vocabulary import CATEGORIES, METHODS, category, metric_choice
+from app.shell.missing import Missing, command, no_activations
+from app.shell.untrusted import show_exactly
+from app.shell.vocabulary import METHODS, metric_choice
 from backend.store.store import Store
 
 _HIGHLIGHTS = {
@@ -27,7 +26,7 @@ _HIGHLIGHTS = {
 }
 _CLICKS = {"open": "opens the chunk’s text", "select": "selects it here"}
 _COLOURS = {"category": "category", "metric": "metric"}
-_LASSO, _LEAVE, _TURN = "lassoed_chunks", "leave_for_the_chunk", "map_turn"
+LASSO, _LEAVE, TURN = "lassoed_chunks", "leave_for_the_chunk", "map_turn"
 
 
 @dataclass(frozen=True)
@@ -49,15 +48,48 @@ class Chosen:
         return "pca_3d" if self.method == "pca_2d" else self.method
 
 
+@dataclass(frozen=True)
+class Mapped:
+    """What is drawn: the choice, and every chunk of the map."""
+
+    chosen: Chosen
+    points: pd.DataFrame
+
+
+def a_map(here: Here) -> Missing | None:
+    """A map of the activations."""
+    store = here.store
+    if len(store.maps()):
+        return None
+    unmapped = Missing("The activations have not been mapped yet.", command(store.path, "maps"))
+    return no_activations(store.coverage().iloc[0], store.path) if store.activation_places().empty else unmapped
+
+
+def mapped(here: Here) -> Mapped:
+    """The row of pickers, and the points by them."""
+    views.require(here, a_map)
+    chosen = controls(here.store)
+    return Mapped(chosen, points(here.store, chosen, here.chunk))
+
+
+def draw(here: Here, store: Store) -> None:
+    """The map, and how it was made."""
+    found, where, key = here.once(mapped), here.chunk, chart_key()
+    figure = latent_map(
+        found.points,
+        axes=axes(found.chosen),
+        metric=chunk_colours.described(found.chosen.metric) if found.chosen.by_metric else None,
+        path=found.points[found.points["cot_id"] == where.cot],
+        selected=where.chunk,
+    )
+    st.plotly_chart(figure, key=key, on_select=lambda: taken(key, found.points), config={"scrollZoom": True})
+    caption(found.chosen, found.points)
+
+
 def controls(store: Store) -> Chosen:
-    """The row of pickers. Where there is no map, says what to run and ends the page."""
+    """The row of pickers."""
     maps = store.maps()
-    if maps.empty:
-        unmapped = Missing("The activations have not been mapped yet.", command(store.path, "maps"))
-        say_and_end(
-            no_activations(store.coverage().iloc[0], store.path) if store.activation_places().empty else unmapped
-        )
-    metrics, sources = chosen_chain.importance_options(store), store.tag_sources()
+    metrics, sources = chunk_colours.importance_options(store), store.tag_sources()
     columns = iter(st.columns([2.1, 1.6, 1.7, 4.2, 2.6, 3], gap="small"))
     with next(columns):
         stream = chosen_stream.pick(store, maps)
@@ -76,7 +108,7 @@ def controls(store: Store) -> Chosen:
         colour = selection.pick(
             "colour", "Colour", list(_COLOURS) if metrics else ["category"], show=_COLOURS.__getitem__
         )
-    chosen = chosen_chain.usual_choice(metrics) if metrics else ":"
+    chosen = chunk_colours.usual_choice(metrics) if metrics else ":"
     with next(columns):
         if colour == "metric":
             chosen = selection.pick("metric", "Metric", metrics, default=chosen, show=metric_choice)
@@ -88,7 +120,7 @@ def controls(store: Store) -> Chosen:
             "Bright",
             list(_HIGHLIGHTS),
             show=_HIGHLIGHTS.__getitem__,
-            then=_forget_lasso,
+            then=forget_lasso,
             help="The other chunks are dimmed, never hidden.",
         )
     with next(columns):
@@ -124,7 +156,7 @@ def points(store: Store, chosen: Chosen, where: ChosenChunk) -> pd.DataFrame:
         .fillna(False)
         .astype(bool)
     )
-    if lassoed := st.session_state.get(_LASSO):
+    if lassoed := st.session_state.get(LASSO):
         lit = rows["chunk_id"].isin(lassoed)
     return rows.assign(number=rows["chunk_index"] + 1, lit=lit)
 
@@ -160,15 +192,15 @@ def caption(chosen: Chosen, rows: pd.DataFrame) -> None:
 
 def chart_key() -> str:
     """A new chart after each lasso, so that its points do not travel to the server again and again."""
-    return keys.of(f"latent_map_{st.session_state.get(_TURN, 0)}")
+    return keys.of(f"latent_map_{st.session_state.get(TURN, 0)}")
 
 
 def taken(key: str, rows: pd.DataFrame) -> None:
     """What a click (one chunk) or a box or lasso (a list) does."""
     ids = chunk_ids(key, rows["chunk_id"])
     if boxes(key) or lassos(key):
-        st.session_state[_LASSO] = ids
-        st.session_state[_TURN] = st.session_state.get(_TURN, 0) + 1
+        st.session_state[LASSO] = ids
+        st.session_state[TURN] = st.session_state.get(TURN, 0) + 1
     elif ids:
         chosen_chunk.go(ids[0])
         st.session_state[_LEAVE] = selection.checked("click", list(_CLICKS)) == "open"
@@ -179,52 +211,6 @@ def leave_if_asked() -> None:
         navigation.go_to(navigation.CHAINS)
 
 
-def card(store: Store, where: ChosenChunk, rows: pd.DataFrame) -> None:
-    """The selected chunk in brief, and the way to its text."""
-    chunk = store.chunk_card(where.chunk, selection.checked("tags", store.tag_sources()) or "").iloc[0]
-    with st.container(border=True):
-        st.markdown(f"#### Chunk {chunk.chunk_index + 1}")
-        if isinstance(chunk.category, str):
-            st.caption(category(chunk.category) if chunk.category in CATEGORIES else "another tag")
-        show(chunk.text.strip())
-        if where.chunk not in set(rows["chunk_id"]):
-            st.caption("This chunk is not on the map.")
-        for choice in chosen_chain.headline_choices(store):
-            name, _, convention = choice.partition(":")
-            row = store.importance_of_chunk(where.chunk)
-            row = row[(row["metric"] == name) & (row["convention"] == convention)]
-            st.caption(f"{metric_choice(choice)}: {number(row['value'].iloc[0]) if len(row) else 'unknown'}")
-        if st.button(
-            "Read it in its chain of thought",
-            icon=":material/segment:",
-            type="primary",
-            width="stretch",
-            key=keys.of("read_chunk"),
-        ):
-            navigation.go_to(navigation.CHAINS)
-
-
-def lassoed_table(rows: pd.DataFrame) -> None:
-    """The chunks within the last lasso or box."""
-    lassoed = st.session_state.get(_LASSO)
-    if not lassoed:
-        return
-    chosen = rows[rows["chunk_id"].isin(lassoed)]
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{len(chosen)} chunks in the selection** · choose a row to select its chunk")
-        st.button("Clear", key=keys.of("clear_lasso"), on_click=_forget_lasso, icon=":material/close:")
-    go_table(
-        chosen,
-        {
-            "id": chosen["chunk_id"],
-            "category": [category(tag) if isinstance(tag, str) else "not tagged" for tag in chosen["category"]],
-            "metric": chosen["value"],
-        },
-        key=keys.of(f"lassoed_{st.session_state.get(_TURN, 0)}"),
-        own="",
-    )
-
-
-def _forget_lasso() -> None:
-    st.session_state.pop(_LASSO, None)
-    st.session_state[_TURN] = st.session_state.get(_TURN, 0) + 1
+def forget_lasso() -> None:
+    st.session_state.pop(LASSO, None)
+    st.session_state[TURN] = st.session_state.get(TURN, 0) + 1

@@ -6,7 +6,7 @@ The most precise id in the selection decides.
 from dataclasses import dataclass
 
 from app.shell import selection
-from app.shell.missing import Missing, command, say_and_end
+from app.shell.missing import Missing, command, there
 from backend.store.store import Store
 
 
@@ -22,20 +22,20 @@ class ChosenChunk:
 
 
 def here(store: Store) -> ChosenChunk:
-    """The selected chunk, checked against the store.
+    """The selected chunk. Where the study has no chunk yet, says what to run and ends the page."""
+    return there(find(store))
 
-    Where the study has no chunk yet, says what to run and ends the page.
-    """
+
+def find(store: Store) -> ChosenChunk | Missing:
+    """The selected chunk, checked against the store, or what to run where the study has none."""
     chosen = _named(store) or _most_important(store)
     if chosen is None:
-        say_and_end(Missing("This study has no chains of thought cut into chunks yet.", command(store.path)))
+        return Missing("This study has no chains of thought cut into chunks yet.", command(store.path))
     if store.cot(chosen.cot).empty:
-        say_and_end(
-            Missing(
-                "This chain of thought names a problem or a model of which the study has no row: it is half written."
-                " Make the study's store anew from its files; where that changes nothing, run or import it again.",
-                f"python -m precompute publish {store.path}",
-            )
+        return Missing(
+            "This chain of thought names a problem or a model of which the study has no row: it is half written."
+            " Make the study's store anew from its files; where that changes nothing, run or import it again.",
+            f"python -m precompute publish {store.path}",
         )
     selection.choose(problem=chosen.problem, cot=chosen.cot, chunk=chosen.chunk)
     return chosen

@@ -9,7 +9,7 @@ import streamlit as st
 from app.shared import chosen_stream
 from app.shared.clicks import marks
 from app.shell import navigation, selection, studies
-from app.shell.missing import Missing, command, no_tokens, say_and_end, study_file
+from app.shell.missing import Missing, command, no_tokens, study_file, there
 from app.shell.untrusted import one_line
 from backend.store.store import Store
 
@@ -22,24 +22,34 @@ def choose(store: Store) -> pd.Series:
 
     Where there is none, says what to run and ends.
     """
-    found = studies.ask(store.dictionaries)
-    if found.empty:
-        say_and_end(no_dictionary(store))
-    found = found.set_index("dictionary_id", drop=False)
-    names = {row.Index: named(row) for row in found.itertuples()}
-    usual = _at_the_layer(store, found)
-    if len(names) == 1:
-        chosen = selection.checked("dictionary", list(names))
-    else:
-        chosen = selection.pick(
-            "dictionary", "Dictionary", list(names), default=usual, show=names.__getitem__, then=_follow_layer(found)
+    row, found = there(find(store)), _by_id(store)
+    if len(found) > 1:
+        names = {one.Index: named(one) for one in found.itertuples()}
+        selection.pick(
+            "dictionary",
+            "Dictionary",
+            list(names),
+            default=row.dictionary_id,
+            show=names.__getitem__,
+            then=_follow_layer(found),
         )
-    selection.choose(dictionary=chosen)
-    row = found.loc[chosen]
+    selection.choose(dictionary=row.dictionary_id)
     wanted = chosen_stream.chosen(store)
     if wanted is not None and wanted.layer not in (None, row.layer):
         selection.stand_in("layer", f"layer {wanted.layer}", f"layer {row.layer}, which this dictionary reads")
     return row
+
+
+def find(store: Store) -> pd.Series | Missing:
+    """The chosen dictionary, or what to run where there is none."""
+    found = _by_id(store)
+    if found.empty:
+        return no_dictionary(store)
+    return found.loc[selection.checked("dictionary", list(found.index), _at_the_layer(store, found))]
+
+
+def _by_id(store: Store) -> pd.DataFrame:
+    return studies.ask(store.dictionaries).set_index("dictionary_id", drop=False)
 
 
 def _at_the_layer(store: Store, found: pd.DataFrame) -> str:

@@ -3,13 +3,15 @@
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import pandas as pd
 import streamlit as st
 
 from app.shell import studies
 from backend.root import ROOT
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,11 @@ def say_and_end(what: Missing) -> NoReturn:
     """Show it as all there is to this page."""
     say(what)
     raise PageEnds
+
+
+def there(found: T | Missing) -> T:
+    """What was found. Where it is missing, says so as all there is to this page."""
+    return say_and_end(found) if isinstance(found, Missing) else found
 
 
 def say(what: Missing) -> None:

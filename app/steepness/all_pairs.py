@@ -9,7 +9,7 @@ import streamlit as st
 
 from app.figures.evidence import agreement_matrix, effects
 from app.figures.steepness import signed, span
-from app.shared import chosen_chain
+from app.shared import chunk_colours
 from app.shared.chosen_chunk import ChosenChunk
 from app.shared.chosen_stream import short
 from app.shared.clicks import marks, picked_row
@@ -319,7 +319,7 @@ def _clicked(key: str, rows: pd.DataFrame) -> None:
 def metrics(store: Store, where: ChosenChunk) -> None:
     """How the importance metrics agree, how the selected chunk's metric settles with rollouts,
     and resampling it now."""
-    choices = chosen_chain.importance_options(store)
+    choices = chunk_colours.importance_options(store)
     if not choices:
         say(no_rollouts(store.coverage().iloc[0], store.path, has_tokens=True))
         return

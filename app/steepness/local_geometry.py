@@ -17,11 +17,11 @@ from app.figures.geometry import (
     swept_against_fisher,
 )
 from app.shared.chosen_chunk import ChosenChunk
-from app.shared.chunk_table import interval, number
 from app.shared.clicks import go_to_clicked
 from app.shared.geometry_columns import known_columns, pick_column
 from app.shell import keys, selection, studies
 from app.shell.missing import Missing, command, say
+from app.shell.numbers import interval, number
 from app.shell.untrusted import show
 from app.shell.vocabulary import direction_order, direction_words, studied_words, unit_words
 from backend.geometry.before_after import AlongTheCot, along_the_cot

@@ -10,14 +10,15 @@ import pandas as pd
 import streamlit as st
 
 from app.figures.steepness import p_value, signed, span, steepness_and_importance
-from app.shared import chosen_chain, chunk_panel
+from app.shared import chunk_colours
 from app.shared.chosen_chunk import ChosenChunk
-from app.shared.chunk_table import interval, number
 from app.shared.clicks import go_to_clicked
 from app.shared.geometry_columns import known_columns, pick_column, place_in_words
 from app.shared.statistics_cache import chance_of, evidence_of, stored_evidence
+from app.shared.steered_chunk import kl_of_chunk
 from app.shell import keys, navigation, selection, studies
 from app.shell.missing import no_rollouts, say_and_end
+from app.shell.numbers import interval, number
 from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import column, definition, metric, metric_choice
 from app.steepness import local_geometry
@@ -82,7 +83,7 @@ class Chosen:
 
 def controls(store: Store) -> Chosen:
     """The pickers. Where nothing is known of geometry or of importance, says what to run and ends the page."""
-    choices, metrics = known_columns(store), chosen_chain.importance_options(store)
+    choices, metrics = known_columns(store), chunk_colours.importance_options(store)
     if not metrics:
         say_and_end(no_rollouts(store.coverage().iloc[0], store.path, has_tokens=True))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
@@ -91,7 +92,7 @@ def controls(store: Store) -> Chosen:
         )
         where = pick_column(store, choices, x)
         others = [choice for choice in metrics if choice != f"{x}:{where.kind}"] or metrics
-        usual = chosen_chain.usual_choice(others)
+        usual = chunk_colours.usual_choice(others)
         chosen = selection.pick(
             "metric", "Importance", others, default=usual, elsewhere=metrics, show=metric_choice, width=390
         )
@@ -387,7 +388,7 @@ def chunk(store: Store, where: ChosenChunk, chosen: Chosen, rows: pd.DataFrame) 
         if len(curves):
             curves = curves[curves[name] == (wanted if wanted != NONE else curves[name].min())]
     if len(curves):
-        chunk_panel.steering(curves)
+        kl_of_chunk(curves)
 
 
 def _values(row: pd.Series, chosen: Chosen) -> None:

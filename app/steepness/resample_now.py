@@ -10,13 +10,13 @@ import pandas as pd
 import streamlit as st
 
 from app.figures.evidence import convergence
-from app.shared import chosen_chain, live
+from app.shared import chunk_colours, live
 from app.shared.chosen_chunk import ChosenChunk
-from app.shared.chunk_table import interval, number
 from app.shared.statistics_cache import convergence_of
 from app.shared.waiting import place_in_line
 from app.shell import keys, selection, studies
 from app.shell.missing import no_rollouts, say
+from app.shell.numbers import interval, number
 from app.shell.untrusted import for_markdown, one_line, show
 from app.shell.vocabulary import metric, metric_choice
 from backend.errors import AnchorscopeError
@@ -35,7 +35,7 @@ def metric_of_chunk(store: Store, where: ChosenChunk, choices: list[str]) -> Non
     """The chunk's metric as it is stored, how it came to it, and a button that makes it better known."""
     chunk = store.chunk_place(where.chunk).iloc[0]
     st.subheader(f"Chunk {chunk.chunk_index + 1}: how sure is its importance?")
-    usual = chosen_chain.usual_choice(choices)
+    usual = chunk_colours.usual_choice(choices)
     chosen = selection.pick("metric", "Importance", choices, default=usual, show=metric_choice)
     name, _, convention = chosen.partition(":")
     stored = store.importance_of_chunk(where.chunk)

@@ -12,8 +12,8 @@ import streamlit as st
 
 from app.components.layer_strip import layer_strip
 from app.shared import chosen_stream, live
-from app.shared.chunk_table import number as figure
 from app.shell import keys, selection
+from app.shell.numbers import number as figure
 from app.shell.untrusted import one_line
 from app.shell.vocabulary import (
     CATEGORIES,

@@ -10,11 +10,11 @@ import streamlit as st
 from app.components.streams import streams
 from app.figures.steering import accuracy_by_arm, answers_by_arm, dose_response
 from app.shared import live, typed_text
-from app.shared.chunk_table import interval
-from app.shared.chunk_table import number as figure
 from app.shared.clicks import picked_rows
 from app.shared.waiting import place_in_line
 from app.shell import keys, selection
+from app.shell.numbers import interval
+from app.shell.numbers import number as figure
 from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import ARMS, FINISHES, OUTCOMES, RUN_KINDS, metric_choice
 from app.steering.controls import CONTROL_SEED, Plan, about_run

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.shared import chosen_chain, typed_text
+from app.shared import chunk_colours, typed_text
 from app.shared.chosen_chunk import ChosenChunk
 from app.shell import selection
 from backend.cot.chunking import chunk_spans
@@ -72,7 +72,7 @@ def chosen(store: Store, where: ChosenChunk | None, choice: Choice) -> Subject:
     chunks = tuple(_chunk(row, has_tokens) for row in store.chunk_spans(where.cot).itertuples())
     tokens = (tuple(int(token) for token in cot.token_ids), int(cot.n_prompt_tokens)) if has_tokens else (None, None)
     tags = selection.checked("tags", store.tag_sources()) or ""
-    table = chosen_chain.chunks(store, where.cot, tags, None, None)
+    table = chunk_colours.chunks(store, where.cot, tags, None, None)
     text = Text(cot.prompt, cot.text, chunks, *tokens)
     return Subject(text, table, where.chunk, cot.question, where.cot, cot.ground_truth, cot.written_by, cot.model_id)
 

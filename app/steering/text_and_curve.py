@@ -12,10 +12,10 @@ from app.components.reader import reader
 from app.figures.steering import kl_curve
 from app.shared import chosen_chunk, chosen_stream, live, typed_text
 from app.shared.chosen_chunk import ChosenChunk
-from app.shared.chunk_table import number as figure
 from app.shared.waiting import place_in_line
 from app.shell import keys, selection
 from app.shell.missing import Missing, PageEnds, say_and_end
+from app.shell.numbers import number as figure
 from app.shell.untrusted import one_line, show
 from app.steering.controls import CONTROL_SEED, Plan, about_run
 from app.steering.steered_text import Subject, Typed, type_in

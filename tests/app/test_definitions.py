@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from app.shared.chunk_table import metric_table
+from app.chains_of_thought.metric_table import metric_table
 from app.shell.vocabulary import CONVENTIONS, METRICS, definition, smoothing_decides
 from backend.importance import conventions, metric_registry
 

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from app.chains_of_thought.metric_table import metric_table
 from app.components.reader import spans, strength
-from app.shared.chosen_chain import usual_choice
-from app.shared.chunk_table import metric_table, number
+from app.shared.chunk_colours import usual_choice
 from app.shell import missing, progress, studies
+from app.shell.numbers import number
 from app.shell.progress import duration
 from app.shell.theme import CATEGORY_COLOURS, CATEGORY_SYMBOLS
 from app.shell.untrusted import for_plotly, one_line

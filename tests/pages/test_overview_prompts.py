@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from app.figures.overview import accuracy_by_level, accuracy_by_prompt
-from app.overview.contents import confounding_line
+from app.overview.by_prompt import confounding_line
 from backend.store.unit_files import StudyFolder
 from tests import small_study
 from tests.pages.conftest import words

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.shared.chunk_table import number
 from app.shared.clicks import reported
+from app.shell.numbers import number
 
 _HERE = Path(__file__).parent
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from app.shared.chunk_table import number
 from app.shared.clicks import reported
 from app.shell import keys
+from app.shell.numbers import number
 from app.shell.theme import category_colour, ink_on
 from app.shell.vocabulary import Metric, category
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.shared.chunk_table import number
 from app.shared.clicks import reported
+from app.shell.numbers import number
 
 _HERE = Path(__file__).parent
 

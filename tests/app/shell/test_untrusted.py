@@ -57,7 +57,7 @@ FROM_DATA = {
 OURS = {
     "app/categories/reasoning_words.py": {"scheme"},
     "app/shared/chosen_chain.py": {"label"},
-    "app/shared/chunk_panel.py": {"convention", "tags"},
+    "app/chains_of_thought/headline.py": {"convention", "tags"},
     "app/crosscoder/all_features.py": {"name"},
     "app/feature/side_by_side.py": {"role", "model"},
     "app/steepness/local_geometry.py": {"label", "measure"},

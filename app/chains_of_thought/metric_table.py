@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from app.shell.numbers import count, interval, number
 from app.shell.vocabulary import CONVENTIONS, METRICS, metric
 from backend.importance import conventions, metric_registry
 from backend.importance.conventions import like
@@ -30,21 +31,6 @@ def metric_table(importance: pd.DataFrame) -> pd.DataFrame:
             "is": [metric_registry.definition(row.metric, row.convention) for row in ranked.itertuples()],
         }
     )
-
-
-def number(value: float | None) -> str:
-    """Three significant digits; a real zero is "0", unknown is "unknown"."""
-    if pd.isna(value):
-        return "unknown"
-    return "0" if value == 0 else f"{value:.3g}"
-
-
-def interval(low: float | None, high: float | None) -> str:
-    return "unknown" if pd.isna(low) or pd.isna(high) else f"[{number(low)}, {number(high)}]"
-
-
-def count(n: float | None) -> str:
-    return "–" if pd.isna(n) else str(int(n))
 
 
 def why_unknown(row: object) -> str:

@@ -1,0 +1,54 @@
+"""The selected chunk: its number, its tags, and the metric that gives it its colour."""
+
+import pandas as pd
+import streamlit as st
+
+from app.chains_of_thought.metric_table import why_unknown
+from app.shared import chunk_colours
+from app.shared.views import Here
+from app.shell.numbers import interval, number
+from app.shell.untrusted import for_markdown
+from app.shell.vocabulary import (
+    CATEGORIES,
+    category,
+    definition,
+    metric,
+    metric_choice,
+    smoothing_decides,
+)
+from backend.store.store import Store
+
+
+def draw(here: Here, store: Store) -> None:
+    where, coloured = here.chunk, here.once(chunk_colours.coloured)
+    chunk = coloured.chunks[coloured.chunks["chunk_id"] == where.chunk].iloc[0]
+    st.markdown(f"#### Chunk {chunk.number} of {len(coloured.chunks)}")
+    st.caption(" · ".join(category(tag) if tag in CATEGORIES else "another tag" for tag in chunk.tags) or "Not tagged")
+    if where.metric:
+        st.caption(f"Opened here: the study's largest {metric_choice(f'{where.metric}:{where.convention}')}.")
+    if coloured.metric:
+        _headline(store, chunk, coloured.metric, coloured.convention)
+
+
+def _headline(store: Store, chunk: pd.Series, name: str, convention: str | None) -> None:
+    words = metric(name)
+    st.metric(
+        f"{words.axis} · {convention}",
+        number(chunk.value),
+        border=True,
+        help=words.meaning,
+        delta=None if pd.isna(chunk.ci_low) else f"95 % {interval(chunk.ci_low, chunk.ci_high)}",
+        delta_color="off",
+        delta_arrow="off",
+    )
+    st.caption(f"{for_markdown(definition(name, convention or ''), 400)}.")
+    if pd.isna(chunk.value):
+        rows = store.importance_of_chunk(chunk.chunk_id)
+        for row in rows[(rows["metric"] == name) & (rows["convention"] == convention)].itertuples():
+            st.caption(for_markdown(f"Unknown: {why_unknown(row)}.", 400))
+    if smoothing_decides(name, convention, chunk.value):
+        st.caption(
+            "So large a KL says that answers of one side were never seen on the other: its size is set by the 1e-9 that"
+            " stands in for them, not by how far the answers moved. The convention fl, or the difference of accuracies,"
+            " has no such jump."
+        )

@@ -1,0 +1,37 @@
+"""Every metric of the selected chunk."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+import streamlit as st
+
+from app.chains_of_thought.metric_table import metric_table
+from app.chains_of_thought.tokens import has_tokens
+from app.shared.views import Here
+from app.shell.missing import no_rollouts, say
+from backend.importance.conventions import PUBLISHED
+from backend.store.store import Store
+
+
+def draw(here: Here, store: Store) -> None:
+    where = here.chunk
+    rows = store.importance_of_chunk(where.chunk)
+    if rows.empty:
+        say(no_rollouts(store.coverage().iloc[0], store.path, has_tokens=has_tokens(here)))
+        return
+    table = metric_table(rows)
+    empty = [column for column in table.columns if table[column].isin(["", "–"]).all()]
+    table = table.drop(columns=empty)
+    st.dataframe(table, hide_index=True, height="content" if len(table) <= 18 else 560, row_height=30)
+    st.caption(" ".join(_legend(table)))
+
+
+def _legend(table: pd.DataFrame) -> Iterator[str]:
+    """What the signs of this `metric_table` stand for, those that are in it alone."""
+    if "n" in table:
+        yield "n: rollouts of the side that is named first, that took part; against n: of the other."
+    yield "i is this chunk; rollouts at i sample it anew, those at i+1 keep it."
+    if "convention" in table and {PUBLISHED} < set(table["convention"]):
+        yield "Published values stand below the convention of the same direction and comparator."
+    if (table["95 % interval"] != "unknown").any():
+        yield "Intervals: bootstrap over rollouts."

@@ -1,0 +1,42 @@
+"""The problem, the chain's answer and its verdict."""
+
+import pandas as pd
+import streamlit as st
+
+from app.shared.views import Here
+from app.shell import keys
+from app.shell.untrusted import show
+from backend.store.store import Store
+
+
+def draw(here: Here, store: Store) -> None:
+    """Question, ground truth, the CoT's answer and its verdict."""
+    cot = store.cot(here.chunk.cot).iloc[0]
+    with st.container(border=True, gap="small", key=keys.of("problem_card")):
+        show(cot.question)
+        with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
+            _verdict(cot.is_correct)
+            _fact("answer", "none" if pd.isna(cot.answer) else f"{cot.answer} ({cot.answer_source})")
+            _fact("ground truth", str(cot.ground_truth))
+            _fact("length", _length(cot))
+            _fact("written by", f"{cot.model}, sample {cot['sample']}, prompt {cot.prompt_name}")
+
+
+def _fact(label: str, value: str) -> None:
+    with st.container(gap="xxsmall", width="content", horizontal=True, vertical_alignment="center"):
+        st.caption(label, width="content")
+        show(value)
+
+
+def _verdict(is_correct: object) -> None:
+    if pd.isna(is_correct):
+        st.badge("not judged", color="gray")
+    elif is_correct:
+        st.badge("correct", icon=":material/check:", color="green")
+    else:
+        st.badge("wrong", icon=":material/close:", color="orange")
+
+
+def _length(cot: pd.Series) -> str:
+    tokens = "unknown" if pd.isna(cot.n_tokens) else f"{int(cot.n_tokens):,} tokens"
+    return tokens + (", cut at the cap" if cot.finish == "cap" else "")

@@ -1,0 +1,16 @@
+"""The views of the page Chains of thought."""
+
+from app.chains_of_thought import headline, influence, metrics, neighbours, problem_card, rollouts, steering, text
+from app.shared.views import View, chunks
+
+PROBLEM = View("problem", "Problem", (chunks,), problem_card.draw)
+TEXT = View("chain_text", "Chain of thought", (chunks,), text.draw)
+CHUNK = View("chunk", "Selected chunk", (chunks,), headline.draw)
+ABOUT = {  # about the selected chunk, by the word that a link has for it
+    "metrics": View("chunk_metrics", "Metrics", (chunks,), metrics.draw),
+    "rollouts": View("chunk_rollouts", "Rollouts", (chunks,), rollouts.draw),
+    "steering": View("chunk_steering", "Steering", (chunks,), steering.draw),
+    "neighbours": View("chunk_neighbours", "Neighbours", (chunks,), neighbours.draw),
+    "influence": View("chunk_influence", "Influence", (chunks,), influence.draw),
+}
+VIEWS = (PROBLEM, TEXT, CHUNK, *ABOUT.values())

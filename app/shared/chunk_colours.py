@@ -1,0 +1,121 @@
+"""What colours the chunks of a chain: the metric that gives the strength, and whose tags give the colour."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+import streamlit as st
+
+from app.shared.views import Here
+from app.shell import selection
+from app.shell.theme import category_colour
+from app.shell.untrusted import show
+from app.shell.vocabulary import CATEGORIES, CONVENTIONS, METRICS, Metric, category, definition, metric, metric_choice
+from backend.store.store import Store
+
+
+@dataclass(frozen=True)
+class Coloured:
+    """The chunks of a chain, and what colours them; without a metric no importance is stored."""
+
+    chunks: pd.DataFrame
+    metric: str | None
+    convention: str | None
+
+
+def coloured(here: Here) -> Coloured:
+    """The controls of the colour, and the chunks by them."""
+    name, convention, source = colour_controls(here.store)
+    return Coloured(chunks(here.store, here.chunk.cot, source, name, convention), name, convention)
+
+
+def importance_options(store: Store) -> list[str]:
+    """Stored `metric:convention`, in the vocabulary's order."""
+    stored = store.importance_choices()
+    order = list(METRICS)
+    ranked = sorted(
+        zip(stored["metric"], stored["convention"], strict=True),
+        key=lambda pair: (
+            order.index(pair[0]) if pair[0] in order else len(order),
+            list(CONVENTIONS).index(pair[1]) if pair[1] in CONVENTIONS else len(CONVENTIONS),
+            pair,
+        ),
+    )
+    return [f"{name}:{convention}" for name, convention in ranked]
+
+
+def usual_choice(choices: list[str]) -> str:
+    """Counterfactual importance (KL) as Thought Anchors computes it, where stored."""
+    preferred = [f"counterfactual_importance_kl:{convention}" for convention in CONVENTIONS]
+    return next((choice for choice in preferred if choice in choices), choices[0])
+
+
+def headline_choices(store: Store) -> list[str]:
+    """Two numbers that say most about a chunk, where stored: the chosen metric and the accuracy of its rollouts."""
+    choices = importance_options(store)
+    chosen = (
+        selection.get("metric") if selection.get("metric") in choices else (usual_choice(choices) if choices else None)
+    )
+    return [choice for choice in (chosen, "counterfactual_accuracy:all") if choice in choices]
+
+
+def colour_controls(store: Store) -> tuple[str | None, str | None, str]:
+    """Which metric gives the strength of the colour, and whose tags give the colour."""
+    choices, sources = importance_options(store), store.tag_sources()
+    left, right = st.columns([5, 3], gap="small")
+    name, convention, source = None, None, ""
+    if choices:
+        with left:
+            now = selection.get("metric") if selection.get("metric") in choices else usual_choice(choices)
+            name, _, convention = now.partition(":")
+            selection.pick(
+                "metric",
+                "Strength of the colour",
+                choices,
+                default=now,
+                show=metric_choice,
+                help=(
+                    "How strongly a chunk is coloured: its |value| against the largest in this chain of thought.\n\n"
+                    f"{metric(name).meaning}"
+                    f"\n\n{definition(name, convention)}."
+                ),
+            )
+            name, _, convention = selection.checked("metric", choices, now).partition(":")
+    if sources:
+        with right:
+            source = selection.pick(
+                "tags",
+                "Tags from",
+                sources,
+                help=(
+                    "Who said what each chunk does: a classifier, the authors of published data, or a labelling model."
+                ),
+            )
+    return name, convention, source
+
+
+def chunks(store: Store, cot: str, source: str, name: str | None, convention: str | None) -> pd.DataFrame:
+    """The CoT's chunks with their tag and metric; `value` is missing where unknown."""
+    tagged = store.tagged_chunks(cot, source)
+    values = store.importance_in_cot(cot, name or "", convention or "")[["value", "ci_low", "ci_high"]]
+    tags = [list(tags) for tags in tagged["categories"]]
+    return pd.concat([tagged, values], axis=1).assign(
+        number=tagged["chunk_index"] + 1, tags=tags, category=[tag[0] if tag else "untagged" for tag in tags]
+    )
+
+
+def described(name: str | None) -> Metric | None:
+    return metric(name) if name else None
+
+
+def legend(chunks: pd.DataFrame) -> None:
+    """The tags that occur, each with its colour and count."""
+    counts = chunks["category"].value_counts()
+    known = [tag for tag in CATEGORIES if tag in counts] + sorted(set(counts.index) - set(CATEGORIES))
+    swatches = " ".join(
+        f'<span class="swatch" style="--tag:{category_colour(tag)}">{category(tag)} {counts[tag]}</span>'
+        for tag in known
+        if tag in CATEGORIES
+    )
+    st.html(f'<div class="legend">{swatches}</div>')
+    if strangers := [tag for tag in known if tag not in CATEGORIES]:
+        show("also: " + ", ".join(strangers))

@@ -1,0 +1,28 @@
+"""A table of chunks to go to."""
+
+import pandas as pd
+import streamlit as st
+
+from app.shared import chosen_chunk
+from app.shared.clicks import picked_row
+from app.shell.untrusted import one_line
+
+
+def go_table(rows: pd.DataFrame, values: dict, *, key: str, own: str) -> None:
+    """Chunks to go to: choosing a row selects its chunk."""
+
+    def go() -> None:
+        if (picked := picked_row(key, len(rows))) is not None:
+            chosen_chunk.go(rows["chunk_id"].iloc[picked])
+
+    texts = [one_line(text, 160) for text in rows["text"]]
+    where = {"CoT": ["this one" if cot == own else "another" for cot in rows["cot_id"]]} if "cot_id" in rows else {}
+    st.dataframe(
+        pd.DataFrame({**values, "chunk": (rows["chunk_index"] + 1).tolist(), **where, "text": texts}),
+        hide_index=True,
+        row_height=30,
+        height="content" if len(rows) <= 15 else 480,
+        key=key,
+        on_select=go,
+        selection_mode="single-row",
+    )

@@ -1,0 +1,18 @@
+"""KL(β) of one chunk, as it was swept."""
+
+import pandas as pd
+import streamlit as st
+
+from app.figures.chunk import kl_curves
+from app.shell import keys
+
+
+def kl_of_chunk(curves: pd.DataFrame) -> None:
+    """KL(β) of a chunk at one layer and position."""
+    st.plotly_chart(kl_curves(curves), key=keys.of("kl_curves"), config={"displayModeBar": False})
+    if len(curves):
+        st.caption(
+            f"n = {len(curves)} curves, each KL a mean over {int(curves['n_tokens'].max())} tokens. Lines:"
+            " least-squares quadratics, whose |a| is the steepness. Hollow: at or below the noise floor, the KL of the"
+            " same forward pass repeated."
+        )

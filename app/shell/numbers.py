@@ -1,0 +1,18 @@
+"""Numbers as words: unknown is said to be unknown."""
+
+import pandas as pd
+
+
+def number(value: float | None) -> str:
+    """Three significant digits; a real zero is "0", unknown is "unknown"."""
+    if pd.isna(value):
+        return "unknown"
+    return "0" if value == 0 else f"{value:.3g}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    return "unknown" if pd.isna(low) or pd.isna(high) else f"[{number(low)}, {number(high)}]"
+
+
+def count(n: float | None) -> str:
+    return "–" if pd.isna(n) else str(int(n))
