@@ -5,15 +5,14 @@ them.
 import streamlit as st
 
 from app.categories import reasoning_words
-from app.shared import chosen_dictionary
-from app.shell import navigation, studies
+from app.categories.views import ABLATIONS, FREQUENCIES
+from app.shared import chosen_dictionary, views
 
-store = studies.open_store(navigation.study())
+here = views.here_now()
 st.title("Categories")
 
-dictionary = chosen_dictionary.choose(store)
-reasoning_words.counted(dictionary)
-scheme = reasoning_words.scheme()
-reasoning_words.frequencies(store, dictionary, scheme)
-reasoning_words.ablations(store, dictionary, scheme)
+reasoning_words.counted(chosen_dictionary.choose(here.store))
+here.once(reasoning_words.scheme)
+views.show(FREQUENCIES, here)
+views.show(ABLATIONS, here, heading=True)
 chosen_dictionary.leave_if_asked()

@@ -2,32 +2,22 @@
 
 import streamlit as st
 
-from app.crosscoder import all_features
-from app.shared import chosen_dictionary, feature_rows
-from app.shared.feature_filters import passing
-from app.shell import navigation, studies
-from app.shell.untrusted import show
+from app.crosscoder.filters import filtered
+from app.crosscoder.views import CHARTS, CLASSES, QUALITY, TABLE, TRAININGS
+from app.shared import chosen_dictionary, views
 
-store = studies.open_store(navigation.study())
+here = views.here_now()
 st.title("Crosscoder")
 
-all_features.unfinished_trainings(store)
-dictionary = chosen_dictionary.choose(store)
-show(chosen_dictionary.named(dictionary))
-all_features.quality(store, dictionary)
-
-rows, norm = feature_rows.features(store, dictionary), "l1"
+views.show(TRAININGS, here, quiet=True)
+chosen_dictionary.choose_and_name(here.store)
+views.show(QUALITY, here)
+views.require(here, views.features)
 st.subheader("Features")
-if chosen_dictionary.compares(dictionary):
-    norm, scaling = all_features.how_compared()
-    all_features.counts(rows, norm)
+views.show(CLASSES, here, quiet=True)
 charts = st.container()
-filters = all_features.filter_controls(rows, dictionary)
-kept = rows[passing(rows, filters)]
+here.once(filtered)
 with charts:
-    if chosen_dictionary.compares(dictionary):
-        all_features.compared(rows, kept, dictionary, norm=norm, scaling=scaling, filters=filters)
-    else:
-        all_features.alone(rows, filters)
-all_features.table(kept, len(rows), dictionary, norm=norm, filters=filters)
+    views.show(CHARTS, here)
+views.show(TABLE, here)
 chosen_dictionary.leave_if_asked()

@@ -2,15 +2,16 @@
 
 import streamlit as st
 
-from app.feature import side_by_side
-from app.shared import chosen_dictionary, feature_rows
-from app.shell import navigation, studies
-from app.shell.untrusted import show
+from app.feature.side_by_side import controls, leave_if_asked
+from app.feature.views import GLANCE, VIEWS
+from app.shared import chosen_dictionary, views
 
-store = studies.open_store(navigation.study())
+here = views.here_now()
 st.title("Feature")
 
-dictionary = chosen_dictionary.choose(store)
-show(chosen_dictionary.named(dictionary))
-rows = feature_rows.features(store, dictionary)
-side_by_side.panels(store, dictionary, rows, side_by_side.controls(store, dictionary, rows))
+chosen_dictionary.choose_and_name(here.store)
+views.require(here, views.features)
+here.once(controls)
+for view in VIEWS:
+    views.show(view, here, heading=view is not GLANCE)
+leave_if_asked()

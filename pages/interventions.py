@@ -4,28 +4,19 @@ models.
 
 import streamlit as st
 
-from app.interventions import form, results, running
-from app.shared import chosen_dictionary, feature_rows
-from app.shared.steer_by_feature import steer_by
-from app.shell import navigation, studies
-from app.shell.untrusted import show
+from app.interventions.views import ASKED, FEATURES, RESULTS, RUNNING, TRIAL
+from app.shared import chosen_dictionary, views
 
-study = navigation.study()
-store = studies.open_store(study)
+here = views.here_now()
 st.title("Interventions")
 
-dictionary = chosen_dictionary.choose(store)
-show(chosen_dictionary.named(dictionary))
-rows = feature_rows.features(store, dictionary)
-
+chosen_dictionary.choose_and_name(here.store)
+views.require(here, views.features)
 left, right = st.columns([5, 6], gap="medium")
 with left:
-    chosen = form.features(store, dictionary, rows)
-    steer_by(store, dictionary, chosen.features, label="Steer by one of them")
+    views.show(FEATURES, here)
 with right:
-    trial, problem = form.trial(store, dictionary, chosen)
-    form.ask(store, dictionary, rows, trial, problem)
-running.follow(study, chosen_dictionary.roles(dictionary))
-asked = results.asked(store, dictionary.dictionary_id)
-if len(asked):
-    results.results(store, asked, chosen_dictionary.roles(dictionary))
+    views.show(TRIAL, here)
+views.show(RUNNING, here, quiet=True)
+views.show(ASKED, here, heading=True)
+views.show(RESULTS, here, quiet=True)

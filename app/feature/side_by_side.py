@@ -12,6 +12,7 @@ from app.shared import chosen_chunk, chosen_dictionary
 from app.shared.clicks import picked_row
 from app.shared.feature_filters import COLUMNS
 from app.shared.steer_by_feature import steer_by
+from app.shared.views import Here
 from app.shell import keys, navigation, selection
 from app.shell.numbers import number
 from app.shell.untrusted import for_markdown, one_line, show
@@ -44,8 +45,9 @@ Panel = Callable[[Store, pd.Series, pd.DataFrame, int, int], None]  # store, dic
 # Which features
 
 
-def controls(store: Store, dictionary: pd.Series, rows: pd.DataFrame) -> list[int]:
+def controls(here: Here) -> list[int]:
     """Numbers of the feature and of the one pinned beside it, to change; returns those to show."""
+    store, dictionary, rows = here.store, here.dictionary, here.features
     opened = selection.get("feature") is None
     feature = chosen_dictionary.feature(dictionary, default=_first(rows))
     pinned = chosen_dictionary.feature(dictionary, "pinned")
@@ -114,14 +116,20 @@ def _take(field: str, chosen: int | None) -> None:
     selection.choose(**{field: None if chosen is None else str(chosen)})
 
 
-def panels(store: Store, dictionary: pd.Series, rows: pd.DataFrame, shown: list[int]) -> None:
-    """Every part, for one feature or for two side by side."""
-    for title, panel in _PANELS.items():
-        if title:
-            st.subheader(title)
+def beside(panel: Panel) -> Callable[[Here, Store], None]:
+    """A panel drawn for one feature, or for two side by side."""
+
+    def draw(here: Here, store: Store) -> None:
+        shown = here.once(controls)
         for column, (where, feature) in enumerate(zip(st.columns(len(shown), gap="medium"), shown, strict=True)):
             with where:
-                panel(store, dictionary, rows, feature, column)
+                panel(store, here.dictionary, here.features, feature, column)
+
+    return draw
+
+
+def leave_if_asked() -> None:
+    """The last line of a page from which an example opens its chunk."""
     if st.session_state.pop(_READ, False):
         navigation.go_to(navigation.CHAINS)
 
@@ -129,7 +137,7 @@ def panels(store: Store, dictionary: pd.Series, rows: pd.DataFrame, shown: list[
 # What is known of it
 
 
-def _glance(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
+def glance_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
     row = rows[rows["feature"] == feature].iloc[0]
     st.markdown(f"#### Feature {feature}")
     show(row.label if isinstance(row.label, str) else "no label yet")
@@ -183,7 +191,7 @@ def _called(name: str) -> str:
 # Its label
 
 
-def _label(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
+def label_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
     given = history(store.path, dictionary.dictionary_id)
     given = given[given["feature"] == feature]
     words, author = keys.of(f"label_{dictionary.dictionary_id}_{feature}"), keys.of(f"author_{column}")
@@ -284,7 +292,7 @@ def _ask(chat: label_suggestions.ChatModel, found: pd.DataFrame, words: str, fea
 # Where it fires, and what it does
 
 
-def _examples(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
+def examples_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
     found = store.feature_examples(dictionary.dictionary_id, feature)
     if found.empty:
         st.caption("It fires on no token of the study's CoTs, so there is no example.")
@@ -307,7 +315,7 @@ def _examples(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: 
     )
 
 
-def _histogram(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
+def histogram_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
     found = store.feature_histogram(dictionary.dictionary_id, feature)
     edges, counts = ([], []) if found.empty else (list(found["edges"][0]), [int(count) for count in found["counts"][0]])
     st.plotly_chart(
@@ -315,7 +323,7 @@ def _histogram(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature:
     )
 
 
-def _logits(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
+def logits_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
     found = store.feature_logits(dictionary.dictionary_id, feature)
     st.plotly_chart(
         logit_effects(found, chosen_dictionary.roles(dictionary)),
@@ -330,7 +338,7 @@ def _logits(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: in
         )
 
 
-def _neighbours(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
+def neighbours_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
     found = store.feature_neighbours(dictionary.dictionary_id, feature)
     found = found.merge(rows[["feature", "label"]], left_on="neighbour", right_on="feature", how="left")
     if found.empty:
@@ -381,7 +389,7 @@ def neighbour_table(near: pd.DataFrame, dictionary: pd.Series) -> pd.DataFrame:
     )
 
 
-def _categories(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
+def categories_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
     found = store.feature_categories(dictionary.dictionary_id, feature)
     overall = float(rows.loc[rows["feature"] == feature, "frequency"].iloc[0])
     if found.empty:
@@ -400,14 +408,3 @@ def _categories(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature
         "Intervals: Wilson's 95 %, as if tokens were independent; those of one CoT are not, so that the true ones are"
         " wider."
     )
-
-
-_PANELS: dict[str, Panel] = {
-    "": _glance,
-    "Label": _label,
-    "Where it fires most": _examples,
-    "How strongly it fires": _histogram,
-    "What it writes to the logits": _logits,
-    "Neighbours": _neighbours,
-    "On what it fires": _categories,
-}

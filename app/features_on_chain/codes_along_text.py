@@ -18,6 +18,7 @@ from app.figures.crosscoder import MODELS
 from app.shared import chosen_chain, chosen_chunk, chosen_dictionary, feature_rows, live, typed_text
 from app.shared.chosen_chunk import ChosenChunk
 from app.shared.clicks import marks, picked_row
+from app.shared.views import Here
 from app.shared.waiting import place_in_line
 from app.shell import keys, navigation, selection, studies
 from app.shell.missing import Missing, PageEnds, command, no_tokens, say_and_end
@@ -62,11 +63,17 @@ class Shown:
 # Which text
 
 
-def chosen_text(store: Store, dictionary: pd.Series) -> Shown:
-    """The chosen CoT with its codes, or the text that somebody typed, once it is read.
+def chosen_text(here: Here) -> Shown:
+    """The chosen CoT with its codes, or the text that somebody typed, once it is read; and how much there is.
 
     Ends the page where there is nothing to show.
     """
+    shown = _chosen_text(here.store, here.dictionary)
+    counts(shown.text)
+    return shown
+
+
+def _chosen_text(store: Store, dictionary: pd.Series) -> Shown:
     is_typed = (
         selection.pick(
             "typed",
@@ -225,8 +232,9 @@ def _read(result: Mapping[str, object], prompt: str, words: str) -> TextCodes:
 # Which features
 
 
-def chosen_features(dictionary: pd.Series, rows: pd.DataFrame, text: TextCodes) -> list[int]:
+def chosen_features(here: Here) -> list[int]:
     """The features to draw, from the top, by controls; one that was opened or pinned elsewhere is always among them."""
+    dictionary, rows, text = here.dictionary, here.features, here.once(chosen_text).text
     compares = chosen_dictionary.compares(dictionary)
     options = [name for name in _RANKS if compares or name in ("mean", "set")]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
@@ -284,9 +292,17 @@ def named_rows(rows: pd.DataFrame, features: list[int]) -> dict[int, str]:
 # The heat maps
 
 
-def heat(dictionary: pd.Series, rows: pd.DataFrame, shown: Shown, features: list[int]) -> str:
-    """A heat map for each model; a click goes to the token or the chunk. Returns what its cells are: token or chunk."""
-    text = shown.text
+@dataclass(frozen=True)
+class Cells:
+    """What a cell of the heat map is, token or chunk, and whether the prompt's are drawn."""
+
+    of: str
+    with_prompt: bool
+
+
+def chosen_cells(here: Here) -> Cells:
+    """The controls of the cells."""
+    text = here.once(chosen_text).text
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         cells = selection.pick(
             "cells",
@@ -300,9 +316,17 @@ def heat(dictionary: pd.Series, rows: pd.DataFrame, shown: Shown, features: list
         with_prompt = False
         if cells == "token" and text.n_prompt > 1:
             with_prompt = selection.pick_switch("prompted", "with the prompt", default=False)
+    return Cells(cells, with_prompt)
+
+
+def draw_heat(here: Here, store: Store) -> None:
+    """A heat map for each model; a click goes to the token or the chunk."""
+    shown, features = here.once(chosen_text), here.once(chosen_features)
+    how, dictionary, rows, text = here.once(chosen_cells), here.dictionary, here.features, shown.text
+    cells, with_prompt = how.of, how.with_prompt
     if not features:
         st.caption("No feature is chosen, or none fires on this text.")
-        return cells
+        return
     token, marked = selected_token(text), marked_tokens(shown)
     if cells == "token":
         found, places = on_text.by_token(text, features, with_prompt=with_prompt), _window(shown, with_prompt)
@@ -339,7 +363,6 @@ def heat(dictionary: pd.Series, rows: pd.DataFrame, shown: Shown, features: list
         config={"scrollZoom": True},
     )
     st.caption(definition(dictionary, cells))
-    return cells
 
 
 def definition(dictionary: pd.Series, cells: str) -> str:
@@ -448,10 +471,12 @@ def marked_tokens(shown: Shown) -> range:
     return range(0) if row.empty else range(int(row["token_start"].iloc[0]), int(row["token_end"].iloc[0]))
 
 
-def looked_at(dictionary: pd.Series, rows: pd.DataFrame, shown: Shown, features: list[int], cells: str) -> None:
+def draw_looked_at(here: Here, store: Store) -> None:
     """The text tinted by one feature, and beside it what fires at the token or chunk that is looked at; of chunks, at
     the whole chunk.
     """
+    shown, features = here.once(chosen_text), here.once(chosen_features)
+    dictionary, rows, cells = here.dictionary, here.features, here.once(chosen_cells).of
     text, token, marked = shown.text, selected_token(shown.text), marked_tokens(shown)
     tint = chosen_dictionary.feature(dictionary, default=features[0] if features else None)
     left, right = st.columns([6, 5], gap="medium")

@@ -12,6 +12,8 @@ import streamlit as st
 
 from app.interventions import running
 from app.shared import chosen_dictionary, live
+from app.shared.steer_by_feature import steer_by
+from app.shared.views import Here
 from app.shell import keys, selection
 from app.shell.progress import duration
 from app.shell.untrusted import one_line, show
@@ -46,8 +48,20 @@ class Chosen:
 # Which features
 
 
-def features(store: Store, dictionary: pd.Series, rows: pd.DataFrame) -> Chosen:
+def draw_features(here: Here, store: Store) -> None:
+    """Which features are changed, and the way to steer by one of them."""
+    steer_by(store, here.dictionary, here.once(chosen_features).features, label="Steer by one of them")
+
+
+def draw_trial(here: Here, store: Store) -> None:
+    """What is done to them, on which problems, and the buttons."""
+    asked, problem = trial(store, here.dictionary, here.once(chosen_features))
+    ask(store, here.dictionary, here.features, asked, problem)
+
+
+def chosen_features(here: Here) -> Chosen:
     """Shows how features are chosen and which they are."""
+    store, dictionary, rows = here.store, here.dictionary, here.features
     compares = chosen_dictionary.compares(dictionary)
     usual = "selected" if selection.get("feature") else "rule"
     source = selection.pick(

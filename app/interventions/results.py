@@ -11,8 +11,11 @@ import pandas as pd
 import streamlit as st
 
 from app.figures.intervention_effects import shares_by_arm
+from app.shared import chosen_dictionary
 from app.shared.clicks import picked_rows
+from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.missing import Missing
 from app.shell.numbers import interval
 from app.shell.numbers import number as figure
 from app.shell.untrusted import for_markdown, one_line, show, show_exactly
@@ -172,12 +175,30 @@ def _points(low: float, high: float) -> str:
 # On the page
 
 
-def asked(store: Store, dictionary_id: str) -> pd.DataFrame:
+def draw_asked(here: Here, store: Store) -> None:
+    """What was asked of this dictionary."""
+    here.once(asked)
+
+
+def anything_asked(here: Here) -> Missing | None:
+    """An intervention on this dictionary."""
+    rows = Interventions(here.store.path).asked()
+    if (rows["dictionary_id"] == here.dictionary.dictionary_id).any():
+        return None
+    return Missing("Nothing was asked of this dictionary yet: the page Interventions asks.", None)
+
+
+def draw(here: Here, store: Store) -> None:
+    """What came of the chosen interventions."""
+    results(store, here.once(asked), chosen_dictionary.roles(here.dictionary))
+
+
+def asked(here: Here) -> pd.DataFrame:
     """The list of what was asked of this dictionary; the rows that are chosen to be shown."""
+    store, dictionary_id = here.store, here.dictionary.dictionary_id
     kept = Interventions(store.path)
     rows = kept.asked()
     rows = rows[rows["dictionary_id"] == dictionary_id].reset_index(drop=True)
-    st.subheader("What was asked")
     if rows.empty:
         st.caption("Nothing yet: every intervention is kept here with its samples, and its link shows it again.")
         return rows

@@ -8,12 +8,16 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
+from app.shared import chosen_dictionary
+from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.missing import Missing
 from app.shell.untrusted import one_line, show, show_exactly
 from app.shell.vocabulary import FINISHES
 from backend.root import ROOT
 from backend.store.intervention_queries import Interventions, left
 from backend.store.progress import read_progress
+from backend.store.store import Store
 
 LOG, STOP = "run.log", "stop"  # files in the room
 _LOOK_EVERY = "2s"
@@ -50,6 +54,18 @@ def is_running(study: Path) -> bool:
     """Whether somebody is at it, or was just sent there from here."""
     process = _started().get(study)
     return (process is not None and process.poll() is None) or Interventions(study).room.holder() is not None
+
+
+def anything_to_do(here: Here) -> Missing | None:
+    """An intervention that is being run, or that is not finished."""
+    _, running, n_left = _moment(here.store.path)
+    if running or n_left:
+        return None
+    return Missing("No intervention is being run, and none is left to do.", None)
+
+
+def draw(here: Here, store: Store) -> None:
+    follow(store.path, chosen_dictionary.roles(here.dictionary))
 
 
 def follow(study: Path, roles: Mapping[str, str]) -> None:

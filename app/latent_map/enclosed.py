@@ -20,7 +20,7 @@ def a_lasso(here: Here) -> Missing | None:
 
 def draw(here: Here, store: Store) -> None:
     rows = here.once(mapped).points
-    chosen = rows[rows["chunk_id"].isin(st.session_state[LASSO])]
+    chosen = rows[rows["chunk_id"].isin(st.session_state.get(LASSO, ()))]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**{len(chosen)} chunks in the selection** · choose a row to select its chunk")
         st.button("Clear", key=keys.of("clear_lasso"), on_click=forget_lasso, icon=":material/close:")

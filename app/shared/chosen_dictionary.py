@@ -10,7 +10,7 @@ from app.shared import chosen_stream
 from app.shared.clicks import marks
 from app.shell import navigation, selection, studies
 from app.shell.missing import Missing, command, no_tokens, study_file, there
-from app.shell.untrusted import one_line
+from app.shell.untrusted import one_line, show
 from backend.store.store import Store
 
 _LEAVE = "leave_for_the_feature"
@@ -38,6 +38,11 @@ def choose(store: Store) -> pd.Series:
     if wanted is not None and wanted.layer not in (None, row.layer):
         selection.stand_in("layer", f"layer {wanted.layer}", f"layer {row.layer}, which this dictionary reads")
     return row
+
+
+def choose_and_name(store: Store) -> None:
+    """Choose it, and say which it is."""
+    show(named(choose(store)))
 
 
 def find(store: Store) -> pd.Series | Missing:

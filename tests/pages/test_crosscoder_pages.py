@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import streamlit as st
 
-from app.crosscoder import all_features
+from app.crosscoder import charts
 from app.feature import side_by_side
 from app.shared import chosen_dictionary
 from app.shared.feature_filters import COLUMNS, Between, parse
@@ -267,23 +267,23 @@ def browser(monkeypatch):
 
 def test_a_brush_becomes_a_filter_and_the_chart_begins_anew(browser):
     session = browser(box=[{"x": [1.02, 0.91234567], "y": [0, 3]}], points=[])
-    all_features._brushed("chart", x="nrn_l1")
+    charts._brushed("chart", x="nrn_l1")
     assert (
         parse(session["selection"]["filters"]) == {"nrn_l1": Between(0.912346, 1.0)}
         and session["feature_chart_turn"] == 1
     )
     session = browser(box=[{"x": [-3, -1], "y": [0, 3]}], points=[])
-    all_features._brushed("chart", x="frequency", logarithmic=True)
+    charts._brushed("chart", x="frequency", logarithmic=True)
     assert parse(session["selection"]["filters"]) == {"frequency": Between(0.001, 0.1)}
 
 
 def test_a_box_of_the_scaling_chart_filters_by_both_and_a_click_opens(browser, study, name):
     dictionary = Store(study).dictionaries().iloc[0]
     session = browser(box=[{"x": [0.8, 1], "y": [0.9, 0.2]}], points=[{"customdata": 3}])
-    all_features._taken("chart", dictionary, x="nrn_l2", y="share_eps")
+    charts._taken("chart", dictionary, x="nrn_l2", y="share_eps")
     assert parse(session["selection"]["filters"]) == {"nrn_l2": Between(0.8, 1.0), "share_eps": Between(0.2, 0.9)}
     session = browser(box=[], points=[{"x": 0.5}, {"customdata": [4]}])
-    all_features._taken("chart", dictionary, x="nrn_l2", y="share_eps")
+    charts._taken("chart", dictionary, x="nrn_l2", y="share_eps")
     assert session["selection"] == {"feature": "4"} and session["leave_for_the_feature"]
     for strange in (99, -1, True, "4", None):
         session = browser(box=[], points=[{"customdata": strange}])

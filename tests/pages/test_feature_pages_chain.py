@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from app.categories import reasoning_words
+from app.categories import ablations
 from app.features_on_chain import codes_along_text
 from app.features_on_chain.codes_along_text import go_to_chunk, go_to_token
 from app.shared import live
@@ -260,10 +260,8 @@ def test_before_anything_is_zeroed_the_page_names_the_stage(opened, pair_study):
 
 def test_the_figure_is_of_one_measure_scheme_and_threshold(opened, study, monkeypatch):
     drawn = []
-    real = reasoning_words.ablation_effects
-    monkeypatch.setattr(
-        reasoning_words, "ablation_effects", lambda rows, **how: drawn.append(rows) or real(rows, **how)
-    )
+    real = ablations.ablation_effects
+    monkeypatch.setattr(ablations, "ablation_effects", lambda rows, **how: drawn.append(rows) or real(rows, **how))
     opened(CATEGORIES, study, study="small", scheme="before_reasoning", measure="log_probability", above="0.5")
     (rows,) = drawn
     assert (

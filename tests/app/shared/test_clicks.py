@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from app.components import examples, layer_strip, reader, token_text
-from app.crosscoder import all_features
+from app.crosscoder import charts
 from app.feature import side_by_side
 from app.latent_map import chunk_map
 from app.shared import chosen_chain, chosen_chunk, chosen_dictionary, clicks
@@ -46,8 +46,8 @@ def test_no_code_of_the_app_counts_on_a_key_of_the_session():
         partial(chunk_map.taken, "chart", CHUNKS),
         partial(all_pairs._clicked, "chart", CHUNKS),
         partial(chosen_dictionary.open_clicked, "chart", DICTIONARY),
-        partial(all_features._brushed, "chart", x="nrn_l1"),
-        partial(all_features._taken, "chart", DICTIONARY, x="nrn_l1", y="share_eps"),
+        partial(charts._brushed, "chart", x="nrn_l1"),
+        partial(charts._taken, "chart", DICTIONARY, x="nrn_l1", y="share_eps"),
         partial(side_by_side._keep, SimpleNamespace(path="nowhere"), DICTIONARY, 3, "label", "author"),
     ],
 )

@@ -58,7 +58,7 @@ OURS = {
     "app/categories/reasoning_words.py": {"scheme"},
     "app/shared/chosen_chain.py": {"label"},
     "app/chains_of_thought/headline.py": {"convention", "tags"},
-    "app/crosscoder/all_features.py": {"name"},
+    "app/crosscoder/classes.py": {"name"},
     "app/feature/side_by_side.py": {"role", "model"},
     "app/steepness/local_geometry.py": {"label", "measure"},
     "app/interventions/results.py": {"role", "arm"},

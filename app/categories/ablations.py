@@ -1,0 +1,97 @@
+"""What the target words lose without the features that fire there."""
+
+import json
+
+import pandas as pd
+import streamlit as st
+
+from app.categories.reasoning_words import SCHEMES, scheme
+from app.figures.crosscoder import ablation_effects
+from app.shared import chosen_dictionary
+from app.shared.views import Here
+from app.shell import keys, selection, studies
+from app.shell.missing import Missing, command, say
+from app.shell.numbers import interval, number
+from backend.store.store import Store
+
+_MEASURES = {"logit": "its logit", "log_probability": "its log-probability"}
+
+
+def draw(here: Here, store: Store) -> None:
+    """Change of the target token's logit when features are zeroed, in both models, with its control."""
+    dictionary, on = here.dictionary, here.once(scheme)
+    if not chosen_dictionary.compares(dictionary):
+        st.caption("Features are chosen for zeroing by NRN, which a dictionary of one model does not have.")
+        return
+    rows = studies.ask(store.feature_ablations, dictionary_id=dictionary.dictionary_id)
+    if rows.empty:
+        what = "No features have been zeroed yet, so what the target words lose without them is unknown."
+        say(Missing(what, command(store.path, "ablations")))
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        measure = selection.pick(
+            "measure",
+            "Change of",
+            list(_MEASURES),
+            show=_MEASURES.__getitem__,
+            widget=st.segmented_control,
+            required=True,
+        )
+        bounds = [f"{above:g}" for above in sorted(rows["nrn_above"].unique())]
+        above = selection.pick("above", "NRN above", bounds, width=140) if len(bounds) > 1 else bounds[0]
+    part = rows[(rows["measure"] == measure) & (rows["scheme"] == on) & (rows["nrn_above"] == float(above))]
+    st.plotly_chart(
+        ablation_effects(part, measure=measure), key=keys.of("ablation_effects"), config={"displayModeBar": False}
+    )
+    st.caption(_how(part, on, above))
+    with st.expander("The numbers"):
+        st.dataframe(ablation_table(part), hide_index=True, row_height=28, height=420)
+        st.caption(
+            "Taken out: mean over tokens of ‖what is zeroed‖ / ‖residual stream‖. Fires on: mean share of the study's"
+            " CoT tokens. Where the control takes out less, a smaller effect of it says little."
+        )
+
+
+def _how(rows: pd.DataFrame, scheme: str, above: str) -> str:
+    facts = json.loads(rows["parameters"].iloc[0])
+    n_cots, n_problems = (
+        f"{int(rows[column].min())} to {int(rows[column].max())}" for column in ("n_cots", "n_problems")
+    )
+    return (
+        f"Zeroed: the features with NRN (L1) > {above} that are among the k % of all features that fire most often on"
+        f" {SCHEMES[scheme]}; at every token but the first, layer {facts['layer']}, with the reconstruction's error"
+        " kept. Measured: the logit of the target word's first token where it is predicted, teacher-forced, at most"
+        f" {facts['targets']} tokens a category ({n_cots} CoTs of {n_problems} problems). Bars: 95 %, bootstrap over"
+        f" problems. Random: for each CoT one of {facts['sets']} sets of as many other features that fire about as"
+        " often; its bars are over these sets too. A logit may move with all others; a log-probability does not."
+    )
+
+
+def ablation_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a category, model and k, in words: unknown is said to be unknown."""
+    keys = ["category", "role", "top_percent"]
+    both = rows[rows["control"] == "features"].merge(
+        rows[rows["control"] == "random"], on=keys, suffixes=("", "_random")
+    )
+    return pd.DataFrame(
+        {
+            "category": both["category"],
+            "model": both["role"],
+            "top %": [f"{percent:g}" for percent in both["top_percent"]],
+            "features": both["n_features"],
+            "before": [number(value) for value in both["before"]],
+            "change": [_effect(row.effect, row.ci_low, row.ci_high) for row in both.itertuples()],
+            "random": [_effect(row.effect_random, row.ci_low_random, row.ci_high_random) for row in both.itertuples()],
+            "taken out": [number(value) for value in both["removed"]],
+            "by random": [number(value) for value in both["removed_random"]],
+            "fires on": [number(value) for value in both["frequency"]],
+            "random fires on": [number(value) for value in both["frequency_random"]],
+            "n tokens": both["n_targets"],
+            "CoTs": both["n_cots"],
+            "problems": both["n_problems"],
+        }
+    )
+
+
+def _effect(effect: float, low: float, high: float) -> str:
+    return "unknown" if pd.isna(effect) else f"{effect:+.3g} {interval(low, high)}"

@@ -1,0 +1,106 @@
+"""How many features are of one model alone."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+import streamlit as st
+
+from app.shared import chosen_dictionary
+from app.shared.feature_rows import NORMS
+from app.shared.views import Here
+from app.shell import selection
+from app.shell.missing import Missing
+from app.shell.numbers import interval, number
+from backend.crosscoder.class_counts import beyond, class_counts
+from backend.store.store import Store
+
+SCALINGS = {"nu_eps": "ν^ε, of the error", "nu_r": "ν^r, of the reconstruction"}
+
+
+RULE = (
+    "Classes, by L2 norms (bounds of Minder et al. 2025): distilled only where NRN > 5/6, |ν^ε| < 0.2 and |ν^r| < 0.5;"
+    " base only where NRN < 1/6 and the same holds of 1/ν; suspect where the norms say one model, and latent scaling"
+    " finds the feature in the other too (faked by shrinkage or decoupling); shared between 1/6 and 5/6."
+)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The decoder norm and the latent scaling that the charts show."""
+
+    norm: str
+    scaling: str
+
+
+def two_models(here: Here) -> Missing | None:
+    """A dictionary that compares two models."""
+    if chosen_dictionary.compares(here.dictionary):
+        return None
+    return Missing("This dictionary reads one model, so its features are of no class.", None)
+
+
+def how_compared(here: Here) -> Compared:
+    """The controls of what is compared; the usual where the dictionary reads one model."""
+    if not chosen_dictionary.compares(here.dictionary):
+        return Compared("l1", "nu_eps")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        norm = selection.pick("norm", "Decoder norm of NRN", list(NORMS), show=NORMS.__getitem__, width=260)
+        scaling = selection.pick(
+            "scaling",
+            "Latent scaling",
+            list(SCALINGS),
+            show=SCALINGS.__getitem__,
+            width=260,
+            help=(
+                "ν = β(base) / β(distilled), β being how much of the feature's direction a model's activations hold"
+                " when it fires: 0 distilled only, 1 shared, ±∞ base only. Drawn as 1 / (1 + ν), on the scale of NRN."
+            ),
+        )
+    return Compared(norm, scaling)
+
+
+def draw(here: Here, store: Store) -> None:
+    """How many are base only, shared and distilled only, by the stated rule and by decoder norms at other bounds."""
+    norm, rows = here.once(how_compared).norm, here.features
+    unknown = rows["class"].isna()
+    never = f"{int((unknown & (rows['frequency'] == 0)).sum()):,} of them never fire"
+    cards = [(row["class"], row.n, _share(row)) for _, row in class_counts(rows["class"]).iterrows()]
+    cards.append(("class unknown", unknown.sum(), never))
+    for column, (name, n, words) in zip(st.columns(len(cards)), cards, strict=True):
+        column.metric(name, f"{n:,}", border=True, delta=words, delta_color="off", delta_arrow="off")
+    silent = int((rows["class"].eq("shared") & (rows["frequency"] == 0)).sum())
+    st.caption(
+        f"Shares of the {int(rows['class'].notna().sum()):,} features whose class is known. {RULE}"
+        + (f" {silent:,} of the shared ones never fire on the study's tokens." if silent else "")
+        + " Intervals: Wilson's 95 %, as if features were independent draws; another training of the dictionary may"
+        " differ by more."
+    )
+    with st.expander(f"Beyond other bounds of NRN ({norm.upper()}): how many survive latent scaling"):
+        st.dataframe(beyond_table(rows, norm), hide_index=True, height="content", row_height=30)
+        st.caption(
+            "Confirmed: |ν^ε| < 0.2 and |ν^r| < 0.5 (for base only, of 1/ν), of those beyond the bound whose ν are"
+            " known. A feature that never fires on the study's tokens has none."
+        )
+
+
+def beyond_table(rows: pd.DataFrame, norm: str) -> pd.DataFrame:
+    """Rows of `class_counts.beyond` in words."""
+    found = beyond(rows, norm=norm)
+    return pd.DataFrame(
+        {
+            "NRN": [
+                f"< {row.bound:.3g}" if row.side == "base only" else f"> {1 - row.bound:.3g}"
+                for row in found.itertuples()
+            ],
+            "side": found["side"],
+            "features": found["n_beyond"],
+            "ν known": found["of"],
+            "confirmed": found["n"],
+            "share": [number(share) for share in found["share"]],
+            "95 % interval": [interval(row.low, row.high) for row in found.itertuples()],
+        }
+    )
+
+
+def _share(row: pd.Series) -> str:
+    return "unknown" if pd.isna(row.share) else f"{row.share:.1%} [{row.low * 100:.1f}, {row.high * 100:.1f}]"

@@ -1,0 +1,118 @@
+"""How a dictionary was trained, and how good it is."""
+
+import json
+
+import pandas as pd
+import streamlit as st
+
+from app.figures.crosscoder import training_curves
+from app.shared import chosen_dictionary
+from app.shared.views import Here
+from app.shell import keys, studies
+from app.shell.missing import Missing, command, say
+from app.shell.numbers import interval, number
+from app.shell.progress import duration
+from app.shell.untrusted import for_markdown, one_line, show, show_exactly
+from backend.crosscoder.loss_recovered import loss_recovered
+from backend.store.store import Store
+
+
+def unfinished(store: Store) -> pd.DataFrame:
+    """What is being trained now: trainings without a dictionary yet."""
+    runs = store.dictionary_trainings()
+    return runs[runs["dictionary_id"].isna()]
+
+
+def a_training(here: Here) -> Missing | None:
+    """A dictionary that is being trained."""
+    return None if len(unfinished(here.store)) else Missing("No dictionary is being trained.", None)
+
+
+def draw_trainings(here: Here, store: Store) -> None:
+    for run in unfinished(store).itertuples():
+        with st.container(border=True):
+            st.markdown("**In training**")
+            _training(store, run)
+
+
+def draw(here: Here, store: Store) -> None:
+    """For each model what is explained of its activations, and recovered of its loss; and the training."""
+    dictionary = here.dictionary
+    st.dataframe(quality_table(store, dictionary), hide_index=True, height="content", row_height=30)
+    if pd.isna(dictionary.n_judged):
+        say(Missing("It has not been measured on the study's chains of thought.", command(store.path, "features")))
+    else:
+        st.caption(
+            f"On n = {int(dictionary.n_judged):,} tokens of the study's CoTs, without prompts: L0"
+            f" {number(dictionary.l0)} features a token, {dictionary.dead_share:.1%} of {dictionary.n_features:,}"
+            " features fire on none. Losses: nats a token, with the reconstruction in place of the residual stream;"
+            " recovered: 1 costs nothing, 0 costs as much as zero (or the mean) in its place. Intervals: bootstrap"
+            " over problems."
+        )
+    runs = store.dictionary_trainings()
+    for run in runs[runs["dictionary_id"] == dictionary.dictionary_id].itertuples():
+        with st.expander("How it was trained"):
+            _training(store, run)
+    if not isinstance(dictionary.training_id, str):
+        st.caption(
+            f"It was read from a file ({for_markdown(str(dictionary.source), 60)}); how it was trained is not known"
+            " here."
+        )
+
+
+def quality_table(store: Store, dictionary: pd.Series) -> pd.DataFrame:
+    """One row a model, in words: unknown is said to be unknown."""
+    losses, rows = store.spliced_losses(dictionary.dictionary_id), []
+    for model_id, role in chosen_dictionary.roles(dictionary).items():
+        side = "distilled" if role == "distilled" else "base"
+        own = losses[losses["model_id"] == model_id]
+        against_zero, against_mean = loss_recovered(own), loss_recovered(own, "loss_averaged")
+        rows.append(
+            {
+                "model": one_line(str(dictionary[side]), 60),
+                "role": role,
+                "variance explained": number(dictionary[f"variance_explained_{side}"]),
+                "loss": number(dictionary[f"loss_{side}"]),
+                "spliced": number(dictionary[f"loss_spliced_{side}"]),
+                "zeroed": number(dictionary[f"loss_zeroed_{side}"]),
+                "mean": number(dictionary[f"loss_averaged_{side}"]),
+                "recovered, of zero": _with_interval(against_zero),
+                "recovered, of mean": _with_interval(against_mean),
+                "n": (
+                    f"{against_zero.n_tokens:,} tokens of {against_zero.n_cots} CoTs,"
+                    f" {against_zero.n_problems} problems"
+                ),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _with_interval(recovered) -> str:
+    return "unknown" if pd.isna(recovered.value) else f"{number(recovered.value)} {interval(*recovered.interval)}"
+
+
+def _training(store: Store, run) -> None:
+    settings = json.loads(run.parameters).get("settings", {})
+    done = "no step yet" if pd.isna(run.n_steps) else f"step {int(run.n_steps):,}"
+    of = f" of {settings['steps']:,}" if isinstance(settings.get("steps"), int) else ""
+    took = "" if pd.isna(run.seconds) else f" · {duration(run.seconds)}"
+    show(
+        f"{run.kind}, {done}{of} · {_count(run.n_tokens)} tokens · {_count(run.n_weights)} weights{took} · seed"
+        f" {_count(run.seed)}"
+    )
+    points = studies.ask(store.dictionary_training_curve, training_id=run.training_id)
+    st.plotly_chart(
+        training_curves(points), key=keys.of(f"training_{run.training_id}"), config={"displayModeBar": False}
+    )
+    if len(points):
+        st.caption(
+            f"Each point: the mean of {int(points['n_steps'].max())} steps, on the training's own batches and not the"
+            " study's CoTs."
+        )
+    with st.popover("All that shaped it"):
+        record = {"parameters": json.loads(run.parameters), "versions": json.loads(run.versions)}
+        show_exactly(json.dumps(record, indent=1, ensure_ascii=False), height=300)
+
+
+def _count(n: object) -> str:
+    return "unknown" if pd.isna(n) else f"{int(n):,}"
