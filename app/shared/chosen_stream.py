@@ -17,7 +17,7 @@ import pandas as pd
 from app.shared import live
 from app.shell import selection, studies
 from app.shell.untrusted import one_line
-from backend.store.geometry_queries import NO_LAYER
+from backend.store.geometry_columns import NO_LAYER
 from backend.store.store import Store
 
 

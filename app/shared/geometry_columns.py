@@ -13,7 +13,7 @@ from app.shell.missing import Missing, command, no_activations, say, say_and_end
 from app.shell.vocabulary import direction_order, direction_words, position_words, studied_words
 from backend.geometry.direction_kinds import DIRECTION_KINDS
 from backend.models.interventions import PLACES, UNITS
-from backend.store.geometry_queries import NO_LAYER, NONE
+from backend.store.geometry_columns import NO_LAYER, NONE
 from backend.store.store import Store
 
 

@@ -8,11 +8,12 @@ from backend.geometry.direction_kinds import DIRECTION_KINDS
 from backend.importance import conventions, metric_registry
 from backend.importance.metric_registry import METRICS, Metric, MetricError, Own
 from backend.models.interventions import PLACES, UNITS
+from backend.store.geometry_columns import COLUMNS
 
 
 @dataclass(frozen=True)
 class Column:
-    """How a geometry column (one of `backend.store.geometry_queries.X_COLUMNS`) is shown."""
+    """How a geometry column (one of `backend.store.geometry_columns`) is shown."""
 
     label: str
     unit: str
@@ -21,51 +22,6 @@ class Column:
     def axis(self, unit: str) -> str:
         """Label and unit as on an axis; `unit` is that of β."""
         return f"{self.label}, {self.unit}" + (f" (β in {unit_words(unit)})" if "β" in self.unit else "")
-
-
-_PER_BETA = "nats per β²"
-GEOMETRY = {
-    "steepness": Column(
-        "Swept steepness |a|", _PER_BETA, "|a| of the quadratic fitted through KL(β); mean over the kind's directions."
-    ),
-    "amplitude": Column("Swept pure square", _PER_BETA, "Coefficient of a·β² alone fitted through KL(β)."),
-    "fisher_steepness": Column(
-        "Fisher steepness ½·vᵀGv", _PER_BETA, "Exact limit of KL(β)/β² as β → 0: no sweep and no fit."
-    ),
-    "isotropic_steepness": Column(
-        "Isotropic steepness tr(G)/2d", _PER_BETA, "Mean of ½·vᵀGv over directions, by Hutchinson's estimator."
-    ),
-    "on_manifold_steepness": Column(
-        "On-manifold steepness", _PER_BETA, "Mean of ½·vᵀGv along the leading tangents of the nearest chunks."
-    ),
-    "off_manifold_steepness": Column(
-        "Off-manifold steepness", _PER_BETA, "The same along random directions orthogonal to those tangents."
-    ),
-    "participation_ratio": Column(
-        "Participation ratio of G", "directions", "(Σλ)²/Σλ²: how many directions share the sensitivity."
-    ),
-    "anisotropy_ratio": Column(
-        "Anisotropy ratio", "largest / smallest KL", "Of the random directions, at magnitude 1."
-    ),
-    "random_cv": Column(
-        "Variation over random directions", "SD / mean of KL", "Coefficient of variation of their KL at magnitude 1."
-    ),
-    "dimension_twonn": Column(
-        "Intrinsic dimension (TwoNN)", "dimensions", "Of the nearest chunk activations, by TwoNN."
-    ),
-    "dimension_mle": Column(
-        "Intrinsic dimension (MLE)", "dimensions", "Of the nearest chunk activations, by maximum likelihood."
-    ),
-    "curvature": Column(
-        "Curvature", "radians", "Mean principal angle between the chunk's tangent space and its neighbours'."
-    ),
-    "density": Column(
-        "Density",
-        "log 1 / distance",
-        "Log of 1 / distance to the k-th nearest chunk, distances in units of their median.",
-    ),
-    "residual_norm": Column("Norm of the activation", "norm", "Norm of the chunk's mean residual stream."),
-}
 
 
 CONVENTIONS = {name: convention.label for name, convention in conventions.CONVENTIONS.items()} | {
@@ -151,10 +107,8 @@ def definition(name: str, convention: str) -> str:
 
 def column(name: str) -> Column:
     """How to show the geometry column `name`; an importance metric can be one too."""
-    found = METRICS.get(name)
-    return GEOMETRY.get(name) or (
-        Column(found.label, found.unit, found.meaning) if found else Column(name, "value", "")
-    )
+    found = COLUMNS.get(name) or METRICS.get(name)
+    return Column(found.label, found.unit, found.meaning) if found else Column(name, "value", "")
 
 
 def direction_words(kind: str) -> str:

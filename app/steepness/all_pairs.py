@@ -27,7 +27,7 @@ from backend.evidence.verdict import P_ALONE, RULE
 from backend.ids import stable_id
 from backend.importance.conventions import comparable
 from backend.importance.metric_registry import METRICS
-from backend.store.geometry_queries import NO_LAYER, NONE
+from backend.store.geometry_columns import COLUMNS, NO_LAYER, NONE
 from backend.store.store import Store
 
 _VERDICTS = {"any": "any", "inverse": "inverse", "direct": "direct", "none": "none claimed"}
@@ -35,7 +35,6 @@ _Q = 0.05
 _SIGNS = ("within", "within_low", "within_high", "spearman", "ci_low", "ci_high")
 _PAIR = ("x", "kind", "model_id", "layer", "position", "unit", "metric", "convention")
 _CORRELATIONS = ("|ρ|", "ρ", "low", "high", "null low", "null high", "ρ given", "found from", "pooled ρ")
-_STEEP = ("steepness", "amplitude", "fisher_steepness", "isotropic_steepness")
 
 
 def view() -> str:
@@ -118,9 +117,10 @@ def headline(rows: pd.DataFrame) -> list[str]:
     those of `associations`, of which those on all chunks count whose x and y are measured apart.
     """
     said = []
+    steep = [column.name for column in COLUMNS.values() if column.is_steepness]
     for name in (metric.name for metric in METRICS.values() if metric.is_headline):
         own = rows[
-            (rows["metric"] == name) & rows["x"].isin(_STEEP) & (rows["subset"] == "all") & rows["within"].notna()
+            (rows["metric"] == name) & rows["x"].isin(steep) & (rows["subset"] == "all") & rows["within"].notna()
         ]
         own = own[own["shared"] == ""]
         if own.empty:

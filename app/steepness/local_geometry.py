@@ -26,11 +26,10 @@ from app.shell.untrusted import show
 from app.shell.vocabulary import direction_order, direction_words, studied_words, unit_words
 from backend.geometry.before_after import AlongTheCot, along_the_cot
 from backend.geometry.direction_kinds import DIRECTION_KINDS
-from backend.store.geometry_queries import NONE
+from backend.store.geometry_columns import EXACT, LOCAL, NONE, columns_of
 from backend.store.store import Store
 
-_DIRECTED = ("steepness", "amplitude", "fisher_steepness")
-_EXACT = ("fisher_steepness", "isotropic_steepness")
+_DRAWN = ("steepness", "amplitude", "fisher_steepness")  # side by side
 
 
 def not_computed(store: Store) -> Missing:
@@ -81,8 +80,8 @@ def directions_table(fisher: pd.DataFrame) -> pd.DataFrame:
     """Fisher against swept for each kind of direction, in nats per β²; a mean where a kind has several directions."""
     order = direction_order(fisher["kind"])
     both = fisher.dropna(subset=["fisher_steepness"])
-    means = fisher.groupby("kind")[list(_DIRECTED)].mean().reindex(order)
-    swept = both.dropna(subset=["steepness"]).groupby("kind")[list(_DIRECTED)].mean().reindex(order)
+    means = fisher.groupby("kind")[list(_DRAWN)].mean().reindex(order)
+    swept = both.dropna(subset=["steepness"]).groupby("kind")[list(_DRAWN)].mean().reindex(order)
     return pd.DataFrame(
         {
             "direction": [studied_words(kind) for kind in order],
@@ -138,9 +137,9 @@ def side_by_side(store: Store, where: ChosenChunk) -> None:
     against after it.
     """
     choices = known_columns(store)
-    if not set(_EXACT) & set(choices["x"]):
+    if not set(columns_of(EXACT, LOCAL)) & set(choices["x"]):
         say(not_computed(store))
-    directed = choices[choices["x"].isin(_DIRECTED)]
+    directed = choices[choices["x"].isin(_DRAWN)]
     if directed.empty:
         return
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
@@ -199,7 +198,7 @@ def side_by_side(store: Store, where: ChosenChunk) -> None:
 
 def swept_and_fisher(store: Store, place: dict, kind: str) -> pd.DataFrame:
     """One row a chunk: Fisher steepness, |a| and pure square (means over the kind's directions), NULL where unknown."""
-    columns = {name: _values(store, name, kind, place) for name in _DIRECTED}
+    columns = {name: _values(store, name, kind, place) for name in _DRAWN}
     rows = columns["steepness"] if len(columns["steepness"]) else columns["fisher_steepness"]
     found = rows[["chunk_id", "number", "text", "below_floor", "n_directions"]]
     for name, values in columns.items():

@@ -30,7 +30,8 @@ from backend.evidence.verdict import RULE, conditions
 from backend.evidence.within import within
 from backend.evidence.words import in_words
 from backend.statistics.bands import shuffled_within_cots
-from backend.store.geometry_queries import COVARIATES, NO_LAYER, NONE
+from backend.store.geometry_columns import NO_LAYER, NONE
+from backend.store.geometry_queries import COVARIATES
 from backend.store.store import Store
 
 _SCALES = {"linear": "linear", "log": "logarithmic"}

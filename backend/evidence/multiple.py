@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backend.evidence.verdict import P_ALONE, Q_GRID, decisive_p
-from backend.store.geometry_queries import IMPORTANCE
+from backend.store.geometry_columns import IMPORTANCE, columns_of
 
 
 def with_q(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -72,7 +72,7 @@ def shared(pair: Mapping[str, Any]) -> str:
         pair["kind"] == "diff_in_means"
     ):  # anchors are chosen by a KL of these rollouts, which is large where few of them are dissimilar
         return "the direction was made from the same rollouts"
-    return "both are measured on the same rollouts" if pair["x"] in IMPORTANCE else ""
+    return "both are measured on the same rollouts" if pair["x"] in columns_of(IMPORTANCE) else ""
 
 
 def _known(value: float | str | None) -> bool:

@@ -10,66 +10,17 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from backend.errors import AnchorscopeError
+from backend.store.geometry_columns import COLUMNS, NAME, NO_LAYER
 
-NO_LAYER = -1
-NONE = "none"
-IMPORTANCE = ("different_trajectories_fraction",)  # metrics that stand as x, beside the others
-_CURVES = ("steepness", "amplitude", "fisher_steepness")
-_POINTS = (
-    "isotropic_steepness",
-    "on_manifold_steepness",
-    "off_manifold_steepness",
-    "participation_ratio",
-    "anisotropy_ratio",
-    "random_cv",  # at magnitude 1
-)
-_CLOUDS = ("dimension_twonn", "dimension_mle", "curvature", "density", "residual_norm")
-X_COLUMNS = _CURVES + _POINTS + _CLOUDS + IMPORTANCE
 # Held fixed by a partial correlation: tokens of the chunk, its index over the number of chunks, norm of its activation
 # at the layer, mean entropy (nats) of the unsteered predictions of its tokens, and the rollouts that its importance
 # rests on: a smoothed KL of few rollouts is large by chance alone, and there are few where most of them are similar to
 # the chunk.
 COVARIATES = ("n_tokens", "place", "residual_norm", "entropy", "n_rollouts")
-_NAME = ("kind", "model_id", "layer", "position", "unit")
 
 
 class _HasFrame(Protocol):
     def frame(self, sql: str, **values: Any) -> pd.DataFrame: ...
-
-
-def _column(x: str) -> str:
-    """SQL of a geometry column: chunk_id, the rest of its name, x, r2, n_directions, below_floor.
-
-    Raises AnchorscopeError.
-    """
-    of_curves = f"SELECT chunk_id, {', '.join(_NAME)}, avg({x}) AS x, %s FROM %s GROUP BY chunk_id, {', '.join(_NAME)}"
-    nothing = "NULL::DOUBLE AS r2, {} AS n_directions, NULL::BOOLEAN AS below_floor"
-    if x in ("steepness", "amplitude"):
-        r2 = {"steepness": "r2", "amplitude": "amplitude_r2"}[x]
-        return of_curves % (
-            f"avg({r2}) AS r2, count({x}) AS n_directions, bool_and(below_floor) AS below_floor",
-            "steepness",
-        )
-    if x in _CURVES:
-        return of_curves % (nothing.format(f"count({x})"), "fisher")
-    without = nothing.format("NULL::BIGINT")
-    if x in _POINTS:
-        value = "random_cv[list_position(epsilons, 1.0)]" if x == "random_cv" else x
-        return (
-            f"SELECT chunk_id, '{NONE}' AS kind, model_id, layer, position, unit, {value} AS x, {without} FROM"
-            " local_geometry"
-        )
-    if x in _CLOUDS:
-        named = f"'{NONE}' AS kind, model_id, layer, '{NONE}' AS position, '{NONE}' AS unit"
-        return f"SELECT chunk_id, {named}, {x} AS x, {without} FROM neighbourhoods"
-    if x in IMPORTANCE:
-        named = f"convention AS kind, model_id, {NO_LAYER} AS layer, '{NONE}' AS position, '{NONE}' AS unit"
-        return (
-            f"SELECT chunk_id, {named}, value AS x, {without} FROM importance JOIN chunks USING (chunk_id) JOIN cots"
-            f" USING (cot_id) WHERE metric = '{x}'"
-        )
-    raise AnchorscopeError(f"There is no geometry column {x!r}; choose among {', '.join(X_COLUMNS)}.")
 
 
 class GeometryQueries:
@@ -78,9 +29,9 @@ class GeometryQueries:
     def geometry_choices(self: _HasFrame) -> pd.DataFrame:
         """One row a geometry column that is there: its chunks, and those of which it is known."""
         columns = " UNION ALL ".join(
-            f"SELECT {number} AS number, '{x}' AS x, {', '.join(_NAME)}, count(*) AS n_chunks, count(x) AS n_known FROM"
-            f" ({_column(x)}) GROUP BY {', '.join(_NAME)}"
-            for number, x in enumerate(X_COLUMNS)
+            f"SELECT {number} AS number, '{x}' AS x, {', '.join(NAME)}, count(*) AS n_chunks, count(x) AS n_known FROM"
+            f" ({COLUMNS[x].sql()}) GROUP BY {', '.join(NAME)}"
+            for number, x in enumerate(COLUMNS)
         )
         return self.frame(
             "SELECT g.x, g.kind, g.model_id, m.name AS model, g.layer, g.position, g.unit, g.n_chunks, g.n_known "
@@ -105,11 +56,12 @@ class GeometryQueries:
 
         `n_directions` counts the directions of which x is known, NULL for a column without any; `r2` is of the fit and
         `below_floor` holds when every one of the chunk's curves is, both NULL for what is not fitted. Raises
-        AnchorscopeError for another x than X_COLUMNS.
+        AnchorscopeError for an x that is no geometry column.
         """
         return self.frame(
-            f"WITH g AS (SELECT * FROM ({_column(x)}) WHERE kind = $kind AND model_id = $model AND layer = $layer AND"
-            " position = $position AND unit = $unit), sizes AS (SELECT cot_id, count(*) AS n_chunks FROM chunks GROUP"
+            f"WITH g AS (SELECT * FROM ({COLUMNS[x].sql()})"
+            " WHERE kind = $kind AND model_id = $model AND layer = $layer AND position ="
+            " $position AND unit = $unit), sizes AS (SELECT cot_id, count(*) AS n_chunks FROM chunks GROUP"
             " BY cot_id), entropies AS (SELECT chunk_id, min(entropy) AS entropy FROM local_geometry WHERE model_id ="
             " $model GROUP BY chunk_id) SELECT g.chunk_id, k.cot_id, c.problem_id, k.chunk_index, left(k.text, 160) AS"
             " text, t.category, g.x, g.r2, g.n_directions, g.below_floor, i.value, i.ci_low, i.ci_high, i.n,"
@@ -152,24 +104,19 @@ class GeometryQueries:
         judged = pd.DataFrame(
             [row for rows in families for row in with_q(rows)], columns=[*frame.columns, "shared", "q", "p_allowed"]
         )
-        key = ["x", *_NAME, "metric", "convention", "subset"]
+        key = ["x", *NAME, "metric", "convention", "subset"]
         sizes = {"untested": judged["p"].isna(), "size": -judged["within"].astype(float).abs()}
         order = judged.assign(**sizes).sort_values([*sizes, *key], na_position="last").index
         return judged.loc[order].reset_index(drop=True)
 
     def evidence_digest(self: _HasFrame, model_id: str, layer: int) -> str:
         """Changes whenever a value changes on which the model's pairs at the layer rest."""
-        here = "WHERE model_id = $model AND layer = $layer"
+        sources = dict.fromkeys(column.source for column in COLUMNS.values())
+        tables = [(one.table, one.key, one.layer != str(NO_LAYER)) for one in sources] + [("chunks", "chunk_id", False)]
         parts = [
-            f"(SELECT md5(string_agg(t::VARCHAR, ',' ORDER BY {key})) FROM {table} t {where})"
-            for table, key, where in (
-                ("steepness", "curve_id", here),
-                ("fisher", "curve_id", here),
-                ("local_geometry", "position, unit, chunk_id", here),
-                ("neighbourhoods", "chunk_id", here),
-                ("importance", "chunk_id, metric, convention", ""),
-                ("chunks", "chunk_id", ""),
-            )
+            f"(SELECT md5(string_agg(t::VARCHAR, ',' ORDER BY {key})) FROM {table} t"
+            f" {'WHERE model_id = $model AND layer = $layer' if has_layer else ''})"
+            for table, key, has_layer in tables
         ]
         entropies = (
             "SELECT chunk_id, min(entropy) AS entropy FROM local_geometry WHERE model_id = $model GROUP BY chunk_id"

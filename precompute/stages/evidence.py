@@ -21,7 +21,8 @@ from backend.ids import seed_for
 from backend.importance.conventions import comparable
 from backend.importance.metric_registry import METRICS
 from backend.schema.tables import TABLES
-from backend.store.geometry_queries import COVARIATES, IMPORTANCE
+from backend.store.geometry_columns import IMPORTANCE, columns_of, rules
+from backend.store.geometry_queries import COVARIATES
 from precompute.engines.local import run_in_workers
 from precompute.units import Context, Finished, Unit
 
@@ -46,7 +47,7 @@ def units(context: Context) -> list[Unit]:
     if wanted is None or not tested(context):
         return []
     draws = {"n_bootstrap": wanted.n_bootstrap, "n_permutations": wanted.n_permutations, "n_planted": N_PLANTED}
-    inputs = {"rule": _RULE, **draws, "seed": context.study.seed}
+    inputs = {"rule": _RULE, **draws, "seed": context.study.seed, **rules()}
     columns = context.store.geometry_choices()
     places = columns[["model_id", "layer"]].drop_duplicates().sort_values(["model_id", "layer"]).itertuples(index=False)
     return [
@@ -96,7 +97,7 @@ def _pairs(context: Context, unit: Unit) -> list[Pair]:
         for metric, convention in tested(context):
             if (column["x"], column["kind"]) == (metric, convention):
                 continue
-            if column["x"] in IMPORTANCE and not comparable(column["kind"], convention):
+            if column["x"] in columns_of(IMPORTANCE) and not comparable(column["kind"], convention):
                 continue
             rows = context.store.geometry_and_importance(**column, source="", metric=metric, convention=convention)
             name = column | {"metric": metric, "convention": convention}

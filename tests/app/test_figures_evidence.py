@@ -10,7 +10,7 @@ import pytest
 
 from app.figures.evidence import agreement_matrix, convergence, effects
 from app.figures.steepness import split, statistics_lines, steepness_and_importance
-from app.shell.vocabulary import GEOMETRY, METRICS, column
+from app.shell.vocabulary import METRICS, column
 from backend.evidence.association import association
 from backend.evidence.sample import sample_of
 from backend.evidence.within import UNKNOWN_WITHIN, within
@@ -44,7 +44,10 @@ def within_of(cloud):
     return within(sample_of(frame), n_bootstrap=50, n_permutations=50, seed=0)
 
 
-def scatter(cloud, column=GEOMETRY["steepness"], **how):
+STEEPNESS = column("steepness")
+
+
+def scatter(cloud, column=STEEPNESS, **how):
     return steepness_and_importance(cloud, column, KL, association_of(cloud), within_of(cloud), **(USUAL | how))
 
 

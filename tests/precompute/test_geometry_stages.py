@@ -22,7 +22,8 @@ from backend.geometry.local_geometry import local_geometry_cot
 from backend.ids import seed_for, stable_id
 from backend.models.loading import load_model
 from backend.schema.tables import TABLES
-from backend.store.geometry_queries import COVARIATES, NO_LAYER
+from backend.store.geometry_columns import NO_LAYER
+from backend.store.geometry_queries import COVARIATES
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
 from precompute import models, steered

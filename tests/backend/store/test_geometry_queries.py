@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from backend.errors import AnchorscopeError
-from backend.store.geometry_queries import NO_LAYER, X_COLUMNS
+from backend.store.geometry_columns import COLUMNS, NO_LAYER
 from backend.store.publish import publish
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
@@ -39,7 +39,7 @@ def asked(store, column, **changes) -> pd.DataFrame:
 
 
 def test_every_geometry_column_is_offered_once_with_what_is_known_of_it(store, columns):
-    assert list(dict.fromkeys(columns["x"])) == list(X_COLUMNS)
+    assert list(dict.fromkeys(columns["x"])) == list(COLUMNS)
     assert not columns.duplicated(["x", "kind", "model_id", "layer", "position", "unit"]).any()
     for _, column in columns.iterrows():
         rows = asked(store, column)

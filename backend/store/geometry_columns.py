@@ -1,0 +1,224 @@
+"""Every geometry column, one entry each: where it is stored, its words, and the stage that has to have run.
+
+A geometry column is a number of a chunk that can be set against importance: a column of a table, or any SQL over one
+row of it, so that a new one can be had from what is stored. docs/extending/add-a-geometry-column.md adds one step by
+step.
+"""
+
+from dataclasses import dataclass
+
+from backend.errors import AnchorscopeError
+from backend.registry import Registry
+
+NO_LAYER = -1
+NONE = "none"
+NAME = ("kind", "model_id", "layer", "position", "unit")
+
+
+class ColumnError(AnchorscopeError):
+    """A geometry column that there is not."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table whose rows are of a chunk, and what else they are of; what does not apply is `none`."""
+
+    table: str
+    stage: str  # that fills it
+    key: str  # its rows in order, for a digest of them
+    kind: str = f"'{NONE}'"  # SQL of the direction's kind, or of an importance's convention
+    layer: str = "layer"
+    position: str = f"'{NONE}'"
+    unit: str = f"'{NONE}'"
+    joined: str = ""  # with the tables that say the rest
+    is_directed: bool = False  # a row a direction: a chunk has the mean over its kind's
+
+
+SWEPT = Source("steepness", "sweep", "curve_id", "kind", position="position", unit="unit", is_directed=True)
+EXACT = Source("fisher", "geometry", "curve_id", "kind", position="position", unit="unit", is_directed=True)
+LOCAL = Source("local_geometry", "geometry", "position, unit, chunk_id", position="position", unit="unit")
+CLOUDS = Source("neighbourhoods", "neighbourhoods", "chunk_id")
+ACTIVATIONS = Source("activations", "activations", "chunk_id")
+IMPORTANCE = Source(
+    "importance",
+    "importance",
+    "chunk_id, metric, convention",
+    "convention",
+    layer=str(NO_LAYER),
+    joined=" JOIN chunks USING (chunk_id) JOIN cots USING (cot_id)",
+)
+
+
+@dataclass(frozen=True)
+class GeometryColumn:
+    name: str  # as it is stored in `associations`
+    label: str
+    unit: str  # as on an axis; a β in it is said with its own unit
+    meaning: str  # formula or source, in a sentence
+    source: Source
+    value: str  # SQL over one row of the source
+    r2: str = "NULL::DOUBLE"  # SQL: of the fit that it comes from
+    below_floor: str = "NULL::BOOLEAN"  # SQL: the curve lies at or below the noise floor
+    where: str = "true"  # SQL: which rows
+    is_steepness: bool = False  # the Steepness page's question is about it
+    rule: int = 1  # raise it when the value changes: pairs are tested anew. 0: as before columns had rules
+
+    def __post_init__(self) -> None:
+        if not str(self.name).isidentifier():
+            raise ColumnError(f"A geometry column is called {self.name!r}; letters, digits and _ were expected.")
+
+    def sql(self) -> str:
+        """chunk_id, the rest of its NAME, x, r2, n_directions, below_floor."""
+        of = self.source
+        named = f"{of.kind} AS kind, model_id, {of.layer} AS layer, {of.position} AS position, {of.unit} AS unit"
+        rows = f"FROM {of.table}{of.joined} WHERE {self.where}"
+        if not of.is_directed:
+            return (
+                f"SELECT chunk_id, {named}, {self.value} AS x, {self.r2} AS r2, NULL::BIGINT AS n_directions,"
+                f" {self.below_floor} AS below_floor {rows}"
+            )
+        return (
+            f"SELECT chunk_id, {named}, avg({self.value}) AS x, avg({self.r2}) AS r2, count({self.value}) AS"
+            f" n_directions, bool_and({self.below_floor}) AS below_floor {rows} GROUP BY chunk_id, {', '.join(NAME)}"
+        )
+
+
+COLUMNS: Registry[GeometryColumn] = Registry("geometry column", error=ColumnError)
+register = COLUMNS.register
+
+
+def columns_of(*sources: Source) -> tuple[str, ...]:
+    return tuple(column.name for column in COLUMNS.values() if column.source in sources)
+
+
+def rules() -> dict[str, dict[str, int]]:
+    """What the evidence adds to its units' inputs for columns that came, or changed, since columns have rules; often
+    nothing.
+    """
+    found = {column.name: column.rule for column in COLUMNS.values() if column.rule}
+    return {"columns": found} if found else {}
+
+
+_PER_BETA = "nats per β²"
+
+
+def _shipped(name: str, label: str, unit: str, meaning: str, source: Source, value: str = "", **how: object) -> None:
+    register(GeometryColumn(name, label, unit, meaning, source, value or name, rule=0, **how))  # type: ignore[arg-type]
+
+
+_shipped(
+    "steepness",
+    "Swept steepness |a|",
+    _PER_BETA,
+    "|a| of the quadratic fitted through KL(β); mean over the kind's directions.",
+    SWEPT,
+    r2="r2",
+    below_floor="below_floor",
+    is_steepness=True,
+)
+_shipped(
+    "amplitude",
+    "Swept pure square",
+    _PER_BETA,
+    "Coefficient of a·β² alone fitted through KL(β).",
+    SWEPT,
+    r2="amplitude_r2",
+    below_floor="below_floor",
+    is_steepness=True,
+)
+_shipped(
+    "fisher_steepness",
+    "Fisher steepness ½·vᵀGv",
+    _PER_BETA,
+    "Exact limit of KL(β)/β² as β → 0: no sweep and no fit.",
+    EXACT,
+    is_steepness=True,
+)
+_shipped(
+    "isotropic_steepness",
+    "Isotropic steepness tr(G)/2d",
+    _PER_BETA,
+    "Mean of ½·vᵀGv over directions, by Hutchinson's estimator.",
+    LOCAL,
+    is_steepness=True,
+)
+_shipped(
+    "on_manifold_steepness",
+    "On-manifold steepness",
+    _PER_BETA,
+    "Mean of ½·vᵀGv along the leading tangents of the nearest chunks.",
+    LOCAL,
+)
+_shipped(
+    "off_manifold_steepness",
+    "Off-manifold steepness",
+    _PER_BETA,
+    "The same along random directions orthogonal to those tangents.",
+    LOCAL,
+)
+_shipped(
+    "participation_ratio",
+    "Participation ratio of G",
+    "directions",
+    "(Σλ)²/Σλ²: how many directions share the sensitivity.",
+    LOCAL,
+)
+_shipped(
+    "anisotropy_ratio",
+    "Anisotropy ratio",
+    "largest / smallest KL",
+    "Of the random directions, at magnitude 1.",
+    LOCAL,
+)
+_shipped(
+    "random_cv",
+    "Variation over random directions",
+    "SD / mean of KL",
+    "Coefficient of variation of their KL at magnitude 1.",
+    LOCAL,
+    "random_cv[list_position(epsilons, 1.0)]",
+)
+_shipped(
+    "dimension_twonn",
+    "Intrinsic dimension (TwoNN)",
+    "dimensions",
+    "Of the nearest chunk activations, by TwoNN.",
+    CLOUDS,
+)
+_shipped(
+    "dimension_mle",
+    "Intrinsic dimension (MLE)",
+    "dimensions",
+    "Of the nearest chunk activations, by maximum likelihood.",
+    CLOUDS,
+)
+_shipped(
+    "curvature",
+    "Curvature",
+    "radians",
+    "Mean principal angle between the chunk's tangent space and its neighbours'.",
+    CLOUDS,
+)
+_shipped(
+    "density",
+    "Density",
+    "log 1 / distance",
+    "Log of 1 / distance to the k-th nearest chunk, distances in units of their median.",
+    CLOUDS,
+)
+_shipped(
+    "residual_norm",
+    "Norm of the activation",
+    "norm",
+    "Norm of the chunk's mean residual stream.",
+    CLOUDS,
+)
+_shipped(
+    "different_trajectories_fraction",
+    "Different trajectories",
+    "share of rollouts",
+    "Share of rollouts whose first sentence says something else (cosine below 0.8).",
+    IMPORTANCE,
+    "value",
+    where="metric = 'different_trajectories_fraction'",
+)

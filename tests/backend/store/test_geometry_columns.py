@@ -1,0 +1,129 @@
+"""A geometry column is one entry: its table, its SQL, its words; queries, evidence and pages follow."""
+
+from dataclasses import replace
+
+import pytest
+
+from backend.evidence.multiple import shared
+from backend.importance.metric_registry import METRICS
+from backend.schema.tables import TABLES
+from backend.store.geometry_columns import (
+    ACTIVATIONS,
+    COLUMNS,
+    IMPORTANCE,
+    SWEPT,
+    ColumnError,
+    GeometryColumn,
+    columns_of,
+    rules,
+)
+from backend.store.store import Store
+from tests import small_study
+from tests.registering import lists_of, registered
+
+LARGEST = GeometryColumn(
+    "largest_coordinate",
+    "Largest coordinate",
+    "largest / RMS",
+    "Of the chunk's mean residual stream, over its root mean square.",
+    ACTIVATIONS,
+    "greatest(list_max(vector), -list_min(vector)) / rms",
+)
+METRIC = {"source": "classifier 1", "metric": "counterfactual_importance_kl", "convention": "ta"}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    store = Store(small_study.make(tmp_path_factory.mktemp("columns") / "small"))
+    yield store
+    store.close()
+
+
+def test_a_new_column_is_had_from_what_is_stored_and_set_beside_importance(store):
+    with registered(COLUMNS, LARGEST):
+        choices = store.geometry_choices()
+        own = choices[choices["x"] == "largest_coordinate"]
+        name = own.iloc[0][["x", "kind", "model_id", "layer", "position", "unit"]].to_dict()
+        assert name["kind"] == name["position"] == name["unit"] == "none" and (own["n_known"] > 0).all()
+        rows = store.geometry_and_importance(**name, **METRIC).set_index("chunk_id")
+        ids, vectors = store.activations(name["model_id"], name["layer"])
+    rms = store.frame(
+        "SELECT chunk_id, rms FROM activations WHERE model_id = $m AND layer = $l", m=name["model_id"], l=name["layer"]
+    ).set_index("chunk_id")["rms"]
+    for chunk, vector in zip(ids, vectors, strict=True):
+        assert rows.loc[chunk, "x"] == pytest.approx(abs(vector).max() / rms[chunk], rel=1e-5)
+    assert "largest_coordinate" not in set(store.geometry_choices()["x"])
+
+
+def test_pairs_are_tested_anew_for_a_new_column_and_keep_their_keys_without_one(store):
+    model, layer = store.geometry_choices()[["model_id", "layer"]].iloc[0]
+    before = store.evidence_digest(model, layer)
+    assert rules() == {}
+    with registered(COLUMNS, LARGEST):
+        assert rules() == {"columns": {"largest_coordinate": 1}}
+        assert store.evidence_digest(model, layer) != before  # which rests on one table more
+    assert store.evidence_digest(model, layer) == before
+
+
+def test_a_new_column_has_its_words_on_every_axis():
+    from app.shell.vocabulary import column
+
+    with registered(COLUMNS, LARGEST):
+        assert column("largest_coordinate").axis("none") == "Largest coordinate, largest / RMS"
+    assert column("largest_coordinate").label == "largest_coordinate"
+
+
+def test_a_column_that_no_entry_knows_is_refused_with_those_there_are(store):
+    with pytest.raises(ColumnError, match="no geometry column 'largest_coordinate'; expected one of steepness, ampl"):
+        store.geometry_and_importance("largest_coordinate", "none", "m", 1, "none", "none", **METRIC)
+
+
+@pytest.mark.parametrize("part", ["label", "unit", "meaning", "source", "value"])
+def test_an_entry_without_one_of_its_parts_is_refused(part):
+    with pytest.raises(ColumnError, match=f"needs {part}"):
+        COLUMNS.register(replace(LARGEST, **{part: None}))
+    with pytest.raises(ColumnError, match="letters, digits and _"):
+        replace(LARGEST, name="it's")
+    with pytest.raises(TypeError):
+        GeometryColumn("x")
+
+
+def test_every_source_is_a_table_and_every_column_has_a_stage_that_fills_it():
+    from precompute.stages import STAGES
+
+    for column in COLUMNS.values():
+        assert column.source.table in TABLES and column.source.stage in {stage.NAME for stage in STAGES}
+
+
+def test_an_importance_that_stands_as_a_column_is_called_what_the_metric_is_and_shares_its_rollouts():
+    for name in columns_of(IMPORTANCE):
+        column, metric = COLUMNS[name], METRICS[name]
+        assert (column.label, column.unit, column.meaning) == (metric.label, metric.unit, metric.meaning)
+    pair = {"kind": "none", "metric": "counterfactual_importance_kl"}
+    assert {name for name in COLUMNS if shared(pair | {"x": name})} == set(columns_of(IMPORTANCE))
+
+
+def test_what_the_evidence_calls_shared_is_what_the_registries_say():
+    from backend.geometry.direction_kinds import DIRECTION_KINDS, kinds_of_importance
+
+    pair = {"x": "steepness", "metric": "counterfactual_importance_kl"}
+    assert {kind for kind in DIRECTION_KINDS if shared(pair | {"kind": kind})} == kinds_of_importance()
+    pair = {"x": "steepness", "kind": "diff_in_means"}
+    apart = {name for name in METRICS if not shared(pair | {"metric": name})}
+    assert apart == {metric.name for metric in METRICS.values() if metric.rollouts == "forced"}
+
+
+def test_swept_columns_are_means_over_the_directions_of_a_kind():
+    assert columns_of(SWEPT) == ("steepness", "amplitude")
+    assert all("GROUP BY chunk_id, kind" in COLUMNS[name].sql() for name in columns_of(SWEPT))
+
+
+def test_no_other_module_lists_the_columns():
+    own = (
+        "backend/store/geometry_columns.py",
+        "backend/schema/tables.py",  # what is stored
+        "backend/geometry/",  # what is measured
+        "app/figures/geometry.py",  # draws certain of them against each other
+        "app/steepness/local_geometry.py",
+    )
+    assert lists_of(COLUMNS.keys(), allowed=own) == []
