@@ -73,7 +73,7 @@ def test_a_new_metric_has_its_words_and_definition_wherever_it_is_shown():
 
 
 def test_a_new_metric_has_its_place_in_the_picker_and_can_be_resampled():
-    from app.shared.chosen_chain import importance_options
+    from app.shared.chunk_colours import importance_options
     from backend.live.resample import resampled
 
     names = ["answered", "counterfactual_accuracy", "stored elsewhere"]
