@@ -9,8 +9,11 @@ import pandas as pd
 import streamlit as st
 
 from backend.evidence.agreement import rank_agreement
-from backend.evidence.pairs import Evidence, evidence
+from backend.evidence.multiple import judged
+from backend.evidence.pairs import evidence
 from backend.evidence.power import N_PLANTED
+from backend.evidence.record import Evidence
+from backend.evidence.rows import evidence_of as evidence_of_row
 from backend.importance.by_prompt import CONTRAST_COLUMNS, contrasts
 from backend.importance.convergence import convergence
 from backend.statistics.bands import chance_band
@@ -37,7 +40,7 @@ def stored_evidence(store: Store, pair: dict[str, Any], subset: str) -> Evidence
     judged it."""
     rows = _stored(store, str(store.generation), store.published_at)
     row = rows.get(tuple((pair | {"subset": subset})[name] for name in _KEY))
-    return None if row is None or pd.isna(row["verdict"]) else Evidence.from_row(row)
+    return None if row is None or pd.isna(row["verdict"]) else evidence_of_row(row)
 
 
 def pairs_of(store: Store) -> pd.DataFrame:
@@ -65,7 +68,7 @@ def convergence_of(
 
 @st.cache_resource(max_entries=4, show_spinner="Reading all pairs …")
 def _stored(_store: Store, generation: str, published_at: str) -> dict[tuple, dict[str, Any]]:
-    return {tuple(row[name] for name in _KEY): row for row in _store.associations().to_dict("records")}
+    return {tuple(row[name] for name in _KEY): row for row in judged(_store.associations()).to_dict("records")}
 
 
 @st.cache_data(max_entries=4, show_spinner=False)

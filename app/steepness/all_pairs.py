@@ -21,9 +21,9 @@ from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import CONVENTIONS, column, metric_choice, studied_words
 from app.steepness import local_geometry, one_pair, resample_now
 from app.steepness.one_pair import COVARIATE_WORDS, SUBSET_WORDS
-from backend.evidence.pairs import disagree
 from backend.evidence.power import POWER, SAID, Power
-from backend.evidence.verdict import P_ALONE, RULE
+from backend.evidence.record import disagree
+from backend.evidence.rule import P_ALONE, RULE
 from backend.ids import stable_id
 from backend.importance.conventions import comparable
 from backend.importance.metric_registry import METRICS

@@ -24,9 +24,10 @@ from app.shell.vocabulary import column, definition, metric, metric_choice
 from app.steepness import local_geometry
 from backend.evidence.association import Association
 from backend.evidence.multiple import shared
-from backend.evidence.pairs import Evidence
+from backend.evidence.record import Evidence
+from backend.evidence.rule import RULE
 from backend.evidence.sample import SUBSETS, sample_of
-from backend.evidence.verdict import RULE, conditions
+from backend.evidence.verdict import conditions
 from backend.evidence.within import within
 from backend.evidence.words import in_words
 from backend.statistics.bands import shuffled_within_cots

@@ -10,8 +10,30 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from backend.evidence.verdict import P_ALONE, Q_GRID, decisive_p
-from backend.store.geometry_columns import IMPORTANCE, columns_of
+import pandas as pd
+
+from backend.evidence.rule import P_ALONE, Q_GRID, decisive_p
+from backend.schema.tables import TABLES
+from backend.store.geometry_columns import IMPORTANCE, NO_LAYER, columns_of
+
+_KEY = TABLES["associations"].key
+
+
+def judged(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The stored pairs (`Store.associations`) with `q`, `p_allowed`, `shared` and the verdict that q leaves of each:
+    largest |ρ within CoTs| first, then those where chance is unknown, then unknown ρ.
+
+    q is over all pairs of a subset in the study; pairs of two importance metrics are a family of their own. Nothing of
+    it is stored, and so it is never older than the pairs. `shared` says why a pair is never claimed, and is empty for
+    the others.
+    """
+    families = [rows.to_dict("records") for _, rows in pairs.groupby(pairs["layer"] == NO_LAYER)]
+    found = pd.DataFrame(
+        [row for rows in families for row in with_q(rows)], columns=[*pairs.columns, "shared", "q", "p_allowed"]
+    )
+    order = {"untested": found["p"].isna(), "size": -found["within"].astype(float).abs()}
+    by_size = found.assign(**order).sort_values([*order, *_KEY], na_position="last").index
+    return found.loc[by_size].reset_index(drop=True)
 
 
 def with_q(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -24,8 +24,8 @@ import pandas as pd
 from backend.evidence.aligned import Aligned
 from backend.evidence.association import association_of_sample
 from backend.evidence.partial import given
+from backend.evidence.rule import chance_is_rare, outlives, parts_agree, problems_agree
 from backend.evidence.sample import Sample
-from backend.evidence.verdict import chance_is_rare, outlives, parts_agree, problems_agree
 from backend.evidence.within import aligned
 from backend.ids import seed_for
 from backend.statistics.resampling import centred_ranks

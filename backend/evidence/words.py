@@ -6,9 +6,10 @@ does.
 import math
 from collections.abc import Mapping
 
-from backend.evidence.pairs import Evidence
 from backend.evidence.power import OFTEN, SAID, Power
-from backend.evidence.verdict import P_ALONE, conditions, verdict
+from backend.evidence.record import Evidence
+from backend.evidence.rule import P_ALONE
+from backend.evidence.verdict import conditions, verdict
 
 
 def in_words(

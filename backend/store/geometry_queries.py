@@ -90,24 +90,13 @@ class GeometryQueries:
         )
 
     def associations(self: _HasFrame) -> pd.DataFrame:
-        """Every pair and subset with its model's name and q: largest |rho within CoTs| first, then those where chance
-        is unknown, then unknown rho.
-
-        q is Benjamini and Hochberg's over all pairs of the subset in the study, and the verdict is given with it; pairs
-        of two importance metrics are a family of their own. Both are had here, where all pairs are known, and so are
-        never older than these. `shared` says why a pair is never claimed, and is empty for the others.
+        """Every pair and subset as it was stored, with its model's name, by name. `evidence.multiple.judged` adds what
+        looking at many of them leaves of each.
         """
-        from backend.evidence.multiple import with_q
-
-        frame = self.frame("SELECT a.*, m.name AS model FROM associations a LEFT JOIN models m USING (model_id)")
-        families = [rows.to_dict("records") for _, rows in frame.groupby(frame["layer"] == NO_LAYER)]
-        judged = pd.DataFrame(
-            [row for rows in families for row in with_q(rows)], columns=[*frame.columns, "shared", "q", "p_allowed"]
+        return self.frame(
+            "SELECT a.*, m.name AS model FROM associations a LEFT JOIN models m USING (model_id)"
+            f" ORDER BY a.x, {', '.join(f'a.{name}' for name in NAME)}, a.metric, a.convention, a.subset"
         )
-        key = ["x", *NAME, "metric", "convention", "subset"]
-        sizes = {"untested": judged["p"].isna(), "size": -judged["within"].astype(float).abs()}
-        order = judged.assign(**sizes).sort_values([*sizes, *key], na_position="last").index
-        return judged.loc[order].reset_index(drop=True)
 
     def evidence_digest(self: _HasFrame, model_id: str, layer: int) -> str:
         """Changes whenever a value changes on which the model's pairs at the layer rest."""

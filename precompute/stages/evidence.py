@@ -6,8 +6,8 @@ model wrote. Which importances are tested, and which are not because they would 
 outcomes of `ta`, and its accuracies; the accuracies of `fl` differ from those in the comparator alone. So `paper` is
 left out, and `fl` where the metric is an accuracy. What was published is not set against a convention of another
 direction or comparator. Testing many pairs is answered where they are read, over all pairs of the study
-(`Store.associations`). Each pair's power is measured on all chunks: N_PLANTED effects of each size are planted in it,
-which takes about as long as its curves do.
+(`evidence.multiple.judged`). Each pair's power is measured on all chunks: N_PLANTED effects of each size are planted in
+it, which takes about as long as its curves do.
 """
 
 from collections.abc import Iterator, Sequence
@@ -66,13 +66,14 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
 def measure(_: None, pair: Pair) -> Iterator[dict[str, Any]]:
     """Runs in a worker: the evidence on all chunks, and on those away from the origin."""
     from backend.evidence.pairs import evidence
+    from backend.evidence.rows import row_of
     from backend.evidence.sample import SUBSETS
 
     covariates = [name for name in COVARIATES if name != pair.name["x"]]
     draws = {"n_bootstrap": pair.n_bootstrap, "n_permutations": pair.n_permutations, "seed": pair.seed}
     for subset in SUBSETS:
         found = evidence(pair.frame, **draws, covariates=covariates, subset=subset, n_planted=N_PLANTED)
-        row = pair.name | found.row()
+        row = pair.name | row_of(found)
         yield {column: row[column] for column in TABLES["associations"].columns}
 
 

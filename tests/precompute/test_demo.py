@@ -5,8 +5,8 @@ import pytest
 
 from backend.cot.answers import Judge
 from backend.cot.prompts import BOXED
-from backend.evidence.pairs import Evidence
 from backend.evidence.power import N_PLANTED
+from backend.evidence.rows import evidence_of
 from backend.evidence.verdict import verdict
 from backend.geometry.directions import Direction
 from backend.importance.metric_registry import metrics_to_compute
@@ -93,7 +93,7 @@ def test_importance_follows_from_the_stored_rollouts(store, study):
 
 def test_every_stored_verdict_is_that_of_todays_rule_on_the_stored_evidence(store):
     rows = store.whole_table("associations").to_pylist()
-    judged = [verdict(Evidence.from_row(row)) for row in rows]
+    judged = [verdict(evidence_of(row)) for row in rows]
     assert len(rows) > 1000 and judged == [row["verdict"] for row in rows]
     assert {row["n_planted"] for row in rows if row["subset"] == "all" and row["within"] is not None} == {N_PLANTED}
 

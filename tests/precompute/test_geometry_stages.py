@@ -14,6 +14,7 @@ from rich.console import Console
 
 from backend.evidence import pairs
 from backend.evidence.power import N_PLANTED
+from backend.evidence.rows import row_of
 from backend.evidence.sample import SUBSETS
 from backend.geometry import neighbourhoods as clouds
 from backend.geometry.directions import ANCHOR_METRIC
@@ -319,7 +320,7 @@ def test_the_evidence_is_that_of_the_frames_a_page_asks_for(store, model_id):
         name = {column: row[column] for column in key}
         frame = store.geometry_and_importance(**name, source="")
         covariates = [column for column in COVARIATES if column != row["x"]]
-        expected = pairs.evidence(
+        again = pairs.evidence(
             frame.rename(columns={"value": "y"}),
             n_bootstrap=40,
             n_permutations=40,
@@ -327,7 +328,8 @@ def test_the_evidence_is_that_of_the_frames_a_page_asks_for(store, model_id):
             covariates=covariates,
             subset=row["subset"],
             n_planted=N_PLANTED,
-        ).row()
+        )
+        expected = row_of(again)
         assert row == name | {column: expected[column] for column in row if column not in key}
     assert {place for place in store.associations()["layer"]} == {NO_LAYER, *(1, 2)}
 

@@ -8,8 +8,9 @@ import pytest
 from scipy.stats import kendalltau, mannwhitneyu
 
 from backend.errors import AnchorscopeError
-from backend.evidence.pairs import Evidence, evidence
+from backend.evidence.pairs import evidence
 from backend.evidence.partial import held_fixed, partial
+from backend.evidence.rows import evidence_of, row_of
 from backend.evidence.sample import SUBSETS, sample_of
 from backend.schema.tables import TABLES
 from tests.simulated_studies import simulate
@@ -29,20 +30,20 @@ def found(study):
 
 
 def test_a_row_has_the_columns_of_the_table_and_reads_back(found):
-    row = found.row()
+    row = row_of(found)
     assert set(row) | PAIR == set(TABLES["associations"].columns)
-    assert repr(Evidence.from_row(row)) == repr(found)
-    assert repr(Evidence.from_row(pd.DataFrame([row]).iloc[0])) == repr(found)
+    assert repr(evidence_of(row)) == repr(found)
+    assert repr(evidence_of(pd.DataFrame([row]).iloc[0])) == repr(found)
     json.loads(row["details"], parse_constant=pytest.fail)
 
 
 def test_what_is_unknown_is_null_in_a_row_and_nan_when_read_back(study):
     nothing = evidence(study.assign(y=0.0, position=np.nan), **FEW, covariates=("position",))
-    row = nothing.row()
+    row = row_of(nothing)
     assert [row[name] for name in ("spearman", "p", "kendall", "partial")] == [None] * 4
     assert (row["n"], row["n_zero_y"], row["verdict"], row["covariates"]) == (600, 600, "none", [])
     assert any("position is known for 0 of 600 chunks" in note for note in nothing.notes)
-    assert math.isnan(Evidence.from_row(row).rank.spearman)
+    assert math.isnan(evidence_of(row).rank.spearman)
 
 
 def test_kendall_and_auc_are_scipys(found, study):
@@ -162,7 +163,7 @@ def test_covariates_that_are_no_columns_are_named(study):
 
 def test_row_order_changes_nothing(study, found):
     again = evidence(study.sample(frac=1, random_state=0), **FEW, covariates=("position", "n_tokens"))
-    assert again.row()["details"] == found.row()["details"]
+    assert row_of(again)["details"] == row_of(found)["details"]
 
 
 def test_a_pair_of_611_chunks_takes_less_than_a_second_of_cpu(study):

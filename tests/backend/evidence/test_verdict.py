@@ -7,7 +7,9 @@ import pytest
 from backend.evidence.multiple import with_q
 from backend.evidence.pairs import evidence
 from backend.evidence.power import Power
-from backend.evidence.verdict import RULE, conditions, verdict
+from backend.evidence.rows import row_of
+from backend.evidence.rule import RULE
+from backend.evidence.verdict import conditions, verdict
 from backend.evidence.words import in_words
 from backend.importance.metrics import kl_divergence
 from tests.simulated_studies import simulate
@@ -95,7 +97,7 @@ def test_the_rule_names_its_thresholds():
 
 
 def test_q_is_that_of_benjamini_and_hochberg_within_each_subset(inverse):
-    row, p = PAIR | inverse.row() | {"partial_p": None}, [0.01, 0.02, 0.03, 0.04]
+    row, p = PAIR | row_of(inverse) | {"partial_p": None}, [0.01, 0.02, 0.03, 0.04]
     rows = [row | {"subset": "all", "p": value} for value in p] + [
         row | {"subset": "away_from_origin", "p": 0.04},
         row | {"p": None},
@@ -107,7 +109,7 @@ def test_q_is_that_of_benjamini_and_hochberg_within_each_subset(inverse):
 
 
 def test_q_is_made_of_the_larger_p_with_and_without_covariates_and_says_what_p_would_do(inverse):
-    row = PAIR | inverse.row()
+    row = PAIR | row_of(inverse)
     rows = [row | {"p": 0.001, "partial_p": p} for p in (0.01, 0.02, 0.001, 0.5)]
     found = with_q(rows)
     assert [r["q"] for r in found] == pytest.approx([0.02, 0.02 * 4 / 3, 0.004, 0.5])
@@ -123,13 +125,13 @@ def test_q_is_made_of_the_larger_p_with_and_without_covariates_and_says_what_p_w
 
 
 def test_a_pair_that_only_a_rule_of_before_has_judged_stays_unjudged_and_does_not_count(inverse):
-    row = PAIR | inverse.row()
+    row = PAIR | row_of(inverse)
     now, before = with_q([row | {"p": 0.04}, row | {"p": 0.001, "verdict": None}])
     assert (now["q"], before["q"], before["verdict"]) == (pytest.approx(0.04), None, None)
 
 
 def test_where_a_hundred_pairs_were_looked_at_the_one_that_chance_gives_is_no_law(inverse):
-    row = PAIR | inverse.row()
+    row = PAIR | row_of(inverse)
     rows = [row | {"p": 0.01}] + [row | {"p": p, "verdict": "none"} for p in np.linspace(0.02, 1, 99)]
     assert rows[0]["verdict"] == "inverse" and with_q(rows)[0]["verdict"] == "none"
 
@@ -148,7 +150,7 @@ def test_where_a_hundred_pairs_were_looked_at_the_one_that_chance_gives_is_no_la
     ],
 )
 def test_what_is_not_measured_apart_is_never_claimed_and_does_not_count_among_those_looked_at(inverse, pair, why):
-    row = inverse.row() | {"partial_p": None}
+    row = row_of(inverse) | {"partial_p": None}
     first, second = with_q([PAIR | row | {"p": 0.001}, PAIR | pair | row | {"p": 0.04}])
     assert second["shared"] == why and second["verdict"] == ("none" if why else "inverse")
     assert (second["q"], first["q"]) == (pytest.approx((None, 0.001) if why else (0.04, 0.002)))

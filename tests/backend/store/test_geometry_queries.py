@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from backend.errors import AnchorscopeError
+from backend.evidence.multiple import judged
 from backend.store.geometry_columns import COLUMNS, NO_LAYER
 from backend.store.publish import publish
 from backend.store.store import Store
@@ -98,7 +99,7 @@ def test_an_unknown_column_is_refused_and_an_unknown_place_is_empty(store, colum
 
 
 def test_pairs_come_with_their_q_and_what_it_leaves_of_their_verdicts(store):
-    pairs = store.associations()
+    pairs = judged(store.associations())
     stored = store.frame("SELECT p, verdict, subset FROM associations")
     assert len(pairs) == len(stored) and pairs["model"].eq("embedded:Tiny").all()
     assert pairs["within"].abs().is_monotonic_decreasing
@@ -126,7 +127,7 @@ def test_pairs_of_two_importance_metrics_are_a_family_of_their_own(study, tmp_pa
     with StudyFolder(folder).writing("test") as writer:
         writer.add("evidence", "metrics", {"associations": [pair]})
         publish(writer)
-    pairs = Store(folder).associations()
+    pairs = judged(Store(folder).associations())
     assert pairs.loc[pairs["layer"] == NO_LAYER, "q"].tolist() == [0.04]
 
 
@@ -176,5 +177,5 @@ def test_an_entropy_of_any_layer_is_held_fixed_at_all_and_so_all_are_made_again(
 
 def test_a_study_without_geometry_has_nothing_to_offer_but_its_importance(tmp_path):
     store = Store(small_study.make_imported(tmp_path / "imported"))
-    assert store.geometry_choices().empty and store.associations().empty
+    assert store.geometry_choices().empty and judged(store.associations()).empty
     assert len(Store(small_study.make(tmp_path / "young", geometry=False)).geometry_choices()["x"].unique()) == 3
