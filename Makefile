@@ -26,7 +26,7 @@ test: .venv/ready
 	$(BIN)/python -m pytest -q tests/browser
 
 lint: .venv/ready
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 .venv/ready: requirements.txt
 	@command -v $(PYTHON) >/dev/null || { echo "Anchorscope needs Python 3.11, and there is no '$(PYTHON)' on this machine. Install it, or name it: make run PYTHON=/path/to/python3.11"; exit 1; }

@@ -102,9 +102,11 @@ def _found(error: BaseException) -> tuple[str, str] | None:
         return _OF_NUMBER[errno.ENOMEM]
     if isinstance(error, OSError):
         number = error.errno if error.errno in _OF_NUMBER else _number_in(str(error))
-        return _OF_NUMBER.get(number, ("The system refused", "Check the path and the machine."))
+        refused = ("The system refused", "Check the path and the machine.")
+        return refused if number is None else _OF_NUMBER.get(number, refused)
     if _is_of_duckdb(error):
-        return _OF_NUMBER.get(_number_in(str(error)))
+        number = _number_in(str(error))
+        return None if number is None else _OF_NUMBER[number]
     if isinstance(error, RuntimeError) and "start new thread" in str(error):
         return _OF_NUMBER[errno.EAGAIN]
     if type(error).__name__ == "BrokenProcessPool":

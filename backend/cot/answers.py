@@ -99,7 +99,7 @@ class Judge:
             )
         self.n_workers, self.seconds, self.memory_bytes = n_workers, seconds, memory_bytes
         self._workers: list[_Worker] = []
-        self._known: dict[tuple[str, str], bool | None] = {}
+        self._known: dict[tuple[str | None, str | None], bool | None] = {}
 
     def __enter__(self) -> "Judge":
         return self
@@ -128,19 +128,19 @@ class Judge:
                         worker = self._replace(worker)
                     worker.pair, worker.deadline = waiting.pop(), time.monotonic() + 20 * self.seconds
                     worker.pipe.send(worker.pair)
-            busy = {worker.pipe: worker for worker in self._workers if worker.pair}
-            soonest = min(worker.deadline for worker in busy.values())
-            for pipe in wait(list(busy), timeout=max(0.0, soonest - time.monotonic())):
-                worker = busy.pop(pipe)
-                try:
-                    self._known[worker.pair] = pipe.recv()
-                    worker.pair = None
-                except (EOFError, ConnectionError):  # it crashed on this pair: unknown
-                    self._known[worker.pair] = None
-                    self._replace(worker)
-            for worker in busy.values():
-                if time.monotonic() >= worker.deadline and not worker.pipe.poll():
-                    self._known[worker.pair] = None
+            busy = [(worker, worker.pair) for worker in self._workers if worker.pair]
+            soonest = min(worker.deadline for worker, _ in busy)
+            ready = wait([worker.pipe for worker, _ in busy], timeout=max(0.0, soonest - time.monotonic()))
+            for worker, pair in busy:
+                if worker.pipe in ready:
+                    try:
+                        self._known[pair] = worker.pipe.recv()
+                        worker.pair = None
+                    except (EOFError, ConnectionError):  # it crashed on this pair: unknown
+                        self._known[pair] = None
+                        self._replace(worker)
+                elif time.monotonic() >= worker.deadline and not worker.pipe.poll():
+                    self._known[pair] = None
                     self._replace(worker)
 
     def _replace(self, worker: _Worker) -> _Worker:

@@ -52,12 +52,12 @@ class Boxed:
 def last_boxed(text: str) -> str | None:
     r"""What the last box says, "2, 3" for "\boxed{2} and \boxed{3}"; None where no box that holds anything closes."""
     found = last_box(text)
-    return found and found.text
+    return None if found is None else found.text
 
 
 def last_box(text: str) -> Boxed | None:
     """The last box with the boxes before it that are stated together with it."""
-    return (all_boxes(text) or [None])[-1]
+    return next(reversed(all_boxes(text)), None)
 
 
 def all_boxes(text: str) -> list[Boxed]:

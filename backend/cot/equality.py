@@ -519,8 +519,9 @@ def _union(text: str) -> Region | None:
     parts = pieces(text, _CUP)
     if len(parts) < 2:
         return None
-    regions = [_as_region(_read(part)) for _, part in parts]
-    return None if None in regions else Region(None, sympy.Union(*(region.numbers for region in regions)))
+    read = [_as_region(_read(part)) for _, part in parts]
+    regions = [region for region in read if region is not None]
+    return None if len(regions) < len(read) else Region(None, sympy.Union(*(region.numbers for region in regions)))
 
 
 def _plus_minus(text: str) -> Several | None:
@@ -564,7 +565,7 @@ def _equation(sides: Sequence[str]) -> Any:
 
 
 def _inequality(parts: Sequence[tuple[str, str]]) -> Any:
-    sides = [number(part) for _, part in parts]
+    sides: list[Any] = [number(part) for _, part in parts]
     if any(side is None for side in sides):
         return None
     symbols = set().union(*(side.free_symbols for side in sides))
@@ -667,12 +668,13 @@ def _listed(text: str) -> Any:
 
 
 def _combined(items: Sequence[Any], joints: Sequence[str]) -> Region | None:
-    regions = [
+    read = [
         _as_region(item.value if isinstance(item, Named) else item, item.name if isinstance(item, Named) else None)
         for item in items
     ]
-    symbols = {region.symbol for region in regions if region is not None and region.symbol}
-    if None in regions or len(symbols) > 1:
+    regions = [region for region in read if region is not None]
+    symbols = {region.symbol for region in regions if region.symbol}
+    if len(regions) < len(read) or len(symbols) > 1:
         return None
     words = {joint.strip(" ,;") for joint in joints}
     if all(re.fullmatch(OR + r"|\\lor|\\vee", word) for word in words):
@@ -716,9 +718,10 @@ def _compound(text: str) -> Value | None:
         {"m": "min"} if re.search(r"\d\s*(?:h|hr|hrs|hours?)(?![a-z])", text) else {}
     )
     parts = [(found[1], short.get(found[2], found[2])) for found in _COMPOUND.finditer(text)]
-    tails = [tail(unit) for _, unit in parts]
-    if any(
-        one is None or one.percent or any(unit.things or not unit.dimensions for unit in one.units) for one in tails
+    read = [tail(unit) for _, unit in parts]
+    tails = [one for one in read if one is not None]
+    if len(tails) < len(read) or any(
+        one.percent or any(unit.things or not unit.dimensions for unit in one.units) for one in tails
     ):
         return None
     for units in itertools.product(*(one.units for one in tails)):

@@ -96,7 +96,7 @@ class Statement:
 def extract_answer(text: str) -> str | None:
     """The answer a response gives, as written; None where it gives none."""
     found = find_answer(text)
-    return found and found.text
+    return None if found is None else found.text
 
 
 def answer_place(text: str) -> tuple[int, int] | None:

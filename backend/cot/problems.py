@@ -184,11 +184,12 @@ def _records_of_file(path: Path, name: str) -> Iterator[tuple[str, str, Any]]:
         if not line.strip():
             continue
         where = f"{path}, line {number}"
+        parsed: Any
         try:
-            record = json.loads(line)
+            parsed = json.loads(line)
         except (ValueError, RecursionError) as fault:
-            record = ProblemError(f"{where}: expected one JSON object, but {fault}. Correct or remove the line.")
-        yield where, f"{name}:{number}", record
+            parsed = ProblemError(f"{where}: expected one JSON object, but {fault}. Correct or remove the line.")
+        yield where, f"{name}:{number}", parsed
 
 
 def _rows_of_table(path: Path, name: str, text: str, delimiter: str) -> Iterator[tuple[str, str, Any]]:
@@ -338,15 +339,15 @@ def _holds(question: str, options: Any) -> bool:
 
 
 def _answer_and_solution(where: str, fields: Mapping[str, Any], flat: Mapping[str, Any]) -> tuple[str, str | None]:
-    solution = next(
+    solution: str | None = next(
         (fields[name] for name in _SOLUTIONS if isinstance(fields.get(name), str) and fields[name].strip()), None
     )
     name = next((name for name in _ANSWERS if fields.get(name) not in (None, "", [])), None)
-    if name is None and solution is None:
-        raise ProblemError(
-            f"{where}: no answer; expected one of {', '.join((*_ANSWERS, 'solution'))}, found {_found(fields)}."
-        )
     if name is None:
+        if solution is None:
+            raise ProblemError(
+                f"{where}: no answer; expected one of {', '.join((*_ANSWERS, 'solution'))}, found {_found(fields)}."
+            )
         answer = _answer_in(solution)
         if answer is None:
             raise ProblemError(
@@ -370,8 +371,8 @@ def _stated(value: Any) -> str | None:
     None where it is neither.
     """
     if isinstance(value, list):
-        parts = [_stated(part) for part in value]
-        return None if None in parts or not parts else ", ".join(parts)
+        parts = [stated for part in value if (stated := _stated(part)) is not None]
+        return ", ".join(parts) if parts and len(parts) == len(value) else None
     if isinstance(value, float):
         return None if not math.isfinite(value) else str(int(value)) if value == int(value) else repr(value)
     if isinstance(value, str) and value.strip().startswith('["'):  # a list that was written as text

@@ -180,7 +180,9 @@ def asked(tokenizer: Any, question: str, prompt: Prompt = BOXED) -> Asked:
             f" {prompt.name} cannot be shown whole. Use a prompt without worked examples or a system turn, such as"
             " plain."
         )
-    return Asked(rendered + (f"{tags.open}{tags.space}" if manner == "opened" else ""), tags and tags.close, manner)
+    if tags is None:
+        return Asked(rendered, None, manner)
+    return Asked(rendered + (f"{tags.open}{tags.space}" if manner == "opened" else ""), tags.close, manner)
 
 
 def answering_prompt(tokenizer: Any, request: str) -> str:
@@ -310,7 +312,8 @@ def _template(tokenizer: Any, prompt: Prompt) -> str | None:
     Raises PromptError for a name that the model does not have.
     """
     own = getattr(tokenizer, "chat_template", None) or None
-    names = sorted(own) if isinstance(own, dict) else []
+    named: dict[str, str] = own if isinstance(own, dict) else {}
+    names = sorted(named)
     if prompt.template is not None and prompt.template not in names:
         there = f"it has {', '.join(names)}" if names else "it has one without a name" if own else "it has none"
         raise PromptError(f"{_name(tokenizer)} has no chat template called {prompt.template!r}: {there}.")
@@ -324,7 +327,7 @@ def _template(tokenizer: Any, prompt: Prompt) -> str | None:
             f"{_name(tokenizer)} has several chat templates and none called default: {', '.join(names)}. Name one under"
             " models.template."
         )
-    return own[prompt.template or "default"]
+    return named[prompt.template or "default"]
 
 
 def _require_arguments(tokenizer: Any, prompt: Prompt, template: str) -> None:
@@ -339,7 +342,7 @@ def _require_arguments(tokenizer: Any, prompt: Prompt, template: str) -> None:
         )
 
 
-def _arguments_read(tokenizer: Any, template: str) -> set[str]:
+def _arguments_read(tokenizer: Any, template: str) -> frozenset[str]:
     """Names that the template takes from outside, but those that every template is given."""
     from jinja2 import TemplateSyntaxError
 

@@ -63,10 +63,11 @@ def thought_in(text: str) -> tuple[Literal["open", "closed", "none"], Tags | Non
     Inside a thought only its own closing tag counts. A closing tag with nothing before it closes too (DeepSeek V3.1
     without thinking).
     """
-    state, own = "none", None
+    state: Literal["open", "closed", "none"] = "none"
+    own: Tags | None = None
     for found in _ANY.finditer(text):
         tags = _BY_TAG[found[0]]
-        if state == "open" and found[0] != own.close:
+        if state == "open" and own is not None and found[0] != own.close:
             continue
         state, own = ("open" if found[0] == tags.open else "closed"), tags
     return state, own
@@ -97,7 +98,7 @@ def closing_tag(response: str, prompt: str = "") -> str | None:
     ending = next((tags for tags in TAGS if prompt.rstrip().endswith(tags.open)), None)
     if ending is None and (first := _WRITTEN.search(response)):
         ending = _BY_TAG[first[0]]
-    return ending and ending.close
+    return None if ending is None else ending.close
 
 
 def split_response(response: str, closing: str | None) -> tuple[str, str | None]:

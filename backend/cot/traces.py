@@ -292,7 +292,8 @@ def parts(expression: str, *, fine: bool = False) -> list[str]:
         return _of_fractions(Fraction(found[1]), found[2], Fraction(found[3]))
     if not (found := _SHARE.fullmatch(expression)):
         return []
-    whole, a, b, c = (None if part is None else int(part) for part in found.groups())
+    whole = None if found[1] is None else int(found[1])
+    a, b, c = (int(part) for part in found.groups()[1:])
     share = Fraction(a * b, c)
     told = [*(product(a, b) or [f"{a} * {b} = {a * b}"])]
     told += _reduced(a * b, c) if fine and share.denominator != 1 else [f"{a * b} / {c} = {share}"]

@@ -136,6 +136,7 @@ class Dictionary:
         if self.threshold is not None:
             return codes * (gate > self.threshold)
         kept = torch.zeros_like(codes)
+        assert self.k is not None  # of topk, which is refused without it
         chosen = gate.topk(self.k, dim=1, sorted=False).indices
         return kept.scatter_(1, chosen, codes.gather(1, chosen))
 

@@ -140,8 +140,10 @@ class FeatureIntervention:
             case "zero":
                 return torch.zeros_like(now)
             case "scale":
+                assert self.factor is not None  # of this operation, which is refused without it
                 return self.factor * now
             case "steer":
+                assert self.beta is not None
                 return now + self.beta
             case "patch":
                 return self.partner_codes(activations)[:, list(self.features)]
@@ -151,6 +153,7 @@ class FeatureIntervention:
     def _code_steps(self, activations: Tensor) -> Tensor:
         """f′ − f of the chosen features, (n, |K|)."""
         if not self._needs_codes:
+            assert self.beta is not None  # of steering, which is refused without it
             return activations.new_full((len(activations), len(self.features)), self.beta)
         codes = self.dictionary.encode(activations)
         return self._wanted(activations, codes) - codes[:, list(self.features)]
@@ -248,7 +251,7 @@ def accuracy_run(
     for ended in sampled_in_steps(
         loaded, sequences, requests, parameters, edits=edits, rows=rows, should_stop=should_stop, drawn=count
     ):
-        found = []
+        found: list[dict[str, Any]] = []
         for drawn in ended:
             problem, arm, number, features = asked[drawn.request_id]
             request = by_id[drawn.request_id]

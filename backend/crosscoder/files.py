@@ -158,7 +158,7 @@ def export_crosscoder_learning(dictionary: Dictionary, folder: Path | str) -> No
     std = (
         (1 / (scale.double() * math.sqrt(dictionary.d_model))).float()[:, None].repeat(1, dictionary.d_model)
     )  # 1/scale is its norm
-    tensors = {
+    tensors: dict[str, Tensor] = {
         "encoder.weight": dictionary.encoder,
         "encoder.bias": dictionary.encoder_bias,
         "decoder.weight": dictionary.decoder,
@@ -178,7 +178,7 @@ def export_crosscoder_learning(dictionary: Dictionary, folder: Path | str) -> No
         "code_normalization": code_normalization,
         "target_rms": 1.0,
     }
-    if kind == "batchtopk":
+    if threshold is not None:
         tensors |= {"k": torch.tensor(dictionary.k, dtype=torch.int32), "threshold": threshold}
         config["k"] = dictionary.k
     save_file(
@@ -409,14 +409,15 @@ def _own(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
     described = _json(description)
     if described.get("version") != 1:
         raise _unfit(description, "version", described.get("version"), "1, which this version of the program reads")
-    for key, types in {
+    wanted: dict[str, type | tuple[type, ...]] = {
         "kind": str,
         "k": (int, type(None)),
         "weighted": bool,
         "subtract": bool,
         "facts": dict,
         "sha256": str,
-    }.items():
+    }
+    for key, types in wanted.items():
         if key not in described or not isinstance(described[key], types):
             raise _unfit(description, key, repr(described.get(key)), "what save() writes")
     if (found := _sha256(path)) != described["sha256"]:
@@ -425,11 +426,13 @@ def _own(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
         )
     _refuse_scale(weights, scale)
     weights.only("our own form", *_TENSORS)
-    tensors = {name: weights.tensor(name, weights.shapes[name]) for name in _TENSORS if name in weights.shapes}
+    tensors: dict[str, Any] = {
+        name: weights.tensor(name, weights.shapes[name]) for name in _TENSORS if name in weights.shapes
+    }
     if missing := set(_TENSORS) - set(tensors) - {"threshold"}:
         raise _unfit(path, min(missing), "missing", "a tensor, as save() writes it")
     rule = {key: described[key] for key in ("kind", "k", "weighted", "subtract", "facts")}
-    return Dictionary(**({"threshold": None} | tensors), **rule)
+    return Dictionary(threshold=tensors.pop("threshold", None), **tensors, **rule)
 
 
 def _crosscoder_learning(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
@@ -757,7 +760,7 @@ def _llama_scope(weights: _Weights, scale: Sequence[float] | None) -> Dictionary
     mean is stated.
     """
     n_features, d = weights.shapes["encoder.weight"]
-    config_path = _hyperparameters(weights.path)
+    config_path = _hyperparameters(weights.path) or weights.path.with_name("hyperparams.json")
     config = _json(config_path)
 
     def refused(key: str, expected: str) -> DictionaryError:
@@ -770,7 +773,8 @@ def _llama_scope(weights: _Weights, scale: Sequence[float] | None) -> Dictionary
         raise refused("act_fn", f"one of {', '.join(kinds)}")
     if config.get("use_glu_encoder"):
         raise refused("use_glu_encoder", "false: a gated encoder has no place in a Dictionary")
-    threshold, k = config.get("jump_relu_threshold"), config.get("top_k")
+    threshold: Any = config.get("jump_relu_threshold")
+    k = config.get("top_k")
     if act == "jumprelu" and (not isinstance(threshold, (int, float)) or not 0 <= threshold < math.inf):
         raise refused("jump_relu_threshold", "a number, 0 or more")
     if act == "topk" and (not isinstance(k, int) or isinstance(k, bool)):
@@ -779,8 +783,9 @@ def _llama_scope(weights: _Weights, scale: Sequence[float] | None) -> Dictionary
         case "inference":  # folded into the weights
             factor = 1.0
         case "dataset-wise":
-            norms = config.get("dataset_average_activation_norm")
-            norm = norms.get("in") if isinstance(norms, dict) else None
+            stated = config.get("dataset_average_activation_norm")
+            norms: dict[str, Any] = stated if isinstance(stated, dict) else {}
+            norm = norms.get("in")
             if not isinstance(norm, (int, float)) or not 0 < norm < math.inf or norms.get("out", norm) != norm:
                 raise refused(
                     "dataset_average_activation_norm",
@@ -969,7 +974,7 @@ def _facts(weights: _Weights, layout: str, config: Mapping[str, Any], stated: Ma
 
     Raises DictionaryError where they say another place than the residual stream at the output of a block.
     """
-    facts = {"layout": layout, "file": weights.path.name, "config": dict(config)}
+    facts: dict[str, Any] = {"layout": layout, "file": weights.path.name, "config": dict(config)}
     buffer, folders = stated.get("buffer"), weights.path.absolute().parts[:-1]
     near = [
         *(one for one in folders[-8:-4] if "scope" in one.lower()),

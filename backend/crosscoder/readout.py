@@ -3,7 +3,7 @@ near them.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ def promoted(rows: torch.Tensor, loaded: "LoadedModel", n: int = 10) -> Promoted
     way. Ids beyond the tokenizer's are padding of the vocabulary and never chosen.
     """
     parts = layers_of(loaded.model)
-    weight = parts.unembedding.weight[: len(loaded.tokenizer)].float()
+    weight = cast(torch.Tensor, parts.unembedding.weight)[: len(loaded.tokenizer)].float()
     gained = rows.to(weight.device)
     for part in parts.final_norm if isinstance(parts.final_norm, nn.Sequential) else [parts.final_norm]:
         gained = _through(part, gained)
@@ -46,8 +46,8 @@ def promoted(rows: torch.Tensor, loaded: "LoadedModel", n: int = 10) -> Promoted
     for block in gained.split(_BLOCK):
         effects = linear(block.contiguous(), weight)
         top, bottom = effects.topk(n, dim=1), effects.topk(n, dim=1, largest=False)
-        for kept, part in zip(found, (top.indices, top.values, bottom.indices, bottom.values), strict=True):
-            kept.append(part.cpu())
+        for kept, extreme in zip(found, (top.indices, top.values, bottom.indices, bottom.values), strict=True):
+            kept.append(extreme.cpu())
     return Promoted(*(torch.cat(parts).numpy() for parts in found))
 
 

@@ -256,12 +256,12 @@ def _write(folder: Path, number: int, texts: list[tuple[str, str, np.ndarray, li
         ]
     )
     activations = np.concatenate([part for _, _, part, _ in texts])
-    for file, array in ((f"{name}.npy", activations), (f"{name}.tokens.npy", tokens.astype(np.int32))):
-        with open(folder / (file + ".tmp"), "wb") as handle:
+    for array_name, array in ((f"{name}.npy", activations), (f"{name}.tokens.npy", tokens.astype(np.int32))):
+        with open(folder / (array_name + ".tmp"), "wb") as handle:
             np.save(handle, array, allow_pickle=False)
             handle.flush()
             os.fsync(handle.fileno())
-        os.replace(folder / (file + ".tmp"), folder / file)
+        os.replace(folder / (array_name + ".tmp"), folder / array_name)
     line = {"shard": name, "n_tokens": len(activations), "texts": [[text, digest] for text, digest, _, _ in texts]}
     file = folder / "manifest.jsonl"
     kept = "".join(json.dumps(known) + "\n" for known in _lines(folder))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from backend.models.edits import Edit, encode
+from backend.models.layers import Layers
 
 if TYPE_CHECKING:
     from backend.models.loading import LoadedModel
@@ -52,7 +53,7 @@ def _replacement(layer: int, positions: tuple[int, ...], new: torch.Tensor) -> E
     return Edit(layer, positions, lambda h: new.to(h).expand_as(h))
 
 
-def _loss(parts, normed: torch.Tensor, targets: torch.Tensor) -> float:
+def _loss(parts: Layers, normed: torch.Tensor, targets: torch.Tensor) -> float:
     total = 0.0
     for stream, wanted in zip(normed.split(_POSITIONS), targets.split(_POSITIONS), strict=True):
         total -= parts.unembed(stream).double().log_softmax(1).gather(1, wanted[:, None]).sum().item()

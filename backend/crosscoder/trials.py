@@ -184,7 +184,8 @@ class Trial:
         """Its rows of feature_intervention_arms. `model_ids` are those of the dictionary, the base first; `frequency`
         (D,) matches the random features; `prompts` has by model what the problems are asked under, left out: boxed.
         """
-        change, sets = self.change, {BASE: [], "changed": [self.change.features], "reconstruct": [()]}
+        change = self.change
+        sets: dict[str, list[tuple[int, ...]]] = {BASE: [], "changed": [change.features], "reconstruct": [()]}
         change.require(len(model_ids), len(frequency))
         if change.operation == "reconstruct":
             del sets["changed"]

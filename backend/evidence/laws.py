@@ -29,6 +29,7 @@ _MOST_FOR_SLOPES = 3000  # Theil–Sen holds all pairs
 
 Curve = Callable[[np.ndarray], np.ndarray]
 Fitted = tuple[Callable[[], dict[str, float]], Curve]  # parameters, worked out where they are asked for, and the curve
+Fitting = Callable[[np.ndarray, np.ndarray, float], Fitted]  # from x, y and the least x of the whole sample
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def _fit(rows: str, sample: Sample, curve: str, seed: int) -> Fit:
     )
 
 
-def _cv_r2(sample: Sample, fit: Callable, seed: int) -> float:
+def _cv_r2(sample: Sample, fit: Fitting, seed: int) -> float:
     n_folds = min(N_FOLDS, sample.n_problems)
     if n_folds < 2:
         return math.nan

@@ -98,7 +98,7 @@ def partial(sample: Sample, held: dict[str, np.ndarray], *, n_permutations: int,
         return Partial(math.nan, math.nan, math.nan, n, tuple(held))
     permuted = scores.permuted(n_permutations=n_permutations, seed=seed)
     p = permuted.p(scores.y @ scores.x, scores.y)
-    return Partial(*(float(value[0]) for value in (scores.rho(), p, scores.p_problems())), n, tuple(held))
+    return Partial(float(scores.rho()[0]), float(p[0]), float(scores.p_problems()[0]), n, tuple(held))
 
 
 def _terms(values: np.ndarray, n_groups: int) -> list[np.ndarray]:

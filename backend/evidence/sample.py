@@ -47,8 +47,15 @@ class Sample:
 
     def only(self, chosen: np.ndarray) -> "Sample":
         """The chunks where `chosen`, (n,) of bool, is true."""
-        arrays = {name: _numbered(getattr(self, name)[chosen]) for name in ("problems", "cots", "strata")}
-        return replace(self, rows=self.rows[chosen], x=self.x[chosen], y=self.y[chosen], **arrays)
+        return replace(
+            self,
+            rows=self.rows[chosen],
+            x=self.x[chosen],
+            y=self.y[chosen],
+            problems=_numbered(self.problems[chosen]),
+            cots=_numbered(self.cots[chosen]),
+            strata=_numbered(self.strata[chosen]),
+        )
 
 
 def sample_of(frame: pd.DataFrame, subset: str = "all") -> Sample:

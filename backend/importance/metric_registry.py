@@ -151,14 +151,20 @@ class Metric:
         return f"{self.label} ({self.unit})"
 
 
-def _words_of_kl(p: str, q: str, convention: Convention | None) -> str:
+def _with_outcomes(convention: Convention | None) -> Convention:
     if convention is None:
         raise MetricError("A KL needs a convention, which says what its outcomes are.")
-    outcomes = OUTCOMES[convention.outcomes]
-    return f"KL( {p} ‖ {q} ), nats; outcomes: {outcomes}; {convention.smoothing:g} added to every count"
+    return convention
 
 
-KL = Statistic(lambda at, sides, how, rng: at.kl(sides, how, rng), _words_of_kl, "KL, nats", signed=False)
+def _words_of_kl(p: str, q: str, convention: Convention | None) -> str:
+    how = _with_outcomes(convention)
+    return f"KL( {p} ‖ {q} ), nats; outcomes: {OUTCOMES[how.outcomes]}; {how.smoothing:g} added to every count"
+
+
+KL = Statistic(
+    lambda at, sides, how, rng: at.kl(sides, _with_outcomes(how), rng), _words_of_kl, "KL, nats", signed=False
+)
 ACCURACIES = Statistic(
     lambda at, sides, how, rng: at.accuracy_difference(sides, rng),
     lambda p, q, how: f"accuracy of {p} − accuracy of {q}",
@@ -200,7 +206,7 @@ def sides_of(metric: str, convention: str) -> Sides:
 def why_unknown(metric: str, convention: str, n: int | None, n_comparator: int | None) -> str:
     """Which side of a comparison is empty, in words; empty itself where neither is known to be."""
     measure = METRICS[metric].measure if metric in METRICS else None
-    sides = measure and (measure.sides(like(convention)) or measure.sides(ALL))
+    sides = None if measure is None else measure.sides(like(convention)) or measure.sides(ALL)
     if sides is None:
         return EMPTY[HERE] if n == 0 else ""
     return EMPTY[sides.p] if n == 0 else EMPTY[sides.q[0]] if n_comparator == 0 else ""

@@ -23,7 +23,7 @@ and `n_comparator` are the rollouts of p and q that took part. `different_trajec
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -52,6 +52,8 @@ from backend.statistics.intervals import UNKNOWN, Interval, bootstrap_percentile
 
 SIMILARITY_THRESHOLD = 0.8
 CONVENTIONS = tuple(registry.CONVENTIONS)
+Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of counts (…, outcomes) of p and of q
+
 _COLUMNS = ["chunk_id", "kind", "similarity", "answer_cluster", "is_correct", "resampled_chunk"]
 
 
@@ -146,7 +148,7 @@ class Rollouts:
         return Rollouts(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
-def grouped(rollouts: pd.DataFrame) -> dict[tuple[str, str], Rollouts]:
+def grouped(rollouts: pd.DataFrame) -> dict[tuple[str | None, str], Rollouts]:
     """The rollouts of one CoT by chunk and kind. Without a column `returns` it is unknown of all of them."""
     similarity = rollouts["similarity"].to_numpy(dtype=np.float64, na_value=np.nan)
     similar = np.where(np.isnan(similarity), -1, similarity >= SIMILARITY_THRESHOLD).astype(np.int64)
@@ -245,7 +247,9 @@ class Estimator:
             p_counts, q_counts = _union_in_canonical_order(_counts(p_codes, n_outcomes), _counts(q_codes, n_outcomes))
         return self._compared(p_counts, q_counts, lambda p, q: kl_divergence(p, q, convention.smoothing), rng)
 
-    def _compared(self, p_counts: np.ndarray, q_counts: np.ndarray, statistic, rng: np.random.Generator) -> Estimate:
+    def _compared(
+        self, p_counts: np.ndarray, q_counts: np.ndarray, statistic: Statistic, rng: np.random.Generator
+    ) -> Estimate:
         """`statistic` of the pooled counts (outcomes) of p and q, each given by group as (groups, outcomes)."""
         # Without its first group there is no comparator: where i+1 has none, the similar rollouts at i alone are none.
         n, n_comparator = int(p_counts.sum()), int(q_counts.sum()) if q_counts[0].any() else 0

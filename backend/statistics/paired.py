@@ -89,7 +89,9 @@ def _complete(base: Sequence[float | None], changed: Sequence[float | None]) -> 
     """(n, 2) float64: the pairs with both sides known."""
     if len(base) != len(changed):
         raise ValueError(f"pairs need as many values on both sides, got {len(base)} and {len(changed)}")
-    values = [[math.nan if pd.isna(value) else float(value) for value in side] for side in (base, changed)]
+    values = [
+        [math.nan if value is None or pd.isna(value) else float(value) for value in side] for side in (base, changed)
+    ]
     pairs = np.array(values, dtype=np.float64).T
     return pairs[~np.isnan(pairs).any(1)]
 
@@ -100,7 +102,7 @@ def _newcombe(both: int, only_base: int, only_changed: int, n: int) -> Interval:
     p_base, p_changed = n_base / n, n_changed / n
     base, changed = wilson(n_base, n), wilson(n_changed, n)
     margins = n_base * (n - n_base) * n_changed * (n - n_changed)
-    covariance = both * neither - only_base * only_changed
+    covariance = float(both * neither - only_base * only_changed)
     if covariance > 0:
         covariance = max(covariance - n / 2, 0)
     phi = covariance / math.sqrt(margins) if margins else 0.0

@@ -121,8 +121,8 @@ class Interventions:
     def done(self) -> set[Pair]:
         """Arms and problems whose samples are there."""
         published = self._kept.published(_SAMPLES, columns=("arm_id", "problem_id"))
-        pairs = {tuple(key.split(".", 1)) for key in self._kept.lines(SAMPLED)}
-        return pairs | set(zip(published["arm_id"].to_pylist(), published["problem_id"].to_pylist(), strict=True))
+        kept = {(arm, problem) for arm, _, problem in (key.partition(".") for key in self._kept.lines(SAMPLED))}
+        return kept | set(zip(published["arm_id"].to_pylist(), published["problem_id"].to_pylist(), strict=True))
 
     def _rows(self, table: str, stage: str, keys: Collection[str] | None) -> pa.Table:
         lines = self._kept.lines(stage)
@@ -149,7 +149,8 @@ def left(asked: pd.DataFrame, arms: pd.DataFrame, done: Collection[Pair]) -> lis
     by_id = {name: own for name, own in arms.groupby("intervention_id")}
     pairs: dict[Pair, None] = {}
     for row in asked.sort_values(["created_at", "intervention_id"]).itertuples():
-        own = by_id.get(row.intervention_id)
-        for problem in row.problems if own is not None else ():
+        if (own := by_id.get(row.intervention_id)) is None:
+            continue
+        for problem in row.problems:
             pairs |= dict.fromkeys((arm, problem) for arm in own["arm_id"])
     return [pair for pair in pairs if pair not in done]

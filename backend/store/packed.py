@@ -177,15 +177,17 @@ def repack(folder: Path, tables: Mapping[str, pa.Table], *, published_at: str) -
         made.mkdir()
         files = {}
         for table in TABLES:
-            kept = old.unchanged(table) if table in old.tables and table not in tables else None
-            rows = (
-                tables[table] if table in tables else old.rows(table) if table in old.tables and kept is None else None
-            )
-            if kept is None and (rows is None or not rows.num_rows):
+            if table not in tables and table not in old.tables:
                 continue
-            raw = kept if kept is not None else _smallest(_halved(table, rows))
+            raw = None if table in tables else old.unchanged(table)
+            if raw is not None:
+                n_rows = old.tables[table][0]
+            else:
+                rows = tables[table] if table in tables else old.rows(table)
+                if not rows.num_rows:
+                    continue
+                raw, n_rows = _smallest(_halved(table, rows)), rows.num_rows
             _write(made / f"{table}.parquet", raw)
-            n_rows = old.tables[table][0] if kept is not None else rows.num_rows
             files[table] = {"rows": n_rows, "sha256": hashlib.sha256(raw).hexdigest()}
             if table not in old.tables or old.tables[table][1] != files[table]["sha256"]:
                 changed.append(table)

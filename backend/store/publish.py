@@ -65,7 +65,8 @@ def publish(writer: Writer) -> list[UnitLine]:
 
 def _build(writer: Writer, kept: Kept, building: Path, generation: Path) -> list[UnitLine]:
     """Make the generation, whole; returns the units that were found damaged or missing."""
-    folder, damaged = writer.folder, []
+    folder = writer.folder
+    damaged: list[UnitLine] = []
     with duckdb.connect(str(building)) as connection:
         for table in TABLES:
             create_table(connection, table)

@@ -26,7 +26,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -38,7 +38,7 @@ from backend.plain import plain_line
 from backend.schema.tables import SCHEMA_VERSION, TABLES
 from backend.store.state import parsed, record
 
-Rows = Sequence[Mapping[str, Any]] | pa.Table
+Rows: TypeAlias = Sequence[Mapping[str, Any]] | pa.Table
 
 
 class StudyBusy(AnchorscopeError):
@@ -121,8 +121,8 @@ class Ledger:
             "found": (self.lost, self.live),
         }[record["kind"]]
         for key in record["keys"]:
-            if (line := source.pop((record["stage"], key), None)) is not None:
-                target[record["stage"], key] = line
+            if (record["stage"], key) in source:
+                target[record["stage"], key] = source.pop((record["stage"], key))
 
 
 class StudyFolder:

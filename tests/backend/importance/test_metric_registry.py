@@ -59,6 +59,12 @@ def test_a_new_metric_is_computed_with_the_others_in_a_row_of_its_own():
     pd.testing.assert_frame_equal(rest, plain)  # and changes no other
 
 
+def test_a_kl_of_fixed_sides_is_refused_as_it_has_no_outcomes():
+    without = replace(STRICT, name="strict_importance_kl", measure=Comparison(KL, Sides(DISSIMILAR, (AFTER,))))
+    with registered(METRICS, without), pytest.raises(MetricError, match="needs a convention"):
+        importance_of_cot(ROWS, ["c0", "c1"], seed=1)
+
+
 def test_a_new_metric_has_its_words_and_definition_wherever_it_is_shown():
     from app.shell import vocabulary
 
