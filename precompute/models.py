@@ -5,7 +5,8 @@ from functools import cache
 from typing import Any
 
 from backend.errors import AnchorscopeError
-from backend.models.loading import LoadedModel, identify_model
+from backend.models.loaded import LoadedModel
+from backend.models.loading import identify_model
 from precompute.engines.local import ModelSpec
 from precompute.study import Model, Study
 

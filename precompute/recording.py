@@ -14,7 +14,7 @@ from precompute.study import Study
 
 if TYPE_CHECKING:
     from backend.crosscoder.shards import Text
-    from backend.models.loading import LoadedModel
+    from backend.models.loaded import LoadedModel
 
 SCRATCH = "scratch"
 

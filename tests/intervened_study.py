@@ -8,7 +8,8 @@ import torch
 from backend import ids
 from backend.crosscoder import stored
 from backend.crosscoder.dictionary import Dictionary
-from backend.models.loading import LoadedModel, load_model
+from backend.models.loaded import LoadedModel
+from backend.models.loading import load_model
 from backend.store.publish import publish
 from backend.store.unit_files import StudyFolder
 from tests import small_study

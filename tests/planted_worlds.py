@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.special import ndtr
 
 from backend.ids import seed_for
-from backend.importance.metrics import kl_divergence
+from backend.importance.estimates import kl_divergence
 
 N_CHUNKS, N_COTS, N_PROBLEMS = 611, 118, 42
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from backend import ids
 from backend.cot.chunking import chunk_spans, token_spans
-from backend.models.loading import LoadedModel
+from backend.models.loaded import LoadedModel
 from backend.models.residuals import chunk_activations, record_residuals
 from backend.store.publish import publish
 from backend.store.unit_files import StudyFolder

@@ -9,7 +9,7 @@ from app.shared.views import Here
 from app.shell import keys, selection
 from app.shell.missing import no_rollouts, say
 from app.shell.untrusted import one_line, show_exactly
-from backend.importance.metrics import SIMILARITY_THRESHOLD
+from backend.importance.estimates import SIMILARITY_THRESHOLD
 from backend.store.store import Store
 
 _ROLLOUTS = {"resample": "Sampled to the end", "forced": "Answer forced right here"}

@@ -9,7 +9,8 @@ from app.shared import chosen_dictionary
 from app.shell import keys, navigation, selection, studies
 from app.shell.untrusted import show
 from backend.errors import AnchorscopeError
-from backend.geometry.direction_library import DirectionSpec, make_direction
+from backend.geometry.direction_kinds import DirectionSpec
+from backend.geometry.direction_library import make_direction
 from backend.store.store import Store
 
 

@@ -24,8 +24,8 @@ from app.shell.vocabulary import (
 from app.steering.steered_text import Subject
 from backend.errors import AnchorscopeError
 from backend.geometry import directions
-from backend.geometry.direction_kinds import DIRECTION_KINDS, kinds_by_hand
-from backend.geometry.direction_library import DirectionSpec, available, category_gate_of, make_direction
+from backend.geometry.direction_kinds import DIRECTION_KINDS, DirectionSpec, kinds_by_hand
+from backend.geometry.direction_library import available, category_gate_of, make_direction
 from backend.geometry.directions import Direction
 from backend.live.available import Choice
 from backend.live.kept import About

@@ -23,7 +23,7 @@ from backend.errors import AnchorscopeError
 from backend.root import ROOT
 
 if TYPE_CHECKING:
-    from backend.models.loading import LoadedModel
+    from backend.models.loaded import LoadedModel
 
 # Each tag with the sentence that explains it to a chat model and on the page.
 CATEGORIES = {

@@ -31,7 +31,7 @@ from backend.statistics.intervals import UNKNOWN, Interval, bootstrap_percentile
 
 if TYPE_CHECKING:
     from backend.crosscoder.dictionary import Dictionary
-    from backend.models.loading import LoadedModel
+    from backend.models.loaded import LoadedModel
 
 MEASURES = ("logit", "log_probability")
 MOST_A_COT = 4

@@ -46,7 +46,7 @@ from backend.models.interventions import InterventionError
 from backend.models.sampling import ROW_MULTIPLE, SampleRequest, SamplingParameters, sampled_in_steps
 
 if TYPE_CHECKING:
-    from backend.models.loading import LoadedModel
+    from backend.models.loaded import LoadedModel
 
 
 @dataclass(frozen=True, eq=False)

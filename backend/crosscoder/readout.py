@@ -12,7 +12,7 @@ from torch import nn
 from backend.models.layers import layers_of, linear, weight_and_bias
 
 if TYPE_CHECKING:
-    from backend.models.loading import LoadedModel
+    from backend.models.loaded import LoadedModel
 
 _BLOCK = 512  # rows in one product
 

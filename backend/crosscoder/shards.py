@@ -20,7 +20,7 @@ from backend.errors import AnchorscopeError
 from backend.ids import seed_for, stable_id
 
 if TYPE_CHECKING:
-    from backend.models.loading import LoadedModel
+    from backend.models.loaded import LoadedModel
 
 DTYPES = ("float16", "float32")
 _PROBE = "So 3 + 45 = 48.\n\nWait — naïve √2, \\boxed{\\frac{1}{2}}\t<b>日本語</b> 🙂 don't"

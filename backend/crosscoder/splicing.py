@@ -11,7 +11,7 @@ from backend.models.edits import Edit, encode
 from backend.models.layers import Layers
 
 if TYPE_CHECKING:
-    from backend.models.loading import LoadedModel
+    from backend.models.loaded import LoadedModel
 
 _POSITIONS = 64  # unembedded at once
 

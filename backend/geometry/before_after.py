@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from backend.geometry.directions import Direction
     from backend.models.edits import Edit, Encoded
-    from backend.models.loading import LoadedModel
+    from backend.models.loaded import LoadedModel
 
 SIDES = ("before", "after")
 _TOKENS = 640  # tokens of steered rows in one forward pass, as in the sweep

@@ -5,22 +5,88 @@ control for each field that it needs. How a vector is made from activations is i
 docs/extending/add-a-direction.md adds one step by step.
 """
 
+import json
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Protocol
 
 import numpy as np
 
 from backend.geometry import directions
-from backend.geometry.directions import DirectionError, Directions
+from backend.geometry.directions import ANCHOR_IMPORTANCE, MANIFOLD_NEIGHBOURS, DirectionError, Directions
 from backend.registry import Registry
-
-if TYPE_CHECKING:
-    from backend.geometry.direction_library import DirectionSpec
 
 
 class SpecError(DirectionError):
     """A direction that cannot be made from what there is."""
+
+
+@dataclass(frozen=True)
+class DirectionSpec:
+    """How a direction is made. Fields that its kind does not use are None, or what they are by default."""
+
+    kind: str
+    model_id: str
+    layer: int  # 0-based block at which the vector is made, which need not be where it is used
+    chunk_id: str | None = None
+    other_chunk_id: str | None = None  # subtracted, of a pair
+    category: str | None = None
+    tags: str | None = None  # who tagged the chunks
+    component: int | None = None  # from 1, of on_manifold
+    neighbours: int = MANIFOLD_NEIGHBOURS
+    threshold: float = ANCHOR_IMPORTANCE  # importance of an anchor, of diff_in_means
+    seed: int | None = None  # of random
+    number: int = 0  # of random: each seed has as many directions as are wanted
+    dictionary_id: str | None = None
+    feature: int | None = None
+    file: str | None = None
+    key: str | None = None
+    sha256: str | None = None
+    norm: float | None = None  # of the vector in the file
+
+    def __post_init__(self) -> None:
+        by_hand = DIRECTION_KINDS[self.kind].by_hand
+        if by_hand is None:
+            raise SpecError(
+                f"A direction of kind {self.kind} is made by a study alone; choose one of {', '.join(kinds_by_hand())}."
+            )
+        missing = [name for name in by_hand.needs if getattr(self, name) is None]
+        if missing:
+            raise SpecError(f"A direction of kind {self.kind} needs {' and '.join(missing)}.")
+        for name, least in (
+            ("layer", 0),
+            ("number", 0),
+            ("seed", 0),
+            ("component", 1),
+            ("neighbours", 1),
+            ("feature", 0),
+        ):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < least):
+                raise SpecError(f"{name} is {value!r}; a whole number from {least} on was expected.")
+        for name in ("threshold", "norm"):
+            value = getattr(self, name)
+            if value is not None and (type(value) not in (int, float) or not math.isfinite(value)):
+                raise SpecError(f"{name} is {value!r}; a finite number was expected.")
+
+    def to_json(self) -> str:
+        return json.dumps({name: value for name, value in asdict(self).items() if value is not None}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "DirectionSpec":
+        """The spec that `to_json` gave. Raises SpecError for anything else."""
+        try:
+            given = json.loads(text)
+        except ValueError as error:
+            raise SpecError(f"The definition of a direction is not JSON: {error}") from error
+        known = {part.name for part in fields(cls)}
+        if not isinstance(given, dict) or not {"kind", "model_id", "layer"} <= given.keys() <= known:
+            raise SpecError(
+                f"A direction is defined by kind, model_id, layer and some of {', '.join(sorted(known))}; got"
+                f" {text[:200]}"
+            )
+        return cls(**given)
 
 
 @dataclass(frozen=True)
@@ -129,11 +195,11 @@ def kinds_of_importance() -> frozenset[str]:
     return frozenset(kind.name for kind in DIRECTION_KINDS.values() if kind.of_importance)
 
 
-def _of(spec: "DirectionSpec") -> dict[str, Any]:
+def _of(spec: DirectionSpec) -> dict[str, Any]:
     return {"model_id": spec.model_id, "layer": spec.layer}
 
 
-def _around(spec: "DirectionSpec", given: Material) -> dict[str, np.ndarray]:
+def _around(spec: DirectionSpec, given: Material) -> dict[str, np.ndarray]:
     return {**given.activations(), spec.chunk_id: given.activation(spec.chunk_id)}
 
 

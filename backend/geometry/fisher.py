@@ -26,7 +26,7 @@ from backend.models.layers import linear
 from backend.models.tangents import UpperLayers
 
 if TYPE_CHECKING:
-    from backend.models.loading import LoadedModel
+    from backend.models.loaded import LoadedModel
 
 _BLOCK_VALUES = 400 * 2048  # values of one block of logits, as in `kl.py`: it stays in the cache
 _STEPS = 64  # steps in flight at once; bounds memory, not results

@@ -39,7 +39,7 @@ from backend.ids import seed_for
 from backend.models.edits import Encoded, encode
 
 if TYPE_CHECKING:
-    from backend.models.loading import LoadedModel
+    from backend.models.loaded import LoadedModel
 
 EPSILONS = tuple(10 ** (third / 3) for third in range(-6, 4))  # 0.01 to 10, three a decade, 1 among them
 _TOLERANCE = 1e-3  # of ‖Gv − λv‖ / λ₁: products of a 30-layer model in float32 are good to 3e-4

@@ -29,7 +29,7 @@ from backend.models.interventions import UNITS, Intervention, swept_places
 from backend.models.kl import BaseDistribution, base_distribution, kl_divergence
 
 if TYPE_CHECKING:
-    from backend.models.loading import LoadedModel
+    from backend.models.loaded import LoadedModel
 
 POSITIONS = swept_places()
 BETAS = tuple(float(beta) for beta in range(-10, 11))  # Dawes 2025: [−10, 10], 21 points

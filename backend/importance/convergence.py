@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from backend.ids import seed_for
+from backend.importance.estimates import Estimate, Estimator, Rollouts, grouped
 from backend.importance.metric_registry import METRICS, conventions_of
-from backend.importance.metrics import Estimate, Estimator, Rollouts, RolloutsError, grouped
+from backend.importance.metrics import RolloutsError, estimate_of
 
 COLUMNS = ("m", "mean", "low", "high", "half_width", "n_orders", "n_unknown")
 _BOOTSTRAPPED = 12  # orders whose interval is taken at each m; its half-width is their mean
@@ -100,7 +101,7 @@ def estimate(
     chunk: str, here: Rollouts, after: Rollouts, metric: str, convention: str, *, n_bootstrap: int, seed: int
 ) -> Estimate:
     """One metric of one chunk from the rollouts on its two sides, which are forced ones for a forced metric."""
-    return Estimator(chunk, here, after, here, after, n_bootstrap, seed)(metric, convention)
+    return estimate_of(Estimator(chunk, here, after, here, after, n_bootstrap, seed), metric, convention)
 
 
 def _order(here: Rollouts, after: Rollouts, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ docs/extending/add-a-metric.md adds one step by step.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -28,10 +28,8 @@ from backend.importance.conventions import (
     Sides,
     like,
 )
+from backend.importance.estimates import Estimate, Estimator
 from backend.registry import Registry
-
-if TYPE_CHECKING:
-    from backend.importance.metrics import Estimate, Estimator
 
 
 class MetricError(AnchorscopeError):
@@ -42,7 +40,7 @@ class MetricError(AnchorscopeError):
 class Own:
     """A number of the rollouts at chunk i alone."""
 
-    estimate: "Callable[[Estimator, np.random.Generator], Estimate]"  # `Estimator.here` are the rollouts at i
+    estimate: Callable[[Estimator, np.random.Generator], Estimate]  # `Estimator.here` are the rollouts at i
     definition: str  # what it is, in words and signs
     unit: str
     signed: bool = False  # may be below 0
@@ -51,7 +49,7 @@ class Own:
     def sides(self, convention: str) -> Sides | None:
         return None
 
-    def estimated(self, at: "Estimator", convention: str, rng: np.random.Generator) -> "Estimate":
+    def estimated(self, at: Estimator, convention: str, rng: np.random.Generator) -> Estimate:
         return self.estimate(at, rng)
 
     def defined(self, convention: str) -> str:
@@ -65,7 +63,7 @@ class Own:
 class Statistic:
     """How p is compared with q; the convention is None for what none changes."""
 
-    estimate: "Callable[[Estimator, Sides, Convention | None, np.random.Generator], Estimate]"
+    estimate: Callable[[Estimator, Sides, Convention | None, np.random.Generator], Estimate]
     definition: Callable[[str, str, Convention | None], str]  # of the words for p and q
     unit: str
     signed: bool
@@ -92,7 +90,7 @@ class Comparison:
             return self.of if convention == ALL else None
         return self.of(CONVENTIONS[convention]) if convention in CONVENTIONS else None
 
-    def estimated(self, at: "Estimator", convention: str, rng: np.random.Generator) -> "Estimate":
+    def estimated(self, at: Estimator, convention: str, rng: np.random.Generator) -> Estimate:
         sides = self.sides(convention)
         if sides is None:
             raise MetricError(f"There is no such comparison under the convention {convention!r}.")

@@ -23,8 +23,8 @@ from backend.cot.degeneration import is_degenerate
 from backend.ids import seed_for
 from backend.importance import conventions
 from backend.importance.conventions import AFTER, ALL, CORRECTNESS, HERE, WRITTEN
+from backend.importance.estimates import kl_divergence
 from backend.importance.metric_registry import METRICS, sides_of
-from backend.importance.metrics import kl_divergence
 from backend.statistics.intervals import UNKNOWN, Interval, bootstrap_mean, bootstrap_percentile, wilson
 from backend.statistics.paired import mcnemar, paired_difference
 

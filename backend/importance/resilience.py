@@ -33,8 +33,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from backend.importance.estimates import SIMILARITY_THRESHOLD
 from backend.importance.metric_registry import metrics_to_compute
-from backend.importance.metrics import CONVENTIONS, SIMILARITY_THRESHOLD, importance_of_cot
+from backend.importance.metrics import CONVENTIONS, importance_of_cot
 from backend.importance.similarity import Encode, later_chunks
 
 

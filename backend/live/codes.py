@@ -18,7 +18,7 @@ from backend.models.residuals import record_residuals
 
 if TYPE_CHECKING:
     from backend.crosscoder.dictionary import Dictionary
-    from backend.models.loading import LoadedModel
+    from backend.models.loaded import LoadedModel
 
 _ROWS = 1024  # tokens encoded at once
 

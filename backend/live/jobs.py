@@ -38,7 +38,7 @@ from backend.live.requests import (
 from backend.models.continuation import continuation_text
 from backend.models.edits import Encoded, encode
 from backend.models.interventions import Intervention
-from backend.models.loading import LoadedModel
+from backend.models.loaded import LoadedModel
 from backend.models.residuals import chunk_activations
 from backend.models.sampling import PAGE, ROW_MULTIPLE, SampleRequest, SamplingParameters, prepare, sampled_in_steps
 from backend.models.streaming import Arm, Drawn, stream

@@ -38,7 +38,7 @@ from backend.models.layers import Layers, layers_of, linear, private_copy, resid
 from backend.models.residuals import checked_tokens, recording
 
 if TYPE_CHECKING:
-    from backend.models.loading import LoadedModel
+    from backend.models.loaded import LoadedModel
 
 _ATTENTION = "anchorscope_edits"
 _PLAIN_TOKENS = 4096  # tokens in one plain forward pass of several edits

@@ -3,7 +3,7 @@
 A name is `embedded:SmolLM2-135M-Instruct`, a local folder, or a hub id; a folder may hold an adapter, which is merged
 into its base model. Weights are safetensors, never pickle, and no code from a model's repository is run. transformers
 loads a checkpoint with a layer missing (filled with random numbers) or with NaN weights and only logs it; here both are
-errors. What a folder holds is looked at first (`model_files.py`), and what the model can do last (`families.py`).
+errors. What a folder holds is looked at first (`model_files.py`), and what the model can do last (`trial.py`).
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from backend.errors import AnchorscopeError
 from backend.ids import stable_id
 from backend.models import adapters, embedded, families
 from backend.models.devices import require_device
+from backend.models.loaded import NO_END, LoadedModel
 from backend.models.model_files import (
     ModelLoadingError,
     check_files,
@@ -28,13 +29,9 @@ from backend.models.model_files import (
 )
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
-NO_END = (
-    "It would write on until it is cut, and no text would count as finished. Set eos_token in its"
-    " tokenizer_config.json, or eos_token_id in its generation_config.json."
-)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -45,23 +42,6 @@ class Weights:
     folder: Path  # of the model, or of its adapter
     identity: str  # hub commit, or sha256 of the weights; of an adapter: its base's and its own, joined by +
     base: "Weights | None" = None  # what an adapter is merged into
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    model: "PreTrainedModel"  # in eval mode, no gradients
-    tokenizer: "PreTrainedTokenizerBase"  # a fast one: it maps tokens to characters
-    name: str  # as asked for: embedded:NAME, folder, or hub id
-    revision: str  # hub commit, or sha256 of the weights; base+adapter where an adapter was merged
-    dtype: str  # of the forward pass
-    family: str  # transformers' model_type
-    n_layers: int  # blocks
-    d_model: int  # width of the residual stream
-    vocab_size: int  # rows of the unembedding
-
-    @property
-    def model_id(self) -> str:
-        return stable_id("m", self.name, self.revision, self.dtype)
 
 
 def load_model(name: str, *, revision: str | None = None, dtype: str = "float32", device: str = "cpu") -> LoadedModel:
@@ -76,6 +56,8 @@ def load_model(name: str, *, revision: str | None = None, dtype: str = "float32"
     """
     import torch
 
+    from backend.models import trial
+
     if dtype not in DTYPES:
         raise ModelLoadingError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}.")
     require_device(device)
@@ -89,7 +71,7 @@ def load_model(name: str, *, revision: str | None = None, dtype: str = "float32"
         model = model.to(getattr(torch, dtype))
     tokenizer = _tokenizer(name, weights)
     model.requires_grad_(False)
-    families.check(name, model.eval())
+    trial.check(name, model.eval())
     config = model.config.get_text_config()
     return LoadedModel(
         model=model.to(device),

@@ -16,7 +16,7 @@ from backend.errors import AnchorscopeError
 from backend.models.layers import layers_of, private_copy, residual_of
 
 if TYPE_CHECKING:
-    from backend.models.loading import LoadedModel
+    from backend.models.loaded import LoadedModel
 
 
 class ResidualError(AnchorscopeError):

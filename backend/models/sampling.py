@@ -53,7 +53,7 @@ from backend.models.memory import within_memory
 from backend.models.residuals import recording
 
 if TYPE_CHECKING:
-    from backend.models.loading import LoadedModel
+    from backend.models.loaded import LoadedModel
 
 PAGE = 64  # positions of a tail that are attended to in one product
 ROW_MULTIPLE = 16  # rows of a matrix product: see above
@@ -308,7 +308,7 @@ def require_end(loaded: "LoadedModel") -> None:
     unfinished.
     """
     if not end_tokens(loaded):
-        from backend.models.loading import NO_END
+        from backend.models.loaded import NO_END
 
         raise SamplingError(f"{loaded.name} has no end token. {NO_END}")
 

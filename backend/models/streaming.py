@@ -31,7 +31,7 @@ from backend.models.sampling import (
 )
 
 if TYPE_CHECKING:
-    from backend.models.loading import LoadedModel
+    from backend.models.loaded import LoadedModel
 
 _CANDIDATES = 16  # tokens of each side that are looked at for the alternatives
 

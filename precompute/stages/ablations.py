@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backend.cot.reasoning import TARGETS, target_tokens
-from backend.models.loading import LoadedModel
+from backend.models.loaded import LoadedModel
 from backend.store.dictionaries import folder_of
 from precompute import models
 from precompute.engines.local import run_in_workers

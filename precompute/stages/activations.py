@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from backend.models.loading import LoadedModel
+from backend.models.loaded import LoadedModel
 from precompute import models
 from precompute.engines.local import run_in_workers
 from precompute.stages import chunks as chunks_stage

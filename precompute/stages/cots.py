@@ -15,7 +15,7 @@ from backend.cot.prompts import BOXED, Asked, Prompt, asked, forced_suffix
 from backend.cot.thoughts import closing_tag, split_response
 from backend.ids import seed_for, stable_id
 from backend.models.continuation import continuation_text
-from backend.models.loading import LoadedModel
+from backend.models.loaded import LoadedModel
 from backend.statistics.intervals import wilson
 from precompute import models
 from precompute.engines.local import run_in_workers

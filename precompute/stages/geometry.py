@@ -14,7 +14,7 @@ import numpy as np
 
 from backend.geometry.directions import Direction
 from backend.ids import seed_for
-from backend.models.loading import LoadedModel
+from backend.models.loaded import LoadedModel
 from precompute import models
 from precompute.engines.local import run_in_workers
 from precompute.stages import chunks as chunks_stage

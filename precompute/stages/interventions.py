@@ -37,7 +37,7 @@ from precompute.terminal import Console, ours
 
 if TYPE_CHECKING:
     from backend.crosscoder.dictionary import Dictionary
-    from backend.models.loading import LoadedModel
+    from backend.models.loaded import LoadedModel
 
 NAME, UNIT = "interventions", "problem under an arm"
 STOP = "stop"  # a file in the room: whoever wants the run to end makes it

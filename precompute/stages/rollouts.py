@@ -14,7 +14,7 @@ from backend.cot.prompts import forced_suffix
 from backend.ids import rollout_id, seed_for
 from backend.importance.similarity import first_chunk, similarity
 from backend.models.continuation import continuation_text
-from backend.models.loading import LoadedModel
+from backend.models.loaded import LoadedModel
 from backend.models.sentences import SentenceEncoder, load_encoder
 from precompute import models
 from precompute.engines.local import run_in_workers

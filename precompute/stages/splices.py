@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from backend.ids import seed_for
-from backend.models.loading import LoadedModel
+from backend.models.loaded import LoadedModel
 from backend.store.dictionaries import folder_of
 from precompute import corpus, models
 from precompute.engines.local import run_in_workers

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backend.geometry.directions import Direction
-from backend.models.loading import LoadedModel
+from backend.models.loaded import LoadedModel
 from precompute import models
 from precompute.engines.local import run_in_workers
 from precompute.stages import chunks as chunks_stage

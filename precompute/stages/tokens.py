@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from backend.cot.chunking import token_spans
-from backend.models.loading import LoadedModel
+from backend.models.loaded import LoadedModel
 from backend.schema.tables import TABLES
 from precompute import models
 from precompute.engines.local import run_in_workers

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from backend.errors import AnchorscopeError
-from backend.models import families
+from backend.models import families, trial
 from backend.store.unit_files import StudyFolder
 from precompute.pipeline import run_study
 from precompute.plan import plan_study
@@ -64,7 +64,7 @@ def test_every_model_is_looked_at_and_one_of_an_untried_family_is_tried(folder, 
         require_usable(study_of(folder, "/no/such/folder"))
     require_usable(study_of(folder, "nobody/not-on-this-machine", "not-here-either"))  # a hub is not asked
     monkeypatch.setattr(families, "QUICK", frozenset())
-    monkeypatch.setattr(families, "_untried", lambda model: "it was tried")
+    monkeypatch.setattr(trial, "_untried", lambda model: "it was tried")
     with pytest.raises(AnchorscopeError, match=r"model \(family llama\) cannot be measured: it was tried\."):
         require_usable(study_of(folder))
 

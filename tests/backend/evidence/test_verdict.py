@@ -11,7 +11,7 @@ from backend.evidence.rows import row_of
 from backend.evidence.rule import RULE
 from backend.evidence.verdict import conditions, verdict
 from backend.evidence.words import in_words
-from backend.importance.metrics import kl_divergence
+from backend.importance.estimates import kl_divergence
 from tests.simulated_studies import simulate
 
 SAID = {"x_name": "steepness", "y_name": "counterfactual importance", "where": "random directions, layer 12"}

@@ -12,6 +12,7 @@ from backend.geometry.direction_kinds import (
     DIRECTION_KINDS,
     ByHand,
     DirectionKind,
+    DirectionSpec,
     SpecError,
     StudyChunks,
     Swept,
@@ -19,7 +20,6 @@ from backend.geometry.direction_kinds import (
     kinds_of_importance,
     swept_kinds,
 )
-from backend.geometry.direction_library import DirectionSpec
 from tests.registering import lists_of, registered
 
 

@@ -10,9 +10,15 @@ import torch
 
 from backend.errors import AnchorscopeError
 from backend.geometry import directions
-from backend.geometry.direction_kinds import DIRECTION_KINDS, SpecError, StudyChunks, kinds_by_hand, swept_kinds
-from backend.geometry.direction_library import (
+from backend.geometry.direction_kinds import (
+    DIRECTION_KINDS,
     DirectionSpec,
+    SpecError,
+    StudyChunks,
+    kinds_by_hand,
+    swept_kinds,
+)
+from backend.geometry.direction_library import (
     anchor_importance,
     available,
     category_gate_of,

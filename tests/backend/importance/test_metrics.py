@@ -12,8 +12,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from backend.importance.estimates import kl_divergence
 from backend.importance.metric_registry import metrics_to_compute
-from backend.importance.metrics import CONVENTIONS, RolloutsError, importance_of_cot, kl_divergence
+from backend.importance.metrics import CONVENTIONS, RolloutsError, importance_of_cot
 from backend.schema.tables import TABLES
 
 SHARED = Path(os.environ.get("ANCHORSCOPE_SHARED") or Path(__file__).resolve().parents[3].parent / "shared")

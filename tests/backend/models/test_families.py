@@ -17,10 +17,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from backend.geometry import directions
 from backend.geometry.fisher import fisher_cot
 from backend.geometry.sweep import sweep_cot
-from backend.models import families
+from backend.models import families, trial
 from backend.models.edits import addition, editor_of, encode
 from backend.models.layers import layers_of, private_copy, residual_of, with_residual
-from backend.models.loading import LoadedModel, ModelLoadingError
+from backend.models.loaded import LoadedModel
+from backend.models.loading import ModelLoadingError
 from backend.models.sampling import SampleRequest, SamplingParameters, sample, uses_shared_prefixes
 from backend.models.streaming import Arm, stream
 
@@ -205,7 +206,7 @@ def line(row: Row) -> str:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_a_family_is_measured_as_its_own_forward_pass_says(row):
     model = loaded(row)
-    families.check(row.name, model.model)
+    trial.check(row.name, model.model)
     assert families.is_known(row.family)
     own = own_logits(model.model, TOKENS)
     encoded = encode(model, TOKENS)
@@ -305,4 +306,4 @@ def test_a_model_whose_tokens_see_later_ones_is_refused_by_what_it_predicts():
     torch.manual_seed(0)
     config = AutoConfig.for_model("bert", **SHAPE)
     with pytest.raises(ModelLoadingError, match=r"encoder \(family bert\) cannot be measured: .*later tokens"):
-        families.check("encoder", AutoModelForCausalLM.from_config(config).eval())
+        trial.check("encoder", AutoModelForCausalLM.from_config(config).eval())
