@@ -17,4 +17,4 @@ site.addsitedir(str(Path(__file__).resolve().parents[1]))
 if get_script_run_ctx(suppress_warning=True) is None:
     server = st.App(Path(__file__).resolve(), middleware=importlib.import_module("app.shell.serving").guards())
 else:
-    importlib.import_module("app.shell.navigation").run()
+    importlib.import_module("app.entry").run()

@@ -14,4 +14,4 @@ with left:
     views.show(TEXT, here)
 with right:
     views.show(CHUNK, here)
-    views.show(views.choose("panel", "About this chunk", ABOUT), here)
+    views.show(ABOUT[views.part("panel", "About this chunk", {word: view.title for word, view in ABOUT.items()})], here)

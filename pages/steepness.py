@@ -4,13 +4,59 @@ side by side.
 
 import streamlit as st
 
-from app.shared import chosen_chunk
-from app.shell import navigation, studies
-from app.steepness import all_pairs
+from app.shared import views
+from app.steepness.agreement import importance
+from app.steepness.local_geometry import measured_at
+from app.steepness.one_pair import pair
+from app.steepness.views import (
+    AGREEMENT,
+    BEFORE,
+    CHUNK,
+    EVIDENCE,
+    FINITE,
+    ISOTROPIC,
+    MANIFOLD,
+    PAIRS,
+    PARTS,
+    RESAMPLE,
+    SCATTER,
+    SWEPT,
+)
 
-store = studies.open_store(navigation.study())
-where = chosen_chunk.here(store)
+
+def one_pair() -> None:
+    here.once(pair)
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        views.show(SCATTER, here)
+        views.show(EVIDENCE, here, heading=True)
+    with right:
+        views.show(CHUNK, here)
+
+
+def all_pairs() -> None:
+    views.show(PAIRS, here)
+
+
+def metrics() -> None:
+    views.require(here, importance)
+    left, right = st.columns([1, 1], gap="medium")
+    with left:
+        views.show(AGREEMENT, here, heading=True)
+    with right:
+        views.show(RESAMPLE, here)
+
+
+def geometry() -> None:
+    here.once(measured_at)
+    for pair_of_views in ((SWEPT, ISOTROPIC), (FINITE, MANIFOLD)):
+        for column, view in zip(st.columns(2, gap="medium"), pair_of_views, strict=True):
+            with column:
+                views.show(view, here, heading=True)
+    views.show(BEFORE, here, heading=True)
+
+
+here = views.here_now()
+views.require(here, views.chunks)
 st.title("Steepness and importance")
-
-view = all_pairs.view()
-all_pairs.VIEWS[view][1](store, where)
+{"pair": one_pair, "pairs": all_pairs, "metrics": metrics, "geometry": geometry}[views.part("view", "View", PARTS)]()

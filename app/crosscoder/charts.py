@@ -43,7 +43,7 @@ def _compared(here: Here) -> None:
             " norms."
         )
     with right:
-        drawn, scatter = kept.head(MOST_ROWS), f"nrn_and_scaling_{turn}"
+        drawn, scatter = kept.head(MOST_ROWS), keys.of(f"nrn_and_scaling_{turn}")
         share = {"nu_eps": "share_eps", "nu_r": "share_r"}[scaling]
         st.plotly_chart(
             nrn_and_scaling(drawn, norm=norm, scaling=scaling, selected=chosen_dictionary.feature(dictionary)),

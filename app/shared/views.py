@@ -36,6 +36,10 @@ class Here:
             self._made[make] = make(self)
         return self._made[make]
 
+    def made(self, make: Callable[["Here"], T]) -> T | None:
+        """What `make` gave, where a view or the page has shown it; None where none has."""
+        return self._made.get(make)
+
     def look_at(self, chunk: ChosenChunk) -> None:
         """Have every view look at this chunk."""
         self._made[_chunk] = chunk
@@ -101,19 +105,17 @@ def show(view: View, here: Here, *, heading: bool = False, quiet: bool = False) 
     view.draw(here, here.store)
 
 
-def choose(word: str, label: str, options: Mapping[str, View], **how: Any) -> View:
-    """The one of several views that is shown, behind a row of their titles; `word` has it in the selection."""
-    name = selection.pick(
+def part(word: str, label: str, titles: Mapping[str, str]) -> str:
+    """The part of a page that is shown, behind a row of titles; `word` has it in the selection."""
+    return selection.pick(
         word,
         label,
-        list(options),
-        show=lambda name: options[name].title,
+        list(titles),
+        show=titles.__getitem__,
         widget=st.segmented_control,
         required=True,
         label_visibility="collapsed",
-        **how,
     )
-    return options[name]
 
 
 def mount(view: View, store: Store, place: str) -> None:

@@ -1,113 +1,46 @@
-"""The pages, the sidebar they share, and the place where an error meant for people is shown."""
+"""The pages there are, the way from one to another, and the study that is open on all of them."""
 
-import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from app.shell import progress, selection, studies
-from app.shell.missing import NO_STUDY, PageEnds, say, say_and_end
-from app.shell.untrusted import one_line, show
-from backend import faults
-from backend.errors import AnchorscopeError
-from backend.plain import plain
+from app.shell import selection, studies
+from app.shell.missing import NO_STUDY, say_and_end
 from backend.root import ROOT
-from backend.store.store import DamagedGeneration
 
-_PAGES, _ASSETS = ROOT / "pages", studies.ROOT / "assets"
-OVERVIEW, CHAINS, MAP, STEEPNESS, STEERING = "overview", "chains_of_thought", "latent_map", "steepness", "steering"
-CROSSCODER, FEATURE, CHAIN_FEATURES, CATEGORIES = "crosscoder", "feature", "features_on_chain", "categories"
-INTERVENTIONS = "interventions"
-_SECTIONS = {
-    None: {
-        OVERVIEW: ("Overview", ":material/dashboard:"),
-        CHAINS: ("Chains of thought", ":material/segment:"),
-        MAP: ("Latent map", ":material/scatter_plot:"),
-        STEEPNESS: ("Steepness and importance", ":material/show_chart:"),
-        STEERING: ("Steering", ":material/tune:"),
-    },
-    "Features": {
-        CROSSCODER: ("Crosscoder", ":material/compare_arrows:"),
-        FEATURE: ("Feature", ":material/lens_blur:"),
-        CHAIN_FEATURES: ("Features on the chain", ":material/grid_on:"),
-        CATEGORIES: ("Categories", ":material/category:"),
-        INTERVENTIONS: ("Interventions", ":material/science:"),
-    },
-}
-_TITLES = {name: title for section in _SECTIONS.values() for name, title in section.items()}
-_INSTEAD = "study_instead"
-_IGNORED = {
-    "problem": "problem",
-    "cot": "chain of thought",
-    "chunk": "chunk",
-    "model": "model",
-    "layer": "layer",
-    "dictionary": "dictionary",
-    "feature": "feature",
-    "pinned": "pinned feature",
-    "token": "token",
-    "own": "typed text",
-    "through": "last layer",
-    "question": "typed question",
-    "written": "typed chain of thought",
-    "truth": "typed answer",
-    "words": "typed text",
-    "reworded": "typed wording",
-    "run": "run",
-    "against": "second run",
-    "asked": "intervention",
-    "unit": "unit of β",
-}
-_STANDING = {  # before a value that does not say of itself what it is
-    "direction": "direction ",
-    "position": "steered at the ",
-    "place": "steering ",
-    "made": "made at layer ",
-    "while": "only while ",
-}
-_LONGEST_NOTE = 2000  # characters of the note at the top, which shows one line of it until somebody points at it
+_FILES = ROOT / "pages"
 
 
-def run() -> None:
-    """One run of the app: sidebar, page, and the selection written back to the URL whatever happens."""
-    st.set_page_config(page_title="Anchorscope", page_icon=str(_ASSETS / "icon.svg"), layout="wide")
-    st.logo(str(_ASSETS / "logo.svg"), size="large", icon_image=str(_ASSETS / "icon.svg"))
-    _style()
-    unknown = _forget_unknown_path()
-    page = st.navigation([page_named(name) for name in _TITLES], position="hidden")
-    selection.begin(page.url_path)
-    links, top = st.sidebar.empty(), st.empty()
-    _links(links)
-    try:
-        found = studies.found()
-        _sidebar(found)
-        _say_it_is_gone(found)
-        _say_it_is_older(found)
-        with contextlib.suppress(PageEnds):
-            page.run()
-    except PageEnds:
-        pass
-    except (
-        DamagedGeneration
-    ):  # met in the middle of a page: opening the study again gives the generation before, or the words for it
-        selection.rerun()
-    except AnchorscopeError as error:
-        _say_in_place_of_the_page(str(error))
-    except Exception as error:  # a fault of the machine, wherever it was met, is said; every other one is raised again
-        if (words := faults.in_words(error)) is None:
-            raise
-        _say_in_place_of_the_page(words)
-    finally:
-        selection.publish()
-    _say_above(top, unknown)
-    _links(links)
+@dataclass(frozen=True)
+class Page:
+    """A script under pages/: what the sidebar calls it, and the heading it stands under there."""
+
+    title: str
+    icon: str
+    section: str | None = None
+
+
+OVERVIEW, CHAINS, STEERING, CROSSCODER, FEATURE = "overview", "chains_of_thought", "steering", "crosscoder", "feature"
+# Every page, in the sidebar's order; a section's pages stand together. The name is that of the script, of its folder
+# under app/, and of the page in an address.
+PAGES = {
+    OVERVIEW: Page("Overview", ":material/dashboard:"),
+    CHAINS: Page("Chains of thought", ":material/segment:"),
+    "latent_map": Page("Latent map", ":material/scatter_plot:"),
+    "steepness": Page("Steepness and importance", ":material/show_chart:"),
+    STEERING: Page("Steering", ":material/tune:"),
+    CROSSCODER: Page("Crosscoder", ":material/compare_arrows:", "Features"),
+    FEATURE: Page("Feature", ":material/lens_blur:", "Features"),
+    "features_on_chain": Page("Features on the chain", ":material/grid_on:", "Features"),
+    "categories": Page("Categories", ":material/category:", "Features"),
+    "interventions": Page("Interventions", ":material/science:", "Features"),
+}
 
 
 def page_named(name: str) -> st.Page:
-    title, icon = _TITLES[name]
-    return st.Page(_PAGES / f"{name}.py", title=title, icon=icon, url_path=name, default=name == OVERVIEW)
+    page = PAGES[name]
+    return st.Page(_FILES / f"{name}.py", title=page.title, icon=page.icon, url_path=name, default=name == OVERVIEW)
 
 
 def go_to(name: str) -> None:
@@ -125,107 +58,3 @@ def study() -> Path:
     if selection.get("study") is None:
         selection.choose(study=name)
     return found[name]
-
-
-def _links(place: DeltaGenerator) -> None:
-    """Links to the pages.
-
-    They carry the selection, so that a page is one step in the browser's history and opens alike in a new tab.
-    """
-    with place.container(gap="xxsmall"):
-        for section, pages in _SECTIONS.items():
-            if section:
-                st.caption(section)
-            for name in pages:
-                st.page_link(page_named(name), query_params=selection.values(), width="stretch")
-
-
-def _sidebar(found: dict[str, Path]) -> None:
-    with st.sidebar:
-        if _gone(found) is not None and found:
-            st.selectbox(
-                "Study",
-                list(found),
-                index=None,
-                placeholder="Choose another",
-                key=_INSTEAD,
-                on_change=_choose_instead,
-            )
-        elif found:
-            selection.pick(
-                "study", "Study", list(found), help="Every study under stores/, and those named in ANCHORSCOPE_STORES."
-            )
-            progress.watch(found[selection.checked("study", list(found))])
-
-
-def _choose_instead() -> None:
-    if (name := st.session_state.get(_INSTEAD)) is not None:
-        selection.choose(study=name)
-
-
-def _gone(found: dict[str, Path]) -> str | None:
-    """The name of the chosen study where it is not here: never another one in its place."""
-    name = selection.get("study")
-    return None if name in found else name
-
-
-def _say_it_is_gone(found: dict[str, Path]) -> None:
-    if (name := _gone(found)) is None:
-        return
-    st.title("Anchorscope")
-    show(
-        f"There is no study {one_line(plain(name), 100)} here. Its folder was deleted, moved or renamed, its disk is"
-        " not mounted, or the link came from another machine. " + ("Choose another one on the left." if found else "")
-    )
-    if not found:
-        say(NO_STUDY)
-    raise PageEnds
-
-
-def _say_it_is_older(found: dict[str, Path]) -> None:
-    """A word above every page whose study is shown as it was before its newest results were damaged."""
-    name = selection.get("study")
-    with contextlib.suppress(AnchorscopeError):  # the page says it
-        if name in found and (words := studies.open_store(found[name]).older) is not None:
-            with st.container(border=True, key="older"):
-                show(words)
-
-
-def _say_in_place_of_the_page(words: str) -> None:
-    with st.container(border=True, key="problem"):
-        show(words)
-
-
-def _forget_unknown_path() -> str | None:
-    """Have a path that is no page open the Overview instead of Streamlit's modal; returns it, None where it names a
-    page.
-
-    The Overview itself is served at the root, so its own name would be unknown too. A page's name counts in either case
-    and with hyphens.
-    """
-    pages = get_script_run_ctx().pages_manager
-    path = pages.intended_page_name or ""
-    if pages.intended_page_script_hash or not path:
-        return None
-    name = path.strip("/").rpartition("/")[2].lower().replace("-", "_").removesuffix(".py")
-    pages.set_script_intent("", name if name in _TITLES and name != OVERVIEW else "")
-    return None if name in _TITLES else path
-
-
-def _say_above(place: DeltaGenerator, unknown: str | None) -> None:
-    """One line at the top of the page, where there is something to say of the link or of what stands in for what is
-    selected.
-    """
-    said = [] if unknown is None else [f"There is no page “{one_line(unknown, 60)}”: this is the Overview."]
-    if ignored := selection.notes():
-        names = ", ".join(_IGNORED.get(name, f"setting “{name}”") for name in ignored)
-        said.append(f"The link named something this study does not have ({names}); it was ignored.")
-    for name, wanted, shown in selection.stand_ins():
-        said.append(f"Not here: {_STANDING.get(name, '')}{wanted}. Shown: {shown}.")
-    if said:
-        with place.container(key="notes"):
-            show(one_line(" ".join(said), _LONGEST_NOTE))
-
-
-def _style() -> None:
-    st.html(Path(__file__).with_name("style.css"))

@@ -1,5 +1,4 @@
-"""The views of the page of evidence, and two of them: all pairs of geometry and importance,
-and the importance metrics."""
+"""All pairs of geometry and importance: what the study says in words, and the table of them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,25 +6,23 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.figures.evidence import agreement_matrix, effects
+from app.figures.evidence import effects
 from app.figures.steepness import signed, span
-from app.shared import chunk_colours
-from app.shared.chosen_chunk import ChosenChunk
 from app.shared.chosen_stream import short
 from app.shared.clicks import marks, picked_row
 from app.shared.geometry_columns import place_in_words
-from app.shared.statistics_cache import agreement_of, pairs_of
-from app.shell import keys, selection, studies
-from app.shell.missing import Missing, command, no_rollouts, say
+from app.shared.statistics_cache import pairs_of
+from app.shared.views import Here
+from app.shell import keys, selection
+from app.shell.missing import Missing, command
 from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import CONVENTIONS, column, metric_choice, studied_words
-from app.steepness import local_geometry, one_pair, resample_now
+from app.steepness import one_pair
 from app.steepness.one_pair import COVARIATE_WORDS, SUBSET_WORDS
 from backend.evidence.power import POWER, SAID, Power
 from backend.evidence.record import disagree
 from backend.evidence.rule import P_ALONE, RULE
 from backend.ids import stable_id
-from backend.importance.conventions import comparable
 from backend.importance.metric_registry import METRICS
 from backend.store.geometry_columns import COLUMNS, NO_LAYER, NONE
 from backend.store.store import Store
@@ -37,34 +34,20 @@ _PAIR = ("x", "kind", "model_id", "layer", "position", "unit", "metric", "conven
 _CORRELATIONS = ("|ρ|", "ρ", "low", "high", "null low", "null high", "ρ given", "found from", "pooled ρ")
 
 
-def view() -> str:
-    """Which part of the page is shown: one of VIEWS."""
-    return selection.pick(
-        "view",
-        "View",
-        list(VIEWS),
-        show=lambda name: VIEWS[name][0],
-        widget=st.segmented_control,
-        required=True,
-        label_visibility="collapsed",
+def tested(here: Here) -> Missing | None:
+    """Pairs of geometry and importance that were tested."""
+    if len(pairs_of(here.store)):
+        return None
+    return Missing(
+        "The pairs of this study have not been tested, so what relates to importance is only known one pair at a time."
+        " Put a table [geometry] into the study file where it has none, and run it:",
+        command(here.store.path, "evidence"),
     )
 
 
-# All pairs
-
-
-def all_pairs(store: Store, where: ChosenChunk) -> None:
+def draw(here: Here, store: Store) -> None:
     """What the study says in words, and the table of all pairs; choosing a row opens its scatter."""
     rows = pairs_of(store)
-    if rows.empty:
-        say(
-            Missing(
-                "The pairs of this study have not been tested, so what relates to importance is only known one pair at"
-                " a time. Put a table [geometry] into the study file where it has none, and run it:",
-                command(store.path, "evidence"),
-            )
-        )
-        return
     for words in headline(rows):
         show(words)
     one_pair.whose(store)
@@ -311,55 +294,3 @@ def open_pair(row: pd.Series) -> None:
 def _clicked(key: str, rows: pd.DataFrame) -> None:
     if (mark := next((mark for mark in marks(key) if type(mark) is int and 0 <= mark < len(rows)), None)) is not None:
         open_pair(rows.iloc[mark])
-
-
-# Metrics
-
-
-def metrics(store: Store, where: ChosenChunk) -> None:
-    """How the importance metrics agree, how the selected chunk's metric settles with rollouts,
-    and resampling it now."""
-    choices = chunk_colours.importance_options(store)
-    if not choices:
-        say(no_rollouts(store.coverage().iloc[0], store.path, has_tokens=True))
-        return
-    left, right = st.columns([1, 1], gap="medium")
-    with left:
-        st.subheader("Agreement of the metrics")
-        _agreement(store, choices)
-    with right:
-        resample_now.metric_of_chunk(store, where, choices)
-
-
-def _agreement(store: Store, choices: list[str]) -> None:
-    every = selection.pick_switch(
-        "every", "Every convention", default=False, help="Else one convention of each metric, the usual one."
-    )
-    shown = (
-        choices if every else list({choice.partition(":")[0]: choice for choice in reversed(choices)}.values())[::-1]
-    )
-    values = studies.ask(store.importance_values)
-    values = values.assign(choice=values["metric"] + ":" + values["convention"])
-    wide = values[values["choice"].isin(shown)].pivot(
-        index=["chunk_id", "cot_id", "problem_id"], columns="choice", values="value"
-    )
-    wide = wide.reset_index().drop(columns="chunk_id")
-    found = agreement_of(wide)
-    fair = [comparable(a.partition(":")[2], b.partition(":")[2]) for a, b in zip(found["a"], found["b"], strict=True)]
-    found = found[pd.Series(fair, index=found.index, dtype=bool)]  # a list without elements would choose columns
-    st.plotly_chart(
-        agreement_matrix(found, {choice: metric_choice(choice) for choice in shown}), key=keys.of("agreement")
-    )
-    st.caption(
-        "Spearman's ρ over chunks where both are known; n and the 95 % interval over problems on hover. Metrics that"
-        " share rollouts agree in part because they share their noise. What was published is compared with `ta` alone,"
-        " whose directions and comparators it has."
-    )
-
-
-VIEWS = {
-    "pair": ("One pair", one_pair.one_pair),
-    "pairs": ("All pairs", all_pairs),
-    "metrics": ("Metrics", metrics),
-    "geometry": ("Side by side", local_geometry.side_by_side),
-}

@@ -2,6 +2,8 @@
 and the ways to measure steepness side by side."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,11 +18,11 @@ from app.figures.geometry import (
     on_and_off_manifold,
     swept_against_fisher,
 )
-from app.shared.chosen_chunk import ChosenChunk
 from app.shared.clicks import go_to_clicked
 from app.shared.geometry_columns import known_columns, pick_column
+from app.shared.views import Here
 from app.shell import keys, selection, studies
-from app.shell.missing import Missing, command, say
+from app.shell.missing import Missing, PageEnds, command, say
 from app.shell.numbers import interval, number
 from app.shell.untrusted import show
 from app.shell.vocabulary import direction_order, direction_words, studied_words, unit_words
@@ -132,68 +134,99 @@ def _with_error(value: float, error: float) -> str:
 # Side by side
 
 
-def side_by_side(store: Store, where: ChosenChunk) -> None:
-    """The same chunks by the sweep, exactly, along random directions, on the manifold and off it; and before a chunk
-    against after it.
-    """
-    choices = known_columns(store)
+@dataclass(frozen=True)
+class MeasuredAt:
+    """Where steepness is measured in several ways: a stream, a position and a unit of β, and the directions' kind."""
+
+    kind: str
+    model: str
+    layer: int
+    position: str
+    unit: str
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """By its names in the store."""
+        return {"model_id": self.model, "layer": self.layer, "position": self.position, "unit": self.unit}
+
+    def of(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """The rows of its stream."""
+        return rows[(rows["model_id"] == self.model) & (rows["layer"] == self.layer)]
+
+
+def measured_at(here: Here) -> MeasuredAt:
+    """Its pickers. Ends the page where no chunk was steered."""
+    choices = known_columns(here.store)
     if not set(columns_of(EXACT, LOCAL)) & set(choices["x"]):
-        say(not_computed(store))
+        say(not_computed(here.store))
     directed = choices[choices["x"].isin(_DRAWN)]
     if directed.empty:
-        return
+        raise PageEnds
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         exact = (
             directed["x"] == "fisher_steepness"
         )  # where there is any, a place without it has nothing to set side by side
         row = pick_column(
-            store, directed.assign(x=(exact | ~exact.any()).map({True: "here", False: "elsewhere"})), "here"
+            here.store, directed.assign(x=(exact | ~exact.any()).map({True: "here", False: "elsewhere"})), "here"
         )
-    place = {"model_id": row.model_id, "layer": int(row.layer), "position": row.position, "unit": row.unit}
-    left, right = st.columns(2, gap="medium")
-    with left:
-        st.subheader("Sweep against Fisher")
-        curves = swept_and_fisher(store, place, row.kind)
-        _chart(swept_against_fisher(curves, unit=row.unit, selected=where.chunk), "swept_fisher", curves)
-        several = curves["n_directions"].max() > 1 if len(curves) else False
-        st.caption(
-            ("Each mark is a chunk: mean over its directions of this kind. " if several else "Each mark is a chunk. ")
-            + "|a| is fitted over all β and bends with what is not quadratic; Fisher is the limit at β = 0."
-        )
-    everywhere = studies.ask(store.local_geometry_at, **place)
-    with right:
-        st.subheader("Random directions against tr(G)/2d")
-        random = isotropic_and_random(store, place, everywhere)
-        _chart(isotropic_against_random(random, unit=row.unit, selected=where.chunk), "isotropic_random", random)
-        st.caption("tr(G)/2d is the mean of ½·vᵀGv over all directions; bars: ± one standard error of its estimate.")
-    left, right = st.columns(2, gap="medium")
-    with left:
-        st.subheader("Finite steps at the selected chunk")
-        own = store.local_geometry_of(where.chunk)
-        own = own[(own["model_id"] == row.model_id) & (own["layer"] == row.layer)]
-        own = own[(own["position"] == row.position) & (own["unit"] == row.unit)]
-        if len(own) and pd.notna(own["n_random"].iloc[0]):
-            st.plotly_chart(finite_steps(own.iloc[0]), key=keys.of("finite_steps"), config={"displayModeBar": False})
-            st.caption(_random_steps(own.iloc[0]))
-        else:
-            st.caption(
-                "No finite steps were made at this chunk: they are had at some chunks of the study (`spectra` of"
-                " [geometry])."
-            )
-            _offer(
-                everywhere.loc[everywhere["n_random"].notna(), "chunk_id"],
-                "finite_steps_at",
-                "Show a chunk that has them",
-                "chunk",
-            )
-    with right:
-        st.subheader("On the manifold against off it")
-        _chart(on_and_off_manifold(everywhere, unit=row.unit, selected=where.chunk), "manifold", everywhere)
-        st.caption(
-            "Tangents: leading principal components of the nearest chunk activations. Off: random directions orthogonal"
-            " to them."
-        )
-    _before_and_after(store, where, row)
+    return MeasuredAt(row.kind, row.model_id, int(row.layer), row.position, row.unit)
+
+
+def draw_swept(here: Here, store: Store) -> None:
+    """The sweep against its exact limit."""
+    at = here.once(measured_at)
+    curves = swept_and_fisher(store, at.named, at.kind)
+    _chart(swept_against_fisher(curves, unit=at.unit, selected=here.chunk.chunk), keys.of("swept_fisher"), curves)
+    several = curves["n_directions"].max() > 1 if len(curves) else False
+    st.caption(
+        ("Each mark is a chunk: mean over its directions of this kind. " if several else "Each mark is a chunk. ")
+        + "|a| is fitted over all β and bends with what is not quadratic; Fisher is the limit at β = 0."
+    )
+
+
+def draw_isotropic(here: Here, store: Store) -> None:
+    """Random directions against the exact mean over all of them."""
+    at = here.once(measured_at)
+    random = isotropic_and_random(store, at.named, _everywhere(store, at))
+    figure = isotropic_against_random(random, unit=at.unit, selected=here.chunk.chunk)
+    _chart(figure, keys.of("isotropic_random"), random)
+    st.caption("tr(G)/2d is the mean of ½·vᵀGv over all directions; bars: ± one standard error of its estimate.")
+
+
+def draw_finite_steps(here: Here, store: Store) -> None:
+    """What random steps of finite size do at the selected chunk."""
+    at = here.once(measured_at)
+    own = at.of(store.local_geometry_of(here.chunk.chunk))
+    own = own[(own["position"] == at.position) & (own["unit"] == at.unit)]
+    if len(own) and pd.notna(own["n_random"].iloc[0]):
+        st.plotly_chart(finite_steps(own.iloc[0]), key=keys.of("finite_steps"), config={"displayModeBar": False})
+        st.caption(_random_steps(own.iloc[0]))
+        return
+    st.caption(
+        "No finite steps were made at this chunk: they are had at some chunks of the study (`spectra` of [geometry])."
+    )
+    everywhere = _everywhere(store, at)
+    _offer(
+        everywhere.loc[everywhere["n_random"].notna(), "chunk_id"],
+        keys.of("finite_steps_at"),
+        "Show a chunk that has them",
+        "chunk",
+    )
+
+
+def draw_manifold(here: Here, store: Store) -> None:
+    """Steepness along the manifold against off it."""
+    at = here.once(measured_at)
+    rows = _everywhere(store, at)
+    _chart(on_and_off_manifold(rows, unit=at.unit, selected=here.chunk.chunk), keys.of("manifold"), rows)
+    st.caption(
+        "Tangents: leading principal components of the nearest chunk activations. Off: random directions orthogonal"
+        " to them."
+    )
+
+
+def _everywhere(store: Store, at: MeasuredAt) -> pd.DataFrame:
+    return studies.ask(store.local_geometry_at, **at.named)
 
 
 def swept_and_fisher(store: Store, place: dict, kind: str) -> pd.DataFrame:
@@ -248,18 +281,18 @@ def _random_steps(row: pd.Series) -> str:
 # Before and after
 
 
-def _before_and_after(store: Store, where: ChosenChunk, row: pd.Series) -> None:
-    st.subheader("Just before a chunk against just after it")
-    rows = store.before_after_of(where.cot)
-    rows = rows[(rows["model_id"] == row.model_id) & (rows["layer"] == row.layer)]
+def draw_before_after(here: Here, store: Store) -> None:
+    """Steering just before each chunk of the chain against just after it."""
+    where, at = here.chunk, here.once(measured_at)
+    rows = at.of(store.before_after_of(where.cot))
     if rows.empty:
         st.caption(
             "This chain of thought was not steered before and after its chunks at this layer (`before_after` CoTs of"
             " [geometry])."
         )
         _offer(
-            store.cots_before_after(row.model_id, row.layer),
-            "before_after_at",
+            store.cots_before_after(at.model, at.layer),
+            keys.of("before_after_at"),
             "Show a chain of thought that was",
             "cot",
         )
@@ -269,7 +302,7 @@ def _before_and_after(store: Store, where: ChosenChunk, row: pd.Series) -> None:
         kinds = list(dict.fromkeys(rows["kind"].fillna(NONE)))
         kind = kinds[0]
         if len(kinds) > 1:
-            kind = selection.checked("direction", kinds, row.kind, elsewhere=DIRECTION_KINDS, show=direction_words)
+            kind = selection.checked("direction", kinds, at.kind, elsewhere=DIRECTION_KINDS, show=direction_words)
             selection.offer(
                 "before_after_direction",
                 "Direction",

@@ -16,6 +16,7 @@ from app.shared.clicks import go_to_clicked
 from app.shared.geometry_columns import known_columns, pick_column, place_in_words
 from app.shared.statistics_cache import chance_of, evidence_of, stored_evidence
 from app.shared.steered_chunk import kl_of_chunk
+from app.shared.views import Here
 from app.shell import keys, navigation, selection, studies
 from app.shell.missing import no_rollouts, say_and_end
 from app.shell.numbers import interval, number
@@ -133,19 +134,39 @@ def points(store: Store, chosen: Chosen) -> pd.DataFrame:
 # On the page
 
 
-def one_pair(store: Store, where: ChosenChunk) -> None:
-    """The scatter and its evidence, and the selected chunk beside them."""
-    chosen = controls(store)
-    rows = points(store, chosen)
-    left, right = st.columns([3, 2], gap="medium")
-    with left:
-        frame = rows.rename(columns={"value": "y"})
-        stored = {subset: stored_evidence(store, chosen.pair, subset) for subset in SUBSETS}
-        found = {subset: kept or _computed(frame, chosen, subset) for subset, kept in stored.items()}
-        _scatter(rows, chosen, found["all"], where.chunk)
-        _evidence(store, chosen, found, is_stored=stored["all"] is not None)
-    with right:
-        chunk(store, where, chosen, rows)
+@dataclass(frozen=True)
+class Pair:
+    """The pair that is looked at: its points, and its evidence on each subset of them."""
+
+    chosen: Chosen
+    points: pd.DataFrame
+    evidence: Mapping[str, Evidence]
+    is_stored: bool
+
+
+def pair(here: Here) -> Pair:
+    """The pickers, and the pair by them."""
+    chosen = controls(here.store)
+    rows = points(here.store, chosen)
+    frame = rows.rename(columns={"value": "y"})
+    stored = {subset: stored_evidence(here.store, chosen.pair, subset) for subset in SUBSETS}
+    found = {subset: kept or _computed(frame, chosen, subset) for subset, kept in stored.items()}
+    return Pair(chosen, rows, found, stored["all"] is not None)
+
+
+def draw_scatter(here: Here, store: Store) -> None:
+    found = here.once(pair)
+    _scatter(found.points, found.chosen, found.evidence["all"], here.chunk.chunk)
+
+
+def draw_evidence(here: Here, store: Store) -> None:
+    found = here.once(pair)
+    _evidence(store, found.chosen, found.evidence, is_stored=found.is_stored)
+
+
+def draw_chunk(here: Here, store: Store) -> None:
+    found = here.once(pair)
+    chunk(store, here.chunk, found.chosen, found.points)
 
 
 def _computed(frame: pd.DataFrame, chosen: Chosen, subset: str) -> Evidence:
@@ -155,15 +176,15 @@ def _computed(frame: pd.DataFrame, chosen: Chosen, subset: str) -> Evidence:
 
 
 def _scatter(rows: pd.DataFrame, chosen: Chosen, found: Evidence, selected: str) -> None:
-    pair, key = "|".join(map(str, chosen.pair.values())), keys.of("steepness")
+    name, key = "|".join(map(str, chosen.pair.values())), keys.of("steepness")
     kept = st.session_state.get("shuffled")
-    seed = kept[1] if kept and kept[0] == pair else None
+    seed = kept[1] if kept and kept[0] == name else None
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.button(
             "Shuffle importance",
             icon=":material/shuffle:",
             key=keys.of("shuffle"),
-            on_click=lambda: st.session_state.update(shuffled=(pair, (seed or 0) + 1)),
+            on_click=lambda: st.session_state.update(shuffled=(name, (seed or 0) + 1)),
             help="Deal importance anew among the chunks of each CoT: a look at what chance draws.",
         )
         if seed is not None:
@@ -247,7 +268,6 @@ def explanation(found: Association) -> None:
 def _evidence(store: Store, chosen: Chosen, by_subset: Mapping[str, Evidence], *, is_stored: bool) -> None:
     """The answer in words, why, and the numbers, on all chunks and away from the origin."""
     whole = by_subset["all"]
-    st.subheader("Evidence")
     importance = metric_choice(f"{chosen.metric}:{chosen.convention}")
     show(
         in_words(

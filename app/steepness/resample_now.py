@@ -13,6 +13,7 @@ from app.figures.evidence import convergence
 from app.shared import chunk_colours, live
 from app.shared.chosen_chunk import ChosenChunk
 from app.shared.statistics_cache import convergence_of
+from app.shared.views import Here
 from app.shared.waiting import place_in_line
 from app.shell import keys, selection, studies
 from app.shell.missing import no_rollouts, say
@@ -31,8 +32,9 @@ _STEPS = 8  # numbers of rollouts at which convergence is looked at
 _BATCH = 16
 
 
-def metric_of_chunk(store: Store, where: ChosenChunk, choices: list[str]) -> None:
+def draw(here: Here, store: Store) -> None:
     """The chunk's metric as it is stored, how it came to it, and a button that makes it better known."""
+    where, choices = here.chunk, chunk_colours.importance_options(store)
     chunk = store.chunk_place(where.chunk).iloc[0]
     st.subheader(f"Chunk {chunk.chunk_index + 1}: how sure is its importance?")
     usual = chunk_colours.usual_choice(choices)

@@ -11,14 +11,17 @@ from app.components.streams import streams
 from app.figures.steering import accuracy_by_arm, answers_by_arm, dose_response
 from app.shared import live, typed_text
 from app.shared.clicks import picked_rows
+from app.shared.views import Here
 from app.shared.waiting import place_in_line
 from app.shell import keys, selection
+from app.shell.missing import Missing
 from app.shell.numbers import interval
 from app.shell.numbers import number as figure
 from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import ARMS, FINISHES, OUTCOMES, RUN_KINDS, metric_choice
 from app.steering.controls import CONTROL_SEED, Plan, about_run
 from app.steering.steered_text import Subject, continue_with, take_from
+from app.steering.text_and_curve import planned, steered
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
 from backend.live.available import Choice
@@ -29,6 +32,29 @@ from backend.store.store import Store
 
 _ALL, _SHOWN_RUNS = 10**9, 200
 _VERDICTS = {True: "correct", False: "wrong"}
+
+
+def draw_controls(here: Here, store: Store) -> None:
+    """What is to be run, and the button."""
+    choice, found = here.once(steered).choice, here.once(planned)
+    run_controls(store, store.path, found.subject, choice, found.plan)
+
+
+def a_run(here: Here) -> Missing | None:
+    """A run that is open."""
+    if any(selection.get(word) for word in ("run", "against")):
+        return None
+    return Missing("No run is open: start one on the page Steering, or choose one that was kept.", None)
+
+
+def draw(here: Here, store: Store) -> None:
+    """The open run, and the one it is compared with."""
+    runs(store.path)
+
+
+def draw_history(here: Here, store: Store) -> None:
+    """The runs that were kept on this text."""
+    history(store.path, here.once(steered).subject)
 
 
 def run_controls(store: Store, study: Path, subject: Subject, choice: Choice, plan: Plan) -> None:

@@ -2,6 +2,7 @@
 its controls.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -10,15 +11,16 @@ import streamlit as st
 
 from app.components.reader import reader
 from app.figures.steering import kl_curve
-from app.shared import chosen_chunk, chosen_stream, live, typed_text
+from app.shared import chosen_chain, chosen_chunk, chosen_stream, live, typed_text
 from app.shared.chosen_chunk import ChosenChunk
+from app.shared.views import Here, chunks, require
 from app.shared.waiting import place_in_line
 from app.shell import keys, selection
-from app.shell.missing import Missing, PageEnds, say_and_end
+from app.shell.missing import Missing, PageEnds
 from app.shell.numbers import number as figure
 from app.shell.untrusted import one_line, show
-from app.steering.controls import CONTROL_SEED, Plan, about_run
-from app.steering.steered_text import Subject, Typed, type_in
+from app.steering.controls import CONTROL_SEED, Plan, about_run, plan
+from app.steering.steered_text import Subject, Typed, chosen, is_typed, type_in, what_was_typed, with_prompt
 from backend.errors import AnchorscopeError
 from backend.geometry.direction_kinds import kinds_by_hand
 from backend.live.available import Choice
@@ -53,18 +55,92 @@ _CLICKS = {"chunk_id": "of", "other_chunk_id": "other"}  # what a click on a chu
 # Which model
 
 
+def a_text(here: Here) -> Missing | None:
+    """A text to steer: one that was typed, or a chain of thought."""
+    return None if is_typed(here.store.path) else chunks(here)
+
+
+def a_model(here: Here) -> Missing | None:
+    """A model that can be steered on this machine."""
+    if live.steerable(here.store):
+        return None
+    return Missing(
+        "No model of this study is on this machine, so nothing can be steered. This command fetches the embedded one,"
+        " with which any text can be steered:",
+        "python -m precompute model",
+    )
+
+
+@dataclass(frozen=True)
+class Steered:
+    """The text that is steered, and the model that reads it."""
+
+    subject: Subject
+    choice: Choice
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The text with its prompt spelt out, and what is done to the model that reads it."""
+
+    subject: Subject
+    plan: Plan
+
+
+def steered(here: Here) -> Steered:
+    """The controls of model and text."""
+    store, own = here.store, what_was_typed() if is_typed(here.store.path) else None
+    where = None if own else here.chunk
+    require(here, a_model)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        choice = choose_model(store, live.steerable(store), where)
+        own_text(own, choice)
+    if own:
+        say_what_a_link_has()
+    if where:
+        here.look_at(where := chosen_chain.choose_cot(store, where))
+    subject = chosen(store, where, choice)
+    say_who_reads(subject, choice)
+    return Steered(subject, choice)
+
+
+def reading(here: Here) -> Status:
+    """The model's reading of the text, whole or on its way."""
+    found = here.once(steered)
+    return live.read(found.choice, to_open(found.subject))
+
+
+def planned(here: Here) -> Planned:
+    """The controls of the intervention. Until the model has read the text, says so and ends the page."""
+    found, opened = here.once(steered), here.once(reading)
+    if not is_read(opened):
+        wait_for(opened, found.subject, found.choice)
+    subject = with_prompt(found.subject, opened.result["prompt"])
+    return Planned(subject, plan(here.store, subject, found.choice, opened))
+
+
+def draw_plan(here: Here, store: Store) -> None:
+    """What is done to the residual stream, and what that adds up to."""
+    found = here.once(planned)
+    say_what(found.plan, found.subject)
+
+
+def draw_text(here: Here, store: Store) -> None:
+    """The text; beside the controls, with the spans that they name."""
+    subject, found = here.once(steered).subject, here.made(planned)
+    text(subject, None) if found is None else text(found.subject, found.plan)
+
+
+def draw_curve(here: Here, store: Store) -> None:
+    """KL(β) of the intervention."""
+    choice, found = here.once(steered).choice, here.once(planned)
+    curve(store.path, found.subject, choice, found.plan)
+
+
 def choose_model(store: Store, found: list[Choice], where: ChosenChunk | None) -> Choice:
     """The model that is steered: the one chosen for every page where it is here, else the text's own, else the first
-    that is here. Ends the page where there is none.
+    that is here.
     """
-    if not found:
-        say_and_end(
-            Missing(
-                "No model of this study is on this machine, so nothing can be steered. This command fetches the"
-                " embedded one, with which any text can be steered:",
-                "python -m precompute model",
-            )
-        )
     by_id = {choice.model_id: choice for choice in found}
     names = dict(store.models()[["model_id", "name"]].itertuples(index=False)) | {
         choice.model_id: choice.model.name for choice in found

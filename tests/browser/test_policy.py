@@ -2,7 +2,7 @@
 
 from playwright.sync_api import expect
 
-from app.shell.navigation import _TITLES
+from app.shell.navigation import PAGES
 
 
 def test_no_page_breaks_the_policy(tab, server):
@@ -15,7 +15,7 @@ def test_no_page_breaks_the_policy(tab, server):
         " e.blockedURI, e.sourceFile))"
     )
     tab.goto(server)
-    for name, (title, _) in _TITLES.items():
+    for name, (title, _) in PAGES.items():
         tab.get_by_role("link", name=title, exact=True).click()
         tab.wait_for_url(f"**{'/' if name == 'overview' else f'/{name}'}?*")
         expect(tab.get_by_test_id("stStatusWidget")).to_have_count(0)

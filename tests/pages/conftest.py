@@ -1,6 +1,7 @@
 """Studies in the states a person may find them in, and the dashboard opened on one of them without a browser."""
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from streamlit.testing.v1 import AppTest
 
 from app.shared import live
 from app.shell import studies
-from tests import small_study
+from backend.store.store import generation_of
+from tests import small_dictionary, small_study
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("overview", "chains_of_thought", "latent_map", "steepness")
@@ -34,6 +36,17 @@ def running(tmp_path_factory) -> Path:
 def imported(tmp_path_factory) -> Path:
     """A published CoT: no tokens, no rollouts, no activations."""
     return small_study.make_imported(tmp_path_factory.mktemp("imported") / "small")
+
+
+@pytest.fixture(scope="session")
+def everything(tmp_path_factory) -> Path:
+    """A portable study with rows in every table that pages read."""
+    folder = small_study.make(tmp_path_factory.mktemp("everything") / "small")
+    small_study.add_training(folder)
+    small_dictionary.add(folder)
+    file = folder.parent / "small.duckdb"
+    shutil.copy(generation_of(folder), file)
+    return file
 
 
 @pytest.fixture

@@ -13,10 +13,8 @@ import pytest
 
 from app.shell import navigation
 from app.shell.selection import FIELDS, LONGEST
-from app.steepness import all_pairs
+from app.steepness.views import PARTS
 from backend.schema.tables import TABLES
-from backend.store.store import generation_of
-from tests import small_dictionary, small_study
 from tests.pages.conftest import words
 
 pytestmark = pytest.mark.usefixtures("no_embedded_model")
@@ -25,7 +23,7 @@ VISITS = (
     ("overview", {}),
     *(("chains_of_thought", {"panel": panel}) for panel in PANELS),
     ("latent_map", {}),
-    *(("steepness", {"view": view}) for view in all_pairs.VIEWS),
+    *(("steepness", {"view": view}) for view in PARTS),
     ("steering", {}),
     ("crosscoder", {}),
     ("feature", {}),
@@ -35,17 +33,6 @@ VISITS = (
 )
 PAGES = tuple(dict.fromkeys(page for page, _ in VISITS))
 FIRST = ("about", "models", "problems", "cots", "chunks")  # without these there is little to see
-
-
-@pytest.fixture(scope="module")
-def everything(tmp_path_factory) -> Path:
-    """A portable study with rows in every table that pages read."""
-    folder = small_study.make(tmp_path_factory.mktemp("everything") / "small")
-    small_study.add_training(folder)
-    small_dictionary.add(folder)
-    file = folder.parent / "small.duckdb"
-    shutil.copy(generation_of(folder), file)
-    return file
 
 
 @pytest.fixture
@@ -78,7 +65,7 @@ def walked(opened, *studies: Path, visits=VISITS, **link: str) -> dict[str, str]
 
 
 def test_pages_here_are_all_there_are():
-    assert set(PAGES) == set(navigation._TITLES)
+    assert set(PAGES) == set(navigation.PAGES)
 
 
 def test_a_study_that_has_everything(opened, everything):

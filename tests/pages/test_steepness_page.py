@@ -10,12 +10,13 @@ from app.shared import live
 from app.shared.geometry_columns import place_in_words
 from app.shell import vocabulary
 from app.steepness import all_pairs, local_geometry, one_pair, resample_now
+from app.steepness.views import PARTS
 from backend.live.service import Status
 from backend.store.store import Store
 from tests import small_study
 from tests.pages.conftest import words
 
-VIEWS = tuple(all_pairs.VIEWS)
+VIEWS = tuple(PARTS)
 PAIR = {"column": "fisher_steepness", "direction": "random", "metric": "counterfactual_importance_kl:ta"}
 
 

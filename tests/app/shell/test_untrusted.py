@@ -64,7 +64,7 @@ OURS = {
     "app/interventions/results.py": {"role", "arm"},
     "app/interventions/form.py": {"kind", "label"},
     "app/overview/contents.py": {"label", "name"},
-    "app/shell/navigation.py": {"name"},
+    "app/entry.py": {"name"},
     "app/shell/progress.py": {"state"},
     "app/steepness/resample_now.py": {"label", "reason"},
     "app/shell/selection.py": {"label"},
