@@ -189,7 +189,7 @@ def test_a_portable_study_is_intervened_on_too_and_without_its_models_the_page_s
     test = opened("interventions", tmp_path / "one.duckdb", **(SELECTED | {"study": "one", "change": "zero"}))
     test.button(key="run_intervention").click().run()
     assert stage.n_left(tmp_path / "one.duckdb") == (16, 16) and started == [tmp_path / "one.duckdb"]
-    monkeypatch.setattr(live, "choices", lambda models: [])
+    monkeypatch.setattr(live, "choices", lambda models, device: [])
     test = opened("interventions", study, **SELECTED)
     assert "are not on this machine" in words(test) and test.button(key="run_intervention").disabled
 

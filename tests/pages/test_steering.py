@@ -220,6 +220,6 @@ def test_a_text_by_a_model_that_is_not_here_is_steered_by_another_and_marked(ope
     from backend.live.requests import Model
 
     choice = available.Choice(Model(tiny("llama").name), tiny("llama").model_id)
-    monkeypatch.setattr(live, "choices", lambda models: [choice])
+    monkeypatch.setattr(live, "choices", lambda models, device: [choice])
     test = open_page(opened, study, direction="random")
     assert "written by somebody/R1-14B" in words(test)
