@@ -27,7 +27,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from backend.crosscoder.train import Settings, Trainer
-from backend.models.layers import linear
+from backend.models.linear import linear
 
 N_MODELS = 2
 PLANTED = 2000  # directions in each model's activations

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from backend.models.layers import layers_of, linear, weight_and_bias
+from backend.models.layers import layers_of
+from backend.models.linear import linear, weight_and_bias
 
 if TYPE_CHECKING:
     from backend.models.loaded import LoadedModel

@@ -22,7 +22,7 @@ from torch import nn
 from backend.crosscoder.dictionary import Dictionary
 from backend.errors import AnchorscopeError
 from backend.ids import seed_for
-from backend.models.layers import linear
+from backend.models.linear import linear
 
 _DENSE = 0.04  # share of codes from which dense products are faster; measured at width 576, 8,192 features, batch 4,096
 _THRESHOLD_MEMORY = 0.99  # of the running mean of a batch's smallest kept gate value

@@ -22,7 +22,7 @@ from backend.geometry.directions import Direction
 from backend.geometry.sweep import SweepError, check_float32, check_steering, curve_columns, predicting_positions
 from backend.models.edits import Encoded, encode
 from backend.models.interventions import PLACES, UNITS
-from backend.models.layers import linear
+from backend.models.linear import linear
 from backend.models.tangents import UpperLayers
 
 if TYPE_CHECKING:

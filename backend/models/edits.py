@@ -20,7 +20,6 @@ at ℓ depends on the tokens alone.
 """
 
 import contextlib
-import copy
 import functools
 import inspect
 import threading
@@ -33,14 +32,15 @@ import torch
 from torch import nn
 
 from backend.errors import AnchorscopeError
+from backend.models.attention import EDITS, attending
 from backend.models.families import equal, shares_prefix
-from backend.models.layers import Layers, layers_of, linear, private_copy, residual_of, weight_and_bias, with_residual
+from backend.models.layers import Layers, layers_of, private_copy, residual_of, with_residual
+from backend.models.linear import LeanLinear, replace_linears
 from backend.models.residuals import checked_tokens, recording
 
 if TYPE_CHECKING:
     from backend.models.loaded import LoadedModel
 
-_ATTENTION = "anchorscope_edits"
 _PLAIN_TOKENS = 4096  # tokens in one plain forward pass of several edits
 
 OthersRead = Mapping[
@@ -352,14 +352,10 @@ class _Editor:
     """The private copies of one model: `parts` for plain passes, and blocks whose attention takes a shared prefix."""
 
     def __init__(self, model: nn.Module) -> None:
-        from transformers import AttentionInterface
-
-        AttentionInterface.register(_ATTENTION, shared_prefix_attention)
         self._config = model.config.get_text_config()
         self._model = private_copy(model).eval()
         self.parts = layers_of(self._model)
-        self._shared_config = copy.deepcopy(self._config)
-        self._shared_config._attn_implementation = _ATTENTION
+        self._shared_config = attending(self._config, EDITS)
         self._blocks: dict[int, nn.Module] = {}
         self._lock = threading.RLock()  # hooks on the private copy belong to one forward pass at a time
 
@@ -395,10 +391,7 @@ class _Editor:
         with self._lock:
             if layer not in self._blocks:
                 block = private_copy(self.parts.blocks[layer], config=self._shared_config)
-                for part in list(block.modules()):
-                    for name, child in part.named_children():
-                        if (tensors := weight_and_bias(child)) is not None:
-                            setattr(part, name, _LeanLinear(*tensors))
+                replace_linears(block, LeanLinear.over)
                 self._blocks[layer] = block
             return self._blocks[layer]
 
@@ -532,66 +525,6 @@ def _joined(made: list[tuple[Edit, list[int], list[int]]]) -> list[tuple[Edit, l
         kept[1].extend(which)
         kept[2].extend(where)
     return list(joined.values())
-
-
-class _LeanLinear(nn.Module):
-    """A linear layer over somebody else's weights, by `layers.linear`."""
-
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-        super().__init__()
-        self._tensors = (weight, bias)  # in a tuple: they stay the model's parameters, not this module's
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return linear(x, *self._tensors)
-
-
-def shared_prefix_attention(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: None,
-    *,
-    scaling: float | None = None,
-    prefix: Sequence[tuple[torch.Tensor, torch.Tensor]],
-    kept: dict[int, tuple[torch.Tensor, torch.Tensor]] | None = None,
-    **_unused: Any,
-) -> tuple[torch.Tensor, None]:
-    """Causal attention of rows that continue one and the same prefix, as transformers' attention functions are called.
-
-    query (n_rows, n_heads, n_new, d_head), key and value (n_rows, n_key_heads, n_new, d_head); `prefix` holds, by
-    layer, keys and values (n_key_heads, n_prefix, d_head) that all rows share. Gives (n_rows, n_new, n_heads, d_head).
-    One softmax spans both parts. `kept` receives key and value under the layer's number.
-    """
-    if kept is not None:
-        kept[module.layer_idx] = key, value
-    prefix_keys, prefix_values = prefix[module.layer_idx]
-    n_rows, n_heads, n_new, d_head = query.shape
-    n_key_heads = key.shape[1]
-    group = n_heads // n_key_heads
-    scale = d_head**-0.5 if scaling is None else scaling
-    queries = (query * scale).reshape(n_rows, n_key_heads, group * n_new, d_head).transpose(0, 1).contiguous()
-    own = queries @ key.transpose(0, 1).transpose(-1, -2)  # (n_key_heads, n_rows, group·n_new, n_new)
-    future = torch.ones(n_new, n_new, dtype=torch.bool, device=query.device).triu_(1)
-    own.view(n_key_heads, n_rows, group, n_new, n_new).masked_fill_(future, -torch.inf)
-    peak = own.amax(-1, keepdim=True)
-    if prefix_keys.shape[1] == 0:
-        weights = own.sub_(peak).exp_()
-        mixed = (weights @ value.transpose(0, 1)).div_(weights.sum(-1, keepdim=True))
-    else:
-        flat = queries.view(n_key_heads, -1, d_head)
-        heads = [linear(flat[i], prefix_keys[i]) for i in range(n_key_heads)]  # each (n_rows·group·n_new, n_prefix)
-        peaks = [torch.maximum(head.amax(-1, keepdim=True), peak[i].view(-1, 1)) for i, head in enumerate(heads)]
-        peak = torch.stack(peaks).view_as(peak)
-        weights = own.sub_(peak).exp_()
-        mixed, total = weights @ value.transpose(0, 1), weights.sum(-1, keepdim=True)
-        for i, head in enumerate(heads):
-            head.sub_(peaks[i]).exp_()
-            total[i] += head.sum(-1, keepdim=True).view_as(total[i])
-            mixed[i] += linear(head, prefix_values[i].t()).view_as(mixed[i])
-        mixed.div_(total)
-    mixed = mixed.view(n_key_heads, n_rows, group, n_new, d_head).permute(1, 3, 0, 2, 4)
-    return mixed.reshape(n_rows, n_new, n_heads, d_head), None
 
 
 _EDITORS: "weakref.WeakKeyDictionary[nn.Module, _Editor]" = weakref.WeakKeyDictionary()

@@ -267,7 +267,7 @@ def _convert_gguf(members: list[Path], folder: Path, report: Report) -> None:
         [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
     )
     tokenizer.model_max_length = model.config.max_position_embeddings
-    model.config._name_or_path = MODEL_NAME
+    model.config.name_or_path = MODEL_NAME
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

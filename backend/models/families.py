@@ -68,6 +68,7 @@ REFUSED: Mapping[str, str] = {
         "it keeps the state of a text in its blocks instead of a cache, so that texts cannot be read side by side"
     ),
 }
+LENGTHLESS_ROPES = frozenset({"default", "linear", "llama3", "yarn"})  # their angles do not depend on the length
 _ROUNDING = 1e-3  # share of the largest logit by which two ways to compute logits may differ in float32
 
 
@@ -110,6 +111,18 @@ def shares_prefix(config: Any, n_tokens: int | None = None) -> bool:
     kinds = getattr(config, "layer_types", None) or ["full_attention" if window is None else "sliding_attention"]
     fits = window is not None and n_tokens is not None and n_tokens <= window
     return config.model_type in QUICK and (fits or set(kinds) == {"full_attention"})
+
+
+def continues_prefix(config: Any) -> bool:
+    """Whether a text can be continued as far as one likes from what was read of it: besides `shares_prefix`, no
+    position is turned otherwise as the text grows, and there is no other text to attend to.
+    """
+    rope = getattr(config, "rope_parameters", None) or {}
+    return (
+        shares_prefix(config)
+        and rope.get("rope_type", "default") in LENGTHLESS_ROPES
+        and not getattr(config, "add_cross_attention", False)
+    )
 
 
 def is_known(family: str) -> bool:

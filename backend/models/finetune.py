@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from backend.errors import AnchorscopeError
-from backend.models.layers import linear
+from backend.models.linear import linear
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,7 +26,7 @@ class FinetuneError(AnchorscopeError):
 
 
 class _Frozen(torch.autograd.Function):
-    """x · Wᵀ whose backward pass is dy · W, both by `layers.linear`; `transposed` is Wᵀ laid out for the second."""
+    """x · Wᵀ whose backward pass is dy · W, both by `linear`; `transposed` is Wᵀ laid out for the second."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, transposed: torch.Tensor) -> torch.Tensor:

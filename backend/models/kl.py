@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import torch
 
 from backend.errors import AnchorscopeError
-from backend.models.layers import linear
+from backend.models.linear import linear
 
 _BLOCK_VALUES = 400 * 2048  # values of one block of logits: three such blocks fit the L3 cache of a small machine
 _SMALL = 0.02  # |Δlogit| below which three terms of a series have all of float32's digits, without its loss near 0

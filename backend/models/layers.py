@@ -15,8 +15,6 @@ Nothing here ever changes the caller's model: hooks and replaced parts go on a `
 """
 
 import copy
-import functools
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +24,8 @@ from torch import nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from backend.errors import AnchorscopeError
+from backend.models.linear import weight_and_bias
+from backend.models.private import with_part
 
 _PROBE = 5  # tokens of the pass that is watched
 _LINEAR = 1e-5  # share of the largest logit by which logits may differ from the unembedding times a number, by rounding
@@ -150,7 +150,7 @@ def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 def _trunk_name(model: nn.Module) -> str | None:
     """Under which name the model holds all but its unembedding; None where it is a trunk itself."""
-    if model.base_model_prefix in model._modules:
+    if model.base_model_prefix in dict(model.named_children()):
         return model.base_model_prefix
     embedding = model.get_input_embeddings()
     holds = (
@@ -194,11 +194,8 @@ def _scale(model: nn.Module, normed: torch.Tensor) -> float | None:
 
 def _head_of(model: nn.Module) -> nn.Module:
     """The same model with, for its trunk, the stream it is given in place of token ids."""
-    head = copy.copy(model)
-    head._modules = dict(model._modules)
-    head._forward_hooks, head._forward_pre_hooks = OrderedDict(), OrderedDict()
-    head._modules[_trunk_name(model)] = _Given(getattr(model, _trunk_name(model)))
-    return head
+    name = _trunk_name(model)
+    return with_part(model, name, _Given(getattr(model, name)))
 
 
 class _Given(nn.Module):
@@ -266,32 +263,3 @@ def private_copy(module: nn.Module, *, config: Any = None) -> nn.Module:
     if config is not None:
         shared.update({id(part.config): config for part in module.modules() if hasattr(part, "config")})
     return copy.deepcopy(module, shared)
-
-
-def weight_and_bias(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None] | None:
-    """A linear layer's weight (n_out, n_in) and bias, cut off from training; None for any other module (an adapter's, a
-    quantised one).
-    """
-    from transformers.pytorch_utils import Conv1D
-
-    if type(module) is nn.Linear:
-        return module.weight.detach(), None if module.bias is None else module.bias.detach()
-    if type(module) is Conv1D:
-        return module.weight.detach().t(), module.bias.detach()
-    return None
-
-
-def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """x (…, n_in) times weight (n_out, n_in) transposed, plus bias: float32 in, float32 out, like torch's own `linear`.
-
-    On a CPU it asks oneDNN, whose float32 kernels measured 240 GFLOP/s on one Zen core where torch's default, MKL, gave
-    110.
-    """
-    if x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and _has_onednn():
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return nn.functional.linear(x, weight, bias)
-
-
-@functools.cache
-def _has_onednn() -> bool:
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")

@@ -31,7 +31,6 @@ not known here take the plain way: transformers' forward with its own cache, 16 
 and the promises are the same.
 """
 
-import copy
 import hashlib
 import itertools
 import threading
@@ -43,13 +42,16 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, DynamicCache
+from transformers import DynamicCache
 
 from backend.errors import AnchorscopeError
+from backend.models.attention import ROLLOUTS, Group, Pages, attending
 from backend.models.edits import Edit, Encoded, OthersRead, editing, editor_of, encode, models_beside
-from backend.models.families import shares_prefix
-from backend.models.layers import layers_of
+from backend.models.families import continues_prefix
+from backend.models.layers import layers_of, private_copy
+from backend.models.linear import PackedLinear, replace_linears
 from backend.models.memory import within_memory
+from backend.models.private import has_onednn, n_changes
 from backend.models.residuals import recording
 
 if TYPE_CHECKING:
@@ -61,7 +63,6 @@ ROW_MULTIPLE = 16  # rows of a matrix product: see above
 # blocks this small are reused by the allocator, larger ones are mapped anew each step
 LOGIT_ROWS = 32
 CANDIDATES = 64  # most probable tokens looked at before the whole vocabulary is sorted
-_ATTENTION = "anchorscope_rollouts"
 
 
 class SamplingError(AnchorscopeError):
@@ -166,16 +167,8 @@ def sampled_in_steps(
 
 
 def uses_shared_prefixes(loaded: "LoadedModel") -> bool:
-    """Whether this model's attention is softmax over all earlier positions with positions that do not depend on the
-    length.
-    """
-    config = loaded.model.config
-    rope = getattr(config, "rope_parameters", None) or {}
-    return (
-        shares_prefix(config)
-        and rope.get("rope_type", "default") in {"default", "linear", "llama3", "yarn"}
-        and not getattr(config, "add_cross_attention", False)
-    )
+    """Whether this model's rollouts share what they continue (`families.continues_prefix`)."""
+    return continues_prefix(loaded.model.config)
 
 
 def _readers(loaded: "LoadedModel", edits: Mapping[str, Sequence[Edit]]) -> "list[LoadedModel]":
@@ -336,8 +329,8 @@ class _Row:
 
 
 @dataclass
-class _Group:
-    """The rows that share one prefix."""
+class _Sharers:
+    """The rows that share one prefix, as all layers see them."""
 
     prefix: _Prefix
     rows: Tensor  # indices of rows, repeated to a multiple of ROW_MULTIPLE
@@ -384,59 +377,20 @@ class _Layer:
     def __init__(self, batch: "SharedRows", index: int) -> None:
         self.batch, self.index = batch, index
 
-    def attend(self, query: Tensor, scaling: float) -> Tensor:
-        """`query` (rows, heads, head_dim) -> the same shape."""
-        batch, tails = self.batch, self.batch.tails
-        keys, values = tails.keys[self.index], tails.values[self.index]
-        n, n_pages = len(batch.rows), len(tails.owners)
-        kv_heads, head_dim = keys.shape[1], keys.shape[3]
-        queries = (query[:n] * scaling).view(n, kv_heads, -1, head_dim)
-        per_head = queries.shape[2]
-
-        page_scores = torch.matmul(queries[batch.page_rows], keys[:n_pages].transpose(-1, -2)) + tails.mask[:n_pages]
-        largest = _with_filler(page_scores.amax(-1), -torch.inf)[batch.page_table].amax(1)  # (n, kv_heads, per_head)
-        scores = []
-        for group in batch.groups:
-            shared = queries[group.rows].transpose(0, 1).reshape(kv_heads, -1, head_dim)
-            found = torch.bmm(shared, group.prefix.keys[self.index].transpose(-1, -2)).view(
-                kv_heads, -1, per_head, group.prefix.length
-            )
-            found += group.mask
-            scores.append(found)
-            own = group.rows[: group.n]
-            largest[own] = torch.maximum(largest[own], found.amax(-1).transpose(0, 1)[: group.n])
-
-        weights = page_scores.sub_(largest[batch.page_rows][..., None]).exp_()
-        page_sum = _with_filler(weights.sum(-1), 0.0)
-        page_out = _with_filler(torch.matmul(weights, values[:n_pages]), 0.0)
-        total, out = page_sum[batch.page_table[:, 0]], page_out[batch.page_table[:, 0]]
-        for pages in batch.page_table.T[
-            1:
-        ]:  # in order, so that a row's sum does not depend on how many pages other rows have
-            total, out = total + page_sum[pages], out + page_out[pages]
-        for group, found in zip(batch.groups, scores, strict=True):
-            own = group.rows[: group.n]
-            found.sub_(largest[group.rows].transpose(0, 1)[..., None]).exp_()
-            attended = torch.bmm(found.view(kv_heads, -1, group.prefix.length), group.prefix.values[self.index])
-            total[own] += found.sum(-1).transpose(0, 1)[: group.n]
-            out[own] += attended.view(kv_heads, -1, per_head, head_dim).transpose(0, 1)[: group.n]
-        answer = query.new_zeros(query.shape)
-        answer[:n] = (out / total[..., None]).view(n, -1, head_dim)
-        return answer
-
-
-def _with_filler(per_page: Tensor, value: float) -> Tensor:
-    """One more page, the last, that page tables name where a row has no page."""
-    return torch.cat([per_page, per_page.new_full((1, *per_page.shape[1:]), value)])
-
-
-def _attend_shared(
-    module: Any, query: Tensor, key: _Layer, value: _Layer, attention_mask: None, *, scaling: float, **_: Any
-) -> tuple[Tensor, None]:
-    return key.attend(query[:, :, 0], scaling)[:, None], None
-
-
-AttentionInterface.register(_ATTENTION, _attend_shared)
+    def read(self) -> tuple[Pages, list[Group]]:
+        batch, tails, n_pages = self.batch, self.batch.tails, len(self.batch.tails.owners)
+        pages = Pages(
+            keys=tails.keys[self.index][:n_pages],
+            values=tails.values[self.index][:n_pages],
+            mask=tails.mask[:n_pages],
+            rows=batch.page_rows,
+            table=batch.page_table,
+        )
+        groups = [
+            Group(one.prefix.keys[self.index], one.prefix.values[self.index], one.rows, one.n, one.mask)
+            for one in batch.groups
+        ]
+        return pages, groups
 
 
 class SharedRows:
@@ -465,7 +419,7 @@ class SharedRows:
         self.prefixes: dict[str, _Prefix] = {}
         self.tails: _Tails | None = None  # made when the first sequence says how wide keys are
         self.layers = [_Layer(self, index) for index in range(loaded.n_layers)]
-        self.groups: list[_Group] = []
+        self.groups: list[_Sharers] = []
         self.most_rows = rows
         self.others: dict[torch.nn.Module, SharedRows] = {}  # of models that edits ask for: the rows they ask for
         self.layers_asked: set[int] = (
@@ -616,12 +570,12 @@ class SharedRows:
             members.setdefault(row.request.sequence_id, []).append(index)
         self.groups = [self._group(self.prefixes[sequence_id], indices) for sequence_id, indices in members.items()]
 
-    def _group(self, prefix: _Prefix, indices: list[int]) -> _Group:
+    def _group(self, prefix: _Prefix, indices: list[int]) -> _Sharers:
         padded = indices + indices[:1] * (-len(indices) % self.multiple)
         lengths = self._tensor([self.rows[index].request.prefix_length - 1 for index in padded])
         hidden = torch.arange(prefix.length, device=lengths.device) >= lengths[:, None]
         mask = torch.zeros_like(hidden, dtype=prefix.keys[0].dtype).masked_fill_(hidden, -torch.inf)
-        return _Group(prefix, self._tensor(padded), len(indices), mask[None, :, None])
+        return _Sharers(prefix, self._tensor(padded), len(indices), mask[None, :, None])
 
     def _tensor(self, numbers: list[Any]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.long, device=self.source.device)
@@ -669,32 +623,15 @@ def _private_copy(model: Any) -> tuple[Any, threading.Lock]:
 
     With it the lock of whoever runs it: edits are hooks on it for the length of one forward pass.
     """
-    version = sum(parameter._version for parameter in model.parameters())
+    version = n_changes(model)
     if model in _copies and _copies[model][0] == version:
         return _copies[model][1:]
-    same = {id(tensor): tensor for tensor in itertools.chain(model.parameters(), model.buffers())}
-    private = copy.deepcopy(model, same)
-    private.config._attn_implementation = _ATTENTION
+    private = private_copy(model, config=attending(model.config, ROLLOUTS))
     weight = next(model.parameters())
-    if weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available():
-        for module in list(private.modules()):
-            for name, child in list(module.named_children()):
-                if type(child) is torch.nn.Linear:
-                    setattr(module, name, _PackedLinear(child))
+    if weight.device.type == "cpu" and weight.dtype == torch.float32 and has_onednn():
+        replace_linears(private, lambda child: PackedLinear(child) if type(child) is torch.nn.Linear else None)
     _copies[model] = (version, private, threading.Lock())
     return _copies[model][1:]
-
-
-class _PackedLinear(torch.nn.Module):
-    """torch.nn.Linear by oneDNN in float32, its weight laid out once for the processor."""
-
-    def __init__(self, linear: torch.nn.Linear) -> None:
-        super().__init__()
-        self.weight, self.bias = linear.weight, linear.bias
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), 128)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise(inputs, self.packed, self.bias, "none", [], "")
 
 
 # The plain way

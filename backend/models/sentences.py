@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +118,7 @@ class SentenceEncoder:
             .add_(of.token_type_embeddings.weight[0])
         )
         hidden = normed(hidden, of.LayerNorm)
-        for layer, (weight, bias) in zip(model.encoder.layer, self._qkv(), strict=True):
+        for layer, (weight, bias) in zip(model.encoder.layer, self._qkv, strict=True):
             qkv, start, mixed = linear(hidden, weight, bias), 0, torch.empty_like(hidden)
             for length, n in runs:
                 end = start + length * n
@@ -138,18 +139,13 @@ class SentenceEncoder:
             start += length * n
         return normalize(torch.cat(means), dim=1)
 
-    def _qkv(self) -> Iterator[tuple["torch.Tensor", "torch.Tensor"]]:
-        """Query, key and value of each layer as one map, made once."""
+    @cached_property
+    def _qkv(self) -> list[tuple["torch.Tensor", "torch.Tensor"]]:
+        """Query, key and value of each layer as one map."""
         import torch
 
-        if not hasattr(self._model, "_fused_qkv"):
-            owns = [
-                (own.query, own.key, own.value) for own in (layer.attention.self for layer in self._model.encoder.layer)
-            ]
-            self._model._fused_qkv = [
-                (torch.cat([m.weight for m in own]), torch.cat([m.bias for m in own])) for own in owns
-            ]
-        return iter(self._model._fused_qkv)
+        owns = ((own.query, own.key, own.value) for own in (one.attention.self for one in self._model.encoder.layer))
+        return [(torch.cat([m.weight for m in own]), torch.cat([m.bias for m in own])) for own in owns]
 
     def _flops(self, n_tokens: int) -> float:
         """Of the matrix products of one sentence."""

@@ -8,17 +8,16 @@ of those tokens.
    weights, activations, norms) is computed once for all of them. Forwards that is done by dual numbers (`duals.py`), or
    by torch's forward mode where a block does something they have no rule for; backwards by torch's reverse mode.
 3. Products with weights, and with the prefix's keys and values, fold all tangents into the rows of one matrix product.
-   oneDNN's, the fast ones on a CPU, know no derivatives; `_Product` states them.
+   oneDNN's, the fast ones on a CPU, know no derivatives; `linear.Product` states them.
 
 That holds where edits share a prefix. Elsewhere the map is the whole text's plain forward pass with a row for each
 tangent, by torch's two modes; where a block has an operation without a forward mode, forwards is the derivative of
 backwards. The caller's model never carries a hook: both ways work on private copies that share its weights.
 """
 
-import copy
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,11 +25,13 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from backend.models.duals import Dual, NoRule, dual_attention, dual_linear
+from backend.models.attention import TANGENTS, attending
+from backend.models.duals import Dual, NoRule, dual_linear
 from backend.models.edits import EditError, Encoded
-from backend.models.layers import layers_of, linear, private_copy, residual_of, weight_and_bias, with_residual
+from backend.models.layers import layers_of, private_copy, residual_of, with_residual
+from backend.models.linear import Product, replace_linears, weight_and_bias
+from backend.models.private import experts_one_by_one
 
-_ATTENTION = "anchorscope_tangents"
 _ROWS = 640  # tokens moved in one batch, as in sweeps: large enough for full-speed products, small enough for the cache
 _PLAIN_TOKENS = 4096  # tokens in one plain forward pass of several tangents
 
@@ -145,28 +146,19 @@ class _Copies:
     """Private copies of one model's parts that can be differentiated."""
 
     def __init__(self, editor: Any) -> None:
-        from transformers import AttentionInterface
-
-        AttentionInterface.register(_ATTENTION, differentiable_attention)
         parts = layers_of(editor.another_copy())
         self._trunk, self._plain_blocks, self.final_norm = parts.trunk, parts.blocks, parts.final_norm
-        for module in self._trunk.modules():
-            if hasattr(module, "config") and getattr(module.config, "_experts_implementation", None):
-                module.config._experts_implementation = "eager"  # the only one that torch has a forward mode for
-        self._config = copy.deepcopy(self._trunk.config.get_text_config())
-        self._config._attn_implementation = _ATTENTION
+        experts_one_by_one(self._trunk)
+        self._config = attending(self._trunk.config.get_text_config(), TANGENTS)
         self._blocks: dict[int, nn.Module] = {}
         self._lock = threading.RLock()  # hooks on the copy belong to one forward pass at a time
 
     def block(self, layer: int) -> nn.Module:
-        """Block `layer` with shared-prefix attention, whose products with weights are `_Product`s."""
+        """Block `layer` with shared-prefix attention, whose products with weights are `Product`s."""
         with self._lock:
             if layer not in self._blocks:
                 block = private_copy(self._plain_blocks[layer], config=self._config)
-                for part in list(block.modules()):
-                    for name, child in part.named_children():
-                        if (tensors := weight_and_bias(child)) is not None:
-                            setattr(part, name, _Linear(*tensors))
+                replace_linears(block, _Linear.over)
                 self._blocks[layer] = block
             return self._blocks[layer]
 
@@ -193,79 +185,18 @@ class _Linear(nn.Module):
         super().__init__()
         self._tensors = (weight[None], bias)  # in a tuple: they stay the model's parameters, not this module's
 
+    @classmethod
+    def over(cls, module: nn.Module) -> "_Linear | None":
+        """For a linear layer; None for any other module."""
+        found = weight_and_bias(module)
+        return None if found is None else cls(*found)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight, bias = self._tensors
         if isinstance(x, Dual):
             return dual_linear(x, weight[0], bias)
-        y = _Product.apply(x.reshape(1, -1, x.shape[-1]), weight).reshape(*x.shape[:-1], weight.shape[1])
+        y = Product.apply(x.reshape(1, -1, x.shape[-1]), weight).reshape(*x.shape[:-1], weight.shape[1])
         return y if bias is None else y + bias
-
-
-class _Product(torch.autograd.Function):
-    """a (n_groups, n_rows, n_in) times constant weights (n_groups, n_out, n_in) transposed, group by group."""
-
-    @staticmethod
-    def forward(a: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        products = [linear(rows, own) for rows, own in zip(a, weight, strict=True)]
-        return products[0][None] if len(products) == 1 else torch.stack(products)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, torch.Tensor], output: torch.Tensor) -> None:
-        ctx.weight = inputs[
-            1
-        ]  # not saved for backward: weights of an encoded text are tensors of inference mode, and constants
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: torch.Tensor, _constant: None) -> torch.Tensor:
-        return _Product.apply(tangent, ctx.weight)
-
-    @staticmethod
-    def backward(ctx: Any, cotangent: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return _Product.apply(cotangent, ctx.weight.transpose(-1, -2)), None
-
-    @staticmethod
-    def vmap(
-        _info: Any, in_dims: tuple[int | None, None], a: torch.Tensor, weight: torch.Tensor
-    ) -> tuple[torch.Tensor, int]:
-        a = a.movedim(in_dims[0], 1)
-        return _Product.apply(a.flatten(1, 2), weight).unflatten(1, a.shape[1:3]), 1
-
-
-def differentiable_attention(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: None,
-    *,
-    scaling: float | None = None,
-    prefix: Sequence[tuple[torch.Tensor, torch.Tensor]],
-    **_unused: Any,
-) -> tuple[torch.Tensor, None]:
-    """What `edits.shared_prefix_attention` computes, for one row, by operations that have derivatives; the prefix is
-    constant.
-    """
-    prefix_keys, prefix_values = prefix[module.layer_idx]
-    n_heads, n_new, d_head = query.shape[1:]
-    n_key_heads = key.shape[1]
-    scale = d_head**-0.5 if scaling is None else scaling
-    if isinstance(query, Dual):
-        return dual_attention(query, key, value, prefix_keys, prefix_values, scale), None
-    queries = (query * scale).reshape(n_key_heads, -1, d_head)  # (n_key_heads, group·n_new, d_head)
-    future = torch.ones(n_new, n_new, dtype=torch.bool, device=query.device).triu_(1).repeat(n_heads // n_key_heads, 1)
-    own = (queries @ key[0].transpose(-1, -2)).masked_fill(future, -torch.inf)
-    peak = own.detach().amax(-1, keepdim=True)  # any shift gives the same weights: it is a constant to the derivative
-    if prefix_keys.shape[1] == 0:
-        weights = (own - peak).exp()
-        mixed, total = weights @ value[0], weights.sum(-1, keepdim=True)
-    else:
-        before = _Product.apply(queries, prefix_keys)
-        peak = torch.maximum(before.detach().amax(-1, keepdim=True), peak)
-        weights, before = (own - peak).exp(), (before - peak).exp()
-        mixed = weights @ value[0] + _Product.apply(before, prefix_values.transpose(-1, -2))
-        total = weights.sum(-1, keepdim=True) + before.sum(-1, keepdim=True)
-    mixed = (mixed / total).reshape(1, n_heads, n_new, d_head)
-    return mixed.transpose(1, 2), None
 
 
 @contextmanager

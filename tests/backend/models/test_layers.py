@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from backend.models.layers import UnknownArchitecture, layers_of, linear, private_copy, residual_of, with_residual
+from backend.models.layers import UnknownArchitecture, layers_of, private_copy, residual_of, with_residual
+from backend.models.linear import linear
 from tests.conftest import FAMILIES
 
 TOKENS = torch.tensor([[5, 17, 99, 3, 250, 31, 8]])

@@ -1,0 +1,244 @@
+"""Attention, as everything here that is not a plain forward pass computes it.
+
+A block of transformers calls the attention function that its configuration names. Ours take part of their keys and
+values from elsewhere, a prefix that was read once, and stand in one table, `WAYS`:
+- EDITS: rows that continue one and the same prefix, several new tokens each (`edits.py`);
+- TANGENTS: the same for one row, by operations that have derivatives, or by dual numbers (`tangents.py`);
+- ROLLOUTS: rows that continue many prefixes, one new token each (`sampling`).
+All are causal softmax attention over the whole text, exact; families that do anything else never come here
+(`families.shares_prefix`).
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from backend.models.duals import Dual
+from backend.models.linear import Product, linear
+from backend.models.private import use_attention
+
+EDITS, TANGENTS, ROLLOUTS = "anchorscope_edits", "anchorscope_tangents", "anchorscope_rollouts"
+
+
+def attending(config: Any, way: str) -> Any:
+    """A copy of a model's configuration by which its blocks attend in one of WAYS."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(way, WAYS[way])
+    own = copy.deepcopy(config)
+    use_attention(own, way)
+    return own
+
+
+def shared_prefix_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: None,
+    *,
+    scaling: float | None = None,
+    prefix: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    kept: dict[int, tuple[torch.Tensor, torch.Tensor]] | None = None,
+    **_unused: Any,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention of rows that continue one and the same prefix, as transformers' attention functions are called.
+
+    query (n_rows, n_heads, n_new, d_head), key and value (n_rows, n_key_heads, n_new, d_head); `prefix` holds, by
+    layer, keys and values (n_key_heads, n_prefix, d_head) that all rows share. Gives (n_rows, n_new, n_heads, d_head).
+    One softmax spans both parts. `kept` receives key and value under the layer's number.
+    """
+    if kept is not None:
+        kept[module.layer_idx] = key, value
+    prefix_keys, prefix_values = prefix[module.layer_idx]
+    n_rows, n_heads, n_new, d_head = query.shape
+    n_key_heads = key.shape[1]
+    group = n_heads // n_key_heads
+    scale = d_head**-0.5 if scaling is None else scaling
+    queries = (query * scale).reshape(n_rows, n_key_heads, group * n_new, d_head).transpose(0, 1).contiguous()
+    own = queries @ key.transpose(0, 1).transpose(-1, -2)  # (n_key_heads, n_rows, group·n_new, n_new)
+    future = torch.ones(n_new, n_new, dtype=torch.bool, device=query.device).triu_(1)
+    own.view(n_key_heads, n_rows, group, n_new, n_new).masked_fill_(future, -torch.inf)
+    peak = own.amax(-1, keepdim=True)
+    if prefix_keys.shape[1] == 0:
+        weights = own.sub_(peak).exp_()
+        mixed = (weights @ value.transpose(0, 1)).div_(weights.sum(-1, keepdim=True))
+    else:
+        flat = queries.view(n_key_heads, -1, d_head)
+        heads = [linear(flat[i], prefix_keys[i]) for i in range(n_key_heads)]  # each (n_rows·group·n_new, n_prefix)
+        peaks = [torch.maximum(head.amax(-1, keepdim=True), peak[i].view(-1, 1)) for i, head in enumerate(heads)]
+        peak = torch.stack(peaks).view_as(peak)
+        weights = own.sub_(peak).exp_()
+        mixed, total = weights @ value.transpose(0, 1), weights.sum(-1, keepdim=True)
+        for i, head in enumerate(heads):
+            head.sub_(peaks[i]).exp_()
+            total[i] += head.sum(-1, keepdim=True).view_as(total[i])
+            mixed[i] += linear(head, prefix_values[i].t()).view_as(mixed[i])
+        mixed.div_(total)
+    mixed = mixed.view(n_key_heads, n_rows, group, n_new, d_head).permute(1, 3, 0, 2, 4)
+    return mixed.reshape(n_rows, n_new, n_heads, d_head), None
+
+
+def differentiable_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: None,
+    *,
+    scaling: float | None = None,
+    prefix: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    **_unused: Any,
+) -> tuple[torch.Tensor, None]:
+    """What `shared_prefix_attention` computes, for one row, by operations that have derivatives; the prefix is
+    constant.
+    """
+    prefix_keys, prefix_values = prefix[module.layer_idx]
+    n_heads, n_new, d_head = query.shape[1:]
+    n_key_heads = key.shape[1]
+    scale = d_head**-0.5 if scaling is None else scaling
+    if isinstance(query, Dual):
+        return _dual_attention(query, key, value, prefix_keys, prefix_values, scale), None
+    queries = (query * scale).reshape(n_key_heads, -1, d_head)  # (n_key_heads, group·n_new, d_head)
+    future = torch.ones(n_new, n_new, dtype=torch.bool, device=query.device).triu_(1).repeat(n_heads // n_key_heads, 1)
+    own = (queries @ key[0].transpose(-1, -2)).masked_fill(future, -torch.inf)
+    peak = own.detach().amax(-1, keepdim=True)  # any shift gives the same weights: it is a constant to the derivative
+    if prefix_keys.shape[1] == 0:
+        weights = (own - peak).exp()
+        mixed, total = weights @ value[0], weights.sum(-1, keepdim=True)
+    else:
+        before = Product.apply(queries, prefix_keys)
+        peak = torch.maximum(before.detach().amax(-1, keepdim=True), peak)
+        weights, before = (own - peak).exp(), (before - peak).exp()
+        mixed = weights @ value[0] + Product.apply(before, prefix_values.transpose(-1, -2))
+        total = weights.sum(-1, keepdim=True) + before.sum(-1, keepdim=True)
+    mixed = (mixed / total).reshape(1, n_heads, n_new, d_head)
+    return mixed.transpose(1, 2), None
+
+
+def _dual_attention(
+    query: Dual, key: Dual, value: Dual, prefix_keys: torch.Tensor, prefix_values: torch.Tensor, scale: float
+) -> Dual:
+    """Causal attention after a constant prefix, (1 + n, n_new, n_heads, d_head): shapes as in
+    `shared_prefix_attention`.
+
+    With weights w and scores s, the tangent of Σ w·v is Σ w·ds·v + Σ w·dv − (Σ w·ds)·Σ w·v.
+    """
+    k, v = key.rows.transpose(0, 1), value.rows.transpose(0, 1)  # (n_key_heads, 1 + n, n_new, d_head)
+    n_key_heads, n_rows, n_new, d_head = k.shape
+    q = (
+        (query.rows * scale).reshape(n_rows, n_key_heads, -1, d_head).transpose(0, 1).contiguous()
+    )  # (…, …, group·n_new, d_head)
+    group = q.shape[2] // n_new
+    own = q @ k[:, :1].transpose(-1, -2)
+    own[:, 1:] += q[:, :1] @ k[:, 1:].transpose(-1, -2)
+    future = torch.ones(n_new, n_new, dtype=torch.bool, device=q.device).triu_(1).repeat(group, 1)
+    own[:, 0].masked_fill_(future, -torch.inf)
+    before = [linear(q[i].flatten(0, 1), prefix_keys[i]).view(n_rows, group * n_new, -1) for i in range(n_key_heads)]
+    n_prefix = prefix_keys.shape[1]
+    for i, scores in enumerate(before):  # scores of the value become weights w, those of tangents w·ds
+        weights = torch.cat([scores[0], own[i, 0]], -1).softmax(-1)
+        scores[0], own[i, 0] = weights[:, :n_prefix], weights[:, n_prefix:]
+        scores[1:] *= scores[0]
+        own[i, 1:] *= own[i, 0]
+    mixed = own @ v[:, :1]
+    mixed[:, 1:] += own[:, :1] @ v[:, 1:]
+    slope = own[:, 1:].sum(-1, keepdim=True)
+    for i, weights in enumerate(before):
+        if n_prefix:
+            mixed[i] += linear(weights.flatten(0, 1), prefix_values[i].t()).view_as(mixed[i])
+            slope[i] += weights[1:].sum(-1, keepdim=True)
+    mixed[:, 1:] -= slope * mixed[:, :1]
+    mixed = mixed.view(n_key_heads, n_rows, group, n_new, d_head).permute(1, 3, 0, 2, 4)
+    return mixed.reshape(n_rows, n_new, n_key_heads * group, d_head).as_subclass(Dual)
+
+
+class Written(Protocol):
+    """What a block gets in place of keys and values while rollouts are written."""
+
+    def read(self) -> tuple["Pages", Sequence["Group"]]: ...
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of a batch that continue one encoded text, each from somewhere in it."""
+
+    keys: torch.Tensor  # (n_key_heads, n_prefix, d_head)
+    values: torch.Tensor
+    rows: torch.Tensor  # indices of rows, repeated until products have enough of them
+    n: int  # how many of them are not repetitions
+    mask: torch.Tensor  # (1, len(rows), 1, n_prefix): 0 where a row may look, -inf elsewhere
+
+
+@dataclass(frozen=True)
+class Pages:
+    """What the rows of a batch have written themselves, in pages of a fixed size."""
+
+    keys: torch.Tensor  # (n_pages, n_key_heads, page, d_head)
+    values: torch.Tensor
+    mask: torch.Tensor  # (n_pages, 1, 1, page): 0 where something is written, -inf elsewhere
+    rows: torch.Tensor  # (n_pages,): whose each page is
+    table: torch.Tensor  # (n_rows, most pages a row): a row's pages in order, filled up with n_pages, which is no page
+
+
+def rollout_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: "Written",
+    value: "Written",
+    attention_mask: None,
+    *,
+    scaling: float,
+    **_unused: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of one new token a row: to the prefix of its group and to its own pages, one softmax over both.
+
+    query (n_rows and padding, n_heads, 1, d_head). In place of keys and values stands what was written of them. No sum
+    of a row runs over a length that other rows determine: pages are added in order, and a prefix is always the whole.
+    """
+    pages, groups = key.read()
+    n, (_, n_key_heads, _, d_head) = len(pages.table), pages.keys.shape
+    queries = (query[:n, :, 0] * scaling).view(n, n_key_heads, -1, d_head)
+    per_head = queries.shape[2]
+    page_scores = torch.matmul(queries[pages.rows], pages.keys.transpose(-1, -2)) + pages.mask
+    largest = _with_filler(page_scores.amax(-1), -torch.inf)[pages.table].amax(1)  # (n, n_key_heads, per_head)
+    scores = []
+    for group in groups:
+        shared = queries[group.rows].transpose(0, 1).reshape(n_key_heads, -1, d_head)
+        found = torch.bmm(shared, group.keys.transpose(-1, -2)).view(n_key_heads, -1, per_head, group.keys.shape[1])
+        found += group.mask
+        scores.append(found)
+        own = group.rows[: group.n]
+        largest[own] = torch.maximum(largest[own], found.amax(-1).transpose(0, 1)[: group.n])
+
+    weights = page_scores.sub_(largest[pages.rows][..., None]).exp_()
+    page_sum = _with_filler(weights.sum(-1), 0.0)
+    page_out = _with_filler(torch.matmul(weights, pages.values), 0.0)
+    total, out = page_sum[pages.table[:, 0]], page_out[pages.table[:, 0]]
+    for some in pages.table.T[1:]:  # in order, so that a row's sum does not depend on how many pages other rows have
+        total, out = total + page_sum[some], out + page_out[some]
+    for group, found in zip(groups, scores, strict=True):
+        own = group.rows[: group.n]
+        found.sub_(largest[group.rows].transpose(0, 1)[..., None]).exp_()
+        attended = torch.bmm(found.view(n_key_heads, -1, group.keys.shape[1]), group.values)
+        total[own] += found.sum(-1).transpose(0, 1)[: group.n]
+        out[own] += attended.view(n_key_heads, -1, per_head, d_head).transpose(0, 1)[: group.n]
+    answer = query.new_zeros(len(query), query.shape[1], d_head)
+    answer[:n] = (out / total[..., None]).view(n, -1, d_head)
+    return answer[:, None], None
+
+
+def _with_filler(per_page: torch.Tensor, value: float) -> torch.Tensor:
+    """One more page, the last, that page tables name where a row has no page."""
+    return torch.cat([per_page, per_page.new_full((1, *per_page.shape[1:]), value)])
+
+
+WAYS: Mapping[str, Callable[..., tuple[torch.Tensor, None]]] = {
+    EDITS: shared_prefix_attention,
+    TANGENTS: differentiable_attention,
+    ROLLOUTS: rollout_attention,
+}
