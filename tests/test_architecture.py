@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from app.shell.navigation import PAGES
+
 ROOT = Path(__file__).parent.parent
 PARTS = ("app", "backend", "pages", "precompute")
 MAY_KNOW = {"pages": {"app", "backend"}, "app": {"backend"}, "precompute": {"backend"}, "backend": set()}
@@ -44,6 +46,7 @@ STACKS = {
             "steepness",
             "steering",
         ),
+        ("entry", "views"),
         ("main",),
     ),
 }
@@ -118,6 +121,18 @@ def test_the_parts_know_each_other_one_way(ours):
 
 def test_no_page_knows_a_page(ours):
     assert not [(name, other) for name, others in ours.items() for other in others if other.startswith("pages.")]
+
+
+def test_a_page_knows_its_folder_and_what_pages_share(ours):
+    pages = {name: others for name, others in ours.items() if name.startswith("pages.")}
+    assert {name.partition(".")[2] for name in pages} == set(PAGES)
+    wrong = [
+        (name, other)
+        for name, others in pages.items()
+        for other in others
+        if package(other) not in ("app.shared", "app.shell", f"app.{name.partition('.')[2]}")
+    ]
+    assert not wrong
 
 
 def test_modules_have_no_cycle(ours):
