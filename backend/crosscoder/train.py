@@ -144,7 +144,7 @@ class Trainer:
             loss += self._auxiliary(a, pre, error, dead, d_encoder, d_decoder, d_bias)
         spread = (a - a.mean(0)).square().view(n, own.n_models, own.width).sum((0, 2))
         left = error.square().view(n, own.n_models, own.width).sum((0, 2))
-        explained = tuple((1 - left / spread).tolist())
+        explained = tuple((1 - left / spread).cpu().tolist())
         return [d_encoder, d_decoder, d_bias, d_decoder_bias], Measured(
             loss, len(codes.values) / n, dead.float().mean().item(), explained
         )

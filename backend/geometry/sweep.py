@@ -126,7 +126,7 @@ def sweep_chunk(
         per_pass = max(1, _ROWS // len(predicting))
         means: list[float] = []
         for layer_edits in (edits[i : i + per_pass] for i in range(0, len(edits), per_pass)):
-            means.extend(base.kl(layer_edits).mean(-1).tolist())
+            means.extend(base.kl(layer_edits).mean(-1).cpu().tolist())
         curves = [means[i : i + len(betas)] for i in range(0, len(means), len(betas))]
     rows = SweepRows()
     for (direction, position), kl in zip(wanted, curves, strict=True):

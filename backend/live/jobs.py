@@ -181,19 +181,17 @@ def _open(reader: Reader, request: Open) -> Steps:
         }
         yield "part", {"activations": {layer: dict(zip(names, rows, strict=True)) for layer, rows in vectors.items()}}
     h = torch.stack([encoded.residual(layer)[anchor] for layer in range(reader.loaded.n_layers)])
-    probabilities, tokens = parts.unembed(parts.final_norm(h)).softmax(-1).topk(5)
+    top = parts.unembed(parts.final_norm(h)).softmax(-1).topk(5)
+    probabilities, tokens = (found.cpu().tolist() for found in top)
     decode = reader.loaded.tokenizer.decode
     yield (
         "part",
         {
             "lens": {
-                layer: [
-                    [decode([token]), p]
-                    for token, p in zip(tokens[layer].tolist(), probabilities[layer].tolist(), strict=True)
-                ]
+                layer: [[decode([token]), p] for token, p in zip(tokens[layer], probabilities[layer], strict=True)]
                 for layer in range(len(h))
             },
-            "rms": {layer: float(value) for layer, value in enumerate(h.double().square().mean(-1).sqrt())},
+            "rms": {layer: float(value) for layer, value in enumerate(h.double().square().mean(-1).sqrt().cpu())},
         },
     )
     if request.floor and request.chunk_id is not None and span[1] > span[0]:
@@ -237,7 +235,10 @@ def _curve(reader: Reader, request: Curve) -> Steps:
 def _kl(base: Predictions, read: Read, span: tuple[int, int], interventions: Sequence[Intervention]) -> list[float]:
     """Mean KL(steered ‖ base), nats, over the chunk's tokens, of each intervention."""
     return (
-        base.kl([intervention.edits(span, n_prompt=read.n_prompt) for intervention in interventions]).mean(-1).tolist()
+        base.kl([intervention.edits(span, n_prompt=read.n_prompt) for intervention in interventions])
+        .mean(-1)
+        .cpu()
+        .tolist()
     )
 
 

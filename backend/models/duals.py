@@ -99,7 +99,7 @@ def _add(a: Any, b: Any, *, duals: list[bool], alpha: float = 1) -> torch.Tensor
         if alpha != 1:
             raise NoRule("scaled sums")
         a, b = b, a
-    constant = torch.as_tensor(b, dtype=a.dtype, device=a.device) * alpha
+    constant = (b.to(a) if isinstance(b, torch.Tensor) else a.new_full((), b)) * alpha
     if constant.ndim == a.ndim and constant.shape[0] != 1:
         raise NoRule("sums with several rows")
     new = a.clone()

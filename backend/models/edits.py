@@ -191,7 +191,7 @@ class Encoded:
                 moved[i] = asked >= min(min(edit.positions) for edit in row)
         if moved.any():
             computed = moved.any(dim=1)
-            chosen = [row for row, compute in zip(rows, computed.tolist(), strict=True) if compute]
+            chosen = [row for row, compute in zip(rows, computed.cpu().tolist(), strict=True) if compute]
             compute = self._with_shared_prefix if self.is_shared_prefix else self._with_plain_forwards
             normed[computed] = torch.where(
                 moved[computed][..., None], compute(chosen, list(positions)), normed[computed]

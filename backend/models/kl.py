@@ -108,7 +108,7 @@ class BaseDistribution:
             q = self.probability[:, start : start + width]
             y = linear(flat, self.weight[start : start + width]).view(n_rows, n_positions, -1).sub_(constant)
             u, psi = (one[: y.numel()].view_as(y) for one in space)
-            if max(map(abs, map(float, y.aminmax()))) < _SMALL:
+            if max(map(abs, torch.stack(y.aminmax()).cpu().tolist())) < _SMALL:
                 torch.mul(y, 1 / 6, out=u).add_(1 / 2).mul_(y).add_(1).mul_(y)  # e^y − 1 = y + y²/2 + y³/6 + …
                 torch.mul(y, 1 / 8, out=psi).add_(1 / 3).mul_(y).add_(1 / 2).mul_(y).mul_(
                     y

@@ -198,7 +198,7 @@ def next_tokens(logits: Tensor, uniforms: Sequence[float], parameters: SamplingP
     logits = logits.float()
     if parameters.temperature == 0:
         _refuse_nonfinite(logits.amax(-1))
-        return logits.argmax(-1).tolist()
+        return logits.argmax(-1).cpu().tolist()
     scaled = logits / parameters.temperature
     n_candidates = min(max(CANDIDATES, parameters.top_k), scaled.shape[-1])
     values, ids = scaled.topk(n_candidates)
@@ -215,7 +215,7 @@ def next_tokens(logits: Tensor, uniforms: Sequence[float], parameters: SamplingP
         every, every_id = scaled[is_open].sort(dim=-1, descending=True, stable=True)
         places, _ = _invert(every.softmax(-1).double(), u[is_open], parameters.top_p)
         tokens[is_open] = every_id.gather(-1, places[:, None])[:, 0]
-    return tokens.tolist()
+    return tokens.cpu().tolist()
 
 
 def _invert(probabilities: Tensor, u: Tensor, top_p: float) -> tuple[Tensor, Tensor]:

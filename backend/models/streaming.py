@@ -120,14 +120,12 @@ def _compared(token: int, base: torch.Tensor, changed: torch.Tensor, n_top: int)
     """`base` and `changed` are logits (vocab_size,) after the same tokens."""
     p, q = base.double().softmax(-1), changed.double().softmax(-1)
     kl = 0.0 if torch.equal(base, changed) else float(kl_divergence(changed[None], base[None])[0])
-    shown = {
-        token,
-        *p.topk(min(_CANDIDATES, len(p))).indices.tolist(),
-        *q.topk(min(_CANDIDATES, len(q))).indices.tolist(),
-    }
-    ranked = sorted(shown, key=lambda t: (-max(float(p[t]), float(q[t])), t))
+    likely = torch.cat([one.topk(min(_CANDIDATES, len(one))).indices for one in (p, q)]).cpu().tolist()
+    shown = list({token, *likely})
+    found = dict(zip(shown, torch.stack([p[shown], q[shown]], 1).cpu().tolist(), strict=True))  # token -> p, q
+    ranked = sorted(shown, key=lambda t: (-max(found[t]), t))
     kept = ranked[:n_top] + ([token] if token not in ranked[:n_top] else [])
-    return Drawn(token, kl, tuple((t, float(p[t]), float(q[t])) for t in kept))
+    return Drawn(token, kl, tuple((t, *found[t]) for t in kept))
 
 
 class _Separate:

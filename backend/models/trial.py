@@ -59,7 +59,7 @@ def _apart(model: Any) -> str | None:
 
 def _untried(model: Any) -> str | None:
     """Why the plain way fails a family that nobody tried; None where it does not."""
-    tokens = _tokens(model)[0].tolist()
+    tokens = _tokens(model)[0].cpu().tolist()
     loaded = SimpleNamespace(model=model)
     with torch.inference_mode():
         whole = model(input_ids=torch.tensor([tokens], device=model.device), use_cache=False).logits[0]
