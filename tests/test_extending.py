@@ -1,0 +1,113 @@
+"""The pages of docs/extending do what they say: their code runs as it stands, and its tests pass."""
+
+import re
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from backend.geometry.direction_kinds import DIRECTION_KINDS
+from backend.importance.metric_registry import METRICS
+from backend.models.interventions import OPERATIONS
+from backend.store.geometry_columns import COLUMNS
+from backend.store.store import Store
+from precompute import importers
+from tests import small_study
+from tests.backend.models import test_operations
+
+PAGES = sorted((Path(__file__).parents[1] / "docs" / "extending").glob("add-*.md"))
+REGISTRIES = (DIRECTION_KINDS, METRICS, COLUMNS, OPERATIONS, importers.IMPORTERS)
+
+
+def blocks(page: str) -> list[str]:
+    (file,) = (path for path in PAGES if path.stem == page)
+    return re.findall(r"^```python\n(.*?)^```", file.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def keep_only(registry, names: set[str]) -> None:
+    for name in set(registry) - names:
+        registry.remove(name)
+
+
+@pytest.fixture
+def run():
+    """Runs code as a notebook would; what it registers is taken back."""
+    with ExitStack() as taken_back:
+        for registry in REGISTRIES:
+            taken_back.callback(keep_only, registry, set(registry))
+
+        def run(code: str, **names) -> dict:
+            exec(compile(code, "a page of docs/extending", "exec"), names)
+            return names
+
+        yield run
+
+
+def try_tests(names: dict, **fixtures) -> None:
+    """Every test among the names, with the fixtures it asks for."""
+    own = [value for name, value in names.items() if name.startswith("test_") and value.__globals__ is names]
+    assert own
+    for test in own:
+        test(**{name: fixtures[name] for name in test.__code__.co_varnames[: test.__code__.co_argcount]})
+
+
+def test_a_direction_is_added_as_the_page_says(run):
+    code, test = blocks("add-a-direction")
+    run(code)
+    try_tests(run(test))
+
+
+def test_a_metric_is_added_as_the_page_says(run):
+    code, test, comparisons = blocks("add-a-metric")
+    run(code)
+    try_tests(run(test))
+    run(comparisons)
+    try_tests(run(test))
+
+
+def test_a_geometry_column_is_added_as_the_page_says(run, tmp_path):
+    code, test = blocks("add-a-geometry-column")
+    run(code)
+    store = Store(small_study.make(tmp_path / "small"))
+    try_tests(run(test, COLUMNS=COLUMNS, pytest=pytest), store=store)
+    store.close()
+
+
+def test_an_operation_is_added_as_the_page_says(run):
+    code, test = blocks("add-an-operation")
+    run(code)
+    try_tests(
+        run(test, **{name: getattr(test_operations, name) for name in ("changed", "H", "Intervention", "V", "torch")})
+    )
+
+
+def test_an_importer_is_added_as_the_page_says(run, tmp_path, monkeypatch):
+    reader, test = blocks("add-an-importer")
+    folder = tmp_path / "importers"
+    folder.mkdir()
+    (folder / "json_chains.py").write_text(reader)
+    monkeypatch.setattr(importers, "__path__", [*importers.__path__, str(folder)])
+    monkeypatch.delitem(sys.modules, "precompute.importers.json_chains", raising=False)
+    names = run(test)
+    for name, case in list(names.items()):
+        if name.startswith("test_"):
+            place = tmp_path / name
+            place.mkdir()
+            case(place)
+
+
+def test_every_page_is_tried():
+    assert {path.stem for path in PAGES} == set(re.findall(r'blocks\("([a-z-]+)"\)', Path(__file__).read_text()))
+
+
+def test_a_direction_of_a_notebook_needs_nothing_else(tmp_path):
+    """In a fresh process, as somebody would begin a notebook."""
+    code, test = blocks("add-a-direction")
+    script = tmp_path / "notebook.py"
+    script.write_text(f"{code}\n{test}\ntest_a_step_is_what_a_chunk_adds_to_the_one_before_it()\n")
+    found = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, env={"PYTHONPATH": str(PAGES[0].parents[2])}
+    )
+    assert found.returncode == 0, found.stderr
