@@ -33,7 +33,7 @@ from backend.importance.metric_registry import (
     sides_of,
 )
 from backend.importance.metrics import importance_of_cot
-from tests.backend.importance.test_metrics import of, random_cot, table
+from tests.backend.importance.test_metrics import N_ROWS, of, random_cot, table
 from tests.shared_data import shared_folder
 
 EPSILON = 1e-9
@@ -304,4 +304,4 @@ def test_the_published_resampling_kl_runs_from_i_to_the_next_chunk():
 
 
 def test_a_table_without_answers_still_has_every_row():
-    assert len(importance_of_cot(table([]), ["c0"], n_bootstrap=0, seed=0)) == 17
+    assert len(importance_of_cot(table([]), ["c0"], n_bootstrap=0, seed=0)) == N_ROWS

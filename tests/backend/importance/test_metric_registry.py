@@ -25,7 +25,7 @@ from tests.backend.importance.test_metrics import of, rollout, table
 from tests.registering import lists_of, registered
 
 ANSWERED = Metric(
-    "answered",
+    "said_something",
     "Answered",
     "Share of the rollouts that end in an answer.",
     Own(
@@ -35,12 +35,12 @@ ANSWERED = Metric(
     ),
 )
 STRICT = Metric(
-    "strict_importance_accuracy",
+    "probe_importance_accuracy",
     "Strict importance",
     "Accuracy with a different chunk, minus accuracy at the next one.",
     Comparison(ACCURACIES, Sides(DISSIMILAR, (AFTER,))),
 )
-BY_CONVENTION = replace(STRICT, name="strict_importance_kl", measure=Comparison(KL, lambda c: c.resampling))
+BY_CONVENTION = replace(STRICT, name="probe_importance_kl", measure=Comparison(KL, lambda c: c.resampling))
 ROWS = table(
     [rollout("c0", correct=k == 0, similarity=0.1) for k in range(4)]
     + [rollout("c0", answer=None, correct=None, similarity=0.9)]
@@ -52,9 +52,9 @@ def test_a_new_metric_is_computed_with_the_others_in_a_row_of_its_own():
     plain = importance_of_cot(ROWS, ["c0", "c1"], seed=1)
     with registered(METRICS, ANSWERED), registered(METRICS, STRICT), registered(METRICS, BY_CONVENTION):
         found = importance_of_cot(ROWS, ["c0", "c1"], seed=1)
-        assert of(found, "c0", "answered").value == 0.8 and of(found, "c0", "answered").n == 5
-        assert of(found, "c0", "strict_importance_accuracy").value == 0.25 - 1
-        assert set(found[found.metric == "strict_importance_kl"].convention) == {"ta", "fl", "paper"}
+        assert of(found, "c0", "said_something").value == 0.8 and of(found, "c0", "said_something").n == 5
+        assert of(found, "c0", "probe_importance_accuracy").value == 0.25 - 1
+        assert set(found[found.metric == "probe_importance_kl"].convention) == {"ta", "fl", "paper"}
     rest = found[found.metric.isin(plain.metric)].reset_index(drop=True)
     pd.testing.assert_frame_equal(rest, plain)  # and changes no other
 
@@ -69,39 +69,45 @@ def test_a_new_metric_has_its_words_and_definition_wherever_it_is_shown():
     from app.shell import vocabulary
 
     with registered(METRICS, ANSWERED), registered(METRICS, STRICT):
-        assert vocabulary.metric_choice("answered:all") == "Answered (share of rollouts)"
-        assert definition("answered", ALL).startswith("share of those with an answer")
-        assert definition("answered", PUBLISHED).startswith("as published: share of those")
+        assert vocabulary.metric_choice("said_something:all") == "Answered (share of rollouts)"
+        assert definition("said_something", ALL).startswith("share of those with an answer")
+        assert definition("said_something", PUBLISHED).startswith("as published: share of those")
         assert definition(STRICT.name, ALL) == "accuracy of dissimilar rollouts at i − accuracy of rollouts at i+1"
         assert why_unknown(STRICT.name, ALL, 0, 5) == "no dissimilar rollout here has an answer"
         assert vocabulary.metric(STRICT.name).short == "Strict importance (accuracy)"
-    assert vocabulary.metric("answered").label == "answered"
+    assert vocabulary.metric("said_something").label == "said_something"
 
 
 def test_a_new_metric_has_its_place_in_the_picker_and_can_be_resampled():
     from app.shared.chunk_colours import importance_options
     from backend.live.resample import resampled
 
-    names = ["answered", "counterfactual_accuracy", "stored elsewhere"]
+    names = ["said_something", "counterfactual_accuracy", "stored elsewhere"]
     choices = pd.DataFrame({"metric": names, "convention": ["all"] * 3})
     store = SimpleNamespace(importance_choices=lambda: choices)
     with registered(METRICS, ANSWERED):
         options = [option.split(":")[0] for option in importance_options(store)]
-        assert options == ["counterfactual_accuracy", "answered", "stored elsewhere"]
-        assert "answered" in resampled()
+        assert options == ["counterfactual_accuracy", "said_something", "stored elsewhere"]
+        assert "said_something" in resampled()
 
 
 def test_units_are_computed_anew_for_a_new_metric_and_keep_their_keys_without_one():
-    assert rules() == rules(needs_returns=True) == {}
+    plain, strict = rules(), rules(needs_returns=True)
     with registered(METRICS, ANSWERED):
-        assert rules() == {"metrics": {"answered": 1}} and rules(needs_returns=True) == {}
+        assert rules() == {"metrics": plain.get("metrics", {}) | {"said_something": 1}}
+        assert rules(needs_returns=True) == strict
     with registered(METRICS, replace(ANSWERED, needs_returns=True)):
-        assert "answered" not in metrics_to_compute() and rules(needs_returns=True) == {"metrics": {"answered": 1}}
+        assert "said_something" not in metrics_to_compute() and rules() == plain
+        assert rules(needs_returns=True) == {"metrics": strict.get("metrics", {}) | {"said_something": 1}}
+    with registered(METRICS, replace(ANSWERED, rule=0)):
+        assert rules() == plain
 
 
 def test_a_metric_that_no_entry_knows_is_refused_with_those_there_are():
-    with pytest.raises(MetricError, match="There is no metric 'answered'; expected one of counterfactual_importance_"):
-        importance_of_cot(ROWS, ["c0", "c1"], seed=1, metrics=["answered"])
+    with pytest.raises(
+        MetricError, match="There is no metric 'said_something'; expected one of counterfactual_importance_"
+    ):
+        importance_of_cot(ROWS, ["c0", "c1"], seed=1, metrics=["said_something"])
     with pytest.raises(RolloutsError, match="no convention"):
         importance_of_cot(ROWS, ["c0", "c1"], seed=1, conventions=["x"])
 

@@ -13,12 +13,14 @@ import pyarrow as pa
 import pytest
 
 from backend.importance.estimates import kl_divergence
-from backend.importance.metric_registry import metrics_to_compute
-from backend.importance.metrics import CONVENTIONS, RolloutsError, importance_of_cot
+from backend.importance.metric_registry import METRICS, conventions_of, metrics_to_compute
+from backend.importance.metrics import RolloutsError, importance_of_cot
 from backend.schema.tables import TABLES
 
 SHARED = Path(os.environ.get("ANCHORSCOPE_SHARED") or Path(__file__).resolve().parents[3].parent / "shared")
 PUBLISHED = sorted((SHARED / "data" / "thought_anchors").glob("*/*/*/chunks_resampled.json"))
+
+N_ROWS = sum(len(conventions_of(name)) for name in metrics_to_compute())  # of a chunk
 
 
 def rollout(chunk, answer="7", correct=True, similarity=0.9, first="So.", kind="resample"):
@@ -123,7 +125,8 @@ def reference(rows, chunks, i, metric, convention):
 def test_every_value_and_count_equals_a_plain_loop(seed):
     rollouts, chunks = random_cot(seed)
     rows = [{k: None if pd.isna(v) else v for k, v in r.items()} for r in rollouts.to_dict("records")]
-    result = importance_of_cot(rollouts, chunks, n_bootstrap=0, seed=0)
+    known = [name for name in metrics_to_compute() if METRICS[name].rule == 0]  # which the loop below knows
+    result = importance_of_cot(rollouts, chunks, n_bootstrap=0, seed=0, metrics=known)
     for row in result.itertuples():
         value, n, n_comparator = reference(rows, chunks, chunks.index(row.chunk_id), row.metric, row.convention)
         assert row.n == n
@@ -138,7 +141,7 @@ def test_there_is_one_row_a_chunk_metric_and_convention_and_it_fits_the_table():
     rollouts, chunks = random_cot(3)
     result = importance_of_cot(rollouts, chunks, n_bootstrap=50, seed=0)
     assert not result.duplicated(list(TABLES["importance"].key)).any()
-    assert len(result) == len(chunks) * (5 + 4 * len(CONVENTIONS))
+    assert len(result) == len(chunks) * N_ROWS
     assert set(result.metric) == set(metrics_to_compute())
     stored = pa.Table.from_pandas(result, schema=TABLES["importance"].arrow, preserve_index=False)
     assert stored.column("value").null_count == result.value.isna().sum() > 0
@@ -146,7 +149,7 @@ def test_there_is_one_row_a_chunk_metric_and_convention_and_it_fits_the_table():
 
 def test_a_cot_without_rollouts_has_every_row_and_no_value():
     result = importance_of_cot(table([]), ["c0", "c1"], n_bootstrap=10, seed=0)
-    assert len(result) == 34
+    assert len(result) == 2 * N_ROWS
     assert result[["value", "ci_low", "ci_high"]].isna().all(axis=None)
     assert (result.n == 0).all()
 

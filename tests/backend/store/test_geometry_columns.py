@@ -22,8 +22,8 @@ from tests import small_study
 from tests.registering import lists_of, registered
 
 LARGEST = GeometryColumn(
-    "largest_coordinate",
-    "Largest coordinate",
+    "spikiness",
+    "Spikiness",
     "largest / RMS",
     "Of the chunk's mean residual stream, over its root mean square.",
     ACTIVATIONS,
@@ -42,7 +42,7 @@ def store(tmp_path_factory):
 def test_a_new_column_is_had_from_what_is_stored_and_set_beside_importance(store):
     with registered(COLUMNS, LARGEST):
         choices = store.geometry_choices()
-        own = choices[choices["x"] == "largest_coordinate"]
+        own = choices[choices["x"] == "spikiness"]
         name = own.iloc[0][["x", "kind", "model_id", "layer", "position", "unit"]].to_dict()
         assert name["kind"] == name["position"] == name["unit"] == "none" and (own["n_known"] > 0).all()
         rows = store.geometry_and_importance(**name, **METRIC).set_index("chunk_id")
@@ -52,15 +52,17 @@ def test_a_new_column_is_had_from_what_is_stored_and_set_beside_importance(store
     ).set_index("chunk_id")["rms"]
     for chunk, vector in zip(ids, vectors, strict=True):
         assert rows.loc[chunk, "x"] == pytest.approx(abs(vector).max() / rms[chunk], rel=1e-5)
-    assert "largest_coordinate" not in set(store.geometry_choices()["x"])
+    assert "spikiness" not in set(store.geometry_choices()["x"])
 
 
 def test_pairs_are_tested_anew_for_a_new_column_and_keep_their_keys_without_one(store):
     model, layer = store.geometry_choices()[["model_id", "layer"]].iloc[0]
     before = store.evidence_digest(model, layer)
-    assert rules() == {}
+    known = rules().get("columns", {})
+    assert not {name for name in known if COLUMNS[name].rule == 0}
     with registered(COLUMNS, LARGEST):
-        assert rules() == {"columns": {"largest_coordinate": 1}}
+        assert rules() == {"columns": known | {"spikiness": 1}}
+    with registered(COLUMNS, replace(LARGEST, source=replace(ACTIVATIONS, table="maps", key="method"))):
         assert store.evidence_digest(model, layer) != before  # which rests on one table more
     assert store.evidence_digest(model, layer) == before
 
@@ -69,13 +71,13 @@ def test_a_new_column_has_its_words_on_every_axis():
     from app.shell.vocabulary import column
 
     with registered(COLUMNS, LARGEST):
-        assert column("largest_coordinate").axis("none") == "Largest coordinate, largest / RMS"
-    assert column("largest_coordinate").label == "largest_coordinate"
+        assert column("spikiness").axis("none") == "Spikiness, largest / RMS"
+    assert column("spikiness").label == "spikiness"
 
 
 def test_a_column_that_no_entry_knows_is_refused_with_those_there_are(store):
-    with pytest.raises(ColumnError, match="no geometry column 'largest_coordinate'; expected one of steepness, ampl"):
-        store.geometry_and_importance("largest_coordinate", "none", "m", 1, "none", "none", **METRIC)
+    with pytest.raises(ColumnError, match="no geometry column 'spikiness'; expected one of steepness, ampl"):
+        store.geometry_and_importance("spikiness", "none", "m", 1, "none", "none", **METRIC)
 
 
 @pytest.mark.parametrize("part", ["label", "unit", "meaning", "source", "value"])
