@@ -1,6 +1,7 @@
 """A study's models, as ids and as what a worker needs to load them."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -38,8 +39,14 @@ def spec(study: Study, model: Model) -> ModelSpec:
     return ModelSpec(model.name, model.revision, model.dtype, study.engine.device)
 
 
-def model_row(loaded: LoadedModel, role: str) -> dict[str, Any]:
-    """A row of table models."""
+def sampling_spec(study: Study, model: Model) -> ModelSpec:
+    """The model for sampling, in the dtype of [sampling] where that names one."""
+    return replace(spec(study, model), dtype=study.sampling.dtype or model.dtype)
+
+
+def model_row(loaded: LoadedModel, role: str, *, dtype: str | None = None) -> dict[str, Any]:
+    """A row of table models; `dtype` is the study's, where the model was loaded in another to sample."""
+    loaded = replace(loaded, dtype=dtype or loaded.dtype)
     return {
         "model_id": loaded.model_id,
         "name": loaded.name,

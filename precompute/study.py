@@ -182,6 +182,14 @@ class Sampling(_Part):
     top_p: float = Field(0.95, gt=0, le=1)
     max_new_tokens: int = Field(256, ge=16, le=32768)
     forced_max_tokens: int = Field(16, ge=4, le=256, description="tokens of a forced answer")
+    dtype: Literal["float32", "float64", "bfloat16", "float16"] | None = Field(
+        None, description="of the forward passes that sample, and of nothing that is compared; left out: each model's"
+    )
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What samples depend on. A dtype that is left out is not named: units of before there was one stay valid."""
+        return self.model_dump(exclude={"dtype"} if self.dtype is None else None)
 
 
 class Rollouts(_Part):

@@ -3,7 +3,7 @@ cost.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from app.shell.progress import duration
 from app.shell.untrusted import one_line, show
 from backend.cot.prompts import Prompt, usual
 from backend.crosscoder import trials
-from backend.crosscoder.trials import Change, Sampling, Trial
+from backend.crosscoder.trials import Change, Trial
 from backend.errors import AnchorscopeError
 from backend.store.intervention_queries import Interventions
 from backend.store.progress import read_progress
@@ -222,7 +222,7 @@ def trial(store: Store, dictionary: pd.Series, chosen: Chosen) -> tuple[Trial | 
         return None, None
     try:
         change = Change(operation, chosen.features, factor, beta, keep_error=error == "kept")
-        sampling = Sampling(float(temperature), float(top_p), int(longest))
+        sampling = replace(usual, temperature=float(temperature), top_p=float(top_p), max_new_tokens=int(longest))
         return (
             Trial(
                 dictionary.dictionary_id,

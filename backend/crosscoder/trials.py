@@ -115,6 +115,7 @@ class Sampling:
     temperature: float = 0.6
     top_p: float = 0.95
     max_new_tokens: int = 384
+    dtype: str | None = None  # of the passes that sample; None: each model's
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and 0 <= self.temperature <= 2 and 0 < self.top_p <= 1):
@@ -125,6 +126,11 @@ class Sampling:
             raise InterventionError(
                 f"{self.max_new_tokens} new tokens were asked for; 1 to {MOST_NEW_TOKENS} are possible."
             )
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What samples depend on. A dtype that is left out is not named: ids of before there was one stay valid."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("dtype", None)}
 
 
 @dataclass(frozen=True)
@@ -153,12 +159,13 @@ class Trial:
 
     @property
     def intervention_id(self) -> str:
-        return stable_id("i", _RULE, {name: value for name, value in asdict(self).items() if name != "chosen_by"})
+        facts = {name: value for name, value in asdict(self).items() if name != "chosen_by"}
+        return stable_id("i", _RULE, facts | {"sampling": self.sampling.inputs})
 
     def row(self) -> dict[str, Any]:
         """Its row of feature_interventions."""
         change = self.change
-        parameters = {**asdict(self.sampling), "n_random": self.n_random, "rule": _RULE}
+        parameters = {**self.sampling.inputs, "n_random": self.n_random, "rule": _RULE}
         return {
             "intervention_id": self.intervention_id,
             "dictionary_id": self.dictionary_id,
@@ -195,7 +202,7 @@ class Trial:
         for model_id in model_ids:
             prompt = (prompts or {}).get(model_id, BOXED)
             asked = [prompt.wording, prompt.settings] if prompt.settings else prompt.wording
-            shared = [_RULE, asked, asdict(self.sampling), self.n_samples, self.seed]
+            shared = [_RULE, asked, self.sampling.inputs, self.n_samples, self.seed]
             for arm, own in sets.items():
                 made = (
                     []
@@ -306,9 +313,8 @@ def sampling_of(runs: pd.DataFrame) -> Sampling:
     for parameters in runs["parameters"]:
         try:
             said = json.loads(parameters)["sampling"]
-            return Sampling(
-                float(said["temperature"]), float(said["top_p"]), min(int(said["max_new_tokens"]), MOST_NEW_TOKENS)
-            )
+            longest = min(int(said["max_new_tokens"]), MOST_NEW_TOKENS)
+            return Sampling(float(said["temperature"]), float(said["top_p"]), longest, said.get("dtype"))
         except (ValueError, KeyError, TypeError):  # an import, or a run of another version
             continue
     return Sampling()

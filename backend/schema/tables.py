@@ -56,7 +56,7 @@ TABLES: dict[str, Table] = {
                     " not say"
                 ),
             ),
-            "dtype": (TEXT, "dtype of the forward pass; NULL when an import does not say"),
+            "dtype": (TEXT, "dtype of the forward passes that are compared; NULL when an import does not say"),
             "family": (TEXT, "transformers' model_type; NULL when unknown"),
             "n_layers": (INT, "blocks"),
             "d_model": (INT, "width of the residual stream"),

@@ -41,6 +41,7 @@ class Task:
     seed: int
     rows: int
     role: str
+    dtype: str  # of the study's model, which is its identity; that of the sampling may be another
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Written:
     """One problem's CoTs as the model wrote them."""
 
     problem_id: str
-    model: Mapping[str, Any]
+    model: Mapping[str, Any]  # a row of table models
+    dtype: str  # in which it sampled
     prompt: Mapping[str, Any]  # a row of table prompts
     cots: tuple[Mapping[str, Any], ...]
 
@@ -58,7 +60,7 @@ def units(context: Context) -> list[Unit]:
     study = context.study
     if study.problems is None:
         return []
-    inputs = {"seed": study.seed, "sampling": study.sampling.model_dump()}
+    inputs = {"seed": study.seed, "sampling": study.sampling.inputs}
     return [
         Unit(
             ".".join([model_id, problem["problem_id"], *_name_of(prompt)]),
@@ -94,13 +96,14 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
                     study.seed,
                     study.engine.rows,
                     model.role,
+                    model.dtype,
                 )
                 for share in shares(list(by_problem), study.engine.workers, _PROBLEMS_A_TASK)
             ]
             for written in run_in_workers(
                 write_cots,
                 tasks,
-                model=models.spec(study, model),
+                model=models.sampling_spec(study, model),
                 workers=study.engine.workers,
                 threads=study.engine.threads,
             ):
@@ -122,10 +125,10 @@ def write_cots(loaded: LoadedModel, task: Task) -> Iterator[Written]:
     tokenizer, sampling = loaded.tokenizer, task.sampling
     prompts = {name: asked(tokenizer, question, task.prompt) for name, question in task.questions}
     sequences = {name: encode(tokenizer, prompt.text) for name, prompt in prompts.items()}
-    own = _name_of(task.prompt)
+    own, model = _name_of(task.prompt), models.model_row(loaded, task.role, dtype=task.dtype)
     requests = [
         SampleRequest(
-            f"{name}.{number}", name, len(sequences[name]), seed_for(task.seed, loaded.model_id, name, number, *own)
+            f"{name}.{number}", name, len(sequences[name]), seed_for(task.seed, model["model_id"], name, number, *own)
         )
         for name in prompts
         for number in range(sampling.samples)
@@ -149,8 +152,8 @@ def write_cots(loaded: LoadedModel, task: Task) -> Iterator[Written]:
         )
         if len(done[name]) == sampling.samples:
             cots = sorted(done.pop(name), key=lambda cot: cot["sample"])
-            row = _prompt_row(task.prompt, loaded.model_id, prompt)
-            yield Written(name, models.model_row(loaded, task.role), row, tuple(_with_answers(loaded, task, cots)))
+            row = _prompt_row(task.prompt, model["model_id"], prompt)
+            yield Written(name, model, loaded.dtype, row, tuple(_with_answers(loaded, task, cots)))
 
 
 def _prompt_row(prompt: Prompt, model_id: str, made: Asked) -> dict[str, Any]:
@@ -249,7 +252,7 @@ def _judged(unit: Unit, written: Written, problem: Mapping[str, Any], judge: Jud
     }
     provenance = {
         "model_revision": written.model["revision"],
-        "dtype": written.model["dtype"],
+        "dtype": written.dtype,
         "seed": [cot["seed"] for cot in written.cots],
     }
     return Finished(

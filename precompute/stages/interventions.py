@@ -150,7 +150,7 @@ class _Runner:
     budget: int = 0  # tokens that the units left take at most
     ended: list[dict[str, Any]] = field(default_factory=list)  # samples of units that are not whole yet
     n_noted: int = 0  # of them, when they were last shown
-    _models: dict[str, "LoadedModel"] = field(default_factory=dict)
+    _models: dict[tuple[str, str | None], "LoadedModel"] = field(default_factory=dict)
     _dictionaries: dict[str, "Dictionary"] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -209,7 +209,7 @@ class _Runner:
 
         row = self._row(batch.dictionary_id)
         model_ids = [name for name in (row["base_model_id"], row["distilled_model_id"]) if name is not None]
-        loaded, place = self._pair(model_ids), model_ids.index(batch.model_id)
+        loaded, place = self._pair(model_ids, batch.sampling.dtype), model_ids.index(batch.model_id)
         made: dict[
             Change, FeatureIntervention
         ] = {}  # one object for equal changes: rows that share it are encoded together
@@ -274,11 +274,14 @@ class _Runner:
             self._dictionaries[dictionary_id] = read_from(self.store, dictionary_id)
         return self._dictionaries[dictionary_id]
 
-    def _pair(self, model_ids: Sequence[str]) -> list["LoadedModel"]:
-        """The models, loaded once. Raises AnchorscopeError for one whose weights are not on this machine."""
+    def _pair(self, model_ids: Sequence[str], dtype: str | None) -> list["LoadedModel"]:
+        """The models, loaded once in each dtype asked for; None is their own.
+
+        Raises AnchorscopeError for one whose weights are not on this machine.
+        """
         from backend.models.loading import load_model
 
-        if missing := [name for name in model_ids if name not in self._models]:
+        if missing := [name for name in model_ids if (name, dtype) not in self._models]:
             here = {choice.model_id: choice.model for choice in choices(self.store.models())}
             for name in missing:
                 if name not in here:
@@ -287,10 +290,10 @@ class _Runner:
                         f"The weights of {known} that the study was made with are not on this machine; both are needed."
                     )
                 model = here[name]
-                self._models[name] = load_model(
-                    model.name, revision=model.revision, dtype=model.dtype, device=self.device
+                self._models[name, dtype] = load_model(
+                    model.name, revision=model.revision, dtype=dtype or model.dtype, device=self.device
                 )
-        return [self._models[name] for name in model_ids]
+        return [self._models[name, dtype] for name in model_ids]
 
 
 def _left(kept: Interventions, done: Sequence[Pair] | None = None) -> list[Pair]:
@@ -314,7 +317,7 @@ def _batch(kept: Interventions, todo: Sequence[Pair]) -> Batch:
     arms: dict[str, tuple[tuple[Any, ...], tuple[Change, ...]]] = {}
     for one in kept.arms().to_dict("records"):
         row, facts = rows[one["intervention_id"]], json.loads(rows[one["intervention_id"]]["parameters"])
-        sampling = Sampling(facts["temperature"], facts["top_p"], facts["max_new_tokens"])
+        sampling = Sampling(facts["temperature"], facts["top_p"], facts["max_new_tokens"], facts.get("dtype"))
         setting = (row["dictionary_id"], one["model_id"], int(row["n_samples"]), int(row["seed"]), sampling)
         if one["arm_id"] not in arms:
             changes = trials.changes_of_arm(trials.change_of(row), one["arm"], one["feature_sets"])

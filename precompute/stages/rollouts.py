@@ -77,7 +77,7 @@ def units(context: Context) -> list[Unit]:
         : study.rollouts.cots
     ]
     chunks = context.store.chunks_of(chosen)
-    inputs = {"sampling": study.sampling.model_dump(), "seed": study.seed, "encoder": study.rollouts.encoder}
+    inputs = {"sampling": study.sampling.inputs, "seed": study.seed, "encoder": study.rollouts.encoder}
     rules = chunks_stage.rules(context)
     return [
         Unit(f"{chunk['chunk_id']}.{kind}", {**inputs, "chunks": rules[cot], "n": n[kind]})
@@ -119,7 +119,11 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
             ]
             model = models.by_id(study)[model_id]
             for drawn in run_in_workers(
-                draw, tasks, model=models.spec(study, model), workers=study.engine.workers, threads=study.engine.threads
+                draw,
+                tasks,
+                model=models.sampling_spec(study, model),
+                workers=study.engine.workers,
+                threads=study.engine.threads,
             ):
                 chunk = chunks[drawn.chunk_id]
                 cot = cots[chunk["cot_id"]]
@@ -127,7 +131,7 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
                 yield Finished(
                     by_id[f"{drawn.chunk_id}.{drawn.kind}"],
                     {"rollouts": rows},
-                    {"model_id": model_id, "dtype": model.dtype},
+                    {"model_id": model_id, "dtype": models.sampling_spec(study, model).dtype},
                 )
 
 

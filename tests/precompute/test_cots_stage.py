@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from backend.cot.prompts import PromptError
+from backend.cot.prompts import BOXED, PromptError
+from backend.models.loading import load_model
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
+from precompute import models
 from precompute.pipeline import run_study
 from precompute.plan import plan_study
 from precompute.stages import chunks, cots, problems
@@ -68,6 +70,33 @@ def test_a_prompt_more_keeps_what_there_is_and_every_setting_makes_another_unit(
         *(keys(prompts=[{"name": "own", **one}])[0] for one in texts),
     ]
     assert len(set(found)) == len(found)
+
+
+def test_a_dtype_of_sampling_is_part_of_the_unit_only_where_it_is_named(keys):
+    assert keys(sampling={"dtype": None}) == keys()
+    named = [keys(sampling={"dtype": dtype})[0] for dtype in ("float32", "bfloat16")]
+    assert len({keys()[0], *named}) == 3
+
+
+def test_sampling_in_another_dtype_leaves_the_models_id_and_the_seeds(tiny_folder):
+    study = Study.model_validate(
+        {
+            "name": "s",
+            "models": [{"name": str(tiny_folder("llama"))}],
+            "problems": {"per_level": 1},
+            "sampling": {"samples": 2, "max_new_tokens": 16, "forced_max_tokens": 4, "dtype": "bfloat16"},
+            "sweep": {"layers": [0]},
+        }
+    )
+    (model,) = study.models
+    assert models.spec(study, model).dtype == "float32" and models.sampling_spec(study, model).dtype == "bfloat16"
+    task = cots.Task((("p_1", "1 + 1?"),), BOXED, study.sampling, 3, 8, "model", model.dtype)
+    ours, lower = (
+        next(cots.write_cots(load_model(model.name, dtype=dtype), task)) for dtype in ("float32", "bfloat16")
+    )
+    assert ours.model == lower.model and ours.model["dtype"] == "float32"
+    assert (ours.dtype, lower.dtype) == ("float32", "bfloat16")
+    assert [cot["seed"] for cot in ours.cots] == [cot["seed"] for cot in lower.cots]
 
 
 @pytest.fixture(scope="module")

@@ -205,7 +205,7 @@ def test_a_chain_of_thought_comes_out_again_from_its_seed(store, study, reader):
     question = store.frame("SELECT question FROM problems WHERE problem_id = $p", p=cot["problem_id"])[
         "question"
     ].item()
-    task = cots.Task(((cot["problem_id"], question),), BOXED, study.sampling, study.seed, 128, "model")
+    task = cots.Task(((cot["problem_id"], question),), BOXED, study.sampling, study.seed, 128, "model", loaded.dtype)
     (written,) = cots.write_cots(loaded, task)
     texts = [sample["text"] for sample in written.cots]
     own = "SELECT text FROM cots WHERE problem_id = $p AND model_id = $m ORDER BY sample"

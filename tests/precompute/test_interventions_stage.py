@@ -85,6 +85,17 @@ def samples(study) -> list[dict]:
     )
 
 
+def test_samples_are_drawn_in_the_dtype_that_the_studys_were(study, facts, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(
+        "backend.models.loading.load_model", lambda name, **how: loaded.append(how["dtype"]) or load_model(name, **how)
+    )
+    ask(study, facts, trial(facts, n_random=0, sampling=Sampling(**SAMPLING, dtype="bfloat16")), trial(facts))
+    work(study)
+    assert stage.n_left(study)[0] == 0 and sorted(loaded) == ["bfloat16"] * 2 + ["float32"] * 2
+    assert {one["model_id"] for one in samples(study)} == set(facts["models"])
+
+
 def test_each_unit_has_the_samples_of_a_plain_run_of_its_arm(study, facts, pair):
     asked = trial(facts, change=Change("scale", (1, 2), factor=1.5, keep_error=False))
     ask(study, facts, asked)

@@ -179,6 +179,13 @@ def test_samples_are_drawn_as_the_studys_cots_were():
     said = json.dumps({"sampling": {"temperature": 1, "top_p": 0.9, "max_new_tokens": 32768, "samples": 3}})
     assert sampling_of(runs("{}", "no JSON", said)) == Sampling(1.0, 0.9, 2048)
     assert sampling_of(runs("{}")) == sampling_of(runs()) == Sampling()
+    lower = json.dumps({"sampling": {**json.loads(said)["sampling"], "dtype": "bfloat16"}})
+    assert sampling_of(runs(lower)).dtype == "bfloat16"
+
+
+def test_a_dtype_is_in_what_samples_depend_on_only_where_it_is_named():
+    assert Sampling().inputs == {"temperature": 0.6, "top_p": 0.95, "max_new_tokens": 384}
+    assert Sampling(dtype="bfloat16").inputs == {**Sampling().inputs, "dtype": "bfloat16"}
 
 
 # Controls
