@@ -21,11 +21,11 @@ model: .venv/ready
 	$(BIN)/python -m precompute model
 
 # One thread a worker: two OpenMP threads that wait for each other while a neighbour holds a core cost more than they bring.
-test: .venv/ready
+test: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore tests/browser
 	$(BIN)/python -m pytest -q tests/browser
 
-lint: .venv/ready
+lint: .venv/dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 .venv/ready: requirements.txt
@@ -34,4 +34,9 @@ lint: .venv/ready
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "'$(PYTHON)' cannot make virtual environments (on Debian: install python3.11-venv)."; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+# Tests and lint need more than a run does.
+.venv/dev: requirements-dev.txt .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@

@@ -17,9 +17,10 @@ from app.shell.untrusted import one_line, show
 from backend import faults
 from backend.errors import AnchorscopeError
 from backend.plain import plain
+from backend.root import ROOT
 from backend.store.store import DamagedGeneration
 
-_ASSETS = studies.ROOT / "assets"
+_ASSETS = ROOT / "assets"
 _INSTEAD = "study_instead"
 
 

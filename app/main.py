@@ -4,17 +4,22 @@ Streamlit reads this file twice: once as the server, to which it adds what `app.
 run of a page.
 """
 
-import importlib
 import site
 from pathlib import Path
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-# Streamlit puts this file's folder on the import path, not the repository's root above it.
-site.addsitedir(str(Path(__file__).resolve().parents[1]))
+try:
+    from app import shell  # noqa: F401
+except ModuleNotFoundError:  # Streamlit puts this file's folder on the import path, not the repository's root above it
+    site.addsitedir(str(Path(__file__).resolve().parents[1]))
 
 if get_script_run_ctx(suppress_warning=True) is None:
-    server = st.App(Path(__file__).resolve(), middleware=importlib.import_module("app.shell.serving").guards())
+    from app.shell.serving import guards
+
+    server = st.App(Path(__file__).resolve(), middleware=guards())
 else:
-    importlib.import_module("app.entry").run()
+    from app.entry import run
+
+    run()

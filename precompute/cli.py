@@ -15,6 +15,7 @@ import typer
 
 from backend import faults
 from backend.errors import AnchorscopeError
+from backend.root import INSTALLED, PRECOMPUTE, RUN
 from precompute import importers
 from precompute.terminal import console, say_error, table
 
@@ -65,7 +66,7 @@ def run(
             asked.run_asked(folder.path, console, wait=wait, **engine)
         except StudyBusy as error:
             console.print(f"  {asked.NAME:<12} {error}")
-    console.print(f"Done. Open it with `make run`, or `streamlit run app/main.py` (study {folder.name}).")
+    console.print(f"Done. Open it with `{RUN}` (study {folder.name}).")
 
 
 @app.command()
@@ -108,7 +109,7 @@ def status(study: StudyFile, store: StorePath = None) -> None:
 
     folder = _folder(store) or default_folder(load_study(study))
     if not folder.path.exists():
-        raise AnchorscopeError(f"No study at {folder.path}. Build it with `python -m precompute run {study}`.")
+        raise AnchorscopeError(f"No study at {folder.path}. Build it with `{PRECOMPUTE} run {study}`.")
     ledger = folder.ledger()
     stages = [stage for stage, _ in ledger.live] + [stage for stage, _ in ledger.retired]
     rows = [
@@ -254,7 +255,7 @@ def publish(
     folder = StudyFolder(study)
     if not folder.manifest.exists():
         raise AnchorscopeError(
-            f"No study at {study}: it has no manifest.jsonl. Build one with `python -m precompute run STUDY.toml`."
+            f"No study at {study}: it has no manifest.jsonl. Build one with `{PRECOMPUTE} run STUDY.toml`."
         )
     with folder.writing("publish", wait=wait) as writer:
         for line in writer.found:
@@ -310,7 +311,7 @@ def train_reasoner(
         load_model("embedded:SmolLM2-135M-Instruct"), Recipe(), work, out, r1=r1, minutes=minutes, say=console.print
     )
     console.print(
-        f"Done. The adapter is in {out}; `python -m precompute evaluate-reasoner` measures it."
+        f"Done. The adapter is in {out}; `{PRECOMPUTE} evaluate-reasoner` measures it."
         if ended
         else f"Not done yet: the same command goes on from {work}."
     )
@@ -328,6 +329,8 @@ def evaluate_reasoner(
     if again:
         console.print(shipped_table(REASONER_ASSETS))
         return
+    if INSTALLED:
+        raise AnchorscopeError("The model card belongs to the repository: run this in a clone of it.")
     folder = _folder(store) or _folder(Path("stores") / STUDY.name)
     console.print(evaluate(folder, REASONER_ASSETS, console))
 
@@ -367,7 +370,7 @@ class _Signals:
         raise KeyboardInterrupt
 
 
-def main() -> int:
+def main(commands: typer.Typer = app, name: str = PRECOMPUTE) -> int:
     """Run the command; our own errors and the machine's faults are sentences, an interrupt says how to go on.
 
     The exit code is 0 when the command did what it says, 1 when it could not, 2 for wrong arguments, and 128 + n after
@@ -381,7 +384,7 @@ def main() -> int:
             stream.reconfigure(errors="backslashreplace")
     signals = _Signals()
     try:
-        code = _run()
+        code = _run(commands, name)
     except KeyboardInterrupt:  # in the middle of saying what went wrong
         code = 130
     except Exception:  # what a library makes of an interrupt is an interrupt; all else is raised again
@@ -394,9 +397,9 @@ def main() -> int:
     return code
 
 
-def _run() -> int:
+def _run(commands: typer.Typer, name: str) -> int:
     try:
-        return app(standalone_mode=False) or 0  # typer makes an exit code of an interrupt and of `typer.Exit`
+        return commands(standalone_mode=False) or 0  # typer makes an exit code of an interrupt and of `typer.Exit`
     except AnchorscopeError as error:
         say_error(f"error: {error}")
         return 1
@@ -411,7 +414,7 @@ def _run() -> int:
         Exception
     ) as error:  # typer carries its own click and names no base class for wrong arguments; all else is raised again
         if hasattr(error, "format_message"):  # a wrong argument, in typer's words
-            say_error(f"error: {error.format_message()}. See `python -m precompute --help`.")
+            say_error(f"error: {error.format_message()}. See `{name} --help`.")
             return 2
         if (words := faults.in_words(error)) is not None:
             say_error(f"error: {words}")

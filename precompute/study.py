@@ -30,6 +30,7 @@ from backend.geometry.direction_kinds import swept_kinds
 from backend.models.devices import DEVICE
 from backend.models.interventions import UNITS, swept_places
 from backend.plain import plain_line
+from backend.root import ROOT
 
 
 def _one_of(what: str, names: Callable[[], Iterable[str]]) -> AfterValidator:
@@ -458,12 +459,21 @@ def stored_study(parameters: str) -> Study:
     return Study.model_validate_json(json.dumps(data))
 
 
+def study_file(path: Path) -> Path:
+    """The file at `path`, or the shipped one that is called so: `studies/quick.toml` names one anywhere."""
+    shipped = sorted((ROOT / "studies").glob("*.toml"))
+    if path.exists():
+        return path
+    if path.parent == Path("studies") and (file := ROOT / path) in shipped:
+        return file
+    names = ", ".join(f"studies/{file.name}" for file in shipped)
+    raise StudyError(f"No study file at {path}. The shipped ones are in studies/: {names}.")
+
+
 def load_study(path: Path) -> Study:
     """The study in a TOML file. Raises StudyError naming the file, every wrong key, its value and what is allowed."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StudyError(f"No study file at {path}. The shipped ones are in studies/.") from None
+        data = tomllib.loads(study_file(path).read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StudyError(f"{path} is not TOML: {error}") from error
     try:

@@ -32,6 +32,7 @@ from backend.ids import stable_id
 from backend.live.available import EMBEDDED, REASONER, Choice
 from backend.live.requests import MAX_CHARS, Codes
 from backend.live.service import Status
+from backend.root import PRECOMPUTE
 from backend.store.store import Store
 
 _MOST_PLACES = 3000  # tokens drawn at a time
@@ -168,7 +169,7 @@ def _models(store: Store, dictionary: pd.Series) -> tuple[Choice, Choice | None]
     wanted = {dictionary.base_model_id: dictionary.base, dictionary.distilled_model_id: dictionary.distilled}
     for model_id, name in wanted.items():
         if isinstance(model_id, str) and model_id not in here:
-            fetch = "python -m precompute model" if name in (EMBEDDED, REASONER) else command(store.path)
+            fetch = f"{PRECOMPUTE} model" if name in (EMBEDDED, REASONER) else command(store.path)
             say_and_end(
                 Missing(
                     f"{one_line(str(name), 80)}, which this dictionary reads, is not on this machine with the weights"

@@ -21,6 +21,7 @@ from backend.cot.prompts import Prompt, usual
 from backend.crosscoder import trials
 from backend.crosscoder.trials import Change, Trial
 from backend.errors import AnchorscopeError
+from backend.root import PRECOMPUTE
 from backend.store.intervention_queries import Interventions
 from backend.store.progress import read_progress
 from backend.store.store import Store
@@ -316,8 +317,8 @@ def _missing_models(store: Store, model_ids: Sequence[str]) -> str | None:
         return None
     return (
         f"{' and '.join(missing)}: these weights, as the study was made with them, are not on this machine, so nothing"
-        " can be run here. What was run elsewhere is shown below. The embedded models are fetched by `python -m"
-        " precompute model`."
+        " can be run here. What was run elsewhere is shown below. The embedded models are fetched by"
+        f" `{PRECOMPUTE} model`."
     )
 
 

@@ -1,7 +1,6 @@
 """What was asked of features on its way: started in a process of its own, followed, stopped and gone on with."""
 
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from app.shell import keys, selection
 from app.shell.missing import Missing
 from app.shell.untrusted import one_line, show, show_exactly
 from app.shell.vocabulary import FINISHES
-from backend.root import ROOT
+from backend.root import PYTHON, WORKING, module
 from backend.store.intervention_queries import Interventions, left
 from backend.store.progress import read_progress
 from backend.store.store import Store
@@ -34,8 +33,8 @@ def start(study: Path) -> None:
     room.path.mkdir(parents=True, exist_ok=True)
     with (room.path / LOG).open("wb") as log:
         process = subprocess.Popen(
-            ["nice", "-n", "10", sys.executable, "-u", "-m", "precompute", "interventions", str(study.resolve())],
-            cwd=ROOT,
+            ["nice", "-n", "10", *PYTHON, "-u", "-m", module("precompute"), "interventions", str(study.resolve())],
+            cwd=WORKING,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

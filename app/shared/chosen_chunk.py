@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from app.shell import selection
 from app.shell.missing import Missing, command, there
+from backend.root import PRECOMPUTE
 from backend.store.store import Store
 
 
@@ -35,7 +36,7 @@ def find(store: Store) -> ChosenChunk | Missing:
         return Missing(
             "This chain of thought names a problem or a model of which the study has no row: it is half written."
             " Make the study's store anew from its files; where that changes nothing, run or import it again.",
-            f"python -m precompute publish {store.path}",
+            f"{PRECOMPUTE} publish {store.path}",
         )
     selection.choose(problem=chosen.problem, cot=chosen.cot, chunk=chosen.chunk)
     return chosen

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from app.shell import studies
-from backend.root import ROOT
+from backend.root import PRECOMPUTE, ROOT, RUN
 
 T = TypeVar("T")
 
@@ -22,9 +22,9 @@ class Missing:
     command: str | None
 
 
-FIRST_STUDY = "python -m precompute run studies/quick.toml"
+FIRST_STUDY = f"{PRECOMPUTE} run studies/quick.toml"
 NO_STUDY = Missing(
-    "There is no study yet. `make run` is making the first one where it opened this page: reload it in a minute."
+    f"There is no study yet. `{RUN}` is making the first one where it opened this page: reload it in a minute."
     " Otherwise this command makes it, in a few minutes on two cores.",
     FIRST_STUDY,
 )
@@ -96,9 +96,9 @@ def command(path: Path, stage: str | None = None) -> str:
     step = f" --stage {stage}" if stage else ""
     file = study_file(path)
     if file is None:
-        return f"python -m precompute run STUDY.toml{step} --store {path}"
+        return f"{PRECOMPUTE} run STUDY.toml{step} --store {path}"
     elsewhere = "" if path.parent == studies.STORES else f" --store {path}"
-    return f"python -m precompute run {file.relative_to(ROOT)}{step}{elsewhere}"
+    return f"{PRECOMPUTE} run {file.relative_to(ROOT)}{step}{elsewhere}"
 
 
 def study_file(path: Path) -> Path | None:

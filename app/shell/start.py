@@ -23,6 +23,7 @@ from typing import IO
 
 from backend import faults
 from backend.plain import plain
+from backend.root import PRECOMPUTE, PYTHON, ROOT, module
 
 Command = Sequence[str]
 LOG = Path("stores/run.log")
@@ -74,7 +75,7 @@ class Background:
         say(
             f"The study could not be computed: `{shlex.join(command)}` ended with code {code}.\n"
             + "".join(f"    {line}\n" for line in words)
-            + f"Everything it said is in {self._log}. The dashboard goes on; `make study` tries again."
+            + f"Everything it said is in {self._log}. The dashboard goes on; `{PRECOMPUTE} run` tries again."
         )
 
 
@@ -128,30 +129,27 @@ def say(words: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m app.shell.start", description="Open the dashboard while a study is computed beside it."
+        prog=f"python -m {module('app.shell.start')}",
+        description="Open the dashboard while a study is computed beside it.",
     )
     parser.add_argument("study", help="a study file, such as studies/quick.toml")
     parser.add_argument("--port", type=int, default=8501, help="of the dashboard, on this machine alone")
     asked = parser.parse_args()
-    streamlit = [sys.executable, "-m", "streamlit", "run", "app/main.py"]
-    precompute = [
-        "nice",
-        "-n",
-        "10",
-        sys.executable,
-        "-u",
-        "-m",
-        "precompute",
-    ]  # the person in front of the dashboard comes first
-    print(
-        f"Computing {plain(asked.study)} in the background; it says how far it is in {LOG}. Ctrl-C stops both.",
-        flush=True,
-    )
-    return run(
-        [*streamlit, "--server.port", str(asked.port), "--server.showEmailPrompt", "false"],
-        [[*precompute, "model"], [*precompute, "run", asked.study]],
-        LOG,
-    )
+    return beside(asked.study, asked.port)
+
+
+def dashboard(port: int) -> list[str]:
+    """The command that opens it."""
+    streamlit = [*PYTHON, "-m", "streamlit", "run", str(ROOT / "app" / "main.py")]
+    return [*streamlit, "--server.port", str(port), "--server.showEmailPrompt", "false"]
+
+
+def beside(study: str, port: int) -> int:
+    """Open the dashboard while `study` is computed; the exit code."""
+    nice = ["nice", "-n", "10"]  # the person in front of the dashboard comes first
+    precompute = [*nice, *PYTHON, "-u", "-m", module("precompute")]
+    print(f"Computing {plain(study)} in the background; it says how far it is in {LOG}. Ctrl-C stops both.", flush=True)
+    return run(dashboard(port), [[*precompute, "model"], [*precompute, "run", study]], LOG)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ The pointer is resolved at every rerun, so that a generation published a moment 
 connection to a generation is shared by all open browsers.
 """
 
-import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +18,13 @@ import pandas as pd
 import streamlit as st
 
 from backend.errors import AnchorscopeError
-from backend.root import ROOT
+from backend.root import own_stores
+from backend.store.known import by_name, demo_pack
 from backend.store.packed import unpack
-from backend.store.progress import read_progress
 from backend.store.store import NoStore, Store, generation_of
 from backend.store.unit_files import StudyFolder
 
-STORES = ROOT / "stores"
+STORES = own_stores()
 
 
 @dataclass(frozen=True)
@@ -37,36 +36,19 @@ class Demo:
 
 
 def found() -> dict[str, Path]:
-    """Studies by name, those first that a person most likely came for: of ANCHORSCOPE_STORES, as they are named there;
-    own ones whose last run has finished, newest first; the demo; own ones that are still being made. A demo that could
-    not be unpacked comes last.
-    """
+    """Studies by name, in the order of `by_name`."""
     shipped = demo()
-    named = [Path(path) for path in os.environ.get("ANCHORSCOPE_STORES", "").split(os.pathsep) if path]
-    own = {_resolved(study) for folder in (Path.cwd() / "stores", STORES) for study in _studies_at(folder)}
-    own = sorted(own - ({shipped.path} if shipped else set()), key=lambda path: (-_published(path), path))
-    paths = [_resolved(study) for path in named for study in _studies_at(path)] + [
-        path for path in own if _has_finished(path)
-    ]
-    if shipped and not shipped.fault:
-        paths.append(shipped.path)
-    paths += own
-    if shipped:
-        paths.append(shipped.path)
-    studies: dict[str, Path] = {}
-    for path in dict.fromkeys(paths):
-        name = path.stem if path.suffix == ".duckdb" else path.name
-        studies[name if name not in studies else f"{name} ({path.parent.name}, {len(studies) + 1})"] = path
-    return studies
+    if shipped is None:
+        return by_name(STORES, None, None)
+    return by_name(STORES, shipped.path, None if shipped.fault else shipped.path)
 
 
 def demo() -> Demo | None:
     """The shipped study, unpacked; None where none is shipped."""
-    pack = os.environ.get("ANCHORSCOPE_DEMO", str(ROOT / "assets" / "demo"))
-    if not pack or not Path(pack).is_dir():
+    if (pack := demo_pack()) is None:
         return None
     file = STORES.resolve() / "demo.duckdb"
-    return Demo(file, _unpacked(pack, str(file)))
+    return Demo(file, _unpacked(str(pack), str(file)))
 
 
 def open_store(path: Path) -> Store:
@@ -137,48 +119,3 @@ def _unpacked(pack: str, file: str) -> str | None:
     except AnchorscopeError as error:
         return str(error)
     return None
-
-
-def _studies_at(path: Path) -> list[Path]:
-    """`path` itself when it is a study, else the studies in it; none where it cannot be read."""
-    if _is_study(path):
-        return [path]
-    try:
-        return sorted(child for child in path.iterdir() if _is_study(child))
-    except OSError:
-        return []
-
-
-def _is_study(path: Path) -> bool:
-    try:
-        if path.is_file():
-            return path.suffix == ".duckdb"
-        folder = StudyFolder(path)
-        return folder.manifest.exists() or folder.pointer.exists()
-    except OSError:
-        return False
-
-
-def _resolved(path: Path) -> Path:
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError):  # links in a circle
-        return path.absolute()
-
-
-def _published(path: Path) -> float:
-    try:
-        return (path if path.is_file() else path / "CURRENT").stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-def _has_finished(study: Path) -> bool:
-    """Whether its last run has.
-
-    An import says nothing of its progress, and is being made as long as somebody holds the study.
-    """
-    if study.is_file():
-        return True
-    progress = read_progress(study)
-    return progress.state == "finished" if progress else StudyFolder(study).holder() is None

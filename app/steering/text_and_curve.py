@@ -27,6 +27,7 @@ from backend.live.available import Choice
 from backend.live.requests import Curve, Open
 from backend.live.service import Status
 from backend.models.interventions import OPERATIONS, PLACES, UNITS
+from backend.root import PRECOMPUTE
 from backend.store.store import Store
 
 _PRESETS = {
@@ -67,7 +68,7 @@ def a_model(here: Here) -> Missing | None:
     return Missing(
         "No model of this study is on this machine, so nothing can be steered. This command fetches the embedded one,"
         " with which any text can be steered:",
-        "python -m precompute model",
+        f"{PRECOMPUTE} model",
     )
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from backend.cot.prompts import answering_prompt
 from backend.errors import AnchorscopeError
-from backend.root import ROOT
+from backend.root import PRECOMPUTE, ROOT
 
 if TYPE_CHECKING:
     from backend.models.loaded import LoadedModel
@@ -137,8 +137,8 @@ class CategoryClassifier:
             tags, encoder, version = tuple(content["tags"]), content["encoder"], content["version"]
         except (OSError, ValueError, KeyError, TypeError) as fault:
             raise CategoryError(
-                f"{path} is not a category classifier ({type(fault).__name__}: {fault}). Train one with: python -m"
-                " precompute train-categories FOLDER, FOLDER being in the layout of Thought Anchors."
+                f"{path} is not a category classifier ({type(fault).__name__}: {fault}). Train one with:"
+                f" {PRECOMPUTE} train-categories FOLDER, FOLDER being in the layout of Thought Anchors."
             ) from fault
         if (
             weights.ndim != 2

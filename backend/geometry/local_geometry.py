@@ -114,11 +114,9 @@ def local_geometry_cot(
         predicting = predicting_positions(span)
         predictions = PredictionMetric(encoded, predicting) if predicting else None
         for layer in layers:
-            metric = (
-                None if predictions is None else LocalMetric(encoded, span, layer, unit=unit, predictions=predictions)
-            )
+            metric = predictions and LocalMetric(encoded, span, layer, unit=unit, predictions=predictions)
             cloud = _checked_tangents(tangents.get((chunk_id, layer)), chunk_id, encoded.residual(layer).shape[-1])
-            cheap = {} if metric is None else _cheap_columns(metric, cloud, positions, probes, (seed, chunk_id, layer))
+            cheap = metric and _cheap_columns(metric, cloud, positions, probes, (seed, chunk_id, layer))
             for position in positions:
                 row = dict.fromkeys(_UNKNOWN) | {
                     "chunk_id": chunk_id,
@@ -131,7 +129,7 @@ def local_geometry_cot(
                     "seed": seed,
                 }
                 found.local_geometry.append(row)
-                if metric is None or predictions is None:
+                if metric is None:
                     continue
                 row |= cheap[position] | {"entropy": predictions.entropy}
                 if chunk_id in spectrum_of:
@@ -370,7 +368,7 @@ def _off_manifold(cloud: np.ndarray, *key: Any) -> np.ndarray:
 def _orthonormal(block: np.ndarray, basis: np.ndarray) -> np.ndarray:
     """Orthonormal rows that span what `block` (m, d) adds to the orthonormal rows of `basis`;
     fewer where it adds less."""
-    length = float(np.linalg.norm(block))
+    length = np.linalg.norm(block)
     for _ in range(2):  # twice is enough (Kahan)
         block = block - (block @ basis.T) @ basis
         _, sizes, right = np.linalg.svd(block, full_matrices=False)

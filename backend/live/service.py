@@ -16,7 +16,6 @@ import itertools
 import os
 import queue
 import subprocess
-import sys
 import threading
 import time
 import traceback
@@ -30,7 +29,7 @@ import psutil
 
 from backend.errors import AnchorscopeError, words_of
 from backend.live.requests import Model, Request
-from backend.root import ROOT
+from backend.root import INSTALLED, PYTHON, ROOT, WORKING, module
 
 _KEPT = 200  # finished tickets that are remembered
 _PENDING, _RUNNING, _FINISHED, _STOPPED, _FAILED = "waiting", "running", "finished", "stopped", "failed"
@@ -103,9 +102,9 @@ class LiveService:
         self._running: list[str] = []
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
-        self._worker: subprocess.Popen[bytes] | None = None
+        self._worker: subprocess.Popen | None = None
         self._pipe: Any = None
-        self._outbox: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[tuple | None] = queue.SimpleQueue()
         self._sender: threading.Thread | None = None
         self._attempts = itertools.count()
         self._heard = 0.0
@@ -215,7 +214,7 @@ class LiveService:
                     self._news.notify_all()
             self._call_back(ended)
 
-    def _take(self, message: tuple[Any, ...]) -> _Ticket | None:
+    def _take(self, message: tuple) -> _Ticket | None:
         """Books one message of the worker; the ticket if it ended with it."""
         self._heard = time.monotonic()
         kind, name, payload = message
@@ -241,8 +240,7 @@ class LiveService:
 
     def _watch(self) -> list[_Ticket]:
         now = time.monotonic()
-        running = [self._tickets[name] for name in self._running]
-        late = [one for one in running if one.began is not None and now - one.began > self.limits.seconds]
+        late = [self._tickets[name] for name in self._running if now - self._tickets[name].began > self.limits.seconds]
         for ticket in late:
             ticket.error = f"Stopped after {self.limits.seconds:.0f} s, the longest that one request may run."
             self._end(ticket, _STOPPED)
@@ -306,12 +304,12 @@ class LiveService:
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": str(threads),
-            "PYTHONPATH": os.pathsep.join([str(ROOT), *_paths()]),
+            "PYTHONPATH": os.pathsep.join([*[str(ROOT)] * (not INSTALLED), *_paths()]),
         }
         self._worker = subprocess.Popen(
-            [sys.executable, "-m", "backend.live.worker", str(there.fileno()), str(threads)],
+            [*PYTHON, "-m", module("backend.live.worker"), str(there.fileno()), str(threads)],
             pass_fds=[there.fileno()],
-            cwd=ROOT,
+            cwd=WORKING,
             env=environment,
             stdin=subprocess.DEVNULL,
         )
@@ -322,7 +320,7 @@ class LiveService:
         )
         self._sender.start()
 
-    def _tell(self, message: tuple[Any, ...]) -> None:
+    def _tell(self, message: tuple) -> None:
         self._outbox.put(message)
 
     def _restart(self, why: str) -> list[_Ticket]:
@@ -336,7 +334,7 @@ class LiveService:
         return failed
 
     def _kill(self) -> None:
-        if self._worker is not None and self._sender is not None:
+        if self._worker is not None:
             self._outbox.put(None)
             self._worker.kill()
             self._worker.wait()
@@ -390,19 +388,19 @@ def _copied(value: Any) -> Any:
     return list(value) if isinstance(value, list) else value
 
 
-def _send(pipe: Any, outbox: "queue.SimpleQueue[tuple[Any, ...] | None]") -> None:
+def _send(pipe: Any, outbox: "queue.SimpleQueue[tuple | None]") -> None:
     """Body of the sending thread of one worker; None ends it. A worker that is gone is noticed by whoever receives."""
     with contextlib.suppress(OSError):
         while (message := outbox.get()) is not None:
             pipe.send(message)
 
 
-def _received(pipe: Any) -> tuple[list[tuple[Any, ...]], bool]:
+def _received(pipe: Any) -> tuple[list[tuple], bool]:
     """Messages that are there now, after a short wait for the first, and whether the other end is gone."""
     if pipe is None:
         time.sleep(0.02)
         return [], False
-    messages: list[tuple[Any, ...]] = []
+    messages = []
     try:
         while pipe.poll(0.02 if not messages else 0) and len(messages) < 256:
             messages.append(pipe.recv())

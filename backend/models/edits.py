@@ -39,9 +39,7 @@ from backend.models.linear import LeanLinear, replace_linears
 from backend.models.residuals import checked_tokens, recording
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-    from backend.models.loaded import HasModel, LoadedModel
+    from backend.models.loaded import LoadedModel
 
 _PLAIN_TOKENS = 4096  # tokens in one plain forward pass of several edits
 
@@ -235,10 +233,7 @@ class Encoded:
             (
                 pair
                 if layer not in new
-                else (
-                    torch.cat([pair[0][:, :first], new[layer][0][0]], 1),
-                    torch.cat([pair[1][:, :first], new[layer][1][0]], 1),
-                )
+                else tuple(torch.cat([old[:, :first], late[0]], 1) for old, late in zip(pair, new[layer], strict=True))
             )
             for layer, pair in enumerate(own)
         ]
@@ -303,13 +298,13 @@ class Encoded:
         return torch.cat([self._editor.plain_forward(self.token_ids, some, positions) for some in passes])
 
 
-def encode(loaded: "HasModel", token_ids: Sequence[int], *, layers: Sequence[int] | None = None) -> Encoded:
+def encode(loaded: "LoadedModel", token_ids: Sequence[int], *, layers: Sequence[int] | None = None) -> Encoded:
     """One plain forward pass of `token_ids`; edits can then be made at `layers` (all by default)."""
     editor = editor_of(loaded)
     return editor.encode(token_ids, range(len(editor.parts.blocks)) if layers is None else layers)
 
 
-def editor_of(loaded: "HasModel") -> "_Editor":
+def editor_of(loaded: "LoadedModel") -> "_Editor":
     """The private copies of this model, made once."""
     with _EDITORS_LOCK:
         if loaded.model not in _EDITORS:
@@ -356,7 +351,7 @@ def _apply(rows: Sequence[tuple[Edit, ...]], layer: int, h: torch.Tensor, first:
 class _Editor:
     """The private copies of one model: `parts` for plain passes, and blocks whose attention takes a shared prefix."""
 
-    def __init__(self, model: "PreTrainedModel") -> None:
+    def __init__(self, model: nn.Module) -> None:
         self._config = model.config.get_text_config()
         self._model = private_copy(model).eval()
         self.parts = layers_of(self._model)
@@ -400,7 +395,7 @@ class _Editor:
                 self._blocks[layer] = block
             return self._blocks[layer]
 
-    def another_copy(self) -> "PreTrainedModel":
+    def another_copy(self) -> nn.Module:
         """A private copy of the model, taken while no pass has its hooks there."""
         with self._lock:
             return private_copy(self._model)
@@ -417,9 +412,8 @@ class _Editor:
             )
             try:
                 with recording(self.parts.blocks, layers) as residuals:
-                    cache = DynamicCache() if quick else None
-                    caching = {} if cache is None else {"past_key_values": cache}
-                    output = self.parts.trunk(input_ids=tokens, **caching, use_cache=quick)
+                    cache = {"past_key_values": DynamicCache(), "use_cache": True} if quick else {"use_cache": False}
+                    output = self.parts.trunk(input_ids=tokens, **cache)
             finally:
                 handle.remove()
         return Encoded(
@@ -428,7 +422,9 @@ class _Editor:
             is_shared_prefix=quick,
             parts=self.parts,
             _residuals={layer: residuals[layer][0] for layer in layers},
-            _keys_values=[] if cache is None else [(layer.keys[0], layer.values[0]) for layer in cache.layers],
+            _keys_values=(
+                [(layer.keys[0], layer.values[0]) for layer in cache["past_key_values"].layers] if quick else []
+            ),
             _rotary=rotary[0] if quick else None,
             _editor=self,
         )

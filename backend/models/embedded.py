@@ -28,7 +28,7 @@ from pathlib import Path, PurePosixPath
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
 from backend.models import adapters
-from backend.root import ROOT
+from backend.root import PRECOMPUTE, ROOT
 
 MODEL_NAME = "SmolLM2-135M-Instruct"
 ENCODER_NAME = "all-MiniLM-L6-v2"
@@ -110,7 +110,7 @@ def reasoner_folder(report: Report | None = None) -> Path:
     """Folder of the reasoner, merged on first use from the embedded language model and the shipped adapter
     (seconds)."""
     if not (REASONER_ASSETS / adapters.WEIGHTS).is_file():
-        raise EmbeddedModelError(f"{REASONER_ASSETS} has no adapter. `python -m precompute train-reasoner` makes one.")
+        raise EmbeddedModelError(f"{REASONER_ASSETS} has no adapter. `{PRECOMPUTE} train-reasoner` makes one.")
     base = model_folder(report)
     return _made(
         _merged_name(),

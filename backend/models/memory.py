@@ -23,8 +23,7 @@ class Named(Protocol):
     def request_id(self) -> str: ...
 
 
-Request = TypeVar("Request", bound=Named)
-Result = TypeVar("Result", bound=Named)
+Request, Result = TypeVar("Request", bound=Named), TypeVar("Result", bound=Named)
 
 
 def within_memory(

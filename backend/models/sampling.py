@@ -34,7 +34,7 @@ and the promises are the same.
 import hashlib
 import itertools
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -55,7 +55,7 @@ from backend.models.private import has_onednn, n_changes
 from backend.models.residuals import recording
 
 if TYPE_CHECKING:
-    from backend.models.loaded import HasModel, LoadedModel
+    from backend.models.loaded import LoadedModel
 
 PAGE = 64  # positions of a tail that are attended to in one product
 ROW_MULTIPLE = 16  # rows of a matrix product: see above
@@ -417,7 +417,7 @@ class SharedRows:
         self.ends = end_tokens(loaded)
         self.rows: list[_Row] = []
         self.prefixes: dict[str, _Prefix] = {}
-        self._tails: _Tails | None = None  # made when the first sequence says how wide keys are
+        self.tails: _Tails | None = None  # made when the first sequence says how wide keys are
         self.layers = [_Layer(self, index) for index in range(loaded.n_layers)]
         self.groups: list[_Sharers] = []
         self.most_rows = rows
@@ -426,12 +426,6 @@ class SharedRows:
             set()
         )  # by the model that these rows are beside: layers whose residual streams are kept
         self.residuals: dict[int, Tensor] = {}  # of the last step, at those layers: (n_rows and padding, 1, d_model)
-
-    @property
-    def tails(self) -> _Tails:
-        if self._tails is None:
-            raise SamplingError("rows were asked for before any sequence was encoded.")
-        return self._tails
 
     @torch.inference_mode()
     def encode(
@@ -447,19 +441,17 @@ class SharedRows:
             cache = DynamicCache()
             self.source.base_model(input_ids=self._tensor([list(token_ids)]), past_key_values=cache, use_cache=True)
             pairs = [(layer.keys[0], layer.values[0]) for layer in cache.layers]
-        if self._tails is None:
+        if self.tails is None:
             n_heads, _, d_head = pairs[0][0].shape
             n_pages = self.most_rows * -(-self.parameters.max_new_tokens // PAGE)
             with torch.inference_mode(False):
-                self._tails = _Tails(len(pairs), n_pages, (n_heads, d_head), next(self.source.parameters()))
+                self.tails = _Tails(len(pairs), n_pages, (n_heads, d_head), next(self.source.parameters()))
         self.prefixes[sequence_id] = _Prefix(
             keys=[keys.contiguous() for keys, _ in pairs],
             values=[values.contiguous() for _, values in pairs],
             length=len(token_ids),
             edits=tuple(edits),
         )
-        if encoded is None:  # no edits, so none that asks for another model
-            return
         reaching = [edit for edit in edits if edit.onward or max(edit.positions, default=-1) >= len(token_ids) - 1]
         for model, (other, layers) in models_beside(reaching).items():
             if model not in self.others:
@@ -683,7 +675,7 @@ def _continue_plainly(
     should_stop: Callable[[], bool],
     edits: tuple[Edit, ...],
     drawn: Callable[[int], None],
-) -> Generator[list[Sample], None, bool]:
+) -> Iterator[list[Sample]]:
     """Always ROW_MULTIPLE rows, so that a row's numbers do not depend on how many are wanted.
 
     Its value is whether it was stopped.
@@ -726,16 +718,15 @@ class PlainRows:
     """
 
     def __init__(
-        self, loaded: "HasModel", prefix: Sequence[int], edits: Sequence[Sequence[Edit]], *, again: bool = False
+        self, loaded: "LoadedModel", prefix: Sequence[int], edits: Sequence[Sequence[Edit]], *, again: bool = False
     ) -> None:
         """`again`: read everything anew at every token, because a model beside this one does."""
         self._editor = editor_of(loaded)
         self._edits = [tuple(own) for own in edits]
         asked = models_beside(itertools.chain(*self._edits))
-        readers: list[HasModel] = [loaded, *(other for other, _ in asked.values())]
+        readers = [loaded, *(other for other, _ in asked.values())]
         again = again or any(editor_of(reader).cache_name is None for reader in readers)
-        name = self._editor.cache_name
-        self._cache = {} if again or name is None else {name: DynamicCache(config=loaded.model.config)}
+        self._cache = {} if again else {self._editor.cache_name: DynamicCache(config=loaded.model.config)}
         self._read: list[list[int]] = []  # each row's tokens so far
         self._prefix, self._device = list(prefix), loaded.model.device
         self._others = {

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from backend.errors import AnchorscopeError
+from backend.root import PRECOMPUTE
 from backend.schema.tables import SCHEMA_VERSION, TABLES
 
 
@@ -91,7 +92,7 @@ def refusal(found: int, what: str) -> str:
             " open it."
         )
     return (
-        f"{what} has schema version {found}; this Anchorscope needs {SCHEMA_VERSION}. Run `python -m precompute publish"
+        f"{what} has schema version {found}; this Anchorscope needs {SCHEMA_VERSION}. Run `{PRECOMPUTE} publish"
         " FOLDER` on the study's folder to upgrade it, or export it again from there."
     )
 

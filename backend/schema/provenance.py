@@ -4,7 +4,7 @@ import platform
 import subprocess
 from importlib.metadata import version
 
-from backend.root import ROOT
+from backend.root import INSTALLED, ROOT
 from backend.schema.tables import SCHEMA_VERSION
 
 _LIBRARIES = (
@@ -33,7 +33,12 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The checkout's commit, with + where tracked files were changed; None outside a checkout."""
+    """The checkout's commit, with + where tracked files were changed; None outside a checkout. Installed: the commit
+    that was built, or else the version.
+    """
+    if INSTALLED:  # the folder may lie inside somebody's own repository
+        built = ROOT / "COMMIT"
+        return built.read_text(encoding="utf-8") if built.is_file() else f"anchorscope {version('anchorscope')}"
     try:
         head = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True

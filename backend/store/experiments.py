@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from backend.errors import AnchorscopeError
+from backend.root import PRECOMPUTE
 from backend.schema.migrations import upgraded
 from backend.schema.tables import TABLES
 from backend.store.store import NoStore, Store
@@ -201,7 +202,7 @@ class Experiments:
         Raises NotKept, and NoStore without a study.
         """
         if not self.study.exists():
-            build = f"python -m precompute run STUDY.toml --store {self.study}"
+            build = f"{PRECOMPUTE} run STUDY.toml --store {self.study}"
             raise NoStore(f"Could not {what}: there is no study at {self.study}. Build it with `{build}`.")
         try:
             with self.folder.writing(what, patience=PATIENCE) as writer:

@@ -33,6 +33,7 @@ import pyarrow.parquet as pq
 
 from backend import faults
 from backend.errors import AnchorscopeError
+from backend.root import PRECOMPUTE
 from backend.schema.migrations import WrongSchema, refusal, upgraded
 from backend.schema.tables import SCHEMA_VERSION, TABLES, VECTOR
 from backend.store import dictionaries
@@ -129,7 +130,7 @@ def pack(study: Path, folder: Path) -> int:
     if kept.damaged:
         raise NotPacked(
             f"The live run {kept.damaged[0].key} of {study} is damaged. Steer again to have it, or leave it out: "
-            f"`python -m precompute publish {study}`."
+            f"`{PRECOMPUTE} publish {study}`."
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (
@@ -327,7 +328,7 @@ def _halved(table: str, rows: pa.Table) -> pa.Table:
                 )
                 raise NotPacked(
                     f"Table {table}, {row}: {name} holds {value}, and float16 holds finite values up to"
-                    f" {np.finfo(np.float16).max:.0f}. Nothing was written. `python -m precompute export STUDY --duckdb"
+                    f" {np.finfo(np.float16).max:.0f}. Nothing was written. `{PRECOMPUTE} export STUDY --duckdb"
                     " FILE` keeps float32."
                 )
             rows = rows.set_column(position, name, half)

@@ -21,6 +21,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from backend.root import PRECOMPUTE
 from backend.schema.migrations import WrongSchema, upgraded
 from backend.schema.tables import SCHEMA_VERSION, TABLES
 from backend.store.experiments import STAGE, Experiments, Kept, ledger_of
@@ -98,7 +99,7 @@ def left_out(folder: StudyFolder, line: UnitLine) -> str:
     experiment = line.stage == STAGE
     place = ledger_of(folder.path) if experiment else folder
     state = "damaged" if all((place.path / file.name).exists() for file in line.files) else "missing"
-    again = "steer again to have it" if experiment else "the next `python -m precompute run` computes it again"
+    again = "steer again to have it" if experiment else f"the next `{PRECOMPUTE} run` computes it again"
     return (
         f"{state} unit {line.key} of {line.stage} is left out; {again}, or bring its file back: then it counts as"
         " before"

@@ -21,6 +21,7 @@ import pyarrow as pa
 from backend import faults
 from backend.errors import AnchorscopeError
 from backend.plain import plain_line
+from backend.root import PRECOMPUTE
 from backend.schema.migrations import WrongSchema, refusal
 from backend.schema.tables import SCHEMA_VERSION, TABLES
 from backend.store.dictionary_queries import DictionaryQueries
@@ -71,9 +72,7 @@ def generations_of(path: Path) -> list[Path]:
         folder = StudyFolder(path)
         said = folder.pointer.read_bytes()[:100].decode(errors="replace").strip()
     except (FileNotFoundError, NotADirectoryError):
-        raise NoStore(
-            f"No results at {path}. Build them with `python -m precompute run STUDY.toml --store {path}`."
-        ) from None
+        raise NoStore(f"No results at {path}. Build them with `{PRECOMPUTE} run STUDY.toml --store {path}`.") from None
     except OSError as error:
         raise UnreadableFile(f"{path} cannot be read. {faults.in_words(error)}") from error
     pointed = _NAME.fullmatch(said)
@@ -92,9 +91,7 @@ def generation_of(path: Path) -> Path:
         if generation.is_file() and _as_it_is(generation) not in _known_damage:
             return generation
     state = "damaged" if found[0].is_file() else "missing"
-    raise NoStore(
-        f"{found[0]}, which {path} points to, is {state}. Rebuild it with `python -m precompute publish {path}`."
-    )
+    raise NoStore(f"{found[0]}, which {path} points to, is {state}. Rebuild it with `{PRECOMPUTE} publish {path}`.")
 
 
 class Store(Queries, DictionaryQueries, GeometryQueries, UnitQueries):
@@ -123,19 +120,19 @@ class Store(Queries, DictionaryQueries, GeometryQueries, UnitQueries):
         if first is not None:
             self.older = (
                 f"The newest results of this study are damaged ({found[0].name}). Shown are those of before, of"
-                f" {self.published_at} UTC. `python -m precompute publish {self.path}` rebuilds the newest, and so does"
+                f" {self.published_at} UTC. `{PRECOMPUTE} publish {self.path}` rebuilds the newest, and so does"
                 " the next run; nothing is lost."
             )
         elif not self.path.is_file() and not _is_named(self.path, self.generation):
             self.older = (
                 f"{self.path / 'CURRENT'} does not say which results are the newest. Shown are those of"
-                f" {self.published_at} UTC. `python -m precompute publish {self.path}` makes it whole, and so does the"
+                f" {self.published_at} UTC. `{PRECOMPUTE} publish {self.path}` makes it whole, and so does the"
                 " next run; nothing is lost."
             )
 
     def _open(self, generation: Path) -> None:
         self.generation = generation
-        rebuild = f"Rebuild it with `python -m precompute publish {self.path}`"
+        rebuild = f"Rebuild it with `{PRECOMPUTE} publish {self.path}`"
         if not generation.is_file():
             raise NoStore(f"{generation}, which {self.path} points to, is missing. {rebuild}.")
         if _as_it_is(generation) in _known_damage:
@@ -177,7 +174,7 @@ class Store(Queries, DictionaryQueries, GeometryQueries, UnitQueries):
                 raise UnreadableFile(f"{self.generation} cannot be read. {words}") from error
             _known_damage.add(_as_it_is(self.generation))
             raise DamagedGeneration(
-                f"{self.generation} is damaged ({plain_line(str(error))}). Rebuild it with `python -m precompute"
+                f"{self.generation} is damaged ({plain_line(str(error))}). Rebuild it with `{PRECOMPUTE}"
                 f" publish {self.path}`, or export it again; no unit that was computed is lost."
             ) from error
         except (duckdb.BinderException, duckdb.CatalogException) as error:
@@ -185,7 +182,7 @@ class Store(Queries, DictionaryQueries, GeometryQueries, UnitQueries):
                 raise  # the query is wrong, not the file
             raise WrongSchema(
                 f"{self.generation} says that it has schema version {SCHEMA_VERSION}, but lacks"
-                f" {', '.join(lacking[:3])}. Rebuild it with `python -m precompute publish {self.path}`, or export or"
+                f" {', '.join(lacking[:3])}. Rebuild it with `{PRECOMPUTE} publish {self.path}`, or export or"
                 " unpack it again."
             ) from error
 
