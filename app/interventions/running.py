@@ -9,7 +9,7 @@ import streamlit as st
 
 from app.shared import chosen_dictionary
 from app.shared.views import Here
-from app.shell import keys, selection
+from app.shell import keys, progress, selection
 from app.shell.missing import Missing
 from app.shell.untrusted import one_line, show, show_exactly
 from app.shell.vocabulary import FINISHES
@@ -78,10 +78,10 @@ def follow(study: Path, roles: Mapping[str, str]) -> None:
         if now != seen:
             selection.rerun()
         _, running, n_left = now
-        progress = read_progress(Interventions(study).room.path)
+        last = read_progress(Interventions(study).room.path)
         if running:
-            if progress is not None and progress.state == "running":
-                progress.bar(progress)
+            if last is not None and last.state == "running":
+                progress.bar(last)
             else:
                 st.progress(0.0, text="Starting: the models are being loaded")
             _under_way(study, roles)
@@ -90,13 +90,11 @@ def follow(study: Path, roles: Mapping[str, str]) -> None:
         elif n_left:
             words = {"failed": "The last run failed.", "interrupted": "The last run was stopped."}
             show(
-                f"{words.get(progress.state, '') if progress else ''} {n_left:,} units (a problem under an arm) are"
+                f"{words.get(last.state, '') if last else ''} {n_left:,} units (a problem under an arm) are"
                 " left to do.".strip()
             )
             if last_words := _last_words(study):
-                with st.expander(
-                    "What the last run said", expanded=progress is not None and progress.state == "failed"
-                ):
+                with st.expander("What the last run said", expanded=last is not None and last.state == "failed"):
                     show_exactly(last_words)
             if st.button("Go on", icon=":material/play_arrow:", key=keys.of("continue_interventions")):
                 start(study)

@@ -5,6 +5,7 @@ and bad links.
 import io
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from rich.console import Console
 from app.interventions import running
 from app.shared import live
 from backend.store.intervention_queries import Interventions
-from backend.store.progress import read_progress
+from backend.store.progress import Progress, read_progress, write_progress
 from backend.store.store import Store
 from precompute.export import export_duckdb
 from precompute.stages import interventions as stage
@@ -162,6 +163,8 @@ def test_a_stopped_run_can_be_gone_on_with_and_a_failed_one_says_why(opened, stu
     with room.writing("test"):
         test.run()
         assert "Starting" in next(element.proto.text for element in test.get("progress"))
+        write_progress(room.path, Progress("interventions", 1, 4, None, None, "running", time.time()).by_this_process())
+        assert "1 of 4" in words(test.run())
         test.button(key="stop_interventions").click().run()
         assert (room.path / stage.STOP).exists()
     done(study)  # takes the wish away and works
