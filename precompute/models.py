@@ -8,7 +8,7 @@ from typing import Any
 from backend.errors import AnchorscopeError
 from backend.models.loaded import LoadedModel
 from backend.models.loading import identify_model
-from precompute.engines.local import ModelSpec
+from precompute.engines.engine import ModelSpec
 from precompute.study import Model, Study
 
 

@@ -24,6 +24,8 @@ from backend.store.progress import read_progress, write_progress
 from backend.store.publish import is_published, left_out, publish
 from backend.store.store import Store, generation_of
 from backend.store.unit_files import StudyFolder, Writer
+from precompute.engines.local import Local
+from precompute.rules import raised, units_of
 from precompute.study import Study
 from precompute.terminal import Console, ours, progress_bar
 from precompute.units import Context, Stage, Unit
@@ -87,7 +89,8 @@ class _Runner:
         self.store = Store(folder.path)
 
     def run_stage(self, stage: Stage) -> None:
-        context = Context(self.study, self.run_id, self.store, self.console.print, self._warn)
+        engine = Local(self.study.engine.workers, self.study.engine.threads)
+        context = Context(self.study, self.run_id, self.store, self.console.print, self._warn, engine)
         work = self._work(stage, context)
         if work.todo:
             self._record_run()
@@ -119,12 +122,16 @@ class _Runner:
                 write_progress(self.folder.path, replace(moment, state=state, updated_at=time.time()))
 
     def _work(self, stage: Stage, context: Context) -> Work:
-        wanted = stage.units(context)
+        wanted = units_of(stage, context)
         keys = {unit.key for unit in wanted}
+        older = raised(stage, wanted, self.writer.ledger.all_keys(stage.NAME))
         retired, restored = self.writer.keep_only(stage.NAME, keys)
+        if older:
+            self.console.print(f"  {stage.NAME:<12} {older.in_words()}")
         if retired:
             self.console.print(
-                f"  {stage.NAME:<12} {retired} units of an earlier study file or model are kept on disk, not shown"
+                f"  {stage.NAME:<12} {retired} units of an earlier study file, model or rule are kept on disk,"
+                " not shown"
             )
         if restored:
             self.console.print(f"  {stage.NAME:<12} {restored} units computed earlier are shown again")
@@ -139,7 +146,7 @@ class _Runner:
             task = bar.add_task(stage.NAME, total=total, completed=before, unit=stage.UNIT, rate="")
             for done, finished in enumerate(stage.compute(context, work.todo), start=1):
                 provenance = {"run_id": self.run_id, "inputs": finished.unit.key.split("@")[1], **finished.provenance}
-                self.writer.add(stage.NAME, finished.unit.key, finished.tables, provenance=provenance)
+                self.writer.add(stage.NAME, finished.unit.key, finished.tables, provenance=provenance, rule=stage.RULE)
                 rate = done / max(time.monotonic() - started, 1e-9)
                 bar.update(task, completed=before + done, rate=f"{rate:.2f} {stage.UNIT} units/s")
                 self._show(stage, before + done, total, rate)

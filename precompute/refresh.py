@@ -28,6 +28,7 @@ from backend.store.publish import insert_rows
 from backend.store.store import Store
 from backend.store.unit_files import arrow_rows
 from precompute.pipeline import run_row
+from precompute.rules import units_of
 from precompute.stages import evidence, importance, resilience
 from precompute.study import Study, stored_study
 from precompute.terminal import Console, progress_bar
@@ -118,7 +119,7 @@ def _computed(stage: Stage, study: Study, file: Path, run: dict[str, Any], conso
 
     with contextlib.closing(Store(file)) as store, progress_bar(console) as bar:
         context = Context(study, run["run_id"], store, console.print, warn)
-        units = stage.units(context)
+        units = units_of(stage, context)
         task = bar.add_task(stage.NAME, total=len(units), completed=0, unit=stage.UNIT, rate="")
         for done, finished in enumerate(stage.compute(context, units), start=1):
             for table, rows in finished.tables.items():

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from backend.store.store import Store
 from backend.store.unit_files import Rows
+from precompute.engines.engine import Engine, Made, ModelSpec, Task, Work, results
+from precompute.engines.local import Local
 from precompute.study import Study
 
 
@@ -39,7 +41,7 @@ class Finished:
 @dataclass
 class Context:
     """What a stage may know. `store` holds all rows of the stages before it; `say` tells the person at the terminal,
-    and `warn` does so and keeps the sentence with the run, for what had to be left out.
+    and `warn` does so and keeps the sentence with the run, for what had to be left out. `engine` is where tasks run.
     """
 
     study: Study
@@ -47,6 +49,11 @@ class Context:
     store: Store
     say: Callable[[str], None]
     warn: Callable[[str], None] = lambda sentence: None
+    engine: Engine = field(default_factory=Local)
+
+    def run(self, work: Work, tasks: Sequence[Task], *, model: ModelSpec | None = None) -> Iterator[Made]:
+        """Everything that the tasks name, each result once and whole, as they come, wherever the engine runs them."""
+        return results(self.engine, work, tasks, model=model)
 
 
 class Stage(Protocol):
@@ -54,6 +61,7 @@ class Stage(Protocol):
 
     NAME: str
     UNIT: str  # what one unit is, in a word or two
+    RULE: int  # of what it computes: raised when that changes, so that its units are computed again
 
     @staticmethod
     def units(context: Context) -> list[Unit]:

@@ -77,6 +77,7 @@ class UnitLine:
     key: str
     files: tuple[UnitFile, ...]
     schema: int
+    rule: int = 1  # of its stage, when it was computed
 
 
 @dataclass
@@ -102,6 +103,10 @@ class Ledger:
     def keys(self, stage: str) -> set[str]:
         return {key for of, key in self.live if of == stage}
 
+    def all_keys(self, stage: str) -> set[str]:
+        """Those that do not count now, too."""
+        return {key for lines in (self.live, self.retired, self.lost) for of, key in lines if of == stage}
+
     def apply(self, record: Mapping[str, Any]) -> None:
         """Raises KeyError, TypeError, AttributeError or ValueError for a record that is none of ours."""
         if record["kind"] == "unit":
@@ -109,7 +114,8 @@ class Ledger:
                 UnitFile(str(file["table"]), str(file["name"]), str(file["sha256"]), int(file["rows"]))
                 for file in record["files"]
             )
-            line = UnitLine(str(record["stage"]), str(record["key"]), files, int(record["schema"]))
+            schema, rule = int(record["schema"]), int(record.get("rule", 1))
+            line = UnitLine(str(record["stage"]), str(record["key"]), files, schema, rule)
             self.retired.pop((line.stage, line.key), None)
             self.lost.pop((line.stage, line.key), None)
             self.live[line.stage, line.key] = line
@@ -245,13 +251,19 @@ class Writer:
         self.found = self._find_again()
 
     def add(
-        self, stage: str, key: str, tables: Mapping[str, Rows], *, provenance: Mapping[str, Any] | None = None
+        self,
+        stage: str,
+        key: str,
+        tables: Mapping[str, Rows],
+        *,
+        provenance: Mapping[str, Any] | None = None,
+        rule: int = 1,
     ) -> None:
         """Make one finished unit part of the study; when this returns it survives a kill and a power cut. A unit of the
         same key counts until then: the new files stand beside its own.
 
         `tables` maps table names to rows (dicts or an Arrow table) with exactly the schema's columns; `provenance`
-        travels in each file's metadata (model revision, dtype, seed, hash of the inputs).
+        travels in each file's metadata (model revision, dtype, seed, hash of the inputs); `rule` is the stage's.
         """
         files = [self._write(stage, key, name, rows, provenance or {}) for name, rows in tables.items()]
         self._append(
@@ -260,6 +272,7 @@ class Writer:
                 "stage": stage,
                 "key": key,
                 "schema": SCHEMA_VERSION,
+                "rule": rule,
                 "at": _now(),
                 "files": [vars(file) for file in files],
             }

@@ -10,13 +10,14 @@ import queue
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
 
 from backend import faults
 from backend.errors import AnchorscopeError
+from precompute.engines.engine import Made, ModelSpec, Task, Work
 
 
 class WorkerFailed(AnchorscopeError):
@@ -24,40 +25,29 @@ class WorkerFailed(AnchorscopeError):
 
 
 @dataclass(frozen=True)
-class ModelSpec:
-    """What a worker needs to load its model."""
+class Local:
+    """`workers` processes with `threads` threads each; with one worker (or one task) it is this process."""
 
-    name: str
-    revision: str | None
-    dtype: str
-    device: str
+    workers: int = 1
+    threads: int = 1
+
+    def run(self, work: Work, tasks: Sequence[Task], *, model: ModelSpec | None) -> Iterator[Made]:
+        """Raises WorkerFailed in the worker's own words; leaving the loop early, or an interrupt, ends the workers."""
+        if min(self.workers, len(tasks)) == 1:
+            yield from _in_this_process(work, tasks, model, self.threads)
+        elif tasks:
+            yield from _in_workers(work, tasks, model, min(self.workers, len(tasks)), self.threads)
 
 
-Work = Callable[
-    [Any, Any], Iterator[Any]
-]  # (LoadedModel, task) -> results; a top-level function, so that a new process finds it
-
-
-def run_in_workers(
-    work: Work, tasks: Sequence[Any], *, model: ModelSpec | None, workers: int, threads: int
-) -> Iterator[Any]:
-    """Results of `work` over all tasks, as they come. With one worker (or one task) it runs in this process. Where
-    `model` is None, so is what `work` gets.
-
-    Raises WorkerFailed with the worker's own words; leaving the loop early, or an interrupt, ends the workers.
-    """
-    if not tasks:
-        return
-    if min(workers, len(tasks)) == 1:
-        yield from _in_this_process(work, tasks, model, threads)
-        return
+def _in_workers(
+    work: Work, tasks: Sequence[Task], model: ModelSpec | None, workers: int, threads: int
+) -> Iterator[Made]:
     context = multiprocessing.get_context("spawn")
     todo, results = context.Queue(), context.Queue(maxsize=256)
     for task in tasks:
         todo.put(task)
     crew = [
-        context.Process(target=_worker, args=(work, todo, results, model, threads), daemon=True)
-        for _ in range(min(workers, len(tasks)))
+        context.Process(target=_worker, args=(work, todo, results, model, threads), daemon=True) for _ in range(workers)
     ]
     for _ in crew:
         todo.put(None)
@@ -75,7 +65,7 @@ def run_in_workers(
             channel.close()
 
 
-def _in_this_process(work: Work, tasks: Sequence[Any], model: ModelSpec | None, threads: int) -> Iterator[Any]:
+def _in_this_process(work: Work, tasks: Sequence[Task], model: ModelSpec | None, threads: int) -> Iterator[Made]:
     import torch
 
     before = torch.get_num_threads()
@@ -88,7 +78,7 @@ def _in_this_process(work: Work, tasks: Sequence[Any], model: ModelSpec | None, 
         torch.set_num_threads(before)
 
 
-def _collect(crew: Sequence[Any], results: Any) -> Iterator[Any]:
+def _collect(crew: Sequence[Any], results: Any) -> Iterator[Made]:
     open_workers = len(crew)
     while open_workers:
         try:

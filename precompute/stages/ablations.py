@@ -18,7 +18,6 @@ from backend.cot.reasoning import TARGETS, target_tokens
 from backend.models.loaded import LoadedModel
 from backend.store.dictionaries import folder_of
 from precompute import models
-from precompute.engines.local import run_in_workers
 from precompute.stages import codes as codes_stage
 from precompute.stages.cots import shares
 from precompute.units import Context, Finished, Unit
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from backend.crosscoder.ablations import Changes, CodedText
 
 NAME, UNIT = "ablations", "model and category"
-_RULE = 1  # of targets, features, sets and intervals: raise it when they change
+RULE = 1  # of targets, features, sets and intervals: raise it when they change
 PERCENTS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 SCHEMES = ("reasoning", "before_reasoning")
 N_SETS = 8  # of random features
@@ -65,11 +64,15 @@ class Asked:
 
 @dataclass(frozen=True)
 class Task:
-    unit_id: str
+    unit_id: str  # what it makes a part of, for each CoT
     dictionary: Path  # its folder
     place: int  # of the model in it
     layer: int
     cots: tuple[tuple["CodedText", list[tuple[int, ...]]], ...]  # and what is zeroed in each
+
+    @property
+    def makes(self) -> tuple[str, ...]:
+        return tuple(f"{self.unit_id}/{cot.text_id}" for cot, _ in self.cots)
 
 
 def units(context: Context) -> list[Unit]:
@@ -79,7 +82,6 @@ def units(context: Context) -> list[Unit]:
         if row["distilled_model_id"] is None or context.store.features(row["dictionary_id"]).empty:
             continue
         inputs = {
-            "rule": _RULE,
             "layer": row["layer"],
             "cots": list(codes_stage.coded_cots(context, row)),
             "nrn": wanted.ablation_nrn,
@@ -115,12 +117,12 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
             pairs = [(cot, here.zeroed(number)) for number, cot in enumerate(here.cots)]
             tasks += [
                 Task(name, folder, place, row["layer"], tuple(share))
-                for share in shares(pairs, study.engine.workers, _COTS_A_TASK)
+                for share in shares(pairs, context.engine.workers, _COTS_A_TASK)
             ]
         found: dict[str, dict[str, Changes]] = {name: {} for name in names}
         model = models.by_id(study)[model_id]
-        crew = {"workers": study.engine.workers, "threads": study.engine.threads}
-        for name, cot_id, changes in run_in_workers(measure, tasks, model=models.spec(study, model), **crew):
+        for part, changes in context.run(measure, tasks, model=models.spec(study, model)):
+            name, cot_id = part.split("/")
             found[name][cot_id] = changes
             _, dictionary_id, category = name.split(".")
             if len(found[name]) == len((here := asked[dictionary_id, category]).cots):
@@ -130,14 +132,14 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
                 yield Finished(by_id[name], {"feature_ablations": [keys | one for one in result]}, provenance)
 
 
-def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, str, "Changes"]]:
+def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, "Changes"]]:
     """Runs in a worker: what zeroing does in each CoT."""
     from backend.crosscoder.ablations import target_changes
     from backend.crosscoder.files import load
 
     dictionary = load(task.dictionary)
-    for cot, sets in task.cots:
-        yield task.unit_id, cot.text_id, target_changes(loaded, dictionary, task.place, task.layer, cot, sets)
+    for part, (cot, sets) in zip(task.makes, task.cots, strict=True):
+        yield part, target_changes(loaded, dictionary, task.place, task.layer, cot, sets)
 
 
 def _asked(

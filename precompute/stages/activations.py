@@ -9,17 +9,18 @@ import numpy as np
 
 from backend.models.loaded import LoadedModel
 from precompute import models
-from precompute.engines.local import run_in_workers
 from precompute.stages import chunks as chunks_stage
 from precompute.stages.cots import shares
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "activations", "CoT"
+RULE = 1  # of what is recorded: raise it when it changes
 _COTS_A_TASK = 16
 
 
 @dataclass(frozen=True)
 class Task:
+    makes: tuple[str, ...]  # a unit a CoT
     cots: tuple[
         tuple[str, tuple[int, ...], tuple[tuple[str, int, int], ...]], ...
     ]  # (cot_id, token ids, (chunk_id, start, end) …)
@@ -30,7 +31,6 @@ class Task:
 class Recorded:
     """`vectors[layer]` is (n_chunks, d_model) float32 and `rms[layer]` (n_chunks,), both in the order of `chunks`."""
 
-    cot_id: str
     chunks: tuple[tuple[str, int], ...]  # (chunk_id, tokens averaged)
     vectors: Mapping[int, np.ndarray]
     rms: Mapping[int, np.ndarray]
@@ -71,16 +71,19 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
         empty = [cot for cot in ids if not _spans(chunks.get(cot, []))]
         for cot in empty:  # a CoT without text has nothing to average
             yield Finished(by_id[f"{model_id}.{cot}"], {"activations": []})
+        written = [cot for cot in ids if cot not in set(empty)]
         tasks = [
-            Task(tuple((cot, tuple(cots[cot]["token_ids"]), _spans(chunks[cot])) for cot in share), layers)
-            for share in shares([cot for cot in ids if cot not in set(empty)], study.engine.workers, _COTS_A_TASK)
+            Task(
+                tuple(f"{model_id}.{cot}" for cot in share),
+                tuple((cot, tuple(cots[cot]["token_ids"]), _spans(chunks[cot])) for cot in share),
+                layers,
+            )
+            for share in shares(written, context.engine.workers, _COTS_A_TASK)
             if share
         ]
-        for recorded in run_in_workers(
-            record, tasks, model=models.spec(study, model), workers=study.engine.workers, threads=study.engine.threads
-        ):
+        for unit_id, recorded in context.run(record, tasks, model=models.spec(study, model)):
             yield Finished(
-                by_id[f"{model_id}.{recorded.cot_id}"],
+                by_id[unit_id],
                 {"activations": _rows(recorded, model_id)},
                 {"model_id": model_id, "dtype": model.dtype},
             )
@@ -94,21 +97,23 @@ def _spans(chunks: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, int, int], .
     )
 
 
-def record(loaded: LoadedModel, task: Task) -> Iterator[Recorded]:
+def record(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, Recorded]]:
     """Runs in a worker: one forward pass a CoT."""
     from backend.models.residuals import chunk_activations, record_residuals
 
-    for cot_id, token_ids, spans in task.cots:
+    for unit_id, (_, token_ids, spans) in zip(task.makes, task.cots, strict=True):
         residuals = record_residuals(loaded, token_ids, task.layers)
         means = {
             layer: chunk_activations(residual, [(start, end) for _, start, end in spans])
             for layer, residual in residuals.items()
         }
-        yield Recorded(
-            cot_id,
-            tuple((name, end - start) for name, start, end in spans),
-            {layer: mean.mean.cpu().numpy() for layer, mean in means.items()},
-            {layer: mean.rms.cpu().numpy() for layer, mean in means.items()},
+        yield (
+            unit_id,
+            Recorded(
+                tuple((name, end - start) for name, start, end in spans),
+                {layer: mean.mean.cpu().numpy() for layer, mean in means.items()},
+                {layer: mean.rms.cpu().numpy() for layer, mean in means.items()},
+            ),
         )
 
 

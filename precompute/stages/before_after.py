@@ -14,20 +14,20 @@ from backend.geometry.directions import Direction
 from backend.ids import seed_for
 from backend.models.loaded import LoadedModel
 from precompute import models
-from precompute.engines.local import run_in_workers
 from precompute.stages import chunks as chunks_stage
 from precompute.stages.cots import shares
 from precompute.steered import by_reader, spans, steered_cots, study_directions, that_apply
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "before_after", "CoT"
-_RULE = 1  # of what is measured: raise it when it changes
+RULE = 1  # of what is measured: raise it when it changes
 
 
 @dataclass(frozen=True)
 class Task:
     """CoTs, each with its chunks' token spans, and the directions that apply to any of them."""
 
+    makes: tuple[str, ...]  # a unit a CoT
     cots: tuple[tuple[Mapping[str, Any], Mapping[str, tuple[int, int]]], ...]
     directions: tuple[Direction, ...]
     betas: tuple[float, ...]
@@ -50,7 +50,6 @@ def units(context: Context) -> list[Unit]:
         own = that_apply(made[cot["reader"]], (chunk["chunk_id"] for chunk in chunks[cot["cot_id"]]))
         ids = sorted(direction.direction_id for direction in own)
         inputs = {
-            "rule": _RULE,
             "chunks": rules[cot["cot_id"]],
             "unit": study.sweep.unit,
             "betas": study.sweep.betas,
@@ -71,18 +70,18 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
         where = {cot: spans(rows) for cot, rows in context.store.chunks_of(ids).items()}
         tasks = [
             Task(
+                tuple(f"{model_id}.{cot}" for cot in share),
                 tuple((cots[cot], where[cot]) for cot in share),
                 that_apply(made, (chunk for cot in share for chunk in where[cot])),
                 study.sweep.betas,
                 study.sweep.unit,
             )
-            for share in shares(ids, study.engine.workers, 1)
+            for share in shares(ids, context.engine.workers, 1)
         ]
-        crew = {"workers": study.engine.workers, "threads": study.engine.threads}
-        for cot_id, rows in run_in_workers(measure, tasks, model=models.spec(study, model), **crew):
-            own = [direction.row() for direction in that_apply(made, where[cot_id])]
+        for unit_id, rows in context.run(measure, tasks, model=models.spec(study, model)):
+            own = [direction.row() for direction in that_apply(made, where[unit_id.split(".")[1]])]
             yield Finished(
-                by_id[f"{model_id}.{cot_id}"],
+                by_id[unit_id],
                 {"directions": own, "before_after": rows},
                 {"model_id": model_id, "dtype": model.dtype},
             )
@@ -92,7 +91,7 @@ def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, list[dict[st
     """Runs in a worker: the rows of each CoT."""
     from backend.geometry.before_after import answer_span, before_after_cot, tokens_read
 
-    for cot, where in task.cots:
+    for unit_id, (cot, where) in zip(task.makes, task.cots, strict=True):
         # A token that lies across the end of the prompt is one more when the prompt is tokenised alone.
         n_prompt = min(cot["n_prompt_tokens"], *(start for start, _ in where.values()))
         rows = before_after_cot(
@@ -105,7 +104,7 @@ def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, list[dict[st
             betas=task.betas,
             unit=task.unit,
         )
-        yield cot["cot_id"], rows
+        yield unit_id, rows
 
 
 def _drawn(context: Context) -> list[dict[str, Any]]:

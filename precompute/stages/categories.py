@@ -9,6 +9,7 @@ from precompute.stages import chunks as chunks_stage
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "categories", "CoT"
+RULE = 1  # of tagging: raise it when it changes
 
 Tags = list[tuple[str, float | None]]  # category and score, best first
 

@@ -9,6 +9,7 @@ from precompute import models
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "chunks", "CoT"
+RULE = 1  # of what every text's chunks are; how a text is cut has a rule of its own (`rules`): raise it when it changes
 _AS_PUBLISHED = 1  # imported chunks are where their publisher put them, whatever our rules are
 
 
@@ -23,7 +24,9 @@ def rules(context: Context, *, own: bool = False) -> dict[str, int]:
     differently, and nothing else.
     """
     texts = context.store.cot_texts()
-    return {cot: newest_rule(text) if ours else _AS_PUBLISHED for cot, text, ours in texts if ours or not own}
+    return {
+        cot: max(RULE, newest_rule(text)) if ours else _AS_PUBLISHED for cot, text, ours in texts if ours or not own
+    }
 
 
 def newest(context: Context) -> int:

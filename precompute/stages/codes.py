@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from backend.crosscoder.shards import Shards
 
 NAME, UNIT = "codes", "CoT"
-_RULE = 1  # of reading and encoding: raise it when they change
+RULE = 1  # of reading and encoding: raise it when they change
 _COTS_AT_ONCE = 16
 _WHOLE = 2**31  # tokens at which a CoT would be cut
 
@@ -34,9 +34,7 @@ def dictionaries(context: Context) -> list[dict[str, Any]]:
 def units(context: Context) -> list[Unit]:
     cots = corpus.cots_of_the_pair(context) if context.study.crosscoder else []
     return [
-        Unit(
-            f"{row['dictionary_id']}.{cot['cot_id']}", {"rule": _RULE, "models": models_of(row), "layer": row["layer"]}
-        )
+        Unit(f"{row['dictionary_id']}.{cot['cot_id']}", {"models": models_of(row), "layer": row["layer"]})
         for row in dictionaries(context)
         for cot in cots
     ]
@@ -74,7 +72,7 @@ def recorder_of(context: Context, row: Mapping[str, Any]) -> Recorder:
     """Records CoTs whole, as the models of a dictionary read them, in float32; what it has does not depend on the
     dictionary's weights.
     """
-    folder = context.store.path / SCRATCH / f"cots-{stable_id('s', _RULE, models_of(row), row['layer'])}"
+    folder = context.store.path / SCRATCH / f"cots-{stable_id('s', RULE, models_of(row), row['layer'])}"
     return Recorder(context.study, row["layer"], folder, "float32", _WHOLE)
 
 

@@ -18,11 +18,11 @@ from backend.models.continuation import continuation_text
 from backend.models.loaded import LoadedModel
 from backend.statistics.intervals import wilson
 from precompute import models
-from precompute.engines.local import run_in_workers
 from precompute.study import Sampling
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "cots", "problem under a prompt"
+RULE = 1  # of sampling and judging: raise it when it changes
 
 _PROBLEMS_A_TASK = 512  # the batch refills from within a task: small tasks leave it half empty at their ends
 CANDIDATE = (0.2, 0.8)  # accuracy of a problem worth studying (Dawes 2025)
@@ -35,6 +35,7 @@ class Task:
     Seeds are made from `seed`, problem, sample number and prompt.
     """
 
+    makes: tuple[str, ...]  # a unit a problem
     questions: tuple[tuple[str, str], ...]  # (problem_id, question)
     prompt: Prompt
     sampling: Sampling
@@ -90,6 +91,7 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
             prompt = next(prompt for prompt in study.prompts_of(model) if prompt.name == name)
             tasks = [
                 Task(
+                    tuple(by_problem[name].unit_id for name in share),
                     tuple((name, problems[name]["question"]) for name in share),
                     prompt,
                     study.sampling,
@@ -98,18 +100,11 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
                     model.role,
                     model.dtype,
                 )
-                for share in shares(list(by_problem), study.engine.workers, _PROBLEMS_A_TASK)
+                for share in shares(list(by_problem), context.engine.workers, _PROBLEMS_A_TASK)
             ]
-            for written in run_in_workers(
-                write_cots,
-                tasks,
-                model=models.sampling_spec(study, model),
-                workers=study.engine.workers,
-                threads=study.engine.threads,
-            ):
-                yield _judged(
-                    by_problem[written.problem_id], written, problems[written.problem_id], judge, context.run_id
-                )
+            for _, written in context.run(write_cots, tasks, model=models.sampling_spec(study, model)):
+                name = written.problem_id
+                yield _judged(by_problem[name], written, problems[name], judge, context.run_id)
 
 
 def shares(items: list[Any], workers: int, largest: int) -> list[list[Any]]:
@@ -118,7 +113,7 @@ def shares(items: list[Any], workers: int, largest: int) -> list[list[Any]]:
     return [items[start::n] for start in range(n)]
 
 
-def write_cots(loaded: LoadedModel, task: Task) -> Iterator[Written]:
+def write_cots(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, Written]]:
     """Runs in a worker: each problem's CoTs as soon as all of them are finished."""
     from backend.models.sampling import SampleRequest, SamplingParameters, sample
 
@@ -126,6 +121,7 @@ def write_cots(loaded: LoadedModel, task: Task) -> Iterator[Written]:
     prompts = {name: asked(tokenizer, question, task.prompt) for name, question in task.questions}
     sequences = {name: encode(tokenizer, prompt.text) for name, prompt in prompts.items()}
     own, model = _name_of(task.prompt), models.model_row(loaded, task.role, dtype=task.dtype)
+    units = {name: unit_id for (name, _), unit_id in zip(task.questions, task.makes, strict=True)}
     requests = [
         SampleRequest(
             f"{name}.{number}", name, len(sequences[name]), seed_for(task.seed, model["model_id"], name, number, *own)
@@ -153,7 +149,8 @@ def write_cots(loaded: LoadedModel, task: Task) -> Iterator[Written]:
         if len(done[name]) == sampling.samples:
             cots = sorted(done.pop(name), key=lambda cot: cot["sample"])
             row = _prompt_row(task.prompt, model["model_id"], prompt)
-            yield Written(name, model, loaded.dtype, row, tuple(_with_answers(loaded, task, cots)))
+            made = tuple(_with_answers(loaded, task, cots))
+            yield units[name], Written(name, model, loaded.dtype, row, made)
 
 
 def _prompt_row(prompt: Prompt, model_id: str, made: Asked) -> dict[str, Any]:

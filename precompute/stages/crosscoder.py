@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 NAME, UNIT = "crosscoder", "part"
 CHECKPOINT_EVERY = 120.0  # seconds
-_RULE = 1  # of recording and training: raise it when they change
+RULE = 1  # of recording and training: raise it when they change
 _DTYPE = "float16"  # of recorded activations
 _TEXTS_A_UNIT = 32
 _STEPS_A_UNIT, _MOST_UNITS = 20, 200  # of a training: at least so many steps in a unit, at most so many units
@@ -74,20 +74,24 @@ class Plan:
     @cached_property
     def recording_id(self) -> str:
         wanted = self.context.study.crosscoder
-        return stable_id("s", _RULE, self.model_ids, wanted.layer, wanted.max_tokens, _DTYPE, self.contents)
+        return stable_id("s", 1, self.model_ids, wanted.layer, wanted.max_tokens, _DTYPE, self.contents)
 
     @cached_property
     def training_id(self) -> str:
         settings = {name: getattr(self.context.study.crosscoder, name) for name in _SETTINGS}
-        return stable_id("t", _RULE, self.recording_id, settings, self.context.study.seed)
+        return stable_id("t", 1, self.recording_id, settings, self.context.study.seed)
 
     @property
     def shards(self) -> Path:
-        return self.context.store.path / SCRATCH / f"recording-{self.recording_id}"
+        return self._scratch(f"recording-{self.recording_id}")
 
     @property
     def checkpoint(self) -> Path:
-        return self.context.store.path / SCRATCH / f"training-{self.training_id}"
+        return self._scratch(f"training-{self.training_id}")
+
+    def _scratch(self, name: str) -> Path:
+        """What an older rule left there is not gone on with."""
+        return self.context.store.path / SCRATCH / (name if RULE == 1 else f"{name}.{RULE}")
 
     def groups(self) -> list[tuple[str, slice]]:
         """Unit ids of the recording, and which of the texts each is."""
@@ -116,7 +120,7 @@ def units(context: Context) -> list[Unit]:
     if wanted is None:
         return []
     if wanted.dictionary is not None:
-        inputs = {"rule": _RULE, "files": _digests(wanted.dictionary), "scale": wanted.scale, "layer": wanted.layer}
+        inputs = {"files": _digests(wanted.dictionary), "scale": wanted.scale, "layer": wanted.layer}
         return [Unit("file", {**inputs, "models": Plan(context).model_ids})]
     plan = Plan(context)
     return [Unit(name, {}) for name, *_ in [*plan.groups(), *plan.legs()]] if plan.contents["n_texts"] else []

@@ -23,17 +23,17 @@ from backend.importance.metric_registry import METRICS
 from backend.schema.tables import TABLES
 from backend.store.geometry_columns import IMPORTANCE, columns_of, rules
 from backend.store.geometry_queries import COVARIATES
-from precompute.engines.local import run_in_workers
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "evidence", "layer"
-_RULE = 3  # of the pairs and their evidence: raise it when they change
+RULE = 3  # of the pairs and their evidence: raise it when they change
 
 
 @dataclass(frozen=True)
 class Pair:
     """One row of `associations` before there is any evidence."""
 
+    makes: tuple[str]  # a part of the unit
     name: dict[str, Any]
     frame: pd.DataFrame  # x, y, cot_id, problem_id and the covariates of each chunk
     n_bootstrap: int
@@ -47,7 +47,7 @@ def units(context: Context) -> list[Unit]:
     if wanted is None or not tested(context):
         return []
     draws = {"n_bootstrap": wanted.n_bootstrap, "n_permutations": wanted.n_permutations, "n_planted": N_PLANTED}
-    inputs = {"rule": _RULE, **draws, "seed": context.study.seed, **rules()}
+    inputs = {**draws, "seed": context.study.seed, **rules()}
     columns = context.store.geometry_choices()
     places = columns[["model_id", "layer"]].drop_duplicates().sort_values(["model_id", "layer"]).itertuples(index=False)
     return [
@@ -57,13 +57,14 @@ def units(context: Context) -> list[Unit]:
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
-    crew = {"workers": context.study.engine.workers, "threads": 1}
     for unit in units:
-        rows = [row for row in run_in_workers(measure, _pairs(context, unit), model=None, **crew)]
+        pairs = _pairs(context, unit)
+        found = dict(context.run(measure, pairs))
+        rows = [row for pair in pairs for row in found[pair.makes[0]]]
         yield Finished(unit, {"associations": rows}, {"seed": context.study.seed})
 
 
-def measure(_: None, pair: Pair) -> Iterator[dict[str, Any]]:
+def measure(_: None, pair: Pair) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Runs in a worker: the evidence on all chunks, and on those away from the origin."""
     from backend.evidence.pairs import evidence
     from backend.evidence.rows import row_of
@@ -71,10 +72,12 @@ def measure(_: None, pair: Pair) -> Iterator[dict[str, Any]]:
 
     covariates = [name for name in COVARIATES if name != pair.name["x"]]
     draws = {"n_bootstrap": pair.n_bootstrap, "n_permutations": pair.n_permutations, "seed": pair.seed}
+    rows = []
     for subset in SUBSETS:
         found = evidence(pair.frame, **draws, covariates=covariates, subset=subset, n_planted=N_PLANTED)
         row = pair.name | row_of(found)
-        yield {column: row[column] for column in TABLES["associations"].columns}
+        rows.append({column: row[column] for column in TABLES["associations"].columns})
+    yield pair.makes[0], rows
 
 
 def tested(context: Context) -> list[tuple[str, str]]:
@@ -104,5 +107,6 @@ def _pairs(context: Context, unit: Unit) -> list[Pair]:
             name = column | {"metric": metric, "convention": convention}
             frame = rows.rename(columns={"value": "y"})[["x", "y", "cot_id", "problem_id", *COVARIATES]]
             seed = seed_for(context.study.seed, NAME, *name.values())
-            pairs.append(Pair(name, frame, wanted.n_bootstrap, wanted.n_permutations, seed))
+            part = f"{unit.unit_id}/{len(pairs)}"
+            pairs.append(Pair((part,), name, frame, wanted.n_bootstrap, wanted.n_permutations, seed))
     return pairs

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from backend.crosscoder.judge import Findings, ReadText
 
 NAME, UNIT = "features", "part"
-_RULE = 1  # of everything here: raise it when it changes
+RULE = 1  # of everything here: raise it when it changes
 _TOKENS_AT_ONCE = 4096
 _SCHEMES = [
     *(("function", category) for category in CATEGORIES),
@@ -40,7 +40,7 @@ def units(context: Context) -> list[Unit]:
     """For each dictionary one of what its weights say, and one of what the CoTs say."""
     units = []
     for row in codes_stage.dictionaries(context):
-        inputs = {"rule": _RULE, "models": codes_stage.models_of(row), "layer": row["layer"]}
+        inputs = {"models": codes_stage.models_of(row), "layer": row["layer"]}
         units.append(Unit(f"{row['dictionary_id']}.weights", inputs))
         if cots := list(codes_stage.coded_cots(context, row)):
             tags = stable_id("g", sorted(_tags(context).items()))

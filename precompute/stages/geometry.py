@@ -16,14 +16,13 @@ from backend.geometry.directions import Direction
 from backend.ids import seed_for
 from backend.models.loaded import LoadedModel
 from precompute import models
-from precompute.engines.local import run_in_workers
 from precompute.stages import chunks as chunks_stage
 from precompute.stages.cots import shares
 from precompute.steered import Cot, by_reader, spans, steered_cots, study_directions, that_apply
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "geometry", "CoT"
-_RULE = 1  # of what is measured: raise it when it changes
+RULE = 1  # of what is measured: raise it when it changes
 _COTS_A_TASK = 2
 
 
@@ -31,6 +30,7 @@ _COTS_A_TASK = 2
 class Task:
     """CoTs with what applies to any of their chunks."""
 
+    makes: tuple[str, ...]  # a unit a CoT
     cots: tuple[Cot, ...]
     directions: tuple[Direction, ...]
     tangents: Mapping[tuple[str, int], np.ndarray]  # by chunk id and layer, (n, d_model)
@@ -57,7 +57,6 @@ def units(context: Context) -> list[Unit]:
     for cot in cots:
         own = [chunk["chunk_id"] for chunk in chunks[cot["cot_id"]]]
         inputs = {
-            "rule": _RULE,
             "chunks": rules[cot["cot_id"]],
             "layers": layers,
             "positions": wanted.positions,
@@ -84,10 +83,11 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
         tangents = _tangents(context, model_id)
         where = {cot: spans(rows) for cot, rows in context.store.chunks_of(ids).items()}
         tasks = []
-        for share in shares(ids, study.engine.workers, _COTS_A_TASK):
+        for share in shares(ids, context.engine.workers, _COTS_A_TASK):
             own = {chunk for cot in share for chunk in where[cot]}
             tasks.append(
                 Task(
+                    tuple(f"{model_id}.{cot}" for cot in share),
                     tuple((cot, tuple(cots[cot]["token_ids"]), where[cot]) for cot in share),
                     that_apply(made, own),
                     {place: space for place, space in tangents.items() if place[0] in own},
@@ -100,11 +100,10 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
                     study.seed,
                 )
             )
-        crew = {"workers": study.engine.workers, "threads": study.engine.threads}
-        for cot_id, tables in run_in_workers(measure, tasks, model=models.spec(study, model), **crew):
-            own = [direction.row() for direction in that_apply(made, where[cot_id])]
+        for unit_id, tables in context.run(measure, tasks, model=models.spec(study, model)):
+            own = [direction.row() for direction in that_apply(made, where[unit_id.split(".")[1]])]
             tables["directions"] = own + tables["directions"]
-            yield Finished(by_id[f"{model_id}.{cot_id}"], tables, {"model_id": model_id, "dtype": model.dtype})
+            yield Finished(by_id[unit_id], tables, {"model_id": model_id, "dtype": model.dtype})
 
 
 def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, dict[str, list[dict[str, Any]]]]]:
@@ -112,7 +111,7 @@ def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, dict[str, li
     from backend.geometry.fisher import fisher_cot
     from backend.geometry.local_geometry import local_geometry_cot
 
-    for cot_id, token_ids, where in task.cots:
+    for unit_id, (cot_id, token_ids, where) in zip(task.makes, task.cots, strict=True):
         place = {"layers": task.layers, "positions": task.positions, "unit": task.unit}
         fisher = fisher_cot(loaded, token_ids, where, that_apply(task.directions, where), **place)
         local = local_geometry_cot(
@@ -126,7 +125,7 @@ def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, dict[str, li
             spectrum_of=task.spectra & where.keys(),
             n_eigen=task.eigen,
         )
-        yield cot_id, {"fisher": fisher, "local_geometry": local.local_geometry, "directions": local.directions}
+        yield unit_id, {"fisher": fisher, "local_geometry": local.local_geometry, "directions": local.directions}
 
 
 def _spectra(context: Context) -> frozenset[str]:

@@ -24,7 +24,7 @@ def units(context: Context) -> list[Unit]:
     by_cot: dict[str, list[Any]] = {}
     for row in context.store.answers_by_rollout():
         by_cot.setdefault(row["cot_id"], []).append([row["kind"], row["n"], row["digest"]])
-    chunks, inputs = chunks_stage.rules(context), {"rule": RULE, "replicates": _REPLICATES, **metric_registry.rules()}
+    chunks, inputs = chunks_stage.rules(context), {"replicates": _REPLICATES, **metric_registry.rules()}
     return [Unit(cot, {**inputs, "chunks": chunks[cot], "rollouts": rollouts}) for cot, rollouts in by_cot.items()]
 
 

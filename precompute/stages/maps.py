@@ -12,6 +12,7 @@ from precompute.stages import chunks as chunks_stage
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "maps", "model"
+RULE = 1  # of the maps: raise it when it changes
 
 
 def units(context: Context) -> list[Unit]:

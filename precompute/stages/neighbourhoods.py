@@ -7,7 +7,7 @@ from precompute.stages import chunks as chunks_stage
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "neighbourhoods", "layer"
-_RULE = 1  # of what is measured: raise it when it changes
+RULE = 1  # of what is measured: raise it when it changes
 
 
 def units(context: Context) -> list[Unit]:
@@ -21,7 +21,6 @@ def units(context: Context) -> list[Unit]:
     for model_id in sorted(models.by_id(context.study)):
         recorded = context.store.activation_layers(model_id)
         inputs = {
-            "rule": _RULE,
             "k": wanted.neighbours,
             "activations": context.store.activation_digest(model_id),
             "chunks": chunks,

@@ -12,6 +12,7 @@ from precompute.study import Problems
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "problems", "problem set"
+RULE = 1  # of choosing problems: raise it when it changes
 
 _SHOWN = 5  # notes on a file's records that are told one by one
 # Keys that came in later: left at their defaults they change nothing, and the unit's key neither.

@@ -12,19 +12,18 @@ import pyarrow as pa
 
 from backend.importance import metric_registry
 from backend.importance.resilience import resilience_of_cot, returns
-from precompute.engines.local import run_in_workers
 from precompute.stages import chunks as chunks_stage
 from precompute.stages.importance import seed_of
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "resilience", "CoT"
-_RULE = 2  # of the metrics: raise it when they change, and they are computed anew
+RULE = 2  # of the metrics: raise it when they change, and they are computed anew
 _REPLICATES = 1000
 
 
 @dataclass(frozen=True)
 class Task:
-    cot_id: str
+    makes: tuple[str]  # a CoT is a unit
     chunks: Mapping[str, str]  # id -> text, in reading order
     rollouts: pd.DataFrame
     encoder: str
@@ -34,7 +33,7 @@ class Task:
 def units(context: Context) -> list[Unit]:
     """CoTs with rollouts whose answers are clustered; what the rollouts say is part of the inputs."""
     encoder = context.study.rollouts.encoder
-    inputs = {"rule": _RULE, "replicates": _REPLICATES, "encoder": encoder, **metric_registry.rules(needs_returns=True)}
+    inputs = {"replicates": _REPLICATES, "encoder": encoder, **metric_registry.rules(needs_returns=True)}
     rules = chunks_stage.rules(context)
     return [
         Unit(row["cot_id"], {**inputs, "chunks": rules[row["cot_id"]], "rollouts": [row["n"], row["digest"]]})
@@ -47,7 +46,7 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
     chunks = context.store.chunks_of(list(by_id))
     tasks = [
         Task(
-            cot,
+            (cot,),
             {chunk["chunk_id"]: chunk["text"] for chunk in chunks[cot]},
             context.store.resampled(cot),
             study.rollouts.encoder,
@@ -55,9 +54,7 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
         )
         for cot in by_id
     ]
-    for cot, measured in run_in_workers(
-        measure, tasks, model=None, workers=study.engine.workers, threads=study.engine.threads
-    ):
+    for cot, measured in context.run(measure, tasks):
         yield Finished(
             by_id[cot],
             {"importance": pa.Table.from_pandas(measured, preserve_index=False)},
@@ -68,7 +65,7 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
 def measure(_: None, task: Task) -> Iterator[tuple[str, pd.DataFrame]]:
     """Runs in a worker: the metrics of one CoT."""
     looked_at = task.rollouts.assign(returns=returns(task.rollouts, task.chunks, _encoder(task.encoder).encode))
-    yield task.cot_id, resilience_of_cot(looked_at, list(task.chunks), n_bootstrap=_REPLICATES, seed=task.seed)
+    yield task.makes[0], resilience_of_cot(looked_at, list(task.chunks), n_bootstrap=_REPLICATES, seed=task.seed)
 
 
 @lru_cache(maxsize=1)

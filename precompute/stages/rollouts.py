@@ -17,13 +17,13 @@ from backend.models.continuation import continuation_text
 from backend.models.loaded import LoadedModel
 from backend.models.sentences import SentenceEncoder, load_encoder
 from precompute import models
-from precompute.engines.local import run_in_workers
 from precompute.stages import chunks as chunks_stage
 from precompute.stages.cots import encode, shares
 from precompute.study import Sampling
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "rollouts", "chunk"
+RULE = 1  # of sampling and judging: raise it when it changes
 
 _COTS_A_TASK = 32
 
@@ -58,6 +58,11 @@ class Task:
     sampling: Sampling
     seed: int
     rows: int
+
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """A unit a chunk."""
+        return tuple(f"{point.chunk_id}.{self.kind}" for cot in self.cots for point in cot.points)
 
 
 @dataclass(frozen=True)
@@ -115,21 +120,15 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
                     study.seed,
                     study.engine.rows,
                 )
-                for share in shares(list(by_cot), study.engine.workers, _COTS_A_TASK)
+                for share in shares(list(by_cot), context.engine.workers, _COTS_A_TASK)
             ]
             model = models.by_id(study)[model_id]
-            for drawn in run_in_workers(
-                draw,
-                tasks,
-                model=models.sampling_spec(study, model),
-                workers=study.engine.workers,
-                threads=study.engine.threads,
-            ):
+            for unit_id, drawn in context.run(draw, tasks, model=models.sampling_spec(study, model)):
                 chunk = chunks[drawn.chunk_id]
                 cot = cots[chunk["cot_id"]]
                 rows = _rows(drawn, chunk, cot, truths[cot["problem_id"]], encoder, judge)
                 yield Finished(
-                    by_id[f"{drawn.chunk_id}.{drawn.kind}"],
+                    by_id[unit_id],
                     {"rollouts": rows},
                     {"model_id": model_id, "dtype": models.sampling_spec(study, model).dtype},
                 )
@@ -141,7 +140,7 @@ def _cot_task(cot: Mapping[str, Any], units: Sequence[Unit], chunks: Mapping[str
     return CotTask(cot["cot_id"], cot["prompt"], cot["text"], cot["think_close"], tuple(cot["token_ids"]), points)
 
 
-def draw(loaded: LoadedModel, task: Task) -> Iterator[Drawn]:
+def draw(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, Drawn]]:
     """Runs in a worker: the rollouts of each chunk as soon as all of them are finished."""
     from backend.models.sampling import SampleRequest, SamplingParameters, sample
 
@@ -204,7 +203,8 @@ def draw(loaded: LoadedModel, task: Task) -> Iterator[Drawn]:
             }
         )
         if len(done[chunk]) == task.n:
-            yield Drawn(chunk, task.kind, tuple(sorted(done.pop(chunk), key=lambda rollout: rollout["sample"])))
+            rollouts = tuple(sorted(done.pop(chunk), key=lambda rollout: rollout["sample"]))
+            yield f"{chunk}.{task.kind}", Drawn(chunk, task.kind, rollouts)
 
 
 def _rows(

@@ -17,13 +17,12 @@ from backend.ids import seed_for
 from backend.models.loaded import LoadedModel
 from backend.store.dictionaries import folder_of
 from precompute import corpus, models
-from precompute.engines.local import run_in_workers
 from precompute.stages import codes as codes_stage
 from precompute.stages.cots import shares
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "splices", "CoT"
-_RULE = 1  # of splicing: raise it when it changes
+RULE = 1  # of splicing: raise it when it changes
 _COTS_A_TASK = 8
 MOST_COTS = 64
 
@@ -42,6 +41,7 @@ class Coded:
 
 @dataclass(frozen=True)
 class Task:
+    makes: tuple[str, ...]  # a unit a CoT
     dictionary: Path  # its folder
     place: int  # of the model in it
     layer: int
@@ -54,7 +54,7 @@ def units(context: Context) -> list[Unit]:
     result = []
     for row in codes_stage.dictionaries(context):
         for model_id, mean in context.store.fitted_means(row["dictionary_id"]).items():
-            inputs = {"rule": _RULE, "layer": row["layer"], "mean": hashlib.sha256(mean.tobytes()).hexdigest()}
+            inputs = {"layer": row["layer"], "mean": hashlib.sha256(mean.tobytes()).hexdigest()}
             drawn = sorted(codes_stage.coded_cots(context, row), key=lambda cot_id: seed_for("splices", cot_id))[
                 :MOST_COTS
             ]
@@ -81,6 +81,7 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
         folder = folder_of(store.path) / name
         tasks = [
             Task(
+                tuple(f"{model_id}.{name}.{cot}" for cot in share),
                 folder,
                 place,
                 row["layer"],
@@ -90,13 +91,12 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
                     for cot in share
                 ),
             )
-            for share in shares(ids, study.engine.workers, _COTS_A_TASK)
+            for share in shares(ids, context.engine.workers, _COTS_A_TASK)
         ]
-        crew = {"workers": study.engine.workers, "threads": study.engine.threads}
-        for cot_id, losses in run_in_workers(measure, tasks, model=models.spec(study, model), **crew):
+        for unit_id, losses in context.run(measure, tasks, model=models.spec(study, model)):
             found = {
                 "dictionary_id": name,
-                "cot_id": cot_id,
+                "cot_id": unit_id.split(".")[2],
                 "model_id": model_id,
                 "n_tokens": losses.n_tokens,
                 "loss": losses.loss,
@@ -105,7 +105,7 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
                 "loss_averaged": losses.averaged,
             }
             provenance = {"model_id": model_id, "dtype": model.dtype}
-            yield Finished(by_id[f"{model_id}.{name}.{cot_id}"], {"spliced_losses": [found]}, provenance)
+            yield Finished(by_id[unit_id], {"spliced_losses": [found]}, provenance)
 
 
 def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, object]]:
@@ -116,8 +116,8 @@ def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, object]]:
     from backend.crosscoder.splicing import spliced_losses
 
     dictionary, mean = load(task.dictionary), torch.from_numpy(task.mean)
-    for cot in task.cots:
+    for unit_id, cot in zip(task.makes, task.cots, strict=True):
         codes = torch.zeros(len(cot.token_ids) - 1, dictionary.n_features)
         codes[torch.from_numpy(cot.positions) - 1, torch.from_numpy(cot.features)] = torch.from_numpy(cot.codes)
         reconstruction = dictionary.decode(codes)[:, task.place]
-        yield cot.cot_id, spliced_losses(loaded, cot.token_ids, cot.n_prompt, task.layer, reconstruction, mean)
+        yield unit_id, spliced_losses(loaded, cot.token_ids, cot.n_prompt, task.layer, reconstruction, mean)

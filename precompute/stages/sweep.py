@@ -11,13 +11,13 @@ from typing import Any
 from backend.geometry.directions import Direction
 from backend.models.loaded import LoadedModel
 from precompute import models
-from precompute.engines.local import run_in_workers
 from precompute.stages import chunks as chunks_stage
 from precompute.stages.cots import shares
 from precompute.steered import Cot, by_reader, spans, steered_cots, study_directions, that_apply
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "sweep", "CoT"
+RULE = 1  # of what is measured: raise it when it changes
 _COTS_A_TASK = 2
 
 
@@ -25,6 +25,7 @@ _COTS_A_TASK = 2
 class Task:
     """CoTs to sweep, and the directions that apply to any of them."""
 
+    makes: tuple[str, ...]  # a unit a CoT
     cots: tuple[Cot, ...]
     directions: tuple[Direction, ...]
     layers: tuple[int, ...]
@@ -64,6 +65,7 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
         where = {cot: spans(rows) for cot, rows in context.store.chunks_of(ids).items()}
         tasks = [
             Task(
+                tuple(f"{model_id}.{cot}" for cot in share),
                 tuple((cot, tuple(cots[cot]["token_ids"]), where[cot]) for cot in share),
                 that_apply(made, (chunk for cot in share for chunk in where[cot])),
                 wanted.layers,
@@ -71,19 +73,18 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
                 wanted.betas,
                 wanted.unit,
             )
-            for share in shares(ids, study.engine.workers, _COTS_A_TASK)
+            for share in shares(ids, context.engine.workers, _COTS_A_TASK)
         ]
-        crew = {"workers": study.engine.workers, "threads": study.engine.threads}
-        for cot_id, rows in run_in_workers(measure, tasks, model=models.spec(study, model), **crew):
-            own = [direction.row() for direction in that_apply(made, where[cot_id])]
+        for unit_id, rows in context.run(measure, tasks, model=models.spec(study, model)):
+            own = [direction.row() for direction in that_apply(made, where[unit_id.split(".")[1]])]
             tables = {"directions": own, "kl_curves": rows.kl_curves, "steepness": rows.steepness}
-            yield Finished(by_id[f"{model_id}.{cot_id}"], tables, {"model_id": model_id, "dtype": model.dtype})
+            yield Finished(by_id[unit_id], tables, {"model_id": model_id, "dtype": model.dtype})
 
 
 def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, Any]]:
     """Runs in a worker: every curve of each CoT."""
     from backend.geometry.sweep import sweep_cot
 
-    for cot_id, token_ids, where in task.cots:
+    for unit_id, (_, token_ids, where) in zip(task.makes, task.cots, strict=True):
         options = {"layers": task.layers, "positions": task.positions, "betas": task.betas, "unit": task.unit}
-        yield cot_id, sweep_cot(loaded, token_ids, where, that_apply(task.directions, where), **options)
+        yield unit_id, sweep_cot(loaded, token_ids, where, that_apply(task.directions, where), **options)

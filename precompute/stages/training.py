@@ -19,6 +19,7 @@ from precompute import models
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "training", "trained model"
+RULE = 1  # of what is read of a record: raise it when it changes
 _STEP_METRICS = ("loss", "learning_rate")  # of a step, after its number and the tokens seen
 _IN_COLUMNS = {
     "kind",

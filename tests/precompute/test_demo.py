@@ -104,7 +104,8 @@ def test_evidence_follows_from_the_stored_geometry_and_importance(store, study):
     pair = evidence._pairs(context, unit)[0]
     key = TABLES["associations"].key
     stored = {tuple(row[name] for name in key): row for row in store.whole_table("associations").to_pylist()}
-    for made in evidence.measure(None, pair):
+    ((_, rows),) = evidence.measure(None, pair)
+    for made in rows:
         kept = stored[tuple(made[name] for name in key)]
         for column in (
             "within",
@@ -125,9 +126,8 @@ def test_evidence_follows_from_the_stored_geometry_and_importance(store, study):
 def test_activations_are_those_of_the_model_to_float16(store, study, reader):
     loaded, cot, chunks = reader
     spans = activations._spans(chunks)
-    (fresh,) = activations.record(
-        loaded, activations.Task(((cot["cot_id"], tuple(cot["token_ids"]), spans),), study.activations.layers)
-    )
+    task = activations.Task(("u",), ((cot["cot_id"], tuple(cot["token_ids"]), spans),), study.activations.layers)
+    ((_, fresh),) = activations.record(loaded, task)
     for layer in study.activations.layers:
         names, stored = store.activations(loaded.model_id, layer)
         rows = stored[[names.index(chunk) for chunk, _ in fresh.chunks]]
@@ -159,6 +159,7 @@ def test_curves_are_those_of_the_model_along_the_stored_directions(store, study,
     wanted = study.sweep
     span = {chunk["chunk_id"]: (chunk["token_start"], chunk["token_end"])}
     task = sweep.Task(
+        ("u",),
         ((cot["cot_id"], tuple(cot["token_ids"]), span),),
         tuple(made),
         (wanted.layers[1],),
@@ -190,7 +191,7 @@ def test_rollouts_come_out_again_from_their_seeds(store, study, reader):
     asked = rollouts.CotTask(
         cot["cot_id"], cot["prompt"], cot["text"], cot["think_close"], tuple(cot["token_ids"]), (point,)
     )
-    (drawn,) = rollouts.draw(loaded, rollouts.Task((asked,), "resample", 4, study.sampling, study.seed, 128))
+    ((_, drawn),) = rollouts.draw(loaded, rollouts.Task((asked,), "resample", 4, study.sampling, study.seed, 128))
     stored = store.frame(
         "SELECT rollout_id, seed, text FROM rollouts WHERE chunk_id = $c AND kind = 'resample'", c=chunk["chunk_id"]
     )
@@ -205,8 +206,9 @@ def test_a_chain_of_thought_comes_out_again_from_its_seed(store, study, reader):
     question = store.frame("SELECT question FROM problems WHERE problem_id = $p", p=cot["problem_id"])[
         "question"
     ].item()
-    task = cots.Task(((cot["problem_id"], question),), BOXED, study.sampling, study.seed, 128, "model", loaded.dtype)
-    (written,) = cots.write_cots(loaded, task)
+    asked = ((cot["problem_id"], question),)
+    task = cots.Task(("u",), asked, BOXED, study.sampling, study.seed, 128, "model", loaded.dtype)
+    ((_, written),) = cots.write_cots(loaded, task)
     texts = [sample["text"] for sample in written.cots]
     own = "SELECT text FROM cots WHERE problem_id = $p AND model_id = $m ORDER BY sample"
     stored = store.frame(own, p=cot["problem_id"], m=loaded.model_id)

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from backend.errors import AnchorscopeError
-from precompute.engines.local import ModelSpec, WorkerFailed, run_in_workers
+from precompute.engines.engine import ModelSpec
+from precompute.engines.local import Local, WorkerFailed
 
 
 def twice(loaded, task):
@@ -36,29 +37,27 @@ def spec(tiny_folder):
 
 
 def test_every_task_gives_its_results_whichever_worker_took_it(spec):
-    results = list(run_in_workers(twice, ["a", "b", "c"], model=spec, workers=2, threads=1))
+    results = list(Local(workers=2).run(twice, ["a", "b", "c"], model=spec))
     assert sorted(result[:2] for result in results) == [("a", 4), ("a", 64), ("b", 4), ("b", 64), ("c", 4), ("c", 64)]
     assert os.getpid() not in {result[2] for result in results}
 
 
 def test_one_worker_stays_in_this_process(spec):
-    assert {result[2] for result in run_in_workers(twice, ["a", "b"], model=spec, workers=1, threads=1)} == {
-        os.getpid()
-    }
+    assert {result[2] for result in Local(workers=1).run(twice, ["a", "b"], model=spec)} == {os.getpid()}
 
 
 def test_a_worker_that_refuses_is_heard_in_its_own_words(spec):
     with pytest.raises(WorkerFailed, match=r"task [ab] cannot be done"):
-        list(run_in_workers(refuse, ["a", "b"], model=spec, workers=2, threads=1))
+        list(Local(workers=2).run(refuse, ["a", "b"], model=spec))
 
 
 def test_a_worker_that_dies_is_noticed(spec):
     with pytest.raises(WorkerFailed, match="exit code 9"):
-        list(run_in_workers(die, ["a", "b"], model=spec, workers=2, threads=1))
+        list(Local(workers=2).run(die, ["a", "b"], model=spec))
 
 
 def test_leaving_early_ends_the_workers(spec):
-    results = run_in_workers(linger, ["a", "b"], model=spec, workers=2, threads=1)
+    results = Local(workers=2).run(linger, ["a", "b"], model=spec)
     worker = next(results)
     results.close()
     with pytest.raises(ProcessLookupError):
@@ -66,6 +65,4 @@ def test_leaving_early_ends_the_workers(spec):
 
 
 def test_no_task_needs_no_worker():
-    assert (
-        list(run_in_workers(twice, [], model=ModelSpec("absent", None, "float32", "cpu"), workers=2, threads=1)) == []
-    )
+    assert list(Local(workers=2).run(twice, [], model=ModelSpec("absent", None, "float32", "cpu"))) == []
