@@ -25,7 +25,7 @@ from backend.store.publish import is_published, left_out, publish
 from backend.store.store import Store, generation_of
 from backend.store.unit_files import StudyFolder, Writer
 from precompute.engines.local import Local
-from precompute.rules import raised, units_of
+from precompute.rules import raised, rule_of, units_of
 from precompute.study import Study
 from precompute.terminal import Console, ours, progress_bar
 from precompute.units import Context, Stage, Unit
@@ -146,7 +146,9 @@ class _Runner:
             task = bar.add_task(stage.NAME, total=total, completed=before, unit=stage.UNIT, rate="")
             for done, finished in enumerate(stage.compute(context, work.todo), start=1):
                 provenance = {"run_id": self.run_id, "inputs": finished.unit.key.split("@")[1], **finished.provenance}
-                self.writer.add(stage.NAME, finished.unit.key, finished.tables, provenance=provenance, rule=stage.RULE)
+                self.writer.add(
+                    stage.NAME, finished.unit.key, finished.tables, provenance=provenance, rule=rule_of(stage)
+                )
                 rate = done / max(time.monotonic() - started, 1e-9)
                 bar.update(task, completed=before + done, rate=f"{rate:.2f} {stage.UNIT} units/s")
                 self._show(stage, before + done, total, rate)

@@ -44,7 +44,12 @@ class Raised:
 
 def units_of(stage: Stage, context: Context) -> list[Unit]:
     """What the stage asks for, with its rule in every key."""
-    return [_under(stage, unit, stage.RULE) for unit in stage.units(context)]
+    return [_under(stage, unit, rule_of(stage)) for unit in stage.units(context)]
+
+
+def rule_of(stage: Stage) -> int:
+    """Its RULE; 1 where a stage that was made elsewhere says none. Ours all say it."""
+    return int(getattr(stage, "RULE", 1))
 
 
 def raised(stage: Stage, units: Sequence[Unit], stored: Collection[str]) -> Raised | None:

@@ -45,7 +45,6 @@ class Written:
     """CoTs by hand: every one is of a problem of its own."""
 
     NAME, UNIT = "cots", "study"
-    RULE = 1
 
     @staticmethod
     def units(context: Context) -> list[Unit]:

@@ -90,9 +90,9 @@ def test_sampling_in_another_dtype_leaves_the_models_id_and_the_seeds(tiny_folde
     )
     (model,) = study.models
     assert models.spec(study, model).dtype == "float32" and models.sampling_spec(study, model).dtype == "bfloat16"
-    task = cots.Task((("p_1", "1 + 1?"),), BOXED, study.sampling, 3, 8, "model", model.dtype)
+    task = cots.Task(("u",), (("p_1", "1 + 1?"),), BOXED, study.sampling, 3, 8, "model", model.dtype)
     ours, lower = (
-        next(cots.write_cots(load_model(model.name, dtype=dtype), task)) for dtype in ("float32", "bfloat16")
+        next(cots.write_cots(load_model(model.name, dtype=dtype), task))[1] for dtype in ("float32", "bfloat16")
     )
     assert ours.model == lower.model and ours.model["dtype"] == "float32"
     assert (ours.dtype, lower.dtype) == ("float32", "bfloat16")

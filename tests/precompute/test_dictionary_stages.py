@@ -41,7 +41,6 @@ class Tags:
     """Every second chunk computes and the others check: the shipped classifier is not needed here."""
 
     NAME, UNIT = "categories", "study"
-    RULE = 1
 
     @staticmethod
     def units(context: Context) -> list[Unit]:

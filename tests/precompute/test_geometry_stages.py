@@ -43,7 +43,6 @@ class Written:
     """Two CoTs a problem, of four and five sentences: a tiny model's own would have one."""
 
     NAME, UNIT = "cots", "study"
-    RULE = 1
 
     @staticmethod
     def units(context: Context) -> list[Unit]:
