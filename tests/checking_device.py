@@ -51,7 +51,6 @@ _state = threading.local()
 @contextmanager
 def checking() -> Iterator[Counter[str]]:
     """Inside, tensors on `DEVICE` can be made and used; what it gives counts waits for the device, by operation."""
-    _install()
     waits: Counter[str] = Counter()
     before, _state.waits = getattr(_state, "waits", None), waits
     try:
@@ -218,3 +217,6 @@ def _install() -> list[torch.library.Library]:
     every.fallback(_kernel, "PrivateUse1")
     own.impl("_copy_from", _copy_from, "PrivateUse1")
     return [every, own]  # kernels live as long as these
+
+
+_install()  # when tests are collected: at its first backward pass autograd makes a queue for each device there is
