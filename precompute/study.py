@@ -117,8 +117,11 @@ class Prompt(_Part):
 class Model(_Part):
     """A language model of the study."""
 
-    name: str = Field(description="embedded:SmolLM2-135M-Instruct, a hub id, or a folder")
-    role: Literal["model", "base", "distilled"] = "model"
+    name: str = Field(
+        description="embedded:SmolLM2-135M-Instruct, embedded:Anchorscope-Reasoner-135M, a hub id such as"
+        " deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B, or a folder with safetensors"
+    )
+    role: Literal["model", "base", "distilled"] = Field("model", description="its part in a comparison of two models")
     revision: str | None = Field(None, description="hub branch, tag or commit")
     reads: tuple[str, ...] = Field(
         (), description="names of imported models whose CoTs this model reads, for activations and steepness"
@@ -148,7 +151,9 @@ class Problems(_Part):
     """Where the questions come from. Exactly one source."""
 
     per_level: Positive | None = Field(None, description="our generator: problems at each level")
-    levels: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field((1, 2, 3, 4, 5), min_length=1, max_length=5)
+    levels: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field(
+        (1, 2, 3, 4, 5), min_length=1, max_length=5, description="of our generator, from easy to hard"
+    )
     gsm8k: Path | None = Field(None, description="GSM8K's file, with question and answer")
     math: Path | None = Field(None, description="a file of MATH or MATH-500, with problem, solution and level")
     file: Path | None = Field(
@@ -179,9 +184,9 @@ class Sampling(_Part):
     """How chains of thought and rollouts are drawn."""
 
     samples: Positive = Field(5, description="CoTs a problem and model")
-    temperature: float = Field(0.6, gt=1e-6, le=2)
-    top_p: float = Field(0.95, gt=0, le=1)
-    max_new_tokens: int = Field(256, ge=16, le=32768)
+    temperature: float = Field(0.6, gt=1e-6, le=2, description="of the softmax")
+    top_p: float = Field(0.95, gt=0, le=1, description="the nucleus: the share of probability that is drawn from")
+    max_new_tokens: int = Field(256, ge=16, le=32768, description="tokens after which a CoT or a rollout is cut")
     forced_max_tokens: int = Field(16, ge=4, le=256, description="tokens of a forced answer")
     dtype: Literal["float32", "float64", "bfloat16", "float16"] | None = Field(
         None, description="of the forward passes that sample, and of nothing that is compared; left out: each model's"
@@ -200,10 +205,14 @@ class Rollouts(_Part):
     forced: int = Field(
         10, ge=0, le=100_000, description="forced answers before each chunk; 0 leaves forced importance unknown"
     )
-    cots: Positive = Field(10, description="CoTs that get rollouts; those of candidate problems come first")
+    cots: Positive = Field(
+        10,
+        description="CoTs that get rollouts: those that ended by themselves and those of candidate problems come first,"
+        " models taking turns",
+    )
     min_chunks: Positive = Field(3, description="shorter CoTs get no rollouts")
     max_chunks: Positive = Field(30, description="longer CoTs get no rollouts")
-    encoder: str = "embedded:all-MiniLM-L6-v2"
+    encoder: str = Field("embedded:all-MiniLM-L6-v2", description="of sentences, whose cosine says what is similar")
 
 
 class Categories(_Part):
@@ -213,25 +222,33 @@ class Categories(_Part):
 
 
 class Activations(_Part):
+    """Where the residual stream is kept."""
+
     layers: Layers | Literal["all"] = Field("all", description="0-based blocks, or all")
 
 
 class Map(_Part):
+    """The latent map: UMAP of the chunks' activations."""
+
     layers: Layers | Literal["all"] = Field("all", description="must be among the activations' layers")
-    n_neighbors: int = Field(15, ge=2, le=200)
-    min_dist: float = Field(0.1, ge=0, lt=1)
+    n_neighbors: int = Field(15, ge=2, le=200, description="of UMAP")
+    min_dist: float = Field(0.1, ge=0, lt=1, description="of UMAP")
 
 
 class Sweep(_Part):
     """KL(beta) curves."""
 
-    layers: Layers
-    kinds: tuple[DirectionKind, ...] = Field(("per_chunk", "centered", "diff_in_means", "random"), min_length=1)
+    layers: Layers = Field(description="0-based blocks at whose output the residual stream is steered")
+    kinds: tuple[DirectionKind, ...] = Field(
+        ("per_chunk", "centered", "diff_in_means", "random"), min_length=1, description="kinds of direction"
+    )
     random: Positive = Field(2, description="random directions for each layer, the same for all chunks")
-    positions: tuple[Position, ...] = Field(("anchor", "chunk"), min_length=1)
-    unit: BetaUnit = "rms"
-    beta_max: float = Field(10.0, ge=1e-6, le=1e6)
-    points: int = Field(21, ge=5, le=401)
+    positions: tuple[Position, ...] = Field(
+        ("anchor", "chunk"), min_length=1, description="the token before the chunk, or every token that predicts it"
+    )
+    unit: BetaUnit = Field("rms", description="of beta")
+    beta_max: float = Field(10.0, ge=1e-6, le=1e6, description="the curve goes from minus this to this")
+    points: int = Field(21, ge=5, le=401, description="of the curve, an odd number: beta = 0 is one")
     anchor_threshold: float = Field(
         0.2, gt=0, le=1000, description="counterfactual importance (KL, fl) from which a chunk is an anchor"
     )
@@ -277,12 +294,12 @@ class Crosscoder(_Part):
     )
     texts: Path | None = Field(None, description="a JSONL file with text, or a file with one text a line")
     max_tokens: int = Field(1024, ge=2, le=MOST, description="longer texts are cut")
-    kind: Literal["batchtopk", "l1"] = "batchtopk"
-    n_features: int = Field(4096, ge=2, le=4_194_304)
+    kind: Literal["batchtopk", "l1"] = Field("batchtopk", description="with k codes a token, or with a penalty")
+    n_features: int = Field(4096, ge=2, le=4_194_304, description="rows of the dictionary")
     k: Positive = Field(32, description="batchtopk: codes a token")
     penalty: float = Field(2.0, gt=0, le=1e6, description="l1: weight of the penalty")
-    learning_rate: float = Field(4e-4, gt=0, le=1)
-    steps: Positive = 3000
+    learning_rate: float = Field(4e-4, gt=0, le=1, description="of Adam")
+    steps: Positive = Field(3000, description="of training")
     warmup: int = Field(100, ge=0, le=MOST, description="steps in which the learning rate rises")
     batch: Positive = Field(4096, description="tokens a step")
     dead_after: int = Field(
@@ -291,7 +308,7 @@ class Crosscoder(_Part):
     aux: float = Field(1 / 32, ge=0, le=1000, description="weight of that; 0: never")
     aux_k: Positive = Field(256, description="such features that take part, at most, for each token")
     ablation_nrn: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field(
-        (0.5,), max_length=100, description="zeroed above it; none: no ablations"
+        (0.5,), max_length=100, description="features with NRN above it are zeroed; none: no ablations"
     )
     ablation_targets: Positive = Field(
         100, description="target tokens of a reasoning category whose logits are looked at"
@@ -318,7 +335,7 @@ class Geometry(_Part):
     """
 
     layers: Layers | None = Field(None, description="0-based blocks; left out, those of the sweep")
-    positions: tuple[Position, ...] = Field(("anchor", "chunk"), min_length=1)
+    positions: tuple[Position, ...] = Field(("anchor", "chunk"), min_length=1, description="as the sweep's")
     probes: int = Field(8, ge=2, le=4096, description="random probes of the trace of G")
     spectra: int = Field(
         60, ge=0, le=MOST, description="chunks of the study that also get eigenpairs of G and finite random steps"
@@ -351,9 +368,11 @@ class Engine(_Part):
 
 
 class Study(_Part):
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    seed: int = Field(0, ge=0, lt=2**53)
-    models: tuple[Model, ...] = Field(min_length=1, max_length=64)
+    """A study; every other table stands under one of these keys."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="its folder is stores/NAME")
+    seed: int = Field(0, ge=0, lt=2**53, description="from which every other seed follows")
+    models: tuple[Model, ...] = Field(min_length=1, max_length=64, description="one table a model")
     prompts: tuple[Prompt, ...] = Field(
         (Prompt(name=wordings.BOXED.name),), min_length=1, max_length=64, description="left out: boxed alone"
     )
