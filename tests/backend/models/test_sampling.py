@@ -6,15 +6,17 @@ import torch
 from scipy.stats import chisquare
 from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from backend.models import sampling
 from backend.models.loading import load_model
 from backend.models.sampling import (
     Sample,
     SampleRequest,
     SamplingError,
     SamplingParameters,
+    draws,
     next_tokens,
+    plain,
     sample,
+    shared,
     uniform,
     uses_shared_prefixes,
 )
@@ -28,7 +30,7 @@ PARAMETERS = SamplingParameters(
 
 @pytest.fixture(autouse=True)
 def short_pages(monkeypatch):
-    monkeypatch.setattr(sampling, "PAGE", 16)  # so that 36 tokens fill two pages and begin a third
+    monkeypatch.setattr(shared, "PAGE", 16)  # so that 36 tokens fill two pages and begin a third
 
 
 def some_sequences(seed=0, lengths=(90, 41, 3)):
@@ -64,13 +66,13 @@ def by_id(samples) -> dict[str, Sample]:
 def drawn_from(monkeypatch):
     """Every logits row a token was drawn from, by (seed, step): the uniform number says whose it was."""
     seen = {}
-    real = sampling.next_tokens
 
     def record(logits, uniforms, parameters):
         seen.update({u: row.clone() for u, row in zip(uniforms, logits, strict=True)})
-        return real(logits, uniforms, parameters)
+        return next_tokens(logits, uniforms, parameters)
 
-    monkeypatch.setattr(sampling, "next_tokens", record)
+    for way in (shared, plain):
+        monkeypatch.setattr(way, "next_tokens", record)
     return lambda seed, step: seen[uniform(seed, step)]
 
 
@@ -194,7 +196,7 @@ def test_ranking_64_tokens_gives_the_same_draw_as_ranking_all(monkeypatch):
     for top_p in (0.3, 0.95, 1.0):
         parameters = SamplingParameters(0.9, top_p, 1)
         few = next_tokens(logits, uniforms, parameters)
-        monkeypatch.setattr(sampling, "CANDIDATES", 2000)
+        monkeypatch.setattr(draws, "CANDIDATES", 2000)
         assert next_tokens(logits, uniforms, parameters) == few
         monkeypatch.undo()
 

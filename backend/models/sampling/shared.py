@@ -1,0 +1,354 @@
+"""Rows of many sequences in one batch, which share the keys and values of what they continue."""
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from backend.models.attention import ROLLOUTS, Group, Pages, attending
+from backend.models.edits import Edit, Encoded, OthersRead, editing, encode, models_beside
+from backend.models.layers import layers_of, private_copy
+from backend.models.linear import PackedLinear, replace_linears
+from backend.models.private import has_onednn, n_changes
+from backend.models.residuals import recording
+from backend.models.sampling.draws import ROW_MULTIPLE, next_tokens, uniform
+from backend.models.sampling.requests import Sample, SampleRequest, SamplingError, SamplingParameters, end_tokens
+
+if TYPE_CHECKING:
+    from backend.models.loaded import LoadedModel
+
+PAGE = 64  # positions of a tail that are attended to in one product
+# rows whose logits exist at a time:
+# blocks this small are reused by the allocator, larger ones are mapped anew each step
+LOGIT_ROWS = 32
+
+
+@dataclass
+class _Prefix:
+    """Keys and values of one encoded sequence: for each layer (kv_heads, length, head_dim)."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    length: int
+    edits: tuple[Edit, ...] = ()
+
+
+@dataclass
+class _Row:
+    request: SampleRequest
+    token: int  # the next input
+    tail_length: int = 0  # positions in its own pages
+    pages: list[int] = field(default_factory=list)
+    sampled: list[int] = field(default_factory=list)
+
+
+@dataclass
+class _Sharers:
+    """The rows that share one prefix, as all layers see them."""
+
+    prefix: _Prefix
+    rows: Tensor  # indices of rows, repeated to a multiple of ROW_MULTIPLE
+    n: int  # how many of them are not repetitions
+    mask: Tensor  # (1, len(rows), 1, prefix length): 0 where a row may look, -inf elsewhere
+
+
+class _Tails:
+    """The batch's own keys and values, in pages; those in use are the first `n_pages`, so that no copy gathers them."""
+
+    def __init__(self, n_layers: int, n_pages: int, shape: tuple[int, int], like: Tensor) -> None:
+        kv_heads, head_dim = shape
+        self.keys = [like.new_empty(n_pages, kv_heads, PAGE, head_dim) for _ in range(n_layers)]
+        self.values = [like.new_empty(n_pages, kv_heads, PAGE, head_dim) for _ in range(n_layers)]
+        self.mask = like.new_empty(n_pages, 1, 1, PAGE)
+        self.owners: list[_Row] = []
+        self.n_written = 0  # pages that were ever in use
+
+    def add_page(self, row: _Row) -> None:
+        page = len(self.owners)
+        self.mask[page] = -torch.inf
+        if page == self.n_written:  # what a mask hides is still multiplied, and memory as it comes may hold NaN
+            for store in itertools.chain(self.keys, self.values):
+                store[page] = 0
+            self.n_written += 1
+        row.pages.append(page)
+        self.owners.append(row)
+
+    def free(self, row: _Row) -> None:
+        for page in sorted(row.pages, reverse=True):
+            last = len(self.owners) - 1
+            if page != last:
+                for store in itertools.chain(self.keys, self.values, [self.mask]):
+                    store[page] = store[last]
+                owner = self.owners[last]
+                owner.pages[owner.pages.index(last)] = page
+                self.owners[page] = owner
+            self.owners.pop()
+
+
+class _Layer:
+    """What a block's attention gets in place of keys and values."""
+
+    def __init__(self, batch: "SharedRows", index: int) -> None:
+        self.batch, self.index = batch, index
+
+    def read(self) -> tuple[Pages, list[Group]]:
+        batch, tails, n_pages = self.batch, self.batch.tails, len(self.batch.tails.owners)
+        pages = Pages(
+            keys=tails.keys[self.index][:n_pages],
+            values=tails.values[self.index][:n_pages],
+            mask=tails.mask[:n_pages],
+            rows=batch.page_rows,
+            table=batch.page_table,
+        )
+        groups = [
+            Group(one.prefix.keys[self.index], one.prefix.values[self.index], one.rows, one.n, one.mask)
+            for one in batch.groups
+        ]
+        return pages, groups
+
+
+class SharedRows:
+    """The rows being sampled; also the cache that transformers' modules write their keys and values to.
+
+    `add` rows that continue encoded sequences; then `step` draws for all of them, or `logits` lets the caller draw.
+    """
+
+    def __init__(
+        self, loaded: "LoadedModel", parameters: SamplingParameters, rows: int, *, multiple: int = ROW_MULTIPLE
+    ) -> None:
+        """`rows` is the most there will be.
+
+        `multiple`: rows are padded to one of it; 1 is for batches whose rows are always as many.
+        """
+        self.multiple = multiple
+        self.loaded = loaded
+        self.model, self.lock = rollout_copy(loaded.model)
+        layers_of(loaded.model)  # looked for in the model itself: packed weights cannot be copied once more
+        parts = layers_of(self.model)
+        self.blocks, self.unembed = parts.blocks, parts.unembed
+        self.source = loaded.model
+        self.parameters = parameters
+        self.ends = end_tokens(loaded)
+        self.rows: list[_Row] = []
+        self.prefixes: dict[str, _Prefix] = {}
+        self.tails: _Tails | None = None  # made when the first sequence says how wide keys are
+        self.layers = [_Layer(self, index) for index in range(loaded.n_layers)]
+        self.groups: list[_Sharers] = []
+        self.most_rows = rows
+        self.others: dict[torch.nn.Module, SharedRows] = {}  # of models that edits ask for: the rows they ask for
+        self.layers_asked: set[int] = (
+            set()
+        )  # by the model that these rows are beside: layers whose residual streams are kept
+        self.residuals: dict[int, Tensor] = {}  # of the last step, at those layers: (n_rows and padding, 1, d_model)
+
+    @torch.inference_mode()
+    def encode(
+        self, sequence_id: str, token_ids: Sequence[int], edits: Sequence[Edit] = (), encoded: Encoded | None = None
+    ) -> None:
+        if edits or encoded is not None:
+            if encoded is None:
+                encoded = encode(self.loaded, token_ids, layers=sorted({edit.layer for edit in edits}))
+            if encoded.token_ids[: len(token_ids)] != tuple(token_ids):
+                raise SamplingError(f"the encoding given for {sequence_id!r} is of another text.")
+            pairs = encoded.keys_values(edits, len(token_ids))
+        else:
+            cache = DynamicCache()
+            self.source.base_model(input_ids=self._tensor([list(token_ids)]), past_key_values=cache, use_cache=True)
+            pairs = [(layer.keys[0], layer.values[0]) for layer in cache.layers]
+        if self.tails is None:
+            n_heads, _, d_head = pairs[0][0].shape
+            n_pages = self.most_rows * -(-self.parameters.max_new_tokens // PAGE)
+            with torch.inference_mode(False):
+                self.tails = _Tails(len(pairs), n_pages, (n_heads, d_head), next(self.source.parameters()))
+        self.prefixes[sequence_id] = _Prefix(
+            keys=[keys.contiguous() for keys, _ in pairs],
+            values=[values.contiguous() for _, values in pairs],
+            length=len(token_ids),
+            edits=tuple(edits),
+        )
+        reaching = [edit for edit in edits if edit.onward or max(edit.positions, default=-1) >= len(token_ids) - 1]
+        for model, (other, layers) in models_beside(reaching).items():
+            if model not in self.others:
+                self.others[model] = SharedRows(other, self.parameters, self.most_rows, multiple=self.multiple)
+            self.others[model].layers_asked |= layers
+            self.others[model].encode(sequence_id, token_ids, encoded=encoded.beside(other, sorted(layers)))
+
+    def forget(self, sequence_ids: set[str]) -> None:
+        for sequence_id in sequence_ids & self.prefixes.keys():
+            del self.prefixes[sequence_id]
+        for other in self.others.values():
+            other.forget(sequence_ids)
+
+    @torch.inference_mode()
+    def logits(self, tokens: Sequence[int]) -> Tensor:
+        """Gives each row its next token, drawn elsewhere, and answers with the logits (n_rows, vocabulary) of the one
+        after it.
+        """
+        for row, token in zip(self.rows, tokens, strict=True):
+            row.token = token
+        hidden = self._forward()
+        blocks = [self.unembed(hidden[start : start + LOGIT_ROWS]) for start in range(0, len(self.rows), LOGIT_ROWS)]
+        return torch.cat(blocks)[: len(self.rows)]
+
+    def add(self, request: SampleRequest, last_token: int) -> None:
+        """A row that continues its encoded sequence; `last_token` is the last one of its prefix."""
+        self.rows.append(_Row(request, last_token))
+        for other in self.others.values():
+            if request.sequence_id in other.prefixes:
+                other.add(request, last_token)
+
+    def drop(self, row: _Row) -> None:
+        self.tails.free(row)
+        self.rows.remove(row)
+        for other in self.others.values():
+            for own in [own for own in other.rows if own.request is row.request]:
+                other.drop(own)
+
+    def residuals_beside(self, rows: Sequence[_Row]) -> dict[int, Tensor]:
+        """Residual streams (len(rows), 1, d_model) at `layers_asked` of the next token of `rows`, those of another
+        model; NaN for a row that is not read here.
+        """
+        here = [place for place, row in enumerate(rows) if row.request.sequence_id in self.prefixes]
+        if not here:
+            return {}
+        for own, place in zip(self.rows, here, strict=True):
+            own.token = rows[place].token
+        self._forward()
+        found = {}
+        for layer, read in self.residuals.items():
+            found[layer] = read.new_full((len(rows), *read.shape[1:]), torch.nan)
+            found[layer][here] = read[: len(here)]
+        return found
+
+    def _forward(self) -> Tensor:
+        """Normed residual stream (n_rows and padding, d_model) of every row's next token,
+        under its sequence's edits."""
+        others: OthersRead = {model: other.residuals_beside(self.rows) for model, other in self.others.items()}
+        self._place_tokens()
+        padding = -len(self.rows) % self.multiple
+        tokens = [row.token for row in self.rows] + [self.rows[0].token] * padding
+        places = [row.request.prefix_length - 2 + row.tail_length for row in self.rows]
+        edits = [self.prefixes[row.request.sequence_id].edits for row in self.rows]
+        asked = recording(self.blocks, sorted(self.layers_asked))
+        with self.lock, editing(self.blocks, edits, places, 1, others), asked as self.residuals:
+            return self.model.base_model(
+                input_ids=self._tensor(tokens)[:, None],
+                position_ids=self._tensor(places + places[:1] * padding)[:, None],
+                past_key_values=self,
+                use_cache=True,
+            ).last_hidden_state[:, 0]
+
+    @torch.inference_mode()
+    def step(self) -> list[Sample]:
+        """Draws one token for every row; the samples of the rows that end."""
+        hidden = self._forward()
+        drawn: list[int] = []
+        for start in range(0, len(self.rows), LOGIT_ROWS):
+            some = self.rows[start : start + LOGIT_ROWS]
+            logits = self.unembed(hidden[start : start + LOGIT_ROWS])[: len(some)]
+            drawn += next_tokens(logits, [uniform(row.request.seed, len(row.sampled)) for row in some], self.parameters)
+        finished = []
+        for row, token in zip(self.rows, drawn, strict=True):
+            row.token = token
+            if token in self.ends:
+                finished.append((row, "eos"))
+            else:
+                row.sampled.append(token)
+                if len(row.sampled) == self.parameters.max_new_tokens:
+                    finished.append((row, "cap"))
+        for row, _ in finished:
+            self.drop(row)
+        return [Sample(row.request.request_id, tuple(row.sampled), finish) for row, finish in finished]
+
+    def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any) -> tuple[_Layer, _Layer]:
+        """Called by each block with its new keys and values (rows, kv_heads, 1, head_dim)."""
+        self.tails.keys[layer][self.write_pages, :, self.write_offsets] = keys[: len(self.rows), :, 0]
+        self.tails.values[layer][self.write_pages, :, self.write_offsets] = values[: len(self.rows), :, 0]
+        return self.layers[layer], self.layers[layer]
+
+    def _place_tokens(self) -> None:
+        """A place in the tails for every row's next token, and the index tensors that this step's layers share."""
+        for row in self.rows:
+            if row.tail_length % PAGE == 0:
+                self.tails.add_page(row)
+            row.tail_length += 1
+        self.write_pages = self._tensor([row.pages[-1] for row in self.rows])
+        self.write_offsets = self._tensor([(row.tail_length - 1) % PAGE for row in self.rows])
+        self.tails.mask[self.write_pages, 0, 0, self.write_offsets] = 0
+        place = {id(row): index for index, row in enumerate(self.rows)}
+        self.page_rows = self._tensor([place[id(owner)] for owner in self.tails.owners])
+        most, filler = max(len(row.pages) for row in self.rows), len(self.tails.owners)
+        self.page_table = self._tensor([row.pages + [filler] * (most - len(row.pages)) for row in self.rows])
+        members: dict[str, list[int]] = {}
+        for index, row in enumerate(self.rows):
+            members.setdefault(row.request.sequence_id, []).append(index)
+        self.groups = [self._group(self.prefixes[sequence_id], indices) for sequence_id, indices in members.items()]
+
+    def _group(self, prefix: _Prefix, indices: list[int]) -> _Sharers:
+        padded = indices + indices[:1] * (-len(indices) % self.multiple)
+        lengths = self._tensor([self.rows[index].request.prefix_length - 1 for index in padded])
+        hidden = torch.arange(prefix.length, device=lengths.device) >= lengths[:, None]
+        mask = torch.zeros_like(hidden, dtype=prefix.keys[0].dtype).masked_fill_(hidden, -torch.inf)
+        return _Sharers(prefix, self._tensor(padded), len(indices), mask[None, :, None])
+
+    def _tensor(self, numbers: list[Any]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.long, device=self.source.device)
+
+
+def sample_shared(
+    loaded: "LoadedModel",
+    sequences: Mapping[str, Sequence[int]],
+    requests: list[SampleRequest],
+    parameters: SamplingParameters,
+    rows: int,
+    should_stop: Callable[[], bool],
+    edits: Mapping[str, Sequence[Edit]],
+    encoded: Mapping[str, Encoded],
+    drawn: Callable[[int], None],
+) -> Iterator[list[Sample]]:
+    batch = SharedRows(loaded, parameters, min(rows, len(requests)))
+    pending = iter(requests)
+    upcoming = next(pending, None)
+    while upcoming or batch.rows:
+        while upcoming and len(batch.rows) < rows:
+            if upcoming.sequence_id not in batch.prefixes:
+                name = upcoming.sequence_id
+                batch.encode(name, sequences[name], edits.get(name, ()), encoded.get(name))
+                yield []  # an edited sequence may take seconds
+            batch.add(upcoming, int(sequences[upcoming.sequence_id][upcoming.prefix_length - 1]))
+            upcoming = next(pending, None)
+        if should_stop():
+            return
+        n_rows, ended = len(batch.rows), batch.step()
+        drawn(n_rows)
+        yield ended
+        needed = {row.request.sequence_id for row in batch.rows} | ({upcoming.sequence_id} if upcoming else set())
+        batch.forget(batch.prefixes.keys() - needed)
+
+
+# A private copy of the module tree
+
+_copies: WeakKeyDictionary[Any, tuple[int, Any, threading.Lock]] = WeakKeyDictionary()
+
+
+def rollout_copy(model: Any) -> tuple[Any, threading.Lock]:
+    """The model's modules again, on the same weights, with shared-prefix attention; kept until the model goes or its
+    weights change.
+
+    With it the lock of whoever runs it: edits are hooks on it for the length of one forward pass.
+    """
+    version = n_changes(model)
+    if model in _copies and _copies[model][0] == version:
+        return _copies[model][1:]
+    private = private_copy(model, config=attending(model.config, ROLLOUTS))
+    weight = next(model.parameters())
+    if weight.device.type == "cpu" and weight.dtype == torch.float32 and has_onednn():
+        replace_linears(private, lambda child: PackedLinear(child) if type(child) is torch.nn.Linear else None)
+    _copies[model] = (version, private, threading.Lock())
+    return _copies[model][1:]
