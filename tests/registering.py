@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from backend.registry import Entry, Registry
@@ -30,10 +31,15 @@ def lists_of(names: Collection[str], *, allowed: Collection[str] = ()) -> list[s
         where = file.relative_to(ROOT).as_posix()
         if any(where.startswith(own) for own in allowed):
             continue
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if len(_named(node) & set(names)) >= 2:
-                found.append(f"{where}:{node.lineno}")
+        lists = _lists_in(file.read_text(encoding="utf-8"))
+        found += [f"{where}:{line}" for line, named in lists if len(named & set(names)) >= 2]
     return found
+
+
+@cache  # the same sources are asked for every registry
+def _lists_in(source: str) -> list[tuple[int, set[str]]]:
+    """Line and names of each list that names two or more."""
+    return [(node.lineno, named) for node in ast.walk(ast.parse(source)) if len(named := _named(node)) >= 2]
 
 
 def _named(node: ast.AST) -> set[str]:
