@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from multiprocessing.connection import Connection, wait
+from typing import Protocol
 
 from backend.cot.extraction import answer_place, extract_answer
 from backend.errors import AnchorscopeError
@@ -174,7 +175,13 @@ def judge(
         return pool.judge(pairs)
 
 
-def cluster_answers(answers: Iterable[str | None], pool: Judge) -> dict[str, str]:
+class Judging(Protocol):
+    """Whatever judges pairs as `Judge` does."""
+
+    def judge(self, pairs: Sequence[tuple[str | None, str | None]]) -> list[bool | None]: ...
+
+
+def cluster_answers(answers: Iterable[str | None], pool: Judging) -> dict[str, str]:
     """Representative of every distinct answer (None and blank ones are left out).
 
     Greedy: answers are taken from the most frequent to the least (ties in alphabetical order, so the order of rollouts

@@ -16,7 +16,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -156,7 +156,7 @@ def _chunk_rows(
     kl = _kl(encoded, edits, positions)
     of_rest, of_answer = np.isin(positions, rest), np.isin(positions, in_answer)
     for i, (direction, side) in enumerate(wanted):
-        reached = in_answer if in_answer and answer[0] >= steered[side][0] else []
+        reached = in_answer if answer is not None and answer[0] >= steered[side][0] else []
         for j, beta in enumerate(betas):
             values = kl[i * len(betas) + j]
             yield {
@@ -287,16 +287,25 @@ def along_the_cot(rows: Iterable[Mapping[str, Any]], *, seed: int = 0) -> AlongT
     """
     samples, n_unknown = _samples(rows)
     places = sorted(samples)
-    unknown = AlongTheCot(None, None, None, *[math.nan] * 5, n_places=len(places), n_unknown=n_unknown)
+    unknown = AlongTheCot(
+        verdict=None,
+        best=None,
+        step=None,
+        p_order=math.nan,
+        slope=math.nan,
+        aic_constant=math.nan,
+        aic_line=math.nan,
+        aic_step=math.nan,
+        n_places=len(places),
+        n_unknown=n_unknown,
+    )
     if len(places) < MIN_X:
         return unknown
     x, means = np.array(places, float), np.array([np.mean(samples[place]) for place in places])
     step = changepoint(places, [samples[place] for place in places], seed=seed)
     by_place = changepoint(places, means[:, None].tolist(), seed=seed)
     if step is None or by_place is None:
-        return AlongTheCot(
-            "no change", None, step, math.nan, 0.0, *[math.nan] * 3, n_places=len(places), n_unknown=n_unknown
-        )
+        return replace(unknown, verdict="no change", step=step, slope=0.0)
     slope, level = np.polyfit(x, means, 1)
     stepped = np.where(x <= by_place.x_before, by_place.mean_before, by_place.mean_after)
     total = float(((means - means.mean()) ** 2).sum())
@@ -307,8 +316,16 @@ def along_the_cot(rows: Iterable[Mapping[str, Any]], *, seed: int = 0) -> AlongT
     aics = {"no change": aic(means.mean(), 2), "gradual": aic(slope * x + level, 3), "sharp": aic(stepped, 6)}
     best = min(aics, key=aics.__getitem__)
     verdict = "no change" if step.p >= ALPHA else "uneven" if by_place.p >= ALPHA or best == "no change" else best
-    return AlongTheCot(
-        verdict, best, step, by_place.p, float(slope), *aics.values(), n_places=len(places), n_unknown=n_unknown
+    return replace(
+        unknown,
+        verdict=verdict,
+        best=best,
+        step=step,
+        p_order=by_place.p,
+        slope=float(slope),
+        aic_constant=aics["no change"],
+        aic_line=aics["gradual"],
+        aic_step=aics["sharp"],
     )
 
 

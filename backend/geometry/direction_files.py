@@ -64,7 +64,7 @@ _TORCH_DAMAGE = (
     struct.error,
 )
 _NUMPY_DAMAGE = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, tokenize.TokenError)
-_GGUF_FLOATS = {0: np.dtype("<f4"), 1: np.dtype("<f2")}  # ggml types F32 and F16
+_GGUF_FLOATS: dict[Any, np.dtype[Any]] = {0: np.dtype("<f4"), 1: np.dtype("<f2")}  # ggml types F32 and F16
 _GGUF_SCALARS = {
     0: 1,
     1: 1,

@@ -155,7 +155,7 @@ class ByHand:
 
     phrase: str  # in a sentence, of the fields that it needs: "the activation of {chunk_id}"
     needs: tuple[str, ...]  # fields of DirectionSpec that it cannot be made without; each has a control on the page
-    make: "Callable[[DirectionSpec, Material], Directions]"  # the last that is made counts
+    make: "Callable[[Any, Material], Directions]"  # of a DirectionSpec, whose `needs` are there; the last made counts
     words: str = ""  # in its picker, where the page of a whole study calls it otherwise
     of_study: bool = False  # needs the study's activations at the layer
     preference: int = 0  # where none is chosen, the one of the largest that can be made
@@ -199,8 +199,8 @@ def _of(spec: DirectionSpec) -> dict[str, Any]:
     return {"model_id": spec.model_id, "layer": spec.layer}
 
 
-def _around(spec: DirectionSpec, given: Material) -> dict[str, np.ndarray]:
-    return {**given.activations(), spec.chunk_id: given.activation(spec.chunk_id)}
+def _around(chunk_id: str, given: Material) -> dict[str, np.ndarray]:
+    return given.activations() | {chunk_id: given.activation(chunk_id)}
 
 
 register(
@@ -310,7 +310,7 @@ register(
             "principal direction {component} of the neighbours of {chunk_id}",
             needs=("chunk_id", "component"),
             make=lambda spec, given: directions.on_manifold(
-                _around(spec, given), spec.chunk_id, component=spec.component, k=spec.neighbours, **_of(spec)
+                _around(spec.chunk_id, given), spec.chunk_id, component=spec.component, k=spec.neighbours, **_of(spec)
             ),
             of_study=True,
         ),

@@ -109,7 +109,7 @@ class _OfStudy:
         return self.file_vector
 
     def decoder_row(self, dictionary_id: str, feature: int) -> np.ndarray:
-        return _decoder_row(self.store, self.spec)
+        return _decoder_row(self.store, self.spec, dictionary_id, feature)
 
 
 def anchor_importance(store: "Store") -> dict[str, float | None]:
@@ -124,22 +124,22 @@ def anchor_importance(store: "Store") -> dict[str, float | None]:
     return {}
 
 
-def _decoder_row(store: "Store", spec: DirectionSpec) -> np.ndarray:
-    rows = [row for row in store.whole_table("dictionaries").to_pylist() if row["dictionary_id"] == spec.dictionary_id]
+def _decoder_row(store: "Store", spec: DirectionSpec, dictionary_id: str, feature: int) -> np.ndarray:
+    rows = [row for row in store.whole_table("dictionaries").to_pylist() if row["dictionary_id"] == dictionary_id]
     if not rows:
-        raise SpecError(f"The study has no dictionary {spec.dictionary_id}.")
+        raise SpecError(f"The study has no dictionary {dictionary_id}.")
     (row,) = rows
     models = [row["base_model_id"], row["distilled_model_id"]]
     if spec.model_id not in models:
         there = ", ".join(filter(None, models))
-        raise SpecError(f"Dictionary {spec.dictionary_id} has no decoder for model {spec.model_id}; it is of {there}.")
-    if spec.layer != row["layer"] or spec.feature >= row["n_features"]:
+        raise SpecError(f"Dictionary {dictionary_id} has no decoder for model {spec.model_id}; it is of {there}.")
+    if spec.layer != row["layer"] or feature >= row["n_features"]:
         there = f"features 0 to {row['n_features'] - 1} at layer {row['layer']}"
         raise SpecError(
-            f"Dictionary {spec.dictionary_id} has {there}; feature {spec.feature} at layer {spec.layer} was asked for."
+            f"Dictionary {dictionary_id} has {there}; feature {feature} at layer {spec.layer} was asked for."
         )
     place = models.index(spec.model_id)
-    stored = decoder_row(store.path, spec.dictionary_id, sha256=row["sha256"], place=place, feature=spec.feature)
+    stored = decoder_row(store.path, dictionary_id, sha256=row["sha256"], place=place, feature=feature)
     return stored.astype(np.float64) / row["scale"][place]
 
 

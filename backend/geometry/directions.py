@@ -123,9 +123,10 @@ def diff_in_means(
 
     A chunk whose importance is missing, None or NaN, or whose activation is unknown, is on neither side.
     """
-    known = {chunk: vector for chunk, vector in _known(activations).items() if _is_number(importance.get(chunk))}
-    anchors = sorted(chunk for chunk in known if importance[chunk] >= threshold)
-    rest = sorted(chunk for chunk in known if importance[chunk] < threshold)
+    values = {chunk: value for chunk, value in importance.items() if value is not None and math.isfinite(value)}
+    known = {chunk: vector for chunk, vector in _known(activations).items() if chunk in values}
+    anchors = sorted(chunk for chunk in known if values[chunk] >= threshold)
+    rest = sorted(chunk for chunk in known if values[chunk] < threshold)
     if not anchors or not rest:
         reason = (
             f"{len(anchors)} chunks have an importance of at least {threshold} and {len(rest)} a lower one; both must"
@@ -401,7 +402,7 @@ def _known(activations: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _mean(activations: Mapping[str, np.ndarray], chunks: list[str]) -> np.ndarray:
-    return np.mean([activations[chunk] for chunk in chunks], axis=0, dtype=np.float64)
+    return np.asarray([activations[chunk] for chunk in chunks]).mean(axis=0, dtype=np.float64)
 
 
 def _is_number(value: float | None) -> bool:

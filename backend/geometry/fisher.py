@@ -154,7 +154,8 @@ class PredictionMetric:
         self._normed = encoded.normed[list(positions)]
         self._p = self._parts.unembed(self._normed).softmax(-1)  # (n_positions, vocab_size)
         plain = self._parts.plain_unembedding
-        self._scale, self._weight = (1.0, None) if plain is None else plain[:2]
+        self._scale = 1.0 if plain is None else plain[0]
+        self._weight = None if plain is None else plain[1]
         if self._weight is not None:
             self._root = self._p.sqrt()
             self._mean_row = linear(
@@ -174,7 +175,7 @@ class PredictionMetric:
         total = torch.zeros(moves.shape[:2], dtype=torch.float64, device=moves.device)
         if self._weight is None:
             return torch.cat([self._p.mul(y.square_()).sum(-1, dtype=torch.float64) for y in self._centred(moves)])
-        for block, y in self._blocks(moves * self._scale):
+        for block, y in self._blocks(self._weight, moves * self._scale):
             total += torch.linalg.vector_norm(y.mul_(self._root[:, block]), dim=-1).double().square_()
         return total
 
@@ -184,21 +185,21 @@ class PredictionMetric:
         if self._weight is None:
             return torch.cat([self._transposed(y.mul_(self._p)) for y in self._centred(moves)])
         total = torch.zeros_like(moves)
-        for block, y in self._blocks(moves * self._scale):
+        for block, y in self._blocks(self._weight, moves * self._scale):
             total += linear(y.mul_(self._p[:, block]).flatten(0, 1), self._weight[block].t()).view_as(moves)
         return total * self._scale
 
-    def _blocks(self, moves: torch.Tensor) -> Iterable[tuple[slice, torch.Tensor]]:
+    def _blocks(self, weight: torch.Tensor, moves: torch.Tensor) -> Iterable[tuple[slice, torch.Tensor]]:
         """The logits' change less its mean, (n, n_positions, block), one block of the vocabulary after the other.
 
         An error in the mean (float32's 1e-7) enters the variance only squared.
         """
         flat = moves.flatten(0, 1)
         mean = (moves * self._mean_row).sum(-1, keepdim=True)
-        width = min(len(self._weight), max(64, _BLOCK_VALUES // len(flat)))
-        for start in range(0, len(self._weight), width):
+        width = min(len(weight), max(64, _BLOCK_VALUES // len(flat)))
+        for start in range(0, len(weight), width):
             block = slice(start, start + width)
-            yield block, linear(flat, self._weight[block]).view(*moves.shape[:2], -1).sub_(mean)
+            yield block, linear(flat, weight[block]).view(*moves.shape[:2], -1).sub_(mean)
 
     def _centred(self, moves: torch.Tensor) -> Iterable[torch.Tensor]:
         """The logits' change less its mean (some, n_positions, vocab_size) through any unembedding, some moves at a

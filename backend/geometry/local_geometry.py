@@ -114,9 +114,11 @@ def local_geometry_cot(
         predicting = predicting_positions(span)
         predictions = PredictionMetric(encoded, predicting) if predicting else None
         for layer in layers:
-            metric = predictions and LocalMetric(encoded, span, layer, unit=unit, predictions=predictions)
+            metric = (
+                None if predictions is None else LocalMetric(encoded, span, layer, unit=unit, predictions=predictions)
+            )
             cloud = _checked_tangents(tangents.get((chunk_id, layer)), chunk_id, encoded.residual(layer).shape[-1])
-            cheap = metric and _cheap_columns(metric, cloud, positions, probes, (seed, chunk_id, layer))
+            cheap = {} if metric is None else _cheap_columns(metric, cloud, positions, probes, (seed, chunk_id, layer))
             for position in positions:
                 row = dict.fromkeys(_UNKNOWN) | {
                     "chunk_id": chunk_id,
@@ -129,7 +131,7 @@ def local_geometry_cot(
                     "seed": seed,
                 }
                 found.local_geometry.append(row)
-                if metric is None:
+                if metric is None or predictions is None:
                     continue
                 row |= cheap[position] | {"entropy": predictions.entropy}
                 if chunk_id in spectrum_of:
@@ -368,7 +370,7 @@ def _off_manifold(cloud: np.ndarray, *key: Any) -> np.ndarray:
 def _orthonormal(block: np.ndarray, basis: np.ndarray) -> np.ndarray:
     """Orthonormal rows that span what `block` (m, d) adds to the orthonormal rows of `basis`;
     fewer where it adds less."""
-    length = np.linalg.norm(block)
+    length = float(np.linalg.norm(block))
     for _ in range(2):  # twice is enough (Kahan)
         block = block - (block @ basis.T) @ basis
         _, sizes, right = np.linalg.svd(block, full_matrices=False)

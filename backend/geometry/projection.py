@@ -149,8 +149,9 @@ def latent_maps(
                 continue
             if method == "pca_3d":
                 coordinates, explained_variance = _pca(matrix, n_dimensions)
-                parameters = {}
+                parameters: dict[str, Any] = {}
             else:
+                assert neighbours is not None  # `_impossible` has seen to it
                 coordinates = _umap(matrix, neighbours, n_dimensions, metric=metric, min_dist=min_dist, seed=seed)
                 explained_variance = None
                 parameters = {

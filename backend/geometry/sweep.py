@@ -256,7 +256,7 @@ class Predictions:
             bias = None if bias is None else bias * self._scale
             self._distribution = base_distribution(encoded.normed[positions] * self._scale, weight, bias)
 
-    def kl(self, edits: Sequence[Edit]) -> torch.Tensor:
+    def kl(self, edits: Sequence[Edit | Sequence[Edit]]) -> torch.Tensor:
         """(n_edits, n_positions) float64, nats."""
         edited = self._encoded.edited(edits, self._positions)
         kl = torch.zeros(edited.moved.shape, dtype=torch.float64, device=edited.normed.device)

@@ -9,9 +9,9 @@ import contextlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 
@@ -30,7 +30,6 @@ from backend.live.requests import (
     Dose,
     Open,
     Posed,
-    Request,
     RequestError,
     Stream,
     Text,
@@ -52,7 +51,8 @@ _CONTROL_ROWS = (
 _BATCH_BYTES = 1 << 30  # keys and values of the continuations that are written at a time
 _PATIENCE = 0.1  # seconds between two looks at whether the judge has finished
 
-Steps = Iterator[tuple[str, Any]]
+Steps = Generator[tuple[str, Any], None, None]
+Asked = Open | Curve | Stream | Continue | Dose
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,13 @@ class Reader:
 
     def _encoded(self, text: Text) -> Read:
         tokenizer = self.loaded.tokenizer
-        posed = text.question if isinstance(text.question, Posed) else Posed(text.question, BOXED)
-        prompt = text.prompt if text.question is None else cot_prompt(tokenizer, posed.question, posed.prompt)
+        prompt = text.prompt
+        if text.question is not None:
+            posed = text.question if isinstance(text.question, Posed) else Posed(text.question, BOXED)
+            prompt = cot_prompt(tokenizer, posed.question, posed.prompt)
         characters = {chunk.chunk_id: (chunk.char_start, chunk.char_end) for chunk in text.chunks}
         if text.token_ids is not None:
-            token_ids, n_prompt = text.token_ids, text.n_prompt_tokens
-            spans = {chunk.chunk_id: (chunk.token_start, chunk.token_end) for chunk in text.chunks}
+            token_ids, n_prompt, spans = text.token_ids, *_stated(text)
         else:
             found = tokenizer(prompt + text.text, add_special_tokens=False, return_offsets_mapping=True)
             offsets = found["offset_mapping"]
@@ -136,13 +137,35 @@ class Reader:
         return 4 * self.loaded.n_layers * 2 * heads * head_dim
 
 
-def run(reader: Reader, request: Request, judge: Callable[[], Judge]) -> Steps:
+def _stated(text: Text) -> tuple[int, dict[str, tuple[int, int]]]:
+    """Where the prompt of a text ends that comes with its tokens, and the token spans of its chunks."""
+    spans = {
+        chunk.chunk_id: (chunk.token_start, chunk.token_end)
+        for chunk in text.chunks
+        if chunk.token_start is not None and chunk.token_end is not None
+    }
+    if text.n_prompt_tokens is None or len(spans) < len(text.chunks):
+        raise RequestError(
+            "A text that comes with its tokens must say how many of them are the prompt's and where each chunk's lie."
+        )
+    return text.n_prompt_tokens, spans
+
+
+def run(reader: Reader, request: Asked, judge: Callable[[], Judge]) -> Steps:
     """The steps of a request of any kind; `judge` gives the judge of answers when one is needed."""
-    kinds = {Open: _open, Curve: _curve, Stream: _stream}
-    with_judge = {Continue: _continue, Dose: _dose}
-    if type(request) in kinds:
-        return kinds[type(request)](reader, request)
-    return with_judge[type(request)](reader, request, judge)
+    match request:
+        case Open():
+            return _open(reader, request)
+        case Curve():
+            return _curve(reader, request)
+        case Stream():
+            return _stream(reader, request)
+        case Continue():
+            return _continue(reader, request, judge)
+        case Dose():
+            return _dose(reader, request, judge)
+        case _:
+            assert_never(request)
 
 
 # Reading a text
@@ -278,6 +301,7 @@ def _arms(reader: Reader, compared: Compared) -> _Arms:
     if compared.intervention is not None:
         edits = compared.intervention.edits(span, n_prompt=read.n_prompt)
         return _Arms(base, Arm(tokens, edits, read.encoded), {"base": before, "changed": before}, span, read)
+    assert compared.chunk_id is not None and compared.wording is not None  # `Compared` has seen to it
     start, end = read.characters[compared.chunk_id]
     if compared.wording == read.text[start:end]:
         raise RequestError("The wording is the chunk's own; nothing is changed.")
@@ -336,7 +360,8 @@ class _Pieces:
     """What each token adds to the text; a character that takes several tokens appears with its last one."""
 
     def __init__(self, tokenizer: Any, prefix: Sequence[int]) -> None:
-        self._tokenizer, self._prefix, self._new, self._said = tokenizer, list(prefix[-8:]), [], ""
+        self._tokenizer, self._prefix, self._said = tokenizer, list(prefix[-8:]), ""
+        self._new: list[int] = []
 
     def next(self, token: int) -> str:
         self._new.append(token)
@@ -374,6 +399,7 @@ def _continue(reader: Reader, request: Continue, judge: Callable[[], Judge]) -> 
 def _dose(reader: Reader, request: Dose, judge: Callable[[], Judge]) -> Steps:
     arms = _arms(reader, request.compared)
     intervention = request.compared.intervention
+    assert intervention is not None  # `Dose` has seen to it
     if request.compared.chunk_id is not None and predicting_positions(arms.span):
         base = Predictions(arms.read.encoded, predicting_positions(arms.span))
         for beta in request.betas:
@@ -417,7 +443,7 @@ def _sampled(
     begun = time.monotonic()
     written = Written(len(wanted), parameters.max_new_tokens)
     yield "progress", (0, written.most, TOKENS)
-    encodings = {str(k): conditions[k][2].encoded for k in used if conditions[k][2].encoded is not None}
+    encodings = {str(k): encoded for k in used if (encoded := conditions[k][2].encoded) is not None}
     for finished in sampled_in_steps(
         reader.loaded,
         {str(k): conditions[k][2].token_ids for k in used},

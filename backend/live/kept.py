@@ -13,13 +13,15 @@ import pandas as pd
 
 from backend.errors import AnchorscopeError
 from backend.importance.outcomes import arm_summary, compare, dose_response, importance_change
-from backend.live.requests import Compared, Continue, Curve, Dose, Request, Stream, experiment_id
+from backend.live.requests import Continue, Curve, Dose, Request, Stream, experiment_id
 from backend.live.service import Status
+from backend.models.interventions import Intervention
 from backend.schema.provenance import commit, versions
 from backend.schema.tables import TABLES
 from backend.statistics.changepoint import changepoint
 from backend.store.experiments import Experiments
 
+Kept = Stream | Curve | Continue | Dose
 KINDS = {Stream: "stream", Curve: "curve", Continue: "continue", Dose: "dose"}
 _SAMPLE_COLUMNS = tuple(TABLES["experiment_samples"].columns)
 
@@ -67,16 +69,15 @@ def record_of(about: About, request: Request, status: Status) -> Record | None:
     """The rows of an ended request; None where it gave nothing worth keeping (it failed, or was stopped before its
     first result).
     """
-    kind = KINDS.get(type(request))
-    if kind is None or not (
-        status.state == "finished" or (status.state == "stopped" and _has_results(kind, status.result))
-    ):
+    if not isinstance(request, Kept):
         return None
-    compared: Compared | None = getattr(request, "compared", None)
-    intervention = request.intervention if isinstance(request, Curve) else compared.intervention
-    text = request.text if isinstance(request, Curve) else compared.text
+    kind = KINDS[type(request)]
+    if not (status.state == "finished" or (status.state == "stopped" and _has_results(kind, status.result))):
+        return None
+    changed = request if isinstance(request, Curve) else request.compared
+    intervention, text = changed.intervention, changed.text
     samples = status.result.get("samples", [])
-    results = _results(kind, request, status.result, about)
+    results = _results(request, status.result, about)
     name = experiment_id(about.model_id, request)
     experiment = {
         "experiment_id": name,
@@ -101,7 +102,7 @@ def record_of(about: About, request: Request, status: Status) -> Record | None:
         "parameters": json.dumps(
             {**_parameters(request), "controls_made": about.controls, "view": about.view}, sort_keys=True
         ),
-        "seed": getattr(request, "seed", None),
+        "seed": None if isinstance(request, Curve) else request.seed,
         "results": json.dumps(_without_nan(results)),
         "state": status.state,
         "seconds": status.seconds,
@@ -118,11 +119,11 @@ def _has_results(kind: str, result: dict[str, Any]) -> bool:
     return bool(result.get("kl")) if kind == "curve" else bool(result.get("samples"))
 
 
-def _results(kind: str, request: Request, result: dict[str, Any], about: About) -> dict[str, Any]:
-    if kind in ("stream", "curve"):
+def _results(request: Kept, result: dict[str, Any], about: About) -> dict[str, Any]:
+    if isinstance(request, Stream | Curve):
         return result
     samples = pd.DataFrame(result["samples"])
-    if kind == "continue":
+    if isinstance(request, Continue):
         stored = about.stored if about.stored is not None else pd.DataFrame({"answer": [], "is_correct": []})
         stored = stored.assign(cluster=stored["answer"].map(result["clusters"]))
         arms = {arm: rows for arm, rows in samples.groupby("arm")}
@@ -144,12 +145,12 @@ def _changepoints(samples: pd.DataFrame, seed: int) -> dict[str, Any]:
     return found
 
 
-def _parameters(request: Request) -> dict[str, Any]:
+def _parameters(request: Kept) -> dict[str, Any]:
     """Everything that shapes the result and has no column of its own."""
     parameters: dict[str, Any] = {}
     if isinstance(request, Curve):
         parameters |= {"betas": list(request.betas), "controls": len(request.controls)}
-        intervention = request.intervention
+        intervention: Intervention | None = request.intervention
     else:
         compared, intervention = request.compared, request.compared.intervention
         parameters |= {"start": compared.start, "sampling": vars(request.sampling), "wording": compared.wording}

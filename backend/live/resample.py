@@ -31,7 +31,7 @@ import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
@@ -71,6 +71,7 @@ def resampled() -> dict[str, Sequence[str]]:
     }
 
 
+Made = TypeVar("Made")
 Batch = Generator[tuple[str, Any], None, list[dict[str, Any]]]
 Write = Callable[
     [str, Sequence[int]], Batch
@@ -146,12 +147,9 @@ def look_at(
     found = estimate(*asked, n_bootstrap=_REPLICATES, seed=seed)
     is_share = found.n_comparator is None
     low, high = wilson(round(found.value * found.n), found.n) if is_share and found.n else found.interval
-    half_width = (high - low) / 2
-    ruling = (
-        half_width
-        if pd.isna(half_width) or is_share
-        else math.hypot(half_width, 1.96 / min(found.n, found.n_comparator))
-    )
+    half_width = ruling = (high - low) / 2
+    if found.n_comparator is not None and not pd.isna(half_width):
+        ruling = math.hypot(half_width, 1.96 / min(found.n, found.n_comparator))
     return {
         "n_new": n_new,
         "n": found.n,
@@ -240,8 +238,8 @@ def _answer(before: str, text: str) -> str | None:
 
 
 def _shown(
-    steps: Batch, rows: Sequence[dict[str, Any]], request: Resample, n_now: int = 0
-) -> Generator[tuple[str, Any], None, Any]:
+    steps: Generator[tuple[str, Any], None, Made], rows: Sequence[dict[str, Any]], request: Resample, n_now: int = 0
+) -> Generator[tuple[str, Any], None, Made]:
     """The steps, their progress being that of the whole request in tokens: after `rows`, while `n_now` are written."""
     before = sum(row["n_tokens"] for row in rows)
     later = (request.most * len(_sources(request)) - len(rows) - n_now) * request.sampling.max_new_tokens

@@ -102,9 +102,9 @@ class LiveService:
         self._running: list[str] = []
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
-        self._worker: subprocess.Popen | None = None
+        self._worker: subprocess.Popen[bytes] | None = None
         self._pipe: Any = None
-        self._outbox: queue.SimpleQueue[tuple | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
         self._sender: threading.Thread | None = None
         self._attempts = itertools.count()
         self._heard = 0.0
@@ -214,7 +214,7 @@ class LiveService:
                     self._news.notify_all()
             self._call_back(ended)
 
-    def _take(self, message: tuple) -> _Ticket | None:
+    def _take(self, message: tuple[Any, ...]) -> _Ticket | None:
         """Books one message of the worker; the ticket if it ended with it."""
         self._heard = time.monotonic()
         kind, name, payload = message
@@ -240,7 +240,8 @@ class LiveService:
 
     def _watch(self) -> list[_Ticket]:
         now = time.monotonic()
-        late = [self._tickets[name] for name in self._running if now - self._tickets[name].began > self.limits.seconds]
+        running = [self._tickets[name] for name in self._running]
+        late = [one for one in running if one.began is not None and now - one.began > self.limits.seconds]
         for ticket in late:
             ticket.error = f"Stopped after {self.limits.seconds:.0f} s, the longest that one request may run."
             self._end(ticket, _STOPPED)
@@ -320,7 +321,7 @@ class LiveService:
         )
         self._sender.start()
 
-    def _tell(self, message: tuple) -> None:
+    def _tell(self, message: tuple[Any, ...]) -> None:
         self._outbox.put(message)
 
     def _restart(self, why: str) -> list[_Ticket]:
@@ -334,7 +335,7 @@ class LiveService:
         return failed
 
     def _kill(self) -> None:
-        if self._worker is not None:
+        if self._worker is not None and self._sender is not None:
             self._outbox.put(None)
             self._worker.kill()
             self._worker.wait()
@@ -388,19 +389,19 @@ def _copied(value: Any) -> Any:
     return list(value) if isinstance(value, list) else value
 
 
-def _send(pipe: Any, outbox: "queue.SimpleQueue[tuple | None]") -> None:
+def _send(pipe: Any, outbox: "queue.SimpleQueue[tuple[Any, ...] | None]") -> None:
     """Body of the sending thread of one worker; None ends it. A worker that is gone is noticed by whoever receives."""
     with contextlib.suppress(OSError):
         while (message := outbox.get()) is not None:
             pipe.send(message)
 
 
-def _received(pipe: Any) -> tuple[list[tuple], bool]:
+def _received(pipe: Any) -> tuple[list[tuple[Any, ...]], bool]:
     """Messages that are there now, after a short wait for the first, and whether the other end is gone."""
     if pipe is None:
         time.sleep(0.02)
         return [], False
-    messages = []
+    messages: list[tuple[Any, ...]] = []
     try:
         while pipe.poll(0.02 if not messages else 0) and len(messages) < 256:
             messages.append(pipe.recv())

@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Generator, Hashable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -50,12 +50,12 @@ def main(pipe: Connection, threads: int) -> None:
 class Job:
     """A request under way."""
 
-    steps: Iterator[tuple[str, Any]]
+    steps: Generator[tuple[str, Any], None, None]
     weight: float  # of the time it takes
     spent: float  # weighted seconds; a new one starts level with the one that had least
 
 
-def take(message: tuple, jobs: dict[Hashable, Job], desk: "_Desk") -> None:
+def take(message: tuple[Any, ...], jobs: dict[Hashable, Job], desk: "_Desk") -> None:
     """One message of the service: start a job, or cancel one."""
     kind, *content = message
     if kind == "start":
@@ -111,7 +111,7 @@ class _Desk:
         self._encoders: dict[str, Any] = {}
         self._judge: Any = None
 
-    def job(self, name: Hashable, model: Model, request: Any) -> Iterator[tuple[str, Any]]:
+    def job(self, name: Hashable, model: Model, request: Any) -> Generator[tuple[str, Any], None, None]:
         from backend.live.codes import codes
         from backend.live.jobs import run
         from backend.live.resample import resample

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import AnchorscopeError
-from backend.models.model_files import ADAPTER_CONFIG as CONFIG
-from backend.models.model_files import ADAPTER_WEIGHTS as WEIGHTS
-from backend.models.model_files import one_line, read_json
+from backend.models.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, one_line, read_json
 
+CONFIG, WEIGHTS = ADAPTER_CONFIG, ADAPTER_WEIGHTS
 TEMPLATE = "chat_template.jinja"
 _PREFIX = "base_model.model."
 _PLAIN = {  # what merging is written for; peft's other variants need other formulas

@@ -15,11 +15,18 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import nn
 
 from backend.models.duals import Dual
-from backend.models.linear import Product, linear
+from backend.models.linear import linear, product
 from backend.models.private import use_attention
+
+
+class Attends(Protocol):
+    """A block's attention module, as transformers hands it over."""
+
+    @property
+    def layer_idx(self) -> int: ...
+
 
 EDITS, TANGENTS, ROLLOUTS = "anchorscope_edits", "anchorscope_tangents", "anchorscope_rollouts"
 
@@ -35,7 +42,7 @@ def attending(config: Any, way: str) -> Any:
 
 
 def shared_prefix_attention(
-    module: nn.Module,
+    module: Attends,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -84,7 +91,7 @@ def shared_prefix_attention(
 
 
 def differentiable_attention(
-    module: nn.Module,
+    module: Attends,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -101,7 +108,7 @@ def differentiable_attention(
     n_heads, n_new, d_head = query.shape[1:]
     n_key_heads = key.shape[1]
     scale = d_head**-0.5 if scaling is None else scaling
-    if isinstance(query, Dual):
+    if isinstance(query, Dual) and isinstance(key, Dual) and isinstance(value, Dual):
         return _dual_attention(query, key, value, prefix_keys, prefix_values, scale), None
     queries = (query * scale).reshape(n_key_heads, -1, d_head)  # (n_key_heads, group·n_new, d_head)
     future = torch.ones(n_new, n_new, dtype=torch.bool, device=query.device).triu_(1).repeat(n_heads // n_key_heads, 1)
@@ -111,10 +118,10 @@ def differentiable_attention(
         weights = (own - peak).exp()
         mixed, total = weights @ value[0], weights.sum(-1, keepdim=True)
     else:
-        before = Product.apply(queries, prefix_keys)
+        before = product(queries, prefix_keys)
         peak = torch.maximum(before.detach().amax(-1, keepdim=True), peak)
         weights, before = (own - peak).exp(), (before - peak).exp()
-        mixed = weights @ value[0] + Product.apply(before, prefix_values.transpose(-1, -2))
+        mixed = weights @ value[0] + product(before, prefix_values.transpose(-1, -2))
         total = weights.sum(-1, keepdim=True) + before.sum(-1, keepdim=True)
     mixed = (mixed / total).reshape(1, n_heads, n_new, d_head)
     return mixed.transpose(1, 2), None
@@ -186,7 +193,7 @@ class Pages:
 
 
 def rollout_attention(
-    module: nn.Module,
+    module: Attends,
     query: torch.Tensor,
     key: "Written",
     value: "Written",

@@ -39,7 +39,9 @@ from backend.models.linear import LeanLinear, replace_linears
 from backend.models.residuals import checked_tokens, recording
 
 if TYPE_CHECKING:
-    from backend.models.loaded import LoadedModel
+    from transformers import PreTrainedModel
+
+    from backend.models.loaded import HasModel, LoadedModel
 
 _PLAIN_TOKENS = 4096  # tokens in one plain forward pass of several edits
 
@@ -233,7 +235,10 @@ class Encoded:
             (
                 pair
                 if layer not in new
-                else tuple(torch.cat([old[:, :first], late[0]], 1) for old, late in zip(pair, new[layer], strict=True))
+                else (
+                    torch.cat([pair[0][:, :first], new[layer][0][0]], 1),
+                    torch.cat([pair[1][:, :first], new[layer][1][0]], 1),
+                )
             )
             for layer, pair in enumerate(own)
         ]
@@ -298,13 +303,13 @@ class Encoded:
         return torch.cat([self._editor.plain_forward(self.token_ids, some, positions) for some in passes])
 
 
-def encode(loaded: "LoadedModel", token_ids: Sequence[int], *, layers: Sequence[int] | None = None) -> Encoded:
+def encode(loaded: "HasModel", token_ids: Sequence[int], *, layers: Sequence[int] | None = None) -> Encoded:
     """One plain forward pass of `token_ids`; edits can then be made at `layers` (all by default)."""
     editor = editor_of(loaded)
     return editor.encode(token_ids, range(len(editor.parts.blocks)) if layers is None else layers)
 
 
-def editor_of(loaded: "LoadedModel") -> "_Editor":
+def editor_of(loaded: "HasModel") -> "_Editor":
     """The private copies of this model, made once."""
     with _EDITORS_LOCK:
         if loaded.model not in _EDITORS:
@@ -351,7 +356,7 @@ def _apply(rows: Sequence[tuple[Edit, ...]], layer: int, h: torch.Tensor, first:
 class _Editor:
     """The private copies of one model: `parts` for plain passes, and blocks whose attention takes a shared prefix."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: "PreTrainedModel") -> None:
         self._config = model.config.get_text_config()
         self._model = private_copy(model).eval()
         self.parts = layers_of(self._model)
@@ -395,7 +400,7 @@ class _Editor:
                 self._blocks[layer] = block
             return self._blocks[layer]
 
-    def another_copy(self) -> nn.Module:
+    def another_copy(self) -> "PreTrainedModel":
         """A private copy of the model, taken while no pass has its hooks there."""
         with self._lock:
             return private_copy(self._model)
@@ -412,8 +417,9 @@ class _Editor:
             )
             try:
                 with recording(self.parts.blocks, layers) as residuals:
-                    cache = {"past_key_values": DynamicCache(), "use_cache": True} if quick else {"use_cache": False}
-                    output = self.parts.trunk(input_ids=tokens, **cache)
+                    cache = DynamicCache() if quick else None
+                    caching = {} if cache is None else {"past_key_values": cache}
+                    output = self.parts.trunk(input_ids=tokens, **caching, use_cache=quick)
             finally:
                 handle.remove()
         return Encoded(
@@ -422,9 +428,7 @@ class _Editor:
             is_shared_prefix=quick,
             parts=self.parts,
             _residuals={layer: residuals[layer][0] for layer in layers},
-            _keys_values=(
-                [(layer.keys[0], layer.values[0]) for layer in cache["past_key_values"].layers] if quick else []
-            ),
+            _keys_values=[] if cache is None else [(layer.keys[0], layer.values[0]) for layer in cache.layers],
             _rotary=rotary[0] if quick else None,
             _editor=self,
         )

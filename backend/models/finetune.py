@@ -38,6 +38,10 @@ class _Frozen(torch.autograd.Function):
         return linear(gradients[0].contiguous(), ctx.transposed), None, None
 
 
+def _frozen(x: torch.Tensor, weight: torch.Tensor, transposed: torch.Tensor) -> torch.Tensor:
+    return _Frozen.apply(x, weight, transposed)  # type: ignore[no-untyped-call]  # torch states no types for apply
+
+
 class FrozenLinear(nn.Module):
     """A linear layer whose weight does not learn."""
 
@@ -48,7 +52,7 @@ class FrozenLinear(nn.Module):
         self._transposed = [layer.weight.detach().t().contiguous()]  # in a list: it is no parameter of the module
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = _Frozen.apply(x, self.weight, self._transposed[0]) if x.requires_grad else linear(x, self.weight)
+        y = _frozen(x, self.weight, self._transposed[0]) if x.requires_grad else linear(x, self.weight)
         return y if self.bias is None else y + self.bias
 
 

@@ -17,7 +17,7 @@ Nothing here ever changes the caller's model: hooks and replaced parts go on a `
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
@@ -26,6 +26,11 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from backend.errors import AnchorscopeError
 from backend.models.linear import weight_and_bias
 from backend.models.private import with_part
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 _PROBE = 5  # tokens of the pass that is watched
 _LINEAR = 1e-5  # share of the largest logit by which logits may differ from the unembedding times a number, by rounding
@@ -44,9 +49,9 @@ class Layers:
     final_norm: nn.Module  # all that follows the blocks in the trunk: a norm in most families
     unembedding: nn.Module
     logit_scale: float | None  # logits are this times the unembedding; None where they are more than that (a soft cap)
-    trunk: nn.Module  # the model without its unembedding; its last_hidden_state is already normed
+    trunk: "PreTrainedModel"  # the model without its unembedding; its last_hidden_state is already normed
     d_model: int
-    _head: nn.Module  # the model with its trunk replaced by the stream it is given
+    _head: "PreTrainedModel"  # the model with its trunk replaced by the stream it is given
 
     def unembed(self, normed: torch.Tensor) -> torch.Tensor:
         """Logits (…, vocab_size) of normed final residuals (…, d_normed), as the model itself computes them."""
@@ -74,7 +79,7 @@ class _Found:
     logit_scale: float | None
 
 
-def layers_of(model: nn.Module) -> Layers:
+def layers_of(model: "PreTrainedModel") -> Layers:
     """Finds the parts of `model`; raises UnknownArchitecture, naming what is missing, rather than guess."""
     config, name = model.config.get_text_config(), type(model).__name__
     if not any(isinstance(part, nn.ModuleList) and len(part) == config.num_hidden_layers for part in model.modules()):
@@ -83,13 +88,14 @@ def layers_of(model: nn.Module) -> Layers:
             " read."
         )
     unembedding = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    if unembedding is None or _trunk_name(model) is None:
+    trunk_name = _trunk_name(model)
+    if unembedding is None or trunk_name is None:
         raise UnknownArchitecture(
             f"{name} has no unembedding. Load it as a causal language model (AutoModelForCausalLM)."
         )
     key = model.get_input_embeddings().weight  # what all private copies of a model share
     if key not in _FOUND:
-        _FOUND[key] = _watched(private_copy(model))
+        _FOUND[key] = _watched(private_copy(model), trunk_name)
     found = _FOUND[key]
     after = [model.get_submodule(one) for one in found.after]
     return Layers(
@@ -97,16 +103,16 @@ def layers_of(model: nn.Module) -> Layers:
         final_norm=after[0] if len(after) == 1 else nn.Sequential(*after),
         unembedding=unembedding,
         logit_scale=found.logit_scale,
-        trunk=getattr(model, _trunk_name(model)),
+        trunk=getattr(model, trunk_name),
         d_model=config.hidden_size,
-        _head=_head_of(model),
+        _head=_head_of(model, trunk_name),
     )
 
 
 @torch.no_grad()
-def _watched(model: nn.Module) -> _Found:
+def _watched(model: "PreTrainedModel", trunk_name: str) -> _Found:
     """Runs `model`, a private copy in eval mode, over a few tokens and sees where they pass."""
-    name, trunk = type(model).__name__, getattr(model, _trunk_name(model))
+    name, trunk = type(model).__name__, getattr(model, trunk_name)
     tokens = torch.arange(1, _PROBE + 1, device=model.get_input_embeddings().weight.device)[None]
     calls: list[tuple[str, Any, Any]] = []
     handles = [
@@ -123,7 +129,8 @@ def _watched(model: nn.Module) -> _Found:
         if order != [f"{path}.{number}" for number in range(len(model.get_submodule(path)))]:
             continue
         last = max(place for place, (called, _, _) in enumerate(calls) if called == order[-1])
-        stream, after = residual_of(calls[last][2]), []
+        stream = residual_of(calls[last][2])
+        after: list[str] = []
         beside = {
             f"{parent}.{child}".lstrip(".")
             for parent in _above(path)
@@ -137,7 +144,7 @@ def _watched(model: nn.Module) -> _Found:
                 f"{name} does more after its blocks than pass their output through modules"
                 f" ({', '.join(after) or 'none'} seen), so streams that were edited cannot be carried on to its logits."
             )
-        return _Found(path, tuple(after), _scale(model, answer.last_hidden_state))
+        return _Found(path, tuple(after), _scale(model, trunk_name, answer.last_hidden_state))
     raise UnknownArchitecture(
         f"{name} has no ModuleList of {model.config.get_text_config().num_hidden_layers} blocks through which a text"
         " passes in order."
@@ -148,7 +155,7 @@ def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
     return one is other or (one.device.type != "meta" and torch.equal(one, other))
 
 
-def _trunk_name(model: nn.Module) -> str | None:
+def _trunk_name(model: "PreTrainedModel") -> str | None:
     """Under which name the model holds all but its unembedding; None where it is a trunk itself."""
     if model.base_model_prefix in dict(model.named_children()):
         return model.base_model_prefix
@@ -159,7 +166,7 @@ def _trunk_name(model: nn.Module) -> str | None:
     return next(holds, None)
 
 
-def _candidates(model: nn.Module) -> Iterator[str]:
+def _candidates(model: "PreTrainedModel") -> Iterator[str]:
     n_layers = model.config.get_text_config().num_hidden_layers
     return (path for path, part in model.named_modules() if isinstance(part, nn.ModuleList) and len(part) == n_layers)
 
@@ -170,11 +177,11 @@ def _above(path: str) -> list[str]:
     return [".".join(parts[:n]) for n in range(1, len(parts))]
 
 
-def _scale(model: nn.Module, normed: torch.Tensor) -> float | None:
+def _scale(model: "PreTrainedModel", trunk_name: str, normed: torch.Tensor) -> float | None:
     """The number that the model multiplies its unembedding with; None where its logits are not that."""
     if normed.device.type == "meta":
         return None
-    head, unembedding = _head_of(model), model.get_output_embeddings()
+    head, unembedding = _head_of(model, trunk_name), model.get_output_embeddings()
     scale = None
     for size in (1.0, _LARGE):
         stream = normed * size
@@ -192,10 +199,9 @@ def _scale(model: nn.Module, normed: torch.Tensor) -> float | None:
     return scale
 
 
-def _head_of(model: nn.Module) -> nn.Module:
+def _head_of(model: "PreTrainedModel", trunk_name: str) -> "PreTrainedModel":
     """The same model with, for its trunk, the stream it is given in place of token ids."""
-    name = _trunk_name(model)
-    return with_part(model, name, _Given(getattr(model, name)))
+    return with_part(model, trunk_name, _Given(getattr(model, trunk_name)))
 
 
 class _Given(nn.Module):
@@ -216,7 +222,7 @@ class _Given(nn.Module):
         return _Answer(input_ids)
 
 
-class _Answer(tuple):
+class _Answer(tuple[torch.Tensor]):
     """What a trunk answers with: its last hidden state, and None for all that a head might pass on beside it."""
 
     def __new__(cls, stream: torch.Tensor) -> "_Answer":
@@ -253,7 +259,7 @@ def with_residual(output: Any, residual: torch.Tensor) -> Any:
     return (residual, *output[1:]) if isinstance(output, tuple) else residual
 
 
-def private_copy(module: nn.Module, *, config: Any = None) -> nn.Module:
+def private_copy(module: AnyModule, *, config: Any = None) -> AnyModule:
     """A copy of the module's structure that shares every weight and buffer with it; hooks on the copy do not touch the
     original.
 

@@ -30,7 +30,8 @@ def weight_and_bias(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | Non
     if type(module) is nn.Linear:
         return module.weight.detach(), None if module.bias is None else module.bias.detach()
     if type(module) is Conv1D:
-        return module.weight.detach().t(), module.bias.detach()
+        conv: Any = module  # GPT-2's: a linear layer whose weight lies the other way round
+        return conv.weight.detach().t(), conv.bias.detach()
     return None
 
 
@@ -87,15 +88,18 @@ class Product(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, tangent: torch.Tensor, _constant: None) -> torch.Tensor:
-        return Product.apply(tangent, ctx.weight)
+        return product(tangent, ctx.weight)
 
     @staticmethod
     def backward(ctx: Any, cotangent: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return Product.apply(cotangent, ctx.weight.transpose(-1, -2)), None
+        return product(cotangent, ctx.weight.transpose(-1, -2)), None
 
     @staticmethod
-    def vmap(
-        _info: Any, in_dims: tuple[int | None, None], a: torch.Tensor, weight: torch.Tensor
-    ) -> tuple[torch.Tensor, int]:
+    def vmap(_info: Any, in_dims: tuple[int, None], a: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, int]:
         a = a.movedim(in_dims[0], 1)
-        return Product.apply(a.flatten(1, 2), weight).unflatten(1, a.shape[1:3]), 1
+        return product(a.flatten(1, 2), weight).unflatten(1, a.shape[1:3]), 1
+
+
+def product(a: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """What `Product` computes, with derivatives."""
+    return Product.apply(a, weight)  # type: ignore[no-untyped-call]  # torch states no types for apply

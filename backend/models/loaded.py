@@ -1,7 +1,7 @@
 """A model in memory, with what identifies it (`loading.py` makes one)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from backend.ids import stable_id
 
@@ -12,6 +12,13 @@ NO_END = (
     "It would write on until it is cut, and no text would count as finished. Set eos_token in its"
     " tokenizer_config.json, or eos_token_id in its generation_config.json."
 )
+
+
+class HasModel(Protocol):
+    """Whatever holds a model, be it known by name or not yet."""
+
+    @property
+    def model(self) -> "PreTrainedModel": ...
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ class Named(Protocol):
     def request_id(self) -> str: ...
 
 
-Request, Result = TypeVar("Request", bound=Named), TypeVar("Result", bound=Named)
+Request = TypeVar("Request", bound=Named)
+Result = TypeVar("Result", bound=Named)
 
 
 def within_memory(

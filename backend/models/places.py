@@ -19,7 +19,7 @@ layer_20/width_16k, Llama3_1-8B-Base-L15R-8x).
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from backend.errors import AnchorscopeError
 
@@ -132,8 +132,9 @@ class Place:
         """As a reader is told: where a name says the input of a block, also whose output that is."""
         words = SITES[self.site or "output"]
         words = words.replace("block {k}", "a block") if self.block is None else words.format(k=self.block)
-        from_before = self.site == "input" and self.block
-        return f"{words}, which is the output of block {self.block - 1}" if from_before else words
+        if self.site == "input" and self.block:
+            return f"{words}, which is the output of block {self.block - 1}"
+        return words
 
 
 def place_named(name: str, *, is_label: bool = False) -> Place | None:
@@ -262,7 +263,7 @@ def _site(words: str, *, letters: bool = False) -> str | None:
     return "inside" if words.startswith("hook_") else None
 
 
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: Any) -> TypeGuard[int | str]:
     if isinstance(value, str):
         return re.fullmatch(r"-?\d{1,4}", value) is not None
     return isinstance(value, int) and not isinstance(value, bool)

@@ -78,5 +78,6 @@ def experts_one_by_one(model: nn.Module) -> None:
     `set_experts_implementation` refuses families without experts; here these are left as they are.
     """
     for module in model.modules():
-        if getattr(getattr(module, "config", None), "_experts_implementation", None):
-            module.config._experts_implementation = "eager"
+        config: Any = getattr(module, "config", None)
+        if getattr(config, "_experts_implementation", None):
+            config._experts_implementation = "eager"

@@ -16,6 +16,8 @@ from backend.errors import AnchorscopeError
 from backend.models.layers import layers_of, private_copy, residual_of
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from backend.models.loaded import LoadedModel
 
 
@@ -92,7 +94,7 @@ def recording(blocks: nn.ModuleList, layers: Sequence[int]) -> Iterator[dict[int
             raise ResidualError(f"The residual stream at layer {layer} has values that are NaN or infinite.")
 
 
-def checked_tokens(token_ids: Sequence[int], model: nn.Module) -> torch.Tensor:
+def checked_tokens(token_ids: Sequence[int], model: "PreTrainedModel") -> torch.Tensor:
     """Token ids (1, n_tokens) on the model's device; raises ResidualError for an empty text or an id outside the
     vocabulary.
     """

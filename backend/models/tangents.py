@@ -29,7 +29,7 @@ from backend.models.attention import TANGENTS, attending
 from backend.models.duals import Dual, NoRule, dual_linear
 from backend.models.edits import EditError, Encoded
 from backend.models.layers import layers_of, private_copy, residual_of, with_residual
-from backend.models.linear import Product, replace_linears, weight_and_bias
+from backend.models.linear import product, replace_linears, weight_and_bias
 from backend.models.private import experts_one_by_one
 
 _ROWS = 640  # tokens moved in one batch, as in sweeps: large enough for full-speed products, small enough for the cache
@@ -60,7 +60,7 @@ class UpperLayers:
         """J·t for each tangent t: (n, n_tokens, d_model) in and out."""
 
         def by_duals(some: torch.Tensor) -> torch.Tensor:
-            return self._map(Dual.of(self._h, some)).rows[1:]
+            return self._map(Dual.of(self._h, some)).as_subclass(torch.Tensor)[1:]
 
         def by_torch(some: torch.Tensor) -> torch.Tensor:
             return torch.func.vmap(lambda one: torch.func.jvp(self._map, (self._h,), (one[None],))[1][0])(some)
@@ -91,7 +91,8 @@ class UpperLayers:
         if self._pull is None:
             with _exact():
                 self._pull = torch.func.vjp(self._map, self._h)[1]
-        return self._in_passes(torch.func.vmap(lambda one: self._pull(one[None])[0][0]), cotangents)
+        pull = self._pull
+        return self._in_passes(torch.func.vmap(lambda one: pull(one[None])[0][0]), cotangents)
 
     @torch.enable_grad()
     def _transposed(self, cotangents: torch.Tensor) -> torch.Tensor:
@@ -195,7 +196,7 @@ class _Linear(nn.Module):
         weight, bias = self._tensors
         if isinstance(x, Dual):
             return dual_linear(x, weight[0], bias)
-        y = Product.apply(x.reshape(1, -1, x.shape[-1]), weight).reshape(*x.shape[:-1], weight.shape[1])
+        y = product(x.reshape(1, -1, x.shape[-1]), weight).reshape(*x.shape[:-1], weight.shape[1])
         return y if bias is None else y + bias
 
 

@@ -1,6 +1,6 @@
 """Whether a loaded model can be measured at all: tried on a few tokens, not read off its name (`families.py` does)."""
 
-from types import SimpleNamespace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +15,13 @@ from backend.models.sampling import PlainRows
 from backend.models.tangents import UpperLayers
 
 _SHOWN = 8  # tokens of the passes that are compared
+
+
+@dataclass(frozen=True)
+class _Untried:
+    """A model before anything else is known of it."""
+
+    model: Any
 
 
 def check(name: str, model: Any) -> None:
@@ -60,7 +67,7 @@ def _apart(model: Any) -> str | None:
 def _untried(model: Any) -> str | None:
     """Why the plain way fails a family that nobody tried; None where it does not."""
     tokens = _tokens(model)[0].cpu().tolist()
-    loaded = SimpleNamespace(model=model)
+    loaded = _Untried(model)
     with torch.inference_mode():
         whole = model(input_ids=torch.tensor([tokens], device=model.device), use_cache=False).logits[0]
     rows = PlainRows(loaded, tokens[:-1], [()])

@@ -1,7 +1,7 @@
 """Rows of one prefix by transformers' own forward pass and cache, for families that nothing more is known of."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,7 +13,7 @@ from backend.models.sampling.draws import ROW_MULTIPLE, next_tokens, uniform
 from backend.models.sampling.requests import Sample, SampleRequest, SamplingParameters, end_tokens
 
 if TYPE_CHECKING:
-    from backend.models.loaded import LoadedModel
+    from backend.models.loaded import HasModel, LoadedModel
 
 
 def sample_plainly(
@@ -54,7 +54,7 @@ def _continue_plainly(
     should_stop: Callable[[], bool],
     edits: tuple[Edit, ...],
     drawn: Callable[[int], None],
-) -> Iterator[list[Sample]]:
+) -> Generator[list[Sample], None, bool]:
     """Always ROW_MULTIPLE rows, so that a row's numbers do not depend on how many are wanted.
 
     Its value is whether it was stopped.
@@ -97,15 +97,16 @@ class PlainRows:
     """
 
     def __init__(
-        self, loaded: "LoadedModel", prefix: Sequence[int], edits: Sequence[Sequence[Edit]], *, again: bool = False
+        self, loaded: "HasModel", prefix: Sequence[int], edits: Sequence[Sequence[Edit]], *, again: bool = False
     ) -> None:
         """`again`: read everything anew at every token, because a model beside this one does."""
         self._editor = editor_of(loaded)
         self._edits = [tuple(own) for own in edits]
         asked = models_beside(itertools.chain(*self._edits))
-        readers = [loaded, *(other for other, _ in asked.values())]
+        readers: list[HasModel] = [loaded, *(other for other, _ in asked.values())]
         again = again or any(editor_of(reader).cache_name is None for reader in readers)
-        self._cache = {} if again else {self._editor.cache_name: DynamicCache(config=loaded.model.config)}
+        name = self._editor.cache_name
+        self._cache = {} if again or name is None else {name: DynamicCache(config=loaded.model.config)}
         self._read: list[list[int]] = []  # each row's tokens so far
         self._prefix, self._device = list(prefix), loaded.model.device
         self._others = {

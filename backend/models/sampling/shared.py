@@ -137,7 +137,7 @@ class SharedRows:
         self.ends = end_tokens(loaded)
         self.rows: list[_Row] = []
         self.prefixes: dict[str, _Prefix] = {}
-        self.tails: _Tails | None = None  # made when the first sequence says how wide keys are
+        self._tails: _Tails | None = None  # made when the first sequence says how wide keys are
         self.layers = [_Layer(self, index) for index in range(loaded.n_layers)]
         self.groups: list[_Sharers] = []
         self.most_rows = rows
@@ -146,6 +146,12 @@ class SharedRows:
             set()
         )  # by the model that these rows are beside: layers whose residual streams are kept
         self.residuals: dict[int, Tensor] = {}  # of the last step, at those layers: (n_rows and padding, 1, d_model)
+
+    @property
+    def tails(self) -> _Tails:
+        if self._tails is None:
+            raise SamplingError("rows were asked for before any sequence was encoded.")
+        return self._tails
 
     @torch.inference_mode()
     def encode(
@@ -161,17 +167,19 @@ class SharedRows:
             cache = DynamicCache()
             self.source.base_model(input_ids=self._tensor([list(token_ids)]), past_key_values=cache, use_cache=True)
             pairs = [(layer.keys[0], layer.values[0]) for layer in cache.layers]
-        if self.tails is None:
+        if self._tails is None:
             n_heads, _, d_head = pairs[0][0].shape
             n_pages = self.most_rows * -(-self.parameters.max_new_tokens // PAGE)
             with torch.inference_mode(False):
-                self.tails = _Tails(len(pairs), n_pages, (n_heads, d_head), next(self.source.parameters()))
+                self._tails = _Tails(len(pairs), n_pages, (n_heads, d_head), next(self.source.parameters()))
         self.prefixes[sequence_id] = _Prefix(
             keys=[keys.contiguous() for keys, _ in pairs],
             values=[values.contiguous() for _, values in pairs],
             length=len(token_ids),
             edits=tuple(edits),
         )
+        if encoded is None:  # no edits, so none that asks for another model
+            return
         reaching = [edit for edit in edits if edit.onward or max(edit.positions, default=-1) >= len(token_ids) - 1]
         for model, (other, layers) in models_beside(reaching).items():
             if model not in self.others:

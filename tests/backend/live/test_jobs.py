@@ -78,6 +78,12 @@ def test_the_tokens_a_text_was_sampled_as_are_kept(reader):
     assert (found["n_tokens"], found["n_prompt"], found["span"]) == (len(odd), 3, (5, 9))
 
 
+def test_tokens_without_a_word_on_where_chunks_lie_in_them_are_refused(reader):
+    for chunks, n_prompt in (((Chunk("a", 0, 2, 1, 2),), None), ((Chunk("a", 0, 2),), 1)):
+        with pytest.raises(RequestError, match="where each chunk's lie"):
+            reader.read(Text("p ", "ab", chunks, (5, 6, 7), n_prompt))
+
+
 def test_a_live_curve_equals_the_sweep_of_the_study(reader):
     betas = (-4.0, -1.0, 0.0, 2.0, 10.0)
     direction = per_chunk({"b": unit(4)}, model_id=reader.loaded.model_id, layer=1).made[0]
