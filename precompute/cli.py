@@ -73,11 +73,12 @@ def run(
 def plan(study: StudyFile, store: StorePath = None) -> None:
     """Units, tokens, minutes and gigabytes, before anything runs."""
     from precompute.pipeline import default_folder
-    from precompute.plan import plan_study, totals
+    from precompute.plan import plan_study, raised_rules, totals, what_it_costs
     from precompute.study import load_study
 
     loaded = load_study(study)
-    lines, lengths = plan_study(loaded, _folder(store) or default_folder(loaded))
+    folder = _folder(store) or default_folder(loaded)
+    lines, lengths = plan_study(loaded, folder)
     rows = [
         (
             line.stage,
@@ -97,6 +98,8 @@ def plan(study: StudyFile, store: StorePath = None) -> None:
         f"Lengths: {lengths.cot:.0f} tokens a CoT, {lengths.chunk:.0f} a chunk ({source}). Minutes count done units"
         " too."
     )
+    for again in raised_rules(loaded, folder):
+        console.print(f"Note: {what_it_costs(again, lines)}.")
 
 
 @app.command()

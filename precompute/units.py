@@ -10,6 +10,7 @@ from backend.store.store import Store
 from backend.store.unit_files import Rows
 from precompute.engines.engine import Engine, Made, ModelSpec, Task, Work, results
 from precompute.engines.local import Local
+from precompute.estimates import Estimate, Quantities
 from precompute.study import Study
 
 
@@ -71,4 +72,9 @@ class Stage(Protocol):
     @staticmethod
     def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
         """Rows for the units, each as soon as it is finished, in any order."""
+        ...
+
+    @staticmethod
+    def estimate(of: Quantities) -> Estimate | None:
+        """What all its units will cost; None where the study does not ask for them, or the study file cannot say."""
         ...

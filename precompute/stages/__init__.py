@@ -48,3 +48,16 @@ STAGES: tuple[Stage, ...] = (
     ablations,
     evidence,
 )
+
+PARTS = ("NAME", "UNIT", "RULE", "units", "compute", "estimate")
+
+
+def whole(stage: Stage) -> Stage:
+    """The stage itself. Raises TypeError, naming it and what it lacks, for one with a part left out."""
+    if missing := [part for part in PARTS if not hasattr(stage, part)]:
+        raise TypeError(f"The stage {getattr(stage, 'NAME', stage)} has no {' and no '.join(missing)}.")
+    return stage
+
+
+for _stage in STAGES:
+    whole(_stage)

@@ -18,6 +18,7 @@ from backend.cot.reasoning import TARGETS, target_tokens
 from backend.models.loaded import LoadedModel
 from backend.store.dictionaries import folder_of
 from precompute import models
+from precompute.estimates import Estimate, Quantities
 from precompute.stages import codes as codes_stage
 from precompute.stages.cots import shares
 from precompute.units import Context, Finished, Unit
@@ -94,6 +95,16 @@ def units(context: Context) -> list[Unit]:
             for model_id in codes_stage.models_of(row)
         ]
     return result
+
+
+def estimate(of: Quantities) -> Estimate | None:
+    wanted, n_models = of.study.crosscoder, len(of.study.pair)
+    if wanted is None or n_models != 2 or not wanted.ablation_nrn:
+        return None
+    texts = n_models * len(TARGETS) * min(of.n_cots, wanted.ablation_targets / 2)  # with two targets each
+    zeroed = 2 * len(wanted.ablation_nrn) * len(SCHEMES) * len(PERCENTS)  # sets of features, with the control's
+    tokens = round(texts * of.read / max(of.n_cots, 1) * (1 + zeroed * (1 - of.depth)))
+    return of.line(NAME, n_models * len(TARGETS), tokens=tokens, by="forward", gigabytes=0)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from backend.models.loaded import LoadedModel
 from precompute import models
+from precompute.estimates import Estimate, Quantities
 from precompute.stages import chunks as chunks_stage
 from precompute.stages.cots import shares
 from precompute.units import Context, Finished, Unit
@@ -54,6 +55,11 @@ def units(context: Context) -> list[Unit]:
         for reader, cot_id in read
         if reader
     ]
+
+
+def estimate(of: Quantities) -> Estimate:
+    gigabytes = of.n_chunks * of.layers * (of.d_model or 0) * 4e-9
+    return of.line(NAME, of.n_cots, tokens=of.read, by="forward", gigabytes=gigabytes)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

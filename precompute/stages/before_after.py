@@ -14,6 +14,7 @@ from backend.geometry.directions import Direction
 from backend.ids import seed_for
 from backend.models.loaded import LoadedModel
 from precompute import models
+from precompute.estimates import Estimate, Quantities
 from precompute.stages import chunks as chunks_stage
 from precompute.stages.cots import shares
 from precompute.steered import by_reader, spans, steered_cots, study_directions, that_apply
@@ -57,6 +58,16 @@ def units(context: Context) -> list[Unit]:
         }
         result.append(Unit(f"{cot['reader']}.{cot['cot_id']}", inputs))
     return result
+
+
+def estimate(of: Quantities) -> Estimate | None:
+    if of.study.geometry is None:
+        return None
+    n_steered = min(of.study.geometry.before_after, of.rolled_cots)
+    chunks = round(n_steered / max(of.rolled_cots, 1) * of.rolled_chunks)
+    steps = chunks * len(of.study.geometry_layers) * of.n_directions * 2 * (of.study.sweep.points - 1)
+    tokens = round(steps * of.lengths.cot / 2 * 0.6)
+    return of.line(NAME, n_steered, tokens=tokens, by="sweep", gigabytes=steps * 1e-7)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

@@ -5,11 +5,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from backend.cot.categories import CategoryClassifier, label_with_chat_model
+from precompute.estimates import Estimate, Quantities
 from precompute.stages import chunks as chunks_stage
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "categories", "CoT"
 RULE = 1  # of tagging: raise it when it changes
+_TAG_SECONDS = 0.004  # a chunk
 
 Tags = list[tuple[str, float | None]]  # category and score, best first
 
@@ -20,6 +22,10 @@ def units(context: Context) -> list[Unit]:
     cots = dict.fromkeys(chunk["cot_id"] for chunk in context.store.chunks_to_tag())
     rules = chunks_stage.rules(context)
     return [Unit(cot, {"labeller": version, "chunks": rules[cot]}) for cot in cots]
+
+
+def estimate(of: Quantities) -> Estimate:
+    return of.line(NAME, of.n_cots, gigabytes=of.n_chunks * 1e-7, seconds=of.n_chunks * _TAG_SECONDS)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

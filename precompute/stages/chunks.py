@@ -6,6 +6,7 @@ from backend.cot.chunking import chunk_spans, newest_rule, token_spans
 from backend.ids import chunk_id
 from backend.models.loading import load_tokenizer
 from precompute import models
+from precompute.estimates import Estimate, Quantities
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "chunks", "CoT"
@@ -32,6 +33,10 @@ def rules(context: Context, *, own: bool = False) -> dict[str, int]:
 def newest(context: Context) -> int:
     """The newest of `rules`, for what is made of all CoTs together."""
     return max(rules(context).values(), default=1)
+
+
+def estimate(of: Quantities) -> Estimate:
+    return of.line(NAME, of.n_cots, gigabytes=of.n_chunks * 3e-7)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

@@ -13,6 +13,7 @@ from backend.errors import AnchorscopeError
 from backend.ids import stable_id
 from backend.models.loading import load_tokenizer
 from precompute import corpus
+from precompute.estimates import Estimate, Quantities
 from precompute.recording import SCRATCH, Recorder, all_cores
 from precompute.units import Context, Finished, Unit
 
@@ -38,6 +39,15 @@ def units(context: Context) -> list[Unit]:
         for row in dictionaries(context)
         for cot in cots
     ]
+
+
+def estimate(of: Quantities) -> Estimate | None:
+    if of.study.crosscoder is None:
+        return None
+    n_models = len(of.study.pair)
+    gigabytes = of.read * n_models * (of.d_model or 0) * 4e-9
+    tokens = round(of.read * n_models * of.depth)
+    return of.line(NAME, of.n_cots, tokens=tokens, by="forward", gigabytes=gigabytes)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

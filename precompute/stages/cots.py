@@ -18,6 +18,7 @@ from backend.models.continuation import continuation_text
 from backend.models.loaded import LoadedModel
 from backend.statistics.intervals import wilson
 from precompute import models
+from precompute.estimates import PROMPT_TOKENS, TEXT, Estimate, Quantities
 from precompute.study import Sampling
 from precompute.units import Context, Finished, Unit
 
@@ -76,6 +77,12 @@ def units(context: Context) -> list[Unit]:
 def _name_of(prompt: Prompt) -> tuple[str, ...]:
     """What the prompt's name adds to ids and seeds."""
     return () if prompt.name == BOXED.name else (prompt.name,)
+
+
+def estimate(of: Quantities) -> Estimate:
+    tokens = of.n_cots * of.lengths.cot
+    asked = round(tokens + of.n_problems * PROMPT_TOKENS)
+    return of.line(NAME, of.n_problems * of.study.n_asked, tokens=asked, by="sampling", gigabytes=tokens * TEXT)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

@@ -26,6 +26,7 @@ from backend.errors import AnchorscopeError
 from backend.ids import stable_id
 from backend.schema.provenance import commit, versions
 from precompute import corpus, models
+from precompute.estimates import EFFICIENCY, Estimate, Quantities
 from precompute.recording import SCRATCH, Recorder, all_cores
 from precompute.study import Study
 from precompute.units import Context, Finished, Unit
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 NAME, UNIT = "crosscoder", "part"
 CHECKPOINT_EVERY = 120.0  # seconds
 RULE = 1  # of recording and training: raise it when they change
+_TEXT_TOKENS = 350  # of a generated trace with its prompt, or of a text of a file
 _DTYPE = "float16"  # of recorded activations
 _TEXTS_A_UNIT = 32
 _STEPS_A_UNIT, _MOST_UNITS = 20, 200  # of a training: at least so many steps in a unit, at most so many units
@@ -124,6 +126,26 @@ def units(context: Context) -> list[Unit]:
         return [Unit("file", {**inputs, "models": Plan(context).model_ids})]
     plan = Plan(context)
     return [Unit(name, {}) for name, *_ in [*plan.groups(), *plan.legs()]] if plan.contents["n_texts"] else []
+
+
+def estimate(of: Quantities) -> Estimate | None:
+    wanted = of.study.crosscoder
+    if wanted is None:
+        return None
+    width = len(of.study.pair) * (of.d_model or 0)
+    texts = wanted.generated + len(corpus.lines(wanted.texts))
+    learned = 0 if wanted.dictionary else of.read + texts * _TEXT_TOKENS
+    steps = 0 if wanted.dictionary else wanted.steps
+    operations = steps * wanted.batch * 2 * width * wanted.n_features  # of the one dense product in a step
+    rate = None if of.machine is None else of.machine * of.study.engine.threads * EFFICIENCY["dictionary"]
+    return of.line(
+        NAME,
+        1,
+        tokens=round(learned * len(of.study.pair) * of.depth),
+        by="forward",
+        gigabytes=learned * width * 2e-9 + 24e-9 * width * wanted.n_features,
+        seconds=0.0 if rate is None else operations / rate,
+    )
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

@@ -23,10 +23,14 @@ from backend.importance.metric_registry import METRICS
 from backend.schema.tables import TABLES
 from backend.store.geometry_columns import IMPORTANCE, columns_of, rules
 from backend.store.geometry_queries import COVARIATES
+from precompute.estimates import Estimate, Quantities
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "evidence", "layer"
 RULE = 3  # of the pairs and their evidence: raise it when they change
+# For the estimate: columns that are paired; metrics with each of their conventions; a pair at one subset.
+_COLUMNS_OF_G, _COLUMNS_OF_CLOUDS, _IMPORTANCES = 6, 5, 16
+_PAIR_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,16 @@ def units(context: Context) -> list[Unit]:
         Unit(f"{model_id}.{layer}", inputs | {"rows": context.store.evidence_digest(model_id, layer)})
         for model_id, layer in places
     ]
+
+
+def estimate(of: Quantities) -> Estimate | None:
+    wanted, n_layers, n_models = of.study.geometry, len(of.study.geometry_layers), len(of.study.models)
+    if wanted is None:
+        return None
+    columns = len(wanted.positions) * (3 * len(of.study.sweep.kinds) + _COLUMNS_OF_G) + _COLUMNS_OF_CLOUDS
+    rows = 2 * n_models * n_layers * columns * _IMPORTANCES
+    seconds = rows * _PAIR_SECONDS / of.study.engine.workers
+    return of.line(NAME, n_models * (n_layers + 1), gigabytes=rows * 2e-6, seconds=seconds)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

@@ -14,6 +14,7 @@ from backend.cot.categories import CATEGORIES
 from backend.cot.reasoning import TARGETS, target_tokens
 from backend.crosscoder.stored import read_from
 from backend.ids import stable_id
+from precompute.estimates import Estimate, Quantities
 from precompute.recording import all_cores, loaded_pair
 from precompute.stages import chunks as chunks_stage
 from precompute.stages import codes as codes_stage
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 NAME, UNIT = "features", "part"
 RULE = 1  # of everything here: raise it when it changes
+_TOKEN_SECONDS = 6e-4  # a token read, for the estimate
 _TOKENS_AT_ONCE = 4096
 _SCHEMES = [
     *(("function", category) for category in CATEGORIES),
@@ -47,6 +49,12 @@ def units(context: Context) -> list[Unit]:
             chunks = chunks_stage.newest(context)
             units.append(Unit(f"{row['dictionary_id']}.cots", {**inputs, "cots": cots, "tags": tags, "chunks": chunks}))
     return units
+
+
+def estimate(of: Quantities) -> Estimate | None:
+    if of.study.crosscoder is None:
+        return None
+    return of.line(NAME, 2, gigabytes=of.study.crosscoder.n_features * 2e-6, seconds=of.read * _TOKEN_SECONDS)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

@@ -16,6 +16,7 @@ from backend.geometry.directions import Direction
 from backend.ids import seed_for
 from backend.models.loaded import LoadedModel
 from precompute import models
+from precompute.estimates import Estimate, Quantities
 from precompute.stages import chunks as chunks_stage
 from precompute.stages.cots import shares
 from precompute.steered import Cot, by_reader, spans, steered_cots, study_directions, that_apply
@@ -23,6 +24,9 @@ from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "geometry", "CoT"
 RULE = 1  # of what is measured: raise it when it changes
+# For the estimate: forward passes of the upper layers that one exact derivative takes; derivatives on and off the
+# manifold at each place; those that the eigenpairs, the participation ratio and the finite steps take as long as.
+_MOVE, _OTHER_MOVES, _SPECTRUM_MOVES = 1.2, 8, 200
 _COTS_A_TASK = 2
 
 
@@ -70,6 +74,17 @@ def units(context: Context) -> list[Unit]:
         }
         result.append(Unit(f"{cot['reader']}.{cot['cot_id']}", inputs))
     return result
+
+
+def estimate(of: Quantities) -> Estimate | None:
+    wanted = of.study.geometry
+    if wanted is None:
+        return None
+    places = len(of.study.geometry_layers) * len(wanted.positions)
+    each = of.n_directions + wanted.probes + _OTHER_MOVES
+    moves = places * (of.rolled_chunks * each + min(wanted.spectra, of.rolled_chunks) * _SPECTRUM_MOVES)
+    tokens, rows = round(moves * _MOVE * of.lengths.chunk * 0.6), of.rolled_chunks * places * of.n_directions
+    return of.line(NAME, of.rolled_cots, tokens=tokens, by="sweep", gigabytes=rows * 1e-6)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

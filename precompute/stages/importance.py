@@ -11,12 +11,14 @@ from backend.cot.answers import Judge, cluster_answers, grader
 from backend.ids import seed_for
 from backend.importance import metric_registry
 from backend.importance.metrics import importance_of_cot
+from precompute.estimates import Estimate, Quantities
 from precompute.stages import chunks as chunks_stage
 from precompute.study import Study
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "importance", "CoT"
 RULE = 2  # of the metrics: raise it when they change, and they are computed anew
+_COT_SECONDS = 0.5
 _REPLICATES = 1000
 
 
@@ -26,6 +28,10 @@ def units(context: Context) -> list[Unit]:
         by_cot.setdefault(row["cot_id"], []).append([row["kind"], row["n"], row["digest"]])
     chunks, inputs = chunks_stage.rules(context), {"replicates": _REPLICATES, **metric_registry.rules()}
     return [Unit(cot, {**inputs, "chunks": chunks[cot], "rollouts": rollouts}) for cot, rollouts in by_cot.items()]
+
+
+def estimate(of: Quantities) -> Estimate:
+    return of.line(NAME, of.rolled_cots, gigabytes=of.rolled_chunks * 1e-6, seconds=of.rolled_cots * _COT_SECONDS)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

@@ -8,11 +8,13 @@ import pyarrow as pa
 from backend.geometry.projection import latent_maps
 from backend.ids import seed_for
 from precompute import models
+from precompute.estimates import Estimate, Quantities
 from precompute.stages import chunks as chunks_stage
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "maps", "model"
 RULE = 1  # of the maps: raise it when it changes
+_MAP_SECONDS = 2.0  # one UMAP of a few hundred chunks
 
 
 def units(context: Context) -> list[Unit]:
@@ -30,6 +32,11 @@ def units(context: Context) -> list[Unit]:
         for model_id in sorted(models.by_id(context.study))
         if context.store.activation_layers(model_id)
     ]
+
+
+def estimate(of: Quantities) -> Estimate:
+    gigabytes = of.n_chunks * of.layers * 1e-7
+    return of.line(NAME, len(of.study.models), gigabytes=gigabytes, seconds=2 * of.layers * _MAP_SECONDS)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

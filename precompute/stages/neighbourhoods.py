@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 from precompute import models
+from precompute.estimates import Estimate, Quantities
 from precompute.stages import chunks as chunks_stage
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "neighbourhoods", "layer"
 RULE = 1  # of what is measured: raise it when it changes
+_CLOUD_SECONDS = 0.002  # a chunk activation in its cloud
 
 
 def units(context: Context) -> list[Unit]:
@@ -31,6 +33,15 @@ def units(context: Context) -> list[Unit]:
         layers = sorted({*context.study.geometry_layers, *steered})
         result += [Unit(f"{model_id}.{layer}", inputs) for layer in layers if layer in recorded]
     return result
+
+
+def estimate(of: Quantities) -> Estimate | None:
+    if of.study.geometry is None:
+        return None
+    n_layers = len(of.study.geometry_layers)
+    clouds = of.n_chunks * n_layers
+    units = len(of.study.models) * n_layers
+    return of.line(NAME, units, gigabytes=clouds * 1e-7, seconds=clouds * _CLOUD_SECONDS)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from backend.cot.problems import Problem, ProblemFile, hardest, read_problem_file
 from backend.cot.word_problems import generate
 from backend.errors import AnchorscopeError
+from precompute.estimates import Estimate, Quantities
 from precompute.study import Problems
 from precompute.units import Context, Finished, Unit
 
@@ -31,6 +32,10 @@ def units(context: Context) -> list[Unit]:
     if wanted.read_from is not None:
         inputs["sha256"] = _sha256(wanted.read_from[1])
     return [Unit("problems", inputs)]
+
+
+def estimate(of: Quantities) -> Estimate:
+    return of.line(NAME, 1, gigabytes=0)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

@@ -12,12 +12,14 @@ import pyarrow as pa
 
 from backend.importance import metric_registry
 from backend.importance.resilience import resilience_of_cot, returns
+from precompute.estimates import Estimate, Quantities
 from precompute.stages import chunks as chunks_stage
 from precompute.stages.importance import seed_of
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "resilience", "CoT"
 RULE = 2  # of the metrics: raise it when they change, and they are computed anew
+_SENTENCE_SECONDS = 0.002  # a sentence of a rollout: those of about half are embedded, equal ones once
 _REPLICATES = 1000
 
 
@@ -39,6 +41,11 @@ def units(context: Context) -> list[Unit]:
         Unit(row["cot_id"], {**inputs, "chunks": rules[row["cot_id"]], "rollouts": [row["n"], row["digest"]]})
         for row in context.store.texts_by_rollout()
     ]
+
+
+def estimate(of: Quantities) -> Estimate:
+    seconds = of.rollout_tokens / of.lengths.chunk * _SENTENCE_SECONDS
+    return of.line(NAME, of.rolled_cots, gigabytes=of.rolled_chunks * 1e-6, seconds=seconds)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

@@ -17,6 +17,7 @@ from backend.models.continuation import continuation_text
 from backend.models.loaded import LoadedModel
 from backend.models.sentences import SentenceEncoder, load_encoder
 from precompute import models
+from precompute.estimates import TEXT, Estimate, Quantities
 from precompute.stages import chunks as chunks_stage
 from precompute.stages.cots import encode, shares
 from precompute.study import Sampling
@@ -91,6 +92,11 @@ def units(context: Context) -> list[Unit]:
         for kind in n
         if n[kind] and chunk["token_start"] < chunk["token_end"]
     ]
+
+
+def estimate(of: Quantities) -> Estimate:
+    units, tokens = of.rolled_chunks * (1 + bool(of.study.rollouts.forced)), of.rollout_tokens
+    return of.line(NAME, units, tokens=tokens, by="sampling", gigabytes=tokens * TEXT)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

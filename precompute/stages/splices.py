@@ -17,6 +17,7 @@ from backend.ids import seed_for
 from backend.models.loaded import LoadedModel
 from backend.store.dictionaries import folder_of
 from precompute import corpus, models
+from precompute.estimates import Estimate, Quantities
 from precompute.stages import codes as codes_stage
 from precompute.stages.cots import shares
 from precompute.units import Context, Finished, Unit
@@ -60,6 +61,14 @@ def units(context: Context) -> list[Unit]:
             ]
             result += [Unit(f"{model_id}.{row['dictionary_id']}.{cot_id}", inputs) for cot_id in drawn]
     return result
+
+
+def estimate(of: Quantities) -> Estimate | None:
+    if of.study.crosscoder is None:
+        return None
+    n_models, spliced = len(of.study.pair), round(of.read * min(1.0, MOST_COTS / max(of.n_cots, 1)))
+    tokens = round(spliced * n_models * (4 - 3 * of.depth))
+    return of.line(NAME, n_models * min(of.n_cots, MOST_COTS), tokens=tokens, by="forward", gigabytes=0)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

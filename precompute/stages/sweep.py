@@ -11,6 +11,7 @@ from typing import Any
 from backend.geometry.directions import Direction
 from backend.models.loaded import LoadedModel
 from precompute import models
+from precompute.estimates import Estimate, Quantities
 from precompute.stages import chunks as chunks_stage
 from precompute.stages.cots import shares
 from precompute.steered import Cot, by_reader, spans, steered_cots, study_directions, that_apply
@@ -50,6 +51,13 @@ def units(context: Context) -> list[Unit]:
         inputs["chunks"] = rules[cot["cot_id"]]
         result.append(Unit(f"{cot['reader']}.{cot['cot_id']}", inputs))
     return result
+
+
+def estimate(of: Quantities) -> Estimate:
+    wanted = of.study.sweep
+    curves = of.rolled_chunks * len(wanted.layers) * len(wanted.positions) * of.n_directions
+    tokens = round(curves * (wanted.points - 1) * of.lengths.chunk * 0.6)
+    return of.line(NAME, of.rolled_cots, tokens=tokens, by="sweep", gigabytes=curves * 1e-6)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

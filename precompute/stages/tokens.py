@@ -13,6 +13,7 @@ from backend.cot.chunking import token_spans
 from backend.models.loaded import LoadedModel
 from backend.schema.tables import TABLES
 from precompute import models
+from precompute.estimates import Quantities
 from precompute.stages.cots import shares
 from precompute.units import Context, Finished, Unit
 
@@ -34,6 +35,10 @@ def units(context: Context) -> list[Unit]:
     """Imported CoTs whose writer is named in a model's `reads`."""
     read = [(models.reader_of(context.study, cot), cot["cot_id"]) for cot in context.store.imported_cots()]
     return [Unit(f"{reader}.{cot_id}", {}) for reader, cot_id in read if reader]
+
+
+def estimate(of: Quantities) -> None:
+    """No line: a study file does not say how many CoTs were imported, and reading one takes no time to speak of."""
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

@@ -1,0 +1,47 @@
+"""Every module of precompute/stages is a whole stage that runs in its turn; the plan asks each what it costs."""
+
+import pkgutil
+from types import SimpleNamespace
+
+import pytest
+
+from backend.store.unit_files import StudyFolder
+from precompute import stages
+from precompute.estimates import Estimate
+from precompute.plan import raised_rules, what_it_costs
+from precompute.rules import Raised, units_of
+from precompute.units import Unit
+from tests import small_study
+
+ON_ITS_OWN = {"interventions"}  # is asked for on a page, not by a study file: it runs after all stages
+
+
+def test_every_module_is_registered_once():
+    names = [stage.NAME for stage in stages.STAGES]
+    assert sorted(names) == sorted({one.name for one in pkgutil.iter_modules(stages.__path__)} - ON_ITS_OWN)
+
+
+@pytest.mark.parametrize("part", [part for part in stages.PARTS if part != "NAME"])
+def test_a_stage_with_a_part_left_out_is_refused_by_name(part):
+    parts = {name: getattr(stages.sweep, name) for name in stages.PARTS}
+    assert stages.whole(SimpleNamespace(**parts)).NAME == "sweep"
+    del parts[part]
+    with pytest.raises(TypeError, match=f"The stage sweep has no {part}"):
+        stages.whole(SimpleNamespace(**parts))
+
+
+def test_the_plan_says_whose_rule_was_raised_and_what_that_costs(tmp_path):
+    folder = StudyFolder(small_study.make(tmp_path / "small"))
+
+    def stage(rule: int) -> SimpleNamespace:
+        return SimpleNamespace(NAME="counts", RULE=rule, units=lambda _: [Unit("a", {}), Unit("b", {})])
+
+    with folder.writing("test") as writer:
+        writer.add("counts", units_of(stage(1), None)[0].key, {})
+    assert raised_rules(None, folder, stages=[stage(1)]) == []
+    (again,) = raised_rules(None, folder, stages=[stage(2)])
+    assert again == Raised("counts", 1, 2, 1)
+    assert what_it_costs(again, [Estimate("counts", 2, 1, 0, 3.0, 0.0)]).endswith(
+        "raised from 1 to 2: 1 units are computed again, in about 1.5 minutes"
+    )
+    assert what_it_costs(again, []).endswith("for a time that is unknown")
