@@ -13,7 +13,12 @@ import pytest
 import hatch_build
 
 ROOT = Path(__file__).resolve().parents[1]
-_WRITES_DOCUMENTS = {"precompute/train_categories.py", "precompute/evaluate_reasoner.py", "backend/schema/tables.py"}
+_WRITES_DOCUMENTS = {
+    "precompute/train_categories.py",
+    "precompute/evaluate_reasoner.py",
+    "precompute/study_document.py",
+    "backend/schema/tables.py",
+}
 
 
 @pytest.fixture(scope="module")

@@ -172,7 +172,7 @@ def test_a_stopped_run_can_be_gone_on_with_and_a_failed_one_says_why(opened, stu
 
 
 def test_the_command_is_started_beside_the_dashboard_and_its_last_words_are_shown(opened, study, monkeypatch):
-    monkeypatch.setattr(running.sys, "executable", "/bin/false")
+    monkeypatch.setattr(running, "PYTHON", ["/bin/false"])
     running.start(study)
     process = running._started()[study]
     assert process.wait() != 0 and not running.is_running(study)

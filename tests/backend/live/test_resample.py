@@ -241,10 +241,8 @@ def test_the_rollouts_are_those_that_the_study_would_have_drawn_next(study, read
     closing = study.frame("SELECT think_close FROM cots WHERE cot_id = $cot", cot=cot["cot_id"])["think_close"].iloc[0]
     own = CotTask(cot["cot_id"], cot["prompt"], cot["text"], closing, tuple(cot["token_ids"]), points)
     sampling = StudySampling(temperature=1.0, top_p=1.0, max_new_tokens=16)
-    drawn = {
-        one.chunk_id: one.rollouts
-        for one in draw(reader.loaded, Task((own,), "resample", 6, sampling, request.seed, 16))
-    }
+    task = Task((own,), "resample", 6, sampling, request.seed, 16)
+    drawn = {one.chunk_id: one.rollouts for _, one in draw(reader.loaded, task)}
     for name, rollouts in drawn.items():
         live_rows = [row for row in found["samples"] if row["chunk_id"] == name]
         columns = ("sample", "seed", "text", "finish", "n_tokens")
