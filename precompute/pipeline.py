@@ -36,10 +36,14 @@ PUBLISH_EVERY = 15.0  # seconds
 
 @dataclass(frozen=True)
 class Work:
-    """A stage's units: all that the study asks for, and those without a line."""
+    """A stage's units: all that the study asks for, those without a line, and how many count again."""
 
     wanted: Sequence[Unit]
     todo: Sequence[Unit]
+    restored: int
+
+    def done(self, keys: set[str]) -> int:
+        return sum(unit.lacking(keys) is None for unit in self.wanted)
 
 
 def run_study(
@@ -82,6 +86,7 @@ class _Runner:
         self.run_id = stable_id("r", study.name, datetime.now(UTC).isoformat())
         self.run: dict[str, Any] | None = None  # this command's row of table runs, once it has something to do
         self.moment: Moment | None = None
+        self.work = Work((), (), 0)  # of the stage that runs
         for line in writer.found:
             console.print(f"  unit {line.key} of {line.stage} was lost, and its files are back: it counts again")
         if not is_published(folder):
@@ -92,11 +97,18 @@ class _Runner:
         engine = Local(self.study.engine.workers, self.study.engine.threads)
         context = Context(self.study, self.run_id, self.store, self.console.print, self._warn, engine)
         work = self._work(stage, context)
+        if work.restored:  # what is computed may go on from rows that count again
+            self._republish()
+            context.store = self.store
         if work.todo:
             self._record_run()
             self._compute(stage, context, work)
         else:
             self.console.print(f"  {stage.NAME:<12} {len(work.wanted)} {stage.UNIT} units, all done")
+        self._republish()
+
+    def _republish(self) -> None:
+        """Publish what is not, and read the newest from now on."""
         if not is_published(self.folder):
             self._publish()
         if generation_of(self.folder.path) != self.store.generation:
@@ -113,7 +125,7 @@ class _Runner:
             if moment is None:  # what a killed run left to say, where there was nothing left to do
                 moment = read_progress(self.folder.path)
             elif state != "finished":  # it may have been stopped between a unit's line and the word of it
-                moment = replace(moment, done=len(self.folder.ledger().keys(moment.stage)))
+                moment = replace(moment, done=self.work.done(self.folder.ledger().keys(moment.stage)))
                 self.console.print(
                     f"  {moment.stage:<12} {state} at {moment.done} of {moment.total} units; "
                     f"{moment.done} are kept, and all of the stages before"
@@ -123,8 +135,10 @@ class _Runner:
 
     def _work(self, stage: Stage, context: Context) -> Work:
         wanted = units_of(stage, context)
-        keys = {unit.key for unit in wanted}
-        older = raised(stage, wanted, self.writer.ledger.all_keys(stage.NAME))
+        ledger = self.writer.ledger
+        whole = {key for lines in (ledger.live, ledger.retired) for of, key in lines if of == stage.NAME}
+        keys = {key for unit in wanted for key in unit.keys(whole)}
+        older = raised(stage, wanted, ledger.all_keys(stage.NAME))
         retired, restored = self.writer.keep_only(stage.NAME, keys)
         if older:
             self.console.print(f"  {stage.NAME:<12} {older.in_words()}")
@@ -136,7 +150,9 @@ class _Runner:
         if restored:
             self.console.print(f"  {stage.NAME:<12} {restored} units computed earlier are shown again")
         done = self.writer.ledger.keys(stage.NAME)
-        return Work(wanted, [unit for unit in wanted if unit.key not in done])
+        todo = [left for unit in wanted if (left := unit.lacking(done)) is not None]
+        self.work = Work(wanted, todo, restored)
+        return self.work
 
     def _compute(self, stage: Stage, context: Context, work: Work) -> None:
         before, total = len(work.wanted) - len(work.todo), len(work.wanted)

@@ -19,7 +19,7 @@ from precompute.rules import Raised, raised, units_of
 from precompute.stages import STAGES, interventions
 from precompute.stages.problems import chosen
 from precompute.study import Model, Study
-from precompute.units import Context, Stage
+from precompute.units import Context, Stage, Unit
 from precompute.usable import require_usable
 
 _TOKENS_A_CHUNK = 22.0  # assumed until the study has chunks
@@ -35,7 +35,7 @@ def plan_study(
     Raises AnchorscopeError for a model that cannot be used, as the run would.
     """
     require_usable(study)
-    of = _quantities(study, folder)
+    of = _quantities(study, folder, stages)
     lines = [line for stage in stages if (line := stage.estimate(of)) is not None]
     left, asked = interventions.n_left(folder.path)
     if asked:  # each sample is read by both models
@@ -48,16 +48,20 @@ def plan_study(
 def raised_rules(study: Study, folder: StudyFolder, *, stages: Sequence[Stage] = STAGES) -> list[Raised]:
     """Stages whose stored units an older rule made: the run will compute these again."""
     ledger = folder.ledger()
-    stored = {stage.NAME: keys for stage in stages if (keys := ledger.all_keys(stage.NAME))}
+    found = (raised(stage, units, ledger.all_keys(stage.NAME)) for stage, units in _asked(study, folder, stages))
+    return [one for one in found if one is not None]
+
+
+def _asked(study: Study, folder: StudyFolder, stages: Sequence[Stage]) -> list[tuple[Stage, list[Unit]]]:
+    """The units that the study asks of each stage of which something is stored."""
+    stored = {of for lines in (folder.ledger().live, folder.ledger().retired) for of, _ in lines}
     try:
         store = Store(folder.path)
     except NoStore:
         return []
     with closing(store):
         context = Context(study, "", store, lambda sentence: None)
-        asked = ((stage, units_of(stage, context)) for stage in stages if stage.NAME in stored)
-        found = [raised(stage, units, stored[stage.NAME]) for stage, units in asked]
-    return [one for one in found if one is not None]
+        return [(stage, units_of(stage, context)) for stage in stages if stage.NAME in stored]
 
 
 def what_it_costs(again: Raised, lines: Sequence[Estimate]) -> str:
@@ -67,11 +71,12 @@ def what_it_costs(again: Raised, lines: Sequence[Estimate]) -> str:
     return f"{again.in_words()}, {cost}"
 
 
-def _quantities(study: Study, folder: StudyFolder) -> Quantities:
+def _quantities(study: Study, folder: StudyFolder, stages: Sequence[Stage]) -> Quantities:
     parameters, d_model, n_layers = _size(study.models[0])
     machine = None if parameters is None else _gemm_rate() * study.engine.workers
     lengths = _lengths(study, folder)
-    return Quantities(study, lengths, _n_problems(study), parameters, d_model, n_layers, machine, _done(folder))
+    done = _done(study, folder, stages)
+    return Quantities(study, lengths, _n_problems(study), parameters, d_model, n_layers, machine, done)
 
 
 def _lengths(study: Study, folder: StudyFolder) -> Lengths:
@@ -88,11 +93,13 @@ def _lengths(study: Study, folder: StudyFolder) -> Lengths:
     return Lengths(cot, chunk, True)
 
 
-def _done(folder: StudyFolder) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for stage, _ in folder.ledger().live:
-        counts[stage] = counts.get(stage, 0) + 1
-    return counts
+def _done(study: Study, folder: StudyFolder, stages: Sequence[Stage]) -> dict[str, int]:
+    ledger = folder.ledger()
+    return {
+        stage.NAME: sum(unit.lacking(keys) is None for unit in units)
+        for stage, units in _asked(study, folder, stages)
+        for keys in [ledger.keys(stage.NAME)]
+    }
 
 
 def _n_problems(study: Study) -> int:

@@ -54,14 +54,15 @@ def rule_of(stage: Stage) -> int:
 
 def raised(stage: Stage, units: Sequence[Unit], stored: Collection[str]) -> Raised | None:
     """Which of these units, of `units_of`, are among the `stored` keys under an older rule alone."""
-    older = [rule for unit in units if unit.key not in stored for rule in [_stored_rule(stage, unit, stored)] if rule]
+    lacking = [unit for unit in units if unit.lacking(stored) is not None]
+    older = [rule for unit in lacking for rule in [_stored_rule(stage, unit, stored)] if rule]
     return Raised(stage.NAME, max(older), max(map(_rule, units)), len(older)) if older else None
 
 
 def _stored_rule(stage: Stage, unit: Unit, stored: Collection[str]) -> int | None:
     """The newest older rule under which the unit is stored."""
     for rule in range(_rule(unit) - 1, 0, -1):
-        if _under(stage, _without(unit), rule).key in stored:
+        if _under(stage, _without(unit), rule).lacking(stored) is None:
             return rule
     return None
 
@@ -71,10 +72,12 @@ def _rule(unit: Unit) -> int:
 
 
 def _without(unit: Unit) -> Unit:
-    return replace(unit, inputs={name: value for name, value in unit.inputs.items() if name != "rule"})
+    inputs = {name: value for name, value in unit.inputs.items() if name != "rule"}
+    return replace(unit, inputs=inputs, parts=tuple(map(_without, unit.parts)))
 
 
 def _under(stage: Stage, unit: Unit, rule: int) -> Unit:
     if rule == 1 and _SAID_FROM_THE_FIRST.isdisjoint((stage.NAME, f"{stage.NAME}.{unit.unit_id}")):
         return unit
-    return replace(unit, inputs={"rule": rule, **unit.inputs})
+    parts = tuple(_under(stage, part, rule) for part in unit.parts)
+    return replace(unit, inputs={"rule": rule, **unit.inputs}, parts=parts)

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from backend.store.store import Store
@@ -18,16 +18,30 @@ from precompute.study import Study
 class Unit:
     """The smallest piece of work that is finished or not.
 
-    `inputs` is everything its rows depend on, as JSON can hold it.
+    `inputs` is everything its rows depend on, as JSON can hold it. `parts` are the smaller units of an earlier format
+    that held the same rows between them: where all of them are stored, it is finished; a stage that is to compute it is
+    given those that are not, and finds the rows of the others in the store.
     """
 
     unit_id: str
     inputs: Mapping[str, Any]
+    parts: "tuple[Unit, ...]" = ()
 
     @property
     def key(self) -> str:
         canonical = json.dumps(self.inputs, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
         return f"{self.unit_id}@{hashlib.sha256(canonical.encode()).hexdigest()[:16]}"
+
+    def keys(self, stored: Collection[str]) -> set[str]:
+        """What is to count of it: its own line, or the lines of its parts until there is one."""
+        return {self.key} if self.key in stored else {self.key, *(part.key for part in self.parts)}
+
+    def lacking(self, done: Collection[str]) -> "Unit | None":
+        """What is left to do of it; None where nothing is."""
+        if self.key in done:
+            return None
+        left = tuple(part for part in self.parts if part.key not in done)
+        return replace(self, parts=left) if left or not self.parts else None
 
 
 @dataclass(frozen=True)

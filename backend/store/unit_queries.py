@@ -148,6 +148,10 @@ class UnitQueries:
             np.stack(frame["vector"].to_list()) if len(frame) else np.empty((0, 0), np.float32)
         )
 
+    def rollout_rows(self: _HasFrame, cot_id: str) -> list[dict[str, Any]]:
+        """The CoT's rows of rollouts, whole, by id."""
+        return _records(self.frame("SELECT * FROM rollouts WHERE cot_id = $c ORDER BY rollout_id", c=cot_id))
+
     def first_tags(self: _HasFrame, source: str) -> dict[str, str]:
         """The category that gives each chunk its colour, of the chunks that `source` tagged."""
         frame = self.frame(

@@ -1,7 +1,8 @@
 """Units on this machine: worker processes that load the model once and take tasks from a queue.
 
 Each worker is one process with its own threads, because small matrix products gain nothing from a second thread and
-lose much when another process holds the core. A worker ends when its parent does, however the parent ends.
+lose much when another process holds the core. A worker ends when its parent does, however the parent ends. It is no
+daemon, because it may start processes of its own (answers are judged in one that can be cut off).
 """
 
 import multiprocessing
@@ -46,9 +47,7 @@ def _in_workers(
     todo, results = context.Queue(), context.Queue(maxsize=256)
     for task in tasks:
         todo.put(task)
-    crew = [
-        context.Process(target=_worker, args=(work, todo, results, model, threads), daemon=True) for _ in range(workers)
-    ]
+    crew = [context.Process(target=_worker, args=(work, todo, results, model, threads)) for _ in range(workers)]
     for _ in crew:
         todo.put(None)
     try:

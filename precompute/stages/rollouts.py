@@ -1,12 +1,18 @@
 """Continuations from before each chunk, and answers forced there: the raw material of every importance.
 
-A unit is one chunk and one kind. Rollouts of many chunks share a batch and the encoding of their CoT; each draws from
-its own seed, so that how they were batched changes nothing.
+A unit is one CoT: every kind at every chunk, judged and embedded where it was sampled. Rollouts of many CoTs share a
+batch; each draws from its own seed, so that how they were batched changes nothing, and a sentence is embedded with
+those of its own point's rollouts, so that its company is the same in every run.
+
+Units were one chunk and one kind once. A CoT whose old units are all there counts as done through them; of one that has
+some, what is missing is sampled, and the whole is written as one unit (docs/formats.md).
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from backend.cot.answers import Judge, extract_answer, grader
@@ -20,10 +26,10 @@ from precompute import models
 from precompute.estimates import TEXT, Estimate, Quantities
 from precompute.stages import chunks as chunks_stage
 from precompute.stages.cots import encode, shares
-from precompute.study import Sampling
+from precompute.study import Rollouts, Sampling
 from precompute.units import Context, Finished, Unit
 
-NAME, UNIT = "rollouts", "chunk"
+NAME, UNIT = "rollouts", "CoT"
 RULE = 1  # of sampling and judging: raise it when it changes
 
 _COTS_A_TASK = 32
@@ -31,204 +37,252 @@ _COTS_A_TASK = 32
 
 @dataclass(frozen=True)
 class Point:
-    """Where rollouts start: before the chunk whose text begins at `char_start` and whose first token is
-    `token_start`."""
+    """Where rollouts start: before the chunk that is `char_start` to `char_end` of the text and whose first token is
+    `token_start`; `kinds` are those that are lacking there.
+    """
 
     chunk_id: str
     char_start: int
+    char_end: int
     token_start: int
+    kinds: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class CotTask:
-    """One CoT and the points of it that lack rollouts of this kind."""
+    """One CoT, the answer to its problem, and the points of it that lack rollouts."""
 
     cot_id: str
     prompt: str
     text: str
     think_close: str | None
     token_ids: tuple[int, ...]
+    truth: str
     points: tuple[Point, ...]
+
+    def at(self, kind: str) -> tuple[Point, ...]:
+        return tuple(point for point in self.points if kind in point.kinds)
 
 
 @dataclass(frozen=True)
 class Task:
     cots: tuple[CotTask, ...]
-    kind: str  # resample or forced
-    n: int
+    n: Mapping[str, int]  # rollouts of each kind at a point
     sampling: Sampling
     seed: int
     rows: int
+    encoder: str
 
     @property
     def makes(self) -> tuple[str, ...]:
-        """A unit a chunk."""
-        return tuple(f"{point.chunk_id}.{self.kind}" for cot in self.cots for point in cot.points)
+        """A unit a CoT."""
+        return tuple(cot.cot_id for cot in self.cots)
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """All rollouts of one kind at one chunk, as the model wrote them; `text` starts where the chunk's text starts."""
+    """All rollouts of one kind at one point, as the model wrote them; `text` starts where the chunk's text starts."""
 
-    chunk_id: str
+    cot: CotTask
+    point: Point
     kind: str
     rollouts: tuple[Mapping[str, Any], ...]
 
 
 def units(context: Context) -> list[Unit]:
-    """Units of the CoTs chosen by the budget, CoT by CoT, so that what is finished first is whole."""
+    """Units of the CoTs chosen by the budget, best first."""
     study = context.study
-    n = {"resample": study.rollouts.n, "forced": study.rollouts.forced}
+    n = _numbers(study.rollouts)
     chosen = context.store.cots_worth_rollouts(study.rollouts.min_chunks, study.rollouts.max_chunks)[
         : study.rollouts.cots
     ]
-    chunks = context.store.chunks_of(chosen)
+    chunks, rules = context.store.chunks_of(chosen), chunks_stage.rules(context)
     inputs = {"sampling": study.sampling.inputs, "seed": study.seed, "encoder": study.rollouts.encoder}
-    rules = chunks_stage.rules(context)
-    return [
-        Unit(f"{chunk['chunk_id']}.{kind}", {**inputs, "chunks": rules[cot], "n": n[kind]})
-        for cot in chosen
-        for chunk in chunks[cot]
-        for kind in n
-        if n[kind] and chunk["token_start"] < chunk["token_end"]
-    ]
+    result = []
+    for cot in chosen:
+        own = {**inputs, "chunks": rules[cot]}
+        parts = tuple(
+            Unit(f"{chunk['chunk_id']}.{kind}", {**own, "n": n[kind]})
+            for chunk in chunks[cot]
+            for kind in n
+            if chunk["token_start"] < chunk["token_end"]
+        )
+        if parts:
+            result.append(Unit(cot, {**own, "n": n}, parts))
+    return result
+
+
+def _numbers(wanted: Rollouts) -> dict[str, int]:
+    """Rollouts at a point, of the kinds that are wanted."""
+    return {kind: n for kind, n in (("resample", wanted.n), ("forced", wanted.forced)) if n}
 
 
 def estimate(of: Quantities) -> Estimate:
-    units, tokens = of.rolled_chunks * (1 + bool(of.study.rollouts.forced)), of.rollout_tokens
-    return of.line(NAME, units, tokens=tokens, by="sampling", gigabytes=tokens * TEXT)
+    tokens = of.rollout_tokens
+    return of.line(NAME, of.rolled_cots, tokens=tokens, by="sampling", gigabytes=tokens * TEXT)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
-    study = context.study
+    study, n = context.study, _numbers(context.study.rollouts)
     cots = {cot["cot_id"]: cot for cot in context.store.tokenised_cots()}
     truths = {problem["problem_id"]: problem["answer"] for problem in context.store.study_problems()}
-    pending: dict[tuple[str, str], dict[str, list[Unit]]] = defaultdict(lambda: defaultdict(list))
-    for unit in units:
-        chunk, kind = unit.unit_id.split(".")
-        cot = chunk.rsplit("_", 1)[0]
-        pending[cots[cot]["model_id"], kind][cot].append(unit)
-    chunks = {
-        chunk["chunk_id"]: chunk
-        for rows in context.store.chunks_of(sorted({cot for by_cot in pending.values() for cot in by_cot})).values()
-        for chunk in rows
-    }
+    chunks = context.store.chunks_of([unit.unit_id for unit in units])
     by_id = {unit.unit_id: unit for unit in units}
-    encoder = load_encoder(study.rollouts.encoder)
+    by_model: dict[str, list[CotTask]] = defaultdict(list)
+    for unit in units:
+        cot = cots[unit.unit_id]
+        by_model[cot["model_id"]].append(_cot_task(cot, truths[cot["problem_id"]], chunks[unit.unit_id], unit))
+    for model_id, asked in by_model.items():
+        tasks = [
+            Task(tuple(share), n, study.sampling, study.seed, study.engine.rows, study.rollouts.encoder)
+            for share in shares(asked, context.engine.workers, _COTS_A_TASK)
+        ]
+        spec = models.sampling_spec(study, models.by_id(study)[model_id])
+        for cot_id, made in context.run(roll_out, tasks, model=spec):
+            rows = _stored(context, by_id[cot_id], n) + made
+            yield Finished(by_id[cot_id], {"rollouts": rows}, {"model_id": model_id, "dtype": spec.dtype})
+
+
+def _cot_task(cot: Mapping[str, Any], truth: str, chunks: Sequence[Mapping[str, Any]], unit: Unit) -> CotTask:
+    lacking: dict[str, list[str]] = defaultdict(list)
+    for part in unit.parts:
+        chunk, kind = part.unit_id.split(".")
+        lacking[chunk].append(kind)
+    points = tuple(
+        Point(
+            chunk["chunk_id"],
+            chunk["char_start"],
+            chunk["char_end"],
+            chunk["token_start"],
+            tuple(lacking[chunk["chunk_id"]]),
+        )
+        for chunk in chunks
+        if chunk["chunk_id"] in lacking
+    )
+    tokens = tuple(cot["token_ids"])
+    return CotTask(cot["cot_id"], cot["prompt"], cot["text"], cot["think_close"], tokens, truth, points)
+
+
+def _stored(context: Context, unit: Unit, kinds: Collection[str]) -> list[dict[str, Any]]:
+    """The CoT's rollouts that its old units hold, where it has some of them."""
+    lacking = {part.unit_id for part in unit.parts}
+    return [
+        row
+        for row in context.store.rollout_rows(unit.unit_id)
+        if row["kind"] in kinds and f"{row['chunk_id']}.{row['kind']}" not in lacking
+    ]
+
+
+def roll_out(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Runs in a worker: the rows of each CoT as soon as all of its rollouts are finished.
+
+    Answers are forced CoT by CoT, when its continuations are there: so an end at any moment costs no more than the CoTs
+    of one batch.
+    """
+    encoder = _encoder(task.encoder)
     with Judge() as judge:
-        for (model_id, kind), by_cot in pending.items():
-            tasks = [
-                Task(
-                    tuple(_cot_task(cots[cot], by_cot[cot], chunks) for cot in share),
-                    kind,
-                    study.rollouts.n if kind == "resample" else study.rollouts.forced,
-                    study.sampling,
-                    study.seed,
-                    study.engine.rows,
-                )
-                for share in shares(list(by_cot), context.engine.workers, _COTS_A_TASK)
-            ]
-            model = models.by_id(study)[model_id]
-            for unit_id, drawn in context.run(draw, tasks, model=models.sampling_spec(study, model)):
-                chunk = chunks[drawn.chunk_id]
-                cot = cots[chunk["cot_id"]]
-                rows = _rows(drawn, chunk, cot, truths[cot["problem_id"]], encoder, judge)
-                yield Finished(
-                    by_id[unit_id],
-                    {"rollouts": rows},
-                    {"model_id": model_id, "dtype": models.sampling_spec(study, model).dtype},
-                )
+        for cot in task.cots:
+            if not cot.at("resample"):
+                yield cot.cot_id, _rows(draw(loaded, replace(task, cots=(cot,)), "forced"), encoder, judge)
+        finished: dict[str, list[Drawn]] = defaultdict(list)
+        for drawn in draw(loaded, task, "resample"):
+            cot, own = drawn.cot, finished[drawn.cot.cot_id]
+            own.append(drawn)
+            if len(own) == len(cot.at("resample")):
+                forced = draw(loaded, replace(task, cots=(cot,)), "forced")
+                yield cot.cot_id, _rows(chain(finished.pop(cot.cot_id), forced), encoder, judge)
 
 
-def _cot_task(cot: Mapping[str, Any], units: Sequence[Unit], chunks: Mapping[str, Mapping[str, Any]]) -> CotTask:
-    starts = [chunks[unit.unit_id.split(".")[0]] for unit in units]
-    points = tuple(Point(chunk["chunk_id"], chunk["char_start"], chunk["token_start"]) for chunk in starts)
-    return CotTask(cot["cot_id"], cot["prompt"], cot["text"], cot["think_close"], tuple(cot["token_ids"]), points)
+@lru_cache(maxsize=1)
+def _encoder(name: str) -> SentenceEncoder:
+    """Loaded once a process."""
+    return load_encoder(name)
 
 
-def draw(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, Drawn]]:
-    """Runs in a worker: the rollouts of each chunk as soon as all of them are finished."""
+def draw(loaded: LoadedModel, task: Task, kind: str) -> Iterator[Drawn]:
+    """The rollouts of one kind at each point as soon as all of them are finished."""
     from backend.models.sampling import SampleRequest, SamplingParameters, sample
 
-    tokenizer = loaded.tokenizer
-    forced = task.kind == "forced"
-    sequences: dict[str, Sequence[int]] = {}
-    lengths, begun = {}, {}
+    forced = kind == "forced"
+    begins = {point.chunk_id: begin for cot in task.cots for point, begin in _begins(loaded.tokenizer, cot, kind)}
+    sequences = {begin.sequence_id: begin.sequence for begin in begins.values()}
+    asked = {}
     for cot in task.cots:
-        offsets = tokenizer(cot.prompt + cot.text, add_special_tokens=False, return_offsets_mapping=True)[
-            "offset_mapping"
-        ]
-        for point in cot.points:
-            # A token of the chunk before may hold the first characters of this one: they are part of what the rollout
-            # says.
-            written = max(offsets[point.token_start - 1][1] - len(cot.prompt), point.char_start)
-            begun[point.chunk_id] = cot.text[point.char_start : written]
-            if forced:
-                suffix = forced_suffix(cot.prompt + cot.text[: point.char_start], cot.think_close)
-                sequences[point.chunk_id] = (*cot.token_ids[: point.token_start], *encode(tokenizer, suffix))
-                begun[point.chunk_id] += suffix
-            lengths[point.chunk_id] = len(sequences[point.chunk_id]) if forced else point.token_start
-        if not forced:
-            sequences[cot.cot_id] = cot.token_ids
-    requests = [
-        SampleRequest(
-            rollout_id(point.chunk_id, task.kind, number),
-            point.chunk_id if forced else cot.cot_id,
-            lengths[point.chunk_id],
-            seed_for(task.seed, point.chunk_id, task.kind, number),
-        )
-        for cot in task.cots
-        for point in cot.points
-        for number in range(task.n)
-    ]
-    asked = {
-        request.request_id: (request, point.chunk_id, number)
-        for request, (point, number) in zip(
-            requests,
-            ((point, number) for cot in task.cots for point in cot.points for number in range(task.n)),
-            strict=True,
-        )
-    }
-    tags = {point.chunk_id: cot.think_close for cot in task.cots for point in cot.points}
-    sampling = task.sampling
-    parameters = SamplingParameters(
-        sampling.temperature, sampling.top_p, sampling.forced_max_tokens if forced else sampling.max_new_tokens
-    )
+        for point in cot.at(kind):
+            begin = begins[point.chunk_id]
+            for number in range(task.n[kind]):
+                seed = seed_for(task.seed, point.chunk_id, kind, number)
+                name = rollout_id(point.chunk_id, kind, number)
+                asked[name] = SampleRequest(name, begin.sequence_id, begin.length, seed), cot, point, number
+    longest = task.sampling.forced_max_tokens if forced else task.sampling.max_new_tokens
+    parameters = SamplingParameters(task.sampling.temperature, task.sampling.top_p, longest)
     done: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for drawn in sample(loaded, sequences, requests, parameters, rows=task.rows):
-        request, chunk, number = asked[drawn.request_id]
-        prefix = sequences[request.sequence_id][: request.prefix_length]
-        done[chunk].append(
+    for drawn in sample(loaded, sequences, [request for request, *_ in asked.values()], parameters, rows=task.rows):
+        request, cot, point, number = asked[drawn.request_id]
+        own, begin = done[point.chunk_id], begins[point.chunk_id]
+        written = continuation_text(
+            loaded.tokenizer, begin.sequence[: begin.length], drawn.token_ids, tag=cot.think_close
+        )
+        own.append(
             {
                 "rollout_id": drawn.request_id,
                 "sample": number,
                 "seed": request.seed,
                 "finish": drawn.finish,
                 "n_tokens": len(drawn.token_ids),
-                "text": begun[chunk] + continuation_text(tokenizer, prefix, drawn.token_ids, tag=tags[chunk]),
+                "text": begin.written + written,
             }
         )
-        if len(done[chunk]) == task.n:
-            rollouts = tuple(sorted(done.pop(chunk), key=lambda rollout: rollout["sample"]))
-            yield f"{chunk}.{task.kind}", Drawn(chunk, task.kind, rollouts)
+        if len(own) == task.n[kind]:
+            done.pop(point.chunk_id)
+            yield Drawn(cot, point, kind, tuple(sorted(own, key=lambda rollout: rollout["sample"])))
 
 
-def _rows(
-    drawn: Drawn, chunk: Mapping[str, Any], cot: Mapping[str, Any], truth: str, encoder: SentenceEncoder, judge: Judge
-) -> list[dict[str, Any]]:
-    before = cot["text"][: chunk["char_start"]]
-    answers = [
-        extract_answer(rollout["text"] if drawn.kind == "forced" else before + rollout["text"])
-        for rollout in drawn.rollouts
-    ]
-    verdicts = judge.judge([(answer, truth) for answer in answers])
-    firsts = [first_chunk(rollout["text"]) if drawn.kind == "resample" else None for rollout in drawn.rollouts]
-    similarities = similarity(encoder.encode, chunk["text"], firsts)
+@dataclass(frozen=True)
+class _Begin:
+    """What a rollout goes on from: the first `length` tokens of a sequence, `written` being what of the chunk's place
+    they hold already.
+    """
+
+    sequence_id: str
+    sequence: Sequence[int]
+    length: int
+    written: str
+
+
+def _begins(tokenizer: Any, cot: CotTask, kind: str) -> Iterator[tuple[Point, _Begin]]:
+    points = cot.at(kind)
+    if not points:
+        return
+    encoded = tokenizer(cot.prompt + cot.text, add_special_tokens=False, return_offsets_mapping=True)
+    for point in points:
+        # A token of the chunk before may hold the first characters of this one: they are part of what the rollout says.
+        end = encoded["offset_mapping"][point.token_start - 1][1] - len(cot.prompt)
+        written = cot.text[point.char_start : max(end, point.char_start)]
+        if kind == "forced":
+            suffix = forced_suffix(cot.prompt + cot.text[: point.char_start], cot.think_close)
+            sequence = (*cot.token_ids[: point.token_start], *encode(tokenizer, suffix))
+            yield point, _Begin(point.chunk_id, sequence, len(sequence), written + suffix)
+        else:
+            yield point, _Begin(cot.cot_id, cot.token_ids, point.token_start, written)
+
+
+def _rows(drawn: Iterable[Drawn], encoder: SentenceEncoder, judge: Judge) -> list[dict[str, Any]]:
+    return [row for one in drawn for row in _judged(one, encoder, judge)]
+
+
+def _judged(drawn: Drawn, encoder: SentenceEncoder, judge: Judge) -> list[dict[str, Any]]:
+    cot, point, forced = drawn.cot, drawn.point, drawn.kind == "forced"
+    texts = [rollout["text"] for rollout in drawn.rollouts]
+    answers = [extract_answer(text if forced else cot.text[: point.char_start] + text) for text in texts]
+    verdicts = judge.judge([(answer, cot.truth) for answer in answers])
+    firsts = [None if forced else first_chunk(text) for text in texts]
+    similarities = similarity(encoder.encode, cot.text[point.char_start : point.char_end], firsts)
     return [
         {
             **rollout,
-            "chunk_id": drawn.chunk_id,
-            "cot_id": cot["cot_id"],
+            "chunk_id": point.chunk_id,
+            "cot_id": cot.cot_id,
             "kind": drawn.kind,
             "resampled_chunk": first,
             "similarity": near,

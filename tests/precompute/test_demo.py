@@ -187,11 +187,14 @@ def test_rollouts_come_out_again_from_their_seeds(store, study, reader):
         cot=cot["cot_id"],
     )  # the chunk whose longest rollout is the shortest
     chunk = next(chunk for chunk in chunks if chunk["chunk_id"] == longest["chunk_id"][0])
-    point = rollouts.Point(chunk["chunk_id"], chunk["char_start"], chunk["token_start"])
-    asked = rollouts.CotTask(
-        cot["cot_id"], cot["prompt"], cot["text"], cot["think_close"], tuple(cot["token_ids"]), (point,)
+    point = rollouts.Point(
+        chunk["chunk_id"], chunk["char_start"], chunk["char_end"], chunk["token_start"], ("resample",)
     )
-    ((_, drawn),) = rollouts.draw(loaded, rollouts.Task((asked,), "resample", 4, study.sampling, study.seed, 128))
+    asked = rollouts.CotTask(
+        cot["cot_id"], cot["prompt"], cot["text"], cot["think_close"], tuple(cot["token_ids"]), "", (point,)
+    )
+    task = rollouts.Task((asked,), {"resample": 4}, study.sampling, study.seed, 128, study.rollouts.encoder)
+    (drawn,) = rollouts.draw(loaded, task, "resample")
     stored = store.frame(
         "SELECT rollout_id, seed, text FROM rollouts WHERE chunk_id = $c AND kind = 'resample'", c=chunk["chunk_id"]
     )

@@ -33,6 +33,19 @@ def test_a_raised_rule_changes_every_key_and_is_said_with_its_number_of_units():
     assert found.in_words() == "the rule of sweep was raised from 1 to 3: 1 units are computed again"
 
 
+def test_a_raised_rule_is_of_the_parts_of_an_earlier_format_too():
+    def in_parts(rule: int) -> SimpleNamespace:
+        return SimpleNamespace(
+            NAME="rollouts", RULE=rule, units=lambda _: [Unit("c", {}, (Unit("c.x", {}), Unit("c.y", {})))]
+        )
+
+    (old,), (new,) = units_of(in_parts(1), None), units_of(in_parts(2), None)
+    stored = {part.key for part in old.parts}
+    assert old.lacking(stored) is None and raised(in_parts(1), [old], stored) is None
+    assert [part.unit_id for part in new.lacking(stored).parts] == ["c.x", "c.y"], "all of it is left to do"
+    assert raised(in_parts(2), [new], stored).in_words().endswith("from 1 to 2: 1 units are computed again")
+
+
 def test_units_that_were_never_computed_are_no_units_of_an_older_rule():
     assert raised(stage(2), units_of(stage(2), None), set()) is None
     assert raised(stage(1), units_of(stage(1), None), keys(stage(1))) is None

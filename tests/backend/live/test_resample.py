@@ -237,12 +237,15 @@ def test_the_rollouts_are_those_that_the_study_would_have_drawn_next(study, read
     request = resample_request(study, chunk, half_width=1e-6, most=3, batch=2)
     found = result_of(resample(reader, request, Equal, encode))
     cot = study.cot_to_read(study.chunk_place(chunk)["cot_id"].iloc[0]).iloc[0]
-    points = tuple(Point(one.chunk_id, one.char_start, one.token_start) for one in request.text.chunks[:2])
+    points = tuple(
+        Point(one.chunk_id, one.char_start, one.char_end, one.token_start, ("resample",))
+        for one in request.text.chunks[:2]
+    )
     closing = study.frame("SELECT think_close FROM cots WHERE cot_id = $cot", cot=cot["cot_id"])["think_close"].iloc[0]
-    own = CotTask(cot["cot_id"], cot["prompt"], cot["text"], closing, tuple(cot["token_ids"]), points)
+    own = CotTask(cot["cot_id"], cot["prompt"], cot["text"], closing, tuple(cot["token_ids"]), "", points)
     sampling = StudySampling(temperature=1.0, top_p=1.0, max_new_tokens=16)
-    task = Task((own,), "resample", 6, sampling, request.seed, 16)
-    drawn = {one.chunk_id: one.rollouts for _, one in draw(reader.loaded, task)}
+    task = Task((own,), {"resample": 6}, sampling, request.seed, 16, "")
+    drawn = {one.point.chunk_id: one.rollouts for one in draw(reader.loaded, task, "resample")}
     for name, rollouts in drawn.items():
         live_rows = [row for row in found["samples"] if row["chunk_id"] == name]
         columns = ("sample", "seed", "text", "finish", "n_tokens")

@@ -1,0 +1,136 @@
+"""Rollouts are one unit a CoT; those of studies that have one a chunk and kind count, and only what they lack is
+sampled.
+"""
+
+import shutil
+from contextlib import closing
+
+import pandas as pd
+import pytest
+
+from backend.models import embedded
+from backend.store.store import Store
+from backend.store.unit_files import StudyFolder
+from precompute.stages import activations, chunks, cots, problems, rollouts
+from precompute.units import Context, Unit
+from tests.precompute.test_pipeline import run, tiny_study
+
+BEFORE = {stage.NAME for stage in (problems, cots, chunks, activations)}
+
+pytestmark = [
+    pytest.mark.embedded,
+    pytest.mark.skipif(not embedded.is_ready(), reason="the sentence encoder is not in the cache; `make model`"),
+]
+
+
+def run_to_rollouts(study, folder) -> str:
+    from precompute.stages import STAGES
+
+    return run(study, folder, without=tuple({stage.NAME for stage in STAGES} - BEFORE - {rollouts.NAME}))
+
+
+@pytest.fixture(scope="module")
+def study(tiny_folder):
+    return tiny_study(str(tiny_folder("llama")), sampling={"samples": 2, "max_new_tokens": 24})
+
+
+@pytest.fixture(scope="module")
+def new(study, tmp_path_factory):
+    """The study's folder as it is written today."""
+    folder = StudyFolder(tmp_path_factory.mktemp("new") / "tiny")
+    run_to_rollouts(study, folder)
+    return folder
+
+
+@pytest.fixture
+def old(study, new, tmp_path):
+    """`old(share)`: the same study as it was once, with so many of its units of rollouts."""
+
+    def made(n_lost: int = 0) -> StudyFolder:
+        folder = StudyFolder(shutil.copytree(new.path, tmp_path / f"lacks{n_lost}"))
+        stored = rows(folder)
+        with closing(Store(folder.path)) as store:
+            parts = [part for unit in rollouts.units(Context(study, "r", store, print)) for part in unit.parts]
+        with folder.writing("test") as writer:
+            writer.keep_only(rollouts.NAME, set())
+            for part in parts[n_lost:]:
+                chunk, kind = part.unit_id.split(".")
+                own = stored[(stored["chunk_id"] == chunk) & (stored["kind"] == kind)]
+                writer.add(
+                    rollouts.NAME,
+                    part.key,
+                    {"rollouts": own.astype(object).where(own.notna(), None).to_dict("records")},
+                )
+        lines = folder.manifest.read_text().splitlines(keepends=True)
+        new_line = [
+            line
+            for line in lines
+            if '"stage":"rollouts"' in line
+            and '"kind":"unit"' in line
+            and "." not in line.split('"key":"')[1].split("@")[0]
+        ]
+        folder.manifest.write_text("".join(line for line in lines if line not in new_line))
+        return folder
+
+    return made
+
+
+def rows(folder) -> pd.DataFrame:
+    with closing(Store(folder.path)) as store:
+        return store.frame("SELECT * FROM rollouts ORDER BY rollout_id")
+
+
+def test_a_cot_is_one_unit_with_every_kind_at_every_chunk(study, new):
+    keys = new.ledger().keys(rollouts.NAME)
+    found = rows(new)
+    assert {key.split("@")[0] for key in keys} == set(found["cot_id"]) and len(keys) == study.rollouts.cots
+    n = found.groupby(["chunk_id", "kind"]).size().unstack()
+    assert (n["resample"] == study.rollouts.n).all() and (n["forced"] == study.rollouts.forced).all()
+    assert "2 CoT units, all done" in run_to_rollouts(study, new)
+
+
+def test_old_units_that_are_all_there_count_and_nothing_is_sampled(study, new, old, monkeypatch):
+    folder = old()
+    before = folder.ledger().keys(rollouts.NAME)
+    assert all("." in key for key in before) and len(before) > 2
+    monkeypatch.setattr(rollouts, "draw", lambda *_: pytest.fail("something was sampled"))
+    assert "2 CoT units, all done" in run_to_rollouts(study, folder)
+    assert folder.ledger().keys(rollouts.NAME) == before and not folder.ledger().retired
+    pd.testing.assert_frame_equal(rows(folder), rows(new))
+
+
+@pytest.mark.parametrize("n_lost", [1, 2, 3])
+def test_of_a_cot_with_some_old_units_only_what_lacks_is_sampled_and_the_whole_is_one_unit(
+    study, new, old, n_lost, monkeypatch
+):
+    folder, drawn, draw = old(n_lost), [], rollouts.draw
+
+    def watched(loaded, task, kind):
+        for one in draw(loaded, task, kind):
+            drawn.append((one.point.chunk_id, kind))
+            yield one
+
+    monkeypatch.setattr(rollouts, "draw", watched)
+    run_to_rollouts(study, folder)
+    assert len(drawn) == n_lost
+    whole = [key for key in folder.ledger().keys(rollouts.NAME) if "." not in key.split("@")[0]]
+    assert {key.split("@")[0] for key in whole} == {chunk.rsplit("_", 1)[0] for chunk, _ in drawn}
+    pd.testing.assert_frame_equal(rows(folder), rows(new))
+    assert "all done" in run_to_rollouts(study, folder).splitlines()[-1]
+    pd.testing.assert_frame_equal(rows(folder), rows(new))
+
+
+def test_the_key_of_an_old_unit_is_rebuilt_exactly():
+    sampling = {"samples": 2, "temperature": 0.6, "top_p": 0.95, "max_new_tokens": 128, "forced_max_tokens": 16}
+    inputs = {"sampling": sampling, "seed": 3, "encoder": "embedded:all-MiniLM-L6-v2", "chunks": 1, "n": 4}
+    assert Unit("c75293fe171fa_0002.resample", inputs).key == "c75293fe171fa_0002.resample@0061685583a5e8f0"
+
+
+def test_a_unit_counts_through_its_parts_until_it_has_a_line_of_its_own():
+    parts = Unit("a.x", {}), Unit("a.y", {})
+    whole = Unit("a", {}, parts)
+    x, y = (part.key for part in parts)
+    assert whole.keys({x}) == {whole.key, x, y} and whole.keys({x, whole.key}) == {whole.key}
+    assert whole.lacking({x, y}) is None and whole.lacking({whole.key}) is None
+    assert whole.lacking({x}).parts == parts[1:] and whole.lacking(set()).key == whole.key
+    assert Unit("b", {}).lacking(set()) is not None
