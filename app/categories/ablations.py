@@ -10,7 +10,7 @@ from app.figures.crosscoder import ablation_effects
 from app.shared import chosen_dictionary
 from app.shared.views import Here
 from app.shell import keys, selection, studies
-from app.shell.missing import Missing, command, say
+from app.shell.missing import say, undone
 from app.shell.numbers import interval, number
 from backend.store.store import Store
 
@@ -25,8 +25,7 @@ def draw(here: Here, store: Store) -> None:
         return
     rows = studies.ask(store.feature_ablations, dictionary_id=dictionary.dictionary_id)
     if rows.empty:
-        what = "No features have been zeroed yet, so what the target words lose without them is unknown."
-        say(Missing(what, command(store.path, "ablations")))
+        say(undone(store.path, "ablations"))
         return
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         measure = selection.pick(

@@ -9,7 +9,7 @@ from app.shared import chosen_dictionary, feature_rows
 from app.shared.clicks import picked_row
 from app.shared.views import Here
 from app.shell import keys, selection, studies
-from app.shell.missing import Missing, command, say
+from app.shell.missing import say, undone
 from app.shell.numbers import number
 from backend.cot.reasoning import TARGETS
 from backend.statistics.intervals import wilson
@@ -25,7 +25,7 @@ def draw(here: Here, store: Store) -> None:
     rates = studies.ask(store.category_frequencies, dictionary_id=dictionary.dictionary_id, scheme=on)
     if rates.empty:
         if studies.ask(store.features, dictionary_id=dictionary.dictionary_id).empty:
-            say(Missing("Its features have not been measured yet.", command(store.path, "features")))
+            say(undone(store.path, "features"))
         else:
             st.caption("No CoT of the study has a target word, so nothing is known of what fires there.")
         return

@@ -21,7 +21,7 @@ from app.shared.clicks import marks, picked_row
 from app.shared.views import Here
 from app.shared.waiting import place_in_line
 from app.shell import keys, navigation, selection, studies
-from app.shell.missing import Missing, PageEnds, command, no_tokens, say_and_end
+from app.shell.missing import Missing, PageEnds, command, no_tokens, say_and_end, undone
 from app.shell.numbers import number
 from app.shell.untrusted import one_line, show
 from backend.cot.chunking import chunk_spans, token_spans
@@ -105,7 +105,7 @@ def _chosen_text(store: Store, dictionary: pd.Series) -> Shown:
 def _no_codes(store: Store, where: ChosenChunk) -> Missing:
     if store.chunk_spans(where.cot)["token_start"].isna().all():
         return no_tokens(store.path)
-    return Missing("This chain of thought has no codes of this dictionary yet.", command(store.path, "codes"))
+    return undone(store.path, "codes")
 
 
 def _forget_token() -> None:

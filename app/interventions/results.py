@@ -24,6 +24,7 @@ from backend.crosscoder.accuracy import compare_arms, summarise_arms
 from backend.crosscoder.trials import BASE, change_of
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
+from backend.schema.tables import FILLED
 from backend.store.intervention_queries import Interventions
 from backend.store.store import Store
 
@@ -185,7 +186,7 @@ def anything_asked(here: Here) -> Missing | None:
     rows = Interventions(here.store.path).asked()
     if (rows["dictionary_id"] == here.dictionary.dictionary_id).any():
         return None
-    return Missing("Nothing was asked of this dictionary yet: the page Interventions asks.", None)
+    return Missing(FILLED["interventions"].none, None)
 
 
 def draw(here: Here, store: Store) -> None:

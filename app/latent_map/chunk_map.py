@@ -12,7 +12,7 @@ from app.shared.chosen_chunk import ChosenChunk
 from app.shared.clicks import boxes, chunk_ids, lassos
 from app.shared.views import Here
 from app.shell import keys, navigation, selection, studies
-from app.shell.missing import Missing, command, no_activations
+from app.shell.missing import Missing, no_activations, undone
 from app.shell.untrusted import show_exactly
 from app.shell.vocabulary import METHODS, metric_choice
 from backend.store.store import Store
@@ -61,7 +61,7 @@ def a_map(here: Here) -> Missing | None:
     store = here.store
     if len(store.maps()):
         return None
-    unmapped = Missing("The activations have not been mapped yet.", command(store.path, "maps"))
+    unmapped = undone(store.path, "maps")
     return no_activations(store.coverage().iloc[0], store.path) if store.activation_places().empty else unmapped
 
 

@@ -39,7 +39,7 @@ def draw_accuracy(here: Here, store: Store) -> None:
 
 
 def what_is_missing(here: Here) -> list[Missing]:
-    return missing(here.store.coverage().iloc[0], here.store.path)
+    return missing(here.store)
 
 
 def anything_missing(here: Here) -> Missing | None:

@@ -13,6 +13,7 @@ from app.shell import keys, studies
 from app.shell.missing import Missing
 from app.shell.progress import duration
 from app.shell.untrusted import one_line, show, show_exactly
+from backend.schema.tables import FILLED
 from backend.store.store import Store
 
 _KINDS = {"lora": "as a low-rank adapter (LoRA)"}
@@ -34,7 +35,7 @@ _RECIPE = {
 
 def a_training(here: Here) -> Missing | None:
     """A training of a model, kept in this study."""
-    return None if len(here.store.training_runs()) else Missing("No model was trained for this study.", None)
+    return None if len(here.store.training_runs()) else Missing(FILLED["training"].none, None)
 
 
 def draw(here: Here, store: Store) -> None:

@@ -9,7 +9,7 @@ import streamlit as st
 from app.shared import chosen_stream
 from app.shared.clicks import marks
 from app.shell import navigation, selection, studies
-from app.shell.missing import Missing, command, no_tokens, study_file, there
+from app.shell.missing import Missing, command, no_tokens, study_file, there, undone
 from app.shell.untrusted import one_line, show
 from backend.store.store import Store
 
@@ -136,7 +136,7 @@ def no_dictionary(store: Store) -> Missing:
     file = study_file(store.path)
     asked = file is not None and "crosscoder" in tomllib.loads(file.read_text(encoding="utf-8"))
     if asked:
-        return Missing("This study has no dictionary of activations yet.", command(store.path, "crosscoder"))
+        return undone(store.path, "crosscoder")
     return Missing(
         "This study has no dictionary of activations. Name a base and a distilled model (or one model alone, for an"
         f" autoencoder) under [[models]] in its study file, add a section [crosscoder] ({_README}), and run it again:",

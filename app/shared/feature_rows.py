@@ -3,7 +3,7 @@
 import pandas as pd
 
 from app.shell import studies
-from app.shell.missing import Missing, command
+from app.shell.missing import Missing, undone
 from backend.crosscoder.class_counts import scaling_share
 from backend.store.labels import labels
 from backend.store.store import Store
@@ -16,7 +16,7 @@ def find(store: Store, dictionary: pd.Series) -> pd.DataFrame | Missing:
     name = dictionary.dictionary_id
     rows = studies.ask(store.features, dictionary_id=name)
     if rows.empty:
-        return Missing("Its features have not been measured yet.", command(store.path, "features"))
+        return undone(store.path, "features")
     rows = rows.merge(studies.ask(store.reasoning_categories, dictionary_id=name), on="feature", how="left")
     rows = rows.merge(labels(store.path, name)[["feature", "label"]], on="feature", how="left")
     return rows.assign(share_eps=scaling_share(rows["nu_eps"]), share_r=scaling_share(rows["nu_r"]))

@@ -9,7 +9,7 @@ import pandas as pd
 
 from app.shared import chosen_stream
 from app.shell import selection, studies
-from app.shell.missing import Missing, command, no_activations, say, say_and_end
+from app.shell.missing import no_activations, say, say_and_end, undone
 from app.shell.vocabulary import direction_order, direction_words, position_words, studied_words
 from backend.geometry.direction_kinds import DIRECTION_KINDS
 from backend.models.interventions import PLACES, UNITS
@@ -22,7 +22,7 @@ def known_columns(store: Store) -> pd.DataFrame:
     found = studies.ask(store.geometry_choices)
     found = found[found["n_known"] > 0]
     if (found["layer"] == NO_LAYER).all():
-        unsteered = Missing("No chunk has been steered, so no steepness is known.", command(store.path, "sweep"))
+        unsteered = undone(store.path, "sweep")
         what = no_activations(store.coverage().iloc[0], store.path) if store.activation_places().empty else unsteered
         if found.empty:
             say_and_end(what)

@@ -10,6 +10,8 @@ import streamlit as st
 
 from app.shell import studies
 from backend.root import PRECOMPUTE, ROOT, RUN
+from backend.schema.tables import FILLED, Filled
+from backend.store.store import Store
 
 T = TypeVar("T")
 
@@ -40,40 +42,36 @@ def no_tokens(path: Path) -> Missing:
     )
 
 
-def missing(coverage: pd.Series, path: Path) -> list[Missing]:
-    """What later stages have not done yet, in the order they run. `coverage` is the row of `Queries.coverage`."""
-    c = coverage
-    steps = [
-        ("problems", c.problems == 0, "no problems"),
-        ("cots", c.problems > 0 and c.cots == 0, f"none of the {c.problems} problems has a chain of thought"),
-        ("chunks", c.cots_in_chunks < c.cots, f"{c.cots - c.cots_in_chunks} of {c.cots} CoTs are not cut into chunks"),
-        ("categories", c.tagged < c.chunks, f"{c.chunks - c.tagged} of {c.chunks} chunks have no category"),
+def missing(store: Store) -> list[Missing]:
+    """What stages that every study runs have not done yet, in their order."""
+    found = [
+        Missing(words, command(store.path, row.stage))
+        for row in store.progress().itertuples()
+        if (words := _left(FILLED[row.stage], row.done, row.wanted)) is not None
     ]
-    if c.chunks_with_tokens:
-        steps += [
-            ("rollouts", c.resampled == 0, f"none of the {c.chunks} chunks has rollouts"),
-            (
-                "importance",
-                c.computed_importance < c.resampled_with_answers,
-                _lag(c.computed_importance, c.resampled, "importance", "resampled "),
-            ),
-            (
-                "activations",
-                c.with_activations < c.chunks_with_tokens,
-                _lag(c.with_activations, c.chunks_with_tokens, "activation"),
-            ),
-            ("maps", c.mapped_layers < c.layers, f"{c.layers - c.mapped_layers} of {c.layers} layers have no map"),
-            ("sweep", c.steered == 0, "no chunk has been steered, so there is no KL(β) and no steepness"),
-        ]
-    found = [Missing(_sentence(words), command(path, stage)) for stage, lacks, words in steps if lacks]
-    return found + ([no_tokens(path)] if c.chunks and not c.chunks_with_tokens else [])
+    return found + ([no_tokens(store.path)] if _is_text(store.coverage().iloc[0]) else [])
+
+
+def _left(filled: Filled, done: int, wanted: int) -> str | None:
+    if done >= wanted:
+        return None
+    if not done:
+        return filled.none
+    return filled.some and filled.some.format(left=wanted - done, of=wanted)
+
+
+def undone(path: Path, stage: str) -> Missing:
+    """That nothing of a stage is there, in the stage's own words, and the command that does it."""
+    return Missing(FILLED[stage].none, command(path, stage))
 
 
 def no_activations(coverage: pd.Series, path: Path) -> Missing:
     """Why a study has none, and what to run."""
-    if coverage.chunks and not coverage.chunks_with_tokens:
-        return no_tokens(path)
-    return Missing("This study has no activations yet.", command(path, "activations"))
+    return no_tokens(path) if _is_text(coverage) else undone(path, "activations")
+
+
+def _is_text(coverage: pd.Series) -> bool:
+    return bool(coverage.chunks and not coverage.chunks_with_tokens)
 
 
 def no_rollouts(coverage: pd.Series, path: Path, *, has_tokens: bool) -> Missing:
@@ -86,7 +84,7 @@ def no_rollouts(coverage: pd.Series, path: Path, *, has_tokens: bool) -> Missing
             " Raise `cots` under [rollouts] in the study file, and run it again.",
             command(path),
         )
-    return Missing("Nothing has been resampled yet: no rollouts, no importance.", command(path, "rollouts"))
+    return undone(path, "rollouts")
 
 
 def command(path: Path, stage: str | None = None) -> str:
@@ -133,11 +131,3 @@ def say(what: Missing) -> None:
         st.text(what.what)
         if what.command:
             st.code(what.command, language="bash", wrap_lines=True)
-
-
-def _lag(done: int, wanted: int, what: str, which: str = "") -> str:
-    return f"{wanted - done} of {wanted} {which}chunks have no {what}"
-
-
-def _sentence(words: str) -> str:
-    return words[0].upper() + words[1:] + "."

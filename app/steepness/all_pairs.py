@@ -14,7 +14,7 @@ from app.shared.geometry_columns import place_in_words
 from app.shared.statistics_cache import pairs_of
 from app.shared.views import Here
 from app.shell import keys, selection
-from app.shell.missing import Missing, command
+from app.shell.missing import Missing, undone
 from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import CONVENTIONS, column, metric_choice, studied_words
 from app.steepness import one_pair
@@ -38,11 +38,7 @@ def tested(here: Here) -> Missing | None:
     """Pairs of geometry and importance that were tested."""
     if len(pairs_of(here.store)):
         return None
-    return Missing(
-        "The pairs of this study have not been tested, so what relates to importance is only known one pair at a time."
-        " Put a table [geometry] into the study file where it has none, and run it:",
-        command(here.store.path, "evidence"),
-    )
+    return undone(here.store.path, "evidence")
 
 
 def draw(here: Here, store: Store) -> None:

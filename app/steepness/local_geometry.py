@@ -22,7 +22,7 @@ from app.shared.clicks import go_to_clicked
 from app.shared.geometry_columns import known_columns, pick_column
 from app.shared.views import Here
 from app.shell import keys, selection, studies
-from app.shell.missing import Missing, PageEnds, command, say
+from app.shell.missing import Missing, PageEnds, say, undone
 from app.shell.numbers import interval, number
 from app.shell.untrusted import show
 from app.shell.vocabulary import direction_order, direction_words, studied_words, unit_words
@@ -36,11 +36,7 @@ _DRAWN = ("steepness", "amplitude", "fisher_steepness")  # side by side
 
 def not_computed(store: Store) -> Missing:
     """What to do where a study has no exact geometry."""
-    return Missing(
-        "Exact geometry has not been computed for this study: Fisher steepness, tr(G)/2d, eigenvalues, dimension,"
-        " before and after are unknown. Put a table [geometry] into the study file, and run it:",
-        command(store.path, "geometry"),
-    )
+    return undone(store.path, "geometry")
 
 
 # One chunk

@@ -15,17 +15,38 @@ VECTOR, REALS, INTS, TEXTS = pa.list_(pa.float32()), pa.list_(pa.float64()), pa.
 
 
 @dataclass(frozen=True)
+class Filled:
+    """Which stage fills a table, and the words of a page where it has not.
+
+    `none` is said where nothing of it is there. A stage that every study runs also says `of`, SQL of the number of
+    things that it is for, and `done`, of how many of them it has done; where that is fewer, and not none, the page says
+    `some` with {left} and {of} put in.
+    """
+
+    stage: str
+    none: str
+    of: str | None = None
+    done: str | None = None
+    some: str | None = None
+
+
+@dataclass(frozen=True)
 class Table:
-    """`columns` maps a name to (type, meaning); `key` is unique and is the order rows are stored in."""
+    """`columns` maps a name to (type, meaning); `key` is unique and is the order rows are stored in. `filled` has one
+    entry for each stage whose first table this is.
+    """
 
     key: tuple[str, ...]
     columns: dict[str, tuple[pa.DataType, str]]
     about: str
+    filled: tuple[Filled, ...] = ()
 
     @property
     def arrow(self) -> pa.Schema:
         return pa.schema([(name, kind) for name, (kind, _) in self.columns.items()])
 
+
+_READ = "SELECT count(*) FROM chunks WHERE token_start IS NOT NULL"  # chunks whose tokens a model has
 
 TABLES: dict[str, Table] = {
     "runs": Table(
@@ -80,6 +101,7 @@ TABLES: dict[str, Table] = {
             ),
         },
         "one row a problem",
+        filled=(Filled("problems", "There are no problems.", of="SELECT 1", done="SELECT count(*) > 0 FROM problems"),),
     ),
     "cots": Table(
         ("cot_id",),
@@ -108,6 +130,14 @@ TABLES: dict[str, Table] = {
             "grader": (TEXT, "judge and version"),
         },
         "one row a sampled chain of thought",
+        filled=(
+            Filled(
+                "cots",
+                "No problem has a chain of thought yet.",
+                of="SELECT count(*) FROM problems",
+                done="SELECT count(*) FROM cots",
+            ),
+        ),
     ),
     "prompts": Table(
         ("prompt_name", "model_id"),
@@ -157,6 +187,16 @@ TABLES: dict[str, Table] = {
             "token_end": (INT, "exclusive"),
         },
         "one row a sentence of a CoT",
+        filled=(
+            Filled(
+                "chunks",
+                "No chain of thought is cut into chunks yet.",
+                of="SELECT count(*) FROM cots",
+                done="SELECT count(DISTINCT cot_id) FROM chunks",
+                some="{left} of {of} CoTs are not cut into chunks.",
+            ),
+            Filled("tokens", "No model of the study has read the imported chains of thought."),
+        ),
     ),
     "categories": Table(
         ("chunk_id", "source", "rank"),
@@ -168,6 +208,15 @@ TABLES: dict[str, Table] = {
             "score": (REAL, "probability of the tag; NULL where the source gives none"),
         },
         "one row a chunk, source and tag",
+        filled=(
+            Filled(
+                "categories",
+                "No chunk has a category yet.",
+                of="SELECT count(*) FROM chunks",
+                done="SELECT count(DISTINCT chunk_id) FROM categories",
+                some="{left} of {of} chunks have no category.",
+            ),
+        ),
     ),
     "rollouts": Table(
         ("rollout_id",),
@@ -191,6 +240,14 @@ TABLES: dict[str, Table] = {
             "n_tokens": (INT, "sampled tokens; NULL when unknown"),
         },
         "one row a resampled continuation",
+        filled=(
+            Filled(
+                "rollouts",
+                "Nothing has been resampled yet: no rollouts, no importance.",
+                of=_READ,
+                done="SELECT count(DISTINCT chunk_id) FROM rollouts",
+            ),
+        ),
     ),
     "answer_clusters": Table(
         ("cot_id", "answer"),
@@ -224,6 +281,16 @@ TABLES: dict[str, Table] = {
             "reason": (TEXT, "why what was written is no value; NULL elsewhere"),
         },
         "one row a chunk, metric and convention",
+        filled=(
+            Filled(
+                "importance",
+                "No chunk has an importance yet.",
+                of="SELECT count(DISTINCT chunk_id) FROM rollouts WHERE answer IS NOT NULL",
+                done="SELECT count(DISTINCT chunk_id) FROM importance WHERE convention <> 'published'",
+                some="{left} of {of} resampled chunks with an answer have no importance.",
+            ),
+            Filled("resilience", "It is not known yet how often a chunk's content returns in its rollouts."),
+        ),
     ),
     "step_importance": Table(
         ("source_chunk_id", "target_chunk_id", "convention"),
@@ -246,6 +313,15 @@ TABLES: dict[str, Table] = {
             "n_tokens": (INT, "tokens averaged"),
         },
         "one row a chunk and layer",
+        filled=(
+            Filled(
+                "activations",
+                "This study has no activations yet.",
+                of=_READ,
+                done="SELECT count(DISTINCT chunk_id) FROM activations",
+                some="{left} of {of} chunks have no activation.",
+            ),
+        ),
     ),
     "maps": Table(
         ("model_id", "layer", "method"),
@@ -263,6 +339,15 @@ TABLES: dict[str, Table] = {
             "explained_variance": (REALS, "PCA: share for each component; NULL for UMAP"),
         },
         "one row a fitted map",
+        filled=(
+            Filled(
+                "maps",
+                "The activations have not been mapped yet.",
+                of="SELECT count(DISTINCT (model_id, layer)) FROM activations",
+                done="SELECT count(DISTINCT (model_id, layer)) FROM maps",
+                some="{left} of {of} layers have no map.",
+            ),
+        ),
     ),
     "projections": Table(
         ("chunk_id", "model_id", "layer", "method"),
@@ -318,6 +403,14 @@ TABLES: dict[str, Table] = {
             "n_tokens": (INT, "tokens averaged"),
         },
         "one row a chunk, direction, layer and position",
+        filled=(
+            Filled(
+                "sweep",
+                "No chunk has been steered, so there is no KL(β) and no steepness.",
+                of=_READ,
+                done="SELECT count(DISTINCT chunk_id) FROM kl_curves",
+            ),
+        ),
     ),
     "steepness": Table(
         ("curve_id",),
@@ -417,6 +510,7 @@ TABLES: dict[str, Table] = {
             "commit": (TEXT, "commit of this code, with + when files were changed; NULL outside a checkout"),
         },
         "one row a training of a model or of a dictionary, finished or not",
+        filled=(Filled("training", "No model was trained for this study."),),
     ),
     "training_metrics": Table(
         ("training_id", "metric", "step"),
@@ -455,6 +549,7 @@ TABLES: dict[str, Table] = {
             "parameters": (TEXT, "JSON: settings, texts, or what its file says"),
         },
         "one row a crosscoder of two models, or a sparse autoencoder of one",
+        filled=(Filled("crosscoder", "This study has no dictionary of activations yet."),),
     ),
     "dictionary_fits": Table(
         ("dictionary_id", "model_id"),
@@ -484,6 +579,11 @@ TABLES: dict[str, Table] = {
         },
         "one row a dictionary, model and CoT, of those drawn: next-token losses with the reconstruction spliced in, and"
         " the two baselines",
+        filled=(
+            Filled(
+                "splices", "It is not known yet what the models lose when they read this dictionary's reconstruction."
+            ),
+        ),
     ),
     "features": Table(
         ("dictionary_id", "feature"),
@@ -524,6 +624,7 @@ TABLES: dict[str, Table] = {
             "top_category_lift": (REAL, "frequency on chunks of that tag over its frequency on all tagged chunks"),
         },
         "one row a feature, measured on the study's CoTs without their prompts",
+        filled=(Filled("features", "Its features have not been measured yet."),),
     ),
     "feature_categories": Table(
         ("dictionary_id", "feature", "scheme", "category"),
@@ -616,6 +717,7 @@ TABLES: dict[str, Table] = {
         },
         "one row a dictionary and CoT: the codes of all its tokens, prompt included, but the first, both models reading"
         " the same tokens",
+        filled=(Filled("codes", "This chain of thought has no codes of this dictionary yet."),),
     ),
     "feature_interventions": Table(
         ("intervention_id",),
@@ -641,6 +743,7 @@ TABLES: dict[str, Table] = {
             "commit": (TEXT, "commit of this code, with + when files were changed; NULL outside a checkout"),
         },
         "one row a change of features whose effect on accuracy was asked for, be its samples there already or not",
+        filled=(Filled("interventions", "Nothing was asked of this dictionary yet: the page Interventions asks."),),
     ),
     "feature_intervention_arms": Table(
         ("intervention_id", "model_id", "arm"),
@@ -737,6 +840,11 @@ TABLES: dict[str, Table] = {
             "parameters": (TEXT, "JSON: layer, most targets, most of a CoT, sets of random, bootstrap draws"),
         },
         "one row a model of the pair, reasoning category, choice of features, control and measure: the ablation effect",
+        filled=(
+            Filled(
+                "ablations", "No features have been zeroed yet, so what the target words lose without them is unknown."
+            ),
+        ),
     ),
     "fisher": Table(
         ("curve_id",),
@@ -756,6 +864,14 @@ TABLES: dict[str, Table] = {
             "n_tokens": (INT, "tokens averaged"),
         },
         "one row a chunk, direction, layer and position: the exact steepness at β = 0",
+        filled=(
+            Filled(
+                "geometry",
+                "Exact geometry has not been computed for this study: Fisher steepness, tr(G)/2d,"
+                " eigenvalues, dimension, before and after are unknown. Put a table [geometry] into the"
+                " study file, and run it:",
+            ),
+        ),
     ),
     "local_geometry": Table(
         ("chunk_id", "model_id", "layer", "position", "unit"),
@@ -845,6 +961,12 @@ TABLES: dict[str, Table] = {
             "residual_norm": (REAL, "norm of the chunk activation"),
         },
         "one row a chunk and layer: the cloud of chunk activations around it",
+        filled=(
+            Filled(
+                "neighbourhoods",
+                "The clouds around the chunks have not been measured yet: no dimension, no curvature, no density.",
+            ),
+        ),
     ),
     "before_after": Table(
         ("chunk_id", "direction_id", "side", "unit", "beta"),
@@ -866,6 +988,7 @@ TABLES: dict[str, Table] = {
             "noise_floor": (REAL, "of the rest of the CoT, nats; NULL where unknown"),
         },
         "one row a chunk, direction, side and magnitude: steering just before a chunk against just after it",
+        filled=(Filled("before_after", "No chunk has been steered just before and just after it yet."),),
     ),
     "associations": Table(
         ("x", "kind", "model_id", "layer", "position", "unit", "metric", "convention", "subset"),
@@ -946,8 +1069,18 @@ TABLES: dict[str, Table] = {
         },
         "one row a pair of a geometry column and an importance metric: does one fall or rise with the other; q, which"
         " rests on all pairs of the study, is added when they are read",
+        filled=(
+            Filled(
+                "evidence",
+                "The pairs of this study have not been tested, so what relates to importance is only known"
+                " one pair at a time. Put a table [geometry] into the study file where it has none, and run"
+                " it:",
+            ),
+        ),
     ),
 }
+
+FILLED = {filled.stage: filled for table in TABLES.values() for filled in table.filled}
 
 
 def as_document() -> str:
@@ -971,7 +1104,8 @@ def as_document() -> str:
         lines = [
             f"## `{name}`",
             "",
-            f"{table.about[0].upper()}{table.about[1:]}. Key: {', '.join(f'`{column}`' for column in table.key)}.",
+            f"{table.about[0].upper()}{table.about[1:]}. Key: {', '.join(f'`{column}`' for column in table.key)}."
+            + "".join(f" Stage: {filled.stage}." for filled in table.filled[:1]),
             "",
             "| column | type | meaning |",
             "| --- | --- | --- |",

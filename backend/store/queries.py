@@ -4,6 +4,8 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from backend.schema.tables import TABLES
+
 
 class _HasFrame(Protocol):
     def frame(self, sql: str, **values: Any) -> pd.DataFrame: ...
@@ -20,25 +22,25 @@ class Queries:
         return self.frame("SELECT " + ", ".join(f"(SELECT count(*) FROM {name}) AS {name}" for name in tables))
 
     def coverage(self: _HasFrame) -> pd.DataFrame:
-        """One row: how far each stage has come, in CoTs, chunks or layers.
-
-        A stage is whole where its count equals the one before it.
-        """
+        """One row: CoTs, those with rollouts, chunks, and those whose tokens a model has."""
         return self.frame(
-            "SELECT (SELECT count(*) FROM problems) AS problems, (SELECT count(*) FROM cots) AS cots, "
-            "(SELECT count(DISTINCT cot_id) FROM chunks) AS cots_in_chunks, (SELECT count(*) FROM chunks) AS chunks, "
-            "(SELECT count(*) FROM chunks WHERE token_start IS NOT NULL) AS chunks_with_tokens, "
-            "(SELECT count(DISTINCT chunk_id) FROM categories) AS tagged, "
-            "(SELECT count(DISTINCT chunk_id) FROM rollouts) AS resampled, "
-            "(SELECT count(DISTINCT chunk_id) FROM rollouts WHERE answer IS NOT NULL) AS resampled_with_answers, "
-            "(SELECT count(DISTINCT cot_id) FROM rollouts) AS cots_resampled, "
-            "(SELECT count(DISTINCT chunk_id) FROM importance WHERE convention <> 'published') AS computed_importance, "
-            "(SELECT count(DISTINCT chunk_id) FROM importance WHERE convention = 'published') AS published_importance, "
-            "(SELECT count(DISTINCT chunk_id) FROM activations) AS with_activations, "
-            "(SELECT count(DISTINCT (model_id, layer)) FROM activations) AS layers, "
-            "(SELECT count(DISTINCT (model_id, layer)) FROM maps) AS mapped_layers, "
-            "(SELECT count(DISTINCT chunk_id) FROM kl_curves) AS steered"
+            "SELECT (SELECT count(*) FROM cots) AS cots, (SELECT count(DISTINCT cot_id) FROM rollouts) AS"
+            " cots_resampled, (SELECT count(*) FROM chunks) AS chunks, (SELECT count(*) FROM chunks WHERE token_start"
+            " IS NOT NULL) AS chunks_with_tokens"
         )
+
+    def progress(self: _HasFrame) -> pd.DataFrame:
+        """One row a stage that every study runs, in the order of their tables: how many things it is for (`wanted`),
+        and for how many of them it is `done`.
+        """
+        counted = [filled for table in TABLES.values() for filled in table.filled if filled.of]
+        return self.frame(
+            " UNION ALL ".join(
+                f"SELECT {n} AS n, '{one.stage}' AS stage, ({one.of})::BIGINT AS wanted, ({one.done})::BIGINT AS done"
+                for n, one in enumerate(counted)
+            )
+            + " ORDER BY n"
+        ).drop(columns="n")
 
     def models(self: _HasFrame) -> pd.DataFrame:
         """One row a model, with how many CoTs it wrote; a distilled model after its base."""

@@ -1,5 +1,6 @@
 """The stages in the order in which they run: each sees the rows of those before it."""
 
+from backend.schema.tables import FILLED
 from precompute.stages import (
     ablations,
     activations,
@@ -53,9 +54,13 @@ PARTS = ("NAME", "UNIT", "RULE", "units", "compute", "estimate")
 
 
 def whole(stage: Stage) -> Stage:
-    """The stage itself. Raises TypeError, naming it and what it lacks, for one with a part left out."""
-    if missing := [part for part in PARTS if not hasattr(stage, part)]:
-        raise TypeError(f"The stage {getattr(stage, 'NAME', stage)} has no {' and no '.join(missing)}.")
+    """The stage itself. Raises TypeError, naming it and what it lacks, for one with a part left out: the last is its
+    words, with the table that it fills.
+    """
+    name = getattr(stage, "NAME", stage)
+    missing = [part for part in PARTS if not hasattr(stage, part)]
+    if missing := missing + ["words in backend.schema.tables"] * (name not in FILLED):
+        raise TypeError(f"The stage {name} has no {' and no '.join(missing)}.")
     return stage
 
 

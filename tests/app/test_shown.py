@@ -23,6 +23,7 @@ from app.shell.untrusted import for_plotly, one_line
 from app.shell.vocabulary import METRICS, metric, metric_choice
 from backend.cot.categories import CATEGORIES
 from backend.root import ROOT
+from backend.schema.tables import FILLED
 from backend.store.progress import Progress
 from backend.store.store import Store
 from tests import small_study
@@ -219,9 +220,9 @@ def test_the_command_names_the_study_file_where_the_repository_has_one():
 
 def test_nothing_is_missing_from_a_whole_study_and_later_stages_from_a_young_one(tmp_path):
     whole = Store(small_study.make(tmp_path / "whole"))
-    assert missing.missing(whole.coverage().iloc[0], whole.path) == []
+    assert missing.missing(whole) == []
     young = Store(small_study.make(tmp_path / "young", rollouts=False, activations=False, steering=False))
-    commands = [item.command for item in missing.missing(young.coverage().iloc[0], young.path)]
+    commands = [item.command for item in missing.missing(young)]
     assert [command.split("--stage ")[1].split()[0] for command in commands] == ["rollouts", "activations", "sweep"]
 
 
@@ -247,21 +248,24 @@ def test_an_answer_from_a_generation_is_remembered_for_that_generation_alone(tmp
     assert len(after) == len(before) + 1
 
 
-def test_every_stage_a_page_sends_people_to_exists(tmp_path):
-    from precompute.stages import STAGES
+def test_a_stage_that_is_done_for_some_says_how_many_are_left(tmp_path):
+    store = Store(small_study.make(tmp_path / "whole"))
+    all_of_it = store.progress()
+    behind = all_of_it.assign(done=all_of_it["done"] // 2)
+    store.progress = lambda: behind
+    said = {item.command.split("--stage ")[1].split()[0]: item.what for item in missing.missing(store)}
+    assert said["maps"] == "1 of 2 layers have no map." and said["activations"].startswith("23 of 45 chunks")
+    assert {"rollouts", "sweep"}.isdisjoint(said), "a study file may ask for fewer chunks than there are"
+    store.progress = lambda: behind.assign(done=0)
+    assert [item.what for item in missing.missing(store)] == [FILLED[stage].none for stage in behind["stage"]]
 
-    whole = Store(small_study.make(tmp_path / "whole")).coverage().iloc[0]
-    behind = whole * 0 + 1
-    behind[["cots", "chunks", "chunks_with_tokens", "layers", "resampled", "resampled_with_answers"]] = 5
-    behind["steered"] = 0
-    states = (whole * 0, behind, behind.where(behind.index != "resampled", 0))
-    commands = [item.command or "" for state in states for item in missing.missing(state, tmp_path)]
+
+def test_every_stage_a_page_sends_people_to_exists():
     sources = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "app").rglob("*.py"))
-    named = {command.split("--stage ")[1].split()[0] for command in commands} | set(
-        re.findall(r'command\([\w.]*path, "(\w+)"\)', sources)
+    named = set(re.findall(r'(?:command|undone)\([\w.]*path, "(\w+)"\)', sources)) | set(
+        re.findall(r'FILLED\["(\w+)"\]', sources)
     )
-    assert {"problems", "chunks", "categories", "rollouts", "importance", "activations", "maps", "sweep"} <= named
-    assert named <= {stage.NAME for stage in STAGES}
+    assert {"sweep", "crosscoder", "evidence", "training"} <= named <= set(FILLED)
 
 
 @pytest.mark.parametrize(("tokens", "said"), [(0, True), (1, False)])

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from backend.schema.tables import FILLED
 from backend.store.unit_files import StudyFolder
 from precompute import stages
 from precompute.estimates import Estimate
@@ -19,6 +20,17 @@ ON_ITS_OWN = {"interventions"}  # is asked for on a page, not by a study file: i
 def test_every_module_is_registered_once():
     names = [stage.NAME for stage in stages.STAGES]
     assert sorted(names) == sorted({one.name for one in pkgutil.iter_modules(stages.__path__)} - ON_ITS_OWN)
+
+
+def test_every_stage_has_words_for_where_it_has_not_run():
+    assert {stage.NAME for stage in stages.STAGES} | ON_ITS_OWN == set(FILLED)
+    for filled in FILLED.values():
+        assert filled.none[-1] in ".:" and "{" not in filled.none, filled
+        assert (filled.of is None) == (filled.done is None), "counted of what"
+        assert filled.some is None or filled.some.format(left=1, of=2).startswith("1 of 2 "), filled
+    unsaid = SimpleNamespace(**{name: getattr(stages.sweep, name) for name in stages.PARTS} | {"NAME": "unsaid"})
+    with pytest.raises(TypeError, match="The stage unsaid has no words"):
+        stages.whole(unsaid)
 
 
 @pytest.mark.parametrize("part", [part for part in stages.PARTS if part != "NAME"])
