@@ -10,7 +10,9 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from app import views
 from app.shell import progress, selection, studies
+from app.shell.fields import FIELDS, STUDY
 from app.shell.missing import NO_STUDY, PageEnds, say
 from app.shell.navigation import OVERVIEW, PAGES, page_named
 from app.shell.untrusted import one_line, show
@@ -24,39 +26,6 @@ _ASSETS = ROOT / "assets"
 _INSTEAD = "study_instead"
 
 
-_IGNORED = {
-    "problem": "problem",
-    "cot": "chain of thought",
-    "chunk": "chunk",
-    "model": "model",
-    "layer": "layer",
-    "dictionary": "dictionary",
-    "feature": "feature",
-    "pinned": "pinned feature",
-    "token": "token",
-    "own": "typed text",
-    "through": "last layer",
-    "question": "typed question",
-    "written": "typed chain of thought",
-    "truth": "typed answer",
-    "words": "typed text",
-    "reworded": "typed wording",
-    "run": "run",
-    "against": "second run",
-    "asked": "intervention",
-    "unit": "unit of β",
-}
-
-
-_STANDING = {  # before a value that does not say of itself what it is
-    "direction": "direction ",
-    "position": "steered at the ",
-    "place": "steering ",
-    "made": "made at layer ",
-    "while": "only while ",
-}
-
-
 _LONGEST_NOTE = 2000  # characters of the note at the top, which shows one line of it until somebody points at it
 
 
@@ -67,6 +36,7 @@ def run() -> None:
     _style()
     unknown = _forget_unknown_path()
     page = st.navigation([page_named(name) for name in PAGES], position="hidden")
+    views.registered()  # a link may name what any page has
     selection.begin(page.url_path)
     links, top = st.sidebar.empty(), st.empty()
     _links(links)
@@ -121,19 +91,19 @@ def _sidebar(found: dict[str, Path]) -> None:
             )
         elif found:
             selection.pick(
-                "study", "Study", list(found), help="Every study under stores/, and those named in ANCHORSCOPE_STORES."
+                STUDY, "Study", list(found), help="Every study under stores/, and those named in ANCHORSCOPE_STORES."
             )
-            progress.watch(found[selection.checked("study", list(found))])
+            progress.watch(found[selection.checked(STUDY, list(found))])
 
 
 def _choose_instead() -> None:
     if (name := st.session_state.get(_INSTEAD)) is not None:
-        selection.choose(study=name)
+        selection.choose({STUDY: name})
 
 
 def _gone(found: dict[str, Path]) -> str | None:
     """The name of the chosen study where it is not here: never another one in its place."""
-    name = selection.get("study")
+    name = selection.get(STUDY)
     return None if name in found else name
 
 
@@ -152,7 +122,7 @@ def _say_it_is_gone(found: dict[str, Path]) -> None:
 
 def _say_it_is_older(found: dict[str, Path]) -> None:
     """A word above every page whose study is shown as it was before its newest results were damaged."""
-    name = selection.get("study")
+    name = selection.get(STUDY)
     with contextlib.suppress(AnchorscopeError):  # the page says it
         if name in found and (words := studies.open_store(found[name]).older) is not None:
             with st.container(border=True, key="older"):
@@ -186,10 +156,10 @@ def _say_above(place: DeltaGenerator, unknown: str | None) -> None:
     """
     said = [] if unknown is None else [f"There is no page “{one_line(unknown, 60)}”: this is the Overview."]
     if ignored := selection.notes():
-        names = ", ".join(_IGNORED.get(name, f"setting “{name}”") for name in ignored)
+        names = ", ".join(FIELDS[name].words for name in ignored)
         said.append(f"The link named something this study does not have ({names}); it was ignored.")
     for name, wanted, shown in selection.stand_ins():
-        said.append(f"Not here: {_STANDING.get(name, '')}{wanted}. Shown: {shown}.")
+        said.append(f"Not here: {FIELDS[name].before}{wanted}. Shown: {shown}.")
     if said:
         with place.container(key="notes"):
             show(one_line(" ".join(said), _LONGEST_NOTE))

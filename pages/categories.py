@@ -2,14 +2,12 @@
 them.
 """
 
-import streamlit as st
-
 from app.categories import reasoning_words
 from app.categories.views import ABLATIONS, FREQUENCIES
 from app.shared import chosen_dictionary, views
 
 here = views.here_now()
-st.title("Categories")
+views.title()
 
 reasoning_words.counted(chosen_dictionary.choose(here.store))
 here.once(reasoning_words.scheme)

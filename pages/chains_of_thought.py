@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.chains_of_thought.views import ABOUT, CHUNK, PROBLEM, TEXT
+from app.chains_of_thought.views import ABOUT, CHUNK, PANEL, PROBLEM, TEXT
 from app.shared import chosen_chain, views
 
 here = views.here_now()
@@ -14,4 +14,4 @@ with left:
     views.show(TEXT, here)
 with right:
     views.show(CHUNK, here)
-    views.show(ABOUT[views.part("panel", "About this chunk", {word: view.title for word, view in ABOUT.items()})], here)
+    views.show(ABOUT[views.part(PANEL, "About this chunk", {word: view.title for word, view in ABOUT.items()})], here)

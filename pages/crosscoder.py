@@ -7,7 +7,7 @@ from app.crosscoder.views import CHARTS, CLASSES, QUALITY, TABLE, TRAININGS
 from app.shared import chosen_dictionary, views
 
 here = views.here_now()
-st.title("Crosscoder")
+views.title()
 
 views.show(TRAININGS, here, quiet=True)
 chosen_dictionary.choose_and_name(here.store)

@@ -1,13 +1,11 @@
 """One feature: where it fires, what it writes, and what it is called; a second one beside it."""
 
-import streamlit as st
-
 from app.feature.side_by_side import controls, leave_if_asked
 from app.feature.views import GLANCE, VIEWS
 from app.shared import chosen_dictionary, views
 
 here = views.here_now()
-st.title("Feature")
+views.title()
 
 chosen_dictionary.choose_and_name(here.store)
 views.require(here, views.features)

@@ -2,13 +2,11 @@
 models.
 """
 
-import streamlit as st
-
 from app.features_on_chain.views import HEAT, LOOKED_AT
 from app.shared import chosen_dictionary, views
 
 here = views.here_now()
-st.title("Features on the chain")
+views.title()
 
 chosen_dictionary.choose_and_name(here.store)
 views.require(here, views.features)

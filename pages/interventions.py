@@ -8,7 +8,7 @@ from app.interventions.views import ASKED, FEATURES, RESULTS, RUNNING, TRIAL
 from app.shared import chosen_dictionary, views
 
 here = views.here_now()
-st.title("Interventions")
+views.title()
 
 chosen_dictionary.choose_and_name(here.store)
 views.require(here, views.features)

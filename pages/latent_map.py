@@ -8,7 +8,7 @@ from app.shared import views
 
 here = views.here_now()
 views.require(here, views.chunks)
-st.title("Latent map")
+views.title()
 
 here.once(mapped)
 left, right = st.columns([5, 2], gap="medium")

@@ -7,7 +7,7 @@ from app.shared import views
 from app.shell import navigation, progress
 
 study = navigation.study()
-st.title("Overview")
+views.title()
 progress.in_full(study)
 
 here = views.here_now()

@@ -17,6 +17,7 @@ from app.steepness.views import (
     ISOTROPIC,
     MANIFOLD,
     PAIRS,
+    PART,
     PARTS,
     RESAMPLE,
     SCATTER,
@@ -58,5 +59,5 @@ def geometry() -> None:
 
 here = views.here_now()
 views.require(here, views.chunks)
-st.title("Steepness and importance")
-{"pair": one_pair, "pairs": all_pairs, "metrics": metrics, "geometry": geometry}[views.part("view", "View", PARTS)]()
+views.title()
+{"pair": one_pair, "pairs": all_pairs, "metrics": metrics, "geometry": geometry}[views.part(PART, "View", PARTS)]()

@@ -7,7 +7,7 @@ from app.steering.text_and_curve import a_model, a_text, is_read, reading, steer
 from app.steering.views import CURVE, HISTORY, PLAN, RUN, RUNS, TEXT
 
 here = views.here_now()
-st.title("Steering")
+views.title()
 
 views.require(here, a_text, a_model)
 here.once(steered)

@@ -35,7 +35,8 @@ STACKS = {
         ("shared",),
         ("components",),
         tuple(PAGES),
-        ("entry", "views"),
+        ("views",),
+        ("entry",),
         ("main",),
     ),
 }

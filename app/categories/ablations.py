@@ -10,11 +10,14 @@ from app.figures.crosscoder import ablation_effects
 from app.shared import chosen_dictionary
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.fields import Field, declare
 from app.shell.missing import say, undone
 from app.shell.numbers import interval, number
 from backend.store.store import Store
 
 _MEASURES = {"logit": "its logit", "log_probability": "its log-probability"}
+MEASURE = declare(Field("ablation_measure", "measure of zeroing", _MEASURES))
+ABOVE = declare(Field("ablated_above", "NRN of what is zeroed", None, of="dictionary"))
 
 
 def draw(here: Here, store: Store) -> None:
@@ -29,15 +32,14 @@ def draw(here: Here, store: Store) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         measure = selection.pick(
-            "measure",
+            MEASURE,
             "Change of",
-            list(_MEASURES),
             show=_MEASURES.__getitem__,
             widget=st.segmented_control,
             required=True,
         )
         bounds = [f"{above:g}" for above in sorted(rows["nrn_above"].unique())]
-        above = selection.pick("above", "NRN above", bounds, width=140) if len(bounds) > 1 else bounds[0]
+        above = selection.pick(ABOVE, "NRN above", bounds, width=140) if len(bounds) > 1 else bounds[0]
     part = rows[(rows["measure"] == measure) & (rows["scheme"] == on) & (rows["nrn_above"] == float(above))]
     st.plotly_chart(
         ablation_effects(part, measure=measure), key=keys.of("ablation_effects"), config={"displayModeBar": False}

@@ -9,6 +9,7 @@ from app.shared import chosen_dictionary, feature_rows
 from app.shared.clicks import picked_row
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.fields import Field, declare
 from app.shell.missing import say, undone
 from app.shell.numbers import number
 from backend.cot.reasoning import TARGETS
@@ -16,6 +17,7 @@ from backend.statistics.intervals import wilson
 from backend.store.labels import labels
 from backend.store.store import Store
 
+REASONING = declare(Field("reasoning_category", "category of the table", TARGETS))
 _TOP = 200  # rows of the table
 
 
@@ -31,9 +33,7 @@ def draw(here: Here, store: Store) -> None:
         return
     norm = "l1"
     if chosen_dictionary.compares(dictionary):
-        norm = selection.pick(
-            "norm", "Decoder norm of NRN", list(feature_rows.NORMS), show=feature_rows.NORMS.get, width=260
-        )
+        norm = selection.pick(feature_rows.NORM, "Decoder norm of NRN", show=feature_rows.NORMS.get, width=260)
         key = keys.of(f"category_frequencies_{on}_{norm}")
         st.plotly_chart(
             category_frequencies(rates, norm=norm),
@@ -56,7 +56,7 @@ def draw(here: Here, store: Store) -> None:
 
 def _table(store: Store, dictionary: pd.Series, rates: pd.DataFrame, norm: str) -> None:
     present = [name for name in TARGETS if (rates["category"] == name).any()]
-    name = selection.pick("reasoning", "Category", present, widget=st.segmented_control, required=True)
+    name = selection.pick(REASONING, "Category", present, widget=st.segmented_control, required=True)
     of_category = rates[rates["category"] == name]
     features, given = (
         studies.ask(store.features, dictionary_id=dictionary.dictionary_id),

@@ -6,19 +6,20 @@ import streamlit as st
 from app.shared import chosen_dictionary
 from app.shared.views import Here
 from app.shell import selection
+from app.shell.fields import Field, declare
 from app.shell.untrusted import show
 from backend.cot.reasoning import TARGETS
 
 SCHEMES = {"reasoning": "the target words' first tokens", "before_reasoning": "the tokens that predict them"}
+SCHEME = declare(Field("firing_on", "tokens that features are counted on", SCHEMES))
 
 
 def scheme(here: Here) -> str:
     """On which tokens features are counted."""
     words = "; ".join(f"{name}: {', '.join(targets)}" for name, targets in TARGETS.items())
     return selection.pick(
-        "scheme",
+        SCHEME,
         "Firing on",
-        list(SCHEMES),
         show=SCHEMES.__getitem__,
         widget=st.segmented_control,
         required=True,

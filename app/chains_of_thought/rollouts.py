@@ -7,12 +7,14 @@ from app.chains_of_thought.tokens import has_tokens
 from app.figures.chunk import answers_before_and_after
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.fields import Field, declare
 from app.shell.missing import no_rollouts, say
 from app.shell.untrusted import one_line, show_exactly
 from backend.importance.estimates import SIMILARITY_THRESHOLD
 from backend.store.store import Store
 
 _ROLLOUTS = {"resample": "Sampled to the end", "forced": "Answer forced right here"}
+KIND = declare(Field("rollout_kind", "kind of rollouts", _ROLLOUTS))
 
 
 _SHOWN_ROLLOUTS = 12
@@ -29,7 +31,7 @@ def draw(here: Here, store: Store) -> None:
         kind = kinds[0]
     else:
         kind = selection.pick(
-            "rollouts",
+            KIND,
             "Kind",
             kinds,
             show=_ROLLOUTS.__getitem__,

@@ -5,7 +5,7 @@ import streamlit as st
 
 from app.chains_of_thought.tokens import has_tokens
 from app.shared import chosen_stream
-from app.shared.geometry_columns import pick_unit
+from app.shared.geometry_columns import POSITION, pick_unit
 from app.shared.steered_chunk import kl_of_chunk
 from app.shared.views import Here
 from app.shell import navigation, selection
@@ -15,7 +15,6 @@ from app.shell.vocabulary import (
     position_words,
     studied_words,
 )
-from backend.models.interventions import PLACES
 from backend.store.store import Store
 
 
@@ -40,7 +39,7 @@ def draw(here: Here, store: Store) -> None:
         stream = chosen_stream.pick(store, curves.assign(model=curves["model_id"].map(names)), "Steered", width=240)
         here = chosen_stream.at(curves, stream)
         positions = sorted(set(here["position"]))
-        position = selection.pick("position", "At", positions, elsewhere=PLACES, show=position_words, width=220)
+        position = selection.pick(POSITION, "At", positions, show=position_words, width=220)
         chosen = pick_unit(here[here["position"] == position])
     kl_of_chunk(chosen)
     st.dataframe(

@@ -2,6 +2,7 @@
 
 from app.chains_of_thought import headline, influence, metrics, neighbours, problem_card, rollouts, steering, text
 from app.shared.views import View, chunks
+from app.shell.fields import Field, declare
 
 PROBLEM = View("problem", "Problem", (chunks,), problem_card.draw)
 TEXT = View("chain_text", "Chain of thought", (chunks,), text.draw)
@@ -13,4 +14,5 @@ ABOUT = {  # about the selected chunk, by the word that a link has for it
     "neighbours": View("chunk_neighbours", "Neighbours", (chunks,), neighbours.draw),
     "influence": View("chunk_influence", "Influence", (chunks,), influence.draw),
 }
+PANEL = declare(Field("chunk_panel", "panel about the chunk", ABOUT, of=None))
 VIEWS = (PROBLEM, TEXT, CHUNK, *ABOUT.values())

@@ -6,15 +6,17 @@ import pandas as pd
 import streamlit as st
 
 from app.shared import chosen_dictionary
-from app.shared.feature_rows import NORMS
+from app.shared.feature_rows import NORM, NORMS
 from app.shared.views import Here
 from app.shell import selection
+from app.shell.fields import Field, declare
 from app.shell.missing import Missing
 from app.shell.numbers import interval, number
 from backend.crosscoder.class_counts import beyond, class_counts
 from backend.store.store import Store
 
 SCALINGS = {"nu_eps": "ν^ε, of the error", "nu_r": "ν^r, of the reconstruction"}
+SCALING = declare(Field("latent_scaling", "latent scaling", SCALINGS))
 
 
 RULE = (
@@ -44,11 +46,10 @@ def how_compared(here: Here) -> Compared:
     if not chosen_dictionary.compares(here.dictionary):
         return Compared("l1", "nu_eps")
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        norm = selection.pick("norm", "Decoder norm of NRN", list(NORMS), show=NORMS.__getitem__, width=260)
+        norm = selection.pick(NORM, "Decoder norm of NRN", show=NORMS.__getitem__, width=260)
         scaling = selection.pick(
-            "scaling",
+            SCALING,
             "Latent scaling",
-            list(SCALINGS),
             show=SCALINGS.__getitem__,
             width=260,
             help=(

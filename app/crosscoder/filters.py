@@ -9,20 +9,22 @@ from app.shared import chosen_dictionary, feature_filters
 from app.shared.feature_filters import COLUMNS, NOT_KNOWN, Between, Filter, Filters
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.fields import Field, declare
 from app.shell.vocabulary import CATEGORIES, category
 
+FILTERS = declare(Field("feature_filters", "filters of the features", None, of="dictionary"))
 MOST_ROWS = 20_000  # of a table or marks of a chart that a browser is given
 
 
 def chosen_filters() -> Filters:
     """Those of the selection. A text that is none is forgotten, and noted."""
-    text = selection.get("filters")
+    text = selection.get(FILTERS)
     if text is None:
         return {}
     try:
         return feature_filters.parse(text)
     except ValueError:
-        selection.forget_unknown("filters")
+        selection.forget_unknown(FILTERS)
         return {}
 
 
@@ -105,7 +107,7 @@ def _change(column: str, given: Filter) -> None:
 
 
 def choose(filters: Filters) -> None:
-    selection.choose(filters=feature_filters.as_text(filters) or None)
+    selection.choose({FILTERS: feature_filters.as_text(filters) or None})
 
 
 def word(name: str) -> str:

@@ -9,11 +9,14 @@ import streamlit as st
 from app.components.examples import examples
 from app.figures.crosscoder import MODELS, activation_histogram, firing_by_category, logit_effects
 from app.shared import chosen_chunk, chosen_dictionary
+from app.shared.chosen_chunk import CHUNK, COT, PROBLEM
+from app.shared.chosen_dictionary import FEATURE, PINNED
 from app.shared.clicks import picked_row
 from app.shared.feature_filters import COLUMNS
 from app.shared.steer_by_feature import steer_by
 from app.shared.views import Here
 from app.shell import keys, navigation, selection
+from app.shell.fields import Field
 from app.shell.numbers import number
 from app.shell.untrusted import for_markdown, one_line, show
 from app.shell.vocabulary import CATEGORIES, category
@@ -23,7 +26,7 @@ from backend.statistics.intervals import wilson
 from backend.store.labels import LONGEST_AUTHOR, LONGEST_LABEL, add_label, history
 from backend.store.store import Store
 
-FIELDS = ("feature", "pinned")  # of the selection, one a column
+FIELDS = (FEATURE, PINNED)  # one a column
 _SCHEMES = {
     "function": "Chunks, by their first tag",
     "reasoning": (
@@ -48,10 +51,10 @@ Panel = Callable[[Store, pd.Series, pd.DataFrame, int, int], None]  # store, dic
 def controls(here: Here) -> list[int]:
     """Numbers of the feature and of the one pinned beside it, to change; returns those to show."""
     store, dictionary, rows = here.store, here.dictionary, here.features
-    opened = selection.get("feature") is None
+    opened = selection.get(FEATURE) is None
     feature = chosen_dictionary.feature(dictionary, default=_first(rows))
-    pinned = chosen_dictionary.feature(dictionary, "pinned")
-    selection.choose(feature=str(feature))
+    pinned = chosen_dictionary.feature(dictionary, PINNED)
+    selection.choose({FEATURE: str(feature)})
     last = int(dictionary.n_features) - 1
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         st.number_input(
@@ -60,7 +63,7 @@ def controls(here: Here) -> list[int]:
             last,
             step=1,
             width=180,
-            **selection.following("feature_number", feature, partial(_take, "feature")),
+            **selection.following("feature_number", feature, partial(_take, FEATURE)),
         )
         st.number_input(
             "Pinned beside it",
@@ -69,24 +72,27 @@ def controls(here: Here) -> list[int]:
             step=1,
             width=180,
             placeholder="none",
-            **selection.following("pinned_number", pinned, partial(_take, "pinned")),
+            **selection.following("pinned_number", pinned, partial(_take, PINNED)),
         )
         if pinned is None:
             st.button(
                 "Pin this one",
                 icon=":material/push_pin:",
                 key=keys.of("pin"),
-                on_click=lambda: selection.choose(pinned=str(feature)),
+                on_click=lambda: selection.choose({PINNED: str(feature)}),
             )
         else:
             st.button(
                 "Exchange",
                 icon=":material/swap_horiz:",
                 key=keys.of("exchange"),
-                on_click=lambda: selection.choose(feature=str(pinned), pinned=str(feature)),
+                on_click=lambda: selection.choose({FEATURE: str(pinned), PINNED: str(feature)}),
             )
             st.button(
-                "Unpin", icon=":material/close:", key=keys.of("unpin"), on_click=lambda: selection.choose(pinned=None)
+                "Unpin",
+                icon=":material/close:",
+                key=keys.of("unpin"),
+                on_click=partial(selection.choose, {PINNED: None}),
             )
         st.page_link(
             navigation.page_named(navigation.CROSSCODER),
@@ -112,8 +118,8 @@ def _first(rows: pd.DataFrame) -> int:
     )
 
 
-def _take(field: str, chosen: int | None) -> None:
-    selection.choose(**{field: None if chosen is None else str(chosen)})
+def _take(field: Field, chosen: int | None) -> None:
+    selection.choose({field: None if chosen is None else str(chosen)})
 
 
 def beside(panel: Panel) -> Callable[[Here, Store], None]:
@@ -303,7 +309,7 @@ def examples_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feat
         if isinstance(row.chunk_id, str):
             chosen_chunk.go(row.chunk_id)
         else:
-            selection.choose(problem=None, cot=row.cot_id, chunk=None)
+            selection.choose({PROBLEM: None, COT: row.cot_id, CHUNK: None})
         st.session_state[_READ] = True
 
     roles = list(chosen_dictionary.roles(dictionary).values())
@@ -344,7 +350,7 @@ def neighbours_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, fe
     if found.empty:
         st.caption("Its decoder rows are zero, so nothing is near.")
         return
-    pins = selection.get("pinned") is None and st.toggle(
+    pins = selection.get(PINNED) is None and st.toggle(
         "A click pins the neighbour beside this one", key=keys.of(f"pins_{column}")
     )
     for model_id, role in chosen_dictionary.roles(dictionary).items():
@@ -352,7 +358,7 @@ def neighbours_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, fe
 
         def go(near: pd.DataFrame = near, key: str = key) -> None:
             if (picked := picked_row(key, len(near))) is not None:
-                selection.choose(**{"pinned" if pins else FIELDS[column]: str(near["neighbour"].iloc[picked])})
+                selection.choose({PINNED if pins else FIELDS[column]: str(near["neighbour"].iloc[picked])})
 
         st.markdown(f"**By decoder rows of the {role}**" if role != "model" else "**By decoder rows**")
         if near.empty:

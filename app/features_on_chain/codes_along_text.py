@@ -17,10 +17,12 @@ from app.figures.chain_features import chain_heat
 from app.figures.crosscoder import MODELS
 from app.shared import chosen_chain, chosen_chunk, chosen_dictionary, feature_rows, live, typed_text
 from app.shared.chosen_chunk import ChosenChunk
+from app.shared.chosen_dictionary import FEATURE, PINNED
 from app.shared.clicks import marks, picked_row
 from app.shared.views import Here
 from app.shared.waiting import place_in_line
 from app.shell import keys, navigation, selection, studies
+from app.shell.fields import SWITCH, Field, declare
 from app.shell.missing import Missing, PageEnds, command, no_tokens, say_and_end, undone
 from app.shell.numbers import number
 from app.shell.untrusted import one_line, show
@@ -45,6 +47,15 @@ _RANKS = {
     "set": "a chosen set",
 }
 _COUNTS = ("10", "20", "30", "60")
+TYPED = declare(Field("text_from", "source of the text", _SOURCES))
+WORDS = declare(Field("typed_text", "typed text", None))
+AFTER = declare(Field("typed_after", "chain whose prompt the typed text comes after", None))
+TOKEN = declare(Field("token", "token", None, of="chunk"))
+CELLS = declare(Field("heat_cells", "cells of the heat map", _CELLS))
+PROMPTED = declare(Field("heat_with_prompt", "switch of the prompt", SWITCH, "no"))
+RANK = declare(Field("heat_order", "order of the features", _RANKS))
+CHOSEN = declare(Field("heat_features", "features of the heat map", None, of="dictionary"))
+ROWS = declare(Field("heat_rows", "rows of the heat map", _COUNTS, "20"))
 _AT_MOST = 200  # rows of the table of what fires somewhere
 
 
@@ -77,9 +88,8 @@ def chosen_text(here: Here) -> Shown:
 def _chosen_text(store: Store, dictionary: pd.Series) -> Shown:
     is_typed = (
         selection.pick(
-            "typed",
+            TYPED,
             "Text",
-            list(_SOURCES),
             show=_SOURCES.__getitem__,
             widget=st.segmented_control,
             required=True,
@@ -109,13 +119,13 @@ def _no_codes(store: Store, where: ChosenChunk) -> Missing:
 
 
 def _forget_token() -> None:
-    selection.choose(token=None)
+    selection.choose({TOKEN: None})
 
 
 def _typed(store: Store, dictionary: pd.Series) -> TextCodes:
     """What was typed, encoded by the live worker. Until it is, says so and ends the page."""
     base, distilled = _models(store, dictionary)
-    given, after = typed_text.read("words") or "", _prompt_from(store)
+    given, after = typed_text.read(WORDS) or "", _prompt_from(store)
     with st.form(keys.of("features_text_form")):
         words = st.text_area(
             "Text", given, height=120, max_chars=MAX_CHARS, key=keys.of(f"features_text_words_{stable_id('t', given)}")
@@ -133,14 +143,13 @@ def _typed(store: Store, dictionary: pd.Series) -> TextCodes:
             if not words.strip():
                 st.warning("Type a text first.")
             else:
-                typed_text.keep("words", words)
-                selection.choose(
-                    token=None, after=(chosen_chunk.here(store).cot if after is None else after) if is_after else None
-                )
+                typed_text.keep(WORDS, words)
+                cot = chosen_chunk.here(store).cot if after is None else after
+                selection.choose({TOKEN: None, AFTER: cot if is_after else None})
                 selection.rerun()
     if not given:
         raise PageEnds
-    if said := typed_text.beyond_a_link("words"):
+    if said := typed_text.beyond_a_link(WORDS):
         st.caption(said)
     prompt = "" if after is None else str(store.cot_to_read(after)["prompt"].iloc[0])
     request = Codes(
@@ -156,10 +165,10 @@ def _prompt_from(store: Store) -> str | None:
     """The CoT whose prompt the typed text comes after, as the selection names it: another one that is opened later
     changes nothing.
     """
-    cot = selection.get("after")
+    cot = selection.get(AFTER)
     if cot is None or len(store.cot_to_read(cot)):
         return cot
-    selection.forget_unknown("after")
+    selection.forget_unknown(AFTER)
     return None
 
 
@@ -239,30 +248,29 @@ def chosen_features(here: Here) -> list[int]:
     compares = chosen_dictionary.compares(dictionary)
     options = [name for name in _RANKS if compares or name in ("mean", "set")]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        how = selection.pick("rank", "Features by", options, show=_RANKS.__getitem__, width=230)
+        how = selection.pick(RANK, "Features by", options, show=_RANKS.__getitem__, width=230)
         if how == "set":
-            words = selection.get("chosen") or ""
+            words = selection.get(CHOSEN) or ""
             st.text_input(
                 "Features",
                 max_chars=200,
                 placeholder="12, 45, 99",
                 width=300,
                 **selection.following(
-                    "chosen_features", words, lambda words: selection.choose(chosen=words.strip() or None)
+                    "chosen_features", words, lambda words: selection.choose({CHOSEN: words.strip() or None})
                 ),
             )
         else:
-            most = int(selection.pick("rows", "How many", _COUNTS, default="20", width=110))
+            most = int(selection.pick(ROWS, "How many", width=110))
             norm = "l1"
             if how != "mean":
                 norm = selection.pick(
-                    "norm",
+                    feature_rows.NORM,
                     "Decoder norm of NRN",
-                    list(feature_rows.NORMS),
                     show=feature_rows.NORMS.get,
                     width=230,
                 )
-    opened = [chosen_dictionary.feature(dictionary, field) for field in ("feature", "pinned")]
+    opened = [chosen_dictionary.feature(dictionary, field) for field in (FEATURE, PINNED)]
     if how == "set":
         try:
             found = on_text.named(words, int(dictionary.n_features))
@@ -306,9 +314,8 @@ def chosen_cells(here: Here) -> Cells:
     text = here.once(chosen_text).text
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         cells = selection.pick(
-            "cells",
+            CELLS,
             "Cells are",
-            list(_CELLS),
             show=_CELLS.__getitem__,
             widget=st.segmented_control,
             required=True,
@@ -316,7 +323,7 @@ def chosen_cells(here: Here) -> Cells:
         )
         with_prompt = False
         if cells == "token" and text.n_prompt > 1:
-            with_prompt = selection.pick_switch("prompted", "with the prompt", default=False)
+            with_prompt = selection.pick_switch(PROMPTED, "with the prompt")
     return Cells(cells, with_prompt)
 
 
@@ -422,7 +429,7 @@ def _clicked(key: str, shown: Shown, dictionary: pd.Series) -> None:
     feature, at = map(int, parts)
     if feature >= dictionary.n_features:
         return
-    selection.choose(feature=str(feature))
+    selection.choose({FEATURE: str(feature)})
     if key.endswith("token"):
         go_to_token(shown, at)
     else:
@@ -435,7 +442,7 @@ def go_to_token(shown: Shown, position: int) -> None:
         return
     if shown.where is not None and (chunk := shown.text.chunk_at(position)):
         chosen_chunk.go(chunk)
-    selection.choose(token=str(position))
+    selection.choose({TOKEN: str(position)})
 
 
 def go_to_chunk(shown: Shown, number: int) -> None:
@@ -443,11 +450,11 @@ def go_to_chunk(shown: Shown, number: int) -> None:
     row = shown.text.chunks[shown.text.chunks["number"] == number]
     if row.empty:
         return
-    selection.choose(token=None)
+    selection.choose({TOKEN: None})
     if shown.where is not None:
         chosen_chunk.go(str(row["chunk_id"].iloc[0]))
     else:
-        selection.choose(token=str(int(row["token_start"].iloc[0])))
+        selection.choose({TOKEN: str(int(row["token_start"].iloc[0]))})
 
 
 # The place that is looked at
@@ -455,11 +462,11 @@ def go_to_chunk(shown: Shown, number: int) -> None:
 
 def selected_token(text: TextCodes) -> int | None:
     """The selection's token, where the text has it."""
-    value = selection.get("token")
+    value = selection.get(TOKEN)
     if value is None:
         return None
     if not (value.isascii() and value.isdigit() and len(value) < 12 and int(value) < len(text.tokens)):
-        selection.forget_unknown("token")
+        selection.forget_unknown(TOKEN)
         return None
     return int(value)
 

@@ -12,9 +12,12 @@ import streamlit as st
 
 from app.interventions import running
 from app.shared import chosen_dictionary, live
+from app.shared.chosen_dictionary import FEATURE, PINNED
+from app.shared.sampled import SAMPLES, SEED
 from app.shared.steer_by_feature import steer_by
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.fields import Decimal, Field, Whole, declare
 from app.shell.progress import duration
 from app.shell.untrusted import one_line, show
 from backend.cot.prompts import Prompt, usual
@@ -35,6 +38,19 @@ _OPERATIONS = {
 }
 _ERRORS = {"kept": "kept", "replaced": "replaced by the reconstruction"}
 _MOST_LISTED = 50
+SOURCE = declare(Field("changed_by", "way of choosing features", _SOURCES))
+BEYOND = declare(Field("changed_above", "NRN of the changed features", Decimal(0.0, 1.0), "0.7"))
+TOP = declare(Field("changed_most", "number of changed features", Whole(1, trials.MOST_FEATURES), "5"))
+NUMBERS = declare(Field("changed_features", "numbers of the changed features", None, of="dictionary"))
+OPERATION = declare(Field("change_operation", "change of the features", _OPERATIONS))
+FACTOR = declare(Field("change_factor", "factor of the change", Decimal(-100.0, 100.0), "1.5"))
+ADDED = declare(Field("change_beta", "β of the change", Decimal(-10_000.0, 10_000.0), "5"))
+ERROR = declare(Field("change_error", "fate of the dictionary's error", _ERRORS))
+SOLVED = declare(Field("solved_problems", "number of problems", Whole(1, 2**31)))
+TEMPERATURE = declare(Field("temperature", "temperature", Decimal(0.0, 2.0)))
+NUCLEUS = declare(Field("top_p", "top-p", Decimal(0.01, 1.0)))
+LONGEST = declare(Field("solution_tokens", "length of a solution", Whole(8, trials.MOST_NEW_TOKENS)))
+SETS = declare(Field("random_sets", "number of random sets", Whole(0, trials.MOST_SETS), "4"))
 
 
 @dataclass(frozen=True)
@@ -64,11 +80,10 @@ def chosen_features(here: Here) -> Chosen:
     """Shows how features are chosen and which they are."""
     store, dictionary, rows = here.store, here.dictionary, here.features
     compares = chosen_dictionary.compares(dictionary)
-    usual = "selected" if selection.get("feature") else "rule"
+    usual = "selected" if selection.get(FEATURE) else "rule"
     source = selection.pick(
-        "source",
+        SOURCE,
         "Features",
-        list(_SOURCES),
         default=usual,
         show=_SOURCES.__getitem__,
         widget=st.segmented_control,
@@ -92,9 +107,9 @@ def _by_rule(dictionary: pd.Series, rows: pd.DataFrame, compares: bool) -> Chose
     above, norm = None, "l1"
     if compares:
         with left:
-            above = selection.pick_decimal("beyond", "NRN (L1) above", 0.7, low=0.0, high=1.0, step=0.05)
+            above = selection.pick_decimal(BEYOND, "NRN (L1) above", step=0.05)
     with right:
-        top = selection.pick_whole("top", "and of them the most frequent", 5, low=1, high=trials.MOST_FEATURES)
+        top = selection.pick_whole(TOP, "and of them the most frequent")
     found = trials.by_rule(rows, top, above=above, norm=norm)
     words = trials.rule_in_words(top, above=above, norm=norm)
     if not found:
@@ -111,7 +126,7 @@ def _by_rule(dictionary: pd.Series, rows: pd.DataFrame, compares: bool) -> Chose
 
 
 def _selected(dictionary: pd.Series, rows: pd.DataFrame, compares: bool) -> Chosen:
-    found = [chosen_dictionary.feature(dictionary, name) for name in ("feature", "pinned")]
+    found = [chosen_dictionary.feature(dictionary, name) for name in (FEATURE, PINNED)]
     found = sorted({feature for feature in found if feature is not None})
     if not found:
         return Chosen(
@@ -121,9 +136,9 @@ def _selected(dictionary: pd.Series, rows: pd.DataFrame, compares: bool) -> Chos
 
 
 def _by_number(dictionary: pd.Series, rows: pd.DataFrame, compares: bool) -> Chosen:
-    words = selection.get("numbers") or ""
+    words = selection.get(NUMBERS) or ""
     how = selection.following(
-        "feature_numbers", words, lambda said: selection.choose(numbers=one_line(said, 200) or None)
+        "feature_numbers", words, lambda said: selection.choose({NUMBERS: one_line(said, 200) or None})
     )
     st.text_input("Numbers", max_chars=200, placeholder="3, 17, 40-43", **how)
     found = tuple(sorted(trials.typed(words)))
@@ -170,20 +185,17 @@ def trial(store: Store, dictionary: pd.Series, chosen: Chosen) -> tuple[Trial | 
     operations = [name for name in _OPERATIONS if name != "patch" or chosen_dictionary.compares(dictionary)]
     a, b, c = st.columns([4, 3, 4], gap="small", vertical_alignment="bottom")
     with a:
-        operation = selection.pick("change", "Do what", operations, elsewhere=_OPERATIONS, show=_OPERATIONS.__getitem__)
+        operation = selection.pick(OPERATION, "Do what", operations, show=_OPERATIONS.__getitem__)
     factor = beta = None
     with b:
         if operation == "scale":
-            factor = selection.pick_decimal("factor", "Factor", 1.5, low=-100.0, high=100.0, step=0.1)
+            factor = selection.pick_decimal(FACTOR, "Factor", step=0.1)
         elif operation == "steer":
-            beta = selection.pick_decimal(
-                "added", "β, in units of the code", 5.0, low=-10_000.0, high=10_000.0, step=1.0
-            )
+            beta = selection.pick_decimal(ADDED, "β, in units of the code", step=1.0)
     with c:
         error = selection.pick(
-            "error",
+            ERROR,
             "What the dictionary does not explain",
-            list(_ERRORS),
             show=_ERRORS.__getitem__,
             help=(
                 "Kept: only what the features add is changed. Replaced: the residual stream becomes the reconstruction,"
@@ -194,27 +206,23 @@ def trial(store: Store, dictionary: pd.Series, chosen: Chosen) -> tuple[Trial | 
     d, e, f = st.columns([4, 3, 4], gap="small", vertical_alignment="bottom")
     with d:
         n_problems = selection.pick_whole(
-            "solved", f"Problems, of {len(problems):,}", min(24, len(problems)), low=1, high=len(problems)
+            SOLVED, f"Problems, of {len(problems):,}", min(24, len(problems)), high=len(problems)
         )
     with e:
-        n_samples = selection.pick_whole("n", "Samples of each", 1, low=1, high=trials.MOST_SAMPLES)
+        n_samples = selection.pick_whole(SAMPLES, "Samples of each", 1, high=trials.MOST_SAMPLES)
     with f:
-        seed = selection.pick_whole("seed", "Seed", 1, low=0, high=2**31)
+        seed = selection.pick_whole(SEED, "Seed")
     with st.expander("Sampling"):
         usual = trials.sampling_of(store.runs())
         g, h, i, j = st.columns(4, gap="small")
         with g:
-            temperature = selection.pick_decimal(
-                "temperature", "Temperature", usual.temperature, low=0.0, high=2.0, step=0.1
-            )
+            temperature = selection.pick_decimal(TEMPERATURE, "Temperature", usual.temperature, step=0.1)
         with h:
-            top_p = selection.pick_decimal("nucleus", "Top-p", usual.top_p, low=0.01, high=1.0, step=0.05)
+            top_p = selection.pick_decimal(NUCLEUS, "Top-p", usual.top_p, step=0.05)
         with i:
-            longest = selection.pick_whole(
-                "limit", "Longest, tokens", usual.max_new_tokens, low=8, high=trials.MOST_NEW_TOKENS, step=8
-            )
+            longest = selection.pick_whole(LONGEST, "Longest, tokens", usual.max_new_tokens, step=8)
         with j:
-            n_random = selection.pick_whole("sets", "Sets of random features", 4, low=0, high=trials.MOST_SETS)
+            n_random = selection.pick_whole(SETS, "Sets of random features")
         st.caption(
             "As the study's CoTs were sampled, unless changed here. Problems are drawn by a fixed seed, evenly over"
             " levels."
@@ -305,7 +313,7 @@ def _keep(
     except (AnchorscopeError, OSError) as error:
         show(str(error))
         return
-    selection.choose(asked=".".join(one.intervention_id for one in asked))
+    selection.choose(interventions=".".join(one.intervention_id for one in asked))
     selection.rerun()
 
 

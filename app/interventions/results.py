@@ -15,6 +15,7 @@ from app.shared import chosen_dictionary
 from app.shared.clicks import picked_rows
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.fields import Field, declare
 from app.shell.missing import Missing
 from app.shell.numbers import interval
 from app.shell.numbers import number as figure
@@ -30,6 +31,7 @@ from backend.store.store import Store
 
 _MOST_SHOWN = 8  # interventions at a time
 _MOST_COLUMNS = 4  # texts side by side
+ASKED = declare(Field("interventions", "intervention", None, of="dictionary"))
 _RANDOM = "random features"
 _ALONE, _BEYOND = "what the features do", "what the features do beyond the reconstruction"
 _SHARES = {"solved": "solved", "accuracy": "correct of judged", "cap": "cut at the cap", "degenerate": "degenerate"}
@@ -228,7 +230,7 @@ def asked(here: Here) -> pd.DataFrame:
 
     def chosen() -> None:
         picked = [rows["intervention_id"][place] for place in picked_rows(key, len(rows))]
-        selection.choose(asked=".".join(picked[:_MOST_SHOWN]) or None)
+        selection.choose({ASKED: ".".join(picked[:_MOST_SHOWN]) or None})
 
     st.dataframe(
         shown,
@@ -249,12 +251,12 @@ def asked(here: Here) -> pd.DataFrame:
 
 def _chosen(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows that the selection names; the newest where it names none."""
-    wanted = (selection.get("asked") or "").split(".")[:_MOST_SHOWN]
+    wanted = (selection.get(ASKED) or "").split(".")[:_MOST_SHOWN]
     found = rows[rows["intervention_id"].isin(wanted)].sort_values(
         "intervention_id", key=lambda ids: ids.map(wanted.index)
     )
-    if found.empty and selection.get("asked"):
-        selection.forget_unknown("asked")
+    if found.empty and selection.get(ASKED):
+        selection.forget_unknown(ASKED)
     return found if len(found) else rows.head(1)
 
 
@@ -281,7 +283,7 @@ def _forget(kept: Interventions, chosen: pd.DataFrame) -> None:
     except AnchorscopeError as error:
         show(str(error))
         return
-    selection.choose(asked=None)
+    selection.choose({ASKED: None})
     selection.rerun()
 
 

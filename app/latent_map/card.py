@@ -14,7 +14,7 @@ from backend.store.store import Store
 
 def draw(here: Here, store: Store) -> None:
     where, rows = here.chunk, here.once(mapped).points
-    chunk = store.chunk_card(where.chunk, selection.checked("tags", store.tag_sources()) or "").iloc[0]
+    chunk = store.chunk_card(where.chunk, selection.checked(chunk_colours.TAGS, store.tag_sources()) or "").iloc[0]
     with st.container(border=True):
         st.markdown(f"#### Chunk {chunk.chunk_index + 1}")
         if isinstance(chunk.category, str):

@@ -12,6 +12,7 @@ from app.shared.chosen_chunk import ChosenChunk
 from app.shared.clicks import boxes, chunk_ids, lassos
 from app.shared.views import Here
 from app.shell import keys, navigation, selection, studies
+from app.shell.fields import Field, declare
 from app.shell.missing import Missing, no_activations, undone
 from app.shell.untrusted import show_exactly
 from app.shell.vocabulary import METHODS, metric_choice
@@ -26,6 +27,10 @@ _HIGHLIGHTS = {
 }
 _CLICKS = {"open": "opens the chunk’s text", "select": "selects it here"}
 _COLOURS = {"category": "category", "metric": "metric"}
+MAP = declare(Field("map_method", "map", METHODS))
+COLOUR = declare(Field("map_colour", "colour of the map", _COLOURS, of=None))
+HIGHLIGHT = declare(Field("map_bright", "bright chunks of the map", _HIGHLIGHTS))
+CLICK = declare(Field("map_click", "meaning of a click on the map", _CLICKS, of=None))
 LASSO, _LEAVE, TURN = "lassoed_chunks", "leave_for_the_chunk", "map_turn"
 
 
@@ -97,36 +102,32 @@ def controls(store: Store) -> Chosen:
     methods = [name for name in METHODS if ("pca_3d" if name == "pca_2d" else name) in set(here["method"])]
     with next(columns):
         method = selection.pick(
-            "map",
+            MAP,
             "Map",
             methods,
-            elsewhere=METHODS,
             show=METHODS.__getitem__,
             help="UMAP keeps neighbours together and distorts distances; PCA is linear.",
         )
     with next(columns):
-        colour = selection.pick(
-            "colour", "Colour", list(_COLOURS) if metrics else ["category"], show=_COLOURS.__getitem__
-        )
+        colour = selection.pick(COLOUR, "Colour", None if metrics else ["category"], show=_COLOURS.__getitem__)
     chosen = chunk_colours.usual_choice(metrics) if metrics else ":"
     with next(columns):
         if colour == "metric":
-            chosen = selection.pick("metric", "Metric", metrics, default=chosen, show=metric_choice)
+            chosen = selection.pick(chunk_colours.METRIC, "Metric", metrics, default=chosen, show=metric_choice)
         elif sources:
-            selection.pick("tags", "Tags from", sources)
+            selection.pick(chunk_colours.TAGS, "Tags from", sources)
     with next(columns):
         highlight = selection.pick(
-            "highlight",
+            HIGHLIGHT,
             "Bright",
-            list(_HIGHLIGHTS),
             show=_HIGHLIGHTS.__getitem__,
             then=forget_lasso,
             help="The other chunks are dimmed, never hidden.",
         )
     with next(columns):
-        selection.pick("click", "A click", list(_CLICKS), show=_CLICKS.__getitem__)
+        selection.pick(CLICK, "A click", show=_CLICKS.__getitem__)
     name, _, convention = chosen.partition(":")
-    source = selection.checked("tags", sources) or ""
+    source = selection.checked(chunk_colours.TAGS, sources) or ""
     facts = here[here["method"] == ("pca_3d" if method == "pca_2d" else method)].iloc[0]
     return Chosen(stream.model, stream.layer, method, colour == "metric", name, convention, source, highlight, facts)
 
@@ -203,7 +204,7 @@ def taken(key: str, rows: pd.DataFrame) -> None:
         st.session_state[TURN] = st.session_state.get(TURN, 0) + 1
     elif ids:
         chosen_chunk.go(ids[0])
-        st.session_state[_LEAVE] = selection.checked("click", list(_CLICKS)) == "open"
+        st.session_state[_LEAVE] = selection.checked(CLICK) == "open"
 
 
 def leave_if_asked() -> None:

@@ -4,13 +4,19 @@ import pandas as pd
 import streamlit as st
 
 from app.shared import chosen_chunk
-from app.shared.chosen_chunk import ChosenChunk
+from app.shared.chosen_chunk import CHUNK, COT, PROBLEM, ChosenChunk
 from app.shell import selection, studies
+from app.shell.fields import SWITCH, Field, declare
 from app.shell.untrusted import one_line
 from backend.store.store import Store
 
 _VERDICTS = {"any": "all", "correct": "correct", "wrong": "wrong", "none": "no answer"}
-_FILTERS = ("level", "writer", "prompt", "verdict", "candidates")
+LEVEL = declare(Field("problem_level", "level of the problems listed", None, "any"))
+WRITER = declare(Field("written_by", "model of the chains listed", None, "any"))
+PROMPT = declare(Field("prompt_name", "prompt of the chains listed", None, "any"))
+VERDICT = declare(Field("answer_verdict", "answer of the chains listed", _VERDICTS, "any"))
+CANDIDATES = declare(Field("only_candidates", "switch to candidates only", SWITCH, "no"))
+_FILTERS = (LEVEL, WRITER, PROMPT, VERDICT, CANDIDATES)
 
 
 def choose_cot(store: Store, where: ChosenChunk) -> ChosenChunk:
@@ -20,7 +26,7 @@ def choose_cot(store: Store, where: ChosenChunk) -> ChosenChunk:
     with first:
         kept = _filtered(problems, cots)
     if st.session_state.pop("filter_changed", False) and len(kept) and where.cot not in set(kept["cot_id"]):
-        selection.choose(problem=None, cot=kept["cot_id"].iloc[0], chunk=None)
+        selection.choose({PROBLEM: None, COT: kept["cot_id"].iloc[0], CHUNK: None})
         where = chosen_chunk.here(store)
     listed = pd.concat([kept, cots[cots["cot_id"] == where.cot]]).drop_duplicates("cot_id")
     with_cots = set(listed["problem_id"])
@@ -34,10 +40,10 @@ def choose_cot(store: Store, where: ChosenChunk) -> ChosenChunk:
     cot_names = {row.cot_id: _cot_name(row, of_several) for row in of_problem.itertuples()}
     with second:
         count = kept["problem_id"].nunique()
-        selection.pick("problem", f"Problem ({count} of {len(problems)})", list(named), show=named.__getitem__)
+        selection.pick(PROBLEM, f"Problem ({count} of {len(problems)})", list(named), show=named.__getitem__)
     with third:
         selection.pick(
-            "cot", f"Chain of thought ({len(of_problem)} of this problem)", list(cot_names), show=cot_names.__getitem__
+            COT, f"Chain of thought ({len(of_problem)} of this problem)", list(cot_names), show=cot_names.__getitem__
         )
     return where
 
@@ -47,29 +53,28 @@ def _filtered(problems: pd.DataFrame, cots: pd.DataFrame) -> pd.DataFrame:
     levels = ["any"] + [str(int(level)) for level in sorted(problems["level"].dropna().unique())]
     writers = ["any", *sorted(cots["model_id"].unique())]
     model_names = dict(zip(cots["model_id"], cots["model"], strict=True)) | {"any": "all models"}
-    active = sum(selection.get(name) not in (None, "any", "no") for name in _FILTERS)
+    active = sum(selection.get(field) not in (None, field.default) for field in _FILTERS)
     with st.popover(f"Filter ({active})" if active else "Filter", icon=":material/filter_alt:"):
         level = selection.pick(
-            "level", "Level", levels, show=lambda value: "all" if value == "any" else value, then=_filter_changed
+            LEVEL, "Level", levels, show=lambda value: "all" if value == "any" else value, then=_filter_changed
         )
         writer = selection.pick(
-            "writer", "Model", writers, show=lambda value: one_line(str(model_names[value]), 50), then=_filter_changed
+            WRITER, "Model", writers, show=lambda value: one_line(str(model_names[value]), 50), then=_filter_changed
         )
         prompts = ["any", *sorted(cots["prompt_name"].unique())]
         prompt = "any"
         if len(prompts) > 2:
             prompt = selection.pick(
-                "prompt",
+                PROMPT,
                 "Prompt",
                 prompts,
                 show=lambda value: "all prompts" if value == "any" else value,
                 then=_filter_changed,
             )
-        verdict = selection.pick("verdict", "Answer", list(_VERDICTS), show=_VERDICTS.__getitem__, then=_filter_changed)
+        verdict = selection.pick(VERDICT, "Answer", show=_VERDICTS.__getitem__, then=_filter_changed)
         only = selection.pick_switch(
-            "candidates",
+            CANDIDATES,
             "Candidates only",
-            default=False,
             then=_filter_changed,
             help="Problems the model solves between 20 % and 80 % of the time.",
         )

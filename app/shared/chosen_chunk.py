@@ -6,9 +6,14 @@ The most precise id in the selection decides.
 from dataclasses import dataclass
 
 from app.shell import selection
+from app.shell.fields import Field, declare
 from app.shell.missing import Missing, command, there
 from backend.root import PRECOMPUTE
 from backend.store.store import Store
+
+PROBLEM = declare(Field("problem", "problem", None))
+COT = declare(Field("cot", "chain of thought", None, of="problem"))
+CHUNK = declare(Field("chunk", "chunk", None, of="cot"))
 
 
 @dataclass(frozen=True)
@@ -38,24 +43,24 @@ def find(store: Store) -> ChosenChunk | Missing:
             " Make the study's store anew from its files; where that changes nothing, run or import it again.",
             f"{PRECOMPUTE} publish {store.path}",
         )
-    selection.choose(problem=chosen.problem, cot=chosen.cot, chunk=chosen.chunk)
+    selection.choose({PROBLEM: chosen.problem, COT: chosen.cot, CHUNK: chosen.chunk})
     return chosen
 
 
 def go(chunk: str) -> None:
     """Select a chunk; its CoT and problem follow."""
-    selection.choose(problem=None, cot=None, chunk=chunk)
+    selection.choose({PROBLEM: None, COT: None, CHUNK: chunk})
 
 
 def _named(store: Store) -> ChosenChunk | None:
-    if chunk := selection.get("chunk"):
+    if chunk := selection.get(CHUNK):
         found = store.chunk_place(chunk)
         if len(found):
             return ChosenChunk(found.problem_id[0], found.cot_id[0], chunk)
-        selection.forget_unknown("chunk")
-    for field in ("cot", "problem"):
+        selection.forget_unknown(CHUNK)
+    for field in (COT, PROBLEM):
         if value := selection.get(field):
-            if chosen := _most_important(store, **{field: value}):
+            if chosen := _most_important(store, **{field.name: value}):
                 return chosen
             selection.forget_unknown(field)
     return None

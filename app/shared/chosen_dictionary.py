@@ -7,12 +7,17 @@ import pandas as pd
 import streamlit as st
 
 from app.shared import chosen_stream
+from app.shared.chosen_stream import LAYER
 from app.shared.clicks import marks
 from app.shell import navigation, selection, studies
+from app.shell.fields import Field, Whole, declare
 from app.shell.missing import Missing, command, no_tokens, study_file, there, undone
 from app.shell.untrusted import one_line, show
 from backend.store.store import Store
 
+DICTIONARY = declare(Field("dictionary", "dictionary", None))
+FEATURE = declare(Field("feature", "feature", Whole(0, 10**9), of="dictionary"))
+PINNED = declare(Field("pinned_feature", "pinned feature", Whole(0, 10**9), of="dictionary"))
 _LEAVE = "leave_for_the_feature"
 _README = "README.md explains it under “Your own study”"
 
@@ -26,17 +31,17 @@ def choose(store: Store) -> pd.Series:
     if len(found) > 1:
         names = {one.Index: named(one) for one in found.itertuples()}
         selection.pick(
-            "dictionary",
+            DICTIONARY,
             "Dictionary",
             list(names),
             default=row.dictionary_id,
             show=names.__getitem__,
             then=_follow_layer(found),
         )
-    selection.choose(dictionary=row.dictionary_id)
+    selection.choose({DICTIONARY: row.dictionary_id})
     wanted = chosen_stream.chosen(store)
     if wanted is not None and wanted.layer not in (None, row.layer):
-        selection.stand_in("layer", f"layer {wanted.layer}", f"layer {row.layer}, which this dictionary reads")
+        selection.stand_in(LAYER, f"layer {wanted.layer}", f"layer {row.layer}, which this dictionary reads")
     return row
 
 
@@ -50,7 +55,7 @@ def find(store: Store) -> pd.Series | Missing:
     found = _by_id(store)
     if found.empty:
         return no_dictionary(store)
-    return found.loc[selection.checked("dictionary", list(found.index), _at_the_layer(store, found))]
+    return found.loc[selection.checked(DICTIONARY, list(found.index), _at_the_layer(store, found))]
 
 
 def _by_id(store: Store) -> pd.DataFrame:
@@ -70,17 +75,15 @@ def _at_the_layer(store: Store, found: pd.DataFrame) -> str:
 
 def _follow_layer(found: pd.DataFrame) -> Callable[[], None]:
     """A dictionary that is chosen by hand brings its layer along to every page."""
-    return lambda: selection.choose(layer=str(found.loc[selection.get("dictionary")].layer))
+    return lambda: selection.choose({LAYER: str(found.loc[selection.get(DICTIONARY)].layer)})
 
 
-def feature(dictionary: pd.Series, field: str = "feature", default: int | None = None) -> int | None:
-    """The number in the selection's `field` (feature, or pinned), where the dictionary has such a feature; else
-    `default`.
-    """
+def feature(dictionary: pd.Series, field: Field = FEATURE, default: int | None = None) -> int | None:
+    """The number in `field` (FEATURE or PINNED), where the dictionary has such a feature; else `default`."""
     value = selection.get(field)
     if value is None:
         return default
-    if not (value.isascii() and value.isdigit() and int(value) < dictionary.n_features):
+    if not (field.takes(value) and int(value) < dictionary.n_features):
         selection.forget_unknown(field)
         return default
     return int(value)
@@ -100,7 +103,7 @@ def roles(dictionary: pd.Series) -> dict[str, str]:
 
 def open_feature(feature: int) -> None:
     """Select a feature, and leave for its page at the end of this run: for callbacks, which cannot change the page."""
-    selection.choose(feature=str(int(feature)))
+    selection.choose({FEATURE: str(int(feature))})
     st.session_state[_LEAVE] = True
 
 

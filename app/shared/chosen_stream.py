@@ -16,9 +16,13 @@ import pandas as pd
 
 from app.shared import live
 from app.shell import selection, studies
+from app.shell.fields import Field, declare
 from app.shell.untrusted import one_line
 from backend.store.geometry_columns import NO_LAYER
 from backend.store.store import Store
+
+MODEL = declare(Field("model", "model", None))
+LAYER = declare(Field("layer", "layer", None))
 
 
 @dataclass(frozen=True)
@@ -81,11 +85,11 @@ def pick(
     streams = {stream.id: stream for stream in _streams(found)}
     shown = nearest(store, streams.values())
     if (wanted := chosen(store)) is not None and wanted != shown and shown.layer != NO_LAYER:
-        selection.stand_in("layer", _words(store, wanted, other=shown), _words(store, shown, other=wanted))
+        selection.stand_in(LAYER, _words(store, wanted, other=shown), _words(store, shown, other=wanted))
 
     def take(value: str) -> None:
         stream = streams[value]
-        selection.choose(model=stream.model, **({} if stream.layer == NO_LAYER else {"layer": str(stream.layer)}))
+        selection.choose({MODEL: stream.model} | ({} if stream.layer == NO_LAYER else {LAYER: str(stream.layer)}))
         if then:
             then()
 
@@ -129,27 +133,27 @@ def _words(store: Store, stream: Stream, *, other: Stream) -> str:
 
 def _model(store: Store, models: pd.DataFrame) -> str | None:
     """The model that the selection names, where there is such a one."""
-    model = selection.get("model")
+    model = selection.get(MODEL)
     if (
         model is None
         or model in set(models["model_id"])
         or model in {choice.model_id for choice in live.steerable(store)}
     ):
         return model
-    selection.forget_unknown("model")
+    selection.forget_unknown(MODEL)
     return None
 
 
 def _layer(models: pd.DataFrame, model: str | None) -> int | None:
     """The layer that the selection names, where the model (or, where none is chosen, any) has so many."""
-    text = selection.get("layer")
+    text = selection.get(LAYER)
     if text is None:
         return None
     depths = models.loc[models["model_id"] == model if model is not None else models["model_id"].notna(), "n_layers"]
     deepest = None if depths.empty or depths.isna().any() else int(depths.max())
     if text.isascii() and text.isdecimal() and len(text) < 5 and (deepest is None or int(text) < deepest):
         return int(text)
-    selection.forget_unknown("layer")
+    selection.forget_unknown(LAYER)
     return None
 
 

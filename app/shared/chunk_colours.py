@@ -7,10 +7,14 @@ import streamlit as st
 
 from app.shared.views import Here
 from app.shell import selection
+from app.shell.fields import Field, declare
 from app.shell.theme import category_colour
 from app.shell.untrusted import show
 from app.shell.vocabulary import CATEGORIES, CONVENTIONS, METRICS, Metric, category, definition, metric, metric_choice
 from backend.store.store import Store
+
+METRIC = declare(Field("metric", "importance metric", None))
+TAGS = declare(Field("tags_from", "source of the tags", None))
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,7 @@ def usual_choice(choices: list[str]) -> str:
 def headline_choices(store: Store) -> list[str]:
     """Two numbers that say most about a chunk, where stored: the chosen metric and the accuracy of its rollouts."""
     choices = importance_options(store)
-    chosen = (
-        selection.get("metric") if selection.get("metric") in choices else (usual_choice(choices) if choices else None)
-    )
+    chosen = selection.get(METRIC) if selection.get(METRIC) in choices else (usual_choice(choices) if choices else None)
     return [choice for choice in (chosen, "counterfactual_accuracy:all") if choice in choices]
 
 
@@ -65,10 +67,10 @@ def colour_controls(store: Store) -> tuple[str | None, str | None, str]:
     name, convention, source = None, None, ""
     if choices:
         with left:
-            now = selection.get("metric") if selection.get("metric") in choices else usual_choice(choices)
+            now = selection.get(METRIC) if selection.get(METRIC) in choices else usual_choice(choices)
             name, _, convention = now.partition(":")
             selection.pick(
-                "metric",
+                METRIC,
                 "Strength of the colour",
                 choices,
                 default=now,
@@ -79,11 +81,11 @@ def colour_controls(store: Store) -> tuple[str | None, str | None, str]:
                     f"\n\n{definition(name, convention)}."
                 ),
             )
-            name, _, convention = selection.checked("metric", choices, now).partition(":")
+            name, _, convention = selection.checked(METRIC, choices, now).partition(":")
     if sources:
         with right:
             source = selection.pick(
-                "tags",
+                TAGS,
                 "Tags from",
                 sources,
                 help=(

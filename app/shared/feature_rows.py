@@ -3,12 +3,14 @@
 import pandas as pd
 
 from app.shell import studies
+from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
 from backend.crosscoder.class_counts import scaling_share
 from backend.store.labels import labels
 from backend.store.store import Store
 
 NORMS = {"l1": "L1 (Baek & Tegmark 2025)", "l2": "L2 (the training loss)"}
+NORM = declare(Field("nrn_norm", "decoder norm of NRN", NORMS))
 
 
 def find(store: Store, dictionary: pd.Series) -> pd.DataFrame | Missing:

@@ -9,12 +9,18 @@ import pandas as pd
 
 from app.shared import chosen_stream
 from app.shell import selection, studies
+from app.shell.fields import Field, declare
 from app.shell.missing import no_activations, say, say_and_end, undone
 from app.shell.vocabulary import direction_order, direction_words, position_words, studied_words
 from backend.geometry.direction_kinds import DIRECTION_KINDS
 from backend.models.interventions import PLACES, UNITS
 from backend.store.geometry_columns import NO_LAYER, NONE
 from backend.store.store import Store
+
+CONVENTION = declare(Field("convention", "convention of the importance", None))
+DIRECTION = declare(Field("direction", "direction", DIRECTION_KINDS, before="direction "))
+POSITION = declare(Field("position", "place of the steering", PLACES, before="steered at the "))
+UNIT = declare(Field("unit", "unit of β", UNITS))
 
 
 def known_columns(store: Store) -> pd.DataFrame:
@@ -41,11 +47,11 @@ def pick_column(store: Store, choices: pd.DataFrame, x: str) -> pd.Series:
         here = chosen_stream.at(here, chosen_stream.pick(store, here, width=190))
     kinds = direction_order(here["kind"])
     if (here["layer"] == NO_LAYER).all():
-        kind = kinds[0] if len(kinds) == 1 else selection.pick("convention", "Convention", kinds, width=290)
+        kind = kinds[0] if len(kinds) == 1 else selection.pick(CONVENTION, "Convention", kinds, width=290)
     else:
-        kind = _unless_none("direction", "Direction", kinds, {*choices["kind"], *DIRECTION_KINDS}, direction_words, 290)
+        kind = _unless_none(DIRECTION, "Direction", kinds, set(choices["kind"]), direction_words, 290)
     here = here[here["kind"] == kind]
-    position = _unless_none("position", "Steered at", sorted(set(here["position"])), PLACES, position_words, 210)
+    position = _unless_none(POSITION, "Steered at", sorted(set(here["position"])), (), position_words, 210)
     here = here[here["position"] == position]
     return pick_unit(here).iloc[0]
 
@@ -54,18 +60,14 @@ def pick_unit(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of one unit of β, behind a picker where there are several."""
     units = sorted(set(rows["unit"]))
     if len(units) > 1:
-        unit = selection.pick("unit", "β in", units, elsewhere=UNITS, width=120)
+        unit = selection.pick(UNIT, "β in", units, width=120)
     else:
-        unit = (
-            NONE
-            if units == [NONE]
-            else selection.checked("unit", units, elsewhere=UNITS, show=lambda name: f"β in {name}")
-        )
+        unit = NONE if units == [NONE] else selection.checked(UNIT, units, show=lambda name: f"β in {name}")
     return rows[rows["unit"] == unit]
 
 
 def _unless_none(
-    field: str, label: str, options: list[str], elsewhere: Collection[str], words: Callable[[str], str], width: int
+    field: Field, label: str, options: list[str], elsewhere: Collection[str], words: Callable[[str], str], width: int
 ) -> str:
     if options == [NONE]:
         return NONE

@@ -42,18 +42,17 @@ def _go(store: Store, dictionary: pd.Series, feature: int, model_id: str) -> Non
     mean = rows["mean_activation"].reindex([feature]).iloc[0]
     beta = made.norm * (1.0 if pd.isna(mean) else float(mean))
     selection.choose(
-        dictionary=name,
-        feature=str(feature),
+        {chosen_dictionary.DICTIONARY: name, chosen_dictionary.FEATURE: str(feature)},
         direction="feature",
         model=model_id,
         layer=str(layer),
-        through=None,
+        last_layer=None,
         operation="add",
-        place="onward",
+        steered_where="onward",
         unit="absolute",
         beta=f"{beta:.3g}",
         run=None,
-        against=None,
-        **{"while": None},
+        second_run=None,
+        only_while=None,
     )
     navigation.go_to(navigation.STEERING)

@@ -8,15 +8,16 @@ not there.
 import streamlit as st
 
 from app.shell import selection
+from app.shell.fields import Field
 from backend.ids import stable_id
 
 _LONG = "~"  # begins the name of a text that the session keeps
 _TEXTS = "typed_texts"
 
 
-def keep(field: str, words: str | None) -> None:
+def keep(field: Field, words: str | None) -> None:
     """Make it the selection's text under `field`; None or nothing forgets what was there."""
-    selection.choose(**{field: value(words)})
+    selection.choose({field: value(words)})
 
 
 def value(words: str | None) -> str | None:
@@ -30,7 +31,7 @@ def value(words: str | None) -> str | None:
     return name
 
 
-def read(field: str) -> str | None:
+def read(field: Field) -> str | None:
     """The text, None where there is none. One that only another session has is forgotten, and noted."""
     said = selection.get(field)
     if said is None or not said.startswith(_LONG):
@@ -41,7 +42,7 @@ def read(field: str) -> str | None:
     return words
 
 
-def beyond_a_link(*fields: str) -> str | None:
+def beyond_a_link(*fields: Field) -> str | None:
     """A sentence where one of these texts is too long for a link; None where a link brings them all along."""
     lengths = [len(read(field) or "") for field in fields if (selection.get(field) or "").startswith(_LONG)]
     if not lengths:

@@ -16,6 +16,7 @@ import streamlit as st
 from app.shared import chosen_chunk, chosen_dictionary, feature_rows
 from app.shared.chosen_chunk import ChosenChunk
 from app.shell import keys, navigation, selection, studies
+from app.shell.fields import Field
 from app.shell.missing import Missing, PageEnds, say, say_and_end, there
 from backend.store.store import Store
 
@@ -94,6 +95,11 @@ def here_now() -> Here:
     return Here(studies.open_store(navigation.study()))
 
 
+def title() -> None:
+    """The heading of the page: what the sidebar calls it."""
+    st.title(navigation.PAGES[selection.page() or navigation.OVERVIEW].title)
+
+
 def show(view: View, here: Here, *, heading: bool = False, quiet: bool = False) -> None:
     """The view on a page, below its title where that is wanted; what it lacks in its stead, unless `quiet`."""
     if (lacks := view.missing(here)) is not None:
@@ -105,10 +111,10 @@ def show(view: View, here: Here, *, heading: bool = False, quiet: bool = False) 
     view.draw(here, here.store)
 
 
-def part(word: str, label: str, titles: Mapping[str, str]) -> str:
-    """The part of a page that is shown, behind a row of titles; `word` has it in the selection."""
+def part(field: Field, label: str, titles: Mapping[str, str]) -> str:
+    """The part of a page that is shown, behind a row of titles."""
     return selection.pick(
-        word,
+        field,
         label,
         list(titles),
         show=titles.__getitem__,

@@ -6,6 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from app.shell import selection, studies
+from app.shell.fields import STUDY
 from app.shell.missing import NO_STUDY, say_and_end
 from backend.root import ROOT
 
@@ -54,7 +55,7 @@ def study() -> Path:
     if not found:
         st.title("Anchorscope")
         say_and_end(NO_STUDY)
-    name = selection.checked("study", list(found))
-    if selection.get("study") is None:
-        selection.choose(study=name)
+    name = selection.checked(STUDY, list(found))
+    if selection.get(STUDY) is None:
+        selection.choose({STUDY: name})
     return found[name]

@@ -6,125 +6,28 @@ after a while, and goes on sending the old ones until then; those are no choices
 opened (typed, or by a link) and when the person goes back or forward, which the browser marks; and a widget whose value
 something else changed becomes a new widget (`following`). Every value is a short word that the page checks against what
 the store has before it is used; what the store does not have is left out and noted.
+
+What can be selected is declared in `fields`, beside what offers it. Streamlit's own `bind="query-params"` was tried in
+its place for the select boxes (1.67), and does less: a message that was under way when something else set a bound
+widget undoes it; a browser that missed that one run is never told; Back changes the address and not what is shown. It
+also leaves out of the link what equals a default, and ours depend on the study; and it lets nothing else write a bound
+word, while one choice here is shown by several widgets and forgets those that belong to it.
 """
 
-import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NoReturn
+from types import MappingProxyType
+from typing import Any, NoReturn, TypeVar
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from app.shell import keys
+from app.shell import fields, keys
+from app.shell.fields import FIELDS, Decimal, Field, Whole
+from backend.errors import AnchorscopeError
 
-FIELDS = (
-    "study",
-    "problem",
-    "cot",
-    "chunk",
-    "model",
-    "layer",
-    "unit",
-    "map",
-    "position",
-    "metric",
-    "tags",
-    "colour",
-    "highlight",
-    "panel",
-    "scale",
-    "intervals",
-    "click",
-    "level",
-    "writer",
-    "prompt",
-    "verdict",
-    "candidates",
-    "own",
-    "question",
-    "written",
-    "truth",
-    "direction",
-    "of",
-    "other",
-    "about",
-    "component",
-    "drawn",
-    "made",
-    "through",
-    "place",
-    "operation",
-    "beta",
-    "convention",
-    "while",
-    "start",
-    "what",
-    "n",
-    "seed",
-    "longest",
-    "limit",
-    "deleted",
-    "reworded",
-    "run",
-    "against",
-    "dictionary",
-    "feature",
-    "pinned",
-    "norm",
-    "scaling",
-    "filters",
-    "typed",
-    "words",
-    "after",
-    "token",
-    "cells",
-    "rank",
-    "rows",
-    "chosen",
-    "prompted",
-    "scheme",
-    "measure",
-    "above",
-    "reasoning",
-    "source",
-    "beyond",
-    "top",
-    "numbers",
-    "change",
-    "factor",
-    "added",
-    "error",
-    "solved",
-    "temperature",
-    "nucleus",
-    "sets",
-    "asked",
-    "view",
-    "column",
-    "claimed",
-    "subset",
-    "columns",
-    "metrics",
-    "every",
-    "rest",
-    "size",
-    "rollouts",
-    "halfwidth",
-    "most",
-)
-_TYPED = ("own", "question", "written", "truth")
-_FOLLOWERS = {  # what a choice makes meaningless
-    "study": tuple(
-        field for field in FIELDS if field not in ("study", "panel", "click", "scale", "intervals", "colour", "view")
-    ),
-    "problem": ("cot", "chunk", "run", "against", "token", "reworded", *_TYPED),
-    "cot": ("chunk", "run", "against", "token", "reworded", *_TYPED),
-    "chunk": ("run", "against", "token", "reworded"),
-    "layer": ("through",),
-    "own": ("question", "written", "truth"),
-    "dictionary": ("feature", "pinned", "filters", "chosen", "above", "numbers", "asked"),
-}
+Number = TypeVar("Number", Whole, Decimal)
+
 LONGEST = 2000  # characters of one value in a link
 _STATE, _NOTES, _STAND_INS, _SHOWN, _PAGE = (
     "selection",
@@ -135,35 +38,12 @@ _STATE, _NOTES, _STAND_INS, _SHOWN, _PAGE = (
 )
 
 
-def _former_stream(value: str) -> dict[str, str]:
-    model, _, rest = value.partition(":")
-    layer, _, unit = rest.partition(":")
-    found = {"model": model, "layer": layer, "unit": unit}
-    return {name: word for name, word in found.items() if word not in ("", "none", "-1")}
-
-
-def _former_layers(value: str) -> dict[str, str]:
-    first, _, last = value.partition("-")
-    return {"layer": first} | ({"through": last} if last not in ("", first) else {})
-
-
-# What links and kept runs said before one model and one layer held for every page; of two that say the same the first
-# counts.
-_FORMER: dict[str, Callable[[str], dict[str, str]]] = {
-    "live": lambda value: {"model": value},
-    "layers": _former_layers,
-    "swept": _former_stream,
-    "layer": _former_stream,
-    "kind": lambda value: {"direction": value},
-}
-
-
 def begin(page: str = "") -> None:
     """Take over what the URL says, when the page was just opened or the person went back or forward."""
     is_new = _STATE not in st.session_state
     given = {name: st.query_params[name] for name in st.query_params}
     if is_new or (given and get_script_run_ctx().is_history_navigation):
-        found = named(given)
+        found = fields.read(given)
         st.session_state[_STATE] = {name: value for name, value in found.items() if len(value) <= LONGEST}
         st.session_state[_NOTES] = [name for name, value in found.items() if len(value) > LONGEST]
     elif st.session_state.get(_PAGE) != page:
@@ -171,16 +51,9 @@ def begin(page: str = "") -> None:
     st.session_state[_PAGE], st.session_state[_STAND_INS] = page, []
 
 
-def named(link: Mapping[str, str]) -> dict[str, str]:
-    """What a link says, by today's names; of two that say the same the first counts.
-
-    What is no name of a choice is left out.
-    """
-    found = {name: link[name] for name in FIELDS if link.get(name) and not (name in _FORMER and ":" in link[name])}
-    for name, former in _FORMER.items():
-        if link.get(name) and name not in found:
-            found = former(link[name]) | found
-    return {name: found[name] for name in FIELDS if name in found}
+def page() -> str:
+    """The name of the page that is open, empty where it is the one at the root."""
+    return st.session_state.get(_PAGE, "")
 
 
 def publish() -> None:
@@ -201,59 +74,60 @@ def values() -> dict[str, str]:
     return {name: _state()[name] for name in FIELDS if name in _state()}
 
 
-def get(name: str) -> str | None:
-    return _state().get(name)
+def get(field: Field | str) -> str | None:
+    """Raises AnchorscopeError for a choice that nobody declared; so do all that follow."""
+    return _state().get(fields.named(field))
 
 
-def choose(**values: str | None) -> None:
-    """Select; None forgets a value.
-
-    A change of study, problem or CoT forgets what belonged to the old one and is not chosen with it.
-    """
+def choose(chosen: Mapping[Field, str | None] = MappingProxyType({}), /, **by_name: str | None) -> None:
+    """Select; None forgets a value. What belonged to a value that changes, and is not chosen with it, is forgotten."""
     state = _state()
+    values = {fields.named(field): value for field, value in chosen.items()}
+    values |= {fields.named(name): value for name, value in by_name.items()}
     for name in values:
         if state.get(name) not in (None, values[name]):
-            for follower in _FOLLOWERS.get(name, ()):
-                state.pop(follower, None)
+            for other in fields.belonging_to(name):
+                state.pop(other, None)
     state.update({name: value for name, value in values.items() if value is not None})
     for name in (name for name, value in values.items() if value is None):
         state.pop(name, None)
 
 
 def checked(
-    name: str,
-    options: Sequence[str],
+    field: Field,
+    options: Sequence[str] | None = None,
     default: str | None = None,
     *,
     elsewhere: Collection[str] = (),
     show: Callable[[str], str] = str,
 ) -> str | None:
-    """The selected value where it is one of `options`; else `default`, else the first option, else None.
+    """The selected value where it is one of `options`, which are all that the field takes where none are given; else
+    `default`, else the field's, else the first option, else None.
 
-    A value that is not one here stays selected where it is one `elsewhere`, and what stands in for it is said; any
-    other is forgotten.
+    A value that is not one here stays selected where the field takes it, or it is one `elsewhere`, and what stands in
+    for it is said; any other is forgotten.
     """
-    value = get(name)
+    value, options = get(field), field.options if options is None else options
     if value in options:
         return value
-    usual = default if default in options else options[0] if options else None
-    if value is not None and value in elsewhere:
+    usual = next((usual for usual in (default, field.default, *options[:1]) if usual in options), None)
+    if value is not None and (value in elsewhere or field.takes(value)):
         if usual is not None:
-            stand_in(name, show(value), show(usual))
+            stand_in(field, show(value), show(usual))
     elif value is not None:
-        forget_unknown(name)
+        forget_unknown(field)
     return usual
 
 
-def forget_unknown(name: str) -> None:
+def forget_unknown(field: Field | str) -> None:
     """Drop a value the study does not have, and say so until the person goes on."""
-    _state().pop(name, None)
-    st.session_state.setdefault(_NOTES, []).append(name)
+    _state().pop(fields.named(field), None)
+    st.session_state.setdefault(_NOTES, []).append(fields.named(field))
 
 
-def stand_in(name: str, wanted: str, shown: str) -> None:
+def stand_in(field: Field | str, wanted: str, shown: str) -> None:
     """Note that this page has not what is selected, and what it shows instead. The selection stays."""
-    st.session_state.setdefault(_STAND_INS, []).append((name, wanted, shown))
+    st.session_state.setdefault(_STAND_INS, []).append((fields.named(field), wanted, shown))
 
 
 def notes() -> list[str]:
@@ -267,9 +141,9 @@ def stand_ins() -> list[tuple[str, str, str]]:
 
 
 def pick(
-    name: str,
+    field: Field,
     label: str,
-    options: Sequence[str],
+    options: Sequence[str] | None = None,
     *,
     default: str | None = None,
     elsewhere: Collection[str] = (),
@@ -278,18 +152,18 @@ def pick(
     then: Callable[[], None] | None = None,
     **how: Any,
 ) -> str | None:
-    """A widget that shows and changes one value of the selection; returns the value in force, one of `options`.
-
-    `elsewhere` as in `checked`; `show` words its values too.
+    """A widget that shows and changes one value of the selection; returns the value in force, one of `options`, as
+    `checked` has it; `show` words those that are not here too.
     """
-    chosen = checked(name, options, default, elsewhere=elsewhere, show=show)
+    options = field.options if options is None else options
+    chosen = checked(field, options, default, elsewhere=elsewhere, show=show)
 
     def take(value: str) -> None:
-        choose(**{name: value})
+        choose({field: value})
         if then:
             then()
 
-    offer(f"pick_{name}", label, options, chosen, take, show=show, widget=widget, **how)
+    offer(f"pick_{field.name}", label, options, chosen, take, show=show, widget=widget, **how)
     return chosen
 
 
@@ -323,64 +197,71 @@ def offer(
 
 
 def pick_several(
-    name: str, label: str, options: Sequence[str], *, show: Callable[[str], str] = str, **how: Any
+    field: Field, label: str, options: Sequence[str], *, show: Callable[[str], str] = str, **how: Any
 ) -> list[str]:
     """A widget for several values of the selection, none included; what is not among `options` is left out."""
-    chosen = [value for value in (get(name) or "").split("|") if value in options]
+    chosen = [value for value in (get(field) or "").split("|") if value in options]
 
     def take(values: Sequence[str] | None) -> None:
-        choose(**{name: "|".join(value for value in values or () if value in options) or None})
+        choose({field: "|".join(value for value in values or () if value in options) or None})
 
-    st.multiselect(
-        label, options, format_func=show, **following(f"pick_{name}", chosen, take, initial="default"), **how
-    )
+    followed = following(f"pick_{field.name}", chosen, take, initial="default")
+    st.multiselect(label, options, format_func=show, **followed, **how)
     return chosen
 
 
-def pick_switch(name: str, label: str, *, default: bool, then: Callable[[], None] | None = None, **how: Any) -> bool:
+def pick_switch(field: Field, label: str, *, then: Callable[[], None] | None = None, **how: Any) -> bool:
     """A switch whose state is part of the selection."""
-    chosen = checked(name, ("yes", "no"), "yes" if default else "no") == "yes"
+    chosen = checked(field) == "yes"
 
     def take(value: bool | None) -> None:
-        choose(**{name: "yes" if value else "no"})
+        choose({field: "yes" if value else "no"})
         if then:
             then()
 
-    st.toggle(label, **following(f"pick_{name}", chosen, take), **how)
+    st.toggle(label, **following(f"pick_{field.name}", chosen, take), **how)
     return chosen
 
 
-def pick_whole(name: str, label: str, usual: int, *, low: int, high: int, step: int = 1, **how: Any) -> int:
-    """A field for a whole number of the selection, from `low` to `high`."""
-    text, value = get(name), usual
-    if text is not None:
-        if text.isascii() and text.isdecimal() and len(text) < 16 and low <= int(text) <= high:
+def pick_whole(
+    field: Field, label: str, usual: int | None = None, *, high: int | None = None, step: int = 1, **how: Any
+) -> int:
+    """An entry for a whole number of the selection, at first `usual`, where the field has no default; `high` where less
+    is possible here than the field takes.
+    """
+    value, limits = usual if usual is not None else int(str(field.default)), _limits(field, Whole)
+    high = limits.high if high is None else high
+    if (text := get(field)) is not None:
+        if limits(text) and int(text) <= high:
             value = int(text)
         else:
-            forget_unknown(name)
-    st.number_input(label, low, high, step=step, **following(f"number_{name}", value, _taker(name, "d")), **how)
+            forget_unknown(field)
+    followed = following(f"number_{field.name}", value, _taker(field, "d"))
+    st.number_input(label, limits.low, high, step=step, **followed, **how)
     return value
 
 
-def pick_decimal(name: str, label: str, usual: float, *, low: float, high: float, step: float, **how: Any) -> float:
-    """A field for a number of the selection, from `low` to `high`."""
-    value = usual
-    if (text := get(name)) is not None:
-        try:
+def pick_decimal(field: Field, label: str, usual: float | None = None, *, step: float, **how: Any) -> float:
+    """An entry for a number of the selection, at first `usual`, where the field has no default."""
+    value, limits = usual if usual is not None else float(str(field.default)), _limits(field, Decimal)
+    if (text := get(field)) is not None:
+        if limits(text):
             value = float(text)
-        except ValueError:
-            value = math.nan
-        if not low <= value <= high:
-            forget_unknown(name)
-            value = usual
-    st.number_input(
-        label, low, high, step=step, format="%g", **following(f"decimal_{name}", value, _taker(name, "g")), **how
-    )
+        else:
+            forget_unknown(field)
+    followed = following(f"decimal_{field.name}", value, _taker(field, "g"))
+    st.number_input(label, limits.low, limits.high, step=step, format="%g", **followed, **how)
     return value
 
 
-def _taker(name: str, form: str) -> Callable[[float | None], None]:
-    return lambda value: choose(**{name: None if value is None else format(value, form)})
+def _limits(field: Field, kind: type[Number]) -> Number:
+    if not isinstance(field.allowed, kind):
+        raise AnchorscopeError(f"The values of {field.name} are not declared as numbers ({kind.__name__}).")
+    return field.allowed
+
+
+def _taker(field: Field, form: str) -> Callable[[float | None], None]:
+    return lambda value: choose({field: None if value is None else format(value, form)})
 
 
 def following(

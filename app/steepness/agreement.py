@@ -8,10 +8,13 @@ from app.shared import chunk_colours
 from app.shared.statistics_cache import agreement_of
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.fields import SWITCH, Field, declare
 from app.shell.missing import Missing, no_rollouts
 from app.shell.vocabulary import metric_choice
 from backend.importance.conventions import comparable
 from backend.store.store import Store
+
+EVERY = declare(Field("every_convention", "switch to every convention", SWITCH, "no"))
 
 
 def importance(here: Here) -> Missing | None:
@@ -23,9 +26,7 @@ def importance(here: Here) -> Missing | None:
 
 def draw(here: Here, store: Store) -> None:
     choices = chunk_colours.importance_options(store)
-    every = selection.pick_switch(
-        "every", "Every convention", default=False, help="Else one convention of each metric, the usual one."
-    )
+    every = selection.pick_switch(EVERY, "Every convention", help="Else one convention of each metric, the usual one.")
     shown = (
         choices if every else list({choice.partition(":")[0]: choice for choice in reversed(choices)}.values())[::-1]
     )

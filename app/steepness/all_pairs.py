@@ -8,12 +8,14 @@ import streamlit as st
 
 from app.figures.evidence import effects
 from app.figures.steepness import signed, span
-from app.shared.chosen_stream import short
+from app.shared.chosen_stream import LAYER, MODEL, short
+from app.shared.chunk_colours import METRIC
 from app.shared.clicks import marks, picked_row
-from app.shared.geometry_columns import place_in_words
+from app.shared.geometry_columns import CONVENTION, DIRECTION, POSITION, UNIT, place_in_words
 from app.shared.statistics_cache import pairs_of
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
 from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import CONVENTIONS, column, metric_choice, studied_words
@@ -28,6 +30,10 @@ from backend.store.geometry_columns import COLUMNS, NO_LAYER, NONE
 from backend.store.store import Store
 
 _VERDICTS = {"any": "any", "inverse": "inverse", "direct": "direct", "none": "none claimed"}
+SUBSET = declare(Field("pairs_among", "chunks of the pairs", SUBSET_WORDS))
+CLAIMED = declare(Field("pairs_law", "law of the pairs", _VERDICTS))
+GEOMETRY = declare(Field("pairs_geometry", "geometry of the pairs", None))
+IMPORTANCE = declare(Field("pairs_importance", "importance of the pairs", None))
 _Q = 0.05
 _SIGNS = ("within", "within_low", "within_high", "spearman", "ci_low", "ci_high")
 _PAIR = ("x", "kind", "model_id", "layer", "position", "unit", "metric", "convention")
@@ -212,13 +218,13 @@ def multiplicity(rows: pd.DataFrame) -> str:
 
 def _filtered(rows: pd.DataFrame) -> pd.DataFrame:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        subset = selection.pick("subset", "Chunks", list(SUBSET_WORDS), show=SUBSET_WORDS.__getitem__, width=230)
-        claimed = selection.pick("claimed", "Law", list(_VERDICTS), show=_VERDICTS.__getitem__, width=150)
+        subset = selection.pick(SUBSET, "Chunks", show=SUBSET_WORDS.__getitem__, width=230)
+        claimed = selection.pick(CLAIMED, "Law", show=_VERDICTS.__getitem__, width=150)
         xs = selection.pick_several(
-            "columns", "Geometry", list(dict.fromkeys(rows["x"])), show=lambda name: column(name).label
+            GEOMETRY, "Geometry", list(dict.fromkeys(rows["x"])), show=lambda name: column(name).label
         )
         stored = rows["metric"] + ":" + rows["convention"]
-        metrics = selection.pick_several("metrics", "Importance", sorted(set(stored)), show=metric_choice)
+        metrics = selection.pick_several(IMPORTANCE, "Importance", sorted(set(stored)), show=metric_choice)
     keep = rows["subset"] == subset
     if claimed != "any":
         keep &= rows["verdict"].fillna("none") == claimed
@@ -274,17 +280,12 @@ def pair_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 def open_pair(row: pd.Series) -> None:
     """The scatter of a pair."""
-    named = {"direction": row["kind"], "position": row["position"], "unit": row["unit"]}
-    of_layer = {name: value for name, value in named.items() if value != NONE} | {"layer": str(row["layer"])}
+    place = {DIRECTION: row["kind"], POSITION: row["position"], UNIT: row["unit"]}
+    of_layer = {field: value for field, value in place.items() if value != NONE} | {LAYER: str(row["layer"])}
     if row["layer"] == NO_LAYER:
-        of_layer = {"convention": row["kind"]}
-    selection.choose(
-        view="pair",
-        column=row["x"],
-        metric=f"{row['metric']}:{row['convention']}",
-        model=row["model_id"],
-        **of_layer,
-    )
+        of_layer = {CONVENTION: row["kind"]}
+    pair = {one_pair.COLUMN: row["x"], METRIC: f"{row['metric']}:{row['convention']}", MODEL: row["model_id"]}
+    selection.choose(pair | of_layer, steepness_part="pair")
 
 
 def _clicked(key: str, rows: pd.DataFrame) -> None:

@@ -18,19 +18,22 @@ from app.figures.geometry import (
     on_and_off_manifold,
     swept_against_fisher,
 )
+from app.shared.chosen_chunk import CHUNK, COT, PROBLEM
 from app.shared.clicks import go_to_clicked
-from app.shared.geometry_columns import known_columns, pick_column
+from app.shared.geometry_columns import DIRECTION, known_columns, pick_column
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.fields import Field, declare
 from app.shell.missing import Missing, PageEnds, say, undone
 from app.shell.numbers import interval, number
 from app.shell.untrusted import show
 from app.shell.vocabulary import direction_order, direction_words, studied_words, unit_words
 from backend.geometry.before_after import AlongTheCot, along_the_cot
-from backend.geometry.direction_kinds import DIRECTION_KINDS
 from backend.store.geometry_columns import EXACT, LOCAL, NONE, columns_of
 from backend.store.store import Store
 
+SIZE = declare(Field("before_after_beta", "β before and after", None))
+REST = declare(Field("before_after_on", "tokens of the KL before and after", ("answer", "rest")))
 _DRAWN = ("steepness", "amplitude", "fisher_steepness")  # side by side
 
 
@@ -206,7 +209,7 @@ def draw_finite_steps(here: Here, store: Store) -> None:
         everywhere.loc[everywhere["n_random"].notna(), "chunk_id"],
         keys.of("finite_steps_at"),
         "Show a chunk that has them",
-        "chunk",
+        CHUNK,
     )
 
 
@@ -258,10 +261,10 @@ def _chart(figure: object, key: str, rows: pd.DataFrame) -> None:
     )
 
 
-def _offer(ids: Sequence[str], key: str, label: str, field: str) -> None:
+def _offer(ids: Sequence[str], key: str, label: str, field: Field) -> None:
     """A button to the first of the chunks or CoTs that have what the selected one has not."""
     if len(ids) and st.button(label, icon=":material/arrow_forward:", key=key):
-        selection.choose(**({"problem": None, "cot": None, "chunk": None} | {field: next(iter(ids))}))
+        selection.choose({PROBLEM: None, COT: None, CHUNK: None} | {field: next(iter(ids))})
         selection.rerun()
 
 
@@ -290,7 +293,7 @@ def draw_before_after(here: Here, store: Store) -> None:
             store.cots_before_after(at.model, at.layer),
             keys.of("before_after_at"),
             "Show a chain of thought that was",
-            "cot",
+            COT,
         )
         return
     every = rows = rows[rows["unit"] == rows["unit"].iloc[0]]
@@ -298,24 +301,23 @@ def draw_before_after(here: Here, store: Store) -> None:
         kinds = list(dict.fromkeys(rows["kind"].fillna(NONE)))
         kind = kinds[0]
         if len(kinds) > 1:
-            kind = selection.checked("direction", kinds, at.kind, elsewhere=DIRECTION_KINDS, show=direction_words)
+            kind = selection.checked(DIRECTION, kinds, at.kind, show=direction_words)
             selection.offer(
                 "before_after_direction",
                 "Direction",
                 kinds,
                 kind,
-                lambda kind: selection.choose(direction=kind),
+                lambda kind: selection.choose({DIRECTION: kind}),
                 show=direction_words,
                 width=290,
             )
         rows = rows[rows["kind"].fillna(NONE) == kind]
         betas = sorted(rows["beta"].unique(), key=abs)
         worded = {f"{value:g}": value for value in betas}
-        beta = worded[selection.pick("size", "β", list(worded), default=f"{betas[-1]:g}", width=110)]
+        beta = worded[selection.pick(SIZE, "β", list(worded), default=f"{betas[-1]:g}", width=110)]
         measure = selection.pick(
-            "rest",
+            REST,
             "KL on",
-            ["answer", "rest"],
             show=lambda name: KLS[f"kl_{name}"][0],
             widget=st.segmented_control,
             required=True,

@@ -18,6 +18,7 @@ from app.shared.statistics_cache import chance_of, evidence_of, stored_evidence
 from app.shared.steered_chunk import kl_of_chunk
 from app.shared.views import Here
 from app.shell import keys, navigation, selection, studies
+from app.shell.fields import SWITCH, Field, declare
 from app.shell.missing import no_rollouts, say_and_end
 from app.shell.numbers import interval, number
 from app.shell.untrusted import one_line, show
@@ -32,11 +33,14 @@ from backend.evidence.verdict import conditions
 from backend.evidence.within import within
 from backend.evidence.words import in_words
 from backend.statistics.bands import shuffled_within_cots
-from backend.store.geometry_columns import NO_LAYER, NONE
+from backend.store.geometry_columns import COLUMNS, NO_LAYER, NONE
 from backend.store.geometry_queries import COVARIATES
 from backend.store.store import Store
 
 _SCALES = {"linear": "linear", "log": "logarithmic"}
+COLUMN = declare(Field("geometry_column", "geometry column", COLUMNS))
+SCALE = declare(Field("geometry_axis", "scale of the axis", _SCALES, of=None))
+INTERVALS = declare(Field("importance_intervals", "switch of the intervals", SWITCH, "no", of=None))
 SUBSET_WORDS = {"all": "all chunks", "away_from_origin": "chunks away from the origin"}
 COVARIATE_WORDS = {
     "n_tokens": "chunk length",
@@ -91,20 +95,18 @@ def controls(store: Store) -> Chosen:
         say_and_end(no_rollouts(store.coverage().iloc[0], store.path, has_tokens=True))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         x = selection.pick(
-            "column", "Geometry", list(dict.fromkeys(choices["x"])), show=lambda name: column(name).label, width=270
+            COLUMN, "Geometry", list(dict.fromkeys(choices["x"])), show=lambda name: column(name).label, width=270
         )
         where = pick_column(store, choices, x)
         others = [choice for choice in metrics if choice != f"{x}:{where.kind}"] or metrics
         usual = chunk_colours.usual_choice(others)
         chosen = selection.pick(
-            "metric", "Importance", others, default=usual, elsewhere=metrics, show=metric_choice, width=390
+            chunk_colours.METRIC, "Importance", others, default=usual, elsewhere=metrics, show=metric_choice, width=390
         )
-        scale = selection.pick("scale", "Horizontal axis", list(_SCALES), show=_SCALES.__getitem__, width=130)
-        intervals = selection.pick_switch(
-            "intervals", "95 % CI", default=False, help="Draw the bootstrap interval of each importance."
-        )
+        scale = selection.pick(SCALE, "Horizontal axis", show=_SCALES.__getitem__, width=130)
+        intervals = selection.pick_switch(INTERVALS, "95 % CI", help="Draw the bootstrap interval of each importance.")
     name, _, convention = chosen.partition(":")
-    source = selection.checked("tags", store.tag_sources()) or ""
+    source = selection.checked(chunk_colours.TAGS, store.tag_sources()) or ""
     return Chosen(
         x,
         where.kind,

@@ -16,6 +16,7 @@ from app.shared.statistics_cache import convergence_of
 from app.shared.views import Here
 from app.shared.waiting import place_in_line
 from app.shell import keys, selection, studies
+from app.shell.fields import Decimal, Field, Whole, declare
 from app.shell.missing import no_rollouts, say
 from app.shell.numbers import interval, number
 from app.shell.untrusted import for_markdown, one_line, show
@@ -30,6 +31,8 @@ from backend.store.store import Store
 
 _STEPS = 8  # numbers of rollouts at which convergence is looked at
 _BATCH = 16
+HALFWIDTH = declare(Field("resample_halfwidth", "half-width to stop at", Decimal(0.001, 5.0), "0.1"))
+MOST = declare(Field("resample_most", "most new rollouts", Whole(_BATCH, MAX_CONTINUATIONS), "128"))
 
 
 def draw(here: Here, store: Store) -> None:
@@ -38,7 +41,7 @@ def draw(here: Here, store: Store) -> None:
     chunk = store.chunk_place(where.chunk).iloc[0]
     st.subheader(f"Chunk {chunk.chunk_index + 1}: how sure is its importance?")
     usual = chunk_colours.usual_choice(choices)
-    chosen = selection.pick("metric", "Importance", choices, default=usual, show=metric_choice)
+    chosen = selection.pick(chunk_colours.METRIC, "Importance", choices, default=usual, show=metric_choice)
     name, _, convention = chosen.partition(":")
     stored = store.importance_of_chunk(where.chunk)
     stored = stored[(stored["metric"] == name) & (stored["convention"] == convention)]
@@ -120,13 +123,9 @@ def _resample(store: Store, where: ChosenChunk, name: str, convention: str) -> N
     a, b = st.columns(2, gap="small")
     with a:
         unit = metric(name).unit
-        width = selection.pick_decimal(
-            "halfwidth", f"Until the half-width is at most ({unit})", 0.1, low=0.001, high=5.0, step=0.01
-        )
+        width = selection.pick_decimal(HALFWIDTH, f"Until the half-width is at most ({unit})", step=0.01)
     with b:
-        most = selection.pick_whole(
-            "most", "or so many new rollouts", 128, low=_BATCH, high=MAX_CONTINUATIONS, step=_BATCH
-        )
+        most = selection.pick_whole(MOST, "or so many new rollouts", step=_BATCH)
     compares = METRICS[name].compares
     st.caption(
         "The model that wrote the chain continues it from before this"

@@ -1,6 +1,7 @@
 """The views of the page Steepness and importance."""
 
 from app.shared.views import View, chunks
+from app.shell.fields import Field, declare
 from app.steepness import agreement, all_pairs, local_geometry, one_pair, resample_now
 from app.steepness.agreement import importance
 
@@ -17,3 +18,4 @@ MANIFOLD = View("manifold", "On the manifold against off it", (chunks,), local_g
 BEFORE = View("before_after", "Just before a chunk against just after it", (chunks,), local_geometry.draw_before_after)
 VIEWS = (SCATTER, EVIDENCE, CHUNK, PAIRS, AGREEMENT, RESAMPLE, SWEPT, ISOTROPIC, FINITE, MANIFOLD, BEFORE)
 PARTS = {"pair": "One pair", "pairs": "All pairs", "metrics": "Metrics", "geometry": "Side by side"}
+PART = declare(Field("steepness_part", "part of the page", PARTS, of=None))

@@ -12,7 +12,12 @@ import streamlit as st
 
 from app.components.layer_strip import layer_strip
 from app.shared import chosen_stream, live
+from app.shared.chosen_dictionary import DICTIONARY, FEATURE
+from app.shared.chosen_stream import LAYER, MODEL
+from app.shared.chunk_colours import TAGS
+from app.shared.geometry_columns import DIRECTION, UNIT
 from app.shell import keys, selection
+from app.shell.fields import Field, Whole, declare
 from app.shell.numbers import number as figure
 from app.shell.untrusted import one_line
 from app.shell.vocabulary import (
@@ -42,6 +47,18 @@ if TYPE_CHECKING:
 CONTROL_SEED = (
     2**40
 )  # the same random directions for every run at a layer, so that runs can be compared; beyond the seeds people choose
+_CATEGORIES = [name for name in CATEGORIES if name not in ("untagged", "unknown")]
+THROUGH = declare(Field("last_layer", "last layer", None, of="layer"))
+OPERATION = declare(Field("operation", "operation", OPERATIONS))
+PLACE = declare(Field("steered_where", "place of the steering", PLACES, before="steering "))
+WHILE = declare(Field("only_while", "condition of the steering", ["always", *CATEGORIES], before="only while "))
+BETA = declare(Field("beta", "β", None))
+FROM = declare(Field("vector_from", "chunk of the vector", None))
+MINUS = declare(Field("vector_minus", "chunk that is taken from the vector", None))
+CATEGORY = declare(Field("vector_category", "category of the vector", _CATEGORIES, "self_checking"))
+COMPONENT = declare(Field("vector_component", "component of the vector", ("1", "2", "3", "4")))
+DRAWN = declare(Field("vector_seed", "seed of the vector", Whole(0, 2**31), "1"))
+MADE = declare(Field("vector_layer", "layer of the vector", None, before="made at layer "))
 N_CONTROLS = 8  # random directions of the control strip
 _UPLOAD = "direction_file"
 _LARGEST_FILE = 16  # MB: what server.maxUploadSize allows; vectors of all layers of a large model have 8
@@ -107,14 +124,13 @@ def plan(store: Store, subject: Subject, choice: Choice, opened: Status) -> Plan
     )
     left, middle, right = st.columns(3, gap="small")
     with left:
-        operation = selection.pick("operation", "Do what", list(OPERATIONS), show=lambda name: OPERATIONS[name].words)
+        operation = selection.pick(OPERATION, "Do what", show=lambda name: OPERATIONS[name].words)
     with middle:
         places = [name for name in PLACES if subject.chunk is not None or not PLACES[name].of_chunk]
         place = selection.pick(
-            "place",
+            PLACE,
             "Where",
             places,
-            elsewhere=PLACES,
             show=lambda name: PLACES[name].words,
             help=(
                 "The token before the chunk (the anchor); every token that predicts one of the chunk's; everything from"
@@ -153,25 +169,25 @@ def plan(store: Store, subject: Subject, choice: Choice, opened: Status) -> Plan
 
 
 def _layers(store: Store, n_layers: int) -> tuple[int, int]:
-    """The first and the last changed layer: the layer chosen for every page, and on to the selection's `through`; half
+    """The first and the last changed layer: the layer chosen for every page, and on to the last that is chosen; half
     depth where none is chosen and the study has none, and the last block where the model has fewer.
     """
     wanted = chosen_stream.chosen(store)
     layer = n_layers // 2 if wanted is None or wanted.layer is None else wanted.layer
     if layer >= n_layers:
-        selection.stand_in("layer", f"layer {layer}", f"layer {n_layers - 1}, the last of this model")
+        selection.stand_in(LAYER, f"layer {layer}", f"layer {n_layers - 1}, the last of this model")
         layer = n_layers - 1
-    through = selection.get("through")
+    through = selection.get(THROUGH)
     if through is None:
         return layer, layer
     if not (through.isascii() and through.isdecimal() and len(through) < 5 and layer <= int(through) < n_layers):
-        selection.forget_unknown("through")
+        selection.forget_unknown(THROUGH)
         return layer, layer
     return layer, int(through)
 
 
 def _choose_layers(choice: Choice, first: int, last: int) -> None:
-    selection.choose(model=choice.model_id, layer=str(first), through=None if last == first else str(last))
+    selection.choose({MODEL: choice.model_id, LAYER: str(first), THROUGH: None if last == first else str(last)})
 
 
 def _direction_controls(
@@ -198,11 +214,10 @@ def _direction_controls(
     left, middle, right = st.columns([4, 4, 3], gap="small")
     with left:
         kind = selection.pick(
-            "direction",
+            DIRECTION,
             "Direction",
             list(offered),
             default=usual,
-            elsewhere=DIRECTION_KINDS,
             show=direction_words,
             help="\n".join(f"- {direction_words(name)}: {DIRECTION_KINDS[name].help}" for name in offered),
         )
@@ -237,37 +252,36 @@ class _Asked:
 
 
 def _pick_chunk(asked: _Asked) -> None:
-    of, asked.names["chunk_id"] = _chunk("of", "Vector from", asked.subject, asked.store, asked.subject.chunk)
+    of, asked.names["chunk_id"] = _chunk(FROM, "Vector from", asked.subject, asked.store, asked.subject.chunk)
     asked.fields["chunk_id"], asked.sources = of, (*asked.sources, of)
 
 
 def _pick_other_chunk(asked: _Asked) -> None:
-    other, name = _chunk("other", "minus", asked.subject, asked.store, _neighbour(asked.subject))
+    other, name = _chunk(MINUS, "minus", asked.subject, asked.store, _neighbour(asked.subject))
     asked.fields["other_chunk_id"], asked.names["other_chunk_id"] = other, name
     asked.sources = (*asked.sources, other)
 
 
 def _pick_category(asked: _Asked) -> None:
-    asked.fields["tags"] = selection.checked("tags", asked.tags)
-    names = [name for name in CATEGORIES if name not in ("untagged", "unknown")]
-    about = selection.pick("about", "Category", names, default="self_checking", show=category)
+    asked.fields["tags"] = selection.checked(TAGS, asked.tags)
+    about = selection.pick(CATEGORY, "Category", show=category)
     asked.fields["category"], chunks = about, asked.subject.chunks
     asked.sources = (*asked.sources, *chunks.loc[chunks["category"] == about, "chunk_id"])
 
 
 def _pick_component(asked: _Asked) -> None:
-    asked.fields["component"] = int(selection.pick("component", "Component", ["1", "2", "3", "4"]))
+    asked.fields["component"] = int(selection.pick(COMPONENT, "Component"))
 
 
 def _pick_seed(asked: _Asked) -> None:
-    asked.fields["seed"] = selection.pick_whole("drawn", "Seed of the direction", 1, low=0, high=2**31)
+    asked.fields["seed"] = selection.pick_whole(DRAWN, "Seed of the direction")
 
 
 def _pick_feature(asked: _Asked) -> None:
     dictionary = _dictionary(asked.dictionaries)
     most = int(dictionary["n_features"]) - 1
     asked.fields |= {"layer": int(dictionary["layer"]), "dictionary_id": dictionary["dictionary_id"]}
-    asked.fields["feature"] = selection.pick_whole("feature", "Feature", 0, low=0, high=most)
+    asked.fields["feature"] = selection.pick_whole(FEATURE, "Feature", 0, high=most)
 
 
 def _pick_file(asked: _Asked) -> None:
@@ -317,9 +331,9 @@ def _dictionary(found: pd.DataFrame) -> pd.Series:
     """The one whose feature is the direction."""
     by_id = found.set_index("dictionary_id", drop=False)
     if len(by_id) == 1:
-        return by_id.loc[selection.checked("dictionary", list(by_id.index))]
+        return by_id.loc[selection.checked(DICTIONARY, list(by_id.index))]
     names = {row.Index: f"{row.kind}, layer {row.layer}, {row.n_features:,} features" for row in by_id.itertuples()}
-    return by_id.loc[selection.pick("dictionary", "Dictionary", list(names), show=names.__getitem__)]
+    return by_id.loc[selection.pick(DICTIONARY, "Dictionary", list(names), show=names.__getitem__)]
 
 
 def _say_what_a_code_is(store: Store, made: Direction, unit: str) -> None:
@@ -352,13 +366,11 @@ def _source_layer(kind: str, stored: list[int], applied: tuple[int, int], n_laye
         return nearest
     every = [str(layer) for layer in range(n_layers)]
     return int(
-        selection.pick(
-            "made", "Made at layer", [str(layer) for layer in options], default=str(nearest), elsewhere=every
-        )
+        selection.pick(MADE, "Made at layer", [str(layer) for layer in options], default=str(nearest), elsewhere=every)
     )
 
 
-def _chunk(field: str, label: str, subject: Subject, store: Store, default: str | None) -> tuple[str, str]:
+def _chunk(field: Field, label: str, subject: Subject, store: Store, default: str | None) -> tuple[str, str]:
     """A chunk of this text, or one of another CoT that was pinned before; its id and what a sentence calls it."""
     here = {row.chunk_id: f"chunk {row.number}: {one_line(row.text, 60)}" for row in subject.chunks.itertuples()}
     pinned = selection.get(field)
@@ -456,14 +468,13 @@ def _made(
 def _gate(store: Store, choice: Choice, applied: tuple[int, int], layers: list[int]) -> tuple[Gate | None, str | None]:
     """Only while: a category that the token's residual stream leans to."""
     options = ["always"]
-    tags = selection.checked("tags", store.tag_sources())
+    tags = selection.checked(TAGS, store.tag_sources())
     if tags and applied[0] == applied[1] and applied[0] in layers:
-        options += [name for name in CATEGORIES if name not in ("untagged", "unknown")]
+        options += _CATEGORIES
     chosen = selection.pick(
-        "while",
+        WHILE,
         "Only while",
         options,
-        elsewhere=CATEGORIES,
         show=lambda name: "always" if name == "always" else f"it leans to {category(name).lower()}",
         help=(
             "Token by token: only where the residual stream at this layer projects beyond halfway between the mean"
@@ -487,12 +498,12 @@ def _magnitude(operation: str, d_model: int) -> tuple[str, float, str | None]:
     """Unit and β, with what β is in shares of the residual norm."""
     left, middle, right = st.columns([2, 7, 2], gap="small", vertical_alignment="bottom")
     with left:
-        unit = selection.pick("unit", "β in", list(UNITS), show=lambda name: UNITS[name].short)
+        unit = selection.pick(UNIT, "β in", show=lambda name: UNITS[name].short)
     if not OPERATIONS[operation].has_magnitude:
         with middle:
             st.caption("Removing the component has no magnitude.")
         return unit, 0.0, None
-    text = selection.get("beta")
+    text = selection.get(BETA)
     try:
         beta = UNITS[unit].usual if text is None else float(text)
     except ValueError:
@@ -505,7 +516,7 @@ def _magnitude(operation: str, d_model: int) -> tuple[str, float, str | None]:
     limit, step = UNITS[unit].most, UNITS[unit].step
 
     def take(value: float) -> None:
-        selection.choose(beta=f"{value:g}")
+        selection.choose({BETA: f"{value:g}"})
 
     shown = beta if math.isfinite(beta) else 0.0
     with middle, st.container(key=keys.of("beta_slider")):

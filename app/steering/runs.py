@@ -11,16 +11,18 @@ from app.components.streams import streams
 from app.figures.steering import accuracy_by_arm, answers_by_arm, dose_response
 from app.shared import live, typed_text
 from app.shared.clicks import picked_rows
+from app.shared.sampled import SAMPLES, SEED
 from app.shared.views import Here
 from app.shared.waiting import place_in_line
-from app.shell import keys, selection
+from app.shell import fields, keys, selection
+from app.shell.fields import STUDY, SWITCH, Field, Whole, declare
 from app.shell.missing import Missing
 from app.shell.numbers import interval
 from app.shell.numbers import number as figure
 from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import ARMS, FINISHES, OUTCOMES, RUN_KINDS, metric_choice
 from app.steering.controls import CONTROL_SEED, Plan, about_run
-from app.steering.steered_text import Subject, continue_with, take_from
+from app.steering.steered_text import AGAINST, OWN, RUN, Subject, continue_with, take_from
 from app.steering.text_and_curve import planned, steered
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
@@ -32,6 +34,13 @@ from backend.store.store import Store
 
 _ALL, _SHOWN_RUNS = 10**9, 200
 _VERDICTS = {True: "correct", False: "wrong"}
+WHAT = declare(Field("run_kind", "kind of run", [name for name in RUN_KINDS if name != "curve"]))
+START = declare(Field("continue_from", "start of the run", ("before", "after")))
+LONGEST = declare(Field("run_tokens", "length of the run", Whole(8, 1024), "224"))
+DELETED = declare(Field("chunk_deleted", "switch to delete the sentence", SWITCH, "no"))
+REWORDED = declare(Field("chunk_reworded", "typed wording", None, of="chunk"))
+_OPEN = (RUN, AGAINST)
+_NOT_OF_A_RUN = {field.name for field in (STUDY, *_OPEN)}  # what seeing a run again leaves as it is
 
 
 def draw_controls(here: Here, store: Store) -> None:
@@ -42,7 +51,7 @@ def draw_controls(here: Here, store: Store) -> None:
 
 def a_run(here: Here) -> Missing | None:
     """A run that is open."""
-    if any(selection.get(word) for word in ("run", "against")):
+    if any(map(selection.get, _OPEN)):
         return None
     return Missing("No run is open: start one on the page Steering, or choose one that was kept.", None)
 
@@ -60,13 +69,12 @@ def draw_history(here: Here, store: Store) -> None:
 def run_controls(store: Store, study: Path, subject: Subject, choice: Choice, plan: Plan) -> None:
     """What is to be run, and the button."""
     has_dose = plan.intervention is None or OPERATIONS[plan.intervention.operation].has_magnitude
-    left_out = {"curve", *(["wording"] if subject.chunk is None else []), *([] if has_dose else ["dose"])}
-    options = [name for name in RUN_KINDS if name not in left_out]
+    left_out = {*(["wording"] if subject.chunk is None else []), *([] if has_dose else ["dose"])}
+    options = [name for name in WHAT.options if name not in left_out]
     what = selection.pick(
-        "what",
+        WHAT,
         "Run",
         options,
-        elsewhere=[name for name in RUN_KINDS if name != "curve"],
         show=lambda name: RUN_KINDS[name],
         widget=st.segmented_control,
         required=True,
@@ -82,16 +90,14 @@ def run_controls(store: Store, study: Path, subject: Subject, choice: Choice, pl
                 else f"continues from after {subject.name}"
             )
         else:
-            start = selection.pick(
-                "start", "Continue from", ["before", "after"], default=usual, show=lambda name: f"{name} {subject.name}"
-            )
+            start = selection.pick(START, "Continue from", default=usual, show=lambda name: f"{name} {subject.name}")
     with b:
-        seed = selection.pick_whole("seed", "Seed", 1, low=0, high=2**31)
+        seed = selection.pick_whole(SEED, "Seed")
     with c:
         usual_n = {"continue": 16, "dose": 8, "wording": 1}.get(what)
-        n = 1 if usual_n is None else selection.pick_whole("n", "Times", usual_n, low=1, high=64)
+        n = 1 if usual_n is None else selection.pick_whole(SAMPLES, "Times", usual_n, high=64)
     with d:
-        max_new = selection.pick_whole("longest", "Longest, tokens", 224, low=8, high=1024, step=8)
+        max_new = selection.pick_whole(LONGEST, "Longest, tokens", step=8)
     if what != "wording" and start == "before" and plan.intervention and PLACES[plan.intervention.place].of_chunk:
         st.caption(
             f"{subject.name.capitalize()} is written anew, so the change is made at as many positions of what is"
@@ -137,19 +143,19 @@ def run_controls(store: Store, study: Path, subject: Subject, choice: Choice, pl
         request = Dose(compared, sampling, seed, doses, n, subject.truth)
     about = about_run(subject, choice, plan, words, wording=wording, stored=stored)
     try:
-        selection.choose(run=live.start(study, choice, about, request, again=True), against=None)
+        selection.choose({RUN: live.start(study, choice, about, request, again=True), AGAINST: None})
     except AnchorscopeError as error:
         show(str(error))
 
 
 def _wording(subject: Subject) -> str | None:
     """The chunk in other words, or none at all."""
-    delete = selection.pick_switch("deleted", "Delete the sentence", default=False)
-    words = subject.chunk_text if (given := typed_text.read("reworded")) is None else given
+    delete = selection.pick_switch(DELETED, "Delete the sentence")
+    words = subject.chunk_text if (given := typed_text.read(REWORDED)) is None else given
     followed = selection.following(
         f"wording_{subject.chunk}",
         words,
-        lambda said: typed_text.keep("reworded", None if said == subject.chunk_text else said),
+        lambda said: typed_text.keep(REWORDED, None if said == subject.chunk_text else said),
     )
     st.text_area(
         "The sentence instead",
@@ -161,7 +167,7 @@ def _wording(subject: Subject) -> str | None:
             "The chain is continued from after these words; the other arm continues from after the sentence as it was."
         ),
     )
-    if said := typed_text.beyond_a_link("reworded"):
+    if said := typed_text.beyond_a_link(REWORDED):
         st.caption(said)
     if delete:
         return ""
@@ -175,9 +181,9 @@ def _wording_sentence(subject: Subject, wording: str, seed: int) -> str:
 
 def runs(study: Path) -> None:
     """The chosen run, and the one it is compared with."""
-    for field in ("run", "against"):
+    for field in _OPEN:
         if run_id := selection.get(field):
-            run(study, run_id, key=field)
+            run(study, run_id, key=field.name)
 
 
 def run(study: Path, run_id: str, *, key: str) -> None:
@@ -245,7 +251,7 @@ def _stream(now: live.Run, key: str) -> None:
         f" {figure(sum(changed) / len(changed))} nats, n = {len(changed)} tokens. Base: {ends['base']}; steered:"
         f" {ends['changed']}. One sample of each: continue many times before you conclude."
     )
-    if selection.get("own") and st.button("Take the base text as the chain of thought", key=keys.of(f"adopt_{key}")):
+    if selection.get(OWN) and st.button("Take the base text as the chain of thought", key=keys.of(f"adopt_{key}")):
         continue_with("".join(token["text"] for token in arms["base"]["tokens"]))
         selection.rerun()
 
@@ -408,7 +414,7 @@ def history(study: Path, subject: Subject) -> None:
         ids = [kept["experiment_id"][k] for k in picked][:2]
         if ids and picked != before:  # a table that was away meanwhile says again what was chosen long ago
             _restore(study, ids[0])
-            selection.choose(run=ids[0], against=ids[1] if len(ids) > 1 else None)
+            selection.choose({RUN: ids[0], AGAINST: ids[1] if len(ids) > 1 else None})
 
     table = st.dataframe(
         shown,
@@ -433,7 +439,5 @@ def _restore(study: Path, run_id: str) -> None:
     if row:
         take_from(row)
     if view:
-        selection.choose(own=None)
-        selection.choose(
-            **{name: value for name, value in selection.named(view).items() if name not in ("study", "run", "against")}
-        )
+        selection.choose({OWN: None})
+        selection.choose(**{name: value for name, value in fields.read(view).items() if name not in _NOT_OF_A_RUN})

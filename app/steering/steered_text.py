@@ -9,8 +9,10 @@ import pandas as pd
 import streamlit as st
 
 from app.shared import chunk_colours, typed_text
-from app.shared.chosen_chunk import ChosenChunk
+from app.shared.chosen_chunk import CHUNK, ChosenChunk
+from app.shared.chosen_stream import MODEL
 from app.shell import selection
+from app.shell.fields import Field, declare
 from backend.cot.chunking import chunk_spans
 from backend.cot.prompts import BOXED, Prompt, usual
 from backend.ids import chunk_id, stable_id
@@ -19,6 +21,12 @@ from backend.live.requests import Chunk, Posed, Text
 from backend.store.experiments import Experiments
 from backend.store.store import Store
 
+OWN = declare(Field("own_text", "typed text", ("yes",), of="cot"))
+QUESTION = declare(Field("own_question", "typed question", None, of="own_text"))
+WRITTEN = declare(Field("own_chain", "typed chain of thought", None, of="own_text"))
+TRUTH = declare(Field("own_answer", "typed answer", None, of="own_text"))
+RUN = declare(Field("run", "run", None, of="chunk"))
+AGAINST = declare(Field("second_run", "second run", None, of="chunk"))
 _PROMPT = "typed_prompt"  # in the session, of a run that was opened by its link: the prompt of the text it was on
 
 
@@ -65,13 +73,13 @@ def chosen(store: Store, where: ChosenChunk | None, choice: Choice) -> Subject:
         own = what_was_typed()
         under = usual(store.prompts().to_dict("records"), [choice.model_id])[choice.model_id]
         return of_words(
-            own.prompt, own.text, question=own.question, truth=own.truth, chunk=selection.get("chunk"), under=under
+            own.prompt, own.text, question=own.question, truth=own.truth, chunk=selection.get(CHUNK), under=under
         )
     cot = store.cot_to_read(where.cot).iloc[0]
     has_tokens = cot.token_ids is not None and _is_reader(store, where.chunk, cot.model_id, choice)
     chunks = tuple(_chunk(row, has_tokens) for row in store.chunk_spans(where.cot).itertuples())
     tokens = (tuple(int(token) for token in cot.token_ids), int(cot.n_prompt_tokens)) if has_tokens else (None, None)
-    tags = selection.checked("tags", store.tag_sources()) or ""
+    tags = selection.checked(chunk_colours.TAGS, store.tag_sources()) or ""
     table = chunk_colours.chunks(store, where.cot, tags, None, None)
     text = Text(cot.prompt, cot.text, chunks, *tokens)
     return Subject(text, table, where.chunk, cot.question, where.cot, cot.ground_truth, cot.written_by, cot.model_id)
@@ -127,12 +135,12 @@ def type_in(question: str | None, text: str, truth: str | None, *, model: str | 
     """Make this the text that is steered; by `model`, where one is given, so that it does not depend on whose text was
     steered before.
     """
-    selection.choose(own=None, run=None, against=None)
-    named = {"question": question, "written": text, "truth": truth}
+    selection.choose({OWN: None, RUN: None, AGAINST: None})
+    typed = {QUESTION: question, WRITTEN: text, TRUTH: truth}
     selection.choose(
-        own="yes",
-        **{field: typed_text.value(words) for field, words in named.items()},
-        **({"model": model} if model else {}),
+        {OWN: "yes"}
+        | {field: typed_text.value(words) for field, words in typed.items()}
+        | ({MODEL: model} if model else {})
     )
 
 
@@ -141,17 +149,17 @@ def continue_with(words: str) -> None:
     own = what_was_typed()
     if own.prompt:
         st.session_state[_PROMPT] = Typed(own.question, own.text + words, own.truth, own.prompt)
-        selection.choose(run=None)
+        selection.choose({RUN: None})
     else:
         type_in(own.question, own.text + words, own.truth)
 
 
 def what_was_typed() -> Typed:
     """The text that was typed; of a run's text that is in no link, what the run has of it."""
-    question, text = typed_text.read("question"), typed_text.read("written")
+    question, text = typed_text.read(QUESTION), typed_text.read(WRITTEN)
     if question is None and text is None and (restored := st.session_state.get(_PROMPT)) is not None:
         return restored
-    return Typed(question, text or "", typed_text.read("truth"))
+    return Typed(question, text or "", typed_text.read(TRUTH))
 
 
 def is_typed(study: Path) -> bool:
@@ -159,13 +167,13 @@ def is_typed(study: Path) -> bool:
 
     A link brings it along where it is short enough, and a link to a run on it in any case.
     """
-    if selection.get("own") is None:
+    if selection.get(OWN) is None:
         st.session_state.pop(_PROMPT, None)
         return False
-    if typed_text.read("question") is None and typed_text.read("written") is None and _PROMPT not in st.session_state:
-        row = Experiments(study).get(selection.get("run") or "")
+    if typed_text.read(QUESTION) is None and typed_text.read(WRITTEN) is None and _PROMPT not in st.session_state:
+        row = Experiments(study).get(selection.get(RUN) or "")
         if row is None or row["cot_id"] is not None:
-            selection.forget_unknown("own")
+            selection.forget_unknown(OWN)
             return False
         take_from(row)
     return True

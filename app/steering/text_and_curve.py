@@ -12,15 +12,28 @@ import streamlit as st
 from app.components.reader import reader
 from app.figures.steering import kl_curve
 from app.shared import chosen_chain, chosen_chunk, chosen_stream, live, typed_text
-from app.shared.chosen_chunk import ChosenChunk
+from app.shared.chosen_chunk import CHUNK, ChosenChunk
+from app.shared.chosen_stream import MODEL
+from app.shared.geometry_columns import DIRECTION, UNIT
 from app.shared.views import Here, chunks, require
 from app.shared.waiting import place_in_line
 from app.shell import keys, selection
 from app.shell.missing import Missing, PageEnds
 from app.shell.numbers import number as figure
 from app.shell.untrusted import one_line, show
-from app.steering.controls import CONTROL_SEED, Plan, about_run, plan
-from app.steering.steered_text import Subject, Typed, chosen, is_typed, type_in, what_was_typed, with_prompt
+from app.steering.controls import BETA, CATEGORY, CONTROL_SEED, FROM, MINUS, OPERATION, PLACE, Plan, about_run, plan
+from app.steering.steered_text import (
+    OWN,
+    QUESTION,
+    WRITTEN,
+    Subject,
+    Typed,
+    chosen,
+    is_typed,
+    type_in,
+    what_was_typed,
+    with_prompt,
+)
 from backend.errors import AnchorscopeError
 from backend.geometry.direction_kinds import kinds_by_hand
 from backend.live.available import Choice
@@ -50,7 +63,8 @@ _PRESETS = {
         ),
     ),
 }
-_CLICKS = {"chunk_id": "of", "other_chunk_id": "other"}  # what a click on a chunk may choose, by what a direction needs
+# what a click on a chunk may choose, by what a direction needs
+_CLICKS = {"chunk_id": FROM.name, "other_chunk_id": MINUS.name}
 
 
 # Which model
@@ -149,17 +163,17 @@ def choose_model(store: Store, found: list[Choice], where: ChosenChunk | None) -
     wanted = chosen_stream.chosen(store)
     writer = None if where is None else store.cot_to_read(where.cot)["model_id"].iloc[0]
     steered = next((name for name in (wanted and wanted.model, writer) if name in by_id), found[0].model_id)
-    if wanted is not None and wanted.model != steered and (wanted.layer is not None or selection.get("model")):
+    if wanted is not None and wanted.model != steered and (wanted.layer is not None or selection.get(MODEL)):
         # a model that is neither chosen nor shown on any page is not missed: of a text that another wrote
         # `say_who_reads` tells
-        selection.stand_in("model", one_line(names.get(wanted.model, wanted.model), 60), one_line(names[steered], 60))
+        selection.stand_in(MODEL, one_line(names.get(wanted.model, wanted.model), 60), one_line(names[steered], 60))
     if len(found) > 1:
         selection.offer(
             "steered_model",
             "Model that is steered",
             list(by_id),
             steered,
-            lambda name: selection.choose(model=name),
+            lambda name: selection.choose({MODEL: name}),
             show=lambda name: one_line(names[name], 60),
             width=360,
         )
@@ -180,7 +194,7 @@ def say_who_reads(subject: Subject, choice: Choice) -> None:
 
 def say_what_a_link_has() -> None:
     """Where the typed text is too long for a link, says so."""
-    if words := typed_text.beyond_a_link("question", "written"):
+    if words := typed_text.beyond_a_link(QUESTION, WRITTEN):
         st.caption(words)
 
 
@@ -224,19 +238,19 @@ def text(subject: Subject, plan: Plan | None) -> None:
         st.caption("There is no chain of thought yet: the model writes it from the end of the prompt.")
         show(subject.title)
         return
-    picks = "chunk"
+    picks = CHUNK.name
     kind = plan.direction.kind if plan and plan.direction else None
     if choices := [_CLICKS[need] for need in (kinds_by_hand()[kind].needs if kind else ()) if need in _CLICKS]:
         picks = st.segmented_control(
             "A click chooses",
-            ["chunk", *choices],
-            default="chunk",
+            [CHUNK.name, *choices],
+            default=CHUNK.name,
             required=True,
             key=keys.of(f"click_chooses_{kind}"),
             format_func={
-                "chunk": "where to steer",
-                "of": "where the vector comes from",
-                "other": "what is taken from it",
+                CHUNK.name: "where to steer",
+                FROM.name: "where the vector comes from",
+                MINUS.name: "what is taken from it",
             }.__getitem__,
         )
     marks: dict[str, str] = dict.fromkeys(plan.sources, "source") if plan else {}
@@ -247,7 +261,7 @@ def text(subject: Subject, plan: Plan | None) -> None:
             marks[name] = "both" if name in marks else "applied"
 
     def chosen(chunk: str) -> None:
-        if picks == "chunk" and subject.cot is not None:
+        if picks == CHUNK.name and subject.cot is not None:
             chosen_chunk.go(chunk)
         else:
             selection.choose(**{picks: chunk})
@@ -265,10 +279,9 @@ def own_text(own: Typed | None, choice: Choice) -> None:
             st.markdown(f"**{name.capitalize()}** · {story}")
             if st.button(f"{name.capitalize()}: “{question}”", key=keys.of(f"preset_{name}")):
                 type_in(question, "", "4" if "5-1" in question else "64", model=choice.model_id)
-                selection.choose(
-                    direction="category", about="self_checking", operation="add", place="onward", beta=beta, unit="rms"
-                )
-                selection.choose(chunk=None, what="stream")
+                pushed = {DIRECTION: "category", CATEGORY: "self_checking", OPERATION: "add", PLACE: "onward"}
+                selection.choose(pushed | {BETA: beta, UNIT: "rms"})
+                selection.choose({CHUNK: None}, run_kind="stream")
                 selection.rerun()
         with st.form(keys.of("own_text"), border=False):
             before = own or Typed(None, "", None)
@@ -282,10 +295,10 @@ def own_text(own: Typed | None, choice: Choice) -> None:
                     st.warning("Type a question or a chain of thought first.")
                 else:
                     type_in(question, words, truth.strip() or None, model=choice.model_id)
-                    selection.choose(chunk=None)
+                    selection.choose({CHUNK: None})
                     selection.rerun()
     if own and st.button("Back to the study's texts", icon=":material/undo:", key=keys.of("back_to_study")):
-        selection.choose(own=None, chunk=None)
+        selection.choose({OWN: None, CHUNK: None})
         selection.rerun()
 
 

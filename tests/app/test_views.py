@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -39,6 +40,22 @@ def test_a_page_draws_every_view_of_its_folder_and_draws_nothing_itself(page):
     module = importlib.import_module(f"app.{page}.views")
     of_the_page = {id(value) for name in drawn for value in _views(getattr(module, name, None))}
     assert {view.name for view in module.VIEWS if id(view) not in of_the_page} == set()
+
+
+def streamlit_calls(path: Path) -> set[str]:
+    """What a module uses of `st`."""
+    return {
+        node.attr
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and getattr(node.value, "id", None) == "st"
+    }
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_script_of_a_page_lays_out_and_a_view_sets_no_title_and_knows_no_place(page):
+    assert streamlit_calls(ROOT / "pages" / f"{page}.py") <= {"columns", "container", "subheader"}
+    used = {name for file in (ROOT / "app" / page).glob("*.py") for name in streamlit_calls(file)}
+    assert used and not used & {"title", "header", "sidebar", "set_page_config", "navigation", "stop"}
 
 
 def _views(value: object) -> tuple:

@@ -65,7 +65,7 @@ def test_a_range_of_nrn_leads_to_a_feature_its_example_the_chunk_and_steering_by
     tab.mouse.down()
     tab.mouse.move(box["x"] + 0.80 * box["width"], middle, steps=8)
     tab.mouse.up()
-    tab.wait_for_url(re.compile("filters="))
+    tab.wait_for_url(re.compile("feature_filters="))
     expect(tab.get_by_text("1 of 12 features")).to_be_visible()
 
     marks, chart = reach(tab, 1), tab.locator(".js-plotly-plot").nth(1)

@@ -61,7 +61,7 @@ def test_a_held_key_ends_on_the_chunk_it_reached(tab, server):
 def test_a_link_shows_the_same_view_after_a_reload_and_in_a_new_browser(tab, chromium, server):
     open_reader(tab, server)
     tab.get_by_role("radio", name="Rollouts").or_(tab.get_by_role("button", name="Rollouts", exact=True)).first.click()
-    tab.wait_for_url(re.compile("panel=rollouts"))
+    tab.wait_for_url(re.compile("chunk_panel=rollouts"))
     tab.keyboard.press("j")
     tab.wait_for_function("old => !location.search.includes(old)", arg=chunk_in_url(tab))
     link, chunk = tab.url, chunk_in_url(tab)
@@ -146,7 +146,7 @@ def test_what_a_model_wrote_is_only_ever_text(tab, server):
     assert any("$\\href{http://tracker.invalid/h}{x}$ <b>bold</b>" in text for text in texts)
     for panel in ("Rollouts", "Neighbours", "Influence"):
         tab.get_by_role("radio", name=panel).or_(tab.get_by_role("button", name=panel, exact=True)).first.click()
-        tab.wait_for_url(re.compile(f"panel={panel.lower()}"))
+        tab.wait_for_url(re.compile(f"chunk_panel={panel.lower()}"))
     tab.get_by_role("combobox", name=re.compile("Problem")).click()
     tab.get_by_role("option").filter(has_text="<img src=x").click()
     expect(tab.locator("[data-testid=stText]").filter(has_text="<img src=x onerror=").first).to_be_visible()

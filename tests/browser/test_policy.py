@@ -15,8 +15,8 @@ def test_no_page_breaks_the_policy(tab, server):
         " e.blockedURI, e.sourceFile))"
     )
     tab.goto(server)
-    for name, (title, _) in PAGES.items():
-        tab.get_by_role("link", name=title, exact=True).click()
+    for name, page in PAGES.items():
+        tab.get_by_role("link", name=page.title, exact=True).click()
         tab.wait_for_url(f"**{'/' if name == 'overview' else f'/{name}'}?*")
         expect(tab.get_by_test_id("stStatusWidget")).to_have_count(0)
         tab.wait_for_load_state("networkidle")

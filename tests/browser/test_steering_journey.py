@@ -57,9 +57,9 @@ def test_a_choice_stays_where_the_browser_hears_of_it_late(tab, server):
         tab.wait_for_timeout(400)
     tab.wait_for_url(re.compile("beta=6"))
     tab.get_by_role("radio", name="Many").or_(tab.get_by_role("button", name="Many", exact=True)).first.click()
-    tab.wait_for_url(re.compile("what=continue"))
+    tab.wait_for_url(re.compile("run_kind=continue"))
     tab.wait_for_timeout(3000)  # all that was on its way has arrived
-    assert "beta=6&" in tab.url and "what=continue" in tab.url
+    assert "beta=6&" in tab.url and "run_kind=continue" in tab.url
     expect(said(tab)).to_contain_text("add +6 RMS of random direction 1")
     expect(slider).to_have_value("6")
     tab.go_back()
@@ -108,7 +108,7 @@ def test_a_chunk_is_chosen_steered_stopped_sampled_and_found_again_by_its_link(t
     tab.get_by_role("radio", name="Many").or_(tab.get_by_role("button", name="Many", exact=True)).first.click()
     tab.get_by_role("spinbutton", name="Times").fill("4")
     tab.get_by_role("spinbutton", name="Times").press("Tab")
-    tab.wait_for_url(re.compile("n=4"))
+    tab.wait_for_url(re.compile("samples=4"))
     expect(run_button(tab)).to_have_text(re.compile("Continue 4 times"))
     run_button(tab).click()
     expect(tab.get_by_text("compared in pairs")).to_be_visible(timeout=120_000)

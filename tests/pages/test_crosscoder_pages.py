@@ -218,13 +218,13 @@ def test_a_link_holds_the_filters_and_the_page_shows_them(opened, named):
     assert table(test, "nrn_l1")["feature"].tolist() == [0, 1]
     test.number_input(key="filter_nrn_l1_high").set_value(0.47).run()
     assert table(test, "nrn_l1")["feature"].tolist() == [1]
-    assert parse(test.session_state["selection"]["filters"]) == {
+    assert parse(test.session_state["selection"]["feature_filters"]) == {
         "nrn_l1": Between(0.3, 0.47),
         "class": ("shared",),
         "label": "",
     }
     test.button(key="clear_filters").click().run()
-    assert len(table(test, "nrn_l1")) == N_FEATURES and "filters" not in test.session_state["selection"]
+    assert len(table(test, "nrn_l1")) == N_FEATURES and "feature_filters" not in test.session_state["selection"]
 
 
 def test_a_column_is_chosen_and_then_its_words(opened, study):
@@ -239,7 +239,7 @@ def test_a_column_is_chosen_and_then_its_words(opened, study):
 def test_filters_that_make_no_sense_are_ignored_and_noted(opened, study, filters):
     test = opened("crosscoder", study, study="small", filters=filters)
     assert not test.exception
-    assert "setting “filters”" in words(test) and len(table(test, "nrn_l1")) == N_FEATURES
+    assert "(filters of the features)" in words(test) and len(table(test, "nrn_l1")) == N_FEATURES
 
 
 @pytest.mark.parametrize(
@@ -269,19 +269,20 @@ def test_a_brush_becomes_a_filter_and_the_chart_begins_anew(browser):
     session = browser(box=[{"x": [1.02, 0.91234567], "y": [0, 3]}], points=[])
     charts._brushed("chart", x="nrn_l1")
     assert (
-        parse(session["selection"]["filters"]) == {"nrn_l1": Between(0.912346, 1.0)}
+        parse(session["selection"]["feature_filters"]) == {"nrn_l1": Between(0.912346, 1.0)}
         and session["feature_chart_turn"] == 1
     )
     session = browser(box=[{"x": [-3, -1], "y": [0, 3]}], points=[])
     charts._brushed("chart", x="frequency", logarithmic=True)
-    assert parse(session["selection"]["filters"]) == {"frequency": Between(0.001, 0.1)}
+    assert parse(session["selection"]["feature_filters"]) == {"frequency": Between(0.001, 0.1)}
 
 
 def test_a_box_of_the_scaling_chart_filters_by_both_and_a_click_opens(browser, study, name):
     dictionary = Store(study).dictionaries().iloc[0]
     session = browser(box=[{"x": [0.8, 1], "y": [0.9, 0.2]}], points=[{"customdata": 3}])
     charts._taken("chart", dictionary, x="nrn_l2", y="share_eps")
-    assert parse(session["selection"]["filters"]) == {"nrn_l2": Between(0.8, 1.0), "share_eps": Between(0.2, 0.9)}
+    bounds = {"nrn_l2": Between(0.8, 1.0), "share_eps": Between(0.2, 0.9)}
+    assert parse(session["selection"]["feature_filters"]) == bounds
     session = browser(box=[], points=[{"x": 0.5}, {"customdata": [4]}])
     charts._taken("chart", dictionary, x="nrn_l2", y="share_eps")
     assert session["selection"] == {"feature": "4"} and session["leave_for_the_feature"]
@@ -328,7 +329,7 @@ def test_a_feature_that_the_dictionary_does_not_have_is_ignored_and_noted(opened
     test = opened("feature", study, study="small", feature=value, pinned=value)
     assert not test.exception
     assert "(feature, pinned feature); it was ignored" in words(test)
-    assert test.session_state["selection"]["feature"] == "3" and "pinned" not in test.session_state["selection"]
+    assert test.session_state["selection"]["feature"] == "3" and "pinned_feature" not in test.session_state["selection"]
 
 
 def test_with_a_second_feature_pinned_every_panel_is_there_twice(opened, study):
@@ -341,9 +342,9 @@ def test_with_a_second_feature_pinned_every_panel_is_there_twice(opened, study):
     assert len(two.dataframe) == 2 * len(one.dataframe) == 6
     assert [sub.value for sub in one.subheader][1:] == [sub.value for sub in two.subheader][1:]
     two.button(key="exchange").click().run()
-    assert (two.session_state["selection"]["feature"], two.session_state["selection"]["pinned"]) == ("0", "3")
+    assert (two.session_state["selection"]["feature"], two.session_state["selection"]["pinned_feature"]) == ("0", "3")
     two.button(key="unpin").click().run()
-    assert "pinned" not in two.session_state["selection"] and len(two.dataframe) == 3
+    assert "pinned_feature" not in two.session_state["selection"] and len(two.dataframe) == 3
 
 
 def test_a_feature_pinned_to_itself_is_shown_once(opened, study):

@@ -11,27 +11,22 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from app import views
+from app.chains_of_thought.views import ABOUT, PANEL
 from app.shell import navigation
-from app.shell.selection import FIELDS, LONGEST
-from app.steepness.views import PARTS
+from app.shell.fields import FIELDS
+from app.shell.selection import LONGEST
+from app.steepness.views import PART, PARTS
 from backend.schema.tables import TABLES
 from tests.pages.conftest import words
 
 pytestmark = pytest.mark.usefixtures("no_embedded_model")
-PANELS = ("metrics", "rollouts", "steering", "neighbours", "influence")
-VISITS = (
-    ("overview", {}),
-    *(("chains_of_thought", {"panel": panel}) for panel in PANELS),
-    ("latent_map", {}),
-    *(("steepness", {"view": view}) for view in PARTS),
-    ("steering", {}),
-    ("crosscoder", {}),
-    ("feature", {}),
-    ("features_on_chain", {}),
-    ("categories", {}),
-    ("interventions", {}),
+PARTS_OF = {"chains_of_thought": (PANEL, ABOUT), "steepness": (PART, PARTS)}  # of a page that shows one at a time
+VISITS = tuple(
+    (page, part)
+    for page in navigation.PAGES
+    for part in ([{PARTS_OF[page][0].name: word} for word in PARTS_OF[page][1]] if page in PARTS_OF else [{}])
 )
-PAGES = tuple(dict.fromkeys(page for page, _ in VISITS))
 FIRST = ("about", "models", "problems", "cots", "chunks")  # without these there is little to see
 
 
@@ -62,10 +57,6 @@ def walked(opened, *studies: Path, visits=VISITS, **link: str) -> dict[str, str]
         said[place] = words(test)
         assert said[place].strip(), f"{place} says nothing"
     return said
-
-
-def test_pages_here_are_all_there_are():
-    assert set(PAGES) == set(navigation.PAGES)
 
 
 def test_a_study_that_has_everything(opened, everything):
@@ -141,14 +132,14 @@ JUNK = ("-1", "9" * 20, "%00\x00☃:☃:☃", "~lost", "'; DROP TABLE chunks; --
 
 @pytest.mark.parametrize("junk", JUNK)
 def test_a_link_of_nothing_but_junk(opened, everything, junk):
+    views.registered()
     visits = [(page, {field: junk for field in FIELDS if field != "study"} | part) for page, part in VISITS]
     walked(opened, everything, visits=visits, **dict.fromkeys(FIELDS, junk))
 
 
 def test_junk_in_one_field_of_a_link_spoils_no_other(opened, everything):
-    test = opened(
-        "chains_of_thought", everything, study="small", panel="rollouts", layer="5", filters="x" * (LONGEST + 1)
-    )
+    link = {"chunk_panel": "rollouts", "layer": "5", "feature_filters": "x" * (LONGEST + 1)}
+    test = opened("chains_of_thought", everything, study="small", **link)
     chosen = test.session_state["selection"]
-    assert (chosen["panel"], chosen["layer"]) == ("rollouts", "5") and "filters" not in chosen
-    assert "(setting “filters”)" in words(test)
+    assert (chosen["chunk_panel"], chosen["layer"]) == ("rollouts", "5") and "feature_filters" not in chosen
+    assert "(filters of the features)" in words(test)

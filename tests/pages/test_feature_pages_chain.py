@@ -64,7 +64,7 @@ def test_in_an_autoencoder_what_compares_two_models_is_left_out(opened, tmp_path
     assert "jumprelu autoencoder of embedded:Tiny, layer 5" in said
     if which == CHAIN:
         assert "residual stream times model 1)" in said and "crosscoder has one f" not in said
-        assert test.selectbox(key="pick_rank").options == ["mean f on this text", "a chosen set"]
+        assert test.selectbox(key="pick_heat_order").options == ["mean f on this text", "a chosen set"]
     else:
         assert "which a dictionary of one model does not have" in said
 
@@ -74,11 +74,11 @@ def test_in_an_autoencoder_what_compares_two_models_is_left_out(opened, tmp_path
     [
         (CHAIN, {"token": "99999"}, "(token)"),
         (CHAIN, {"token": "-1"}, "(token)"),
-        (CHAIN, {"rank": "best"}, "setting “rank”"),
+        (CHAIN, {"rank": "best"}, "(order of the features)"),
         (CHAIN, {"rank": "set", "chosen": "1, 2, 77"}, "“77” is no feature"),
         (CHAIN, {"feature": "6"}, "(feature)"),
-        (CATEGORIES, {"scheme": "x", "above": "0.7"}, "setting “scheme”, setting “above”"),
-        (CATEGORIES, {"measure": "nan"}, "setting “measure”"),
+        (CATEGORIES, {"scheme": "x", "above": "0.7"}, "(tokens that features are counted on, NRN of what is zeroed)"),
+        (CATEGORIES, {"measure": "nan"}, "(measure of zeroing)"),
     ],
 )
 def test_a_link_that_makes_no_sense_gets_a_sentence(opened, study, which, selection, said):

@@ -69,7 +69,7 @@ def test_a_rule_chooses_features_and_the_page_says_what_will_be_done(opened, stu
     asked = Interventions(study).asked().iloc[0]
     assert started == [study] and (asked.operation, list(asked.features), asked.keep_error) == ("zero", [3, 4, 5], True)
     assert asked.chosen_by == "the 3 most frequent features with NRN (L1) above 0.2"
-    assert test.session_state["selection"]["asked"] == asked.intervention_id
+    assert test.session_state["selection"]["interventions"] == asked.intervention_id
     assert table_with(test, "units done")["units done"].tolist() == ["0 of 32"] and "32 units" in words(test)
 
 
@@ -96,7 +96,7 @@ def test_a_surprise_is_one_click_and_shows_what_the_reconstruction_does_alone(op
         assert same["×1, error kept"] == "2 of 2" and same["unedited"] == ""
     compared = tables_with(test, "difference in solved")[0].set_index("compared")
     assert compared.loc["×1, replaced − reconstruction alone", "difference in solved"] == "+0.0%"
-    again = opened("interventions", study, study="small", asked=test.session_state["selection"]["asked"])
+    again = opened("interventions", study, **test.session_state["selection"])
     assert "4 changes on 2 problems" in words(again)
     test.button(key="surprise_0.5").click().run()
     assert len(Interventions(study).asked()) == 6 and stage.n_left(study) == (16, 48)  # the controls and ×1 are there

@@ -160,7 +160,7 @@ def test_choosing_another_problem_opens_one_of_its_chains_of_thought(opened, who
 
 def test_a_filter_leaves_only_the_chains_of_thought_that_pass(opened, whole):
     test = opened("chains_of_thought", whole)
-    test.selectbox(key="pick_verdict").set_value("correct").run()
+    test.selectbox(key="pick_answer_verdict").set_value("correct").run()
     assert not test.exception
     assert bool(Store(whole).cot(test.session_state["selection"]["cot"])["is_correct"][0])
 

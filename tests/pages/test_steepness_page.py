@@ -17,7 +17,7 @@ from tests import small_study
 from tests.pages.conftest import words
 
 VIEWS = tuple(PARTS)
-PAIR = {"column": "fisher_steepness", "direction": "random", "metric": "counterfactual_importance_kl:ta"}
+PAIR = {"geometry_column": "fisher_steepness", "direction": "random", "metric": "counterfactual_importance_kl:ta"}
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +59,11 @@ def turned(test, **selection) -> str:
 def test_every_view_shows_a_whole_study(opened, whole):
     test = page(opened, whole)
     for view in VIEWS:
-        said = turned(test, view=view)
+        said = turned(test, steepness_part=view)
         assert (
-            "python -m precompute" not in said and "ignored" not in said and test.query_params["view"] in (view, [view])
+            "python -m precompute" not in said
+            and "ignored" not in said
+            and test.query_params["steepness_part"] in (view, [view])
         )
 
 
@@ -70,17 +72,17 @@ def test_without_exact_geometry_a_view_shows_what_is_there_and_names_the_stage_f
     assert "Computed here" in words(test) and evidence_of(test)["q over all pairs"] == "unknown"
     assert evidence_of(test)["held fixed"].startswith("chunk length")
     for view, stage in (("pair", None), ("metrics", None), ("pairs", "evidence"), ("geometry", "geometry")):
-        said = turned(test, view=view)
+        said = turned(test, steepness_part=view)
         assert (f"--stage {stage}" in said) if stage else ("--stage" not in said)
 
 
 def test_a_study_in_the_making_and_an_imported_one_open_at_every_view(opened, running, imported):
     young = page(opened, running)
     for view in VIEWS:
-        assert "python -m precompute" in turned(young, view=view)
+        assert "python -m precompute" in turned(young, steepness_part=view)
     published = page(opened, imported, view="pairs")
-    turned(published, view="metrics")
-    assert "imported as text" in turned(published, view="geometry")
+    turned(published, steepness_part="metrics")
+    assert "imported as text" in turned(published, steepness_part="geometry")
 
 
 # One pair
@@ -94,7 +96,7 @@ def test_every_sort_of_column_has_its_scatter(opened, whole):
         ("participation_ratio", "Participation"),
         ("different_trajectories_fraction", "Different trajectories"),
     ):
-        assert axis in turned(test, column=x) and evidence_of(test)[LEAD] != "unknown [unknown]"
+        assert axis in turned(test, geometry_column=x) and evidence_of(test)[LEAD] != "unknown [unknown]"
 
 
 def test_links_of_before_open_what_they_named(opened, whole):
@@ -114,9 +116,9 @@ def test_links_of_before_open_what_they_named(opened, whole):
         "unit": "rms",
         "direction": "random",
         "position": "chunk",
-        "scale": "log",
+        "geometry_axis": "log",
         "metric": "overdeterminedness:all",
-        "intervals": "yes",
+        "importance_intervals": "yes",
     }
     assert named.items() <= test.session_state["selection"].items() and not {"swept", "kind"} & set(
         test.session_state["selection"]
@@ -130,11 +132,11 @@ def test_a_layer_stays_chosen_where_a_column_is_not_had_at_it_and_what_stands_in
     assert layer.value.endswith(":15")  # the swept one
     layer.set_value("layer 5").run()
     assert "Shown" not in words(test)
-    said = turned(test, column="fisher_steepness")
+    said = turned(test, geometry_column="fisher_steepness")
     assert "Not here: layer 5. Shown: layer 15." in said and "ignored" not in said
     chosen = test.session_state["selection"]
     assert (chosen["layer"], chosen["direction"], chosen["position"]) == ("5", "random", "chunk")
-    assert "Shown" not in turned(test, column="curvature")
+    assert "Shown" not in turned(test, geometry_column="curvature")
 
 
 def test_evidence_that_is_stored_is_read_and_not_computed(opened, whole, monkeypatch):
@@ -187,7 +189,7 @@ def test_the_answer_is_given_in_words_with_numbers_and_the_rule_of_multiple_test
     assert "Fisher steepness" in said and "layer 15" in said and "by chance [−0.30, 0.30]" in said
     assert "Benjamini and Hochberg" in said and "6 pairs on all chunks" in said
     assert "Different trajectories (share of rollouts): unknown here" in said
-    for chosen, n in ({"subset": "away_from_origin"}, 6), ({"subset": "all", "claimed": "inverse"}, 1):
+    for chosen, n in ({"pairs_among": "away_from_origin"}, 6), ({"pairs_among": "all", "pairs_law": "inverse"}, 1):
         turned(test, **chosen)
         assert len(table(test, "|ρ|")) == n
 
@@ -273,7 +275,7 @@ def test_choosing_a_row_opens_its_scatter(opened, whole):
     test._run(states)
     assert not test.exception and "ignored" not in words(test)
     chosen = test.session_state["selection"]
-    assert chosen["view"] == "pair" and {name: chosen[name] for name in PAIR} == PAIR
+    assert chosen["steepness_part"] == "pair" and {name: chosen[name] for name in PAIR} == PAIR
     assert evidence_of(test)["q over all pairs"] == "0.003"
 
 

@@ -47,7 +47,7 @@ def test_the_intervention_is_said_in_a_sentence_and_the_curve_has_its_controls(o
         ({"beta": "nan"}, "a number was expected"),
         ({"beta": "inf"}, "a number was expected"),
         ({"layer": "99"}, "(layer)"),
-        ({"direction": "nonsense"}, "setting “direction”"),
+        ({"direction": "nonsense"}, "(direction); it was ignored"),
         ({"run": "x0123456789ab"}, "This run is not known here"),
         ({"direction": "file"}, "Choose a file"),
     ],
@@ -122,7 +122,7 @@ def test_every_operation_and_place_is_said(opened, study, operation, place):
 
 def test_a_run_is_streamed_kept_and_restored_by_its_link(opened, study):
     test = open_page(opened, study, direction="random", beta="6", place="onward", what="stream")
-    test.number_input(key="number_longest").set_value(16).run()
+    test.number_input(key="number_run_tokens").set_value(16).run()
     test.button(key="run_button").click().run()
     run = test.session_state["selection"]["run"]
     settled(test, lambda t: Experiments(study).get(run) is not None)
@@ -138,7 +138,7 @@ def test_a_run_is_streamed_kept_and_restored_by_its_link(opened, study):
 
 def test_a_kept_run_brings_its_controls_back_once_and_what_was_chosen_since_stays(opened, study):
     test = open_page(opened, study, direction="random", beta="6", place="onward", what="stream")
-    test.number_input(key="number_longest").set_value(8).run()
+    test.number_input(key="number_run_tokens").set_value(8).run()
     test.button(key="run_button").click().run()
     run = test.session_state["selection"]["run"]
     settled(test, lambda t: Experiments(study).get(run) is not None)
@@ -168,7 +168,7 @@ def test_a_kept_run_brings_its_controls_back_once_and_what_was_chosen_since_stay
 
 def test_many_continuations_are_compared_in_pairs_with_their_intervals(opened, study):
     test = open_page(opened, study, direction="random", beta="6", what="continue", n="4", start="before")
-    test.number_input(key="number_longest").set_value(16).run()
+    test.number_input(key="number_run_tokens").set_value(16).run()
     test.button(key="run_button").click().run()
     run = test.session_state["selection"]["run"]
     settled(test, lambda t: Experiments(study).get(run) is not None and "compared in pairs" in words(t))
@@ -178,13 +178,13 @@ def test_many_continuations_are_compared_in_pairs_with_their_intervals(opened, s
 
 def test_a_dose_response_and_a_new_wording_run(opened, study):
     test = open_page(opened, study, direction="random", what="dose", n="2")
-    test.number_input(key="number_longest").set_value(8).run()
+    test.number_input(key="number_run_tokens").set_value(8).run()
     test.button(key="run_button").click().run()
     run = test.session_state["selection"]["run"]
     settled(test, lambda t: Experiments(study).get(run) is not None and "continuations at each β" in words(t))
     test = open_page(opened, study, what="wording")
-    test.toggle(key="pick_deleted").set_value(True).run()
-    test.number_input(key="number_longest").set_value(8).run()
+    test.toggle(key="pick_chunk_deleted").set_value(True).run()
+    test.number_input(key="number_run_tokens").set_value(8).run()
     test.button(key="run_button").click().run()
     run = test.session_state["selection"]["run"]
     settled(test, lambda t: Experiments(study).get(run) is not None)
@@ -201,7 +201,7 @@ def test_a_preset_is_a_text_of_ones_own(opened, study):
     test = settled(
         test, lambda t: "no chain of thought yet" in words(t) and any(b.key == "run_button" for b in t.button)
     )
-    test.number_input(key="number_longest").set_value(8).run()
+    test.number_input(key="number_run_tokens").set_value(8).run()
     test.button(key="run_button").click().run()
     run = test.session_state["selection"]["run"]
     settled(test, lambda t: Experiments(study).get(run) is not None)

@@ -4,10 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from app.features_on_chain.codes_along_text import WORDS
 from app.shared import typed_text
-from app.shell import selection
+from app.shell import fields, selection
 from app.shell.selection import LONGEST
 from app.steering import steered_text
+from app.steering.steered_text import QUESTION, WRITTEN
 
 LONG = "Wait. " * LONGEST
 
@@ -23,14 +25,14 @@ def opened_elsewhere(session) -> dict[str, str]:
     """The link of now, opened in another browser."""
     link = selection.values()
     session.clear()
-    session["selection"] = selection.named(link)
+    session["selection"] = fields.read(link)
     return link
 
 
 def test_a_typed_question_is_what_its_link_asks(session):
     steered_text.type_in("What is 5-1?", "Let me see.", "4", model="m-chosen")
     link = opened_elsewhere(session)
-    assert link["question"] == "What is 5-1?" and link["model"] == "m-chosen"
+    assert link["own_question"] == "What is 5-1?" and link["model"] == "m-chosen"
     assert steered_text.is_typed("nowhere") and not selection.notes()
     assert steered_text.what_was_typed() == steered_text.Typed("What is 5-1?", "Let me see.", "4")
 
@@ -50,32 +52,30 @@ def test_a_new_text_takes_nothing_of_the_old_one_along():
 
 
 def test_going_back_to_the_studys_texts_forgets_the_typed_one_and_choosing_a_problem_too():
-    for choice in ({"own": None}, {"problem": "p2"}, {"cot": "c2"}):
+    for choice in ({"own_text": None}, {"problem": "p2"}, {"cot": "c2"}):
         selection.choose(problem="p1", cot=None)
         selection.choose(cot="c1")
         steered_text.type_in("What is 5-1?", "Let me see.", "4")
         selection.choose(**choice)
-        assert not {"own", "question", "written", "truth"} & selection.values().keys()
+        assert not {"own_text", "own_question", "own_chain", "own_answer"} & selection.values().keys()
 
 
 def test_what_is_too_long_for_a_link_stays_here_is_said_and_is_missed_elsewhere(session):
     steered_text.type_in("What is 5-1?", LONG, None)
     assert steered_text.what_was_typed().text == LONG
-    assert "too long for a link (12,000 characters; at most 2,000 fit)" in typed_text.beyond_a_link(
-        "question", "written"
-    )
+    assert "too long for a link (12,000 characters; at most 2,000 fit)" in typed_text.beyond_a_link(QUESTION, WRITTEN)
     link = opened_elsewhere(session)
     assert all(len(value) <= LONGEST for value in link.values())
     assert steered_text.is_typed("nowhere") and steered_text.what_was_typed().question == "What is 5-1?"
-    assert selection.notes() == ["written"]
+    assert selection.notes() == ["own_chain"]
 
 
 @pytest.mark.parametrize("words", ["a" * LONGEST, "~not a name of ours", "two\nlines & signs = ? # %", "漢字"])
 def test_every_text_comes_back_as_it_was_typed(words):
-    typed_text.keep("words", words)
-    assert typed_text.read("words") == words and len(selection.get("words")) <= LONGEST
-    typed_text.keep("words", "")
-    assert typed_text.read("words") is None and selection.get("words") is None
+    typed_text.keep(WORDS, words)
+    assert typed_text.read(WORDS) == words and len(selection.get(WORDS)) <= LONGEST
+    typed_text.keep(WORDS, "")
+    assert typed_text.read(WORDS) is None and selection.get(WORDS) is None
 
 
 def test_a_link_to_a_run_on_a_text_that_is_in_no_link_brings_it_along(session, monkeypatch):
@@ -83,31 +83,15 @@ def test_a_link_to_a_run_on_a_text_that_is_in_no_link_brings_it_along(session, m
     monkeypatch.setattr(
         steered_text, "Experiments", lambda _: SimpleNamespace(get=lambda name: row if name == "x1" else None)
     )
-    selection.choose(own="yes", run="x1")
+    selection.choose(own_text="yes", run="x1")
     assert steered_text.is_typed("study") and steered_text.what_was_typed().text == LONG
-    selection.choose(own=None)
+    selection.choose(own_text=None)
     assert not steered_text.is_typed("study")
-    selection.choose(own="yes", run="x2")
-    assert not steered_text.is_typed("study") and selection.notes() == ["own"]
-
-
-def test_links_of_before_say_the_same_by_todays_names():
-    assert selection.named({"swept": "m1:15:rms", "live": "m2", "layers": "4-6", "kind": "random"}) == {
-        "model": "m2",
-        "layer": "4",
-        "through": "6",
-        "unit": "rms",
-        "direction": "random",
-    }
-    assert selection.named({"layer": "m1:5"}) == {"model": "m1", "layer": "5"}
-    assert selection.named({"swept": "m1:-1:none"}) == {"model": "m1"}
-    assert selection.named({"layer": "7", "layers": "3-3", "direction": "pair", "kind": "random"}) == {
-        "layer": "7",
-        "direction": "pair",
-    }
+    selection.choose(own_text="yes", run="x2")
+    assert not steered_text.is_typed("study") and selection.notes() == ["own_text"]
 
 
 def test_another_layer_ends_the_range_that_began_at_the_old_one():
-    selection.choose(layer="4", through="6")
+    selection.choose(layer="4", last_layer="6")
     selection.choose(layer="5")
-    assert selection.get("through") is None
+    assert selection.get("last_layer") is None

@@ -13,18 +13,24 @@ from streamlit.testing.v1 import AppTest
 def page():
     import streamlit as st
 
+    from app.shared.chosen_chunk import CHUNK
+    from app.shared.sampled import SEED
     from app.shell import selection
+    from app.steepness.one_pair import INTERVALS
     from app.steering import controls
+    from app.steering.runs import START, WHAT
 
     selection.begin()
-    chunk = selection.pick("chunk", "Chunk", ["first", "second"])
-    selection.pick("start", "Continue from", ["before", "after"], show=lambda name: f"{name} the {chunk}")
-    selection.pick("what", "Run", ["stream", "continue"], widget=st.segmented_control)
-    selection.pick_switch("intervals", "Intervals", default=False)
-    selection.pick_whole("seed", "Seed", 1, low=0, high=9)
+    chunk = selection.pick(CHUNK, "Chunk", ["first", "second"])
+    selection.pick(START, "Continue from", show=lambda name: f"{name} the {chunk}")
+    selection.pick(WHAT, "Run", ["stream", "continue"], widget=st.segmented_control)
+    selection.pick_switch(INTERVALS, "Intervals")
+    selection.pick_whole(SEED, "Seed", high=9)
     controls._magnitude("add", 64)
     if st.button("Restore"):
-        selection.choose(chunk="second", start="after", what="continue", intervals="yes", seed="7", beta="-3")
+        selection.choose(
+            {CHUNK: "second", START: "after", WHAT: "continue", INTERVALS: "yes", SEED: "7", controls.BETA: "-3"}
+        )
         selection.rerun()
     selection.publish()
 
@@ -101,7 +107,14 @@ def test_back_is_followed_however_soon_it_comes(test, history):
 def test_what_was_restored_is_not_undone_by_what_the_widgets_showed_before(test):
     late = Message(test)
     test.button[0].click().run()
-    restored = {"chunk": "second", "start": "after", "what": "continue", "intervals": "yes", "seed": "7", "beta": "-3"}
+    restored = {
+        "chunk": "second",
+        "continue_from": "after",
+        "run_kind": "continue",
+        "importance_intervals": "yes",
+        "seed": "7",
+        "beta": "-3",
+    }
     assert selected(test) == restored
     for _ in range(2):
         assert selected(late.arrives(test)) == restored
@@ -128,7 +141,7 @@ def test_every_widget_still_chooses_after_it_was_restored_and_may_go_back_to_wha
     test.number_input[0].set_value(1).run()
     test.number_input[1].set_value(4.0).run()
     found = selected(test)
-    assert (found["chunk"], found["start"], found["intervals"], found["seed"], found["beta"]) == (
+    assert (found["chunk"], found["continue_from"], found["importance_intervals"], found["seed"], found["beta"]) == (
         "first",
         "before",
         "no",
@@ -187,9 +200,10 @@ def alike():
     import streamlit as st
 
     from app.shell import selection
+    from app.steering.controls import FROM
 
     selection.begin()
-    selection.pick("of", "Of", ["m1:3", "m2:3", "m2:4"], show=lambda name: f"layer {name[-1]}")
+    selection.pick(FROM, "Of", ["m1:3", "m2:3", "m2:4"], show=lambda name: f"layer {name[-1]}")
     st.button("Again")
     selection.publish()
 
@@ -200,4 +214,4 @@ def test_options_worded_alike_are_told_apart_and_stay_chosen():
     test.run()
     assert test.selectbox[0].options == ["layer 3 (m1:3)", "layer 3 (m2:3)", "layer 4"]
     test.button[0].click().run()
-    assert selected(test) == {"of": "m2:3"}
+    assert selected(test) == {"vector_from": "m2:3"}
