@@ -1,16 +1,28 @@
 """The pages of docs/extending do what they say: their code runs as it stands, and its tests pass."""
 
+import importlib
+import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
+import app
+from app.chains_of_thought.views import ABOUT
+from app.shared.views import View, chunks
+from app.shell import navigation
+from app.shell.fields import FIELDS
+from app.views import registered
 from backend.geometry.direction_kinds import DIRECTION_KINDS
 from backend.importance.metric_registry import METRICS
 from backend.models.interventions import OPERATIONS
+from backend.root import ROOT
 from backend.store.geometry_columns import COLUMNS
 from backend.store.store import Store
 from precompute import importers
@@ -96,6 +108,74 @@ def test_an_importer_is_added_as_the_page_says(run, tmp_path, monkeypatch):
             place = tmp_path / name
             place.mkdir()
             case(place)
+
+
+@pytest.fixture
+def scratch(tmp_path, monkeypatch):
+    """`scratch(package, name, code)`: a module of the app that lies elsewhere; what it declares is taken back."""
+    registered()
+    declared, written = set(FIELDS), []
+
+    def write(package: str, name: str, code: str) -> ModuleType:
+        folder = tmp_path / package
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.py").write_text(code)
+        whole = f"app.{package}"
+        if importlib.util.find_spec(whole) is None:
+            monkeypatch.setattr(app, "__path__", [*app.__path__, str(tmp_path)])
+            written.append(whole)
+        monkeypatch.setattr(importlib.import_module(whole), "__path__", [*sys.modules[whole].__path__, str(folder)])
+        written.append(f"{whole}.{name}")
+        return importlib.import_module(f"{whole}.{name}")
+
+    yield write
+    for name in written:
+        sys.modules.pop(name, None)
+    keep_only(FIELDS, declared)
+
+
+def shown_alone(study) -> None:
+    """The view that the session has, on a study."""
+    import streamlit as st
+
+    from app.shared import views
+    from app.shell import selection, studies
+
+    selection.begin()
+    views.mount(st.session_state["drawn"], studies.open_store(study), "here")
+
+
+def test_a_view_is_added_as_the_page_says(run, scratch, tmp_path):
+    module, entry, test = blocks("add-a-view")
+    length = scratch("chains_of_thought", "length", module)
+    about = run(entry, View=View, chunks=chunks, length=length, ABOUT=dict(ABOUT))["ABOUT"]
+    assert about.keys() - ABOUT.keys() == {"length"} and "length_counted" in FIELDS
+    try_tests(run(test))
+    shown = AppTest.from_function(shown_alone, args=(small_study.make(tmp_path / "small"),), default_timeout=60)
+    shown.session_state["drawn"] = about["length"]
+    assert not shown.run().exception and shown.metric[0].value.endswith(" words")
+    shown.selectbox[0].set_value("characters").run()
+    assert shown.metric[0].value.endswith(" characters")
+
+
+def test_a_page_is_added_as_the_page_says(run, scratch, tmp_path, monkeypatch):
+    table, of_folder, script, entry, test = blocks("add-a-page")
+    scratch("chunk_lengths", "__init__", "")
+    scratch("chunk_lengths", "table", table)
+    scratch("chunk_lengths", "views", of_folder)
+    pages = tmp_path / "pages"
+    shutil.copytree(ROOT / "pages", pages)
+    (pages / "chunk_lengths.py").write_text(script)
+    monkeypatch.setattr(navigation, "_FILES", pages)
+    monkeypatch.setitem(navigation.PAGES, "chunk_lengths", None)  # the test's end takes it out again
+    run(entry, PAGES=navigation.PAGES, Page=navigation.Page)
+    try_tests(run(test))
+    monkeypatch.setenv("ANCHORSCOPE_DEMO", "")
+    monkeypatch.setenv("ANCHORSCOPE_STORES", str(small_study.make(tmp_path / "small")))
+    shown = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
+    shown.switch_page(str(pages / "chunk_lengths.py")).run()
+    assert not shown.exception and shown.title[0].value == "Chunk lengths"
+    assert list(shown.dataframe[0].value.columns) == ["chunk", "words", "text"]
 
 
 def test_every_page_is_tried():
