@@ -73,7 +73,8 @@ def refresh(pack: Path, names: Sequence[str], console: Console) -> list[str]:
             insert_rows(connection, "runs", arrow_rows("runs", [run]))
         with contextlib.closing(Store(file)) as store:
             tables = {table: store.whole_table(table) for table in TABLES if table in emptied | {"runs"}}
-        return repack(pack, tables, published_at=run["started_at"].isoformat(timespec="seconds"))
+        rules = {name: FILLS[name][0].RULE for name in chosen}
+        return repack(pack, tables, published_at=run["started_at"].isoformat(timespec="seconds"), rules=rules)
 
 
 def _chosen(names: Sequence[str]) -> list[str]:

@@ -6,26 +6,34 @@ import re
 import shutil
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import ModuleType
 
+import pyarrow as pa
 import pytest
 from streamlit.testing.v1 import AppTest
 
 import app
+import backend.schema.tables
 from app.chains_of_thought.views import ABOUT
 from app.shared.views import View, chunks
 from app.shell import navigation
 from app.shell.fields import FIELDS
+from app.shell.missing import missing
 from app.views import registered
 from backend.geometry.direction_kinds import DIRECTION_KINDS
 from backend.importance.metric_registry import METRICS
 from backend.models.interventions import OPERATIONS
 from backend.root import ROOT
+from backend.schema.tables import FILLED, TABLES
 from backend.store.geometry_columns import COLUMNS
 from backend.store.store import Store
-from precompute import importers
+from backend.store.unit_files import arrow_rows
+from precompute import importers, stages
+from precompute.rules import units_of
+from precompute.study import Study
+from precompute.units import Context
 from tests import small_study
 from tests.backend.models import test_operations
 
@@ -93,6 +101,31 @@ def test_an_operation_is_added_as_the_page_says(run):
     try_tests(
         run(test, **{name: getattr(test_operations, name) for name in ("changed", "H", "Intervention", "V", "torch")})
     )
+
+
+def test_a_stage_is_added_as_the_page_says(run, tmp_path, monkeypatch):
+    code, table, test = blocks("add-a-stage")
+    stage = ModuleType("precompute.stages.repetitions")
+    exec(compile(code, stage.__name__, "exec"), vars(stage))
+    monkeypatch.setitem(sys.modules, stage.__name__, stage)
+    monkeypatch.setattr(stages, "repetitions", stage, raising=False)
+    with pytest.raises(TypeError, match="The stage repetitions has no words"):
+        stages.whole(stage)
+    tables = dict(TABLES)
+    exec(compile(table, "tables", "exec"), {**vars(backend.schema.tables), "TABLES": tables})
+    monkeypatch.setitem(TABLES, "repetitions", tables["repetitions"])
+    monkeypatch.setitem(FILLED, "repetitions", tables["repetitions"].filled[0])
+    try_tests(run(test))
+    study = Study.model_validate(
+        {"name": "s", "models": [{"name": "tiny"}], "problems": {"per_level": 1}, "sweep": {"layers": [5]}}
+    )
+    with closing(Store(small_study.make(tmp_path / "small"))) as store:
+        context = Context(study, "r", store, lambda words: None)
+        made = list(stages.whole(stage).compute(context, units_of(stage, context)))
+        rows = pa.concat_tables(arrow_rows("repetitions", one.tables["repetitions"]) for one in made)
+        assert sorted(rows["chunk_id"].to_pylist()) == sorted(store.frame("SELECT chunk_id FROM chunks")["chunk_id"])
+        (left,) = [one for one in missing(store) if "--stage repetitions" in one.command]
+        assert left.what == tables["repetitions"].filled[0].none
 
 
 def test_an_importer_is_added_as_the_page_says(run, tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
 """Schema history: one numbered step a change, applied to unit files when they are published.
 
 The step for version v turns rows written under schema v into rows of schema v + 1: a change of `schema.TABLES` raises
-SCHEMA_VERSION and adds its step here.
+SCHEMA_VERSION, and one of columns that a table had adds its step here.
 
 1 → 2: the tables `experiments` and `experiment_samples` came in. 2 → 3: the tables `training_runs` and
 `training_metrics` came in. 3 → 4: the tables of dictionaries came in: `dictionaries`, `dictionary_fits`,
@@ -16,11 +16,6 @@ import pyarrow as pa
 from backend.errors import AnchorscopeError
 from backend.root import PRECOMPUTE
 from backend.schema.tables import SCHEMA_VERSION, TABLES
-
-
-def _rows_as_they_were(table: str, rows: pa.Table) -> pa.Table:
-    """The step of a version that only brought new tables."""
-    return rows
 
 
 def _unknown(rows: pa.Table, table: str, *columns: str) -> pa.Table:
@@ -77,7 +72,7 @@ def _sixth(table: str, rows: pa.Table) -> pa.Table:
     return _SIXTH[table](rows) if table in _SIXTH else rows
 
 
-STEPS: dict[int, Callable[[str, pa.Table], pa.Table]] = {**dict.fromkeys((1, 2, 3, 4), _rows_as_they_were), 5: _sixth}
+STEPS: dict[int, Callable[[str, pa.Table], pa.Table]] = {5: _sixth}  # of a version without one, rows stay as they were
 
 
 class WrongSchema(AnchorscopeError):
@@ -100,10 +95,10 @@ def refusal(found: int, what: str) -> str:
 def upgraded(table: str, rows: pa.Table, found: int) -> pa.Table:
     """Rows of `table` written under schema `found`, as rows of today's schema.
     Raises WrongSchema when there is no way."""
-    if found > SCHEMA_VERSION or any(version not in STEPS for version in range(found, SCHEMA_VERSION)):
+    if not 1 <= found <= SCHEMA_VERSION:
         raise WrongSchema(refusal(found, f"a unit file of table {table}"))
     for version in range(found, SCHEMA_VERSION):
-        rows = STEPS[version](table, rows)
+        rows = STEPS[version](table, rows) if version in STEPS else rows
     if set(TABLES[table].arrow.names) - set(
         rows.column_names
     ):  # a file of version 6 may be older than one of its columns

@@ -24,6 +24,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import duckdb
 import numpy as np
@@ -78,6 +79,7 @@ class Pack:
     schema_version: int
     published_at: str  # UTC
     tables: Mapping[str, tuple[int, str]]  # rows and sha256 of the tables that have rows
+    rules: Mapping[str, int]  # of the stages, when they were computed
     dictionaries: Mapping[str, Mapping[str, str]]  # sha256 of each file, by dictionary and name
 
     def rows(self, table: str) -> pa.Table:
@@ -151,6 +153,7 @@ def pack(study: Path, folder: Path) -> int:
             "study": store.name,
             "schema_version": SCHEMA_VERSION,
             "published_at": store.published_at,
+            "rules": store.rules(),
             "vectors": "float16",
             "tables": tables,
             "dictionaries": {
@@ -164,9 +167,11 @@ def pack(study: Path, folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def repack(folder: Path, tables: Mapping[str, pa.Table], *, published_at: str) -> list[str]:
-    """Give the pack at `folder` these tables, and today's schema, whole or not at all. Returns the tables whose files
-    changed.
+def repack(
+    folder: Path, tables: Mapping[str, pa.Table], *, published_at: str, rules: Mapping[str, int] = MappingProxyType({})
+) -> list[str]:
+    """Give the pack at `folder` these tables, of stages under these rules, and today's schema, whole or not at all.
+    Returns the tables whose files changed.
 
     Files of other tables stay byte for byte where an upgrade leaves their rows alone: a vector that went through
     float16 twice would be another. Raises DamagedPack and NotPacked, and then the pack is as it was.
@@ -195,6 +200,7 @@ def repack(folder: Path, tables: Mapping[str, pa.Table], *, published_at: str) -
         if old.dictionaries:
             shutil.copytree(folder / dictionaries.FOLDER, made / dictionaries.FOLDER)
         about |= {"schema_version": SCHEMA_VERSION, "published_at": published_at, "tables": files}
+        about["rules"] = {**old.rules, **rules}
         _write(made / ABOUT, (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
         _swap(made, folder, Path(scratch, "replaced"))
     _sync_folder(folder.parent)
@@ -244,6 +250,7 @@ def _build(found: Pack, file: Path) -> None:
                 "study": found.study,
                 "published_at": found.published_at,
                 "manifest_bytes": 0,  # no manifest stands behind it
+                "rules": json.dumps(found.rules),
                 "vectors": "float16",
                 "pack": found.digest,
             },
@@ -294,6 +301,7 @@ def _read_about(folder: Path) -> Pack:
             int(about["schema_version"]),
             str(about["published_at"]),
             tables,
+            {str(stage): int(rule) for stage, rule in about.get("rules", {}).items()},
             digests,
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:

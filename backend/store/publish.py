@@ -13,6 +13,7 @@ Live runs, which have a ledger of their own (`experiments`), are taken in as the
 import contextlib
 import functools
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -84,6 +85,7 @@ def _build(writer: Writer, kept: Kept, building: Path, generation: Path) -> list
                 "published_at": datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds"),
                 "manifest_bytes": folder.manifest_bytes(),
                 "experiments_bytes": kept.manifest_bytes,
+                "rules": json.dumps(writer.ledger.rules()),
             },
         )
         connection.execute("CHECKPOINT")

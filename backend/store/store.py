@@ -9,6 +9,7 @@ no damage: that is said and stands.
 """
 
 import contextlib
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -155,12 +156,22 @@ class Store(Queries, DictionaryQueries, GeometryQueries, UnitQueries):
             raise WrongSchema(refusal(version, str(self.path)))
         try:
             self.name, self.published_at = about["study"], about["published_at"]
+            self._rules = about.get("rules", "{}")
             self.manifest_bytes = int(about["manifest_bytes"])  # of the manifest it was built from
         except (KeyError, ValueError) as error:
             self.close()
             raise NoStore(
                 f"{generation} does not say what it was built from. {rebuild}, or export it again."
             ) from error
+
+    def rules(self) -> dict[str, int]:
+        """By stage, the oldest rule that made a unit of this generation; empty where it is older than they are noted,
+        or does not say them in our way.
+        """
+        try:
+            return {str(stage): int(rule) for stage, rule in json.loads(self._rules).items()}
+        except (ValueError, TypeError, AttributeError):
+            return {}
 
     @contextlib.contextmanager
     def _noticing_damage(self) -> Iterator[None]:

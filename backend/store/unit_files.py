@@ -103,6 +103,13 @@ class Ledger:
     def keys(self, stage: str) -> set[str]:
         return {key for of, key in self.live if of == stage}
 
+    def rules(self) -> dict[str, int]:
+        """By stage, the oldest rule that made a unit which counts."""
+        found: dict[str, int] = {}
+        for line in self.live.values():
+            found[line.stage] = min(line.rule, found.get(line.stage, line.rule))
+        return found
+
     def all_keys(self, stage: str) -> set[str]:
         """Those that do not count now, too."""
         return {key for lines in (self.live, self.retired, self.lost) for of, key in lines if of == stage}

@@ -15,7 +15,7 @@ from backend.store.unit_files import StudyFolder
 from precompute import refresh as refreshing
 from precompute.pipeline import run_row
 from precompute.refresh import FILLS, refresh
-from precompute.stages import STAGES
+from precompute.stages import STAGES, importance
 from precompute.study import load_study
 from precompute.terminal import ours
 from tests import small_study
@@ -44,6 +44,8 @@ def test_importance_is_computed_from_the_stored_rollouts_and_other_files_stay(pa
     before = digests(packed)
     changed = refresh(packed, ["importance", "resilience"], ours(None))
     assert set(changed) == {"importance", "answer_clusters", "runs"}
+    rules = json.loads((packed / "about.json").read_text())["rules"]
+    assert rules["importance"] == rules["resilience"] == importance.RULE and rules["rollouts"] == 1
     after = digests(packed)
     assert {table for table in before if before[table] != after.get(table)} == set(changed)
     assert json.loads((packed / "about.json").read_text())["tables"].keys() == after.keys()

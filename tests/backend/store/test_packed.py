@@ -138,6 +138,19 @@ def test_dictionaries_travel_to_the_bit_and_a_portable_file_that_lost_them_is_un
     ]
 
 
+def test_a_pack_says_the_oldest_rule_of_each_stage(tmp_path):
+    study = small_study.make(tmp_path / "small")
+    with StudyFolder(study).writing("test") as writer:
+        writer.add("newer", "one", {}, rule=3)
+        writer.add("newer", "two", {}, rule=2)
+        publish(writer)
+    pack(study, tmp_path / "pack")
+    rules = json.loads((tmp_path / "pack" / "about.json").read_text())["rules"]
+    assert rules["newer"] == 2 and rules["rollouts"] == 1
+    with closing(Store(unpack(tmp_path / "pack", tmp_path / "one.duckdb"))) as store:
+        assert store.rules() == rules
+
+
 def test_a_damaged_dictionary_of_a_pack_is_named_and_nothing_is_unpacked(study, tmp_path):
     name = small_dictionary.add(Path(shutil.copytree(study, tmp_path / "small")))
     pack(tmp_path / "small", tmp_path / "demo")
