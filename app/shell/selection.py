@@ -7,11 +7,8 @@ opened (typed, or by a link) and when the person goes back or forward, which the
 something else changed becomes a new widget (`following`). Every value is a short word that the page checks against what
 the store has before it is used; what the store does not have is left out and noted.
 
-What can be selected is declared in `fields`, beside what offers it. Streamlit's own `bind="query-params"` was tried in
-its place for the select boxes (1.67), and does less: a message that was under way when something else set a bound
-widget undoes it; a browser that missed that one run is never told; Back changes the address and not what is shown. It
-also leaves out of the link what equals a default, and ours depend on the study; and it lets nothing else write a bound
-word, while one choice here is shown by several widgets and forgets those that belong to it.
+What can be selected is declared in `fields`, beside what offers it. Why Streamlit's own `bind="query-params"` does not
+do: docs/selection.md.
 """
 
 from collections import Counter
