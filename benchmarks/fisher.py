@@ -3,7 +3,8 @@
     python benchmarks/fisher.py [--repeats 3] [--tokens 400] [--chunks 4] [--directions 4]
 
 Sweep: `sweep_cot`, 21 β in [−10, 10]. Fisher: `fisher_cot`, the same text, chunks and directions, at a third of the
-layers, anchor position; both encode the text themselves. Same run, one thread, alternating; medians. The limit:
+layers, anchor position; both encode the text themselves. Torch: the same derivatives by torch's own forward mode
+instead of our dual numbers. Same run, one thread, alternating; medians. The limit:
 KL(β)/β² at ±β, averaged so that odd terms cancel, at β and 2β extrapolated to 0 (Richardson); β is the smallest of
 0.02, 0.04, … 1.28 at which both KLs are more than 100 times the noise floor. The model is the embedded
 SmolLM2-135M-Instruct, or else random weights of its shape.
@@ -28,6 +29,7 @@ import torch
 from backend.geometry.directions import diff_in_means, per_chunk, random
 from backend.geometry.fisher import fisher_cot
 from backend.geometry.sweep import noise_floor, sweep_cot
+from backend.models import tangents
 from backend.models.edits import encode
 from backend.models.residuals import chunk_activations
 from benchmarks.sweep import load, reasoning_text
@@ -53,6 +55,21 @@ def limits(loaded, ids, spans, directions, layer):
                 found[row["curve_id"]] = (4 * ratios[i] - ratios[i + 1]) / 3, BETAS[i + 1]
                 break
     return found
+
+
+def fisher_by_torch(*args, **asked):
+    """`fisher_cot` without the rules of dual numbers."""
+    made = tangents.UpperLayers.__init__
+
+    def without_rules(layers, *args, **kwargs):
+        made(layers, *args, **kwargs)
+        layers._has_rules = False
+
+    tangents.UpperLayers.__init__ = without_rules
+    try:
+        return fisher_cot(*args, **asked)
+    finally:
+        tangents.UpperLayers.__init__ = made
 
 
 def main() -> None:
@@ -84,15 +101,18 @@ def main() -> None:
     ]
     asked = {"chunk_spans": spans, "directions": directions, "layers": [layer], "positions": ["anchor"]}
 
-    times = {"sweep": [], "fisher": []}
+    ways = {"sweep": sweep_cot, "torch": fisher_by_torch, "fisher": fisher_cot}
+    times = {way: [] for way in ways}
     fisher_cot(loaded, ids, **asked)
     for repeat in range(chosen.repeats):
-        for what, compute in (("sweep", sweep_cot), ("fisher", fisher_cot)):
+        for way, compute in ways.items():
             start = time.perf_counter()
             rows = compute(loaded, ids, **asked)
-            times[what].append(time.perf_counter() - start)
-        print(f"repeat {repeat + 1}: sweep {times['sweep'][-1]:.2f} s, Fisher {times['fisher'][-1]:.2f} s", flush=True)
-    sweep, fisher = statistics.median(times["sweep"]), statistics.median(times["fisher"])
+            times[way].append(time.perf_counter() - start)
+        print(
+            f"repeat {repeat + 1}: " + ", ".join(f"{way} {spent[-1]:.2f} s" for way, spent in times.items()), flush=True
+        )
+    sweep, by_torch, fisher = (statistics.median(times[way]) for way in ways)
 
     found = limits(loaded, ids, spans, directions, layer)
     differences = []
@@ -109,11 +129,13 @@ def main() -> None:
 float32, one thread; medians of {chosen.repeats} runs.
   21-point sweep of every curve            {sweep:8.2f} s
   Fisher steepness of every curve          {fisher:8.2f} s
+  the same by torch's forward mode         {by_torch:8.2f} s     dual numbers are worth a factor of {by_torch / fisher:.2f}
   share of the time                        {fisher / sweep:8.3f}     target {TARGET_SHARE:.3f}
   curves above {ABOVE_FLOOR:.0f} times the noise floor   {len(differences):5d} of {len(rows)}
   largest relative difference              {max(differences):8.4f}     target {TARGET_DIFFERENCE}
 """)  # noqa: E501
-    print(json.dumps({"time_share": round(fisher / sweep, 4), "max_rel_diff": round(max(differences), 6)}))
+    ratios = {"time_share": round(fisher / sweep, 4), "of_torch": round(fisher / by_torch, 4)}
+    print(json.dumps(ratios | {"max_rel_diff": round(max(differences), 6)}))
 
 
 if __name__ == "__main__":
