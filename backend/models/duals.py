@@ -3,8 +3,8 @@
 Whatever is linear (views, slices, sums, products with weights) is done to all rows at once, as it stands. The few
 operations that are not have their rule here: a constant is added to the value alone, products follow the product rule,
 a function of one number is multiplied by its derivative at the value. All tangents share one value, so it is computed
-once, and there is no graph to record. That is worth a factor of 1.6 to 1.7 against torch's own forward mode under `vmap`
-(`python benchmarks/fisher.py` prints it). An operation without a rule raises `NoRule`; whoever asked can fall back to
+once, and there is no graph to record. That is worth a factor of 1.6 to 1.7 against torch's own forward mode (`python
+benchmarks/fisher.py` prints it). An operation without a rule raises `NoRule`; whoever asked can fall back to
 torch's.
 """
 

@@ -16,7 +16,8 @@ from backend.root import ROOT
 from backend.schema.tables import TABLES
 from backend.store.packed import unpack
 from backend.store.store import Store
-from precompute.stages import activations, cots, evidence, importance, rollouts, sweep
+from precompute.refresh import FILLS
+from precompute.stages import STAGES, activations, cots, evidence, importance, rollouts, sweep
 from precompute.study import load_study
 from precompute.units import Context
 
@@ -62,6 +63,13 @@ def test_it_is_small_enough_to_ship_and_large_enough_to_look_at(store, study):
     assert size["problems"] >= 40 and size["cots"] >= 60 and size["chunks"] >= 600 and rollouts_a_chunk.min() >= 20
     assert size["swept"] >= 3 and size["mapped"] >= 6 and size["losses"] > 0
     assert store.frame("SELECT count(*) AS n FROM rollouts WHERE text IS NULL")["n"].item() == 0
+
+
+def test_every_stage_was_computed_by_todays_rule(store):
+    made = store.rules()
+    older = [stage.NAME for stage in STAGES if made.get(stage.NAME, 1) != stage.RULE]
+    remedy = f"python -m precompute refresh assets/demo --stages {','.join(sorted(FILLS))}"
+    assert not older, f"the demo holds {', '.join(older)} by an older rule; `{remedy}`, or `make demo` for the others"
 
 
 def test_both_models_of_the_pair_have_rollouts(store):
