@@ -28,6 +28,7 @@ app = typer.Typer(
 
 if TYPE_CHECKING:
     from backend.store.progress import Progress
+    from backend.store.unit_files import StudyFolder
 
 _ENDED = {"interrupted": "was interrupted", "failed": "failed"}
 StudyFile = Annotated[Path, typer.Argument(help="a study file, such as studies/quick.toml")]
@@ -53,17 +54,14 @@ def run(
     names = [*(stage.NAME for stage in STAGES), asked.NAME]
     if stage is not None and stage not in names:
         raise AnchorscopeError(f"There is no stage {stage!r}; the stages are {', '.join(names)}.")
-    folder = _folder(store) or default_folder(loaded)
+    folder = default_folder(loaded) if store is None else _folder(store)
     console.print(f"Study {loaded.name} in {folder.path}")
     run_study(loaded, folder, stages=STAGES, only=stage, wait=wait, console=console)
     if stage in (None, asked.NAME):
-        engine = {
-            "threads": loaded.engine.workers * loaded.engine.threads,
-            "rows": loaded.engine.rows,
-            "device": loaded.engine.device,
-        }
+        engine = loaded.engine
+        threads = engine.workers * engine.threads
         try:
-            asked.run_asked(folder.path, console, wait=wait, **engine)
+            asked.run_asked(folder.path, console, wait=wait, threads=threads, rows=engine.rows, device=engine.device)
         except StudyBusy as error:
             console.print(f"  {asked.NAME:<12} {error}")
     console.print(f"Done. Open it with `{RUN}` (study {folder.name}).")
@@ -77,7 +75,7 @@ def plan(study: StudyFile, store: StorePath = None) -> None:
     from precompute.study import load_study
 
     loaded = load_study(study)
-    folder = _folder(store) or default_folder(loaded)
+    folder = default_folder(loaded) if store is None else _folder(store)
     lines, lengths = plan_study(loaded, folder)
     rows = [
         (
@@ -110,7 +108,7 @@ def status(study: StudyFile, store: StorePath = None) -> None:
     from precompute.stages import interventions as asked
     from precompute.study import load_study
 
-    folder = _folder(store) or default_folder(load_study(study))
+    folder = default_folder(load_study(study)) if store is None else _folder(store)
     if not folder.path.exists():
         raise AnchorscopeError(f"No study at {folder.path}. Build it with `{PRECOMPUTE} run {study}`.")
     ledger = folder.ledger()
@@ -125,11 +123,11 @@ def status(study: StudyFile, store: StorePath = None) -> None:
     console.print(table(f"Study {folder.name}", ("stage", "units done", "kept, not shown"), rows))
     holder, progress = folder.holder(), read_progress(folder.path)
     if holder is not None and progress is not None:
-        left = (
+        time_left = (
             "" if progress.seconds_left is None else f", about {progress.seconds_left / 60:.1f} min left in this stage"
         )
         console.print(
-            f"Running as process {holder.get('pid')}: {progress.stage} {progress.done}/{progress.total}{left}"
+            f"Running as process {holder.get('pid')}: {progress.stage} {progress.done}/{progress.total}{time_left}"
         )
     else:
         console.print(f"Nothing is running.{_last_run(progress)}")
@@ -177,7 +175,7 @@ def import_(
     """
     from precompute.importing import import_folder
 
-    target = _folder(store) or _folder(Path("stores") / source)
+    target = _folder(store or Path("stores") / source)
     import_folder(source, folder, target, wait=wait, console=console, rollouts=rollouts)
 
 
@@ -334,7 +332,7 @@ def evaluate_reasoner(
         return
     if INSTALLED:
         raise AnchorscopeError("The model card belongs to the repository: run this in a clone of it.")
-    folder = _folder(store) or _folder(Path("stores") / STUDY.name)
+    folder = _folder(store or Path("stores") / STUDY.name)
     console.print(evaluate(folder, REASONER_ASSETS, console))
 
 
@@ -351,10 +349,10 @@ def _last_run(progress: "Progress | None") -> str:
     return " The last run finished." if progress.state == "finished" else f" The last run {_ENDED[progress.state]}{at}."
 
 
-def _folder(path: Path | None):
+def _folder(path: Path) -> "StudyFolder":
     from backend.store.unit_files import StudyFolder
 
-    return None if path is None else StudyFolder(path)
+    return StudyFolder(path)
 
 
 class _Signals:

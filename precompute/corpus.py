@@ -37,7 +37,7 @@ def cots_of_the_pair(context: Context) -> list[dict[str, Any]]:
 
 def contents(context: Context) -> dict[str, Any]:
     """Everything that the texts follow from, as JSON can hold it, and `n_texts`. No text is written for it."""
-    wanted = context.study.crosscoder
+    wanted = context.study.its_crosscoder
     cots = [cot["cot_id"] for cot in cots_of_the_pair(context)]
     n_lines = len(lines(wanted.texts))
     file = None if wanted.texts is None else hashlib.sha256(wanted.texts.read_bytes()).hexdigest()
@@ -57,7 +57,8 @@ def texts(context: Context) -> "list[Text]":
 
     cots = [Text(cot["cot_id"], _whole(cot)) for cot in cots_of_the_pair(context)]
     own = [
-        Text(f"line-{number:07d}", line) for number, line in enumerate(lines(context.study.crosscoder.texts), start=1)
+        Text(f"line-{number:07d}", line)
+        for number, line in enumerate(lines(context.study.its_crosscoder.texts), start=1)
     ]
     return [*cots, *_generated(context.study), *own]
 
@@ -71,7 +72,7 @@ def _generated(study: Study) -> "list[Text]":
     from backend.crosscoder.shards import Text
     from backend.models.loading import load_tokenizer
 
-    n = study.crosscoder.generated
+    n = study.its_crosscoder.generated
     if not n:
         return []
     writer = study.pair[-1]

@@ -97,7 +97,7 @@ class Quantities:
     @property
     def depth(self) -> float:
         """The share of the blocks that is computed for the dictionary's layer."""
-        return (self.study.crosscoder.layer + 1) / self.n_layers
+        return (self.study.its_crosscoder.layer + 1) / self.n_layers
 
     @property
     def _chunks_a_cot(self) -> float:

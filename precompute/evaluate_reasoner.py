@@ -161,9 +161,9 @@ def bars(rows: list[Row]) -> list[Bar]:
     by_name = {row.name: row for row in rows}
     levels = [row for name, row in by_name.items() if name.startswith("accuracy, level")]
     reflection = next(row for row in rows if row.name.startswith("self-reflection"))
-    ours, theirs = reflection.reasoner.value, reflection.base.value
-    above = [row for row in levels if row.reasoner.value > row.base.value]
-    unsure = ", ".join(row.name.removeprefix("accuracy, ") for row in above if row.difference.low <= 0)
+    ours, theirs = reflection.reasoner.value, _known(reflection.base).value
+    above = [row for row in levels if row.reasoner.value > _known(row.base).value]
+    unsure = ", ".join(row.name.removeprefix("accuracy, ") for row in above if _known(row.difference).low <= 0)
 
     def share(name: str, met: Callable[[float], bool]) -> tuple[str, bool]:
         value = by_name[name].reasoner.value
@@ -188,6 +188,11 @@ def bars(rows: list[Row]) -> list[Bar]:
         Bar("at least 95 % close their thinking", *share("thinking closed", lambda value: value >= 0.95)),
         Bar("fewer than 2 % degenerate", *share("degenerate (ends in a loop)", lambda value: value < 0.02)),
     ]
+
+
+def _known(estimate: Estimate | None) -> Estimate:
+    assert estimate is not None  # of every line that is not about think tags
+    return estimate
 
 
 def as_markdown(rows: list[Row], reached: list[Bar]) -> str:

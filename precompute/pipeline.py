@@ -20,7 +20,7 @@ from typing import Any
 from backend.ids import stable_id
 from backend.schema.provenance import commit, versions
 from backend.store.progress import Progress as Moment
-from backend.store.progress import read_progress, write_progress
+from backend.store.progress import State, read_progress, write_progress
 from backend.store.publish import is_published, left_out, publish
 from backend.store.store import Store, generation_of
 from backend.store.unit_files import StudyFolder, Writer
@@ -84,7 +84,7 @@ class _Runner:
     def __init__(self, study: Study, folder: StudyFolder, writer: Writer, console: Console):
         self.study, self.folder, self.writer, self.console = study, folder, writer, console
         self.run_id = stable_id("r", study.name, datetime.now(UTC).isoformat())
-        self.run: dict[str, Any] | None = None  # this command's row of table runs, once it has something to do
+        self.run: dict[str, Any] = {}  # this command's row of table runs, once it has something to do
         self.moment: Moment | None = None
         self.work = Work((), (), 0)  # of the stage that runs
         for line in writer.found:
@@ -115,7 +115,7 @@ class _Runner:
             self.store.close()
             self.store = Store(self.folder.path)
 
-    def finish(self, state: str) -> None:
+    def finish(self, state: State) -> None:
         """The last words. What is said here is never worth an error:
         it would stand before the one that ended the run."""
         with suppress(Exception):
@@ -178,7 +178,7 @@ class _Runner:
         write_progress(self.folder.path, self.moment)
 
     def _record_run(self) -> None:
-        if self.run is None:
+        if not self.run:
             self.run = run_row(self.run_id, "run", self.study.name, self.study.seed, self.study.model_dump_json())
             self.writer.add("runs", self.run_id, {"runs": [self.run]})
 
@@ -196,7 +196,7 @@ class _Runner:
 
 def run_row(
     run_id: str, command: str, study: str, seed: int | None, parameters: str, warnings: Sequence[str] = ()
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """A row of table runs for a command that starts now."""
     return {
         "run_id": run_id,

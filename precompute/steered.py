@@ -50,7 +50,9 @@ def study_directions(
             threshold=wanted.anchor_threshold,
         )
         for kind in wanted.kinds:
-            found = DIRECTION_KINDS[kind].swept.make(chunks_there)
+            swept = DIRECTION_KINDS[kind].swept
+            assert swept is not None  # the study file refuses kinds that are not
+            found = swept.make(chunks_there)
             made.extend(
                 direction for direction in found.made if direction.chunk_id is None or direction.chunk_id in steered
             )

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -321,8 +321,8 @@ class Crosscoder(_Part):
             raise ValueError(f"a dictionary that is read from a file is not trained: leave out {', '.join(idle)}")
         if self.scale is not None and self.dictionary is None:
             raise ValueError("scale is that of a dictionary from a file; a trained one finds its own")
-        if (idle := {"batchtopk": "penalty", "l1": "k"}[self.kind]) in given:
-            raise ValueError(f"{self.kind} has no {idle}: leave it out")
+        if (other := {"batchtopk": "penalty", "l1": "k"}[self.kind]) in given:
+            raise ValueError(f"{self.kind} has no {other}: leave it out")
         if self.kind == "batchtopk" and self.k > self.n_features:
             raise ValueError(f"k is {self.k}, more than the {self.n_features} features")
         return self
@@ -405,6 +405,16 @@ class Study(_Part):
         )
 
     @property
+    def its_crosscoder(self) -> Crosscoder:
+        """`crosscoder`, for what works on it. Raises StudyError in a study that has none."""
+        return _given(self.crosscoder, "crosscoder")
+
+    @property
+    def its_geometry(self) -> Geometry:
+        """`geometry`, for what works on it. Raises StudyError in a study that has none."""
+        return _given(self.geometry, "geometry")
+
+    @property
     def n_asked(self) -> int:
         """Pairs of a model and a prompt it is asked under."""
         return sum(len(self.prompts_of(model)) for model in self.models)
@@ -465,6 +475,15 @@ class Study(_Part):
 
 class StudyError(AnchorscopeError):
     """A study file that cannot be used."""
+
+
+_Given = TypeVar("_Given", bound=_Part)
+
+
+def _given(part: _Given | None, key: str) -> _Given:
+    if part is None:
+        raise StudyError(f"The study has no [{key}], and this works on one; add it to the study file.")
+    return part
 
 
 def stored_study(parameters: str) -> Study:

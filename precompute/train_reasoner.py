@@ -124,7 +124,7 @@ def _drills(phase: Phase) -> list[Problem]:
     rng = random.Random(seed_for("drills", phase.seed))
     stories = generate(dict.fromkeys((4, 5), phase.drills), seed=phase.seed + 1)
     lines = sorted({line for problem in stories for line in (problem.solution or "").splitlines()})
-    made = []
+    made: list[Problem] = []
     for _ in range(phase.drills):
         drawn = rng.sample(lines, 3)
         first, second, third = (line.partition(" = ")[0] for line in drawn)

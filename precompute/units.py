@@ -78,17 +78,14 @@ class Stage(Protocol):
     UNIT: str  # what one unit is, in a word or two
     RULE: int  # of what it computes: raised when that changes, so that its units are computed again
 
-    @staticmethod
-    def units(context: Context) -> list[Unit]:
+    def units(self, context: Context) -> list[Unit]:
         """Every unit the study asks for, in the order in which they are worth having."""
         ...
 
-    @staticmethod
-    def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
+    def compute(self, context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
         """Rows for the units, each as soon as it is finished, in any order."""
         ...
 
-    @staticmethod
-    def estimate(of: Quantities) -> Estimate | None:
+    def estimate(self, of: Quantities) -> Estimate | None:
         """What all its units will cost; None where the study does not ask for them, or the study file cannot say."""
         ...

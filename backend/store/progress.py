@@ -14,7 +14,7 @@ import socket
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import psutil
 from pydantic import Field
@@ -23,6 +23,7 @@ from backend.store.state import record_in
 
 _Count = Annotated[int, Field(ge=0, lt=2**53)]
 _Known = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+State: TypeAlias = Literal["running", "finished", "interrupted", "failed"]
 _SAME = 1.0  # seconds between two readings of when a process began
 
 
@@ -35,7 +36,7 @@ class Progress:
     total: _Count  # units
     rate: _Known | None  # units a second in this run; None before the first
     seconds_left: _Known | None  # estimate; None when unknown
-    state: Literal["running", "finished", "interrupted", "failed"]
+    state: State
     updated_at: _Known  # seconds since the epoch
     pid: int | None = None
     began: _Known | None = None  # when that process did, in seconds since the epoch

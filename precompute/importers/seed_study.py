@@ -16,6 +16,7 @@ published.
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,9 @@ def _model(suffix: str, vectors: Node | None) -> dict[str, Any]:
     return model_row(name.text())
 
 
-def _read_entry(entry: Node, number: int, model: dict, tables: dict, warnings: list[str]) -> list[dict[str, Any]]:
+def _read_entry(
+    entry: Node, number: int, model: Mapping[str, Any], tables: dict[str, list[dict[str, Any]]], warnings: list[str]
+) -> list[dict[str, Any]]:
     question, solution, answer = entry["prompt"].text(), entry.get("gt_solution"), entry.get("answer")
     problem = row(
         "problems",
@@ -325,9 +328,10 @@ def _direction_rows(
 def _direction(
     vector: Node, d_model: int, layer: int, model: str, chunk: str | None, parameters: dict[str, Any]
 ) -> dict[str, Any]:
-    values = [value.number() for value in vector.items()]
-    if len(values) != d_model or None in values:
-        raise vector.fault(f"{d_model} known numbers", found=f"{len(values)}, of which {values.count(None)} unknown")
+    items = [value.number() for value in vector.items()]
+    values = [value for value in items if value is not None]
+    if len(items) != d_model or len(values) < d_model:
+        raise vector.fault(f"{d_model} known numbers", found=f"{len(items)}, of which {items.count(None)} unknown")
     length = math.hypot(*values)
     if length == 0:
         raise vector.fault("a direction", found="a vector of zeros")

@@ -20,7 +20,7 @@ so left out: `depends_on`, `summary`, summary.json, step_importance_supp.json.
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -319,7 +319,7 @@ def model_row(name: str, **known: Any) -> dict[str, Any]:
     return row("models", model_id=stable_id("m", name, None, None), name=name, role=role, **known)
 
 
-def _cot_row(base: Node, problem: dict, model: dict, sample: int) -> dict[str, Any]:
+def _cot_row(base: Node, problem: Mapping[str, Any], model: Mapping[str, Any], sample: int) -> dict[str, Any]:
     closing = closing_tag(base["solution"].text(), base["prompt"].text())
     text, after = split_response(base["solution"].text(), closing)
     answer, correct = base.get("answer"), base.get("is_correct")

@@ -78,8 +78,11 @@ class Task:
 
 def units(context: Context) -> list[Unit]:
     """One unit a model of the pair and category, once the features are measured."""
-    wanted, result = context.study.crosscoder, []
-    for row in codes_stage.dictionaries(context) if wanted and wanted.ablation_nrn else []:
+    wanted = context.study.crosscoder
+    if wanted is None or not wanted.ablation_nrn:
+        return []
+    result: list[Unit] = []
+    for row in codes_stage.dictionaries(context):
         if row["distilled_model_id"] is None or context.store.features(row["dictionary_id"]).empty:
             continue
         inputs = {
@@ -169,7 +172,7 @@ def _asked(
         }
         for category in (category for name, category in sorted(wanted) if name == dictionary_id):
             targets = {cot_id: found[category] for cot_id, found in places.items()}
-            drawn = drawn_targets(targets, context.study.crosscoder.ablation_targets, seed=context.study.seed)
+            drawn = drawn_targets(targets, context.study.its_crosscoder.ablation_targets, seed=context.study.seed)
             coded = tuple(
                 CodedText(
                     cot_id,
@@ -195,7 +198,7 @@ def _arms(context: Context, dictionary_id: str, category: str) -> tuple[Arm, ...
         rates = context.store.category_frequencies(dictionary_id, scheme)
         rates = rates[rates["category"] == category].set_index("feature").reindex(features["feature"])
         fires, strength = rates["frequency"].fillna(0).to_numpy(), rates["mean_activation"].to_numpy(dtype=np.float64)
-        for above in context.study.crosscoder.ablation_nrn:
+        for above in context.study.its_crosscoder.ablation_nrn:
             for percent in PERCENTS:
                 chosen = top_features(fires, strength, nrn, above=above, percent=percent)
                 if chosen not in sets:
@@ -228,7 +231,7 @@ def _rows(
     parameters = json.dumps(
         {
             "layer": row["layer"],
-            "targets": context.study.crosscoder.ablation_targets,
+            "targets": context.study.its_crosscoder.ablation_targets,
             "targets_of_a_cot": MOST_A_COT,
             "sets": N_SETS,
             "bootstrap": N_BOOTSTRAP,

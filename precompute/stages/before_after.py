@@ -129,4 +129,4 @@ def _drawn(context: Context) -> list[dict[str, Any]]:
         return not has_anchor, seed_for(study.seed, NAME, cot["cot_id"])
 
     readable = [cot for cot in steered_cots(context) if spans(chunks[cot["cot_id"]])]
-    return sorted(readable, key=order)[: study.geometry.before_after]
+    return sorted(readable, key=order)[: study.its_geometry.before_after]

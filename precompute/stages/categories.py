@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from backend.cot.categories import CategoryClassifier, label_with_chat_model
+from backend.cot.categories import CategoryClassifier, Tags, label_with_chat_model
 from precompute.estimates import Estimate, Quantities
 from precompute.stages import chunks as chunks_stage
 from precompute.units import Context, Finished, Unit
@@ -12,8 +12,6 @@ from precompute.units import Context, Finished, Unit
 NAME, UNIT = "categories", "CoT"
 RULE = 1  # of tagging: raise it when it changes
 _TAG_SECONDS = 0.004  # a chunk
-
-Tags = list[tuple[str, float | None]]  # category and score, best first
 
 
 def units(context: Context) -> list[Unit]:

@@ -90,16 +90,16 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
     problems = {problem["problem_id"]: problem for problem in context.store.study_problems()}
     pending: dict[tuple[str, str], dict[str, Unit]] = defaultdict(dict)
     for unit in units:
-        model_id, problem_id, *name = unit.unit_id.split(".")
-        pending[model_id, *(name or (BOXED.name,))][problem_id] = unit
+        model_id, problem_id, *named = unit.unit_id.split(".")
+        pending[model_id, named[0] if named else BOXED.name][problem_id] = unit
     with Judge() as judge:
         for (model_id, name), by_problem in pending.items():
             model = models.by_id(study)[model_id]
             prompt = next(prompt for prompt in study.prompts_of(model) if prompt.name == name)
             tasks = [
                 Task(
-                    tuple(by_problem[name].unit_id for name in share),
-                    tuple((name, problems[name]["question"]) for name in share),
+                    tuple(by_problem[problem].unit_id for problem in share),
+                    tuple((problem, problems[problem]["question"]) for problem in share),
                     prompt,
                     study.sampling,
                     study.seed,
@@ -110,8 +110,8 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
                 for share in shares(list(by_problem), context.engine.workers, _PROBLEMS_A_TASK)
             ]
             for _, written in context.run(write_cots, tasks, model=models.sampling_spec(study, model)):
-                name = written.problem_id
-                yield _judged(by_problem[name], written, problems[name], judge, context.run_id)
+                problem = written.problem_id
+                yield _judged(by_problem[problem], written, problems[problem], judge, context.run_id)
 
 
 def shares(items: list[Any], workers: int, largest: int) -> list[list[Any]]:

@@ -75,12 +75,12 @@ class Plan:
 
     @cached_property
     def recording_id(self) -> str:
-        wanted = self.context.study.crosscoder
+        wanted = self.context.study.its_crosscoder
         return stable_id("s", 1, self.model_ids, wanted.layer, wanted.max_tokens, _DTYPE, self.contents)
 
     @cached_property
     def training_id(self) -> str:
-        settings = {name: getattr(self.context.study.crosscoder, name) for name in _SETTINGS}
+        settings = {name: getattr(self.context.study.its_crosscoder, name) for name in _SETTINGS}
         return stable_id("t", 1, self.recording_id, settings, self.context.study.seed)
 
     @property
@@ -104,7 +104,7 @@ class Plan:
 
     def legs(self) -> list[tuple[str, int, int]]:
         """Unit ids of the training, with the steps before the unit and after it."""
-        steps = self.context.study.crosscoder.steps
+        steps = self.context.study.its_crosscoder.steps
         stride = max(_STEPS_A_UNIT, -(-steps // _MOST_UNITS))
         ends = [*range(stride, steps, stride), steps]
         return [(f"{self.training_id}.step-{end:07d}", first, end) for first, end in itertools.pairwise([0, *ends])]
@@ -113,7 +113,7 @@ class Plan:
         from backend.crosscoder.train import Settings
 
         study = self.context.study
-        chosen = {name: getattr(study.crosscoder, name) for name in _SETTINGS}
+        chosen = {name: getattr(study.its_crosscoder, name) for name in _SETTINGS}
         return Settings(n_models=shards.n_models, width=shards.width, seed=study.seed, **chosen)
 
 
@@ -125,7 +125,8 @@ def units(context: Context) -> list[Unit]:
         inputs = {"files": _digests(wanted.dictionary), "scale": wanted.scale, "layer": wanted.layer}
         return [Unit("file", {**inputs, "models": Plan(context).model_ids})]
     plan = Plan(context)
-    return [Unit(name, {}) for name, *_ in [*plan.groups(), *plan.legs()]] if plan.contents["n_texts"] else []
+    names = [*(name for name, _ in plan.groups()), *(name for name, *_ in plan.legs())]
+    return [Unit(name, {}) for name in names] if plan.contents["n_texts"] else []
 
 
 def estimate(of: Quantities) -> Estimate | None:
@@ -151,7 +152,7 @@ def estimate(of: Quantities) -> Estimate | None:
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
     todo = {unit.unit_id: unit for unit in units}
     with all_cores(context.study):
-        if context.study.crosscoder.dictionary is not None:
+        if context.study.its_crosscoder.dictionary is not None:
             yield _read(context, todo["file"])
             return
         plan = Plan(context)
@@ -162,7 +163,7 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
 def _record(plan: Plan, todo: Mapping[str, Unit]) -> Iterator[Finished]:
     """All groups are looked at, not those to do alone: their shards may have been deleted since."""
     study = plan.context.study
-    recorder = Recorder(study, study.crosscoder.layer, plan.shards, _DTYPE, study.crosscoder.max_tokens)
+    recorder = Recorder(study, study.its_crosscoder.layer, plan.shards, _DTYPE, study.its_crosscoder.max_tokens)
     texts = corpus.texts(plan.context)
     for name, which in plan.groups():
         recorder.ensure(texts[which])
@@ -234,7 +235,7 @@ def _run_row(plan: Plan, shards: "Shards", trainer: "Trainer", done: int, run: M
 
 def _metrics(plan: Plan, steps: Sequence[Sequence[float]], first: int, end: int) -> list[dict[str, Any]]:
     names = ("loss", "l0", "dead_share", "learning_rate", *(f"variance_explained_{side}" for side in _SIDES))
-    batch = plan.context.study.crosscoder.batch
+    batch = plan.context.study.its_crosscoder.batch
     return [
         {"training_id": plan.training_id, "metric": metric, "step": step, "tokens": batch * step, "value": value}
         for step, values in enumerate(steps[first:end], start=first + 1)
@@ -250,7 +251,7 @@ def _trained_row(plan: Plan, shards: "Shards", trainer: "Trainer", scale: Any) -
 def _facts(plan: Plan, shards: "Shards") -> dict[str, Any]:
     """What is kept with the weights: models, layer and what was read."""
     roles = (model.role for model in plan.context.study.pair)
-    n_cots, wanted = len(plan.contents["cots"]), plan.context.study.crosscoder
+    n_cots, wanted = len(plan.contents["cots"]), plan.context.study.its_crosscoder
     return {
         "models": [{**about, "role": role} for about, role in zip(shards.about["models"], roles, strict=True)],
         "layer": wanted.layer,
@@ -269,7 +270,7 @@ def _read(context: Context, unit: Unit) -> Finished:
 
     Raises AnchorscopeError where it is not one of the study's models at this layer, as far as it says.
     """
-    wanted, found = context.study.crosscoder, dictionary_of_file(context.study)
+    wanted, found = context.study.its_crosscoder, dictionary_of_file(context.study)
     for model in context.study.pair:
         known = context.store.model_facts(models.model_id(model))
         if known and known["d_model"] != found.d_model:
@@ -278,8 +279,8 @@ def _read(context: Context, unit: Unit) -> Finished:
             )
         if known:
             models.require_layers([wanted.layer], known["n_layers"], "crosscoder.layer")
-    known = replace(found, facts={**found.facts, "layer": wanted.layer})
-    row = _row(context, known, source=found.facts.get("layout", "anchorscope"), training_id=None, n_tokens=None)
+    placed = replace(found, facts={**found.facts, "layer": wanted.layer})
+    row = _row(context, placed, source=found.facts.get("layout", "anchorscope"), training_id=None, n_tokens=None)
     return Finished(unit, {"dictionaries": [row]})
 
 
@@ -289,8 +290,8 @@ def dictionary_of_file(study: Study) -> "Dictionary":
     """
     from backend.crosscoder.files import load
 
-    wanted, pair = study.crosscoder, study.pair
-    if not wanted.dictionary.exists():
+    wanted, pair = study.its_crosscoder, study.pair
+    if wanted.dictionary is None or not wanted.dictionary.exists():
         raise AnchorscopeError(
             f"There is no dictionary at {wanted.dictionary}; crosscoder.dictionary is a file of weights, or a folder"
             " with one."
@@ -318,7 +319,7 @@ def _row(context: Context, dictionary: "Dictionary", **origin: Any) -> dict[str,
         "kind": dictionary.kind,
         "base_model_id": base,
         "distilled_model_id": distilled[0] if distilled else None,
-        "layer": context.study.crosscoder.layer,
+        "layer": context.study.its_crosscoder.layer,
         "n_features": dictionary.n_features,
         "d_model": dictionary.d_model,
         "k": dictionary.k,

@@ -85,10 +85,17 @@ def measure(_: None, pair: Pair) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     from backend.evidence.sample import SUBSETS
 
     covariates = [name for name in COVARIATES if name != pair.name["x"]]
-    draws = {"n_bootstrap": pair.n_bootstrap, "n_permutations": pair.n_permutations, "seed": pair.seed}
     rows = []
     for subset in SUBSETS:
-        found = evidence(pair.frame, **draws, covariates=covariates, subset=subset, n_planted=N_PLANTED)
+        found = evidence(
+            pair.frame,
+            n_bootstrap=pair.n_bootstrap,
+            n_permutations=pair.n_permutations,
+            seed=pair.seed,
+            covariates=covariates,
+            subset=subset,
+            n_planted=N_PLANTED,
+        )
         row = pair.name | row_of(found)
         rows.append({column: row[column] for column in TABLES["associations"].columns})
     yield pair.makes[0], rows
@@ -110,7 +117,8 @@ def _pairs(context: Context, unit: Unit) -> list[Pair]:
     model_id, layer = unit.unit_id.split(".")
     columns = context.store.geometry_choices()
     here = columns[(columns["model_id"] == model_id) & (columns["layer"] == int(layer)) & (columns["n_known"] > 0)]
-    wanted, pairs = context.study.geometry, []
+    wanted = context.study.its_geometry
+    pairs: list[Pair] = []
     for column in here[["x", "kind", "model_id", "layer", "position", "unit"]].to_dict("records"):
         for metric, convention in tested(context):
             if (column["x"], column["kind"]) == (metric, convention):

@@ -172,7 +172,7 @@ def _members(
     """Positions of the CoT's tokens that are of each category."""
     members: dict[int, list[int]] = defaultdict(list)
     for chunk in chunks:
-        if (column := _COLUMN.get(("function", tags.get(chunk["chunk_id"])))) is not None:
+        if (column := _COLUMN.get(("function", tags.get(chunk["chunk_id"], "")))) is not None:
             members[column] += range(chunk["token_start"], chunk["token_end"])
     for category, places in target_tokens(tokens, cot["n_prompt_tokens"], cot["prompt"], cot["text"]).items():
         members[_COLUMN["reasoning", category]] += places
@@ -217,7 +217,7 @@ def _second_look(
     fired = np.flatnonzero(findings.frequency)
     counted = {
         "feature": fired,
-        "edges": [histograms.edges(k) for k in fired],
+        "edges": [histograms.edges(k) for k in fired.tolist()],
         "counts": list(histograms.counts[fired]),
     }
     return pd.DataFrame(counted), pd.concat(parts) if parts else findings.strongest.assign(

@@ -88,7 +88,7 @@ def estimate(of: Quantities) -> Estimate | None:
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
-    study, wanted = context.study, context.study.geometry
+    study, wanted = context.study, context.study.its_geometry
     cots = {cot["cot_id"]: cot for cot in context.store.tokenised_cots()}
     by_id, drawn = {unit.unit_id: unit for unit in units}, _spectra(context)
     for model_id, ids in by_reader(units).items():
@@ -99,14 +99,14 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
         where = {cot: spans(rows) for cot, rows in context.store.chunks_of(ids).items()}
         tasks = []
         for share in shares(ids, context.engine.workers, _COTS_A_TASK):
-            own = {chunk for cot in share for chunk in where[cot]}
+            chunks = {chunk for cot in share for chunk in where[cot]}
             tasks.append(
                 Task(
                     tuple(f"{model_id}.{cot}" for cot in share),
                     tuple((cot, tuple(cots[cot]["token_ids"]), where[cot]) for cot in share),
-                    that_apply(made, own),
-                    {place: space for place, space in tangents.items() if place[0] in own},
-                    drawn & own,
+                    that_apply(made, chunks),
+                    {place: space for place, space in tangents.items() if place[0] in chunks},
+                    drawn & chunks,
                     study.geometry_layers,
                     wanted.positions,
                     study.sweep.unit,
@@ -127,13 +127,22 @@ def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, dict[str, li
     from backend.geometry.local_geometry import local_geometry_cot
 
     for unit_id, (cot_id, token_ids, where) in zip(task.makes, task.cots, strict=True):
-        place = {"layers": task.layers, "positions": task.positions, "unit": task.unit}
-        fisher = fisher_cot(loaded, token_ids, where, that_apply(task.directions, where), **place)
+        fisher = fisher_cot(
+            loaded,
+            token_ids,
+            where,
+            that_apply(task.directions, where),
+            layers=task.layers,
+            positions=task.positions,
+            unit=task.unit,
+        )
         local = local_geometry_cot(
             loaded,
             token_ids,
             where,
-            **place,
+            layers=task.layers,
+            positions=task.positions,
+            unit=task.unit,
             probes=task.probes,
             seed=seed_for(task.seed, NAME, cot_id),
             tangents=task.tangents,
@@ -149,13 +158,13 @@ def _spectra(context: Context) -> frozenset[str]:
     for rows in context.store.chunks_of([cot["cot_id"] for cot in steered_cots(context)]).values():
         drawn = sorted((seed_for(context.study.seed, "spectra", chunk), chunk) for chunk in spans(rows))
         turns += [(turn, seed, chunk) for turn, (seed, chunk) in enumerate(drawn)]
-    return frozenset(chunk for _, _, chunk in sorted(turns)[: context.study.geometry.spectra])
+    return frozenset(chunk for _, _, chunk in sorted(turns)[: context.study.its_geometry.spectra])
 
 
 def _tangents(context: Context, model_id: str) -> dict[tuple[str, int], np.ndarray]:
     from backend.geometry.neighbourhoods import tangent_spaces
 
-    result = {}
+    result: dict[tuple[str, int], np.ndarray] = {}
     for layer in context.study.geometry_layers:
         ids, vectors = context.store.activations(model_id, layer)
         spaces = tangent_spaces(dict(zip(ids, vectors, strict=True)))

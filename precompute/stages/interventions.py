@@ -31,7 +31,7 @@ from backend.crosscoder.trials import Change, Sampling, Trial
 from backend.errors import AnchorscopeError
 from backend.live.available import choices
 from backend.store.intervention_queries import Interventions, Pair, left
-from backend.store.progress import Progress, write_progress
+from backend.store.progress import Progress, State, write_progress
 from backend.store.store import Store
 from precompute.terminal import Console, ours
 
@@ -172,10 +172,10 @@ class _Runner:
                 return
         self.say("finished")
 
-    def say(self, state: str) -> None:
+    def say(self, state: State) -> None:
         """Progress, for whoever looks: of all that was asked, with what an earlier run did."""
         self.said = time.monotonic()
-        rate = self.done / (self.said - self.began) if self.done else None
+        rate = self.done / (self.said - self.began) if self.done and self.began is not None else None
         seconds_left = self.left / rate if rate else None
         if rate is None and self.began is not None and self.tokens:
             seconds_left = self.budget * (self.said - self.began) / self.tokens
@@ -214,9 +214,15 @@ class _Runner:
             Change, FeatureIntervention
         ] = {}  # one object for equal changes: rows that share it are encoded together
         for change in {change for changes in batch.changes.values() for change in changes}:
-            own = {"factor": change.factor, "beta": change.beta, "keep_error": change.keep_error}
             made[change] = FeatureIntervention(
-                self._dictionary(batch.dictionary_id), place, row["layer"], change.operation, change.features, **own
+                self._dictionary(batch.dictionary_id),
+                place,
+                row["layer"],
+                change.operation,
+                change.features,
+                factor=change.factor,
+                beta=change.beta,
+                keep_error=change.keep_error,
             )
         wanted = list(dict.fromkeys(problem for _, problem in batch.pairs))
         if strangers := [name for name in wanted if name not in problems]:

@@ -51,5 +51,5 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
         model_id, layer = unit.unit_id.split(".")
         ids, vectors = context.store.activations(model_id, int(layer))
         cloud = dict(zip(ids, vectors, strict=True))
-        rows = neighbourhoods(cloud, model_id=model_id, layer=int(layer), k=context.study.geometry.neighbours)
+        rows = neighbourhoods(cloud, model_id=model_id, layer=int(layer), k=context.study.its_geometry.neighbours)
         yield Finished(unit, {"neighbourhoods": rows}, {"model_id": model_id})

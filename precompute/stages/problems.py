@@ -40,6 +40,7 @@ def estimate(of: Quantities) -> Estimate:
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
     for unit in units:
+        assert context.study.problems is not None  # else there is no unit
         found = chosen(context.study.problems, seed=context.study.seed)
         for note in told(found.notes):
             context.warn(note)
@@ -55,6 +56,7 @@ def chosen(wanted: Problems, *, seed: int) -> ProblemFile:
     A problem of unknown level is of every level.
     """
     if wanted.read_from is None:
+        assert wanted.per_level is not None  # exactly one source
         found = ProblemFile(tuple(generate({level: wanted.per_level for level in wanted.levels}, seed=seed)), ())
     else:
         source, path = wanted.read_from

@@ -47,8 +47,13 @@ def units(context: Context) -> list[Unit]:
     for cot in cots:
         own = that_apply(made[cot["reader"]], (chunk["chunk_id"] for chunk in chunks[cot["cot_id"]]))
         ids = sorted(direction.direction_id for direction in own)
-        inputs = {"positions": wanted.positions, "unit": wanted.unit, "betas": wanted.betas, "directions": ids}
-        inputs["chunks"] = rules[cot["cot_id"]]
+        inputs = {
+            "positions": wanted.positions,
+            "unit": wanted.unit,
+            "betas": wanted.betas,
+            "directions": ids,
+            "chunks": rules[cot["cot_id"]],
+        }
         result.append(Unit(f"{cot['reader']}.{cot['cot_id']}", inputs))
     return result
 
@@ -94,5 +99,16 @@ def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, Any]]:
     from backend.geometry.sweep import sweep_cot
 
     for unit_id, (_, token_ids, where) in zip(task.makes, task.cots, strict=True):
-        options = {"layers": task.layers, "positions": task.positions, "betas": task.betas, "unit": task.unit}
-        yield unit_id, sweep_cot(loaded, token_ids, where, that_apply(task.directions, where), **options)
+        yield (
+            unit_id,
+            sweep_cot(
+                loaded,
+                token_ids,
+                where,
+                that_apply(task.directions, where),
+                layers=task.layers,
+                positions=task.positions,
+                betas=task.betas,
+                unit=task.unit,
+            ),
+        )

@@ -65,9 +65,14 @@ def record_of(name: str) -> Path | None:
     return record if name == f"embedded:{embedded.REASONER_NAME}" and record.is_file() else None
 
 
+def _recorded(context: Context) -> dict[str, Path]:
+    """Records by the id of the study's model that each is of."""
+    found = {model_id: record_of(model.name) for model_id, model in models.by_id(context.study).items()}
+    return {model_id: record for model_id, record in found.items() if record is not None}
+
+
 def units(context: Context) -> list[Unit]:
-    recorded = {model_id: record_of(model.name) for model_id, model in models.by_id(context.study).items()}
-    return [Unit(model_id, {"record": _read(record)[1]}) for model_id, record in recorded.items() if record]
+    return [Unit(model_id, {"record": _read(record)[1]}) for model_id, record in _recorded(context).items()]
 
 
 def estimate(of: Quantities) -> None:
@@ -76,7 +81,7 @@ def estimate(of: Quantities) -> None:
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
     for unit in units:
-        record, sha256 = _read(record_of(models.by_id(context.study)[unit.unit_id].name))
+        record, sha256 = _read(_recorded(context)[unit.unit_id])
         training_id = stable_id("t", unit.unit_id, sha256)
         tables = {
             "training_runs": [_run(training_id, unit.unit_id, record)],

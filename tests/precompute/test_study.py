@@ -132,6 +132,13 @@ def test_a_study_that_a_run_stored_reads_back(crosscoder):
     assert stored_study(study.model_dump_json()) == study
 
 
+@pytest.mark.parametrize("part", ["crosscoder", "geometry"])
+def test_what_works_on_a_part_that_the_study_has_not_is_told_which(part):
+    without = load_study(QUICK).model_copy(update={part: None})
+    with pytest.raises(StudyError, match=rf"no \[{part}\]"):
+        getattr(without, f"its_{part}")
+
+
 def test_an_unknown_key_of_a_crosscoder_is_named_with_its_neighbours(tmp_path):
     message = refused(tmp_path, "[engine]", "[crosscoder]\nlayer = 15\nfeatures = 64\n\n[engine]")
     assert "crosscoder.features: there is no such key" in message and "n_features" in message
