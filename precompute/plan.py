@@ -7,14 +7,13 @@ has some, and assumptions before that; the table says which.
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
 
 from backend.live.available import is_here
 from backend.models.loading import find_weights
 from backend.models.model_files import read_json, weight_files
 from backend.store.store import NoStore, Store
 from backend.store.unit_files import StudyFolder
-from precompute.estimates import TEXT, Estimate, Lengths, Quantities
+from precompute.estimates import Estimate, Lengths, Quantities
 from precompute.rules import Raised, raised, units_of
 from precompute.stages import STAGES, interventions
 from precompute.stages.problems import chosen
@@ -37,12 +36,8 @@ def plan_study(
     require_usable(study)
     of = _quantities(study, folder, stages)
     lines = [line for stage in stages if (line := stage.estimate(of)) is not None]
-    left, asked = interventions.n_left(folder.path)
-    if asked:  # each sample is read by both models
-        tokens, gigabytes = asked * of.lengths.cot * len(study.pair), asked * of.lengths.cot * TEXT
-        line = of.line(interventions.NAME, asked, tokens=round(tokens), by="sampling", gigabytes=gigabytes)
-        lines.append(replace(line, done=asked - left))
-    return lines, of.lengths
+    asked = interventions.estimate(of, folder.path)
+    return lines + ([asked] if asked else []), of.lengths
 
 
 def raised_rules(study: Study, folder: StudyFolder, *, stages: Sequence[Stage] = STAGES) -> list[Raised]:

@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ from backend.live.available import choices
 from backend.store.intervention_queries import Interventions, Pair, left
 from backend.store.progress import Progress, State, write_progress
 from backend.store.store import Store
+from precompute.estimates import TEXT, Estimate, Quantities
 from precompute.terminal import Console, ours
 
 if TYPE_CHECKING:
@@ -110,6 +111,16 @@ def ask_published(
         model_ids = [one for one in (row.base_model_id, row.distilled_model_id) if isinstance(one, str)]
         prompts = usual(store.prompts().to_dict("records"), model_ids)
         return sum(kept.ask(one.row(), one.arms(model_ids, features["frequency"], prompts)) for one in asked)
+
+
+def estimate(of: Quantities, study: Path) -> Estimate | None:
+    """What all that was asked of the study at `study` will cost; None where nothing was."""
+    left, asked = n_left(study)
+    if not asked:
+        return None
+    tokens = asked * of.lengths.cot
+    read = round(tokens * len(of.study.pair))  # each sample is read by both models
+    return replace(of.line(NAME, asked, tokens=read, by="sampling", gigabytes=tokens * TEXT), done=asked - left)
 
 
 def n_left(study: Path) -> tuple[int, int]:
