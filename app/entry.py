@@ -93,7 +93,7 @@ def _sidebar(found: dict[str, Path]) -> None:
             selection.pick(
                 STUDY, "Study", list(found), help="Every study under stores/, and those named in ANCHORSCOPE_STORES."
             )
-            progress.watch(found[selection.checked(STUDY, list(found))])
+            progress.watch(found[selection.in_force(STUDY, list(found))])
 
 
 def _choose_instead() -> None:
@@ -141,7 +141,10 @@ def _forget_unknown_path() -> str | None:
     The Overview itself is served at the root, so its own name would be unknown too. A page's name counts in either case
     and with hyphens.
     """
-    pages = get_script_run_ctx().pages_manager
+    run = get_script_run_ctx()
+    if run is None:
+        return None
+    pages = run.pages_manager
     path = pages.intended_page_name or ""
     if pages.intended_page_script_hash or not path:
         return None

@@ -33,7 +33,7 @@ def draw(here: Here, store: Store) -> None:
         return
     norm = "l1"
     if chosen_dictionary.compares(dictionary):
-        norm = selection.pick(feature_rows.NORM, "Decoder norm of NRN", show=feature_rows.NORMS.get, width=260)
+        norm = selection.pick(feature_rows.NORM, "Decoder norm of NRN", show=feature_rows.NORMS.__getitem__, width=260)
         key = keys.of(f"category_frequencies_{on}_{norm}")
         st.plotly_chart(
             category_frequencies(rates, norm=norm),

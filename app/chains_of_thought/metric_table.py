@@ -33,7 +33,7 @@ def metric_table(importance: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def why_unknown(row: object) -> str:
+def why_unknown(row: pd.Series) -> str:
     """Why the value, or else its interval, is unknown; empty when both are known.
 
     `row` has the columns of `importance_of_chunk`.

@@ -25,6 +25,7 @@ def draw(here: Here, store: Store) -> None:
             st.caption("No model has read this chunk, so it has no activation.")
         return
     stream = chosen_stream.pick(store, found, width=240)
+    assert stream.layer is not None  # it is of these rows
     near = store.neighbours(where.chunk, stream.model, stream.layer, 12)
     st.caption(
         f"The {len(near)} chunks whose mean residual stream at layer {stream.layer} has the largest cosine with this"

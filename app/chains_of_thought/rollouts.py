@@ -67,10 +67,7 @@ def _rollout_table(rows: pd.DataFrame, title: str) -> None:
             "cosine": rows["similarity"],
             "answer": rows["answer"].fillna("none"),
             "counts as": rows["cluster"].fillna("–"),
-            "verdict": [
-                {True: "correct", False: "wrong"}.get(None if pd.isna(v) else bool(v), "not judged")
-                for v in rows["is_correct"]
-            ],
+            "verdict": ["not judged" if pd.isna(v) else "correct" if v else "wrong" for v in rows["is_correct"]],
             "tokens": rows["n_tokens"],
             "resampled chunk": [
                 one_line(text, 200) for text in rows["resampled_chunk"].fillna(rows["text"]).fillna("")

@@ -76,7 +76,7 @@ def _alone(rows: pd.DataFrame, filters: Filters) -> None:
 def _chosen(filters: Filters, column: str, lowest: float, highest: float) -> tuple[float, float] | None:
     """The bounds of a filter, to be shaded; None where there are none."""
     given = filters.get(column)
-    if given in (None, Between()):
+    if not isinstance(given, Between) or given == Between():
         return None
     return lowest if given.low is None else given.low, highest if given.high is None else given.high
 

@@ -1,6 +1,8 @@
 """Which features are shown, as a person filters them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -70,7 +72,8 @@ def _bounds(column: str, given: Between, rows: pd.DataFrame) -> None:
     for end, words in (("low", "at least"), ("high", "at most")):
 
         def take(value: float | None, end: str = end) -> None:
-            _change(column, replace(chosen_filters().get(column, Between()), **{end: value}))
+            before = chosen_filters().get(column)
+            _change(column, replace(before if isinstance(before, Between) else Between(), **{end: value}))
 
         followed = selection.following(f"filter_{column}_{end}", getattr(given, end), take)
         st.number_input(
@@ -94,7 +97,11 @@ def _text(column: str, given: str, rows: pd.DataFrame) -> None:
     st.text_input(f"{COLUMNS[column].label} contains", max_chars=60, width=220, **followed)
 
 
-_FILTER_WIDGETS = {"number": _bounds, "word": _words, "text": _text}
+_FILTER_WIDGETS: dict[str, Callable[[str, Any, pd.DataFrame], None]] = {
+    "number": _bounds,
+    "word": _words,
+    "text": _text,
+}
 
 
 def _choose_columns(columns: list[str]) -> None:

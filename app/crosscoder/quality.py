@@ -13,7 +13,7 @@ from app.shell.missing import Missing, command, say
 from app.shell.numbers import interval, number
 from app.shell.progress import duration
 from app.shell.untrusted import for_markdown, one_line, show, show_exactly
-from backend.crosscoder.loss_recovered import loss_recovered
+from backend.crosscoder.loss_recovered import Recovered, loss_recovered
 from backend.store.store import Store
 
 
@@ -87,11 +87,11 @@ def quality_table(store: Store, dictionary: pd.Series) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _with_interval(recovered) -> str:
+def _with_interval(recovered: Recovered) -> str:
     return "unknown" if pd.isna(recovered.value) else f"{number(recovered.value)} {interval(*recovered.interval)}"
 
 
-def _training(store: Store, run) -> None:
+def _training(store: Store, run: pd.Series) -> None:
     settings = json.loads(run.parameters).get("settings", {})
     done = "no step yet" if pd.isna(run.n_steps) else f"step {int(run.n_steps):,}"
     of = f" of {settings['steps']:,}" if isinstance(settings.get("steps"), int) else ""
@@ -114,5 +114,5 @@ def _training(store: Store, run) -> None:
         show_exactly(json.dumps(record, indent=1, ensure_ascii=False), height=300)
 
 
-def _count(n: object) -> str:
-    return "unknown" if pd.isna(n) else f"{int(n):,}"
+def _count(n: float | None) -> str:
+    return "unknown" if n is None or pd.isna(n) else f"{int(n):,}"

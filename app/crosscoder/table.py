@@ -1,5 +1,7 @@
 """The features that pass the filters."""
 
+from typing import Any
+
 import streamlit as st
 
 from app.crosscoder.classes import how_compared
@@ -50,7 +52,7 @@ def draw(here: Here, store: Store) -> None:
     )
 
 
-def _column(name: str):
+def _column(name: str) -> Any:
     column = COLUMNS[name]
     if column.kind != "number":
         return st.column_config.TextColumn(column.label, help=column.meaning)

@@ -52,7 +52,8 @@ def controls(here: Here) -> list[int]:
     """Numbers of the feature and of the one pinned beside it, to change; returns those to show."""
     store, dictionary, rows = here.store, here.dictionary, here.features
     opened = selection.get(FEATURE) is None
-    feature = chosen_dictionary.feature(dictionary, default=_first(rows))
+    asked = chosen_dictionary.feature(dictionary)
+    feature = _first(rows) if asked is None else asked
     pinned = chosen_dictionary.feature(dictionary, PINNED)
     selection.choose({FEATURE: str(feature)})
     last = int(dictionary.n_features) - 1
@@ -100,7 +101,7 @@ def controls(here: Here) -> list[int]:
             icon=":material/compare_arrows:",
             query_params=selection.values(),
         )
-        shown = [feature] if pinned in (None, feature) else [feature, pinned]
+        shown = [feature] if pinned is None or pinned == feature else [feature, pinned]
         steer_by(store, dictionary, shown, label="Steer by it" if len(shown) == 1 else "Steer by one of them")
     if opened:
         which = "distilled-only feature" if rows["class"].eq("distilled only").any() else "feature"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, pairwise
-from typing import NoReturn
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import pandas as pd
@@ -153,7 +153,12 @@ def _typed(store: Store, dictionary: pd.Series) -> TextCodes:
         st.caption(said)
     prompt = "" if after is None else str(store.cot_to_read(after)["prompt"].iloc[0])
     request = Codes(
-        str(store.path), dictionary.dictionary_id, int(dictionary.layer), given, prompt, distilled and distilled.model
+        str(store.path),
+        dictionary.dictionary_id,
+        int(dictionary.layer),
+        given,
+        prompt,
+        None if distilled is None else distilled.model,
     )
     status = _asked(base, request)
     if "codes" not in status.result:
@@ -191,7 +196,9 @@ def _models(store: Store, dictionary: pd.Series) -> tuple[Choice, Choice | None]
 
 def _asked(choice: Choice, request: Codes, *, again: bool = False) -> Status:
     try:
-        return live.service().status(live.look_up(choice, request, again=again))
+        status = live.service().status(live.look_up(choice, request, again=again))
+        assert status is not None  # it was asked for on this line
+        return status
     except AnchorscopeError as error:  # too many wait
         show(str(error))
         raise PageEnds from error
@@ -220,7 +227,7 @@ def _wait_for(status: Status, choice: Choice, request: Codes) -> NoReturn:
     raise PageEnds
 
 
-def _read(result: Mapping[str, object], prompt: str, words: str) -> TextCodes:
+def _read(result: Mapping[str, Any], prompt: str, words: str) -> TextCodes:
     """What the worker found, cut into chunks here."""
     tokens, spans = result["tokens"], chunk_spans(words)
     offsets = list(pairwise(accumulate((len(token) for token in tokens), initial=0)))
@@ -267,7 +274,7 @@ def chosen_features(here: Here) -> list[int]:
                 norm = selection.pick(
                     feature_rows.NORM,
                     "Decoder norm of NRN",
-                    show=feature_rows.NORMS.get,
+                    show=feature_rows.NORMS.__getitem__,
                     width=230,
                 )
     opened = [chosen_dictionary.feature(dictionary, field) for field in (FEATURE, PINNED)]
@@ -341,7 +348,7 @@ def draw_heat(here: Here, store: Store) -> None:
         labels = {at: f"token {at}: {text.tokens[at]!r}" for at in places}
         ticks = {int(row.token_start): str(row.number) for row in text.chunks.itertuples() if row.token_start in places}
         columns = "tokens; ticks: first token of each chunk"
-        frame = range(token, token + 1) if token is not None else marked
+        frame: range | None = range(token, token + 1) if token is not None else marked
         if len(places) < len(text.tokens) - (0 if with_prompt else text.n_prompt):
             st.caption(f"{len(places):,} of {len(text.tokens):,} tokens are drawn, around the place that is looked at.")
     else:
@@ -416,7 +423,14 @@ def _stride(n: int) -> int:
     return next(stride for stride in (1, 5, 10, 50, 100, 500, 10**6) if n / stride <= 60)
 
 
-def _words(text: TextCodes, chunk: object) -> str:
+class _Span(Protocol):
+    """A row of `TextCodes.chunks`."""
+
+    token_start: int
+    token_end: int
+
+
+def _words(text: TextCodes, chunk: _Span) -> str:
     return "".join(text.tokens[int(chunk.token_start) : int(chunk.token_end)])
 
 

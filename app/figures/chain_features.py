@@ -1,12 +1,14 @@
 """Features of a crosscoder along one text: a heat map for each model, feature by token or feature by chunk."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from app.figures.rows import Frame, takes_rows
 from app.shell.theme import ACCENT, SEQUENTIAL, TEMPLATE, blank
 from app.shell.untrusted import for_plotly
 
@@ -14,8 +16,20 @@ _ROW_HEIGHT = 17  # pixels
 _INVISIBLE = "rgba(0,0,0,0)"
 
 
+class Cell(TypedDict):
+    """A feature that fires at a place; of the roles there are, what it adds to the model's residual stream."""
+
+    feature: int
+    place: int  # token or chunk
+    code: float
+    base: NotRequired[float]
+    distilled: NotRequired[float]
+    model: NotRequired[float]
+
+
+@takes_rows
 def chain_heat(
-    cells: pd.DataFrame,
+    cells: Frame[Cell],
     *,
     rows: Mapping[int, str],
     panels: Mapping[str, str],
@@ -29,10 +43,10 @@ def chain_heat(
 ) -> go.Figure:
     """One heat map for each model, above each other on one axis and one colour scale; what does not fire is not drawn.
 
-    `cells` has `feature`, `place` (token or chunk), `code`, and for each of `panels` (column to title) what the feature
-    adds there. `rows` names the features to draw, from the top; `labels` the places; `ticks` are drawn on the axis;
-    `marked` places are framed; the row of the `selected` feature is marked. While `view` is the same, so is the zoom. A
-    heat map takes no clicks: invisible marks above its cells do, with `feature.place` as customdata.
+    `panels` are the columns of what a feature adds, each with its title. `rows` names the features to draw, from the
+    top; `labels` the places; `ticks` are drawn on the axis; `marked` places are framed; the row of the `selected`
+    feature is marked. While `view` is the same, so is the zoom. A heat map takes no clicks: invisible marks above its
+    cells do, with `feature.place` as customdata.
     """
     drawn = cells[cells["feature"].isin(list(rows)) & cells["place"].isin(places)]
     if drawn.empty:
@@ -120,7 +134,7 @@ def chain_heat(
 def _hovers(
     cells: pd.DataFrame, rows: Mapping[int, str], panels: Mapping[str, str], labels: Mapping[int, str]
 ) -> list[str]:
-    told: Sequence[dict] = cells.to_dict("records")
+    told: Sequence[dict[str, Any]] = cells.to_dict("records")
     return [
         "<br>".join(
             [

@@ -1,9 +1,13 @@
 """Figures about one chunk and its chain of thought: answers before and after it, KL(β), the metric along the text."""
 
+from collections.abc import Sequence
+from typing import TypedDict
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from app.figures.rows import Frame, takes_rows
 from app.shell.theme import ACCENT, CORRECT, MISSING, TEMPLATE, UNKNOWN, WRONG, blank, category_colour, direction_colour
 from app.shell.untrusted import for_plotly
 from app.shell.vocabulary import Metric, unit_words
@@ -13,12 +17,44 @@ from backend.geometry.fits import quadratic_fit
 _SHOWN_ANSWERS = 8
 
 
-def answers_before_and_after(outcomes: pd.DataFrame) -> go.Figure:
+class Answers(TypedDict):
+    """Rollouts on one side of the chunk that gave one answer."""
+
+    side: str  # before, after
+    cluster: str | None  # None: no answer was given
+    is_correct: bool | None
+    n: int
+
+
+class Curve(TypedDict):
+    """KL(β) along one direction."""
+
+    kind: str
+    unit: str  # of beta
+    betas: Sequence[float]
+    kl: Sequence[float]  # nats
+    steepness: float | None
+    noise_floor: float | None
+
+
+class Chunk(TypedDict):
+    """A chunk in reading order, with its metric."""
+
+    chunk_id: str
+    number: int  # from 1
+    text: str
+    category: str | None
+    value: float | None
+    ci_low: float | None
+    ci_high: float | None
+
+
+@takes_rows
+def answers_before_and_after(outcomes: Frame[Answers]) -> go.Figure:
     """Shares of the answers given by rollouts from before the chunk, and by those that keep it (from before the next
     one).
 
-    `outcomes` has `side` (before, after), `cluster` (None: no answer was given), `is_correct`, `n`. Rollouts without an
-    answer are counted beside the bars: they are no answer of their own.
+    Rollouts without an answer are counted beside the bars: they are no answer of their own.
     """
     answered = outcomes[outcomes["cluster"].notna()]
     if answered.empty:
@@ -71,7 +107,8 @@ def answers_before_and_after(outcomes: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def kl_curves(curves: pd.DataFrame) -> go.Figure:
+@takes_rows
+def kl_curves(curves: Frame[Curve]) -> go.Figure:
     """KL(β) of one chunk, layer, position and unit: measured points, the fitted quadratic through them, and the noise
     floor.
 
@@ -133,9 +170,9 @@ def kl_curves(curves: pd.DataFrame) -> go.Figure:
     return figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
 
 
-def profile(chunks: pd.DataFrame, metric: Metric, *, selected: str | None) -> go.Figure:
-    """The metric along the text: one row a chunk in reading order with `chunk_id`, `text`, `category`, `value`,
-    `ci_low`, `ci_high`.
+@takes_rows
+def profile(chunks: Frame[Chunk], metric: Metric, *, selected: str | None) -> go.Figure:
+    """The metric along the text, one row a chunk in reading order.
 
     Unknown values have no bar and a hollow mark on the axis.
     """

@@ -3,11 +3,14 @@
 Frames have the columns of the store's tables of the same name; unknown values are left out and counted on the figure.
 """
 
+from typing import NotRequired, TypedDict
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from app.figures.rows import Frame, takes_rows
 from app.shell.theme import ACCENT, CONTROL, MISSING, TEMPLATE, blank
 from app.shell.untrusted import for_plotly
 from backend.crosscoder.class_counts import scaling_share
@@ -20,8 +23,83 @@ _SHARE_EXTREME = 0.2 / 1.2  # the same rule's bound on ν, 0.2, as a share of th
 _UNCLASSED = "not classed"
 
 
+Norms = TypedDict(  # `class` is a word of the language
+    "Norms", {"nrn_l1": NotRequired[float | None], "nrn_l2": NotRequired[float | None], "class": str | None}
+)
+
+
+class Scaled(Norms):
+    """A feature's norms, and how much of its direction each model's activations hold."""
+
+    feature: int
+    nu_eps: NotRequired[float | None]
+    nu_r: NotRequired[float | None]
+    frequency: float | None
+
+
+class Firing(TypedDict):
+    """How often a feature fires."""
+
+    frequency: float | None
+
+
+class TrainingPoint(TypedDict):
+    """A quantity of a dictionary's training: its mean over some steps."""
+
+    metric: str
+    step: int
+    tokens: int
+    n_steps: int
+    value: float | None
+
+
+class LogitEffect(TypedDict):
+    """What a feature does to the logit of one token."""
+
+    model_id: str
+    token: str
+    effect: float
+
+
+class CategoryFiring(TypedDict):
+    """On how many of a category's tokens the feature fires."""
+
+    category: str
+    n_tokens: int
+    n_fired: int
+    frequency: float
+    low: float
+    high: float
+
+
+class FeatureOnCategory(TypedDict):
+    """One feature on one category's target tokens."""
+
+    feature: int
+    category: str
+    n_tokens: int
+    frequency: float | None
+    nrn_l1: NotRequired[float | None]
+    nrn_l2: NotRequired[float | None]
+
+
+class Ablation(TypedDict):
+    """The mean effect of zeroing some features in one model, on one category's target tokens."""
+
+    category: str
+    role: str
+    control: str  # features, or random ones as many
+    top_percent: float
+    n_features: int
+    n_targets: int
+    effect: float | None
+    ci_low: float | None
+    ci_high: float | None
+
+
+@takes_rows
 def nrn_histogram(
-    features: pd.DataFrame, *, norm: str, chosen: tuple[float, float] | None, n_bins: int = 60
+    features: Frame[Norms], *, norm: str, chosen: tuple[float, float] | None, n_bins: int = 60
 ) -> go.Figure:
     """How many features have which NRN (column `nrn_l1` or `nrn_l2`), coloured by `class`, counts on a log axis; drag
     to choose a range.
@@ -65,7 +143,8 @@ def nrn_histogram(
     )
 
 
-def nrn_and_scaling(features: pd.DataFrame, *, norm: str, scaling: str, selected: int | None) -> go.Figure:
+@takes_rows
+def nrn_and_scaling(features: Frame[Scaled], *, norm: str, scaling: str, selected: int | None) -> go.Figure:
     """NRN against latent scaling as a share, 1 / (1 + ν): where a feature is really one model's, both are extreme on
     the same side.
 
@@ -132,7 +211,8 @@ def nrn_and_scaling(features: pd.DataFrame, *, norm: str, scaling: str, selected
     )
 
 
-def frequency_histogram(features: pd.DataFrame, *, chosen: tuple[float, float] | None, n_bins: int = 50) -> go.Figure:
+@takes_rows
+def frequency_histogram(features: Frame[Firing], *, chosen: tuple[float, float] | None, n_bins: int = 50) -> go.Figure:
     """How many features fire how often, on log axes; drag to choose a range. The horizontal axis is log10 of the
     frequency. Features that never fire have no place on it and are counted. `chosen` are frequencies.
     """
@@ -163,7 +243,8 @@ def frequency_histogram(features: pd.DataFrame, *, chosen: tuple[float, float] |
     return figure.update_layout(bargap=0, dragmode="select", selectdirection="h", showlegend=False, title=title)
 
 
-def training_curves(points: pd.DataFrame) -> go.Figure:
+@takes_rows
+def training_curves(points: Frame[TrainingPoint]) -> go.Figure:
     """A dictionary's training: loss, L0, dead share and variance explained for each model against the tokens seen.
     `points` are rows of `DictionaryQueries.dictionary_training_curve`.
     """
@@ -219,7 +300,8 @@ def activation_histogram(edges: list[float], counts: list[int]) -> go.Figure:
     return figure.update_layout(bargap=0, showlegend=False, title=f"n = {sum(counts):,} tokens on which it fires")
 
 
-def logit_effects(logits: pd.DataFrame, names: dict[str, str]) -> go.Figure:
+@takes_rows
+def logit_effects(logits: Frame[LogitEffect], names: dict[str, str]) -> go.Figure:
     """What one feature's decoder row does to the logits in each model: top and bottom tokens. `names`: model_id to
     base, distilled or, where there is one alone, model.
     """
@@ -251,10 +333,10 @@ def logit_effects(logits: pd.DataFrame, names: dict[str, str]) -> go.Figure:
     return figure.update_xaxes(title="logit per unit of f")
 
 
-def firing_by_category(rows: pd.DataFrame, *, overall: float, names: dict[str, str]) -> go.Figure:
+@takes_rows
+def firing_by_category(rows: Frame[CategoryFiring], *, overall: float, names: dict[str, str]) -> go.Figure:
     """On which share of each category's tokens one feature fires, with 95 % intervals, beside the share of all tokens
-    (dashed). `rows` has `category`, `n_tokens`, `n_fired`, `frequency`, `low` and `high`; `names` are what categories
-    are called.
+    (dashed). `names` are what categories are called.
     """
     if rows.empty:
         return blank("No token of these categories, or the feature never fires", height=160)
@@ -288,10 +370,10 @@ def firing_by_category(rows: pd.DataFrame, *, overall: float, names: dict[str, s
     return figure.update_layout(showlegend=False, margin={"l": 150, "r": 12, "t": 12, "b": 52})
 
 
-def category_frequencies(rows: pd.DataFrame, *, norm: str) -> go.Figure:
-    """Firing frequency on each reasoning category's target tokens against NRN, one mark a feature and category; `rows`
-    has `feature`, `category`, `frequency`, `n_tokens` and the NRN. Frequencies of exactly 0 have no place on a log axis
-    and are counted.
+@takes_rows
+def category_frequencies(rows: Frame[FeatureOnCategory], *, norm: str) -> go.Figure:
+    """Firing frequency on each reasoning category's target tokens against NRN, one mark a feature and category.
+    Frequencies of exactly 0 have no place on a log axis and are counted.
     """
     column = f"nrn_{norm}"
     known = rows[rows[column].notna() & rows["frequency"].notna()]
@@ -330,7 +412,8 @@ def category_frequencies(rows: pd.DataFrame, *, norm: str) -> go.Figure:
     )
 
 
-def ablation_effects(rows: pd.DataFrame, *, measure: str = "logit") -> go.Figure:
+@takes_rows
+def ablation_effects(rows: Frame[Ablation], *, measure: str = "logit") -> go.Figure:
     """Change of the target token's logit (or log-probability) when the chosen features are zeroed, by how many are: one
     panel a category, both models, beside random features as many; bars are 95 % intervals, and where there was nothing
     to zero there is no mark.

@@ -3,12 +3,14 @@ other, convergence.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from app.figures.rows import Frame, takes_rows
 from app.figures.steepness import signed, span
 from app.shell.theme import ACCENT, CONTROL, DIVERGING, MISSING, STEERED, TEMPLATE, blank
 from app.shell.untrusted import for_plotly
@@ -18,11 +20,49 @@ _MOST_PAIRS = 24
 _VERDICTS = {"inverse": ("inverse law", STEERED), "direct": ("direct law", ACCENT), "none": ("no law claimed", MISSING)}
 
 
-def effects(rows: pd.DataFrame, labels: Sequence[str]) -> go.Figure:
+class Pair(TypedDict):
+    """The evidence of one geometry column with one importance metric: ρ within CoTs, over all chunks, and by chance."""
+
+    n: int
+    within: float | None
+    within_low: float | None
+    within_high: float | None
+    within_null_low: float | None
+    within_null_high: float | None
+    spearman: float | None
+    ci_low: float | None
+    ci_high: float | None
+    verdict: str | None
+
+
+class Agreement(TypedDict):
+    """Rank correlation of the importance metrics `a` and `b`."""
+
+    a: str
+    b: str
+    spearman: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n: float
+    n_problems: float
+
+
+class SoMany(TypedDict):
+    """A metric as so many rollouts say it."""
+
+    n: int
+    value: float | None
+    low: float | None
+    high: float | None
+    half_width: float | None
+
+
+@takes_rows
+def effects(rows: Frame[Pair], labels: Sequence[str]) -> go.Figure:
     """One line a pair: ρ within CoTs with its bootstrap interval, coloured by verdict, over the band in which shuffled
     importance puts it, and a small mark where ρ over all chunks lies.
 
-    `rows` has the columns of `associations`, in the order in which they are drawn; `labels` name them. At most 24 are
+    `rows` are drawn in their order; `labels` name them. At most 24 are
     drawn, the rest is counted; a pair whose ρ is unknown is left out and counted. Every mark's customdata is the row's
     place.
     """
@@ -109,7 +149,8 @@ def effects(rows: pd.DataFrame, labels: Sequence[str]) -> go.Figure:
     return figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}, dragmode="pan")
 
 
-def agreement_matrix(rows: pd.DataFrame, names: Mapping[str, str]) -> go.Figure:
+@takes_rows
+def agreement_matrix(rows: Frame[Agreement], names: Mapping[str, str]) -> go.Figure:
     """Rank correlation of every two importance metrics over chunks; n and the interval over problems on hover. Unknown
     cells are empty.
 
@@ -163,8 +204,9 @@ def _cell(row: pd.Series, a: str, b: str) -> str:
     return f"{for_plotly(a)}<br>{for_plotly(b)}<br>{rho}<br>n = {row.n:.0f} chunks of {row.n_problems:.0f} problems"
 
 
+@takes_rows
 def convergence(
-    rows: pd.DataFrame,
+    rows: Frame[SoMany],
     metric: Metric,
     *,
     band: str,
@@ -173,8 +215,8 @@ def convergence(
 ) -> go.Figure:
     """How a chunk's metric changes with the number of rollouts, and below it half the width of its 95 % interval.
 
-    `rows` has `n` (rollouts, `counted` says which), `value`, `low`, `high`, `half_width`, in the order of n; unknown
-    values leave gaps. `band` says what lies between low and high; `target` is the half-width at which resampling stops.
+    `rows` are in the order of `n`, of rollouts (`counted` says which); unknown values leave gaps. `band` says what lies
+    between low and high; `target` is the half-width at which resampling stops.
     """
     if rows.empty or rows["value"].isna().all():
         return blank("The metric is unknown at every number of rollouts", height=300)

@@ -3,11 +3,13 @@ chunk and after it.
 """
 
 from collections.abc import Sequence
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from app.figures.rows import Frame, takes_rows
 from app.shell.theme import ACCENT, CONTROL, MISSING, STEERED, TEMPLATE, blank
 from app.shell.untrusted import for_plotly
 from app.shell.vocabulary import unit_words
@@ -20,11 +22,55 @@ _SIDES = {"before": ("steered just before the chunk", STEERED), "after": ("steer
 KLS = {"kl_rest": ("the rest of the CoT", "n_rest"), "kl_answer": ("the answer alone", "n_answer")}
 
 
-def swept_against_fisher(rows: pd.DataFrame, *, unit: str, selected: str | None) -> go.Figure:
+class Named(TypedDict):
+    """A chunk as a mark names it."""
+
+    chunk_id: str
+    number: int  # from 1
+    text: str
+
+
+class Swept(Named):
+    """A chunk's steepness along its directions, by the sweep and exactly."""
+
+    fisher_steepness: float | None
+    steepness: float | None
+    amplitude: float | None
+    below_floor: bool | None
+
+
+class Isotropic(Named):
+    """A chunk's steepness in any direction: exactly, and as the swept random directions have it."""
+
+    isotropic_steepness: float | None
+    isotropic_se: float | None
+    steepness: float | None
+    n_directions: int | None
+
+
+class OnAndOff(Named):
+    """A chunk's steepness along the tangents of its nearest chunks, and orthogonal to them."""
+
+    on_manifold_steepness: float | None
+    off_manifold_steepness: float | None
+
+
+class Side(TypedDict):
+    """What follows a chunk when the model is steered on one side of it, along one sample of the direction."""
+
+    chunk_id: str
+    number: int  # from 1
+    side: str  # before, after
+    kl_rest: float | None  # nats
+    kl_answer: float | None  # nats
+    noise_floor: NotRequired[float | None]
+
+
+@takes_rows
+def swept_against_fisher(rows: Frame[Swept], *, unit: str, selected: str | None) -> go.Figure:
     """Steepness by the sweep against ½·vᵀGv on log axes: |a| and the pure square, with the line on which they agree.
 
-    `rows` has one row a curve: `chunk_id`, `number`, `text`, `fisher_steepness`, `steepness`, `amplitude`,
-    `below_floor`. Hollow: below the noise floor. Values of 0 and unknown ones have no place and are counted.
+    Hollow: below the noise floor. Values of 0 and unknown ones have no place and are counted.
     """
     figure, facts = _log_axes(), []
     for name, (label, colour) in _SWEPT.items():
@@ -52,12 +98,9 @@ def swept_against_fisher(rows: pd.DataFrame, *, unit: str, selected: str | None)
     )
 
 
-def isotropic_against_random(rows: pd.DataFrame, *, unit: str, selected: str | None) -> go.Figure:
-    """The mean of |a| over the swept random directions against tr(G)/2d, with its standard error; both on log axes.
-
-    `rows` has one row a chunk: `chunk_id`, `number`, `text`, `isotropic_steepness`, `isotropic_se`, `steepness`,
-    `n_directions`.
-    """
+@takes_rows
+def isotropic_against_random(rows: Frame[Isotropic], *, unit: str, selected: str | None) -> go.Figure:
+    """The mean of |a| over the swept random directions against tr(G)/2d, with its standard error; both on log axes."""
     known = rows[(rows["isotropic_steepness"] > 0) & (rows["steepness"] > 0)]
     if known.empty:
         return blank("No chunk has both tr(G)/2d and swept random directions", height=420)
@@ -85,11 +128,9 @@ def isotropic_against_random(rows: pd.DataFrame, *, unit: str, selected: str | N
     )
 
 
-def on_and_off_manifold(rows: pd.DataFrame, *, unit: str, selected: str | None) -> go.Figure:
-    """Steepness along the tangents of the nearest chunks against steepness orthogonal to them, on log axes.
-
-    `rows` has one row a chunk: `chunk_id`, `number`, `text`, `on_manifold_steepness`, `off_manifold_steepness`.
-    """
+@takes_rows
+def on_and_off_manifold(rows: Frame[OnAndOff], *, unit: str, selected: str | None) -> go.Figure:
+    """Steepness along the tangents of the nearest chunks against steepness orthogonal to them, on log axes."""
     known = rows[(rows["on_manifold_steepness"] > 0) & (rows["off_manifold_steepness"] > 0)]
     if known.empty:
         return blank("No chunk has an on-manifold and an off-manifold steepness", height=420)
@@ -161,8 +202,8 @@ def eigenvalues(values: Sequence[float], *, unit: str) -> go.Figure:
     """Half the leading eigenvalues of G, the steepness along their eigenvectors, largest first, on a log axis; those
     that are not above 0 have no bar and are counted.
     """
-    values = np.asarray(values, float)
-    places = np.flatnonzero(values > 0)
+    known = np.asarray(values, float)
+    places = np.flatnonzero(known > 0)
     if not len(places):
         return blank("No leading eigenvalue is above 0", height=160)
     figure = go.Figure(
@@ -170,7 +211,7 @@ def eigenvalues(values: Sequence[float], *, unit: str) -> go.Figure:
     )
     figure.add_bar(
         x=places + 1,
-        y=values[places] / 2,
+        y=known[places] / 2,
         marker={"color": STEERED, "line": {"width": 0}},
         hovertemplate="steepness along eigenvector %{x}: λ/2 = %{y:.3g}<extra></extra>",
     )
@@ -182,8 +223,9 @@ def eigenvalues(values: Sequence[float], *, unit: str) -> go.Figure:
     return figure
 
 
+@takes_rows
 def before_and_after(
-    rows: pd.DataFrame,
+    rows: Frame[Side],
     *,
     measure: str,
     unit: str,
@@ -194,8 +236,7 @@ def before_and_after(
     """KL of what follows when the model is steered just before each chunk of a CoT, and just after it, in reading
     order.
 
-    `rows` has one row a chunk, side and sample of the direction: `chunk_id`, `number`, `side`, `kl_rest`, `kl_answer`;
-    several directions of a chunk are averaged. `measure` is kl_rest or kl_answer. `step` is that of `along_the_cot`,
+    Several directions of a chunk are averaged. `measure` is kl_rest or kl_answer. `step` is that of `along_the_cot`,
     whose x is the number of chunks before the steered place, so that x + ½ is a chunk's number. KL that is 0 or unknown
     has no place on the log axis and is counted.
     """

@@ -3,11 +3,13 @@ loop.
 """
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from app.figures.rows import Frame, takes_rows
 from app.shell.theme import ACCENT, CONTROL, MISSING, STEERED, TEMPLATE, blank
 from app.shell.untrusted import for_plotly
 
@@ -20,13 +22,29 @@ _LOOK = {  # colour and symbol of an arm, by what it is
 _PANELS = {"solved": "solved", "degenerate": "degenerate"}
 
 
-def shares_by_arm(rows: pd.DataFrame) -> go.Figure:
+class ArmShares(TypedDict):
+    """What share of its samples an arm of one model solves, and what share is degenerate, with Wilson's interval."""
+
+    model: str
+    arm: str  # base, changed, reconstruct, random
+    label: str
+    solved: float | None
+    solved_low: float | None
+    solved_high: float | None
+    solved_n: int
+    degenerate: float | None
+    degenerate_low: float | None
+    degenerate_high: float | None
+    degenerate_n: int
+
+
+@takes_rows
+def shares_by_arm(rows: Frame[ArmShares]) -> go.Figure:
     """For each model a panel of the share solved and one of degenerate texts: a point an arm with Wilson's interval,
     and "k / n" beside it.
 
-    `rows` has one row a model and arm, in the order in which they are drawn: `model`, `arm` (base, changed,
-    reconstruct, random), `label`, and for both quantities q: `q`, `q_low`, `q_high`, `q_n`. A share that is not known
-    has no point. The dotted line is the base arm.
+    `rows` are in the order in which they are drawn. A share that is not known has no point. The dotted line is the base
+    arm.
     """
     if rows.empty or rows["solved"].isna().all():
         return blank("Nothing has been judged yet", height=160)

@@ -1,8 +1,12 @@
 """The latent map: every chunk where UMAP or PCA put its activation."""
 
+from collections.abc import Sequence
+from typing import Any, TypedDict
+
 import pandas as pd
 import plotly.graph_objects as go
 
+from app.figures.rows import Frame, takes_rows
 from app.shell.theme import (
     ACCENT,
     DIMMED,
@@ -21,16 +25,30 @@ from app.shell.vocabulary import CATEGORIES, Metric, category
 MOST_POINTS = 50_000  # what WebGL in Plotly draws without waiting
 
 
+class Point(TypedDict):
+    """A chunk where the map puts it."""
+
+    chunk_id: str
+    number: int  # from 1
+    text: str
+    category: str | None
+    value: float | None
+    x: float
+    y: float
+    z: float | None
+    lit: bool
+
+
+@takes_rows
 def latent_map(
-    points: pd.DataFrame,
+    points: Frame[Point],
     *,
-    axes: tuple[str, str] | tuple[str, str, str],
+    axes: Sequence[str],
     metric: Metric | None,
-    path: pd.DataFrame,
+    path: Frame[Point],
     selected: str | None,
 ) -> go.Figure:
-    """One marker a chunk, one row of `points` each: `chunk_id`, `x`, `y`, `z`, `category`, `value`, `text`, `number`,
-    `lit`.
+    """One marker a chunk.
 
     `metric` None colours by tag; otherwise by `value`, on a scale centred on 0 when the metric is signed, unknown
     values hollow and counted. Chunks that are not `lit` are dimmed, never hidden. `path` (a part of `points`, in
@@ -154,7 +172,7 @@ def _by_value(figure: go.Figure, points: pd.DataFrame, solid: bool, size: int, m
         )
 
 
-def _colour_bar(metric: Metric) -> dict:
+def _colour_bar(metric: Metric) -> dict[str, Any]:
     title = {"text": f"{metric.label}<br>({metric.unit})", "side": "top"}
     return {"title": title, "thickness": 12, "len": 0.6, "y": 0.02, "yanchor": "bottom", "x": 1.01}
 
@@ -185,7 +203,7 @@ def _draw(figure: go.Figure, rows: pd.DataFrame, solid: bool, **how: object) -> 
         )
 
 
-def _axes(figure: go.Figure, axes: tuple[str, ...]) -> None:
+def _axes(figure: go.Figure, axes: Sequence[str]) -> None:
     if len(axes) == 3:
         quiet = {"showticklabels": False, "backgroundcolor": "rgba(0,0,0,0)", "gridcolor": "rgba(128,128,128,0.2)"}
         figure.update_layout(

@@ -1,15 +1,41 @@
 """Accuracy by level of difficulty, and by prompt and model."""
 
+from typing import TypedDict
+
 import pandas as pd
 import plotly.graph_objects as go
 
+from app.figures.rows import Frame, takes_rows
 from app.shell.theme import CATEGORY_COLOURS, TEMPLATE, blank
 from app.shell.untrusted import for_plotly
 
 
-def accuracy_by_level(levels: pd.DataFrame) -> go.Figure:
-    """Share of correct CoTs, one row a model and level with `n`, `n_correct`, `low`, `high` (Wilson 95 %); a level
-    nobody judged is absent.
+class LevelAccuracy(TypedDict):
+    """How many judged CoTs of one model and level are correct, with Wilson's 95 % interval."""
+
+    model: str
+    level: int | None
+    n: int
+    n_correct: int
+    low: float | None
+    high: float | None
+
+
+class PromptAccuracy(TypedDict):
+    """The accuracy of one model under one prompt, with its 95 % interval over problems."""
+
+    model: str
+    prompt_name: str
+    accuracy: float | None
+    low: float | None
+    high: float | None
+    n: int  # problems
+    n_chains: int
+
+
+@takes_rows
+def accuracy_by_level(levels: Frame[LevelAccuracy]) -> go.Figure:
+    """Share of correct CoTs by model and level; a level nobody judged is absent.
 
     Each point bears "correct / judged", so that n is on the figure. Models come, and are coloured, in the rows' order,
     as by prompt.
@@ -53,9 +79,9 @@ def accuracy_by_level(levels: pd.DataFrame) -> go.Figure:
     )
 
 
-def accuracy_by_prompt(cells: pd.DataFrame) -> go.Figure:
-    """One point a model and prompt: `model`, `prompt_name`, `accuracy`, `low`, `high`, `n`, `n_chains`; a line joins a
-    model's prompts.
+@takes_rows
+def accuracy_by_prompt(cells: Frame[PromptAccuracy]) -> go.Figure:
+    """One point a model and prompt; a line joins a model's prompts.
 
     Lines that run alike say that the prompt does the same for both models. Where an accuracy or interval is unknown
     none is drawn.

@@ -4,16 +4,43 @@ would draw.
 
 import math
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from app.figures.rows import Frame, takes_rows
 from app.shell.theme import ACCENT, CONTROL, TEMPLATE, blank, category_colour, category_symbol
 from app.shell.untrusted import for_plotly
 from app.shell.vocabulary import CATEGORIES, Column, Metric, category
 from backend.evidence.association import Association
 from backend.evidence.within import Within
+
+
+class Mark(TypedDict):
+    """A chunk with its geometry (x) and its importance (value)."""
+
+    chunk_id: str
+    number: int  # from 1
+    text: str
+    category: str | None
+    x: float | None
+    value: float | None
+    ci_low: float | None
+    ci_high: float | None
+    below_floor: bool | None
+
+
+class Band(TypedDict):
+    """A group of neighbouring x: what chance makes of its mean, and the mean."""
+
+    x_low: float
+    x_high: float
+    n: int
+    low: float
+    high: float
+    mean: float
 
 
 @dataclass(frozen=True)
@@ -26,7 +53,8 @@ class Shown:
     n_not_on_log: int  # x of 0 or below, which a logarithmic axis has no place for
 
 
-def split(points: pd.DataFrame, *, logarithmic: bool) -> Shown:
+@takes_rows
+def split(points: Frame[Mark], *, logarithmic: bool) -> Shown:
     """Rows with both values known (and an x above 0 on a logarithmic axis), and the counts of the rest."""
     has_x = points["x"].notna()
     both = has_x & points["value"].notna()
@@ -34,8 +62,9 @@ def split(points: pd.DataFrame, *, logarithmic: bool) -> Shown:
     return Shown(points[both & ~off], int((~has_x).sum()), int((has_x & ~both).sum()), int(off.sum()))
 
 
+@takes_rows
 def steepness_and_importance(
-    points: pd.DataFrame,
+    points: Frame[Mark],
     column: Column,
     metric: Metric,
     found: Association,
@@ -46,11 +75,10 @@ def steepness_and_importance(
     logarithmic: bool,
     intervals: bool,
     selected: str | None,
-    band: pd.DataFrame | None = None,
+    band: Frame[Band] | None = None,
     shuffle: int | None = None,
 ) -> go.Figure:
-    """x = the geometry column, y = the metric; `points` has `chunk_id`, `number`, `text`, `category`, `x`, `value`,
-    `ci_low`, `ci_high`, `below_floor`. Chunks whose whole KL curve lies at or below the noise floor are hollow.
+    """x = the geometry column, y = the metric. Chunks whose whole KL curve lies at or below the noise floor are hollow.
     `within` and `found` are written above the cloud, with `place` (direction, layer, position in words). `band` is that
     of `chance_band`. `shuffle` is the seed where importance was dealt anew, which is then written over the figure in
     place of what was found.

@@ -5,13 +5,14 @@ to.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from app.figures.rows import Frame, takes_rows
 from app.shell.theme import ACCENT, CONTROL, CORRECT, MISSING, STEERED, TEMPLATE, UNKNOWN, WRONG, blank
 from app.shell.untrusted import for_plotly
 from app.shell.vocabulary import unit_words
@@ -105,17 +106,19 @@ def _add_band(figure: go.Figure, band: Band, *, k: int) -> None:
 
 
 def _add_fit(figure: go.Figure, fit: Mapping[str, float | None] | None, betas: np.ndarray) -> None:
-    if fit is None or any(fit[name] is None or not math.isfinite(fit[name]) for name in "abc"):
+    terms = [] if fit is None else [term for name in "abc" if (term := fit[name]) is not None and math.isfinite(term)]
+    if fit is None or len(terms) < 3:
         return
+    a, b, c = terms
     fine = np.linspace(betas[0], betas[-1], 121)
     r2 = "" if fit["r2"] is None or math.isnan(fit["r2"]) else f", R² = {fit['r2']:.2f}"
     figure.add_scatter(
         x=fine,
-        y=fit["a"] * fine**2 + fit["b"] * fine + fit["c"],
+        y=a * fine**2 + b * fine + c,
         mode="lines",
         line={"color": STEERED, "width": 1.2},
         opacity=0.7,
-        name=f"fit, |a| = {abs(fit['a']):.2g}{r2}",
+        name=f"fit, |a| = {abs(a):.2g}{r2}",
         hoverinfo="skip",
     )
 
@@ -187,12 +190,22 @@ def _signed(beta: float) -> str:
 # Arms
 
 
-def answers_by_arm(rows: pd.DataFrame) -> go.Figure:
+class ArmAnswers(TypedDict):
+    """One answer that an arm's continuations gave, and how many of them in all."""
+
+    arm: str
+    cluster: str
+    n: int
+    is_correct: bool | None  # None: not judged
+    total: int
+    silent: int  # without an answer
+
+
+@takes_rows
+def answers_by_arm(rows: Frame[ArmAnswers]) -> go.Figure:
     """Shares of the answers that each arm's continuations gave.
 
-    One row an arm and answer: `arm`, `cluster`, `n`, `is_correct` (None: not judged), and for the arm `total`
-    continuations, `silent` of them without an answer, which are counted beside the bars: they are no answer of their
-    own.
+    Continuations without an answer are counted beside the bars: they are no answer of their own.
     """
     if rows.empty:
         return blank("No continuation gave an answer", height=160)
@@ -428,15 +441,16 @@ def _dose_hover(name: str, beta: float, quantity: Mapping[str, Any]) -> str:
 
 def _add_step(figure: go.Figure, step: Mapping[str, float | None], words: str, *, row: int) -> None:
     """The line of a changepoint, strong where p ≤ 0.05, and what it says."""
-    before, after = step["x_before"], step["x_after"]
-    colour = ACCENT if step["p"] <= 0.05 else MISSING
+    before, after, p = step["x_before"], step["x_after"], step["p"]
+    assert before is not None and after is not None and p is not None  # of a step that was found
+    colour = ACCENT if p <= 0.05 else MISSING
     low, high = step["low"], step["high"]
     if low is not None and math.isfinite(low):
         figure.add_vrect(x0=low, x1=high, row=row, col=1, fillcolor=colour, opacity=0.12, line_width=0)
     figure.add_vline(x=(before + after) / 2, row=row, col=1, line={"color": colour, "width": 2, "dash": "dash"})
     _note(
         figure,
-        f"{words} between β = {_signed(before)} and {_signed(after)}, p = {step['p']:.2g}",
+        f"{words} between β = {_signed(before)} and {_signed(after)}, p = {p:.2g}",
         row=row,
         x=0,
         colour=colour,

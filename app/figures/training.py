@@ -1,12 +1,13 @@
 """The curve of a training: its loss against the tokens seen, with the learning rate below."""
 
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from app.figures.rows import Frame, takes_rows
 from app.shell.theme import STEERED, TEMPLATE, blank
 from backend.statistics.smoothing import running_mean
 
@@ -16,7 +17,17 @@ def window(n_steps: int) -> int:
     return 2 * (n_steps // 40) + 1
 
 
-def training_curve(metrics: pd.DataFrame, *, unit: str) -> go.Figure:
+class Step(TypedDict):
+    """A quantity of a training after one step."""
+
+    metric: str
+    step: int
+    tokens: int
+    value: float | None
+
+
+@takes_rows
+def training_curve(metrics: Frame[Step], *, unit: str) -> go.Figure:
     """Rows of `Queries.training_metrics`: each step's loss, in `unit`, with its running mean, over the learning rate.
 
     A step whose loss is unknown is a gap and is counted.

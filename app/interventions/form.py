@@ -126,8 +126,8 @@ def _by_rule(dictionary: pd.Series, rows: pd.DataFrame, compares: bool) -> Chose
 
 
 def _selected(dictionary: pd.Series, rows: pd.DataFrame, compares: bool) -> Chosen:
-    found = [chosen_dictionary.feature(dictionary, name) for name in (FEATURE, PINNED)]
-    found = sorted({feature for feature in found if feature is not None})
+    opened = [chosen_dictionary.feature(dictionary, name) for name in (FEATURE, PINNED)]
+    found = sorted({feature for feature in opened if feature is not None})
     if not found:
         return Chosen(
             (), "", "No feature is selected: choose one on the pages Crosscoder or Feature, and pin a second one there."
@@ -273,14 +273,14 @@ def ask(store: Store, dictionary: pd.Series, rows: pd.DataFrame, asked: Trial | 
             show("Choose features first.")
     ready = asked is not None and problem is None
     with st.container(horizontal=True, gap="small"):
-        pressed = {
-            (): st.button(
+        pressed: dict[float | None, bool] = {  # by the factor of a surprise; None: as the controls say
+            None: st.button(
                 "Run", type="primary", icon=":material/play_arrow:", disabled=not ready, key=keys.of("run_intervention")
             )
         }
         for factor in trials.SURPRISES:
             label = f"Published surprise: scale by {factor:g}"
-            pressed[(factor,)] = st.button(
+            pressed[factor] = st.button(
                 label, icon=":material/science:", disabled=not ready, key=keys.of(f"surprise_{factor:g}")
             )
     st.caption(
@@ -289,13 +289,13 @@ def ask(store: Store, dictionary: pd.Series, rows: pd.DataFrame, asked: Trial | 
         " each with the reconstruction and with the error kept. If ×1 with the reconstruction falls as deep, the"
         " reconstruction broke the reasoning; if the factor with the error kept holds, the features did not."
     )
-    if not ready:
+    if not ready or asked is None:
         return
-    for factors, was in pressed.items():
+    for factor_of, was in pressed.items():
         if was:
             _keep(
                 store.path,
-                [asked] if not factors else trials.surprise(asked, factors[0]),
+                [asked] if factor_of is None else trials.surprise(asked, factor_of),
                 model_ids,
                 frequency,
                 prompts,

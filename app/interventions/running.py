@@ -146,6 +146,6 @@ def _last_words(study: Path) -> str:
 
 
 @st.cache_resource(show_spinner=False)
-def _started() -> dict[Path, subprocess.Popen]:
+def _started() -> dict[Path, subprocess.Popen[bytes]]:
     """The last process that this dashboard started for each study."""
     return {}

@@ -129,6 +129,7 @@ def controls(store: Store) -> Chosen:
     name, _, convention = chosen.partition(":")
     source = selection.checked(chunk_colours.TAGS, sources) or ""
     facts = here[here["method"] == ("pca_3d" if method == "pca_2d" else method)].iloc[0]
+    assert stream.layer is not None  # it is of these rows
     return Chosen(stream.model, stream.layer, method, colour == "metric", name, convention, source, highlight, facts)
 
 

@@ -83,5 +83,5 @@ def recipe_words(recipe: Mapping[str, Any]) -> list[str]:
     return [words.format(recipe[key]) for key, words in _RECIPE.items() if type(recipe.get(key)) in (int, float)]
 
 
-def _counted(n: object, what: str) -> str | None:
-    return None if pd.isna(n) else f"{int(n):,} {what}"
+def _counted(n: float | None, what: str) -> str | None:
+    return None if n is None or pd.isna(n) else f"{int(n):,} {what}"

@@ -1,5 +1,7 @@
 """Choosing a chain of thought, and what is shown around its text."""
 
+from typing import Protocol
+
 import pandas as pd
 import streamlit as st
 
@@ -102,7 +104,17 @@ def _filter_changed() -> None:
     st.session_state["filter_changed"] = True
 
 
-def _cot_name(row: object, of_several: list[str]) -> str:
+class _Chain(Protocol):
+    """A row of `cot_index`."""
+
+    is_correct: bool | None
+    answer: str | None
+    sample: int
+    n_chunks: int
+    has_rollouts: bool
+
+
+def _cot_name(row: _Chain, of_several: list[str]) -> str:
     """The CoT in a list: of several models or prompts, with its own (`of_several`: those columns)."""
     verdict = "no verdict" if pd.isna(row.is_correct) else ("correct" if row.is_correct else "wrong")
     answer = "" if pd.isna(row.answer) else f" · {one_line(str(row.answer), 24)}"
@@ -113,5 +125,5 @@ def _cot_name(row: object, of_several: list[str]) -> str:
     )
 
 
-def _level(level: object) -> str:
-    return "" if pd.isna(level) else f"[level {int(level)}] "
+def _level(level: float | None) -> str:
+    return "" if level is None or pd.isna(level) else f"[level {int(level)}] "

@@ -55,7 +55,7 @@ def find(store: Store) -> pd.Series | Missing:
     found = _by_id(store)
     if found.empty:
         return no_dictionary(store)
-    return found.loc[selection.checked(DICTIONARY, list(found.index), _at_the_layer(store, found))]
+    return found.loc[selection.in_force(DICTIONARY, list(found.index), _at_the_layer(store, found))]
 
 
 def _by_id(store: Store) -> pd.DataFrame:
@@ -124,7 +124,7 @@ def open_clicked(key: str, dictionary: pd.Series) -> None:
         open_feature(feature)
 
 
-def named(row: object) -> str:
+def named(row: pd.Series) -> str:
     """A dictionary as a person calls it: what it is, of which models, where."""
     pair = " and ".join(one_line(str(name), 50) for name in (row.base, row.distilled) if isinstance(name, str))
     kind = "crosscoder" if isinstance(row.distilled_model_id, str) else "autoencoder"

@@ -11,6 +11,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -59,13 +60,14 @@ def nearest(store: Store, there: Iterable[Stream]) -> Stream:
     """The stream to show, of those that are `there` (at least one)."""
     there, wanted, order = list(there), chosen(store), list(dict.fromkeys(_in_order(store)["model_id"]))
 
-    def distance(one: Stream) -> tuple:
+    def distance(one: Stream) -> tuple[bool, int, int, int, str]:
         of_model = (
             wanted is not None and one.model != wanted.model,
             order.index(one.model) if one.model in order else len(order),
         )
-        known = wanted is not None and wanted.layer is not None and one.layer is not None
-        return *of_model, abs(one.layer - wanted.layer) if known else 0, one.layer or 0, one.model
+        at = None if wanted is None else wanted.layer
+        away = 0 if at is None or one.layer is None else abs(one.layer - at)
+        return *of_model, away, one.layer or 0, one.model
 
     return min(there, key=distance)
 
@@ -76,7 +78,7 @@ def pick(
     label: str = "Residual stream of",
     *,
     then: Callable[[], None] | None = None,
-    **how,
+    **how: Any,
 ) -> Stream:
     """A picker among rows with `model_id`, `model` and `layer` (at least one); what is chosen there holds for every
     page.

@@ -67,7 +67,7 @@ def colour_controls(store: Store) -> tuple[str | None, str | None, str]:
     name, convention, source = None, None, ""
     if choices:
         with left:
-            now = selection.get(METRIC) if selection.get(METRIC) in choices else usual_choice(choices)
+            now = asked if (asked := selection.get(METRIC)) in choices else usual_choice(choices)
             name, _, convention = now.partition(":")
             selection.pick(
                 METRIC,
@@ -81,7 +81,7 @@ def colour_controls(store: Store) -> tuple[str | None, str | None, str]:
                     f"\n\n{definition(name, convention)}."
                 ),
             )
-            name, _, convention = selection.checked(METRIC, choices, now).partition(":")
+            name, _, convention = selection.in_force(METRIC, choices, now).partition(":")
     if sources:
         with right:
             source = selection.pick(

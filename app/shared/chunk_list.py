@@ -1,5 +1,8 @@
 """A table of chunks to go to."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -8,7 +11,7 @@ from app.shared.clicks import picked_row
 from app.shell.untrusted import one_line
 
 
-def go_table(rows: pd.DataFrame, values: dict, *, key: str, own: str) -> None:
+def go_table(rows: pd.DataFrame, values: Mapping[str, Any], *, key: str, own: str) -> None:
     """Chunks to go to: choosing a row selects its chunk."""
 
     def go() -> None:

@@ -74,7 +74,8 @@ Filters = dict[str, Filter]
 
 def nothing(column: str) -> Filter:
     """A filter on the column that lets everything pass."""
-    return {"number": Between(), "word": (), "text": ""}[COLUMNS[column].kind]
+    filters: Filters = {"number": Between(), "word": (), "text": ""}
+    return filters[COLUMNS[column].kind]
 
 
 def as_text(filters: Filters) -> str:

@@ -62,7 +62,7 @@ def pick_unit(rows: pd.DataFrame) -> pd.DataFrame:
     if len(units) > 1:
         unit = selection.pick(UNIT, "β in", units, width=120)
     else:
-        unit = NONE if units == [NONE] else selection.checked(UNIT, units, show=lambda name: f"β in {name}")
+        unit = NONE if units in ([], [NONE]) else selection.in_force(UNIT, units, show=lambda name: f"β in {name}")
     return rows[rows["unit"] == unit]
 
 

@@ -76,7 +76,8 @@ def find(study: Path, run_id: str) -> Run | None:
         return Run(run_id, {**restored(row), "id": run_id})
     if status is None:
         return None
-    if (asked := st.session_state.get("asked", {}).get(run_id)) and (record := record_of(*asked, status)) is not None:
+    asked: tuple[About, Request] | None = st.session_state.get("asked", {}).get(run_id)
+    if asked is not None and (record := record_of(asked[0], asked[1], status)) is not None:
         return Run(run_id, record.results, status, being_kept=status.error is None)
     return Run(
         run_id, status.result if "arms" in status.result else None, status

@@ -67,7 +67,7 @@ def convergence_of(
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading all pairs …")
-def _stored(_store: Store, generation: str, published_at: str) -> dict[tuple, dict[str, Any]]:
+def _stored(_store: Store, generation: str, published_at: str) -> dict[tuple[Any, ...], dict[str, Any]]:
     return {tuple(row[name] for name in _KEY): row for row in judged(_store.associations()).to_dict("records")}
 
 

@@ -55,7 +55,7 @@ def study() -> Path:
     if not found:
         st.title("Anchorscope")
         say_and_end(NO_STUDY)
-    name = selection.checked(STUDY, list(found))
+    name = selection.in_force(STUDY, list(found))
     if selection.get(STUDY) is None:
         selection.choose({STUDY: name})
     return found[name]

@@ -15,4 +15,4 @@ def interval(low: float | None, high: float | None) -> str:
 
 
 def count(n: float | None) -> str:
-    return "–" if pd.isna(n) else str(int(n))
+    return "–" if n is None or pd.isna(n) else str(int(n))

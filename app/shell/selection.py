@@ -39,7 +39,8 @@ def begin(page: str = "") -> None:
     """Take over what the URL says, when the page was just opened or the person went back or forward."""
     is_new = _STATE not in st.session_state
     given = {name: st.query_params[name] for name in st.query_params}
-    if is_new or (given and get_script_run_ctx().is_history_navigation):
+    run = get_script_run_ctx()
+    if is_new or (given and run is not None and run.is_history_navigation):
         found = fields.read(given)
         st.session_state[_STATE] = {name: value for name, value in found.items() if len(value) <= LONGEST}
         st.session_state[_NOTES] = [name for name, value in found.items() if len(value) > LONGEST]
@@ -116,6 +117,21 @@ def checked(
     return usual
 
 
+def in_force(
+    field: Field,
+    options: Sequence[str] | None = None,
+    default: str | None = None,
+    *,
+    elsewhere: Collection[str] = (),
+    show: Callable[[str], str] = str,
+) -> str:
+    """`checked`, of at least one option. Raises ValueError where there is none."""
+    value = checked(field, options, default, elsewhere=elsewhere, show=show)
+    if value is None:
+        raise ValueError(f"there is nothing to choose from for {field.name}")
+    return value
+
+
 def forget_unknown(field: Field | str) -> None:
     """Drop a value the study does not have, and say so until the person goes on."""
     _state().pop(fields.named(field), None)
@@ -148,12 +164,12 @@ def pick(
     widget: Callable[..., Any] = st.selectbox,
     then: Callable[[], None] | None = None,
     **how: Any,
-) -> str | None:
-    """A widget that shows and changes one value of the selection; returns the value in force, one of `options`, as
-    `checked` has it; `show` words those that are not here too.
+) -> str:
+    """A widget that shows and changes one value of the selection; returns the value in force, one of `options` (at
+    least one), as `checked` has it; `show` words those that are not here too.
     """
     options = field.options if options is None else options
-    chosen = checked(field, options, default, elsewhere=elsewhere, show=show)
+    chosen = in_force(field, options, default, elsewhere=elsewhere, show=show)
 
     def take(value: str) -> None:
         choose({field: value})

@@ -37,7 +37,7 @@ class Background:
     def __init__(self, commands: Sequence[Command], log: Path):
         self._commands, self._log = commands, log
         self._changing, self._stopping = threading.Lock(), False
-        self._process: subprocess.Popen | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._begun = False
         self._thread = threading.Thread(target=self._run)
 
@@ -107,12 +107,14 @@ def run(dashboard: Command, background: Sequence[Command], log: Path) -> int:
         study.stop()
 
 
-def start(command: Command, **streams: IO[bytes] | int) -> subprocess.Popen:
+def start(
+    command: Command, stdout: IO[bytes] | int | None = None, stderr: IO[bytes] | int | None = None
+) -> subprocess.Popen[bytes]:
     """The command in a process group of its own, which no Ctrl-C reaches and nobody types to."""
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0, **streams)
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0, stdout=stdout, stderr=stderr)
 
 
-def interrupt(process: subprocess.Popen) -> None:
+def interrupt(process: subprocess.Popen[bytes]) -> None:
     """One Ctrl-C for the process and its children, and a kill for one that does not listen."""
     for number in (signal.SIGINT, signal.SIGKILL):
         if process.poll() is None:

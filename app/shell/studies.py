@@ -94,7 +94,9 @@ def ask(question: Any, **values: Any) -> pd.DataFrame:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _remembered(_store: Store, generation: str, published_at: str, question: str, values: tuple) -> pd.DataFrame:
+def _remembered(
+    _store: Store, generation: str, published_at: str, question: str, values: tuple[tuple[str, Any], ...]
+) -> pd.DataFrame:
     return getattr(_store, question)(**dict(values))
 
 

@@ -8,6 +8,7 @@ there.
 
 import re
 import textwrap
+from typing import Literal
 
 import streamlit as st
 
@@ -42,7 +43,7 @@ def show(text: str) -> None:
     st.text(plain(text))
 
 
-def show_exactly(text: str, *, height: int | str = "content") -> None:
+def show_exactly(text: str, *, height: int | Literal["stretch", "content"] = "content") -> None:
     """The text with every space and line break it has, in a box that can be copied from."""
     st.code(text, language=None, wrap_lines=True, height=height)
 

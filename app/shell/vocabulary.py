@@ -6,7 +6,9 @@ from typing import Any, NoReturn
 
 from backend.geometry.direction_kinds import DIRECTION_KINDS
 from backend.importance import conventions, metric_registry
-from backend.importance.metric_registry import METRICS, Metric, MetricError, Own
+from backend.importance.metric_registry import METRICS as METRICS
+from backend.importance.metric_registry import Metric as Metric
+from backend.importance.metric_registry import MetricError, Own
 from backend.models.interventions import PLACES, UNITS
 from backend.store.geometry_columns import COLUMNS
 

@@ -235,7 +235,7 @@ def _filtered(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[keep].reset_index(drop=True)
 
 
-def pair_in_words(row: dict) -> str:
+def pair_in_words(row: Mapping[str, Any]) -> str:
     """A pair on one line."""
     importance, where = metric_choice(f"{row['metric']}:{row['convention']}"), place_in_words(row)
     return f"{importance} × {column(row['x']).label}" + (f" · {where}" if where else "")

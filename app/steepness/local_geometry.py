@@ -1,7 +1,7 @@
 """Local geometry on the page: what is exact about the selected chunk,
 and the ways to measure steepness side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -228,7 +228,7 @@ def _everywhere(store: Store, at: MeasuredAt) -> pd.DataFrame:
     return studies.ask(store.local_geometry_at, **at.named)
 
 
-def swept_and_fisher(store: Store, place: dict, kind: str) -> pd.DataFrame:
+def swept_and_fisher(store: Store, place: Mapping[str, Any], kind: str) -> pd.DataFrame:
     """One row a chunk: Fisher steepness, |a| and pure square (means over the kind's directions), NULL where unknown."""
     columns = {name: _values(store, name, kind, place) for name in _DRAWN}
     rows = columns["steepness"] if len(columns["steepness"]) else columns["fisher_steepness"]
@@ -238,7 +238,7 @@ def swept_and_fisher(store: Store, place: dict, kind: str) -> pd.DataFrame:
     return found
 
 
-def isotropic_and_random(store: Store, place: dict, everywhere: pd.DataFrame) -> pd.DataFrame:
+def isotropic_and_random(store: Store, place: Mapping[str, Any], everywhere: pd.DataFrame) -> pd.DataFrame:
     """One row a chunk: tr(G)/2d with its error, and the mean |a| of the swept random directions."""
     swept = _values(store, "steepness", "random", place)[["chunk_id", "x", "n_directions"]].rename(
         columns={"x": "steepness"}
@@ -246,7 +246,7 @@ def isotropic_and_random(store: Store, place: dict, everywhere: pd.DataFrame) ->
     return everywhere.merge(swept, on="chunk_id", how="inner")
 
 
-def _values(store: Store, x: str, kind: str, place: dict) -> pd.DataFrame:
+def _values(store: Store, x: str, kind: str, place: Mapping[str, Any]) -> pd.DataFrame:
     rows = studies.ask(store.geometry_and_importance, x=x, kind=kind, source="", metric="", convention="", **place)
     return rows.assign(number=rows["chunk_index"] + 1)
 

@@ -144,13 +144,12 @@ def _resample(store: Store, where: ChosenChunk, name: str, convention: str) -> N
         show(str(error))
         return
     status = live.service().status(experiment_id(choice.model_id, request))
-    running = status is not None and not status.ended
     tried = status is not None and status.ended and status.state != "finished"
     label = "Try again" if tried else "Resample this chunk now"
     done = status is not None and not tried
     if st.button(label, icon=":material/casino:", type="primary", disabled=done, key=keys.of("resample")):
         _start(choice, request, again=tried)
-    if running:
+    if status is not None and not status.ended:
         _follow(status.ticket_id, name, float(width))
     elif status is not None:
         if status.error:

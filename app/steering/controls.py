@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,6 +83,7 @@ class Plan:
 
     def sentence(self, subject: Subject, *, seed: int | None = None, betas: tuple[float, ...] = ()) -> str:
         result = self.opened.result
+        assert self.intervention is not None and self.source_layer is not None  # asked only where there is one
         return sentence(
             self.intervention,
             self.words,
@@ -96,6 +97,7 @@ class Plan:
 
     def controls(self, seed: int) -> tuple[np.ndarray, ...]:
         """Random directions of the same norm; the same ones for every β and place."""
+        assert self.direction is not None and self.source_layer is not None  # asked only where there is one
         d_model = len(self.direction.vector)
         made = directions.random(
             N_CONTROLS, d_model, model_id=self.direction.model_id, layer=self.source_layer, seed=seed
@@ -481,7 +483,7 @@ def _gate(store: Store, choice: Choice, applied: tuple[int, int], layers: list[i
             " chunk of the category and the mean of the rest. For one layer with stored activations."
         ),
     )
-    if chosen == "always":
+    if chosen == "always" or tags is None:
         return None, None
     try:
         found = category_gate_of(store, choice.model_id, applied[0], chosen, tags)
@@ -540,15 +542,22 @@ def about_run(
     wording: str | None = None,
     stored: pd.DataFrame | None = None,
 ) -> About:
-    text_of_study = {
-        "cot_id": subject.cot,
-        "chunk_id": subject.chunk if subject.cot else None,
-        "written_by": subject.written_by,
-    }
-    known = {**text_of_study, "stored": stored, "view": dict(plan.view or {})}
+    about = About(
+        choice.model_id,
+        choice.model.name,
+        words,
+        None,
+        {},
+        cot_id=subject.cot,
+        chunk_id=subject.chunk if subject.cot else None,
+        written_by=subject.written_by,
+        stored=stored,
+        view=dict(plan.view or {}),
+    )
     if wording is not None:
-        return About(choice.model_id, choice.model.name, words, None, {}, **known)
+        return about
     made = plan.direction
+    assert made is not None  # there is no other run without one
     direction = {
         "words": plan.words,
         "layer": plan.source_layer,
@@ -557,4 +566,4 @@ def about_run(
         "parameters": made.parameters,
     }
     controls = {"kind": "random", "n": N_CONTROLS, "seed": CONTROL_SEED, "layer": plan.source_layer}
-    return About(choice.model_id, choice.model.name, words, made.kind, direction, **known, controls=controls)
+    return replace(about, direction_kind=made.kind, direction=direction, controls=controls)

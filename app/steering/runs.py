@@ -200,7 +200,7 @@ def run(study: Path, run_id: str, *, key: str) -> None:
         now = live.find(study, run_id)
         if now is None:
             selection.rerun()
-        if now.is_running:
+        if now.status is not None and now.is_running:
             place_in_line(now.status, "Writing")
             if st.button("Stop", icon=":material/stop:", key=keys.of(f"stop_{key}")):
                 live.stop(run_id)
@@ -216,7 +216,7 @@ def run(study: Path, run_id: str, *, key: str) -> None:
 
 
 def _results(study: Path, now: live.Run, key: str) -> None:
-    results = now.results
+    results = now.results or {}
     if "arms" in results and "comparisons" not in results:
         _stream(now, key)
     elif "comparisons" in results:
@@ -226,7 +226,7 @@ def _results(study: Path, now: live.Run, key: str) -> None:
 
 
 def _stream(now: live.Run, key: str) -> None:
-    results = now.results
+    results = now.results or {}
     streams(
         {**results, "id": now.run_id},
         key=keys.of(f"streams_{key}"),
@@ -257,7 +257,7 @@ def _stream(now: live.Run, key: str) -> None:
 
 
 def _continued(study: Path, now: live.Run, key: str) -> None:
-    results = now.results
+    results = now.results or {}
     left, right = st.columns([3, 2], gap="medium")
     answers = [
         {"arm": arm, **answer, "total": summary["n"], "silent": summary["n_without_answer"]}
@@ -298,9 +298,7 @@ def _samples(samples: pd.DataFrame, key: str) -> None:
                 "β": samples["beta"],
                 "sample": samples["sample"],
                 "answer": samples["answer"].fillna("none"),
-                "verdict": [
-                    _VERDICTS.get(None if pd.isna(v) else bool(v), "not judged") for v in samples["is_correct"]
-                ],
+                "verdict": ["not judged" if pd.isna(v) else _VERDICTS[bool(v)] for v in samples["is_correct"]],
                 "tokens": samples["n_tokens"],
                 "text": [one_line(words, 300) for words in samples["text"]],
             }
@@ -311,10 +309,10 @@ def _samples(samples: pd.DataFrame, key: str) -> None:
 
 
 def _dosed(study: Path, now: live.Run, key: str) -> None:
-    results, row = now.results, Experiments(study).get(now.run_id) or {}
+    results, row = now.results or {}, Experiments(study).get(now.run_id) or {}
     chart = dose_response(results["rows"], results["changepoints"], unit=row.get("unit"))
     st.plotly_chart(chart, key=keys.of(f"dose_{key}"), config={"displayModeBar": False})
-    operation = OPERATIONS.get(row.get("operation"))
+    operation = OPERATIONS.get(row.get("operation") or "")
     is_moved = operation is not None and operation.zero_changes_nothing
     unsteered = "; β = 0 is the unsteered model" if is_moved else ""
     st.caption(

@@ -349,7 +349,7 @@ def curve(study: Path, subject: Subject, choice: Choice, plan: Plan) -> None:
                 st.plotly_chart(
                     kl_curve(shown, beta=now, controls=found), key=keys.of("kl_curve"), config={"displayModeBar": False}
                 )
-        if run.is_running and not results.get("kl"):
+        if run.status is not None and run.is_running and not results.get("kl"):
             place_in_line(run.status, "KL(β)")
         if status is not None:
             _control_strip(status, at, now, floor)
@@ -408,12 +408,13 @@ def _kl(value: float | None, floor: float | None) -> str:
 def say_what(plan: Plan, subject: Subject) -> None:
     """The intervention in a sentence, or why there is none; while the model reads the text for it, looks again."""
     with st.container(border=True, key=keys.of("intervention")):
-        if plan.waits_for is None:
-            show(plan.sentence(subject) if plan.intervention else plan.problem)
+        waits_for = plan.waits_for
+        if waits_for is None:
+            show(plan.sentence(subject) if plan.intervention else plan.problem or "")
             return
 
         def look() -> None:
-            now = live.service().status(plan.waits_for)
+            now = live.service().status(waits_for)
             if now is None or now.ended or "activations" in now.result:
                 selection.rerun()
             place_in_line(now, "The model is reading the text for this direction")

@@ -36,7 +36,7 @@ class SquareFit:
     n: int  # known points
 
 
-def quadratic_fit(betas: Sequence[float], kl: Sequence[float]) -> QuadraticFit:
+def quadratic_fit(betas: Sequence[float] | np.ndarray, kl: Sequence[float] | np.ndarray) -> QuadraticFit:
     """Needs 4 known points at 3 different β, so that a fit can fail; with fewer the answer is NaN."""
     beta, known = _known(betas, kl)
     if len(beta) < 4 or len(np.unique(beta)) < 3:
@@ -58,7 +58,7 @@ def square_fit(betas: Sequence[float], kl: Sequence[float]) -> SquareFit:
     return SquareFit(amplitude, _r2(known, amplitude * squares), len(beta))
 
 
-def _known(betas: Sequence[float], kl: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def _known(betas: Sequence[float] | np.ndarray, kl: Sequence[float] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     beta, values = np.asarray(betas, dtype=float), np.asarray(kl, dtype=float)
     if beta.shape != values.shape or beta.ndim != 1:
         raise ValueError(f"a curve needs one KL for each beta, got {beta.shape} betas and {values.shape} KLs")

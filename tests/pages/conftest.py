@@ -9,6 +9,7 @@ import duckdb
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app.figures import rows
 from app.shared import live
 from app.shell import studies
 from backend.store.store import generation_of
@@ -63,6 +64,20 @@ def of_schema(tmp_path):
         return study
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def every_figure_gets_its_columns(monkeypatch):
+    """Whatever a page of the test draws: its query gives each column that the figure's row type names."""
+    missing, of = set(), rows.missing_columns
+
+    def noted(row, frame):
+        missing.update((row.__name__, column) for column in of(row, frame))
+        return of(row, frame)
+
+    monkeypatch.setattr(rows, "missing_columns", noted)
+    yield
+    assert not missing
 
 
 @pytest.fixture

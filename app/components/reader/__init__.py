@@ -4,6 +4,7 @@ a network.
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -42,7 +43,7 @@ def reader(
     _component()(key=key, data={"chunks": spans(chunks, metric, marks), "selected": selected}, on_chunk_change=moved)
 
 
-def spans(chunks: pd.DataFrame, metric: Metric | None, marks: Mapping[str, str] | None = None) -> list[dict]:
+def spans(chunks: pd.DataFrame, metric: Metric | None, marks: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """What the browser draws: `strength` is None where the metric is unknown, else 6 to 60 in proportion to |value|
     within this CoT.
     """
@@ -72,6 +73,6 @@ def strength(value: float, largest: float) -> float | None:
 
 
 @st.cache_resource(show_spinner=False)
-def _component() -> Callable:
+def _component() -> Callable[..., Any]:
     html, css, js = ((_HERE / f"reader.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
     return st.components.v2.component("anchorscope_reader", html=html, css=css, js=js)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -46,7 +47,7 @@ def token_text(
     _component()(key=key, data=data, on_token_change=clicked)
 
 
-def tinted(tokens: Sequence[str], codes: Mapping[int, float], first: int) -> list[list]:
+def tinted(tokens: Sequence[str], codes: Mapping[int, float], first: int) -> list[list[Any]]:
     """[text, strength from 0 to 1, words of the hover] of each token; the strength is its code over the largest one
     shown.
     """
@@ -62,6 +63,6 @@ def tinted(tokens: Sequence[str], codes: Mapping[int, float], first: int) -> lis
 
 
 @st.cache_resource(show_spinner=False)
-def _component() -> Callable:
+def _component() -> Callable[..., Any]:
     html, css, js = ((_HERE / f"token_text.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
     return st.components.v2.component("anchorscope_token_text", html=html, css=css, js=js)

@@ -9,6 +9,9 @@ import pytest
 from streamlit.runtime.scriptrunner_utils.script_requests import RerunData
 from streamlit.testing.v1 import AppTest
 
+from app.shared.chosen_chunk import CHUNK
+from app.shell import selection
+
 
 def page():
     import streamlit as st
@@ -215,3 +218,9 @@ def test_options_worded_alike_are_told_apart_and_stay_chosen():
     assert test.selectbox[0].options == ["layer 3 (m1:3)", "layer 3 (m2:3)", "layer 4"]
     test.button[0].click().run()
     assert selected(test) == {"vector_from": "m2:3"}
+
+
+def test_nothing_to_choose_from_is_an_error_that_names_the_choice(monkeypatch):
+    monkeypatch.setattr(selection, "get", lambda field: None)
+    with pytest.raises(ValueError, match="nothing to choose from for chunk"):
+        selection.in_force(CHUNK, [])
