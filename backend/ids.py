@@ -34,6 +34,11 @@ def chunk_index(chunk: str) -> int:
     return int(chunk.rpartition("_")[2])
 
 
+def cot_of(chunk: str) -> str:
+    """The CoT's id, from a chunk's."""
+    return chunk.rpartition("_")[0]
+
+
 def rollout_id(chunk: str, kind: str, sample: int) -> str:
     """`kind` is "resample" or "forced"."""
     return f"{chunk}_{kind[0]}{sample:04d}"

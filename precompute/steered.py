@@ -1,6 +1,6 @@
 """What the stages that steer share: which chains of thought, read by which model, and along which directions.
 
-Directions are made here from all chunk activations of the study and are found by id.
+Directions are made here, study-wide ones from the reference set, and are found by id.
 """
 
 from collections import defaultdict
@@ -10,9 +10,11 @@ from typing import Any
 from backend.geometry.direction_kinds import DIRECTION_KINDS, StudyChunks
 from backend.geometry.direction_library import anchor_importance
 from backend.geometry.directions import Direction
+from backend.ids import cot_of
 from precompute import models
 from precompute.units import Context, Unit
 
+_IN_THE_SET = "; they are those of the reference set, and another name in sweep.reference takes in what came since"
 Cot = tuple[str, tuple[int, ...], Mapping[str, tuple[int, int]]]  # id, token ids, token span by chunk id
 
 
@@ -27,6 +29,19 @@ def steered_cots(context: Context) -> list[dict[str, Any]]:
     return [cot for cot in cots if cot["reader"] is not None]
 
 
+def reference_of(context: Context, model_id: str) -> dict[str, bool]:
+    """The chunks that study-wide means and tangents of this model are made of, with whether each is steered: the frozen
+    set (stages/reference.py), or what it would be now.
+    """
+    return context.store.reference_chunks(model_id) or reference_now(context, model_id)
+
+
+def reference_now(context: Context, model_id: str) -> dict[str, bool]:
+    """Every chunk with activations; steered are those of CoTs with importance."""
+    known = set(context.store.cots_with_importance())
+    return {chunk: cot_of(chunk) in known for chunk in context.store.chunks_with_activations(model_id)}
+
+
 def study_directions(
     context: Context, model_id: str, layers: Iterable[int], *, refused: Callable[[str], None] = lambda words: None
 ) -> tuple[Direction, ...]:
@@ -34,17 +49,20 @@ def study_directions(
     be made.
     """
     wanted = context.study.sweep
-    importance = anchor_importance(context.store)
+    reference, now = reference_of(context, model_id), reference_now(context, model_id)
+    importance = anchor_importance(context.store, model_id, reference)
     chunks = context.store.chunks_of([cot["cot_id"] for cot in steered_cots(context)])
     steered = {chunk["chunk_id"] for rows in chunks.values() for chunk in rows}
     made: list[Direction] = []
     for layer in layers:
         ids, vectors = context.store.activations(model_id, layer)
+        there = dict(zip(ids, vectors, strict=True))
         chunks_there = StudyChunks(
             model_id,
             layer,
-            dict(zip(ids, vectors, strict=True)),
+            there,
             importance,
+            reference={chunk: vector for chunk, vector in there.items() if chunk in reference},
             seed=context.study.seed,
             n_random=wanted.random,
             threshold=wanted.anchor_threshold,
@@ -57,7 +75,8 @@ def study_directions(
                 direction for direction in found.made if direction.chunk_id is None or direction.chunk_id in steered
             )
             for one in found.refused:
-                refused(f"no {kind} direction at layer {layer} for {one.chunk_id or 'the study'}: {one.reason}")
+                words = f"no {kind} direction at layer {layer} for {one.chunk_id or 'the study'}: {one.reason}"
+                refused(words if one.chunk_id or reference == now else words + _IN_THE_SET)
     return tuple(made)
 
 

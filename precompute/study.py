@@ -247,6 +247,12 @@ class Sweep(_Part):
         ("anchor", "chunk"), min_length=1, description="the token before the chunk, or every token that predicts it"
     )
     unit: BetaUnit = Field("rms", description="of beta")
+    reference: str = Field(
+        "first",
+        pattern=r"^[a-z0-9_-]{1,40}$",
+        description="name of the frozen set of chunks that study-wide directions rest on; another name freezes another"
+        " ([formats.md](formats.md))",
+    )
     beta_max: float = Field(10.0, ge=1e-6, le=1e6, description="the curve goes from minus this to this")
     points: int = Field(21, ge=5, le=401, description="of the curve, an odd number: beta = 0 is one")
     anchor_threshold: float = Field(
@@ -338,14 +344,20 @@ class Geometry(_Part):
     positions: tuple[Position, ...] = Field(("anchor", "chunk"), min_length=1, description="as the sweep's")
     probes: int = Field(8, ge=2, le=4096, description="random probes of the trace of G")
     spectra: int = Field(
-        60, ge=0, le=MOST, description="chunks of the study that also get eigenpairs of G and finite random steps"
+        60,
+        ge=0,
+        le=MOST,
+        description="chunks of the reference set that also get eigenpairs of G and finite random steps",
     )
     eigen: int = Field(8, ge=1, le=1024, description="eigenpairs of G at each of those")
     neighbours: int = Field(
         30, ge=2, le=10_000, description="nearest chunk activations, for dimension, curvature and density"
     )
     before_after: int = Field(
-        10, ge=0, le=MOST, description="CoTs whose chunks are steered just before and just after; 0: none"
+        10,
+        ge=0,
+        le=MOST,
+        description="CoTs of the reference set whose chunks are steered just before and just after; 0: none",
     )
     n_bootstrap: int = Field(2000, ge=0, le=MOST, description="draws of problems for each interval of the evidence")
     n_permutations: int = Field(2000, ge=0, le=MOST, description="permutations within CoTs for each p of the evidence")

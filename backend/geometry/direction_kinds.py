@@ -100,10 +100,16 @@ class StudyChunks:
     seed: int  # the study's
     n_random: int  # random directions that the study file asks for
     threshold: float  # importance of an anchor
+    reference: Mapping[str, np.ndarray] | None = None  # those of the reference set, where the study has one
 
     @property
     def place(self) -> dict[str, Any]:
         return {"model_id": self.model_id, "layer": self.layer}
+
+    @property
+    def population(self) -> Mapping[str, np.ndarray]:
+        """What means are taken over."""
+        return self.activations if self.reference is None else self.reference
 
     @property
     def d_model(self) -> int:
@@ -242,9 +248,9 @@ register(
     DirectionKind(
         "centered",
         words="own activation − mean of all chunks",
-        help="a − mean over all chunks of the study (Dawes 2025, section 3)",
+        help="a − mean over the chunks of the study's reference set (Dawes 2025, section 3, of all chunks)",
         colour="#D55E00",
-        swept=Swept(lambda study: directions.centered(study.activations, **study.place)),
+        swept=Swept(lambda study: directions.centered(study.activations, population=study.population, **study.place)),
         by_hand=ByHand(
             "the activation of {chunk_id} − mean of all chunks",
             needs=("chunk_id",),
@@ -264,7 +270,7 @@ register(
         colour="#009E73",
         swept=Swept(
             lambda study: directions.diff_in_means(
-                study.activations, study.importance, threshold=study.threshold, **study.place
+                study.population, study.importance, threshold=study.threshold, **study.place
             )
         ),
         by_hand=ByHand(

@@ -1,8 +1,8 @@
 """Any direction of a study by its definition: what the Steering page asks for, made as the study makes its own.
 
 A spec says how a direction is made; it is plain JSON, so that a kept run can be made again. Means are those of the
-study's chunks; a text that somebody typed has activations of its own, which serve as the chunk's and take no part in
-any mean.
+study's reference set (of all its chunks where it has none); a text that somebody typed has activations of its own,
+which serve as the chunk's and take no part in any mean.
 """
 
 from collections.abc import Mapping
@@ -74,8 +74,12 @@ class _OfStudy:
     def _stored(self) -> dict[str, np.ndarray]:
         return _study(self.store, self.spec.model_id, self.spec.layer)
 
+    @cached_property
+    def _reference(self) -> Mapping[str, bool]:
+        return self.store.reference_chunks(self.spec.model_id) or dict.fromkeys(self._stored, True)
+
     def activations(self) -> dict[str, np.ndarray]:
-        return self._stored
+        return {chunk: vector for chunk, vector in self._stored.items() if chunk in self._reference}
 
     def activation(self, chunk_id: str) -> np.ndarray:
         if chunk_id in self.given:
@@ -88,7 +92,7 @@ class _OfStudy:
         return self._stored[chunk_id]
 
     def importance(self) -> dict[str, float | None]:
-        return anchor_importance(self.store)
+        return anchor_importance(self.store, self.spec.model_id, self._reference)
 
     def first_tags(self, source: str) -> dict[str, str]:
         return self.store.first_tags(source)
@@ -112,16 +116,26 @@ class _OfStudy:
         return _decoder_row(self.store, self.spec, dictionary_id, feature)
 
 
-def anchor_importance(store: "Store") -> dict[str, float | None]:
-    """The importance that anchors are chosen by, of every chunk that has a row of it; None where it is unknown.
-
-    All are of one convention, the first that is known of any chunk: values under two conventions are not on one scale.
-    """
+def anchor_convention(store: "Store") -> str | None:
+    """The convention of the importance that anchors are chosen by: the first that is known of any chunk."""
     for convention in directions.ANCHOR_CONVENTIONS:
         found = store.metric_by_chunk(directions.ANCHOR_METRIC, [convention])
         if any(value is not None for value in found.values()):
-            return found
-    return {}
+            return convention
+    return None
+
+
+def anchor_importance(store: "Store", model_id: str, reference: Mapping[str, bool]) -> dict[str, float | None]:
+    """The importance that anchors are chosen by, of the steered chunks of the model's `reference` set that have a row
+    of it; None where it is unknown.
+
+    All are of one convention, that of the frozen set: values under two conventions are not on one scale.
+    """
+    convention = store.reference_convention(model_id) or anchor_convention(store)
+    if convention is None:
+        return {}
+    found = store.metric_by_chunk(directions.ANCHOR_METRIC, [convention])
+    return {chunk: value for chunk, value in found.items() if reference.get(chunk, False)}
 
 
 def _decoder_row(store: "Store", spec: DirectionSpec, dictionary_id: str, feature: int) -> np.ndarray:

@@ -52,9 +52,14 @@ def neighbourhoods(
 
 
 def tangent_spaces(
-    activations: Mapping[str, np.ndarray], *, k: int = MANIFOLD_NEIGHBOURS, n: int = 4
+    activations: Mapping[str, np.ndarray],
+    *,
+    others: Mapping[str, np.ndarray] | None = None,
+    k: int = MANIFOLD_NEIGHBOURS,
+    n: int = 4,
 ) -> dict[str, np.ndarray]:
     """By chunk id, (n, d_model) float32, orthonormal: the directions `on_manifold` makes of it, components 1 to n.
+    Chunks of `others` have theirs among `activations` too, and are in nobody's neighbourhood.
 
     Missing where the activation is not finite, or the k nearest chunks (fewer in a smaller study) vary along fewer than
     n directions.
@@ -64,8 +69,12 @@ def tangent_spaces(
     if not 1 <= n < min(k, len(ids) - 1):
         return {}
     _, nearest = _nearest(cloud, min(k, len(ids) - 1))
+    near_of = dict(zip(ids, nearest, strict=True))
+    for chunk, vector in (others or {}).items():
+        if np.isfinite(vector).all():
+            near_of[chunk] = np.argsort(((cloud - vector) ** 2).sum(1), kind="stable")[:k]
     spaces = {}
-    for chunk, near in zip(ids, nearest, strict=True):
+    for chunk, near in near_of.items():
         lengths, principal = principal_directions(cloud[near])
         if lengths[n - 1] > 1e-9 * lengths[0]:
             spaces[chunk] = principal[:n].astype(np.float32)

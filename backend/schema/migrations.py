@@ -7,6 +7,7 @@ SCHEMA_VERSION, and one of columns that a table had adds its step here.
 `training_metrics` came in. 3 → 4: the tables of dictionaries came in: `dictionaries`, `dictionary_fits`,
 `spliced_losses`, `features`, `feature_…` and `cot_codes`. 4 → 5: the tables of exact geometry and evidence came in:
 `fisher`, `local_geometry`, `neighbourhoods`, `before_after`, `associations`. 5 → 6: columns came in: see `_SIXTH`.
+6 → 7: the tables of reference sets came in: `reference_chunks`, `references_in_use`.
 """
 
 from collections.abc import Callable
@@ -73,6 +74,18 @@ def _sixth(table: str, rows: pa.Table) -> pa.Table:
 
 
 STEPS: dict[int, Callable[[str, pa.Table], pa.Table]] = {5: _sixth}  # of a version without one, rows stay as they were
+
+
+def later_tables(found: int) -> tuple[str, ...] | None:
+    """Tables that a store of schema `found` lacks, and that are empty there; None where it cannot be read as it is,
+    because columns changed since.
+    """
+    if not _FIRST_READ <= found <= SCHEMA_VERSION or any(version in STEPS for version in range(found, SCHEMA_VERSION)):
+        return None
+    return tuple(name for name, table in TABLES.items() if found < table.since <= SCHEMA_VERSION)
+
+
+_FIRST_READ = 6  # tables say since when they are there, from the next version on
 
 
 class WrongSchema(AnchorscopeError):

@@ -8,10 +8,21 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 TEXT, INT, REAL, BOOL, TIME = pa.string(), pa.int64(), pa.float64(), pa.bool_(), pa.timestamp("us")
 VECTOR, REALS, INTS, TEXTS = pa.list_(pa.float32()), pa.list_(pa.float64()), pa.list_(pa.int64()), pa.list_(pa.string())
+_IN_DUCKDB = {
+    TEXT: "VARCHAR",
+    INT: "BIGINT",
+    REAL: "DOUBLE",
+    BOOL: "BOOLEAN",
+    TIME: "TIMESTAMP",
+    VECTOR: "FLOAT[]",
+    REALS: "DOUBLE[]",
+    INTS: "BIGINT[]",
+    TEXTS: "VARCHAR[]",
+}
 
 
 @dataclass(frozen=True)
@@ -33,17 +44,23 @@ class Filled:
 @dataclass(frozen=True)
 class Table:
     """`columns` maps a name to (type, meaning); `key` is unique and is the order rows are stored in. `filled` has one
-    entry for each stage whose first table this is.
+    entry for each stage whose first table this is, `since` the schema version that it came in with.
     """
 
     key: tuple[str, ...]
     columns: dict[str, tuple[pa.DataType, str]]
     about: str
     filled: tuple[Filled, ...] = ()
+    since: int = 6  # or before
 
     @property
     def arrow(self) -> pa.Schema:
         return pa.schema([(name, kind) for name, (kind, _) in self.columns.items()])
+
+    @property
+    def in_duckdb(self) -> str:
+        """The columns of CREATE TABLE."""
+        return ", ".join(f'"{name}" {_IN_DUCKDB[kind]}' for name, (kind, _) in self.columns.items())
 
 
 _READ = "SELECT count(*) FROM chunks WHERE token_start IS NOT NULL"  # chunks whose tokens a model has
@@ -322,6 +339,35 @@ TABLES: dict[str, Table] = {
                 some="{left} of {of} chunks have no activation.",
             ),
         ),
+    ),
+    "reference_chunks": Table(
+        ("reference_id", "chunk_id"),
+        {
+            "reference_id": (TEXT, "of what is in the set"),
+            "model_id": (TEXT, "of models: who reads the chunks"),
+            "name": (TEXT, "the set's name: sweep.reference of the study file"),
+            "convention": (
+                TEXT,
+                "of importance: the importance by which the set's anchors are chosen; NULL: none was known",
+            ),
+            "chunk_id": (TEXT, "of chunks: one of those that study-wide means and tangents are made of"),
+            "steered": (
+                BOOL,
+                "importance of its CoT was known when the set was frozen: anchors and the rest are taken from these",
+            ),
+        },
+        "one row a chunk of a reference set, frozen when directions are first made",
+        filled=(Filled("reference", "No set of chunks is frozen yet for directions to rest on."),),
+        since=7,
+    ),
+    "references_in_use": Table(
+        ("model_id",),
+        {
+            "model_id": (TEXT, "of models"),
+            "reference_id": (TEXT, "of reference_chunks: the set that the model's directions rest on"),
+        },
+        "one row a model that reads what is steered",
+        since=7,
     ),
     "maps": Table(
         ("model_id", "layer", "method"),

@@ -134,13 +134,15 @@ def _sha256(file: Path) -> str:
 
 
 def is_published(folder: StudyFolder) -> bool:
-    """Whether the pointer names a generation that can be opened and holds every unit and experiment that counts."""
+    """Whether the pointer names a generation of today's schema that can be opened and holds every unit and experiment
+    that counts.
+    """
     try:
         store = Store(folder.path)
     except (NoStore, WrongSchema):
         return False
     with contextlib.closing(store):
-        if store.older is not None or not is_whole(store.generation):
+        if store.older is not None or store.later or not is_whole(store.generation):
             return False
         experiments_bytes = store.frame("SELECT value FROM about WHERE name = 'experiments_bytes'")["value"].item()
         return (store.manifest_bytes, int(experiments_bytes)) == (
@@ -177,19 +179,7 @@ def _unit_tables(writer: Writer, table: str, damaged: list[UnitLine]) -> Iterato
 
 def create_table(connection: duckdb.DuckDBPyConnection, table: str) -> None:
     """The schema's `table`, empty."""
-    names = {
-        pa.string(): "VARCHAR",
-        pa.int64(): "BIGINT",
-        pa.float64(): "DOUBLE",
-        pa.bool_(): "BOOLEAN",
-        pa.timestamp("us"): "TIMESTAMP",
-        pa.list_(pa.float32()): "FLOAT[]",
-        pa.list_(pa.float64()): "DOUBLE[]",
-        pa.list_(pa.int64()): "BIGINT[]",
-        pa.list_(pa.string()): "VARCHAR[]",
-    }
-    columns = ", ".join(f'"{name}" {names[kind]}' for name, (kind, _) in TABLES[table].columns.items())
-    connection.execute(f'CREATE TABLE "{table}" ({columns})')
+    connection.execute(f'CREATE TABLE "{table}" ({TABLES[table].in_duckdb})')
 
 
 def _fill(connection: duckdb.DuckDBPyConnection, table: str, units: list[pa.Table]) -> None:

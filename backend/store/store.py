@@ -23,8 +23,8 @@ from backend import faults
 from backend.errors import AnchorscopeError
 from backend.plain import plain_line
 from backend.root import PRECOMPUTE
-from backend.schema.migrations import WrongSchema, refusal
-from backend.schema.tables import SCHEMA_VERSION, TABLES
+from backend.schema.migrations import WrongSchema, later_tables, refusal
+from backend.schema.tables import TABLES
 from backend.store.dictionary_queries import DictionaryQueries
 from backend.store.geometry_queries import GeometryQueries
 from backend.store.queries import Queries
@@ -98,7 +98,8 @@ def generation_of(path: Path) -> Path:
 class Store(Queries, DictionaryQueries, GeometryQueries, UnitQueries):
     """Answers questions about one generation of a study; open it again to see a newer one.
 
-    `older` says, in words for the person, that it is not the newest, which is damaged; None where it is.
+    `later` are tables that came in after its schema, and are empty here. `older` says, in words for the person, that it
+    is not the newest, which is damaged; None where it is.
     """
 
     def __init__(self, path: Path | str):
@@ -151,9 +152,11 @@ class Store(Queries, DictionaryQueries, GeometryQueries, UnitQueries):
                 f"{generation} cannot be opened as an Anchorscope store ({plain_line(str(error))}). {rebuild}, or"
                 " export it again."
             ) from error
-        if version != SCHEMA_VERSION:
+        later = later_tables(version)
+        if later is None:
             self.close()
             raise WrongSchema(refusal(version, str(self.path)))
+        self.schema_version, self.later = version, later
         try:
             self.name, self.published_at = about["study"], about["published_at"]
             self._rules = about.get("rules", "{}")
@@ -192,7 +195,7 @@ class Store(Queries, DictionaryQueries, GeometryQueries, UnitQueries):
             if not (lacking := self._lacking()):
                 raise  # the query is wrong, not the file
             raise WrongSchema(
-                f"{self.generation} says that it has schema version {SCHEMA_VERSION}, but lacks"
+                f"{self.generation} says that it has schema version {self.schema_version}, but lacks"
                 f" {', '.join(lacking[:3])}. Rebuild it with `{PRECOMPUTE} publish {self.path}`, or export or"
                 " unpack it again."
             ) from error
@@ -208,6 +211,7 @@ class Store(Queries, DictionaryQueries, GeometryQueries, UnitQueries):
         return [
             f"table {table}" if table not in found else f"column {table}.{column}"
             for table, wanted in TABLES.items()
+            if table not in self.later
             for column in wanted.columns
             if column not in found.get(table, ())
         ]
@@ -215,12 +219,18 @@ class Store(Queries, DictionaryQueries, GeometryQueries, UnitQueries):
     def frame(self, sql: str, **values: Any) -> pd.DataFrame:
         """One query on a cursor of its own, its values bound by name."""
         with self._noticing_damage():
-            return self._connection.cursor().execute(sql, values).df()
+            return self._cursor().execute(sql, values).df()
 
     def arrow(self, sql: str, **values: Any) -> pa.Table:
         """Like `frame`, as an Arrow table."""
         with self._noticing_damage():
-            return self._connection.cursor().sql(sql, params=values).to_arrow_table()
+            return self._cursor().sql(sql, params=values).to_arrow_table()
+
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        cursor = self._connection.cursor()
+        for table in self.later:
+            cursor.execute(f'CREATE TEMP TABLE "{table}" ({TABLES[table].in_duckdb})')
+        return cursor
 
     def close(self) -> None:
         self._connection.close()

@@ -9,6 +9,12 @@ import pyarrow as pa
 
 from backend.schema.tables import TABLES
 
+# The reference set that a model's directions rest on.
+_IN_USE = """
+    SELECT chunk_id, steered, convention FROM reference_chunks JOIN references_in_use u USING (reference_id)
+    WHERE u.model_id = $m
+"""
+
 
 class _HasFrame(Protocol):
     def frame(self, sql: str, **values: Any) -> pd.DataFrame: ...
@@ -136,6 +142,51 @@ class UnitQueries:
                 m=model_id,
             )["d"].iloc[0]
         )
+
+    def reference_digest(self: _HasFrame, model_id: str) -> str:
+        """`activation_digest` of the model's reference set alone; of all chunks where it has none."""
+        return str(
+            self.frame(
+                "SELECT md5(string_agg(chunk_id || ':' || layer, ',' ORDER BY chunk_id, layer)) AS d FROM activations"
+                f" WHERE model_id = $m AND (NOT EXISTS ({_IN_USE}) OR chunk_id IN (SELECT chunk_id FROM ({_IN_USE})))",
+                m=model_id,
+            )["d"].iloc[0]
+        )
+
+    def reference_chunks(self: _HasFrame, model_id: str) -> dict[str, bool]:
+        """Ids of the chunks of the set that the model's directions rest on, with whether each is steered; none where
+        there is no set.
+        """
+        frame = self.frame(f"{_IN_USE} ORDER BY chunk_id", m=model_id)
+        return dict(zip(frame["chunk_id"], frame["steered"].tolist(), strict=True))
+
+    def reference_convention(self: _HasFrame, model_id: str) -> str | None:
+        """The convention of importance by which that set's anchors are chosen."""
+        found = self.frame(f"SELECT any_value(convention) AS c FROM ({_IN_USE})", m=model_id)["c"].iloc[0]
+        return None if pd.isna(found) else str(found)
+
+    def frozen_sets(self: _HasFrame) -> list[dict[str, Any]]:
+        """Every reference set, the largest first: its id, model, name, and whether all of its chunks have
+        activations now.
+        """
+        return _records(
+            self.frame(
+                "SELECT reference_id, r.model_id, any_value(name) AS name, bool_and(a.chunk_id IS NOT NULL) AS whole"
+                " FROM reference_chunks r LEFT JOIN (SELECT DISTINCT model_id, chunk_id FROM activations) a"
+                " USING (model_id, chunk_id) GROUP BY reference_id, r.model_id ORDER BY count(*) DESC, reference_id"
+            )
+        )
+
+    def frozen_rows(self: _HasFrame, reference_id: str) -> list[dict[str, Any]]:
+        """The rows of one reference set."""
+        return _records(
+            self.frame("SELECT * FROM reference_chunks WHERE reference_id = $r ORDER BY chunk_id", r=reference_id)
+        )
+
+    def chunks_with_activations(self: _HasFrame, model_id: str) -> list[str]:
+        return self.frame(
+            "SELECT DISTINCT chunk_id FROM activations WHERE model_id = $m ORDER BY chunk_id", m=model_id
+        )["chunk_id"].tolist()
 
     def activations(self: _HasFrame, model_id: str, layer: int) -> tuple[list[str], np.ndarray]:
         """Chunk ids in order and their activations, (n_chunks, d_model) float32."""

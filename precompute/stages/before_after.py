@@ -1,8 +1,8 @@
 """Steering at the last token before a chunk against steering at its last token, in some of the CoTs that the sweep
 steers.
 
-`geometry.before_after` CoTs take part with all their chunks: those with an anchor before those without, drawn by their
-ids.
+`geometry.before_after` CoTs of the reference set take part with all their chunks: those with an anchor before those
+without, drawn by their ids.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from precompute import models
 from precompute.estimates import Estimate, Quantities
 from precompute.stages import chunks as chunks_stage
 from precompute.stages.cots import shares
-from precompute.steered import by_reader, spans, steered_cots, study_directions, that_apply
+from precompute.steered import by_reader, reference_of, spans, steered_cots, study_directions, that_apply
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "before_after", "CoT"
@@ -120,13 +120,18 @@ def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, list[dict[st
 
 def _drawn(context: Context) -> list[dict[str, Any]]:
     study = context.study
-    importance = anchor_importance(context.store)
-    chunks = context.store.chunks_of([cot["cot_id"] for cot in steered_cots(context)])
-    threshold = study.sweep.anchor_threshold
+    cots = steered_cots(context)
+    chunks, threshold = context.store.chunks_of([cot["cot_id"] for cot in cots]), study.sweep.anchor_threshold
+    importance: dict[str, float | None] = {}
+    known: set[str] = set()
+    for reader in {cot["reader"] for cot in cots}:
+        reference = reference_of(context, reader)
+        importance |= anchor_importance(context.store, reader, reference)
+        known |= {chunk for chunk, steered in reference.items() if steered}
 
     def order(cot: Mapping[str, Any]) -> tuple[bool, int]:
         has_anchor = any((importance.get(chunk["chunk_id"]) or 0) >= threshold for chunk in chunks[cot["cot_id"]])
         return not has_anchor, seed_for(study.seed, NAME, cot["cot_id"])
 
-    readable = [cot for cot in steered_cots(context) if spans(chunks[cot["cot_id"]])]
+    readable = [cot for cot in cots if spans(chunks[cot["cot_id"]]).keys() & known]
     return sorted(readable, key=order)[: study.its_geometry.before_after]

@@ -2,7 +2,7 @@
 without any.
 
 What is dear (eigenpairs of G, its participation ratio, finite random steps) is had at `geometry.spectra` chunks of the
-study: one of each CoT before a second of any, drawn by their ids, so that a CoT more moves few of them.
+reference set: one of each CoT before a second of any, drawn by their ids.
 """
 
 import hashlib
@@ -19,7 +19,15 @@ from precompute import models
 from precompute.estimates import Estimate, Quantities
 from precompute.stages import chunks as chunks_stage
 from precompute.stages.cots import shares
-from precompute.steered import Cot, by_reader, spans, steered_cots, study_directions, that_apply
+from precompute.steered import (
+    Cot,
+    by_reader,
+    reference_of,
+    spans,
+    steered_cots,
+    study_directions,
+    that_apply,
+)
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "geometry", "CoT"
@@ -48,14 +56,16 @@ class Task:
 
 
 def units(context: Context) -> list[Unit]:
-    """One unit a CoT; its tangents follow from all activations of its reader, which are part of its inputs."""
+    """One unit a CoT; its tangents follow from the activations of its reader's reference set, whose digest is part of
+    its inputs.
+    """
     study, wanted = context.study, context.study.geometry
     if wanted is None:
         return []
     cots, layers = steered_cots(context), study.geometry_layers
     readers = sorted({cot["reader"] for cot in cots})
     made = {reader: study_directions(context, reader, layers) for reader in readers}
-    digests = {reader: context.store.activation_digest(reader) for reader in readers}
+    digests = {reader: context.store.reference_digest(reader) for reader in readers}
     chunks, drawn = context.store.chunks_of([cot["cot_id"] for cot in cots]), _spectra(context)
     result, rules = [], chunks_stage.rules(context)
     for cot in cots:
@@ -154,9 +164,12 @@ def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, dict[str, li
 
 def _spectra(context: Context) -> frozenset[str]:
     """Ids of the chunks of which all is measured."""
-    turns = []
-    for rows in context.store.chunks_of([cot["cot_id"] for cot in steered_cots(context)]).values():
-        drawn = sorted((seed_for(context.study.seed, "spectra", chunk), chunk) for chunk in spans(rows))
+    turns, cots = [], steered_cots(context)
+    readers = {cot["reader"] for cot in cots}
+    known = {chunk for reader in readers for chunk, steered in reference_of(context, reader).items() if steered}
+    for rows in context.store.chunks_of([cot["cot_id"] for cot in cots]).values():
+        own = spans(rows).keys() & known
+        drawn = sorted((seed_for(context.study.seed, "spectra", chunk), chunk) for chunk in own)
         turns += [(turn, seed, chunk) for turn, (seed, chunk) in enumerate(drawn)]
     return frozenset(chunk for _, _, chunk in sorted(turns)[: context.study.its_geometry.spectra])
 
@@ -165,9 +178,14 @@ def _tangents(context: Context, model_id: str) -> dict[tuple[str, int], np.ndarr
     from backend.geometry.neighbourhoods import tangent_spaces
 
     result: dict[tuple[str, int], np.ndarray] = {}
+    reference = reference_of(context, model_id)
     for layer in context.study.geometry_layers:
         ids, vectors = context.store.activations(model_id, layer)
-        spaces = tangent_spaces(dict(zip(ids, vectors, strict=True)))
+        known: dict[str, np.ndarray] = {}
+        others: dict[str, np.ndarray] = {}
+        for chunk, vector in zip(ids, vectors, strict=True):
+            (known if chunk in reference else others)[chunk] = vector
+        spaces = tangent_spaces(known, others=others)
         result |= {(chunk, layer): space for chunk, space in spaces.items()}
     return result
 

@@ -252,14 +252,22 @@ def test_importing_it_costs_no_torch():
     )
 
 
-def test_anchors_are_chosen_by_one_convention_for_the_whole_study():
+def test_anchors_are_chosen_by_one_convention_that_of_the_set_or_the_first_that_is_known():
     class Stored:
-        def __init__(self, **by_convention):
-            self.by_convention = by_convention
+        def __init__(self, frozen=None, **by_convention):
+            self.frozen, self.by_convention = frozen, by_convention
+
+        def reference_convention(self, model_id):
+            return self.frozen
 
         def metric_by_chunk(self, metric, conventions):
             return {chunk: value for name in conventions for chunk, value in self.by_convention.get(name, {}).items()}
 
-    assert anchor_importance(Stored(fl={"a": 0.3, "b": None}, published={"b": 9.0, "c": 9.0})) == {"a": 0.3, "b": None}
-    assert anchor_importance(Stored(fl={"a": None}, published={"b": 9.0})) == {"b": 9.0}
-    assert anchor_importance(Stored()) == {}
+    def of(stored, **steered):
+        return anchor_importance(stored, "m", dict.fromkeys("abc", True) | steered)
+
+    both = {"fl": {"a": 0.3, "b": None}, "published": {"b": 9.0, "c": 9.0}}
+    assert of(Stored(**both)) == {"a": 0.3, "b": None} and of(Stored(**both), a=False) == {"b": None}
+    assert of(Stored("published", **both)) == {"b": 9.0, "c": 9.0}
+    assert of(Stored(fl={"a": None}, published={"b": 9.0})) == {"b": 9.0}
+    assert of(Stored()) == {}

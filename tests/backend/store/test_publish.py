@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from contextlib import closing
 
 import duckdb
 import pyarrow as pa
 import pytest
 
-from backend.schema.migrations import WrongSchema
+from backend.schema import migrations
+from backend.schema.migrations import WrongSchema, later_tables
 from backend.schema.tables import SCHEMA_VERSION, TABLES
 from backend.store.publish import is_published, publish
 from backend.store.store import NoStore, Store
@@ -100,6 +102,55 @@ def test_another_schema_is_refused_with_what_to_do(folder, version, advice):
         connection.execute("UPDATE about SET value = ? WHERE name = 'schema_version'", [str(version)])
     with pytest.raises(WrongSchema, match=advice):
         Store(folder.path)
+
+
+def to_schema_6(file) -> None:
+    """The store as it was written before there were reference sets."""
+    with duckdb.connect(str(file)) as connection:
+        for table in ("reference_chunks", "references_in_use"):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute("UPDATE about SET value = '6' WHERE name = 'schema_version'")
+
+
+@pytest.mark.parametrize("portable", [False, True])
+def test_a_store_of_schema_6_opens_as_it_is_and_what_came_in_since_is_empty(tmp_path, portable):
+    study = small_study.make(tmp_path / "small")
+    (generation,) = (study / "generations").glob("*.duckdb")
+    with closing(Store(study)) as store:
+        before = {table: store.whole_table(table) for table in TABLES}
+    to_schema_6(generation)
+    with closing(Store(shutil.copy(generation, tmp_path / "one.duckdb") if portable else study)) as store:
+        assert store.schema_version == 6 and store.older is None
+        assert all(store.whole_table(table).equals(rows) for table, rows in before.items())
+        (model,) = store.frame("SELECT DISTINCT model_id FROM activations")["model_id"]
+        assert store.reference_chunks(model) == {} and store.frozen_sets() == []
+        assert store.reference_digest(model) == store.activation_digest(model)
+        with pytest.raises(duckdb.CatalogException):
+            store.frame("SELECT * FROM nowhere")
+    if not portable:
+        folder = StudyFolder(study)
+        assert not is_published(folder), "the next run publishes it under today's schema"
+        with folder.writing("publish") as writer:
+            assert publish(writer) == []
+        with closing(Store(study)) as store:
+            assert store.schema_version == SCHEMA_VERSION and is_published(folder)
+
+
+def test_a_store_of_schema_6_without_a_table_of_its_own_is_refused(tmp_path):
+    study = small_study.make(tmp_path / "small")
+    (generation,) = (study / "generations").glob("*.duckdb")
+    to_schema_6(generation)
+    with duckdb.connect(str(generation)) as connection:
+        connection.execute("DROP TABLE maps")
+    with closing(Store(study)) as store, pytest.raises(WrongSchema, match="schema version 6, but lacks table maps"):
+        store.whole_table("maps")
+
+
+def test_a_new_table_is_empty_in_a_store_of_before_and_a_new_column_is_not_guessed(monkeypatch):
+    assert later_tables(SCHEMA_VERSION) == () and later_tables(6) == ("reference_chunks", "references_in_use")
+    assert later_tables(5) is later_tables(SCHEMA_VERSION + 1) is None
+    monkeypatch.setitem(migrations.STEPS, 6, lambda table, rows: rows)
+    assert later_tables(6) is None
 
 
 COLUMNS_OF_6 = {"problems": ["difficulty"], "cots": ["prompt_name", "think_close"], "problem_accuracy": ["prompt_name"]}
