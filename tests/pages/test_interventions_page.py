@@ -3,6 +3,7 @@ and bad links.
 """
 
 import io
+import shutil
 import subprocess
 import sys
 import time
@@ -15,11 +16,10 @@ from app.interventions import running
 from app.shared import live
 from backend.store.intervention_queries import Interventions
 from backend.store.progress import Progress, read_progress, write_progress
-from backend.store.store import Store
 from precompute.export import export_duckdb
 from precompute.stages import interventions as stage
-from tests import intervened_study, steerable_study
-from tests.pages.conftest import ROOT, settled, words
+from tests import intervened_study
+from tests.pages.conftest import ROOT, words
 
 SELECTED = {"study": "small", "solved": "2", "source": "numbers", "numbers": "1 2"}
 pytestmark = pytest.mark.usefixtures("no_embedded_model")
@@ -30,9 +30,14 @@ def pair(tmp_path_factory) -> tuple[str, str]:
     return intervened_study.make_pair(tmp_path_factory.mktemp("pair"))
 
 
+@pytest.fixture(scope="module")
+def made(pair, tmp_path_factory) -> Path:
+    return intervened_study.make(tmp_path_factory.mktemp("made") / "small", pair)
+
+
 @pytest.fixture
-def study(pair, tmp_path) -> Path:
-    return intervened_study.make(tmp_path / "small", pair)
+def study(made, tmp_path) -> Path:
+    return shutil.copytree(made, tmp_path / "small")
 
 
 @pytest.fixture
@@ -200,29 +205,6 @@ def test_a_portable_study_is_intervened_on_too_and_without_its_models_the_page_s
 def test_a_study_without_a_dictionary_says_how_to_get_one(opened, whole):
     test = opened("interventions", whole)
     assert "no dictionary of activations" in words(test) and not test.exception
-
-
-def test_a_feature_goes_to_the_steering_page_with_its_unit_and_norm(opened, tiny, tmp_path):
-    study = steerable_study.make(tmp_path / "small", tiny("llama"))
-    name = intervened_study.add_dictionary(study, [tiny("llama").model_id, "m0"], 64)
-    test = opened("interventions", study, study="small", source="numbers", numbers="3")
-    test.selectbox(key="steer_in").set_value(tiny("llama").model_id)
-    test.button(key="open_steering").click().run()
-    chosen = test.session_state["selection"]
-    assert (chosen["direction"], chosen["feature"], chosen["dictionary"], chosen["layer"]) == (
-        "feature",
-        "3",
-        name,
-        "1",
-    )
-    chunk = Store(study).frame("SELECT chunk_id FROM chunks ORDER BY chunk_id LIMIT 2")["chunk_id"][1]
-    test = opened("steering", study, **{**chosen, "chunk": chunk})
-    test = settled(
-        test, lambda t: "In units of the residual stream" in words(t) or "in units of the residual stream" in words(t)
-    )
-    row = intervened_study.weights(64).decoder[0, 3].double() / 0.8
-    assert f"its norm is {float(row.norm()):.3g}, which a code of 1 adds" in words(test)
-    assert f"add +{1.5 * float(row.norm()):.3g} (absolute) of the decoder row of feature 3 at layer 1" in words(test)
 
 
 def test_the_page_costs_no_torch(study):

@@ -13,7 +13,7 @@ from backend.geometry.direction_kinds import DIRECTION_KINDS
 from backend.models import embedded
 from backend.store.experiments import Experiments
 from backend.store.store import Store
-from tests import steerable_study
+from tests import intervened_study, steerable_study
 from tests.backend.geometry.test_direction_kinds import DOUBLED
 from tests.pages.conftest import settled, words
 from tests.registering import registered
@@ -223,3 +223,26 @@ def test_a_text_by_a_model_that_is_not_here_is_steered_by_another_and_marked(ope
     monkeypatch.setattr(live, "choices", lambda models, device: [choice])
     test = open_page(opened, study, direction="random")
     assert "written by somebody/R1-14B" in words(test)
+
+
+def test_a_feature_comes_from_the_interventions_page_with_its_unit_and_norm(opened, tiny, tmp_path):
+    study = steerable_study.make(tmp_path / "small", tiny("llama"))
+    name = intervened_study.add_dictionary(study, [tiny("llama").model_id, "m0"], 64)
+    test = opened("interventions", study, study="small", source="numbers", numbers="3")
+    test.selectbox(key="steer_in").set_value(tiny("llama").model_id)
+    test.button(key="open_steering").click().run()
+    chosen = test.session_state["selection"]
+    assert (chosen["direction"], chosen["feature"], chosen["dictionary"], chosen["layer"]) == (
+        "feature",
+        "3",
+        name,
+        "1",
+    )
+    chunk = Store(study).frame("SELECT chunk_id FROM chunks ORDER BY chunk_id LIMIT 2")["chunk_id"][1]
+    test = opened("steering", study, **{**chosen, "chunk": chunk})
+    test = settled(
+        test, lambda t: "In units of the residual stream" in words(t) or "in units of the residual stream" in words(t)
+    )
+    row = intervened_study.weights(64).decoder[0, 3].double() / 0.8
+    assert f"its norm is {float(row.norm()):.3g}, which a code of 1 adds" in words(test)
+    assert f"add +{1.5 * float(row.norm()):.3g} (absolute) of the decoder row of feature 3 at layer 1" in words(test)
