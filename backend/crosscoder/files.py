@@ -15,7 +15,7 @@ trainer_config.json, latent_df.csv |
 Names, keys and shapes in the folder say which layout it is. What would change the codes and has no place in a
 Dictionary (another architecture, a normalisation of each token, an unknown tensor) is refused, naming file and key:
 nothing is guessed. So is a dictionary of anything but the residual stream at the output of a block: what the files say
-of their place (`backend.models.places`) becomes facts["layer"]. Such files are not to be trusted: nothing in them is
+of their place (`backend.models.hook_points`) becomes facts["layer"]. Such files are not to be trusted: nothing in them is
 run (PyTorch with weights_only, NumPy without pickle), and shapes are checked before values are read.
 
 Layouts whose encoder or decoder has other units are rewritten exactly, in float64 and rounded once:
@@ -46,8 +46,8 @@ from torch import Tensor
 from backend.crosscoder import latent_df
 from backend.crosscoder.dictionary import Dictionary, DictionaryError
 from backend.errors import stands_for_another, words_of
+from backend.models.hook_points import PlaceError, name_of, place_of_folder, place_stated, together
 from backend.models.pickles import refused_object
-from backend.models.places import PlaceError, name_of, place_of_folder, place_stated, together
 
 WEIGHTS, DESCRIPTION = "dictionary.safetensors", "dictionary.json"
 MAX_BYTES = 16 * 2**30  # of all tensors as float32

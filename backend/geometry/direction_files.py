@@ -6,7 +6,7 @@ llama.cpp).
    `backtracking.mean`; a list of vectors is one array.
 3. Its key (`layer_12.mean`, a number alone, `blocks.3.hook_resid_pre`) and what stands beside it (`layer`, `hook_name`,
    `layer_type`, a safetensors header), else the file's own name (layer_12.pt), say of which block's output it is
-   (`backend.models.places`). What is of another place is refused.
+   (`backend.models.hook_points`). What is of another place is refused.
 4. A candidate (d_model,) is a vector. Of one (n_layers, d_model), one row a block, the wanted layer chooses the row.
    One row more may start with the embeddings, as the hidden states of transformers do: then the person chooses the row,
    and row k is the output of block k − 1.
@@ -32,8 +32,8 @@ from typing import Any
 import numpy as np
 
 from backend.errors import AnchorscopeError, stands_for_another, words_of
+from backend.models.hook_points import Place, PlaceError, place_named, place_stated, together
 from backend.models.pickles import refused_object
-from backend.models.places import Place, PlaceError, place_named, place_stated, together
 
 MAX_BYTES = 64 * 2**20
 ENDINGS = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from backend.models.places import PlaceError, place_named, place_of_folder, place_stated
+from backend.models.hook_points import PlaceError, place_named, place_of_folder, place_stated
 
 
 @pytest.mark.parametrize(
