@@ -15,8 +15,8 @@ trainer_config.json, latent_df.csv |
 Names, keys and shapes in the folder say which layout it is. What would change the codes and has no place in a
 Dictionary (another architecture, a normalisation of each token, an unknown tensor) is refused, naming file and key:
 nothing is guessed. So is a dictionary of anything but the residual stream at the output of a block: what the files say
-of their place (`backend.models.hook_points`) becomes facts["layer"]. Such files are not to be trusted: nothing in them is
-run (PyTorch with weights_only, NumPy without pickle), and shapes are checked before values are read.
+of their hook point (`backend.models.hook_points`) becomes facts["layer"]. Such files are not to be trusted: nothing in
+them is run (PyTorch with weights_only, NumPy without pickle), and shapes are checked before values are read.
 
 Layouts whose encoder or decoder has other units are rewritten exactly, in float64 and rounded once:
 - activations less a mean μ, times g:  encoder_bias − g·Σ_m μ_m·encoder_m, decoder_bias + g·μ, scale g;
@@ -46,7 +46,7 @@ from torch import Tensor
 from backend.crosscoder import latent_df
 from backend.crosscoder.dictionary import Dictionary, DictionaryError
 from backend.errors import stands_for_another, words_of
-from backend.models.hook_points import PlaceError, name_of, place_of_folder, place_stated, together
+from backend.models.hook_points import HookPointError, hook_point_of_folder, hook_point_stated, name_of, together
 from backend.models.pickles import refused_object
 
 WEIGHTS, DESCRIPTION = "dictionary.safetensors", "dictionary.json"
@@ -972,27 +972,27 @@ def _facts(weights: _Weights, layout: str, config: Mapping[str, Any], stated: Ma
     """What is kept of a file, with the layer and the words that say it where `stated`, or the names of the folders, say
     it.
 
-    Raises DictionaryError where they say another place than the residual stream at the output of a block.
+    Raises DictionaryError where they say another hook point than the residual stream at the output of a block.
     """
     facts: dict[str, Any] = {"layout": layout, "file": weights.path.name, "config": dict(config)}
     buffer, folders = stated.get("buffer"), weights.path.absolute().parts[:-1]
     near = [
         *(one for one in folders[-8:-4] if "scope" in one.lower()),
         *folders[-4:],
-    ]  # a release stands above revision and place
+    ]  # a release stands above revision and hook point
     try:
-        place = place_stated({**stated, "io": buffer.get("io")} if isinstance(buffer, dict) else stated)
-        if place is None or place.block is None:
-            place = together([one for one in (place, place_of_folder(near)) if one is not None])
-    except PlaceError as error:
+        point = hook_point_stated({**stated, "io": buffer.get("io")} if isinstance(buffer, dict) else stated)
+        if point is None or point.block is None:
+            point = together([one for one in (point, hook_point_of_folder(near)) if one is not None])
+    except HookPointError as error:
         raise DictionaryError(f"{weights.path.parent}: {error}") from error
-    if place is not None:
-        if (fault := place.fault()) is not None:
+    if point is not None:
+        if (fault := point.fault()) is not None:
             raise DictionaryError(
                 f"{weights.path.parent}: {fault}. Only dictionaries of the residual stream after a block can be used."
             )
-        if place.layer is not None:
-            facts |= {"layer": place.layer, "place": f"{place.said} is {place.words}"}
+        if point.layer is not None:
+            facts |= {"layer": point.layer, "place": f"{point.said} is {point.words}"}
     return facts
 
 

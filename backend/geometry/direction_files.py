@@ -6,7 +6,7 @@ llama.cpp).
    `backtracking.mean`; a list of vectors is one array.
 3. Its key (`layer_12.mean`, a number alone, `blocks.3.hook_resid_pre`) and what stands beside it (`layer`, `hook_name`,
    `layer_type`, a safetensors header), else the file's own name (layer_12.pt), say of which block's output it is
-   (`backend.models.hook_points`). What is of another place is refused.
+   (`backend.models.hook_points`). What is of another hook point is refused.
 4. A candidate (d_model,) is a vector. Of one (n_layers, d_model), one row a block, the wanted layer chooses the row.
    One row more may start with the embeddings, as the hidden states of transformers do: then the person chooses the row,
    and row k is the output of block k − 1.
@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from backend.errors import AnchorscopeError, stands_for_another, words_of
-from backend.models.hook_points import Place, PlaceError, place_named, place_stated, together
+from backend.models.hook_points import HookPoint, HookPointError, hook_point_named, hook_point_stated, together
 from backend.models.pickles import refused_object
 
 MAX_BYTES = 64 * 2**20
@@ -90,17 +90,17 @@ class Entry:
 
     key: str
     shape: tuple[int, ...]
-    place: Place | None = None  # where the file says that it is from
-    fault: str | None = None  # why it cannot be used, where it is from another place
+    hook_point: HookPoint | None = None  # where the file says that it is from
+    fault: str | None = None  # why it cannot be used, where it is from another hook point
 
     @property
     def layer(self) -> int | None:
         """The block whose output it is, where the file says so."""
-        return None if self.place is None else self.place.layer
+        return None if self.hook_point is None else self.hook_point.layer
 
     def is_by_block(self, n_layers: int) -> bool:
         """Whether it has a row for each block, or one more; an array whose key names a layer has rows of that layer."""
-        named = place_named(self.key, is_label=True)
+        named = hook_point_named(self.key, is_label=True)
         return (named is None or named.block is None) and _squeezed(self.shape)[0] in (n_layers, n_layers + 1)
 
     def rows(self, d_model: int, n_layers: int) -> dict[int, str]:
@@ -159,7 +159,7 @@ def read_direction(
         key, row = with_row[1], int(with_row[2])
     entry = _entry(found, _chosen(found, key, layer, name))
     chosen = entry.key
-    fault = entry.fault or (None if entry.place is None else entry.place.fault(n_layers))
+    fault = entry.fault or (None if entry.hook_point is None else entry.hook_point.fault(n_layers))
     if fault is not None:
         raise DirectionFileError(f"{name}: {chosen} cannot be used: {fault}.")
     if layer is not None and not 0 <= layer < (n_layers or layer + 1):
@@ -206,7 +206,7 @@ def _row(
         if row is None:
             raise DirectionFileError(f"{said} has {n_rows} vectors of layer {entry.layer}; choose a row, as {key}[0].")
         return row, entry.layer
-    shift = int(entry.place is not None and entry.place.site == "input")  # row k is what enters block k
+    shift = int(entry.hook_point is not None and entry.hook_point.site == "input")  # row k is what enters block k
     if n_layers is not None and n_rows == n_layers + 1:
         if row is None:
             choose = "Choose the row" if layer is None else f"For layer {layer} choose row {layer + 1}"
@@ -251,30 +251,32 @@ class _Found:
 
     arrays: dict[str, np.ndarray]
     said: dict[str, dict[str, Any]]
-    of_file: Place | None = None  # what the file's own name says, for arrays of which nothing in it says anything
+    of_file: HookPoint | None = None  # what the file's own name says, for arrays of which nothing in it says anything
 
 
 def _entry(found: _Found, key: str) -> Entry:
     shape = found.arrays[key].shape
     try:
-        place = _place(found, key) or found.of_file
-    except PlaceError as error:
+        point = _hook_point(found, key) or found.of_file
+    except HookPointError as error:
         return Entry(key, shape, fault=str(error).removesuffix("."))
-    return Entry(key, shape, place, None if place is None else place.fault())
+    return Entry(key, shape, point, None if point is None else point.fault())
 
 
-def _place(found: _Found, key: str) -> Place | None:
+def _hook_point(found: _Found, key: str) -> HookPoint | None:
     """What the key says; where it names no block, or no site, also what stands beside the array or, else, above it."""
-    place, above = place_named(key, is_label=True), key
+    point, above = hook_point_named(key, is_label=True), key
     while above:
         above = above.rpartition(".")[0]
-        stated = place_stated(found.said.get(above, {}))
-        if stated is not None and place is not None and place.block is not None:
-            stated = None if stated.site is None or place.site is not None else Place(None, stated.site, stated.said)
-        place = together([one for one in (place, stated) if one is not None])
-        if place is not None and place.block is not None and place.site is not None:
+        stated = hook_point_stated(found.said.get(above, {}))
+        if stated is not None and point is not None and point.block is not None:
+            stated = (
+                None if stated.site is None or point.site is not None else HookPoint(None, stated.site, stated.said)
+            )
+        point = together([one for one in (point, stated) if one is not None])
+        if point is not None and point.block is not None and point.site is not None:
             break
-    return place
+    return point
 
 
 def _chosen(found: _Found, key: str | None, layer: int | None, name: str) -> str:
@@ -334,9 +336,9 @@ def _read(data: bytes, name: str) -> _Found:
         )
     stem = name.rpartition("/")[2].removesuffix(Path(name).suffix)
     names_block = (
-        named := place_named(stem)
+        named := hook_point_named(stem)
     ) is not None and named.block is not None  # "3.pt" is no layer, "layer_3.pt" is
-    return _Found(arrays, said, place_named(stem, is_label=True) if names_block else None)
+    return _Found(arrays, said, hook_point_named(stem, is_label=True) if names_block else None)
 
 
 def _kind_of(data: bytes, name: str) -> str | None:
@@ -490,7 +492,7 @@ def _leaves(value: Any, key: str, name: str, seen: list[int], depth: int = 0) ->
         seen[0] += len(value)
         yield key, list(value)
     elif isinstance(value, (list, tuple)):
-        for i, inner in enumerate(value):  # a place in a list is no layer
+        for i, inner in enumerate(value):  # a position in a list is no layer
             yield from _leaves(inner, f"{key}.item{i}" if key else f"item{i}", name, seen, depth + 1)
     else:
         yield key, value

@@ -1,4 +1,4 @@
-"""Where in a model something was read, by the names that tools give to places.
+"""Where in a model something was read, by the names that tools give to hook points.
 
 The one reading of such names, for dictionaries, vectors and control vectors.
 
@@ -66,7 +66,7 @@ _WITH_NUMBER = re.compile(
 )
 _SCOPE = re.compile(r"(?:.*-)?L(?P<k>\d{1,4})(?P<site>R|A|M|TC)(?:-\d+x)?")  # Llama Scope's folders
 _REPOSITORY = re.compile(r".*scope.*-(?P<site>res|mlp|att|transcoders)(?:-.*)?")  # Gemma Scope's
-_NAMES = (  # keys whose value is a name of a place, and keys whose value is a block's number
+_NAMES = (  # keys whose value is a name of a hook point, and keys whose value is a block's number
     "hook_name",
     "hook_point",
     "hook_point_in",
@@ -96,12 +96,12 @@ _NUMBERS = (
 _HEADS = ("hook_head_index", "hook_point_head_index")
 
 
-class PlaceError(AnchorscopeError):
-    """A place that is not the residual stream at a layer, or that the model does not have."""
+class HookPointError(AnchorscopeError):
+    """A hook point that is not the residual stream at a layer, or that the model does not have."""
 
 
 @dataclass(frozen=True)
-class Place:
+class HookPoint:
     """What a name says: a block, 0-based, or a site, or both; None is what it does not say."""
 
     block: int | None
@@ -137,8 +137,8 @@ class Place:
         return words
 
 
-def place_named(name: str, *, is_label: bool = False) -> Place | None:
-    """What one name says; None where it says nothing of a place.
+def hook_point_named(name: str, *, is_label: bool = False) -> HookPoint | None:
+    """What one name says; None where it says nothing of a hook point.
 
     A name that people chose for a vector is a label (`is_label`): unknown words in it mean nothing, and a number alone
     is a block's. In the name of a hook or module they are a part of the block, which is not its output.
@@ -167,65 +167,65 @@ def place_named(name: str, *, is_label: bool = False) -> Place | None:
             unknown |= _PLAIN.fullmatch(part) is None
     wrong = [site for site in sites if site not in ("output", "input")]
     if is_label and block is None:  # `attention` may be what the vector is about; `attn_out` is not
-        return Place(None, wrong[0], name) if wrong and "_" in name else None
+        return HookPoint(None, wrong[0], name) if wrong and "_" in name else None
     if wrong:
-        return Place(block, "end" if wrong[0] == "norm" and block is None and len(parts) > 1 else wrong[0], name)
+        return HookPoint(block, "end" if wrong[0] == "norm" and block is None and len(parts) > 1 else wrong[0], name)
     if unknown and not is_label and block is not None:
-        return Place(block, "inside", name)
+        return HookPoint(block, "inside", name)
     if block is None and not sites:
         return None
-    return Place(block, "input" if "input" in sites else "output" if sites else None, name)
+    return HookPoint(block, "input" if "input" in sites else "output" if sites else None, name)
 
 
-def place_of_folder(parts: Iterable[str]) -> Place | None:
+def hook_point_of_folder(parts: Iterable[str]) -> HookPoint | None:
     """What folders, outermost first, say: the innermost that names a block, and the site in its name or one above."""
     found, site, above = None, None, ""
     for part in parts:
         if scope := _SCOPE.fullmatch(part):
-            found = Place(int(scope["k"]), _site(scope["site"], letters=True), part)
+            found = HookPoint(int(scope["k"]), _site(scope["site"], letters=True), part)
         elif repository := _REPOSITORY.fullmatch(part.lower()):
             site, above = _site(repository["site"], letters=True), part
         elif re.fullmatch(r"-?\d+", part):
             continue
-        elif (one := place_named(part, is_label=True)) and one.block is not None:
+        elif (one := hook_point_named(part, is_label=True)) and one.block is not None:
             found = one
         elif _site(part) is not None:
             site, above = _site(part), part
-            found = Place(None, site, part) if site == "embeddings" else found
+            found = HookPoint(None, site, part) if site == "embeddings" else found
     if found is not None and found.site is None and site is not None:
         found = replace(found, site=site, said=f"{above}/{found.said}")
     return found
 
 
-def place_stated(statements: Mapping[str, Any], *, where: str = "") -> Place | None:
+def hook_point_stated(statements: Mapping[str, Any], *, where: str = "") -> HookPoint | None:
     """What a configuration says, by the keys that tools write a hook, a module or a layer under; None for nothing.
 
-    `where` names the configuration. Raises PlaceError where two statements contradict each other.
+    `where` names the configuration. Raises HookPointError where two statements contradict each other.
     """
     where = f"{where}: " if where else ""
     blocks = {key: int(value) for key in _NUMBERS if _is_whole(value := statements.get(key))}
-    found: list[Place] = []
+    found: list[HookPoint] = []
     for key in (*_NAMES, *_NUMBERS):
         value = statements.get(key)
         if isinstance(value, str) and value.strip() and key not in blocks:
-            named = place_named(value.replace("{layer}", str(next(iter(blocks.values()), ""))))
+            named = hook_point_named(value.replace("{layer}", str(next(iter(blocks.values()), ""))))
             if named is not None:
                 found.append(replace(named, said=f"{where}{key} {value[:80]!r}"))
     side = statements.get("io")  # of dictionary_learning's buffer
     if all(one.site is None for one in found) and side in ("in", "in_and_out"):
-        found.append(Place(None, _site(side), f"{where}io {side!r}"))
-    found += [Place(block, None, f"{where}{key} {block}") for key, block in blocks.items()]
+        found.append(HookPoint(None, _site(side), f"{where}io {side!r}"))
+    found += [HookPoint(block, None, f"{where}{key} {block}") for key, block in blocks.items()]
     for key in _HEADS:
         if _is_whole(statements.get(key)):
-            found.append(Place(None, "attention", f"{where}{key} {statements[key]}"))
+            found.append(HookPoint(None, "attention", f"{where}{key} {statements[key]}"))
     for source, target in zip(("hook_name", "hook_point_in", "hf_hook_point_in"), _TARGETS, strict=True):
         if isinstance(out := statements.get(target), str) and out and out != statements.get(source, out):
-            found.append(Place(None, "two", f"{where}{target} {out[:80]!r}"))
+            found.append(HookPoint(None, "two", f"{where}{target} {out[:80]!r}"))
     return together(found)
 
 
-def together(found: Sequence[Place]) -> Place | None:
-    """One place of several statements about it. Raises PlaceError where they contradict each other."""
+def together(found: Sequence[HookPoint]) -> HookPoint | None:
+    """One hook point of several statements about it. Raises HookPointError where they contradict each other."""
     if not found:
         return None
     for one in found:
@@ -236,15 +236,15 @@ def together(found: Sequence[Place]) -> Place | None:
     site = with_site[0].site if with_site else None
     for one in with_block[1:]:
         if one.block != with_block[0].block:
-            raise PlaceError(f"{with_block[0].said} and {one.said} name two blocks; correct one of them.")
+            raise HookPointError(f"{with_block[0].said} and {one.said} name two blocks; correct one of them.")
     for one in with_site[1:]:
         if one.site != site:
-            raise PlaceError(f"{with_site[0].said} and {one.said} name two places; correct one of them.")
+            raise HookPointError(f"{with_site[0].said} and {one.said} name two hook points; correct one of them.")
     block = with_block[0].block if with_block else None
     said = with_site[0].said if with_site else found[0].said
     if with_site and with_site[0].block is None and with_block:
         said += f" with {with_block[0].said.rpartition(': ')[2]}"
-    return Place(block, site, said)
+    return HookPoint(block, site, said)
 
 
 def name_of(layer: int) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from backend.models.hook_points import PlaceError, place_named, place_of_folder, place_stated
+from backend.models.hook_points import HookPointError, hook_point_named, hook_point_of_folder, hook_point_stated
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ from backend.models.hook_points import PlaceError, place_named, place_of_folder,
     ],
 )
 def test_the_name_of_a_hook_or_module_says_which_blocks_output_it_is(name, layer):
-    assert place_named(name).layer == layer and place_named(name).fault() is None
+    assert hook_point_named(name).layer == layer and hook_point_named(name).fault() is None
 
 
 @pytest.mark.parametrize(
@@ -74,18 +74,18 @@ def test_the_name_of_a_hook_or_module_says_which_blocks_output_it_is(name, layer
     ],
 )
 def test_what_is_no_blocks_output_is_told_apart_and_has_no_layer(name, what):
-    assert place_named(name).layer is None and what in place_named(name).fault()
+    assert hook_point_named(name).layer is None and what in hook_point_named(name).fault()
 
 
 def test_a_block_that_the_model_lacks_is_a_fault():
-    assert place_named("blocks.4.hook_resid_pre").fault(4) is None  # the output of the last block
-    assert "the model has 4 blocks, 0 to 3" in place_named("blocks.5.hook_resid_pre").fault(4)
-    assert "the model has 4 blocks, 0 to 3" in place_named("layers.4").fault(4)
+    assert hook_point_named("blocks.4.hook_resid_pre").fault(4) is None  # the output of the last block
+    assert "the model has 4 blocks, 0 to 3" in hook_point_named("blocks.5.hook_resid_pre").fault(4)
+    assert "the model has 4 blocks, 0 to 3" in hook_point_named("layers.4").fault(4)
 
 
 @pytest.mark.parametrize("name", ["", "sae", "v2", "player_9", "arr_0", "overall.mean", "x"])
 def test_a_name_that_says_nothing_of_a_place_is_no_place(name):
-    assert place_named(name) is None and place_named(name, is_label=True) is None
+    assert hook_point_named(name) is None and hook_point_named(name, is_label=True) is None
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ def test_a_name_that_says_nothing_of_a_place_is_no_place(name):
     ],
 )
 def test_of_a_label_that_people_chose_unknown_words_mean_nothing(label, layer):
-    assert place_named(label, is_label=True).layer == layer
+    assert hook_point_named(label, is_label=True).layer == layer
 
 
 def test_a_label_about_attention_is_not_the_output_of_attention():
-    assert place_named("attention", is_label=True) is None
-    assert "the attention of a block" in place_named("attn_out", is_label=True).fault()
+    assert hook_point_named("attention", is_label=True) is None
+    assert "the attention of a block" in hook_point_named("attn_out", is_label=True).fault()
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_label_about_attention_is_not_the_output_of_attention():
     ],
 )
 def test_the_folders_of_published_dictionaries_say_their_layer(folder, layer):
-    assert place_of_folder(folder.split("/")).layer == layer
+    assert hook_point_of_folder(folder.split("/")).layer == layer
 
 
 @pytest.mark.parametrize(
@@ -145,11 +145,11 @@ def test_the_folders_of_published_dictionaries_say_their_layer(folder, layer):
     ],
 )
 def test_the_folders_of_other_places_say_so(folder, what):
-    assert what in place_of_folder(folder.split("/")).fault()
+    assert what in hook_point_of_folder(folder.split("/")).fault()
 
 
 def test_folders_that_say_nothing_are_no_place():
-    assert place_of_folder(["home", "3", "runs", "average_l0_71"]) is None
+    assert hook_point_of_folder(["home", "3", "runs", "average_l0_71"]) is None
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_folders_that_say_nothing_are_no_place():
     ],
 )
 def test_a_configuration_says_its_place_by_the_keys_of_its_tool(statements, layer):
-    assert place_stated(statements).layer == layer
+    assert hook_point_stated(statements).layer == layer
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_configuration_says_its_place_by_the_keys_of_its_tool(statements, laye
     ],
 )
 def test_a_configuration_of_another_place_says_so(statements, what):
-    fault = place_stated(statements, where="cfg.json").fault()
+    fault = hook_point_stated(statements, where="cfg.json").fault()
     assert what in fault and fault.startswith("cfg.json: ")
 
 
@@ -196,9 +196,9 @@ def test_a_configuration_of_another_place_says_so(statements, what):
     ],
 )
 def test_statements_that_contradict_each_other_are_refused(statements):
-    with pytest.raises(PlaceError, match=r"name two .*correct one of them"):
-        place_stated(statements)
+    with pytest.raises(HookPointError, match=r"name two .*correct one of them"):
+        hook_point_stated(statements)
 
 
 def test_a_configuration_that_says_nothing_is_no_place():
-    assert place_stated({"k": 3, "layer": None, "hook_name": ""}) is None and place_stated({}) is None
+    assert hook_point_stated({"k": 3, "layer": None, "hook_name": ""}) is None and hook_point_stated({}) is None
