@@ -1,8 +1,8 @@
 """Names that follow from content, so that the same thing has the same id in every run and nothing is found by position
 or text.
 
-An id is a letter for its kind and a blake2b digest of the canonical JSON of what defines it; a seed is the same digest
-as a number.
+An id is a letter for what it is of, and a blake2b digest of the canonical JSON of what defines it; a seed is the same
+digest as a number.
 """
 
 import hashlib
@@ -15,9 +15,9 @@ def _digest(parts: tuple[Any, ...], size: int) -> bytes:
     return hashlib.blake2b(canonical.encode(), digest_size=size).digest()
 
 
-def stable_id(kind: str, *parts: Any) -> str:
-    """`kind` followed by 12 hexadecimal digits of the digest of `parts` (anything JSON can hold)."""
-    return kind + _digest(parts, 6).hex()
+def stable_id(letter: str, *parts: Any) -> str:
+    """`letter` followed by 12 hexadecimal digits of the digest of `parts` (anything JSON can hold)."""
+    return letter + _digest(parts, 6).hex()
 
 
 def seed_for(*parts: Any) -> int:

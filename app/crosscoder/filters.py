@@ -57,7 +57,7 @@ def filter_controls(rows: pd.DataFrame, dictionary: pd.Series) -> Filters:
             **selection.following("filter_columns", list(filters), _choose_columns, initial="default"),
         )
         for column, given in filters.items():
-            _FILTER_WIDGETS[COLUMNS[column].kind](column, given, rows)
+            _FILTER_WIDGETS[COLUMNS[column].holds](column, given, rows)
         if filters:
             st.button("Clear", on_click=lambda: choose({}), icon=":material/close:", key=keys.of("clear_filters"))
     return filters

@@ -30,7 +30,7 @@ def draw(here: Here, store: Store) -> None:
 
     columns = columns_of(dictionary)
     shown = rows[["feature", *(column for column in columns if column != "feature")]].reset_index(drop=True)
-    words = [column for column in columns if COLUMNS[column].kind == "word"]
+    words = [column for column in columns if COLUMNS[column].holds == "word"]
     shown = shown.assign(
         **{column: [word(value) if isinstance(value, str) else None for value in shown[column]] for column in words}
     )
@@ -54,7 +54,7 @@ def draw(here: Here, store: Store) -> None:
 
 def _column(name: str) -> Any:
     column = COLUMNS[name]
-    if column.kind != "number":
+    if column.holds != "number":
         return st.column_config.TextColumn(column.label, help=column.meaning)
     shape = {"feature": "%d", "frequency": "percent"}.get(name, "%.1f" if name.endswith("_lift") else "%.3f")
     return st.column_config.NumberColumn(column.label, help=column.meaning, format=shape, pinned=name == "feature")

@@ -116,10 +116,10 @@ def _by_rule(dictionary: pd.Series, rows: pd.DataFrame, compares: bool) -> Chose
         return Chosen((), words, "No feature that fires is beyond this NRN." if compares else "No feature fires.")
     if compares:
         among = rows[(rows["frequency"] > 0) & (rows[f"nrn_{norm}"] > above)]
-        kinds = rows.set_index("feature").loc[list(found), "class"].fillna("of unknown class").value_counts()
+        classes = rows.set_index("feature").loc[list(found), "class"].fillna("of unknown class").value_counts()
         st.caption(
             f"{len(found)} of the {len(among):,} that fire and lie beyond it: "
-            + ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+            + ", ".join(f"{n} {name}" for name, n in classes.items())
             + " by NRN and latent scaling together."
         )
     return Chosen(tuple(sorted(found)), words)

@@ -20,7 +20,7 @@ class Column:
     """What is known of a feature, as the table and the filters call it."""
 
     label: str
-    kind: Literal["number", "word", "text"]
+    holds: Literal["number", "word", "text"]
     meaning: str
     compares: bool = False  # unknown in a dictionary of one model
 
@@ -75,7 +75,7 @@ Filters = dict[str, Filter]
 def nothing(column: str) -> Filter:
     """A filter on the column that lets everything pass."""
     filters: Filters = {"number": Between(), "word": (), "text": ""}
-    return filters[COLUMNS[column].kind]
+    return filters[COLUMNS[column].holds]
 
 
 def as_text(filters: Filters) -> str:
@@ -89,7 +89,7 @@ def parse(text: str) -> Filters:
         column, colon, value = part.partition(":")
         if not colon or column not in COLUMNS or column in found:
             raise ValueError(f"no filter: {part!r}")
-        found[column] = _read(COLUMNS[column].kind, value)
+        found[column] = _read(COLUMNS[column].holds, value)
     return found
 
 
@@ -108,14 +108,14 @@ def _written(given: Filter) -> str:
     return "|".join(quote(word, safe="") for word in given) if isinstance(given, tuple) else quote(given, safe="")
 
 
-def _read(kind: str, value: str) -> Filter:
-    if kind == "number":
+def _read(holds: str, value: str) -> Filter:
+    if holds == "number":
         low, dots, high = value.partition("..")
         bounds = [float(bound) if bound else None for bound in (low, high)]
         if not dots or any(bound is not None and not math.isfinite(bound) for bound in bounds):
             raise ValueError(f"no bounds: {value!r}")
         return Between(*bounds)
-    return tuple(unquote(word) for word in value.split("|") if word) if kind == "word" else unquote(value)
+    return tuple(unquote(word) for word in value.split("|") if word) if holds == "word" else unquote(value)
 
 
 def _passes(values: pd.Series, given: Filter) -> pd.Series:

@@ -267,9 +267,9 @@ def pick_decimal(field: Field, label: str, usual: float | None = None, *, step: 
     return value
 
 
-def _limits(field: Field, kind: type[Number]) -> Number:
-    if not isinstance(field.allowed, kind):
-        raise AnchorscopeError(f"The values of {field.name} are not declared as numbers ({kind.__name__}).")
+def _limits(field: Field, numbers: type[Number]) -> Number:
+    if not isinstance(field.allowed, numbers):
+        raise AnchorscopeError(f"The values of {field.name} are not declared as numbers ({numbers.__name__}).")
     return field.allowed
 
 

@@ -915,8 +915,8 @@ def _values(one: Value, other: Value) -> Verdict:
 
 
 def _is_angle_and_temperature(one: Unit, other: Unit) -> bool:
-    kinds = {name for unit in (one, other) for name, _ in unit.dimensions}
-    return kinds == {"radian", "kelvin"} and sympy.pi / 180 in (one.scale, other.scale)
+    measured = {name for unit in (one, other) for name, _ in unit.dimensions}
+    return measured == {"radian", "kelvin"} and sympy.pi / 180 in (one.scale, other.scale)
 
 
 def _either(first: Verdict, second: Callable[[], Verdict]) -> Verdict:
@@ -1006,19 +1006,19 @@ def _named_and_equation(named: Named, equation: Equation) -> Verdict:
 
 
 def _several(one: Several, other: Several) -> Verdict:
-    kinds = {one.brackets, other.brackets}
-    if "names" in kinds:
+    brackets = {one.brackets, other.brackets}
+    if "names" in brackets:
         return _with_names(one, other)
-    if "matrix" in kinds:
+    if "matrix" in brackets:
         return _matrices(one, other)
-    if kinds <= {"", "{}"}:
-        if kinds == {"{}"}:
+    if brackets <= {"", "{}"}:
+        if brackets == {"{}"}:
             one, other = (Several(_distinct(side.items), "{}") for side in (one, other))
         return _in_any_order(one.items, other.items)
-    if "{}" in kinds:
+    if "{}" in brackets:
         return False
     interval = len(one.items) == len(other.items) == 2
-    if len(kinds) == 2 and ((interval and kinds != {"", "()"}) or not kinds <= {"", "()", "[]"}):
+    if len(brackets) == 2 and ((interval and brackets != {"", "()"}) or not brackets <= {"", "()", "[]"}):
         return False
     return _in_order(one.items, other.items)
 

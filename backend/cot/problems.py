@@ -262,9 +262,9 @@ def _asks(record: Any) -> bool:
     )
 
 
-def _even(columns: Mapping[str, Any], kind: type) -> bool:
+def _even(columns: Mapping[str, Any], wanted: type) -> bool:
     return (
-        all(isinstance(column, kind) for column in columns.values())
+        all(isinstance(column, wanted) for column in columns.values())
         and len({len(column) for column in columns.values()}) == 1
     )
 

@@ -45,8 +45,8 @@ def _pair_sums(sample: Sample) -> np.ndarray:
     for problem in range(n_problems):
         own = slice(starts[problem], starts[problem + 1])
         signs_x, signs_y = (np.sign(values[own, None] - values) for values in (sample.x, sample.y))
-        for kind, signs in enumerate((signs_x * signs_y, np.abs(signs_x), np.abs(signs_y))):
-            sums[kind, problem] = np.add.reduceat(signs.sum(0), starts[:-1])
+        for which, signs in enumerate((signs_x * signs_y, np.abs(signs_x), np.abs(signs_y))):
+            sums[which, problem] = np.add.reduceat(signs.sum(0), starts[:-1])
     return sums
 
 

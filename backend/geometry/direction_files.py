@@ -499,9 +499,9 @@ def _leaves(value: Any, key: str, name: str, seen: list[int], depth: int = 0) ->
 
 
 def _are_vectors(values: "list[Any] | tuple[Any, ...]") -> bool:
-    """Whether they are two or more vectors of one length and kind, as of one for each layer."""
-    kinds = {(getattr(one, "dtype", None), tuple(getattr(one, "shape", ()))) for one in values[:_MAX_ENTRIES]}
-    return 2 <= len(values) <= _MAX_ENTRIES and len(kinds) == 1 and len(next(iter(kinds))[1]) == 1
+    """Whether they are two or more vectors of one length and dtype, as of one for each layer."""
+    shapes = {(getattr(one, "dtype", None), tuple(getattr(one, "shape", ()))) for one in values[:_MAX_ENTRIES]}
+    return 2 <= len(values) <= _MAX_ENTRIES and len(shapes) == 1 and len(next(iter(shapes))[1]) == 1
 
 
 class _Bytes:
@@ -522,11 +522,11 @@ class _Bytes:
     def text(self) -> str:
         return self.take(self.number("Q")).decode("utf-8", "replace")
 
-    def value(self, kind: int) -> Any:
+    def value(self, code: int) -> Any:
         """A metadata value; of arrays only that they are there."""
-        if kind == 8:
+        if code == 8:
             return self.text()
-        if kind == 9:
+        if code == 9:
             inner, n = self.number("I"), self.number("Q")
             if inner in _GGUF_SCALARS:
                 self.take(n * _GGUF_SCALARS[inner])
@@ -536,9 +536,9 @@ class _Bytes:
             else:
                 raise _damaged(self._name, f"an array of type {inner}")
             return None
-        if kind not in _GGUF_SCALARS:
-            raise _damaged(self._name, f"a value of type {kind}")
-        return int.from_bytes(self.take(_GGUF_SCALARS[kind]), "little")
+        if code not in _GGUF_SCALARS:
+            raise _damaged(self._name, f"a value of type {code}")
+        return int.from_bytes(self.take(_GGUF_SCALARS[code]), "little")
 
 
 def _gguf(data: bytes, name: str) -> _Parts:
@@ -571,15 +571,15 @@ def _gguf(data: bytes, name: str) -> _Parts:
     if not isinstance(alignment, int) or alignment < 1:
         raise _damaged(name, f"alignment {alignment}")
     start = -(-reader.at // alignment) * alignment
-    for key, shape, kind, offset in infos:
-        if kind not in _GGUF_FLOATS:
+    for key, shape, code, offset in infos:
+        if code not in _GGUF_FLOATS:
             raise DirectionFileError(
-                f"{name}: {key} is of ggml type {kind}; a control vector in F32 or F16 was expected."
+                f"{name}: {key} is of ggml type {code}; a control vector in F32 or F16 was expected."
             )
         reader.at = start + offset
         yield (
             key,
-            np.frombuffer(reader.take(math.prod(shape) * _GGUF_FLOATS[kind].itemsize), _GGUF_FLOATS[kind]).reshape(
+            np.frombuffer(reader.take(math.prod(shape) * _GGUF_FLOATS[code].itemsize), _GGUF_FLOATS[code]).reshape(
                 shape
             ),
         )

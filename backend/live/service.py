@@ -217,22 +217,22 @@ class LiveService:
     def _take(self, message: tuple[Any, ...]) -> _Ticket | None:
         """Books one message of the worker; the ticket if it ended with it."""
         self._heard = time.monotonic()
-        kind, name, payload = message
-        self._is_loading = kind == "loading"
+        word, name, payload = message
+        self._is_loading = word == "loading"
         ticket = self._tickets.get(name[0]) if name else None
         if ticket is None or ticket.state != _RUNNING or ticket.name != name:
             return None
-        if kind == "loading":
+        if word == "loading":
             ticket.doing = payload
-        elif kind == "part":
+        elif word == "part":
             ticket.doing = None
             merge(ticket.result, payload)
-        elif kind == "progress":
+        elif word == "progress":
             ticket.doing, ticket.progress = None, payload
-        elif kind == "done":
+        elif word == "done":
             self._end(ticket, _FINISHED)
             return ticket
-        elif kind == "failed":
+        elif word == "failed":
             ticket.error = payload
             self._end(ticket, _FAILED)
             return ticket

@@ -57,14 +57,14 @@ class Job:
 
 def take(message: tuple[Any, ...], jobs: dict[Hashable, Job], desk: "_Desk") -> None:
     """One message of the service: start a job, or cancel one."""
-    kind, *content = message
-    if kind == "start":
+    word, *content = message
+    if word == "start":
         name, model, request = content
         level = min((job.spent for job in jobs.values()), default=0.0)
         jobs[name] = Job(
             desk.job(name, model, request), 1.0 if isinstance(request, (Codes, Open, Stream)) else _PATIENT, level
         )
-    elif kind == "cancel":
+    elif word == "cancel":
         job = jobs.pop(content[0], None)
         if job is not None:
             job.steps.close()
@@ -74,20 +74,20 @@ def advance(name: Hashable, jobs: dict[Hashable, Job], pipe: Connection) -> None
     """One step of one job."""
     job, began = jobs[name], time.monotonic()
     try:
-        kind, payload = next(job.steps)
+        word, payload = next(job.steps)
         job.spent += job.weight * (time.monotonic() - began)
     except StopIteration:
-        kind, payload = "done", None
+        word, payload = "done", None
     except AnchorscopeError as error:
-        kind, payload = "failed", str(error)
+        word, payload = "failed", str(error)
     except (BrokenPipeError, ConnectionResetError):  # the service is gone
         raise
     except Exception as error:  # whatever one request meets, the others go on
         traceback.print_exc()
-        kind, payload = "failed", _in_words(error)
-    if kind in ("done", "failed"):
+        word, payload = "failed", _in_words(error)
+    if word in ("done", "failed"):
         del jobs[name]
-    pipe.send((kind, name, payload))
+    pipe.send((word, name, payload))
 
 
 def _in_words(error: Exception) -> str:
@@ -155,8 +155,8 @@ class _Desk:
             self._judge = Judge()
         return self._judge
 
-    def say(self, kind: str, name: Hashable | None, payload: Any) -> None:
-        self._pipe.send((kind, name, payload))
+    def say(self, word: str, name: Hashable | None, payload: Any) -> None:
+        self._pipe.send((word, name, payload))
 
     def close(self) -> None:
         if self._judge is not None:

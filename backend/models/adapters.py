@@ -62,15 +62,15 @@ def base_of(adapter: Path) -> tuple[str, str | None]:
     from peft.tuners.tuners_utils import BaseTuner
 
     config = read_json(adapter, CONFIG)
-    kind, drawn = str(config.get("peft_type")).upper(), config.get("init_lora_weights")
-    tuner = next((tuner for known, tuner in PEFT_TYPE_TO_TUNER_MAPPING.items() if known.value == kind), None)
+    method, drawn = str(config.get("peft_type")).upper(), config.get("init_lora_weights")
+    tuner = next((tuner for known, tuner in PEFT_TYPE_TO_TUNER_MAPPING.items() if known.value == method), None)
     if tuner is None:
         raise AdapterError(
             f"{adapter / CONFIG}: peft_type is {config.get('peft_type')!r}, which the installed peft does not know."
         )
     if not issubclass(tuner, BaseTuner):
         raise AdapterError(
-            f"{adapter} is an adapter of kind {kind}, which adds tokens or parts to the model's pass and cannot be"
+            f"{adapter} is an adapter of kind {method}, which adds tokens or parts to the model's pass and cannot be"
             " merged into its weights. Only merged adapters are measured."
         )
     if isinstance(drawn, str) and drawn.lower().startswith(_DRAWN):

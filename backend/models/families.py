@@ -108,9 +108,9 @@ def shares_prefix(config: Any, n_tokens: int | None = None) -> bool:
     """Whether attention is plain causal attention over the whole of a text of `n_tokens`; None:
     however long it grows."""
     window = getattr(config, "sliding_window", None)
-    kinds = getattr(config, "layer_types", None) or ["full_attention" if window is None else "sliding_attention"]
+    attentions = getattr(config, "layer_types", None) or ["full_attention" if window is None else "sliding_attention"]
     fits = window is not None and n_tokens is not None and n_tokens <= window
-    return config.model_type in QUICK and (fits or set(kinds) == {"full_attention"})
+    return config.model_type in QUICK and (fits or set(attentions) == {"full_attention"})
 
 
 def continues_prefix(config: Any) -> bool:

@@ -180,7 +180,7 @@ def _check_weights(file: Path) -> None:
         header = json.loads(head)
         tensors = {name: about for name, about in header.items() if name != "__metadata__"}
         end = 8 + length + max((about["data_offsets"][1] for about in tensors.values()), default=0)
-        kinds = {name: str(about["dtype"]) for name, about in tensors.items()}
+        dtypes = {name: str(about["dtype"]) for name, about in tensors.items()}
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise ModelLoadingError(
             f"{file} is no safetensors file: its header cannot be read. Download it again."
@@ -189,10 +189,10 @@ def _check_weights(file: Path) -> None:
         raise ModelLoadingError(
             f"{file} has {size:,} bytes, but its header says {end:,}: a copy or download broke off. Download it again."
         )
-    odd = sorted(name for name, kind in kinds.items() if name.endswith("weight") and kind not in _FLOATS)
+    odd = sorted(name for name, dtype in dtypes.items() if name.endswith("weight") and dtype not in _FLOATS)
     if odd:
         raise ModelLoadingError(
-            f"{file}: {odd[0]} is stored as {kinds[odd[0]]}, so the weights are quantised ({len(odd)} such). Name the "
+            f"{file}: {odd[0]} is stored as {dtypes[odd[0]]}, so the weights are quantised ({len(odd)} such). Name the "
             "model they were made from, in float32, float16 or bfloat16."
         )
 

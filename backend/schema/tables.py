@@ -55,12 +55,12 @@ class Table:
 
     @property
     def arrow(self) -> pa.Schema:
-        return pa.schema([(name, kind) for name, (kind, _) in self.columns.items()])
+        return pa.schema([(name, dtype) for name, (dtype, _) in self.columns.items()])
 
     @property
     def in_duckdb(self) -> str:
         """The columns of CREATE TABLE."""
-        return ", ".join(f'"{name}" {_IN_DUCKDB[kind]}' for name, (kind, _) in self.columns.items())
+        return ", ".join(f'"{name}" {_IN_DUCKDB[dtype]}' for name, (dtype, _) in self.columns.items())
 
 
 _READ = "SELECT count(*) FROM chunks WHERE token_start IS NOT NULL"  # chunks whose tokens a model has
@@ -1156,7 +1156,7 @@ def as_document() -> str:
             "| column | type | meaning |",
             "| --- | --- | --- |",
         ]
-        lines += [f"| `{column}` | {names[kind]} | {meaning} |" for column, (kind, meaning) in table.columns.items()]
+        lines += [f"| `{column}` | {names[dtype]} | {meaning} |" for column, (dtype, meaning) in table.columns.items()]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 

@@ -323,8 +323,8 @@ def _halved(table: str, rows: pa.Table) -> pa.Table:
 
     Raises NotPacked naming the first row with a value that is unknown or not finite there.
     """
-    for position, (name, (kind, _)) in enumerate(TABLES[table].columns.items()):
-        if kind == VECTOR:
+    for position, (name, (dtype, _)) in enumerate(TABLES[table].columns.items()):
+        if dtype == VECTOR:
             half = rows[name].cast(_HALF)
             lost = np.flatnonzero(~np.isfinite(pc.list_flatten(half).to_numpy()))
             if len(lost):
@@ -364,10 +364,10 @@ def _unit(vectors: pa.ChunkedArray) -> pa.Array:
 def _smallest(rows: pa.Table) -> bytes:
     """A Parquet file of `rows`, each column in the encoding that makes it smallest."""
     chosen: dict[str, str | None] = {}
-    for name, kind in zip(rows.schema.names, rows.schema.types, strict=True):
-        is_list = pa.types.is_list(kind)
+    for name, dtype in zip(rows.schema.names, rows.schema.types, strict=True):
+        is_list = pa.types.is_list(dtype)
         leaf = f"{name}.list.element" if is_list else name
-        encodings = [None, "PLAIN", _ENCODINGS.get(kind.value_type if is_list else kind, "PLAIN")]
+        encodings = [None, "PLAIN", _ENCODINGS.get(dtype.value_type if is_list else dtype, "PLAIN")]
         sizes = {encoding: len(_parquet(rows.select([name]), {leaf: encoding})) for encoding in encodings}
         chosen[leaf] = min(sizes, key=sizes.__getitem__)
     return _parquet(rows, chosen)

@@ -26,10 +26,8 @@ def parsed(raw: bytes | str) -> Any:
         raise ValueError("nested too deeply") from error
 
 
-def record_in(path: Path, kind: type[T]) -> T | None:
-    """The `kind` (a dataclass) that the file holds; None where there is no such file, it cannot be read, or it holds
-    anything else.
-    """
+def record_in(path: Path, of: type[T]) -> T | None:
+    """The dataclass that the file holds; None where there is none, it cannot be read, or it holds anything else."""
     try:
         if not path.is_file():  # a pipe of that name would never end
             return None
@@ -37,13 +35,13 @@ def record_in(path: Path, kind: type[T]) -> T | None:
             raw = file.read(_LARGEST + 1)
     except OSError:
         return None
-    return None if len(raw) > _LARGEST else record(raw, kind)
+    return None if len(raw) > _LARGEST else record(raw, of)
 
 
-def record(raw: bytes | str, kind: type[T]) -> T | None:
+def record(raw: bytes | str, of: type[T]) -> T | None:
     """As `record_in`, of the file's content."""
     try:
-        return TypeAdapter(kind).validate_json(raw, strict=True)
+        return TypeAdapter(of).validate_json(raw, strict=True)
     except ValidationError:
         return None
 

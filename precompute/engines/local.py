@@ -81,7 +81,7 @@ def _collect(crew: Sequence[Any], results: Any) -> Iterator[Made]:
     open_workers = len(crew)
     while open_workers:
         try:
-            kind, value = results.get(timeout=1.0)
+            word, value = results.get(timeout=1.0)
         except queue.Empty:
             dead = [process for process in crew if process.exitcode not in (None, 0)]
             if dead:
@@ -90,9 +90,9 @@ def _collect(crew: Sequence[Any], results: Any) -> Iterator[Made]:
                     " goes on. Lower engine.workers or engine.rows if it happens again."
                 ) from None
             continue
-        if kind == "result":
+        if word == "result":
             yield value
-        elif kind == "end":
+        elif word == "end":
             open_workers -= 1
         else:
             raise WorkerFailed(value)

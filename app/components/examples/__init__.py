@@ -67,5 +67,5 @@ def _example(row: Any, names: Sequence[str], largest: float) -> dict[str, Any]:
 
 @st.cache_resource(show_spinner=False)
 def _component() -> Callable[..., Any]:
-    html, css, js = ((_HERE / f"examples.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
+    html, css, js = ((_HERE / f"examples.{suffix}").read_text(encoding="utf-8") for suffix in ("html", "css", "js"))
     return st.components.v2.component("anchorscope_examples", html=html, css=css, js=js)

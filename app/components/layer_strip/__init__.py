@@ -72,5 +72,5 @@ def layers_of(value: Any, n_layers: int) -> tuple[int, int] | None:
 
 @st.cache_resource(show_spinner=False)
 def _component() -> Callable[..., Any]:
-    html, css, js = ((_HERE / f"layer_strip.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
+    html, css, js = ((_HERE / f"layer_strip.{suffix}").read_text(encoding="utf-8") for suffix in ("html", "css", "js"))
     return st.components.v2.component("anchorscope_layer_strip", html=html, css=css, js=js)

@@ -74,5 +74,5 @@ def strength(value: float, largest: float) -> float | None:
 
 @st.cache_resource(show_spinner=False)
 def _component() -> Callable[..., Any]:
-    html, css, js = ((_HERE / f"reader.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
+    html, css, js = ((_HERE / f"reader.{suffix}").read_text(encoding="utf-8") for suffix in ("html", "css", "js"))
     return st.components.v2.component("anchorscope_reader", html=html, css=css, js=js)

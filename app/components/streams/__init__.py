@@ -66,5 +66,5 @@ def rounded(p: float | None) -> float | None:
 
 @st.cache_resource(show_spinner=False)
 def _component() -> Callable[..., Any]:
-    html, css, js = ((_HERE / f"streams.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
+    html, css, js = ((_HERE / f"streams.{suffix}").read_text(encoding="utf-8") for suffix in ("html", "css", "js"))
     return st.components.v2.component("anchorscope_streams", html=html, css=css, js=js)

@@ -64,5 +64,5 @@ def tinted(tokens: Sequence[str], codes: Mapping[int, float], first: int) -> lis
 
 @st.cache_resource(show_spinner=False)
 def _component() -> Callable[..., Any]:
-    html, css, js = ((_HERE / f"token_text.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
+    html, css, js = ((_HERE / f"token_text.{suffix}").read_text(encoding="utf-8") for suffix in ("html", "css", "js"))
     return st.components.v2.component("anchorscope_token_text", html=html, css=css, js=js)
