@@ -47,6 +47,31 @@ def row(table: str, **known: Any) -> dict[str, Any]:
     return {column: known.get(column) for column in columns}
 
 
+def whole(found: ImportedStudy, name: str) -> ImportedStudy:
+    """What an importer read as the part `name`.
+
+    Raises ImportFormatError for rows that no study can hold: of an unknown table or column, without a part of their
+    key, and chunks that are not the text of their CoT where they say that they stand.
+    """
+    for table, rows in found.tables.items():
+        if table not in TABLES:
+            raise ImportFormatError(f"{name}: its importer gives rows of {table!r}, which is no table of a study.")
+        for one in rows:
+            if one.keys() != TABLES[table].columns.keys():
+                raise ImportFormatError(f"{name}: its importer gives a row of {table} without exactly its columns.")
+            if unknown := [column for column in TABLES[table].key if one[column] is None]:
+                raise ImportFormatError(f"{name}: its importer gives a row of {table} without {', '.join(unknown)}.")
+    texts = {cot["cot_id"]: cot["text"] for cot in found.tables.get("cots", ())}
+    for chunk in found.tables.get("chunks", ()):
+        start, end, text = chunk["char_start"], chunk["char_end"], texts.get(chunk["cot_id"])
+        if text is None or start is None or end is None or text[start:end] != chunk["text"]:
+            raise ImportFormatError(
+                f"{name}: its importer says that chunk {chunk['chunk_index']} stands at [{start}, {end}) of its CoT,"
+                f" whose text there is another; expected {chunk['text']!r:.60}."
+            )
+    return found
+
+
 def by_cots(tables: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str | None, dict[str, list[dict[str, Any]]]]:
     """The rows by the CoT they belong to, None for those of no CoT; models and problems are with each of their CoTs."""
     cots = {cot["cot_id"]: cot for cot in tables["cots"]}

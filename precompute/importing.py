@@ -32,7 +32,7 @@ from backend.importance import metric_registry
 from backend.importance.similarity import similarity
 from backend.store.publish import is_published, publish
 from backend.store.unit_files import StudyFolder, UnitLine, Writer, arrow_rows
-from precompute.checked_json import ImportedStudy, ImportFormatError, Part, by_cots
+from precompute.checked_json import ImportedStudy, ImportFormatError, Part, by_cots, whole
 from precompute.importers import importer
 from precompute.importers.thought_anchors import Together
 from precompute.pipeline import run_row
@@ -67,7 +67,7 @@ def import_folder(
     todo = _missing(target, parts, wanted)
     together = Together({})
     for part in todo:  # all but the rollouts, before anything is written
-        together.add(part, part.read(False))
+        together.add(part, whole(part.read(False), part.name))
     with target.writing(f"import {source}", wait=wait) as writer:
         _split_old(writer, console)
         _retire_replaced(writer, wanted)
@@ -139,7 +139,7 @@ class _Import:
                 where = f"{done} of {len(todo)} CoTs"
                 self._say(where)
                 try:
-                    found = part.read(self.rollouts)
+                    found = whole(part.read(self.rollouts), part.name)
                 except ImportFormatError as fault:
                     self.faults.append(str(fault))
                     self.console.print(f"  {part.name} is left out: {fault}")

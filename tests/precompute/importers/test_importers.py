@@ -8,7 +8,7 @@ import pytest
 from backend.errors import AnchorscopeError
 from backend.store.unit_files import StudyFolder
 from precompute import importers
-from precompute.checked_json import ImportedStudy, ImportFormatError, Part, row
+from precompute.checked_json import ImportedStudy, ImportFormatError, Part, row, whole
 from precompute.importers import IMPORTERS, Importer
 from precompute.importing import import_folder
 from precompute.terminal import console
@@ -68,6 +68,31 @@ def test_what_a_registered_reader_reads_becomes_a_study(tmp_path):
     from backend.store.store import Store
 
     assert Store(tmp_path / "study").cot_index()["cot_id"].tolist() == ["c1"]
+
+
+@pytest.mark.parametrize(
+    ("table", "changed", "said"),
+    [
+        ("chunks", {"chunk_id": None}, "a row of chunks without chunk_id"),
+        ("chunks", {"char_end": None}, r"chunk 0 stands at \[0, None\) of its CoT"),
+        ("chunks", {"text": "Three. "}, r"stands at \[0, 5\) .* expected 'Three. '"),
+        ("chunks", {"cot_id": "c2"}, "whose text there is another"),
+        ("problems", {"extra": 1}, "a row of problems without exactly its columns"),
+        ("thoughts", {}, "'thoughts', which is no table of a study"),
+    ],
+)
+def test_rows_that_no_study_can_hold_are_refused_before_anything_is_written(tmp_path, table, changed, said):
+    (right,) = parts(tmp_path)
+    tables = right.read(True).tables
+    wrong = tables | {table: [one | changed for one in tables.get(table, [{}])]}
+    part = replace(right, read=lambda rollouts: ImportedStudy("one", wrong, []))
+    assert whole(right.read(True), "the one").tables == tables
+    with (
+        registered(IMPORTERS, Importer("one-line", "one line", lambda folder: [part])),
+        pytest.raises(ImportFormatError, match=f"the one: its importer .*{said}"),
+    ):
+        import_folder("one-line", tmp_path, StudyFolder(tmp_path / "study"), wait=False, console=console)
+    assert not (tmp_path / "study").exists()
 
 
 def test_an_unknown_source_is_refused_with_those_that_there_are(tmp_path):
