@@ -412,13 +412,7 @@ TABLES: dict[str, Table] = {
         ("direction_id",),
         {
             "direction_id": (TEXT, "id"),
-            "kind": (
-                TEXT,
-                (
-                    "per_chunk, centered, diff_in_means, random, or eigen (of G at the chunk); live runs: see"
-                    " `experiments`"
-                ),
-            ),
+            "kind": (TEXT, "a kind that a study sweeps, or eigen (of G at the chunk); live runs: see `experiments`"),
             "model_id": (TEXT, "of models"),
             "layer": (INT, "0-based block"),
             "chunk_id": (TEXT, "the chunk it was made from; NULL for directions of the whole study"),

@@ -115,8 +115,8 @@ def test_every_kind_says_whether_a_study_or_a_hand_makes_it_and_every_need_is_a_
         assert how.phrase.format(**dict.fromkeys(how.needs, "x"))
 
 
-def test_only_anchors_are_chosen_by_the_rollouts_that_importance_rests_on():
-    assert kinds_of_importance() == {"diff_in_means"}
+def test_anchors_are_chosen_by_the_rollouts_that_importance_rests_on():
+    assert "diff_in_means" in kinds_of_importance() and "random" not in kinds_of_importance()
 
 
 def test_no_other_module_lists_the_kinds():
