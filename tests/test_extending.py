@@ -211,6 +211,19 @@ def test_a_page_is_added_as_the_page_says(run, scratch, tmp_path, monkeypatch):
     assert list(shown.dataframe[0].value.columns) == ["chunk", "words", "text"]
 
 
+@pytest.mark.parametrize("page", [path.stem for path in PAGES])
+def test_what_a_page_gives_passes_the_lint(page):
+    """What stands in the file that a block goes to is not known here; that functions say their types, mypy asks too."""
+    ruff = [sys.executable, "-m", "ruff"]
+    typed = ["--extend-select", "ANN001,ANN002,ANN003,ANN201,ANN202"]
+    for code in blocks(page):
+        check = [*ruff, "check", "--extend-ignore", "F821", *([] if "def test_" in code else typed)]
+        for command in (check, [*ruff, "format", "--check"]):
+            given = {"input": code, "capture_output": True, "text": True, "cwd": ROOT}
+            found = subprocess.run([*command, "--stdin-filename", f"{page}.py", "-"], **given)
+            assert found.returncode == 0, found.stdout + found.stderr
+
+
 def test_every_page_is_tried():
     assert {path.stem for path in PAGES} == set(re.findall(r'blocks\("([a-z-]+)"\)', Path(__file__).read_text()))
 
