@@ -81,6 +81,7 @@ def test_both_models_of_the_pair_have_rollouts(store):
 
 
 def test_importance_follows_from_the_stored_rollouts(store, study):
+    """After a metric came in, or its rule was raised: `python -m precompute refresh assets/demo`."""
     cot = store.cots_with_importance()[0]
     ids = [chunk["chunk_id"] for chunk in store.chunks_of([cot])[cot]]
     with Judge() as judge:
