@@ -536,11 +536,13 @@ def _sentences(problems: list[Any]) -> list[str]:
     """A line for each; of a list or table with wrong parts, the parts alone, since what is left without them says
     nothing.
     """
-    places = [problem["loc"] for problem in problems]
+    locations = [problem["loc"] for problem in problems]
     return [
         f"  {_sentence(problem)}"
         for problem in problems
-        if not any(place != problem["loc"] and place[: len(problem["loc"])] == problem["loc"] for place in places)
+        if not any(
+            location != problem["loc"] and location[: len(problem["loc"])] == problem["loc"] for location in locations
+        )
     ]
 
 

@@ -219,9 +219,9 @@ def frequency_histogram(features: Frame[Firing], *, chosen: tuple[float, float] 
     fires = features[features["frequency"] > 0]
     if fires.empty:
         return blank("No feature fires on the study's tokens", height=300)
-    places = np.log10(fires["frequency"].to_numpy(dtype=float))
-    first = np.floor(places.min())
-    counts, edges = np.histogram(places, np.linspace(first, 0, n_bins + 1))
+    logs = np.log10(fires["frequency"].to_numpy(dtype=float))
+    first = np.floor(logs.min())
+    counts, edges = np.histogram(logs, np.linspace(first, 0, n_bins + 1))
     figure = _figure(320)
     figure.add_bar(
         x=(edges[:-1] + edges[1:]) / 2,
@@ -235,7 +235,7 @@ def frequency_histogram(features: Frame[Firing], *, chosen: tuple[float, float] 
         low, high = (np.log10(max(bound, 10**first)) for bound in chosen)
         figure.add_vrect(x0=low, x1=high, fillcolor=ACCENT, opacity=0.12, line_width=0)
     decades = np.arange(first, 1)
-    ticks = [f"{10**place:g}" for place in decades]
+    ticks = [f"{10**decade:g}" for decade in decades]
     figure.update_xaxes(title="share of tokens on which it fires, log scale", tickvals=decades, ticktext=ticks)
     figure.update_yaxes(title="features, log scale", type="log", dtick=1, exponentformat="power")
     never = int((features["frequency"] == 0).sum())
@@ -316,7 +316,7 @@ def logit_effects(logits: Frame[LogitEffect], names: dict[str, str]) -> go.Figur
     for number, (model, colour) in enumerate(zip(models, colours, strict=True), start=1):
         rows = logits[logits["model_id"] == model].sort_values("effect")
         labels = [
-            f"{for_plotly(repr(token), limit=24)} ·{place}" for place, token in enumerate(rows["token"])
+            f"{for_plotly(repr(token), limit=24)} ·{line}" for line, token in enumerate(rows["token"])
         ]  # one token may come twice
         figure.add_bar(
             x=rows["effect"],

@@ -70,13 +70,13 @@ def effects(rows: Frame[Pair], labels: Sequence[str]) -> go.Figure:
     if not len(known):
         return blank("No pair has a known rank correlation", height=200)
     shown = known[:_MOST_PAIRS]
-    part, places = rows.iloc[shown], np.arange(len(shown))
+    part, heights = rows.iloc[shown], np.arange(len(shown))
     figure = go.Figure(
         layout={"template": TEMPLATE, "height": 130 + 26 * len(shown), "margin": {"l": 8, "r": 12, "t": 36, "b": 46}}
     )
     null = part["within_null_high"] - part["within_null_low"]
     figure.add_bar(
-        y=places,
+        y=heights,
         x=null,
         base=part["within_null_low"],
         orientation="h",
@@ -93,7 +93,7 @@ def effects(rows: Frame[Pair], labels: Sequence[str]) -> go.Figure:
         some = part[here]
         figure.add_scatter(
             x=some["within"],
-            y=places[here],
+            y=heights[here],
             mode="markers",
             name=f"{name} ({int(here.sum())})",
             customdata=shown[here].tolist(),
@@ -122,7 +122,7 @@ def effects(rows: Frame[Pair], labels: Sequence[str]) -> go.Figure:
         )
     figure.add_scatter(
         x=part["spearman"],
-        y=places,
+        y=heights,
         mode="markers",
         name="ρ over all chunks",
         hoverinfo="skip",
@@ -131,7 +131,7 @@ def effects(rows: Frame[Pair], labels: Sequence[str]) -> go.Figure:
     figure.add_vline(x=0, line={"color": MISSING, "width": 1})
     figure.update_yaxes(
         tickmode="array",
-        tickvals=places.tolist(),
+        tickvals=heights.tolist(),
         ticktext=[for_plotly(labels[k], limit=90, width=90) for k in shown],
         autorange="reversed",
         automargin=True,

@@ -203,19 +203,19 @@ def eigenvalues(values: Sequence[float], *, unit: str) -> go.Figure:
     that are not above 0 have no bar and are counted.
     """
     known = np.asarray(values, float)
-    places = np.flatnonzero(known > 0)
-    if not len(places):
+    ranks = np.flatnonzero(known > 0)
+    if not len(ranks):
         return blank("No leading eigenvalue is above 0", height=160)
     figure = go.Figure(
         layout={"template": TEMPLATE, "height": 190, "margin": {"l": 64, "r": 8, "t": 8, "b": 44}, "bargap": 0.2}
     )
     figure.add_bar(
-        x=places + 1,
-        y=known[places] / 2,
+        x=ranks + 1,
+        y=known[ranks] / 2,
         marker={"color": STEERED, "line": {"width": 0}},
         hovertemplate="steepness along eigenvector %{x}: λ/2 = %{y:.3g}<extra></extra>",
     )
-    lost = len(values) - len(places)
+    lost = len(values) - len(ranks)
     figure.update_xaxes(
         title="leading eigenvalue" + (f" ({lost} not above 0)" if lost else ""), dtick=1 if len(values) <= 16 else 4
     )

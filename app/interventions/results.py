@@ -59,10 +59,10 @@ def grouped(asked: pd.DataFrame, arms: pd.DataFrame) -> list[Group]:
     of `asked`.
     """
     rows: dict[tuple[Any, ...], list[int]] = {}
-    for place, row in enumerate(asked.itertuples()):
+    for line, row in enumerate(asked.itertuples()):
         own = arms[(arms["intervention_id"] == row.intervention_id) & (arms["arm"] == BASE)]
-        rows.setdefault((row.dictionary_id, tuple(row.problems), tuple(sorted(own["arm_id"]))), []).append(place)
-    return [Group(key[0], some := asked.iloc[places], _shown_arms(some, arms)) for key, places in rows.items()]
+        rows.setdefault((row.dictionary_id, tuple(row.problems), tuple(sorted(own["arm_id"]))), []).append(line)
+    return [Group(key[0], some := asked.iloc[lines], _shown_arms(some, arms)) for key, lines in rows.items()]
 
 
 def _shown_arms(asked: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
@@ -229,7 +229,7 @@ def asked(here: Here) -> pd.DataFrame:
     )
 
     def chosen() -> None:
-        picked = [rows["intervention_id"][place] for place in picked_rows(key, len(rows))]
+        picked = [rows["intervention_id"][line] for line in picked_rows(key, len(rows))]
         selection.choose({ASKED: ".".join(picked[:_MOST_SHOWN]) or None})
 
     st.dataframe(

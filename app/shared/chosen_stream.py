@@ -42,17 +42,17 @@ class Stream:
 
 def chosen(store: Store) -> Stream | None:
     """What the selection names, completed by the usual one; None where the study has no model at all."""
-    models, places = store.models(), _in_order(store)
+    models, streams = store.models(), _in_order(store)
     model = _model(store, models)
     layer = _layer(models, model)
     if model is None:
-        model = next((row.model_id for row in places.itertuples() if layer in (None, row.layer)), None)
+        model = next((row.model_id for row in streams.itertuples() if layer in (None, row.layer)), None)
     if model is None:
-        model = next(iter([*places["model_id"], *_writer(store), *models["model_id"][::-1]]), None)
+        model = next(iter([*streams["model_id"], *_writer(store), *models["model_id"][::-1]]), None)
     if layer is None:
-        layer = next((int(row.layer) for row in places.itertuples() if row.model_id == model), None)
-    if layer is None and len(places):
-        layer = int(places["layer"].iloc[0])
+        layer = next((int(row.layer) for row in streams.itertuples() if row.model_id == model), None)
+    if layer is None and len(streams):
+        layer = int(streams["layer"].iloc[0])
     return None if model is None else Stream(model, layer)
 
 
@@ -166,16 +166,16 @@ def _writer(store: Store) -> list[str]:
 
 def _in_order(store: Store) -> pd.DataFrame:
     """The layers that the study has done something at, the usual one first."""
-    places = studies.ask(store.streams)
-    half = (places["n_layers"].astype(float) - 1) / 2
-    return places.assign(
-        unswept=places["n_swept"] == 0,
-        unopened=~places["model_id"].isin(_writer(store)),
-        less_swept=-places["n_swept"],
-        untrained=places["n_dictionaries"] == 0,
-        less_stored=-places["n_stored"],
-        undistilled=places["role"] != "distilled",
-        away=(places["layer"] - half).abs(),
+    streams = studies.ask(store.streams)
+    half = (streams["n_layers"].astype(float) - 1) / 2
+    return streams.assign(
+        unswept=streams["n_swept"] == 0,
+        unopened=~streams["model_id"].isin(_writer(store)),
+        less_swept=-streams["n_swept"],
+        untrained=streams["n_dictionaries"] == 0,
+        less_stored=-streams["n_stored"],
+        undistilled=streams["role"] != "distilled",
+        away=(streams["layer"] - half).abs(),
     ).sort_values(
         ["unswept", "unopened", "less_swept", "untrained", "less_stored", "undistilled", "away", "layer", "model_id"],
         kind="stable",

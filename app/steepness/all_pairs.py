@@ -280,8 +280,8 @@ def pair_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 def open_pair(row: pd.Series) -> None:
     """The scatter of a pair."""
-    place = {DIRECTION: row["kind"], POSITION: row["position"], UNIT: row["unit"]}
-    of_layer = {field: value for field, value in place.items() if value != NONE} | {LAYER: str(row["layer"])}
+    where = {DIRECTION: row["kind"], POSITION: row["position"], UNIT: row["unit"]}
+    of_layer = {field: value for field, value in where.items() if value != NONE} | {LAYER: str(row["layer"])}
     if row["layer"] == NO_LAYER:
         of_layer = {CONVENTION: row["kind"]}
     pair = {one_pair.COLUMN: row["x"], METRIC: f"{row['metric']}:{row['convention']}", MODEL: row["model_id"]}

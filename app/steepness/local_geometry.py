@@ -228,9 +228,9 @@ def _everywhere(store: Store, at: MeasuredAt) -> pd.DataFrame:
     return studies.ask(store.local_geometry_at, **at.named)
 
 
-def swept_and_fisher(store: Store, place: Mapping[str, Any], kind: str) -> pd.DataFrame:
+def swept_and_fisher(store: Store, where: Mapping[str, Any], kind: str) -> pd.DataFrame:
     """One row a chunk: Fisher steepness, |a| and pure square (means over the kind's directions), NULL where unknown."""
-    columns = {name: _values(store, name, kind, place) for name in _DRAWN}
+    columns = {name: _values(store, name, kind, where) for name in _DRAWN}
     rows = columns["steepness"] if len(columns["steepness"]) else columns["fisher_steepness"]
     found = rows[["chunk_id", "number", "text", "below_floor", "n_directions"]]
     for name, values in columns.items():
@@ -238,16 +238,16 @@ def swept_and_fisher(store: Store, place: Mapping[str, Any], kind: str) -> pd.Da
     return found
 
 
-def isotropic_and_random(store: Store, place: Mapping[str, Any], everywhere: pd.DataFrame) -> pd.DataFrame:
+def isotropic_and_random(store: Store, where: Mapping[str, Any], everywhere: pd.DataFrame) -> pd.DataFrame:
     """One row a chunk: tr(G)/2d with its error, and the mean |a| of the swept random directions."""
-    swept = _values(store, "steepness", "random", place)[["chunk_id", "x", "n_directions"]].rename(
+    swept = _values(store, "steepness", "random", where)[["chunk_id", "x", "n_directions"]].rename(
         columns={"x": "steepness"}
     )
     return everywhere.merge(swept, on="chunk_id", how="inner")
 
 
-def _values(store: Store, x: str, kind: str, place: Mapping[str, Any]) -> pd.DataFrame:
-    rows = studies.ask(store.geometry_and_importance, x=x, kind=kind, source="", metric="", convention="", **place)
+def _values(store: Store, x: str, kind: str, where: Mapping[str, Any]) -> pd.DataFrame:
+    rows = studies.ask(store.geometry_and_importance, x=x, kind=kind, source="", metric="", convention="", **where)
     return rows.assign(number=rows["chunk_index"] + 1)
 
 

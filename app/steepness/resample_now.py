@@ -108,8 +108,8 @@ def sizes_of(rollouts: pd.DataFrame, chunks: tuple[str, ...], chunk: str, name: 
     """Numbers of rollouts to look at, evenly on a logarithmic scale up to all there are; none where a side has fewer
     than two.
     """
-    counts, place, compares = rollouts["chunk_id"].value_counts(), chunks.index(chunk), METRICS[name].compares
-    sides = [chunk] + ([chunks[place + 1]] if compares and place + 1 < len(chunks) else [])
+    counts, index, compares = rollouts["chunk_id"].value_counts(), chunks.index(chunk), METRICS[name].compares
+    sides = [chunk] + ([chunks[index + 1]] if compares and index + 1 < len(chunks) else [])
     n = min(int(counts.get(side, 0)) for side in sides)
     if n < 2 or (compares and len(sides) < 2):
         return ()

@@ -88,11 +88,11 @@ def features(embeddings: np.ndarray, positions: Sequence[float], texts: Sequence
 
     `embeddings` is (n, d); `positions` run from 0 (the CoT's first chunk) to 1 (its last).
     """
-    places = np.asarray(positions, dtype=np.float64)
-    near_start, near_end = np.exp(-places / 0.05), np.exp(-(1 - places) / 0.05)
+    shares = np.asarray(positions, dtype=np.float64)
+    near_start, near_end = np.exp(-shares / 0.05), np.exp(-(1 - shares) / 0.05)
     counts = np.array([_counts(text) for text in texts], dtype=np.float64).reshape(len(texts), 9 + len(CUE_WORDS))
     return np.hstack(
-        [np.asarray(embeddings, dtype=np.float64), np.stack([places, places**2, near_start, near_end], axis=1), counts]
+        [np.asarray(embeddings, dtype=np.float64), np.stack([shares, shares**2, near_start, near_end], axis=1), counts]
     )
 
 

@@ -80,14 +80,14 @@ def token_spans(
     within the CoT; a chunk in which no token starts gets an empty span (s == e). Special tokens without text, at either
     end, belong to no chunk. Takes linear time.
     """
-    places = np.asarray(offsets, dtype=np.int64).reshape(-1, 2)
-    with_text = np.flatnonzero(places[:, 1] > places[:, 0])
+    extents = np.asarray(offsets, dtype=np.int64).reshape(-1, 2)
+    with_text = np.flatnonzero(extents[:, 1] > extents[:, 0])
     first, last = (int(with_text[0]), int(with_text[-1]) + 1) if len(with_text) else (0, 0)
-    starts = places[first:last, 0]
+    starts = extents[first:last, 0]
     if np.any(np.diff(starts) < 0):
         where = first + 1 + int(np.flatnonzero(np.diff(starts) < 0)[0])
         raise TokenSpanError(
-            f"token {where} starts at character {int(places[where, 0])}, before the token in front of it; expected the"
+            f"token {where} starts at character {int(extents[where, 0])}, before the token in front of it; expected the"
             " offsets of one tokenisation of the whole text, in order. Tokenise prompt + CoT once, with"
             " return_offsets_mapping=True."
         )

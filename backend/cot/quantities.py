@@ -346,13 +346,13 @@ def _units(words: Iterable[tuple[str, int]]) -> list[Unit] | None:
     readings: list[tuple[Expr, Expr, dict[str, Fraction]]] = [(Integer(1), Integer(0), {})]
     things: set[str] = set()
     words = list(words)
-    sign, ahead, place, measured = 1, 1, 0, 0
-    while place < len(words):
-        word, power = words[place]
-        place += 1
-        following = words[place][0] if place < len(words) else ""
+    sign, ahead, at, measured = 1, 1, 0, 0
+    while at < len(words):
+        word, power = words[at]
+        at += 1
+        following = words[at][0] if at < len(words) else ""
         if word in ("degrees", "degree") and following in ("Celsius", "Fahrenheit", "celsius", "fahrenheit", "C", "F"):
-            word, place = {"c": "degC", "f": "degF"}[following[0].lower()], place + 1
+            word, at = {"c": "degC", "f": "degF"}[following[0].lower()], at + 1
         elif word in ("Celsius", "Fahrenheit", "celsius", "fahrenheit"):
             word = {"c": "degC", "f": "degF"}[word[0].lower()]
         if word in _PER and (word != "a" or (measured and _measure(following))):
@@ -362,7 +362,7 @@ def _units(words: Iterable[tuple[str, int]]) -> list[Unit] | None:
             ahead = _SQUARES[word]
             continue
         if word in ("squared", "cubed"):
-            if place < 2 or not _measure(words[place - 2][0]):
+            if at < 2 or not _measure(words[at - 2][0]):
                 return None  # 2 squared is 4
             continue
         if following in ("squared", "cubed"):

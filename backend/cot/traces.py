@@ -305,7 +305,7 @@ def parts(expression: str, *, fine: bool = False) -> list[str]:
 def _digits(number: int) -> list[int]:
     """A number by its digits that are not 0, with their places: 305 as 300 and 5."""
     text = str(number)
-    return [int(digit) * 10 ** (len(text) - place) for place, digit in enumerate(text, start=1) if digit != "0"]
+    return [int(digit) * 10 ** (len(text) - digits) for digits, digit in enumerate(text, start=1) if digit != "0"]
 
 
 def _product(a: int, b: int) -> list[str]:

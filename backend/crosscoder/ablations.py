@@ -97,14 +97,14 @@ def top_features(
 def target_changes(
     loaded: "LoadedModel",
     dictionary: "Dictionary",
-    place: int,
+    model: int,
     layer: int,
     text: CodedText,
     sets: Sequence[Sequence[int]],
 ) -> Changes:
     """One plain pass of the text up to its last target, and for each set one of the layers above.
 
-    `place`: the model in the dictionary.
+    `model`: its number in the dictionary.
     """
     read = text.token_ids[: max(text.targets)]
     before = [target - 1 for target in text.targets]
@@ -119,7 +119,7 @@ def target_changes(
     own = measured(encoded.normed[before])
     change, removed = np.zeros((len(sets), *own.shape)), np.zeros(len(sets))
     for number, features in enumerate(sets):
-        positions, vectors = taken_out(dictionary, place, text, features, len(read))
+        positions, vectors = taken_out(dictionary, model, text, features, len(read))
         if positions:
             edit = addition(layer, positions, -vectors.to(encoded.normed.device))
             change[number] = measured(encoded.edited([edit], before).normed[0]) - own
@@ -128,14 +128,14 @@ def target_changes(
 
 
 def taken_out(
-    dictionary: "Dictionary", place: int, text: CodedText, features: Sequence[int], n_tokens: int
+    dictionary: "Dictionary", model: int, text: CodedText, features: Sequence[int], n_tokens: int
 ) -> tuple[tuple[int, ...], torch.Tensor]:
     """Where any of the features fires among the first `n_tokens`, and what they add to the model there, (n_positions,
     d) float64.
     """
     fires = np.isin(text.features, list(features)) & (text.positions >= 1) & (text.positions < n_tokens)
     positions, row = np.unique(text.positions[fires], return_inverse=True)
-    decoder = dictionary.decoder[place, text.features[fires]].double() / dictionary.scale[place].double()
+    decoder = dictionary.decoder[model, text.features[fires]].double() / dictionary.scale[model].double()
     added = decoder * torch.from_numpy(text.codes[fires].astype(np.float64))[:, None]
     vectors = torch.zeros(len(positions), dictionary.d_model, dtype=torch.float64).index_add_(
         0, torch.from_numpy(row), added

@@ -61,7 +61,7 @@ def check(store: Store) -> None:
         read(store.path, dictionary_id)
 
 
-def decoder_row(study: Path, dictionary_id: str, *, sha256: str, place: int, feature: int) -> np.ndarray:
+def decoder_row(study: Path, dictionary_id: str, *, sha256: str, model: int, feature: int) -> np.ndarray:
     """(d_model,) float32: one feature's decoder row of one model, as it is stored, in units of scaled activations; read
     without torch.
 
@@ -77,7 +77,7 @@ def decoder_row(study: Path, dictionary_id: str, *, sha256: str, place: int, fea
                 f"{file} is not what the study was made with. Copy it again from where the study came."
             )
         with safe_open(file, framework="np") as weights:
-            return weights.get_slice("decoder")[place, feature].astype(np.float32)
+            return weights.get_slice("decoder")[model, feature].astype(np.float32)
     except FileNotFoundError as error:
         raise DictionaryLost(
             f"{file} cannot be read ({error.strerror}): it travels with the study. Copy it from where it came."

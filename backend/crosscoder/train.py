@@ -215,18 +215,18 @@ class Trainer:
         count = min(len(pre) * own.k, gate.numel())
         # Candidates above most of the last threshold first: sorting all gate values would take longer than everything
         # else.
-        places = (gate > 0.7 * self.threshold).nonzero().squeeze(1)
-        if len(places) < count:
-            places = (gate > 0).nonzero().squeeze(1)
-        if len(places) > count:
-            values, chosen = gate[places].topk(count, sorted=False)
-            places = places[chosen].sort().values
+        fired = (gate > 0.7 * self.threshold).nonzero().squeeze(1)
+        if len(fired) < count:
+            fired = (gate > 0).nonzero().squeeze(1)
+        if len(fired) > count:
+            values, chosen = gate[fired].topk(count, sorted=False)
+            fired = fired[chosen].sort().values
             smallest = values.min().item()
         else:
             smallest = 0.0
         memory = _THRESHOLD_MEMORY if self.done else 0.0
         self.threshold = memory * self.threshold + (1 - memory) * smallest
-        return places // own.n_features, places % own.n_features, f.flatten()[places]
+        return fired // own.n_features, fired % own.n_features, f.flatten()[fired]
 
     def _auxiliary(
         self,

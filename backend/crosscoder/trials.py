@@ -349,8 +349,8 @@ def matched_features(
         for feature in rng.permutation(own):
             distance = np.abs(frequency[free] - frequency[feature])
             near = np.argpartition(distance, nearest - 1)[:nearest] if nearest < len(free) else np.arange(len(free))
-            place = rng.choice(np.sort(near))
-            taken.append(int(free[place]))
-            free = np.delete(free, place)
+            at = rng.choice(np.sort(near))
+            taken.append(int(free[at]))
+            free = np.delete(free, at)
         sets.append(tuple(sorted(taken)))
     return sets

@@ -67,15 +67,13 @@ def _allowed(p: Sequence[float]) -> list[float]:
     """For each p, the largest that it could be with q at most 0.05, the others being what they are."""
     import numpy as np
 
-    places = np.arange(len(p))
-    steps = Q_GRID * (places + 1) / max(len(p), 1)
+    ranks = np.arange(len(p))
+    steps = Q_GRID * (ranks + 1) / max(len(p), 1)
     below = np.searchsorted(np.sort(p), steps, side="right")  # how many p lie at or below each step
-    largest = np.flatnonzero(below - 1 >= places).max(
+    largest = np.flatnonzero(below - 1 >= ranks).max(
         initial=-1
     )  # step that the others reach where the pair itself lies below it
-    above = np.maximum.accumulate(
-        np.where(below >= places, places, -1)
-    )  # likewise, up to each step, where it lies above
+    above = np.maximum.accumulate(np.where(below >= ranks, ranks, -1))  # likewise, up to each step, where it lies above
     reached = [
         largest if largest >= 0 and value <= steps[largest] else above[np.searchsorted(steps, value) - 1] for value in p
     ]

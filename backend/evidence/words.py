@@ -19,7 +19,7 @@ def in_words(
 
     Unknown is said to be so.
     """
-    rank, within, place = evidence.rank, evidence.within, f" ({where})" if where else ""
+    rank, within, there = evidence.rank, evidence.within, f" ({where})" if where else ""
     sample = f"{rank.n} chunks of {rank.n_cots} CoTs of {rank.n_problems} problems"
     if evidence.subset == "away_from_origin":
         sample += ", those near the origin left out"
@@ -29,12 +29,12 @@ def in_words(
             if math.isnan(rank.spearman) and rank.notes
             else ": no CoT has two chunks that differ in both"
         )
-        return f"Whether {x_name} is related to {y_name} here{place} is unknown{why} ({sample})."
+        return f"Whether {x_name} is related to {y_name} here{there} is unknown{why} ({sample})."
     claimed = verdict(evidence)
     opening = {
-        "inverse": f"{x_name} is inversely related to {y_name} here{place}",
-        "direct": f"{x_name} is directly, not inversely, related to {y_name} here{place}",
-        "none": f"No law between {x_name} and {y_name} is shown here{place}",
+        "inverse": f"{x_name} is inversely related to {y_name} here{there}",
+        "direct": f"{x_name} is directly, not inversely, related to {y_name} here{there}",
+        "none": f"No law between {x_name} and {y_name} is shown here{there}",
     }[claimed]
     how = (
         f"within CoTs ρ = {signed(within.rho)}, {_strength(within.rho)}, {_interval(within.low, within.high)}, over"

@@ -152,9 +152,9 @@ def _decoder_row(store: "Store", spec: DirectionSpec, dictionary_id: str, featur
         raise SpecError(
             f"Dictionary {dictionary_id} has {there}; feature {feature} at layer {spec.layer} was asked for."
         )
-    place = models.index(spec.model_id)
-    stored = decoder_row(store.path, dictionary_id, sha256=row["sha256"], place=place, feature=feature)
-    return stored.astype(np.float64) / row["scale"][place]
+    model = models.index(spec.model_id)
+    stored = decoder_row(store.path, dictionary_id, sha256=row["sha256"], model=model, feature=feature)
+    return stored.astype(np.float64) / row["scale"][model]
 
 
 def _study(store: "Store", model_id: str, layer: int) -> dict[str, np.ndarray]:

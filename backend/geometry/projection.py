@@ -305,8 +305,8 @@ def _aligned(
     centred = coordinates - coordinates.mean(0)
     if previous is None:
         return centred, None
-    place = {chunk: i for i, chunk in enumerate(previous.chunk_ids)}
-    common = [(i, place[chunk]) for i, chunk in enumerate(chunk_ids) if chunk in place]
+    index = {chunk: i for i, chunk in enumerate(previous.chunk_ids)}
+    common = [(i, index[chunk]) for i, chunk in enumerate(chunk_ids) if chunk in index]
     if len(common) < 2:
         return centred, None
     here, there = (list(rows) for rows in zip(*common, strict=True))

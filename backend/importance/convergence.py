@@ -91,8 +91,8 @@ def sides(rollouts: pd.DataFrame, chunk_ids: Sequence[str], chunk_id: str, kind:
     """The rollouts of a kind before the chunk, and before the next one: none where there is no next one, or where it
     has none.
     """
-    groups, place = grouped(rollouts), list(chunk_ids).index(chunk_id)
-    following = chunk_ids[place + 1] if place + 1 < len(chunk_ids) else None
+    groups, index = grouped(rollouts), list(chunk_ids).index(chunk_id)
+    following = chunk_ids[index + 1] if index + 1 < len(chunk_ids) else None
     here, after = (groups.get((chunk, kind), Rollouts.none()) for chunk in (chunk_id, following))
     return here, after
 

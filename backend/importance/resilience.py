@@ -74,12 +74,12 @@ def returns(rollouts: pd.DataFrame, chunks: Mapping[str, str], encode: Encode) -
     named = {row: chunks[rollouts.at[row, "chunk_id"]].strip() for row in later}
     found = pd.Series(pd.NA, rollouts.index, dtype="boolean")
     sentences = list(dict.fromkeys([*named.values(), *(sentence for own in later.values() for sentence in own)]))
-    place = {sentence: number for number, sentence in enumerate(sentences)}
+    index = {sentence: number for number, sentence in enumerate(sentences)}
     if not sentences:
         return found
     vectors = np.asarray(encode(sentences), dtype=np.float64)
     for row, own in later.items():
-        cosines = vectors[[place[sentence] for sentence in own]] @ vectors[place[named[row]]]
+        cosines = vectors[[index[sentence] for sentence in own]] @ vectors[index[named[row]]]
         found[row] = bool(
             (cosines >= SIMILARITY_THRESHOLD).any()
         )  # a sentence without a word has cosine NaN, and is not similar

@@ -216,8 +216,8 @@ def _check(request: Resample) -> None:
 def _sources(request: Resample) -> list[str]:
     """The chunks before which rollouts are written: the chunk, and the next one where the metric compares them."""
     ids = [chunk.chunk_id for chunk in request.text.chunks]
-    place = ids.index(request.chunk_id)
-    return ids[place : place + 1 + METRICS[request.metric].compares]
+    index = ids.index(request.chunk_id)
+    return ids[index : index + 1 + METRICS[request.metric].compares]
 
 
 def _add_returns(request: Resample, rollouts: list[dict[str, Any]], chunks: dict[str, str], encode: Encode) -> None:
@@ -275,10 +275,10 @@ def resample_request(
 
     Raises AnchorscopeError.
     """
-    place = store.chunk_place(chunk_id)
-    if place.empty:
+    found = store.chunk_place(chunk_id)
+    if found.empty:
         raise AnchorscopeError(f"The study has no chunk {chunk_id}.")
-    cot_id = place["cot_id"].iloc[0]
+    cot_id = found["cot_id"].iloc[0]
     cot, how = store.cot_to_read(cot_id).iloc[0], _how_the_study_samples(store)
     if how is None or pd.isna(store.cot(cot_id)["seed"].iloc[0]) or cot["token_ids"] is None:
         raise AnchorscopeError(

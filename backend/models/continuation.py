@@ -16,13 +16,13 @@ def continuation_text(tokenizer: Any, prefix: Sequence[int], sampled: Sequence[i
     is decoded with them and taken off again.
     """
     kept = _special_tokens_of(tokenizer, tag)
-    if kept and (place := next((k for k, token in enumerate(sampled) if token in kept), None)) is not None:
-        before, rest = list(sampled[:place]), sampled[place + 1 :]
-        shown = tokenizer.decode([sampled[place]], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    if kept and (at := next((k for k, token in enumerate(sampled) if token in kept), None)) is not None:
+        before, rest = list(sampled[:at]), sampled[at + 1 :]
+        shown = tokenizer.decode([sampled[at]], skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return (
             continuation_text(tokenizer, prefix, before)
             + shown
-            + continuation_text(tokenizer, [*prefix[-_CONTEXT:], *before, sampled[place]], rest, tag=tag)
+            + continuation_text(tokenizer, [*prefix[-_CONTEXT:], *before, sampled[at]], rest, tag=tag)
         )
     tail = list(prefix[-_CONTEXT:])
     alone = tokenizer.decode(tail, skip_special_tokens=True, clean_up_tokenization_spaces=False)

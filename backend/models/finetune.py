@@ -98,8 +98,8 @@ def completion_loss(
     """
     inner = wrapped.base_model.model
     hidden = inner.base_model(input_ids=token_ids[:, :-1], use_cache=False).last_hidden_state
-    place = torch.arange(1, token_ids.shape[1], device=token_ids.device)
-    learned = (place >= n_prompt[:, None]) & (place < lengths[:, None])
+    predicted = torch.arange(1, token_ids.shape[1], device=token_ids.device)
+    learned = (predicted >= n_prompt[:, None]) & (predicted < lengths[:, None])
     logits = inner.get_output_embeddings()(hidden[learned])
     return nn.functional.cross_entropy(logits, token_ids[:, 1:][learned], reduction="sum"), int(learned.sum())
 

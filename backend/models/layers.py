@@ -128,7 +128,7 @@ def _watched(model: "PreTrainedModel", trunk_name: str) -> _Found:
         order = [called for called, _, _ in calls if called.rpartition(".")[0] == path]
         if order != [f"{path}.{number}" for number in range(len(model.get_submodule(path)))]:
             continue
-        last = max(place for place, (called, _, _) in enumerate(calls) if called == order[-1])
+        last = max(number for number, (called, _, _) in enumerate(calls) if called == order[-1])
         stream = residual_of(calls[last][2])
         after: list[str] = []
         beside = {

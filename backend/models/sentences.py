@@ -111,10 +111,10 @@ class SentenceEncoder:
             return layer_norm(x, (d,), norm.weight, norm.bias, norm.eps)
 
         of = model.embeddings
-        places = torch.cat([torch.arange(length).repeat(n) for length, n in runs])
+        positions = torch.cat([torch.arange(length).repeat(n) for length, n in runs])
         hidden = (
             of.word_embeddings.weight[ids]
-            .add_(of.position_embeddings.weight[places])
+            .add_(of.position_embeddings.weight[positions])
             .add_(of.token_type_embeddings.weight[0])
         )
         hidden = normed(hidden, of.LayerNorm)

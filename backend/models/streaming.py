@@ -89,7 +89,7 @@ def stream(
             )
     rows = _rows(loaded, arms, parameters)
     ends = end_tokens(loaded)
-    places = {"base": (0, 1), "changed": (2, 3)}  # (the arm's own row, its shadow)
+    rows_of = {"base": (0, 1), "changed": (2, 3)}  # (the arm's own row, its shadow)
     order = [arms["base"], arms["changed"], arms["changed"], arms["base"]]
     tokens = [arm.token_ids[-1] for arm in order]
     finished: dict[str, str] = {}
@@ -97,7 +97,7 @@ def stream(
         logits = rows.logits(tokens)
         drawn: dict[str, Drawn | None] = {"base": None, "changed": None}
         ended = {}
-        for name, (own, shadow) in places.items():
+        for name, (own, shadow) in rows_of.items():
             if name in finished:
                 continue
             token = next_tokens(logits[own : own + 1], [uniform(seed, step)], parameters)[0]

@@ -68,12 +68,12 @@ def changepoint(
         raise ValueError(f"x must be finite and different, got {list(x)}")
     samples = [np.asarray(values, dtype=np.float64) for values in y_by_x]
     by_x = sorted(
-        (float(place), values[~np.isnan(values)])
-        for place, values in zip(x, samples, strict=True)
+        (float(at), values[~np.isnan(values)])
+        for at, values in zip(x, samples, strict=True)
         if not np.isnan(values).all()
     )
-    places, groups = np.array([place for place, _ in by_x]), [values for _, values in by_x]
-    if len(places) < MIN_X:
+    xs, groups = np.array([at for at, _ in by_x]), [values for _, values in by_x]
+    if len(xs) < MIN_X:
         return None
     pooled = np.concatenate(groups)
     if np.ptp(pooled) == 0:
@@ -96,17 +96,17 @@ def changepoint(
         gaps = explained(np.concatenate(drawn, axis=1)).argmax(-1)
         # The step may lie anywhere in its gap: the interval reaches from the left end of the lowest to the right end of
         # the highest.
-        interval = Interval(bootstrap_percentile(places[gaps]).low, bootstrap_percentile(places[gaps + 1]).high)
+        interval = Interval(bootstrap_percentile(xs[gaps]).low, bootstrap_percentile(xs[gaps + 1]).high)
     edge = starts[gap + 1]
     return Changepoint(
-        x_before=float(places[gap]),
-        x_after=float(places[gap + 1]),
+        x_before=float(xs[gap]),
+        x_after=float(xs[gap + 1]),
         mean_before=float(pooled[:edge].mean()),
         mean_after=float(pooled[edge:].mean()),
         low=interval.low,
         high=interval.high,
         p=(as_much + 1) / (n_permutations + 1),
-        n_x=len(places),
+        n_x=len(xs),
         n=len(pooled),
     )
 

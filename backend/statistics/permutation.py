@@ -49,10 +49,10 @@ def shuffled(frame: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     known = frame["y"].notna().to_numpy()
     rng = np.random.default_rng(seed_for("shuffled", seed))
     cots = pd.factorize(frame["cot_id"])[0][known]
-    dealt, places = np.lexsort((rng.random(len(cots)), cots)), np.argsort(cots, kind="stable")
+    dealt, own = np.lexsort((rng.random(len(cots)), cots)), np.argsort(cots, kind="stable")
     y = frame["y"].to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
     values = y[known]
-    values[places] = values[dealt]
+    values[own] = values[dealt]
     y[known] = values
     return frame.assign(y=y)
 

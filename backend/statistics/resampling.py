@@ -56,8 +56,8 @@ def weighted_spearman(x: np.ndarray, y: np.ndarray, draws: np.ndarray, problems:
 
 def sign_sums(values: np.ndarray, problems: np.ndarray, n_problems: int, *, at: np.ndarray) -> np.ndarray:
     """(n_problems, len(at)): Σ sign(at − v) over the values v of each problem. `values` and `problems` are (n,)."""
-    distinct, place = np.unique(values, return_inverse=True)
-    counts = np.bincount(problems * len(distinct) + place, minlength=n_problems * len(distinct)).reshape(n_problems, -1)
+    distinct, rank = np.unique(values, return_inverse=True)
+    counts = np.bincount(problems * len(distinct) + rank, minlength=n_problems * len(distinct)).reshape(n_problems, -1)
     up_to = np.zeros((n_problems, len(distinct) + 1))
     np.cumsum(counts, axis=1, out=up_to[:, 1:])
     return (

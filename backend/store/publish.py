@@ -99,8 +99,8 @@ def _build(writer: Writer, kept: Kept, building: Path, generation: Path) -> list
 def left_out(folder: StudyFolder, line: UnitLine) -> str:
     """A unit that `publish` found damaged or missing, in words: what it is and what makes it whole."""
     experiment = line.stage == STAGE
-    place = ledger_of(folder.path) if experiment else folder
-    state = "damaged" if all((place.path / file.name).exists() for file in line.files) else "missing"
+    kept_in = ledger_of(folder.path) if experiment else folder
+    state = "damaged" if all((kept_in.path / file.name).exists() for file in line.files) else "missing"
     again = "steer again to have it" if experiment else f"the next `{PRECOMPUTE} run` computes it again"
     return (
         f"{state} unit {line.key} of {line.stage} is left out; {again}, or bring its file back: then it counts as"

@@ -70,19 +70,19 @@ def read_seed_study(folder: Path) -> ImportedStudy:
     }
     tables["models"].append(model)
     chunks_of: list[list[dict[str, Any]]] = []
-    places: dict[str, Node] = {}
+    entries: dict[str, Node] = {}
     for entry in read_json(found[0]).items():
         prompt = entry["prompt"].text()
-        if prompt in places:
-            raise entry["prompt"].fault("every problem once", found=f"the prompt of {places[prompt].place} again")
-        places[prompt] = entry
+        if prompt in entries:
+            raise entry["prompt"].fault("every problem once", found=f"the prompt of {entries[prompt].place} again")
+        entries[prompt] = entry
         chunks_of.append(_read_entry(entry, len(chunks_of), model, tables, warnings))
     if not chunks_of:
         raise ImportFormatError(f"{found[0]} lists no CoT; expected at least one.")
     if tags is not None:
         tables["categories"] = _category_rows(tags, chunks_of, warnings)
     if vectors is not None:
-        by_prompt = dict(zip(places, chunks_of, strict=True))
+        by_prompt = dict(zip(entries, chunks_of, strict=True))
         tables["directions"] = _direction_rows(vectors, model["model_id"], by_prompt, warnings)
     return ImportedStudy(folder.name, tables, warnings)
 

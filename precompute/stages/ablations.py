@@ -67,7 +67,7 @@ class Asked:
 class Task:
     unit_id: str  # what it makes a part of, for each CoT
     dictionary: Path  # its folder
-    place: int  # of the model in it
+    model: int  # its number in the dictionary
     layer: int
     cots: tuple[tuple["CodedText", list[tuple[int, ...]]], ...]  # and what is zeroed in each
 
@@ -127,10 +127,10 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
                 yield Finished(by_id[name], {"feature_ablations": []})
                 continue
             row = rows[dictionary_id]
-            place, folder = codes_stage.models_of(row).index(model_id), folder_of(context.store.path) / dictionary_id
-            pairs = [(cot, here.zeroed(number)) for number, cot in enumerate(here.cots)]
+            number, folder = codes_stage.models_of(row).index(model_id), folder_of(context.store.path) / dictionary_id
+            pairs = [(cot, here.zeroed(turn)) for turn, cot in enumerate(here.cots)]
             tasks += [
-                Task(name, folder, place, row["layer"], tuple(share))
+                Task(name, folder, number, row["layer"], tuple(share))
                 for share in shares(pairs, context.engine.workers, _COTS_A_TASK)
             ]
         found: dict[str, dict[str, Changes]] = {name: {} for name in names}
@@ -153,7 +153,7 @@ def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, "Changes"]]:
 
     dictionary = load(task.dictionary)
     for part, (cot, sets) in zip(task.makes, task.cots, strict=True):
-        yield part, target_changes(loaded, dictionary, task.place, task.layer, cot, sets)
+        yield part, target_changes(loaded, dictionary, task.model, task.layer, cot, sets)
 
 
 def _asked(
@@ -164,14 +164,14 @@ def _asked(
 
     result = {}
     for dictionary_id in sorted({name for name, _ in wanted}):
-        places = {
+        targets_of = {
             cot_id: target_tokens(
                 context.store.token_texts(dictionary_id, cot_id), cot["n_prompt_tokens"], cot["prompt"], cot["text"]
             )
             for cot_id, cot in cots[dictionary_id].items()
         }
         for category in (category for name, category in sorted(wanted) if name == dictionary_id):
-            targets = {cot_id: found[category] for cot_id, found in places.items()}
+            targets = {cot_id: found[category] for cot_id, found in targets_of.items()}
             drawn = drawn_targets(targets, context.study.its_crosscoder.ablation_targets, seed=context.study.seed)
             coded = tuple(
                 CodedText(
@@ -246,7 +246,7 @@ def _rows(
                 effect, interval = math.nan, (math.nan, math.nan)
                 if arm.features:
                     sums = np.array(
-                        [changes.change[place, measure].sum() for changes, place in zip(ordered, where, strict=True)]
+                        [changes.change[row, measure].sum() for changes, row in zip(ordered, where, strict=True)]
                     )
                     clusters = [problems] if control == "features" else [problems, turns]
                     effect, interval = clustered_mean(sums, counts, clusters, seed=context.study.seed)

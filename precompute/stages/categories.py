@@ -51,7 +51,7 @@ def _labeller(context: Context) -> tuple[Any, str]:
 
         def tag(chunks: Sequence[dict[str, Any]]) -> list[Tags]:
             texts = [chunk["text"] for chunk in chunks]
-            return classifier.predict(encoder.encode(texts), _places(chunks), texts)
+            return classifier.predict(encoder.encode(texts), _positions(chunks), texts)
 
         return tag, classifier.source
     from backend.models.loading import load_model
@@ -60,6 +60,6 @@ def _labeller(context: Context) -> tuple[Any, str]:
     return lambda chunks: label_with_chat_model(loaded, [chunk["text"] for chunk in chunks]), f"labeller {loaded.name}"
 
 
-def _places(chunks: Sequence[dict[str, Any]]) -> list[float]:
+def _positions(chunks: Sequence[dict[str, Any]]) -> list[float]:
     """Where each chunk stands in its CoT, 0 for the first and 1 for the last."""
     return [chunk["chunk_index"] / max(chunk["n_chunks"] - 1, 1) for chunk in chunks]

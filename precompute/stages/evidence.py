@@ -53,10 +53,12 @@ def units(context: Context) -> list[Unit]:
     draws = {"n_bootstrap": wanted.n_bootstrap, "n_permutations": wanted.n_permutations, "n_planted": N_PLANTED}
     inputs = {**draws, "seed": context.study.seed, **rules()}
     columns = context.store.geometry_choices()
-    places = columns[["model_id", "layer"]].drop_duplicates().sort_values(["model_id", "layer"]).itertuples(index=False)
+    streams = (
+        columns[["model_id", "layer"]].drop_duplicates().sort_values(["model_id", "layer"]).itertuples(index=False)
+    )
     return [
         Unit(f"{model_id}.{layer}", inputs | {"rows": context.store.evidence_digest(model_id, layer)})
-        for model_id, layer in places
+        for model_id, layer in streams
     ]
 
 

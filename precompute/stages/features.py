@@ -84,8 +84,8 @@ def _of_weights(context: Context, row: Mapping[str, Any], dictionary: "Dictionar
     from backend.crosscoder.readout import nearest, promoted
 
     logits, neighbours = [], []
-    for place, loaded in enumerate(loaded_pair(context.study, row["layer"])):
-        raw = dictionary.decoder[place] / dictionary.scale[place]
+    for model, loaded in enumerate(loaded_pair(context.study, row["layer"])):
+        raw = dictionary.decoder[model] / dictionary.scale[model]
         found = promoted(raw, loaded)
         vocabulary = np.array([loaded.tokenizer.decode([token]) for token in range(len(loaded.tokenizer))], object)
         for side, ids, effects in (
@@ -103,8 +103,8 @@ def _of_weights(context: Context, row: Mapping[str, Any], dictionary: "Dictionar
 def _ranked(shape: np.ndarray, **columns: np.ndarray) -> pd.DataFrame:
     """One row a feature and rank of arrays (n_features, n_ranks)."""
     n_features, n_ranks = shape.shape
-    places = {"feature": np.repeat(np.arange(n_features), n_ranks), "rank": np.tile(np.arange(n_ranks), n_features)}
-    return pd.DataFrame(places | {name: values.reshape(-1) for name, values in columns.items()})
+    ranked = {"feature": np.repeat(np.arange(n_features), n_ranks), "rank": np.tile(np.arange(n_ranks), n_features)}
+    return pd.DataFrame(ranked | {name: values.reshape(-1) for name, values in columns.items()})
 
 
 # What the CoTs say
@@ -174,9 +174,9 @@ def _members(
     for chunk in chunks:
         if (column := _COLUMN.get(("function", tags.get(chunk["chunk_id"], "")))) is not None:
             members[column] += range(chunk["token_start"], chunk["token_end"])
-    for category, places in target_tokens(tokens, cot["n_prompt_tokens"], cot["prompt"], cot["text"]).items():
-        members[_COLUMN["reasoning", category]] += places
-        members[_COLUMN["before_reasoning", category]] += [place - 1 for place in places]
+    for category, positions in target_tokens(tokens, cot["n_prompt_tokens"], cot["prompt"], cot["text"]).items():
+        members[_COLUMN["reasoning", category]] += positions
+        members[_COLUMN["before_reasoning", category]] += [position - 1 for position in positions]
     return members
 
 

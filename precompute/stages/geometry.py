@@ -90,10 +90,10 @@ def estimate(of: Quantities) -> Estimate | None:
     wanted = of.study.geometry
     if wanted is None:
         return None
-    places = len(of.study.geometry_layers) * len(wanted.positions)
+    steered = len(of.study.geometry_layers) * len(wanted.positions)
     each = of.n_directions + wanted.probes + _OTHER_MOVES
-    moves = places * (of.rolled_chunks * each + min(wanted.spectra, of.rolled_chunks) * _SPECTRUM_MOVES)
-    tokens, rows = round(moves * _MOVE * of.lengths.chunk * 0.6), of.rolled_chunks * places * of.n_directions
+    moves = steered * (of.rolled_chunks * each + min(wanted.spectra, of.rolled_chunks) * _SPECTRUM_MOVES)
+    tokens, rows = round(moves * _MOVE * of.lengths.chunk * 0.6), of.rolled_chunks * steered * of.n_directions
     return of.line(NAME, of.rolled_cots, tokens=tokens, by="sweep", gigabytes=rows * 1e-6)
 
 
@@ -115,7 +115,7 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
                     tuple(f"{model_id}.{cot}" for cot in share),
                     tuple((cot, tuple(cots[cot]["token_ids"]), where[cot]) for cot in share),
                     that_apply(made, chunks),
-                    {place: space for place, space in tangents.items() if place[0] in chunks},
+                    {at: space for at, space in tangents.items() if at[0] in chunks},
                     drawn & chunks,
                     study.geometry_layers,
                     wanted.positions,

@@ -77,18 +77,18 @@ def told(notes: Sequence[str]) -> list[str]:
     ]
 
 
-def _sha256(place: Path) -> str:
+def _sha256(path: Path) -> str:
     """Of a file; of a folder, that of the names and contents of its files."""
     try:
-        if not place.is_dir():
-            return hashlib.sha256(place.read_bytes()).hexdigest()
+        if not path.is_dir():
+            return hashlib.sha256(path.read_bytes()).hexdigest()
         digest = hashlib.sha256()
-        for file in sorted(file for file in place.rglob("*") if file.is_file()):
+        for file in sorted(file for file in path.rglob("*") if file.is_file()):
             digest.update(
-                f"{file.relative_to(place).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode()
+                f"{file.relative_to(path).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode()
             )
         return digest.hexdigest()
     except OSError as error:
         raise AnchorscopeError(
-            f"{place} cannot be read ({error.strerror}); [problems] needs a file of problems, or a folder."
+            f"{path} cannot be read ({error.strerror}); [problems] needs a file of problems, or a folder."
         ) from error

@@ -44,7 +44,7 @@ class Coded:
 class Task:
     makes: tuple[str, ...]  # a unit a CoT
     dictionary: Path  # its folder
-    place: int  # of the model in it
+    model: int  # its number in the dictionary
     layer: int
     mean: np.ndarray  # (d_model,): what mean ablation puts in
     cots: tuple[Coded, ...]
@@ -85,14 +85,14 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
             yield Finished(unit, {"spliced_losses": []})
     for (model_id, name), ids in pending.items():
         row, model = rows[name], models.by_id(study)[model_id]
-        place = codes_stage.models_of(row).index(model_id)
+        number = codes_stage.models_of(row).index(model_id)
         mean = store.fitted_means(name)[model_id]
         folder = folder_of(store.path) / name
         tasks = [
             Task(
                 tuple(f"{model_id}.{name}.{cot}" for cot in share),
                 folder,
-                place,
+                number,
                 row["layer"],
                 mean,
                 tuple(
@@ -128,5 +128,5 @@ def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, object]]:
     for unit_id, cot in zip(task.makes, task.cots, strict=True):
         codes = torch.zeros(len(cot.token_ids) - 1, dictionary.n_features)
         codes[torch.from_numpy(cot.positions) - 1, torch.from_numpy(cot.features)] = torch.from_numpy(cot.codes)
-        reconstruction = dictionary.decode(codes)[:, task.place]
+        reconstruction = dictionary.decode(codes)[:, task.model]
         yield unit_id, spliced_losses(loaded, cot.token_ids, cot.n_prompt, task.layer, reconstruction, mean)

@@ -53,7 +53,7 @@ def _example(row: Any, names: Sequence[str], largest: float) -> dict[str, Any]:
         )
         return f"f {number(activation)}" + (f", adds {added}" if added else "")
 
-    place = "no chunk" if pd.isna(row.chunk_index) else f"chunk {int(row.chunk_index) + 1}"
+    chunk = "no chunk" if pd.isna(row.chunk_index) else f"chunk {int(row.chunk_index) + 1}"
     return {
         "tokens": [
             [text, round(float(value) / largest, 4) if largest else 0.0, adds(float(value)) if value else "f 0"]
@@ -61,7 +61,7 @@ def _example(row: Any, names: Sequence[str], largest: float) -> dict[str, Any]:
         ],
         "peak": int(row.position - row.window_start),
         "words": adds(float(row.activation)),
-        "where": f"{place}, token {int(row.position)}, written by {row.written_by}",
+        "where": f"{chunk}, token {int(row.position)}, written by {row.written_by}",
     }
 
 

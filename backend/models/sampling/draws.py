@@ -39,12 +39,12 @@ def next_tokens(logits: Tensor, uniforms: Sequence[float], parameters: SamplingP
     else:
         probabilities = scaled.softmax(-1).gather(-1, ids).double()
     u = torch.tensor(uniforms, dtype=torch.float64, device=logits.device)
-    places, is_open = _invert(probabilities, u, parameters.top_p)
-    tokens = ids.gather(-1, places[:, None])[:, 0]
+    ranks, is_open = _invert(probabilities, u, parameters.top_p)
+    tokens = ids.gather(-1, ranks[:, None])[:, 0]
     if not parameters.top_k and n_candidates < scaled.shape[-1] and bool(is_open.any()):
         every, every_id = scaled[is_open].sort(dim=-1, descending=True, stable=True)
-        places, _ = _invert(every.softmax(-1).double(), u[is_open], parameters.top_p)
-        tokens[is_open] = every_id.gather(-1, places[:, None])[:, 0]
+        ranks, _ = _invert(every.softmax(-1).double(), u[is_open], parameters.top_p)
+        tokens[is_open] = every_id.gather(-1, ranks[:, None])[:, 0]
     return tokens.cpu().tolist()
 
 

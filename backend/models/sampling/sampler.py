@@ -62,7 +62,7 @@ def sampled_in_steps(
     requests = list(requests)
     edits, encoded = edits or {}, encoded or {}
     _check(loaded, sequences, requests, parameters, rows, edits)
-    order = {sequence_id: place for place, sequence_id in enumerate(dict.fromkeys(r.sequence_id for r in requests))}
+    order = {sequence_id: turn for turn, sequence_id in enumerate(dict.fromkeys(r.sequence_id for r in requests))}
     requests.sort(
         key=lambda r: order[r.sequence_id]
     )  # rows of one sequence share matrix products and its encoding's lifetime

@@ -222,11 +222,11 @@ class SharedRows:
         """Residual streams (len(rows), 1, d_model) at `layers_asked` of the next token of `rows`, those of another
         model; NaN for a row that is not read here.
         """
-        here = [place for place, row in enumerate(rows) if row.request.sequence_id in self.prefixes]
+        here = [index for index, row in enumerate(rows) if row.request.sequence_id in self.prefixes]
         if not here:
             return {}
-        for own, place in zip(self.rows, here, strict=True):
-            own.token = rows[place].token
+        for own, index in zip(self.rows, here, strict=True):
+            own.token = rows[index].token
         self._forward()
         found = {}
         for layer, read in self.residuals.items():
@@ -241,13 +241,13 @@ class SharedRows:
         self._place_tokens()
         padding = -len(self.rows) % self.multiple
         tokens = [row.token for row in self.rows] + [self.rows[0].token] * padding
-        places = [row.request.prefix_length - 2 + row.tail_length for row in self.rows]
+        positions = [row.request.prefix_length - 2 + row.tail_length for row in self.rows]
         edits = [self.prefixes[row.request.sequence_id].edits for row in self.rows]
         asked = recording(self.blocks, sorted(self.layers_asked))
-        with self.lock, editing(self.blocks, edits, places, 1, others), asked as self.residuals:
+        with self.lock, editing(self.blocks, edits, positions, 1, others), asked as self.residuals:
             return self.model.base_model(
                 input_ids=self._tensor(tokens)[:, None],
-                position_ids=self._tensor(places + places[:1] * padding)[:, None],
+                position_ids=self._tensor(positions + positions[:1] * padding)[:, None],
                 past_key_values=self,
                 use_cache=True,
             ).last_hidden_state[:, 0]
@@ -289,8 +289,8 @@ class SharedRows:
         self.write_pages = self._tensor([row.pages[-1] for row in self.rows])
         self.write_offsets = self._tensor([(row.tail_length - 1) % PAGE for row in self.rows])
         self.tails.mask[self.write_pages, 0, 0, self.write_offsets] = 0
-        place = {id(row): index for index, row in enumerate(self.rows)}
-        self.page_rows = self._tensor([place[id(owner)] for owner in self.tails.owners])
+        row_of = {id(row): index for index, row in enumerate(self.rows)}
+        self.page_rows = self._tensor([row_of[id(owner)] for owner in self.tails.owners])
         most, filler = max(len(row.pages) for row in self.rows), len(self.tails.owners)
         self.page_table = self._tensor([row.pages + [filler] * (most - len(row.pages)) for row in self.rows])
         members: dict[str, list[int]] = {}
