@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+import streamlit as st
 
 from app.shared import live
 from app.shell import selection, studies
@@ -42,13 +43,14 @@ class Stream:
 
 def chosen(store: Store) -> Stream | None:
     """What the selection names, completed by the usual one; None where the study has no model at all."""
-    models, streams = store.models(), _in_order(store)
+    models, streams = studies.ask(store.models), _in_order(store)
     model = _model(store, models)
     layer = _layer(models, model)
     if model is None:
         model = next((row.model_id for row in streams.itertuples() if layer in (None, row.layer)), None)
     if model is None:
-        model = next(iter([*streams["model_id"], *_writer(store), *models["model_id"][::-1]]), None)
+        writer = _writer(store, selection.get("cot"))
+        model = next(iter([*streams["model_id"], *writer, *models["model_id"][::-1]]), None)
     if layer is None:
         layer = next((int(row.layer) for row in streams.itertuples() if row.model_id == model), None)
     if layer is None and len(streams):
@@ -129,7 +131,7 @@ def _words(store: Store, stream: Stream, *, other: Stream) -> str:
     layer = "no layer" if stream.layer is None else f"layer {stream.layer}"
     if stream.model == other.model:
         return layer
-    names = store.models().set_index("model_id")["name"]
+    names = studies.ask(store.models).set_index("model_id")["name"]
     return f"{layer} of {short(names.get(stream.model, 'a model of this machine'))}"
 
 
@@ -159,18 +161,24 @@ def _layer(models: pd.DataFrame, model: str | None) -> int | None:
     return None
 
 
-def _writer(store: Store) -> list[str]:
-    """The model that wrote the chain that is open; none where none is."""
-    return list(store.cot_to_read(cot)["model_id"]) if (cot := selection.get("cot")) else []
+def _writer(store: Store, cot: str | None) -> list[str]:
+    """The model that wrote a chain; none where there is no such chain."""
+    return [] if cot is None else list(store.cot_to_read(cot)["model_id"])
 
 
 def _in_order(store: Store) -> pd.DataFrame:
     """The layers that the study has done something at, the usual one first."""
-    streams = studies.ask(store.streams)
+    return _ordered(store, str(store.generation), store.published_at, selection.get("cot"))
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _ordered(_store: Store, generation: str, published_at: str, cot: str | None) -> pd.DataFrame:
+    """Asked several times in every run of a page: remembered for the generation and the chain that is open."""
+    streams = _store.streams()
     half = (streams["n_layers"].astype(float) - 1) / 2
     return streams.assign(
         unswept=streams["n_swept"] == 0,
-        unopened=~streams["model_id"].isin(_writer(store)),
+        unopened=~streams["model_id"].isin(_writer(_store, cot)),
         less_swept=-streams["n_swept"],
         untrained=streams["n_dictionaries"] == 0,
         less_stored=-streams["n_stored"],

@@ -69,7 +69,8 @@ def rerun() -> NoReturn:
 
 def values() -> dict[str, str]:
     """All that is selected, in one order."""
-    return {name: _state()[name] for name in FIELDS if name in _state()}
+    state = _state()
+    return {name: state[name] for name in FIELDS if name in state}
 
 
 def get(field: Field | str) -> str | None:

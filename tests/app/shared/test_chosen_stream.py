@@ -27,9 +27,12 @@ def study(monkeypatch):
         rows = rows.assign(role=["base" if model == "b" else "distilled" for model in rows["model_id"]])
         monkeypatch.setattr(selection.st, "session_state", {})
         monkeypatch.setattr(chosen_stream.studies, "ask", lambda question, **_: question())
+        chosen_stream._ordered.clear()
         monkeypatch.setattr(chosen_stream.live, "steerable", lambda _: [SimpleNamespace(model_id="here")])
         selection.choose(**({"cot": "c"} if writer else {}), **selected)
         return SimpleNamespace(
+            generation="",
+            published_at="",
             models=lambda: MODELS.assign(n_layers=n_layers),
             streams=lambda: rows,
             cot_to_read=lambda _: pd.DataFrame({"model_id": [writer]}),
