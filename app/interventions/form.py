@@ -119,7 +119,7 @@ def _by_rule(dictionary: pd.Series, rows: pd.DataFrame, compares: bool) -> Chose
         classes = rows.set_index("feature").loc[list(found), "class"].fillna("of unknown class").value_counts()
         st.caption(
             f"{len(found)} of the {len(among):,} that fire and lie beyond it: "
-            + ", ".join(f"{n} {name}" for name, n in classes.items())
+            + ", ".join(f"{n} {of_class}" for of_class, n in classes.items())
             + " by NRN and latent scaling together."
         )
     return Chosen(tuple(sorted(found)), words)
