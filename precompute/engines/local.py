@@ -128,6 +128,9 @@ def _worker(work: Work, todo: Any, results: Any, model: ModelSpec | None, thread
         results.put(
             ("failed", words or f"A worker process failed, which is a fault of ours:\n{traceback.format_exc()}")
         )
+    results.close()
+    results.join_thread()  # all that was said has left
+    os._exit(0)  # without taking the interpreter down, during which DuckDB's binding prints a list of what it still holds
 
 
 def _end_with_parent() -> None:
