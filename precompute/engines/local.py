@@ -130,7 +130,7 @@ def _worker(work: Work, todo: Any, results: Any, model: ModelSpec | None, thread
         )
     results.close()
     results.join_thread()  # all that was said has left
-    os._exit(0)  # without taking the interpreter down, during which DuckDB's binding prints a list of what it still holds
+    os._exit(0)  # an interpreter that is taken down lets DuckDB print a page of what it still holds
 
 
 def _end_with_parent() -> None:
