@@ -83,13 +83,13 @@ def nearest(rows: torch.Tensor, n: int = 10) -> tuple[np.ndarray, np.ndarray]:
     """(D, n) indices of the rows with the largest cosines, a row itself left out, and those cosines; NaN where a row is
     zero or there are no more others.
     """
-    unit = nn.functional.normalize(rows.float(), dim=1)
+    normed = nn.functional.normalize(rows.float(), dim=1)
     is_zero = rows.norm(dim=1) == 0
     n_others = min(n, len(rows) - 1)
     indices, cosines = np.zeros((len(rows), n), np.int64), np.full((len(rows), n), np.nan)
     for first in range(0, len(rows), _BLOCK):
         block = slice(first, first + _BLOCK)
-        found = linear(unit[block], unit)
+        found = linear(normed[block], normed)
         found[:, is_zero] = -torch.inf
         found[is_zero[block]] = -torch.inf
         found[torch.arange(len(found)), first + torch.arange(len(found))] = -torch.inf

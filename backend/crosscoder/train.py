@@ -131,8 +131,8 @@ class Trainer:
             loss += (penalty / n * (codes.values * norms.sum(1)[codes.columns]).sum()).item()
             back += penalty / n * norms.sum(1)[codes.columns]
             sums = torch.zeros(own.n_features, device=a.device).index_add_(0, codes.columns, codes.values)
-            unit = self.decoder.view(own.n_features, own.n_models, own.width) / norms.clamp_min(1e-12)[:, :, None]
-            d_decoder += (penalty / n * sums[:, None, None] * unit).view_as(d_decoder)
+            normed = self.decoder.view(own.n_features, own.n_models, own.width) / norms.clamp_min(1e-12)[:, :, None]
+            d_decoder += (penalty / n * sums[:, None, None] * normed).view_as(d_decoder)
         inward = codes.with_values(back)
         d_encoder = inward.transposed_times(a)
         d_bias = torch.zeros(own.n_features, device=a.device).index_add_(0, codes.columns, back)

@@ -157,8 +157,8 @@ def _layer_norm(
         raise NoRule("norms over several dimensions")
     centred = x - x.mean(-1, keepdim=True)
     scale = (centred[:1].square().mean(-1, keepdim=True) + eps).rsqrt()
-    unit = centred[:1] * scale
-    new = (centred - unit * (centred * unit).mean(-1, keepdim=True)) * scale
+    normed = centred[:1] * scale
+    new = (centred - normed * (centred * normed).mean(-1, keepdim=True)) * scale
     if weight is not None:
         new *= weight
     new[:1] = nn.functional.layer_norm(x[:1], shape, weight, bias, eps)
