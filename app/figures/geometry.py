@@ -3,7 +3,7 @@ chunk and after it.
 """
 
 from collections.abc import Sequence
-from typing import NotRequired, TypedDict
+from typing import NotRequired, Protocol, TypedDict, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -147,11 +147,22 @@ def on_and_off_manifold(rows: Frame[OnAndOff], *, unit: str, selected: str | Non
     return _finish(figure, x_title, y_title, facts)
 
 
-def finite_steps(chunk: pd.Series) -> go.Figure:
+class FiniteSteps(Protocol):
+    """A row of `local_geometry`, as far as it is about finite steps along random directions."""
+
+    epsilons: Sequence[float] | None
+    random_kl: Sequence[float] | None  # nats
+    n_random: int
+    noise_floor: float | None
+    isotropic_steepness: float | None
+    unit: str  # of beta
+
+
+def finite_steps(chunk: FiniteSteps) -> go.Figure:
     """Mean KL over random directions at finite ε, log-binned, against the exact limit tr(G)/2d · ε², with the noise
     floor.
 
-    `chunk` is a row of `local_geometry`. Hollow: at or below the floor.
+    Hollow: at or below the floor.
     """
     if not _is_list(chunk.epsilons) or not _is_list(chunk.random_kl):
         return blank("No finite steps along random directions were made at this chunk", height=300)
@@ -159,7 +170,7 @@ def finite_steps(chunk: pd.Series) -> go.Figure:
     drawn = steps[steps["kl"] > 0]
     if drawn.empty:
         return blank("Every KL along the random directions is 0 or unknown", height=300)
-    floor = chunk.noise_floor if pd.notna(chunk.noise_floor) else -np.inf
+    floor = -np.inf if chunk.noise_floor is None or pd.isna(chunk.noise_floor) else chunk.noise_floor
     figure = go.Figure(layout={"template": TEMPLATE, "height": 340, "margin": {"l": 64, "r": 12, "t": 48, "b": 48}})
     figure.add_scatter(
         x=drawn["epsilon"],
@@ -175,7 +186,7 @@ def finite_steps(chunk: pd.Series) -> go.Figure:
         customdata=drawn["n"],
         hovertemplate="ε = %{x:.3g}, KL = %{y:.3g} nats<br>%{customdata} magnitudes in the bin<extra></extra>",
     )
-    if pd.notna(chunk.isotropic_steepness):
+    if chunk.isotropic_steepness is not None and pd.notna(chunk.isotropic_steepness):
         figure.add_scatter(
             x=drawn["epsilon"],
             y=chunk.isotropic_steepness * drawn["epsilon"] ** 2,
@@ -377,5 +388,5 @@ def _per_beta(unit: str) -> str:
     return f"nats per β² (β in {unit_words(unit)})"
 
 
-def _is_list(value: object) -> bool:
+def _is_list(value: Sequence[float] | None) -> TypeGuard[Sequence[float]]:
     return isinstance(value, (list, tuple, np.ndarray)) and len(value) > 0

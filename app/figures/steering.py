@@ -5,7 +5,7 @@ to.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -31,13 +31,40 @@ def kl_at(beta: float, betas: np.ndarray, kl: np.ndarray) -> float:
     return float(np.interp(beta, betas, kl, left=math.nan, right=math.nan))
 
 
-def kl_curve(curve: Mapping[str, Any], *, beta: float, controls: Mapping[str, Any] | None) -> go.Figure:
+class Fit(TypedDict):
+    """a·β² + b·β + c through the curve; unknown is None."""
+
+    a: float | None
+    b: float | None
+    c: float | None
+    r2: float | None
+
+
+class MeasuredKL(TypedDict, total=False):
+    """KL(β) of an intervention, as far as it is measured."""
+
+    betas: Sequence[float]
+    kl: Sequence[float | None]  # nats, mean over the chunk's tokens
+    n_tokens: int | None
+    unit: str  # of beta
+    fit: Fit | None
+    noise_floor: float | None
+
+
+class ControlsKL(TypedDict):
+    """KL(β) along `k` random directions of the same norm."""
+
+    betas: Sequence[float]
+    kl: Sequence[Sequence[float | None]]
+    k: int
+
+
+def kl_curve(curve: MeasuredKL, *, beta: float, controls: ControlsKL | None) -> go.Figure:
     """KL(β) of the intervention, with the current β, its mirror image and 0 marked, over the band of the random
     directions.
 
-    `curve` has `betas`, `kl` (mean over the chunk's `n_tokens` tokens), `unit`, `fit` (a, b, c, r2, or None) and
-    `noise_floor`; `controls` has `betas` and `kl`, one curve for each of `k` directions of the same norm. Points at or
-    below the floor are hollow. The KL at a β that was not measured is read off the line between its neighbours.
+    Points at or below the floor are hollow. The KL at a β that was not measured is read off the line between its
+    neighbours.
     """
     measured, values = np.asarray(curve.get("betas") or [], dtype=float), np.asarray(curve.get("kl") or [], dtype=float)
     finite = np.isfinite(values) if len(values) == len(measured) else np.zeros(len(measured), dtype=bool)
@@ -105,11 +132,12 @@ def _add_band(figure: go.Figure, band: Band, *, k: int) -> None:
     )
 
 
-def _add_fit(figure: go.Figure, fit: Mapping[str, float | None] | None, betas: np.ndarray) -> None:
-    terms = [] if fit is None else [term for name in "abc" if (term := fit[name]) is not None and math.isfinite(term)]
-    if fit is None or len(terms) < 3:
+def _add_fit(figure: go.Figure, fit: Fit | None, betas: np.ndarray) -> None:
+    if fit is None:
         return
-    a, b, c = terms
+    a, b, c = (math.nan if term is None else term for term in (fit["a"], fit["b"], fit["c"]))
+    if not (math.isfinite(a) and math.isfinite(b) and math.isfinite(c)):
+        return
     fine = np.linspace(betas[0], betas[-1], 121)
     r2 = "" if fit["r2"] is None or math.isnan(fit["r2"]) else f", R² = {fit['r2']:.2f}"
     figure.add_scatter(
@@ -276,21 +304,39 @@ def _verdict(verdicts: pd.Series) -> bool | None:
     return bool(known.any()) if len(known) else None
 
 
-def accuracy_by_arm(summaries: Mapping[str, Mapping[str, Any]]) -> go.Figure:
+class Quantity(TypedDict):
+    """A quantity of samples with its 95 % interval; unknown is None."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: NotRequired[int]
+
+
+class ArmSummary(TypedDict):
+    """What became of an arm's continuations."""
+
+    n: int
+    n_judged: int
+    n_correct: int
+    accuracy: Quantity
+
+
+def accuracy_by_arm(summaries: Mapping[str, ArmSummary]) -> go.Figure:
     """Share of the judged continuations that are correct, with Wilson's interval: one point an arm, beside it "correct
     / judged".
 
     `summaries` are those of `outcomes.arm_summary`. An arm in which none was judged keeps its line, without a point.
     """
     arms = [arm for arm in _ARMS if arm in summaries]
-    judged = [arm for arm in arms if summaries[arm]["accuracy"]["value"] is not None]
+    judged = {arm: share for arm in arms if (share := summaries[arm]["accuracy"]["value"]) is not None}
     if not judged:
         return blank("No accuracy is known: no continuation was judged", height=160)
     figure = go.Figure(
         layout={"template": TEMPLATE, "height": 110 + 48 * len(arms), "margin": {"l": 8, "r": 16, "t": 16, "b": 46}}
     )
     if "base" in judged and len(judged) > 1:
-        base = summaries["base"]["accuracy"]["value"]
+        base = judged["base"]
         figure.add_shape(
             type="line",
             x0=base,
@@ -299,17 +345,17 @@ def accuracy_by_arm(summaries: Mapping[str, Mapping[str, Any]]) -> go.Figure:
             y1=len(arms) - 0.5,
             line={"color": MISSING, "width": 1.5, "dash": "dot"},
         )
-    found = [summaries[arm]["accuracy"] for arm in judged]
     figure.add_scatter(
-        x=[quantity["value"] for quantity in found],
+        x=list(judged.values()),
         y=[arms.index(arm) for arm in judged],
         mode="markers+text",
         text=[f"{summaries[arm]['n_correct']} / {summaries[arm]['n_judged']}" for arm in judged],
         textposition=[
-            "top center" if 0.1 < q["value"] < 0.9 else "top right" if q["value"] <= 0.1 else "top left" for q in found
+            "top center" if 0.1 < share < 0.9 else "top right" if share <= 0.1 else "top left"
+            for share in judged.values()
         ],
         marker={"size": 10, "color": [{"base": MISSING, "random": CONTROL}.get(arm, STEERED) for arm in judged]},
-        error_x=_interval_bars(found),
+        error_x=_interval_bars([summaries[arm]["accuracy"] for arm in judged]),
         hovertemplate="accuracy %{x:.2f}<br>%{text} correct<extra></extra>",
         showlegend=False,
     )
@@ -326,12 +372,12 @@ def accuracy_by_arm(summaries: Mapping[str, Mapping[str, Any]]) -> go.Figure:
     return figure
 
 
-def _arm_label(arm: str, summary: Mapping[str, Any]) -> str:
+def _arm_label(arm: str, summary: ArmSummary) -> str:
     missing = summary["n"] - summary["n_judged"]
     return _ARMS[arm] + (f"<br>{missing} of {summary['n']} not judged" if missing else "")
 
 
-def _interval_bars(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _interval_bars(found: Sequence[Quantity]) -> dict[str, Any]:
     """Plotly's error bars; a quantity without an interval has no bar."""
     ends = [(q["value"], q["low"], q["high"]) for q in found]
     return {
@@ -353,36 +399,50 @@ class Panel:
     """One quantity along β."""
 
     name: str  # as on the axis
-    found: list[Mapping[str, Any]]  # value, low, high, n at each β; the value is None where it is not known
+    found: list[Quantity]  # at each β
 
     @property
     def n_unknown(self) -> int:
         return sum(quantity["value"] is None for quantity in self.found)
 
 
-_PANELS = (
-    ("kl", "KL, nats"),
-    ("accuracy", "accuracy"),
-    ("length", "length, tokens"),
-    ("degenerate_share", "degenerate"),
-)
+class Dose(TypedDict):
+    """What the continuations under one β came to; `kl` is that on the chunk's own tokens."""
+
+    beta: float
+    kl: float | None
+    accuracy: Quantity
+    length: Quantity
+    degenerate_share: Quantity
+
+
+class StepAlong(TypedDict):
+    """A changepoint along β: between which two it lies, its 95 % interval and its p."""
+
+    x_before: float
+    x_after: float
+    low: float | None
+    high: float | None
+    p: float
+
+
 _NOTCH = {"color": "rgba(128,128,128,0.25)", "width": 5}  # β = 0: wide and pale, so that the interval there is seen
-_STEPS = {"n_tokens": ("length", "length steps"), "repetition": ("degenerate_share", "repetition steps")}
+_STEPS = {"n_tokens": ("length, tokens", "length steps"), "repetition": ("degenerate", "repetition steps")}
 
 
-def dose_panels(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
+def dose_panels(rows: Sequence[Dose]) -> list[Panel]:
     """What each panel shows of the rows of `outcomes.dose_response`: KL, accuracy, length and the degenerate share."""
-    panels = []
-    for key, name in _PANELS:
-        panels.append(
-            Panel(name, [{"value": row[key], "low": None, "high": None} if key == "kl" else row[key] for row in rows])
-        )
-    return panels
+    return [
+        Panel("KL, nats", [{"value": row["kl"], "low": None, "high": None} for row in rows]),
+        Panel("accuracy", [row["accuracy"] for row in rows]),
+        Panel("length, tokens", [row["length"] for row in rows]),
+        Panel("degenerate", [row["degenerate_share"] for row in rows]),
+    ]
 
 
 def dose_response(
-    rows: Sequence[Mapping[str, Any]],
-    changepoints: Mapping[str, Mapping[str, float | None] | None],
+    rows: Sequence[Dose],
+    changepoints: Mapping[str, StepAlong | None],
     *,
     unit: str | None = None,
 ) -> go.Figure:
@@ -421,17 +481,17 @@ def dose_response(
             _note(figure, f"{panel.name.partition(',')[0]} unknown at {where} β", row=number, x=1)
     for row in (2, 4):
         figure.update_yaxes(range=[-0.06, 1.06], tickformat=".0%", row=row, col=1)
-    keys = [key for key, _ in _PANELS]
-    for quantity, (key, words) in _STEPS.items():
+    names = [panel.name for panel in panels]
+    for quantity, (name, words) in _STEPS.items():
         if (step := changepoints.get(quantity)) is not None:
-            _add_step(figure, step, words, row=keys.index(key) + 1)
+            _add_step(figure, step, words, row=names.index(name) + 1)
     margin = 0.04 * (max(betas) - min(betas)) or 1
     figure.update_xaxes(range=[min(betas) - margin, max(betas) + margin], tickvals=betas, zeroline=False)
     figure.update_xaxes(title=f"β ({unit_words(unit)})" if unit else "β", row=len(panels), col=1)
     return figure
 
 
-def _dose_hover(name: str, beta: float, quantity: Mapping[str, Any]) -> str:
+def _dose_hover(name: str, beta: float, quantity: Quantity) -> str:
     if quantity["value"] is None:
         return ""
     interval = "" if quantity["low"] is None else f" [{quantity['low']:.3g}, {quantity['high']:.3g}]"
@@ -439,10 +499,9 @@ def _dose_hover(name: str, beta: float, quantity: Mapping[str, Any]) -> str:
     return f"β = {_signed(beta)}<br>{name}: {quantity['value']:.3g}{interval}{n}"
 
 
-def _add_step(figure: go.Figure, step: Mapping[str, float | None], words: str, *, row: int) -> None:
+def _add_step(figure: go.Figure, step: StepAlong, words: str, *, row: int) -> None:
     """The line of a changepoint, strong where p ≤ 0.05, and what it says."""
     before, after, p = step["x_before"], step["x_after"], step["p"]
-    assert before is not None and after is not None and p is not None  # of a step that was found
     colour = ACCENT if p <= 0.05 else MISSING
     low, high = step["low"], step["high"]
     if low is not None and math.isfinite(low):

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from app.components.reader import reader
-from app.figures.steering import kl_curve
+from app.figures.steering import ControlsKL, MeasuredKL, kl_curve
 from app.shared import chosen_chain, chosen_chunk, chosen_stream, live, typed_text
 from app.shared.chosen_chunk import CHUNK, ChosenChunk
 from app.shared.chosen_stream import MODEL
@@ -342,10 +342,17 @@ def curve(study: Path, subject: Subject, choice: Choice, plan: Plan) -> None:
             return
         results = run.results or {}
         if results.get("kl"):
-            shown = {**results, "noise_floor": floor}
+            shown: MeasuredKL = {
+                "betas": results["betas"],
+                "kl": results["kl"],
+                "unit": results.get("unit", "rms"),
+                "n_tokens": results.get("n_tokens"),
+                "fit": results.get("fit"),
+                "noise_floor": floor,
+            }
             band = results.get("controls") or None
             if len(betas) > 1:
-                found = {"betas": results["betas"], "kl": band, "k": len(band)} if band else None
+                found: ControlsKL | None = {"betas": results["betas"], "kl": band, "k": len(band)} if band else None
                 st.plotly_chart(
                     kl_curve(shown, beta=now, controls=found), key=keys.of("kl_curve"), config={"displayModeBar": False}
                 )
