@@ -1,8 +1,10 @@
 """Worker processes: results come as they are made, failures come with the worker's words,
 and nothing is left running."""
 
+import atexit
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +31,17 @@ def die(loaded, task):
 def linger(loaded, task):
     yield os.getpid()
     time.sleep(60)
+
+
+def last_words(loaded, task):
+    """Two tasks, each in a worker of its own: the slow one gives the other the time to end."""
+    atexit.register(Path(task, "said").touch)
+    Path(task, "begun").touch()
+    while len(list(Path(task).parent.glob("*/begun"))) < 2:
+        time.sleep(0.01)
+    if task.endswith("slow"):
+        time.sleep(1)
+    yield task
 
 
 @pytest.fixture
@@ -62,6 +75,14 @@ def test_leaving_early_ends_the_workers(spec):
     results.close()
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
+
+
+def test_a_worker_that_is_done_says_nothing_more(tmp_path):
+    tasks = [tmp_path / name for name in ("quick", "slow")]
+    for task in tasks:
+        task.mkdir()
+    assert sorted(Local(workers=2).run(last_words, list(map(str, tasks)), model=None)) == list(map(str, tasks))
+    assert not list(tmp_path.glob("*/said"))
 
 
 def test_no_task_needs_no_worker():
