@@ -6,6 +6,7 @@ step.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from backend.errors import AnchorscopeError
 from backend.registry import Registry
@@ -102,8 +103,8 @@ def rules() -> dict[str, dict[str, int]]:
 _PER_BETA = "nats per β²"
 
 
-def _shipped(name: str, label: str, unit: str, meaning: str, source: Source, value: str = "", **how: object) -> None:
-    register(GeometryColumn(name, label, unit, meaning, source, value or name, rule=0, **how))  # type: ignore[arg-type]
+def _shipped(name: str, label: str, unit: str, meaning: str, source: Source, value: str = "", **how: Any) -> None:
+    register(GeometryColumn(name, label, unit, meaning, source, value or name, rule=0, **how))
 
 
 _shipped(
