@@ -233,14 +233,20 @@ def pack(
 @app.command()
 def refresh(
     folder: Annotated[Path, typer.Argument(help="a pack, such as assets/demo; it is replaced")],
-    stages: Annotated[str, typer.Option(help="which to compute anew, with commas")] = "importance,resilience,evidence",
+    stages: Annotated[str, typer.Option(help="which to compute, with commas")] = "importance,resilience,evidence",
+    study: Annotated[
+        Path | None, typer.Option(help="a study file that asks for more than what the pack's last run stored")
+    ] = None,
 ) -> None:
-    """Compute derived stages of a pack anew from its own stored rows, with the study that its last run stored, and pack
-    it again.
+    """Compute stages of a pack, anew or for the first time, from its own stored rows, and pack it again. Stopped, the
+    same command goes on.
     """
     from precompute.refresh import refresh as refresh_pack
+    from precompute.study import load_study
 
-    changed = refresh_pack(folder, [name.strip() for name in stages.split(",") if name.strip()], console)
+    wanted = None if study is None else load_study(study)
+    names = [name.strip() for name in stages.split(",") if name.strip()]
+    changed = refresh_pack(folder, names, console, study=wanted)
     console.print(f"{folder}: the files of {', '.join(changed) or 'no table'} changed.")
 
 

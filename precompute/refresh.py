@@ -1,15 +1,20 @@
-"""A pack whose derived tables are computed anew from its own stored rows: what a changed rule says of them. No language
-model is needed, and nothing is sampled; the stage resilience embeds sentences of stored rollouts.
+"""A pack whose tables are computed anew, or for the first time, from its own stored rows: what a changed rule says of
+them, and what a stage that came in since adds. Nothing that was sampled is sampled again.
 
-1. The pack is unpacked into a portable file in a scratch folder.
-2. Each stage asked for lists its units of the study that the last run stored, and computes them all. The tables that it
-   fills are emptied first; stages that fill one table are asked for together, so that none loses the rows of another.
-3. The pack gets the new tables and one more row of `runs`. Files of other tables stay as they are.
+1. The pack is unpacked into a portable file in a scratch folder. The study is that of its last run, or of a study file
+   that asks for more.
+2. Each stage asked for lists its units and computes those that it has not: finished units stand in a folder of their
+   own (stores/.refresh-NAME-…) until the end, so that a command that was killed goes on where it was.
+3. The tables whose words name the stage (backend/schema/tables.py) are emptied and filled; stages that fill one table
+   are asked for together, so that none loses the rows of another. What else a stage makes replaces rows of equal keys.
+4. The pack gets the new tables and one more row of `runs`. Files of other tables stay as they are.
 
-The same command gives the same tables again: seeds are those of the study.
+The same command gives the same tables again: seeds are those of the study. What rests on a pack's vectors rests on
+float16 ones.
 """
 
 import contextlib
+import shutil
 import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -22,28 +27,40 @@ from pydantic import ValidationError
 
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
+from backend.schema.migrations import upgraded
 from backend.schema.tables import TABLES
-from backend.store.packed import repack, unpack
-from backend.store.publish import insert_rows
+from backend.store.packed import digest_of, repack, unpack
+from backend.store.publish import insert_rows, replace_rows
 from backend.store.store import Store
-from backend.store.unit_files import arrow_rows
+from backend.store.unit_files import StudyFolder, Writer, arrow_rows
+from precompute.engines.local import Local
 from precompute.pipeline import run_row
-from precompute.rules import units_of
-from precompute.stages import evidence, importance, resilience
+from precompute.rules import rule_of, units_of
+from precompute.stages import STAGES, chunks, cots, crosscoder, problems, rollouts, tokens, training
 from precompute.study import Study, stored_study
 from precompute.terminal import Console, progress_bar
 from precompute.units import Context, Stage
 
-# Stages that rest on stored rows alone, in the order in which they run, with the tables they fill.
+# What all else rests on: it is sampled, cut or trained once, by `run`.
+_BEGUN = frozenset(stage.NAME for stage in (problems, cots, tokens, training, chunks, rollouts, crosscoder))
+_ALSO = {"importance": ("answer_clusters",)}  # tables of a stage that have no words of their own
+
+
+def _fills(stage: Stage) -> tuple[str, ...]:
+    """The tables that are the stage's, alone or with others."""
+    own = (name for name, table in TABLES.items() if stage.NAME in {filled.stage for filled in table.filled})
+    return (*own, *_ALSO.get(stage.NAME, ()))
+
+
+# Stages that can be computed from what a pack holds, in the order in which they run, with the tables they fill.
 FILLS: dict[str, tuple[Stage, tuple[str, ...]]] = {
-    importance.NAME: (importance, ("answer_clusters", "importance")),
-    resilience.NAME: (resilience, ("importance",)),
-    evidence.NAME: (evidence, ("associations",)),
+    stage.NAME: (stage, _fills(stage)) for stage in STAGES if stage.NAME not in _BEGUN
 }
 
 
-def refresh(pack: Path, names: Sequence[str], console: Console) -> list[str]:
-    """Compute the stages of `names` anew and pack the study again. Returns the tables whose files changed.
+def refresh(pack: Path, names: Sequence[str], console: Console, *, study: Study | None = None) -> list[str]:
+    """Compute the stages of `names` anew and pack the study again; `study` is what is asked for where it is not what
+    the pack's last run stored. Returns the tables whose files changed.
 
     Raises AnchorscopeError for a stage that is not among FILLS, or that shares a table with one that was not asked for,
     and for a pack whose last run has no study that this version understands; then the pack is as it was.
@@ -51,30 +68,30 @@ def refresh(pack: Path, names: Sequence[str], console: Console) -> list[str]:
     chosen = _chosen(names)
     with tempfile.TemporaryDirectory(prefix="refresh-") as scratch:
         file = unpack(pack, Path(scratch) / "study.duckdb")
-        study = _study(file, pack)
+        wanted = study or _study(file, pack)
         run = run_row(
-            stable_id("r", study.name, datetime.now(UTC).isoformat()),
+            stable_id("r", wanted.name, datetime.now(UTC).isoformat()),
             "refresh",
-            study.name,
-            study.seed,
-            study.model_dump_json(),
+            wanted.name,
+            wanted.seed,
+            wanted.model_dump_json(),
         )
-        emptied: set[str] = set()
-        for name in chosen:
-            stage, fills = FILLS[name]
-            rows = _computed(stage, study, file, run, console)
+        kept = StudyFolder(Path("stores") / f".refresh-{wanted.name}-{digest_of(pack)[:12]}")
+        changed = {"runs"}
+        with kept.writing(f"refresh {pack}") as writer:
+            for name in chosen:
+                stage, fills = FILLS[name]
+                rows = _computed(stage, wanted, file, run, writer, console)
+                _fill(file, rows, [table for table in fills if table not in changed])
+                changed |= {*fills, *rows}
             with duckdb.connect(str(file)) as connection:
-                for table in fills:
-                    if table not in emptied:
-                        connection.execute(f"DELETE FROM {table}")
-                    insert_rows(connection, table, rows.get(table, TABLES[table].arrow.empty_table()))
-            emptied |= set(fills)
-        with duckdb.connect(str(file)) as connection:
-            insert_rows(connection, "runs", arrow_rows("runs", [run]))
-        with contextlib.closing(Store(file)) as store:
-            tables = {table: store.whole_table(table) for table in TABLES if table in emptied | {"runs"}}
-        rules = {name: FILLS[name][0].RULE for name in chosen}
-        return repack(pack, tables, published_at=run["started_at"].isoformat(timespec="seconds"), rules=rules)
+                insert_rows(connection, "runs", arrow_rows("runs", [run]))
+            with contextlib.closing(Store(file)) as store:
+                tables = {table: store.whole_table(table) for table in TABLES if table in changed}
+            rules = {name: FILLS[name][0].RULE for name in chosen}
+            made = repack(pack, tables, published_at=run["started_at"].isoformat(timespec="seconds"), rules=rules)
+        shutil.rmtree(kept.path)
+        return made
 
 
 def _chosen(names: Sequence[str]) -> list[str]:
@@ -110,20 +127,45 @@ def _study(file: Path, pack: Path) -> Study:
         ) from error
 
 
-def _computed(stage: Stage, study: Study, file: Path, run: dict[str, Any], console: Console) -> dict[str, pa.Table]:
+def _computed(
+    stage: Stage, study: Study, file: Path, run: dict[str, Any], writer: Writer, console: Console
+) -> dict[str, pa.Table]:
     """Rows of every unit of the stage, by table."""
-    made: dict[str, list[pa.Table]] = {}
 
     def warn(sentence: str) -> None:
         console.print(f"  warning: {sentence}", markup=False, highlight=False)
         run["warnings"].append(sentence)
 
     with contextlib.closing(Store(file)) as store, progress_bar(console) as bar:
-        context = Context(study, run["run_id"], store, console.print, warn)
+        engine = Local(study.engine.workers, study.engine.threads)
+        context = Context(study, run["run_id"], store, console.print, warn, engine)
         units = units_of(stage, context)
-        task = bar.add_task(stage.NAME, total=len(units), completed=0, unit=stage.UNIT, rate="")
-        for done, finished in enumerate(stage.compute(context, units), start=1):
-            for table, rows in finished.tables.items():
-                made.setdefault(table, []).append(arrow_rows(table, rows))
-            bar.update(task, completed=done)
-    return {table: pa.concat_tables(parts) for table, parts in made.items()}
+        writer.keep_only(stage.NAME, {unit.key for unit in units})
+        done = writer.ledger.keys(stage.NAME)
+        todo = [unit for unit in units if unit.key not in done]
+        task = bar.add_task(stage.NAME, total=len(units), completed=len(units) - len(todo), unit=stage.UNIT, rate="")
+        for finished in stage.compute(context, todo) if todo else ():
+            writer.add(stage.NAME, finished.unit.key, finished.tables, rule=rule_of(stage))
+            bar.advance(task)
+    return {table: pa.concat_tables(parts) for table, parts in _kept(stage, writer).items()}
+
+
+def _kept(stage: Stage, writer: Writer) -> dict[str, list[pa.Table]]:
+    """What the stage's units hold, by table, in the order in which they were finished."""
+    found: dict[str, list[pa.Table]] = {}
+    for line in writer.ledger.live.values():
+        for unit_file in line.files if line.stage == stage.NAME else ():
+            rows = upgraded(unit_file.table, writer.folder.read(unit_file), line.schema)
+            found.setdefault(unit_file.table, []).append(rows.replace_schema_metadata(None))
+    return found
+
+
+def _fill(file: Path, made: dict[str, pa.Table], emptied: Sequence[str]) -> None:
+    """Empty these tables, and put the rows in; of rows of one key the last stands."""
+    with duckdb.connect(str(file)) as connection:
+        connection.execute("BEGIN")
+        for table in emptied:
+            connection.execute(f'DELETE FROM "{table}"')
+        for table, rows in made.items():
+            replace_rows(connection, table, rows)
+        connection.execute("COMMIT")

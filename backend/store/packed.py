@@ -207,6 +207,11 @@ def repack(
     return changed
 
 
+def digest_of(folder: Path) -> str:
+    """The sha256 that stands for the whole pack. Raises DamagedPack, WrongSchema and NotUnpacked."""
+    return _read_about(folder).digest
+
+
 def unpack(folder: Path, file: Path) -> Path:
     """The pack at `folder` as the portable `file`, built where it is missing, comes from another pack or has an older
     schema: whole or not at all. Several processes may ask at once; one builds. Returns `file`.

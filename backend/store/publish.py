@@ -202,6 +202,19 @@ def insert_rows(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Tabl
     connection.unregister("kept_rows")
 
 
+def replace_rows(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:
+    """`rows` in the place of those of the same keys; of several of one key the last stands."""
+    key = ", ".join(f'"{name}"' for name in TABLES[table].key)
+    columns = ", ".join(f'"{name}"' for name in TABLES[table].columns)
+    connection.register("new_rows", rows.append_column("_order", pa.array(range(rows.num_rows), pa.int64())))
+    connection.execute(f'DELETE FROM "{table}" WHERE ({key}) IN (SELECT ({key}) FROM new_rows)')
+    connection.execute(
+        f'INSERT INTO "{table}" SELECT {columns} FROM new_rows '
+        f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY _order DESC) = 1"
+    )
+    connection.unregister("new_rows")
+
+
 def describe(connection: duckdb.DuckDBPyConnection, facts: Mapping[str, object]) -> None:
     """The table `about`. `Store` needs schema_version, study, published_at and manifest_bytes there."""
     connection.execute("CREATE TABLE about (name VARCHAR, value VARCHAR)")

@@ -5,19 +5,22 @@ import json
 from contextlib import closing
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from backend.errors import AnchorscopeError
+from backend.schema.tables import TABLES
 from backend.store.packed import pack, unpack
-from backend.store.publish import publish
+from backend.store.publish import create_table, publish, replace_rows
 from backend.store.store import Store
-from backend.store.unit_files import StudyFolder
+from backend.store.unit_files import StudyFolder, arrow_rows
 from precompute import refresh as refreshing
 from precompute.pipeline import run_row
 from precompute.refresh import FILLS, refresh
 from precompute.stages import STAGES, importance
 from precompute.study import load_study
 from precompute.terminal import ours
+from precompute.units import Finished, Unit
 from tests import small_study
 
 QUICK = Path(__file__).parents[2] / "studies" / "quick.toml"
@@ -28,8 +31,9 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def packed(tmp_path) -> Path:
+def packed(tmp_path, monkeypatch) -> Path:
     """A small study that knows the study file it was run with, packed."""
+    monkeypatch.chdir(tmp_path)
     folder = StudyFolder(small_study.make(tmp_path / "small"))
     study = load_study(QUICK)
     with folder.writing("test") as writer:
@@ -58,10 +62,75 @@ def test_importance_is_computed_from_the_stored_rollouts_and_other_files_stay(pa
     assert {t for t, digest in digests(packed).items() if digest != after[t]} == {"runs"}  # the same rows again
 
 
+class Neighbours:
+    """A stage of three units, which dies after the first as often as it is told to."""
+
+    NAME, UNIT, RULE = "neighbourhoods", "chunk", 1
+
+    def __init__(self, deaths: int):
+        self.deaths, self.computed = deaths, []
+
+    def units(self, context):
+        found = context.store.frame("SELECT chunk_id FROM chunks ORDER BY chunk_id LIMIT 3")
+        return [Unit(chunk, {"seed": context.study.seed}) for chunk in found["chunk_id"]]
+
+    def compute(self, context, units):
+        for unit in units:
+            if self.computed and self.deaths:
+                self.deaths -= 1
+                raise KeyboardInterrupt
+            self.computed.append(unit.unit_id)
+            columns = TABLES["neighbourhoods"].columns
+            row = dict.fromkeys(columns) | {"chunk_id": unit.unit_id, "model_id": "m", "layer": 0, "k": len(units)}
+            yield Finished(unit, {"neighbourhoods": [row]})
+
+    def estimate(self, of):
+        return None
+
+
+def test_a_stage_that_was_stopped_goes_on_where_it_was_and_the_pack_is_changed_at_its_end(packed, monkeypatch):
+    stage = Neighbours(deaths=1)
+    monkeypatch.setitem(FILLS, stage.NAME, (stage, ("neighbourhoods",)))
+    before = digests(packed)
+    with pytest.raises(KeyboardInterrupt):
+        refresh(packed, [stage.NAME], ours(None))
+    assert digests(packed) == before and len(stage.computed) == 1
+    refresh(packed, [stage.NAME], ours(None))
+    assert len(stage.computed) == len(set(stage.computed)) == 3
+    with closing(Store(unpack(packed, packed.parent / "again.duckdb"))) as store:
+        assert sorted(store.whole_table("neighbourhoods")["k"].to_pylist()) == [2, 2, 3]
+    assert not list(Path("stores").iterdir())
+
+
+def test_a_study_file_that_asks_for_more_is_what_the_pack_is_of_from_then_on(packed, monkeypatch):
+    stage, study = Neighbours(deaths=0), load_study(QUICK)
+    monkeypatch.setitem(FILLS, stage.NAME, (stage, ("neighbourhoods",)))
+    refresh(packed, [stage.NAME], ours(None), study=study.model_copy(update={"seed": study.seed + 1}))
+    with closing(Store(unpack(packed, packed.parent / "again.duckdb"))) as store:
+        newest = max(store.whole_table("runs").to_pylist(), key=lambda run: run["started_at"])
+    assert (newest["command"], newest["seed"]) == ("refresh", study.seed + 1)
+
+
+def test_rows_of_equal_keys_give_way_and_of_several_the_last_stands(tmp_path):
+    def rows(*pairs):
+        columns = dict.fromkeys(TABLES["maps"].columns) | {"layer": 0, "method": "pca_3d"}
+        return arrow_rows("maps", [columns | {"model_id": model, "n": n} for model, n in pairs])
+
+    with duckdb.connect() as connection:
+        create_table(connection, "maps")
+        replace_rows(connection, "maps", rows(("a", 1), ("b", 2)))
+        replace_rows(connection, "maps", rows(("b", 3), ("c", 4), ("c", 5)))
+        found = connection.execute("SELECT model_id, n FROM maps ORDER BY model_id").fetchall()
+    assert found == [("a", 1), ("b", 3), ("c", 5)]
+
+
 def test_a_stage_that_needs_more_than_stored_rows_or_leaves_half_a_table_is_refused(packed):
     before = digests(packed)
     for names, words in (
-        (["sweep"], "'sweep' cannot be computed from stored rows alone; expected some of importance"),
+        (
+            ["rollouts"],
+            "'rollouts' cannot be computed from stored rows alone; expected some of categories, activations",
+        ),
         ([], "No stage"),
         (["importance"], "importance and resilience both fill the table importance"),
     ):
