@@ -7,7 +7,8 @@ SCHEMA_VERSION, and one of columns that a table had adds its step here.
 `training_metrics` came in. 3 → 4: the tables of dictionaries came in: `dictionaries`, `dictionary_fits`,
 `spliced_losses`, `features`, `feature_…` and `cot_codes`. 4 → 5: the tables of exact geometry and evidence came in:
 `fisher`, `local_geometry`, `neighbourhoods`, `before_after`, `associations`. 5 → 6: columns came in: see `_SIXTH`.
-6 → 7: the tables of reference sets came in: `reference_chunks`, `references_in_use`.
+6 → 7: the tables of reference sets came in: `reference_chunks`, `references_in_use`. 7 → 8: the tables
+`capped_answers`, `added` and `added_rollouts` came in.
 """
 
 from collections.abc import Callable

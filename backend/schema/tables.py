@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 
 TEXT, INT, REAL, BOOL, TIME = pa.string(), pa.int64(), pa.float64(), pa.bool_(), pa.timestamp("us")
 VECTOR, REALS, INTS, TEXTS = pa.list_(pa.float32()), pa.list_(pa.float64()), pa.list_(pa.int64()), pa.list_(pa.string())
@@ -64,6 +64,24 @@ class Table:
 
 
 _READ = "SELECT count(*) FROM chunks WHERE token_start IS NOT NULL"  # chunks whose tokens a model has
+# Of a row of rollouts: the token cap cut it before it gave an answer, and we sampled it.
+CAPPED = "kind = 'resample' AND finish = 'cap' AND answer IS NULL AND seed IS NOT NULL"
+_ROLLOUT: dict[str, tuple[pa.DataType, str]] = {
+    "rollout_id": (TEXT, "id"),
+    "chunk_id": (TEXT, "the chunk before which it starts"),
+    "cot_id": (TEXT, "of cots"),
+    "kind": (TEXT, "resample, or forced (answer forced right there)"),
+    "sample": (INT, "0-based"),
+    "seed": (INT, "seed of this rollout's random numbers; NULL for imports"),
+    "text": (TEXT, "continuation from before the chunk; NULL where only its first sentence was published"),
+    "resampled_chunk": (TEXT, "its first chunk; NULL for forced"),
+    "similarity": (REAL, "cosine of the sentence embeddings of chunk and resampled chunk; NULL where either is empty"),
+    "answer": (TEXT, "as written; NULL where none was given (see capped_answers)"),
+    "is_correct": (BOOL, "NULL where there is no answer"),
+    "grader": (TEXT, "judge and version"),
+    "finish": (TEXT, "eos or cap; NULL when unknown"),
+    "n_tokens": (INT, "sampled tokens; NULL when unknown"),
+}
 
 TABLES: dict[str, Table] = {
     "runs": Table(
@@ -237,25 +255,7 @@ TABLES: dict[str, Table] = {
     ),
     "rollouts": Table(
         ("rollout_id",),
-        {
-            "rollout_id": (TEXT, "id"),
-            "chunk_id": (TEXT, "the chunk before which it starts"),
-            "cot_id": (TEXT, "of cots"),
-            "kind": (TEXT, "resample, or forced (answer forced right there)"),
-            "sample": (INT, "0-based"),
-            "seed": (INT, "seed of this rollout's random numbers; NULL for imports"),
-            "text": (TEXT, "continuation from before the chunk; NULL where only its first sentence was published"),
-            "resampled_chunk": (TEXT, "its first chunk; NULL for forced"),
-            "similarity": (
-                REAL,
-                "cosine of the sentence embeddings of chunk and resampled chunk; NULL where either is empty",
-            ),
-            "answer": (TEXT, "as written; NULL where none was given"),
-            "is_correct": (BOOL, "NULL where there is no answer"),
-            "grader": (TEXT, "judge and version"),
-            "finish": (TEXT, "eos or cap; NULL when unknown"),
-            "n_tokens": (INT, "sampled tokens; NULL when unknown"),
-        },
+        _ROLLOUT,
         "one row a resampled continuation",
         filled=(
             Filled(
@@ -265,6 +265,67 @@ TABLES: dict[str, Table] = {
                 done="SELECT count(DISTINCT chunk_id) FROM rollouts",
             ),
         ),
+    ),
+    "added_rollouts": Table(
+        ("rollout_id",),
+        {**_ROLLOUT, "added_id": (TEXT, "of added: the drawing that it is of")},
+        "one row a continuation that was drawn later at one chunk, from where the study's own end: as those in"
+        " rollouts, among which it counts",
+        since=8,
+    ),
+    "added": Table(
+        ("added_id",),
+        {
+            "added_id": (TEXT, "id"),
+            "created_at": (TIME, "UTC"),
+            "cot_id": (TEXT, "of cots"),
+            "chunk_id": (TEXT, "the chunk whose metric was to be known better"),
+            "model_id": (TEXT, "of models: who wrote the CoT, and these rollouts"),
+            "metric": (TEXT, "whose interval was looked at after each batch"),
+            "convention": (TEXT, "of importance"),
+            "half_width": (REAL, "half of the 95 % interval to stop at, in the metric's unit"),
+            "stopped": (TEXT, "narrow, most or person: why it ended"),
+            "n": (INT, "rollouts that were drawn, at the chunk and at the next one"),
+            "seed": (INT, "the study's"),
+            "looks": (TEXT, "JSON: the metric with its interval after each batch, of all rollouts there were then"),
+            "parameters": (TEXT, "JSON: sampling, batch, most, encoder"),
+            "versions": (TEXT, "JSON: Python and library versions, schema version"),
+            "commit": (TEXT, "commit of this code, with + when files were changed; NULL outside a checkout"),
+        },
+        "one row a drawing of more rollouts at one chunk, kept beside the study like live runs",
+        since=8,
+    ),
+    "capped_answers": Table(
+        ("rollout_id",),
+        {
+            "rollout_id": (TEXT, "of rollouts or added_rollouts: one that the token cap cut before it gave an answer"),
+            "chunk_id": (TEXT, "the chunk before which that starts"),
+            "cot_id": (TEXT, "of cots"),
+            "seed": (INT, "seed of the forced answer's random numbers"),
+            "text": (TEXT, "the words that force an answer, and what the model wrote after them"),
+            "answer": (TEXT, "as written; NULL where none came, even when forced"),
+            "answer_source": (TEXT, "forced at the cap; NULL where there is no answer"),
+            "is_correct": (BOOL, "NULL where there is no answer"),
+            "grader": (TEXT, "judge and version"),
+            "finish": (TEXT, "eos or cap, of the forced answer"),
+            "n_tokens": (INT, "tokens sampled after the words that force"),
+            "as_sampled": (
+                BOOL,
+                "prompt, chain and rollout, read again as one text, are as many tokens as were sampled",
+            ),
+        },
+        "one row a rollout that was cut and then made to answer; the rollout's own row stays as it is",
+        filled=(
+            Filled(
+                "capped_answers",
+                "Rollouts that the token cap cut before they gave an answer have not been made to answer: they take no"
+                " part in any accuracy.",
+                of=f"SELECT count(*) FROM rollouts WHERE {CAPPED}",
+                done="SELECT count(*) FROM capped_answers",
+                some="{left} of {of} rollouts that were cut without an answer have not been made to answer.",
+            ),
+        ),
+        since=8,
     ),
     "answer_clusters": Table(
         ("cot_id", "answer"),

@@ -5,10 +5,19 @@ from typing import Any, Protocol
 import pandas as pd
 
 from backend.schema.tables import TABLES
+from backend.store.answered import ANSWERED, FORCED_AT_CAP
 
 
 class _HasFrame(Protocol):
     def frame(self, sql: str, **values: Any) -> pd.DataFrame: ...
+
+
+# Of rollouts `r`, outer-joined or not.
+_ANSWER_COUNTS = (
+    "count(r.rollout_id) AS n, count(r.rollout_id) FILTER (r.answer IS NULL) AS n_without_answer, count(r.rollout_id)"
+    f" FILTER (r.answer_source = '{FORCED_AT_CAP}') AS n_forced, count(r.rollout_id) FILTER (r.added_id IS NOT NULL) AS"
+    " n_added"
+)
 
 
 class Queries:
@@ -58,16 +67,55 @@ class Queries:
         )
 
     def accuracy_by_level(self: _HasFrame) -> pd.DataFrame:
-        """One row a model, prompt and level: CoTs judged, of them correct, problems and candidates.
+        """One row a model, prompt and level: CoTs judged, of them correct, problems and candidates; and of its chains
+        of our own (n_chains) those without an answer and those whose answer was forced.
 
         The unknown level comes last.
         """
         return self.frame(
-            "SELECT a.model_id, m.name AS model, a.prompt_name, p.level, sum(a.n)::BIGINT AS n,"
+            "WITH given AS (SELECT problem_id, model_id, prompt_name, count(*) AS n_chains, count(*) FILTER (answer IS"
+            " NULL) AS n_without_answer, count(*) FILTER (answer_source = 'forced') AS n_forced FROM cots WHERE seed IS"
+            " NOT NULL GROUP BY ALL) SELECT a.model_id, m.name AS model, a.prompt_name, p.level, sum(a.n)::BIGINT AS n,"
             " sum(a.n_correct)::BIGINT AS n_correct, count(*) AS n_problems, count(*) FILTER (a.candidate) AS"
-            " n_candidates FROM problem_accuracy a JOIN problems p USING (problem_id) JOIN models m USING (model_id)"
-            " GROUP BY a.model_id, m.name, m.role, a.prompt_name, p.level ORDER BY m.role = 'distilled', m.name,"
-            " a.model_id, a.prompt_name, p.level NULLS LAST"
+            " n_candidates, coalesce(sum(g.n_chains), 0)::BIGINT AS n_chains, coalesce(sum(g.n_without_answer),"
+            " 0)::BIGINT AS n_without_answer, coalesce(sum(g.n_forced), 0)::BIGINT AS n_forced FROM problem_accuracy a"
+            " JOIN problems p USING (problem_id) JOIN models m USING (model_id) LEFT JOIN given g USING (problem_id,"
+            " model_id, prompt_name) GROUP BY a.model_id, m.name, m.role, a.prompt_name, p.level ORDER BY m.role ="
+            " 'distilled', m.name, a.model_id, a.prompt_name, p.level NULLS LAST"
+        )
+
+    def base_accuracy(self: _HasFrame, cot_id: str) -> pd.DataFrame:
+        """At most one row: the accuracy of the CoT's problem over all its CoTs by that model under that prompt, with
+        its interval, the CoTs judged (n), and of all of them (n_chains) those without an answer and those whose answer
+        was forced; 0 CoTs where they were imported.
+        """
+        return self.frame(
+            "SELECT a.accuracy, a.ci_low, a.ci_high, a.n, a.n_correct, count(o.cot_id) AS n_chains, count(o.cot_id)"
+            " FILTER (o.answer IS NULL) AS n_without_answer, count(o.cot_id) FILTER (o.answer_source = 'forced') AS"
+            " n_forced FROM cots c JOIN problem_accuracy a USING (problem_id, model_id, prompt_name) LEFT JOIN cots o"
+            " ON o.problem_id = c.problem_id AND o.model_id = c.model_id AND o.prompt_name = c.prompt_name AND o.seed"
+            " IS NOT NULL WHERE c.cot_id = $cot GROUP BY a.accuracy, a.ci_low, a.ci_high, a.n, a.n_correct",
+            cot=cot_id,
+        )
+
+    def rollout_answers(self: _HasFrame) -> pd.DataFrame:
+        """One row a model that wrote resampled rollouts: how many, without an answer, forced at the cap, cut at the
+        cap, drawn later at one chunk.
+        """
+        return self.frame(
+            f"SELECT m.model_id, m.name AS model, {_ANSWER_COUNTS}, count(*) FILTER (r.finish = 'cap') AS n_capped FROM"
+            f" {ANSWERED} r JOIN cots c USING (cot_id) JOIN models m USING (model_id) WHERE r.kind = 'resample' GROUP"
+            " BY m.model_id, m.name, m.role ORDER BY m.role = 'distilled', m.name, m.model_id"
+        )
+
+    def answers_in_cot(self: _HasFrame, cot_id: str) -> pd.DataFrame:
+        """One row a chunk, in reading order: its resampled rollouts, those without an answer, forced at the cap, drawn
+        later; 0 where it has none.
+        """
+        return self.frame(
+            f"SELECT k.chunk_id, {_ANSWER_COUNTS} FROM chunks k LEFT JOIN {ANSWERED} r ON r.chunk_id = k.chunk_id AND"
+            " r.kind = 'resample' WHERE k.cot_id = $cot GROUP BY k.chunk_id, k.chunk_index ORDER BY k.chunk_index",
+            cot=cot_id,
         )
 
     def verdicts(self: _HasFrame) -> pd.DataFrame:
@@ -256,8 +304,9 @@ class Queries:
         """Rollouts that start before the chunk, nearest first; `cluster` is the answer they count as."""
         return self.frame(
             "SELECT r.rollout_id, r.kind, r.sample, r.text, r.resampled_chunk, r.similarity, r.answer, "
-            "coalesce(a.cluster, r.answer) AS cluster, r.is_correct, r.finish, r.n_tokens "
-            "FROM rollouts r LEFT JOIN answer_clusters a ON a.cot_id = r.cot_id AND a.answer = r.answer "
+            "coalesce(a.cluster, r.answer) AS cluster, r.is_correct, r.finish, r.n_tokens, r.answer_source, "
+            "r.forced_text, r.added_id "
+            f"FROM {ANSWERED} r LEFT JOIN answer_clusters a ON a.cot_id = r.cot_id AND a.answer = r.answer "
             "WHERE r.chunk_id = $chunk ORDER BY r.kind DESC, r.similarity DESC NULLS LAST, r.sample",
             chunk=chunk_id,
         )
@@ -266,23 +315,24 @@ class Queries:
         """Resampled rollouts from before the chunk, or from before the next one (`after`): answer and verdict."""
         return self.frame(
             "WITH here AS (SELECT cot_id, chunk_index FROM chunks WHERE chunk_id = $chunk) SELECT r.answer,"
-            " r.is_correct FROM rollouts r JOIN chunks k USING (chunk_id) JOIN here h ON h.cot_id = k.cot_id AND"
+            f" r.is_correct FROM {ANSWERED} r JOIN chunks k USING (chunk_id) JOIN here h ON h.cot_id = k.cot_id AND"
             " k.chunk_index = h.chunk_index + $step WHERE r.kind = 'resample' ORDER BY r.sample",
             chunk=chunk_id,
             step=int(after),
         )
 
     def outcomes_around(self: _HasFrame, chunk_id: str, kind: str) -> pd.DataFrame:
-        """Answers of the rollouts before the chunk and before the next one, counted by cluster; cluster NULL: no answer
-        was given.
+        """Answers of the rollouts before the chunk and before the next one, counted by cluster, with how many of them
+        were forced at the cap; cluster NULL: no answer was given.
         """
         return self.frame(
             "WITH here AS (SELECT cot_id, chunk_index FROM chunks WHERE chunk_id = $chunk) SELECT CASE WHEN"
             " k.chunk_index = h.chunk_index THEN 'before' ELSE 'after' END AS side, coalesce(a.cluster, r.answer) AS"
-            " cluster, bool_or(r.is_correct) AS is_correct, count(*) AS n FROM rollouts r JOIN chunks k USING"
-            " (chunk_id) JOIN here h ON h.cot_id = k.cot_id AND k.chunk_index - h.chunk_index IN (0, 1) LEFT JOIN"
-            " answer_clusters a ON a.cot_id = r.cot_id AND a.answer = r.answer WHERE r.kind = $kind GROUP BY side,"
-            " coalesce(a.cluster, r.answer) ORDER BY n DESC, cluster",
+            " cluster, bool_or(r.is_correct) AS is_correct, count(*) AS n, count(*) FILTER (r.answer_source ="
+            f" '{FORCED_AT_CAP}') AS n_forced FROM {ANSWERED} r JOIN chunks k USING (chunk_id) JOIN here h ON h.cot_id"
+            " = k.cot_id AND k.chunk_index - h.chunk_index IN (0, 1) LEFT JOIN answer_clusters a ON a.cot_id = r.cot_id"
+            " AND a.answer = r.answer WHERE r.kind = $kind GROUP BY side, coalesce(a.cluster, r.answer) ORDER BY n"
+            " DESC, cluster",
             chunk=chunk_id,
             kind=kind,
         )

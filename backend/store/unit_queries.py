@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from backend.schema.tables import TABLES
+from backend.schema.tables import CAPPED, TABLES
+from backend.store.answered import ANSWERED, SAMPLED
 
 # The reference set that a model's directions rest on.
 _IN_USE = """
@@ -87,21 +88,25 @@ class UnitQueries:
         return {str(cot): _records(rows) for cot, rows in frame.groupby("cot_id", sort=True)}
 
     def answers_by_rollout(self: _HasFrame) -> list[dict[str, Any]]:
-        """Which rollouts of ours each CoT has: enough to know whether its importance is up to date."""
+        """Which rollouts of ours each CoT has, and what counts as their answers: enough to know whether its importance
+        is up to date.
+        """
         return _records(
             self.frame(
                 "SELECT r.cot_id, r.kind, count(*) AS n, "
                 "md5(string_agg(rollout_id || coalesce(r.answer, ''), ',' ORDER BY rollout_id)) AS digest "
-                "FROM rollouts r WHERE r.seed IS NOT NULL "
+                f"FROM {ANSWERED} r WHERE r.seed IS NOT NULL "
                 "GROUP BY r.cot_id, r.kind ORDER BY r.cot_id, r.kind"
             )
         )
 
     def rollouts_of(self: _HasFrame, cot_id: str) -> pd.DataFrame:
-        """The rollouts of one CoT, by id, without their texts."""
+        """The rollouts of one CoT, by id, without their texts; `given_answer` and `given_is_correct` leave out what was
+        forced at the cap.
+        """
         return self.frame(
-            "SELECT rollout_id, chunk_id, kind, sample, resampled_chunk, similarity, answer, is_correct FROM rollouts "
-            "WHERE cot_id = $cot ORDER BY rollout_id",
+            "SELECT rollout_id, chunk_id, kind, sample, resampled_chunk, similarity, answer, is_correct, answer_source,"
+            f" given_answer, given_is_correct FROM {ANSWERED} WHERE cot_id = $cot ORDER BY rollout_id",
             cot=cot_id,
         )
 
@@ -110,7 +115,7 @@ class UnitQueries:
         return _records(
             self.frame(
                 "SELECT r.cot_id, count(*) AS n, md5(string_agg(rollout_id || coalesce(cluster, '') || coalesce(r.text,"
-                " ''), ',' ORDER BY rollout_id)) AS digest FROM rollouts r LEFT JOIN answer_clusters a ON a.cot_id ="
+                f" ''), ',' ORDER BY rollout_id)) AS digest FROM {ANSWERED} r LEFT JOIN answer_clusters a ON a.cot_id ="
                 " r.cot_id AND a.answer = r.answer WHERE r.seed IS NOT NULL AND r.kind = 'resample' GROUP BY r.cot_id"
                 " HAVING count(*) FILTER (trim(r.answer) != '' AND cluster IS NULL) = 0 ORDER BY r.cot_id"
             )
@@ -122,10 +127,41 @@ class UnitQueries:
         """
         return self.frame(
             "SELECT rollout_id, chunk_id, kind, sample, r.text, resampled_chunk, similarity, r.answer, cluster AS"
-            " answer_cluster, is_correct, finish FROM rollouts r LEFT JOIN answer_clusters a ON a.cot_id = r.cot_id AND"
-            " a.answer = r.answer WHERE r.cot_id = $cot AND kind = 'resample' ORDER BY rollout_id",
+            f" answer_cluster, is_correct, finish FROM {ANSWERED} r LEFT JOIN answer_clusters a ON a.cot_id = r.cot_id"
+            " AND a.answer = r.answer WHERE r.cot_id = $cot AND kind = 'resample' ORDER BY rollout_id",
             cot=cot_id,
         )
+
+    def capped_by_cot(self: _HasFrame) -> list[dict[str, Any]]:
+        """CoTs with rollouts that the token cap cut before they gave an answer: who wrote them, how many, and a digest
+        of what they say.
+        """
+        return _records(
+            self.frame(
+                "SELECT r.cot_id, c.model_id, count(*) AS n, md5(string_agg(rollout_id || coalesce(r.text, ''), ','"
+                f" ORDER BY rollout_id)) AS digest FROM (SELECT * FROM {SAMPLED} WHERE {CAPPED}) r JOIN cots c USING"
+                " (cot_id) JOIN problems p USING (problem_id) WHERE c.token_ids IS NOT NULL AND r.text IS NOT NULL AND"
+                " r.n_tokens IS NOT NULL GROUP BY r.cot_id, c.model_id ORDER BY r.cot_id"
+            )
+        )
+
+    def capped_rollouts(self: _HasFrame, cot_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Those CoTs, by id, with `rollouts`: each one that was cut, and where its chunk begins."""
+        cots = _records(
+            self.frame(
+                "SELECT cot_id, model_id, prompt, c.text, think_close, p.answer AS truth FROM cots c JOIN problems p"
+                " USING (problem_id) WHERE list_contains($ids, cot_id) ORDER BY cot_id",
+                ids=list(cot_ids),
+            )
+        )
+        rollouts = self.frame(
+            "SELECT r.cot_id, r.rollout_id, r.chunk_id, r.seed, r.text, r.n_tokens, k.char_start, k.token_start FROM"
+            f" (SELECT * FROM {SAMPLED} WHERE {CAPPED}) r JOIN chunks k USING (chunk_id) WHERE r.text IS NOT NULL AND"
+            " r.n_tokens IS NOT NULL AND list_contains($ids, r.cot_id) ORDER BY r.rollout_id",
+            ids=list(cot_ids),
+        )
+        own = {str(cot): _records(rows) for cot, rows in rollouts.groupby("cot_id", sort=True)}
+        return [cot | {"rollouts": own.get(cot["cot_id"], [])} for cot in cots]
 
     def activation_layers(self: _HasFrame, model_id: str) -> list[int]:
         """Layers for which the model has chunk activations, lowest first."""
