@@ -11,11 +11,12 @@ import pandas as pd
 import streamlit as st
 
 from app.components.layer_strip import layer_strip
-from app.shared import chosen_stream, live
+from app.shared import chosen_dictionary, chosen_stream, live
 from app.shared.chosen_dictionary import DICTIONARY, FEATURE
 from app.shared.chosen_stream import LAYER, MODEL
 from app.shared.chunk_colours import TAGS
 from app.shared.geometry_columns import DIRECTION, UNIT
+from app.shared.steer_by_feature import decoder_words
 from app.shell import keys, selection
 from app.shell.fields import Field, Whole, declare
 from app.shell.numbers import number as figure
@@ -59,6 +60,8 @@ CATEGORY = declare(Field("vector_category", "category of the vector", _CATEGORIE
 COMPONENT = declare(Field("vector_component", "component of the vector", ("1", "2", "3", "4")))
 DRAWN = declare(Field("vector_seed", "seed of the vector", Whole(0, 2**31), "1"))
 MADE = declare(Field("vector_layer", "layer of the vector", None, before="made at layer "))
+DECODER = declare(Field("vector_decoder", "decoder of the vector", ("base", "distilled")))
+USUAL_CODES, USUAL_RMS = 4.0, 8.0  # β at first: of a feature's mean code, and of the residual stream's RMS
 N_CONTROLS = 8  # random directions of the control strip
 _UPLOAD = "direction_file"
 _LARGEST_FILE = 16  # MB: what server.maxUploadSize allows; vectors of all layers of a large model have 8
@@ -141,13 +144,15 @@ def plan(store: Store, subject: Subject, choice: Choice, opened: Status) -> Plan
         )
     with right:
         gate, gate_problem = _gate(store, choice, applied, layers)
-    unit, beta, beta_problem = _magnitude(operation, facts["d_model"])
-    problem = problem or gate_problem or beta_problem
+    problem = problem or gate_problem
     direction, waits_for = None, None
     if problem is None and spec is not None:
         direction, problem, waits_for = _made(store, subject, choice, spec, facts["d_model"])
-        if direction is not None and spec.dictionary_id is not None:
-            _say_what_a_code_is(store, direction, unit)
+    codes = None if direction is None else codes_of(store, direction)
+    unit, beta, beta_problem = _magnitude(operation, facts["d_model"], facts["rms"][applied[0]], codes)
+    problem = problem or beta_problem
+    if direction is not None and codes is not None:
+        _say_what_a_code_is(direction, codes, unit, beta)
     intervention = None
     if direction is not None and problem is None:
         try:
@@ -201,7 +206,7 @@ def _direction_controls(
     facts: Mapping[str, Any],
 ) -> tuple[DirectionSpec | None, str, tuple[str, ...], str | None]:
     """How the direction is made, what it is called, the chunks it comes from, and what is wrong, if anything."""
-    asked = _Asked(store, subject, facts, store.tag_sources(), _dictionaries(store, choice))
+    asked = _Asked(store, subject, choice.model_id, facts, store.tag_sources(), _dictionaries(store, choice))
     there = {
         "chunk_id": subject.chunk is not None,
         "tags": bool(asked.tags),
@@ -244,6 +249,7 @@ class _Asked:
 
     store: Store
     subject: Subject
+    model_id: str  # that is steered
     facts: Mapping[str, Any]
     tags: list[str]  # who tagged the chunks
     dictionaries: pd.DataFrame
@@ -284,6 +290,29 @@ def _pick_feature(asked: _Asked) -> None:
     most = int(dictionary["n_features"]) - 1
     asked.fields |= {"layer": int(dictionary["layer"]), "dictionary_id": dictionary["dictionary_id"]}
     asked.fields["feature"] = selection.pick_whole(FEATURE, "Feature", 0, high=most)
+    if chosen_dictionary.compares(dictionary):
+        _pick_decoder(asked, dictionary)
+
+
+def _pick_decoder(asked: _Asked, dictionary: pd.Series) -> None:
+    """Whose decoder row is put into the model that is steered: its own, or the other's as it is."""
+    roles = chosen_dictionary.roles(dictionary)
+    own = roles[asked.model_id]
+    options = [own, *(role for role in DECODER.options if role != own)]
+    role = selection.pick(
+        DECODER,
+        "Decoder row",
+        options,
+        default=own,
+        show=lambda role: decoder_words(role, own),
+        help=(
+            "A crosscoder has a decoder row for each model. The other model's row is the same vector with the same norm"
+            " in both models, as where one vector is put into two; each model's own row is what the feature is there."
+        ),
+    )
+    if role != own:
+        asked.fields["decoder"] = next(model for model, of in roles.items() if of == role)
+        asked.names["feature"] = f"{asked.fields['feature']} in the {role} model (same vector, same norm)"
 
 
 def _pick_file(asked: _Asked) -> None:
@@ -338,23 +367,69 @@ def _dictionary(found: pd.DataFrame) -> pd.Series:
     return by_id.loc[selection.pick(DICTIONARY, "Dictionary", list(names), show=names.__getitem__)]
 
 
-def _say_what_a_code_is(store: Store, made: Direction, unit: str) -> None:
-    """The unit and norm of a feature's direction, and how strongly it fires in the study."""
+@dataclass(frozen=True)
+class Codes:
+    """How strongly a feature fires in the study, as steps along its decoder row: a code times the row's norm. Unknown
+    is NaN.
+    """
+
+    norm: float  # of the row: what a code of 1 adds
+    mean: float  # code when it fires
+    largest: float
+
+    @property
+    def usual(self) -> float:
+        """β at first, absolute: some times what the feature adds when it fires; where that is unknown, a code of so
+        many.
+        """
+        return USUAL_CODES * self.norm * (1.0 if math.isnan(self.mean) else self.mean)
+
+    def in_words(self, step: float) -> str:
+        """What an absolute step is in codes."""
+        if math.isnan(self.mean) or not self.mean:
+            return f"a code of {figure(step / self.norm)}"
+        return f"{step / (self.norm * self.mean):.2g} × its mean code"
+
+
+def codes_of(store: Store, made: Direction) -> Codes | None:
+    """Of a feature's direction; None for any other."""
+    if made.kind != "feature":
+        return None
     about = json.loads(made.parameters)
     row = store.features(about["dictionary"]).set_index("feature").reindex([about["feature"]]).iloc[0]
+    return Codes(made.norm, float(row["mean_activation"]), float(row["max_activation"]))
+
+
+def chosen_feature(store: Store, choice: Choice) -> Direction | None:
+    """The feature's direction that is chosen, where one is and this model can be steered along it."""
+    found = _dictionaries(store, choice)
+    if selection.get(DIRECTION) != "feature" or found.empty:
+        return None
+    by_id = found.set_index("dictionary_id", drop=False)
+    dictionary = by_id.loc[selection.in_force(DICTIONARY, list(by_id.index))]
+    feature = chosen_dictionary.feature(dictionary, default=0)
+    role, roles = selection.get(DECODER), chosen_dictionary.roles(dictionary)
+    decoder = next((model for model, of in roles.items() if of == role), None)
+    name, layer = dictionary["dictionary_id"], int(dictionary["layer"])
+    spec = DirectionSpec("feature", choice.model_id, layer, dictionary_id=name, feature=feature, decoder=decoder)
+    return make_direction(store, spec)
+
+
+def _say_what_a_code_is(made: Direction, codes: Codes, unit: str, beta: float) -> None:
+    """The unit and norm of a feature's direction, how strongly it fires in the study, and what β is of that."""
     fires = (
         "How strongly it fires in the study is not measured."
-        if pd.isna(row["mean_activation"])
+        if math.isnan(codes.mean)
         else (
-            f"When it fires in the study its code is {figure(row['mean_activation'])} in the mean and"
-            f" {figure(row['max_activation'])} at most, which is β = {figure(row['mean_activation'] * made.norm)} and"
-            f" {figure(row['max_activation'] * made.norm)} absolute."
+            f"When it fires in the study its code is {figure(codes.mean)} in the mean and {figure(codes.largest)} at"
+            f" most, which is β = {figure(codes.mean * codes.norm)} and {figure(codes.largest * codes.norm)} absolute."
         )
     )
+    whose = "of the other model, as it is" if "decoder" in json.loads(made.parameters) else "of this model"
+    now = f"β = {codes.in_words(beta)}." if unit == "absolute" else f"β here counts {unit_words(unit)}."
     st.caption(
-        f"The decoder row of this model, in units of the residual stream: its norm is {figure(made.norm)}, which a code"
-        f" of 1 adds, so β = {figure(made.norm)} absolute is a code of 1. {fires}"
-        + ("" if unit == "absolute" else f" β here counts {unit_words(unit)}.")
+        f"The decoder row {whose}, in units of the residual stream: its norm is {figure(codes.norm)}, which a code of 1"
+        f" adds, so β = {figure(codes.norm)} absolute is a code of 1. {fires} {now}"
     )
 
 
@@ -496,18 +571,21 @@ def _gate(store: Store, choice: Choice, applied: tuple[int, int], layers: list[i
     return found.gate, None
 
 
-def _magnitude(operation: str, d_model: int) -> tuple[str, float, str | None]:
-    """Unit and β, with what β is in shares of the residual norm."""
+def _magnitude(operation: str, d_model: int, rms: float, codes: Codes | None) -> tuple[str, float, str | None]:
+    """Unit and β, with what β is in shares of the residual norm; `rms` is that of the residual stream where it is
+    steered.
+    """
     left, middle, right = st.columns([2, 7, 2], gap="small", vertical_alignment="bottom")
     with left:
-        unit = selection.pick(UNIT, "β in", show=lambda name: UNITS[name].short)
+        usual_unit = None if codes is None else "absolute"
+        unit = selection.pick(UNIT, "β in", default=usual_unit, show=lambda name: UNITS[name].short)
     if not OPERATIONS[operation].has_magnitude:
         with middle:
             st.caption("Removing the component has no magnitude.")
         return unit, 0.0, None
     text = selection.get(BETA)
     try:
-        beta = UNITS[unit].usual if text is None else float(text)
+        beta = usual_beta(unit, d_model, rms, codes) if text is None else float(text)
     except ValueError:
         beta = math.nan
     problem = (
@@ -515,7 +593,8 @@ def _magnitude(operation: str, d_model: int) -> tuple[str, float, str | None]:
         if math.isfinite(beta)
         else f"β is “{one_line(str(text), 20)}”; a number was expected. Move the slider to choose one."
     )
-    limit, step = UNITS[unit].most, UNITS[unit].step
+    step = UNITS[unit].step
+    limit = max(UNITS[unit].most, step * math.ceil(abs(usual_beta(unit, d_model, rms, codes)) / step))
 
     def take(value: float) -> None:
         selection.choose({BETA: f"{value:g}"})
@@ -531,6 +610,19 @@ def _magnitude(operation: str, d_model: int) -> tuple[str, float, str | None]:
         how = "moved" if OPERATIONS[operation].zero_changes_nothing else "measured"
         st.caption(f"Every changed position is {how} by {share:.1%} of its own norm.")
     return unit, beta, problem
+
+
+def usual_beta(unit: str, d_model: int, rms: float, codes: Codes | None) -> float:
+    """β where none is chosen: of a feature, its own mean code some times over; else some RMS of the residual stream.
+
+    Either is enough to move the predictions: docs/methods.md has what it did in the embedded models.
+    """
+    share, usual = UNITS[unit].share, UNITS[unit].usual
+    if codes is not None and share is not None:
+        usual = codes.usual / (share(d_model) * math.sqrt(d_model) * rms)
+    elif math.isnan(usual):
+        usual = USUAL_RMS * rms if codes is None else codes.usual
+    return float(f"{usual:.3g}")
 
 
 def about_run(

@@ -2,6 +2,8 @@
 its controls.
 """
 
+import contextlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -18,10 +20,25 @@ from app.shared.geometry_columns import DIRECTION, UNIT
 from app.shared.views import Here, chunks, require
 from app.shared.waiting import place_in_line
 from app.shell import keys, selection
+from app.shell.fields import Field
 from app.shell.missing import Missing, PageEnds
 from app.shell.numbers import number as figure
 from app.shell.untrusted import one_line, show
-from app.steering.controls import BETA, CATEGORY, CONTROL_SEED, FROM, MINUS, OPERATION, PLACE, Plan, about_run, plan
+from app.steering.controls import (
+    BETA,
+    CATEGORY,
+    CONTROL_SEED,
+    FROM,
+    MINUS,
+    OPERATION,
+    PLACE,
+    Plan,
+    about_run,
+    chosen_feature,
+    codes_of,
+    plan,
+    usual_beta,
+)
 from app.steering.steered_text import (
     OWN,
     QUESTION,
@@ -46,16 +63,16 @@ from backend.store.store import Store
 _PRESETS = {
     "over-thinking": (
         "What is 5-1?",
-        "+4",
+        +1,
         (
-            "A question that needs no thought. Pushing along *self-checking − the rest* from the first token on asks"
-            " whether the direction alone makes a model doubt what it knows: look for checks of a result that was"
-            " right, for length, and for an answer that moves."
+            "A question that needs no thought. Pushing along {direction} from the first token on asks whether the"
+            " direction alone makes a model doubt what it knows: look for checks of a result that was right, for"
+            " length, and for an answer that moves."
         ),
     ),
     "incisive thinking": (
         "What is the next number in the sequence: 16, 32, 48, ...?",
-        "-4",
+        -1,
         (
             "The same direction pulled the other way. If it carries the checking, the chain should come to the point"
             " sooner, with the same answer; if it gets worse or falls apart, the direction carried more than that."
@@ -109,7 +126,7 @@ def steered(here: Here) -> Steered:
     require(here, a_model)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         choice = choose_model(store, live.steerable(store), where)
-        own_text(own, choice)
+        own_text(store, own, choice)
     if own:
         say_what_a_link_has()
     if where:
@@ -269,18 +286,19 @@ def text(subject: Subject, plan: Plan | None) -> None:
     reader(subject.chunks, None, selected=subject.chunk, on_chunk=chosen, marks=marks)
 
 
-def own_text(own: Typed | None, choice: Choice) -> None:
+def own_text(store: Store, own: Typed | None, choice: Choice) -> None:
     """A popover to type any text, with the two presets; `own` is what was typed before.
 
-    The model that is shown is the one it goes to.
+    The model that is shown is the one it goes to. A preset keeps a feature that is steered by, with its dictionary,
+    layer and decoder.
     """
     with st.popover("Your own text, presets", icon=":material/edit_note:"):
-        for name, (question, beta, story) in _PRESETS.items():
-            st.markdown(f"**{name.capitalize()}** · {story}")
+        pushed, along = _preset_direction(store, choice)
+        for name, (question, sign, story) in _PRESETS.items():
+            st.markdown(f"**{name.capitalize()}** · {story.format(direction=along)}")
             if st.button(f"{name.capitalize()}: “{question}”", key=keys.of(f"preset_{name}")):
                 type_in(question, "", "4" if "5-1" in question else "64", model=choice.model_id)
-                pushed = {DIRECTION: "category", CATEGORY: "self_checking", OPERATION: "add", PLACE: "onward"}
-                selection.choose(pushed | {BETA: beta, UNIT: "rms"})
+                selection.choose(pushed | {OPERATION: "add", PLACE: "onward", BETA: f"{sign * float(pushed[BETA]):g}"})
                 selection.choose({CHUNK: None}, run_kind="stream")
                 selection.rerun()
         with st.form(keys.of("own_text"), border=False):
@@ -300,6 +318,19 @@ def own_text(own: Typed | None, choice: Choice) -> None:
     if own and st.button("Back to the study's texts", icon=":material/undo:", key=keys.of("back_to_study")):
         selection.choose({OWN: None, CHUNK: None})
         selection.rerun()
+
+
+def _preset_direction(store: Store, choice: Choice) -> tuple[dict[Field, str], str]:
+    """What a preset pushes along, β with it, and what its words call that: the feature that is chosen, else
+    self-checking − the rest.
+    """
+    with contextlib.suppress(AnchorscopeError):  # of a feature whose weights cannot be read the controls say so
+        if (made := chosen_feature(store, choice)) is not None and (codes := codes_of(store, made)) is not None:
+            number = json.loads(made.parameters)["feature"]
+            beta = {BETA: f"{codes.usual:.3g}", UNIT: "absolute"}
+            return {DIRECTION: "feature"} | beta, f"feature {number} (β = {codes.in_words(codes.usual)})"
+    beta = {BETA: f"{usual_beta('rms', 1, 1.0, None):g}", UNIT: "rms"}
+    return {DIRECTION: "category", CATEGORY: "self_checking"} | beta, "*self-checking − the rest*"
 
 
 # KL(β)

@@ -40,6 +40,7 @@ class DirectionSpec:
     number: int = 0  # of random: each seed has as many directions as are wanted
     dictionary_id: str | None = None
     feature: int | None = None
+    decoder: str | None = None  # of feature: the model whose row it is; None: model_id's own
     file: str | None = None
     key: str | None = None
     sha256: str | None = None
@@ -138,8 +139,8 @@ class Material(Protocol):
 
     def d_model(self) -> int: ...
 
-    def decoder_row(self, dictionary_id: str, feature: int) -> np.ndarray:
-        """In units of the residual stream."""
+    def decoder_row(self, dictionary_id: str, feature: int, decoder: str) -> np.ndarray:
+        """Of the model `decoder`, in units of its residual stream."""
         ...
 
     def vector(self) -> np.ndarray:
@@ -333,9 +334,10 @@ register(
             "the decoder row of feature {feature}",
             needs=("dictionary_id", "feature"),
             make=lambda spec, given: directions.feature(
-                given.decoder_row(spec.dictionary_id, spec.feature),
+                given.decoder_row(spec.dictionary_id, spec.feature, spec.decoder or spec.model_id),
                 number=spec.feature,
                 dictionary=spec.dictionary_id,
+                decoder=spec.decoder,
                 **_of(spec),
             ),
         ),

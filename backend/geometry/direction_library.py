@@ -112,8 +112,8 @@ class _OfStudy:
             )
         return self.file_vector
 
-    def decoder_row(self, dictionary_id: str, feature: int) -> np.ndarray:
-        return _decoder_row(self.store, self.spec, dictionary_id, feature)
+    def decoder_row(self, dictionary_id: str, feature: int, decoder: str) -> np.ndarray:
+        return _decoder_row(self.store, self.spec.layer, dictionary_id, feature, decoder)
 
 
 def anchor_convention(store: "Store") -> str | None:
@@ -138,21 +138,19 @@ def anchor_importance(store: "Store", model_id: str, reference: Mapping[str, boo
     return {chunk: value for chunk, value in found.items() if reference.get(chunk, False)}
 
 
-def _decoder_row(store: "Store", spec: DirectionSpec, dictionary_id: str, feature: int) -> np.ndarray:
+def _decoder_row(store: "Store", layer: int, dictionary_id: str, feature: int, decoder: str) -> np.ndarray:
     rows = [row for row in store.whole_table("dictionaries").to_pylist() if row["dictionary_id"] == dictionary_id]
     if not rows:
         raise SpecError(f"The study has no dictionary {dictionary_id}.")
     (row,) = rows
     models = [row["base_model_id"], row["distilled_model_id"]]
-    if spec.model_id not in models:
+    if decoder not in models:
         there = ", ".join(filter(None, models))
-        raise SpecError(f"Dictionary {dictionary_id} has no decoder for model {spec.model_id}; it is of {there}.")
-    if spec.layer != row["layer"] or feature >= row["n_features"]:
+        raise SpecError(f"Dictionary {dictionary_id} has no decoder for model {decoder}; it is of {there}.")
+    if layer != row["layer"] or feature >= row["n_features"]:
         there = f"features 0 to {row['n_features'] - 1} at layer {row['layer']}"
-        raise SpecError(
-            f"Dictionary {dictionary_id} has {there}; feature {feature} at layer {spec.layer} was asked for."
-        )
-    model = models.index(spec.model_id)
+        raise SpecError(f"Dictionary {dictionary_id} has {there}; feature {feature} at layer {layer} was asked for.")
+    model = models.index(decoder)
     stored = decoder_row(store.path, dictionary_id, sha256=row["sha256"], model=model, feature=feature)
     return stored.astype(np.float64) / row["scale"][model]
 

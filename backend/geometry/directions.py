@@ -275,11 +275,18 @@ def from_vector(
     return collect([made if norm is None or isinstance(made, Refused) else replace(made, norm=float(norm))])
 
 
-def feature(row: np.ndarray, *, number: int, dictionary: str, model_id: str, layer: int) -> Directions:
+def feature(
+    row: np.ndarray, *, number: int, dictionary: str, model_id: str, layer: int, decoder: str | None = None
+) -> Directions:
     """A feature's decoder row of the model, in units of the residual stream: `norm` is what a code of 1 adds to the
     reconstruction.
+
+    `decoder` names the other model of the pair where the row is that one's: the same vector with the same norm, put
+    into this model.
     """
     parameters = {"feature": number, "dictionary": dictionary, "norm": "of the residual stream, for a code of 1"}
+    if decoder not in (None, model_id):
+        parameters["decoder"] = decoder
     return collect([unit("feature", row, model_id=model_id, layer=layer, chunk_id=None, parameters=parameters)])
 
 

@@ -75,7 +75,7 @@ class StepUnit:
     phrase: str  # in a sentence, after the number
     size: "Callable[[Tensor], Tensor]"  # h (n_positions, d_model) float64 -> size of a step of 1, (n_positions, 1)
     most: float  # of the slider, either way
-    usual: float
+    usual: float  # β at first; NaN: β counts what h is counted in, so that it depends on how large h is
     step: float
     share: Callable[[int], float] | None = None  # d_model -> what a step of 1 is of the norm of h; None: that differs
 
@@ -277,7 +277,7 @@ UNITS: Registry[StepUnit] = Registry(
         "RMS",
         lambda h: h.square().mean(-1, keepdim=True).sqrt(),
         most=10.0,
-        usual=4.0,
+        usual=8.0,
         step=0.5,
         share=lambda d_model: 1 / math.sqrt(d_model),
     ),
@@ -288,7 +288,7 @@ UNITS: Registry[StepUnit] = Registry(
         "norms of the residual stream",
         lambda h: h.norm(dim=-1, keepdim=True),
         most=1.0,
-        usual=0.2,
+        usual=0.3,
         step=0.05,
         share=lambda d_model: 1.0,
     ),
@@ -299,7 +299,7 @@ UNITS: Registry[StepUnit] = Registry(
         "(absolute)",
         lambda h: h.new_ones(len(h), 1),
         most=100.0,
-        usual=10.0,
+        usual=math.nan,
         step=1.0,
     ),
     error=InterventionError,

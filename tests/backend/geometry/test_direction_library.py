@@ -1,8 +1,10 @@
 """A definition gives the study's own direction, and says in words what is missing where it cannot."""
 
+import json
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -174,7 +176,23 @@ def test_a_feature_points_along_its_decoder_row_and_its_norm_is_what_a_code_of_1
             added = weights.decode(codes)[:, place].diff(dim=0)[0].double().numpy()
             assert found.norm == pytest.approx(np.linalg.norm(added), rel=1e-4) and found.kind == "feature"
             assert found.vector * found.norm == pytest.approx(added, abs=1e-4)
+        own = {
+            model: make_direction(store, DirectionSpec("feature", model, at, dictionary_id=name, feature=3))
+            for model in (row.base_model_id, row.distilled_model_id)
+        }
+        asked = DirectionSpec(
+            "feature", row.base_model_id, at, dictionary_id=name, feature=3, decoder=row.distilled_model_id
+        )
+        lent, of_distilled = make_direction(store, asked), own[row.distilled_model_id]
+        assert (lent.vector == of_distilled.vector).all() and lent.norm == of_distilled.norm  # the same vector
+        assert lent.model_id == row.base_model_id  # put into the base model
+        assert lent.direction_id not in {one.direction_id for one in own.values()}
+        assert json.loads(lent.parameters)["decoder"] == row.distilled_model_id
+        assert DirectionSpec.from_json(asked.to_json()) == asked
+        itself = make_direction(store, replace(asked, decoder=row.base_model_id))
+        assert itself == own[row.base_model_id]  # a model's own row, said or not, has one id
         for wrong, said in [
+            ({"decoder": "m0"}, "no decoder for model m0"),
             ({"dictionary_id": "w0"}, "no dictionary w0"),
             ({"feature": 6}, "features 0 to 5 at layer 5"),
             ({"model_id": "m0"}, "no decoder for model m0"),
