@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app.crosscoder.filters import filtered
-from app.crosscoder.views import CHARTS, CLASSES, QUALITY, TABLE, TRAININGS
+from app.crosscoder.views import CHARTS, CLASSES, LABELLING, QUALITY, TABLE, TRAININGS
 from app.shared import chosen_dictionary, views
 
 here = views.here_now()
@@ -20,4 +20,5 @@ here.once(filtered)
 with charts:
     views.show(CHARTS, here)
 views.show(TABLE, here)
+views.show(LABELLING, here, quiet=True)
 chosen_dictionary.leave_if_asked()

@@ -4,7 +4,7 @@ import streamlit as st
 
 from app.shared import views
 from app.steering.text_and_curve import a_model, a_text, is_read, reading, steered
-from app.steering.views import CURVE, HISTORY, PLAN, RUN, RUNS, TEXT
+from app.steering.views import BOTH, CURVE, HISTORY, PLAN, RUN, RUNS, TEXT
 
 here = views.here_now()
 views.title()
@@ -21,5 +21,6 @@ with right:
 with left:
     views.show(TEXT, here)
     views.show(CURVE, here)
+views.show(BOTH, here, quiet=True)
 views.show(RUNS, here, quiet=True)
 views.show(HISTORY, here)

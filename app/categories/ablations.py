@@ -15,8 +15,15 @@ from app.shell.missing import say, undone
 from app.shell.numbers import interval, number
 from backend.store.store import Store
 
+FEW = 50  # target tokens: Baek & Tegmark take 100
+REPORTED = (
+    "Baek & Tegmark (2025, figure 2) zero, over 100 target tokens a category, features with NRN > 0.5 among the top k %"
+    " by firing frequency, and report how far the target's logit falls in the base and in the distilled model."
+)
 _MEASURES = {"logit": "its logit", "log_probability": "its log-probability"}
 MEASURE = declare(Field("ablation_measure", "measure of zeroing", _MEASURES))
+_RANKED = {"firing": "the features that fire there", "all": "all features (as published)"}
+RANKED = declare(Field("ablation_ranking", "features of which k % are zeroed", _RANKED, before="k % of "))
 ABOVE = declare(Field("ablated_above", "NRN of what is zeroed", None, of="dictionary"))
 
 
@@ -30,6 +37,7 @@ def draw(here: Here, store: Store) -> None:
     if rows.empty:
         say(undone(store.path, "ablations"))
         return
+    there = [name for name in _RANKED if (rows["ranked"] == name).any()]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         measure = selection.pick(
             MEASURE,
@@ -38,12 +46,19 @@ def draw(here: Here, store: Store) -> None:
             widget=st.segmented_control,
             required=True,
         )
+        ranked = selection.pick(RANKED, "k % of", there, elsewhere=list(_RANKED), show=_RANKED.__getitem__, width=260)
+        rows = rows[rows["ranked"] == ranked]
         bounds = [f"{above:g}" for above in sorted(rows["nrn_above"].unique())]
         above = selection.pick(ABOVE, "NRN above", bounds, width=140) if len(bounds) > 1 else bounds[0]
     part = rows[(rows["measure"] == measure) & (rows["scheme"] == on) & (rows["nrn_above"] == float(above))]
     st.plotly_chart(
         ablation_effects(part, measure=measure), key=keys.of("ablation_effects"), config={"displayModeBar": False}
     )
+    if "firing" not in there:
+        say(undone(store.path, "firing_ablations"))
+    if words := _alike(part):
+        st.caption(words)
+    st.caption(f"{REPORTED} {said(part)}")
     st.caption(_how(part, on, above))
     with st.expander("The numbers"):
         st.dataframe(ablation_table(part), hide_index=True, row_height=28, height=420)
@@ -53,19 +68,58 @@ def draw(here: Here, store: Store) -> None:
         )
 
 
+def _alike(rows: pd.DataFrame) -> str:
+    """Where larger k zero the same set again, in a sentence; empty where none does."""
+    found = []
+    for name, part in rows[rows["control"] == "features"].groupby("category"):
+        first = part.groupby("n_features")["top_percent"].min()
+        same = part[part["top_percent"] > part["n_features"].map(first)]
+        if len(same):
+            ks = ", ".join(f"{k:g}" for k in sorted(same["top_percent"].unique()))
+            found.append(f"{name} at {ks} %")
+    return f"The same set as at a smaller k, drawn there alone (“=”): {'; '.join(found)}." if found else ""
+
+
+def said(rows: pd.DataFrame) -> str:
+    """What zeroing most does here, beside its control, of the rows' own numbers."""
+    parts = []
+    own = rows[rows["control"] == "features"].dropna(subset=["effect"])
+    for role, part in own.groupby("role"):
+        last = part[part["n_features"] == part.groupby("category")["n_features"].transform("max")]
+        last = last.drop_duplicates("category")
+        apart = last[(last["ci_low"] > 0) | (last["ci_high"] < 0)]
+        effects = ", ".join(
+            f"{row.category} {_effect(row.effect, row.ci_low, row.ci_high)}" for row in last.itertuples()
+        )
+        parts.append(f"{role}: {effects} (apart from 0: {len(apart)} of {len(last)})")
+    if not parts:
+        return "Here nothing was zeroed."
+    fewest = int(rows["n_targets"].min())
+    few = f" Of as few as {fewest} tokens little can be said." if fewest < FEW else ""
+    return f"Here, with the most that is zeroed, {'; '.join(parts)}.{few}"
+
+
 def _how(rows: pd.DataFrame, scheme: str, above: str) -> str:
     facts = json.loads(rows["parameters"].iloc[0])
     n_cots, n_problems = (
         f"{int(rows[column].min())} to {int(rows[column].max())}" for column in ("n_cots", "n_problems")
     )
     return (
-        f"Zeroed: the features with NRN (L1) > {above} that are among the k % of all features that fire most often on"
-        f" {SCHEMES[scheme]}; at every token but the first, layer {facts['layer']}, with the reconstruction's error"
-        " kept. Measured: the logit of the target word's first token where it is predicted, teacher-forced, at most"
-        f" {facts['targets']} tokens a category ({n_cots} CoTs of {n_problems} problems). Bars: 95 %, bootstrap over"
-        f" problems. Random: for each CoT one of {facts['sets']} sets of as many other features that fire about as"
-        " often; its bars are over these sets too. A logit may move with all others; a log-probability does not."
+        f"Zeroed: the features with NRN (L1) > {above} that are among the k % that fire most often on"
+        f" {SCHEMES[scheme]}, of {_of_how_many(rows)}; at every token but the first, layer {facts['layer']}, with the"
+        " reconstruction's error kept. Measured: the logit of the target word's first token where it is predicted,"
+        f" teacher-forced, at most {facts['targets']} tokens a category ({n_cots} CoTs of {n_problems} problems). Bars:"
+        " 95 %, bootstrap over problems. Random: for each CoT one of"
+        f" {facts['sets']} sets of as many other features that fire about as often; its bars are over these sets too. A"
+        " logit may move with all others; a log-probability does not."
     )
+
+
+def _of_how_many(rows: pd.DataFrame) -> str:
+    """The features of which k % are taken, with their number."""
+    least, most = rows["n_ranked"].min(), rows["n_ranked"].max()
+    n = "" if pd.isna(least) else f"{least:,.0f}" if least == most else f"{least:,.0f} to {most:,.0f}, by category,"
+    return f"the {n} features that fire there at all" if (rows["ranked"] == "firing").all() else f"all {n} features"
 
 
 def ablation_table(rows: pd.DataFrame) -> pd.DataFrame:

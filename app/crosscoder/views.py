@@ -1,6 +1,6 @@
 """The views of the page Crosscoder."""
 
-from app.crosscoder import charts, classes, quality, table
+from app.crosscoder import charts, classes, labelling, quality, table
 from app.shared.views import View, dictionary, features
 
 TRAININGS = View("dictionary_trainings", "In training", (quality.a_training,), quality.draw_trainings)
@@ -8,4 +8,5 @@ QUALITY = View("dictionary_quality", "Quality of the dictionary", (dictionary,),
 CLASSES = View("feature_classes", "Classes of features", (features, classes.two_models), classes.draw)
 CHARTS = View("feature_charts", "Features of two models", (features,), charts.draw)
 TABLE = View("feature_table", "Features", (features,), table.draw)
-VIEWS = (TRAININGS, QUALITY, CLASSES, CHARTS, TABLE)
+LABELLING = View("label_sheet", "Label the ends", (features, classes.two_models), labelling.draw)
+VIEWS = (TRAININGS, QUALITY, CLASSES, CHARTS, TABLE, LABELLING)

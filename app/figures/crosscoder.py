@@ -90,8 +90,9 @@ class Ablation(TypedDict):
     role: str
     control: str  # features, or random ones as many
     top_percent: float
-    n_features: int
+    n_features: int  # zeroed: sets at rising k hold each other, so that as many are the same
     n_targets: int
+    n_there: NotRequired[int | None]  # target tokens of the category in the study
     effect: float | None
     ci_low: float | None
     ci_high: float | None
@@ -416,9 +417,10 @@ def category_frequencies(rows: Frame[FeatureOnCategory], *, norm: str) -> go.Fig
 def ablation_effects(rows: Frame[Ablation], *, measure: str = "logit") -> go.Figure:
     """Change of the target token's logit (or log-probability) when the chosen features are zeroed, by how many are: one
     panel a category, both models, beside random features as many; bars are 95 % intervals, and where there was nothing
-    to zero there is no mark.
+    to zero there is no mark. How many are zeroed stands below each k; a set that a smaller k zeroes too is drawn there
+    alone.
 
-    `rows` are those of `DictionaryQueries.feature_ablations` of one measure, scheme and NRN threshold.
+    `rows` are those of `DictionaryQueries.feature_ablations` of one ranking, measure, scheme and NRN threshold.
     """
     known = rows[rows["effect"].notna()] if len(rows) else rows
     if known.empty:
@@ -428,9 +430,7 @@ def ablation_effects(rows: Frame[Ablation], *, measure: str = "logit") -> go.Fig
             else "No feature is both above this NRN and among those that fire most"
         )
     categories = [name for name in REASONING if (rows["category"] == name).any()]
-    titles = [
-        f"{name}<br>n = {int(rows.loc[rows['category'] == name, 'n_targets'].max()):,} tokens" for name in categories
-    ]
+    titles = [f"{name}<br>{_targets(rows[rows['category'] == name])}" for name in categories]
     figure = make_subplots(
         rows=1, cols=len(categories), shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.03
     )
@@ -438,7 +438,7 @@ def ablation_effects(rows: Frame[Ablation], *, measure: str = "logit") -> go.Fig
     named = set()
     for number, name in enumerate(categories, start=1):
         for (role, control), part in known[known["category"] == name].groupby(["role", "control"], sort=True):
-            part = part.sort_values("top_percent")
+            part = part.sort_values("top_percent").drop_duplicates("n_features")
             effect = part["effect"].to_numpy(dtype=float)
             label = role if control == "features" else f"{role}, random features"
             figure.add_scatter(
@@ -472,12 +472,17 @@ def ablation_effects(rows: Frame[Ablation], *, measure: str = "logit") -> go.Fig
             named.add(label)
     every = [f"{percent:g}" for percent in sorted(rows["top_percent"].unique())]
     figure.update_xaxes(
-        title="top k % by firing frequency",
+        title="top k % by firing frequency;<br>below k, how many are zeroed",
         type="category",
         categoryorder="array",
         categoryarray=every,
         range=[-0.5, len(every) - 0.5],
+        tickvals=every,
+        tickangle=0,
     )
+    for number, name in enumerate(categories, start=1):
+        zeroed = rows[rows["category"] == name].groupby("top_percent")["n_features"].max()
+        figure.update_xaxes(ticktext=[f"{k:g}<br>{_zeroed(zeroed, k)}" for k in sorted(zeroed.index)], col=number)
     figure.update_yaxes(zeroline=True, zerolinecolor=MISSING)
     figure.update_yaxes(
         title={"logit": "change of the target's logit", "log_probability": "change of its log-probability, nats"}[
@@ -487,6 +492,19 @@ def ablation_effects(rows: Frame[Ablation], *, measure: str = "logit") -> go.Fig
         col=1,
     )
     return figure.update_layout(legend={"orientation": "h", "y": 1.16, "yanchor": "bottom", "x": 0})
+
+
+def _targets(rows: pd.DataFrame) -> str:
+    """How many target tokens were looked at, and of how many."""
+    n, there = int(rows["n_targets"].max()), rows["n_there"].max() if "n_there" in rows else float("nan")
+    return (
+        f"n = {n:,} tokens" if pd.isna(there) or not there else f"n = {n:,} of {int(there):,} tokens ({n / there:.0%})"
+    )
+
+
+def _zeroed(zeroed: pd.Series, k: float) -> str:
+    """How many features are zeroed at k; = where a smaller k zeroes the same."""
+    return "=" if (zeroed[zeroed.index < k] == zeroed[k]).any() else str(int(zeroed[k]))
 
 
 def _figure(height: int) -> go.Figure:

@@ -413,6 +413,7 @@ class Dose(TypedDict):
     kl: float | None
     accuracy: Quantity
     length: Quantity
+    thinking: NotRequired[Quantity]  # of the tokens; not in runs that were kept before these were counted
     degenerate_share: Quantity
 
 
@@ -427,15 +428,24 @@ class StepAlong(TypedDict):
 
 
 _NOTCH = {"color": "rgba(128,128,128,0.25)", "width": 5}  # β = 0: wide and pale, so that the interval there is seen
-_STEPS = {"n_tokens": ("length, tokens", "length steps"), "repetition": ("degenerate", "repetition steps")}
+_STEPS = {
+    "n_thinking": ("thinking, tokens", "thinking length steps"),
+    "n_tokens": ("length, tokens", "length steps"),
+    "repetition": ("degenerate", "repetition steps"),
+}
 
 
 def dose_panels(rows: Sequence[Dose]) -> list[Panel]:
-    """What each panel shows of the rows of `outcomes.dose_response`: KL, accuracy, length and the degenerate share."""
+    """What each panel shows of the rows of `outcomes.dose_response`: KL, accuracy, length (in thinking tokens where
+    they were counted) and the degenerate share.
+    """
+    counted = any(row["thinking"]["value"] is not None for row in rows if "thinking" in row)
     return [
         Panel("KL, nats", [{"value": row["kl"], "low": None, "high": None} for row in rows]),
         Panel("accuracy", [row["accuracy"] for row in rows]),
-        Panel("length, tokens", [row["length"] for row in rows]),
+        Panel("thinking, tokens", [row["thinking"] for row in rows])
+        if counted
+        else Panel("length, tokens", [row["length"] for row in rows]),
         Panel("degenerate", [row["degenerate_share"] for row in rows]),
     ]
 
@@ -448,9 +458,9 @@ def dose_response(
 ) -> go.Figure:
     """KL, accuracy, length and degenerate share of the continuations along β, one below the other, with 95 % intervals.
 
-    `changepoints` has the step of the samples' `n_tokens` (drawn with the length) and of their `repetition` (drawn with
-    the degenerate share), or None where there is none; the line stands in the middle of the gap between two β, the band
-    is its 95 % interval.
+    `changepoints` has the step of the samples' `n_thinking` or `n_tokens` (drawn with that length) and of their
+    `repetition` (drawn with the degenerate share), or None where there is none; the line stands in the middle of the
+    gap between two β, the band is its 95 % interval.
     """
     if not rows:
         return blank("No dose has been measured", height=260)
@@ -483,7 +493,7 @@ def dose_response(
         figure.update_yaxes(range=[-0.06, 1.06], tickformat=".0%", row=row, col=1)
     names = [panel.name for panel in panels]
     for quantity, (name, words) in _STEPS.items():
-        if (step := changepoints.get(quantity)) is not None:
+        if name in names and (step := changepoints.get(quantity)) is not None:
             _add_step(figure, step, words, row=names.index(name) + 1)
     margin = 0.04 * (max(betas) - min(betas)) or 1
     figure.update_xaxes(range=[min(betas) - margin, max(betas) + margin], tickvals=betas, zeroline=False)

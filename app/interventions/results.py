@@ -20,7 +20,7 @@ from app.shell.missing import Missing
 from app.shell.numbers import interval
 from app.shell.numbers import number as figure
 from app.shell.untrusted import for_markdown, one_line, show, show_exactly
-from app.shell.vocabulary import FINISHES
+from app.shell.vocabulary import FINISHES, spent_words
 from backend.crosscoder.accuracy import compare_arms, summarise_arms
 from backend.crosscoder.trials import BASE, change_of
 from backend.errors import AnchorscopeError
@@ -34,6 +34,7 @@ _MOST_COLUMNS = 4  # texts side by side
 ASKED = declare(Field("interventions", "intervention", None, of="dictionary"))
 _RANDOM = "random features"
 _ALONE, _BEYOND = "what the features do", "what the features do beyond the reconstruction"
+_LENGTHS = {"thinking": "thinking, tokens", "answering": "answer, tokens", "length": "all, tokens"}
 _SHARES = {"solved": "solved", "accuracy": "correct of judged", "cap": "cut at the cap", "degenerate": "degenerate"}
 
 
@@ -409,11 +410,17 @@ def arm_table(summaries: Sequence[Mapping[str, Any]], group: Group) -> pd.DataFr
                 "n": row["n"],
                 **shares,
                 "no answer": row["n_without_answer"],
-                "length, tokens": f"{figure(row['length'])} {interval(row['length_low'], row['length_high'])}",
+                **{words: _mean(row, name) for name, words in _LENGTHS.items()},
                 "same text as unedited": "" if key == BASE else f"{row['same']} of {row['same_n']}",
             }
         )
     return pd.DataFrame(rows)
+
+
+def _mean(row: Mapping[str, Any], name: str) -> str:
+    if pd.isna(row[name]):
+        return "unknown"
+    return f"{figure(row[name])} {interval(row[f'{name}_low'], row[f'{name}_high'])}"
 
 
 def _share(row: Mapping[str, Any], name: str) -> str:
@@ -470,5 +477,6 @@ def _text(row: pd.Series) -> None:
     answer = "no answer" if pd.isna(row["answer"]) else f"answer {one_line(row['answer'], 60)} ({verdict})"
     loop = " · ends in a loop" if row["degenerate"] else ""
     features = f" · features {', '.join(map(str, row['features'][:8]))}" if len(row["features"]) else ""
-    show(f"{answer} · {row['n_tokens']} tokens, {FINISHES.get(row['finish'], row['finish'])}{loop}{features}")
+    tokens = spent_words(row["n_tokens"], row["n_thinking"], row["n_answer"], row["thought"])
+    show(f"{answer} · {tokens}, {FINISHES.get(row['finish'], row['finish'])}{loop}{features}")
     show_exactly(row["text"], height=360)

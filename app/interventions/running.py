@@ -122,7 +122,7 @@ def _under_way(study: Path, roles: Mapping[str, str]) -> None:
             "sample": known["sample"].tolist(),
             "answer": [one_line(str(answer or "none"), 60) for answer in known["answer"]],
             "ended": [FINISHES.get(finish, finish) for finish in known["finish"]],
-            "tokens": known["n_tokens"].tolist(),
+            "tokens in all": known["n_tokens"].tolist(),
         }
     )
     st.caption(

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import pandas as pd
+
 from backend.geometry.direction_kinds import DIRECTION_KINDS
 from backend.importance import conventions, metric_registry
 from backend.importance.metric_registry import METRICS as METRICS
@@ -56,7 +58,9 @@ ARMS = {"base": "base", "changed": "steered", "flipped": "sign flipped", "random
 
 OUTCOMES = {
     "accuracy": "accuracy",
-    "length": "length, tokens",
+    "thinking": "thinking, tokens",
+    "answering": "answer, tokens",
+    "length": "all, tokens",
     "reflection_rate": "self-reflection words per 100 tokens",
     "repetition": "repetition (word 4-grams)",
     "compression_ratio": "compression ratio",
@@ -65,6 +69,21 @@ OUTCOMES = {
 }
 
 FINISHES = {"eos": "ended by itself", "cap": "cut at the cap"}
+
+THOUGHTS = {
+    "closed": "",
+    "open": ", the thought did not end",
+    "untagged": ", no tag says where the answer begins",
+}
+
+
+def spent_words(n_tokens: int, n_thinking: int | None, n_answer: int | None, thought: str | None) -> str:
+    """The length of a continuation: thinking tokens, and those of its answer apart; what is not known is said so."""
+    if thought is None or n_thinking is None or pd.isna(thought) or pd.isna(n_thinking):
+        return f"{n_tokens} tokens in all, thinking tokens not counted"
+    answer = "" if n_answer is None or pd.isna(n_answer) else f" and {int(n_answer)} answer"
+    return f"{int(n_thinking)} thinking{answer} tokens{THOUGHTS.get(thought, '')}"
+
 
 METHODS = {"umap_2d": "UMAP, 2-D", "umap_3d": "UMAP, 3-D", "pca_2d": "PCA, 2-D", "pca_3d": "PCA, 3-D"}
 

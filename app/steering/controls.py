@@ -83,6 +83,7 @@ class Plan:
     problem: str | None = None
     waits_for: str | None = None
     view: Mapping[str, str] | None = None
+    limit: float = 0.0  # of β either way, where it is drawn and chosen
 
     def sentence(self, subject: Subject, *, seed: int | None = None, betas: tuple[float, ...] = ()) -> str:
         result = self.opened.result
@@ -172,6 +173,7 @@ def plan(store: Store, subject: Subject, choice: Choice, opened: Status) -> Plan
         problem,
         waits_for,
         selection.values(),
+        _reach(unit, usual_beta(unit, facts["d_model"], facts["rms"][applied[0]], codes), codes)[0],
     )
 
 
@@ -593,8 +595,7 @@ def _magnitude(operation: str, d_model: int, rms: float, codes: Codes | None) ->
         if math.isfinite(beta)
         else f"β is “{one_line(str(text), 20)}”; a number was expected. Move the slider to choose one."
     )
-    step = UNITS[unit].step
-    limit = max(UNITS[unit].most, step * math.ceil(abs(usual_beta(unit, d_model, rms, codes)) / step))
+    limit, step = _reach(unit, usual_beta(unit, d_model, rms, codes), codes)
 
     def take(value: float) -> None:
         selection.choose({BETA: f"{value:g}"})
@@ -623,6 +624,14 @@ def usual_beta(unit: str, d_model: int, rms: float, codes: Codes | None) -> floa
     elif math.isnan(usual):
         usual = USUAL_RMS * rms if codes is None else codes.usual
     return float(f"{usual:.3g}")
+
+
+def _reach(unit: str, usual: float, codes: Codes | None) -> tuple[float, float]:
+    """How far β goes either way, and by what steps; of a feature in absolute units twice the usual, in sixteenths."""
+    if codes is not None and math.isnan(UNITS[unit].usual) and usual:
+        return 2 * abs(usual), abs(usual) / 8
+    step = UNITS[unit].step
+    return max(UNITS[unit].most, step * math.ceil(abs(usual) / step)), step
 
 
 def about_run(

@@ -20,7 +20,7 @@ from app.shell.missing import Missing
 from app.shell.numbers import interval
 from app.shell.numbers import number as figure
 from app.shell.untrusted import one_line, show
-from app.shell.vocabulary import ARMS, FINISHES, OUTCOMES, RUN_KINDS, metric_choice
+from app.shell.vocabulary import ARMS, FINISHES, OUTCOMES, RUN_KINDS, THOUGHTS, metric_choice, spent_words
 from app.steering.controls import CONTROL_SEED, Plan, about_run
 from app.steering.steered_text import AGAINST, OWN, RUN, Subject, continue_with, take_from
 from app.steering.text_and_curve import planned, steered
@@ -242,9 +242,7 @@ def _stream(now: live.Run, key: str) -> None:
         st.caption("The steered text ended at once: nothing was written.")
         return
     parted = results.get("first_divergence")
-    ends = {
-        name: f"{len(arm['tokens'])} tokens, {FINISHES.get(arm['finish'], 'stopped')}" for name, arm in arms.items()
-    }
+    ends = {name: f"{_spent(arm)}, {FINISHES.get(arm['finish'], 'stopped')}" for name, arm in arms.items()}
     st.caption(
         ("The two never part" if parted is None else f"They part at token {parted + 1}")
         + ". Both draw with the same random numbers. Mean KL(steered ‖ base) along the steered text"
@@ -254,6 +252,14 @@ def _stream(now: live.Run, key: str) -> None:
     if selection.get(OWN) and st.button("Take the base text as the chain of thought", key=keys.of(f"adopt_{key}")):
         continue_with("".join(token["text"] for token in arms["base"]["tokens"]))
         selection.rerun()
+
+
+def _spent(arm: dict[str, Any]) -> str:
+    """The length of an arm's one continuation; thinking tokens of a run that was stopped, or kept before they were
+    counted, are not known.
+    """
+    found = arm.get("spent") or dict.fromkeys(("n_thinking", "n_answer", "thought"))
+    return spent_words(len(arm["tokens"]), found["n_thinking"], found["n_answer"], found["thought"])
 
 
 def _continued(study: Path, now: live.Run, key: str) -> None:
@@ -299,7 +305,10 @@ def _samples(samples: pd.DataFrame, key: str) -> None:
                 "sample": samples["sample"],
                 "answer": samples["answer"].fillna("none"),
                 "verdict": ["not judged" if pd.isna(v) else _VERDICTS[bool(v)] for v in samples["is_correct"]],
-                "tokens": samples["n_tokens"],
+                "thinking tokens": samples["n_thinking"],
+                "answer tokens": samples["n_answer"],
+                "tokens in all": samples["n_tokens"],
+                "thought": [THOUGHTS.get(state, "").lstrip(", ") or "ended" for state in samples["thought"]],
                 "text": [one_line(words, 300) for words in samples["text"]],
             }
         )
@@ -327,7 +336,7 @@ def _arm_table(arms: dict[str, Any]) -> pd.DataFrame:
     for name, arm in arms.items():
         row = {"arm": ARMS[name], "n": arm["n"], "no answer": arm["n_without_answer"]}
         for quantity, words in OUTCOMES.items():
-            row[words] = _quantity(arm[quantity])
+            row[words] = _quantity(arm[quantity]) if quantity in arm else "not counted"
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -56,7 +56,7 @@ from backend.geometry.direction_kinds import kinds_by_hand
 from backend.live.available import Choice
 from backend.live.requests import Curve, Open
 from backend.live.service import Status
-from backend.models.interventions import OPERATIONS, PLACES, UNITS
+from backend.models.interventions import OPERATIONS, PLACES
 from backend.root import PRECOMPUTE
 from backend.store.store import Store
 
@@ -344,7 +344,7 @@ def curve(study: Path, subject: Subject, choice: Choice, plan: Plan) -> None:
         st.caption("KL(β) is measured on a chunk's own tokens, and there are none here yet.")
         return
     controls = plan.controls(CONTROL_SEED)
-    limit = max(UNITS[plan.intervention.unit].most, abs(plan.intervention.beta))
+    limit = max(plan.limit, abs(plan.intervention.beta))
     has_magnitude = OPERATIONS[plan.intervention.operation].has_magnitude
     betas = tuple(limit * k / 10 for k in range(-10, 11)) if has_magnitude else (0.0,)
     request = Curve(subject.text, subject.chunk, plan.intervention.with_beta(0.0), betas, controls)

@@ -3,8 +3,10 @@ out of it.
 
 1. Targets: tokens that begin a reasoning category's target word in a CoT. CoTs are drawn one after another, with at
    most MOST_A_COT of their targets each, until there are enough.
-2. Features K: those with NRN above t that are also among the k % of all features that fire most often on the category's
-   tokens. One that never fires there is never among them, so K need not grow with k.
+2. Features K: those with NRN above t that are also among the k % of features that fire most often on the category's
+   tokens; k % of those that fire there at all (`top_firing`), or, to the letter, of all features (`top_features`). One
+   that never fires there is never among them. Where few do, as with sparse codes and few targets, k % of all features
+   take in every one of them from a small k on, and K grows no more: the first was made for that.
 3. Teacher-forced, h ← h − Σ_K f_k·W_dec,k^(m) / scale_m at every token but the first: `zero`, with the reconstruction's
    error kept in. The codes f are those of both unedited models reading the text, as stored: an edit at a layer moves
    only what lies above it.
@@ -87,10 +89,22 @@ def top_features(
     All arrays are (D,): `frequency` and `mean_activation` on the category's tokens (the latter breaks ties). Unknown
     NRN is not above.
     """
-    most = -(-len(frequency) * percent // 100)
-    strength = np.nan_to_num(mean_activation)
-    first = np.lexsort((np.arange(len(frequency)), -strength, -frequency))[: int(most)]
+    first = _most_frequent(frequency, mean_activation, len(frequency) * percent)
     return tuple(sorted(int(feature) for feature in first if frequency[feature] > 0 and nrn[feature] > above))
+
+
+def top_firing(
+    frequency: np.ndarray, mean_activation: np.ndarray, nrn: np.ndarray, *, above: float, percent: float
+) -> tuple[int, ...]:
+    """As `top_features`, among the `percent` % of the features that fire on the category at all."""
+    first = _most_frequent(frequency, mean_activation, int((frequency > 0).sum()) * percent)
+    return tuple(sorted(int(feature) for feature in first if nrn[feature] > above))
+
+
+def _most_frequent(frequency: np.ndarray, mean_activation: np.ndarray, hundredths: float) -> np.ndarray:
+    """The first `hundredths` / 100 features, rounded up, by how often and then by how strongly they fire."""
+    strength = np.nan_to_num(mean_activation)
+    return np.lexsort((np.arange(len(frequency)), -strength, -frequency))[: int(-(-hundredths // 100))]
 
 
 @torch.inference_mode()

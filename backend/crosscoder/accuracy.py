@@ -16,6 +16,8 @@ from backend.models.interventions import InterventionError
 from backend.statistics.intervals import bootstrap_mean, wilson
 from backend.statistics.paired import mcnemar, paired_difference
 
+LENGTHS = {"length": "n_tokens", "thinking": "n_thinking", "answering": "n_answer"}  # column by name
+
 
 def summarise_arms(samples: pd.DataFrame) -> list[dict[str, Any]]:
     """One row an arm of one model's judged samples (those of `accuracy_run`, with is_correct: True, False or None), in
@@ -24,9 +26,10 @@ def summarise_arms(samples: pd.DataFrame) -> list[dict[str, Any]]:
     n, n_problems, n_judged and n_without_answer, and shares, each with _low and _high by Wilson and _n, how many took
     part: `solved`, correct of all whose answer was judged or is missing, so that a model that says nothing solves
     nothing · `accuracy`, correct of the judged · `cap`, cut at the most tokens · `degenerate`. `length` is the mean
-    number of tokens, with a bootstrap interval. Intervals take samples for independent; those of one problem are not,
-    so with several a problem they are too narrow: `compare_arms` tests both ways. `same` of `same_n` texts are those of
-    the arm without an edit, to the letter.
+    number of tokens, `thinking` and `answering` of those before and after the thought's closing tag, each with a
+    bootstrap interval and NaN where it was not counted. Intervals take samples for independent; those of one problem
+    are not, so with several a problem they are too narrow: `compare_arms` tests both ways. `same` of `same_n` texts are
+    those of the arm without an edit, to the letter.
     """
     rows, keyed = [], samples.set_index(["problem_id", "sample"])
     unedited = keyed.loc[keyed["arm"] == BASE, "text"]
@@ -50,8 +53,10 @@ def summarise_arms(samples: pd.DataFrame) -> list[dict[str, Any]]:
             row[name] = float(known.mean()) if len(known) else math.nan
             row[f"{name}_low"], row[f"{name}_high"] = wilson(int(known.sum()), len(known))
             row[f"{name}_n"] = len(known)
-        row["length"] = float(own["n_tokens"].mean())
-        row["length_low"], row["length_high"] = bootstrap_mean(own["n_tokens"])
+        for name, column in LENGTHS.items():
+            known = own[column].dropna().astype(float) if column in own else pd.Series(dtype=float)
+            row[name] = float(known.mean()) if len(known) else math.nan
+            row[f"{name}_low"], row[f"{name}_high"] = bootstrap_mean(known)
         beside = keyed.loc[keyed["arm"] == arm, "text"].to_frame("own").join(unedited.rename("base"), how="inner")
         row["same"], row["same_n"] = int((beside["own"] == beside["base"]).sum()), len(beside)
         rows.append(row)

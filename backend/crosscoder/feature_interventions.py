@@ -36,6 +36,8 @@ from torch import Tensor
 
 from backend.cot.answers import extract_answer
 from backend.cot.degeneration import compression_ratio, is_degenerate, reflection_words, repetition
+from backend.cot.thinking_tokens import Spent, spent
+from backend.cot.thoughts import closing_tag
 from backend.crosscoder.dictionary import Dictionary
 from backend.crosscoder.shards import require_one_tokenizer
 from backend.crosscoder.trials import Change
@@ -212,8 +214,8 @@ def accuracy_run(
     yet included.
 
     Samples are not judged: `answer` is as written, None where there is none. A sample has problem_id, arm, sample,
-    seed, features (changed in it), text, answer, finish, n_tokens, reflection_words, repetition, compression_ratio and
-    degenerate.
+    seed, features (changed in it), text, answer, finish, n_tokens, n_thinking, n_answer, thought, reflection_words,
+    repetition, compression_ratio and degenerate.
     """
     require_one_tokenizer(models)
     loaded, partner = models[model], models[1 - model] if len(models) == 2 else None
@@ -267,6 +269,7 @@ def accuracy_run(
                     "answer": extract_answer(text),
                     "finish": drawn.finish,
                     "n_tokens": len(drawn.token_ids),
+                    **_spent(loaded, sequences[request.sequence_id], drawn.token_ids, prompts[problem]).row(),
                     "reflection_words": reflection_words(text),
                     "repetition": repetition(text),
                     "compression_ratio": compression_ratio(text),
@@ -282,3 +285,11 @@ def accuracy_run(
             if len(unit) == n:
                 written.pop((row["problem_id"], row["arm"]))
                 yield ArmSamples(row["problem_id"], row["arm"], tuple(sorted(unit, key=lambda one: one["sample"])))
+
+
+def _spent(loaded: "LoadedModel", before: Sequence[int], drawn: Sequence[int], prompt: str) -> Spent:
+    """Where the tokens of a solution went."""
+    tag = closing_tag("", prompt)
+    return spent(
+        lambda k: continuation_text(loaded.tokenizer, before, drawn[:k], tag=tag), len(drawn), prompt=prompt, before=""
+    )

@@ -62,7 +62,7 @@ def configured() -> ChatModel | None:
 
 def from_chat(chat: ChatModel, examples: pd.DataFrame) -> str:
     """The chat model's words for these examples, on one line. Raises ChatError."""
-    content = _REQUEST + "\n".join(_marked(examples.head(_SHOWN_EXAMPLES)))
+    content = _REQUEST + "\n".join(marked(examples.head(_SHOWN_EXAMPLES)))
     body = {"model": chat.model, "messages": [{"role": "user", "content": content}], "temperature": 0, "max_tokens": 60}
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {chat.key}"} if chat.key else {})
     request = urllib.request.Request(f"{chat.url}/chat/completions", json.dumps(body).encode(), headers)
@@ -83,5 +83,6 @@ def _peaks(examples: pd.DataFrame) -> Iterable[tuple[str, tuple[str, str]]]:
         yield tokens[peak], ("".join(tokens[:peak]), "".join(tokens[peak + 1 :]))
 
 
-def _marked(examples: pd.DataFrame) -> list[str]:
+def marked(examples: pd.DataFrame) -> list[str]:
+    """Each example on one line, its strongest token between « and »."""
     return [" ".join(f"{before}«{token}»{after}".split()) for token, (before, after) in _peaks(examples)]

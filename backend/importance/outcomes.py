@@ -33,6 +33,8 @@ ARMS = ("base", "changed", "flipped", "random")
 
 # Quantities that are means over samples, with their units.
 MEANS = {
+    "thinking": "tokens before the thought's closing tag",
+    "answering": "tokens after it",
     "length": "tokens",
     "reflection_rate": "self-reflection words per 100 tokens",
     "repetition": "share of word 4-grams",
@@ -55,9 +57,9 @@ def arm_summary(samples: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Every arm that has samples, by name and in the order base, changed, flipped, random, with:
 
     n, n_judged, n_correct, n_without_answer · accuracy, cap_share, degenerate_share (shares with Wilson's interval; of
-    the judged, of those whose finish is known, of all) · length, reflection_rate, repetition, compression_ratio (means
-    with a bootstrap interval) · answers: [{"cluster", "n", "is_correct"}], most frequent first, is_correct None where
-    its samples were not judged.
+    the judged, of those whose finish is known, of all) · those of MEANS (with a bootstrap interval; of `answering`
+    those with a tag that says where the answer begins) · answers: [{"cluster", "n", "is_correct"}], most frequent
+    first, is_correct None where its samples were not judged.
     """
     table = _of_one_dose(_measured(samples))
     found = dict(iter(table.groupby("arm")))
@@ -180,9 +182,14 @@ def _measured(samples: pd.DataFrame) -> pd.DataFrame:
     if samples.duplicated(["arm", "beta", "sample"]).any():
         raise ValueError("a sample number occurs twice in an arm; pass the samples of one experiment")
     length = samples["n_tokens"].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
+    spent = {
+        name: samples[column].astype("float64") if column in samples else np.full(len(samples), np.nan)
+        for name, column in (("thinking", "n_thinking"), ("answering", "n_answer"))
+    }
     words = samples["reflection_words"].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
     return samples.assign(
         length=length,
+        **spent,
         reflection_rate=np.divide(100 * words, length, out=np.full(len(length), np.nan), where=length > 0),
         repetition=samples["repetition"].astype("float64"),
         compression_ratio=samples["compression_ratio"].astype("float64"),

@@ -19,6 +19,8 @@ from backend.cot.answers import Judge, cluster_answers, extract_answer, grader
 from backend.cot.chunking import token_spans
 from backend.cot.degeneration import compression_ratio, is_degenerate, reflection_words, repetition
 from backend.cot.prompts import BOXED, cot_prompt
+from backend.cot.thinking_tokens import spent
+from backend.cot.thoughts import closing_tag
 from backend.geometry.fits import quadratic_fit
 from backend.geometry.sweep import Predictions, check_float32, noise_floor, predicting_positions
 from backend.ids import seed_for
@@ -26,6 +28,7 @@ from backend.live.requests import (
     TOKENS,
     Compared,
     Continue,
+    ControlledDose,
     Curve,
     Dose,
     Open,
@@ -162,6 +165,8 @@ def run(reader: Reader, request: Asked, judge: Callable[[], Judge]) -> Steps:
             return _stream(reader, request)
         case Continue():
             return _continue(reader, request, judge)
+        case ControlledDose():
+            return _controlled(reader, request, judge)
         case Dose():
             return _dose(reader, request, judge)
         case _:
@@ -333,11 +338,15 @@ def _stream(reader: Reader, request: Stream) -> Steps:
         request.sampling.temperature, request.sampling.top_p, request.sampling.max_new_tokens
     )
     divergence, number = None, -1
+    written: dict[str, list[int]] = {name: [] for name in pieces}
     for number, pair in enumerate(stream(reader.loaded, arms.base, arms.changed, parameters, seed=request.seed)):
         drawn = {"base": pair.base, "changed": pair.changed}
         part: dict[str, Any] = {"arms": {}}
         for name, token in drawn.items():
-            own: dict[str, Any] = {"tokens": [_shown(token, pieces[name])]} if token is not None else {}
+            own: dict[str, Any] = {}
+            if token is not None:
+                own["tokens"] = [_shown(token, pieces[name])]
+                written[name].append(token.token_id)
             if name in pair.finish:
                 own["finish"] = pair.finish[name]
             part["arms"][name] = own
@@ -345,6 +354,15 @@ def _stream(reader: Reader, request: Stream) -> Steps:
             part["first_divergence"] = divergence = number
         seconds = time.monotonic() - began
         yield "part", part | {"seconds": seconds, "tokens_per_second": (number + 1) / seconds}
+    yield "part", {"arms": {name: {"spent": _spent(reader, arms, name, drawn)} for name, drawn in written.items()}}
+
+
+def _spent(reader: Reader, arms: "_Arms", name: str, drawn: Sequence[int]) -> dict[str, int | str | None]:
+    """Where the tokens of an arm's one continuation went."""
+    prompt, before = arms.read.prompt, arms.before[name]
+    prefix = (arms.base if name == "base" else arms.changed).token_ids
+    written = _written(reader.loaded.tokenizer, prefix, drawn, tag=closing_tag(before, prompt))
+    return spent(written, len(drawn), prompt=prompt, before=before).row()
 
 
 def _id(drawn: Drawn | None) -> int | None:
@@ -380,6 +398,11 @@ class _Pieces:
         return self._tokenizer.decode([token], clean_up_tokenization_spaces=False)
 
 
+def _written(tokenizer: Any, prefix: Sequence[int], drawn: Sequence[int], *, tag: str | None) -> Callable[[int], str]:
+    """The text that the first k of the drawn tokens add, the tag that closes the thought included."""
+    return lambda k: continuation_text(tokenizer, prefix, drawn[:k], tag=tag)
+
+
 def _continue(reader: Reader, request: Continue, judge: Callable[[], Judge]) -> Steps:
     arms = _arms(reader, request.compared)
     conditions = [
@@ -412,6 +435,34 @@ def _dose(reader: Reader, request: Dose, judge: Callable[[], Judge]) -> Steps:
     yield from _sampled(reader, conditions, sources, request, judge)
 
 
+def _controlled(reader: Reader, request: ControlledDose, judge: Callable[[], Judge]) -> Steps:
+    """As `_dose`, then the same under each control, whose arms are called random; β = 0 is the same for all."""
+    arms = _arms(reader, request.compared)
+    intervention = request.compared.intervention
+    assert intervention is not None  # `Dose` has seen to it
+    vectors = [intervention, *(intervention.with_vector(vector) for vector in request.controls)]
+    if request.compared.chunk_id is not None and (predicting := predicting_positions(arms.span)):
+        base = Predictions(arms.read.encoded, predicting)
+        yield "part", {"betas": list(request.betas)}
+        for number, one in enumerate(vectors):
+            kl = _kl(base, arms.read, arms.span, [one.with_beta(beta) for beta in request.betas])
+            yield "part", {"controls": [kl]} if number else {"kl": kl}
+            yield "progress", (number + 1, len(vectors))
+    wanted = [
+        (number, beta) for number in range(len(vectors)) for beta in request.betas if beta or not number
+    ]  # β = 0 once
+    conditions = [
+        (f"{number}", beta, arms.under(vectors[number].with_beta(beta)), arms.before["base"]) for number, beta in wanted
+    ]
+    sources = {condition: [condition] for condition in range(len(conditions))}
+    for kind, payload in _sampled(reader, conditions, sources, request, judge):
+        for row in payload["samples"] if kind == "part" and "samples" in payload else ():
+            number = int(row["arm"])
+            row["arm"] = "random" if number else "changed"
+            row["sample"] += request.n * max(0, number - 1)
+        yield kind, payload
+
+
 def _sampled(
     reader: Reader,
     conditions: Sequence[tuple[str, float | None, Arm, str]],
@@ -423,7 +474,7 @@ def _sampled(
 
     Sample k of every arm draws with the same random numbers, so that arms are compared pair by pair.
     """
-    tokenizer = reader.loaded.tokenizer
+    tokenizer, prompt = reader.loaded.tokenizer, reader.read(request.compared.text).prompt
     seeds = [seed_for(request.seed, "continuation", number) for number in range(request.n)]
     asked = {
         f"{condition}.{number}": (conditions[condition], number)
@@ -457,7 +508,8 @@ def _sampled(
         written.end(finished)
         for sample in finished:
             (name, beta, arm, before), number = asked[sample.request_id]
-            text = continuation_text(tokenizer, arm.token_ids, sample.token_ids)
+            written_by = _written(tokenizer, arm.token_ids, sample.token_ids, tag=closing_tag(before, prompt))
+            text = written_by(len(sample.token_ids))
             rows[sample.request_id] = {
                 "arm": name,
                 "beta": beta,
@@ -467,6 +519,7 @@ def _sampled(
                 "answer": extract_answer(before + text),
                 "finish": sample.finish,
                 "n_tokens": len(sample.token_ids),
+                **spent(written_by, len(sample.token_ids), prompt=prompt, before=before).row(),
                 "reflection_words": reflection_words(text),
                 "repetition": repetition(text),
                 "compression_ratio": compression_ratio(text),

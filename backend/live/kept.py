@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from backend.errors import AnchorscopeError
+from backend.importance.along import along
 from backend.importance.outcomes import arm_summary, compare, dose_response, importance_change
-from backend.live.requests import Continue, Curve, Dose, Request, Stream, experiment_id
+from backend.live.requests import Continue, ControlledDose, Curve, Dose, Request, Stream, experiment_id
 from backend.live.service import Status
 from backend.models.interventions import Intervention
 from backend.schema.provenance import commit, versions
@@ -22,8 +23,10 @@ from backend.statistics.changepoint import changepoint
 from backend.store.experiments import Experiments
 
 Kept = Stream | Curve | Continue | Dose
-KINDS = {Stream: "stream", Curve: "curve", Continue: "continue", Dose: "dose"}
-_SAMPLE_COLUMNS = tuple(TABLES["experiment_samples"].columns)
+KINDS = {Stream: "stream", Curve: "curve", Continue: "continue", Dose: "dose", ControlledDose: "dose"}
+_SAMPLE_COLUMNS, _THOUGHT_COLUMNS = (
+    tuple(TABLES[table].columns) for table in ("experiment_samples", "experiment_thoughts")
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Record:
     experiment: dict[str, Any]
     samples: list[dict[str, Any]]
     results: dict[str, Any]
+    thoughts: list[dict[str, Any]] = field(default_factory=list)
 
 
 def keeper(study: Path, about: About, request: Request) -> Callable[[Status], None]:
@@ -60,7 +64,7 @@ def keeper(study: Path, about: About, request: Request) -> Callable[[Status], No
     def keep(status: Status) -> None:
         record = record_of(about, request, status)
         if record is not None:
-            Experiments(study).keep(record.experiment, record.samples)
+            Experiments(study).keep(record.experiment, record.samples, record.thoughts)
 
     return keep
 
@@ -109,8 +113,10 @@ def record_of(about: About, request: Request, status: Status) -> Record | None:
         "versions": json.dumps(versions(), sort_keys=True),
         "commit": commit(),
     }
-    rows = [{column: {**sample, "experiment_id": name}.get(column) for column in _SAMPLE_COLUMNS} for sample in samples]
-    return Record(experiment, rows, results)
+    named = [{**sample, "experiment_id": name} for sample in samples]
+    rows = [{column: sample.get(column) for column in _SAMPLE_COLUMNS} for sample in named]
+    thoughts = [{column: sample[column] for column in _THOUGHT_COLUMNS} for sample in named if "thought" in sample]
+    return Record(experiment, rows, results, thoughts)
 
 
 def _has_results(kind: str, result: dict[str, Any]) -> bool:
@@ -130,14 +136,21 @@ def _results(request: Kept, result: dict[str, Any], about: About) -> dict[str, A
         change = importance_change(arms["base"], arms["changed"], stored, request.compared.start, seed=request.seed)
         return {"arms": arm_summary(samples), "comparisons": compare(samples, seed=request.seed), "importance": change}
     kl = dict(zip(result.get("betas", []), result.get("kl", []), strict=True))
-    rows = dose_response(samples, kl)
-    return {"rows": rows, "changepoints": _changepoints(samples, request.seed), "n": request.n}
+    steered = samples[samples["arm"] == "changed"]
+    found = {"rows": dose_response(steered, kl), "changepoints": _changepoints(steered, request.seed), "n": request.n}
+    if isinstance(request, ControlledDose):
+        controls: list[list[float]] = result.get("controls") or [[] for _ in request.controls]
+        controls_kl = [dict(zip(result["betas"], own, strict=True)) if own else {} for own in controls]
+        found |= along(samples, kl, controls_kl, n=request.n, seed=request.seed)
+    return found
 
 
 def _changepoints(samples: pd.DataFrame, seed: int) -> dict[str, Any]:
-    """Of the length and of the repetition along β; an entry is None where it cannot be had."""
+    """Of the lengths and of the repetition along β; an entry is None where it cannot be had."""
     found = {}
-    for quantity in ("n_tokens", "repetition"):
+    for quantity in ("n_thinking", "n_tokens", "repetition"):
+        if quantity not in samples:
+            continue
         by_beta = {beta: rows[quantity].dropna().astype(float).to_numpy() for beta, rows in samples.groupby("beta")}
         by_beta = {beta: values for beta, values in by_beta.items() if len(values)}
         point = changepoint(list(by_beta), list(by_beta.values()), seed=seed) if len(by_beta) > 3 else None
@@ -160,6 +173,8 @@ def _parameters(request: Kept) -> dict[str, Any]:
         parameters |= {"n": request.n, "truth": request.truth, "controls": len(request.controls)}
     if isinstance(request, Dose):
         parameters |= {"n": request.n, "truth": request.truth, "betas": list(request.betas)}
+    if isinstance(request, ControlledDose):
+        parameters["controls"] = len(request.controls)
     return parameters
 
 

@@ -199,6 +199,22 @@ class Dose:
 
 
 @dataclass(frozen=True)
+class ControlledDose(Dose):
+    """A dose–response with random vectors beside it: `n` continuations at each β under each of `controls` too, with the
+    same random numbers. One β is 0, which all are held against.
+    """
+
+    controls: tuple[Any, ...] = field(default=(), repr=False)  # unit vectors (d_model,)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if 0.0 not in self.betas:
+            raise RequestError("Continuations along β are held against those at β = 0, which must be one of them.")
+        if (asked := self.n * len(self.betas) * (1 + len(self.controls))) > 4 * MAX_CONTINUATIONS:
+            raise RequestError(f"{asked} continuations are too many; at most {4 * MAX_CONTINUATIONS} in all.")
+
+
+@dataclass(frozen=True)
 class Codes:
     """Codes of a dictionary at every token of prompt + text but the first.
 

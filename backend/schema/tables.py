@@ -574,7 +574,11 @@ TABLES: dict[str, Table] = {
             "experiment_id": (TEXT, "of experiments"),
             "arm": (TEXT, "base, changed, flipped (the sign of beta) or random (a direction of the same norm)"),
             "beta": (REAL, "magnitude; NULL where the text was edited"),
-            "sample": (INT, "0-based; the same number in two arms means the same random numbers"),
+            "sample": (
+                INT,
+                "0-based; the same number in two arms means the same random numbers; along β, number r · n + k of arm"
+                " random is sample k of n under random vector r, with the random numbers of sample k",
+            ),
             "seed": (INT, "seed of this sample's random numbers"),
             "text": (TEXT, "continuation"),
             "answer": (TEXT, "as written; NULL where none was given"),
@@ -587,6 +591,25 @@ TABLES: dict[str, Table] = {
             "compression_ratio": (REAL, "bytes over compressed bytes; NULL for an empty text"),
         },
         "one row a sampled continuation of a live run",
+    ),
+    "experiment_thoughts": Table(
+        ("experiment_id", "arm", "beta", "sample"),
+        {
+            "experiment_id": (TEXT, "of experiments"),
+            "arm": (TEXT, "of experiment_samples"),
+            "beta": (REAL, "of experiment_samples"),
+            "sample": (INT, "of experiment_samples"),
+            "n_thinking": (INT, "sampled tokens before the tag that closes the thought; all where none does"),
+            "n_answer": (
+                INT,
+                "sampled tokens after that tag, whose own are neither; NULL where the text has no tag that says where"
+                " the answer begins",
+            ),
+            "thought": (TEXT, "closed, open (it never ended: the lengths are bounds) or untagged"),
+        },
+        "one row a sampled continuation of a live run: how many of its tokens think, and how many answer; none of runs"
+        " kept before version 8",
+        since=8,
     ),
     "training_runs": Table(
         ("training_id",),
@@ -897,6 +920,24 @@ TABLES: dict[str, Table] = {
         },
         "one row a sampled solution under an arm",
     ),
+    "feature_intervention_thoughts": Table(
+        ("arm_id", "problem_id", "sample"),
+        {
+            "arm_id": (TEXT, "of feature_intervention_arms"),
+            "problem_id": (TEXT, "of problems"),
+            "sample": (INT, "of feature_intervention_samples"),
+            "n_thinking": (INT, "sampled tokens before the tag that closes the thought; all where none does"),
+            "n_answer": (
+                INT,
+                "sampled tokens after that tag, whose own are neither; NULL where the text has no tag that says where"
+                " the answer begins",
+            ),
+            "thought": (TEXT, "closed, open (it never ended: the lengths are bounds) or untagged"),
+        },
+        "one row a sampled solution under an arm: how many of its tokens think, and how many answer; none of samples"
+        " kept before version 8",
+        since=8,
+    ),
     "feature_ablations": Table(
         ("dictionary_id", "model_id", "category", "scheme", "nrn_above", "top_percent", "control", "measure"),
         {
@@ -1180,6 +1221,24 @@ TABLES: dict[str, Table] = {
         ),
     ),
 }
+
+_BY_RANK = TABLES["feature_ablations"]
+TABLES["firing_ablations"] = Table(
+    _BY_RANK.key,
+    _BY_RANK.columns
+    | {
+        "top_percent": (REAL, "k: and among so many % of the features that fire on it at all, by that frequency"),
+    },
+    "one row a model of the pair, reasoning category, choice of features, control and measure: the ablation effect, as"
+    " in feature_ablations, with k of the features that fire there",
+    filled=(
+        Filled(
+            "firing_ablations",
+            "Features have not been zeroed by their rank among those that fire on a category's words yet.",
+        ),
+    ),
+    since=8,
+)
 
 FILLED = {filled.stage: filled for table in TABLES.values() for filled in table.filled}
 

@@ -4,6 +4,8 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from backend.schema.tables import TABLES
+
 
 class _HasFrame(Protocol):
     def frame(self, sql: str, **values: Any) -> pd.DataFrame: ...
@@ -137,6 +139,20 @@ class DictionaryQueries:
             feature=int(feature),  # DuckDB binds no NumPy integers
         )
 
+    def first_examples(self: _HasFrame, dictionary_id: str, features: list[int], n: int) -> pd.DataFrame:
+        """The `n` tokens on which each of the features fires most, with their windows, as `feature_examples` has
+        them.
+        """
+        return self.frame(
+            "SELECT e.feature, e.rank, e.position, e.activation, e.window_start, list_slice(s.tokens, e.window_start +"
+            " 1, e.window_start + len(e.window_values)) AS window_tokens, e.window_values FROM feature_examples e JOIN"
+            " cot_codes s USING (dictionary_id, cot_id) WHERE e.dictionary_id = $dictionary AND"
+            " list_contains($features::BIGINT[], e.feature) AND e.rank < $n ORDER BY e.feature, e.rank",
+            dictionary=dictionary_id,
+            features=[int(feature) for feature in features],
+            n=n,
+        )
+
     def feature_logits(self: _HasFrame, dictionary_id: str, feature: int) -> pd.DataFrame:
         """Tokens that it promotes (`side` top) and suppresses (bottom) in each model, strongest first."""
         return self.frame(
@@ -200,15 +216,22 @@ class DictionaryQueries:
 
     def feature_ablations(self: _HasFrame, dictionary_id: str) -> pd.DataFrame:
         """What zeroing features does to target words, with the `role` (base, distilled) of the model; columns as the
-        table's.
+        table's. `ranked` says of what features k % were taken: firing, those that fire on the category at all, or all;
+        `n_ranked` is their number, `n_there` that of the category's target tokens in the study.
         """
+        columns = ", ".join(f"a.{name}" for name in TABLES["feature_ablations"].arrow.names if name != "dictionary_id")
+        every = " UNION ALL BY NAME ".join(
+            f"SELECT *, '{ranked}' AS ranked FROM {table}"
+            for ranked, table in (("firing", "firing_ablations"), ("all", "feature_ablations"))
+        )
         return self.frame(
-            "SELECT a.model_id, CASE a.model_id WHEN d.base_model_id THEN 'base' ELSE 'distilled' END AS role,"
-            " a.category, a.scheme, a.nrn_above, a.top_percent, a.control, a.measure, a.n_features, a.features,"
-            " a.n_targets, a.n_cots, a.n_problems, a.before, a.effect, a.ci_low, a.ci_high, a.frequency, a.removed,"
-            " a.seed, a.parameters FROM feature_ablations a JOIN dictionaries d USING (dictionary_id) WHERE"
-            " a.dictionary_id = $dictionary ORDER BY a.category, role, a.scheme, a.nrn_above, a.top_percent, a.control,"
-            " a.measure",
+            f"WITH a AS ({every}), there AS (SELECT dictionary_id, category, scheme, max(n_tokens) AS n_there, count(*)"
+            " FILTER (n_fired > 0) AS n_firing FROM feature_categories GROUP BY ALL) SELECT"
+            " CASE a.model_id WHEN d.base_model_id THEN 'base' ELSE 'distilled' END AS role, a.ranked, CASE a.ranked"
+            f" WHEN 'all' THEN d.n_features ELSE t.n_firing END AS n_ranked, t.n_there, {columns} FROM a JOIN"
+            " dictionaries d USING (dictionary_id) LEFT JOIN there t USING (dictionary_id, category, scheme) WHERE"
+            " a.dictionary_id = $dictionary ORDER BY a.ranked, a.category, role, a.scheme, a.nrn_above, a.top_percent,"
+            " a.control, a.measure",
             dictionary=dictionary_id,
         )
 

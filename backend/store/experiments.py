@@ -34,9 +34,11 @@ STAGE = "experiments"
 KEPT_TABLES = {  # all that is kept here, and in SQL the key of the unit that a row is of
     "experiments": "experiment_id",
     "experiment_samples": "experiment_id",
+    "experiment_thoughts": "experiment_id",
     "feature_interventions": "intervention_id",
     "feature_intervention_arms": "intervention_id",
     "feature_intervention_samples": "arm_id || '.' || problem_id",
+    "feature_intervention_thoughts": "arm_id || '.' || problem_id",
 }
 PATIENCE = 10.0  # seconds to wait for another run to be written
 
@@ -76,9 +78,14 @@ class Experiments:
         self.study = Path(study)
         self.folder = ledger_of(self.study)
 
-    def keep(self, experiment: Mapping[str, Any], samples: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Keep a run with its samples; when this returns it survives a kill and a power cut. The same id again replaces
-        it.
+    def keep(
+        self,
+        experiment: Mapping[str, Any],
+        samples: Sequence[Mapping[str, Any]] = (),
+        thoughts: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """Keep a run with its samples, and where their tokens went; when this returns it survives a kill and a power
+        cut. The same id again replaces it.
 
         Raises NotKept where the ledger cannot be written, AnchorscopeError where rows do not have the columns of the
         schema, and ValueError for samples of another experiment or two of one key.
@@ -86,8 +93,10 @@ class Experiments:
         tables = {"experiments": arrow_rows("experiments", [experiment])}
         if samples:
             tables["experiment_samples"] = arrow_rows("experiment_samples", samples)
+        if thoughts:
+            tables["experiment_thoughts"] = arrow_rows("experiment_thoughts", thoughts)
         name = experiment["experiment_id"]
-        if strangers := {sample["experiment_id"] for sample in samples} - {name}:
+        if strangers := {row["experiment_id"] for row in (*samples, *thoughts)} - {name}:
             raise ValueError(f"samples of {sorted(strangers)} given with experiment {name}")
         if len({(sample["arm"], sample["beta"], sample["sample"]) for sample in samples}) < len(samples):
             raise ValueError(f"experiment {name} has two samples of the same arm, beta and number")
@@ -113,8 +122,14 @@ class Experiments:
         return rows[0] | {"vector": None if vector is None else np.asarray(vector, np.float32)}
 
     def samples(self, experiment_id: str) -> pd.DataFrame:
-        """The experiment's samples in key order: arm, beta, sample."""
-        return _frame(_in_key_order("experiment_samples", self._rows("experiment_samples", experiment_id)))
+        """The experiment's samples in key order: arm, beta, sample; with n_thinking, n_answer and thought, unknown of
+        runs that were kept before these were counted.
+        """
+        return with_thoughts(
+            "experiment_samples",
+            self._rows("experiment_samples", experiment_id),
+            self._rows("experiment_thoughts", experiment_id),
+        )
 
     def history(self, cot_id: str | None = None, limit: int = 50) -> pd.DataFrame:
         """The newest experiments first, of one CoT or of all: what a list of them shows, without texts, results and
@@ -261,6 +276,15 @@ def _strip(folder: Path, line: UnitLine) -> pa.Table:
 
 def _in_key_order(table: str, rows: pa.Table) -> pa.Table:
     return rows.sort_by([(name, "ascending") for name in TABLES[table].key])
+
+
+def with_thoughts(table: str, samples: pa.Table, thoughts: pa.Table) -> pd.DataFrame:
+    """Rows of a table of samples, in its order, with n_thinking, n_answer and thought of each; unknown where it has
+    none.
+    """
+    keys, rows = list(TABLES[table].key), _frame(_in_key_order(table, samples))
+    # A sample of an edited text has no β: a join takes two unknown ones for equal, as the key does.
+    return rows.merge(_frame(thoughts), on=keys, how="left", validate="one_to_one")
 
 
 def _frame(rows: pa.Table) -> pd.DataFrame:

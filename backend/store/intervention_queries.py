@@ -23,11 +23,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from backend.schema.tables import TABLES
-from backend.store.experiments import Experiments, _frame, remembered
+from backend.store.experiments import Experiments, _frame, remembered, with_thoughts
 from backend.store.unit_files import DamagedFile, StudyFolder, UnitLine, arrow_rows
 
 ASKED, SAMPLED = "interventions", "intervention samples"  # stages of the ledger
 _ROW, _ARMS, _SAMPLES = "feature_interventions", "feature_intervention_arms", "feature_intervention_samples"
+_THOUGHTS = "feature_intervention_thoughts"
 
 UNDER_WAY = "under_way.json"  # in the room
 _UNDER_WAY = ("arm_id", "problem_id", "sample", "answer", "finish", "n_tokens")
@@ -66,15 +67,26 @@ class Interventions:
             with self._kept.writing("forget an intervention") as writer:
                 writer.add(ASKED, intervention_id, {})
 
-    def keep(self, arm_id: str, problem_id: str, samples: Sequence[Mapping[str, Any]]) -> None:
-        """Keep all samples of one problem under one arm; when this returns they survive a kill and a power cut.
+    def keep(
+        self,
+        arm_id: str,
+        problem_id: str,
+        samples: Sequence[Mapping[str, Any]],
+        thoughts: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """Keep all samples of one problem under one arm, and where their tokens went; when this returns they survive a
+        kill and a power cut.
 
         Raises NotKept.
         """
-        if strangers := {(one["arm_id"], one["problem_id"]) for one in samples} - {(arm_id, problem_id)}:
+        given = {(one["arm_id"], one["problem_id"]) for one in (*samples, *thoughts)}
+        if strangers := given - {(arm_id, problem_id)}:
             raise ValueError(f"samples of {sorted(strangers)} given with arm {arm_id} and problem {problem_id}")
+        tables = {_SAMPLES: arrow_rows(_SAMPLES, samples)}
+        if thoughts:
+            tables[_THOUGHTS] = arrow_rows(_THOUGHTS, thoughts)
         with self._kept.writing("keep samples") as writer:
-            writer.add(SAMPLED, f"{arm_id}.{problem_id}", {_SAMPLES: arrow_rows(_SAMPLES, samples)})
+            writer.add(SAMPLED, f"{arm_id}.{problem_id}", tables)
 
     def note_under_way(self, samples: Sequence[Mapping[str, Any]]) -> None:
         """Show whoever looks the samples that have ended in units that are not whole yet: arm_id, problem_id, sample,
@@ -108,15 +120,17 @@ class Interventions:
         return _frame(self._rows(_ARMS, ASKED, ids))
 
     def samples(self, arm_ids: Collection[str]) -> pd.DataFrame:
-        """Every sample there is under these arms, in key order."""
-        wanted, lines = set(arm_ids), self._kept.lines(SAMPLED)
-        own = {key: line for key, line in lines.items() if key.partition(".")[0] in wanted}
-        published = self._kept.published(_SAMPLES, but=own.values())
-        rows = [
-            published.filter(pc.is_in(published["arm_id"], pa.array(sorted(wanted), pa.string()))),
-            *self._read(_SAMPLES, own.values()),
-        ]
-        return _frame(pa.concat_tables(rows).sort_by([(name, "ascending") for name in TABLES[_SAMPLES].key]))
+        """Every sample there is under these arms, in key order; with n_thinking, n_answer and thought, unknown of those
+        that were kept before these were counted.
+        """
+        wanted = set(arm_ids)
+        return with_thoughts(_SAMPLES, self._under(_SAMPLES, wanted), self._under(_THOUGHTS, wanted))
+
+    def _under(self, table: str, arm_ids: Collection[str]) -> pa.Table:
+        own = {key: line for key, line in self._kept.lines(SAMPLED).items() if key.partition(".")[0] in arm_ids}
+        published = self._kept.published(table, but=own.values())
+        there = published.filter(pc.is_in(published["arm_id"], pa.array(sorted(arm_ids), pa.string())))
+        return pa.concat_tables([there, *self._read(table, own.values())])
 
     def done(self) -> set[Pair]:
         """Arms and problems whose samples are there."""

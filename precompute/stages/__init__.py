@@ -13,6 +13,7 @@ from precompute.stages import (
     crosscoder,
     evidence,
     features,
+    firing_ablations,
     geometry,
     importance,
     maps,
@@ -51,6 +52,7 @@ STAGES: tuple[Stage, ...] = (
     features,
     splices,
     ablations,
+    firing_ablations,
     evidence,
 )
 

@@ -2,12 +2,13 @@
 ablation figure.
 
 `backend.crosscoder.ablations` says how. Both models are asked about the same targets, with the same sets of features.
+Here k is of all features, to the letter of the source; the stage firing_ablations takes k of those that fire there.
 """
 
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,15 @@ class Arm:
     top_percent: float
     features: tuple[int, ...]
     sets: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Of what features the most frequent k % are taken."""
+
+    table: str
+    percents: tuple[float, ...]
+    choose: Callable[..., tuple[int, ...]]  # `backend.crosscoder.ablations.top_features`, or one like it
 
 
 @dataclass(frozen=True)
@@ -101,21 +111,33 @@ def units(context: Context) -> list[Unit]:
 
 
 def estimate(of: Quantities) -> Estimate | None:
+    return estimated(of, NAME, len(PERCENTS))
+
+
+def estimated(of: Quantities, stage: str, n_percents: int) -> Estimate | None:
+    """What `stage` costs, which zeroes features at so many k."""
     wanted, n_models = of.study.crosscoder, len(of.study.pair)
     if wanted is None or n_models != 2 or not wanted.ablation_nrn:
         return None
     texts = n_models * len(TARGETS) * min(of.n_cots, wanted.ablation_targets / 2)  # with two targets each
-    zeroed = 2 * len(wanted.ablation_nrn) * len(SCHEMES) * len(PERCENTS)  # sets of features, with the control's
+    zeroed = 2 * len(wanted.ablation_nrn) * len(SCHEMES) * n_percents  # sets of features, with the control's
     tokens = round(texts * of.read / max(of.n_cots, 1) * (1 + zeroed * (1 - of.depth)))
-    return of.line(NAME, n_models * len(TARGETS), tokens=tokens, by="forward", gigabytes=0)
+    return of.line(stage, n_models * len(TARGETS), tokens=tokens, by="forward", gigabytes=0)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
+    from backend.crosscoder.ablations import top_features
+
+    return computed(context, units, Ranking("feature_ablations", PERCENTS, top_features))
+
+
+def computed(context: Context, units: Sequence[Unit], ranking: Ranking) -> Iterator[Finished]:
+    """Rows of the ranking's table for each unit."""
     study = context.study
     rows = {row["dictionary_id"]: row for row in codes_stage.dictionaries(context)}
     cots = {name: codes_stage.coded_cots(context, row) for name, row in rows.items()}
     by_id = {unit.unit_id: unit for unit in units}
-    asked = _asked(context, {tuple(name.split(".")[1:]) for name in by_id}, cots)
+    asked = _asked(context, {tuple(name.split(".")[1:]) for name in by_id}, cots, ranking)
     by_model: dict[str, list[str]] = defaultdict(list)
     for name in by_id:
         by_model[name.split(".")[0]].append(name)
@@ -124,7 +146,7 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
         for name in names:
             _, dictionary_id, category = name.split(".")
             if not (here := asked[dictionary_id, category]).cots:
-                yield Finished(by_id[name], {"feature_ablations": []})
+                yield Finished(by_id[name], {ranking.table: []})
                 continue
             row = rows[dictionary_id]
             number, folder = codes_stage.models_of(row).index(model_id), folder_of(context.store.path) / dictionary_id
@@ -143,7 +165,7 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
                 result = _rows(context, rows[dictionary_id], here, found.pop(name), cots[dictionary_id])
                 keys = {"dictionary_id": dictionary_id, "model_id": model_id, "category": category}
                 provenance = {"model_id": model_id, "dtype": model.dtype, "seed": study.seed}
-                yield Finished(by_id[name], {"feature_ablations": [keys | one for one in result]}, provenance)
+                yield Finished(by_id[name], {ranking.table: [keys | one for one in result]}, provenance)
 
 
 def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, "Changes"]]:
@@ -157,7 +179,10 @@ def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, "Changes"]]:
 
 
 def _asked(
-    context: Context, wanted: set[tuple[str, ...]], cots: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    context: Context,
+    wanted: set[tuple[str, ...]],
+    cots: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    ranking: Ranking,
 ) -> dict[tuple[str, str], Asked]:
     """By dictionary and category."""
     from backend.crosscoder.ablations import CodedText, drawn_targets
@@ -182,12 +207,12 @@ def _asked(
                 )
                 for cot_id, own in sorted(drawn.items())
             )
-            result[dictionary_id, category] = Asked(_arms(context, dictionary_id, category) if coded else (), coded)
+            arms = _arms(context, dictionary_id, category, ranking) if coded else ()
+            result[dictionary_id, category] = Asked(arms, coded)
     return result
 
 
-def _arms(context: Context, dictionary_id: str, category: str) -> tuple[Arm, ...]:
-    from backend.crosscoder.ablations import top_features
+def _arms(context: Context, dictionary_id: str, category: str, ranking: Ranking) -> tuple[Arm, ...]:
     from backend.crosscoder.trials import matched_features
 
     features = context.store.features(dictionary_id)
@@ -199,8 +224,8 @@ def _arms(context: Context, dictionary_id: str, category: str) -> tuple[Arm, ...
         rates = rates[rates["category"] == category].set_index("feature").reindex(features["feature"])
         fires, strength = rates["frequency"].fillna(0).to_numpy(), rates["mean_activation"].to_numpy(dtype=np.float64)
         for above in context.study.its_crosscoder.ablation_nrn:
-            for percent in PERCENTS:
-                chosen = top_features(fires, strength, nrn, above=above, percent=percent)
+            for percent in ranking.percents:
+                chosen = ranking.choose(fires, strength, nrn, above=above, percent=percent)
                 if chosen not in sets:
                     sets[chosen] = tuple(matched_features(overall, chosen, N_SETS, seed=context.study.seed))
                 arms.append(Arm(scheme, above, percent, chosen, sets[chosen]))
@@ -219,7 +244,7 @@ def _rows(
     found: Mapping[str, "Changes"],
     cots: Mapping[str, Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Rows of feature_ablations, without what is the same in all of them."""
+    """Rows of the ranking's table, without what is the same in all of them."""
     from backend.crosscoder.ablations import MEASURES, MOST_A_COT, N_BOOTSTRAP, clustered_mean
 
     ordered = [found[cot.text_id] for cot in asked.cots]

@@ -30,6 +30,7 @@ from backend.crosscoder.stored import read_from
 from backend.crosscoder.trials import Change, Sampling, Trial
 from backend.errors import AnchorscopeError
 from backend.live.available import choices
+from backend.schema.tables import TABLES
 from backend.store.intervention_queries import Interventions, Pair, left
 from backend.store.progress import Progress, State, write_progress
 from backend.store.store import Store
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from backend.models.loaded import LoadedModel
 
 NAME, UNIT = "interventions", "problem under an arm"
+_SAMPLES, _THOUGHTS = "feature_intervention_samples", "feature_intervention_thoughts"
 STOP = "stop"  # a file in the room: whoever wants the run to end makes it
 # samples asked of one batch: enough to fill it, few enough that models take turns and what is asked anew is seen
 _MOST_AT_ONCE = 512
@@ -172,7 +174,8 @@ class _Runner:
             self.say("running")
             for rows in self._sampled(_batch(self.kept, todo), problems):
                 unit = rows[0]["arm_id"], rows[0]["problem_id"]
-                self.kept.keep(*unit, rows)
+                samples, thoughts = (_of_table(name, rows) for name in (_SAMPLES, _THOUGHTS))
+                self.kept.keep(*unit, samples, thoughts)
                 self.ended = [row for row in self.ended if (row["arm_id"], row["problem_id"]) != unit]
                 self.done, self.left = self.done + 1, self.left - 1
                 self.say("running")
@@ -214,7 +217,7 @@ class _Runner:
         return (self.kept.room.path / STOP).exists()
 
     def _sampled(self, batch: Batch, problems: Mapping[str, Mapping[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-        """Rows of feature_intervention_samples, a unit at a time."""
+        """Rows of feature_intervention_samples, with those of feature_intervention_thoughts, a unit at a time."""
         from backend.crosscoder.feature_interventions import FeatureIntervention, accuracy_run
         from backend.models.sampling import SamplingParameters
 
@@ -311,6 +314,10 @@ class _Runner:
                     model.name, revision=model.revision, dtype=dtype or model.dtype, device=self.device
                 )
         return [self._models[name, dtype] for name in model_ids]
+
+
+def _of_table(table: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{column: row[column] for column in TABLES[table].columns} for row in rows]
 
 
 def _left(kept: Interventions, done: Sequence[Pair] | None = None) -> list[Pair]:

@@ -162,15 +162,16 @@ def test_ablations_stand_beside_their_control_with_intervals():
                 "role": role,
                 "control": control,
                 "top_percent": percent,
-                "n_features": 3,
+                "n_features": {0.5: 0, 1: 3, 20: 40, 50: 40}[percent],
                 "n_targets": 100,
+                "n_there": 125,
                 "effect": -percent if percent > 0.5 else np.nan,
                 "ci_low": -percent - 1,
                 "ci_high": -percent + 2,
             }
             for role in ("base", "distilled")
             for control in ("features", "random")
-            for percent in (0.5, 1, 20)
+            for percent in (0.5, 1, 20, 50)
         ]
     )
     figure = ablation_effects(rows, measure="log_probability")
@@ -186,8 +187,10 @@ def test_ablations_stand_beside_their_control_with_intervals():
             and set(trace.error_y.array) == {2.0}
             and set(trace.error_y.arrayminus) == {1.0}
         )
-    assert figure.layout.xaxis.categoryarray == ("0.5", "1", "20") and "nats" in figure.layout.yaxis.title.text
-    assert "n = 100 tokens" in figure.layout.annotations[0].text
+    # at 50 % the same are zeroed as at 20 %: drawn once, and said
+    assert figure.layout.xaxis.ticktext == ("0.5<br>0", "1<br>3", "20<br>40", "50<br>=")
+    assert figure.layout.xaxis.categoryarray == ("0.5", "1", "20", "50") and "nats" in figure.layout.yaxis.title.text
+    assert "n = 100 of 125 tokens (80%)" in figure.layout.annotations[0].text
     nothing = ablation_effects(rows.assign(effect=np.nan))
     assert not nothing.data and "No feature is both" in nothing.layout.annotations[0].text
 

@@ -216,6 +216,13 @@ def doses() -> list[dict]:
     return json.loads(json.dumps(dose_rows(table, dict(zip(BETAS[1:], SQUARES[1:], strict=True)))))
 
 
+def test_length_is_drawn_in_thinking_tokens_where_they_were_counted(doses):
+    counted = [row | {"thinking": {"value": 5.0, "low": 4.0, "high": 6.0, "n": 3}} for row in doses]
+    assert [panel.name for panel in dose_panels(doses)][2] == "length, tokens"
+    panel = dose_panels(counted)[2]
+    assert panel.name == "thinking, tokens" and [found["value"] for found in panel.found] == [5.0] * len(doses)
+
+
 def test_each_panel_shows_its_quantity_along_beta_with_its_interval(doses):
     figure = dose_response(doses, {"n_tokens": None, "repetition": None})
     for number, key in enumerate(("kl", "accuracy", "length", "degenerate_share")):

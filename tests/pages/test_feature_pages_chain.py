@@ -251,6 +251,27 @@ def test_the_numbers_of_the_ablation_stand_beside_the_control(opened, study):
     assert set(found["n tokens"]) == {50} and set(found["problems"]) == {3}
 
 
+def test_a_study_of_before_shows_what_was_ranked_among_all_and_says_what_to_run_for_the_rest(opened, study):
+    said = words(opened(CATEGORIES, study, study="small"))
+    assert "of all 6 features" in said and "Baek & Tegmark (2025, figure 2)" in said
+    assert "--stage firing_ablations" in said and "not been zeroed by their rank among those that fire" in said
+
+
+def test_a_set_that_a_smaller_k_zeroes_too_is_said_and_the_largest_effect_is_put_in_words():
+    row = {"category": "deductive", "role": "base", "control": "features", "n_targets": 20, "measure": "logit"}
+    rows = pd.DataFrame(
+        [
+            row | {"top_percent": k, "n_features": n, "effect": -float(n), "ci_low": -n - 1.0, "ci_high": -n + 2.0}
+            for k, n in ((1, 1), (2, 4), (5, 4), (20, 4))
+        ]
+    )
+    assert ablations._alike(rows) == "The same set as at a smaller k, drawn there alone (“=”): deductive at 5, 20 %."
+    assert ablations._alike(rows.head(2)) == ""
+    said = ablations.said(rows)
+    assert "base: deductive -4 [-5, -2] (apart from 0: 1 of 1)." in said and "Of as few as 20 tokens" in said
+    assert ablations.said(rows.assign(effect=None)) == "Here nothing was zeroed."
+
+
 def test_before_anything_is_zeroed_the_page_names_the_stage(opened, pair_study):
     test = opened(CATEGORIES, pair_study, study="pair")
     assert not test.exception

@@ -26,7 +26,7 @@ from backend.store.unit_files import StudyFolder
 from precompute import models
 from precompute.pipeline import run_study
 from precompute.plan import plan_study
-from precompute.stages import ablations, codes, crosscoder, features
+from precompute.stages import ablations, codes, crosscoder, features, firing_ablations
 from precompute.study import Study
 from precompute.units import Context, Finished, Unit
 from tests.conftest import make_tiny_model, tune
@@ -95,7 +95,7 @@ class Written:
         yield Finished(units[0], rows)
 
 
-STAGES = (Written, crosscoder, codes, features, ablations)
+STAGES = (Written, crosscoder, codes, features, ablations, firing_ablations)
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def run(study: Study, folder: StudyFolder, stages=STAGES) -> str:
 def judged(study, tmp_path_factory) -> StudyFolder:
     """All but the ablations."""
     folder = StudyFolder(tmp_path_factory.mktemp("stores") / "judged")
-    run(study, folder, STAGES[:-1])
+    run(study, folder, STAGES[:-2])
     return folder
 
 
@@ -205,6 +205,41 @@ def test_features_are_those_above_the_threshold_that_fire_most_on_the_targets(ro
             set(able.index[able > bound]) <= chosen <= set(able.index[able >= bound])
             and len(chosen) == found.n_features
         )
+
+
+def test_of_those_that_fire_each_k_takes_its_share_and_all_of_them_at_100(store, dictionary, pair):
+    """Against a plain loop over the features that fire on the category's tokens."""
+    rows, name = store.whole_table("firing_ablations").to_pandas(), dictionary.dictionary_id
+    nrn = store.features(name)["nrn_l1"].to_numpy()
+    assert set(rows["top_percent"]) == {0.5, 1, 2, 5, 10, 20, 50, 100}
+    for found in rows[rows["control"] == "features"].itertuples():
+        rates = store.category_frequencies(name, found.scheme)
+        rates = rates[(rates["category"] == found.category) & (rates["n_fired"] > 0)]
+        order = sorted(rates.itertuples(), key=lambda one: (-one.frequency, -one.mean_activation, one.feature))
+        first = order[: math.ceil(len(order) * found.top_percent / 100)]
+        assert list(found.features) == sorted(one.feature for one in first if nrn[one.feature] > found.nrn_above)
+    sizes = rows[rows["nrn_above"] == 0.5].groupby("top_percent")["n_features"].max()
+    assert sizes[100] > sizes[50] > sizes[10]  # k is felt, where k % of all features are all that fire
+    both = store.feature_ablations(name)
+    assert set(both["ranked"]) == {"firing", "all"} and (both.loc[both["ranked"] == "all", "n_ranked"] == 40).all()
+    ranked = both[(both["ranked"] == "firing") & (both["scheme"] == "reasoning")].groupby("category")["n_ranked"].max()
+    for category, n in ranked.items():
+        rates = store.category_frequencies(name, "reasoning")
+        assert n == ((rates["category"] == category) & (rates["n_fired"] > 0)).sum()
+    tokenizer = load_model(pair[0]).tokenizer
+    there = both.loc[(both["scheme"] == "reasoning") & (both["category"] == "self-reflection"), "n_there"]
+    assert set(there) == {sum(len(_targets(tokenizer, cot)) for cot in store.tokenised_cots())}
+
+
+def test_the_same_set_has_the_same_effect_whatever_it_was_ranked_among(rows, store):
+    firing = store.whole_table("firing_ablations").to_pandas()
+    keys = ["model_id", "category", "scheme", "nrn_above", "measure"]
+    known = [
+        one.loc[(one["control"] == "features") & (one["n_features"] > 0)].assign(set=lambda t: t["features"].map(tuple))
+        for one in (rows, firing)
+    ]
+    both = known[0].merge(known[1], on=[*keys, "set"], suffixes=("", "_firing"))
+    assert len(both) > 20 and both["effect"].to_list() == pytest.approx(both["effect_firing"].to_list(), abs=1e-9)
 
 
 @pytest.mark.parametrize("place", [0, 1])

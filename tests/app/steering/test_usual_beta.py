@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from app.steering.controls import USUAL_CODES, USUAL_RMS, Codes, usual_beta
+from app.steering.controls import USUAL_CODES, USUAL_RMS, Codes, _reach, usual_beta
 from backend.geometry.sweep import Predictions, noise_floor, predicting_positions
 from backend.models.edits import encode
 from backend.models.interventions import UNITS, Intervention
@@ -47,6 +47,15 @@ def test_it_is_one_step_in_every_unit(codes):
         assert absolute == USUAL_CODES * mean * codes.norm
     else:
         assert of_rms == USUAL_RMS
+
+
+def test_beta_reaches_twice_the_usual_of_a_feature_and_else_what_its_unit_has():
+    codes = Codes(2.0, mean=1.5, largest=4.0)
+    usual = usual_beta("absolute", 64, 7.0, codes)
+    assert _reach("absolute", usual, codes) == (2 * usual, usual / 8)
+    assert _reach("absolute", -usual, codes)[0] == 2 * usual  # where a linear dictionary's mean code is below 0
+    assert _reach("rms", 8.0, None) == (UNITS["rms"].most, UNITS["rms"].step)
+    assert _reach("rms", 13.2, codes)[0] >= 13.2
 
 
 def test_a_step_is_said_in_codes():

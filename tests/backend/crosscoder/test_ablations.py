@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from backend.crosscoder.ablations import CodedText, clustered_mean, drawn_targets, target_changes, top_features
+from backend.crosscoder.ablations import (
+    CodedText,
+    clustered_mean,
+    drawn_targets,
+    target_changes,
+    top_features,
+    top_firing,
+)
 from backend.crosscoder.dictionary import Dictionary
 from backend.crosscoder.feature_interventions import FeatureIntervention
 from backend.models.edits import encode
@@ -114,6 +121,19 @@ def test_top_features_are_the_most_frequent_of_all_that_are_also_the_distilled_m
         (0, 2, 3),
     ]  # of two that fire as often, the stronger; never what never fires
     assert top_features(frequency, strength, nrn, above=0.9, percent=100) == ()
+
+
+def test_of_those_that_fire_k_counts_what_fires_and_zeroes_different_sets():
+    """Planted: 5 of 1,000 features fire, so that from 0.5 % on the published ranking zeroes the same ones."""
+    frequency, nrn = np.zeros(1000), np.full(1000, 0.9)
+    frequency[:5], nrn[1] = [0.9, 0.8, 0.7, 0.2, 0.1], 0.2
+    strength = np.where(frequency > 0, 1.0, np.nan)
+    percents = (0.5, 2, 5, 20, 40, 60, 100)
+    of_all = [top_features(frequency, strength, nrn, above=0.5, percent=percent) for percent in percents]
+    assert set(of_all) == {(0, 2, 3, 4)}
+    of_firing = [top_firing(frequency, strength, nrn, above=0.5, percent=percent) for percent in percents]
+    assert of_firing == [(0,), (0,), (0,), (0,), (0,), (0, 2), (0, 2, 3, 4)]
+    assert top_firing(np.zeros(4), np.full(4, np.nan), np.ones(4), above=0.5, percent=100) == ()
 
 
 def test_a_mean_has_an_interval_over_whole_problems():

@@ -1,5 +1,6 @@
 """Solved problems are counted and compared in pairs; silence solves nothing, and what is unknown takes no part."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -41,6 +42,14 @@ def test_silence_solves_nothing_and_what_was_not_judged_takes_no_part():
     assert found["solved"]["difference"] == pytest.approx(-1 / 3)
     assert compare_arms(samples, only=()) == [] and len(compare_arms(samples, only=("changed",))) == len(found)
     assert found["length by problem"]["difference"] == -6 and found["length by problem"]["n"] == 1
+
+
+def test_thinking_tokens_are_counted_apart_where_they_were_counted():
+    samples = pd.DataFrame(judged("base", {"p": [True, True]}, n_thinking=7, n_answer=2))
+    (row,) = summarise_arms(samples)
+    assert (row["length"], row["thinking"], row["answering"]) == (10, 7, 2)
+    (before,) = summarise_arms(samples.drop(columns=["n_thinking", "n_answer"]))
+    assert before["length"] == 10 and np.isnan([before["thinking"], before["answering_low"]]).all()
 
 
 def test_with_one_sample_a_problem_both_tests_agree():

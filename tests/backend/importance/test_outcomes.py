@@ -9,7 +9,7 @@ import pytest
 
 from backend.cot.degeneration import compression_ratio, reflection_words, repetition
 from backend.importance.metrics import importance_of_cot
-from backend.importance.outcomes import arm_summary, compare, dose_response, importance_change
+from backend.importance.outcomes import MEANS, arm_summary, compare, dose_response, importance_change
 from backend.statistics.intervals import wilson
 
 LOOP = "So we add 2. " * 40
@@ -110,12 +110,24 @@ def test_everything_is_json_without_nan(mixed):
         assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
+def test_thinking_tokens_are_summed_up_apart_from_the_answers_and_unknown_ones_take_no_part():
+    rows = drawn("base", 0.5, n=4) + drawn("changed", 0.5, n=4)
+    for row, thinking, answer in zip(rows, (3, 5, 7, None, 9, 9, 9, 9), (1, None, 3, None, 2, 2, 2, 2), strict=True):
+        row |= {"n_thinking": thinking, "n_answer": answer}
+    base = arm_summary(pd.DataFrame(rows))["base"]
+    assert (base["thinking"]["value"], base["thinking"]["n"]) == (5, 3)
+    assert (base["answering"]["value"], base["answering"]["n"]) == (2, 2)
+    found = {row["quantity"]: row for row in compare(pd.DataFrame(rows))}
+    assert (found["thinking"]["difference"], found["thinking"]["n"], found["thinking"]["n_left_out"]) == (4, 3, 1)
+
+
 def test_pairs_are_found_by_the_number_of_the_sample():
     longer = [row | {"n_tokens": row["n_tokens"] + 5} for row in drawn("changed", 0.8) if row["sample"] != 3]
     rows = drawn("base", 0.8) + longer
     shuffled = pd.DataFrame(rows).sample(frac=1, random_state=1)
     by_quantity = {row["quantity"]: row for row in compare(shuffled)}
-    assert list(by_quantity) == ["accuracy", "length", "reflection_rate", "repetition", "compression_ratio"]
+    assert list(by_quantity) == ["accuracy", *MEANS]
+    assert by_quantity["thinking"]["n"] == 0 and by_quantity["thinking"]["difference"] is None  # nobody counted them
     length = by_quantity["length"]
     assert (length["n"], length["n_left_out"], length["difference"], length["low"], length["high"]) == (15, 1, 5, 5, 5)
     assert length["p"] < 1e-4

@@ -11,7 +11,19 @@ from backend.geometry.directions import per_chunk
 from backend.geometry.sweep import sweep_chunk
 from backend.live import jobs
 from backend.live.jobs import Reader, _Pieces, run
-from backend.live.requests import Chunk, Compared, Continue, Curve, Dose, Open, RequestError, Sampling, Stream, Text
+from backend.live.requests import (
+    Chunk,
+    Compared,
+    Continue,
+    ControlledDose,
+    Curve,
+    Dose,
+    Open,
+    RequestError,
+    Sampling,
+    Stream,
+    Text,
+)
 from backend.live.service import merge
 from backend.models.edits import encode
 from backend.models.interventions import Intervention
@@ -144,6 +156,57 @@ def test_a_dose_has_the_same_random_numbers_at_every_beta(reader, judge):
         (beta, k) for beta in (0.0, 3.0) for k in range(3)
     ]
     assert [row["seed"] for row in result["samples"][:3]] == [row["seed"] for row in result["samples"][3:]]
+
+
+def test_thinking_tokens_of_samples_are_those_before_the_closing_tag_counted_one_by_one(reader, judge, monkeypatch):
+    """The tiny model writes no tag: what it wrote now and then is taken for one."""
+    asked = Compared(Text(PROMPT + "<think>\n", COT, CHUNKS), "b", "before", push(0.0))
+    sampling = Sampling(temperature=1.0, max_new_tokens=20)
+    plain = result_of(reader, Continue(asked, sampling, 5, n=4), judge)["samples"]
+    assert {(row["n_thinking"], row["n_answer"], row["thought"]) for row in plain} <= {
+        (row["n_tokens"], 0, "open") for row in plain
+    }
+    tag = plain[0]["text"][8:11]
+    monkeypatch.setattr("backend.cot.thinking_tokens.closing_tag", lambda response, prompt: tag)
+    rows = result_of(reader, Continue(asked, sampling, 5, n=4), judge)["samples"]
+    assert [row["text"] for row in rows] == [row["text"] for row in plain] and rows[0]["thought"] == "closed"
+    streamed = result_of(reader, Stream(asked, sampling, 5))["arms"]["base"]
+    text = "".join(token["text"] for token in streamed["tokens"])
+    begins = [len("".join(t["text"] for t in streamed["tokens"][:k])) for k in range(len(streamed["tokens"]))]
+    if tag in text:
+        assert streamed["spent"]["n_thinking"] == sum(begin < text.index(tag) for begin in begins)
+    else:
+        assert streamed["spent"] == {"n_thinking": len(begins), "n_answer": 0, "thought": "open"}
+
+
+def test_a_text_without_tags_thinks_to_its_end(reader, judge):
+    request = Continue(Compared(TEXT, "b", "before", push(0.0)), Sampling(max_new_tokens=6), 5, n=2)
+    for row in result_of(reader, request, judge)["samples"]:
+        assert (row["n_thinking"], row["n_answer"], row["thought"]) == (row["n_tokens"], None, "untagged")
+
+
+def test_random_vectors_along_beta_share_the_random_numbers_and_are_each_what_a_dose_of_theirs_is(reader, judge):
+    sampling, betas, compared = (
+        Sampling(temperature=1.0, max_new_tokens=8),
+        (0.0, 3.0),
+        Compared(TEXT, "b", "before", push(1.0)),
+    )
+    found = result_of(reader, ControlledDose(compared, sampling, 2, betas, n=2, controls=(unit(5), unit(6))), judge)
+    keys = [(row["arm"], row["beta"], row["sample"]) for row in found["samples"]]
+    assert len(set(keys)) == len(keys) == 8
+    for number, seed in enumerate((1, 5, 6)):
+        alone = Dose(Compared(TEXT, "b", "before", push(1.0, seed=seed)), sampling, 2, betas, n=2)
+        dose = result_of(reader, alone, judge)
+        arm, first = ("random", 2 * (number - 1)) if number else ("changed", 0)
+        texts = {
+            row["sample"] - first: row["text"]
+            for row in found["samples"]
+            if row["arm"] == arm and row["beta"] == 3.0 and 0 <= row["sample"] - first < 2
+        }
+        assert [texts[k] for k in range(2)] == [row["text"] for row in dose["samples"] if row["beta"] == 3.0]
+        assert (found["controls"][number - 1] if number else found["kl"]) == pytest.approx(dose["kl"], rel=1e-6)
+    with pytest.raises(RequestError, match="β = 0"):
+        ControlledDose(compared, sampling, 2, (1.0, 3.0))
 
 
 @pytest.mark.parametrize("wording", [" First, we need to multiply 12 by 30.", ""])

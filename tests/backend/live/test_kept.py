@@ -85,7 +85,11 @@ def test_a_dose_is_kept_by_beta(reader):
     assert [row["beta"] for row in record.results["rows"]] == [-4.0, -2.0, 0.0, 2.0] and record.results["rows"][2][
         "kl"
     ] == 0
-    assert record.experiment["beta"] is None and set(record.results["changepoints"]) == {"n_tokens", "repetition"}
+    assert record.experiment["beta"] is None and set(record.results["changepoints"]) == {
+        "n_thinking",
+        "n_tokens",
+        "repetition",
+    }
 
 
 def test_a_curve_is_kept_with_its_controls(reader):

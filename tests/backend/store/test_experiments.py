@@ -107,13 +107,30 @@ def test_what_is_kept_is_read_back_equal(study):
         for arm in ("base", "changed")
         for k in range(2)
     ]
-    Experiments(study).keep(run, samples)
+    spent = {"n_thinking": 2, "n_answer": None, "thought": "untagged"}
+    thoughts = [{name: row[name] for name in ("experiment_id", "arm", "beta", "sample")} | spent for row in samples[1:]]
+    Experiments(study).keep(run, samples, thoughts)
     found = Experiments(study).get("e")
     assert found["vector"].dtype == np.float32 and (found.pop("vector") == run.pop("vector")).all()
     assert found == run
     frame = Experiments(study).samples("e")
     assert frame["seed"].tolist() == [2**62 + 1] * 4
-    assert frame.astype(object).where(frame.notna(), None).to_dict("records") == samples
+    unknown = dict.fromkeys(spent)  # of the one whose thinking tokens were not counted
+    expected = [row | (spent if number else unknown) for number, row in enumerate(samples)]
+    assert frame.astype(object).where(frame.notna(), None).to_dict("records") == expected
+
+
+def test_thoughts_are_found_by_the_sample_also_where_there_is_no_beta(study):
+    samples = [sample("e", "changed", k, beta=None) for k in range(3)]
+    thoughts = [
+        {"experiment_id": "e", "arm": "changed", "beta": None, "sample": k, "n_thinking": 10 + k, "thought": "open"}
+        | {"n_answer": 0}
+        for k in (2, 0, 1)
+    ]
+    Experiments(study).keep(row("e"), samples, thoughts)
+    republish(study)
+    assert Experiments(study).samples("e")["n_thinking"].tolist() == [10, 11, 12]
+    assert Store(study).whole_table("experiment_thoughts")["n_thinking"].to_pylist() == [10, 11, 12]
 
 
 def test_unknown_stays_unknown(study):

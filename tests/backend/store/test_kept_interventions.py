@@ -59,7 +59,8 @@ def test_asking_makes_work_and_keeping_samples_does_it(study):
     kept = Interventions(study)
     assert kept.ask(row("i1"), arms("i1", "ab", "ac")) and not kept.ask(row("i1"), arms("i1", "ab", "ac"))
     assert todo(study) == [("ab", "p1"), ("ac", "p1"), ("ab", "p2"), ("ac", "p2")]
-    kept.keep("ac", "p1", [sample("ac", "p1", 1, is_correct=True), sample("ac", "p1", 0, answer="7")])
+    thought = {"arm_id": "ac", "problem_id": "p1", "sample": 1, "n_thinking": 5, "n_answer": 2, "thought": "closed"}
+    kept.keep("ac", "p1", [sample("ac", "p1", 1, is_correct=True), sample("ac", "p1", 0, answer="7")], [thought])
     assert todo(study) == [("ab", "p1"), ("ab", "p2"), ("ac", "p2")] and kept.done() == {("ac", "p1")}
     found = kept.samples(["ac", "ab"])
     assert (
@@ -68,6 +69,7 @@ def test_asking_makes_work_and_keeping_samples_does_it(study):
         and found["text"][0] == "naïve\x00🙂"
     )
     assert found["is_correct"].isna().tolist() == [True, False]
+    assert found["n_thinking"].isna().tolist() == [True, False] and found["n_answer"].tolist()[1] == 2
     assert kept.asked()["intervention_id"].tolist() == ["i1"] and kept.arms(["i1"])["arm_id"].tolist() == ["ab", "ac"]
 
 
@@ -102,13 +104,14 @@ def test_interventions_and_live_runs_do_not_meet_in_their_ledger(study):
 def test_what_is_kept_travels_with_the_study_and_can_be_gone_on_with(study, tmp_path):
     kept = Interventions(study)
     kept.ask(row("i1"), arms("i1", "ab", "ac"))
-    kept.keep("ab", "p1", [sample("ab", "p1")])
+    thought = {"arm_id": "ab", "problem_id": "p1", "sample": 0, "n_thinking": 5, "n_answer": 2, "thought": "closed"}
+    kept.keep("ab", "p1", [sample("ab", "p1")], [thought])
     assert not is_published(StudyFolder(study))
     with StudyFolder(study).writing("publish") as writer:
         assert publish(writer) == [] and is_published(StudyFolder(study))
     with contextlib.closing(Store(study)) as store:
         tables = [table for table in TABLES if table.startswith("feature_intervention")]
-        assert [store.whole_table(table).num_rows for table in tables] == [1, 2, 1]
+        assert [store.whole_table(table).num_rows for table in tables] == [1, 2, 1, 1]
     export_duckdb(study, tmp_path / "one.duckdb")
     pack(study, tmp_path / "pack")
     for portable in (tmp_path / "one.duckdb", unpack(tmp_path / "pack", tmp_path / "demo.duckdb")):
@@ -116,6 +119,7 @@ def test_what_is_kept_travels_with_the_study_and_can_be_gone_on_with(study, tmp_
         assert todo(portable) == [("ac", "p1"), ("ab", "p2"), ("ac", "p2")] and there.samples(["ab"])[
             "seed"
         ].tolist() == [2**62 + 1]
+        assert there.samples(["ab"])["n_thinking"].tolist() == [5]
         there.keep("ac", "p1", [sample("ac", "p1")])
         assert todo(portable) == [("ab", "p2"), ("ac", "p2")] and len(there.samples(["ab", "ac"])) == 2
         there.ask(row("i2", created_at=datetime(2026, 1, 3)), arms("i2", "ab", "ad"))
