@@ -12,7 +12,9 @@ from typing import Any
 
 import pandas as pd
 
+from backend.evidence.rows import evidence_of
 from backend.evidence.rule import P_ALONE, Q_GRID, decisive_p
+from backend.evidence.verdict import verdict
 from backend.schema.tables import TABLES
 from backend.store.geometry_columns import IMPORTANCE, NO_LAYER, columns_of
 
@@ -48,7 +50,7 @@ def with_q(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     done = [{**row, "q": None, "p_allowed": None, "shared": shared(row)} for row in rows]
     for row in done:
-        row["verdict"] = "none" if row["shared"] else row["verdict"]
+        row["verdict"] = "none" if row["shared"] else _by_itself(row)
     for subset in {row["subset"] for row in done}:
         own = [
             row
@@ -93,6 +95,13 @@ def shared(pair: Mapping[str, Any]) -> str:
     ):  # anchors are chosen by a KL of these rollouts, which is large where few of them are dissimilar
         return "the direction was made from the same rollouts"
     return "both are measured on the same rollouts" if pair["x"] in columns_of(IMPORTANCE) else ""
+
+
+def _by_itself(row: Mapping[str, Any]) -> str | None:
+    """The verdict of today's rule on the row's own numbers, whichever rule was there when it was stored; None where no
+    rule over what happens within CoTs has judged it.
+    """
+    return verdict(evidence_of({**row, "q": None})) if _known(row["verdict"]) else None
 
 
 def _known(value: float | str | None) -> bool:

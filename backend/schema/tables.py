@@ -82,6 +82,24 @@ _ROLLOUT: dict[str, tuple[pa.DataType, str]] = {
     "finish": (TEXT, "eos or cap; NULL when unknown"),
     "n_tokens": (INT, "sampled tokens; NULL when unknown"),
 }
+_IMPORTANCE: dict[str, tuple[pa.DataType, str]] = {
+    "chunk_id": (TEXT, "of chunks"),
+    "metric": (TEXT, "see docs/importance.md"),
+    "convention": (TEXT, "ta, fl, paper, published, or all for metrics that no convention changes"),
+    "value": (REAL, "nats, a difference of accuracies, or a share; NULL where undefined"),
+    "ci_low": (REAL, "bootstrap 95 % interval over rollouts; NULL where undefined or not published"),
+    "ci_high": (REAL, "likewise"),
+    "n": (INT, "rollouts of the convention's p, or of the share, that took part"),
+    "n_comparator": (
+        INT,
+        "rollouts of the convention's q, which p is compared with; NULL where nothing is compared",
+    ),
+    "written": (
+        REAL,
+        "what the publisher wrote where that is no value (an undefined one written as 0); NULL elsewhere",
+    ),
+    "reason": (TEXT, "why what was written is no value; NULL elsewhere"),
+}
 
 TABLES: dict[str, Table] = {
     "runs": Table(
@@ -284,7 +302,7 @@ TABLES: dict[str, Table] = {
             "metric": (TEXT, "whose interval was looked at after each batch"),
             "convention": (TEXT, "of importance"),
             "half_width": (REAL, "half of the 95 % interval to stop at, in the metric's unit"),
-            "stopped": (TEXT, "narrow, most or person: why it ended"),
+            "stopped": (TEXT, "why it ended: narrow, most, person (who stopped it) or fault"),
             "n": (INT, "rollouts that were drawn, at the chunk and at the next one"),
             "seed": (INT, "the study's"),
             "looks": (TEXT, "JSON: the metric with its interval after each batch, of all rollouts there were then"),
@@ -340,24 +358,7 @@ TABLES: dict[str, Table] = {
     ),
     "importance": Table(
         ("chunk_id", "metric", "convention"),
-        {
-            "chunk_id": (TEXT, "of chunks"),
-            "metric": (TEXT, "see docs/importance.md"),
-            "convention": (TEXT, "ta, fl, paper, published, or all for metrics that no convention changes"),
-            "value": (REAL, "nats, a difference of accuracies, or a share; NULL where undefined"),
-            "ci_low": (REAL, "bootstrap 95 % interval over rollouts; NULL where undefined or not published"),
-            "ci_high": (REAL, "likewise"),
-            "n": (INT, "rollouts of the convention's p, or of the share, that took part"),
-            "n_comparator": (
-                INT,
-                "rollouts of the convention's q, which p is compared with; NULL where nothing is compared",
-            ),
-            "written": (
-                REAL,
-                "what the publisher wrote where that is no value (an undefined one written as 0); NULL elsewhere",
-            ),
-            "reason": (TEXT, "why what was written is no value; NULL elsewhere"),
-        },
+        _IMPORTANCE,
         "one row a chunk, metric and convention",
         filled=(
             Filled(
@@ -369,6 +370,13 @@ TABLES: dict[str, Table] = {
             ),
             Filled("resilience", "It is not known yet how often a chunk's content returns in its rollouts."),
         ),
+    ),
+    "importance_given": Table(
+        ("chunk_id", "metric", "convention"),
+        _IMPORTANCE,
+        "one row a chunk, metric and convention of a CoT that has answers forced at the cap or rollouts drawn later:"
+        " the metric without them",
+        since=8,
     ),
     "step_importance": Table(
         ("source_chunk_id", "target_chunk_id", "convention"),
@@ -1132,6 +1140,24 @@ TABLES: dict[str, Table] = {
         "one row a chunk, direction, side and magnitude: steering just before a chunk against just after it",
         filled=(Filled("before_after", "No chunk has been steered just before and just after it yet."),),
     ),
+    "claims": Table(
+        ("x", "kind", "model_id", "layer", "position", "unit", "metric", "convention", "subset"),
+        {
+            **{name: (TEXT, "as in associations") for name in ("x", "kind", "model_id")},
+            "layer": (INT, "as in associations"),
+            **{name: (TEXT, "as in associations") for name in ("position", "unit", "metric", "convention", "subset")},
+            "q": (
+                REAL,
+                "Benjamini and Hochberg's, over all pairs of the subset; NULL where p is, or not measured apart",
+            ),
+            "p_allowed": (REAL, "what the pair's p may be at most to be claimed among the others; NULL likewise"),
+            "shared": (TEXT, "why the pair can never be claimed: what x and y share; empty where they are apart"),
+            "verdict": (TEXT, "inverse, direct or none: the law that the pages claim; NULL where it was never judged"),
+        },
+        "one row a pair and subset of associations: what is claimed of it when all pairs are looked at",
+        filled=(Filled("claims", "It has not been said yet which pairs are laws when all of them are looked at."),),
+        since=8,
+    ),
     "associations": Table(
         ("x", "kind", "model_id", "layer", "position", "unit", "metric", "convention", "subset"),
         {
@@ -1187,8 +1213,8 @@ TABLES: dict[str, Table] = {
             "verdict": (
                 TEXT,
                 (
-                    "inverse, direct or none: a law is claimed where every condition of backend/evidence/verdict.py"
-                    " holds but q; NULL before version 6"
+                    "inverse, direct or none, of the pair by itself: every condition of backend/evidence/verdict.py but"
+                    " q and that the two are measured apart; what is claimed is in `claims`; NULL before version 6"
                 ),
             ),
             "n_planted": (

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from backend.schema.tables import TABLES
 from backend.store.geometry_columns import COLUMNS, NAME, NO_LAYER
 
 # Held fixed by a partial correlation: tokens of the chunk, its index over the number of chunks, norm of its activation
@@ -97,6 +98,12 @@ class GeometryQueries:
             "SELECT a.*, m.name AS model FROM associations a LEFT JOIN models m USING (model_id)"
             f" ORDER BY a.x, {', '.join(f'a.{name}' for name in NAME)}, a.metric, a.convention, a.subset"
         )
+
+    def associations_digest(self: _HasFrame) -> str | None:
+        """Changes whenever a stored pair does; None where there is none."""
+        order = ", ".join(TABLES["associations"].key)
+        digest = self.frame(f"SELECT md5(string_agg(t::VARCHAR, ',' ORDER BY {order})) AS d FROM associations t")["d"]
+        return None if pd.isna(digest.iloc[0]) else str(digest.iloc[0])
 
     def evidence_digest(self: _HasFrame, model_id: str, layer: int) -> str:
         """Changes whenever a value changes on which the model's pairs at the layer rest."""

@@ -8,6 +8,7 @@ from precompute.stages import (
     capped_answers,
     categories,
     chunks,
+    claims,
     codes,
     cots,
     crosscoder,
@@ -54,6 +55,7 @@ STAGES: tuple[Stage, ...] = (
     ablations,
     firing_ablations,
     evidence,
+    claims,
 )
 
 PARTS = ("NAME", "UNIT", "RULE", "units", "compute", "estimate")

@@ -5,6 +5,7 @@ import pytest
 
 from backend.cot.answers import Judge
 from backend.cot.prompts import BOXED
+from backend.evidence.multiple import judged
 from backend.evidence.power import N_PLANTED
 from backend.evidence.rows import evidence_of
 from backend.evidence.verdict import verdict
@@ -105,6 +106,23 @@ def test_every_stored_verdict_is_that_of_todays_rule_on_the_stored_evidence(stor
     judged = [verdict(evidence_of(row)) for row in rows]
     assert len(rows) > 1000 and judged == [row["verdict"] for row in rows]
     assert {row["n_planted"] for row in rows if row["subset"] == "all" and row["within"] is not None} == {N_PLANTED}
+
+
+def test_no_pair_is_claimed_in_the_pack_that_the_pages_do_not_claim_nor_the_other_way_round(store):
+    """Both pages' words, on all stored pairs: the list's verdict, and that of one pair with the q of all."""
+    pairs, key = judged(store.associations()).to_dict("records"), TABLES["claims"].key
+    listed = {tuple(row[name] for name in key): row["verdict"] for row in pairs}
+    alone = {tuple(row[name] for name in key): verdict(evidence_of(row)) for row in pairs}
+    assert len(listed) > 1000 and listed == alone
+    stored = {tuple(row[name] for name in key): row["verdict"] for row in store.whole_table("claims").to_pylist()}
+    assert not stored or stored == listed, "`python -m precompute refresh assets/demo --stages claims`"
+    by_itself = {tuple(row[name] for name in key) for row in pairs if row["verdict"] != "none"}
+    laws = {
+        tuple(row[name] for name in key)
+        for row in store.whole_table("associations").to_pylist()
+        if row["verdict"] != "none"
+    }
+    assert by_itself <= laws  # q takes claims away, and never makes one
 
 
 def test_evidence_follows_from_the_stored_geometry_and_importance(store, study):

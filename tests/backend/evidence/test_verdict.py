@@ -7,7 +7,7 @@ import pytest
 from backend.evidence.multiple import with_q
 from backend.evidence.pairs import evidence
 from backend.evidence.power import Power
-from backend.evidence.rows import row_of
+from backend.evidence.rows import evidence_of, row_of
 from backend.evidence.rule import RULE
 from backend.evidence.verdict import conditions, verdict
 from backend.evidence.words import in_words
@@ -130,6 +130,15 @@ def test_a_pair_that_only_a_rule_of_before_has_judged_stays_unjudged_and_does_no
     assert (now["q"], before["q"], before["verdict"]) == (pytest.approx(0.04), None, None)
 
 
+@pytest.mark.parametrize("stored", ["inverse", "direct", "none"])
+def test_a_stored_verdict_is_not_believed_but_judged_anew_from_the_rows_own_numbers(inverse, stored):
+    """A rule that was made stricter since would else stand in the list of pairs, and not where one pair is shown."""
+    row = PAIR | row_of(inverse)
+    lost, kept = with_q([row | {"p": 0.02, "verdict": stored}, row | {"verdict": stored}])
+    assert (lost["verdict"], kept["verdict"]) == ("none", "inverse")
+    assert verdict(evidence_of(lost)) == "none" and verdict(evidence_of(kept)) == "inverse"
+
+
 def test_where_a_hundred_pairs_were_looked_at_the_one_that_chance_gives_is_no_law(inverse):
     row = PAIR | row_of(inverse)
     rows = [row | {"p": 0.01}] + [row | {"p": p, "verdict": "none"} for p in np.linspace(0.02, 1, 99)]
@@ -150,10 +159,10 @@ def test_where_a_hundred_pairs_were_looked_at_the_one_that_chance_gives_is_no_la
     ],
 )
 def test_what_is_not_measured_apart_is_never_claimed_and_does_not_count_among_those_looked_at(inverse, pair, why):
-    row = row_of(inverse) | {"partial_p": None}
-    first, second = with_q([PAIR | row | {"p": 0.001}, PAIR | pair | row | {"p": 0.04}])
+    row = row_of(inverse) | {"partial": None, "partial_p": None}  # no covariate is known
+    first, second = with_q([PAIR | row | {"p": 0.001}, PAIR | pair | row | {"p": 0.008}])
     assert second["shared"] == why and second["verdict"] == ("none" if why else "inverse")
-    assert (second["q"], first["q"]) == (pytest.approx((None, 0.001) if why else (0.04, 0.002)))
+    assert (second["q"], first["q"]) == (pytest.approx((None, 0.001) if why else (0.008, 0.002)))
     if why:
         shared = replace(inverse, shared=why)
         assert verdict(shared) == "none" and f"measured apart: no, {why}" in in_words(shared, **SAID)
