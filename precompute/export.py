@@ -18,7 +18,8 @@ from backend.crosscoder import stored
 from backend.errors import AnchorscopeError
 from backend.schema.tables import SCHEMA_VERSION, TABLES
 from backend.store import dictionaries
-from backend.store.experiments import Experiments, Kept, beside
+from backend.store.beside import beside
+from backend.store.experiments import Experiments, Kept
 from backend.store.publish import take_in_experiments
 from backend.store.store import Store
 from precompute.terminal import say_error

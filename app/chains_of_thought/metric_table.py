@@ -34,7 +34,7 @@ def metric_table(importance: pd.DataFrame) -> pd.DataFrame:
 
 
 def why_unknown(row: pd.Series) -> str:
-    """Why the value, or else its interval, is unknown; empty when both are known.
+    """Why the value, or else its interval, is unknown, or what its having no width says; empty when both are known.
 
     `row` has the columns of `importance_of_chunk`.
     """
@@ -58,4 +58,6 @@ def why_unknown(row: pd.Series) -> str:
             if known is not None and known.no_interval
             else "one rollout on a side: no interval"
         )
+    if row.ci_low == row.ci_high:
+        return "no width because the rollouts agree: no certainty"
     return ""

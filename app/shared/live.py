@@ -9,9 +9,10 @@ from typing import Any
 
 import streamlit as st
 
+from backend.live import added
 from backend.live.available import Choice, choices, device_of
 from backend.live.kept import About, keeper, record_of, restored
-from backend.live.requests import Open, Request, experiment_id
+from backend.live.requests import Open, Request, Resample, experiment_id
 from backend.live.service import LiveService, Status
 from backend.store.experiments import Experiments
 from backend.store.store import Store
@@ -90,6 +91,15 @@ def look_up(choice: Choice, request: Request, *, again: bool = False) -> str:
     `again` tries one that failed or was stopped once more.
     """
     return _submitted(experiment_id(choice.model_id, request), choice, request, None, again=again).ticket_id
+
+
+def add_rollouts(study: Path, choice: Choice, request: Resample, *, again: bool = False) -> str:
+    """Has rollouts drawn, which are kept beside the study when the request ends; its id in the service.
+
+    `again` tries one that failed or was stopped before anything was drawn once more.
+    """
+    keep = added.keeper(study, choice.model_id, request)
+    return _submitted(experiment_id(choice.model_id, request), choice, request, keep, again=again).ticket_id
 
 
 def view_of(row: dict[str, Any]) -> dict[str, str]:

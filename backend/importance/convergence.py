@@ -17,6 +17,7 @@ from backend.ids import seed_for
 from backend.importance.estimates import Estimate, Estimator, Rollouts, grouped
 from backend.importance.metric_registry import METRICS, conventions_of
 from backend.importance.metrics import RolloutsError, estimate_of
+from backend.statistics.intervals import Interval, wilson
 
 COLUMNS = ("m", "mean", "low", "high", "half_width", "n_orders", "n_unknown")
 _BOOTSTRAPPED = 12  # orders whose interval is taken at each m; its half-width is their mean
@@ -40,8 +41,8 @@ def convergence(
     `resilience`). `mean` and the
     2.5th and 97.5th percentile `low` and `high` are over the orders in which the metric is known (NaN: in none);
     `n_unknown` are the others. `half_width` is half of the 95 % interval at m, the mean over some of the orders; NaN
-    where no interval is known. An m that either side has not as many rollouts for is unknown. Forced metrics take m of
-    the forced rollouts.
+    where none is known (`trusted_half_width`). An m that either side has not as many rollouts for is unknown. Forced
+    metrics take m of the forced rollouts.
     """
     if chunk_id not in chunk_ids:
         raise RolloutsError(f"{chunk_id} is none of the {len(chunk_ids)} chunks given")
@@ -75,16 +76,31 @@ def convergence(
                 convention,
                 n_bootstrap=_REPLICATES,
                 seed=number,
-            ).interval
+            )
             for number, (first, second) in enumerate(subsets[:_BOOTSTRAPPED])  # each with draws of its own
         ]
         known = values[~np.isnan(values)]
         low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (np.nan, np.nan)
-        widths = np.array([(interval.high - interval.low) / 2 for interval in intervals])
+        widths = np.array([trusted_half_width(found) for found in intervals])
         widths = widths[~np.isnan(widths)]
         mean, half_width = (own.mean() if len(own) else np.nan for own in (known, widths))
         rows.append((m, mean, low, high, half_width, n_orders, n_orders - len(known)))
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def trusted_interval(found: Estimate) -> Interval:
+    """The estimate's 95 % interval; of a share Wilson's: the bootstrap's has no width where all rollouts agree."""
+    if found.n_comparator is None and not np.isnan(found.interval.low):
+        return wilson(round(found.value * found.n), found.n)
+    return found.interval
+
+
+def trusted_half_width(found: Estimate) -> float:
+    """Half of that interval; NaN where it is unknown, and where its width is no evidence of certainty, because two
+    groups are compared that hardly differ in outcome.
+    """
+    low, high = trusted_interval(found)
+    return np.nan if found.is_certain_of_nothing else (high - low) / 2
 
 
 def sides(rollouts: pd.DataFrame, chunk_ids: Sequence[str], chunk_id: str, kind: str) -> tuple[Rollouts, Rollouts]:

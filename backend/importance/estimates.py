@@ -28,6 +28,8 @@ from backend.importance.conventions import (
 from backend.statistics.intervals import UNKNOWN, Interval, bootstrap_percentile, wilson
 
 SIMILARITY_THRESHOLD = 0.8
+# Rollouts with another outcome than the most frequent one, below which a bootstrap's width says nothing.
+LEAST_RARER = 5
 Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of counts (…, outcomes) of p and of q
 
 
@@ -37,6 +39,14 @@ class Estimate:
     interval: Interval
     n: int
     n_comparator: int | None  # None where nothing is compared
+    n_rarer: int | None = None  # rollouts on both sides with another outcome than the most frequent one; likewise
+
+    @property
+    def is_certain_of_nothing(self) -> bool:
+        """Whether the interval is a bootstrap's of groups that hardly differ in outcome: its width, often 0, is then no
+        evidence of certainty, because no draw shows what was not seen.
+        """
+        return self.n_rarer is not None and self.n_rarer < LEAST_RARER
 
 
 def kl_divergence(p_counts: np.ndarray, q_counts: np.ndarray, alpha: float) -> np.ndarray:
@@ -180,9 +190,11 @@ class Estimator:
         n, n_comparator = int(p_counts.sum()), int(q_counts.sum()) if q_counts[0].any() else 0
         if not n or not n_comparator:
             return Estimate(math.nan, UNKNOWN, n, n_comparator)
+        pooled = p_counts.sum(0) + q_counts.sum(0)
         value = float(statistic(p_counts.sum(0), q_counts.sum(0)))
         replicates = statistic(_resampled(p_counts, self.n_bootstrap, rng), _resampled(q_counts, self.n_bootstrap, rng))
-        return Estimate(value, _interval(replicates, min(n, n_comparator)), n, n_comparator)
+        n_rarer = int(pooled.sum() - pooled.max())
+        return Estimate(value, _interval(replicates, min(n, n_comparator)), n, n_comparator, n_rarer)
 
 
 def _counts(groups: list[np.ndarray], n_outcomes: int) -> np.ndarray:

@@ -249,6 +249,8 @@ class Stored:
     answer: str | None
     is_correct: bool | None
     finish: str | None
+    sample: int | None = None  # its number at the chunk
+    answer_source: str | None = None
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,13 @@
    be deleted too.
 4. `publish` and `export` take the ledger in. Readers here need neither: they see a run as soon as its line is written.
 
-Interventions on features lie in the same ledger (`interventions`).
+Interventions on features lie in the same ledger (`interventions`), and so do rollouts that were drawn later at one
+chunk (`beside`), which every reader of the study counts among its own.
 """
 
 import contextlib
 import functools
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +27,8 @@ import pyarrow.compute as pc
 
 from backend.errors import AnchorscopeError
 from backend.root import PRECOMPUTE
-from backend.schema.migrations import upgraded
 from backend.schema.tables import TABLES
+from backend.store.beside import ADDED, ledger_of, remembered, unit_of
 from backend.store.store import NoStore, Store
 from backend.store.unit_files import DamagedFile, StudyBusy, StudyFolder, UnitLine, Writer, arrow_rows
 
@@ -38,7 +40,8 @@ KEPT_TABLES = {  # all that is kept here, and in SQL the key of the unit that a 
     "feature_interventions": "intervention_id",
     "feature_intervention_arms": "intervention_id",
     "feature_intervention_samples": "arm_id || '.' || problem_id",
-    "feature_intervention_thoughts": "arm_id || '.' || problem_id",
+    "added": "added_id",
+    "added_rollouts": "added_id",
 }
 PATIENCE = 10.0  # seconds to wait for another run to be written
 
@@ -103,6 +106,32 @@ class Experiments:
         with self.writing("keep a run") as writer:
             writer.add(STAGE, name, tables)
 
+    def add_rollouts(self, drawing: Mapping[str, Any], rollouts: Sequence[Mapping[str, Any]]) -> None:
+        """Keep a drawing of more rollouts at one chunk, whole or not at all: they count among the study's own at once.
+
+        Raises NotKept as `keep` does, and ValueError for rollouts of another drawing or two of one id.
+        """
+        name = drawing["added_id"]
+        if strangers := {rollout["added_id"] for rollout in rollouts} - {name}:
+            raise ValueError(f"rollouts of {sorted(strangers)} given with drawing {name}")
+        if len({rollout["rollout_id"] for rollout in rollouts}) < len(rollouts):
+            raise ValueError(f"drawing {name} has two rollouts of one id")
+        tables = {ADDED: arrow_rows(ADDED, [drawing]), "added_rollouts": arrow_rows("added_rollouts", rollouts)}
+        with self.writing("keep rollouts") as writer:
+            writer.add(ADDED, name, tables)
+
+    def why_not_kept(self) -> str | None:
+        """What to do so that something can be kept here; None where nothing is known that would prevent it."""
+        place = self.folder.path
+        first = next((one for one in (place, *place.parents) if one.exists()), place)
+        if os.access(first, os.W_OK):
+            return None
+        return (
+            f"What is drawn here cannot be kept: {first} is read-only for this dashboard, and it would lie in {place}."
+            " It is shown until the dashboard ends. Allow writing there, or copy the study (with what lies beside it)"
+            " to a folder that you may write to, and open it from there."
+        )
+
     def delete(self, experiment_id: str) -> None:
         """The experiment is no longer shown, published or exported; one that is not there stays so. Raises NotKept."""
         line = self.folder.ledger().live.get((STAGE, experiment_id))
@@ -151,7 +180,7 @@ class Experiments:
         lines, damaged, units = list(self.folder.ledger().live.values()), [], []
         for line in lines:
             try:
-                units.append(_unit(self.folder, line) if line.stage == STAGE else remembered(self.folder.path, line))
+                units.append(unit_of(self.folder, line) if line.stage == STAGE else remembered(self.folder.path, line))
             except DamagedFile:
                 damaged.append(line)
         tables = {}
@@ -176,7 +205,7 @@ class Experiments:
         if line is None:
             return self.published(table, [experiment_id])
         with contextlib.suppress(DamagedFile):
-            return _unit(self.folder, line).get(table, TABLES[table].arrow.empty_table())
+            return unit_of(self.folder, line).get(table, TABLES[table].arrow.empty_table())
         return TABLES[table].arrow.empty_table()
 
     # For what else is kept in the ledger
@@ -234,43 +263,13 @@ class Experiments:
             ) from error
 
 
-def ledger_of(study: Path) -> StudyFolder:
-    """Where the study's experiments are.
-
-    The manifest has a name of its own, so that nobody takes the folder for a study.
-    """
-    return StudyFolder(beside(study) if study.is_file() else study / "experiments", manifest="experiments.jsonl")
-
-
-def beside(file: Path) -> Path:
-    """The folder for the experiments of a portable file."""
-    return file.with_suffix(".experiments")
-
-
-def _unit(folder: StudyFolder, line: UnitLine) -> dict[str, pa.Table]:
-    """All rows of one experiment, by table; none for one that was deleted.
-
-    Raises DamagedFile when any of its files is damaged.
-    """
-    return {
-        file.table: upgraded(file.table, folder.read(file).replace_schema_metadata(None), line.schema)
-        for file in line.files
-    }
-
-
-@functools.lru_cache(maxsize=8192)
-def remembered(folder: Path, line: UnitLine) -> dict[str, pa.Table]:
-    """All rows of a small unit, read once: the sha256 in `line` makes it safe. Raises DamagedFile."""
-    return _unit(StudyFolder(folder), line)
-
-
 @functools.lru_cache(maxsize=4096)
 def _strip(folder: Path, line: UnitLine) -> pa.Table:
     """What a list shows of an experiment: one row, none if it was deleted.
 
     The sha256 in `line` makes it safe to remember.
     """
-    unit = _unit(StudyFolder(folder), line)
+    unit = unit_of(StudyFolder(folder), line)
     return unit["experiments"].select(_STRIP) if unit else TABLES["experiments"].arrow.empty_table().select(_STRIP)
 
 

@@ -23,7 +23,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from backend.schema.tables import TABLES
-from backend.store.experiments import Experiments, _frame, remembered, with_thoughts
+from backend.store.beside import remembered
+from backend.store.experiments import Experiments, _frame
 from backend.store.unit_files import DamagedFile, StudyFolder, UnitLine, arrow_rows
 
 ASKED, SAMPLED = "interventions", "intervention samples"  # stages of the ledger

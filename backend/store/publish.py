@@ -25,7 +25,8 @@ import pyarrow as pa
 from backend.root import PRECOMPUTE
 from backend.schema.migrations import WrongSchema, upgraded
 from backend.schema.tables import SCHEMA_VERSION, TABLES
-from backend.store.experiments import STAGE, Experiments, Kept, ledger_of
+from backend.store.beside import ADDED, ledger_of
+from backend.store.experiments import STAGE, Experiments, Kept
 from backend.store.store import NoStore, Store
 from backend.store.unit_files import DamagedFile, StudyFolder, UnitLine, Writer, _sync_folder
 
@@ -98,10 +99,10 @@ def _build(writer: Writer, kept: Kept, building: Path, generation: Path) -> list
 
 def left_out(folder: StudyFolder, line: UnitLine) -> str:
     """A unit that `publish` found damaged or missing, in words: what it is and what makes it whole."""
-    experiment = line.stage == STAGE
-    kept_in = ledger_of(folder.path) if experiment else folder
+    live = {STAGE: "steer", ADDED: "resample"}.get(line.stage)
+    kept_in = ledger_of(folder.path) if live else folder
     state = "damaged" if all((kept_in.path / file.name).exists() for file in line.files) else "missing"
-    again = "steer again to have it" if experiment else f"the next `{PRECOMPUTE} run` computes it again"
+    again = f"{live} again to have it" if live else f"the next `{PRECOMPUTE} run` computes it again"
     return (
         f"{state} unit {line.key} of {line.stage} is left out; {again}, or bring its file back: then it counts as"
         " before"

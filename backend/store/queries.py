@@ -311,6 +311,24 @@ class Queries:
             chunk=chunk_id,
         )
 
+    def added_at(self: _HasFrame, chunk_id: str) -> pd.DataFrame:
+        """Drawings that added rollouts before this chunk, for its own metric or for that of the chunk before, the
+        newest first: how many they drew here (n_here), in all, and their looks.
+        """
+        return self.frame(
+            "SELECT a.added_id, a.created_at, a.chunk_id, a.metric, a.convention, a.half_width, a.stopped, a.n,"
+            " a.looks, a.seed, m.name AS model, count(*) AS n_here FROM added a JOIN added_rollouts r USING (added_id)"
+            " LEFT JOIN models m USING (model_id) WHERE r.chunk_id = $chunk GROUP BY ALL ORDER BY a.created_at DESC,"
+            " a.added_id",
+            chunk=chunk_id,
+        )
+
+    def added_rollouts(self: _HasFrame, added_id: str) -> pd.DataFrame:
+        """The rollouts of one drawing, by chunk and number."""
+        return self.frame(
+            f"SELECT r.* FROM {ANSWERED} r WHERE r.added_id = $added ORDER BY r.chunk_id, r.sample", added=added_id
+        )
+
     def rollouts_beside(self: _HasFrame, chunk_id: str, after: bool) -> pd.DataFrame:
         """Resampled rollouts from before the chunk, or from before the next one (`after`): answer and verdict."""
         return self.frame(
@@ -446,6 +464,31 @@ class Queries:
             " n_swept, coalesce(trained.n, 0) AS n_dictionaries, coalesce(stored.n, 0) AS n_stored FROM places p LEFT"
             " JOIN models m USING (model_id) LEFT JOIN swept USING (model_id, layer) LEFT JOIN trained USING (model_id,"
             " layer) LEFT JOIN stored USING (model_id, layer) ORDER BY p.model_id, p.layer"
+        )
+
+    def with_and_without(self: _HasFrame, metric: str, convention: str) -> pd.DataFrame:
+        """One metric of every chunk that has a row of it, as it counts (`value`), and `without` answers forced at the
+        cap and rollouts drawn later, which is the same where its CoT has none (`differs` is false).
+        """
+        return self.frame(
+            "SELECT i.chunk_id, k.cot_id, k.chunk_index + 1 AS number, i.value, CASE WHEN g.chunk_id IS NULL THEN"
+            " i.value ELSE g.value END AS without, g.chunk_id IS NOT NULL AS differs FROM importance i JOIN chunks k"
+            " USING (chunk_id) LEFT JOIN importance_given g USING (chunk_id, metric, convention) WHERE i.metric ="
+            " $metric AND i.convention = $convention ORDER BY k.cot_id, k.chunk_index",
+            metric=metric,
+            convention=convention,
+        )
+
+    def given_importance_of_chunk(self: _HasFrame, chunk_id: str) -> pd.DataFrame:
+        """Every metric of the chunk, and again with `_without` answers forced at the cap and rollouts drawn later; no
+        row where its CoT has none.
+        """
+        return self.frame(
+            "SELECT i.metric, i.convention, i.value, i.ci_low, i.ci_high, i.n, i.n_comparator, g.value AS"
+            " value_without, g.ci_low AS ci_low_without, g.ci_high AS ci_high_without, g.n AS n_without,"
+            " g.n_comparator AS n_comparator_without FROM importance i JOIN importance_given g USING (chunk_id, metric,"
+            " convention) WHERE i.chunk_id = $chunk ORDER BY i.metric, i.convention",
+            chunk=chunk_id,
         )
 
     def importance_values(self: _HasFrame) -> pd.DataFrame:

@@ -25,6 +25,7 @@ from backend.plain import plain_line
 from backend.root import PRECOMPUTE
 from backend.schema.migrations import WrongSchema, later_tables, refusal
 from backend.schema.tables import TABLES
+from backend.store.beside import ADDED, ADDED_TABLES, added_since
 from backend.store.dictionary_queries import DictionaryQueries
 from backend.store.geometry_queries import GeometryQueries
 from backend.store.queries import Queries
@@ -219,17 +220,35 @@ class Store(Queries, DictionaryQueries, GeometryQueries, UnitQueries):
     def frame(self, sql: str, **values: Any) -> pd.DataFrame:
         """One query on a cursor of its own, its values bound by name."""
         with self._noticing_damage():
-            return self._cursor().execute(sql, values).df()
+            return self._cursor(sql).execute(sql, values).df()
 
     def arrow(self, sql: str, **values: Any) -> pa.Table:
         """Like `frame`, as an Arrow table."""
         with self._noticing_damage():
-            return self._cursor().sql(sql, params=values).to_arrow_table()
+            return self._cursor(sql).sql(sql, params=values).to_arrow_table()
 
-    def _cursor(self) -> duckdb.DuckDBPyConnection:
+    def _cursor(self, sql: str) -> duckdb.DuckDBPyConnection:
+        """A cursor on which every table that the query names is what it is now: one that came in later is empty, and
+        rollouts that were drawn since the generation was published are among their like.
+        """
         cursor = self._connection.cursor()
         for table in self.later:
-            cursor.execute(f'CREATE TEMP TABLE "{table}" ({TABLES[table].in_duckdb})')
+            if table in sql:
+                cursor.execute(f'CREATE TEMP TABLE "{table}" ({TABLES[table].in_duckdb})')
+        if ADDED not in sql:
+            return cursor
+        drawings, rows = added_since(self.path)
+        for table in ADDED_TABLES if drawings else ():
+            if table not in sql:
+                continue
+            if table not in self.later:
+                (here,) = cursor.execute("SELECT current_database()").fetchall()[0]
+                cursor.execute(f'CREATE TEMP TABLE "{table}" AS SELECT * FROM "{here}".main."{table}"')
+            cursor.execute(f'DELETE FROM temp."{table}" WHERE list_contains($known, added_id)', {"known": drawings})
+            if table in rows:
+                cursor.register("since", rows[table])
+                cursor.execute(f'INSERT INTO temp."{table}" BY NAME SELECT * FROM since')
+                cursor.unregister("since")
         return cursor
 
     def close(self) -> None:

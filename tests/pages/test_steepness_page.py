@@ -1,6 +1,9 @@
 """The page of evidence: one pair, all pairs, the metrics, and geometry side by side, in every state of a study."""
 
+import json
+from contextlib import closing
 from dataclasses import replace
+from datetime import datetime
 from types import SimpleNamespace
 
 import pandas as pd
@@ -12,6 +15,8 @@ from app.shell import vocabulary
 from app.steepness import all_pairs, local_geometry, one_pair, resample_now
 from app.steepness.views import PARTS
 from backend.live.service import Status
+from backend.schema.tables import TABLES
+from backend.store.experiments import Experiments
 from backend.store.store import Store
 from tests import small_study
 from tests.pages.conftest import words
@@ -340,7 +345,7 @@ def resampling(monkeypatch):
     known = SimpleNamespace(status=None, asked=0)
     fake = SimpleNamespace(status=lambda _: known.status, cancel=lambda _: None)
     monkeypatch.setattr(live, "service", lambda: fake)
-    monkeypatch.setattr(live, "look_up", lambda *_, again=False: setattr(known, "asked", known.asked + 1))
+    monkeypatch.setattr(live, "add_rollouts", lambda *_, again=False: setattr(known, "asked", known.asked + 1))
     monkeypatch.setattr(resample_now, "resample_request", lambda *_, **how: how["half_width"])
     monkeypatch.setattr(resample_now, "writer", lambda *_: SimpleNamespace(model_id="m"))
     return known
@@ -377,6 +382,42 @@ def test_a_resampling_is_followed_and_its_interval_and_stop_are_told(opened, who
     assert "The worker ended." in words(test) and "Stopped by you" not in words(test)
     test.button(key="resample").click().run()
     assert resampling.asked == 2
+
+
+def test_what_was_drawn_later_is_pooled_and_a_link_opens_it(opened, tmp_path, resampling):
+    study = small_study.make(tmp_path / "small")
+    with closing(Store(study)) as store:
+        own = store.arrow("SELECT * FROM rollouts WHERE kind = 'resample' ORDER BY rollout_id LIMIT 1").to_pylist()[0]
+    for number, (added_id, stopped) in enumerate((("xfirst", "most"), ("xsecond", "person"))):
+        drawing = dict.fromkeys(TABLES["added"].columns) | {
+            "added_id": added_id,
+            "created_at": datetime(2026, 1, 2 + number, 3, 4),
+            "chunk_id": own["chunk_id"],
+            "cot_id": own["cot_id"],
+            "metric": "counterfactual_importance_kl",
+            "convention": "ta",
+            "half_width": 0.1,
+            "stopped": stopped,
+            "n": 1,
+            "seed": 11,
+            "looks": json.dumps(LOOKS),
+        }
+        row = own | {"sample": 6 + number, "rollout_id": f"{own['chunk_id']}_r{6 + number:04d}", "added_id": added_id}
+        Experiments(study).add_rollouts(drawing, [row])
+    test = page(opened, study, view="metrics", chunk=own["chunk_id"], added_rollouts="xfirst")
+    assert "Before this chunk: 6 of the study + 2 drawn later = 8 rollouts" in words(test)
+    assert resample_now.STOPPED["most"] in words(test) and "The 1 new rollouts" in str(test.expander)
+    newest = page(opened, study, view="metrics", chunk=own["chunk_id"])
+    assert resample_now.STOPPED["person"] in words(newest)
+
+
+def test_a_narrow_interval_of_rollouts_that_agree_says_why_it_does_not_stop():
+    look = {"half_width": 0.0, "is_degenerate": True, "n": 20, "n_comparator": 24, "n_rarer": 2}
+    why = resample_now.refusal(look, 0.1)
+    assert "only 2 of 44 rollouts have another outcome" in why and "goes on to the maximal number" in why
+    assert resample_now.refusal(look | {"is_degenerate": False}, 0.1) is None
+    assert resample_now.refusal(look | {"half_width": 0.2}, 0.1) is None
+    assert resample_now.refusal(look | {"half_width": None}, 0.1) is None
 
 
 def test_a_metric_that_cannot_be_drawn_anew_says_why():

@@ -7,7 +7,8 @@ import pytest
 
 from backend.errors import AnchorscopeError
 from backend.schema.tables import TABLES
-from backend.store.experiments import Experiments, ledger_of
+from backend.store.beside import ledger_of
+from backend.store.experiments import Experiments
 from backend.store.store import NoStore, Store
 from backend.store.unit_files import StudyFolder
 from precompute.export import export_duckdb, export_parquet

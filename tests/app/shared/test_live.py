@@ -1,13 +1,17 @@
 """Runs are kept in the study they were asked for, and one that was stopped can be done again."""
 
+from contextlib import closing
+from dataclasses import replace
+
 import pytest
 
 from app.shared import live
 from backend.live.available import Choice
 from backend.live.kept import About
-from backend.live.requests import Chunk, Compared, Model, Open, Sampling, Stream, Text, experiment_id
+from backend.live.requests import Chunk, Compared, Model, Open, Resample, Sampling, Stream, Text, experiment_id
 from backend.live.service import Status
 from backend.store.experiments import Experiments
+from backend.store.store import Store
 from tests import small_study
 from tests.backend.live.test_jobs import push
 
@@ -107,3 +111,19 @@ def test_a_reading_that_failed_is_tried_again_where_somebody_asks_for_it(service
     service.known = Status(RUN, "failed", None, {}, None, None, "The worker ended unexpectedly", 1.0)
     assert live.read(CHOICE, request).state == "failed"
     assert live.read(CHOICE, request, again=True).state == "waiting"
+
+
+def test_rollouts_that_are_drawn_are_kept_in_the_study_they_were_asked_for(service, tmp_path):
+    study = small_study.make(tmp_path / "small")
+    with closing(Store(study)) as store:
+        chunk = store.frame("SELECT min(chunk_id) AS c FROM chunks")["c"].item()
+    request = Resample(REQUEST.compared.text, chunk, "counterfactual_accuracy", "all", 0.1, Sampling(), 1, None)
+    live.add_rollouts(study, CHOICE, request)
+    sample = {"chunk_id": chunk, "sample": 6, "seed": 4, "text": "Other.", "finish": "eos", "n_tokens": 2}
+    sample |= {"resampled_chunk": "Other.", "similarity": 0.1, "answer": "7", "is_correct": False, "grader": "g"}
+    service.known = replace(service.known, state="finished", result={"samples": [sample], "stopped": "most"})
+    service.keep()
+    with closing(Store(study)) as store:
+        rows = store.rollouts_at(chunk).set_index("sample")
+        assert store.added_at(chunk)["added_id"].tolist() == [service.asked[0][0]] == [rows.loc[6, "added_id"]]
+    assert rows.loc[6, "answer"] == "7" and rows["added_id"].notna().sum() == 1

@@ -8,6 +8,7 @@ import pytest
 
 from backend.importance.convergence import convergence
 from backend.importance.metrics import RolloutsError, importance_of_cot
+from backend.statistics.intervals import wilson
 from tests.backend.importance.test_metrics import rollout, table
 
 
@@ -97,3 +98,18 @@ def test_one_chunk_takes_less_than_a_second():
     rollouts, began = planted(100), time.process_time()
     of(rollouts, "counterfactual_importance_kl", "ta", sizes=range(10, 101, 10))
     assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("metric", "convention"), [("resampling_importance_kl", "ta"), ("resampling_importance_kl", "fl")]
+)
+def test_groups_that_all_agree_have_no_half_width_and_not_one_of_0(metric, convention):
+    agreed = of(planted(40, share=1.0), metric, convention, sizes=[10, 40])
+    assert agreed["half_width"].isna().all() and (agreed["mean"] == 0).all()
+    assert of(planted(40, share=0.5), metric, convention, sizes=[40])["half_width"].notna().all()
+
+
+def test_a_share_of_rollouts_that_all_agree_has_wilsons_half_width():
+    found = of(planted(40, share=1.0), "counterfactual_accuracy", sizes=[40]).loc[40]
+    low, high = wilson(40, 40)
+    assert found["half_width"] == pytest.approx((high - low) / 2) and found["half_width"] > 0.04

@@ -102,16 +102,55 @@ def test_what_is_stored_may_be_enough_and_then_nothing_is_written():
     assert not written and found["stopped"] == "narrow" and found["samples"] == [] and found["looks"][0]["n"] == 24
 
 
-def test_rollouts_that_all_agree_are_no_certainty():
-    """The bootstrap interval of two groups that agree has no width:
-    without a correction the rule would stop at once."""
-    request = asked("resampling_importance_accuracy", half_width=0.1, stored=stored(5) + stored(5, "b"))
+@pytest.mark.parametrize(
+    ("metric", "convention"),
+    [
+        ("resampling_importance_accuracy", "all"),
+        ("resampling_importance_kl", "ta"),
+        ("counterfactual_importance_kl", "ta"),
+        ("counterfactual_importance_kl", "fl"),
+    ],
+)
+def test_rollouts_that_all_agree_are_no_certainty_and_it_goes_on_to_the_most(metric, convention):
+    """The bootstrap interval of two groups that agree has no width, whatever their size: stored ones alone would end it
+    before anything is drawn.
+    """
+    request = asked(metric, convention, half_width=0.5, most=10, stored=stored(30) + stored(30, "b"))
     found = result_of(followed(request, scripted(lambda *_: "The answer is 7."), Equal, encode))
     first = found["looks"][0]
-    assert first["half_width"] == 0 and first["ruling_half_width"] == pytest.approx(1.96 / 5) and not first["is_narrow"]
-    assert (
-        found["stopped"] == "narrow" and found["looks"][-1]["n"] == 20
-    )  # the first of 5, 10, 15, 20 with 1.96/n at most 0.1
+    assert first["half_width"] == pytest.approx(0, abs=1e-6) and first["ruling_half_width"] < 0.5
+    assert (first["n_rarer"], first["is_degenerate"], first["is_narrow"]) == (0, True, False)
+    assert found["stopped"] == "most" and found["looks"][-1]["n_new"] == 10
+
+
+@pytest.mark.parametrize(("n_other", "ends"), [(4, "most"), (5, "narrow")])
+def test_a_few_other_answers_are_needed_before_a_narrow_bootstrap_counts(n_other, ends):
+    others = stored(n_other, answer="8") + stored(95 - n_other) + stored(95, "b")
+    request = asked("resampling_importance_accuracy", half_width=0.5, most=5, stored=others)
+    found = result_of(followed(request, scripted(lambda *_: "The answer is 7."), Equal, encode))
+    assert found["stopped"] == ends and found["looks"][0]["n_rarer"] == n_other
+
+
+def test_a_share_whose_interval_is_wilsons_may_stop_where_all_agree():
+    found = result_of(followed(asked(half_width=0.1, stored=stored(40)), scripted(by_turns), Equal, encode))
+    assert found["stopped"] == "narrow" and found["samples"] == [] and found["looks"][0]["n_rarer"] is None
+
+
+def test_the_rule_asks_the_same_however_the_bootstrap_of_a_kl_came_out():
+    """Planted pools of two answers: the rarer outcome is counted over both sides, by the convention's own outcomes."""
+    pools = stored(3, answer="8") + stored(17) + stored(4, "b", answer="9") + stored(16, "b")
+    looks = {
+        convention: result_of(
+            followed(
+                asked("resampling_importance_kl", convention, half_width=9, stored=pools, most=1, batch=1),
+                scripted(by_turns),
+                Equal,
+                encode,
+            )
+        )["looks"][0]
+        for convention in ("ta", "fl")
+    }
+    assert {name: look["n_rarer"] for name, look in looks.items()} == {"ta": 7, "fl": 7}
 
 
 def test_a_person_who_stops_it_keeps_what_there_is():
@@ -149,6 +188,13 @@ def test_new_rollouts_go_on_where_the_stored_ones_end_on_both_sides():
     assert {
         (row["resampled_chunk"], row["similarity"], row["answer"]) for row in found["samples"] if row["chunk_id"] == "b"
     } == {(OTHER, 0.0, "7"), (OTHER, 0.0, "8")}
+
+
+def test_numbers_go_on_after_the_largest_stored_one_although_some_are_missing():
+    written = []
+    kept = (replace(stored(1)[0], sample=0), replace(stored(1)[0], sample=7))
+    result_of(followed(asked(half_width=0.01, most=2, stored=kept), scripted(by_turns, written), Equal, encode))
+    assert written == [("a", 8), ("a", 9)]
 
 
 def test_equal_answers_are_one_whether_stored_or_new():

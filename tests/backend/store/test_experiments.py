@@ -14,7 +14,8 @@ import pytest
 from backend.errors import AnchorscopeError
 from backend.schema.tables import TABLES
 from backend.store import experiments as ledger
-from backend.store.experiments import Experiments, NotKept, ledger_of
+from backend.store.beside import ledger_of
+from backend.store.experiments import Experiments, NotKept
 from backend.store.publish import is_published, publish
 from backend.store.store import NoStore, Store
 from backend.store.unit_files import StudyFolder, Writer
