@@ -8,6 +8,7 @@ and kept live runs. Some texts are hostile on purpose: whatever a model wrote is
 
 import json
 import math
+from contextlib import closing
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -21,6 +22,7 @@ from backend.importance.metric_registry import conventions_of
 from backend.importance.outcomes import arm_summary, compare
 from backend.store.experiments import Experiments
 from backend.store.publish import publish
+from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
 
 LAYERS, WIDTH = (5, 15), 16
@@ -200,6 +202,49 @@ def add_prompts(folder: Path, *, cells: tuple[tuple[str, str], ...]) -> None:
     with StudyFolder(folder).writing("test") as writer:
         writer.add("prompted", "all", rows)
         publish(writer)
+
+
+def add_capped(folder: Path) -> str:
+    """Of the first CoT's first chunk two more rollouts, cut at the token cap: one was then made to answer, wrongly, the
+    other gave no answer even so. Its importance without the forced answer is another. Returns the chunk's id.
+    """
+    with closing(Store(folder)) as store:
+        row = store.arrow("SELECT * FROM rollouts WHERE kind = 'resample' ORDER BY rollout_id LIMIT 1").to_pylist()[0]
+        cot = row["cot_id"]
+        own = store.arrow(
+            "SELECT i.* FROM importance i JOIN chunks USING (chunk_id) WHERE cot_id = $c", c=cot
+        ).to_pylist()
+    unanswered = {"answer": None, "is_correct": None, "finish": "cap"}
+    cut = [
+        row
+        | unanswered
+        | {"rollout_id": ids.rollout_id(row["chunk_id"], "resample", number), "sample": number, "seed": number}
+        for number in (6, 7)
+    ]
+    forced = [
+        {
+            "rollout_id": one["rollout_id"],
+            "chunk_id": one["chunk_id"],
+            "cot_id": cot,
+            "seed": 9,
+            "text": f"So the answer is {HOSTILE[0]}",
+            "answer": answer,
+            "answer_source": answer and "forced at the cap",
+            "is_correct": None if answer is None else False,
+            "grader": "math-verify 0.9.0",
+            "finish": "eos",
+            "n_tokens": 3,
+            "as_sampled": True,
+        }
+        for one, answer in zip(cut, ("7", None), strict=True)
+    ]
+    given = [one | {"value": one["value"] and one["value"] / 2, "n": one["n"] - 1} for one in own]
+    with StudyFolder(folder).writing("test") as writer:
+        writer.add("rollouts", "cut", {"rollouts": cut})
+        writer.add("capped_answers", "all", {"capped_answers": forced})
+        writer.add("importance", "given", {"importance_given": given})
+        publish(writer)
+    return str(row["chunk_id"])
 
 
 def make_imported(folder: Path) -> Path:

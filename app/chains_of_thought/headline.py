@@ -4,6 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from app.chains_of_thought.metric_table import why_unknown
+from app.chains_of_thought.metrics import answers_around
 from app.shared import chunk_colours
 from app.shared.views import Here
 from app.shell.numbers import interval, number
@@ -16,6 +17,7 @@ from app.shell.vocabulary import (
     metric_choice,
     smoothing_decides,
 )
+from backend.ids import cot_of
 from backend.store.store import Store
 
 
@@ -42,6 +44,8 @@ def _headline(store: Store, chunk: pd.Series, name: str, convention: str | None)
         delta_arrow="off",
     )
     st.caption(f"{for_markdown(definition(name, convention or ''), 400)}.")
+    if words.is_accuracy or words.name == "counterfactual_accuracy":
+        st.caption(" ".join(answers_around(store.answers_in_cot(cot_of(chunk.chunk_id)), chunk.chunk_id)))
     if pd.isna(chunk.value):
         rows = store.importance_of_chunk(chunk.chunk_id)
         for row in rows[(rows["metric"] == name) & (rows["convention"] == convention)].itertuples():

@@ -7,6 +7,7 @@ import streamlit as st
 
 from app.chains_of_thought.metric_table import metric_table
 from app.chains_of_thought.tokens import has_tokens
+from app.shared.answer_shares import answered
 from app.shared.views import Here
 from app.shell.missing import no_rollouts, say
 from backend.importance.conventions import PUBLISHED
@@ -24,6 +25,21 @@ def draw(here: Here, store: Store) -> None:
     table = table.drop(columns=empty)
     st.dataframe(table, hide_index=True, height="content" if len(table) <= 18 else 560, row_height=30)
     st.caption(" ".join(_legend(table)))
+    st.caption(" ".join(answers_around(store.answers_in_cot(where.cot), where.chunk)))
+
+
+def answers_around(counts: pd.DataFrame, chunk: str) -> Iterator[str]:
+    """What became of the answers of the rollouts at the chunk and at the next one; `counts` are rows of
+    `Store.answers_in_cot`.
+    """
+    at = counts["chunk_id"].tolist().index(chunk)
+    for where, row in zip(
+        ("before this chunk", "before the next one"), counts.iloc[at : at + 2].itertuples(), strict=False
+    ):
+        if row.n:
+            later = f", {row.n_added} of them drawn later" if row.n_added else ""
+            words = answered(row.n, row.n_without_answer, row.n_forced, of="rollouts")
+            yield f"From {where}: {words}{later}."
 
 
 def _legend(table: pd.DataFrame) -> Iterator[str]:

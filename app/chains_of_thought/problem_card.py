@@ -3,8 +3,10 @@
 import pandas as pd
 import streamlit as st
 
+from app.shared.answer_shares import answered, part_of
 from app.shared.views import Here
 from app.shell import keys
+from app.shell.numbers import interval
 from app.shell.untrusted import show
 from backend.store.store import Store
 
@@ -18,8 +20,21 @@ def draw(here: Here, store: Store) -> None:
             _verdict(cot.is_correct)
             _fact("answer", "none" if pd.isna(cot.answer) else f"{cot.answer} ({cot.answer_source})")
             _fact("ground truth", str(cot.ground_truth))
+            _fact("solved", base_accuracy(store.base_accuracy(here.chunk.cot)))
             _fact("length", _length(cot))
             _fact("written by", f"{cot.model}, sample {cot['sample']}, prompt {cot.prompt_name}")
+
+
+def base_accuracy(rows: pd.DataFrame) -> str:
+    """A row of `Store.base_accuracy` in words: the share of the problem's CoTs that is correct, its interval, and what
+    became of the answers of all of them.
+    """
+    if rows.empty or pd.isna(rows["accuracy"].iloc[0]):
+        return "unknown"
+    row = rows.iloc[0]
+    share = f"{part_of(int(row.n_correct), int(row.n))} judged CoTs, 95 % {interval(row.ci_low, row.ci_high)}"
+    counts = (int(row.n_chains), int(row.n_without_answer), int(row.n_forced))
+    return share + (f"; {answered(*counts, of='CoTs', how='forced')}" if row.n_chains else "")
 
 
 def _fact(label: str, value: str) -> None:

@@ -5,12 +5,14 @@ import streamlit as st
 
 from app.chains_of_thought.tokens import has_tokens
 from app.figures.chunk import answers_before_and_after
+from app.shared.answer_shares import answered, part_of
 from app.shared.views import Here
 from app.shell import keys, selection
 from app.shell.fields import Field, declare
 from app.shell.missing import no_rollouts, say
 from app.shell.untrusted import one_line, show_exactly
 from backend.importance.estimates import SIMILARITY_THRESHOLD
+from backend.store.answered import FORCED_AT_CAP
 from backend.store.store import Store
 
 _ROLLOUTS = {"resample": "Sampled to the end", "forced": "Answer forced right here"}
@@ -56,17 +58,27 @@ def draw(here: Here, store: Store) -> None:
     _rollout_table(rows[rows["similarity"].isna()], "Similarity unknown")
 
 
+def answers_of(rows: pd.DataFrame) -> str:
+    """What became of the answers of these rows of `Store.rollouts_at`, and how many were drawn later."""
+    without, forced = int(rows["answer"].isna().sum()), int((rows["answer_source"] == FORCED_AT_CAP).sum())
+    n_added = int(rows["added_id"].notna().sum())
+    words = answered(len(rows), without, forced, of="rollouts")
+    return words + (f", {n_added} of them drawn later at this chunk" if n_added else "")
+
+
 def _rollout_table(rows: pd.DataFrame, title: str) -> None:
     if rows.empty:
         return
     judged = rows["is_correct"].dropna()
-    verdicts = f"{int(judged.sum())} of {len(judged)} judged are correct" if len(judged) else "none judged"
-    st.markdown(f"**{title}** · {len(rows)} rollouts, {verdicts}")
+    verdicts = f"{part_of(int(judged.sum()), len(judged))} judged are correct" if len(judged) else "none judged"
+    st.markdown(f"**{title}** · {answers_of(rows)}; {verdicts}")
     shown = pd.DataFrame(
         {
             "cosine": rows["similarity"],
             "answer": rows["answer"].fillna("none"),
             "counts as": rows["cluster"].fillna("–"),
+            "answer is": rows["answer_source"].fillna("–"),
+            "drawn": ["with the study" if pd.isna(added) else "later" for added in rows["added_id"]],
             "verdict": ["not judged" if pd.isna(v) else "correct" if v else "wrong" for v in rows["is_correct"]],
             "tokens": rows["n_tokens"],
             "resampled chunk": [
@@ -75,8 +87,9 @@ def _rollout_table(rows: pd.DataFrame, title: str) -> None:
         }
     )
     if judged.empty and rows["answer"].isna().all():
-        shown = shown.drop(columns=["answer", "counts as", "verdict"])
-    shown = shown.drop(columns=[name for name in ("cosine", "tokens") if shown[name].isna().all()])
+        shown = shown.drop(columns=["answer", "counts as", "answer is", "verdict"])
+    alike = [name for name in ("answer is", "drawn") if name in shown and shown[name].nunique() < 2]
+    shown = shown.drop(columns=alike + [name for name in ("cosine", "tokens") if shown[name].isna().all()])
     key = keys.of(f"rollouts_{title}_{rows['rollout_id'].iloc[0]}")
     event = st.dataframe(
         shown,
@@ -92,5 +105,8 @@ def _rollout_table(rows: pd.DataFrame, title: str) -> None:
         },
     )
     if event.selection.rows:
-        text = rows["text"].iloc[event.selection.rows[0]]
-        show_exactly("The continuation's text was not published." if pd.isna(text) else text, height=240)
+        row = rows.iloc[event.selection.rows[0]]
+        show_exactly("The continuation's text was not published." if pd.isna(row["text"]) else row["text"], height=240)
+        if not pd.isna(row["forced_text"]):
+            st.caption("Cut there by the token cap without an answer; what was then forced of it:")
+            show_exactly(row["forced_text"], height=90)

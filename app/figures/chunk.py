@@ -24,6 +24,7 @@ class Answers(TypedDict):
     cluster: str | None  # None: no answer was given
     is_correct: bool | None
     n: int
+    n_forced: int  # of them, whose answer was forced at the cap
 
 
 class Curve(TypedDict):
@@ -80,6 +81,8 @@ def answers_before_and_after(outcomes: Frame[Answers]) -> go.Figure:
             [None] if rest else []
         )
         without = f", {int(silent[side])} without answer" if side in silent else ""
+        forced = int(rows["n_forced"].sum())
+        without += f", {forced} forced at the cap" if forced else ""
         figure.add_bar(
             y=list(range(len(labels))),
             x=[count / total for count in counts],

@@ -12,6 +12,7 @@ import streamlit as st
 
 from app.figures.intervention_effects import shares_by_arm
 from app.shared import chosen_dictionary
+from app.shared.answer_shares import part_of
 from app.shared.clicks import picked_rows
 from app.shared.views import Here
 from app.shell import keys, selection
@@ -409,8 +410,8 @@ def arm_table(summaries: Sequence[Mapping[str, Any]], group: Group) -> pd.DataFr
                 "arm": label,
                 "n": row["n"],
                 **shares,
-                "no answer": row["n_without_answer"],
-                **{words: _mean(row, name) for name, words in _LENGTHS.items()},
+                "without an answer": part_of(int(row["n_without_answer"]), int(row["n"])),
+                "length, tokens": f"{figure(row['length'])} {interval(row['length_low'], row['length_high'])}",
                 "same text as unedited": "" if key == BASE else f"{row['same']} of {row['same_n']}",
             }
         )

@@ -4,6 +4,7 @@ import streamlit as st
 
 from app.latent_map.chunk_map import mapped
 from app.shared import chunk_colours
+from app.shared.answer_shares import answered
 from app.shared.views import Here
 from app.shell import keys, navigation, selection
 from app.shell.numbers import number
@@ -27,6 +28,9 @@ def draw(here: Here, store: Store) -> None:
             row = store.importance_of_chunk(where.chunk)
             row = row[(row["metric"] == name) & (row["convention"] == convention)]
             st.caption(f"{metric_choice(choice)}: {number(row['value'].iloc[0]) if len(row) else 'unknown'}")
+        counts = store.answers_in_cot(where.cot).set_index("chunk_id").loc[where.chunk]
+        if counts.n:
+            st.caption(answered(counts.n, counts.n_without_answer, counts.n_forced, of="rollouts"))
         if st.button(
             "Read it in its chain of thought",
             icon=":material/segment:",

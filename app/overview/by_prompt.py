@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from app.figures.overview import accuracy_by_prompt
+from app.shared.answer_shares import part_of
 from app.shared.statistics_cache import prompt_contrasts
 from app.shared.views import Here
 from app.shell import keys
@@ -92,11 +93,16 @@ def cell_table(found: pd.DataFrame) -> pd.DataFrame:
             "95 %": [_percents(row.low, row.high) for row in found.itertuples()],
             "problems": found["n"],
             "chains": found["n_chains"],
-            "forced": found["n_forced"],
-            "no answer": found["n_without_answer"],
+            "answer forced": [part_of(row.n_forced, _all_chains(row)) for row in found.itertuples()],
+            "without an answer": [part_of(row.n_without_answer, _all_chains(row)) for row in found.itertuples()],
             "not judged": found["n_unjudged"],
         }
     )
+
+
+def _all_chains(row: Any) -> int:
+    """Also those that could not be judged, and so take no part."""
+    return int(row.n_chains + row.n_unjudged)
 
 
 def contrast_table(rows: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:

@@ -1,12 +1,16 @@
 """What is in the study: its name, its counts, its models, the accuracy, and what it does not have yet."""
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
 from app.figures.overview import accuracy_by_level
+from app.shared.answer_shares import answered, part_of
 from app.shared.views import Here
 from app.shell import keys
 from app.shell.missing import Missing, missing, say
+from app.shell.numbers import interval
 from app.shell.untrusted import one_line, show
 from backend.statistics.intervals import wilson
 from backend.store.store import Store
@@ -34,7 +38,12 @@ def draw_counts(here: Here, store: Store) -> None:
 
 def draw_accuracy(here: Here, store: Store) -> None:
     """Accuracy by level, and how many problems are candidates."""
-    st.plotly_chart(accuracy_by_level(levels(store)), key=keys.of("accuracy_by_level"))
+    rows = levels(store)
+    st.plotly_chart(accuracy_by_level(rows), key=keys.of("accuracy_by_level"))
+    if rows["n_chains"].sum():
+        st.dataframe(answer_table(rows), hide_index=True, height="content")
+    for row in store.rollout_answers().itertuples():
+        show(rollouts_line(row))
     candidates_line(store)
 
 
@@ -59,6 +68,28 @@ def levels(store: Store) -> pd.DataFrame:
     rows = _named_with_prompt(store.accuracy_by_level())
     bounds = [wilson(int(k), int(n)) for k, n in zip(rows["n_correct"], rows["n"], strict=True)]
     return rows.assign(low=[b.low for b in bounds], high=[b.high for b in bounds])
+
+
+def answer_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Beside each accuracy of `levels`: its n, and the share of all chains without an answer and with a forced one."""
+    return pd.DataFrame(
+        {
+            "model": rows["model"],
+            "level": ["unknown" if pd.isna(level) else str(int(level)) for level in rows["level"]],
+            "correct, 95 %": [
+                f"{part_of(row.n_correct, row.n)} {interval(row.low, row.high)}" for row in rows.itertuples()
+            ],
+            "no answer": [part_of(row.n_without_answer, row.n_chains) for row in rows.itertuples()],
+            "forced": [part_of(row.n_forced, row.n_chains) for row in rows.itertuples()],
+        }
+    )
+
+
+def rollouts_line(row: Any) -> str:
+    """What became of the answers of a model's rollouts; `row` is one of `Store.rollout_answers`."""
+    later = f", {row.n_added} of them drawn later at one chunk" if row.n_added else ""
+    words = answered(row.n, row.n_without_answer, row.n_forced, of="rollouts")
+    return f"{one_line(str(row.model), 60)}: {words}; {part_of(row.n_capped, row.n)} were cut by the token cap{later}."
 
 
 def candidates_line(store: Store) -> None:

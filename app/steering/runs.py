@@ -10,6 +10,7 @@ import streamlit as st
 from app.components.streams import streams
 from app.figures.steering import accuracy_by_arm, answers_by_arm, dose_response
 from app.shared import live, typed_text
+from app.shared.answer_shares import part_of
 from app.shared.clicks import picked_rows
 from app.shared.sampled import SAMPLES, SEED
 from app.shared.views import Here
@@ -334,7 +335,7 @@ def _dosed(study: Path, now: live.Run, key: str) -> None:
 def _arm_table(arms: dict[str, Any]) -> pd.DataFrame:
     rows = []
     for name, arm in arms.items():
-        row = {"arm": ARMS[name], "n": arm["n"], "no answer": arm["n_without_answer"]}
+        row = {"arm": ARMS[name], "n": arm["n"], "without an answer": part_of(arm["n_without_answer"], arm["n"])}
         for quantity, words in OUTCOMES.items():
             row[words] = _quantity(arm[quantity]) if quantity in arm else "not counted"
         rows.append(row)

@@ -129,12 +129,13 @@ def anchor_importance(store: "Store", model_id: str, reference: Mapping[str, boo
     """The importance that anchors are chosen by, of the steered chunks of the model's `reference` set that have a row
     of it; None where it is unknown.
 
-    All are of one convention, that of the frozen set: values under two conventions are not on one scale.
+    All are of one convention, that of the frozen set: values under two conventions are not on one scale. Answers forced
+    at the cap and rollouts drawn later are left out: what is steered would be steered anew along other vectors.
     """
     convention = store.reference_convention(model_id) or anchor_convention(store)
     if convention is None:
         return {}
-    found = store.metric_by_chunk(directions.ANCHOR_METRIC, [convention])
+    found = store.given_metric_by_chunk(directions.ANCHOR_METRIC, convention)
     return {chunk: value for chunk, value in found.items() if reference.get(chunk, False)}
 
 

@@ -102,11 +102,11 @@ class UnitQueries:
 
     def rollouts_of(self: _HasFrame, cot_id: str) -> pd.DataFrame:
         """The rollouts of one CoT, by id, without their texts; `given_answer` and `given_is_correct` leave out what was
-        forced at the cap.
+        forced at the cap, `added_id` is known of those that were drawn later.
         """
         return self.frame(
             "SELECT rollout_id, chunk_id, kind, sample, resampled_chunk, similarity, answer, is_correct, answer_source,"
-            f" given_answer, given_is_correct FROM {ANSWERED} WHERE cot_id = $cot ORDER BY rollout_id",
+            f" given_answer, given_is_correct, added_id FROM {ANSWERED} WHERE cot_id = $cot ORDER BY rollout_id",
             cot=cot_id,
         )
 
@@ -304,6 +304,19 @@ class UnitQueries:
             " ORDER BY chunk_id",
             metric=metric,
             conventions=list(conventions),
+        )
+        return {row.chunk_id: None if pd.isna(row.value) else float(row.value) for row in frame.itertuples()}
+
+    def given_metric_by_chunk(self: _HasFrame, metric: str, convention: str) -> dict[str, float | None]:
+        """`metric_by_chunk` of one convention, without answers forced at the cap and rollouts drawn later: as it was
+        before there were any.
+        """
+        frame = self.frame(
+            "SELECT i.chunk_id, CASE WHEN g.chunk_id IS NULL THEN i.value ELSE g.value END AS value FROM importance"
+            " i LEFT JOIN importance_given g USING (chunk_id, metric, convention) WHERE i.metric = $metric AND"
+            " i.convention = $convention ORDER BY i.chunk_id",
+            metric=metric,
+            convention=convention,
         )
         return {row.chunk_id: None if pd.isna(row.value) else float(row.value) for row in frame.itertuples()}
 

@@ -1,4 +1,8 @@
-"""Every importance metric and convention from the stored rollouts: seconds, and nothing is sampled again."""
+"""Every importance metric and convention from the stored rollouts: seconds, and nothing is sampled again.
+
+A CoT that has answers forced at the cap, or rollouts drawn later, gets them without these too (`importance_given`),
+from the same random numbers.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,6 +15,7 @@ from backend.cot.answers import Judge, cluster_answers, grader
 from backend.ids import seed_for
 from backend.importance import metric_registry
 from backend.importance.metrics import importance_of_cot
+from backend.importance.with_and_without import given_alone, is_given_alone
 from precompute.estimates import Estimate, Quantities
 from precompute.stages import chunks as chunks_stage
 from precompute.study import Study
@@ -42,6 +47,9 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
             seed = seed_of(context.study, unit.unit_id)
             ids = [chunk["chunk_id"] for chunk in chunks[unit.unit_id]]
             tables = importance_tables(unit.unit_id, ids, rollouts, judge, seed=seed)
+            if not is_given_alone(rollouts):
+                given = importance_tables(unit.unit_id, ids, given_alone(rollouts), judge, seed=seed)
+                tables["importance_given"] = given["importance"]
             yield Finished(unit, tables, {"seed": seed})
 
 

@@ -31,7 +31,9 @@ def test_both_models_under_both_prompts_show_each_cell_and_each_difference(opene
     assert not test.exception
     assert HEADING in words(test) and "Only both models under both prompts tell them apart, as here" in words(test)
     shown, differences, asked = (frame.value for frame in list(test.dataframe)[:3])
-    assert list(shown["accuracy"]) == ["50.0%", "50.0%", "50.0%", "75.0%"] and set(shown["forced"]) == {4}
+    assert list(shown["accuracy"]) == ["50.0%", "50.0%", "50.0%", "75.0%"] and set(shown["answer forced"]) == {
+        "4 of 8 (50%)"
+    }
     assert list(differences["points"]) == ["+0.0", "+25.0", "+0.0", "+25.0", "+25.0"]
     assert differences["difference"].iloc[-1] == "(steps − plain) of embedded:reasoner − that of embedded:base"
     assert list(asked["thinking"].unique()) == ["no thought is opened", "the chat template opens the thought"]

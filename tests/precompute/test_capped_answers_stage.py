@@ -248,3 +248,23 @@ def test_importance_counts_the_forced_answers(study, folder):
         made = importance.importance_tables(cot, ids, store.rollouts_of(cot), judge, seed=1)["importance"].to_pandas()
     row = made[(made["chunk_id"] == first) & (made["metric"] == "counterfactual_accuracy")].iloc[0]
     assert (row["value"], row["n"]) == (0.5, 6)
+
+
+def test_importance_without_them_is_that_of_before_and_is_kept_for_those_chains_alone(study, folder):
+    run_study(study, folder, stages=[importance])
+    every = "SELECT i.* FROM importance i ORDER BY chunk_id, metric, convention"
+    before = frame(folder, every)
+    assert frame(folder, "SELECT count(*) AS n FROM importance_given")["n"].item() == 0
+    with_answers(folder, "7", "7", None)
+    run_study(study, folder, stages=[importance])
+    given = frame(folder, every.replace("importance i", "importance_given i"))
+    own = before[before["chunk_id"].isin(given["chunk_id"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(given, own)
+    assert given["chunk_id"].str.rpartition("_")[0].nunique() == 1
+    after = frame(folder, every)
+    assert not after.equals(before) and len(after) == len(before)
+    with closing(Store(folder.path)) as store:
+        for convention in ("fl", "ta"):
+            was = before[(before["metric"] == "counterfactual_importance_kl") & (before["convention"] == convention)]
+            now = pd.Series(store.given_metric_by_chunk("counterfactual_importance_kl", convention))
+            pd.testing.assert_series_equal(now, was.set_index("chunk_id")["value"], check_names=False)
