@@ -363,6 +363,35 @@ class Geometry(_Part):
     n_permutations: int = Field(2000, ge=0, le=MOST, description="permutations within CoTs for each p of the evidence")
 
 
+class RandomSteps(_Part):
+    """Finite steps along random directions at every chunk that the sweep steers: the averaged KL(ε), and anisotropy as
+    published.
+
+    The unit of the magnitudes is the sweep's.
+    """
+
+    layers: Layers | None = Field(None, description="0-based blocks; left out, those of the sweep")
+    positions: tuple[Position, ...] = Field(("anchor",), min_length=1, description="as the sweep's")
+    directions: int = Field(
+        16, ge=2, le=4096, description="random directions, of each chunk, layer and position its own"
+    )
+    magnitudes: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] = Field(
+        (0.1, 0.3, 1.0, 3.0, 10.0),
+        min_length=1,
+        max_length=100,
+        description="rising, about evenly in the logarithm; 1 is one",
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> "RandomSteps":
+        if list(self.magnitudes) != sorted(set(self.magnitudes)) or 1.0 not in self.magnitudes:
+            raise ValueError(
+                f"magnitudes must rise, and 1 must be one of them, because the anisotropy ratio is taken there; found"
+                f" {list(self.magnitudes)}"
+            )
+        return self
+
+
 class Engine(_Part):
     """Where units run. Nothing here changes a result."""
 
@@ -396,6 +425,9 @@ class Study(_Part):
     map: Map = Map()
     sweep: Sweep
     geometry: Geometry | None = Field(None, description="left out in a study without exact geometry and evidence")
+    random_steps: RandomSteps | None = Field(
+        None, description="left out in a study without finite random steps at every chunk"
+    )
     crosscoder: Crosscoder | None = Field(None, description="left out in a study without a dictionary of activations")
     engine: Engine = Engine()
 
@@ -427,6 +459,11 @@ class Study(_Part):
         return _given(self.geometry, "geometry")
 
     @property
+    def its_random_steps(self) -> RandomSteps:
+        """`random_steps`, for what works on it. Raises StudyError in a study that has none."""
+        return _given(self.random_steps, "random_steps")
+
+    @property
     def n_asked(self) -> int:
         """Pairs of a model and a prompt it is asked under."""
         return sum(len(self.prompts_of(model)) for model in self.models)
@@ -435,6 +472,12 @@ class Study(_Part):
     def geometry_layers(self) -> tuple[int, ...]:
         """Layers of the exact geometry."""
         return self.sweep.layers if self.geometry is None or self.geometry.layers is None else self.geometry.layers
+
+    @property
+    def random_step_layers(self) -> tuple[int, ...]:
+        """Layers of the finite random steps."""
+        wanted = self.random_steps
+        return self.sweep.layers if wanted is None or wanted.layers is None else wanted.layers
 
     @model_validator(mode="after")
     def _something_to_do(self) -> "Study":
@@ -475,6 +518,7 @@ class Study(_Part):
                 "map": self.map.layers,
                 "sweep": self.sweep.layers,
                 "geometry": self.geometry_layers,
+                "random_steps": self.random_step_layers,
             }.items():
                 missing = sorted(set(() if layers == "all" else layers) - set(self.activations.layers))
                 if missing:
@@ -570,6 +614,7 @@ def _keys_beside(location: tuple[Any, ...]) -> list[str]:
             "prompts": Prompt,
             "problems": Problems,
             "geometry": Geometry,
+            "random_steps": RandomSteps,
             "crosscoder": Crosscoder,
         }
         table = parts.get(part, annotation)

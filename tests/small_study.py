@@ -656,6 +656,7 @@ def _add_geometry(writer: Any, chunks_by_cot: list[list[dict]]) -> None:
     writer.add("neighbourhoods", "all", {"neighbourhoods": clouds})
     writer.add("geometry", "all", {"fisher": fisher, "local_geometry": local})
     writer.add("before_after", "all", {"before_after": steered})
+    writer.add("random_steps", "all", {"random_steps": [_random_steps(n, chunk) for n, chunk in enumerate(chunks)]})
     writer.add("evidence", "all", {"associations": _pairs(len(chunks), len(chunks_by_cot), rng)})
 
 
@@ -686,6 +687,34 @@ def _of_g(number: int, rng: np.random.Generator) -> dict[str, Any]:
         "noise_floor": 1e-6,
     }
     return row | (spectral if number % 3 == 0 else dict.fromkeys(spectral))
+
+
+def _random_steps(number: int, chunk: dict[str, Any]) -> dict[str, Any]:
+    """Finite steps at the anchor, at every chunk: along each direction a multiple of the square; every fifth chunk has
+    one at the noise floor.
+    """
+    rng, floor, epsilons = np.random.default_rng(number), 1e-6, (0.1, 1.0, 10.0)
+    kl_at_1 = 0.002 * rng.gamma(6, size=16) / 6
+    if number % 5 == 0:
+        kl_at_1[3] = floor / 2
+    below = int((kl_at_1 <= floor).sum())
+    return {
+        "chunk_id": chunk["chunk_id"],
+        "model_id": _MODEL,
+        "layer": LAYERS[1],
+        "position": "anchor",
+        "unit": "rms",
+        "epsilons": list(epsilons),
+        "random_kl": [float(kl_at_1.mean()) * size**2 for size in epsilons],
+        "random_cv": [float(kl_at_1.std(ddof=1) / kl_at_1.mean())] * len(epsilons),
+        "kl_at_1": kl_at_1.tolist(),
+        "n_random": len(kl_at_1),
+        "n_below_floor": below,
+        "anisotropy_ratio": None if below else float(kl_at_1.max() / kl_at_1.min()),
+        "noise_floor": floor,
+        "n_tokens": chunk["token_end"] - chunk["token_start"],
+        "seed": number,
+    }
 
 
 def _pairs(n: int, n_cots: int, rng: np.random.Generator) -> list[dict]:

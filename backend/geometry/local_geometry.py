@@ -11,11 +11,10 @@ finite size.
    jackknife's over the probes.
 4. On-manifold: the mean of ½·vᵀGv over given tangents of the cloud of chunk activations; off-manifold: over as many
    random unit vectors orthogonal to all of them.
-5. Finite steps along random directions, as published: mean KL and coefficient of variation at each magnitude, largest
-   over smallest KL at magnitude 1. What lies at or below the noise floor is no ratio.
+5. Finite steps along random directions, as published (`random_steps.py`).
 
 Points 2, 3 and 5 cost more and are done for the chunks asked for. Sources: Hutchinson 1990; Meyer et al. 2021
-(Hutch++); Musco and Musco 2015 (block Krylov); Dawes 2025, section 3 (random directions).
+(Hutch++); Musco and Musco 2015 (block Krylov).
 """
 
 import math
@@ -27,21 +26,14 @@ import numpy as np
 
 from backend.geometry import directions as make
 from backend.geometry.fisher import LocalMetric, PredictionMetric
-from backend.geometry.sweep import (
-    SweepError,
-    check_float32,
-    check_steering,
-    noise_floor,
-    predicting_positions,
-    sweep_chunk,
-)
+from backend.geometry.random_steps import EPSILONS, N_DIRECTIONS, Place, Steps, directional_kl, step_columns
+from backend.geometry.sweep import SweepError, check_float32, check_steering, noise_floor, predicting_positions
 from backend.ids import seed_for
-from backend.models.edits import Encoded, encode
+from backend.models.edits import encode
 
 if TYPE_CHECKING:
     from backend.models.loaded import LoadedModel
 
-EPSILONS = tuple(10 ** (third / 3) for third in range(-6, 4))  # 0.01 to 10, three a decade, 1 among them
 _TOLERANCE = 1e-3  # of ‖Gv − λv‖ / λ₁: products of a 30-layer model in float32 are good to 3e-4
 _SPARE = 4  # vectors of a block beyond the eigenpairs asked for: they speed up the last ones
 _MAX_BLOCKS = 8
@@ -87,7 +79,7 @@ def local_geometry_cot(
     tangents: Mapping[tuple[str, int], np.ndarray],
     spectrum_of: Collection[str],
     n_eigen: int = 8,
-    n_random: int = 16,
+    n_random: int = N_DIRECTIONS,
     epsilons: Sequence[float] = EPSILONS,
 ) -> LocalGeometry:
     """One row for each chunk × layer × position set of one text, and the eigen-directions of the chunks in
@@ -98,11 +90,9 @@ def local_geometry_cot(
     precision, and for spans, position sets, units, numbers or tangents out of place.
     """
     check_float32(loaded)
-    if probes < 1 or n_eigen < 1 or n_random < 1 or not all(math.isfinite(epsilon) for epsilon in epsilons):
-        raise SweepError(
-            f"At least one probe, eigenpair and random direction is needed, and finite magnitudes; got {probes},"
-            f" {n_eigen}, {n_random} and {list(epsilons)}."
-        )
+    if probes < 1 or n_eigen < 1:
+        raise SweepError(f"At least one probe and eigenpair is needed; got {probes} and {n_eigen}.")
+    steps = Steps(unit, n_random, tuple(epsilons))
     encoded = encode(loaded, token_ids, layers=layers)
     for chunk_id, span in chunk_spans.items():
         check_steering(loaded, encoded, chunk_id, span, [], positions=positions, unit=unit)
@@ -138,20 +128,8 @@ def local_geometry_cot(
                     spectrum, columns = _spectrum_columns(
                         metric, position, n_eigen, probes, (seed, chunk_id, layer, position)
                     )
-                    steps = _steps(
-                        loaded,
-                        encoded,
-                        chunk_id,
-                        span,
-                        layer,
-                        position,
-                        unit,
-                        n_random,
-                        epsilons,
-                        floors[chunk_id],
-                        seed,
-                    )
-                    row |= columns | steps
+                    known = directional_kl(loaded, encoded, Place(chunk_id, span, layer, position), steps, seed)
+                    row |= columns | step_columns(known, steps, floors[chunk_id])
                     found.directions.extend(
                         direction.row()
                         for number, (value, vector) in enumerate(
@@ -298,49 +276,6 @@ def _spectrum_columns(
         "eigen_residual": _or_none(spectrum.residual),
         "participation_ratio": _or_none(ratio.value),
         "participation_se": _or_none(ratio.error),
-    }
-
-
-def _steps(
-    loaded: "LoadedModel",
-    encoded: Encoded,
-    chunk_id: str,
-    span: tuple[int, int],
-    layer: int,
-    position: str,
-    unit: str,
-    n_random: int,
-    epsilons: Sequence[float],
-    floor: float,
-    seed: int,
-) -> dict[str, Any]:
-    """Columns of the finite steps along random directions;
-    magnitude 1 is taken whether or not it is among `epsilons`."""
-    d_model = encoded.residual(layer).shape[-1]
-    own_seed = seed_for("random steps", seed, chunk_id, layer, position)
-    random = make.random(n_random, d_model, model_id=loaded.model_id, layer=layer, seed=own_seed).made
-    betas = [*epsilons, 1.0]
-    curves = sweep_chunk(
-        loaded, encoded, chunk_id, span, random, positions=[position], betas=betas, unit=unit
-    ).kl_curves
-    kl = np.array([curve["kl"] for curve in curves], np.float64)  # (n_random, n_betas)
-    return finite_step_columns(kl[:, :-1], kl[:, -1], floor) | {"epsilons": [float(epsilon) for epsilon in epsilons]}
-
-
-def finite_step_columns(kl: np.ndarray, kl_at_1: np.ndarray, floor: float) -> dict[str, Any]:
-    """What KLs (n_random, n_epsilons) at each magnitude and (n_random,) at 1 say, given the noise floor: mean,
-    variation, anisotropy.
-    """
-    mean = kl.mean(0)
-    deviation = kl.std(0, ddof=1) if len(kl) > 1 else np.full(kl.shape[1], math.nan)
-    below = int((kl_at_1 <= floor).sum())
-    return {
-        "random_kl": mean.tolist(),
-        "random_cv": [_or_none(own / of) if of > floor else None for own, of in zip(deviation, mean, strict=True)],
-        "n_random": len(kl),
-        "n_below_floor": below,
-        "noise_floor": _or_none(floor),
-        "anisotropy_ratio": float(kl_at_1.max() / kl_at_1.min()) if below == 0 else None,
     }
 
 

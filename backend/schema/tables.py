@@ -1087,6 +1087,41 @@ TABLES: dict[str, Table] = {
         },
         "one row a chunk, layer and position: what can be said of G without choosing a direction",
     ),
+    "random_steps": Table(
+        ("chunk_id", "model_id", "layer", "position", "unit"),
+        {
+            "chunk_id": (TEXT, "of chunks: where it is steered"),
+            "model_id": (TEXT, "of models"),
+            "layer": (INT, "0-based block"),
+            "position": (TEXT, "anchor or chunk, as in kl_curves"),
+            "unit": (TEXT, "of the magnitudes: rms, norm or absolute"),
+            "epsilons": (REALS, "magnitudes of the steps; NULL where the chunk has no tokens"),
+            "random_kl": (REALS, "mean over the random directions of KL, nats, one for each magnitude; NULL likewise"),
+            "random_cv": (
+                REALS,
+                "coefficient of variation of the directional KLs; NULL where the mean is at or below the noise floor",
+            ),
+            "kl_at_1": (REALS, "KL at magnitude 1, nats, one for each direction in the order of their numbers"),
+            "n_random": (INT, "random directions"),
+            "n_below_floor": (INT, "of them, those whose KL at magnitude 1 is at or below the noise floor"),
+            "anisotropy_ratio": (
+                REAL,
+                "largest over smallest KL at magnitude 1; NULL where the latter is at or below the floor",
+            ),
+            "noise_floor": (REAL, "as in kl_curves, nats; NULL likewise"),
+            "n_tokens": (INT, "tokens averaged"),
+            "seed": (INT, "from which, with chunk, layer, position and number, each direction's own follows"),
+        },
+        "one row a chunk, layer and position: finite steps along random directions, its own",
+        filled=(
+            Filled(
+                "random_steps",
+                "No finite steps along random directions have been made at every chunk. Put a table [random_steps]"
+                " into the study file where it has none, and run it:",
+            ),
+        ),
+        since=8,
+    ),
     "neighbourhoods": Table(
         ("chunk_id", "model_id", "layer"),
         {

@@ -32,12 +32,31 @@ class Source:
     position: str = f"'{NONE}'"
     unit: str = f"'{NONE}'"
     joined: str = ""  # with the tables that say the rest
+    read: str = ""  # SQL that is read in the table's stead, where another one has some of its rows
     is_directed: bool = False  # a row a direction: a chunk has the mean over its kind's
 
 
 SWEPT = Source("steepness", "sweep", "curve_id", "kind", position="position", unit="unit", is_directed=True)
 EXACT = Source("fisher", "geometry", "curve_id", "kind", position="position", unit="unit", is_directed=True)
 LOCAL = Source("local_geometry", "geometry", "position, unit, chunk_id", position="position", unit="unit")
+# At every chunk where the stage has run, and else at the few where the exact geometry took such steps.
+RANDOM_STEPS = """
+    SELECT chunk_id, model_id, layer, position, unit, epsilons, random_kl, random_cv, kl_at_1, n_random, n_below_floor,
+        anisotropy_ratio, noise_floor, list_max(kl_at_1) / list_min(kl_at_1) AS ratio_as_published FROM random_steps
+    UNION ALL
+    SELECT chunk_id, model_id, layer, position, unit, epsilons, random_kl, random_cv, NULL, n_random, n_below_floor,
+        anisotropy_ratio, noise_floor, anisotropy_ratio FROM local_geometry
+    WHERE (chunk_id, model_id, layer, position, unit) NOT IN
+        (SELECT chunk_id, model_id, layer, position, unit FROM random_steps)
+"""
+STEPS = Source(
+    "random_steps",
+    "random_steps",
+    "position, unit, chunk_id",
+    position="position",
+    unit="unit",
+    read=f"({RANDOM_STEPS})",
+)
 CLOUDS = Source("neighbourhoods", "neighbourhoods", "chunk_id")
 ACTIVATIONS = Source("activations", "activations", "chunk_id")
 IMPORTANCE = Source(
@@ -72,7 +91,7 @@ class GeometryColumn:
         """chunk_id, the rest of its NAME, x, r2, n_directions, below_floor."""
         of = self.source
         named = f"{of.kind} AS kind, model_id, {of.layer} AS layer, {of.position} AS position, {of.unit} AS unit"
-        rows = f"FROM {of.table}{of.joined} WHERE {self.where}"
+        rows = f"FROM {of.read or of.table}{of.joined} WHERE {self.where}"
         if not of.is_directed:
             return (
                 f"SELECT chunk_id, {named}, {self.value} AS x, {self.r2} AS r2, NULL::BIGINT AS n_directions,"
@@ -169,14 +188,14 @@ _shipped(
     "Anisotropy ratio",
     "largest / smallest KL",
     "Of the random directions, at magnitude 1.",
-    LOCAL,
+    STEPS,
 )
 _shipped(
     "random_cv",
     "Variation over random directions",
     "SD / mean of KL",
     "Coefficient of variation of their KL at magnitude 1.",
-    LOCAL,
+    STEPS,
     "random_cv[list_position(epsilons, 1.0)]",
 )
 _shipped(

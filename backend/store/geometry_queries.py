@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from backend.schema.tables import TABLES
-from backend.store.geometry_columns import COLUMNS, NAME, NO_LAYER
+from backend.store.geometry_columns import COLUMNS, NAME, NO_LAYER, RANDOM_STEPS
 
 # Held fixed by a partial correlation: tokens of the chunk, its index over the number of chunks, norm of its activation
 # at the layer, mean entropy (nats) of the unsteered predictions of its tokens, and the rollouts that its importance
@@ -131,6 +131,25 @@ class GeometryQueries:
         return self.frame(
             "SELECT * FROM local_geometry WHERE chunk_id = $chunk ORDER BY model_id, layer, position, unit",
             chunk=chunk_id,
+        )
+
+    def random_steps_at(self: _HasFrame, model_id: str, layer: int, position: str, unit: str) -> pd.DataFrame:
+        """One row a chunk with finite steps along random directions, in reading order within each CoT, and what is
+        exact about it there; NULL where unknown. `ratio_as_published` is largest over smallest KL at magnitude 1,
+        whether or not the smallest is above the noise floor; of older studies, whose directions' own KLs were not kept
+        (`kl_at_1`), it is known above the floor alone.
+        """
+        return self.frame(
+            "SELECT r.*, k.cot_id, c.problem_id, k.chunk_index + 1 AS number, left(k.text, 160) AS text,"
+            " g.isotropic_steepness, g.isotropic_se, g.participation_ratio, m.d_model"
+            f" FROM ({RANDOM_STEPS}) r LEFT JOIN local_geometry g USING (chunk_id, model_id, layer, position, unit)"
+            " LEFT JOIN models m USING (model_id) JOIN chunks k USING (chunk_id) JOIN cots c ON c.cot_id = k.cot_id"
+            " WHERE r.model_id = $model AND r.layer = $layer AND r.position = $position AND r.unit = $unit"
+            " AND r.n_random IS NOT NULL ORDER BY k.cot_id, k.chunk_index",
+            model=model_id,
+            layer=int(layer),
+            position=position,
+            unit=unit,
         )
 
     def neighbourhood_of(self: _HasFrame, chunk_id: str) -> pd.DataFrame:

@@ -30,13 +30,22 @@ from backend.store.unit_files import StudyFolder
 from precompute import models, steered
 from precompute.pipeline import run_study
 from precompute.plan import plan_study
-from precompute.stages import activations, before_after, chunks, geometry, neighbourhoods, problems, sweep
+from precompute.stages import (
+    activations,
+    before_after,
+    chunks,
+    geometry,
+    neighbourhoods,
+    problems,
+    random_steps,
+    sweep,
+)
 from precompute.stages import evidence as evidence_stage
 from precompute.study import Study, StudyError, load_study
 from precompute.units import Context, Finished, Unit
 
 SEED, LAYER = 3, 1
-OURS = (neighbourhoods, geometry, before_after, evidence_stage)
+OURS = (neighbourhoods, geometry, random_steps, before_after, evidence_stage)
 
 
 class Written:
@@ -133,6 +142,7 @@ STAGES = (
     neighbourhoods,
     sweep,
     geometry,
+    random_steps,
     before_after,
     evidence_stage,
 )
@@ -161,6 +171,7 @@ def study_of(model: str, **keys) -> Study:
             "sweep": {"layers": [LAYER], "kinds": ["per_chunk"], "positions": ["anchor"], "points": 5},
             "engine": {"workers": 1, "rows": 8},
             "geometry": wanted | keys,
+            "random_steps": {"directions": 3, "magnitudes": [0.1, 1.0], "layers": [LAYER, 2]},
         }
     )
 
@@ -206,7 +217,15 @@ def model_id(store) -> str:
 
 def rows_of(folder: StudyFolder) -> dict[str, list]:
     with closing(Store(folder.path)) as store:
-        tables = ("directions", "neighbourhoods", "fisher", "local_geometry", "before_after", "associations")
+        tables = (
+            "directions",
+            "neighbourhoods",
+            "fisher",
+            "local_geometry",
+            "random_steps",
+            "before_after",
+            "associations",
+        )
         return {table: store.whole_table(table).to_pylist() for table in tables}
 
 
@@ -281,6 +300,19 @@ def test_so_many_chunks_have_a_spectrum_and_no_cot_a_second_before_each_has_one(
     assert len(spectral) == study.geometry.spectra == spectral["cot_id"].nunique()
     eigen = store.frame("SELECT chunk_id, layer FROM directions WHERE kind = 'eigen'")
     assert set(eigen["chunk_id"]) == set(spectral["chunk_id"]) and set(eigen["layer"]) == set(study.geometry_layers)
+
+
+def test_random_steps_are_had_at_every_steered_chunk_along_the_directions_of_the_exact_geometry(store, study):
+    every = store.whole_table("random_steps").to_pandas().set_index(["chunk_id", "layer"])
+    steered_chunks = store.frame("SELECT DISTINCT chunk_id FROM kl_curves")["chunk_id"]
+    assert set(every.index) == {(chunk, layer) for chunk in steered_chunks for layer in (LAYER, 2)}
+    assert set(every["n_random"]) == {3} and (every["kl_at_1"].str.len() == 3).all()
+    exact = store.frame("SELECT * FROM local_geometry WHERE n_random IS NOT NULL").set_index(["chunk_id", "layer"])
+    assert len(exact) == 2 * study.geometry.spectra
+    for at, row in exact.iterrows():  # of its sixteen directions the first three are these
+        own, ones = every.loc[at], row["epsilons"].tolist().index(1.0)
+        assert own["random_kl"][1] == pytest.approx(np.mean(own["kl_at_1"]), rel=1e-12)
+        assert min(own["kl_at_1"]) < row["random_kl"][ones] * 5 and own["seed"] == row["seed"]
 
 
 def test_neighbourhoods_are_of_all_chunks_with_activations(store, model_id):
@@ -360,8 +392,8 @@ def test_a_lost_unit_is_computed_again_alone_with_the_same_rows(study, folder, t
 
 
 def test_a_study_that_does_not_ask_for_geometry_has_none(study, store):
-    context = Context(study.model_copy(update={"geometry": None}), "r", store, print)
-    assert [stage.units(context) for stage in OURS] == [[], [], [], []]
+    context = Context(study.model_copy(update={"geometry": None, "random_steps": None}), "r", store, print)
+    assert [stage.units(context) for stage in OURS] == [[], [], [], [], []]
 
 
 def test_the_plan_knows_what_they_cost(study, folder):
@@ -370,19 +402,28 @@ def test_the_plan_knows_what_they_cost(study, folder):
 
     lines = planned()
     assert all(lines[stage.NAME].minutes > 0 for stage in OURS)
-    assert [lines[stage.NAME].done for stage in OURS] == [2, 4, 2, 3]
+    assert [lines[stage.NAME].done for stage in OURS] == [2, 4, 4, 2, 3]
     assert (
         planned(probes=6)["geometry"].tokens > lines["geometry"].tokens
         and planned(before_after=0)["before_after"].tokens == 0
     )
-    plain, _ = plan_study(study.model_copy(update={"geometry": None}), folder)
+    plain, _ = plan_study(study.model_copy(update={"geometry": None, "random_steps": None}), folder)
     assert not {stage.NAME for stage in OURS} & {line.stage for line in plain}
+
+
+@pytest.mark.parametrize("magnitudes", [[0.1, 10.0], [1.0, 0.1], [1.0, 1.0], [-1.0, 1.0], []])
+def test_magnitudes_of_random_steps_rise_and_1_is_among_them(study, magnitudes):
+    data = study.model_dump(mode="json", exclude_none=True)
+    with pytest.raises(ValueError, match="magnitudes"):
+        Study.model_validate(data | {"random_steps": {"magnitudes": magnitudes}})
 
 
 def test_layers_are_the_sweeps_unless_given_and_must_have_activations(study, tmp_path):
     data = study.model_dump(mode="json", exclude_none=True)
     data["geometry"].pop("layers")
-    assert Study.model_validate(data).geometry_layers == study.sweep.layers
+    data["random_steps"].pop("layers")
+    own = Study.model_validate(data)
+    assert own.geometry_layers == own.random_step_layers == study.sweep.layers
     data["geometry"]["layers"] = [
         2
     ]  # the norm of an activation is held fixed wherever the model is steered, exactly or by the sweep

@@ -9,7 +9,6 @@ import torch
 from backend.geometry import directions as make
 from backend.geometry.fisher import LocalMetric, fisher_cot
 from backend.geometry.local_geometry import (
-    finite_step_columns,
     isotropic,
     leading_spectrum,
     local_geometry_cot,
@@ -167,15 +166,6 @@ def test_what_was_not_asked_for_or_has_no_tokens_is_unknown_and_the_rest_does_no
     )
     exact = LocalMetric(encode(loaded, TOKENS, layers=[LAYER]), SPAN, LAYER).steepness(tangents, ["chunk"] * 2).mean()
     assert b["on_manifold_steepness"] == pytest.approx(exact, rel=1e-5)
-
-
-def test_ratios_below_the_noise_floor_are_unknown():
-    kl = np.array([[1e-9, 1.0], [3e-9, 3.0]])
-    columns = finite_step_columns(kl, kl[:, 1], 1e-8)
-    assert columns["random_kl"] == [2e-9, 2.0] and columns["random_cv"] == [None, pytest.approx(np.sqrt(2) / 2)]
-    assert (columns["anisotropy_ratio"], columns["n_below_floor"]) == (3.0, 0)
-    below = finite_step_columns(kl, kl[:, 0], 1e-9)
-    assert (below["anisotropy_ratio"], below["n_below_floor"]) == (None, 1)
 
 
 def test_what_cannot_be_asked_is_refused(tiny):

@@ -10,7 +10,17 @@ import pytest
 
 from backend.errors import AnchorscopeError
 from backend.evidence.multiple import judged
-from backend.store.geometry_columns import CLOUDS, COLUMNS, EXACT, IMPORTANCE, LOCAL, NO_LAYER, SWEPT, columns_of
+from backend.store.geometry_columns import (
+    CLOUDS,
+    COLUMNS,
+    EXACT,
+    IMPORTANCE,
+    LOCAL,
+    NO_LAYER,
+    STEPS,
+    SWEPT,
+    columns_of,
+)
 from backend.store.publish import publish
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
@@ -63,6 +73,31 @@ def test_the_variation_over_random_directions_is_that_of_magnitude_1(store, colu
     column = columns[(columns["x"] == "random_cv") & (columns["position"] == "chunk")].iloc[0]
     rows = asked(store, column)
     assert column.n_chunks > column.n_known > 0 and set(rows["x"].dropna()) == {0.4}
+
+
+def test_random_steps_are_those_of_every_chunk_and_where_there_are_none_the_few_of_the_exact_geometry(store):
+    place = {"model_id": small_study._MODEL, "layer": small_study.LAYERS[1], "unit": "rms"}
+    every, few = (store.random_steps_at(**place, position=name) for name in ("anchor", "chunk"))
+    table, old = store.whole_table("random_steps").to_pandas(), store.whole_table("local_geometry").to_pandas()
+    assert set(every["chunk_id"]) == set(table["chunk_id"]) and every["kl_at_1"].notna().all()
+    known = old[(old["position"] == "chunk") & old["n_random"].notna()]
+    assert set(few["chunk_id"]) == set(known["chunk_id"]) and few["kl_at_1"].isna().all()
+    assert every["chunk_id"].is_unique and set(every["isotropic_steepness"]) <= set(old["isotropic_steepness"])
+    ratio = [max(kl) / min(kl) for kl in every["kl_at_1"]]
+    assert every["ratio_as_published"].tolist() == pytest.approx(ratio)
+    floored = every["n_below_floor"] > 0
+    assert floored.any() and every.loc[floored, "anisotropy_ratio"].isna().all()
+    assert every.loc[~floored, "anisotropy_ratio"].tolist() == pytest.approx(every.loc[~floored, "ratio_as_published"])
+
+
+def test_where_there_are_no_random_steps_the_evidence_rests_on_what_it_did(store, monkeypatch):
+    """Stored evidence is not computed again because a table came in."""
+    first, second = small_study.LAYERS
+    found = [store.evidence_digest(small_study._MODEL, layer) for layer in (first, second)]
+    without = {name: column for name, column in COLUMNS.items() if column.source is not STEPS}
+    monkeypatch.setattr("backend.store.geometry_queries.COLUMNS", without)
+    assert store.evidence_digest(small_study._MODEL, first) == found[0]
+    assert store.evidence_digest(small_study._MODEL, second) != found[1]
 
 
 def test_covariates_are_the_chunks_own(store, columns):
