@@ -14,7 +14,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from backend.geometry import directions
-from backend.geometry.directions import ANCHOR_IMPORTANCE, MANIFOLD_NEIGHBOURS, DirectionError, Directions
+from backend.geometry.directions import (
+    ANCHOR_IMPORTANCE,
+    MANIFOLD_NEIGHBOURS,
+    DirectionError,
+    Directions,
+    Neighbourhood,
+)
+from backend.geometry.neighbourhoods import around
 from backend.registry import Registry
 
 
@@ -206,6 +213,19 @@ def _of(spec: DirectionSpec) -> dict[str, Any]:
     return {"model_id": spec.model_id, "layer": spec.layer}
 
 
+def _tangents(study: StudyChunks) -> Directions:
+    """The leading tangent at each chunk, of the reference set's nearest chunks."""
+    others = {chunk: vector for chunk, vector in study.activations.items() if chunk not in study.population}
+    near = {found.chunk_id: found for found in around(study.population, others=others)}
+    alone = {chunk: Neighbourhood.of(chunk, (), np.empty((0, study.d_model))) for chunk in study.activations}
+    return directions.collect(
+        found.tangent(1, **study.place)
+        if np.isfinite(study.activations[chunk]).all()
+        else directions.Refused("on_manifold", chunk, "its activation is unknown")
+        for chunk, found in (alone | near).items()
+    )
+
+
 def _around(chunk_id: str, given: Material) -> dict[str, np.ndarray]:
     return given.activations() | {chunk_id: given.activation(chunk_id)}
 
@@ -310,9 +330,10 @@ register(
     DirectionKind(
         "on_manifold",
         words="along the manifold (local tangent)",
-        help="a principal direction of the nearest chunk activations, along which the cloud of chunks extends",
+        help="a principal direction of the nearest chunk activations, along which the cloud of chunks extends; a study"
+        " sweeps the first",
         colour="#56B4E9",
-        swept=None,
+        swept=Swept(_tangents),
         by_hand=ByHand(
             "principal direction {component} of the neighbours of {chunk_id}",
             needs=("chunk_id", "component"),

@@ -7,7 +7,7 @@ unknown vector, a side without chunks) is refused with the reason, and never rep
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -227,28 +227,50 @@ def on_manifold(
     cloud = np.array([known[other] for other in others], np.float64).reshape(len(others), -1)
     distances = np.linalg.norm(cloud - np.asarray(activations[chunk], np.float64), axis=1) if others else np.empty(0)
     nearest = np.argsort(distances, kind="stable")[:k]
-    if not 1 <= component < len(nearest):
-        reason = (
-            f"component {component} was asked for, but {len(nearest)} neighbours span {max(len(nearest) - 1, 0)}"
-            " directions"
+    found = Neighbourhood.of(chunk, [others[i] for i in nearest], cloud[nearest])
+    return collect([found.tangent(component, model_id=model_id, layer=layer)])
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """The chunks nearest to one, and their principal components (`principal_directions`)."""
+
+    chunk_id: str
+    neighbours: tuple[str, ...]  # nearest first
+    lengths: np.ndarray  # (n,), falling
+    principal: np.ndarray  # (n, d_model) float64, unit rows
+
+    @classmethod
+    def of(cls, chunk: str, neighbours: Sequence[str], vectors: np.ndarray) -> "Neighbourhood":
+        """`vectors` (n, d_model) are the neighbours' activations, nearest first."""
+        if not len(neighbours):
+            return cls(chunk, (), np.empty(0), vectors)
+        return cls(chunk, tuple(neighbours), *principal_directions(vectors))
+
+    def spans(self, n: int) -> bool:
+        """Whether the neighbours vary along `n` directions."""
+        return 1 <= n < len(self.neighbours) and bool(self.lengths[n - 1] > 1e-9 * self.lengths[0])
+
+    def tangent(self, component: int, *, model_id: str, layer: int) -> "Direction | Refused":
+        """The `component`-th (from 1) principal direction."""
+        n = len(self.neighbours)
+        if not 1 <= component < n:
+            reason = f"component {component} was asked for, but {n} neighbours span {max(n - 1, 0)} directions"
+            return Refused("on_manifold", self.chunk_id, reason)
+        if not self.spans(component):
+            reason = f"its neighbours do not vary along component {component}"
+            return Refused("on_manifold", self.chunk_id, reason)
+        length = self.lengths[component - 1]
+        parameters = {
+            "component": component,
+            "k": n,
+            "variance_share": round(float(length**2 / (self.lengths**2).sum()), 6),
+            "neighbours": stable_id("s", *sorted(self.neighbours)),
+        }
+        vector = length / math.sqrt(n - 1) * self.principal[component - 1]
+        return unit(
+            "on_manifold", vector, model_id=model_id, layer=layer, chunk_id=self.chunk_id, parameters=parameters
         )
-        return Directions((), (Refused("on_manifold", chunk, reason),))
-    lengths, principal = principal_directions(cloud[nearest])
-    if lengths[component - 1] <= 1e-9 * lengths[0]:
-        return Directions(
-            (), (Refused("on_manifold", chunk, f"its neighbours do not vary along component {component}"),)
-        )
-    vector = principal[component - 1]
-    parameters = {
-        "component": component,
-        "k": len(nearest),
-        "variance_share": round(float(lengths[component - 1] ** 2 / (lengths**2).sum()), 6),
-        "neighbours": stable_id("s", *(others[i] for i in sorted(nearest))),
-    }
-    deviation = lengths[component - 1] / math.sqrt(len(nearest) - 1)
-    return collect(
-        [unit("on_manifold", deviation * vector, model_id=model_id, layer=layer, chunk_id=chunk, parameters=parameters)]
-    )
 
 
 def principal_directions(neighbours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

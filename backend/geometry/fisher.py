@@ -12,7 +12,7 @@ Source: Liang et al. 2019 (arXiv:1711.01530), Arvanitidis et al. 2021; the KL(β
 `sweep.py`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +42,7 @@ def fisher_cot(
     layers: Sequence[int],
     positions: Sequence[str] = ("anchor",),
     unit: str = "rms",
+    known: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """Rows of the table `fisher` of one text: each chunk × direction at `layers` that applies to it × position set.
 
@@ -66,7 +67,13 @@ def fisher_cot(
         n_tokens = len(predicting_positions(span))
         predictions = PredictionMetric(encoded, predicting_positions(span)) if n_tokens else None
         for layer in layers:
-            wanted = [(direction, position) for direction in own if direction.layer == layer for position in positions]
+            wanted = [
+                (direction, position)
+                for direction in own
+                if direction.layer == layer
+                for position in positions
+                if curve_columns(chunk_id, direction, position, unit)["curve_id"] not in known
+            ]
             steepness: Iterable[float | None] = [None] * len(wanted)
             if predictions is not None and wanted:
                 metric = LocalMetric(encoded, span, layer, unit=unit, predictions=predictions)

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from backend.geometry.directions import MANIFOLD_NEIGHBOURS, principal_directions
+from backend.geometry.directions import MANIFOLD_NEIGHBOURS, Neighbourhood
 
 NEIGHBOURS = 30
 MIN_NEIGHBOURS = 8  # fewer distances give a dimension with a standard error of 40 % and more
@@ -51,6 +51,29 @@ def neighbourhoods(
     return [{"chunk_id": chunk, **about, **known.get(chunk, unknown)} for chunk in activations]
 
 
+def around(
+    activations: Mapping[str, np.ndarray],
+    *,
+    others: Mapping[str, np.ndarray] | None = None,
+    k: int = MANIFOLD_NEIGHBOURS,
+) -> Iterator[Neighbourhood]:
+    """Of each chunk of `activations` the k nearest others (fewer in a smaller study), by Euclidean distance. Chunks of
+    `others` have theirs among `activations` too, and are in nobody's neighbourhood.
+
+    A chunk whose activation is not finite has none, and is in nobody's either.
+    """
+    ids = sorted(chunk for chunk, vector in activations.items() if np.isfinite(vector).all())
+    cloud = np.array([activations[chunk] for chunk in ids], np.float64)
+    if len(ids) > 1:
+        for chunk, near in zip(ids, _nearest(cloud, min(k, len(ids) - 1))[1], strict=True):
+            yield Neighbourhood.of(chunk, [ids[i] for i in near], cloud[near])
+    for chunk, vector in (others or {}).items():
+        if np.isfinite(vector).all() and ids:
+            distances = np.linalg.norm(cloud - np.asarray(vector, np.float64), axis=1)
+            near = np.argsort(distances, kind="stable")[:k]
+            yield Neighbourhood.of(chunk, [ids[i] for i in near], cloud[near])
+
+
 def tangent_spaces(
     activations: Mapping[str, np.ndarray],
     *,
@@ -59,26 +82,14 @@ def tangent_spaces(
     n: int = 4,
 ) -> dict[str, np.ndarray]:
     """By chunk id, (n, d_model) float32, orthonormal: the directions `on_manifold` makes of it, components 1 to n.
-    Chunks of `others` have theirs among `activations` too, and are in nobody's neighbourhood.
 
-    Missing where the activation is not finite, or the k nearest chunks (fewer in a smaller study) vary along fewer than
-    n directions.
+    Missing where the activation is not finite, or the k nearest chunks vary along fewer than n directions.
     """
-    ids = sorted(chunk for chunk, vector in activations.items() if np.isfinite(vector).all())
-    cloud = np.array([activations[chunk] for chunk in ids], np.float64)
-    if not 1 <= n < min(k, len(ids) - 1):
-        return {}
-    _, nearest = _nearest(cloud, min(k, len(ids) - 1))
-    near_of = dict(zip(ids, nearest, strict=True))
-    for chunk, vector in (others or {}).items():
-        if np.isfinite(vector).all():
-            near_of[chunk] = np.argsort(((cloud - vector) ** 2).sum(1), kind="stable")[:k]
-    spaces = {}
-    for chunk, near in near_of.items():
-        lengths, principal = principal_directions(cloud[near])
-        if lengths[n - 1] > 1e-9 * lengths[0]:
-            spaces[chunk] = principal[:n].astype(np.float32)
-    return spaces
+    return {
+        found.chunk_id: found.principal[:n].astype(np.float32)
+        for found in around(activations, others=others, k=k)
+        if found.spans(n)
+    }
 
 
 def _measured(cloud: np.ndarray, k: int) -> list[dict[str, Any]]:
@@ -124,6 +135,7 @@ def _nearest(cloud: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     near ones.
     """
     distances, nearest = np.empty((len(cloud), k)), np.empty((len(cloud), k), int)
+    rounding = 1e-12 * ((cloud - cloud.mean(0)) ** 2).sum(1).max()
     for start, squares in _squared_distances(cloud):
         rows = np.arange(len(squares))[:, None]
         squares[rows[:, 0], start + rows[:, 0]] = np.inf
@@ -134,6 +146,16 @@ def _nearest(cloud: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         order = np.argsort(exact, axis=1, kind="stable")[:, :k]
         where = slice(start, start + len(squares))
         distances[where], nearest[where] = exact[rows, order], some[rows, order]
+        # Where rounding may have hidden one that is as near as the k-th (many chunks that are nearly the same), all are
+        # looked at.
+        left_out = squares.copy()
+        left_out[rows, some] = np.inf
+        unsure = left_out.min(1) <= distances[where, -1] ** 2 + rounding
+        for row in start + np.flatnonzero(unsure):
+            every = np.linalg.norm(cloud - cloud[row], axis=1)
+            every[row] = np.inf
+            nearest[row] = np.argsort(every, kind="stable")[:k]
+            distances[row] = every[nearest[row]]
     return distances, nearest
 
 

@@ -13,7 +13,7 @@ convention).
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -60,12 +60,13 @@ def sweep_cot(
     positions: Sequence[str] = POSITIONS,
     betas: Sequence[float] = BETAS,
     unit: str = "rms",
+    known: Collection[str] = (),
 ) -> SweepRows:
     """Every curve of one text: each chunk × direction at `layers` that applies to it × position set.
 
     `chunk_spans` maps a chunk's id to its token span [s, e) in `token_ids` (prompt + CoT). A direction made from a
-    chunk applies to that chunk, one without a chunk to all. Raises SweepError for a direction of another model, or a
-    layer without any direction.
+    chunk applies to that chunk, one without a chunk to all. Curves whose ids are `known` are left out.
+    Raises SweepError for a direction of another model, or a layer without any direction.
     """
     check_float32(loaded)
     for layer in layers:
@@ -88,6 +89,7 @@ def sweep_cot(
             betas=betas,
             unit=unit,
             noise_floor=floors[chunk_id],
+            known=known,
         )
         rows.kl_curves.extend(swept.kl_curves)
         rows.steepness.extend(swept.steepness)
@@ -105,13 +107,20 @@ def sweep_chunk(
     betas: Sequence[float] = BETAS,
     unit: str = "rms",
     noise_floor: float = math.nan,
+    known: Collection[str] = (),
 ) -> SweepRows:
-    """The curves of one chunk with tokens [s, e) = `span` in an encoded text, one for each direction and position set.
+    """The curves of one chunk with tokens [s, e) = `span` in an encoded text, one for each direction and position set,
+    but those whose ids are `known`.
 
     A chunk without tokens of its own has curves of unknown (None) KL. Raises SweepError where there is no token before
     the chunk.
     """
-    wanted = [(direction, position) for direction in directions for position in positions]
+    wanted = [
+        (direction, position)
+        for direction in directions
+        for position in positions
+        if curve_columns(chunk_id, direction, position, unit)["curve_id"] not in known
+    ]
     check_steering(loaded, encoded, chunk_id, span, directions, positions=positions, betas=betas, unit=unit)
     predicting = predicting_positions(span)
     if not predicting:

@@ -163,6 +163,17 @@ class UnitQueries:
         own = {str(cot): _records(rows) for cot, rows in rollouts.groupby("cot_id", sort=True)}
         return [cot | {"rollouts": own.get(cot["cot_id"], [])} for cot in cots]
 
+    def curves_of(self: _HasFrame, model_id: str, chunk_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+        """Rows of `kl_curves` and `steepness` of these chunks by the model, all columns, by table."""
+        return {
+            table: self.arrow(
+                f"SELECT * FROM {table} WHERE model_id = $m AND list_contains($ids, chunk_id) ORDER BY curve_id",
+                m=model_id,
+                ids=list(chunk_ids),
+            ).to_pylist()
+            for table in ("kl_curves", "steepness")
+        }
+
     def activation_layers(self: _HasFrame, model_id: str) -> list[int]:
         """Layers for which the model has chunk activations, lowest first."""
         return self.frame("SELECT DISTINCT layer FROM activations WHERE model_id = $m ORDER BY layer", m=model_id)[

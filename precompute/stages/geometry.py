@@ -6,7 +6,7 @@ reference set: one of each CoT before a second of any, drawn by their ids.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from backend.ids import seed_for
 from backend.models.loaded import LoadedModel
 from precompute import models
 from precompute.estimates import Estimate, Quantities
+from precompute.kept_units import KeptUnits, Tables
 from precompute.stages import chunks as chunks_stage
 from precompute.stages.cots import shares
 from precompute.steered import (
@@ -36,6 +37,7 @@ RULE = 1  # of what is measured: raise it when it changes
 # manifold at each place; those that the eigenpairs, the participation ratio and the finite steps take as long as.
 _MOVE, _OTHER_MOVES, _SPECTRUM_MOVES = 1.2, 8, 200
 _COTS_A_TASK = 2
+_EIGEN = "eigen"  # directions that this stage makes itself
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Task:
     probes: int
     eigen: int
     seed: int
+    known: frozenset[str]  # ids of curves whose exact steepness is there already
+    whole: frozenset[str]  # CoTs of which all else is
 
 
 def units(context: Context) -> list[Unit]:
@@ -79,7 +83,7 @@ def units(context: Context) -> list[Unit]:
             "eigen": wanted.eigen,
             "seed": study.seed,
             "spectra": [chunk for chunk in own if chunk in drawn],
-            "directions": _digest(that_apply(made[cot["reader"]], own)),
+            "directions": _digest(one.direction_id for one in that_apply(made[cot["reader"]], own)),
             "activations": digests[cot["reader"]],
         }
         result.append(Unit(f"{cot['reader']}.{cot['cot_id']}", inputs))
@@ -105,8 +109,10 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
         model = models.by_id(study)[model_id]
         models.require_layers(study.geometry_layers, context.store.model_facts(model_id)["n_layers"], "geometry.layers")
         made = study_directions(context, model_id, study.geometry_layers)
-        tangents = _tangents(context, model_id)
         where = {cot: spans(rows) for cot, rows in context.store.chunks_of(ids).items()}
+        own = {cot: that_apply(made, where[cot]) for cot in ids}
+        known = _known(context, {cot: by_id[f"{model_id}.{cot}"] for cot in ids}, own)
+        tangents = _tangents(context, model_id) if len(known) < len(ids) else {}
         tasks = []
         for share in shares(ids, context.engine.workers, _COTS_A_TASK):
             chunks = {chunk for cot in share for chunk in where[cot]}
@@ -123,18 +129,41 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
                     wanted.probes,
                     wanted.eigen,
                     study.seed,
+                    frozenset(row["curve_id"] for cot in known.keys() & share for row in known[cot]["fisher"]),
+                    frozenset(known.keys() & share),
                 )
             )
         for unit_id, tables in context.run(measure, tasks, model=models.spec(study, model)):
-            own = [direction.row() for direction in that_apply(made, where[unit_id.split(".")[1]])]
-            tables["directions"] = own + tables["directions"]
+            cot = unit_id.split(".")[1]
+            tables = {table: [*known.get(cot, {}).get(table, ()), *rows] for table, rows in tables.items()}
+            tables["directions"] = [direction.row() for direction in own[cot]] + tables["directions"]
             yield Finished(by_id[unit_id], tables, {"model_id": model_id, "dtype": model.dtype})
+
+
+def _known(context: Context, units: Mapping[str, Unit], own: Mapping[str, Sequence[Direction]]) -> dict[str, Tables]:
+    """By CoT, what is stored of it under another list of directions: exact steepness along those that are asked for
+    now, and all that needs none. Of a portable study nothing.
+    """
+    if context.store.path.is_file():
+        return {}
+    kept, found = KeptUnits(context, NAME), {}
+    for cot, unit in units.items():
+        asked = {direction.direction_id for direction in own[cot]}
+        for tables in kept.that_serve(unit, _held):
+            fisher = [row for row in tables["fisher"] if row["direction_id"] in asked]
+            eigen = [row for row in tables["directions"] if row["kind"] == _EIGEN]
+            found[cot] = {"fisher": fisher, "local_geometry": tables["local_geometry"], "directions": eigen}
+    return found
+
+
+def _held(tables: Tables) -> dict[str, Any]:
+    return {"directions": _digest(row["direction_id"] for row in tables["directions"] if row["kind"] != _EIGEN)}
 
 
 def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, dict[str, list[dict[str, Any]]]]]:
     """Runs in a worker: the rows of each CoT."""
     from backend.geometry.fisher import fisher_cot
-    from backend.geometry.local_geometry import local_geometry_cot
+    from backend.geometry.local_geometry import LocalGeometry, local_geometry_cot
 
     for unit_id, (cot_id, token_ids, where) in zip(task.makes, task.cots, strict=True):
         fisher = fisher_cot(
@@ -145,20 +174,23 @@ def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, dict[str, li
             layers=task.layers,
             positions=task.positions,
             unit=task.unit,
+            known=task.known,
         )
-        local = local_geometry_cot(
-            loaded,
-            token_ids,
-            where,
-            layers=task.layers,
-            positions=task.positions,
-            unit=task.unit,
-            probes=task.probes,
-            seed=seed_for(task.seed, NAME, cot_id),
-            tangents=task.tangents,
-            spectrum_of=task.spectra & where.keys(),
-            n_eigen=task.eigen,
-        )
+        local = LocalGeometry()
+        if cot_id not in task.whole:
+            local = local_geometry_cot(
+                loaded,
+                token_ids,
+                where,
+                layers=task.layers,
+                positions=task.positions,
+                unit=task.unit,
+                probes=task.probes,
+                seed=seed_for(task.seed, NAME, cot_id),
+                tangents=task.tangents,
+                spectrum_of=task.spectra & where.keys(),
+                n_eigen=task.eigen,
+            )
         yield unit_id, {"fisher": fisher, "local_geometry": local.local_geometry, "directions": local.directions}
 
 
@@ -190,5 +222,5 @@ def _tangents(context: Context, model_id: str) -> dict[tuple[str, int], np.ndarr
     return result
 
 
-def _digest(made: Sequence[Direction]) -> str:
-    return hashlib.sha256(" ".join(sorted(direction.direction_id for direction in made)).encode()).hexdigest()
+def _digest(direction_ids: Iterable[str]) -> str:
+    return hashlib.sha256(" ".join(sorted(direction_ids)).encode()).hexdigest()

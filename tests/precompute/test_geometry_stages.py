@@ -25,11 +25,13 @@ from backend.models.loading import load_model
 from backend.schema.tables import TABLES
 from backend.store.geometry_columns import NO_LAYER
 from backend.store.geometry_queries import COVARIATES
-from backend.store.store import Store
+from backend.store.store import Store, generation_of
 from backend.store.unit_files import StudyFolder
 from precompute import models, steered
+from precompute.kept_units import KeptUnits
 from precompute.pipeline import run_study
 from precompute.plan import plan_study
+from precompute.rules import units_of
 from precompute.stages import (
     activations,
     before_after,
@@ -389,6 +391,72 @@ def test_a_lost_unit_is_computed_again_alone_with_the_same_rows(study, folder, t
     expected = rows_of(folder)
     for table, rows in rows_of(copy).items():
         assert rows == expected[table], table
+
+
+def with_kinds(study: Study, *kinds: str, positions: tuple[str, ...] = ("anchor",)) -> Study:
+    data = study.model_dump(mode="json", exclude_none=True)
+    data["sweep"] |= {"kinds": list(kinds), "positions": list(positions)}
+    data["geometry"] |= {"before_after": 0}
+    return Study.model_validate(data)
+
+
+def marked(folder: StudyFolder) -> None:
+    """Every stored curve, exact steepness and trace bears a number that nothing would compute."""
+    columns = {"kl_curves": "noise_floor", "fisher": "fisher_steepness", "local_geometry": "isotropic_steepness"}
+    with folder.writing("test") as writer:
+        for (stage, key), line in list(writer.ledger.live.items()):
+            if stage in (sweep.NAME, geometry.NAME):
+                tables = {file.table: folder.read(file).to_pylist() for file in line.files}
+                for table, column in columns.items():
+                    tables[table] = [row | {column: 123.0} for row in tables.get(table, ())]
+                writer.add(stage, key, {table: rows for table, rows in tables.items() if rows})
+
+
+def test_a_kind_and_a_position_that_come_in_leave_stored_rows_as_they_are_and_add_their_own(study, folder, tmp_path):
+    grown = StudyFolder(shutil.copytree(folder.path, tmp_path / "tiny"))
+    marked(grown)
+    more = with_kinds(study, "on_manifold", "per_chunk", "random", positions=("anchor", "chunk"))
+    run_study(more, grown, stages=STAGES[:-2], console=Console(file=io.StringIO()))
+    whole = StudyFolder(tmp_path / "whole")
+    run_study(more, whole, stages=STAGES[:-2], console=Console(file=io.StringIO()))
+    old = {table: {row["curve_id"] for row in rows_of_table(folder, table)} for table in ("kl_curves", "fisher")}
+    for table, column in (("kl_curves", "noise_floor"), ("fisher", "fisher_steepness")):
+        found, expected = (rows_of_table(one, table) for one in (grown, whole))
+        assert {row["curve_id"] for row in found if row[column] == 123.0} == old[table], table
+        assert [row["curve_id"] for row in found] == [row["curve_id"] for row in expected], table
+        new = [[row for row in rows if row["curve_id"] not in old[table]] for rows in (found, expected)]
+        assert len(new[0]) > len(old[table]) and {row["kind"] for row in new[0]} >= {"on_manifold", "random"}
+        same(*new, "curve_id")
+    assert {row["isotropic_steepness"] for row in rows_of_table(grown, "local_geometry")} == {123.0}
+    assert rows_of_table(grown, "directions") == rows_of_table(whole, "directions")
+    fewer = with_kinds(study, "per_chunk", "random")
+    run_study(fewer, grown, stages=STAGES[:-2], console=Console(file=io.StringIO()))
+    assert {row["kind"] for row in rows_of_table(grown, "kl_curves")} == {"per_chunk", "random"}
+
+
+def rows_of_table(folder: StudyFolder, table: str) -> list[dict]:
+    with closing(Store(folder.path)) as store:
+        return store.whole_table(table).to_pylist()
+
+
+def test_stored_rows_serve_only_a_unit_that_differs_in_its_directions_alone(study, folder, store):
+    context = Context(study, "r", store, print)
+    kept = KeptUnits(context, sweep.NAME)
+    for unit in units_of(sweep, context):
+        assert len(list(kept.that_serve(unit, lambda _: {}))) == 1
+        other = Unit(unit.unit_id, {**unit.inputs, "betas": [0.0, 1.0]})
+        assert not list(kept.that_serve(other, lambda _: {})) and not list(kept.that_serve(Unit("m.c", {}), dict))
+
+
+def test_curves_of_a_portable_study_serve_where_they_have_the_same_betas(study, folder, tmp_path):
+    file = tmp_path / "tiny.duckdb"
+    shutil.copy(generation_of(folder.path), file)
+    with closing(Store(file)) as portable:
+        for points, whole in ((5, True), (7, False)):
+            own = study.model_copy(update={"sweep": study.sweep.model_copy(update={"points": points})})
+            context = Context(own, "r", portable, print)
+            made = steered.study_directions(context, portable.models()["model_id"][0], own.sweep.layers)
+            assert {one.is_whole for one in sweep._asked(context, units_of(sweep, context), made)} == {whole}
 
 
 def test_a_study_that_does_not_ask_for_geometry_has_none(study, store):

@@ -56,12 +56,35 @@ def study_of(kinds):
 
 
 def test_a_new_kind_is_allowed_in_a_study_file_and_an_unknown_one_is_refused_with_those_that_are():
-    with pytest.raises(ValueError, match="'doubled'; allowed are per_chunk, centered, diff_in_means, random"):
+    with pytest.raises(
+        ValueError, match="'doubled'; allowed are per_chunk, centered, diff_in_means, on_manifold, random"
+    ):
         study_of(["doubled"])
     with registered(DIRECTION_KINDS, DOUBLED):
         assert study_of(["doubled"]).sweep.kinds == ("doubled",)
     with pytest.raises(ValueError, match="'pair'; allowed"):  # made by hand alone
         study_of(["pair"])
+
+
+def test_a_tangent_of_a_study_is_of_the_reference_sets_nearest_chunks_and_the_one_made_by_hand():
+    rng = np.random.default_rng(4)
+    vectors = {f"c_{k:04d}": rng.standard_normal(12) * np.linspace(3, 0.5, 12) for k in range(60)}
+    vectors |= {f"c_{k:04d}": vectors["c_0000"] + 1e-7 * rng.standard_normal(12) for k in range(1, 25)}  # nearly alike
+    vectors["c_0059"] = np.full(12, np.nan)
+    reference = {chunk: vector for chunk, vector in vectors.items() if chunk < "c_0050"}
+    study = StudyChunks("m", 3, vectors, {}, seed=0, n_random=1, threshold=0.2, reference=reference)
+    found = DIRECTION_KINDS["on_manifold"].swept.make(study)
+    assert [one.chunk_id for one in found.refused] == ["c_0059"] and len(found.made) == 59
+    for made in found.made:
+        around = reference | {made.chunk_id: vectors[made.chunk_id]}
+        (by_hand,) = directions.on_manifold(around, made.chunk_id, component=1, model_id="m", layer=3).made
+        assert made == by_hand and np.array_equal(made.vector, by_hand.vector)
+
+
+def test_where_there_are_too_few_chunks_a_study_has_no_tangents():
+    study = StudyChunks("m", 3, {"c_0000": np.ones(4), "c_0001": np.zeros(4)}, {}, seed=0, n_random=1, threshold=0.2)
+    refused = DIRECTION_KINDS["on_manifold"].swept.make(study).refused
+    assert [one.chunk_id for one in refused] == ["c_0000", "c_0001"] and "neighbours span" in refused[0].reason
 
 
 def test_a_new_kind_is_swept_along_the_directions_that_it_makes(tiny):

@@ -66,10 +66,12 @@ def test_a_definition_gives_the_direction_that_the_sweep_makes(store, model, stu
     importance = store.metric_by_chunk(directions.ANCHOR_METRIC, directions.ANCHOR_CONVENTIONS)
     chunks = StudyChunks(model, LAYER, study, importance, seed=SEED, n_random=3, threshold=threshold)
     expected = DIRECTION_KINDS[kind].swept.make(chunks).made
-    sizes = {"per_chunk": len(study), "centered": len(study), "diff_in_means": 1, "random": 3}
+    sizes = {"per_chunk": len(study), "centered": len(study), "on_manifold": len(study)}
+    sizes |= {"diff_in_means": 1, "random": 3}
     assert len(expected) == sizes.get(kind, len(expected)) > 0
     for number, direction in enumerate(expected):
         how = {"diff_in_means": {"threshold": threshold}, "random": {"seed": SEED, "number": number}}
+        how["on_manifold"] = {"chunk_id": direction.chunk_id, "component": 1}
         assert same(
             make_direction(store, spec(model, kind, **how.get(kind, {"chunk_id": direction.chunk_id}))), direction
         )

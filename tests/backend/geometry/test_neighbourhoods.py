@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from backend.geometry.directions import on_manifold
-from backend.geometry.neighbourhoods import neighbourhoods, tangent_spaces
+from backend.geometry.neighbourhoods import around, neighbourhoods, tangent_spaces
 from backend.schema.tables import TABLES
 
 PLACE = {"model_id": "m_1", "layer": 3}
@@ -146,3 +146,13 @@ def test_a_tangent_space_is_missing_where_the_neighbours_span_too_little(plane):
     assert len(tangent_spaces(cloud(plane), n=2)) == 300
     assert tangent_spaces(cloud(plane), n=3) == {}  # a plane
     assert tangent_spaces(cloud(plane[:4]), n=4) == tangent_spaces({}) == {}
+
+
+def test_the_nearest_of_many_that_are_nearly_alike_are_found_exactly():
+    rng = np.random.default_rng(5)
+    crowd = 100 + 1e-7 * rng.standard_normal((80, 6))  # apart by less than the rounding of squared distances
+    found = {one.chunk_id: one.neighbours for one in around(cloud(crowd), k=5)}
+    for number, chunk in enumerate(sorted(found)):
+        distances = np.linalg.norm(crowd - crowd[number], axis=1)
+        distances[number] = np.inf
+        assert found[chunk] == tuple(sorted(found)[i] for i in np.argsort(distances, kind="stable")[:5])
