@@ -26,6 +26,7 @@ from backend.statistics.resampling import constant
 
 N_FOLDS = 5
 _MOST_FOR_SLOPES = 3000  # Theil–Sen holds all pairs
+LEAST_X0, MOST_X0 = 1e-4, 1e3  # of the inverse, in spreads of x
 
 Curve = Callable[[np.ndarray], np.ndarray]
 Fitted = tuple[Callable[[], dict[str, float]], Curve]  # parameters, worked out where they are asked for, and the curve
@@ -99,6 +100,16 @@ def _fit(rows: str, sample: Sample, curve: str, seed: int) -> Fit:
     )
 
 
+def parameters_of(curve: str, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """What `fits` reports of a curve through x and y, (n,) each, neither of them constant."""
+    return _CURVES[curve](x, y, float(x.min()))[0]()
+
+
+def soft_width(y: np.ndarray) -> float:
+    """The residual from which soft-L1 counts it less than squared."""
+    return 1.4826 * float(np.median(np.abs(y - np.median(y)))) or float(np.std(y))
+
+
 def _cv_r2(sample: Sample, fit: Fitting, seed: int) -> float:
     n_folds = min(N_FOLDS, sample.n_problems)
     if n_folds < 2:
@@ -157,26 +168,32 @@ def _inverse(x: np.ndarray, y: np.ndarray, least_x: float) -> Fitted:
     target = y / scale
 
     def searched(loss_width: float | None) -> dict[str, float]:
-        grid = np.linspace(math.log(1e-4), math.log(1e3), 81)
+        grid = np.linspace(math.log(LEAST_X0), math.log(MOST_X0), 81)
         for _ in range(4):  # the last step is 1e-5 wide
-            slopes, intercepts, losses = _lines(1 / (u + np.exp(grid)[:, None]), target, loss_width)
+            slopes, intercepts, losses = lines(1 / (u + np.exp(grid)[:, None]), target, loss_width)
             best = int(np.argmin(losses))
             found, step = (float(grid[best]), float(slopes[best]), float(intercepts[best])), grid[1] - grid[0]
-            grid = np.clip(np.linspace(found[0] - step, found[0] + step, 41), math.log(1e-4), math.log(1e3))
+            grid = np.clip(np.linspace(found[0] - step, found[0] + step, 41), math.log(LEAST_X0), math.log(MOST_X0))
         t, slope, intercept = found
         return {"A": slope * scale * spread, "x0": math.exp(t) * spread + shift, "c": intercept * scale}
 
     fitted = searched(None)
-    deviation = 1.4826 * float(np.median(np.abs(y - np.median(y)))) / scale
-    return lambda: searched(deviation or 1.0), lambda at: fitted["A"] / (at + fitted["x0"]) + fitted["c"]
+    return lambda: searched(soft_width(y) / scale or 1.0), lambda at: fitted["A"] / (at + fitted["x0"]) + fitted["c"]
 
 
-def _lines(x: np.ndarray, y: np.ndarray, loss_width: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def lines(
+    x: np.ndarray,
+    y: np.ndarray,
+    loss_width: float | None = None,
+    *,
+    given: np.ndarray | float = 1.0,
+    times: int = 20,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Slopes, intercepts and losses (n_lines,) of the lines of y, (n,), on each row of x, (n_lines, n): least squares,
-    or least soft-L1 of that width by reweighting.
+    or least soft-L1 of that width by reweighting so many times. `given` are weights of the points, above 0 there.
     """
-    weights = np.ones_like(x)
-    for _ in range(1 if loss_width is None else 20):
+    weights = np.broadcast_to(np.asarray(given, float), x.shape)
+    for _ in range(1 if loss_width is None else times):
         total = weights.sum(1, keepdims=True)
         mean_x, mean_y = (weights * x).sum(1, keepdims=True) / total, (weights * y).sum(1, keepdims=True) / total
         size = (weights * (x - mean_x) ** 2).sum(1, keepdims=True)
@@ -185,8 +202,8 @@ def _lines(x: np.ndarray, y: np.ndarray, loss_width: float | None) -> tuple[np.n
         )
         left = y - mean_y - slope * (x - mean_x)
         if loss_width is not None:
-            weights = 1 / np.sqrt(1 + (left / loss_width) ** 2)
-    losses = (left**2).sum(1) if loss_width is None else (1 / weights - 1).sum(1)
+            weights = given / np.sqrt(1 + (left / loss_width) ** 2)
+    losses = (given * (left**2 if loss_width is None else given / weights - 1)).sum(1)
     return slope[:, 0], (mean_y - slope * mean_x)[:, 0], losses
 
 
