@@ -6,15 +6,21 @@ import streamlit as st
 
 from app.shared import views
 from app.steepness.agreement import importance
+from app.steepness.all_curves import place, swept
 from app.steepness.local_geometry import measured_at
 from app.steepness.one_pair import pair
+from app.steepness.random_steps import stepped, steps
 from app.steepness.views import (
     AGREEMENT,
+    ANISOTROPY,
     BEFORE,
     CHUNK,
+    CURVES,
     EVIDENCE,
     FINITE,
+    FITTED,
     ISOTROPIC,
+    KINDS,
     MANIFOLD,
     PAIRS,
     PART,
@@ -30,6 +36,7 @@ def one_pair() -> None:
     left, right = st.columns([3, 2], gap="medium")
     with left:
         views.show(SCATTER, here)
+        views.show(FITTED, here, heading=True)
         views.show(EVIDENCE, here, heading=True)
     with right:
         views.show(CHUNK, here)
@@ -48,16 +55,38 @@ def metrics() -> None:
         views.show(RESAMPLE, here)
 
 
+def curves() -> None:
+    views.require(here, swept)
+    here.once(place)
+    views.show(CURVES, here)
+    views.show(KINDS, here, heading=True)
+
+
+def random() -> None:
+    views.require(here, stepped)
+    here.once(steps)
+    views.show(FINITE, here)
+    views.show(ANISOTROPY, here, heading=True)
+
+
 def geometry() -> None:
     here.once(measured_at)
-    for pair_of_views in ((SWEPT, ISOTROPIC), (FINITE, MANIFOLD)):
-        for column, view in zip(st.columns(2, gap="medium"), pair_of_views, strict=True):
-            with column:
-                views.show(view, here, heading=True)
+    for column, view in zip(st.columns(2, gap="medium"), (SWEPT, ISOTROPIC), strict=True):
+        with column:
+            views.show(view, here, heading=True)
+    views.show(MANIFOLD, here, heading=True)
     views.show(BEFORE, here, heading=True)
 
 
 here = views.here_now()
 views.require(here, views.chunks)
 views.title()
-{"pair": one_pair, "pairs": all_pairs, "metrics": metrics, "geometry": geometry}[views.part(PART, "View", PARTS)]()
+drawn = {
+    "pair": one_pair,
+    "pairs": all_pairs,
+    "metrics": metrics,
+    "curves": curves,
+    "random": random,
+    "geometry": geometry,
+}
+drawn[views.part(PART, "View", PARTS)]()

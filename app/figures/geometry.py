@@ -3,7 +3,7 @@ chunk and after it.
 """
 
 from collections.abc import Sequence
-from typing import NotRequired, Protocol, TypedDict, TypeGuard
+from typing import NotRequired, TypedDict, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,6 @@ from app.shell.untrusted import for_plotly
 from app.shell.vocabulary import unit_words
 from backend.statistics.changepoint import Changepoint
 from backend.statistics.resampling import spearman
-from backend.statistics.smoothing import log_binned
 
 _SWEPT = {"steepness": ("|a| of the quadratic", STEERED), "amplitude": ("pure square", ACCENT)}
 _SIDES = {"before": ("steered just before the chunk", STEERED), "after": ("steered just after it", ACCENT)}
@@ -145,68 +144,6 @@ def on_and_off_manifold(rows: Frame[OnAndOff], *, unit: str, selected: str | Non
     ]
     x_title, y_title = (f"{which}-manifold steepness<br>{_per_beta(unit)}, log scale" for which in ("off", "on"))
     return _finish(figure, x_title, y_title, facts)
-
-
-class FiniteSteps(Protocol):
-    """A row of `local_geometry`, as far as it is about finite steps along random directions."""
-
-    epsilons: Sequence[float] | None
-    random_kl: Sequence[float] | None  # nats
-    n_random: int
-    noise_floor: float | None
-    isotropic_steepness: float | None
-    unit: str  # of beta
-
-
-def finite_steps(chunk: FiniteSteps) -> go.Figure:
-    """Mean KL over random directions at finite ε, log-binned, against the exact limit tr(G)/2d · ε², with the noise
-    floor.
-
-    Hollow: at or below the floor.
-    """
-    if not _is_list(chunk.epsilons) or not _is_list(chunk.random_kl):
-        return blank("No finite steps along random directions were made at this chunk", height=300)
-    steps = log_binned(chunk.epsilons, chunk.random_kl)
-    drawn = steps[steps["kl"] > 0]
-    if drawn.empty:
-        return blank("Every KL along the random directions is 0 or unknown", height=300)
-    floor = -np.inf if chunk.noise_floor is None or pd.isna(chunk.noise_floor) else chunk.noise_floor
-    figure = go.Figure(layout={"template": TEMPLATE, "height": 340, "margin": {"l": 64, "r": 12, "t": 48, "b": 48}})
-    figure.add_scatter(
-        x=drawn["epsilon"],
-        y=drawn["kl"],
-        mode="lines+markers",
-        name=f"mean over {chunk.n_random:.0f} random directions",
-        line={"color": CONTROL, "width": 1},
-        marker={
-            "color": CONTROL,
-            "size": 8,
-            "symbol": ["circle-open" if value <= floor else "circle" for value in drawn["kl"]],
-        },
-        customdata=drawn["n"],
-        hovertemplate="ε = %{x:.3g}, KL = %{y:.3g} nats<br>%{customdata} magnitudes in the bin<extra></extra>",
-    )
-    if chunk.isotropic_steepness is not None and pd.notna(chunk.isotropic_steepness):
-        figure.add_scatter(
-            x=drawn["epsilon"],
-            y=chunk.isotropic_steepness * drawn["epsilon"] ** 2,
-            mode="lines",
-            name="limit: tr(G)/2d · ε²",
-            line={"dash": "dash", "color": ACCENT, "width": 1.5},
-            hoverinfo="skip",
-        )
-    if np.isfinite(floor) and floor > 0:
-        figure.add_scatter(
-            x=[drawn["epsilon"].min(), drawn["epsilon"].max()],
-            y=[floor] * 2,
-            mode="lines",
-            name=f"noise floor {floor:.1g}",
-            line={"dash": "dot", "color": MISSING, "width": 1.5},
-            hoverinfo="skip",
-        )
-    figure.update_xaxes(title=f"ε ({unit_words(chunk.unit)}), log scale", type="log")
-    figure.update_yaxes(title="KL(steered ‖ base), nats, log scale", type="log", exponentformat="power")
-    return figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
 
 
 def eigenvalues(values: Sequence[float], *, unit: str) -> go.Figure:

@@ -11,11 +11,20 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app.figures.rows import Frame, takes_rows
-from app.shell.theme import ACCENT, CONTROL, TEMPLATE, blank, category_colour, category_symbol
+from app.shell.theme import ACCENT, CONTROL, FITTED, TEMPLATE, blank, category_colour, category_symbol
 from app.shell.untrusted import for_plotly
 from app.shell.vocabulary import CATEGORIES, Column, Metric, category
 from backend.evidence.association import Association
+from backend.evidence.curve_bands import Drawn
 from backend.evidence.within import Within
+
+CURVE_WORDS = {
+    "constant": "c",
+    "linear": "a + b·x",
+    "log_log": "c·x^k",
+    "inverse": "A/(x + x₀) + c",
+    "theil_sen": "a + b·x (Theil–Sen)",
+}
 
 
 class Mark(TypedDict):
@@ -77,11 +86,14 @@ def steepness_and_importance(
     selected: str | None,
     band: Frame[Band] | None = None,
     shuffle: int | None = None,
+    curve: Drawn | None = None,
+    away: Drawn | None = None,
 ) -> go.Figure:
     """x = the geometry column, y = the metric. Chunks whose whole KL curve lies at or below the noise floor are hollow.
     `within` and `found` are written above the cloud, with `place` (direction, layer, position in words). `band` is that
     of `chance_band`. `shuffle` is the seed where importance was dealt anew, which is then written over the figure in
-    place of what was found.
+    place of what was found. `curve` goes through all chunks, with its band; `away`, dashed, through those away from the
+    origin.
     """
     shown = split(points, logarithmic=logarithmic)
     if shown.drawn.empty:
@@ -99,6 +111,12 @@ def steepness_and_importance(
     size = 9 if len(rows) <= 1000 else 6
     if band is not None and len(band):
         _draw_band(figure, band, logarithmic=logarithmic)
+    if curve is not None:
+        _draw_curve(figure, curve, logarithmic=logarithmic)
+    if away is not None and len(away.x):
+        x, y, _, _ = _on_axis(away, logarithmic=logarithmic)
+        line = {"color": FITTED, "width": 2, "dash": "dash"}
+        figure.add_scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", name="the same away from the origin")
     if intervals:
         _interval_lines(figure, rows)
     order = [tag for tag in CATEGORIES if (rows["tag"] == tag).any()] + sorted(set(rows["tag"]) - set(CATEGORIES))
@@ -154,6 +172,10 @@ def steepness_and_importance(
         exponentformat="power" if logarithmic else "e",
     )
     figure.update_yaxes(title=for_plotly(metric.axis))
+    if curve is not None and len(curve.x):  # a band may leave the marks far behind
+        marks = [rows["value"], *([rows["ci_low"], rows["ci_high"]] if intervals else [])]
+        least, most = (float(getattr(pd.concat(marks).astype(float), end)()) for end in ("min", "max"))
+        figure.update_yaxes(range=[least - 0.06 * (most - least or 1), most + 0.06 * (most - least or 1)])
     hollow = f"hollow: {int(rows['floored'].sum())} below the floor" if shown.drawn["below_floor"].notna().any() else ""
     where = " · ".join(filter(None, (for_plotly(place, limit=200, width=200), hollow)))
     facts = [*statistics_lines(found, within), where, left_out_line(shown)]
@@ -254,6 +276,33 @@ def _draw_band(figure: go.Figure, band: pd.DataFrame, *, logarithmic: bool) -> N
     )
     name = f"mean of each {part['n'].median():.0f} chunks"
     figure.add_scatter(x=x, y=mean, mode="lines", line={"color": CONTROL, "width": 2}, hoverinfo="skip", name=name)
+
+
+def _draw_curve(figure: go.Figure, curve: Drawn, *, logarithmic: bool) -> None:
+    """The curve with its band."""
+    if not len(curve.x):
+        return
+    x, y, low, high = _on_axis(curve, logarithmic=logarithmic)
+    known = np.isfinite(low) & np.isfinite(high)
+    if known.any():
+        figure.add_scatter(
+            x=[*x[known], *x[known][::-1]],
+            y=[*high[known], *low[known][::-1]],
+            fill="toself",
+            mode="lines",
+            line={"width": 0},
+            fillcolor="rgba(216,27,96,0.15)",
+            hoverinfo="skip",
+            name=f"95 % over {curve.n_problems} problems",
+        )
+    line, name = {"color": FITTED, "width": 2.5}, f"{CURVE_WORDS[curve.curve]}, n = {curve.n}"
+    figure.add_scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", name=name)
+
+
+def _on_axis(curve: Drawn, *, logarithmic: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """x, the curve and its band, where the axis has a place for x."""
+    there = curve.x > 0 if logarithmic else np.isfinite(curve.x)
+    return curve.x[there], curve.y[there], curve.low[there], curve.high[there]
 
 
 def _hovers(rows: pd.DataFrame, column: Column, metric: Metric) -> list[str]:

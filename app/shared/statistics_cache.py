@@ -3,20 +3,24 @@
 The same rows have the same answer.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from backend.evidence.agreement import rank_agreement
+from backend.evidence.curve_bands import Drawn, curve_through
 from backend.evidence.multiple import judged
 from backend.evidence.pairs import evidence
 from backend.evidence.power import N_PLANTED
 from backend.evidence.record import Evidence
 from backend.evidence.rows import evidence_of as evidence_of_row
+from backend.evidence.selection import Selected, slopes_by_selection
 from backend.importance.by_prompt import CONTRAST_COLUMNS, contrasts
 from backend.importance.convergence import convergence
 from backend.statistics.bands import chance_band
+from backend.statistics.curves import mean_curves, quartiles, ratios_to
 from backend.store.store import Store
 
 _SEED = 0
@@ -33,6 +37,18 @@ def chance_of(frame: pd.DataFrame) -> pd.DataFrame:
 def evidence_of(frame: pd.DataFrame, covariates: tuple[str, ...], subset: str) -> Evidence:
     """`frame` has `x`, `y`, `cot_id`, `problem_id` and the covariates."""
     return evidence(frame, seed=_SEED, covariates=covariates, subset=subset, n_planted=N_PLANTED)
+
+
+@st.cache_data(max_entries=128, show_spinner="Fitting the curve …")
+def curve_of(frame: pd.DataFrame, curve: str, subset: str) -> Drawn:
+    """`frame` has `x`, `y`, `cot_id`, `problem_id`."""
+    return curve_through(frame, curve, subset=subset, seed=_SEED)
+
+
+@st.cache_data(max_entries=128, show_spinner="Dealing importance anew …")
+def selected_slopes_of(frame: pd.DataFrame) -> Selected:
+    """Likewise."""
+    return slopes_by_selection(frame, seed=_SEED)
 
 
 def stored_evidence(store: Store, pair: dict[str, Any], subset: str) -> Evidence | None:
@@ -74,3 +90,34 @@ def _stored(_store: Store, generation: str, published_at: str) -> dict[tuple[Any
 @st.cache_data(max_entries=4, show_spinner=False)
 def _pairs(_store: Store, generation: str, published_at: str) -> pd.DataFrame:
     return pd.DataFrame(_stored(_store, generation, published_at).values()).drop(columns="details", errors="ignore")
+
+
+@dataclass(frozen=True)
+class Curves:
+    """KL(β) at one layer: `by_chunk` of `mean_curves`, and what `quartiles` says of it."""
+
+    by_chunk: pd.DataFrame
+    over_chunks: pd.DataFrame
+
+
+def curves_at(store: Store, model: str, layer: int, unit: str) -> Curves:
+    return _curves(store, str(store.generation), store.published_at, model, layer, unit)
+
+
+@st.cache_resource(max_entries=6, show_spinner="Reading all curves …")
+def _curves(_store: Store, generation: str, published_at: str, model: str, layer: int, unit: str) -> Curves:
+    found = mean_curves(_store.kl_curves_at(model, layer, unit))
+    return Curves(found, quartiles(found))
+
+
+def ratios_at(store: Store, place: tuple[str, int, str], position: str, reference: str) -> pd.DataFrame:
+    """`ratios_to` the reference kind, of the curves at `place` (model, layer, unit) that were steered at `position`."""
+    return _ratios(store, str(store.generation), store.published_at, place, position, reference)
+
+
+@st.cache_data(max_entries=24, show_spinner="Comparing kinds of direction …")
+def _ratios(
+    _store: Store, generation: str, published_at: str, place: tuple[str, int, str], position: str, reference: str
+) -> pd.DataFrame:
+    curves = curves_at(_store, *place).by_chunk
+    return ratios_to(curves[curves["position"] == position], reference, seed=_SEED)

@@ -38,6 +38,7 @@ ACCENT = "#C2410C"  # the selected chunk
 PATH = "#C2410C"
 MISSING = "#9AA0A8"
 CORRECT, WRONG, UNKNOWN = "#009E73", "#D55E00", "#9AA0A8"
+FITTED = "#D81B60"  # a curve through the marks
 STEERED, CONTROL = "#2B83BA", "#8A8F98"  # what the steered model did; the random directions beside it
 DIMMED = 0.2
 

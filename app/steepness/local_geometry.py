@@ -13,7 +13,6 @@ from app.figures.geometry import (
     KLS,
     before_and_after,
     eigenvalues,
-    finite_steps,
     isotropic_against_random,
     on_and_off_manifold,
     swept_against_fisher,
@@ -192,27 +191,6 @@ def draw_isotropic(here: Here, store: Store) -> None:
     st.caption("tr(G)/2d is the mean of ½·vᵀGv over all directions; bars: ± one standard error of its estimate.")
 
 
-def draw_finite_steps(here: Here, store: Store) -> None:
-    """What random steps of finite size do at the selected chunk."""
-    at = here.once(measured_at)
-    own = at.of(store.local_geometry_of(here.chunk.chunk))
-    own = own[(own["position"] == at.position) & (own["unit"] == at.unit)]
-    if len(own) and pd.notna(own["n_random"].iloc[0]):
-        st.plotly_chart(finite_steps(own.iloc[0]), key=keys.of("finite_steps"), config={"displayModeBar": False})
-        st.caption(_random_steps(own.iloc[0]))
-        return
-    st.caption(
-        "No finite steps were made at this chunk: they are had at some chunks of the study (`spectra` of [geometry])."
-    )
-    everywhere = _everywhere(store, at)
-    _offer(
-        everywhere.loc[everywhere["n_random"].notna(), "chunk_id"],
-        keys.of("finite_steps_at"),
-        "Show a chunk that has them",
-        CHUNK,
-    )
-
-
 def draw_manifold(here: Here, store: Store) -> None:
     """Steepness along the manifold against off it."""
     at = here.once(measured_at)
@@ -266,15 +244,6 @@ def _offer(ids: Sequence[str], key: str, label: str, field: Field) -> None:
     if len(ids) and st.button(label, icon=":material/arrow_forward:", key=key):
         selection.choose({PROBLEM: None, COT: None, CHUNK: None} | {field: next(iter(ids))})
         selection.rerun()
-
-
-def _random_steps(row: pd.Series) -> str:
-    ratio = number(row.anisotropy_ratio)
-    return (
-        f"Mean KL over {row.n_random:.0f} random directions, magnitudes binned in the logarithm. At magnitude 1:"
-        f" largest over smallest KL {ratio}, {number(row.n_below_floor)} directions at or below the noise floor."
-        " Hollow: mean at or below it."
-    )
 
 
 # Before and after

@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.figures.steepness import p_value, signed, span, steepness_and_importance
+from app.figures.steepness import CURVE_WORDS, p_value, signed, span, steepness_and_importance
 from app.shared import chunk_colours
 from app.shared.chosen_chunk import ChosenChunk
 from app.shared.clicks import go_to_clicked
 from app.shared.geometry_columns import known_columns, pick_column, place_in_words
-from app.shared.statistics_cache import chance_of, evidence_of, stored_evidence
+from app.shared.statistics_cache import chance_of, curve_of, evidence_of, selected_slopes_of, stored_evidence
 from app.shared.steered_chunk import kl_of_chunk
 from app.shared.views import Here
 from app.shell import keys, navigation, selection, studies
@@ -23,8 +23,10 @@ from app.shell.missing import no_rollouts, say_and_end
 from app.shell.numbers import interval, number
 from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import column, definition, metric, metric_choice
-from app.steepness import local_geometry
+from app.steepness import fitted_curve, local_geometry
+from app.steepness.fitted_curve import CURVE, NO_CURVE
 from backend.evidence.association import Association
+from backend.evidence.curve_bands import Drawn
 from backend.evidence.multiple import shared
 from backend.evidence.record import Evidence
 from backend.evidence.rule import RULE
@@ -49,7 +51,6 @@ COVARIATE_WORDS = {
     "entropy": "mean entropy",
     "n_rollouts": "rollouts it rests on",
 }
-_CURVES = {"constant": "c", "linear": "a + b·x", "log_log": "c·x^k", "inverse": "A/(x + x₀) + c"}
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Chosen:
     source: str
     logarithmic: bool
     intervals: bool
+    curve: str
 
     @property
     def column(self) -> dict[str, Any]:
@@ -104,6 +106,7 @@ def controls(store: Store) -> Chosen:
             chunk_colours.METRIC, "Importance", others, default=usual, elsewhere=metrics, show=metric_choice, width=390
         )
         scale = selection.pick(SCALE, "Horizontal axis", show=_SCALES.__getitem__, width=130)
+        curve = selection.pick(CURVE, "Curve", show=lambda name: CURVE_WORDS.get(name, name), width=190)
         intervals = selection.pick_switch(INTERVALS, "95 % CI", help="Draw the bootstrap interval of each importance.")
     name, _, convention = chosen.partition(":")
     source = selection.checked(chunk_colours.TAGS, store.tag_sources()) or ""
@@ -119,6 +122,7 @@ def controls(store: Store) -> Chosen:
         source,
         scale == "log",
         intervals,
+        curve,
     )
 
 
@@ -144,6 +148,7 @@ class Pair:
     points: pd.DataFrame
     evidence: Mapping[str, Evidence]
     is_stored: bool
+    curves: Mapping[str, Drawn]  # by subset; none where no curve is asked for
 
 
 def pair(here: Here) -> Pair:
@@ -153,12 +158,21 @@ def pair(here: Here) -> Pair:
     frame = rows.rename(columns={"value": "y"})
     stored = {subset: stored_evidence(here.store, chosen.pair, subset) for subset in SUBSETS}
     found = {subset: kept or _computed(frame, chosen, subset) for subset, kept in stored.items()}
-    return Pair(chosen, rows, found, stored["all"] is not None)
+    of_curve = frame[["x", "y", "cot_id", "problem_id"]]
+    curves = {subset: curve_of(of_curve, chosen.curve, subset) for subset in SUBSETS if chosen.curve != NO_CURVE}
+    return Pair(chosen, rows, found, stored["all"] is not None, curves)
 
 
 def draw_scatter(here: Here, store: Store) -> None:
     found = here.once(pair)
-    _scatter(found.points, found.chosen, found.evidence["all"], here.chunk.chunk)
+    _scatter(found, here.chunk.chunk)
+
+
+def draw_curve(here: Here, store: Store) -> None:
+    """What the curve says, and what the selection away from the origin makes of unrelated measures."""
+    found = here.once(pair)
+    frame = found.points.rename(columns={"value": "y"})[["x", "y", "cot_id", "problem_id"]]
+    fitted_curve.draw(found.curves, selected_slopes_of(frame))
 
 
 def draw_evidence(here: Here, store: Store) -> None:
@@ -177,7 +191,8 @@ def _computed(frame: pd.DataFrame, chosen: Chosen, subset: str) -> Evidence:
     return replace(found, shared=shared(chosen.pair))
 
 
-def _scatter(rows: pd.DataFrame, chosen: Chosen, found: Evidence, selected: str) -> None:
+def _scatter(shown: Pair, selected: str) -> None:
+    rows, chosen, found = shown.points, shown.chosen, shown.evidence["all"]
     name, key = "|".join(map(str, chosen.pair.values())), keys.of("steepness")
     kept = st.session_state.get("shuffled")
     seed = kept[1] if kept and kept[0] == name else None
@@ -211,6 +226,8 @@ def _scatter(rows: pd.DataFrame, chosen: Chosen, found: Evidence, selected: str)
         selected=selected,
         band=_with_means(band, drawn),
         shuffle=seed,
+        curve=shown.curves.get("all") if seed is None else None,
+        away=shown.curves.get("away_from_origin") if seed is None else None,
     )
     st.plotly_chart(
         figure,
@@ -365,7 +382,7 @@ def fits_table(found: Evidence) -> pd.DataFrame:
                     "chunks": (
                         f"{ {'all': 'all', 'positive': 'x > 0 and importance > 0'}.get(subset, subset) }, n = {fit.n}"
                     ),
-                    "curve": _CURVES.get(fit.curve, fit.curve),
+                    "curve": CURVE_WORDS.get(fit.curve, fit.curve),
                     "AIC − least": _best(fit.aic - aic.min(), aic[k] == aic.min()),
                     "R²": number(fit.r2),
                     "CV R²": _best(fit.cv_r2, cv[k] == cv.max()),

@@ -4,11 +4,7 @@
    that more directions, or other chunks beside it, change none.
 2. Mean over the directions and coefficient of variation at each magnitude; at magnitude 1 each direction's own KL, of
    which the largest over the smallest is the anisotropy ratio. What lies at or below the noise floor is no ratio.
-3. What to expect of them where KL is ½·ε²·vᵀGv: its coefficient of variation over directions has a closed form in the
-   participation ratio of G, and is 0 for a G that is the same in all directions; how large largest over smallest of n
-   gets then follows from how vᵀGv is distributed, taken as a scaled χ² of that variation.
-Sources: Dawes 2025, section 3 (random directions, ε in [0, 10]); moments of vᵀGv on the sphere: Mathai and Provost
-1992, Quadratic Forms in Random Variables; its χ²: Satterthwaite 1946.
+Source: Dawes 2025, section 3 (random directions, ε in [0, 10]). How unequal they are: `anisotropy.py`.
 """
 
 import math
@@ -35,7 +31,6 @@ if TYPE_CHECKING:
 
 EPSILONS = tuple(10 ** (third / 3) for third in range(-6, 4))  # 0.01 to 10, three a decade, 1 among them
 N_DIRECTIONS = 16  # Dawes 2025
-_REPEATS = 4000  # draws of n directions behind `ratio_by_chance`
 
 
 @dataclass(frozen=True)
@@ -151,36 +146,6 @@ _MEASURED = (
     "noise_floor",
     "anisotropy_ratio",
 )
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """Largest over smallest KL of a number of random directions: median and the middle 95 % over draws of them."""
-
-    median: float
-    low: float
-    high: float
-
-
-def expected_cv(participation_ratio: np.ndarray, d_model: int) -> np.ndarray:
-    """Coefficient of variation of vᵀGv over directions v uniform on the sphere of R^d, of a G with this participation
-    ratio (Σλ)²/Σλ²: √(2·(d/PR − 1)/(d + 2)). 0 where G is the same in all directions, PR = d.
-    """
-    return np.sqrt(np.maximum(2 * (d_model / np.asarray(participation_ratio, float) - 1) / (d_model + 2), 0))
-
-
-def ratio_by_chance(cv: float, n: int, *, seed: int = 0) -> Ratio:
-    """What largest over smallest comes to over `n` random directions of a G along which KL has this coefficient of
-    variation, from χ² draws of it; 1 where it is 0.
-    """
-    if not (math.isfinite(cv) and cv >= 0) or n < 1:
-        return Ratio(math.nan, math.nan, math.nan)
-    if cv == 0:
-        return Ratio(1.0, 1.0, 1.0)
-    draws = np.random.default_rng(seed_for("largest over smallest", seed, n)).gamma(1 / cv**2, size=(_REPEATS, n))
-    with np.errstate(divide="ignore"):
-        low, median, high = np.quantile(draws.max(1) / draws.min(1), [0.025, 0.5, 0.975])
-    return Ratio(float(median), float(low), float(high))
 
 
 def _or_none(value: float) -> float | None:

@@ -133,6 +133,18 @@ class GeometryQueries:
             chunk=chunk_id,
         )
 
+    def kl_curves_at(self: _HasFrame, model_id: str, layer: int, unit: str) -> pd.DataFrame:
+        """Every KL(β) curve at one layer, one row a chunk, direction and position, in reading order within each CoT."""
+        return self.frame(
+            "SELECT v.chunk_id, k.cot_id, c.problem_id, k.chunk_index + 1 AS number, v.kind, v.position, v.betas, v.kl,"
+            " v.noise_floor, v.unit, s.r2 FROM kl_curves v JOIN chunks k USING (chunk_id) JOIN cots c ON c.cot_id ="
+            " k.cot_id LEFT JOIN steepness s USING (curve_id) WHERE v.model_id = $model AND v.layer = $layer AND v.unit"
+            " = $unit ORDER BY k.cot_id, k.chunk_index, v.position, v.kind, v.curve_id",
+            model=model_id,
+            layer=int(layer),
+            unit=unit,
+        )
+
     def random_steps_at(self: _HasFrame, model_id: str, layer: int, position: str, unit: str) -> pd.DataFrame:
         """One row a chunk with finite steps along random directions, in reading order within each CoT, and what is
         exact about it there; NULL where unknown. `ratio_as_published` is largest over smallest KL at magnitude 1,

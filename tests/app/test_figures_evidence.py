@@ -12,6 +12,7 @@ from app.figures.evidence import agreement_matrix, convergence, effects
 from app.figures.steepness import split, statistics_lines, steepness_and_importance
 from app.shell.vocabulary import METRICS, column
 from backend.evidence.association import association
+from backend.evidence.curve_bands import Drawn, Parameter
 from backend.evidence.sample import sample_of
 from backend.evidence.within import UNKNOWN_WITHIN, within
 from backend.statistics.bands import chance_band, shuffled_within_cots
@@ -69,6 +70,28 @@ def test_the_cloud_holds_every_chunk_whose_two_values_are_known(cloud):
         for chunk, x, y in zip(trace.customdata, trace.x, trace.y, strict=True)
     }
     assert drawn == {row.chunk_id: (row.x, row.value) for row in known(cloud).itertuples()}
+
+
+def fitted(**changes) -> Drawn:
+    x = np.array([-0.5, 0.5, 1.0, 2.0])
+    parts = {"x": x, "y": 1 + x, "low": x, "high": 2 + 100 * x} | changes
+    return Drawn("inverse", 40, 7, {"A": Parameter(1.0, 0.5, 2.0)}, **parts, n_draws=200)
+
+
+def test_the_curve_is_drawn_with_its_band_and_without_the_origin_dashed_and_leaves_the_marks_in_view(cloud):
+    figure = scatter(cloud, curve=fitted(), away=fitted(y=np.zeros(4)))
+    (line,) = [trace for trace in figure.data if trace.name == "A/(x + x₀) + c, n = 40"]
+    assert list(line.x) == [-0.5, 0.5, 1.0, 2.0] and list(line.y) == [0.5, 1.5, 2.0, 3.0]
+    (band,) = [trace for trace in figure.data if trace.name == "95 % over 7 problems"]
+    assert list(band.y) == [-48, 52, 102, 202, 2.0, 1.0, 0.5, -0.5] and band.fill == "toself"
+    (dashed,) = [trace for trace in figure.data if trace.name == "the same away from the origin"]
+    assert dashed.line.dash == "dash" and set(dashed.y) == {0}
+    low, high = figure.layout.yaxis.range
+    assert low < known(cloud)["value"].min() and known(cloud)["value"].max() < high < 100
+    logarithmic = scatter(cloud, curve=fitted(), logarithmic=True)
+    (line,) = [trace for trace in logarithmic.data if trace.name == "A/(x + x₀) + c, n = 40"]
+    assert list(line.x) == [0.5, 1.0, 2.0]
+    assert not [trace for trace in scatter(cloud, curve=Drawn("inverse", 3, 1)).data if "A/(x" in str(trace.name)]
 
 
 def test_what_is_not_drawn_is_counted_by_its_reason(cloud):

@@ -2,8 +2,6 @@
 place.
 """
 
-import math
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,13 +9,11 @@ import pytest
 from app.figures.geometry import (
     before_and_after,
     eigenvalues,
-    finite_steps,
     isotropic_against_random,
     on_and_off_manifold,
     swept_against_fisher,
 )
 from backend.statistics.changepoint import changepoint
-from backend.statistics.smoothing import log_binned
 
 
 def said(figure) -> str:
@@ -81,32 +77,6 @@ def test_the_share_of_chunks_that_are_steeper_on_the_manifold_is_counted():
     assert "on-manifold is the steeper at 1 of 2 chunks" in said(on_and_off_manifold(rows, unit="rms", selected=None))
 
 
-def test_steps_are_averaged_in_bins_of_equal_width_in_the_logarithm():
-    epsilons = [0.0, 0.1, 0.11, 1.0, 1.05, 10.0]
-    found = log_binned(epsilons, [0.0, 1.0, 3.0, 5.0, np.nan, 7.0], per_decade=2)
-    assert found["n"].tolist() == [2, 1, 1] and found["kl"].tolist() == [2.0, 5.0, 7.0]
-    assert found["epsilon"].tolist() == pytest.approx([math.sqrt(0.1 * 0.11), 1.0, 10.0])
-
-
-def chunk_row(**values) -> pd.Series:
-    usual = {
-        "epsilons": np.array([0.1, 1.0, 10.0]),
-        "random_kl": np.array([1e-8, 1e-4, 1e-2]),
-        "noise_floor": 1e-6,
-        "unit": "rms",
-        "isotropic_steepness": 1e-4,
-        "n_random": 16,
-    }
-    return pd.Series(usual | values)
-
-
-def test_finite_steps_are_hollow_below_the_floor_and_the_exact_limit_is_drawn():
-    figure = finite_steps(chunk_row())
-    assert list(figure.data[0].marker.symbol) == ["circle-open", "circle", "circle"]
-    assert list(figure.data[1].y) == pytest.approx([1e-6, 1e-4, 1e-2]) and figure.data[1].name == "limit: tr(G)/2d · ε²"
-    assert list(figure.data[2].y) == [1e-6, 1e-6]
-
-
 def test_eigenvalues_that_are_not_above_zero_are_counted():
     figure = eigenvalues([3.0, 1.0, 0.0], unit="rms")
     assert list(figure.data[0].y) == [1.5, 0.5] and "1 not above 0" in figure.layout.xaxis.title.text
@@ -155,7 +125,6 @@ def test_nothing_to_draw_is_said(swept, sides):
     assert "No chunk has both" in said(isotropic_against_random(none, unit="rms", selected=None))
     none = chunks(0).assign(on_manifold_steepness=[], off_manifold_steepness=[])
     assert "No chunk has an on-manifold" in said(on_and_off_manifold(none, unit="rms", selected=None))
-    assert "No finite steps" in said(finite_steps(chunk_row(epsilons=None, random_kl=None)))
     assert "No leading eigenvalue" in said(eigenvalues([0.0], unit="rms"))
     assert "No KL on the answer alone" in said(
         before_and_after(sides, measure="kl_answer", unit="rms", step=None, selected=None)

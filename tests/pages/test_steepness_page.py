@@ -12,8 +12,9 @@ import pytest
 from app.shared import live
 from app.shared.geometry_columns import place_in_words
 from app.shell import vocabulary
-from app.steepness import all_pairs, local_geometry, one_pair, resample_now
+from app.steepness import all_curves, all_pairs, fitted_curve, local_geometry, one_pair, resample_now
 from app.steepness.views import PARTS
+from backend.evidence.curve_bands import Drawn, Parameter
 from backend.live.service import Status
 from backend.schema.tables import TABLES
 from backend.store.experiments import Experiments
@@ -76,7 +77,8 @@ def test_without_exact_geometry_a_view_shows_what_is_there_and_names_the_stage_f
     test = page(opened, without_geometry)
     assert "Computed here" in words(test) and evidence_of(test)["q over all pairs"] == "unknown"
     assert evidence_of(test)["held fixed"].startswith("chunk length")
-    for view, stage in (("pair", None), ("metrics", None), ("pairs", "evidence"), ("geometry", "geometry")):
+    stages = {"pair": None, "metrics": None, "curves": None, "pairs": "evidence", "geometry": "geometry"}
+    for view, stage in (stages | {"random": "random_steps"}).items():
         said = turned(test, steepness_part=view)
         assert (f"--stage {stage}" in said) if stage else ("--stage" not in said)
 
@@ -435,6 +437,87 @@ def test_convergence_looks_at_as_many_rollouts_as_both_sides_have():
     assert resample_now.sizes_of(rollouts, ("a", "b"), "b", "counterfactual_importance_kl") == ()
 
 
+# The curve through a pair
+
+
+def test_the_curve_is_chosen_in_the_link_and_says_its_parameters_and_what_the_selection_makes(opened, whole):
+    test = page(opened, whole, **PAIR)
+    assert list(table(test, "parameter")["parameter"]) == ["A", "x0", "c"]
+    said = words(test)
+    assert "Dawes 2025 reports an inverse law" in said and "draws of whole problems" in said
+    assert "Why leaving out the corner proves nothing by itself" in said and len(table(test, "slope, 95 %")) == 3
+    for curve, names in {
+        "linear": ["intercept", "slope"],
+        "theil_sen": ["intercept", "slope"],
+        "constant": ["c"],
+    }.items():
+        turned(test, fitted_curve=curve)
+        assert list(table(test, "parameter")["parameter"]) == names
+    turned(test, fitted_curve="none")
+    assert not [frame for frame in test.dataframe if "parameter" in frame.value]
+
+
+def drawn_curve(low, high, curve="inverse", name="A") -> Drawn:
+    return Drawn(curve, 40, 7, {name: Parameter((low + high) / 2, low, high)}, n_draws=200)
+
+
+def test_what_the_curve_says_is_read_off_the_interval_of_the_parameter_that_bends_it():
+    def said(*found):
+        return fitted_curve.in_words({"all": found[0], "away_from_origin": found[-1]})
+
+    assert said(drawn_curve(0.5, 2)).count("it falls") == 2
+    assert said(drawn_curve(-2, -1)).count("it rises") == 2
+    assert "neither falls nor rises for certain" in said(drawn_curve(-1, 1))
+    assert said(drawn_curve(0.5, 2, "linear", "slope")).count("it rises") == 2
+    assert "unknown" in said(drawn_curve(float("nan"), float("nan")))
+    assert "not fitted, too few" in said(Drawn("inverse", 3, 1, note="too few"))
+    assert "has no way to fall" in said(drawn_curve(0, 1, "constant", "c"))
+
+
+# All curves
+
+
+def test_every_curve_is_there_with_what_is_swept_and_what_is_not(opened, whole):
+    test = page(opened, whole, steepness_part="curves")
+    store = Store(whole)
+    swept = store.frame("SELECT DISTINCT kind, position FROM kl_curves")
+    said = words(test)
+    n = store.frame("SELECT count(DISTINCT chunk_id) AS n FROM kl_curves WHERE layer = 15")["n"][0]
+    assert f"{n} chunks of" in said and "Dawes 2025 (section 3) steers each chunk" in said
+    assert "Not swept at this layer: kinds: along the manifold (local tangent)" in said
+    assert len(set(swept["position"])) == 2 and "positions:" not in said
+    assert "times (n =" in said and "Not swept here: along the manifold" in said
+    assert "no place on a log axis" in said and "no place on a log axis" not in turned(test, kl_axis="linear")
+    turned(test, position="chunk")
+
+
+def test_ratios_are_said_at_the_largest_beta_and_one_kind_alone_has_none():
+    rows = pd.DataFrame(
+        {"kind": ["per_chunk"] * 2, "beta": [1.0, 10.0], "ratio": [9.0, 2.0], "low": [8.0, 1.5], "high": [10.0, 2.5]}
+    ).assign(n=40, n_problems=7, n_left_out=3)
+    said = all_curves.ratios_in_words(rows, "random")
+    assert "at β = 10" in said and "2 [1.5, 2.5] times (n = 40 chunks of 7 problems, 3 left out)" in said
+    assert "nothing to compare" in all_curves.ratios_in_words(rows.iloc[:0], "random")
+
+
+# Random directions
+
+
+def test_random_directions_are_of_every_chunk_and_what_is_at_the_floor_is_counted(opened, whole):
+    test = page(opened, whole, steepness_part="random", position="anchor")
+    steps = Store(whole).whole_table("random_steps").to_pandas()
+    said, floored = words(test), int((steps["n_below_floor"] > 0).sum())
+    assert f"Here: {len(steps)} chunks of" in said and f"over {len(steps)} chunks and 16 directions" in said
+    assert f"{floored} whose smallest KL lies at or below the noise floor" in said and floored > 0
+    assert "16 random directions come to" in said and "What G itself says" in said
+
+
+def test_a_study_of_before_shows_the_few_chunks_of_the_exact_geometry(opened, whole):
+    test = page(opened, whole, steepness_part="random", position="chunk")
+    known = Store(whole).frame("SELECT * FROM local_geometry WHERE position = 'chunk' AND n_random IS NOT NULL")
+    assert f"Here: {len(known)} chunks of" in words(test)
+
+
 # Side by side
 
 
@@ -490,9 +573,9 @@ def test_whether_the_answer_settles_gradually_or_in_a_step_is_said_with_its_plac
 def test_what_the_selected_chunk_lacks_is_one_click_away(opened, whole):
     """Of a study where some chunks have finite steps and some chains were steered before and after."""
     store = Store(whole)
-    places = store.frame("SELECT * FROM local_geometry ORDER BY chunk_id")
+    places = store.frame("SELECT * FROM local_geometry WHERE position = 'chunk' ORDER BY chunk_id")
     lacking = places[places["n_random"].isna()]
-    test = page(opened, whole, view="geometry", chunk=lacking["chunk_id"].iloc[0])
+    test = page(opened, whole, view="random", position="chunk", chunk=lacking["chunk_id"].iloc[0])
     test.button(key="finite_steps_at").click().run()
     assert not test.exception and test.session_state["selection"]["chunk"] in set(
         places.loc[places["n_random"].notna(), "chunk_id"]
