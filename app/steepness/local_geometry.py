@@ -49,20 +49,20 @@ def of_chunk(store: Store, chunk: str, *, model: str, layer: int, unit: str, pos
 
     A unit or position of `none` means whichever is there.
     """
-    exact, clouds, fisher = store.local_geometry_of(chunk), store.neighbourhood_of(chunk), store.fisher_of(chunk)
-    exact, clouds, fisher = (
-        rows[(rows["model_id"] == model) & (rows["layer"] == layer)] for rows in (exact, clouds, fisher)
+    asked = store.local_geometry_of, store.neighbourhood_of, store.fisher_of, store.random_steps_of
+    exact, clouds, fisher, steps = (
+        rows[(rows["model_id"] == model) & (rows["layer"] == layer)] for rows in (ask(chunk) for ask in asked)
     )
     for name, wanted in (("unit", unit), ("position", position)):
-        exact, fisher = (
-            rows[rows[name] == (rows[name].min() if wanted == NONE else wanted)] for rows in (exact, fisher)
+        exact, fisher, steps = (
+            rows[rows[name] == (rows[name].min() if wanted == NONE else wanted)] for rows in (exact, fisher, steps)
         )
-    if exact.empty and clouds.empty and fisher.empty:
+    if exact.empty and clouds.empty and fisher.empty and steps.empty:
         return
     st.markdown("**Exact geometry here**")
     if len(fisher):
         st.dataframe(directions_table(fisher), hide_index=True, row_height=28, height="content", key=keys.of("fisher"))
-    rows = quantities(exact.iloc[0] if len(exact) else None, clouds.iloc[0] if len(clouds) else None)
+    rows = quantities(*(rows.iloc[0] if len(rows) else None for rows in (exact, clouds, steps)))
     st.dataframe(rows, hide_index=True, row_height=28, height="content", key=keys.of("exact"))
     if len(exact) and pd.api.types.is_list_like(exact["eigenvalues"].iloc[0]):
         row = exact.iloc[0]
@@ -103,9 +103,9 @@ def directions_table(fisher: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def quantities(exact: pd.Series | None, cloud: pd.Series | None) -> pd.DataFrame:
+def quantities(exact: pd.Series | None, cloud: pd.Series | None, steps: pd.Series | None) -> pd.DataFrame:
     """What is known of the chunk without a direction, in words; `exact` is a row of local_geometry, `cloud` one of
-    neighbourhoods.
+    neighbourhoods, `steps` one of `Store.random_steps_of`.
     """
     rows = {}
     if exact is not None:
@@ -117,7 +117,11 @@ def quantities(exact: pd.Series | None, cloud: pd.Series | None) -> pd.DataFrame
         rows["on / off manifold"] = (
             f"{number(exact.on_manifold_steepness)} / {number(exact.off_manifold_steepness)} {per_beta}"
         )
-        rows["anisotropy ratio at magnitude 1"] = number(exact.anisotropy_ratio)
+    if steps is not None:
+        rows["anisotropy ratio at magnitude 1"] = (
+            f"{number(steps.anisotropy_ratio)} ({steps.n_random:.0f} random directions,"
+            f" {steps.n_below_floor:.0f} at or below the noise floor)"
+        )
     if cloud is not None:
         rows["intrinsic dimension, TwoNN / MLE"] = f"{number(cloud.dimension_twonn)} / {number(cloud.dimension_mle)}"
         rows["curvature"] = f"{number(cloud.curvature)} rad"

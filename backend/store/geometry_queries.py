@@ -164,6 +164,14 @@ class GeometryQueries:
             unit=unit,
         )
 
+    def random_steps_of(self: _HasFrame, chunk_id: str) -> pd.DataFrame:
+        """One row a model, layer, position and unit at which the chunk has finite steps along random directions."""
+        return self.frame(
+            f"SELECT model_id, layer, position, unit, n_random, n_below_floor, anisotropy_ratio FROM ({RANDOM_STEPS})"
+            " WHERE chunk_id = $chunk AND n_random IS NOT NULL ORDER BY model_id, layer, position, unit",
+            chunk=chunk_id,
+        )
+
     def neighbourhood_of(self: _HasFrame, chunk_id: str) -> pd.DataFrame:
         """All of table `neighbourhoods` about the chunk."""
         return self.frame(

@@ -501,11 +501,11 @@ class Queries:
 
     def local_geometry_at(self: _HasFrame, model_id: str, layer: int, position: str, unit: str) -> pd.DataFrame:
         """One row a chunk: its steepnesses that need no direction, in reading order within each CoT; NULL where
-        unknown. `n_random` is known where finite steps were made.
+        unknown.
         """
         return self.frame(
             "SELECT g.chunk_id, k.chunk_index + 1 AS number, left(k.text, 160) AS text, g.isotropic_steepness,"
-            " g.isotropic_se, g.on_manifold_steepness, g.off_manifold_steepness, g.n_random FROM local_geometry g JOIN"
+            " g.isotropic_se, g.on_manifold_steepness, g.off_manifold_steepness FROM local_geometry g JOIN"
             " chunks k USING (chunk_id) WHERE g.model_id = $model AND g.layer = $layer AND g.position = $position AND"
             " g.unit = $unit ORDER BY k.cot_id, k.chunk_index",
             model=model_id,

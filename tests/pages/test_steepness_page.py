@@ -510,6 +510,9 @@ def test_random_directions_are_of_every_chunk_and_what_is_at_the_floor_is_counte
     assert f"Here: {len(steps)} chunks of" in said and f"over {len(steps)} chunks and 16 directions" in said
     assert f"{floored} whose smallest KL lies at or below the noise floor" in said and floored > 0
     assert "16 random directions come to" in said and "What G itself says" in said
+    turned(test, steepness_part="pair", **PAIR)
+    values = table(test, "value").set_index("quantity")["value"]
+    assert "16 random directions" in values["anisotropy ratio at magnitude 1"]
 
 
 def test_a_study_of_before_shows_the_few_chunks_of_the_exact_geometry(opened, whole):

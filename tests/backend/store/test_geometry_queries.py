@@ -90,6 +90,16 @@ def test_random_steps_are_those_of_every_chunk_and_where_there_are_none_the_few_
     assert every.loc[~floored, "anisotropy_ratio"].tolist() == pytest.approx(every.loc[~floored, "ratio_as_published"])
 
 
+def test_a_chunk_has_the_random_steps_of_every_place_where_they_were_made(store):
+    chunk = store.frame("SELECT chunk_id FROM local_geometry WHERE n_random IS NOT NULL ORDER BY chunk_id LIMIT 1")
+    found = store.random_steps_of(chunk["chunk_id"][0]).set_index("position")
+    assert set(found.index) == {"anchor", "chunk"} and set(found["n_random"]) == {16}
+    at = {"model_id": small_study._MODEL, "layer": small_study.LAYERS[1], "unit": "rms", "position": "anchor"}
+    every = store.random_steps_at(**at).set_index("chunk_id")
+    expected = every.loc[chunk["chunk_id"][0]]
+    assert found.loc["anchor", "n_below_floor"] == expected["n_below_floor"]
+
+
 def test_where_there_are_no_random_steps_the_evidence_rests_on_what_it_did(store, monkeypatch):
     """Stored evidence is not computed again because a table came in."""
     first, second = small_study.LAYERS
