@@ -11,7 +11,7 @@ All are causal softmax attention over the whole text, exact; families that do an
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -29,6 +29,34 @@ class Attends(Protocol):
 
 
 EDITS, TANGENTS, ROLLOUTS = "anchorscope_edits", "anchorscope_tangents", "anchorscope_rollouts"
+_QUERIES = 256  # whose weights are held at once
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How much of their attention some tokens pay to others, noted layer by layer while a text is read."""
+
+    keys: tuple[int, int]  # token span [a, b) that is attended to
+    queries: tuple[int, int]  # token span of those that attend; all of them are computed anew
+    by_layer: dict[int, torch.Tensor] = field(default_factory=dict)  # (n_rows, n_heads), mean over the queries
+
+    def note(self, layer: int, query: torch.Tensor, key: torch.Tensor, prefix_keys: torch.Tensor) -> None:
+        """Takes what `shared_prefix_attention` is given, the queries scaled. A query's weights sum to 1 over all tokens
+        up to itself."""
+        n_rows, n_key_heads, _, d_head = key.shape
+        n_prefix, (first, end) = prefix_keys.shape[1], self.queries
+        keys = torch.cat([prefix_keys.expand(n_rows, -1, -1, -1), key], 2).transpose(-1, -2)
+        places = torch.arange(keys.shape[-1], device=key.device)
+        total = query.new_zeros(n_rows, n_key_heads, query.shape[1] // n_key_heads)
+        for start in range(first, end, _QUERIES):
+            block = range(start, min(start + _QUERIES, end))
+            asked = query[:, :, block.start - n_prefix : block.stop - n_prefix]
+            scores = asked.reshape(n_rows, n_key_heads, -1, d_head) @ keys
+            scores = scores.view(n_rows, n_key_heads, -1, len(block), keys.shape[-1])
+            later = places > torch.tensor(block, device=key.device)[:, None]
+            weights = scores.masked_fill_(later, -torch.inf).softmax(-1)
+            total += weights[..., self.keys[0] : self.keys[1]].sum((-1, -2))
+        self.by_layer[layer] = total.flatten(1) / (end - first)
 
 
 def attending(config: Any, way: str) -> Any:
@@ -51,13 +79,14 @@ def shared_prefix_attention(
     scaling: float | None = None,
     prefix: Sequence[tuple[torch.Tensor, torch.Tensor]],
     kept: dict[int, tuple[torch.Tensor, torch.Tensor]] | None = None,
+    watched: Watch | None = None,
     **_unused: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention of rows that continue one and the same prefix, as transformers' attention functions are called.
 
     query (n_rows, n_heads, n_new, d_head), key and value (n_rows, n_key_heads, n_new, d_head); `prefix` holds, by
     layer, keys and values (n_key_heads, n_prefix, d_head) that all rows share. Gives (n_rows, n_new, n_heads, d_head).
-    One softmax spans both parts. `kept` receives key and value under the layer's number.
+    One softmax spans both parts. `kept` receives key and value under the layer's number, `watched` what it asks for.
     """
     if kept is not None:
         kept[module.layer_idx] = key, value
@@ -66,6 +95,8 @@ def shared_prefix_attention(
     n_key_heads = key.shape[1]
     group = n_heads // n_key_heads
     scale = d_head**-0.5 if scaling is None else scaling
+    if watched is not None:
+        watched.note(module.layer_idx, query * scale, key, prefix_keys)
     queries = (query * scale).reshape(n_rows, n_key_heads, group * n_new, d_head).transpose(0, 1).contiguous()
     own = queries @ key.transpose(0, 1).transpose(-1, -2)  # (n_key_heads, n_rows, group·n_new, n_new)
     future = torch.ones(n_new, n_new, dtype=torch.bool, device=query.device).triu_(1)

@@ -32,7 +32,7 @@ import torch
 from torch import nn
 
 from backend.errors import AnchorscopeError
-from backend.models.attention import EDITS, attending
+from backend.models.attention import EDITS, Watch, attending
 from backend.models.families import equal, shares_prefix
 from backend.models.layers import Layers, layers_of, private_copy, residual_of, with_residual
 from backend.models.linear import LeanLinear, replace_linears
@@ -243,6 +243,37 @@ class Encoded:
             for layer, pair in enumerate(own)
         ]
 
+    @torch.inference_mode()
+    def attention(
+        self, edits: Sequence[Edit], *, layer: int, keys: tuple[int, int], queries: tuple[int, int]
+    ) -> torch.Tensor:
+        """Attention (n_edits, n_layers − layer − 1) at every layer above `layer`, at which the edits are made: the sum
+        of the weights to tokens [a, b) = `keys`, mean over the heads and over the tokens `queries`.
+
+        Only where `is_shared_prefix`, and from tokens that all edits can move: from the first edited one on.
+        """
+        touched = [position for edit in edits for position in edit.positions]
+        if not self.is_shared_prefix or {edit.layer for edit in edits} != {layer} or max(touched) > queries[0]:
+            raise EditError(
+                f"Attention from tokens {list(queries)} is had after edits at layer {layer} of tokens up to the first"
+                " of them, in models that share a prefix."
+            )
+        watch = Watch(keys, queries)
+        self._run_upper([(edit,) for edit in edits], min(touched), queries[1], watched=watch)
+        return torch.stack([watch.by_layer[above].mean(-1) for above in sorted(watch.by_layer)], 1)
+
+    @torch.inference_mode()
+    def continued(self, n_tokens: int, token_ids: Sequence[int], layers: Sequence[int]) -> dict[int, torch.Tensor]:
+        """Residual stream (len(token_ids), d_model) at each of `layers` of other tokens that come after the text's
+        first `n_tokens`.
+        """
+        self._check_positions([n_tokens - 1])
+        if self.is_shared_prefix:
+            own = [(keys[:, :n_tokens], values[:, :n_tokens]) for keys, values in self._keys_values]
+            return self._editor.continuation(own, token_ids, layers)
+        whole = self._editor.encode((*self.token_ids[:n_tokens], *token_ids), layers)
+        return {layer: whole.residual(layer)[n_tokens:] for layer in layers}
+
     def _with_other_read(self, edit: Edit) -> Edit:
         """The same edit, all positions named, of h alone: what the model beside reads there is filled in."""
         if edit.beside is None:
@@ -280,11 +311,12 @@ class Encoded:
         first: int,
         end: int,
         kept: dict[int, tuple[torch.Tensor, torch.Tensor]] | None = None,
+        watched: Watch | None = None,
     ) -> torch.Tensor:
         """Last residual stream (n_rows, end − first, d_model) of tokens first … end − 1 after each row's edits.
 
         `kept`, where given, receives each recomputed layer's keys and values (n_rows, n_key_heads, end − first,
-        d_head).
+        d_head), `watched` each one's attention.
         """
         lowest = min(edit.layer for row in rows for edit in row)
         rotary = self._rotary and tuple(table[:, first:end] for table in self._rotary)
@@ -293,7 +325,8 @@ class Encoded:
         for layer in range(lowest, len(self.parts.blocks)):
             if layer > lowest:
                 block = self._editor.block(layer)
-                h = residual_of(block(h, attention_mask=None, position_embeddings=rotary, prefix=prefix, kept=kept))
+                noted = {"kept": kept, "watched": watched}
+                h = residual_of(block(h, attention_mask=None, position_embeddings=rotary, prefix=prefix, **noted))
             _apply(rows, layer, h, first)
         return h
 
@@ -432,6 +465,26 @@ class _Editor:
             _rotary=rotary[0] if quick else None,
             _editor=self,
         )
+
+    @torch.inference_mode()
+    def continuation(
+        self,
+        keys_values: Sequence[tuple[torch.Tensor, torch.Tensor]],
+        token_ids: Sequence[int],
+        layers: Sequence[int],
+    ) -> dict[int, torch.Tensor]:
+        """Residual stream (len(token_ids), d_model) at each of `layers` of tokens that follow those of which
+        `keys_values`, each (n_key_heads, n_tokens, d_head) by layer, were kept.
+        """
+        from transformers import DynamicCache
+
+        cache = DynamicCache()
+        for layer, (keys, values) in enumerate(keys_values):
+            cache.update(keys[None], values[None], layer)
+        tokens = checked_tokens(token_ids, self._model)
+        with self._lock, recording(self.parts.blocks, layers) as residuals:
+            self.parts.trunk(input_ids=tokens, past_key_values=cache, use_cache=True)
+        return {layer: residuals[layer][0] for layer in layers}
 
     def plain_forward(
         self, token_ids: Sequence[int], rows: Sequence[tuple[Edit, ...]], positions: list[int]

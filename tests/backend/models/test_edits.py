@@ -247,3 +247,56 @@ def test_a_model_with_a_sliding_window_takes_the_plain_way_beyond_it():
     assert not encoded.is_shared_prefix
     edit = addition(0, [22], vector(1))
     assert (encoded.logits([edit], LATE)[0] - hooked_logits(loaded.model, [edit])[LATE]).abs().max() < 1e-5
+
+
+@torch.inference_mode()
+def eager_attention(loaded, edits):
+    """transformers' own weights (n_layers, n_heads, n_tokens, n_tokens) of a whole pass with hooks."""
+    model = copy.deepcopy(loaded.model)
+    model.set_attn_implementation("eager")
+
+    def hook(edit):
+        def replace(_block, _inputs, output):
+            h = residual_of(output).clone()
+            h[0, list(edit.positions)] = edit.change(h[0, list(edit.positions)])
+            return with_residual(output, h)
+
+        return layers_of(model).blocks[edit.layer].register_forward_hook(replace)
+
+    for edit in edits:
+        hook(edit)
+    return torch.stack([layer[0] for layer in model(torch.tensor([TOKENS]), output_attentions=True).attentions])
+
+
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) & QUICK))
+def test_attention_is_that_of_transformers_unsteered_and_steered(tiny, family, monkeypatch):
+    loaded, keys, queries = tiny(family), (20, 26), (26, 40)
+    monkeypatch.setattr("backend.models.attention._QUERIES", 5)
+    none, steered = Edit(1, (19,), lambda h: h), addition(1, [25], 5 * vector(1))
+    found = encode(loaded, TOKENS).attention([none, steered], layer=1, keys=keys, queries=queries)
+    for row, edits in zip(found, ([], [steered]), strict=True):
+        weights = eager_attention(loaded, edits)[2:, :, queries[0] :]
+        torch.testing.assert_close(row, weights[..., slice(*keys)].sum(-1).mean((1, 2)), rtol=1e-4, atol=1e-6)
+    assert (found[0] - found[1]).abs().max() > 1e-3
+
+
+def test_attention_to_all_tokens_sums_to_one(tiny):
+    edits = [Edit(0, (3,), lambda h: h), addition(0, [9], 9 * vector(2))]
+    found = encode(tiny("llama"), TOKENS).attention(edits, layer=0, keys=(0, 40), queries=(10, 40))
+    torch.testing.assert_close(found, torch.ones(2, 3))
+
+
+def test_attention_is_refused_where_it_is_not_what_is_asked_for(tiny):
+    none = Edit(1, (30,), lambda h: h)
+    for family, queries in (("gemma2", (31, 40)), ("llama", (29, 40))):
+        with pytest.raises(EditError, match="Attention from tokens"):
+            encode(tiny(family), TOKENS).attention([none], layer=1, keys=(5, 9), queries=queries)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_other_tokens_after_a_part_of_a_text_are_read_as_in_a_text_of_their_own(tiny, family):
+    loaded, other = tiny(family), [7, 200, 31, 5]
+    found = encode(loaded, TOKENS).continued(22, other, [0, 2])
+    plain = record_residuals(loaded, [*TOKENS[:22], *other], [0, 2])
+    for layer in (0, 2):
+        torch.testing.assert_close(found[layer], plain[layer][22:], rtol=1e-4, atol=1e-4)
