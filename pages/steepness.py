@@ -7,11 +7,16 @@ import streamlit as st
 from app.shared import views
 from app.steepness.agreement import importance
 from app.steepness.all_curves import place, swept
+from app.steepness.anchors import chosen
 from app.steepness.local_geometry import measured_at
 from app.steepness.one_pair import pair
 from app.steepness.random_steps import stepped, steps
 from app.steepness.views import (
     AGREEMENT,
+    ANCHOR_ATTENTION,
+    ANCHOR_BETA,
+    ANCHOR_CHAIN,
+    ANCHOR_STUDY,
     ANISOTROPY,
     BEFORE,
     CHUNK,
@@ -75,18 +80,30 @@ def geometry() -> None:
         with column:
             views.show(view, here, heading=True)
     views.show(MANIFOLD, here, heading=True)
+
+
+def before_and_after() -> None:
+    if ANCHOR_STUDY.missing(here):
+        views.show(ANCHOR_STUDY, here)
+    else:
+        here.once(chosen)
+        for pair_of_views in ((ANCHOR_STUDY, ANCHOR_BETA), (ANCHOR_CHAIN, ANCHOR_ATTENTION)):
+            for column, view in zip(st.columns(2, gap="medium"), pair_of_views, strict=True):
+                with column:
+                    views.show(view, here, heading=True)
     views.show(BEFORE, here, heading=True)
 
 
 here = views.here_now()
 views.require(here, views.chunks)
 views.title()
-drawn = {
+PARTS_SHOWN = {
     "pair": one_pair,
     "pairs": all_pairs,
     "metrics": metrics,
     "curves": curves,
     "random": random,
     "geometry": geometry,
+    "anchors": before_and_after,
 }
-drawn[views.part(PART, "View", PARTS)]()
+PARTS_SHOWN[views.part(PART, "View", PARTS)]()

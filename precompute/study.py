@@ -392,6 +392,35 @@ class RandomSteps(_Part):
         return self
 
 
+class Anchors(_Part):
+    """Steering just before anchors and just after them, from what they say towards what the model says in their place
+    (the rollouts that begin with another sentence).
+
+    An anchor is a chunk whose importance is at least sweep.anchor_threshold, in a CoT of the reference set.
+    """
+
+    cots: Positive = Field(
+        20,
+        description="CoTs with an anchor that take part, with all their anchors and as many other chunks, each the"
+        " nearest in its CoT; models and problems take turns",
+    )
+    layers: Layers | None = Field(None, description="0-based blocks; left out, those of the sweep")
+    dissimilar: Positive = Field(
+        3, description="rollouts at a chunk that begin with another sentence, at least; chunks with fewer take no part"
+    )
+    points: int = Field(
+        5, ge=2, le=101, description="of beta, from −1 (the counterfactual activation) to 0 (nothing changes)"
+    )
+    random: Positive = Field(4, description="random directions of the same length beside each")
+    alternatives: Annotated[int, Field(ge=0, le=1000)] = Field(
+        4, description="single counterfactuals of each anchor that are steered at every place of its CoT; 0: none"
+    )
+
+    @property
+    def betas(self) -> tuple[float, ...]:
+        return tuple(step / (self.points - 1) - 1 for step in range(self.points))
+
+
 class Engine(_Part):
     """Where units run. Nothing here changes a result."""
 
@@ -427,6 +456,9 @@ class Study(_Part):
     geometry: Geometry | None = Field(None, description="left out in a study without exact geometry and evidence")
     random_steps: RandomSteps | None = Field(
         None, description="left out in a study without finite random steps at every chunk"
+    )
+    anchors: Anchors | None = Field(
+        None, description="left out in a study whose anchors are not steered before and after"
     )
     crosscoder: Crosscoder | None = Field(None, description="left out in a study without a dictionary of activations")
     engine: Engine = Engine()
@@ -478,6 +510,16 @@ class Study(_Part):
         """Layers of the finite random steps."""
         wanted = self.random_steps
         return self.sweep.layers if wanted is None or wanted.layers is None else wanted.layers
+
+    @property
+    def its_anchors(self) -> Anchors:
+        """Raises StudyError where it has none."""
+        return _given(self.anchors, "anchors")
+
+    @property
+    def anchor_layers(self) -> tuple[int, ...]:
+        """Layers at which anchors are steered before and after."""
+        return self.sweep.layers if self.anchors is None or self.anchors.layers is None else self.anchors.layers
 
     @model_validator(mode="after")
     def _something_to_do(self) -> "Study":
@@ -615,6 +657,7 @@ def _keys_beside(location: tuple[Any, ...]) -> list[str]:
             "problems": Problems,
             "geometry": Geometry,
             "random_steps": RandomSteps,
+            "anchors": Anchors,
             "crosscoder": Crosscoder,
         }
         table = parts.get(part, annotation)

@@ -657,7 +657,126 @@ def _add_geometry(writer: Any, chunks_by_cot: list[list[dict]]) -> None:
     writer.add("geometry", "all", {"fisher": fisher, "local_geometry": local})
     writer.add("before_after", "all", {"before_after": steered})
     writer.add("random_steps", "all", {"random_steps": [_random_steps(n, chunk) for n, chunk in enumerate(chunks)]})
+    writer.add("anchors", "all", _anchors(chunks_by_cot, np.random.default_rng(13)))
     writer.add("evidence", "all", {"associations": _pairs(len(chunks), len(chunks_by_cot), rng)})
+
+
+def _anchors(chunks_by_cot: list[list[dict]], rng: np.random.Generator) -> dict[str, list[dict[str, Any]]]:
+    """In every CoT its second chunk is an anchor at LAYERS[1] and its third the match, but in the second CoT, whose
+    anchor has none, and in the third, whose match has no direction.
+    """
+    found: dict[str, list[dict[str, Any]]] = {
+        name: [] for name in ("directions", "counterfactuals", "anchor_steering", "anchor_attention")
+    }
+    about = {"model_id": _MODEL, "layer": LAYERS[1]}
+    for number, chunks in enumerate(chunks_by_cot):
+        pair = [chunk["chunk_id"] for chunk in chunks[1:3]]
+        for chunk, other, is_anchor in ((pair[0], pair[1], True), (pair[1], pair[0], False)):
+            if number == 1 and not is_anchor:
+                continue
+            is_lost, name = number == 2 and not is_anchor, ids.stable_id("d", "counterfactual", chunk)
+            vector = rng.normal(size=WIDTH)
+            if not is_lost:
+                found["directions"].append(
+                    about
+                    | {
+                        "direction_id": name,
+                        "kind": "counterfactual",
+                        "chunk_id": chunk,
+                        "norm": 2.0,
+                        "vector": (vector / np.linalg.norm(vector)).astype(np.float32),
+                        "seed": None,
+                        "parameters": json.dumps({"n_rollouts": 7}),
+                    }
+                )
+                found["anchor_steering"] += _steered_anchor(chunk, name, len(chunks), is_anchor, rng)
+                found["anchor_attention"] += _attention(chunk, rng)
+            found["counterfactuals"].append(
+                about
+                | {
+                    "chunk_id": chunk,
+                    "direction_id": None if is_lost else name,
+                    "norm": None if is_lost else 2.0,
+                    "activation_norm": 4.0,
+                    "cosine": 0.8,
+                    "n_rollouts": 7,
+                    "n_texts": 4,
+                    "is_anchor": is_anchor,
+                    "matched_chunk_id": None if number == 1 else other,
+                    "importance": 0.4 if is_anchor else 0.05,
+                    "convention": "fl",
+                    "threshold": 0.2,
+                    "noise_floor": 1e-9,
+                    "why_not": "its vector is zero and points nowhere" if is_lost else None,
+                }
+            )
+    return found
+
+
+def _steered_anchor(
+    chunk: str, name: str, n_chunks: int, is_anchor: bool, rng: np.random.Generator
+) -> list[dict[str, Any]]:
+    index = ids.chunk_index(chunk)
+    arms = [
+        (arm, number, place, beta)
+        for arm, n in (("counterfactual", 1), ("random", 2))
+        for number in range(n)
+        for place in (index, index + 1)
+        for beta in (-1.0, -0.5, 0.0)
+    ]
+    if is_anchor:
+        arms += [
+            (arm, number, place, -1.0)
+            for arm in ("alternative", "random_alternative")
+            for number in range(2)
+            for place in range(n_chunks + 1)
+        ]
+    rows = []
+    for arm, number, place, beta in arms:
+        size = 0.02 if "random" not in arm and place <= index else 0.005
+        kl, is_end = float(size * beta**2 * rng.uniform(0.8, 1.2)), place == n_chunks
+        rows.append(
+            {
+                "chunk_id": chunk,
+                "model_id": _MODEL,
+                "layer": LAYERS[1],
+                "arm": arm,
+                "number": number,
+                "place": place,
+                "beta": beta,
+                "direction_id": name,
+                "norm": 2.0,
+                "kl_rest": None if is_end else kl,
+                "n_rest": 0 if is_end else 9,
+                "kl_answer": None,
+                "n_answer": 0,
+            }
+        )
+    return rows
+
+
+def _attention(chunk: str, rng: np.random.Generator) -> list[dict[str, Any]]:
+    sides = [("none", "unsteered")] + [
+        (side, arm) for side in ("before", "after") for arm in ("counterfactual", "random")
+    ]
+    rows = []
+    for side, arm in sides:
+        by_layer = rng.uniform(0.05, 0.2, size=3)
+        rows.append(
+            {
+                "chunk_id": chunk,
+                "model_id": _MODEL,
+                "layer": LAYERS[1],
+                "side": side,
+                "arm": arm,
+                "number": 0,
+                "attention": float(by_layer.mean()),
+                "by_layer": by_layer.tolist(),
+                "n_keys": 6,
+                "n_queries": 30,
+            }
+        )
+    return rows
 
 
 def _of_g(number: int, rng: np.random.Generator) -> dict[str, Any]:

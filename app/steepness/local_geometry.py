@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -24,15 +23,17 @@ from app.shared.views import Here
 from app.shell import keys, selection, studies
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, PageEnds, say, undone
-from app.shell.numbers import interval, number
+from app.shell.numbers import number
 from app.shell.untrusted import show
 from app.shell.vocabulary import direction_order, direction_words, studied_words, unit_words
-from backend.geometry.before_after import AlongTheCot, along_the_cot
+from app.steepness.course_words import course_in_words
+from backend.geometry.before_after import along_the_cot
+from backend.statistics.course import Course
 from backend.store.geometry_columns import EXACT, LOCAL, NONE, columns_of
 from backend.store.store import Store
 
 SIZE = declare(Field("before_after_beta", "β before and after", None))
-REST = declare(Field("before_after_on", "tokens of the KL before and after", ("answer", "rest")))
+REST = declare(Field("before_after_on", "tokens of the KL before and after", ("rest", "answer")))
 _DRAWN = ("steepness", "amplitude", "fisher_steepness")  # side by side
 
 
@@ -255,7 +256,8 @@ def _offer(ids: Sequence[str], key: str, label: str, field: Field) -> None:
 
 def draw_before_after(here: Here, store: Store) -> None:
     """Steering just before each chunk of the chain against just after it."""
-    where, at = here.chunk, here.once(measured_at)
+    with keys.within("before_after"):  # its pickers may stand on the page a second time
+        where, at = here.chunk, here.once(measured_at)
     rows = at.of(store.before_after_of(where.cot))
     if rows.empty:
         st.caption(
@@ -302,7 +304,7 @@ def draw_before_after(here: Here, store: Store) -> None:
     figure = before_and_after(rows, measure=measure, unit=unit, step=step, selected=where.chunk, n_chunks=n_chunks)
     st.plotly_chart(figure, key=keys.of("before_after"), config={"displayModeBar": False})
     show(
-        along_in_words(found)
+        course_in_words(found, "KL on the answer")
         + (f" Unknown, and left out: {found.n_unknown} directions at places." if found.n_unknown else "")
     )
     st.caption(
@@ -313,47 +315,10 @@ def draw_before_after(here: Here, store: Store) -> None:
     )
 
 
-def along(rows: pd.DataFrame) -> AlongTheCot:
+def along(rows: pd.DataFrame) -> Course:
     """How the KL on the answer falls along the CoT, from the directions that are steered at several chunks, of its rows
     of one layer.
     """
     shared = rows.groupby("direction_id")["chunk_id"].transform("nunique") > 1
     known = rows[shared].astype(object)
     return along_the_cot(known.where(known.notna(), None).to_dict("records"))
-
-
-def along_in_words(found: AlongTheCot) -> str:
-    """Gradual or sharp, with the step's place, interval and p."""
-    if found.verdict is None:
-        return (
-            f"Gradual or sharp is unknown: the KL on the answer is known at {found.n_places} places of this chain, and"
-            " 4 are needed."
-        )
-    if found.step is None or found.verdict == "no change":
-        p = "" if found.step is None else f" (best step: p = {found.step.p:.2g})"
-        return (
-            f"What steering does to the answer does not change along this chain beyond chance{p}, n = {found.n_places}"
-            " places."
-        )
-    step = found.step
-    at = (
-        f"at chunk {step.x_after:g}"
-        if step.x_after - step.x_before == 1
-        else f"between chunks {step.x_before + 1:g} and {step.x_after:g}"
-    )
-    wide = "interval unknown" if np.isnan(step.low) else f"95 % interval {interval(step.low + 0.5, step.high + 0.5)}"
-    order = (
-        f"p = {step.p:.2g}, of orders {'unknown' if np.isnan(found.p_order) else f'{found.p_order:.2g}'}, n ="
-        f" {found.n_places} places"
-    )
-    if found.verdict == "uneven":
-        return (
-            "Uneven: places differ, but chance would put so few into such an order. By the best single step, log KL on"
-            f" the answer changes by {step.size:+.2g} {at} ({wide}; {order})."
-        )
-    if found.verdict == "sharp":
-        return f"Sharp: log KL on the answer changes by {step.size:+.2g} in one step {at} ({wide}; {order})."
-    return (
-        f"Gradual: log KL on the answer changes by {found.slope:+.2g} a chunk; the best single step lies {at} ({wide};"
-        f" {order})."
-    )

@@ -90,10 +90,13 @@ def shared(pair: Mapping[str, Any]) -> str:
     """
     if pair["metric"].startswith("forced"):  # forced answers are a sample of their own
         return ""
+    of_rollouts = "the direction was made from the same rollouts"
     if (
         pair["kind"] == "diff_in_means"
     ):  # anchors are chosen by a KL of these rollouts, which is large where few of them are dissimilar
-        return "the direction was made from the same rollouts"
+        return of_rollouts
+    if pair["kind"] == "counterfactual":  # from the dissimilar ones
+        return of_rollouts
     return "both are measured on the same rollouts" if pair["x"] in columns_of(IMPORTANCE) else ""
 
 

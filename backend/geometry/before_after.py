@@ -16,7 +16,6 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from backend.cot.answers import answer_place, extract_answer
 from backend.cot.thoughts import response_of
 from backend.errors import AnchorscopeError
 from backend.ids import chunk_index
-from backend.statistics.changepoint import MIN_X, Changepoint, changepoint
+from backend.statistics.course import Course, course
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +37,6 @@ SIDES = ("before", "after")
 _TOKENS = 640  # tokens of steered rows in one forward pass, as in the sweep
 _HELD = 32_768  # steered last residuals held at once
 _BLOCK = 64  # positions whose base distribution is held at once
-ALPHA = 0.05
 
 
 class BeforeAfterError(AnchorscopeError):
@@ -120,7 +118,7 @@ def before_after_cot(
     if not directions or not chunk_spans:
         return []
     encoded = encode(loaded, token_ids, layers=sorted({direction.layer for direction in directions}))
-    floors = _floors_of_the_rest(noise_floor(loaded, token_ids, chunk_spans, encoded=encoded), chunk_spans)
+    floors = floors_of_the_rest(noise_floor(loaded, token_ids, chunk_spans, encoded=encoded), chunk_spans)
     cot_end = max(end for _, end in chunk_spans.values())
     rows = []
     for chunk_id, span in chunk_spans.items():
@@ -153,7 +151,7 @@ def _chunk_rows(
         for edit in steering_edits(encoded, steered[side], direction, "anchor", betas, unit)
     ]
     positions = sorted({*rest, *in_answer})
-    kl = _kl(encoded, edits, positions)
+    kl = kl_at(encoded, edits, positions)
     of_rest, of_answer = np.isin(positions, rest), np.isin(positions, in_answer)
     for i, (direction, side) in enumerate(wanted):
         reached = in_answer if answer is not None and answer[0] >= steered[side][0] else []
@@ -173,7 +171,7 @@ def _chunk_rows(
             }
 
 
-def _kl(encoded: "Encoded", edits: Sequence["Edit"], positions: list[int]) -> np.ndarray:
+def kl_at(encoded: "Encoded", edits: Sequence["Edit"], positions: list[int]) -> np.ndarray:
     """KL(steered ‖ base), nats, (n_edits, n_positions) float64.
 
     Forward passes take few rows, so that their attention fits; the base distribution is made for few positions, so that
@@ -205,7 +203,7 @@ def _kl_of(encoded: "Encoded", normed: "Tensor", positions: list[int]) -> "Tenso
     return torch.cat(blocks, dim=1)
 
 
-def _floors_of_the_rest(
+def floors_of_the_rest(
     floors: Mapping[str, float], chunk_spans: Mapping[str, tuple[int, int]]
 ) -> dict[str, float | None]:
     """By chunk, the mean noise floor of the tokens after it; None for the last."""
@@ -244,89 +242,17 @@ def _check(
             )
 
 
-@dataclass(frozen=True)
-class AlongTheCot:
-    """How the KL on a CoT's answer depends on where the CoT is steered; x is the number of chunks before the steered
-    place.
-
-    A step between x = i and i + 1 is at chunk i: steering before it does what steering after it does not.
-    """
-
-    verdict: str | None  # sharp, gradual, uneven or no change; None where fewer than 4 places are known
-    best: (
-        str | None
-    )  # sharp, gradual or no change: of step, line and constant the one of lowest AIC; None where they cannot be had
-    step: Changepoint | None  # of log KL, nats; its p is against places that differ no more than directions do
-    p_order: float  # against places that differ in no order; NaN without a step
-    slope: float  # of the straight line: change of log KL a chunk
-    aic_constant: float
-    aic_line: float
-    aic_step: float
-    n_places: int
-    n_unknown: int  # directions at places without a known KL, those behind the answer among them
-
-
-def along_the_cot(rows: Iterable[Mapping[str, Any]], *, seed: int = 0) -> AlongTheCot:
+def along_the_cot(rows: Iterable[Mapping[str, Any]], *, seed: int = 0) -> Course:
     """Whether the KL on the answer falls along the CoT in one step or gradually, from its rows of `before_after` of one
-    layer and unit.
+    layer and unit. A place is a number of chunks: a step between i and i + 1 is at chunk i, where steering before it
+    does what steering after it does not.
 
     A sample is a direction at a place: the mean over β ≠ 0 of log KL, where a KL below the CoT's largest noise floor
     counts as that floor. Steering after a chunk and before the next is one place, measured once. Give directions that
     are steered at every chunk: those made from chunks differ from place to place for a reason of their own.
-
-    1. The step, its interval and p are `changepoint`'s over all samples.
-    2. Constant, straight line and step are fitted to the places' means and compared by AIC = n·log(RSS/n) +
-       2·parameters. A step's place counts as 3 parameters (Ninomiya 2005, Statistics & Probability Letters 72, 237).
-    3. `p_order` is the share of orders of the places' means whose best step explains as much, by permutation.
-    4. `no change` if p ≥ 0.05: places differ no more than directions do. `uneven` if they differ, but `p_order` ≥ 0.05:
-       chance puts such places into such an order. Else `sharp` or `gradual`, whichever describes them best.
-
-    With 7 places or fewer even a perfect step has a `p_order` above 0.05: a CoT of fewer than 7 chunks is `uneven` at
-    most, and `best` says what it looks like. Where places differ at random, `best` is sharp or gradual in a quarter of
-    all cases, `verdict` in a twentieth.
     """
     samples, n_unknown = _samples(rows)
-    places = sorted(samples)
-    unknown = AlongTheCot(
-        verdict=None,
-        best=None,
-        step=None,
-        p_order=math.nan,
-        slope=math.nan,
-        aic_constant=math.nan,
-        aic_line=math.nan,
-        aic_step=math.nan,
-        n_places=len(places),
-        n_unknown=n_unknown,
-    )
-    if len(places) < MIN_X:
-        return unknown
-    x, means = np.array(places, float), np.array([np.mean(samples[place]) for place in places])
-    step = changepoint(places, [samples[place] for place in places], seed=seed)
-    by_place = changepoint(places, means[:, None].tolist(), seed=seed)
-    if step is None or by_place is None:
-        return replace(unknown, verdict="no change", step=step, slope=0.0)
-    slope, level = np.polyfit(x, means, 1)
-    stepped = np.where(x <= by_place.x_before, by_place.mean_before, by_place.mean_after)
-    total = float(((means - means.mean()) ** 2).sum())
-
-    def aic(fitted: np.ndarray | float, parameters: int) -> float:
-        return len(x) * math.log(max(float(((means - fitted) ** 2).sum()), 1e-12 * total) / len(x)) + 2 * parameters
-
-    aics = {"no change": aic(means.mean(), 2), "gradual": aic(slope * x + level, 3), "sharp": aic(stepped, 6)}
-    best = min(aics, key=aics.__getitem__)
-    verdict = "no change" if step.p >= ALPHA else "uneven" if by_place.p >= ALPHA or best == "no change" else best
-    return replace(
-        unknown,
-        verdict=verdict,
-        best=best,
-        step=step,
-        p_order=by_place.p,
-        slope=float(slope),
-        aic_constant=aics["no change"],
-        aic_line=aics["gradual"],
-        aic_step=aics["sharp"],
-    )
+    return course(samples, n_unknown=n_unknown, seed=seed)
 
 
 def _samples(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[int, list[float]], int]:

@@ -154,6 +154,10 @@ class Material(Protocol):
         """Of the file."""
         ...
 
+    def counterfactual(self, chunk_id: str) -> tuple[np.ndarray, dict[str, Any]]:
+        """The chunk's activation less the mean of its counterfactuals', of its own length, and how it was made."""
+        ...
+
 
 @dataclass(frozen=True)
 class Swept:
@@ -224,6 +228,13 @@ def _tangents(study: StudyChunks) -> Directions:
         else directions.Refused("on_manifold", chunk, "its activation is unknown")
         for chunk, found in (alone | near).items()
     )
+
+
+def _to_counterfactual(spec: DirectionSpec, given: Material) -> Directions:
+    chunk = str(spec.chunk_id)  # there, because it is one of the entry's needs
+    vector, parameters = given.counterfactual(chunk)
+    made = directions.unit("counterfactual", vector, chunk_id=chunk, parameters=parameters, **_of(spec))
+    return directions.collect([made])
 
 
 def _around(chunk_id: str, given: Material) -> dict[str, np.ndarray]:
@@ -407,5 +418,22 @@ register(
         colour="#A6761D",
         swept=None,  # the geometry stage makes them where it has G
         by_hand=None,
+    )
+)
+register(
+    DirectionKind(
+        "counterfactual",
+        words="the chunk − what is said in its place",
+        help="a − mean activation of the first chunks of the rollouts that begin otherwise: minus its length takes the"
+        " chunk to its counterfactuals (Dawes 2025)",
+        colour="#44AA99",
+        swept=None,  # the anchors stage makes them, where it steers along them
+        by_hand=ByHand(
+            "{chunk_id} − what is said in its place",
+            needs=("chunk_id",),
+            make=_to_counterfactual,
+            of_study=True,
+        ),
+        of_importance=True,
     )
 )

@@ -5,10 +5,11 @@ study's reference set (of all its chunks where it has none); a text that somebod
 which serve as the chunk's and take no part in any mean.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -111,6 +112,18 @@ class _OfStudy:
                 f"The vector of {self.spec.file} is kept in the run that used it; choose the file again to use it anew."
             )
         return self.file_vector
+
+    def counterfactual(self, chunk_id: str) -> tuple[np.ndarray, dict[str, Any]]:
+        model, layer = self.spec.model_id, self.spec.layer
+        found = self.store.counterfactual_direction(chunk_id, model, layer)
+        if found.empty:
+            chunks = self.store.steered_anchors(model, layer)["chunk_id"]
+            raise SpecError(
+                f"This study has no direction from chunk {chunk_id} to its counterfactuals at layer {layer}: its stage"
+                f" anchors made them of {len(chunks)} chunks there (Steepness and importance, Before and after)."
+            )
+        row = found.iloc[0]
+        return float(row["norm"]) * np.asarray(row["vector"], np.float64), json.loads(row["parameters"])
 
     def decoder_row(self, dictionary_id: str, feature: int, decoder: str) -> np.ndarray:
         return _decoder_row(self.store, self.spec.layer, dictionary_id, feature, decoder)

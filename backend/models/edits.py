@@ -33,7 +33,7 @@ from torch import nn
 
 from backend.errors import AnchorscopeError
 from backend.models.attention import EDITS, Watch, attending
-from backend.models.families import equal, shares_prefix
+from backend.models.families import continues_prefix, equal, shares_prefix
 from backend.models.layers import Layers, layers_of, private_copy, residual_of, with_residual
 from backend.models.linear import LeanLinear, replace_linears
 from backend.models.residuals import checked_tokens, recording
@@ -268,7 +268,7 @@ class Encoded:
         first `n_tokens`.
         """
         self._check_positions([n_tokens - 1])
-        if self.is_shared_prefix:
+        if self.is_shared_prefix and self._editor.continues:
             own = [(keys[:, :n_tokens], values[:, :n_tokens]) for keys, values in self._keys_values]
             return self._editor.continuation(own, token_ids, layers)
         whole = self._editor.encode((*self.token_ids[:n_tokens], *token_ids), layers)
@@ -394,6 +394,7 @@ class _Editor:
         self._model = private_copy(model).eval()
         self.parts = layers_of(self._model)
         self._shared_config = attending(self._config, EDITS)
+        self.continues = continues_prefix(self._config)
         self._blocks: dict[int, nn.Module] = {}
         self._lock = threading.RLock()  # hooks on the private copy belong to one forward pass at a time
 

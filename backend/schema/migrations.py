@@ -8,8 +8,8 @@ SCHEMA_VERSION, and one of columns that a table had adds its step here.
 `spliced_losses`, `features`, `feature_…` and `cot_codes`. 4 → 5: the tables of exact geometry and evidence came in:
 `fisher`, `local_geometry`, `neighbourhoods`, `before_after`, `associations`. 5 → 6: columns came in: see `_SIXTH`.
 6 → 7: the tables of reference sets came in: `reference_chunks`, `references_in_use`. 7 → 8: the tables
-`capped_answers`, `importance_given`, `added`, `added_rollouts`, `claims` and
-`random_steps` came in.
+`capped_answers`, `importance_given`, `added`, `added_rollouts`, `claims`, `random_steps`, `counterfactuals`,
+`anchor_steering` and `anchor_attention` came in.
 """
 
 from collections.abc import Callable

@@ -481,7 +481,10 @@ TABLES: dict[str, Table] = {
         ("direction_id",),
         {
             "direction_id": (TEXT, "id"),
-            "kind": (TEXT, "a kind that a study sweeps, or eigen (of G at the chunk); live runs: see `experiments`"),
+            "kind": (
+                TEXT,
+                "a kind that a study sweeps, eigen (of G at the chunk) or counterfactual; live runs: see `experiments`",
+            ),
             "model_id": (TEXT, "of models"),
             "layer": (INT, "0-based block"),
             "chunk_id": (TEXT, "the chunk it was made from; NULL for directions of the whole study"),
@@ -1191,6 +1194,93 @@ TABLES: dict[str, Table] = {
         },
         "one row a pair and subset of associations: what is claimed of it when all pairs are looked at",
         filled=(Filled("claims", "It has not been said yet which pairs are laws when all of them are looked at."),),
+        since=8,
+    ),
+    "counterfactuals": Table(
+        ("chunk_id", "model_id", "layer"),
+        {
+            "chunk_id": (TEXT, "of chunks: an anchor, or the non-anchor that it is compared with"),
+            "model_id": (TEXT, "of models: the one that reads"),
+            "layer": (INT, "0-based block"),
+            "direction_id": (
+                TEXT,
+                "of directions: v, its activation − the counterfactual one; NULL where there is none",
+            ),
+            "norm": (REAL, "length of v, in units of the residual stream; NULL likewise"),
+            "activation_norm": (REAL, "length of its activation"),
+            "cosine": (REAL, "of its activation and the counterfactual one"),
+            "n_rollouts": (INT, "dissimilar rollouts whose first chunks the counterfactual activation is the mean of"),
+            "n_texts": (INT, "different texts among them"),
+            "is_anchor": (BOOL, "importance at least the threshold"),
+            "matched_chunk_id": (TEXT, "the chunk that it is compared with, of the same CoT; NULL where there is none"),
+            "importance": (REAL, "by which anchors are chosen: counterfactual importance (KL)"),
+            "convention": (TEXT, "of that importance"),
+            "threshold": (REAL, "importance from which a chunk is an anchor"),
+            "noise_floor": (REAL, "of KL on the rest of the CoT after it, nats; NULL for the last chunk"),
+            "why_not": (TEXT, "why it has no v; NULL elsewhere"),
+        },
+        "one row a chunk and layer: what sets an anchor apart from what the model writes in its place",
+        filled=(
+            Filled(
+                "anchors",
+                "No anchor of this study has been steered towards its counterfactuals, just before it and just after"
+                " it. Put a table [anchors] into the study file, and run it:",
+            ),
+        ),
+        since=8,
+    ),
+    "anchor_steering": Table(
+        ("chunk_id", "model_id", "layer", "arm", "number", "place", "beta"),
+        {
+            "chunk_id": (TEXT, "of counterfactuals"),
+            "model_id": (TEXT, "of models"),
+            "layer": (INT, "0-based block"),
+            "arm": (
+                TEXT,
+                "counterfactual: along v; random: along a random direction of v's length; alternative: along the"
+                " chunk's activation less that of one text; random_alternative: a random direction of that length",
+            ),
+            "number": (INT, "0-based, of the random direction or the alternative"),
+            "place": (
+                INT,
+                "chunks of the CoT before the steered place, whose last token is steered: the chunk's own number from 0"
+                " is just before it, that and 1 just after it",
+            ),
+            "beta": (REAL, "lengths of the vector that are added: −1 to 0"),
+            "direction_id": (TEXT, "of directions"),
+            "norm": (REAL, "length of what β = −1 takes away"),
+            "kl_rest": (
+                REAL,
+                "KL(steered || base), nats, mean over the CoT's tokens after the chunk (of a place behind it, after the"
+                " place); NULL where there are none",
+            ),
+            "n_rest": (INT, "tokens averaged"),
+            "kl_answer": (REAL, "the same over the tokens of the answer; NULL where the text has none after the place"),
+            "n_answer": (INT, "tokens averaged"),
+        },
+        "one row a chunk, vector, place and magnitude: steering towards the counterfactual",
+        since=8,
+    ),
+    "anchor_attention": Table(
+        ("chunk_id", "model_id", "layer", "side", "arm", "number"),
+        {
+            "chunk_id": (TEXT, "of counterfactuals"),
+            "model_id": (TEXT, "of models"),
+            "layer": (INT, "0-based block that is steered"),
+            "side": (TEXT, "before or after, at β = −1; none of unsteered"),
+            "arm": (TEXT, "unsteered, counterfactual or random, as in anchor_steering"),
+            "number": (INT, "0-based, of the random direction"),
+            "attention": (
+                REAL,
+                "share of their attention that the CoT's tokens after the chunk pay to its tokens: mean over them, over"
+                " heads and over the layers above the steered one",
+            ),
+            "by_layer": (REALS, "the same at each of these layers, from the one above the steered one on"),
+            "n_keys": (INT, "tokens of the chunk"),
+            "n_queries": (INT, "tokens after it"),
+        },
+        "one row a chunk, side and vector: attention to the chunk; none of models whose attention is not over the whole"
+        " text",
         since=8,
     ),
     "associations": Table(

@@ -205,3 +205,50 @@ class GeometryQueries:
             "ORDER BY k.chunk_index, b.model_id, b.layer, b.direction_id, b.side DESC, b.unit, b.beta",
             cot=cot_id,
         )
+
+    # Anchors before and after
+
+    def anchor_choices(self: _HasFrame) -> pd.DataFrame:
+        """One row a model and layer at which anchors were steered before and after, with how many."""
+        return self.frame(
+            "SELECT c.model_id, m.name AS model, c.layer, count(*) FILTER (c.is_anchor) AS n_anchors FROM"
+            " counterfactuals c LEFT JOIN models m USING (model_id) GROUP BY ALL ORDER BY m.name, c.model_id, c.layer"
+        )
+
+    def steered_anchors(self: _HasFrame, model_id: str, layer: int) -> pd.DataFrame:
+        """All of table `counterfactuals` at a layer, by CoT and chunk, with the chunk's index and text."""
+        return self.frame(
+            "SELECT c.*, k.cot_id, k.chunk_index, left(k.text, 160) AS text, t.problem_id FROM counterfactuals c JOIN"
+            " chunks k USING (chunk_id) JOIN cots t USING (cot_id) WHERE c.model_id = $model AND c.layer = $layer ORDER"
+            " BY k.cot_id, k.chunk_index",
+            model=model_id,
+            layer=int(layer),
+        )
+
+    def anchor_steering(self: _HasFrame, model_id: str, layer: int) -> pd.DataFrame:
+        """All of table `anchor_steering` at a layer, by its key."""
+        return self.frame(
+            "SELECT * FROM anchor_steering WHERE model_id = $model AND layer = $layer ORDER BY chunk_id, arm, number,"
+            " place, beta",
+            model=model_id,
+            layer=int(layer),
+        )
+
+    def anchor_attention(self: _HasFrame, model_id: str, layer: int) -> pd.DataFrame:
+        """All of table `anchor_attention` at a layer, by its key."""
+        return self.frame(
+            "SELECT * FROM anchor_attention WHERE model_id = $model AND layer = $layer ORDER BY chunk_id, side, arm,"
+            " number",
+            model=model_id,
+            layer=int(layer),
+        )
+
+    def counterfactual_direction(self: _HasFrame, chunk_id: str, model_id: str, layer: int) -> pd.DataFrame:
+        """One row, or none: the unit vector, norm and parameters of the chunk's direction to its counterfactuals."""
+        return self.frame(
+            "SELECT d.vector, d.norm, d.parameters FROM counterfactuals c JOIN directions d USING (direction_id) WHERE"
+            " c.chunk_id = $chunk AND c.model_id = $model AND c.layer = $layer",
+            chunk=chunk_id,
+            model=model_id,
+            layer=int(layer),
+        )

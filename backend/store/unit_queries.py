@@ -250,6 +250,27 @@ class UnitQueries:
         """The CoT's rows of rollouts, whole, by id."""
         return _records(self.frame("SELECT * FROM rollouts WHERE cot_id = $c ORDER BY rollout_id", c=cot_id))
 
+    def dissimilar_counts(self: _HasFrame, threshold: float) -> dict[str, int]:
+        """By chunk, its resampled rollouts whose first chunk has a similarity below the threshold to it."""
+        frame = self.frame(
+            "SELECT chunk_id, count(*) AS n FROM rollouts WHERE kind = 'resample' AND similarity < $threshold GROUP BY"
+            " chunk_id ORDER BY chunk_id",
+            threshold=threshold,
+        )
+        return dict(zip(frame["chunk_id"], frame["n"].tolist(), strict=True))
+
+    def dissimilar_rollouts(
+        self: _HasFrame, cot_ids: Sequence[str], threshold: float
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Those rollouts with what they wrote, by CoT, in the order of their ids."""
+        frame = self.frame(
+            "SELECT cot_id, chunk_id, rollout_id, text, resampled_chunk FROM rollouts WHERE kind = 'resample' AND"
+            " similarity < $threshold AND list_contains($ids, cot_id) ORDER BY cot_id, rollout_id",
+            threshold=threshold,
+            ids=list(cot_ids),
+        )
+        return {str(cot): _records(rows) for cot, rows in frame.groupby("cot_id", sort=True)}
+
     def first_tags(self: _HasFrame, source: str) -> dict[str, str]:
         """The category that gives each chunk its colour, of the chunks that `source` tagged."""
         frame = self.frame(

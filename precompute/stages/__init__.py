@@ -4,6 +4,7 @@ from backend.schema.tables import FILLED
 from precompute.stages import (
     ablations,
     activations,
+    anchors,
     before_after,
     capped_answers,
     categories,
@@ -50,6 +51,7 @@ STAGES: tuple[Stage, ...] = (
     geometry,
     random_steps,
     before_after,
+    anchors,
     crosscoder,
     codes,
     features,

@@ -21,7 +21,12 @@ from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "reference", "set or model"
 RULE = 1  # of what a set is: raise it when it changes
-FREEZES = ("sweep", "geometry", "before_after")  # where these have units and this one has none, it runs first
+FREEZES = (
+    "sweep",
+    "geometry",
+    "before_after",
+    "anchors",
+)  # where these have units and this one has none, it runs first
 
 
 def units(context: Context) -> list[Unit]:

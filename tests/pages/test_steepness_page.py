@@ -6,19 +6,21 @@ from dataclasses import replace
 from datetime import datetime
 from types import SimpleNamespace
 
+import duckdb
 import pandas as pd
 import pytest
 
 from app.shared import live
 from app.shared.geometry_columns import place_in_words
 from app.shell import vocabulary
-from app.steepness import all_curves, all_pairs, fitted_curve, local_geometry, one_pair, resample_now
+from app.steepness import all_curves, all_pairs, anchors, fitted_curve, local_geometry, one_pair, resample_now
+from app.steepness.course_words import course_in_words
 from app.steepness.views import PARTS
 from backend.evidence.curve_bands import Drawn, Parameter
 from backend.live.service import Status
 from backend.schema.tables import TABLES
 from backend.store.experiments import Experiments
-from backend.store.store import Store
+from backend.store.store import Store, generation_of
 from tests import small_study
 from tests.pages.conftest import words
 
@@ -77,7 +79,14 @@ def test_without_exact_geometry_a_view_shows_what_is_there_and_names_the_stage_f
     test = page(opened, without_geometry)
     assert "Computed here" in words(test) and evidence_of(test)["q over all pairs"] == "unknown"
     assert evidence_of(test)["held fixed"].startswith("chunk length")
-    stages = {"pair": None, "metrics": None, "curves": None, "pairs": "evidence", "geometry": "geometry"}
+    stages = {
+        "pair": None,
+        "metrics": None,
+        "curves": None,
+        "pairs": "evidence",
+        "geometry": "geometry",
+        "anchors": "anchors",
+    }
     for view, stage in (stages | {"random": "random_steps"}).items():
         said = turned(test, steepness_part=view)
         assert (f"--stage {stage}" in said) if stage else ("--stage" not in said)
@@ -521,13 +530,53 @@ def test_a_study_of_before_shows_the_few_chunks_of_the_exact_geometry(opened, wh
     assert f"Here: {len(known)} chunks of" in words(test)
 
 
+# Anchors before and after
+
+
+def test_the_study_of_anchors_is_said_with_its_pairs_problems_and_intervals_beside_what_was_proposed(opened, whole):
+    test = page(opened, whole, view="anchors")
+    said = words(test)
+    assert anchors.PROPOSED in said
+    # of five anchors one has no match, and one a match without a direction
+    assert "This study, 3 pairs of an anchor and a matched chunk (3 CoTs, 3 problems; 5 anchors were steered)" in said
+    assert said.count("95 % interval of this factor") >= 8 and "Along any direction, just before every chunk" in said
+    assert "KL on the rest of the CoT just before an anchor" in said
+    assert "What becomes of the attention" not in said and "attention to an anchor is ×" in said
+    assert "KL on the answer's tokens" in turned(test, anchor_readout="answer") and "shows nothing about it" in words(
+        test
+    )
+
+
+def test_the_selected_chunk_is_shown_where_it_was_steered_and_another_where_not(opened, whole):
+    store = Store(whole)
+    rows = store.frame("SELECT chunk_id, is_anchor, norm FROM counterfactuals ORDER BY chunk_id")
+    match = rows.loc[~rows["is_anchor"] & rows["norm"].notna(), "chunk_id"].iloc[0]
+    test = page(opened, whole, view="anchors", chunk=match)
+    assert "was not steered towards" not in words(test) and "at anchors alone" in words(test)
+    lost = rows.loc[rows["norm"].isna(), "chunk_id"].iloc[0]
+    assert "no direction to its counterfactuals: its vector is zero" in turned(test, chunk=lost)
+    elsewhere = f"{match.rpartition('_')[0]}_0000"
+    assert "was not steered towards its counterfactual; shown is one that was" in turned(test, chunk=elsewhere)
+    assert "95 % interval of the" in words(test)
+
+
+def test_a_store_from_before_there_were_steered_anchors_says_what_to_run(opened, tmp_path):
+    study = small_study.make(tmp_path / "small")
+    with duckdb.connect(str(generation_of(study))) as connection:
+        for table in ("counterfactuals", "anchor_steering", "anchor_attention"):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute("UPDATE about SET value = '7' WHERE name = 'schema_version'")
+    said = words(page(opened, study, view="anchors"))
+    assert "Put a table [anchors] into the study file" in said and "--stage anchors" in said
+
+
 # Side by side
 
 
 def test_the_views_side_by_side_are_of_the_same_chunks(opened, whole):
     cot = Store(whole).frame("SELECT cot_id FROM before_after JOIN chunks USING (chunk_id) LIMIT 1")["cot_id"][0]
-    test = page(opened, whole, view="geometry", cot=cot, kind="per_chunk")
-    assert "log KL on the answer changes by" in words(test) and "KL(steered ‖ base)" in words(test)
+    test = page(opened, whole, view="anchors", cot=cot, kind="per_chunk")
+    assert "log of KL on the answer" in words(test) and "KL(steered ‖ base)" in words(test)
     store, place = Store(whole), {"model_id": small_study._MODEL, "layer": 15, "position": "anchor", "unit": "rms"}
     found = local_geometry.swept_and_fisher(store, place, "random")
     own = store.frame(
@@ -562,10 +611,13 @@ def steered(kl_by_place) -> pd.DataFrame:
 
 def test_whether_the_answer_settles_gradually_or_in_a_step_is_said_with_its_place():
     def said(kl):
-        return local_geometry.along_in_words(local_geometry.along(steered(kl)))
+        return course_in_words(local_geometry.along(steered(kl)), "KL on the answer")
 
-    assert said([1.0] * 6 + [0.01] * 6).startswith("Sharp: log KL on the answer changes by -4.6 in one step at chunk 6")
-    assert said([2.0**-k for k in range(12)]).startswith("Gradual: log KL on the answer changes by -0.69 a chunk")
+    sharp = said([1.0] * 6 + [0.01] * 6)
+    assert (
+        sharp.startswith("Sharp: log of KL on the answer changes in one step, -4.6 in size") and "at chunk 6" in sharp
+    )
+    assert said([2.0**-k for k in range(12)]).startswith("Gradual: log of KL on the answer changes by -0.69 a chunk")
     assert "4 are needed" in said([1.0, 0.5])
     own = steered([1.0] * 12).assign(
         direction_id=lambda rows: rows["chunk_id"]
