@@ -128,9 +128,10 @@ def draw_attention(here: Here, store: Store) -> None:
     st.plotly_chart(
         attention_by_layer(own, layer=at.layer), key=keys.of("anchor_attention"), config={"displayModeBar": False}
     )
-    show(attention_in_words(at.chunks, at.attention))
+    show(attention_in_words(at.chunks, at.attention.drop(columns="by_layer")))
 
 
+@st.cache_data(max_entries=32, show_spinner=False)
 def attention_in_words(chunks: pd.DataFrame, attention: pd.DataFrame) -> str:
     """What becomes of the attention to anchors, over the study."""
     said = []
@@ -170,6 +171,7 @@ def draw_chain(here: Here, store: Store) -> None:
     )
 
 
+@st.cache_data(max_entries=32, show_spinner=False)
 def sharpness_in_words(chunks: pd.DataFrame, steering: pd.DataFrame, readout: str) -> str:
     """Whether what counterfactuals do is lost at the anchor rather than elsewhere, over the study."""
     rows = sharpness(chunks, steering, readout)
