@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.overview.views import ACCURACY, BY_PROMPT, COUNTS, MODELS, NAME, NOT_YET, RUNS, TRAININGS, WARNINGS
+from app.overview.views import ACCURACY, COUNTS, MODELS, NAME, NOT_YET, PROMPTS, RUNS, TRAININGS, WARNINGS
 from app.shared import views
 from app.shell import navigation, progress
 
@@ -19,7 +19,7 @@ with left:
 with right:
     views.show(MODELS, here, heading=True)
     views.show(NOT_YET, here, heading=True, quiet=True)
-views.show(BY_PROMPT, here, heading=True, quiet=True)
+views.show(PROMPTS, here, heading=True, quiet=True)
 views.show(TRAININGS, here, heading=True, quiet=True)
 views.show(RUNS, here, heading=True)
 views.show(WARNINGS, here, quiet=True)

@@ -101,7 +101,7 @@ def accuracy_by_prompt(cells: Frame[PromptAccuracy]) -> go.Figure:
             mode="lines+markers+text" if len(rows) > 1 else "markers+text",
             name=for_plotly(str(model), limit=60),
             text=[f"{share:.0%}" for share in rows["accuracy"]],
-            textposition="middle right" if number == len(models) - 1 else "top center" if number else "middle left",
+            textposition="top left" if number == len(models) - 1 else "top center" if number else "bottom right",
             customdata=rows[["n", "n_chains"]].to_numpy(),
             marker={"size": 10, "color": colours[number % len(colours)]},
             line={"color": colours[number % len(colours)], "width": 1.5},

@@ -8,7 +8,7 @@ import streamlit as st
 from app.figures.overview import accuracy_by_level
 from app.shared.answer_shares import answered, part_of
 from app.shared.views import Here
-from app.shell import keys
+from app.shell import keys, navigation, selection
 from app.shell.missing import Missing, missing, say
 from app.shell.numbers import interval
 from app.shell.untrusted import one_line, show
@@ -45,6 +45,23 @@ def draw_accuracy(here: Here, store: Store) -> None:
     for row in store.rollout_answers().itertuples():
         show(rollouts_line(row))
     candidates_line(store)
+
+
+def several_asked(here: Here) -> Missing | None:
+    """Chains of thought of several models, or under several prompts."""
+    if here.store.n_asked() > 1:
+        return None
+    return Missing("One model was asked under one prompt: there is nothing to compare.", None)
+
+
+def draw_way_to_prompts(here: Here, store: Store) -> None:
+    show(f"{store.n_asked()} pairs of a model and a prompt were asked. Which of a difference is whose:")
+    st.page_link(
+        navigation.page_named(navigation.PROMPTS),
+        label="Accuracy by prompt and model",
+        icon=":material/forum:",
+        query_params=selection.values(),
+    )
 
 
 def what_is_missing(here: Here) -> list[Missing]:

@@ -1,6 +1,6 @@
 """The views of the page Overview."""
 
-from app.overview import by_prompt, contents, runs, trainings
+from app.overview import contents, runs, trainings
 from app.shared.views import View, study
 
 NAME = View("study_name", "Study", (study,), contents.draw_name)
@@ -8,8 +8,8 @@ COUNTS = View("study_counts", "Counts", (study,), contents.draw_counts)
 ACCURACY = View("accuracy_by_level", "Accuracy by level", (study,), contents.draw_accuracy)
 MODELS = View("models", "Models", (study,), contents.draw_models)
 NOT_YET = View("not_there_yet", "Not there yet", (contents.anything_missing,), contents.draw_missing)
-BY_PROMPT = View("accuracy_by_prompt", "Accuracy by prompt and model", (by_prompt.several,), by_prompt.draw)
+PROMPTS = View("way_to_prompts", "Prompts", (contents.several_asked,), contents.draw_way_to_prompts)
 TRAININGS = View("trainings", "How the models were trained", (trainings.a_training,), trainings.draw)
 RUNS = View("runs", "Runs", (study,), runs.draw)
 WARNINGS = View("warnings", "What was left out", (runs.a_warning,), runs.draw_warnings)
-VIEWS = (NAME, COUNTS, ACCURACY, MODELS, NOT_YET, BY_PROMPT, TRAININGS, RUNS, WARNINGS)
+VIEWS = (NAME, COUNTS, ACCURACY, MODELS, NOT_YET, PROMPTS, TRAININGS, RUNS, WARNINGS)

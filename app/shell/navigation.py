@@ -22,11 +22,13 @@ class Page:
     section: str | None = None
 
 
-OVERVIEW, CHAINS, STEERING, CROSSCODER, FEATURE = "overview", "chains_of_thought", "steering", "crosscoder", "feature"
+OVERVIEW, PROMPTS, CHAINS, STEERING = "overview", "prompts", "chains_of_thought", "steering"
+CROSSCODER, FEATURE = "crosscoder", "feature"
 # Every page, in the sidebar's order; a section's pages stand together. The name is that of the script, of its folder
 # under app/, and of the page in an address.
 PAGES = {
     OVERVIEW: Page("Overview", ":material/dashboard:"),
+    PROMPTS: Page("Prompts", ":material/forum:"),
     CHAINS: Page("Chains of thought", ":material/segment:"),
     "latent_map": Page("Latent map", ":material/scatter_plot:"),
     "steepness": Page("Steepness and importance", ":material/show_chart:"),

@@ -18,9 +18,11 @@ from dataclasses import fields
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from backend.statistics.intervals import UNKNOWN, Interval, bootstrap_mean, wilson
+from backend.ids import seed_for
+from backend.statistics.intervals import UNKNOWN, Interval, bootstrap_mean, bootstrap_percentile, wilson
 from backend.statistics.paired import Paired, mcnemar, paired_difference
 
 CONTRASTS = {
@@ -78,6 +80,43 @@ def cells(chains: pd.DataFrame) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def lengths(chains: pd.DataFrame, *, n_bootstrap: int = 2000, seed: int = 0) -> list[dict[str, Any]]:
+    """One row a model and prompt, in the order they come: the `median` tokens of its chains with low and high (95 %:
+    problems are drawn anew, each with all its chains; unknown with fewer than two), n problems, n_chains, and of those
+    n_capped, n_without_answer and n_forced; `thinks`: all, none or some are thoughts between tags. `chains` has
+    n_tokens (NA: unknown), finish and thinks too.
+    """
+    rows = []
+    for (model, prompt), own in chains.groupby(["model_id", "prompt_name"], sort=False):
+        known = own.dropna(subset="n_tokens")
+        thinks = own["thinks"].astype(bool)
+        rows.append(
+            {
+                "model_id": model,
+                "prompt_name": prompt,
+                "thinks": "all" if thinks.all() else "some" if thinks.any() else "none",
+                "median": float(known["n_tokens"].median()) if len(known) else math.nan,
+                **_median_interval(known, n_bootstrap, seed)._asdict(),
+                "n": own["problem_id"].nunique(),
+                "n_chains": len(own),
+                "n_capped": int((own["finish"] == "cap").sum()),
+                "n_without_answer": int((~own["answered"].astype(bool)).sum()),
+                "n_forced": int(own["forced"].astype(bool).sum()),
+            }
+        )
+    return rows
+
+
+def _median_interval(known: pd.DataFrame, n_bootstrap: int, seed: int) -> Interval:
+    by_problem = [part.to_numpy(dtype=float) for _, part in known.groupby("problem_id")["n_tokens"]]
+    if len(by_problem) < 2:
+        return UNKNOWN
+    drawn = np.random.default_rng(seed_for("lengths by prompt", seed)).integers(
+        len(by_problem), size=(n_bootstrap, len(by_problem))
+    )
+    return bootstrap_percentile(np.array([np.median(np.concatenate([by_problem[k] for k in some])) for some in drawn]))
 
 
 def contrasts(chains: pd.DataFrame, *, seed: int = 0) -> list[dict[str, Any]]:

@@ -119,18 +119,24 @@ class Queries:
         )
 
     def verdicts(self: _HasFrame) -> pd.DataFrame:
-        """One row a CoT of our own: its model and prompt, whether it has an answer, whether that was forced, and its
-        verdict (NULL: none).
+        """One row a CoT of our own: its model and prompt, whether it has an answer, whether that was forced, its
+        verdict (NULL: none), the tokens of the CoT, how it ended, and whether it is a thought between think tags.
 
         Imported ones are left out: which of them were published may depend on their outcome. A distilled model comes
         after its base.
         """
         return self.frame(
             "SELECT c.problem_id, c.model_id, m.name AS model, c.prompt_name, c.sample, c.answer IS NOT NULL AS"
-            " answered, coalesce(c.answer_source = 'forced', false) AS forced, c.is_correct FROM cots c JOIN models m"
+            " answered, coalesce(c.answer_source = 'forced', false) AS forced, c.is_correct, c.n_tokens, c.finish,"
+            " c.think_close IS NOT NULL AS thinks FROM cots c JOIN models m"
             " USING (model_id) WHERE c.seed IS NOT NULL ORDER BY m.role = 'distilled', m.name, c.model_id,"
             " c.prompt_name, c.problem_id, c.sample"
         )
+
+    def n_asked(self: _HasFrame) -> int:
+        """Pairs of a model and a prompt with CoTs of our own."""
+        asked = self.frame("SELECT count(DISTINCT (model_id, prompt_name)) AS n FROM cots WHERE seed IS NOT NULL")
+        return int(asked["n"][0])
 
     def prompts(self: _HasFrame) -> pd.DataFrame:
         """One row a prompt and model that was asked under it; none in a study of before there were prompts."""

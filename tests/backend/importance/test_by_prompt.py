@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backend.importance.by_prompt import CONTRASTS, cells, contrasts, solved_by_problem, told_apart
+from backend.importance.by_prompt import CONTRASTS, cells, contrasts, lengths, solved_by_problem, told_apart
 from backend.statistics.intervals import bootstrap_mean, wilson
 
 
@@ -55,6 +55,22 @@ def test_one_chain_a_problem_has_wilsons_interval_and_several_a_bootstrap_over_p
     several = [[True, True], [True, False], [False, False]]
     (row,) = cells(chains({(BASE, "plain"): several}))
     assert (row["low"], row["high"]) == bootstrap_mean([1.0, 0.5, 0.0])
+
+
+def test_the_median_length_is_over_chains_and_its_interval_over_problems():
+    frame = chains({(BASE, "plain"): [[True, True], [False, None], [True, True]]})
+    sizes = [10, 20, 30, 40, 500, 600]
+    frame = frame.assign(n_tokens=sizes, finish=["eos"] * 4 + ["cap", None], thinks=[True] * 5 + [False])
+    (row,) = lengths(frame, n_bootstrap=4000)
+    assert (row["median"], row["n"], row["n_chains"], row["n_capped"]) == (35, 3, 6, 1)
+    assert (row["n_without_answer"], row["n_forced"], row["thinks"]) == (1, 0, "some")
+    every = [np.median([one for k in draw for one in sizes[2 * k : 2 * k + 2]]) for draw in np.ndindex(3, 3, 3)]
+    exact = np.quantile(every, [0.025, 0.975], method="inverted_cdf")  # 15 and 550: one problem in all three draws
+    assert [row["low"], row["high"]] == exact.tolist()
+    (one,) = lengths(frame.head(2))
+    assert one["median"] == 15 and math.isnan(one["low"])
+    (unknown,) = lengths(frame.assign(n_tokens=pd.NA))
+    assert math.isnan(unknown["median"])
 
 
 def test_agreement_of_all_problems_is_no_certainty():

@@ -1,16 +1,15 @@
-"""The overview tells model from prompt where a study can, and says where it cannot."""
+"""The page Prompts tells model from prompt where a study can, and says where it cannot; Overview leads there."""
 
 import pandas as pd
 import pytest
 
 from app.figures.overview import accuracy_by_level, accuracy_by_prompt
-from app.overview.by_prompt import confounding_line
+from app.prompts.by_prompt import confounding_line, in_this_study
 from backend.store.unit_files import StudyFolder
 from tests import small_study
 from tests.pages.conftest import words
 
 BOTH = (("base", "plain"), ("base", "steps"), ("reasoner", "plain"), ("reasoner", "steps"))
-HEADING = "Accuracy by prompt and model"
 
 
 @pytest.fixture
@@ -27,25 +26,43 @@ def study(tmp_path):
 
 
 def test_both_models_under_both_prompts_show_each_cell_and_each_difference(opened, study):
-    test = opened("overview", study(BOTH))
+    test = opened("prompts", study(BOTH))
     assert not test.exception
-    assert HEADING in words(test) and "Only both models under both prompts tell them apart, as here" in words(test)
-    shown, differences, asked = (frame.value for frame in list(test.dataframe)[:3])
-    assert list(shown["accuracy"]) == ["50.0%", "50.0%", "50.0%", "75.0%"] and set(shown["answer forced"]) == {
-        "4 of 8 (50%)"
-    }
+    assert "Only both models under both prompts tell them apart, as here" in words(test)
+    shown, lengths, differences, asked = (frame.value for frame in list(test.dataframe)[:4])
+    assert set(lengths["answer forced"]) == {"50% [22%, 78%]"} and set(lengths["without an answer"]) == {"0% [0%, 32%]"}
+    assert list(shown["accuracy"]) == ["50.0%", "50.0%", "50.0%", "75.0%"]
     assert list(differences["points"]) == ["+0.0", "+25.0", "+0.0", "+25.0", "+25.0"]
     assert differences["difference"].iloc[-1] == "(steps − plain) of embedded:reasoner − that of embedded:base"
     assert list(asked["thinking"].unique()) == ["no thought is opened", "the chat template opens the thought"]
     assert small_study.HOSTILE[0] in asked["the user's turn"].iloc[0]  # text in a cell of a table, and only that
 
 
-def test_a_study_of_one_model_and_one_prompt_shows_no_comparison(opened, whole):
-    assert HEADING not in words(opened("overview", whole))
+def test_a_study_of_one_model_and_one_prompt_shows_no_comparison_and_says_which_has_one(opened, whole):
+    test = opened("prompts", whole)
+    assert not test.exception and not test.dataframe and "One model was asked under one prompt" in words(test)
+    assert "studies/prompts.toml" in words(test) and "pairs of a model and a prompt" not in words(
+        opened("overview", whole)
+    )
+
+
+def test_overview_leads_to_the_page(opened, study):
+    assert "4 pairs of a model and a prompt were asked" in words(opened("overview", study(BOTH)))
+
+
+def test_the_crossed_comparison_is_said_beside_what_holds_under_one_prompt():
+    cells = pd.DataFrame(BOTH, columns=["model_id", "prompt_name"]).assign(accuracy=[0.2, 0.5, 0.4, 0.9])
+    said = in_this_study(cells, cells.assign(model=cells["model_id"]))
+    assert (
+        "(base under plain, reasoner under steps) says +70.0 points" in said
+        and "differ by +20.0 (plain) and +40.0 (steps)" in said
+    )
+    assert "changes base by +30.0 and reasoner by +50.0" in said
+    assert "cannot show that" in in_this_study(cells.head(3), cells.head(3).assign(model="m"))
 
 
 def test_a_model_under_one_prompt_against_another_under_another_is_called_confounded(opened, study):
-    test = opened("overview", study((BOTH[0], BOTH[3])))
+    test = opened("prompts", study((BOTH[0], BOTH[3])))
     assert not test.exception
     assert "may be the model's or the prompt's" in words(test)
 
