@@ -10,6 +10,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,16 +49,28 @@ def contents(context: Context) -> dict[str, Any]:
     return {"cots": cots, "generated": generated, "texts": file, "n_texts": len(cots) + wanted.generated + n_lines}
 
 
-def texts(context: Context) -> "list[Text]":
+@dataclass(frozen=True)
+class Source:
+    """A text, and what of it is a response to what."""
+
+    text: "Text"
+    problem: str  # a text of a file is its own
+    prompt_chars: int  # where the response begins
+
+
+def sources(context: Context) -> list[Source]:
     """All texts, in the one order in which they are recorded.
 
     Raises AnchorscopeError naming file and line for a text that is none.
     """
     from backend.crosscoder.shards import Text
 
-    cots = [Text(cot["cot_id"], _whole(cot)) for cot in cots_of_the_pair(context)]
+    cots = [
+        Source(Text(cot["cot_id"], _whole(cot)), cot["problem_id"], len(cot["prompt"]))
+        for cot in cots_of_the_pair(context)
+    ]
     own = [
-        Text(f"line-{number:07d}", line)
+        Source(Text(name := f"line-{number:07d}", line), name, 0)
         for number, line in enumerate(lines(context.study.its_crosscoder.texts), start=1)
     ]
     return [*cots, *_generated(context.study), *own]
@@ -68,7 +81,7 @@ def _whole(cot: Mapping[str, Any]) -> str:
     return cot["prompt"] + response_of(cot["text"], cot["after_text"], cot["think_close"])
 
 
-def _generated(study: Study) -> "list[Text]":
+def _generated(study: Study) -> list[Source]:
     from backend.crosscoder.shards import Text
     from backend.models.loading import load_tokenizer
 
@@ -83,12 +96,9 @@ def _generated(study: Study) -> "list[Text]":
         told = trace(problem, seed=SEED)
         put = asked(tokenizer, problem.question, prompt)
         closing = "" if put.closing is None else f"\n{put.closing}"
-        made.append(
-            Text(
-                f"trace-{problem.problem_id}",
-                f"{put.text}{told.thinking}{closing}\n\n{told.response}{tokenizer.eos_token}",
-            )
-        )
+        name = f"trace-{problem.problem_id}"
+        text = f"{put.text}{told.thinking}{closing}\n\n{told.response}{tokenizer.eos_token}"
+        made.append(Source(Text(name, text), name, len(put.text)))
     return made
 
 

@@ -25,6 +25,8 @@ from pydantic import (
 )
 
 from backend.cot import prompts as wordings
+from backend.crosscoder.kinds import KINDS, SOME_KINDS_SETTINGS, TRAINED
+from backend.crosscoder.training_data import CONVENTIONS
 from backend.errors import AnchorscopeError
 from backend.geometry.direction_kinds import swept_kinds
 from backend.models.devices import DEVICE
@@ -46,6 +48,8 @@ def _one_of(what: str, names: Callable[[], Iterable[str]]) -> AfterValidator:
 
 Position = Annotated[str, _one_of("position", swept_places)]
 BetaUnit = Annotated[str, _one_of("unit of beta", lambda: UNITS)]
+DictionaryKind = Annotated[str, _one_of("kind of dictionary that is trained", lambda: TRAINED)]
+TrainingData = Annotated[str, _one_of("convention of training data", lambda: CONVENTIONS)]
 DirectionKind = Annotated[str, _one_of("direction kind that a study sweeps", swept_kinds)]
 # of what there may be many of: problems, chains, draws. Bounds are far beyond any study; they stop slips and infinities
 MOST = 1_000_000
@@ -300,10 +304,15 @@ class Crosscoder(_Part):
     )
     texts: Path | None = Field(None, description="a JSONL file with text, or a file with one text a line")
     max_tokens: int = Field(1024, ge=2, le=MOST, description="longer texts are cut")
-    kind: Literal["batchtopk", "l1"] = Field("batchtopk", description="with k codes a token, or with a penalty")
+    learns_from: TrainingData = Field(
+        "whole_texts", description="; ".join(f"{one.name}: {one.words}" for one in CONVENTIONS.values())
+    )
+    kind: DictionaryKind = Field("batchtopk", description="; ".join(f"{name}: {KINDS[name].words}" for name in TRAINED))
     n_features: int = Field(4096, ge=2, le=4_194_304, description="rows of the dictionary")
-    k: Positive = Field(32, description="batchtopk: codes a token")
-    penalty: float = Field(2.0, gt=0, le=1e6, description="l1: weight of the penalty")
+    k: Positive = Field(32, description="batchtopk: codes a token; linear: so many count as firing")
+    penalty: float = Field(
+        2.0, ge=0, le=1e6, description="l1 and linear: weight of the penalty; 0 for linear alone: none"
+    )
     learning_rate: float = Field(4e-4, gt=0, le=1, description="of Adam")
     steps: Positive = Field(3000, description="of training")
     warmup: int = Field(100, ge=0, le=MOST, description="steps in which the learning rate rises")
@@ -327,10 +336,13 @@ class Crosscoder(_Part):
             raise ValueError(f"a dictionary that is read from a file is not trained: leave out {', '.join(idle)}")
         if self.scale is not None and self.dictionary is None:
             raise ValueError("scale is that of a dictionary from a file; a trained one finds its own")
-        if (other := {"batchtopk": "penalty", "l1": "k"}[self.kind]) in given:
-            raise ValueError(f"{self.kind} has no {other}: leave it out")
-        if self.kind == "batchtopk" and self.k > self.n_features:
+        its_own = TRAINED[self.kind]
+        if idle := sorted((SOME_KINDS_SETTINGS - its_own) & given):
+            raise ValueError(f"{self.kind} has no {', '.join(idle)}: leave it out")
+        if "k" in its_own and self.k > self.n_features:
             raise ValueError(f"k is {self.k}, more than the {self.n_features} features")
+        if self.kind == "l1" and not self.penalty:
+            raise ValueError("the penalty of l1 is above 0: without it nothing is sparse")
         return self
 
 

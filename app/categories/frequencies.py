@@ -13,6 +13,7 @@ from app.shell.fields import Field, declare
 from app.shell.missing import say, undone
 from app.shell.numbers import number
 from backend.cot.reasoning import TARGETS
+from backend.crosscoder.kinds import firing_of
 from backend.statistics.intervals import wilson
 from backend.store.labels import labels
 from backend.store.store import Store
@@ -47,6 +48,8 @@ def draw(here: Here, store: Store) -> None:
         )
     else:
         st.caption("This dictionary reads one model, so its features have no NRN.")
+    if (firing := firing_of(dictionary.kind, dictionary.parameters)) is not None:
+        st.caption(firing.words)
     if absent := [
         f"{name} ({', '.join(words)})" for name, words in TARGETS.items() if not (rates["category"] == name).any()
     ]:

@@ -26,6 +26,14 @@ RULE = (
 )
 
 
+UNEQUAL = (
+    "The models' widths differ. A feature with the same share in both then has rows whose L2 norms are as the roots of"
+    " the widths, and whose L1 norms are as the widths themselves: NRN by L1 or L2 leans to the wider model. Choose RMS"
+    " (L2 over √width), where 0.5 is the same share; the classes are by it. Cosines between the two rows do not exist,"
+    " and latent scaling is along each model's own row."
+)
+
+
 @dataclass(frozen=True)
 class Compared:
     """The decoder norm and the latent scaling that the charts show."""
@@ -69,6 +77,8 @@ def draw(here: Here, store: Store) -> None:
     cards.append(("class unknown", unknown.sum(), never))
     for column, (name, n, words) in zip(st.columns(len(cards)), cards, strict=True):
         column.metric(name, f"{n:,}", border=True, delta=words, delta_color="off", delta_arrow="off")
+    if chosen_dictionary.is_unequal(here.dictionary):
+        st.caption(UNEQUAL)
     silent = int((rows["class"].eq("shared") & (rows["frequency"] == 0)).sum())
     st.caption(
         f"Shares of the {int(rows['class'].notna().sum()):,} features whose class is known. {RULE}"

@@ -13,7 +13,9 @@ from app.shell.missing import Missing, command, say
 from app.shell.numbers import interval, number
 from app.shell.progress import duration
 from app.shell.untrusted import for_markdown, one_line, show, show_exactly
+from backend.crosscoder.kinds import KINDS, firing_of
 from backend.crosscoder.loss_recovered import Recovered, loss_recovered
+from backend.crosscoder.training_data import CONVENTIONS
 from backend.store.store import Store
 
 
@@ -49,6 +51,13 @@ def draw(here: Here, store: Store) -> None:
             " recovered: 1 costs nothing, 0 costs as much as zero (or the mean) in its place. Intervals: bootstrap"
             " over problems."
         )
+    if (firing := firing_of(dictionary.kind, dictionary.parameters)) is not None:
+        st.caption(firing.words)
+    for said in (what_it_learned(dictionary.parameters), what_is_identified(dictionary.kind, dictionary.parameters)):
+        if said is not None:
+            st.caption(said)
+    if firing is not None and pd.notna(dictionary.variance_explained_base):
+        st.caption(f"{PUBLISHED} {in_this_study(dictionary)}")
     runs = store.dictionary_trainings()
     for run in runs[runs["dictionary_id"] == dictionary.dictionary_id].itertuples():
         with st.expander("How it was trained"):
@@ -58,6 +67,54 @@ def draw(here: Here, store: Store) -> None:
             f"It was read from a file ({for_markdown(str(dictionary.source), 60)}); how it was trained is not known"
             " here."
         )
+
+
+def what_it_learned(parameters: str) -> str | None:
+    """What tokens it was trained on, and how they were scaled, where that is not every token and one scale."""
+    known = json.loads(parameters)
+    convention = CONVENTIONS.get(known.get("learns_from"))
+    if convention is None or "problem_factors_over_scale" not in known:
+        return None
+    apart = known["problem_factors_over_scale"]
+    spread = " and ".join(
+        f"{least:.3g} to {most:.3g}" for least, most in zip(apart["least"], apart["most"], strict=True)
+    )
+    return (
+        f"Trained as published ({convention.words}): {known['n_tokens']:,} tokens of {known['n_problems']:,} problems."
+        " How the document scaled a problem is not known to us; here its mean norm became √d. What is measured on this"
+        f" page uses the one scale kept with the weights; the problems' own are {spread} times it. Of what stands later"
+        " in a response than the cut, nothing was learned."
+    )
+
+
+def what_is_identified(kind: str, parameters: str) -> str | None:
+    """What can be known of a linear dictionary's features, where nothing but reconstruction chose them."""
+    settings = json.loads(parameters).get("settings", {})
+    if (found := KINDS.get(kind)) is None or not found.is_signed or settings.get("penalty") != 0:
+        return None
+    return (
+        "It was trained without a penalty: any invertible mixing of its features reconstructs as well, so that norms,"
+        " NRN, classes and what fires are those of one among equally good dictionaries."
+    )
+
+
+PUBLISHED = (
+    "“Decoding R1's CoT” trained such a crosscoder, without ReLU, and lists features by mean activation; how much its"
+    " reconstruction explains is not among what is known to us of it."
+)
+
+
+def in_this_study(dictionary: pd.Series) -> str:
+    """How well a linear dictionary reconstructs, and how sparse what is said to fire is."""
+    explained = [
+        f"{dictionary[f'variance_explained_{side}']:.1%} of the variance of the {role}"
+        for role in chosen_dictionary.roles(dictionary).values()
+        for side in ["distilled" if role == "distilled" else "base"]
+    ]
+    return (
+        f"Here {' and '.join(explained)} is explained by all {dictionary.n_features:,} codes of a token, of which"
+        f" {number(dictionary.l0)} count as firing."
+    )
 
 
 def quality_table(store: Store, dictionary: pd.Series) -> pd.DataFrame:

@@ -21,6 +21,7 @@ from app.shell.numbers import number
 from app.shell.untrusted import for_markdown, one_line, show
 from app.shell.vocabulary import CATEGORIES, category
 from backend.crosscoder import label_suggestions
+from backend.crosscoder.kinds import firing_of
 from backend.errors import AnchorscopeError
 from backend.statistics.intervals import wilson
 from backend.store.labels import LONGEST_AUTHOR, LONGEST_LABEL, add_label, history
@@ -42,6 +43,7 @@ _READ, _PROBLEM, _AUTHOR, _ASKED = (
     "labels_from_chat",
 )
 
+UNEQUAL = "the norm over √width, as the models' widths differ"
 Panel = Callable[[Store, pd.Series, pd.DataFrame, int, int], None]  # store, dictionary, its features, feature, column
 
 
@@ -164,6 +166,7 @@ def facts(row: pd.Series, dictionary: pd.Series) -> list[tuple[str, str]]:
                 "NRN, L1 and L2",
                 f"{number(row.nrn_l1)} and {number(row.nrn_l2)} (0 base only, 0.5 shared, 1 distilled only)",
             ),
+            *([("NRN, RMS", f"{number(row.nrn_rms)}: {UNEQUAL}")] if chosen_dictionary.is_unequal(dictionary) else []),
             ("RDN, L1 and L2", f"{number(row.rdn_l1)} and {number(row.rdn_l2)}"),
             ("latent scaling ν^ε, ν^r", f"{number(row.nu_eps)}, {number(row.nu_r)} (0 distilled only, 1 shared)"),
             ("cosine of its two decoder rows", number(row.decoder_cosine)),
@@ -328,6 +331,8 @@ def histogram_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, fea
     st.plotly_chart(
         activation_histogram(edges, counts), key=keys.of(f"histogram_{column}"), config={"displayModeBar": False}
     )
+    if (firing := firing_of(dictionary.kind, dictionary.parameters)) is not None:
+        st.caption(firing.words)
 
 
 def logits_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:

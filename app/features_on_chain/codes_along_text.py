@@ -28,6 +28,7 @@ from app.shell.numbers import number
 from app.shell.untrusted import one_line, show
 from backend.cot.chunking import chunk_spans, token_spans
 from backend.crosscoder import on_text
+from backend.crosscoder.kinds import firing_of
 from backend.crosscoder.on_text import NoFeatures, TextCodes
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
@@ -104,7 +105,9 @@ def _chosen_text(store: Store, dictionary: pd.Series) -> Shown:
     if tokens.empty:
         say_and_end(_no_codes(store, where))
     cot, spans = store.cot_to_read(where.cot).iloc[0], store.chunk_spans(where.cot)
-    codes = studies.ask(store.codes_of_cot, dictionary_id=dictionary.dictionary_id, cot_id=where.cot)
+    firing = firing_of(dictionary.kind, dictionary.parameters)
+    fires = {} if firing is None else {"above": firing.above, "by_norms": firing.by_norms}
+    codes = studies.ask(store.codes_of_cot, dictionary_id=dictionary.dictionary_id, cot_id=where.cot, **fires)
     if pd.isna(cot.n_prompt_tokens):
         say_and_end(no_tokens(store.path))
     chunks = spans.assign(number=spans["chunk_index"] + 1)[["chunk_id", "number", "token_start", "token_end"]].dropna()
@@ -395,6 +398,9 @@ def definition(dictionary: pd.Series, cells: str) -> str:
         "Colour: what feature k adds to a model, f_k · ‖W_dec,k‖₂ with that model's decoder row, in scaled units"
         f" (residual stream times {scales}).{mean}{one_code} An empty cell is f = 0. Click a cell to go there; drag to"
         " move, scroll to zoom."
+        if (firing := firing_of(dictionary.kind, dictionary.parameters)) is None
+        else f" (residual stream times {scales}); below 0: against the row.{mean}{one_code} {firing.words} Empty cells"
+        " do not fire. Click a cell to go there; drag to move, scroll to zoom."
     )
 
 

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from app.figures.rows import Frame, takes_rows
-from app.shell.theme import ACCENT, SEQUENTIAL, TEMPLATE, blank
+from app.shell.theme import ACCENT, DIVERGING, SEQUENTIAL, TEMPLATE, blank
 from app.shell.untrusted import for_plotly
 
 _ROW_HEIGHT = 17  # pixels
@@ -46,7 +46,7 @@ def chain_heat(
     `panels` are the columns of what a feature adds, each with its title. `rows` names the features to draw, from the
     top; `labels` the places; `ticks` are drawn on the axis; `marked` places are framed; the row of the `selected`
     feature is marked. While `view` is the same, so is the zoom. A heat map takes no clicks: invisible marks above its
-    cells do, with `feature.place` as customdata.
+    cells do, with `feature.place` as customdata. Where codes have either sign, so has the scale.
     """
     drawn = cells[cells["feature"].isin(list(rows)) & cells["place"].isin(places)]
     if drawn.empty:
@@ -114,6 +114,7 @@ def chain_heat(
         range=[places.start - 0.5, places.stop - 0.5],
     )
     figure.update_xaxes(title=columns, row=len(panels), col=1)
+    is_signed = bool((drawn["code"] < 0).any())
     height = 90 + len(panels) * (34 + _ROW_HEIGHT * len(rows))
     figure.update_layout(
         template=TEMPLATE,
@@ -123,8 +124,7 @@ def chain_heat(
         hovermode="closest",
         uirevision=view,
         coloraxis={
-            "colorscale": SEQUENTIAL,
-            "cmin": 0,
+            **({"colorscale": DIVERGING, "cmid": 0} if is_signed else {"colorscale": SEQUENTIAL, "cmin": 0}),
             "colorbar": {"title": {"text": "f·‖W‖", "side": "top"}, "thickness": 12},
         },
     )

@@ -24,7 +24,13 @@ _UNCLASSED = "not classed"
 
 
 Norms = TypedDict(  # `class` is a word of the language
-    "Norms", {"nrn_l1": NotRequired[float | None], "nrn_l2": NotRequired[float | None], "class": str | None}
+    "Norms",
+    {
+        "nrn_l1": NotRequired[float | None],
+        "nrn_l2": NotRequired[float | None],
+        "nrn_rms": NotRequired[float | None],
+        "class": str | None,
+    },
 )
 
 
@@ -81,6 +87,7 @@ class FeatureOnCategory(TypedDict):
     frequency: float | None
     nrn_l1: NotRequired[float | None]
     nrn_l2: NotRequired[float | None]
+    nrn_rms: NotRequired[float | None]
 
 
 class Ablation(TypedDict):
@@ -102,8 +109,8 @@ class Ablation(TypedDict):
 def nrn_histogram(
     features: Frame[Norms], *, norm: str, chosen: tuple[float, float] | None, n_bins: int = 60
 ) -> go.Figure:
-    """How many features have which NRN (column `nrn_l1` or `nrn_l2`), coloured by `class`, counts on a log axis; drag
-    to choose a range.
+    """How many features have which NRN (column `nrn_l1`, `nrn_l2` or `nrn_rms`), coloured by `class`, counts on a log
+    axis; drag to choose a range.
 
     Every bar's customdata is the middle of its bin. `chosen` is shaded.
     """
@@ -296,7 +303,7 @@ def activation_histogram(edges: list[float], counts: list[int]) -> go.Figure:
         customdata=np.column_stack([lows, highs]),
         hovertemplate="%{customdata[0]:.3g} to %{customdata[1]:.3g}: %{y:,} tokens<extra></extra>",
     )
-    figure.update_xaxes(title="activation f", rangemode="tozero")
+    figure.update_xaxes(title="activation f", rangemode="normal" if edges[0] < 0 else "tozero")
     figure.update_yaxes(title="tokens, log scale", type="log", dtick=1, exponentformat="power")
     return figure.update_layout(bargap=0, showlegend=False, title=f"n = {sum(counts):,} tokens on which it fires")
 

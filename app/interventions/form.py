@@ -182,7 +182,8 @@ def trial(store: Store, dictionary: pd.Series, chosen: Chosen) -> tuple[Trial | 
     problems = pd.DataFrame(store.study_problems(), columns=["problem_id", "level", "question", "answer"])
     if problems.empty:
         return None, "This study has no problems that models could solve."
-    operations = [name for name in _OPERATIONS if name != "patch" or chosen_dictionary.compares(dictionary)]
+    patches = chosen_dictionary.compares(dictionary) and not chosen_dictionary.is_unequal(dictionary)
+    operations = [name for name in _OPERATIONS if name != "patch" or patches]
     a, b, c = st.columns([4, 3, 4], gap="small", vertical_alignment="bottom")
     with a:
         operation = selection.pick(OPERATION, "Do what", operations, show=_OPERATIONS.__getitem__)

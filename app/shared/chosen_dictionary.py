@@ -94,6 +94,11 @@ def compares(dictionary: pd.Series) -> bool:
     return isinstance(dictionary.distilled_model_id, str)
 
 
+def is_unequal(dictionary: pd.Series) -> bool:
+    """Whether its models have different widths: then norms by L1 and L2 have another scale in each."""
+    return bool(pd.isna(dictionary.d_model))
+
+
 def roles(dictionary: pd.Series) -> dict[str, str]:
     """model_id to base or distilled; the only model of an autoencoder is the model."""
     if not compares(dictionary):

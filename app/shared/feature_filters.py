@@ -32,6 +32,9 @@ COLUMNS = {
     "nrn_l2": Column(
         "NRN, L2", "number", "Decoder norms, L2: the norm that training penalises, and the one of the classes.", True
     ),
+    "nrn_rms": Column(
+        "NRN, RMS", "number", "Decoder norms over √width: the same share in both models is 0.5 at any widths.", True
+    ),
     "nu_eps": Column(
         "ν^ε", "number", "Latent scaling of the error, base over distilled: 0 distilled only, 1 shared.", True
     ),
@@ -49,7 +52,7 @@ COLUMNS = {
     "before_reasoning_lift": Column(
         "lift before them", "number", "Frequency on these tokens over frequency on all tokens."
     ),
-    "mean_activation": Column("mean f", "number", "Mean activation when it fires."),
+    "mean_activation": Column("mean f", "number", "Mean size of its activation when it fires."),
     "max_activation": Column("max f", "number", "Largest activation."),
     "rdn_l1": Column("RDN, L1", "number", "Distilled decoder norm over base decoder norm, L1.", True),
     "rdn_l2": Column("RDN, L2", "number", "The same in L2.", True),

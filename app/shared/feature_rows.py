@@ -9,7 +9,11 @@ from backend.crosscoder.class_counts import scaling_share
 from backend.store.labels import labels
 from backend.store.store import Store
 
-NORMS = {"l1": "L1 (Baek & Tegmark 2025)", "l2": "L2 (the training loss)"}
+NORMS = {
+    "l1": "L1 (Baek & Tegmark 2025)",
+    "l2": "L2 (the training loss)",
+    "rms": "RMS (L2 over √width: L2 at equal widths)",
+}
 NORM = declare(Field("nrn_norm", "decoder norm of NRN", NORMS))
 
 

@@ -144,14 +144,15 @@ def target_changes(
 def taken_out(
     dictionary: "Dictionary", model: int, text: CodedText, features: Sequence[int], n_tokens: int
 ) -> tuple[tuple[int, ...], torch.Tensor]:
-    """Where any of the features fires among the first `n_tokens`, and what they add to the model there, (n_positions,
-    d) float64.
+    """Where any of the features has a code among the first `n_tokens`, and what they add to the model there,
+    (n_positions, its width) float64.
     """
     fires = np.isin(text.features, list(features)) & (text.positions >= 1) & (text.positions < n_tokens)
     positions, row = np.unique(text.positions[fires], return_inverse=True)
-    decoder = dictionary.decoder[model, text.features[fires]].double() / dictionary.scale[model].double()
+    rows = dictionary.decoder[model, text.features[fires], : dictionary.width(model)]
+    decoder = rows.double() / dictionary.scale[model].double()
     added = decoder * torch.from_numpy(text.codes[fires].astype(np.float64))[:, None]
-    vectors = torch.zeros(len(positions), dictionary.d_model, dtype=torch.float64).index_add_(
+    vectors = torch.zeros(len(positions), dictionary.width(model), dtype=torch.float64).index_add_(
         0, torch.from_numpy(row), added
     )
     return tuple(positions.tolist()), vectors

@@ -21,6 +21,12 @@ Source: Minder et al. 2025 (arXiv:2504.02922), in the targets of its published c
 lean towards the tuned model, along that model's row. Here d is the row of the model in which the feature is longer, so
 that features of the base model can be asked too and exchanging the models turns ν into 1/ν; `direction="distilled"` is
 theirs for every feature.
+
+**Models of unequal width** share no direction, and their norms no unit. Activations are scaled to a mean norm of √d_m,
+so a feature with the same share in both models has rows whose L2 norms are as √d_A to √d_B, and whose L1 norms are as
+d_A to d_B: NRN by L1 or L2 then says where the model is wider. The norm `rms` = L2 / √d_m is free of that, and at equal
+widths gives the NRN of L2. There each β is along the model's own row, and ν compares β_m · rms(row_m): what a model's
+activations hold of its own row. A row that shrank to zero has no direction to be asked along: NaN. Cosines are NaN.
 """
 
 from dataclasses import dataclass
@@ -36,6 +42,7 @@ if TYPE_CHECKING:
 
 BASE, DISTILLED = 0, 1  # the order of the models in every array
 _ERROR, _RECONSTRUCTION = 0, 1  # targets
+Order = Literal[1, 2, "rms"]  # of a norm
 _TOKENS, _FEATURES = 2048, 1024  # in one product, which bounds memory
 
 
@@ -43,16 +50,23 @@ class DiffError(AnchorscopeError):
     """A dictionary that is not of two models, and activations and codes that do not belong together."""
 
 
-def decoder_norms(dictionary: "Dictionary", order: Literal[1, 2] = 1) -> np.ndarray:
-    """‖decoder_m,k‖ of the models' rows, (m, D) in float64: the L1 norm (Baek & Tegmark 2025; default) or L2 (the
-    training loss).
+def decoder_norms(dictionary: "Dictionary", order: Order = 1) -> np.ndarray:
+    """‖decoder_m,k‖ of the models' rows, (m, D) in float64: the L1 norm (Baek & Tegmark 2025; default), L2 (the
+    training loss) or rms (L2 over √width).
     """
+    rows = _float64(dictionary.decoder)
+    if order == "rms":
+        return np.linalg.norm(rows, axis=2) / np.sqrt(_widths(dictionary))[:, None]
     if order not in (1, 2):
-        raise ValueError(f"order of a decoder norm is 1 or 2, got {order}")
-    return np.linalg.norm(_float64(dictionary.decoder), ord=order, axis=2)
+        raise ValueError(f"order of a decoder norm is 1, 2 or 'rms', got {order}")
+    return np.linalg.norm(rows, ord=order, axis=2)
 
 
-def rdn(dictionary: "Dictionary", order: Literal[1, 2] = 1) -> np.ndarray:
+def _widths(dictionary: "Dictionary") -> np.ndarray:
+    return np.array([dictionary.width(model) for model in range(dictionary.n_models)], np.float64)
+
+
+def rdn(dictionary: "Dictionary", order: Order = 1) -> np.ndarray:
     """Relative decoder norm ‖distilled‖ / ‖base‖, (D,), from 0 (base only) to ∞ (distilled only); NaN where both rows
     are zero.
     """
@@ -61,7 +75,7 @@ def rdn(dictionary: "Dictionary", order: Literal[1, 2] = 1) -> np.ndarray:
         return distilled / base
 
 
-def nrn(dictionary: "Dictionary", order: Literal[1, 2] = 1) -> np.ndarray:
+def nrn(dictionary: "Dictionary", order: Order = 1) -> np.ndarray:
     """Normalised relative norm RDN / (1 + RDN), (D,): 0 base only, 0.5 shared, 1 distilled only; NaN where both rows
     are zero.
     """
@@ -71,8 +85,12 @@ def nrn(dictionary: "Dictionary", order: Literal[1, 2] = 1) -> np.ndarray:
 
 
 def decoder_cosine(dictionary: "Dictionary") -> np.ndarray:
-    """Cosine between a feature's rows in the two models, (D,); NaN where one of them is zero."""
+    """Cosine between a feature's rows in the two models, (D,); NaN where one of them is zero, and in models of unequal
+    width.
+    """
     base, distilled = _two(_float64(dictionary.decoder))
+    if dictionary.widths is not None:
+        return np.full(len(base), np.nan)
     with np.errstate(invalid="ignore"):
         return (base * distilled).sum(1) / (np.linalg.norm(base, axis=1) * np.linalg.norm(distilled, axis=1))
 
@@ -90,8 +108,8 @@ class FeatureStatistics:
     nu_eps: np.ndarray  # (D,), base over distilled
     nu_r: np.ndarray  # (D,)
     frequency: np.ndarray  # (D,), share of tokens on which it fires
-    mean_activation: np.ndarray  # (D,), code, over the tokens on which it fires
-    max_activation: np.ndarray  # (D,)
+    mean_activation: np.ndarray  # (D,), |code|, over the tokens on which it fires
+    max_activation: np.ndarray  # (D,), largest |code|
     variance_explained: np.ndarray  # (2,): 1 − Σ‖a − â‖² / Σ‖a − mean‖² of base, distilled
     l0: float  # features that fire on a token, mean
     dead_share: float  # features that fire on none
@@ -112,6 +130,8 @@ class LatentScaling:
         self._scale = _float64(dictionary.scale)[:, None]
         self._rows = rows.transpose(1, 0, 2).copy()  # (D, 2, d): of base, of distilled
         self._bias = _float64(dictionary.decoder_bias).reshape(-1)
+        self._widths = None if dictionary.widths is None else _widths(dictionary)
+        self._fires_above, self._is_signed = _float64(dictionary.fires_above), dictionary.its_kind.is_signed
         self._n = 0
         self._projected = np.zeros((self._n_features, 2, 2, 2))  # Σ_t f_t y_t · row: target, model, whose row
         self._squares, self._sum, self._max = (np.zeros(self._n_features) for _ in range(3))  # of codes
@@ -133,7 +153,8 @@ class LatentScaling:
                 " token."
             )
         sparse = sparse.astype(np.float64)
-        if not np.isfinite(sparse.data).all() or (sparse.data < 0).any() or not np.isfinite(scaled).all():
+        is_negative = not self._is_signed and bool((sparse.data < 0).any())
+        if is_negative or not np.isfinite(sparse.data).all() or not np.isfinite(scaled).all():
             raise DiffError(
                 "activations or codes are NaN or infinite, or codes are negative; expected finite numbers and codes"
                 " from 0 up."
@@ -153,11 +174,11 @@ class LatentScaling:
             block = slice(start, start + _FEATURES)
             weighted = (by_feature[block] @ targets).reshape(-1, 4, self._d)
             self._projected[block] += (weighted @ self._rows[block].transpose(0, 2, 1)).reshape(-1, 2, 2, 2)
-        counted = np.diff(by_feature.indptr)
-        self._fired += counted
-        self._sum += by_feature.sum(axis=1)
         self._squares += by_feature.power(2).sum(axis=1)
-        self._max = np.maximum(self._max, by_feature.max(axis=1).toarray().reshape(-1))
+        firing = sizes_where_firing(by_feature, self._fires_above)
+        self._fired += np.diff(firing.indptr)
+        self._sum += firing.sum(axis=1)
+        self._max = np.maximum(self._max, firing.max(axis=1).toarray().reshape(-1))
         self._residual += (errors**2).sum((0, 2))
         mean = scaled.mean(
             0
@@ -174,6 +195,8 @@ class LatentScaling:
         """
         if direction not in ("longer", "distilled"):
             raise ValueError(f"direction is 'longer' or 'distilled', got {direction!r}")
+        if self._widths is not None:
+            return self._described(*self._along_own_rows(self._widths))
         gram = self._rows @ self._rows.transpose(0, 2, 1)  # (D, 2, 2): products of the two rows
         squared = gram[:, [BASE, DISTILLED], [BASE, DISTILLED]]
         chosen = np.full(self._n_features, DISTILLED)
@@ -182,12 +205,27 @@ class LatentScaling:
         each = np.arange(self._n_features)
         length = squared[each, chosen]
         projected = self._projected[each, :, :, chosen]  # (D, target, model)
-        fired = self._fired > 0
         with np.errstate(divide="ignore", invalid="ignore"):
             betas = projected / (self._squares * length)[:, None, None]
             betas[:, _ERROR] += gram[each, chosen] / length[:, None]  # feature j's own part goes back into the error
-            betas[~(fired & (length > 0))] = np.nan
+            betas[~((self._fired > 0) & (length > 0))] = np.nan
             nus = betas[:, :, BASE] / betas[:, :, DISTILLED]
+        return self._described(betas, nus)
+
+    def _along_own_rows(self, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """β (D, target, model) of each model along its own row, and ν (D, target) of β · rms(row)."""
+        models = np.arange(2)
+        squared = (self._rows**2).sum(2)  # (D, model)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            betas = self._projected[:, :, models, models] / (self._squares[:, None] * squared)[:, None]
+            betas[:, _ERROR] += 1  # its own part of the row is the whole row
+            betas[~((self._fired > 0)[:, None] & (squared > 0)).all(1)] = np.nan
+            held = betas * np.sqrt(squared / widths)[:, None]
+            return betas, held[:, :, BASE] / held[:, :, DISTILLED]
+
+    def _described(self, betas: np.ndarray, nus: np.ndarray) -> FeatureStatistics:
+        fired = self._fired > 0
+        with np.errstate(divide="ignore", invalid="ignore"):
             explained = 1 - self._residual / np.where(self._spread > 0, self._spread, np.nan)
             mean_activation = np.where(fired, self._sum / self._fired, np.nan)
         unknown = self._n == 0
@@ -204,6 +242,14 @@ class LatentScaling:
             l0=np.nan if unknown else float(self._fired.sum() / self._n),
             dead_share=np.nan if unknown else float((~fired).mean()),
         )
+
+
+def sizes_where_firing(by_feature: csr_array, fires_above: np.ndarray) -> csr_array:
+    """|code| of codes (D, n) that count as firing: above the feature's bound, of `Dictionary.fires_above`."""
+    sizes = abs(by_feature)
+    sizes.data[sizes.data <= np.repeat(fires_above, np.diff(sizes.indptr))] = 0
+    sizes.eliminate_zeros()
+    return sizes
 
 
 def classify(

@@ -17,7 +17,7 @@ h is the residual stream of model m at layer ℓ and one token. It is changed so
 encode with the other model's scaled activation in both models' places: the codes if this model had read in the text
 what the other did. Two equal models patch nothing. (Encoding the other's activation alone, with nothing in this model's
 place, halves what the encoders of a shared feature add up to: most would be patched to 0 whether or not the models
-differ.)
+differ.) Between models of unequal width it is refused: what one has does not fit the other's place.
 
 A row of h in which no code changes is given back bit for bit: scale by 1, β = 0, zeroing what does not fire. Rows are
 encoded 16 at a time, so that a row's last bits do not depend on how many others there are (see `sampling`). The first
@@ -74,7 +74,7 @@ class FeatureIntervention:
         if self.layer < 0 or (isinstance(named, int) and self.layer != named):
             wanted = f"{named}, which the dictionary is of" if isinstance(named, int) else "a block's number from 0 on"
             raise InterventionError(f"The layer is {self.layer}; expected {wanted}.")
-        change.require(n_models, self.dictionary.n_features)
+        change.require(n_models, self.dictionary.n_features, self.dictionary.widths)
 
     @property
     def needs_partner(self) -> bool:
@@ -112,13 +112,7 @@ class FeatureIntervention:
         """h (n, d_model) after the intervention, row by row; `other` (n, d_model) is the other model's residual stream,
         where needed.
         """
-        streams = [h] if other is None else [h, other] if self.model == 0 else [other, h]
-        for stream in streams:
-            if stream.shape[-1] != self.dictionary.d_model:
-                wanted = f"the dictionary's {self.dictionary.d_model}"
-                raise InterventionError(f"A residual stream has {stream.shape[-1]} values; expected {wanted}.")
-        device = self.dictionary.encoder.device
-        activations = torch.stack([stream.to(device, torch.float32) for stream in streams], dim=1)
+        activations = self._activations(h, other)
         blocks = torch.nn.functional.pad(activations, (0, 0, 0, 0, 0, -len(h) % ROW_MULTIPLE)).split(ROW_MULTIPLE)
         if not self.keep_error:
             return torch.cat([self._rebuilt(block) for block in blocks])[: len(h)].to(h)
@@ -126,6 +120,17 @@ class FeatureIntervention:
         added = torch.cat([step.double() @ self._rows for step in steps])[: len(h)].to(h.device)
         is_changed = torch.cat(steps)[: len(h)].ne(0).any(1).to(h.device)
         return torch.where(is_changed[:, None], (h.double() + added).to(h.dtype), h)
+
+    def _activations(self, h: Tensor, other: Tensor | None) -> Tensor:
+        """(n, models, d_model) of what is there; steering with the error kept reads this model's alone, and no code."""
+        own = {self.model: h} if other is None else {self.model: h, 1 - self.model: other}
+        for model, stream in own.items():
+            if stream.shape[-1] != (width := self.dictionary.width(model)):
+                wanted = f"the dictionary's {width}"
+                raise InterventionError(f"A residual stream has {stream.shape[-1]} values; expected {wanted}.")
+        device = self.dictionary.encoder.device
+        streams = [own[model].to(device, torch.float32) for model in sorted(own)]
+        return streams[0][:, None] if other is None else self.dictionary.side_by_side(streams)
 
     def partner_codes(self, activations: Tensor) -> Tensor:
         """Codes (n, D) with the other model's activation in both models' places, from raw activations (n, 2,
@@ -164,15 +169,13 @@ class FeatureIntervention:
         """The model's part of the reconstruction of f′, (n, d_model)."""
         codes = self.dictionary.encode(activations)
         codes[:, list(self.features)] = self._wanted(activations, codes)
-        return self.dictionary.decode(codes)[:, self.model]
+        return self.dictionary.reconstruction(codes, self.model)
 
     @cached_property
     def _rows(self) -> Tensor:
-        """(|K|, d_model) float64: the chosen features' decoder rows, in units of raw activations."""
-        return (
-            self.dictionary.decoder[self.model, list(self.features)].double()
-            / self.dictionary.scale[self.model].double()
-        )
+        """(|K|, the model's width) float64: the chosen features' decoder rows, in units of raw activations."""
+        rows = self.dictionary.decoder[self.model, list(self.features), : self.dictionary.width(self.model)]
+        return rows.double() / self.dictionary.scale[self.model].double()
 
 
 # Accuracy runs

@@ -44,12 +44,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from backend.crosscoder import latent_df
-from backend.crosscoder.dictionary import Dictionary, DictionaryError
+from backend.crosscoder.dictionary import Dictionary
+from backend.crosscoder.kinds import DictionaryError
 from backend.errors import stands_for_another, words_of
 from backend.models.hook_points import HookPointError, hook_point_of_folder, hook_point_stated, name_of, together
 from backend.models.pickles import refused_object
 
 WEIGHTS, DESCRIPTION = "dictionary.safetensors", "dictionary.json"
+_VERSION, _UNEQUAL_VERSION = 1, 2  # of our own form; the second has `widths`, and programs that know none refuse it
 MAX_BYTES = 16 * 2**30  # of all tensors as float32
 _MAX_JSON = 16 * 2**20
 _OURS = "anchorscope"  # our entry in trainer_config.json, which that layout's own code does not read
@@ -120,8 +122,8 @@ def save(dictionary: Dictionary, folder: Path | str) -> None:
     save_file(
         {name: _narrowest(tensor.detach().cpu().contiguous()) for name, tensor in tensors.items()}, folder / WEIGHTS
     )
-    description = {
-        "version": 1,
+    description: dict[str, Any] = {
+        "version": _VERSION if dictionary.widths is None else _UNEQUAL_VERSION,
         "sha256": _sha256(folder / WEIGHTS),
         "kind": dictionary.kind,
         "k": dictionary.k,
@@ -129,6 +131,8 @@ def save(dictionary: Dictionary, folder: Path | str) -> None:
         "subtract": dictionary.subtract,
         "facts": dict(dictionary.facts),
     }
+    if dictionary.widths is not None:
+        description["widths"] = list(dictionary.widths)
     _write_json(folder / DESCRIPTION, description)
 
 
@@ -142,6 +146,11 @@ def export_crosscoder_learning(dictionary: Dictionary, folder: Path | str) -> No
     Raises DictionaryError where the layout has no place for what the dictionary does.
     """
     kind, threshold = dictionary.kind, dictionary.threshold
+    if dictionary.widths is not None:
+        raise DictionaryError(
+            f"crosscoder_learning holds dictionaries of models of one width; this one's are {dictionary.widths}. Write"
+            " our own form with save()."
+        )
     if kind not in ("l1", "batchtopk") or dictionary.subtract or (threshold is not None and threshold.ndim):
         raise DictionaryError(
             "crosscoder_learning holds dictionaries of kind l1 or batchtopk with one threshold for all features and an"
@@ -407,8 +416,9 @@ def _layout(weights: _Weights) -> Callable[[_Weights, Sequence[float] | None], D
 def _own(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
     path, description = weights.path, weights.path.with_name(DESCRIPTION)
     described = _json(description)
-    if described.get("version") != 1:
-        raise _unfit(description, "version", described.get("version"), "1, which this version of the program reads")
+    if (version := described.get("version")) not in (_VERSION, _UNEQUAL_VERSION):
+        expected = f"{_VERSION} or {_UNEQUAL_VERSION}, which this version of the program reads"
+        raise _unfit(description, "version", version, expected)
     wanted: dict[str, type | tuple[type, ...]] = {
         "kind": str,
         "k": (int, type(None)),
@@ -432,7 +442,15 @@ def _own(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:
     if missing := set(_TENSORS) - set(tensors) - {"threshold"}:
         raise _unfit(path, min(missing), "missing", "a tensor, as save() writes it")
     rule = {key: described[key] for key in ("kind", "k", "weighted", "subtract", "facts")}
-    return Dictionary(threshold=tensors.pop("threshold", None), **tensors, **rule)
+    widths = _widths(description, described) if version == _UNEQUAL_VERSION else None
+    return Dictionary(threshold=tensors.pop("threshold", None), **tensors, **rule, widths=widths)
+
+
+def _widths(description: Path, described: Mapping[str, Any]) -> tuple[int, ...]:
+    widths = described.get("widths")
+    if not isinstance(widths, list) or not all(isinstance(one, int) and not isinstance(one, bool) for one in widths):
+        raise _unfit(description, "widths", repr(widths), "whole numbers, one for each model")
+    return tuple(widths)
 
 
 def _crosscoder_learning(weights: _Weights, scale: Sequence[float] | None) -> Dictionary:

@@ -2,7 +2,8 @@
 
 `Judge` is given each text once and keeps sums and the strongest tokens alone, so that memory does not grow with the
 texts. Only tokens from `first` on are judged: prompts that many texts share would count many times. Frequencies are
-shares of those tokens. Sums are float64.
+shares of those tokens. Sums are float64. What fires is said by `kinds`; means, largest codes and the strongest tokens
+are by |code|, which differs from the code in a linear dictionary alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array, vstack
 
-from backend.crosscoder.diff import LatentScaling
+from backend.crosscoder.diff import LatentScaling, sizes_where_firing
 
 if TYPE_CHECKING:
     from backend.crosscoder.dictionary import Dictionary
@@ -42,15 +43,15 @@ class Findings:
 
     n: int
     frequency: np.ndarray  # (D,)
-    mean_activation: np.ndarray  # (D,), over the tokens on which it fires
-    max_activation: np.ndarray  # (D,)
+    mean_activation: np.ndarray  # (D,), |code| over the tokens on which it fires
+    max_activation: np.ndarray  # (D,), largest |code|
     nu_eps: np.ndarray  # (D,), latent scaling, base over distilled; of one model NaN
     nu_r: np.ndarray  # (D,)
     variance_explained: np.ndarray  # (m,): 1 − Σ‖a − â‖² / Σ‖a − mean‖²
     mean: np.ndarray  # (m, d): of raw activations
     category_tokens: np.ndarray  # (C,)
     category_fired: np.ndarray  # (D, C) tokens
-    category_mean: np.ndarray  # (D, C), code over the tokens on which it fires
+    category_mean: np.ndarray  # (D, C), |code| over the tokens on which it fires
     strongest: (
         pd.DataFrame
     )  # feature, rank, text_id, position (of the token in its text), code; sorted by feature and rank
@@ -65,6 +66,7 @@ class Judge:
         self._bias = dictionary.decoder_bias.reshape(-1).numpy()
         self._scale = dictionary.scale.numpy()[:, None]
         self._scaling = LatentScaling(dictionary) if m == 2 else None
+        self._fires_above = dictionary.fires_above.double().numpy()
         self._n = 0
         self._fired, self._sum, self._max = np.zeros(n_features, np.int64), np.zeros(n_features), np.zeros(n_features)
         self._total, self._squares, self._residual = np.zeros((m, d)), np.zeros(m), np.zeros(m)
@@ -89,7 +91,7 @@ class Judge:
         self._total += exact.sum(0)
         self._squares += (exact**2).sum((0, 2))
         self._residual += ((exact - rebuilt) ** 2).sum((0, 2))
-        by_feature = codes.T.tocsr().astype(np.float64)
+        by_feature = sizes_where_firing(codes.T.tocsr().astype(np.float64), self._fires_above)
         fires = by_feature.copy()
         fires.data[:] = 1.0
         self._fired += np.diff(by_feature.indptr)
@@ -98,7 +100,7 @@ class Judge:
         self._tokens += labels.sum(0).astype(np.int64)
         self._category_fired += (fires @ labels).astype(np.int64)
         self._category_sum += by_feature @ labels
-        self._strongest += [_tokens_of(text) for text in texts]
+        self._strongest += [_tokens_of(text, self._fires_above) for text in texts]
         if sum(map(len, self._strongest)) > _PENDING:
             self._strongest = [self._pruned()]
 
@@ -112,7 +114,7 @@ class Judge:
         unknown = np.full(len(self._fired), np.nan)
         scaling = None if self._scaling is None else self._scaling.statistics()
         strongest = self._pruned().sort_values(
-            ["feature", "code", "text_id", "position"], ascending=[True, False, True, True]
+            ["feature", "size", "text_id", "position"], ascending=[True, False, True, True]
         )
         return Findings(
             n=self._n,
@@ -127,40 +129,46 @@ class Judge:
             category_fired=self._category_fired,
             category_mean=category_mean,
             strongest=strongest.assign(rank=strongest.groupby("feature").cumcount())
-            .drop(columns="nth")
+            .drop(columns=["nth", "size"])
             .reset_index(drop=True),
         )
 
     def _pruned(self) -> pd.DataFrame:
         """N_STRONGEST tokens a feature: the strongest of each text before the second strongest of any, and so on."""
         found = pd.concat(self._strongest, ignore_index=True)
-        found = found.sort_values(["feature", "nth", "code", "text_id"], ascending=[True, True, False, True])
+        found = found.sort_values(["feature", "nth", "size", "text_id"], ascending=[True, True, False, True])
         return found[found.groupby("feature").cumcount() < N_STRONGEST]
 
 
-def _tokens_of(text: ReadText) -> pd.DataFrame:
+def _tokens_of(text: ReadText, fires_above: np.ndarray) -> pd.DataFrame:
     """The N_STRONGEST judged tokens of each feature in one text; `nth` counts them from the strongest on."""
     codes = text.codes[text.first :].tocoo()
     found = pd.DataFrame({"feature": codes.coords[1], "position": codes.coords[0] + text.first + 1, "code": codes.data})
-    found = found[found["code"] > 0].sort_values(["feature", "code", "position"], ascending=[True, False, True])
+    found = found.assign(size=found["code"].abs())
+    found = found[found["size"] > fires_above[found["feature"]]]
+    found = found.sort_values(["feature", "size", "position"], ascending=[True, False, True])
     nth = found.groupby("feature").cumcount()
     return found.assign(nth=nth, text_id=text.text_id)[nth < N_STRONGEST]
 
 
 class Histograms:
-    """Codes of each feature when it fires, in N_BINS bins of one width from 0 to its largest."""
+    """Codes of each feature when it fires, in N_BINS bins of one width from 0 to its largest; of signed ones from minus
+    its largest |code|.
+    """
 
-    def __init__(self, max_activation: np.ndarray) -> None:
+    def __init__(self, max_activation: np.ndarray, *, is_signed: bool = False) -> None:
         self._max = np.nan_to_num(max_activation)
+        self._least = -self._max if is_signed else np.zeros_like(self._max)
         self.counts = np.zeros((len(max_activation), N_BINS), np.int64)  # (D, N_BINS)
 
     def add(self, features: np.ndarray, codes: np.ndarray) -> None:
-        """Codes above 0, and the feature of each."""
-        bins = np.minimum((codes / self._max[features] * N_BINS).astype(np.int64), N_BINS - 1)
+        """Codes of tokens on which it fires, and the feature of each."""
+        least, most = self._least[features], self._max[features]
+        bins = np.minimum(((codes - least) / (most - least) * N_BINS).astype(np.int64), N_BINS - 1)
         np.add.at(self.counts, (features, bins), 1)
 
     def edges(self, feature: int) -> np.ndarray:
-        return np.linspace(0, self._max[feature], N_BINS + 1)
+        return np.linspace(self._least[feature], self._max[feature], N_BINS + 1)
 
 
 def windows(codes: csr_array, positions: Sequence[int], features: Sequence[int]) -> list[tuple[int, np.ndarray]]:

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from backend.crosscoder.dictionary import DictionaryError
+from backend.crosscoder.kinds import DictionaryError
 
 NAME = "latent_df.csv"
 _MAX_BYTES = 2**30

@@ -27,7 +27,7 @@ class TextCodes:
 
     tokens: Sequence[str]  # joined they are prompt + text
     n_prompt: int  # tokens of the prompt
-    codes: pd.DataFrame  # position, feature, code: one row a code that is not 0
+    codes: pd.DataFrame  # position, feature, code: one row a code of what fires
     chunks: pd.DataFrame  # chunk_id, number (1-based), token_start, token_end: those of the text tile its tokens
 
     @property
@@ -52,10 +52,11 @@ class TextCodes:
 
 
 def summary(text: TextCodes) -> pd.DataFrame:
-    """One row a feature that fires on the text itself: `mean` code over its tokens, `largest`, and `n_fired` of them;
-    strongest first.
+    """One row a feature that fires on the text itself: `mean` size of its code over the tokens, 0 where it does not
+    fire, the `largest`, and `n_fired` of them; strongest first.
     """
-    found = text.own.groupby("feature")["code"].agg(["sum", "max", "count"]).reset_index()
+    found = text.own.assign(size=text.own["code"].abs())
+    found = found.groupby("feature")["size"].agg(["sum", "max", "count"]).reset_index()
     found = found.assign(mean=found["sum"] / max(text.n_coded, 1)).rename(
         columns={"max": "largest", "count": "n_fired"}
     )
@@ -126,10 +127,9 @@ def contributions(cells: pd.DataFrame, norms: pd.DataFrame) -> pd.DataFrame:
 
 
 def firing_at(text: TextCodes, first: int, end: int) -> pd.DataFrame:
-    """What fires at tokens first … end − 1: feature, code (mean over these tokens), n_fired; largest first."""
+    """What fires at tokens first … end − 1: feature, code (mean over these tokens), n_fired; largest size first."""
     here = text.codes[(text.codes["position"] >= first) & (text.codes["position"] < end)]
     found = here.groupby("feature", as_index=False).agg(total=("code", "sum"), n_fired=("code", "size"))
-    found = found.assign(code=found["total"] / max(end - first, 1)).sort_values(
-        ["code", "feature"], ascending=[False, True]
-    )
+    found = found.assign(code=found["total"] / max(end - first, 1), size=found["total"].abs())
+    found = found.sort_values(["size", "feature"], ascending=[False, True])
     return found[["feature", "code", "n_fired"]].reset_index(drop=True)

@@ -62,13 +62,11 @@ def record(
         ],
         "layer": layer,
         "dtype": _known(dtype),
-        "width": models[0].d_model,
+        "width": max(one.d_model for one in models),
         "max_tokens": max_tokens,
     }
     if len({one.d_model for one in models}) > 1:
-        raise ShardError(
-            f"The models have widths {', '.join(str(one.d_model) for one in models)}; a crosscoder needs one width."
-        )
+        about["widths"] = [one.d_model for one in models]
     _begin(folder, about)
     lines = _lines(folder)
     done = {text: digest for line in lines for text, digest in line["texts"]}
@@ -85,7 +83,7 @@ def record(
         ids = models[0].tokenizer(text.text, add_special_tokens=False)["input_ids"][:max_tokens]
         if len(ids) < 2:
             continue
-        streams = np.stack([record_residuals(one, ids, [layer])[layer][1:].cpu().numpy() for one in models], axis=1)
+        streams = _side_by_side([record_residuals(one, ids, [layer])[layer][1:].cpu().numpy() for one in models])
         stored = streams.astype(dtype)
         if not np.isfinite(stored).all():
             largest = np.abs(streams).max()
@@ -101,6 +99,12 @@ def record(
         yield n_tokens
     if pending:
         _write(folder, len(lines), pending)
+
+
+def _side_by_side(streams: Sequence[np.ndarray]) -> np.ndarray:
+    """(n_tokens, n_models, largest width) of each model's (n_tokens, its width): zeros beyond a model's own."""
+    width = max(stream.shape[1] for stream in streams)
+    return np.stack([np.pad(stream, ((0, 0), (0, width - stream.shape[1]))) for stream in streams], axis=1)
 
 
 def recorded(folder: Path) -> set[str]:
@@ -149,7 +153,13 @@ class Shards:
 
     @property
     def width(self) -> int:
+        """The largest of the models'; `activations` are zero beyond a model's own."""
         return self.about["width"]
+
+    @property
+    def widths(self) -> tuple[int, ...] | None:
+        """Of each model, where they differ."""
+        return tuple(self.about["widths"]) if "widths" in self.about else None
 
     def activations(self, rows: np.ndarray) -> np.ndarray:
         """(n, n_models, width) float32, unscaled, in the order of `rows`."""
@@ -179,23 +189,26 @@ class Shards:
         raise ShardError(f"{self.folder} has no text {text_id}. Record it first.")
 
     def scale(self) -> np.ndarray:
-        """(n_models,) by which activations are multiplied so that their mean norm is √width; over all rows,
-        in float64."""
+        """(n_models,) by which activations are multiplied so that their mean norm is √width, each model's own; over
+        all rows, in float64.
+        """
         norms = np.zeros(self.n_models)
         for part in self._parts:
             norms += np.linalg.norm(np.asarray(part, np.float64), axis=2).sum(0)
-        return np.sqrt(self.width) * len(self) / norms
+        return np.sqrt(self.widths or self.width) * len(self) / norms
 
-    def batches(self, size: int, seed: int, *, skip: int = 0) -> Iterator[np.ndarray]:
-        """Rows, without end: each pass in another order, whole batches only. `skip` batches were seen before."""
-        if size > len(self):
+    def batches(self, size: int, seed: int, *, skip: int = 0, n: int | None = None) -> Iterator[np.ndarray]:
+        """Rows, without end: each pass in another order, whole batches only. `skip` batches were seen before. Of `n`
+        places among chosen rows, where not all are learned from.
+        """
+        n = len(self) if n is None else n
+        if size > n:
             raise ShardError(
-                f"{self.folder} has {len(self):,} tokens, fewer than one batch of {size:,}. Record more, or ask for"
-                " less."
+                f"{self.folder} has {n:,} tokens, fewer than one batch of {size:,}. Record more, or ask for less."
             )
-        a_pass = len(self) // size
+        a_pass = n // size
         for turn in range(skip // a_pass, 2**63):
-            order = np.random.default_rng(seed_for("shards", seed, turn)).permutation(len(self))
+            order = np.random.default_rng(seed_for("shards", seed, turn)).permutation(n)
             for batch in range(skip % a_pass if turn == skip // a_pass else 0, a_pass):
                 yield np.sort(order[batch * size : (batch + 1) * size])
 

@@ -5,6 +5,7 @@ Where their folders are is the store's business (`backend.store.dictionaries`). 
 
 import functools
 import hashlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,8 +63,8 @@ def check(store: Store) -> None:
 
 
 def decoder_row(study: Path, dictionary_id: str, *, sha256: str, model: int, feature: int) -> np.ndarray:
-    """(d_model,) float32: one feature's decoder row of one model, as it is stored, in units of scaled activations; read
-    without torch.
+    """(d_model,) float32: one feature's decoder row of one model, in that model's width, as it is stored, in units of
+    scaled activations; read without torch.
 
     `sha256` is that of the weights, by their row. Raises DictionaryLost for files that are missing or another's.
     """
@@ -76,8 +77,10 @@ def decoder_row(study: Path, dictionary_id: str, *, sha256: str, model: int, fea
             raise DictionaryLost(
                 f"{file} is not what the study was made with. Copy it again from where the study came."
             )
+        described = json.loads(file.with_name("dictionary.json").read_text(encoding="utf-8"))
+        width = described["widths"][model] if "widths" in described else None
         with safe_open(file, framework="np") as weights:
-            return weights.get_slice("decoder")[model, feature].astype(np.float32)
+            return weights.get_slice("decoder")[model, feature].astype(np.float32)[:width]
     except FileNotFoundError as error:
         raise DictionaryLost(
             f"{file} cannot be read ({error.strerror}): it travels with the study. Copy it from where it came."

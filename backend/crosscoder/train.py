@@ -1,9 +1,13 @@
 """Training a crosscoder of two models, or a sparse autoencoder of one, step by step.
 
-The loss is that of DEFINITIONS: Σ_m ‖â_m − a_m‖², mean over the tokens, plus for `l1` λ Σ_k f_k Σ_m ‖W_dec,k^(m)‖₂
-(Lindsey et al. 2024). `batchtopk` keeps the n·k largest gate values of a batch of n tokens (Bussmann et al. 2024),
-where a gate value is f_k Σ_m ‖W_dec,k^(m)‖₂. Features that have not fired for a while learn to tell what the others
-leave over (the auxiliary loss of Gao et al. 2024).
+The loss is that of DEFINITIONS: Σ_m ‖â_m − a_m‖², mean over the tokens, plus for `l1` and `linear`
+λ Σ_k |f_k| Σ_m ‖W_dec,k^(m)‖₂ (Lindsey et al. 2024). `batchtopk` keeps the n·k largest gate values of a batch of n
+tokens (Bussmann et al. 2024), where a gate value is |f_k| Σ_m ‖W_dec,k^(m)‖₂; `linear` has no relu, keeps all codes,
+and counts so many as firing. Features that have not fired for a while learn to tell what the others leave over (the
+auxiliary loss of Gao et al. 2024; not in `linear`, whose codes always learn).
+
+Models of unequal width stand in one width, with zeros beyond a model's own: weights begin as zeros there, and their
+gradients are zeros for ever.
 
 Gradients are written out rather than traced, because codes are sparse: of the five products of a dense step only the
 pre-activations are dense here; reconstruction, both weight gradients and the gradient of the codes touch the kept codes
@@ -14,12 +18,13 @@ test compares both with autograd.
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
 
 from backend.crosscoder.dictionary import Dictionary
+from backend.crosscoder.kinds import KINDS, TRAINED
 from backend.errors import AnchorscopeError
 from backend.ids import seed_for
 from backend.models.linear import linear
@@ -37,11 +42,11 @@ class Settings:
     """All that shapes the trained weights, but the activations."""
 
     n_models: int
-    width: int
+    width: int  # the largest, where they differ
     n_features: int
-    kind: Literal["batchtopk", "l1"] = "batchtopk"
-    k: int = 32  # batchtopk: codes a token, on average over the batch
-    penalty: float = 2.0  # l1: λ, reached linearly over the warm-up of the penalty
+    kind: str = "batchtopk"  # of kinds.TRAINED
+    k: int = 32  # batchtopk: codes a token, on average over the batch; linear: so many count as firing
+    penalty: float = 2.0  # l1 and linear: λ, reached linearly over the warm-up of the penalty
     penalty_warmup: float = 0.05  # share of the steps
     learning_rate: float = 4e-4
     steps: int = 3000
@@ -53,6 +58,23 @@ class Settings:
     aux: float = 1 / 32  # weight of the auxiliary loss; 0: none
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the dense products' factors; weights and sums are float32
     seed: int = 0
+    widths: tuple[int, ...] | None = None  # of each model, where they differ
+
+    def __post_init__(self) -> None:
+        if self.kind not in TRAINED:
+            raise CrosscoderTrainingError(f"kind is {self.kind!r}; expected one of {', '.join(TRAINED)}.")
+
+    @property
+    def penalised(self) -> bool:
+        return "penalty" in TRAINED[self.kind] and self.penalty > 0
+
+    @property
+    def has_auxiliary(self) -> bool:
+        return "aux" in TRAINED[self.kind] and self.aux > 0
+
+    @property
+    def is_signed(self) -> bool:
+        return KINDS[self.kind].is_signed
 
 
 @dataclass(frozen=True)
@@ -60,7 +82,7 @@ class Measured:
     """One step, before its update."""
 
     loss: float  # all that was minimised, mean over tokens
-    l0: float  # codes kept, mean over tokens
+    l0: float  # codes kept, of linear those that count as firing; mean over tokens
     dead: float  # share of features that have not fired for `dead_after` tokens
     variance_explained: tuple[float, ...]  # of each model
 
@@ -73,6 +95,9 @@ class Trainer:
         rng = torch.Generator().manual_seed(seed_for("crosscoder", settings.seed) % 2**63)
         joined = settings.n_models * settings.width
         rows = torch.randn(settings.n_features, joined, generator=rng)
+        if settings.widths is not None:
+            own = torch.arange(settings.width) < torch.tensor(settings.widths)[:, None]
+            rows = rows * own.flatten()
         rows = rows / rows.norm(dim=1, keepdim=True)
         # Rows of features in both matrices, models side by side: a feature's weights lie together, for products over
         # kept codes.
@@ -118,35 +143,38 @@ class Trainer:
         """
         own, n = self.settings, len(a)
         pre = self._dense(a, self.encoder) + self.encoder_bias
-        codes = _Codes(*self._kept(pre), n, own.n_features)
+        kept = self._kept(pre)
+        codes = _Codes(kept.rows, kept.columns, kept.values, n, own.n_features)
         reconstruction = codes.times(self.decoder) + self.decoder_bias
         error = reconstruction - a
         loss = (error.square().sum() / n).item()
         outward = error * (2 / n)
         back = codes.dot(outward, self.decoder)
         d_decoder = codes.transposed_times(outward)
-        if own.kind == "l1":
+        if own.penalised:
             penalty = own.penalty * min(1.0, (self.done + 1) / max(1, own.penalty_warmup * own.steps))
             norms = self._norms()  # (n_features, n_models)
-            loss += (penalty / n * (codes.values * norms.sum(1)[codes.columns]).sum()).item()
-            back += penalty / n * norms.sum(1)[codes.columns]
-            sums = torch.zeros(own.n_features, device=a.device).index_add_(0, codes.columns, codes.values)
+            sizes = codes.values.abs() if own.is_signed else codes.values
+            loss += (penalty / n * (sizes * norms.sum(1)[codes.columns]).sum()).item()
+            pull = penalty / n * norms.sum(1)[codes.columns]
+            back += pull * codes.values.sign() if own.is_signed else pull
+            sums = torch.zeros(own.n_features, device=a.device).index_add_(0, codes.columns, sizes)
             normed = self.decoder.view(own.n_features, own.n_models, own.width) / norms.clamp_min(1e-12)[:, :, None]
             d_decoder += (penalty / n * sums[:, None, None] * normed).view_as(d_decoder)
         inward = codes.with_values(back)
         d_encoder = inward.transposed_times(a)
         d_bias = torch.zeros(own.n_features, device=a.device).index_add_(0, codes.columns, back)
         d_decoder_bias = outward.sum(0)
-        fired = torch.zeros(own.n_features, dtype=torch.bool, device=a.device).index_fill_(0, codes.columns, True)
+        fired = torch.zeros(own.n_features, dtype=torch.bool, device=a.device).index_fill_(0, kept.firing, True)
         self.silent = torch.where(fired, 0, self.silent + n)
         dead = self.silent >= own.dead_after
-        if own.aux and dead.any():
+        if own.has_auxiliary and dead.any():
             loss += self._auxiliary(a, pre, error, dead, d_encoder, d_decoder, d_bias)
         spread = (a - a.mean(0)).square().view(n, own.n_models, own.width).sum((0, 2))
         left = error.square().view(n, own.n_models, own.width).sum((0, 2))
         explained = tuple((1 - left / spread).cpu().tolist())
         return [d_encoder, d_decoder, d_bias, d_decoder_bias], Measured(
-            loss, len(codes.values) / n, dead.float().mean().item(), explained
+            loss, len(kept.firing) / n, dead.float().mean().item(), explained
         )
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -196,23 +224,35 @@ class Trainer:
             decoder=self.decoder.detach().cpu().view(shape).permute(1, 0, 2).contiguous(),
             decoder_bias=self.decoder_bias.detach().cpu().view(own.n_models, own.width).clone(),
             scale=scale.to(torch.float32),
-            threshold=torch.tensor(self.threshold, dtype=torch.float32) if own.kind == "batchtopk" else None,
-            k=own.k if own.kind == "batchtopk" else None,
+            threshold=(torch.tensor(self.threshold, dtype=torch.float32) if KINDS[own.kind].has_threshold else None),
+            k=own.k if "k" in TRAINED[own.kind] else None,
             weighted=True,
             subtract=False,
             facts={**facts, "settings": asdict(own), "steps": self.done},
+            widths=own.widths,
         )
 
-    def _kept(self, pre: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(rows, columns, values) of the codes that count, by rows."""
+    def _kept(self, pre: torch.Tensor) -> "_Kept":
+        """The codes that stay, by rows. `pre` is not used after."""
         own = self.settings
+        if own.is_signed:
+            rows = torch.arange(len(pre), device=pre.device).repeat_interleave(own.n_features)
+            columns = torch.arange(own.n_features, device=pre.device).repeat(len(pre))
+            return _Kept(rows, columns, pre.flatten(), self._largest(pre.abs()) % own.n_features)
         f = pre.relu_()
-        if own.kind == "l1":
+        if "k" not in TRAINED[own.kind]:
             rows, columns = f.nonzero(as_tuple=True)
-            return rows, columns, f[rows, columns]
-        weight = self._norms().sum(1)
-        gate = (f * weight).flatten()
-        count = min(len(pre) * own.k, gate.numel())
+            return _Kept(rows, columns, f[rows, columns], columns)
+        fired = self._largest(f)
+        return _Kept(fired // own.n_features, fired % own.n_features, f.flatten()[fired], fired % own.n_features)
+
+    def _largest(self, sizes: torch.Tensor) -> torch.Tensor:
+        """Flat places of the n·k largest gate values of codes of `sizes` (n, n_features), rising; the threshold
+        follows them.
+        """
+        own = self.settings
+        gate = (sizes * self._norms().sum(1)).flatten()
+        count = min(len(sizes) * own.k, gate.numel())
         # Candidates above most of the last threshold first: sorting all gate values would take longer than everything
         # else.
         fired = (gate > 0.7 * self.threshold).nonzero().squeeze(1)
@@ -226,7 +266,7 @@ class Trainer:
             smallest = 0.0
         memory = _THRESHOLD_MEMORY if self.done else 0.0
         self.threshold = memory * self.threshold + (1 - memory) * smallest
-        return fired // own.n_features, fired % own.n_features, f.flatten()[fired]
+        return fired
 
     def _auxiliary(
         self,
@@ -273,6 +313,13 @@ class Trainer:
         own = self.settings
         falling = max(1, round(own.decay * own.steps))
         return min(1.0, (self.done + 1) / max(1, own.warmup), max(0.0, (own.steps - self.done) / falling))
+
+
+class _Kept(NamedTuple):
+    rows: torch.Tensor
+    columns: torch.Tensor
+    values: torch.Tensor
+    firing: torch.Tensor  # columns of the codes that count as firing
 
 
 class _Codes:

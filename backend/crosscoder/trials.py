@@ -69,11 +69,18 @@ class Change:
         if self.operation == "reconstruct" and self.keep_error:
             raise InterventionError("reconstruct with the error kept changes nothing; say keep_error=False.")
 
-    def require(self, n_models: int, n_features: int) -> None:
-        """Raise InterventionError where a dictionary of so many models and features cannot do it."""
+    def require(self, n_models: int, n_features: int, widths: Sequence[int] | None = None) -> None:
+        """Raise InterventionError where a dictionary of so many models and features cannot do it; `widths` are the
+        models' where they differ.
+        """
         if strangers := [k for k in self.features if not 0 <= k < n_features]:
             raise InterventionError(
                 f"Feature {strangers[0]} does not exist: the dictionary has features 0 to {n_features - 1}."
+            )
+        if self.operation == "patch" and widths is not None:
+            raise InterventionError(
+                f"patch puts one model's activations in the other's place, but their widths are"
+                f" {' and '.join(map(str, widths))}. Use zero, scale or steer."
             )
         if self.operation == "patch" and n_models == 1:
             raise InterventionError(

@@ -24,7 +24,7 @@ _ROWS = 1024  # tokens encoded at once
 
 
 def codes(models: Sequence["LoadedModel"], request: Codes) -> Steps:
-    """Token texts (joined they are prompt + text), how many of them are the prompt's, and the codes that are not 0,
+    """Token texts (joined they are prompt + text), how many of them are the prompt's, and the codes of what fires,
     rising by position.
 
     `positions`, `features` and `codes` are arrays with one element a code. `models` are the dictionary's, the base
@@ -45,8 +45,8 @@ def codes(models: Sequence["LoadedModel"], request: Codes) -> Steps:
         streams.append(record_residuals(loaded, tokens, [request.layer])[request.layer][1:].float().cpu())
         yield "progress", (done, steps)
     with torch.inference_mode():
-        found = torch.cat([dictionary.encode(rows) for rows in torch.stack(streams, 1).split(_ROWS)])
-    rows, features = found.nonzero(as_tuple=True)
+        found = torch.cat([dictionary.encode(rows) for rows in dictionary.side_by_side(streams).split(_ROWS)])
+    rows, features = (found.abs() > dictionary.fires_above).nonzero(as_tuple=True)
     whole = request.prompt + request.text
     edges = [0, *(start for start, _ in offsets[1:]), len(whole)]
     yield (

@@ -669,12 +669,12 @@ TABLES: dict[str, Table] = {
         ("dictionary_id",),
         {
             "dictionary_id": (TEXT, "id, from weights and rule: the same however the dictionary came here"),
-            "kind": (TEXT, "l1, batchtopk, relu, topk or jumprelu"),
+            "kind": (TEXT, "l1, batchtopk, relu, topk, jumprelu or linear"),
             "base_model_id": (TEXT, "of models: the base model, or the only one"),
             "distilled_model_id": (TEXT, "of models; NULL for a sparse autoencoder of one model"),
             "layer": (INT, "0-based block whose output it reads"),
             "n_features": (INT, "features"),
-            "d_model": (INT, "width of the residual stream"),
+            "d_model": (INT, "width of the residual stream; NULL where its models have different ones"),
             "k": (INT, "codes a token; NULL where its rule fixes no number"),
             "scale": (REALS, "one for each model: activations are multiplied by it before they are encoded"),
             "source": (TEXT, "trained, or the layout of the file that it was read from"),
@@ -739,19 +739,28 @@ TABLES: dict[str, Table] = {
             "rdn_l2": (REAL, "likewise, L2"),
             "nrn_l1": (REAL, "RDN / (1 + RDN), L1: 0 base only, 0.5 shared, 1 distilled only"),
             "nrn_l2": (REAL, "likewise, L2"),
-            "decoder_cosine": (REAL, "between its two rows; NULL where one is zero"),
+            "decoder_cosine": (REAL, "between its two rows; NULL where one is zero, or the models' widths differ"),
             "nu_eps": (REAL, "latent scaling of the error, base over distilled; NULL where nothing was measured"),
             "nu_r": (REAL, "latent scaling of the reconstruction, likewise"),
             "class": (
                 TEXT,
                 (
-                    "base only, shared, distilled only or suspect, by nrn_l2 and latent scaling; NULL where it cannot"
-                    " be known"
+                    "base only, shared, distilled only or suspect, by nrn_l2 (of models of unequal width by the NRN of"
+                    " norms over √width) and latent scaling; NULL where it cannot be known"
                 ),
             ),
-            "frequency": (REAL, "share of the tokens of dictionary_fits on which it fires"),
-            "mean_activation": (REAL, "code, mean over the tokens on which it fires; NULL where there are none"),
-            "max_activation": (REAL, "largest code; NULL likewise"),
+            "frequency": (
+                REAL,
+                (
+                    "share of the tokens of dictionary_fits on which it fires: its code is not 0, or in a linear"
+                    " dictionary beyond the threshold that dictionaries.parameters says"
+                ),
+            ),
+            "mean_activation": (
+                REAL,
+                "size of the code, mean over the tokens on which it fires; NULL where there are none",
+            ),
+            "max_activation": (REAL, "largest size of a code; NULL likewise"),
             "top_category": (
                 TEXT,
                 "function tag on which it fires most, relative to how often it fires; NULL where it fires too rarely",
@@ -777,7 +786,7 @@ TABLES: dict[str, Table] = {
             "n_tokens": (INT, "tokens of the category"),
             "n_fired": (INT, "of them, those on which the feature fires"),
             "frequency": (REAL, "n_fired / n_tokens"),
-            "mean_activation": (REAL, "code, mean over those on which it fires; NULL where there are none"),
+            "mean_activation": (REAL, "size of the code, mean over those on which it fires; NULL where there are none"),
         },
         "one row a feature that fires at all, and category that has tokens",
     ),
@@ -786,7 +795,7 @@ TABLES: dict[str, Table] = {
         {
             "dictionary_id": (TEXT, "of dictionaries"),
             "feature": (INT, "of features"),
-            "rank": (INT, "0 is the largest code"),
+            "rank": (INT, "0 is the largest code, of a linear dictionary by its size"),
             "cot_id": (TEXT, "of cots; the strongest tokens of different CoTs come before second ones of the same"),
             "chunk_id": (TEXT, "of chunks: the chunk of the token; NULL where no chunk has it"),
             "position": (INT, "the token, in cots.token_ids"),
@@ -835,7 +844,7 @@ TABLES: dict[str, Table] = {
         {
             "dictionary_id": (TEXT, "of dictionaries"),
             "feature": (INT, "of features"),
-            "edges": (REALS, "of the bins, from 0 to max_activation"),
+            "edges": (REALS, "of the bins, from 0 (of a linear dictionary from minus it) to max_activation"),
             "counts": (INTS, "tokens in each bin; the last has its upper edge too"),
         },
         "one row a feature that fires at all: its codes when it fires",

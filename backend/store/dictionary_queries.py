@@ -24,6 +24,17 @@ def _wide(side: str) -> str:
     )
 
 
+# NRN by norms over √width: at equal widths that of L2; `f` are features, `d` their dictionary, `a` and `b` its models.
+_NRN_RMS = (
+    "CASE WHEN d.d_model IS NOT NULL THEN f.nrn_l2 ELSE (f.norm_distilled_l2 / sqrt(b.d_model)) /"
+    " nullif(f.norm_base_l2 / sqrt(a.d_model) + f.norm_distilled_l2 / sqrt(b.d_model), 0) END AS nrn_rms"
+)
+_OF_NRN_RMS = (
+    "JOIN dictionaries d ON d.dictionary_id = f.dictionary_id LEFT JOIN models a ON a.model_id = d.base_model_id LEFT"
+    " JOIN models b ON b.model_id = d.distilled_model_id"
+)
+
+
 def _beside(side: str) -> str:
     return (
         f"LEFT JOIN models m_{side} ON m_{side}.model_id = d.{side}_model_id LEFT JOIN dictionary_fits f_{side} ON"
@@ -97,9 +108,10 @@ class DictionaryQueries:
     def features(self: _HasFrame, dictionary_id: str) -> pd.DataFrame:
         """One row a feature."""
         return self.frame(
-            "SELECT feature, norm_base_l1, norm_distilled_l1, norm_base_l2, norm_distilled_l2, rdn_l1, rdn_l2, nrn_l1,"
-            " nrn_l2, decoder_cosine, nu_eps, nu_r, class, frequency, mean_activation, max_activation, top_category,"
-            " top_category_lift FROM features WHERE dictionary_id = $dictionary ORDER BY feature",
+            "SELECT f.feature, f.norm_base_l1, f.norm_distilled_l1, f.norm_base_l2, f.norm_distilled_l2, f.rdn_l1,"
+            f" f.rdn_l2, f.nrn_l1, f.nrn_l2, {_NRN_RMS}, f.decoder_cosine, f.nu_eps, f.nu_r, f.class, f.frequency,"
+            " f.mean_activation, f.max_activation, f.top_category, f.top_category_lift FROM features f"
+            f" {_OF_NRN_RMS} WHERE f.dictionary_id = $dictionary ORDER BY f.feature",
             dictionary=dictionary_id,
         )
 
@@ -208,8 +220,9 @@ class DictionaryQueries:
         """
         return self.frame(
             "SELECT c.feature, c.category, c.n_tokens, c.n_fired, c.frequency, c.mean_activation, f.nrn_l1, f.nrn_l2,"
-            " f.class FROM feature_categories c JOIN features f USING (dictionary_id, feature) WHERE c.dictionary_id ="
-            " $dictionary AND c.scheme = $scheme ORDER BY c.category, c.feature",
+            f" {_NRN_RMS}, f.class FROM feature_categories c JOIN features f ON f.dictionary_id = c.dictionary_id AND"
+            f" f.feature = c.feature {_OF_NRN_RMS} WHERE c.dictionary_id = $dictionary AND c.scheme = $scheme ORDER BY"
+            " c.category, c.feature",
             dictionary=dictionary_id,
             scheme=scheme,
         )
@@ -237,13 +250,59 @@ class DictionaryQueries:
 
     # One chain of thought
 
-    def codes_of_cot(self: _HasFrame, dictionary_id: str, cot_id: str) -> pd.DataFrame:
-        """One row a code that is not 0, prompt included, in reading order."""
+    def codes_of_cot(
+        self: _HasFrame, dictionary_id: str, cot_id: str, above: float | None = None, by_norms: bool = True
+    ) -> pd.DataFrame:
+        """One row a code of what fires, prompt included, in reading order. In a dictionary whose codes are never 0 that
+        is where |code|, times its decoder norms where it is `by_norms`, exceeds `above`; left out: every code that is
+        stored.
+        """
+        codes = (
+            "SELECT unnest(positions) AS position, unnest(features) AS feature, unnest(codes) AS code FROM cot_codes"
+            " WHERE dictionary_id = $dictionary AND cot_id = $cot"
+        )
+        if above is None:
+            return self.frame(f"{codes} ORDER BY position, feature", dictionary=dictionary_id, cot=cot_id)
+        norms = "(f.norm_base_l2 + coalesce(f.norm_distilled_l2, 0))" if by_norms else "1"
         return self.frame(
-            "SELECT unnest(positions) AS position, unnest(features) AS feature, unnest(codes) AS code FROM cot_codes "
-            "WHERE dictionary_id = $dictionary AND cot_id = $cot ORDER BY position, feature",
+            f"WITH c AS ({codes}) SELECT c.position, c.feature, c.code FROM c JOIN features f ON f.dictionary_id ="
+            f" $dictionary AND f.feature = c.feature WHERE abs(c.code) * {norms} > $above ORDER BY c.position,"
+            " c.feature",
             dictionary=dictionary_id,
             cot=cot_id,
+            above=above,
+        )
+
+    def code_sizes(
+        self: _HasFrame, dictionary_id: str, above: float | None = None, by_norms: bool = True
+    ) -> pd.DataFrame:
+        """One row a CoT and feature that fires in it, its prompt left out: `total` size of its codes, and on how many
+        tokens it fires (`n_fired`). `above` and `by_norms` as in `codes_of_cot`.
+        """
+        codes = (
+            "SELECT s.cot_id, c.n_prompt_tokens, unnest(s.positions) AS position, unnest(s.features) AS feature,"
+            " unnest(s.codes) AS code FROM cot_codes s JOIN cots c USING (cot_id) WHERE s.dictionary_id = $dictionary"
+        )
+        bound: dict[str, Any] = {"dictionary": dictionary_id}
+        firing = "s.position >= greatest(s.n_prompt_tokens, 1)"
+        join = ""
+        if above is not None:
+            norms = "(f.norm_base_l2 + coalesce(f.norm_distilled_l2, 0))" if by_norms else "1"
+            join = "JOIN features f ON f.dictionary_id = $dictionary AND f.feature = s.feature"
+            firing += f" AND abs(s.code) * {norms} > $above"
+            bound["above"] = above
+        return self.frame(
+            f"WITH s AS ({codes}) SELECT s.cot_id, s.feature, sum(abs(s.code)) AS total, count(*) AS n_fired FROM s"
+            f" {join} WHERE {firing} GROUP BY s.cot_id, s.feature ORDER BY s.cot_id, s.feature",
+            **bound,
+        )
+
+    def coded_tokens(self: _HasFrame, dictionary_id: str) -> pd.DataFrame:
+        """One row a CoT with codes: its problem, and `n_tokens` of its own that have them."""
+        return self.frame(
+            "SELECT s.cot_id, c.problem_id, len(s.tokens) - greatest(c.n_prompt_tokens, 1) AS n_tokens FROM cot_codes s"
+            " JOIN cots c USING (cot_id) WHERE s.dictionary_id = $dictionary ORDER BY c.problem_id, s.cot_id",
+            dictionary=dictionary_id,
         )
 
     def tokens_of_cot(self: _HasFrame, dictionary_id: str, cot_id: str) -> pd.DataFrame:

@@ -216,7 +216,8 @@ def _arms(context: Context, dictionary_id: str, category: str, ranking: Ranking)
     from backend.crosscoder.trials import matched_features
 
     features = context.store.features(dictionary_id)
-    nrn, overall = (features[name].to_numpy(dtype=np.float64) for name in ("nrn_l1", "frequency"))
+    (row,) = (one for one in codes_stage.dictionaries(context) if one["dictionary_id"] == dictionary_id)
+    nrn, overall = (features[name].to_numpy(dtype=np.float64) for name in (_nrn_of(row), "frequency"))
     sets: dict[tuple[int, ...], tuple[tuple[int, ...], ...]] = {(): ()}
     arms = []
     for scheme in SCHEMES:
@@ -230,6 +231,13 @@ def _arms(context: Context, dictionary_id: str, category: str, ranking: Ranking)
                     sets[chosen] = tuple(matched_features(overall, chosen, N_SETS, seed=context.study.seed))
                 arms.append(Arm(scheme, above, percent, chosen, sets[chosen]))
     return tuple(arms)
+
+
+def _nrn_of(row: Mapping[str, Any]) -> str:
+    """The NRN that features are chosen by: of L1 norms, as published; of rms norms where the models' widths differ, for
+    L1 leans to the wider one.
+    """
+    return "nrn_rms" if row["d_model"] is None else "nrn_l1"
 
 
 def _set_of(arm: Arm, number: int) -> tuple[int, ...]:
@@ -260,6 +268,7 @@ def _rows(
             "targets_of_a_cot": MOST_A_COT,
             "sets": N_SETS,
             "bootstrap": N_BOOTSTRAP,
+            **({"nrn": "rms"} if row["d_model"] is None else {}),
         }
     )
     rows = []

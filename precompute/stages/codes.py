@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backend.crosscoder.kinds import KINDS
 from backend.crosscoder.stored import read_from
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
@@ -45,7 +46,9 @@ def estimate(of: Quantities) -> Estimate | None:
     if of.study.crosscoder is None:
         return None
     n_models = len(of.study.pair)
-    gigabytes = of.read * n_models * (of.d_model or 0) * 4e-9
+    wanted = of.study.crosscoder
+    dense = wanted.n_features * 12e-9 if KINDS[wanted.kind].is_signed and wanted.dictionary is None else 0.0
+    gigabytes = of.read * (n_models * (of.d_model or 0) * 4e-9 + dense)  # a linear dictionary keeps every code
     tokens = round(of.read * n_models * of.depth)
     return of.line(NAME, of.n_cots, tokens=tokens, by="forward", gigabytes=gigabytes)
 
@@ -95,7 +98,7 @@ def recorded(recorder: Recorder, cots: Sequence[Mapping[str, Any]]) -> "Shards":
 
 
 def activations_of(shards: "Shards", cot: Mapping[str, Any]) -> np.ndarray:
-    """(n_tokens − 1, n_models, d_model): what the models do at the CoT's tokens but the first.
+    """(n_tokens − 1, n_models, largest d_model): what the models do at the CoT's tokens but the first.
 
     Raises where they read other tokens.
     """

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backend.crosscoder import stored
+from backend.crosscoder.kinds import KINDS
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
 from backend.schema.provenance import commit, versions
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from backend.crosscoder.dictionary import Dictionary
     from backend.crosscoder.shards import Shards
     from backend.crosscoder.train import Settings, Trainer
+    from backend.crosscoder.training_data import Learned, Response
 
 NAME, UNIT = "crosscoder", "part"
 CHECKPOINT_EVERY = 120.0  # seconds
@@ -80,7 +82,10 @@ class Plan:
 
     @cached_property
     def training_id(self) -> str:
-        settings = {name: getattr(self.context.study.its_crosscoder, name) for name in _SETTINGS}
+        wanted = self.context.study.its_crosscoder
+        settings = {name: getattr(wanted, name) for name in _SETTINGS}
+        if wanted.learns_from != "whole_texts":  # the ids of before there was a choice stay
+            settings["learns_from"] = wanted.learns_from
         return stable_id("t", 1, self.recording_id, settings, self.context.study.seed)
 
     @property
@@ -114,7 +119,29 @@ class Plan:
 
         study = self.context.study
         chosen = {name: getattr(study.its_crosscoder, name) for name in _SETTINGS}
-        return Settings(n_models=shards.n_models, width=shards.width, seed=study.seed, **chosen)
+        return Settings(n_models=shards.n_models, width=shards.width, widths=shards.widths, seed=study.seed, **chosen)
+
+    def learned(self, shards: "Shards") -> "Learned":
+        """What of the recording is learned from."""
+        from backend.crosscoder.training_data import CONVENTIONS
+
+        return CONVENTIONS[self.context.study.its_crosscoder.learns_from].learned(shards, self._responses(shards))
+
+    def _responses(self, shards: "Shards") -> "list[Response]":
+        """Texts with a first token alone were not recorded."""
+        from backend.crosscoder.training_data import Response
+        from backend.models.loading import load_tokenizer
+
+        if self.context.study.its_crosscoder.learns_from == "whole_texts":
+            return []
+        reader, recorded = self.context.study.pair[0], set(shards.texts())
+        tokenizer, found = load_tokenizer(reader.name, revision=reader.revision), []
+        for source in corpus.sources(self.context):
+            if source.text.text_id in recorded:
+                told = tokenizer(source.text.text, add_special_tokens=False, return_offsets_mapping=True)
+                first = sum(start < source.prompt_chars for start, _ in told["offset_mapping"])
+                found.append(Response(source.text.text_id, source.problem, first))
+        return found
 
 
 def units(context: Context) -> list[Unit]:
@@ -137,7 +164,8 @@ def estimate(of: Quantities) -> Estimate | None:
     texts = wanted.generated + len(corpus.lines(wanted.texts))
     learned = 0 if wanted.dictionary else of.read + texts * _TEXT_TOKENS
     steps = 0 if wanted.dictionary else wanted.steps
-    operations = steps * wanted.batch * 2 * width * wanted.n_features  # of the one dense product in a step
+    dense = 5 if KINDS[wanted.kind].is_signed else 1  # products in a step
+    operations = steps * wanted.batch * 2 * width * wanted.n_features * dense
     rate = None if of.machine is None else of.machine * of.study.engine.threads * EFFICIENCY["dictionary"]
     return of.line(
         NAME,
@@ -164,9 +192,9 @@ def _record(plan: Plan, todo: Mapping[str, Unit]) -> Iterator[Finished]:
     """All groups are looked at, not those to do alone: their shards may have been deleted since."""
     study = plan.context.study
     recorder = Recorder(study, study.its_crosscoder.layer, plan.shards, _DTYPE, study.its_crosscoder.max_tokens)
-    texts = corpus.texts(plan.context)
+    sources = corpus.sources(plan.context)
     for name, which in plan.groups():
-        recorder.ensure(texts[which])
+        recorder.ensure([source.text for source in sources[which]])
         if name in todo:
             yield Finished(todo[name], {})
 
@@ -182,21 +210,21 @@ def _train(plan: Plan, todo: Mapping[str, Unit]) -> Iterator[Finished]:
     shards = Shards(plan.shards)
     settings = plan.settings(shards)
     trainer = Trainer(settings, device=device)
-    scale = torch.tensor(shards.scale(), dtype=torch.float32)
+    learned = plan.learned(shards)
     steps: list[list[float]] = []
     started_at, before = datetime.now(UTC).isoformat(timespec="seconds"), 0.0
     if (found := checkpoints.load(plan.checkpoint, device=device)) is not None:
         trainer.restore(found.tensors)
         steps, started_at, before = found.state["steps"], found.state["started_at"], found.state["seconds"]
     began = saved = time.monotonic()
-    batches = shards.batches(settings.batch, settings.seed, skip=trainer.done)
+    batches = shards.batches(settings.batch, settings.seed, skip=trainer.done, n=len(learned.rows))
 
     def run() -> dict[str, Any]:
         return {"started_at": started_at, "seconds": before + time.monotonic() - began}
 
     for name, first, end in plan.legs():
         while trainer.done < end:
-            activations = torch.from_numpy(shards.activations(next(batches))) * scale[:, None]
+            activations = torch.from_numpy(learned.scaled(shards, next(batches)))
             measured = trainer.step(activations.to(device))
             rate = trainer.optimizer.param_groups[0]["lr"]
             steps.append([measured.loss, measured.l0, measured.dead, rate, *measured.variance_explained])
@@ -205,16 +233,18 @@ def _train(plan: Plan, todo: Mapping[str, Unit]) -> Iterator[Finished]:
                 saved = time.monotonic()
         if name in todo:
             rows = {
-                "training_runs": [_run_row(plan, shards, trainer, end, run())],
+                "training_runs": [_run_row(plan, shards, learned, trainer, end, run())],
                 "training_metrics": _metrics(plan, steps, first, end),
             }
             if end == settings.steps:
-                rows["dictionaries"] = [_trained_row(plan, shards, trainer, scale)]
+                rows["dictionaries"] = [_trained_row(plan, shards, learned, trainer)]
             yield Finished(todo[name], rows, {"seed": settings.seed, "dtype": settings.dtype})
     shutil.rmtree(plan.checkpoint, ignore_errors=True)  # the last unit is durable now
 
 
-def _run_row(plan: Plan, shards: "Shards", trainer: "Trainer", done: int, run: Mapping[str, Any]) -> dict[str, Any]:
+def _run_row(
+    plan: Plan, shards: "Shards", learned: "Learned", trainer: "Trainer", done: int, run: Mapping[str, Any]
+) -> dict[str, Any]:
     """The row of training_runs as it is after `done` steps: the one of the last unit counts."""
     settings = trainer.settings
     return {
@@ -225,7 +255,7 @@ def _run_row(plan: Plan, shards: "Shards", trainer: "Trainer", done: int, run: M
         "started_at": datetime.fromisoformat(run["started_at"]).replace(tzinfo=None),
         "seconds": run["seconds"],
         "seed": plan.context.study.seed,
-        "parameters": json.dumps(_facts(plan, shards) | {"settings": asdict(settings)}),
+        "parameters": json.dumps(_facts(plan, shards, learned) | {"settings": asdict(settings)}),
         "n_tokens": settings.batch * done,
         "n_weights": sum(weights.numel() for weights in trainer.parameters),
         "versions": json.dumps(versions()),
@@ -243,25 +273,30 @@ def _metrics(plan: Plan, steps: Sequence[Sequence[float]], first: int, end: int)
     ]
 
 
-def _trained_row(plan: Plan, shards: "Shards", trainer: "Trainer", scale: Any) -> dict[str, Any]:
-    dictionary = trainer.dictionary(scale, _facts(plan, shards)).in_float16()
-    return _row(plan.context, dictionary, source="trained", training_id=plan.training_id, n_tokens=len(shards))
+def _trained_row(plan: Plan, shards: "Shards", learned: "Learned", trainer: "Trainer") -> dict[str, Any]:
+    import torch
+
+    scale = torch.tensor(learned.scale, dtype=torch.float32)
+    dictionary = trainer.dictionary(scale, _facts(plan, shards, learned)).in_float16()
+    return _row(plan.context, dictionary, source="trained", training_id=plan.training_id, n_tokens=len(learned.rows))
 
 
-def _facts(plan: Plan, shards: "Shards") -> dict[str, Any]:
+def _facts(plan: Plan, shards: "Shards", learned: "Learned") -> dict[str, Any]:
     """What is kept with the weights: models, layer and what was read."""
     roles = (model.role for model in plan.context.study.pair)
     n_cots, wanted = len(plan.contents["cots"]), plan.context.study.its_crosscoder
     return {
         "models": [{**about, "role": role} for about, role in zip(shards.about["models"], roles, strict=True)],
         "layer": wanted.layer,
-        "n_tokens": len(shards),
+        "n_tokens": len(learned.rows),
         "n_cots": n_cots,
         "n_generated": wanted.generated,
         "n_lines": plan.contents["n_texts"] - n_cots - wanted.generated,
         "lines_sha256": plan.contents["texts"],
         "max_tokens": wanted.max_tokens,
         "recorded_as": _DTYPE,
+        "learns_from": wanted.learns_from,
+        **learned.facts,
     }
 
 
@@ -271,11 +306,11 @@ def _read(context: Context, unit: Unit) -> Finished:
     Raises AnchorscopeError where it is not one of the study's models at this layer, as far as it says.
     """
     wanted, found = context.study.its_crosscoder, dictionary_of_file(context.study)
-    for model in context.study.pair:
+    for number, model in enumerate(context.study.pair):
         known = context.store.model_facts(models.model_id(model))
-        if known and known["d_model"] != found.d_model:
+        if known and known["d_model"] != (width := found.width(number)):
             raise AnchorscopeError(
-                f"{wanted.dictionary} reads activations of width {found.d_model}; {model.name} has {known['d_model']}."
+                f"{wanted.dictionary} reads activations of width {width}; {model.name} has {known['d_model']}."
             )
         if known:
             models.require_layers([wanted.layer], known["n_layers"], "crosscoder.layer")
@@ -321,13 +356,20 @@ def _row(context: Context, dictionary: "Dictionary", **origin: Any) -> dict[str,
         "distilled_model_id": distilled[0] if distilled else None,
         "layer": context.study.its_crosscoder.layer,
         "n_features": dictionary.n_features,
-        "d_model": dictionary.d_model,
+        "d_model": dictionary.d_model if dictionary.widths is None else None,
         "k": dictionary.k,
         "scale": dictionary.scale.tolist(),
         "sha256": stored.keep(dictionary, context.store.path),
-        "parameters": json.dumps(dict(dictionary.facts)),
+        "parameters": json.dumps({**dictionary.facts, **_firing(dictionary)}),
         **origin,
     }
+
+
+def _firing(dictionary: "Dictionary") -> dict[str, Any]:
+    """What `kinds.firing_of` reads."""
+    if not dictionary.its_kind.is_signed or dictionary.threshold is None:
+        return {}
+    return {"fires": {"above": float(dictionary.threshold), "by_norms": dictionary.weighted}}
 
 
 def _digests(path: Path) -> list[list[str]]:

@@ -85,7 +85,7 @@ def _of_weights(context: Context, row: Mapping[str, Any], dictionary: "Dictionar
 
     logits, neighbours = [], []
     for model, loaded in enumerate(loaded_pair(context.study, row["layer"])):
-        raw = dictionary.decoder[model] / dictionary.scale[model]
+        raw = dictionary.raw_rows(model)
         found = promoted(raw, loaded)
         vocabulary = np.array([loaded.tokenizer.decode([token]) for token in range(len(loaded.tokenizer))], object)
         for side, ids, effects in (
@@ -136,7 +136,7 @@ def _of_cots(context: Context, row: Mapping[str, Any], dictionary: "Dictionary")
                 "model_id": codes_stage.models_of(row),
                 "n_tokens": findings.n,
                 "variance_explained": findings.variance_explained,
-                "mean": list(findings.mean.astype(np.float32)),
+                "mean": [mean[: dictionary.width(m)] for m, mean in enumerate(findings.mean.astype(np.float32))],
             }
         ),
     }
@@ -201,12 +201,14 @@ def _second_look(
     """
     from backend.crosscoder.judge import Histograms, windows
 
-    histograms, parts = Histograms(findings.max_activation), []
+    histograms = Histograms(findings.max_activation, is_signed=dictionary.its_kind.is_signed)
+    fires_above, parts = dictionary.fires_above.numpy(), []
     strongest = dict(iter(findings.strongest.groupby("text_id")))
     for name, cot in cots.items():
         codes = _sparse(context, row, cot, dictionary)
         judged = codes[_first_row(cot) :].tocoo()
-        histograms.add(judged.coords[1], judged.data)
+        fires = np.abs(judged.data) > fires_above[judged.coords[1]]
+        histograms.add(judged.coords[1][fires], judged.data[fires])
         if name in strongest:
             found = windows(codes, strongest[name]["position"], strongest[name]["feature"])
             parts.append(
@@ -252,7 +254,9 @@ def _features(dictionary: "Dictionary", findings: "Findings") -> pd.DataFrame:
         frame[f"rdn_l{order}"] = diff.rdn(dictionary, order) if is_pair else np.nan
         frame[f"nrn_l{order}"] = diff.nrn(dictionary, order) if is_pair else np.nan
     frame["decoder_cosine"] = diff.decoder_cosine(dictionary) if is_pair else np.nan
-    frame["class"] = diff.classify(frame["nrn_l2"], findings.nu_eps, findings.nu_r)
+    is_unequal = dictionary.widths is not None
+    nrn = diff.nrn(dictionary, "rms") if is_unequal else frame["nrn_l2"]  # the same at equal widths
+    frame["class"] = diff.classify(nrn, findings.nu_eps, findings.nu_r)
     return frame
 
 
@@ -279,7 +283,7 @@ def _examples(
 ) -> pd.DataFrame:
     norms = dictionary.decoder.norm(dim=2).double().numpy() / dictionary.scale.double().numpy()[:, None]
     frame = windows.rename(columns={"text_id": "cot_id", "code": "activation"})
-    contributions = frame["activation"].to_numpy() * norms[:, frame["feature"].to_numpy(np.int64)]
+    contributions = np.abs(frame["activation"].to_numpy()) * norms[:, frame["feature"].to_numpy(np.int64)]
     frame["contribution_base"] = contributions[0]
     frame["contribution_distilled"] = contributions[1] if len(norms) == 2 else np.nan
     frame["chunk_id"] = [

@@ -128,5 +128,5 @@ def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, object]]:
     for unit_id, cot in zip(task.makes, task.cots, strict=True):
         codes = torch.zeros(len(cot.token_ids) - 1, dictionary.n_features)
         codes[torch.from_numpy(cot.positions) - 1, torch.from_numpy(cot.features)] = torch.from_numpy(cot.codes)
-        reconstruction = dictionary.decode(codes)[:, task.model]
+        reconstruction = dictionary.reconstruction(codes, task.model)
         yield unit_id, spliced_losses(loaded, cot.token_ids, cot.n_prompt, task.layer, reconstruction, mean)

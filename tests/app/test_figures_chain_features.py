@@ -32,6 +32,21 @@ def heat(**how):
     return chain_heat(CELLS, **(given | how))
 
 
+def test_signed_codes_have_a_scale_with_two_sides_and_others_begin_at_0():
+    assert heat().layout.coloraxis.cmin == 0 and heat().layout.coloraxis.cmid is None
+    signed = CELLS.assign(code=[-1.0, 2.0, 4.0, 9.0], base=[-0.5, 1.0, 0.0, 1.0])
+    figure = chain_heat(
+        signed, rows={3: "3"}, panels={"base": "base"}, places=range(10, 13), labels=LABELS, ticks={}, columns="tokens"
+    )
+    assert figure.layout.coloraxis.cmid == 0 and figure.layout.coloraxis.cmin is None
+    assert [list(row) for row in figure.data[0].z] == [[-0.5, None, 1.0]]
+
+
+def test_a_token_is_tinted_by_the_size_of_a_signed_code_and_its_hover_has_the_sign():
+    assert [one[1] for one in tinted(["a", "b", "c"], {0: -4.0, 1: 2.0}, 0)] == [1.0, 0.5, 0.0]
+    assert tinted(["a"], {0: -4.0}, 0)[0][2].endswith("f -4")
+
+
 def test_each_model_has_a_map_of_what_it_gets_on_one_scale():
     figure = heat()
     base, distilled = (trace for trace in figure.data if trace.type == "heatmap")

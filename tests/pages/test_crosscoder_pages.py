@@ -2,6 +2,7 @@
 none.
 """
 
+import json
 from types import SimpleNamespace
 
 import pandas as pd
@@ -118,7 +119,86 @@ def table(test, column):
     return next(frame.value for frame in test.dataframe if column in frame.value.columns)
 
 
+@pytest.fixture(scope="module")
+def linear(tmp_path_factory):
+    """A linear dictionary, trained as published, of models of unequal width, with codes of either sign."""
+    folder = small_study.make(tmp_path_factory.mktemp("linear") / "small", **_EARLY)
+    name = small_dictionary.add(folder)
+    store = Store(folder)
+    (row,), codes = store.whole_table("dictionaries").to_pylist(), store.whole_table("cot_codes").to_pylist()
+    store.close()
+    facts = {
+        "fires": {"above": 3.0, "by_norms": True},
+        "learns_from": "as_published",
+        "n_tokens": 900,
+        "n_problems": 3,
+        "settings": {"k": 2, "penalty": 0.0},
+        "problem_factors_over_scale": {"least": [0.9, 0.8], "most": [1.1, 1.3]},
+    }
+    row |= {"kind": "linear", "d_model": None, "parameters": json.dumps(facts)}
+    for one in codes:
+        one["codes"] = [
+            -code if position % 2 else code for position, code in zip(one["positions"], one["codes"], strict=True)
+        ]
+    with StudyFolder(folder).writing("test") as writer:
+        writer.add("crosscoder", "linear", {"dictionaries": [row], "cot_codes": codes})
+        publish(writer)
+    return folder, name
+
+
 # Every state of a study
+
+
+@pytest.mark.parametrize("which", ALL_PAGES)
+def test_a_linear_dictionary_of_unequal_models_says_what_fires_and_what_was_learned(opened, linear, which):
+    folder, _ = linear
+    test = opened(which, folder)
+    assert not test.exception
+    said = words(test)
+    assert "linear crosscoder" in said
+    if which == "crosscoder":
+        assert "no code is ever 0" in said and "exceeds 3" in said and "The models' widths differ" in said
+        assert (
+            "80.0% of the variance of the base and 70.0% of the variance of the distilled is explained by all 6" in said
+        )
+        assert "without a penalty: any invertible mixing" in said
+        assert "first 50 tokens of each response" in said and "0.9 to 1.1 and 0.8 to 1.3 times it" in said
+    if which == "categories":
+        assert "no code is ever 0" in said
+    if which == "features_on_chain":
+        assert "Empty cells do not fire" in said
+
+
+def test_of_a_linear_dictionary_the_chain_shows_what_is_beyond_the_threshold(linear):
+    """Feature k has codes of size 1 + k + position / 100 at every multiple of k + 2, and decoder norms 1 and k."""
+    folder, name = linear
+    store = Store(folder)
+    cot = store.coded_cots(name)[0]
+    every, firing = store.codes_of_cot(name, cot), store.codes_of_cot(name, cot, above=3.0)
+    gate = every["code"].abs() * (1 + every["feature"])
+    pd.testing.assert_frame_equal(firing, every[gate > 3.0].reset_index(drop=True))
+    assert 0 < len(firing) < len(every) and (firing["code"] < 0).any()
+    sizes = store.code_sizes(name, above=3.0)
+    first = max(1, int(store.cot_to_read(cot)["n_prompt_tokens"].iloc[0]))
+    own = firing[firing["position"] >= first].groupby("feature")["code"].agg(lambda code: code.abs().sum())
+    found = sizes[sizes["cot_id"] == cot].set_index("feature")["total"]
+    assert found.to_dict() == pytest.approx(own.to_dict())
+    store.close()
+
+
+def test_the_published_top_list_says_how_much_of_it_is_dense_and_stands_beside_the_specific_one(opened, study):
+    test = opened("crosscoder", study)
+    said = words(test)
+    assert "Top 5 by mean activation over all problems" in said  # all that fire
+    assert (
+        "Here 5 of the 5 fire on more than 10% of tokens" in said and "5 are among the 5 that fire most often" in said
+    )
+    listed = table(test, "dense")
+    assert listed["feature"].tolist()[0] == 0 and set(listed["dense"]) == {"dense"}
+    assert "Most specific to problem" in said and "draws this problem's" in said
+    by_category = opened("crosscoder", study, specific_to="self-reflection")
+    assert not by_category.exception and "Most specific to target words: self-reflection" in words(by_category)
+    assert table(by_category, "lift")["feature"].tolist() == [3, 1]
 
 
 @pytest.mark.parametrize("which", ALL_PAGES)

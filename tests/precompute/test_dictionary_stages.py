@@ -87,8 +87,8 @@ def study_of(names: tuple[str, ...], **keys) -> Study:
         "warmup": 5,
         "learning_rate": 4e-3,
         "dead_after": 640,
-        "aux_k": 8,
     } | ({} if "kind" in keys else {"k": 4})
+    learned |= {} if keys.get("kind") == "linear" else {"aux_k": 8}
     return Study.model_validate(
         {
             "name": "pair",
@@ -315,6 +315,93 @@ def test_an_unfinished_training_is_seen(written, pair, tmp_path, monkeypatch):
             trained.dictionary_id
         )
         assert len(store.training_metrics(trained.training_id)) == 6 * 40 and store.dictionaries().empty
+
+
+# A linear dictionary of two models of unequal width, trained as published
+
+PUBLISHED = {"kind": "linear", "k": 4, "learns_from": "as_published", "steps": 12}
+
+
+@pytest.fixture(scope="module")
+def published(pair, tmp_path_factory) -> Made:
+    """The base of the pair is a model of width 48 with the same tokenizer."""
+    import transformers as hf
+
+    narrow = tmp_path_factory.mktemp("narrow")
+    config = hf.AutoConfig.from_pretrained(pair[0])
+    config.hidden_size, config.head_dim = 48, 12
+    torch.manual_seed(2)
+    hf.AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(narrow)
+    hf.AutoTokenizer.from_pretrained(pair[0]).save_pretrained(narrow)
+    settings = {"generated": 6, "n_features": N_FEATURES, "batch": 64, "warmup": 5, "learning_rate": 4e-3}
+    study = study_of((str(narrow), pair[1]), **settings, **PUBLISHED)
+    folder = StudyFolder(tmp_path_factory.mktemp("stores") / "published")
+    run(study, folder)
+    return Made(study, folder)
+
+
+@pytest.fixture(scope="module")
+def theirs(published):
+    store = Store(published.folder.path)
+    yield store
+    store.close()
+
+
+def test_training_as_published_reads_the_first_50_tokens_of_each_response(published, theirs):
+    (row,) = theirs.whole_table("dictionaries").to_pylist()
+    (folder,) = (published.folder.path / "scratch").glob("recording-*")
+    shards, n_tokens = Shards(folder), 0
+    n_prompts = {cot["cot_id"]: cot["n_prompt_tokens"] for cot in theirs.tokenised_cots()}
+    for number, name in enumerate(shards.texts()):
+        places = [place for text, place, _ in shards.tokens(np.arange(len(shards))) if text == number]
+        if name in n_prompts:
+            n_tokens += sum(n_prompts[name] <= place < n_prompts[name] + 50 for place in places)
+        else:  # a trace, after the distilled model's prompt
+            n_tokens += 50
+    facts = json.loads(row["parameters"])
+    assert row["n_tokens"] == facts["n_tokens"] == n_tokens < len(shards)
+    assert (facts["learns_from"], facts["response_tokens"]) == ("as_published", 50)
+    assert (row["kind"], row["k"], row["d_model"]) == ("linear", 4, None)
+
+
+def test_a_linear_dictionary_of_unequal_models_goes_through_every_stage(published, theirs):
+    (row,) = theirs.whole_table("dictionaries").to_pylist()
+    name, dictionary = row["dictionary_id"], read_from(theirs, row["dictionary_id"])
+    assert dictionary.widths == (48, 64) and dictionary.facts["models"][0]["role"] == "base"
+    loaded = [load_model(model.name) for model in published.study.pair]
+    own, streams = [], ([], [])
+    for cot in theirs.tokenised_cots():
+        read = [record_residuals(one, cot["token_ids"], [LAYER])[LAYER][1:] for one in loaded]
+        codes = dictionary.encode(dictionary.side_by_side(read))
+        _, _, values = theirs.codes(name, cot["cot_id"])
+        assert len(values) == codes.numel()  # every code is kept, none is 0
+        np.testing.assert_allclose(values.reshape(codes.shape), codes.numpy(), atol=1e-3)
+        fires = codes.abs() > dictionary.fires_above
+        (shown,) = [theirs.codes_of_cot(name, cot["cot_id"], above=float(dictionary.threshold))]
+        assert abs(len(shown) - int(fires.sum())) <= 2
+        first = cot["n_prompt_tokens"] - 1
+        own.append(codes[first:])
+        for side, stream in zip(streams, read, strict=True):
+            side.append(stream[first:])
+    codes = torch.cat(own)
+    frame = theirs.features(name)
+    fires = codes.abs() > dictionary.fires_above
+    np.testing.assert_allclose(frame["frequency"], fires.float().mean(0), atol=2e-3)
+    assert frame["decoder_cosine"].isna().all() and frame["class"].notna().any()
+    np.testing.assert_allclose(frame["nrn_rms"], nrn(dictionary, "rms"), rtol=1e-6)
+    assert not np.allclose(frame["nrn_rms"], frame["nrn_l2"])
+    (judged,) = theirs.dictionaries().itertuples()
+    assert judged.l0 == pytest.approx(fires.sum().item() / len(fires), rel=1e-2)
+    for model, side in enumerate(("base", "distilled")):
+        raw = torch.cat(streams[model]).double()
+        left = (raw - dictionary.reconstruction(codes, model).double()).square().sum()
+        explained = 1 - left / (raw - raw.mean(0)).square().sum()
+        assert getattr(judged, f"variance_explained_{side}") == pytest.approx(explained.item(), abs=1e-3)
+        assert np.isfinite(getattr(judged, f"loss_spliced_{side}"))
+    means = theirs.fitted_means(name)
+    assert [len(means[row[f"{side}_model_id"]]) for side in ("base", "distilled")] == [48, 64]
+    examples = theirs.frame("SELECT activation, contribution_base FROM feature_examples")
+    assert (examples["activation"] < 0).any() and (examples["contribution_base"] >= 0).all()
 
 
 # What is judged

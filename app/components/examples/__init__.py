@@ -21,8 +21,8 @@ def examples(
     """Show rows of `DictionaryQueries.feature_examples`, and call `on_read` with the number of the row whose chunk
     somebody wants to read.
 
-    `names` are what the one or two models are called. The strength of a token's colour is its activation over the
-    largest one shown.
+    `names` are what the one or two models are called. The strength of a token's colour is the size of its activation
+    over the largest one shown.
     """
 
     def asked() -> None:
@@ -40,23 +40,25 @@ def shown(rows: pd.DataFrame, names: Sequence[str]) -> list[dict[str, Any]]:
     What a feature adds to a model's residual stream is in proportion to its activation, so that the stored size at the
     peak gives all.
     """
-    largest = max((float(max(values)) for values in rows["window_values"]), default=0.0) if len(rows) else 0.0
+    largest = max((max(map(abs, values)) for values in rows["window_values"]), default=0.0) if len(rows) else 0.0
     return [_example(row, names, largest) for row in rows.itertuples()]
 
 
 def _example(row: Any, names: Sequence[str], largest: float) -> dict[str, Any]:
-    sizes = [size / row.activation for size in (row.contribution_base, row.contribution_distilled)][: len(names)]
+    sizes = [size / abs(row.activation) for size in (row.contribution_base, row.contribution_distilled)][: len(names)]
 
     def adds(activation: float) -> str:
         added = ", ".join(
-            f"{number(activation * size)} to {name}" for size, name in zip(sizes, names, strict=True) if pd.notna(size)
+            f"{number(abs(activation) * size)} to {name}"
+            for size, name in zip(sizes, names, strict=True)
+            if pd.notna(size)
         )
         return f"f {number(activation)}" + (f", adds {added}" if added else "")
 
     chunk = "no chunk" if pd.isna(row.chunk_index) else f"chunk {int(row.chunk_index) + 1}"
     return {
         "tokens": [
-            [text, round(float(value) / largest, 4) if largest else 0.0, adds(float(value)) if value else "f 0"]
+            [text, round(abs(float(value)) / largest, 4) if largest else 0.0, adds(float(value)) if value else "f 0"]
             for text, value in zip(row.window_tokens, row.window_values, strict=True)
         ],
         "peak": int(row.position - row.window_start),

@@ -48,14 +48,14 @@ def token_text(
 
 
 def tinted(tokens: Sequence[str], codes: Mapping[int, float], first: int) -> list[list[Any]]:
-    """[text, strength from 0 to 1, words of the hover] of each token; the strength is its code over the largest one
-    shown.
+    """[text, strength from 0 to 1, words of the hover] of each token; the strength is the size of its code over the
+    largest one shown.
     """
-    largest = max((codes.get(first + at, 0.0) for at in range(len(tokens))), default=0.0)
+    largest = max((abs(codes.get(first + at, 0.0)) for at in range(len(tokens))), default=0.0)
     return [
         [
             text,
-            round(codes.get(position, 0.0) / largest, 4) if largest else 0.0,
+            round(abs(codes.get(position, 0.0)) / largest, 4) if largest else 0.0,
             f"token {position}, f {number(codes.get(position, 0.0))}",
         ]
         for position, text in enumerate(tokens, start=first)

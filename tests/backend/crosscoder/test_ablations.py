@@ -13,6 +13,7 @@ from backend.crosscoder.ablations import (
     CodedText,
     clustered_mean,
     drawn_targets,
+    taken_out,
     target_changes,
     top_features,
     top_firing,
@@ -80,6 +81,26 @@ def test_it_is_the_zeroing_of_features_in_the_model(pair, dictionary, text, plac
             out[position] += code * (dictionary.decoder[place, feature] / dictionary.scale[place]).double().numpy()
         assert found.removed[number] == pytest.approx(np.mean(np.linalg.norm(out[1:], axis=1) / norms[1:].numpy()))
     assert np.abs(found.change[0]).max() > 1e-3
+
+
+def test_what_is_taken_out_of_the_narrower_of_two_models_has_its_width(dictionary, text):
+    """Negative codes, of a linear dictionary, are taken out too."""
+    own = torch.arange(D_MODEL) < torch.tensor([40, D_MODEL])[:, None]
+    narrow = replace(
+        dictionary,
+        encoder=dictionary.encoder * own[:, :, None],
+        decoder=dictionary.decoder * own[:, None],
+        decoder_bias=dictionary.decoder_bias * own,
+        widths=(40, D_MODEL),
+    )
+    signed = replace(text, codes=-text.codes)
+    positions, vectors = taken_out(narrow, 0, signed, (3, 11), 20)
+    assert vectors.shape == (len(positions), 40)
+    expected = np.zeros((20, 40))
+    for position, feature, code in zip(signed.positions, signed.features, signed.codes, strict=True):
+        if feature in (3, 11) and position < 20:
+            expected[position] += code * narrow.raw_rows(0)[feature].double().numpy()
+    np.testing.assert_allclose(vectors.numpy(), expected[list(positions)], rtol=1e-5)
 
 
 def test_what_does_not_fire_changes_nothing(pair, dictionary, text):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from backend.crosscoder.dictionary import KINDS, Dictionary, DictionaryError
+from backend.crosscoder.dictionary import Dictionary
+from backend.crosscoder.kinds import KINDS, DictionaryError
 
 N, D_MODEL, N_FEATURES, K = 40, 6, 11, 3
 
@@ -26,10 +27,14 @@ def made(kind: str = "l1", n_models: int = 2, **changes) -> Dictionary:
         "decoder": normal(n_models, N_FEATURES, D_MODEL),
         "decoder_bias": normal(n_models, D_MODEL),
         "scale": normal(n_models).abs() + 0.5,
-        "k": K if kind in ("topk", "batchtopk") else None,
+        "k": K if kind in ("topk", "batchtopk", "linear") else None,
         "weighted": False,
         "subtract": False,
-        "threshold": {"batchtopk": torch.tensor(1.2), "jumprelu": normal(N_FEATURES)}.get(kind),
+        "threshold": {
+            "batchtopk": torch.tensor(1.2),
+            "jumprelu": normal(N_FEATURES),
+            "linear": torch.tensor(1.5),
+        }.get(kind),
     }
     return Dictionary(**(values | changes))
 
@@ -56,7 +61,7 @@ def by_hand(dictionary: Dictionary, raw: torch.Tensor) -> tuple[np.ndarray, np.n
                 kept = gate >= np.sort(gate)[-K]
             case _:
                 kept = np.ones(N_FEATURES, bool)
-        codes[t] = np.where(kept & (before > 0), before, 0)
+        codes[t] = before if dictionary.kind == "linear" else np.where(kept & (before > 0), before, 0)
         for m in range(len(inputs)):
             rebuilt[t, m] = (codes[t] @ decoder[m] + decoder_bias[m]) / scale[m]
     return codes, rebuilt
@@ -71,9 +76,78 @@ def test_codes_and_reconstructions_equal_the_formula(kind, subtract, weighted, n
     codes, rebuilt = by_hand(dictionary, raw)
     np.testing.assert_allclose(dictionary.encode(raw).numpy(), codes, atol=2e-5)
     np.testing.assert_allclose(dictionary.decode(torch.tensor(codes)).numpy(), rebuilt, atol=2e-5)
-    assert (codes > 0).any() and (codes == 0).any()  # the rule had something to keep and something to drop
+    dropped = codes < 0 if kind == "linear" else codes == 0
+    assert (codes > 0).any() and dropped.any()  # the rule had something to keep and something to drop
     if kind == "topk":
         assert ((codes > 0).sum(1) <= K).all()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_linear_code_fires_where_its_size_times_its_decoder_norms_exceeds_the_threshold(weighted):
+    dictionary, raw = made("linear", weighted=weighted), activations(2)
+    codes = by_hand(dictionary, raw)[0]
+    norms = np.linalg.norm(dictionary.decoder.numpy(), axis=2).sum(0) if weighted else 1.0
+    fires = dictionary.encode(raw).abs() > dictionary.fires_above
+    assert np.array_equal(fires.numpy(), np.abs(codes) * norms > 1.5)
+    assert fires[torch.tensor(codes < 0)].any() and not fires.all()
+
+
+def test_a_linear_feature_without_decoder_rows_never_fires():
+    linear = made("linear", weighted=True)
+    silent = replace(linear, decoder=linear.decoder * (torch.arange(N_FEATURES) > 0)[:, None])
+    assert torch.isinf(silent.fires_above[0]) and torch.isfinite(silent.fires_above[1:]).all()
+
+
+def test_in_every_other_kind_a_code_fires_where_it_is_not_zero():
+    assert all(not made(kind).fires_above.any() for kind in KINDS if kind != "linear")
+
+
+def unequal(kind: str = "batchtopk", widths: tuple[int, int] = (4, D_MODEL)) -> Dictionary:
+    """Of a base of width 4 and a distilled model of width 6."""
+    own = (torch.arange(D_MODEL) < torch.tensor(widths)[:, None])[:, :, None].float()
+    whole = made(kind)
+    weights = {
+        "encoder": whole.encoder * own,
+        "decoder": whole.decoder * own.mT,
+        "decoder_bias": whole.decoder_bias * own[:, :, 0],
+    }
+    return replace(whole, **weights, widths=widths)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_models_of_unequal_width_are_encoded_and_decoded_each_in_its_own(kind):
+    """By the formula, with each model's matrices cut to its own shape."""
+    dictionary, raw = unequal(kind), activations(2)
+    streams = [raw[:, 0, :4], raw[:, 1]]
+    before = dictionary.encoder_bias + sum(
+        (stream * dictionary.scale[m]) @ dictionary.encoder[m, : stream.shape[1]] for m, stream in enumerate(streams)
+    )
+    codes = dictionary.encode(dictionary.side_by_side(streams))
+    if kind == "linear":
+        torch.testing.assert_close(codes, before, atol=1e-4, rtol=0)
+    else:
+        torch.testing.assert_close(codes[codes > 0], before[codes > 0], atol=1e-4, rtol=0)
+    for m, stream in enumerate(streams):
+        width = stream.shape[1]
+        by_hand = codes @ dictionary.decoder[m, :, :width] + dictionary.decoder_bias[m, :width]
+        rebuilt = dictionary.reconstruction(codes, m)
+        assert rebuilt.shape == stream.shape and dictionary.raw_rows(m).shape == (N_FEATURES, width)
+        torch.testing.assert_close(rebuilt, by_hand / dictionary.scale[m], atol=1e-4, rtol=1e-4)
+
+
+def test_unequal_widths_are_part_of_the_id_and_equal_ones_are_not_said():
+    dictionary = unequal()
+    padded = replace(dictionary, widths=None)
+    assert dictionary.dictionary_id != padded.dictionary_id
+    assert dictionary.dictionary_id != replace(dictionary, widths=(5, D_MODEL)).dictionary_id
+
+
+def test_the_ids_of_dictionaries_made_before_there_were_unequal_widths_are_as_they_were():
+    """Computed by the version before: blake2b of the weights' sha256 and the rule."""
+    assert {kind: made(kind).dictionary_id for kind in ("l1", "batchtopk")} == {
+        "l1": "w6ea2becbf9bb",
+        "batchtopk": "w3efd1d78e92c",
+    }
 
 
 def test_a_threshold_for_each_feature_and_one_for_all_agree_where_they_are_equal():
@@ -130,6 +204,11 @@ def test_doubling_the_scale_of_a_model_equals_doubling_its_activations():
         (lambda: made("l1", threshold=torch.tensor(1.0)), "l1 has no threshold"),
         (lambda: made("topk", k=None), "k is None for kind topk; expected 1 to 11"),
         (lambda: made("topk", k=N_FEATURES + 1), "k is 12 for kind topk"),
+        (lambda: made("linear", threshold=None), "linear needs a threshold"),
+        (lambda: made(widths=(4, 6)), "encoder of model 0 is not zero beyond its width 4"),
+        (lambda: made(widths=(6, 6)), "expected None, as the models' widths are equal"),
+        (lambda: made(widths=(4, 5)), r"widths are \(4, 5\); expected one for each of 2 models, the largest 6"),
+        (lambda: unequal().side_by_side([torch.zeros(3, 6), torch.zeros(3, 6)]), "has 6 values; expected the.* 4"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_expected_and_found(call, told):

@@ -15,9 +15,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from backend.crosscoder import files
-from backend.crosscoder.dictionary import Dictionary, DictionaryError
+from backend.crosscoder.dictionary import Dictionary
 from backend.crosscoder.files import export_crosscoder_learning, load, save
+from backend.crosscoder.kinds import DictionaryError
 from backend.crosscoder.latent_df import latent_df
+from backend.crosscoder.stored import decoder_row
 
 HUB_FILE, SAE_FILE = "model.safetensors", "sae_weights.safetensors"
 N, D, F = 30, 5, 8  # tokens, width, features
@@ -811,6 +813,36 @@ def test_what_float16_holds_takes_half_the_space_and_is_loaded_bit_for_bit(tmp_p
     assert half["decoder"].dtype == half["encoder"].dtype == torch.float16
 
 
+def test_a_linear_dictionary_is_read_back_and_is_not_exported(tmp_path):
+    linear = ours("linear", threshold=np.float32(0.7))
+    save(linear, tmp_path / "ours")
+    assert is_same(found := load(tmp_path / "ours"), linear) and found.kind == "linear" and found.k == 3
+    with pytest.raises(DictionaryError, match=r"of kind l1 or batchtopk .* this one is linear"):
+        export_crosscoder_learning(linear, tmp_path / "theirs")
+
+
+def test_a_dictionary_of_unequal_widths_is_read_back_in_a_version_of_its_own_and_is_not_exported(tmp_path):
+    """Programs that know no `widths` refuse version 2; what has one width is written as before, version 1."""
+    narrow = D - 3
+    whole = ours()
+    encoder, decoder, bias = whole.encoder.clone(), whole.decoder.clone(), whole.decoder_bias.clone()
+    encoder[0, narrow:], decoder[0, :, narrow:], bias[0, narrow:] = 0, 0, 0
+    unequal = replace(whole, encoder=encoder, decoder=decoder, decoder_bias=bias, widths=(narrow, D))
+    save(unequal, tmp_path / "unequal")
+    save(whole, tmp_path / "equal")
+    described = [json.loads((tmp_path / name / files.DESCRIPTION).read_text()) for name in ("unequal", "equal")]
+    assert [one["version"] for one in described] == [2, 1] and "widths" not in described[1]
+    found = load(tmp_path / "unequal")
+    assert is_same(found, unequal) and found.widths == (narrow, D)
+    with pytest.raises(DictionaryError, match="models of one width"):
+        export_crosscoder_learning(unequal, tmp_path / "theirs")
+    sha256 = described[0]["sha256"]
+    (tmp_path / "dictionaries").mkdir()
+    (tmp_path / "unequal").rename(tmp_path / "dictionaries" / unequal.dictionary_id)
+    rows = [decoder_row(tmp_path, unequal.dictionary_id, sha256=sha256, model=model, feature=2) for model in (0, 1)]
+    assert [row.tolist() for row in rows] == [decoder[0, 2, :narrow].tolist(), decoder[1, 2].tolist()]
+
+
 def test_a_changed_byte_in_our_own_form_is_noticed(tmp_path):
     save(ours(), tmp_path)
     weights = tmp_path / files.WEIGHTS
@@ -827,7 +859,9 @@ def test_the_description_of_our_own_form_is_checked(tmp_path):
     save(ours(), tmp_path)
     described = json.loads((tmp_path / files.DESCRIPTION).read_text())
     for change, told in [
-        ({"version": 2}, "version is 2; expected 1"),
+        ({"version": 3}, "version is 3; expected 1 or 2"),
+        ({"version": 2}, "widths is None; expected whole numbers"),
+        ({"version": 2, "widths": [D, D]}, "expected None, as the models' widths are equal"),
         ({"k": "3"}, "k is '3'"),
         ({"facts": None}, "facts is None"),
     ]:

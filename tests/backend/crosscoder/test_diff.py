@@ -307,7 +307,92 @@ def test_a_dictionary_of_one_model_has_nothing_to_tell_apart():
     for ask in (nrn, rdn, decoder_cosine, LatentScaling):
         with pytest.raises(DiffError, match="the dictionary is of 1 models; expected 2, the base model first"):
             ask(one)
-    with pytest.raises(ValueError, match="order of a decoder norm is 1 or 2, got 3"):
+    with pytest.raises(ValueError, match="order of a decoder norm is 1, 2 or 'rms', got 3"):
         decoder_norms(one, 3)
     with pytest.raises(DiffError, match="expected one of each for every feature"):
         classify(np.zeros(3), np.zeros(2), np.zeros(3))
+
+
+# Models of unequal width
+
+BASE_WIDTH = 9  # of the base model; the distilled one has D_MODEL
+
+
+@pytest.fixture(scope="module")
+def unequal() -> tuple[Dictionary, np.ndarray, np.ndarray]:
+    """A base of width 9 and a distilled model of width 24, scaled to mean norms of √d: a shared feature takes the same
+    share of both, one is half as large a share in the base, and one is the distilled model's alone.
+    """
+    rng = np.random.default_rng(1)
+    narrow = np.linalg.qr(rng.standard_normal((BASE_WIDTH, BASE_WIDTH)))[0] * np.sqrt(BASE_WIDTH)
+    wide = np.linalg.qr(rng.standard_normal((D_MODEL, D_MODEL)))[0] * np.sqrt(D_MODEL)
+    codes = rng.exponential(1.0, (N, 3)) * (rng.random((N, 3)) < 0.2)
+    rows = np.zeros((2, 3, D_MODEL))
+    rows[0, :2, :BASE_WIDTH], rows[1] = narrow[:2] * [[1.0], [0.5]], wide[:3]
+    rows[0, 2, :BASE_WIDTH] = 0.01 * narrow[2]
+    activations = np.einsum("nk,mkd->nmd", codes, rows) + 0.01 * rng.standard_normal((N, 2, D_MODEL))
+    activations[:, 0, BASE_WIDTH:] = 0
+    return replace(made(rows), widths=(BASE_WIDTH, D_MODEL)), activations, codes
+
+
+def test_at_unequal_widths_rms_norms_compare_shares_and_l1_and_l2_lean_to_the_wider_model(unequal):
+    dictionary, *_ = unequal
+    assert nrn(dictionary, "rms")[:2] == pytest.approx([0.5, 2 / 3])
+    wide, narrow = np.sqrt(D_MODEL), np.sqrt(BASE_WIDTH)
+    assert nrn(dictionary, 2)[0] == pytest.approx(wide / (wide + narrow))
+    assert nrn(dictionary, 1)[0] > nrn(dictionary, 2)[0] > 0.6
+    assert np.isnan(decoder_cosine(dictionary)).all()
+    equal = replace(dictionary, widths=None)
+    assert nrn(equal, "rms") == pytest.approx(nrn(equal, 2))
+
+
+def test_latent_scaling_at_unequal_widths_is_a_least_squares_fit_along_each_models_own_row(unequal):
+    dictionary, activations, codes = unequal
+    scaling = LatentScaling(dictionary)
+    scaling.add(activations, codes)
+    found = scaling.statistics()
+    decoder = dictionary.decoder.double().numpy()
+    rebuilt = np.einsum("nk,mkd->nmd", codes, decoder)
+    for k in range(3):
+        held = []
+        for m, width in enumerate((BASE_WIDTH, D_MODEL)):
+            row = decoder[m, k]
+            without = activations[:, m] - (rebuilt[:, m] - codes[:, [k]] * row)
+            design = (codes[:, [k]] * row).reshape(-1, 1)
+            beta = np.linalg.lstsq(design, without.reshape(-1), rcond=None)[0][0]
+            assert found.beta_error[m, k] == pytest.approx(beta, rel=1e-6)
+            held.append(beta * np.linalg.norm(row) / np.sqrt(width))
+        assert found.nu_eps[k] == pytest.approx(held[0] / held[1], rel=1e-6)
+    assert found.nu_eps == pytest.approx([1.0, 0.5, 0.01], abs=0.02)
+    assert classify(nrn(dictionary, "rms"), found.nu_eps, found.nu_r).tolist()[::2] == ["shared", "distilled only"]
+
+
+def test_a_row_that_shrank_to_nothing_has_no_direction_at_unequal_widths(unequal):
+    dictionary, activations, codes = unequal
+    decoder = dictionary.decoder.clone()
+    decoder[0, 2] = 0
+    scaling = LatentScaling(replace(dictionary, decoder=decoder))
+    scaling.add(activations, codes)
+    assert np.isnan(scaling.statistics().nu_eps[2])
+
+
+def test_a_linear_dictionary_is_measured_on_all_its_codes_and_counts_those_beyond_its_threshold(planted):
+    dictionary, activations, codes = planted
+    rng = np.random.default_rng(3)
+    signed = codes * rng.choice([-1.0, 1.0], codes.shape) + 0.01 * rng.standard_normal(codes.shape)
+    linear = replace(dictionary, kind="linear", threshold=torch.tensor(0.5))
+    with pytest.raises(DiffError, match="codes are negative"):
+        LatentScaling(dictionary).add(activations, signed)
+    scaling = LatentScaling(linear)
+    scaling.add(activations, signed)
+    found = scaling.statistics()
+    norms = np.linalg.norm(linear.decoder.double().numpy(), axis=2).sum(0)
+    fires = np.abs(signed) * norms > 0.5
+    assert found.frequency == pytest.approx(fires.mean(0))
+    sizes = np.where(fires, np.abs(signed), 0)
+    known = fires.any(0)
+    assert found.mean_activation[known] == pytest.approx(sizes.sum(0)[known] / fires.sum(0)[known])
+    assert found.max_activation[known] == pytest.approx(sizes.max(0)[known])
+    rebuilt = np.einsum("nk,mkd->nmd", signed, linear.decoder.double().numpy())
+    left, spread = ((activations - rebuilt) ** 2).sum((0, 2)), ((activations - activations.mean(0)) ** 2).sum((0, 2))
+    assert found.variance_explained == pytest.approx(1 - left / spread)

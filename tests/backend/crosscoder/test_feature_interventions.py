@@ -301,6 +301,47 @@ def test_streamed_distributions_are_those_of_forward_passes(pair):
     assert len(written) > len(TOKENS)
 
 
+# Models of unequal width
+
+NARROW = 40  # of the base model; the distilled one has D_MODEL
+
+
+def unequal(kind="batchtopk") -> Dictionary:
+    whole = made(kind)
+    encoder, decoder, bias = whole.encoder.clone(), whole.decoder.clone(), whole.decoder_bias.clone()
+    encoder[0, NARROW:], decoder[0, :, NARROW:], bias[0, NARROW:] = 0, 0, 0
+    return replace(whole, encoder=encoder, decoder=decoder, decoder_bias=bias, widths=(NARROW, D_MODEL))
+
+
+@pytest.mark.parametrize("model", [0, 1])
+@pytest.mark.parametrize("which", [which for which in CHANGES if which != "patch"])
+def test_each_of_two_unequal_models_is_changed_in_its_own_width(which, model):
+    dictionary, rng = unequal(), np.random.default_rng(1)
+    a = rng.normal(size=(18, 2, D_MODEL)) * 3
+    a[:, 0, NARROW:] = 0
+    streams = [torch.tensor(a[:, 0, :NARROW]).float(), torch.tensor(a[:, 1]).float()]
+    change = intervention(which, model, dictionary)
+    found = change.changed(streams[model], streams[1 - model] if change.needs_partner else None)
+    expected = np.array([by_hand(which, dictionary, model, token) for token in a])[:, : (NARROW, D_MODEL)[model]]
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
+
+
+def test_nothing_is_patched_across_unequal_widths():
+    with pytest.raises(InterventionError, match=r"their widths are 40 and 64\. Use zero, scale or steer"):
+        intervention("patch", 1, unequal())
+
+
+def test_a_linear_code_is_zeroed_and_scaled_whatever_its_sign():
+    linear = made("linear", threshold=torch.tensor(0.5))
+    a = torch.tensor(np.random.default_rng(2).normal(size=(9, 2, D_MODEL))).float()
+    codes = linear.encode(a)[:, list(FEATURES)]
+    assert (codes < 0).any() and (codes > 0).any()
+    rows = linear.raw_rows(1)[list(FEATURES)]
+    for which, factor in (("zero", 0.0), ("scale", 1.5)):
+        found = intervention(which, 1, linear).changed(a[:, 1], a[:, 0])
+        torch.testing.assert_close(found, a[:, 1] + (factor - 1) * codes @ rows, atol=1e-4, rtol=1e-4)
+
+
 # What cannot be done
 
 

@@ -14,20 +14,20 @@ from backend.crosscoder.judge import Histograms, Judge, ReadText, labelled, top_
 D_MODEL, N_FEATURES, N_CATEGORIES, SILENT = 5, 12, 3, 11
 
 
-def made(n_models: int) -> Dictionary:
+def made(n_models: int, kind: str = "l1") -> Dictionary:
     draw = torch.Generator().manual_seed(1)
 
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=draw)
 
     return Dictionary(
-        kind="l1",
+        kind=kind,
         encoder=normal(n_models, D_MODEL, N_FEATURES),
         encoder_bias=-normal(N_FEATURES).abs(),
         decoder=normal(n_models, N_FEATURES, D_MODEL),
         decoder_bias=normal(n_models, D_MODEL),
         scale=normal(n_models).abs() + 0.5,
-        threshold=None,
+        threshold=torch.tensor(6.0) if kind == "linear" else None,
         k=None,
         weighted=True,
         subtract=False,
@@ -86,6 +86,36 @@ def test_counts_and_fits_are_those_of_the_judged_tokens(dictionary):
     spread = ((activations - activations.mean(0)) ** 2).sum((0, 2))
     np.testing.assert_allclose(found.variance_explained, 1 - (error**2).sum((0, 2)) / spread, rtol=1e-5)
     np.testing.assert_allclose(found.mean, activations.mean(0), rtol=1e-12)
+
+
+def test_of_a_linear_dictionary_sizes_of_codes_beyond_its_threshold_are_counted():
+    dictionary = made(2, "linear")
+    read = texts(dictionary)
+    found = judged(dictionary, read)
+    codes = np.concatenate([text.codes.toarray()[5:] for text in read]).astype(np.float64)
+    labels = np.concatenate([text.labels[5:] for text in read])
+    fires = np.abs(codes) > dictionary.fires_above.numpy()
+    assert fires.any() and (codes[fires] < 0).any() and not fires.all(1).any()
+    np.testing.assert_allclose(found.frequency, fires.mean(0))
+    for k in np.flatnonzero(fires.any(0)):
+        sizes = np.abs(codes[fires[:, k], k])
+        assert found.mean_activation[k] == pytest.approx(sizes.mean())
+        assert found.max_activation[k] == pytest.approx(sizes.max())
+        assert found.category_fired[k].tolist() == (fires[:, [k]] & labels).sum(0).tolist()
+        strongest = found.strongest[found.strongest["feature"] == k]["code"].to_numpy()
+        assert np.abs(strongest[0]) == pytest.approx(sizes.max()) and (np.diff(np.abs(strongest)) <= 0).all()
+    activations = np.concatenate([text.activations[5:] for text in read]).astype(np.float64)
+    error = activations - dictionary.decode(torch.tensor(codes)).double().numpy()  # of all codes
+    spread = ((activations - activations.mean(0)) ** 2).sum((0, 2))
+    np.testing.assert_allclose(found.variance_explained, 1 - (error**2).sum((0, 2)) / spread, rtol=1e-5)
+
+
+def test_bins_of_signed_codes_go_from_minus_the_largest_size_to_it():
+    histograms = Histograms(np.array([2.0]), is_signed=True)
+    codes = np.array([-2.0, -1.9, 0.7, 2.0])
+    histograms.add(np.zeros(4, int), codes)
+    assert histograms.edges(0)[[0, -1]].tolist() == [-2.0, 2.0]
+    assert histograms.counts[0].tolist() == np.histogram(codes, histograms.edges(0))[0].tolist()
 
 
 def test_latent_scaling_is_that_of_two_models_and_unknown_for_one():

@@ -36,6 +36,14 @@ def test_a_mean_is_over_all_tokens_of_the_text_and_none_of_the_prompt():
     }
 
 
+def test_signed_codes_are_ranked_by_their_size_and_keep_their_sign():
+    """Of a linear dictionary."""
+    signed = TEXT.codes.assign(code=[8.0, -1.0, -3.0, 2.0, 6.0, -5.0])
+    text = TextCodes(TEXT.tokens, TEXT.n_prompt, signed, TEXT.chunks)
+    assert summary(text).equals(summary(TEXT))
+    assert firing_at(text, 3, 4)[["feature", "code"]].to_numpy().tolist() == [[4, -3.0], [7, 2.0]]
+
+
 def test_without_a_prompt_the_first_token_does_not_count():
     text = TextCodes(["a", "b", "c"], 0, pd.DataFrame({"position": [1], "feature": [0], "code": [3.0]}), TEXT.chunks)
     assert text.n_coded == 2 and summary(text)["mean"].tolist() == [1.5]

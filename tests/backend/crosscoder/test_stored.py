@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from backend.crosscoder import stored
-from backend.crosscoder.dictionary import DictionaryError
+from backend.crosscoder.kinds import DictionaryError
 from backend.crosscoder.stored import check, read_from
 from backend.store.dictionaries import DictionaryLost
 from backend.store.store import NoStore, Store

@@ -10,6 +10,7 @@ import torch
 
 from backend.crosscoder import train
 from backend.crosscoder.diff import LatentScaling, classify, nrn
+from backend.crosscoder.kinds import TRAINED
 from backend.crosscoder.train import CrosscoderTrainingError, Settings, Trainer
 
 SETTINGS = Settings(
@@ -26,13 +27,13 @@ def reference_loss(trainer, a, kept):
     n_features) marks the codes that batchtopk keeps."""
     own = trainer.settings
     flat = a.reshape(len(a), -1)
-    f = torch.relu(flat @ trainer.encoder.t() + trainer.encoder_bias)
-    f = f * kept
+    f = flat @ trainer.encoder.t() + trainer.encoder_bias
+    f = f if own.kind == "linear" else torch.relu(f) * kept
     error = f @ trainer.decoder + trainer.decoder_bias - flat
     loss = error.square().sum() / len(a)
     norms = trainer.decoder.view(own.n_features, own.n_models, own.width).norm(dim=2).sum(1)
-    if own.kind == "l1":
-        loss = loss + own.penalty * (f * norms).sum() / len(a)
+    if own.kind in ("l1", "linear"):
+        loss = loss + own.penalty * (f.abs() * norms).sum() / len(a)
     return loss, f, error
 
 
@@ -47,7 +48,7 @@ def kept_by_sorting(trainer, a):
         return (gate >= bound).float()
 
 
-@pytest.mark.parametrize("kind", ["batchtopk", "l1"])
+@pytest.mark.parametrize("kind", list(TRAINED))
 @pytest.mark.parametrize("dense", [False, True])
 def test_gradients_are_those_of_autograd(kind, dense, monkeypatch):
     monkeypatch.setattr(train, "_DENSE", 0.0 if dense else 1.0)
@@ -61,7 +62,7 @@ def test_gradients_are_those_of_autograd(kind, dense, monkeypatch):
     with torch.no_grad():
         found, measured = trainer.gradients(a.reshape(len(a), -1))
     assert measured.loss == pytest.approx(loss.item(), rel=1e-5)
-    assert measured.l0 == pytest.approx((f > 0).sum().item() / len(a))
+    assert measured.l0 == pytest.approx(SETTINGS.k if kind == "linear" else (f > 0).sum().item() / len(a))
     for ours, theirs in zip(found, expected, strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
@@ -139,30 +140,94 @@ def test_activations_of_another_shape_or_not_finite_are_refused():
         trainer.step(torch.full((32, 2, 6), float("nan")))
 
 
-def planted(n, rng, width=48, shared=24, own=12):
+def test_a_linear_crosscoder_without_a_penalty_explains_what_as_many_principal_components_do():
+    """Baldi & Hornik 1989: no linear code of 4 numbers explains more, and gradient steps come close."""
+    rng = np.random.default_rng(4)
+    a = rng.normal(size=(2048, 12)) * np.linspace(3, 0.3, 12) @ np.linalg.qr(rng.normal(size=(12, 12)))[0]
+    spectrum = np.linalg.svd(a - a.mean(0), compute_uv=False) ** 2
+    best = spectrum[:4].sum() / spectrum.sum()
+    settings = replace(SETTINGS, kind="linear", penalty=0.0, n_features=4, steps=600, learning_rate=0.02, decay=0.5)
+    trainer, data = Trainer(settings), torch.tensor(a, dtype=torch.float32).view(-1, 2, 6)
+    for _ in range(settings.steps):
+        trainer.step(data)
+    rebuilt = trainer.dictionary(torch.ones(2), {}).decode(trainer.dictionary(torch.ones(2), {}).encode(data))
+    explained = 1 - ((data - rebuilt) ** 2).sum().item() / ((a - a.mean(0)) ** 2).sum()
+    assert best - 0.02 < explained < best + 1e-6
+
+
+def test_of_a_linear_crosscoder_k_codes_a_token_are_said_to_fire_and_all_are_kept():
+    trainer = Trainer(replace(SETTINGS, kind="linear", penalty=0.0, steps=700, learning_rate=4e-3))
+    for number in range(700):  # until codes have settled: the threshold is a running mean
+        measured = trainer.step(batch(number, n=512))
+    assert measured.l0 == SETTINGS.k
+    a = batch(999, n=4096)
+    dictionary = trainer.dictionary(torch.ones(2), {"layer": 1})
+    codes = dictionary.encode(a)
+    assert (codes < 0).any() and not (codes == 0).any() and dictionary.k == SETTINGS.k
+    firing = codes.abs() > dictionary.fires_above
+    assert firing.sum().item() / len(a) == pytest.approx(SETTINGS.k, rel=0.15)
+
+
+@pytest.mark.parametrize("kind", list(TRAINED))
+def test_models_of_unequal_width_are_trained_as_if_what_lies_beyond_a_width_did_not_exist(kind):
+    """The same steps by autograd on the joined vector of 4 + 6 numbers, with Adam, give the same weights."""
+    settings = replace(SETTINGS, kind=kind, widths=(4, 6), penalty_warmup=0.0, aux=0.0, warmup=1, decay=0.0)
+    trainer, own = Trainer(settings), torch.tensor([True] * 4 + [False] * 2 + [True] * 6)
+    tight = [p.detach().clone().requires_grad_() for p in (trainer.encoder[:, own], trainer.decoder[:, own])]
+    tight += [trainer.encoder_bias.detach().clone().requires_grad_(), trainer.decoder_bias[own].detach().clone()]
+    tight[3].requires_grad_()
+    adam = torch.optim.Adam(tight, lr=settings.learning_rate)
+    for number in range(5):
+        a = batch(number)
+        a[:, 0, 4:] = 0
+        joined = a.flatten(1)[:, own]
+        f = joined @ tight[0].t() + tight[2]
+        norms = tight[1][:, :4].norm(dim=1) + tight[1][:, 4:].norm(dim=1)
+        if kind != "linear":
+            f = torch.relu(f) * kept_by_sorting(trainer, a)
+        loss = (f @ tight[1] + tight[3] - joined).square().sum() / len(a)
+        if kind != "batchtopk":
+            loss = loss + settings.penalty * (f.abs() * norms).sum() / len(a)
+        adam.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(tight, 1.0)
+        adam.step()
+        trainer.step(a)
+    dictionary = trainer.dictionary(torch.ones(2), {})
+    assert dictionary.widths == (4, 6)  # which refuses weights that are not zero beyond them
+    torch.testing.assert_close(trainer.encoder[:, own], tight[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(trainer.decoder[:, own], tight[1], rtol=1e-4, atol=1e-5)
+
+
+def planted(n, rng, width=48, shared=24, own=12, narrow=None):
     """Activations of sparse true features: shared ones (a direction in each model),
-    base-only and distilled-only ones."""
+    base-only and distilled-only ones. With `narrow` the base model has that width alone."""
     truth = rng.normal(size=(shared + 2 * own, 2, width))
+    truth[:, 0, narrow:] = 0 if narrow else truth[:, 0, narrow:]
     truth /= np.linalg.norm(truth, axis=2, keepdims=True)
     truth[shared : shared + own, 1] = 0
     truth[shared + own :, 0] = 0
     codes = (rng.random((n, len(truth))) < 0.05) * rng.uniform(0.5, 1.5, size=(n, len(truth)))
-    return truth, np.einsum("nk,kmd->nmd", codes, truth) * np.sqrt(width)
+    sizes = np.sqrt([narrow or width, width])  # of the activations: √d
+    return truth, np.einsum("nk,kmd->nmd", codes, truth) * sizes[:, None]
 
 
-def test_planted_features_are_recovered_and_told_apart():
+@pytest.mark.parametrize("narrow", [None, 32])
+def test_planted_features_are_recovered_and_told_apart(narrow):
     """k is a little below the true 2.4 codes a token: a dictionary that may use more codes than there are splits
-    features.
+    features. Of two models of one width, and of a base that is narrower.
     """
     shared, own, width, n_features = 24, 12, 48, 64
-    truth, activations = planted(40_000, np.random.default_rng(0), width, shared, own)
+    truth, activations = planted(40_000, np.random.default_rng(0), width, shared, own, narrow)
     data = torch.tensor(activations, dtype=torch.float32)
     sizes = {"n_models": 2, "width": width, "n_features": n_features, "k": 2, "batch": 1024}
+    sizes |= {"widths": None if narrow is None else (narrow, width)}
     trainer = Trainer(Settings(**sizes, steps=700, warmup=50, learning_rate=3e-3, dead_after=20_000, aux_k=16))
     for step in range(trainer.settings.steps):
         measured = trainer.step(data[torch.randint(len(data), (1024,), generator=torch.Generator().manual_seed(step))])
     assert min(measured.variance_explained) > 0.9
     dictionary = trainer.dictionary(torch.ones(2), {})
+    truth = truth * np.sqrt([narrow or width, width])[:, None]
     joined, true = (
         rows.reshape(len(rows), -1) / np.linalg.norm(rows.reshape(len(rows), -1), axis=1, keepdims=True)
         for rows in (dictionary.decoder.permute(1, 0, 2).numpy(), truth)
@@ -173,7 +238,7 @@ def test_planted_features_are_recovered_and_told_apart():
     for part in data.split(4096):
         scaling.add(part, dictionary.encode(part))
     found = scaling.statistics()
-    classes = classify(nrn(dictionary, order=2), found.nu_eps, found.nu_r)
+    classes = classify(nrn(dictionary, order="rms"), found.nu_eps, found.nu_r)
     said = classes[cosines.argmax(1)]
     places = {
         "shared": slice(shared),
