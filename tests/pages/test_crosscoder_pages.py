@@ -53,7 +53,9 @@ def add_autoencoder(folder):
     store = Store(folder)
     model, cots, chunks = store.models()["model_id"][0], store.tokenised_cots(), store.whole_table("chunks").to_pylist()
     store.close()
-    unknown = {name: None for name, column in COLUMNS.items() if column.compares and not name.startswith("share")}
+    unknown = {
+        name: None for name, column in COLUMNS.items() if column.compares and not name.startswith(("share", "nrn_rms"))
+    }
     unknown |= dict.fromkeys(("norm_distilled_l1", "norm_distilled_l2"))
     row = {
         "dictionary_id": "one",
@@ -194,11 +196,11 @@ def test_the_published_top_list_says_how_much_of_it_is_dense_and_stands_beside_t
         "Here 5 of the 5 fire on more than 10% of tokens" in said and "5 are among the 5 that fire most often" in said
     )
     listed = table(test, "dense")
-    assert listed["feature"].tolist()[0] == 0 and set(listed["dense"]) == {"dense"}
-    assert "Most specific to problem" in said and "draws this problem's" in said
+    assert listed["feature"].tolist() == [4, 3, 2, 1, 0] and set(listed["dense"]) == {"dense"}
+    assert "Most specific to this problem" in said and "draws this problem's" in said
     by_category = opened("crosscoder", study, specific_to="self-reflection")
     assert not by_category.exception and "Most specific to target words: self-reflection" in words(by_category)
-    assert table(by_category, "lift")["feature"].tolist() == [3, 1]
+    assert table(by_category, "lift")["feature"].tolist() == [1, 3]
 
 
 @pytest.mark.parametrize("which", ALL_PAGES)
