@@ -5,93 +5,72 @@ side by side.
 import streamlit as st
 
 from app.shared import views
+from app.steepness import views as own
 from app.steepness.agreement import importance
 from app.steepness.all_curves import place, swept
 from app.steepness.anchors import chosen
 from app.steepness.local_geometry import measured_at
 from app.steepness.one_pair import pair
 from app.steepness.random_steps import stepped, steps
-from app.steepness.views import (
-    AGREEMENT,
-    ANCHOR_ATTENTION,
-    ANCHOR_BETA,
-    ANCHOR_CHAIN,
-    ANCHOR_STUDY,
-    ANISOTROPY,
-    BEFORE,
-    CHUNK,
-    CURVES,
-    EVIDENCE,
-    FINITE,
-    FITTED,
-    ISOTROPIC,
-    KINDS,
-    MANIFOLD,
-    PAIRS,
-    PART,
-    PARTS,
-    RESAMPLE,
-    SCATTER,
-    SWEPT,
-)
+from app.steepness.views import PART, PARTS
 
 
 def one_pair() -> None:
     here.once(pair)
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        views.show(SCATTER, here)
-        views.show(FITTED, here, heading=True)
-        views.show(EVIDENCE, here, heading=True)
+        views.show(own.SCATTER, here)
+        views.show(own.FITTED, here, heading=True)
+        views.show(own.EVIDENCE, here, heading=True)
     with right:
-        views.show(CHUNK, here)
+        views.show(own.CHUNK, here)
 
 
 def all_pairs() -> None:
-    views.show(PAIRS, here)
+    views.show(own.PAIRS, here)
 
 
 def metrics() -> None:
     views.require(here, importance)
     left, right = st.columns([1, 1], gap="medium")
     with left:
-        views.show(AGREEMENT, here, heading=True)
+        views.show(own.AGREEMENT, here, heading=True)
     with right:
-        views.show(RESAMPLE, here)
+        views.show(own.RESAMPLE, here)
 
 
 def curves() -> None:
     views.require(here, swept)
     here.once(place)
-    views.show(CURVES, here)
-    views.show(KINDS, here, heading=True)
+    views.show(own.CURVES, here)
+    views.show(own.KINDS, here, heading=True)
 
 
 def random() -> None:
     views.require(here, stepped)
     here.once(steps)
-    views.show(FINITE, here)
-    views.show(ANISOTROPY, here, heading=True)
+    views.show(own.FINITE, here)
+    views.show(own.ANISOTROPY, here, heading=True)
 
 
 def geometry() -> None:
     here.once(measured_at)
-    for column, view in zip(st.columns(2, gap="medium"), (SWEPT, ISOTROPIC), strict=True):
+    for column, view in zip(st.columns(2, gap="medium"), (own.SWEPT, own.ISOTROPIC), strict=True):
         with column:
             views.show(view, here, heading=True)
-    views.show(MANIFOLD, here, heading=True)
+    views.show(own.MANIFOLD, here, heading=True)
 
 
 def before_and_after() -> None:
-    if ANCHOR_STUDY.missing(here):
-        views.show(ANCHOR_STUDY, here)
+    if own.ANCHOR_STUDY.missing(here):
+        views.show(own.ANCHOR_STUDY, here)
     else:
         here.once(chosen)
-        for pair_of_views in ((ANCHOR_STUDY, ANCHOR_BETA), (ANCHOR_CHAIN, ANCHOR_ATTENTION)):
+        for pair_of_views in ((own.ANCHOR_STUDY, own.ANCHOR_BETA), (own.ANCHOR_CHAIN, own.ANCHOR_ATTENTION)):
             for column, view in zip(st.columns(2, gap="medium"), pair_of_views, strict=True):
                 with column:
                     views.show(view, here, heading=True)
-    views.show(BEFORE, here, heading=True)
+    views.show(own.BEFORE, here, heading=True)
 
 
 here = views.here_now()

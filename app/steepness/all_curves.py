@@ -17,7 +17,7 @@ from app.shell.fields import Field, declare
 from app.shell.missing import Missing, no_activations, undone
 from app.shell.numbers import interval, number
 from app.shell.untrusted import show
-from app.shell.vocabulary import direction_order, position_words, studied_words, unit_words
+from app.shell.vocabulary import direction_order, position_words, studied_words
 from backend.geometry.direction_kinds import DIRECTION_KINDS, swept_kinds
 from backend.models.interventions import swept_places
 from backend.store.store import Store
@@ -135,7 +135,7 @@ def draw_compared(here: Here, store: Store) -> None:
     st.plotly_chart(figure, key=keys.of("kinds_compared"), config={"displayModeBar": False})
     show(f"{COMPARED} {ratios_in_words(ratios, reference)} {_without_tangents(over['kind'])}")
     st.caption(
-        f"β counts {unit_words(at.unit)}, so that a step has the same length along every direction. Ratio: KL along the"
+        "β has one unit, so that a step has the same length along every direction. Ratio: KL along the"
         " kind over KL along the other at the same chunk and β, where both lie above the noise floor; interval: draws"
         " of whole problems."
     )
