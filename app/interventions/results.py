@@ -411,7 +411,7 @@ def arm_table(summaries: Sequence[Mapping[str, Any]], group: Group) -> pd.DataFr
                 "n": row["n"],
                 **shares,
                 "without an answer": part_of(int(row["n_without_answer"]), int(row["n"])),
-                "length, tokens": f"{figure(row['length'])} {interval(row['length_low'], row['length_high'])}",
+                **{words: _mean(row, name) for name, words in _LENGTHS.items()},
                 "same text as unedited": "" if key == BASE else f"{row['same']} of {row['same_n']}",
             }
         )

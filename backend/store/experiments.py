@@ -42,6 +42,7 @@ KEPT_TABLES = {  # all that is kept here, and in SQL the key of the unit that a 
     "feature_intervention_samples": "arm_id || '.' || problem_id",
     "added": "added_id",
     "added_rollouts": "added_id",
+    "feature_intervention_thoughts": "arm_id || '.' || problem_id",
 }
 PATIENCE = 10.0  # seconds to wait for another run to be written
 

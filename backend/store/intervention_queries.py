@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from backend.schema.tables import TABLES
 from backend.store.beside import remembered
-from backend.store.experiments import Experiments, _frame
+from backend.store.experiments import Experiments, _frame, with_thoughts
 from backend.store.unit_files import DamagedFile, StudyFolder, UnitLine, arrow_rows
 
 ASKED, SAMPLED = "interventions", "intervention samples"  # stages of the ledger
