@@ -24,10 +24,11 @@ from backend.geometry.counterfactuals import (
 )
 from backend.statistics.course import Course
 
-SIDES = {BEFORE: ("just before it", STEERED), AFTER: ("just after it", ACCENT), NOWHERE: ("unsteered", MISSING)}
+SIDES = {BEFORE: ("before", STEERED), AFTER: ("after", ACCENT), NOWHERE: ("unsteered", MISSING)}
 KL_ON = {"rest": "the rest of the CoT", "answer": "the answer's tokens"}
 GROUP_WORDS = {ANCHORS: "anchors", MATCHED: "matched other chunks", DIFFERENCE: "anchors − matched"}
-ALONG_WORDS = {TOWARDS: "towards the counterfactual", RANDOM: "random, same length", BEYOND: "beyond random"}
+ALONG_WORDS = {TOWARDS: "counterfactual", RANDOM: "random", BEYOND: "counterfactual beyond random"}
+_NEAR = 100.0  # times below the lowest KL that a noise floor may lie and still be drawn
 _ALONG_COLOURS = {TOWARDS: STEERED, RANDOM: CONTROL, BEYOND: ACCENT}
 
 
@@ -91,13 +92,15 @@ def along_beta(rows: Frame[Step], *, readout: str, norm: float, floor: float | N
         own = part[part["arm"] == TOWARDS].sort_values("beta")
         if len(own):
             _add_line(figure, own["beta"], own[measure], f"steered {words}", colour)
-    if floor is not None and floor > 0 and readout == "rest":
+    if floor is not None and readout == "rest" and floor > known[measure].min() / _NEAR:
         figure.add_hline(y=floor, line={"dash": "dash", "color": MISSING, "width": 1})
     n_random = rows.loc[rows["arm"] == RANDOM, "number"].nunique()
     figure.update_xaxes(title=f"β, lengths of v (‖v‖ = {norm:.3g})<br>−1: the counterfactual activation")
-    figure.update_yaxes(title=f"KL(steered ‖ base), nats<br>{KL_ON[readout]}", type="log", exponentformat="power")
+    _kl_axis(figure, readout)
     unknown = int(rows.loc[rows["beta"] < 0, measure].isna().sum())
-    facts = f"shaded: range of {n_random} random directions" + (f" · {unknown} unknown" if unknown else "")
+    facts = f"just before the chunk and just after it · shaded: {n_random} random directions" + (
+        f" · {unknown} unknown" if unknown else ""
+    )
     return figure.update_layout(title={"text": facts, "font": {"size": 13}})
 
 
@@ -129,7 +132,7 @@ def along_the_chain(
             annotation_position="top left",
         )
     for arm, words, colour, dash in (
-        (ALTERNATIVE, "towards single counterfactuals", STEERED, "solid"),
+        (ALTERNATIVE, "single counterfactuals", STEERED, "solid"),
         (RANDOM_ALTERNATIVE, "random, same lengths", CONTROL, "dot"),
     ):
         part = known[known["arm"] == arm]
@@ -147,7 +150,7 @@ def along_the_chain(
         figure.add_vline(x=found.step.location, line={"dash": "dash", "color": MISSING, "width": 2})
     last = int(rows["place"].max())
     figure.update_xaxes(title="chunks of the chain before the steered token", dtick=1 if last <= 20 else 5)
-    figure.update_yaxes(title=f"KL(steered ‖ base), nats<br>{KL_ON[readout]}", type="log", exponentformat="power")
+    _kl_axis(figure, readout)
     lost = len(rows) - len(known)
     facts = f"n = {known['place'].nunique()} places, {known.loc[known['arm'] == ALTERNATIVE, 'number'].nunique()}"
     facts += " counterfactuals · dashed: the best single step" + (f" · not drawn: {lost} unknown or 0" if lost else "")
@@ -211,8 +214,13 @@ def attention_by_layer(rows: Frame[Attention], *, layer: int) -> go.Figure:
     )
 
 
+def _kl_axis(figure: go.Figure, readout: str) -> None:
+    title = f"KL(steered ‖ base), nats<br>{KL_ON[readout]}"
+    figure.update_yaxes(title=title, type="log", exponentformat="power", dtick=1)
+
+
 def _figure(height: int) -> go.Figure:
-    figure = go.Figure(layout={"template": TEMPLATE, "height": height, "margin": {"l": 84, "r": 12, "t": 88, "b": 60}})
+    figure = go.Figure(layout={"template": TEMPLATE, "height": height, "margin": {"l": 84, "r": 12, "t": 72, "b": 60}})
     return figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
 
 

@@ -24,9 +24,9 @@ def line(figure, name):
 
 def test_kl_along_beta_has_a_line_a_side_and_none_at_zero():
     figure = along_beta(STEPS, readout="rest", norm=3.2, floor=1e-6)
-    before = line(figure, "steered just before it")
+    before = line(figure, "steered before")
     assert list(before.x) == [-1.0, -0.5] and list(before.y) == [0.2, 0.05]
-    assert list(line(figure, "random, just after it").y) == pytest.approx([0.1, 0.025])
+    assert list(line(figure, "random, after").y) == pytest.approx([0.1, 0.025])
     assert "3.2" in figure.layout.xaxis.title.text and "nats" in figure.layout.yaxis.title.text
     assert "2 random directions" in figure.layout.title.text
 
@@ -47,7 +47,7 @@ def test_the_chain_has_its_anchors_its_means_and_its_best_step():
     )
     found = course({place: [0.0, 0.1] if place < 3 else [-2.0, -2.1] for place in range(6)})
     figure = along_the_chain(rows, readout="rest", found=found, chunks={2: True, 4: False, 1: True}, selected=2)
-    assert list(line(figure, "towards single counterfactuals (mean)").y) == pytest.approx([0.4] * 6)
+    assert list(line(figure, "single counterfactuals (mean)").y) == pytest.approx([0.4] * 6)
     shapes = figure.layout.shapes
     assert {(shape.x0, shape.x1) for shape in shapes} >= {(2, 3), (1, 2), (2.5, 2.5)} and (4, 5) not in {
         (shape.x0, shape.x1) for shape in shapes
@@ -79,5 +79,5 @@ def test_attention_is_drawn_at_the_layers_above_the_steered_one():
     )
     figure = attention_by_layer(rows, layer=15)
     assert list(line(figure, "unsteered").x) == [16, 17]
-    assert list(line(figure, "random, just after it").y) == pytest.approx([0.3, 0.5])
+    assert list(line(figure, "random, after").y) == pytest.approx([0.3, 0.5])
     assert not attention_by_layer(rows.iloc[:0], layer=15).data
