@@ -45,7 +45,8 @@ def _headline(store: Store, chunk: pd.Series, name: str, convention: str | None)
     )
     st.caption(f"{for_markdown(definition(name, convention or ''), 400)}.")
     if words.is_accuracy or words.name == "counterfactual_accuracy":
-        st.caption(" ".join(answers_around(store.answers_in_cot(cot_of(chunk.chunk_id)), chunk.chunk_id)))
+        counts = store.answers_in_cot(cot_of(chunk.chunk_id))
+        st.caption(for_markdown(" ".join(answers_around(counts, chunk.chunk_id)), 400))
     if pd.isna(chunk.value):
         rows = store.importance_of_chunk(chunk.chunk_id)
         for row in rows[(rows["metric"] == name) & (rows["convention"] == convention)].itertuples():

@@ -89,11 +89,12 @@ def test_answer_shares_are_of_the_rollouts_with_an_answer_and_the_silent_are_cou
             "cluster": ["54", "84", None, "54"],
             "is_correct": pd.array([True, False, None, True], dtype="boolean"),
             "n": [3, 1, 2, 5],
+            "n_forced": [1, 1, 0, 0],
         }
     )
     bars = {trace.name: trace for trace in answers_before_and_after(outcomes).data}
-    assert set(bars) == {"chunk resampled (n = 4, 2 without answer)", "chunk kept (n = 5)"}
-    assert list(bars["chunk resampled (n = 4, 2 without answer)"].x) == [0.75, 0.25]
+    assert set(bars) == {"chunk resampled (n = 4, 2 without answer, 2 forced at the cap)", "chunk kept (n = 5)"}
+    assert list(bars["chunk resampled (n = 4, 2 without answer, 2 forced at the cap)"].x) == [0.75, 0.25]
     assert list(bars["chunk kept (n = 5)"].x) == [1.0, 0.0]
 
 

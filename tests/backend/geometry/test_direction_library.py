@@ -283,6 +283,9 @@ def test_anchors_are_chosen_by_one_convention_that_of_the_set_or_the_first_that_
         def metric_by_chunk(self, metric, conventions):
             return {chunk: value for name in conventions for chunk, value in self.by_convention.get(name, {}).items()}
 
+        def given_metric_by_chunk(self, metric, convention):
+            return self.metric_by_chunk(metric, [convention])
+
     def of(stored, **steered):
         return anchor_importance(stored, "m", dict.fromkeys("abc", True) | steered)
 
