@@ -2,7 +2,7 @@
 
 A unit is one CoT of the reference set with its anchors and the chunks they are compared with: which, is said in
 backend/geometry/anchor_choice.py; what is measured there, in backend/geometry/counterfactuals.py. It needs stored
-rollouts with their texts, and a model that reads; nothing is sampled.
+rollouts with their texts, and a model that reads; nothing is sampled, and rollouts that were drawn later take no part.
 """
 
 import hashlib
