@@ -125,7 +125,7 @@ def specific_table(found: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
     columns = {
         "feature": rows["feature"],
         "mean |f|": [number(value) for value in rows["mean"]],
-        "lift": ["fires nowhere else" if pd.isna(lift) else number(lift) for lift in rows["lift"]],
+        "lift": ["only here" if pd.isna(lift) else number(lift) for lift in rows["lift"]],
     }
     if "low" in rows:
         columns["95 %"] = [

@@ -71,7 +71,8 @@ def specific_to_problem(
     sums: pd.DataFrame, tokens: pd.DataFrame, problem: str, *, n: int = N_TOP, seed: int = 0
 ) -> pd.DataFrame:
     """feature, mean (in the problem), elsewhere (mean over the other problems), lift, low, high, n_fired (tokens of the
-    problem), n_chains; the largest lower ends first, then the largest lifts. Lift is NaN where it fires nowhere else.
+    problem), n_chains; the largest lower ends first, then the largest lifts. Of a feature that fires nowhere else lift
+    and interval are NaN: those come last.
     """
     own = tokens[tokens["problem_id"] == problem]
     here = sums[sums["cot_id"].isin(own["cot_id"])]
@@ -83,6 +84,8 @@ def specific_to_problem(
     others = _means_by_problem(sums, tokens[tokens["problem_id"] != problem]).reindex(columns=features, fill_value=0.0)
     mean, elsewhere = totals.sum(0) / own["n_tokens"].sum(), others.to_numpy().mean(0) if len(others) else np.nan
     low, high = _lift_interval(totals, own["n_tokens"].to_numpy(float), others.to_numpy(), seed)
+    is_here_alone = ~(np.broadcast_to(elsewhere, mean.shape) > 0)
+    low, high = (np.where(is_here_alone, np.nan, bound) for bound in (low, high))
     with np.errstate(divide="ignore", invalid="ignore"):
         lift = np.where(elsewhere > 0, mean / elsewhere, np.nan)
     rows = pd.DataFrame(
