@@ -43,7 +43,10 @@ from precompute.units import Context, Stage
 
 # What all else rests on: it is sampled, cut or trained once, by `run`.
 _BEGUN = frozenset(stage.NAME for stage in (problems, cots, tokens, training, chunks, rollouts, crosscoder))
-_ALSO = {"importance": ("answer_clusters", "importance_given")}  # tables of a stage that have no words of their own
+_ALSO = {  # tables of a stage that have no words of their own
+    "importance": ("answer_clusters", "importance_given"),
+    "causation": ("causation_samples", "causation_effects"),
+}
 
 
 def _fills(stage: Stage) -> tuple[str, ...]:

@@ -43,10 +43,16 @@ def reference_now(context: Context, model_id: str) -> dict[str, bool]:
 
 
 def study_directions(
-    context: Context, model_id: str, layers: Iterable[int], *, refused: Callable[[str], None] = lambda words: None
+    context: Context,
+    model_id: str,
+    layers: Iterable[int],
+    *,
+    kinds: Sequence[str] | None = None,
+    n_random: int | None = None,
+    refused: Callable[[str], None] = lambda words: None,
 ) -> tuple[Direction, ...]:
-    """Every direction of the sweep's kinds for this model, at each of the layers; `refused` hears of those that cannot
-    be made.
+    """Every direction of the kinds, and as many random ones, for this model at each of the layers; both are the sweep's
+    where they are left out. `refused` hears of those that cannot be made.
     """
     wanted = context.study.sweep
     reference, now = reference_of(context, model_id), reference_now(context, model_id)
@@ -64,10 +70,10 @@ def study_directions(
             importance,
             reference={chunk: vector for chunk, vector in there.items() if chunk in reference},
             seed=context.study.seed,
-            n_random=wanted.random,
+            n_random=n_random or wanted.random,
             threshold=wanted.anchor_threshold,
         )
-        for kind in wanted.kinds:
+        for kind in kinds or wanted.kinds:
             swept = DIRECTION_KINDS[kind].swept
             assert swept is not None  # the study file refuses kinds that are not
             found = swept.make(chunks_there)

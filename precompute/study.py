@@ -28,7 +28,7 @@ from backend.cot import prompts as wordings
 from backend.crosscoder.kinds import KINDS, SOME_KINDS_SETTINGS, TRAINED
 from backend.crosscoder.training_data import CONVENTIONS
 from backend.errors import AnchorscopeError
-from backend.geometry.direction_kinds import swept_kinds
+from backend.geometry.direction_kinds import DIRECTION_KINDS, swept_kinds
 from backend.models.devices import DEVICE
 from backend.models.interventions import UNITS, swept_places
 from backend.plain import plain_line
@@ -433,6 +433,32 @@ class Anchors(_Part):
         return tuple(step / (self.points - 1) - 1 for step in range(self.points))
 
 
+class Causation(_Part):
+    """Anchors and as many matched chunks that are none, steered: does steering an anchor change the answer more?
+
+    What is written is sampled as rollouts are. The unit of beta and the threshold of an anchor are the sweep's.
+    """
+
+    pairs: Positive = Field(
+        24,
+        description="anchors of a model that are steered, at most, each with its match; the best of each CoT first",
+    )
+    n: int = Field(16, ge=2, le=100_000, description="continuations of each arm, from before and from after the chunk")
+    kind: DirectionKind = Field("per_chunk", description="kind of direction; its control is random directions")
+    layer: Layer | None = Field(None, description="0-based block; left out, the middle one of sweep.layers")
+    place: Position = Field("chunk", description="where the residual stream is steered, as the sweep's positions")
+    beta: float = Field(10.0, ge=-1e6, le=1e6, description="magnitude, in the sweep's unit")
+    random: Positive = Field(8, description="random directions of the control, which its samples take in turn")
+    model: str | None = Field(None, description="name of the one model whose chunks are steered; left out: every model")
+
+    @field_validator("kind")
+    @classmethod
+    def _not_its_own_control(cls, name: str) -> str:
+        if DIRECTION_KINDS[name].is_drawn:
+            raise ValueError(f"{name} directions are the control; choose another kind")
+        return name
+
+
 class Engine(_Part):
     """Where units run. Nothing here changes a result."""
 
@@ -473,6 +499,7 @@ class Study(_Part):
         None, description="left out in a study whose anchors are not steered before and after"
     )
     crosscoder: Crosscoder | None = Field(None, description="left out in a study without a dictionary of activations")
+    causation: Causation | None = Field(None, description="left out in a study that steers no anchors against others")
     engine: Engine = Engine()
 
     @property
@@ -506,6 +533,18 @@ class Study(_Part):
     def its_random_steps(self) -> RandomSteps:
         """`random_steps`, for what works on it. Raises StudyError in a study that has none."""
         return _given(self.random_steps, "random_steps")
+
+    @property
+    def its_causation(self) -> Causation:
+        """`causation`, for what works on it. Raises StudyError in a study that has none."""
+        return _given(self.causation, "causation")
+
+    @property
+    def causation_layer(self) -> int:
+        """Where anchors are steered against others."""
+        layers = sorted(self.sweep.layers)
+        own = self.its_causation.layer
+        return layers[len(layers) // 2] if own is None else own
 
     @property
     def n_asked(self) -> int:
@@ -553,6 +592,15 @@ class Study(_Part):
         return self
 
     @model_validator(mode="after")
+    def _steers_a_model_it_has(self) -> "Study":
+        names = [model.name for model in self.models]
+        if self.causation is not None and self.causation.model not in (None, *names):
+            raise ValueError(
+                f"causation.model is {self.causation.model!r}, and the study's models are {', '.join(names)}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _a_pair_to_compare(self) -> "Study":
         if (
             self.crosscoder is not None
@@ -573,6 +621,7 @@ class Study(_Part):
                 "sweep": self.sweep.layers,
                 "geometry": self.geometry_layers,
                 "random_steps": self.random_step_layers,
+                "causation": () if self.causation is None else (self.causation_layer,),
             }.items():
                 missing = sorted(set(() if layers == "all" else layers) - set(self.activations.layers))
                 if missing:
@@ -671,6 +720,7 @@ def _keys_beside(location: tuple[Any, ...]) -> list[str]:
             "random_steps": RandomSteps,
             "anchors": Anchors,
             "crosscoder": Crosscoder,
+            "causation": Causation,
         }
         table = parts.get(part, annotation)
     return sorted(table.model_fields)

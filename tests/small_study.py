@@ -24,6 +24,7 @@ from backend.store.experiments import Experiments
 from backend.store.publish import publish
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
+from tests import steered_pairs
 
 LAYERS, WIDTH = (5, 15), 16
 CATEGORIES = (
@@ -659,6 +660,8 @@ def _add_geometry(writer: Any, chunks_by_cot: list[list[dict]]) -> None:
     writer.add("random_steps", "all", {"random_steps": [_random_steps(n, chunk) for n, chunk in enumerate(chunks)]})
     writer.add("anchors", "all", _anchors(chunks_by_cot, np.random.default_rng(13)))
     writer.add("evidence", "all", {"associations": _pairs(len(chunks), len(chunks_by_cot), rng)})
+    pairs = [(own[3], own[1]) for own in chunks_by_cot]
+    writer.add("causation", "all", steered_pairs.rows(pairs, _MODEL))
 
 
 def _anchors(chunks_by_cot: list[list[dict]], rng: np.random.Generator) -> dict[str, list[dict[str, Any]]]:

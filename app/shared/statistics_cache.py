@@ -18,6 +18,7 @@ from backend.evidence.record import Evidence
 from backend.evidence.rows import evidence_of as evidence_of_row
 from backend.evidence.selection import Selected, slopes_by_selection
 from backend.importance.by_prompt import CONTRAST_COLUMNS, contrasts
+from backend.importance.causation import Tested, compared
 from backend.importance.convergence import convergence
 from backend.statistics.bands import chance_band
 from backend.statistics.curves import mean_curves, quartiles, ratios_to
@@ -68,6 +69,12 @@ def pairs_of(store: Store) -> pd.DataFrame:
 def prompt_contrasts(chains: pd.DataFrame) -> pd.DataFrame:
     """`chains` are rows of `Queries.verdicts`."""
     return pd.DataFrame(contrasts(chains, seed=_SEED), columns=CONTRAST_COLUMNS)
+
+
+@st.cache_data(max_entries=64, show_spinner="Testing the pairs …")
+def causation_of(effects: pd.DataFrame, quantity: str) -> dict[str, Tested]:
+    """`effects` are rows of `CausationQueries.causation_effects`, of one quantity and convention."""
+    return compared(effects, quantity, seed=_SEED)
 
 
 @st.cache_data(max_entries=64, show_spinner="Computing rank correlations …")

@@ -9,8 +9,8 @@ SCHEMA_VERSION, and one of columns that a table had adds its step here.
 `fisher`, `local_geometry`, `neighbourhoods`, `before_after`, `associations`. 5 → 6: columns came in: see `_SIXTH`.
 6 → 7: the tables of reference sets came in: `reference_chunks`, `references_in_use`. 7 → 8: the tables
 `capped_answers`, `importance_given`, `added`, `added_rollouts`, `claims`, `random_steps`, `counterfactuals`,
-`anchor_steering`, `anchor_attention`,
-`experiment_thoughts`, `feature_intervention_thoughts` and `firing_ablations` came in.
+`anchor_steering`, `anchor_attention`, `experiment_thoughts`, `feature_intervention_thoughts`, `firing_ablations`,
+`causation_pairs`, `causation_samples` and `causation_effects` came in.
 """
 
 from collections.abc import Callable

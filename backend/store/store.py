@@ -26,6 +26,7 @@ from backend.root import PRECOMPUTE
 from backend.schema.migrations import WrongSchema, later_tables, refusal
 from backend.schema.tables import TABLES
 from backend.store.beside import ADDED, ADDED_TABLES, added_since
+from backend.store.causation_queries import CausationQueries
 from backend.store.dictionary_queries import DictionaryQueries
 from backend.store.geometry_queries import GeometryQueries
 from backend.store.queries import Queries
@@ -96,7 +97,7 @@ def generation_of(path: Path) -> Path:
     raise NoStore(f"{found[0]}, which {path} points to, is {state}. Rebuild it with `{PRECOMPUTE} publish {path}`.")
 
 
-class Store(Queries, DictionaryQueries, GeometryQueries, UnitQueries):
+class Store(Queries, CausationQueries, DictionaryQueries, GeometryQueries, UnitQueries):
     """Answers questions about one generation of a study; open it again to see a newer one.
 
     `later` are tables that came in after its schema, and are empty here. `older` says, in words for the person, that it
