@@ -215,7 +215,7 @@ def attention_by_layer(rows: Frame[Attention], *, layer: int) -> go.Figure:
 
 
 def _kl_axis(figure: go.Figure, readout: str) -> None:
-    title = f"KL(steered ‖ base), nats<br>{KL_ON[readout]}"
+    title = f"KL(steered ‖ unsteered), nats<br>{KL_ON[readout]}"
     figure.update_yaxes(title=title, type="log", exponentformat="power", dtick=1)
 
 

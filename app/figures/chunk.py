@@ -169,7 +169,7 @@ def kl_curves(curves: Frame[Curve]) -> go.Figure:
         )
     unit = curves["unit"].iloc[0]
     figure.update_xaxes(title=f"β ({unit_words(unit)})")
-    figure.update_yaxes(title="KL(steered ‖ base), nats")
+    figure.update_yaxes(title="KL(steered ‖ unsteered), nats")
     return figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
 
 

@@ -218,7 +218,7 @@ def before_and_after(
         figure.add_vline(x=float(chosen.iloc[0]), line={"color": ACCENT, "width": 1})
     figure.update_xaxes(title="chunk")
     figure.update_yaxes(
-        title=f"KL(steered ‖ base), nats, log scale<br>on {KLS[measure][0]}", type="log", exponentformat="power"
+        title=f"KL(steered ‖ unsteered), nats, log scale<br>on {KLS[measure][0]}", type="log", exponentformat="power"
     )
     unknown, zero = int(len(rows) - len(known)), int(len(means) - len(drawn))
     facts = (

@@ -17,7 +17,7 @@ from app.shell.untrusted import for_plotly
 from app.shell.vocabulary import direction_order, position_words, studied_words, unit_words
 from backend.geometry.anisotropy import Ratio
 
-_KL = "KL(steered ‖ base), nats"
+_KL = "KL(steered ‖ unsteered), nats"
 _FAINT = 0.22
 _BINS_A_DECADE = 8
 

@@ -15,12 +15,12 @@ from plotly.subplots import make_subplots
 from app.figures.rows import Frame, takes_rows
 from app.shell.theme import ACCENT, CONTROL, CORRECT, MISSING, STEERED, TEMPLATE, UNKNOWN, WRONG, blank
 from app.shell.untrusted import for_plotly
-from app.shell.vocabulary import unit_words
+from app.shell.vocabulary import ARMS, unit_words
 from backend.statistics.bands import Band, control_band
 
 _SHOWN_ANSWERS = 8
-_ARMS = {"base": "base", "changed": "steered", "flipped": "sign flipped", "random": "random directions"}
-_HATCHES = {"base": "/", "changed": "", "flipped": "x", "random": "."}
+_POINTS = {"base": MISSING, "random": CONTROL, "same": CONTROL, "paraphrase": CONTROL}
+_HATCHES = {"base": "/", "changed": "", "flipped": "x", "random": ".", "same": "-", "paraphrase": "\\"}
 
 
 # KL(β)
@@ -101,7 +101,7 @@ def kl_curve(curve: MeasuredKL, *, beta: float, controls: ControlsKL | None) -> 
     )
     _add_marks(figure, beta, betas, kl)
     figure.update_xaxes(title=f"β ({unit_words(unit)})")
-    figure.update_yaxes(title="KL(steered ‖ base), nats")
+    figure.update_yaxes(title="KL(steered ‖ unsteered), nats")
     return figure.update_layout(legend={"orientation": "h", "y": 1.08, "yanchor": "bottom", "x": 0})
 
 
@@ -230,8 +230,8 @@ class ArmAnswers(TypedDict):
 
 
 @takes_rows
-def answers_by_arm(rows: Frame[ArmAnswers]) -> go.Figure:
-    """Shares of the answers that each arm's continuations gave.
+def answers_by_arm(rows: Frame[ArmAnswers], words: Mapping[str, str] = ARMS) -> go.Figure:
+    """Shares of the answers that each arm's continuations gave; `words` says what each arm is called, in their order.
 
     Continuations without an answer are counted beside the bars: they are no answer of their own.
     """
@@ -246,7 +246,7 @@ def answers_by_arm(rows: Frame[ArmAnswers]) -> go.Figure:
         [f"{len(rest)} other answers"] if rest else []
     )
     signs = {True: " ✓", False: " ✗", None: ""}
-    arms = [arm for arm in _ARMS if (rows["arm"] == arm).any()]
+    arms = [arm for arm in words if (rows["arm"] == arm).any()]
     figure = go.Figure(
         layout={"template": TEMPLATE, "barmode": "group", "bargap": 0.25, "margin": {"l": 8, "r": 36, "t": 46, "b": 44}}
     )
@@ -273,7 +273,7 @@ def answers_by_arm(rows: Frame[ArmAnswers]) -> go.Figure:
             constraintext="none",
             textfont={"size": 11},
             cliponaxis=False,
-            hovertemplate=f"{_ARMS[arm]}<br>%{{x:.0%}} of {answered} continuations with an answer<extra></extra>",
+            hovertemplate=f"{words[arm]}<br>%{{x:.0%}} of {answered} continuations with an answer<extra></extra>",
         )
         # The legend shows the hatch alone: an arm has no colour of its own.
         without = f", {silent} without answer" if silent else ""
@@ -283,7 +283,7 @@ def answers_by_arm(rows: Frame[ArmAnswers]) -> go.Figure:
             orientation="h",
             offsetgroup=arm,
             legendgroup=arm,
-            name=f"{_ARMS[arm]} (n = {answered}{without})",
+            name=f"{words[arm]} (n = {answered}{without})",
             marker={"color": UNKNOWN, "pattern": hatch},
         )
     ticks = [label + signs[verdict] for label, verdict in zip(labels, verdicts, strict=True)]
@@ -322,13 +322,13 @@ class ArmSummary(TypedDict):
     accuracy: Quantity
 
 
-def accuracy_by_arm(summaries: Mapping[str, ArmSummary]) -> go.Figure:
+def accuracy_by_arm(summaries: Mapping[str, ArmSummary], words: Mapping[str, str] = ARMS) -> go.Figure:
     """Share of the judged continuations that are correct, with Wilson's interval: one point an arm, beside it "correct
     / judged".
 
     `summaries` are those of `outcomes.arm_summary`. An arm in which none was judged keeps its line, without a point.
     """
-    arms = [arm for arm in _ARMS if arm in summaries]
+    arms = [arm for arm in words if arm in summaries]
     judged = {arm: share for arm in arms if (share := summaries[arm]["accuracy"]["value"]) is not None}
     if not judged:
         return blank("No accuracy is known: no continuation was judged", height=160)
@@ -354,7 +354,10 @@ def accuracy_by_arm(summaries: Mapping[str, ArmSummary]) -> go.Figure:
             "top center" if 0.1 < share < 0.9 else "top right" if share <= 0.1 else "top left"
             for share in judged.values()
         ],
-        marker={"size": 10, "color": [{"base": MISSING, "random": CONTROL}.get(arm, STEERED) for arm in judged]},
+        marker={
+            "size": 10,
+            "color": [_POINTS.get(arm, STEERED) for arm in judged],
+        },
         error_x=_interval_bars([summaries[arm]["accuracy"] for arm in judged]),
         hovertemplate="accuracy %{x:.2f}<br>%{text} correct<extra></extra>",
         showlegend=False,
@@ -362,7 +365,7 @@ def accuracy_by_arm(summaries: Mapping[str, ArmSummary]) -> go.Figure:
     figure.update_yaxes(
         tickmode="array",
         tickvals=list(range(len(arms))),
-        ticktext=[_arm_label(arm, summaries[arm]) for arm in arms],
+        ticktext=[_arm_label(words[arm], summaries[arm]) for arm in arms],
         range=[len(arms) - 0.5, -0.7],
         automargin=True,
         showgrid=False,
@@ -372,9 +375,9 @@ def accuracy_by_arm(summaries: Mapping[str, ArmSummary]) -> go.Figure:
     return figure
 
 
-def _arm_label(arm: str, summary: ArmSummary) -> str:
+def _arm_label(words: str, summary: ArmSummary) -> str:
     missing = summary["n"] - summary["n_judged"]
-    return _ARMS[arm] + (f"<br>{missing} of {summary['n']} not judged" if missing else "")
+    return words + (f"<br>{missing} of {summary['n']} not judged" if missing else "")
 
 
 def _interval_bars(found: Sequence[Quantity]) -> dict[str, Any]:
@@ -398,6 +401,7 @@ def _interval_bars(found: Sequence[Quantity]) -> dict[str, Any]:
 class Panel:
     """One quantity along β."""
 
+    quantity: str  # as rows and steps have it
     name: str  # as on the axis
     found: list[Quantity]  # at each β
 
@@ -428,11 +432,15 @@ class StepAlong(TypedDict):
 
 
 _NOTCH = {"color": "rgba(128,128,128,0.25)", "width": 5}  # β = 0: wide and pale, so that the interval there is seen
-_STEPS = {
-    "n_thinking": ("thinking, tokens", "thinking length steps"),
-    "n_tokens": ("length, tokens", "length steps"),
-    "repetition": ("degenerate", "repetition steps"),
-}
+
+
+class StepTest(TypedDict):
+    """The step along β of one quantity, tested on its own samples; where there is none, why."""
+
+    step: StepAlong | None
+    reason: str | None
+    n: int  # samples that took part
+    n_doses: int
 
 
 def dose_panels(rows: Sequence[Dose]) -> list[Panel]:
@@ -441,26 +449,25 @@ def dose_panels(rows: Sequence[Dose]) -> list[Panel]:
     """
     counted = any(row["thinking"]["value"] is not None for row in rows if "thinking" in row)
     return [
-        Panel("KL, nats", [{"value": row["kl"], "low": None, "high": None} for row in rows]),
-        Panel("accuracy", [row["accuracy"] for row in rows]),
-        Panel("thinking, tokens", [row["thinking"] for row in rows])
+        Panel("kl", "KL, nats", [{"value": row["kl"], "low": None, "high": None} for row in rows]),
+        Panel("accuracy", "accuracy", [row["accuracy"] for row in rows]),
+        Panel("thinking", "thinking, tokens", [row["thinking"] for row in rows])
         if counted
-        else Panel("length, tokens", [row["length"] for row in rows]),
-        Panel("degenerate", [row["degenerate_share"] for row in rows]),
+        else Panel("length", "length, tokens", [row["length"] for row in rows]),
+        Panel("degenerate_share", "degenerate", [row["degenerate_share"] for row in rows]),
     ]
 
 
 def dose_response(
     rows: Sequence[Dose],
-    changepoints: Mapping[str, StepAlong | None],
+    steps: Mapping[str, StepTest],
     *,
     unit: str | None = None,
 ) -> go.Figure:
     """KL, accuracy, length and degenerate share of the continuations along β, one below the other, with 95 % intervals.
 
-    `changepoints` has the step of the samples' `n_thinking` or `n_tokens` (drawn with that length) and of their
-    `repetition` (drawn with the degenerate share), or None where there is none; the line stands in the middle of the
-    gap between two β, the band is its 95 % interval.
+    `steps` has the test of each panel's own quantity (`outcomes.dose_steps`): the line of a step stands in the middle
+    of the gap between two β, the band is its 95 % interval; where there is no step the panel says why.
     """
     if not rows:
         return blank("No dose has been measured", height=260)
@@ -489,12 +496,10 @@ def dose_response(
         if panel.n_unknown:
             where = f"{panel.n_unknown} of {len(rows)}" if known else "every"
             _note(figure, f"{panel.name.partition(',')[0]} unknown at {where} β", row=number, x=1)
+        if (tested := steps.get(panel.quantity)) is not None:
+            _add_step(figure, tested, row=number)
     for row in (2, 4):
         figure.update_yaxes(range=[-0.06, 1.06], tickformat=".0%", row=row, col=1)
-    names = [panel.name for panel in panels]
-    for quantity, (name, words) in _STEPS.items():
-        if name in names and (step := changepoints.get(quantity)) is not None:
-            _add_step(figure, step, words, row=names.index(name) + 1)
     margin = 0.04 * (max(betas) - min(betas)) or 1
     figure.update_xaxes(range=[min(betas) - margin, max(betas) + margin], tickvals=betas, zeroline=False)
     figure.update_xaxes(title=f"β ({unit_words(unit)})" if unit else "β", row=len(panels), col=1)
@@ -509,21 +514,20 @@ def _dose_hover(name: str, beta: float, quantity: Quantity) -> str:
     return f"β = {_signed(beta)}<br>{name}: {quantity['value']:.3g}{interval}{n}"
 
 
-def _add_step(figure: go.Figure, step: StepAlong, words: str, *, row: int) -> None:
-    """The line of a changepoint, strong where p ≤ 0.05, and what it says."""
+def _add_step(figure: go.Figure, tested: StepTest, *, row: int) -> None:
+    """The line of a step, strong where p ≤ 0.05, and what it says; or why there is none."""
+    step = tested["step"]
+    if step is None:
+        _note(figure, f"no step tested: {tested['reason']}", row=row, x=0)
+        return
     before, after, p = step["x_before"], step["x_after"], step["p"]
     colour = ACCENT if p <= 0.05 else MISSING
     low, high = step["low"], step["high"]
     if low is not None and math.isfinite(low):
         figure.add_vrect(x0=low, x1=high, row=row, col=1, fillcolor=colour, opacity=0.12, line_width=0)
     figure.add_vline(x=(before + after) / 2, row=row, col=1, line={"color": colour, "width": 2, "dash": "dash"})
-    _note(
-        figure,
-        f"{words} between β = {_signed(before)} and {_signed(after)}, p = {p:.2g}",
-        row=row,
-        x=0,
-        colour=colour,
-    )
+    words = f"steps between β = {_signed(before)} and {_signed(after)}, p = {p:.2g}, n = {tested['n']}"
+    _note(figure, words, row=row, x=0, colour=colour)
 
 
 def _note(figure: go.Figure, text: str, *, row: int, x: float, colour: str = UNKNOWN) -> None:

@@ -13,7 +13,7 @@ import streamlit as st
 from app.interventions import running
 from app.shared import chosen_dictionary, live
 from app.shared.chosen_dictionary import FEATURE, PINNED
-from app.shared.sampled import SAMPLES, SEED
+from app.shared.sampled import NUCLEUS, SAMPLES, SEED, TEMPERATURE
 from app.shared.steer_by_feature import steer_by
 from app.shared.views import Here
 from app.shell import keys, selection
@@ -47,8 +47,6 @@ FACTOR = declare(Field("change_factor", "factor of the change", Decimal(-100.0, 
 ADDED = declare(Field("change_beta", "β of the change", Decimal(-10_000.0, 10_000.0), "5"))
 ERROR = declare(Field("change_error", "fate of the dictionary's error", _ERRORS))
 SOLVED = declare(Field("solved_problems", "number of problems", Whole(1, 2**31)))
-TEMPERATURE = declare(Field("temperature", "temperature", Decimal(0.0, 2.0)))
-NUCLEUS = declare(Field("top_p", "top-p", Decimal(0.01, 1.0)))
 LONGEST = declare(Field("solution_tokens", "length of a solution", Whole(8, trials.MOST_NEW_TOKENS)))
 SETS = declare(Field("random_sets", "number of random sets", Whole(0, trials.MOST_SETS), "4"))
 

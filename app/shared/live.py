@@ -9,12 +9,13 @@ from typing import Any
 
 import streamlit as st
 
-from backend.live import added
+from backend.live import added, audits
 from backend.live.available import Choice, choices, device_of
 from backend.live.kept import About, keeper, record_of, restored
-from backend.live.requests import Open, Request, Resample, experiment_id
+from backend.live.requests import Audit, Continue, Open, Request, Resample, Stream, experiment_id
 from backend.live.service import LiveService, Status
 from backend.store.experiments import Experiments
+from backend.store.library import Library
 from backend.store.store import Store
 
 EVERY = 0.2  # seconds between two looks at something that runs
@@ -24,13 +25,15 @@ EVERY = 0.2  # seconds between two looks at something that runs
 class Run:
     """A run as the page shows it.
 
-    `status` is None where it was restored from the store, `being_kept` while it is on its way there.
+    `status` is None where it was restored from the store, `being_kept` while it is on its way there. `is_reworded`: the
+    sentence is in other words, and no residual stream is changed.
     """
 
     run_id: str
     results: dict[str, Any] | None
     status: Status | None = None
     being_kept: bool = False
+    is_reworded: bool = False
 
     @property
     def is_running(self) -> bool:
@@ -70,19 +73,25 @@ def start(study: Path, choice: Choice, about: About, request: Request, *, again:
 def find(study: Path, run_id: str) -> Run | None:
     """A run by its id: running or ended here, else as the store keeps it; None for one that nobody knows."""
     status = service().status(run_id)
+    asked: tuple[About, Request] | None = st.session_state.get("asked", {}).get(run_id)
+    is_reworded = asked is not None and is_of_wording(asked[1])
     if status is not None and not status.ended:
-        return Run(run_id, status.result, status)
+        return Run(run_id, status.result, status, is_reworded=is_reworded)
     row = Experiments(study).get(run_id)
     if row is not None:
-        return Run(run_id, {**restored(row), "id": run_id})
+        reworded = json.loads(row["parameters"]).get("wording") is not None
+        return Run(run_id, {**restored(row), "id": run_id}, is_reworded=reworded)
     if status is None:
         return None
-    asked: tuple[About, Request] | None = st.session_state.get("asked", {}).get(run_id)
     if asked is not None and (record := record_of(asked[0], asked[1], status)) is not None:
-        return Run(run_id, record.results, status, being_kept=status.error is None)
-    return Run(
-        run_id, status.result if "arms" in status.result else None, status
-    )  # what a stream had said before it failed
+        return Run(run_id, record.results, status, being_kept=status.error is None, is_reworded=is_reworded)
+    said = status.result if "arms" in status.result else None  # what a stream had said before it failed
+    return Run(run_id, said, status, is_reworded=is_reworded)
+
+
+def is_of_wording(request: Request) -> bool:
+    """Whether it is a sentence that is put in other words."""
+    return isinstance(request, Stream | Continue) and request.compared.wording is not None
 
 
 def look_up(choice: Choice, request: Request, *, again: bool = False) -> str:
@@ -100,6 +109,16 @@ def add_rollouts(study: Path, choice: Choice, request: Resample, *, again: bool 
     """
     keep = added.keeper(study, choice.model_id, request)
     return _submitted(experiment_id(choice.model_id, request), choice, request, keep, again=again).ticket_id
+
+
+def audit(study: Path, vector_id: str, choice: Choice, request: Audit, *, again: bool = False) -> str:
+    """Has a vector audited, unless it is being; its id. It is kept when it ends."""
+    run_id = experiment_id(choice.model_id, request)
+    keep = audits.keeper(study, vector_id, choice, request)
+    status = _submitted(run_id, choice, request, keep, again=again)
+    if status.state == "finished" and not (Library(study).audits(vector_id)["audit_id"] == run_id).any():
+        keep(status)  # for another study, or it could not be kept then
+    return run_id
 
 
 def view_of(row: dict[str, Any]) -> dict[str, str]:

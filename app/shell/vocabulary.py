@@ -54,7 +54,15 @@ RUN_KINDS = {
     "curve": "KL(β)",
 }
 
-ARMS = {"base": "base", "changed": "steered", "flipped": "sign flipped", "random": "random"}
+# What an arm is called, by the name it is stored under: `base` is a role of models, and says nothing of an arm.
+ARMS = {"base": "unsteered", "changed": "steered", "flipped": "sign flipped", "random": "random directions"}
+# Where a sentence is reworded nothing is steered.
+REWORDED_ARMS = {
+    "base": "as written",
+    "changed": "reworded",
+    "same": "the same sentence again",
+    "paraphrase": "your paraphrase",
+}
 
 OUTCOMES = {
     "accuracy": "accuracy",

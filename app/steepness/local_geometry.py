@@ -308,10 +308,10 @@ def draw_before_after(here: Here, store: Store) -> None:
         + (f" Unknown, and left out: {found.n_unknown} directions at places." if found.n_unknown else "")
     )
     st.caption(
-        f"Each point: KL(steered ‖ base), mean over the tokens of {KLS[measure][0]} and over the chunk's directions, at"
-        f" β = {beta:g}. The rest begins after the chunk on both sides, so that only where it is steered differs."
-        " Gradual or sharp: constant, line and step through log KL on the answer, over all β and the directions that"
-        " are steered at every chunk, compared by AIC."
+        f"Each point: KL(steered ‖ unsteered), mean over the tokens of {KLS[measure][0]} and over the chunk's"
+        f" directions, at β = {beta:g}. The rest begins after the chunk on both sides, so that only where it is steered"
+        " differs. Gradual or sharp: constant, line and step through log KL on the answer, over all β and the"
+        " directions that are steered at every chunk, compared by AIC."
     )
 
 

@@ -14,13 +14,14 @@ from app.components.layer_strip import layer_strip
 from app.shared import chosen_dictionary, chosen_stream, live
 from app.shared.chosen_dictionary import DICTIONARY, FEATURE
 from app.shared.chosen_stream import LAYER, MODEL
+from app.shared.chosen_vector import VECTOR
 from app.shared.chunk_colours import TAGS
 from app.shared.geometry_columns import DIRECTION, UNIT
 from app.shared.steer_by_feature import decoder_words
 from app.shell import keys, selection
 from app.shell.fields import Field, Whole, declare
 from app.shell.numbers import number as figure
-from app.shell.untrusted import one_line
+from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import (
     CATEGORIES,
     category,
@@ -40,6 +41,7 @@ from backend.live.sentence import sentence
 from backend.live.service import Status
 from backend.models.interventions import OPERATIONS, PLACES, UNITS, Gate, Intervention
 from backend.schema.tables import TABLES
+from backend.store.library import LONGEST_NAME, KeptVector, Library
 from backend.store.store import Store
 
 if TYPE_CHECKING:
@@ -208,11 +210,20 @@ def _direction_controls(
     facts: Mapping[str, Any],
 ) -> tuple[DirectionSpec | None, str, tuple[str, ...], str | None]:
     """How the direction is made, what it is called, the chunks it comes from, and what is wrong, if anything."""
-    asked = _Asked(store, subject, choice.model_id, facts, store.tag_sources(), _dictionaries(store, choice))
+    asked = _Asked(
+        store,
+        subject,
+        choice.model_id,
+        facts,
+        store.tag_sources(),
+        _dictionaries(store, choice),
+        *_vectors(store, choice, facts),
+    )
     there = {
         "chunk_id": subject.chunk is not None,
         "tags": bool(asked.tags),
         "dictionary_id": len(asked.dictionaries) > 0,
+        "vector_id": len(asked.vectors) > 0,
     }
     offered = {
         kind: how
@@ -231,7 +242,7 @@ def _direction_controls(
             help="\n".join(f"- {direction_words(name)}: {DIRECTION_KINDS[name].help}" for name in offered),
         )
     how = offered[kind]
-    if "dictionary_id" not in how.needs:  # a dictionary is of a layer
+    if not {"dictionary_id", "vector_id"} & set(how.needs):  # which are of a layer
         with right:
             asked.fields["layer"] = _source_layer(kind, layers, applied, facts["n_layers"])
     for need in how.needs:
@@ -255,6 +266,8 @@ class _Asked:
     facts: Mapping[str, Any]
     tags: list[str]  # who tagged the chunks
     dictionaries: pd.DataFrame
+    vectors: pd.DataFrame  # of the library, that fit
+    elsewhere: pd.DataFrame  # of the library, that do not
     fields: dict[str, Any] = field(default_factory=dict)  # of DirectionSpec
     names: dict[str, str] = field(default_factory=dict)  # by field: what a sentence calls it, if not by its value
     sources: tuple[str, ...] = ()  # chunks that the vector comes from
@@ -326,6 +339,15 @@ def _pick_file(asked: _Asked) -> None:
         asked.names |= {name: one_line(found[name], 40) for name in ("file", "key")}
 
 
+def _pick_vector(asked: _Asked) -> None:
+    rows = asked.vectors.set_index("vector_id")
+    names = {vector: f"{one_line(row['name'], 60)}, layer {row['layer']}{row['of']}" for vector, row in rows.iterrows()}
+    elsewhere = {row.vector_id: one_line(row.name, 60) for row in asked.elsewhere.itertuples()}
+    chosen = selection.pick(VECTOR, "Vector", list(names), elsewhere=elsewhere, show=(elsewhere | names).__getitem__)
+    asked.fields |= {"vector_id": chosen, "layer": int(rows["layer"][chosen])}
+    asked.names["vector_id"] = f"“{one_line(rows['name'][chosen], 60)}”"
+
+
 @dataclass(frozen=True)
 class _Control:
     show: Callable[[_Asked], None]
@@ -341,6 +363,7 @@ _CONTROLS = {  # by field of DirectionSpec; some fill in several
     "seed": _Control(_pick_seed),
     "dictionary_id": _Control(_pick_feature),
     "feature": _Control(_pick_feature),
+    "vector_id": _Control(_pick_vector),
     "file": _Control(_pick_file),
     "key": _Control(_pick_file),
     "sha256": _Control(_pick_file),
@@ -358,6 +381,17 @@ def _dictionaries(store: Store, choice: Choice) -> pd.DataFrame:
     """The study's dictionaries that have a decoder for this model."""
     found = pd.DataFrame(store.whole_table("dictionaries").to_pylist(), columns=list(TABLES["dictionaries"].columns))
     return found[(found["base_model_id"] == choice.model_id) | (found["distilled_model_id"] == choice.model_id)]
+
+
+def _vectors(store: Store, choice: Choice, facts: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The library's vectors that fit this model's residual stream, with words (`of`) where one was kept for another
+    model; and those that do not.
+    """
+    found = Library(store.path).vectors()
+    fits = (found["d_model"] == facts["d_model"]) & (found["layer"] < facts["n_layers"])
+    others = [f", of {one_line(model, 40)}" for model in found["model"]]
+    found = found.assign(of=np.where(found["model_id"] == choice.model_id, "", others))
+    return found[fits], found[~fits]
 
 
 def _dictionary(found: pd.DataFrame) -> pd.Series:
@@ -510,7 +544,7 @@ def _file(layer: int, facts: Mapping[str, Any]) -> dict[str, Any] | str:
         found = read_direction(given.getvalue(), given.name, key=key, layer=layer, row=row, **of)
     except AnchorscopeError as error:
         return str(error)
-    st.session_state["direction_vector"] = found.vector
+    st.session_state["direction_vector"] = found.given
     if found.layer not in (None, layer):
         st.caption(f"The file says that this vector is of layer {found.layer}: it counts as made there.")
         layer = found.layer
@@ -634,15 +668,56 @@ def _reach(unit: str, usual: float, codes: Codes | None) -> tuple[float, float]:
     return max(UNITS[unit].most, step * math.ceil(abs(usual) / step)), step
 
 
+def offer_to_keep(store: Store, choice: Choice, plan: Plan) -> None:
+    """A name, and a button that keeps the plan's direction in the library; nothing where it is there already."""
+    made = plan.direction
+    if made is None or made.kind == "library":
+        return
+    about = json.loads(made.parameters)
+    if made.kind == "file":
+        st.caption(
+            "This vector is in this browser tab alone, and a link opens without it: keep it to have it in links."
+        )
+    usual = f"{about['file'].rpartition('.')[0]} {about['key']}" if made.kind == "file" else plan.words
+    with st.popover("Keep this vector", icon=":material/bookmark_add:"), st.form(keys.of("keep_vector"), border=False):
+        name = st.text_input(
+            "Name", usual[:LONGEST_NAME], max_chars=LONGEST_NAME, key=keys.of(f"name_{made.direction_id}")
+        )
+        if not st.form_submit_button("Keep in the library", type="primary"):
+            return
+        try:
+            kept = KeptVector(
+                name,
+                choice.model_id,
+                choice.model.name,
+                plan.opened.result.get("revision"),
+                made.layer,
+                _as_given(made),
+                made.kind,
+                {"words": plan.words, "parameters": about},
+            )
+            chosen = Library(store.path).keep(kept)
+        except AnchorscopeError as error:
+            show(str(error))
+            return
+    selection.choose({DIRECTION: "library", VECTOR: chosen})
+    selection.rerun()
+
+
+def _as_given(made: Direction) -> np.ndarray:
+    """The vector as it is in its file; of one made here, the unit vector at its length. Raises AnchorscopeError."""
+    if made.kind != "file":
+        return (made.vector.astype(np.float64) * made.norm).astype(np.float32)
+    given = st.session_state.get("direction_vector")
+    if given is None:
+        raise AnchorscopeError("The file is not here any more: choose it again.")
+    return given
+
+
 def about_run(
-    subject: Subject,
-    choice: Choice,
-    plan: Plan,
-    words: str,
-    *,
-    wording: str | None = None,
-    stored: pd.DataFrame | None = None,
+    subject: Subject, choice: Choice, plan: Plan | None, words: str, *, stored: pd.DataFrame | None = None
 ) -> About:
+    """What the page knows of a run; `plan` is None where a sentence is reworded."""
     about = About(
         choice.model_id,
         choice.model.name,
@@ -653,12 +728,12 @@ def about_run(
         chunk_id=subject.chunk if subject.cot else None,
         written_by=subject.written_by,
         stored=stored,
-        view=dict(plan.view or {}),
+        view=dict((plan and plan.view) or selection.values()),
     )
-    if wording is not None:
+    if plan is None:
         return about
     made = plan.direction
-    assert made is not None  # there is no other run without one
+    assert made is not None  # there is no run without one
     direction = {
         "words": plan.words,
         "layer": plan.source_layer,

@@ -1,6 +1,8 @@
 """Runs on the Steering page: what is to be run, following it, its results, and those that were kept."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from app.figures.steering import accuracy_by_arm, answers_by_arm, dose_response
 from app.shared import live, typed_text
 from app.shared.answer_shares import part_of
 from app.shared.clicks import picked_rows
-from app.shared.sampled import SAMPLES, SEED
+from app.shared.sampled import NUCLEUS, SAMPLES, SEED, TEMPERATURE
 from app.shared.views import Here
 from app.shared.waiting import place_in_line
 from app.shell import fields, keys, selection
@@ -21,25 +23,36 @@ from app.shell.missing import Missing
 from app.shell.numbers import interval
 from app.shell.numbers import number as figure
 from app.shell.untrusted import one_line, show
-from app.shell.vocabulary import ARMS, FINISHES, OUTCOMES, RUN_KINDS, THOUGHTS, metric_choice, spent_words
+from app.shell.vocabulary import (
+    ARMS,
+    FINISHES,
+    OUTCOMES,
+    REWORDED_ARMS,
+    RUN_KINDS,
+    THOUGHTS,
+    metric_choice,
+    spent_words,
+)
 from app.steering.controls import CONTROL_SEED, Plan, about_run
 from app.steering.steered_text import AGAINST, OWN, RUN, Subject, continue_with, take_from
-from app.steering.text_and_curve import planned, steered
+from app.steering.text_and_curve import planned, run_kind, steered
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
+from backend.importance.outcomes import MIN_PER_DOSE, dose_steps
 from backend.live.available import Choice
 from backend.live.requests import Compared, Continue, Dose, Request, Sampling, Stream
 from backend.models.interventions import OPERATIONS, PLACES, UNITS
+from backend.statistics.changepoint import MIN_X
 from backend.store.experiments import Experiments
 from backend.store.store import Store
 
 _ALL, _SHOWN_RUNS = 10**9, 200
 _VERDICTS = {True: "correct", False: "wrong"}
-WHAT = declare(Field("run_kind", "kind of run", [name for name in RUN_KINDS if name != "curve"]))
 START = declare(Field("continue_from", "start of the run", ("before", "after")))
 LONGEST = declare(Field("run_tokens", "length of the run", Whole(8, 1024), "224"))
 DELETED = declare(Field("chunk_deleted", "switch to delete the sentence", SWITCH, "no"))
 REWORDED = declare(Field("chunk_reworded", "typed wording", None, of="chunk"))
+PARAPHRASED = declare(Field("chunk_paraphrased", "typed paraphrase", None, of="chunk"))
 _OPEN = (RUN, AGAINST)
 _NOT_OF_A_RUN = {field.name for field in (STUDY, *_OPEN)}  # what seeing a run again leaves as it is
 
@@ -47,7 +60,7 @@ _NOT_OF_A_RUN = {field.name for field in (STUDY, *_OPEN)}  # what seeing a run a
 def draw_controls(here: Here, store: Store) -> None:
     """What is to be run, and the button."""
     choice, found = here.once(steered).choice, here.once(planned)
-    run_controls(store, store.path, found.subject, choice, found.plan)
+    run_controls(store, found.subject, choice, found.plan, here.once(run_kind))
 
 
 def a_run(here: Here) -> Missing | None:
@@ -67,53 +80,40 @@ def draw_history(here: Here, store: Store) -> None:
     history(store.path, here.once(steered).subject)
 
 
-def run_controls(store: Store, study: Path, subject: Subject, choice: Choice, plan: Plan) -> None:
-    """What is to be run, and the button."""
-    has_dose = plan.intervention is None or OPERATIONS[plan.intervention.operation].has_magnitude
-    left_out = {*(["wording"] if subject.chunk is None else []), *([] if has_dose else ["dose"])}
-    options = [name for name in WHAT.options if name not in left_out]
-    what = selection.pick(
-        WHAT,
-        "Run",
-        options,
-        show=lambda name: RUN_KINDS[name],
-        widget=st.segmented_control,
-        required=True,
-    )
-    a, b, c, d = st.columns([3, 2, 2, 3], gap="small", vertical_alignment="bottom")
-    with a:
-        usual = "before" if plan.intervention is not None and not PLACES[plan.intervention.place].of_chunk else "after"
-        if what == "wording" or subject.chunk is None:
-            start = "after"
-            st.caption(
-                "continues from the end of the prompt"
-                if subject.chunk is None
-                else f"continues from after {subject.name}"
-            )
-        else:
-            start = selection.pick(START, "Continue from", default=usual, show=lambda name: f"{name} {subject.name}")
-    with b:
-        seed = selection.pick_whole(SEED, "Seed")
-    with c:
-        usual_n = {"continue": 16, "dose": 8, "wording": 1}.get(what)
-        n = 1 if usual_n is None else selection.pick_whole(SAMPLES, "Times", usual_n, high=64)
-    with d:
-        max_new = selection.pick_whole(LONGEST, "Longest, tokens", step=8)
-    if what != "wording" and start == "before" and plan.intervention and PLACES[plan.intervention.place].of_chunk:
-        st.caption(
-            f"{subject.name.capitalize()} is written anew, so the change is made at as many positions of what is"
-            " written."
-        )
-    wording = _wording(subject) if what == "wording" else None
-    sampling = Sampling(max_new_tokens=max_new)
-    ready = wording is not None if what == "wording" else plan.intervention is not None
+@dataclass(frozen=True)
+class _Drawn:
+    """How a run samples."""
+
+    start: str
+    seed: int
+    n: int
+    sampling: Sampling
+
+
+@dataclass(frozen=True)
+class _Wordings:
+    """What stands in the sentence's place, and the paraphrase that is its control; None where nothing was typed."""
+
+    wording: str | None
+    paraphrase: str | None
+
+
+_USUAL_N = {"continue": 16, "dose": 8, "wording": 16}
+_BUTTONS = {
+    "stream": "Steer",
+    "continue": "Continue {n} times",
+    "dose": "Dose–response",
+    "wording": "Continue from the new wording",
+}
+
+
+def run_controls(store: Store, subject: Subject, choice: Choice, plan: Plan | None, what: str) -> None:
+    """How what is chosen is run, and the button."""
+    drawn = _drawing(subject, plan, what)
+    wordings = _wordings(subject) if plan is None else None
+    ready = (wordings.wording is not None) if wordings else bool(plan and plan.intervention)
     pressed = st.button(
-        {
-            "stream": "Steer",
-            "continue": f"Continue {n} times",
-            "dose": "Dose–response",
-            "wording": "Continue from the new wording",
-        }[what],
+        _BUTTONS[what].format(n=drawn.n),
         type="primary",
         disabled=not ready,
         icon=":material/play_arrow:",
@@ -121,58 +121,142 @@ def run_controls(store: Store, study: Path, subject: Subject, choice: Choice, pl
     )
     if not pressed:
         return
-    compared = Compared(subject.text, subject.chunk, start, None if what == "wording" else plan.intervention, wording)
-    limit = UNITS[plan.intervention.unit].most if plan.intervention else 0.0
-    doses = tuple(limit * k / 4 for k in range(-4, 5)) if what == "dose" else ()
-    words = (
-        plan.sentence(subject, seed=seed, betas=doses) if wording is None else _wording_sentence(subject, wording, seed)
-    )
-    after = start == "before"
     stored = (
-        store.rollouts_beside(subject.chunk, after)
+        store.rollouts_beside(subject.chunk, drawn.start == "before")
         if subject.cot and subject.chunk and choice.model_id == subject.writer_id
         else None
     )
-    request: Request
-    if what == "stream" or (what == "wording" and n == 1):
-        request = Stream(compared, sampling, seed)
-    elif what in ("continue", "wording"):
-        answers = () if stored is None else tuple(stored["answer"].dropna())
-        controls = plan.controls(CONTROL_SEED) if wording is None else ()
-        request = Continue(compared, sampling, seed, n, subject.truth, controls, answers)
-    else:
-        request = Dose(compared, sampling, seed, doses, n, subject.truth)
-    about = about_run(subject, choice, plan, words, wording=wording, stored=stored)
     try:
-        selection.choose({RUN: live.start(study, choice, about, request, again=True), AGAINST: None})
+        if wordings is not None:
+            request = _reworded(subject, wordings, drawn, stored)
+            words = _wording_sentence(subject, str(wordings.wording), drawn.seed)
+        else:
+            assert plan is not None  # there are wordings where there is none
+            doses = _doses(plan) if what == "dose" else ()
+            request = _steered(subject, plan, drawn, stored, what)
+            words = plan.sentence(subject, seed=drawn.seed, betas=doses)
+        about = about_run(subject, choice, plan, words, stored=stored)
+        selection.choose({RUN: live.start(store.path, choice, about, request, again=True), AGAINST: None})
     except AnchorscopeError as error:
         show(str(error))
 
 
-def _wording(subject: Subject) -> str | None:
-    """The chunk in other words, or none at all."""
+def _drawing(subject: Subject, plan: Plan | None, what: str) -> _Drawn:
+    """The controls of what is sampled, the same for every kind of run."""
+    a, b, c = st.columns([4, 3, 3], gap="small", vertical_alignment="bottom")
+    with a:
+        start = _start(subject, plan)
+    with b:
+        seed = selection.pick_whole(SEED, "Seed")
+    with c:
+        n = selection.pick_whole(SAMPLES, "Times", _USUAL_N[what], high=64) if what in _USUAL_N else 1
+    usual = Sampling()
+    with a:
+        longest = selection.pick_whole(LONGEST, "Longest, tokens", step=8)
+    with b:
+        temperature = selection.pick_decimal(TEMPERATURE, "Temperature", usual.temperature, step=0.1)
+    with c:
+        top_p = selection.pick_decimal(NUCLEUS, "Top-p", usual.top_p, step=0.05)
+    if start == "before" and plan and plan.intervention and PLACES[plan.intervention.place].of_chunk:
+        st.caption(
+            f"{subject.name.capitalize()} is written anew, so the change is made at as many positions of what is"
+            " written."
+        )
+    return _Drawn(start, seed, n, Sampling(temperature, top_p, longest))
+
+
+def _start(subject: Subject, plan: Plan | None) -> str:
+    """Where continuations start."""
+    if subject.chunk is None:
+        st.caption("continues from the end of the prompt")
+        return "after"
+    if plan is None:
+        st.caption(f"continues from after {subject.name}")
+        return "after"
+    usual = "before" if plan.intervention is not None and not PLACES[plan.intervention.place].of_chunk else "after"
+    return selection.pick(START, "Continue from", default=usual, show=lambda name: f"{name} {subject.name}")
+
+
+def _doses(plan: Plan) -> tuple[float, ...]:
+    assert plan.intervention is not None  # asked only where there is one
+    limit = UNITS[plan.intervention.unit].most
+    return tuple(limit * k / 4 for k in range(-4, 5))
+
+
+def _steered(subject: Subject, plan: Plan, drawn: _Drawn, stored: pd.DataFrame | None, what: str) -> Request:
+    """The request of a run that changes the residual stream."""
+    compared = Compared(subject.text, subject.chunk, drawn.start, plan.intervention)
+    match what:
+        case "stream":
+            return Stream(compared, drawn.sampling, drawn.seed)
+        case "continue":
+            controls = plan.controls(CONTROL_SEED)
+            return Continue(compared, drawn.sampling, drawn.seed, drawn.n, subject.truth, controls, _answers_of(stored))
+        case "dose":
+            return Dose(compared, drawn.sampling, drawn.seed, _doses(plan), drawn.n, subject.truth)
+        case _:
+            raise AnchorscopeError(f"There is no run of kind {what!r}.")
+
+
+def _reworded(subject: Subject, wordings: _Wordings, drawn: _Drawn, stored: pd.DataFrame | None) -> Request:
+    """The request of a run from another wording: one text of each, or many with the wording's controls."""
+    compared = Compared(subject.text, subject.chunk, "after", None, wordings.wording)
+    if drawn.n == 1:
+        return Stream(compared, drawn.sampling, drawn.seed)
+    controls = {"same": subject.chunk_text, "paraphrase": wordings.paraphrase}
+    return Continue(
+        compared,
+        drawn.sampling,
+        drawn.seed,
+        drawn.n,
+        subject.truth,
+        answers=_answers_of(stored),
+        rewordings=tuple((arm, words) for arm, words in controls.items() if words is not None),
+    )
+
+
+def _answers_of(stored: pd.DataFrame | None) -> tuple[str, ...]:
+    return () if stored is None else tuple(stored["answer"].dropna())
+
+
+def _wordings(subject: Subject) -> _Wordings:
+    """The sentence in other words, or none at all, and its paraphrase."""
     delete = selection.pick_switch(DELETED, "Delete the sentence")
     words = subject.chunk_text if (given := typed_text.read(REWORDED)) is None else given
-    followed = selection.following(
+    _typed(
         f"wording_{subject.chunk}",
+        "The sentence instead",
         words,
         lambda said: typed_text.keep(REWORDED, None if said == subject.chunk_text else said),
-    )
-    st.text_area(
-        "The sentence instead",
         disabled=delete,
-        height=80,
-        max_chars=4000,
-        **followed,
         help=(
             "The chain is continued from after these words; the other arm continues from after the sentence as it was."
         ),
     )
-    if said := typed_text.beyond_a_link(REWORDED):
+    paraphrase = typed_text.read(PARAPHRASED) or ""
+    _typed(
+        f"paraphrase_{subject.chunk}",
+        "A paraphrase, as a control (may be empty)",
+        paraphrase,
+        lambda said: typed_text.keep(PARAPHRASED, said),
+        help=(
+            "The same thought in words of yours: what it changes is what other words change by themselves. Nothing"
+            " checks that it says the same: it is your judgement."
+        ),
+    )
+    st.caption(
+        "Run many times, the same sentence again stands beside the new wording, which must change nothing, and your"
+        " paraphrase where you type one; one text alone has no controls."
+    )
+    if said := typed_text.beyond_a_link(REWORDED, PARAPHRASED):
         st.caption(said)
-    if delete:
-        return ""
-    return None if words == subject.chunk_text else words
+    wording = "" if delete else None if words == subject.chunk_text else words
+    return _Wordings(wording, paraphrase if paraphrase not in ("", subject.chunk_text, wording) else None)
+
+
+def _typed(name: str, label: str, words: str, take: Callable[[str], None], **how: Any) -> None:
+    """A field for a sentence."""
+    st.text_area(label, height=80, max_chars=4000, **selection.following(name, words, take), **how)
 
 
 def _wording_sentence(subject: Subject, wording: str, seed: int) -> str:
@@ -226,13 +310,18 @@ def _results(study: Path, now: live.Run, key: str) -> None:
         _dosed(study, now, key)
 
 
+def _arms(now: live.Run) -> dict[str, str]:
+    """What the run's arms are called."""
+    return REWORDED_ARMS if now.is_reworded else ARMS
+
+
 def _stream(now: live.Run, key: str) -> None:
-    results = now.results or {}
+    results, called = now.results or {}, _arms(now)
     streams(
         {**results, "id": now.run_id},
         key=keys.of(f"streams_{key}"),
-        base_label=ARMS["base"],
-        changed_label=ARMS["changed"],
+        base_label=called["base"],
+        changed_label=called["changed"],
         running=now.is_running,
     )
     arms = results["arms"]
@@ -240,17 +329,20 @@ def _stream(now: live.Run, key: str) -> None:
     if now.is_running:
         return
     if not changed:
-        st.caption("The steered text ended at once: nothing was written.")
+        st.caption(f"The {called['changed']} text ended at once: nothing was written.")
         return
     parted = results.get("first_divergence")
     ends = {name: f"{_spent(arm)}, {FINISHES.get(arm['finish'], 'stopped')}" for name, arm in arms.items()}
     st.caption(
         ("The two never part" if parted is None else f"They part at token {parted + 1}")
-        + ". Both draw with the same random numbers. Mean KL(steered ‖ base) along the steered text"
-        f" {figure(sum(changed) / len(changed))} nats, n = {len(changed)} tokens. Base: {ends['base']}; steered:"
-        f" {ends['changed']}. One sample of each: continue many times before you conclude."
+        + f". Both draw with the same random numbers. Mean KL({called['changed']} ‖ {called['base']}) along the"
+        f" {called['changed']} text {figure(sum(changed) / len(changed))} nats, n = {len(changed)} tokens."
+        f" {called['base'].capitalize()}: {ends['base']}; {called['changed']}: {ends['changed']}. One sample of each:"
+        " continue many times before you conclude."
     )
-    if selection.get(OWN) and st.button("Take the base text as the chain of thought", key=keys.of(f"adopt_{key}")):
+    if selection.get(OWN) and st.button(
+        f"Take the {called['base']} text as the chain of thought", key=keys.of(f"adopt_{key}")
+    ):
         continue_with("".join(token["text"] for token in arms["base"]["tokens"]))
         selection.rerun()
 
@@ -263,8 +355,15 @@ def _spent(arm: dict[str, Any]) -> str:
     return spent_words(len(arm["tokens"]), found["n_thinking"], found["n_answer"], found["thought"])
 
 
+_STEERED = " Random directions: each sample under one of them, same size and place."
+_REWORDED = (
+    " The same sentence again is written token by token as it was and must change nothing. The paraphrase is whoever"
+    " typed it: what differs from it is more than other words for the same."
+)
+
+
 def _continued(study: Path, now: live.Run, key: str) -> None:
-    results = now.results or {}
+    results, called = now.results or {}, _arms(now)
     left, right = st.columns([3, 2], gap="medium")
     answers = [
         {"arm": arm, **answer, "total": summary["n"], "silent": summary["n_without_answer"]}
@@ -273,35 +372,37 @@ def _continued(study: Path, now: live.Run, key: str) -> None:
     ]
     with left:
         st.plotly_chart(
-            answers_by_arm(pd.DataFrame(answers)), key=keys.of(f"answers_{key}"), config={"displayModeBar": False}
+            answers_by_arm(pd.DataFrame(answers), called),
+            key=keys.of(f"answers_{key}"),
+            config={"displayModeBar": False},
         )
     with right:
         st.plotly_chart(
-            accuracy_by_arm(results["arms"]), key=keys.of(f"accuracy_{key}"), config={"displayModeBar": False}
+            accuracy_by_arm(results["arms"], called), key=keys.of(f"accuracy_{key}"), config={"displayModeBar": False}
         )
-    st.dataframe(_arm_table(results["arms"]), hide_index=True, row_height=28, height="content")
-    st.dataframe(_comparison_table(results["comparisons"]), hide_index=True, row_height=28, height="content")
+    st.dataframe(_arm_table(results["arms"], called), hide_index=True, row_height=28, height="content")
+    st.dataframe(_comparison_table(results["comparisons"], called), hide_index=True, row_height=28, height="content")
     st.caption(
         "Arms share random numbers sample by sample, so they are compared in pairs: McNemar's exact test for accuracy,"
-        " sign-flip permutation for the rest; intervals 95 %. The p are of single comparisons. Random: each sample"
-        " under one of the random directions, same size and place."
+        " sign-flip permutation for the rest; intervals 95 %. The p are of single comparisons."
+        + (_REWORDED if now.is_reworded else _STEERED)
     )
     changes = [row for row in results["importance"] if row["reason"] is None]
     if changes:
-        st.markdown("**This chunk's resampling importance, unsteered and steered**")
-        st.dataframe(_importance_table(changes), hide_index=True, row_height=28, height="content")
+        st.markdown(f"**This chunk's resampling importance, {called['base']} and {called['changed']}**")
+        st.dataframe(_importance_table(changes, called), hide_index=True, row_height=28, height="content")
     elif results["importance"]:
         show(f"Change of this chunk's importance is unknown: {results['importance'][0]['reason']}.")
     samples = Experiments(study).samples(now.run_id)
     if len(samples):
-        _samples(samples, key)
+        _samples(samples, key, called)
 
 
-def _samples(samples: pd.DataFrame, key: str) -> None:
+def _samples(samples: pd.DataFrame, key: str, called: dict[str, str]) -> None:
     with st.expander(f"The {len(samples)} texts"):
         shown = pd.DataFrame(
             {
-                "arm": samples["arm"].map(ARMS),
+                "arm": samples["arm"].map(called),
                 "β": samples["beta"],
                 "sample": samples["sample"],
                 "answer": samples["answer"].fillna("none"),
@@ -320,22 +421,26 @@ def _samples(samples: pd.DataFrame, key: str) -> None:
 
 def _dosed(study: Path, now: live.Run, key: str) -> None:
     results, row = now.results or {}, Experiments(study).get(now.run_id) or {}
-    chart = dose_response(results["rows"], results["changepoints"], unit=row.get("unit"))
+    steps: Any = results.get("steps")
+    if steps is None:  # a run of before has its samples, and not these
+        steps = dose_steps(Experiments(study).samples(now.run_id))
+    chart = dose_response(results["rows"], steps, unit=row.get("unit"))
     st.plotly_chart(chart, key=keys.of(f"dose_{key}"), config={"displayModeBar": False})
     operation = OPERATIONS.get(row.get("operation") or "")
     is_moved = operation is not None and operation.zero_changes_nothing
     unsteered = "; β = 0 is the unsteered model" if is_moved else ""
     st.caption(
         f"n = {results['n']} continuations at each β, with the same random numbers at every β{unsteered}. Bars: 95 %"
-        " (Wilson for shares, bootstrap for means). KL on the chunk's own tokens. A line marks the one step that"
-        " explains most, with its permutation p."
+        " (Wilson for shares, bootstrap for means). KL on the chunk's own tokens. A line marks the one step of"
+        f" a panel's own quantity that explains most of it, where at least {MIN_PER_DOSE} continuations at each of"
+        f" {MIN_X} β know it, with its p from permuting them over β. The p are of single panels."
     )
 
 
-def _arm_table(arms: dict[str, Any]) -> pd.DataFrame:
+def _arm_table(arms: dict[str, Any], called: dict[str, str]) -> pd.DataFrame:
     rows = []
     for name, arm in arms.items():
-        row = {"arm": ARMS[name], "n": arm["n"], "without an answer": part_of(arm["n_without_answer"], arm["n"])}
+        row = {"arm": called[name], "n": arm["n"], "without an answer": part_of(arm["n_without_answer"], arm["n"])}
         for quantity, words in OUTCOMES.items():
             row[words] = _quantity(arm[quantity]) if quantity in arm else "not counted"
         rows.append(row)
@@ -348,11 +453,11 @@ def _quantity(found: dict[str, Any]) -> str:
     return figure(found["value"]) + ("" if found["low"] is None else f" {interval(found['low'], found['high'])}")
 
 
-def _comparison_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+def _comparison_table(rows: list[dict[str, Any]], called: dict[str, str]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                "compared": f"{ARMS[row['arm']]} − base",
+                "compared": f"{called[row['arm']]} − {called[row.get('against', 'base')]}",
                 "quantity": OUTCOMES.get(row["quantity"], row["quantity"]),
                 "pairs": row["n"],
                 "left out": row["n_left_out"],
@@ -365,13 +470,13 @@ def _comparison_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     )
 
 
-def _importance_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+def _importance_table(rows: list[dict[str, Any]], called: dict[str, str]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
                 "metric": metric_choice(f"{row['metric']}:{row['convention']}"),
-                "unsteered": _quantity(row["base"]),
-                "steered": _quantity(row["changed"]),
+                called["base"]: _quantity(row["base"]),
+                called["changed"]: _quantity(row["changed"]),
                 "difference": "unknown" if row["difference"] is None else f"{row['difference']:+.3g}",
                 "95 %": "" if row["low"] is None else interval(row["low"], row["high"]),
                 "stored rollouts": row["n_stored"],

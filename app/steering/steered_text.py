@@ -18,6 +18,7 @@ from backend.cot.prompts import BOXED, Prompt, usual
 from backend.ids import chunk_id, stable_id
 from backend.live.available import Choice
 from backend.live.requests import Chunk, Posed, Text
+from backend.live.study_texts import text_of_cot
 from backend.store.experiments import Experiments
 from backend.store.store import Store
 
@@ -25,6 +26,7 @@ OWN = declare(Field("own_text", "typed text", ("yes",), of="cot"))
 QUESTION = declare(Field("own_question", "typed question", None, of="own_text"))
 WRITTEN = declare(Field("own_chain", "typed chain of thought", None, of="own_text"))
 TRUTH = declare(Field("own_answer", "typed answer", None, of="own_text"))
+SPELT = declare(Field("own_prompt", "prompt of the typed text", None, of="own_text"))
 RUN = declare(Field("run", "run", None, of="chunk"))
 AGAINST = declare(Field("second_run", "second run", None, of="chunk"))
 _PROMPT = "typed_prompt"  # in the session, of a run that was opened by its link: the prompt of the text it was on
@@ -76,12 +78,9 @@ def chosen(store: Store, where: ChosenChunk | None, choice: Choice) -> Subject:
             own.prompt, own.text, question=own.question, truth=own.truth, chunk=selection.get(CHUNK), under=under
         )
     cot = store.cot_to_read(where.cot).iloc[0]
-    has_tokens = cot.token_ids is not None and _is_reader(store, where.chunk, cot.model_id, choice)
-    chunks = tuple(_chunk(row, has_tokens) for row in store.chunk_spans(where.cot).itertuples())
-    tokens = (tuple(int(token) for token in cot.token_ids), int(cot.n_prompt_tokens)) if has_tokens else (None, None)
     tags = selection.checked(chunk_colours.TAGS, store.tag_sources()) or ""
     table = chunk_colours.chunks(store, where.cot, tags, None, None)
-    text = Text(cot.prompt, cot.text, chunks, *tokens)
+    text = text_of_cot(store, where.chunk, choice.model_id)
     return Subject(text, table, where.chunk, cot.question, where.cot, cot.ground_truth, cot.written_by, cot.model_id)
 
 
@@ -131,12 +130,14 @@ class Typed:
     prompt: str = ""
 
 
-def type_in(question: str | None, text: str, truth: str | None, *, model: str | None = None) -> None:
+def type_in(
+    question: str | None, text: str, truth: str | None, *, model: str | None = None, prompt: str | None = None
+) -> None:
     """Make this the text that is steered; by `model`, where one is given, so that it does not depend on whose text was
-    steered before.
+    steered before; after `prompt`, where it is spelt out.
     """
     selection.choose({OWN: None, RUN: None, AGAINST: None})
-    typed = {QUESTION: question, WRITTEN: text, TRUTH: truth}
+    typed = {QUESTION: question, WRITTEN: text, TRUTH: truth, SPELT: prompt}
     selection.choose(
         {OWN: "yes"}
         | {field: typed_text.value(words) for field, words in typed.items()}
@@ -147,30 +148,32 @@ def type_in(question: str | None, text: str, truth: str | None, *, model: str | 
 def continue_with(words: str) -> None:
     """Make what a model wrote after the typed text part of it."""
     own = what_was_typed()
-    if own.prompt:
-        st.session_state[_PROMPT] = Typed(own.question, own.text + words, own.truth, own.prompt)
-        selection.choose({RUN: None})
-    else:
-        type_in(own.question, own.text + words, own.truth)
+    type_in(own.question, own.text + words, own.truth, prompt=own.prompt or None)
 
 
 def what_was_typed() -> Typed:
     """The text that was typed; of a run's text that is in no link, what the run has of it."""
-    question, text = typed_text.read(QUESTION), typed_text.read(WRITTEN)
-    if question is None and text is None and (restored := st.session_state.get(_PROMPT)) is not None:
+    if not _is_in_link() and (restored := st.session_state.get(_PROMPT)) is not None:
         return restored
-    return Typed(question, text or "", typed_text.read(TRUTH))
+    texts = (typed_text.read(field) for field in (QUESTION, WRITTEN, TRUTH, SPELT))
+    question, text, truth, prompt = texts
+    return Typed(question, text or "", truth, prompt or "")
+
+
+def _is_in_link() -> bool:
+    """Whether the selection has a typed text; one that it names and nobody here has is forgotten, and noted."""
+    return any([typed_text.read(field) is not None for field in (QUESTION, WRITTEN, SPELT)])
 
 
 def is_typed(study: Path) -> bool:
     """Whether a typed text is steered.
 
-    A link brings it along where it is short enough, and a link to a run on it in any case.
+    A link brings it along, and a link to a run on it in any case.
     """
     if selection.get(OWN) is None:
         st.session_state.pop(_PROMPT, None)
         return False
-    if typed_text.read(QUESTION) is None and typed_text.read(WRITTEN) is None and _PROMPT not in st.session_state:
+    if not _is_in_link() and _PROMPT not in st.session_state:
         row = Experiments(study).get(selection.get(RUN) or "")
         if row is None or row["cot_id"] is not None:
             selection.forget_unknown(OWN)
@@ -183,12 +186,3 @@ def take_from(run: Mapping[str, Any]) -> None:
     """Have a kept run's text steered where the selection does not have it: it was on a typed one that no link has."""
     if run["cot_id"] is None:
         st.session_state[_PROMPT] = Typed(None, run["text"], None, run["prompt"])
-
-
-def _chunk(row: Any, has_tokens: bool) -> Chunk:
-    tokens = (int(row.token_start), int(row.token_end)) if has_tokens else (None, None)
-    return Chunk(row.chunk_id, int(row.char_start), int(row.char_end), *tokens)
-
-
-def _is_reader(store: Store, chunk: str, writer: str, choice: Choice) -> bool:
-    return choice.model_id == writer or len(store.activation_at(chunk, choice.model_id)) > 0

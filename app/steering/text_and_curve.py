@@ -20,10 +20,11 @@ from app.shared.geometry_columns import DIRECTION, UNIT
 from app.shared.views import Here, chunks, require
 from app.shared.waiting import place_in_line
 from app.shell import keys, selection
-from app.shell.fields import Field
+from app.shell.fields import Field, declare
 from app.shell.missing import Missing, PageEnds
 from app.shell.numbers import number as figure
 from app.shell.untrusted import one_line, show
+from app.shell.vocabulary import RUN_KINDS
 from app.steering.controls import (
     BETA,
     CATEGORY,
@@ -36,12 +37,15 @@ from app.steering.controls import (
     about_run,
     chosen_feature,
     codes_of,
+    offer_to_keep,
     plan,
     usual_beta,
 )
 from app.steering.steered_text import (
     OWN,
     QUESTION,
+    SPELT,
+    TRUTH,
     WRITTEN,
     Subject,
     Typed,
@@ -80,6 +84,7 @@ _PRESETS = {
         ),
     ),
 }
+WHAT = declare(Field("run_kind", "kind of run", [name for name in RUN_KINDS if name != "curve"]))
 # what a click on a chunk may choose, by what a direction needs
 _CLICKS = {"chunk_id": FROM.name, "other_chunk_id": MINUS.name}
 
@@ -113,10 +118,12 @@ class Steered:
 
 @dataclass(frozen=True)
 class Planned:
-    """The text with its prompt spelt out, and what is done to the model that reads it."""
+    """The text with its prompt spelt out, and what is done to the model that reads it: nothing, where the sentence is
+    reworded.
+    """
 
     subject: Subject
-    plan: Plan
+    plan: Plan | None
 
 
 def steered(here: Here) -> Steered:
@@ -142,19 +149,35 @@ def reading(here: Here) -> Status:
     return live.read(found.choice, to_open(found.subject))
 
 
+def run_kind(here: Here) -> str:
+    """What is to be run, which says what controls there are."""
+    has_dose = OPERATIONS[selection.in_force(OPERATION)].has_magnitude
+    has_chunk = here.once(steered).subject.chunk is not None
+    left_out = {*([] if has_chunk else ["wording"]), *([] if has_dose else ["dose"])}
+    options = [name for name in WHAT.options if name not in left_out]
+    return selection.pick(
+        WHAT, "Run", options, show=lambda name: RUN_KINDS[name], widget=st.segmented_control, required=True
+    )
+
+
 def planned(here: Here) -> Planned:
     """The controls of the intervention. Until the model has read the text, says so and ends the page."""
     found, opened = here.once(steered), here.once(reading)
+    kind = here.once(run_kind)
     if not is_read(opened):
         wait_for(opened, found.subject, found.choice)
     subject = with_prompt(found.subject, opened.result["prompt"])
-    return Planned(subject, plan(here.store, subject, found.choice, opened))
+    return Planned(subject, None if kind == "wording" else plan(here.store, subject, found.choice, opened))
 
 
 def draw_plan(here: Here, store: Store) -> None:
     """What is done to the residual stream, and what that adds up to."""
     found = here.once(planned)
-    say_what(found.plan, found.subject)
+    if found.plan is None:
+        st.caption(f"The residual stream stays as it is: {found.subject.name} is put in other words.")
+    else:
+        say_what(found.plan, found.subject)
+        offer_to_keep(store, here.once(steered).choice, found.plan)
 
 
 def draw_text(here: Here, store: Store) -> None:
@@ -166,7 +189,8 @@ def draw_text(here: Here, store: Store) -> None:
 def draw_curve(here: Here, store: Store) -> None:
     """KL(β) of the intervention."""
     choice, found = here.once(steered).choice, here.once(planned)
-    curve(store.path, found.subject, choice, found.plan)
+    if found.plan is not None:
+        curve(store.path, found.subject, choice, found.plan)
 
 
 def choose_model(store: Store, found: list[Choice], where: ChosenChunk | None) -> Choice:
@@ -211,7 +235,7 @@ def say_who_reads(subject: Subject, choice: Choice) -> None:
 
 def say_what_a_link_has() -> None:
     """Where the typed text is too long for a link, says so."""
-    if words := typed_text.beyond_a_link(QUESTION, WRITTEN):
+    if words := typed_text.beyond_a_link(QUESTION, WRITTEN, TRUTH, SPELT):
         st.caption(words)
 
 

@@ -37,19 +37,24 @@ def promoted(rows: torch.Tensor, loaded: "LoadedModel", n: int = 10) -> Promoted
     away (LayerNorm), it is taken from the rows. A projection after the norm and a factor of the logits are part of the
     way. Ids beyond the tokenizer's are padding of the vocabulary and never chosen.
     """
+    found: list[list[torch.Tensor]] = [[], [], [], []]
+    for block in rows.split(_BLOCK):
+        effects = logit_effects(block, loaded)
+        top, bottom = effects.topk(n, dim=1), effects.topk(n, dim=1, largest=False)
+        for kept, extreme in zip(found, (top.indices, top.values, bottom.indices, bottom.values), strict=True):
+            kept.append(extreme.cpu())
+    return Promoted(*(torch.cat(parts).numpy() for parts in found))
+
+
+@torch.inference_mode()
+def logit_effects(rows: torch.Tensor, loaded: "LoadedModel") -> torch.Tensor:
+    """(D, n_tokens): what each row (D, d) adds to the logit of each token, as `promoted` says."""
     parts = layers_of(loaded.model)
     weight = cast(torch.Tensor, parts.unembedding.weight)[: len(loaded.tokenizer)].float()
     gained = rows.to(weight.device)
     for part in parts.final_norm if isinstance(parts.final_norm, nn.Sequential) else [parts.final_norm]:
         gained = _through(part, gained)
-    gained = gained * (parts.logit_scale or 1)
-    found: list[list[torch.Tensor]] = [[], [], [], []]
-    for block in gained.split(_BLOCK):
-        effects = linear(block.contiguous(), weight)
-        top, bottom = effects.topk(n, dim=1), effects.topk(n, dim=1, largest=False)
-        for kept, extreme in zip(found, (top.indices, top.values, bottom.indices, bottom.values), strict=True):
-            kept.append(extreme.cpu())
-    return Promoted(*(torch.cat(parts).numpy() for parts in found))
+    return linear((gained * (parts.logit_scale or 1)).contiguous(), weight)
 
 
 def _through(part: nn.Module, rows: torch.Tensor) -> torch.Tensor:

@@ -128,6 +128,7 @@ class FileVector:
     sha256: str  # of the whole file
     norm: float  # length that it has in the file
     vector: np.ndarray = field(repr=False)  # (d_model,) float32, unit length
+    given: np.ndarray = field(repr=False)  # (d_model,) float32, as it is in the file
 
 
 def candidates_in(source: bytes | Path, name: str) -> list[Entry]:
@@ -189,7 +190,7 @@ def read_direction(
     exact = vector.astype(np.float64)
     norm = float(np.linalg.norm(exact))
     return FileVector(
-        name, chosen, own_layer, hashlib.sha256(data).hexdigest(), norm, (exact / norm).astype(np.float32)
+        name, chosen, own_layer, hashlib.sha256(data).hexdigest(), norm, (exact / norm).astype(np.float32), vector
     )
 
 

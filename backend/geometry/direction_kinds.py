@@ -52,6 +52,7 @@ class DirectionSpec:
     key: str | None = None
     sha256: str | None = None
     norm: float | None = None  # of the vector in the file
+    vector_id: str | None = None  # of the study's library
 
     def __post_init__(self) -> None:
         by_hand = DIRECTION_KINDS[self.kind].by_hand
@@ -156,6 +157,10 @@ class Material(Protocol):
 
     def counterfactual(self, chunk_id: str) -> tuple[np.ndarray, dict[str, Any]]:
         """The chunk's activation less the mean of its counterfactuals', of its own length, and how it was made."""
+        ...
+
+    def kept_vector(self, vector_id: str) -> np.ndarray:
+        """Of the study's library, of any length."""
         ...
 
 
@@ -406,6 +411,22 @@ register(
             needs=("file", "key", "sha256"),
             make=lambda spec, given: directions.from_vector(
                 given.vector(), file=spec.file, key=spec.key, sha256=spec.sha256, norm=spec.norm, **_of(spec)
+            ),
+        ),
+    )
+)
+register(
+    DirectionKind(
+        "library",
+        words="a vector of the library",
+        help="a vector that was kept under a name, uploaded or made here",
+        colour="#B8860B",
+        swept=None,
+        by_hand=ByHand(
+            "{vector_id}",
+            needs=("vector_id",),
+            make=lambda spec, given: directions.from_library(
+                given.kept_vector(spec.vector_id), vector_id=spec.vector_id, **_of(spec)
             ),
         ),
     )

@@ -17,6 +17,7 @@ from backend.crosscoder.stored import decoder_row
 from backend.geometry import directions
 from backend.geometry.direction_kinds import DirectionSpec, SpecError, kinds_by_hand
 from backend.geometry.directions import CategoryGate, Direction
+from backend.store.library import Library
 
 if TYPE_CHECKING:
     from backend.store.store import Store
@@ -124,6 +125,18 @@ class _OfStudy:
             )
         row = found.iloc[0]
         return float(row["norm"]) * np.asarray(row["vector"], np.float64), json.loads(row["parameters"])
+
+    def kept_vector(self, vector_id: str) -> np.ndarray:
+        kept, width = Library(self.store.path).get(vector_id), self.width
+        if kept.layer != self.spec.layer:
+            raise SpecError(
+                f"“{kept.name}” is of the output of layer {kept.layer}; layer {self.spec.layer} was asked for."
+            )
+        if width is not None and len(kept.vector) != width:
+            raise SpecError(
+                f"“{kept.name}” has {len(kept.vector)} values; the residual stream of this model has {width}."
+            )
+        return kept.vector
 
     def decoder_row(self, dictionary_id: str, feature: int, decoder: str) -> np.ndarray:
         return _decoder_row(self.store, self.spec.layer, dictionary_id, feature, decoder)

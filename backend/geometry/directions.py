@@ -297,6 +297,12 @@ def from_vector(
     return collect([made if norm is None or isinstance(made, Refused) else replace(made, norm=float(norm))])
 
 
+def from_library(vector: np.ndarray, *, vector_id: str, model_id: str, layer: int) -> Directions:
+    """A vector of the study's library, whose id follows from its values."""
+    parameters = {"vector": vector_id}
+    return collect([unit("library", vector, model_id=model_id, layer=layer, chunk_id=None, parameters=parameters)])
+
+
 def feature(
     row: np.ndarray, *, number: int, dictionary: str, model_id: str, layer: int, decoder: str | None = None
 ) -> Directions:

@@ -25,11 +25,14 @@ from backend.importance import conventions
 from backend.importance.conventions import AFTER, ALL, CORRECTNESS, HERE, WRITTEN
 from backend.importance.estimates import kl_divergence
 from backend.importance.metric_registry import METRICS, sides_of
+from backend.statistics.changepoint import MIN_X, changepoint
 from backend.statistics.intervals import UNKNOWN, Interval, bootstrap_mean, bootstrap_percentile, wilson
 from backend.statistics.paired import mcnemar, paired_difference
 
 BASE = "base"
-ARMS = ("base", "changed", "flipped", "random")
+ARMS = ("base", "changed", "flipped", "random", "same", "paraphrase")
+# Pairs of arms that are compared: every other one with the base, and a new wording with a paraphrase of the old one.
+PAIRS = (*((arm, BASE) for arm in ARMS[1:]), ("changed", "paraphrase"))
 
 # Quantities that are means over samples, with their units.
 MEANS = {
@@ -48,13 +51,19 @@ CHANGES = (
     ("resampling_importance_kl", "ta"),
 )
 
+# For `dose_steps`: the quantities of a dose that are shares or means over its samples, and the samples' column of each.
+STEPPED = {"accuracy": "correct", "thinking": "thinking", "length": "length", "degenerate_share": "degenerate"}
+# Samples that a dose must have to take part in the test of a step. With n of them the bootstrap within a dose is too
+# narrow by √(1 − 1/n): 29 % of two, 11 % of five.
+MIN_PER_DOSE = 5
+
 # For `importance_change`: where the arms continue from, and so which stored rollouts stand on the other side of the
 # chunk.
 SIDES = ("before", "after")
 
 
 def arm_summary(samples: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Every arm that has samples, by name and in the order base, changed, flipped, random, with:
+    """Every arm that has samples, by name and in the order of ARMS, with:
 
     n, n_judged, n_correct, n_without_answer · accuracy, cap_share, degenerate_share (shares with Wilson's interval; of
     the judged, of those whose finish is known, of all) · those of MEANS (with a bootstrap interval; of `answering`
@@ -67,23 +76,23 @@ def arm_summary(samples: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def compare(samples: pd.DataFrame, *, seed: int = 0) -> list[dict[str, Any]]:
-    """Every other arm against base, paired by the number of the sample: one row an arm and quantity.
+    """Arms against one another (PAIRS), paired by the number of the sample: one row a pair of arms and quantity.
 
-    A row has arm, quantity (accuracy, then those of MEANS), unit, n (pairs), n_left_out (pairs with a side unknown or
-    missing), difference (arm − base), low, high, p and test. The p are of single comparisons, not corrected for their
-    number.
+    A row has arm, against, quantity (accuracy, then those of MEANS), unit, n (pairs), n_left_out (pairs with a side
+    unknown or missing), difference (arm − against), low, high, p and test. The p are of single comparisons, not
+    corrected for their number.
     """
     by_arm = {arm: rows.set_index("sample") for arm, rows in _of_one_dose(_measured(samples)).groupby("arm")}
     rows = []
-    for arm in ARMS:
-        if arm == BASE or arm not in by_arm or BASE not in by_arm:
+    for arm, against in PAIRS:
+        if arm not in by_arm or against not in by_arm:
             continue
-        numbers = by_arm[BASE].index.union(by_arm[arm].index)
-        base, other = (by_arm[name].reindex(numbers) for name in (BASE, arm))
+        numbers = by_arm[against].index.union(by_arm[arm].index)
+        base, other = (by_arm[name].reindex(numbers) for name in (against, arm))
         results = {"accuracy": ("share of the judged", mcnemar(base["correct"], other["correct"]))}
         results |= {name: (unit, paired_difference(base[name], other[name], seed=seed)) for name, unit in MEANS.items()}
         rows += [
-            _plain({"arm": arm, "quantity": name, "unit": unit, **vars(paired)})
+            _plain({"arm": arm, "against": against, "quantity": name, "unit": unit, **vars(paired)})
             for name, (unit, paired) in results.items()
         ]
     return rows
@@ -162,17 +171,49 @@ def dose_response(samples: pd.DataFrame, kl: Mapping[float, float], *, arm: str 
 
     The base arm is the dose 0, unless `arm` has samples there itself.
     """
-    table = _measured(samples)
-    table = table[table["arm"].isin([BASE, arm])]
-    table = table.assign(beta=table["beta"].astype("float64").mask(table["arm"] == BASE, 0.0))
-    if ((table["arm"] == arm) & (table["beta"] == 0)).any():
-        table = table[table["arm"] == arm]
+    table = _by_dose(samples, arm)
     rows = {beta: _summary(rows) for beta, rows in table.groupby("beta")}
     nothing = _summary(table.iloc[:0])
     return [
         _plain({"beta": beta, "kl": kl.get(beta), **rows.get(beta, nothing)})
         for beta in sorted({*rows, *map(float, kl)})
     ]
+
+
+def dose_steps(samples: pd.DataFrame, *, arm: str = "changed", seed: int = 0) -> dict[str, dict[str, Any]]:
+    """The one step along β of each quantity of `dose_response`, tested on that quantity's own samples.
+
+    By quantity (kl and those of STEPPED): step (`changepoint`, or None), reason (why there is none, in words, or None),
+    n (samples that took part) and n_doses. A dose takes part with MIN_PER_DOSE samples in which the quantity is known.
+    A KL is one exact number a dose: it has no samples, and no step is tested on it. The p are of single tests.
+    """
+    table = _by_dose(samples, arm)
+    exact = "KL is one exact number at each β, without samples to test a step on"
+    return {"kl": {"step": None, "reason": exact, "n": 0, "n_doses": 0}} | {
+        quantity: _step_of({beta: rows[column].dropna() for beta, rows in table.groupby("beta")}, seed)
+        for quantity, column in STEPPED.items()
+    }
+
+
+def _step_of(known: Mapping[float, pd.Series], seed: int) -> dict[str, Any]:
+    """The step of samples by β."""
+    enough = {beta: of.to_numpy(dtype=np.float64) for beta, of in known.items() if len(of) >= MIN_PER_DOSE}
+    found = {"step": None, "reason": None, "n": sum(map(len, enough.values())), "n_doses": len(enough)}
+    if len(enough) < MIN_X:
+        wanted = f"it takes {MIN_PER_DOSE} continuations at each of {MIN_X} β"
+        return found | {"reason": f"{wanted}; {len(enough)} β have them"}
+    step = changepoint(list(enough), list(enough.values()), seed=seed)
+    if step is None:
+        return found | {"reason": "the same in every continuation, so there is no step"}
+    return found | {"step": _plain(vars(step))}
+
+
+def _by_dose(samples: pd.DataFrame, arm: str) -> pd.DataFrame:
+    """The arm's samples by beta. The base arm is the dose 0, unless `arm` has samples there itself."""
+    table = _measured(samples)
+    table = table[table["arm"].isin([BASE, arm])]
+    table = table.assign(beta=table["beta"].astype("float64").mask(table["arm"] == BASE, 0.0))
+    return table[table["arm"] == arm] if ((table["arm"] == arm) & (table["beta"] == 0)).any() else table
 
 
 def _measured(samples: pd.DataFrame) -> pd.DataFrame:

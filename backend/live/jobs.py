@@ -244,23 +244,23 @@ def _curve(reader: Reader, request: Curve) -> Steps:
         {"betas": betas, "unit": request.intervention.unit, "n_tokens": len(predicting), "kl": [], "controls": []},
     )
     kl: list[float] = []
-    for some in _blocks(betas, len(predicting)):
-        kl += _kl(base, read, span, [request.intervention.with_beta(beta) for beta in some])
+    for some in blocks(betas, len(predicting)):
+        kl += mean_kl(base, read, span, [request.intervention.with_beta(beta) for beta in some])
         if len(kl) < len(betas):
             yield "progress", (len(kl), len(betas))
     fit = quadratic_fit(betas, kl)
     yield "part", {"kl": kl, "fit": {"a": fit.a, "b": fit.b, "c": fit.c, "r2": fit.r2, "steepness": fit.steepness}}
     for number, vector in enumerate(request.controls):
         control: list[float] = []
-        for some in _blocks(betas, len(predicting), rows=_CONTROL_ROWS):
-            control += _kl(
+        for some in blocks(betas, len(predicting), rows=_CONTROL_ROWS):
+            control += mean_kl(
                 base, read, span, [request.intervention.with_vector(vector).with_beta(beta) for beta in some]
             )
             yield "progress", (number + 1, len(request.controls))
         yield "part", {"controls": [control]}
 
 
-def _kl(base: Predictions, read: Read, span: tuple[int, int], interventions: Sequence[Intervention]) -> list[float]:
+def mean_kl(base: Predictions, read: Read, span: tuple[int, int], interventions: Sequence[Intervention]) -> list[float]:
     """Mean KL(steered ‖ base), nats, over the chunk's tokens, of each intervention."""
     return (
         base.kl([intervention.edits(span, n_prompt=read.n_prompt) for intervention in interventions])
@@ -270,7 +270,7 @@ def _kl(base: Predictions, read: Read, span: tuple[int, int], interventions: Seq
     )
 
 
-def _blocks(betas: Sequence[float], n_tokens: int, *, rows: int = _ROWS) -> list[Sequence[float]]:
+def blocks(betas: Sequence[float], n_tokens: int, *, rows: int = _ROWS) -> list[Sequence[float]]:
     size = max(1, rows // n_tokens)
     return [betas[i : i + size] for i in range(0, len(betas), size)]
 
@@ -310,16 +310,25 @@ def _arms(reader: Reader, compared: Compared) -> _Arms:
     start, end = read.characters[compared.chunk_id]
     if compared.wording == read.text[start:end]:
         raise RequestError("The wording is the chunk's own; nothing is changed.")
-    kept = read.token_ids[: span[0]]
+    changed, said = _reworded(reader, read, compared.chunk_id, compared.wording)
+    as_written, _ = _reworded(reader, read, compared.chunk_id, read.text[start:end])
+    return _Arms(as_written, changed, {"base": before, "changed": said}, span, read)
+
+
+def _reworded(reader: Reader, read: Read, chunk_id: str, words: str) -> tuple[Arm, str]:
+    """The text with these words in the chunk's place, as far as their end: its tokens, and the CoT so far.
+
+    The chunk's own words are its own tokens: written again they change nothing. Every arm is read anew, so that what
+    the arms differ in is their words alone.
+    """
+    (start, end), (first, last) = read.characters[chunk_id], read.span(chunk_id)
+    so_far, kept = read.text[:start] + words, read.token_ids[:first]
+    if words == read.text[start:end]:
+        return Arm(read.token_ids[:last]), so_far
     written = continuation_text(reader.loaded.tokenizer, read.token_ids[: read.n_prompt], kept[read.n_prompt :])
     overlap = max(0, len(written) - start)  # a token of the chunk before may hold the first characters of this one
-    said = (
-        compared.wording[overlap:]
-        if compared.wording[:overlap] == read.text[start : start + overlap]
-        else compared.wording
-    )
-    reworded = (*kept, *reader.loaded.tokenizer(said, add_special_tokens=False)["input_ids"])
-    return _Arms(base, Arm(reworded), {"base": before, "changed": read.text[:start] + compared.wording}, span, read)
+    said = words[overlap:] if words[:overlap] == read.text[start : start + overlap] else words
+    return Arm((*kept, *reader.loaded.tokenizer(said, add_special_tokens=False)["input_ids"])), so_far
 
 
 def _stream(reader: Reader, request: Stream) -> Steps:
@@ -416,6 +425,10 @@ def _continue(reader: Reader, request: Continue, judge: Callable[[], Judge]) -> 
             ("random", None, arms.under(request.compared.intervention.with_vector(vector)), arms.before["base"])
             for vector in request.controls
         ]
+    for arm, words in request.rewordings:
+        assert request.compared.chunk_id is not None  # `Compared` has seen to it
+        sources[arm] = [len(conditions)]
+        conditions.append((arm, None, *_reworded(reader, arms.read, request.compared.chunk_id, words)))
     yield from _sampled(reader, conditions, sources, request, judge)
 
 
@@ -426,7 +439,7 @@ def _dose(reader: Reader, request: Dose, judge: Callable[[], Judge]) -> Steps:
     if request.compared.chunk_id is not None and predicting_positions(arms.span):
         base = Predictions(arms.read.encoded, predicting_positions(arms.span))
         for beta in request.betas:
-            kl = _kl(base, arms.read, arms.span, [intervention.with_beta(beta)])
+            kl = mean_kl(base, arms.read, arms.span, [intervention.with_beta(beta)])
             yield "part", {"betas": [beta], "kl": kl}
     conditions = [
         ("changed", beta, arms.under(intervention.with_beta(beta)), arms.before["base"]) for beta in request.betas

@@ -13,13 +13,12 @@ import pandas as pd
 
 from backend.errors import AnchorscopeError
 from backend.importance.along import along
-from backend.importance.outcomes import arm_summary, compare, dose_response, importance_change
+from backend.importance.outcomes import arm_summary, compare, dose_response, dose_steps, importance_change
 from backend.live.requests import Continue, ControlledDose, Curve, Dose, Request, Stream, experiment_id
 from backend.live.service import Status
 from backend.models.interventions import Intervention
 from backend.schema.provenance import commit, versions
 from backend.schema.tables import TABLES
-from backend.statistics.changepoint import changepoint
 from backend.store.experiments import Experiments
 
 Kept = Stream | Curve | Continue | Dose
@@ -107,7 +106,7 @@ def record_of(about: About, request: Request, status: Status) -> Record | None:
             {**_parameters(request), "controls_made": about.controls, "view": about.view}, sort_keys=True
         ),
         "seed": None if isinstance(request, Curve) else request.seed,
-        "results": json.dumps(_without_nan(results)),
+        "results": json.dumps(without_nan(results)),
         "state": status.state,
         "seconds": status.seconds,
         "versions": json.dumps(versions(), sort_keys=True),
@@ -137,24 +136,12 @@ def _results(request: Kept, result: dict[str, Any], about: About) -> dict[str, A
         return {"arms": arm_summary(samples), "comparisons": compare(samples, seed=request.seed), "importance": change}
     kl = dict(zip(result.get("betas", []), result.get("kl", []), strict=True))
     steered = samples[samples["arm"] == "changed"]
-    found = {"rows": dose_response(steered, kl), "changepoints": _changepoints(steered, request.seed), "n": request.n}
+    steps = dose_steps(steered, seed=request.seed)
+    found = {"rows": dose_response(steered, kl), "steps": steps, "n": request.n}
     if isinstance(request, ControlledDose):
         controls: list[list[float]] = result.get("controls") or [[] for _ in request.controls]
         controls_kl = [dict(zip(result["betas"], own, strict=True)) if own else {} for own in controls]
         found |= along(samples, kl, controls_kl, n=request.n, seed=request.seed)
-    return found
-
-
-def _changepoints(samples: pd.DataFrame, seed: int) -> dict[str, Any]:
-    """Of the lengths and of the repetition along β; an entry is None where it cannot be had."""
-    found = {}
-    for quantity in ("n_thinking", "n_tokens", "repetition"):
-        if quantity not in samples:
-            continue
-        by_beta = {beta: rows[quantity].dropna().astype(float).to_numpy() for beta, rows in samples.groupby("beta")}
-        by_beta = {beta: values for beta, values in by_beta.items() if len(values)}
-        point = changepoint(list(by_beta), list(by_beta.values()), seed=seed) if len(by_beta) > 3 else None
-        found[quantity] = vars(point) if point is not None else None
     return found
 
 
@@ -171,6 +158,7 @@ def _parameters(request: Kept) -> dict[str, Any]:
         parameters["gate"] = {"name": gate.name, "threshold": gate.threshold}
     if isinstance(request, Continue):
         parameters |= {"n": request.n, "truth": request.truth, "controls": len(request.controls)}
+        parameters |= {"rewordings": dict(request.rewordings)} if request.rewordings else {}
     if isinstance(request, Dose):
         parameters |= {"n": request.n, "truth": request.truth, "betas": list(request.betas)}
     if isinstance(request, ControlledDose):
@@ -178,12 +166,12 @@ def _parameters(request: Kept) -> dict[str, Any]:
     return parameters
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """JSON has no NaN: unknown is null."""
     if isinstance(value, dict):
-        return {str(name): _without_nan(inner) for name, inner in value.items()}
+        return {str(name): without_nan(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_nan(inner) for inner in value]
+        return [without_nan(inner) for inner in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -18,9 +18,11 @@ from backend.ids import stable_id
 from backend.models.interventions import Intervention
 
 STARTS = ("before", "after")
+REWORDINGS = ("same", "paraphrase")  # arms beside a reworded one: its controls
 MAX_NEW_TOKENS, MAX_CONTINUATIONS, MAX_CHARS = 2048, 256, 200_000
 
 TOKENS = "tokens"  # what some progress is counted in
+_LATER = {"later": True}  # of a field that came in when runs were kept already: at its default it is no part of an id
 
 
 class RequestError(AnchorscopeError):
@@ -160,7 +162,7 @@ class Continue:
     arm.
 
     `answers` are those of stored rollouts that the arms will be compared with: equal answers are found among all of
-    them together.
+    them together. `rewordings`, beside another wording, are its controls: an arm of REWORDINGS each, with its words.
     """
 
     compared: Compared
@@ -170,10 +172,14 @@ class Continue:
     truth: str | None = None
     controls: tuple[Any, ...] = field(default=(), repr=False)
     answers: tuple[str, ...] = field(default=(), repr=False)
+    rewordings: tuple[tuple[str, str], ...] = field(default=(), metadata=_LATER)
 
     def __post_init__(self) -> None:
         if not 1 <= self.n <= MAX_CONTINUATIONS:
             raise RequestError(f"{self.n} continuations were asked for; 1 to {MAX_CONTINUATIONS} are possible.")
+        arms = [arm for arm, _ in self.rewordings]
+        if arms and (self.compared.wording is None or len(set(arms)) < len(arms) or not set(arms) <= set(REWORDINGS)):
+            raise RequestError(f"Beside another wording can stand {' and '.join(REWORDINGS)}, once each; got {arms}.")
 
 
 @dataclass(frozen=True)
@@ -286,7 +292,55 @@ class Resample:
             )
 
 
-Request = Open | Curve | Stream | Continue | Dose | Codes | Resample
+@dataclass(frozen=True)
+class Lens:
+    """Which tokens a vector writes to the logits, and as strongly random ones do.
+
+    `vector` and `controls` are unit vectors (d_model,) at the output of a block.
+    """
+
+    vector: Any = field(repr=False)
+    controls: tuple[Any, ...] = field(repr=False)
+    n: int = 12  # tokens of either end
+
+
+@dataclass(frozen=True)
+class CostOfVector:
+    """KL(β) along an intervention's vector and along each control, at chunks of several texts."""
+
+    chunks: tuple[tuple[Text, str], ...]  # a text, and the id of a chunk of it
+    intervention: Intervention
+    betas: tuple[float, ...]
+    controls: tuple[Any, ...] = field(repr=False)  # unit vectors (d_model,)
+
+    def __post_init__(self) -> None:
+        if not self.betas or not all(math.isfinite(beta) for beta in self.betas):
+            raise RequestError(f"Every β of an audit must be a number, got {list(self.betas)}.")
+        if not self.chunks:
+            raise RequestError("An audit needs chunks to steer; there are none that this model can read.")
+
+
+@dataclass(frozen=True)
+class TextsUnderVector:
+    """`n` chains of thought of each question: unsteered, under the intervention, and under random vectors like it."""
+
+    questions: tuple[tuple[str, Text], ...]  # a problem's id, and its question without a chain of thought
+    intervention: Intervention
+    sampling: Sampling
+    seed: int
+    n: int
+    controls: tuple[Any, ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n * len(self.questions) <= MAX_CONTINUATIONS:
+            raise RequestError(
+                f"{self.n} texts of {len(self.questions)} questions were asked for; 1 to {MAX_CONTINUATIONS} are"
+                " possible."
+            )
+
+
+Audit = CostOfVector | TextsUnderVector
+Request = Open | Curve | Stream | Continue | Dose | Codes | Resample | Lens | CostOfVector | TextsUnderVector
 
 
 def experiment_id(model_id: str, request: Request) -> str:
@@ -299,6 +353,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return hashlib.sha256(np.ascontiguousarray(value, np.float32).tobytes()).hexdigest()
     if is_dataclass(value):
-        shaping = [part.name for part in fields(value) if not (isinstance(value, Model) and part.name == "device")]
+        shaping = [
+            part.name
+            for part in fields(value)
+            if not (isinstance(value, Model) and part.name == "device")
+            and not (part.metadata.get("later") and getattr(value, part.name) == part.default)
+        ]
         return {name: _plain(getattr(value, name)) for name in shaping}
     return [_plain(part) for part in value] if isinstance(value, (tuple, list)) else value

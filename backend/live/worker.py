@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from backend.errors import AnchorscopeError, words_of
-from backend.live.requests import Codes, Model, Open, Resample, Stream
+from backend.live.requests import Codes, CostOfVector, Lens, Model, Open, Resample, Stream, TextsUnderVector
 
 _MODELS = 2  # held at a time: a base model and its distilled one
 _PATIENT = 4.0  # weight of the time that curves, samples and doses take, beside streams
@@ -62,7 +62,7 @@ def take(message: tuple[Any, ...], jobs: dict[Hashable, Job], desk: "_Desk") -> 
         name, model, request = content
         level = min((job.spent for job in jobs.values()), default=0.0)
         jobs[name] = Job(
-            desk.job(name, model, request), 1.0 if isinstance(request, (Codes, Open, Stream)) else _PATIENT, level
+            desk.job(name, model, request), 1.0 if isinstance(request, (Codes, Lens, Open, Stream)) else _PATIENT, level
         )
     elif word == "cancel":
         job = jobs.pop(content[0], None)
@@ -112,6 +112,7 @@ class _Desk:
         self._judge: Any = None
 
     def job(self, name: Hashable, model: Model, request: Any) -> Generator[tuple[str, Any], None, None]:
+        from backend.live.audit import audit
         from backend.live.codes import codes
         from backend.live.jobs import run
         from backend.live.resample import resample
@@ -120,6 +121,8 @@ class _Desk:
             yield from codes(
                 [self.model(name, one).loaded for one in (model, request.beside) if one is not None], request
             )
+        elif isinstance(request, (Lens, CostOfVector, TextsUnderVector)):
+            yield from audit(self.model(name, model), request, self.judge)
         elif isinstance(request, Resample):
             yield from resample(self.model(name, model), request, self.judge, self.encoder(request.encoder).encode)
         else:

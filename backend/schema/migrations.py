@@ -10,7 +10,7 @@ SCHEMA_VERSION, and one of columns that a table had adds its step here.
 6 → 7: the tables of reference sets came in: `reference_chunks`, `references_in_use`. 7 → 8: the tables
 `capped_answers`, `importance_given`, `added`, `added_rollouts`, `claims`, `random_steps`, `counterfactuals`,
 `anchor_steering`, `anchor_attention`, `experiment_thoughts`, `feature_intervention_thoughts`, `firing_ablations`,
-`causation_pairs`, `causation_samples` and `causation_effects` came in.
+`causation_pairs`, `causation_samples`, `causation_effects`, `vectors`, `vector_audits` and `typed_texts` came in.
 """
 
 from collections.abc import Callable

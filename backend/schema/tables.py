@@ -583,7 +583,13 @@ TABLES: dict[str, Table] = {
         ("experiment_id", "arm", "beta", "sample"),
         {
             "experiment_id": (TEXT, "of experiments"),
-            "arm": (TEXT, "base, changed, flipped (the sign of beta) or random (a direction of the same norm)"),
+            "arm": (
+                TEXT,
+                (
+                    "base (as it was), changed, flipped (the sign of beta), random (a direction of the same norm);"
+                    " beside a new wording same (the sentence again) and paraphrase"
+                ),
+            ),
             "beta": (REAL, "magnitude; NULL where the text was edited"),
             "sample": (
                 INT,
@@ -620,6 +626,53 @@ TABLES: dict[str, Table] = {
         },
         "one row a sampled continuation of a live run: how many of its tokens think, and how many answer; none of runs"
         " kept before version 8",
+        since=8,
+    ),
+    "vectors": Table(
+        ("vector_id",),
+        {
+            "vector_id": (TEXT, "id, from the values, the layer and the model"),
+            "name": (TEXT, "what people call it; one vector's alone"),
+            "created_at": (TIME, "when it was kept; UTC"),
+            "model_id": (TEXT, "of the model that it was kept for; it need not be one of the study's"),
+            "model": (TEXT, "its name"),
+            "revision": (TEXT, "of the model, as in models; NULL when unknown"),
+            "layer": (INT, "0-based block whose output it is of"),
+            "norm": (REAL, "length of the vector"),
+            "vector": (VECTOR, "as it was given, of any length, d_model values; steered along as a unit vector"),
+            "sha256": (TEXT, "of the vector's float32 values, little-endian"),
+            "kind": (TEXT, "how it was made: a kind of direction; file where it was uploaded"),
+            "made": (TEXT, "JSON: how it was made, in words and by its parameters; of a file its name, key and sha256"),
+        },
+        "one row a vector of the study's library",
+        since=8,
+    ),
+    "vector_audits": Table(
+        ("audit_id",),
+        {
+            "audit_id": (TEXT, "id, from the vector, the model and everything that was asked of it"),
+            "vector_id": (TEXT, "of vectors"),
+            "created_at": (TIME, "UTC"),
+            "model_id": (TEXT, "of the model that was steered"),
+            "model": (TEXT, "its name"),
+            "parameters": (TEXT, "JSON: everything else that shaped the result, seeds and ids included"),
+            "results": (TEXT, "JSON: what was measured, chunk by chunk and text by text"),
+            "state": (TEXT, "finished, or stopped by a person"),
+            "seconds": (REAL, "time it took; NULL when unknown"),
+            "versions": (TEXT, "JSON: Python and library versions, schema version"),
+            "commit": (TEXT, "commit of this code, with + when files were changed; NULL outside a checkout"),
+        },
+        "one row an audit of a vector: its KL beside random vectors of its norm, or what it does to lengths and loops",
+        since=8,
+    ),
+    "typed_texts": Table(
+        ("text_id",),
+        {
+            "text_id": (TEXT, "id, from the text"),
+            "text": (TEXT, "what somebody typed, too long for a link, which names it by its id"),
+            "created_at": (TIME, "UTC"),
+        },
+        "one row a typed text that links of the dashboard name",
         since=8,
     ),
     "training_runs": Table(

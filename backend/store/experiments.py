@@ -9,7 +9,8 @@
 4. `publish` and `export` take the ledger in. Readers here need neither: they see a run as soon as its line is written.
 
 Interventions on features lie in the same ledger (`interventions`), and so do rollouts that were drawn later at one
-chunk (`beside`), which every reader of the study counts among its own.
+chunk (`beside`), which every reader of the study counts among its own, and named vectors, their audits and typed texts
+(`library`).
 """
 
 import contextlib
@@ -43,6 +44,9 @@ KEPT_TABLES = {  # all that is kept here, and in SQL the key of the unit that a 
     "added": "added_id",
     "added_rollouts": "added_id",
     "feature_intervention_thoughts": "arm_id || '.' || problem_id",
+    "vectors": "vector_id",
+    "vector_audits": "audit_id",
+    "typed_texts": "text_id",
 }
 PATIENCE = 10.0  # seconds to wait for another run to be written
 
@@ -214,6 +218,18 @@ class Experiments:
     def lines(self, stage: str) -> dict[str, UnitLine]:
         """The units of a stage that count, by key, in the order in which they were kept."""
         return {key: line for (of, key), line in self.folder.ledger().live.items() if of == stage}
+
+    def units(self, table: str, stage: str, keys: Collection[str] | None = None) -> pa.Table:
+        """The table's rows of some units of a stage, or of all, in key order; none of one that is damaged, or was
+        forgotten.
+        """
+        lines = self.lines(stage)
+        rows = [self.published(table, None if keys is None else list(keys), but=lines.values())]
+        for key, line in lines.items():
+            if keys is None or key in keys:
+                with contextlib.suppress(DamagedFile):
+                    rows += [unit[table]] if table in (unit := remembered(self.folder.path, line)) else []
+        return _in_key_order(table, pa.concat_tables(rows))
 
     def published(
         self,

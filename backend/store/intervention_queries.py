@@ -22,7 +22,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from backend.schema.tables import TABLES
 from backend.store.beside import remembered
 from backend.store.experiments import Experiments, _frame, with_thoughts
 from backend.store.unit_files import DamagedFile, StudyFolder, UnitLine, arrow_rows
@@ -113,12 +112,12 @@ class Interventions:
 
     def asked(self, ids: Collection[str] | None = None) -> pd.DataFrame:
         """Rows of feature_interventions, the newest first: some of them, or all."""
-        rows = self._rows(_ROW, ASKED, ids)
+        rows = self._kept.units(_ROW, ASKED, ids)
         return _frame(rows.sort_by([("created_at", "descending"), ("intervention_id", "ascending")]))
 
     def arms(self, ids: Collection[str] | None = None) -> pd.DataFrame:
         """Rows of feature_intervention_arms, of some interventions or of all."""
-        return _frame(self._rows(_ARMS, ASKED, ids))
+        return _frame(self._kept.units(_ARMS, ASKED, ids))
 
     def samples(self, arm_ids: Collection[str]) -> pd.DataFrame:
         """Every sample there is under these arms, in key order; with n_thinking, n_answer and thought, unknown of those
@@ -138,15 +137,6 @@ class Interventions:
         published = self._kept.published(_SAMPLES, columns=("arm_id", "problem_id"))
         kept = {(arm, problem) for arm, _, problem in (key.partition(".") for key in self._kept.lines(SAMPLED))}
         return kept | set(zip(published["arm_id"].to_pylist(), published["problem_id"].to_pylist(), strict=True))
-
-    def _rows(self, table: str, stage: str, keys: Collection[str] | None) -> pa.Table:
-        lines = self._kept.lines(stage)
-        wanted = [line for key, line in lines.items() if keys is None or key in keys]
-        rows = [
-            self._kept.published(table, None if keys is None else list(keys), but=lines.values()),
-            *self._read(table, wanted),
-        ]
-        return pa.concat_tables(rows).sort_by([(name, "ascending") for name in TABLES[table].key])
 
     def _read(self, table: str, lines: Collection[UnitLine]) -> list[pa.Table]:
         """The table's rows of each unit; none of one that is damaged, or was forgotten."""

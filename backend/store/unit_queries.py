@@ -246,6 +246,24 @@ class UnitQueries:
             np.stack(frame["vector"].to_list()) if len(frame) else np.empty((0, 0), np.float32)
         )
 
+    def directions_at(self: _HasFrame, model_id: str, layer: int) -> tuple[pd.DataFrame, np.ndarray]:
+        """direction_id, kind, chunk_id, seed and number of the chunk (from 1), in the order of their ids, and the unit
+        vectors (n_directions, d_model).
+        """
+        frame = self.frame(
+            "SELECT d.direction_id, d.kind, d.chunk_id, d.seed, k.chunk_index + 1 AS number, d.vector FROM directions d"
+            " LEFT JOIN chunks k USING (chunk_id) WHERE d.model_id = $m AND d.layer = $l ORDER BY d.direction_id",
+            m=model_id,
+            l=layer,
+        )
+        vectors = np.stack(frame["vector"].to_list()) if len(frame) else np.empty((0, 0), np.float32)
+        return frame.drop(columns="vector"), vectors
+
+    def chunk_ids(self: _HasFrame) -> list[tuple[str, str]]:
+        """Every chunk and its CoT, by id."""
+        frame = self.frame("SELECT chunk_id, cot_id FROM chunks ORDER BY chunk_id")
+        return list(zip(frame["chunk_id"], frame["cot_id"], strict=True))
+
     def rollout_rows(self: _HasFrame, cot_id: str) -> list[dict[str, Any]]:
         """The CoT's rows of rollouts, whole, by id."""
         return _records(self.frame("SELECT * FROM rollouts WHERE cot_id = $c ORDER BY rollout_id", c=cot_id))

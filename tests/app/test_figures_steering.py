@@ -18,6 +18,7 @@ from app.figures.steering import (
     kl_curve,
 )
 from app.shell.theme import ACCENT, CORRECT, MISSING, UNKNOWN, WRONG
+from app.shell.vocabulary import ARMS, REWORDED_ARMS
 from backend.importance.outcomes import arm_summary
 from backend.importance.outcomes import dose_response as dose_rows
 from backend.statistics.bands import control_band
@@ -60,7 +61,7 @@ def test_the_curve_shows_every_measured_point_and_those_at_or_below_the_floor_ar
     assert set(trace(figure, "noise floor").y) == {0.4}
     assert "mean of 14 tokens" in points.name
     assert figure.layout.xaxis.title.text == "β (RMS of the residual stream)"
-    assert figure.layout.yaxis.title.text == "KL(steered ‖ base), nats"
+    assert figure.layout.yaxis.title.text == "KL(steered ‖ unsteered), nats"
 
 
 def test_the_drawn_fit_is_the_one_that_was_given_and_an_unknown_fit_is_not_drawn():
@@ -150,7 +151,7 @@ def test_answer_shares_are_of_those_with_an_answer_and_the_silent_are_counted_in
     assert list(bars["changed"].x) == [0.2, 0.8, 0]
     assert list(bars["random"].x) == [1, 0, 0]
     assert all(list(bar.marker.color) == [CORRECT, UNKNOWN, WRONG] for bar in bars.values())
-    assert names(figure) == "base (n = 4, 2 without answer) · steered (n = 5) · random directions (n = 2)"
+    assert names(figure) == "unsteered (n = 4, 2 without answer) · steered (n = 5) · random directions (n = 2)"
 
 
 def test_each_arm_has_a_hatch_of_its_own_in_the_bars_and_in_the_legend():
@@ -198,7 +199,7 @@ def test_accuracy_is_drawn_with_its_wilson_interval_and_its_counts():
     assert list(points.x) == pytest.approx([2 / 3, 0]) and list(points.text) == ["2 / 3", "0 / 4"]
     assert points.x[0] + points.error_x.array[0] == pytest.approx(interval.high)
     assert points.x[0] - points.error_x.arrayminus[0] == pytest.approx(interval.low)
-    assert list(figure.layout.yaxis.ticktext) == ["base<br>1 of 4 not judged", "steered"]
+    assert list(figure.layout.yaxis.ticktext) == ["unsteered<br>1 of 4 not judged", "steered"]
 
 
 def test_an_arm_that_was_not_judged_keeps_its_line_without_a_point():
@@ -224,7 +225,7 @@ def test_length_is_drawn_in_thinking_tokens_where_they_were_counted(doses):
 
 
 def test_each_panel_shows_its_quantity_along_beta_with_its_interval(doses):
-    figure = dose_response(doses, {"n_tokens": None, "repetition": None})
+    figure = dose_response(doses, {})
     for number, key in enumerate(("kl", "accuracy", "length", "degenerate_share")):
         drawn = figure.data[number]
         assert list(drawn.x) == BETAS
@@ -254,16 +255,34 @@ def test_zero_is_notched_in_every_panel(doses):
     assert sorted(notches) == ["x", "x2", "x3", "x4"]
 
 
-def test_a_changepoint_stands_in_the_middle_of_its_gap_in_the_panel_of_its_quantity_with_its_p(doses):
+def tested(step=None, reason=None, n=15) -> dict:
+    return {"step": step, "reason": reason, "n": n, "n_doses": 5}
+
+
+def test_a_step_stands_in_the_middle_of_its_gap_in_the_panel_of_its_own_quantity_with_its_p_and_n(doses):
     step = vars(changepoint(BETAS, [[10, 11, 12]] * 3 + [[90, 91, 92]] * 2))
     assert (step["x_before"], step["x_after"]) == (0.0, 2.0)
-    figure = dose_response(doses, {"n_tokens": step, "repetition": step | {"p": 0.4, "low": None, "high": None}})
+    weak = step | {"p": 0.4, "low": None, "high": None}
+    figure = dose_response(doses, {"length": tested(step), "degenerate_share": tested(weak, n=9)})
     lines = {shape.xref: (shape.x0, shape.line.color) for shape in figure.layout.shapes if shape.line.dash == "dash"}
     assert lines == {"x3": (1.0, ACCENT), "x4": (1.0, MISSING)}
-    assert f"length steps between β = 0 and +2, p = {step['p']:.2g}" in words(figure)
-    assert "repetition steps between β = 0 and +2, p = 0.4" in words(figure)
+    assert f"steps between β = 0 and +2, p = {step['p']:.2g}, n = 15" in words(figure)
+    assert "steps between β = 0 and +2, p = 0.4, n = 9" in words(figure)
     bands = [(shape.x0, shape.x1) for shape in figure.layout.shapes if shape.type == "rect"]
     assert bands == [(step["low"], step["high"])]
+
+
+def test_a_panel_without_a_step_says_why_and_has_no_line(doses):
+    figure = dose_response(doses, {"accuracy": tested(reason="it takes more of them", n=0)})
+    assert "no step tested: it takes more of them" in words(figure)
+    assert not [shape for shape in figure.layout.shapes if shape.line.dash == "dash"]
+
+
+def test_arms_of_a_new_wording_are_called_by_what_was_done_to_the_sentence():
+    arms = {arm: samples(arm, [True, False]) for arm in ("base", "changed", "same", "paraphrase")}
+    figure = accuracy_by_arm(arm_summary(pd.concat(arms.values())), REWORDED_ARMS)
+    assert list(figure.layout.yaxis.ticktext) == list(REWORDED_ARMS.values())
+    assert "base" not in (*ARMS.values(), *REWORDED_ARMS.values())
 
 
 def test_the_unit_of_beta_is_on_the_axis_where_it_is_known(doses):

@@ -576,7 +576,7 @@ def test_a_store_from_before_there_were_steered_anchors_says_what_to_run(opened,
 def test_the_views_side_by_side_are_of_the_same_chunks(opened, whole):
     cot = Store(whole).frame("SELECT cot_id FROM before_after JOIN chunks USING (chunk_id) LIMIT 1")["cot_id"][0]
     test = page(opened, whole, view="anchors", cot=cot, kind="per_chunk")
-    assert "log of KL on the answer" in words(test) and "KL(steered ‖ base)" in words(test)
+    assert "log of KL on the answer" in words(test) and "KL(steered ‖ unsteered)" in words(test)
     store, place = Store(whole), {"model_id": small_study._MODEL, "layer": 15, "position": "anchor", "unit": "rms"}
     found = local_geometry.swept_and_fisher(store, place, "random")
     own = store.frame(

@@ -182,7 +182,8 @@ def test_a_dose_response_and_a_new_wording_run(opened, study):
     test.button(key="run_button").click().run()
     run = test.session_state["selection"]["run"]
     settled(test, lambda t: Experiments(study).get(run) is not None and "continuations at each β" in words(t))
-    test = open_page(opened, study, what="wording")
+    assert "no step tested: it takes 5 continuations" in figures(test)
+    test = open_page(opened, study, what="wording", n="1")
     test.toggle(key="pick_chunk_deleted").set_value(True).run()
     test.number_input(key="number_run_tokens").set_value(8).run()
     test.button(key="run_button").click().run()
@@ -193,6 +194,51 @@ def test_a_dose_response_and_a_new_wording_run(opened, study):
     other = next(row.experiment_id for row in kept.itertuples() if row.kind == "dose")
     both = open_page(opened, study, run=run, against=other)  # two kept runs, one above the other
     assert all(Experiments(study).get(name)["sentence"] in words(both) for name in (run, other))
+
+
+def figures(test) -> str:
+    """What the page's Plotly figures say."""
+    return "\n".join(one.proto.spec for one in test.get("plotly_chart"))
+
+
+def arms_of(test) -> list[str]:
+    return next(frame.value for frame in test.dataframe if "no answer" in frame.value.columns)["arm"].tolist()
+
+
+def test_rewording_has_its_own_words_and_controls_and_hides_those_of_the_residual_stream(opened, study):
+    test = open_page(opened, study, what="wording", n="3", longest="16")
+    labels = {one.label for kind in (test.slider, test.number_input, test.selectbox) for one in kind}
+    assert not labels & {"Magnitude β", "exactly", "β in", "Direction", "Do what", "Where", "Only while"}
+    assert {"Seed", "Times", "Longest, tokens", "Temperature", "Top-p"} <= labels
+    assert "The residual stream stays as it is" in words(test) and "control strip" not in words(test)
+    assert test.button(key="run_button").disabled  # the sentence is as it was
+    area(test, "The sentence instead").set_value(" It is 7.").run()
+    area(test, "A paraphrase").set_value(" First of all, 12 and 30 are to be added.").run()
+    test.button(key="run_button").click().run()
+    run = test.session_state["selection"]["run"]
+    test = settled(test, lambda t: Experiments(study).get(run) is not None and "compared in pairs" in words(t))
+    samples = Experiments(study).samples(run)
+    texts = {arm: list(rows["text"]) for arm, rows in samples.groupby("arm")}
+    assert set(texts) == {"base", "changed", "same", "paraphrase"} and texts["same"] == texts["base"]
+    assert arms_of(test) == ["as written", "reworded", "the same sentence again", "your paraphrase"]
+    compared = next(frame.value for frame in test.dataframe if "compared" in frame.value.columns)
+    assert {"reworded − as written", "reworded − your paraphrase"} <= set(compared["compared"])
+    again = compared[compared["compared"] == "the same sentence again − as written"]
+    assert {value for value in again["difference"] if value != "unknown"} == {"+0"}
+    assert "steered" not in figures(test)
+
+
+def area(test, label: str):
+    return next(one for one in test.text_area if one.label.startswith(label))
+
+
+def test_many_says_unsteered_and_keeps_the_stored_names(opened, study):
+    test = open_page(opened, study, direction="random", beta="6", what="continue", n="2", longest="8")
+    test.button(key="run_button").click().run()
+    run = test.session_state["selection"]["run"]
+    test = settled(test, lambda t: Experiments(study).get(run) is not None and "compared in pairs" in words(t))
+    assert arms_of(test) == ["unsteered", "steered", "random directions"]
+    assert set(Experiments(study).samples(run)["arm"]) == {"base", "changed", "random"}
 
 
 def test_a_preset_is_a_text_of_ones_own(opened, study):

@@ -7,8 +7,8 @@ from app.shell import fields, selection
 from app.shell.fields import FIELDS, FORMER, SWITCH, Decimal, Field, Whole, declare
 from backend.errors import AnchorscopeError
 
-RUNS = {"run", "second_run", "token", "chunk_reworded"}
-TYPED = {"own_text", "own_question", "own_chain", "own_answer"}
+RUNS = {"run", "second_run", "token", "chunk_reworded", "chunk_paraphrased"}
+TYPED = {"own_text", "own_question", "own_chain", "own_answer", "own_prompt"}
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,8 @@ import pytest
 
 from backend.cot.degeneration import compression_ratio, reflection_words, repetition
 from backend.importance.metrics import importance_of_cot
-from backend.importance.outcomes import MEANS, arm_summary, compare, dose_response, importance_change
+from backend.importance.outcomes import MEANS, arm_summary, compare, dose_response, dose_steps, importance_change
+from backend.statistics.changepoint import changepoint
 from backend.statistics.intervals import wilson
 
 LOOP = "So we add 2. " * 40
@@ -239,3 +240,83 @@ def test_samples_that_would_be_pooled_by_mistake_are_refused():
         arm_summary(doses.assign(arm="steered"))
     with pytest.raises(ValueError, match="before or after"):
         importance_change(doses, doses, doses, "left")
+
+
+# Steps along the dose
+
+DOSES = (-4.0, -2.0, 0.0, 2.0, 4.0)
+
+
+def dosed(p_correct, lengths, *, n=8, seed=0):
+    """n samples at each dose: right with `p_correct(beta)`, of a length around `lengths(beta)`."""
+    rng = np.random.default_rng(seed)
+    rows = [
+        sample(
+            k,
+            "changed",
+            beta=beta,
+            correct=bool(rng.random() < p_correct(beta)),
+            n_tokens=int(lengths(beta) + 20 * rng.random()),
+        )
+        for beta in DOSES
+        for k in range(n)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_a_planted_step_is_found_in_its_own_quantity_and_in_no_other():
+    steps = dose_steps(dosed(lambda beta: 1.0 if beta < 1 else 0.0, lambda beta: 40, n=12))
+    accuracy = steps["accuracy"]["step"]
+    assert (accuracy["x_before"], accuracy["x_after"]) == (0.0, 2.0) and accuracy["p"] == 0.001
+    assert (steps["accuracy"]["n"], steps["accuracy"]["n_doses"]) == (60, 5)
+    assert steps["length"]["step"]["p"] > 0.05
+    steps = dose_steps(dosed(lambda beta: 0.5, lambda beta: 40 if beta < -1 else 90))
+    assert (steps["length"]["step"]["x_before"], steps["length"]["step"]["x_after"]) == (-2.0, 0.0)
+    assert steps["length"]["step"]["p"] < 0.01 < steps["accuracy"]["step"]["p"]
+
+
+def test_a_step_is_never_tested_from_few_continuations_or_few_doses():
+    clear = dosed(lambda beta: 1.0 if beta < 1 else 0.0, lambda beta: 40 if beta < 1 else 400, n=5)
+    assert dose_steps(clear)["length"]["step"] is not None
+    for few in (clear[clear["sample"] < 2], clear[clear["sample"] < 4], clear[clear["beta"].abs() < 3]):
+        for quantity in ("accuracy", "length", "degenerate_share"):
+            found = dose_steps(few)[quantity]
+            assert found["step"] is None and "5 continuations at each of 4 β" in found["reason"]
+
+
+def test_a_dose_whose_verdicts_are_not_known_takes_no_part_in_the_step_of_accuracy_alone():
+    table = dosed(lambda beta: 1.0 if beta < 1 else 0.0, lambda beta: 40, n=6)
+    table["is_correct"] = table["is_correct"].astype(object)
+    table.loc[(table["beta"] == 4.0) & (table["sample"] < 2), "is_correct"] = None
+    steps = dose_steps(table)
+    assert (steps["accuracy"]["n"], steps["accuracy"]["n_doses"]) == (24, 4)
+    assert (steps["length"]["n"], steps["length"]["n_doses"]) == (30, 5)
+
+
+def test_a_kl_has_no_samples_and_what_never_varies_has_no_step():
+    steps = dose_steps(dosed(lambda beta: 1.0, lambda beta: 40))
+    assert steps["kl"]["step"] is None and "exact" in steps["kl"]["reason"]
+    assert steps["accuracy"]["step"] is None and "the same in every continuation" in steps["accuracy"]["reason"]
+    assert json.loads(json.dumps(steps, allow_nan=False)) == steps
+
+
+def test_where_nothing_changes_along_the_dose_a_panels_p_is_small_about_once_in_twenty(monkeypatch):
+    monkeypatch.setattr(
+        "backend.importance.outcomes.changepoint",
+        lambda x, y, seed: changepoint(x, y, n_bootstrap=1, n_permutations=199, seed=seed),
+    )
+    found = [dose_steps(dosed(lambda beta: 0.5, lambda beta: 40, seed=k), seed=k) for k in range(200)]
+    for quantity in ("accuracy", "length"):
+        assert 2 <= sum(steps[quantity]["step"]["p"] <= 0.05 for steps in found) <= 22  # 99.9 % of binomial(200, 0.05)
+
+
+# A new wording
+
+
+def test_a_new_wording_is_compared_with_the_sentence_as_it_was_and_with_its_paraphrase():
+    base = drawn("base", 0.9, n=40)
+    rows = base + [row | {"arm": "same"} for row in base] + drawn("changed", 0.2, n=40) + drawn("paraphrase", 0.9, n=40)
+    found = {(row["arm"], row["against"]): row for row in compare(pd.DataFrame(rows)) if row["quantity"] == "accuracy"}
+    assert list(found) == [("changed", "base"), ("same", "base"), ("paraphrase", "base"), ("changed", "paraphrase")]
+    assert found["same", "base"]["difference"] == 0 and found["same", "base"]["p"] == 1
+    assert found["changed", "paraphrase"]["high"] < 0 and found["changed", "paraphrase"]["p"] < 0.001

@@ -1,6 +1,7 @@
 """What the worker computes for a request, against the plain way of getting it."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ import torch
 from backend.cot.answers import Judge
 from backend.geometry.directions import per_chunk
 from backend.geometry.sweep import sweep_chunk
-from backend.live import jobs
+from backend.live import jobs, requests
 from backend.live.jobs import Reader, _Pieces, run
 from backend.live.requests import (
+    REWORDINGS,
     Chunk,
     Compared,
     Continue,
@@ -23,6 +25,7 @@ from backend.live.requests import (
     Sampling,
     Stream,
     Text,
+    experiment_id,
 )
 from backend.live.service import merge
 from backend.models.edits import encode
@@ -217,6 +220,47 @@ def test_a_reworded_sentence_is_what_the_other_arm_goes_on_from(reader, wording)
     alone = result_of(reader, Stream(Compared(plain, "z", "after", push(0.0)), greedy, 1))
     assert [t["id"] for t in found["arms"]["changed"]["tokens"]] == [t["id"] for t in alone["arms"]["base"]["tokens"]]
     assert any(token["kl"] > 0 for token in found["arms"]["changed"]["tokens"])
+
+
+def test_the_same_sentence_again_writes_every_text_again_and_a_paraphrase_stands_beside_the_new_wording(reader, judge):
+    own, new, other = COT[26:59], " First, we need to multiply 12 by 30.", " To start, 12 and 30 must be added."
+    request = Continue(
+        Compared(TEXT, "b", "after", None, new),
+        Sampling(temperature=1.0, max_new_tokens=20),
+        5,
+        n=4,
+        rewordings=(("same", own), ("paraphrase", other)),
+    )
+    rows = result_of(reader, request, judge)["samples"]
+    texts = {arm: [row["text"] for row in rows if row["arm"] == arm] for arm in ("base", "changed", *REWORDINGS)}
+    assert texts["same"] == texts["base"] and len({*texts["base"]}) > 1
+    assert len({tuple(of) for of in texts.values()}) == 3
+    alone = Continue(Compared(TEXT, "b", "after", None, other), request.sampling, 5, n=4)
+    alone = result_of(reader, alone, judge)["samples"]
+    assert [row["text"] for row in alone if row["arm"] == "changed"] == texts["paraphrase"]
+    steered = result_of(reader, Continue(Compared(TEXT, "b", "after", push(0.0)), request.sampling, 5, n=4), judge)
+    assert [row["text"] for row in steered["samples"][:4]] == texts["base"]
+
+
+def test_the_same_sentence_again_has_the_tokens_it_was_sampled_as(reader):
+    odd = tuple(reader.loaded.tokenizer("12")["input_ids"]) * 20  # not how the tokenizer would cut any text
+    read = reader.read(Text("x", "y", (Chunk("a", 0, 1, 5, 9),), odd, 3))
+    arm, so_far = jobs._reworded(reader, read, "a", "y")
+    assert (arm.token_ids, so_far) == (odd[:9], "y")
+
+
+@pytest.mark.parametrize("rewordings", [(("same", "a"), ("same", "b")), (("flipped", "a"),)])
+def test_beside_a_new_wording_stand_its_controls_alone(rewordings):
+    with pytest.raises(RequestError, match="same and paraphrase, once each"):
+        Continue(Compared(TEXT, "b", "after", None, "x"), Sampling(), 1, rewordings=rewordings)
+    with pytest.raises(RequestError, match="once each"):
+        Continue(Compared(TEXT, "b", "after", push(1.0)), Sampling(), 1, rewordings=(("same", "a"),))
+
+
+def test_a_field_that_came_in_later_is_no_part_of_the_id_of_a_run_without_it():
+    one = Continue(Compared(TEXT, "b", "after", None, "x"), Sampling(), 1)
+    assert "rewordings" not in requests._plain(one) and "answers" in requests._plain(one)
+    assert experiment_id("m", one) != experiment_id("m", replace(one, rewordings=(("same", "a"),)))
 
 
 def test_a_question_is_asked_in_the_models_own_words_and_written_to_from_the_end(reader):

@@ -85,11 +85,10 @@ def test_a_dose_is_kept_by_beta(reader):
     assert [row["beta"] for row in record.results["rows"]] == [-4.0, -2.0, 0.0, 2.0] and record.results["rows"][2][
         "kl"
     ] == 0
-    assert record.experiment["beta"] is None and set(record.results["changepoints"]) == {
-        "n_thinking",
-        "n_tokens",
-        "repetition",
-    }
+    assert record.experiment["beta"] is None
+    steps = record.results["steps"]
+    assert list(steps) == ["kl", "accuracy", "thinking", "length", "degenerate_share"]
+    assert steps["length"]["step"] is None and "0 β have them" in steps["length"]["reason"]  # three of each
 
 
 def test_a_curve_is_kept_with_its_controls(reader):
