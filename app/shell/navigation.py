@@ -33,6 +33,7 @@ PAGES = {
     "latent_map": Page("Latent map", ":material/scatter_plot:"),
     "steepness": Page("Steepness and importance", ":material/show_chart:"),
     STEERING: Page("Steering", ":material/tune:"),
+    "direction_library": Page("Direction library", ":material/bookmarks:"),
     "causation": Page("Causation", ":material/call_split:"),
     CROSSCODER: Page("Crosscoder", ":material/compare_arrows:", "Features"),
     FEATURE: Page("Feature", ":material/lens_blur:", "Features"),

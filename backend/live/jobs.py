@@ -458,7 +458,7 @@ def _controlled(reader: Reader, request: ControlledDose, judge: Callable[[], Jud
         base = Predictions(arms.read.encoded, predicting)
         yield "part", {"betas": list(request.betas)}
         for number, one in enumerate(vectors):
-            kl = _kl(base, arms.read, arms.span, [one.with_beta(beta) for beta in request.betas])
+            kl = mean_kl(base, arms.read, arms.span, [one.with_beta(beta) for beta in request.betas])
             yield "part", {"controls": [kl]} if number else {"kl": kl}
             yield "progress", (number + 1, len(vectors))
     wanted = [

@@ -202,7 +202,7 @@ def figures(test) -> str:
 
 
 def arms_of(test) -> list[str]:
-    return next(frame.value for frame in test.dataframe if "no answer" in frame.value.columns)["arm"].tolist()
+    return next(frame.value for frame in test.dataframe if "without an answer" in frame.value.columns)["arm"].tolist()
 
 
 def test_rewording_has_its_own_words_and_controls_and_hides_those_of_the_residual_stream(opened, study):
