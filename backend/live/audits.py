@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 UNIT = "rms"
 BETA = UNITS[UNIT].usual  # of the texts, and where the cost is compared
-BETAS = (-UNITS[UNIT].most, -BETA, -1.0, 0.0, 1.0, BETA, UNITS[UNIT].most)
+_PUSHES = (BETA / 4, BETA, UNITS[UNIT].most)
+BETAS = (*(-beta for beta in reversed(_PUSHES)), 0.0, *_PUSHES)
 N_RANDOM = 19  # with as many, the least p that a rank among them can have is 1/20
 
 

@@ -2,9 +2,9 @@
 `.duckdb` file.
 
 1. `pack` writes one file for each table that has rows, every column in the encoding that makes it smallest, compressed
-   with zstd. Vectors are rounded to float16 (3 significant digits), which halves most of a study; every other number
-   stays as it was. The weights of dictionaries are copied as they are: those that were trained here are float16 from
-   the beginning.
+   with zstd. Vectors are rounded to float16 (3 significant digits), which halves most of a study; those of the library,
+   whose ids follow from their values, and every other number stay as they were. The weights of dictionaries are copied
+   as they are: those that were trained here are float16 from the beginning.
 2. `about.json` says what the pack holds: study, schema version, when it was published, and rows and sha256 of every
    file. The sha256 of `about.json` therefore stands for the whole pack.
 3. `unpack` checks all of that and builds the file that `export --duckdb` would have made, vectors as float32 again;
@@ -47,6 +47,7 @@ from backend.store.unit_files import _sync_folder
 ABOUT = "about.json"
 _HALF = pa.list_(pa.float16())
 _UNIT_VECTORS = ("directions", "experiments")  # tables whose vectors have length 1
+_EXACT = ("vectors",)  # tables whose ids follow from their vectors' values, which stay float32
 _LEVEL = 19  # of zstd; beyond it decompression needs more memory
 _ONE_PAGE = 1 << 28  # bytes and rows: zstd finds repetitions within a page alone
 _ENCODINGS = {  # besides dictionary and plain, by type of the values
@@ -324,12 +325,12 @@ def _damaged(folder: Path, path: Path, what: str) -> DamagedPack:
 
 
 def _halved(table: str, rows: pa.Table) -> pa.Table:
-    """`rows` with vectors as float16.
+    """`rows` with vectors as float16, but for those of which every bit counts.
 
     Raises NotPacked naming the first row with a value that is unknown or not finite there.
     """
     for position, (name, (dtype, _)) in enumerate(TABLES[table].columns.items()):
-        if dtype == VECTOR:
+        if dtype == VECTOR and table not in _EXACT:
             half = rows[name].cast(_HALF)
             lost = np.flatnonzero(~np.isfinite(pc.list_flatten(half).to_numpy()))
             if len(lost):

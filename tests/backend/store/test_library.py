@@ -13,6 +13,7 @@ from backend.geometry.direction_kinds import DirectionSpec
 from backend.geometry.direction_library import make_direction
 from backend.store.experiments import Experiments, NotKept
 from backend.store.library import KeptVector, Library, LibraryError
+from backend.store.packed import pack, unpack
 from backend.store.publish import publish
 from backend.store.store import Store, generation_of
 from backend.store.unit_files import StudyFolder
@@ -117,6 +118,15 @@ def test_a_portable_file_keeps_them_beside_itself_and_an_export_takes_them_in(st
     assert Experiments(file).folder.path == tmp_path / "portable.experiments"
     Library(file).delete(vector(1).vector_id)  # of the file, which is never written to
     assert list(Library(file).vectors()["vector_id"]) == [name]
+
+
+def test_a_pack_keeps_every_bit_of_a_vector(study, tmp_path):
+    kept = vector()
+    Library(study).keep(kept)
+    pack(study, tmp_path / "pack")
+    unpack(tmp_path / "pack", tmp_path / "unpacked.duckdb")
+    found = Library(tmp_path / "unpacked.duckdb").get(kept.vector_id)
+    assert found.vector.tobytes() == kept.vector.tobytes() and found.vector_id == kept.vector_id
 
 
 def test_a_study_that_cannot_be_written_says_why_and_what_to_do(study):
