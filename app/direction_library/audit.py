@@ -20,7 +20,7 @@ from app.shell import keys, selection
 from app.shell.fields import Field, Whole, declare
 from app.shell.numbers import interval
 from app.shell.numbers import number as figure
-from app.shell.untrusted import one_line, show
+from app.shell.untrusted import for_markdown, one_line, show
 from app.shell.vocabulary import ARMS, studied_words
 from backend.errors import AnchorscopeError
 from backend.geometry.likeness import likeness
@@ -51,7 +51,7 @@ def draw_likeness(here: Here, store: Store) -> None:
     null = RandomCosines(found.d, found.bound, found.bound_of_all)
     st.plotly_chart(cosine_strip(rows, null), key=keys.of("cosines"), config={"displayModeBar": False})
     if rows.empty:
-        st.caption(f"The study has no direction at layer {kept.layer} of {one_line(kept.model, 60)}.")
+        st.caption(f"The study has no direction at layer {kept.layer} of {for_markdown(kept.model, 60)}.")
         return
     shown = rows.head(_SHOWN_COSINES)
     table = {
@@ -189,9 +189,9 @@ def _audited(
         st.caption("Not measured yet." if running is None or running.ended else "")
         return
     draw(json.loads(row["results"]), json.loads(row["parameters"]))
-    stopped = ", stopped before its end" if row["state"] == "stopped" else ""
+    early = ", stopped before its end" if row["state"] == "stopped" else ""
     seconds = "" if pd.isna(row["seconds"]) else f", {row['seconds']:.0f} s"
-    st.caption(f"Kept {row['created_at']:%Y-%m-%d %H:%M} UTC{seconds}{stopped}, by {one_line(row['model'], 60)}.")
+    st.caption(f"Kept {row['created_at']:%Y-%m-%d %H:%M} UTC{seconds}{early}, by {for_markdown(row['model'], 60)}.")
 
 
 def _run(
@@ -232,10 +232,10 @@ def _is_of(row: Mapping[str, Any], what: str) -> bool:
     return json.loads(row["parameters"]).get("what") == what
 
 
-def _cost(results: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+def _cost(results: Mapping[str, Any], how: Mapping[str, Any]) -> None:
     rows = pd.DataFrame(cost_rows(results))
     floors = [chunk["noise_floor"] for chunk in results["chunks"] if chunk["noise_floor"] is not None]
-    chart = cost_curves(rows, floor=float(np.median(floors)) if floors else None, unit=parameters["unit"])
+    chart = cost_curves(rows, floor=float(np.median(floors)) if floors else None, unit=how["unit"])
     st.plotly_chart(chart, key=keys.of("cost"), config={"displayModeBar": False})
     found = cost_against_random(results, audits.BETA)
     zero = rows[(rows["arm"] == "vector") & (rows["beta"] == 0)]
@@ -249,7 +249,7 @@ def _cost(results: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
     )
 
 
-def _texts(results: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+def _texts(results: Mapping[str, Any], how: Mapping[str, Any]) -> None:
     rows = pd.DataFrame(text_rows(results))
     st.plotly_chart(texts_by_arm(rows), key=keys.of("texts"), config={"displayModeBar": False})
     pairs = [
@@ -266,9 +266,9 @@ def _texts(results: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
     st.dataframe(pd.DataFrame(pairs), hide_index=True, row_height=28, height="content", key=keys.of("text_pairs"))
     cut = ", ".join(f"{ARMS[row.arm]} {row.cut:.0%}" for row in rows.itertuples())
     st.caption(
-        f"β = {parameters['beta']:+g} RMS from the end of the prompt on, layer {parameters['layers'][0]}; arms share"
-        f" random numbers sample by sample; random: {parameters['n_random']} vectors in turn. Thinking tokens: of the"
+        f"β = {how['beta']:+g} RMS from the end of the prompt on, layer {how['layers'][0]}; arms share"
+        f" random numbers sample by sample; random: {how['n_random']} vectors in turn. Thinking tokens: of the"
         " text before its closing tag, or of all of it where there is none. Cut at"
-        f" {parameters['sampling']['max_new_tokens']} tokens: {cut}; of those the length is a lower bound. Differences"
+        f" {how['sampling']['max_new_tokens']} tokens: {cut}; of those the length is a lower bound. Differences"
         " of problems' means, bootstrap over problems, sign flips."
     )

@@ -12,10 +12,10 @@ from app.shared.views import Here
 from app.shell import keys, navigation, selection
 from app.shell.missing import Missing
 from app.shell.numbers import number as figure
-from app.shell.untrusted import one_line, show
+from app.shell.untrusted import for_markdown, one_line, show
 from app.shell.vocabulary import direction_words
 from backend.errors import AnchorscopeError
-from backend.geometry.direction_exports import FORMATS, file_name
+from backend.geometry.direction_exports import FORMATS, exported_name
 from backend.live.available import Choice
 from backend.store.library import LONGEST_NAME, KeptVector, Library
 from backend.store.store import Store
@@ -120,14 +120,16 @@ def _exports(store: Store, kept: KeptVector) -> None:
     family = models.get(kept.model_id)
     for form in FORMATS:
         try:
-            data = form.write(kept, family if isinstance(family, str) else None)
+            data = form.encoded(kept, family if isinstance(family, str) else None)
         except AnchorscopeError as error:
-            st.button(form.words, disabled=True, help=str(error), key=keys.of(f"export{form.ending}"))
+            st.button(
+                form.words, disabled=True, help=for_markdown(str(error), 300), key=keys.of(f"export{form.ending}")
+            )
             continue
         st.download_button(
             form.words,
             data,
-            file_name(kept, form.ending),
+            exported_name(kept, form.ending),
             "application/octet-stream",
             icon=":material/download:",
             key=keys.of(f"export{form.ending}"),

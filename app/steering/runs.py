@@ -492,8 +492,13 @@ def _provenance(row: dict[str, Any]) -> None:
         "" if row["written_by"] in (None, row["model"]) else f", on a text written by {one_line(row['written_by'], 60)}"
     )
     seconds = "" if row["seconds"] is None or math.isnan(row["seconds"]) else f", {row['seconds']:.1f} s"
-    kind, when = RUN_KINDS.get(row["kind"], row["kind"]), f"{row['created_at']:%Y-%m-%d %H:%M} UTC"
+    kind, when = _kind(row["kind"], row["layers"]), f"{row['created_at']:%Y-%m-%d %H:%M} UTC"
     show(f"{kind} · {one_line(row['model'], 60)}{other} · {when} · {row['state']}{seconds}")
+
+
+def _kind(kind: str, layers: Any) -> str:
+    """What a kept run is called; one without changed layers is of another wording."""
+    return RUN_KINDS["wording"] if layers is None else RUN_KINDS.get(kind, kind)
 
 
 def history(study: Path, subject: Subject) -> None:
@@ -511,7 +516,7 @@ def history(study: Path, subject: Subject) -> None:
     shown = pd.DataFrame(
         {
             "when (UTC)": kept["created_at"].dt.strftime("%m-%d %H:%M"),
-            "run": [RUN_KINDS.get(kind, kind) for kind in kept["kind"]],
+            "run": [_kind(row.kind, row.layers) for row in kept.itertuples()],
             "what": [one_line(words, 160) for words in kept["sentence"]],
             "state": kept["state"],
         }

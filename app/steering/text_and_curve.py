@@ -297,7 +297,7 @@ def text(subject: Subject, plan: Plan | None) -> None:
     marks: dict[str, str] = dict.fromkeys(plan.sources, "source") if plan else {}
     where = PLACES[plan.intervention.place if plan and plan.intervention else "anchor"]
     ids = list(subject.chunks["chunk_id"])
-    if not where.of_prompt:
+    if plan and not where.of_prompt:
         for name in ids[ids.index(subject.chunk) :] if where.goes_on else [subject.chunk]:
             marks[name] = "both" if name in marks else "applied"
 

@@ -74,7 +74,7 @@ class Format:
 
     words: str
     ending: str
-    write: Callable[[KeptVector, str | None], bytes]  # of the vector and the model's family
+    encoded: Callable[[KeptVector, str | None], bytes]  # of the vector and the model's family
 
 
 FORMATS = (
@@ -83,7 +83,7 @@ FORMATS = (
 )
 
 
-def file_name(kept: KeptVector, ending: str) -> str:
+def exported_name(kept: KeptVector, ending: str) -> str:
     """A name that says the vector's own and its layer, of letters that every system takes."""
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", kept.name).strip("-") or kept.vector_id
     return f"{plain}-layer_{kept.layer}{ending}"

@@ -21,7 +21,8 @@ def page():
     from app.shell import selection
     from app.steepness.one_pair import INTERVALS
     from app.steering import controls
-    from app.steering.runs import START, WHAT
+    from app.steering.runs import START
+    from app.steering.text_and_curve import WHAT
 
     selection.begin()
     chunk = selection.pick(CHUNK, "Chunk", ["first", "second"])

@@ -7,7 +7,7 @@ import pytest
 from gguf import GGUFReader
 from safetensors import safe_open
 
-from backend.geometry.direction_exports import FORMATS, KEY, NotExported, file_name, to_gguf, to_safetensors
+from backend.geometry.direction_exports import FORMATS, KEY, NotExported, exported_name, to_gguf, to_safetensors
 from backend.geometry.direction_files import read_direction
 from tests.backend.store.test_library import vector
 
@@ -16,8 +16,8 @@ from tests.backend.store.test_library import vector
 @pytest.mark.parametrize("seed", range(20))
 def test_what_is_exported_is_read_again_exactly(form, seed):
     kept = vector(seed, "a / name: of “mine”, 7", d=16, layer=3, length=10.0 ** (seed - 10))
-    name = file_name(kept, form.ending)
-    found = read_direction(form.write(kept, "llama"), name, d_model=16, n_layers=6)
+    name = exported_name(kept, form.ending)
+    found = read_direction(form.encoded(kept, "llama"), name, d_model=16, n_layers=6)
     assert found.given.tobytes() == kept.vector.tobytes() and found.vector.tobytes() == kept.unit.tobytes()
     assert (found.layer, found.norm) == (3, kept.norm)
 

@@ -218,6 +218,7 @@ def test_a_feature_points_along_its_decoder_row_and_its_norm_is_what_a_code_of_1
 def test_a_definition_survives_being_written_down(kind):
     every = {
         "chunk_id": "c_0001",
+        "vector_id": "v1",
         "other_chunk_id": "c_0002",
         "category": "self_checking",
         "tags": "me",
