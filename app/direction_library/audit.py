@@ -32,7 +32,7 @@ from backend.live.service import Status
 from backend.store.library import KeptVector, Library
 from backend.store.store import Store
 
-CHUNKS = declare(Field("audited_chunks", "number of audited chunks", Whole(1, 512), "16"))
+CHUNKS = declare(Field("audited_chunks", "number of audited chunks", Whole(1, 512), "8"))
 PROBLEMS = declare(Field("audited_problems", "number of audited problems", Whole(1, 128), "8"))
 TEXTS = declare(Field("audited_texts", "texts of an audited problem", Whole(1, 16), "2"))
 LONGEST = declare(Field("audited_tokens", "length of an audited text", Whole(8, 1024), "192"))

@@ -78,10 +78,8 @@ def cosine_strip(rows: Frame[Cosine], null: RandomCosines) -> go.Figure:
         showgrid=False,
     )
     figure.update_xaxes(title="cosine with the vector", range=[-min(most, 1.05), min(most, 1.05)])
-    words = f"grey: 95 % of random vectors, d = {null.d}; dashed: the largest of {len(known)} of them"
-    figure.add_annotation(
-        text=words, showarrow=False, xref="paper", yref="paper", x=0, y=1, yanchor="bottom", font={"size": 12}
-    )
+    words = f"grey: 95 % of random vectors, d = {null.d}<br>dashed: the largest of {len(known)} of them"
+    figure.update_layout(title={"text": words, "x": 0, "y": 1, "yanchor": "top", "pad": {"t": 6}, "font": {"size": 12}})
     return figure
 
 

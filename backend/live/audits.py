@@ -45,7 +45,7 @@ class Asked:
     """How much an audit samples."""
 
     seed: int = 1
-    n_chunks: int = 16
+    n_chunks: int = 8
     n_problems: int = 8
     n_texts: int = 2  # of each problem and arm
     max_new_tokens: int = 192
