@@ -61,7 +61,8 @@ class Arm:
 def a_pair(here: Here) -> Missing | None:
     """A feature of two models as the direction, and both models on this machine."""
     found = here.once(steered)
-    made = here.once(planned).plan.direction
+    plan = here.once(planned).plan
+    made = None if plan is None else plan.direction
     if made is None or made.kind != "feature":
         return Missing(
             "Both models are steered by a feature of a dictionary of two: choose one as the direction.", None
@@ -76,6 +77,7 @@ def a_pair(here: Here) -> Missing | None:
 def draw(here: Here, store: Store) -> None:
     """What is run in both models, the button, and the figure of the runs that are open."""
     plan = here.once(planned).plan
+    assert plan is not None  # `a_pair` has found its direction
     st.markdown("**Both models along β**")
     a, b, c, d = st.columns([4, 3, 2, 2], gap="small", vertical_alignment="bottom")
     with a:
