@@ -220,7 +220,8 @@ def _kl_axis(figure: go.Figure, readout: str) -> None:
 
 
 def _figure(height: int) -> go.Figure:
-    figure = go.Figure(layout={"template": TEMPLATE, "height": height, "margin": {"l": 84, "r": 12, "t": 72, "b": 60}})
+    figure = go.Figure(layout={"template": TEMPLATE, "height": height, "margin": {"l": 84, "r": 12, "t": 92, "b": 60}})
+    figure.update_layout(title={"y": 0.98, "yanchor": "top"})  # above a legend of two lines
     return figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
 
 
