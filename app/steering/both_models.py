@@ -212,8 +212,8 @@ def _follow(store: Store) -> None:
     st.caption(
         "Bars: 95 % (bootstrap for means, Wilson for shares). Band: least to most of the means under the random rows,"
         " decoder rows of other features that fire, put in at the same norm; samples share random numbers at every β"
-        " and under every row. Share of self-reflection words: words per 100 tokens written. KL is on the chunk's own"
-        " tokens, and unknown where there is no chunk."
+        " and under every row. A model without tags of a thought thinks to its end. Share of self-reflection words:"
+        " words per 100 tokens written. KL is on the chunk's own tokens, and unknown where there is no chunk."
     )
 
 
