@@ -394,13 +394,13 @@ def definition(dictionary: pd.Series, cells: str) -> str:
         if chosen_dictionary.compares(dictionary)
         else ""
     )
+    firing = firing_of(dictionary.kind, dictionary.parameters)
+    signed = "" if firing is None else "; below 0: against the row"
+    empty = "An empty cell is f = 0." if firing is None else f"{firing.words} Empty cells do not fire."
     return (
         "Colour: what feature k adds to a model, f_k · ‖W_dec,k‖₂ with that model's decoder row, in scaled units"
-        f" (residual stream times {scales}).{mean}{one_code} An empty cell is f = 0. Click a cell to go there; drag to"
-        " move, scroll to zoom."
-        if (firing := firing_of(dictionary.kind, dictionary.parameters)) is None
-        else f" (residual stream times {scales}); below 0: against the row.{mean}{one_code} {firing.words} Empty cells"
-        " do not fire. Click a cell to go there; drag to move, scroll to zoom."
+        f" (residual stream times {scales}){signed}.{mean}{one_code} {empty} Click a cell to go there; drag to move,"
+        " scroll to zoom."
     )
 
 

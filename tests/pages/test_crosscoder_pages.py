@@ -168,7 +168,7 @@ def test_a_linear_dictionary_of_unequal_models_says_what_fires_and_what_was_lear
     if which == "categories":
         assert "no code is ever 0" in said
     if which == "features_on_chain":
-        assert "Empty cells do not fire" in said
+        assert "Empty cells do not fire" in said and "Colour: what feature k adds to a model" in said
 
 
 def test_of_a_linear_dictionary_the_chain_shows_what_is_beyond_the_threshold(linear):
