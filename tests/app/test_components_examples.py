@@ -35,6 +35,17 @@ def rows():
     )
 
 
+def test_what_the_browser_is_given_is_json_and_negative_codes_are_tinted_by_their_size(rows):
+    """A NumPy number among it, and the browser draws nothing at all."""
+    given = json.loads(json.dumps(shown(rows, ["base", "distilled"])))
+    signed = rows.assign(activation=-rows["activation"], window_values=[-values for values in rows["window_values"]])
+    found = json.loads(json.dumps(shown(signed, ["base", "distilled"])))
+    assert [[one[1] for one in card["tokens"]] for card in found] == [
+        [one[1] for one in card["tokens"]] for card in given
+    ]
+    assert found[0]["words"] == "f -4, adds 8 to base, 1 to distilled"
+
+
 def test_every_token_has_its_strength_and_what_it_adds_to_each_model(rows):
     first, second = shown(rows, ["base", "distilled"])
     assert first["tokens"] == [

@@ -40,7 +40,7 @@ def shown(rows: pd.DataFrame, names: Sequence[str]) -> list[dict[str, Any]]:
     What a feature adds to a model's residual stream is in proportion to its activation, so that the stored size at the
     peak gives all.
     """
-    largest = max((max(map(abs, values)) for values in rows["window_values"]), default=0.0) if len(rows) else 0.0
+    largest = max((float(max(map(abs, values))) for values in rows["window_values"]), default=0.0) if len(rows) else 0.0
     return [_example(row, names, largest) for row in rows.itertuples()]
 
 
