@@ -25,6 +25,13 @@ def within(place: str) -> Iterator[None]:
         _PLACE.reset(before)
 
 
+@contextmanager
+def inside(part: str) -> Iterator[None]:
+    """A part of the place where a view is drawn: what it draws a second time there has keys of its own."""
+    with within(f"{_PLACE.get()} {part}".lstrip()):
+        yield
+
+
 def of(key: str) -> str:
     """The key as it is here. Made while a view is drawn; a callback, which runs elsewhere, is given it ready-made."""
     place = f"{_PLACE.get()}: " if _PLACE.get() else ""

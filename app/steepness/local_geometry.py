@@ -256,7 +256,7 @@ def _offer(ids: Sequence[str], key: str, label: str, field: Field) -> None:
 
 def draw_before_after(here: Here, store: Store) -> None:
     """Steering just before each chunk of the chain against just after it."""
-    with keys.within("before_after"):  # its pickers may stand on the page a second time
+    with keys.inside("before_after"):  # its pickers may stand on the page a second time
         where, at = here.chunk, here.once(measured_at)
     rows = at.of(store.before_after_of(where.cot))
     if rows.empty:

@@ -17,3 +17,12 @@ def test_a_fragment_is_drawn_again_in_its_own_place(monkeypatch):
         look = keys.fragment(lambda: drawn.append(keys.of("stop")), run_every=1)
     look()
     assert drawn == ["left: stop"]
+
+
+def test_a_part_of_a_place_has_keys_of_its_own_there():
+    with keys.within("left"):
+        with keys.inside("before"):
+            assert keys.of("chart") == "left before: chart"
+        assert keys.of("chart") == "left: chart"
+    with keys.inside("before"):
+        assert keys.of("chart") == "before: chart"

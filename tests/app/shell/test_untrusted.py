@@ -56,6 +56,7 @@ FROM_DATA = {
 # Names that a column shares with words of ours; each was looked at.
 OURS = {
     "app/categories/reasoning_words.py": {"scheme"},
+    "app/causation/answer.py": {"quantity", "role"},
     "app/shared/chosen_chain.py": {"label"},
     "app/chains_of_thought/headline.py": {"convention", "tags"},
     "app/crosscoder/classes.py": {"name"},
