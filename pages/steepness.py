@@ -12,7 +12,6 @@ from app.steepness.anchors import chosen
 from app.steepness.local_geometry import measured_at
 from app.steepness.one_pair import pair
 from app.steepness.random_steps import stepped, steps
-from app.steepness.views import PART, PARTS
 
 
 def one_pair() -> None:
@@ -24,10 +23,6 @@ def one_pair() -> None:
         views.show(own.EVIDENCE, here, heading=True)
     with right:
         views.show(own.CHUNK, here)
-
-
-def all_pairs() -> None:
-    views.show(own.PAIRS, here)
 
 
 def metrics() -> None:
@@ -55,9 +50,7 @@ def random() -> None:
 
 def geometry() -> None:
     here.once(measured_at)
-    for column, view in zip(st.columns(2, gap="medium"), (own.SWEPT, own.ISOTROPIC), strict=True):
-        with column:
-            views.show(view, here, heading=True)
+    views.show_beside(here, own.SWEPT, own.ISOTROPIC)
     views.show(own.MANIFOLD, here, heading=True)
 
 
@@ -66,10 +59,8 @@ def before_and_after() -> None:
         views.show(own.ANCHOR_STUDY, here)
     else:
         here.once(chosen)
-        for pair_of_views in ((own.ANCHOR_STUDY, own.ANCHOR_BETA), (own.ANCHOR_CHAIN, own.ANCHOR_ATTENTION)):
-            for column, view in zip(st.columns(2, gap="medium"), pair_of_views, strict=True):
-                with column:
-                    views.show(view, here, heading=True)
+        views.show_beside(here, own.ANCHOR_STUDY, own.ANCHOR_BETA)
+        views.show_beside(here, own.ANCHOR_CHAIN, own.ANCHOR_ATTENTION)
     views.show(own.BEFORE, here, heading=True)
 
 
@@ -78,11 +69,11 @@ views.require(here, views.chunks)
 views.title()
 PARTS_SHOWN = {
     "pair": one_pair,
-    "pairs": all_pairs,
+    "pairs": lambda: views.show(own.PAIRS, here),
     "metrics": metrics,
     "curves": curves,
     "random": random,
     "geometry": geometry,
     "anchors": before_and_after,
 }
-PARTS_SHOWN[views.part(PART, "View", PARTS)]()
+PARTS_SHOWN[views.part(own.PART, "View", own.PARTS)]()

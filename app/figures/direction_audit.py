@@ -92,7 +92,7 @@ class Cost(TypedDict):
     median: float
     high: float
     n: int
-    below_floor: int
+    n_below_floor: int
 
 
 _COSTS = {
@@ -122,7 +122,7 @@ def cost_curves(rows: Frame[Cost], *, floor: float | None, unit: str) -> go.Figu
                 mode="markers",
                 marker={"color": colour, "size": 8},
                 name=f"{words}: median, quartiles (n = {int(own['n'].max())} chunks)",
-                customdata=own[["low", "high", "n", "below_floor"]],
+                customdata=own[["low", "high", "n", "n_below_floor"]],
                 hovertemplate=(
                     f"{words}, β = %{{x:.3~g}}<br>median %{{y:.3g}} nats [%{{customdata[0]:.3g}},"
                     " %{customdata[1]:.3g}]<br>n = %{customdata[2]}, at or below the floor %{customdata[3]}"

@@ -111,6 +111,13 @@ def show(view: View, here: Here, *, heading: bool = False, quiet: bool = False) 
     view.draw(here, here.store)
 
 
+def show_beside(here: Here, *row: View) -> None:
+    """These views in columns of one row, each below its title."""
+    for column, view in zip(st.columns(len(row), gap="medium"), row, strict=True):
+        with column:
+            show(view, here, heading=True)
+
+
 def part(field: Field, label: str, titles: Mapping[str, str]) -> str:
     """The part of a page that is shown, behind a row of titles."""
     return selection.pick(

@@ -50,7 +50,7 @@ class Place:
 
 def swept(here: Here) -> Missing | None:
     """A KL(β) curve of any chunk."""
-    if len(studies.ask(here.store.steepness_choices)):
+    if len(studies.ask(here.store.curve_choices)):
         return None
     coverage = here.store.coverage().iloc[0]
     if here.store.activation_places().empty:
@@ -60,7 +60,7 @@ def swept(here: Here) -> Missing | None:
 
 def place(here: Here) -> Place:
     """Its pickers."""
-    choices = studies.ask(here.store.steepness_choices)
+    choices = studies.ask(here.store.curve_choices)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         there = chosen_stream.at(choices, chosen_stream.pick(here.store, choices, width=240))
         row = pick_unit(there).iloc[0]

@@ -29,7 +29,7 @@ from backend.errors import AnchorscopeError
 from backend.ids import seed_for
 from backend.importance.conventions import ALL
 from backend.importance.estimates import Estimate, Estimator, Rollouts, grouped
-from backend.importance.metric_registry import METRICS, conventions_of
+from backend.importance.metric_registry import METRICS, Metric, conventions_of
 from backend.importance.steered_rollouts import AFTER, ARMS, BASE, BEFORE, RANDOM, STARTS, STEERED
 from backend.registry import Registry
 from backend.statistics.intervals import UNKNOWN, Interval, bootstrap_percentile, wilson
@@ -72,6 +72,11 @@ def _change_of(metric: str) -> Quantity:
     )
 
 
+def _can_be_rescored(metric: Metric) -> bool:
+    """Whether a few steered rollouts give it: one that needs no sentence embedded anew, and has an interval."""
+    return metric.rollouts == "resample" and not metric.needs_returns and not metric.no_interval
+
+
 ANSWERS_CHANGED = "answers_changed"
 QUANTITIES: Registry[Quantity] = Registry(
     "effect of steering",
@@ -95,16 +100,7 @@ QUANTITIES: Registry[Quantity] = Registry(
         "Accuracy after the steered chunk less accuracy after the unsteered one.",
         "resampling_importance_accuracy",
     ),
-    *map(
-        _change_of,
-        (
-            "counterfactual_importance_kl",
-            "counterfactual_importance_accuracy",
-            "resampling_importance_kl",
-            "resampling_importance_accuracy",
-            "different_trajectories_fraction",
-        ),
-    ),
+    *(_change_of(metric.name) for metric in METRICS.values() if _can_be_rescored(metric)),
     error=QuantityError,
 )
 

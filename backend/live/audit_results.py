@@ -15,7 +15,7 @@ PAIRS = (("changed", "base"), ("random", "base"), ("changed", "random"))
 
 
 def cost_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row an arm (vector, random) and β: quartiles of KL over the chunks, nats, n (chunks) and below_floor (of
+    """One row an arm (vector, random) and β: quartiles of KL over the chunks, nats, n (chunks) and n_below_floor (of
     them).
 
     A chunk's random value is the mean over its random vectors.
@@ -40,7 +40,7 @@ def _quartiles(arm: str, beta: float, kl: np.ndarray, floors: np.ndarray) -> dic
         "median": float(middle),
         "high": float(high),
         "n": len(known),
-        "below_floor": int((kl <= floors).sum()),
+        "n_below_floor": int((kl <= floors).sum()),
     }
 
 

@@ -133,6 +133,13 @@ class GeometryQueries:
             chunk=chunk_id,
         )
 
+    def curve_choices(self: _HasFrame) -> pd.DataFrame:
+        """One row a model, layer and unit with KL(β) curves."""
+        return self.frame(
+            "SELECT DISTINCT v.model_id, m.name AS model, v.layer, v.unit FROM kl_curves v JOIN chunks k USING"
+            " (chunk_id) LEFT JOIN models m USING (model_id) ORDER BY m.name, v.model_id, v.layer, v.unit"
+        )
+
     def kl_curves_at(self: _HasFrame, model_id: str, layer: int, unit: str) -> pd.DataFrame:
         """Every KL(β) curve at one layer, one row a chunk, direction and position, in reading order within each CoT."""
         return self.frame(

@@ -29,7 +29,7 @@ def test_each_kind_has_its_line_and_each_direction_its_point_over_the_band_of_ch
 def costs():
     rows = [("vector", 0.0, 0, 0, 0, 4, 4), ("vector", -4.0, 1, 2, 3, 4, 0), ("vector", 4.0, 2, 3, 4, 4, 0)]
     rows += [("random", -4.0, 0.1, 0.2, 0.3, 4, 1), ("random", 4.0, 0.2, 0.3, 0.4, 4, 1)]
-    return pd.DataFrame(rows, columns=["arm", "beta", "low", "median", "high", "n", "below_floor"])
+    return pd.DataFrame(rows, columns=["arm", "beta", "low", "median", "high", "n", "n_below_floor"])
 
 
 def test_the_cost_shows_medians_and_quartiles_with_n_and_the_floor_and_leaves_out_0_that_has_no_logarithm():

@@ -193,6 +193,7 @@ def test_curves_are_those_of_the_model_along_the_stored_directions(store, study,
         wanted.positions,
         wanted.betas,
         wanted.unit,
+        frozenset(),
     )
     ((_, fresh),) = sweep.measure(loaded, task)
     stored = store.frame(

@@ -131,7 +131,7 @@ def test_the_quartiles_are_those_over_chunks_and_a_chunks_random_value_is_its_me
     assert rows["vector", 1.0]["median"] == pytest.approx(np.median(own))
     assert rows["vector", 1.0]["high"] == pytest.approx(np.quantile(own, 0.75)) and rows["vector", 1.0]["n"] == 6
     assert rows["random", 1.0]["median"] == pytest.approx(np.median(own / 2) * 1.09)
-    assert (rows["vector", 0.0]["high"], rows["vector", 0.0]["below_floor"]) == (0.0, 6)
+    assert (rows["vector", 0.0]["high"], rows["vector", 0.0]["n_below_floor"]) == (0.0, 6)
 
 
 def test_a_planted_ratio_is_found_with_its_rank_among_random_vectors():
