@@ -51,23 +51,23 @@ def test_a_choice_stays_where_the_browser_hears_of_it_late(tab, server):
     expect(run_button(tab)).to_be_enabled(timeout=60_000)
     slider = tab.get_by_role("slider", name="Magnitude β")
     slider.press("ArrowRight")
-    tab.wait_for_url(re.compile("beta=4.5"))
+    tab.wait_for_url(re.compile("beta=8.5"))
     for _ in range(3):  # each before the last was answered
         slider.press("ArrowRight")
         tab.wait_for_timeout(400)
-    tab.wait_for_url(re.compile("beta=6"))
+    tab.wait_for_url(re.compile("beta=10"))
     tab.get_by_role("radio", name="Many").or_(tab.get_by_role("button", name="Many", exact=True)).first.click()
     tab.wait_for_url(re.compile("run_kind=continue"))
     tab.wait_for_timeout(3000)  # all that was on its way has arrived
-    assert "beta=6&" in tab.url and "run_kind=continue" in tab.url
-    expect(said(tab)).to_contain_text("add +6 RMS of random direction 1")
-    expect(slider).to_have_value("6")
+    assert "beta=10&" in tab.url and "run_kind=continue" in tab.url
+    expect(said(tab)).to_contain_text("add +10 RMS of random direction 1")
+    expect(slider).to_have_value("10")
     tab.go_back()
     expect(run_button(tab)).to_have_text(re.compile("Steer"))
-    assert "beta=6&" in tab.url
+    assert "beta=10&" in tab.url
     tab.go_back()
-    expect(said(tab)).not_to_contain_text("add +6 RMS")
-    assert "beta=6" not in tab.url
+    expect(said(tab)).not_to_contain_text("add +10 RMS")
+    assert "beta=10" not in tab.url
 
 
 def test_a_chunk_is_chosen_steered_stopped_sampled_and_found_again_by_its_link(tab, server, study):
@@ -79,13 +79,13 @@ def test_a_chunk_is_chosen_steered_stopped_sampled_and_found_again_by_its_link(t
 
     slider = tab.get_by_role("slider", name="Magnitude β")
     for _ in range(20):
-        if float(slider.input_value()) >= 6:
+        if float(slider.input_value()) >= 9:
             break
         slider.focus()
         slider.press("ArrowRight")
         tab.wait_for_timeout(500)  # as a person does, who looks where it went
-    tab.wait_for_url(re.compile("beta=6"))
-    expect(said(tab)).to_contain_text("add +6 RMS of random direction 1")
+    tab.wait_for_url(re.compile("beta=9"))
+    expect(said(tab)).to_contain_text("add +9 RMS of random direction 1")
     expect(tab.get_by_text("random pushes of this size")).to_be_visible(timeout=60_000)
 
     tab.get_by_label("Longest, tokens").fill("1024")
@@ -120,5 +120,5 @@ def test_a_chunk_is_chosen_steered_stopped_sampled_and_found_again_by_its_link(t
     tab.goto("about:blank")
     tab.goto(link)
     expect(tab.get_by_text("compared in pairs")).to_be_visible(timeout=60_000)
-    expect(said(tab)).to_contain_text("add +6 RMS of random direction 1")
+    expect(said(tab)).to_contain_text("add +9 RMS of random direction 1")
     assert tab.foreign == []
