@@ -6,7 +6,7 @@ from app.shared import views
 here = views.here_now()
 views.title()
 views.require(here, *ANSWER.needs)
-views.show(ANSWER, here)
+views.show(ANSWER, here, heading=True)
 views.show(PAIRS, here, heading=True)
 views.show(TABLE, here, heading=True)
 views.show(ARMS, here, heading=True)

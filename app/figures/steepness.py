@@ -101,8 +101,8 @@ def steepness_and_importance(
     figure = go.Figure(
         layout={
             "template": TEMPLATE,
-            "height": 630,
-            "margin": {"l": 64, "r": 12, "t": 110, "b": 140},
+            "height": 650,
+            "margin": {"l": 64, "r": 12, "t": 110, "b": 165},
             "dragmode": "pan",
         }
     )
@@ -199,7 +199,7 @@ def steepness_and_importance(
             "yanchor": "top",
         },
         title_font_size=13,
-        legend={"orientation": "h", "y": -0.18, "yanchor": "top", "x": 0},
+        legend={"orientation": "h", "yref": "container", "y": 0.005, "yanchor": "bottom", "x": 0},
     )
 
 
