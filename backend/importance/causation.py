@@ -158,7 +158,9 @@ def power_in_words(tested: Tested) -> str:
     """What a "none" is worth."""
     least = 2.0 ** (1 - tested.found.n_clusters)
     if least > ALPHA:
-        return f"Nothing could be shown either way: of {tested.found.n_clusters} problems p cannot fall below {least:.2g}."
+        return (
+            f"Nothing could be shown either way: of {tested.found.n_clusters} problems p cannot fall below {least:.2g}."
+        )
     if any(map(math.isnan, tested.power)):
         return "What it would have found is unknown: the pairs do not vary."
     shares = ", ".join(
