@@ -125,7 +125,7 @@ def part(field: Field, label: str, titles: Mapping[str, str]) -> str:
         label,
         list(titles),
         show=titles.__getitem__,
-        widget=st.segmented_control,
+        widget=st.pills,  # they go on in a second row where the first is full
         required=True,
         label_visibility="collapsed",
     )
