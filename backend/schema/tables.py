@@ -1243,7 +1243,12 @@ TABLES: dict[str, Table] = {
             "seed": (INT, "from which the seeds of the samples follow"),
         },
         "one row an anchor and the chunk that it is compared with when both are steered",
-        filled=(Filled("causation", "No anchor has been steered beside another chunk yet."),),
+        filled=(
+            Filled(
+                "causation",
+                "No anchor has been steered beside another chunk. Put a table [causation] into the study file, and run it:",
+            ),
+        ),
         since=8,
     ),
     "causation_samples": Table(

@@ -73,7 +73,7 @@ def test_the_difference_in_a_row_of_the_figure_is_that_of_its_effects(store):
 
 def test_a_study_without_steered_pairs_says_what_to_run(opened, running):
     said = words(opened("causation", running))
-    assert "No anchor has been steered beside another chunk yet." in said and "--stage causation" in said
+    assert "Put a table [causation] into the study file" in said and "--stage causation" in said
 
 
 def test_a_store_of_before_these_tables_says_so_too(opened, everything, tmp_path):
@@ -83,4 +83,4 @@ def test_a_store_of_before_these_tables_says_so_too(opened, everything, tmp_path
         for table in ("pairs", "samples", "effects"):
             connection.execute(f"DROP TABLE causation_{table}")
         connection.execute("UPDATE about SET value = '7' WHERE name = 'schema_version'")
-    assert "No anchor has been steered beside another chunk yet." in words(opened("causation", old))
+    assert "Put a table [causation] into the study file" in words(opened("causation", old))

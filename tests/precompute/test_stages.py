@@ -11,6 +11,7 @@ from precompute import stages
 from precompute.estimates import Estimate
 from precompute.plan import raised_rules, what_it_costs
 from precompute.rules import Raised, units_of
+from precompute.study import Study
 from precompute.units import Unit
 from tests import small_study
 
@@ -31,6 +32,13 @@ def test_every_stage_has_words_for_where_it_has_not_run():
     unsaid = SimpleNamespace(**{name: getattr(stages.sweep, name) for name in stages.PARTS} | {"NAME": "unsaid"})
     with pytest.raises(TypeError, match="The stage unsaid has no words"):
         stages.whole(unsaid)
+
+
+def test_a_stage_that_no_study_has_unasked_says_what_to_put_into_the_study_file():
+    asked = {name for name, field in Study.model_fields.items() if field.default is None} & set(FILLED)
+    asked -= {"problems", "crosscoder"}  # for a dictionary the page says more: which models it needs
+    assert {"geometry", "random_steps", "anchors", "causation"} <= asked
+    assert [name for name in sorted(asked) if f"[{name}]" not in FILLED[name].none] == []
 
 
 @pytest.mark.parametrize("part", [part for part in stages.PARTS if part != "NAME"])
