@@ -1246,7 +1246,8 @@ TABLES: dict[str, Table] = {
         filled=(
             Filled(
                 "causation",
-                "No anchor has been steered beside another chunk. Put a table [causation] into the study file, and run it:",
+                "No anchor has been steered beside another chunk. Put a table [causation] into the study file, and"
+                " run it:",
             ),
         ),
         since=8,
