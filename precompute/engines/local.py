@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
@@ -43,7 +44,7 @@ class Local:
 def _in_workers(
     work: Work, tasks: Sequence[Task], model: ModelSpec | None, workers: int, threads: int
 ) -> Iterator[Made]:
-    context = multiprocessing.get_context("spawn")
+    context = _starting()
     todo, results = context.Queue(), context.Queue(maxsize=256)
     for task in tasks:
         todo.put(task)
@@ -62,6 +63,17 @@ def _in_workers(
         for channel in (todo, results):
             channel.cancel_join_thread()
             channel.close()
+
+
+def _starting() -> Any:
+    """How workers start: on Linux as copies of a process that has imported what each of them needs and run nothing,
+    elsewhere, where system libraries do not bear that, anew.
+    """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "transformers"])
+    return context
 
 
 def _in_this_process(work: Work, tasks: Sequence[Task], model: ModelSpec | None, threads: int) -> Iterator[Made]:
