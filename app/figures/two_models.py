@@ -85,7 +85,8 @@ def two_models_along(models: Sequence[Along], *, axis: str) -> go.Figure:
     for row, (quantity, words) in enumerate(QUANTITIES.items(), start=1):
         figure.update_yaxes(title=words, title_font_size=12, rangemode="tozero", row=row, col=1)
         if quantity in ("accuracy", "moved"):
-            figure.update_yaxes(range=[-0.06, 1.06], tickformat=".0%", row=row)
+            # No range of its own: plotly.js draws every group of matched axes after one with a range from 0 to 4.
+            figure.update_yaxes(autorangeoptions_include=[0, 1], tickformat=".0%", row=row)
     figure.update_xaxes(zeroline=True, tickvals=list(models[0]["steps"]))
     figure.update_xaxes(title=axis, row=len(QUANTITIES))
     return figure.update_layout(legend={"orientation": "h", "y": 1.05, "yanchor": "bottom", "x": 0})

@@ -60,3 +60,10 @@ def test_a_change_that_is_unknown_is_said_to_be(value):
     lost = model("base")
     lost["rows"][-1]["thinking_change"]["value"] = value
     assert said([lost]) == "Here in the base model the change of thinking is unknown."
+
+
+def test_no_axis_that_two_models_share_has_a_range_of_its_own():
+    figure = two_models_along([model("base"), model("distilled")], axis="β")
+    assert [axis.range for axis in figure.select_yaxes()] == [None] * 2 * len(QUANTITIES)
+    shares = list(figure.select_yaxes(row=1 + list(QUANTITIES).index("accuracy")))
+    assert [axis.autorangeoptions.include for axis in shares] == [(0, 1)] * 2
