@@ -79,8 +79,10 @@ def cosine_strip(rows: Frame[Cosine], null: RandomCosines) -> go.Figure:
     )
     figure.update_xaxes(title="cosine with the vector", range=[-min(most, 1.05), min(most, 1.05)])
     words = f"grey: 95 % of random vectors, d = {null.d}<br>dashed: the largest of {len(known)} of them"
-    figure.update_layout(title={"text": words, "x": 0, "y": 1, "yanchor": "top", "pad": {"t": 6}, "font": {"size": 12}})
-    return figure
+    place = {"xref": "paper", "yref": "paper", "x": 0, "y": 1, "xanchor": "left", "yanchor": "bottom"}
+    return figure.add_annotation(
+        text=words, showarrow=False, align="left", font={"size": 12, "color": MISSING}, **place
+    )
 
 
 class Cost(TypedDict):

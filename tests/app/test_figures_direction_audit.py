@@ -22,7 +22,7 @@ def test_each_kind_has_its_line_and_each_direction_its_point_over_the_band_of_ch
     band = next(shape for shape in figure.layout.shapes if shape.type == "rect")
     assert (band.x0, band.x1) == (-0.08, 0.08)
     assert sorted(shape.x0 for shape in figure.layout.shapes if shape.type == "line") == [-0.15, 0.15]
-    assert "d = 576<br>dashed: the largest of 3" in figure.layout.title.text
+    assert "d = 576<br>dashed: the largest of 3" in words(figure)
     assert "&lt;b&gt;other&lt;/b&gt;" in figure.data[0].text
 
 
