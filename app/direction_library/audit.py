@@ -256,10 +256,10 @@ def _texts(results: Mapping[str, Any], how: Mapping[str, Any]) -> None:
         {
             "compared": f"{ARMS[row['arm']]} − {ARMS[row['against']]}",
             "quantity": _QUANTITIES[row["quantity"]],
-            "problems": row["n"],
-            "difference": f"{row['difference']:+.3g}",
-            "95 %": "" if np.isnan(row["low"]) else interval(row["low"], row["high"]),
+            "difference [95 %]": f"{row['difference']:+.3g} "
+            + ("" if np.isnan(row["low"]) else interval(row["low"], row["high"])),
             "p": f"{row['p']:.2g}",
+            "problems": row["n"],
         }
         for row in text_pairs(results)
     ]

@@ -195,7 +195,7 @@ def texts_by_arm(rows: Frame[TextsOfArm]) -> go.Figure:
         return blank("No chain of thought has been written", height=160)
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.06)
     figure.update_layout(
-        template=TEMPLATE, height=110 + 40 * len(rows), margin={"l": 8, "r": 16, "t": 16, "b": 46}, showlegend=False
+        template=TEMPLATE, height=124 + 46 * len(rows), margin={"l": 8, "r": 20, "t": 16, "b": 60}, showlegend=False
     )
     for column, (name, form) in enumerate((("length", ".0f"), ("loops", ".0%")), start=1):
         figure.add_scatter(
@@ -216,9 +216,9 @@ def texts_by_arm(rows: Frame[TextsOfArm]) -> go.Figure:
             row=1,
             col=column,
         )
-    figure.update_xaxes(title="thinking tokens, mean over problems", rangemode="tozero", row=1, col=1)
-    figure.update_xaxes(title="share that ends in a loop", range=[-0.04, 1.04], tickformat=".0%", row=1, col=2)
-    labels = [f"{ARMS.get(row.arm, row.arm)} (n = {row.n}, {row.n_problems} problems)" for row in rows.itertuples()]
+    figure.update_xaxes(title="thinking tokens,<br>mean over problems", rangemode="tozero", row=1, col=1)
+    figure.update_xaxes(title="share that ends<br>in a loop", range=[-0.04, 1.04], tickformat=".0%", row=1, col=2)
+    labels = [f"{ARMS.get(row.arm, row.arm)}<br>n = {row.n}, {row.n_problems} problems" for row in rows.itertuples()]
     figure.update_yaxes(
         tickmode="array",
         tickvals=list(range(len(rows))),

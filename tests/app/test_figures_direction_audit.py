@@ -53,7 +53,7 @@ def test_the_texts_of_each_arm_have_their_intervals_and_n():
     ).assign(loops=[0.0, 0.5], loops_low=[0.0, 0.3], loops_high=[0.2, 0.7])
     rows[["length_low", "length_high"]] = rows[["length_low", "length_high"]].astype(float)
     figure = texts_by_arm(rows)
-    assert list(figure.layout.yaxis.ticktext) == ["unsteered (n = 16, 8 problems)", "steered (n = 16, 8 problems)"]
+    assert list(figure.layout.yaxis.ticktext) == ["unsteered<br>n = 16, 8 problems", "steered<br>n = 16, 8 problems"]
     length, loops = figure.data
     assert list(length.error_x.array) == [10.0, None] and list(loops.error_x.arrayminus) == pytest.approx([0.0, 0.2])
 
