@@ -2,9 +2,11 @@
 `.duckdb` file.
 
 1. `pack` writes one file for each table that has rows, every column in the encoding that makes it smallest, compressed
-   with zstd. Vectors are rounded to float16 (3 significant digits), which halves most of a study; those of the library,
-   whose ids follow from their values, and every other number stay as they were. The weights of dictionaries are copied
-   as they are: those that were trained here are float16 from the beginning.
+   with zstd or brotli, whichever makes it smaller. Vectors are rounded to float16 (3 significant digits), which halves
+   most of a study; those of the library, whose ids follow from their values, and every other number stay as they were.
+   A direction that is the activation of its own chunk, scaled to length 1, is stored without its vector: `activations`
+   has it. The weights of dictionaries are copied as they are: those that were trained here are float16 from the
+   beginning.
 2. `about.json` says what the pack holds: study, schema version, when it was published, and rows and sha256 of every
    file. The sha256 of `about.json` therefore stands for the whole pack.
 3. `unpack` checks all of that and builds the file that `export --duckdb` would have made, vectors as float32 again;
@@ -47,8 +49,9 @@ from backend.store.unit_files import _sync_folder
 ABOUT = "about.json"
 _HALF = pa.list_(pa.float16())
 _UNIT_VECTORS = ("directions", "experiments")  # tables whose vectors have length 1
+_OWN = 1 - 2e-7  # cosine with its chunk's activation from which on a direction is that: float16 leaves more than this
 _EXACT = ("vectors",)  # tables whose ids follow from their vectors' values, which stay float32
-_LEVEL = 19  # of zstd; beyond it decompression needs more memory
+_LEVELS = {"zstd": 19, "brotli": 11}  # zstd's beyond 19 need more memory to decompress; brotli's end there
 _ONE_PAGE = 1 << 28  # bytes and rows: zstd finds repetitions within a page alone
 _ENCODINGS = {  # besides dictionary and plain, by type of the values
     pa.string(): "DELTA_BYTE_ARRAY",
@@ -88,7 +91,10 @@ class Pack:
         n_rows, digest = self.tables[table]
         path, raw = self.folder / f"{table}.parquet", self._checked(f"{table}.parquet", digest)
         try:
-            rows = upgraded(table, _widened(table, pq.read_table(pa.BufferReader(raw))), self.schema_version)
+            stored = pq.read_table(pa.BufferReader(raw))
+            if table == "directions" and stored["vector"].null_count:
+                stored = _with_own_activations(stored, self.rows("activations"))
+            rows = upgraded(table, _widened(table, stored), self.schema_version)
         except (pa.ArrowException, KeyError) as error:
             raise _damaged(self.folder, path, f"does not hold the columns of table {table} ({error})") from error
         if rows.num_rows != n_rows:
@@ -146,6 +152,8 @@ def pack(study: Path, folder: Path) -> int:
         for table in TABLES:
             rows = kept.tables[table] if table in kept.tables else store.whole_table(table)
             if rows.num_rows:
+                if table == "directions":
+                    rows = _without_own_activations(rows, store.whole_table("activations"))
                 raw = _smallest(_halved(table, rows))
                 _write(made / f"{table}.parquet", raw)
                 tables[table] = {"rows": rows.num_rows, "sha256": hashlib.sha256(raw).hexdigest()}
@@ -179,6 +187,10 @@ def repack(
     """
     old = _read_about(folder)
     changed, about = [], json.loads((folder / ABOUT).read_bytes())
+
+    def activations() -> pa.Table:
+        return tables["activations"] if "activations" in tables else old.rows("activations")
+
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
         made = Path(scratch, "made")
         made.mkdir()
@@ -186,13 +198,16 @@ def repack(
         for table in TABLES:
             if table not in tables and table not in old.tables:
                 continue
-            raw = None if table in tables else old.unchanged(table)
+            is_left = table not in tables and not (table == "directions" and "activations" in tables)
+            raw = old.unchanged(table) if is_left else None
             if raw is not None:
                 n_rows = old.tables[table][0]
             else:
                 rows = tables[table] if table in tables else old.rows(table)
                 if not rows.num_rows:
                     continue
+                if table == "directions":
+                    rows = _without_own_activations(rows, activations())
                 raw, n_rows = _smallest(_halved(table, rows)), rows.num_rows
             _write(made / f"{table}.parquet", raw)
             files[table] = {"rows": n_rows, "sha256": hashlib.sha256(raw).hexdigest()}
@@ -324,6 +339,34 @@ def _damaged(folder: Path, path: Path, what: str) -> DamagedPack:
     )
 
 
+def _without_own_activations(directions: pa.Table, activations: pa.Table) -> pa.Table:
+    """`directions` with NULL for the vector of each that is the activation of its own chunk, scaled to length 1."""
+    pairs = zip(directions["vector"], _own_activations(directions, activations), strict=True)
+    is_own = pa.array([own.is_valid and _cosine(vector, own) >= _OWN for vector, own in pairs])
+    vectors = pc.if_else(is_own, pa.scalar(None, VECTOR), directions["vector"].cast(VECTOR))
+    return directions.set_column(directions.schema.get_field_index("vector"), "vector", vectors)
+
+
+def _with_own_activations(directions: pa.Table, activations: pa.Table) -> pa.Table:
+    """The same with what was left out: the activations, of any length."""
+    own = _own_activations(directions, activations)
+    vectors = pc.coalesce(directions["vector"].cast(VECTOR), own)
+    return directions.set_column(directions.schema.get_field_index("vector"), "vector", vectors)
+
+
+def _own_activations(directions: pa.Table, activations: pa.Table) -> pa.ChunkedArray:
+    """The activation of each direction's chunk at its layer in its model; NULL where there is none."""
+    key = ("chunk_id", "model_id", "layer")
+    places = {of: row for row, of in enumerate(zip(*(activations[name].to_pylist() for name in key), strict=True))}
+    wanted = zip(*(directions[name].to_pylist() for name in key), strict=True)
+    return activations["vector"].cast(VECTOR).take(pa.array([places.get(of) for of in wanted], pa.int64()))
+
+
+def _cosine(one: pa.ListScalar, other: pa.ListScalar) -> float:
+    a, b = (vector.values.to_numpy().astype(np.float64) for vector in (one, other))
+    return float(a @ b / np.sqrt((a @ a) * (b @ b))) if len(a) == len(b) and a.any() and b.any() else 0.0
+
+
 def _halved(table: str, rows: pa.Table) -> pa.Table:
     """`rows` with vectors as float16, but for those of which every bit counts.
 
@@ -352,7 +395,7 @@ def _halved(table: str, rows: pa.Table) -> pa.Table:
 def _widened(table: str, rows: pa.Table) -> pa.Table:
     """`rows` of a pack with vectors as float32 again, and of unit length where the schema says so."""
     for position, field in enumerate(rows.schema):
-        if field.type == _HALF:
+        if field.type in (_HALF, VECTOR):
             wide = rows[field.name].cast(VECTOR)
             rows = rows.set_column(position, field.name, _unit(wide) if table in _UNIT_VECTORS else wide)
     return rows
@@ -368,27 +411,30 @@ def _unit(vectors: pa.ChunkedArray) -> pa.Array:
 
 
 def _smallest(rows: pa.Table) -> bytes:
-    """A Parquet file of `rows`, each column in the encoding that makes it smallest."""
-    chosen: dict[str, str | None] = {}
+    """A Parquet file of `rows`, each column in the encoding, and compressed in the way, that make it smallest."""
+    chosen: dict[str, tuple[str | None, str]] = {}
     for name, dtype in zip(rows.schema.names, rows.schema.types, strict=True):
         is_list = pa.types.is_list(dtype)
-        leaf = f"{name}.list.element" if is_list else name
-        encodings = [None, "PLAIN", _ENCODINGS.get(dtype.value_type if is_list else dtype, "PLAIN")]
-        sizes = {encoding: len(_parquet(rows.select([name]), {leaf: encoding})) for encoding in encodings}
+        leaf, column = f"{name}.list.element" if is_list else name, rows.select([name])
+        sizes: dict[tuple[str | None, str], int] = {}
+        for encoding in (None, "PLAIN", _ENCODINGS.get(dtype.value_type if is_list else dtype, "PLAIN")):
+            sizes[encoding, "zstd"] = len(_parquet(column, {leaf: (encoding, "zstd")}))
+        encoding = min(sizes, key=sizes.__getitem__)[0]
+        sizes[encoding, "brotli"] = len(_parquet(column, {leaf: (encoding, "brotli")}))
         chosen[leaf] = min(sizes, key=sizes.__getitem__)
     return _parquet(rows, chosen)
 
 
-def _parquet(rows: pa.Table, encodings: Mapping[str, str | None]) -> bytes:
-    """`encodings` by column (of a list: its values); None is a dictionary."""
+def _parquet(rows: pa.Table, chosen: Mapping[str, tuple[str | None, str]]) -> bytes:
+    """Encoding and compression by column (of a list: its values); the encoding None is a dictionary."""
     file = io.BytesIO()
     pq.write_table(
         rows,
         file,
-        compression="zstd",
-        compression_level=_LEVEL,
-        use_dictionary=[name for name, encoding in encodings.items() if encoding is None],
-        column_encoding={name: encoding for name, encoding in encodings.items() if encoding is not None},
+        compression={name: codec for name, (_, codec) in chosen.items()},
+        compression_level={name: _LEVELS[codec] for name, (_, codec) in chosen.items()},
+        use_dictionary=[name for name, (encoding, _) in chosen.items() if encoding is None],
+        column_encoding={name: encoding for name, (encoding, _) in chosen.items() if encoding is not None},
         data_page_size=_ONE_PAGE,
         max_rows_per_page=_ONE_PAGE,
         dictionary_pagesize_limit=_ONE_PAGE,

@@ -167,7 +167,7 @@ def test_curves_are_those_of_the_model_along_the_stored_directions(store, study,
     chunk = chunks[len(chunks) // 2]
     rows = store.frame(
         "SELECT * FROM directions WHERE model_id = $model AND layer = $layer AND coalesce(chunk_id, $chunk) = $chunk"
-        " ORDER BY direction_id",
+        " AND direction_id IN (SELECT direction_id FROM kl_curves) ORDER BY direction_id",
         model=loaded.model_id,
         layer=study.sweep.layers[1],
         chunk=chunk["chunk_id"],
