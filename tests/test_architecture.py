@@ -27,6 +27,7 @@ STACKS = {
         ("cot", "evidence"),
         ("crosscoder", "importance"),
         ("geometry",),
+        ("lens",),
         ("live",),
     ),
     "app": (

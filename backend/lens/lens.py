@@ -1,0 +1,148 @@
+"""Lenses: a lens turns a residual stream at a layer into log-probabilities of the next token.
+
+1. A lens carries the stream h_ℓ to the coordinates of the last block's output: as it stands (`logit`), by an affine map
+   h + W h + b (`tuned`, Belrose et al. 2023), or by the averaged Jacobian J h (`jacobian`, Gurnee et al. 2026).
+2. The model's own final norm and head follow, once, with whatever caps, scales and biases they have.
+
+Layer ℓ is the output of block ℓ before the final norm, so that the last layer of every lens is the model itself.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import torch
+
+from backend.errors import AnchorscopeError
+from backend.models.layers import layers_of
+from backend.registry import Registry
+
+if TYPE_CHECKING:
+    from backend.models.loaded import LoadedModel
+
+
+Part = TypeVar("Part")
+
+
+class LensError(AnchorscopeError):
+    """A lens that does not fit the model, or a layer that it does not read."""
+
+
+@dataclass(frozen=True)
+class LensKind:
+    """What there is to say of a kind of lens."""
+
+    name: str
+    label: str  # in a picker
+    formula: str
+    words: str  # what it shows, and what it cannot
+    is_fitted: bool  # on a corpus, so that it needs a fit and has a quality of its own
+
+
+LENSES: Registry[LensKind] = Registry(
+    "lens",
+    LensKind(
+        "logit",
+        "logit lens",
+        "unembed(norm(h))",
+        "The stream read as if it were the last one. Early layers write in other coordinates, so that what it says of"
+        " them is poor.",
+        False,
+    ),
+    LensKind(
+        "tuned",
+        "tuned lens",
+        "unembed(norm(h + W h + b))",
+        "An affine map a layer, fitted so that the reading comes near to what the model says in the end. It may know"
+        " more of the text than the layer does.",
+        True,
+    ),
+    LensKind(
+        "jacobian",
+        "Jacobian lens",
+        "unembed(norm(J h))",
+        "What a small move of the stream does to the last streams of this and all later positions, on average: what"
+        " will be said, not only what is said next.",
+        True,
+    ),
+    error=LensError,
+)
+
+
+class Lens(Protocol):
+    """One lens of one model."""
+
+    @property
+    def kind(self) -> str:
+        """A name in LENSES."""
+        ...
+
+    def carried(self, residual: torch.Tensor, layer: int) -> torch.Tensor:
+        """The stream (…, d_model) at `layer` in the coordinates of the last block's output. The last layer's is itself.
+
+        Raises LensError for a layer that the lens does not read.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class LogitLens:
+    kind = "logit"
+
+    def carried(self, residual: torch.Tensor, layer: int) -> torch.Tensor:
+        return residual
+
+
+@dataclass(frozen=True, eq=False)
+class TunedLens:
+    """h + W h + b; layers without a translator are read as they stand where `identity` names them."""
+
+    n_layers: int
+    translators: Mapping[int, tuple[torch.Tensor, torch.Tensor]]  # layer -> W − I (d, d) and b (d,), float32
+    identity: frozenset[int] = frozenset()  # layers where the fit gained nothing and the logit lens is kept
+    kind = "tuned"
+
+    def carried(self, residual: torch.Tensor, layer: int) -> torch.Tensor:
+        if layer == self.n_layers - 1 or layer in self.identity:
+            return residual
+        weight, bias = _of_layer(self.translators, layer, "tuned lens")
+        return residual + residual @ weight.T + bias
+
+
+@dataclass(frozen=True, eq=False)
+class JacobianLens:
+    """J h, with J the averaged Jacobian of a layer (d, d), float32."""
+
+    n_layers: int
+    jacobians: Mapping[int, torch.Tensor]
+    kind = "jacobian"
+
+    def carried(self, residual: torch.Tensor, layer: int) -> torch.Tensor:
+        if layer == self.n_layers - 1:
+            return residual
+        return residual @ _of_layer(self.jacobians, layer, "Jacobian lens").T
+
+
+def _of_layer(parts: Mapping[int, Part], layer: int, what: str) -> Part:
+    if layer not in parts:
+        raise LensError(
+            f"This {what} does not read layer {layer}; it reads {', '.join(map(str, sorted(parts)))} and the last one."
+        )
+    return parts[layer]
+
+
+class Readout:
+    """The model's own way from the last block's output to its log-probabilities: final norm, head, softmax."""
+
+    def __init__(self, loaded: "LoadedModel") -> None:
+        self._parts = layers_of(loaded.model)
+        self.n_layers = len(self._parts.blocks)
+
+    @torch.inference_mode()
+    def logits(self, carried: torch.Tensor) -> torch.Tensor:
+        """Logits (…, vocab_size) of streams (…, d_model) in the coordinates of the last block's output."""
+        return self._parts.unembed(self._parts.final_norm(carried))
+
+    def log_probs(self, lens: Lens, residual: torch.Tensor, layer: int) -> torch.Tensor:
+        """Log-probabilities (…, vocab_size), nats, of the next token as `lens` reads `residual` (…, d_model)."""
+        return self.logits(lens.carried(residual, layer)).log_softmax(-1)
