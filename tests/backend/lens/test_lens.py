@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from backend.lens.lens import LENSES, JacobianLens, LensError, LogitLens, Readout, TunedLens
+from backend.lens.kinds import LENSES, LensError
+from backend.lens.lens import JacobianLens, LogitLens, Readout, TunedLens
 from backend.models.residuals import record_residuals
 
 FAMILIES = ("llama", "qwen2", "qwen3", "gpt2", "gemma2")
