@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 
 TEXT, INT, REAL, BOOL, TIME = pa.string(), pa.int64(), pa.float64(), pa.bool_(), pa.timestamp("us")
 VECTOR, REALS, INTS, TEXTS = pa.list_(pa.float32()), pa.list_(pa.float64()), pa.list_(pa.int64()), pa.list_(pa.string())
@@ -1537,6 +1537,97 @@ TABLES["firing_ablations"] = Table(
     ),
     since=8,
 )
+
+TABLES |= {
+    "lenses": Table(
+        ("lens_id",),
+        {
+            "lens_id": (
+                TEXT,
+                "id, from the model, the kind and all that it was fitted on, or from the values of a file",
+            ),
+            "model_id": (TEXT, "of models"),
+            "kind": (TEXT, "tuned or jacobian; the logit lens has nothing to store"),
+            "variant": (TEXT, "kinds of position that it was fitted on, joined by +, or all; of a file its name"),
+            "source": (TEXT, "fitted, or the layout of the file that it came from"),
+            "n_tokens": (INT, "positions that it was fitted on; NULL where a file does not say"),
+            "n_problems": (INT, "of these; a text of a file counts as one; NULL where a file does not say"),
+            "corpus": (TEXT, "sha256 of the texts and positions, held-out ones too; NULL of a file"),
+            "seed": (INT, "of the split, the draw of positions and their order; NULL of a file"),
+            "dtype": (TEXT, "dtype of the forward passes; NULL where a file does not say"),
+            "revision": (TEXT, "of the model; NULL where a file does not say"),
+            "parameters": (TEXT, "JSON: settings of the fit, or what the file says of itself"),
+            "versions": (TEXT, "JSON: Python and library versions, schema version"),
+            "commit": (TEXT, "commit of this code, with + when files were changed; NULL outside a checkout"),
+        },
+        "one row a lens with fitted parts; how long it took is the sum over its layers",
+        since=9,
+    ),
+    "lens_layers": Table(
+        ("lens_id", "layer"),
+        {
+            "lens_id": (TEXT, "of lenses"),
+            "layer": (INT, "0-based block whose output it reads; never the last"),
+            "kept": (
+                TEXT,
+                "what validation chose: tuned (after the descent), ridge (its start) or identity (neither gains beyond"
+                " its interval: this layer is read as the logit lens reads it); file where it was brought",
+            ),
+            "ridge": (REAL, "strength of the ridge, a share of the stream's mean variance; NULL of a file"),
+            "kl_identity": (REAL, "KL(model ‖ logit lens), nats, mean over the validation positions; NULL of a file"),
+            "kl_ridge": (REAL, "likewise, of the ridge start"),
+            "kl_tuned": (REAL, "likewise, after the descent; NULL where it makes no step"),
+            "gain": (REAL, "nats by which the better of the two lies below the identity, paired; NULL of a file"),
+            "gain_low": (REAL, "bootstrap 95 % interval over problems; NULL with fewer than two"),
+            "gain_high": (REAL, "likewise"),
+            "n_tokens": (INT, "validation positions; NULL of a file"),
+            "n_problems": (INT, "of these"),
+            "steps": (INT, "of the descent; NULL of a file"),
+            "seconds": (REAL, "that this layer took, its share of the forward passes included; NULL of a file"),
+        },
+        "one row a lens and layer that it reads: how it was fitted, and why it was kept",
+        since=9,
+    ),
+    "lens_rows": Table(
+        ("lens_id", "layer", "row"),
+        {
+            "lens_id": (TEXT, "of lenses"),
+            "layer": (INT, "0-based block whose output it reads"),
+            "row": (INT, "0-based coordinate of the last block's output"),
+            "values": (VECTOR, "(d_model,): this row of the map less the identity, W of h + W h + b or J − I"),
+            "bias": (REAL, "this coordinate of b; 0 for a Jacobian lens"),
+        },
+        "one row a row of the map of a lens at a layer; none where the identity was kept",
+        since=9,
+    ),
+    "lens_quality": Table(
+        ("model_id", "lens_id", "layer", "positions"),
+        {
+            "model_id": (TEXT, "of models"),
+            "lens_id": (TEXT, "of lenses; logit is the logit lens"),
+            "kind": (TEXT, "logit, tuned or jacobian"),
+            "layer": (INT, "0-based block; at the last one every lens is the model"),
+            "positions": (TEXT, "kind of position that the stream stands on, or all"),
+            "kl": (REAL, "KL(model ‖ lens), nats, mean over held-out positions; NULL where there are none"),
+            "ci_low": (REAL, "bootstrap 95 % interval over problems; NULL with fewer than two"),
+            "ci_high": (REAL, "likewise"),
+            "agrees": (REAL, "share of these positions at which lens and model have the same top token"),
+            "baseline": (
+                REAL,
+                "KL(model ‖ frequencies of the tokens that follow the training positions, each counted once more than"
+                " it is seen), nats, same positions: a lens that is no better knows nothing of the text",
+            ),
+            "gain": (REAL, "baseline − kl, paired"),
+            "gain_low": (REAL, "bootstrap 95 % interval over problems: no gain is shown where it is not above 0"),
+            "gain_high": (REAL, "likewise"),
+            "n_tokens": (INT, "held-out positions"),
+            "n_problems": (INT, "of these; a text of a file counts as one"),
+        },
+        "one row a lens, layer and kind of position: how far the lens is from what the model says in the end, on"
+        " problems that no lens learned from",
+        since=9,
+    ),
+}
 
 FILLED = {filled.stage: filled for table in TABLES.values() for filled in table.filled}
 
