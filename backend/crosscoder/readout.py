@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from backend.models.final_norm import undivided
 from backend.models.layers import layers_of
-from backend.models.linear import linear, weight_and_bias
+from backend.models.linear import linear
 
 if TYPE_CHECKING:
     from backend.models.loaded import LoadedModel
@@ -52,35 +53,9 @@ def logit_effects(rows: torch.Tensor, loaded: "LoadedModel") -> torch.Tensor:
     parts = layers_of(loaded.model)
     weight = cast(torch.Tensor, parts.unembedding.weight)[: len(loaded.tokenizer)].float()
     gained = rows.to(weight.device)
-    for part in parts.final_norm if isinstance(parts.final_norm, nn.Sequential) else [parts.final_norm]:
-        gained = _through(part, gained)
+    for part in undivided(parts):
+        gained = part.through(gained)
     return linear((gained * (parts.logit_scale or 1)).contiguous(), weight)
-
-
-def _through(part: nn.Module, rows: torch.Tensor) -> torch.Tensor:
-    """`rows` (D, d) through a part that follows the blocks: a projection, or a norm without its division.
-
-    Norms differ in what they hold (no weight, a weight less one) and in whether they take the mean away, so the norm
-    itself is asked.
-    """
-    if (product := weight_and_bias(part)) is not None:
-        return linear(rows, product[0])
-    if rows.shape[1] < 2:
-        return rows
-    signs = torch.ones(rows.shape[1], device=rows.device)
-    signs[1::2] = -1
-    shifted = part(signs[None] + 1e3)[0].float()
-    if torch.allclose(shifted, part(signs[None])[0].float(), rtol=1e-2, atol=1e-3):  # a shift that does not show
-        rows = rows - rows.mean(1, keepdim=True)
-    return rows * _gain(part, signs)
-
-
-def _gain(norm: nn.Module, signs: torch.Tensor) -> torch.Tensor:
-    """(d_model,): what the norm multiplies a normed stream with. Some families store it less one, so the norm itself is
-    asked: signs that alternate have mean 0 and mean square 1, which leaves the gain alone, and their difference leaves
-    out a bias.
-    """
-    return (norm(signs[None]) - norm(-signs[None]))[0].float() / 2 * signs
 
 
 @torch.inference_mode()

@@ -1,7 +1,7 @@
 """Products with somebody else's weights: fast ones, one that can be differentiated, and layers that do them."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -103,3 +103,22 @@ class Product(torch.autograd.Function):
 def product(a: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """What `Product` computes, with derivatives."""
     return Product.apply(a, weight)  # type: ignore[no-untyped-call]  # torch states no types for apply
+
+
+class ProductLinear(nn.Module):
+    """A linear layer over somebody else's weights that can be differentiated by its input: a `Product`."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        super().__init__()
+        self._tensors = (weight[None], bias)  # in a tuple: they stay the model's parameters, not this module's
+
+    @classmethod
+    def over(cls, module: nn.Module) -> Self | None:
+        """For a linear layer; None for any other module."""
+        found = weight_and_bias(module)
+        return None if found is None else cls(*found)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight, bias = self._tensors
+        y = product(x.reshape(1, -1, x.shape[-1]), weight).reshape(*x.shape[:-1], weight.shape[1])
+        return y if bias is None else y + bias

@@ -2,7 +2,7 @@
 does.
 
 The map goes from the residual stream at layer ℓ, tokens first … end − 1 of one text, to the normed last residual stream
-of those tokens.
+of those tokens; or, where that is asked for, to the last block's output, before the norm.
 1. Tokens before `first` do not move: their keys and values are those of the encoded text, as for edits (`edits.py`).
 2. The map is the model's own blocks. Many tangents go through at once: what depends on the text alone (attention
    weights, activations, norms) is computed once for all of them. Forwards that is done by dual numbers (`duals.py`), or
@@ -29,7 +29,7 @@ from backend.models.attention import TANGENTS, attending
 from backend.models.duals import Dual, NoRule, dual_linear
 from backend.models.edits import EditError, Encoded
 from backend.models.layers import layers_of, private_copy, residual_of, with_residual
-from backend.models.linear import product, replace_linears, weight_and_bias
+from backend.models.linear import ProductLinear, replace_linears
 from backend.models.private import experts_one_by_one
 
 _ROWS = 640  # tokens moved in one batch, as in sweeps: large enough for full-speed products, small enough for the cache
@@ -38,10 +38,10 @@ _PLAIN_TOKENS = 4096  # tokens in one plain forward pass of several tangents
 
 class UpperLayers:
     """The derivative J of the normed last residual stream by the residual stream at `layer`, both of tokens first … end
-    − 1.
+    − 1; of the last block's output where it is wanted `before_norm`.
     """
 
-    def __init__(self, encoded: Encoded, layer: int, *, first: int, end: int) -> None:
+    def __init__(self, encoded: Encoded, layer: int, *, first: int, end: int, before_norm: bool = False) -> None:
         if not 0 <= first < end <= len(encoded.token_ids):
             raise EditError(f"Tokens [{first}, {end}) were asked for, but the text has {len(encoded.token_ids)}.")
         self._copies = _copies_of(encoded._editor)
@@ -49,11 +49,12 @@ class UpperLayers:
             self._h = encoded.residual(layer)[first:end][
                 None
             ].clone()  # a clone: tensors of inference mode carry no derivatives
-            self._map = (self._shared_prefix if encoded.is_shared_prefix else self._plain)(encoded, layer, first, end)
+            way = self._shared_prefix if encoded.is_shared_prefix else self._plain
+            self._map = way(encoded, layer, first, end, before_norm)
         self._per_pass = max(1, _ROWS // (end - first) if encoded.is_shared_prefix else _PLAIN_TOKENS // end)
         self._has_rules = self._is_shared_prefix = encoded.is_shared_prefix
         self._has_forward_mode = True  # until an operation says that it has none
-        self._normed = encoded.normed[first:end]
+        self._target = self._h[0] if before_norm else encoded.normed[first:end]  # a tensor of its shape
         self._pull: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     def push(self, tangents: torch.Tensor) -> torch.Tensor:
@@ -84,8 +85,8 @@ class UpperLayers:
         return self._in_passes(self._transposed_twice, tangents)
 
     def pull(self, cotangents: torch.Tensor) -> torch.Tensor:
-        """Jᵀ·u for each cotangent u (n, n_tokens, d_normed): (n, n_tokens, d_model)."""
-        self._check(cotangents, self._normed)
+        """Jᵀ·u for each cotangent u (n, n_tokens, d_target): (n, n_tokens, d_model)."""
+        self._check(cotangents, self._target)
         if not self._is_shared_prefix:
             return self._in_passes(self._transposed, cotangents)
         if self._pull is None:
@@ -105,7 +106,7 @@ class UpperLayers:
     def _transposed_twice(self, tangents: torch.Tensor) -> torch.Tensor:
         """J·t, as the derivative of tᵀJᵀ·u by u."""
         u = torch.zeros(
-            len(tangents), *self._normed.shape, dtype=tangents.dtype, device=tangents.device, requires_grad=True
+            len(tangents), *self._target.shape, dtype=tangents.dtype, device=tangents.device, requires_grad=True
         )
         return torch.autograd.grad((self._transposed(u) * tangents).sum(), u)[0]
 
@@ -118,7 +119,7 @@ class UpperLayers:
             return torch.cat([derivative(some.clone()) for some in moves.split(self._per_pass)])
 
     def _shared_prefix(
-        self, encoded: Encoded, layer: int, first: int, end: int
+        self, encoded: Encoded, layer: int, first: int, end: int, before_norm: bool
     ) -> Callable[[torch.Tensor], torch.Tensor]:
         rotary = encoded._rotary and tuple(table[:, first:end].clone() for table in encoded._rotary)
         prefix = [(keys[:, :first], values[:, :first]) for keys, values in encoded._keys_values]
@@ -128,17 +129,20 @@ class UpperLayers:
                 h = residual_of(
                     self._copies.block(above)(h, attention_mask=None, position_embeddings=rotary, prefix=prefix)
                 )
-            return self._copies.final_norm(h)
+            return h if before_norm else self._copies.final_norm(h)
 
         return upper
 
-    def _plain(self, encoded: Encoded, layer: int, first: int, end: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    def _plain(
+        self, encoded: Encoded, layer: int, first: int, end: int, before_norm: bool
+    ) -> Callable[[torch.Tensor], torch.Tensor]:
         tokens = torch.tensor(
             [encoded.token_ids[:end]], device=self._h.device
         )  # later tokens change nothing before them
 
         def whole(h: torch.Tensor) -> torch.Tensor:  # a row for each tangent, all of the same text
-            return self._copies.plain(tokens.expand(len(h), -1), layer, h, first)
+            normed, stream = self._copies.plain(tokens.expand(len(h), -1), layer, h, first)
+            return stream if before_norm else normed
 
         return whole
 
@@ -163,41 +167,37 @@ class _Copies:
                 self._blocks[layer] = block
             return self._blocks[layer]
 
-    def plain(self, tokens: torch.Tensor, layer: int, h: torch.Tensor, first: int) -> torch.Tensor:
-        """Normed last residual stream (1, n, d_model) of a pass of `tokens` whose stream at `layer`, from token `first`
-        on, is `h`.
+    def plain(self, tokens: torch.Tensor, layer: int, h: torch.Tensor, first: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Normed last residual stream, and the stream before the norm, each (n, n_tokens, d), of a pass of `tokens`
+        whose stream at `layer`, from token `first` on, is `h`.
         """
+        streams: list[torch.Tensor] = []
 
         def replace(_block: nn.Module, _inputs: Any, output: Any) -> Any:
             return with_residual(output, torch.cat([residual_of(output)[:, :first], h], 1))
 
+        def keep(_block: nn.Module, _inputs: Any, output: Any) -> None:
+            streams.append(residual_of(output)[:, first:])
+
         with self._lock:
-            handle = self._plain_blocks[layer].register_forward_hook(replace)
+            handles = [
+                self._plain_blocks[layer].register_forward_hook(replace),
+                self._plain_blocks[-1].register_forward_hook(keep),  # after it, where both are on one block
+            ]
             try:
-                return self._trunk(input_ids=tokens, use_cache=False).last_hidden_state[:, first:]
+                normed = self._trunk(input_ids=tokens, use_cache=False).last_hidden_state[:, first:]
             finally:
-                handle.remove()
+                for handle in handles:
+                    handle.remove()
+        return normed, streams[0]
 
 
-class _Linear(nn.Module):
-    """A linear layer over somebody else's weights that can be differentiated by its input."""
-
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-        super().__init__()
-        self._tensors = (weight[None], bias)  # in a tuple: they stay the model's parameters, not this module's
-
-    @classmethod
-    def over(cls, module: nn.Module) -> "_Linear | None":
-        """For a linear layer; None for any other module."""
-        found = weight_and_bias(module)
-        return None if found is None else cls(*found)
+class _Linear(ProductLinear):
+    """That takes dual numbers too."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight, bias = self._tensors
-        if isinstance(x, Dual):
-            return dual_linear(x, weight[0], bias)
-        y = product(x.reshape(1, -1, x.shape[-1]), weight).reshape(*x.shape[:-1], weight.shape[1])
-        return y if bias is None else y + bias
+        return dual_linear(x, weight[0], bias) if isinstance(x, Dual) else super().forward(x)
 
 
 @contextmanager
