@@ -102,8 +102,8 @@ def _generated(study: Study) -> list[Source]:
     return made
 
 
-def lines(file: Path | None) -> list[str]:
-    """The texts of a file: `text` of each JSONL record, or each line that is not empty.
+def lines(file: Path | None, key: str = "crosscoder.texts") -> list[str]:
+    """The texts of a file: `text` of each JSONL record, or each line that is not empty. `key` is the study file's.
 
     Raises AnchorscopeError naming file and line.
     """
@@ -112,9 +112,7 @@ def lines(file: Path | None) -> list[str]:
     try:
         content = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise AnchorscopeError(
-            f"{file} cannot be read ({error}); crosscoder.texts needs text, or JSONL with `text`."
-        ) from error
+        raise AnchorscopeError(f"{file} cannot be read ({error}); {key} needs text, or JSONL with `text`.") from error
     found = [(number, line) for number, line in enumerate(content.split("\n"), start=1) if line.strip()]
     if file.suffix != ".jsonl":
         return [line for _, line in found]

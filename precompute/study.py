@@ -459,6 +459,36 @@ class Causation(_Part):
         return name
 
 
+class Jacobian(_Part):
+    """The averaged Jacobians of each model (the Jacobian lens): of named tokens alone, or whole.
+
+    They are averaged over the first 128 tokens of raw texts, without a chat template: what the models wrote in the
+    study's CoTs, or the texts of a file.
+    """
+
+    prompts: Positive = Field(
+        100, description="texts that are averaged; those with fewer than 18 tokens take no part, and no text twice"
+    )
+    tokens: int = Field(
+        32,
+        ge=1,
+        le=4096,
+        description="named tokens at most: what closes a thought, the target words of the reasoning categories, words,"
+        " and the problems' answers, the most frequent first",
+    )
+    words: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
+        (), max_length=1000, description="more words to name; a word is known by its first token"
+    )
+    matrices: bool = Field(
+        False,
+        description="keep the whole matrices too, so that the lens gives probabilities; it takes a pass for each of"
+        " d_model values instead of one for each named token",
+    )
+    texts: Path | None = Field(
+        None, description="a JSONL file with text, or a file with one text a line, in place of the study's CoTs"
+    )
+
+
 class Engine(_Part):
     """Where units run. Nothing here changes a result."""
 
@@ -500,6 +530,7 @@ class Study(_Part):
     )
     crosscoder: Crosscoder | None = Field(None, description="left out in a study without a dictionary of activations")
     causation: Causation | None = Field(None, description="left out in a study that steers no anchors against others")
+    jacobian: Jacobian | None = Field(None, description="left out in a study without averaged Jacobians")
     engine: Engine = Engine()
 
     @property
@@ -538,6 +569,11 @@ class Study(_Part):
     def its_causation(self) -> Causation:
         """`causation`, for what works on it. Raises StudyError in a study that has none."""
         return _given(self.causation, "causation")
+
+    @property
+    def its_jacobian(self) -> Jacobian:
+        """`jacobian`, for what works on it. Raises StudyError in a study that has none."""
+        return _given(self.jacobian, "jacobian")
 
     @property
     def causation_layer(self) -> int:
@@ -721,6 +757,7 @@ def _keys_beside(location: tuple[Any, ...]) -> list[str]:
             "anchors": Anchors,
             "crosscoder": Crosscoder,
             "causation": Causation,
+            "jacobian": Jacobian,
         }
         table = parts.get(part, annotation)
     return sorted(table.model_fields)

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import torch
 
 from backend.lens.kinds import LensError
@@ -26,6 +27,7 @@ from backend.lens.lens import Readout
 from backend.models.final_norm import undivided
 from backend.models.layers import layers_of
 from backend.models.pullbacks import Pullbacks
+from backend.store.store import Store
 
 if TYPE_CHECKING:
     from backend.models.loaded import LoadedModel
@@ -153,3 +155,18 @@ class NamedRows:
             known = ", ".join(map(str, sorted(self.rows)))
             raise LensError(f"The Jacobian lens has no rows for layer {layer}; it has {known} and the last one.")
         return residual @ self.rows[layer].T
+
+
+def stored_rows(store: Store, lens_id: str) -> NamedRows:
+    """The rows of named tokens that a study has of one Jacobian lens. Raises LensError where it has none."""
+    tokens, rows = store.jacobian_tokens(lens_id), store.jacobian_rows(lens_id)
+    if rows.empty:
+        raise LensError(f"{store.path} has no rows of named tokens of the lens {lens_id!r}.")
+    by_layer = {
+        int(layer): torch.from_numpy(np.stack([*of_layer["values"]]).astype(np.float32))
+        for layer, of_layer in rows.groupby("layer")
+    }
+    last = max(by_layer)
+    constants = torch.tensor(tokens["constant"].to_numpy(), dtype=torch.float32)
+    named = Cotangents(tuple(map(int, tokens["token_id"])), by_layer.pop(last), constants)
+    return NamedRows(last + 1, named, by_layer)

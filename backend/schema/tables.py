@@ -1571,7 +1571,8 @@ TABLES |= {
             "kept": (
                 TEXT,
                 "what validation chose: tuned (after the descent), ridge (its start) or identity (neither gains beyond"
-                " its interval: this layer is read as the logit lens reads it); file where it was brought",
+                " its interval: this layer is read as the logit lens reads it); averaged of a Jacobian lens; file where"
+                " it was brought",
             ),
             "ridge": (REAL, "strength of the ridge, a share of the stream's mean variance; NULL of a file"),
             "kl_identity": (REAL, "KL(model ‖ logit lens), nats, mean over the validation positions; NULL of a file"),
@@ -1584,6 +1585,11 @@ TABLES |= {
             "n_problems": (INT, "of these"),
             "steps": (INT, "of the descent; NULL of a file"),
             "seconds": (REAL, "that this layer took, its share of the forward passes included; NULL of a file"),
+            "cosine": (
+                REAL,
+                "of a Jacobian lens, between the averages over every second text: of the matrices, or the mean over the"
+                " rows of named tokens where there are no matrices; NULL of others, and of fewer than two texts",
+            ),
         },
         "one row a lens and layer that it reads: how it was fitted, and why it was kept",
         since=9,
@@ -1625,6 +1631,61 @@ TABLES |= {
         },
         "one row a lens, layer and kind of position: how far the lens is from what the model says in the end, on"
         " problems that no lens learned from",
+        since=9,
+    ),
+}
+
+TABLES |= {
+    "jacobian_tokens": Table(
+        ("lens_id", "token_id"),
+        {
+            "lens_id": (TEXT, "of lenses"),
+            "token_id": (INT, "of the model's vocabulary"),
+            "text": (TEXT, "the token, space included"),
+            "roles": (TEXTS, "what it is named for: end of thinking, a reasoning category, word, or answer"),
+            "constant": (
+                REAL,
+                "what the model adds to this token's logit after the final norm's division (a bias); where that is 0"
+                " for all, sign and order of the logits that jacobian_rows give are exact",
+            ),
+        },
+        "one row a named token of a Jacobian lens; a word or an answer is known by its first token",
+        filled=(
+            Filled(
+                "jacobian",
+                "No Jacobians have been averaged. Put a table [jacobian] into the study file where it has none, and run"
+                " it:",
+            ),
+        ),
+        since=9,
+    ),
+    "jacobian_rows": Table(
+        ("lens_id", "layer", "token_id"),
+        {
+            "lens_id": (TEXT, "of lenses"),
+            "layer": (INT, "0-based block whose output it reads; at the last one it is the token's own cotangent"),
+            "token_id": (INT, "of jacobian_tokens"),
+            "values": (
+                VECTOR,
+                "(d_model,): uᵀ J, u being the token's row of the unembedding times the final norm's gain: its product"
+                " with a stream is the token's logit up to the size of J h",
+            ),
+            "cosine": (REAL, "between the averages over every second text; NULL at the last layer, or of one text"),
+        },
+        "one row a layer and named token of a Jacobian lens",
+        since=9,
+    ),
+    "jacobian_convergence": Table(
+        ("lens_id", "n_texts"),
+        {
+            "lens_id": (TEXT, "of lenses"),
+            "n_texts": (INT, "averaged so far"),
+            "relative_change": (
+                REAL,
+                "‖new mean − old mean‖ / ‖new mean‖ as this text came in, mean over layers; NULL of the first",
+            ),
+        },
+        "one row a text of a Jacobian lens, in the order in which they were averaged",
         since=9,
     ),
 }

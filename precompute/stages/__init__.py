@@ -19,6 +19,7 @@ from precompute.stages import (
     firing_ablations,
     geometry,
     importance,
+    jacobian,
     maps,
     neighbourhoods,
     problems,
@@ -60,6 +61,7 @@ STAGES: tuple[Stage, ...] = (
     splices,
     ablations,
     firing_ablations,
+    jacobian,
     evidence,
     claims,
 )
