@@ -55,6 +55,12 @@ class Quantities:
     n_layers: int
     machine: float | None
     done: Mapping[str, int]  # finished units of each stage
+    vocab_size: int | None = None
+
+    @property
+    def unembedding(self) -> int:
+        """Its weights; 0 where they are unknown."""
+        return (self.vocab_size or 0) * (self.d_model or 0)
 
     @property
     def n_cots(self) -> int:

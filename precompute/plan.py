@@ -67,11 +67,11 @@ def what_it_costs(again: Raised, lines: Sequence[Estimate]) -> str:
 
 
 def _quantities(study: Study, folder: StudyFolder, stages: Sequence[Stage]) -> Quantities:
-    parameters, d_model, n_layers = _size(study.models[0])
+    parameters, d_model, n_layers, vocab_size = _size(study.models[0])
     machine = None if parameters is None else _gemm_rate() * study.engine.workers
     lengths = _lengths(study, folder)
     done = _done(study, folder, stages)
-    return Quantities(study, lengths, _n_problems(study), parameters, d_model, n_layers, machine, done)
+    return Quantities(study, lengths, _n_problems(study), parameters, d_model, n_layers, machine, done, vocab_size)
 
 
 def _lengths(study: Study, folder: StudyFolder) -> Lengths:
@@ -101,12 +101,12 @@ def _n_problems(study: Study) -> int:
     return 0 if study.problems is None else len(chosen(study.problems, seed=study.seed).problems)
 
 
-def _size(model: Model) -> tuple[int | None, int | None, int]:
-    """Parameters, width and layers of a model whose weights are on this machine; unknown for one that is still on a
-    hub.
+def _size(model: Model) -> tuple[int | None, int | None, int, int | None]:
+    """Parameters, width, layers and vocabulary of a model whose weights are on this machine; unknown for one that is
+    still on a hub.
     """
     if not model.name.startswith("embedded:") and not is_here(model.name, model.revision):
-        return None, None, 1
+        return None, None, 1, None
     weights = find_weights(model.name, model.revision)
     folder = (weights.base or weights).folder
     config = read_json(folder, "config.json")
@@ -117,6 +117,7 @@ def _size(model: Model) -> tuple[int | None, int | None, int]:
         size // stored,
         text.get("hidden_size", text.get("n_embd")),
         text.get("num_hidden_layers", text.get("n_layer", 1)),
+        text.get("vocab_size"),
     )
 
 

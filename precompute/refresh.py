@@ -49,10 +49,13 @@ _ALSO = {  # tables of a stage that have no words of their own
 }
 
 
+_OF_SEVERAL = ("lenses",)  # tables whose rows are of several stages' things: rows of equal keys are replaced alone
+
+
 def _fills(stage: Stage) -> tuple[str, ...]:
     """The tables that are the stage's, alone or with others."""
     own = (name for name, table in TABLES.items() if stage.NAME in {filled.stage for filled in table.filled})
-    return (*own, *_ALSO.get(stage.NAME, ()))
+    return (*(name for name in own if name not in _OF_SEVERAL), *_ALSO.get(stage.NAME, ()))
 
 
 # Stages that can be computed from what a pack holds, in the order in which they run, with the tables they fill.

@@ -29,6 +29,7 @@ from backend.crosscoder.kinds import KINDS, SOME_KINDS_SETTINGS, TRAINED
 from backend.crosscoder.training_data import CONVENTIONS
 from backend.errors import AnchorscopeError
 from backend.geometry.direction_kinds import DIRECTION_KINDS, swept_kinds
+from backend.lens.positions import ALL, POSITION_KINDS, known_variant
 from backend.models.devices import DEVICE
 from backend.models.interventions import UNITS, swept_places
 from backend.plain import plain_line
@@ -50,6 +51,7 @@ Position = Annotated[str, _one_of("position", swept_places)]
 BetaUnit = Annotated[str, _one_of("unit of beta", lambda: UNITS)]
 DictionaryKind = Annotated[str, _one_of("kind of dictionary that is trained", lambda: TRAINED)]
 TrainingData = Annotated[str, _one_of("convention of training data", lambda: CONVENTIONS)]
+LensVariant = Annotated[str, AfterValidator(known_variant)]
 DirectionKind = Annotated[str, _one_of("direction kind that a study sweeps", swept_kinds)]
 # of what there may be many of: problems, chains, draws. Bounds are far beyond any study; they stop slips and infinities
 MOST = 1_000_000
@@ -489,6 +491,37 @@ class Jacobian(_Part):
     )
 
 
+class Lens(_Part):
+    """A tuned lens of each model, one affine map a layer, and the quality of every lens that the study has.
+
+    It learns from the study's CoTs, each with its prompt and answer, and from more texts where they are given.
+    """
+
+    layers: Layers | Literal["all"] = Field("all", description="0-based blocks, or all; the last one needs no map")
+    variants: tuple[LensVariant, ...] = Field(
+        (ALL,),
+        min_length=1,
+        description="a lens each: of all positions, or of the kinds it names, joined by + ("
+        + ", ".join(POSITION_KINDS)
+        + ")",
+    )
+    texts: tuple[str, ...] = Field(
+        (), max_length=1000, description="files or patterns of JSONL with text, or with one text a line"
+    )
+    max_tokens: int = Field(1024, ge=2, le=MOST, description="longer texts are cut")
+    learn_from: Positive = Field(100_000, description="positions of the training problems that are drawn, at most")
+    tokens: int = Field(
+        100_000,
+        ge=0,
+        le=100 * MOST,
+        description="that the descent reads, the same ones again where there are fewer; 0: the ridge fit alone",
+    )
+    batch: Positive = Field(256, description="tokens a step")
+    learning_rate: float = Field(3e-4, gt=0, le=1, description="of Adam; it falls to 0")
+    validate_on: Positive = Field(2000, description="positions of the validation problems, at most")
+    held_out: Positive = Field(5000, description="positions of the held-out problems that lenses are measured on")
+
+
 class Engine(_Part):
     """Where units run. Nothing here changes a result."""
 
@@ -531,6 +564,7 @@ class Study(_Part):
     crosscoder: Crosscoder | None = Field(None, description="left out in a study without a dictionary of activations")
     causation: Causation | None = Field(None, description="left out in a study that steers no anchors against others")
     jacobian: Jacobian | None = Field(None, description="left out in a study without averaged Jacobians")
+    lens: Lens | None = Field(None, description="left out in a study without a tuned lens and the quality of lenses")
     engine: Engine = Engine()
 
     @property
@@ -574,6 +608,11 @@ class Study(_Part):
     def its_jacobian(self) -> Jacobian:
         """`jacobian`, for what works on it. Raises StudyError in a study that has none."""
         return _given(self.jacobian, "jacobian")
+
+    @property
+    def its_lens(self) -> Lens:
+        """`lens`, for what works on it. Raises StudyError in a study that has none."""
+        return _given(self.lens, "lens")
 
     @property
     def causation_layer(self) -> int:
@@ -758,6 +797,7 @@ def _keys_beside(location: tuple[Any, ...]) -> list[str]:
             "crosscoder": Crosscoder,
             "causation": Causation,
             "jacobian": Jacobian,
+            "lens": Lens,
         }
         table = parts.get(part, annotation)
     return sorted(table.model_fields)

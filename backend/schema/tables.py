@@ -1561,6 +1561,7 @@ TABLES |= {
             "commit": (TEXT, "commit of this code, with + when files were changed; NULL outside a checkout"),
         },
         "one row a lens with fitted parts; how long it took is the sum over its layers",
+        filled=(Filled("lens", "No tuned lens has been fitted. Put a table [lens] into the study file, and run it:"),),
         since=9,
     ),
     "lens_layers": Table(
@@ -1577,13 +1578,13 @@ TABLES |= {
             "ridge": (REAL, "strength of the ridge, a share of the stream's mean variance; NULL of a file"),
             "kl_identity": (REAL, "KL(model ‖ logit lens), nats, mean over the validation positions; NULL of a file"),
             "kl_ridge": (REAL, "likewise, of the ridge start"),
-            "kl_tuned": (REAL, "likewise, after the descent; NULL where it makes no step"),
+            "kl_tuned": (REAL, "likewise, where it is least on the descent; NULL where that makes no step"),
             "gain": (REAL, "nats by which the better of the two lies below the identity, paired; NULL of a file"),
             "gain_low": (REAL, "bootstrap 95 % interval over problems; NULL with fewer than two"),
             "gain_high": (REAL, "likewise"),
             "n_tokens": (INT, "validation positions; NULL of a file"),
             "n_problems": (INT, "of these"),
-            "steps": (INT, "of the descent; NULL of a file"),
+            "steps": (INT, "of the descent, up to where its validation KL was least; NULL of a file"),
             "seconds": (REAL, "that this layer took, its share of the forward passes included; NULL of a file"),
             "cosine": (
                 REAL,
@@ -1620,8 +1621,8 @@ TABLES |= {
             "agrees": (REAL, "share of these positions at which lens and model have the same top token"),
             "baseline": (
                 REAL,
-                "KL(model ‖ frequencies of the tokens that follow the training positions, each counted once more than"
-                " it is seen), nats, same positions: a lens that is no better knows nothing of the text",
+                "KL(model ‖ frequencies of the tokens that follow the training positions), nats, same positions: a lens"
+                " that is no better knows nothing of the text",
             ),
             "gain": (REAL, "baseline − kl, paired"),
             "gain_low": (REAL, "bootstrap 95 % interval over problems: no gain is shown where it is not above 0"),
@@ -1631,6 +1632,13 @@ TABLES |= {
         },
         "one row a lens, layer and kind of position: how far the lens is from what the model says in the end, on"
         " problems that no lens learned from",
+        filled=(
+            Filled(
+                "lens_quality",
+                "It is not known how far any lens is from what the model says in the end. Put a table [lens] into the"
+                " study file where it has none, and run it:",
+            ),
+        ),
         since=9,
     ),
 }

@@ -30,6 +30,7 @@ from backend.store.causation_queries import CausationQueries
 from backend.store.dictionary_queries import DictionaryQueries
 from backend.store.geometry_queries import GeometryQueries
 from backend.store.jacobian_queries import JacobianQueries
+from backend.store.lens_queries import LensQueries
 from backend.store.queries import Queries
 from backend.store.unit_files import StudyFolder, UnreadableFile
 from backend.store.unit_queries import UnitQueries
@@ -98,7 +99,7 @@ def generation_of(path: Path) -> Path:
     raise NoStore(f"{found[0]}, which {path} points to, is {state}. Rebuild it with `{PRECOMPUTE} publish {path}`.")
 
 
-class Store(Queries, CausationQueries, DictionaryQueries, GeometryQueries, JacobianQueries, UnitQueries):
+class Store(Queries, CausationQueries, DictionaryQueries, GeometryQueries, JacobianQueries, LensQueries, UnitQueries):
     """Answers questions about one generation of a study; open it again to see a newer one.
 
     `later` are tables that came in after its schema, and are empty here. `older` says, in words for the person, that it

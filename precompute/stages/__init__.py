@@ -20,6 +20,8 @@ from precompute.stages import (
     geometry,
     importance,
     jacobian,
+    lens,
+    lens_quality,
     maps,
     neighbourhoods,
     problems,
@@ -64,6 +66,8 @@ STAGES: tuple[Stage, ...] = (
     jacobian,
     evidence,
     claims,
+    lens,
+    lens_quality,
 )
 
 PARTS = ("NAME", "UNIT", "RULE", "units", "compute", "estimate")
