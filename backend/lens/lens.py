@@ -15,6 +15,7 @@ import torch
 
 from backend.lens.kinds import LensError
 from backend.models.layers import layers_of
+from backend.models.linear import linear
 
 if TYPE_CHECKING:
     from backend.models.loaded import LoadedModel
@@ -90,12 +91,38 @@ class Readout:
 
     def __init__(self, loaded: "LoadedModel") -> None:
         self._parts = layers_of(loaded.model)
+        self._plain = self._parts.plain_unembedding
         self.n_layers = len(self._parts.blocks)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether logits are one matrix product, so that `some_logits` has them of a few tokens alone."""
+        return self._plain is not None
 
     @torch.inference_mode()
     def logits(self, carried: torch.Tensor) -> torch.Tensor:
         """Logits (…, vocab_size) of streams (…, d_model) in the coordinates of the last block's output."""
         return self._parts.unembed(self._parts.final_norm(carried))
+
+    @torch.inference_mode()
+    def normed(self, carried: torch.Tensor) -> torch.Tensor:
+        """The streams after the final norm, which `some_logits` and `unembedded` go on from."""
+        return self._parts.final_norm(carried)
+
+    @torch.inference_mode()
+    def unembedded(self, normed: torch.Tensor) -> torch.Tensor:
+        """Logits (…, vocab_size) of normed streams, by the model's own head."""
+        return self._parts.unembed(normed)
+
+    @torch.inference_mode()
+    def some_logits(self, normed: torch.Tensor, tokens: slice | list[int]) -> torch.Tensor:
+        """Logits (n, n_tokens) of normed streams (n, d_normed) at some tokens, by the quick product: they differ from
+        the head's by rounding.
+        """
+        assert self._plain is not None  # `is_plain`
+        scale, weight, bias = self._plain
+        found = linear(normed, weight[tokens], None if bias is None else bias[tokens])
+        return found if scale == 1 else found.mul_(scale)
 
     def log_probs(self, lens: Lens, residual: torch.Tensor, layer: int) -> torch.Tensor:
         """Log-probabilities (…, vocab_size), nats, of the next token as `lens` reads `residual` (…, d_model)."""

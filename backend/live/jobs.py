@@ -88,6 +88,10 @@ class Reader:
         self.loaded = loaded
         self._texts: OrderedDict[str, Read] = OrderedDict()
 
+    def has_read(self, text: Text) -> bool:
+        """Whether its encoding is still here."""
+        return text.text_id in self._texts
+
     def read(self, text: Text) -> Read:
         """Tokens, spans and the encoding at every layer; once for each text."""
         key = text.text_id

@@ -15,11 +15,13 @@ import numpy as np
 from backend.cot.prompts import Prompt
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
+from backend.lens.kinds import LENSES
 from backend.models.interventions import Intervention
 
 STARTS = ("before", "after")
 REWORDINGS = ("same", "paraphrase")  # arms beside a reworded one: its controls
 MAX_NEW_TOKENS, MAX_CONTINUATIONS, MAX_CHARS = 2048, 256, 200_000
+MAX_CHOSEN = 8  # tokens that a lens follows
 
 TOKENS = "tokens"  # what some progress is counted in
 _LATER = {"later": True}  # of a field that came in when runs were kept already: at its default it is no part of an id
@@ -305,6 +307,50 @@ class Lens:
 
 
 @dataclass(frozen=True)
+class UnderLens:
+    """A lens by which a model's streams are read: a kind of `LENSES`, and of a fitted one which fit of which study."""
+
+    kind: str = "logit"
+    study: str | None = None
+    lens_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if LENSES[self.kind].is_fitted != (self.lens_id is not None):
+            raise RequestError(f"{self.lens_id} names no fit of a {LENSES[self.kind].label}.")
+
+
+@dataclass(frozen=True)
+class LensMap:
+    """What the lens says at every layer: first at the last token of each chunk, then at every token; or, of `means`, of
+    the mean stream of each chunk's tokens.
+
+    Of `chosen` texts, the first token is followed: its rank and log-probability everywhere. "#ID" is a token by its id.
+    """
+
+    text: Text
+    lens: UnderLens = field(default_factory=UnderLens)
+    chosen: tuple[str, ...] = ()
+    means: bool = False
+    with_prompt: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.chosen) > MAX_CHOSEN:
+            raise RequestError(f"{len(self.chosen)} tokens were to be followed; at most {MAX_CHOSEN} are.")
+
+
+@dataclass(frozen=True)
+class LensCell:
+    """The likeliest tokens of one cell: of the mean stream of the tokens `start` … `end` − 1 at a layer."""
+
+    text: Text
+    layer: int
+    start: int
+    end: int
+    lens: UnderLens = field(default_factory=UnderLens)
+    n: int = 20
+
+
+@dataclass(frozen=True)
 class CostOfVector:
     """KL(β) along an intervention's vector and along each control, at chunks of several texts."""
 
@@ -340,7 +386,8 @@ class TextsUnderVector:
 
 
 Audit = CostOfVector | TextsUnderVector
-Request = Open | Curve | Stream | Continue | Dose | Codes | Resample | Lens | CostOfVector | TextsUnderVector
+LensRequest = LensMap | LensCell
+Request = Open | Curve | Stream | Continue | Dose | Codes | Resample | Lens | LensRequest | Audit
 
 
 def experiment_id(model_id: str, request: Request) -> str:

@@ -17,10 +17,22 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from backend.errors import AnchorscopeError, words_of
-from backend.live.requests import Codes, CostOfVector, Lens, Model, Open, Resample, Stream, TextsUnderVector
+from backend.live.requests import (
+    Codes,
+    CostOfVector,
+    Lens,
+    LensCell,
+    LensMap,
+    Model,
+    Open,
+    Resample,
+    Stream,
+    TextsUnderVector,
+)
 
 _MODELS = 2  # held at a time: a base model and its distilled one
 _PATIENT = 4.0  # weight of the time that curves, samples and doses take, beside streams
+_AWAITED = (Codes, Lens, LensCell, LensMap, Open, Stream)  # which somebody looks at as they come
 
 
 def main(pipe: Connection, threads: int) -> None:
@@ -61,9 +73,7 @@ def take(message: tuple[Any, ...], jobs: dict[Hashable, Job], desk: "_Desk") -> 
     if word == "start":
         name, model, request = content
         level = min((job.spent for job in jobs.values()), default=0.0)
-        jobs[name] = Job(
-            desk.job(name, model, request), 1.0 if isinstance(request, (Codes, Lens, Open, Stream)) else _PATIENT, level
-        )
+        jobs[name] = Job(desk.job(name, model, request), 1.0 if isinstance(request, _AWAITED) else _PATIENT, level)
     elif word == "cancel":
         job = jobs.pop(content[0], None)
         if job is not None:
@@ -115,6 +125,7 @@ class _Desk:
         from backend.live.audit import audit
         from backend.live.codes import codes
         from backend.live.jobs import run
+        from backend.live.lens_map import under_lens
         from backend.live.resample import resample
 
         if isinstance(request, Codes):
@@ -123,6 +134,8 @@ class _Desk:
             )
         elif isinstance(request, (Lens, CostOfVector, TextsUnderVector)):
             yield from audit(self.model(name, model), request, self.judge)
+        elif isinstance(request, (LensMap, LensCell)):
+            yield from under_lens(self.model(name, model), request)
         elif isinstance(request, Resample):
             yield from resample(self.model(name, model), request, self.judge, self.encoder(request.encoder).encode)
         else:
