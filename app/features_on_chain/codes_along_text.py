@@ -15,10 +15,11 @@ import streamlit as st
 from app.components.token_text import token_text
 from app.figures.chain_features import chain_heat
 from app.figures.crosscoder import MODELS
-from app.shared import chosen_chain, chosen_chunk, chosen_dictionary, feature_rows, live, typed_text
+from app.shared import chosen_chain, chosen_chunk, chosen_dictionary, feature_rows, live, text_source
 from app.shared.chosen_chunk import ChosenChunk
 from app.shared.chosen_dictionary import FEATURE, PINNED
 from app.shared.clicks import marks, picked_row
+from app.shared.text_source import TOKEN
 from app.shared.views import Here
 from app.shared.waiting import place_in_line
 from app.shell import keys, navigation, selection, studies
@@ -33,13 +34,12 @@ from backend.crosscoder.on_text import NoFeatures, TextCodes
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
 from backend.live.available import EMBEDDED, REASONER, Choice
-from backend.live.requests import MAX_CHARS, Codes
+from backend.live.requests import Codes
 from backend.live.service import Status
 from backend.root import PRECOMPUTE
 from backend.store.store import Store
 
 _MOST_PLACES = 3000  # tokens drawn at a time
-_SOURCES = {"no": "A chain of thought", "yes": "Your own text"}
 _CELLS = {"token": "tokens", "chunk": "chunks"}
 _RANKS = {
     "mean": "mean f on this text",
@@ -48,10 +48,6 @@ _RANKS = {
     "set": "a chosen set",
 }
 _COUNTS = ("10", "20", "30", "60")
-TYPED = declare(Field("text_from", "source of the text", _SOURCES))
-WORDS = declare(Field("typed_text", "typed text", None))
-AFTER = declare(Field("typed_after", "chain whose prompt the typed text comes after", None))
-TOKEN = declare(Field("token", "token", None, of="chunk"))
 CELLS = declare(Field("heat_cells", "cells of the heat map", _CELLS))
 PROMPTED = declare(Field("heat_with_prompt", "switch of the prompt", SWITCH, "no"))
 RANK = declare(Field("heat_order", "order of the features", _RANKS))
@@ -87,18 +83,7 @@ def chosen_text(here: Here) -> Shown:
 
 
 def _chosen_text(store: Store, dictionary: pd.Series) -> Shown:
-    is_typed = (
-        selection.pick(
-            TYPED,
-            "Text",
-            show=_SOURCES.__getitem__,
-            widget=st.segmented_control,
-            required=True,
-            then=_forget_token,
-        )
-        == "yes"
-    )
-    if is_typed:
+    if text_source.choose_source():
         return Shown(_typed(store, dictionary), None)
     where = chosen_chain.choose_cot(store, chosen_chunk.here(store))
     tokens = studies.ask(store.tokens_of_cot, dictionary_id=dictionary.dictionary_id, cot_id=where.cot)
@@ -121,63 +106,29 @@ def _no_codes(store: Store, where: ChosenChunk) -> Missing:
     return undone(store.path, "codes")
 
 
-def _forget_token() -> None:
-    selection.choose({TOKEN: None})
-
-
 def _typed(store: Store, dictionary: pd.Series) -> TextCodes:
     """What was typed, encoded by the live worker. Until it is, says so and ends the page."""
     base, distilled = _models(store, dictionary)
-    given, after = typed_text.read(WORDS) or "", _prompt_from(store)
-    with st.form(keys.of("features_text_form")):
-        words = st.text_area(
-            "Text", given, height=120, max_chars=MAX_CHARS, key=keys.of(f"features_text_words_{stable_id('t', given)}")
-        )
-        is_after = st.toggle(
-            "after the prompt of the chain of thought chosen last",
-            after is not None,
-            key=keys.of(f"features_text_after_{after}"),
-            help=(
-                "Both models then read the text as an answer to that problem. Without it the text begins with its own"
-                " first token, of which nothing is known: it is an attention sink, and dictionaries never see it."
-            ),
-        )
-        if st.form_submit_button("Show its features", type="primary"):
-            if not words.strip():
-                st.warning("Type a text first.")
-            else:
-                typed_text.keep(WORDS, words)
-                cot = chosen_chunk.here(store).cot if after is None else after
-                selection.choose({TOKEN: None, AFTER: cot if is_after else None})
-                selection.rerun()
-    if not given:
-        raise PageEnds
-    if said := typed_text.beyond_a_link(WORDS):
-        st.caption(said)
-    prompt = "" if after is None else str(store.cot_to_read(after)["prompt"].iloc[0])
+    own = text_source.typed(
+        store,
+        label="Show its features",
+        help=(
+            "Both models then read the text as an answer to that problem. Without it the text begins with its own"
+            " first token, of which nothing is known: it is an attention sink, and dictionaries never see it."
+        ),
+    )
     request = Codes(
         str(store.path),
         dictionary.dictionary_id,
         int(dictionary.layer),
-        given,
-        prompt,
+        own.words,
+        own.prompt,
         None if distilled is None else distilled.model,
     )
     status = _asked(base, request)
     if "codes" not in status.result:
         _wait_for(status, base, request)
-    return _read(status.result, prompt, given)
-
-
-def _prompt_from(store: Store) -> str | None:
-    """The CoT whose prompt the typed text comes after, as the selection names it: another one that is opened later
-    changes nothing.
-    """
-    cot = selection.get(AFTER)
-    if cot is None or len(store.cot_to_read(cot)):
-        return cot
-    selection.forget_unknown(AFTER)
-    return None
+    return _read(status.result, own.prompt, own.words)
 
 
 def _models(store: Store, dictionary: pd.Series) -> tuple[Choice, Choice | None]:
@@ -482,13 +433,7 @@ def go_to_chunk(shown: Shown, number: int) -> None:
 
 def selected_token(text: TextCodes) -> int | None:
     """The selection's token, where the text has it."""
-    value = selection.get(TOKEN)
-    if value is None:
-        return None
-    if not (value.isascii() and value.isdigit() and len(value) < 12 and int(value) < len(text.tokens)):
-        selection.forget_unknown(TOKEN)
-        return None
-    return int(value)
+    return text_source.token(len(text.tokens))
 
 
 def marked_tokens(shown: Shown) -> range:

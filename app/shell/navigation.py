@@ -31,6 +31,7 @@ PAGES = {
     PROMPTS: Page("Prompts", ":material/forum:"),
     CHAINS: Page("Chains of thought", ":material/segment:"),
     "latent_map": Page("Latent map", ":material/scatter_plot:"),
+    "lenses": Page("Lenses", ":material/layers:"),
     "steepness": Page("Steepness and importance", ":material/show_chart:"),
     STEERING: Page("Steering", ":material/tune:"),
     "direction_library": Page("Direction library", ":material/bookmarks:"),

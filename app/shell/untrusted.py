@@ -28,6 +28,12 @@ def one_line(text: str, limit: int) -> str:
     return flat if len(flat) <= limit else flat[: limit - 1].rstrip() + "…"
 
 
+def visible(token: str) -> str:
+    """A token on one line, every space and line break of it seen: "␣the", "↵"."""
+    shown = plain(token).replace("\n", "↵").replace("\t", "⇥").replace(" ", "␣")
+    return re.sub(r"\s", "␣", shown) or "(no text)"
+
+
 def for_markdown(text: str, limit: int = 120) -> str:
     """`text` on one line, so that Markdown shows exactly these characters: for labels and captions, which are Markdown
     whatever is done.

@@ -1,0 +1,17 @@
+"""What each layer already says, token by token, in both models."""
+
+import streamlit as st
+
+from app.lenses.reading import a_model, a_text
+from app.lenses.views import MAP, TEXT, TOKENS
+from app.shared import views
+
+here = views.here_now()
+views.title()
+views.require(here, a_model, a_text)
+views.show(MAP, here)
+left, right = st.columns([5, 6], gap="medium")
+with left:
+    views.show(TOKENS, here, heading=True)
+with right:
+    views.show(TEXT, here, heading=True)

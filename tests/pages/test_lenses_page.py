@@ -1,0 +1,165 @@
+"""The page Lenses without a browser: on a study whose model is here, on one whose model is not, on empty and old ones,
+and with text that tries to act.
+"""
+
+import shutil
+from types import SimpleNamespace
+
+import duckdb
+import pytest
+
+from app.lenses import heat
+from backend.lens.grid import CUTS
+from backend.lens.quantities import QUANTITIES
+from backend.live.jobs import Reader
+from backend.live.lens_map import under_lens
+from backend.live.requests import LensMap
+from backend.live.service import merge
+from backend.live.study_texts import text_of_cot
+from backend.models import embedded
+from backend.store.store import Store, generation_of
+from tests import steerable_study
+from tests.pages.conftest import settled, words
+
+pytestmark = pytest.mark.usefixtures("no_embedded_model")
+PAGE = "lenses"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, tiny):
+    return steerable_study.make(tmp_path_factory.mktemp("lenses") / "small", tiny("llama"))
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What the map was drawn with, run by run: its cells, and the rest."""
+    calls, real = [], heat.lens_heat
+
+    def noted(cells, columns, **how):
+        calls.append((cells, columns, how))
+        return real(cells, columns, **how)
+
+    monkeypatch.setattr(heat, "lens_heat", noted)
+    return calls
+
+
+def open_page(opened, study, **selection):
+    test = opened(PAGE, study, study="small", **selection)
+    assert not test.exception, test.exception
+    return settled(test, lambda t: "whole map" in words(t) and len(t.dataframe))
+
+
+def first_chunks(study) -> list[str]:
+    return Store(study).frame("SELECT chunk_id FROM chunks ORDER BY chunk_id")["chunk_id"].tolist()
+
+
+def test_the_map_begins_with_the_last_token_of_each_chunk(opened, study, drawn):
+    test = open_page(opened, study, chunk=first_chunks(study)[0], layer="2")
+    cells, columns, how = drawn[-1]
+    assert how["n_layers"] == 4 and how["axis"] == "chunk" and how["selected"] == (2, 1)
+    assert len(cells) == 4 * len(columns) and cells["value"].between(0, 1).all()
+    assert "GFLOP of matrix products" in words(test) and "first picture after" in words(test)
+
+
+def test_the_cells_are_those_that_the_worker_finds(opened, study, drawn, tiny):
+    chunk = first_chunks(study)[0]
+    open_page(opened, study, chunk=chunk, lens_cut="token", lens_colour="kl", lens_width="300")
+    cells, columns, how = drawn[-1]
+    text, found = text_of_cot(Store(study), chunk, tiny("llama").model_id), {}
+    for kind, part in under_lens(Reader(tiny("llama")), LensMap(text)):
+        if kind == "part":
+            merge(found, part)
+    window = found["windows"][0]
+    assert columns["column"].tolist() == list(range(window["first"], window["end"]))
+    for layer in range(4):
+        at = cells[cells["layer"] == layer]
+        assert at["kl"].tolist() == pytest.approx(window["rows"][layer]["kl"].tolist(), rel=1e-4, abs=1e-9)
+    assert (cells.loc[cells["layer"] == 3, "value"] == 0).all() and how["bounds"][0] == 0
+
+
+def test_the_selection_names_the_cell_whose_likeliest_tokens_are_listed(opened, study):
+    chunk = first_chunks(study)[1]
+    token = int(Store(study).frame("SELECT token_start FROM chunks WHERE chunk_id = $c", c=chunk)["token_start"][0]) + 1
+    test = open_page(opened, study, chunk=chunk, token=str(token), lens_cut="token", layer="1")
+    assert f"Layer 1, token {token} (" in words(test) and "of chunk 2" in words(test)
+    table = test.dataframe[0].value
+    assert len(table) == 20 and table["probability"].is_monotonic_decreasing and table["logit"].is_monotonic_decreasing
+
+
+def test_what_a_click_chooses_is_the_selection_of_every_page(study, monkeypatch):
+    state: dict = {"study": "small"}
+    monkeypatch.setattr(heat.selection, "_state", lambda: state)
+    place = heat.Place(40, 41, "x", 2)
+    shown = shown_with([place], spans={"a": (30, 38), "b": (38, 45)})
+    heat.go_to(shown, place, layer=3, window=range(0, 1))
+    assert state == {"study": "small", "chunk": "b", "token": "40", "layer": "3", "model": "m1", "lens_from": "0"}
+
+
+@pytest.mark.parametrize("mark", ["9.40", "1.99", "x.y", "1", None, 7])
+def test_a_click_on_what_is_no_cell_chooses_nothing(mark, monkeypatch):
+    state: dict = {}
+    monkeypatch.setattr(heat.selection, "_state", lambda: state)
+    monkeypatch.setattr(heat, "marks", lambda key: [] if mark is None else [mark])
+    heat._clicked("k", shown_with([heat.Place(40, 41, "x", 1)], spans={"a": (38, 45)}), range(1))
+    assert state == {}
+
+
+def shown_with(places, spans):
+    grid = SimpleNamespace(places=places, n_layers=4)
+    choice = SimpleNamespace(choice=SimpleNamespace(model_id="m1"))
+    asked = SimpleNamespace(cut=SimpleNamespace(is_chunk=False), where=object(), models=[choice])
+    return SimpleNamespace(grids=[grid], asked=asked, found={"spans": spans})
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("colour", QUANTITIES)
+def test_every_colour_is_drawn_for_every_kind_of_column(opened, study, cut, colour, drawn):
+    test = opened(PAGE, study, study="small", lens_cut=cut, lens_colour=colour)
+    test = settled(test, lambda t: len(t.dataframe))
+    assert not test.exception and drawn[-1][0]["value"].notna().any()
+
+
+def test_followed_tokens_are_named_with_their_first_token(opened, study):
+    test = open_page(opened, study, lens_followed="360|#7", lens_colour="rank")
+    assert "The followed token is 3, the first of the 3 tokens of 360" in words(test)
+
+
+def test_a_typed_text_is_read(opened, study):
+    test = opened(PAGE, study, study="small", text_from="yes")
+    test.text_area[0].set_value("Wait, 12 + 30 is <b>42</b>. [x](http://evil.example) Therefore it is 42.")
+    next(button for button in test.button if button.label == "Read it").click().run()
+    test = settled(test, lambda t: "whole map" in words(t))
+    assert not test.exception and "Click a cell" in words(test)
+    test.session_state["selection"]["token"] = "3"
+    test = settled(test.run(), lambda t: len(t.dataframe))
+    assert "of chunk 1" in words(test)
+
+
+@pytest.mark.parametrize(
+    ("selection", "said"),
+    [
+        ({"lens": "nonsense"}, "(lens)"),
+        ({"layer": "99"}, "(layer)"),
+        ({"token": "99999"}, "(token)"),
+        ({"lens_followed": "#99999"}, "knows #0 to #383"),
+    ],
+)
+def test_a_link_that_makes_no_sense_gets_a_sentence(opened, study, selection, said):
+    test = settled(opened(PAGE, study, study="small", **selection), lambda t: said in words(t))
+    assert not test.exception
+
+
+def test_without_a_model_on_this_machine_nothing_is_read(opened, everything):
+    assert not embedded.is_ready()
+    assert "under a lens" in words(opened(PAGE, everything, study="small"))
+
+
+def test_an_empty_study_says_what_it_lacks(opened, tmp_path, tiny):
+    study = steerable_study.make(tmp_path / "small", tiny("llama"))
+    file = tmp_path / "empty.duckdb"
+    shutil.copy(generation_of(study), file)
+    with duckdb.connect(str(file)) as connection:
+        for table in ("chunks", "cots"):
+            connection.execute(f"DELETE FROM {table}")
+    test = opened(PAGE, file, study="empty")
+    assert not test.exception and "no chains of thought cut into chunks yet" in words(test)
