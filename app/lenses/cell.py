@@ -14,7 +14,7 @@ from app.shared.waiting import place_in_line
 from app.shell import keys, selection
 from app.shell.missing import PageEnds
 from app.shell.numbers import number
-from app.shell.untrusted import show, visible
+from app.shell.untrusted import for_markdown, show, visible
 from backend.errors import AnchorscopeError
 from backend.live.requests import LensCell
 from backend.live.service import Status
@@ -74,7 +74,7 @@ def _top(shown: Shown, chosen: Cell, which: int) -> None:
         key=key,
         column_config={name: st.column_config.NumberColumn(format="%.3g") for name in ("probability", "logit")},
     )
-    st.caption(f"{model.role}: entropy {number(status.result['entropy'])} nats.")
+    st.caption(f"{for_markdown(model.role)}: entropy {number(status.result['entropy'])} nats.")
 
 
 def _status(shown: Shown, which: int, request: LensCell) -> Status:

@@ -68,7 +68,7 @@ def draw(here: Here, store: Store) -> None:
         selection_mode="points",
         config={"scrollZoom": False},
     )
-    st.caption(_definition(shown, quantity, target))
+    st.caption(definition(shown, quantity, target))
 
 
 def coloured(here: Here) -> tuple[Quantity, int]:
@@ -223,7 +223,8 @@ def go_to(shown: Shown, place: Place, *, layer: int | None = None, window: range
     )
 
 
-def _definition(shown: Shown, quantity: Quantity, target: int) -> str:
+def definition(shown: Shown, quantity: Quantity, target: int) -> str:
+    """What the map shows, in words."""
     lens = LENSES[shown.asked.lens.kind]
     followed = shown.found["followed"]
     of = f" The followed token is {_named(followed[target])}." if quantity.of_followed else ""

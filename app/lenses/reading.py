@@ -32,7 +32,7 @@ from backend.store.store import Store
 LENS = declare(Field("lens", "lens", LENSES))
 CUT = declare(Field("lens_cut", "columns of the map", CUTS))
 PAIR = declare(Field("lens_pair", "models of the map", ("one", "difference")))
-FOLLOWED = declare(Field("lens_followed", "tokens that are followed", None, of="cot"))
+FOLLOWED = declare(Field("lens_followed", "tokens that are followed", None))
 _EVERY = 0.4  # seconds between two looks at a map that is on its way
 
 

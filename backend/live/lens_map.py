@@ -64,12 +64,11 @@ def _map(reader: Reader, request: LensMap) -> Steps:
         return
     places = range(0 if request.with_prompt else max(0, under.read.n_prompt - 1), len(under.read.token_ids))
     windows = under.windows(places)
-    own = under.own(places) if len(windows) == 1 else None
-    yield "part", under.first(own, places)
+    yield "part", under.first()
     before = _rate(reader.loaded)
     for number, window in enumerate(windows):
         yield "part", {"windows": {number: {"first": window.start, "end": window.stop, "rows": {}}}}
-        for done, rows in under.strips(window, own or under.own(window)):
+        for done, rows in under.strips(window, under.own(window)):
             yield "part", {"windows": {number: {"rows": rows}}, "words": under.words(rows)}
             yield "progress", (number * reader.loaded.n_layers + done, len(windows) * reader.loaded.n_layers)
     yield "part", {"cost": under.cost(max(before, _rate(reader.loaded)))}
@@ -130,12 +129,11 @@ class _Under:
         self._count(len(places), is_carried=False)
         return self.readout.logits(self.last[places])
 
-    def first(self, own: OwnPredictions | None, places: range) -> dict[str, Any]:
-        """The last token of each chunk at all layers; `own` is of all the tokens, where there is one window."""
-        ends = [end - 1 for start, end in self.read.spans.values() if end > start] or [places[-1]]
-        of_ends = self.own(ends) if own is None else own.at([end - places.start for end in ends])
-        streams = [self.read.encoded.residual(layer)[ends] for layer in self._below]
-        rows = self._rows(streams, self._below, of_ends) | self._last_row(of_ends)
+    def first(self) -> dict[str, Any]:
+        """The last token of each chunk at all layers."""
+        ends = [end - 1 for start, end in self.read.spans.values() if end > start] or [len(self.last) - 1]
+        streams = [self.read.encoded.residual(layer)[ends] for layer in range(self.loaded.n_layers)]
+        rows = self._few(streams)
         return {"first": {"places": ends, "rows": rows, "seconds": self.seconds}, "words": self.words(rows)}
 
     def means(self) -> dict[str, Any]:
@@ -146,9 +144,14 @@ class _Under:
             raise RequestError("No chunk of this text has a token, so there are no means to read.")
         of = self.read.encoded.residual
         streams = [chunk_activations(of(layer), spans).mean for layer in range(self.loaded.n_layers)]
-        own = self._timed(lambda: OwnPredictions.of(self.readout.logits(streams[-1])))
-        rows = self._rows(streams[:-1], self._below, own) | self._last_row(own)
+        rows = self._few(streams)
         return {"means": {"chunks": names, "rows": rows, "seconds": self.seconds}, "words": self.words(rows)}
+
+    def _few(self, streams: list[torch.Tensor]) -> Rows:
+        """All layers of a few streams at once; the last row differs from the model's own by rounding."""
+        self._count(len(streams[-1]), is_carried=False)
+        own = self._timed(lambda: OwnPredictions.of(self.readout.logits(streams[-1])))
+        return self._rows(streams[:-1], self._below, own) | self._last_row(own)
 
     def strips(self, places: range, own: OwnPredictions) -> Iterator[tuple[int, Rows]]:
         """The rows of the map from the last layer down, some at a time, each with how many there are by then."""

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from app.features_on_chain.codes_along_text import WORDS
 from app.shared import typed_text
+from app.shared.text_source import WORDS
 from app.shell import fields, selection
 from app.shell.selection import LONGEST
 from app.steering import steered_text

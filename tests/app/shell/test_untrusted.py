@@ -74,6 +74,8 @@ OURS = {
     "app/steering/controls.py": {"name", "unit"},
     "app/steering/runs.py": {"name", "results", "base"},
     "app/shared/waiting.py": {"place"},
+    "app/direction_library/vectors.py": {"kept"},
+    "app/direction_library/audit.py": {"kept"},
     "app/steering/text_and_curve.py": {"name", "question"},
 }
 _TURN_INTO_OTHER = {  # what these give is a number, a word of ours, or escaped
