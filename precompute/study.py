@@ -522,6 +522,19 @@ class Lens(_Part):
     held_out: Positive = Field(5000, description="positions of the held-out problems that lenses are measured on")
 
 
+class Commitment(_Part):
+    """How probable each chain's own answer is after each of its chunks when it is forced, to both models and to lenses
+    at their layers.
+
+    Chains with rollouts take part, whose answers it is set beside.
+    """
+
+    layers: Layers | None = Field(
+        None,
+        description="0-based blocks that a lens reads; left out, those of the sweep. The model itself always reads",
+    )
+
+
 class Engine(_Part):
     """Where units run. Nothing here changes a result."""
 
@@ -565,6 +578,9 @@ class Study(_Part):
     causation: Causation | None = Field(None, description="left out in a study that steers no anchors against others")
     jacobian: Jacobian | None = Field(None, description="left out in a study without averaged Jacobians")
     lens: Lens | None = Field(None, description="left out in a study without a tuned lens and the quality of lenses")
+    commitment: Commitment | None = Field(
+        None, description="left out in a study whose models do not read how probable the answer is along a chain"
+    )
     engine: Engine = Engine()
 
     @property
@@ -635,6 +651,12 @@ class Study(_Part):
     def random_step_layers(self) -> tuple[int, ...]:
         """Layers of the finite random steps."""
         wanted = self.random_steps
+        return self.sweep.layers if wanted is None or wanted.layers is None else wanted.layers
+
+    @property
+    def commitment_layers(self) -> tuple[int, ...]:
+        """Layers at which a lens reads how probable the answer is."""
+        wanted = self.commitment
         return self.sweep.layers if wanted is None or wanted.layers is None else wanted.layers
 
     @property
@@ -798,6 +820,7 @@ def _keys_beside(location: tuple[Any, ...]) -> list[str]:
             "causation": Causation,
             "jacobian": Jacobian,
             "lens": Lens,
+            "commitment": Commitment,
         }
         table = parts.get(part, annotation)
     return sorted(table.model_fields)

@@ -1697,6 +1697,43 @@ TABLES |= {
         since=9,
     ),
 }
+TABLES["answer_readings"] = Table(
+    ("chunk_id", "side", "model_id", "lens_id", "layer"),
+    {
+        "chunk_id": (TEXT, "of chunks"),
+        "cot_id": (TEXT, "of cots"),
+        "side": (
+            TEXT,
+            "where the chain is cut and the answer forced: after the chunk; of the first chunk also before it",
+        ),
+        "model_id": (TEXT, "of models: the one that reads, whoever wrote the chain"),
+        "lens_id": (TEXT, "of lenses; logit is the logit lens"),
+        "lens": (TEXT, "kind of lens: logit, tuned or jacobian"),
+        "layer": (INT, "0-based block; the last one is the model itself, stored under logit alone"),
+        "answer": (TEXT, "the answer that the chain itself gives, as written"),
+        "n_tokens": (INT, "tokens of it in this model"),
+        "logprob": (REAL, "log-probability of the whole answer after the forcing words: sum over its tokens, nats"),
+        "first_logprob": (REAL, "of its first token alone, nats"),
+        "other_answer": (
+            TEXT,
+            "control: the most frequent other answer of the rollouts of this problem's chains; NULL where there is"
+            " none",
+        ),
+        "other_n_tokens": (INT, "tokens of it; NULL likewise"),
+        "other_logprob": (REAL, "as logprob; NULL likewise"),
+        "other_first_logprob": (REAL, "as first_logprob; NULL likewise"),
+    },
+    "one row a cut of a chain, reading model, lens and layer: how probable the chain's own answer is there when it is"
+    " forced",
+    filled=(
+        Filled(
+            "commitment",
+            "No model has read how probable the answer is after each chunk. Put a table [commitment] into the study"
+            " file where it has none, and run it:",
+        ),
+    ),
+    since=9,
+)
 
 FILLED = {filled.stage: filled for table in TABLES.values() for filled in table.filled}
 

@@ -27,6 +27,7 @@ from backend.schema.migrations import WrongSchema, later_tables, refusal
 from backend.schema.tables import TABLES
 from backend.store.beside import ADDED, ADDED_TABLES, added_since
 from backend.store.causation_queries import CausationQueries
+from backend.store.commitment_queries import CommitmentQueries
 from backend.store.dictionary_queries import DictionaryQueries
 from backend.store.geometry_queries import GeometryQueries
 from backend.store.jacobian_queries import JacobianQueries
@@ -99,7 +100,16 @@ def generation_of(path: Path) -> Path:
     raise NoStore(f"{found[0]}, which {path} points to, is {state}. Rebuild it with `{PRECOMPUTE} publish {path}`.")
 
 
-class Store(Queries, CausationQueries, DictionaryQueries, GeometryQueries, JacobianQueries, LensQueries, UnitQueries):
+class Store(
+    Queries,
+    CausationQueries,
+    CommitmentQueries,
+    DictionaryQueries,
+    GeometryQueries,
+    JacobianQueries,
+    LensQueries,
+    UnitQueries,
+):
     """Answers questions about one generation of a study; open it again to see a newer one.
 
     `later` are tables that came in after its schema, and are empty here. `older` says, in words for the person, that it

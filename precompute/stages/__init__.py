@@ -12,6 +12,7 @@ from precompute.stages import (
     chunks,
     claims,
     codes,
+    commitment,
     cots,
     crosscoder,
     evidence,
@@ -68,6 +69,7 @@ STAGES: tuple[Stage, ...] = (
     claims,
     lens,
     lens_quality,
+    commitment,
 )
 
 PARTS = ("NAME", "UNIT", "RULE", "units", "compute", "estimate")

@@ -1,0 +1,125 @@
+"""Every chain with rollouts is read by both models of a pair: its own answer, and another one as a control."""
+
+from contextlib import closing
+
+import pandas as pd
+import pytest
+import torch
+
+from backend.cot.prompts import forced_suffix
+from backend.store.publish import publish
+from backend.store.store import Store
+from backend.store.unit_files import StudyFolder
+from precompute import models
+from precompute.pipeline import run_study
+from precompute.refresh import FILLS
+from precompute.rules import units_of
+from precompute.stages import commitment
+from precompute.study import Study
+from precompute.units import Context
+from tests import steerable_study
+
+
+@pytest.fixture
+def study(tiny_folder) -> Study:
+    return Study.model_validate(
+        {
+            "name": "s",
+            "seed": 1,
+            "models": [{"name": str(tiny_folder("llama"))}],
+            "problems": {"per_level": 1},
+            "sweep": {"layers": [0, 2]},
+            "commitment": {"layers": [1]},
+            "engine": {"workers": 1},
+        }
+    )
+
+
+@pytest.fixture
+def folder(tiny, tmp_path) -> StudyFolder:
+    return StudyFolder(steerable_study.make(tmp_path / "s", tiny("llama")))
+
+
+def frame(folder: StudyFolder, sql: str) -> pd.DataFrame:
+    with closing(Store(folder.path)) as store:
+        return store.frame(sql)
+
+
+def read(study: Study, folder: StudyFolder) -> pd.DataFrame:
+    run_study(study, folder, stages=[commitment])
+    return frame(folder, "SELECT * FROM answer_readings ORDER BY chunk_id, side, layer")
+
+
+def asked(study: Study, folder: StudyFolder) -> list[str]:
+    with closing(Store(folder.path)) as store:
+        return [unit.key for unit in units_of(commitment, Context(study, "r", store, print))]
+
+
+def test_every_cut_is_read_by_the_model_itself_and_at_the_layers_asked_for(study, folder):
+    rows = read(study, folder)
+    n_chunks = frame(folder, "SELECT cot_id, count(*) AS n FROM chunks GROUP BY cot_id")["n"]
+    assert len(rows) == 2 * sum(n_chunks + 1)
+    assert set(rows["layer"]) == {1, 3} and set(rows["lens"]) == set(rows["lens_id"]) == {"logit"}
+    assert (rows.groupby("cot_id")["side"].agg(lambda sides: (sides == "before").sum()) == 2).all()
+    assert set(rows["answer"]) == {"42"} and set(rows["other_answer"]) == {"41"}
+    assert (rows["logprob"] < rows["first_logprob"]).all() and (rows["n_tokens"] == 2).all()
+
+
+def test_the_last_cut_of_the_last_layer_is_the_models_own_probability(study, folder, tiny):
+    rows, loaded = read(study, folder), tiny("llama")
+    with closing(Store(folder.path)) as store:
+        for cot in store.tokenised_cots():
+            suffix = forced_suffix(cot["prompt"] + cot["text"], None)
+            ids = [*cot["token_ids"], *loaded.tokenizer(suffix)["input_ids"]]
+            last = rows[(rows["cot_id"] == cot["cot_id"]) & (rows["layer"] == 3)].iloc[-1]
+            assert last["side"] == "after"
+            for answer, column in (("42", "logprob"), ("41", "other_logprob")):
+                own = loaded.tokenizer(answer)["input_ids"]
+                with torch.inference_mode():
+                    found = loaded.model(torch.tensor([ids + own])).logits[0].log_softmax(-1)
+                wanted = sum(float(found[len(ids) - 1 + k, token]) for k, token in enumerate(own))
+                assert last[column] == pytest.approx(wanted, abs=2e-4)
+
+
+def test_what_is_read_is_not_read_again_and_another_layer_is(study, folder):
+    read(study, folder)
+    before = set(asked(study, folder))
+    with closing(Store(folder.path)):
+        done = folder.ledger().keys(commitment.NAME)
+    assert before <= done
+    deeper = study.model_copy(update={"commitment": study.commitment.model_copy(update={"layers": (0, 1)})})
+    assert not set(asked(deeper, folder)) & before
+
+
+def test_without_the_table_in_the_study_file_nothing_is_asked_for(study, folder):
+    assert asked(study.model_copy(update={"commitment": None}), folder) == []
+    assert "answer_readings" in FILLS["commitment"][1]
+
+
+def test_an_answer_that_equals_the_chains_own_is_no_control(study, folder):
+    """The most frequent other answer is 42.0, which is 42 written otherwise; the next is 41."""
+    with closing(Store(folder.path)) as store:
+        rows = store.whole_table("rollouts").to_pylist()
+    again = [row | {"rollout_id": f"{row['rollout_id']}x", "sample": 90, "answer": "42.0"} for row in rows] + [
+        row | {"rollout_id": f"{row['rollout_id']}y", "sample": 91, "answer": "42.0"} for row in rows
+    ]
+    with folder.writing("test") as writer:
+        writer.add("rollouts", "more", {"rollouts": again})
+        publish(writer)
+    with closing(Store(folder.path)) as store:
+        assert set(store.other_answers(2).values()) == {("42.0", "41")}
+    assert set(read(study, folder)["other_answer"]) == {"41"}
+
+
+def test_both_models_of_a_pair_read_every_chain_of_either(study, tiny_folder):
+    pair = [
+        {"name": str(tiny_folder("llama")), "role": "base"},
+        {"name": str(tiny_folder("qwen2")), "role": "distilled"},
+    ]
+    both = Study.model_validate(study.model_dump() | {"models": pair})
+    ids = [models.model_id(model) for model in both.pair]
+    for writer in ids:
+        assert commitment.readers(both, {"model_id": writer, "model_name": "m"}) == ids
+    assert commitment.readers(both, {"model_id": "mother", "model_name": "m"}) == []
+    (own,) = models.by_id(study)
+    assert commitment.readers(study, {"model_id": own, "model_name": "m"}) == [own]
