@@ -2,6 +2,7 @@
 
 from app.chains_of_thought import (
     accuracy,
+    commitment,
     forced_at_cap,
     headline,
     influence,
@@ -21,6 +22,7 @@ CHUNK = View("chunk", "Selected chunk", (chunks,), headline.draw)
 ABOUT = {  # about the selected chunk, by the word that a link has for it
     "metrics": View("chunk_metrics", "Metrics", (chunks,), metrics.draw),
     "accuracy": View("chunk_accuracy", "Accuracy", (chunks,), accuracy.draw),
+    "commitment": View("chain_commitment", "Commitment", (chunks,), commitment.draw),
     "rollouts": View("chunk_rollouts", "Rollouts", (chunks,), rollouts.draw),
     "steering": View("chunk_steering", "Steering", (chunks,), steering.draw),
     "neighbours": View("chunk_neighbours", "Neighbours", (chunks,), neighbours.draw),

@@ -17,6 +17,7 @@ from backend.evidence.power import N_PLANTED
 from backend.evidence.record import Evidence
 from backend.evidence.rows import evidence_of as evidence_of_row
 from backend.evidence.selection import Selected, slopes_by_selection
+from backend.importance import commitment
 from backend.importance.by_prompt import CONTRAST_COLUMNS, contrasts
 from backend.importance.causation import Tested, compared
 from backend.importance.convergence import convergence
@@ -97,6 +98,23 @@ def _stored(_store: Store, generation: str, published_at: str) -> dict[tuple[Any
 @st.cache_data(max_entries=4, show_spinner=False)
 def _pairs(_store: Store, generation: str, published_at: str) -> pd.DataFrame:
     return pd.DataFrame(_stored(_store, generation, published_at).values()).drop(columns="details", errors="ignore")
+
+
+def commitment_of(store: Store, counted: str, layer: int | None) -> pd.DataFrame:
+    """`commitments` of every chain with rollouts, with the lens at `layer`."""
+    return _commitments(store, str(store.generation), store.published_at, counted, layer)
+
+
+@st.cache_data(max_entries=12, show_spinner="Looking for the change in every chain …")
+def _commitments(_store: Store, generation: str, published_at: str, counted: str, layer: int | None) -> pd.DataFrame:
+    rows = _store.own_answers(), _store.outcomes_along(), _store.answer_readings()
+    return commitment.commitments(*rows, counted, layer)
+
+
+@st.cache_data(max_entries=12, show_spinner="Comparing the commitments …")
+def commitments_compared(rows: pd.DataFrame) -> list[commitment.Compared]:
+    """`rows` are those of `commitment_of`."""
+    return list(commitment.all_compared(rows, seed=_SEED))
 
 
 @dataclass(frozen=True)

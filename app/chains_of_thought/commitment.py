@@ -1,0 +1,380 @@
+"""When the chain commits to its answer: its text, its forced answers, and what models read of it; and which of these
+comes first over all chains.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import streamlit as st
+
+from app.figures import commitment as figures
+from app.figures.commitment import Curve
+from app.shared import chosen_stream
+from app.shared.answer_shares import part_of
+from app.shared.clicks import go_to_clicked
+from app.shared.statistics_cache import commitment_of, commitments_compared
+from app.shared.views import Here
+from app.shell import keys, selection, studies
+from app.shell.fields import Field, declare
+from app.shell.missing import no_rollouts, say, undone
+from app.shell.numbers import interval, number
+from app.shell.untrusted import one_line, show
+from backend.importance import commitment
+from backend.importance.commitment import COUNTED, CURVES, FORCED, OWN, TEXT, Compared
+from backend.statistics.commitment import KNOWN, Change, factors_under_other_priors
+from backend.store.store import Store
+
+COUNTING = declare(
+    Field("commitment_counts", "what counts as an outcome of a commitment", tuple(COUNTED), default=OWN, of=None)
+)
+_COLOURS = {TEXT: "#0070C3", FORCED: "#AD4605"}
+_READERS = ("#7D5BF7", "#409067", "#BD8701", "#C67FC7")  # reading models in turn
+_KINDS = {TEXT: "text", FORCED: "forced answers"}
+_POINT = ["curve", "n_read", "value", "low", "high", "told", "chunk_id"]
+
+
+@dataclass(frozen=True)
+class Along:
+    """One curve of the chain, with its change."""
+
+    curve: Curve
+    said: str  # what a sentence calls it
+    change: Change | None
+
+
+def draw(here: Here, store: Store) -> None:
+    where = here.chunk
+    chains = store.own_answers(where.cot)
+    outcomes, readings = store.outcomes_along(where.cot), store.answer_readings(where.cot)
+    if outcomes.empty and readings.empty:
+        has_tokens = pd.notna(store.chunk_spans(where.cot)["token_start"]).all()
+        say(no_rollouts(store.coverage().iloc[0], store.path, has_tokens=bool(has_tokens)))
+        return
+    chain, there = chains.iloc[0], studies.ask(store.readings_of)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        counted = selection.pick(COUNTING, "Outcomes", list(COUNTED), show=lambda name: COUNTED[name].label, width=230)
+        layer = _pick_layer(store, there)
+    chunks = store.tagged_chunks(where.cot, "")["chunk_id"].tolist()
+    found = [*_counted(outcomes, chain, counted), *_read(readings, chain, layer)]
+    selected = chunks.index(where.chunk) + 1 if where.chunk in chunks else None
+    key = keys.of("commitment_curves")
+    st.plotly_chart(
+        figures.commitment_curves(
+            _points(outcomes, readings, chain, counted, found, chunks),
+            _logs(readings, found),
+            _gaps(found),
+            [one.curve for one in found],
+            int(chain.n_chunks),
+            selected=selected,
+            axis=_axis(counted),
+        ),
+        key=key,
+        on_select=lambda: go_to_clicked(key, pd.Series(chunks)),
+        selection_mode="points",
+        config={"displayModeBar": False},
+    )
+    show(f"This chain: {sentence(found)}. {_own_answer(chain)}")
+    table = change_table(found, readings, int(chain.n_chunks))
+    st.dataframe(table, hide_index=True, row_height=28, height="content", key=keys.of("commitment_changes"))
+    st.caption(_explained(counted, outcomes, readings))
+    if readings.empty:
+        say(undone(store.path, "commitment"))
+    _all_chains(store, counted, layer)
+
+
+def _pick_layer(store: Store, there: pd.DataFrame) -> int | None:
+    """The layer at which lenses read, that of all views where it was read; None where no lens reads any."""
+    lens = there[~there["is_model"].astype(bool)]
+    if lens.empty:
+        return None
+    layers = sorted(set(lens["layer"].astype(int)))
+    streams = [chosen_stream.Stream(row.model_id, int(row.layer)) for row in lens.itertuples()]
+    shown = chosen_stream.nearest(store, streams).layer
+
+    def take(value: str) -> None:
+        selection.choose({chosen_stream.LAYER: value})
+
+    selection.offer("pick_reading_layer", "Lens at layer", list(map(str, layers)), str(shown), take, width=130)
+    return shown
+
+
+def _counted(outcomes: pd.DataFrame, chain: pd.Series, counted: str) -> Iterator[Along]:
+    for kind, label in _KINDS.items():
+        if (outcomes["kind"] == kind).any():
+            change = commitment.change_of(outcomes, kind, chain, counted)
+            curve = Curve(kind, label, _COLOURS[kind], verdict(change))
+            yield Along(curve, label, change)
+
+
+def _read(readings: pd.DataFrame, chain: pd.Series, layer: int | None) -> Iterator[Along]:
+    """Each reading model: the model itself, and the lens at the layer."""
+    for number_, (_, rows) in enumerate(readings.groupby("model_id", sort=False)):
+        colour, who = _READERS[number_ % len(_READERS)], reader_words(rows.iloc[0], chain)
+        for is_model, words, dash in ((True, "the model itself", "solid"), (False, "", "dash")):
+            own = rows[(rows["is_model"] == is_model) & (is_model | (rows["layer"] == layer))]
+            for lens_id, of_lens in own.groupby("lens_id", sort=False):
+                said = words or f"{of_lens['lens'].iloc[0]} lens, layer {layer}"
+                change = commitment.reading_change(of_lens, int(chain.n_chunks))
+                name = f"{of_lens['model_id'].iloc[0]}:{lens_id}:{of_lens['layer'].iloc[0]}"
+                yield Along(Curve(name, f"{who}, {said}", colour, verdict(change), dash), f"{said} ({who})", change)
+
+
+def reader_words(reading: pd.Series, chain: pd.Series) -> str:
+    """Who reads: its role, or its name where it has none in a pair; and whether it wrote the chain."""
+    who = reading.role if reading.role in ("base", "distilled") else chosen_stream.short(reading.model)
+    return f"{who} (wrote it)" if reading.model_id == chain.model_id else str(who)
+
+
+def _rows_of(readings: pd.DataFrame, name: str) -> pd.DataFrame:
+    model, lens_id, layer = name.split(":")
+    return readings[
+        (readings["model_id"] == model) & (readings["lens_id"] == lens_id) & (readings["layer"] == int(layer))
+    ]
+
+
+def _points(
+    outcomes: pd.DataFrame,
+    readings: pd.DataFrame,
+    chain: pd.Series,
+    counted: str,
+    found: Sequence[Along],
+    chunks: Sequence[str],
+) -> pd.DataFrame:
+    rows = [
+        (
+            row.curve,
+            row.n_read,
+            row.share,
+            row.low,
+            row.high,
+            f"{_KINDS[row.curve]} after {row.n_read} chunks<br>{row.k} of {row.n}, {row.n_without} more without an"
+            f" answer<br>share {row.share:.0%}, 95 % {row.low:.0%} to {row.high:.0%}",
+            chunks[row.n_read],
+        )
+        for row in commitment.points(outcomes, chain, counted).itertuples()
+    ]
+    for one in found:
+        if one.curve.name in _KINDS:
+            continue
+        for row in _rows_of(readings, one.curve.name).itertuples():
+            told = f"{one.curve.label} after {row.n_read} chunks<br>probability {math.exp(row.logprob):.3g}"
+            after = chunks[row.n_read] if row.n_read < len(chunks) else None
+            rows.append((one.curve.name, row.n_read, math.exp(row.logprob), None, None, told, after))
+    return pd.DataFrame(rows, columns=_POINT)
+
+
+def _logs(readings: pd.DataFrame, found: Sequence[Along]) -> pd.DataFrame:
+    parts = [
+        _rows_of(readings, one.curve.name).assign(curve=one.curve.name) for one in found if one.curve.name not in _KINDS
+    ]
+    rows = pd.concat(parts) if parts else readings.assign(curve=None)
+    return rows.rename(columns={"other_logprob": "other"})[["curve", "n_read", "logprob", "other"]]
+
+
+def _gaps(found: Sequence[Along]) -> pd.DataFrame:
+    rows = [
+        (one.curve.name, *gap, posterior, gap in one.change.credible, gap == one.change.likeliest)
+        for one in found
+        if one.change is not None and one.change.is_known
+        for gap, posterior in zip(one.change.gaps, one.change.posterior, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["curve", "first", "last", "posterior", "is_credible", "is_likeliest"])
+
+
+def _axis(counted: str) -> str:
+    return "share of correct" if counted == commitment.CORRECT else "share of its own answer"
+
+
+# Words
+
+
+def chunk_words(gap: tuple[int, int]) -> str:
+    """The chunk in a gap, or the chunks where those between were not measured."""
+    return str(gap[1]) if gap[1] == gap[0] + 1 else f"{gap[0] + 1}–{gap[1]}"
+
+
+def set_words(change: Change) -> str:
+    return ", ".join(chunk_words(gap) for gap in change.credible)
+
+
+def factor_words(factor: float) -> str:
+    return "over 10,000" if factor > 10_000 else f"{factor:,.0f}" if factor >= 10 else f"{factor:.2g}"
+
+
+def verdict(change: Change | None) -> str:
+    """What is known of a curve's change."""
+    if change is None:
+        return "not measured twice"
+    factor = f"Bayes factor {factor_words(change.factor)}"
+    if not change.is_known:
+        return f"unknown, {factor}"
+    does = "commits" if change.rises else "turns away"
+    return f"{does} at {chunk_words(change.likeliest)}, {factor}"
+
+
+def sentence(found: Sequence[Along]) -> str:
+    """Which curve commits at which chunk, which turns away, and of which nothing is known."""
+    at: dict[str, list[str]] = {state: [] for state in commitment.STATES}
+    for one in found:
+        state = commitment.state_of(one.change)
+        where = "" if one.change is None or not one.change.is_known else f" at {chunk_words(one.change.likeliest)}"
+        verb = f" {state}" if where and not at[state] else ""
+        at[state].append(f"{one.said}{verb}{where}")
+    known = [", ".join(at[state]) for state in (commitment.COMMITS, commitment.TURNS_AWAY) if at[state]]
+    unknown = at[commitment.UNKNOWN]
+    known += [f"unknown (Bayes factor below {KNOWN:g}): {', '.join(unknown)}"] if unknown else []
+    unmeasured = at[commitment.UNMEASURED]
+    known += [f"not measured: {', '.join(unmeasured)}"] if unmeasured else []
+    return "; ".join(known) or "nothing was counted or read"
+
+
+def change_table(found: Sequence[Along], readings: pd.DataFrame, n_chunks: int) -> pd.DataFrame:
+    """Of each curve its change, how sure it is, how much the prior decides, and what the control does."""
+    rows = []
+    for one in found:
+        row = {"curve": one.curve.label, "change": "not measured", "95 % set": "–", "factor": "–"}
+        if one.change is not None:
+            state = commitment.state_of(one.change)
+            at = f" at {chunk_words(one.change.likeliest)}" if one.change.is_known else ""
+            row |= {"change": f"{state}{at}", "factor": factor_words(one.change.factor)}
+            row["95 % set"] = set_words(one.change) if one.change.is_known else "–"
+        if one.curve.name in _KINDS:
+            row |= {"other priors": "–", "other answer": "–"}
+        else:
+            own = _rows_of(readings, one.curve.name)
+            low, high = factors_under_other_priors(commitment.log_odds(own, n_chunks))
+            row["other priors"] = f"{factor_words(low)} to {factor_words(high)}"
+            row["other answer"] = _of_control(commitment.reading_change(own, n_chunks, "other_logprob"))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _of_control(change: Change | None) -> str:
+    if change is None:
+        return "not read"
+    if not change.is_known:
+        return "no known change"
+    return f"{'rises' if change.rises else 'falls'} at {chunk_words(change.likeliest)}"
+
+
+def _own_answer(chain: pd.Series) -> str:
+    if pd.isna(chain.answer):
+        return "The chain gives no answer, so no curve of its own answer exists."
+    how = {"forced": "forced of it at its end", "published": "as published"}.get(chain.answer_source, "as it gives it")
+    verdict_ = "of unknown correctness" if pd.isna(chain.is_correct) else "correct" if chain.is_correct else "wrong"
+    return f"Its own answer is {one_line(chain.answer, 40)} ({how}; {verdict_})."
+
+
+def _explained(counted: str, outcomes: pd.DataFrame, readings: pd.DataFrame) -> str:
+    sizes = outcomes.groupby(["kind", "n_read"])["n"].sum().sort_index(level="kind", ascending=False)
+    n = "; ".join(
+        f"{_KINDS[kind]}: {own.min()} to {own.max()} after each of {len(own)} numbers of chunks"
+        if own.min() != own.max()
+        else f"{_KINDS[kind]}: {own.min()} at each of {len(own)} cuts"
+        for kind, own in sizes.groupby("kind", sort=False)
+        if kind in _KINDS
+    )
+    without = int(outcomes.loc[outcomes["cluster"].isna(), "n"].sum())
+    return (
+        f"Rollouts ({n or 'none'}), {part_of(without, int(outcomes['n'].sum()))} of them without an answer, which take"
+        f" no part. Outcomes: {COUNTED[counted].words}. Bands: 95 % of the posterior, α = ½ for each of the two. Lines"
+        " without a band: the probability of the whole answer after the same forcing words, one exact number a cut."
+        f" A change is known from a Bayes factor of {KNOWN:g} on; the last chunk takes no part in it, since nothing was"
+        f" sampled after it.{_other(readings)}"
+    )
+
+
+def _other(readings: pd.DataFrame) -> str:
+    if readings.empty:
+        return ""
+    answers = readings["other_answer"].dropna()
+    if answers.empty:
+        return " No rollout of this problem gives another answer, so there is no control."
+    other = one_line(answers.iloc[0], 40)
+    return f" Control (dotted): the most frequent other answer of this problem's rollouts, {other}."
+
+
+# All chains
+
+
+def _all_chains(store: Store, counted: str, layer: int | None) -> None:
+    rows = commitment_of(store, counted, layer)
+    found = commitments_compared(rows)
+    measured = rows[rows["state"] != commitment.UNMEASURED]
+    if measured.empty:
+        return
+    st.markdown("**All chains with rollouts: which commits first**")
+    st.plotly_chart(
+        figures.which_first(first_rows(found)), key=keys.of("commitment_first"), config={"displayModeBar": False}
+    )
+    st.dataframe(first_table(found), hide_index=True, row_height=28, key=keys.of("commitment_pairs"))
+    st.dataframe(state_table(rows, layer), hide_index=True, row_height=28, key=keys.of("commitment_states"))
+    show(all_words(found))
+    st.caption(
+        "Of chains in which both curves have a known commitment. Difference: first less second, in chunks, with a 95 %"
+        " interval and a p (sign flips) over whole problems; detectable: the mean difference that four in five studies"
+        f" like this one would find. Outcomes: {COUNTED[counted].words}. Readings are those of the model that wrote the"
+        " chain, unless the other one is named."
+    )
+
+
+def _pair(one: Compared) -> str:
+    return f"{CURVES[one.first]} – {CURVES[one.second]}"
+
+
+def first_rows(found: Sequence[Compared]) -> pd.DataFrame:
+    rows = [(_pair(one), one.n_first, one.n_same, one.n_second) for one in found if one.difference.n]
+    return pd.DataFrame(rows, columns=["pair", "n_first", "n_same", "n_second"])
+
+
+def first_table(found: Sequence[Compared]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "first – second": [_pair(one) for one in found],
+            "n": [one.difference.n for one in found],
+            "left out": [one.n_left_out for one in found],
+            "difference, chunks": [
+                f"{number(one.difference.mean)} {interval(one.difference.low, one.difference.high)}" for one in found
+            ],
+            "p": [number(one.difference.p) for one in found],
+            "detectable": ["none" if math.isinf(one.detectable) else number(one.detectable) for one in found],
+        }
+    )
+
+
+def state_table(rows: pd.DataFrame, layer: int | None) -> pd.DataFrame:
+    """How many chains each curve commits in, turns away in, is unknown in; and its median chunk."""
+    table = []
+    for curve, label in CURVES.items():
+        own = rows[rows["curve"] == curve]
+        counts = {state: int((own["state"] == state).sum()) for state in commitment.STATES}
+        if counts[commitment.UNMEASURED] == len(own):
+            continue
+        at = f"{label}, layer {layer}" if curve == commitment.OWN_LENS else label
+        table.append({"curve": at, **counts, "median chunk": number(own["chunk"].median())})
+    return pd.DataFrame(table)
+
+
+_FEWEST = 6  # problems below which no p can fall to 0.05
+
+
+def all_words(found: Sequence[Compared]) -> str:
+    """Which of two comes first over all chains, pair by pair; a difference that is not shown says its power."""
+    enough = [one for one in found if one.difference.n_clusters >= _FEWEST]
+    few = [f"{_pair(one)} ({one.difference.n})" for one in found if one not in enough]
+    words = [_said(one) for one in enough] + ([f"too few chains to compare {', '.join(few)}"] if few else [])
+    return f"This study: {'; '.join(words) or 'nothing to compare'}."
+
+
+def _said(one: Compared) -> str:
+    first, second, found = CURVES[one.first], CURVES[one.second], one.difference
+    of = f"n = {found.n} chains of {found.n_clusters} problems, p = {number(found.p)}"
+    if found.p <= 0.05:
+        earlier, later = (first, second) if found.mean < 0 else (second, first)
+        return (
+            f"the change of {earlier} comes {number(abs(found.mean))} chunks before that of {later} on average ({of})"
+        )
+    size = "no size tried would be" if math.isinf(one.detectable) else f"{number(one.detectable)} chunks would be"
+    return f"neither {first} nor {second} is shown to come first ({of}; {size} found in four of five such studies)"
