@@ -3,15 +3,17 @@
     python benchmarks/lenses.py [--threads 1] [--repeats 3] [--tokens 300] [--layers 21] [--named 8] [--prompts 4]
 
 1. `roof_gflops`: the fastest large float32 product, measured in the same run between the others.
-2. Logit lens of a whole map: a forward pass, and log-probabilities and top token of every token at some layers.
-3. First picture: a forward pass, and the same of the last token of each chunk of 20 at all layers (`first_picture_s`).
+2. Logit lens of a whole map: a forward pass, and top token, probability, entropy and KL of every token at some layers,
+   as the live worker computes them.
+3. First picture: the live request, in this process, until the last token of each chunk of 20 is there at all layers
+   (`first_picture_s`).
 4. Tuned lens of the whole map: as 2, with a translator of drawn weights at each layer.
 5. Jacobian lens: a prompt's rows of named tokens at all layers, and what 32 tokens and 100 prompts would take.
 
 `share` is the products' operations over the time, as a share of the roof: 2 for each weight and token (or cotangent),
 attention left out; `cpu_share` is over the time that the process computed, which other work beside it does not
-lengthen. The model is the embedded SmolLM2-135M-Instruct, or else random weights of its shape. The last line
-is JSON. Alone on the machine the figures mean something; beside other work they do not.
+lengthen. The model is the embedded SmolLM2-135M-Instruct. The last line is JSON. Alone on the machine the figures mean
+something; beside other work they do not.
 """
 
 import argparse
@@ -32,8 +34,12 @@ if __package__ in (None, ""):
 
 import torch
 
+from backend.lens.cells import OwnPredictions, cells, own_cells
 from backend.lens.jacobian import MAX_TOKENS, cotangents_of, positions_of, prompt_rows
 from backend.lens.lens import Lens, LogitLens, Readout, TunedLens
+from backend.live.jobs import Reader
+from backend.live.lens_map import under_lens
+from backend.live.requests import Chunk, LensMap, Text
 from backend.models.layers import layers_of
 from backend.models.linear import linear
 from backend.models.pullbacks import Pullbacks
@@ -42,7 +48,7 @@ from benchmarks.sweep import load, reasoning_text
 
 CHUNK = 20  # tokens
 WANTED = (32, 100)  # named tokens and prompts of the estimate
-PIECE = 64  # positions whose log-probabilities are held at once
+STRIP = 1024  # streams of one, as the live worker takes them
 
 
 @dataclass
@@ -82,6 +88,8 @@ def main() -> None:
     chosen = arguments.parse_args()
     torch.set_num_threads(chosen.threads)
     loaded, name = load()
+    if loaded.tokenizer is None:
+        raise SystemExit("The weights of the embedded model are needed here.")
     report(name, chosen, *measured(loaded, chosen))
 
 
@@ -109,7 +117,7 @@ def timed(loaded, ids: Sequence[int], chosen: argparse.Namespace) -> list[Measur
     d, n_layers, weights = loaded.d_model, loaded.n_layers, weights_of_blocks(loaded)
     forward, head = 2 * weights * len(ids), 2 * d * loaded.vocab_size
     layers = list(range(n_layers - chosen.layers, n_layers))
-    ends = [*range(CHUNK - 1, len(ids), CHUNK)]
+    n_chunks = -(-len(ids) // CHUNK)
     draw = torch.Generator().manual_seed(0)
     translators = {
         layer: (0.01 * torch.randn((d, d), generator=draw), torch.zeros(d)) for layer in layers if layer < n_layers - 1
@@ -125,35 +133,36 @@ def timed(loaded, ids: Sequence[int], chosen: argparse.Namespace) -> list[Measur
             prompt_rows(pullbacks, prompt, named.vectors, range(n_layers - 1))
 
     return [
-        Measured("map", lambda: picture(loaded, LogitLens(), ids, layers, range(len(ids))), whole),
-        Measured(
-            "first_picture",
-            lambda: picture(loaded, LogitLens(), ids, range(n_layers), ends),
-            forward + n_layers * len(ends) * head,
-        ),
+        Measured("map", lambda: picture(loaded, LogitLens(), ids, layers), whole),
+        Measured("first_picture", lambda: first_picture(loaded, ids, n_chunks), forward + n_layers * n_chunks * head),
         Measured(
             "tuned",
-            lambda: picture(loaded, TunedLens(n_layers, translators), ids, layers, range(len(ids))),
+            lambda: picture(loaded, TunedLens(n_layers, translators), ids, layers),
             whole + len(translators) * len(ids) * 2 * d * d,
         ),
         Measured("rows", rows, n_prompts * read * 2 * weights * (1 + chosen.named)),
     ]
 
 
-def picture(loaded, lens: Lens, ids: Sequence[int], layers: Sequence[int], positions: Sequence[int]) -> torch.Tensor:
-    """Top tokens (n_layers, n_positions), and on the way all log-probabilities."""
-    readout, streams = Readout(loaded), record_residuals(loaded, ids, layers)
-    tops = []
-    with torch.inference_mode():
-        for layer in layers:
-            pieces = streams[layer][list(positions)].split(PIECE)
-            tops.append(torch.cat([readout.log_probs(lens, piece, layer).max(-1).indices for piece in pieces]))
-    return torch.stack(tops)
+def picture(loaded, lens: Lens, ids: Sequence[int], layers: Sequence[int]) -> None:
+    """The whole map: what the live worker computes, in its strips of layers."""
+    readout, streams = Readout(loaded), record_residuals(loaded, ids, range(loaded.n_layers))
+    own = OwnPredictions.of(readout.logits(streams[loaded.n_layers - 1]))
+    own_cells(own, ())
+    below = [layer for layer in layers if layer < loaded.n_layers - 1]
+    for first in range(0, len(below), most := max(1, STRIP // len(ids))):
+        strip = below[first : first + most]
+        cells(readout, lens, [streams[layer] for layer in strip], strip, own, ())
+
+
+def first_picture(loaded, ids: Sequence[int], n_chunks: int) -> None:
+    """The live request until its first picture is there."""
+    chunks = tuple(Chunk(f"c{n}", n, n + 1, CHUNK * n, min(CHUNK * (n + 1), len(ids))) for n in range(n_chunks))
+    whole = Text("", "." * n_chunks, chunks, tuple(ids), 0)
+    next(part for kind, part in under_lens(Reader(loaded), LensMap(whole)) if kind == "part" and "first" in part)
 
 
 def text(loaded, n_tokens: int) -> list[int]:
-    if loaded.tokenizer is None:
-        return torch.randint(0, 49152, (n_tokens,), generator=torch.Generator().manual_seed(0)).tolist()
     return loaded.tokenizer(reasoning_text()).input_ids[:n_tokens]
 
 

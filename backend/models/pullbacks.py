@@ -49,6 +49,8 @@ class Pullbacks:
         cotangent u (n, d_model): (n_layers, n, d_model).
         """
         self._check(layers, positions, len(token_ids))
+        if not layers:
+            return cotangents.new_zeros((0, *cotangents.shape))
         tokens = checked_tokens(token_ids[: positions.stop], self._model)  # later ones move nothing that is summed
         weight = self._parts.trunk.get_input_embeddings().weight
         with torch.inference_mode(False), sdpa_kernel(SDPBackend.MATH):

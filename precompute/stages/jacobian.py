@@ -87,7 +87,7 @@ class Plan:
 
 
 def units(context: Context) -> list[Unit]:
-    """One unit a model of the study."""
+    """One unit a model; models that no CoT is written by yet have none."""
     wanted = context.study.jacobian
     if wanted is None or not (texts := _drawn(context)):
         return []
@@ -101,7 +101,7 @@ def units(context: Context) -> list[Unit]:
         "matrices": wanted.matrices,
         "seed": context.study.seed,
     }
-    return [Unit(model_id, inputs) for model_id in models.by_id(context.study)]
+    return [Unit(model_id, inputs) for model_id in models.by_id(context.study) if context.store.model_facts(model_id)]
 
 
 def estimate(of: Quantities) -> Estimate | None:
@@ -369,12 +369,10 @@ def _matrix_rows(lens_id: str, matrices: "torch.Tensor") -> list[dict[str, Any]]
     """J − I, row by row."""
     import torch
 
+    from backend.lens.stored import rows_of
+
     less = matrices - torch.eye(matrices.shape[-1])
-    return [
-        {"lens_id": lens_id, "layer": layer, "row": row, "values": values, "bias": 0.0}
-        for layer, matrix in enumerate(less.numpy())
-        for row, values in enumerate(matrix)
-    ]
+    return [row for layer, matrix in enumerate(less) for row in rows_of(lens_id, layer, matrix)]
 
 
 def _token_rows(

@@ -10,7 +10,9 @@ import torch
 from backend.cot.reasoning import TARGETS
 from backend.lens.jacobian import cotangents_of, prompt_rows, stored_rows
 from backend.lens.kinds import LensError
+from backend.lens.lens import JacobianLens
 from backend.lens.named_tokens import by_frequency, named_tokens
+from backend.lens.stored import lens_of
 from backend.models.pullbacks import Pullbacks
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
@@ -98,12 +100,14 @@ def test_whole_matrices_are_kept_less_the_identity_by_request_and_give_the_same_
         (lens,) = store.jacobian_lenses().to_dict("records")
         rows = stored_rows(store, lens["lens_id"])
         kept = store.frame('SELECT layer, "values" FROM lens_rows ORDER BY layer, row')
-    assert lens["variant"] == "all"
+        whole = lens_of(store, lens["lens_id"])
+    assert lens["variant"] == "all" and isinstance(whole, JacobianLens)
     for layer, values in kept.groupby("layer")["values"]:
         matrix = torch.from_numpy(np.stack([*values])) + torch.eye(64)
         expected = alone.rows[layer]
         assert (rows.rows[layer] - expected).norm() < 1e-5 * expected.norm()
         assert (rows.cotangents.vectors @ matrix - expected).norm() < 1e-5 * expected.norm()
+        torch.testing.assert_close(whole.jacobians[layer], matrix)
 
 
 def test_texts_of_a_file_take_the_place_of_cots_and_short_ones_no_part(tiny_folder, folder, tmp_path):

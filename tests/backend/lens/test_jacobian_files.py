@@ -83,6 +83,7 @@ def test_a_file_for_a_model_of_one_block_has_no_matrix_and_reads_the_model_itsel
     found = read(golden(loaded.model, tmp_path / "m_jacobian_lens.pt"), loaded)
     h = record_residuals(loaded, TOKENS, [0])[0]
     assert found.lens.jacobians == {} and found.n_prompts == 1
+    assert prompt_rows(Pullbacks(loaded), TOKENS, torch.eye(D), []).shape == (0, D, D)
     with torch.inference_mode():
         expected = loaded.model(torch.tensor([TOKENS])).logits[0].log_softmax(-1)
     assert torch.equal(Readout(loaded).log_probs(found.lens, h, 0), expected)
