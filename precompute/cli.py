@@ -179,6 +179,23 @@ def import_(
     import_folder(source, folder, target, wait=wait, console=console, rollouts=rollouts)
 
 
+@app.command("import-lens")
+def import_lens(
+    study: Annotated[Path, typer.Argument(help="the study's folder, such as stores/quick")],
+    lens: Annotated[Path, typer.Argument(help="a folder or file with a tuned lens or a Jacobian lens")],
+    model: Annotated[str, typer.Option(help="the study's model that it is of")],
+    known_as: Annotated[
+        str | None, typer.Option(help="what that model is called where the lens comes from, if otherwise")
+    ] = None,
+    wait: Wait = False,
+) -> None:
+    """Make a published lens part of a study; the next run with [lens] measures how good it is."""
+    from precompute.lens_exchange import import_lens as bring
+
+    for sentence in bring(study, lens, model, known_as=known_as, wait=wait):
+        console.print(sentence)
+
+
 @app.command()
 def export(
     study: Annotated[Path, typer.Argument(help="the study's folder, such as stores/quick")],
@@ -187,16 +204,24 @@ def export(
     crosscoder: Annotated[
         Path | None, typer.Option(help="write the study's crosscoder here, in the crosscoder_learning layout")
     ] = None,
+    lens: Annotated[
+        Path | None, typer.Option(help="write a lens of the study here, in the layout that others read")
+    ] = None,
+    lens_id: Annotated[str | None, typer.Option(help="which lens, where there are several")] = None,
 ) -> None:
-    """A study as Parquet files, or as one portable .duckdb file; or its crosscoder alone."""
+    """A study as Parquet files, or as one portable .duckdb file; or its crosscoder or a lens alone."""
     from precompute.export import export_crosscoder, export_duckdb, export_parquet
 
-    if [folder, duckdb, crosscoder].count(None) != 2:
+    if [folder, duckdb, crosscoder, lens].count(None) != 3:
         raise AnchorscopeError(
-            "Say where to: `export STUDY FOLDER` for Parquet files, `export STUDY --duckdb FILE` for one file, or "
-            "`export STUDY --crosscoder FOLDER` for its crosscoder."
+            "Say where to: `export STUDY FOLDER` for Parquet files, `export STUDY --duckdb FILE` for one file, "
+            "`export STUDY --crosscoder FOLDER` for its crosscoder, or `export STUDY --lens FOLDER` for a lens."
         )
-    if crosscoder is not None:
+    if lens is not None:
+        from precompute.lens_exchange import export_lens
+
+        console.print(f"Wrote {', '.join(file.name for file in export_lens(study, lens, lens_id))} to {lens}")
+    elif crosscoder is not None:
         console.print(f"Wrote {', '.join(file.name for file in export_crosscoder(study, crosscoder))} to {crosscoder}")
     elif duckdb is not None:
         export_duckdb(study, duckdb)

@@ -1549,7 +1549,7 @@ TABLES |= {
             "model_id": (TEXT, "of models"),
             "kind": (TEXT, "tuned or jacobian; the logit lens has nothing to store"),
             "variant": (TEXT, "kinds of position that it was fitted on, joined by +, or all; of a file its name"),
-            "source": (TEXT, "fitted, or the layout of the file that it came from"),
+            "source": (TEXT, "fitted, or file where it was brought"),
             "n_tokens": (INT, "positions that it was fitted on; NULL where a file does not say"),
             "n_problems": (INT, "of these; a text of a file counts as one; NULL where a file does not say"),
             "corpus": (TEXT, "sha256 of the texts and positions, held-out ones too; NULL of a file"),

@@ -1,116 +1,37 @@
 """A tuned lens of a tiny model becomes rows of its study; every lens has a quality by layer and kind of position."""
 
 import contextlib
-import io
 import json
 import shutil
 from types import SimpleNamespace
 
 import pytest
 import torch
-from rich.console import Console
 
 from backend import ids
-from backend.cot.chunking import chunk_spans
 from backend.errors import AnchorscopeError
 from backend.lens.corpus import HELD_OUT, TRAIN, VALIDATION, part_of
 from backend.lens.lens import TunedLens
 from backend.lens.stored import lens_of
-from backend.schema.tables import TABLES
 from backend.store.packed import pack, unpack
 from backend.store.publish import publish
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
 from precompute.estimates import Lengths, Quantities
 from precompute.export import export_duckdb
-from precompute.models import model_row
-from precompute.pipeline import run_study
 from precompute.stages import lens, lens_quality
 from precompute.study import Study, StudyError
-
-PROBLEMS, COTS, WIDTH, LAYERS = 12, 2, 64, 4
-ALL_TABLES = ("lenses", "lens_layers", "lens_rows", "lens_quality")
-
-
-def row(table: str, **known):
-    return dict.fromkeys(TABLES[table].columns) | known
-
-
-def chains(loaded):
-    """Chains of PROBLEMS problems, all of which begin alike."""
-    for number in range(PROBLEMS):
-        problem = ids.stable_id("p", number)
-        prompt = f"<|im_start|>Let me think. What is {number} + 30? "
-        for sample in range(COTS):
-            text = f"First, we add {number} and 30. Wait, {sample + 3} apples. " * 2
-            text += f"So the answer is \\boxed{{{number + 30}}}."
-            cot = ids.stable_id("c", number, sample)
-            tokens = loaded.tokenizer(prompt + text, add_special_tokens=False)["input_ids"]
-            yield row(
-                "cots",
-                cot_id=cot,
-                problem_id=problem,
-                model_id=loaded.model_id,
-                prompt_name="boxed",
-                sample=sample,
-                seed=1,
-                prompt=prompt,
-                text=text,
-                token_ids=tokens,
-                n_prompt_tokens=10,
-                n_tokens=len(tokens) - 10,
-            )
+from tests import lens_study
+from tests.lens_study import LAYERS, PROBLEMS, WIDTH, run, tables
 
 
 @pytest.fixture
 def folder(tiny, tmp_path) -> StudyFolder:
-    loaded = tiny("llama")
-    cots = list(chains(loaded))
-    chunks = [
-        row(
-            "chunks",
-            chunk_id=ids.chunk_id(cot["cot_id"], index),
-            cot_id=cot["cot_id"],
-            chunk_index=index,
-            char_start=start,
-            char_end=end,
-            text=cot["text"][start:end],
-        )
-        for cot in cots
-        for index, (start, end) in enumerate(chunk_spans(cot["text"]))
-    ]
-    problems = [row("problems", problem_id=name) for name in dict.fromkeys(cot["problem_id"] for cot in cots)]
-    tables = {"models": [model_row(loaded, "model")], "problems": problems, "cots": cots, "chunks": chunks}
-    folder = StudyFolder(tmp_path / "study")
-    with folder.writing("test") as writer:
-        writer.add("cots", "all", tables)
-        publish(writer)
-    return folder
+    return lens_study.make(tmp_path / "study", tiny("llama"))
 
 
 def asked(tiny_folder, **wanted) -> Study:
-    settings = {"tokens": 512, "batch": 64, "learning_rate": 3e-3, "layers": [0, 2], **wanted}
-    return Study.model_validate(
-        {
-            "name": "lenses",
-            "models": [{"name": str(tiny_folder("llama"))}],
-            "problems": {"per_level": 1},
-            "sweep": {"layers": [1]},
-            "lens": settings,
-            "engine": {"workers": 1},
-        }
-    )
-
-
-def run(study: Study, folder: StudyFolder, stages=(lens, lens_quality)) -> str:
-    said = io.StringIO()
-    run_study(study, folder, stages=stages, console=Console(file=said, width=200))
-    return said.getvalue()
-
-
-def tables(folder: StudyFolder) -> dict[str, list[dict]]:
-    with contextlib.closing(Store(folder.path)) as store:
-        return {table: store.whole_table(table).to_pylist() for table in ALL_TABLES}
+    return lens_study.asked(str(tiny_folder("llama")), **wanted)
 
 
 def without_seconds(rows: dict[str, list[dict]]) -> dict[str, list[dict]]:
