@@ -10,7 +10,6 @@
 One pass a place: for what somebody has chosen, not for a map.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,8 +17,8 @@ import torch
 
 from backend.lens.jacobian import MAX_TOKENS, SKIPPED, NamedRows
 from backend.lens.kinds import LensError
-from backend.lens.lens import JacobianLens, Readout
-from backend.models.edits import encode
+from backend.lens.lens import Lens, Readout
+from backend.models.edits import Encoded
 from backend.models.tangents import UpperLayers
 
 if TYPE_CHECKING:
@@ -66,12 +65,12 @@ class Agreement:
 
 
 def local_reading(
-    loaded: "LoadedModel", token_ids: Sequence[int], layer: int, sources: range, *, later: int = MOST_LATER
+    loaded: "LoadedModel", encoded: Encoded, layer: int, sources: range, *, later: int = MOST_LATER
 ) -> LocalReading:
-    """Of the tokens `sources` of a text at `layer`, over the text's positions from the first source on, at most `later`
-    of them, and the sources themselves in any case. Raises LensError for places that do not exist.
+    """Of the tokens `sources` of an encoded text at `layer`, over the text's positions from the first source on, at
+    most `later` of them, and the sources themselves in any case. Raises LensError for places that do not exist.
     """
-    readout, n_tokens = Readout(loaded), len(token_ids)
+    readout, n_tokens = Readout(loaded), len(encoded.token_ids)
     if not 0 <= layer < readout.n_layers:
         raise LensError(f"There is no layer {layer}: {loaded.name} has layers 0 to {readout.n_layers - 1}.")
     if not 0 <= sources.start < sources.stop <= n_tokens or sources.step != 1:
@@ -79,7 +78,6 @@ def local_reading(
     if later < 1:
         raise LensError(f"At least one position must be summed, found {later}.")
     summed = range(sources.start, max(sources.stop, min(n_tokens, sources.start + later)))
-    encoded = encode(loaded, token_ids[: summed.stop], layers=[layer])
     upper = UpperLayers(encoded, layer, first=summed.start, end=summed.stop, before_norm=True)
     streams = encoded.residual(layer)[summed.start : summed.stop].clone()
     streams[len(sources) :] = 0  # what comes after the sources moves by them alone
@@ -88,7 +86,7 @@ def local_reading(
     return LocalReading(layer, sources, summed, streams.sum(0) / len(sources), carried, log_probs)
 
 
-def agreement(reading: LocalReading, average: JacobianLens | NamedRows) -> Agreement:
+def agreement(reading: LocalReading, average: Lens | NamedRows) -> Agreement:
     """With the average's J h of the same streams; where only rows of named tokens are averaged, with their logits."""
     if isinstance(average, NamedRows):
         vectors, of = average.cotangents.vectors, f"the logits of {len(average.cotangents.token_ids)} named tokens"

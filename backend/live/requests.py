@@ -385,9 +385,23 @@ class TextsUnderVector:
             )
 
 
+@dataclass(frozen=True)
+class LensLocal:
+    """The Jacobian lens of one cell alone: what the streams of tokens `start` … `end` − 1 at a layer do to this text's
+    own last streams, read out; and how far the averaged lens `average` agrees, where one is named.
+    """
+
+    text: Text
+    layer: int
+    start: int
+    end: int
+    average: UnderLens = UnderLens()
+    n: int = 20
+
+
 Audit = CostOfVector | TextsUnderVector
 LensRequest = LensMap | LensCell
-Request = Open | Curve | Stream | Continue | Dose | Codes | Resample | Lens | LensRequest | Audit
+Request = Open | Curve | Stream | Continue | Dose | Codes | Resample | Lens | LensRequest | LensLocal | Audit
 
 
 def experiment_id(model_id: str, request: Request) -> str:

@@ -22,6 +22,7 @@ from backend.live.requests import (
     CostOfVector,
     Lens,
     LensCell,
+    LensLocal,
     LensMap,
     Model,
     Open,
@@ -32,7 +33,7 @@ from backend.live.requests import (
 
 _MODELS = 2  # held at a time: a base model and its distilled one
 _PATIENT = 4.0  # weight of the time that curves, samples and doses take, beside streams
-_AWAITED = (Codes, Lens, LensCell, LensMap, Open, Stream)  # which somebody looks at as they come
+_AWAITED = (Codes, Lens, LensCell, LensLocal, LensMap, Open, Stream)  # which somebody looks at as they come
 
 
 def main(pipe: Connection, threads: int) -> None:
@@ -125,6 +126,7 @@ class _Desk:
         from backend.live.audit import audit
         from backend.live.codes import codes
         from backend.live.jobs import run
+        from backend.live.lens_local import lens_local
         from backend.live.lens_map import under_lens
         from backend.live.resample import resample
 
@@ -136,6 +138,8 @@ class _Desk:
             yield from audit(self.model(name, model), request, self.judge)
         elif isinstance(request, (LensMap, LensCell)):
             yield from under_lens(self.model(name, model), request)
+        elif isinstance(request, LensLocal):
+            yield from lens_local(self.model(name, model), request)
         elif isinstance(request, Resample):
             yield from resample(self.model(name, model), request, self.judge, self.encoder(request.encoder).encode)
         else:

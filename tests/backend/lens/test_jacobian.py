@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from backend.lens import local
 from backend.lens.jacobian import (
     FEWEST_TOKENS,
     MAX_TOKENS,
@@ -17,7 +18,8 @@ from backend.lens.jacobian import (
 )
 from backend.lens.kinds import LensError
 from backend.lens.lens import JacobianLens, Readout
-from backend.lens.local import agreement, local_reading
+from backend.lens.local import agreement
+from backend.models.edits import encode
 from backend.models.layers import layers_of, private_copy, residual_of, with_residual
 from backend.models.pullbacks import Pullbacks
 from backend.models.residuals import ResidualError, record_residuals
@@ -44,6 +46,10 @@ def uneven(tiny):
         return made[family]
 
     return model
+
+
+def local_reading(loaded, token_ids, layer, *where, **more):
+    return local.local_reading(loaded, encode(loaded, token_ids), layer, *where, **more)
 
 
 def stream_at_the_end(model, layer, h, token_ids):
