@@ -12,7 +12,7 @@ import streamlit as st
 
 from app.direction_library.vectors import chosen, model_of
 from app.figures.direction_audit import RandomCosines, cosine_strip, cost_curves, texts_by_arm
-from app.shared import live
+from app.shared import live, vector_lens
 from app.shared.sampled import SEED
 from app.shared.views import Here
 from app.shared.waiting import place_in_line
@@ -84,46 +84,7 @@ def draw_lens(here: Here, store: Store) -> None:
     choice = _model(store, kept)
     if choice is None:
         return
-    ticket = live.look_up(choice, audits.lens_request(kept, 1))
-
-    def draw() -> None:
-        status = live.service().status(ticket)
-        if status is None or (status.ended and "top" not in status.result):
-            show(status.error if status and status.error else "The lens could not be computed.")
-            return
-        if "top" not in status.result:
-            place_in_line(status, "The lens of the vector")
-            return
-        _lens(status.result)
-        if first is not None and not first.ended:
-            selection.rerun()
-
-    first = live.service().status(ticket)
-    keys.fragment(draw, run_every=None if first is None or first.ended else live.EVERY)()
-
-
-def _lens(found: Mapping[str, Any]) -> None:
-    for side, column in zip(("top", "bottom"), st.columns(2, gap="small"), strict=True):
-        words = {"top": "raised most", "bottom": "lowered most"}[side]
-        rows = [[repr(token)[1:-1], f"{z:+.2f}"] for token, z, _ in found[side]]
-        with column:
-            st.dataframe(
-                pd.DataFrame(rows, columns=[words, "z"]),
-                hide_index=True,
-                row_height=28,
-                height="content",
-                key=keys.of(f"lens_{side}"),
-            )
-    largest = sorted(found["random_largest"])
-    own = max(abs(found["top"][0][1]), abs(found["bottom"][0][1]))
-    beyond = sum(value >= own for value in largest)
-    st.caption(
-        "Logit lens of the vector: v̂ times the gain of the final norm, times the unembedding; the norm's division and"
-        " bias are left out, so that −v̂ has the same tokens with the other sign. z: over all"
-        f" {found['n_tokens']:,} tokens, less their mean, over their spread. Largest |z|: {own:.2f}; of {len(largest)}"
-        f" random vectors median {np.median(largest):.2f} [{largest[0]:.2f}, {largest[-1]:.2f}], p ="
-        f" {(beyond + 1) / (len(largest) + 1):.2g}. What later blocks make of it is no part of this."
-    )
+    vector_lens.draw(choice, audits.lens_request(kept, 1))
 
 
 # What it costs, and what it does

@@ -42,7 +42,9 @@ def _words(shown: Shown, chosen: Cell) -> str:
 
 def _top(shown: Shown, chosen: Cell, which: int) -> None:
     model, key = shown.asked.models[which], keys.of(f"lens_top_{which}")
-    request = LensCell(shown.asked.texts[which], chosen.layer, chosen.place.start, chosen.place.end, shown.asked.lens)
+    request = LensCell(
+        shown.asked.texts[which], chosen.layer, chosen.place.start, chosen.place.end, shown.asked.lenses[which]
+    )
     status = _status(shown, which, request)
     if "top" not in status.result:
         if status.ended:
@@ -74,7 +76,12 @@ def _top(shown: Shown, chosen: Cell, which: int) -> None:
         key=key,
         column_config={name: st.column_config.NumberColumn(format="%.3g") for name in ("probability", "logit")},
     )
-    st.caption(f"{for_markdown(model.role)}: entropy {number(status.result['entropy'])} nats.")
+    entropy = status.result["entropy"]
+    st.caption(
+        f"{for_markdown(model.role)}: entropy {number(entropy)} nats."
+        if entropy is not None
+        else f"{for_markdown(model.role)}: of named tokens alone; logits are known up to one positive factor."
+    )
 
 
 def _status(shown: Shown, which: int, request: LensCell) -> Status:

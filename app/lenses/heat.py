@@ -20,7 +20,7 @@ from app.shell import keys, selection
 from app.shell.fields import Field, Whole, declare
 from app.shell.untrusted import for_markdown, visible
 from backend.lens.grid import UNKNOWN, Place
-from backend.lens.kinds import LENSES
+from backend.lens.positions import ALL
 from backend.lens.quantities import QUANTITIES, Quantity
 from backend.store.store import Store
 
@@ -60,7 +60,10 @@ def draw(here: Here, store: Store) -> None:
             low_is_sure=quantity.low_is_sure,
             bounds=_bounds(shown, quantity, values),
             ticks=_ticks(quantity, shown.asked.is_difference),
-            selected=(chosen.layer, _number(chosen.place, chosen.column, is_chunk)) if chosen is not None else None,
+            greyed=greyed_layers(shown),
+            selected=(chosen.layer, place_number(chosen.place, chosen.column, is_chunk))
+            if chosen is not None
+            else None,
             view=f"{shown.key}.{window.start}.{len(window)}",
         ),
         key=key,
@@ -76,6 +79,8 @@ def coloured(here: Here) -> tuple[Quantity, int]:
     shown = here.once(read)
     followed = shown.found["followed"]
     names = [name for name, one in QUANTITIES.items() if followed or not one.of_followed]
+    if shown.found["n_named"] is not None and "rank" in names:
+        names = ["rank"]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         name = selection.pick(QUANTITY, "Colour", names, show=lambda name: QUANTITIES[name].label, width=280)
         target = 0
@@ -158,6 +163,26 @@ def _window(shown: Shown, chosen: Cell | None) -> range:
     return range(start, start + width)
 
 
+def greyed_layers(shown: Shown) -> list[int]:
+    """Layers at which a lens of the map shows no gain over the token-frequency baseline, where that was measured."""
+    found: set[int] = set()
+    for rows, under in zip(shown.quality, shown.asked.lenses, strict=True):
+        own = rows[(rows["lens_id"] == (under.lens_id or under.kind)) & (rows["positions"] == ALL)]
+        found |= set(own.loc[own["gain_low"] <= 0, "layer"])
+    return sorted(found)
+
+
+def _joined(layers: Sequence[int]) -> str:
+    """Layers as runs: 0 to 3, 7."""
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and runs[-1][-1] == layer - 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
+
+
 def _cells(shown: Shown, values: np.ndarray, window: range) -> pd.DataFrame:
     """One row a cell that has come; of a difference those that have come of both, with both words where they part."""
     grids, words, is_chunk = shown.grids, shown.words, shown.asked.cut.is_chunk
@@ -170,7 +195,7 @@ def _cells(shown: Shown, values: np.ndarray, window: range) -> pd.DataFrame:
             rows.append(
                 {
                     "layer": layer,
-                    "column": _number(last.places[column], column, is_chunk),
+                    "column": place_number(last.places[column], column, is_chunk),
                     "value": float(values[layer, column]),
                     "word": _word([visible(words[token]) for token in tokens]),
                     "probability": float(last.probability[layer, column]),
@@ -187,12 +212,12 @@ def _word(words: Sequence[str]) -> str:
 
 
 def _columns(places: Sequence[Place], window: range, is_chunk: bool) -> pd.DataFrame:
-    rows = [(_number(places[at], at, is_chunk), visible(places[at].word)) for at in window]
+    rows = [(place_number(places[at], at, is_chunk), visible(places[at].word)) for at in window]
     ticks = [f"{number} {word}" if is_chunk else word for number, word in rows]
     return pd.DataFrame({"column": [number for number, _ in rows], "tick": ticks})
 
 
-def _number(place: Place, column: int, is_chunk: bool) -> int:
+def place_number(place: Place, column: int, is_chunk: bool) -> int:
     """What the axis counts: chunks from 1, or tokens of the whole text from 0."""
     return column + 1 if is_chunk else place.start
 
@@ -205,7 +230,7 @@ def _clicked(key: str, shown: Shown, window: range) -> None:
         return
     layer, number = map(int, parts)
     places, is_chunk = shown.grids[-1].places, shown.asked.cut.is_chunk
-    column = next((at for at in window if _number(places[at], at, is_chunk) == number), None)
+    column = next((at for at in window if place_number(places[at], at, is_chunk) == number), None)
     if column is None or layer >= shown.grids[-1].n_layers:
         return
     go_to(shown, places[column], layer=layer, window=window)
@@ -225,7 +250,7 @@ def go_to(shown: Shown, place: Place, *, layer: int | None = None, window: range
 
 def definition(shown: Shown, quantity: Quantity, target: int) -> str:
     """What the map shows, in words."""
-    lens = LENSES[shown.asked.lens.kind]
+    lens = shown.asked.kind
     followed = shown.found["followed"]
     of = f" The followed token is {_named(followed[target])}." if quantity.of_followed else ""
     words = (
@@ -233,6 +258,16 @@ def definition(shown: Shown, quantity: Quantity, target: int) -> str:
         if shown.asked.is_difference
         else f" Words are the top token, in maps of up to {MOST_WORDED} columns; ␣ is a space, ↵ a line's end."
     )
+    if shown.found["n_named"] is not None:
+        words = (
+            f" This lens knows {shown.found['n_named']} named tokens alone: words and ranks are among these, and their"
+            " probabilities are not known." + words
+        )
+    if greyed := greyed_layers(shown):
+        words += (
+            f" Grey: layers {_joined(greyed)}, where on held-out problems this lens is no better than the frequencies"
+            " of tokens alone: what it says there is not of this text."
+        )
     return (
         f"{lens.label}, {lens.formula}: {lens.words} {shown.asked.cut.words} A cell says which token comes next, as"
         f" read there; the last row is the model itself. Colour: {quantity.meaning}.{of}{words} Click a cell to go"

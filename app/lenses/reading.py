@@ -21,7 +21,7 @@ from backend.cot.chunking import chunk_spans
 from backend.errors import AnchorscopeError
 from backend.ids import chunk_id, stable_id
 from backend.lens.grid import CUTS, Cut, Grid, grid
-from backend.lens.kinds import LENSES
+from backend.lens.kinds import LENSES, LensKind
 from backend.live.available import Choice
 from backend.live.requests import MAX_CHOSEN, Chunk, LensMap, Text, UnderLens
 from backend.live.service import Status
@@ -29,7 +29,7 @@ from backend.live.study_texts import text_of_cot
 from backend.root import PRECOMPUTE
 from backend.store.store import Store
 
-LENS = declare(Field("lens", "lens", LENSES))
+LENS = declare(Field("lens", "lens", None))  # a kind of LENSES, or KIND:VARIANT of one that is fitted
 CUT = declare(Field("lens_cut", "columns of the map", CUTS))
 PAIR = declare(Field("lens_pair", "models of the map", ("one", "difference")))
 FOLLOWED = declare(Field("lens_followed", "tokens that are followed", None))
@@ -55,12 +55,16 @@ class Asked:
     models: list[Model]
     texts: list[Text]  # one for each
     where: ChosenChunk | None  # None of a typed text
-    lens: UnderLens
+    lenses: list[UnderLens]  # one for each
     cut: Cut
     followed: tuple[str, ...]
 
+    @property
+    def kind(self) -> LensKind:
+        return LENSES[self.lenses[-1].kind]
+
     def request(self, number: int) -> LensMap:
-        return LensMap(self.texts[number], self.lens, self.followed, means=self.cut.is_mean)
+        return LensMap(self.texts[number], self.lenses[number], self.followed, means=self.cut.is_mean)
 
     @property
     def is_difference(self) -> bool:
@@ -74,6 +78,7 @@ class Shown:
     asked: Asked
     statuses: list[Status]  # one for each model
     grids: list[Grid]
+    quality: list[pd.DataFrame]  # of each model's lenses, by layer and kind of position
 
     @property
     def found(self) -> Mapping[str, Any]:
@@ -112,15 +117,8 @@ def asked(here: Here) -> Asked:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         is_typed = text_source.choose_source()
         models = _choose_models(store)
-        lens = selection.pick(
-            LENS,
-            "Lens",
-            show=lambda name: LENSES[name].label,
-            help="\n".join(f"- {kind.label}, {kind.formula}: {kind.words}" for kind in LENSES.values()),
-            width=180,
-        )
-        cut = CUTS[selection.pick(CUT, "Columns", show=lambda name: CUTS[name].label, width=200)]
-    under = UnderLens(lens) if not LENSES[lens].is_fitted else _fitted(lens, models)
+        lenses = _choose_lens(store, models)
+        cut = CUTS[selection.pick(CUT, "Columns", show=lambda name: CUTS[name].label, width=180)]
     if is_typed:
         own = text_source.typed(
             store,
@@ -128,17 +126,49 @@ def asked(here: Here) -> Asked:
             help="The model then reads the text as an answer to that problem. Without it the text stands alone.",
         )
         text = _of_words(own.prompt, own.words)
-        return Asked(models, [text] * len(models), None, under, cut, _followed(None))
+        return Asked(models, [text] * len(models), None, lenses, cut, _followed(None))
     require(here, chunks)
     where = chosen_chain.choose_cot(store, here.chunk)
     here.look_at(where)
     texts = [text_of_cot(store, where.chunk, model.choice.model_id) for model in models]
     truth = store.cot_to_read(where.cot)["ground_truth"].iloc[0]
-    return Asked(models, texts, where, under, cut, _followed(truth))
+    return Asked(models, texts, where, lenses, cut, _followed(truth))
 
 
-def _fitted(lens: str, models: list[Model]) -> UnderLens:
-    raise PageEnds
+def _choose_lens(store: Store, models: list[Model]) -> list[UnderLens]:
+    """The lens of each model: the logit lens, or one that every model of the map has a fit of."""
+    fits = [_fits(store, model) for model in models]
+    common = [name for name in fits[0] if all(name in own for own in fits)]
+    names = [kind.name for kind in LENSES.values() if not kind.is_fitted] + common
+    words = {name: _lens_words(name, fits[0].get(name)) for name in names}
+    chosen = selection.pick(
+        LENS,
+        "Lens",
+        names,
+        show=lambda name: words.get(name, one_line(name, 40)),
+        help="\n".join(f"- {kind.label}, {kind.formula}: {kind.words}" for kind in LENSES.values())
+        + "\n\nOnes that are fitted are offered where the study has a fit for the model.",
+        width=190,
+    )
+    kind = chosen.partition(":")[0]
+    if not LENSES[kind].is_fitted:
+        return [UnderLens(kind)] * len(models)
+    return [UnderLens(kind, str(store.path), own[chosen]["lens_id"]) for own in fits]
+
+
+def _fits(store: Store, model: Model) -> dict[str, dict[str, Any]]:
+    """The study's fitted lenses of a model, by KIND:VARIANT, the first of each."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in store.lenses(model.choice.model_id).to_dict("records"):
+        if row["kind"] in LENSES:
+            found.setdefault(f"{row['kind']}:{row['variant']}", row)
+    return found
+
+
+def _lens_words(name: str, row: Mapping[str, Any] | None) -> str:
+    kind, _, variant = name.partition(":")
+    of = "" if variant in ("", "all") else f", {one_line(variant, 30)}"
+    return LENSES[kind].label + of + ("" if row is None or row["is_whole"] else ", named tokens")
 
 
 def _choose_models(store: Store) -> list[Model]:
@@ -160,7 +190,7 @@ def _choose_models(store: Store) -> list[Model]:
     def take(value: str) -> None:
         selection.choose({PAIR: "difference"} if value == "difference" else {PAIR: "one", MODEL: value})
 
-    selection.offer("lens_model", "Model", list(options), now, take, show=options.__getitem__, width=330)
+    selection.offer("lens_model", "Model", list(options), now, take, show=options.__getitem__, width=290)
     return both if now == "difference" else [here[now]]
 
 
@@ -204,7 +234,8 @@ def read(here: Here) -> Shown:
     _refuse_two_texts(wanted, statuses)
     _watch(wanted, statuses)
     grids = [grid(status.result, wanted.cut) for status in statuses]
-    return Shown(wanted, statuses, grids)
+    quality = [here.store.lens_quality(model.choice.model_id) for model in wanted.models]
+    return Shown(wanted, statuses, grids, quality)
 
 
 def _refuse_two_texts(wanted: Asked, statuses: list[Status]) -> None:

@@ -14,7 +14,7 @@ from app.components.layer_strip import layer_strip
 from app.shared import chosen_dictionary, chosen_stream, live
 from app.shared.chosen_dictionary import DICTIONARY, FEATURE
 from app.shared.chosen_stream import LAYER, MODEL
-from app.shared.chosen_vector import VECTOR
+from app.shared.chosen_vector import CATEGORY, MINUS, TAGGED, VECTOR
 from app.shared.chunk_colours import TAGS
 from app.shared.geometry_columns import DIRECTION, UNIT
 from app.shared.steer_by_feature import decoder_words
@@ -50,15 +50,12 @@ if TYPE_CHECKING:
 CONTROL_SEED = (
     2**40
 )  # the same random directions for every run at a layer, so that runs can be compared; beyond the seeds people choose
-_CATEGORIES = [name for name in CATEGORIES if name not in ("untagged", "unknown")]
 THROUGH = declare(Field("last_layer", "last layer", None, of="layer"))
 OPERATION = declare(Field("operation", "operation", OPERATIONS))
 PLACE = declare(Field("steered_where", "place of the steering", PLACES, before="steering "))
 WHILE = declare(Field("only_while", "condition of the steering", ["always", *CATEGORIES], before="only while "))
 BETA = declare(Field("beta", "β", None))
 FROM = declare(Field("vector_from", "chunk of the vector", None))
-MINUS = declare(Field("vector_minus", "chunk that is taken from the vector", None))
-CATEGORY = declare(Field("vector_category", "category of the vector", _CATEGORIES, "self_checking"))
 COMPONENT = declare(Field("vector_component", "component of the vector", ("1", "2", "3", "4")))
 DRAWN = declare(Field("vector_seed", "seed of the vector", Whole(0, 2**31), "1"))
 MADE = declare(Field("vector_layer", "layer of the vector", None, before="made at layer "))
@@ -583,7 +580,7 @@ def _gate(store: Store, choice: Choice, applied: tuple[int, int], layers: list[i
     options = ["always"]
     tags = selection.checked(TAGS, store.tag_sources())
     if tags and applied[0] == applied[1] and applied[0] in layers:
-        options += _CATEGORIES
+        options += TAGGED
     chosen = selection.pick(
         WHILE,
         "Only while",

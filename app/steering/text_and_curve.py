@@ -16,6 +16,7 @@ from app.figures.steering import ControlsKL, MeasuredKL, kl_curve
 from app.shared import chosen_chain, chosen_chunk, chosen_stream, live, typed_text
 from app.shared.chosen_chunk import CHUNK, ChosenChunk
 from app.shared.chosen_stream import MODEL
+from app.shared.chosen_vector import CATEGORY, MINUS
 from app.shared.geometry_columns import DIRECTION, UNIT
 from app.shared.views import Here, chunks, require
 from app.shared.waiting import place_in_line
@@ -27,10 +28,8 @@ from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import RUN_KINDS
 from app.steering.controls import (
     BETA,
-    CATEGORY,
     CONTROL_SEED,
     FROM,
-    MINUS,
     OPERATION,
     PLACE,
     Plan,

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from backend.lens.jacobian import NamedRows
 from backend.lens.lens import Lens, Readout
 from backend.models.kl import kl_reference
 
@@ -100,6 +101,24 @@ def cells(
             sums.choose(rows, logits[:, list(chosen)])
             sums.add(rows, 0, logits)
     return sums.cells(readout, len(layers))
+
+
+@torch.inference_mode()
+def named_cells(
+    named: NamedRows, streams: Sequence[torch.Tensor], layers: Sequence[int], chosen: Sequence[int]
+) -> Cells:
+    """Of a Jacobian lens that knows named tokens alone: the first of these, and the rank of a chosen one among them (0
+    where it is not named). What needs the whole vocabulary is unknown, NaN.
+    """
+    scores = torch.stack([named.scores(stream.cpu(), layer) for stream, layer in zip(streams, layers, strict=True)])
+    ids = torch.tensor(named.cotangents.token_ids)
+    unknown = torch.full(scores.shape[:2], torch.nan)
+    ranks = [torch.zeros(scores.shape[:2], dtype=torch.long) for _ in chosen]
+    for number, token in enumerate(chosen):
+        for at in (ids == token).nonzero().flatten().tolist():
+            ranks[number] = 1 + (scores > scores[..., at, None]).sum(-1)
+    rank = torch.stack(ranks) if ranks else torch.zeros(0, *scores.shape[:2], dtype=torch.long)
+    return Cells(ids[scores.argmax(-1)], unknown, unknown, unknown, rank, torch.full(rank.shape, torch.nan))
 
 
 def _blocks(readout: Readout, normed: torch.Tensor, n_tokens: int) -> Iterator[tuple[int, torch.Tensor]]:

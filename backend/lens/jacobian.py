@@ -156,6 +156,10 @@ class NamedRows:
             raise LensError(f"The Jacobian lens has no rows for layer {layer}; it has {known} and the last one.")
         return residual @ self.rows[layer].T
 
+    def reads(self, layer: int) -> bool:
+        """Whether it has rows for streams of this layer."""
+        return layer == self.n_layers - 1 or layer in self.rows
+
 
 def stored_rows(store: Store, lens_id: str) -> NamedRows:
     """The rows of named tokens that a study has of one Jacobian lens. Raises LensError where it has none."""

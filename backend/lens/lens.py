@@ -39,6 +39,10 @@ class Lens(Protocol):
         """
         ...
 
+    def reads(self, layer: int) -> bool:
+        """Whether it carries streams of this layer."""
+        ...
+
 
 @dataclass(frozen=True)
 class LogitLens:
@@ -46,6 +50,9 @@ class LogitLens:
 
     def carried(self, residual: torch.Tensor, layer: int) -> torch.Tensor:
         return residual
+
+    def reads(self, layer: int) -> bool:
+        return True
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +70,9 @@ class TunedLens:
         weight, bias = _of_layer(self.translators, layer, "tuned lens")
         return residual + residual @ weight.T + bias
 
+    def reads(self, layer: int) -> bool:
+        return layer == self.n_layers - 1 or layer in self.identity or layer in self.translators
+
 
 @dataclass(frozen=True, eq=False)
 class JacobianLens:
@@ -76,6 +86,9 @@ class JacobianLens:
         if layer == self.n_layers - 1:
             return residual
         return residual @ _of_layer(self.jacobians, layer, "Jacobian lens").T
+
+    def reads(self, layer: int) -> bool:
+        return layer == self.n_layers - 1 or layer in self.jacobians
 
 
 def _of_layer(parts: Mapping[int, Part], layer: int, what: str) -> Part:

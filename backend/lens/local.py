@@ -54,15 +54,13 @@ class Agreement:
     """How far the averaged lens agrees with this place."""
 
     cosine: float | None  # None where too few tokens are named, or a side is zero
-    identity: float | None  # the same of the stream as it stands, which no lens carried: the control
     of: str  # what is compared
 
     @property
     def words(self) -> str:
         if self.cosine is None:
             return f"It is not known how far the averaged lens holds here: there is no cosine of {self.of}."
-        control = "" if self.identity is None else f" ({self.identity:.2f} with the stream as it stands)"
-        said = f"The cosine of {self.of}, here and on average, is {self.cosine:.2f}{control}"
+        said = f"The cosine of {self.of}, here and on average, is {self.cosine:.2f}"
         return f"{said}: the averaged lens misleads here." if self.cosine < LOW else f"{said}."
 
 
@@ -90,15 +88,12 @@ def local_reading(
 
 def agreement(reading: LocalReading, average: Lens | NamedRows) -> Agreement:
     """With the average's J h of the same streams; where only rows of named tokens are averaged, with their logits."""
-    if not isinstance(average, NamedRows):
-        there = average.carried(reading.stream, reading.layer)
-        return Agreement(_cosine(reading.carried, there), _cosine(reading.carried, reading.stream), "J h")
-    vectors = average.cotangents.vectors
-    of = f"the logits of {len(vectors)} named tokens"
-    if len(vectors) < _FEWEST_NAMED:
-        return Agreement(None, None, of)
-    here, there = vectors @ reading.carried, average.scores(reading.stream, reading.layer)
-    return Agreement(_cosine(here, there), _cosine(here, vectors @ reading.stream), of)
+    if isinstance(average, NamedRows):
+        vectors, of = average.cotangents.vectors, f"the logits of {len(average.cotangents.token_ids)} named tokens"
+        if len(vectors) < _FEWEST_NAMED:
+            return Agreement(None, of)
+        return Agreement(_cosine(vectors @ reading.carried, average.scores(reading.stream, reading.layer)), of)
+    return Agreement(_cosine(reading.carried, average.carried(reading.stream, reading.layer)), "J h")
 
 
 def _cosine(one: torch.Tensor, other: torch.Tensor) -> float | None:

@@ -26,19 +26,28 @@ def rows_of(lens_id: str, layer: int, weight: torch.Tensor, bias: torch.Tensor |
     ]
 
 
-def lens_of(store: "Store", lens_id: str, *, dtype: torch.dtype = torch.float32) -> Lens:
-    """The lens; `dtype` is that of the streams it will read. Raises LensError where it, or a map of it, is not here."""
+def lens_of(
+    store: "Store", lens_id: str, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> Lens:
+    """The lens; `dtype` and `device` are those of the streams it will read. Raises LensError where it, or a map of it,
+    is not here.
+    """
     if lens_id == LOGIT:
         return LogitLens()
     facts, layers = store.lens_facts(lens_id), store.lens_layers(lens_id)
     if not facts:
         raise LensError(f"{store.path} has no lens {lens_id!r}.")
     identity = frozenset(layers["layer"][layers["kept"] == "identity"].tolist())
-    maps = {layer: _map(store, lens_id, layer, dtype) for layer in layers["layer"] if layer not in identity}
+    maps = {
+        layer: (weight.to(device, dtype), bias.to(device, dtype))
+        for layer in layers["layer"]
+        if layer not in identity
+        for weight, bias in [_map(store, lens_id, layer)]
+    }
     if facts["kind"] == "tuned":
         return TunedLens(facts["n_layers"], maps, identity)
     if facts["kind"] == "jacobian":
-        eye = torch.eye(facts["d_model"], dtype=dtype)
+        eye = torch.eye(facts["d_model"], dtype=dtype, device=device)
         return JacobianLens(facts["n_layers"], {layer: weight + eye for layer, (weight, _) in maps.items()})
     raise LensError(f"The lens {lens_id} of {store.path} is of kind {facts['kind']!r}, which nothing here reads.")
 
@@ -50,11 +59,11 @@ def layers_read(store: "Store", lens_id: str, n_layers: int) -> tuple[int, ...]:
     return (*store.lens_layers(lens_id)["layer"].tolist(), n_layers - 1)
 
 
-def _map(store: "Store", lens_id: str, layer: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+def _map(store: "Store", lens_id: str, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
     found = store.lens_map(lens_id, layer)
     if found is None:
         raise LensError(
             f"The map of lens {lens_id} at layer {layer} is not in {store.path}: it knows the rows of named tokens"
             " alone, and gives no probabilities."
         )
-    return torch.from_numpy(found[0]).to(dtype), torch.from_numpy(found[1]).to(dtype)
+    return torch.from_numpy(found[0]), torch.from_numpy(found[1])

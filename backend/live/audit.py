@@ -13,7 +13,9 @@ from backend.cot.answers import Judge
 from backend.cot.thoughts import closing_tag, split_response
 from backend.crosscoder.readout import logit_effects
 from backend.geometry.sweep import Predictions, noise_floor, predicting_positions
+from backend.lens.jacobian import NamedRows
 from backend.live.jobs import Read, Reader, Steps, blocks, mean_kl, run
+from backend.live.lens_map import lens_of
 from backend.live.requests import Audit, Compared, Continue, CostOfVector, Lens, RequestError, TextsUnderVector
 from backend.live.service import merge
 from backend.models.interventions import Intervention
@@ -36,7 +38,8 @@ def audit(reader: Reader, request: Lens | Audit, judge: Callable[[], Judge]) -> 
 
 @torch.inference_mode()
 def _lens(reader: Reader, request: Lens) -> Steps:
-    """Of unit vectors: v̂ times the gain of the final norm, times the unembedding, over all tokens standardised.
+    """Of unit vectors, carried by the lens: v̂ times the gain of the final norm, times the unembedding, over all tokens
+    standardised.
 
     Neither the norm's division nor its bias takes part, so that the effect is linear in v̂: a push along −v̂ has the
     same tokens with the other sign. A constant added to every logit changes no prediction: the mean is taken away.
@@ -46,7 +49,7 @@ def _lens(reader: Reader, request: Lens) -> Steps:
         raise RequestError(
             f"The vector has {rows.shape[1]} values, but the residual stream has {reader.loaded.d_model}."
         )
-    effects = logit_effects(rows, reader.loaded).double()
+    effects = logit_effects(_carried(reader, rows, request), reader.loaded).double()
     spread = effects.std(-1, keepdim=True)
     z = (effects - effects.mean(-1, keepdim=True)) / spread
     decode = reader.loaded.tokenizer.decode
@@ -67,6 +70,24 @@ def _lens(reader: Reader, request: Lens) -> Steps:
             "n_tokens": z.shape[1],
         },
     )
+
+
+def _carried(reader: Reader, rows: torch.Tensor, request: Lens) -> torch.Tensor:
+    """The vectors at the last block's output, as the lens carries a difference of streams: without what it adds to
+    each.
+    """
+    lens = lens_of(reader.loaded, request.lens)
+    if isinstance(lens, NamedRows):
+        raise RequestError(
+            "This Jacobian lens was averaged for named tokens alone: it has no matrices to carry a vector with. Choose"
+            " another lens, or have the whole matrices averaged."
+        )
+    if request.layer is None:
+        return rows
+    if not lens.reads(request.layer):
+        raise RequestError(f"This lens does not read layer {request.layer}.")
+    rows = rows.to(reader.loaded.model.device)
+    return lens.carried(rows, request.layer) - lens.carried(torch.zeros_like(rows), request.layer)
 
 
 @dataclass(frozen=True)

@@ -18,4 +18,4 @@ def lens_local(reader: Reader, request: LensLocal) -> Steps:
     yield "part", {"top": rows, "words": reading.words, "summed": [reading.summed.start, reading.summed.stop]}
     if request.average.lens_id is not None:
         found = agreement(reading, lens_of(loaded, request.average))
-        yield "part", {"agreement": {"cosine": found.cosine, "identity": found.identity, "words": found.words}}
+        yield "part", {"agreement": {"cosine": found.cosine, "of": found.of, "words": found.words}}

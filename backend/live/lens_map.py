@@ -13,11 +13,15 @@ this machine reaches for a large square one.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar, assert_never
 
 import torch
 
-from backend.lens.cells import Cells, OwnPredictions, cells, own_cells
+from backend.lens import stored
+from backend.lens.cells import Cells, OwnPredictions, cells, named_cells, own_cells
+from backend.lens.jacobian import NamedRows, stored_rows
 from backend.lens.kinds import LENSES, LensError
 from backend.lens.lens import Lens, LogitLens, Readout
 from backend.live.jobs import Read, Reader, Steps
@@ -25,6 +29,7 @@ from backend.live.requests import LensCell, LensMap, LensRequest, RequestError, 
 from backend.models.linear import linear, weight_and_bias
 from backend.models.loaded import LoadedModel
 from backend.models.residuals import chunk_activations
+from backend.store.store import Store
 
 T = TypeVar("T")
 Rows = dict[int, dict[str, Any]]  # by layer, what its cells hold: arrays (n_places,) and (n_chosen, n_places)
@@ -45,11 +50,28 @@ def under_lens(reader: Reader, request: LensRequest) -> Steps:
             assert_never(request)
 
 
-def lens_of(loaded: LoadedModel, asked: UnderLens) -> Lens:
-    """The lens that is asked for. Raises LensError for one that is not there."""
-    if asked.kind == LogitLens.kind:
+def lens_of(loaded: LoadedModel, asked: UnderLens) -> Lens | NamedRows:
+    """The lens that is asked for; of a Jacobian lens that was averaged for named tokens alone, their rows.
+
+    Raises LensError for one that is not there, or is of another model.
+    """
+    if asked.study is None or asked.lens_id is None:
         return LogitLens()
-    raise LensError(f"There is no {LENSES[asked.kind].label} of {loaded.name} here.")
+    return _stored(asked.study, asked.lens_id, loaded.model_id, str(loaded.model.device))
+
+
+@lru_cache(maxsize=4)
+def _stored(study: str, lens_id: str, model_id: str, device: str) -> Lens | NamedRows:
+    store = Store(Path(study))
+    try:
+        found = store.lenses(model_id).set_index("lens_id")
+        if lens_id not in found.index:
+            raise LensError(f"{study} has no lens {lens_id} of model {model_id}.")
+        if found.loc[lens_id, "is_whole"]:
+            return stored.lens_of(store, lens_id, device=device)
+        return stored_rows(store, lens_id)
+    finally:
+        store.close()
 
 
 # The map
@@ -90,7 +112,7 @@ class _Under:
 
     loaded: LoadedModel
     read: Read
-    lens: Lens
+    lens: Lens | NamedRows
     followed: list[dict[str, Any]]  # the tokens that are followed
     seconds: float = 0.0  # of this request's own work
     flop: int = 0  # of its matrix products
@@ -111,6 +133,7 @@ class _Under:
             "n_layers": self.loaded.n_layers,
             "n_vocabulary": self.loaded.vocab_size,
             "followed": self.followed,
+            "n_named": len(self.lens.cotangents.token_ids) if isinstance(self.lens, NamedRows) else None,
         }
 
     def windows(self, places: range) -> list[range]:
@@ -151,14 +174,15 @@ class _Under:
         """All layers of a few streams at once; the last row differs from the model's own by rounding."""
         self._count(len(streams[-1]), is_carried=False)
         own = self._timed(lambda: OwnPredictions.of(self.readout.logits(streams[-1])))
-        return self._rows(streams[:-1], self._below, own) | self._last_row(own)
+        below = [streams[layer] for layer in self.below]
+        return (self._rows(below, self.below, own) if below else {}) | self._last_row(own)
 
     def strips(self, places: range, own: OwnPredictions) -> Iterator[tuple[int, Rows]]:
         """The rows of the map from the last layer down, some at a time, each with how many there are by then."""
         yield 1, self._last_row(own)
         done, most = 1, max(1, _ROWS // len(places))
-        for first in range(0, len(self._below), most):
-            layers = self._below[::-1][first : first + most]
+        for first in range(0, len(self.below), most):
+            layers = self.below[::-1][first : first + most]
             streams = [self.read.encoded.residual(layer)[places.start : places.stop] for layer in layers]
             done += len(layers)
             yield done, self._rows(streams, layers, own)
@@ -179,12 +203,17 @@ class _Under:
         }
 
     @property
-    def _below(self) -> range:
-        return range(self.loaded.n_layers - 1)
+    def below(self) -> list[int]:
+        """The layers below the last that the lens reads."""
+        return [layer for layer in range(self.loaded.n_layers - 1) if self.lens.reads(layer)]
 
     def _rows(self, streams: Sequence[torch.Tensor], layers: Sequence[int], own: OwnPredictions) -> Rows:
-        self._count(len(layers) * len(own.logits), is_carried=LENSES[self.lens.kind].is_fitted)
-        found = self._timed(lambda: cells(self.readout, self.lens, streams, layers, own, self.chosen))
+        if isinstance(self.lens, NamedRows):
+            named = self.lens
+            return _sent(self._timed(lambda: named_cells(named, streams, layers, self.chosen)), layers)
+        lens = self.lens
+        self._count(len(layers) * len(own.logits), is_carried=LENSES[lens.kind].is_fitted)
+        found = self._timed(lambda: cells(self.readout, lens, streams, layers, own, self.chosen))
         return _sent(found, layers)
 
     def _last_row(self, own: OwnPredictions) -> Rows:
@@ -247,7 +276,14 @@ def _cell(reader: Reader, request: LensCell) -> Steps:
             f" {loaded.n_layers - 1} and tokens 0 to {len(read.token_ids) - 1}."
         )
     stream = chunk_activations(read.encoded.residual(layer), [(request.start, request.end)]).mean
-    logits = Readout(loaded).logits(lens.carried(stream, layer))[0]
+    if isinstance(lens, NamedRows) and layer < loaded.n_layers - 1:
+        scores = lens.scores(stream, layer)[0]
+        order = scores.argsort(descending=True)[: request.n].tolist()
+        named = [(lens.cotangents.token_ids[at], float(scores[at])) for at in order]
+        rows = [[token, _word(loaded, token), None, score] for token, score in named]
+        yield "part", {"top": rows, "entropy": None}
+        return
+    logits = Readout(loaded).logits(stream if isinstance(lens, NamedRows) else lens.carried(stream, layer))[0]
     log_p = logits.double().log_softmax(-1)
     top = logits.topk(min(request.n, len(logits))).indices.tolist()
     rows = [[token, _word(loaded, token), float(log_p[token].exp()), float(logits[token])] for token in top]

@@ -295,18 +295,6 @@ class Resample:
 
 
 @dataclass(frozen=True)
-class Lens:
-    """Which tokens a vector writes to the logits, and as strongly random ones do.
-
-    `vector` and `controls` are unit vectors (d_model,) at the output of a block.
-    """
-
-    vector: Any = field(repr=False)
-    controls: tuple[Any, ...] = field(repr=False)
-    n: int = 12  # tokens of either end
-
-
-@dataclass(frozen=True)
 class UnderLens:
     """A lens by which a model's streams are read: a kind of `LENSES`, and of a fitted one which fit of which study."""
 
@@ -320,6 +308,25 @@ class UnderLens:
 
 
 @dataclass(frozen=True)
+class Lens:
+    """Which tokens a vector writes to the logits, and as strongly random ones do.
+
+    `vector` and `controls` are unit vectors (d_model,) at the output of block `layer`, which a fitted lens carries from
+    there to the last block's output, linearly.
+    """
+
+    vector: Any = field(repr=False)
+    controls: tuple[Any, ...] = field(repr=False)
+    n: int = 12  # tokens of either end
+    lens: UnderLens = field(default=UnderLens(), metadata=_LATER)
+    layer: int | None = field(default=None, metadata=_LATER)
+
+    def __post_init__(self) -> None:
+        if LENSES[self.lens.kind].is_fitted and self.layer is None:
+            raise RequestError(f"A {LENSES[self.lens.kind].label} carries a vector from its layer; none was named.")
+
+
+@dataclass(frozen=True)
 class LensMap:
     """What the lens says at every layer: first at the last token of each chunk, then at every token; or, of `means`, of
     the mean stream of each chunk's tokens.
@@ -328,7 +335,7 @@ class LensMap:
     """
 
     text: Text
-    lens: UnderLens = field(default_factory=UnderLens)
+    lens: UnderLens = UnderLens()
     chosen: tuple[str, ...] = ()
     means: bool = False
     with_prompt: bool = False
@@ -346,7 +353,7 @@ class LensCell:
     layer: int
     start: int
     end: int
-    lens: UnderLens = field(default_factory=UnderLens)
+    lens: UnderLens = UnderLens()
     n: int = 20
 
 

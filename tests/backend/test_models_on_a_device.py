@@ -17,12 +17,9 @@ from backend.geometry.before_after import before_after_cot
 from backend.geometry.directions import per_chunk
 from backend.geometry.fisher import LocalMetric, fisher_cot
 from backend.geometry.sweep import Predictions, sweep_cot
-from backend.lens.jacobian import cotangents_of, prompt_rows
-from backend.lens.local import local_reading
 from backend.models.edits import encode
 from backend.models.interventions import OPERATIONS, Gate, Intervention
 from backend.models.loading import load_model
-from backend.models.pullbacks import Pullbacks
 from backend.models.residuals import chunk_activations, record_residuals
 from backend.models.sampling import SampleRequest, SamplingParameters, sample
 from backend.models.streaming import Arm, stream
@@ -106,14 +103,7 @@ def features(loaded):
     )
 
 
-def jacobians(loaded):
-    named = cotangents_of(loaded, (5, 77))
-    rows = prompt_rows(Pullbacks(loaded), IDS, named.vectors, [0, 2])
-    local = local_reading(loaded, encode(loaded, IDS), 2, range(*SPANS["b"]))
-    return np.concatenate([part.cpu().flatten() for part in (named.vectors, named.constants, rows, local.log_probs)])
-
-
-WAYS = (residuals, operations, swept, fisher, products_of_g, before_and_after, sampled, streamed, features, jacobians)
+WAYS = (residuals, operations, swept, fisher, products_of_g, before_and_after, sampled, streamed, features)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])

@@ -18,7 +18,7 @@ from backend.live.service import merge
 from backend.live.study_texts import text_of_cot
 from backend.models import embedded
 from backend.store.store import Store, generation_of
-from tests import steerable_study
+from tests import intervened_study, lensed_study, steerable_study
 from tests.pages.conftest import settled, words
 
 pytestmark = pytest.mark.usefixtures("no_embedded_model")
@@ -82,7 +82,7 @@ def test_the_selection_names_the_cell_whose_likeliest_tokens_are_listed(opened, 
     token = int(Store(study).frame("SELECT token_start FROM chunks WHERE chunk_id = $c", c=chunk)["token_start"][0]) + 1
     test = open_page(opened, study, chunk=chunk, token=str(token), lens_cut="token", layer="1")
     assert f"Layer 1, token {token} (" in words(test) and "of chunk 2" in words(test)
-    table = test.dataframe[0].value
+    table = next(frame.value for frame in test.dataframe if "logit" in frame.value)
     assert len(table) == 20 and table["probability"].is_monotonic_decreasing and table["logit"].is_monotonic_decreasing
 
 
@@ -163,3 +163,87 @@ def test_an_empty_study_says_what_it_lacks(opened, tmp_path, tiny):
             connection.execute(f"DELETE FROM {table}")
     test = opened(PAGE, file, study="empty")
     assert not test.exception and "no chains of thought cut into chunks yet" in words(test)
+
+
+# Fitted lenses, and when to believe them
+
+
+@pytest.fixture(scope="module")
+def lensed(tmp_path_factory, tiny):
+    folder = steerable_study.make(tmp_path_factory.mktemp("lensed") / "small", tiny("llama"))
+    lensed_study.add(folder, tiny("llama"))
+    return folder
+
+
+def test_a_study_without_a_measured_lens_says_what_to_run(opened, study):
+    test = open_page(opened, study)
+    assert "It is not known how far any lens is" in words(test) and "--stage lens_quality" in words(test)
+
+
+def test_layers_that_are_no_better_than_token_frequencies_are_greyed_and_said(opened, lensed, drawn):
+    test = open_page(opened, lensed)
+    assert drawn[-1][2]["greyed"] == [0, 1] and "Grey: layers 0 to 1, where on held-out problems" in words(test)
+    assert "the logit lens gains from layer 2 on; the tuned lens gains from layer 0 on" in words(test)
+    assert "n = 120 tokens of 3 problems" in words(test)
+
+
+def test_a_fitted_lens_is_offered_and_read(opened, lensed, drawn):
+    test = open_page(opened, lensed, lens="tuned:all", lens_colour="entropy")
+    assert next(box for box in test.selectbox if box.label == "Lens").options == [
+        "logit lens",
+        "tuned lens",
+        "Jacobian lens",
+        "Jacobian lens, named, named tokens",
+    ]
+    assert drawn[-1][2]["greyed"] == [] and "tuned lens, unembed(norm(h + W h + b))" in words(test)
+    of_tuned = drawn[-1][0]["value"].tolist()
+    open_page(opened, lensed, lens_colour="entropy")
+    assert drawn[-1][0]["value"].tolist() != of_tuned
+
+
+def test_a_lens_of_named_tokens_says_that_it_knows_no_others(opened, lensed, drawn):
+    test = settled(
+        opened(PAGE, lensed, study="small", lens="jacobian:named", lens_followed="#19"),
+        lambda t: "whole map" in words(t) and len(t.dataframe),
+    )
+    assert "knows 3 named tokens alone" in words(test) and not test.exception
+    assert drawn[-1][0]["value"].notna().any()
+
+
+# Directions
+
+
+@pytest.mark.parametrize("kind", ["pair", "category", "per_chunk"])
+def test_the_lens_of_a_direction_stands_beside_random_vectors(opened, lensed, kind):
+    test = settled(opened(PAGE, lensed, study="small", direction=kind, layer="2"), lambda t: "Largest |z|" in words(t))
+    assert not test.exception and "of 19 random vectors median" in words(test)
+
+
+def test_the_lens_of_a_direction_is_the_one_that_is_chosen(opened, lensed):
+    test = settled(
+        opened(PAGE, lensed, study="small", direction="category", layer="2", lens="tuned:all"),
+        lambda t: "Largest |z|" in words(t),
+    )
+    assert "Tuned lens of the vector: v̂ + W v̂" in words(test)
+
+
+# Two models
+
+
+def test_two_models_of_a_pair_are_read_alike_and_subtracted(opened, pair, drawn):
+    typed = {"text_from": "yes", "typed_text": "Let me add 12 and 30. Wait, that is 42. So the answer is 42."}
+    test = settled(
+        opened(PAGE, pair, study="small", **typed, lens_pair="difference", lens_colour="entropy"),
+        lambda t: words(t).count("whole map") == 2,
+    )
+    assert not test.exception and "distilled − base" in drawn[-1][2]["title"]
+    low, high = drawn[-1][2]["bounds"]
+    assert low == -high < 0 and (drawn[-1][0]["word"] == "").any()
+    assert "where the two models' top tokens part" in words(test)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """Two tiny models of one tokenizer, base and distilled."""
+    models = intervened_study.make_pair(tmp_path_factory.mktemp("models"))
+    return intervened_study.make(tmp_path_factory.mktemp("pair") / "small", models)

@@ -74,6 +74,8 @@ OURS = {
     "app/steering/controls.py": {"name", "unit"},
     "app/steering/runs.py": {"name", "results", "base"},
     "app/shared/waiting.py": {"place"},
+    "app/shared/vector_lens.py": {"kind"},
+    "app/lenses/quality.py": {"model"},
     "app/direction_library/vectors.py": {"kept"},
     "app/direction_library/audit.py": {"kept"},
     "app/steering/text_and_curve.py": {"name", "question"},

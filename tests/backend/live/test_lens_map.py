@@ -5,15 +5,17 @@ import pytest
 import torch
 
 from backend.ids import stable_id
-from backend.lens.kinds import LENSES
+from backend.lens.kinds import LENSES, LensError
 from backend.live import lens_map
+from backend.live.audit import audit
 from backend.live.jobs import Reader
 from backend.live.lens_map import under_lens
-from backend.live.requests import LensCell, LensMap, RequestError, Text, UnderLens, experiment_id
+from backend.live.requests import Lens, LensCell, LensMap, RequestError, Text, UnderLens, experiment_id
 from backend.live.service import merge
 from backend.models.kl import kl_reference
 from backend.models.residuals import chunk_activations, record_residuals
-from tests.backend.live.test_jobs import PROMPT, TEXT
+from tests import lensed_study, steerable_study
+from tests.backend.live.test_jobs import PROMPT, TEXT, unit
 
 FAMILIES = ("llama", "qwen2", "qwen3", "gpt2", "gemma2")
 LAST = 3  # layer of the tiny models
@@ -191,3 +193,74 @@ def test_a_text_without_chunks_has_its_last_token_as_the_first_picture(reader):
 @pytest.mark.parametrize("kind", LENSES)
 def test_every_kind_of_lens_can_be_asked_for(kind):
     assert UnderLens(kind, *(("/study", "l1") if LENSES[kind].is_fitted else ())).kind == kind
+
+
+# Fitted lenses
+
+
+@pytest.fixture(scope="module")
+def lensed(tmp_path_factory, tiny):
+    folder = steerable_study.make(tmp_path_factory.mktemp("lensed") / "small", tiny("llama"))
+    lensed_study.add(folder, tiny("llama"))
+    return str(folder)
+
+
+def test_a_tuned_lens_is_read_from_the_study_and_kept_as_it_is_where_the_fit_gained_nothing(reader, lensed):
+    under = UnderLens("tuned", lensed, lensed_study.TUNED)
+    found, plain = (result_of(reader, LensMap(TEXT, lens)) for lens in (under, UnderLens()))
+    first, rows = found["windows"][0]["first"], found["windows"][0]["rows"]
+    weight, bias = lensed_study.affine(reader.loaded, 2)
+    stream = record_residuals(reader.loaded, found["token_ids"], [2])[2][first:]
+    with torch.inference_mode():
+        logits = reader.loaded.model.lm_head(reader.loaded.model.model.norm(stream + stream @ weight.T + bias))
+    assert np.array_equal(rows[2]["token"], logits.argmax(-1).numpy())
+    assert np.allclose(rows[2]["entropy"], -(logits.softmax(-1) * logits.log_softmax(-1)).sum(-1).numpy(), rtol=1e-4)
+    for layer in (0, LAST):
+        assert np.allclose(rows[layer]["kl"], plain["windows"][0]["rows"][layer]["kl"], rtol=1e-5)
+    assert not np.allclose(rows[2]["kl"], plain["windows"][0]["rows"][2]["kl"], rtol=0.1)
+
+
+def test_layers_that_a_lens_does_not_read_are_left_out(reader, lensed):
+    found = result_of(reader, LensMap(TEXT, UnderLens("jacobian", lensed, lensed_study.WHOLE)))
+    assert sorted(found["windows"][0]["rows"]) == [1, 2, 3] and sorted(found["first"]["rows"]) == [1, 2, 3]
+
+
+def test_of_a_lens_of_named_tokens_the_order_among_them_is_known_and_no_probability(reader, lensed):
+    under = UnderLens("jacobian", lensed, lensed_study.NAMED)
+    found = result_of(reader, LensMap(TEXT, under, ("#19", "#7")))
+    row, first = found["windows"][0]["rows"][1], found["windows"][0]["first"]
+    streams = record_residuals(reader.loaded, found["token_ids"], [1])[1][first:]
+    vectors = reader.loaded.model.lm_head.weight[[5, 19, 200]] * reader.loaded.model.model.norm.weight
+    order = (streams @ vectors.T).detach().argsort(-1, descending=True)
+    assert found["n_named"] == 3 and np.array_equal(row["token"], np.array([5, 19, 200])[order[:, 0]])
+    assert np.array_equal(row["rank"][0], 1 + (order == 1).int().argmax(-1).numpy())
+    assert not row["rank"][1].any() and np.isnan(row["probability"]).all() and np.isnan(row["kl"]).all()
+    last = found["windows"][0]["rows"][LAST]
+    assert np.isfinite(last["probability"]).all() and not last["kl"].any()
+    cell = result_of(reader, LensCell(TEXT, 1, first, first + 1, under))
+    assert [token for token, *_ in cell["top"]] == np.array([5, 19, 200])[order[0]].tolist()
+    assert cell["entropy"] is None and {p for _, _, p, _ in cell["top"]} == {None}
+
+
+def test_a_lens_of_another_model_is_refused(tiny, lensed):
+    with pytest.raises(LensError, match="has no lens l-tuned of model"):
+        result_of(Reader(tiny("qwen2")), LensMap(TEXT, UnderLens("tuned", lensed, lensed_study.TUNED)))
+
+
+def test_a_lens_carries_a_vector_linearly_to_the_last_layer(reader, lensed):
+    def tops(vector, **how):
+        found: dict = {}
+        for kind, part in audit(reader, Lens(vector, (unit(2),), n=5, **how), lambda: None):
+            if kind == "part":
+                merge(found, part)
+        return [token for token, *_ in found["top"]]
+
+    weight, _ = lensed_study.affine(reader.loaded, 2)
+    carried = unit(1) + weight.numpy() @ unit(1)
+    under = UnderLens("tuned", lensed, lensed_study.TUNED)
+    assert tops(unit(1), lens=under, layer=2) == tops(carried)  # without b, which is no part of a difference
+    assert tops(unit(1), lens=under, layer=LAST) == tops(unit(1)) == tops(unit(1), layer=2)
+    with pytest.raises(RequestError, match="named tokens alone"):
+        tops(unit(1), lens=UnderLens("jacobian", lensed, lensed_study.NAMED), layer=1)
+    with pytest.raises(RequestError, match="from its layer"):
+        Lens(unit(1), (), lens=under)
