@@ -23,6 +23,7 @@ from app.shell.numbers import interval, number
 from app.shell.untrusted import one_line, show
 from backend.importance import commitment
 from backend.importance.commitment import COUNTED, CURVES, FORCED, OWN, TEXT, Compared
+from backend.lens.kinds import LENSES
 from backend.statistics.commitment import KNOWN, Change, factors_under_other_priors
 from backend.store.store import Store
 
@@ -47,17 +48,18 @@ class Along:
 def draw(here: Here, store: Store) -> None:
     where = here.chunk
     chains = store.own_answers(where.cot)
-    outcomes, readings = store.outcomes_along(where.cot), store.answer_readings(where.cot)
-    if outcomes.empty and readings.empty:
+    outcomes, every = store.outcomes_along(where.cot), store.answer_readings(where.cot)
+    if outcomes.empty and every.empty:
         has_tokens = pd.notna(store.chunk_spans(where.cot)["token_start"]).all()
         say(no_rollouts(store.coverage().iloc[0], store.path, has_tokens=bool(has_tokens)))
         return
-    chain, there = chains.iloc[0], studies.ask(store.readings_of)
+    chain = chains.iloc[0]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         counted = selection.pick(COUNTING, "Outcomes", list(COUNTED), show=lambda name: COUNTED[name].label, width=230)
-        layer = _pick_layer(store, there)
+        lens, layer = _pick_lens(store)
+    readings = commitment.under(every, lens, layer)
     chunks = store.tagged_chunks(where.cot, "")["chunk_id"].tolist()
-    found = [*_counted(outcomes, chain, counted), *_read(readings, chain, layer)]
+    found = [*_counted(outcomes, chain, counted), *_read(readings, chain)]
     selected = chunks.index(where.chunk) + 1 if where.chunk in chunks else None
     key = keys.of("commitment_curves")
     st.plotly_chart(
@@ -79,18 +81,37 @@ def draw(here: Here, store: Store) -> None:
     table = change_table(found, readings, int(chain.n_chunks))
     st.dataframe(table, hide_index=True, row_height=28, height="content", key=keys.of("commitment_changes"))
     st.caption(_explained(counted, outcomes, readings))
-    if readings.empty:
+    if every.empty:
         say(undone(store.path, "commitment"))
-    _all_chains(store, counted, layer)
+    _all_chains(store, counted, lens, layer)
 
 
-def _pick_layer(store: Store, there: pd.DataFrame) -> int | None:
-    """The layer at which lenses read, that of all views where it was read; None where no lens reads any."""
-    lens = there[~there["is_model"].astype(bool)]
-    if lens.empty:
-        return None
-    layers = sorted(set(lens["layer"].astype(int)))
-    streams = [chosen_stream.Stream(row.model_id, int(row.layer)) for row in lens.itertuples()]
+def _pick_lens(store: Store) -> tuple[str | None, int | None]:
+    """The kind of lens and the layer at which it reads, those of all views where they were read; None where no lens
+    reads any chain.
+    """
+    there = studies.ask(store.readings_of)
+    by_lens = there[~there["is_model"].astype(bool)]
+    if by_lens.empty:
+        return None, None
+    kinds = [kind for kind in LENSES if kind in set(by_lens["lens"])]
+    lens = chosen if (chosen := selection.get("lens")) in kinds else kinds[0]
+    if len(kinds) > 1:
+        selection.offer(
+            "pick_reading_lens",
+            "Lens",
+            kinds,
+            lens,
+            lambda kind: selection.choose(lens=kind),
+            show=lambda kind: LENSES[kind].label,
+            width=150,
+        )
+    return lens, _pick_layer(store, by_lens[by_lens["lens"] == lens])
+
+
+def _pick_layer(store: Store, by_lens: pd.DataFrame) -> int | None:
+    layers = sorted(set(by_lens["layer"].astype(int)))
+    streams = [chosen_stream.Stream(row.model_id, int(row.layer)) for row in by_lens.itertuples()]
     shown = chosen_stream.nearest(store, streams).layer
 
     def take(value: str) -> None:
@@ -108,23 +129,23 @@ def _counted(outcomes: pd.DataFrame, chain: pd.Series, counted: str) -> Iterator
             yield Along(curve, label, change)
 
 
-def _read(readings: pd.DataFrame, chain: pd.Series, layer: int | None) -> Iterator[Along]:
+def _read(readings: pd.DataFrame, chain: pd.Series) -> Iterator[Along]:
     """Each reading model: the model itself, and the lens at the layer."""
-    for number_, (_, rows) in enumerate(readings.groupby("model_id", sort=False)):
-        colour, who = _READERS[number_ % len(_READERS)], reader_words(rows.iloc[0], chain)
-        for is_model, words, dash in ((True, "the model itself", "solid"), (False, "", "dash")):
-            own = rows[(rows["is_model"] == is_model) & (is_model | (rows["layer"] == layer))]
-            for lens_id, of_lens in own.groupby("lens_id", sort=False):
-                said = words or f"{of_lens['lens'].iloc[0]} lens, layer {layer}"
-                change = commitment.reading_change(of_lens, int(chain.n_chunks))
-                name = f"{of_lens['model_id'].iloc[0]}:{lens_id}:{of_lens['layer'].iloc[0]}"
-                yield Along(Curve(name, f"{who}, {said}", colour, verdict(change), dash), f"{said} ({who})", change)
+    readers = list(dict.fromkeys(readings["model_id"]))
+    for (model, lens_id, layer), rows in readings.groupby(["model_id", "lens_id", "layer"], sort=False):
+        first = rows.iloc[0]
+        colour, who = _READERS[readers.index(model) % len(_READERS)], reader_words(first, chain)
+        said = "the model itself" if first.is_model else f"{LENSES[first.lens].label}, layer {layer}"
+        change = commitment.reading_change(rows, int(chain.n_chunks))
+        dash = "solid" if first.is_model else "dash"
+        curve = Curve(f"{model}:{lens_id}:{layer}", f"{who}, {said}", colour, verdict(change), dash)
+        yield Along(curve, f"{said} ({who})", change)
 
 
 def reader_words(reading: pd.Series, chain: pd.Series) -> str:
     """Who reads: its role, or its name where it has none in a pair; and whether it wrote the chain."""
     who = reading.role if reading.role in ("base", "distilled") else chosen_stream.short(reading.model)
-    return f"{who} (wrote it)" if reading.model_id == chain.model_id else str(who)
+    return f"{who}, the writer" if reading.model_id == chain.model_id else str(who)
 
 
 def _rows_of(readings: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -299,8 +320,8 @@ def _other(readings: pd.DataFrame) -> str:
 # All chains
 
 
-def _all_chains(store: Store, counted: str, layer: int | None) -> None:
-    rows = commitment_of(store, counted, layer)
+def _all_chains(store: Store, counted: str, lens: str | None, layer: int | None) -> None:
+    rows = commitment_of(store, counted, lens, layer)
     found = commitments_compared(rows)
     measured = rows[rows["state"] != commitment.UNMEASURED]
     if measured.empty:
@@ -310,7 +331,7 @@ def _all_chains(store: Store, counted: str, layer: int | None) -> None:
         figures.which_first(first_rows(found)), key=keys.of("commitment_first"), config={"displayModeBar": False}
     )
     st.dataframe(first_table(found), hide_index=True, row_height=28, key=keys.of("commitment_pairs"))
-    st.dataframe(state_table(rows, layer), hide_index=True, row_height=28, key=keys.of("commitment_states"))
+    st.dataframe(state_table(rows, lens, layer), hide_index=True, row_height=28, key=keys.of("commitment_states"))
     show(all_words(found))
     st.caption(
         "Of chains in which both curves have a known commitment. Difference: first less second, in chunks, with a 95 %"
@@ -336,15 +357,18 @@ def first_table(found: Sequence[Compared]) -> pd.DataFrame:
             "n": [one.difference.n for one in found],
             "left out": [one.n_left_out for one in found],
             "difference, chunks": [
-                f"{number(one.difference.mean)} {interval(one.difference.low, one.difference.high)}" for one in found
+                f"{number(one.difference.mean)} {interval(one.difference.low, one.difference.high)}"
+                if one.difference.n
+                else "–"
+                for one in found
             ],
-            "p": [number(one.difference.p) for one in found],
+            "p": [number(one.difference.p) if one.difference.n else "–" for one in found],
             "detectable": ["none" if math.isinf(one.detectable) else number(one.detectable) for one in found],
         }
     )
 
 
-def state_table(rows: pd.DataFrame, layer: int | None) -> pd.DataFrame:
+def state_table(rows: pd.DataFrame, lens: str | None, layer: int | None) -> pd.DataFrame:
     """How many chains each curve commits in, turns away in, is unknown in; and its median chunk."""
     table = []
     for curve, label in CURVES.items():
@@ -352,7 +376,7 @@ def state_table(rows: pd.DataFrame, layer: int | None) -> pd.DataFrame:
         counts = {state: int((own["state"] == state).sum()) for state in commitment.STATES}
         if counts[commitment.UNMEASURED] == len(own):
             continue
-        at = f"{label}, layer {layer}" if curve == commitment.OWN_LENS else label
+        at = f"{label}: {lens}, layer {layer}" if curve == commitment.OWN_LENS else label
         table.append({"curve": at, **counts, "median chunk": number(own["chunk"].median())})
     return pd.DataFrame(table)
 

@@ -166,11 +166,10 @@ class Compared:
     detectable: float  # mean difference that four studies in five like this one would find
 
 
-def commitments(
-    chains: pd.DataFrame, outcomes: pd.DataFrame, readings: pd.DataFrame, counted: str, layer: int | None
-) -> pd.DataFrame:
+def commitments(chains: pd.DataFrame, outcomes: pd.DataFrame, readings: pd.DataFrame, counted: str) -> pd.DataFrame:
     """One row a chain and curve of CURVES: cot_id, problem_id, role of the writer, curve, state, and `chunk`, the
-    number of the chunk that commits, NaN in any other state. `layer` is the one at which the lens reads.
+    number of the chunk that commits, NaN in any other state. `readings` are those of the models themselves and of one
+    lens at one layer (`under`).
     """
     own_outcomes = dict(iter(outcomes.groupby("cot_id")))
     own_readings = dict(iter(readings.groupby("cot_id")))
@@ -180,7 +179,7 @@ def commitments(
             kind: change_of(own_outcomes[chain.cot_id], kind, chain, counted) if chain.cot_id in own_outcomes else None
             for kind in (TEXT, FORCED)
         }
-        found |= _of_readings(own_readings.get(chain.cot_id), chain, layer)
+        found |= _of_readings(own_readings.get(chain.cot_id), chain)
         for curve, change in found.items():
             state = state_of(change)
             chunk = change.likeliest[1] if change is not None and state == COMMITS else np.nan
@@ -188,13 +187,19 @@ def commitments(
     return pd.DataFrame(rows, columns=["cot_id", "problem_id", "role", "curve", "state", "chunk"])
 
 
-def _of_readings(readings: pd.DataFrame | None, chain: pd.Series, layer: int | None) -> dict[str, Change | None]:
+def under(readings: pd.DataFrame, lens: str | None, layer: int | None) -> pd.DataFrame:
+    """The readings by the models themselves, and by one kind of lens at one layer."""
+    by_lens = ~readings["is_model"].astype(bool) & (readings["lens"] == lens) & (readings["layer"] == layer)
+    return readings[readings["is_model"].astype(bool) | by_lens]
+
+
+def _of_readings(readings: pd.DataFrame | None, chain: pd.Series) -> dict[str, Change | None]:
     if readings is None:
         return dict.fromkeys((OWN_MODEL, OWN_LENS, OTHER_MODEL))
     by_writer = readings["model_id"] == chain.model_id
     chosen = {
         OWN_MODEL: by_writer & readings["is_model"],
-        OWN_LENS: by_writer & ~readings["is_model"] & (readings["layer"] == layer),
+        OWN_LENS: by_writer & ~readings["is_model"],
         OTHER_MODEL: ~by_writer & readings["is_model"],
     }
     return {curve: reading_change(readings[rows], int(chain.n_chunks)) for curve, rows in chosen.items()}

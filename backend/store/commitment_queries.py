@@ -54,7 +54,7 @@ class CommitmentQueries:
             " r.n_tokens, r.logprob, r.first_logprob, r.other_answer, r.other_n_tokens, r.other_logprob,"
             " r.other_first_logprob FROM answer_readings r JOIN chunks k USING (chunk_id) JOIN models m USING"
             " (model_id) WHERE $cot IS NULL OR r.cot_id = $cot ORDER BY r.cot_id, m.role = 'distilled', m.name,"
-            " r.model_id, r.lens, r.lens_id, r.layer, n_read",
+            " r.model_id, is_model DESC, r.lens, r.lens_id, r.layer, n_read",
             cot=cot_id,
         )
 

@@ -2,17 +2,21 @@
 at its layers; beside it an answer that the chain does not give.
 
 The control is the most frequent other answer of the rollouts of the same problem's chains: where numbers alone become
-likely, it rises too. Both models of a pair read every chain of either. Nothing is sampled: it rests on stored chains
-and rollouts alone, those that have rollouts, whose answers it is set beside.
+likely, it rises too. Both models of a pair read every chain of either, under the logit lens and under the first
+whole lens of each kind that the study has of the model. Nothing is sampled: it rests on stored chains, rollouts and
+lenses alone. Chains that have rollouts take part, whose answers it is set beside.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backend.cot.answers import Judge
 from backend.models.loaded import LoadedModel
+from backend.store.store import Store
 from precompute import models
 from precompute.estimates import Estimate, Quantities
 from precompute.stages import chunks as chunks_stage
@@ -22,10 +26,11 @@ from precompute.units import Context, Finished, Unit
 
 if TYPE_CHECKING:
     from backend.lens.forced_answers import AnswerReading, Chain
+    from backend.lens.lens import Lens
 
 NAME, UNIT = "commitment", "CoT"
 RULE = 1  # of what is read, and of the choice of the control: raise it when it changes
-LOGIT = "logit"  # the id of the lens that is not fitted
+_LOGIT = "logit"  # the id, and the kind, of the lens that is not fitted
 _COTS_A_TASK = 4
 _OTHERS = 5  # answers among which the control is looked for: equal ones may be written in several ways
 _FORCED_TOKENS = 16  # of forcing words and an answer, assumed for the plan
@@ -47,6 +52,8 @@ class Task:
     makes: tuple[str, ...]  # a unit a reading model and CoT
     cots: tuple[CotTask, ...]
     layers: tuple[int, ...]
+    lenses: Mapping[str, str]  # of the model, by id: its kind
+    store: Path  # that has the maps of lenses that are fitted
 
 
 def units(context: Context) -> list[Unit]:
@@ -56,12 +63,13 @@ def units(context: Context) -> list[Unit]:
         return []
     rules, others = chunks_stage.rules(context), context.store.other_answers(_OTHERS)
     rolled = context.store.own_answers().set_index("cot_id")["n_chunks"]
-    inputs = {"layers": study.commitment_layers}
+    lenses = {model_id: lenses_of(context.store, model_id) for model_id in models.by_id(study)}
     return [
         Unit(
             f"{reader}.{cot['cot_id']}",
-            inputs
-            | {
+            {
+                "layers": study.commitment_layers,
+                "lenses": lenses[reader],
                 "answer": cot["answer"],
                 "others": others.get(cot["cot_id"], ()),
                 "chunks": rules[cot["cot_id"]],
@@ -78,6 +86,13 @@ def readers(study: Study, cot: Mapping[str, Any]) -> list[str]:
     own = models.reader_of(study, cot)
     pair = [models.model_id(model) for model in study.pair]
     return pair if own in pair else [own] if own is not None else []
+
+
+def lenses_of(store: Store, model_id: str) -> dict[str, str]:
+    """The logit lens, and of each other kind the first lens of the model that gives probabilities: kind by id."""
+    found = store.lenses(model_id)
+    first = found[found["is_whole"].astype(bool)].drop_duplicates("kind")
+    return {_LOGIT: _LOGIT, **dict(zip(first["lens_id"], first["kind"], strict=True))}
 
 
 def estimate(of: Quantities) -> Estimate | None:
@@ -105,14 +120,16 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
         model, controls = models.by_id(study)[model_id], {one.unit_id: one.answers[1:] for one in asked}
         n_layers = context.store.model_facts(model_id)["n_layers"]
         models.require_layers(study.commitment_layers, n_layers, "commitment.layers")
+        lenses = lenses_of(context.store, model_id)
         tasks = [
-            Task(tuple(one.unit_id for one in share), tuple(share), study.commitment_layers)
+            Task(tuple(one.unit_id for one in share), tuple(share), study.commitment_layers, lenses, context.store.path)
             for share in shares(asked, context.engine.workers, _COTS_A_TASK)
         ]
         of_unit = {one.unit_id: one for one in asked}
         for unit_id, found in context.run(read, tasks, model=models.spec(study, model)):
-            rows = _rows(of_unit[unit_id], model_id, found, controls[unit_id])
-            yield Finished(by_id[unit_id], {"answer_readings": rows}, {"model_id": model_id, "dtype": model.dtype})
+            rows = _rows(of_unit[unit_id], found, controls[unit_id])
+            made = [row | {"model_id": model_id, "lens": lenses[row["lens_id"]]} for row in rows]
+            yield Finished(by_id[unit_id], {"answer_readings": made}, {"model_id": model_id, "dtype": model.dtype})
 
 
 def _control(answer: str, others: Sequence[str], judge: Judge) -> tuple[str, ...]:
@@ -139,16 +156,27 @@ def _cot_task(
 def read(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, "list[AnswerReading]"]]:
     """Runs in a worker: every reading of each chain."""
     from backend.lens.forced_answers import answer_readings
-    from backend.lens.lens import LogitLens
 
-    layers = sorted({*task.layers, loaded.n_layers - 1})
+    lenses = dict(_read_by(loaded, task))
     for cot in task.cots:
-        yield cot.unit_id, list(answer_readings(loaded, cot.chain, cot.answers, {LOGIT: (LogitLens(), layers)}))
+        yield cot.unit_id, list(answer_readings(loaded, cot.chain, cot.answers, lenses))
 
 
-def _rows(
-    cot: CotTask, model_id: str, readings: "Sequence[AnswerReading]", control: tuple[str, ...]
-) -> list[dict[str, Any]]:
+def _read_by(loaded: LoadedModel, task: Task) -> "Iterator[tuple[str, tuple[Lens, list[int]]]]":
+    """Each lens with the layers that it reads, of those asked for. The last one, the model itself, is logit's alone."""
+    from backend.lens.stored import layers_read, lens_of
+
+    last = loaded.n_layers - 1
+    with closing(Store(task.store)) as store:
+        for lens_id in task.lenses:
+            layers = {*task.layers} & {*layers_read(store, lens_id, loaded.n_layers)} - {last}
+            if lens_id == _LOGIT:
+                layers.add(last)
+            if layers:
+                yield lens_id, (lens_of(store, lens_id, dtype=loaded.model.dtype), sorted(layers))
+
+
+def _rows(cot: CotTask, readings: "Sequence[AnswerReading]", control: tuple[str, ...]) -> list[dict[str, Any]]:
     """One row a cut, lens and layer, with the chain's answer and the control side by side."""
     found = {(one.n_read, one.lens_id, one.layer, one.answer): one for one in readings}
     own = cot.answers[0]
@@ -161,9 +189,7 @@ def _rows(
                 "chunk_id": cot.chunk_ids[max(n_read - 1, 0)],
                 "cot_id": cot.cot_id,
                 "side": "after" if n_read else "before",
-                "model_id": model_id,
                 "lens_id": lens_id,
-                "lens": LOGIT,
                 "layer": layer,
                 "answer": own,
                 "n_tokens": reading.n_tokens,

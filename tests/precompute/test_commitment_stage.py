@@ -7,6 +7,10 @@ import pytest
 import torch
 
 from backend.cot.prompts import forced_suffix
+from backend.lens import stored
+from backend.lens.lens import Readout, TunedLens
+from backend.models.residuals import record_residuals
+from backend.schema.tables import TABLES
 from backend.store.publish import publish
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
@@ -79,6 +83,52 @@ def test_the_last_cut_of_the_last_layer_is_the_models_own_probability(study, fol
                     found = loaded.model(torch.tensor([ids + own])).logits[0].log_softmax(-1)
                 wanted = sum(float(found[len(ids) - 1 + k, token]) for k, token in enumerate(own))
                 assert last[column] == pytest.approx(wanted, abs=2e-4)
+
+
+def add_lens(folder: StudyFolder, loaded) -> tuple[torch.Tensor, torch.Tensor]:
+    """A tuned lens of the model at layers 1 and 2, and another variant of it."""
+    draw = torch.Generator().manual_seed(0)
+    weight, bias = (0.1 * torch.randn(size, generator=draw) for size in ((loaded.d_model, loaded.d_model), 64))
+    lens = {"model_id": loaded.model_id, "kind": "tuned", "source": "fitted"}
+    layers = [
+        {"lens_id": name, "layer": layer, "kept": kept}
+        for name in ("l1", "l2")
+        for layer, kept in ((1, "tuned"), (2, "identity"))
+    ]
+    cards = [lens | {"lens_id": "l1", "variant": "all"}, lens | {"lens_id": "l2", "variant": "cot"}]
+    rows = [row for name in ("l1", "l2") for row in stored.rows_of(name, 1, weight, bias)]
+    tables = {"lenses": cards, "lens_layers": layers, "lens_rows": rows}
+    whole = {name: [dict.fromkeys(TABLES[name].columns) | row for row in found] for name, found in tables.items()}
+    with folder.writing("test") as writer:
+        writer.add("lens", "all", whole)
+        publish(writer)
+    return weight, bias
+
+
+def test_a_fitted_lens_reads_beside_the_logit_lens_and_the_model_itself_is_read_once(study, folder, tiny):
+    loaded = tiny("llama")
+    weight, bias = add_lens(folder, loaded)
+    rows = read(study, folder)
+    assert set(zip(rows["lens_id"], rows["lens"], rows["layer"], strict=True)) == {
+        ("logit", "logit", 1),
+        ("logit", "logit", 3),
+        ("l1", "tuned", 1),
+    }
+    with closing(Store(folder.path)) as store:
+        cot = store.tokenised_cots()[0]
+    of_cot = rows[(rows["cot_id"] == cot["cot_id"]) & (rows["side"] == "after")]
+    last = of_cot[of_cot["lens"] == "tuned"].iloc[-1]
+    own = loaded.tokenizer("42")["input_ids"]
+    ids = [*cot["token_ids"], *loaded.tokenizer(forced_suffix(cot["prompt"] + cot["text"], None))["input_ids"]]
+    stream = record_residuals(loaded, [*ids, *own], [1])[1][len(ids) - 1 : -1]
+    log_probs = Readout(loaded).log_probs(TunedLens(4, {1: (weight, bias)}), stream, 1)
+    assert last["logprob"] == pytest.approx(sum(float(log_probs[k, token]) for k, token in enumerate(own)), abs=2e-4)
+
+
+def test_a_lens_that_comes_in_is_read_with(study, folder, tiny):
+    before = set(asked(study, folder))
+    add_lens(folder, tiny("llama"))
+    assert not before & set(asked(study, folder))
 
 
 def test_what_is_read_is_not_read_again_and_another_layer_is(study, folder):

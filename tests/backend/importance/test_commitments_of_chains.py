@@ -66,12 +66,13 @@ def test_points_have_the_posterior_of_their_share_and_count_those_without_an_ans
     assert commitment.points(OUTCOMES, CHAIN, EVERY).equals(points.reset_index())
 
 
-def readings(values, *, model="a", layer=29, is_model=True):
+def readings(values, *, model="a", layer=29, is_model=True, lens="logit"):
     return pd.DataFrame(
         {
             "cot_id": "c",
             "n_read": range(len(values)),
             "model_id": model,
+            "lens": lens,
             "layer": layer,
             "is_model": is_model,
             "logprob": values,
@@ -101,7 +102,7 @@ def test_over_chains_each_curve_has_its_state_and_the_chunk_that_commits():
     own = readings([-9.0, -9.5, -1.0, -0.5, -0.4, -0.1])
     flat = readings([-3.0] * 6, model="b", layer=9)
     lens = readings([-1.0, -0.5, -0.6, -9.0, -9.9, -9.4], layer=15, is_model=False)
-    found = commitment.commitments(chains, OUTCOMES, pd.concat([own, flat, lens]), OWN, 15)
+    found = commitment.commitments(chains, OUTCOMES, pd.concat([own, flat, lens]), OWN)
     of = found.set_index(["cot_id", "curve"])
     assert (of.loc[("c", TEXT), "state"], of.loc[("c", TEXT), "chunk"]) == (COMMITS, 2)
     assert of.loc[("c", "own_model"), "chunk"] == 2
@@ -110,8 +111,16 @@ def test_over_chains_each_curve_has_its_state_and_the_chunk_that_commits():
     assert set(found.loc[found["cot_id"] == "d", "state"]) == {UNMEASURED}
     pairs = [(one.first, one.second) for one in commitment.all_compared(found)]
     assert (TEXT, "own_model") in pairs and (TEXT, FORCED) in pairs
-    without = commitment.commitments(chains, OUTCOMES, own.iloc[:0], OWN, None)
+    without = commitment.commitments(chains, OUTCOMES, own.iloc[:0], OWN)
     assert [(one.first, one.second) for one in commitment.all_compared(without)] == [(TEXT, FORCED)]
+
+
+def test_one_lens_at_one_layer_stands_beside_the_models_themselves():
+    own = readings([-1.0])
+    at = {(lens, layer): readings([-2.0], layer=layer, is_model=False, lens=lens) for lens in "lt" for layer in (3, 5)}
+    kept = commitment.under(pd.concat([own, *at.values()]), "t", 5)
+    assert kept[["lens", "layer"]].to_numpy().tolist() == [["logit", 29], ["t", 5]]
+    assert len(commitment.under(own, None, None)) == 1
 
 
 def planted(text, forced):
