@@ -22,7 +22,7 @@ from app.shell.missing import no_rollouts, say, undone
 from app.shell.numbers import interval, number
 from app.shell.untrusted import one_line, show
 from backend.importance import commitment
-from backend.importance.commitment import COUNTED, CURVES, FORCED, OWN, TEXT, Compared
+from backend.importance.commitment import COUNTED, CURVES, DRAWN, FORCED, OWN, SCALES, TEXT, Compared
 from backend.lens.kinds import LENSES
 from backend.statistics.commitment import KNOWN, Change, factors_under_other_priors
 from backend.store.store import Store
@@ -30,6 +30,7 @@ from backend.store.store import Store
 COUNTING = declare(
     Field("commitment_counts", "what counts as an outcome of a commitment", tuple(COUNTED), default=OWN, of=None)
 )
+SCALE = declare(Field("commitment_scale", "scale of a reading", tuple(SCALES), default=DRAWN, of=None))
 _COLOURS = {TEXT: "#0070C3", FORCED: "#AD4605"}
 _READERS = ("#7D5BF7", "#409067", "#BD8701", "#C67FC7")  # reading models in turn
 _KINDS = {TEXT: "text", FORCED: "forced answers"}
@@ -56,10 +57,10 @@ def draw(here: Here, store: Store) -> None:
     chain = chains.iloc[0]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         counted = selection.pick(COUNTING, "Outcomes", list(COUNTED), show=lambda name: COUNTED[name].label, width=230)
-        lens, layer = _pick_lens(store)
+        scale, lens, layer = _pick_reading(store)
     readings = commitment.under(every, lens, layer)
     chunks = store.tagged_chunks(where.cot, "")["chunk_id"].tolist()
-    found = [*_counted(outcomes, chain, counted), *_read(readings, chain)]
+    found = [*_counted(outcomes, chain, counted), *_read(readings, chain, scale)]
     selected = chunks.index(where.chunk) + 1 if where.chunk in chunks else None
     key = keys.of("commitment_curves")
     st.plotly_chart(
@@ -78,22 +79,25 @@ def draw(here: Here, store: Store) -> None:
         config={"displayModeBar": False},
     )
     show(f"This chain: {sentence(found)}. {_own_answer(chain)}")
-    table = change_table(found, readings, int(chain.n_chunks))
+    table = change_table(found, readings, int(chain.n_chunks), scale)
     st.dataframe(table, hide_index=True, row_height=28, height="content", key=keys.of("commitment_changes"))
-    st.caption(_explained(counted, outcomes, readings))
+    st.caption(_explained(counted, outcomes) + _read_words(readings, scale))
     if every.empty:
         say(undone(store.path, "commitment"))
-    _all_chains(store, counted, lens, layer)
+    _all_chains(store, counted, scale, (lens, layer))
 
 
-def _pick_lens(store: Store) -> tuple[str | None, int | None]:
-    """The kind of lens and the layer at which it reads, those of all views where they were read; None where no lens
-    reads any chain.
+def _pick_reading(store: Store) -> tuple[str, str | None, int | None]:
+    """The scale of readings, the kind of lens and the layer at which it reads, those of all views where they were read;
+    None where no lens reads any chain.
     """
     there = studies.ask(store.readings_of)
+    if there.empty:
+        return DRAWN, None, None
+    scale = selection.pick(SCALE, "Readings change in", list(SCALES), show=lambda one: SCALES[one].label, width=190)
     by_lens = there[~there["is_model"].astype(bool)]
     if by_lens.empty:
-        return None, None
+        return scale, None, None
     kinds = [kind for kind in LENSES if kind in set(by_lens["lens"])]
     lens = chosen if (chosen := selection.get("lens")) in kinds else kinds[0]
     if len(kinds) > 1:
@@ -106,7 +110,7 @@ def _pick_lens(store: Store) -> tuple[str | None, int | None]:
             show=lambda kind: LENSES[kind].label,
             width=150,
         )
-    return lens, _pick_layer(store, by_lens[by_lens["lens"] == lens])
+    return scale, lens, _pick_layer(store, by_lens[by_lens["lens"] == lens])
 
 
 def _pick_layer(store: Store, by_lens: pd.DataFrame) -> int | None:
@@ -129,14 +133,14 @@ def _counted(outcomes: pd.DataFrame, chain: pd.Series, counted: str) -> Iterator
             yield Along(curve, label, change)
 
 
-def _read(readings: pd.DataFrame, chain: pd.Series) -> Iterator[Along]:
+def _read(readings: pd.DataFrame, chain: pd.Series, scale: str) -> Iterator[Along]:
     """Each reading model: the model itself, and the lens at the layer."""
     readers = list(dict.fromkeys(readings["model_id"]))
     for (model, lens_id, layer), rows in readings.groupby(["model_id", "lens_id", "layer"], sort=False):
         first = rows.iloc[0]
         colour, who = _READERS[readers.index(model) % len(_READERS)], reader_words(first, chain)
         said = "the model itself" if first.is_model else f"{LENSES[first.lens].label}, layer {layer}"
-        change = commitment.reading_change(rows, int(chain.n_chunks))
+        change = commitment.reading_change(rows, int(chain.n_chunks), scale)
         dash = "solid" if first.is_model else "dash"
         curve = Curve(f"{model}:{lens_id}:{layer}", f"{who}, {said}", colour, verdict(change), dash)
         yield Along(curve, f"{said} ({who})", change)
@@ -251,7 +255,7 @@ def sentence(found: Sequence[Along]) -> str:
     return "; ".join(known) or "nothing was counted or read"
 
 
-def change_table(found: Sequence[Along], readings: pd.DataFrame, n_chunks: int) -> pd.DataFrame:
+def change_table(found: Sequence[Along], readings: pd.DataFrame, n_chunks: int, scale: str) -> pd.DataFrame:
     """Of each curve its change, how sure it is, how much the prior decides, and what the control does."""
     rows = []
     for one in found:
@@ -265,9 +269,9 @@ def change_table(found: Sequence[Along], readings: pd.DataFrame, n_chunks: int) 
             row |= {"other priors": "–", "other answer": "–"}
         else:
             own = _rows_of(readings, one.curve.name)
-            low, high = factors_under_other_priors(commitment.log_odds(own, n_chunks))
+            low, high = factors_under_other_priors(commitment.scaled(own, n_chunks, scale), SCALES[scale].prior)
             row["other priors"] = f"{factor_words(low)} to {factor_words(high)}"
-            row["other answer"] = _of_control(commitment.reading_change(own, n_chunks, "other_logprob"))
+            row["other answer"] = _of_control(commitment.reading_change(own, n_chunks, scale, "other_logprob"))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -288,7 +292,7 @@ def _own_answer(chain: pd.Series) -> str:
     return f"Its own answer is {one_line(chain.answer, 40)} ({how}; {verdict_})."
 
 
-def _explained(counted: str, outcomes: pd.DataFrame, readings: pd.DataFrame) -> str:
+def _explained(counted: str, outcomes: pd.DataFrame) -> str:
     sizes = outcomes.groupby(["kind", "n_read"])["n"].sum().sort_index(level="kind", ascending=False)
     n = "; ".join(
         f"{_KINDS[kind]}: {own.min()} to {own.max()} after each of {len(own)} numbers of chunks"
@@ -300,28 +304,30 @@ def _explained(counted: str, outcomes: pd.DataFrame, readings: pd.DataFrame) -> 
     without = int(outcomes.loc[outcomes["cluster"].isna(), "n"].sum())
     return (
         f"Rollouts ({n or 'none'}), {part_of(without, int(outcomes['n'].sum()))} of them without an answer, which take"
-        f" no part. Outcomes: {COUNTED[counted].words}. Bands: 95 % of the posterior, α = ½ for each of the two. Lines"
-        " without a band: the probability of the whole answer after the same forcing words, one exact number a cut."
-        f" A change is known from a Bayes factor of {KNOWN:g} on; the last chunk takes no part in it, since nothing was"
-        f" sampled after it.{_other(readings)}"
+        f" no part. Outcomes: {COUNTED[counted].words}. Bands: 95 % of the posterior, α = ½ for each of the two. A"
+        f" change is known from a Bayes factor of {KNOWN:g} on; the last chunk takes no part in it, since nothing was"
+        " sampled after it."
     )
 
 
-def _other(readings: pd.DataFrame) -> str:
+def _read_words(readings: pd.DataFrame, scale: str) -> str:
     if readings.empty:
         return ""
     answers = readings["other_answer"].dropna()
-    if answers.empty:
-        return " No rollout of this problem gives another answer, so there is no control."
-    other = one_line(answers.iloc[0], 40)
-    return f" Control (dotted): the most frequent other answer of this problem's rollouts, {other}."
+    control = "no rollout of this problem gives another answer, so there is none"
+    if len(answers):
+        control = f"the most frequent other answer of this problem's rollouts, {one_line(answers.iloc[0], 40)}"
+    return (
+        " Lines without a band are readings: the probability of the whole answer after the same forcing words, one"
+        f" exact number a cut; they change in the {SCALES[scale].words}. Control (dotted): {control}."
+    )
 
 
 # All chains
 
 
-def _all_chains(store: Store, counted: str, lens: str | None, layer: int | None) -> None:
-    rows = commitment_of(store, counted, lens, layer)
+def _all_chains(store: Store, counted: str, scale: str, lens: tuple[str | None, int | None]) -> None:
+    rows = commitment_of(store, counted, scale, *lens)
     found = commitments_compared(rows)
     measured = rows[rows["state"] != commitment.UNMEASURED]
     if measured.empty:
@@ -331,7 +337,7 @@ def _all_chains(store: Store, counted: str, lens: str | None, layer: int | None)
         figures.which_first(first_rows(found)), key=keys.of("commitment_first"), config={"displayModeBar": False}
     )
     st.dataframe(first_table(found), hide_index=True, row_height=28, key=keys.of("commitment_pairs"))
-    st.dataframe(state_table(rows, lens, layer), hide_index=True, row_height=28, key=keys.of("commitment_states"))
+    st.dataframe(state_table(rows, *lens), hide_index=True, row_height=28, key=keys.of("commitment_states"))
     show(all_words(found))
     st.caption(
         "Of chains in which both curves have a known commitment. Difference: first less second, in chunks, with a 95 %"

@@ -100,17 +100,17 @@ def _pairs(_store: Store, generation: str, published_at: str) -> pd.DataFrame:
     return pd.DataFrame(_stored(_store, generation, published_at).values()).drop(columns="details", errors="ignore")
 
 
-def commitment_of(store: Store, counted: str, lens: str | None, layer: int | None) -> pd.DataFrame:
+def commitment_of(store: Store, counted: str, scale: str, lens: str | None, layer: int | None) -> pd.DataFrame:
     """`commitments` of every chain with rollouts, with the lens at `layer`."""
-    return _commitments(store, str(store.generation), store.published_at, counted, lens, layer)
+    return _commitments(store, str(store.generation), store.published_at, (counted, scale), (lens, layer))
 
 
 @st.cache_data(max_entries=12, show_spinner="Looking for the change in every chain …")
 def _commitments(
-    _store: Store, generation: str, published_at: str, counted: str, lens: str | None, layer: int | None
+    _store: Store, generation: str, published_at: str, how: tuple[str, str], lens: tuple[str | None, int | None]
 ) -> pd.DataFrame:
-    readings = commitment.under(_store.answer_readings(), lens, layer)
-    return commitment.commitments(_store.own_answers(), _store.outcomes_along(), readings, counted)
+    readings = commitment.under(_store.answer_readings(), *lens)
+    return commitment.commitments(_store.own_answers(), _store.outcomes_along(), readings, *how)
 
 
 @st.cache_data(max_entries=12, show_spinner="Comparing the commitments …")

@@ -8,8 +8,10 @@
 3. Each curve has one change or none (`backend.statistics.commitment`). It lies between two numbers of chunks: the chunk
    between them makes it. A change that is known and raises the own answer is a commitment; one that lowers it turns
    away.
-4. A reading changes in its log-odds, as DRAWS draws would show them: between a probability of 1e-4 and one of 1e-13,
-   which a sure model gives to what it does not mean, lie 20 nats and no difference in what it would say.
+4. What of a reading changes can be chosen (SCALES). Usual are the log-odds that DRAWS draws would show: between a
+   probability of 1e-4 and one of 1e-13, which a sure model gives to what it does not mean, lie 20 nats and no
+   difference in what it would say. The log-probability itself shows what a lens at a middle layer comes to hold long
+   before it would say it.
 5. What counts as an outcome can be chosen (COUNTED). The own answer against all others is the usual one: it is what a
    reading is of, and with every answer for itself a change among wrong answers is a change too.
 """
@@ -21,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from backend.statistics.clustered import ClusteredMean, clustered_mean, detectable
-from backend.statistics.commitment import Change, change_of_counts, change_of_values, share
+from backend.statistics.commitment import Change, NormalPrior, change_of_counts, change_of_values, share
 
 TEXT, FORCED = "resample", "forced"  # kinds of rollouts
 COMMITS, TURNS_AWAY, UNKNOWN, UNMEASURED = "commits", "turns away", "unknown", "not measured"
@@ -103,23 +105,42 @@ def points(outcomes: pd.DataFrame, chain: pd.Series, counted: str) -> pd.DataFra
     return pd.DataFrame(rows, columns=list(POINTS))
 
 
-def reading_change(readings: pd.DataFrame, n_chunks: int, column: str = "logprob") -> Change | None:
+@dataclass(frozen=True)
+class Scale:
+    """In what a reading's one change is looked for; `of` maps log-probabilities (nats) to it, `prior` is of that."""
+
+    label: str
+    words: str
+    of: Callable[[np.ndarray], np.ndarray]
+    prior: NormalPrior
+
+
+def _as_draws(logprob: np.ndarray) -> np.ndarray:
+    """With half a draw added on either side; from −3.7 to 3.7."""
+    hits = DRAWS * np.exp(logprob)
+    found: np.ndarray = np.log((hits + 0.5) / (DRAWS - hits + 0.5))
+    return found
+
+
+DRAWN, LOG = "draws", "log"
+SCALES: Mapping[str, Scale] = {
+    DRAWN: Scale("as draws show them", f"log-odds that {DRAWS} draws would show", _as_draws, NormalPrior(0.5)),
+    LOG: Scale("log-probabilities", "log-probability itself", lambda logprob: logprob, NormalPrior(1.0)),
+}
+
+
+def reading_change(readings: pd.DataFrame, n_chunks: int, scale: str, column: str = "logprob") -> Change | None:
     """The change of one model's readings at one layer by one lens, rows of `Store.answer_readings`; the control's with
     `other_logprob`.
     """
-    return change_of_values(log_odds(readings, n_chunks, column))
+    return change_of_values(scaled(readings, n_chunks, scale, column), SCALES[scale].prior)
 
 
-def log_odds(readings: pd.DataFrame, n_chunks: int, column: str = "logprob") -> np.ndarray:
-    """(n_chunks,): of those readings, with half a draw added to DRAWS draws of either side, nats; NaN
-    where nothing was read.
-    """
+def scaled(readings: pd.DataFrame, n_chunks: int, scale: str, column: str = "logprob") -> np.ndarray:
+    """(n_chunks,): those readings on the scale, nats; NaN where nothing was read."""
     values = np.full(n_chunks, np.nan)
     within = readings[readings["n_read"] < n_chunks]
-    probability = np.exp(within[column].to_numpy(dtype=float))
-    values[within["n_read"].to_numpy(dtype=int)] = np.log(
-        (DRAWS * probability + 0.5) / (DRAWS * (1 - probability) + 0.5)
-    )
+    values[within["n_read"].to_numpy(dtype=int)] = SCALES[scale].of(within[column].to_numpy(dtype=float))
     return values
 
 
@@ -166,7 +187,9 @@ class Compared:
     detectable: float  # mean difference that four studies in five like this one would find
 
 
-def commitments(chains: pd.DataFrame, outcomes: pd.DataFrame, readings: pd.DataFrame, counted: str) -> pd.DataFrame:
+def commitments(
+    chains: pd.DataFrame, outcomes: pd.DataFrame, readings: pd.DataFrame, counted: str, scale: str
+) -> pd.DataFrame:
     """One row a chain and curve of CURVES: cot_id, problem_id, role of the writer, curve, state, and `chunk`, the
     number of the chunk that commits, NaN in any other state. `readings` are those of the models themselves and of one
     lens at one layer (`under`).
@@ -179,7 +202,7 @@ def commitments(chains: pd.DataFrame, outcomes: pd.DataFrame, readings: pd.DataF
             kind: change_of(own_outcomes[chain.cot_id], kind, chain, counted) if chain.cot_id in own_outcomes else None
             for kind in (TEXT, FORCED)
         }
-        found |= _of_readings(own_readings.get(chain.cot_id), chain)
+        found |= _of_readings(own_readings.get(chain.cot_id), chain, scale)
         for curve, change in found.items():
             state = state_of(change)
             chunk = change.likeliest[1] if change is not None and state == COMMITS else np.nan
@@ -193,7 +216,7 @@ def under(readings: pd.DataFrame, lens: str | None, layer: int | None) -> pd.Dat
     return readings[readings["is_model"].astype(bool) | by_lens]
 
 
-def _of_readings(readings: pd.DataFrame | None, chain: pd.Series) -> dict[str, Change | None]:
+def _of_readings(readings: pd.DataFrame | None, chain: pd.Series, scale: str) -> dict[str, Change | None]:
     if readings is None:
         return dict.fromkeys((OWN_MODEL, OWN_LENS, OTHER_MODEL))
     by_writer = readings["model_id"] == chain.model_id
@@ -202,7 +225,7 @@ def _of_readings(readings: pd.DataFrame | None, chain: pd.Series) -> dict[str, C
         OWN_LENS: by_writer & ~readings["is_model"],
         OTHER_MODEL: ~by_writer & readings["is_model"],
     }
-    return {curve: reading_change(readings[rows], int(chain.n_chunks)) for curve, rows in chosen.items()}
+    return {curve: reading_change(readings[rows], int(chain.n_chunks), scale) for curve, rows in chosen.items()}
 
 
 def compared(rows: pd.DataFrame, first: str, second: str, *, seed: int = 0) -> Compared:

@@ -19,7 +19,7 @@ A curve that slopes has a large factor too: look at the curve.
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import gammaln
@@ -36,26 +36,21 @@ Gap = tuple[int, int]  # the last point before the change, and the first one aft
 class NormalPrior:
     """Of values. The variance is inverse-gamma: `shape`, and `scale` in the square of the values' unit.
 
-    The default is for log-odds (nats) of probabilities that run from about −4 to 4 (`backend.importance.commitment`): a
-    median standard deviation of 0.85 within a side, with a tail that admits far more, and a step of about five of them,
-    4 nats: as from 12 % to 88 %.
+    `shape` 1 has a tail that admits far more than the median, which is √(scale / ln 2).
     """
 
+    scale: float
     shape: float = 1.0
-    scale: float = 0.5
     step: float = 5.0  # standard deviation of the step, in standard deviations within a side
 
     def varied(self) -> "tuple[NormalPrior, ...]":
         """This prior with its step halved and doubled, and its standard deviation halved and doubled."""
         return (
-            NormalPrior(self.shape, self.scale, self.step / 2),
-            NormalPrior(self.shape, self.scale, self.step * 2),
-            NormalPrior(self.shape, self.scale / 4, self.step),
-            NormalPrior(self.shape, self.scale * 4, self.step),
+            replace(self, step=self.step / 2),
+            replace(self, step=self.step * 2),
+            replace(self, scale=self.scale / 4),
+            replace(self, scale=self.scale * 4),
         )
-
-
-OF_LOG_ODDS = NormalPrior()
 
 
 @dataclass(frozen=True)
@@ -120,7 +115,7 @@ def change_of_counts(counts: np.ndarray, *, followed: int = 0) -> Change | None:
     return _change(points, split - _log_marginal(total), (float(shares[0]), float(shares[1])), int(total.sum()))
 
 
-def change_of_values(values: Sequence[float] | np.ndarray, prior: NormalPrior = OF_LOG_ODDS) -> Change | None:
+def change_of_values(values: Sequence[float] | np.ndarray, prior: NormalPrior) -> Change | None:
     """The change of one value a point; NaN takes no part. None where fewer than two are known."""
     every = np.asarray(values, dtype=np.float64)
     if np.isinf(every).any():
@@ -142,9 +137,9 @@ def change_of_values(values: Sequence[float] | np.ndarray, prior: NormalPrior = 
     return _change(points, factors, (float(means_before[at]), float(means_after[at])), n)
 
 
-def factors_under_other_priors(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
-    """The smallest and the largest Bayes factor of these values under OF_LOG_ODDS and its variations."""
-    priors = (OF_LOG_ODDS, *OF_LOG_ODDS.varied())
+def factors_under_other_priors(values: Sequence[float] | np.ndarray, prior: NormalPrior) -> tuple[float, float]:
+    """The smallest and the largest Bayes factor of these values under the prior and its variations."""
+    priors = (prior, *prior.varied())
     found = [change.factor for prior in priors if (change := change_of_values(values, prior)) is not None]
     return (min(found), max(found)) if found else (math.nan, math.nan)
 

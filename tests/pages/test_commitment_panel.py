@@ -80,6 +80,9 @@ def test_with_readings_the_models_commitment_is_said_with_its_control(opened, tm
     read = table[table["curve"].str.contains("the model itself")].iloc[0]
     assert read["change"] == "commits at 3" and read["other answer"] == "no known change"
 
+    by_log = opened("chains_of_thought", study, cot=cot, commitment_scale="log", **PANEL)
+    assert not by_log.exception and "they change in the log-probability itself" in words(by_log)
+
 
 @pytest.mark.parametrize("counted", list(commitment.COUNTED))
 def test_what_counts_as_an_outcome_is_part_of_the_link(opened, whole, counted):

@@ -7,7 +7,19 @@ import pandas as pd
 import pytest
 
 from backend.importance import commitment
-from backend.importance.commitment import COMMITS, CORRECT, EVERY, FORCED, OWN, TEXT, TURNS_AWAY, UNKNOWN, UNMEASURED
+from backend.importance.commitment import (
+    COMMITS,
+    CORRECT,
+    DRAWN,
+    EVERY,
+    FORCED,
+    LOG,
+    OWN,
+    TEXT,
+    TURNS_AWAY,
+    UNKNOWN,
+    UNMEASURED,
+)
 from backend.statistics.commitment import change_of_counts, share
 
 CHAIN = pd.Series({"cot_id": "c", "problem_id": "p", "role": "base", "model_id": "a", "cluster": "7", "n_chunks": 5})
@@ -82,27 +94,34 @@ def readings(values, *, model="a", layer=29, is_model=True, lens="logit"):
 
 
 def test_log_odds_tell_apart_what_draws_would_and_nothing_below():
-    found = commitment.log_odds(readings([-40.0, -20.0, np.log(0.5), 0.0, -9.0]), 4)
+    found = commitment.scaled(readings([-40.0, -20.0, np.log(0.5), 0.0, -9.0]), 4, DRAWN)
     assert found[0] == pytest.approx(found[1], abs=1e-6) and found[2] == pytest.approx(0)
     assert found[3] == pytest.approx(-found[0]) and len(found) == 4
     sure = readings([-8.0, -9.5, -28.0, -18.0, -30.0, 0.0, -0.1])
-    change = commitment.reading_change(sure, 6)
+    assert not commitment.reading_change(sure, 6, LOG).is_known
+    change = commitment.reading_change(sure, 6, DRAWN)
     assert commitment.state_of(change) == COMMITS and change.likeliest == (4, 5)
+
+
+def test_what_a_lens_comes_to_hold_shows_in_the_log_probability_alone():
+    middle = readings([-14.0, -15.0, -14.5, -8.0, -6.0, -5.5, -5.0])
+    assert commitment.state_of(commitment.reading_change(middle, 6, LOG)) == COMMITS
+    assert commitment.state_of(commitment.reading_change(middle, 6, DRAWN)) == UNKNOWN
 
 
 def test_what_the_last_chunk_does_takes_no_part_in_the_change_of_a_reading():
     early = readings([-9.0, -9.5, -1.0, -0.5, -0.4, -20.0])
-    change = commitment.reading_change(early, 5)
+    change = commitment.reading_change(early, 5, DRAWN)
     assert change.likeliest == (1, 2) and change.n_points == 5
-    assert commitment.reading_change(early, 5, "other_logprob") is None
+    assert commitment.reading_change(early, 5, DRAWN, "other_logprob") is None
 
 
 def test_over_chains_each_curve_has_its_state_and_the_chunk_that_commits():
     chains = pd.DataFrame([CHAIN.to_dict(), {**CHAIN, "cot_id": "d"}])
     own = readings([-9.0, -9.5, -1.0, -0.5, -0.4, -0.1])
     flat = readings([-3.0] * 6, model="b", layer=9)
-    lens = readings([-1.0, -0.5, -0.6, -9.0, -9.9, -9.4], layer=15, is_model=False)
-    found = commitment.commitments(chains, OUTCOMES, pd.concat([own, flat, lens]), OWN)
+    lens = readings([-0.1, -0.05, -0.06, -9.0, -9.9, -9.4], layer=15, is_model=False)
+    found = commitment.commitments(chains, OUTCOMES, pd.concat([own, flat, lens]), OWN, DRAWN)
     of = found.set_index(["cot_id", "curve"])
     assert (of.loc[("c", TEXT), "state"], of.loc[("c", TEXT), "chunk"]) == (COMMITS, 2)
     assert of.loc[("c", "own_model"), "chunk"] == 2
@@ -111,7 +130,7 @@ def test_over_chains_each_curve_has_its_state_and_the_chunk_that_commits():
     assert set(found.loc[found["cot_id"] == "d", "state"]) == {UNMEASURED}
     pairs = [(one.first, one.second) for one in commitment.all_compared(found)]
     assert (TEXT, "own_model") in pairs and (TEXT, FORCED) in pairs
-    without = commitment.commitments(chains, OUTCOMES, own.iloc[:0], OWN)
+    without = commitment.commitments(chains, OUTCOMES, own.iloc[:0], OWN, DRAWN)
     assert [(one.first, one.second) for one in commitment.all_compared(without)] == [(TEXT, FORCED)]
 
 

@@ -16,7 +16,7 @@ from backend.statistics.commitment import (
     share,
 )
 
-PRIOR = NormalPrior()
+PRIOR = NormalPrior(0.5)
 
 
 def bernoulli_marginal(k: int, n: int) -> float:
@@ -95,7 +95,7 @@ def test_under_no_change_the_mean_factor_of_counts_is_exactly_one():
 def test_under_no_change_the_mean_factor_of_values_is_exactly_one():
     """Two points: their difference is Student's t under no change, and its law is integrated over."""
     law = stats.t(2 * PRIOR.shape, scale=math.sqrt(2 * PRIOR.scale / PRIOR.shape))
-    mean, _ = integrate.quad(lambda d: law.pdf(d) * change_of_values([0.0, d]).factor, -np.inf, np.inf)
+    mean, _ = integrate.quad(lambda d: law.pdf(d) * change_of_values([0.0, d], PRIOR).factor, -np.inf, np.inf)
     assert mean == pytest.approx(1, abs=1e-6)
 
 
@@ -103,7 +103,7 @@ def test_under_no_change_the_mean_factor_of_values_is_exactly_one():
 def test_noise_alone_is_seldom_taken_for_a_change_of_values(deviation, at_most):
     """Most often where the deviation is far beyond what the prior expects."""
     rng = np.random.default_rng(0)
-    known = [change_of_values(rng.normal(-7, deviation, size=6)).is_known for _ in range(500)]
+    known = [change_of_values(rng.normal(-7, deviation, size=6), PRIOR).is_known for _ in range(500)]
     assert np.mean(known) <= at_most
 
 
@@ -131,7 +131,7 @@ def test_planted_steps_of_values_are_found_within_their_credible_sets():
     held, known = 0, 0
     for _ in range(200):
         gap = int(rng.integers(1, 6))
-        found = change_of_values([rng.normal(-8 if point < gap else -1, 1) for point in range(6)])
+        found = change_of_values([rng.normal(-8 if point < gap else -1, 1) for point in range(6)], PRIOR)
         held, known = held + ((gap - 1, gap) in found.credible), known + found.is_known
     assert held >= 185 and known >= 180
 
@@ -141,7 +141,7 @@ def test_the_order_reversed_reverses_the_posterior_and_leaves_the_factor():
     table, values = rng.integers(0, 9, size=(7, 4)), rng.normal(size=7).cumsum()
     for change, back in (
         (change_of_counts(table), change_of_counts(table[::-1])),
-        (change_of_values(values), change_of_values(values[::-1])),
+        (change_of_values(values, PRIOR), change_of_values(values[::-1], PRIOR)),
     ):
         assert back.factor == pytest.approx(change.factor)
         assert back.posterior == pytest.approx(change.posterior[::-1])
@@ -153,9 +153,9 @@ def test_a_place_without_counts_takes_no_part_and_the_gap_spans_it():
     found, dense = change_of_counts(table), change_of_counts(table[[0, 2, 3]])
     assert found.gaps == ((0, 2), (2, 3)) and (found.n_points, found.n) == (3, 14)
     assert (found.posterior, found.factor) == (dense.posterior, dense.factor)
-    known = change_of_values([0.0, math.nan, 5.0])
-    assert known.gaps == ((0, 2),) and known.factor == change_of_values([0.0, 5.0]).factor
-    assert change_of_counts(table[[0, 1]]) is None and change_of_values([1.0, math.nan]) is None
+    known = change_of_values([0.0, math.nan, 5.0], PRIOR)
+    assert known.gaps == ((0, 2),) and known.factor == change_of_values([0.0, 5.0], PRIOR).factor
+    assert change_of_counts(table[[0, 1]]) is None and change_of_values([1.0, math.nan], PRIOR) is None
 
 
 def test_the_names_of_outcomes_change_nothing():
@@ -168,16 +168,16 @@ def test_the_names_of_outcomes_change_nothing():
 
 def test_a_level_of_the_values_changes_nothing_and_equal_ones_speak_for_none():
     values = [-9.0, -8.5, -2.0, -1.0]
-    found, moved = change_of_values(values), change_of_values([value + 100 for value in values])
+    found, moved = change_of_values(values, PRIOR), change_of_values([value + 100 for value in values], PRIOR)
     assert moved.factor == pytest.approx(found.factor) and moved.posterior == pytest.approx(found.posterior)
-    assert change_of_values([-3.0] * 5).factor < 1
+    assert change_of_values([-3.0] * 5, PRIOR).factor < 1
 
 
 def test_a_large_factor_is_finite_and_a_set_of_all_its_gaps_is_allowed():
     found = change_of_counts(np.array([[10_000, 0], [0, 10_000]]))
     assert math.isfinite(found.factor) and found.credible == ((0, 1),)
-    low, high = factors_under_other_priors([-9.0, -8.5, -2.0, -1.0])
-    assert low < change_of_values([-9.0, -8.5, -2.0, -1.0]).factor < high
+    low, high = factors_under_other_priors([-9.0, -8.5, -2.0, -1.0], PRIOR)
+    assert low < change_of_values([-9.0, -8.5, -2.0, -1.0], PRIOR).factor < high
 
 
 def test_a_share_is_the_dirichlet_posterior_of_one_outcome():
@@ -192,4 +192,4 @@ def test_what_is_no_curve_is_refused():
     with pytest.raises(ValueError, match="n_points, n_outcomes"):
         change_of_counts(np.array([1, 2]))
     with pytest.raises(ValueError, match="infinite"):
-        change_of_values([0.0, -math.inf])
+        change_of_values([0.0, -math.inf], PRIOR)
