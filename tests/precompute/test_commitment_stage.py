@@ -9,17 +9,20 @@ import torch
 from backend.cot.prompts import forced_suffix
 from backend.lens import stored
 from backend.lens.lens import Readout, TunedLens
+from backend.models.loading import load_model
 from backend.models.residuals import record_residuals
 from backend.schema.tables import TABLES
+from backend.store.packed import pack, unpack
 from backend.store.publish import publish
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
 from precompute import models
-from precompute.pipeline import run_study
-from precompute.refresh import FILLS
+from precompute.pipeline import run_row, run_study
+from precompute.refresh import FILLS, refresh
 from precompute.rules import units_of
 from precompute.stages import commitment
 from precompute.study import Study
+from precompute.terminal import ours
 from precompute.units import Context
 from tests import steerable_study
 
@@ -144,6 +147,25 @@ def test_what_is_read_is_not_read_again_and_another_layer_is(study, folder):
 def test_without_the_table_in_the_study_file_nothing_is_asked_for(study, folder):
     assert asked(study.model_copy(update={"commitment": None}), folder) == []
     assert "answer_readings" in FILLS["commitment"][1]
+
+
+def test_a_pack_is_read_from_its_stored_rows_alone(study, folder, tmp_path, monkeypatch):
+    """What a model reads of a pack is what it reads of the study itself."""
+    monkeypatch.chdir(tmp_path)
+    add_lens(folder, load_model(study.models[0].name))
+    with folder.writing("test") as writer:
+        row = run_row("r9", "run", study.name, study.seed, study.model_dump_json())
+        writer.add("runs", "r9", {"runs": [row]})
+        publish(writer)
+    pack(folder.path, tmp_path / "pack")
+    assert set(refresh(tmp_path / "pack", ["commitment"], ours(None))) == {"answer_readings", "runs"}
+    columns = ["chunk_id", "side", "lens_id", "layer", "answer", "other_answer", "n_tokens"]
+    with closing(Store(unpack(tmp_path / "pack", tmp_path / "again.duckdb"))) as store:
+        packed = store.whole_table("answer_readings").to_pandas()
+    own = read(study, folder).sort_values(columns[:4]).reset_index(drop=True)
+    packed = packed.sort_values(columns[:4]).reset_index(drop=True)
+    assert packed[columns].equals(own[columns])
+    assert packed["logprob"].to_numpy() == pytest.approx(own["logprob"].to_numpy(), abs=0.02)  # maps are float16 there
 
 
 def test_an_answer_that_equals_the_chains_own_is_no_control(study, folder):
