@@ -232,7 +232,11 @@ def chosen_strength(head: Head, solved: Solved, validation: Streams) -> float:
     """The one of STRENGTHS with the least KL; the largest where there is nothing to choose by."""
     if not len(validation.layer):
         return STRENGTHS[-1]
-    spaced = torch.linspace(0, len(validation.layer) - 1, min(_CHOOSING, len(validation.layer))).long()
+    spaced = (
+        torch.linspace(0, len(validation.layer) - 1, min(_CHOOSING, len(validation.layer)))
+        .long()
+        .to(validation.layer.device)
+    )
     some = Streams(validation.layer[spaced], validation.last[spaced])
     means = head.kl(some, *map(solved.map, STRENGTHS)).mean(1)
     return STRENGTHS[int(means.argmin())]
@@ -277,7 +281,8 @@ def descent(
     offset = (solved.moved / solved.spread).to(train.layer)
     optimizer = torch.optim.Adam([slope, offset])
     looks = {round(settings.steps * look / LOOKS) for look in range(1, LOOKS + 1)}
-    for step, rows in enumerate(batches(len(train.layer), settings), start=1):
+    for step, drawn in enumerate(batches(len(train.layer), settings), start=1):
+        rows = drawn.to(train.layer.device)
         layer = train.layer[rows]
         inputs = (layer - mean) @ whitened
         moved = layer + (inputs @ slope.T + offset) * spread

@@ -60,14 +60,20 @@ def read(
     baseline: np.ndarray,
 ) -> Read:
     """What `lens` makes of the text's `positions` at `layers`."""
-    last = loaded.n_layers - 1
+    readout, last = Readout(loaded), loaded.n_layers - 1
     streams = {
         layer: residual[list(positions)]
         for layer, residual in record_residuals(loaded, token_ids, sorted({*layers, last})).items()
     }
     parts = [
-        _read(Readout(loaded), lens, {layer: streams[layer][some] for layer in streams}, layers, last, baseline)
-        for some in torch.arange(len(positions)).split(_AT_ONCE)
+        _read(
+            readout,
+            lens,
+            {layer: found[first : first + _AT_ONCE] for layer, found in streams.items()},
+            layers,
+            baseline,
+        )
+        for first in range(0, len(positions), _AT_ONCE)
     ]
     return Read(*(np.concatenate([getattr(part, name) for part in parts], -1) for name in ("kl", "agrees", "baseline")))
 
@@ -77,10 +83,9 @@ def _read(
     lens: Lens,
     streams: Mapping[int, torch.Tensor],
     layers: Sequence[int],
-    last: int,
     baseline: np.ndarray,
 ) -> Read:
-    own = readout.logits(streams[last])
+    own = readout.logits(streams[readout.n_layers - 1])
     kl, agrees = [], []
     for layer in layers:
         logits = readout.logits(lens.carried(streams[layer], layer))

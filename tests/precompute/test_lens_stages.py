@@ -19,9 +19,12 @@ from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
 from precompute.estimates import Lengths, Quantities
 from precompute.export import export_duckdb
+from precompute.refresh import refresh
 from precompute.stages import lens, lens_quality
 from precompute.study import Study, StudyError
+from precompute.terminal import ours
 from tests import lens_study
+from tests.checking_device import DEVICE, checking
 from tests.lens_study import LAYERS, PROBLEMS, WIDTH, run, tables
 
 
@@ -118,6 +121,27 @@ def test_the_stored_lens_is_read_back_and_travels_with_a_file_and_a_pack(tiny_fo
     assert torch.allclose(study[(0, 2).index(layer)], stream + stream @ weight.T + bias, atol=1e-5)
 
 
+def test_a_pack_gets_its_lenses_from_its_own_rows_and_keeps_those_that_others_fill(
+    tiny_folder, folder, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    study = asked(tiny_folder, tokens=0)
+    brought = lens_study.row("lenses", lens_id="l0", model_id="m0", kind="jacobian", variant="all", source="file")
+    with folder.writing("test") as writer:
+        writer.add("lens_files", "l0", {"lenses": [brought]})
+        publish(writer)
+    pack(folder.path, tmp_path / "pack")
+    changed = refresh(tmp_path / "pack", ["lens", "lens_quality"], ours(None), study=study)
+    assert {*changed} == {"runs", "lenses", "lens_layers", "lens_rows", "lens_quality"}
+    run(study, folder)
+    mine = tables(folder)
+    with contextlib.closing(Store(unpack(tmp_path / "pack", tmp_path / "again.duckdb"))) as store:
+        found = {table: store.whole_table(table).to_pylist() for table in mine}
+    assert [one["lens_id"] for one in found["lenses"]] == [one["lens_id"] for one in mine["lenses"]]
+    for one, other in zip(found["lens_quality"], mine["lens_quality"], strict=True):
+        assert one["kl"] == pytest.approx(other["kl"], rel=1e-3, abs=1e-9), "what a pack holds went through float16"
+
+
 def test_a_variant_learns_from_its_kinds_of_position_alone(tiny_folder, folder):
     run(asked(tiny_folder, variants=["all", "answer_digit"], layers=[1], tokens=64), folder, stages=(lens,))
     every, digits = tables(folder)["lenses"][0], tables(folder)["lenses"][1]
@@ -173,3 +197,12 @@ def test_the_plan_counts_the_products_of_the_descent(tiny_folder):
 def test_a_kind_of_position_that_there_is_not_is_refused_by_name(tiny_folder):
     with pytest.raises(ValueError, match="there is no kind of position 'digits'"):
         asked(tiny_folder, variants=["digits"])
+
+
+def test_the_fit_asks_for_each_of_its_transfers_between_devices(tiny_folder, folder):
+    study = asked(tiny_folder, tokens=128, layers=[1])
+    away = study.model_copy(update={"engine": study.engine.model_copy(update={"device": DEVICE})})
+    with checking() as waits:
+        run(away, folder, stages=(lens,))
+    (one,) = tables(folder)["lens_layers"]
+    assert waits["cpu"] > 0 and one["kl_tuned"] is not None
