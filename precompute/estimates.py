@@ -16,6 +16,8 @@ EFFICIENCY = {
     "forward": 0.75,
     "sweep": 1.4,  # above 1: half of the layers, by faster kernels
     "dictionary": 0.5,
+    "lens": 0.85,  # descents of a tuned lens
+    "divergence": 0.45,  # logits of an unembedding, and their KL to others
 }
 PROMPT_TOKENS = 310  # two worked examples and a short question
 TEXT = 1e-9 * 6  # gigabytes a token as text and id

@@ -518,7 +518,7 @@ class Lens(_Part):
     )
     batch: Positive = Field(256, description="tokens a step")
     learning_rate: float = Field(3e-4, gt=0, le=1, description="of Adam; it falls to 0")
-    validate_on: Positive = Field(2000, description="positions of the validation problems, at most")
+    validate_on: Positive = Field(1000, description="positions of the validation problems, at most")
     held_out: Positive = Field(5000, description="positions of the held-out problems that lenses are measured on")
 
 

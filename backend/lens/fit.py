@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from backend.ids import seed_for
-from backend.models.kl import kl_divergence
+from backend.models.kl import kl_between
 from backend.models.layers import Layers, layers_of
 from backend.models.linear import linear
 from backend.statistics.clustered import ClusteredMean, clustered_mean
@@ -195,12 +195,13 @@ class Head:
         """KL(model ‖ lens) at each position, (n_maps, n) float64; None is the identity."""
         found = []
         for layer, last in zip(streams.layer.split(_AT_ONCE), streams.last.split(_AT_ONCE), strict=True):
-            own = self._logits(last)
-            found.append(torch.stack([kl_divergence(own, self._logits(carried(layer, one))) for one in maps]))
+            log_p = self._log_probs(last)
+            p = log_p.exp()
+            found.append(torch.stack([kl_between(log_p, p, self._log_probs(carried(layer, one))) for one in maps]))
         return torch.cat(found, dim=1).cpu()
 
-    def _logits(self, last: torch.Tensor) -> torch.Tensor:
-        return self._parts.unembed(self._parts.final_norm(last))
+    def _log_probs(self, last: torch.Tensor) -> torch.Tensor:
+        return self._parts.unembed(self._parts.final_norm(last)).log_softmax(-1)
 
 
 def carried(layer: torch.Tensor, affine: Map | None) -> torch.Tensor:

@@ -14,7 +14,7 @@ import torch
 
 from backend.lens.lens import Lens, Readout
 from backend.lens.positions import ALL, POSITION_KINDS
-from backend.models.kl import kl_divergence
+from backend.models.kl import kl_between
 from backend.models.residuals import record_residuals
 from backend.statistics.clustered import clustered_mean
 
@@ -85,14 +85,15 @@ def _read(
     layers: Sequence[int],
     baseline: np.ndarray,
 ) -> Read:
-    own = readout.logits(streams[readout.n_layers - 1])
+    log_p = readout.logits(streams[readout.n_layers - 1]).log_softmax(-1)
+    p, top = log_p.exp(), log_p.argmax(-1)
     kl, agrees = [], []
     for layer in layers:
-        logits = readout.logits(lens.carried(streams[layer], layer))
-        kl.append(kl_divergence(own, logits).cpu().numpy())
-        agrees.append((logits.argmax(-1) == own.argmax(-1)).cpu().numpy())
-    log_p = own.cpu().double().log_softmax(-1)
-    apart = (log_p.exp() * (log_p - torch.from_numpy(baseline))).sum(-1).numpy()
+        log_q = readout.log_probs(lens, streams[layer], layer)
+        agrees.append((log_q.argmax(-1) == top).cpu().numpy())
+        kl.append(kl_between(log_p, p, log_q).cpu().numpy())
+    exact = log_p.cpu().double()
+    apart = (exact.exp() * (exact - torch.from_numpy(baseline))).sum(-1).numpy()
     return Read(np.stack(kl), np.stack(agrees), apart)
 
 

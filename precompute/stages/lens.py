@@ -6,6 +6,7 @@ does not depend on which others were fitted beside it.
 """
 
 import json
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 NAME, UNIT = "lens", "layer of a lens"
 RULE = 1  # of texts, split and fit: raise it when they change
 _MOST_BYTES = 1e9  # of the streams that a worker keeps
-_PRODUCTS = 4 * 1.1  # operations a token, layer and weight of the unembedding, with those that choose and judge
+_CHOICES = 8 * 1024  # positions and maps whose KL chooses the ridge's strength
+_MAPS = 7  # that are judged on the validation positions
 
 
 @dataclass(frozen=True)
@@ -91,17 +93,19 @@ def estimate(of: Quantities) -> Estimate | None:
         return None
     n_layers = of.n_layers - 1 if wanted.layers == "all" else len(wanted.layers)
     fits = len(of.study.models) * len(wanted.variants)
-    kept = min(wanted.learn_from, of.read) * (of.d_model or 0) * 4
-    passes = -(-n_layers * kept // int(_MOST_BYTES)) or 1
-    rate = None if of.machine is None else of.machine * EFFICIENCY["dictionary"]
-    operations = fits * n_layers * (wanted.tokens * _PRODUCTS + 3 * wanted.validate_on * 4) * of.unembedding
+    own, share = of.n_cots * of.lengths.cot, split.PARTS[TRAIN] + split.PARTS[VALIDATION]
+    kept = min(wanted.learn_from, own * share) * (of.d_model or 0) * 4
+    passes = max(1, math.ceil(n_layers * kept / _MOST_BYTES))
+    descents = 4 * wanted.tokens / EFFICIENCY["lens"]
+    divergences = 2 * (_CHOICES + _MAPS * wanted.validate_on) / EFFICIENCY["divergence"]
+    operations = fits * n_layers * (descents + divergences) * of.unembedding
     return of.line(
         NAME,
         fits * n_layers,
-        tokens=round(of.read * fits * max(passes, of.study.engine.workers)),
+        tokens=round(of.read * share * fits * max(passes, of.study.engine.workers)),
         by="forward",
         gigabytes=fits * n_layers * (of.d_model or 0) ** 2 * 4e-9,
-        seconds=0.0 if rate is None else operations / rate,
+        seconds=0.0 if of.machine is None else operations / of.machine,
     )
 
 

@@ -81,7 +81,7 @@ def estimate(of: Quantities) -> Estimate | None:
         return None
     n_layers = of.n_layers if wanted.layers == "all" else len(wanted.layers) + 1
     lenses = len(of.study.models) * (1 + len(wanted.variants))
-    rate = None if of.machine is None else of.machine * EFFICIENCY["dictionary"]
+    rate = None if of.machine is None else of.machine * EFFICIENCY["divergence"]
     operations = lenses * (n_layers + 1) * wanted.held_out * 2 * of.unembedding
     return of.line(
         NAME,

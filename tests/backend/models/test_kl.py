@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.models.kl import KLError, base_distribution, kl_divergence, kl_reference
+from backend.models.kl import KLError, base_distribution, kl_between, kl_divergence, kl_reference
 
 VOCABULARY = 150_000
 # Nats that the definition itself loses in float64: two log-sum-exps near 10, whose last digit is 1.8e-15, each rounded
@@ -162,3 +162,11 @@ def test_what_cannot_be_compared_is_refused():
         base.kl(torch.zeros(3, 1, 4))
     with pytest.raises(KLError, match="NaN"):
         base.kl(torch.full((3, 2, 4), math.nan))
+
+
+def test_the_quick_kl_is_the_reference_to_a_millionth_and_0_between_equals():
+    draw = torch.Generator().manual_seed(3)
+    logits = [3 * torch.randn(5, 2000, generator=draw) for _ in range(2)]
+    log_p, log_q = (one.log_softmax(-1) for one in logits)
+    assert torch.allclose(kl_between(log_p, log_p.exp(), log_q.clone()), kl_reference(*logits), atol=1e-5, rtol=1e-6)
+    assert not kl_between(log_p, log_p.exp(), log_p.clone()).any()
