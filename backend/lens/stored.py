@@ -52,6 +52,13 @@ def lens_of(
     raise LensError(f"The lens {lens_id} of {store.path} is of kind {facts['kind']!r}, which nothing here reads.")
 
 
+def layers_read(store: "Store", lens_id: str, n_layers: int) -> tuple[int, ...]:
+    """The layers that a lens of a model reads, from the first to the last, which is the model itself."""
+    if lens_id == LOGIT:
+        return tuple(range(n_layers))
+    return (*store.lens_layers(lens_id)["layer"].tolist(), n_layers - 1)
+
+
 def _map(store: "Store", lens_id: str, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
     found = store.lens_map(lens_id, layer)
     if found is None:

@@ -163,6 +163,6 @@ def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, Any]]:
     from backend.store.store import Store
 
     with closing(Store(task.store)) as store:
-        its_lens = lens_of(store, task.lens_id, dtype=loaded.model.dtype)
+        its_lens = lens_of(store, task.lens_id, dtype=loaded.model.dtype, device=loaded.model.device)
     for made, (_, text, positions) in zip(task.makes, task.texts, strict=True):
         yield made, read(loaded, its_lens, text.token_ids, positions, layers=task.layers, baseline=task.baseline)

@@ -199,10 +199,12 @@ def test_a_kind_of_position_that_there_is_not_is_refused_by_name(tiny_folder):
         asked(tiny_folder, variants=["digits"])
 
 
-def test_the_fit_asks_for_each_of_its_transfers_between_devices(tiny_folder, folder):
+def test_both_stages_ask_for_each_of_their_transfers_between_devices(tiny_folder, folder):
     study = asked(tiny_folder, tokens=128, layers=[1])
     away = study.model_copy(update={"engine": study.engine.model_copy(update={"device": DEVICE})})
     with checking() as waits:
-        run(away, folder, stages=(lens,))
+        run(away, folder)
     (one,) = tables(folder)["lens_layers"]
     assert waits["cpu"] > 0 and one["kl_tuned"] is not None
+    quality = [one for one in tables(folder)["lens_quality"] if one["layer"] == 3]
+    assert quality and all(one["kl"] == 0 for one in quality)
