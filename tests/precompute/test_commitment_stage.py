@@ -27,7 +27,7 @@ from precompute.units import Context
 from tests import steerable_study
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def study(tiny_folder) -> Study:
     return Study.model_validate(
         {
@@ -47,6 +47,14 @@ def folder(tiny, tmp_path) -> StudyFolder:
     return StudyFolder(steerable_study.make(tmp_path / "s", tiny("llama")))
 
 
+@pytest.fixture(scope="module")
+def finished(study, tiny, tmp_path_factory) -> StudyFolder:
+    """The same study, read once for all tests that only look."""
+    made = StudyFolder(steerable_study.make(tmp_path_factory.mktemp("read") / "s", tiny("llama")))
+    read(study, made)
+    return made
+
+
 def frame(folder: StudyFolder, sql: str) -> pd.DataFrame:
     with closing(Store(folder.path)) as store:
         return store.frame(sql)
@@ -54,6 +62,10 @@ def frame(folder: StudyFolder, sql: str) -> pd.DataFrame:
 
 def read(study: Study, folder: StudyFolder) -> pd.DataFrame:
     run_study(study, folder, stages=[commitment])
+    return readings(folder)
+
+
+def readings(folder: StudyFolder) -> pd.DataFrame:
     return frame(folder, "SELECT * FROM answer_readings ORDER BY chunk_id, side, layer")
 
 
@@ -62,9 +74,9 @@ def asked(study: Study, folder: StudyFolder) -> list[str]:
         return [unit.key for unit in units_of(commitment, Context(study, "r", store, print))]
 
 
-def test_every_cut_is_read_by_the_model_itself_and_at_the_layers_asked_for(study, folder):
-    rows = read(study, folder)
-    n_chunks = frame(folder, "SELECT cot_id, count(*) AS n FROM chunks GROUP BY cot_id")["n"]
+def test_every_cut_is_read_by_the_model_itself_and_at_the_layers_asked_for(finished):
+    rows = readings(finished)
+    n_chunks = frame(finished, "SELECT cot_id, count(*) AS n FROM chunks GROUP BY cot_id")["n"]
     assert len(rows) == 2 * sum(n_chunks + 1)
     assert set(rows["layer"]) == {1, 3} and set(rows["lens"]) == set(rows["lens_id"]) == {"logit"}
     assert (rows.groupby("cot_id")["side"].agg(lambda sides: (sides == "before").sum()) == 2).all()
@@ -72,9 +84,9 @@ def test_every_cut_is_read_by_the_model_itself_and_at_the_layers_asked_for(study
     assert (rows["logprob"] < rows["first_logprob"]).all() and (rows["n_tokens"] == 2).all()
 
 
-def test_the_last_cut_of_the_last_layer_is_the_models_own_probability(study, folder, tiny):
-    rows, loaded = read(study, folder), tiny("llama")
-    with closing(Store(folder.path)) as store:
+def test_the_last_cut_of_the_last_layer_is_the_models_own_probability(finished, tiny):
+    rows, loaded = readings(finished), tiny("llama")
+    with closing(Store(finished.path)) as store:
         for cot in store.tokenised_cots():
             suffix = forced_suffix(cot["prompt"] + cot["text"], None)
             ids = [*cot["token_ids"], *loaded.tokenizer(suffix)["input_ids"]]
@@ -134,14 +146,11 @@ def test_a_lens_that_comes_in_is_read_with(study, folder, tiny):
     assert not before & set(asked(study, folder))
 
 
-def test_what_is_read_is_not_read_again_and_another_layer_is(study, folder):
-    read(study, folder)
-    before = set(asked(study, folder))
-    with closing(Store(folder.path)):
-        done = folder.ledger().keys(commitment.NAME)
-    assert before <= done
+def test_what_is_read_is_not_read_again_and_another_layer_is(study, finished):
+    before = set(asked(study, finished))
+    assert before <= finished.ledger().keys(commitment.NAME)
     deeper = study.model_copy(update={"commitment": study.commitment.model_copy(update={"layers": (0, 1)})})
-    assert not set(asked(deeper, folder)) & before
+    assert not set(asked(deeper, finished)) & before
 
 
 def test_without_the_table_in_the_study_file_nothing_is_asked_for(study, folder):
