@@ -24,8 +24,9 @@ from precompute.units import Context
 def inputs(context: Context) -> dict[str, Any]:
     """What texts and their split follow from, as JSON can hold it."""
     wanted = context.study.its_lens
+    cots = ",".join(cot["cot_id"] for cot in context.store.tokenised_cots())
     return {
-        "cots": [cot["cot_id"] for cot in context.store.tokenised_cots()],
+        "cots": hashlib.sha256(cots.encode()).hexdigest(),
         "texts": [hashlib.sha256(file.read_bytes()).hexdigest() for file in files(wanted.texts)],
         "max_tokens": wanted.max_tokens,
         "seed": context.study.seed,
