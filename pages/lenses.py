@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app.lenses.reading import a_model, a_text
-from app.lenses.views import CURVES, MAP, QUALITY, TEXT, TOKENS, VECTOR
+from app.lenses.views import CURVES, LOCAL, MAP, QUALITY, TEXT, TOKENS, VECTOR
 from app.shared import views
 
 here = views.here_now()
@@ -15,6 +15,7 @@ with left:
     views.show(TOKENS, here, heading=True)
 with right:
     views.show(TEXT, here, heading=True)
+    views.show(LOCAL, here, heading=True)
 views.show(CURVES, here, heading=True)
 views.show(QUALITY, here, heading=True)
 views.show(VECTOR, here, heading=True)

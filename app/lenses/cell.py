@@ -6,18 +6,15 @@ import pandas as pd
 import streamlit as st
 
 from app.components.reader import reader
+from app.lenses.asking import answer
 from app.lenses.heat import Cell, cell, go_to
 from app.lenses.reading import Shown, chunk_rows, read
-from app.shared import chosen_chunk, chunk_colours, live
+from app.shared import chosen_chunk, chunk_colours
 from app.shared.views import Here
-from app.shared.waiting import place_in_line
 from app.shell import keys, selection
-from app.shell.missing import PageEnds
 from app.shell.numbers import number
 from app.shell.untrusted import for_markdown, show, visible
-from backend.errors import AnchorscopeError
 from backend.live.requests import LensCell
-from backend.live.service import Status
 from backend.store.store import Store
 
 
@@ -45,21 +42,10 @@ def _top(shown: Shown, chosen: Cell, which: int) -> None:
     request = LensCell(
         shown.asked.texts[which], chosen.layer, chosen.place.start, chosen.place.end, shown.asked.lenses[which]
     )
-    status = _status(shown, which, request)
-    if "top" not in status.result:
-        if status.ended:
-            show(status.error or "This cell could not be read.")
-            return
-
-        def look() -> None:
-            now = live.service().status(status.ticket_id)
-            if now is None or now.ended:
-                selection.rerun()
-            place_in_line(now, "Reading the cell")
-
-        keys.fragment(look, run_every=live.EVERY)()
+    found = answer(shown, which, request, "Reading the cell")
+    if found is None:
         return
-    rows = status.result["top"]
+    rows = found["top"]
     table = pd.DataFrame(
         {
             "token": [visible(word) for _, word, _, _ in rows],
@@ -76,22 +62,12 @@ def _top(shown: Shown, chosen: Cell, which: int) -> None:
         key=key,
         column_config={name: st.column_config.NumberColumn(format="%.3g") for name in ("probability", "logit")},
     )
-    entropy = status.result["entropy"]
+    entropy = found["entropy"]
     st.caption(
         f"{for_markdown(model.role)}: entropy {number(entropy)} nats."
         if entropy is not None
         else f"{for_markdown(model.role)}: of named tokens alone; logits are known up to one positive factor."
     )
-
-
-def _status(shown: Shown, which: int, request: LensCell) -> Status:
-    try:
-        status = live.service().status(live.look_up(shown.asked.models[which].choice, request))
-    except AnchorscopeError as error:  # too many wait
-        show(str(error))
-        raise PageEnds from error
-    assert status is not None  # it was asked for above
-    return status
 
 
 def draw_text(here: Here, store: Store) -> None:

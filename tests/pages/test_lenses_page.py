@@ -46,7 +46,7 @@ def drawn(monkeypatch):
 def open_page(opened, study, **selection):
     test = opened(PAGE, study, study="small", **selection)
     assert not test.exception, test.exception
-    return settled(test, lambda t: "whole map" in words(t) and len(t.dataframe))
+    return settled(test, lambda t: "whole map" in words(t) and any("logit" in frame.value for frame in t.dataframe))
 
 
 def first_chunks(study) -> list[str]:
@@ -247,3 +247,13 @@ def pair(tmp_path_factory):
     """Two tiny models of one tokenizer, base and distilled."""
     models = intervened_study.make_pair(tmp_path_factory.mktemp("models"))
     return intervened_study.make(tmp_path_factory.mktemp("pair") / "small", models)
+
+
+def test_the_cell_by_its_own_jacobian_says_what_is_summed_and_how_far_the_average_holds(opened, study, tmp_path, tiny):
+    first = {"chunk": first_chunks(study)[0], "layer": "3", "lens_cut": "last"}
+    test = settled(open_page(opened, study, **first), lambda t: "are summed" in words(t))
+    assert "no averaged Jacobians" in words(test)
+    assert len([frame for frame in test.dataframe if [*frame.value] == ["token", "probability", "id"]]) == 1
+    lensed_study.add(shutil.copytree(study, tmp_path / "small"), tiny("llama"))
+    test = settled(open_page(opened, tmp_path / "small", **first), lambda t: "on average, is" in words(t))
+    assert "The cosine of J h, here and on average, is 1.00" in words(test)
