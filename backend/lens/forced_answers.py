@@ -74,9 +74,9 @@ def answer_readings(
             for lens_id, (lens, wanted) in lenses.items():
                 for layer in wanted:
                     stream = streams[layer][len(forcing) - 1 : len(before)]  # the token before each of the answer's
-                    found = readout.log_probs(lens, stream, layer).double()
+                    found = readout.log_probs(lens, stream, layer)
                     own_tokens = torch.tensor(own, device=found.device)[:, None]
-                    each = found.gather(-1, own_tokens)[:, 0].tolist()
+                    each = found.gather(-1, own_tokens)[:, 0].cpu().tolist()
                     yield AnswerReading(n_read, answer, lens_id, layer, len(own), sum(each), each[0])
 
 

@@ -173,7 +173,8 @@ def _read_by(loaded: LoadedModel, task: Task) -> "Iterator[tuple[str, tuple[Lens
             if lens_id == _LOGIT:
                 layers.add(last)
             if layers:
-                yield lens_id, (lens_of(store, lens_id, dtype=loaded.model.dtype), sorted(layers))
+                model = loaded.model
+                yield lens_id, (lens_of(store, lens_id, dtype=model.dtype, device=model.device), sorted(layers))
 
 
 def _rows(cot: CotTask, readings: "Sequence[AnswerReading]", control: tuple[str, ...]) -> list[dict[str, Any]]:

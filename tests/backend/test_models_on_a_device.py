@@ -17,6 +17,8 @@ from backend.geometry.before_after import before_after_cot
 from backend.geometry.directions import per_chunk
 from backend.geometry.fisher import LocalMetric, fisher_cot
 from backend.geometry.sweep import Predictions, sweep_cot
+from backend.lens.forced_answers import Chain, answer_readings
+from backend.lens.lens import LogitLens
 from backend.models.edits import encode
 from backend.models.interventions import OPERATIONS, Gate, Intervention
 from backend.models.loading import load_model
@@ -103,7 +105,13 @@ def features(loaded):
     )
 
 
-WAYS = (residuals, operations, swept, fisher, products_of_g, before_and_after, sampled, streamed, features)
+def answers(loaded):
+    chain = Chain("What is 12 + 30? ", "It is 42. So 42.", None, ((0, 10), (10, 16)))
+    found = answer_readings(loaded, chain, ("42", "7"), {"logit": (LogitLens(), (1, 3))})
+    return [one.logprob for one in found]
+
+
+WAYS = (residuals, operations, swept, fisher, products_of_g, before_and_after, sampled, streamed, features, answers)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])

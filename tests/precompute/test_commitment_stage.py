@@ -25,6 +25,7 @@ from precompute.study import Study
 from precompute.terminal import ours
 from precompute.units import Context
 from tests import steerable_study
+from tests.checking_device import DEVICE, checking
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +139,14 @@ def test_a_fitted_lens_reads_beside_the_logit_lens_and_the_model_itself_is_read_
     stream = record_residuals(loaded, [*ids, *own], [1])[1][len(ids) - 1 : -1]
     log_probs = Readout(loaded).log_probs(TunedLens(4, {1: (weight, bias)}), stream, 1)
     assert last["logprob"] == pytest.approx(sum(float(log_probs[k, token]) for k, token in enumerate(own)), abs=2e-4)
+
+
+def test_the_reading_asks_for_each_of_its_transfers_between_devices(study, folder, tiny):
+    add_lens(folder, tiny("llama"))
+    away = study.model_copy(update={"engine": study.engine.model_copy(update={"device": DEVICE})})
+    with checking() as waits:
+        rows = read(away, folder)
+    assert waits["cpu"] > 0 and set(rows["lens"]) == {"logit", "tuned"}
 
 
 def test_a_lens_that_comes_in_is_read_with(study, folder, tiny):
