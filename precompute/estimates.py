@@ -16,6 +16,7 @@ EFFICIENCY = {
     "forward": 0.75,
     "sweep": 1.4,  # above 1: half of the layers, by faster kernels
     "dictionary": 0.5,
+    "reverse": 0.55,  # passes back through all layers; of `benchmarks/lenses.py`
     "lens": 0.85,  # descents of a tuned lens
     "divergence": 0.45,  # logits of an unembedding, and their KL to others
 }

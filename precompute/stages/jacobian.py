@@ -40,7 +40,7 @@ NAME, UNIT = "jacobian", "model"
 RULE = 1  # of texts, named tokens and the average: raise it when they change
 CHECKPOINT_EVERY = 60.0  # seconds
 _TEXTS_A_TASK = 4
-_TOKENS = 128  # of a text, for the estimate
+_TOKENS = 128  # of a text at most, for the estimate
 NAMED_ALONE = "named tokens"  # the variant of a lens without matrices
 _COTANGENTS = "cotangents"  # the one result that is no text's
 
@@ -110,11 +110,12 @@ def estimate(of: Quantities) -> Estimate | None:
         return None
     n_models, cotangents = len(of.study.models), (of.d_model or 0) if wanted.matrices else wanted.tokens
     rows = n_models * of.n_layers * cotangents
+    each = _TOKENS if wanted.texts is not None else min(_TOKENS, of.lengths.cot)
     return of.line(
         NAME,
         n_models,
-        tokens=n_models * wanted.prompts * _TOKENS * (1 + cotangents),
-        by="forward",
+        tokens=round(n_models * wanted.prompts * each * (1 + cotangents)),
+        by="reverse",
         gigabytes=rows * (of.d_model or 0) * 4e-9,
     )
 

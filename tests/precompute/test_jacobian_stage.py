@@ -2,6 +2,7 @@
 
 import json
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from backend.models.pullbacks import Pullbacks
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
 from precompute.engines.local import Local
+from precompute.estimates import Lengths, Quantities
 from precompute.pipeline import run_study
 from precompute.stages import jacobian
 from precompute.study import Study
@@ -176,3 +178,19 @@ def test_a_study_without_the_section_asks_for_nothing_and_older_studies_have_non
         assert store.jacobian_lenses().empty
         with pytest.raises(LensError, match="no rows of named tokens"):
             stored_rows(store, "l_none")
+
+
+def test_the_plan_counts_a_pass_for_each_named_token_or_for_each_value_of_a_stream(tiny_folder):
+    of = Quantities(
+        study=study_of(tiny_folder, prompts=10),
+        lengths=Lengths(50.0, 10.0, False),
+        n_problems=1,
+        parameters=None,
+        d_model=64,
+        n_layers=4,
+        machine=None,
+        done={},
+    )
+    assert jacobian.estimate(of).tokens == 10 * 50 * (1 + 6)
+    assert jacobian.estimate(replace(of, study=study_of(tiny_folder, prompts=10, matrices=True))).tokens == 500 * 65
+    assert jacobian.estimate(replace(of, study=of.study.model_copy(update={"jacobian": None}))) is None
