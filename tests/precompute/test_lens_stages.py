@@ -53,6 +53,10 @@ def test_a_lens_has_a_card_its_layers_their_rows_and_its_quality(tiny_folder, fo
     layers = found["lens_layers"]
     assert [one["layer"] for one in layers] == [0, 2] and all(one["seconds"] > 0 for one in layers)
     fitted = [one["layer"] for one in layers if one["kept"] != "identity"]
+    with contextlib.closing(Store(folder.path)) as store:
+        (told,) = store.lenses(card["model_id"]).to_dict("records")
+    assert told["is_whole"] and (told["n_layers"], told["n_identity"]) == (2, 2 - len(fitted))
+    assert told["minutes"] == pytest.approx(sum(one["seconds"] for one in layers) / 60)
     assert fitted, "at least one layer of a model of random weights is helped"
     assert len(found["lens_rows"]) == WIDTH * len(fitted)
     quality = {(one["lens_id"], one["layer"], one["positions"]): one for one in found["lens_quality"]}
