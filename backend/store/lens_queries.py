@@ -22,9 +22,9 @@ class LensQueries:
             "WITH layers AS (SELECT lens_id, count(*) AS n_layers, count_if(kept = 'identity') AS n_identity,"
             " sum(seconds) / 60 AS minutes, bool_and(kept = 'identity' OR (lens_id, layer) IN (SELECT (lens_id, layer)"
             " FROM lens_rows)) AS is_whole FROM lens_layers GROUP BY lens_id) SELECT lenses.*, coalesce(n_layers, 0) AS"
-            " n_layers, coalesce(n_identity, 0)::BIGINT AS n_identity, minutes, coalesce(is_whole, false) AS is_whole FROM"
-            " lenses LEFT JOIN layers USING (lens_id) WHERE model_id = $m ORDER BY kind = 'tuned' DESC, variant = 'all'"
-            " DESC, lens_id",
+            " n_layers, coalesce(n_identity, 0)::BIGINT AS n_identity, minutes, coalesce(is_whole, false) AS is_whole"
+            " FROM lenses LEFT JOIN layers USING (lens_id) WHERE model_id = $m ORDER BY kind = 'tuned' DESC,"
+            " variant = 'all' DESC, lens_id",
             m=model_id,
         )
 
