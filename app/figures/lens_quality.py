@@ -109,4 +109,4 @@ def _add(figure: go.Figure, label: str, rows: pd.DataFrame, colour: str, where: 
 
 def _n(rows: pd.DataFrame, panel: str) -> str:
     own = rows[rows["panel"] == panel]
-    return f"{int(own['n_tokens'].max()):,} in {int(own['n_problems'].max())}"
+    return f"{int(own['n_tokens'].max()):,} tokens of {int(own['n_problems'].max())} problems"

@@ -11,7 +11,7 @@ from app.figures.rows import Frame, takes_rows
 from app.shell.theme import ACCENT, DIVERGING, SEQUENTIAL, TEMPLATE, blank
 from app.shell.untrusted import for_plotly
 
-_ROW_HEIGHT = 17  # pixels
+_ROW_HEIGHT, _LEAST_HEIGHT = 17, 320  # pixels
 _WIDTH = 1100  # of the drawing, about
 _LETTER = 6.5  # pixels of one letter in a cell
 _INVISIBLE = "rgba(0,0,0,0)"
@@ -102,7 +102,9 @@ def lens_heat(
         showgrid=False,
         range=[x[0] - 0.5, x[-1] + 0.5],
     )
-    return figure.update_layout(height=120 + _ROW_HEIGHT * n_layers, margin={"l": 8, "r": 8, "t": 8, "b": 8})
+    return figure.update_layout(
+        height=max(_LEAST_HEIGHT, 120 + _ROW_HEIGHT * n_layers), margin={"l": 8, "r": 8, "t": 8, "b": 8}
+    )
 
 
 def _scale(bounds: tuple[float, float], low_is_sure: bool) -> dict[str, Any]:

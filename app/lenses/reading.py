@@ -316,8 +316,8 @@ def cost_lines(wanted: Asked, statuses: list[Status]) -> None:
         if cost := status.result.get("cost"):
             said += (
                 f", whole map {number(cost['seconds'])} s: {cost['seconds'] / cost['floor_seconds']:.2f} × the"
-                f" {number(cost['floor_seconds'])} s that its {cost['gflop']:,.0f} GFLOP of matrix products take alone"
-                f" at {cost['gflop_a_second']:,.0f} GFLOP/s here"
+                f" {number(cost['floor_seconds'])} s that its {cost['gflop']:,.1f} GFLOP of matrix products take"
+                f" alone at {cost['gflop_a_second']:,.0f} GFLOP/s here"
             )
         show(f"{said}.")
 

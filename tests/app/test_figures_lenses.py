@@ -101,7 +101,7 @@ QUALITY = pd.DataFrame(
 
 def test_quality_has_a_panel_a_kind_of_position_with_its_n_and_a_line_a_lens_beside_the_baseline():
     figure = quality_by_layer(QUALITY)
-    assert figure.layout.annotations[0].text == "all positions, n = 100 in 4"
+    assert figure.layout.annotations[0].text == "all positions, n = 100 tokens of 4 problems"
     lines = [trace for trace in figure.data if trace.name in ("logit lens", "tuned lens", "token frequencies")]
     assert len(lines) == 4 * 3 and len(figure.layout.annotations) == 4
     assert [trace.showlegend for trace in lines].count(True) == 3
