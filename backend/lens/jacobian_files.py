@@ -15,7 +15,6 @@ Files are not to be trusted: nothing in them is run (`weights_only`), and every 
 """
 
 import csv
-import pickle
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,12 +23,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from backend.errors import stands_for_another, words_of
 from backend.lens.kinds import LensError
 from backend.lens.lens import JacobianLens
+from backend.lens.torch_files import dictionary_in
 from backend.models.final_norm import undivided
 from backend.models.layers import layers_of
-from backend.models.pickles import refused_object
 
 if TYPE_CHECKING:
     from backend.models.loaded import LoadedModel
@@ -150,17 +148,7 @@ def _file_in(path: Path) -> Path:
 
 def _loaded(file: Path) -> dict[str, Any]:
     """The content, its keys and plain values checked."""
-    try:
-        with file.open("rb") as opened:
-            if (other := stands_for_another(opened.read(64))) is not None:
-                raise LensError(f"{file} {other}")
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise LensError(f"{file} is refused: it holds {refused_object(error)}.") from error
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise LensError(f"{file} cannot be read as a PyTorch file: {words_of(error)}") from error
-    if not isinstance(content, dict):
-        raise LensError(f"{file} holds {type(content).__name__}; a Jacobian lens is a dictionary with the key J.")
+    content = dictionary_in(file, "a Jacobian lens is a dictionary with the key J")
     if "J" not in content:
         keys = ", ".join(sorted(map(str, content))[:8])
         raise LensError(

@@ -16,7 +16,6 @@ Files are not to be trusted: nothing in them is run (`weights_only`), and every 
 
 import hashlib
 import json
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,11 +25,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from backend.errors import stands_for_another, words_of
+from backend.errors import words_of
 from backend.lens.jacobian_files import has_folded_norm
 from backend.lens.kinds import LensError
 from backend.lens.lens import TunedLens
-from backend.models.pickles import refused_object
+from backend.lens.torch_files import dictionary_in
 
 if TYPE_CHECKING:
     from backend.models.loaded import LoadedModel
@@ -159,7 +158,7 @@ def _config(file: Path) -> dict[str, Any]:
 
 def _maps(file: Path, n_layers: int, d_model: int, *, has_bias: bool) -> dict[int, Map]:
     """By the number of the translator, float32, each looked at."""
-    content = _loaded(file)
+    content = dictionary_in(file, "a dictionary of translators was expected")
     parts = ("weight", "bias") if has_bias else ("weight",)
     expected = [f"{number}.{part}" for number in range(n_layers) for part in parts]
     if strangers := sorted(map(str, set(content) ^ set(expected))):
@@ -183,21 +182,6 @@ def _tensor(file: Path, content: Mapping[str, Any], key: str, shape: tuple[int, 
     if not bool(torch.isfinite(found).all()):
         raise LensError(f"{file}: {key} has values that are NaN or infinite.")
     return found.float()
-
-
-def _loaded(file: Path) -> dict[str, Any]:
-    try:
-        with file.open("rb") as opened:
-            if (other := stands_for_another(opened.read(64))) is not None:
-                raise LensError(f"{file} {other}")
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise LensError(f"{file} is refused: it holds {refused_object(error)}.") from error
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise LensError(f"{file} cannot be read as a PyTorch file: {words_of(error)}") from error
-    if not isinstance(content, dict):
-        raise LensError(f"{file} holds {type(content).__name__}; a dictionary of translators was expected.")
-    return content
 
 
 def _short(name: str) -> str:

@@ -14,6 +14,7 @@ from backend.geometry.sweep import SweepError, sweep_cot
 from backend.models.edits import encode
 from backend.schema.tables import TABLES
 from tests.explicit_metric import explicit_metric, in_float64
+from tests.hooks import hooks_on
 
 LAYER, SPAN = 1, (17, 19)
 TOKENS = torch.randint(3, 384, (24,), generator=torch.Generator().manual_seed(0)).tolist()
@@ -85,6 +86,7 @@ def test_one_token_has_the_same_steepness_at_both_positions_and_longer_chunks_do
 def test_rows_are_the_tables_columns_of_the_curves_a_sweep_would_make(tiny):
     loaded = tiny("llama")
     before = {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
+    hooks = hooks_on(loaded.model)
     own = make.per_chunk({"a": VECTORS[0]}, model_id=loaded.model_id, layer=LAYER).made
     asked = {"chunk_spans": {"a": (10, 17), "empty": (17, 17)}, "layers": [LAYER, 2], "positions": ["anchor", "chunk"]}
     asked["directions"] = [*own, *random_directions(loaded), *random_directions(loaded, 1, layer=2)]
@@ -93,7 +95,7 @@ def test_rows_are_the_tables_columns_of_the_curves_a_sweep_would_make(tiny):
     for row in rows:
         assert row.keys() == TABLES["fisher"].columns.keys()
         assert (row["fisher_steepness"] is None) == (row["chunk_id"] == "empty") == (row["n_tokens"] == 0)
-    assert not any(module._forward_hooks for module in loaded.model.modules())
+    assert hooks_on(loaded.model) == hooks
     assert all(torch.equal(tensor, before[name]) for name, tensor in loaded.model.state_dict().items())
 
 

@@ -23,6 +23,7 @@ from backend.models.edits import encode
 from backend.models.layers import layers_of, private_copy, residual_of, with_residual
 from backend.models.pullbacks import Pullbacks
 from backend.models.residuals import ResidualError, record_residuals
+from tests.hooks import hooks_on
 
 FAMILIES = ("llama", "qwen2", "qwen3", "gpt2", "gemma2")
 TOKENS = torch.randint(3, 384, (24,), generator=torch.Generator().manual_seed(0)).tolist()
@@ -89,13 +90,13 @@ def test_the_first_16_positions_and_the_last_take_no_part_and_128_tokens_are_rea
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_matrices_are_those_of_autograd_with_the_published_sum_and_masks(uneven, family):
     loaded = uneven(family)
-    text = TOKENS[:19]
+    text, hooks = TOKENS[:19], hooks_on(loaded.model)
     found = prompt_rows(Pullbacks(loaded), text, torch.eye(loaded.d_model), LAYERS)
     for layer in LAYERS if family == "llama" else [1]:
         h = record_residuals(loaded, text, [layer])[layer].clone()
         expected = plain_jacobian(loaded.model, layer, h, text)
         assert (found[layer] - expected).norm() < 1e-5 * expected.norm()
-    assert not any(module._forward_hooks for module in loaded.model.modules())
+    assert hooks_on(loaded.model) == hooks
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -17,31 +17,10 @@ from backend.lens.kinds import LensError
 from backend.lens.lens import JacobianLens, Readout
 from backend.models.pullbacks import Pullbacks
 from backend.models.residuals import record_residuals
+from tests.backend.lens.conftest import D
 
-D = 16
 TOKENS = torch.randint(3, 384, (20,), generator=torch.Generator().manual_seed(0)).tolist()
-CARD = Card("owner/Some-Model", "abc", "owner/texts", 2, 128, "float32", (None, 0.25))
-
-
-@pytest.fixture(scope="module")
-def small(tiny):
-    """`small(n_layers)`: a model of so many blocks whose gains are drawn."""
-    import transformers
-
-    made = {}
-
-    def model(n_layers):
-        if n_layers not in made:
-            torch.manual_seed(n_layers)
-            shape = {"vocab_size": 384, "hidden_size": D, "intermediate_size": 24, "num_attention_heads": 2}
-            config = transformers.LlamaConfig(**shape, num_hidden_layers=n_layers, initializer_range=0.2)
-            own = transformers.LlamaForCausalLM(config).eval().requires_grad_(False)
-            own.model.norm.weight.data += 0.3 * torch.randn(D)
-            sizes = {"n_layers": n_layers, "d_model": D, "vocab_size": 384}
-            made[n_layers] = replace(tiny("llama"), model=own, name="owner/Some-Model", revision="abc", **sizes)
-        return made[n_layers]
-
-    return model
+CARD = Card("owner/Some-Model", "a" * 40, "owner/texts", 2, 128, "float32", (None, 0.25))
 
 
 def golden(model, path, prompts=(TOKENS,)):
@@ -158,7 +137,7 @@ def test_a_file_that_is_no_lens_of_this_model_is_refused_by_name(small, tmp_path
     "config, words",
     [
         ('hf_model_name: "Qwen/Qwen3-4B"\n', "of Qwen/Qwen3-4B, and this model is owner/Some-Model"),
-        ('hf_model_name: "owner/Some-Model"\nrevision: "def"\n', "of revision def .* this one is abc"),
+        ('hf_model_name: "owner/Some-Model"\nrevision: "def"\n', "of revision def .* this one is a{40}"),
         ('hf_model_name: "owner/Some-Model"\nfit:\n  target_layer: 5\n', "towards layer 5"),
     ],
 )

@@ -18,30 +18,9 @@ from backend.lens.kinds import LensError
 from backend.lens.lens import Readout, TunedLens
 from backend.lens.tuned_files import read, unembedding_hash, write
 from backend.models.residuals import record_residuals
+from tests.backend.lens.conftest import D
 
-D = 16
 TOKENS = torch.randint(3, 384, (9,), generator=torch.Generator().manual_seed(0)).tolist()
-
-
-@pytest.fixture(scope="module")
-def small(tiny):
-    """`small(n_layers)`: a model of so many blocks whose gains are drawn."""
-    import transformers
-
-    made = {}
-
-    def model(n_layers):
-        if n_layers not in made:
-            torch.manual_seed(n_layers)
-            shape = {"vocab_size": 384, "hidden_size": D, "intermediate_size": 24, "num_attention_heads": 2}
-            config = transformers.LlamaConfig(**shape, num_hidden_layers=n_layers, initializer_range=0.2)
-            own = transformers.LlamaForCausalLM(config).eval().requires_grad_(False)
-            own.model.norm.weight.data += 0.3 * torch.randn(D)
-            sizes = {"n_layers": n_layers, "d_model": D, "vocab_size": 384}
-            made[n_layers] = replace(tiny("llama"), model=own, name="owner/Some-Model", revision="a" * 40, **sizes)
-        return made[n_layers]
-
-    return model
 
 
 def golden(loaded, folder, **changed):

@@ -12,6 +12,7 @@ from backend.models.families import QUICK
 from backend.models.layers import layers_of, residual_of, with_residual
 from backend.models.residuals import record_residuals
 from tests.conftest import FAMILIES
+from tests.hooks import hooks_on
 
 TOKENS = torch.randint(
     0, 384, (40,), generator=torch.Generator().manual_seed(0)
@@ -176,10 +177,6 @@ def test_positions_asked_for_and_vectors_given_are_checked_too(tiny):
         encoded.logits([addition(2, [24], vector(1))], LATE)
     with pytest.raises(EditError, match="2 vectors were given for 1"):
         addition(1, [24], torch.ones(2, 64))
-
-
-def hooks_on(model):
-    return [(list(module._forward_hooks), list(module._forward_pre_hooks)) for module in model.modules()]
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])

@@ -13,6 +13,7 @@ from backend.models.edits import EditError, encode
 from backend.models.layers import layers_of, private_copy, residual_of, with_residual
 from backend.models.tangents import UpperLayers
 from tests.conftest import FAMILIES
+from tests.hooks import hooks_on
 
 LAYER, FIRST, END = 1, 16, 18
 TOKENS = torch.randint(3, 384, (24,), generator=torch.Generator().manual_seed(0)).tolist()
@@ -42,6 +43,7 @@ def explicit_jacobian(model, h, first=FIRST, end=END):
 def test_push_is_the_jacobian_and_pull_its_transpose(tiny, family):
     model = copy.deepcopy(tiny(family).model).double()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    hooks = hooks_on(model)
     encoded = encode(SimpleNamespace(model=model), TOKENS, layers=[LAYER])
     upper = UpperLayers(encoded, LAYER, first=FIRST, end=END)
     jacobian = explicit_jacobian(model, encoded.residual(LAYER)[FIRST:END])
@@ -52,7 +54,7 @@ def test_push_is_the_jacobian_and_pull_its_transpose(tiny, family):
     for moved, matrix in ((pushed, jacobian), (upper.pull(tangents), jacobian.T)):
         expected = (tangents.flatten(1) @ matrix.T).view_as(tangents)
         assert (moved - expected).norm() < 1e-6 * expected.norm()
-    assert not any(module._forward_hooks for module in model.modules())
+    assert hooks_on(model) == hooks
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
