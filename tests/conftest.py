@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 _MAIN = sys.modules["__main__"]
+_LONG = ("tests/precompute", "tests/pages", "tests/backend/live", "tests/test_installed")
 TINY_VOCABULARY = 384
 TINY_CORPUS = [
     "Let me think step by step. First, we need to find the total cost of 3 apples and 4 pears.",
@@ -158,6 +159,11 @@ def tiny(tiny_folder, tmp_path_factory):
         return loaded[family]
 
     return model
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long come first, so that two processes that take file after file end together."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_LONG))
 
 
 def pytest_runtest_setup() -> None:
