@@ -1,5 +1,6 @@
 """Fixtures for the whole suite: tiny random language models of every family, made here and never downloaded."""
 
+import gc
 import os
 import sys
 
@@ -11,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+gc.set_threshold(20_000, 20, 10)  # by default a fifth of the suite's time goes into looking for cycles
 _MAIN = sys.modules["__main__"]
-_LONG = ("tests/precompute", "tests/pages", "tests/backend/live", "tests/test_installed")
 TINY_VOCABULARY = 384
 TINY_CORPUS = [
     "Let me think step by step. First, we need to find the total cost of 3 apples and 4 pears.",
@@ -159,11 +160,6 @@ def tiny(tiny_folder, tmp_path_factory):
         return loaded[family]
 
     return model
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take long come first, so that two processes that take file after file end together."""
-    items.sort(key=lambda item: not item.nodeid.startswith(_LONG))
 
 
 def pytest_runtest_setup() -> None:
