@@ -1,6 +1,5 @@
 """Fixtures for the whole suite: tiny random language models of every family, made here and never downloaded."""
 
-import gc
 import os
 import sys
 
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-gc.set_threshold(20_000, 20, 10)  # by default a fifth of the suite's time goes into looking for cycles
 _MAIN = sys.modules["__main__"]
 TINY_VOCABULARY = 384
 TINY_CORPUS = [
