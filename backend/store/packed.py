@@ -189,7 +189,9 @@ def repack(
     changed, about = [], json.loads((folder / ABOUT).read_bytes())
 
     def activations() -> pa.Table:
-        return tables["activations"] if "activations" in tables else old.rows("activations")
+        if "activations" in tables or "activations" not in old.tables:
+            return tables.get("activations", TABLES["activations"].arrow.empty_table())
+        return old.rows("activations")
 
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
         made = Path(scratch, "made")
@@ -348,9 +350,11 @@ def _without_own_activations(directions: pa.Table, activations: pa.Table) -> pa.
 
 
 def _with_own_activations(directions: pa.Table, activations: pa.Table) -> pa.Table:
-    """The same with what was left out: the activations, of any length."""
+    """The same with what was left out: the activations, of any length. Raises KeyError where there is none."""
     own = _own_activations(directions, activations)
     vectors = pc.coalesce(directions["vector"].cast(VECTOR), own)
+    if vectors.null_count:
+        raise KeyError("a direction has neither a vector nor its chunk's activation")
     return directions.set_column(directions.schema.get_field_index("vector"), "vector", vectors)
 
 

@@ -1,5 +1,6 @@
 """A study shrinks to a folder of Parquet files and comes back as one portable file, float16 being all that it loses."""
 
+import hashlib
 import json
 import shutil
 import threading
@@ -107,6 +108,28 @@ def test_a_direction_that_is_its_chunks_own_activation_is_stored_once(study, fol
     packed.repack(folder, {"activations": pa.Table.from_pylist(activations, schema)}, published_at="later")
     again = vectors(whole_table(unpack(folder, tmp_path / "again.duckdb"), "directions"))
     assert np.allclose(again, found, atol=1e-3)
+
+
+def test_directions_of_a_pack_without_activations_keep_their_vectors(study, folder, tmp_path):
+    (folder / "activations.parquet").unlink()
+    tables = json.loads((folder / ABOUT).read_text())["tables"]
+    edit_about(folder, tables={name: table for name, table in tables.items() if name != "activations"})
+    packed.repack(folder, {"directions": whole_table(study, "directions")}, published_at="now")
+    found = vectors(whole_table(unpack(folder, tmp_path / "demo.duckdb"), "directions"))
+    assert np.allclose(found, vectors(whole_table(study, "directions")), atol=1e-3)
+
+
+def test_a_direction_without_vector_and_activation_is_a_damaged_pack(study, folder, tmp_path):
+    rows = whole_table(study, "directions").to_pylist()
+    rows[0] |= {"vector": None, "chunk_id": "nowhere"}
+    schema = whole_table(study, "directions").schema
+    pq.write_table(pa.Table.from_pylist(rows, schema), folder / "directions.parquet")
+    tables = json.loads((folder / ABOUT).read_text())["tables"]
+    tables["directions"]["sha256"] = hashlib.sha256((folder / "directions.parquet").read_bytes()).hexdigest()
+    edit_about(folder, tables=tables)
+    with pytest.raises(DamagedPack, match="neither a vector nor its chunk's activation"):
+        unpack(folder, tmp_path / "demo.duckdb")
+    assert not (tmp_path / "demo.duckdb").exists()
 
 
 def test_a_live_run_without_a_vector_has_none_afterwards(study, folder, tmp_path):
