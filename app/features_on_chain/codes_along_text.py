@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, pairwise
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from app.shared.chosen_dictionary import FEATURE, PINNED
 from app.shared.clicks import marks, picked_row
 from app.shared.text_source import TOKEN
 from app.shared.views import Here
-from app.shared.waiting import place_in_line
+from app.shared.waiting import Reading, wait_for
 from app.shell import keys, navigation, selection, studies
 from app.shell.fields import SWITCH, Field, declare
 from app.shell.missing import Missing, PageEnds, command, no_tokens, say_and_end, undone
@@ -127,7 +127,8 @@ def _typed(store: Store, dictionary: pd.Series) -> TextCodes:
     )
     status = _asked(base, request)
     if "codes" not in status.result:
-        _wait_for(status, base, request)
+        again = partial(_asked, base, request, again=True)
+        wait_for(Reading(status, "Reading the text", "features_text", again, can_be_stopped=True))
     return _read(status.result, own.prompt, own.words)
 
 
@@ -156,29 +157,6 @@ def _asked(choice: Choice, request: Codes, *, again: bool = False) -> Status:
     except AnchorscopeError as error:  # too many wait
         show(str(error))
         raise PageEnds from error
-
-
-def _wait_for(status: Status, choice: Choice, request: Codes) -> NoReturn:
-    """The text is being read: says so, looks again, and ends the page; an error is said, and can be tried again."""
-    if status.ended:
-        with st.container(border=True):
-            show(status.error or "Reading this text was stopped.")
-            if st.button("Try again", icon=":material/refresh:", key=keys.of("features_text_again")):
-                _asked(choice, request, again=True)
-                selection.rerun()
-        raise PageEnds
-
-    def look() -> None:
-        now = live.service().status(status.ticket_id)
-        if now is None or now.ended:
-            selection.rerun()
-        place_in_line(now, "Reading the text")
-        if st.button("Stop", icon=":material/stop:", key=keys.of("features_text_stop")):
-            live.stop(status.ticket_id)
-            selection.rerun()
-
-    keys.fragment(look, run_every=live.EVERY)()
-    raise PageEnds
 
 
 def _read(result: Mapping[str, Any], prompt: str, words: str) -> TextCodes:

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -11,7 +12,7 @@ from app.shared import chosen_chain, chosen_stream, live, text_source
 from app.shared.chosen_chunk import ChosenChunk
 from app.shared.chosen_stream import MODEL
 from app.shared.views import Here, chunks, require
-from app.shared.waiting import place_in_line
+from app.shared.waiting import Reading, place_in_line, wait_for
 from app.shell import keys, selection
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, PageEnds
@@ -230,7 +231,9 @@ def read(here: Here) -> Shown:
     statuses = [_asked(wanted, number) for number in range(len(wanted.models))]
     for which, status in enumerate(statuses):
         if not _has_picture(status):
-            _wait_for(status, wanted, which)
+            doing = f"{one_line(wanted.models[which].name, 60)} is reading the text"
+            again = partial(_asked, wanted, which, again=True)
+            wait_for(Reading(status, doing, "lens", again, _has_picture))
     _refuse_two_texts(wanted, statuses)
     _watch(wanted, statuses)
     grids = [grid(status.result, wanted.cut) for status in statuses]
@@ -261,26 +264,6 @@ def _asked(wanted: Asked, number: int, *, again: bool = False) -> Status:
 
 def _has_picture(status: Status) -> bool:
     return not status.error and bool({"first", "means"} & set(status.result))
-
-
-def _wait_for(status: Status, wanted: Asked, which: int) -> NoReturn:
-    """The text is being read: says so, looks again, and ends the page; an error is said, and can be tried again."""
-    if status.ended:
-        with st.container(border=True):
-            show(status.error or "Reading this text was stopped.")
-            if st.button("Try again", icon=":material/refresh:", key=keys.of("lens_again")):
-                _asked(wanted, which, again=True)
-                selection.rerun()
-        raise PageEnds
-
-    def look() -> None:
-        now = live.service().status(status.ticket_id)
-        if now is None or now.ended or _has_picture(now):
-            selection.rerun()
-        place_in_line(now, f"{one_line(wanted.models[which].name, 60)} is reading the text")
-
-    keys.fragment(look, run_every=live.EVERY)()
-    raise PageEnds
 
 
 def _watch(wanted: Asked, statuses: list[Status]) -> None:

@@ -5,8 +5,8 @@ its controls.
 import contextlib
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 import pandas as pd
 import streamlit as st
@@ -19,10 +19,10 @@ from app.shared.chosen_stream import MODEL
 from app.shared.chosen_vector import CATEGORY, MINUS
 from app.shared.geometry_columns import DIRECTION, UNIT
 from app.shared.views import Here, chunks, require
-from app.shared.waiting import place_in_line
+from app.shared.waiting import Reading, place_in_line, wait_for
 from app.shell import keys, selection
 from app.shell.fields import Field, declare
-from app.shell.missing import Missing, PageEnds
+from app.shell.missing import Missing
 from app.shell.numbers import number as figure
 from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import RUN_KINDS
@@ -164,7 +164,9 @@ def planned(here: Here) -> Planned:
     found, opened = here.once(steered), here.once(reading)
     kind = here.once(run_kind)
     if not is_read(opened):
-        wait_for(opened, found.subject, found.choice)
+        doing = f"{one_line(found.choice.model.name, 60)} is reading the text"
+        again = partial(live.read, found.choice, to_open(found.subject), again=True)
+        wait_for(Reading(opened, doing, "read", again, is_read))
     subject = with_prompt(found.subject, opened.result["prompt"])
     return Planned(subject, None if kind == "wording" else plan(here.store, subject, found.choice, opened))
 
@@ -245,28 +247,6 @@ def to_open(subject: Subject) -> Open:
 def is_read(opened: Status) -> bool:
     """Whether enough of the reading is there to show the controls."""
     return "lens" in opened.result and not opened.error
-
-
-def wait_for(opened: Status, subject: Subject, choice: Choice) -> NoReturn:
-    """The model is loading or reading: says so, looks again, and ends the page; an error is said, and can be tried
-    again.
-    """
-    if opened.ended:
-        with st.container(border=True):
-            show(opened.error or "Reading this text was stopped.")
-            if st.button("Try again", icon=":material/refresh:", key=keys.of("read_again")):
-                live.read(choice, to_open(subject), again=True)
-                selection.rerun()
-        raise PageEnds
-
-    def look() -> None:
-        now = live.service().status(opened.ticket_id)
-        if now is None or now.ended or is_read(now):
-            selection.rerun()
-        place_in_line(now, f"{one_line(choice.model.name, 60)} is reading the text")
-
-    keys.fragment(look, run_every=live.EVERY)()
-    raise PageEnds
 
 
 # The text
