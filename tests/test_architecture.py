@@ -28,6 +28,7 @@ STACKS = {
         ("crosscoder", "importance"),
         ("geometry",),
         ("lens",),
+        ("latent",),
         ("live",),
     ),
     "app": (
