@@ -123,9 +123,10 @@ class Quantities:
         seconds: float = 0.0,
     ) -> Estimate:
         """`tokens` go through the model `by` one kind of EFFICIENCY; `seconds` are what is no model's work."""
-        minutes = None
-        if self.machine is not None and self.parameters is not None:
-            rate = self.machine / (2 * self.parameters)
-            work = tokens / (rate * EFFICIENCY[by]) + _START_SECONDS if by else 0.0
-            minutes = (work + seconds) / 60
+        minutes: float | None = seconds / 60
+        if by is not None:
+            minutes = None
+            if self.machine is not None and self.parameters is not None:
+                rate = self.machine / (2 * self.parameters)
+                minutes = (tokens / (rate * EFFICIENCY[by]) + _START_SECONDS + seconds) / 60
         return Estimate(stage, units, self.done.get(stage, 0), tokens, minutes, gigabytes)

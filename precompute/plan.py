@@ -67,7 +67,7 @@ def what_it_costs(again: Raised, lines: Sequence[Estimate]) -> str:
 
 
 def _quantities(study: Study, folder: StudyFolder, stages: Sequence[Stage]) -> Quantities:
-    parameters, d_model, n_layers, vocab_size = _size(study.models[0])
+    parameters, d_model, n_layers, vocab_size = _size(study.models[0]) if study.models else (None, None, 1, None)
     machine = None if parameters is None else _gemm_rate() * study.engine.workers
     lengths = _lengths(study, folder)
     done = _done(study, folder, stages)

@@ -29,6 +29,8 @@ from backend.crosscoder.kinds import KINDS, SOME_KINDS_SETTINGS, TRAINED
 from backend.crosscoder.training_data import CONVENTIONS
 from backend.errors import AnchorscopeError
 from backend.geometry.direction_kinds import DIRECTION_KINDS, swept_kinds
+from backend.latent.kinds import SPACES
+from backend.latent.problems import TASKS
 from backend.lens.positions import ALL, POSITION_KINDS, known_variant
 from backend.models.devices import DEVICE
 from backend.models.interventions import UNITS, swept_places
@@ -52,6 +54,8 @@ BetaUnit = Annotated[str, _one_of("unit of beta", lambda: UNITS)]
 DictionaryKind = Annotated[str, _one_of("kind of dictionary that is trained", lambda: TRAINED)]
 TrainingData = Annotated[str, _one_of("convention of training data", lambda: CONVENTIONS)]
 LensVariant = Annotated[str, AfterValidator(known_variant)]
+LatentTask = Annotated[str, _one_of("task of latent models", lambda: TASKS)]
+LatentSpace = Annotated[str, _one_of("space of latents", lambda: SPACES)]
 DirectionKind = Annotated[str, _one_of("direction kind that a study sweeps", swept_kinds)]
 # of what there may be many of: problems, chains, draws. Bounds are far beyond any study; they stop slips and infinities
 MOST = 1_000_000
@@ -535,6 +539,49 @@ class Commitment(_Part):
     )
 
 
+class NamedLatent(_Part):
+    """A model that thinks in latents."""
+
+    name: str = Field(
+        description="embedded:Anchorscope-Latent/latent-0 (a sibling and the seed it was trained with), a folder, or a"
+        " hub id such as bcywinski/codi_llama1b-answer_only"
+    )
+    revision: str | None = Field(None, description="hub branch, tag or commit")
+    base: str | None = Field(
+        None, description="folder or hub id of the model it was made of, where its own files hold no configuration"
+    )
+
+
+class Latent(_Part):
+    """Reasoning in latent space: models that think in latents, run, read and steered on problems whose intermediate
+    results are known.
+    """
+
+    models: tuple[NamedLatent, ...] = Field(min_length=1, max_length=64, description="one table a model")
+    task: LatentTask = Field(description="kind of problem that all of them are asked")
+    steps: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(
+        (3,), min_length=1, max_length=64, description="steps of the problems, as many problems of each"
+    )
+    problems: Positive = Field(500, description="that are scored")
+    means_from: Positive = Field(
+        500, description="other problems, that means, fitted vectors and lenses are made from; none of them is scored"
+    )
+    latents: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        None, description="latents that are run; left out, as many as each model was trained with"
+    )
+    max_tokens: int = Field(16, ge=1, le=1024, description="tokens after which an answer is cut")
+    spaces: tuple[LatentSpace, ...] = Field(
+        ("z", "h", "kv", "k", "v"), max_length=16, description="in which latents are steered by differences"
+    )
+    coefficients: tuple[Annotated[float, Field(ge=-100, le=100)], ...] = Field(
+        (-1.0, -0.5, 0.5, 1.0), max_length=32, description="of a difference of two mean latents"
+    )
+    random: int = Field(20, ge=0, le=10_000, description="random vectors for each space and coefficient")
+    named: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
+        ("therefore",), max_length=100, description="words whose first token is followed through the readings"
+    )
+
+
 class Engine(_Part):
     """Where units run. Nothing here changes a result."""
 
@@ -556,7 +603,9 @@ class Study(_Part):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="its folder is stores/NAME")
     seed: int = Field(0, ge=0, lt=2**53, description="from which every other seed follows")
-    models: tuple[Model, ...] = Field(min_length=1, max_length=64, description="one table a model")
+    models: tuple[Model, ...] = Field(
+        (), max_length=64, description="one table a model; none in a study of [latent] alone"
+    )
     prompts: tuple[Prompt, ...] = Field(
         (Prompt(name=wordings.BOXED.name),), min_length=1, max_length=64, description="left out: boxed alone"
     )
@@ -566,7 +615,7 @@ class Study(_Part):
     categories: Categories = Categories()
     activations: Activations = Activations()
     map: Map = Map()
-    sweep: Sweep
+    sweep: Sweep = Field(Sweep(layers=(0,)), description="must be given where there are models")
     geometry: Geometry | None = Field(None, description="left out in a study without exact geometry and evidence")
     random_steps: RandomSteps | None = Field(
         None, description="left out in a study without finite random steps at every chunk"
@@ -581,6 +630,7 @@ class Study(_Part):
     commitment: Commitment | None = Field(
         None, description="left out in a study whose models do not read how probable the answer is along a chain"
     )
+    latent: Latent | None = Field(None, description="left out in a study without models that think in latents")
     engine: Engine = Engine()
 
     @property
@@ -631,6 +681,11 @@ class Study(_Part):
         return _given(self.lens, "lens")
 
     @property
+    def its_latent(self) -> Latent:
+        """`latent`, for what works on it. Raises StudyError in a study that has none."""
+        return _given(self.latent, "latent")
+
+    @property
     def causation_layer(self) -> int:
         """Where anchors are steered against others."""
         layers = sorted(self.sweep.layers)
@@ -671,6 +726,12 @@ class Study(_Part):
 
     @model_validator(mode="after")
     def _something_to_do(self) -> "Study":
+        if not self.models:
+            if self.latent is None:
+                raise ValueError("a study needs [[models]], or [latent] with models that think in latents")
+            return self
+        if "sweep" not in self.model_fields_set:
+            raise ValueError("a study with models needs [sweep], which says at which layers they are steered")
         if self.problems is None and not any(model.reads for model in self.models):
             raise ValueError("a study needs [problems], or a model that reads imported CoTs (models.reads)")
         return self

@@ -32,6 +32,7 @@ PAGES = {
     CHAINS: Page("Chains of thought", ":material/segment:"),
     "latent_map": Page("Latent map", ":material/scatter_plot:"),
     "lenses": Page("Lenses", ":material/layers:"),
+    "latent_steps": Page("Latent steps", ":material/repeat:"),
     "steepness": Page("Steepness and importance", ":material/show_chart:"),
     STEERING: Page("Steering", ":material/tune:"),
     "direction_library": Page("Direction library", ":material/bookmarks:"),

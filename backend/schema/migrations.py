@@ -12,7 +12,8 @@ SCHEMA_VERSION, and one of columns that a table had adds its step here.
 `anchor_steering`, `anchor_attention`, `experiment_thoughts`, `feature_intervention_thoughts`, `firing_ablations`,
 `causation_pairs`, `causation_samples`, `causation_effects`, `vectors`, `vector_audits` and `typed_texts` came in.
 8 → 9: the tables `lenses`, `lens_layers`, `lens_rows`, `lens_quality`, `jacobian_tokens`, `jacobian_rows`,
-`jacobian_convergence` and `answer_readings` came in.
+`jacobian_convergence` and `answer_readings` came in. 9 → 10: the tables of latent reasoning came in:
+`latent_problems`, `latent_models`, `latent_runs` and `latents`.
 """
 
 from collections.abc import Callable

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 
 TEXT, INT, REAL, BOOL, TIME = pa.string(), pa.int64(), pa.float64(), pa.bool_(), pa.timestamp("us")
 VECTOR, REALS, INTS, TEXTS = pa.list_(pa.float32()), pa.list_(pa.float64()), pa.list_(pa.int64()), pa.list_(pa.string())
@@ -122,7 +122,7 @@ TABLES: dict[str, Table] = {
         {
             "model_id": (TEXT, "id, from name, revision and dtype"),
             "name": (TEXT, "hub id, folder, or embedded:NAME"),
-            "role": (TEXT, "base, distilled, or model"),
+            "role": (TEXT, "base, distilled, or model; latent of one that thinks in latents"),
             "revision": (
                 TEXT,
                 (
@@ -1734,6 +1734,70 @@ TABLES["answer_readings"] = Table(
     ),
     since=9,
 )
+
+TABLES |= {
+    "latent_problems": Table(
+        ("problem_id",),
+        {
+            "problem_id": (TEXT, "of problems"),
+            "place": (INT, "0-based, in the order in which they were drawn: the scored ones come first"),
+            "is_scored": (BOOL, "whether it is scored; means, vectors and lenses are made from the others"),
+            "intermediates": (TEXTS, "results of its steps in their order; the last one is the answer"),
+            "operands": (TEXTS, "numbers of the question"),
+            "has_distractor": (BOOL, "whether one of them is of no use"),
+        },
+        "one row a problem that latent models are asked",
+        filled=(
+            Filled("latents", "No model has thought in latents. Put a table [latent] into the study file, and run it:"),
+        ),
+        since=10,
+    ),
+    "latent_models": Table(
+        ("model_id",),
+        {
+            "model_id": (TEXT, "of models"),
+            "layout": (TEXT, "of its files"),
+            "sibling": (TEXT, "latent, pause (learned embeddings, no recurrence) or none (no latents)"),
+            "training_seed": (INT, "that it was trained with; NULL when unknown"),
+            "task": (TEXT, "kind of problem that it was trained on; NULL when unknown"),
+            "n_latents": (INT, "that it was trained with, at most"),
+            "n_weights": (INT, "parameters, tied ones once"),
+            "facts": (TEXT, "JSON: what its files say of its training"),
+        },
+        "one row a model that thinks in latents, beside its row of models",
+        since=10,
+    ),
+    "latent_runs": Table(
+        ("model_id", "problem_id", "n_latents"),
+        {
+            "run_id": (TEXT, "id"),
+            "model_id": (TEXT, "of models"),
+            "problem_id": (TEXT, "of problems"),
+            "n_latents": (INT, "that were run before the answer was forced"),
+            "token_ids": (INTS, "that were written, greedily, without the end"),
+            "text": (TEXT, "what they say"),
+            "answer": (TEXT, "its last number, commas removed; NULL where it has none"),
+            "is_correct": (BOOL, "NULL where there is no answer"),
+            "finish": (TEXT, "eos or cap"),
+        },
+        "one row a plain run: a model, a problem and a number of latents",
+        since=10,
+    ),
+    "latents": Table(
+        ("model_id", "problem_id", "step"),
+        {
+            "latent_id": (TEXT, "id"),
+            "model_id": (TEXT, "of models"),
+            "problem_id": (TEXT, "of problems"),
+            "step": (INT, "latents run so far: 0 is the last token before the first"),
+            "h": (VECTOR, "last hidden state there, after the final norm, (d_model,)"),
+            "z": (VECTOR, "embedding that was fed there, (d_model,); NULL at step 0"),
+        },
+        "one row a latent: they are the chunks of such a run",
+        since=10,
+    ),
+}
+
 
 FILLED = {filled.stage: filled for table in TABLES.values() for filled in table.filled}
 

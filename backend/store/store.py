@@ -31,6 +31,7 @@ from backend.store.commitment_queries import CommitmentQueries
 from backend.store.dictionary_queries import DictionaryQueries
 from backend.store.geometry_queries import GeometryQueries
 from backend.store.jacobian_queries import JacobianQueries
+from backend.store.latent_queries import LatentQueries
 from backend.store.lens_queries import LensQueries
 from backend.store.queries import Queries
 from backend.store.unit_files import StudyFolder, UnreadableFile
@@ -107,6 +108,7 @@ class Store(
     DictionaryQueries,
     GeometryQueries,
     JacobianQueries,
+    LatentQueries,
     LensQueries,
     UnitQueries,
 ):

@@ -21,6 +21,7 @@ from precompute.stages import (
     geometry,
     importance,
     jacobian,
+    latents,
     lens,
     lens_quality,
     maps,
@@ -70,6 +71,7 @@ STAGES: tuple[Stage, ...] = (
     lens,
     lens_quality,
     commitment,
+    latents,
 )
 
 PARTS = ("NAME", "UNIT", "RULE", "units", "compute", "estimate")

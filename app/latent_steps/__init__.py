@@ -1,0 +1,1 @@
+"""Latent steps: models that think in latents, run, read and steered."""

@@ -1,0 +1,10 @@
+"""Reasoning in latent space: run, read and steered."""
+
+from app.latent_steps.chosen import latents
+from app.latent_steps.views import RUNS
+from app.shared import views
+
+here = views.here_now()
+views.title()
+views.require(here, latents)
+views.show(RUNS, here, heading=True)
