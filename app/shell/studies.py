@@ -1,16 +1,15 @@
 """Which studies there are, and the one that is open.
 
 Studies are looked for under `stores/` (of the working directory and of the repository) and at the paths in
-ANCHORSCOPE_STORES. Besides them there is the demo that is shipped as a pack (`assets/demo`, or the folder in
-ANCHORSCOPE_DEMO; empty means none): once in the life of the process it is unpacked to `stores/demo.duckdb`, where that
-is not its content already.
+ANCHORSCOPE_STORES. Besides them there are those that are shipped as packs (`assets/demo` and others, or the folders in
+ANCHORSCOPE_DEMO; empty means none): once in the life of the process each is unpacked to `stores/NAME.duckdb`, where
+that is not its content already.
 
 The pointer is resolved at every rerun, so that a generation published a moment ago is the one that is read; the
 connection to a generation is shared by all open browsers.
 """
 
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import streamlit as st
 
 from backend.errors import AnchorscopeError
 from backend.root import own_stores
-from backend.store.known import by_name, demo_pack
+from backend.store.known import by_name, packs, unpacked_at
 from backend.store.packed import unpack
 from backend.store.store import NoStore, Store, generation_of
 from backend.store.unit_files import StudyFolder
@@ -27,34 +26,21 @@ from backend.store.unit_files import StudyFolder
 STORES = own_stores()
 
 
-@dataclass(frozen=True)
-class Demo:
-    """The shipped study."""
-
-    path: Path  # the file it is unpacked to
-    fault: str | None  # why it could not be, in words for the person
-
-
 def found() -> dict[str, Path]:
     """Studies by name, in the order of `by_name`."""
-    shipped = demo()
-    if shipped is None:
-        return by_name(STORES, None, None)
-    return by_name(STORES, shipped.path, None if shipped.fault else shipped.path)
+    return by_name(STORES, {path: fault is None for path, fault in shipped().items()})
 
 
-def demo() -> Demo | None:
-    """The shipped study, unpacked; None where none is shipped."""
-    if (pack := demo_pack()) is None:
-        return None
-    file = STORES.resolve() / "demo.duckdb"
-    return Demo(file, _unpacked(str(pack), str(file)))
+def shipped() -> dict[Path, str | None]:
+    """The file that each shipped study is unpacked to, and why it could not be, in words for the person."""
+    files = {unpacked_at(pack, STORES.resolve()): pack for pack in packs()}
+    return {file: _unpacked(str(pack), str(file)) for file, pack in files.items()}
 
 
 def open_store(path: Path) -> Store:
     """The store's newest generation. Raises NoStore or WrongSchema, which say what to do."""
-    if (shipped := demo()) and shipped.fault and path == shipped.path:
-        raise NoStore(shipped.fault)
+    if fault := shipped().get(path):
+        raise NoStore(fault)
     with _door():
         generation = generation_of(path)
         try:
@@ -110,7 +96,7 @@ def _door() -> threading.Lock:
     return threading.Lock()
 
 
-@st.cache_resource(show_spinner="Unpacking the demo study, once …")
+@st.cache_resource(show_spinner="Unpacking the shipped studies, once …")
 def _unpacked(pack: str, file: str) -> str | None:
     """What is wrong with the pack, or None once `file` is its content.
 

@@ -1,11 +1,12 @@
 """Which studies there are on this machine, and opening one by its name.
 
 Studies lie under `stores/` (of the working directory, and of the repository) and at the paths in ANCHORSCOPE_STORES.
-Besides them there is the demo that is shipped as a pack (`assets/demo`, or the folder in ANCHORSCOPE_DEMO; empty means
-none), which is unpacked once.
+Besides them there are those that are shipped as packs (SHIPPED, or the folders in ANCHORSCOPE_DEMO; empty means none),
+which are unpacked once; the first of them is the demo.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from backend.root import PRECOMPUTE, ROOT, own_stores
@@ -14,19 +15,22 @@ from backend.store.progress import read_progress
 from backend.store.store import NoStore, Store
 from backend.store.unit_files import StudyFolder
 
+SHIPPED = ("demo", "latent-study")  # folders of assets; a study bears its folder's name
+
 
 def open_study(study: str | Path | None = None) -> Store:
     """The study of this name or at this path; the demo where none is named.
 
     Raises NoStore, which says what studies there are, WrongSchema, and of the demo DamagedPack and NotUnpacked.
     """
-    pack, file = demo_pack(), own_stores() / "demo.duckdb"
-    shipped = None if pack is None else file
-    found = by_name(own_stores(), shipped, shipped)
-    if study is None or (str(study) == "demo" and found.get("demo") == shipped):
-        if pack is None:
-            raise NoStore("No demo study is here: ANCHORSCOPE_DEMO names none.")
-        return Store(unpack(pack, file))
+    stores = own_stores()
+    shipped = {unpacked_at(pack, stores): pack for pack in packs()}
+    found = by_name(stores, dict.fromkeys(shipped, True))
+    if study is None and not shipped:
+        raise NoStore("No demo study is here: ANCHORSCOPE_DEMO names none.")
+    file = next(iter(shipped)) if study is None else found.get(str(study))
+    if file is not None and file in shipped:
+        return Store(unpack(shipped[file], file))
     if (path := Path(study) if Path(study).exists() else found.get(str(study))) is not None:
         return Store(path)
     raise NoStore(
@@ -35,17 +39,17 @@ def open_study(study: str | Path | None = None) -> Store:
     )
 
 
-def by_name(stores: Path, shipped: Path | None, readable: Path | None) -> dict[str, Path]:
+def by_name(stores: Path, shipped: Mapping[Path, bool]) -> dict[str, Path]:
     """Studies by name, those first that a person most likely came for: of ANCHORSCOPE_STORES, as they are named there;
-    own ones whose last run has finished, newest first; the demo (`shipped`, the file it is unpacked to); own ones that
-    are still being made. A demo that could not be unpacked, whose `readable` is None, comes last.
+    own ones whose last run has finished, newest first; those that are shipped (the file that each is unpacked to, and
+    whether it could be); own ones that are still being made. One that could not be unpacked comes last.
     """
     named = [Path(path) for path in os.environ.get("ANCHORSCOPE_STORES", "").split(os.pathsep) if path]
     lying = {_resolved(study) for folder in (Path.cwd() / "stores", stores) for study in _studies_at(folder)}
-    own = sorted(lying - {shipped}, key=lambda path: (-_published(path), path))
+    own = sorted(lying - set(shipped), key=lambda path: (-_published(path), path))
     paths = [_resolved(study) for path in named for study in _studies_at(path)]
     paths += [path for path in own if _has_finished(path)]
-    paths += [path for path in (readable, *own, shipped) if path is not None]
+    paths += [*(path for path, readable in shipped.items() if readable), *own, *shipped]
     studies: dict[str, Path] = {}
     for path in dict.fromkeys(paths):
         name = path.stem if path.suffix == ".duckdb" else path.name
@@ -53,10 +57,16 @@ def by_name(stores: Path, shipped: Path | None, readable: Path | None) -> dict[s
     return studies
 
 
-def demo_pack() -> Path | None:
-    """The folder of the shipped study; None where none is shipped."""
-    pack = os.environ.get("ANCHORSCOPE_DEMO", str(ROOT / "assets" / "demo"))
-    return Path(pack) if pack and Path(pack).is_dir() else None
+def packs() -> list[Path]:
+    """The folders of the shipped studies that are there."""
+    usual = os.pathsep.join(str(ROOT / "assets" / name) for name in SHIPPED)
+    named = os.environ.get("ANCHORSCOPE_DEMO", usual).split(os.pathsep)
+    return [Path(pack) for pack in named if pack and Path(pack).is_dir()]
+
+
+def unpacked_at(pack: Path, stores: Path) -> Path:
+    """The file that a shipped study is unpacked to."""
+    return stores / f"{pack.name}.duckdb"
 
 
 def _studies_at(path: Path) -> list[Path]:

@@ -78,6 +78,14 @@ def test_a_study_that_somebody_is_just_beginning_is_not_finished(study, shipped)
     assert list(studies.found()) == ["young", "demo"]
 
 
+def test_several_packs_are_shipped_each_under_the_name_of_its_folder(study, shipped, monkeypatch, tmp_path):
+    pack(study, tmp_path / "latent-study")
+    monkeypatch.setenv("ANCHORSCOPE_DEMO", os.pathsep.join([str(shipped), str(tmp_path / "latent-study")]))
+    found = studies.found()
+    assert list(found) == ["demo", "latent-study"]
+    assert len({studies.open_store(path).generation for path in found.values()}) == 2
+
+
 def test_no_demo_is_listed_where_none_is_shipped_or_wanted(shipped, monkeypatch, tmp_path):
     monkeypatch.setenv("ANCHORSCOPE_DEMO", "")
     assert studies.found() == {}
