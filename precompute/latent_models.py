@@ -6,7 +6,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from backend.ids import seed_for
-from backend.latent.problems import TASKS, LatentProblem
+from backend.latent.known_tasks import TASKS
+from backend.latent.problems import LatentProblem
 from precompute.study import Latent, NamedLatent, Study
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from backend.crosscoder.training_data import CONVENTIONS
 from backend.errors import AnchorscopeError
 from backend.geometry.direction_kinds import DIRECTION_KINDS, swept_kinds
 from backend.latent.kinds import SPACES
-from backend.latent.problems import TASKS
+from backend.latent.known_tasks import TASKS
 from backend.lens.positions import ALL, POSITION_KINDS, known_variant
 from backend.models.devices import DEVICE
 from backend.models.interventions import UNITS, swept_places

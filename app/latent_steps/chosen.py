@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from app.shared.chosen_stream import short
 from app.shared.views import Here
 from app.shell import selection
 from app.shell.fields import Field, declare
@@ -27,7 +28,7 @@ def models(here: Here) -> pd.DataFrame:
 def label(model: dict[str, object]) -> str:
     """The sibling, with the seed of its training where that is known; the model's name of one without."""
     if model["training_seed"] is None or pd.isna(model["training_seed"]):
-        return str(model["name"])
+        return short(str(model["name"]))
     kind = SIBLINGS.get(str(model["sibling"]))
     return f"{kind.label if kind else model['sibling']}, seed {model['training_seed']}"
 

@@ -31,7 +31,7 @@ def open_study(study: str | Path | None = None) -> Store:
     file = next(iter(shipped)) if study is None else found.get(str(study))
     if file is not None and file in shipped:
         return Store(unpack(shipped[file], file))
-    if (path := Path(study) if Path(study).exists() else found.get(str(study))) is not None:
+    if (path := Path(str(study)) if Path(str(study)).exists() else file) is not None:
         return Store(path)
     raise NoStore(
         f"There is no study {str(study)!r}, as a name or as a path. Here are: {', '.join(found) or 'none'}. Give the"

@@ -124,6 +124,7 @@ def _problem_rows(problems: Drawn, task: str) -> dict[str, list[dict[str, Any]]]
                 "question": problem.question,
                 "answer": problem.answer,
                 "solution": "\n".join(problem.intermediates),
+                "difficulty": None,
             }
             for problem, _ in every
         ],
