@@ -8,6 +8,7 @@ base.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -42,11 +43,16 @@ def mcnemar(base: Sequence[bool | None], changed: Sequence[bool | None]) -> Pair
     """
     pairs = _complete(base, changed)
     n, n_left_out = len(pairs), len(base) - len(pairs)
-    if not n:
-        return Paired(0, n_left_out, math.nan, *UNKNOWN, math.nan, "exact McNemar")
     if not np.isin(pairs, (0, 1)).all():
         raise ValueError("McNemar's test compares verdicts: True, False or None")
     both, only_base, only_changed = (int((pairs == cell).all(1).sum()) for cell in ((1, 1), (1, 0), (0, 1)))
+    return mcnemar_of_counts(both, only_base, only_changed, n, n_left_out=n_left_out)
+
+
+def mcnemar_of_counts(both: int, only_base: int, only_changed: int, n: int, *, n_left_out: int = 0) -> Paired:
+    """The same from how many of `n` pairs succeed on both sides, in the base alone, and changed alone."""
+    if not n:
+        return Paired(0, n_left_out, math.nan, *UNKNOWN, math.nan, "exact McNemar")
     n_differing = only_base + only_changed
     tail = sum(math.comb(n_differing, k) for k in range(min(only_base, only_changed) + 1))
     p = min(1.0, 2 * tail / 2**n_differing)
@@ -83,6 +89,32 @@ def paired_difference(base: Sequence[float | None], changed: Sequence[float | No
     as_far = int((np.abs(sums) >= abs(differing.sum()) - 1e-9 * np.abs(differing).sum()).sum())
     p = as_far / len(sums) if exact else (as_far + 1) / (len(sums) + 1)
     return Paired(n, n_left_out, float(differences.mean()), *bootstrap_mean(differences, seed=seed), p, test)
+
+
+def detectable(n: int, discordant: float, *, alpha: float = 0.05, power: float = 0.8) -> float:
+    """The smallest difference of two paired shares that McNemar's test at level `alpha` finds with this power in `n`
+    pairs, of which a share `discordant` differs; NaN where no difference is large enough.
+
+    δ n^½ = z_{α/2} ψ^½ + z_power (ψ − δ²)^½, ψ being the share of pairs that differ, which is δ at least. Source:
+    Connor (1987), Biometrics 43, 207.
+    """
+    if not n:
+        return math.nan
+    normal = NormalDist()
+    at_level, at_power = normal.inv_cdf(1 - alpha / 2), normal.inv_cdf(power)
+
+    def is_found(size: float) -> bool:
+        share = max(discordant, size)
+        spread = max(share - size**2, 0.0)
+        return size * math.sqrt(n) >= at_level * math.sqrt(share) + at_power * math.sqrt(spread)
+
+    if not is_found(1.0):
+        return math.nan
+    low, high = 0.0, 1.0
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        low, high = (low, middle) if is_found(middle) else (middle, high)
+    return high
 
 
 def _complete(base: Sequence[float | None], changed: Sequence[float | None]) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from backend.statistics import paired
-from backend.statistics.paired import mcnemar, paired_difference
+from backend.statistics.paired import detectable, mcnemar, mcnemar_of_counts, paired_difference
 
 
 def verdicts(both=0, only_base=0, only_changed=0, neither=0):
@@ -142,3 +142,20 @@ def test_what_cannot_be_compared_is_refused():
         mcnemar([0.5], [1])
     with pytest.raises(ValueError, match="infinite"):
         paired_difference([1.0], [math.inf])
+
+
+def test_a_difference_that_can_be_found_is_found_in_four_of_five_studies():
+    rng = np.random.default_rng(3)
+    size, discordant, n = detectable(500, 0.10), 0.10, 500
+    gained, lost = (discordant + size) / 2, (discordant - size) / 2
+    found = [
+        mcnemar_of_counts(0, int(a), int(b), n).p <= 0.05
+        for b, a, _ in rng.multinomial(n, [gained, lost, 1 - discordant], size=1500)
+    ]
+    assert 0.75 < np.mean(found) < 0.85
+
+
+def test_what_can_be_found_grows_with_noise_and_shrinks_with_pairs():
+    assert detectable(500, 0.02) < detectable(500, 0.2) < detectable(100, 0.2)
+    assert detectable(500, 0.1, alpha=0.05 / 90) > detectable(500, 0.1)
+    assert math.isnan(detectable(0, 0.1)) and math.isnan(detectable(3, 0.1))
