@@ -28,7 +28,7 @@ from backend.models.linear import linear
 from backend.statistics.clustered import ClusteredMean, clustered_mean
 
 if TYPE_CHECKING:
-    from backend.models.loaded import LoadedModel
+    from backend.models.loaded import HasModel
 
 Map = tuple[torch.Tensor, torch.Tensor]  # W (d_model, d_model) and b (d_model,), float32, of h + W h + b
 
@@ -173,7 +173,7 @@ class AnyTarget:
 class Head:
     """The model's way from a last stream to its logits, and what a lens is to come near to."""
 
-    def __init__(self, loaded: "LoadedModel") -> None:
+    def __init__(self, loaded: "HasModel") -> None:
         self._parts = layers_of(loaded.model)
 
     @torch.no_grad()

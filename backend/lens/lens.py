@@ -18,7 +18,7 @@ from backend.models.layers import layers_of
 from backend.models.linear import linear
 
 if TYPE_CHECKING:
-    from backend.models.loaded import LoadedModel
+    from backend.models.loaded import HasModel
 
 
 Part = TypeVar("Part")
@@ -102,7 +102,7 @@ def _of_layer(parts: Mapping[int, Part], layer: int, what: str) -> Part:
 class Readout:
     """The model's own way from the last block's output to its log-probabilities: final norm, head, softmax."""
 
-    def __init__(self, loaded: "LoadedModel") -> None:
+    def __init__(self, loaded: "HasModel") -> None:
         self._parts = layers_of(loaded.model)
         self._plain = self._parts.plain_unembedding
         self.n_layers = len(self._parts.blocks)

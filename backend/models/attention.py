@@ -4,7 +4,8 @@ A block of transformers calls the attention function that its configuration name
 values from elsewhere, a prefix that was read once, and stand in one table, `WAYS`:
 - EDITS: rows that continue one and the same prefix, several new tokens each (`edits.py`);
 - TANGENTS: the same for one row, by operations that have derivatives, or by dual numbers (`tangents.py`);
-- ROLLOUTS: rows that continue many prefixes, one new token each (`sampling`).
+- ROLLOUTS: rows that continue many prefixes, one new token each (`sampling`);
+- NOTED: whole texts, whose weights are noted (`latent/recording.py`).
 All are causal softmax attention over the whole text, exact; families that do anything else never come here
 (`families.shares_prefix`).
 """
@@ -29,6 +30,7 @@ class Attends(Protocol):
 
 
 EDITS, TANGENTS, ROLLOUTS = "anchorscope_edits", "anchorscope_tangents", "anchorscope_rollouts"
+NOTED = "anchorscope_noted"
 _QUERIES = 256  # whose weights are held at once
 
 
@@ -275,8 +277,39 @@ def _with_filler(per_page: torch.Tensor, value: float) -> torch.Tensor:
     return torch.cat([per_page, per_page.new_full((1, *per_page.shape[1:]), value)])
 
 
+@dataclass(frozen=True)
+class Noted:
+    """The attention of a text's last tokens, noted layer by layer while the text is read."""
+
+    n: int  # tokens
+    by_layer: dict[int, torch.Tensor] = field(default_factory=dict)  # (n_rows, n_heads, n, n_tokens), rows sum to 1
+
+
+def noted_attention(
+    module: Attends,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: None,
+    *,
+    scaling: float | None = None,
+    noted: Noted,
+    **_unused: Any,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention of rows of equal length, each a whole text, as transformers' attention functions are called."""
+    n_new, d_head = query.shape[2:]
+    scale = d_head**-0.5 if scaling is None else scaling
+    group = query.shape[1] // key.shape[1]
+    keys, values = (part.repeat_interleave(group, 1) for part in (key, value))
+    future = torch.ones(n_new, n_new, dtype=torch.bool, device=query.device).triu_(1)
+    weights = ((query * scale) @ keys.transpose(-1, -2)).masked_fill_(future, -torch.inf).softmax(-1)
+    noted.by_layer[module.layer_idx] = weights[:, :, -noted.n :].clone()
+    return (weights @ values).transpose(1, 2), None
+
+
 WAYS: Mapping[str, Callable[..., tuple[torch.Tensor, None]]] = {
     EDITS: shared_prefix_attention,
     TANGENTS: differentiable_attention,
     ROLLOUTS: rollout_attention,
+    NOTED: noted_attention,
 }
