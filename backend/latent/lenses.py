@@ -1,6 +1,9 @@
 """By which lenses latents are read, in words. Nothing here imports a model."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+import numpy as np
 
 from backend.latent.kinds import LatentError
 from backend.registry import Registry
@@ -66,6 +69,35 @@ LATENT_LENSES: Registry[LatentLens] = Registry(
         " Cosines are no probabilities, so that entropy and probability are unknown here.",
         0,
         False,
+    ),
+    error=LatentError,
+)
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Some of the scored problems, by whether a model's answer is right with no latents and with all of them."""
+
+    name: str
+    label: str  # in a picker
+    words: str
+    holds: Callable[[np.ndarray, np.ndarray], np.ndarray]  # of both, (n_problems,) bool
+
+
+SUBSETS: Registry[Subset] = Registry(
+    "subset of problems",
+    Subset("all", "all problems", "All scored problems.", lambda early, late: np.ones_like(early)),
+    Subset(
+        "needs_latents",
+        "those that need latents",
+        "Problems that this model answers right with all latents, and not with none.",
+        lambda early, late: late & ~early,
+    ),
+    Subset(
+        "without_latents",
+        "those solved with none",
+        "Problems that this model answers right with no latents.",
+        lambda early, late: early,
     ),
     error=LatentError,
 )

@@ -120,6 +120,12 @@ class Reader:
         return self._in_parts(vectors, self._of_vectors)
 
     @torch.no_grad()
+    def likeliest(self, stream: torch.Tensor, n: int) -> tuple[list[int], list[float]]:
+        """The n likeliest tokens of one stream (d_model,), with their probabilities."""
+        found = self._readout.logits(stream[None])[0].double().softmax(-1).topk(n)
+        return found.indices.tolist(), found.values.tolist()
+
+    @torch.no_grad()
     def _in_parts(self, streams: torch.Tensor, read: Callable[[torch.Tensor, torch.Tensor], Reading]) -> Reading:
         at_once = max(1, _AT_ONCE // (len(self._table) * max(1, streams.shape[1])))
         parts = zip(streams.split(at_once), self._followed.split(at_once), strict=True)

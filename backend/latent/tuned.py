@@ -30,6 +30,9 @@ class Fitted:
     """The lenses of one model, by variant and layer below the last."""
 
     fits: Mapping[tuple[str, int], LayerFit]
+    n_fitted: int  # problems
+    n_validation: int
+    seed: int
 
     def carry(self, streams: torch.Tensor, layer: int) -> torch.Tensor:
         """Streams (n, n_steps, d_model) by the map of all positions."""
@@ -60,7 +63,7 @@ def fit(
             pair = Streams(train[:, :, layer].flatten(0, 1), last)
             other = Streams(validation[:, :, layer].flatten(0, 1), held)
             fits[variant, layer] = fit_layer(head, pair, target, other, names, settings)
-    return Fitted(fits)
+    return Fitted(fits, int(learns.sum()), int((~learns).sum()), seed)
 
 
 def _variants(n_steps: int) -> Iterator[tuple[str, list[int]]]:
@@ -101,6 +104,9 @@ def quality(loaded: "HasModel", fitted: Fitted, streams: torch.Tensor, *, seed: 
                         "gain_low": known(gain.low[column]),
                         "gain_high": known(gain.high[column]),
                         "n_problems": int(own.n[column]),
+                        "n_fitted": fitted.n_fitted,
+                        "n_validation": fitted.n_validation,
+                        "seed": fitted.seed,
                     }
                 )
     return rows

@@ -13,7 +13,9 @@ SCHEMA_VERSION, and one of columns that a table had adds its step here.
 `causation_pairs`, `causation_samples`, `causation_effects`, `vectors`, `vector_audits` and `typed_texts` came in.
 8 → 9: the tables `lenses`, `lens_layers`, `lens_rows`, `lens_quality`, `jacobian_tokens`, `jacobian_rows`,
 `jacobian_convergence` and `answer_readings` came in. 9 → 10: the tables of latent reasoning came in:
-`latent_problems`, `latent_models`, `latent_runs` and `latents`.
+`latent_problems`, `latent_models`, `latent_runs`, `latents`, `latent_readings`, `latent_tokens`,
+`latent_lens_quality`, `latent_parity`, `latent_near_misses`, `latent_difference_readings`, `latent_components`,
+`latent_projections` and `latent_attention`.
 """
 
 from collections.abc import Callable

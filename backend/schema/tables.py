@@ -1798,6 +1798,206 @@ TABLES |= {
     ),
 }
 
+_READING: dict[str, tuple[pa.DataType, str]] = {
+    "model_id": (TEXT, "of models"),
+    "lens": (TEXT, "logit, tuned, tuned_alone, difference, or embedding (nearest input embedding, by cosine)"),
+    "layer": (INT, "0-based block whose output is read, before the final norm; -1 is z, and n_layers is h"),
+}
+_SUBSET = (TEXT, "all scored problems, or those that the model needs latents for, or solves with none")
+TABLES |= {
+    "latent_readings": Table(
+        ("model_id", "problem_id", "lens", "layer"),
+        {
+            "model_id": (TEXT, "of models"),
+            "problem_id": (TEXT, "of problems; a scored one"),
+            "lens": _READING["lens"],
+            "layer": _READING["layer"],
+            "first_step": (INT, "latents run before the first reading; each next one is one latent later"),
+            "token_ids": (INTS, "likeliest token at each step, or the one with the nearest embedding"),
+            "probability": (VECTOR, "of that token; NULL of an embedding"),
+            "cosine": (VECTOR, "with the nearest embedding; NULL of the other lenses"),
+            "entropy": (VECTOR, "nats; NULL of an embedding"),
+            "roles": (
+                TEXTS,
+                "words that are followed: answer; other (another problem's answer, a control); operand (a number of the"
+                " question that is no result, another); intermediate 1, 2, …; word and a named one",
+            ),
+            "rank": (
+                INTS,
+                "of each followed word at every step, word by word: 1 + how many tokens are likelier; 0 of a word that"
+                " the model has no token for",
+            ),
+            "log_prob": (VECTOR, "likewise, nats; NULL of an embedding"),
+        },
+        "one row a model, problem, lens and layer: what is read at every latent; the last layer is under the lens logit",
+        filled=(
+            Filled(
+                "latent_readings",
+                "Latents have not been read yet. Put a table [latent] into the study file where it has none, and run"
+                " it:",
+            ),
+        ),
+        since=10,
+    ),
+    "latent_tokens": Table(
+        ("model_id", "token_id"),
+        {
+            "model_id": (TEXT, "of models"),
+            "token_id": (INT, "of its vocabulary"),
+            "text": (TEXT, "the token, space included"),
+        },
+        "one row a token that a reading of latents names",
+        since=10,
+    ),
+    "latent_lens_quality": Table(
+        ("model_id", "variant", "layer", "step"),
+        {
+            "model_id": (TEXT, "of models"),
+            "variant": (TEXT, "positions that the tuned lens was fitted on: all, or the number of latents run at one"),
+            "layer": (INT, "0-based block whose output it reads; never the last"),
+            "step": (INT, "latents run where it is measured"),
+            "kept": (TEXT, "what validation chose: tuned, ridge (its start) or identity (neither gains)"),
+            "ridge": (REAL, "strength of the ridge, a share of the stream's mean variance"),
+            "steps": (INT, "of the descent, up to where its validation KL was least"),
+            "kl_logit": (REAL, "KL(model ‖ logit lens), nats, mean over scored problems"),
+            "kl": (REAL, "KL(model ‖ this lens), likewise"),
+            "ci_low": (REAL, "bootstrap 95 % interval over problems; NULL with fewer than two"),
+            "ci_high": (REAL, "likewise"),
+            "gain": (REAL, "kl_logit − kl, paired"),
+            "gain_low": (REAL, "bootstrap 95 % interval over problems"),
+            "gain_high": (REAL, "likewise"),
+            "n_problems": (INT, "scored problems; none of them is one that a lens was fitted on"),
+            "n_fitted": (INT, "problems that it was fitted on"),
+            "n_validation": (INT, "problems by which validation chose"),
+            "seed": (INT, "of the split and of the descent"),
+        },
+        "one row a tuned lens of latents, layer and position: how far it is from what the model says there",
+        since=10,
+    ),
+    "latent_parity": Table(
+        ("model_id", "lens", "layer", "subset", "role", "measure"),
+        {
+            **_READING,
+            "subset": _SUBSET,
+            "role": (TEXT, "cell of the whole reading, or a followed word (latent_readings.roles)"),
+            "measure": (TEXT, "entropy (nats), log_prob (nats), log_rank (log10), or top (share where it is first)"),
+            "odd": (REAL, "mean over problems and latents 1, 3, …"),
+            "even": (REAL, "mean over problems and latents 2, 4, …"),
+            "difference": (REAL, "even − odd, mean over problems"),
+            "ci_low": (REAL, "bootstrap 95 % interval over problems"),
+            "ci_high": (REAL, "likewise"),
+            "p": (REAL, "two-sided, flips of the signs of problems"),
+            "without_line": (
+                REAL,
+                "the same with each problem's straight line over the latents taken out; NULL below 4",
+            ),
+            "without_line_low": (REAL, "bootstrap 95 % interval over problems"),
+            "without_line_high": (REAL, "likewise"),
+            "without_line_p": (REAL, "two-sided, flips of the signs of problems"),
+            "p_steps": (REAL, "share of divisions of the latents whose difference is at least as large"),
+            "n_divisions": (INT, "ways to divide them into as many even and odd ones"),
+            "n_problems": (INT, "whose value is known at every latent"),
+        },
+        "one row a quantity of a reading: its even latents against its odd ones",
+        since=10,
+    ),
+    "latent_near_misses": Table(
+        ("model_id", "lens", "layer", "step", "kind", "measure"),
+        {
+            **_READING,
+            "step": (INT, "latents run"),
+            "kind": (TEXT, "twice, operand, close, or any of them"),
+            "measure": (TEXT, "probability (on wrong numbers), or top (problems whose top token is a wrong number)"),
+            "share": (REAL, "of it on near misses, mean over problems; NULL where no problem takes part"),
+            "ci_low": (REAL, "bootstrap 95 % interval over problems"),
+            "ci_high": (REAL, "likewise"),
+            "chance_answers": (REAL, "the same share if numbers were drawn as answers of problems that are not scored"),
+            "excess_answers": (REAL, "share − that, paired"),
+            "excess_answers_low": (REAL, "bootstrap 95 % interval over problems"),
+            "excess_answers_high": (REAL, "likewise"),
+            "p_answers": (REAL, "two-sided, flips of the signs of problems"),
+            "chance_readings": (REAL, "the same share if numbers were drawn from the readings of other problems here"),
+            "excess_readings": (REAL, "share − that, paired"),
+            "excess_readings_low": (REAL, "bootstrap 95 % interval over problems"),
+            "excess_readings_high": (REAL, "likewise"),
+            "p_readings": (REAL, "two-sided, flips of the signs of problems"),
+            "n_problems": (INT, "that take part"),
+        },
+        "one row a reading, position and kind of near miss: how often it is said, beside chance",
+        since=10,
+    ),
+    "latent_difference_readings": Table(
+        ("model_id", "layer", "earlier", "later"),
+        {
+            "model_id": (TEXT, "of models"),
+            "layer": (INT, "0-based block whose output is read"),
+            "earlier": (INT, "latents run"),
+            "later": (INT, "likewise, more of them"),
+            "token_ids": (INTS, "likeliest tokens of mean[later] − mean[earlier] under the logit lens"),
+            "probability": (VECTOR, "of these"),
+            "opposite_ids": (INTS, "likewise of mean[earlier] − mean[later]"),
+            "opposite_probability": (VECTOR, "of these"),
+        },
+        "one row a pair of latents: the lens of the difference of their means, over problems that are not scored",
+        since=10,
+    ),
+    "latent_components": Table(
+        ("model_id", "space", "layer", "component"),
+        {
+            "model_id": (TEXT, "of models"),
+            "space": (TEXT, "h, z, k (keys without their position) or v"),
+            "layer": (INT, "0-based block whose keys or values they are; -1 is z, and n_layers is h"),
+            "component": (INT, "from 1, the largest variance first"),
+            "share": (REAL, "of the variance of what they were fitted on; NULL where there is none"),
+            "captured": (REAL, "of the variance of the scored problems' latents"),
+            "between_steps": (
+                REAL,
+                "of the scored problems' variance along it, the share between the means of steps; NULL where there is"
+                " none",
+            ),
+            "n_fitted": (INT, "latents that they were fitted on, of problems that are not scored"),
+            "n_problems": (INT, "scored problems"),
+        },
+        "one row a principal component of latents, all steps together",
+        since=10,
+    ),
+    "latent_projections": Table(
+        ("model_id", "space", "layer", "problem_id"),
+        {
+            "model_id": (TEXT, "of models"),
+            "space": (TEXT, "of latent_components"),
+            "layer": (INT, "likewise"),
+            "problem_id": (TEXT, "of problems; one of the first 200 scored ones"),
+            "first_step": (INT, "latents run at the first of its places"),
+            "n_components": (INT, "coordinates of a place"),
+            "coordinates": (VECTOR, "of each step on each component, step by step"),
+        },
+        "one row a problem: where its latents lie on the components",
+        since=10,
+    ),
+    "latent_attention": Table(
+        ("model_id", "subset", "layer", "head", "step", "part"),
+        {
+            "model_id": (TEXT, "of models"),
+            "subset": _SUBSET,
+            "layer": (INT, "0-based block"),
+            "head": (INT, "0-based; -1 is the mean over heads"),
+            "step": (INT, "latents run where the attention is paid"),
+            "part": (
+                TEXT,
+                "what it is paid to: first token, words or numbers of the question, start of the thinking, or a latent"
+                " by its number",
+            ),
+            "share": (REAL, "of its attention on all tokens of that part, mean over problems"),
+            "ci_low": (REAL, "bootstrap 95 % interval over problems"),
+            "ci_high": (REAL, "likewise"),
+            "n_problems": (INT, "problems"),
+        },
+        "one row a head, position and part of the text: where a latent looks",
+        since=10,
+    ),
+}
+
 
 FILLED = {filled.stage: filled for table in TABLES.values() for filled in table.filled}
 

@@ -35,3 +35,66 @@ class LatentQueries:
             " l.is_scored ELSE r.problem_id = $p END ORDER BY r.model_id, l.place, r.n_latents",
             p=problem_id,
         )
+
+    def latent_correct(self: _HasFrame, model_id: str) -> pd.DataFrame:
+        """Answered plain runs of a model on scored problems: `problem_id`, `n_latents`, `is_correct`."""
+        return self.frame(
+            "SELECT r.problem_id, r.n_latents, r.is_correct FROM latent_runs r JOIN latent_problems l USING (problem_id)"
+            " WHERE l.is_scored AND r.model_id = $m AND r.is_correct IS NOT NULL ORDER BY r.n_latents, l.place",
+            m=model_id,
+        )
+
+    def latent_readings(self: _HasFrame, lens: str) -> pd.DataFrame:
+        """Readings of scored problems under one lens: one row a model, problem and layer."""
+        return self.frame(
+            "SELECT r.* FROM latent_readings r JOIN latent_problems l USING (problem_id) WHERE r.lens = $lens"
+            " ORDER BY r.model_id, r.layer, l.place",
+            lens=lens,
+        )
+
+    def latent_tokens(self: _HasFrame) -> pd.DataFrame:
+        """`model_id`, `token_id`, `text` of every token that a reading names."""
+        return self.frame("SELECT model_id, token_id, text FROM latent_tokens ORDER BY model_id, token_id")
+
+    def latent_lens_quality(self: _HasFrame) -> pd.DataFrame:
+        """How far tuned lenses of latents are from the models, by model, variant, layer and step."""
+        return self.frame(
+            "SELECT * FROM latent_lens_quality ORDER BY model_id, layer, variant != 'all', try_cast(variant AS INT), step"
+        )
+
+    def latent_parity(self: _HasFrame, subset: str) -> pd.DataFrame:
+        """Even steps against odd ones, for one subset of the problems."""
+        return self.frame(
+            "SELECT * FROM latent_parity WHERE subset = $subset ORDER BY model_id, lens, layer, role, measure",
+            subset=subset,
+        )
+
+    def latent_near_misses(self: _HasFrame) -> pd.DataFrame:
+        """Near misses beside chance, by model, lens, layer, step, kind and measure."""
+        return self.frame("SELECT * FROM latent_near_misses ORDER BY model_id, lens, layer, step, kind, measure")
+
+    def latent_difference_readings(self: _HasFrame, model_id: str) -> pd.DataFrame:
+        """The lens of differences of a model's mean latents, by layer and pair."""
+        return self.frame(
+            "SELECT * FROM latent_difference_readings WHERE model_id = $m ORDER BY layer, earlier, later", m=model_id
+        )
+
+    def latent_components(self: _HasFrame) -> pd.DataFrame:
+        """Principal components of latents, by model, space, layer and number."""
+        return self.frame("SELECT * FROM latent_components ORDER BY model_id, space, layer, component")
+
+    def latent_projections(self: _HasFrame, space: str, layer: int) -> pd.DataFrame:
+        """Where problems lie on the components of a space, one row a model and problem."""
+        return self.frame(
+            "SELECT r.* FROM latent_projections r JOIN latent_problems l USING (problem_id) WHERE r.space = $space AND"
+            " r.layer = $layer ORDER BY r.model_id, l.place",
+            space=space,
+            layer=layer,
+        )
+
+    def latent_attention(self: _HasFrame, subset: str) -> pd.DataFrame:
+        """Where latents look, for one subset of the problems."""
+        return self.frame(
+            "SELECT * FROM latent_attention WHERE subset = $subset ORDER BY model_id, layer, head, step, part",
+            subset=subset,
+        )

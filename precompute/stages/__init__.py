@@ -21,6 +21,7 @@ from precompute.stages import (
     geometry,
     importance,
     jacobian,
+    latent_readings,
     latents,
     lens,
     lens_quality,
@@ -72,6 +73,7 @@ STAGES: tuple[Stage, ...] = (
     lens_quality,
     commitment,
     latents,
+    latent_readings,
 )
 
 PARTS = ("NAME", "UNIT", "RULE", "units", "compute", "estimate")
