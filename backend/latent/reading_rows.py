@@ -261,8 +261,8 @@ def attention_rows(of: Material) -> Rows:
     """Of the table latent_attention: mean over problems, with intervals, of each head and of their mean."""
     n_latents = of.of_scored.n_latents
     by_problem = dict(attention_by_part(of.model, of.scored, n_latents))
-    shares = torch.stack([by_problem[place] for place in range(len(of.scored))])  # (n, layers, heads, steps, parts)
-    shares = torch.cat([shares.mean(2, keepdim=True), shares], 2).double().numpy()
+    heads = torch.stack([by_problem[place] for place in range(len(of.scored))])  # (n, layers, heads, steps, parts)
+    shares = torch.cat([heads.mean(2, keepdim=True), heads], 2).double().numpy()
     rows, parts = [], part_names(n_latents)
     for subset, some in of.subsets.items():
         if some.sum() < 2:

@@ -1829,7 +1829,7 @@ TABLES |= {
             ),
             "log_prob": (VECTOR, "likewise, nats; NULL of an embedding"),
         },
-        "one row a model, problem, lens and layer: what is read at every latent; the last layer is under the lens logit",
+        "one row a model, problem, lens and layer: what is read at every latent; the last layer stands under logit",
         filled=(
             Filled(
                 "latent_readings",

@@ -39,8 +39,9 @@ class LatentQueries:
     def latent_correct(self: _HasFrame, model_id: str) -> pd.DataFrame:
         """Answered plain runs of a model on scored problems: `problem_id`, `n_latents`, `is_correct`."""
         return self.frame(
-            "SELECT r.problem_id, r.n_latents, r.is_correct FROM latent_runs r JOIN latent_problems l USING (problem_id)"
-            " WHERE l.is_scored AND r.model_id = $m AND r.is_correct IS NOT NULL ORDER BY r.n_latents, l.place",
+            "SELECT r.problem_id, r.n_latents, r.is_correct FROM latent_runs r JOIN latent_problems l USING"
+            " (problem_id) WHERE l.is_scored AND r.model_id = $m AND r.is_correct IS NOT NULL ORDER BY r.n_latents,"
+            " l.place",
             m=model_id,
         )
 
@@ -59,7 +60,8 @@ class LatentQueries:
     def latent_lens_quality(self: _HasFrame) -> pd.DataFrame:
         """How far tuned lenses of latents are from the models, by model, variant, layer and step."""
         return self.frame(
-            "SELECT * FROM latent_lens_quality ORDER BY model_id, layer, variant != 'all', try_cast(variant AS INT), step"
+            "SELECT * FROM latent_lens_quality ORDER BY model_id, layer, variant != 'all', try_cast(variant AS INT),"
+            " step"
         )
 
     def latent_parity(self: _HasFrame, subset: str) -> pd.DataFrame:

@@ -11,7 +11,7 @@ RNG = np.random.default_rng(3)
 
 @pytest.mark.parametrize("n", [12, 40])
 def test_a_column_has_the_mean_interval_and_p_of_a_clustered_mean(n):
-    values = RNG.standard_normal((n, 3)) + [0, 0.3, 1]
+    values = RNG.standard_normal((n, 3)) + np.array([0, 0.3, 1])
     found = column_means(values, seed=5, tested=True)
     for column in range(3):
         alone = clustered_mean(values[:, column].tolist(), [f"{row:03d}" for row in range(n)], seed=5)
