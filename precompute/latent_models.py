@@ -35,7 +35,7 @@ def model_id(model: NamedLatent) -> str:
     """The id that rows bear, found without loading the weights."""
     from backend.latent.loading import identify
 
-    return identify(model.name, revision=model.revision)
+    return identify(model.name, model.revision, model.unsaid)
 
 
 def by_id(study: Study) -> Mapping[str, NamedLatent]:
@@ -47,7 +47,7 @@ def loaded(model: NamedLatent) -> "LatentModel":
     """Once a process."""
     from backend.latent.loading import load_latent
 
-    return load_latent(model.name, revision=model.revision)
+    return load_latent(model.name, model.revision, model.unsaid)
 
 
 def n_latents(model: "LatentModel", wanted: Latent) -> int:

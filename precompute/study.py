@@ -29,7 +29,7 @@ from backend.crosscoder.kinds import KINDS, SOME_KINDS_SETTINGS, TRAINED
 from backend.crosscoder.training_data import CONVENTIONS
 from backend.errors import AnchorscopeError
 from backend.geometry.direction_kinds import DIRECTION_KINDS, swept_kinds
-from backend.latent.kinds import SPACES
+from backend.latent.kinds import SPACES, Unsaid
 from backend.latent.known_tasks import TASKS
 from backend.lens.positions import ALL, POSITION_KINDS, known_variant
 from backend.models.devices import DEVICE
@@ -550,6 +550,18 @@ class NamedLatent(_Part):
     base: str | None = Field(
         None, description="folder or hub id of the model it was made of, where its own files hold no configuration"
     )
+    remove_eos: bool | None = Field(
+        None,
+        description="CODI: whether no end token follows the question (nor, in layout A, precedes the answer); left out:"
+        " true",
+    )
+    lora_alpha: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
+        None, description="CODI: LoRA is merged as alpha / r; left out: 32"
+    )
+
+    @property
+    def unsaid(self) -> Unsaid:
+        return Unsaid(self.base, self.remove_eos, self.lora_alpha)
 
 
 class Latent(_Part):

@@ -20,6 +20,16 @@ class Space:
 
 
 @dataclass(frozen=True)
+class Unsaid:
+    """What the files of a latent model may not say of it. None: as its layout has it."""
+
+    base: str | None = None  # folder or hub id of the language model that it was made of
+    remove_eos: bool | None = None  # whether no eos follows the question
+    lora_alpha: float | None = None  # the scale of LoRA is alpha / r; r is seen in the weights
+    n_latents: int | None = None  # that it was trained with
+
+
+@dataclass(frozen=True)
 class Sibling:
     """A model trained on the same data with the same steps and seeds, with or without recurrence."""
 

@@ -10,7 +10,7 @@ questions of equal length, so that nothing is padded and no row depends on anoth
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -69,6 +69,8 @@ class LatentModel:
     layout: str  # of the files it came from
     sibling: str = "latent"  # in SIBLINGS
     facts: dict[str, Any] = field(default_factory=dict)  # of its training, for the card
+    direct: tuple[int, ...] | None = None  # token ids after the question that start an answer without any thinking,
+    # where that was trained with others than `before` and `after`
 
     @property
     def model_id(self) -> str:
@@ -86,10 +88,18 @@ class LatentModel:
     def start(self, questions: torch.Tensor) -> State:
         from transformers import DynamicCache
 
-        before = torch.tensor([self.before], device=questions.device).expand(len(questions), -1)
+        before = torch.tensor([self.before], dtype=torch.long, device=questions.device).expand(len(questions), -1)
         state = State(DynamicCache(), questions.new_empty(0), 0)
         state.h = self._forward(state.cache, input_ids=torch.cat([questions, before], 1))
         return state
+
+    @torch.inference_mode()
+    def answer_directly(self, questions: torch.Tensor, max_tokens: int) -> list[tuple[int, ...]]:
+        """The greedy answer to each question (n, n_tokens) without latents, as the model was trained to give it."""
+        if self.direct is None:
+            return self.answer(self.start(questions), max_tokens)
+        without = replace(self, before=self.direct[:-1], after=self.direct[-1:])
+        return without.answer(without.start(questions), max_tokens)
 
     @torch.inference_mode()
     def next_z(self, state: State) -> torch.Tensor:

@@ -9,6 +9,7 @@ errors. What a folder holds is looked at first (`model_files.py`), and what the 
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ from backend.models.model_files import (
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+SMALL_FILES = ("*.json", "*.model", "*.jinja", "merges.txt", "vocab.txt")  # configuration and tokenizer
+FILES = (*SMALL_FILES, "*.safetensors")
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -119,7 +122,7 @@ def find_weights(name: str, revision: str | None = None) -> Weights:
 
     Raises ModelLoadingError where they cannot be used.
     """
-    folder, identity = _found(name, revision)
+    folder, identity = find_folder(name, revision)
     check_files(folder)
     if identity is None:
         identity = weights_sha256(folder)
@@ -130,7 +133,7 @@ def _with_base(name: str, folder: Path, identity: str) -> Weights:
     base, revision = adapters.base_of(folder)
     is_hub = not base.startswith("embedded:") and not Path(base).expanduser().is_dir()
     try:
-        found, found_identity = _found(base, revision if is_hub else None)
+        found, found_identity = find_folder(base, revision if is_hub else None)
         check_files(found)
         if is_adapter(found):
             raise ModelLoadingError(f"{found} is an adapter itself. Merge the two first.")
@@ -145,9 +148,9 @@ def _with_base(name: str, folder: Path, identity: str) -> Weights:
     return Weights(folder, f"{found_identity}+{own}", Weights(found, found_identity))
 
 
-def _found(name: str, revision: str | None) -> tuple[Path, str | None]:
-    """Folder of the model's files on this machine, fetched if need be, and the hub's commit; None: its files say who it
-    is.
+def find_folder(name: str, revision: str | None, *, files: Sequence[str] = FILES) -> tuple[Path, str | None]:
+    """Folder of the model's files on this machine, fetched if need be (of a hub's, those that match `files`), and the
+    hub's commit; None: its files say who it is.
     """
     if name.startswith("embedded:"):
         makers = {
@@ -168,7 +171,7 @@ def _found(name: str, revision: str | None) -> tuple[Path, str | None]:
             f"There is no folder {name!r} on this machine, and it is neither a hub id (owner/name) nor"
             f" embedded:{embedded.MODEL_NAME}."
         )
-    return _hub_snapshot(name, revision)
+    return _hub_snapshot(name, revision, files)
 
 
 def is_hub_id(name: str) -> bool:
@@ -184,7 +187,7 @@ def weights_sha256(folder: Path) -> str:
     """
     lines = []
     for file in weight_files(folder):
-        found = _remembered_sha256(file)
+        found = remembered_sha256(file)
         beside = file.with_name(file.name + ".sha256")
         if beside.is_file() and (expected := (beside.read_text().split() or [""])[0]) != found:
             raise ModelLoadingError(
@@ -197,7 +200,8 @@ def weights_sha256(folder: Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _remembered_sha256(file: Path) -> str:
+def remembered_sha256(file: Path) -> str:
+    """Of a file's bytes, as they were when a file of this size and time of change was last hashed."""
     file, stat = file.resolve(), file.stat()
     key = {"path": str(file), "size": stat.st_size, "changed": stat.st_mtime_ns}
     memory = embedded.cache_folder() / "sha256" / (stable_id("f", str(file)) + ".json")
@@ -216,7 +220,7 @@ def _remembered_sha256(file: Path) -> str:
     return found
 
 
-def _hub_snapshot(name: str, revision: str | None) -> tuple[Path, str]:
+def _hub_snapshot(name: str, revision: str | None, files: Sequence[str]) -> tuple[Path, str]:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         HfHubHTTPError,
@@ -226,9 +230,8 @@ def _hub_snapshot(name: str, revision: str | None) -> tuple[Path, str]:
     )
 
     wanted = f"{name}" + (f" at revision {revision}" if revision else "")
-    patterns = ["*.json", "*.safetensors", "*.model", "*.jinja", "merges.txt", "vocab.txt"]
     try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(files)))
     except RevisionNotFoundError as error:
         raise ModelLoadingError(f"The model hub has {name}, but no revision {revision!r} of it.") from error
     except RepositoryNotFoundError as error:
@@ -303,9 +306,16 @@ def refuse_not_finite(name: str, model: Any) -> None:
 
 def _tokenizer(name: str, weights: Weights) -> Any:
     """That of the folder; where an adapter's has none, its base's."""
+    folder = weights.folder if weights.base is None or has_tokenizer(weights.folder) else weights.base.folder
+    return tokenizer_in(name, folder)
+
+
+def tokenizer_in(name: str, folder: Path) -> Any:
+    """The tokenizer of a folder, of the model `name`. Raises ModelLoadingError where there is none that gives character
+    offsets.
+    """
     from transformers import AutoTokenizer
 
-    folder = weights.folder if weights.base is None or has_tokenizer(weights.folder) else weights.base.folder
     if not has_tokenizer(folder):
         raise ModelLoadingError(
             f"{name} has no tokenizer in {folder} (tokenizer.json and its companions). Copy the model's own there."

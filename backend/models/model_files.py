@@ -90,7 +90,7 @@ def check_files(folder: Path) -> None:
     """
     for pattern in _LOOKED_AT:
         for file in folder.glob(pattern):
-            _refuse_placeholder(file)
+            refuse_placeholder(file)
     adapter = is_adapter(folder)
     if not adapter:
         config = read_json(folder, "config.json")
@@ -111,7 +111,7 @@ def check_files(folder: Path) -> None:
                 "lists). Download them again."
             )
     for file in weight_files(folder):
-        _check_weights(file)
+        check_weights(file)
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
@@ -138,7 +138,8 @@ def one_line(error: BaseException, most: int = 300) -> str:
     return "".join(character for character in line if character.isprintable())[:most]
 
 
-def _refuse_placeholder(file: Path) -> None:
+def refuse_placeholder(file: Path) -> None:
+    """Raises ModelLoadingError where the file is empty, cannot be read, or only stands for the one that was meant."""
     try:
         with file.open("rb") as opened:
             start = opened.read(64)
@@ -168,9 +169,10 @@ def _quantised(folder: Path, config: dict[str, Any]) -> str | None:
     return next((method for name, method in _NOTES.items() if (folder / name).is_file()), None)
 
 
-def _check_weights(file: Path) -> None:
-    """The header of a safetensors file: whether the file is whole,
-    and whether its weights are floating-point numbers."""
+def check_weights(file: Path) -> None:
+    """Raises ModelLoadingError where the header of a safetensors file says that the file is not whole, or that its
+    weights are no floating-point numbers.
+    """
     size = file.stat().st_size
     with file.open("rb") as opened:
         start = opened.read(8)
