@@ -349,6 +349,51 @@ def train_reasoner(
     )
 
 
+@app.command("train-latent")
+def train_latent(
+    task: Annotated[
+        str, typer.Option(help="the kind of problem: permutations, look-ups, halve-or-triple")
+    ] = "permutations",
+    sibling: Annotated[list[str] | None, typer.Option(help="latent, pause or none; all unless given")] = None,
+    seed: Annotated[list[int] | None, typer.Option(min=0, help="0, 1 and 2 unless given")] = None,
+    out: Annotated[Path, typer.Option(help="the models' folder, one in it for each")] = Path("assets/latent"),
+    work: Annotated[Path, typer.Option(help="where checkpoints are kept while they learn")] = Path("latent-training"),
+    minutes: Annotated[float, typer.Option(min=0, help="stop after so many; the same command goes on")] = math.inf,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="of the matrix products, which are small")] = 1,
+) -> None:
+    """Train the embedded latent reasoner and its siblings without recurrence.
+
+    Stop it at any time, run it again to go on; what is finished is not trained again.
+    """
+    import torch
+
+    from backend.latent.kinds import SIBLINGS
+    from precompute.train_latent import RECIPES, SEEDS, train_all
+
+    torch.set_num_threads(threads)
+    ended = train_all(
+        RECIPES[task], sibling or list(SIBLINGS), seed or list(SEEDS), work, out, minutes=minutes, say=console.print
+    )
+    console.print(
+        f"Done. The models are in {out}; `{PRECOMPUTE} evaluate-latent` measures them."
+        if ended
+        else f"Not done yet: the same command goes on from {work}."
+    )
+
+
+@app.command("evaluate-latent")
+def evaluate_latent(
+    out: Annotated[Path, typer.Option(help="the models' folder")] = Path("assets/latent"),
+    tried: Annotated[
+        Path | None, typer.Option(help="models of another task, whose numbers are added to the card of those in --out")
+    ] = None,
+) -> None:
+    """Measure the embedded latent models on held-out problems and write their model card."""
+    from precompute.evaluate_latent import add_tried, evaluate
+
+    console.print(evaluate(out, say=console.print) if tried is None else add_tried(out, tried, say=console.print))
+
+
 @app.command("evaluate-reasoner")
 def evaluate_reasoner(
     store: StorePath = None,

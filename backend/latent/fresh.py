@@ -49,6 +49,13 @@ def projection(d_model: int, width: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(d_model, width), nn.GELU(), nn.Linear(width, d_model), nn.LayerNorm(d_model))
 
 
+def _projection_at_the_scale_of_embeddings(shape: Shape) -> nn.Sequential:
+    """At its usual scale of 1 the last norm would make a latent ten times as long as the embedding of a word."""
+    made = projection(shape.d_model, shape.d_projection).requires_grad_(False)
+    nn.init.constant_(made.get_parameter("3.weight"), shape.init_std)
+    return made
+
+
 def fresh(words: tuple[str, ...], *, sibling: str = "latent", seed: int = 0, shape: Shape | None = None) -> LatentModel:
     """A model with random weights; the language model's are the same for all siblings of a seed."""
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -71,7 +78,7 @@ def fresh(words: tuple[str, ...], *, sibling: str = "latent", seed: int = 0, sha
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config).eval().requires_grad_(False)
-        mapped = projection(shape.d_model, shape.d_projection).requires_grad_(False) if kind == "latent" else None
+        mapped = _projection_at_the_scale_of_embeddings(shape) if kind == "latent" else None
         thoughts = torch.randn(shape.n_latents, shape.d_model) * shape.init_std if kind == "pause" else None
     return LatentModel(
         model=model,

@@ -59,6 +59,16 @@ class GeneratedTask(ABC):
 
     def problems(self, n: int, *, steps: Sequence[int], seed: int, held_out: bool) -> list[LatentProblem]:
         """`n` problems, of each number of `steps` in turn. Raises LatentError where there are not so many."""
+        made = self.at_most(n, steps=steps, seed=seed, held_out=held_out)
+        if len(made) < n:
+            raise LatentError(
+                f"The task {self.name} has no {n:,} {'held-out ' * held_out}problems of {steps[len(made) % len(steps)]}"
+                f" steps; {len(made):,} were found. Ask for fewer, or for more steps."
+            )
+        return made
+
+    def at_most(self, n: int, *, steps: Sequence[int], seed: int, held_out: bool) -> list[LatentProblem]:
+        """As `problems`, or about as many as there are."""
         rng = random.Random(seed_for("latent problems", self.name, list(steps), seed, held_out))
         made: dict[Combination, LatentProblem] = {}
         for _ in range(_TRIES * n):
@@ -66,24 +76,19 @@ class GeneratedTask(ABC):
                 break
             drawn = self.draw(rng, steps[len(made) % len(steps)])
             if drawn not in made and self._is_asked(drawn, held_out):
-                made[drawn] = self._problem(rng, drawn)
-        if len(made) < n:
-            raise LatentError(
-                f"The task {self.name} has no {n:,} {'held-out ' * held_out}problems of {steps[len(made) % len(steps)]}"
-                f" steps; {len(made):,} were found. Ask for fewer, or for more steps."
-            )
+                made[drawn] = self._problem(rng, drawn, rng.randrange(DISTRACTORS) == 0)
         return list(made.values())
 
-    def lesson(self, n: int, *, steps: Sequence[int], seed: int) -> list[LatentProblem]:
-        """`n` problems to learn from, of each number of `steps` in turn; short ones, of which there are few, come more
-        than once.
+    def lesson(self, n: int, *, n_steps: int, seed: int, has_distractor: bool) -> list[LatentProblem]:
+        """`n` problems to learn from, whose questions have as many words each; short ones, of which there are few, come
+        more than once.
         """
-        rng = random.Random(seed_for("latent lesson", self.name, list(steps), seed))
+        rng = random.Random(seed_for("latent lesson", self.name, n_steps, seed))
         made: list[LatentProblem] = []
         while len(made) < n:
-            drawn = self.draw(rng, steps[len(made) % len(steps)])
+            drawn = self.draw(rng, n_steps)
             if self._is_asked(drawn, held_out=False):
-                made.append(self._problem(rng, drawn))
+                made.append(self._problem(rng, drawn, has_distractor))
         return made
 
     def _is_asked(self, drawn: Combination, held_out: bool) -> bool:
@@ -96,9 +101,9 @@ class GeneratedTask(ABC):
         """Whether every result is new."""
         return len({drawn.operands[0], *drawn.results}) == 1 + len(drawn.results)
 
-    def _problem(self, rng: random.Random, drawn: Combination) -> LatentProblem:
+    def _problem(self, rng: random.Random, drawn: Combination, has_distractor: bool) -> LatentProblem:
         distractor = None
-        if rng.randrange(DISTRACTORS) == 0:
+        if has_distractor:
             distractor = rng.choice([one for one in self.distractors if one not in {*drawn.operands, *drawn.results}])
         question = self.tell(rng, drawn, distractor)
         return LatentProblem(
@@ -120,7 +125,9 @@ _STORIES = (("frog", "stone"), ("robot", "square"), ("ant", "leaf"), ("cat", "st
 
 @dataclass(frozen=True)
 class Permutations(GeneratedTask):
-    """Each verb moves every place to another one, by a permutation of its own that is the same in all problems."""
+    """Each verb moves every place to another one, by a permutation of its own that is the same in all problems. Where
+    it begins comes last, so that no place can be computed while the verbs are read.
+    """
 
     n_places: int = 10
     verbs: tuple[str, ...] = tuple(_VERBS.split())
@@ -143,7 +150,7 @@ class Permutations(GeneratedTask):
         who, place = rng.choice(_STORIES)
         beside = "" if distractor is None else f" {distractor} people watch."
         verbs = ", ".join(map(str, drawn.operations))
-        return f"The {who} is on {place} {drawn.operands[0]}.{beside} It {verbs}. Which {place}?"
+        return f"The {who} {verbs}.{beside} It began on {place} {drawn.operands[0]}. Where is it?"
 
     @property
     def distractors(self) -> Sequence[int]:
@@ -151,7 +158,7 @@ class Permutations(GeneratedTask):
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        told = ["The", "is", "on", ".", "people", "watch", "It", ",", "Which", "?"]
+        told = ("The", ",", ".", "people", "watch", "It", "began", "on", "Where", "is", "it", "?")
         return (*told, *(word for story in _STORIES for word in story), *self.verbs)
 
 

@@ -28,7 +28,7 @@ def test_what_is_loaded_is_what_was_saved(sibling, tmp_path):
     n = made.n_latents
     state, other = run(made, QUESTIONS, n), run(found, QUESTIONS, n)
     assert torch.equal(state.h, other.h) and made.answer(state, 2) == found.answer(other, 2)
-    text = "The frog is on stone 4. It runs, slides. Which stone?"
+    text = "The frog runs, slides. It began on stone 4. Where is it?"
     assert made.tokenizer(text)["input_ids"] == found.tokenizer(text)["input_ids"]
     for part in ("sibling", "before", "after", "end", "n_latents", "n_answer_tokens", "layout"):
         assert getattr(made, part) == getattr(found, part)
@@ -58,7 +58,7 @@ def test_each_number_and_word_is_one_token_and_an_answer_is_a_number_or_the_end(
     spoken = made.tokenizer
     assert spoken.convert_tokens_to_ids([str(n) for n in range(100)]) == list(range(100))
     assert made.end == 100 and made.n_answer_tokens == 101
-    assert spoken.decode(spoken("The ant is on leaf 42 .")["input_ids"]) == "The ant is on leaf 42 ."
+    assert spoken.decode(spoken("It began on leaf 42 .")["input_ids"]) == "It began on leaf 42 ."
 
 
 def test_the_language_model_of_a_seed_is_the_same_for_all_siblings():

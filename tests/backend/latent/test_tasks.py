@@ -15,16 +15,25 @@ def numbers(text):
 
 def permuted(question):
     """By following the verbs through a table that one-step problems give; a move that none of them shows is unknown."""
-    learned = {}
-    for problem in PERMUTATIONS.problems(150, steps=(1,), seed=9, held_out=False) + PERMUTATIONS.problems(
-        15, steps=(1,), seed=9, held_out=True
-    ):
-        learned[re.search(r"It (\w+)\.", problem.question)[1], numbers(problem.question)[0]] = int(problem.answer)
-    place, results = numbers(question)[0], []
-    for verb in re.search(r"It ([^.]*)\.", question)[1].split(", "):
-        place = learned.get((verb, place))
+    place, results = moved(question)[1], []
+    for verb in moved(question)[0]:
+        place = ONE_STEP.get((verb, place))
         results.append(place)
     return results
+
+
+def moved(question):
+    """Verbs, and where it began."""
+    verbs, place = re.search(r"The \w+ ([^.]*)\..* It began on \w+ (\d+)\.", question).groups()
+    return tuple(verbs.split(", ")), int(place)
+
+
+ONE_STEP = {
+    (verbs[0], place): int(problem.answer)
+    for problem in PERMUTATIONS.problems(150, steps=(1,), seed=9, held_out=False)
+    + PERMUTATIONS.problems(15, steps=(1,), seed=9, held_out=True)
+    for verbs, place in [moved(problem.question)]
+}
 
 
 def looked_up(question):
@@ -126,8 +135,17 @@ def test_its_tokenizer_knows_every_word(task):
 
 
 def test_a_lesson_has_nothing_that_is_held_out_and_repeats_where_there_is_too_little():
-    made = PERMUTATIONS.lesson(600, steps=(1, 3), seed=1)
+    asked = {"n_steps": 1, "has_distractor": False}
+    made = PERMUTATIONS.lesson(300, seed=1, **asked)
     held_out = {combination(problem) for problem in PERMUTATIONS.problems(15, steps=(1,), seed=0, held_out=True)}
-    short = [combination(problem) for problem in made if problem.n_steps == 1]
-    assert len(short) == 300 > len(set(short)) > 100 and not held_out & set(short)
-    assert made == PERMUTATIONS.lesson(600, steps=(1, 3), seed=1) != PERMUTATIONS.lesson(600, steps=(1, 3), seed=2)
+    told = {combination(problem) for problem in made}
+    assert 100 < len(told) < 240 and not held_out & told
+    assert made == PERMUTATIONS.lesson(300, seed=1, **asked) != PERMUTATIONS.lesson(300, seed=2, **asked)
+
+
+@pytest.mark.parametrize("has_distractor", [True, False])
+def test_the_questions_of_a_lesson_have_as_many_tokens_each(task, has_distractor):
+    made = task.lesson(40, n_steps=3, seed=0, has_distractor=has_distractor)
+    spoken = tokenizer(task.vocabulary)
+    assert len({len(spoken(problem.question)["input_ids"]) for problem in made}) == 1
+    assert {problem.has_distractor for problem in made} == {has_distractor}
