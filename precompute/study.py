@@ -589,6 +589,18 @@ class Latent(_Part):
         (-1.0, -0.5, 0.5, 1.0), max_length=32, description="of a difference of two mean latents"
     )
     random: int = Field(20, ge=0, le=10_000, description="random vectors for each space and coefficient")
+    published: tuple[Annotated[float, Field(ge=-100, le=100)], ...] = Field(
+        (-1.0, 1.0),
+        max_length=32,
+        description="coefficients at which the published steering of h and kv is remade and taken apart, whose sign is"
+        " the other one: give both of each size; none: it is not",
+    )
+    fitted: tuple[Annotated[float, Field(gt=0, le=100)], ...] = Field(
+        (0.5, 1.0, 2.0),
+        max_length=8,
+        description="lengths up to which vectors are fitted by gradient as a positive control, in typical lengths of"
+        " the differences; none: none is",
+    )
     named: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
         ("therefore",), max_length=100, description="words whose first token is followed through the readings"
     )

@@ -20,5 +20,9 @@ def latent_study(folder: Path, siblings: tuple[str, ...] = tuple(SIBLINGS), **se
         "latents": 3,
         "max_tokens": 2,
         "random": 2,
+        "spaces": ["kv"],
+        "coefficients": [1.0],
+        "published": [],
+        "fitted": [],
     }
     return Study.model_validate({"name": "l", "latent": latent | settings, "engine": {"workers": 1}})

@@ -1998,6 +1998,73 @@ TABLES |= {
     ),
 }
 
+TABLES |= {
+    "latent_steerings": Table(
+        ("steering_id",),
+        {
+            "steering_id": (TEXT, "id of a map: a model, a move and a coefficient; or the vectors fitted to a model"),
+            "model_id": (TEXT, "of latent_models"),
+            "kind": (TEXT, "differences (of two mean latents, beside random vectors) or fitted (by gradient)"),
+            "space": (TEXT, "in which vectors are added: z, h, kv, k or v"),
+            "vectors": (TEXT, "space of which the vectors are; another one only where h is added in z, as published"),
+            "rotated": (BOOL, "whether keys were averaged and added as stored, turned by their positions"),
+            "scored_means": (BOOL, "whether the means are of the scored problems"),
+            "coefficient": (REAL, "of mean[A] − mean[B]; NULL of fitted ones"),
+            "typical_length": (REAL, "root mean square length of the differences, the coefficient left out"),
+            "n_random": (INT, "random vectors, of that length in each part; NULL of fitted ones"),
+            "fitting_steps": (INT, "steps of Adam; NULL of differences"),
+            "fitting_rate": (REAL, "its rate, in bounds over √width; NULL likewise"),
+            "fitting_batch": (INT, "problems in a step; NULL likewise"),
+            "n_fitted_on": (
+                INT,
+                "problems fitted on: those not scored that the model solves at the end; NULL likewise",
+            ),
+            "n_latents": (INT, "latents run at the end"),
+            "n_means": (INT, "problems that the means are of"),
+            "seed": (INT, "of random vectors and of fitting"),
+            "problem_ids": (TEXTS, "of problems: the scored ones, in the order of the cells' answers"),
+            "truths": (TEXTS, "their right answers"),
+            "texts": (TEXTS, "the distinct things that were written"),
+            "answers": (TEXTS, "the answer of each; NULL where it has none"),
+            "first_answers": (TEXTS, "the answer of its first token alone; NULL likewise"),
+        },
+        "one row a map of steered latents",
+        filled=(
+            Filled(
+                "latent_steering",
+                "No latent has been steered. Put a table [latent] into the study file where it has none, with spaces"
+                " and coefficients, and run it:",
+            ),
+        ),
+        since=10,
+    ),
+    "latent_steering_cells": Table(
+        ("steering_id", "vector", "target", "exit"),
+        {
+            "steering_id": (TEXT, "of latent_steerings"),
+            "vector": (TEXT, "A-B of a pair, random-N, fitted-BOUND, or none"),
+            "target": (INT, "the latent that was moved, from 1; 0 where none was"),
+            "exit": (INT, "latents run when the answer was forced: the target (early exit), or all (the end)"),
+            "kind": (TEXT, "pair, random, fitted, or none (unsteered)"),
+            "a": (INT, "first latent of the pair; NULL of other kinds"),
+            "b": (INT, "second latent of the pair, after the first; NULL likewise"),
+            "bound": (REAL, "length allowed to a fitted vector, in typical lengths; NULL of other kinds"),
+            "length": (REAL, "of what was added, all layers together"),
+            "n": (INT, "problems"),
+            "n_right": (INT, "whose whole answer is right; one that was not given is not"),
+            "n_unsteered": (INT, "right without steering, after as many latents"),
+            "n_gained": (INT, "right with it alone"),
+            "n_lost": (INT, "right without it alone"),
+            "low": (REAL, "95 % interval of the paired difference of accuracies (Newcombe)"),
+            "high": (REAL, "likewise"),
+            "p": (REAL, "exact McNemar, two-sided; not adjusted for the map"),
+            "answers": (INTS, "of each problem: its place, from 0, among the distinct texts of the map"),
+        },
+        "one row a vector at one target latent and exit",
+        since=10,
+    ),
+}
+
 
 FILLED = {filled.stage: filled for table in TABLES.values() for filled in table.filled}
 

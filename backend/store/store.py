@@ -32,6 +32,7 @@ from backend.store.dictionary_queries import DictionaryQueries
 from backend.store.geometry_queries import GeometryQueries
 from backend.store.jacobian_queries import JacobianQueries
 from backend.store.latent_queries import LatentQueries
+from backend.store.latent_steering_queries import LatentSteeringQueries
 from backend.store.lens_queries import LensQueries
 from backend.store.queries import Queries
 from backend.store.unit_files import StudyFolder, UnreadableFile
@@ -109,6 +110,7 @@ class Store(
     GeometryQueries,
     JacobianQueries,
     LatentQueries,
+    LatentSteeringQueries,
     LensQueries,
     UnitQueries,
 ):

@@ -22,6 +22,7 @@ from precompute.stages import (
     importance,
     jacobian,
     latent_readings,
+    latent_steering,
     latents,
     lens,
     lens_quality,
@@ -74,6 +75,7 @@ STAGES: tuple[Stage, ...] = (
     commitment,
     latents,
     latent_readings,
+    latent_steering,
 )
 
 PARTS = ("NAME", "UNIT", "RULE", "units", "compute", "estimate")
