@@ -1,13 +1,14 @@
 """The models of [latent], and the problems that they are asked: shared by the stages of latents."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from backend.ids import seed_for
 from backend.latent.known_tasks import TASKS
 from backend.latent.problems import LatentProblem
+from precompute.estimates import Estimate
 from precompute.study import Latent, NamedLatent, Study
 
 if TYPE_CHECKING:
@@ -53,6 +54,13 @@ def loaded(model: NamedLatent) -> "LatentModel":
 def n_latents(model: "LatentModel", wanted: Latent) -> int:
     """That are run: what the study asks for, else what the model was trained with; none of one that has none."""
     return 0 if model.sibling == "none" else model.n_latents if wanted.latents is None else wanted.latents
+
+
+def known_for_small(line: Estimate, wanted: Latent) -> Estimate:
+    """An estimate whose minutes are those of models as small as ours: unknown where another one is named."""
+    from backend.latent.loading import is_ours
+
+    return line if all(is_ours(model.name) for model in wanted.models) else replace(line, minutes=None)
 
 
 def blocks(problems: Sequence[LatentProblem], size: int) -> list[tuple[LatentProblem, ...]]:

@@ -31,6 +31,8 @@ from backend.errors import AnchorscopeError
 from backend.geometry.direction_kinds import DIRECTION_KINDS, swept_kinds
 from backend.latent.kinds import SPACES, Unsaid
 from backend.latent.known_tasks import TASKS
+from backend.latent.need_kinds import AFTER
+from backend.latent.need_kinds import PLACES as PLACES_OF_LATENTS
 from backend.lens.positions import ALL, POSITION_KINDS, known_variant
 from backend.models.devices import DEVICE
 from backend.models.interventions import UNITS, swept_places
@@ -55,6 +57,8 @@ DictionaryKind = Annotated[str, _one_of("kind of dictionary that is trained", la
 TrainingData = Annotated[str, _one_of("convention of training data", lambda: CONVENTIONS)]
 LensVariant = Annotated[str, AfterValidator(known_variant)]
 LatentTask = Annotated[str, _one_of("task of latent models", lambda: TASKS)]
+LatentPlace = Annotated[str, _one_of("place of a replaced latent", lambda: PLACES_OF_LATENTS)]
+LatentAfter = Annotated[str, _one_of("course after a replaced latent", lambda: AFTER)]
 LatentSpace = Annotated[str, _one_of("space of latents", lambda: SPACES)]
 DirectionKind = Annotated[str, _one_of("direction kind that a study sweeps", swept_kinds)]
 # of what there may be many of: problems, chains, draws. Bounds are far beyond any study; they stop slips and infinities
@@ -564,6 +568,24 @@ class NamedLatent(_Part):
         return Unsaid(self.base, self.remove_eos, self.lora_alpha)
 
 
+class LatentNeeds(_Part):
+    """Latents that are replaced, one at a time and all together: by zeros, by a mean, by another problem's."""
+
+    places: tuple[LatentPlace, ...] = Field(
+        ("whole", "z"),
+        min_length=1,
+        max_length=16,
+        description="what is replaced: the whole latent with what layers keep of it, or z alone, the embedding that is"
+        " fed",
+    )
+    after: tuple[LatentAfter, ...] = Field(
+        ("recomputed",),
+        min_length=1,
+        max_length=16,
+        description="later latents: recomputed by the model's own loop, or kept as they were",
+    )
+
+
 class Latent(_Part):
     """Reasoning in latent space: models that think in latents, run, read and steered on problems whose intermediate
     results are known.
@@ -604,6 +626,7 @@ class Latent(_Part):
     named: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
         ("therefore",), max_length=100, description="words whose first token is followed through the readings"
     )
+    needs: LatentNeeds = LatentNeeds()
 
 
 class Engine(_Part):

@@ -4,6 +4,7 @@
 """
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from precompute.study import Study
@@ -18,15 +19,19 @@ what is allowed. These pages say more: [prompts](prompts.md), [problems](problem
 
 def as_document() -> str:
     schema = Study.model_json_schema()
-    tables = {"": schema} | {
-        _table(key, value): schema["$defs"][name]
-        for key, value in schema["properties"].items()
-        if (name := _record(value)) is not None
-    }
-    return "\n\n".join([_HEAD, *(_section(title, table) for title, table in tables.items())]) + "\n"
+    tables = [("", "", schema), *_inside("", schema, schema["$defs"])]
+    return "\n\n".join([_HEAD, *(_section(title, inside, table) for title, inside, table in tables)]) + "\n"
 
 
-def _section(title: str, table: dict[str, Any]) -> str:
+def _inside(inside: str, table: dict[str, Any], records: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Title, what stands before its keys' own tables, and schema of each table in a table, however deep."""
+    for key, value in table["properties"].items():
+        if (name := _record(value)) is not None:
+            yield _table(inside + key, value), f"{inside}{key}.", records[name]
+            yield from _inside(f"{inside}{key}.", records[name], records)
+
+
+def _section(title: str, inside: str, table: dict[str, Any]) -> str:
     required = table.get("required", [])
     lines = [
         f"## `{title}`" if title else "## At the top",
@@ -40,7 +45,7 @@ def _section(title: str, table: dict[str, Any]) -> str:
         if not (about := value.get("description")):
             if _record(value) is None:
                 raise ValueError(f"the key {key} of {title or 'a study'} has no description")
-            about = f"see `{_table(key, value)}`"
+            about = f"see `{_table(inside + key, value)}`"
         lines.append(f"| `{key}` | {_allowed(value)} | {_default(value, key in required)} | {_cell(about)} |")
     return "\n".join(lines)
 

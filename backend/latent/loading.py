@@ -91,6 +91,11 @@ def embedded_names() -> list[str]:
     return [EMBEDDED + folder.name for folder in sorted(ASSETS.glob("*")) if files.is_one(folder)]
 
 
+def is_ours(name: str) -> bool:
+    """Whether it is a small model of our own, by its name or its folder's files."""
+    return name.startswith(EMBEDDED) or files.is_one(Path(name).expanduser())
+
+
 def layout_of(folder: Path) -> Layout:
     for layout in LAYOUTS.values():
         if layout.is_one(folder):

@@ -10,7 +10,8 @@
    position, and there it is the same. Where there are too few of them the answer is unknown.
 
 A latent is needed where answers get worse without it (zero, mean), and specific where another problem's latent moves
-the answer to that problem's (swap). Replacing latents by the run's own gives the run.
+the answer to that problem's (swap) more often than the mean does. No plain answer is the donor's. Replacing latents by
+the run's own gives the run.
 """
 
 import random
@@ -103,11 +104,11 @@ class Answered:
     step: int | None  # the latent; None: all of them
     place: str | None  # None: nothing is replaced
     after: str | None
-    donor_id: str | None  # whose latent was put there; of a plain run: would be
+    donor_id: str | None  # whose latent was put there, or would be by a swap
     is_known: bool  # False: there was nothing to put there
     answer: str | None  # None where no number was written, or nothing is known
     is_correct: bool | None  # None where nothing is known; no number is not right
-    is_donors: bool | None  # whether it is the donor's answer; None where nobody is the donor
+    is_donors: bool | None  # whether it is the donor's answer; None where nobody is the donor, or nothing is known
 
 
 def run_plainly(model: "LatentModel", questions: torch.Tensor, n_latents: int) -> Run:
@@ -209,13 +210,12 @@ class _Batch:
         for place in asked.places:
             for replacement in REPLACEMENTS:
                 other, known = self._put(replacement, place, run, donors)
-                of = donors if replacement == SWAP else [None] * len(donors)
                 for after in asked.after:
                     for step in (*every, None):
                         steps = frozenset(every if step is None else [step])
                         state = replaced(self.model, run, other, steps, place=place, after=after)
                         written = self.model.answer(state, asked.max_tokens)
-                        yield from self._answered(written, of, known, (replacement, step, place, after))
+                        yield from self._answered(written, donors, known, (replacement, step, place, after))
 
     def _donors(self, plain: Sequence[str | None]) -> list[Other | None]:
         """One a problem, drawn by the problem and the seed; None where no problem will do."""
@@ -264,7 +264,7 @@ class _Batch:
                 is_known=is_known,
                 answer=answer,
                 is_correct=bool(is_right(answer, problem.answer)) if is_known else None,
-                is_donors=bool(is_right(answer, donor.problem.answer)) if donor is not None else None,
+                is_donors=bool(is_right(answer, donor.problem.answer)) if is_known and donor is not None else None,
             )
 
 

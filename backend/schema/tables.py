@@ -1796,6 +1796,31 @@ TABLES |= {
         "one row a latent: they are the chunks of such a run",
         since=10,
     ),
+    "latent_needs": Table(
+        ("need_id",),
+        {
+            "need_id": (TEXT, "id"),
+            "model_id": (TEXT, "of models"),
+            "problem_id": (TEXT, "of problems; scored ones alone"),
+            "replacement": (
+                TEXT,
+                "what took the place of the latent: zero, mean or swap (another problem's); plain: nothing, without: no"
+                " latents were run, as the model was trained to answer then",
+            ),
+            "step": (INT, "the latent, from 1; NULL: all of them"),
+            "place": (TEXT, "whole or z; NULL where nothing was replaced"),
+            "after": (TEXT, "whether later latents were recomputed or kept; NULL where nothing was replaced"),
+            "donor_id": (TEXT, "problem whose latent a swap takes; NULL where none will do"),
+            "answer": (TEXT, "last number of what was written; NULL where it has none, or nothing could be put there"),
+            "is_correct": (BOOL, "no number is not right; NULL where nothing could be put there"),
+            "is_donors": (BOOL, "whether it is the donor's; NULL without a donor or where nothing could be put there"),
+        },
+        "one row a problem, model and replacement of one latent or of all",
+        filled=(
+            Filled("latent_needs", "No latent has been replaced yet, so it is not known which are needed. Run it:"),
+        ),
+        since=10,
+    ),
 }
 
 _READING: dict[str, tuple[pa.DataType, str]] = {

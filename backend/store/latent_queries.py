@@ -100,3 +100,11 @@ class LatentQueries:
             "SELECT * FROM latent_attention WHERE subset = $subset ORDER BY model_id, layer, head, step, part",
             subset=subset,
         )
+
+    def latent_needs(self: _HasFrame) -> pd.DataFrame:
+        """One row a scored problem, model and replacement of one latent or of all, with the donor's own answer."""
+        return self.frame(
+            "SELECT n.*, d.answer AS donors_answer FROM latent_needs n JOIN latent_problems l USING (problem_id) LEFT"
+            " JOIN problems d ON d.problem_id = n.donor_id ORDER BY n.model_id, l.place, n.replacement, n.place,"
+            " n.after, n.step"
+        )

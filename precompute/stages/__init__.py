@@ -21,6 +21,7 @@ from precompute.stages import (
     geometry,
     importance,
     jacobian,
+    latent_needs,
     latent_readings,
     latent_steering,
     latents,
@@ -76,6 +77,7 @@ STAGES: tuple[Stage, ...] = (
     latents,
     latent_readings,
     latent_steering,
+    latent_needs,
 )
 
 PARTS = ("NAME", "UNIT", "RULE", "units", "compute", "estimate")

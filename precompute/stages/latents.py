@@ -52,7 +52,8 @@ def estimate(of: Quantities) -> Estimate | None:
     if wanted is None:
         return None
     asked = (wanted.problems + wanted.means_from) * len(wanted.models)
-    return of.line(NAME, 1 + -(-asked // BLOCK), gigabytes=asked * 5e-6, seconds=asked * _SECONDS)
+    line = of.line(NAME, 1 + -(-asked // BLOCK), gigabytes=asked * 5e-6, seconds=asked * _SECONDS)
+    return latent_models.known_for_small(line, wanted)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
