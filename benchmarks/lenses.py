@@ -147,7 +147,8 @@ def timed(loaded, ids: Sequence[int], chosen: argparse.Namespace) -> list[Measur
 def picture(loaded, lens: Lens, ids: Sequence[int], layers: Sequence[int]) -> None:
     """The whole map: what the live worker computes, in its strips of layers."""
     readout, streams = Readout(loaded), record_residuals(loaded, ids, range(loaded.n_layers))
-    own = OwnPredictions.of(readout.logits(streams[loaded.n_layers - 1]))
+    readout.pack()
+    own = OwnPredictions.of(readout, readout.logits(streams[loaded.n_layers - 1]))
     own_cells(own, ())
     below = [layer for layer in layers if layer < loaded.n_layers - 1]
     for first in range(0, len(below), most := max(1, STRIP // len(ids))):

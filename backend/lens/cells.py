@@ -3,26 +3,27 @@ chosen tokens.
 
 1. The model's own logits at the places are there once: they are the last row, and what every other is held against.
 2. `cells` carries the streams of some layers, norms them, and takes the unembedding block by block of the vocabulary,
-   each while it lies in the cache. Of a block are kept its largest logit, Σ e^(l − largest), the same sum times
-   (l − largest), and Σ p·(l_model − l). The logits of a whole layer are never there.
-3. Sums are float64. KL is KL(model ‖ lens) = Σ p·(log p − log q), nats, which tuned lenses are fitted by (Belrose et
-   al. 2023); where it is faint it is done again wholly in float64.
+   each while it lies in the cache. Of a block are kept its largest logit, Σ e^(l − largest), and the same sum times
+   (l − largest). The logits of a whole layer are never there.
+3. KL is KL(model ‖ lens) = Σ p·(log p − log q), nats, which tuned lenses are fitted by (Belrose et al. 2023). It is
+   log Σ e^l − Σ p·l less the model's entropy, and where logits are a plain product W h, Σ p·l = (Wᵀp)·h: one vector a
+   place, for all layers. Sums over blocks are float64; within a block, float32, of terms that are no more exact than
+   that. Where KL is faint it is done again wholly in float64.
 
 A family whose logits are no plain product (a soft cap) has them from its own head, some places at a time.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from backend.lens.jacobian import NamedRows
-from backend.lens.lens import Lens, Readout
+from backend.lens.lens import Expected, Lens, Readout
 from backend.models.kl import kl_reference
 
-_BLOCK_VALUES = 400 * 2048  # of one block of logits: with its scratch it fits the cache of a small machine
 _HEAD_ROWS = 16  # places at a time that go through a family's own head
-_FAINT = 1e-4  # nats; below it float32 terms have too few digits left
+_FAINT = 1e-3  # nats; below it float32 logits have too few digits left
 _LOWEST = -1e30  # a logit before any was seen: finite, so that nothing times it is nothing
 
 
@@ -32,17 +33,19 @@ class OwnPredictions:
 
     logits: torch.Tensor = field(repr=False)  # (n_places, vocab_size)
     probability: torch.Tensor = field(repr=False)  # (n_places, vocab_size)
-    log_z: torch.Tensor  # (n_places,) float64: log Σ e^logit
+    entropy: torch.Tensor  # (n_places,) float64, nats
+    expected: Expected | None = field(repr=False)  # None where logits are no plain product
 
     @classmethod
-    def of(cls, logits: torch.Tensor) -> "OwnPredictions":
-        log_z = torch.stack([row.double().logsumexp(-1) for row in logits])
-        return cls(logits, torch.exp(logits - log_z[:, None].to(logits.dtype)), log_z)
-
-    def at(self, places: Sequence[int]) -> "OwnPredictions":
-        """Of some of the places."""
-        which = list(places)
-        return OwnPredictions(self.logits[which], self.probability[which], self.log_z[which])
+    def of(cls, readout: Readout, logits: torch.Tensor) -> "OwnPredictions":
+        probability, entropy = torch.empty_like(logits), torch.empty(len(logits), dtype=torch.float64)
+        for place, row in enumerate(logits):  # one row fits the cache
+            shifted = row - row.amax()
+            weight = torch.exp(shifted, out=probability[place])
+            z = weight.sum(dtype=torch.float64)
+            entropy[place] = z.log() - (weight * shifted).sum(dtype=torch.float64) / z
+            weight.div_(z)
+        return cls(logits, probability, entropy.to(logits.device), readout.expected(probability))
 
 
 @dataclass(frozen=True)
@@ -61,18 +64,18 @@ class Cells:
 def own_cells(own: OwnPredictions, chosen: Sequence[int]) -> Cells:
     """The last row: the model itself, by its own log-softmax."""
     rows = [_own_row(logits, list(chosen)) for logits in own.logits]
-    token, top, entropy, log_prob, rank = (torch.stack(part)[None] for part in zip(*rows, strict=True))
-    chosen_first = (2, 0, 1)
+    token, top, log_prob, rank = (torch.stack(part)[None] for part in zip(*rows, strict=True))
+    entropy, chosen_first = own.entropy[None], (2, 0, 1)
     return Cells(
         token, top.exp(), entropy, torch.zeros_like(entropy), rank.permute(chosen_first), log_prob.permute(chosen_first)
     )
 
 
 def _own_row(logits: torch.Tensor, chosen: list[int]) -> tuple[torch.Tensor, ...]:
-    log_p, exact = logits.log_softmax(-1), logits.double().log_softmax(-1)
+    log_p = logits.log_softmax(-1)
     top = log_p.argmax()
     rank = 1 + (logits > logits[chosen, None]).sum(-1)
-    return top, log_p[top], -(exact.exp() * exact).sum(), log_p[chosen], rank
+    return top, log_p[top], log_p[chosen], rank
 
 
 @torch.inference_mode()
@@ -90,14 +93,16 @@ def cells(
     carried = [lens.carried(stream, layer) for stream, layer in zip(streams, layers, strict=True)]
     normed = readout.normed(torch.cat(carried))
     sums = _Sums(own, list(chosen), normed)
-    if readout.is_plain:
+    if own.expected is not None:
+        sums.expect(slice(None), own.expected.logit(normed))
         sums.choose(slice(None), readout.some_logits(normed, list(chosen)))
-        for start, block in _blocks(readout, normed, own.logits.shape[1]):
+        for start, block in readout.blocks(normed):
             sums.add(slice(None), start, block)
     else:
         for first in range(0, len(normed), _HEAD_ROWS):
             rows = slice(first, first + _HEAD_ROWS)
             logits = readout.unembedded(normed[rows]).clone()
+            sums.expect(rows, (own.probability[sums.place[rows]] * logits).sum(-1, dtype=torch.float64))
             sums.choose(rows, logits[:, list(chosen)])
             sums.add(rows, 0, logits)
     return sums.cells(readout, len(layers))
@@ -121,28 +126,25 @@ def named_cells(
     return Cells(ids[scores.argmax(-1)], unknown, unknown, unknown, rank, torch.full(rank.shape, torch.nan))
 
 
-def _blocks(readout: Readout, normed: torch.Tensor, n_tokens: int) -> Iterator[tuple[int, torch.Tensor]]:
-    """Logits of all rows, block by block of the vocabulary, each with its first token."""
-    width = min(n_tokens, max(64, _BLOCK_VALUES // len(normed)))
-    for start in range(0, n_tokens, width):
-        yield start, readout.some_logits(normed, slice(start, min(start + width, n_tokens)))
-
-
 class _Sums:
     """What is kept of the blocks, a row a stream: layer by layer, and in each place by place."""
 
     def __init__(self, own: OwnPredictions, chosen: list[int], normed: torch.Tensor) -> None:
         n, device = len(normed), normed.device
         self._own, self._chosen, self._normed = own, chosen, normed
-        self._place = torch.arange(n, device=device) % len(own.logits)
+        self.place = torch.arange(n, device=device) % len(own.logits)
         self._token = torch.zeros(n, dtype=torch.long, device=device)
         self._largest = torch.full((n,), _LOWEST, dtype=torch.float64, device=device)
         self._z = torch.zeros(n, dtype=torch.float64, device=device)  # Σ e^(l − largest)
         self._moment = torch.zeros_like(self._z)  # Σ e^(l − largest)·(l − largest)
-        self._apart = torch.zeros_like(self._z)  # Σ p·(l_model − l)
+        self._expected = torch.zeros_like(self._z)  # Σ p·l, p being the model's own
         self._room = torch.empty(0, device=device)
         self._at = torch.zeros(n, len(chosen), device=device)  # logits of the chosen tokens
         self._above = torch.zeros(n, len(chosen), dtype=torch.long, device=device)
+
+    def expect(self, rows: slice, logit: torch.Tensor) -> None:
+        """Mean logit (n_rows,) where the model's own prediction is drawn from."""
+        self._expected[rows] = logit
 
     def choose(self, rows: slice, logits: torch.Tensor) -> None:
         """Logits (n_rows, n_chosen) that ranks are counted against."""
@@ -150,13 +152,12 @@ class _Sums:
 
     def add(self, rows: slice, start: int, logits: torch.Tensor) -> None:
         """A block (n_rows, n_tokens) of the vocabulary from token `start` on, which is written over."""
-        self._add_apart(rows, start, logits)
         self._count_above(rows, start, logits)
         largest = logits.amax(-1)
         self._take_top(rows, start, logits, largest)
         shifted = logits.sub_(largest[:, None])
         weight = torch.exp(shifted, out=self._space(shifted))
-        z, moment = weight.sum(-1, dtype=torch.float64), weight.mul_(shifted).sum(-1, dtype=torch.float64)
+        z, moment = weight.sum(-1).double(), torch.linalg.vecdot(weight, shifted).double()
         before, now = self._largest[rows], largest.double()
         both = torch.maximum(before, now)
         old, new = (before - both).exp(), (now - both).exp()
@@ -165,17 +166,6 @@ class _Sums:
         )
         self._z[rows] = old * self._z[rows] + new * z
         self._largest[rows] = both
-
-    def _add_apart(self, rows: slice, start: int, logits: torch.Tensor) -> None:
-        tokens, n_places = slice(start, start + logits.shape[1]), len(self._own.logits)
-        model, p = self._own.logits[:, tokens], self._own.probability[:, tokens]
-        terms = self._space(logits)
-        if len(logits) == len(self._place):  # all rows: every layer has the same places
-            by_layer = (-1, n_places, logits.shape[1])
-            torch.sub(model, logits.view(by_layer), out=terms.view(by_layer)).mul_(p)
-        else:
-            torch.sub(model[self._place[rows]], logits, out=terms).mul_(p[self._place[rows]])
-        self._apart[rows] += terms.sum(-1, dtype=torch.float64)
 
     def _count_above(self, rows: slice, start: int, logits: torch.Tensor) -> None:
         is_above = self._space(logits)  # 0 or 1 in float32: their sum is exact, and three times as fast as of bools
@@ -197,9 +187,11 @@ class _Sums:
 
     def cells(self, readout: Readout, n_layers: int) -> Cells:
         log_z = self._largest + self._z.log()
-        kl = self._apart - self._own.log_z[self._place] + log_z
-        for row in (kl < _FAINT).nonzero().flatten().tolist():
-            kl[row] = kl_reference(self._own.logits[row % len(self._own.logits)], readout.unembedded(self._normed[row]))
+        kl = log_z - self._expected - self._own.entropy[self.place]
+        faint = (kl < _FAINT).nonzero().flatten()
+        for first in range(0, len(faint), _HEAD_ROWS):
+            some = faint[first : first + _HEAD_ROWS]
+            kl[some] = kl_reference(self._own.logits[self.place[some]], readout.unembedded(self._normed[some]))
         shape = (n_layers, len(self._own.logits))
         return Cells(
             self._token.view(shape),

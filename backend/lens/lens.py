@@ -7,7 +7,7 @@
 Layer ℓ is the output of block ℓ before the final norm, so that the last layer of every lens is the model itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -15,13 +15,16 @@ import torch
 
 from backend.lens.kinds import LensError
 from backend.models.layers import layers_of
-from backend.models.linear import linear
+from backend.models.linear import linear, packed
 
 if TYPE_CHECKING:
     from backend.models.loaded import HasModel
 
-
 Part = TypeVar("Part")
+
+_BLOCK = 1024  # tokens of the vocabulary at a time: with some hundred streams they fit the cache of a small machine
+_SUMMED = 8192  # tokens at a time whose sum is float32
+_PACKED_BYTES = 1 << 28  # of a head that is copied
 
 
 class Lens(Protocol):
@@ -99,12 +102,26 @@ def _of_layer(parts: Mapping[int, Part], layer: int, what: str) -> Part:
     return parts[layer]
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What the mean of a place's logits is under a distribution over tokens: a product with the normed stream."""
+
+    vector: torch.Tensor  # (n_places, d_normed) float64: Wᵀp
+    constant: torch.Tensor  # (n_places,) float64: of the head's bias
+
+    def logit(self, normed: torch.Tensor) -> torch.Tensor:
+        """(n,) float64 of normed streams (n, d_normed), which go through the places again and again."""
+        by_place = normed.double().view(-1, *self.vector.shape)
+        return ((by_place * self.vector).sum(-1) + self.constant).flatten()
+
+
 class Readout:
     """The model's own way from the last block's output to its log-probabilities: final norm, head, softmax."""
 
     def __init__(self, loaded: "HasModel") -> None:
         self._parts = layers_of(loaded.model)
         self._plain = self._parts.plain_unembedding
+        self._packed: list[torch.Tensor] | None = None
         self.n_layers = len(self._parts.blocks)
 
     @property
@@ -136,6 +153,36 @@ class Readout:
         scale, weight, bias = self._plain
         found = linear(normed, weight[tokens], None if bias is None else bias[tokens])
         return found if scale == 1 else found.mul_(scale)
+
+    @torch.inference_mode()
+    def pack(self) -> None:
+        """Lays the head's weight out for the products of `blocks`, as a copy, where that is not too large for one."""
+        if self._plain is not None and self._plain[1].nbytes <= _PACKED_BYTES:
+            self._packed = [packed(block) for block in self._plain[1].split(_BLOCK)]
+
+    @torch.inference_mode()
+    def blocks(self, normed: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+        """What `some_logits` gives of all tokens, block by block of the vocabulary, each with its first token."""
+        assert self._plain is not None  # `is_plain`
+        scale, weight, bias = self._plain
+        for number, block in enumerate(self._packed or weight.split(_BLOCK)):
+            start = number * _BLOCK
+            found = linear(normed, block, None if bias is None else bias[start : start + _BLOCK])
+            yield start, found if scale == 1 else found.mul_(scale)
+
+    @torch.inference_mode()
+    def expected(self, probability: torch.Tensor) -> Expected | None:
+        """Of distributions (n_places, vocab_size); None where logits are no plain product."""
+        if self._plain is None:
+            return None
+        scale, weight, bias = self._plain
+        vector = torch.zeros(len(probability), weight.shape[1], dtype=torch.float64, device=weight.device)
+        for some, block in zip(probability.split(_SUMMED, -1), weight.split(_SUMMED), strict=True):
+            vector += some @ block
+        constant = torch.zeros(len(probability), dtype=torch.float64, device=weight.device)
+        if bias is not None:
+            constant += (probability.double() * bias).sum(-1)
+        return Expected(scale * vector, scale * constant)
 
     def log_probs(self, lens: Lens, residual: torch.Tensor, layer: int) -> torch.Tensor:
         """Log-probabilities (…, vocab_size), nats, of the next token as `lens` reads `residual` (…, d_model)."""

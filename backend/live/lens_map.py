@@ -87,6 +87,7 @@ def _map(reader: Reader, request: LensMap) -> Steps:
     places = range(0 if request.with_prompt else max(0, under.read.n_prompt - 1), len(under.read.token_ids))
     windows = under.windows(places)
     yield "part", under.first()
+    under.prepare()
     before = _rate(reader.loaded)
     for number, window in enumerate(windows):
         yield "part", {"windows": {number: {"first": window.start, "end": window.stop, "rows": {}}}}
@@ -136,21 +137,26 @@ class _Under:
             "n_named": len(self.lens.cotangents.token_ids) if isinstance(self.lens, NamedRows) else None,
         }
 
+    def prepare(self) -> None:
+        """For many products with the head: what the first picture is not kept waiting for."""
+        self._timed(self.readout.pack)
+
     def windows(self, places: range) -> list[range]:
         """The tokens, so many at a time that the model's own predictions of them fit."""
         most = max(1, _OWN_BYTES // (2 * 4 * self.loaded.vocab_size))
         return [places[first : first + most] for first in range(0, len(places), most)]
 
-    def own(self, places: Sequence[int]) -> OwnPredictions:
+    def own(self, places: range) -> OwnPredictions:
         """What the model says at these tokens: bit for bit, where its logits of the whole text fit."""
-        return self._timed(lambda: OwnPredictions.of(self._own_logits(list(places))))
+        return self._timed(lambda: OwnPredictions.of(self.readout, self._own_logits(places)))
 
-    def _own_logits(self, places: list[int]) -> torch.Tensor:
+    def _own_logits(self, places: range) -> torch.Tensor:
+        some = slice(places.start, places.stop)
         if len(self.windows(range(len(self.last)))) == 1:
             self._count(len(self.last), is_carried=False)
-            return self.readout.logits(self.last)[places]
+            return self.readout.logits(self.last)[some]
         self._count(len(places), is_carried=False)
-        return self.readout.logits(self.last[places])
+        return self.readout.logits(self.last[some])
 
     def first(self) -> dict[str, Any]:
         """The last token of each chunk at all layers."""
@@ -173,7 +179,7 @@ class _Under:
     def _few(self, streams: list[torch.Tensor]) -> Rows:
         """All layers of a few streams at once; the last row differs from the model's own by rounding."""
         self._count(len(streams[-1]), is_carried=False)
-        own = self._timed(lambda: OwnPredictions.of(self.readout.logits(streams[-1])))
+        own = self._timed(lambda: OwnPredictions.of(self.readout, self.readout.logits(streams[-1])))
         below = [streams[layer] for layer in self.below]
         return (self._rows(below, self.below, own) if below else {}) | self._last_row(own)
 

@@ -9,6 +9,7 @@ from torch import nn
 from backend.models.private import has_onednn, linear_by_onednn, packed_for_onednn
 
 _PACKED_FOR = 128  # rows of a product: a full batch of rollouts
+_MANY = 1024  # the same of one that is large by itself
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -19,6 +20,13 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
     if x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and has_onednn():
         return linear_by_onednn(x, weight, bias)
     return nn.functional.linear(x, weight, bias)
+
+
+def packed(weight: torch.Tensor) -> torch.Tensor:
+    """`weight` laid out once for `linear` with many rows, where `linear` asks oneDNN for it; else as it is."""
+    if weight.device.type == "cpu" and weight.dtype == torch.float32 and has_onednn():
+        return packed_for_onednn(weight.contiguous(), _MANY)
+    return weight
 
 
 def weight_and_bias(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None] | None:

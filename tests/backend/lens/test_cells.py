@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from backend.lens import cells as module
+from backend.lens import lens
 from backend.lens.cells import OwnPredictions, cells, own_cells
 from backend.lens.lens import LogitLens, Readout
 from backend.models.kl import kl_reference
@@ -27,20 +28,23 @@ def plain_logits(loaded):
     return [*found, out.logits[0]]
 
 
-def measured(loaded, *, places=None):
+def measured(loaded, *, places=None, is_packed=False):
     layers = list(range(loaded.n_layers))
     residuals = record_residuals(loaded, TEXT, layers)
     readout = Readout(loaded)
-    own = OwnPredictions.of(readout.logits(residuals[layers[-1]]))
-    own = own if places is None else own.at(places)
-    streams = [residuals[layer] if places is None else residuals[layer][places] for layer in layers[:-1]]
+    if is_packed:
+        readout.pack()
+    places = range(len(TEXT)) if places is None else places
+    own = OwnPredictions.of(readout, readout.logits(residuals[layers[-1]])[places])
+    streams = [residuals[layer][places] for layer in layers[:-1]]
     return cells(readout, LogitLens(), streams, layers[:-1], own, CHOSEN), own_cells(own, CHOSEN)
 
 
 @pytest.fixture(params=["one block", "many blocks"])
 def blocks(request, monkeypatch):
     if request.param == "many blocks":
-        monkeypatch.setattr(module, "_BLOCK_VALUES", 1)  # of 64 tokens
+        monkeypatch.setattr(lens, "_BLOCK", 64)
+        monkeypatch.setattr(lens, "_SUMMED", 100)
         monkeypatch.setattr(module, "_HEAD_ROWS", 5)
 
 
@@ -70,6 +74,15 @@ def test_the_last_row_of_a_map_is_the_model_bit_for_bit(tiny, family):
     assert torch.equal(last.log_prob[:, 0], own[:, CHOSEN].T) and not last.kl.any()
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_head_that_is_laid_out_for_many_products_says_the_same(tiny, family, blocks):
+    plain, _ = measured(tiny(family))
+    packed, _ = measured(tiny(family), is_packed=True)
+    for name in ("token", "kl", "entropy", "probability", "rank", "log_prob"):
+        found, said = (getattr(one, name).double() for one in (packed, plain))
+        assert torch.allclose(found, said, rtol=1e-4, atol=1e-6), name
+
+
 def test_some_places_have_what_they_have_in_the_whole_map(tiny):
     whole, _ = measured(tiny("llama"))
     some, _ = measured(tiny("llama"), places=[2, 9])
@@ -80,7 +93,7 @@ def test_some_places_have_what_they_have_in_the_whole_map(tiny):
 def test_the_probabilities_of_a_chosen_token_that_is_the_top_one_are_the_top_ones(tiny):
     loaded = tiny("llama")
     readout, stream = Readout(loaded), record_residuals(loaded, TEXT, [0, 3])
-    own = OwnPredictions.of(readout.logits(stream[3]))
+    own = OwnPredictions.of(readout, readout.logits(stream[3]))
     top = int(readout.logits(stream[0]).argmax(-1)[4])
     found = cells(readout, LogitLens(), [stream[0]], [0], own, [top])
     assert found.rank[0, 0, 4] == 1 and found.log_prob[0, 0, 4].exp() == pytest.approx(float(found.probability[0, 4]))
@@ -89,7 +102,7 @@ def test_the_probabilities_of_a_chosen_token_that_is_the_top_one_are_the_top_one
 def test_a_layer_that_says_almost_what_the_model_says_has_a_small_kl_that_is_exact_and_not_negative(tiny):
     loaded = tiny("llama")
     readout, last = Readout(loaded), record_residuals(loaded, TEXT, [3])[3]
-    own = OwnPredictions.of(readout.logits(last))
+    own = OwnPredictions.of(readout, readout.logits(last))
     near = last + 1e-5 * torch.randn(last.shape, generator=torch.Generator().manual_seed(0))
     found = cells(readout, LogitLens(), [near], [2], own, []).kl[0]
     assert (found >= 0).all() and torch.allclose(found, kl_reference(own.logits, readout.logits(near)), rtol=1e-6)
