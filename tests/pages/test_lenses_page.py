@@ -6,9 +6,11 @@ import shutil
 from types import SimpleNamespace
 
 import duckdb
+import numpy as np
 import pytest
 
 from app.lenses import heat
+from app.shared import vector_lens
 from backend.lens.grid import CUTS
 from backend.lens.quantities import QUANTITIES
 from backend.live.jobs import Reader
@@ -17,6 +19,8 @@ from backend.live.requests import LensMap
 from backend.live.service import merge
 from backend.live.study_texts import text_of_cot
 from backend.models import embedded
+from backend.schema.tables import TABLES
+from backend.store.library import KeptVector, Library
 from backend.store.store import Store, generation_of
 from tests import intervened_study, lensed_study, steerable_study
 from tests.pages.conftest import settled, words
@@ -165,6 +169,36 @@ def test_an_empty_study_says_what_it_lacks(opened, tmp_path, tiny):
     assert not test.exception and "no chains of thought cut into chunks yet" in words(test)
 
 
+WHOLE_LINK = {"lens": "tuned:all", "layer": "2", "token": "40", "lens_cut": "token", "lens_colour": "kl"}
+
+
+def test_a_link_to_a_cell_opens_a_study_of_before_there_were_lenses(opened, lensed, tmp_path):
+    study = shutil.copytree(lensed, tmp_path / "small")
+    with duckdb.connect(str(generation_of(study))) as connection:
+        for name in (name for name, table in TABLES.items() if table.since > 8):
+            connection.execute(f'DROP TABLE "{name}"')
+        connection.execute("UPDATE about SET value = '8' WHERE name = 'schema_version'")
+    chunk = first_chunks(study)[1]
+    test = open_page(opened, study, chunk=chunk, model=the_model(study), **WHOLE_LINK)
+    assert "(lens)" in words(test) and "logit lens, unembed(norm(h))" in words(test)
+    assert "Layer 2, token 40 (" in words(test) and "--stage lens_quality" in words(test)
+
+
+@pytest.mark.parametrize("lost", [("cots", "chunks"), ("chunks",), ("models",)])
+def test_a_link_to_a_cell_of_what_is_no_longer_there_gets_a_sentence(opened, lensed, tmp_path, lost):
+    chunk, model = first_chunks(lensed)[1], the_model(lensed)
+    study = shutil.copytree(lensed, tmp_path / "small")
+    with duckdb.connect(str(generation_of(study))) as connection:
+        for table in lost:
+            connection.execute(f"DELETE FROM {table}")
+    test = opened(PAGE, study, study="small", chunk=chunk, model=model, **WHOLE_LINK)
+    assert not test.exception and words(test).strip() and "whole map" not in words(test)
+
+
+def the_model(study) -> str:
+    return Store(study).models()["model_id"][0]
+
+
 # Fitted lenses, and when to believe them
 
 
@@ -225,6 +259,42 @@ def test_the_lens_of_a_direction_is_the_one_that_is_chosen(opened, lensed):
         lambda t: "Largest |z|" in words(t),
     )
     assert "Tuned lens of the vector: v̂ + W v̂" in words(test)
+
+
+@pytest.fixture
+def directed(monkeypatch):
+    """The requests by which directions were read, run by run."""
+    requests, real = [], vector_lens.draw
+
+    def noted(choice, request):
+        requests.append(request)
+        return real(choice, request)
+
+    monkeypatch.setattr(vector_lens, "draw", noted)
+    return requests
+
+
+def test_a_kept_vector_is_read_as_it_was_kept(opened, study, tmp_path, tiny, directed):
+    loaded, own = tiny("llama"), shutil.copytree(study, tmp_path / "small")
+    made = {"words": "v.npy (array)", "parameters": {"file": "v.npy"}}
+    vector = 3 * np.eye(loaded.d_model, dtype=np.float32)[4]
+    name = Library(own).keep(KeptVector("doubt", loaded.model_id, loaded.name, "r7", 1, vector, "file", made))
+    test = opened(PAGE, own, study="small", direction="library", vector_kept=name)
+    test = settled(test, lambda t: "Largest |z|" in words(t))
+    assert "made at layer 1 of" in words(test) and directed[-1].layer == 1
+    assert np.array_equal(directed[-1].vector / np.linalg.norm(directed[-1].vector), vector / 3)
+
+
+@pytest.mark.parametrize("model", [0, 1])
+def test_a_decoder_row_is_read_by_the_model_that_it_decodes_to(opened, pair, directed, model):
+    store = Store(pair)
+    model_id = store.dictionaries().iloc[0][["base_model_id", "distilled_model_id"]].iloc[model]
+    typed = {"text_from": "yes", "typed_text": "So the answer is 42."}
+    test = opened(PAGE, pair, study="small", direction="feature", feature="3", model=model_id, **typed)
+    test = settled(test, lambda t: "Largest |z|" in words(t))
+    row = intervened_study.weights(len(directed[-1].vector)).decoder[model, 3].numpy()
+    cosine = row @ directed[-1].vector / np.linalg.norm(row) / np.linalg.norm(directed[-1].vector)
+    assert cosine == pytest.approx(1, abs=1e-6) and directed[-1].layer == intervened_study.LAYER
 
 
 # Two models
