@@ -62,18 +62,20 @@ def _said(model: Model, rows: pd.DataFrame) -> str:
         else f" n = {int(whole['n_tokens'].max()):,} tokens of {int(whole['n_problems'].max())} problems."
     )
     parts = []
-    for (_, kind), own in whole.groupby(["lens_id", "kind"], sort=False):
+    below = whole[whole["layer"] < rows["layer"].max()]  # the last layer is the model itself under any lens
+    for (_, kind), own in below.groupby(["lens_id", "kind"], sort=False):
         sure = own[own["gain_low"] > 0]
         known = own["gain_low"].notna()
         if not known.any():
             parts.append(f"of the {_kind(kind)} it is unknown, as there are too few problems")
         elif sure.empty:
-            parts.append(f"the {_kind(kind)} shows no gain at any layer")
+            parts.append(f"the {_kind(kind)} shows no gain at any layer below the last")
         else:
             parts.append(f"the {_kind(kind)} gains from layer {_from(own)} on")
     return (
         f"{for_markdown(model.role)}, {for_markdown(model.name, 60)}: KL(model ‖ lens) on held-out problems, bootstrap"
-        f" over problems, 95 %; dashed: token frequencies alone.{n} Against that baseline {'; '.join(parts)}."
+        f" over problems, 95 %; dashed: token frequencies alone.{n}"
+        + (f" Against that baseline {'; '.join(parts)}." if parts else "")
     )
 
 

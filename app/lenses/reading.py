@@ -158,18 +158,25 @@ def _choose_lens(store: Store, models: list[Model]) -> list[UnderLens]:
 
 
 def _fits(store: Store, model: Model) -> dict[str, dict[str, Any]]:
-    """The study's fitted lenses of a model, by KIND:VARIANT, the first of each."""
+    """The study's fitted lenses of a model, by KIND:VARIANT; those of other settings than the first of each also by
+    their id.
+    """
     found: dict[str, dict[str, Any]] = {}
     for row in store.lenses(model.choice.model_id).to_dict("records"):
         if row["kind"] in LENSES:
-            found.setdefault(f"{row['kind']}:{row['variant']}", row)
+            name = f"{row['kind']}:{row['variant']}"
+            found[f"{name}:{row['lens_id']}" if name in found else name] = row
     return found
 
 
 def _lens_words(name: str, row: Mapping[str, Any] | None) -> str:
-    kind, _, variant = name.partition(":")
-    of = "" if variant in ("", "all") else f", {one_line(variant, 30)}"
-    return LENSES[kind].label + of + ("" if row is None or row["is_whole"] else ", named tokens")
+    kind, *rest = name.split(":")
+    if row is None:
+        return LENSES[kind].label
+    of = "" if row["variant"] == "all" else f", {one_line(row['variant'], 30)}"
+    tokens = "" if pd.isna(row["n_tokens"]) else f", {int(row['n_tokens']):,} tokens"
+    other = f" (earlier settings: {row['n_layers']} layers{tokens})" if len(rest) > 1 else ""
+    return LENSES[kind].label + of + ("" if row["is_whole"] else ", named tokens") + other
 
 
 def _choose_models(store: Store) -> list[Model]:

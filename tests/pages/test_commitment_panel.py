@@ -1,7 +1,6 @@
 """The panel Commitment: with readings and without them, in a study that has no rollouts, and in one of before."""
 
 import math
-from contextlib import closing
 
 import numpy as np
 import pandas as pd
@@ -10,53 +9,11 @@ import pytest
 from app.chains_of_thought import commitment as panel
 from backend.importance import commitment
 from backend.statistics.commitment import change_of_counts
-from backend.store.publish import publish
-from backend.store.store import Store
-from backend.store.unit_files import StudyFolder
 from tests import small_study
+from tests.commitment_study import add_readings, rolled
 from tests.pages.conftest import words
 
 PANEL = {"chunk_panel": "commitment"}
-
-
-def rolled(study) -> str:
-    with closing(Store(study)) as store:
-        return store.own_answers()["cot_id"].iloc[0]
-
-
-def add_readings(study) -> str:
-    """The study's model reads one chain at a layer and at its last; it becomes sure of the answer at chunk 3."""
-    cot = rolled(study)
-    with closing(Store(study)) as store:
-        chain, chunks = store.own_answers(cot).iloc[0], store.chunks_of([cot])[cot]
-        last = store.model_facts(chain.model_id)["n_layers"] - 1
-    rows = []
-    for n_read in range(len(chunks) + 1):
-        for layer in (5, last):
-            sure = n_read >= 3 and layer == last
-            rows.append(
-                {
-                    "chunk_id": chunks[max(n_read - 1, 0)]["chunk_id"],
-                    "cot_id": cot,
-                    "side": "after" if n_read else "before",
-                    "model_id": chain.model_id,
-                    "lens_id": "logit",
-                    "lens": "logit",
-                    "layer": layer,
-                    "answer": str(chain.answer),
-                    "n_tokens": 2,
-                    "logprob": -0.05 if sure else -12.0 - n_read,
-                    "first_logprob": -0.02 if sure else -9.0,
-                    "other_answer": small_study.HOSTILE[0],
-                    "other_n_tokens": 2,
-                    "other_logprob": -8.0,
-                    "other_first_logprob": -5.0,
-                }
-            )
-    with StudyFolder(study).writing("test") as writer:
-        writer.add("commitment", "all", {"answer_readings": rows})
-        publish(writer)
-    return cot
 
 
 def test_without_readings_the_rollouts_are_drawn_and_the_command_is_said(opened, whole):

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 
 import duckdb
 import numpy as np
+import pandas as pd
 import pytest
 
-from app.lenses import heat
+from app.lenses import heat, reading
 from app.shared import vector_lens
 from backend.lens.grid import CUTS
 from backend.lens.quantities import QUANTITIES
@@ -233,6 +234,20 @@ def test_a_fitted_lens_is_offered_and_read(opened, lensed, drawn):
     of_tuned = drawn[-1][0]["value"].tolist()
     open_page(opened, lensed, lens_colour="entropy")
     assert drawn[-1][0]["value"].tolist() != of_tuned
+
+
+def test_a_lens_of_earlier_settings_is_offered_after_the_newest_and_said_to_be_one():
+    new, old = (
+        {"lens_id": name, "kind": "tuned", "variant": "cot", "is_whole": True, "n_layers": 3, "n_tokens": tokens}
+        for name, tokens in (("b", 5000), ("a", 1000))
+    )
+    store = SimpleNamespace(lenses=lambda _model: pd.DataFrame([new, old]))
+    fits = reading._fits(store, SimpleNamespace(choice=SimpleNamespace(model_id="m")))
+    assert {name: row["lens_id"] for name, row in fits.items()} == {"tuned:cot": "b", "tuned:cot:a": "a"}
+    assert [reading._lens_words(*fit) for fit in fits.items()] == [
+        "tuned lens, cot",
+        "tuned lens, cot (earlier settings: 3 layers, 1,000 tokens)",
+    ]
 
 
 def test_a_lens_of_named_tokens_says_that_it_knows_no_others(opened, lensed, drawn):
