@@ -21,6 +21,9 @@ from backend.importance import commitment
 from backend.importance.by_prompt import CONTRAST_COLUMNS, contrasts
 from backend.importance.causation import Tested, compared
 from backend.importance.convergence import convergence
+from backend.latent import outcomes
+from backend.latent.maps import RANDOM
+from backend.latent.published import Arm
 from backend.statistics.bands import chance_band
 from backend.statistics.curves import mean_curves, quartiles, ratios_to
 from backend.store.store import Store
@@ -148,3 +151,44 @@ def _ratios(
 ) -> pd.DataFrame:
     curves = curves_at(_store, *place).by_chunk
     return ratios_to(curves[curves["position"] == position], reference, seed=_SEED)
+
+
+def steered_map(store: Store, steering_id: str) -> outcomes.Map:
+    """A stored map of steered latents, and which of its answers are right."""
+    return _steered(store, str(store.generation), store.published_at, steering_id)
+
+
+@st.cache_resource(max_entries=64, show_spinner="Reading steered latents …")
+def _steered(_store: Store, generation: str, published_at: str, steering_id: str) -> outcomes.Map:
+    facts = _store.latent_steering(steering_id).iloc[0].to_dict()
+    return outcomes.read_map(facts, _store.latent_steering_cells(steering_id))
+
+
+def steered_cells(own: outcomes.Map, arm: Arm, *, early: bool) -> pd.DataFrame:
+    """Every pair and target of a map under an arm."""
+    return _steered_cells(own, str(own.facts["steering_id"]), _said(arm), early)
+
+
+@st.cache_data(max_entries=128, show_spinner=False)
+def _steered_cells(_own: outcomes.Map, steering_id: str, said: tuple[str, ...], early: bool) -> pd.DataFrame:
+    arm = Arm(said[0], frozenset(said[1:]))
+    return outcomes.cell_table(
+        outcomes.seen(_own, arm, early=early), outcomes.seen(_own, arm, early=early, kind=RANDOM)
+    )
+
+
+def steered_against_random(own: outcomes.Map, arm: Arm, *, early: bool) -> outcomes.AgainstRandom:
+    """The whole map beside its random vectors."""
+    return _against_random(own, str(own.facts["steering_id"]), _said(arm), early)
+
+
+@st.cache_data(max_entries=256, show_spinner="Dealing vectors anew …")
+def _against_random(_own: outcomes.Map, steering_id: str, said: tuple[str, ...], early: bool) -> outcomes.AgainstRandom:
+    arm = Arm(said[0], frozenset(said[1:]))
+    return outcomes.against_random(
+        outcomes.seen(_own, arm, early=early), outcomes.seen(_own, arm, early=early, kind=RANDOM), seed=_SEED
+    )
+
+
+def _said(arm: Arm) -> tuple[str, ...]:
+    return (arm.space, *sorted(arm.defects))
