@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 _ENDED = {"interrupted": "was interrupted", "failed": "failed"}
 StudyFile = Annotated[Path, typer.Argument(help="a study file, such as studies/quick.toml")]
 StorePath = Annotated[Path | None, typer.Option("--store", help="the study's folder; stores/NAME unless given")]
+Without = Annotated[
+    str,
+    typer.Option(help="tables to leave out, with commas: lens_rows, the maps of lenses, may be as large as all else"),
+]
 Wait = Annotated[bool, typer.Option("--wait", help="wait for another process that holds the study")]
 
 
@@ -234,6 +238,7 @@ def export(
 def pack(
     study: Annotated[Path, typer.Argument(help="the study's folder, or a portable .duckdb file")],
     folder: Annotated[Path, typer.Argument(help="write the pack here; a pack that is there is replaced")],
+    without: Without = "",
 ) -> None:
     """A study as the smallest files that the dashboard can open by itself, to ship in a repository.
 
@@ -247,7 +252,7 @@ def pack(
 
     with closing(Store(study)) as store:
         stored.check(store)
-    total = pack_study(study, folder)
+    total = pack_study(study, folder, without=_names(without))
     files = sorted(folder.glob("*.parquet"), key=lambda file: file.stat().st_size, reverse=True)
     rows = [(file.stem, f"{file.stat().st_size / 1e6:.2f}") for file in files]
     if weights := sum(file.stat().st_size for file in folder.glob("dictionaries/*/*")):
@@ -262,6 +267,7 @@ def refresh(
     study: Annotated[
         Path | None, typer.Option(help="a study file that asks for more than what the pack's last run stored")
     ] = None,
+    without: Without = "",
 ) -> None:
     """Compute stages of a pack, anew or for the first time, from its own stored rows, and pack it again. Stopped, the
     same command goes on.
@@ -270,8 +276,7 @@ def refresh(
     from precompute.study import load_study
 
     wanted = None if study is None else load_study(study)
-    names = [name.strip() for name in stages.split(",") if name.strip()]
-    changed = refresh_pack(folder, names, console, study=wanted)
+    changed = refresh_pack(folder, _names(stages), console, study=wanted, without=_names(without))
     console.print(f"{folder}: the files of {', '.join(changed) or 'no table'} changed.")
 
 
@@ -423,6 +428,10 @@ def _last_run(progress: "Progress | None") -> str:
         who = "" if progress.pid is None else f" (process {progress.pid})"
         return f" The last run{who} ended without a word, killed perhaps,{at}."
     return " The last run finished." if progress.state == "finished" else f" The last run {_ENDED[progress.state]}{at}."
+
+
+def _names(said: str) -> list[str]:
+    return [name.strip() for name in said.split(",") if name.strip()]
 
 
 def _folder(path: Path) -> "StudyFolder":

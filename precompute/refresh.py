@@ -29,7 +29,7 @@ from backend.errors import AnchorscopeError
 from backend.ids import stable_id
 from backend.schema.migrations import upgraded
 from backend.schema.tables import TABLES
-from backend.store.packed import digest_of, repack, unpack
+from backend.store.packed import digest_of, repack, require_tables, unpack
 from backend.store.publish import insert_rows, replace_rows
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder, Writer, arrow_rows
@@ -64,14 +64,17 @@ FILLS: dict[str, tuple[Stage, tuple[str, ...]]] = {
 }
 
 
-def refresh(pack: Path, names: Sequence[str], console: Console, *, study: Study | None = None) -> list[str]:
-    """Compute the stages of `names` anew and pack the study again; `study` is what is asked for where it is not what
-    the pack's last run stored. Returns the tables whose files changed.
+def refresh(
+    pack: Path, names: Sequence[str], console: Console, *, study: Study | None = None, without: Sequence[str] = ()
+) -> list[str]:
+    """Compute the stages of `names` anew and pack the study again, but for the tables of `without`; `study` is what is
+    asked for where it is not what the pack's last run stored. Returns the tables whose files changed.
 
     Raises AnchorscopeError for a stage that is not among FILLS, or that shares a table with one that was not asked for,
     and for a pack whose last run has no study that this version understands; then the pack is as it was.
     """
     chosen = _chosen(names)
+    require_tables(without)
     with tempfile.TemporaryDirectory(prefix="refresh-") as scratch:
         file = unpack(pack, Path(scratch) / "study.duckdb")
         wanted = study or _study(file, pack)
@@ -94,6 +97,7 @@ def refresh(pack: Path, names: Sequence[str], console: Console, *, study: Study 
                 insert_rows(connection, "runs", arrow_rows("runs", [run]))
             with contextlib.closing(Store(file)) as store:
                 tables = {table: store.whole_table(table) for table in TABLES if table in changed}
+            tables |= {table: TABLES[table].arrow.empty_table() for table in without}
             rules = {name: FILLS[name][0].RULE for name in chosen}
             made = repack(pack, tables, published_at=run["started_at"].isoformat(timespec="seconds"), rules=rules)
         shutil.rmtree(kept.path)

@@ -34,7 +34,17 @@ def draw(here: Here, store: Store) -> None:
             key=keys.of(f"lens_quality_{model.choice.model_id}"),
             config={"displayModeBar": False},
         )
-        st.caption(_said(model, rows))
+        st.caption(_said(model, rows) + _not_here(store.lenses(model.choice.model_id)))
+
+
+def _not_here(lenses: pd.DataFrame) -> str:
+    """That a study was packed without the maps of a lens, so that it is measured here and not offered."""
+    kinds = lenses.loc[~lenses["is_readable"].astype(bool), "kind"].unique()
+    return "".join(
+        f" The maps of the {_kind(kind)} are not in this pack, so that it is not offered above; a run of the study fits"
+        " it anew."
+        for kind in kinds
+    )
 
 
 def _labels(rows: pd.DataFrame) -> list[str]:

@@ -158,12 +158,12 @@ def _choose_lens(store: Store, models: list[Model]) -> list[UnderLens]:
 
 
 def _fits(store: Store, model: Model) -> dict[str, dict[str, Any]]:
-    """The study's fitted lenses of a model, by KIND:VARIANT; those of other settings than the first of each also by
-    their id.
+    """The study's fitted lenses of a model that can be read with, by KIND:VARIANT; those of other settings than the
+    first of each also by their id.
     """
     found: dict[str, dict[str, Any]] = {}
     for row in store.lenses(model.choice.model_id).to_dict("records"):
-        if row["kind"] in LENSES:
+        if row["kind"] in LENSES and row["is_readable"]:
             name = f"{row['kind']}:{row['variant']}"
             found[f"{name}:{row['lens_id']}" if name in found else name] = row
     return found

@@ -25,13 +25,15 @@ class LensQueries:
         """One row a fitted lens of the model: its row of `lenses`, how many layers it reads (the last left out), at how
         many of these the identity is kept, the minutes it took, and whether its whole maps are here, so that it gives
         probabilities. Of several of a kind and variant the one by the settings of the newest run comes first, then the
-        one of more layers and tokens.
+        one of more layers and tokens. `is_readable`: its maps, or its rows of named tokens, are here; a pack may be
+        made without them.
         """
         found = self.frame(
             "WITH layers AS (SELECT lens_id, count(*) AS n_layers, count_if(kept = 'identity') AS n_identity,"
             " sum(seconds) / 60 AS minutes, bool_and(kept = 'identity' OR (lens_id, layer) IN (SELECT (lens_id, layer)"
             " FROM lens_rows)) AS is_whole FROM lens_layers GROUP BY lens_id) SELECT lenses.*, coalesce(n_layers, 0) AS"
-            " n_layers, coalesce(n_identity, 0)::BIGINT AS n_identity, minutes, coalesce(is_whole, false) AS is_whole"
+            " n_layers, coalesce(n_identity, 0)::BIGINT AS n_identity, minutes, coalesce(is_whole, false) AS is_whole,"
+            " coalesce(is_whole, false) OR lens_id IN (SELECT lens_id FROM jacobian_rows) AS is_readable"
             " FROM lenses LEFT JOIN layers USING (lens_id) WHERE model_id = $m ORDER BY n_layers DESC, n_tokens DESC"
             " NULLS LAST, lens_id",
             m=model_id,

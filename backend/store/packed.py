@@ -23,7 +23,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -126,13 +126,15 @@ class Pack:
         return raw
 
 
-def pack(study: Path, folder: Path) -> int:
+def pack(study: Path, folder: Path, *, without: Collection[str] = ()) -> int:
     """Write the published generation of `study` (a folder or a portable file), with its live runs as they are now, as a
-    pack at `folder`, whole or not at all. Returns its bytes. A pack that is there is replaced.
+    pack at `folder`, whole or not at all, but for the tables of `without`. Returns its bytes. A pack that is there is
+    replaced.
 
-    Raises NoStore or WrongSchema for a study that cannot be opened, and NotPacked where `folder` holds anything else
-    than a pack, a live run is damaged, or float16 cannot hold a vector.
+    Raises NoStore or WrongSchema for a study that cannot be opened, and NotPacked for a table that there is not, and
+    where `folder` holds anything else than a pack, a live run is damaged, or float16 cannot hold a vector.
     """
+    require_tables(without)
     if folder.exists():
         _refuse_anything_but_a_pack(folder)
     kept = Experiments(study).everything()
@@ -149,7 +151,7 @@ def pack(study: Path, folder: Path) -> int:
         made = Path(scratch, "made")
         made.mkdir()
         tables = {}
-        for table in TABLES:
+        for table in (name for name in TABLES if name not in without):
             rows = kept.tables[table] if table in kept.tables else store.whole_table(table)
             if rows.num_rows:
                 if table == "directions":
@@ -174,6 +176,12 @@ def pack(study: Path, folder: Path) -> int:
         _swap(made, folder, Path(scratch, "replaced"))
     _sync_folder(folder.parent)
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def require_tables(names: Collection[str]) -> None:
+    """Raises NotPacked for a name that no table has."""
+    if strangers := sorted(set(names) - set(TABLES)):
+        raise NotPacked(f"There is no table {strangers[0]!r} to leave out; docs/schema.md has their names.")
 
 
 def repack(

@@ -222,6 +222,16 @@ def test_layers_that_are_no_better_than_token_frequencies_are_greyed_and_said(op
     assert "n = 120 tokens of 3 problems" in words(test)
 
 
+def test_a_lens_whose_maps_were_left_out_of_a_pack_is_measured_and_not_offered(opened, lensed, tmp_path):
+    study = shutil.copytree(lensed, tmp_path / "small")
+    with duckdb.connect(str(generation_of(study))) as connection:
+        connection.execute("DELETE FROM lens_rows")
+    test = open_page(opened, study)
+    assert not any("tuned" in option for box in test.selectbox if box.label == "Lens" for option in box.options)
+    assert "The maps of the tuned lens are not in this pack" in words(test)
+    assert "the tuned lens gains from layer 0 on" in words(test)
+
+
 def test_a_fitted_lens_is_offered_and_read(opened, lensed, drawn):
     test = open_page(opened, lensed, lens="tuned:all", lens_colour="entropy")
     assert next(box for box in test.selectbox if box.label == "Lens").options == [
@@ -238,7 +248,15 @@ def test_a_fitted_lens_is_offered_and_read(opened, lensed, drawn):
 
 def test_a_lens_of_earlier_settings_is_offered_after_the_newest_and_said_to_be_one():
     new, old = (
-        {"lens_id": name, "kind": "tuned", "variant": "cot", "is_whole": True, "n_layers": 3, "n_tokens": tokens}
+        {
+            "lens_id": name,
+            "kind": "tuned",
+            "variant": "cot",
+            "is_whole": True,
+            "is_readable": True,
+            "n_layers": 3,
+            "n_tokens": tokens,
+        }
         for name, tokens in (("b", 5000), ("a", 1000))
     )
     store = SimpleNamespace(lenses=lambda _model: pd.DataFrame([new, old]))

@@ -155,6 +155,16 @@ def test_only_tables_with_rows_are_shipped_and_the_same_study_gives_the_same_byt
     assert size == sum(path.stat().st_size for path in folder.iterdir())
 
 
+def test_tables_can_be_left_out_and_are_empty_then(study, folder, tmp_path):
+    pack(study, tmp_path / "less", without=["activations"])
+    assert {path.name for path in folder.iterdir()} - {path.name for path in (tmp_path / "less").iterdir()} == {
+        "activations.parquet"
+    }
+    assert tables_of(unpack(tmp_path / "less", tmp_path / "less.duckdb"))["activations"].num_rows == 0
+    with pytest.raises(NotPacked, match="no table 'maps_of_lenses'"):
+        pack(study, tmp_path / "other", without=["maps_of_lenses"])
+
+
 def test_a_portable_file_is_packed_like_a_folder(folder, tmp_path):
     file = unpack(folder, tmp_path / "first.duckdb")
     pack(file, tmp_path / "again")
