@@ -120,22 +120,27 @@ def steering_map(
     ticks = [f"{target}<br>{100 * unsteered[target]:.0f} %" for target in targets]
     figure.update_xaxes(tickvals=targets, ticktext=ticks, showgrid=False, title="latent moved; below: unsteered")
     figure.update_xaxes(tickvals=targets, ticktext=[str(target) for target in targets], title="latent moved", col=2)
-    figure.update_yaxes(autorange="reversed", showgrid=False, type="category")
-    figure.update_yaxes(title="mean A − mean B", row=1, col=1)
-    figure.update_yaxes(showticklabels=False, title="random vector", row=1, col=2)
+    figure.update_xaxes(automargin=True)
+    figure.update_yaxes(showgrid=False, type="category", automargin=True)
+    figure.update_yaxes(title="mean A − mean B", range=[len(pairs) - 0.5, -0.5], row=1, col=1)
+    n_random = randoms["vector"].nunique()
+    figure.update_yaxes(
+        showticklabels=False, ticks="", title="random vector", range=[n_random - 0.5, -0.5], row=1, col=2
+    )
     figure.update_layout(
         template=TEMPLATE,
         dragmode="pan",
         hovermode="closest",
-        height=max(_LEAST, 130 + _ROW * len(pairs)),
-        margin={"l": 8, "r": 8, "t": 56, "b": 8},
+        height=max(_LEAST, 150 + _ROW * len(pairs)),
+        margin={"l": 70, "r": 8, "t": 56, "b": 64},
         title={"text": exit_words, "y": 0.99, "yanchor": "top"},
     )
     return figure.update_annotations(font_size=12)
 
 
 def _star(difference: float, p: float, alpha: float) -> str:
-    return f"{100 * difference:+.0f}{' ★' if p <= alpha else ''}"
+    points = round(100 * difference)
+    return f"{f'{points:+d}' if points else '0'}{' ★' if p <= alpha else ''}"
 
 
 def _grid(rows: pd.DataFrame, value: str, by: str, order: list[str], targets: list[int]) -> list[list[object]]:
@@ -200,7 +205,7 @@ def taken_apart(rows: Frame[TakenApart]) -> go.Figure:
     if rows.empty or rows["change"].isna().all():
         return blank("The published map has not been remade here")
     labels = rows["label"].tolist()
-    figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.05)
+    figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.08)
     colours = [ACCENT if group == "published" else STEERED for group in rows["group"]]
     for column, name, factor in ((1, "change", 100), (2, "likeness", 1)):
         value = rows[name].astype(float) * factor
@@ -265,12 +270,13 @@ def fitted_vectors(rows: Frame[FittedCell]) -> go.Figure:
     figure.update_xaxes(title="latent moved, and last one run", dtick=1)
     figure.update_yaxes(range=[-3, 103], rangemode="tozero")
     figure.update_yaxes(title="accuracy, %", row=1, col=1)
-    return figure.update_layout(
+    figure.update_layout(
         template=TEMPLATE,
         height=330,
-        margin={"l": 8, "r": 8, "t": 62, "b": 48},
+        margin={"l": 64, "r": 8, "t": 62, "b": 48},
         legend={"orientation": "h", "y": 1, "yref": "container", "yanchor": "top", "x": 0},
     )
+    return figure.update_annotations(font_size=12)
 
 
 def _add_line(figure: go.Figure, rows: pd.DataFrame, value: str, name: str, colour: str, column: int) -> None:

@@ -41,7 +41,7 @@ def draw(here: Here, store: Store) -> None:
             random_rows(randoms),
             alpha=ALPHA,
             exit_words=f"{SPACES[at.arm.space].label}, {at.arm.label}: coefficient {at.coefficient:g}, answered"
-            f" {EXITS['early' if at.early else 'end']}",
+            f" {EXITS['early' if at.early else 'end']}; n = {own.right.shape[1]} problems",
             selected=selection.get(CELL),
         ),
         key=key,

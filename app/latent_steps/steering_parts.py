@@ -1,5 +1,7 @@
 """The published maps taken apart, all maps beside random vectors, and the positive control."""
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -14,7 +16,7 @@ from app.shell.untrusted import show
 from backend.latent import published, steering_words
 from backend.latent.kinds import SPACES
 from backend.latent.maps import RANDOM
-from backend.latent.outcomes import Estimated, Seen, fitted_table, likeness, mean_change, seen
+from backend.latent.outcomes import AgainstRandom, Estimated, Seen, fitted_table, likeness, mean_change, seen
 from backend.latent.published import DEFECTS, PUBLISHED, Arm, Move
 from backend.latent.steering_words import Part
 from backend.store.store import Store
@@ -34,7 +36,9 @@ def draw_apart(here: Here, store: Store) -> None:
     show(steering_words.of_parts(space, found))
     st.caption(steering_words.REPORTED)
     st.caption(
-        f"Early exits, coefficient {at.coefficient:g} on the label. Bars: 95 % over problems drawn anew. "
+        f"Early exits, coefficient {at.coefficient:g} on the label; {len(found)} of"
+        f" {len(published.taken_apart(space))} maps have been run. Bars: 95 %,"
+        f" {found[0].change.n if found else 0} cells of the first, problems drawn anew. "
         + " ".join(
             f"{defect.label.capitalize()}: {defect.words} Mended: {defect.mended}"
             for name, defect in DEFECTS.items()
@@ -75,7 +79,9 @@ def part_rows(found: list[Part], space: str) -> pd.DataFrame:
 def draw_summary(here: Here, store: Store) -> None:
     """Every model and space at the chosen coefficient and exit, beside random vectors: siblings can be compared."""
     at = here.once(asked)
-    st.dataframe(summary(here, at), hide_index=True, row_height=28, key=keys.of("latent_steering_summary"))
+    found = compared(here, at)
+    st.dataframe(summary(found), hide_index=True, row_height=28, key=keys.of("latent_steering_summary"))
+    show(steering_words.of_siblings([(str(model["sibling"]), space, one) for model, space, one in found]))
     st.caption(
         f"Ours, coefficient {at.coefficient:g}. Changes of accuracy in points; “apart” is differences less random"
         " vectors, 95 % over problems and random vectors drawn anew; p: vectors dealt anew between the two groups."
@@ -83,32 +89,40 @@ def draw_summary(here: Here, store: Store) -> None:
     )
 
 
-def summary(here: Here, at: Asked) -> pd.DataFrame:
-    """One row a model and space whose map is stored."""
+Compared = list[tuple[dict[str, Any], str, AgainstRandom]]  # a model, a space, its map beside random vectors
+
+
+def compared(here: Here, at: Asked) -> Compared:
+    """Each model and space whose map is stored, as we steer."""
+    return [
+        (model, space, steered_against_random(own, Arm(space), early=at.early))
+        for model in here.once(models).to_dict("records")
+        for space in SPACES
+        if (own := map_of(here, model["model_id"], Arm(space), at.coefficient)) is not None
+    ]
+
+
+def summary(every: Compared) -> pd.DataFrame:
+    """One row a map."""
     rows = []
-    for model in here.once(models).to_dict("records"):
-        for space in SPACES:
-            own = map_of(here, model["model_id"], Arm(space), at.coefficient)
-            if own is None:
-                continue
-            found = steered_against_random(own, Arm(space), early=at.early)
-            rows.append(
-                {
-                    "model": model["label"],
-                    "steered": SPACES[space].label,
-                    "what it shows": steering_words.verdict(found),
-                    "apart": number(100 * found.difference),
-                    "95 %": steering_words.span(found.low, found.high),
-                    "p": number(found.p_helps),
-                    "differences": number(100 * found.pairs),
-                    "random": number(100 * found.random),
-                    "p of size": number(found.p_moves),
-                    "cells above": f"{found.n_higher} of {found.n_cells}",
-                    "cells below": f"{found.n_lower} of {found.n_cells}",
-                    "would be found": number(100 * found.detectable),
-                    "n": found.n,
-                }
-            )
+    for model, space, found in every:
+        rows.append(
+            {
+                "model": model["label"],
+                "steered": SPACES[space].label,
+                "what it shows": steering_words.verdict(found),
+                "apart": number(100 * found.difference),
+                "95 %": steering_words.span(found.low, found.high),
+                "p": number(found.p_helps),
+                "differences": number(100 * found.pairs),
+                "random": number(100 * found.random),
+                "p of size": number(found.p_moves),
+                "cells above": f"{found.n_higher} of {found.n_cells}",
+                "cells below": f"{found.n_lower} of {found.n_cells}",
+                "would be found": number(100 * found.detectable),
+                "n": found.n,
+            }
+        )
     return pd.DataFrame(rows)
 
 

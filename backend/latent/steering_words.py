@@ -116,6 +116,22 @@ def _ours(part: Part | None) -> str:
     return f" With all of them mended it is {one.value:.2f} {_span(one.low, one.high)} over {one.n} cells."
 
 
+def of_siblings(found: Sequence[tuple[str, str, AgainstRandom]]) -> str:
+    """Space by space, how many models of each sibling show more than random vectors; of (sibling, space, map)."""
+    parts = []
+    for space in dict.fromkeys(space for _, space, _ in found):
+        own = [(sibling, one) for sibling, other, one in found if other == space]
+        told = []
+        for sibling in dict.fromkeys(sibling for sibling, _ in own):
+            verdicts = [verdict(one) for other, one in own if other == sibling]
+            above, below = (verdicts.count(f"{word} random vectors") for word in ("Above", "Below"))
+            told.append(f"{sibling}: above in {above}, below in {below} of {len(verdicts)}")
+        parts.append(f"{SPACES[space].name} ({'; '.join(told)})")
+    return (
+        f"Beside random vectors as long, accuracy is in {', '.join(parts)}." if parts else "No map has been run here."
+    )
+
+
 def of_both_signs(by_sign: Mapping[int, pd.DataFrame]) -> str:
     """Whether a cell is above unsteered with a coefficient and with its opposite; `by_sign` has a table each for 1 and
     −1.

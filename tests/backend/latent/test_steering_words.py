@@ -73,3 +73,11 @@ def test_a_control_that_works_says_from_which_length_on_and_one_that_fails_says_
     assert "in z 1 of 2 help, from 1 typical lengths of a difference on; the most at latent 2, +20.0 points" in said
     assert "in h none of 1 helps (at most +0.0 points [-2.0, +2.0])" in said
     assert "would then say little" in steering_words.of_fitted(rows.iloc[:0])
+
+
+def test_siblings_are_counted_space_by_space():
+    helps = replace(NONE, difference=0.05, low=0.02, high=0.08, p_helps=0.001)
+    said = steering_words.of_siblings([("latent", "kv", helps), ("pause", "kv", NONE), ("latent", "h", NONE)])
+    assert "kv (latent: above in 1, below in 0 of 1; pause: above in 0, below in 0 of 1)" in said
+    assert "h (latent: above in 0, below in 0 of 1)" in said
+    assert steering_words.of_siblings([]) == "No map has been run here."
