@@ -1,13 +1,18 @@
 """Reasoning in latent space: run, read and steered."""
 
+import streamlit as st
+
 from app.latent_steps.chosen import latents
-from app.latent_steps.views import RUNS, STEERING, STEERINGS
+from app.latent_steps.views import READING, READINGS, RUNS, STEERING, STEERINGS
 from app.shared import views
 
 here = views.here_now()
 views.title()
 views.require(here, latents)
 views.show(RUNS, here, heading=True)
-shown = views.part(STEERING, "Steering", {name: some[0].title for name, some in STEERINGS.items()})
-for view in STEERINGS[shown]:
+st.subheader("Read")
+for view in READINGS[views.part(READING, "Reading", {name: some[0].title for name, some in READINGS.items()})]:
+    views.show(view, here)
+st.subheader("Steered")
+for view in STEERINGS[views.part(STEERING, "Steering", {name: some[0].title for name, some in STEERINGS.items()})]:
     views.show(view, here)
