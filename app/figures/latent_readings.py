@@ -171,12 +171,15 @@ def step_curves(
         return blank("Nothing is known here")
     figure = _panels(panels, shared_y=True)
     named: set[str] = set()
+    order = list(dict.fromkeys(known["series"]))
+    apart = {name: 0.06 * (place - (len(order) - 1) / 2) for place, name in enumerate(order)}  # bars side by side
     for panel, where in _places(panels):
         for series, own in known[known["panel"] == panel].groupby("series", sort=False):
-            _line(figure, str(series), own.sort_values("step"), colours[str(series)], where, first=series not in named)
+            own = own.sort_values("step").assign(x=lambda rows, by=apart[series]: rows["step"] + by)
+            _line(figure, str(series), own, colours[str(series)], where, first=series not in named)
             named.add(str(series))
     steps = sorted(set(known["step"]))
-    figure.update_xaxes(tickvals=steps, ticktext=list(map(step_name, steps)))
+    figure.update_xaxes(tickvals=steps, ticktext=list(map(step_name, steps)), range=[steps[0] - 0.4, steps[-1] + 0.4])
     if is_share:
         figure.update_yaxes(tickformat=".0%", rangemode="tozero")
     _label(figure, panels, x=STEPS, y=axis)
@@ -194,7 +197,7 @@ def _line(
     is_control = bool(rows["is_control"].iloc[0])
     up, down = rows["high"] - rows["value"], rows["value"] - rows["low"]
     figure.add_scatter(
-        x=rows["step"].tolist(),
+        x=rows["x"].tolist(),
         y=rows["value"].tolist(),
         error_y={
             "array": up.fillna(0).tolist(),

@@ -11,6 +11,7 @@ from app.shell.fields import Field, declare
 from app.shell.untrusted import for_markdown
 from backend.store.store import Store
 
+_ASKED = ("first token", "words", "numbers", "start")  # parts that are no latents
 MEAN = "-1"  # in place of a head
 LAYER = declare(Field("latent_attention_layer", "layer of attention of latents", None))
 HEAD = declare(Field("latent_head", "attention head of latents", None))
@@ -29,8 +30,8 @@ def draw(here: Here, store: Store) -> None:
         heads = [str(one) for one in sorted(set(rows["head"]))]
         head = selection.pick(HEAD, "Head", heads, show=lambda one: "mean" if one == MEAN else one, width=110)
     own = rows[rows["head"] == int(head)]
-    parts = list(dict.fromkeys(own.sort_values("step")["part"]))
-    parts = [one for one in parts if not one.isdecimal()] + sorted((p for p in parts if p.isdecimal()), key=int)
+    there = set(own["part"])
+    parts = [one for one in _ASKED if one in there] + sorted(there - set(_ASKED), key=int)
     st.plotly_chart(
         attention_map(own.assign(told=_told(own)), parts, list(dict.fromkeys(own["panel"]))),
         key=keys.of("latent_attention_chart"),
@@ -64,7 +65,7 @@ def sentence(rows: pd.DataFrame) -> str:
         last = own[own["step"] == own["step"].max()]
         step = int(last["step"].iloc[0])
         earlier = last[[part.isdecimal() and int(part) < step for part in last["part"]]]["share"].sum()
-        asked = last[last["part"].isin(["first token", "words", "numbers"])]["share"].sum()
+        asked = last[last["part"].isin(_ASKED[:-1])]["share"].sum()
         parts.append(
             f"{for_markdown(str(panel))}: at latent {step_name(step)} {percent(earlier)} on earlier latents,"
             f" {percent(asked)} on the question"

@@ -27,7 +27,7 @@ def draw(here: Here, store: Store) -> None:
 
     def listed(ids: Sequence[int], probabilities: Sequence[float]) -> str:
         pairs = zip(ids, probabilities, strict=True)
-        return ", ".join(f"{words.get((model, int(token)), token)} {100 * p:.0f} %" for token, p in pairs)
+        return ", ".join(f"“{words.get((model, int(token)), token)}” {100 * p:.0f} %" for token, p in pairs)
 
     table = pd.DataFrame(
         {

@@ -165,4 +165,4 @@ def _told(one: Decoded) -> str:
 
 
 def percent(value: float) -> str:
-    return "unknown" if pd.isna(value) else f"{100 * value:.3g} %"
+    return "unknown" if pd.isna(value) else f"{100 * value:.1f} %"

@@ -85,7 +85,7 @@ def _unpacked(rows: pd.DataFrame) -> Read:
 
 def _reals(values: Any, n: int) -> np.ndarray:
     """(n,) float64, NaN where unknown or not there at all."""
-    if values is None or (isinstance(values, float) and np.isnan(values)):
+    if not hasattr(values, "__len__"):  # None, NaN or NA
         return np.full(n, np.nan)
     return np.ma.filled(np.ma.asarray(values, dtype=np.float64), np.nan)
 
@@ -96,7 +96,7 @@ class Measure:
 
     name: str
     label: str
-    unit: str
+    unit: str | None
     words: str
     of_role: bool  # of a followed word, not of the whole reading
     is_log: bool  # drawn as log10
@@ -119,7 +119,7 @@ MEASURES: Registry[Measure] = Registry(
     Measure(
         "probability",
         "probability of the top token",
-        "",
+        None,
         "how sure the reading is of its likeliest token, mean over problems",
         False,
         False,
@@ -129,7 +129,7 @@ MEASURES: Registry[Measure] = Registry(
     Measure(
         "followed",
         "probability of a followed word",
-        "",
+        None,
         "of each problem's own word, mean over problems",
         True,
         False,
@@ -149,7 +149,7 @@ MEASURES: Registry[Measure] = Registry(
     Measure(
         "top",
         "share where a followed word is first",
-        "",
+        None,
         "share of problems in which the word is the likeliest token",
         True,
         False,
@@ -159,7 +159,7 @@ MEASURES: Registry[Measure] = Registry(
     Measure(
         "cosine",
         "cosine with the nearest embedding",
-        "",
+        None,
         "with the input embedding that lies nearest, mean over problems",
         False,
         False,
