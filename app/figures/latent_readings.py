@@ -26,7 +26,7 @@ class LatentCell(TypedDict):
     """One cell of a map."""
 
     panel: str
-    row: str  # what stands there: z, a layer, or h
+    line: str  # what stands there: z, a layer, or h
     step: int
     value: float | None
     word: str  # the most frequent top token, its spaces seen
@@ -105,7 +105,7 @@ def latent_map(
     figure = _panels(panels, shared_y=True)
     for panel, where in _places(panels):
         own = cells[cells["panel"] == panel]
-        at = ([rows.index(row) for row in own["row"]], [steps.index(step) for step in own["step"]])
+        at = ([rows.index(row) for row in own["line"]], [steps.index(step) for step in own["step"]])
         values, words = (np.full((len(rows), len(steps)), fill, dtype=object) for fill in (None, ""))
         values[at] = [None if pd.isna(value) else float(f"{value:.3g}") for value in own["value"]]
         words[at] = [for_plotly(word, limit=12) for word in own["word"]]
@@ -125,7 +125,7 @@ def latent_map(
         )
         figure.add_scatter(
             x=[step_name(step) for step in own["step"]],
-            y=own["row"].tolist(),
+            y=own["line"].tolist(),
             mode="markers",
             showlegend=False,
             marker={"symbol": "square", "size": 20, "color": _INVISIBLE},
@@ -137,7 +137,7 @@ def latent_map(
             **where,
         )
         for mark in own[own["cell"] == selected].itertuples():
-            x, y = steps.index(mark.step), rows.index(mark.row)
+            x, y = steps.index(mark.step), rows.index(mark.line)
             edge = {"x0": x - 0.5, "x1": x + 0.5, "y0": y - 0.5, "y1": y + 0.5}
             figure.add_shape(type="rect", **edge, line={"color": ACCENT, "width": 3}, **where)
     figure.update_xaxes(showgrid=False, type="category")

@@ -9,18 +9,21 @@ from app.shared.views import Here
 from app.shell import keys, selection, studies
 from app.shell.fields import Field, declare
 from app.shell.untrusted import for_markdown
+from backend.latent.question_parts import SPLITS, START
 from backend.store.store import Store
 
-_ASKED = ("first token", "words", "numbers", "start")  # parts that are no latents
 MEAN = "-1"  # in place of a head
 LAYER = declare(Field("latent_attention_layer", "layer of attention of latents", None))
+SPLIT = declare(Field("latent_split", "split of the question", SPLITS))
 HEAD = declare(Field("latent_head", "attention head of latents", None))
 
 
 def draw(here: Here, store: Store) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         group = here.once(siblings)
-        rows = group.rows(studies.ask(store.latent_attention, subset=here.once(subset)))
+        here.once(subset)
+        split = selection.pick(SPLIT, "Question in", show=lambda name: SPLITS[name].label, width=200)
+        rows = group.rows(studies.ask(store.latent_attention, subset=here.once(subset), split=split))
         if rows.empty:
             st.caption("No model of this training has such problems.")
             return
@@ -30,8 +33,7 @@ def draw(here: Here, store: Store) -> None:
         heads = [str(one) for one in sorted(set(rows["head"]))]
         head = selection.pick(HEAD, "Head", heads, show=lambda one: "mean" if one == MEAN else one, width=110)
     own = rows[rows["head"] == int(head)]
-    there = set(own["part"])
-    parts = [one for one in _ASKED if one in there] + sorted(there - set(_ASKED), key=int)
+    parts = list(dict.fromkeys(own.sort_values("place", kind="stable")["part"]))
     st.plotly_chart(
         attention_map(own.assign(told=_told(own)), parts, list(dict.fromkeys(own["panel"]))),
         key=keys.of("latent_attention_chart"),
@@ -41,6 +43,7 @@ def draw(here: Here, store: Store) -> None:
         f"Layer {layer}, {'mean over heads' if head == MEAN else f'head {head}'}: of the attention that is paid at each"
         " latent the share, in percent, on all tokens of a part of the question, on what starts the thinking (bot), and"
         f" on each latent up to itself; mean over {int(own['n_problems'].max())} problems, a row sums to 100."
+        f" {SPLITS[split].words}"
     )
     said(
         "Published readings call latents a parallel ensemble, or a chain of which the early ones are hubs: in a chain"
@@ -65,7 +68,7 @@ def sentence(rows: pd.DataFrame) -> str:
         last = own[own["step"] == own["step"].max()]
         step = int(last["step"].iloc[0])
         earlier = last[[part.isdecimal() and int(part) < step for part in last["part"]]]["share"].sum()
-        asked = last[last["part"].isin(_ASKED[:-1])]["share"].sum()
+        asked = last[[not part.isdecimal() and part != START for part in last["part"]]]["share"].sum()
         parts.append(
             f"{for_markdown(str(panel))}: at latent {step_name(step)} {percent(earlier)} on earlier latents,"
             f" {percent(asked)} on the question"

@@ -114,12 +114,12 @@ def _cells(here: Here, found: list[Read], how: Asked) -> tuple[pd.DataFrame, lis
     ]
     frame = frame.assign(
         panel=frame["model_id"].map(group.labels),
-        row=frame["layer"].map(names),
+        line=frame["layer"].map(names),
         word=word,
         cell=[f"{row.model_id}.{row.layer}.{row.step}" for row in frame.itertuples()],
     )
     told = [
-        f"layer {row.row}, latent {step_name(row.step)}: {row.word} in {percent(row.token_share)} of problems;"
+        f"layer {row.line}, latent {step_name(row.step)}: {row.word} in {percent(row.token_share)} of problems;"
         f" {how.measure.label} {number(row.value)} [{number(row.low)}, {number(row.high)}], n = {row.n}"
         for row in frame.itertuples()
     ]

@@ -34,8 +34,8 @@ def draw(here: Here, store: Store) -> None:
             "layer": rows["layer"],
             "later": rows["later"],
             "earlier": rows["earlier"].map(step_name),
-            "later − earlier": list(map(listed, rows["token_ids"], rows["probability"])),
-            "earlier − later": list(map(listed, rows["opposite_ids"], rows["opposite_probability"])),
+            "later − earlier": list(map(listed, rows["token_ids"], rows["probabilities"])),
+            "earlier − later": list(map(listed, rows["opposite_ids"], rows["opposite_probabilities"])),
         }
     )
     st.dataframe(table, hide_index=True, row_height=26, height=420, key=keys.of("latent_differences"))

@@ -13,7 +13,7 @@ from backend.latent.lenses import LATENT_LENSES, SUBSETS, Z_LAYER
 from backend.latent.near_misses import near_rows, sets_of
 from backend.latent.parity import parity_rows
 from backend.latent.readings import Followed, Reader, Reading, Vocabulary, followed, read_all
-from backend.latent.recording import Recorded, attention_by_part, part_names, record_all
+from backend.latent.recording import Looked, Recorded, attention_by_part, record_all
 from backend.latent.rotary import rotation_of
 from backend.latent.tuned import fit, quality
 from backend.lens.quality import known
@@ -108,12 +108,12 @@ def _reading_rows(
             "layer": layer,
             "first_step": _first_step(lens, layer),
             "token_ids": reading.token[row].tolist(),
-            "probability": _values(reading.probability[row]),
-            "cosine": _values(reading.cosine[row]),
-            "entropy": _values(reading.entropy[row]),
+            "probabilities": _values(reading.probability[row]),
+            "cosines": _values(reading.cosine[row]),
+            "entropies": _values(reading.entropy[row]),
             "roles": roles(one),
-            "rank": reading.rank[row, :n].ravel().tolist(),
-            "log_prob": _values(reading.log_prob[row, :n].ravel()),
+            "ranks": reading.rank[row, :n].ravel().tolist(),
+            "log_probs": _values(reading.log_prob[row, :n].ravel()),
         }
 
 
@@ -189,9 +189,9 @@ def _of_means(of: Material, reader: Reader) -> Iterator[dict[str, Any]]:
                     "earlier": earlier,
                     "later": later,
                     "token_ids": ahead[0],
-                    "probability": ahead[1],
+                    "probabilities": ahead[1],
                     "opposite_ids": back[0],
-                    "opposite_probability": back[1],
+                    "opposite_probabilities": back[1],
                 }
 
 
@@ -259,33 +259,35 @@ def unturned(model: "LatentModel", recorded: Recorded) -> torch.Tensor:
 
 def attention_rows(of: Material) -> Rows:
     """Of the table latent_attention: mean over problems, with intervals, of each head and of their mean."""
-    n_latents = of.of_scored.n_latents
-    by_problem = dict(attention_by_part(of.model, of.scored, n_latents))
-    heads = torch.stack([by_problem[place] for place in range(len(of.scored))])  # (n, layers, heads, steps, parts)
-    shares = torch.cat([heads.mean(2, keepdim=True), heads], 2).double().numpy()
-    rows, parts = [], part_names(n_latents)
+    looked = attention_by_part(of.model, of.scored, of.of_scored.n_latents)
+    return _named(
+        of.model, {"latent_attention": [row for split, own in looked.items() for row in _looked(of, split, own)]}
+    )
+
+
+def _looked(of: Material, split: str, looked: Looked) -> Iterator[dict[str, Any]]:
+    shares = torch.cat([looked.share.mean(2, keepdim=True), looked.share], 2).double().numpy()
     for subset, some in of.subsets.items():
         if some.sum() < 2:
             continue
-        of_subset = shares[some]
-        means = column_means(of_subset.reshape(len(of_subset), -1), seed=of.seed)
-        for number, (layer, head, step, part) in enumerate(np.ndindex(*of_subset.shape[1:])):
-            if parts[part].isdecimal() and int(parts[part]) > step:
+        means = column_means(shares[some].reshape(int(some.sum()), -1), seed=of.seed)
+        for number, (layer, head, step, part) in enumerate(np.ndindex(*shares.shape[1:])):
+            name = looked.parts[part]
+            if name.isdecimal() and int(name) > step:
                 continue  # a latent that is not there yet
-            rows.append(
-                {
-                    "subset": subset,
-                    "layer": layer,
-                    "head": head - 1,  # MEAN_HEAD, then heads from 0
-                    "step": step,
-                    "part": parts[part],
-                    "share": float(means.mean[number]),
-                    "ci_low": known(float(means.low[number])),
-                    "ci_high": known(float(means.high[number])),
-                    "n_problems": int(means.n[number]),
-                }
-            )
-    return _named(of.model, {"latent_attention": rows})
+            yield {
+                "subset": subset,
+                "split": split,
+                "layer": layer,
+                "head": head + MEAN_HEAD,  # then heads from 0
+                "step": step,
+                "place": part,
+                "part": name,
+                "share": float(means.mean[number]),
+                "ci_low": known(float(means.low[number])),
+                "ci_high": known(float(means.high[number])),
+                "n_problems": int(means.n[number]),
+            }
 
 
 def _named(model: "LatentModel", tables: Rows) -> Rows:

@@ -5,14 +5,15 @@ computed in one more pass over the whole text, question and latents together, by
 that models use do not give their weights away.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import torch
 
-from backend.latent.asked import batches
+from backend.latent.asked import batches, question_ids
 from backend.latent.kinds import LatentError
+from backend.latent.question_parts import SPLITS, in_order, parts_of
 from backend.models.attention import NOTED, Noted, attending
 from backend.models.families import shares_prefix
 from backend.models.layers import layers_of, private_copy
@@ -21,8 +22,6 @@ from backend.models.residuals import recording
 if TYPE_CHECKING:
     from backend.latent.loop import LatentModel, State
     from backend.latent.problems import LatentProblem
-
-BOT, START, WORDS, NUMBERS = "first token", "start", "words", "numbers"  # parts of what a latent attends to
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,29 +99,34 @@ def attention(model: "LatentModel", questions: torch.Tensor, n_latents: int) -> 
     return torch.stack([noted.by_layer[layer] for layer in range(model.n_layers)], 1)
 
 
-def parts_of(model: "LatentModel", question: Sequence[int], n_latents: int) -> list[str]:
-    """The part of the text that each token is of, question and latents together: its first token, which many models
-    attend to for want of anything else, tokens with a digit, other words, what starts the thinking, and the latents.
-    """
-    texts = [model.tokenizer.decode([token]) for token in question]
-    kinds = [NUMBERS if any(letter.isdecimal() for letter in text) else WORDS for text in texts]
-    return [BOT, *kinds[1:], *[START] * len(model.before), *(str(step) for step in range(1, n_latents + 1))]
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """The attention of n problems to parts of the text."""
 
-
-def part_names(n_latents: int) -> tuple[str, ...]:
-    return (BOT, WORDS, NUMBERS, START, *(str(step) for step in range(1, n_latents + 1)))
+    parts: tuple[str, ...]  # as they stand in a text
+    share: torch.Tensor  # (n, n_layers, n_heads, n_latents + 1, n_parts): of what position i pays; a row sums to 1
 
 
 def attention_by_part(
     model: "LatentModel", problems: Sequence["LatentProblem"], n_latents: int, at_once: int = 64
-) -> Iterator[tuple[int, torch.Tensor]]:
-    """The place of each problem, and (n_layers, n_heads, n_latents + 1, n_parts): the attention that position i pays to
-    all tokens of a part together, parts as `part_names` has them.
-    """
-    names = {name: number for number, name in enumerate(part_names(n_latents))}
+) -> dict[str, Looked]:
+    """By name in SPLITS."""
+    of = {split: [_parts(model, split, problem, n_latents) for problem in problems] for split in SPLITS}
+    names = {split: in_order({part for parts in own for part in parts}, n_latents) for split, own in of.items()}
+    found: dict[str, dict[int, torch.Tensor]] = {split: {} for split in SPLITS}
     for places, questions in batches(model, problems, at_once):
         weights = attention(model, questions, n_latents)
         for row, place in enumerate(places):
-            of = torch.tensor([names[part] for part in parts_of(model, questions[row].tolist(), n_latents)])
-            share = weights.new_zeros(*weights.shape[1:-1], len(names))
-            yield place, share.index_add_(-1, of, weights[row])
+            for split, own in of.items():
+                at = torch.tensor([names[split].index(part) for part in own[place]])
+                share = weights.new_zeros(*weights.shape[1:-1], len(names[split]))
+                found[split][place] = share.index_add_(-1, at, weights[row])
+    return {
+        split: Looked(tuple(names[split]), torch.stack([own[place] for place in range(len(problems))]))
+        for split, own in found.items()
+    }
+
+
+def _parts(model: "LatentModel", split: str, problem: "LatentProblem", n_latents: int) -> list[str]:
+    texts = [str(model.tokenizer.decode([token])) for token in question_ids(model, problem.question)]
+    return parts_of(SPLITS[split], texts, len(model.before), n_latents)

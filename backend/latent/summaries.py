@@ -61,13 +61,13 @@ def _unpacked(rows: pd.DataFrame) -> Read:
     shape = (len(rows), n_steps)
     known = list(dict.fromkeys(role for roles in rows["roles"] for role in roles))
     rank, log_prob = ({role: np.full(shape, np.nan) for role in known} for _ in range(2))
-    for row, (roles, ranks, logs) in enumerate(zip(rows["roles"], rows["rank"], rows["log_prob"], strict=True)):
+    for row, (roles, ranks, logs) in enumerate(zip(rows["roles"], rows["ranks"], rows["log_probs"], strict=True)):
         by_role = _reals(logs, len(roles) * n_steps).reshape(len(roles), n_steps)
         counts = _reals(ranks, len(roles) * n_steps).reshape(len(roles), n_steps)
         for place, role in enumerate(roles):
             rank[role][row], log_prob[role][row] = np.where(counts[place] < 1, np.nan, counts[place]), by_role[place]
     probability, cosine, entropy = (
-        np.stack([_reals(one, n_steps) for one in rows[name]]) for name in ("probability", "cosine", "entropy")
+        np.stack([_reals(one, n_steps) for one in rows[name]]) for name in ("probabilities", "cosines", "entropies")
     )
     return Read(
         model_id=str(rows["model_id"].iloc[0]),

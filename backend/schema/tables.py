@@ -1839,20 +1839,20 @@ TABLES |= {
             "layer": _READING["layer"],
             "first_step": (INT, "latents run before the first reading; each next one is one latent later"),
             "token_ids": (INTS, "likeliest token at each step, or the one with the nearest embedding"),
-            "probability": (VECTOR, "of that token; NULL of an embedding"),
-            "cosine": (VECTOR, "with the nearest embedding; NULL of the other lenses"),
-            "entropy": (VECTOR, "nats; NULL of an embedding"),
+            "probabilities": (VECTOR, "of that token; NULL of an embedding"),
+            "cosines": (VECTOR, "with the nearest embedding; NULL of the other lenses"),
+            "entropies": (VECTOR, "nats; NULL of an embedding"),
             "roles": (
                 TEXTS,
                 "words that are followed: answer; other (another problem's answer, a control); operand (a number of the"
                 " question that is no result, another); intermediate 1, 2, …; word and a named one",
             ),
-            "rank": (
+            "ranks": (
                 INTS,
                 "of each followed word at every step, word by word: 1 + how many tokens are likelier; 0 of a word that"
                 " the model has no token for",
             ),
-            "log_prob": (VECTOR, "likewise, nats; NULL of an embedding"),
+            "log_probs": (VECTOR, "likewise, nats; NULL of an embedding"),
         },
         "one row a model, problem, lens and layer: what is read at every latent; the last layer stands under logit",
         filled=(
@@ -1959,9 +1959,9 @@ TABLES |= {
             "earlier": (INT, "latents run"),
             "later": (INT, "likewise, more of them"),
             "token_ids": (INTS, "likeliest tokens of mean[later] − mean[earlier] under the logit lens"),
-            "probability": (VECTOR, "of these"),
+            "probabilities": (VECTOR, "of these"),
             "opposite_ids": (INTS, "likewise of mean[earlier] − mean[later]"),
-            "opposite_probability": (VECTOR, "of these"),
+            "opposite_probabilities": (VECTOR, "of these"),
         },
         "one row a pair of latents: the lens of the difference of their means, over problems that are not scored",
         since=10,
@@ -2001,17 +2001,19 @@ TABLES |= {
         since=10,
     ),
     "latent_attention": Table(
-        ("model_id", "subset", "layer", "head", "step", "part"),
+        ("model_id", "subset", "split", "layer", "head", "step", "part"),
         {
             "model_id": (TEXT, "of models"),
             "subset": _SUBSET,
             "layer": (INT, "0-based block"),
+            "split": (TEXT, "into which parts the question is cut: clause, or kind (words and numbers)"),
             "head": (INT, "0-based; -1 is the mean over heads"),
             "step": (INT, "latents run where the attention is paid"),
+            "place": (INT, "0-based, of the part among all parts, as they stand in a text"),
             "part": (
                 TEXT,
-                "what it is paid to: first token, words or numbers of the question, start of the thinking, or a latent"
-                " by its number",
+                "what it is paid to: first token, a part of the question, start of the thinking, or a latent by its"
+                " number",
             ),
             "share": (REAL, "of its attention on all tokens of that part, mean over problems"),
             "ci_low": (REAL, "bootstrap 95 % interval over problems"),

@@ -94,11 +94,13 @@ class LatentQueries:
             layer=layer,
         )
 
-    def latent_attention(self: _HasFrame, subset: str) -> pd.DataFrame:
-        """Where latents look, for one subset of the problems."""
+    def latent_attention(self: _HasFrame, subset: str, split: str) -> pd.DataFrame:
+        """Where latents look, for one subset of the problems and one split of the question."""
         return self.frame(
-            "SELECT * FROM latent_attention WHERE subset = $subset ORDER BY model_id, layer, head, step, part",
+            "SELECT * FROM latent_attention WHERE subset = $subset AND split = $split ORDER BY model_id, layer, head,"
+            " step, place",
             subset=subset,
+            split=split,
         )
 
     def latent_needs(self: _HasFrame) -> pd.DataFrame:

@@ -7,6 +7,7 @@ import pytest
 
 from backend.latent.lenses import SUBSETS
 from backend.latent.loading import load_latent
+from backend.latent.question_parts import SPLITS
 from backend.latent.reading_rows import subsets_of
 from backend.latent.recording import record_all
 from backend.store.store import Store
@@ -55,14 +56,14 @@ def test_a_stored_reading_is_that_of_the_model(study, store):
     roles = stored["roles"].tolist()
     assert roles == ["answer", "other", "operand", "intermediate 1", "word hops"]
     for role, word in (("answer", problem.answer), ("intermediate 1", problem.intermediates[0]), ("word hops", "hops")):
-        own = np.asarray(stored["log_prob"]).reshape(len(roles), 5)[roles.index(role)]
+        own = np.asarray(stored["log_probs"]).reshape(len(roles), 5)[roles.index(role)]
         np.testing.assert_allclose(own, log_p[:, model.tokenizer.convert_tokens_to_ids(word)], rtol=0, atol=1e-3)
 
 
 def test_the_stored_difference_of_even_and_odd_steps_is_that_of_the_stored_readings(store):
     parity = store.latent_parity("all").set_index(["model_id", "lens", "layer", "role", "measure"])
     for model_id, of_model in store.latent_readings("logit").groupby("model_id"):
-        entropy = np.stack(of_model.loc[of_model["layer"] == 0, "entropy"])
+        entropy = np.stack(of_model.loc[of_model["layer"] == 0, "entropies"])
         if entropy.shape[1] == 1:
             assert model_id not in parity.index.get_level_values(0)
             continue
@@ -82,8 +83,9 @@ def test_what_a_pause_sibling_is_fed_says_nothing_of_the_problem(store):
     assert places.groupby("model_id").size().tolist() == [12, 12, 12]
 
 
-def test_attention_on_all_parts_is_all_of_it_for_heads_and_for_their_mean(store):
-    found = store.latent_attention("all")
+@pytest.mark.parametrize("split", SPLITS)
+def test_attention_on_all_parts_is_all_of_it_for_heads_and_for_their_mean(store, split):
+    found = store.latent_attention("all", split)
     sums = found.groupby(["model_id", "layer", "head", "step"])["share"].sum()
     assert np.allclose(sums, 1, atol=1e-5) and sums.index.get_level_values("head").min() == -1
     mean = found[found["head"] == -1].set_index(["model_id", "layer", "step", "part"])["share"]

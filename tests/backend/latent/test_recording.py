@@ -5,7 +5,8 @@ import torch
 
 from backend.latent.asked import batches
 from backend.latent.loop import run
-from backend.latent.recording import attention, attention_by_part, part_names, parts_of, record, record_all
+from backend.latent.question_parts import SPLITS
+from backend.latent.recording import attention, attention_by_part, record, record_all
 from backend.latent.tasks import PERMUTATIONS
 from tests.latent_models import tiny_latent
 
@@ -85,15 +86,14 @@ def test_attention_sums_to_1_and_is_that_of_transformers(model, questions):
 
 
 def test_parts_of_a_text_share_out_all_of_its_attention(model, problems):
-    found = dict(attention_by_part(model, problems, K))
-    assert sorted(found) == list(range(len(problems)))
-    for shares in found.values():
-        torch.testing.assert_close(shares.sum(-1), torch.ones(shares.shape[:-1]))
-        assert shares[..., 0, len(part_names(K)) - K :].max() == 0  # position 0 sees no latent
+    found = attention_by_part(model, problems, K)
+    assert set(found) == set(SPLITS)
+    for looked in found.values():
+        torch.testing.assert_close(looked.share.sum(-1), torch.ones(looked.share.shape[:-1]))
+        assert looked.share[..., 0, -K:].max() == 0  # position 0 sees no latent
+        assert looked.parts[-K:] == ("1", "2", "3")
 
 
-def test_a_token_is_of_the_part_that_it_says(model):
-    ids = model.tokenizer("The frog is on stone 3. It hops.")["input_ids"]
-    found = parts_of(model, ids, 2)
-    assert found[:7] == ["first token", "words", "words", "words", "words", "numbers", "words"]
-    assert found[-3:] == ["start", "1", "2"] and set(found) <= set(part_names(2))
+def test_the_attention_of_a_problem_among_others_is_its_own(model, problems):
+    together, alone = (attention_by_part(model, some, K)["kind"] for some in (problems, problems[4:5]))
+    torch.testing.assert_close(together.share[4], alone.share[0], rtol=0.01, atol=0.001)

@@ -28,12 +28,12 @@ def row(problem, tokens, rank, log_prob, *, lens_knows=True, roles=ROLES):
         "layer": 0,
         "first_step": 1,
         "token_ids": tokens,
-        "probability": known,
-        "cosine": None if lens_knows else [0.9] * len(tokens),
-        "entropy": [1.0, 2.0] if lens_knows else None,
+        "probabilities": known,
+        "cosines": None if lens_knows else [0.9] * len(tokens),
+        "entropies": [1.0, 2.0] if lens_knows else None,
         "roles": roles,
-        "rank": rank,
-        "log_prob": log_prob,
+        "ranks": rank,
+        "log_probs": log_prob,
     }
 
 
@@ -41,7 +41,7 @@ def followed(log_p):
     """Rows of log-probabilities (n_problems, 2, n_steps) of the answer and of another problem's."""
     roles, n = ["answer", "other"], log_p.shape[2]
     rows = [row(f"p{p}", [1] * n, [1] * 2 * n, own.ravel().tolist(), roles=roles) for p, own in enumerate(log_p)]
-    return pd.DataFrame(rows).assign(entropy=[[1.0] * n] * len(rows))
+    return pd.DataFrame(rows).assign(entropies=[[1.0] * n] * len(rows))
 
 
 @pytest.fixture
