@@ -13,7 +13,7 @@ from backend.store.store import Store
 
 LABELS = {"h": "h, before the projection", "z": "z, after it", "k": "K, without its position", "v": "V"}
 AXES = {"12": "1 and 2", "13": "1 and 3", "23": "2 and 3"}
-SPACE = declare(Field("latent_space", "space of components", None))
+SPACE = declare(Field("latent_component_space", "space of components", None))
 SHOWN = declare(Field("latent_axes", "components that are drawn", tuple(AXES)))
 
 

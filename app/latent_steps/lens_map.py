@@ -33,7 +33,7 @@ from backend.store.store import Store
 COLOUR = declare(Field("latent_colour", "colour of the map of latents", MEASURES))
 ROLE = declare(Field("latent_role", "followed word of latents", None))
 ALONE = declare(Field("latent_alone", "one problem alone in the map of latents", SWITCH, "no"))
-CELL = declare(Field("latent_cell", "cell of the map of latents", None))
+CELL = declare(Field("latent_lens_cell", "cell of the map of latents", None))
 _EXAMPLES = 8
 
 

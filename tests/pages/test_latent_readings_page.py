@@ -73,7 +73,7 @@ def test_every_subset_is_shown_or_said_to_be_empty(opened, study, reading, subse
 def test_a_cell_of_a_link_lists_its_tokens_and_problems(opened, study):
     test = opened(PAGE, study, study="small", latent_reading="layers")
     model = test.session_state["selection"].get("latent_model") or _first_model(study)
-    test = opened(PAGE, study, study="small", latent_reading="layers", latent_cell=f"{model}.1.2")
+    test = opened(PAGE, study, study="small", latent_reading="layers", latent_lens_cell=f"{model}.1.2")
     tables = [list(frame.value.columns) for frame in test.dataframe]
     assert ["token", "problems", "mean probability"] in tables
     examples = next(frame.value for frame in test.dataframe if "top token" in frame.value.columns)
