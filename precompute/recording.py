@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from backend.crosscoder.shards import Text
     from backend.models.loaded import LoadedModel
 
-SCRATCH = "scratch"
-
 
 @dataclass
 class Recorder:

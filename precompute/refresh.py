@@ -148,7 +148,7 @@ def _computed(
 
     with contextlib.closing(Store(file)) as store, progress_bar(console) as bar:
         engine = Local(study.engine.workers, study.engine.threads)
-        context = Context(study, run["run_id"], store, console.print, warn, engine)
+        context = Context(study, run["run_id"], store, console.print, warn, engine, writer.folder.path)
         units = units_of(stage, context)
         writer.keep_only(stage.NAME, {unit.key for unit in units})
         done = writer.ledger.keys(stage.NAME)

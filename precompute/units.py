@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from backend.store.store import Store
@@ -57,6 +58,7 @@ class Finished:
 class Context:
     """What a stage may know. `store` holds all rows of the stages before it; `say` tells the person at the terminal,
     and `warn` does so and keeps the sentence with the run, for what had to be left out. `engine` is where tasks run.
+    `folder` is where the run's files lie, where that is not the store's folder.
     """
 
     study: Study
@@ -65,6 +67,12 @@ class Context:
     say: Callable[[str], None]
     warn: Callable[[str], None] = lambda sentence: None
     engine: Engine = field(default_factory=Local)
+    folder: Path | None = None
+
+    @property
+    def scratch(self) -> Path:
+        """A folder that a stage keeps unfinished work in; it may be deleted whenever no run goes on."""
+        return (self.folder or self.store.path) / "scratch"
 
     def run(self, work: Work, tasks: Sequence[Task], *, model: ModelSpec | None = None) -> Iterator[Made]:
         """Everything that the tasks name, each result once and whole, as they come, wherever the engine runs them."""

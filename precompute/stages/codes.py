@@ -15,7 +15,7 @@ from backend.ids import stable_id
 from backend.models.loading import load_tokenizer
 from precompute import corpus
 from precompute.estimates import Estimate, Quantities
-from precompute.recording import SCRATCH, Recorder, all_cores
+from precompute.recording import Recorder, all_cores
 from precompute.units import Context, Finished, Unit
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def recorder_of(context: Context, row: Mapping[str, Any]) -> Recorder:
     """Records CoTs whole, as the models of a dictionary read them, in float32; what it has does not depend on the
     dictionary's weights.
     """
-    folder = context.store.path / SCRATCH / f"cots-{stable_id('s', RULE, models_of(row), row['layer'])}"
+    folder = context.scratch / f"cots-{stable_id('s', RULE, models_of(row), row['layer'])}"
     return Recorder(context.study, row["layer"], folder, "float32", _WHOLE)
 
 

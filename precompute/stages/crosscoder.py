@@ -28,7 +28,7 @@ from backend.ids import stable_id
 from backend.schema.provenance import commit, versions
 from precompute import corpus, models
 from precompute.estimates import EFFICIENCY, Estimate, Quantities
-from precompute.recording import SCRATCH, Recorder, all_cores
+from precompute.recording import Recorder, all_cores
 from precompute.study import Study
 from precompute.units import Context, Finished, Unit
 
@@ -98,7 +98,7 @@ class Plan:
 
     def _scratch(self, name: str) -> Path:
         """What an older rule left there is not gone on with."""
-        return self.context.store.path / SCRATCH / (name if RULE == 1 else f"{name}.{RULE}")
+        return self.context.scratch / (name if RULE == 1 else f"{name}.{RULE}")
 
     def groups(self) -> list[tuple[str, slice]]:
         """Unit ids of the recording, and which of the texts each is."""

@@ -27,7 +27,6 @@ from backend.schema.provenance import commit, versions
 from backend.schema.tables import TABLES
 from precompute import corpus, models
 from precompute.estimates import Estimate, Quantities
-from precompute.recording import SCRATCH
 from precompute.units import Context, Finished, Unit
 
 if TYPE_CHECKING:
@@ -134,7 +133,7 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
             yield Finished(unit, {})
             continue
         provenance = {"model_id": unit.unit_id, "dtype": model.dtype, "seed": context.study.seed}
-        average = _Average.opened(context.store.path / SCRATCH / f"jacobian-{stable_id('j', unit.key, plan.digest)}")
+        average = _Average.opened(context.scratch / f"jacobian-{stable_id('j', unit.key, plan.digest)}")
         yield Finished(unit, _averaged(context, plan, average), provenance)
         shutil.rmtree(average.folder, ignore_errors=True)  # the unit is durable now
 

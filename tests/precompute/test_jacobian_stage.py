@@ -15,13 +15,16 @@ from backend.lens.lens import JacobianLens
 from backend.lens.named_tokens import by_frequency, named_tokens
 from backend.lens.stored import lens_of
 from backend.models.pullbacks import Pullbacks
+from backend.store.packed import pack, unpack
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
 from precompute.engines.local import Local
 from precompute.estimates import Lengths, Quantities
 from precompute.pipeline import run_study
+from precompute.refresh import refresh
 from precompute.stages import jacobian
 from precompute.study import Study
+from precompute.terminal import ours
 from precompute.units import Context
 from tests import steerable_study
 
@@ -67,6 +70,16 @@ def test_named_tokens_end_thoughts_begin_target_words_and_begin_answers(tiny):
 
 def test_answers_are_named_most_frequent_first():
     assert by_frequency(["7", "42", "3", "42"]) == ["42", "3", "7"]
+
+
+def test_a_pack_gets_jacobians_of_its_stored_texts(tiny_folder, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pack(folder.path, tmp_path / "pack")
+    study = study_of(tiny_folder)
+    changed = refresh(tmp_path / "pack", ["jacobian"], ours(None), study=study)
+    assert {"lenses", "lens_layers", "jacobian_tokens", "jacobian_rows"} <= set(changed)
+    with closing(made(study, folder)) as whole, closing(Store(unpack(tmp_path / "pack", tmp_path / "p.duckdb"))) as few:
+        assert few.whole_table("jacobian_tokens").equals(whole.whole_table("jacobian_tokens"))
 
 
 def test_stored_rows_are_the_plain_mean_over_the_drawn_texts(tiny, tiny_folder, folder):
