@@ -247,7 +247,8 @@ CODI's self-distillation (arXiv 2502.21074), written anew: the teacher writes th
 the student has k latents instead. {recipe["teacher"]:,} training steps of the teacher alone, then both together to
 {recipe["steps"]:,}, in batches of {recipe["batch"]}. As many latents as steps at first; from training step
 {recipe["mixed"]:,} on, in half of the batches 0 to {card["n_latents"]}, drawn. AdamW, rate {recipe["learning_rate"]:g}
-after {recipe["warmup"]} steps of warm-up, falling to {recipe["last_rate"]:g} by a cosine; γ = {recipe["gamma"]:g}.
+after {recipe["warmup"]} steps of warm-up, from {recipe["mixed"]:,} on falling to {recipe["last_rate"]:g} by a cosine;
+γ = {recipe["gamma"]:g}.
 Weights are rounded to float16 at the end, and these are what is measured.
 `python -m precompute train-latent` does it again; the losses are in each model's latent.json.
 """,

@@ -7,8 +7,8 @@
    length, the short ones among them.
 3. The student has as many latents as the problem has steps. Once it has learned that, only in half of the batches: in
    the others 0 to all of them, drawn, so that it answers with fewer and with more.
-4. AdamW with warm-up and cosine decay. Every half minute a checkpoint, whole or not at all; the same command goes on
-   from it, and what comes out is the same bit for bit.
+4. AdamW; the rate is level until the number of latents is drawn, then falls by a cosine. Every half minute a
+   checkpoint, whole or not at all; the same command goes on from it, and what comes out is the same bit for bit.
 5. At the end the weights are rounded to float16 (what is on disk is what is measured), and the folder is written.
 """
 
@@ -45,8 +45,8 @@ class Recipe:
 
     name: str = "permutations"  # of its task
     lengths: tuple[int, ...] = (1, 2, 3)  # steps of the problems
-    teacher: int = 1000  # of the teacher alone, at first
-    mixed: int = 3000  # from this one on the number of latents is drawn
+    teacher: int = 600  # of the teacher alone, at first
+    mixed: int = 4000  # from this one on the number of latents is drawn
     steps: int = 5000  # in all
     batch: int = 64
     learning_rate: float = 2e-3
@@ -82,10 +82,11 @@ def lesson(recipe: Recipe, seed: int, step: int) -> Lesson:
 
 
 def rate(recipe: Recipe, step: int) -> float:
-    """Learning rate of a step from 0: a linear warm-up on a cosine."""
-    cosine = (1 + math.cos(math.pi * step / recipe.steps)) / 2
-    whole = recipe.last_rate + (recipe.learning_rate - recipe.last_rate) * cosine
-    return min(1.0, (step + 1) / recipe.warmup) * whole
+    """Learning rate of a step from 0: a linear warm-up, then level, and a cosine while the latents are drawn."""
+    if step < recipe.mixed:
+        return recipe.learning_rate * min(1.0, (step + 1) / recipe.warmup)
+    done = (step - recipe.mixed) / (recipe.steps - recipe.mixed)
+    return recipe.last_rate + (recipe.learning_rate - recipe.last_rate) * (1 + math.cos(math.pi * done)) / 2
 
 
 @dataclass

@@ -116,20 +116,20 @@ class GeneratedTask(ABC):
         )
 
 
-_VERBS = """
-    hops dives turns rolls swims climbs slides jumps spins falls leaps glides steps flies crawls runs darts floats skips
-    drifts bounces creeps races sails
-"""
+_VERBS = "hops dives turns rolls swims climbs slides jumps spins falls leaps glides steps flies crawls runs"
+_ORDER = ("first", "second", "third", "fourth", "fifth", "sixth")
 _STORIES = (("frog", "stone"), ("robot", "square"), ("ant", "leaf"), ("cat", "stair"))
 
 
 @dataclass(frozen=True)
 class Permutations(GeneratedTask):
-    """Each verb moves every place to another one, by a permutation of its own that is the same in all problems. Where
-    it begins comes last, so that no place can be computed while the verbs are read.
+    """Each verb moves every place to another one, by a permutation of its own that is the same in all problems.
+
+    Where it begins comes last, so that no place can be computed while the verbs are read. The order of the verbs is
+    said in words, so that a verb is found by what stands before it.
     """
 
-    n_places: int = 10
+    n_places: int = 8
     verbs: tuple[str, ...] = tuple(_VERBS.split())
 
     def after(self, place: int, verb: str) -> int:
@@ -139,6 +139,8 @@ class Permutations(GeneratedTask):
         return _derangement(self.name, self.n_places, verb)
 
     def draw(self, rng: random.Random, n_steps: int) -> Combination:
+        if n_steps > len(_ORDER):
+            raise LatentError(f"The task {self.name} has at most {len(_ORDER)} steps, not {n_steps}.")
         start, verbs = rng.randrange(self.n_places), tuple(rng.choices(self.verbs, k=n_steps))
         results, place = [], start
         for verb in verbs:
@@ -148,9 +150,9 @@ class Permutations(GeneratedTask):
 
     def tell(self, rng: random.Random, drawn: Combination, distractor: int | None) -> str:
         who, place = rng.choice(_STORIES)
-        beside = "" if distractor is None else f" {distractor} people watch."
-        verbs = ", ".join(map(str, drawn.operations))
-        return f"The {who} {verbs}.{beside} It began on {place} {drawn.operands[0]}. Where is it?"
+        beside = "" if distractor is None else f"{distractor} people watch. "
+        verbs = ", ".join(f"{order} {verb}" for order, verb in zip(_ORDER, drawn.operations, strict=False))
+        return f"{beside}The {who} {verbs}. It began on {place} {drawn.operands[0]}. Where is it?"
 
     @property
     def distractors(self) -> Sequence[int]:
@@ -158,7 +160,7 @@ class Permutations(GeneratedTask):
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        told = ("The", ",", ".", "people", "watch", "It", "began", "on", "Where", "is", "it", "?")
+        told = ("people", "watch", "The", ",", ".", "It", "began", "on", "Where", "is", "it", "?", *_ORDER)
         return (*told, *(word for story in _STORIES for word in story), *self.verbs)
 
 
@@ -256,7 +258,7 @@ class HalveOrTriple(GeneratedTask):
 PERMUTATIONS = Permutations(
     "permutations",
     "permutations in words",
-    "Something stands on one of ten places. Each verb moves it by a fixed permutation of its own, the same in every"
+    "Something stands on one of eight places. Each verb moves it by a fixed permutation of its own, the same in every"
     " problem; a step is one verb. Asked: where it ends.",
 )
 LOOK_UPS = LookUps(

@@ -106,10 +106,12 @@ def test_the_number_of_latents_is_that_of_the_steps_until_it_is_drawn():
     assert 0.2 < sum(one.has_distractor for one in drawn) / len(drawn) < 0.3
 
 
-def test_the_rate_warms_up_and_ends_at_its_last():
+def test_the_rate_warms_up_stays_level_and_falls_while_the_number_of_latents_is_drawn():
     recipe = RECIPES["permutations"]
     rates = [rate(recipe, step) for step in range(recipe.steps)]
-    assert rates[0] < rates[50] < max(rates) <= recipe.learning_rate and max(rates) == max(rates[:120])
+    assert rates[:2] == pytest.approx([recipe.learning_rate / recipe.warmup, 2 * recipe.learning_rate / recipe.warmup])
+    assert set(rates[recipe.warmup : recipe.mixed + 1]) == {recipe.learning_rate}
+    assert rates[recipe.mixed :] == sorted(rates[recipe.mixed :], reverse=True)
     assert rates[-1] == pytest.approx(recipe.last_rate, rel=0.01)
 
 

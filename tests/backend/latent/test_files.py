@@ -28,7 +28,7 @@ def test_what_is_loaded_is_what_was_saved(sibling, tmp_path):
     n = made.n_latents
     state, other = run(made, QUESTIONS, n), run(found, QUESTIONS, n)
     assert torch.equal(state.h, other.h) and made.answer(state, 2) == found.answer(other, 2)
-    text = "The frog runs, slides. It began on stone 4. Where is it?"
+    text = "The frog first runs, second slides. It began on stone 4. Where is it?"
     assert made.tokenizer(text)["input_ids"] == found.tokenizer(text)["input_ids"]
     for part in ("sibling", "before", "after", "end", "n_latents", "n_answer_tokens", "layout"):
         assert getattr(made, part) == getattr(found, part)
