@@ -60,11 +60,12 @@ def taught(latent: "LatentModel", problems: "Sequence[LatentProblem]") -> "np.nd
     right = np.zeros(len(problems), dtype=bool)
     for rows, questions in _by_length(latent, problems):
         with torch.inference_mode():
-            text = questions
+            text = torch.cat([questions, torch.tensor([latent.before]).expand(len(rows), -1)], 1)
+            n_read = text.shape[1]
             for _ in range(max(problems[row].n_steps for row in rows) + len(latent.after) + 2):
                 found = latent.model.base_model(input_ids=text).last_hidden_state[:, -1]
                 text = torch.cat([text, latent.model.get_output_embeddings()(found).argmax(-1, keepdim=True)], 1)
-        for row, written in zip(rows, text[:, questions.shape[1] :].tolist(), strict=True):
+        for row, written in zip(rows, text[:, n_read:].tolist(), strict=True):
             answer = latent.tokenizer.convert_tokens_to_ids(problems[row].answer)
             right[row] = _after(written, latent.after)[:2] == [answer, latent.end]
     return right

@@ -45,9 +45,9 @@ class Recipe:
 
     name: str = "permutations"  # of its task
     lengths: tuple[int, ...] = (1, 2, 3)  # steps of the problems
-    teacher: int = 600  # of the teacher alone, at first
-    mixed: int = 4000  # from this one on the number of latents is drawn
-    steps: int = 5000  # in all
+    teacher: int = 1000  # of the teacher alone, at first
+    mixed: int = 2200  # from this one on the number of latents is drawn
+    steps: int = 3000  # in all
     batch: int = 64
     learning_rate: float = 2e-3
     last_rate: float = 1e-5

@@ -116,7 +116,10 @@ class GeneratedTask(ABC):
         )
 
 
-_VERBS = "hops dives turns rolls swims climbs slides jumps spins falls leaps glides steps flies crawls runs"
+_VERBS = """
+    hops dives turns rolls swims climbs slides jumps spins falls leaps glides steps flies crawls runs darts floats skips
+    drifts bounces creeps races sails
+"""
 _ORDER = ("first", "second", "third", "fourth", "fifth", "sixth")
 _STORIES = (("frog", "stone"), ("robot", "square"), ("ant", "leaf"), ("cat", "stair"))
 
@@ -129,7 +132,7 @@ class Permutations(GeneratedTask):
     said in words, so that a verb is found by what stands before it.
     """
 
-    n_places: int = 8
+    n_places: int = 10
     verbs: tuple[str, ...] = tuple(_VERBS.split())
 
     def after(self, place: int, verb: str) -> int:
@@ -258,7 +261,7 @@ class HalveOrTriple(GeneratedTask):
 PERMUTATIONS = Permutations(
     "permutations",
     "permutations in words",
-    "Something stands on one of eight places. Each verb moves it by a fixed permutation of its own, the same in every"
+    "Something stands on one of ten places. Each verb moves it by a fixed permutation of its own, the same in every"
     " problem; a step is one verb. Asked: where it ends.",
 )
 LOOK_UPS = LookUps(

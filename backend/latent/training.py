@@ -1,7 +1,8 @@
 """How a latent model of our own learns: CODI's self-distillation (arXiv 2502.21074), one model as teacher and student.
 
-1. The teacher reads the question, the results of the steps, <ans>, the answer and <end>. Its loss is the cross entropy
-   of everything after the question.
+1. The teacher reads the question, <bot>, the results of the steps, <ans>, the answer and <end>. Its loss is the cross
+   entropy of everything after <bot>. In CODI it reads no <bot>; here it does, so that a result and the latent in its
+   place stand at one position. So position 0 learns to say the first result; what latents hold nobody says.
 2. The student reads the question, <bot>, k latents, <ans>, the answer and <end>. Its loss is the cross entropy of the
    answer and the end. Gradients go back through all latents.
 3. At <ans> every hidden state of the student (embedding, layers, after the final norm) is drawn towards the teacher's,
@@ -88,14 +89,15 @@ def _teacher(latent: LatentModel, batch: Batch) -> _Teacher:
     from transformers import DynamicCache
 
     n, n_question = batch.questions.shape
-    start, end = _constant(latent.after, n), _constant((latent.end,), n)
-    text = torch.cat([batch.questions, batch.results, start, batch.results[:, -1:], end], 1)
+    before, after, end = (_constant(tokens, n) for tokens in (latent.before, latent.after, (latent.end,)))
+    text = torch.cat([batch.questions, before, batch.results, after, batch.results[:, -1:], end], 1)
     cache = DynamicCache()
     found = latent.model.base_model(
         input_ids=text[:, :-1], past_key_values=cache, use_cache=True, output_hidden_states=True
     )
-    logits = latent.model.get_output_embeddings()(found.last_hidden_state[:, n_question - 1 :])
-    loss = cross_entropy(logits.flatten(0, 1), text[:, n_question:].flatten())
+    first = n_question + len(latent.before)
+    logits = latent.model.get_output_embeddings()(found.last_hidden_state[:, first - 1 :])
+    loss = cross_entropy(logits.flatten(0, 1), text[:, first:].flatten())
     question = DynamicCache()
     for layer, kept in enumerate(cache.layers):
         question.update(kept.keys[:, :, :n_question], kept.values[:, :, :n_question], layer)

@@ -77,7 +77,8 @@ def test_a_problem_is_right_where_the_number_and_then_the_end_are_written(siblin
 def test_a_teacher_is_right_where_its_results_end_in_the_answer():
     """<ans> and the end are what it happens to write."""
     latent, (one, *_) = tiny_latent(), problems(2)
-    embed, text = latent.model.get_input_embeddings().weight, latent.tokenizer(one.question)["input_ids"]
+    embed = latent.model.get_input_embeddings().weight
+    text = [*latent.tokenizer(one.question)["input_ids"], *latent.before]
     n = len(text)
     for _ in range(4):
         states = latent.model.base_model(inputs_embeds=embed[text][None], use_cache=False).last_hidden_state

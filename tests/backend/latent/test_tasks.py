@@ -32,8 +32,8 @@ def moved(question):
 
 ONE_STEP = {
     (verbs[0], place): int(problem.answer)
-    for problem in PERMUTATIONS.problems(100, steps=(1,), seed=9, held_out=False)
-    + PERMUTATIONS.problems(10, steps=(1,), seed=9, held_out=True)
+    for problem in PERMUTATIONS.problems(150, steps=(1,), seed=9, held_out=False)
+    + PERMUTATIONS.problems(15, steps=(1,), seed=9, held_out=True)
     for verbs, place in [moved(problem.question)]
 }
 
@@ -115,8 +115,8 @@ def test_no_combination_is_on_both_sides_of_the_split(task):
 
 
 def test_a_tenth_of_all_combinations_is_held_out():
-    with pytest.raises(LatentError, match=r"has no 100 held-out problems of 1 steps; 1\d were found"):
-        PERMUTATIONS.problems(100, steps=(1,), seed=0, held_out=True)  # of 16 verbs × 8 places
+    with pytest.raises(LatentError, match=r"has no 100 held-out problems of 1 steps; 2\d were found"):
+        PERMUTATIONS.problems(150, steps=(1,), seed=0, held_out=True)  # of 24 verbs × 10 places
 
 
 def test_problems_depend_on_the_seed_alone_and_none_comes_twice(task):
@@ -139,9 +139,9 @@ def test_its_tokenizer_knows_every_word(task):
 def test_a_lesson_has_nothing_that_is_held_out_and_repeats_where_there_is_too_little():
     asked = {"n_steps": 1, "has_distractor": False}
     made = PERMUTATIONS.lesson(300, seed=1, **asked)
-    held_out = {combination(problem) for problem in PERMUTATIONS.problems(10, steps=(1,), seed=0, held_out=True)}
+    held_out = {combination(problem) for problem in PERMUTATIONS.problems(15, steps=(1,), seed=0, held_out=True)}
     told = {combination(problem) for problem in made}
-    assert 90 < len(told) < 128 and not held_out & told
+    assert 100 < len(told) < 240 and not held_out & told
     assert made == PERMUTATIONS.lesson(300, seed=1, **asked) != PERMUTATIONS.lesson(300, seed=2, **asked)
 
 

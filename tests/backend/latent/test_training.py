@@ -55,10 +55,10 @@ def plain(latent, batch, n_latents, gamma):
     embed, teachers, students, mine, theirs = latent.model.get_input_embeddings().weight, [], [], [], []
     for question, results in zip(batch.questions, batch.results, strict=True):
         end = torch.tensor([ANS, results[-1], latent.end])
-        text = torch.cat([question, results, end])
+        text = torch.cat([question, torch.tensor(latent.before), results, end])
         states = states_of(latent, embed[text])
-        predicted = states[-1, len(question) - 1 : -1] @ embed.T
-        teachers.append(cross_entropy(predicted, text[len(question) :], reduction="none"))
+        predicted = states[-1, len(question) : -1] @ embed.T
+        teachers.append(cross_entropy(predicted, text[len(question) + 1 :], reduction="none"))
         theirs.append(states[:, -3].detach())
         states = states_of(latent, torch.cat([thinking_of(latent, question, n_latents), embed[end]]))
         students.append(cross_entropy(states[-1, -3:-1] @ embed.T, end[1:], reduction="none"))
