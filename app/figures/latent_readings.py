@@ -156,7 +156,7 @@ def latent_map(
         },
         hovermode="closest",
         dragmode="pan",
-        height=_height(panels, 70 + 34 * len(rows)),
+        height=_height(panels, 90 + max(44 * len(rows), 130)),
     )
     return figure
 
@@ -353,9 +353,10 @@ def attention_map(cells: Frame[AttentionCell], parts: Sequence[str], panels: Seq
 
 
 def series_colours(series: Sequence[str], controls: Sequence[str] = ()) -> dict[str, str]:
-    """A colour for each; controls are grey."""
+    """A colour for each; the first control is grey, a second one of the accent's."""
     lines = iter(_LINES * (1 + len(series) // len(_LINES)))
-    return {name: CONTROL if name in controls else next(lines) for name in series}
+    greys = dict(zip(controls, (CONTROL, ACCENT), strict=False))
+    return {name: greys[name] if name in greys else next(lines) for name in series}
 
 
 def _shades(n: int) -> list[str]:

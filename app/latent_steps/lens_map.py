@@ -95,8 +95,8 @@ def draw(here: Here, store: Store) -> None:
         " problems."
     )
     said(
-        f"{REPORT} reads the latents of a CODI model by a tuned lens: near misses of the answer at even latents, and"
-        " “therefore” at odd ones alone. Intermediates are also decoded from models without any recurrence"
+        f"{REPORT} reads the latents of a CODI model by a tuned lens: near misses of the answer, and “therefore”"
+        " at odd latents alone. Intermediates are also decoded from models without any recurrence"
         " (arXiv 2606.12689), so that a lens alone proves nothing: look at pause beside it.",
         best_places(here, here.once(averaged)),
     )
