@@ -35,7 +35,7 @@ def plan_study(
     """
     require_usable(study)
     of = _quantities(study, folder, stages)
-    lines = [line for stage in stages if (line := stage.estimate(of)) is not None]
+    lines = [line for stage in stages if (line := stage.estimate(of)) is not None and (study.models or line.units)]
     asked = interventions.estimate(of, folder.path)
     return lines + ([asked] if asked else []), of.lengths
 

@@ -76,8 +76,8 @@ STAGES: tuple[Stage, ...] = (
     commitment,
     latents,
     latent_readings,
-    latent_steering,
     latent_needs,
+    latent_steering,
 )
 
 PARTS = ("NAME", "UNIT", "RULE", "units", "compute", "estimate")

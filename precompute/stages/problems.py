@@ -35,7 +35,7 @@ def units(context: Context) -> list[Unit]:
 
 
 def estimate(of: Quantities) -> Estimate:
-    return of.line(NAME, 1, gigabytes=0)
+    return of.line(NAME, 0 if of.study.problems is None else 1, gigabytes=0)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

@@ -13,6 +13,7 @@ from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
 from precompute.latent_models import drawn
 from precompute.pipeline import run_study
+from precompute.plan import plan_study, totals
 from precompute.stages import STAGES, latents
 from tests.latent_study import latent_study
 
@@ -63,3 +64,9 @@ def test_a_study_of_latents_alone_runs_through_all_stages_and_a_finished_one_doe
     lines = folder.manifest.read_text()
     run_study(study, folder, stages=STAGES)
     assert folder.manifest.read_text().count('"unit"') == lines.count('"unit"')
+
+
+def test_the_plan_of_a_study_of_latents_alone_has_their_stages_alone_and_is_known(study, tmp_path):
+    lines, _ = plan_study(study, StudyFolder(tmp_path / "l"))
+    assert {line.stage for line in lines} == {stage.NAME for stage in STAGES if "latent" in stage.NAME}
+    assert totals(lines).minutes is not None
