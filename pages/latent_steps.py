@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app.latent_steps.chosen import latents
-from app.latent_steps.views import READING, READINGS, RUNS, STEERING, STEERINGS
+from app.latent_steps.views import NEED, NEEDED, READING, READINGS, RUNS, STEERING, STEERINGS
 from app.shared import views
 
 here = views.here_now()
@@ -15,4 +15,7 @@ for view in READINGS[views.part(READING, "Reading", {name: some[0].title for nam
     views.show(view, here)
 st.subheader("Steered")
 for view in STEERINGS[views.part(STEERING, "Steering", {name: some[0].title for name, some in STEERINGS.items()})]:
+    views.show(view, here)
+st.subheader("Replaced")
+for view in NEEDED[views.part(NEED, "Replaced latents", {name: some[0].title for name, some in NEEDED.items()})]:
     views.show(view, here)

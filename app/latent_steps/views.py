@@ -8,6 +8,7 @@ from app.latent_steps import (
     lens_map,
     mean_differences,
     near_misses,
+    needs,
     parity,
     runs,
     steering_map,
@@ -15,6 +16,7 @@ from app.latent_steps import (
     tuned,
 )
 from app.latent_steps.chosen import latents
+from app.latent_steps.needs import replaced
 from app.latent_steps.readings import read_latents
 from app.latent_steps.steering import steered
 from app.shared.views import View
@@ -53,4 +55,13 @@ CONTROL = View("latent_steering_control", "Fitted vectors", (latents, steered), 
 
 STEERINGS = {"map": (STEERED, STEERED_RUNS), "siblings": (SIBLINGS,), "apart": (APART,), "fitted": (CONTROL,)}
 STEERING = declare(Field("latent_steering", "part of steered latents", tuple(STEERINGS), of=None))
-VIEWS = (RUNS, *(view for views in (*READINGS.values(), *STEERINGS.values()) for view in views))
+
+NEEDS = View("latent_needs", "Which latents are needed, and which are specific?", (latents, replaced), needs.draw)
+NEEDS_TABLE = View("latent_needs_table", "Latent by latent", (latents, replaced), needs.draw_table)
+NEEDING = View("latent_needing", "Which problems need latents?", (latents, replaced), needs.draw_needing)
+NEED_RUNS = View("latent_need_runs", "Answers with a latent replaced", (latents, replaced), needs.draw_runs)
+
+NEEDED = {"latents": (NEEDS, NEEDS_TABLE), "problems": (NEEDING,), "runs": (NEED_RUNS,)}
+NEED = declare(Field("latent_need", "part of replaced latents", tuple(NEEDED), of=None))
+PARTS = (*READINGS.values(), *STEERINGS.values(), *NEEDED.values())
+VIEWS = (RUNS, *(view for views in PARTS for view in views))

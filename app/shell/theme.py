@@ -40,6 +40,7 @@ MISSING = "#9AA0A8"
 CORRECT, WRONG, UNKNOWN = "#009E73", "#D55E00", "#9AA0A8"
 FITTED = "#D81B60"  # a curve through the marks
 STEERED, CONTROL = "#2B83BA", "#8A8F98"  # what the steered model did; the random directions beside it
+SIBLING_COLOURS = {"latent": STEERED, "pause": "#BD8701", "none": CONTROL}  # of latent models
 DIMMED = 0.2
 
 SEQUENTIAL = [
@@ -74,6 +75,11 @@ def direction_colour(kind: str) -> str:
     """Of a direction's kind; of one that this version does not know, the grey of what is unknown."""
     found = DIRECTION_KINDS.get(kind)
     return found.colour if found else UNKNOWN
+
+
+def sibling_colour(sibling: str) -> str:
+    """Of a latent model; one that is not known here is grey."""
+    return SIBLING_COLOURS.get(sibling, UNKNOWN)
 
 
 def ink_on(colour: str) -> str:

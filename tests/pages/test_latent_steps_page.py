@@ -1,11 +1,14 @@
 """The page Latent steps: on a study of latents, whose other pages say what they lack, and on one without."""
 
+from contextlib import closing
+
 import pytest
 
 from app.shell.navigation import PAGES
+from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
 from precompute.pipeline import run_study
-from precompute.stages import STAGES
+from precompute.stages import STAGES, latents
 from tests.latent_study import latent_study
 from tests.pages.conftest import words
 
@@ -26,6 +29,37 @@ def test_a_problem_shows_what_each_sibling_answers_after_each_number_of_latents(
     assert not test.exception, test.exception
     table = next(frame.value for frame in test.dataframe if "3 latents" in frame.value.columns)
     assert list(table.index) == ["latent", "pause", "none"] and table.loc["none", "1 latents"] == ""
+
+
+def test_replaced_latents_are_marks_and_a_table(opened, study):
+    test = opened(PAGE, study, study="small")
+    said = words(test)
+    assert "pause: whether swaps work at all is unknown: no problem has a donor." in said  # of random weights
+    assert "r = −0.07 over six latents" in said
+    table = next(frame.value for frame in test.dataframe if "specific in" in frame.value.columns)
+    assert set(table["model"]) == {"latent", "pause"} and set(table["latent"]) == {"1", "2", "3", "all"}
+
+
+def test_it_is_said_which_share_of_the_problems_needs_latents(opened, study):
+    test = opened(PAGE, study, study="small", latent_need="problems")
+    table = next(frame.value for frame in test.dataframe if "need latents, %" in frame.value.columns)
+    assert list(table["model"]) == ["latent", "pause", "none"] and set(table["n"]) == {12}
+
+
+def test_a_link_to_a_replaced_latent_shows_its_runs(opened, study):
+    with closing(Store(study)) as store:
+        mark = f"{store.latent_models()['model_id'].iloc[1]}.all"
+    test = opened(PAGE, study, study="small", latent_need="runs", latent_mark=mark)
+    assert next(box for box in test.selectbox if box.label == "Latent").value == mark
+    runs = next(frame.value for frame in test.dataframe if "another problem's" in frame.value.columns)
+    assert len(runs) == 12 and (runs["plain"] != runs["whose answer is"]).all()
+
+
+def test_a_study_whose_latents_were_not_replaced_says_how(opened, tmp_path, tmp_path_factory):
+    folder = StudyFolder(tmp_path / "small")
+    run_study(latent_study(tmp_path_factory.mktemp("own"), ("latent",)), folder, stages=[latents])
+    test = opened(PAGE, folder.path, study="small")
+    assert not test.exception and "No latent has been replaced yet" in words(test)
 
 
 def test_a_study_without_latents_says_how_to_make_them(opened, whole):
