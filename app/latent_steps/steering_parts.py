@@ -34,6 +34,8 @@ def draw_apart(here: Here, store: Store) -> None:
     found = parts(here, at)
     st.plotly_chart(taken_apart(part_rows(found, space)), key=keys.of("latent_apart"), config={"displayModeBar": False})
     show(steering_words.of_parts(space, found))
+    if space == "h" and (said := _lengths(here, at)) is not None:
+        show(said)
     st.caption(steering_words.REPORTED)
     st.caption(
         f"Early exits, coefficient {at.coefficient:g} on the label; {len(found)} of"
@@ -55,9 +57,24 @@ def parts(here: Here, at: Asked) -> list[Part]:
             views[arm] = (seen(own, arm, early=True), seen(own, arm, early=True, kind=RANDOM))
     whole = views.get(Arm(space, PUBLISHED[space]))
     return [
-        Part(arm, mean_change(cells), mean_change(randoms), _like(cells, whole))
+        Part(arm, mean_change(cells), mean_change(randoms), _like(cells, whole), _apart(here, at, arm))
         for arm, (cells, randoms) in views.items()
     ]
+
+
+def _apart(here: Here, at: Asked, arm: Arm) -> Estimated:
+    own = map_of(here, at.model["model_id"], arm, at.coefficient)
+    if own is None:
+        return _UNKNOWN
+    found = steered_against_random(own, arm, early=True)
+    return Estimated(found.difference, found.low, found.high, found.n_cells)
+
+
+def _lengths(here: Here, at: Asked) -> str | None:
+    """Of differences of h and z; None where one of them has not been run."""
+    own = [map_of(here, at.model["model_id"], Arm(space), at.coefficient) for space in ("h", "z")]
+    lengths = [float(one.facts["typical_length"]) for one in own if one is not None]
+    return steering_words.of_lengths(*lengths) if len(lengths) == 2 else None
 
 
 def _like(cells: Seen, whole: tuple[Seen, Seen] | None) -> Estimated:

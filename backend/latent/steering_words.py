@@ -27,17 +27,17 @@ def _cells(found: AgainstRandom, when: str) -> str:
     if not found.n_cells:
         return f"No cell is known {when}."
     told = (
-        f"No cell of {found.n_cells} differs"
+        f"No cell of {found.n_cells} differs from"
         if not found.n_higher + found.n_lower
-        else f"{found.n_higher} of {found.n_cells} cells are above and {found.n_lower} below"
+        else f"Of {found.n_cells} cells {found.n_higher} are above and {found.n_lower} below"
     )
     of_random = (
         ""
         if not found.n_random_cells
-        else f"; of random vectors' cells {found.n_random_found} of {found.n_random_cells}"
-        f" ({found.n_random_found / found.n_random_cells:.0%}) pass the same bar as the strictest"
+        else f"; of {found.n_random_cells} cells of random vectors {found.n_random_found}"
+        f" ({found.n_random_found / found.n_random_cells:.0%}) pass its strictest bar"
     )
-    return f"{told} from the unsteered run of the same length after Holm, {when}{of_random}."
+    return f"{told} the unsteered run of the same length after Holm, {when}{of_random}."
 
 
 def _beside_random(found: AgainstRandom) -> str:
@@ -82,10 +82,46 @@ class Part:
     change: Estimated
     random: Estimated
     likeness: Estimated  # with the published map
+    apart: Estimated  # differences less random vectors
+
+
+def of_lengths(hidden: float, embedded: float) -> str:
+    """How long what the wrong space gets is, in typical lengths of differences of its own."""
+    return (
+        f"A difference of hidden states, {hidden:.2g} long, is {hidden / embedded:.2g} times as long as one of"
+        " embeddings, to which the published study adds it."
+    )
 
 
 def of_parts(space: str, parts: Sequence[Part]) -> str:
-    """Which of the published defects makes the published map, as far as these maps say."""
+    """Which of the published defects makes the published map, and its likeness to random vectors, as far as these maps
+    say.
+    """
+    return f"{_of_pattern(space, parts)} {_of_apart(space, parts)}".strip()
+
+
+def _of_apart(space: str, parts: Sequence[Part]) -> str:
+    """Whether differences are told from random vectors as published, and which mended defect parts them most."""
+    published = PUBLISHED[space]
+    known = {part.arm: part.apart for part in parts if not math.isnan(part.apart.value)}
+    whole = known.get(Arm(space, published))
+    mended = {
+        name: known[arm] for name in DEFECTS if name in published and (arm := Arm(space, published - {name})) in known
+    }
+    if whole is None or not mended:
+        return ""
+    most = max(mended, key=lambda name: abs(mended[name].value))
+    told = "not told" if whole.low <= 0 <= whole.high else "told"
+    ours = known.get(Arm(space))
+    return (
+        f"As published, differences are {told} from random vectors as long: {points(whole.value)} apart"
+        f" {span(whole.low, whole.high)}. They are furthest apart with the {DEFECTS[most].label} mended:"
+        f" {points(mended[most].value)} {span(mended[most].low, mended[most].high)}"
+        + ("." if ours is None else f"; with all mended {points(ours.value)} {span(ours.low, ours.high)}.")
+    )
+
+
+def _of_pattern(space: str, parts: Sequence[Part]) -> str:
     published = PUBLISHED[space]
     by_arm = {part.arm: part for part in parts}
     mended = {

@@ -16,7 +16,8 @@ def test_a_map_like_random_is_said_to_be_and_with_what_would_have_been_found():
         "No cell of 90 differs from the unsteered run of the same length after Holm, when the answer is forced" in said
     )
     assert (
-        "3 of 120 (2%)" in said and "Not told from random vectors: differences change accuracy by -1.0 points" in said
+        "of 120 cells of random vectors 3 (2%) pass its strictest bar" in said
+        and "Not told from random vectors: differences change accuracy by -1.0 points" in said
     )
     assert "A change of 8.0 points in a single cell would be found four times in five (n = 500 problems" in said
 
@@ -34,7 +35,7 @@ def test_an_effect_needs_its_interval_and_its_permutations():
 
 def part(arm, value):
     like = Estimated(value, value - 0.1, min(1.0, value + 0.1), 50)
-    return Part(arm, like, like, like)
+    return Part(arm, like, like, like, Estimated(value / 10, value / 10 - 0.01, value / 10 + 0.01, 50))
 
 
 def test_the_defect_whose_mending_changes_the_published_map_most_is_named():
@@ -45,6 +46,15 @@ def test_the_defect_whose_mending_changes_the_published_map_most_is_named():
     assert said.startswith("Mending the flipped sign changes the published map most.")
     assert "flipped sign -0.60 [-0.70, -0.50], " in said and "With all of them mended it is 0.90" in said
     assert "unknown" in steering_words.of_parts("h", [])
+
+
+def test_the_defect_that_hides_a_difference_from_random_vectors_is_named():
+    whole, mended = Arm("h", PUBLISHED["h"]), Arm("h", PUBLISHED["h"] - {"wrong_space"})
+    parts = [part(arm, {whole: 0.0, mended: -0.9}.get(arm, 0.1)) for arm in taken_apart("h")]
+    said = steering_words.of_parts("h", parts)
+    assert "As published, differences are not told from random vectors as long: +0.0 points apart [-1.0, +1.0]" in said
+    assert "furthest apart with the wrong space mended: -9.0 points [-10.0, -8.0]; with all mended +1.0 points" in said
+    assert "7 long, is 8 times as long as one of embeddings" in steering_words.of_lengths(7.0, 0.875)
 
 
 def test_cells_above_with_both_signs_are_counted():
