@@ -63,7 +63,7 @@ def _views(value: object) -> tuple:
     if isinstance(value, View):
         return (value,)
     values = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else ()
-    return tuple(one for one in values if isinstance(one, View))
+    return tuple(one for part in values for one in _views(part))
 
 
 def test_controls_are_shown_once_in_a_place_and_again_in_another():
