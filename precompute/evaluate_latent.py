@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from backend.errors import AnchorscopeError
 from backend.latent.kinds import SIBLINGS
 from backend.latent.tasks import OURS
+from backend.root import PRECOMPUTE
 from backend.schema.provenance import commit, versions
 from backend.statistics.intervals import wilson
 from backend.statistics.paired import mcnemar
@@ -251,7 +252,7 @@ the student has k latents instead. {recipe["teacher"]:,} training steps of the t
 after {recipe["warmup"]} steps of warm-up, from {recipe["mixed"]:,} on falling to {recipe["last_rate"]:g} by a cosine;
 γ = {recipe["gamma"]:g}.
 Weights are rounded to float16 at the end, and these are what is measured.
-`python -m precompute train-latent` does it again; the losses are in each model's latent.json.
+`{PRECOMPUTE} train-latent` does it again; the losses are in each model's latent.json.
 """,
         _models_table(card),
         _tried_table(card),

@@ -6,7 +6,7 @@ import streamlit as st
 from app.latent_steps.chosen import chosen_problem, models
 from app.shared.views import Here
 from app.shell import keys
-from app.shell.untrusted import show
+from app.shell.untrusted import for_markdown, show
 from backend.store.store import Store
 
 
@@ -27,7 +27,8 @@ def answers(runs: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
 def draw(here: Here, store: Store) -> None:
     problem = chosen_problem(here)
     show(problem["question"])
-    st.caption(f"Its steps give {', '.join(problem['intermediates'])}; the answer is {problem['answer']}.")
+    results = for_markdown(", ".join(problem["intermediates"]))
+    st.caption(f"Its steps give {results}; the answer is {for_markdown(problem['answer'])}.")
     labels = dict(here.once(models)[["model_id", "label"]].itertuples(index=False))
     found = answers(store.latent_runs(problem["problem_id"]), labels)
     found.columns = [f"{n} latents" for n in found.columns]

@@ -13,7 +13,7 @@ from app.shell import keys, selection
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
 from backend.latent.kinds import SPACES
-from backend.latent.maps import DIFFERENCES, FITTED
+from backend.latent.map_kinds import DIFFERENCES, FITTED
 from backend.latent.outcomes import Map
 from backend.latent.published import DEFECTS, PUBLISHED, Arm, Move, defects_of
 from backend.store.store import Store

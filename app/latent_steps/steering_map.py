@@ -15,7 +15,7 @@ from app.shell.fields import Field, declare
 from app.shell.untrusted import show
 from backend.latent import steering_words
 from backend.latent.kinds import SPACES
-from backend.latent.maps import PAIR, RANDOM
+from backend.latent.map_kinds import PAIR, RANDOM
 from backend.latent.outcomes import ALPHA, Map, Seen, seen
 from backend.latent.published import DEFECTS
 from backend.store.store import Store

@@ -15,7 +15,7 @@ from app.shell.numbers import number
 from app.shell.untrusted import show
 from backend.latent import published, steering_words
 from backend.latent.kinds import SPACES
-from backend.latent.maps import RANDOM
+from backend.latent.map_kinds import RANDOM
 from backend.latent.outcomes import AgainstRandom, Estimated, Seen, fitted_table, likeness, mean_change, seen
 from backend.latent.published import DEFECTS, PUBLISHED, Arm, Move
 from backend.latent.steering_words import Part

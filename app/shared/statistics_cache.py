@@ -22,7 +22,7 @@ from backend.importance.by_prompt import CONTRAST_COLUMNS, contrasts
 from backend.importance.causation import Tested, compared
 from backend.importance.convergence import convergence
 from backend.latent import outcomes
-from backend.latent.maps import RANDOM
+from backend.latent.map_kinds import RANDOM
 from backend.latent.published import Arm
 from backend.statistics.bands import chance_band
 from backend.statistics.curves import mean_curves, quartiles, ratios_to

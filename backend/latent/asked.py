@@ -5,9 +5,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import torch
-
 if TYPE_CHECKING:
+    import torch
+
     from backend.latent.loop import LatentModel
     from backend.latent.problems import LatentProblem
 
@@ -22,8 +22,10 @@ def question_ids(model: "LatentModel", question: str) -> list[int]:
 
 def batches(
     model: "LatentModel", problems: Sequence["LatentProblem"], at_once: int = 512
-) -> Iterator[tuple[list[int], torch.Tensor]]:
+) -> "Iterator[tuple[list[int], torch.Tensor]]":
     """Places in `problems` and their questions (n, n_tokens), of equal length each time: rows need no padding."""
+    import torch
+
     by_length: dict[int, list[tuple[int, list[int]]]] = defaultdict(list)
     for place, problem in enumerate(problems):
         ids = question_ids(model, problem.question)

@@ -13,6 +13,7 @@ from backend.ids import seed_for, stable_id
 from backend.latent.asked import answer_of, is_right, question_ids
 from backend.latent.fitted import Fitting, Lesson, fitted
 from backend.latent.loop import LatentModel
+from backend.latent.map_kinds import DIFFERENCES, FITTED, NONE, PAIR, RANDOM
 from backend.latent.problems import LatentProblem
 from backend.latent.published import Arm, Move
 from backend.latent.rotary import Rotation, Unturned, rotation_of
@@ -20,8 +21,6 @@ from backend.latent.steering import Answer, Asked, Cell, means_of, steered_answe
 from backend.latent.vectors import Vector, differences, pairs_of, random_like, stacked
 from backend.statistics.paired import mcnemar_of_counts
 
-PAIR, RANDOM, FITTED, NONE = "pair", "random", "fitted", "none"  # kinds of vector
-DIFFERENCES = "differences"  # kinds of map: this one, and FITTED
 UNMOVED = 0  # the target of unsteered answers
 
 # columns that only maps of one kind have

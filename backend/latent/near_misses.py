@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backend.latent.kinds import LatentError
-from backend.lens.quality import known
 from backend.registry import Registry
-from backend.statistics.columns import column_means
+from backend.statistics.columns import column_means, known
 
 if TYPE_CHECKING:
     from backend.latent.problems import LatentProblem

@@ -22,7 +22,7 @@ import pandas as pd
 from backend.ids import seed_for
 from backend.latent.asked import is_right
 from backend.latent.kinds import LatentError
-from backend.latent.maps import FITTED, NONE, PAIR
+from backend.latent.map_kinds import FITTED, NONE, PAIR
 from backend.latent.published import Arm
 from backend.statistics.holm import holm
 from backend.statistics.intervals import Interval, bootstrap_percentile, wilson

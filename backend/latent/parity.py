@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from backend.lens.quality import known
-from backend.statistics.columns import ColumnMeans, column_means
+from backend.statistics.columns import ColumnMeans, column_means, known
 
 _LEAST_FOR_LINE = 4  # steps: with three, what alternates and a line with a bend are one
 _MOST_DIVIDED = 16  # steps of which all divisions are tried

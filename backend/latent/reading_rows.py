@@ -16,8 +16,7 @@ from backend.latent.readings import Followed, Reader, Reading, Vocabulary, follo
 from backend.latent.recording import Looked, Recorded, attention_by_part, record_all
 from backend.latent.rotary import rotation_of
 from backend.latent.tuned import fit, quality
-from backend.lens.quality import known
-from backend.statistics.columns import column_means
+from backend.statistics.columns import column_means, known
 
 if TYPE_CHECKING:
     from backend.latent.loop import LatentModel

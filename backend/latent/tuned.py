@@ -16,8 +16,7 @@ from backend.ids import seed_for
 from backend.latent.lenses import VARIANT_ALL
 from backend.lens.corpus import TRAIN, part_of
 from backend.lens.fit import Head, LayerFit, Settings, Streams, carried, fit_layer
-from backend.lens.quality import known
-from backend.statistics.columns import column_means
+from backend.statistics.columns import column_means, known
 
 if TYPE_CHECKING:
     from backend.models.loaded import HasModel

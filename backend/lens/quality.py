@@ -17,6 +17,7 @@ from backend.lens.positions import ALL, POSITION_KINDS
 from backend.models.kl import kl_between
 from backend.models.residuals import record_residuals
 from backend.statistics.clustered import clustered_mean
+from backend.statistics.columns import known
 
 if TYPE_CHECKING:
     from backend.models.loaded import LoadedModel
@@ -136,8 +137,3 @@ def quality(
                 }
             )
     return rows
-
-
-def known(value: float) -> float | None:
-    """None for NaN, as rows have it."""
-    return None if np.isnan(value) else value

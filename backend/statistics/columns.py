@@ -61,3 +61,8 @@ def _p(values: np.ndarray, seed: int) -> np.ndarray:
         flips = rng.integers(0, 2, size=(min(_FLIPS_AT_ONCE, N_PERMUTATIONS - first), n)) * 2.0 - 1
         as_far += (np.abs(flips @ values) >= least).sum(0)
     return as_far / (N_PERMUTATIONS + 1)
+
+
+def known(value: float) -> float | None:
+    """None for NaN, as rows have it."""
+    return None if np.isnan(value) else value

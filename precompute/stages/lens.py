@@ -241,7 +241,7 @@ def _streams(loaded: LoadedModel, task: Task, positions: split.Positions) -> dic
 
 
 def _layer_row(layer: int, found: "LayerFit", seconds: float) -> dict[str, Any]:
-    from backend.lens.quality import known
+    from backend.statistics.columns import known
 
     gain = found.gain
     return {

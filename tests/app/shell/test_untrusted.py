@@ -79,6 +79,12 @@ OURS = {
     "app/direction_library/vectors.py": {"kept"},
     "app/direction_library/audit.py": {"kept"},
     "app/steering/text_and_curve.py": {"name", "question"},
+    "app/latent_steps/attention.py": {"split"},
+    "app/latent_steps/components.py": {"space", "problem_id"},
+    "app/latent_steps/decoded.py": {"name", "measure"},
+    "app/latent_steps/early.py": {"problem_id"},
+    "app/latent_steps/lens_map.py": {"name", "measure"},
+    "app/latent_steps/steering_parts.py": {"name"},
 }
 _TURN_INTO_OTHER = {  # what these give is a number, a word of ours, or escaped
     "for_markdown",

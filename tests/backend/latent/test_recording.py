@@ -39,7 +39,7 @@ def test_streams_are_the_hidden_states_of_the_whole_text_read_at_once(model, que
     whole = whole_text(model, questions, found.z)
     hidden = model.model.base_model(inputs_embeds=whole, output_hidden_states=True).hidden_states
     first = questions.shape[1] + len(model.before) - 1
-    torch.testing.assert_close(found.streams[:, :, 0], hidden[1][:, first:])
+    torch.testing.assert_close(found.streams[:, :, 0], hidden[1][:, first:], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found.h, hidden[-1][:, first:])  # transformers' last one is normed
     assert found.first.tolist() == [first] * len(questions)
 
