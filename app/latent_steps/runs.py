@@ -27,8 +27,8 @@ def answers(runs: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
 def draw(here: Here, store: Store) -> None:
     problem = chosen_problem(here)
     show(problem["question"])
-    results = for_markdown(", ".join(problem["intermediates"]))
-    st.caption(f"Its steps give {results}; the answer is {for_markdown(problem['answer'])}.")
+    steps = for_markdown(", ".join(problem["intermediates"]))
+    st.caption(f"Its steps give {steps}; the answer is {for_markdown(problem['answer'])}.")
     labels = dict(here.once(models)[["model_id", "label"]].itertuples(index=False))
     found = answers(store.latent_runs(problem["problem_id"]), labels)
     found.columns = [f"{n} latents" for n in found.columns]
