@@ -9,6 +9,7 @@ import torch
 from backend.errors import AnchorscopeError
 from backend.latent import files
 from backend.latent.kinds import SIBLINGS
+from backend.latent.loading import ASSETS
 from backend.latent.tasks import PERMUTATIONS
 from backend.statistics.paired import mcnemar
 from precompute import evaluate_latent
@@ -135,6 +136,8 @@ def test_the_finding_says_that_the_recurrence_is_used_only_where_it_is_in_every_
 
 def test_the_readme_is_made_of_the_card(folder, card):
     assert (folder / "README.md").read_text() == evaluate_latent.words(card)
+    shipped = json.loads((ASSETS / "card.json").read_text())
+    assert (ASSETS / "README.md").read_text() == evaluate_latent.words(shipped)
     assert evaluate_latent.finding(card) in evaluate_latent.words(card)
 
 
