@@ -50,7 +50,7 @@ ABOUT = "about.json"
 _HALF = pa.list_(pa.float16())
 _UNIT_VECTORS = ("directions", "experiments")  # tables whose vectors have length 1
 _OWN = 1 - 2e-7  # cosine with its chunk's activation from which on a direction is that: float16 leaves more than this
-# Tables whose lists stay float32: ids follow from a vector's values, or they are numbers of several things, some unknown.
+# Tables whose lists stay float32: ids follow from a vector's values, or they are several numbers, some unknown.
 _EXACT = ("vectors", "latent_readings", "latent_difference_readings")
 _LEVELS = {"zstd": 19, "brotli": 11}  # zstd's beyond 19 need more memory to decompress; brotli's end there
 _ONE_PAGE = 1 << 28  # bytes and rows: zstd finds repetitions within a page alone
