@@ -57,13 +57,14 @@ def _held_against(found: dict[str, Any]) -> str:
     if "agreement" in found:
         return str(found["agreement"]["words"])
     return (
-        "The study has no averaged Jacobians of this model ([jacobian] in its study file asks for them), so that it is"
-        " not known how far an average holds here."
+        "No averaged Jacobians of this model are here ([jacobian] of a study file asks for them, and a pack may be made"
+        " without them), so that it is not known how far an average holds here."
     )
 
 
 def _average(store: Store, model_id: str) -> UnderLens | None:
     """The study's averaged Jacobian lens of the model, one with whole matrices first."""
     lenses = store.lenses(model_id)
-    own = lenses[lenses["kind"] == "jacobian"].sort_values("is_whole", ascending=False, kind="stable")
+    own = lenses[(lenses["kind"] == "jacobian") & lenses["is_readable"].astype(bool)]
+    own = own.sort_values("is_whole", ascending=False, kind="stable")
     return None if own.empty else UnderLens("jacobian", str(store.path), str(own["lens_id"].iloc[0]))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from app.lenses import heat, reading
+from app.lenses import heat, local, reading
 from app.shared import vector_lens
 from backend.lens.grid import CUTS
 from backend.lens.quantities import QUANTITIES
@@ -226,6 +226,9 @@ def test_a_lens_whose_maps_were_left_out_of_a_pack_is_measured_and_not_offered(o
     study = shutil.copytree(lensed, tmp_path / "small")
     with duckdb.connect(str(generation_of(study))) as connection:
         connection.execute("DELETE FROM lens_rows")
+        connection.execute("DELETE FROM jacobian_rows")
+    assert local._average(Store(lensed), the_model(study)) is not None
+    assert local._average(Store(study), the_model(study)) is None  # the worker would look for its rows in vain
     test = open_page(opened, study)
     assert not any("tuned" in option for box in test.selectbox if box.label == "Lens" for option in box.options)
     assert "The maps of the tuned lens are not in this pack" in words(test)
@@ -355,7 +358,7 @@ def pair(tmp_path_factory):
 def test_the_cell_by_its_own_jacobian_says_what_is_summed_and_how_far_the_average_holds(opened, study, tmp_path, tiny):
     first = {"chunk": first_chunks(study)[0], "layer": "3", "lens_cut": "last"}
     test = settled(open_page(opened, study, **first), lambda t: "are summed" in words(t))
-    assert "no averaged Jacobians" in words(test)
+    assert "No averaged Jacobians" in words(test)
     assert len([frame for frame in test.dataframe if [*frame.value] == ["token", "probability", "id"]]) == 1
     lensed_study.add(shutil.copytree(study, tmp_path / "small"), tiny("llama"))
     test = settled(open_page(opened, tmp_path / "small", **first), lambda t: "on average, is" in words(t))
