@@ -102,8 +102,9 @@ def draw(here: Here, store: Store) -> None:
         if said := control_words(str(model["label"]), own):
             show(said)
     show(
-        "Public work on CODI models found needed and specific unrelated (r = −0.07 over six latents of one model), and"
-        " that 44 % of one Llama model's problems needed latents."
+        "Dilgren & Wiegreffe 2026 (arXiv:2604.04902) find that published latent reasoners often answer the same without"
+        " their latents, and that steps of the gold solution can be decoded, for up to 65 to 93 % of right answers,"
+        " where latents are needed."
     )
     counts = here.once(_groups)
     for model, own in found:

@@ -10,7 +10,7 @@
 import itertools
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from backend.ids import seed_for, stable_id
@@ -67,17 +67,25 @@ class GeneratedTask(ABC):
             )
         return made
 
-    def at_most(self, n: int, *, steps: Sequence[int], seed: int, held_out: bool) -> list[LatentProblem]:
-        """As `problems`, or about as many as there are."""
+    def at_most(
+        self, n: int, *, steps: Sequence[int], seed: int, held_out: bool, unlike: int | None = None
+    ) -> list[LatentProblem]:
+        """As `problems`, or about as many as there are. No combination is among the `n` of the seed `unlike`."""
+        seen = {} if unlike is None else self._by_combination(n, steps, unlike, held_out, {})
+        return list(self._by_combination(n, steps, seed, held_out, seen).values())
+
+    def _by_combination(
+        self, n: int, steps: Sequence[int], seed: int, held_out: bool, seen: Container[Combination]
+    ) -> dict[Combination, LatentProblem]:
         rng = random.Random(seed_for("latent problems", self.name, list(steps), seed, held_out))
         made: dict[Combination, LatentProblem] = {}
         for _ in range(_TRIES * n):
             if len(made) == n:
                 break
             drawn = self.draw(rng, steps[len(made) % len(steps)])
-            if drawn not in made and self._is_asked(drawn, held_out):
+            if drawn not in made and drawn not in seen and self._is_asked(drawn, held_out):
                 made[drawn] = self._problem(rng, drawn, rng.randrange(DISTRACTORS) == 0)
-        return list(made.values())
+        return made
 
     def lesson(self, n: int, *, n_steps: int, seed: int, has_distractor: bool) -> list[LatentProblem]:
         """`n` problems to learn from, whose questions have as many words each; short ones, of which there are few, come

@@ -35,7 +35,7 @@ def test_replaced_latents_are_marks_and_a_table(opened, study):
     test = opened(PAGE, study, study="small")
     said = words(test)
     assert "pause: whether swaps work at all is unknown: no problem has a donor." in said  # of random weights
-    assert "r = −0.07 over six latents" in said
+    assert "Dilgren & Wiegreffe 2026" in said
     table = next(frame.value for frame in test.dataframe if "specific in" in frame.value.columns)
     assert set(table["model"]) == {"latent", "pause"} and set(table["latent"]) == {"1", "2", "3", "all"}
 

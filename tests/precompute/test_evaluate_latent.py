@@ -1,4 +1,5 @@
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -160,3 +161,21 @@ def test_models_of_two_tasks_in_one_folder_are_refused(tmp_path):
         finish(begin(replace(RECIPE, name=name), "none", 0), tmp_path / name)
     with pytest.raises(AnchorscopeError, match=r"has models of 2 tasks \(look-ups, permutations\)"):
         evaluate(tmp_path)
+
+
+def test_problems_of_the_card_are_none_of_those_by_which_the_recipe_was_chosen():
+    """A combination is where it began and its verbs. Of one step there are too few, so the same are asked again."""
+
+    def combinations(problems):
+        return {(one.operands[0], *re.findall(r"(?:first|second|third) (\w+)", one.question)) for one in problems}
+
+    chosen_on = PERMUTATIONS.at_most(200, steps=(3,), seed=evaluate_latent.CHOSEN_ON, held_out=True)
+    anew = PERMUTATIONS.at_most(3000, steps=(3,), seed=evaluate_latent.SEED, held_out=True)
+    fresh = PERMUTATIONS.at_most(
+        3000, steps=(3,), seed=evaluate_latent.SEED, held_out=True, unlike=evaluate_latent.CHOSEN_ON
+    )
+    known = combinations(chosen_on)
+    assert known & combinations(anew) and not known & combinations(fresh)
+    assert evaluate_latent.unseen(PERMUTATIONS, 30, 1) == PERMUTATIONS.at_most(
+        30, steps=(1,), seed=evaluate_latent.SEED, held_out=True
+    )
