@@ -10,13 +10,13 @@
 """
 
 import json
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backend.errors import AnchorscopeError
+from backend.latent.asked import batches
 from backend.latent.kinds import SIBLINGS
 from backend.latent.tasks import OURS
 from backend.root import PRECOMPUTE
@@ -46,7 +46,7 @@ def answered(latent: "LatentModel", problems: "Sequence[LatentProblem]", most: i
     from backend.latent.loop import run
 
     right = np.zeros((len(problems), most + 1), dtype=bool)
-    for rows, questions in _by_length(latent, problems):
+    for rows, questions in batches(latent, problems):
         expected = [tuple(latent.tokenizer.convert_tokens_to_ids([problems[row].answer])) for row in rows]
         state = run(latent, questions, 0)
         for k in range(most + 1):
@@ -62,7 +62,7 @@ def taught(latent: "LatentModel", problems: "Sequence[LatentProblem]") -> "np.nd
     import torch
 
     right = np.zeros(len(problems), dtype=bool)
-    for rows, questions in _by_length(latent, problems):
+    for rows, questions in batches(latent, problems):
         n_tokens = max(problems[row].n_steps for row in rows) + len(latent.after) + 2
         with torch.inference_mode():
             state, tokens = latent.start(questions), []
@@ -83,16 +83,6 @@ def _after(tokens: list[int], marker: tuple[int, ...]) -> list[int]:
     n = len(marker)
     starts = (i + n for i in range(len(tokens)) if tuple(tokens[i : i + n]) == marker)
     return tokens[next(starts, len(tokens)) :]
-
-
-def _by_length(latent: "LatentModel", problems: "Sequence[LatentProblem]") -> list[tuple[list[int], Any]]:
-    import torch
-
-    ids = latent.tokenizer([problem.question for problem in problems], add_special_tokens=False)["input_ids"]
-    rows = defaultdict(list)
-    for row, tokens in enumerate(ids):
-        rows[len(tokens)].append(row)
-    return [(some, torch.tensor([ids[row] for row in some])) for some in rows.values()]
 
 
 def evaluate(out: Path, *, n: int = N, say: Callable[[str], None] = print) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,20 +20,28 @@ def question_ids(model: "LatentModel", question: str) -> list[int]:
     return list(model.tokenizer(question)["input_ids"])
 
 
-def batches(
-    model: "LatentModel", problems: Sequence["LatentProblem"], at_once: int = 512
-) -> "Iterator[tuple[list[int], torch.Tensor]]":
-    """Places in `problems` and their questions (n, n_tokens), of equal length each time: rows need no padding."""
+def by_length(questions: Sequence[Sequence[int]], at_once: int | None = None) -> "list[tuple[list[int], torch.Tensor]]":
+    """Token ids of questions, put together where they are as long, so that rows need no padding: their numbers, and
+    (n, n_tokens), n at most `at_once`.
+    """
     import torch
 
-    by_length: dict[int, list[tuple[int, list[int]]]] = defaultdict(list)
-    for place, problem in enumerate(problems):
-        ids = question_ids(model, problem.question)
-        by_length[len(ids)].append((place, ids))
-    for _, found in sorted(by_length.items()):
-        for first in range(0, len(found), at_once):
-            part = found[first : first + at_once]
-            yield [place for place, _ in part], torch.tensor([ids for _, ids in part])
+    groups: dict[int, list[int]] = defaultdict(list)
+    for number, question in enumerate(questions):
+        groups[len(question)].append(number)
+    parts = [
+        own[first : first + (at_once or len(own))]
+        for own in groups.values()
+        for first in range(0, len(own), at_once or len(own))
+    ]
+    return [(part, torch.tensor([list(questions[number]) for number in part])) for part in parts]
+
+
+def batches(
+    model: "LatentModel", problems: Sequence["LatentProblem"], at_once: int = 512
+) -> "list[tuple[list[int], torch.Tensor]]":
+    """Places in `problems` and their questions (n, n_tokens), of equal length each time."""
+    return by_length([question_ids(model, problem.question) for problem in problems], at_once)
 
 
 def answer_of(model: "LatentModel", tokens: Sequence[int]) -> str | None:

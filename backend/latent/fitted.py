@@ -17,9 +17,10 @@ import torch
 from torch.nn import functional
 
 from backend.ids import seed_for
+from backend.latent.asked import by_length
 from backend.latent.loop import LatentModel, State, branch
 from backend.latent.rotary import Rotation
-from backend.latent.steering import SITES, Answer, Moved, Step, by_length, steps
+from backend.latent.steering import SITES, Answer, Moved, Step, steps
 from backend.latent.vectors import Vector
 
 _IGNORED = -100  # a target that does not count

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Ran:
-    """One problem. Position i names how many latents were run."""
+    """One problem. Position i names how many latents were run; where answers without any were trained to begin
+    otherwise than after the tokens that start the thinking, the answer at position 0 is such a one.
+    """
 
     place: int  # among the problems
     answers: tuple[tuple[int, ...], ...]  # token ids, forced after 0, 1, … n_latents latents
@@ -27,7 +29,10 @@ def runs(model: "LatentModel", problems: Sequence["LatentProblem"], n_latents: i
     """Every problem, in batches of equal length."""
     for places, questions in batches(model, problems):
         state = model.start(questions)
-        h, z, answers = [state.h], [], [model.answer(state, max_tokens)]
+        h, z = [state.h], []
+        answers = [
+            model.answer(state, max_tokens) if model.direct is None else model.answer_directly(questions, max_tokens)
+        ]
         for _ in range(n_latents):
             z.append(model.next_z(state))
             state = model.feed(state, z[-1])

@@ -9,13 +9,13 @@
 A vector of length 0 changes nothing, bit for bit. What is added to keys is turned for the position that it is added at.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 
+from backend.latent.asked import by_length
 from backend.latent.kinds import LatentError
 from backend.latent.loop import LatentLoop, State, branch
 from backend.latent.rotary import Rotation
@@ -122,14 +122,6 @@ def steps(loop: LatentLoop, questions: torch.Tensor, n_latents: int) -> Iterator
         after = loop.feed(branch(state), z)
         yield Step(number, state, z, after)
         state = after
-
-
-def by_length(questions: Sequence[Sequence[int]]) -> list[tuple[list[int], torch.Tensor]]:
-    """Token ids of questions, put together where they are as long: their numbers, and (n, n_tokens)."""
-    groups: dict[int, list[int]] = defaultdict(list)
-    for number, question in enumerate(questions):
-        groups[len(question)].append(number)
-    return [(own, torch.tensor([list(questions[number]) for number in own])) for own in groups.values()]
 
 
 def means_of(

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from backend.latent.asked import by_length
 from backend.latent.kinds import SPACES, LatentError
 from backend.latent.loop import branch, run
 from backend.latent.rotary import Unturned, rotation_of
@@ -11,7 +12,6 @@ from backend.latent.steering import (
     Asked,
     Cell,
     Moved,
-    by_length,
     means_of,
     steered_answers,
     steps,
@@ -195,6 +195,7 @@ def test_a_vector_of_another_space_is_refused_and_so_is_a_latent_that_is_not_run
 def test_questions_are_put_together_by_their_length():
     found = by_length([[1, 2], [3], [4, 5]])
     assert [numbers for numbers, _ in found] == [[0, 2], [1]]
+    assert [numbers for numbers, _ in by_length([[1, 2], [3], [4, 5], [6, 7]], 2)] == [[0, 2], [3], [1]]
     assert [group.tolist() for _, group in found] == [[[1, 2], [4, 5]], [[3]]]
 
 

@@ -8,6 +8,8 @@ from backend.latent import layouts
 from backend.latent.kinds import LatentError, Unsaid
 from backend.latent.loading import identify, load_latent
 from backend.latent.loop import branch, run
+from backend.latent.problems import LatentProblem
+from backend.latent.runs import runs
 from tests.latent_layouts import write_coconut, write_codi_a, write_codi_b
 
 QUESTIONS = [
@@ -15,6 +17,7 @@ QUESTIONS = [
     "Tom has 9 apples . Tom loses 2 more . how many are there now ?",
     "Tom finds 7 apples . Tom finds 8 more . how many has Tom now ?",
 ]
+PROBLEMS = [LatentProblem(str(n), question, "8", ("8",), ("5", "3"), False) for n, question in enumerate(QUESTIONS)]
 V = 57  # of the base's vocabulary
 K, MOST = 4, 6
 
@@ -92,6 +95,10 @@ def test_codi_b_runs_as_its_own_loop_does_and_answers_at_once_as_it_was_trained_
         for question, found in zip(QUESTIONS, model.answer_directly(questions_of(model), MOST), strict=True):
             read, _ = b.thoughts(question, end, 0)
             assert list(found) == b.answer(read, [eocot], len(b.tokenizer) - 1, MOST)
+        of_runs = {ran.place: ran.answers for ran in runs(model, PROBLEMS, 1, MOST)}
+        directly = model.answer_directly(questions_of(model), MOST)
+        after_bot = model.answer(run(model, questions_of(model), 1), MOST)
+        assert [of_runs[place] for place in range(len(QUESTIONS))] == list(zip(directly, after_bot, strict=True))
 
 
 def test_coconut_feeds_hidden_states_themselves(coconut):
