@@ -28,6 +28,7 @@ STACKS = {
         ("crosscoder", "importance"),
         ("geometry",),
         ("lens",),
+        ("feature_geometry",),
         ("latent",),
         ("live",),
     ),

@@ -41,6 +41,7 @@ PAGES = {
     FEATURE: Page("Feature", ":material/lens_blur:", "Features"),
     "features_on_chain": Page("Features on the chain", ":material/grid_on:", "Features"),
     "categories": Page("Categories", ":material/category:", "Features"),
+    "geometry": Page("Geometry", ":material/hub:", "Features"),
     "interventions": Page("Interventions", ":material/science:", "Features"),
 }
 
