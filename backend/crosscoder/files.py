@@ -33,7 +33,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,7 @@ _WRAPPERS = (
     "_orig_mod",
     "module",
 )  # torch.compile and DataParallel put them into every key, one or both, at the front or deeper
+_ENCODERS = frozenset({"encoder", "encoder.weight", "W_enc", "w_enc"})  # its key, in all layouts
 _TENSORS = ("encoder", "encoder_bias", "decoder", "decoder_bias", "scale", "threshold")
 _DAMAGE = (  # what damaged bytes raise in torch.load and NumPy, which interpret them before they check them
     RuntimeError,
@@ -110,6 +111,34 @@ def load(path: Path | str, *, scale: Sequence[float] | None = None) -> Dictionar
     """
     weights = _opened(weights_file(Path(path)))
     return _layout(weights)(weights, scale)
+
+
+@dataclass(frozen=True, eq=False)
+class Decoder:
+    """What a dictionary decodes, without what encodes."""
+
+    decoder: Tensor  # (m, D, d), as in Dictionary
+    scale: Tensor
+    widths: tuple[int, ...] | None
+    facts: Mapping[str, Any]
+
+    @property
+    def n_models(self) -> int:
+        return self.decoder.shape[0]
+
+    def rows(self, model: int) -> np.ndarray:
+        """(D, width of that model) float32, in units of scaled activations."""
+        if not 0 <= model < self.n_models:
+            raise DictionaryError(f"This dictionary decodes {self.n_models} models; there is none of number {model}.")
+        width = self.decoder.shape[2] if self.widths is None else self.widths[model]
+        return self.decoder[model, :, :width].numpy()
+
+
+def load_decoder(path: Path | str, *, scale: Sequence[float] | None = None) -> Decoder:
+    """As `load`, with the same refusals, but the encoder's values stay in the file: half the memory of a large one."""
+    weights = replace(_opened(weights_file(Path(path))), unread=_ENCODERS)
+    found = _layout(weights)(weights, scale)
+    return Decoder(found.decoder, found.scale, found.widths, found.facts)
 
 
 def save(dictionary: Dictionary, folder: Path | str) -> None:
@@ -207,6 +236,7 @@ class _Weights:
     path: Path
     shapes: Mapping[str, tuple[int, ...]]
     read: Callable[[str], Tensor]
+    unread: frozenset[str] = frozenset()  # keys whose values are left in the file: tensors of a shape alone
 
     def tensor(self, key: str, shape: tuple[int, ...], *, or_nan: bool = False) -> Tensor:
         """float32, of exactly this shape, every value finite (or, where NaN means something, finite or NaN)."""
@@ -214,6 +244,8 @@ class _Weights:
             raise _unfit(self.path, key, "missing", f"a tensor of shape {shape} beside {_some(self.shapes)}")
         if self.shapes[key] != shape:
             raise _unfit(self.path, key, f"of shape {self.shapes[key]}", f"{shape}, to fit the other tensors")
+        if key in self.unread:
+            return torch.empty(shape, dtype=torch.float32, device="meta")
         tensor = self.read(key).to(torch.float32, copy=True)
         unusable = torch.isinf(tensor) if or_nan else ~torch.isfinite(tensor)
         if unusable.any():
@@ -903,7 +935,8 @@ def _unnormalized(
     if not mean.any():
         return encoder_bias, decoder_bias, factor.clone()
     shift = factor.double()[:, None] * mean.double()
-    if not subtract:  # where the encoder reads activations less decoder_bias, the mean in that bias is enough
+    # Where the encoder reads activations less decoder_bias, the mean in that bias is enough.
+    if not subtract and not encoder.is_meta:
         encoder_bias = (encoder_bias.double() - sum(shift[i] @ encoder[i].double() for i in range(m))).float()
     return encoder_bias, (decoder_bias.double() + shift).float(), factor.clone()
 
@@ -919,7 +952,7 @@ def _in_decoder_norms(
         found = f"zero in {int((norms == 0).sum())} whole rows"
         raise _unfit(weights.path, "W_dec", found, "rows with a norm, by which this layout divides")
     scaled = (
-        encoder.double() * norms,
+        encoder.double() * norms.to(encoder.device),
         encoder_bias.double() * norms,
         decoder.double() / norms[:, None],
         threshold.double() * norms,

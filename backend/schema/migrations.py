@@ -15,8 +15,8 @@ SCHEMA_VERSION, and one of columns that a table had adds its step here.
 `jacobian_convergence` and `answer_readings` came in. 9 → 10: the tables of latent reasoning came in:
 `latent_problems`, `latent_models`, `latent_runs`, `latents`, `latent_readings`, `latent_tokens`,
 `latent_lens_quality`, `latent_parity`, `latent_near_misses`, `latent_difference_readings`, `latent_components`,
-`latent_projections`, `latent_attention`, `latent_steerings`, `latent_steering_cells` and `latent_needs`. 10 → 11: the tables of feature geometry came
-in.
+`latent_projections`, `latent_attention`, `latent_steerings`, `latent_steering_cells` and `latent_needs`.
+10 → 11: the tables of feature geometry came in.
 """
 
 from collections.abc import Callable

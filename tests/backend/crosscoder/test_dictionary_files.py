@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from backend.crosscoder import files
 from backend.crosscoder.dictionary import Dictionary
-from backend.crosscoder.files import export_crosscoder_learning, load, save
+from backend.crosscoder.files import export_crosscoder_learning, load, load_decoder, save
 from backend.crosscoder.kinds import DictionaryError
 from backend.crosscoder.latent_df import latent_df
 from backend.crosscoder.stored import decoder_row
@@ -673,6 +673,114 @@ def test_a_wrapper_deeper_in_the_keys_is_left_out_and_two_tensors_of_one_key_are
     )
     with pytest.raises(DictionaryError, match=r"is the same tensor as .*encoder.bias"):
         load(written(tmp_path / "both", HUB_FILE, t | {"_orig_mod.encoder.bias": normal(F)}))
+
+
+# ---- decoder rows alone
+
+# Feature k's row in model m, as each tool reads it from its own file.
+BY_FEATURE, BY_COLUMN = (lambda t, m: t["W_dec"]), (lambda t, m: t["decoder.weight"].T)
+ROWS = {
+    "crosscoder_learning": (HUB_FILE, crosscoder(), {}, lambda t, m: t["decoder.weight"][m]),
+    "crosscoder_learning with a mean": (
+        HUB_FILE,
+        crosscoder(
+            activation_mean=normal(2, D),
+            activation_std=np.ones((2, D), np.float32),
+            activation_global_scale=normal(2) ** 2,
+        ),
+        {},
+        lambda t, m: t["decoder.weight"][m],
+    ),
+    "Kissane et al.": ("cc_weights.pt", KISSANE, {"cfg": {"d_in": D}}, lambda t, m: t["W_dec"][:, m]),
+    "dictionary_learning": ("ae.pt", autoencoder(), {"config": trainer("AutoEncoder")}, BY_COLUMN),
+    "sparsify": ("sae.safetensors", sparse_coder(), {"cfg": SPARSIFY}, BY_FEATURE),
+    "SAELens 3.x": (
+        *of_saelens(
+            activation_fn_str="relu",
+            hook_name="blocks.8.hook_resid_pre",
+            hook_layer=8,
+            device="cuda",
+            finetuning_scaling_factor=False,
+            normalize_activations="none",
+        ),
+        BY_FEATURE,
+    ),
+    "SAELens 6": (
+        *of_saelens(
+            architecture="standard",
+            apply_b_dec_to_input=False,
+            device="mps",
+            dtype="float32",
+            metadata={"hook_name": "blocks.3.hook_resid_post", "model_name": "gpt2"},
+        ),
+        BY_FEATURE,
+    ),
+    "SAELens 6, scaled inputs": (*of_saelens(normalize_activations="expected_average_only_in"), BY_FEATURE),
+    "Gemma Scope 1": ("params.npz", sae(threshold=np.abs(normal(F))), {}, BY_FEATURE),
+    "Gemma Scope 1, lower case": (
+        "params.npz",
+        {key.replace("W", "w"): value for key, value in sae(threshold=np.abs(normal(F))).items()},
+        {},
+        lambda t, m: t["w_dec"],
+    ),
+    "Gemma Scope 2": (
+        "params.safetensors",
+        {key.lower(): value for key, value in sae(threshold=np.abs(normal(F))).items()},
+        {"config": {"architecture": "jump_relu"}},
+        lambda t, m: t["w_dec"],
+    ),
+}
+UNSAID = {"Kissane et al.": (1.0, 1.0), "SAELens 6, scaled inputs": (0.5,)}
+
+
+@pytest.mark.parametrize("layout", ROWS)
+def test_decoder_rows_are_those_of_the_other_tools_rule_and_need_no_encoder(tmp_path, monkeypatch, layout):
+    name, arrays, configs, rule = ROWS[layout]
+    folder, scale = written(tmp_path, name, arrays, **configs), UNSAID.get(layout)
+    whole, read = load(folder, scale=scale), []
+    tensor = files._Weights.tensor
+    monkeypatch.setattr(
+        files._Weights,
+        "tensor",
+        lambda self, key, shape, **more: read.append((key, one := tensor(self, key, shape, **more))) or one,
+    )
+    found = load_decoder(folder, scale=scale)
+    assert found.n_models == whole.n_models and found.facts == whole.facts
+    for model in range(found.n_models):
+        np.testing.assert_array_equal(found.rows(model), rule(arrays, model))
+        np.testing.assert_array_equal(found.rows(model), whole.decoder[model].numpy())
+    left = {key for key, one in read if one.is_meta}
+    assert len(left) == 1 and "enc" in left.pop()
+    with pytest.raises(DictionaryError, match="there is none of number"):
+        found.rows(found.n_models)
+
+
+def test_decoder_rows_of_our_own_form_and_of_codes_in_decoder_norms(tmp_path):
+    save(ours(), tmp_path / "own")
+    np.testing.assert_array_equal(load_decoder(tmp_path / "own").rows(1), load(tmp_path / "own").decoder[1].numpy())
+    config = VERSION_6 | {"architecture": "topk", "k": 2, "rescale_acts_by_decoder_norm": True}
+    normed = written(tmp_path / "normed", SAE_FILE, sae(), cfg=config)
+    np.testing.assert_array_equal(load_decoder(normed).rows(0), load(normed).decoder[0].numpy())
+
+
+@pytest.mark.parametrize(
+    ("told", "name", "arrays", "configs"),
+    [
+        (
+            "affine_skip_connection",
+            "params.safetensors",
+            {key.lower(): value for key, value in sae(threshold=np.abs(normal(F))).items()}
+            | {"affine_skip_connection": normal(D, D)},
+            {},
+        ),
+        ("the attention of block 3", *of_saelens(hook_point="blocks.3.attn.hook_z", hook_point_layer=3)),
+        ("normalize_activations is 'layer_norm'", *of_saelens(normalize_activations="layer_norm")),
+        ("threshold is missing", "params.npz", sae(), {}),
+    ],
+)
+def test_what_is_refused_whole_is_refused_for_its_decoder(tmp_path, told, name, arrays, configs):
+    with pytest.raises(DictionaryError, match=told):
+        load_decoder(written(tmp_path, name, arrays, **configs))
 
 
 # ---- our own form, and the export
