@@ -28,6 +28,7 @@ from backend.cot import prompts as wordings
 from backend.crosscoder.kinds import KINDS, SOME_KINDS_SETTINGS, TRAINED
 from backend.crosscoder.training_data import CONVENTIONS
 from backend.errors import AnchorscopeError
+from backend.feature_geometry.row_sets import layer_sets
 from backend.geometry.direction_kinds import DIRECTION_KINDS, swept_kinds
 from backend.latent.kinds import SPACES, Unsaid
 from backend.latent.known_tasks import TASKS
@@ -55,6 +56,7 @@ Position = Annotated[str, _one_of("position", swept_places)]
 BetaUnit = Annotated[str, _one_of("unit of beta", lambda: UNITS)]
 DictionaryKind = Annotated[str, _one_of("kind of dictionary that is trained", lambda: TRAINED)]
 TrainingData = Annotated[str, _one_of("convention of training data", lambda: CONVENTIONS)]
+RowSet = Annotated[str, _one_of("set of directions of a layer", layer_sets)]
 LensVariant = Annotated[str, AfterValidator(known_variant)]
 LatentTask = Annotated[str, _one_of("task of latent models", lambda: TASKS)]
 LatentPlace = Annotated[str, _one_of("place of a replaced latent", lambda: PLACES_OF_LATENTS)]
@@ -499,6 +501,22 @@ class Jacobian(_Part):
     )
 
 
+class Pullback(_Part):
+    """The exact metric averaged over chunks, and the pull-back cosines of directions under it.
+
+    The unit of a step is the sweep's. Half of the problems make the one half of the metric, half of them the other.
+    """
+
+    layers: Layers = Field(description="0-based blocks")
+    chunks: int = Field(
+        64, ge=8, le=100_000, description="averaged for each model and layer; each is written out, which takes long"
+    )
+    position: Position = Field("anchor", description="as the sweep's positions")
+    sets: tuple[RowSet, ...] = Field(
+        ("mlp_out", "attention_out"), description="the model's own directions; those of dictionaries there come too"
+    )
+
+
 class Lens(_Part):
     """A tuned lens of each model, one affine map a layer, and the quality of every lens that the study has.
 
@@ -672,6 +690,7 @@ class Study(_Part):
     )
     crosscoder: Crosscoder | None = Field(None, description="left out in a study without a dictionary of activations")
     causation: Causation | None = Field(None, description="left out in a study that steers no anchors against others")
+    pullback: Pullback | None = Field(None, description="left out in a study without pull-back cosines")
     jacobian: Jacobian | None = Field(None, description="left out in a study without averaged Jacobians")
     lens: Lens | None = Field(None, description="left out in a study without a tuned lens and the quality of lenses")
     commitment: Commitment | None = Field(
@@ -716,6 +735,11 @@ class Study(_Part):
     def its_causation(self) -> Causation:
         """`causation`, for what works on it. Raises StudyError in a study that has none."""
         return _given(self.causation, "causation")
+
+    @property
+    def its_pullback(self) -> Pullback:
+        """`pullback`, for what works on it. Raises StudyError in a study that has none."""
+        return _given(self.pullback, "pullback")
 
     @property
     def its_jacobian(self) -> Jacobian:
@@ -926,6 +950,7 @@ def _keys_beside(location: tuple[Any, ...]) -> list[str]:
             "anchors": Anchors,
             "crosscoder": Crosscoder,
             "causation": Causation,
+            "pullback": Pullback,
             "jacobian": Jacobian,
             "lens": Lens,
             "commitment": Commitment,

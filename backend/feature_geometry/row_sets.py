@@ -138,3 +138,8 @@ ROW_KINDS: Registry[RowKind] = Registry(
     RowKind("file", "decoder rows of a published dictionary", "feature", False, True, _decoder),
     error=NoRows,
 )
+
+
+def layer_sets() -> tuple[str, ...]:
+    """Kinds that a model has at every layer."""
+    return tuple(kind.name for kind in ROW_KINDS.values() if kind.of_model and kind.by_layer)

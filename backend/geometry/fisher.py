@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _BLOCK_VALUES = 400 * 2048  # values of one block of logits, as in `kl.py`: it stays in the cache
 _STEPS = 64  # steps in flight at once; bounds memory, not results
+_COVARIANCE_ROWS = 4096  # of the unembedding, in one float32 product
 _LOGIT_ROWS = 32  # tokens whose logits are held at once where the unembedding is not a plain product
 
 
@@ -129,6 +130,20 @@ class LocalMetric:
             found.append((back.double() * self._sizes * where).sum(1) / self._n_tokens)
         return torch.cat(found).cpu().numpy()
 
+    def matrix(self, position: str) -> np.ndarray:
+        """G itself, (d_model, d_model) float64, symmetric. Raises SweepError.
+
+        It takes half of what as many `products` do: every coordinate is pushed once, and nothing is pulled back.
+        """
+        every = np.eye(self.d_model)
+        if not self._predictions.is_plain:
+            found = self.products(every, position)
+        else:
+            steps = self._steps(every, [position] * self.d_model)
+            moves = torch.cat([self._upper.push(some) for some in steps])
+            found = self._predictions.forms(moves).cpu().numpy() / self._n_tokens
+        return (found + found.T) / 2
+
     def _steps(self, vectors: Sequence[np.ndarray] | np.ndarray, positions: Sequence[str]) -> Iterable[torch.Tensor]:
         """Steps size(h_t)·v (n, n_tokens, d_model), 0 where nothing is steered, some at a time."""
         for vector in vectors:
@@ -168,6 +183,34 @@ class PredictionMetric:
             self._mean_row = linear(
                 self._p, self._weight.t()
             )  # (n_positions, d_model): mean row of the unembedding under p
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether logits are one matrix product, which `forms` counts on."""
+        return self._weight is not None
+
+    @torch.inference_mode()
+    def forms(self, moves: torch.Tensor) -> torch.Tensor:
+        """Sum over the positions of the covariances, under p, of the logits' changes for every two of the moves (n,
+        n_positions, d_model) of the normed residuals: (n, n) float64.
+        """
+        total = torch.zeros(len(moves), len(moves), dtype=torch.float64, device=moves.device)
+        for position in range(moves.shape[1]):
+            own = (moves[:, position] * self._scale).double()
+            total += own @ self._covariance(position) @ own.T
+        return total
+
+    def _covariance(self, position: int) -> torch.Tensor:
+        """Covariance under p of the unembedding's rows, (d_model, d_model) float64."""
+        assert self._weight is not None  # `is_plain`
+        found = torch.zeros(self._weight.shape[1], self._weight.shape[1], dtype=torch.float64, device=self._p.device)
+        mean = self._mean_row[position]
+        for weight, root in zip(
+            self._weight.split(_COVARIANCE_ROWS), self._root[position].split(_COVARIANCE_ROWS), strict=True
+        ):
+            rows = ((weight - mean) * root[:, None]).T.contiguous()
+            found += linear(rows, rows)
+        return found
 
     @property
     def entropy(self) -> float:

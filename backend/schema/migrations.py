@@ -16,7 +16,8 @@ SCHEMA_VERSION, and one of columns that a table had adds its step here.
 `latent_problems`, `latent_models`, `latent_runs`, `latents`, `latent_readings`, `latent_tokens`,
 `latent_lens_quality`, `latent_parity`, `latent_near_misses`, `latent_difference_readings`, `latent_components`,
 `latent_projections`, `latent_attention`, `latent_steerings`, `latent_steering_cells` and `latent_needs`.
-10 → 11: the tables of feature geometry came in.
+10 → 11: the tables of feature geometry came in: `pullback_parts`,
+`pullback_rows`, `pullback_sets`, `pullback_shares`, `pullback_bins` and `pullback_pairs`.
 """
 
 from collections.abc import Callable

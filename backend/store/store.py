@@ -34,6 +34,7 @@ from backend.store.jacobian_queries import JacobianQueries
 from backend.store.latent_queries import LatentQueries
 from backend.store.latent_steering_queries import LatentSteeringQueries
 from backend.store.lens_queries import LensQueries
+from backend.store.pullback_queries import PullbackQueries
 from backend.store.queries import Queries
 from backend.store.unit_files import StudyFolder, UnreadableFile
 from backend.store.unit_queries import UnitQueries
@@ -112,6 +113,7 @@ class Store(
     LatentQueries,
     LatentSteeringQueries,
     LensQueries,
+    PullbackQueries,
     UnitQueries,
 ):
     """Answers questions about one generation of a study; open it again to see a newer one.

@@ -39,6 +39,7 @@ def test_steepness_and_products_are_those_of_the_explicit_jacobian(tiny, family,
         )
         products = VECTORS @ g
         assert np.linalg.norm(metric.products(VECTORS, position) - products) < 1e-6 * np.linalg.norm(products)
+        assert np.linalg.norm(metric.matrix(position) - g) < 1e-6 * np.linalg.norm(g)
 
 
 @pytest.mark.parametrize(
