@@ -73,7 +73,7 @@ def sources(context: Context) -> list[Source]:
         Source(Text(name := f"line-{number:07d}", line), name, 0)
         for number, line in enumerate(lines(context.study.its_crosscoder.texts), start=1)
     ]
-    return [*cots, *_generated(context.study), *own]
+    return [*cots, *generated(context.study, context.study.its_crosscoder.generated), *own]
 
 
 def _whole(cot: Mapping[str, Any]) -> str:
@@ -81,14 +81,14 @@ def _whole(cot: Mapping[str, Any]) -> str:
     return cot["prompt"] + response_of(cot["text"], cot["after_text"], cot["think_close"])
 
 
-def _generated(study: Study) -> list[Source]:
+def generated(study: Study, n: int) -> list[Source]:
+    """`n` traces, in the prompt of the distilled model, or of the last one."""
     from backend.crosscoder.shards import Text
     from backend.models.loading import load_tokenizer
 
-    n = study.its_crosscoder.generated
     if not n:
         return []
-    writer = study.pair[-1]
+    writer = (study.pair or study.models)[-1]
     tokenizer = load_tokenizer(writer.name, revision=writer.revision)
     prompt = study.prompts_of(writer)[0]
     made = []

@@ -29,6 +29,7 @@ from backend.errors import AnchorscopeError
 from backend.ids import stable_id
 from backend.schema.migrations import upgraded
 from backend.schema.tables import TABLES
+from backend.store import dictionaries
 from backend.store.packed import digest_of, repack, require_tables, unpack
 from backend.store.publish import insert_rows, replace_rows
 from backend.store.store import Store
@@ -88,9 +89,11 @@ def refresh(
         kept = StudyFolder(Path("stores") / f".refresh-{wanted.name}-{digest_of(pack)[:12]}")
         changed = {"runs"}
         with kept.writing(f"refresh {pack}") as writer:
+            _lend(Path("stores") / f"{wanted.name}.duckdb", file)
             for name in chosen:
                 stage, fills = FILLS[name]
                 rows = _computed(stage, wanted, file, run, writer, console)
+                _lend(kept.path, file)
                 _fill(file, rows, [table for table in fills if table not in changed])
                 changed |= {*fills, *rows}
             with duckdb.connect(str(file)) as connection:
@@ -100,8 +103,26 @@ def refresh(
             tables |= {table: TABLES[table].arrow.empty_table() for table in without}
             rules = {name: FILLS[name][0].RULE for name in chosen}
             made = repack(pack, tables, published_at=run["started_at"].isoformat(timespec="seconds"), rules=rules)
+            _hand_over(kept.path, wanted.name, console)
         shutil.rmtree(kept.path)
         return made
+
+
+def _lend(study: Path, file: Path) -> None:
+    """Stages find beside `file` what is among the dictionaries of `study` and travels with no pack."""
+    for folder in dictionaries.folders_in(study):
+        place = dictionaries.beside(file) / folder.name
+        if not place.exists():
+            place.parent.mkdir(exist_ok=True)
+            place.symlink_to(folder.resolve(), target_is_directory=True)
+
+
+def _hand_over(study: Path, name: str, console: Console) -> None:
+    """Weights that were trained for this and have no place in the pack, to where the pack is opened from."""
+    target = dictionaries.beside(Path("stores") / f"{name}.duckdb")
+    made = [dictionaries.copy_files(folder, target) for folder in dictionaries.folders_in(study)]
+    if made:
+        console.print(f"  the weights of {len(made)} dictionaries that the pack does not hold are in {target}")
 
 
 def _chosen(names: Sequence[str]) -> list[str]:

@@ -29,6 +29,7 @@ from backend.crosscoder.kinds import KINDS, SOME_KINDS_SETTINGS, TRAINED
 from backend.crosscoder.training_data import CONVENTIONS
 from backend.errors import AnchorscopeError
 from backend.feature_geometry.row_sets import layer_sets
+from backend.feature_geometry.trained_on import NULLS
 from backend.geometry.direction_kinds import DIRECTION_KINDS, swept_kinds
 from backend.latent.kinds import SPACES, Unsaid
 from backend.latent.known_tasks import TASKS
@@ -356,6 +357,59 @@ class Crosscoder(_Part):
         if self.kind == "l1" and not self.penalty:
             raise ValueError("the penalty of l1 is above 0: without it nothing is sparse")
         return self
+
+
+class Dictionaries(_Part):
+    """Small TopK autoencoders of every model at some layers, several seeds each, and trained nulls: the same one on a
+    Gaussian cloud of the layer's mean and covariance, and on a randomly initialised model's activations.
+
+    They learn from the study's CoTs with their prompts, its rollouts, and more texts where they are given.
+    """
+
+    layers: Layers | None = Field(None, description="0-based blocks whose outputs are read; left out, every third one")
+    n_features: int = Field(2048, ge=2, le=1_048_576, description="rows of each")
+    k: Positive = Field(32, description="codes a token")
+    tokens: Positive = Field(500_000, description="that each learns from; the same ones again where fewer are read")
+    distinct: Positive | None = Field(
+        None, description="different ones that the models read for it, about; left out, as many as tokens"
+    )
+    seeds: int = Field(3, ge=1, le=64, description="trainings on the model's activations at each layer")
+    nulls: tuple[Annotated[str, _one_of("null of dictionaries", lambda: NULLS)], ...] = Field(
+        NULLS, max_length=8, description="trained alike, one seed at each layer: " + ", ".join(NULLS)
+    )
+    rollouts: bool = Field(True, description="learn from the rollouts too")
+    generated: int = Field(
+        0, ge=0, le=MOST, description="traces written by rule, in the distilled prompt, under a seed of their own"
+    )
+    texts: Path | None = Field(None, description="a JSONL file with text, or a file with one text a line")
+    max_tokens: int = Field(1024, ge=2, le=MOST, description="longer texts are cut")
+    held_out: Positive = Field(16_384, description="tokens of the held-out problems that they are measured on, at most")
+    held_out_share: float = Field(0.1, gt=0, lt=1, description="of the problems; at least one is held out")
+    batch: Positive = Field(2048, description="tokens a step")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="of Adam; it falls to 0 over the last fifth")
+    warmup: int = Field(20, ge=0, le=MOST, description="steps in which the learning rate rises")
+    dead_after: int = Field(
+        50_000, ge=1, le=10**12, description="tokens without firing until a feature learns what others leave over"
+    )
+    aux: float = Field(1 / 32, ge=0, le=1000, description="weight of that; 0: never")
+    aux_k: Positive = Field(64, description="such features that take part, at most, for each token")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of the factors of the dense product; weights and sums are float32"
+    )
+    recorded_as: Literal["float16", "float32"] = Field("float16", description="how activations are kept while learning")
+
+    @model_validator(mode="after")
+    def _enough(self) -> "Dictionaries":
+        if self.k > self.n_features:
+            raise ValueError(f"k is {self.k}, more than the {self.n_features} features")
+        if self.batch > self.tokens:
+            raise ValueError(f"batch is {self.batch:,}, more than the {self.tokens:,} tokens that are learned from")
+        return self
+
+    @property
+    def read(self) -> int:
+        """Different tokens to learn from."""
+        return self.tokens if self.distinct is None else min(self.distinct, self.tokens)
 
 
 class Geometry(_Part):
@@ -689,6 +743,9 @@ class Study(_Part):
         None, description="left out in a study whose anchors are not steered before and after"
     )
     crosscoder: Crosscoder | None = Field(None, description="left out in a study without a dictionary of activations")
+    dictionaries: tuple[Dictionaries, ...] = Field(
+        (), max_length=16, description="left out in a study without small autoencoders and their trained nulls"
+    )
     causation: Causation | None = Field(None, description="left out in a study that steers no anchors against others")
     pullback: Pullback | None = Field(None, description="left out in a study without pull-back cosines")
     jacobian: Jacobian | None = Field(None, description="left out in a study without averaged Jacobians")
@@ -949,6 +1006,7 @@ def _keys_beside(location: tuple[Any, ...]) -> list[str]:
             "random_steps": RandomSteps,
             "anchors": Anchors,
             "crosscoder": Crosscoder,
+            "dictionaries": Dictionaries,
             "causation": Causation,
             "pullback": Pullback,
             "jacobian": Jacobian,

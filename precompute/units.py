@@ -74,6 +74,11 @@ class Context:
         """A folder that a stage keeps unfinished work in; it may be deleted whenever no run goes on."""
         return (self.folder or self.store.path) / "scratch"
 
+    @property
+    def weights(self) -> Path:
+        """The study, or the folder in the place of one, among whose dictionaries a stage keeps those that it trains."""
+        return self.folder or self.store.path
+
     def run(self, work: Work, tasks: Sequence[Task], *, model: ModelSpec | None = None) -> Iterator[Made]:
         """Everything that the tasks name, each result once and whole, as they come, wherever the engine runs them."""
         return results(self.engine, work, tasks, model=model)

@@ -47,7 +47,14 @@ KINDS: Registry[Kind] = Registry(
         frozenset({"k", "aux", "aux_k"}),
     ),
     Kind("relu", "relu", False, False, False, None),
-    Kind("topk", "relu, the k largest of each token kept", False, True, False, None),
+    Kind(
+        "topk",
+        "relu, the k largest of each token kept",
+        False,
+        True,
+        False,
+        frozenset({"k", "aux", "aux_k"}),
+    ),
     Kind("jumprelu", "relu, kept above the feature's threshold", True, False, False, None),
     Kind(
         "linear",

@@ -206,11 +206,7 @@ class Shards:
             raise ShardError(
                 f"{self.folder} has {n:,} tokens, fewer than one batch of {size:,}. Record more, or ask for less."
             )
-        a_pass = n // size
-        for turn in range(skip // a_pass, 2**63):
-            order = np.random.default_rng(seed_for("shards", seed, turn)).permutation(n)
-            for batch in range(skip % a_pass if turn == skip // a_pass else 0, a_pass):
-                yield np.sort(order[batch * size : (batch + 1) * size])
+        yield from batches(n, size, seed, skip=skip)
 
     def _by_part(self, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         """(number of the shard, which of `rows` lie in it)."""
@@ -230,6 +226,17 @@ class Shards:
                 f"{self.folder / name} has {len(array)} tokens, its manifest says {line['n_tokens']}. Record again."
             )
         return array
+
+
+def batches(n: int, size: int, seed: int, *, skip: int = 0) -> Iterator[np.ndarray]:
+    """Rising places of `size` among `n`, which is no less, without end: each pass in another order, whole batches only.
+    `skip` batches were seen before.
+    """
+    a_pass = n // size
+    for turn in range(skip // a_pass, 2**63):
+        order = np.random.default_rng(seed_for("shards", seed, turn)).permutation(n)
+        for batch in range(skip % a_pass if turn == skip // a_pass else 0, a_pass):
+            yield np.sort(order[batch * size : (batch + 1) * size])
 
 
 def _known(dtype: str) -> str:

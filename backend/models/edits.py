@@ -274,6 +274,28 @@ class Encoded:
         whole = self._editor.encode((*self.token_ids[:n_tokens], *token_ids), layers)
         return {layer: whole.residual(layer)[n_tokens:] for layer in layers}
 
+    @torch.inference_mode()
+    def branched(
+        self, n_tokens: int, rows: Sequence[Sequence[int]], layers: Sequence[int]
+    ) -> list[dict[int, torch.Tensor]]:
+        """What `continued` gives for each of `rows`, tokens that come after the text's first `n_tokens`: side by side
+        where the model can be continued, so that what they share is read once.
+        """
+        self._check_positions([n_tokens - 1])
+        if not (self.is_shared_prefix and self._editor.continues):
+            return [self.continued(n_tokens, row, layers) for row in rows]
+        longest = max(map(len, rows))
+        padded = [[*row, *[row[-1]] * (longest - len(row))] for row in rows]  # later tokens change nothing before them
+        h, rotary = self._editor.embedded(padded, n_tokens)
+        prefix = [(keys[:, :n_tokens], values[:, :n_tokens]) for keys, values in self._keys_values]
+        streams: dict[int, torch.Tensor] = {}
+        for layer in range(max(layers) + 1):
+            block = self._editor.block(layer)
+            h = residual_of(block(h, attention_mask=None, position_embeddings=rotary, prefix=prefix))
+            if layer in layers:
+                streams[layer] = h
+        return [{layer: streams[layer][number, : len(row)] for layer in layers} for number, row in enumerate(rows)]
+
     def _with_other_read(self, edit: Edit) -> Edit:
         """The same edit, all positions named, of h alone: what the model beside reads there is filled in."""
         if edit.beside is None:
@@ -466,6 +488,32 @@ class _Editor:
             _rotary=rotary[0] if quick else None,
             _editor=self,
         )
+
+    @functools.cached_property
+    def _first_block(self) -> Layers:
+        """Of a copy of the model with its first block alone."""
+        own = layers_of(private_copy(self._model))
+        del own.blocks[1:]
+        return own
+
+    @torch.inference_mode()
+    def embedded(self, rows: Sequence[Sequence[int]], first: int) -> tuple[torch.Tensor, Any]:
+        """What the first block is given of rows of tokens, all as long, that start at position `first`: the stream
+        (n_rows, n_tokens, d_model), and the tables of rotation, None where the model has none.
+        """
+        given: list[tuple[torch.Tensor, Any]] = []
+        tokens = torch.cat([checked_tokens(row, self._model) for row in rows])
+        positions = torch.arange(first, first + tokens.shape[1], device=tokens.device)[None]
+        with self._lock:
+            handle = self._first_block.blocks[0].register_forward_pre_hook(
+                lambda _block, inputs, keywords: given.append((inputs[0], keywords.get("position_embeddings"))),
+                with_kwargs=True,
+            )
+            try:
+                self._first_block.trunk(input_ids=tokens, position_ids=positions, use_cache=False)
+            finally:
+                handle.remove()
+        return given[0]
 
     @torch.inference_mode()
     def continuation(

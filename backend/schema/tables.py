@@ -750,6 +750,61 @@ TABLES: dict[str, Table] = {
         },
         "one row a dictionary and model: how well it reconstructs the activations of the study's CoTs",
     ),
+    "saes": Table(
+        ("sae_id",),
+        {
+            "sae_id": (TEXT, "id, from the settings and all that it was trained on"),
+            "model_id": (TEXT, "of models: whose layer it is; of random_weights, the first of that architecture"),
+            "layer": (INT, "0-based block whose output it reads"),
+            "seed": (INT, "of its first weights and the order of batches"),
+            "trained_on": (TEXT, "model, gaussian or random_weights (backend/feature_geometry/trained_on.py)"),
+            "n_features": (INT, "features"),
+            "k": (INT, "codes a token"),
+            "tokens": (INT, "that it learned from, repetitions counted"),
+            "distinct_tokens": (INT, "of them, different ones"),
+            "held_out_tokens": (INT, "of problems that nothing was learned from, on which the next three are measured"),
+            "variance_explained": (REAL, "1 − Σ‖a − â‖² / Σ‖a − mean‖²"),
+            "l0": (REAL, "features that fire on a token, mean"),
+            "dead": (REAL, "share of the features that fire on none of the held-out tokens"),
+            "dictionary_id": (TEXT, "of its weights, as of dictionaries"),
+            "path": (TEXT, "dictionaries/ID in the study's folder; NAME.dictionaries/ID beside a portable file"),
+            "sha256": (TEXT, "of its weights; they may be missing: a pack has the rows alone"),
+            "parameters": (TEXT, "JSON: settings, texts, versions, seconds"),
+        },
+        "one row a small TopK autoencoder of a layer, or of a cloud that stands in for its activations",
+        filled=(
+            Filled(
+                "saes",
+                "No small autoencoder was trained at the layers of this study's models, nor on clouds that stand in for"
+                " them.",
+            ),
+        ),
+        since=11,
+    ),
+    "sae_features": Table(
+        ("sae_id", "feature"),
+        {
+            "sae_id": (TEXT, "of saes"),
+            "feature": (INT, "row of the decoder"),
+            "frequency": (REAL, "share of the held-out tokens on which it fires"),
+        },
+        "one row a feature of a small autoencoder",
+        since=11,
+    ),
+    "sae_tails": Table(
+        ("sae_id", "rows", "exceedance"),
+        {
+            "sae_id": (TEXT, "of saes"),
+            "rows": (TEXT, "all; live: those that fire on a held-out token; distinct: of live, no duplicates"),
+            "exceedance": (REAL, "share of isotropic pairs whose |cosine| is above the threshold"),
+            "threshold": (REAL, "|cosine|, by the exact law at the rows' width"),
+            "n_rows": (INT, "decoder rows"),
+            "n_pairs": (INT, "pairs of them"),
+            "share": (REAL, "of the pairs whose |cosine| is above it; NULL without pairs"),
+        },
+        "one row a small autoencoder, choice of rows and exceedance",
+        since=11,
+    ),
     "spliced_losses": Table(
         ("dictionary_id", "cot_id", "model_id"),
         {

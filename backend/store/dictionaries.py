@@ -44,6 +44,12 @@ def folder_with(study: Path, dictionary_id: str) -> Path:
     return folder
 
 
+def folders_in(study: Path) -> list[Path]:
+    """The folders of all dictionaries whose files are there, whether the study has rows of them or not."""
+    folder = beside(study) if study.suffix == ".duckdb" else study / FOLDER
+    return sorted(one for one in folder.glob("[!.]*") if one.is_dir()) if folder.is_dir() else []
+
+
 def copy(dictionary_ids: Iterable[str], study: Path, folder: Path) -> list[Path]:
     """Copy dictionaries of the study to `folder`/ID, each whole, as they are; returns their folders.
 

@@ -100,6 +100,21 @@ class UnitQueries:
             )
         )
 
+    def rollout_texts(self: _HasFrame) -> pd.DataFrame:
+        """Every rollout that has a text, by id, with the character of its CoT from before which it goes on."""
+        return self.frame(
+            "SELECT rollout_id, r.cot_id, char_start, r.text FROM rollouts r JOIN chunks USING (chunk_id) WHERE r.text"
+            " != '' ORDER BY rollout_id"
+        )
+
+    def digest_of_rollouts(self: _HasFrame) -> str:
+        """Of all their texts."""
+        found = self.frame(
+            "SELECT coalesce(md5(string_agg(rollout_id || coalesce(text, ''), ',' ORDER BY rollout_id)), '') AS digest"
+            " FROM rollouts"
+        )
+        return str(found["digest"].iloc[0])
+
     def rollouts_of(self: _HasFrame, cot_id: str) -> pd.DataFrame:
         """The rollouts of one CoT, by id, without their texts; `given_answer` and `given_is_correct` leave out what was
         forced at the cap, `added_id` is known of those that were drawn later.

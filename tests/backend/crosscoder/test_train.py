@@ -24,7 +24,7 @@ def batch(seed=0, n=32, settings=SETTINGS):
 
 def reference_loss(trainer, a, kept):
     """The loss as DEFINITIONS writes it, dense and traced. `kept` (n,
-    n_features) marks the codes that batchtopk keeps."""
+    n_features) marks the codes that batchtopk and topk keep."""
     own = trainer.settings
     flat = a.reshape(len(a), -1)
     f = flat @ trainer.encoder.t() + trainer.encoder_bias
@@ -44,6 +44,8 @@ def kept_by_sorting(trainer, a):
         if own.kind == "l1":
             return torch.ones_like(f)
         gate = f * trainer.decoder.view(own.n_features, own.n_models, own.width).norm(dim=2).sum(1)
+        if own.kind == "topk":
+            return (gate >= gate.sort(dim=1, descending=True).values[:, own.k - 1 : own.k]).float() * (gate > 0)
         bound = gate.flatten().sort(descending=True).values[len(a) * own.k - 1]
         return (gate >= bound).float()
 
@@ -117,6 +119,15 @@ def test_the_kept_codes_are_the_largest_of_the_batch_whatever_was_kept_before():
         trainer.step(a)
 
 
+def test_topk_keeps_the_largest_of_each_token_and_its_dictionary_the_same():
+    trainer, a = Trainer(replace(SETTINGS, kind="topk")), batch()
+    kept = kept_by_sorting(trainer, a)
+    assert (kept.sum(1) == SETTINGS.k).all()
+    codes = trainer.dictionary(torch.ones(2), {}).encode(a)
+    assert torch.equal(codes > 0, kept > 0)
+    assert trainer.step(a).l0 == SETTINGS.k
+
+
 def test_a_stopped_training_goes_on_as_if_it_had_not_stopped():
     whole = Trainer(SETTINGS)
     for number in range(8):
@@ -186,7 +197,7 @@ def test_models_of_unequal_width_are_trained_as_if_what_lies_beyond_a_width_did_
         if kind != "linear":
             f = torch.relu(f) * kept_by_sorting(trainer, a)
         loss = (f @ tight[1] + tight[3] - joined).square().sum() / len(a)
-        if kind != "batchtopk":
+        if "penalty" in TRAINED[kind]:
             loss = loss + settings.penalty * (f.abs() * norms).sum() / len(a)
         adam.zero_grad()
         loss.backward()

@@ -297,3 +297,14 @@ def test_other_tokens_after_a_part_of_a_text_are_read_as_in_a_text_of_their_own(
     plain = record_residuals(loaded, [*TOKENS[:22], *other], [0, 2])
     for layer in (0, 2):
         torch.testing.assert_close(found[layer], plain[layer][22:], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_other_tokens_of_unequal_length_are_read_side_by_side_as_each_by_itself(tiny, family):
+    loaded, rows = tiny(family), [[7, 200, 31, 5], [9], [200, 7, 7]]
+    encoded = encode(loaded, TOKENS)
+    found = encoded.branched(22, rows, [0, 2])
+    for row, streams in zip(rows, found, strict=True):
+        alone = encoded.continued(22, row, [0, 2])
+        for layer in (0, 2):
+            torch.testing.assert_close(streams[layer], alone[layer], rtol=1e-4, atol=1e-4)
