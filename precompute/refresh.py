@@ -47,6 +47,8 @@ _BEGUN = frozenset(stage.NAME for stage in (problems, cots, tokens, training, ch
 _ALSO = {  # tables of a stage that have no words of their own
     "importance": ("answer_clusters", "importance_given"),
     "causation": ("causation_samples", "causation_effects"),
+    "curves": ("curves", "curve_points"),
+    "paths": ("path_steps", "path_outcomes"),
 }
 
 

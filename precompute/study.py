@@ -28,6 +28,7 @@ from backend.cot import prompts as wordings
 from backend.crosscoder.kinds import KINDS, SOME_KINDS_SETTINGS, TRAINED
 from backend.crosscoder.training_data import CONVENTIONS
 from backend.errors import AnchorscopeError
+from backend.feature_geometry.curve_sets import SETS as CURVE_SETS
 from backend.feature_geometry.row_sets import layer_sets
 from backend.feature_geometry.trained_on import NULLS
 from backend.geometry.direction_kinds import DIRECTION_KINDS, swept_kinds
@@ -59,6 +60,7 @@ DictionaryKind = Annotated[str, _one_of("kind of dictionary that is trained", la
 TrainingData = Annotated[str, _one_of("convention of training data", lambda: CONVENTIONS)]
 RowSet = Annotated[str, _one_of("set of directions of a layer", layer_sets)]
 LensVariant = Annotated[str, AfterValidator(known_variant)]
+CurveName = Annotated[str, _one_of("set of words in order", lambda: CURVE_SETS)]
 LatentTask = Annotated[str, _one_of("task of latent models", lambda: TASKS)]
 LatentPlace = Annotated[str, _one_of("place of a replaced latent", lambda: PLACES_OF_LATENTS)]
 LatentAfter = Annotated[str, _one_of("course after a replaced latent", lambda: AFTER)]
@@ -615,6 +617,47 @@ class Commitment(_Part):
     )
 
 
+class Shape(_Part):
+    """The shape of the whole: effective rank, participation ratio, intrinsic dimension and anisotropy of the chunks'
+    activations, by layer and by category.
+    """
+
+    layers: Layers | None = Field(None, description="0-based blocks; left out, those of the activations")
+    draws: int = Field(10, ge=2, le=1000, description="clouds drawn under each null")
+    tokens: int = Field(
+        0,
+        ge=0,
+        le=MOST,
+        description="tokens of the CoTs, drawn at random, 20 a CoT, whose cloud is measured too; each such CoT takes a"
+        " forward pass. 0: none",
+    )
+
+
+class Curves(_Part):
+    """Circles and helices: whether words whose order is known lie on one, more than a smooth random curve would."""
+
+    layers: Layers | Literal["all"] | None = Field(
+        None, description="0-based blocks, or all; left out, those of the activations"
+    )
+    sets: tuple[CurveName, ...] = Field(
+        ("weekdays", "months", "integers"), min_length=1, max_length=16, description="words that are read"
+    )
+    dimensions: int = Field(20, ge=2, le=1000, description="principal components in which all is measured, at most")
+    draws: int = Field(1999, ge=19, le=100_000, description="curves drawn under each null")
+
+
+class Paths(_Part):
+    """The path of each CoT through its chunks' activations: progress, curvature, effective dimension, and whether those
+    of correct and wrong CoTs differ at equal length.
+    """
+
+    layers: Layers | None = Field(None, description="0-based blocks; left out, those of the activations")
+    draws: int = Field(200, ge=2, le=MOST, description="random orders of each CoT, and random walks of each length")
+    n_permutations: int = Field(
+        2000, ge=19, le=MOST, description="verdicts dealt anew, and draws of problems, for each comparison"
+    )
+
+
 class NamedLatent(_Part):
     """A model that thinks in latents."""
 
@@ -753,6 +796,9 @@ class Study(_Part):
     commitment: Commitment | None = Field(
         None, description="left out in a study whose models do not read how probable the answer is along a chain"
     )
+    shape: Shape | None = Field(None, description="left out in a study that does not measure the shape of the whole")
+    curves: Curves | None = Field(None, description="left out in a study that looks for no circles and helices")
+    paths: Paths | None = Field(None, description="left out in a study that does not measure the paths of its CoTs")
     latent: Latent | None = Field(None, description="left out in a study without models that think in latents")
     engine: Engine = Engine()
 
@@ -807,6 +853,21 @@ class Study(_Part):
     def its_lens(self) -> Lens:
         """`lens`, for what works on it. Raises StudyError in a study that has none."""
         return _given(self.lens, "lens")
+
+    @property
+    def its_shape(self) -> Shape:
+        """`shape`, for what works on it. Raises StudyError in a study that has none."""
+        return _given(self.shape, "shape")
+
+    @property
+    def its_curves(self) -> Curves:
+        """`curves`, for what works on it. Raises StudyError in a study that has none."""
+        return _given(self.curves, "curves")
+
+    @property
+    def its_paths(self) -> Paths:
+        """`paths`, for what works on it. Raises StudyError in a study that has none."""
+        return _given(self.paths, "paths")
 
     @property
     def its_latent(self) -> Latent:
@@ -908,6 +969,8 @@ class Study(_Part):
                 "geometry": self.geometry_layers,
                 "random_steps": self.random_step_layers,
                 "causation": () if self.causation is None else (self.causation_layer,),
+                "shape": () if self.shape is None else self.shape.layers or (),
+                "paths": () if self.paths is None else self.paths.layers or (),
             }.items():
                 missing = sorted(set(() if layers == "all" else layers) - set(self.activations.layers))
                 if missing:
@@ -1012,6 +1075,9 @@ def _keys_beside(location: tuple[Any, ...]) -> list[str]:
             "jacobian": Jacobian,
             "lens": Lens,
             "commitment": Commitment,
+            "shape": Shape,
+            "curves": Curves,
+            "paths": Paths,
         }
         table = parts.get(part, annotation)
     return sorted(table.model_fields)

@@ -1,15 +1,24 @@
 """The views of the page Geometry."""
 
-from app.geometry import pullback
+from app.geometry import curves, paths, pullback, shape
 from app.shared.views import View
 from app.shell.fields import Field, declare
 
-# Its parts, in the order in which they are offered: the word in links, the words of the picker, the views.
+SHAPE = View("shape_layers", "Shape by layer", (shape.measured,), shape.draw_layers)
+SHAPE_OF_TAGS = View("shape_categories", "Shape by category", (shape.measured,), shape.draw_categories)
+CURVES = View("curve_layers", "Circle, polynomial, and chance", (curves.read,), curves.draw_layers)
+CURVE_POINTS = View("curve_points", "Words in the plane of a circle", (curves.read,), curves.draw_points)
+PATHS = View("path_lengths", "Paths and their length", (paths.walked,), paths.draw_lengths)
+PATH_OUTCOMES = View("path_outcomes", "Correct against wrong", (paths.walked,), paths.draw_outcomes)
 PULLBACK = View("pullback", "What directions do to the output together", (pullback.measured,), pullback.draw)
 PULLBACK_PAIRS = View("pullback_pairs", "Pairs that differ most", (pullback.measured,), pullback.draw_pairs)
 
+# Its parts, in the order in which they are offered: the word in links, the words of the picker, the views.
 PARTS: dict[str, tuple[str, tuple[View, ...]]] = {
     "pullback": ("Interference in the output", (PULLBACK, PULLBACK_PAIRS)),
+    "shape": ("Shape", (SHAPE, SHAPE_OF_TAGS)),
+    "curves": ("Circles and helices", (CURVES, CURVE_POINTS)),
+    "paths": ("Paths", (PATHS, PATH_OUTCOMES)),
 }
 PART = declare(Field("geometry_part", "part of feature geometry", tuple(PARTS), of=None))
 VIEWS = tuple(view for _, views in PARTS.values() for view in views)

@@ -94,7 +94,7 @@ def tangent_spaces(
 
 def _measured(cloud: np.ndarray, k: int) -> list[dict[str, Any]]:
     """The measured columns of each activation (n, d_model)."""
-    points, point_of = _points(cloud)
+    points, point_of = distinct(cloud)
     k = min(k, len(points) - 1)
     nothing = np.full(len(points), np.nan)
     columns: dict[str, np.ndarray] = dict.fromkeys(
@@ -115,7 +115,7 @@ def _measured(cloud: np.ndarray, k: int) -> list[dict[str, Any]]:
     ]
 
 
-def _points(cloud: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def distinct(cloud: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The different activations (n_points, d_model), and for each of the n the number of its own."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

@@ -2261,6 +2261,198 @@ TABLES |= {
         "one row a vector at one target latent and exit",
         since=10,
     ),
+    "shapes": Table(
+        ("model_id", "points", "layer", "category", "measure"),
+        {
+            "model_id": (TEXT, "of models"),
+            "points": (TEXT, "what the cloud is of: chunks (their activations) or tokens (of CoTs, drawn at random)"),
+            "layer": (INT, "0-based block whose output it is"),
+            "category": (TEXT, "first tag of the chunks; all: every chunk, or tokens of any"),
+            "measure": (
+                TEXT,
+                "effective_rank (of singular values), participation_ratio, corrected_participation_ratio, twonn or"
+                " anisotropy (mean cosine of points of different problems)",
+            ),
+            "n": (INT, "points"),
+            "n_problems": (INT, "of these"),
+            "value": (REAL, "NULL where the cloud is too small, or has no such number"),
+            "low": (REAL, "95 % interval, a jackknife over problems; NULL likewise"),
+            "high": (REAL, "likewise"),
+            "isotropic": (
+                REAL,
+                "mean over draws of as many standard normal points in as many dimensions; NULL likewise",
+            ),
+            "isotropic_sd": (REAL, "standard deviation of the draws; NULL likewise"),
+            "matched": (
+                REAL,
+                "mean over draws of as many normal points of the same mean and covariance; NULL likewise",
+            ),
+            "matched_sd": (REAL, "standard deviation of the draws; NULL likewise"),
+            "any_category": (
+                REAL,
+                "mean over draws of as many chunks of any category; NULL likewise, and for category all",
+            ),
+            "any_category_sd": (REAL, "standard deviation of the draws; NULL likewise"),
+        },
+        "one row a cloud of activations and measure of its shape",
+        filled=(
+            Filled(
+                "shape",
+                "The shape of the whole has not been measured: no effective rank, no dimension, no anisotropy. Put a"
+                " table [shape] into the study file where it has none, and run it:",
+            ),
+        ),
+        since=11,
+    ),
+    "curve_sets": Table(
+        ("model_id", "curve"),
+        {
+            "model_id": (TEXT, "of models"),
+            "curve": (TEXT, "weekdays, months or integers"),
+            "context": (TEXT, "what stood before each word"),
+            "n": (INT, "words that were read"),
+            "n_tokens": (INT, "tokens of each word in its context; NULL where none was read"),
+            "n_last": (INT, "different last tokens, at which the words were read; NULL likewise"),
+            "dropped": (TEXTS, "words with another number of tokens, left out"),
+            "reason": (TEXT, "why no word was read; NULL where some were"),
+            "planted": (REAL, "share of the variance that planted circles have; NULL where no word was read"),
+            "power": (REAL, "share of them, in noise and of as many words, that the smooth null finds; NULL likewise"),
+        },
+        "one row a set of words whose order is known, and model",
+        filled=(
+            Filled(
+                "curves",
+                "It is not known whether integers, weekdays or months lie on circles. Put a table [curves] into the"
+                " study file where it has none, and run it:",
+            ),
+        ),
+        since=11,
+    ),
+    "curves": Table(
+        ("model_id", "curve", "layer"),
+        {
+            "model_id": (TEXT, "of models"),
+            "curve": (TEXT, "of curve_sets"),
+            "layer": (INT, "0-based block whose output it is"),
+            "n": (INT, "words"),
+            "n_parameters": (INT, "regressors of the Fourier fit, and of the polynomial, beside the constant"),
+            "dimensions": (INT, "principal components, fitted on these words, in which all is measured"),
+            "variance": (REAL, "their share of the variance"),
+            "autocorrelation": (REAL, "of the words' points along their order, at lag 1"),
+            "fourier": (REAL, "predictive R² of the Fourier fit, each word predicted from the others"),
+            "fourier_low": (REAL, "95 % interval, a jackknife over words (integers: tens); NULL where there is none"),
+            "fourier_high": (REAL, "likewise"),
+            "polynomial": (REAL, "predictive R² of a polynomial of as many parameters"),
+            "polynomial_low": (REAL, "95 % interval; NULL where there is none"),
+            "polynomial_high": (REAL, "likewise"),
+            "difference": (REAL, "Fourier less polynomial"),
+            "difference_low": (REAL, "95 % interval; NULL where there is none"),
+            "difference_high": (REAL, "likewise"),
+            "smooth_kind": (TEXT, "the kind of smooth random curve that comes nearest to the words: largest p"),
+            "smooth_median": (REAL, "R² of the Fourier fit to random smooth curves of the same singular values"),
+            "smooth_high": (REAL, "95th percentile of it"),
+            "smooth_p": (REAL, "share of such curves that reach the words' R²"),
+            "permuted_median": (REAL, "R² of the Fourier fit to the same points in random order"),
+            "permuted_high": (REAL, "95th percentile of it"),
+            "permuted_p": (REAL, "share of such orders that reach the words' R²"),
+            "digits_median": (REAL, "R² with the digits dealt anew; NULL where words are not split into digits"),
+            "digits_high": (REAL, "95th percentile of it; NULL likewise"),
+            "digits_p": (REAL, "share of such deals that reach the words' R²; NULL likewise"),
+        },
+        "one row a set of words, model and layer: circle or helix, polynomial, and what smooth curves give",
+        since=11,
+    ),
+    "curve_points": Table(
+        ("model_id", "curve", "layer", "period", "place"),
+        {
+            "model_id": (TEXT, "of models"),
+            "curve": (TEXT, "of curve_sets"),
+            "layer": (INT, "0-based block whose output it is"),
+            "period": (INT, "of the circle"),
+            "place": (INT, "0-based place of the word in its set's order"),
+            "word": (TEXT, "the word"),
+            "x": (REAL, "cos of its angle, as its activation says by the fit to the other words; NULL where unknown"),
+            "y": (REAL, "sin likewise; on a perfect circle x² + y² = 1"),
+        },
+        "one row a word and circle",
+        since=11,
+    ),
+    "paths": Table(
+        ("cot_id", "model_id", "layer"),
+        {
+            "cot_id": (TEXT, "of cots"),
+            "model_id": (TEXT, "whose residual stream"),
+            "layer": (INT, "0-based block whose output it is"),
+            "n_chunks": (INT, "chunks with activations, at least 3"),
+            "progress": (REAL, "net displacement over path length; NULL where there is no such number"),
+            "curvature": (REAL, "mean turning angle between successive steps, radians; NULL likewise"),
+            "effective_dimension": (REAL, "participation ratio of the steps; NULL likewise"),
+            "shuffled_progress": (REAL, "mean over random orders of the same chunks; NULL likewise"),
+            "shuffled_curvature": (REAL, "likewise"),
+            "shuffled_effective_dimension": (REAL, "likewise"),
+            "walk_progress": (
+                REAL,
+                "mean over random walks of as many chunks with the step covariance of the layer; NULL likewise",
+            ),
+            "walk_curvature": (REAL, "likewise"),
+            "walk_effective_dimension": (REAL, "likewise"),
+        },
+        "one row a CoT of at least 3 chunks, and layer: its path through its chunks' activations",
+        filled=(
+            Filled(
+                "paths",
+                "The paths of the chains of thought have not been measured: no progress, no curvature, no dimension."
+                " Put a table [paths] into the study file where it has none, and run it:",
+            ),
+        ),
+        since=11,
+    ),
+    "path_steps": Table(
+        ("chunk_id", "model_id", "layer"),
+        {
+            "chunk_id": (TEXT, "of chunks"),
+            "model_id": (TEXT, "of models"),
+            "layer": (INT, "0-based block"),
+            "step_length": (REAL, "distance from the activation of the chunk before it; NULL for the first chunk"),
+            "step_progress": (
+                REAL,
+                "part of the way from the first to the last chunk that this step makes, along that line: the steps of a"
+                " CoT sum to 1; NULL for the first chunk, and where both ends coincide",
+            ),
+            "turning_angle": (
+                REAL,
+                "radians between the step into the chunk and the step out of it; NULL for the first and the last chunk"
+                " and beside a step of length 0",
+            ),
+        },
+        "one row a chunk of such a CoT, and layer",
+        since=11,
+    ),
+    "path_outcomes": Table(
+        ("model_id", "layer", "comparison", "measure"),
+        {
+            "model_id": (TEXT, "of models"),
+            "layer": (INT, "0-based block"),
+            "comparison": (
+                TEXT,
+                "unmatched, matched (equally many chunks), matched_to_order (less each CoT's mean over random orders),"
+                " or within_problem",
+            ),
+            "measure": (TEXT, "progress, curvature or effective_dimension"),
+            "n_correct": (INT, "correct CoTs in strata with both kinds"),
+            "n_wrong": (INT, "wrong ones"),
+            "n_strata": (INT, "such strata"),
+            "difference": (REAL, "correct − wrong, mean over strata; NULL where there is no such stratum"),
+            "low": (REAL, "bootstrap 95 % interval over problems; NULL where there is none"),
+            "high": (REAL, "likewise"),
+            "p": (REAL, "two-sided, verdicts dealt anew within strata; NULL where there is no such stratum"),
+            "sd": (REAL, "standard deviation within strata; NULL where there is none"),
+            "planted": (REALS, "differences that were planted, in such standard deviations; NULL likewise"),
+            "power": (REALS, "share of worlds with each of them in which p ≤ 0.05; NULL likewise"),
+        },
+        "one row a comparison of correct and wrong CoTs, measure and layer",
+        since=11,
+    ),
 }
 
 

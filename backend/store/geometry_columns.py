@@ -58,6 +58,7 @@ STEPS = Source(
     read=f"({RANDOM_STEPS})",
 )
 CLOUDS = Source("neighbourhoods", "neighbourhoods", "chunk_id")
+PATHS = Source("path_steps", "paths", "chunk_id")
 ACTIVATIONS = Source("activations", "activations", "chunk_id")
 IMPORTANCE = Source(
     "importance",
@@ -232,6 +233,29 @@ _shipped(
     "norm",
     "Norm of the chunk's mean residual stream.",
     CLOUDS,
+)
+# Rule 0: their table is empty in a study without [paths], whose pairs and keys stay what they were; where it is filled,
+# the digest of its rows is in the key.
+_shipped(
+    "step_length",
+    "Step into the chunk",
+    "distance",
+    "Distance of the chunk's mean residual stream from that of the chunk before it.",
+    PATHS,
+)
+_shipped(
+    "step_progress",
+    "Progress of the step",
+    "part of the way",
+    "Projection of the step into the chunk on the way from the first to the last chunk, over its length; sums to 1.",
+    PATHS,
+)
+_shipped(
+    "turning_angle",
+    "Turning angle",
+    "radians",
+    "Between the step into the chunk and the step out of it: curvature of the CoT's path. 0 is straight on.",
+    PATHS,
 )
 _shipped(
     "different_trajectories_fraction",

@@ -36,6 +36,7 @@ from backend.store.latent_steering_queries import LatentSteeringQueries
 from backend.store.lens_queries import LensQueries
 from backend.store.pullback_queries import PullbackQueries
 from backend.store.queries import Queries
+from backend.store.shape_queries import ShapeQueries
 from backend.store.unit_files import StudyFolder, UnreadableFile
 from backend.store.unit_queries import UnitQueries
 
@@ -114,6 +115,7 @@ class Store(
     LatentSteeringQueries,
     LensQueries,
     PullbackQueries,
+    ShapeQueries,
     UnitQueries,
 ):
     """Answers questions about one generation of a study; open it again to see a newer one.

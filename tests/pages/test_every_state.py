@@ -13,6 +13,8 @@ import pytest
 
 from app import views
 from app.chains_of_thought.views import ABOUT, PANEL
+from app.geometry.views import PART as GEOMETRY_PART
+from app.geometry.views import PARTS as GEOMETRY_PARTS
 from app.shell import navigation
 from app.shell.fields import FIELDS
 from app.shell.selection import LONGEST
@@ -21,7 +23,11 @@ from backend.schema.tables import TABLES
 from tests.pages.conftest import words
 
 pytestmark = pytest.mark.usefixtures("no_embedded_model")
-PARTS_OF = {"chains_of_thought": (PANEL, ABOUT), "steepness": (PART, PARTS)}  # of a page that shows one at a time
+PARTS_OF = {  # of a page that shows one at a time
+    "chains_of_thought": (PANEL, ABOUT),
+    "steepness": (PART, PARTS),
+    "geometry": (GEOMETRY_PART, GEOMETRY_PARTS),
+}
 VISITS = tuple(
     (page, part)
     for page in navigation.PAGES
