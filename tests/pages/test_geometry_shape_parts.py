@@ -29,7 +29,7 @@ def test_the_shape_of_the_whole_is_told_beside_its_nulls(opened, shaped):
     told = said(opened, shaped, "shape", shape_measure="twonn", shape_points="chunks")
     assert "from 5 [4, 6] at layer 5" in told and "isotropic" in told and "would give 90" in told
     assert "below that it lies at 2 of 2 layers, above at 0" in told
-    assert "below as many chunks of any category: self checking" in told and "Too few chunks or problems" in told
+    assert "below as many chunks of any category: self\\-checking" in told and "Too few chunks or problems" in told
     assert "by construction" in said(opened, shaped, "shape", shape_measure="participation_ratio")
 
 

@@ -1,5 +1,6 @@
 """A geometry column is one entry: its table, its SQL, its words; queries, evidence and pages follow."""
 
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from backend.store.geometry_columns import (
     ACTIVATIONS,
     COLUMNS,
     IMPORTANCE,
+    PATHS,
     SWEPT,
     ColumnError,
     GeometryColumn,
@@ -18,7 +20,7 @@ from backend.store.geometry_columns import (
     rules,
 )
 from backend.store.store import Store
-from tests import small_study
+from tests import shaped_study, small_study
 from tests.registering import lists_of, registered
 
 LARGEST = GeometryColumn(
@@ -53,6 +55,30 @@ def test_a_new_column_is_had_from_what_is_stored_and_set_beside_importance(store
     for chunk, vector in zip(ids, vectors, strict=True):
         assert rows.loc[chunk, "x"] == pytest.approx(abs(vector).max() / rms[chunk], rel=1e-5)
     assert "spikiness" not in set(store.geometry_choices()["x"])
+
+
+def test_steps_of_paths_are_columns_where_they_are_stored_and_the_pairs_of_a_study_without_them_keep_their_keys(
+    store, tmp_path
+):
+    assert not {"step_length", "step_progress", "turning_angle"} & set(store.geometry_choices()["x"])
+    assert not {column.name for column in COLUMNS.values() if column.source is PATHS and column.rule}
+    folder = small_study.make(tmp_path / "small")
+    shaped_study.add(folder)
+    with closing(Store(folder)) as walked:
+        choices = walked.geometry_choices()
+        model, layer = choices[["model_id", "layer"]].iloc[0]
+        assert walked.evidence_digest(model, layer) != store.evidence_digest(model, layer)
+        for name in columns_of(PATHS):
+            own = choices[choices["x"] == name].iloc[0]
+            rows = walked.geometry_and_importance(
+                **own[["x", "kind", "model_id", "layer", "position", "unit"]].to_dict(), **METRIC
+            ).set_index("chunk_id")["x"]
+            stored = walked.frame(
+                f"SELECT chunk_id, {name} AS x FROM path_steps WHERE model_id = $m AND layer = $l",
+                m=own["model_id"],
+                l=int(own["layer"]),
+            ).set_index("chunk_id")["x"]
+            assert rows.sort_index().equals(stored.sort_index()) and 0 < rows.notna().sum() < len(rows)
 
 
 def test_pairs_are_tested_anew_for_a_new_column_and_keep_their_keys_without_one(store):
@@ -125,6 +151,7 @@ def test_no_other_module_lists_the_columns():
         "backend/store/geometry_columns.py",
         "backend/schema/tables.py",  # what is stored
         "backend/geometry/",  # what is measured
+        "backend/feature_geometry/paths.py",  # likewise
         "app/figures/geometry.py",  # draws certain of them against each other
         "app/steepness/local_geometry.py",
     )

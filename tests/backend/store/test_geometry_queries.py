@@ -24,14 +24,16 @@ from backend.store.geometry_columns import (
 from backend.store.publish import publish
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
-from tests import small_study
+from tests import shaped_study, small_study
 
 METRIC = {"source": "classifier 1", "metric": "counterfactual_importance_kl", "convention": "ta"}
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    return small_study.make(tmp_path_factory.mktemp("geometry") / "small")
+    folder = small_study.make(tmp_path_factory.mktemp("geometry") / "small")
+    shaped_study.add(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
