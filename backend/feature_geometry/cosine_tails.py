@@ -26,7 +26,7 @@ GROUPS = 16  # of rows, by their number: what is left out at a time where two se
 LINKED = 0.3  # cosine above which pairs can be linked
 DUPLICATE = 0.9
 BLOCK = 512  # rows and columns of a product
-_CHUNK = 4096  # pairs or rows that are held in float64 at once
+_CHUNK = 256  # pairs or rows that are held in float64 at once: few enough for the processor's cache
 
 
 @dataclass(frozen=True)
@@ -80,17 +80,13 @@ class Tails:
 
 def directions(rows: np.ndarray) -> Directions:
     """The rows' directions; a row of zeros has none."""
-    norms = np.concatenate(
-        [
-            np.linalg.norm(rows[at : at + _CHUNK].astype(np.float64), axis=1)
-            for at in range(0, max(len(rows), 1), _CHUNK)
-        ]
-    )
+    norms = np.empty(len(rows))
+    for own in _slices(len(rows)):
+        norms[own] = np.linalg.norm(rows[own].astype(np.float64), axis=1)
     numbers = np.flatnonzero(norms > 0)
     units = np.empty((len(numbers), rows.shape[1]), np.float32)
-    for at in range(0, len(numbers), _CHUNK):
-        own = numbers[at : at + _CHUNK]
-        units[at : at + len(own)] = rows[own].astype(np.float64) / norms[own, None]
+    for own in _slices(len(numbers)):
+        units[own] = rows[numbers[own]].astype(np.float64) / norms[numbers[own], None]
     return Directions(units, numbers, len(rows) - len(numbers))
 
 
@@ -143,10 +139,13 @@ def exceeding(
 def exact(units: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     """The cosines of these pairs, in float64; what rounding leaves beyond 1 is 1."""
     found = np.empty(len(i))
-    for at in range(0, len(i), _CHUNK):
-        own = slice(at, at + _CHUNK)
+    for own in _slices(len(i)):
         found[own] = (units[i[own]].astype(np.float64) * units[j[own]].astype(np.float64)).sum(1)
     return np.clip(found, -1, 1)
+
+
+def _slices(n: int) -> Iterator[slice]:
+    return (slice(at, at + _CHUNK) for at in range(0, n, _CHUNK))
 
 
 def error_bound(d: int) -> float:
