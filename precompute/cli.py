@@ -76,6 +76,7 @@ def plan(study: StudyFile, store: StorePath = None) -> None:
     """Units, tokens, minutes and gigabytes, before anything runs."""
     from precompute.pipeline import default_folder
     from precompute.plan import plan_study, raised_rules, totals, what_it_costs
+    from precompute.stages.cosines import to_download
     from precompute.study import load_study
 
     loaded = load_study(study)
@@ -102,6 +103,8 @@ def plan(study: StudyFile, store: StorePath = None) -> None:
     )
     for again in raised_rules(loaded, folder):
         console.print(f"Note: {what_it_costs(again, lines)}.")
+    if absent := to_download(loaded):
+        console.print(absent, markup=False, highlight=False)
 
 
 @app.command()

@@ -68,7 +68,8 @@ def what_it_costs(again: Raised, lines: Sequence[Estimate]) -> str:
 
 def _quantities(study: Study, folder: StudyFolder, stages: Sequence[Stage]) -> Quantities:
     parameters, d_model, n_layers, vocab_size = _size(study.models[0]) if study.models else (None, None, 1, None)
-    machine = None if parameters is None else _gemm_rate() * study.engine.workers
+    multiplies = parameters is not None or study.cosines is not None
+    machine = _gemm_rate() * study.engine.workers if multiplies else None
     lengths = _lengths(study, folder)
     done = _done(study, folder, stages)
     return Quantities(study, lengths, _n_problems(study), parameters, d_model, n_layers, machine, done, vocab_size)

@@ -28,8 +28,9 @@ from backend.cot import prompts as wordings
 from backend.crosscoder.kinds import KINDS, SOME_KINDS_SETTINGS, TRAINED
 from backend.crosscoder.training_data import CONVENTIONS
 from backend.errors import AnchorscopeError
+from backend.feature_geometry import covariance_nulls
 from backend.feature_geometry.curve_sets import SETS as CURVE_SETS
-from backend.feature_geometry.row_sets import layer_sets
+from backend.feature_geometry.row_sets import ROW_KINDS, layer_sets
 from backend.feature_geometry.trained_on import NULLS
 from backend.geometry.direction_kinds import DIRECTION_KINDS, swept_kinds
 from backend.latent.kinds import SPACES, Unsaid
@@ -65,7 +66,12 @@ LatentTask = Annotated[str, _one_of("task of latent models", lambda: TASKS)]
 LatentPlace = Annotated[str, _one_of("place of a replaced latent", lambda: PLACES_OF_LATENTS)]
 LatentAfter = Annotated[str, _one_of("course after a replaced latent", lambda: AFTER)]
 LatentSpace = Annotated[str, _one_of("space of latents", lambda: SPACES)]
+SetOfRows = Annotated[
+    str, _one_of("set of directions of a study", lambda: [one for one in ROW_KINDS if one != PUBLISHED_FILE])
+]
+CovarianceNull = Annotated[str, _one_of("covariance-matched null", lambda: covariance_nulls.NULLS)]
 DirectionKind = Annotated[str, _one_of("direction kind that a study sweeps", swept_kinds)]
+PUBLISHED_FILE = "file"  # the set of directions that a study names file by file
 # of what there may be many of: problems, chains, draws. Bounds are far beyond any study; they stop slips and infinities
 MOST = 1_000_000
 Positive = Annotated[int, Field(ge=1, le=MOST)]
@@ -744,6 +750,59 @@ class Latent(_Part):
     needs: LatentNeeds = LatentNeeds()
 
 
+class PublishedFile(_Part):
+    """One published dictionary."""
+
+    layer: Layer = Field(description="0-based block whose output it reads")
+    path: Path = Field(description="its file or folder, below the folder of the table")
+
+
+class Published(_Part):
+    """Published dictionaries of one model: what was downloaded from one place into one folder.
+
+    A plan needs none of the files; a run reads those that are there, and says of the others what to download to where.
+    """
+
+    model: str = Field(description="the model's name; it is not loaded")
+    role: Literal["model", "base", "tuned"] = Field("model", description="its part in a comparison of two models")
+    repository: str = Field(description="where the files are published: a hub id such as google/gemma-scope-2b-pt-res")
+    folder: Path = Field(description="where they lie on this machine")
+    files: tuple[PublishedFile, ...] = Field(
+        min_length=1, max_length=10_000, description="list of { layer, path }, one a dictionary"
+    )
+    n_features: Positive | None = Field(None, description="rows of each; a file with others is refused")
+    d_model: Positive | None = Field(None, description="values of a row; a file with others is refused")
+    scale: tuple[Annotated[float, Field(ge=1e-9, le=1e9)], ...] | None = Field(
+        None, max_length=64, description="of files that do not say theirs: one a model; no cosine depends on it"
+    )
+
+
+class Cosines(_Part):
+    """Cosines of all pairs of directions, in the tails: of the models' own, of the study's dictionaries, of published
+    ones.
+    """
+
+    kinds: tuple[SetOfRows, ...] = Field(
+        ("mlp_out", "attention_out", "unembedding", "dictionary", "sae"),
+        description="; ".join(f"{one.name}: {one.words}" for one in ROW_KINDS.values() if one.name != PUBLISHED_FILE),
+    )
+    layers: Layers | Literal["all"] = Field("all", description="0-based blocks of the models' own directions, or all")
+    nulls: tuple[CovarianceNull, ...] = Field(
+        ("rows", "activations"),
+        max_length=16,
+        description="covariance-matched draws beside each set; "
+        + "; ".join(f"{one.name}: {one.words}" for one in covariance_nulls.NULLS.values()),
+    )
+    most_rows: int = Field(
+        16_384, ge=4, le=262_144, description="a larger set is represented by so many of its rows, drawn by the seed"
+    )
+    pairs: int = Field(4, ge=0, le=1000, description="pairs that are kept of each bin, drawn among all of it")
+    links: int = Field(
+        500, ge=0, le=262_144, description="pairs that are kept to say which rows are connected, the strongest first"
+    )
+    published: tuple[Published, ...] = Field((), max_length=1000, description="published dictionaries")
+
+
 class Engine(_Part):
     """Where units run. Nothing here changes a result."""
 
@@ -766,7 +825,7 @@ class Study(_Part):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="its folder is stores/NAME")
     seed: int = Field(0, ge=0, lt=2**53, description="from which every other seed follows")
     models: tuple[Model, ...] = Field(
-        (), max_length=64, description="one table a model; none in a study of [latent] alone"
+        (), max_length=64, description="one table a model; none in a study of [latent] or published dictionaries alone"
     )
     prompts: tuple[Prompt, ...] = Field(
         (Prompt(name=wordings.BOXED.name),), min_length=1, max_length=64, description="left out: boxed alone"
@@ -800,6 +859,7 @@ class Study(_Part):
     curves: Curves | None = Field(None, description="left out in a study that looks for no circles and helices")
     paths: Paths | None = Field(None, description="left out in a study that does not measure the paths of its CoTs")
     latent: Latent | None = Field(None, description="left out in a study without models that think in latents")
+    cosines: Cosines | None = Field(None, description="left out in a study without cosines of directions")
     engine: Engine = Engine()
 
     @property
@@ -870,6 +930,11 @@ class Study(_Part):
         return _given(self.paths, "paths")
 
     @property
+    def its_cosines(self) -> Cosines:
+        """`cosines`, for what works on it. Raises StudyError in a study that has none."""
+        return _given(self.cosines, "cosines")
+
+    @property
     def its_latent(self) -> Latent:
         """`latent`, for what works on it. Raises StudyError in a study that has none."""
         return _given(self.latent, "latent")
@@ -916,8 +981,11 @@ class Study(_Part):
     @model_validator(mode="after")
     def _something_to_do(self) -> "Study":
         if not self.models:
-            if self.latent is None:
-                raise ValueError("a study needs [[models]], or [latent] with models that think in latents")
+            if self.latent is None and not (self.cosines and self.cosines.published):
+                raise ValueError(
+                    "a study needs [[models]], or [latent] with models that think in latents, or"
+                    " [[cosines.published]] with dictionaries that are published"
+                )
             return self
         if "sweep" not in self.model_fields_set:
             raise ValueError("a study with models needs [sweep], which says at which layers they are steered")
@@ -1078,6 +1146,9 @@ def _keys_beside(location: tuple[Any, ...]) -> list[str]:
             "shape": Shape,
             "curves": Curves,
             "paths": Paths,
+            "cosines": Cosines,
+            "published": Published if table is Cosines else annotation,
+            "files": PublishedFile,
         }
         table = parts.get(part, annotation)
     return sorted(table.model_fields)

@@ -1,6 +1,6 @@
 """The views of the page Geometry."""
 
-from app.geometry import curves, paths, pullback, shape
+from app.geometry import cosine_pairs, cosines, curves, paths, pullback, shape
 from app.shared.views import View
 from app.shell.fields import Field, declare
 
@@ -10,11 +10,21 @@ CURVES = View("curve_layers", "Circle, polynomial, and chance", (curves.read,), 
 CURVE_POINTS = View("curve_points", "Words in the plane of a circle", (curves.read,), curves.draw_points)
 PATHS = View("path_lengths", "Paths and their length", (paths.walked,), paths.draw_lengths)
 PATH_OUTCOMES = View("path_outcomes", "Correct against wrong", (paths.walked,), paths.draw_outcomes)
+_COSINED = (cosines.cosined,)
+COSINE_HISTOGRAMS = View("cosine_histograms", "Tails of the cosines", _COSINED, cosines.draw_histograms)
+COSINE_MASS = View("cosine_mass", "Tail mass by layer", _COSINED, cosines.draw_mass)
+COSINE_RATIO = View("cosine_ratio", "Base against tuned", _COSINED, cosines.draw_ratio)
+COSINE_FREQUENCY = View("cosine_frequency", "By how often features fire", _COSINED, cosines.draw_frequency)
+COSINE_PAIRS = View("cosine_pairs", "Pairs of a bin", _COSINED, cosine_pairs.draw_pairs)
+COSINE_CLUSTERS = View("cosine_clusters", "What hangs together", _COSINED, cosine_pairs.draw_clusters)
+COSINES = (COSINE_HISTOGRAMS, COSINE_PAIRS, COSINE_MASS, COSINE_RATIO, COSINE_FREQUENCY, COSINE_CLUSTERS)
+
 PULLBACK = View("pullback", "What directions do to the output together", (pullback.measured,), pullback.draw)
 PULLBACK_PAIRS = View("pullback_pairs", "Pairs that differ most", (pullback.measured,), pullback.draw_pairs)
 
 # Its parts, in the order in which they are offered: the word in links, the words of the picker, the views.
 PARTS: dict[str, tuple[str, tuple[View, ...]]] = {
+    "cosines": ("Cosine tails", COSINES),
     "pullback": ("Interference in the output", (PULLBACK, PULLBACK_PAIRS)),
     "shape": ("Shape", (SHAPE, SHAPE_OF_TAGS)),
     "curves": ("Circles and helices", (CURVES, CURVE_POINTS)),

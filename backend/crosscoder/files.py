@@ -54,6 +54,7 @@ WEIGHTS, DESCRIPTION = "dictionary.safetensors", "dictionary.json"
 _VERSION, _UNEQUAL_VERSION = 1, 2  # of our own form; the second has `widths`, and programs that know none refuse it
 MAX_BYTES = 16 * 2**30  # of all tensors as float32
 _MAX_JSON = 16 * 2**20
+_AT_ONCE = 2**20  # values of a tensor that are looked at
 _OURS = "anchorscope"  # our entry in trainer_config.json, which that layout's own code does not read
 _NAMES = (
     WEIGHTS,
@@ -236,6 +237,7 @@ class _Weights:
     path: Path
     shapes: Mapping[str, tuple[int, ...]]
     read: Callable[[str], Tensor]
+    is_fresh: bool = False  # what is read has memory of its own, and is not copied once more
     unread: frozenset[str] = frozenset()  # keys whose values are left in the file: tensors of a shape alone
 
     def tensor(self, key: str, shape: tuple[int, ...], *, or_nan: bool = False) -> Tensor:
@@ -246,10 +248,9 @@ class _Weights:
             raise _unfit(self.path, key, f"of shape {self.shapes[key]}", f"{shape}, to fit the other tensors")
         if key in self.unread:
             return torch.empty(shape, dtype=torch.float32, device="meta")
-        tensor = self.read(key).to(torch.float32, copy=True)
-        unusable = torch.isinf(tensor) if or_nan else ~torch.isfinite(tensor)
-        if unusable.any():
-            raise _unfit(self.path, key, f"NaN or infinite in {int(unusable.sum())} places", "numbers")
+        tensor = self.read(key).to(torch.float32, copy=not self.is_fresh)
+        if n_unusable := _n_unusable(tensor, or_nan=or_nan):
+            raise _unfit(self.path, key, f"NaN or infinite in {n_unusable} places", "numbers")
         return tensor
 
     def whole_number(self, key: str) -> int:
@@ -263,6 +264,14 @@ class _Weights:
         if unknown := sorted(set(self.shapes) - set(known)):
             found = f"a tensor of shape {self.shapes[unknown[0]]} of unknown meaning"
             raise _unfit(self.path, unknown[0], found, f"only those of {what}: {', '.join(known)}")
+
+
+def _n_unusable(tensor: Tensor, *, or_nan: bool) -> int:
+    """Values that are infinite or, unless they may be, NaN; counted part by part, as a large tensor has no room beside
+    it.
+    """
+    parts = tensor.reshape(-1).split(_AT_ONCE)
+    return sum(int((torch.isinf(part) if or_nan else ~torch.isfinite(part)).sum()) for part in parts)
 
 
 def weights_file(path: Path) -> Path:
@@ -328,8 +337,10 @@ def _unwrapped(weights: _Weights) -> _Weights:
         if own in keys:
             raise _unfit(weights.path, key, f"the same tensor as {keys[own]}", f"one of them, as both are {own}")
         keys[own] = key
-    return _Weights(
-        weights.path, {own: weights.shapes[key] for own, key in keys.items()}, lambda own: weights.read(keys[own])
+    return replace(
+        weights,
+        shapes={own: weights.shapes[key] for own, key in keys.items()},
+        read=lambda own: weights.read(keys[own]),
     )
 
 
@@ -389,8 +400,9 @@ def _open_npz(path: Path) -> _Weights:
                 raise ValueError(f"{key} says {shape} of {dtype}, which is not what follows")
             if not with_values:
                 return shape
-            values = np.frombuffer(member.read(n_bytes), dtype).reshape(shape, order="F" if is_fortran else "C")
-            return torch.from_numpy(values.astype(np.float32))
+            content = bytearray(member.read(n_bytes))  # which the tensor keeps: large ones are not copied once more
+            values = np.frombuffer(content, dtype).reshape(shape, order="F" if is_fortran else "C")
+            return torch.from_numpy(values.astype(np.float32, copy=False))
 
     def read(key: str) -> Tensor:
         try:
@@ -402,7 +414,7 @@ def _open_npz(path: Path) -> _Weights:
     try:
         with zipfile.ZipFile(path) as archive:
             keys = [name.removesuffix(".npy") for name in archive.namelist()]
-            return _Weights(path, {key: array(archive, key, with_values=False) for key in keys}, read)
+            return _Weights(path, {key: array(archive, key, with_values=False) for key in keys}, read, is_fresh=True)
     except _DAMAGE as error:
         raise _damaged(path, error) from error
 

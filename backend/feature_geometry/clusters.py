@@ -5,7 +5,7 @@ than there are rows, whatever the number of pairs.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -14,15 +14,13 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 _HELD = 200_000  # pairs that wait until they are thinned
 
 
-class Linked(Protocol):
-    @property
-    def a(self) -> int: ...
+@dataclass(frozen=True)
+class Pair:
+    """Two rows by their numbers in the set, the smaller first."""
 
-    @property
-    def b(self) -> int: ...
-
-    @property
-    def cosine(self) -> float: ...
+    a: int
+    b: int
+    cosine: float
 
 
 class Links:
@@ -58,7 +56,7 @@ class Links:
         self._kept, self._waiting, self._n_waiting = (i[kept], j[kept], cosine[kept]), [], 0
 
 
-def clusters(links: Sequence[Linked], above: float) -> list[list[int]]:
+def clusters(links: Sequence[Pair], above: float) -> list[list[int]]:
     """Rows that are connected by links with a cosine above `above`, two or more at a time; the largest cluster first,
     each in rising order.
     """

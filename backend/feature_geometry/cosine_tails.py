@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from backend.feature_geometry.clusters import Links
+from backend.feature_geometry.clusters import Links, Pair, clusters
 from backend.models.linear import linear
 
 EDGES = np.linspace(0.1, 1.0, 46)  # of |cos|: the bins (0.10, 0.12], …, and a last one without an upper edge
@@ -40,15 +40,6 @@ class Directions:
     def only(self, kept: np.ndarray) -> "Directions":
         """Those at these places."""
         return Directions(self.units[kept], self.numbers[kept], self.n_zero)
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two rows by their numbers in the set, the smaller first."""
-
-    a: int
-    b: int
-    cosine: float
 
 
 @dataclass(frozen=True)
@@ -78,13 +69,14 @@ class Tails:
         return self.n_rows * (self.n_rows - 1) // 2
 
 
-def directions(rows: np.ndarray) -> Directions:
-    """The rows' directions; a row of zeros has none."""
+def directions(rows: np.ndarray, *, given_away: bool = False) -> Directions:
+    """The rows' directions; a row of zeros has none. float32 rows that are `given_away` become them in their place."""
     norms = np.empty(len(rows))
     for own in _slices(len(rows)):
         norms[own] = np.linalg.norm(rows[own].astype(np.float64), axis=1)
     numbers = np.flatnonzero(norms > 0)
-    units = np.empty((len(numbers), rows.shape[1]), np.float32)
+    in_place = given_away and len(numbers) == len(rows)
+    units = rows if in_place else np.empty((len(numbers), rows.shape[1]), np.float32)
     for own in _slices(len(numbers)):
         units[own] = rows[numbers[own]].astype(np.float64) / norms[numbers[own], None]
     return Directions(units, numbers, len(rows) - len(numbers))
@@ -94,17 +86,18 @@ def tails(
     of: Directions, thresholds: Mapping[str, float], *, drawn: int = 0, linked: bool = False, block: int = BLOCK
 ) -> Tails:
     """All pairs' cosines, binned, and counted beyond each threshold; `drawn` pairs of each bin at most."""
-    counter = _Counter(of, thresholds)
+    edges = np.unique([*EDGES[:-1], *thresholds.values(), *([LINKED, DUPLICATE] if linked else [])])
+    bin_of = (
+        np.searchsorted(EDGES[:-1], edges, side="right") - 1
+    )  # of what lies just above each edge; −1: below all bins
+    counter = _Counter(of, thresholds, edges, bin_of)
     samples = _Samples(drawn) if drawn else None
     links = Links(len(of.units)) if linked else None
-    lowest = min([EDGES[0], *thresholds.values()])
-    edges = np.unique([*EDGES[:-1], *thresholds.values(), *([LINKED, DUPLICATE] if linked else [])])
-    for i, j, cosine in exceeding(of.units, lowest, edges, block=block):
-        sizes = np.abs(cosine)
-        bins = np.searchsorted(EDGES[:-1], sizes, side="left") - 1  # −1: beyond a threshold that lies below all bins
-        counter.add(i, j, cosine, sizes, bins)
+    for i, j, cosine, place in exceeding(of.units, edges, block=block):
+        is_positive = cosine > 0
+        counter.add(i, j, is_positive, place)
         if samples is not None:
-            samples.add(i, j, cosine > 0, bins)
+            samples.add(i, j, is_positive, bin_of[place])
         if links is not None:
             near = cosine > LINKED
             links.add(i[near], j[near], cosine[near])
@@ -115,25 +108,28 @@ def tails(
 
 
 def exceeding(
-    units: np.ndarray, above: float, edges: np.ndarray, *, block: int = BLOCK
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(i, j, cosine) of the pairs i > j with |cos| above `above`, some at a time: each cosine on the side of every edge
-    on which its float64 value is.
+    units: np.ndarray, edges: np.ndarray, *, block: int = BLOCK
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """(i, j, cosine, place) of the pairs i > j with |cos| above the first edge, some at a time: edges[place] is the
+    last edge that it lies above, in float64.
     """
     off = error_bound(units.shape[1])
+    fence = np.concatenate([[-np.inf], edges, [np.inf]])
     for top, left, product in _blocks(units, block):
-        places = np.flatnonzero(np.abs(product) > np.float32(above - off))
-        i, j = np.divmod(places, product.shape[1])
-        i, j = i + top, j + left
-        cosine = product.ravel()[places].astype(np.float64)
+        far = np.abs(product) > np.float32(edges[0] - off)
         if top == left:
-            below = i > j
-            i, j, cosine = i[below], j[below], cosine[below]
+            far = np.tril(far, -1)
+        i, j = np.nonzero(far)
+        cosine = product[far].astype(np.float64)
         sizes = np.abs(cosine)
-        near = np.searchsorted(edges, sizes - off) != np.searchsorted(edges, sizes + off)
+        place = np.searchsorted(edges, sizes)
+        near = (sizes - fence[place] <= off) | (fence[place + 1] - sizes <= off)
+        i, j = i + top, j + left
         cosine[near] = exact(units, i[near], j[near])
-        kept = np.abs(cosine) > above
-        yield (i, j, cosine) if kept.all() else (i[kept], j[kept], cosine[kept])
+        place[near] = np.searchsorted(edges, np.abs(cosine[near]))
+        kept = place > 0
+        found = (i, j, cosine, place) if kept.all() else (i[kept], j[kept], cosine[kept], place[kept])
+        yield (*found[:3], found[3] - 1)
 
 
 def exact(units: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
@@ -156,8 +152,6 @@ def error_bound(d: int) -> float:
 
 def duplicates(links: Sequence[Pair]) -> set[int]:
     """Rows that repeat an earlier one: of those connected by cosines above DUPLICATE, all but the first."""
-    from backend.feature_geometry.clusters import clusters
-
     return {row for cluster in clusters(links, DUPLICATE) for row in cluster[1:]}
 
 
@@ -171,51 +165,50 @@ def _blocks(units: np.ndarray, size: int) -> Iterator[tuple[int, int, np.ndarray
 
 def _pairs(of: Directions, i: np.ndarray, j: np.ndarray) -> tuple[Pair, ...]:
     """With the float64 cosine of each, the strongest first."""
-    found = [
-        Pair(*sorted((int(of.numbers[a]), int(of.numbers[b]))), float(cosine))
-        for a, b, cosine in zip(i, j, exact(of.units, i, j), strict=True)
-    ]
+    ends = np.sort(np.stack([of.numbers[i], of.numbers[j]]), axis=0)
+    found = [Pair(int(a), int(b), float(cosine)) for a, b, cosine in zip(*ends, exact(of.units, i, j), strict=True)]
     return tuple(sorted(found, key=lambda pair: (-abs(pair.cosine), pair.a, pair.b)))
 
 
 class _Counter:
-    def __init__(self, of: Directions, thresholds: Mapping[str, float]) -> None:
-        self.of, self.thresholds = of, thresholds
-        n = len(of.units)
+    def __init__(self, of: Directions, thresholds: Mapping[str, float], edges: np.ndarray, bin_of: np.ndarray) -> None:
+        self.of, self.thresholds, self.bin_of = of, thresholds, bin_of
         self.groups = of.numbers % GROUPS
-        self.signed = np.zeros((2, N_BINS), np.int64)  # below 0, above 0
-        self.n = {name: np.zeros(2, np.int64) for name in thresholds}
-        self.degrees = {name: np.zeros(n, np.int64) for name in thresholds}
+        self.places = {name: int(np.searchsorted(edges, threshold)) for name, threshold in thresholds.items()}
+        self.signed = np.zeros((2, len(edges)), np.int64)  # below 0, above 0: pairs just above each edge
+        self.degrees = {name: np.zeros(len(of.units), np.int64) for name in thresholds}
         self.within = {name: np.zeros(GROUPS, np.int64) for name in thresholds}
 
-    def add(self, i: np.ndarray, j: np.ndarray, cosine: np.ndarray, sizes: np.ndarray, bins: np.ndarray) -> None:
-        side, inside = (cosine > 0).astype(np.int64), bins >= 0
-        self.signed += np.bincount(side[inside] * N_BINS + bins[inside], minlength=2 * N_BINS).reshape(2, N_BINS)
-        for name, threshold in self.thresholds.items():
-            far = sizes > threshold
+    def add(self, i: np.ndarray, j: np.ndarray, is_positive: np.ndarray, place: np.ndarray) -> None:
+        n_edges = self.signed.shape[1]
+        self.signed += np.bincount(is_positive * n_edges + place, minlength=2 * n_edges).reshape(2, n_edges)
+        for name, first in self.places.items():
+            far = place >= first
             if not far.any():
                 continue
             rows, columns = i[far], j[far]
-            self.n[name] += np.bincount(side[far], minlength=2)
             for ends in (rows, columns):
-                first = int(ends.min())
-                own = np.bincount(ends - first)
-                self.degrees[name][first : first + len(own)] += own
-            alike = self.groups[rows] == self.groups[columns]
-            self.within[name] += np.bincount(self.groups[rows[alike]], minlength=GROUPS)
+                start = int(ends.min())
+                own = np.bincount(ends - start)
+                self.degrees[name][start : start + len(own)] += own
+            groups = self.groups[rows]
+            self.within[name] += np.bincount(groups[groups == self.groups[columns]], minlength=GROUPS)
 
     def result(self, *, drawn: tuple[tuple[Pair, ...], ...], links: tuple[Pair, ...]) -> Tails:
         beyond = {}
-        for name, threshold in self.thresholds.items():
+        for name, first in self.places.items():
             ends = np.bincount(self.groups, weights=self.degrees[name], minlength=GROUPS).astype(np.int64)
-            negative, positive = (int(one) for one in self.n[name])
+            negative, positive = (int(side[first:].sum()) for side in self.signed)
             touching = ends - self.within[name]
-            beyond[name] = Beyond(threshold, negative + positive, negative, self.degrees[name], touching)
+            beyond[name] = Beyond(self.thresholds[name], negative + positive, negative, self.degrees[name], touching)
+        sides = [np.zeros(N_BINS, np.int64), np.zeros(N_BINS, np.int64)]
+        for side, counts in zip(sides, self.signed, strict=True):
+            np.add.at(side, self.bin_of[self.bin_of >= 0], counts[self.bin_of >= 0])
         return Tails(
             n_rows=len(self.of.units),
             d=self.of.units.shape[1],
-            negative=self.signed[0],
-            positive=self.signed[1],
+            negative=sides[0],
+            positive=sides[1],
             beyond=beyond,
             group_rows=np.bincount(self.groups, minlength=GROUPS),
             drawn=drawn,
@@ -259,9 +252,6 @@ class _Samples:
 
 
 def _hashes(i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """A number of each pair that looks random (the finaliser of SplitMix64)."""
-    with np.errstate(over="ignore"):
-        mixed = i.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + j.astype(np.uint64)
-        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-            mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-        return mixed ^ (mixed >> np.uint64(31))
+    """A number of each pair that looks random."""
+    mixed = (i.astype(np.uint64) << np.uint64(32) | j.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+    return (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)

@@ -28,7 +28,7 @@ class Source:
     """Where rows are read from: a model in memory and one of its layers, or the file of a dictionary."""
 
     loaded: "LoadedModel | None" = None
-    layer: int | None = None  # 0-based block
+    layer: int | None = None  # 0-based block; a file that says another one is refused
     path: Path | None = None  # a file or folder that backend.crosscoder.files reads
     model: int = 0  # which of the dictionary's models
     scale: tuple[float, ...] | None = None  # of a file that lacks it; no cosine depends on it
@@ -41,6 +41,7 @@ class RowKind:
     row: str  # what one row is, in a word
     of_model: bool  # read from a model in memory; else from the file of a dictionary
     by_layer: bool  # one set a layer; else one a model
+    keeps_pairs: bool  # whether single pairs of rows are worth keeping: of seeds and nulls of one training they are not
     read: Callable[[Source], np.ndarray]
 
 
@@ -79,7 +80,11 @@ def _decoder(source: Source) -> np.ndarray:
 
     if source.path is None:
         raise NoRows("Decoder rows are read from a file of a dictionary, and none is named.")
-    return load_decoder(source.path, scale=source.scale).rows(source.model)
+    found = load_decoder(source.path, scale=source.scale)
+    stated = found.facts.get("layer")
+    if source.layer is not None and stated not in (None, source.layer):
+        raise NoRows(f"{source.path} says that it is of layer {stated}; layer {source.layer} was expected.")
+    return found.rows(source.model)
 
 
 # The last linear layer of a block's part, by the names that it has in the architectures of transformers.
@@ -123,19 +128,20 @@ def _model(source: Source) -> "LoadedModel":
 
 ROW_KINDS: Registry[RowKind] = Registry(
     "set of directions",
-    RowKind("mlp_out", "MLP output columns (what each neuron writes)", "neuron", True, True, _mlp_out),
+    RowKind("mlp_out", "MLP output columns (what each neuron writes)", "neuron", True, True, True, _mlp_out),
     RowKind(
         "attention_out",
         "attention output columns (what each head dimension writes)",
         "column",
         True,
         True,
+        True,
         _attention_out,
     ),
-    RowKind("unembedding", "unembedding rows (one a token)", "token", True, False, _unembedding),
-    RowKind("dictionary", "decoder rows of the study's dictionary", "feature", False, True, _decoder),
-    RowKind("sae", "decoder rows of an autoencoder trained in the study", "feature", False, True, _decoder),
-    RowKind("file", "decoder rows of a published dictionary", "feature", False, True, _decoder),
+    RowKind("unembedding", "unembedding rows (one a token)", "token", True, False, True, _unembedding),
+    RowKind("dictionary", "decoder rows of the study's dictionary", "feature", False, True, True, _decoder),
+    RowKind("sae", "decoder rows of small autoencoders of the study", "feature", False, True, False, _decoder),
+    RowKind("file", "decoder rows of published dictionaries", "feature", False, True, True, _decoder),
     error=NoRows,
 )
 

@@ -10,8 +10,8 @@ N² = N + A + D counts ordered pairs of exceeding pairs that are the same, share
 none (D), and D over the number of such disjoint pairs estimates P². Isotropic rows have ζ₁ = 0: exceeding pairs then
 count like independent ones. Clustered rows have much more, and the interval widens.
 
-The interval is that of a Poisson count whose variance is larger by the design effect: it stays above 0 where few pairs
-exceed, and says how little is known where none does.
+The interval is Clopper and Pearson's at the number of independent pairs that would have this variance (Korn and
+Graubard 1998): it stays within 0 and 1, and says how little is known where no pair exceeds.
 
 Two sets are compared by the ratio of their masses, with a delete-a-group jackknife over rows (by number, modulo
 GROUPS): of sets whose rows correspond (the neurons of a model and of its tuned copy) the same rows are left out of
@@ -22,7 +22,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import gamma
+from scipy.stats import beta
 from scipy.stats import t as student
 
 LEVEL = 0.95
@@ -70,8 +70,8 @@ def mass(n_beyond: int, degrees: np.ndarray) -> Mass | None:
         return None
     n_pairs = n_rows * (n_rows - 1) // 2
     effect = design_effect(n_beyond, degrees)
-    low, high = _poisson(n_beyond / effect)
-    return Mass(n_beyond / n_pairs, effect * low / n_pairs, min(1.0, effect * high / n_pairs), effect)
+    low, high = _binomial(n_beyond / effect, n_pairs / effect)
+    return Mass(n_beyond / n_pairs, low, high, effect)
 
 
 def design_effect(n_beyond: int, degrees: np.ndarray) -> float:
@@ -110,8 +110,8 @@ def _jackknife(without: np.ndarray) -> float:
     return float((n - 1) / n * np.square(without - without.mean()).sum())
 
 
-def _poisson(count: float) -> tuple[float, float]:
-    """The interval of a Poisson mean, after a count that need not be whole."""
-    tail = (1 - LEVEL) / 2
-    low = 0.0 if count == 0 else float(gamma.ppf(tail, count))
-    return low, float(gamma.ppf(1 - tail, count + 1))
+def _binomial(count: float, n: float) -> tuple[float, float]:
+    """The interval of a share, after numbers that need not be whole."""
+    tail, left = (1 - LEVEL) / 2, n - count
+    low = 0.0 if count == 0 else float(beta.ppf(tail, count, left + 1))
+    return low, 1.0 if left <= 0 else float(beta.ppf(1 - tail, count + 1, left))

@@ -19,7 +19,8 @@ SCHEMA_VERSION, and one of columns that a table had adds its step here.
 10 → 11: the tables of feature geometry came in: `pullback_parts`,
 `pullback_rows`, `pullback_sets`, `pullback_shares`, `pullback_bins` and `pullback_pairs`;
 `saes`, `sae_features` and `sae_tails`;
-`shapes`, `curve_sets`, `curves`, `curve_points`, `paths`, `path_steps` and `path_outcomes`.
+`shapes`, `curve_sets`, `curves`, `curve_points`, `paths`, `path_steps` and `path_outcomes`;
+`cosine_sets`, `cosine_tails`, `cosine_exceedances` and `cosine_pairs`.
 """
 
 from collections.abc import Callable

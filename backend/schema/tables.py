@@ -2456,6 +2456,100 @@ TABLES |= {
 }
 
 
+TABLES |= {
+    "cosine_sets": Table(
+        ("set_id",),
+        {
+            "set_id": (TEXT, "id of the rows and of how they were counted"),
+            "kind": (TEXT, "what its rows are (backend/feature_geometry/row_sets.py)"),
+            "model_id": (TEXT, "of models; NULL of a published dictionary's model"),
+            "model": (TEXT, "the model's name"),
+            "role": (TEXT, "base, tuned (the distilled model, or a published tuned one), or model"),
+            "layer": (INT, "0-based block; NULL of an unembedding"),
+            "source": (TEXT, "of dictionaries or of saes, or the path of a published file; NULL of a model's own rows"),
+            "trained_on": (TEXT, "model, gaussian or random_weights, of an autoencoder of saes; NULL of others"),
+            "seed": (INT, "of that autoencoder's training; NULL of others"),
+            "null_of": (TEXT, "the set that these rows were drawn to resemble; NULL of a set itself"),
+            "drawn_from": (TEXT, "what they have of it (backend/feature_geometry/covariance_nulls.py); NULL likewise"),
+            "n_total": (INT, "rows of the whole set"),
+            "n_rows": (INT, "of them, those that were looked at: all, or some that were drawn"),
+            "d": (INT, "values of a row"),
+            "n_zero": (INT, "rows that are zero, and have no direction"),
+            "n_dead": (INT, "rows of features that never fired; NULL where firing is not known"),
+            "n_duplicates": (
+                INT,
+                "of the others, those whose cosine with an earlier row is above 0.9, or connects them",
+            ),
+            "linked_above": (REAL, "cosine from which cosine_pairs knows all clusters; NULL where no links are kept"),
+        },
+        "one row a set of directions, or rows drawn in its stead",
+        filled=(
+            Filled(
+                "cosines",
+                "It is not known yet how the directions of this study lie to each other. Put a table [cosines] into the"
+                " study file where it has none, and run it:",
+            ),
+        ),
+        since=11,
+    ),
+    "cosine_tails": Table(
+        ("set_id", "subset"),
+        {
+            "set_id": (TEXT, "of cosine_sets"),
+            "subset": (
+                TEXT,
+                "all rows; live, without dead ones; distinct, without duplicates either; or fired 1 to fired 4, the"
+                " quarters of live rows by how often they fire",
+            ),
+            "n_rows": (INT, "rows with a direction"),
+            "n_pairs": (INT, "of them"),
+            "frequency_low": (REAL, "of a quarter: how often its rarest fires; NULL of others"),
+            "frequency_high": (REAL, "likewise its most frequent"),
+            "first_edge": (REAL, "|cosine| above which bins begin"),
+            "bin_width": (REAL, "of |cosine|; the last bin has no upper edge"),
+            "negative": (INTS, "pairs in each bin of −cosine, from the first edge up"),
+            "positive": (INTS, "pairs in each bin of cosine"),
+        },
+        "one row a set and choice of its rows: how many pairs lie where in the tails",
+        since=11,
+    ),
+    "cosine_exceedances": Table(
+        ("set_id", "subset", "mark"),
+        {
+            "set_id": (TEXT, "of cosine_sets"),
+            "subset": (TEXT, "of cosine_tails"),
+            "mark": (TEXT, "0.1 (as published), or the share of isotropic pairs that lie beyond: 1e-3 or 1e-6"),
+            "threshold": (REAL, "|cosine|"),
+            "n_beyond": (INT, "pairs above it"),
+            "n_negative": (INT, "of them, those below minus it"),
+            "share": (REAL, "n_beyond over all pairs; NULL of fewer than four rows"),
+            "ci_low": (REAL, "95 % interval, rows being the sample (docs/feature-geometry.md)"),
+            "ci_high": (REAL, "likewise"),
+            "expected": (REAL, "share of isotropic pairs at this width: the exact law"),
+            "touching": (INTS, "pairs above it with a row of each of 16 groups (row number modulo 16)"),
+            "group_rows": (INTS, "rows of each group"),
+        },
+        "one row a set, choice of its rows and threshold: the tail mass",
+        since=11,
+    ),
+    "cosine_pairs": Table(
+        ("set_id", "a", "b"),
+        {
+            "set_id": (TEXT, "of cosine_sets"),
+            "a": (INT, "row of the set"),
+            "b": (INT, "row of the set, after a"),
+            "cosine": (REAL, "of the two"),
+            "is_drawn": (BOOL, "one of its bin's, of which so many are drawn at most"),
+            "is_link": (BOOL, "one of the pairs by which rows are connected, the strongest first"),
+            "token_a": (TEXT, "of an unembedding, the token; NULL of others"),
+            "token_b": (TEXT, "likewise"),
+        },
+        "one row a pair that is kept",
+        since=11,
+    ),
+}
+
+
 FILLED = {filled.stage: filled for table in TABLES.values() for filled in table.filled}
 
 

@@ -28,6 +28,7 @@ from backend.schema.tables import TABLES
 from backend.store.beside import ADDED, ADDED_TABLES, added_since
 from backend.store.causation_queries import CausationQueries
 from backend.store.commitment_queries import CommitmentQueries
+from backend.store.cosine_queries import CosineQueries
 from backend.store.dictionary_queries import DictionaryQueries
 from backend.store.geometry_queries import GeometryQueries
 from backend.store.jacobian_queries import JacobianQueries
@@ -108,6 +109,7 @@ class Store(
     Queries,
     CausationQueries,
     CommitmentQueries,
+    CosineQueries,
     DictionaryQueries,
     GeometryQueries,
     JacobianQueries,

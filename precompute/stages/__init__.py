@@ -13,6 +13,7 @@ from precompute.stages import (
     claims,
     codes,
     commitment,
+    cosines,
     cots,
     crosscoder,
     curves,
@@ -90,6 +91,7 @@ STAGES: tuple[Stage, ...] = (
     latent_readings,
     latent_needs,
     latent_steering,
+    cosines,
 )
 
 PARTS = ("NAME", "UNIT", "RULE", "units", "compute", "estimate")

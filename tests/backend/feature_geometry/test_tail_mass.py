@@ -50,6 +50,11 @@ def test_the_interval_covers_what_it_should(spread):
     assert 0.90 < np.mean([one.low <= true <= one.high for one in found]) <= 0.99
 
 
+def test_where_all_pairs_lie_beyond_the_interval_ends_at_one():
+    found = mass(4950, np.full(100, 99))
+    assert (found.share, found.high) == (1, 1) and 0.999 < found.low < 1
+
+
 def test_no_pair_beyond_leaves_an_upper_bound_and_three_rows_leave_nothing():
     found = mass(0, np.zeros(100, int))
     assert (found.share, found.low) == (0, 0) and found.high == pytest.approx(3.689 / 4950, rel=1e-3)
