@@ -6,5 +6,4 @@ from app.shared import views
 here = views.here_now()
 views.title()
 part = views.part(PART, "Part", {name: words for name, (words, _) in PARTS.items()})
-for view in PARTS[part][1]:
-    views.show(view, here, heading=True)
+views.show_all(here, *PARTS[part][1])

@@ -49,6 +49,14 @@ _ALSO = {  # tables of a stage that have no words of their own
     "causation": ("causation_samples", "causation_effects"),
     "curves": ("curves", "curve_points"),
     "paths": ("path_steps", "path_outcomes"),
+    "parallelograms": (
+        "word_classes",
+        "word_readings",
+        "parallelogram_comparisons",
+        "parallelogram_examples",
+        "feature_quadruple_searches",
+        "feature_quadruples",
+    ),
 }
 
 

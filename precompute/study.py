@@ -32,6 +32,7 @@ from backend.feature_geometry import covariance_nulls
 from backend.feature_geometry.curve_sets import SETS as CURVE_SETS
 from backend.feature_geometry.row_sets import ROW_KINDS, layer_sets
 from backend.feature_geometry.trained_on import NULLS
+from backend.feature_geometry.word_spaces import CLEANINGS, FITTED_ON, NO_PCA
 from backend.geometry.direction_kinds import DIRECTION_KINDS, swept_kinds
 from backend.latent.kinds import SPACES, Unsaid
 from backend.latent.known_tasks import TASKS
@@ -40,6 +41,7 @@ from backend.latent.need_kinds import PLACES as PLACES_OF_LATENTS
 from backend.lens.positions import ALL, POSITION_KINDS, known_variant
 from backend.models.devices import DEVICE
 from backend.models.interventions import UNITS, swept_places
+from backend.models.word_contexts import CONTEXTS, USUAL
 from backend.plain import plain_line
 from backend.root import ROOT
 
@@ -70,6 +72,9 @@ SetOfRows = Annotated[
     str, _one_of("set of directions of a study", lambda: [one for one in ROW_KINDS if one != PUBLISHED_FILE])
 ]
 CovarianceNull = Annotated[str, _one_of("covariance-matched null", lambda: covariance_nulls.NULLS)]
+WordContext = Annotated[str, _one_of("context of words", lambda: CONTEXTS)]
+WordCleaning = Annotated[str, _one_of("cleaning of words", lambda: CLEANINGS)]
+PcaFit = Annotated[str, _one_of("population of principal components", lambda: FITTED_ON)]
 DirectionKind = Annotated[str, _one_of("direction kind that a study sweeps", swept_kinds)]
 PUBLISHED_FILE = "file"  # the set of directions that a study names file by file
 # of what there may be many of: problems, chains, draws. Bounds are far beyond any study; they stop slips and infinities
@@ -664,6 +669,38 @@ class Paths(_Part):
     )
 
 
+class Parallelograms(_Part):
+    """Whether word pairs, and decoder rows of the study's dictionaries, make parallelograms."""
+
+    pairs: Path | None = Field(
+        None, description="folder with a JSON file a class, each a list of input and output; left out, our own classes"
+    )
+    layers: Layers | None = Field(
+        None, description="0-based blocks; left out, the input of the block at half depth, so n_layers / 2 − 1"
+    )
+    context: WordContext = Field(USUAL, description="in what a word is read: " + ", ".join(CONTEXTS))
+    leading_space: bool = Field(True, description="words as they stand inside a text, after a space")
+    cleanings: tuple[WordCleaning, ...] = Field(
+        tuple(CLEANINGS), min_length=1, max_length=16, description="what is taken out of the words' vectors"
+    )
+    components: tuple[Annotated[int, Field(ge=0, le=100_000)], ...] = Field(
+        (NO_PCA, 2, 5, 10, 20), min_length=1, max_length=32, description="principal components; 0: all dimensions"
+    )
+    fitted_on: tuple[PcaFit, ...] = Field(
+        tuple(FITTED_ON), min_length=1, max_length=8, description="words that principal components are fitted on"
+    )
+    vocabulary: int = Field(
+        2048, ge=64, le=MOST, description="words of the vocabulary that are drawn, for components and distractors"
+    )
+    shuffles: int = Field(400, ge=20, le=MOST, description="dealings of the outputs among the inputs, for the null")
+    examples: int = Field(3, ge=0, le=1000, description="best and worst quadruples of each class that are kept")
+    sides: int = Field(
+        4096, ge=0, le=MOST, description="differences of decoder rows that are matched; 0: no rows are searched"
+    )
+    draws: Positive = Field(3, description="of each null of the search among decoder rows")
+    features: int = Field(40, ge=0, le=MOST, description="quadruples of features that are kept")
+
+
 class NamedLatent(_Part):
     """A model that thinks in latents."""
 
@@ -858,6 +895,9 @@ class Study(_Part):
     shape: Shape | None = Field(None, description="left out in a study that does not measure the shape of the whole")
     curves: Curves | None = Field(None, description="left out in a study that looks for no circles and helices")
     paths: Paths | None = Field(None, description="left out in a study that does not measure the paths of its CoTs")
+    parallelograms: Parallelograms | None = Field(
+        None, description="left out in a study that looks for no parallelograms"
+    )
     latent: Latent | None = Field(None, description="left out in a study without models that think in latents")
     cosines: Cosines | None = Field(None, description="left out in a study without cosines of directions")
     engine: Engine = Engine()
@@ -938,6 +978,11 @@ class Study(_Part):
     def its_latent(self) -> Latent:
         """`latent`, for what works on it. Raises StudyError in a study that has none."""
         return _given(self.latent, "latent")
+
+    @property
+    def its_parallelograms(self) -> Parallelograms:
+        """`parallelograms`, for what works on it. Raises StudyError in a study that has none."""
+        return _given(self.parallelograms, "parallelograms")
 
     @property
     def causation_layer(self) -> int:
@@ -1149,6 +1194,7 @@ def _keys_beside(location: tuple[Any, ...]) -> list[str]:
             "cosines": Cosines,
             "published": Published if table is Cosines else annotation,
             "files": PublishedFile,
+            "parallelograms": Parallelograms,
         }
         table = parts.get(part, annotation)
     return sorted(table.model_fields)

@@ -1,7 +1,7 @@
 """The views of the page Geometry."""
 
-from app.geometry import cosine_pairs, cosines, curves, paths, pullback, shape
-from app.shared.views import View
+from app.geometry import cosine_pairs, cosines, curves, feature_quadruples, parallelograms, paths, pullback, shape
+from app.shared.views import View, dictionary, study
 from app.shell.fields import Field, declare
 
 SHAPE = View("shape_layers", "Shape by layer", (shape.measured,), shape.draw_layers)
@@ -21,6 +21,17 @@ COSINES = (COSINE_HISTOGRAMS, COSINE_PAIRS, COSINE_MASS, COSINE_RATIO, COSINE_FR
 
 PULLBACK = View("pullback", "What directions do to the output together", (pullback.measured,), pullback.draw)
 PULLBACK_PAIRS = View("pullback_pairs", "Pairs that differ most", (pullback.measured,), pullback.draw_pairs)
+_WORDS = (study, parallelograms.measured)
+LOSSES = View("parallelogram_curves", "Do word pairs make parallelograms?", _WORDS, parallelograms.draw_curves)
+RATIOS = View("parallelogram_ratios", "Against shuffled pairs", _WORDS, parallelograms.draw_ratios)
+QUADRUPLES = View("parallelogram_examples", "Best and worst quadruples", _WORDS, parallelograms.draw_examples)
+WORD_CLASSES = View("word_classes", "Which pairs take part", _WORDS, parallelograms.draw_classes)
+FEATURE_QUADRUPLES = View(
+    "feature_quadruples",
+    "Do decoder rows make parallelograms?",
+    (dictionary, feature_quadruples.searched),
+    feature_quadruples.draw,
+)
 
 # Its parts, in the order in which they are offered: the word in links, the words of the picker, the views.
 PARTS: dict[str, tuple[str, tuple[View, ...]]] = {
@@ -29,6 +40,8 @@ PARTS: dict[str, tuple[str, tuple[View, ...]]] = {
     "shape": ("Shape", (SHAPE, SHAPE_OF_TAGS)),
     "curves": ("Circles and helices", (CURVES, CURVE_POINTS)),
     "paths": ("Paths", (PATHS, PATH_OUTCOMES)),
+    "parallelograms": ("Parallelograms", (LOSSES, RATIOS, QUADRUPLES, WORD_CLASSES)),
+    "quadruples": ("Quadruples of features", (FEATURE_QUADRUPLES,)),
 }
 PART = declare(Field("geometry_part", "part of feature geometry", tuple(PARTS), of=None))
 VIEWS = tuple(view for _, views in PARTS.values() for view in views)

@@ -12,7 +12,7 @@ import streamlit as st
 from backend.live import added, audits
 from backend.live.available import Choice, choices, device_of
 from backend.live.kept import About, keeper, record_of, restored
-from backend.live.requests import Audit, Continue, Open, Request, Resample, Stream, experiment_id
+from backend.live.requests import Audit, Continue, Open, Request, Resample, Stream, Words, experiment_id
 from backend.live.service import LiveService, Status
 from backend.store.experiments import Experiments
 from backend.store.library import Library
@@ -50,8 +50,10 @@ def steerable(store: Store) -> list[Choice]:
     return choices(store.models(), device_of(store.runs()))
 
 
-def read(choice: Choice, request: Open, *, again: bool = False) -> Status:
-    """The reading of a text, asked for once and remembered by the service; `again` tries one that failed once more."""
+def read(choice: Choice, request: Open | Words, *, again: bool = False) -> Status:
+    """The reading of a text or of words, asked for once and remembered by the service; `again` tries one that failed
+    once more.
+    """
     return _submitted(experiment_id(choice.model_id, request), choice, request, None, again=again)
 
 

@@ -111,6 +111,15 @@ def show(view: View, here: Here, *, heading: bool = False, quiet: bool = False) 
     view.draw(here, here.store)
 
 
+def show_all(here: Here, *below: View) -> None:
+    """These views one below the other, each below its title; what several of them lack is said once."""
+    said = set[Missing]()
+    for view in below:
+        lacks = view.missing(here)
+        show(view, here, heading=True, quiet=lacks in said)
+        said |= {lacks} if lacks is not None else set()
+
+
 def show_beside(here: Here, *row: View) -> None:
     """These views in columns of one row, each below its title."""
     for column, view in zip(st.columns(len(row), gap="medium"), row, strict=True):

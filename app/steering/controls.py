@@ -14,7 +14,15 @@ from app.components.layer_strip import layer_strip
 from app.shared import chosen_dictionary, chosen_stream, live
 from app.shared.chosen_dictionary import DICTIONARY, FEATURE
 from app.shared.chosen_stream import LAYER, MODEL
-from app.shared.chosen_vector import CATEGORY, MINUS, TAGGED, VECTOR
+from app.shared.chosen_vector import (
+    CATEGORY,
+    CONTEXT,
+    FEATURES_OF_ANALOGY,
+    MINUS,
+    TAGGED,
+    VECTOR,
+    WORDS_OF_ANALOGY,
+)
 from app.shared.chunk_colours import TAGS
 from app.shared.geometry_columns import DIRECTION, UNIT
 from app.shared.steer_by_feature import decoder_words
@@ -36,10 +44,11 @@ from backend.geometry.direction_library import available, category_gate_of, make
 from backend.geometry.directions import Direction
 from backend.live.available import Choice
 from backend.live.kept import About
-from backend.live.requests import Open
+from backend.live.requests import MAX_WORD, Open, Words
 from backend.live.sentence import sentence
 from backend.live.service import Status
 from backend.models.interventions import OPERATIONS, PLACES, UNITS, Gate, Intervention
+from backend.models.word_contexts import CONTEXTS, USUAL
 from backend.schema.tables import TABLES
 from backend.store.library import LONGEST_NAME, KeptVector, Library
 from backend.store.store import Store
@@ -297,13 +306,40 @@ def _pick_seed(asked: _Asked) -> None:
     asked.fields["seed"] = selection.pick_whole(DRAWN, "Seed of the direction")
 
 
-def _pick_feature(asked: _Asked) -> None:
+def _pick_dictionary(asked: _Asked) -> None:
     dictionary = _dictionary(asked.dictionaries)
-    most = int(dictionary["n_features"]) - 1
     asked.fields |= {"layer": int(dictionary["layer"]), "dictionary_id": dictionary["dictionary_id"]}
-    asked.fields["feature"] = selection.pick_whole(FEATURE, "Feature", 0, high=most)
+
+
+def _pick_feature(asked: _Asked) -> None:
+    dictionary = _picked_dictionary(asked)
+    asked.fields["feature"] = selection.pick_whole(FEATURE, "Feature", 0, high=int(dictionary["n_features"]) - 1)
     if chosen_dictionary.compares(dictionary):
         _pick_decoder(asked, dictionary)
+
+
+def _pick_three_features(asked: _Asked) -> None:
+    most = int(_picked_dictionary(asked)["n_features"]) - 1
+    for name, (choice, label) in FEATURES_OF_ANALOGY.items():
+        asked.fields[name] = selection.pick_whole(choice, label, 0, high=most)
+
+
+def _picked_dictionary(asked: _Asked) -> pd.Series:
+    return asked.dictionaries.set_index("dictionary_id", drop=False).loc[asked.fields["dictionary_id"]]
+
+
+def _pick_three_words(asked: _Asked) -> None:
+    for name, (choice, label) in WORDS_OF_ANALOGY.items():
+        word = (selection.get(choice) or "").strip()
+        st.text_input(label, max_chars=MAX_WORD, **selection.following(f"word_{name}", word, _taker_of(choice)))
+        asked.fields[name], asked.names[name] = word, one_line(word, 30)
+    asked.fields["context"] = selection.pick(CONTEXT, "Words are read", show=CONTEXTS.__getitem__)
+    if not all(asked.fields[name] for name in WORDS_OF_ANALOGY):
+        asked.problem = "Type three words, each one token of the model: b − a + c."
+
+
+def _taker_of(field: Field) -> Callable[[str], None]:
+    return lambda said: selection.choose({field: said.strip() or None})
 
 
 def _pick_decoder(asked: _Asked, dictionary: pd.Series) -> None:
@@ -358,8 +394,14 @@ _CONTROLS = {  # by field of DirectionSpec; some fill in several
     "category": _Control(_pick_category),
     "tags": _Control(_pick_category),
     "seed": _Control(_pick_seed),
-    "dictionary_id": _Control(_pick_feature),
+    "dictionary_id": _Control(_pick_dictionary),
     "feature": _Control(_pick_feature),
+    "feature_a": _Control(_pick_three_features),
+    "feature_b": _Control(_pick_three_features),
+    "feature_c": _Control(_pick_three_features),
+    "word_a": _Control(_pick_three_words),
+    "word_b": _Control(_pick_three_words),
+    "word_c": _Control(_pick_three_words),
     "vector_id": _Control(_pick_vector),
     "file": _Control(_pick_file),
     "key": _Control(_pick_file),
@@ -568,9 +610,18 @@ def _made(
         if "activations" not in status.result:
             return None, None, status.ticket_id
         extra = status.result["activations"][spec.layer]
+    words: dict[str, np.ndarray] | None = None
+    if spec.words:
+        status = live.read(choice, Words(spec.words, spec.layer, spec.context or USUAL))
+        if status.error:
+            return None, status.error, None
+        if "vectors" not in status.result:
+            return None, None, status.ticket_id
+        words = status.result["vectors"]
     try:
         vector = st.session_state.get("direction_vector") if spec.file is not None else None
-        return make_direction(store, spec, activations=extra, vector=vector, d_model=d_model), None, None
+        made = make_direction(store, spec, activations=extra, words=words, vector=vector, d_model=d_model)
+        return made, None, None
     except AnchorscopeError as error:
         return None, str(error), None
 

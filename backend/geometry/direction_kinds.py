@@ -22,6 +22,7 @@ from backend.geometry.directions import (
     Neighbourhood,
 )
 from backend.geometry.neighbourhoods import around
+from backend.models.word_contexts import CONTEXTS, USUAL
 from backend.registry import Registry
 
 
@@ -48,6 +49,13 @@ class DirectionSpec:
     dictionary_id: str | None = None
     feature: int | None = None
     decoder: str | None = None  # of feature: the model whose row it is; None: model_id's own
+    feature_a: int | None = None  # of feature_analogy, b − a + c
+    feature_b: int | None = None
+    feature_c: int | None = None
+    word_a: str | None = None  # of analogy, b − a + c; a word of one token
+    word_b: str | None = None
+    word_c: str | None = None
+    context: str | None = None  # in what these are read; None: the usual one
     file: str | None = None
     key: str | None = None
     sha256: str | None = None
@@ -70,14 +78,24 @@ class DirectionSpec:
             ("component", 1),
             ("neighbours", 1),
             ("feature", 0),
+            ("feature_a", 0),
+            ("feature_b", 0),
+            ("feature_c", 0),
         ):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < least):
                 raise SpecError(f"{name} is {value!r}; a whole number from {least} on was expected.")
+        if self.context not in (None, *CONTEXTS):
+            raise SpecError(f"There is no context {self.context!r} of words; there are {', '.join(CONTEXTS)}.")
         for name in ("threshold", "norm"):
             value = getattr(self, name)
             if value is not None and (type(value) not in (int, float) or not math.isfinite(value)):
                 raise SpecError(f"{name} is {value!r}; a finite number was expected.")
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """a, b and c of an analogy; none of any other kind."""
+        return tuple(word for word in (self.word_a, self.word_b, self.word_c) if word is not None)
 
     def to_json(self) -> str:
         return json.dumps({name: value for name, value in asdict(self).items() if value is not None}, sort_keys=True)
@@ -149,6 +167,10 @@ class Material(Protocol):
 
     def decoder_row(self, dictionary_id: str, feature: int, decoder: str) -> np.ndarray:
         """Of the model `decoder`, in units of its residual stream."""
+        ...
+
+    def word(self, word: str) -> np.ndarray:
+        """The residual stream at a word of one token, in the spec's context."""
         ...
 
     def vector(self) -> np.ndarray:
@@ -240,6 +262,24 @@ def _to_counterfactual(spec: DirectionSpec, given: Material) -> Directions:
     vector, parameters = given.counterfactual(chunk)
     made = directions.unit("counterfactual", vector, chunk_id=chunk, parameters=parameters, **_of(spec))
     return directions.collect([made])
+
+
+def _analogy(spec: DirectionSpec, given: Material) -> Directions:
+    a, b, c = (given.word(word) for word in spec.words)
+    words = dict(zip("abc", spec.words, strict=True))
+    return directions.analogy(
+        "analogy", a, b, c, parameters=words | {"context": spec.context or USUAL, "leading_space": True}, **_of(spec)
+    )
+
+
+def _feature_analogy(spec: DirectionSpec, given: Material) -> Directions:
+    features = {"a": spec.feature_a, "b": spec.feature_b, "c": spec.feature_c}
+    decoder = spec.decoder or spec.model_id
+    a, b, c = (given.decoder_row(str(spec.dictionary_id), int(one or 0), decoder) for one in features.values())
+    parameters: dict[str, Any] = {**features, "dictionary": spec.dictionary_id}
+    if decoder != spec.model_id:
+        parameters["decoder"] = decoder
+    return directions.analogy("feature_analogy", a, b, c, parameters=parameters, **_of(spec))
 
 
 def _around(chunk_id: str, given: Material) -> dict[str, np.ndarray]:
@@ -377,6 +417,30 @@ register(
                 decoder=spec.decoder,
                 **_of(spec),
             ),
+        ),
+    )
+)
+register(
+    DirectionKind(
+        "analogy",
+        words="b − a + c of three words",
+        help="the offset from a to b added to c, of the residual stream at words of one token (Mikolov et al. 2013)",
+        colour="#0F766E",
+        swept=None,
+        by_hand=ByHand("{word_b} − {word_a} + {word_c}", needs=("word_a", "word_b", "word_c"), make=_analogy),
+    )
+)
+register(
+    DirectionKind(
+        "feature_analogy",
+        words="b − a + c of three features",
+        help="the same of three decoder rows of one dictionary, in units of the residual stream",
+        colour="#A21CAF",
+        swept=None,
+        by_hand=ByHand(
+            "the decoder rows of features {feature_b} − {feature_a} + {feature_c}",
+            needs=("dictionary_id", "feature_a", "feature_b", "feature_c"),
+            make=_feature_analogy,
         ),
     )
 )

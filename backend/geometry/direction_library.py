@@ -33,22 +33,24 @@ def make_direction(
     spec: DirectionSpec,
     *,
     activations: Mapping[str, np.ndarray] | None = None,
+    words: Mapping[str, np.ndarray] | None = None,
     vector: np.ndarray | None = None,
     d_model: int | None = None,
 ) -> Direction:
     """The direction that the spec defines; equal, id included, to the study's own of the same definition.
 
     `activations` are those of chunks, by id and at the spec's layer, which the store lacks; they go before the store's.
-    `vector` is the file's, for kind `file`, of any length: the spec's `norm` says which it has in the file. `d_model`
-    is needed for a random direction of a model that is not in the study. Raises an AnchorscopeError that says what is
-    missing.
+    `words` are the residual streams at words of one token, at the spec's layer and in its context: the model must have
+    read them. `vector` is the file's, for kind `file`, of any length: the spec's `norm` says which it has in the file.
+    `d_model` is needed for a random direction of a model that is not in the study. Raises an AnchorscopeError that says
+    what is missing.
     """
     n_layers = store.model_facts(spec.model_id).get("n_layers")
     if n_layers is not None and spec.layer >= n_layers:
         raise SpecError(
             f"A direction at layer {spec.layer} was asked for; the model has {n_layers} layers, 0 to {n_layers - 1}."
         )
-    given = _OfStudy(store, spec, activations or {}, vector, d_model)
+    given = _OfStudy(store, spec, activations or {}, words or {}, vector, d_model)
     made = kinds_by_hand()[spec.kind].make(spec, given)
     if not made.made:
         raise SpecError(f"There is no such direction ({spec.kind}, layer {spec.layer}): {made.refused[0].reason}.")
@@ -69,6 +71,7 @@ class _OfStudy:
     store: "Store"
     spec: DirectionSpec
     given: Mapping[str, np.ndarray]
+    words: Mapping[str, np.ndarray]
     file_vector: np.ndarray | None
     width: int | None
 
@@ -106,6 +109,13 @@ class _OfStudy:
                 f"The width of model {self.spec.model_id} is not known here; load the model to make a random direction."
             )
         return width
+
+    def word(self, word: str) -> np.ndarray:
+        if word not in self.words:
+            raise SpecError(
+                f"The word “{word}” has not been read at layer {self.spec.layer}; the model must read it first."
+            )
+        return self.words[word]
 
     def vector(self) -> np.ndarray:
         if self.file_vector is None:

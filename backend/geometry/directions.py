@@ -318,6 +318,14 @@ def feature(
     return collect([unit("feature", row, model_id=model_id, layer=layer, chunk_id=None, parameters=parameters)])
 
 
+def analogy(
+    kind: str, a: np.ndarray, b: np.ndarray, c: np.ndarray, *, parameters: dict[str, Any], model_id: str, layer: int
+) -> Directions:
+    """b − a + c, where d of the parallelogram would lie. Source: Mikolov, Yih & Zweig (2013), NAACL."""
+    vector = b.astype(np.float64) - a + c
+    return collect([unit(kind, vector, model_id=model_id, layer=layer, chunk_id=None, parameters=parameters)])
+
+
 def eigen(
     vector: np.ndarray, *, number: int, eigenvalue: float, chunk: str, model_id: str, layer: int, position: str
 ) -> Directions:

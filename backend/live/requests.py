@@ -17,10 +17,12 @@ from backend.errors import AnchorscopeError
 from backend.ids import stable_id
 from backend.lens.kinds import LENSES
 from backend.models.interventions import Intervention
+from backend.models.word_contexts import CONTEXTS, USUAL
 
 STARTS = ("before", "after")
 REWORDINGS = ("same", "paraphrase")  # arms beside a reworded one: its controls
 MAX_NEW_TOKENS, MAX_CONTINUATIONS, MAX_CHARS = 2048, 256, 200_000
+MAX_WORD = 60  # characters of a word
 MAX_CHOSEN = 8  # tokens that a lens follows
 
 TOKENS = "tokens"  # what some progress is counted in
@@ -406,9 +408,24 @@ class LensLocal:
     n: int = 20
 
 
+@dataclass(frozen=True)
+class Words:
+    """The residual stream at words of one token each, after a space, at the output of block `layer`."""
+
+    words: tuple[str, ...]
+    layer: int
+    context: str = USUAL
+
+    def __post_init__(self) -> None:
+        if not self.words or not all(word.strip() and len(word) <= MAX_WORD for word in self.words):
+            raise RequestError(f"Each word must have 1 to {MAX_WORD} characters, got {list(self.words)}.")
+        if self.context not in CONTEXTS:
+            raise RequestError(f"There is no context {self.context!r} of words; there are {', '.join(CONTEXTS)}.")
+
+
 Audit = CostOfVector | TextsUnderVector
 LensRequest = LensMap | LensCell
-Request = Open | Curve | Stream | Continue | Dose | Codes | Resample | Lens | LensRequest | LensLocal | Audit
+Request = Open | Curve | Stream | Continue | Dose | Codes | Resample | Lens | LensRequest | LensLocal | Audit | Words
 
 
 def experiment_id(model_id: str, request: Request) -> str:

@@ -29,11 +29,12 @@ from backend.live.requests import (
     Resample,
     Stream,
     TextsUnderVector,
+    Words,
 )
 
 _MODELS = 2  # held at a time: a base model and its distilled one
 _PATIENT = 4.0  # weight of the time that curves, samples and doses take, beside streams
-_AWAITED = (Codes, Lens, LensCell, LensLocal, LensMap, Open, Stream)  # which somebody looks at as they come
+_AWAITED = (Codes, Lens, LensCell, LensLocal, LensMap, Open, Stream, Words)  # which somebody looks at as they come
 
 
 def main(pipe: Connection, threads: int) -> None:
@@ -129,6 +130,7 @@ class _Desk:
         from backend.live.lens_local import lens_local
         from backend.live.lens_map import under_lens
         from backend.live.resample import resample
+        from backend.live.words import words
 
         if isinstance(request, Codes):
             yield from codes(
@@ -142,6 +144,8 @@ class _Desk:
             yield from lens_local(self.model(name, model), request)
         elif isinstance(request, Resample):
             yield from resample(self.model(name, model), request, self.judge, self.encoder(request.encoder).encode)
+        elif isinstance(request, Words):
+            yield from words(self.model(name, model), request)
         else:
             yield from run(self.model(name, model), request, self.judge)
 

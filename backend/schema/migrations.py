@@ -20,7 +20,9 @@ SCHEMA_VERSION, and one of columns that a table had adds its step here.
 `pullback_rows`, `pullback_sets`, `pullback_shares`, `pullback_bins` and `pullback_pairs`;
 `saes`, `sae_features` and `sae_tails`;
 `shapes`, `curve_sets`, `curves`, `curve_points`, `paths`, `path_steps` and `path_outcomes`;
-`cosine_sets`, `cosine_tails`, `cosine_exceedances` and `cosine_pairs`.
+`cosine_sets`, `cosine_tails`, `cosine_exceedances` and `cosine_pairs`;
+`parallelograms`, `word_classes`, `word_readings`,
+`parallelogram_comparisons`, `parallelogram_examples`, `feature_quadruple_searches` and `feature_quadruples`.
 """
 
 from collections.abc import Callable

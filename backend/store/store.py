@@ -35,6 +35,7 @@ from backend.store.jacobian_queries import JacobianQueries
 from backend.store.latent_queries import LatentQueries
 from backend.store.latent_steering_queries import LatentSteeringQueries
 from backend.store.lens_queries import LensQueries
+from backend.store.parallelogram_queries import ParallelogramQueries
 from backend.store.pullback_queries import PullbackQueries
 from backend.store.queries import Queries
 from backend.store.shape_queries import ShapeQueries
@@ -118,6 +119,7 @@ class Store(
     LensQueries,
     PullbackQueries,
     ShapeQueries,
+    ParallelogramQueries,
     UnitQueries,
 ):
     """Answers questions about one generation of a study; open it again to see a newer one.

@@ -214,6 +214,23 @@ def test_a_feature_points_along_its_decoder_row_and_its_norm_is_what_a_code_of_1
             make_direction(store, DirectionSpec("feature", row.base_model_id, at, dictionary_id=name, feature=3))
 
 
+def test_an_analogy_of_features_is_b_less_a_plus_c_of_their_rows(tmp_path):
+    study = small_study.make(tmp_path / "small")
+    name, at = small_dictionary.add(study), small_dictionary.LAYER
+    with closing(Store(study)) as store:
+        model = store.dictionaries().iloc[0].distilled_model_id
+        rows = [
+            make_direction(store, DirectionSpec("feature", model, at, dictionary_id=name, feature=k)) for k in range(3)
+        ]
+        a, b, c = (row.vector.astype(float) * row.norm for row in rows)
+        spec = DirectionSpec("feature_analogy", model, at, dictionary_id=name, feature_a=0, feature_b=1, feature_c=2)
+        made = make_direction(store, spec)
+        assert made.vector * made.norm == pytest.approx(b - a + c, abs=1e-4)
+        assert json.loads(made.parameters) == {"a": 0, "b": 1, "c": 2, "dictionary": name}
+        with pytest.raises(SpecError, match="features 0 to 5"):
+            make_direction(store, replace(spec, feature_c=6))
+
+
 @pytest.mark.parametrize("kind", kinds_by_hand())
 def test_a_definition_survives_being_written_down(kind):
     every = {
@@ -229,6 +246,8 @@ def test_a_definition_survives_being_written_down(kind):
         "sha256": "ab",
         "dictionary_id": "w1",
         "feature": 3,
+        **{f"feature_{corner}": place for place, corner in enumerate("abc")},
+        **{f"word_{corner}": f"word {corner}" for corner in "abc"},
     }
     asked = DirectionSpec(kind, "m1", 4, **{name: every[name] for name in kinds_by_hand()[kind].needs})
     assert DirectionSpec.from_json(asked.to_json()) == asked and hash(asked)
