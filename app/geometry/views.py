@@ -1,6 +1,16 @@
 """The views of the page Geometry."""
 
-from app.geometry import cosine_pairs, cosines, curves, feature_quadruples, parallelograms, paths, pullback, shape
+from app.geometry import (
+    cosine_pairs,
+    cosines,
+    curves,
+    feature_quadruples,
+    parallelograms,
+    paths,
+    pullback,
+    shape,
+    trained,
+)
 from app.shared.views import View, dictionary, study
 from app.shell.fields import Field, declare
 
@@ -32,10 +42,13 @@ FEATURE_QUADRUPLES = View(
     (dictionary, feature_quadruples.searched),
     feature_quadruples.draw,
 )
+TRAINED = View("sae_tails", "Do the middle layers cluster?", (trained.measured,), trained.draw)
+TRAINED_QUALITY = View("sae_quality", "How good these dictionaries are", (trained.measured,), trained.draw_quality)
 
 # Its parts, in the order in which they are offered: the word in links, the words of the picker, the views.
 PARTS: dict[str, tuple[str, tuple[View, ...]]] = {
     "cosines": ("Cosine tails", COSINES),
+    "trained": ("Trained dictionaries", (TRAINED, TRAINED_QUALITY)),
     "pullback": ("Interference in the output", (PULLBACK, PULLBACK_PAIRS)),
     "shape": ("Shape", (SHAPE, SHAPE_OF_TAGS)),
     "curves": ("Circles and helices", (CURVES, CURVE_POINTS)),

@@ -38,6 +38,7 @@ from backend.store.lens_queries import LensQueries
 from backend.store.parallelogram_queries import ParallelogramQueries
 from backend.store.pullback_queries import PullbackQueries
 from backend.store.queries import Queries
+from backend.store.sae_queries import SaeQueries
 from backend.store.shape_queries import ShapeQueries
 from backend.store.unit_files import StudyFolder, UnreadableFile
 from backend.store.unit_queries import UnitQueries
@@ -118,6 +119,7 @@ class Store(
     LatentSteeringQueries,
     LensQueries,
     PullbackQueries,
+    SaeQueries,
     ShapeQueries,
     ParallelogramQueries,
     UnitQueries,
