@@ -701,6 +701,26 @@ class Parallelograms(_Part):
     features: int = Field(40, ge=0, le=MOST, description="quadruples of features that are kept")
 
 
+class Diverge(_Part):
+    """How far the residual streams of the base and the distilled model are apart, layer by layer, on the same tokens:
+    the study's CoTs, as either of them wrote them.
+    """
+
+    tokens: Positive = Field(
+        5000,
+        description="that each model reads, prompts included, at most; problems take turns, and in them the writers."
+        " What several texts begin with is read again and counted once",
+    )
+    max_tokens: int = Field(1024, ge=2, le=MOST, description="longer texts are cut")
+    lens_tokens: Positive = Field(
+        256,
+        description="of these, at which the logit lenses are compared, at most, as each is a pass through the heads",
+    )
+    components: int = Field(
+        10, ge=1, le=1024, description="the largest principal components, whose subspaces are compared"
+    )
+
+
 class NamedLatent(_Part):
     """A model that thinks in latents."""
 
@@ -898,6 +918,9 @@ class Study(_Part):
     parallelograms: Parallelograms | None = Field(
         None, description="left out in a study that looks for no parallelograms"
     )
+    diverge: Diverge | None = Field(
+        None, description="left out in a study that does not compare a base and a distilled model layer by layer"
+    )
     latent: Latent | None = Field(None, description="left out in a study without models that think in latents")
     cosines: Cosines | None = Field(None, description="left out in a study without cosines of directions")
     engine: Engine = Engine()
@@ -973,6 +996,11 @@ class Study(_Part):
     def its_cosines(self) -> Cosines:
         """`cosines`, for what works on it. Raises StudyError in a study that has none."""
         return _given(self.cosines, "cosines")
+
+    @property
+    def its_diverge(self) -> Diverge:
+        """`diverge`, for what works on it. Raises StudyError in a study that has none."""
+        return _given(self.diverge, "diverge")
 
     @property
     def its_latent(self) -> Latent:
@@ -1071,6 +1099,13 @@ class Study(_Part):
             raise ValueError(
                 f"crosscoder needs one model of role base and one of role distilled, or one model at all; found {found}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_pair_that_may_part(self) -> "Study":
+        if self.diverge is not None and [model.role for model in self.pair] != ["base", "distilled"]:
+            found = ", ".join(model.role for model in self.models)
+            raise ValueError(f"diverge needs one model of role base and one of role distilled; found {found or 'none'}")
         return self
 
     @model_validator(mode="after")
@@ -1195,6 +1230,7 @@ def _keys_beside(location: tuple[Any, ...]) -> list[str]:
             "published": Published if table is Cosines else annotation,
             "files": PublishedFile,
             "parallelograms": Parallelograms,
+            "diverge": Diverge,
         }
         table = parts.get(part, annotation)
     return sorted(table.model_fields)

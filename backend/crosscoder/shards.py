@@ -123,8 +123,8 @@ def require_one_tokenizer(models: Sequence["LoadedModel"]) -> None:
         )
         if not same:
             raise ShardError(
-                f"{first.name} and {other.name} have different tokenizers, so they cannot read the same tokens. A"
-                " crosscoder compares a model with another that was made from it."
+                f"{first.name} and {other.name} have different tokenizers, so they cannot read the same tokens."
+                " Compare a model with another that was made from it."
             )
 
 

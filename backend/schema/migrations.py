@@ -22,7 +22,8 @@ SCHEMA_VERSION, and one of columns that a table had adds its step here.
 `shapes`, `curve_sets`, `curves`, `curve_points`, `paths`, `path_steps` and `path_outcomes`;
 `cosine_sets`, `cosine_tails`, `cosine_exceedances` and `cosine_pairs`;
 `parallelograms`, `word_classes`, `word_readings`,
-`parallelogram_comparisons`, `parallelogram_examples`, `feature_quadruple_searches` and `feature_quadruples`.
+`parallelogram_comparisons`, `parallelogram_examples`, `feature_quadruple_searches` and `feature_quadruples`;
+`divergence`.
 """
 
 from collections.abc import Callable

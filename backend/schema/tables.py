@@ -2687,6 +2687,55 @@ TABLES |= {
     ),
 }
 
+TABLES["divergence"] = Table(
+    ("base_model_id", "distilled_model_id", "layer", "positions", "measure"),
+    {
+        "base_model_id": (TEXT, "of models"),
+        "distilled_model_id": (TEXT, "of models; both read the same tokens"),
+        "layer": (INT, "0-based block whose output is compared"),
+        "positions": (
+            TEXT,
+            "all, prompt or cot (what was written after the prompt); the first token of a text is none",
+        ),
+        "measure": (
+            TEXT,
+            "relative_norm (‖distilled − base‖ / ‖base‖ a token, mean), cka (linear, debiased), principal_angle (mean,"
+            " degrees), kl (of the logit lenses, KL(base ‖ distilled), nats) or kl_reverse (KL(distilled ‖ base))",
+        ),
+        "value": (REAL, "0 (cka: 1) exactly where both are equal bit for bit; NULL where there are too few positions"),
+        "low": (REAL, "95 % interval, a jackknife over groups of problems; NULL with fewer than two"),
+        "high": (REAL, "likewise"),
+        "control": (
+            REAL,
+            "of the base alone: at the same token in another problem (principal_angle: on half of the problems against"
+            " the other half); NULL where there is none",
+        ),
+        "n_control": (INT, "positions of the control"),
+        "null": (
+            REAL,
+            "where nothing is shared: base against distilled at any token of another problem (cka: over all pairings at"
+            " random, exactly; principal_angle: random subspaces); NULL where there is none",
+        ),
+        "null_sd": (
+            REAL,
+            "standard deviation of the null over its draws (of a mean: its standard error); NULL likewise",
+        ),
+        "angles": (REALS, "each principal angle, degrees, rising: as many as components; NULL of other measures"),
+        "n_tokens": (INT, "positions; those that several texts begin with count once"),
+        "n_problems": (INT, "of these"),
+    },
+    "one row a layer, measure and kind of position: how far the residual streams of the base and the distilled model"
+    " are apart on the same tokens",
+    filled=(
+        Filled(
+            "diverge",
+            "It is not known at which layers the base and the distilled model part. Put a table [diverge] into the"
+            " study file where it has none, and run it:",
+        ),
+    ),
+    since=11,
+)
+
 
 FILLED = {filled.stage: filled for table in TABLES.values() for filled in table.filled}
 

@@ -30,6 +30,7 @@ from backend.store.causation_queries import CausationQueries
 from backend.store.commitment_queries import CommitmentQueries
 from backend.store.cosine_queries import CosineQueries
 from backend.store.dictionary_queries import DictionaryQueries
+from backend.store.divergence_queries import DivergenceQueries
 from backend.store.geometry_queries import GeometryQueries
 from backend.store.jacobian_queries import JacobianQueries
 from backend.store.latent_queries import LatentQueries
@@ -113,6 +114,7 @@ class Store(
     CommitmentQueries,
     CosineQueries,
     DictionaryQueries,
+    DivergenceQueries,
     GeometryQueries,
     JacobianQueries,
     LatentQueries,
