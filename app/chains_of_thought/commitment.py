@@ -11,7 +11,7 @@ import streamlit as st
 
 from app.figures import commitment as figures
 from app.figures.commitment import Curve
-from app.shared import chosen_stream
+from app.shared import chosen_stream, parting
 from app.shared.answer_shares import part_of
 from app.shared.clicks import go_to_clicked
 from app.shared.statistics_cache import commitment_of, commitments_compared
@@ -116,12 +116,14 @@ def _pick_reading(store: Store) -> tuple[str, str | None, int | None]:
 def _pick_layer(store: Store, by_lens: pd.DataFrame) -> int | None:
     layers = sorted(set(by_lens["layer"].astype(int)))
     streams = [chosen_stream.Stream(row.model_id, int(row.layer)) for row in by_lens.itertuples()]
-    shown = chosen_stream.nearest(store, streams).layer
+    nearest = chosen_stream.nearest(store, streams)
+    shown, beside = nearest.layer, parting.at_layer(store, nearest.model, nearest.layer)
 
     def take(value: str) -> None:
         selection.choose({chosen_stream.LAYER: value})
 
-    selection.offer("pick_reading_layer", "Lens at layer", list(map(str, layers)), str(shown), take, width=130)
+    options = list(map(str, layers))
+    selection.offer("pick_reading_layer", "Lens at layer", options, str(shown), take, width=130, help=beside)
     return shown
 
 

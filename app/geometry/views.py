@@ -4,6 +4,7 @@ from app.geometry import (
     cosine_pairs,
     cosines,
     curves,
+    divergence,
     feature_quadruples,
     parallelograms,
     paths,
@@ -11,6 +12,7 @@ from app.geometry import (
     shape,
     trained,
 )
+from app.shared import parting
 from app.shared.views import View, dictionary, study
 from app.shell.fields import Field, declare
 
@@ -44,6 +46,7 @@ FEATURE_QUADRUPLES = View(
 )
 TRAINED = View("sae_tails", "Do the middle layers cluster?", (trained.measured,), trained.draw)
 TRAINED_QUALITY = View("sae_quality", "How good these dictionaries are", (trained.measured,), trained.draw_quality)
+DIVERGENCE = View("divergence", "Where base and distilled part", (divergence.measured,), divergence.draw)
 
 # Its parts, in the order in which they are offered: the word in links, the words of the picker, the views.
 PARTS: dict[str, tuple[str, tuple[View, ...]]] = {
@@ -55,6 +58,7 @@ PARTS: dict[str, tuple[str, tuple[View, ...]]] = {
     "paths": ("Paths", (PATHS, PATH_OUTCOMES)),
     "parallelograms": ("Parallelograms", (LOSSES, RATIOS, QUADRUPLES, WORD_CLASSES)),
     "quadruples": ("Quadruples of features", (FEATURE_QUADRUPLES,)),
+    parting.PART: ("Where the models part", (DIVERGENCE,)),
 }
 PART = declare(Field("geometry_part", "part of feature geometry", tuple(PARTS), of=None))
 VIEWS = tuple(view for _, views in PARTS.values() for view in views)

@@ -11,7 +11,7 @@ import streamlit as st
 
 from app.figures.lenses import MOST_WORDED, lens_heat
 from app.lenses.reading import Shown, read
-from app.shared import chosen_chunk, chosen_stream, text_source
+from app.shared import chosen_chunk, chosen_stream, parting, text_source
 from app.shared.chosen_stream import LAYER, MODEL
 from app.shared.clicks import marks
 from app.shared.text_source import TOKEN
@@ -72,6 +72,8 @@ def draw(here: Here, store: Store) -> None:
         config={"scrollZoom": False},
     )
     st.caption(definition(shown, quantity, target))
+    if chosen is not None:
+        parting.caption(store, shown.asked.models[-1].choice.model_id, chosen.layer)
 
 
 def coloured(here: Here) -> tuple[Quantity, int]:

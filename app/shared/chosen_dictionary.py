@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
-from app.shared import chosen_stream
+from app.shared import chosen_stream, parting
 from app.shared.chosen_stream import LAYER
 from app.shared.clicks import marks
 from app.shell import navigation, selection, studies
@@ -37,6 +37,7 @@ def choose(store: Store) -> pd.Series:
             default=row.dictionary_id,
             show=names.__getitem__,
             then=_follow_layer(found),
+            help=parting.at_layer(store, row.base_model_id, int(row.layer)),
         )
     selection.choose({DICTIONARY: row.dictionary_id})
     wanted = chosen_stream.chosen(store)

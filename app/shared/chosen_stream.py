@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.shared import live
+from app.shared import live, parting
 from app.shell import selection, studies
 from app.shell.fields import Field, declare
 from app.shell.untrusted import one_line
@@ -97,6 +97,7 @@ def pick(
         if then:
             then()
 
+    how.setdefault("help", parting.at_layer(store, shown.model, shown.layer))
     selection.offer("pick_residual", label, list(streams), shown.id, take, show=words.__getitem__, **how)
     return shown
 

@@ -23,7 +23,7 @@ class Page:
 
 
 OVERVIEW, PROMPTS, CHAINS, STEERING = "overview", "prompts", "chains_of_thought", "steering"
-CROSSCODER, FEATURE = "crosscoder", "feature"
+CROSSCODER, FEATURE, GEOMETRY = "crosscoder", "feature", "geometry"
 # Every page, in the sidebar's order; a section's pages stand together. The name is that of the script, of its folder
 # under app/, and of the page in an address.
 PAGES = {
@@ -41,7 +41,7 @@ PAGES = {
     FEATURE: Page("Feature", ":material/lens_blur:", "Features"),
     "features_on_chain": Page("Features on the chain", ":material/grid_on:", "Features"),
     "categories": Page("Categories", ":material/category:", "Features"),
-    "geometry": Page("Geometry", ":material/hub:", "Features"),
+    GEOMETRY: Page("Geometry", ":material/hub:", "Features"),
     "interventions": Page("Interventions", ":material/science:", "Features"),
 }
 

@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from app.components.layer_strip import layer_strip
-from app.shared import chosen_dictionary, chosen_stream, live
+from app.shared import chosen_dictionary, chosen_stream, live, parting
 from app.shared.chosen_dictionary import DICTIONARY, FEATURE
 from app.shared.chosen_stream import LAYER, MODEL
 from app.shared.chosen_vector import (
@@ -136,6 +136,7 @@ def plan(store: Store, subject: Subject, choice: Choice, opened: Status) -> Plan
         "Block whose output is changed: click one, drag a range. Hover: the logit lens at the token before"
         f" {subject.name}. A dot: activations of the study are stored there."
     )
+    parting.caption(store, choice.model_id, applied[0])
     left, middle, right = st.columns(3, gap="small")
     with left:
         operation = selection.pick(OPERATION, "Do what", show=lambda name: OPERATIONS[name].words)
