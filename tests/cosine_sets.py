@@ -44,9 +44,24 @@ def tables_of(
     return found
 
 
-def rows_of(**how: Any) -> dict[str, pd.DataFrame]:
+def autoencoders(layers: Sequence[int], d: int) -> dict[str, list[dict[str, Any]]]:
+    """Small autoencoders of one model: three seeds trained on it, and one on each null."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for layer in layers:
+        for seed, trained_on in [(0, "model"), (1, "model"), (2, "model"), (0, "gaussian"), (0, "random_weights")]:
+            about = About(
+                "sae", "m-base", MODELS["base"][1], "base", layer, f"s{layer}{seed}{trained_on}", trained_on, seed
+            )
+            rows = np.random.default_rng([layer, seed]).standard_normal((N, d)).astype(np.float32)
+            rows = rows_like(layer, d, is_tuned=False) + 0.1 * rows if trained_on == "model" else rows
+            for table, lines in measured(rows, about, Asked(("rows",), 1000, 0, 0, 1), Beside()).items():
+                found.setdefault(table, []).extend(lines)
+    return found
+
+
+def rows_of(tables: dict[str, list[dict[str, Any]]] | None = None, **how: Any) -> dict[str, pd.DataFrame]:
     """As the queries of `CosineQueries` give them."""
-    frames = {table: pd.DataFrame(lines) for table, lines in tables_of(**how).items()}
+    frames = {table: pd.DataFrame(lines) for table, lines in (tables or tables_of(**how)).items()}
     sets = frames["cosine_sets"]
     about = sets[
         ["set_id", "role", "model", "layer", "d", "drawn_from", "null_of", "trained_on", "seed", "source", "n_total"]

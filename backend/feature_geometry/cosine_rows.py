@@ -5,6 +5,7 @@ repeat an earlier one either (`distinct`); where it is known how often features 
 live ones.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -196,7 +197,7 @@ def _pairs(
             "set_id": set_id,
             "a": a,
             "b": b,
-            "cosine": pair.cosine,
+            "cosine": _shortened(pair.cosine),
             "is_drawn": (a, b) in drawn,
             "is_link": (a, b) in linked,
             "token_a": tokens and tokens(a),
@@ -207,6 +208,11 @@ def _pairs(
     if not asked.links:
         return rows, None
     return rows, LINKED if len(kept) == len(live.links) else kept[-1].cosine
+
+
+def _shortened(cosine: float) -> float:
+    """Five decimals, its size rounded up: bins are open below, so that it stays in its own."""
+    return math.copysign(min(1.0, math.ceil(abs(cosine) * 1e5 - 1e-6) / 1e5), cosine)
 
 
 def _named(p: float) -> str:

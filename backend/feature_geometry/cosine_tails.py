@@ -25,7 +25,7 @@ N_BINS = len(EDGES) - 1
 GROUPS = 16  # of rows, by their number: what is left out at a time where two sets are compared
 LINKED = 0.3  # cosine above which pairs can be linked
 DUPLICATE = 0.9
-BLOCK = 512  # rows and columns of a product
+BLOCK = 1024  # rows and columns of a product
 _CHUNK = 256  # pairs or rows that are held in float64 at once: few enough for the processor's cache
 
 

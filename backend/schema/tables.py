@@ -2676,7 +2676,7 @@ TABLES |= {
             "set_id": (TEXT, "of cosine_sets"),
             "a": (INT, "row of the set"),
             "b": (INT, "row of the set, after a"),
-            "cosine": (REAL, "of the two"),
+            "cosine": (REAL, "of the two; five decimals, its size rounded up"),
             "is_drawn": (BOOL, "one of its bin's, of which so many are drawn at most"),
             "is_link": (BOOL, "one of the pairs by which rows are connected, the strongest first"),
             "token_a": (TEXT, "of an unembedding, the token; NULL of others"),

@@ -16,7 +16,7 @@ from app.figures.cosine_tails import (
 )
 from app.geometry import cosine_frames, cosine_words
 from backend.feature_geometry.exact_law import exceedance
-from tests.cosine_sets import rows_of
+from tests.cosine_sets import autoencoders, rows_of
 
 D = 24
 
@@ -123,6 +123,24 @@ def test_quarters_are_told_with_how_often_their_features_fire():
     assert points.loc[points["series"] == series, "quarter"].tolist() == ["rarest", "second", "third", "most often"]
     assert len(mass_by_frequency(points, axis="y").data) == 3  # base, tuned, law
     assert "of the pairs of the rarest quarter" in cosine_words.of_quarters(points)
+
+
+def test_autoencoders_of_several_seeds_make_one_line_beside_those_trained_on_nulls():
+    rows = cosine_frames.lines_of(rows_of(autoencoders((0, 3), D))["cosine_exceedances"])
+    rows = at(rows, mark="0.1", line=SET)
+    points = cosine_frames.mass(rows)
+    named = points.loc[points["line"] == SET, "series"].unique()
+    assert {name.partition(", ")[2] for name in named} == {
+        "trained on Gaussian activations",
+        "trained on the model",
+        "trained on random weights",
+    }
+    own = rows[(rows["trained_on"] == "model") & (rows["layer"] == 3)]["share"]
+    point = points[points["series"].str.endswith("trained on the model") & (points["layer"] == 3)].iloc[0]
+    assert (point.value, point.low, point.high) == pytest.approx((own.mean(), own.min(), own.max()))
+    assert "3 seeds from" in point.told
+    clouds = points[points["series"].str.endswith("Gaussian activations") & (points["layer"] == 3)].iloc[0]
+    assert clouds.high < point.low  # what was trained on no clusters has none
 
 
 def test_empty_rows_give_a_figure_that_says_so():
