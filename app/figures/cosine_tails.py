@@ -115,12 +115,12 @@ def mass_by_layer(rows: Frame[LayerPoint], *, axis: str, x_axis: str) -> go.Figu
     for (line, series), own in known.groupby(["line", "series"], sort=False):
         _layer_line(figure, own.sort_values("layer"), str(line), str(series), styles, foot)
     figure.update_yaxes(type="log", title=axis, exponentformat="power")
-    figure.update_xaxes(title=x_axis)
+    figure.update_xaxes(title=x_axis, **_ticks(known))
     return _laid_out(figure, 400, top=_legend_room(known))
 
 
 @takes_rows
-def ratio_by_layer(rows: Frame[LayerPoint], *, axis: str) -> go.Figure:
+def ratio_by_layer(rows: Frame[LayerPoint], *, axis: str, x_axis: str) -> go.Figure:
     """One mark a layer with its interval, about the line at 1."""
     known = rows[rows["value"].notna()]
     if known.empty:
@@ -149,7 +149,7 @@ def ratio_by_layer(rows: Frame[LayerPoint], *, axis: str) -> go.Figure:
         )
     figure.add_hline(y=1, line={"color": CONTROL, "width": 1.5, "dash": "dash"})
     figure.update_yaxes(type="log", title=axis)
-    figure.update_xaxes(title="layer (output of the block)")
+    figure.update_xaxes(title=x_axis, **_ticks(known))
     return _laid_out(figure, 330, top=_legend_room(known)).update_layout(showlegend=True)
 
 
@@ -210,10 +210,10 @@ def _histogram_line(
 ) -> None:
     if rows.empty:
         return
-    rows, (colour, dash) = rows.sort_values("cosine"), styles[series]
+    rows, (colour, dash) = _broken(rows.sort_values("cosine")), styles[series]
     figure.add_scatter(
         x=rows["cosine"].tolist(),
-        y=rows["share"].tolist(),
+        y=[None if pd.isna(share) else share for share in rows["share"]],
         mode="lines+markers" if line == SET else "lines",
         marker={"size": 5, "color": colour},
         line={"color": colour, "width": 2.5 if line == LAW else 1.5, "dash": dash},
@@ -224,6 +224,14 @@ def _histogram_line(
         hovertemplate="%{customdata[1]}<extra></extra>",
         **where,
     )
+
+
+def _broken(rows: pd.DataFrame) -> pd.DataFrame:
+    """With a row of no share in each run of empty bins: no line is drawn across them."""
+    steps = rows["cosine"].diff()
+    after = rows[steps > 1.5 * steps.min()]
+    gaps = after.assign(cosine=after["cosine"] - steps.min(), share=math.nan, mark="", told="")
+    return pd.concat([rows, gaps]).sort_values("cosine")
 
 
 def _layer_line(
@@ -262,8 +270,13 @@ def _layer_line(
     )
 
 
+def _ticks(rows: pd.DataFrame) -> dict[str, object]:
+    """None where the only set is of no layer."""
+    return {} if (rows["layer"] >= 0).any() else {"tickvals": []}
+
+
 def _legend_room(rows: pd.DataFrame) -> int:
-    return 24 + 20 * -(-rows["series"].nunique() // 2)
+    return 28 + 20 * -(-rows["series"].nunique() // 4)
 
 
 def _laid_out(figure: go.Figure, height: int, *, top: int) -> go.Figure:

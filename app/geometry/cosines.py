@@ -45,8 +45,9 @@ class Asked:
         return _of_subset(self.exceedances, self.subset)
 
     @property
-    def by_layer(self) -> bool:
-        return bool((self.tails["layer"] >= 0).any())
+    def x_axis(self) -> str:
+        is_by_layer = (self.tails["layer"] >= 0).any()
+        return "layer (output of the block)" if is_by_layer else "one set a model, of no layer"
 
 
 def cosined(here: Here) -> Missing | None:
@@ -102,7 +103,7 @@ def draw_mass(here: Here, store: Store) -> None:
         mass_by_layer(
             cosine_frames.mass(rows),
             axis="tail mass: share of pairs",
-            x_axis="layer (output of the block)" if at.by_layer else "one set a model, of no layer",
+            x_axis=at.x_axis,
         ),
         key=keys.of("cosine_mass"),
         config={"displayModeBar": False},
@@ -120,7 +121,7 @@ def draw_ratio(here: Here, store: Store) -> None:
     mark = here.once(_mark)
     found = cosine_frames.ratios(at.of_subset[at.of_subset["mark"] == mark])
     st.plotly_chart(
-        ratio_by_layer(found, axis="tail mass, tuned over base"),
+        ratio_by_layer(found, axis="tail mass, tuned over base", x_axis=at.x_axis),
         key=keys.of("cosine_ratio"),
         config={"displayModeBar": False},
     )

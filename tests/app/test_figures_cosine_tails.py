@@ -66,6 +66,15 @@ def test_the_red_line_is_the_exact_law_in_every_panel(tails):
     assert len(red) == 6 and sum(trace.showlegend for trace in red) == 1
 
 
+def test_no_line_is_drawn_across_empty_bins(tails):
+    frame = cosine_frames.histogram(at(tails, layer=0))
+    own = frame[(frame["line"] == SET) & (frame["cosine"] > 0) & (frame["series"] == "base")]
+    cut = frame.drop(own.index[3:5])
+    figure = tail_histograms(cut, selected=None, left_out="")
+    line = next(trace for trace in figure.data if trace.name == "base" and trace.x[0] > 0)
+    assert line.y[3] is None and None not in line.y[:3] and len(line.customdata) == len(line.x)
+
+
 def test_the_bin_that_was_clicked_is_ringed(tails):
     frame = cosine_frames.histogram(at(tails))
     mark = frame.loc[frame["line"] == SET, "mark"].iloc[3]
@@ -110,7 +119,7 @@ def test_the_ratio_of_rows_that_correspond_leaves_the_same_ones_out(exceedances)
     for row in found.itertuples():
         own = at(exceedances, mark="0.1", layer=row.layer, line=SET).set_index("role")["share"]
         assert row.value == pytest.approx(own["tuned"] / own["base"]) and row.low < row.value < row.high
-    assert len(ratio_by_layer(found, axis="y").data) == 1
+    assert len(ratio_by_layer(found, axis="y", x_axis="x").data) == 1
     others = exceedances.assign(source=exceedances["set_id"])  # of two dictionaries nothing corresponds
     assert not cosine_frames.ratios(at(others, mark="0.1"))["series"].str.contains("same rows").any()
 
@@ -149,7 +158,7 @@ def test_empty_rows_give_a_figure_that_says_so():
     none = pd.DataFrame(columns=["line", "series", "layer", "quarter", "value", "low", "high", "told"])
     for figure in (
         mass_by_layer(none, axis="y", x_axis="x"),
-        ratio_by_layer(none, axis="y"),
+        ratio_by_layer(none, axis="y", x_axis="x"),
         mass_by_frequency(none, axis="y"),
     ):
         assert figure.layout.annotations[0].text
