@@ -8,15 +8,11 @@ from app.shell.numbers import interval, number
 from backend.feature_geometry.covariance_nulls import NULLS
 from backend.feature_geometry.exact_law import expected_counts
 from backend.feature_geometry.tail_mass import Grouped, ratio
+from backend.feature_geometry.trained_on import MODEL, SOURCES
 
 ISOTROPIC = "isotropic rows (exact law)"
 EVERY = 5  # layers of which histograms are drawn, as published
 MOST_PANELS = 9
-TRAINED_ON = {
-    "model": "trained on the model",
-    "gaussian": "trained on Gaussian activations",
-    "random_weights": "trained on random weights",
-}
 
 
 def series_of(rows: pd.DataFrame) -> pd.Series:
@@ -28,8 +24,8 @@ def series_of(rows: pd.DataFrame) -> pd.Series:
     part = rows["role"].where(rows["role"] != "model", "")
     full = (names + " (" + part + ")").str.replace(" ()", "", regex=False)
     said = part.where(~rows["role"].isin(several), full)
-    trained = rows["trained_on"].map(TRAINED_ON)
-    return said.where(trained.isna(), said + ", " + trained.fillna(""))
+    trained = rows["trained_on"].map(lambda name: SOURCES[name].words if name in SOURCES else name, na_action="ignore")
+    return said.where(trained.isna(), said + ", trained on " + trained.fillna(""))
 
 
 def model_names(rows: pd.DataFrame) -> pd.Series:
@@ -181,7 +177,7 @@ def ratios(rows: pd.DataFrame) -> pd.DataFrame:
     of a model and of its tuned copy correspond, and so do the two decoders of one dictionary; those of two dictionaries
     do not.
     """
-    sets = rows[(rows["line"] == SET) & (rows["trained_on"].fillna("model") == "model")]
+    sets = rows[(rows["line"] == SET) & (rows["trained_on"].fillna(MODEL) == MODEL)]
     found = []
     for (layer, _, seed), own in sets.groupby(["layer", "d", sets["seed"].fillna(-1)]):
         base, tuned = (own[own["role"] == role] for role in ("base", "tuned"))

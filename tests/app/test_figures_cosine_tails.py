@@ -16,6 +16,7 @@ from app.figures.cosine_tails import (
 )
 from app.geometry import cosine_frames, cosine_words
 from backend.feature_geometry.exact_law import exceedance
+from backend.feature_geometry.trained_on import GAUSSIAN, MODEL, SOURCES
 from tests.cosine_sets import autoencoders, rows_of
 
 D = 24
@@ -139,16 +140,13 @@ def test_autoencoders_of_several_seeds_make_one_line_beside_those_trained_on_nul
     rows = at(rows, mark="0.1", line=SET)
     points = cosine_frames.mass(rows)
     named = points.loc[points["line"] == SET, "series"].unique()
-    assert {name.partition(", ")[2] for name in named} == {
-        "trained on Gaussian activations",
-        "trained on the model",
-        "trained on random weights",
-    }
+    called = {name: f"base, trained on {source.words}" for name, source in SOURCES.items()}
+    assert set(named) == set(called.values())
     own = rows[(rows["trained_on"] == "model") & (rows["layer"] == 3)]["share"]
-    point = points[points["series"].str.endswith("trained on the model") & (points["layer"] == 3)].iloc[0]
+    point = points[(points["series"] == called[MODEL]) & (points["layer"] == 3)].iloc[0]
     assert (point.value, point.low, point.high) == pytest.approx((own.mean(), own.min(), own.max()))
     assert "3 seeds from" in point.told
-    clouds = points[points["series"].str.endswith("Gaussian activations") & (points["layer"] == 3)].iloc[0]
+    clouds = points[(points["series"] == called[GAUSSIAN]) & (points["layer"] == 3)].iloc[0]
     assert clouds.high < point.low  # what was trained on no clusters has none
 
 
