@@ -71,7 +71,7 @@ def tails_by_layer(rows: Frame[SaeTail], *, middle: Mapping[str, tuple[float, fl
         figure.add_hline(y=1, line={"color": FITTED, "width": 1.5}, row=1, col=column)
         low, high = middle[panel]
         figure.add_vrect(low, high, fillcolor=MISSING, opacity=0.12, line_width=0, layer="below", row=1, col=column)
-    figure.update_yaxes(type="log", dtick=1, minor={"ticks": "outside"})
+    figure.update_yaxes(type="log")
     figure.update_yaxes(title_text="pairs beyond, times isotropic", row=1, col=1)
     return _laid_out(figure, 380)
 
@@ -100,7 +100,7 @@ def _panels(panels: list[str], n_rows: int) -> go.Figure:
         cols=len(panels),
         shared_xaxes=True,
         shared_yaxes="rows",
-        subplot_titles=[for_plotly(panel, limit=60, width=44) for panel in panels],
+        subplot_titles=[for_plotly(panel, limit=60, width=60) for panel in panels],
         horizontal_spacing=0.03,
         vertical_spacing=0.06,
     )

@@ -59,8 +59,10 @@ def _chosen(here: Here) -> Trained:
     rows = rows.assign(
         times=times,
         size=[math.log(value) if value > 0 else math.nan for value in times],
-        source=[SOURCES[name].words if name in SOURCES else name for name in rows["trained_on"]],
+        source=[SOURCES[name].label if name in SOURCES else name for name in rows["trained_on"]],
     )
+    order = [[*SOURCES].index(name) if name in SOURCES else len(SOURCES) for name in rows["trained_on"]]
+    rows = rows.iloc[sorted(range(len(rows)), key=lambda row: order[row])]  # a panel's own order stays
     return Trained(rows, len(saes) - len(compared), float(exceedance))
 
 
@@ -110,8 +112,9 @@ def said(found: Answer, rows: pd.DataFrame) -> str:
     seeds = int(rows[rows["trained_on"] == MODEL].groupby("layer")["seed"].nunique().max())
     own = found.contrast
     sentences = [
-        f"Pairs exceed {_times(found.mean_size)} as often as isotropic ones, and in the {own.n_middle} layers of the"
-        f" middle third {_ratio(own)} as often as in the {own.n_outer} others ({seeds} seeds a layer): {_verdict(own)}."
+        f"Pairs of its decoder rows lie beyond {_times(found.mean_size)} as often as isotropic ones, and in the"
+        f" {own.n_middle} layers of the middle third {_ratio(own)} as often as in the {own.n_outer} others"
+        f" ({seeds} seeds a layer): {_verdict(own)}."
     ]
     for name, null in found.nulls.items():
         sentences.append(_of_null(name, null))
@@ -121,11 +124,15 @@ def said(found: Answer, rows: pd.DataFrame) -> str:
 
 def _of_null(name: str, null: Null) -> str:
     words = _WORDS.get(name, name)
-    mean = f"Trained on {words}, pairs exceed {_times(null.mean_size)} as often as isotropic ones: {_clusters(null)}"
+    mean = (
+        f"Trained on {words}, pairs lie beyond {_times(null.mean_size)} as often as isotropic ones: {_clusters(null)}"
+    )
+    if null.level is not None:
+        mean += f", and the model's own do ×{_exped(null.level)} as often as these"
     if null.contrast is None or null.beyond is None:
         return f"{mean}."
     return (
-        f"{mean}; the middle layers {_ratio(null.contrast)} as often as the others. Beyond this the model's middle"
+        f"{mean}. Their middle layers do {_ratio(null.contrast)} as often as the others; beyond this the model's middle"
         f" layers have {_ratio(null.beyond)}: {_beyond(null.beyond)}."
     )
 
@@ -166,12 +173,16 @@ def _conclusion(found: Answer) -> str:
         return "Whether the middle layers cluster is not said without seeds and trained nulls."
     if not found.contrast.is_above:
         return "So the middle layers of this model do not cluster more than the others."
-    if all(one.is_above for one in beyond):
-        return "So the middle layers cluster, and more than training on clouds without features makes them."
-    return (
-        "So the middle layers' rows lie nearer together, but not more so than training on a cloud without features may"
-        " make them."
-    )
+    if not all(one.is_above for one in beyond):
+        return (
+            "So the middle layers' rows lie nearer together, but not more so than training on a cloud without features"
+            " may make them."
+        )
+    said = "So the middle layers cluster more than the others, and training on clouds without features does not do that"
+    nearer = [_WORDS.get(name, name) for name, null in found.nulls.items() if null.level and (null.level[2] or 0) < 0]
+    if not nearer:
+        return f"{said}."
+    return f"{said}; but rows trained on {' and '.join(nearer)} lie nearer together than the model's own do."
 
 
 def _ratio(found: Contrast) -> str:
@@ -181,9 +192,13 @@ def _ratio(found: Contrast) -> str:
 
 
 def _times(size: tuple[float, float | None, float | None]) -> str:
-    value, low, high = size
-    span = "" if low is None or high is None else f" [{number(_exp(low))}, {number(_exp(high))}]"
-    return f"{number(_exp(value))} times{span}"
+    value, *span = _exped(size).split(" ", 1)
+    return " ".join([value, "times", *span])
+
+
+def _exped(size: tuple[float, float | None, float | None]) -> str:
+    value, low, high = map(_exp, size)
+    return number(value) if low is None or high is None else f"{number(value)} [{number(low)}, {number(high)}]"
 
 
 def _exp(value: float | None) -> float | None:
@@ -214,21 +229,22 @@ def _counted(rows: pd.DataFrame) -> str:
         return "Their rows are not counted at this threshold."
     unknown = int((rows["share"] == 0).sum() + rows["share"].isna().sum())
     missing = f" {unknown} trainings have no pair beyond and are not drawn." if unknown else ""
-    return (
-        f"Of each dictionary's {int(n.iloc[0]):,} rows {int(kept.min()):,} to {int(kept.max()):,} are counted.{missing}"
-    )
+    return f"Of each dictionary's {int(n.iloc[0]):,} rows {_range(kept)} are counted.{missing}"
+
+
+def _range(values: pd.Series) -> str:
+    low, high = int(values.min()), int(values.max())
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def draw_quality(here: Here, store: Store) -> None:
     """How good the dictionaries are, on problems that they did not learn from."""
     rows = here.once(_chosen).rows
     st.plotly_chart(quality_by_layer(rows), key=keys.of("sae_quality"), config={"displayModeBar": False})
-    n = rows["held_out_tokens"]
-    span = f"{int(n.min()):,}" if n.min() == n.max() else f"{int(n.min()):,} to {int(n.max()):,}"
     st.caption(
-        f"On {span} tokens of problems that nothing was learned from; of a Gaussian cloud, as many draws. Dead: fires"
-        " on none of them. How far a cloud's line lies below the model's own is what sparse features are worth to a"
-        " dictionary of this size."
+        f"On {_range(rows['held_out_tokens'])} tokens of problems that nothing was learned from; of a Gaussian cloud,"
+        " as many draws. Dead: fires on none of them. How far a cloud's line lies below the model's own is what sparse"
+        " features are worth to a dictionary of this size."
     )
 
 

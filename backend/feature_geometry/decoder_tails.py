@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from backend.feature_geometry import exact_law
+from backend.feature_geometry.cosine_tails import DUPLICATE, directions, tails
 
-DUPLICATE = 0.9  # cosine above which two rows count as one
 _BLOCK = 1024  # rows
 
 
@@ -42,13 +42,10 @@ def distinct(rows: np.ndarray) -> np.ndarray:
 
 
 def tail(rows: np.ndarray, exceedance: float) -> Tail:
-    """Of all pairs of `rows` (n, width)."""
-    unit, n = _unit(rows), len(rows)
-    beyond, t = 0, exact_law.threshold(exceedance, rows.shape[1])
-    for first in range(0, n, _BLOCK):
-        cosines = np.abs(unit[first : first + _BLOCK] @ unit[: first + _BLOCK].T)
-        beyond += int((np.tril(cosines, first - 1) > t).sum())
-    return Tail(t, n, n * (n - 1) // 2, beyond)
+    """Of all pairs of `rows` (n, width) that have a direction."""
+    t, of = exact_law.threshold(exceedance, rows.shape[1]), directions(rows)
+    n = len(of.units)
+    return Tail(t, n, n * (n - 1) // 2, tails(of, {"beyond": t}).beyond["beyond"].n if n > 1 else 0)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

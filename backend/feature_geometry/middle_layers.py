@@ -93,11 +93,24 @@ def beyond(sizes: Sizes, null: Sizes, n_layers: int, of: Spread | None) -> Contr
 
 def mean_size(sizes: Sizes, of: Spread | None) -> tuple[float, float | None, float | None]:
     """Mean of y over the layers, each one's seeds averaged, with its interval."""
-    n = len(sizes)
     value = float(np.mean([np.mean(seeds) for seeds in sizes.values()]))
+    return _around(value, sum(1 / len(seeds) for seeds in sizes.values()), len(sizes), of)
+
+
+def level(sizes: Sizes, null: Sizes, of: Spread | None) -> tuple[float, float | None, float | None] | None:
+    """Mean of y less the null's, over the layers that both have, with its interval; None where there is none."""
+    shared = sorted(sizes.keys() & null.keys())
+    if not shared:
+        return None
+    value = float(np.mean([np.mean(sizes[layer]) - np.mean(null[layer]) for layer in shared]))
+    return _around(value, sum(1 / len(one[layer]) for layer in shared for one in (sizes, null)), len(shared), of)
+
+
+def _around(value: float, of_seeds: float, n: int, of: Spread | None) -> tuple[float, float | None, float | None]:
+    """A mean over `n` layers whose variances sum to `of_seeds` spreads squared, with its interval."""
     if of is None:
         return value, None, None
-    half = _quantile((1 + LEVEL) / 2, of) * of.sd * math.sqrt(sum(1 / len(seeds) for seeds in sizes.values())) / n
+    half = _quantile((1 + LEVEL) / 2, of) * of.sd * math.sqrt(of_seeds) / n
     return value, value - half, value + half
 
 
@@ -153,6 +166,7 @@ class Null:
     mean_size: tuple[float, float | None, float | None]
     contrast: Contrast | None
     beyond: Contrast | None
+    level: tuple[float, float | None, float | None] | None  # the model's mean size less its own, over shared layers
 
 
 @dataclass(frozen=True)
@@ -181,7 +195,7 @@ def answer(rows: pd.DataFrame, n_layers: int) -> Answer:
     of = spread([seeds for one in sizes.values() for seeds in one.values()])
     own = sizes.pop(MODEL, {})
     nulls = {
-        name: Null(mean_size(one, of), contrast(one, n_layers, of), beyond(own, one, n_layers, of))
+        name: Null(mean_size(one, of), contrast(one, n_layers, of), beyond(own, one, n_layers, of), level(own, one, of))
         for name, one in sizes.items()
     }
     mean = mean_size(own, of) if own else None

@@ -15,13 +15,14 @@ from backend.registry import Registry
 class Source:
     name: str
     words: str
+    label: str  # in a legend
 
 
 MODEL, GAUSSIAN, RANDOM_WEIGHTS = "model", "gaussian", "random_weights"
 SOURCES: Registry[Source] = Registry(
     "source of dictionaries",
-    Source(MODEL, "the model's activations"),
-    Source(GAUSSIAN, "a Gaussian cloud of the layer's mean and covariance"),
-    Source(RANDOM_WEIGHTS, "activations of a randomly initialised model of the same architecture"),
+    Source(MODEL, "the model's activations", "the model"),
+    Source(GAUSSIAN, "a Gaussian cloud of the layer's mean and covariance", "a Gaussian cloud"),
+    Source(RANDOM_WEIGHTS, "activations of a randomly initialised model of the same architecture", "random weights"),
 )
 NULLS = tuple(name for name in SOURCES if name != MODEL)

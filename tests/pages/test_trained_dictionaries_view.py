@@ -48,7 +48,11 @@ def study(tmp_path):
 @pytest.mark.parametrize(
     ("step", "null_step", "conclusion"),
     [
-        (0.5, 0.0, "So the middle layers cluster, and more than training on clouds without features makes them."),
+        (
+            0.5,
+            0.0,
+            "cluster more than the others, and training on clouds without features does not do that.",
+        ),
         (0.5, 0.5, "lie nearer together, but not more so than training on a cloud without features may make them."),
         (0.0, 0.0, "So the middle layers of this model do not cluster more than the others."),
     ],
@@ -61,11 +65,20 @@ def test_what_the_middle_layers_do_is_said_beside_what_training_on_clouds_does(
     said = words(test)
     assert conclusion in said
     assert "in the 3 layers of the middle third ×" in said and "in the 7 others (3 seeds a layer)" in said
-    assert "Trained on Gaussian clouds, pairs exceed" in said and "training alone clusters decoder rows" in said
-    assert "Trained on activations of random weights, pairs exceed" in said
+    assert "Trained on Gaussian clouds, pairs lie beyond" in said and "training alone clusters decoder rows" in said
+    assert "Trained on activations of random weights, pairs lie beyond" in said
     assert "(250,000 different ones, each read 2.0 times)" in said
     if not step:
         assert "would have been in 80 % of cases" in said
+
+
+def test_clouds_whose_rows_lie_nearer_together_are_named(opened, study):
+    filled = fill(study, step=0.5, null_step=0.0)
+    with duckdb.connect(str(generation_of(filled))) as connection:
+        connection.execute("UPDATE sae_tails SET share = 20 * share WHERE sae_id LIKE 'gaussian%'")
+    said = words(opened(PAGE, filled, study="small", geometry_part="trained"))
+    assert "but rows trained on Gaussian clouds lie nearer together than the model's own do." in said
+    assert "and the model's own do ×0.0" in said
 
 
 def test_with_one_seed_nothing_is_concluded(opened, study):

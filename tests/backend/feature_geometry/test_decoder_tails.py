@@ -17,11 +17,10 @@ def test_isotropic_rows_exceed_as_often_as_asked_and_clustered_ones_more():
     assert tail(rows + rng.normal(size=64), 1e-3).share > 0.1
 
 
-def test_the_tail_is_that_of_all_cosines_whatever_the_blocks(monkeypatch):
+def test_the_tail_is_that_of_all_cosines():
     rows = np.random.default_rng(1).normal(size=(101, 8))
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     cosines = (unit @ unit.T)[np.tril_indices(101, -1)]
-    monkeypatch.setattr(decoder_tails, "_BLOCK", 17)
     found = tail(rows, 0.05)
     assert found.n_beyond == (np.abs(cosines) > threshold(0.05, 8)).sum()
     assert tail(rows[:1], 0.05).share is None

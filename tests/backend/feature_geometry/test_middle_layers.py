@@ -12,6 +12,7 @@ from backend.feature_geometry.middle_layers import (
     comparable,
     contrast,
     is_middle,
+    level,
     mean_size,
     spread,
 )
@@ -85,6 +86,14 @@ def test_the_mean_over_layers_has_the_interval_of_its_seeds():
     value, low, high = mean_size(own, of)
     assert value == pytest.approx(np.mean(list(own.values())))
     assert high - low == pytest.approx(2 * stats.t.ppf(0.975, 20) * 0.1 / np.sqrt(30))
+
+
+def test_the_level_beside_a_null_is_the_mean_difference_over_shared_layers_with_its_interval():
+    own, null, of = sizes(np.random.default_rng(6)), {0: [0.5], 12: [0.1], 29: [9.0]}, Spread(0.1, 20)
+    value, low, high = level(own, null, of)
+    assert value == pytest.approx((np.mean(own[0]) - 0.5 + np.mean(own[12]) - 0.1) / 2)
+    assert high - low == pytest.approx(2 * stats.t.ppf(0.975, 20) * 0.1 * np.sqrt(2 / 3 + 2) / 2)
+    assert level(own, {29: [1.0]}, of) is None
 
 
 def test_layers_of_another_l0_are_not_compared():
