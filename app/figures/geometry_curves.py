@@ -17,6 +17,8 @@ _NULLS = {
     "permuted_high": ("random order, 95th percentile", CONTROL, "dot"),
     "digits_high": ("digits dealt anew, 95th percentile", CATEGORY_COLOURS["self_checking"], "dashdot"),
 }
+_NAMED = 12  # words whose names are written, about; of more, hovering says the others
+_TICKS = 12  # layers that are all named
 _FLOOR = -0.5  # an R² below is drawn there: a polynomial's may be very low
 
 
@@ -105,12 +107,14 @@ def r2_by_layer(rows: Frame[CurveRow]) -> go.Figure:
             **where,
         )
     figure.update_xaxes(title="layer", title_standoff=4)
+    if len(layers := sorted(known["layer"].unique().tolist())) <= _TICKS:
+        figure.update_xaxes(tickvals=layers)
     figure.update_yaxes(title="R², each word from the others", col=1)
     figure.update_yaxes(range=[max(_FLOOR, min(-0.05, _lowest(known))) - 0.05, 1.05])
     return figure.update_layout(
         template=TEMPLATE,
         height=420,
-        margin={"l": 8, "r": 8, "t": 112, "b": 8},
+        margin={"l": 8, "r": 8, "t": 92, "b": 8},
         legend={"orientation": "h", "y": 1, "yref": "container", "yanchor": "top", "x": 0},
     ).update_annotations(font_size=12)
 
@@ -161,20 +165,21 @@ def words_on_circle(rows: Frame[PointRow], *, period: int) -> go.Figure:
         hoverinfo="skip",
     )
     words = [for_plotly(word, limit=20) for word in known["word"]]
+    apart = max(1, len(words) // _NAMED)
     figure.add_scatter(
         x=known["x"].tolist(),
         y=known["y"].tolist(),
         mode="markers+text",
         marker={"color": known["place"].tolist(), "colorscale": SEQUENTIAL, "size": 8},
-        text=words,
+        text=[word if number % apart == 0 else "" for number, word in enumerate(words)],
         textposition="top center",
-        textfont={"size": 10 if len(known) > 20 else 12},
+        customdata=words,
         name="a word, by the others",
-        hovertemplate="%{text}: %{x:.2f}, %{y:.2f}<extra></extra>",
+        hovertemplate="%{customdata}: %{x:.2f}, %{y:.2f}<extra></extra>",
         cliponaxis=False,
     )
     reach = min(max(1.3, 1.15 * float(known[["x", "y"]].abs().max().max())), 4)
-    figure.update_xaxes(title=f"cos, period {period}", range=[-reach, reach])
+    figure.update_xaxes(title=f"cos, period {period}", range=[-reach, reach], constrain="domain")
     figure.update_yaxes(title=f"sin, period {period}", range=[-reach, reach], scaleanchor="x")
     return figure.update_layout(
         template=TEMPLATE,

@@ -7,13 +7,14 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from app.figures.rows import Frame, takes_rows
-from app.shell.theme import CONTROL, FITTED, STEERED, TEMPLATE, blank
+from app.shell.theme import CONTROL, FITTED, STEERED, TEMPLATE, UNKNOWN, blank
 from app.shell.untrusted import for_plotly
 
 _NULLS = {
     "isotropic": ("isotropic normal points", CONTROL, "dot"),
     "matched": ("same mean and covariance", FITTED, "dash"),
 }
+_TICKS = 12  # layers that are all named
 _WIDE = 20  # largest over smallest: from there on the axis is logarithmic
 
 
@@ -61,7 +62,8 @@ def shape_by_layer(rows: Frame[ShapeRow], *, axis: str) -> go.Figure:
             figure.add_scatter(
                 x=own["layer"].tolist(),
                 y=own[null].tolist(),
-                mode="lines",
+                mode="lines+markers",
+                marker={"size": 3},
                 line={"color": colour, "dash": dash, "width": 1.5},
                 name=name,
                 legendgroup=null,
@@ -88,6 +90,8 @@ def shape_by_layer(rows: Frame[ShapeRow], *, axis: str) -> go.Figure:
     if values.min() > 0 and values.max() / values.min() > _WIDE:
         figure.update_yaxes(type="log", dtick="D2")
     figure.update_xaxes(title="layer", title_standoff=4)
+    if len(layers := sorted(known["layer"].unique().tolist())) <= _TICKS:
+        figure.update_xaxes(tickvals=layers)
     figure.update_yaxes(title=axis, col=1)
     return figure.update_layout(
         template=TEMPLATE,
@@ -123,7 +127,7 @@ def shape_by_category(rows: Frame[CategoryRow], *, axis: str) -> go.Figure:
     figure.add_scatter(
         x=known["value"].tolist(),
         y=labels,
-        error_x={"type": "data", "array": (known["high"] - known["value"]).fillna(0).tolist(), "thickness": 1.5},
+        error_x=_error(known) | {"color": UNKNOWN},
         mode="markers",
         marker={"color": known["colour"].tolist(), "size": 9},
         name="this category, 95 %",

@@ -51,7 +51,7 @@ def draw_layers(here: Here, store: Store) -> None:
     st.plotly_chart(r2_by_layer(own.assign(panel=panels)), key=keys.of("curves_r2"), config={"displayModeBar": False})
     cards = sets[sets["curve"] == name]
     for card in cards.to_dict("records"):
-        st.markdown(_said(card, own[own["model_id"] == card["model_id"]], int(curves["p"].notna().sum())))
+        st.markdown(_said(card, own[own["model_id"] == card["model_id"]], int(own["p"].notna().sum())))
     st.caption(
         f"{SETS[name].literature} Any ordered smooth curve looks like a circle in principal components, so that a fit"
         " alone says nothing."
@@ -92,7 +92,7 @@ def _found(rows: pd.DataFrame, of: CurveSet, n_tests: int) -> str:
         words += f", {number(best['digits_high'])} with the digits dealt anew (p = {number(best['digits_p'])})"
     layers = ", ".join(str(layer) for layer in shown["layer"])
     return words + (
-        f". A {what} beyond the polynomial and every null (Holm over {n_tests} sets, layers and models) is shown at"
+        f". A {what} beyond the polynomial and every null (Holm over {n_tests} layers and models) is shown at"
         f" {len(shown)} of {len(rows)} layers{f' ({layers})' if len(shown) else ''}; the fit beats the polynomial at"
         f" {int(better.sum())}."
     )

@@ -71,9 +71,9 @@ def _said_of_length(rows: pd.DataFrame, measure: str) -> str:
         f"This study: {_WORDS[measure][0].lower()} has a median of {number(known['value'].median())} over"
         f" {count(len(known))} CoTs of at least 3 chunks, and a rank correlation with the number of chunks of"
         f" {number(rho)}. By chance: the same chunks in random order have {number(known['shuffled'].median())}, random"
-        f" walks of as many steps with the layer's step covariance {number(known['walk'].median())}. In their own order"
-        f" the paths have {number(excess.median())} more than in random order in the median; more in"
-        f" {count((excess > 0).sum())} of {count(len(excess))}."
+        f" walks of as many steps with the layer's step covariance {number(known['walk'].median())}. In its own order a"
+        f" path differs from its random orders by {number(excess.median())} in the median, upwards in"
+        f" {count((excess > 0).sum())} of {count(len(excess))} CoTs."
     )
 
 

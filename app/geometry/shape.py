@@ -52,7 +52,8 @@ def draw_layers(here: Here, store: Store) -> None:
         key=keys.of("shape_by_layer"),
         config={"displayModeBar": False},
     )
-    st.markdown(" ".join([*(_said(model, part, measure, chosen) for model, part in own.groupby("model", sort=False))]))
+    for model, part in own.groupby("model", sort=False):
+        st.markdown(_said(model, part, measure, chosen))
     st.caption(
         f"{about.literature} Intervals leave out one problem at a time (jackknife): a bootstrap would put the same"
         " points into the cloud twice."
@@ -67,12 +68,19 @@ def _said(model: object, rows: pd.DataFrame, measure: str, points: str) -> str:
         return f"**{name}**: unknown, the cloud is too small or has no such number."
     least, most = known.loc[known["value"].idxmin()], known.loc[known["value"].idxmax()]
     sides = [beyond(row.low, row.high, row.matched, row.matched_sd) for row in known.itertuples()]
+    where = f"{_value(most)} at layer {most['layer']}"
+    if len(known) > 1:
+        where = f"from {_value(least)} at layer {least['layer']} to {where}"
     words = (
-        f"**{name}**, {count(known['n'].max())} {points} of {count(known['n_problems'].max())} problems: from"
-        f" {_value(least)} at layer {least.layer} to {_value(most)} at layer {most.layer}. By chance, as many isotropic"
-        f" points of {count(known['d_model'].iloc[0])} values would give {number(known['isotropic'].median())}"
+        f"**{name}**, {count(known['n'].max())} {points} of {count(known['n_problems'].max())} problems: {where}. By"
+        f" chance, as many isotropic points of {count(known['d_model'].iloc[0])} values would give"
+        f" {number(known['isotropic'].median())}"
     )
-    if measure in _SETTLED_BY_SPECTRUM or measure == "anisotropy":
+    if measure == "anisotropy":
+        return (
+            words + "; normal points of the same mean and covariance have it by construction: the mean points one way."
+        )
+    if measure in _SETTLED_BY_SPECTRUM:
         fall = (known["matched"] / known["value"] - 1).median()
         return words + (
             "; normal points of the same mean and covariance have it by construction"

@@ -13,7 +13,8 @@ centred matrix:
 5. Anisotropy: mean cosine of two different activations (Ethayarajh 2019), here of different problems, exactly, over
    all such pairs: for isotropic directions it is 0.
 
-Intervals leave out one problem at a time (`backend.statistics.jackknife`). What chance gives at the same n and d:
+Intervals leave out one problem at a time (`backend.statistics.jackknife`), of all but anisotropy on a logarithmic
+scale. What chance gives at the same n and d:
 `isotropic`, standard normal points, and `matched`, normal points with the cloud's own mean and covariance. By
 construction the spectrum of the second differs from the cloud's by the sampling of n points alone, so that its fall
 below the cloud's is as large as the cloud's own bias; its TwoNN shows what clusters and bends change. Of one category's
@@ -150,6 +151,7 @@ class Measure:
     unit: str  # as on an axis
     of: Callable[[Cloud], float]
     literature: str  # what a document reports of it, in a sentence
+    is_positive: bool = True  # its interval is taken of its logarithm
 
 
 MEASURES = {
@@ -186,6 +188,7 @@ MEASURES = {
         anisotropy,
         "Ethayarajh (2019) reports that in every layer of BERT, ELMo and GPT-2 but the input two random words have a"
         " mean cosine above 0, in the last layer of GPT-2 of nearly 1.",
+        is_positive=False,
     ),
 }
 
@@ -212,11 +215,19 @@ def shape(cloud: Cloud, *, n_draws: int, seed: int, whole: Cloud | None = None) 
             "measure": name,
             **about,
             "value": found[name],
-            **dict(zip(("low", "high"), jackknife(found[name], _column(without, name), sizes), strict=True)),
+            **_interval(measure, found[name], _column(without, name), sizes),
             **{key: value for null, drawn in nulls.items() for key, value in _moments(null, _column(drawn, name))},
         }
-        for name in MEASURES
+        for name, measure in MEASURES.items()
     ]
+
+
+def _interval(measure: Measure, value: float, without: np.ndarray, sizes: np.ndarray) -> dict[str, float]:
+    if not measure.is_positive:
+        return dict(zip(("low", "high"), jackknife(value, without, sizes), strict=True))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ends = jackknife(float(np.log(value)), np.log(without), sizes)
+    return {"low": float(np.exp(ends.low)), "high": float(np.exp(ends.high))}
 
 
 def _measured(cloud: Cloud) -> dict[str, float]:

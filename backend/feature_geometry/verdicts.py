@@ -21,22 +21,26 @@ def beyond(low: float, high: float, null: float, sd: float) -> int:
 
 
 def judged(curves: pd.DataFrame) -> pd.DataFrame:
-    """All rows of table `curves`, with `p`, the largest of the p of their nulls; `adjusted`, Holm's over all rows with
-    p; and `is_shown`: adjusted ≤ 0.05, and the Fourier fit better than the polynomial by an interval above 0.
+    """All rows of table `curves`, with `p`, the largest of the p of their nulls; `adjusted`, Holm's over the layers and
+    models of a set; `is_better`, that the interval of Fourier less polynomial is above 0; and `is_shown`: adjusted ≤
+    0.05, and better.
     """
     p = curves[[f"{null}_p" for null in NULLS]].astype(float).max(axis=1)
-    adjusted = holm(p.to_numpy())
-    better = curves["difference_low"].astype(float).to_numpy() > 0
-    return curves.assign(p=p, adjusted=adjusted, is_shown=np.nan_to_num(adjusted, nan=1) <= ALPHA).assign(
-        is_better=better, is_shown=lambda rows: rows["is_shown"] & better
-    )
+    adjusted = _adjusted(p, curves["curve"])
+    better = curves["difference_low"].astype(float) > 0
+    return curves.assign(p=p, adjusted=adjusted, is_better=better, is_shown=(adjusted <= ALPHA) & better)
 
 
 def compared(outcomes: pd.DataFrame) -> pd.DataFrame:
     """All rows of table `path_outcomes`, with `adjusted`: Holm's p over the layers, models and measures of each
     comparison.
     """
-    found = outcomes.assign(adjusted=np.nan)
-    for _, rows in outcomes.groupby("comparison"):
-        found.loc[rows.index, "adjusted"] = holm(rows["p"].astype(float).to_numpy())
+    return outcomes.assign(adjusted=_adjusted(outcomes["p"].astype(float), outcomes["comparison"]))
+
+
+def _adjusted(p: pd.Series, family: pd.Series) -> pd.Series:
+    """Holm's p within each family."""
+    found = pd.Series(np.nan, p.index)
+    for _, rows in p.groupby(family):
+        found[rows.index] = holm(rows.to_numpy())
     return found

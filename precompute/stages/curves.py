@@ -18,6 +18,7 @@ NAME, UNIT = "curves", "set of words"
 RULE = 1  # of what is read and fitted: raise it when it changes
 PLANTED, _N_PLANTED = 0.5, 40  # share of the variance in planted circles, and how many there are
 _POWER_DRAWS = 39
+_ALPHA = 0.05  # at which a circle is shown, adjusted for all layers and models
 _TOKENS = 8  # of a word in its context, for the plan
 _SECONDS_A_DRAW = 5e-4  # of integers, the largest set
 
@@ -107,6 +108,13 @@ def estimate(of: Quantities) -> Estimate | None:
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
+    draws, n_tests = context.study.its_curves.draws, max((len(unit.inputs["layers"]) for unit in units), default=0)
+    n_tests *= len(models.by_id(context.study))
+    if n_tests / (draws + 1) > _ALPHA:
+        context.warn(
+            f"curves.draws is {draws}: with {n_tests} layers and models no circle can be shown, whatever the words are."
+            f" Ask for {round(n_tests / _ALPHA)} or more, or for fewer layers."
+        )
     for model_id in dict.fromkeys(unit.unit_id.split(".")[0] for unit in units):
         own = {unit.unit_id: unit for unit in units if unit.unit_id.split(".")[0] == model_id}
         model = models.by_id(context.study)[model_id]

@@ -29,7 +29,7 @@ from precompute.units import Context, Finished, Unit
 NAME, UNIT = "evidence", "layer"
 RULE = 3  # of the pairs and their evidence: raise it when they change
 # For the estimate: columns that are paired; metrics with each of their conventions; a pair at one subset.
-_COLUMNS_OF_G, _COLUMNS_OF_CLOUDS, _IMPORTANCES = 6, 5, 16
+_COLUMNS_OF_G, _COLUMNS_OF_CLOUDS, _COLUMNS_OF_PATHS, _IMPORTANCES = 6, 5, 3, 16
 _PAIR_SECONDS = 0.2
 
 
@@ -67,7 +67,8 @@ def estimate(of: Quantities) -> Estimate | None:
     if wanted is None:
         return None
     columns = len(wanted.positions) * (3 * len(of.study.sweep.kinds) + _COLUMNS_OF_G) + _COLUMNS_OF_CLOUDS
-    rows = 2 * n_models * n_layers * columns * _IMPORTANCES
+    of_paths = 0 if of.study.paths is None else _COLUMNS_OF_PATHS * len(of.study.paths.layers or range(of.layers))
+    rows = 2 * n_models * (n_layers * columns + of_paths) * _IMPORTANCES
     seconds = rows * _PAIR_SECONDS / of.study.engine.workers
     return of.line(NAME, n_models * (n_layers + 1), gigabytes=rows * 2e-6, seconds=seconds)
 

@@ -177,6 +177,14 @@ def test_a_layer_without_activations_and_an_unknown_set_are_refused(tiny_folder,
         asked(str(tiny_folder("llama")), **wrong)
 
 
+def test_too_few_draws_to_show_anything_are_warned_of(read, tiny_folder):
+    study, said = asked(str(tiny_folder("llama")), curves={"draws": 19, "sets": ["weekdays"]}), []
+    with contextlib.closing(Store(read.path)) as store:
+        context = Context(study, "r", store, print, said.append)
+        next(curves.compute(context, curves.units(context)))
+    assert "curves.draws is 19: with 2 layers and models" in said[0] and "40 or more" in said[0]
+
+
 def test_a_layer_that_the_model_lacks_is_named(read, tiny_folder):
     study = asked(str(tiny_folder("llama")), curves={"layers": [99]})
     with contextlib.closing(Store(read.path)) as store, pytest.raises(Exception, match=r"curves\.layers"):

@@ -110,7 +110,8 @@ def test_the_isotropic_null_has_the_bias_of_its_size_and_of_a_part_there_is_a_nu
     ratio = row["participation_ratio"]
     assert ratio["isotropic"] == pytest.approx(1 / (1 / 30 + 1 / 40), rel=0.1)
     assert abs(ratio["value"] - ratio["any_category"]) < 4 * ratio["any_category_sd"]
-    assert ratio["low"] < ratio["value"] < ratio["high"] and ratio["n"] == 40 and ratio["n_problems"] == 10
+    assert 0 < ratio["low"] < ratio["value"] < ratio["high"] and ratio["n"] == 40 and ratio["n_problems"] == 10
+    assert ratio["low"] * ratio["high"] == pytest.approx(ratio["value"] ** 2), "an interval of the logarithm"
     assert math.isnan(rows(points)["twonn"]["any_category"])
 
 

@@ -13,7 +13,7 @@ def test_an_interval_is_beyond_a_null_where_all_of_it_is():
 
 
 def curves(**of) -> pd.DataFrame:
-    usual = {"smooth_p": 0.001, "permuted_p": 0.001, "digits_p": None, "difference_low": 0.1}
+    usual = {"curve": "months", "smooth_p": 0.001, "permuted_p": 0.001, "digits_p": None, "difference_low": 0.1}
     return pd.DataFrame([usual | of, usual | {"smooth_p": 0.02}, usual | {"smooth_p": 0.9}])
 
 
@@ -25,6 +25,11 @@ def test_a_circle_is_shown_beyond_every_null_over_all_rows_and_the_polynomial():
     assert judged(curves(difference_low=-0.1))["is_shown"].tolist() == [False, True, False]
     assert judged(curves(difference_low=math.nan))["is_better"].tolist() == [False, True, True]
     assert judged(curves().iloc[:0]).empty
+
+
+def test_each_set_answers_for_its_own_layers():
+    other = curves().assign(curve="weekdays")
+    assert judged(pd.concat([curves(), other], ignore_index=True))["adjusted"].tolist() == [0.003, 0.04, 0.9] * 2
 
 
 def test_each_comparison_answers_for_its_own_rows():
