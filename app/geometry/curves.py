@@ -12,7 +12,7 @@ from app.shared.views import Here
 from app.shell import keys, selection
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
-from app.shell.numbers import interval, number
+from app.shell.numbers import count, interval, number
 from app.shell.untrusted import for_markdown
 from backend.feature_geometry.curve_sets import SETS, CurveSet
 from backend.feature_geometry.verdicts import judged
@@ -67,10 +67,10 @@ def _said(card: Mapping[str, Any], rows: pd.DataFrame, n_tests: int) -> str:
 
 
 def _how_read(card: Mapping[str, Any]) -> str:
-    dropped, n, n_last = list(card["dropped"]), int(card["n"]), int(card["n_last"])
+    dropped, n, n_last = list(card["dropped"]), int(card["n"]), card["n_last"]
     words = f'reads {n} {SETS[card["curve"]].label} after "{for_markdown(card["context"], 60)}", at their last token'
-    if n_last < n:
-        words += f": {int(card['n_tokens'])} tokens each, of which the last has only {n_last} values (digits)"
+    if pd.notna(n_last) and n_last < n:
+        words += f": {count(card['n_tokens'])} tokens each, of which the last has only {count(n_last)} values (digits)"
     if dropped:
         few = f"{dropped[0]} to {dropped[-1]}" if len(dropped) > 4 else ", ".join(dropped)
         words += f"; left out, split into another number of tokens: {for_markdown(few, 100)}"
@@ -116,6 +116,9 @@ def draw_points(here: Here, store: Store) -> None:
         return
     stream = chosen_stream.pick(store, own)
     points = store.curve_points(stream.model, name, stream.layer or 0)
+    if points.empty:
+        st.caption("Where the words lie was not kept at this layer.")
+        return
     periods = sorted(points["period"].unique(), key=SETS[name].periods.index)
     period = int(selection.pick(PERIOD, "Period", [str(one) for one in periods]))
     st.plotly_chart(

@@ -16,7 +16,7 @@ from precompute.stages.cots import shares
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "shape", "cloud"
-RULE = 1  # of what is measured: raise it when it changes
+RULE = 2  # of what is measured: raise it when it changes
 _TOKENS = "tokens"  # in the place of a unit's layer
 _TOKENS_A_COT, _COTS_A_TASK = 20, 8
 
