@@ -1,5 +1,6 @@
 """Parallelograms among the rows of a small study: two models, three classes, and the rows of its dictionary."""
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from backend.feature_geometry.cleaning import Words
 from backend.feature_geometry.parallelograms import Pairs
 from backend.feature_geometry.word_pairs import WordPair
 from backend.store.publish import publish
+from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
 
 LAYER, D, N = 1, 24, 12
@@ -59,6 +61,13 @@ def add(folder: Path, models: list[str], *, dictionary_id: str | None = None, la
     with StudyFolder(folder).writing("test") as writer:
         writer.add("parallelograms", "all", tables)
         publish(writer)
+
+
+def add_to_pair(folder: Path) -> None:
+    """Adds them to a published study with a dictionary, of its two models and its rows."""
+    with closing(Store(folder)) as store:
+        row = store.dictionaries().iloc[0]
+    add(folder, [row["base_model_id"], row["distilled_model_id"]], dictionary_id=row["dictionary_id"])
 
 
 def _searches(dictionary_id: str, models: list[str]) -> dict[str, list]:

@@ -50,7 +50,7 @@ def draw(here: Here, store: Store) -> None:
         show(said(str(role), own))
     show(
         "Li et al. (2024, arXiv:2410.19750) looked for parallelograms among differences of decoder rows of Gemma's"
-        " autoencoders and report that most clusters found there were noise."
+        " autoencoders; they report mostly noise at first, for which they blame distractors such as word length."
     )
     _draw_quadruples(here, store)
 

@@ -19,10 +19,7 @@ PAGE = "geometry"
 def study(tmp_path_factory):
     folder = small_study.make(tmp_path_factory.mktemp("parallelograms") / "small")
     small_dictionary.add(folder)
-    with closing(Store(folder)) as store:
-        dictionary = store.dictionaries().iloc[0]
-    models = [dictionary["base_model_id"], dictionary["distilled_model_id"]]
-    parallelogram_study.add(folder, models, dictionary_id=dictionary["dictionary_id"])
+    parallelogram_study.add_to_pair(folder)
     return folder
 
 

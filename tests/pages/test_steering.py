@@ -11,6 +11,7 @@ import torch
 from app.shared import live
 from backend.geometry.direction_kinds import DIRECTION_KINDS
 from backend.models import embedded
+from backend.models.word_contexts import vocabulary
 from backend.store.experiments import Experiments
 from backend.store.store import Store
 from tests import intervened_study, steerable_study
@@ -68,6 +69,17 @@ def test_every_direction_gives_an_intervention_or_the_reason_why_not(opened, stu
     test = settled(test, lambda t: "is reading the text" not in words(t))
     said = words(test)
     assert "RMS of" in said or "There is no such direction" in said
+
+
+def test_an_analogy_of_three_words_is_read_and_said_and_one_of_several_tokens_is_refused(opened, study, tiny):
+    one, two, three = list(vocabulary(tiny("llama").tokenizer, leading_space=True).values())[:3]
+    link = {"direction": "analogy", "analogy_word_a": one, "analogy_word_b": two, "analogy_word_c": three}
+    test = open_page(opened, study, layer="2", vector_layer="2", **link)
+    said = words(settled(test, lambda t: "RMS of" in words(t)))
+    assert f"add +8 RMS of {two} − {one} + {three} at layer 2" in said
+    test = open_page(opened, study, layer="2", vector_layer="2", **link | {"analogy_word_b": "xylophone"})
+    assert "tokens of this model after a space" in words(settled(test, lambda t: "xylophone” is" in words(t)))
+    assert "Type three words" in words(open_page(opened, study, direction="analogy", analogy_word_a=one))
 
 
 def test_a_direction_kind_that_is_registered_is_offered_and_made(opened, study):

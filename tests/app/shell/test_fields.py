@@ -105,6 +105,7 @@ def test_a_change_forgets_what_belonged_to_it_and_another_study_all_but_how_it_i
     assert fields.belonging_to("dictionary") == {
         *("feature", "pinned_feature", "feature_filters", "heat_features"),
         *("ablated_above", "changed_features", "interventions"),
+        *("analogy_feature_a", "analogy_feature_b", "analogy_feature_c", "feature_quadruple"),
     }
     selection.choose(layer="4", last_layer="6", study="one", chunk_panel="rollouts")
     selection.choose(layer="5")
