@@ -34,6 +34,7 @@ from precompute.units import Context, Finished, Unit
 NAME, UNIT = "parallelograms", "layer or dictionary"
 RULE = 1  # of what is read, measured and searched: raise it when it changes
 _CLASSES = "classes"  # the unit of how many pairs take part
+MOST_PAIRS = 128  # of a class that are measured
 _WORDS_A_TASK = 256  # always: a vector depends on its batch in the last digit
 _SECONDS_A_SPACE = 0.4  # of all classes of one model, for the estimate
 _SECONDS_A_SIDE = 4e-8  # of a search, times sides
@@ -179,13 +180,23 @@ def _large_enough(context: Context, kept: Mapping[str, Kept]) -> dict[str, tuple
     small = [name for name, own in kept.items() if len(own.pairs) < FEWEST_PAIRS]
     if small:
         context.warn(f"Fewer than {FEWEST_PAIRS} pairs of single tokens: {', '.join(small)} are not measured.")
-    found = {name: own.pairs for name, own in kept.items() if name not in small}
+    large = [name for name, own in kept.items() if len(own.pairs) > MOST_PAIRS]
+    if large:
+        context.warn(f"{MOST_PAIRS} pairs are drawn of each of {', '.join(large)}, which have more.")
+    seed = context.study.seed
+    found = {name: drawn(own.pairs, name, seed) for name, own in kept.items() if name not in small}
     if not found:
         raise AnchorscopeError(
             f"No class of {_folder(context)} has {FEWEST_PAIRS} pairs of words that are single tokens of every model."
             " Name other pairs under parallelograms.pairs, or set leading_space the other way."
         )
     return found
+
+
+def drawn(pairs: tuple[WordPair, ...], name: str, seed: int) -> tuple[WordPair, ...]:
+    """At most MOST_PAIRS of a class, in their order: quadruples grow with the square of its pairs."""
+    order = np.random.default_rng(seed_for("pairs of a class", seed, name)).permutation(len(pairs))
+    return tuple(pairs[place] for place in sorted(order[:MOST_PAIRS].tolist()))
 
 
 def _class_rows(context: Context, kept: Mapping[str, Kept]) -> Iterator[dict[str, Any]]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from backend.feature_geometry.parallelograms import loss
+from backend.feature_geometry.word_pairs import WordPair
 from backend.models.residuals import record_residuals
 from backend.models.word_contexts import CONTEXTS, WordError, before, one_token, vocabulary, word_ids
 from backend.models.word_vectors import word_vectors
@@ -97,6 +98,14 @@ def test_words_that_no_model_has_as_one_token_are_said(tiny_folder, folder, tmp_
     (tmp_path / "odd" / "a.json").write_text(json.dumps([{"input": "xylophone", "output": "zither"}] * 5))
     with pytest.raises(Exception, match="single tokens of every model"):
         run_study(study_of(tiny_folder, tmp_path / "odd"), folder, stages=[parallelograms])
+
+
+def test_of_a_large_class_some_pairs_are_drawn_by_the_seed_in_their_order():
+    pairs = tuple(WordPair(f"a{k}", f"b{k}") for k in range(500))
+    found = parallelograms.drawn(pairs, "large", 1)
+    assert len(found) == parallelograms.MOST_PAIRS and found == parallelograms.drawn(pairs, "large", 1)
+    assert list(found) == sorted(found, key=pairs.index) and found != parallelograms.drawn(pairs, "large", 2)
+    assert parallelograms.drawn(pairs[:9], "small", 1) == pairs[:9]
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
