@@ -74,7 +74,7 @@ def divergence_by_layer(rows: Frame[LayerRow], *, with_null: bool) -> go.Figure:
         template=TEMPLATE,
         height=100 + 2 * _HEIGHT,
         margin={"l": 8, "r": 8, "t": 84, "b": 8},
-        legend={"orientation": "h", "y": 1, "yref": "container", "yanchor": "top", "x": 0},
+        legend={"orientation": "h", "y": 1, "yref": "container", "yanchor": "top", "x": 0, "itemwidth": 44},
     )
     return figure.update_annotations(font_size=13)
 

@@ -11,14 +11,17 @@ from backend import ids
 from backend.errors import AnchorscopeError
 from backend.models.loading import load_model
 from backend.schema.tables import TABLES
+from backend.store.packed import pack, unpack
 from backend.store.publish import publish
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
 from precompute.estimates import Lengths, Quantities
 from precompute.models import model_row
 from precompute.pipeline import run_study
+from precompute.refresh import refresh
 from precompute.stages import diverge
 from precompute.study import Study, StudyError
+from precompute.terminal import ours
 from tests.conftest import tune
 
 PROBLEMS, LAYERS, WIDTH, PARTED = 6, 4, 64, 2
@@ -199,3 +202,13 @@ def test_the_plan_counts_what_both_models_read_and_the_heads_products(pair):
 
     assert minutes(tokens=1000)[0] == 2000 and minutes(tokens=2000)[0] == 4000
     assert minutes(lens_tokens=2000)[1] > minutes(lens_tokens=1000)[1]
+
+
+def test_a_pack_gets_it_from_its_own_rows(pair, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = asked(pair)
+    pack(folder.path, tmp_path / "pack")
+    assert set(refresh(tmp_path / "pack", ["diverge"], ours(None), study=study)) == {"runs", "divergence"}
+    run(study, folder)
+    with contextlib.closing(Store(unpack(tmp_path / "pack", tmp_path / "again.duckdb"))) as store:
+        assert store.whole_table("divergence").to_pylist() == rows(folder)
