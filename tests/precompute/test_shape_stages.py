@@ -5,6 +5,7 @@ import io
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -50,6 +51,12 @@ def asked(model: str, **wanted) -> Study:
 
 def run(study: Study, folder: StudyFolder, *stages) -> None:
     run_study(study, folder, stages=stages or (shape, curves, paths), console=Console(file=io.StringIO(), width=200))
+
+
+def same(found: list[dict], expected: list[dict]) -> None:
+    """The rows agree, but for last bits, which kernels may owe to memory alignment, and the digit that is kept."""
+    one, other = pd.DataFrame(found), pd.DataFrame(expected)
+    pd.testing.assert_frame_equal(one, other, rtol=1e-3, atol=1e-6)
 
 
 def tables(folder: StudyFolder) -> dict[str, list[dict]]:
@@ -145,7 +152,7 @@ def test_two_workers_make_the_rows_of_one_and_a_second_run_makes_none(read, done
     run(asked(model, engine={"workers": 2}), StudyFolder(path), shape, paths)
     one, other = tables(done), tables(StudyFolder(path))
     for table in ("shapes", "paths", "path_steps", "path_outcomes"):
-        assert other[table] == one[table]
+        same(other[table], one[table])
     with contextlib.closing(Store(path)) as store:
         stored = Context(asked(model), "r", store, print)
         keys = [unit.key for stage in (shape, paths) for unit in stage.units(stored)]
