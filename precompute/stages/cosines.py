@@ -165,7 +165,7 @@ def _saes(context: Context, wanted: Cosines, inputs: dict[str, Any]) -> Iterator
     roles = {model_id: _ROLES[model.role] for model_id, model in models.by_id(context.study).items()}
     for row in context.store.trained_saes().to_dict("records"):
         model_id = str(row["model_id"])
-        if not (folder_of(context.weights) / str(row["dictionary_id"])).is_dir():
+        if not (folder_of(context.store.path) / str(row["dictionary_id"])).is_dir():
             continue
         known = inputs | {"sha256": row["sha256"]} | _activations_of(context, wanted, model_id)
         unit = Unit(f"sae.{row['sae_id']}", known)
@@ -262,7 +262,7 @@ def _source(context: Context, one: Wanted) -> Source:
     if one.published is not None and one.file is not None:
         return Source(path=one.published.folder / one.file.path, layer=one.layer, scale=one.published.scale)
     if one.row is not None:
-        folder = folder_with(context.weights, str(one.row["dictionary_id"]))
+        folder = folder_with(context.store.path, str(one.row["dictionary_id"]))
         return Source(path=folder, layer=one.layer, model=one.side)
     return Source(layer=one.layer)
 
