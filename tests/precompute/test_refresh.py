@@ -10,6 +10,7 @@ import pytest
 
 from backend.errors import AnchorscopeError
 from backend.schema.tables import TABLES
+from backend.store.dictionaries import folder_of, folder_with
 from backend.store.packed import pack, unpack
 from backend.store.publish import create_table, publish, replace_rows
 from backend.store.store import Store
@@ -154,3 +155,44 @@ def test_a_pack_that_does_not_say_its_study_is_left_as_it_is(packed, monkeypatch
 def test_the_stages_that_can_be_refreshed_stand_in_the_order_in_which_they_run():
     order = [stage.NAME for stage in STAGES]
     assert sorted(FILLS, key=order.index) == list(FILLS)
+
+
+class Weights(Neighbours):
+    """A stage that keeps weights which no pack holds, and one after it that finds them beside the study."""
+
+    def compute(self, context, units):
+        for finished in super().compute(context, units):
+            own = folder_of(context.weights) / f"w{finished.unit.unit_id}"
+            own.mkdir(parents=True)
+            (own / "weights").write_text(finished.unit.unit_id)
+            yield finished
+
+
+class Readers(Neighbours):
+    NAME = "geometry"
+
+    def compute(self, context, units):
+        self.found = [(folder_with(context.store.path, f"w{unit.unit_id}") / "weights").read_text() for unit in units]
+        yield from (Finished(unit, {}) for unit in units)
+
+
+def test_weights_that_no_pack_holds_are_found_by_later_stages_and_stay_where_the_pack_is_opened_from(
+    packed, monkeypatch
+):
+    weights, readers = Weights(deaths=1), Readers(deaths=0)
+    monkeypatch.setitem(FILLS, weights.NAME, (weights, ("neighbourhoods",)))
+    monkeypatch.setitem(FILLS, readers.NAME, (readers, ()))
+    with pytest.raises(KeyboardInterrupt):
+        refresh(packed, [weights.NAME], ours(None))
+    refresh(packed, [weights.NAME], ours(None))
+    (kept,) = Path("stores").iterdir()
+    assert kept.name == "quick.dictionaries" and len(list(kept.iterdir())) == 3
+    refresh(packed, [readers.NAME], ours(None))
+    assert readers.found == weights.computed
+
+
+def test_dictionaries_are_read_from_beside_the_store_and_only_their_trainer_writes_elsewhere():
+    """In a refresh, what came with the pack lies beside the store, and what is trained in the run's own folder."""
+    stages = Path(refreshing.__file__).parent / "stages"
+    writers = {path.stem for path in stages.glob("*.py") if "context.weights" in path.read_text(encoding="utf-8")}
+    assert writers == {"saes"}
