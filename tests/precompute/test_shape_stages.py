@@ -20,6 +20,7 @@ from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
 from precompute.pipeline import run_study
 from precompute.plan import plan_study
+from precompute.rules import units_of
 from precompute.stages import STAGES, activations, chunks, curves, evidence, paths, shape
 from precompute.study import Study, StudyError
 from precompute.units import Context
@@ -155,7 +156,7 @@ def test_two_workers_make_the_rows_of_one_and_a_second_run_makes_none(read, done
         same(other[table], one[table])
     with contextlib.closing(Store(path)) as store:
         stored = Context(asked(model), "r", store, print)
-        keys = [unit.key for stage in (shape, paths) for unit in stage.units(stored)]
+        keys = [unit.key for stage in (shape, paths) for unit in units_of(stage, stored)]
     ledger = StudyFolder(path).ledger()
     assert set(keys) == ledger.keys("shape") | ledger.keys("paths")
 
