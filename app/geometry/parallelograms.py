@@ -142,10 +142,13 @@ def _steer(here: Here, store: Store, own: pd.DataFrame) -> None:
     }
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         chosen = by_id[selection.pick(QUADRUPLE, "b − a + c", list(words), show=words.__getitem__, width=380)]
-        context = studies.ask(store.word_readings).query("layer == @chosen.layer")["context"].iloc[0]
-        steer_by_words(
-            store, (chosen.a, chosen.b, chosen.c), model_id=chosen.model_id, layer=int(chosen.layer), context=context
-        )
+        readings = studies.ask(store.word_readings)
+        contexts = readings.loc[readings["layer"] == chosen.layer, "context"]
+        if contexts.empty:
+            st.caption("The study does not say in what these words were read, so that they cannot be read again.")
+            return
+        found = (chosen.a, chosen.b, chosen.c)
+        steer_by_words(store, found, model_id=chosen.model_id, layer=int(chosen.layer), context=str(contexts.iloc[0]))
 
 
 def draw_classes(here: Here, store: Store) -> None:
