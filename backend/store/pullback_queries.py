@@ -13,9 +13,19 @@ class _HasFrame(Protocol):
 class PullbackQueries:
     """Mixed into Store, which gives `frame`."""
 
+    def pullback_parts(self: _HasFrame, model_id: str, layer: int) -> set[str]:
+        """Blocks of chunks whose summed metrics are there."""
+        found = self.frame(
+            "SELECT part FROM pullback_parts WHERE model_id = $m AND layer = $l AND EXISTS (FROM pullback_rows r WHERE"
+            " r.model_id = $m AND r.layer = $l AND r.part = pullback_parts.part)",
+            m=model_id,
+            l=layer,
+        )
+        return set(found["part"])
+
     def pullback_halves(self: _HasFrame, model_id: str, layer: int) -> dict[str, tuple[int, np.ndarray]]:
-        """By half: how many chunks, and the sum of their metrics, (d_model, d_model) float64; empty where not both
-        halves are there whole.
+        """By half: how many chunks, and the sum of their metrics, (d_model, d_model) float64; empty where one of them
+        has none.
         """
         place = {"m": model_id, "l": layer}
         counts = self.frame(

@@ -50,10 +50,10 @@ def units(context: Context) -> list[Unit]:
     for model_id in models.by_id(context.study):
         for layer in wanted.layers:
             place = f"{model_id}.{layer}."
-            if not context.store.pullback_halves(model_id, layer):
-                continue
-            metric = sorted(unit.key for unit in made if unit.unit_id.startswith(place))
-            inputs = {"metric": metric, "seed": context.study.seed}
+            own = {unit.unit_id.removeprefix(place): unit.key for unit in made if unit.unit_id.startswith(place)}
+            if not own or own.keys() != context.store.pullback_parts(model_id, layer):
+                continue  # a part of the chunks is another metric than all of them
+            inputs = {"metric": sorted(own.values()), "seed": context.study.seed}
             found += [Unit(place + name, inputs) for name in _sets(context, model_id, layer)]
     return found
 

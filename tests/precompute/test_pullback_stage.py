@@ -1,8 +1,10 @@
 """Pull-back cosines on a tiny study: the metric is the mean of the chunks' own, its halves share no problem."""
 
 import io
+import shutil
 from contextlib import closing
 
+import duckdb
 import numpy as np
 import pytest
 from rich.console import Console
@@ -13,13 +15,14 @@ from backend.geometry.fisher import LocalMetric
 from backend.ids import cot_of
 from backend.models.edits import encode
 from backend.models.loading import load_model
-from backend.store.store import Store
+from backend.store.store import Store, generation_of
 from backend.store.unit_files import StudyFolder
 from precompute import steered
 from precompute.pipeline import run_study
 from precompute.plan import plan_study
 from precompute.stages import chunks, interference, problems, pullback
 from precompute.study import Study
+from precompute.units import Context
 from tests.precompute.test_geometry_stages import Written
 
 STAGES = (problems, Written, chunks, pullback, interference)
@@ -135,3 +138,15 @@ def test_two_workers_find_the_same_and_nothing_is_done_twice(study, store, tmp_p
         "pullback": (2, 2),
         "interference": (3, 2),
     }
+
+
+@pytest.mark.parametrize("table", ["pullback_parts", "pullback_rows"])
+def test_while_a_block_of_chunks_is_missing_nothing_is_compared(folder, study, tmp_path, table):
+    file = tmp_path / "tiny.duckdb"
+    shutil.copy(generation_of(folder.path), file)
+    with closing(Store(file)) as store:
+        assert len(interference.units(Context(study, "r", store, print))) == 2
+    with duckdb.connect(str(file)) as connection:
+        connection.execute(f"DELETE FROM {table} WHERE part = 'a0'")
+    with closing(Store(file)) as store:
+        assert interference.units(Context(study, "r", store, print)) == []
