@@ -79,7 +79,11 @@ def said(own: pd.DataFrame) -> str:
     """What the shares are, beside those of drawn pairs."""
     parts = []
     for name, words, chance in (
-        ("hidden", "of the pairs that look orthogonal interfere", "By chance one in 1,000 isotropic pairs would."),
+        (
+            "hidden",
+            "of the pairs that look orthogonal interfere",
+            "Of all isotropic pairs one in 1,000 lies so far out.",
+        ),
         ("apart", "of the pairs that look alike do not interfere", ""),
     ):
         shares = {drawn: _share(own.loc[drawn], name) for drawn in DRAWN if drawn in own.index}

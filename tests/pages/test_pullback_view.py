@@ -27,7 +27,10 @@ def test_the_shares_stand_beside_those_of_drawn_pairs_and_the_error_of_the_metri
     test = opened(PAGE, study, study="tiny", geometry_part="pullback")
     assert not test.exception, test.exception
     said = words(test)
-    assert "of the pairs that look orthogonal interfere (" in said and "isotropic). By chance one in 1,000" in said
+    assert (
+        "of the pairs that look orthogonal interfere (" in said
+        and "isotropic). Of all isotropic pairs one in 1,000" in said
+    )
     assert "averaged over 8 chunks, at the output of block 1" in said
     assert "pull-back cosines under the one and the other correlate with r = " in said
 
