@@ -15,6 +15,7 @@ from tests import small_study
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = Path("/usr/bin/chromium")
+PATIENCE = 120_000  # ms for whatever a page does: these tests say what comes, never how fast a busy machine brings it
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -37,7 +38,7 @@ def chromium():
     if not CHROMIUM.exists():
         pytest.skip(f"no Chromium at {CHROMIUM}; install it to run the browser tests")
     playwright = pytest.importorskip("playwright.sync_api")
-    playwright.expect.set_options(timeout=20_000)
+    playwright.expect.set_options(timeout=PATIENCE)
     with playwright.sync_playwright() as started:
         launched = started.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
         yield launched
@@ -78,7 +79,7 @@ class serving:
         self.process = subprocess.Popen(
             self.command, cwd=ROOT, env=self.environment, stdout=self.log.open("w"), stderr=subprocess.STDOUT
         )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE / 1000
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 urllib.request.urlopen(f"{self.address}/_stcore/health", timeout=2)
@@ -101,7 +102,7 @@ def tab(chromium):
     """A page in a browser context of its own; it notes every request that leaves this machine."""
     context = chromium.new_context(viewport={"width": 1440, "height": 900})
     opened = context.new_page()
-    opened.set_default_timeout(30_000)
+    opened.set_default_timeout(PATIENCE)
     opened.foreign = []
     opened.on("request", lambda request: opened.foreign.append(request.url) if _leaves(request.url) else None)
     yield opened

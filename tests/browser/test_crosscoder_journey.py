@@ -95,7 +95,7 @@ def test_a_range_of_nrn_leads_to_a_feature_its_example_the_chunk_and_steering_by
     expect(tab.locator(SELECTED)).to_have_attribute("data-id", chunk)
     expect(tab.locator(".st-key-intervention")).to_contain_text(f"of the decoder row of feature {FEATURE} at layer 1")
     button = tab.locator(".st-key-run_button button")
-    expect(button).to_be_enabled(timeout=60_000)
+    expect(button).to_be_enabled()
     button.click()
-    expect(tab.locator(".streams .token").nth(3)).to_be_attached(timeout=60_000)
+    expect(tab.locator(".streams .token").nth(3)).to_be_attached()
     assert tab.foreign == []

@@ -47,7 +47,7 @@ def click(tab, layer: int, place: int):
 
 def test_a_clicked_cell_shows_its_likeliest_tokens_and_its_chunk_and_the_link_opens_it_again(tab, server, chromium):
     tab.goto(f"{server}/lenses?study=small")
-    expect(tab.get_by_text(re.compile("whole map .* GFLOP"))).to_be_visible(timeout=60_000)
+    expect(tab.get_by_text(re.compile("whole map .* GFLOP"))).to_be_visible()
     click(tab, 2, 3)
     tab.wait_for_url(re.compile("layer=2"))
     expect(tab.get_by_text(re.compile(r"Layer 2, token \d+ .* of chunk 3: what comes next"))).to_be_visible()
@@ -57,13 +57,11 @@ def test_a_clicked_cell_shows_its_likeliest_tokens_and_its_chunk_and_the_link_op
 
     other = chromium.new_page()
     other.goto(link)
-    expect(other.get_by_text(re.compile(r"Layer 2, token \d+ .* of chunk 3: what comes next"))).to_be_visible(
-        timeout=60_000
-    )
+    expect(other.get_by_text(re.compile(r"Layer 2, token \d+ .* of chunk 3: what comes next"))).to_be_visible()
     other.close()
 
     tab.locator(".chunk").first.click()
     expect(tab.get_by_text(re.compile(r"Layer 2, token \d+ .* of chunk 1: what comes next"))).to_be_visible()
     tab.get_by_role("link", name="Steering", exact=True).click()
-    expect(tab.locator(SELECTED)).to_have_attribute("data-id", re.compile("_0000$"), timeout=60_000)
+    expect(tab.locator(SELECTED)).to_have_attribute("data-id", re.compile("_0000$"))
     assert "layer=2" in tab.url and tab.foreign == []

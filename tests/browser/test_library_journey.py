@@ -32,7 +32,7 @@ def test_a_vector_is_uploaded_kept_under_a_name_found_by_its_link_exported_and_a
     np.save(data, given)
     tab.goto(f"{server}/steering?study=small&direction=file&layer=2&beta=6&run_kind=stream")
     said = tab.locator(".st-key-intervention")
-    expect(said).to_contain_text("Choose a file with a vector", timeout=60_000)
+    expect(said).to_contain_text("Choose a file with a vector")
     tab.locator('input[type="file"]').set_input_files(
         {"name": "v.npy", "mimeType": "application/octet-stream", "buffer": data.getvalue()}
     )
@@ -47,11 +47,11 @@ def test_a_vector_is_uploaded_kept_under_a_name_found_by_its_link_exported_and_a
 
     tab.goto("about:blank")
     tab.goto(link)
-    expect(said).to_contain_text("add +6 RMS of “my doubt” at layer 2", timeout=60_000)
+    expect(said).to_contain_text("add +6 RMS of “my doubt” at layer 2")
     expect(tab.locator('input[type="file"]')).to_have_count(0)
 
     tab.goto(link.replace("/steering", "/direction_library"))
-    expect(tab.get_by_text("Largest |z|")).to_be_visible(timeout=60_000)
+    expect(tab.get_by_text("Largest |z|")).to_be_visible()
     for words, ending in (("safetensors", ".safetensors"), ("GGUF control vector", ".gguf")):
         with tab.expect_download() as download:
             tab.get_by_role("button", name=words).click()
@@ -60,8 +60,8 @@ def test_a_vector_is_uploaded_kept_under_a_name_found_by_its_link_exported_and_a
         found = read_direction(content, f"v{ending}", d_model=len(given), n_layers=tiny("llama").n_layers)
         assert found.given.tobytes() == given.tobytes() and found.layer == 2
     tab.get_by_role("button", name="Measure KL").click()
-    expect(tab.get_by_text("times that of random vectors of its norm")).to_be_visible(timeout=60_000)
+    expect(tab.get_by_text("times that of random vectors of its norm")).to_be_visible()
     tab.get_by_role("button", name="Steer along it").click()
     tab.wait_for_url(re.compile("/steering"))
-    expect(said).to_contain_text("“my doubt” at layer 2", timeout=60_000)
+    expect(said).to_contain_text("“my doubt” at layer 2")
     assert list(Library(study).vectors()["name"]) == ["my doubt"] and tab.foreign == []

@@ -48,7 +48,7 @@ def said(tab):
 def test_a_choice_stays_where_the_browser_hears_of_it_late(tab, server):
     tab.add_init_script(SLOW)  # every message of the server is heard 1.2 s after it came
     tab.goto(f"{server}/steering?study=small&direction=random&place=onward&what=stream")
-    expect(run_button(tab)).to_be_enabled(timeout=60_000)
+    expect(run_button(tab)).to_be_enabled()
     slider = tab.get_by_role("slider", name="Magnitude β")
     slider.press("ArrowRight")
     tab.wait_for_url(re.compile("beta=8.5"))
@@ -75,7 +75,7 @@ def test_a_chunk_is_chosen_steered_stopped_sampled_and_found_again_by_its_link(t
     expect(tab.locator(SELECTED)).to_have_count(1)
     tab.locator(".chunk").nth(1).click()
     tab.wait_for_url(re.compile("chunk=.*_0001"))
-    expect(run_button(tab)).to_be_enabled(timeout=60_000)
+    expect(run_button(tab)).to_be_enabled()
 
     slider = tab.get_by_role("slider", name="Magnitude β")
     for _ in range(20):
@@ -86,14 +86,14 @@ def test_a_chunk_is_chosen_steered_stopped_sampled_and_found_again_by_its_link(t
         tab.wait_for_timeout(500)  # as a person does, who looks where it went
     tab.wait_for_url(re.compile("beta=9"))
     expect(said(tab)).to_contain_text("add +9 RMS of random direction 1")
-    expect(tab.get_by_text("random pushes of this size")).to_be_visible(timeout=60_000)
+    expect(tab.get_by_text("random pushes of this size")).to_be_visible()
 
     tab.get_by_label("Longest, tokens").fill("1024")
     tab.get_by_label("Longest, tokens").press("Tab")
     expect(run_button(tab)).to_be_enabled()
     run_button(tab).click()
     streamed = tab.locator(".streams .token")
-    expect(streamed.nth(3)).to_be_attached(timeout=60_000)
+    expect(streamed.nth(3)).to_be_attached()
     tab.get_by_role("button", name="Stop").last.click()
     expect(tab.get_by_role("button", name="Stop")).to_have_count(0)
     tab.wait_for_timeout(500)
@@ -111,7 +111,7 @@ def test_a_chunk_is_chosen_steered_stopped_sampled_and_found_again_by_its_link(t
     tab.wait_for_url(re.compile("samples=4"))
     expect(run_button(tab)).to_have_text(re.compile("Continue 4 times"))
     run_button(tab).click()
-    expect(tab.get_by_text("compared in pairs")).to_be_visible(timeout=120_000)
+    expect(tab.get_by_text("compared in pairs")).to_be_visible()
     expect(tab.get_by_text("The 12 texts")).to_be_visible()
     run = re.search(r"run=(x\w+)", tab.url)[1]
     assert len(Experiments(study).samples(run)) == 12
@@ -119,6 +119,6 @@ def test_a_chunk_is_chosen_steered_stopped_sampled_and_found_again_by_its_link(t
     link = tab.url
     tab.goto("about:blank")
     tab.goto(link)
-    expect(tab.get_by_text("compared in pairs")).to_be_visible(timeout=60_000)
+    expect(tab.get_by_text("compared in pairs")).to_be_visible()
     expect(said(tab)).to_contain_text("add +9 RMS of random direction 1")
     assert tab.foreign == []
