@@ -3,7 +3,8 @@
 
 1. `pack` writes one file for each table that has rows, every column in the encoding that makes it smallest, compressed
    with zstd or brotli, whichever makes it smaller. Vectors are rounded to float16 (3 significant digits), which halves
-   most of a study; those of the library, whose ids follow from their values, and every other number stay as they were.
+   most of a study; those of the library, whose ids follow from their values, stay as they were. Numbers in the details
+   of associations, which are JSON, are rounded to 6 significant digits. Every other number stays as it was.
    A direction that is the activation of its own chunk, scaled to length 1, is stored without its vector: `activations`
    has it. The weights of dictionaries are copied as they are: those that were trained here are float16 from the
    beginning.
@@ -27,6 +28,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -52,6 +54,7 @@ _UNIT_VECTORS = ("directions", "experiments")  # tables whose vectors have lengt
 _OWN = 1 - 2e-7  # cosine with its chunk's activation from which on a direction is that: float16 leaves more than this
 # Tables whose lists stay float32: ids follow from a vector's values, or they are several numbers, some unknown.
 _EXACT = ("vectors", "latent_readings", "latent_difference_readings")
+_JSON = {"associations": "details"}  # column of a table whose text is JSON with numbers
 _LEVELS = {"zstd": 19, "brotli": 11}  # zstd's beyond 19 need more memory to decompress; brotli's end there
 _ONE_PAGE = 1 << 28  # bytes and rows: zstd finds repetitions within a page alone
 _ENCODINGS = {  # besides dictionary and plain, by type of the values
@@ -157,7 +160,7 @@ def pack(study: Path, folder: Path, *, without: Collection[str] = ()) -> int:
             if rows.num_rows:
                 if table == "directions":
                     rows = _without_own_activations(rows, store.whole_table("activations"))
-                raw = _smallest(_halved(table, rows))
+                raw = _smallest(_rounded(table, rows))
                 _write(made / f"{table}.parquet", raw)
                 tables[table] = {"rows": rows.num_rows, "sha256": hashlib.sha256(raw).hexdigest()}
         copied = dictionaries.copy(store.dictionary_ids(), study, made / dictionaries.FOLDER)
@@ -219,7 +222,7 @@ def repack(
                     continue
                 if table == "directions":
                     rows = _without_own_activations(rows, activations())
-                raw, n_rows = _smallest(_halved(table, rows)), rows.num_rows
+                raw, n_rows = _smallest(_rounded(table, rows)), rows.num_rows
             _write(made / f"{table}.parquet", raw)
             files[table] = {"rows": n_rows, "sha256": hashlib.sha256(raw).hexdigest()}
             if table not in old.tables or old.tables[table][1] != files[table]["sha256"]:
@@ -380,8 +383,8 @@ def _cosine(one: pa.ListScalar, other: pa.ListScalar) -> float:
     return float(a @ b / np.sqrt((a @ a) * (b @ b))) if len(a) == len(b) and a.any() and b.any() else 0.0
 
 
-def _halved(table: str, rows: pa.Table) -> pa.Table:
-    """`rows` with vectors as float16, but for those of which every bit counts.
+def _rounded(table: str, rows: pa.Table) -> pa.Table:
+    """`rows` with vectors as float16, but for those of which every bit counts, and JSON with shorter numbers.
 
     Raises NotPacked naming the first row with a value that is unknown or not finite there.
     """
@@ -402,7 +405,21 @@ def _halved(table: str, rows: pa.Table) -> pa.Table:
                     " FILE` keeps float32."
                 )
             rows = rows.set_column(position, name, half)
+        if name == _JSON.get(table):
+            texts = [
+                text and json.dumps(_shorter(json.loads(text)), ensure_ascii=False) for text in rows[name].to_pylist()
+            ]
+            rows = rows.set_column(position, name, pa.array(texts, dtype))
     return rows
+
+
+def _shorter(value: Any) -> Any:
+    """The same with every float rounded to 6 significant digits, at every depth."""
+    if isinstance(value, dict):
+        return {name: _shorter(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_shorter(inner) for inner in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _widened(table: str, rows: pa.Table) -> pa.Table:
