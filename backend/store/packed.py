@@ -43,7 +43,7 @@ from backend.schema.migrations import WrongSchema, refusal, upgraded
 from backend.schema.tables import SCHEMA_VERSION, TABLES, VECTOR
 from backend.store import dictionaries
 from backend.store.experiments import Experiments
-from backend.store.publish import create_table, describe, insert_rows
+from backend.store.publish import create_tables, describe, insert_rows
 from backend.store.state import parsed
 from backend.store.store import _SEALED, Store
 from backend.store.unit_files import _sync_folder
@@ -274,8 +274,8 @@ def unpack(folder: Path, file: Path) -> Path:
 
 def _build(found: Pack, file: Path) -> None:
     with duckdb.connect(str(file)) as connection:
+        create_tables(connection)
         for table in TABLES:
-            create_table(connection, table)
             if table in found.tables:
                 insert_rows(connection, table, found.rows(table))
         describe(

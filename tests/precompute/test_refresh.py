@@ -12,7 +12,7 @@ from backend.errors import AnchorscopeError
 from backend.schema.tables import TABLES
 from backend.store.dictionaries import folder_of, folder_with
 from backend.store.packed import pack, unpack
-from backend.store.publish import create_table, publish, replace_rows
+from backend.store.publish import create_tables, publish, replace_rows
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder, arrow_rows
 from precompute import refresh as refreshing
@@ -118,7 +118,7 @@ def test_rows_of_equal_keys_give_way_and_of_several_the_last_stands(tmp_path):
         return arrow_rows("maps", [columns | {"model_id": model, "n": n} for model, n in pairs])
 
     with duckdb.connect() as connection:
-        create_table(connection, "maps")
+        create_tables(connection, ["maps"])
         replace_rows(connection, "maps", rows(("a", 1), ("b", 2)))
         replace_rows(connection, "maps", rows(("b", 3), ("c", 4), ("c", 5)))
         found = connection.execute("SELECT model_id, n FROM maps ORDER BY model_id").fetchall()
