@@ -180,7 +180,8 @@ def test_a_study_of_an_older_schema_is_upgraded_when_it_is_published(tmp_path, v
     later = [table for table, since in came_in.items() if since > version]
     study = small_study.make(tmp_path / "small")
     judged = ["associations"]  # whose old rows lose their verdict, as another test has it
-    before = {table: Store(study).whole_table(table) for table in TABLES if table not in [*later, *judged]}
+    with closing(Store(study)) as store:
+        before = {table: store.whole_table(table) for table in TABLES if table not in [*later, *judged]}
     folder = StudyFolder(study)
     assert before["problems"].num_rows and not {
         file.table for line in folder.ledger().live.values() for file in line.files
@@ -206,8 +207,9 @@ def test_a_study_of_an_older_schema_is_upgraded_when_it_is_published(tmp_path, v
     with folder.writing("publish") as writer:
         assert publish(writer) == []
     assert is_published(folder)
-    assert all(Store(study).whole_table(table).equals(before[table]) for table in before)
-    assert all(Store(study).whole_table(table).num_rows == 0 for table in later)
+    with closing(Store(study)) as store:
+        assert all(store.whole_table(table).equals(before[table]) for table in before)
+        assert all(store.whole_table(table).num_rows == 0 for table in later)
 
 
 def test_the_connection_reaches_nothing_but_its_own_file(folder, tmp_path):
