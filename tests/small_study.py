@@ -8,8 +8,11 @@ and kept live runs. Some texts are hostile on purpose: whatever a model wrote is
 
 import json
 import math
+import shutil
+import tempfile
 from contextlib import closing
 from datetime import datetime
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -56,6 +59,7 @@ _SENTENCES = (
     "Hmm. ",
 )
 _MODEL = ids.stable_id("m", "tiny")
+_MADE: list[tempfile.TemporaryDirectory] = []  # gone when the process ends
 _METRICS = (
     "counterfactual_accuracy",
     "different_trajectories_fraction",
@@ -75,8 +79,16 @@ def make(
 ) -> Path:
     """Write and publish the study at `folder`; the flags leave out later stages, as in a study that is still running.
 
-    Geometry comes after all others, so it is left out with any of them.
+    Geometry comes after all others, so it is left out with any of them. A study of each name and flags is made once a
+    process, and copied.
     """
+    return Path(shutil.copytree(_made(folder.name, rollouts, activations, steering, geometry), folder))
+
+
+@cache
+def _made(name: str, rollouts: bool, activations: bool, steering: bool, geometry: bool) -> Path:
+    _MADE.append(place := tempfile.TemporaryDirectory())
+    folder = Path(place.name) / name
     rng = np.random.default_rng(7)
     with StudyFolder(folder).writing("test") as writer:
         writer.add("runs", "all", {"runs": [_run()], "models": [_model()]})
