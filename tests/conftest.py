@@ -1,5 +1,6 @@
 """Fixtures for the whole suite: tiny random language models of every family, made here and never downloaded."""
 
+import gc
 import os
 import sys
 
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests import had_once
 
 _MAIN = sys.modules["__main__"]
 TINY_VOCABULARY = 384
@@ -165,12 +168,20 @@ def pytest_runtest_setup() -> None:
     sys.modules["__main__"] = _MAIN
 
 
+def pytest_collection_finish() -> None:
+    """Streamlit looks for garbage after every run of a page, for a quarter of a second where it looks through all that
+    the tests have imported: that stays anyway.
+    """
+    had_once.prepare()
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_unconfigure() -> None:
     """Let go of every store that a test or a page left open: duckdb complains at exit of connections that are still
     there.
     """
-    import gc
-
+    gc.unfreeze()
     if "streamlit" in sys.modules:
         sys.modules["streamlit"].cache_resource.clear()
     gc.collect()
