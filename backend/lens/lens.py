@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 Part = TypeVar("Part")
 
-_BLOCK = 1024  # tokens of the vocabulary at a time: with some hundred streams they fit the cache of a small machine
-_SUMMED = 8192  # tokens at a time whose sum is float32
+_BLOCK = 512  # tokens of the vocabulary at a time: with some hundred streams they fit the cache of a small machine
+SUMMED = 8192  # tokens at a time whose sum is float32
 _PACKED_BYTES = 1 << 28  # of a head that is copied
 
 
@@ -129,6 +129,12 @@ class Readout:
         """Whether logits are one matrix product, so that `some_logits` has them of a few tokens alone."""
         return self._plain is not None
 
+    @property
+    def n_blocks(self) -> int:
+        """How many `blocks` there are."""
+        assert self._plain is not None  # `is_plain`
+        return -(-len(self._plain[1]) // _BLOCK)
+
     @torch.inference_mode()
     def logits(self, carried: torch.Tensor) -> torch.Tensor:
         """Logits (…, vocab_size) of streams (…, d_model) in the coordinates of the last block's output."""
@@ -177,7 +183,7 @@ class Readout:
             return None
         scale, weight, bias = self._plain
         vector = torch.zeros(len(probability), weight.shape[1], dtype=torch.float64, device=weight.device)
-        for some, block in zip(probability.split(_SUMMED, -1), weight.split(_SUMMED), strict=True):
+        for some, block in zip(probability.split(SUMMED, -1), weight.split(SUMMED), strict=True):
             vector += some @ block
         constant = torch.zeros(len(probability), dtype=torch.float64, device=weight.device)
         if bias is not None:

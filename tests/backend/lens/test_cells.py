@@ -44,7 +44,9 @@ def measured(loaded, *, places=None, is_packed=False):
 def blocks(request, monkeypatch):
     if request.param == "many blocks":
         monkeypatch.setattr(lens, "_BLOCK", 64)
-        monkeypatch.setattr(lens, "_SUMMED", 100)
+        monkeypatch.setattr(lens, "SUMMED", 100)
+        monkeypatch.setattr(module, "SUMMED", 100)
+        monkeypatch.setattr(module, "_OWN_ROWS", 5)
         monkeypatch.setattr(module, "_HEAD_ROWS", 5)
 
 
