@@ -40,15 +40,15 @@ from backend.lens.lens import Lens, LogitLens, Readout, TunedLens
 from backend.live.jobs import Reader
 from backend.live.lens_map import under_lens
 from backend.live.requests import Chunk, LensMap, Text
+from backend.models.edits import encode
 from backend.models.layers import layers_of
 from backend.models.linear import linear
 from backend.models.pullbacks import Pullbacks
-from backend.models.residuals import record_residuals
 from benchmarks.sweep import load, reasoning_text
 
 CHUNK = 20  # tokens
 WANTED = (32, 100)  # named tokens and prompts of the estimate
-STRIP = 1024  # streams of one, as the live worker takes them
+STRIP = 1536  # streams of one, as the live worker takes them
 
 
 @dataclass
@@ -97,7 +97,7 @@ def measured(loaded, chosen: argparse.Namespace) -> tuple[float, list[Measured],
     """The roof, operations a second; what was timed; and what a prompt's rows of the named tokens wanted take."""
     ids, roofs = text(loaded, chosen.tokens), []
     works = timed(loaded, ids, chosen)
-    record_residuals(loaded, ids[:8], [0])
+    encode(loaded, ids[:8])
     for repeat in range(chosen.repeats):
         roofs.append(roof())
         for one in works:
@@ -146,14 +146,14 @@ def timed(loaded, ids: Sequence[int], chosen: argparse.Namespace) -> list[Measur
 
 def picture(loaded, lens: Lens, ids: Sequence[int], layers: Sequence[int]) -> None:
     """The whole map: what the live worker computes, in its strips of layers."""
-    readout, streams = Readout(loaded), record_residuals(loaded, ids, range(loaded.n_layers))
+    readout, streams = Readout(loaded), encode(loaded, ids).residual
     readout.pack()
-    own = OwnPredictions.of(readout, readout.logits(streams[loaded.n_layers - 1]))
+    own = OwnPredictions.of(readout, readout.logits(streams(loaded.n_layers - 1)))
     own_cells(own, ())
     below = [layer for layer in layers if layer < loaded.n_layers - 1]
     for first in range(0, len(below), most := max(1, STRIP // len(ids))):
         strip = below[first : first + most]
-        cells(readout, lens, [streams[layer] for layer in strip], strip, own, ())
+        cells(readout, lens, [streams(layer) for layer in strip], strip, own, ())
 
 
 def first_picture(loaded, ids: Sequence[int], n_chunks: int) -> None:

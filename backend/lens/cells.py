@@ -24,6 +24,7 @@ from backend.models.kl import kl_reference
 
 _HEAD_ROWS = 16  # places at a time that go through a family's own head
 _OWN_ROWS = 8  # of the model's own logits at a time: they fit the cache
+_CACHED = 1 << 17  # logits at a time that several passes go over: they fit the cache of a core
 _FAINT = 1e-3  # nats; below it float32 logits have too few digits left
 
 
@@ -70,9 +71,7 @@ def own_cells(own: OwnPredictions, chosen: Sequence[int]) -> Cells:
     rows = [_own_rows(logits, list(chosen)) for logits in own.logits.split(_OWN_ROWS)]
     token, top, rank, log_prob = (torch.cat(part) for part in zip(*rows, strict=True))
     entropy = own.entropy[None]
-    return Cells(
-        token[None], top[None].exp(), entropy, torch.zeros_like(entropy), rank.T[:, None], log_prob.T[:, None]
-    )
+    return Cells(token[None], top[None].exp(), entropy, torch.zeros_like(entropy), rank.T[:, None], log_prob.T[:, None])
 
 
 def _own_rows(logits: torch.Tensor, chosen: list[int]) -> tuple[torch.Tensor, ...]:
@@ -161,10 +160,12 @@ class _Sums:
         self._count_above(rows, start, logits)
         largest = torch.amax(logits, -1, out=self._largest[number, rows])
         self._take_top(rows, start, logits, largest)
-        shifted = logits.sub_(largest[:, None])
-        weight = torch.exp(shifted, out=self._space(shifted))
-        torch.sum(weight, -1, out=self._z[number, rows])
-        torch.sum(shifted.mul_(weight), -1, out=self._moment[number, rows])
+        most = max(1, _CACHED // logits.shape[1])
+        every = (logits, largest, self._z[number, rows], self._moment[number, rows])
+        for shifted, highest, z, moment in zip(*(one.split(most) for one in every), strict=True):
+            weight = torch.exp(shifted.sub_(highest[:, None]), out=self._space(shifted))
+            torch.sum(weight, -1, out=z)
+            torch.sum(shifted.mul_(weight), -1, out=moment)
 
     def _count_above(self, rows: slice, start: int, logits: torch.Tensor) -> None:
         is_above = self._space(logits)  # 0 or 1 in float32: their sum is exact, and three times as fast as of bools

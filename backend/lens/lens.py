@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Part = TypeVar("Part")
 
-_BLOCK = 512  # tokens of the vocabulary at a time: with some hundred streams they fit the cache of a small machine
+_BLOCK = 512  # tokens of the vocabulary at a time: with a strip of streams they fit the cache of a small machine
 SUMMED = 8192  # tokens at a time whose sum is float32
 _PACKED_BYTES = 1 << 28  # of a head that is copied
 

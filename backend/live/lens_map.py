@@ -34,7 +34,7 @@ from backend.store.store import Store
 T = TypeVar("T")
 Rows = dict[int, dict[str, Any]]  # by layer, what its cells hold: arrays (n_places,) and (n_chosen, n_places)
 
-_ROWS = 1024  # streams of a strip: enough for a product at full speed
+_ROWS = 1536  # streams of a strip: enough for a product at full speed, and the head is read only a few times
 _OWN_BYTES = 1 << 30  # of the model's own logits and probabilities that are there at a time
 _SQUARE = 1024  # of the product that the machine's rate is measured by
 

@@ -90,7 +90,7 @@ def recording(blocks: nn.ModuleList, layers: Sequence[int]) -> Iterator[dict[int
     for layer in layers:
         if layer not in residuals:
             raise ResidualError(f"No forward pass reached layer {layer} while its residual stream was being recorded.")
-        if not torch.isfinite(residuals[layer]).all():
+        if not torch.isfinite(torch.stack(residuals[layer].aminmax())).all():
             raise ResidualError(f"The residual stream at layer {layer} has values that are NaN or infinite.")
 
 

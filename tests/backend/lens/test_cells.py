@@ -47,6 +47,7 @@ def blocks(request, monkeypatch):
         monkeypatch.setattr(lens, "SUMMED", 100)
         monkeypatch.setattr(module, "SUMMED", 100)
         monkeypatch.setattr(module, "_OWN_ROWS", 5)
+        monkeypatch.setattr(module, "_CACHED", 300)
         monkeypatch.setattr(module, "_HEAD_ROWS", 5)
 
 
