@@ -5,10 +5,10 @@ from typing import TypedDict
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
+from app.figures.panels import bars, laid_out, name_layers, side_by_side
 from app.figures.rows import Frame, takes_rows
-from app.shell.theme import ACCENT, CATEGORY_COLOURS, CONTROL, FITTED, SEQUENTIAL, STEERED, TEMPLATE, UNKNOWN, blank
+from app.shell.theme import ACCENT, CATEGORY_COLOURS, CONTROL, FITTED, SEQUENTIAL, STEERED, UNKNOWN, blank
 from app.shell.untrusted import for_plotly
 
 _FITS = {"fourier": ("circle or helix", STEERED), "polynomial": ("polynomial, as many parameters", "#BD8701")}
@@ -18,8 +18,7 @@ _NULLS = {
     "digits_high": ("digits dealt anew, 95th percentile", CATEGORY_COLOURS["self_checking"], "dashdot"),
 }
 _NAMED = 12  # words whose names are written, about; of more, hovering says the others
-_TICKS = 12  # layers that are all named
-_FLOOR = -0.5  # an R² below is drawn there: a polynomial's may be very low
+FLOOR = -0.5  # an R² below is drawn there, as an open triangle: a polynomial's may be very low
 
 
 class CurveRow(TypedDict):
@@ -57,13 +56,7 @@ def r2_by_layer(rows: Frame[CurveRow]) -> go.Figure:
     if known.empty:
         return blank("These words were not read at any layer")
     panels = list(dict.fromkeys(known["panel"]))
-    figure = make_subplots(
-        rows=1,
-        cols=len(panels),
-        shared_yaxes=True,
-        horizontal_spacing=0.03,
-        subplot_titles=[for_plotly(panel, limit=80) for panel in panels],
-    )
+    figure = side_by_side(panels)
     for column, panel in enumerate(panels, start=1):
         own, where = known[known["panel"] == panel].sort_values("layer"), {"row": 1, "col": column}
         for null, (name, colour, dash) in _NULLS.items():
@@ -82,11 +75,14 @@ def r2_by_layer(rows: Frame[CurveRow]) -> go.Figure:
         for fit, (name, colour) in _FITS.items():
             figure.add_scatter(
                 x=own["layer"].tolist(),
-                y=own[fit].clip(lower=_FLOOR).tolist(),
-                error_y=_error(own, fit),
+                y=own[fit].clip(lower=FLOOR).tolist(),
+                error_y=bars(*(own[name].clip(lower=FLOOR) for name in (fit, f"{fit}_low", f"{fit}_high"))),
                 mode="lines+markers",
                 line={"color": colour, "width": 2},
-                marker={"size": 6},
+                marker={
+                    "size": [9 if value < FLOOR else 6 for value in own[fit]],
+                    "symbol": ["triangle-down-open" if value < FLOOR else "circle" for value in own[fit]],
+                },
                 name=name,
                 legendgroup=fit,
                 showlegend=column == 1,
@@ -106,34 +102,15 @@ def r2_by_layer(rows: Frame[CurveRow]) -> go.Figure:
             hoverinfo="skip",
             **where,
         )
-    figure.update_xaxes(title="layer", title_standoff=4)
-    if len(layers := sorted(known["layer"].unique().tolist())) <= _TICKS:
-        figure.update_xaxes(tickvals=layers)
+    name_layers(figure, known["layer"])
     figure.update_yaxes(title="R², each word from the others", col=1)
-    figure.update_yaxes(range=[max(_FLOOR, min(-0.05, _lowest(known))) - 0.05, 1.05])
-    return figure.update_layout(
-        template=TEMPLATE,
-        height=420,
-        margin={"l": 8, "r": 8, "t": 92, "b": 8},
-        legend={"orientation": "h", "y": 1, "yref": "container", "yanchor": "top", "x": 0},
-    ).update_annotations(font_size=12)
+    figure.update_yaxes(range=[max(FLOOR, min(-0.05, _lowest(known))) - 0.05, 1.05])
+    return laid_out(figure, height=420, top=92)
 
 
 def _lowest(rows: pd.DataFrame) -> float:
     columns = [*_FITS, *(f"{fit}_low" for fit in _FITS), *_NULLS]
     return float(rows[columns].astype(float).min().min())
-
-
-def _error(rows: pd.DataFrame, fit: str) -> dict[str, object]:
-    value = rows[fit].clip(lower=_FLOOR)
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": (rows[f"{fit}_high"] - value).clip(lower=0).fillna(0).tolist(),
-        "arrayminus": (value - rows[f"{fit}_low"].clip(lower=_FLOOR)).clip(lower=0).fillna(0).tolist(),
-        "thickness": 1.5,
-        "width": 3,
-    }
 
 
 @takes_rows
@@ -172,7 +149,7 @@ def words_on_circle(rows: Frame[PointRow], *, period: int) -> go.Figure:
         mode="markers+text",
         marker={"color": known["place"].tolist(), "colorscale": SEQUENTIAL, "size": 8},
         text=[word if number % apart == 0 else "" for number, word in enumerate(words)],
-        textposition="top center",
+        textposition=_aside(known["x"].to_numpy(float), known["y"].to_numpy(float)),
         customdata=words,
         name="a word, by the others",
         hovertemplate="%{customdata}: %{x:.2f}, %{y:.2f}<extra></extra>",
@@ -181,9 +158,15 @@ def words_on_circle(rows: Frame[PointRow], *, period: int) -> go.Figure:
     reach = min(max(1.3, 1.15 * float(known[["x", "y"]].abs().max().max())), 4)
     figure.update_xaxes(title=f"cos, period {period}", range=[-reach, reach], constrain="domain")
     figure.update_yaxes(title=f"sin, period {period}", range=[-reach, reach], scaleanchor="x")
-    return figure.update_layout(
-        template=TEMPLATE,
-        height=520,
-        margin={"l": 8, "r": 8, "t": 40, "b": 8},
-        legend={"orientation": "h", "y": 1, "yref": "container", "yanchor": "top", "x": 0},
-    )
+    return laid_out(figure, height=520, top=40)
+
+
+def _aside(x: np.ndarray, y: np.ndarray) -> list[str]:
+    """Where each word's name stands at its mark: on the side away from the nearest other one."""
+    apart = np.hypot(x[:, None] - x, y[:, None] - y)
+    np.fill_diagonal(apart, np.inf)
+    nearest = apart.argmin(axis=1)
+    return [
+        f"{'top' if above else 'bottom'} {'right' if right else 'left'}"
+        for above, right in zip(y >= y[nearest], x >= x[nearest], strict=True)
+    ]

@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from typing import TypedDict
 
-import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
+from app.figures.panels import bars, laid_out, side_by_side
 from app.figures.rows import Frame, takes_rows
-from app.shell.theme import ACCENT, CONTROL, CORRECT, FITTED, STEERED, TEMPLATE, UNKNOWN, WRONG, blank
+from app.shell.theme import ACCENT, CONTROL, CORRECT, FITTED, STEERED, UNKNOWN, WRONG, blank
 from app.shell.untrusted import for_plotly
 
 _VERDICTS = {"correct": (CORRECT, "circle"), "wrong": (WRONG, "x"), "no verdict": (UNKNOWN, "circle-open")}
@@ -73,12 +72,7 @@ def path_by_length(rows: Frame[PathRow], *, axis: str, dodge: Mapping[str, float
             )
     figure.update_xaxes(title="chunks of the CoT")
     figure.update_yaxes(title=axis)
-    return figure.update_layout(
-        template=TEMPLATE,
-        height=380,
-        margin={"l": 8, "r": 8, "t": 56, "b": 8},
-        legend={"orientation": "h", "y": 1, "yref": "container", "yanchor": "top", "x": 0},
-    )
+    return laid_out(figure, height=380, top=56)
 
 
 @takes_rows
@@ -90,13 +84,7 @@ def outcomes_by_layer(rows: Frame[OutcomeRow], *, axis: str) -> go.Figure:
     panels, layers = list(dict.fromkeys(known["panel"])), sorted(known["layer"].unique())
     kinds = list(dict.fromkeys(known["comparison"]))
     place = {layer: number for number, layer in enumerate(layers)}
-    figure = make_subplots(
-        rows=1,
-        cols=len(panels),
-        shared_yaxes=True,
-        horizontal_spacing=0.03,
-        subplot_titles=[for_plotly(panel, limit=80) for panel in panels],
-    )
+    figure = side_by_side(panels)
     for column, panel in enumerate(panels, start=1):
         for number, kind in enumerate(kinds):
             own = known[(known["panel"] == panel) & (known["comparison"] == kind)]
@@ -106,7 +94,7 @@ def outcomes_by_layer(rows: Frame[OutcomeRow], *, axis: str) -> go.Figure:
             figure.add_scatter(
                 x=[place[layer] + aside for layer in own["layer"]],
                 y=own["difference"].tolist(),
-                error_y=_error(own),
+                error_y=bars(own["difference"], own["low"], own["high"], width=2),
                 mode="markers",
                 marker={"color": _COLOURS[number % len(_COLOURS)], "size": 7},
                 name=for_plotly(own["label"].iloc[0], limit=50),
@@ -120,20 +108,4 @@ def outcomes_by_layer(rows: Frame[OutcomeRow], *, axis: str) -> go.Figure:
         figure.add_hline(y=0, line={"color": UNKNOWN, "width": 1}, row=1, col=column)
     figure.update_xaxes(title="layer", tickvals=list(place.values()), ticktext=[str(layer) for layer in layers])
     figure.update_yaxes(title=axis, col=1)
-    return figure.update_layout(
-        template=TEMPLATE,
-        height=390,
-        margin={"l": 8, "r": 8, "t": 84, "b": 8},
-        legend={"orientation": "h", "y": 1, "yref": "container", "yanchor": "top", "x": 0},
-    ).update_annotations(font_size=12)
-
-
-def _error(rows: pd.DataFrame) -> dict[str, object]:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": (rows["high"] - rows["difference"]).fillna(0).tolist(),
-        "arrayminus": (rows["difference"] - rows["low"]).fillna(0).tolist(),
-        "thickness": 1.5,
-        "width": 2,
-    }
+    return laid_out(figure, height=390, top=84)

@@ -5,10 +5,10 @@ from typing import TypedDict
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
+from app.figures.panels import laid_out, name_layers, side_by_side
 from app.figures.rows import Frame, takes_rows
-from app.shell.theme import CATEGORY_COLOURS, FITTED, MISSING, TEMPLATE, blank
+from app.shell.theme import CATEGORY_COLOURS, FITTED, MISSING, blank
 from app.shell.untrusted import for_plotly
 
 _LOOKS = {  # colour and symbol of each source, in order
@@ -61,7 +61,7 @@ def tails_by_layer(rows: Frame[SaeTail], *, middle: Mapping[str, tuple[float, fl
     if known.empty:
         return blank("No pair of any dictionary exceeds the threshold")
     panels = list(dict.fromkeys(known["panel"]))
-    figure = _panels(panels, 1)
+    figure = side_by_side(panels)
     for column, panel in enumerate(panels, start=1):
         own = known[known["panel"] == panel]
         for number, source in enumerate(dict.fromkeys(known["source"])):
@@ -73,7 +73,8 @@ def tails_by_layer(rows: Frame[SaeTail], *, middle: Mapping[str, tuple[float, fl
         figure.add_vrect(low, high, fillcolor=MISSING, opacity=0.12, line_width=0, layer="below", row=1, col=column)
     figure.update_yaxes(type="log")
     figure.update_yaxes(title_text="pairs beyond, times isotropic", row=1, col=1)
-    return _laid_out(figure, 380)
+    name_layers(figure, known["layer"])
+    return laid_out(figure, height=380, top=66)
 
 
 @takes_rows
@@ -82,7 +83,7 @@ def quality_by_layer(rows: Frame[SaeQuality]) -> go.Figure:
     if rows.empty:
         return blank("No dictionary was trained")
     panels = list(dict.fromkeys(rows["panel"]))
-    figure = _panels(panels, len(QUALITIES))
+    figure = side_by_side(panels, n_rows=len(QUALITIES))
     for column, panel in enumerate(panels, start=1):
         own = rows[rows["panel"] == panel]
         for number, source in enumerate(dict.fromkeys(rows["source"])):
@@ -91,21 +92,8 @@ def quality_by_layer(rows: Frame[SaeQuality]) -> go.Figure:
                 _add(figure, source, number, some, some.groupby("layer")[quality].mean(), quality, (line, column))
     for line, words in enumerate(QUALITIES.values(), start=1):
         figure.update_yaxes(title_text=words, rangemode="tozero", row=line, col=1)
-    return _laid_out(figure, 560)
-
-
-def _panels(panels: list[str], n_rows: int) -> go.Figure:
-    figure = make_subplots(
-        rows=n_rows,
-        cols=len(panels),
-        shared_xaxes=True,
-        shared_yaxes="rows",
-        subplot_titles=[for_plotly(panel, limit=60, width=60) for panel in panels],
-        horizontal_spacing=0.03,
-        vertical_spacing=0.06,
-    )
-    figure.update_xaxes(title_text="layer", title_standoff=4, row=n_rows)
-    return figure
+    name_layers(figure, rows["layer"], row=len(QUALITIES))
+    return laid_out(figure, height=560, top=66)
 
 
 def _add(
@@ -137,13 +125,3 @@ def _add(
         row=at[0],
         col=at[1],
     )
-
-
-def _laid_out(figure: go.Figure, height: int) -> go.Figure:
-    figure.update_layout(
-        template=TEMPLATE,
-        height=height,
-        margin={"l": 8, "r": 8, "t": 66, "b": 8},
-        legend={"orientation": "h", "y": 1, "yref": "container", "yanchor": "top", "x": 0},
-    )
-    return figure.update_annotations(font_size=12)

@@ -4,17 +4,16 @@ from typing import TypedDict
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
+from app.figures.panels import bars, laid_out, name_layers, side_by_side
 from app.figures.rows import Frame, takes_rows
-from app.shell.theme import CONTROL, FITTED, STEERED, TEMPLATE, UNKNOWN, blank
+from app.shell.theme import CONTROL, FITTED, STEERED, UNKNOWN, blank
 from app.shell.untrusted import for_plotly
 
 _NULLS = {
     "isotropic": ("isotropic normal points", CONTROL, "dot"),
     "matched": ("same mean and covariance", FITTED, "dash"),
 }
-_TICKS = 12  # layers that are all named
 _WIDE = 20  # largest over smallest: from there on the axis is logarithmic
 
 
@@ -49,13 +48,7 @@ def shape_by_layer(rows: Frame[ShapeRow], *, axis: str) -> go.Figure:
     if known.empty:
         return blank("No cloud here has this measure")
     panels = list(dict.fromkeys(known["panel"]))
-    figure = make_subplots(
-        rows=1,
-        cols=len(panels),
-        shared_yaxes=True,
-        horizontal_spacing=0.03,
-        subplot_titles=[for_plotly(panel, limit=80) for panel in panels],
-    )
+    figure = side_by_side(panels)
     for column, panel in enumerate(panels, start=1):
         own, first = known[known["panel"] == panel].sort_values("layer"), column == 1
         for null, (name, colour, dash) in _NULLS.items():
@@ -75,7 +68,7 @@ def shape_by_layer(rows: Frame[ShapeRow], *, axis: str) -> go.Figure:
         figure.add_scatter(
             x=own["layer"].tolist(),
             y=own["value"].tolist(),
-            error_y=_error(own),
+            error_y=bars(own["value"], own["low"], own["high"]),
             mode="lines+markers",
             line={"color": STEERED, "width": 2},
             marker={"size": 6},
@@ -89,16 +82,9 @@ def shape_by_layer(rows: Frame[ShapeRow], *, axis: str) -> go.Figure:
     values = pd.concat([known[name] for name in ("value", *_NULLS)]).dropna()
     if values.min() > 0 and values.max() / values.min() > _WIDE:
         figure.update_yaxes(type="log", dtick="D2")
-    figure.update_xaxes(title="layer", title_standoff=4)
-    if len(layers := sorted(known["layer"].unique().tolist())) <= _TICKS:
-        figure.update_xaxes(tickvals=layers)
+    name_layers(figure, known["layer"])
     figure.update_yaxes(title=axis, col=1)
-    return figure.update_layout(
-        template=TEMPLATE,
-        height=360,
-        margin={"l": 8, "r": 8, "t": 66, "b": 8},
-        legend={"orientation": "h", "y": 1, "yref": "container", "yanchor": "top", "x": 0},
-    ).update_annotations(font_size=12)
+    return laid_out(figure, height=360, top=66)
 
 
 @takes_rows
@@ -119,7 +105,7 @@ def shape_by_category(rows: Frame[CategoryRow], *, axis: str) -> go.Figure:
             "width": 0,
         },
         mode="markers",
-        marker={"color": CONTROL, "size": 9, "symbol": "line-ns-open"},
+        marker={"color": CONTROL, "size": 9, "symbol": "square"},
         opacity=0.45,
         name="as many chunks of any category, ± 2 SD",
         hovertemplate="any category: %{x:.3g}<extra></extra>",
@@ -127,7 +113,7 @@ def shape_by_category(rows: Frame[CategoryRow], *, axis: str) -> go.Figure:
     figure.add_scatter(
         x=known["value"].tolist(),
         y=labels,
-        error_x=_error(known) | {"color": UNKNOWN},
+        error_x=bars(known["value"], known["low"], known["high"]) | {"color": UNKNOWN},
         mode="markers",
         marker={"color": known["colour"].tolist(), "size": 9},
         name="this category, 95 %",
@@ -135,20 +121,4 @@ def shape_by_category(rows: Frame[CategoryRow], *, axis: str) -> go.Figure:
     )
     figure.update_yaxes(autorange="reversed", automargin=True)
     figure.update_xaxes(title=axis)
-    return figure.update_layout(
-        template=TEMPLATE,
-        height=120 + 34 * len(known),
-        margin={"l": 8, "r": 8, "t": 34, "b": 8},
-        legend={"orientation": "h", "y": 1, "yref": "container", "yanchor": "top", "x": 0},
-    )
-
-
-def _error(rows: pd.DataFrame) -> dict[str, object]:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": (rows["high"] - rows["value"]).fillna(0).tolist(),
-        "arrayminus": (rows["value"] - rows["low"]).fillna(0).tolist(),
-        "thickness": 1.5,
-        "width": 3,
-    }
+    return laid_out(figure, height=120 + 34 * len(known), top=34)
