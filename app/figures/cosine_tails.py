@@ -4,6 +4,7 @@ Red is always what isotropic rows would have, by the exact law; grey is rows tha
 """
 
 import math
+from itertools import pairwise
 from typing import TypedDict
 
 import pandas as pd
@@ -78,11 +79,14 @@ def tail_histograms(rows: Frame[TailBin], *, selected: str | None, left_out: str
     styles, shown = _styles(rows), set[str]()
     for number, panel in enumerate(panels):
         where = {"row": number // n_columns + 1, "col": number % n_columns + 1}
-        for (line, series), own in rows[rows["panel"] == panel].groupby(["line", "series"], sort=False):
-            for side in (own[own["cosine"] < 0], own[own["cosine"] > 0]):
-                _histogram_line(figure, side, str(line), str(series), styles, where, first=series not in shown)
-                shown |= {str(series)} if len(side) else set()
-        ringed = rows[(rows["panel"] == panel) & (rows["mark"] == selected) & (rows["mark"] != "")]
+        inside = rows[rows["panel"] == panel]
+        for (line, series), own in inside.groupby(["line", "series"], sort=False):
+            bins = sorted(zip(own["cosine"], own["share"], own["mark"], own["told"].map(for_plotly), strict=True))
+            for side in ([one for one in bins if one[0] < 0], [one for one in bins if one[0] > 0]):
+                if side:
+                    _histogram_line(figure, side, str(line), str(series), styles, where, first=series not in shown)
+                    shown.add(str(series))
+        ringed = inside[(inside["mark"] == selected) & (inside["mark"] != "")]
         figure.add_scatter(
             x=ringed["cosine"].tolist(),
             y=ringed["share"].tolist(),
@@ -200,7 +204,7 @@ def _styles(rows: pd.DataFrame) -> dict[str, tuple[str, str]]:
 
 def _histogram_line(
     figure: go.Figure,
-    rows: pd.DataFrame,
+    bins: list[tuple[float, float | None, str, str]],
     line: str,
     series: str,
     styles: dict[str, tuple[str, str]],
@@ -208,30 +212,32 @@ def _histogram_line(
     *,
     first: bool,
 ) -> None:
-    if rows.empty:
-        return
-    rows, (colour, dash) = _broken(rows.sort_values("cosine")), styles[series]
+    """`bins` are (cosine, share, what a click says, what pointing says), the lowest first."""
+    bins, (colour, dash) = _broken(bins), styles[series]
     figure.add_scatter(
-        x=rows["cosine"].tolist(),
-        y=[None if pd.isna(share) else share for share in rows["share"]],
+        x=[cosine for cosine, *_ in bins],
+        y=[share for _, share, *_ in bins],
         mode="lines+markers" if line == SET else "lines",
         marker={"size": 5, "color": colour},
         line={"color": colour, "width": 2.5 if line == LAW else 1.5, "dash": dash},
         name=for_plotly(series, limit=100),
         legendgroup=series,
         showlegend=first,
-        customdata=[[mark, for_plotly(told)] for mark, told in zip(rows["mark"], rows["told"], strict=True)],
+        customdata=[[mark, told] for *_, mark, told in bins],
         hovertemplate="%{customdata[1]}<extra></extra>",
         **where,
     )
 
 
-def _broken(rows: pd.DataFrame) -> pd.DataFrame:
-    """With a row of no share in each run of empty bins: no line is drawn across them."""
-    steps = rows["cosine"].diff()
-    after = rows[steps > 1.5 * steps.min()]
-    gaps = after.assign(cosine=after["cosine"] - steps.min(), share=math.nan, mark="", told="")
-    return pd.concat([rows, gaps]).sort_values("cosine")
+def _broken(bins: list[tuple[float, float | None, str, str]]) -> list[tuple[float, float | None, str, str]]:
+    """With a bin of no share in each run of empty ones: no line is drawn across them."""
+    steps = [after[0] - before[0] for before, after in pairwise(bins)]
+    whole: list[tuple[float, float | None, str, str]] = bins[:1]
+    for step, one in zip(steps, bins[1:], strict=True):
+        if step > 1.5 * min(steps):
+            whole.append((one[0] - min(steps), None, "", ""))
+        whole.append(one)
+    return whole
 
 
 def _layer_line(

@@ -180,9 +180,10 @@ def ratios(rows: pd.DataFrame) -> pd.DataFrame:
     sets = rows[(rows["line"] == SET) & (rows["trained_on"].fillna(MODEL) == MODEL)]
     found = []
     for (layer, _, seed), own in sets.groupby(["layer", "d", sets["seed"].fillna(-1)]):
-        base, tuned = (own[own["role"] == role] for role in ("base", "tuned"))
-        for one in tuned.itertuples():
-            for other in base.itertuples():
+        known = list(own.itertuples())
+        base, tuned = ([one for one in known if one.role == role] for role in ("base", "tuned"))
+        for one in tuned:
+            for other in base:
                 paired = one.n_total == other.n_total and _correspond(one, other)
                 masses = [
                     Grouped(int(side.n_beyond), np.asarray(side.touching), np.asarray(side.group_rows))

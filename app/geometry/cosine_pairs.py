@@ -11,7 +11,7 @@ from app.geometry.cosines import BIN, asked
 from app.shared.chosen_chunk import go
 from app.shared.clicks import picked_row
 from app.shared.views import Here
-from app.shell import keys, selection
+from app.shell import keys, navigation, selection
 from app.shell.fields import Decimal, Field, declare
 from app.shell.numbers import number
 from app.shell.theme import ACCENT
@@ -24,7 +24,9 @@ from backend.store.store import Store
 
 LINKED = declare(Field("cosine_linked", "cosine above which rows are connected", Decimal(0.3, 0.99), of=None))
 CLUSTERED = declare(Field("cosine_clustered", "set of directions whose clusters are listed", None, of="cosine_rows"))
+_READ = "leave_for_the_chunk_of_a_pair"
 _USUAL = 0.5
+_NONE = 0.001  # pairs: as few are none
 _LISTED = 200  # clusters
 _MEMBERS = 12  # features of a cluster that are told
 
@@ -103,6 +105,7 @@ def draw_clusters(here: Here, store: Store) -> None:
         hide_index=True,
         row_height=28,
         height=min(360, 40 + 28 * len(table)),
+        column_config={"rows": st.column_config.NumberColumn(width="small")},
         key=key,
         on_select="rerun",
         selection_mode="single-row",
@@ -158,7 +161,8 @@ def _together(rows: list[int], lifts: pd.DataFrame) -> str:
 def cluster_words(found: list[list[int]], facts: pd.Series, above: float) -> str:
     n_rows = int(facts.n_rows)
     expected = n_rows * (n_rows - 1) / 4 * float(exceedance(above, int(facts.d)))
-    chance = f"Among as many isotropic rows {number(expected)} pairs lie above it by the exact law."
+    few = number(expected) if expected > _NONE else f"fewer than {_NONE:g}"
+    chance = f"Among as many isotropic rows {few} pairs lie above it by the exact law."
     if not found:
         return f"No two of {n_rows:,} rows are connected by a cosine above {number(above)}. {chance}"
     held = sum(map(len, found))
@@ -212,7 +216,9 @@ def _lifts(store: Store, dictionary: str | None, features: list[int]) -> pd.Data
 
 
 def _beside(store: Store, dictionary: str, features: list[int], key: str) -> None:
-    """Where these features fire, side by side."""
+    """Where these features fire, side by side; an example opens its chunk among the chains of thought."""
+    if st.session_state.pop(_READ, False):
+        navigation.go_to(navigation.CHAINS)
     for column, feature in zip(st.columns(len(features), gap="medium"), features, strict=True):
         with column:
             st.markdown(f"**Feature {feature}**")
@@ -224,6 +230,7 @@ def _beside(store: Store, dictionary: str, features: list[int], key: str) -> Non
             def read(number: int, found: pd.DataFrame = found) -> None:
                 if isinstance(chunk := found.iloc[number].chunk_id, str):
                     go(chunk)
+                    st.session_state[_READ] = True
 
             examples(found.head(6), key=f"{key}_{feature}", colour=ACCENT, names=_models(found), on_read=read)
             st.caption(f"The {min(6, len(found))} strongest of {len(found)} kept examples.")

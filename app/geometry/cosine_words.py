@@ -8,8 +8,11 @@ from app.shell.untrusted import for_markdown
 
 REPORTED = (
     "“Feature Geometry” reports, for published dictionaries of Gemma 2, that decoder rows are spread nearly as"
-    " isotropic ones in the first and last layers and cluster in the middle, and that instruction tuning makes the"
-    " middle more uniform and the rest less (9B, layers 9, 20 and 31); its tails begin at |cos| 0.1."
+    " isotropic ones in the first and last layers and cluster in the middle; its tails begin at |cos| 0.1."
+)
+REPORTED_OF_TUNING = (
+    "“Feature Geometry” reports, for published dictionaries of Gemma 2 (9B, layers 9, 20 and 31), that instruction"
+    " tuning makes the middle more uniform and the rest less."
 )
 
 

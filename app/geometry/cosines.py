@@ -92,7 +92,7 @@ def draw_histograms(here: Here, store: Store) -> None:
         " covariance and no clusters. Click a mark: its pairs are listed below."
     )
     near, far = (cosine_words.of_tails(at.of_subset[at.of_subset["mark"] == mark]) for mark in ("0.1", "1e-6"))
-    _said(f"{near} Far out: {far[:1].lower()}{far[1:]}")
+    _said(f"{near} Far out: {far[:1].lower()}{far[1:]}", reported=cosine_words.REPORTED)
 
 
 def draw_mass(here: Here, store: Store) -> None:
@@ -131,7 +131,7 @@ def draw_ratio(here: Here, store: Store) -> None:
         " of both."
         " Dashed: no difference, which is what base against itself gives."
     )
-    _said(cosine_words.of_ratios(found))
+    _said(cosine_words.of_ratios(found), reported=cosine_words.REPORTED_OF_TUNING)
 
 
 def draw_frequency(here: Here, store: Store) -> None:
@@ -194,6 +194,7 @@ def _upper(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def _said(shown: str) -> None:
-    st.caption(f"**Reported.** {cosine_words.REPORTED}")
+def _said(shown: str, *, reported: str | None = None) -> None:
+    if reported is not None:
+        st.caption(f"**Reported.** {reported}")
     st.caption(f"**Here.** {shown}")
