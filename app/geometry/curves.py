@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.figures.geometry_curves import r2_by_layer, words_on_circle
+from app.figures.geometry_curves import FLOOR, r2_by_layer, words_on_circle
 from app.shared import chosen_stream
 from app.shared.views import Here
 from app.shell import keys, selection
@@ -38,7 +38,11 @@ def _curves(here: Here) -> pd.DataFrame:
 def _chosen(here: Here) -> str:
     there = set(here.once(_sets)["curve"])
     return selection.pick(
-        CURVE, "Words", [name for name in SETS if name in there] or list(SETS), show=lambda name: SETS[name].label
+        CURVE,
+        "Words",
+        [name for name in SETS if name in there] or list(SETS),
+        show=lambda name: SETS[name].label,
+        width=320,
     )
 
 
@@ -54,8 +58,13 @@ def draw_layers(here: Here, store: Store) -> None:
         st.markdown(_said(card, own[own["model_id"] == card["model_id"]], int(own["p"].notna().sum())))
     st.caption(
         f"{SETS[name].literature} Any ordered smooth curve looks like a circle in principal components, so that a fit"
-        " alone says nothing."
+        f" alone says nothing.{_below_the_floor(own)}"
     )
+
+
+def _below_the_floor(rows: pd.DataFrame) -> str:
+    lowest = rows[["fourier", "polynomial"]].min().min()
+    return f" Open triangles are R² below {FLOOR:g}, down to {number(lowest)}." if lowest < FLOOR else ""
 
 
 def _said(card: Mapping[str, Any], rows: pd.DataFrame, n_tests: int) -> str:
@@ -114,13 +123,14 @@ def draw_points(here: Here, store: Store) -> None:
     if own.empty:
         st.caption("These words were not read at any layer, so that there is no plane to draw.")
         return
-    stream = chosen_stream.pick(store, own)
-    points = store.curve_points(stream.model, name, stream.layer or 0)
-    if points.empty:
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        stream = chosen_stream.pick(store, own, width=420)
+        points = store.curve_points(stream.model, name, stream.layer or 0)
+        periods = sorted(points["period"].unique(), key=SETS[name].periods.index)
+        period = int(selection.pick(PERIOD, "Period", [str(one) for one in periods], width=120)) if periods else None
+    if period is None:
         st.caption("Where the words lie was not kept at this layer.")
         return
-    periods = sorted(points["period"].unique(), key=SETS[name].periods.index)
-    period = int(selection.pick(PERIOD, "Period", [str(one) for one in periods]))
     st.plotly_chart(
         words_on_circle(points[points["period"] == period], period=period),
         key=keys.of("curves_points"),

@@ -35,13 +35,13 @@ def _places(here: Here) -> pd.DataFrame:
 
 
 def _measure(here: Here) -> str:
-    return selection.pick(MEASURE, "Measure", show=lambda name: _WORDS[name][0])
+    return selection.pick(MEASURE, "Measure", show=lambda name: _WORDS[name][0], width=320)
 
 
 def draw_lengths(here: Here, store: Store) -> None:
     """The chosen measure of every CoT over its number of chunks, beside both nulls."""
     measure = here.once(_measure)
-    stream = chosen_stream.pick(store, here.once(_places))
+    stream = chosen_stream.pick(store, here.once(_places), width=420)
     rows = store.paths_at(stream.model, stream.layer or 0)
     verdict = rows["is_correct"].map({True: "correct", False: "wrong"}).fillna("no verdict")
     labels = [f"{one_line(str(row.question), 60)} (sample {row.sample + 1})" for row in rows.itertuples()]

@@ -36,14 +36,14 @@ def _rows(here: Here) -> pd.DataFrame:
 
 
 def _measure(here: Here) -> str:
-    return selection.pick(MEASURE, "Measure", show=lambda name: MEASURES[name].label)
+    return selection.pick(MEASURE, "Measure", show=lambda name: MEASURES[name].label, width=320)
 
 
 def draw_layers(here: Here, store: Store) -> None:
     """The chosen measure of all chunks, or tokens, of each model, layer by layer."""
     rows, measure = _shapes(here), here.once(_measure)
     points = [kind for kind in POINTS.options if kind in set(rows["points"])]
-    chosen = selection.pick(POINTS, "Points", points) if len(points) > 1 else points[0]
+    chosen = selection.pick(POINTS, "Points", points, width=320) if len(points) > 1 else points[0]
     own = rows[(rows["points"] == chosen) & (rows["category"] == ALL) & (rows["measure"] == measure)]
     panels = [f"{chosen_stream.short(row.model)}, n = {count(row.n)} {chosen}" for row in own.itertuples()]
     about = MEASURES[measure]
@@ -105,7 +105,7 @@ def draw_categories(here: Here, store: Store) -> None:
     if of_tags.empty:
         st.caption("No chunk has a category, so there are no clouds of categories.")
         return
-    stream = chosen_stream.pick(store, of_tags)
+    stream = chosen_stream.pick(store, of_tags, width=420)
     own = chosen_stream.at(of_tags, stream).sort_values("n", ascending=False)
     about = MEASURES[measure]
     labels = [f"{category(row.category)}, n = {count(row.n)}" for row in own.itertuples()]
