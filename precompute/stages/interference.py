@@ -35,7 +35,7 @@ class Task:
     makes: tuple[str, ...]  # a unit
     kind: str
     path: Path | None  # of a dictionary
-    number: int  # of the model in it
+    model: int  # which of the dictionary's models
     layer: int
     halves: Mapping[str, tuple[int, np.ndarray]]  # chunks and the sum of their metrics
     seed: int
@@ -61,8 +61,8 @@ def units(context: Context) -> list[Unit]:
 def _sets(context: Context, model_id: str, layer: int) -> dict[str, tuple[str, Path | None, int]]:
     """By a kind's name or a dictionary's id: kind, the dictionary's files, and which of its models."""
     found: dict[str, tuple[str, Path | None, int]] = {kind: (kind, None, 0) for kind in context.study.its_pullback.sets}
-    for dictionary_id, number in context.store.dictionaries_at(model_id, layer):
-        found[dictionary_id] = ("dictionary", folder_with(context.store.path, dictionary_id), number)
+    for dictionary_id, side in context.store.dictionaries_at(model_id, layer):
+        found[dictionary_id] = ("dictionary", folder_with(context.store.path, dictionary_id), side)
     return found
 
 
@@ -93,7 +93,7 @@ def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, dict[str, li
     """Runs in a worker."""
     from backend.feature_geometry import row_sets
 
-    found = row_sets.rows(task.kind, row_sets.Source(loaded, task.layer, task.path, task.number))
+    found = row_sets.rows(task.kind, row_sets.Source(loaded, task.layer, task.path, task.model))
     yield task.makes[0], compared(task, loaded.model_id, found)
 
 
