@@ -48,6 +48,15 @@ def steer_by_words(store: Store, words: tuple[str, str, str], *, model_id: str, 
     _keep_and_go(store, choice, spec, phrase, words=status.result["vectors"], revision=status.result.get("revision"))
 
 
+def steer_by_chunks(store: Store, spec: DirectionSpec, phrase: str) -> None:
+    """A button that keeps b − a + c of the spec's chunks, and goes there."""
+    choice = _choice(store, spec.model_id)
+    if choice is None:
+        st.caption("This model is not on this machine, so that it cannot be steered here.")
+    elif st.button(_LABEL, icon=":material/tune:", key=keys.of("analogy_chunks")):
+        _keep_and_go(store, choice, spec, phrase)
+
+
 def steer_by_features(store: Store, dictionary: pd.Series, features: tuple[int, int, int], *, model_id: str) -> None:
     """A button that keeps b − a + c of the features a, b and c, and goes there."""
     choice = _choice(store, model_id)

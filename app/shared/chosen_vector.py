@@ -14,6 +14,10 @@ WORDS_OF_ANALOGY = {
     f"word_{name}": (declare(Field(f"analogy_word_{name}", f"word {name} of the analogy", None)), label)
     for name, label in (("b", "b"), ("a", "− a"), ("c", "+ c"))
 }
+CHUNKS_OF_ANALOGY = {
+    f"chunk_{name}": (declare(Field(f"analogy_chunk_{name}", f"chunk {name} of the analogy", None)), label)
+    for name, label in (("b", "Chunk b"), ("a", "− chunk a"), ("c", "+ chunk c"))
+}
 FEATURES_OF_ANALOGY = {
     f"feature_{name}": (
         declare(Field(f"analogy_feature_{name}", f"feature {name} of the analogy", Whole(0, 10**9), of="dictionary")),

@@ -16,6 +16,7 @@ from app.shared.chosen_dictionary import DICTIONARY, FEATURE
 from app.shared.chosen_stream import LAYER, MODEL
 from app.shared.chosen_vector import (
     CATEGORY,
+    CHUNKS_OF_ANALOGY,
     CONTEXT,
     FEATURES_OF_ANALOGY,
     MINUS,
@@ -25,6 +26,7 @@ from app.shared.chosen_vector import (
 )
 from app.shared.chunk_colours import TAGS
 from app.shared.geometry_columns import DIRECTION, UNIT
+from app.shared.pick_chunk import pick_chunk
 from app.shared.steer_by_feature import decoder_words
 from app.shell import keys, selection
 from app.shell.fields import Field, Whole, declare
@@ -228,6 +230,7 @@ def _direction_controls(
     )
     there = {
         "chunk_id": subject.chunk is not None,
+        "chunk_a": subject.chunk is not None,
         "tags": bool(asked.tags),
         "dictionary_id": len(asked.dictionaries) > 0,
         "vector_id": len(asked.vectors) > 0,
@@ -282,14 +285,24 @@ class _Asked:
 
 
 def _pick_chunk(asked: _Asked) -> None:
-    of, asked.names["chunk_id"] = _chunk(FROM, "Vector from", asked.subject, asked.store, asked.subject.chunk)
+    chunks, store = asked.subject.chunks, asked.store
+    of, asked.names["chunk_id"] = pick_chunk(FROM, "Vector from", chunks, store, default=asked.subject.chunk)
     asked.fields["chunk_id"], asked.sources = of, (*asked.sources, of)
 
 
 def _pick_other_chunk(asked: _Asked) -> None:
-    other, name = _chunk(MINUS, "minus", asked.subject, asked.store, _neighbour(asked.subject))
+    usual = _neighbour(asked.subject)
+    other, name = pick_chunk(MINUS, "minus", asked.subject.chunks, asked.store, default=usual)
     asked.fields["other_chunk_id"], asked.names["other_chunk_id"] = other, name
     asked.sources = (*asked.sources, other)
+
+
+def _pick_three_chunks(asked: _Asked) -> None:
+    for name, (choice, label) in CHUNKS_OF_ANALOGY.items():
+        usual = _neighbour(asked.subject) if name == "chunk_a" else asked.subject.chunk
+        found = pick_chunk(choice, label, asked.subject.chunks, asked.store, default=usual)
+        asked.fields[name], asked.names[name] = found
+        asked.sources = (*asked.sources, found[0])
 
 
 def _pick_category(asked: _Asked) -> None:
@@ -391,6 +404,9 @@ class _Control:
 _CONTROLS = {  # by field of DirectionSpec; some fill in several
     "chunk_id": _Control(_pick_chunk),
     "other_chunk_id": _Control(_pick_other_chunk, beside=True),
+    "chunk_a": _Control(_pick_three_chunks),
+    "chunk_b": _Control(_pick_three_chunks),
+    "chunk_c": _Control(_pick_three_chunks),
     "component": _Control(_pick_component, beside=True),
     "category": _Control(_pick_category),
     "tags": _Control(_pick_category),
@@ -523,16 +539,6 @@ def _source_layer(kind: str, stored: list[int], applied: tuple[int, int], n_laye
     )
 
 
-def _chunk(field: Field, label: str, subject: Subject, store: Store, default: str | None) -> tuple[str, str]:
-    """A chunk of this text, or one of another CoT that was pinned before; its id and what a sentence calls it."""
-    here = {row.chunk_id: f"chunk {row.number}: {one_line(row.text, 60)}" for row in subject.chunks.itertuples()}
-    pinned = selection.get(field)
-    if pinned is not None and pinned not in here and len(store.chunk_place(pinned)):
-        here[pinned] = f"chunk {int(store.chunk_place(pinned)['chunk_index'][0]) + 1} of another CoT"
-    chosen = selection.pick(field, label, list(here), default=default, show=here.__getitem__)
-    return chosen, here[chosen].partition(":")[0]
-
-
 def _neighbour(subject: Subject) -> str:
     """The chunk before this one, or after the first."""
     ids = list(subject.chunks["chunk_id"])
@@ -603,8 +609,7 @@ def _made(
 ) -> tuple[Direction | None, str | None, str | None]:
     """The direction, or why there is none, or the reading of the text that it waits for."""
     extra: dict[str, np.ndarray] | None = None
-    named = [name for name in (spec.chunk_id, spec.other_chunk_id) if name is not None]
-    if any(spec.layer not in set(store.activation_at(name, choice.model_id)["layer"]) for name in named):
+    if any(spec.layer not in set(store.activation_at(name, choice.model_id)["layer"]) for name in spec.chunks):
         status = live.read(choice, Open(subject.text, subject.chunk, (spec.layer,), floor=False))
         if status.error:
             return None, status.error, None

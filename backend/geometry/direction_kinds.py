@@ -39,6 +39,9 @@ class DirectionSpec:
     layer: int  # 0-based block at which the vector is made, which need not be where it is used
     chunk_id: str | None = None
     other_chunk_id: str | None = None  # subtracted, of a pair
+    chunk_a: str | None = None  # of chunk_analogy, b − a + c
+    chunk_b: str | None = None
+    chunk_c: str | None = None
     category: str | None = None
     tags: str | None = None  # who tagged the chunks
     component: int | None = None  # from 1, of on_manifold
@@ -91,6 +94,12 @@ class DirectionSpec:
             value = getattr(self, name)
             if value is not None and (type(value) not in (int, float) or not math.isfinite(value)):
                 raise SpecError(f"{name} is {value!r}; a finite number was expected.")
+
+    @property
+    def chunks(self) -> tuple[str, ...]:
+        """Those whose own activation it is made of, each as often as it is named."""
+        every = (self.chunk_id, self.other_chunk_id, self.chunk_a, self.chunk_b, self.chunk_c)
+        return tuple(chunk for chunk in every if chunk is not None)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -272,6 +281,12 @@ def _analogy(spec: DirectionSpec, given: Material) -> Directions:
     )
 
 
+def _chunk_analogy(spec: DirectionSpec, given: Material) -> Directions:
+    chunks = {"a": str(spec.chunk_a), "b": str(spec.chunk_b), "c": str(spec.chunk_c)}
+    a, b, c = (given.activation(chunk) for chunk in chunks.values())
+    return directions.analogy("chunk_analogy", a, b, c, parameters=dict(chunks), **_of(spec))
+
+
 def _feature_analogy(spec: DirectionSpec, given: Material) -> Directions:
     features = {"a": spec.feature_a, "b": spec.feature_b, "c": spec.feature_c}
     decoder = spec.decoder or spec.model_id
@@ -428,6 +443,18 @@ register(
         colour="#0F766E",
         swept=None,
         by_hand=ByHand("{word_b} − {word_a} + {word_c}", needs=("word_a", "word_b", "word_c"), make=_analogy),
+    )
+)
+register(
+    DirectionKind(
+        "chunk_analogy",
+        words="b − a + c of three chunks",
+        help="the same of three chunks' activations",
+        colour="#4D7C0F",
+        swept=None,
+        by_hand=ByHand(
+            "{chunk_b} − {chunk_a} + {chunk_c}", needs=("chunk_a", "chunk_b", "chunk_c"), make=_chunk_analogy
+        ),
     )
 )
 register(

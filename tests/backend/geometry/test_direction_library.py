@@ -231,6 +231,19 @@ def test_an_analogy_of_features_is_b_less_a_plus_c_of_their_rows(tmp_path):
             make_direction(store, replace(spec, feature_c=6))
 
 
+def test_an_analogy_of_chunks_is_b_less_a_plus_c_of_their_activations(tmp_path):
+    with closing(Store(small_study.make(tmp_path / "small"))) as store:
+        model, at = store.activation_places().loc[0, ["model_id", "layer"]]
+        ids, vectors = store.activations(model, at)
+        a, b, c = ids[:3]
+        spec = DirectionSpec("chunk_analogy", model, int(at), chunk_a=a, chunk_b=b, chunk_c=c)
+        made = make_direction(store, spec)
+        assert made.vector * made.norm == pytest.approx(vectors[1] - vectors[0] + vectors[2], abs=1e-4)
+        assert json.loads(made.parameters) == {"a": a, "b": b, "c": c} and spec.chunks == (a, b, c)
+        with pytest.raises(SpecError, match="the model must read its text first"):
+            make_direction(store, replace(spec, chunk_c="nowhere_0001"))
+
+
 @pytest.mark.parametrize("kind", kinds_by_hand())
 def test_a_definition_survives_being_written_down(kind):
     every = {
@@ -247,6 +260,7 @@ def test_a_definition_survives_being_written_down(kind):
         "dictionary_id": "w1",
         "feature": 3,
         **{f"feature_{corner}": place for place, corner in enumerate("abc")},
+        **{f"chunk_{corner}": f"c_000{place}" for place, corner in enumerate("abc")},
         **{f"word_{corner}": f"word {corner}" for corner in "abc"},
     }
     asked = DirectionSpec(kind, "m1", 4, **{name: every[name] for name in kinds_by_hand()[kind].needs})
