@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from app.figures.crosscoder import MODELS
+from app.figures.panels import bars, laid_out, name_layers
 from app.figures.rows import Frame, takes_rows
 from app.shell.theme import CONTROL, STEERED, TEMPLATE, blank
 from app.shell.untrusted import for_plotly
@@ -40,6 +41,30 @@ class ClassRatio(TypedDict):
     p: float | None
 
 
+class LayerLosses(TypedDict):
+    """One model at a layer, over all classes."""
+
+    layer: int
+    role: str
+    n: int  # classes
+    loss: float
+    loss_low: float
+    loss_high: float
+    null: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+
+
+class LayerDifference(TypedDict):
+    """Distilled against base at a layer, over all classes."""
+
+    layer: int
+    log_ratio: float | None
+    log_ratio_low: float | None
+    log_ratio_high: float | None
+
+
 class SearchLosses(TypedDict):
     """What one search among decoder rows gave."""
 
@@ -61,7 +86,7 @@ def cumulative_losses(rows: Frame[ClassLosses]) -> go.Figure:
     figure = make_subplots(
         rows=n_rows,
         cols=_COLUMNS,
-        shared_xaxes=True,
+        shared_xaxes="all",
         shared_yaxes=True,
         horizontal_spacing=0.02,
         vertical_spacing=0.24 / n_rows,
@@ -181,6 +206,68 @@ def ratios_to_shuffled(rows: Frame[ClassRatio]) -> go.Figure:
 
 
 @takes_rows
+def losses_by_layer(rows: Frame[LayerLosses], differences: Frame[LayerDifference]) -> go.Figure:
+    """Three panels over layers: mean loss and, dashed, that of shuffled pairs; the ratio of both; and, where two models
+    are compared, the distilled model's ratio over the base model's. Bars: 95 % over classes.
+    """
+    if rows.empty:
+        return blank("No class has a ratio to shuffled pairs")
+    known = differences[differences["log_ratio"].notna()]
+    figure = make_subplots(
+        cols=3 if len(known) else 2,
+        horizontal_spacing=0.07,
+        subplot_titles=["loss", "loss / shuffled", "distilled / base of that"][: 3 if len(known) else 2],
+    )
+    for role, own in rows.groupby("role", sort=False):
+        colour, words = role_look(str(role))
+        for column, name in ((1, "loss"), (2, "ratio")):
+            figure.add_scatter(
+                x=own["layer"].tolist(),
+                y=own[name].tolist(),
+                error_y=bars(own[name], own[f"{name}_low"], own[f"{name}_high"]) | {"color": colour},
+                mode="lines+markers",
+                line={"color": colour, "width": 2},
+                name=words,
+                legendgroup=words,
+                showlegend=column == 1,
+                hovertemplate=f"{words}, layer %{{x}}: %{{y:.3f}}<extra></extra>",
+                row=1,
+                col=column,
+            )
+        label = f"{words}, pairs shuffled"
+        figure.add_scatter(
+            x=own["layer"].tolist(),
+            y=own["null"].tolist(),
+            mode="lines",
+            line={"color": colour, "width": 1.5, "dash": "dash"},
+            name=label,
+            hovertemplate=f"{label}, layer %{{x}}: %{{y:.3f}}<extra></extra>",
+            row=1,
+            col=1,
+        )
+    figure.add_hline(y=1, line={"color": CONTROL, "dash": "dash", "width": 1.2}, row=1, col=2)
+    if len(known):
+        value, low, high = (
+            known[name].astype(float).map(math.exp) for name in ("log_ratio", "log_ratio_low", "log_ratio_high")
+        )
+        figure.add_scatter(
+            x=known["layer"].tolist(),
+            y=value.tolist(),
+            error_y=bars(value, low, high),
+            mode="markers",
+            marker={"color": STEERED, "size": 8},
+            showlegend=False,
+            hovertemplate="layer %{x}: %{y:.3f}<extra></extra>",
+            row=1,
+            col=3,
+        )
+        figure.add_hline(y=1, line={"color": CONTROL, "dash": "dash", "width": 1.2}, row=1, col=3)
+    name_layers(figure, rows["layer"])
+    figure.update_yaxes(rangemode="tozero", col=1)
+    return laid_out(figure, height=340, top=66)
+
+
+@takes_rows
 def searched_losses(rows: Frame[SearchLosses], *, words: Mapping[str, str]) -> go.Figure:
     """A panel a model: the share of sides whose best match has at most each loss, of the rows and of every draw of the
     nulls. `words` says what was searched.
@@ -190,7 +277,7 @@ def searched_losses(rows: Frame[SearchLosses], *, words: Mapping[str, str]) -> g
         return blank("No sides could be matched")
     roles = list(dict.fromkeys(known["role"]))
     figure = make_subplots(
-        rows=1, cols=len(roles), shared_yaxes=True, shared_xaxes=True, horizontal_spacing=0.04, subplot_titles=roles
+        rows=1, cols=len(roles), shared_yaxes=True, shared_xaxes="all", horizontal_spacing=0.04, subplot_titles=roles
     )
     for column, role in enumerate(roles, start=1):
         own = known[known["role"] == role]

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.figures.parallelograms import cumulative_losses, ratios_to_shuffled
+from app.figures.parallelograms import cumulative_losses, losses_by_layer, ratios_to_shuffled
 from app.geometry.steer_by_analogy import steer_by_words
 from app.shared import chosen_stream
 from app.shared.chosen_stream import LAYER
@@ -15,6 +15,7 @@ from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
 from app.shell.numbers import interval, number
 from app.shell.untrusted import for_markdown, one_line, show
+from backend.feature_geometry.parallelogram_layers import over_classes
 from backend.feature_geometry.parallelograms import random_loss
 from backend.feature_geometry.word_rows import EVERY_CLASS
 from backend.feature_geometry.word_spaces import CLEANINGS, FITTED_ON, NO_PCA
@@ -112,6 +113,24 @@ def draw_ratios(here: Here, store: Store) -> None:
     show(said_of_models(compared))
 
 
+def draw_by_layer(here: Here, store: Store) -> None:
+    """Loss and ratio over the layers that were read, all classes together."""
+    at = {name: value for name, value in here.once(space).items() if name != "layer"}
+    found = over_classes(studies.ask(store.parallelogram_layers, **at))
+    if found["layer"].nunique() < 2:
+        st.caption("One layer was read. Name several under parallelograms.layers in the study file to see them here.")
+        return
+    differences = studies.ask(store.parallelogram_differences, **at, word_class=EVERY_CLASS)
+    st.plotly_chart(
+        losses_by_layer(found, differences), key=keys.of("parallelogram_layers"), config={"displayModeBar": False}
+    )
+    show(said_of_layers(found, differences))
+    st.caption(
+        "Bars: 95 % over classes; the words are the same at every layer. 1 is what the class's outputs, dealt anew"
+        " among its inputs, would give, and in the last panel what two equal models would."
+    )
+
+
 def draw_examples(here: Here, store: Store) -> None:
     """The best and the worst quadruples of a class, and b − a + c of one of them as a direction."""
     examples = studies.ask(store.parallelogram_examples, **here.once(space))
@@ -162,8 +181,8 @@ def draw_classes(here: Here, store: Store) -> None:
                 "pairs": found["n_pairs"],
                 "take part": found["n_kept"],
                 "input is several tokens": found["n_input"],
-                "output is": found["n_output"],
-                "both are": found["n_both"],
+                "output is several": found["n_output"],
+                "both are several": found["n_both"],
                 "duplicate": found["n_duplicate"],
             }
         ),
@@ -180,6 +199,29 @@ def draw_classes(here: Here, store: Store) -> None:
 
 
 # What is said of the rows
+
+
+def said_of_layers(rows: pd.DataFrame, differences: pd.DataFrame) -> str:
+    """Where the ratio is least, and at which layers the two models differ."""
+    parts = []
+    for role, own in rows.groupby("role", sort=False):
+        least, most = (_ratio_at(own.loc[own["ratio"].pipe(end)]) for end in (pd.Series.idxmin, pd.Series.idxmax))
+        below = int((own["ratio_high"] < 1).sum())
+        parts.append(
+            f"{str(role).capitalize()} model, n = {int(own['n'].max())} classes: the ratio to shuffled pairs is least"
+            f" at {least} and largest at {most}; its interval lies below 1 at {below} of {len(own)} layers. By chance"
+            " it would be 1."
+        )
+    known = differences[differences["log_ratio_p"].notna()]
+    if len(known):
+        adjusted = holm(known["log_ratio_p"].tolist())
+        differ = [str(layer) for layer, p in zip(known["layer"], adjusted, strict=True) if p <= _ALPHA]
+        where = f" ({', '.join(differ)})" if differ else ""
+        parts.append(
+            f"The two models' ratios differ at {len(differ)} of {len(known)} layers{where} (sign flips over classes, by"
+            f" Holm at most {_ALPHA})."
+        )
+    return " ".join(parts)
 
 
 def space_words(at: Space) -> str:
@@ -213,6 +255,10 @@ def one_direction(readings: pd.DataFrame, layer: int) -> str:
         f"Read {context}, words of the vocabulary differ along one direction at this layer ({'; '.join(said)}): a"
         " massive activation, whose geometry is all that is measured. Read them in another context."
     )
+
+
+def _ratio_at(row: pd.Series) -> str:
+    return f"layer {int(row['layer'])}, {number(row['ratio'])} {interval(row['ratio_low'], row['ratio_high'])},"
 
 
 def said_of_ratios(found: pd.DataFrame) -> str:

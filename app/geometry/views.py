@@ -1,6 +1,7 @@
 """The views of the page Geometry."""
 
 from app.geometry import (
+    chunk_arithmetic,
     cosine_pairs,
     cosines,
     curves,
@@ -13,7 +14,7 @@ from app.geometry import (
     trained,
 )
 from app.shared import parting
-from app.shared.views import View, dictionary, study
+from app.shared.views import View, chunks, dictionary, study
 from app.shell.fields import Field, declare
 
 SHAPE = View("shape_layers", "Shape by layer", (shape.measured,), shape.draw_layers)
@@ -36,8 +37,12 @@ PULLBACK_PAIRS = View("pullback_pairs", "Pairs that differ most", (pullback.meas
 _WORDS = (study, parallelograms.measured)
 LOSSES = View("parallelogram_curves", "Do word pairs make parallelograms?", _WORDS, parallelograms.draw_curves)
 RATIOS = View("parallelogram_ratios", "Against shuffled pairs", _WORDS, parallelograms.draw_ratios)
+LOSS_LAYERS = View("parallelogram_layers", "Layer by layer", _WORDS, parallelograms.draw_by_layer)
 QUADRUPLES = View("parallelogram_examples", "Best and worst quadruples", _WORDS, parallelograms.draw_examples)
 WORD_CLASSES = View("word_classes", "Which pairs take part", _WORDS, parallelograms.draw_classes)
+CHUNK_ARITHMETIC = View(
+    "chunk_arithmetic", "b − a + c of three chunks", (chunks, chunk_arithmetic.recorded), chunk_arithmetic.draw
+)
 FEATURE_QUADRUPLES = View(
     "feature_quadruples",
     "Do decoder rows make parallelograms?",
@@ -56,7 +61,7 @@ PARTS: dict[str, tuple[str, tuple[View, ...]]] = {
     "shape": ("Shape", (SHAPE, SHAPE_OF_TAGS)),
     "curves": ("Circles and helices", (CURVES, CURVE_POINTS)),
     "paths": ("Paths", (PATHS, PATH_OUTCOMES)),
-    "parallelograms": ("Parallelograms", (LOSSES, RATIOS, QUADRUPLES, WORD_CLASSES)),
+    "parallelograms": ("Parallelograms", (LOSSES, RATIOS, LOSS_LAYERS, QUADRUPLES, WORD_CLASSES, CHUNK_ARITHMETIC)),
     "quadruples": ("Quadruples of features", (FEATURE_QUADRUPLES,)),
     parting.PART: ("Where the models part", (DIVERGENCE,)),
 }

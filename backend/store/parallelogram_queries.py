@@ -31,6 +31,31 @@ class ParallelogramQueries:
             components=components,
         )
 
+    def parallelogram_layers(self: _HasFrame, cleaning: str, fitted_on: str, components: int) -> pd.DataFrame:
+        """One row a layer, model and class: loss, null and ratio, with the model's `role`."""
+        return self.frame(
+            'SELECT layer, role, model_id, word_class, loss, "null", ratio FROM parallelograms JOIN models USING'
+            " (model_id) WHERE cleaning = $cleaning AND fitted_on = $fitted_on AND components = $components ORDER BY"
+            " layer, role, model_id, word_class",
+            cleaning=cleaning,
+            fitted_on=fitted_on,
+            components=components,
+        )
+
+    def parallelogram_differences(
+        self: _HasFrame, cleaning: str, fitted_on: str, components: int, *, word_class: str
+    ) -> pd.DataFrame:
+        """One row a layer: the distilled model against the base model in a class, or in all of them."""
+        return self.frame(
+            "SELECT layer, n, log_ratio, log_ratio_low, log_ratio_high, log_ratio_p FROM parallelogram_comparisons"
+            " WHERE cleaning = $cleaning AND fitted_on = $fitted_on AND components = $components AND word_class = $name"
+            " ORDER BY layer",
+            cleaning=cleaning,
+            fitted_on=fitted_on,
+            components=components,
+            name=word_class,
+        )
+
     def parallelogram_comparisons(
         self: _HasFrame, layer: int, cleaning: str, fitted_on: str, components: int
     ) -> pd.DataFrame:

@@ -1,7 +1,8 @@
 """Parallelograms of word pairs in every model, and of decoder rows in the study's dictionaries.
 
 1. Words are single tokens of every model; all models read the same ones. Workers take blocks of words, always of the
-   same size, so that a vector is the same on any number of workers.
+   same size, so that a vector is the same on any number of workers. Each model reads them once for as many layers as
+   memory takes.
 2. A unit a layer holds all models, because they are compared pair by pair. Classes too small to have a distribution are
    left out, and said.
 3. A unit a dictionary holds the search among its decoder rows and that among its nulls.
@@ -35,7 +36,9 @@ NAME, UNIT = "parallelograms", "layer or dictionary"
 RULE = 1  # of what is read, measured and searched: raise it when it changes
 _CLASSES = "classes"  # the unit of how many pairs take part
 MOST_PAIRS = 128  # of a class that are measured
+_MOST_BYTES = 1e9  # of words' vectors of one model that are held at a time: each layer's are measured, then forgotten
 _WORDS_A_TASK = 256  # always: a vector depends on its batch in the last digit
+_TOKENS_A_WORD = 5  # about, with its context; all layers are read in one pass
 _SECONDS_A_SPACE = 0.4  # of all classes of one model, for the estimate
 _SECONDS_A_SIDE = 4e-8  # of a search, times sides
 _SPACE_BYTES = 2.5e-6  # gigabytes of a space's rows
@@ -45,15 +48,14 @@ _SPACE_BYTES = 2.5e-6  # gigabytes of a space's rows
 class Task:
     """Words that one model reads."""
 
-    unit_id: str
     number: int
     before: tuple[int, ...]
     token_ids: tuple[int, ...]
-    layer: int
+    layers: tuple[int, ...]
 
     @property
     def makes(self) -> tuple[str, ...]:
-        return (f"{self.unit_id}/{self.number}",)
+        return (f"words of layers {self.layers[0]} to {self.layers[-1]}/{self.number}",)
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def estimate(of: Quantities) -> Estimate | None:
     return of.line(
         NAME,
         1 + n_layers + (of.study.crosscoder is not None and wanted.sides > 0),
-        tokens=n_layers * n_models * words * 2,
+        tokens=n_models * words * _TOKENS_A_WORD,
         by="forward",
         gigabytes=spaces * _SPACE_BYTES,
         seconds=spaces * _SECONDS_A_SPACE + searches * _SECONDS_A_SIDE * wanted.sides**2 * (of.d_model or 0) / 576,
@@ -116,25 +118,30 @@ def estimate(of: Quantities) -> Estimate | None:
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
-    kept = _kept(context)
+    kept, layers = _kept(context), dict[int, Unit]()
     for unit in units:
         kind, _, name = unit.unit_id.partition(".")
         match kind:
             case "classes":
                 yield Finished(unit, {"word_classes": list(_class_rows(context, kept))})
             case "layer":
-                yield Finished(unit, _of_layer(context, unit, int(name), _large_enough(context, kept)))
+                layers[int(name)] = unit
             case "dictionary":
                 yield Finished(unit, _of_dictionary(context, name))
             case _:
                 raise ValueError(f"parallelograms has no unit {unit.unit_id}")
+    if layers:
+        classes = _large_enough(context, kept)
+        for layer, words in _words_by_layer(context, sorted(layers), classes):
+            yield Finished(layers[layer], _of_layer(context, layer, words, classes))
 
 
 def read(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, np.ndarray]]:
-    """Runs in a worker: (n, d_model) float32."""
+    """Runs in a worker: (n_layers, n, d_model) float32."""
     from backend.models.word_vectors import word_vectors
 
-    yield task.makes[0], word_vectors(loaded, task.before, task.token_ids, (task.layer,))[task.layer]
+    found = word_vectors(loaded, task.before, task.token_ids, task.layers)
+    yield task.makes[0], np.stack([found[layer] for layer in task.layers])
 
 
 # Which words
@@ -214,11 +221,11 @@ def _class_rows(context: Context, kept: Mapping[str, Kept]) -> Iterator[dict[str
         }
 
 
-# Words of one layer
+# Words by layer
 
 
 def _of_layer(
-    context: Context, unit: Unit, layer: int, classes: Mapping[str, tuple[WordPair, ...]]
+    context: Context, layer: int, words: Mapping[str, Words], classes: Mapping[str, tuple[WordPair, ...]]
 ) -> dict[str, list[dict[str, Any]]]:
     wanted = context.study.its_parallelograms
     spaces = word_rows.Spaces(
@@ -230,11 +237,10 @@ def _of_layer(
         "word_readings": [],
     }
     found: dict[str, word_rows.Found] = {}
-    for model_id, tokenizer in _tokenizers(context).items():
-        words = _words(context, unit, model_id, _to_read(context, tokenizer, classes), layer, classes)
-        found[model_id] = word_rows.found(words, spaces)
+    for model_id, own in words.items():
+        found[model_id] = word_rows.found(own, spaces)
         of = {"model_id": model_id, "layer": layer}
-        tables["word_readings"].append(of | {"context": wanted.context} | word_rows.reading_row(words))
+        tables["word_readings"].append(of | {"context": wanted.context} | word_rows.reading_row(own))
         tables["parallelograms"] += [of | row for row in word_rows.class_rows(found[model_id])]
         tables["parallelogram_examples"] += [
             of | row for row in word_rows.example_rows(found[model_id], classes, wanted.examples)
@@ -267,27 +273,42 @@ def _to_read(context: Context, tokenizer: Any, classes: Mapping[str, tuple[WordP
     return Read(before(tokenizer, wanted.context), tokens, {token: there[token] for token in chosen})
 
 
-def _words(
-    context: Context,
-    unit: Unit,
-    model_id: str,
-    given: Read,
-    layer: int,
-    classes: Mapping[str, tuple[WordPair, ...]],
-) -> Words:
+def _words_by_layer(
+    context: Context, layers: Sequence[int], classes: Mapping[str, tuple[WordPair, ...]]
+) -> Iterator[tuple[int, dict[str, Words]]]:
+    """Each layer with the words of every model there."""
+    given = {model_id: _to_read(context, tokenizer, classes) for model_id, tokenizer in _tokenizers(context).items()}
+    largest = max(
+        len(own.token_ids) * int(context.store.model_facts(model_id)["d_model"]) * 4 for model_id, own in given.items()
+    )
+    at_once = max(1, int(_MOST_BYTES // largest))
+    for start in range(0, len(layers), at_once):
+        group = tuple(layers[start : start + at_once])
+        vectors = {model_id: _vectors(context, model_id, own, group) for model_id, own in given.items()}
+        for number, layer in enumerate(group):
+            yield layer, {model_id: _worded(own, vectors[model_id][number], classes) for model_id, own in given.items()}
+
+
+def _vectors(context: Context, model_id: str, given: Read, layers: tuple[int, ...]) -> np.ndarray:
+    """(n_layers, n, d_model) float32."""
     model = models.by_id(context.study)[model_id]
     tasks = [
-        Task(unit.unit_id, number, given.before, given.token_ids[start : start + _WORDS_A_TASK], layer)
+        Task(number, given.before, given.token_ids[start : start + _WORDS_A_TASK], layers)
         for number, start in enumerate(range(0, len(given.token_ids), _WORDS_A_TASK))
     ]
     made = dict(context.run(read, tasks, model=models.spec(context.study, model)))
-    vectors = np.concatenate([made[task.makes[0]] for task in tasks]).astype(np.float64)
-    context.say(f"{model.name}: {len(vectors):,} words read at layer {layer}")
+    vectors = np.concatenate([made[task.makes[0]] for task in tasks], axis=1)
+    where = ", ".join(map(str, layers))
+    context.say(f"{model.name}: {vectors.shape[1]:,} words read at {'layer' if len(layers) == 1 else 'layers'} {where}")
+    return vectors
+
+
+def _worded(given: Read, vectors: np.ndarray, classes: Mapping[str, tuple[WordPair, ...]]) -> Words:
+    vectors = vectors.astype(np.float64)
     place = {word: number for number, word in enumerate(given.tokens)}
     pairs = {name: _pairs(own, place, vectors) for name, own in classes.items()}
-    drawn = vectors[len(given.tokens) :]
     lengths = np.array([len(word) for word in given.drawn.values()])
-    return Words(pairs, drawn, lengths, np.array(list(given.drawn)))
+    return Words(pairs, vectors[len(given.tokens) :], lengths, np.array(list(given.drawn)))
 
 
 def _pairs(pairs: Sequence[WordPair], place: Mapping[str, int], vectors: np.ndarray) -> Pairs:

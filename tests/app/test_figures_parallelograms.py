@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from app.figures.parallelograms import cumulative_losses, ratios_to_shuffled, searched_losses
+from app.figures.parallelograms import cumulative_losses, losses_by_layer, ratios_to_shuffled, searched_losses
 from backend.feature_geometry.feature_quadruples import SEARCHED
+from backend.feature_geometry.parallelogram_layers import COLUMNS, over_classes
 
 LOSSES, SHUFFLED = [0.1, 0.2, 0.3], [0.5, 0.7, 0.9]
 
@@ -75,3 +76,17 @@ def test_every_draw_of_a_null_is_a_line_and_each_search_is_once_in_the_legend():
     (own,) = {line.line.color for line in figure.data if line.name == SEARCHED["rows"]}
     assert own not in {line.line.color for line in figure.data if line.name != SEARCHED["rows"]}
     assert "could be matched" in searched_losses(rows.assign(losses=None), words=SEARCHED).layout.annotations[0].text
+
+
+def test_over_layers_a_mark_is_the_mean_over_classes_and_two_models_are_compared_beside_1():
+    rows = pd.concat([classes("low", "high", ratio=0.2 + 0.1 * layer).assign(layer=layer) for layer in (3, 9)])
+    differences = pd.DataFrame(
+        {"layer": [3, 9], "log_ratio": [0.0, np.log(2)], "log_ratio_low": [-1.0, 0.1], "log_ratio_high": [1.0, 1.0]}
+    )
+    figure = losses_by_layer(over_classes(rows), differences)
+    base = [line for line in figure.data if line.name == "base model"]
+    assert [list(line.y) for line in base] == [[0.2, 0.2], pytest.approx([0.5, 1.1])]
+    assert list(figure.data[-1].y) == pytest.approx([1, 2]) and list(figure.layout.xaxis.tickvals) == [3, 9]
+    alone = losses_by_layer(over_classes(rows), differences.assign(log_ratio=np.nan))
+    assert len(alone.layout.annotations) == 2
+    assert "No class" in losses_by_layer(pd.DataFrame(columns=COLUMNS), differences).layout.annotations[0].text

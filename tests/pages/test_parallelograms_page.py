@@ -7,7 +7,9 @@ from contextlib import closing
 import pytest
 
 from backend.feature_geometry.word_rows import EVERY_CLASS
+from backend.store.publish import publish
 from backend.store.store import Store
+from backend.store.unit_files import StudyFolder
 from tests import parallelogram_study, small_dictionary, small_study
 from tests.pages.conftest import words
 
@@ -49,6 +51,24 @@ def test_quadruples_of_a_class_are_listed_and_one_of_them_can_be_chosen(opened, 
     table = next(frame.value for frame in test.dataframe if "a → b" in frame.value.columns)
     assert set(table["which"]) == {"best 1", "best 2", "worst 1", "worst 2"} and len(table) == 8
     assert "not on this machine, so that its words cannot be read" in words(test)
+
+
+def test_one_layer_has_no_curve_and_several_are_said_with_what_chance_would_give(opened, study, tmp_path):
+    assert "One layer was read" in words(open_with(opened, study))
+    folder = small_study.make(tmp_path / "small")
+    small_dictionary.add(folder)
+    parallelogram_study.add_to_pair(folder)
+    tables = ("parallelograms", "parallelogram_comparisons", "word_readings")
+    with closing(Store(folder)) as store:
+        deeper = {name: [row | {"layer": 2} for row in store.whole_table(name).to_pylist()] for name in tables}
+    with StudyFolder(folder).writing("test") as writer:
+        writer.add("parallelograms", "deeper", deeper)
+        publish(writer)
+    said = words(open_with(opened, folder))
+    assert (
+        "n = 3 classes: the ratio to shuffled pairs is least at layer 1" in said and "By chance it would be 1" in said
+    )
+    assert "ratios differ at 0 of 2 layers" in said
 
 
 def test_words_along_one_direction_are_warned_of(opened, tmp_path):

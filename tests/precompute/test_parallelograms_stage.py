@@ -93,6 +93,25 @@ def test_a_finished_layer_is_not_read_again_and_another_one_is(tiny_folder, fold
         assert set(store.parallelogram_spaces()["layer"]) == {1, 2}
 
 
+def test_layers_are_read_in_one_pass_and_one_by_one_where_memory_is_small(
+    tiny_folder, tiny, folder, pairs, monkeypatch, tmp_path
+):
+    run, passes = parallelograms.read, []
+    monkeypatch.setattr(parallelograms, "read", lambda loaded, task: passes.append(task.layers) or run(loaded, task))
+    run_study(study_of(tiny_folder, pairs, layers=[0, 1, 2]), folder, stages=[parallelograms])
+    assert set(passes) == {(0, 1, 2)}
+    other = StudyFolder(steerable_study.make(tmp_path / "other", tiny("llama")))
+    monkeypatch.setattr(parallelograms, "_MOST_BYTES", 1)
+    run_study(study_of(tiny_folder, pairs, layers=[0, 1, 2]), other, stages=[parallelograms])
+    assert set(passes) == {(0, 1, 2), (0,), (1,), (2,)}
+    with closing(Store(folder.path)) as one, closing(Store(other.path)) as two:
+        losses = [
+            store.frame("SELECT loss FROM parallelograms ORDER BY layer, cleaning, components, word_class")["loss"]
+            for store in (one, two)
+        ]
+    assert len(losses[0]) > 6 and losses[0].tolist() == pytest.approx(losses[1].tolist(), rel=1e-4, nan_ok=True)
+
+
 def test_words_that_no_model_has_as_one_token_are_said(tiny_folder, folder, tmp_path):
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "a.json").write_text(json.dumps([{"input": "xylophone", "output": "zither"}] * 5))
