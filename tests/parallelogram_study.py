@@ -9,6 +9,7 @@ from backend.feature_geometry import word_rows
 from backend.feature_geometry.cleaning import Words
 from backend.feature_geometry.parallelograms import Pairs
 from backend.feature_geometry.word_pairs import WordPair
+from backend.schema.tables import TABLES
 from backend.store.publish import publish
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
@@ -68,6 +69,22 @@ def add_to_pair(folder: Path) -> None:
     with closing(Store(folder)) as store:
         row = store.dictionaries().iloc[0]
     add(folder, [row["base_model_id"], row["distilled_model_id"]], dictionary_id=row["dictionary_id"])
+
+
+def add_autoencoders(folder: Path, model_id: str, trained_on: dict[str, str]) -> None:
+    """Searched autoencoders of one layer, by the id of their weights, to a published study without any."""
+    saes = [
+        dict.fromkeys(TABLES["saes"].columns)
+        | {"sae_id": f"a{name}", "model_id": model_id, "layer": 3, "seed": 1, "dictionary_id": name, "trained_on": on}
+        for name, on in trained_on.items()
+    ]
+    tables = {
+        table: [row for name in trained_on for row in _searches(name, [model_id])[table]]
+        for table in ("feature_quadruple_searches", "feature_quadruples")
+    }
+    with StudyFolder(folder).writing("test") as writer:
+        writer.add("parallelograms", "saes", tables | {"saes": saes})
+        publish(writer)
 
 
 def _searches(dictionary_id: str, models: list[str]) -> dict[str, list]:

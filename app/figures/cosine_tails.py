@@ -11,12 +11,14 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from app.figures.panels import bars
 from app.figures.rows import Frame, takes_rows
 from app.shell.theme import ACCENT, CATEGORY_COLOURS, CONTROL, TEMPLATE, blank
 from app.shell.untrusted import for_plotly
 
 LAW, NULL, SET = "law", "null", "set"  # what a line is of
 RANDOM = "#D7191C"  # isotropic rows, red as in the published figures
+_TICKS = 12  # layers that are all named
 _COLUMNS, _PANEL = 3, 250  # panels in a row; pixels of one
 _LINES = [colour for name, colour in CATEGORY_COLOURS.items() if name not in ("unknown", "untagged", "self_checking")]
 
@@ -116,10 +118,16 @@ def mass_by_layer(rows: Frame[LayerPoint], *, axis: str, x_axis: str) -> go.Figu
     figure, styles = go.Figure(), _styles(known)
     above = known.loc[known["value"] > 0, "value"]
     foot = float(min([*above, *known.loc[known["high"] > 0, "high"]], default=1e-9)) / 2
+    single = known["layer"].nunique() == 1
     for (line, series), own in known.groupby(["line", "series"], sort=False):
-        _layer_line(figure, own.sort_values("layer"), str(line), str(series), styles, foot)
+        draw = _single_mark if single else _layer_line
+        draw(figure, own.sort_values("layer"), str(line), str(series), styles, foot)
     figure.update_yaxes(type="log", title=axis, exponentformat="power")
-    figure.update_xaxes(title=x_axis, **_ticks(known))
+    if single:
+        layer = int(known["layer"].iloc[0])
+        figure.update_xaxes(title=f"layer {layer} (output of the block)" if layer >= 0 else x_axis)
+    else:
+        figure.update_xaxes(title=x_axis, **_ticks(known))
     return _laid_out(figure, 400, top=_legend_room(known))
 
 
@@ -240,6 +248,30 @@ def _broken(bins: list[tuple[float, float | None, str, str]]) -> list[tuple[floa
     return whole
 
 
+def _single_mark(
+    figure: go.Figure, rows: pd.DataFrame, line: str, series: str, styles: dict[str, tuple[str, str]], foot: float
+) -> None:
+    """Of the one layer there is: its mark above its own name, with its interval."""
+    colour, _ = styles[series]
+    value, name = rows["value"].clip(lower=foot), for_plotly(series, limit=100)
+    low, high = (rows[end].astype(float).clip(lower=foot) for end in ("low", "high"))
+    figure.add_scatter(
+        x=[for_plotly(series, limit=60, width=28)] * len(rows),
+        y=value.tolist(),
+        error_y=bars(value, low, high) if line == SET else None,
+        mode="markers",
+        marker={
+            "size": 9,
+            "color": colour,
+            "symbol": ["circle-open" if value == 0 else "circle" for value in rows["value"]],
+        },
+        name=name,
+        legendgroup=series,
+        customdata=rows["told"].map(for_plotly).tolist(),
+        hovertemplate="%{customdata}<extra></extra>",
+    )
+
+
 def _layer_line(
     figure: go.Figure, rows: pd.DataFrame, line: str, series: str, styles: dict[str, tuple[str, str]], foot: float
 ) -> None:
@@ -258,13 +290,12 @@ def _layer_line(
             showlegend=False,
             hoverinfo="skip",
         )
-    single = len(layers) == 1
     figure.add_scatter(
         x=layers,
         y=values,
-        mode="markers" if single else "lines+markers" if line == SET else "lines",
+        mode="lines+markers" if line == SET else "lines",
         marker={
-            "size": 9 if single else 6,
+            "size": 6,
             "color": colour,
             "symbol": ["circle-open" if value == 0 else "circle" for value in rows["value"]],
         },
@@ -277,8 +308,10 @@ def _layer_line(
 
 
 def _ticks(rows: pd.DataFrame) -> dict[str, object]:
-    """None where the only set is of no layer."""
-    return {} if (rows["layer"] >= 0).any() else {"tickvals": []}
+    """None where the only set is of no layer, and each of a few layers."""
+    layers = sorted({int(layer) for layer in rows["layer"]})
+    few = {"tickvals": layers} if len(layers) <= _TICKS else {}
+    return few if layers[-1] >= 0 else {"tickvals": []}
 
 
 def _legend_room(rows: pd.DataFrame) -> int:

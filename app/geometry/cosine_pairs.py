@@ -27,6 +27,10 @@ CLUSTERED = declare(Field("cosine_clustered", "set of directions whose clusters 
 _READ = "leave_for_the_chunk_of_a_pair"
 _USUAL = 0.5
 _NONE = 0.001  # pairs: as few are none
+_WHY_NONE = (
+    "Of small autoencoders no single pairs are kept, nor where their features fire: they are seeds and nulls of one"
+    " training, whose tails are compared, and what they learned from is forgotten when they are trained."
+)
 _LISTED = 200  # clusters
 _MEMBERS = 12  # features of a cluster that are told
 
@@ -48,7 +52,7 @@ def draw_pairs(here: Here, store: Store) -> None:
         f" ({chosen.low:g}, {chosen.high:g}]; {len(inside)} of them are kept, drawn among all."
     )
     if inside.empty:
-        st.caption(f"No pair of {ROW_KINDS[at.kind].row if at.kind in ROW_KINDS else 'row'}s was kept of this set.")
+        st.caption(_WHY_NONE if _keeps_none(at.kind) else "None of them was kept (cosines.pairs).")
         return
     key = keys.of(f"cosine_pairs_{chosen.mark}")
     dictionary = _dictionary(at.sets, chosen.set_id)
@@ -71,7 +75,7 @@ def draw_clusters(here: Here, store: Store) -> None:
     at = here.once(asked)
     sets = at.sets[at.sets["drawn_from"].isna() & at.sets["linked_above"].notna()]
     if sets.empty:
-        st.caption("Of these sets no pairs were kept, so nothing can be said of single rows.")
+        st.caption(_WHY_NONE if _keeps_none(at.kind) else "Of these sets no links were kept (cosines.links).")
         return
     named = cosine_frames.series_of(sets).fillna("") + sets["layer"].map(_layer)
     names = dict(zip(sets["set_id"], named, strict=True))
@@ -113,6 +117,10 @@ def draw_clusters(here: Here, store: Store) -> None:
     if dictionary is not None:
         picked = picked_row(key, len(table))
         _beside(store, dictionary, found[picked or 0][:2], key)
+
+
+def _keeps_none(kind: str) -> bool:
+    return kind in ROW_KINDS and not ROW_KINDS[kind].keeps_pairs
 
 
 def pair_table(pairs: pd.DataFrame, kind: str, tops: dict[int, str]) -> pd.DataFrame:

@@ -90,9 +90,9 @@ def of_ratios(ratios: pd.DataFrame) -> str:
     parts = []
     for series, own in known.groupby("series", sort=False):
         more, less = own[own["low"] > 1], own[own["high"] < 1]
-        middle = own["value"].median()
+        middle, layers = own["value"].median(), "1 layer" if len(own) == 1 else f"n = {len(own)} layers"
         parts.append(
-            f"{for_markdown(str(series), 160)}: median ratio {number(middle)} over n = {len(own)} layers; above 1 with"
+            f"{for_markdown(str(series), 160)}: median ratio {number(middle)} over {layers}; above 1 with"
             f" its 95 % interval at {_layers(more)}, below 1 at {_layers(less)}."
         )
     unknown = len(ratios) - len(known)

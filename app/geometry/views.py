@@ -14,7 +14,7 @@ from app.geometry import (
     trained,
 )
 from app.shared import parting
-from app.shared.views import View, chunks, dictionary, study
+from app.shared.views import View, chunks, study
 from app.shell.fields import Field, declare
 
 SHAPE = View("shape_layers", "Shape by layer", (shape.measured,), shape.draw_layers)
@@ -46,7 +46,7 @@ CHUNK_ARITHMETIC = View(
 FEATURE_QUADRUPLES = View(
     "feature_quadruples",
     "Do decoder rows make parallelograms?",
-    (dictionary, feature_quadruples.searched),
+    (study, feature_quadruples.searched),
     feature_quadruples.draw,
 )
 TRAINED = View("sae_tails", "Do the middle layers cluster?", (trained.measured,), trained.draw)

@@ -2559,12 +2559,15 @@ TABLES |= {
     "feature_quadruple_searches": Table(
         ("dictionary_id", "model_id", "searched", "draw"),
         {
-            "dictionary_id": (TEXT, "of dictionaries"),
+            "dictionary_id": (TEXT, "of dictionaries or of saes"),
             "model_id": (TEXT, "whose decoder rows they are"),
             "searched": (TEXT, "rows, or a null: shuffled, covariance or turned (docs/feature-geometry.md)"),
             "draw": (INT, "from 0, of a null"),
             "n_rows": (INT, "rows that take part"),
-            "n_dead": (INT, "left out: features that fired on no token of the study, and rows that are zero"),
+            "n_dead": (
+                INT,
+                "left out: features that never fired (of an autoencoder: on no held-out token), and rows of zeros",
+            ),
             "n_alike": (INT, "left out: cosine above 0.9 to a row that takes part"),
             "n_sides": (INT, "differences of two rows that were matched with each other"),
             "smallest": (REAL, "least loss"),
@@ -2578,7 +2581,7 @@ TABLES |= {
     "feature_quadruples": Table(
         ("dictionary_id", "model_id", "place"),
         {
-            "dictionary_id": (TEXT, "of dictionaries"),
+            "dictionary_id": (TEXT, "of dictionaries or of saes"),
             "model_id": (TEXT, "whose decoder rows they are"),
             "place": (INT, "1 has the least loss"),
             "a": (INT, "feature"),

@@ -94,6 +94,17 @@ class ParallelogramQueries:
             " model_id"
         )
 
+    def searched_dictionaries(self: _HasFrame) -> pd.DataFrame:
+        """One row a search among decoder rows and nulls, with the model's `role`; of an autoencoder its layer, what it
+        was trained on and `sae_id`, which are NULL of the study's dictionaries.
+        """
+        return self.frame(
+            "SELECT s.dictionary_id, s.model_id, role, name AS model, searched, draw, s.n_rows, median, smallest,"
+            " sae_id, saes.layer, trained_on FROM feature_quadruple_searches s JOIN models USING (model_id) LEFT JOIN"
+            " saes ON saes.dictionary_id = s.dictionary_id AND saes.model_id = s.model_id ORDER BY sae_id IS NOT NULL,"
+            " saes.layer, role, s.model_id, trained_on, s.dictionary_id, searched, draw"
+        )
+
     def feature_quadruple_searches(self: _HasFrame, dictionary_id: str) -> pd.DataFrame:
         """One row a search among the dictionary's rows or a null of them, by model."""
         return self.frame(

@@ -5,7 +5,8 @@
    memory takes.
 2. A unit a layer holds all models, because they are compared pair by pair. Classes too small to have a distribution are
    left out, and said.
-3. A unit a dictionary holds the search among its decoder rows and that among its nulls.
+3. A unit a dictionary holds the search among its decoder rows and that among its nulls. Of the study's small
+   autoencoders each layer's first training is searched, of the model's and of its trained nulls alike.
 """
 
 import json
@@ -22,14 +23,20 @@ from backend.feature_geometry import word_pairs, word_rows
 from backend.feature_geometry.cleaning import Words
 from backend.feature_geometry.feature_quadruples import SEARCHED, Rows, search, usable
 from backend.feature_geometry.parallelograms import Pairs
+from backend.feature_geometry.row_sets import Source
+from backend.feature_geometry.row_sets import rows as decoder_rows
+from backend.feature_geometry.trained_on import GAUSSIAN, RANDOM_WEIGHTS
 from backend.feature_geometry.word_pairs import FEWEST_PAIRS, OWN, Kept, WordPair
 from backend.ids import seed_for, stable_id
 from backend.models.loaded import LoadedModel
 from backend.models.word_contexts import before, vocabulary, word_ids
 from backend.root import ROOT
+from backend.store.dictionaries import folder_of, folder_with
 from precompute import models
 from precompute.estimates import Estimate, Quantities
 from precompute.stages import codes as codes_stage
+from precompute.stages import saes
+from precompute.study import Dictionaries
 from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "parallelograms", "layer or dictionary"
@@ -83,7 +90,7 @@ def units(context: Context) -> list[Unit]:
     own = {**words, **spaces, "examples": wanted.examples, "seed": context.study.seed}
     found = [Unit(_CLASSES, {**words, "context": wanted.context, "vocabulary": wanted.vocabulary})]
     found += [Unit(f"layer.{layer}", own) for layer in _layers(context)]
-    return found + (_dictionary_units(context) if wanted.sides else [])
+    return found + (_dictionary_units(context) + _sae_units(context) if wanted.sides else [])
 
 
 def _dictionary_units(context: Context) -> list[Unit]:
@@ -98,6 +105,19 @@ def _dictionary_units(context: Context) -> list[Unit]:
     ]
 
 
+def _sae_units(context: Context) -> list[Unit]:
+    wanted = context.study.its_parallelograms
+    own = wanted.model_dump(include={"sides", "draws", "features"}) | {"seed": context.study.seed}
+    return [Unit(f"sae.{row['sae_id']}", own | {"sha256": row["sha256"]}) for row in _saes(context)]
+
+
+def _saes(context: Context) -> list[dict[str, Any]]:
+    """Each layer's first training whose weights are here: a pack has their rows alone."""
+    found, first = context.store.trained_saes().to_dict("records"), saes.seed_of(context.study, 0)
+    folder = folder_of(context.store.path)
+    return [row for row in found if row["seed"] == first and (folder / str(row["dictionary_id"])).is_dir()]
+
+
 def estimate(of: Quantities) -> Estimate | None:
     wanted = of.study.parallelograms
     if wanted is None:
@@ -106,15 +126,23 @@ def estimate(of: Quantities) -> Estimate | None:
     classes = word_pairs.read_classes(OWN if wanted.pairs is None else wanted.pairs)
     words = wanted.vocabulary + sum(2 * len(pairs) for pairs in classes.values())
     spaces = n_layers * n_models * len(wanted.cleanings) * len(wanted.components) * len(wanted.fitted_on)
-    searches = (1 + (len(SEARCHED) - 1) * wanted.draws) * n_models if of.study.crosscoder and wanted.sides else 0
+    of_saes = sum(_n_saes(one, of) for one in of.study.dictionaries)
+    n_rows = (of_saes + n_models * (of.study.crosscoder is not None)) * (wanted.sides > 0)
+    searches = (1 + (len(SEARCHED) - 1) * wanted.draws) * n_rows
     return of.line(
         NAME,
-        1 + n_layers + (of.study.crosscoder is not None and wanted.sides > 0),
+        1 + n_layers + (of_saes + (of.study.crosscoder is not None)) * (wanted.sides > 0),
         tokens=n_models * words * _TOKENS_A_WORD,
         by="forward",
         gigabytes=spaces * _SPACE_BYTES,
         seconds=spaces * _SECONDS_A_SPACE + searches * _SECONDS_A_SIDE * wanted.sides**2 * (of.d_model or 0) / 576,
     )
+
+
+def _n_saes(wanted: Dictionaries, of: Quantities) -> int:
+    n_layers = len(range(0, of.n_layers, saes.EVERY)) if wanted.layers is None else len(wanted.layers)
+    n_models = len(of.study.models)
+    return n_layers * (n_models * (1 + (GAUSSIAN in wanted.nulls)) + (RANDOM_WEIGHTS in wanted.nulls))
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
@@ -128,6 +156,8 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
                 layers[int(name)] = unit
             case "dictionary":
                 yield Finished(unit, _of_dictionary(context, name))
+            case "sae":
+                yield Finished(unit, _of_sae(context, name))
             case _:
                 raise ValueError(f"parallelograms has no unit {unit.unit_id}")
     if layers:
@@ -317,7 +347,7 @@ def _pairs(pairs: Sequence[WordPair], place: Mapping[str, int], vectors: np.ndar
     return Pairs(vectors[inputs], vectors[outputs], inputs, outputs, np.zeros(len(pairs), dtype=np.int64))
 
 
-# Rows of one dictionary
+# Decoder rows
 
 
 def _dead(context: Context, row: Mapping[str, Any]) -> np.ndarray:
@@ -336,6 +366,21 @@ def _of_dictionary(context: Context, name: str) -> dict[str, list[dict[str, Any]
         for table, found in _searched(context, rows):
             tables[table].append(of | found)
         context.say(f"Quadruples of {len(rows.features):,} decoder rows of {name} are searched.")
+    return tables
+
+
+def _of_sae(context: Context, name: str) -> dict[str, list[dict[str, Any]]]:
+    (row,) = (row for row in _saes(context) if row["sae_id"] == name)
+    dead = context.store.sae_frequencies(name)["frequency"].to_numpy() == 0
+    source = Source(path=folder_with(context.store.path, row["dictionary_id"]), layer=int(row["layer"]))
+    rows = usable(decoder_rows("sae", source), dead)
+    of = {"dictionary_id": row["dictionary_id"], "model_id": row["model_id"]}
+    tables: dict[str, list[dict[str, Any]]] = {"feature_quadruple_searches": [], "feature_quadruples": []}
+    for table, found in _searched(context, rows):
+        tables[table].append(of | found)
+    context.say(
+        f"Quadruples of {len(rows.features):,} decoder rows of an autoencoder at layer {row['layer']} are searched."
+    )
     return tables
 
 

@@ -34,7 +34,7 @@ from backend.schema.provenance import commit, versions
 from precompute import dictionary_texts, models
 from precompute.estimates import EFFICIENCY, Estimate, Quantities
 from precompute.stages.cots import shares
-from precompute.study import Dictionaries, Model
+from precompute.study import Dictionaries, Model, Study
 from precompute.units import Context, Finished, Unit
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ EXCEEDANCES = (1e-3, 1e-6)  # of the exact law, at which tails are counted
 _MOST_BYTES = 8e9  # of activations that lie in scratch at a time
 _TEXTS_A_TASK = 16
 _SAY_EVERY = 60.0  # seconds
-_EVERY = 3  # layers
+EVERY = 3  # layers
 _TRAINING = (
     "n_features",
     "k",
@@ -106,8 +106,8 @@ class Reading:
             "texts": self._texts,
             **{name: getattr(self.wanted, name) for name in _TRAINING},
         }
-        own = seed_for("autoencoder", self.context.study.seed, seed) % 2**32
-        return Sae(stable_id("a", self.model_id, inputs), self.model_id, layer, own, trained_on, inputs)
+        own = stable_id("a", self.model_id, inputs)
+        return Sae(own, self.model_id, layer, seed_of(self.context.study, seed), trained_on, inputs)
 
     @cached_property
     def _texts(self) -> dict[str, Any]:
@@ -149,10 +149,15 @@ class TrainTask:
     device: str
 
 
+def seed_of(study: Study, number: int) -> int:
+    """Of the number-th training at each layer, from 0; nulls have the first one's."""
+    return seed_for("autoencoder", study.seed, number) % 2**32
+
+
 def layers_of(context: Context, wanted: Dictionaries, model_id: str) -> tuple[int, ...]:
     """Raises AnchorscopeError for a layer that the model does not have."""
     n_layers = context.store.model_facts(model_id)["n_layers"]
-    chosen = range(0, n_layers, _EVERY) if wanted.layers is None else sorted(set(wanted.layers))
+    chosen = range(0, n_layers, EVERY) if wanted.layers is None else sorted(set(wanted.layers))
     models.require_layers(chosen, n_layers, "dictionaries.layers")
     return tuple(chosen)
 
@@ -190,7 +195,7 @@ def estimate(of: Quantities) -> Estimate | None:
     n_models, width = len(of.study.models), of.d_model or 0
     trainings, read, operations, scratch, kept = 0, 0, 0.0, 0.0, 0.0
     for wanted in of.study.dictionaries:
-        layers = tuple(range(0, of.n_layers, _EVERY)) if wanted.layers is None else wanted.layers
+        layers = tuple(range(0, of.n_layers, EVERY)) if wanted.layers is None else wanted.layers
         clouds = n_models * (GAUSSIAN in wanted.nulls) + (RANDOM_WEIGHTS in wanted.nulls)
         n = len(layers) * (n_models * wanted.seeds + clouds)
         size = (wanted.read + wanted.held_out) * width * np.dtype(wanted.recorded_as).itemsize

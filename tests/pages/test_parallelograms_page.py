@@ -89,6 +89,19 @@ def test_decoder_rows_are_said_beside_every_null(opened, study):
     assert len(next(frame.value for frame in test.dataframe if "cosine of the sides" in frame.value.columns)) == 4
 
 
+def test_autoencoders_that_were_searched_are_chosen_and_stand_beside_their_trained_nulls(opened, tmp_path):
+    folder = small_study.make(tmp_path / "small")
+    with closing(Store(folder)) as store:
+        model_id = store.models()["model_id"][0]
+    parallelogram_study.add_autoencoders(folder, model_id, {"wm": "model", "wg": "gaussian"})
+    said = words(test := open_with(opened, folder, geometry_part="quadruples", searched_rows="wg"))
+    assert "n = 2 autoencoders" in said and "Where an autoencoder's features fire is not kept" in said
+    (picker,) = (box for box in test.selectbox if box.label == "Decoder rows of")
+    assert picker.value == "wg" and any("layer 3, trained on a Gaussian cloud" in one for one in picker.options)
+    table = next(frame.value for frame in test.dataframe if "lower by, %" in frame.value.columns)
+    assert list(table["trained on"]) == ["a Gaussian cloud", "the model"] and table["lower by, %"][0] > 10
+
+
 def test_a_study_without_them_and_an_old_one_say_what_to_run(opened, of_schema, tmp_path):
     bare = small_study.make(tmp_path / "bare" / "small")
     for folder in (bare, of_schema(10)):

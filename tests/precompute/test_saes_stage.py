@@ -12,8 +12,10 @@ from backend import ids
 from backend.crosscoder import stored
 from backend.errors import AnchorscopeError
 from backend.feature_geometry.decoder_tails import distinct, tail
+from backend.feature_geometry.feature_quadruples import SEARCHED
 from backend.feature_geometry.text_trees import held_out_problems
 from backend.models.loading import load_tokenizer
+from backend.models.word_contexts import vocabulary
 from backend.store.packed import pack, unpack
 from backend.store.publish import publish
 from backend.store.store import Store
@@ -21,8 +23,8 @@ from backend.store.unit_files import StudyFolder
 from precompute import dictionary_texts
 from precompute.estimates import Lengths, Quantities
 from precompute.export import export_duckdb
-from precompute.stages import saes
-from precompute.study import Study
+from precompute.stages import parallelograms, saes
+from precompute.study import Parallelograms, Study
 from precompute.units import Context
 from tests import lens_study
 from tests.lens_study import PROBLEMS, WIDTH, row
@@ -246,3 +248,24 @@ def raise_for_layers(tiny_folder):
     study = asked(tiny_folder, layers=[9])
     store = SimpleNamespace(model_facts=lambda model_id: {"n_layers": 4})
     saes.layers_of(Context(study, "r", store, print), study.dictionaries[0], "m")
+
+
+def test_the_first_training_of_each_layer_and_source_is_searched(folder, tiny, tiny_folder, tmp_path):
+    there = list(vocabulary(tiny("llama").tokenizer, leading_space=True).values())
+    words = [{"input": one, "output": two} for one, two in zip(there[:12:2], there[1:12:2], strict=True)]
+    (tmp_path / "pairs").mkdir()
+    (tmp_path / "pairs" / "some.json").write_text(json.dumps(words))
+    wanted = {"pairs": str(tmp_path / "pairs"), "cleanings": ["raw"], "components": [0], "fitted_on": ["vocabulary"]}
+    small = {"vocabulary": 64, "shuffles": 20, "sides": 40, "draws": 1, "features": 3}
+    study = asked(tiny_folder).model_copy(update={"parallelograms": Parallelograms.model_validate({**wanted, **small})})
+    run(study, folder, stages=(saes, parallelograms))
+    with contextlib.closing(Store(folder.path)) as store:
+        trained, found = store.saes(), store.searched_dictionaries()
+        quadruples = store.whole_table("feature_quadruples").to_pylist()
+    first = trained[trained["seed"] == saes.seed_of(study, 0)]
+    assert len(trained) == 8 and len(first) == 6  # two layers: two seeds and two nulls
+    assert set(found["sae_id"]) == set(first["sae_id"])
+    assert set(found["trained_on"]) == {"model", "gaussian", "random_weights"}
+    assert len(found) == 6 * len(SEARCHED) and set(found["searched"]) == set(SEARCHED)
+    assert {row["dictionary_id"] for row in quadruples} == set(first["dictionary_id"])
+    assert "are searched" not in run(study, folder, stages=(parallelograms,))
