@@ -310,7 +310,7 @@ def _layer_line(
 def _ticks(rows: pd.DataFrame) -> dict[str, object]:
     """None where the only set is of no layer, and each of a few layers."""
     layers = sorted({int(layer) for layer in rows["layer"]})
-    few = {"tickvals": layers} if len(layers) <= _TICKS else {}
+    few: dict[str, object] = {"tickvals": layers} if len(layers) <= _TICKS else {}
     return few if layers[-1] >= 0 else {"tickvals": []}
 
 

@@ -1,5 +1,7 @@
 """b − a + c of three chunks' activations, as a direction that is kept and steered along."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -37,7 +39,7 @@ def draw(here: Here, store: Store) -> None:
     chunks = chunks.assign(number=chunks["chunk_index"] + 1)
     stream = chosen_stream.pick(store, _places(here), width=420)
     usual = dict(zip(CHUNKS_OF_ANALOGY, _usual(chunks["chunk_id"].tolist(), here.chunk.chunk), strict=True))
-    fields, names = dict[str, str](), dict[str, str]()
+    fields, names = dict[str, Any](), dict[str, str]()
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         for name, (field, label) in CHUNKS_OF_ANALOGY.items():
             fields[name], names[name] = pick_chunk(field, label, chunks, store, default=usual[name], width=300)

@@ -114,6 +114,14 @@ def test_a_mass_of_zero_is_an_open_mark_at_the_foot_and_an_unknown_one_is_absent
     assert base.x == (0, 2) and list(base.marker.symbol) == ["circle", "circle-open"] and base.y[1] > 0
 
 
+def test_sets_of_one_layer_stand_side_by_side_with_their_intervals(exceedances):
+    points = cosine_frames.mass(at(exceedances, mark="0.1", layer=5))
+    figure = mass_by_layer(points, axis="y", x_axis="x")
+    assert len({trace.x[0] for trace in figure.data}) == points["series"].nunique() == len(figure.data)
+    drawn = [trace for trace in figure.data if trace.error_y.array]
+    assert len(drawn) == 2 and drawn[0].error_y.array[0] > 0 and "layer 5" in figure.layout.xaxis.title.text
+
+
 def test_the_ratio_of_rows_that_correspond_leaves_the_same_ones_out(exceedances):
     found = cosine_frames.ratios(at(exceedances, mark="0.1"))
     assert found["layer"].tolist() == [0, 2, 5] and found["series"].str.endswith("same rows left out of both").all()

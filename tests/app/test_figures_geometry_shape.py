@@ -61,6 +61,7 @@ def test_a_shown_circle_has_a_ring_and_a_null_that_is_not_there_no_line():
     assert not named(figure, "digits dealt anew, 95th percentile")
     polynomial = named(figure, "polynomial, as many parameters")[0]
     assert min(polynomial.y) == -0.5 and list(polynomial.customdata) == [-3, -3], "drawn at the rim, told as it is"
+    assert set(polynomial.marker.symbol) == {"triangle-down-open"}
 
 
 def test_words_stand_where_they_are_and_lines_lead_to_their_own_places():
@@ -68,6 +69,11 @@ def test_words_stand_where_they_are_and_lines_lead_to_their_own_places():
     circle, lines, words = words_on_circle(rows, period=7).data
     assert list(words.text) == ["Monday"] and list(lines.x) == [1, 0.9, None] and len(circle.x) == 181
     assert len(words_on_circle(rows.iloc[1:], period=7).data) == 0
+
+
+def test_names_of_words_that_lie_close_together_stand_on_their_far_sides():
+    rows = pd.DataFrame({"place": [0, 1], "word": ["Monday", "Tuesday"], "x": [0.2, 0.1], "y": [0.3, 0.2]})
+    assert list(words_on_circle(rows, period=7).data[-1].textposition) == ["top right", "bottom left"]
 
 
 def test_paths_stand_over_their_length_beside_both_nulls():
