@@ -11,6 +11,8 @@ from app.figures.rows import Frame, takes_rows
 from app.shell.theme import ACCENT, SEQUENTIAL, TEMPLATE, blank
 from app.shell.untrusted import for_plotly
 
+_POWERS = {power: f"10<sup>{power}</sup>".replace("-", "−") for power in range(-7, 0)}
+
 
 class Bin(TypedDict):
     """Pairs in one bin of both cosines."""
@@ -53,11 +55,16 @@ def pullback_map(
             y=middle,
             z=np.log10(share),
             customdata=counts,
-            zmin=-7,
-            zmax=-1,
+            zmin=min(_POWERS),
+            zmax=max(_POWERS),
             colorscale=SEQUENTIAL,
             showscale=column == len(shown),
-            colorbar={"title": {"text": "share of pairs", "side": "right"}, "tickprefix": "10^", "thickness": 12},
+            colorbar={
+                "title": {"text": "share of pairs", "side": "right"},
+                "tickvals": list(_POWERS),
+                "ticktext": list(_POWERS.values()),
+                "thickness": 12,
+            },
             hovertemplate="cosine %{x:.2f}<br>pull-back cosine %{y:.2f}<br>%{customdata:,} pairs<extra></extra>",
             row=1,
             col=column,
@@ -65,11 +72,11 @@ def pullback_map(
         for sign in (-1, 1):
             _box(figure, column, (-hidden[0], hidden[0]), sorted((sign * hidden[1], sign * 1.0)), "solid")
             _box(figure, column, sorted((sign * apart[0], sign * 1.0)), (-apart[1], apart[1]), "dot")
-    figure.update_xaxes(title_text="cosine", range=[-1, 1])
+    figure.update_xaxes(title_text="cosine", range=[-1, 1], tickvals=[-0.5, 0, 0.5])
     figure.update_yaxes(range=[-1, 1])
     figure.update_yaxes(title_text="pull-back cosine", col=1)
     figure.update_layout(template=TEMPLATE, height=360, margin={"l": 60, "r": 10, "t": 50, "b": 50})
-    return figure
+    return figure.update_annotations(font_size=12)
 
 
 def _box(figure: go.Figure, column: int, x: Sequence[float], y: Sequence[float], dash: str) -> None:

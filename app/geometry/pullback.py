@@ -23,6 +23,7 @@ SET = declare(Field("pullback_set", "set of directions with pull-back cosines", 
 RELATIONS = {"hidden": "look orthogonal and interfere", "apart": "look alike and do not interfere"}
 RELATION = declare(Field("pullback_relation", "relation of two directions", tuple(RELATIONS), of=None))
 BETA = declare(Field("pullback_beta", "size of the steps that interfere, β", Decimal(0.0, 1e6), default="1", of=None))
+_NATS = "interference β²·uᵀḠv, nats"
 DRAWN = {
     "rows": "the directions",
     "covariance": "drawn with their covariance",
@@ -127,11 +128,12 @@ def draw_pairs(here: Here, store: Store) -> None:
                 "cosine": rows["cosine"].round(3).tolist(),
                 "pull-back cosine": rows["pullback_cosine"].round(3).tolist(),
                 "in the halves": [", ".join(f"{value:.2f}" for value in halves) for halves in rows["by_half"]],
-                "interference β²·uᵀḠv, nats": (beta**2 * rows["nats"]).tolist(),
+                _NATS: (beta**2 * rows["nats"]).tolist(),
             }
         ),
         hide_index=True,
         row_height=28,
+        column_config={_NATS: st.column_config.NumberColumn(format="%.3g")},
         key=keys.of("pullback_pairs"),
     )
     st.caption(
@@ -162,8 +164,9 @@ def _chosen(here: Here) -> pd.DataFrame:
     names = {
         str(row["set_id"]): _words(row, str(models.get(row["model_id"], ""))) for row in one_each.to_dict("records")
     }
-    usual = one_each.sort_values("kind").iloc[0]["set_id"]  # a dictionary's, where there is one
-    chosen = selection.pick(SET, "Directions", list(names), default=str(usual), show=names.__getitem__)
+    of_dictionary = one_each[one_each["kind"] == "dictionary"]
+    usual = (of_dictionary if len(of_dictionary) else one_each).iloc[0]["set_id"]
+    chosen = selection.pick(SET, "Directions", list(names), default=str(usual), show=names.__getitem__, width=620)
     return sets[sets["set_id"] == chosen].set_index("drawn")
 
 
