@@ -24,7 +24,7 @@ def series_of(rows: pd.DataFrame) -> pd.Series:
     part = rows["role"].where(rows["role"] != "model", "")
     full = (names + " (" + part + ")").str.replace(" ()", "", regex=False)
     said = part.where(~rows["role"].isin(several), full)
-    trained = rows["trained_on"].map(lambda name: SOURCES[name].words if name in SOURCES else name, na_action="ignore")
+    trained = rows["trained_on"].map(lambda name: SOURCES[name].label if name in SOURCES else name, na_action="ignore")
     return said.where(trained.isna(), said + ", trained on " + trained.fillna(""))
 
 
@@ -46,6 +46,11 @@ def lines_of(rows: pd.DataFrame) -> pd.DataFrame:
     called = called + ("; " + named if named.nunique() > 1 else "")
     is_set = rows["drawn_from"].isna()
     return rows.assign(line=np.where(is_set, SET, NULL), series=named.where(is_set, called))
+
+
+def of_the_model(rows: pd.DataFrame) -> pd.Series:
+    """Which rows are not of an autoencoder that was trained on a null."""
+    return rows["trained_on"].fillna(MODEL) == MODEL
 
 
 def drawn_layers(layers: list[int]) -> list[int]:

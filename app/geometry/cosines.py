@@ -137,7 +137,7 @@ def draw_ratio(here: Here, store: Store) -> None:
 def draw_frequency(here: Here, store: Store) -> None:
     at = here.once(asked)
     mark = here.once(_mark)
-    rows = at.exceedances[at.exceedances["mark"] == mark]
+    rows = _few(at.exceedances[at.exceedances["mark"] == mark])
     points = cosine_frames.quarters(rows)
     if points.empty:
         st.caption(cosine_words.of_quarters(points))
@@ -148,14 +148,28 @@ def draw_frequency(here: Here, store: Store) -> None:
         config={"displayModeBar": False},
     )
     st.caption(
-        f"{_upper(MARKS[mark])}, among the live rows of a quarter. Frequency: share of tokens on which a feature fires."
-        " Red: isotropic rows."
+        f"{_upper(MARKS[mark])}, among the live rows of a quarter{_where(rows)}. Frequency: share of tokens on which a"
+        " feature fires. Red: isotropic rows."
     )
     st.caption(f"**Here.** {cosine_words.of_quarters(points)}")
 
 
+def _few(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of many sets those of the models themselves, at the middle one of their layers, of one seed."""
+    own = rows[cosine_frames.of_the_model(rows)]
+    layers = sorted(own["layer"].unique())
+    own = own[own["layer"].isin(layers[len(layers) // 2 :][:1])]
+    seeds = own["seed"].fillna(-1)
+    return own[seeds == seeds.min()]
+
+
 def _mark(here: Here) -> str:
     return selection.pick(MARK, "Tail mass", show=MARKS.__getitem__, width=360)
+
+
+def _where(rows: pd.DataFrame) -> str:
+    layers = [int(layer) for layer in rows["layer"].unique() if layer >= 0]
+    return f", at layer {layers[0]}" if layers else ""
 
 
 def _beyond(rows: pd.DataFrame, mark: str) -> str:
@@ -173,7 +187,8 @@ def _clicked(key: str, known: set[str]) -> None:
 
 
 def _named(rows: pd.DataFrame) -> pd.DataFrame:
-    return cosine_frames.lines_of(rows.assign(layer=rows["layer"].fillna(-1)))
+    named = cosine_frames.lines_of(rows.assign(layer=rows["layer"].fillna(-1)))
+    return named[(named["line"] != NULL) | cosine_frames.of_the_model(named)]  # trained nulls have no draws beside them
 
 
 def _of_subset(rows: pd.DataFrame, subset: str) -> pd.DataFrame:
