@@ -148,7 +148,7 @@ def test_autoencoders_of_several_seeds_make_one_line_beside_those_trained_on_nul
     rows = at(rows, mark="0.1", line=SET)
     points = cosine_frames.mass(rows)
     named = points.loc[points["line"] == SET, "series"].unique()
-    called = {name: f"base, trained on {source.words}" for name, source in SOURCES.items()}
+    called = {name: f"base, trained on {source.label}" for name, source in SOURCES.items()}
     assert set(named) == set(called.values())
     own = rows[(rows["trained_on"] == "model") & (rows["layer"] == 3)]["share"]
     point = points[(points["series"] == called[MODEL]) & (points["layer"] == 3)].iloc[0]

@@ -233,10 +233,11 @@ def test_an_analogy_of_features_is_b_less_a_plus_c_of_their_rows(tmp_path):
 
 def test_an_analogy_of_chunks_is_b_less_a_plus_c_of_their_activations(tmp_path):
     with closing(Store(small_study.make(tmp_path / "small"))) as store:
-        model, at = store.activation_places().loc[0, ["model_id", "layer"]]
+        place = store.activation_places().iloc[0]
+        model, at = place["model_id"], int(place["layer"])
         ids, vectors = store.activations(model, at)
         a, b, c = ids[:3]
-        spec = DirectionSpec("chunk_analogy", model, int(at), chunk_a=a, chunk_b=b, chunk_c=c)
+        spec = DirectionSpec("chunk_analogy", model, at, chunk_a=a, chunk_b=b, chunk_c=c)
         made = make_direction(store, spec)
         assert made.vector * made.norm == pytest.approx(vectors[1] - vectors[0] + vectors[2], abs=1e-4)
         assert json.loads(made.parameters) == {"a": a, "b": b, "c": c} and spec.chunks == (a, b, c)
