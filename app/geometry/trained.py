@@ -116,6 +116,11 @@ def said(found: Answer, rows: pd.DataFrame) -> str:
         f" {own.n_middle} layers of the middle third {_ratio(own)} as often as in the {own.n_outer} others"
         f" ({seeds} seeds a layer): {_verdict(own)}."
     ]
+    if found.earlier is not None and found.later is not None:
+        sentences.append(
+            f"That is {_ratio(found.earlier)} as often as in the {found.earlier.n_outer} layers before them and"
+            f" {_ratio(found.later)} as often as in the {found.later.n_outer} after them."
+        )
     for name, null in found.nulls.items():
         sentences.append(_of_null(name, null))
     sentences.append(_conclusion(found))
@@ -160,9 +165,9 @@ def _verdict(found: Contrast) -> str:
     if found.low is None:
         return "with one seed it is not known how surely"
     if found.is_above:
-        return "the middle layers cluster more"
+        return "the middle layers cluster more than these on average"
     if found.is_below:
-        return "the middle layers cluster less"
+        return "the middle layers cluster less than these on average"
     return f"no difference is found, and ×{number(_exp(found.detectable))} would have been in 80 % of cases"
 
 
@@ -173,12 +178,22 @@ def _conclusion(found: Answer) -> str:
         return "Whether the middle layers cluster is not said without seeds and trained nulls."
     if not found.contrast.is_above:
         return "So the middle layers of this model do not cluster more than the others."
+    if not found.is_peak:
+        sides = ("earlier", found.earlier), ("later", found.later)
+        as_much = [words for words, one in sides if one is None or not one.is_above]
+        return (
+            f"So there is no peak in the middle: the {' and the '.join(as_much)} layers are not shown to cluster less"
+            " than the middle ones."
+        )
     if not all(one.is_above for one in beyond):
         return (
             "So the middle layers' rows lie nearer together, but not more so than training on a cloud without features"
             " may make them."
         )
-    said = "So the middle layers cluster more than the others, and training on clouds without features does not do that"
+    said = (
+        "So the middle layers cluster more than those before and those after them, and training on clouds without"
+        " features does not do that"
+    )
     nearer = [_WORDS.get(name, name) for name, null in found.nulls.items() if null.level and (null.level[2] or 0) < 0]
     if not nearer:
         return f"{said}."

@@ -6,6 +6,8 @@ training does to clouds that have no features.
    others' are left out: both change tails by themselves.
 2. The contrast is the mean of y over the middle third less its mean over the others, each layer's seeds averaged first;
    exp of it is how many times as heavy the middle's tails are.
+   The middle beside the earlier layers alone, and beside the later ones alone, are contrasts too: a tail that grows
+   with depth may lie above the mean of both in the middle, and has no peak there.
 3. Seeds of a layer differ by training alone. Their variance is pooled over a model's layers, and over all that it was
    trained on: one number with Σ (n − 1) degrees of freedom, of which t intervals are made. A null with one seed a layer
    is taken to vary as much. So intervals say what other seeds would have given, not other texts.
@@ -82,6 +84,13 @@ def spread(groups: Sequence[Sequence[float]]) -> Spread | None:
 def contrast(sizes: Sizes, n_layers: int, of: Spread | None) -> Contrast | None:
     """Middle third less the others; None where either has no layer."""
     return _contrast(_terms(sizes, n_layers, 1.0), of)
+
+
+def sides(sizes: Sizes, n_layers: int, of: Spread | None) -> tuple[Contrast | None, Contrast | None]:
+    """Middle third less the earlier layers, and less the later ones."""
+    early = {layer: one for layer, one in sizes.items() if 3 * layer < 2 * n_layers}
+    late = {layer: one for layer, one in sizes.items() if 3 * layer >= n_layers}
+    return contrast(early, n_layers, of), contrast(late, n_layers, of)
 
 
 def beyond(sizes: Sizes, null: Sizes, n_layers: int, of: Spread | None) -> Contrast | None:
@@ -174,10 +183,17 @@ class Answer:
     """Of one model."""
 
     contrast: Contrast | None
+    earlier: Contrast | None  # the middle beside the layers before it alone
+    later: Contrast | None  # and beside those after it alone
     mean_size: tuple[float, float | None, float | None] | None
     nulls: Mapping[str, Null]
     n_layers_left_out: int  # by L0, of the model's own or of a null's
     n_unknown: int  # trainings without a pair beyond the threshold
+
+    @property
+    def is_peak(self) -> bool:
+        """Whether the middle is above both of its sides."""
+        return all(one is not None and one.is_above for one in (self.earlier, self.later))
 
 
 def answer(rows: pd.DataFrame, n_layers: int) -> Answer:
@@ -199,4 +215,6 @@ def answer(rows: pd.DataFrame, n_layers: int) -> Answer:
         for name, one in sizes.items()
     }
     mean = mean_size(own, of) if own else None
-    return Answer(contrast(own, n_layers, of), mean, nulls, left_out, int(rows["size"].isna().sum()))
+    earlier, later = sides(own, n_layers, of)
+    unknown = int(rows["size"].isna().sum())
+    return Answer(contrast(own, n_layers, of), earlier, later, mean, nulls, left_out, unknown)

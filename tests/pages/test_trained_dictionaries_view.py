@@ -51,7 +51,8 @@ def study(tmp_path):
         (
             0.5,
             0.0,
-            "cluster more than the others, and training on clouds without features does not do that.",
+            "cluster more than those before and those after them, and training on clouds without features does not"
+            " do that.",
         ),
         (0.5, 0.5, "lie nearer together, but not more so than training on a cloud without features may make them."),
         (0.0, 0.0, "So the middle layers of this model do not cluster more than the others."),

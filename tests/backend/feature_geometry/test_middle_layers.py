@@ -110,3 +110,18 @@ def test_layers_of_another_l0_are_not_compared():
     assert found.contrast.n_outer == 6 and found.n_layers_left_out == 2 and found.n_unknown == 1
     assert found.nulls["gaussian"].beyond.is_above and not found.nulls["gaussian"].contrast.is_above
     assert answer(pd.DataFrame(rows).query("trained_on == 'gaussian'"), N_LAYERS).contrast is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "peak"), [(lambda layer: -abs(layer - 13.5), True), (lambda layer: layer**0.5, False)]
+)
+def test_a_tail_that_grows_with_depth_has_no_peak_in_the_middle(shape, peak):
+    rows = [
+        {"trained_on": "model", "layer": layer, "l0": 32.0, "size": shape(layer) + noise}
+        for layer in range(0, 30, 3)
+        for noise in (-0.01, 0.0, 0.01)
+    ]
+    found = answer(pd.DataFrame(rows), 30)
+    assert found.contrast.is_above and found.earlier.is_above and found.is_peak is peak
+    assert found.later.is_above is peak and found.later.is_below is not peak
+    assert (found.earlier.n_middle, found.earlier.n_outer, found.later.n_outer) == (3, 4, 3)
