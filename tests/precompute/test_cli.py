@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from precompute import cli
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -39,9 +41,16 @@ def test_help_loads_no_heavy_library():
         (("fly",), "No such command"),
     ],
 )
-def test_a_mistake_is_a_sentence_and_an_exit_status(arguments, words):
+def test_a_mistake_is_a_sentence_and_an_exit_status(arguments, words, monkeypatch, capfd):
+    monkeypatch.setattr(sys, "argv", ["precompute", *arguments])
+    code, said = cli._run(cli.app, "python -m precompute"), capfd.readouterr().err
+    assert code in (1, 2) and words in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(("arguments", "code", "words"), [(("publish", "nowhere"), 1, "No study"), (("fly",), 2, "No")])
+def test_the_exit_status_is_that_of_the_process(arguments, code, words):
     result = command(*arguments)
-    assert result.returncode in (1, 2) and words in result.stderr and "Traceback" not in result.stderr
+    assert result.returncode == code and words in result.stderr and "Traceback" not in result.stderr
 
 
 def test_a_plan_names_every_stage_with_its_cost_and_writes_nothing(tmp_path):
