@@ -1,8 +1,36 @@
 """What costs much at every use and is the same at each: had once a test process. What is tested stays as it was."""
 
 import functools
+import multiprocessing
+import os
+import shutil
 import sys
+import tempfile
 from collections import defaultdict
+from collections.abc import Callable, Hashable
+from multiprocessing import spawn
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+LIVE_WORKER = "live worker"
+_PLACES: list[tempfile.TemporaryDirectory] = []  # gone when the process ends
+
+
+def copied(make: Callable[..., Path]) -> Callable[..., Path]:
+    """`make(folder, …)` makes a study: of each name, of the same arguments and models, once; then it is copied."""
+    made: dict[Hashable, Path] = {}
+
+    @functools.wraps(make)
+    def make_or_copy(folder: Path, *arguments: Any, **named: Any) -> Path:
+        key = (folder.name, *(getattr(one, "model_id", one) for one in arguments), *sorted(named.items()))
+        if key not in made:
+            _PLACES.append(place := tempfile.TemporaryDirectory())
+            made[key] = make(Path(place.name) / folder.name, *arguments, **named)
+        return Path(shutil.copytree(made[key], folder))
+
+    return make_or_copy
 
 
 def prepare() -> None:
@@ -13,6 +41,8 @@ def prepare() -> None:
         sys.modules["backend.store.packed"]._LEVELS = {"zstd": 1, "brotli": 1}
     if "backend.cot.answers" in sys.modules:
         _judging_processes()
+    if "backend.live.service" in sys.modules:
+        _live_workers()
 
 
 def _components() -> None:
@@ -47,3 +77,45 @@ def _judging_processes() -> None:
         return Worker(*limits)
 
     answers._Worker = worker
+
+
+def _live_workers() -> None:
+    """The worker of live pages is a copy of a process that has imported torch, as those of stages are: by its command,
+    as tests/backend/live/test_service.py starts it, it imports torch for five seconds.
+    """
+    from backend.live import service
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "transformers"])
+    prepared = spawn.get_preparation_data
+
+    def without_main(name: str) -> dict[str, Any]:  # while an AppTest runs, __main__ is the dashboard
+        data = prepared(name)
+        return data if name != LIVE_WORKER else {key: data[key] for key in data if not key.startswith("init_main")}
+
+    spawn.get_preparation_data = without_main
+
+    class Forked:
+        def __init__(self, command: list[str], *, cwd: Path, env: dict[str, str], **_: object) -> None:
+            *_, descriptor, threads = command
+            pipe = Connection(os.dup(int(descriptor)))
+            self._process = context.Process(
+                target=_live_worker, name=LIVE_WORKER, args=(pipe, int(threads), str(cwd), env)
+            )
+            self._process.start()
+            pipe.close()
+            self.pid, self.kill, self.wait = self._process.pid, self._process.kill, self._process.join
+
+        def poll(self) -> int | None:
+            return self._process.exitcode
+
+    service.subprocess = SimpleNamespace(Popen=Forked, DEVNULL=None)
+
+
+def _live_worker(pipe: Connection, threads: int, folder: str, environment: dict[str, str]) -> None:
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    from backend.live.worker import main
+
+    main(pipe, threads)
