@@ -14,6 +14,7 @@ from backend.store.publish import publish
 from backend.store.unit_files import StudyFolder
 from tests import small_study
 from tests.conftest import make_tiny_model, tune
+from tests.had_once import copied
 from tests.small_study import HOSTILE
 
 LAYER, N_FEATURES, SILENT = 1, 12, 11
@@ -56,6 +57,7 @@ def weights(d_model: int) -> Dictionary:
     )
 
 
+@copied
 def make(folder: Path, names: tuple[str, str]) -> Path:
     """Publish it at `folder`; feature k fires on a share 0.5 / (k + 1) of tokens, and its NRN is k / N_FEATURES."""
     pair = [load_model(name) for name in names]

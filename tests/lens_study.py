@@ -19,6 +19,7 @@ from precompute.models import model_row
 from precompute.pipeline import run_study
 from precompute.stages import lens, lens_quality
 from precompute.study import Study
+from tests.had_once import copied
 
 PROBLEMS, COTS, WIDTH, LAYERS = 12, 2, 64, 4
 LENS_TABLES = ("lenses", "lens_layers", "lens_rows", "lens_quality")
@@ -53,6 +54,11 @@ def chains(loaded: LoadedModel) -> Iterator[dict[str, Any]]:
 
 
 def make(path: Path, loaded: LoadedModel) -> StudyFolder:
+    return StudyFolder(_made(path, loaded))
+
+
+@copied
+def _made(path: Path, loaded: LoadedModel) -> Path:
     cots = list(chains(loaded))
     chunks = [
         row(
@@ -73,7 +79,7 @@ def make(path: Path, loaded: LoadedModel) -> StudyFolder:
     with folder.writing("test") as writer:
         writer.add("cots", "all", tables)
         publish(writer)
-    return folder
+    return path
 
 
 def asked(model: str, **wanted: Any) -> Study:

@@ -8,11 +8,8 @@ and kept live runs. Some texts are hostile on purpose: whatever a model wrote is
 
 import json
 import math
-import shutil
-import tempfile
 from contextlib import closing
 from datetime import datetime
-from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -28,6 +25,7 @@ from backend.store.publish import publish
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
 from tests import steered_pairs
+from tests.had_once import copied
 
 LAYERS, WIDTH = (5, 15), 16
 CATEGORIES = (
@@ -59,7 +57,6 @@ _SENTENCES = (
     "Hmm. ",
 )
 _MODEL = ids.stable_id("m", "tiny")
-_MADE: list[tempfile.TemporaryDirectory] = []  # gone when the process ends
 _METRICS = (
     "counterfactual_accuracy",
     "different_trajectories_fraction",
@@ -74,21 +71,14 @@ _METRICS = (
 _METRIC_CONVENTIONS = {name: conventions_of(name) for name in _METRICS}
 
 
+@copied
 def make(
     folder: Path, *, rollouts: bool = True, activations: bool = True, steering: bool = True, geometry: bool = True
 ) -> Path:
     """Write and publish the study at `folder`; the flags leave out later stages, as in a study that is still running.
 
-    Geometry comes after all others, so it is left out with any of them. A study of each name and flags is made once a
-    process, and copied.
+    Geometry comes after all others, so it is left out with any of them.
     """
-    return Path(shutil.copytree(_made(folder.name, rollouts, activations, steering, geometry), folder))
-
-
-@cache
-def _made(name: str, rollouts: bool, activations: bool, steering: bool, geometry: bool) -> Path:
-    _MADE.append(place := tempfile.TemporaryDirectory())
-    folder = Path(place.name) / name
     rng = np.random.default_rng(7)
     with StudyFolder(folder).writing("test") as writer:
         writer.add("runs", "all", {"runs": [_run()], "models": [_model()]})
@@ -260,6 +250,7 @@ def add_capped(folder: Path) -> str:
     return str(row["chunk_id"])
 
 
+@copied
 def make_imported(folder: Path) -> Path:
     """One published CoT: text, tags, published importance and step importance; no tokens, no rollouts."""
     rng = np.random.default_rng(8)

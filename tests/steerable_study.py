@@ -12,6 +12,7 @@ from backend.models.residuals import chunk_activations, record_residuals
 from backend.store.publish import publish
 from backend.store.unit_files import StudyFolder
 from tests import small_study
+from tests.had_once import copied
 
 QUESTION, ANSWER = "What is 12 + 30?", "42"
 COTS = (
@@ -30,6 +31,7 @@ SAMPLED = {
 _TAGS = ("plan_generation", "active_computation", "self_checking", "final_answer_emission")
 
 
+@copied
 def make(folder: Path, loaded: LoadedModel, *, writer: str | None = None) -> Path:
     """Publish it at `folder`.
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from contextlib import closing
 from pathlib import Path
 
@@ -31,17 +32,23 @@ def digests(folder: Path) -> dict[str, str]:
     return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.parquet")}
 
 
-@pytest.fixture
-def packed(tmp_path, monkeypatch) -> Path:
+@pytest.fixture(scope="module")
+def packed_once(tmp_path_factory) -> Path:
     """A small study that knows the study file it was run with, packed."""
-    monkeypatch.chdir(tmp_path)
-    folder = StudyFolder(small_study.make(tmp_path / "small"))
+    place = tmp_path_factory.mktemp("packed")
+    folder = StudyFolder(small_study.make(place / "small"))
     study = load_study(QUICK)
     with folder.writing("test") as writer:
         writer.add("runs", "r9", {"runs": [run_row("r9", "run", study.name, study.seed, study.model_dump_json())]})
         publish(writer)
-    pack(folder.path, tmp_path / "pack")
-    return tmp_path / "pack"
+    pack(folder.path, place / "pack")
+    return place / "pack"
+
+
+@pytest.fixture
+def packed(packed_once, tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(packed_once, tmp_path / "pack"))
 
 
 def test_importance_is_computed_from_the_stored_rollouts_and_other_files_stay(packed, tmp_path, monkeypatch):
