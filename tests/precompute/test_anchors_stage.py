@@ -104,24 +104,6 @@ def run(study: Study, folder: StudyFolder) -> str:
     return said.getvalue()
 
 
-@pytest.fixture(scope="module")
-def study(tiny_folder) -> Study:
-    return study_of(str(tiny_folder("llama")))
-
-
-@pytest.fixture(scope="module")
-def folder(study, tmp_path_factory) -> StudyFolder:
-    folder = StudyFolder(tmp_path_factory.mktemp("stores") / "tiny")
-    run(study, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def store(folder):
-    with closing(Store(folder.path)) as store:
-        yield store
-
-
 def test_anchors_with_enough_dissimilar_rollouts_take_part_each_with_a_chunk_of_its_own(store):
     rows = store.frame("SELECT *, k.cot_id, k.chunk_index FROM counterfactuals JOIN chunks k USING (chunk_id)")
     first = store.tokenised_cots()[0]["cot_id"]

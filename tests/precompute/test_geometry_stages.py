@@ -195,24 +195,6 @@ def no_curves():
 
 
 @pytest.fixture(scope="module")
-def study(tiny_folder) -> Study:
-    return study_of(str(tiny_folder("llama")))
-
-
-@pytest.fixture(scope="module")
-def folder(study, tmp_path_factory) -> StudyFolder:
-    folder = StudyFolder(tmp_path_factory.mktemp("stores") / "tiny")
-    run(study, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def store(folder):
-    with closing(Store(folder.path)) as store:
-        yield store
-
-
-@pytest.fixture(scope="module")
 def model_id(store) -> str:
     return store.models()["model_id"][0]
 

@@ -50,24 +50,6 @@ def run(study: Study, folder: StudyFolder) -> None:
 
 
 @pytest.fixture(scope="module")
-def study(tiny_folder) -> Study:
-    return study_of(str(tiny_folder("llama")))
-
-
-@pytest.fixture(scope="module")
-def folder(study, tmp_path_factory) -> StudyFolder:
-    folder = StudyFolder(tmp_path_factory.mktemp("stores") / "tiny")
-    run(study, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def store(folder):
-    with closing(Store(folder.path)) as store:
-        yield store
-
-
-@pytest.fixture(scope="module")
 def loaded(study):
     return load_model(study.models[0].name)
 
