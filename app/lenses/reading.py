@@ -98,13 +98,17 @@ class Shown:
 
 def a_model(here: Here) -> Missing | None:
     """A model on this machine that can read a text."""
-    if live.steerable(here.store):
+    if here.once(_steerable):
         return None
     return Missing(
         "No model of this study is on this machine, so no text can be read under a lens. This command fetches the"
         " embedded one, with which any text can be read:",
         f"{PRECOMPUTE} model",
     )
+
+
+def _steerable(here: Here) -> list[Choice]:
+    return live.steerable(here.store)
 
 
 def a_text(here: Here) -> Missing | None:

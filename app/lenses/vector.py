@@ -44,7 +44,9 @@ def draw(here: Here, store: Store) -> None:
     wanted = here.once(asked)
     model, under = wanted.models[-1], wanted.lenses[-1]
     found = _Wanted(here, model, available(store, model.choice.model_id))
-    offered = {name: how for name, how in kinds_by_hand().items() if _is_offered(found, how.needs, how.of_study)}
+    there = _there(found)
+    offered = {name: how for name, how in kinds_by_hand().items() if there.issuperset(how.needs)}
+    offered = {name: how for name, how in offered.items() if found.layers or not how.of_study}
     if not offered:
         st.caption(
             f"The study has no activations of {for_markdown(model.name, 60)}, no dictionary of it and no kept vector"
@@ -77,15 +79,15 @@ def draw(here: Here, store: Store) -> None:
         show(str(error))
 
 
-def _is_offered(found: _Wanted, needs: tuple[str, ...], of_study: bool) -> bool:
-    there = {
-        "chunk_id": found.here.once(asked).where is not None,
-        "tags": bool(found.here.store.tag_sources()),
-        "dictionary_id": len(_dictionaries(found)) > 0,
-        "vector_id": len(_vectors(found)) > 0,
+def _there(found: _Wanted) -> set[str]:
+    """The fields that can be filled in here."""
+    lacking = {
+        "chunk_id": found.here.once(asked).where is None,
+        "tags": not found.here.store.tag_sources(),
+        "dictionary_id": _dictionaries(found).empty,
+        "vector_id": _vectors(found).empty,
     }
-    known = all(need in _CONTROLS for need in needs)
-    return known and (bool(found.layers) or not of_study) and all(there.get(need, True) for need in needs)
+    return {name for name in _CONTROLS if not lacking.get(name)}
 
 
 def _layer(found: _Wanted, of_study: bool) -> int:
