@@ -169,19 +169,13 @@ def pytest_runtest_setup() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Streamlit looks for garbage after every run of a page, for a quarter of a second where it looks through all that
-    the tests have imported: that stays anyway.
-    """
     had_once.prepare()
-    gc.collect()
-    gc.freeze()
 
 
 def pytest_unconfigure() -> None:
     """Let go of every store that a test or a page left open: duckdb complains at exit of connections that are still
     there.
     """
-    gc.unfreeze()
     if "streamlit" in sys.modules:
         sys.modules["streamlit"].cache_resource.clear()
     gc.collect()
