@@ -721,6 +721,26 @@ class Diverge(_Part):
     )
 
 
+class Influence(_Part):
+    """Which chunk acts on which, asked in three ways: by attention to a chunk suppressed, by attention itself, and by
+    what rollouts write without it; and how far the three agree.
+    """
+
+    cots: Positive | None = Field(
+        None,
+        description="CoTs that are read, at most: one of each problem before a second of any; left out, all of them",
+    )
+    layer_ranges: int = Field(
+        3, ge=0, le=64, description="ranges of layers, as equal as can be, that are suppressed by themselves; 0: none"
+    )
+    heads: tuple[Annotated[str, Field(pattern=r"^\d{1,4}\.\d{1,4}$")], ...] = Field(
+        (), max_length=64, description="heads that are suppressed by themselves, as LAYER.HEAD, both 0-based"
+    )
+    top: int = Field(16, ge=1, le=1024, description="receiver heads whose attention is kept chunk by chunk")
+    n_bootstrap: int = Field(1000, ge=1, le=MOST, description="draws of problems for each interval")
+    n_permutations: int = Field(1000, ge=19, le=MOST, description="deals of each null")
+
+
 class NamedLatent(_Part):
     """A model that thinks in latents."""
 
@@ -921,6 +941,9 @@ class Study(_Part):
     diverge: Diverge | None = Field(
         None, description="left out in a study that does not compare a base and a distilled model layer by layer"
     )
+    influence: Influence | None = Field(
+        None, description="left out in a study that does not ask which chunk acts on which"
+    )
     latent: Latent | None = Field(None, description="left out in a study without models that think in latents")
     cosines: Cosines | None = Field(None, description="left out in a study without cosines of directions")
     engine: Engine = Engine()
@@ -996,6 +1019,11 @@ class Study(_Part):
     def its_cosines(self) -> Cosines:
         """`cosines`, for what works on it. Raises StudyError in a study that has none."""
         return _given(self.cosines, "cosines")
+
+    @property
+    def its_influence(self) -> Influence:
+        """`influence`, for what works on it. Raises StudyError in a study that has none."""
+        return _given(self.influence, "influence")
 
     @property
     def its_diverge(self) -> Diverge:
@@ -1231,6 +1259,7 @@ def _keys_beside(location: tuple[Any, ...]) -> list[str]:
             "files": PublishedFile,
             "parallelograms": Parallelograms,
             "diverge": Diverge,
+            "influence": Influence,
         }
         table = parts.get(part, annotation)
     return sorted(table.model_fields)

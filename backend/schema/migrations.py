@@ -23,7 +23,9 @@ SCHEMA_VERSION, and one of columns that a table had adds its step here.
 `cosine_sets`, `cosine_tails`, `cosine_exceedances` and `cosine_pairs`;
 `parallelograms`, `word_classes`, `word_readings`,
 `parallelogram_comparisons`, `parallelogram_examples`, `feature_quadruple_searches` and `feature_quadruples`;
-`divergence`.
+`divergence`. 11 → 12: the tables of influence came in: `influences`, `chunk_influences`, `chunk_attention`,
+`head_attention`, `receiver_heads`, `receiver_reliability`, `received_attention`, `resampled_influences` and
+`influence_agreement`.
 """
 
 from collections.abc import Callable

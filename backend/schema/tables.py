@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 11
+SCHEMA_VERSION = 12
 
 TEXT, INT, REAL, BOOL, TIME = pa.string(), pa.int64(), pa.float64(), pa.bool_(), pa.timestamp("us")
 VECTOR, REALS, INTS, TEXTS = pa.list_(pa.float32()), pa.list_(pa.float64()), pa.list_(pa.int64()), pa.list_(pa.string())
@@ -387,6 +387,220 @@ TABLES: dict[str, Table] = {
             "value": (REAL, "importance of the source for the target"),
         },
         "one row a pair of sentences",
+    ),
+    "influences": Table(
+        ("source_chunk_id", "target_chunk_id", "model_id", "suppressed"),
+        {
+            "source_chunk_id": (TEXT, "of chunks: the one that is not attended to"),
+            "target_chunk_id": (TEXT, "of chunks: a later one of the same CoT"),
+            "model_id": (TEXT, "of models: who reads the CoT"),
+            "suppressed": (TEXT, "where: all, layers A-B (0-based, both included), or head L.H"),
+            "kl": (
+                REAL,
+                "mean over the target's tokens of KL(attention to the source's tokens suppressed ‖ base), nats, full"
+                " vocabulary",
+            ),
+            "log_kl": (REAL, "mean over the same tokens of ln(KL + 1e-9), the form of Thought Anchors' code"),
+            "n_tokens": (INT, "the target's tokens averaged"),
+        },
+        "one row a pair of chunks of a CoT, model that reads, and part of the model that is suppressed",
+        filled=(
+            Filled(
+                "influence",
+                "This study does not suppress attention to chunks. A study file with [influence] does.",
+            ),
+        ),
+        since=12,
+    ),
+    "chunk_influences": Table(
+        ("chunk_id", "model_id", "suppressed"),
+        {
+            "chunk_id": (TEXT, "of chunks"),
+            "model_id": (TEXT, "of models: who reads the CoT"),
+            "suppressed": (TEXT, "as in influences"),
+            "answer_kl": (
+                REAL,
+                "mean over the answer's tokens of KL with this chunk suppressed, nats; NULL where no answer follows",
+            ),
+            "n_answer": (INT, "the answer's tokens averaged"),
+            "noise": (
+                REAL,
+                "mean KL over all later tokens when they are computed again the same way with nothing suppressed: what"
+                " rounding alone gives; NULL where nothing follows",
+            ),
+            "out_influence": (REAL, "mean of kl over the later chunks; NULL for the last"),
+            "in_influence": (
+                REAL,
+                "mean of kl over the earlier chunks, of what they do to this one; NULL for the first",
+            ),
+            "last_reader": (
+                INT,
+                "chunks from this one to the last that it moves by at least the CoT's median pair; NULL for the last,"
+                " 0 where it moves none as far",
+            ),
+            "n_later": (INT, "later chunks averaged"),
+            "n_earlier": (INT, "earlier chunks averaged"),
+        },
+        "one row a chunk, model that reads, and part of the model that is suppressed",
+        since=12,
+    ),
+    "chunk_attention": Table(
+        ("source_chunk_id", "target_chunk_id", "model_id"),
+        {
+            "source_chunk_id": (TEXT, "of chunks: the one that is attended to"),
+            "target_chunk_id": (TEXT, "of chunks: a later one of the same CoT"),
+            "model_id": (TEXT, "of models: who reads the CoT"),
+            "attention": (
+                REAL,
+                "mean over layers and heads, and over the target's and the source's tokens, of the attention weight",
+            ),
+            "n_source": (INT, "tokens of the source"),
+            "n_target": (INT, "tokens of the target"),
+        },
+        "one row a pair of chunks of a CoT and model that reads",
+        filled=(
+            Filled(
+                "attention",
+                "This study does not keep the attention between chunks. A study file with [influence] does.",
+            ),
+        ),
+        since=12,
+    ),
+    "head_attention": Table(
+        ("source_chunk_id", "target_chunk_id", "model_id"),
+        {
+            "source_chunk_id": (TEXT, "as in chunk_attention"),
+            "target_chunk_id": (TEXT, "as in chunk_attention"),
+            "model_id": (TEXT, "as in chunk_attention"),
+            "by_head": (VECTOR, "the same mean of each head, n_layers · n_heads values, layer by layer"),
+        },
+        "one row a pair of chunks of a CoT and model that reads; the largest of these tables, often left out of a pack",
+        since=12,
+    ),
+    "receiver_heads": Table(
+        ("model_id", "layer", "head"),
+        {
+            "model_id": (TEXT, "of models"),
+            "layer": (INT, "0-based block"),
+            "head": (INT, "0-based query head"),
+            "kurtosis": (
+                REAL,
+                "Fisher kurtosis over chunks of the mean attention that each receives from later chunks, the nearest 4"
+                " left out; mean over CoTs",
+            ),
+            "low": (REAL, "bootstrap 95 % interval over problems; NULL where there are too few"),
+            "high": (REAL, "likewise"),
+            "shuffled": (
+                REAL,
+                "the same when, at each distance, the attention that pairs of chunks get is dealt anew within the CoT;"
+                " mean over deals",
+            ),
+            "shuffled_low": (REAL, "2.5 % quantile over deals"),
+            "shuffled_high": (REAL, "97.5 % quantile over deals"),
+            "placed": (
+                REAL,
+                "the same of the attention that the lengths of both chunks and their distance alone give: each pair's"
+                " value is the study's mean of the head at such a distance and length",
+            ),
+            "rank": (INT, "1 for the largest kurtosis of the model"),
+            "n_cots": (INT, "CoTs averaged: those with enough chunks"),
+            "n_problems": (INT, "their problems"),
+        },
+        "one row a model and head",
+        filled=(
+            Filled(
+                "receivers",
+                "No receiver heads are known in this study: [influence] asks for them, and CoTs of at least eight"
+                " chunks are needed.",
+            ),
+        ),
+        since=12,
+    ),
+    "receiver_reliability": Table(
+        ("model_id", "number"),
+        {
+            "model_id": (TEXT, "of models"),
+            "number": (INT, "0-based, of the split of the problems into halves"),
+            "spearman": (REAL, "rank correlation of the heads' kurtosis between the halves"),
+            "shared": (INT, "heads among the first `top` of both halves"),
+            "top": (INT, "heads looked at"),
+            "by_chance": (REAL, "shared heads expected if the halves had nothing in common"),
+            "n_cots_a": (INT, "CoTs of the one half"),
+            "n_cots_b": (INT, "of the other"),
+        },
+        "one row a model and split of the study",
+        since=12,
+    ),
+    "received_attention": Table(
+        ("chunk_id", "model_id", "layer", "head"),
+        {
+            "chunk_id": (TEXT, "of chunks"),
+            "model_id": (TEXT, "of models"),
+            "layer": (INT, "of receiver_heads"),
+            "head": (INT, "of receiver_heads"),
+            "received": (
+                REAL,
+                "mean attention that the chunk receives from later chunks, the nearest 4 left out; NULL where there is"
+                " none so far away",
+            ),
+            "n_later": (INT, "such later chunks"),
+        },
+        "one row a chunk, model and head of the first ranks",
+        since=12,
+    ),
+    "resampled_influences": Table(
+        ("source_chunk_id", "target_chunk_id", "convention"),
+        {
+            "source_chunk_id": (TEXT, "of chunks: kept or replaced"),
+            "target_chunk_id": (TEXT, "of chunks: a later one, that is looked for in what was written"),
+            "convention": (TEXT, "of similarity: how a written sentence counts as like the target"),
+            "kept": (REAL, "share of rollouts after the source that write a sentence like the target"),
+            "replaced": (REAL, "the same of rollouts that wrote something else in the source's place"),
+            "effect": (REAL, "kept − replaced"),
+            "low": (REAL, "95 % interval of the effect (Newcombe's hybrid score)"),
+            "high": (REAL, "likewise"),
+            "p": (REAL, "two-sided, Fisher's exact test of the two shares"),
+            "n_kept": (INT, "rollouts that kept the source"),
+            "n_replaced": (INT, "rollouts that wrote something dissimilar"),
+        },
+        "one row a pair of chunks of a CoT with rollouts of both",
+        filled=(
+            Filled(
+                "resampled_influence",
+                "Whether a later sentence comes back without this one is known where rollouts are stored with their"
+                " texts, and [influence] asks for it.",
+            ),
+        ),
+        since=12,
+    ),
+    "influence_agreement": Table(
+        ("model_id", "writer_id", "first", "second"),
+        {
+            "model_id": (TEXT, "of models: who reads"),
+            "writer_id": (TEXT, "of models: who wrote the CoTs; all for any"),
+            "first": (TEXT, "suppression, attention, resampling or published"),
+            "second": (TEXT, "another of these"),
+            "spearman": (REAL, "rank correlation over the pairs of a CoT, mean over CoTs"),
+            "low": (REAL, "bootstrap 95 % interval over problems; NULL where there are too few"),
+            "high": (REAL, "likewise"),
+            "at_distance": (
+                REAL,
+                "mean of what remains when, at each distance, the pairs of a CoT are dealt anew: what distance alone"
+                " gives",
+            ),
+            "p": (REAL, "one-sided, of that null"),
+            "n_cots": (INT, "CoTs with at least 6 pairs known to both"),
+            "n_problems": (INT, "their problems"),
+            "n_pairs": (INT, "pairs of chunks"),
+        },
+        "one row a reading model, writer and two ways to the same question",
+        filled=(
+            Filled(
+                "influence_agreement",
+                "The ways to influence are not set against each other in this study: [influence] asks for it.",
+            ),
+        ),
+        since=12,
     ),
     "activations": Table(
         ("chunk_id", "model_id", "layer"),
