@@ -29,6 +29,7 @@ STACKS = {
         ("geometry",),
         ("lens",),
         ("feature_geometry",),
+        ("influence",),
         ("latent",),
         ("live",),
     ),

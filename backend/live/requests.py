@@ -423,9 +423,43 @@ class Words:
             raise RequestError(f"There is no context {self.context!r} of words; there are {', '.join(CONTEXTS)}.")
 
 
+@dataclass(frozen=True)
+class Answered:
+    """What follows a CoT, as the table `cots` has it."""
+
+    answer: str
+    after_text: str | None = None
+    think_close: str | None = None
+
+
+@dataclass(frozen=True)
+class Influences:
+    """What each chunk of the text does to those after it, and to the answer where one is given: attention to it
+    suppressed in a part of the model, `all`, `layers A-B` or `head L.H`.
+    """
+
+    text: Text
+    suppressed: str = "all"
+    answered: Answered | None = None
+
+
 Audit = CostOfVector | TextsUnderVector
 LensRequest = LensMap | LensCell
-Request = Open | Curve | Stream | Continue | Dose | Codes | Resample | Lens | LensRequest | LensLocal | Audit | Words
+Request = (
+    Open
+    | Curve
+    | Stream
+    | Continue
+    | Dose
+    | Codes
+    | Resample
+    | Lens
+    | LensRequest
+    | LensLocal
+    | Audit
+    | Words
+    | Influences
+)
 
 
 def experiment_id(model_id: str, request: Request) -> str:

@@ -20,6 +20,7 @@ from backend.errors import AnchorscopeError, words_of
 from backend.live.requests import (
     Codes,
     CostOfVector,
+    Influences,
     Lens,
     LensCell,
     LensLocal,
@@ -126,6 +127,7 @@ class _Desk:
     def job(self, name: Hashable, model: Model, request: Any) -> Generator[tuple[str, Any], None, None]:
         from backend.live.audit import audit
         from backend.live.codes import codes
+        from backend.live.influence import influence
         from backend.live.jobs import run
         from backend.live.lens_local import lens_local
         from backend.live.lens_map import under_lens
@@ -144,6 +146,8 @@ class _Desk:
             yield from lens_local(self.model(name, model), request)
         elif isinstance(request, Resample):
             yield from resample(self.model(name, model), request, self.judge, self.encoder(request.encoder).encode)
+        elif isinstance(request, Influences):
+            yield from influence(self.model(name, model), request)
         elif isinstance(request, Words):
             yield from words(self.model(name, model), request)
         else:

@@ -5,12 +5,15 @@ values from elsewhere, a prefix that was read once, and stand in one table, `WAY
 - EDITS: rows that continue one and the same prefix, several new tokens each (`edits.py`);
 - TANGENTS: the same for one row, by operations that have derivatives, or by dual numbers (`tangents.py`);
 - ROLLOUTS: rows that continue many prefixes, one new token each (`sampling`);
-- NOTED: whole texts, whose weights are noted (`latent/recording.py`).
-All are causal softmax attention over the whole text, exact; families that do anything else never come here
-(`families.shares_prefix`).
+- NOTED: whole texts, whose weights are noted (`latent/recording.py`);
+- WITHOUT: ends of one text read side by side, each without attention to some tokens before it (`influence`);
+- MASKED: the same by the family's own attention under a mask, whatever it does beside a softmax.
+All but the last are causal softmax attention over the whole text, exact; families that do anything else never come
+there (`families.shares_prefix`).
 """
 
 import copy
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -30,7 +33,7 @@ class Attends(Protocol):
 
 
 EDITS, TANGENTS, ROLLOUTS = "anchorscope_edits", "anchorscope_tangents", "anchorscope_rollouts"
-NOTED = "anchorscope_noted"
+NOTED, WITHOUT, MASKED = "anchorscope_noted", "anchorscope_without", "anchorscope_masked"
 _QUERIES = 256  # whose weights are held at once
 
 
@@ -63,9 +66,12 @@ class Watch:
 
 def attending(config: Any, way: str) -> Any:
     """A copy of a model's configuration by which its blocks attend in one of WAYS."""
-    from transformers import AttentionInterface
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import eager_mask
 
     AttentionInterface.register(way, WAYS[way])
+    if way == MASKED:
+        AttentionMaskInterface.register(way, eager_mask)
     own = copy.deepcopy(config)
     use_attention(own, way)
     return own
@@ -307,9 +313,116 @@ def noted_attention(
     return (weights @ values).transpose(1, 2), None
 
 
-WAYS: Mapping[str, Callable[..., tuple[torch.Tensor, None]]] = {
+@dataclass(frozen=True)
+class Part:
+    """The part of a model in which attention to some tokens is taken away."""
+
+    layers: range
+    heads: tuple[int, ...] | None = None  # query heads of these layers; None: all of them
+
+    def at(self, layer: int, n_heads: int) -> list[int]:
+        """The heads of a layer in which it is."""
+        if layer not in self.layers:
+            return []
+        return list(range(n_heads) if self.heads is None else self.heads)
+
+
+@dataclass(frozen=True)
+class Without:
+    """Readings of the end of one text, each without attention to the tokens [a, b) of its span in a part of the model:
+    it begins at b. An empty span takes nothing away.
+    """
+
+    spans: Sequence[tuple[int, int]]
+    end: int  # of the text, as far as it is read
+    part: Part
+    keys_values: Sequence[tuple[torch.Tensor, torch.Tensor]] = ()  # by layer, each (n_key_heads, n_tokens, d_head)
+    reached: set[int] = field(default_factory=set)  # layers that were asked
+
+    def taken(self, layer: int, n_heads: int) -> list[int]:
+        """The heads of a layer from which attention is taken away; notes that the layer asked."""
+        self.reached.add(layer)
+        return self.part.at(layer, n_heads)
+
+
+def attention_without(
+    module: Attends,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: None,
+    *,
+    scaling: float | None = None,
+    without: Without,
+    **_unused: Any,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention of the readings of `without`, their tokens one after the other in one row.
+
+    Keys that are taken away take no part: they are not there, and the softmax is over the others.
+    """
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    keys, values = without.keys_values[module.layer_idx]
+    n_heads, n_key_heads = query.shape[1], key.shape[1]
+    taken = without.taken(module.layer_idx, n_heads)
+    mixed, first = torch.empty_like(query[0]), 0
+    for a, b in without.spans:
+        own = slice(first, first + without.end - b)
+        asked, first = query[0, :, own] * scale, own.stop
+        whole, cut = (
+            [torch.cat([kept[:, :n], new[0, :, own]], 1) for kept, new in ((keys, key), (values, value))]
+            for n in (b, a)
+        )
+        mixed[:, own] = _causal(asked, *(cut if len(taken) == n_heads else whole))
+        for head in taken if len(taken) < n_heads else ():
+            of = head * n_key_heads // n_heads
+            mixed[head, own] = _causal(asked[head, None], cut[0][of, None], cut[1][of, None])[0]
+    return mixed.transpose(0, 1)[None], None
+
+
+def _causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """(n_heads, n_new, d_head) of scaled queries, which are those of the last tokens of the keys (n_key_heads,
+    n_tokens, d_head).
+    """
+    (n_heads, n_new, d_head), (n_key_heads, n_tokens, _) = query.shape, key.shape
+    grouped = query.view(n_key_heads, -1, n_new, d_head)
+    mixed = torch.empty_like(grouped)
+    for start in range(0, n_new, _QUERIES):
+        some = grouped[:, :, start : start + _QUERIES]
+        n, seen = some.shape[2], n_tokens - n_new + start + some.shape[2]
+        scores = some.reshape(n_key_heads, -1, d_head) @ key[:, :seen].transpose(-1, -2)
+        future = torch.ones(n, n, dtype=torch.bool, device=query.device).triu_(1)
+        scores.view(n_key_heads, -1, n, seen)[..., seen - n :].masked_fill_(future, -torch.inf)
+        mixed[:, :, start : start + n] = (scores.softmax(-1) @ value[:, :seen]).view(some.shape)
+    return mixed.view(n_heads, n_new, d_head)
+
+
+def masked_attention(
+    module: Attends,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor,
+    *,
+    without: Without,
+    **others: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The family's own attention over whole texts, a row for each reading of `without`, which masks its keys."""
+    n_rows, n_heads, n_tokens, _ = query.shape
+    if heads := without.taken(module.layer_idx, n_heads):
+        attention_mask = attention_mask.expand(n_rows, n_heads, n_tokens, -1).clone()
+        for row, (a, b) in enumerate(without.spans):
+            attention_mask[row, heads, b:, a:b] = torch.finfo(attention_mask.dtype).min
+    own: Callable[..., tuple[torch.Tensor, torch.Tensor | None]] = sys.modules[
+        type(module).__module__
+    ].eager_attention_forward
+    return own(module, query, key, value, attention_mask, **others)
+
+
+WAYS: Mapping[str, Callable[..., tuple[torch.Tensor, torch.Tensor | None]]] = {
     EDITS: shared_prefix_attention,
     TANGENTS: differentiable_attention,
     ROLLOUTS: rollout_attention,
     NOTED: noted_attention,
+    WITHOUT: attention_without,
+    MASKED: masked_attention,
 }

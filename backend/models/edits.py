@@ -32,7 +32,7 @@ import torch
 from torch import nn
 
 from backend.errors import AnchorscopeError
-from backend.models.attention import EDITS, Watch, attending
+from backend.models.attention import EDITS, MASKED, WITHOUT, Part, Watch, Without, attending
 from backend.models.families import continues_prefix, equal, shares_prefix
 from backend.models.layers import Layers, layers_of, private_copy, residual_of, with_residual
 from backend.models.linear import LeanLinear, replace_linears
@@ -128,6 +128,7 @@ class Encoded:
         repr=False
     )  # by layer, each (n_key_heads, n_tokens, d_head)
     _rotary: Any = field(repr=False)  # cosines and sines, each (1, n_tokens, d_rotary); None where the model has none
+    _embedded: torch.Tensor = field(repr=False)  # (n_tokens, d_model): what the first block was given; else empty
     _editor: "_Editor" = field(repr=False)
     _beside: "dict[_Editor, Encoded]" = field(default_factory=dict, repr=False)  # the same text as other models read it
 
@@ -261,6 +262,32 @@ class Encoded:
         watch = Watch(keys, queries)
         self._run_upper([(edit,) for edit in edits], min(touched), queries[1], watched=watch)
         return torch.stack([watch.by_layer[above].mean(-1) for above in sorted(watch.by_layer)], 1)
+
+    @torch.inference_mode()
+    def without(self, spans: Sequence[tuple[int, int]], part: Part, end: int) -> list[torch.Tensor]:
+        """For each of `spans`, tokens [a, b) of the text, the normed last residual stream (end − b, d_model) of tokens b
+        … end − 1 when their attention to those of the span is taken away in `part`, and what they attend to shares it
+        all. An empty span takes nothing away: the same is computed again.
+
+        Where `is_shared_prefix`, of layers from the first of `part` on, between which the residual stream must have
+        been kept. Raises EditError where a layer has no attention that could be taken away.
+        """
+        for a, b in spans:
+            if not 0 <= a <= b < end <= len(self.token_ids):
+                raise EditError(f"Attention to tokens [{a}, {b}) cannot be taken from those up to {end - 1}.")
+        if not part.layers:
+            return [self.normed[b:end] for _, b in spans]
+        if not self.is_shared_prefix:
+            return self._editor.masked(self.token_ids[:end], spans, part)
+        first = part.layers.start
+        entering = self.residual(first - 1) if first else self._embedded
+        h = torch.cat([entering[b:end] for _, b in spans])[None]
+        rotary = self._rotary and tuple(torch.cat([table[:, b:end] for _, b in spans], 1) for table in self._rotary)
+        without = Without(spans, end, part, self._keys_values)
+        for layer in range(first, len(self.parts.blocks)):
+            block = self._editor.block(layer, WITHOUT)
+            h = residual_of(block(h, attention_mask=None, position_embeddings=rotary, without=without))
+        return list(self.parts.final_norm(h)[0].split([end - b for _, b in spans]))
 
     @torch.inference_mode()
     def continued(self, n_tokens: int, token_ids: Sequence[int], layers: Sequence[int]) -> dict[int, torch.Tensor]:
@@ -415,9 +442,8 @@ class _Editor:
         self._config = model.config.get_text_config()
         self._model = private_copy(model).eval()
         self.parts = layers_of(self._model)
-        self._shared_config = attending(self._config, EDITS)
         self.continues = continues_prefix(self._config)
-        self._blocks: dict[int, nn.Module] = {}
+        self._blocks: dict[tuple[int, str], nn.Module] = {}
         self._lock = threading.RLock()  # hooks on the private copy belong to one forward pass at a time
 
     @functools.cached_property
@@ -447,14 +473,40 @@ class _Editor:
                 return None
         return name if equal(late, whole.expand_as(late)) else None
 
-    def block(self, layer: int) -> nn.Module:
-        """Block `layer` with shared-prefix attention and lean linear layers."""
+    @functools.cached_property
+    def _configs(self) -> dict[str, Any]:
+        return {way: attending(self._config, way) for way in (EDITS, WITHOUT)}
+
+    def block(self, layer: int, way: str = EDITS) -> nn.Module:
+        """Block `layer` with lean linear layers and an attention of ours."""
         with self._lock:
-            if layer not in self._blocks:
-                block = private_copy(self.parts.blocks[layer], config=self._shared_config)
+            if (layer, way) not in self._blocks:
+                block = private_copy(self.parts.blocks[layer], config=self._configs[way])
                 replace_linears(block, LeanLinear.over)
-                self._blocks[layer] = block
-            return self._blocks[layer]
+                self._blocks[layer, way] = block
+            return self._blocks[layer, way]
+
+    @functools.cached_property
+    def _masked(self) -> Layers:
+        """Of a copy of the model whose attention is under a mask of ours."""
+        return layers_of(private_copy(self._model, config=attending(self._config, MASKED)))
+
+    @torch.inference_mode()
+    def masked(self, token_ids: Sequence[int], spans: Sequence[tuple[int, int]], part: Part) -> list[torch.Tensor]:
+        """What `Encoded.without` gives, by forward passes of the whole text."""
+        per_pass, found = max(1, _PLAIN_TOKENS // len(token_ids)), []
+        tokens = checked_tokens(token_ids, self._model)
+        for some in (spans[i : i + per_pass] for i in range(0, len(spans), per_pass)):
+            without = Without(some, len(token_ids), part)
+            trunk = self._masked.trunk
+            normed = trunk(input_ids=tokens.expand(len(some), -1), use_cache=False, without=without).last_hidden_state
+            if missing := sorted(set(part.layers) - without.reached):
+                raise EditError(
+                    f"Attention cannot be taken away in a model of the family {self._config.model_type}: layers"
+                    f" {missing} have none that can be masked."
+                )
+            found += [row[b:] for row, (_, b) in zip(normed, some, strict=True)]
+        return found
 
     def another_copy(self) -> "PreTrainedModel":
         """A private copy of the model, taken while no pass has its hooks there."""
@@ -466,10 +518,11 @@ class _Editor:
         from transformers import DynamicCache
 
         tokens, quick = checked_tokens(token_ids, self._model), shares_prefix(self._config, len(token_ids))
-        rotary: list[Any] = []
+        given: list[tuple[Any, Any]] = []
         with self._lock:
             handle = self.parts.blocks[0].register_forward_pre_hook(
-                lambda _block, _inputs, keywords: rotary.append(keywords.get("position_embeddings")), with_kwargs=True
+                lambda _block, inputs, keywords: given.append((inputs, keywords.get("position_embeddings"))),
+                with_kwargs=True,
             )
             try:
                 with recording(self.parts.blocks, layers) as residuals:
@@ -485,7 +538,8 @@ class _Editor:
             parts=self.parts,
             _residuals={layer: residuals[layer][0] for layer in layers},
             _keys_values=[] if cache is None else [(layer.keys[0], layer.values[0]) for layer in cache.layers],
-            _rotary=rotary[0] if quick else None,
+            _rotary=given[0][1] if quick else None,
+            _embedded=given[0][0][0][0] if quick else output.last_hidden_state[0, :0],
             _editor=self,
         )
 

@@ -1,0 +1,1 @@
+"""Which chunk of a CoT acts on which: three ways to ask it."""
