@@ -35,6 +35,15 @@ def reader_of(study: Study, cot: Mapping[str, Any]) -> str | None:
     return next((name for name, model in by_id(study).items() if cot["model_name"] in model.reads), None)
 
 
+def readers(study: Study, cot: Mapping[str, Any]) -> list[str]:
+    """Ids of the models that read the CoT where both of a pair do: both, else the one that wrote it or reads its
+    writer's.
+    """
+    own = reader_of(study, cot)
+    pair = [model_id(model) for model in study.pair]
+    return pair if own in pair else [own] if own is not None else []
+
+
 def spec(study: Study, model: Model) -> ModelSpec:
     return ModelSpec(model.name, model.revision, model.dtype, study.engine.device)
 

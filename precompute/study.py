@@ -728,7 +728,15 @@ class Influence(_Part):
 
     cots: Positive | None = Field(
         None,
-        description="CoTs that are read, at most: one of each problem before a second of any; left out, all of them",
+        description="CoTs that are read, at most: those with rollouts first, and one of each problem before a second of"
+        " any; left out, all of them",
+    )
+    nearest: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="what a chunk receives counts from chunks at least so many later: 4 as in Thought Anchors; CoTs of"
+        " fewer than this and four chunks tell nothing of receiver heads",
     )
     layer_ranges: int = Field(
         3, ge=0, le=64, description="ranges of layers, as equal as can be, that are suppressed by themselves; 0: none"

@@ -21,7 +21,6 @@ from precompute import models
 from precompute.estimates import Estimate, Quantities
 from precompute.stages import chunks as chunks_stage
 from precompute.stages.cots import shares
-from precompute.study import Study
 from precompute.units import Context, Finished, Unit
 
 if TYPE_CHECKING:
@@ -77,15 +76,8 @@ def units(context: Context) -> list[Unit]:
         )
         for cot in context.store.tokenised_cots()
         if cot["cot_id"] in rolled.index and (cot["answer"] or "").strip()
-        for reader in readers(study, cot)
+        for reader in models.readers(study, cot)
     ]
-
-
-def readers(study: Study, cot: Mapping[str, Any]) -> list[str]:
-    """Ids of the models that read the chain: both of a pair, else the one that wrote it or reads its writer's."""
-    own = models.reader_of(study, cot)
-    pair = [models.model_id(model) for model in study.pair]
-    return pair if own in pair else [own] if own is not None else []
 
 
 def lenses_of(store: Store, model_id: str) -> dict[str, str]:

@@ -209,7 +209,7 @@ def test_both_models_of_a_pair_read_every_chain_of_either(study, tiny_folder):
     both = Study.model_validate(study.model_dump() | {"models": pair})
     ids = [models.model_id(model) for model in both.pair]
     for writer in ids:
-        assert commitment.readers(both, {"model_id": writer, "model_name": "m"}) == ids
-    assert commitment.readers(both, {"model_id": "mother", "model_name": "m"}) == []
+        assert models.readers(both, {"model_id": writer, "model_name": "m"}) == ids
+    assert models.readers(both, {"model_id": "mother", "model_name": "m"}) == []
     (own,) = models.by_id(study)
-    assert commitment.readers(study, {"model_id": own, "model_name": "m"}) == [own]
+    assert models.readers(study, {"model_id": own, "model_name": "m"}) == [own]
