@@ -17,6 +17,7 @@ KL( base ‖ suppressed ) at temperature 0.6 of logits cut to the likeliest toke
 those that predict them, and then subtracts each sentence's own mean. Here nothing is cut and nothing is subtracted.
 """
 
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -80,7 +81,7 @@ def part_of(suppressed: str, *, n_layers: int, n_heads: int) -> Part:
 def layer_ranges(n_layers: int, n_ranges: int) -> list[str]:
     """Names of `n_ranges` ranges of layers, as equal as can be; at most one a layer, none twice."""
     edges = [round(number * n_layers / max(n_ranges, 1)) for number in range(n_ranges + 1)]
-    return [f"layers {a}-{b - 1}" for a, b in zip(edges, edges[1:], strict=False) if a < b]
+    return [f"layers {a}-{b - 1}" for a, b in itertools.pairwise(edges) if a < b]
 
 
 def influences(

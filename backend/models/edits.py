@@ -265,12 +265,12 @@ class Encoded:
 
     @torch.inference_mode()
     def without(self, spans: Sequence[tuple[int, int]], part: Part, end: int) -> list[torch.Tensor]:
-        """For each of `spans`, tokens [a, b) of the text, the normed last residual stream (end − b, d_model) of tokens b
-        … end − 1 when their attention to those of the span is taken away in `part`, and what they attend to shares it
-        all. An empty span takes nothing away: the same is computed again.
+        """For each of `spans`, tokens [a, b) of the text, the normed last residual stream (end − b, d_model) of tokens
+        b … end − 1, which in `part` do not attend to those of the span: the keys that are left share the weight. An
+        empty span takes nothing away: the same is computed again.
 
-        Where `is_shared_prefix`, of layers from the first of `part` on, between which the residual stream must have
-        been kept. Raises EditError where a layer has no attention that could be taken away.
+        The residual stream must have been kept at the layer before the part's first one. Raises EditError for a family
+        that has layers without an attention that could be taken away.
         """
         for a, b in spans:
             if not 0 <= a <= b < end <= len(self.token_ids):

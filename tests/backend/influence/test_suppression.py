@@ -39,7 +39,7 @@ def may_attend(window: int | None, taken: tuple[int, int] | None = None) -> torc
 
 
 def plain_logits(loaded, family: str, span: tuple[int, int], heads_by_layer: dict[int, set[int]]) -> torch.Tensor:
-    """Logits (n_tokens, vocab_size) of the model's own eager forward pass, each attention under its own additive mask."""
+    """Logits (n_tokens, vocab_size) of the model's own eager pass, each attention under its own additive mask."""
     model = copy.deepcopy(loaded.model)
     model.set_attn_implementation("eager")
     for layer, block in enumerate(layers_of(model).blocks):
@@ -61,8 +61,8 @@ def plain_logits(loaded, family: str, span: tuple[int, int], heads_by_layer: dic
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_is_what_a_plain_forward_pass_under_a_mask_gives(tiny, family, suppressed):
     heads = {
-        "all": dict.fromkeys(range(4), {0, 1, 2, 3}),
-        "layers 1-2": dict.fromkeys((1, 2), {0, 1, 2, 3}),
+        "all": {layer: {0, 1, 2, 3} for layer in range(4)},
+        "layers 1-2": {layer: {0, 1, 2, 3} for layer in (1, 2)},
         "head 2.3": {2: {3}},
     }[suppressed]
     loaded = tiny(family)
@@ -105,7 +105,7 @@ def test_the_callers_model_is_left_as_it_was(tiny):
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
 def test_tokens_up_to_the_chunks_end_do_not_change(tiny, family):
-    """What a later chunk does says nothing of an earlier one, and a text cut after a chunk gives its influences again."""
+    """A later chunk does nothing to an earlier one, and a text cut after a chunk gives its influences again."""
     found = {one.source_chunk_id: one for one in influences(tiny(family), TOKENS, SPANS, ANSWER)}
     order = list(SPANS)
     for source, one in found.items():
