@@ -48,6 +48,7 @@ _ALSO = {  # tables of a stage that have no words of their own
     "importance": ("answer_clusters", "importance_given"),
     "causation": ("causation_samples", "causation_effects"),
     "curves": ("curves", "curve_points"),
+    "influence": ("chunk_influences",),
     "paths": ("path_steps", "path_outcomes"),
     "parallelograms": (
         "word_classes",
