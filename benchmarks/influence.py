@@ -1,11 +1,13 @@
 """How much faster suppression of attention is than the plain way, and whether the influences are the same.
 
-    python benchmarks/influence.py [--tokens 600] [--chunks 30] [--plain 4] [--repeats 2]
+    python benchmarks/influence.py [--tokens 600] [--chunks 30] [--plain 4] [--repeats 1] [--bare]
 
-Plain: for each chunk one forward pass of transformers over the whole text with a 4-D mask that takes the chunk from all
-later tokens, full logits, KL in float64. Ours: `influences` of the whole text: reading it, its noise, every pair of
-chunks. Same model, same text, same run, one thread. The plain way is timed at --plain chunks that are spread over the
-text, as each pass costs the same; its time for all is their median times the number of chunks.
+The text is the prompt of a question, as every CoT of this model has it before it, and reasoning in chunks of equal
+size; with --bare the chunks begin at once. Plain: for each chunk one forward pass of transformers over the whole text
+with a 4-D mask that takes the chunk from all later tokens, full logits, KL in float64. Ours: `influences` of the whole
+text: reading it, its noise, every pair of chunks. Same model, same text, same run, one thread. The plain way is timed
+at --plain chunks that are spread over the text, as each pass costs the same; its time for all is their median times the
+number of chunks.
 """
 
 import argparse
@@ -23,11 +25,13 @@ if __package__ in (None, ""):
 
 import torch
 
+from backend.cot.prompts import BOXED, cot_prompt
 from backend.geometry.sweep import predicting_positions
 from backend.influence.suppression import influences
 from backend.models.kl import kl_reference
 from benchmarks.sweep import load, reasoning_text
 
+QUESTION = "A shop sells pens in boxes of 12. On seven days it sold 3, 5, 2, 8, 1, 4 and 6 boxes. How many pens?"
 TARGET = 10.0  # times faster than the plain way
 
 
@@ -45,16 +49,18 @@ def main() -> None:
     arguments.add_argument("--tokens", type=int, default=600, help="tokens of the text")
     arguments.add_argument("--chunks", type=int, default=30)
     arguments.add_argument("--plain", type=int, default=4, help="chunks that the plain way is timed at")
-    arguments.add_argument("--repeats", type=int, default=2)
+    arguments.add_argument("--repeats", type=int, default=1)
+    arguments.add_argument("--bare", action="store_true", help="no prompt before the chunks")
     chosen = arguments.parse_args()
     torch.set_num_threads(1)
     loaded, name = load()
-    if loaded.tokenizer is None:
-        ids = torch.randint(0, 49152, (chosen.tokens,), generator=torch.Generator().manual_seed(0)).tolist()
-    else:
-        ids = loaded.tokenizer(reasoning_text()).input_ids[: chosen.tokens]
-    tokens = torch.tensor([ids])
-    edges = [1 + round(number * (chosen.tokens - 1) / chosen.chunks) for number in range(chosen.chunks + 1)]
+    n_prompt, ids = 1, torch.randint(0, 49152, (chosen.tokens,), generator=torch.Generator().manual_seed(0)).tolist()
+    if loaded.tokenizer is not None:
+        prompt = loaded.tokenizer(cot_prompt(loaded.tokenizer, QUESTION, BOXED), add_special_tokens=False).input_ids
+        prompt = prompt[: 0 if chosen.bare else None]
+        n_prompt, ids = max(1, len(prompt)), [*prompt, *loaded.tokenizer(reasoning_text()).input_ids][: chosen.tokens]
+    tokens, size = torch.tensor([ids]), (chosen.tokens - n_prompt) / chosen.chunks
+    edges = [n_prompt + round(number * size) for number in range(chosen.chunks + 1)]
     spans = {f"chunk {number}": (edges[number], edges[number + 1]) for number in range(chosen.chunks)}
     some = [round((number + 0.5) * chosen.chunks / chosen.plain) for number in range(chosen.plain)]
     list(influences(loaded, ids[:100], {"a": (1, 20), "b": (20, 100)}))
@@ -85,7 +91,7 @@ def main() -> None:
     plain, ours = statistics.median(times["plain"]) * chosen.chunks, statistics.median(times["ours"])
     noise = max(one.noise for one in found if one.noise is not None)
     print(f"""
-{name}, {chosen.tokens} tokens, {chosen.chunks} chunks, float32, one thread.
+{name}, {chosen.tokens} tokens, {n_prompt} of them before the first of {chosen.chunks} chunks, float32, one thread.
   plain way, {chosen.chunks} passes at the median of {len(times["plain"])}     {plain:8.1f} s
   ours, reading the text and the noise included        {ours:8.1f} s
 times faster                                           {plain / ours:8.1f}×   target {TARGET:.0f}×

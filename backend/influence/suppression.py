@@ -14,13 +14,13 @@
 
 Source: Bogdan et al. 2025 (Thought Anchors), whose code masks the sentence for its own tokens too, takes
 KL( base ‖ suppressed ) at temperature 0.6 of logits cut to the likeliest tokens, at a sentence's tokens and not at
-those that predict them, and then subtracts each sentence's own mean. Here nothing is cut and nothing is subtracted.
+those that predict them, and then subtracts each target's mean over its sources. Here nothing is cut or subtracted.
 """
 
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -97,9 +97,21 @@ def influences(
     the span of the answer. A chunk without tokens, or with nothing after it, has unknown influence. Raises
     SuppressionError for spans out of the text or order, EditError for a family whose attention cannot be suppressed.
     """
+    yield from influences_in(loaded, tokens, spans, answer, [suppressed])
+
+
+def influences_in(
+    loaded: "LoadedModel",
+    tokens: Sequence[int],
+    spans: Mapping[str, tuple[int, int]],
+    answer: tuple[int, int] | None,
+    suppressed: Sequence[str],
+) -> Iterator[Influences]:
+    """What `influences` gives for each of several parts of the model, one after the other; the text is read once."""
     check_float32(loaded)
     config = loaded.model.config.get_text_config()
-    part = part_of(suppressed, n_layers=loaded.n_layers, n_heads=getattr(config, "num_attention_heads", 0))
+    n_heads = getattr(config, "num_attention_heads", None) or 0
+    parts = {name: part_of(name, n_layers=loaded.n_layers, n_heads=n_heads) for name in suppressed}
     _check(len(tokens), spans, answer)
     begins = min((end for start, end in spans.values() if start < end), default=len(tokens))
     averaged = {name: np.array(predicting_positions(span), int) for name, span in spans.items()}
@@ -107,38 +119,42 @@ def influences(
     positions = np.unique(np.concatenate([in_answer, *averaged.values()]))
     positions = positions[positions >= begins]
     sources = [name for name, (start, end) in spans.items() if start < end and (positions >= end).any()]
-    found: dict[str, np.ndarray] = {}  # of a source, KL at all `positions`
-    reading = _Reading(loaded, tokens, part, positions) if sources else None
-    noise = reading.kl([(begins, begins)])[0] if reading else positions * math.nan
-    for number, (source, (_, end)) in enumerate(spans.items()):
-        if reading and source in sources and source not in found:
-            some = reading.together([spans[name] for name in sources[sources.index(source) :]])
-            found = dict(zip(sources[sources.index(source) :], reading.kl(some), strict=False))
-        kl = found.get(source, np.full(len(positions), math.nan))
-        values = {
-            name: kl[np.isin(positions, where[where >= end])] for name, where in list(averaged.items())[number + 1 :]
-        }
-        of_answer = kl[np.isin(positions, in_answer)] if answer and answer[0] >= end else kl[:0]
-        yield Influences(
-            source,
-            loaded.model_id,
-            suppressed,
-            [
-                {
-                    "source_chunk_id": source,
-                    "target_chunk_id": target,
-                    "model_id": loaded.model_id,
-                    "suppressed": suppressed,
-                    "kl": _mean(some),
-                    "log_kl": _mean(np.log(some + LOG_FLOOR)),
-                    "n_tokens": int(np.isfinite(some).sum()),
-                }
-                for target, some in values.items()
-            ],
-            _mean(of_answer),
-            int(np.isfinite(of_answer).sum()),
-            _mean(noise[positions >= end]) if source in found else None,
-        )
+    reading = _Reading(loaded, tokens, parts.values(), positions) if sources else None
+    for name, part in parts.items():
+        found: dict[str, np.ndarray] = {}  # of a source, KL at all `positions`
+        noise = reading.kl([(begins, begins)], part)[0] if reading else positions * math.nan
+        for number, (source, (_, end)) in enumerate(spans.items()):
+            if reading and source in sources and source not in found:
+                left = sources[sources.index(source) :]
+                some = reading.together([spans[other] for other in left])
+                found = dict(zip(left, reading.kl(some, part), strict=False))
+            kl = found.get(source, np.full(len(positions), math.nan))
+            later = list(averaged.items())[number + 1 :]
+            follows = answer is not None and answer[0] >= end
+            of_answer = kl[np.isin(positions, in_answer[in_answer >= end])] if follows else kl[:0]
+            yield Influences(
+                source,
+                loaded.model_id,
+                name,
+                [
+                    {
+                        "source_chunk_id": source,
+                        "target_chunk_id": target,
+                        "model_id": loaded.model_id,
+                        "suppressed": name,
+                        **_averaged(kl[np.isin(positions, where[where >= end])]),
+                    }
+                    for target, where in later
+                ],
+                _mean(of_answer),
+                int(np.isfinite(of_answer).sum()),
+                _mean(noise[positions >= end]) if source in found else None,
+            )
+
+
+def _averaged(kl: np.ndarray) -> dict[str, Any]:
+    """Of the predictions of a target's tokens."""
+    return {"kl": _mean(kl), "log_kl": _mean(np.log(kl + LOG_FLOOR)), "n_tokens": int(np.isfinite(kl).sum())}
 
 
 def chunk_influences(found: Sequence[Influences]) -> list[dict[str, Any]]:
@@ -176,10 +192,12 @@ def chunk_influences(found: Sequence[Influences]) -> list[dict[str, Any]]:
 class _Reading:
     """One text, read again and again with a part of the model's attention taken away."""
 
-    def __init__(self, loaded: "LoadedModel", tokens: Sequence[int], part: Part, positions: np.ndarray) -> None:
-        first = part.layers.start
-        self._encoded = encode(loaded, tokens, layers=[first - 1] if first else [])
-        self._part, self._end = part, int(positions[-1]) + 1
+    def __init__(
+        self, loaded: "LoadedModel", tokens: Sequence[int], parts: Iterable[Part], positions: np.ndarray
+    ) -> None:
+        before = {part.layers.start - 1 for part in parts if part.layers.start}
+        self._encoded = encode(loaded, tokens, layers=sorted(before))
+        self._end = int(positions[-1]) + 1
         self._blocks = [positions[i : i + _BLOCK].tolist() for i in range(0, len(positions), _BLOCK)]
         self._keeps = len(positions) * loaded.vocab_size * 8 <= _KEPT_BYTES
         self._kept: dict[int, Predictions] = {}
@@ -193,14 +211,14 @@ class _Reading:
         return list(spans[: max(1, int((total <= most).sum()))])
 
     @torch.inference_mode()
-    def kl(self, spans: Sequence[tuple[int, int]]) -> np.ndarray:
+    def kl(self, spans: Sequence[tuple[int, int]], part: Part) -> np.ndarray:
         """KL( suppressed ‖ base ), nats, (n_spans, n_positions) float64, at the positions given; NaN before the end of
         the span.
         """
         streams: list[torch.Tensor] = []
         while len(streams) < len(spans):
             some = self.together(spans[len(streams) :], _TOKENS)
-            streams += self._encoded.without(some, self._part, self._end)
+            streams += self._encoded.without(some, part, self._end)
         return np.concatenate(
             [self._kl_at(block, number, spans, streams) for number, block in enumerate(self._blocks)], 1
         )

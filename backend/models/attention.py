@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 
 from backend.models.duals import Dual
 from backend.models.linear import linear, product
@@ -383,17 +384,11 @@ def _causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torc
     """(n_heads, n_new, d_head) of scaled queries, which are those of the last tokens of the keys (n_key_heads,
     n_tokens, d_head).
     """
-    (n_heads, n_new, d_head), (n_key_heads, n_tokens, _) = query.shape, key.shape
-    grouped = query.view(n_key_heads, -1, n_new, d_head)
-    mixed = torch.empty_like(grouped)
-    for start in range(0, n_new, _QUERIES):
-        some = grouped[:, :, start : start + _QUERIES]
-        n, seen = some.shape[2], n_tokens - n_new + start + some.shape[2]
-        scores = some.reshape(n_key_heads, -1, d_head) @ key[:, :seen].transpose(-1, -2)
-        future = torch.ones(n, n, dtype=torch.bool, device=query.device).triu_(1)
-        scores.view(n_key_heads, -1, n, seen)[..., seen - n :].masked_fill_(future, -torch.inf)
-        mixed[:, :, start : start + n] = (scores.softmax(-1) @ value[:, :seen]).view(some.shape)
-    return mixed.view(n_heads, n_new, d_head)
+    n_new, n_tokens = query.shape[1], key.shape[1]
+    seen = torch.ones(n_new, n_tokens, dtype=torch.bool, device=query.device).tril_(n_tokens - n_new)
+    return nn.functional.scaled_dot_product_attention(
+        query[None], key[None], value[None], attn_mask=seen, scale=1.0, enable_gqa=True
+    )[0]
 
 
 def masked_attention(

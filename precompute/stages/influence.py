@@ -59,7 +59,7 @@ def estimate(of: Quantities) -> Estimate | None:
     n_parts = 1 + len(wanted.heads) + wanted.layer_ranges
     depth = 1 + len(wanted.heads) / 2 + ((wanted.layer_ranges + 1) / 2 if wanted.layer_ranges else 0)
     again = of.lengths.cot * (n_chunks + 1) / 2 * depth
-    tokens = round(n_units * ((of.lengths.cot + PROMPT_TOKENS) * n_parts + again))
+    tokens = round(n_units * (of.lengths.cot + PROMPT_TOKENS + again))
     pairs = n_units * n_chunks * (n_chunks + 1) / 2
     return of.line(NAME, n_units, tokens=tokens, by="forward", gigabytes=pairs * n_parts * 1e-7)
 
@@ -89,16 +89,19 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
 
 def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, Rows]]:
     """Runs in a worker: the rows of each CoT."""
-    from backend.influence.suppression import ALL, chunk_influences, influences, layer_ranges
+    from backend.influence.suppression import ALL, chunk_influences, influences_in, layer_ranges
 
     parts = [ALL, *layer_ranges(loaded.n_layers, task.n_ranges), *(f"head {head}" for head in task.heads)]
     for unit_id, (cot, chunks) in zip(task.makes, task.cots, strict=True):
-        read, rows = _read(loaded, cot, chunks), Rows(influences=[], chunk_influences=[])
-        for suppressed in dict.fromkeys(parts):
-            found = list(influences(loaded, *read, suppressed))
-            rows["influences"] += [row for one in found for row in one.rows]
-            rows["chunk_influences"] += chunk_influences(found)
-        yield unit_id, rows
+        found = list(influences_in(loaded, *_read(loaded, cot, chunks), parts))
+        by_part = [[one for one in found if one.suppressed == part] for part in dict.fromkeys(parts)]
+        yield (
+            unit_id,
+            {
+                "influences": [row for one in found for row in one.rows],
+                "chunk_influences": [row for of_part in by_part for row in chunk_influences(of_part)],
+            },
+        )
 
 
 def _read(

@@ -19,6 +19,8 @@ from backend.models.attention import Part, Without, attention_without, masked_at
 from backend.models.edits import EditError, encode
 from backend.models.kl import kl_reference
 from backend.models.layers import layers_of
+from tests.backend.models.test_families import ROWS, loaded
+from tests.backend.models.test_families import TOKENS as ROW_TOKENS
 
 FAMILIES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3", "gpt2", "gpt_neox")
 N_TOKENS, N_HEADS = 60, 4
@@ -202,6 +204,8 @@ def test_what_cannot_be_known_is_unknown(tiny):
     assert found["last"].rows == [] and found["last"].noise is None and found["last"].answer_kl is None
     within = list(influences(tiny("llama"), TOKENS, {"a": (5, 12), "b": (12, 40)}, (38, 40)))
     assert within[0].answer_kl > 0 and within[1].answer_kl is None
+    (at_once,) = influences(tiny("llama"), TOKENS, {"a": (5, 12)}, (12, 15))
+    assert at_once.answer_kl > 0 and at_once.n_answer == 2  # the first of its tokens the source itself predicts
 
 
 def test_what_is_asked_must_be_there(tiny):
@@ -245,3 +249,20 @@ def test_a_chunk_is_summed_up_over_those_beside_it():
     assert [row["last_reader"] for row in rows] == [3, 1, 0, None]
     assert d["out_influence"] is None and a["answer_kl"] == 0.5 and a["suppressed"] == "all"
     assert chunk_influences([made("a")])[0]["last_reader"] is None
+
+
+@pytest.mark.parametrize("family", ["gpt_oss", "deepseek_v3", "opt", "mixtral"])
+def test_other_families_go_by_their_own_attention(family):
+    """Sinks, latent attention and experts stay what they are: with nothing suppressed the model is itself."""
+    row = next(row for row in ROWS if row.family == family)
+    encoded = encode(loaded(row), ROW_TOKENS)
+    taken, nothing = encoded.without([(5, 9), (9, 9)], Part(range(2)), len(ROW_TOKENS))
+    assert torch.allclose(nothing, encoded.normed[9:], atol=1e-5)
+    assert (taken - encoded.normed[9:]).abs().max() > 0.05
+
+
+@pytest.mark.parametrize("family", ["bloom", "jamba", "falcon_mamba"])
+def test_a_family_with_layers_that_cannot_be_masked_is_refused(family):
+    row = next(row for row in ROWS if row.family == family)
+    with pytest.raises(EditError, match=f"family {family}: layers .*0.* have none that can be masked"):
+        encode(loaded(row), ROW_TOKENS).without([(5, 9)], Part(range(2)), len(ROW_TOKENS))
