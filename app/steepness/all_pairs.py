@@ -203,7 +203,7 @@ def _places(rows: pd.DataFrame) -> str:
 
 def multiplicity(rows: pd.DataFrame) -> str:
     """The rule of multiple testing in a sentence, with the number of pairs."""
-    tested = rows[rows["p"].notna() & (rows["layer"] != NO_LAYER) & (rows["shared"] == "")]
+    tested = rows[rows["p"].notna() & ~rows["x"].isin(list(METRICS)) & (rows["shared"] == "")]
     sizes = tested["subset"].value_counts()
     parts = [f"{sizes.get(subset, 0):,} pairs on {words}" for subset, words in SUBSET_WORDS.items()]
     expected = sizes.get("all", 0) * _Q
@@ -283,7 +283,7 @@ def open_pair(row: pd.Series) -> None:
     where = {DIRECTION: row["kind"], POSITION: row["position"], UNIT: row["unit"]}
     of_layer = {field: value for field, value in where.items() if value != NONE} | {LAYER: str(row["layer"])}
     if row["layer"] == NO_LAYER:
-        of_layer = {CONVENTION: row["kind"]}
+        of_layer = {} if row["kind"] == NONE else {CONVENTION: row["kind"]}
     pair = {one_pair.COLUMN: row["x"], METRIC: f"{row['metric']}:{row['convention']}", MODEL: row["model_id"]}
     selection.choose(pair | of_layer, steepness_part="pair")
 

@@ -16,7 +16,7 @@ from backend.evidence.rows import evidence_of
 from backend.evidence.rule import P_ALONE, Q_GRID, decisive_p
 from backend.evidence.verdict import verdict
 from backend.schema.tables import TABLES
-from backend.store.geometry_columns import IMPORTANCE, NO_LAYER, columns_of
+from backend.store.geometry_columns import IMPORTANCE, columns_of
 
 _KEY = TABLES["associations"].key
 
@@ -29,7 +29,7 @@ def judged(pairs: pd.DataFrame) -> pd.DataFrame:
     it is stored, and so it is never older than the pairs. `shared` says why a pair is never claimed, and is empty for
     the others.
     """
-    families = [rows.to_dict("records") for _, rows in pairs.groupby(pairs["layer"] == NO_LAYER)]
+    families = [rows.to_dict("records") for _, rows in pairs.groupby(pairs["x"].isin(columns_of(IMPORTANCE)))]
     found = pd.DataFrame(
         [row for rows in families for row in with_q(rows)], columns=[*pairs.columns, "shared", "q", "p_allowed"]
     )

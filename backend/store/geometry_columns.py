@@ -34,6 +34,7 @@ class Source:
     joined: str = ""  # with the tables that say the rest
     read: str = ""  # SQL that is read in the table's stead, where another one has some of its rows
     is_directed: bool = False  # a row a direction: a chunk has the mean over its kind's
+    rests: str = "model_id = $model AND layer = $layer"  # SQL: the rows that pairs of a model and layer rest on
 
 
 SWEPT = Source("steepness", "sweep", "curve_id", "kind", position="position", unit="unit", is_directed=True)
@@ -67,6 +68,21 @@ IMPORTANCE = Source(
     "convention",
     layer=str(NO_LAYER),
     joined=" JOIN chunks USING (chunk_id) JOIN cots USING (cot_id)",
+    rests="true",  # every pair has an importance
+)
+# Of each CoT as the model that wrote it reads it; of one whose writer reads nothing, as whoever reads it.
+OWN_INFLUENCES = """
+    SELECT i.* FROM chunk_influences i JOIN chunks USING (chunk_id) JOIN cots c USING (cot_id)
+    WHERE suppressed = 'all'
+        AND (c.model_id = i.model_id OR c.model_id NOT IN (SELECT model_id FROM chunk_influences))
+"""
+INFLUENCE = Source(
+    "chunk_influences",
+    "influence",
+    "chunk_id",
+    layer=str(NO_LAYER),
+    read=f"({OWN_INFLUENCES})",
+    rests=f"model_id = $model AND $layer = {NO_LAYER} AND suppressed = 'all'",
 )
 
 
@@ -265,4 +281,26 @@ _shipped(
     IMPORTANCE,
     "value",
     where="metric = 'different_trajectories_fraction'",
+)
+# Likewise, of [influence].
+_shipped(
+    "out_influence",
+    "Influence on later chunks",
+    "nats",
+    "Mean KL over the later chunks when attention to this chunk is suppressed everywhere.",
+    INFLUENCE,
+)
+_shipped(
+    "in_influence",
+    "Influence of earlier chunks",
+    "nats",
+    "Mean over the earlier chunks of what suppressing attention to each does to this one.",
+    INFLUENCE,
+)
+_shipped(
+    "last_reader",
+    "Reach of the influence",
+    "chunks",
+    "How far back the last chunk lies that it moves by at least the CoT's median pair; 0 where it moves none as far.",
+    INFLUENCE,
 )

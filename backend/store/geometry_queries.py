@@ -3,7 +3,7 @@ one chunk.
 
 A geometry column is named by x, the direction's kind, model, layer, position and unit. What does not apply to it is
 `none`; the layer of an importance metric that stands as x is NO_LAYER, its model the one that wrote the CoTs, and its
-kind is its own convention.
+kind is its own convention. Influence is of no layer either, and of the CoTs that its model wrote.
 """
 
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from backend.schema.tables import TABLES
-from backend.store.geometry_columns import COLUMNS, NAME, NO_LAYER, RANDOM_STEPS
+from backend.store.geometry_columns import COLUMNS, NAME, RANDOM_STEPS
 
 # Held fixed by a partial correlation: tokens of the chunk, its index over the number of chunks, norm of its activation
 # at the layer, mean entropy (nats) of the unsteered predictions of its tokens, and the rollouts that its importance
@@ -108,11 +108,10 @@ class GeometryQueries:
     def evidence_digest(self: _HasFrame, model_id: str, layer: int) -> str:
         """Changes whenever a value changes on which the model's pairs at the layer rest."""
         sources = dict.fromkeys(column.source for column in COLUMNS.values())
-        tables = [(one.table, one.key, one.layer != str(NO_LAYER)) for one in sources] + [("chunks", "chunk_id", False)]
+        tables = [*((one.table, one.key, one.rests) for one in sources), ("chunks", "chunk_id", "true")]
         parts = [
-            f"(SELECT md5(string_agg(t::VARCHAR, ',' ORDER BY {key})) FROM {table} t"
-            f" {'WHERE model_id = $model AND layer = $layer' if has_layer else ''})"
-            for table, key, has_layer in tables
+            f"(SELECT md5(string_agg(t::VARCHAR, ',' ORDER BY {key})) FROM {table} t WHERE {rests})"
+            for table, key, rests in tables
         ]
         entropies = (
             "SELECT chunk_id, min(entropy) AS entropy FROM local_geometry WHERE model_id = $model GROUP BY chunk_id"

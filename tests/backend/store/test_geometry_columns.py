@@ -12,6 +12,8 @@ from backend.store.geometry_columns import (
     ACTIVATIONS,
     COLUMNS,
     IMPORTANCE,
+    INFLUENCE,
+    NO_LAYER,
     PATHS,
     SWEPT,
     ColumnError,
@@ -19,7 +21,9 @@ from backend.store.geometry_columns import (
     columns_of,
     rules,
 )
+from backend.store.publish import publish
 from backend.store.store import Store
+from backend.store.unit_files import StudyFolder
 from tests import shaped_study, small_study
 from tests.registering import lists_of, registered
 
@@ -79,6 +83,51 @@ def test_steps_of_paths_are_columns_where_they_are_stored_and_the_pairs_of_a_stu
                 l=int(own["layer"]),
             ).set_index("chunk_id")["x"]
             assert rows.sort_index().equals(stored.sort_index()) and 0 < rows.notna().sum() < len(rows)
+
+
+def test_influence_is_a_column_of_the_writers_own_reading_and_of_no_layer(store, tmp_path):
+    assert not set(columns_of(INFLUENCE)) & set(store.geometry_choices()["x"])
+    assert not {column.name for column in COLUMNS.values() if column.source is INFLUENCE and column.rule}
+    folder = small_study.make(tmp_path / "small")
+    with closing(Store(folder)) as unread:
+        (own,) = unread.models()["model_id"]
+        chunks = unread.frame("SELECT chunk_id FROM chunks ORDER BY chunk_id")["chunk_id"].tolist()
+        places = [(own, layer) for layer in (NO_LAYER, *small_study.LAYERS)]
+        before = [unread.evidence_digest(*place) for place in places]
+    rows = [
+        dict.fromkeys(TABLES["chunk_influences"].columns)
+        | {"chunk_id": chunk, "model_id": reader, "suppressed": part, "in_influence": None}
+        | {"out_influence": number + 0.25 * len(part), "last_reader": number % 5}
+        for number, chunk in enumerate(chunks)
+        for reader, part in ((own, "all"), (own, "layers 0-1"), ("another", "all"))
+    ]
+    with StudyFolder(folder).writing("test") as writer:
+        writer.add("influence", "all", {"chunk_influences": rows})
+        publish(writer)
+    with closing(Store(folder)) as read:
+        after = [read.evidence_digest(*place) for place in places]
+        assert after[0] != before[0] and after[1:] == before[1:]
+        choices = read.geometry_choices()
+        column = choices[choices["x"] == "out_influence"]
+        assert column[["kind", "model_id", "layer", "position"]].to_numpy().tolist() == [["none", own, -1, "none"]]
+        assert choices.loc[choices["x"] == "in_influence", "n_known"].tolist() == [0]
+        name = column.iloc[0][["x", "kind", "model_id", "layer", "position", "unit"]].to_dict()
+        found = read.geometry_and_importance(**name, **METRIC).set_index("chunk_id")["x"]
+        assert found.to_dict() == {chunk: number + 0.75 for number, chunk in enumerate(chunks)}
+
+
+def test_of_chains_whose_writer_reads_nothing_the_reader_is_taken(tmp_path):
+    folder = small_study.make(tmp_path / "small")
+    with closing(Store(folder)) as store:
+        chunk = store.frame("SELECT chunk_id FROM chunks ORDER BY chunk_id")["chunk_id"][0]
+    row = {"chunk_id": chunk, "model_id": "reader", "suppressed": "all", "out_influence": 2.0}
+    with StudyFolder(folder).writing("test") as writer:
+        rows = [dict.fromkeys(TABLES["chunk_influences"].columns) | row]
+        writer.add("influence", "all", {"chunk_influences": rows})
+        publish(writer)
+    with closing(Store(folder)) as store:
+        found = store.frame(COLUMNS["out_influence"].sql())
+        assert found[["chunk_id", "model_id", "x"]].to_numpy().tolist() == [[chunk, "reader", 2.0]]
 
 
 def test_pairs_are_tested_anew_for_a_new_column_and_keep_their_keys_without_one(store):
