@@ -10,6 +10,7 @@ import pytest
 
 from backend.errors import AnchorscopeError
 from backend.evidence.multiple import judged
+from backend.schema.tables import TABLES
 from backend.store.geometry_columns import (
     CLOUDS,
     COLUMNS,
@@ -33,6 +34,13 @@ METRIC = {"source": "classifier 1", "metric": "counterfactual_importance_kl", "c
 def study(tmp_path_factory):
     folder = small_study.make(tmp_path_factory.mktemp("geometry") / "small")
     shaped_study.add(folder)
+    with closing(Store(folder)) as store:
+        chunks = store.frame("SELECT chunk_id, model_id FROM chunks JOIN cots USING (cot_id)").to_dict("records")
+    measured = {"suppressed": "all", "out_influence": 0.5, "in_influence": None, "last_reader": 2}
+    with StudyFolder(folder).writing("test") as writer:
+        rows = [dict.fromkeys(TABLES["chunk_influences"].columns) | chunk | measured for chunk in chunks]
+        writer.add("influence", "all", {"chunk_influences": rows})
+        publish(writer)
     return folder
 
 
