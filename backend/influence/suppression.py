@@ -17,6 +17,7 @@ KL( base ‖ suppressed ) at temperature 0.6 of logits cut to the likeliest toke
 those that predict them, and then subtracts each target's mean over its sources. Here nothing is cut or subtracted.
 """
 
+import bisect
 import itertools
 import math
 import re
@@ -226,18 +227,16 @@ class _Reading:
     def _kl_at(
         self, block: list[int], number: int, spans: Sequence[tuple[int, int]], streams: Sequence[torch.Tensor]
     ) -> np.ndarray:
-        base, found = self._encoded.normed[block], np.full((len(spans), len(block)), math.nan)
-        rows = [row for row, (_, end) in enumerate(spans) if end <= block[-1]]
+        found = np.full((len(spans), len(block)), math.nan)
+        firsts = {row: bisect.bisect_left(block, end) for row, (_, end) in enumerate(spans)}
+        rows = [row for row, first in firsts.items() if first < len(block)]
         if not rows:
             return found
-        steered = base.expand(len(rows), -1, -1).clone()
+        steered = self._encoded.normed[block].expand(len(rows), -1, -1).clone()
         for own, row in zip(steered, rows, strict=True):
-            end = spans[row][1]
-            is_read = [place for place, position in enumerate(block) if position >= end]
-            own[is_read] = streams[row][[block[place] - end for place in is_read]]
-        kl = self._base(number).kl_of(steered).cpu().numpy()
-        is_read = np.array([[position >= spans[row][1] for position in block] for row in rows])
-        found[rows] = np.where(is_read, kl, math.nan)
+            own[firsts[row] :] = streams[row][[position - spans[row][1] for position in block[firsts[row] :]]]
+        for kl, row in zip(self._base(number).kl_of(steered).cpu().numpy(), rows, strict=True):
+            found[row, firsts[row] :] = kl[firsts[row] :]
         return found
 
     def _base(self, number: int) -> Predictions:
