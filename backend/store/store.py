@@ -32,6 +32,7 @@ from backend.store.cosine_queries import CosineQueries
 from backend.store.dictionary_queries import DictionaryQueries
 from backend.store.divergence_queries import DivergenceQueries
 from backend.store.geometry_queries import GeometryQueries
+from backend.store.influence_queries import InfluenceQueries
 from backend.store.jacobian_queries import JacobianQueries
 from backend.store.latent_queries import LatentQueries
 from backend.store.latent_steering_queries import LatentSteeringQueries
@@ -116,6 +117,7 @@ class Store(
     DictionaryQueries,
     DivergenceQueries,
     GeometryQueries,
+    InfluenceQueries,
     JacobianQueries,
     LatentQueries,
     LatentSteeringQueries,
