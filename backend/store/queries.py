@@ -402,22 +402,6 @@ class Queries:
             n=n,
         )
 
-    def influence_of(self: _HasFrame, chunk_id: str) -> pd.DataFrame:
-        """Published step importance: which later chunks this one influences, in reading order."""
-        return self.frame(
-            "SELECT s.target_chunk_id AS chunk_id, k.chunk_index, k.text, s.value FROM step_importance s "
-            "JOIN chunks k ON k.chunk_id = s.target_chunk_id WHERE s.source_chunk_id = $chunk ORDER BY k.chunk_index",
-            chunk=chunk_id,
-        )
-
-    def influence_on(self: _HasFrame, chunk_id: str) -> pd.DataFrame:
-        """Published step importance: which earlier chunks influence this one, in reading order."""
-        return self.frame(
-            "SELECT s.source_chunk_id AS chunk_id, k.chunk_index, k.text, s.value FROM step_importance s "
-            "JOIN chunks k ON k.chunk_id = s.source_chunk_id WHERE s.target_chunk_id = $chunk ORDER BY k.chunk_index",
-            chunk=chunk_id,
-        )
-
     # All chunks at once
 
     def maps(self: _HasFrame) -> pd.DataFrame:

@@ -39,6 +39,8 @@ COMPUTED = {  # no stored column, though one has the name
     ("Cell", "model"),  # and in the only one
     ("ArmShares", "degenerate"),  # a share of samples
     ("Band", "mean"),  # of a group of chunks
+    ("ByCategory", "mean"),  # of those of a category
+    ("AtDistance", "mean"),  # of pairs of chunks
     ("Agreement", "a"),  # columns that are compared, not latents
     ("Agreement", "b"),
 }

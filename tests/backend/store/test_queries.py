@@ -130,14 +130,6 @@ def test_accuracy_by_level_adds_up_to_all_cots_judged(store):
     assert pd.isna(levels["level"].iloc[-1]) and int(levels["n_candidates"].sum()) == 1
 
 
-def test_influence_looks_forward_and_back(store):
-    source = store.frame(
-        "SELECT source_chunk_id AS id, target_chunk_id AS target FROM step_importance ORDER BY id, target LIMIT 1"
-    ).iloc[0]
-    assert source.target in set(store.influence_of(source.id)["chunk_id"])
-    assert source.id in set(store.influence_on(source.target)["chunk_id"])
-
-
 def test_coverage_counts_chunks_once_however_many_rows_they_have(store):
     counts = store.coverage().iloc[0]
     assert counts.chunks == 55 and counts.chunks_with_tokens == 45
