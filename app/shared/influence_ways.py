@@ -40,10 +40,11 @@ WAYS: Registry[Way] = Registry(
         "nats",
         "Nothing later may attend to the source's tokens, and everything after it is read again: the mean over the"
         " target's tokens of KL(suppressed ‖ base), over the whole vocabulary.",
-        "It asks what this text's predictions lose, not what would have been written: the target's words are given. It"
-        " also counts what any missing text does, as a name or a number that nothing else repeats; a source whose"
-        " content is repeated elsewhere seems to do nothing. And what the source did before it was masked, to chunks"
-        " that stay, is still there when only some layers or heads are suppressed.",
+        "It asks what this text's predictions lose, not what would have been written: the target's words are given, and"
+        " where they or others repeat what the source said, it seems to do nothing. What is taken away leaves a gap"
+        " that the model never met, a larger one for a long source, and part of any KL is the gap's. What the source"
+        " does through a chunk between is in the value too; where only some layers or heads are suppressed, it goes"
+        " round them.",
         counted="tokens of the target",
         stage="influence",
     ),

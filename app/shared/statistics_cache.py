@@ -21,6 +21,7 @@ from backend.importance import commitment
 from backend.importance.by_prompt import CONTRAST_COLUMNS, contrasts
 from backend.importance.causation import Tested, compared
 from backend.importance.convergence import convergence
+from backend.influence import over_study as influence
 from backend.latent import outcomes
 from backend.latent.map_kinds import RANDOM
 from backend.latent.published import Arm
@@ -101,6 +102,40 @@ def _stored(_store: Store, generation: str, published_at: str) -> dict[tuple[Any
 @st.cache_data(max_entries=4, show_spinner=False)
 def _pairs(_store: Store, generation: str, published_at: str) -> pd.DataFrame:
     return pd.DataFrame(_stored(_store, generation, published_at).values()).drop(columns="details", errors="ignore")
+
+
+def influence_of_chunks(store: Store, way: str, part: str, quantity: str, tags: str) -> pd.DataFrame:
+    """What each chunk of the study does by a way under a part, with what its place gives and its category."""
+    return _influence_chunks(store, str(store.generation), store.published_at, way, part, quantity, tags)
+
+
+@st.cache_data(max_entries=24, show_spinner=False)
+def _influence_chunks(
+    _store: Store, generation: str, published_at: str, way: str, part: str, quantity: str, tags: str
+) -> pd.DataFrame:
+    if quantity == influence.OUT:
+        chunks = influence.chunk_means(_store.influence_by_source(way, part))
+    else:
+        chunks = influence.chunk_values(_store.chunk_influences_everywhere(part), quantity)
+    return chunks.assign(category=chunks["chunk_id"].map(_store.first_tags(tags)))
+
+
+@st.cache_data(max_entries=24, show_spinner="Dealing influences anew …")
+def influence_by_category(chunks: pd.DataFrame) -> pd.DataFrame:
+    """`chunks` are those of `influence_of_chunks`."""
+    return influence.by_category(chunks, seed=_SEED)
+
+
+@st.cache_data(max_entries=24, show_spinner=False)
+def influence_differences(chunks: pd.DataFrame, base: str, distilled: str) -> pd.DataFrame:
+    """Likewise."""
+    return influence.differences(chunks, base, distilled, seed=_SEED)
+
+
+@st.cache_data(max_entries=24, show_spinner=False)
+def influence_by_distance(by_source: pd.DataFrame) -> pd.DataFrame:
+    """`by_source` are rows of `Queries.influence_by_source`."""
+    return influence.by_distance(by_source, seed=_SEED)
 
 
 def commitment_of(store: Store, counted: str, scale: str, lens: str | None, layer: int | None) -> pd.DataFrame:

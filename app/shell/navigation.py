@@ -30,6 +30,7 @@ PAGES = {
     OVERVIEW: Page("Overview", ":material/dashboard:"),
     PROMPTS: Page("Prompts", ":material/forum:"),
     CHAINS: Page("Chains of thought", ":material/segment:"),
+    "influence": Page("Influence", ":material/account_tree:"),
     "latent_map": Page("Latent map", ":material/scatter_plot:"),
     "lenses": Page("Lenses", ":material/layers:"),
     "latent_steps": Page("Latent steps", ":material/repeat:"),

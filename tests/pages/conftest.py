@@ -13,7 +13,7 @@ from app.figures import rows
 from app.shared import live
 from app.shell import studies
 from backend.store.store import generation_of
-from tests import parallelogram_study, parted_study, shaped_study, small_dictionary, small_study
+from tests import influence_study, parallelogram_study, parted_study, shaped_study, small_dictionary, small_study
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("overview", "chains_of_thought", "latent_map", "steepness")
@@ -48,6 +48,7 @@ def everything(tmp_path_factory) -> Path:
     shaped_study.add(folder)
     parted_study.add(folder)
     parallelogram_study.add_to_pair(folder)
+    influence_study.add(folder).close()
     file = folder.parent / "small.duckdb"
     shutil.copy(generation_of(folder), file)
     return file

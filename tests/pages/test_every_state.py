@@ -15,6 +15,8 @@ from app import views
 from app.chains_of_thought.views import ABOUT, PANEL
 from app.geometry.views import PART as GEOMETRY_PART
 from app.geometry.views import PARTS as GEOMETRY_PARTS
+from app.influence.views import PART as INFLUENCE_PART
+from app.influence.views import PARTS as INFLUENCE_PARTS
 from app.shell import navigation
 from app.shell.fields import FIELDS
 from app.shell.selection import LONGEST
@@ -27,6 +29,7 @@ PARTS_OF = {  # of a page that shows one at a time
     "chains_of_thought": (PANEL, ABOUT),
     "steepness": (PART, PARTS),
     "geometry": (GEOMETRY_PART, GEOMETRY_PARTS),
+    "influence": (INFLUENCE_PART, INFLUENCE_PARTS),
 }
 VISITS = tuple(
     (page, part)

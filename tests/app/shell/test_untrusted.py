@@ -98,6 +98,13 @@ OURS = {
     "app/geometry/pullback.py": {"relation"},
     "app/geometry/shape.py": {"measure", "model", "part"},
     "app/geometry/trained.py": {"rows"},
+    "app/crosscoder/labelling.py": {"first"},
+    "app/lenses/curves.py": {"first"},
+    "app/chains_of_thought/influence_links.py": {"unit"},
+    "app/influence/agreement.py": {"role"},
+    "app/influence/heads.py": {"rows"},
+    "app/influence/says.py": {"name"},
+    "app/influence/study.py": {"rows", "quantity"},
 }
 _TURN_INTO_OTHER = {  # what these give is a number, a word of ours, or escaped
     "for_markdown",
