@@ -50,6 +50,8 @@ _ALSO = {  # tables of a stage that have no words of their own
     "curves": ("curves", "curve_points"),
     "influence": ("chunk_influences",),
     "paths": ("path_steps", "path_outcomes"),
+    "attention": ("head_attention",),
+    "receivers": ("receiver_reliability", "received_attention"),
     "parallelograms": (
         "word_classes",
         "word_readings",

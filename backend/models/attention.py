@@ -7,8 +7,9 @@ values from elsewhere, a prefix that was read once, and stand in one table, `WAY
 - ROLLOUTS: rows that continue many prefixes, one new token each (`sampling`);
 - NOTED: whole texts, whose weights are noted (`latent/recording.py`);
 - WITHOUT: ends of one text read side by side, each without attention to some tokens before it (`influence`);
-- MASKED: the same by the family's own attention under a mask, whatever it does beside a softmax.
-All but the last are causal softmax attention over the whole text, exact; families that do anything else never come
+- MASKED: the same by the family's own attention under a mask, whatever it does beside a softmax;
+- AVERAGED: a whole text by the family's own attention, whose mean weights between spans are noted (`influence`).
+All but the last two are causal softmax attention over the whole text, exact; families that do anything else never come
 there (`families.shares_prefix`).
 """
 
@@ -35,6 +36,7 @@ class Attends(Protocol):
 
 EDITS, TANGENTS, ROLLOUTS = "anchorscope_edits", "anchorscope_tangents", "anchorscope_rollouts"
 NOTED, WITHOUT, MASKED = "anchorscope_noted", "anchorscope_without", "anchorscope_masked"
+AVERAGED = "anchorscope_averaged"
 _QUERIES = 256  # whose weights are held at once
 
 
@@ -71,7 +73,7 @@ def attending(config: Any, way: str) -> Any:
     from transformers.masking_utils import eager_mask
 
     AttentionInterface.register(way, WAYS[way])
-    if way == MASKED:
+    if way in (MASKED, AVERAGED):
         AttentionMaskInterface.register(way, eager_mask)
     own = copy.deepcopy(config)
     use_attention(own, way)
@@ -407,10 +409,62 @@ def masked_attention(
         attention_mask = attention_mask.expand(n_rows, n_heads, n_tokens, -1).clone()
         for row, (a, b) in enumerate(without.spans):
             attention_mask[row, heads, b:, a:b] = torch.finfo(attention_mask.dtype).min
-    own: Callable[..., tuple[torch.Tensor, torch.Tensor | None]] = sys.modules[
-        type(module).__module__
-    ].eager_attention_forward
-    return own(module, query, key, value, attention_mask, **others)
+    return _familys_own(module)(module, query, key, value, attention_mask, **others)
+
+
+def _familys_own(module: Attends) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+    """The attention function that stands beside the block in its family's file; it gives its weights too."""
+    return sys.modules[type(module).__module__].eager_attention_forward
+
+
+@dataclass(frozen=True)
+class Means:
+    """How much attention the tokens of each span of a text pay to a token of each, noted layer by layer."""
+
+    spans: Sequence[tuple[int, int]]  # token spans [a, b), none over another
+    by_layer: dict[int, torch.Tensor] = field(default_factory=dict)  # see `mean`
+
+    def take(self, layer: int, start: int, weights: torch.Tensor) -> None:
+        """Weights (n_heads, n, n_keys) of the n tokens from `start` on over all up to the last of them."""
+        n_heads, _, n_keys = weights.shape
+        span_of = torch.full((n_keys,), len(self.spans), device=weights.device)
+        for number, (a, b) in enumerate(self.spans):
+            span_of[a:b] = number
+        blank = torch.zeros(n_heads, len(self.spans), len(self.spans) + 1, dtype=torch.float64, device=weights.device)
+        sums = self.by_layer.setdefault(layer, blank)
+        for number, (a, b) in enumerate(self.spans):
+            own = weights[:, max(a - start, 0) : max(b - start, 0)]
+            if own.shape[1]:
+                sums[:, number].index_add_(1, span_of, own.sum(1, dtype=torch.float64))
+
+    def mean(self, layer: int) -> torch.Tensor:
+        """(n_heads, n_spans, n_spans) float64: mean over the tokens of the first span, which attend, and of the second;
+        NaN of a span without tokens.
+        """
+        sums = self.by_layer[layer][..., :-1]
+        n = torch.tensor([b - a for a, b in self.spans], dtype=torch.float64, device=sums.device)
+        return sums / (n[:, None] * n)
+
+
+def averaged_attention(
+    module: Attends,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor,
+    *,
+    means: Means,
+    **others: Any,
+) -> tuple[torch.Tensor, None]:
+    """The family's own attention over one whole text, some queries at a time, whose weights go to `means`."""
+    own, n_tokens, mixed = _familys_own(module), query.shape[2], []
+    for start in range(0, n_tokens, _QUERIES):
+        end = min(start + _QUERIES, n_tokens)
+        seen, mask = (part[:, :, :end] for part in (key, value)), attention_mask[..., start:end, :end]
+        some, weights = own(module, query[:, :, start:end], *seen, mask, **others)
+        means.take(module.layer_idx, start, weights[0])
+        mixed.append(some)
+    return torch.cat(mixed, 1), None
 
 
 WAYS: Mapping[str, Callable[..., tuple[torch.Tensor, torch.Tensor | None]]] = {
@@ -420,4 +474,5 @@ WAYS: Mapping[str, Callable[..., tuple[torch.Tensor, torch.Tensor | None]]] = {
     NOTED: noted_attention,
     WITHOUT: attention_without,
     MASKED: masked_attention,
+    AVERAGED: averaged_attention,
 }

@@ -383,10 +383,10 @@ TABLES: dict[str, Table] = {
         {
             "source_chunk_id": (TEXT, "of chunks"),
             "target_chunk_id": (TEXT, "a later chunk of the same CoT"),
-            "convention": (TEXT, "published"),
-            "value": (REAL, "importance of the source for the target"),
+            "convention": (TEXT, "published, or published_suppression of attention to the source suppressed"),
+            "value": (REAL, "importance of the source for the target, as its publisher scaled it"),
         },
-        "one row a pair of sentences",
+        "one row a pair of sentences and convention",
     ),
     "influences": Table(
         ("source_chunk_id", "target_chunk_id", "model_id", "suppressed"),
@@ -485,8 +485,8 @@ TABLES: dict[str, Table] = {
             "head": (INT, "0-based query head"),
             "kurtosis": (
                 REAL,
-                "Fisher kurtosis over chunks of the mean attention that each receives from later chunks, the nearest 4"
-                " left out; mean over CoTs",
+                "Fisher kurtosis over chunks of the mean attention that each receives from chunks at least"
+                " influence.nearest later; mean over CoTs; NULL where no CoT has one",
             ),
             "low": (REAL, "bootstrap 95 % interval over problems; NULL where there are too few"),
             "high": (REAL, "likewise"),
@@ -499,10 +499,11 @@ TABLES: dict[str, Table] = {
             "shuffled_high": (REAL, "97.5 % quantile over deals"),
             "placed": (
                 REAL,
-                "the same of the attention that the lengths of both chunks and their distance alone give: each pair's"
-                " value is the study's mean of the head at such a distance and length",
+                "the same of the attention that place and length alone give: each pair's value is the mean of the head"
+                " over other problems' pairs at such a distance, place of the source and lengths of both; NULL where"
+                " there is one problem",
             ),
-            "rank": (INT, "1 for the largest kurtosis of the model"),
+            "rank": (INT, "1 for the largest kurtosis of the model; NULL where it is unknown"),
             "n_cots": (INT, "CoTs averaged: those with enough chunks"),
             "n_problems": (INT, "their problems"),
         },
@@ -510,8 +511,8 @@ TABLES: dict[str, Table] = {
         filled=(
             Filled(
                 "receivers",
-                "No receiver heads are known in this study: [influence] asks for them, and CoTs of at least eight"
-                " chunks are needed.",
+                "No receiver heads are known in this study: [influence] asks for them, and CoTs of at least its"
+                " `nearest` (4) and four chunks are needed.",
             ),
         ),
         since=12,
@@ -540,8 +541,8 @@ TABLES: dict[str, Table] = {
             "head": (INT, "of receiver_heads"),
             "received": (
                 REAL,
-                "mean attention that the chunk receives from later chunks, the nearest 4 left out; NULL where there is"
-                " none so far away",
+                "mean attention that the chunk receives from chunks at least influence.nearest later; NULL where there"
+                " is none so far away",
             ),
             "n_later": (INT, "such later chunks"),
         },
@@ -576,9 +577,9 @@ TABLES: dict[str, Table] = {
     "influence_agreement": Table(
         ("model_id", "writer_id", "first", "second"),
         {
-            "model_id": (TEXT, "of models: who reads"),
+            "model_id": (TEXT, "of models: who reads; none where neither way has a model that reads"),
             "writer_id": (TEXT, "of models: who wrote the CoTs; all for any"),
-            "first": (TEXT, "suppression, attention, resampling or published"),
+            "first": (TEXT, "suppression, attention, resampling, published or published_suppression"),
             "second": (TEXT, "another of these"),
             "spearman": (REAL, "rank correlation over the pairs of a CoT, mean over CoTs"),
             "low": (REAL, "bootstrap 95 % interval over problems; NULL where there are too few"),

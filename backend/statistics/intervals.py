@@ -38,6 +38,22 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
     return Interval(low, high)
 
 
+def newcombe(successes: int, n: int, other_successes: int, other_n: int, level: float = 0.95) -> Interval:
+    """Newcombe's hybrid score interval of `successes / n` − `other_successes / other_n`, two independent shares; NaN,
+    NaN where one of them is of nothing.
+
+    Source: Newcombe (1998), Stat. Med. 17, 873, method 10. For paired shares see `paired.py`.
+    """
+    if not n or not other_n:
+        return UNKNOWN
+    own, other = wilson(successes, n, level), wilson(other_successes, other_n, level)
+    share, other_share = successes / n, other_successes / other_n
+    return Interval(
+        share - other_share - math.hypot(share - own.low, other.high - other_share),
+        share - other_share + math.hypot(own.high - share, other_share - other.low),
+    )
+
+
 def bootstrap_percentile(replicates: np.ndarray, level: float = 0.95) -> Interval:
     """Central `level` share of bootstrap replicates, shape (n_replicates,), in the replicates' own unit.
 

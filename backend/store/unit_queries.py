@@ -16,6 +16,9 @@ _IN_USE = """
     WHERE u.model_id = $m
 """
 
+# Ways to ask which chunk acts on which (see `influence_by_way`), by the names of table `influence_agreement`.
+WAYS = ("suppression", "attention", "resampling", "published", "published_suppression")
+
 
 class _HasFrame(Protocol):
     def frame(self, sql: str, **values: Any) -> pd.DataFrame: ...
@@ -145,6 +148,61 @@ class UnitQueries:
             f" answer_cluster, is_correct, finish FROM {ANSWERED} r LEFT JOIN answer_clusters a ON a.cot_id = r.cot_id"
             " AND a.answer = r.answer WHERE r.cot_id = $cot AND kind = 'resample' ORDER BY rollout_id",
             cot=cot_id,
+        )
+
+    def resampled_texts(self: _HasFrame) -> list[dict[str, Any]]:
+        """How many resampled rollouts with a text each CoT has, and a digest of what they say."""
+        return _records(
+            self.frame(
+                "SELECT cot_id, count(*) AS n, md5(string_agg(rollout_id || text || coalesce(similarity::VARCHAR, ''),"
+                f" ',' ORDER BY rollout_id)) AS digest FROM {SAMPLED} WHERE kind = 'resample' AND text IS NOT NULL"
+                " GROUP BY cot_id ORDER BY cot_id"
+            )
+        )
+
+    def head_attention_digests(self: _HasFrame) -> dict[str, str]:
+        """By model, of all attention between chunks that is stored head by head."""
+        frame = self.frame(
+            "SELECT model_id, md5(string_agg(source_chunk_id || target_chunk_id || hash(by_head), ',' ORDER BY"
+            " source_chunk_id, target_chunk_id)) AS digest FROM head_attention GROUP BY model_id ORDER BY model_id"
+        )
+        return dict(zip(frame["model_id"], frame["digest"], strict=True))
+
+    def head_attention_of(self: _HasFrame, model_id: str) -> dict[str, list[dict[str, Any]]]:
+        """By CoT, its pairs of chunks in reading order: numbers of both, tokens of both, the problem, and `by_head`."""
+        frame = self.frame(
+            "SELECT s.cot_id, c.problem_id, s.chunk_index AS source, t.chunk_index AS target, a.n_source, a.n_target,"
+            " h.by_head FROM head_attention h JOIN chunk_attention a USING (source_chunk_id, target_chunk_id, model_id)"
+            " JOIN chunks s ON s.chunk_id = h.source_chunk_id JOIN chunks t ON t.chunk_id = h.target_chunk_id JOIN cots"
+            " c ON c.cot_id = s.cot_id WHERE h.model_id = $m ORDER BY s.cot_id, s.chunk_index, t.chunk_index",
+            m=model_id,
+        )
+        return {str(cot): rows.to_dict("records") for cot, rows in frame.groupby("cot_id", sort=True)}
+
+    def influence_readers(self: _HasFrame) -> list[str]:
+        """Ids of the models that read chunks for what one does to another."""
+        frame = self.frame(
+            "SELECT model_id FROM influences UNION SELECT model_id FROM chunk_attention ORDER BY model_id"
+        )
+        return frame["model_id"].tolist()
+
+    def influence_by_way(self: _HasFrame, model_id: str | None) -> pd.DataFrame:
+        """Every pair of chunks that a way to influence knows something of, in reading order: CoT, problem, who wrote
+        it, distance in chunks, and a column a way, NULL where it is unknown. Without a model, of the ways that need
+        none.
+        """
+        return self.frame(
+            "WITH pairs AS (SELECT source_chunk_id, target_chunk_id, 'suppression' AS way, kl AS value FROM influences"
+            " WHERE model_id = $m AND suppressed = 'all' UNION ALL SELECT source_chunk_id, target_chunk_id,"
+            " 'attention', attention FROM chunk_attention WHERE model_id = $m UNION ALL SELECT source_chunk_id,"
+            " target_chunk_id, 'resampling', effect FROM resampled_influences WHERE convention = 'embedding' UNION ALL"
+            " SELECT source_chunk_id, target_chunk_id, convention, value FROM step_importance) SELECT s.cot_id,"
+            " c.problem_id, c.model_id AS writer_id, t.chunk_index - s.chunk_index AS distance,"
+            + ", ".join(f" max(value) FILTER (way = '{way}') AS {way}" for way in WAYS)
+            + " FROM pairs JOIN chunks s ON s.chunk_id = source_chunk_id JOIN chunks t ON t.chunk_id = target_chunk_id"
+            " JOIN cots c ON c.cot_id = s.cot_id GROUP BY s.cot_id, c.problem_id, c.model_id, s.chunk_index,"
+            " t.chunk_index ORDER BY s.cot_id, s.chunk_index, t.chunk_index",
+            m=model_id,
         )
 
     def capped_by_cot(self: _HasFrame) -> list[dict[str, Any]]:

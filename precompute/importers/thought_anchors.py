@@ -6,7 +6,8 @@
         base_solution.json                          needed
         chunks_labeled.json                         chunks, tags, metrics; or chunks.json, which has the chunks alone
         chunks_resampled.json                       optional: {"i": [first sentences of the rollouts at chunk i]}
-        step_importance.json                        optional: sentence to sentence
+        step_importance.json                        optional: sentence to sentence, by rollouts
+        step_importance_supp.json                   optional: the same by attention suppressed
         chunk_i/solutions.json                      optional: the raw rollouts at chunk i
     MODEL/.../CASE_forced_answer/problem_N/chunk_i/solutions.json    optional: answers forced before chunk i
 
@@ -14,12 +15,15 @@ Published values stay as published, under the convention "published", but for ze
 undefined (see `Undefined`): these are unknown, and what was written is kept beside them. Published chunks keep their
 boundaries, whatever our own rules of cutting are: they are found in the CoT's text by their characters without white
 space, in order; the white space between them closes the chunk before it up to its last newline, as in
-`backend.cot.chunking`, and the spans tile the text. A chunk that is not found there is an error. Not in the store, and
-so left out: `depends_on`, `summary`, summary.json, step_importance_supp.json.
+`backend.cot.chunking`, and the spans tile the text. A chunk that is not found there is an error. Step
+importance by suppression has the convention "published_suppression"; its publisher took from each target the mean over
+its sources, so that a target with one source has 0 whatever the value was: that 0 is left out. Not in the store, and so
+left out: `depends_on`, `summary`, summary.json.
 """  # noqa: E501
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -60,7 +64,10 @@ READ = (
     "chunks_labeled.json",
     "chunks.json",
     "step_importance.json",
+    "step_importance_supp.json",
 )
+# File of step importance -> the convention of its values.
+STEPS = {"step_importance.json": "published", "step_importance_supp.json": "published_suppression"}
 TABLES_READ = ("models", "problems", "cots", "chunks", "categories", "rollouts", "importance", "step_importance")
 FILTERED_CHARS = 3  # the published lists leave out chunks of fewer than 4 characters
 
@@ -215,7 +222,10 @@ def _read_problem(place: Path, rollouts: bool) -> ImportedStudy:
         if isinstance(node.value, dict):
             rows["categories"] += _category_rows(node, ids[index], warnings)
             rows["importance"] += _importance_rows(node, ids[index], Undefined(index, tuple(ids), *sampled))
-    rows["step_importance"] += _step_importance_rows(place, ids, texts, warnings)
+    for name, convention in STEPS.items():
+        rows["step_importance"] += _step_importance_rows(place / name, convention, ids, texts)
+    if not (place / "step_importance.json").is_file():
+        warnings.append(f"{place / 'step_importance.json'} is missing: this CoT has no sentence-to-sentence importance")
     if rollouts:
         raw = _raw_rollouts(place, "resample", cot, ids, texts, warnings)
         rows["rollouts"] += raw
@@ -544,11 +554,9 @@ def _same_cot(path: Path, base: Node) -> None:
 
 
 def _step_importance_rows(
-    place: Path, ids: dict[int, str], texts: dict[int, str], warnings: list[str]
+    path: Path, convention: str, ids: dict[int, str], texts: dict[int, str]
 ) -> list[dict[str, Any]]:
-    path = place / "step_importance.json"
     if not path.is_file():
-        warnings.append(f"{path} is missing: this CoT has no sentence-to-sentence importance")
         return []
     found: dict[tuple[int, int], float] = {}
     for step in read_json(path).items():
@@ -566,12 +574,15 @@ def _step_importance_rows(
                 raise target.fault(f"every target of chunk_idx {source} once", found=f"{target.value} again")
             if score is not None and (value := score.number()) is not None:
                 found[source, target.value] = value
+    if convention != "published":  # less the mean over the target's sources: of one source, nothing is left
+        n_sources = Counter(target for _, target in found)
+        found = {pair: value for pair, value in found.items() if value or n_sources[pair[1]] > 1}
     return [
         row(
             "step_importance",
             source_chunk_id=ids[source],
             target_chunk_id=ids[target],
-            convention="published",
+            convention=convention,
             value=value,
         )
         for (source, target), value in found.items()

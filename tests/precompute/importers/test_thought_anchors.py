@@ -216,6 +216,32 @@ def test_step_importance_without_a_value_is_left_out(folder):
     ]
 
 
+def test_step_importance_by_suppression_stands_beside_under_its_own_convention(folder):
+    """Of a target with one source the publisher's 0 says nothing; another 0 is a value."""
+    scores = {0: {1: 0.0, 3: 1.25}, 1: {3: 0.0}}
+    write(
+        folder / "step_importance_supp.json",
+        [
+            {
+                "source_chunk_idx": source,
+                "source_chunk_text": CHUNKS[source],
+                "target_impacts": [
+                    {"target_chunk_idx": target, "importance_score": score} for target, score in own.items()
+                ],
+            }
+            for source, own in scores.items()
+        ],
+    )
+    tables = read_thought_anchors(folder).tables
+    ids = [chunk["chunk_id"] for chunk in tables["chunks"]]
+    found = {
+        (row["convention"], ids.index(row["source_chunk_id"]), ids.index(row["target_chunk_id"])): row["value"]
+        for row in tables["step_importance"]
+    }
+    own = "published_suppression"
+    assert found == {("published", 0, 1): -0.5, (own, 0, 2): 1.25, (own, 1, 2): 0.0}
+
+
 def test_a_chunk_list_without_labels_imports_with_a_warning(folder):
     (folder / "chunks_labeled.json").unlink()
     write(folder / "chunks.json", {"source_text": "", "solution_text": "", "chunks": [*CHUNKS[:2], "3.", CHUNKS[2]]})
@@ -300,6 +326,12 @@ BROKEN = [
     ("step_importance.json", impact(1, [{"target_chunk_idx": 0}]), r"expected a chunk_idx of the chunk list after 1"),
     ("step_importance.json", impact(0, [{"target_chunk_idx": 1, "importance_score": 1}] * 2), r"1 again"),
     ("step_importance.json", impact(0, [], source_chunk_text="Another CoT."), r"expected the text of chunk_idx 0"),
+    ("step_importance_supp.json", impact(9, []), r"step_importance_supp\.json, at \[0\]\.source_chunk_idx: expected"),
+    (
+        "step_importance_supp.json",
+        impact(0, [{"target_chunk_idx": 1, "importance_score": "high"}]),
+        r"supp\.json, at \[0\]\.target_impacts\[0\]\.importance_score: expected a finite number, found str 'high'",
+    ),
     (
         "chunk_1/solutions.json",
         [rollout(chunk_removed="Another chunk.")],
