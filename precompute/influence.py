@@ -1,9 +1,10 @@
-"""What the stages of [influence] read: which CoTs, and by which models."""
+"""What the stages of [influence] read: which CoTs, by which models, and as which tokens."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from backend.cot.chunking import token_spans
 from precompute import models
 from precompute.estimates import Quantities
 from precompute.stages.diverge import in_turn
@@ -30,6 +31,18 @@ def influence_readings(context: Context) -> list[tuple[str, Mapping[str, Any]]]:
     """(id of the model that reads, CoT): both models of a pair read every CoT of either."""
     cots = influence_cots(context).values()
     return [(reader, cot) for cot in cots for reader in models.readers(context.study, cot)]
+
+
+def as_read(
+    tokenizer: Any, cot: Mapping[str, Any], chunks: Sequence[Mapping[str, Any]]
+) -> tuple[list[int], dict[str, tuple[int, int]]]:
+    """Token ids of prompt and CoT, and each chunk's token span in them, as a model reads them whose tokenizer need not
+    be the writer's.
+    """
+    encoded = tokenizer(cot["prompt"] + cot["text"], add_special_tokens=False, return_offsets_mapping=True)
+    places = [(chunk["char_start"], chunk["char_end"]) for chunk in chunks]
+    spans = token_spans(places, encoded["offset_mapping"], len(cot["prompt"]))
+    return encoded["input_ids"], dict(zip([chunk["chunk_id"] for chunk in chunks], spans, strict=True))
 
 
 def n_readings(of: Quantities) -> int:

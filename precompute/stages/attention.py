@@ -10,7 +10,7 @@ import numpy as np
 from backend.models.loaded import LoadedModel
 from precompute import models
 from precompute.estimates import Estimate, Quantities
-from precompute.influence import influence_readings, n_readings
+from precompute.influence import as_read, influence_readings, n_readings
 from precompute.stages import chunks as chunks_stage
 from precompute.stages.cots import shares
 from precompute.units import Context, Finished, Unit
@@ -27,7 +27,7 @@ _HEADS = 300  # of a model, assumed for the plan
 @dataclass(frozen=True)
 class Task:
     makes: tuple[str, ...]  # a unit a CoT and model that reads
-    cots: tuple[tuple[tuple[int, ...], Mapping[str, tuple[int, int]]], ...]  # token ids, token span by chunk id
+    cots: tuple[tuple[Mapping[str, Any], tuple[Mapping[str, Any], ...]], ...]  # each with its chunks in reading order
 
 
 def units(context: Context) -> list[Unit]:
@@ -61,7 +61,7 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
         tasks = [
             Task(
                 tuple(f"{model_id}.{cot}" for cot in share),
-                tuple((tuple(cots[cot]["token_ids"]), _spans(chunks.get(cot, []))) for cot in share),
+                tuple((cots[cot], tuple(chunks.get(cot, ()))) for cot in share),
             )
             for share in shares(own, context.engine.workers, _COTS_A_TASK)
             if share
@@ -70,16 +70,12 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
             yield Finished(by_id[unit_id], _rows(model_id, found), {"model_id": model_id, "dtype": model.dtype})
 
 
-def _spans(chunks: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
-    return {chunk["chunk_id"]: (chunk["token_start"], chunk["token_end"]) for chunk in chunks}
-
-
 def read(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, "ChunkAttention"]]:
     """Runs in a worker."""
     from backend.influence.attention import chunk_attention
 
-    for unit_id, (token_ids, spans) in zip(task.makes, task.cots, strict=True):
-        yield unit_id, chunk_attention(loaded, token_ids, spans)
+    for unit_id, (cot, chunks) in zip(task.makes, task.cots, strict=True):
+        yield unit_id, chunk_attention(loaded, *as_read(loaded.tokenizer, cot, chunks))
 
 
 def _rows(model_id: str, found: "ChunkAttention") -> dict[str, list[dict[str, Any]]]:
