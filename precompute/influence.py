@@ -7,7 +7,7 @@ from typing import Any
 from backend.cot.chunking import token_spans
 from precompute import models
 from precompute.estimates import Quantities
-from precompute.stages.diverge import in_turn
+from precompute.turns import in_turn
 from precompute.units import Context
 
 

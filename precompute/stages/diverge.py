@@ -8,7 +8,6 @@
 """
 
 import hashlib
-import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,12 +15,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backend.errors import AnchorscopeError
-from backend.ids import seed_for
 from backend.models.loaded import LoadedModel
 from precompute import corpus, models
 from precompute.engines.engine import ModelSpec
 from precompute.estimates import EFFICIENCY, PROMPT_TOKENS, Estimate, Quantities
 from precompute.stages.cots import shares
+from precompute.turns import in_turn
 from precompute.units import Context, Finished, Unit
 
 if TYPE_CHECKING:
@@ -104,26 +103,6 @@ def texts(context: Context) -> list[Text]:
         problem = numbers.setdefault(cot["problem_id"], len(numbers))
         found.append(Text(problem, token_ids, cot["n_prompt_tokens"], _new(token_ids, begun)))
     return found
-
-
-def in_turn(cots: Sequence[Mapping[str, Any]], seed: int) -> list[Mapping[str, Any]]:
-    """Problems take turns, in an order of the seed's; so do the writers within each, every next problem beginning with
-    another one.
-    """
-    writers = sorted({cot["model_id"] for cot in cots})
-    problems: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
-    for cot in sorted(cots, key=lambda cot: seed_for(seed, NAME, cot["cot_id"])):
-        problems.setdefault(cot["problem_id"], {}).setdefault(cot["model_id"], []).append(cot)
-    queues = []
-    for number, problem in enumerate(sorted(problems, key=lambda name: seed_for(seed, NAME, name))):
-        turned = [*writers[number % len(writers) :], *writers[: number % len(writers)]]
-        queues.append(_dealt([problems[problem].get(writer, []) for writer in turned]))
-    return _dealt(queues)
-
-
-def _dealt(queues: Sequence[Sequence[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
-    """The first of each, then the second of each, and so on."""
-    return [one for row in itertools.zip_longest(*queues) for one in row if one is not None]
 
 
 def _new(token_ids: Sequence[int], begun: dict[int, Any]) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from precompute.refresh import refresh
 from precompute.stages import diverge
 from precompute.study import Study, StudyError
 from precompute.terminal import ours
+from precompute.turns import in_turn
 from tests.conftest import tune
 
 PROBLEMS, LAYERS, WIDTH, PARTED = 6, 4, 64, 2
@@ -150,7 +151,7 @@ def test_what_is_found_does_not_depend_on_the_number_of_workers(pair, folder, mo
 def test_problems_take_turns_and_so_do_writers(pair, folder):
     with contextlib.closing(Store(folder.path)) as store:
         cots = store.tokenised_cots()
-    order = diverge.in_turn(cots, seed=0)
+    order = in_turn(cots, seed=0)
     assert len({cot["problem_id"] for cot in order[:PROBLEMS]}) == PROBLEMS
     assert Counter(cot["model_id"] for cot in order[:PROBLEMS]) == {one.model_id: PROBLEMS // 2 for one in pair}
     assert sorted(cot["cot_id"] for cot in order) == sorted(cot["cot_id"] for cot in cots)
