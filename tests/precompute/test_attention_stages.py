@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from backend.ids import rollout_id
 from backend.influence.attention import chunk_attention
 from backend.store.packed import pack
 from backend.store.publish import publish
@@ -27,14 +28,22 @@ PLANTED = 3  # of 6 heads: layer 1, head 1
 
 @pytest.fixture(scope="module")
 def study(tiny_folder) -> Study:
-    return asking(Study.model_validate({"name": "s", "seed": 1, "models": [{"name": str(tiny_folder("llama"))}]}))
+    return Study.model_validate(
+        {
+            "name": "s",
+            "seed": 1,
+            "models": [{"name": str(tiny_folder("llama"))}],
+            "problems": {"per_level": 1},
+            "sweep": {"layers": [0, 2]},
+            "influence": {"nearest": 1, "top": 2, "n_bootstrap": 50, "n_permutations": 19},
+            "engine": {"workers": 1},
+        }
+    )
 
 
 def asking(study: Study, **influence) -> Study:
-    wanted = {"nearest": 1, "top": 2, "n_bootstrap": 50, "n_permutations": 19} | influence
-    return Study.model_validate(
-        study.model_dump() | {"problems": {"per_level": 1}, "engine": {"workers": 1}, "influence": wanted}
-    )
+    whole = study.model_dump()
+    return Study.model_validate(whole | {"influence": whole["influence"] | influence})
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +56,16 @@ def read(study, tiny, tmp_path_factory) -> StudyFolder:
 
 @pytest.fixture
 def small(tmp_path) -> StudyFolder:
-    """A study whose attention is made up: the head PLANTED looks at one chunk of each chain."""
+    """A study whose attention is made up: the head PLANTED looks at one chunk of each chain. Each chunk has six more
+    rollouts than the small study's, all dissimilar.
+    """
     folder = StudyFolder(small_study.make(tmp_path / "small"))
     rng, rows = np.random.default_rng(0), {"chunk_attention": [], "head_attention": []}
     with closing(Store(folder.path)) as store:
         (model_id,) = store.models()["model_id"]
         chains = store.chunks_of([cot["cot_id"] for cot in store.tokenised_cots()])
         layers = store.model_facts(model_id)["n_layers"]
+        sampled = store.rollout_rows(next(iter(chains)))[0]
     for chunks in chains.values():
         looked_at = rng.integers(len(chunks) - 1)
         for source in range(len(chunks)):
@@ -64,6 +76,15 @@ def small(tmp_path) -> StudyFolder:
                 pair = ids | {"model_id": model_id}
                 rows["chunk_attention"].append(pair | {"attention": by_head.mean(), "n_source": 5, "n_target": 6})
                 rows["head_attention"].append(pair | {"by_head": by_head.astype(np.float32)})
+    texts = [chunk["text"] for chunks in chains.values() for chunk in chunks]
+    rows["rollouts"] = [
+        sampled
+        | {"rollout_id": rollout_id(chunk["chunk_id"], "resample", 6 + n), "sample": 6 + n, "similarity": 0.2}
+        | {"cot_id": cot, "chunk_id": chunk["chunk_id"], "kind": "resample", "text": "".join(rng.choice(texts, 3))}
+        for cot, chunks in chains.items()
+        for chunk in chunks
+        for n in range(6)
+    ]
     with folder.writing("test") as writer:
         writer.add("attention", "all", rows)
         publish(writer)
@@ -150,11 +171,11 @@ def test_a_planted_receiver_head_has_the_first_rank_and_its_rows(study, small):
 
 
 def test_chains_too_short_for_receiver_heads_give_none_and_a_warning(study, small):
-    run_study(asking(study, nearest=8), small, stages=[receivers])
+    run_study(asking(study, nearest=9), small, stages=[receivers])
     assert frame(small, "SELECT * FROM receiver_heads").empty
     assert frame(small, "SELECT * FROM received_attention").empty
     (said,) = frame(small, "SELECT warnings FROM runs ORDER BY started_at DESC LIMIT 1")["warnings"][0]
-    assert "the 12 chunks that receiver heads need" in said and "influence.nearest" in said
+    assert "the 13 chunks that receiver heads need" in said and "influence.nearest" in said
 
 
 def test_other_attention_or_another_setting_is_computed_again(study, small):
@@ -237,6 +258,6 @@ def test_a_pack_gets_them_from_its_stored_rows_alone(study, tiny, tmp_path, monk
     folder = StudyFolder(steerable_study.make(tmp_path / "stores" / "s", tiny("llama")))
     pack(folder.path, tmp_path / "pack")
     names = [stage.NAME for stage in (attention, receivers, resampled_influence, influence_agreement)]
-    made = refresh(tmp_path / "pack", names, ours(), study=study, without=["head_attention"])
+    made = refresh(tmp_path / "pack", names, ours(None), study=study, without=["head_attention"])
     assert {"chunk_attention", "resampled_influences"} <= set(made) and "head_attention" not in made
     assert {"head_attention", "received_attention"} <= {table for name in names for table in FILLS[name][1]}
