@@ -30,7 +30,7 @@ from scipy.sparse import csr_array
 from scipy.stats import rankdata
 
 from backend.ids import seed_for
-from backend.statistics.intervals import bootstrap_percentile
+from backend.statistics.intervals import UNKNOWN, bootstrap_percentile
 from backend.statistics.permutation import orders
 from backend.statistics.resampling import problem_draws, spearman
 
@@ -125,20 +125,24 @@ def receivers(
     draws = problem_draws(len(problems), n_bootstrap, seed).astype(float)
     with np.errstate(invalid="ignore", divide="ignore"):
         replicates = (draws @ sums) / (draws @ counts)
-    intervals = [
-        bootstrap_percentile(column) if n >= _LEAST_PROBLEMS else (math.nan, math.nan)
-        for column, n in zip(replicates.T, n_problems, strict=True)
-    ]
+    intervals = np.array(
+        [
+            bootstrap_percentile(column) if n >= _LEAST_PROBLEMS else UNKNOWN
+            for column, n in zip(replicates.T, n_problems, strict=True)
+        ]
+    )
     dealt = _shuffled(chains, nearest, n_permutations, seed)
-    quantiles = np.array([bootstrap_percentile(column) for column in dealt.T]).T
+    quantiles = np.array([bootstrap_percentile(column) for column in dealt.T])
     return Receivers(
-        _mean(own),
-        *np.array(intervals).reshape(-1, 2).T,
-        _mean(dealt),
-        *quantiles,
-        _mean(_placed(chains, nearest)),
-        n_cots,
-        n_problems,
+        kurtosis=_mean(own),
+        low=intervals[:, 0],
+        high=intervals[:, 1],
+        shuffled=_mean(dealt),
+        shuffled_low=quantiles[:, 0],
+        shuffled_high=quantiles[:, 1],
+        placed=_mean(_placed(chains, nearest)),
+        n_cots=n_cots,
+        n_problems=n_problems,
     )
 
 

@@ -77,7 +77,7 @@ def _likeness(chunks: list[str], written: Mapping[Any, list[str]], encode: Encod
     index = {sentence: number for number, sentence in enumerate(distinct)}
     vectors = np.asarray(encode(distinct), dtype=np.float64) if written else np.empty((len(distinct), 1))
     like = vectors @ vectors[[index[name] for name in names]].T >= SIMILARITY_THRESHOLD
-    return {row: like[[index[sentence] for sentence in own]].any(0) for row, own in written.items()}
+    return {row: np.any(like[[index[sentence] for sentence in own]], axis=0) for row, own in written.items()}
 
 
 def _effect(like_kept: int, n_kept: int, like_replaced: int, n_replaced: int) -> dict[str, Any]:

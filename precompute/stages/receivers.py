@@ -24,6 +24,8 @@ RULE = 1  # of the heads' numbers: raise it when they change
 _DEALT = 5e-9  # seconds a deal, head and pair of chunks
 _HEADS = 300  # of a model, assumed for the plan
 
+Rows = dict[str, list[dict[str, Any]]]  # by table
+
 
 @dataclass(frozen=True)
 class Task:
@@ -110,11 +112,11 @@ def chains_of(context: Context, model_id: str) -> tuple[list["Chain"], list[tupl
     return chains, chunk_ids
 
 
-def measure(_: None, task: Task) -> Iterator[tuple[str, Mapping[str, list[dict[str, Any]]]]]:
+def measure(_: None, task: Task) -> Iterator[tuple[str, Rows]]:
     """Runs in a worker: the rows of one model."""
     from backend.influence.receivers import receivers, reliability
 
-    (model_id,), tables = task.makes, {"receiver_heads": [], "receiver_reliability": [], "received_attention": []}
+    (model_id,), tables = task.makes, Rows(receiver_heads=[], receiver_reliability=[], received_attention=[])
     draws = {"n_bootstrap": task.n_bootstrap, "n_permutations": task.n_permutations}
     found = receivers(task.chains, task.nearest, **draws, seed=task.seed)
     if found is None:
