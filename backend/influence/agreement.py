@@ -1,6 +1,6 @@
 """Do ways to ask which chunk acts on which agree? Rank correlations within chains, against what distance alone gives.
 
-1. Over the pairs of chunks of one CoT that both ways know, Spearman's rho; CoTs with fewer than FEWEST pairs, or whose
+1. Over the pairs of chunks of one CoT that both ways know, Spearman's rho; CoTs with fewer than FEWEST_PAIRS, or whose
    pairs are all equal in one of the ways, take no part. The mean over CoTs counts each once.
 2. Interval: problems are drawn with replacement, each with all its CoTs.
 3. Null: within each CoT and distance (chunks from source to target), the pairs of the one way are dealt anew. What is
@@ -17,11 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from backend.influence.over_study import FEWEST_PAIRS
 from backend.statistics.intervals import bootstrap_percentile
 from backend.statistics.permutation import orders
 from backend.statistics.resampling import centred_ranks, problem_draws
-
-FEWEST = 6  # pairs of a CoT
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def agreement(pairs: pd.DataFrame, *, n_bootstrap: int, n_permutations: int, see
     one way does not know is left out.
     """
     rows = pairs[pairs["x"].notna() & pairs["y"].notna()].sort_values(["cot_id", "distance"], kind="stable")
-    parts = [(cot, _unit(own)) for cot, own in rows.groupby("cot_id", sort=False) if len(own) >= FEWEST]
+    parts = [(cot, _unit(own)) for cot, own in rows.groupby("cot_id", sort=False) if len(own) >= FEWEST_PAIRS]
     there = {cot: ranks for cot, ranks in parts if ranks is not None}
     rows = rows[rows["cot_id"].isin(list(there))]
     if rows.empty:

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from backend.influence.agreement import FEWEST, agreement
+from backend.influence.agreement import agreement
+from backend.influence.over_study import FEWEST_PAIRS
 
 DRAWS = {"n_bootstrap": 300, "n_permutations": 199, "seed": 0}
 
@@ -52,7 +53,7 @@ def test_unknown_pairs_and_short_or_flat_chains_take_no_part():
     own.loc[own["cot_id"] == "c0", "x"] = own.loc[own["cot_id"] == "c0", "x"].where(own["distance"] < 2)  # 5 are left
     own.loc[own["cot_id"] == "c1", "y"] = 1.0
     found = agreement(own, **DRAWS)
-    assert FEWEST == 6 and (found.n_cots, found.n_pairs) == (2, 30)
+    assert FEWEST_PAIRS == 6 and (found.n_cots, found.n_pairs) == (2, 30)
     assert found.spearman == pytest.approx(agreement(own[own["cot_id"].isin(["c2", "c3"])], **DRAWS).spearman)
 
 

@@ -78,7 +78,11 @@ def test_the_sums_by_source_and_span_are_those_of_the_pairs(store, cot):
     found = sums.set_index(["chunk_id", "span"]).rename_axis(["source_chunk_id", "span"])
     assert found["n"].to_dict() == plain["count"].to_dict()
     assert found["total"].to_dict() == pytest.approx(plain["sum"].to_dict())
-    assert sums["place"].is_monotonic_increasing and set(sums["place"]) <= set(range(FIFTHS)) and all(low < high for low, high in pairwise(edges))
+    assert (
+        sums["place"].is_monotonic_increasing
+        and set(sums["place"]) <= set(range(FIFTHS))
+        and all(low < high for low, high in pairwise(edges))
+    )
 
 
 def test_a_span_says_which_distances_it_holds():
