@@ -4,7 +4,7 @@
 1. `pack` writes one file for each table that has rows, every column in the encoding that makes it smallest, compressed
    with zstd or brotli, whichever makes it smaller. Vectors are rounded to float16 (3 significant digits), which halves
    most of a study; those of the library, whose ids follow from their values, stay as they were. Numbers in the details
-   of associations, which are JSON, are rounded to 6 significant digits. Every other number stays as it was.
+   of associations, which are JSON, are rounded to 4 significant digits. Every other number stays as it was.
    A direction that is the activation of its own chunk, scaled to length 1, is stored without its vector: `activations`
    has it. The weights of dictionaries are copied as they are: those that were trained here are float16 from the
    beginning.
@@ -407,19 +407,20 @@ def _rounded(table: str, rows: pa.Table) -> pa.Table:
             rows = rows.set_column(position, name, half)
         if name == _JSON.get(table):
             texts = [
-                text and json.dumps(_shorter(json.loads(text)), ensure_ascii=False) for text in rows[name].to_pylist()
+                text and json.dumps(_shorter(json.loads(text)), ensure_ascii=False, separators=(",", ":"))
+                for text in rows[name].to_pylist()
             ]
             rows = rows.set_column(position, name, pa.array(texts, dtype))
     return rows
 
 
 def _shorter(value: Any) -> Any:
-    """The same with every float rounded to 6 significant digits, at every depth."""
+    """The same with every float rounded to 4 significant digits, at every depth."""
     if isinstance(value, dict):
         return {name: _shorter(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [_shorter(inner) for inner in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def _widened(table: str, rows: pa.Table) -> pa.Table:
