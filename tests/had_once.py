@@ -14,17 +14,22 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from backend.schema.tables import SCHEMA_VERSION, TABLES
+
 LIVE_WORKER = "live worker"
 _PLACES: list[tempfile.TemporaryDirectory] = []  # gone when the process ends
 
 
 def copied(make: Callable[..., Path]) -> Callable[..., Path]:
-    """`make(folder, …)` makes a study: of each name, of the same arguments and models, once; then it is copied."""
+    """`make(folder, …)` makes a study: of each name, of the same arguments, models and schema, once; then it is
+    copied.
+    """
     made: dict[Hashable, Path] = {}
 
     @functools.wraps(make)
     def make_or_copy(folder: Path, *arguments: Any, **named: Any) -> Path:
-        key = (folder.name, *(getattr(one, "model_id", one) for one in arguments), *sorted(named.items()))
+        schema = SCHEMA_VERSION, *((name, *table.columns) for name, table in TABLES.items())  # a test may add to it
+        key = (schema, folder.name, *(getattr(one, "model_id", one) for one in arguments), *sorted(named.items()))
         if key not in made:
             _PLACES.append(place := tempfile.TemporaryDirectory())
             made[key] = make(Path(place.name) / folder.name, *arguments, **named)
