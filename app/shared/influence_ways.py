@@ -86,7 +86,7 @@ WAYS: Registry[Way] = Registry(
     ),
 )
 
-WAY = declare(Field("influence_way", "way to influence", tuple(WAYS), of=None))
+WAY = declare(Field("influence_way", "way to influence", tuple(WAYS)))
 PART = declare(Field("influence_part", "part of the model that is suppressed", None, of="influence_way"))
 DIFFERENCE = "difference"
 _OF_DIFFERENCE = 1000.0  # how far below the largest value a difference is drawn as none

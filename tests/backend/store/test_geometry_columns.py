@@ -202,6 +202,11 @@ def test_no_other_module_lists_the_columns():
         "backend/geometry/",  # what is measured
         "backend/feature_geometry/paths.py",  # likewise
         "backend/influence/suppression.py",
+        "app/chains_of_thought/influence",  # show what a chunk does of one chain
+        "app/influence/",
+        "app/shared/influence_ways.py",
+        "backend/store/influence_queries.py",
+        "backend/live/influence.py",
         "app/figures/geometry.py",  # draws certain of them against each other
         "app/steepness/local_geometry.py",
     )
