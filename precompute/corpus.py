@@ -20,7 +20,7 @@ from backend.cot.traces import trace
 from backend.cot.word_problems import generate
 from backend.errors import AnchorscopeError
 from precompute import models
-from precompute.study import Study
+from precompute.study import Crosscoder, Study
 from precompute.units import Context
 
 if TYPE_CHECKING:
@@ -36,9 +36,8 @@ def cots_of_the_pair(context: Context) -> list[dict[str, Any]]:
     return [cot for cot in context.store.tokenised_cots() if models.reader_of(context.study, cot) in pair]
 
 
-def contents(context: Context) -> dict[str, Any]:
+def contents(context: Context, wanted: Crosscoder) -> dict[str, Any]:
     """Everything that the texts follow from, as JSON can hold it, and `n_texts`. No text is written for it."""
-    wanted = context.study.its_crosscoder
     cots = [cot["cot_id"] for cot in cots_of_the_pair(context)]
     n_lines = len(lines(wanted.texts))
     file = None if wanted.texts is None else hashlib.sha256(wanted.texts.read_bytes()).hexdigest()
@@ -58,7 +57,7 @@ class Source:
     prompt_chars: int  # where the response begins
 
 
-def sources(context: Context) -> list[Source]:
+def sources(context: Context, wanted: Crosscoder) -> list[Source]:
     """All texts, in the one order in which they are recorded.
 
     Raises AnchorscopeError naming file and line for a text that is none.
@@ -71,9 +70,9 @@ def sources(context: Context) -> list[Source]:
     ]
     own = [
         Source(Text(name := f"line-{number:07d}", line), name, 0)
-        for number, line in enumerate(lines(context.study.its_crosscoder.texts), start=1)
+        for number, line in enumerate(lines(wanted.texts), start=1)
     ]
-    return [*cots, *generated(context.study, context.study.its_crosscoder.generated), *own]
+    return [*cots, *generated(context.study, wanted.generated), *own]
 
 
 def _whole(cot: Mapping[str, Any]) -> str:

@@ -104,10 +104,9 @@ class Quantities:
         wanted = self.study.sweep
         return sum(wanted.random if DIRECTION_KINDS[kind].is_drawn else 1 for kind in wanted.kinds)
 
-    @property
-    def depth(self) -> float:
-        """The share of the blocks that is computed for the dictionary's layer."""
-        return (self.study.its_crosscoder.layer + 1) / self.n_layers
+    def depth(self, layer: int) -> float:
+        """The share of the blocks that is computed for a layer."""
+        return (layer + 1) / self.n_layers
 
     @property
     def _chunks_a_cot(self) -> float:

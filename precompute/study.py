@@ -371,6 +371,12 @@ class Crosscoder(_Part):
             raise ValueError("the penalty of l1 is above 0: without it nothing is sparse")
         return self
 
+    @property
+    def makes(self) -> tuple[Any, ...]:
+        """All that its dictionary follows from, beyond the study: two that are alike in it are one dictionary."""
+        named = [name for name in type(self).model_fields if not name.startswith("ablation_")]
+        return tuple(getattr(self, name) for name in named)
+
 
 class Dictionaries(_Part):
     """Small TopK autoencoders of every model at some layers, several seeds each, and trained nulls: the same one on a
@@ -929,7 +935,12 @@ class Study(_Part):
     anchors: Anchors | None = Field(
         None, description="left out in a study whose anchors are not steered before and after"
     )
-    crosscoder: Crosscoder | None = Field(None, description="left out in a study without a dictionary of activations")
+    crosscoder: tuple[Crosscoder, ...] = Field(
+        (),
+        max_length=16,
+        description="one table [crosscoder], or several [[crosscoder]]; left out in a study without a dictionary of"
+        " activations",
+    )
     dictionaries: tuple[Dictionaries, ...] = Field(
         (), max_length=16, description="left out in a study without small autoencoders and their trained nulls"
     )
@@ -972,11 +983,6 @@ class Study(_Part):
         return tuple(
             model.asked(prompt) for prompt in self.prompts if model.prompts is None or prompt.name in model.prompts
         )
-
-    @property
-    def its_crosscoder(self) -> Crosscoder:
-        """`crosscoder`, for what works on it. Raises StudyError in a study that has none."""
-        return _given(self.crosscoder, "crosscoder")
 
     @property
     def its_geometry(self) -> Geometry:
@@ -1087,6 +1093,20 @@ class Study(_Part):
         """Layers at which anchors are steered before and after."""
         return self.sweep.layers if self.anchors is None or self.anchors.layers is None else self.anchors.layers
 
+    @field_validator("crosscoder", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: Any) -> Any:
+        """A table alone is a list of one; none is an empty one."""
+        return given if isinstance(given, list | tuple) else () if given is None else (given,)
+
+    @field_validator("crosscoder")
+    @classmethod
+    def _each_another(cls, given: tuple[Crosscoder, ...]) -> tuple[Crosscoder, ...]:
+        made = [one.makes for one in given]
+        if len(set(made)) < len(made):
+            raise ValueError("two of them would be the same dictionary; tell them apart by a layer or a setting")
+        return given
+
     @model_validator(mode="after")
     def _something_to_do(self) -> "Study":
         if not self.models:
@@ -1126,11 +1146,7 @@ class Study(_Part):
 
     @model_validator(mode="after")
     def _a_pair_to_compare(self) -> "Study":
-        if (
-            self.crosscoder is not None
-            and len(self.models) > 1
-            and [model.role for model in self.pair] != ["base", "distilled"]
-        ):
+        if self.crosscoder and len(self.models) > 1 and [model.role for model in self.pair] != ["base", "distilled"]:
             found = ", ".join(model.role for model in self.models)
             raise ValueError(
                 f"crosscoder needs one model of role base and one of role distilled, or one model at all; found {found}"
@@ -1183,9 +1199,16 @@ def stored_study(parameters: str) -> Study:
     which stand there at their defaults. Raises ValidationError for one that is no study of this version.
     """
     data = json.loads(parameters)
-    if isinstance(data, dict) and isinstance(part := data.get("crosscoder"), dict):
-        usual = {name: field.default for name, field in Crosscoder.model_fields.items()}
-        data["crosscoder"] = {name: value for name, value in part.items() if name not in usual or value != usual[name]}
+    if isinstance(data, dict) and (parts := data.get("crosscoder")):
+        usual = {
+            name: about["default"]
+            for name, about in Crosscoder.model_json_schema()["properties"].items()
+            if "default" in about
+        }
+        data["crosscoder"] = [
+            {name: value for name, value in part.items() if name not in usual or value != usual[name]}
+            for part in (parts if isinstance(parts, list) else [parts])
+        ]
     return Study.model_validate_json(json.dumps(data))
 
 
@@ -1209,7 +1232,23 @@ def load_study(path: Path) -> Study:
     try:
         return Study.model_validate(data)
     except ValidationError as error:
-        raise StudyError("\n".join([f"{path} cannot be used:", *_sentences(error.errors())])) from error
+        problems = [{**problem, "loc": _as_written(problem["loc"], data)} for problem in error.errors()]
+        raise StudyError("\n".join([f"{path} cannot be used:", *_sentences(problems)])) from error
+
+
+def _as_written(location: tuple[Any, ...], data: Any) -> tuple[Any, ...]:
+    """A place of the study without the number of a table that stands alone in the file."""
+    own: list[Any] = []
+    for part in location:
+        if isinstance(part, int) and isinstance(data, dict):
+            continue
+        own.append(part)
+        data = data[part] if isinstance(data, list) and isinstance(part, int) else _inside(data, part)
+    return tuple(own)
+
+
+def _inside(data: Any, key: Any) -> Any:
+    return data.get(key) if isinstance(data, dict) else None
 
 
 def _sentences(problems: list[Any]) -> list[str]:

@@ -23,5 +23,6 @@ def require_usable(study: Study) -> None:
             tokenizer = None if study.problems is None else load_tokenizer(model.name, revision=model.revision)
             for prompt in () if tokenizer is None else study.prompts_of(model):
                 asked(tokenizer, "What is 1 + 1?", prompt)
-    if study.crosscoder is not None and study.crosscoder.dictionary is not None:
-        dictionary_of_file(study)
+    for wanted in study.crosscoder:
+        if wanted.dictionary is not None:
+            dictionary_of_file(study, wanted)

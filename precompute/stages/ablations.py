@@ -21,7 +21,9 @@ from backend.store.dictionaries import folder_of
 from precompute import models
 from precompute.estimates import Estimate, Quantities
 from precompute.stages import codes as codes_stage
+from precompute.stages import crosscoder as crosscoder_stage
 from precompute.stages.cots import shares
+from precompute.study import Crosscoder
 from precompute.units import Context, Finished, Unit
 
 if TYPE_CHECKING:
@@ -88,12 +90,14 @@ class Task:
 
 def units(context: Context) -> list[Unit]:
     """One unit a model of the pair and category, once the features are measured."""
-    wanted = context.study.crosscoder
-    if wanted is None or not wanted.ablation_nrn:
-        return []
     result: list[Unit] = []
     for row in codes_stage.dictionaries(context):
-        if row["distilled_model_id"] is None or context.store.features(row["dictionary_id"]).empty:
+        wanted = crosscoder_stage.wanted_of(context, row)
+        if (
+            not wanted.ablation_nrn
+            or row["distilled_model_id"] is None
+            or context.store.features(row["dictionary_id"]).empty
+        ):
             continue
         inputs = {
             "layer": row["layer"],
@@ -116,13 +120,15 @@ def estimate(of: Quantities) -> Estimate | None:
 
 def estimated(of: Quantities, stage: str, n_percents: int) -> Estimate | None:
     """What `stage` costs, which zeroes features at so many k."""
-    wanted, n_models = of.study.crosscoder, len(of.study.pair)
-    if wanted is None or n_models != 2 or not wanted.ablation_nrn:
+    n_models, tokens = len(of.study.pair), 0
+    asked = [wanted for wanted in of.study.crosscoder if wanted.ablation_nrn]
+    if n_models != 2 or not asked:
         return None
-    texts = n_models * len(TARGETS) * min(of.n_cots, wanted.ablation_targets / 2)  # with two targets each
-    zeroed = 2 * len(wanted.ablation_nrn) * len(SCHEMES) * n_percents  # sets of features, with the control's
-    tokens = round(texts * of.read / max(of.n_cots, 1) * (1 + zeroed * (1 - of.depth)))
-    return of.line(stage, n_models * len(TARGETS), tokens=tokens, by="forward", gigabytes=0)
+    for wanted in asked:
+        texts = n_models * len(TARGETS) * min(of.n_cots, wanted.ablation_targets / 2)  # with two targets each
+        zeroed = 2 * len(wanted.ablation_nrn) * len(SCHEMES) * n_percents  # sets of features, with the control's
+        tokens += round(texts * of.read / max(of.n_cots, 1) * (1 + zeroed * (1 - of.depth(wanted.layer))))
+    return of.line(stage, len(asked) * n_models * len(TARGETS), tokens=tokens, by="forward", gigabytes=0)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
@@ -189,6 +195,7 @@ def _asked(
 
     result = {}
     for dictionary_id in sorted({name for name, _ in wanted}):
+        n_targets = _wanted(context, dictionary_id).ablation_targets
         targets_of = {
             cot_id: target_tokens(
                 context.store.token_texts(dictionary_id, cot_id), cot["n_prompt_tokens"], cot["prompt"], cot["text"]
@@ -197,7 +204,7 @@ def _asked(
         }
         for category in (category for name, category in sorted(wanted) if name == dictionary_id):
             targets = {cot_id: found[category] for cot_id, found in targets_of.items()}
-            drawn = drawn_targets(targets, context.study.its_crosscoder.ablation_targets, seed=context.study.seed)
+            drawn = drawn_targets(targets, n_targets, seed=context.study.seed)
             coded = tuple(
                 CodedText(
                     cot_id,
@@ -224,13 +231,18 @@ def _arms(context: Context, dictionary_id: str, category: str, ranking: Ranking)
         rates = context.store.category_frequencies(dictionary_id, scheme)
         rates = rates[rates["category"] == category].set_index("feature").reindex(features["feature"])
         fires, strength = rates["frequency"].fillna(0).to_numpy(), rates["mean_activation"].to_numpy(dtype=np.float64)
-        for above in context.study.its_crosscoder.ablation_nrn:
+        for above in _wanted(context, dictionary_id).ablation_nrn:
             for percent in ranking.percents:
                 chosen = ranking.choose(fires, strength, nrn, above=above, percent=percent)
                 if chosen not in sets:
                     sets[chosen] = tuple(matched_features(overall, chosen, N_SETS, seed=context.study.seed))
                 arms.append(Arm(scheme, above, percent, chosen, sets[chosen]))
     return tuple(arms)
+
+
+def _wanted(context: Context, dictionary_id: str) -> Crosscoder:
+    (row,) = (one for one in codes_stage.dictionaries(context) if one["dictionary_id"] == dictionary_id)
+    return crosscoder_stage.wanted_of(context, row)
 
 
 def _nrn_of(row: Mapping[str, Any]) -> str:
@@ -264,7 +276,7 @@ def _rows(
     parameters = json.dumps(
         {
             "layer": row["layer"],
-            "targets": context.study.its_crosscoder.ablation_targets,
+            "targets": crosscoder_stage.wanted_of(context, row).ablation_targets,
             "targets_of_a_cot": MOST_A_COT,
             "sets": N_SETS,
             "bootstrap": N_BOOTSTRAP,

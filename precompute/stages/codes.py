@@ -43,14 +43,15 @@ def units(context: Context) -> list[Unit]:
 
 
 def estimate(of: Quantities) -> Estimate | None:
-    if of.study.crosscoder is None:
+    if not of.study.crosscoder:
         return None
-    n_models = len(of.study.pair)
-    wanted = of.study.crosscoder
-    dense = wanted.n_features * 12e-9 if KINDS[wanted.kind].is_signed and wanted.dictionary is None else 0.0
-    gigabytes = of.read * (n_models * (of.d_model or 0) * 4e-9 + dense)  # a linear dictionary keeps every code
-    tokens = round(of.read * n_models * of.depth)
-    return of.line(NAME, of.n_cots, tokens=tokens, by="forward", gigabytes=gigabytes)
+    n_models, gigabytes, tokens = len(of.study.pair), 0.0, 0
+    for wanted in of.study.crosscoder:
+        dense = wanted.n_features * 12e-9 if KINDS[wanted.kind].is_signed and wanted.dictionary is None else 0.0
+        gigabytes += of.read * (n_models * (of.d_model or 0) * 4e-9 + dense)  # a linear dictionary keeps every code
+        tokens += round(of.read * n_models * of.depth(wanted.layer))
+    n_units = of.n_cots * len(of.study.crosscoder)
+    return of.line(NAME, n_units, tokens=tokens, by="forward", gigabytes=gigabytes)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

@@ -312,8 +312,9 @@ def _own_sizes(of: Quantities, wanted: Cosines) -> Iterator[tuple[int | None, in
         if ROW_KINDS[kind].of_model:
             times, n = per_model[kind]
             yield from [(n and min(n, wanted.most_rows), d)] * (times * len(of.study.models))
-    if "dictionary" in wanted.kinds and of.study.crosscoder is not None:
-        yield from [(min(of.study.crosscoder.n_features, wanted.most_rows), d)] * len(of.study.pair)
+    if "dictionary" in wanted.kinds:
+        for one in of.study.crosscoder:
+            yield from [(min(one.n_features, wanted.most_rows), d)] * len(of.study.pair)
     if "sae" in wanted.kinds:
         yield from _sae_sizes(of, wanted)
 

@@ -1,4 +1,4 @@
-"""The study's dictionary of activations: recorded, trained and kept, or read from a file and kept.
+"""The study's dictionaries of activations, one after another: recorded, trained and kept, or read from a file and kept.
 
 1. Texts are read by the models, some at a time, and their residual streams at the layer are kept in shards
    (`precompute.recording`).
@@ -29,7 +29,7 @@ from backend.schema.provenance import commit, versions
 from precompute import corpus, models
 from precompute.estimates import EFFICIENCY, Estimate, Quantities
 from precompute.recording import Recorder, all_cores
-from precompute.study import Study
+from precompute.study import Crosscoder, Study
 from precompute.units import Context, Finished, Unit
 
 if TYPE_CHECKING:
@@ -63,9 +63,10 @@ _SETTINGS = (
 
 @dataclass(frozen=True)
 class Plan:
-    """What the study asks for, and where its scratch is."""
+    """One dictionary that the study asks for, and where its scratch is."""
 
     context: Context
+    wanted: Crosscoder
 
     @cached_property
     def model_ids(self) -> list[str]:
@@ -73,16 +74,16 @@ class Plan:
 
     @cached_property
     def contents(self) -> dict[str, Any]:
-        return corpus.contents(self.context)
+        return corpus.contents(self.context, self.wanted)
 
     @cached_property
     def recording_id(self) -> str:
-        wanted = self.context.study.its_crosscoder
+        wanted = self.wanted
         return stable_id("s", 1, self.model_ids, wanted.layer, wanted.max_tokens, _DTYPE, self.contents)
 
     @cached_property
     def training_id(self) -> str:
-        wanted = self.context.study.its_crosscoder
+        wanted = self.wanted
         settings = {name: getattr(wanted, name) for name in _SETTINGS}
         if wanted.learns_from != "whole_texts":  # the ids of before there was a choice stay
             settings["learns_from"] = wanted.learns_from
@@ -109,34 +110,45 @@ class Plan:
 
     def legs(self) -> list[tuple[str, int, int]]:
         """Unit ids of the training, with the steps before the unit and after it."""
-        steps = self.context.study.its_crosscoder.steps
+        steps = self.wanted.steps
         stride = max(_STEPS_A_UNIT, -(-steps // _MOST_UNITS))
         ends = [*range(stride, steps, stride), steps]
         return [(f"{self.training_id}.step-{end:07d}", first, end) for first, end in itertools.pairwise([0, *ends])]
 
+    @property
+    def names(self) -> list[str]:
+        """Ids of all units of a training."""
+        return [*(name for name, _ in self.groups()), *(name for name, *_ in self.legs())]
+
+    def made(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row of `dictionaries` is of it."""
+        if self.wanted.dictionary is None:
+            return bool(row["training_id"] == self.training_id)
+        return row["training_id"] is None and row["layer"] == self.wanted.layer
+
     def settings(self, shards: "Shards") -> "Settings":
         from backend.crosscoder.train import Settings
 
-        study = self.context.study
-        chosen = {name: getattr(study.its_crosscoder, name) for name in _SETTINGS}
-        return Settings(n_models=shards.n_models, width=shards.width, widths=shards.widths, seed=study.seed, **chosen)
+        chosen = {name: getattr(self.wanted, name) for name in _SETTINGS}
+        seed = self.context.study.seed
+        return Settings(n_models=shards.n_models, width=shards.width, widths=shards.widths, seed=seed, **chosen)
 
     def learned(self, shards: "Shards") -> "Learned":
         """What of the recording is learned from."""
         from backend.crosscoder.training_data import CONVENTIONS
 
-        return CONVENTIONS[self.context.study.its_crosscoder.learns_from].learned(shards, self._responses(shards))
+        return CONVENTIONS[self.wanted.learns_from].learned(shards, self._responses(shards))
 
     def _responses(self, shards: "Shards") -> "list[Response]":
         """Texts with a first token alone were not recorded."""
         from backend.crosscoder.training_data import Response
         from backend.models.loading import load_tokenizer
 
-        if self.context.study.its_crosscoder.learns_from == "whole_texts":
+        if self.wanted.learns_from == "whole_texts":
             return []
         reader, recorded = self.context.study.pair[0], set(shards.texts())
         tokenizer, found = load_tokenizer(reader.name, revision=reader.revision), []
-        for source in corpus.sources(self.context):
+        for source in corpus.sources(self.context, self.wanted):
             if source.text.text_id in recorded:
                 told = tokenizer(source.text.text, add_special_tokens=False, return_offsets_mapping=True)
                 first = sum(start < source.prompt_chars for start, _ in told["offset_mapping"])
@@ -145,34 +157,48 @@ class Plan:
 
 
 def units(context: Context) -> list[Unit]:
-    wanted = context.study.crosscoder
-    if wanted is None:
-        return []
-    if wanted.dictionary is not None:
-        inputs = {"files": _digests(wanted.dictionary), "scale": wanted.scale, "layer": wanted.layer}
-        return [Unit("file", {**inputs, "models": Plan(context).model_ids})]
-    plan = Plan(context)
-    names = [*(name for name, _ in plan.groups()), *(name for name, *_ in plan.legs())]
-    return [Unit(name, {}) for name in names] if plan.contents["n_texts"] else []
+    """Dictionaries that learn from the same recording share its units."""
+    found: dict[str, Unit] = {}
+    for plan, file in _plans(context):
+        wanted = plan.wanted
+        if file is not None and wanted.dictionary is not None:
+            inputs = {"files": _digests(wanted.dictionary), "scale": wanted.scale, "layer": wanted.layer}
+            found[file] = Unit(file, {**inputs, "models": plan.model_ids})
+        elif plan.contents["n_texts"]:
+            found |= {name: Unit(name, {}) for name in plan.names}
+    return list(found.values())
+
+
+def _plans(context: Context) -> Iterator[tuple[Plan, str | None]]:
+    """Each dictionary that the study asks for, with the name of its unit where it is read from a file."""
+    n_files = 0
+    for wanted in context.study.crosscoder:
+        if wanted.dictionary is None:
+            yield Plan(context, wanted), None
+            continue
+        yield Plan(context, wanted), f"file-{n_files}" if n_files else "file"  # one alone is called as ever
+        n_files += 1
 
 
 def estimate(of: Quantities) -> Estimate | None:
-    wanted = of.study.crosscoder
-    if wanted is None:
+    if not of.study.crosscoder:
         return None
-    width = len(of.study.pair) * (of.d_model or 0)
-    texts = wanted.generated + len(corpus.lines(wanted.texts))
-    learned = 0 if wanted.dictionary else of.read + texts * _TEXT_TOKENS
-    steps = 0 if wanted.dictionary else wanted.steps
-    dense = 5 if KINDS[wanted.kind].is_signed else 1  # products in a step
-    operations = steps * wanted.batch * 2 * width * wanted.n_features * dense
+    width, read, gigabytes, operations = len(of.study.pair) * (of.d_model or 0), 0.0, 0.0, 0
+    for wanted in of.study.crosscoder:
+        texts = wanted.generated + len(corpus.lines(wanted.texts))
+        learned = 0 if wanted.dictionary else of.read + texts * _TEXT_TOKENS
+        steps = 0 if wanted.dictionary else wanted.steps
+        dense = 5 if KINDS[wanted.kind].is_signed else 1  # products in a step
+        operations += steps * wanted.batch * 2 * width * wanted.n_features * dense
+        read += learned * len(of.study.pair) * of.depth(wanted.layer)
+        gigabytes += learned * width * 2e-9 + 24e-9 * width * wanted.n_features
     rate = None if of.machine is None else of.machine * of.study.engine.threads * EFFICIENCY["dictionary"]
     return of.line(
         NAME,
-        1,
-        tokens=round(learned * len(of.study.pair) * of.depth),
+        len(of.study.crosscoder),
+        tokens=round(read),
         by="forward",
-        gigabytes=learned * width * 2e-9 + 24e-9 * width * wanted.n_features,
+        gigabytes=gigabytes,
         seconds=0.0 if rate is None else operations / rate,
     )
 
@@ -180,19 +206,27 @@ def estimate(of: Quantities) -> Estimate | None:
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
     todo = {unit.unit_id: unit for unit in units}
     with all_cores(context.study):
-        if context.study.its_crosscoder.dictionary is not None:
-            yield _read(context, todo["file"])
-            return
-        plan = Plan(context)
-        yield from _record(plan, todo)
-        yield from _train(plan, todo)
+        for plan, file in _plans(context):
+            if file is not None:
+                if file in todo:
+                    yield _read(plan, todo[file])
+            elif any(name in todo for name in plan.names):
+                yield from _record(plan, todo)
+                yield from _train(plan, todo)
+
+
+def wanted_of(context: Context, row: Mapping[str, Any]) -> Crosscoder:
+    """The table of the study file that a row of `dictionaries` is of."""
+    several = context.study.crosscoder
+    found = [plan.wanted for plan, _ in _plans(context) if plan.made(row)] if len(several) > 1 else several
+    return found[0] if found else several[0]
 
 
 def _record(plan: Plan, todo: Mapping[str, Unit]) -> Iterator[Finished]:
     """All groups are looked at, not those to do alone: their shards may have been deleted since."""
-    study = plan.context.study
-    recorder = Recorder(study, study.its_crosscoder.layer, plan.shards, _DTYPE, study.its_crosscoder.max_tokens)
-    sources = corpus.sources(plan.context)
+    wanted = plan.wanted
+    recorder = Recorder(plan.context.study, wanted.layer, plan.shards, _DTYPE, wanted.max_tokens)
+    sources = corpus.sources(plan.context, wanted)
     for name, which in plan.groups():
         recorder.ensure([source.text for source in sources[which]])
         if name in todo:
@@ -265,7 +299,7 @@ def _run_row(
 
 def _metrics(plan: Plan, steps: Sequence[Sequence[float]], first: int, end: int) -> list[dict[str, Any]]:
     names = ("loss", "l0", "dead_share", "learning_rate", *(f"variance_explained_{side}" for side in _SIDES))
-    batch = plan.context.study.its_crosscoder.batch
+    batch = plan.wanted.batch
     return [
         {"training_id": plan.training_id, "metric": metric, "step": step, "tokens": batch * step, "value": value}
         for step, values in enumerate(steps[first:end], start=first + 1)
@@ -278,13 +312,13 @@ def _trained_row(plan: Plan, shards: "Shards", learned: "Learned", trainer: "Tra
 
     scale = torch.tensor(learned.scale, dtype=torch.float32)
     dictionary = trainer.dictionary(scale, _facts(plan, shards, learned)).in_float16()
-    return _row(plan.context, dictionary, source="trained", training_id=plan.training_id, n_tokens=len(learned.rows))
+    return _row(plan, dictionary, source="trained", training_id=plan.training_id, n_tokens=len(learned.rows))
 
 
 def _facts(plan: Plan, shards: "Shards", learned: "Learned") -> dict[str, Any]:
     """What is kept with the weights: models, layer and what was read."""
     roles = (model.role for model in plan.context.study.pair)
-    n_cots, wanted = len(plan.contents["cots"]), plan.context.study.its_crosscoder
+    n_cots, wanted = len(plan.contents["cots"]), plan.wanted
     return {
         "models": [{**about, "role": role} for about, role in zip(shards.about["models"], roles, strict=True)],
         "layer": wanted.layer,
@@ -300,12 +334,13 @@ def _facts(plan: Plan, shards: "Shards", learned: "Learned") -> dict[str, Any]:
     }
 
 
-def _read(context: Context, unit: Unit) -> Finished:
+def _read(plan: Plan, unit: Unit) -> Finished:
     """The dictionary of a file.
 
     Raises AnchorscopeError where it is not one of the study's models at this layer, as far as it says.
     """
-    wanted, found = context.study.its_crosscoder, dictionary_of_file(context.study)
+    wanted, context = plan.wanted, plan.context
+    found = dictionary_of_file(context.study, wanted)
     for number, model in enumerate(context.study.pair):
         known = context.store.model_facts(models.model_id(model))
         if known and known["d_model"] != (width := found.width(number)):
@@ -315,17 +350,17 @@ def _read(context: Context, unit: Unit) -> Finished:
         if known:
             models.require_layers([wanted.layer], known["n_layers"], "crosscoder.layer")
     placed = replace(found, facts={**found.facts, "layer": wanted.layer})
-    row = _row(context, placed, source=found.facts.get("layout", "anchorscope"), training_id=None, n_tokens=None)
+    row = _row(plan, placed, source=found.facts.get("layout", "anchorscope"), training_id=None, n_tokens=None)
     return Finished(unit, {"dictionaries": [row]})
 
 
-def dictionary_of_file(study: Study) -> "Dictionary":
-    """The study's dictionary as its file has it. Raises AnchorscopeError where the file says that it is of other models
-    or of another layer, or cannot be read; so it is called before anything runs, too.
+def dictionary_of_file(study: Study, wanted: Crosscoder) -> "Dictionary":
+    """One of the study's dictionaries as its file has it. Raises AnchorscopeError where the file says that it is of
+    other models or of another layer, or cannot be read; so it is called before anything runs, too.
     """
     from backend.crosscoder.files import load
 
-    wanted, pair = study.its_crosscoder, study.pair
+    pair = study.pair
     if wanted.dictionary is None or not wanted.dictionary.exists():
         raise AnchorscopeError(
             f"There is no dictionary at {wanted.dictionary}; crosscoder.dictionary is a file of weights, or a folder"
@@ -346,20 +381,20 @@ def dictionary_of_file(study: Study) -> "Dictionary":
     return found
 
 
-def _row(context: Context, dictionary: "Dictionary", **origin: Any) -> dict[str, Any]:
+def _row(plan: Plan, dictionary: "Dictionary", **origin: Any) -> dict[str, Any]:
     """Keeps the weights, and then their row of dictionaries."""
-    base, *distilled = Plan(context).model_ids
+    base, *distilled = plan.model_ids
     return {
         "dictionary_id": dictionary.dictionary_id,
         "kind": dictionary.kind,
         "base_model_id": base,
         "distilled_model_id": distilled[0] if distilled else None,
-        "layer": context.study.its_crosscoder.layer,
+        "layer": plan.wanted.layer,
         "n_features": dictionary.n_features,
         "d_model": dictionary.d_model if dictionary.widths is None else None,
         "k": dictionary.k,
         "scale": dictionary.scale.tolist(),
-        "sha256": stored.keep(dictionary, context.store.path),
+        "sha256": stored.keep(dictionary, plan.context.store.path),
         "parameters": json.dumps({**dictionary.facts, **_firing(dictionary)}),
         **origin,
     }

@@ -52,9 +52,10 @@ def units(context: Context) -> list[Unit]:
 
 
 def estimate(of: Quantities) -> Estimate | None:
-    if of.study.crosscoder is None:
+    if not (wanted := of.study.crosscoder):
         return None
-    return of.line(NAME, 2, gigabytes=of.study.crosscoder.n_features * 2e-6, seconds=of.read * _TOKEN_SECONDS)
+    gigabytes = sum(one.n_features for one in wanted) * 2e-6
+    return of.line(NAME, 2 * len(wanted), gigabytes=gigabytes, seconds=of.read * len(wanted) * _TOKEN_SECONDS)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

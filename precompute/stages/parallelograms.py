@@ -127,11 +127,11 @@ def estimate(of: Quantities) -> Estimate | None:
     words = wanted.vocabulary + sum(2 * len(pairs) for pairs in classes.values())
     spaces = n_layers * n_models * len(wanted.cleanings) * len(wanted.components) * len(wanted.fitted_on)
     of_saes = sum(_n_saes(one, of) for one in of.study.dictionaries)
-    n_rows = (of_saes + n_models * (of.study.crosscoder is not None)) * (wanted.sides > 0)
+    n_rows = (of_saes + n_models * len(of.study.crosscoder)) * (wanted.sides > 0)
     searches = (1 + (len(SEARCHED) - 1) * wanted.draws) * n_rows
     return of.line(
         NAME,
-        1 + n_layers + (of_saes + (of.study.crosscoder is not None)) * (wanted.sides > 0),
+        1 + n_layers + (of_saes + len(of.study.crosscoder)) * (wanted.sides > 0),
         tokens=n_models * words * _TOKENS_A_WORD,
         by="forward",
         gigabytes=spaces * _SPACE_BYTES,

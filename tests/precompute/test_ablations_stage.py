@@ -323,7 +323,9 @@ def test_killed_it_goes_on_and_no_row_changes(finished, judged, study, rows, tmp
 
 def test_no_threshold_and_one_model_have_no_ablations(study, judged, tmp_path):
     with closing(Store(judged.path)) as store:
-        without = study.model_copy(update={"crosscoder": study.crosscoder.model_copy(update={"ablation_nrn": ()})})
+        without = study.model_copy(
+            update={"crosscoder": (study.crosscoder[0].model_copy(update={"ablation_nrn": ()}),)}
+        )
         assert (
             ablations.units(Context(without, "r", store, print))
             == []

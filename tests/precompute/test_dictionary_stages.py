@@ -185,7 +185,7 @@ def test_the_texts_are_the_cots_of_both_models_and_the_traces(finished, store, r
 
 def test_the_weights_are_those_of_a_training_in_one_go(finished, dictionary, row, store):
     (folder,) = (finished.folder.path / "scratch").glob("recording-*")
-    shards, wanted = Shards(folder), finished.study.crosscoder
+    shards, wanted = Shards(folder), finished.study.crosscoder[0]
     settings = train.Settings(
         2,
         64,
@@ -292,6 +292,23 @@ def test_killed_anywhere_it_goes_on_and_no_row_changes(finished, written, pair, 
     expected, found = rows_of(finished.folder), rows_of(folder)
     for table in expected:
         assert found[table] == expected[table], table
+
+
+def test_several_crosscoders_of_a_study_are_each_as_if_alone(finished, written, pair, row, tmp_path):
+    """Two of one layer, which learn from one recording, and one of another layer."""
+    folder = StudyFolder(shutil.copytree(written.path, tmp_path / "pair"))
+    (own,) = finished.study.crosscoder
+    more = (own, own.model_copy(update={"k": 6, "steps": 21}), own.model_copy(update={"layer": 2, "steps": 20}))
+    run(finished.study.model_copy(update={"crosscoder": more}), folder)
+    assert len(list((folder.path / "scratch").glob("recording-*"))) == 2
+    with closing(Store(folder.path)) as store:
+        rows = store.whole_table("dictionaries").to_pylist()
+        assert sorted((one["layer"], one["k"]) for one in rows) == [(LAYER, 4), (LAYER, 6), (2, 4)]
+        assert row["dictionary_id"] in {one["dictionary_id"] for one in rows}
+        assert all(len(store.features(one["dictionary_id"])) == N_FEATURES for one in rows)
+        context = Context(finished.study.model_copy(update={"crosscoder": more}), "r", store, print)
+        assert {crosscoder.wanted_of(context, one) for one in rows} == set(more)
+        assert all(crosscoder.wanted_of(context, one).k == one["k"] for one in rows)
 
 
 def test_an_unfinished_training_is_seen(written, pair, tmp_path, monkeypatch):

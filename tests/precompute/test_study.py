@@ -1,5 +1,6 @@
 """A study file is refused with the key, the value and what is allowed; what passes is what was written."""
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -128,11 +129,35 @@ def test_a_crosscoder_that_contradicts_itself_is_refused(keys, words):
 )
 def test_a_study_that_a_run_stored_reads_back(crosscoder):
     study = load_study(QUICK)
-    study = study.model_copy(update={"crosscoder": Crosscoder(layer=3, **crosscoder)})
+    study = study.model_copy(update={"crosscoder": (Crosscoder(layer=3, **crosscoder), Crosscoder(layer=4))})
     assert stored_study(study.model_dump_json()) == study
 
 
-@pytest.mark.parametrize("part", ["crosscoder", "geometry"])
+def test_a_study_that_was_stored_with_one_table_is_one_of_one():
+    one, several = with_crosscoder(k=4), with_crosscoder(k=4).model_dump(mode="json")
+    assert one.crosscoder == (Crosscoder(layer=1, k=4),)
+    stored = several | {"crosscoder": several["crosscoder"][0]}  # as it was before there could be several
+    assert stored_study(json.dumps(stored)) == one and stored_study(json.dumps(stored | {"crosscoder": None})) == (
+        one.model_copy(update={"crosscoder": ()})
+    )
+
+
+def test_several_crosscoders_are_several_tables(tmp_path):
+    file = tmp_path / "study.toml"
+    text = QUICK.read_text(encoding="utf-8").replace(
+        "[engine]", "[[crosscoder]]\nlayer = 3\n\n[[crosscoder]]\nlayer = 7\n\n[engine]"
+    )
+    file.write_text(text)
+    assert [one.layer for one in load_study(file).crosscoder] == [3, 7]
+    file.write_text(text.replace("layer = 7", "layer = 7\nk = 0"))
+    with pytest.raises(StudyError, match=r"crosscoder\.1\.k = 0"):
+        load_study(file)
+    file.write_text(text.replace("layer = 7", "layer = 3"))
+    with pytest.raises(StudyError, match="two of them would be the same dictionary"):
+        load_study(file)
+
+
+@pytest.mark.parametrize("part", ["geometry"])
 def test_what_works_on_a_part_that_the_study_has_not_is_told_which(part):
     without = load_study(QUICK).model_copy(update={part: None})
     with pytest.raises(StudyError, match=rf"no \[{part}\]"):
