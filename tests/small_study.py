@@ -447,6 +447,7 @@ def _importance(chunks: list[dict], rng: np.random.Generator) -> list[dict]:
                         "ci_high": value + 0.2 if interval else None,
                         "n": 6,
                         "n_comparator": (0 if last else 8) if compared else None,
+                        "p": None,
                         "written": None,
                         "reason": None,
                     }
@@ -465,6 +466,7 @@ def _published(chunks: list[dict], rng: np.random.Generator) -> list[dict]:
             "ci_high": None,
             "n": None,
             "n_comparator": None,
+            "p": None,
             "written": None,
             "reason": None,
         }

@@ -75,11 +75,18 @@ def importance_of_cot(
         for metric, convention in wanted:
             found = estimate_of(at, metric, convention)
             rows.append(
-                (chunk, metric, convention, found.value, *found.interval, found.n, found.n_comparator, None, None)
+                (chunk, metric, convention, found.value, *found.interval, None, found.n, found.n_comparator, None, None)
             )
     table = pd.DataFrame(rows, columns=list(TABLES["importance"].columns))
     return table.astype(
-        {"value": "float64", "ci_low": "float64", "ci_high": "float64", "n": "int64", "n_comparator": "Int64"}
+        {
+            "value": "float64",
+            "ci_low": "float64",
+            "ci_high": "float64",
+            "p": "float64",
+            "n": "int64",
+            "n_comparator": "Int64",
+        }
     )
 
 

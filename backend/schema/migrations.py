@@ -25,7 +25,7 @@ SCHEMA_VERSION, and one of columns that a table had adds its step here.
 `parallelogram_comparisons`, `parallelogram_examples`, `feature_quadruple_searches` and `feature_quadruples`;
 `divergence`. 11 → 12: the tables of influence came in: `influences`, `chunk_influences`, `chunk_attention`,
 `head_attention`, `receiver_heads`, `receiver_reliability`, `received_attention`, `resampled_influences` and
-`influence_agreement`.
+`influence_agreement`. 12 → 13: the column `p` came in, of the tables `importance` and `importance_given`.
 """
 
 from collections.abc import Callable
@@ -92,6 +92,18 @@ def _sixth(table: str, rows: pa.Table) -> pa.Table:
 
 
 STEPS: dict[int, Callable[[str, pa.Table], pa.Table]] = {5: _sixth}  # of a version without one, rows stay as they were
+# Columns by the version that they came in with, of which nothing is known in rows of before: a store of before is read
+# as it is, with NULL in them.
+_CAME_IN: dict[int, dict[str, tuple[str, ...]]] = {13: {"importance": ("p",), "importance_given": ("p",)}}
+
+
+def later_columns(found: int) -> dict[str, tuple[str, ...]]:
+    """By table, the columns of today that rows of schema `found` lack."""
+    later: dict[str, tuple[str, ...]] = {}
+    for version, tables in sorted(_CAME_IN.items()):
+        for table, columns in tables.items() if found < version else ():
+            later[table] = later.get(table, ()) + columns
+    return later
 
 
 def later_tables(found: int) -> tuple[str, ...] | None:
@@ -130,6 +142,7 @@ def upgraded(table: str, rows: pa.Table, found: int) -> pa.Table:
         raise WrongSchema(refusal(found, f"a unit file of table {table}"))
     for version in range(found, SCHEMA_VERSION):
         rows = STEPS[version](table, rows) if version in STEPS else rows
+    rows = _unknown(rows, table, *later_columns(found).get(table, ()))
     if set(TABLES[table].arrow.names) - set(
         rows.column_names
     ):  # a file of version 6 may be older than one of its columns

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 12
+SCHEMA_VERSION = 13
 
 TEXT, INT, REAL, BOOL, TIME = pa.string(), pa.int64(), pa.float64(), pa.bool_(), pa.timestamp("us")
 VECTOR, REALS, INTS, TEXTS = pa.list_(pa.float32()), pa.list_(pa.float64()), pa.list_(pa.int64()), pa.list_(pa.string())
@@ -58,9 +58,13 @@ class Table:
         return pa.schema([(name, dtype) for name, (dtype, _) in self.columns.items()])
 
     @property
+    def types_in_duckdb(self) -> dict[str, str]:
+        return {name: _IN_DUCKDB[dtype] for name, (dtype, _) in self.columns.items()}
+
+    @property
     def in_duckdb(self) -> str:
         """The columns of CREATE TABLE."""
-        return ", ".join(f'"{name}" {_IN_DUCKDB[dtype]}' for name, (dtype, _) in self.columns.items())
+        return ", ".join(f'"{name}" {dtype}' for name, dtype in self.types_in_duckdb.items())
 
 
 _READ = "SELECT count(*) FROM chunks WHERE token_start IS NOT NULL"  # chunks whose tokens a model has
@@ -89,6 +93,7 @@ _IMPORTANCE: dict[str, tuple[pa.DataType, str]] = {
     "value": (REAL, "nats, a difference of accuracies, or a share; NULL where undefined"),
     "ci_low": (REAL, "bootstrap 95 % interval over rollouts; NULL where undefined or not published"),
     "ci_high": (REAL, "likewise"),
+    "p": (REAL, "of a permutation of the two groups of rollouts; NULL where the metric has none or is undefined"),
     "n": (INT, "rollouts of the convention's p, or of the share, that took part"),
     "n_comparator": (
         INT,

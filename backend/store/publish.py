@@ -143,7 +143,7 @@ def is_published(folder: StudyFolder) -> bool:
     except (NoStore, WrongSchema):
         return False
     with contextlib.closing(store):
-        if store.older is not None or store.later or not is_whole(store.generation):
+        if store.older is not None or store.later or store.widened or not is_whole(store.generation):
             return False
         experiments_bytes = store.frame("SELECT value FROM about WHERE name = 'experiments_bytes'")["value"].item()
         return (store.manifest_bytes, int(experiments_bytes)) == (

@@ -23,7 +23,7 @@ from backend import faults
 from backend.errors import AnchorscopeError
 from backend.plain import plain_line
 from backend.root import PRECOMPUTE
-from backend.schema.migrations import WrongSchema, later_tables, refusal
+from backend.schema.migrations import WrongSchema, later_columns, later_tables, refusal
 from backend.schema.tables import TABLES
 from backend.store.beside import ADDED, ADDED_TABLES, added_since
 from backend.store.causation_queries import CausationQueries
@@ -189,6 +189,7 @@ class Store(
             self.close()
             raise WrongSchema(refusal(version, str(self.path)))
         self.schema_version, self.later = version, later
+        self.widened = {table: columns for table, columns in later_columns(version).items() if table not in later}
         try:
             self.name, self.published_at = about["study"], about["published_at"]
             self._rules = about.get("rules", "{}")
@@ -245,7 +246,7 @@ class Store(
             for table, wanted in TABLES.items()
             if table not in self.later
             for column in wanted.columns
-            if column not in found.get(table, ())
+            if column not in (*found.get(table, ()), *self.widened.get(table, ()))
         ]
 
     def frame(self, sql: str, **values: Any) -> pd.DataFrame:
@@ -259,13 +260,17 @@ class Store(
             return self._cursor(sql).sql(sql, params=values).to_arrow_table()
 
     def _cursor(self, sql: str) -> duckdb.DuckDBPyConnection:
-        """A cursor on which every table that the query names is what it is now: one that came in later is empty, and
-        rollouts that were drawn since the generation was published are among their like.
+        """A cursor on which every table that the query names is what it is now: one that came in later is empty, a
+        column that came in later is NULL, and rollouts that were drawn since the generation was published are among
+        their like.
         """
         cursor = self._connection.cursor()
         for table in self.later:
             if table in sql:
                 cursor.execute(f'CREATE TEMP TABLE "{table}" ({TABLES[table].in_duckdb})')
+        for table, columns in self.widened.items():
+            if table in sql:
+                cursor.execute(f'CREATE TEMP VIEW "{table}" AS {_widened(_of_file(cursor, table), table, columns)}')
         if ADDED not in sql:
             return cursor
         drawings, rows = added_since(self.path)
@@ -273,8 +278,7 @@ class Store(
             if table not in sql:
                 continue
             if table not in self.later:
-                (here,) = cursor.execute("SELECT current_database()").fetchall()[0]
-                cursor.execute(f'CREATE TEMP TABLE "{table}" AS SELECT * FROM "{here}".main."{table}"')
+                cursor.execute(f'CREATE TEMP TABLE "{table}" AS SELECT * FROM {_of_file(cursor, table)}')
             cursor.execute(f'DELETE FROM temp."{table}" WHERE list_contains($known, added_id)', {"known": drawings})
             if table in rows:
                 cursor.register("since", rows[table])
@@ -284,6 +288,19 @@ class Store(
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _of_file(cursor: duckdb.DuckDBPyConnection, table: str) -> str:
+    """SQL of the generation's own `table`, whatever the cursor has under that name."""
+    (here,) = cursor.execute("SELECT current_database()").fetchall()[0]
+    return f'"{here}".main."{table}"'
+
+
+def _widened(of_file: str, table: str, columns: tuple[str, ...]) -> str:
+    """SQL of rows of `table` as they are now, NULL in the `columns` that `of_file` lacks."""
+    types = TABLES[table].types_in_duckdb
+    named = (f'NULL::{dtype} AS "{name}"' if name in columns else f'"{name}"' for name, dtype in types.items())
+    return f"SELECT {', '.join(named)} FROM {of_file}"
 
 
 def _as_it_is(generation: Path) -> tuple[Path, int, int]:

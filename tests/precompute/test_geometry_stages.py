@@ -128,6 +128,7 @@ class Importance:
                             "ci_high": None,
                             "n": 4,
                             "n_comparator": None,
+                            "p": None,
                             "written": None,
                             "reason": None,
                         }

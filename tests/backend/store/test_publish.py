@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from backend.schema import migrations
-from backend.schema.migrations import WrongSchema, later_tables
+from backend.schema.migrations import WrongSchema, later_columns, later_tables
 from backend.schema.tables import SCHEMA_VERSION, TABLES
 from backend.store.publish import is_published, publish
 from backend.store.store import NoStore, Store
@@ -109,6 +109,10 @@ def to_schema_6(file) -> None:
     with duckdb.connect(str(file)) as connection:
         for table in later_tables(6):
             connection.execute(f"DROP TABLE {table}")
+        for table, columns in later_columns(6).items():
+            if table not in later_tables(6):
+                rows = f"SELECT * EXCLUDE ({', '.join(columns)}) FROM {table}"
+                connection.execute(f"CREATE OR REPLACE TABLE {table} AS {rows}")
         connection.execute("UPDATE about SET value = '6' WHERE name = 'schema_version'")
 
 
@@ -136,6 +140,24 @@ def test_a_store_of_schema_6_opens_as_it_is_and_what_came_in_since_is_empty(tmp_
             assert publish(writer) == []
         with closing(Store(study)) as store:
             assert store.schema_version == SCHEMA_VERSION and is_published(folder)
+
+
+def test_a_column_that_came_in_is_null_in_rows_of_before_and_in_a_store_of_before(tmp_path):
+    study = small_study.make(tmp_path / "small")
+    (generation,) = (study / "generations").glob("*.duckdb")
+    lacking = later_columns(12)
+    assert lacking == {"importance": ("p",), "importance_given": ("p",)} and later_columns(SCHEMA_VERSION) == {}
+    with duckdb.connect(str(generation)) as connection:
+        for table in lacking:
+            connection.execute(f"ALTER TABLE {table} DROP COLUMN p")
+        connection.execute("UPDATE about SET value = '12' WHERE name = 'schema_version'")
+    with closing(Store(study)) as store:
+        for table in lacking:
+            rows = store.whole_table(table)
+            assert rows.column_names == TABLES[table].arrow.names and rows["p"].null_count == rows.num_rows
+            assert migrations.upgraded(table, rows.drop_columns(["p"]), 12).equals(rows)
+        assert store.whole_table("importance").num_rows > 0
+    assert not is_published(StudyFolder(study)), "the next run publishes it under today's schema"
 
 
 def test_a_store_of_schema_6_without_a_table_of_its_own_is_refused(tmp_path):
