@@ -4,7 +4,11 @@
    reads).
 2. Traces written by rule (`backend.cot.traces`) for problems of their own seed, if so many are asked for: in the
    distilled model's prompt, the first of them.
-3. A file of other texts.
+3. A file of other texts, and named corpora (`precompute.corpora`).
+
+Where a number of tokens is asked for, at least `reasoning_share` of them is the first kind: CoTs in an order of their
+own, then what rollouts wrote, each without the part that is its CoT's. The rest fills up to the number, in the order
+above; it never exceeds its share of what there is of reasoning.
 """
 
 import hashlib
@@ -14,12 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
+
 from backend.cot.prompts import asked
 from backend.cot.thoughts import response_of
 from backend.cot.traces import trace
 from backend.cot.word_problems import generate
 from backend.errors import AnchorscopeError
-from precompute import models
+from backend.ids import seed_for, stable_id
+from precompute import corpora, models
 from precompute.study import Crosscoder, Study
 from precompute.units import Context
 
@@ -28,6 +36,7 @@ if TYPE_CHECKING:
 
 SEED = 40_000  # of problems and traces: studies use small seeds, and the reasoner learned from others
 _LEVELS = (1, 2, 3, 4, 5)
+_CHARS, _MOST_CHARS = 3.5, 16  # of a token: about, where its number is unknown; and more than any text has on average
 
 
 def cots_of_the_pair(context: Context) -> list[dict[str, Any]]:
@@ -37,15 +46,64 @@ def cots_of_the_pair(context: Context) -> list[dict[str, Any]]:
 
 
 def contents(context: Context, wanted: Crosscoder) -> dict[str, Any]:
-    """Everything that the texts follow from, as JSON can hold it, and `n_texts`. No text is written for it."""
+    """Everything that the texts follow from, as JSON can hold it, and `n_texts`, of those that `sources` lists. No
+    text is written for it.
+    """
+    if wanted.tokens is not None:
+        return _contents_of_a_budget(context, wanted)
     cots = [cot["cot_id"] for cot in cots_of_the_pair(context)]
     n_lines = len(lines(wanted.texts))
+    return {"cots": cots, **_written(context, wanted), "n_texts": len(cots) + wanted.generated + n_lines}
+
+
+def _written(context: Context, wanted: Crosscoder) -> dict[str, Any]:
+    """What traces and a file's texts follow from."""
     file = None if wanted.texts is None else hashlib.sha256(wanted.texts.read_bytes()).hexdigest()
     prompt = context.study.prompts_of(context.study.pair[-1])[0]
     generated = (
         {"n": wanted.generated, "seed": SEED, "prompt": prompt.wording, **prompt.settings} if wanted.generated else None
     )
-    return {"cots": cots, "generated": generated, "texts": file, "n_texts": len(cots) + wanted.generated + n_lines}
+    return {"generated": generated, "texts": file}
+
+
+def _contents_of_a_budget(context: Context, wanted: Crosscoder) -> dict[str, Any]:
+    cots, rollouts = _reasoning(context, wanted)
+    return {
+        "cots": [cot["cot_id"] for cot in cots],
+        "rollouts": rollouts["rollout_id"].tolist(),
+        **_written(context, wanted),
+        "corpus": wanted.corpus,
+        "tokens": wanted.tokens,
+        "share": wanted.reasoning_share,
+        "n_texts": len(cots) + len(rollouts),
+    }
+
+
+def _reasoning(context: Context, wanted: Crosscoder) -> tuple[list[dict[str, Any]], pd.DataFrame]:
+    """CoTs, and rows of `rollout_texts`, that have the tokens asked for between them, or all that there are."""
+    assert wanted.tokens is not None
+    budget = round(wanted.tokens * wanted.reasoning_share) if has_others(wanted) else wanted.tokens
+    cots, so_far = [], 0
+    for cot in sorted(cots_of_the_pair(context), key=lambda one: seed_for("learned", one["cot_id"])):
+        if so_far < budget:
+            cots.append(cot)
+            so_far += min(len(cot["token_ids"]), wanted.max_tokens) - 1
+    every = context.store.rollout_texts() if wanted.rollouts and so_far < budget else None
+    if every is None:
+        return cots, pd.DataFrame({"rollout_id": [], "cot_id": []})
+    known = {cot["cot_id"] for cot in cots}
+    own = every[(every["kind"] != "forced") & every["cot_id"].isin(known)].drop_duplicates(
+        ["cot_id", "char_start", "text"]
+    )
+    own = own.iloc[np.argsort([seed_for("learned", name) for name in own["rollout_id"]], kind="stable")]
+    lengths = own["n_tokens"].fillna(own["text"].str.len() / _CHARS).clip(upper=wanted.max_tokens)
+    before = lengths.cumsum() - lengths
+    return cots, own[before < budget - so_far]
+
+
+def has_others(wanted: Crosscoder) -> bool:
+    """Whether it learns from what is no reasoning of the study's models."""
+    return bool(wanted.corpus or wanted.generated or wanted.texts)
 
 
 @dataclass(frozen=True)
@@ -58,21 +116,79 @@ class Source:
 
 
 def sources(context: Context, wanted: Crosscoder) -> list[Source]:
-    """All texts, in the one order in which they are recorded.
+    """All texts, in the one order in which they are recorded; of a number of tokens those of reasoning, which `others`
+    follow.
 
     Raises AnchorscopeError naming file and line for a text that is none.
     """
+    if wanted.tokens is None:
+        cots = [_of_cot(cot) for cot in cots_of_the_pair(context)]
+        return [*cots, *generated(context.study, wanted.generated), *_of_file(wanted)]
+    cots_of_it, rollouts = _reasoning(context, wanted)
+    by_id = {cot["cot_id"]: cot for cot in cots_of_it}
+    return [*map(_of_cot, cots_of_it), *(_of_rollout(by_id[row.cot_id], row) for row in rollouts.itertuples())]
+
+
+def _of_cot(cot: Mapping[str, Any]) -> Source:
     from backend.crosscoder.shards import Text
 
-    cots = [
-        Source(Text(cot["cot_id"], _whole(cot)), cot["problem_id"], len(cot["prompt"]))
-        for cot in cots_of_the_pair(context)
-    ]
-    own = [
+    return Source(Text(cot["cot_id"], _whole(cot)), cot["problem_id"], len(cot["prompt"]))
+
+
+def _of_rollout(cot: Mapping[str, Any], row: Any) -> Source:
+    """It goes on from its CoT, whose own tokens are recorded with the CoT."""
+    from backend.crosscoder.shards import Text
+
+    before = cot["prompt"] + cot["text"][: row.char_start]
+    return Source(Text(row.rollout_id, before + row.text, len(before)), cot["problem_id"], len(cot["prompt"]))
+
+
+def _of_file(wanted: Crosscoder) -> list[Source]:
+    from backend.crosscoder.shards import Text
+
+    return [
         Source(Text(name := f"line-{number:07d}", line), name, 0)
         for number, line in enumerate(lines(wanted.texts), start=1)
     ]
-    return [*cots, *generated(context.study, wanted.generated), *own]
+
+
+@dataclass(frozen=True)
+class Others:
+    """What is learned from beside reasoning, and where corpora were found: name to commit."""
+
+    sources: list[Source]
+    revisions: dict[str, str | None]
+
+
+def others(context: Context, wanted: Crosscoder, n_tokens: int) -> Others:
+    """Texts that have `n_tokens` between them, or all that there are. Raises AnchorscopeError for a corpus that cannot
+    be reached; what was fetched lies in scratch.
+    """
+    from backend.crosscoder.shards import Text, cut
+    from backend.models.loading import load_tokenizer
+
+    reader = context.study.pair[0]
+    tokenizer = load_tokenizer(reader.name, revision=reader.revision)
+
+    def count(text: str) -> int:
+        return max(0, len(cut(tokenizer, Text("", text), wanted.max_tokens)[0]) - 1)
+
+    found: list[Source] = []
+    left = n_tokens
+    for source in [*generated(context.study, wanted.generated), *_of_file(wanted)]:
+        if left > 0:
+            found.append(source)
+            left -= count(source.text.text)
+    revisions: dict[str, str | None] = {}
+    for number, name in enumerate(wanted.corpus if left > 0 else ()):
+        share = left // len(wanted.corpus)
+        file = context.scratch / f"corpus-{stable_id('c', name, share, wanted.max_tokens)}.jsonl"
+        fetched = corpora.collected(name, file, n_tokens=share, count=count, longest=wanted.max_tokens * _MOST_CHARS)
+        revisions[name] = fetched.revision
+        for place, text in enumerate(fetched.texts):
+            own = f"corpus-{number}-{place:07d}"
+            found.append(Source(Text(own, text), own, 0))
+    return Others(found, revisions)
 
 
 def _whole(cot: Mapping[str, Any]) -> str:

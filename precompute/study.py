@@ -80,6 +80,7 @@ PUBLISHED_FILE = "file"  # the set of directions that a study names file by file
 # of what there may be many of: problems, chains, draws. Bounds are far beyond any study; they stop slips and infinities
 MOST = 1_000_000
 Positive = Annotated[int, Field(ge=1, le=MOST)]
+Tokens = Annotated[int, Field(ge=1, le=10**10)]
 Layer = Annotated[int, Field(ge=0, lt=1024)]
 Layers = Annotated[tuple[Layer, ...], Field(min_length=1, max_length=1024)]
 
@@ -329,7 +330,23 @@ class Crosscoder(_Part):
         0, ge=0, le=MOST, description="traces written by rule, in the distilled prompt, under a seed of their own"
     )
     texts: Path | None = Field(None, description="a JSONL file with text, or a file with one text a line")
+    tokens: Tokens | None = Field(
+        None, description="different tokens to learn from, about; left out, those of all CoTs and other texts"
+    )
+    reasoning_share: float = Field(
+        0.6, gt=0, le=1, description="of those tokens at least so much is of the study's CoTs and rollouts"
+    )
+    rollouts: bool = Field(False, description="with tokens: where the CoTs are too few, what their rollouts wrote, too")
+    corpus: tuple[Annotated[str, Field(min_length=1, max_length=400)], ...] = Field(
+        (),
+        max_length=16,
+        description="with tokens: data sets of the hub (open-thoughts/OpenThoughts-114k,"
+        " togethercomputer/RedPajama-Data-1T-Sample) or folders of such files, one or several, that fill the rest",
+    )
     max_tokens: int = Field(1024, ge=2, le=MOST, description="longer texts are cut")
+    centred: bool = Field(
+        False, description="each model's mean activation is taken away before scaling, and kept in the biases"
+    )
     learns_from: TrainingData = Field(
         "whole_texts", description="; ".join(f"{one.name}: {one.words}" for one in CONVENTIONS.values())
     )
@@ -341,6 +358,9 @@ class Crosscoder(_Part):
     )
     learning_rate: float = Field(4e-4, gt=0, le=1, description="of Adam")
     steps: Positive = Field(3000, description="of training")
+    epochs: float | None = Field(
+        None, gt=0, le=1000, description="with tokens: passes over them, which say how many steps there are"
+    )
     warmup: int = Field(100, ge=0, le=MOST, description="steps in which the learning rate rises")
     batch: Positive = Field(4096, description="tokens a step")
     dead_after: int = Field(
@@ -362,6 +382,12 @@ class Crosscoder(_Part):
             raise ValueError(f"a dictionary that is read from a file is not trained: leave out {', '.join(idle)}")
         if self.scale is not None and self.dictionary is None:
             raise ValueError("scale is that of a dictionary from a file; a trained one finds its own")
+        if idle := sorted({"epochs", "rollouts", "corpus", "reasoning_share"} & given) if self.tokens is None else []:
+            raise ValueError(f"{', '.join(idle)} are of a dictionary that learns from so many tokens: say tokens")
+        if self.epochs is not None and "steps" in given:
+            raise ValueError("epochs says how many steps there are: leave out steps")
+        if self.centred and self.learns_from != "whole_texts":
+            raise ValueError(f"centred is not of {self.learns_from}, which has its own way to normalise")
         its_own = TRAINED[self.kind]
         if idle := sorted((SOME_KINDS_SETTINGS - its_own) & given):
             raise ValueError(f"{self.kind} has no {', '.join(idle)}: leave it out")
@@ -370,6 +396,18 @@ class Crosscoder(_Part):
         if self.kind == "l1" and not self.penalty:
             raise ValueError("the penalty of l1 is above 0: without it nothing is sparse")
         return self
+
+    @field_validator("corpus", mode="before")
+    @classmethod
+    def _one_corpus_or_several(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given
+
+    @property
+    def n_steps(self) -> int:
+        """Of its training."""
+        if self.epochs is None or self.tokens is None:
+            return self.steps
+        return max(1, round(self.epochs * self.tokens / self.batch))
 
     @property
     def makes(self) -> tuple[Any, ...]:

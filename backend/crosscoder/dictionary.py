@@ -214,6 +214,14 @@ class Dictionary:
                 )
         return replace(self, **rounded)
 
+    def uncentred(self, centre: Tensor) -> "Dictionary":
+        """The same for raw activations, of one that was trained on activations less `centre` (m, d, raw units): the
+        biases take it away, and put it back.
+        """
+        added = centre.double() * self.scale.double()[:, None]
+        bias = self.encoder_bias.double() - added.flatten() @ self.encoder.double().flatten(0, 1)
+        return replace(self, encoder_bias=bias.float(), decoder_bias=(self.decoder_bias.double() + added).float())
+
     @cached_property
     def _norms(self) -> Tensor:
         return self.decoder.norm(dim=2).sum(0)

@@ -32,10 +32,13 @@ class ShardError(AnchorscopeError):
 
 @dataclass(frozen=True)
 class Text:
-    """One text to read: `text_id` finds it again; special tokens stand in it as text."""
+    """One text to read: `text_id` finds it again; special tokens stand in it as text. Of one that goes on from another
+    only what begins at `start` or later is recorded: the rest is read for it, and is there already.
+    """
 
     text_id: str
     text: str
+    start: int = 0  # character
 
 
 def record(
@@ -80,10 +83,10 @@ def record(
                     " folder."
                 )
             continue
-        ids = models[0].tokenizer(text.text, add_special_tokens=False)["input_ids"][:max_tokens]
-        if len(ids) < 2:
+        ids, first = cut(models[0].tokenizer, text, max_tokens)
+        if len(ids) <= first:
             continue
-        streams = _side_by_side([record_residuals(one, ids, [layer])[layer][1:].cpu().numpy() for one in models])
+        streams = _side_by_side([record_residuals(one, ids, [layer])[layer][first:].cpu().numpy() for one in models])
         stored = streams.astype(dtype)
         if not np.isfinite(stored).all():
             largest = np.abs(streams).max()
@@ -91,14 +94,23 @@ def record(
                 f"Text {text.text_id} has activations up to {largest:.3g}, which {dtype} cannot hold. Use float32."
             )
         done[text.text_id] = digest
-        pending.append((text.text_id, digest, stored, ids[1:]))
+        pending.append((text.text_id, digest, stored, ids[first:], first))
         n_tokens += len(stored)
-        if sum(len(part) for _, _, part, _ in pending) >= tokens_a_shard:
+        if sum(len(part) for _, _, part, _, _ in pending) >= tokens_a_shard:
             _write(folder, len(lines), pending)
             lines, pending = _lines(folder), []
         yield n_tokens
     if pending:
         _write(folder, len(lines), pending)
+
+
+def cut(tokenizer: Any, text: Text, max_tokens: int) -> tuple[list[int], int]:
+    """Ids of a text's tokens, cut, and the number of the first that is recorded: no text's first one is."""
+    if not text.start:
+        return tokenizer(text.text, add_special_tokens=False)["input_ids"][:max_tokens], 1
+    told = tokenizer(text.text, add_special_tokens=False, return_offsets_mapping=True)
+    before = sum(start < text.start for start, _ in told["offset_mapping"])
+    return told["input_ids"][:max_tokens], max(1, before)
 
 
 def _side_by_side(streams: Sequence[np.ndarray]) -> np.ndarray:
@@ -179,6 +191,14 @@ class Shards:
     def texts(self) -> list[str]:
         """Ids of the texts, in the order in which `tokens` numbers them."""
         return [text for line in self.lines for text, _ in line["texts"]]
+
+    def tokens_by_text(self) -> dict[str, int]:
+        """How many of each text are recorded."""
+        counts = [np.bincount(part[:, 0], minlength=len(line["texts"])) for part, line in self._numbered()]
+        return dict(zip(self.texts(), np.concatenate(counts).tolist(), strict=True))
+
+    def _numbered(self) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+        return zip(self._tokens, self.lines, strict=True)
 
     def rows_of(self, text_id: str) -> np.ndarray:
         """Rows of one text, in its own order. Raises ShardError for a text that was not recorded."""
@@ -267,22 +287,22 @@ def _lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in whole]
 
 
-def _write(folder: Path, number: int, texts: list[tuple[str, str, np.ndarray, list[int]]]) -> None:
+def _write(folder: Path, number: int, texts: list[tuple[str, str, np.ndarray, list[int], int]]) -> None:
     name = f"{number:06d}"
     tokens = np.concatenate(
         [
-            np.stack([np.full(len(ids), text), np.arange(1, len(ids) + 1), ids], axis=1)
-            for text, (_, _, _, ids) in enumerate(texts)
+            np.stack([np.full(len(ids), text), np.arange(first, first + len(ids)), ids], axis=1)
+            for text, (_, _, _, ids, first) in enumerate(texts)
         ]
     )
-    activations = np.concatenate([part for _, _, part, _ in texts])
+    activations = np.concatenate([part for _, _, part, _, _ in texts])
     for array_name, array in ((f"{name}.npy", activations), (f"{name}.tokens.npy", tokens.astype(np.int32))):
         with open(folder / (array_name + ".tmp"), "wb") as handle:
             np.save(handle, array, allow_pickle=False)
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(folder / (array_name + ".tmp"), folder / array_name)
-    line = {"shard": name, "n_tokens": len(activations), "texts": [[text, digest] for text, digest, _, _ in texts]}
+    line = {"shard": name, "n_tokens": len(activations), "texts": [[text, digest] for text, digest, *_ in texts]}
     file = folder / "manifest.jsonl"
     kept = "".join(json.dumps(known) + "\n" for known in _lines(folder))
     temporary = file.with_suffix(".tmp")

@@ -13,7 +13,7 @@ answers) are hardly among the tokens, and codes there are the dictionary's guess
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from backend.crosscoder.shards import ShardError, Shards
 from backend.registry import Registry
 
 PUBLISHED_TOKENS = 50  # of each response
+_BLOCK = 65_536  # rows in memory at once
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,15 @@ class Learned:
     factors: np.ndarray  # (n, n_models) float32, or (1, n_models) where all are alike
     scale: np.ndarray  # (n_models,), kept with the weights
     facts: dict[str, Any] = field(default_factory=dict)  # to be kept, beyond the convention's name
+    centre: np.ndarray | None = None  # (n_models, width) raw, taken away before scaling; None: nothing is
 
     def scaled(self, shards: Shards, places: np.ndarray) -> np.ndarray:
         """(n, n_models, width) float32 of the `places` among the learned rows, rising."""
         factors = self.factors if len(self.factors) == 1 else self.factors[places]
-        return shards.activations(self.rows[places]) * factors[:, :, None]
+        found = shards.activations(self.rows[places])
+        if self.centre is not None:
+            found -= self.centre.astype(np.float32)
+        return found * factors[:, :, None]
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,18 @@ class Convention:
 def _whole_texts(shards: Shards, responses: Sequence[Response]) -> Learned:
     scale = shards.scale()
     return Learned(np.arange(len(shards)), scale[None].astype(np.float32), scale)
+
+
+def centred(learned: Learned, shards: Shards) -> Learned:
+    """The same rows less each model's mean, scaled so that what is left has a mean norm of √d."""
+    n, total, norms = len(learned.rows), np.zeros((shards.n_models, shards.width)), np.zeros(shards.n_models)
+    blocks = [learned.rows[first : first + _BLOCK] for first in range(0, n, _BLOCK)]
+    for rows in blocks:
+        total += shards.activations(rows).astype(np.float64).sum(0)
+    for rows in blocks:
+        norms += np.linalg.norm(shards.activations(rows) - total / n, axis=2).sum(0)
+    scale = np.sqrt(np.asarray(shards.widths or [shards.width] * shards.n_models, np.float64)) * n / norms
+    return replace(learned, factors=scale[None].astype(np.float32), scale=scale, centre=total / n)
 
 
 def _as_published(shards: Shards, responses: Sequence[Response]) -> Learned:

@@ -106,8 +106,8 @@ class UnitQueries:
     def rollout_texts(self: _HasFrame) -> pd.DataFrame:
         """Every rollout that has a text, by id, with the character of its CoT from before which it goes on."""
         return self.frame(
-            "SELECT rollout_id, r.cot_id, char_start, r.text FROM rollouts r JOIN chunks USING (chunk_id) WHERE r.text"
-            " != '' ORDER BY rollout_id"
+            "SELECT rollout_id, r.cot_id, char_start, r.text, r.kind, r.n_tokens FROM rollouts r JOIN chunks USING"
+            " (chunk_id) WHERE r.text != '' ORDER BY rollout_id"
         )
 
     def digest_of_rollouts(self: _HasFrame) -> str:

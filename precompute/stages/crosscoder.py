@@ -84,9 +84,11 @@ class Plan:
     @cached_property
     def training_id(self) -> str:
         wanted = self.wanted
-        settings = {name: getattr(wanted, name) for name in _SETTINGS}
+        settings = {name: getattr(wanted, name) for name in _SETTINGS} | {"steps": wanted.n_steps}
         if wanted.learns_from != "whole_texts":  # the ids of before there was a choice stay
             settings["learns_from"] = wanted.learns_from
+        if wanted.centred:
+            settings["centred"] = True
         return stable_id("t", 1, self.recording_id, settings, self.context.study.seed)
 
     @property
@@ -102,7 +104,7 @@ class Plan:
         return self.context.scratch / (name if RULE == 1 else f"{name}.{RULE}")
 
     def groups(self) -> list[tuple[str, slice]]:
-        """Unit ids of the recording, and which of the texts each is."""
+        """Unit ids of the recording, and which of the listed texts each is."""
         return [
             (f"{self.recording_id}.texts-{first:07d}", slice(first, first + _TEXTS_A_UNIT))
             for first in range(0, self.contents["n_texts"], _TEXTS_A_UNIT)
@@ -110,7 +112,7 @@ class Plan:
 
     def legs(self) -> list[tuple[str, int, int]]:
         """Unit ids of the training, with the steps before the unit and after it."""
-        steps = self.wanted.steps
+        steps = self.wanted.n_steps
         stride = max(_STEPS_A_UNIT, -(-steps // _MOST_UNITS))
         ends = [*range(stride, steps, stride), steps]
         return [(f"{self.training_id}.step-{end:07d}", first, end) for first, end in itertools.pairwise([0, *ends])]
@@ -118,7 +120,45 @@ class Plan:
     @property
     def names(self) -> list[str]:
         """Ids of all units of a training."""
-        return [*(name for name, _ in self.groups()), *(name for name, *_ in self.legs())]
+        return [*(name for name, _ in self.groups()), *self.others, *(name for name, *_ in self.legs())]
+
+    @property
+    def others(self) -> list[str]:
+        """The unit of what is read beside reasoning, where a number of tokens is asked for."""
+        wanted = self.wanted
+        return [f"{self.recording_id}.others"] if wanted.tokens is not None and corpus.has_others(wanted) else []
+
+    @cached_property
+    def other_texts(self) -> corpus.Others:
+        """Once the reasoning is recorded, of which they are a share."""
+        from backend.crosscoder.shards import Shards
+
+        assert self.wanted.tokens is not None
+        read, share = self._n_reasoning(Shards(self.shards)), self.wanted.reasoning_share
+        return corpus.others(
+            self.context, self.wanted, max(0, min(self.wanted.tokens - read, int(read * (1 - share) / share)))
+        )
+
+    def _n_reasoning(self, shards: "Shards") -> int:
+        """Recorded tokens of the study's CoTs and rollouts."""
+        own = {source.text.text_id for source in corpus.sources(self.context, self.wanted)}
+        return sum(n for name, n in shards.tokens_by_text().items() if name in own)
+
+    def said_of_texts(self, shards: "Shards") -> dict[str, Any]:
+        """How many there are of each kind."""
+        wanted, contents = self.wanted, self.contents
+        if wanted.tokens is None:
+            n_lines = contents["n_texts"] - len(contents["cots"]) - wanted.generated
+            return {"n_generated": wanted.generated, "n_lines": n_lines}
+        names = [source.text.text_id for source in self.other_texts.sources] if self.others else []
+        kinds = {"n_generated": "trace-", "n_lines": "line-", "n_corpus": "corpus-"}
+        return {
+            **{key: sum(name.startswith(kind) for name in names) for key, kind in kinds.items()},
+            "n_rollouts": len(contents["rollouts"]),
+            "n_reasoning_tokens": self._n_reasoning(shards),
+            "corpora": self.other_texts.revisions if self.others else {},
+            "passes": self.steps(shards) * wanted.batch / len(shards),
+        }
 
     def made(self, row: Mapping[str, Any]) -> bool:
         """Whether a row of `dictionaries` is of it."""
@@ -129,15 +169,23 @@ class Plan:
     def settings(self, shards: "Shards") -> "Settings":
         from backend.crosscoder.train import Settings
 
-        chosen = {name: getattr(self.wanted, name) for name in _SETTINGS}
+        chosen = {name: getattr(self.wanted, name) for name in _SETTINGS} | {"steps": self.steps(shards)}
         seed = self.context.study.seed
         return Settings(n_models=shards.n_models, width=shards.width, widths=shards.widths, seed=seed, **chosen)
 
+    def steps(self, shards: "Shards") -> int:
+        """No more passes are made than were asked for where fewer tokens were found; the last units are empty then."""
+        wanted = self.wanted
+        if wanted.epochs is None:
+            return wanted.n_steps
+        return min(wanted.n_steps, max(1, round(wanted.epochs * len(shards) / wanted.batch)))
+
     def learned(self, shards: "Shards") -> "Learned":
         """What of the recording is learned from."""
-        from backend.crosscoder.training_data import CONVENTIONS
+        from backend.crosscoder.training_data import CONVENTIONS, centred
 
-        return CONVENTIONS[self.wanted.learns_from].learned(shards, self._responses(shards))
+        found = CONVENTIONS[self.wanted.learns_from].learned(shards, self._responses(shards))
+        return centred(found, shards) if self.wanted.centred else found
 
     def _responses(self, shards: "Shards") -> "list[Response]":
         """Texts with a first token alone were not recorded."""
@@ -186,8 +234,9 @@ def estimate(of: Quantities) -> Estimate | None:
     width, read, gigabytes, operations = len(of.study.pair) * (of.d_model or 0), 0.0, 0.0, 0
     for wanted in of.study.crosscoder:
         texts = wanted.generated + len(corpus.lines(wanted.texts))
-        learned = 0 if wanted.dictionary else of.read + texts * _TEXT_TOKENS
-        steps = 0 if wanted.dictionary else wanted.steps
+        asked = of.read + texts * _TEXT_TOKENS if wanted.tokens is None else wanted.tokens
+        learned = 0 if wanted.dictionary else asked
+        steps = 0 if wanted.dictionary else wanted.n_steps
         dense = 5 if KINDS[wanted.kind].is_signed else 1  # products in a step
         operations += steps * wanted.batch * 2 * width * wanted.n_features * dense
         read += learned * len(of.study.pair) * of.depth(wanted.layer)
@@ -231,6 +280,10 @@ def _record(plan: Plan, todo: Mapping[str, Unit]) -> Iterator[Finished]:
         recorder.ensure([source.text for source in sources[which]])
         if name in todo:
             yield Finished(todo[name], {})
+    for name in plan.others:
+        recorder.ensure([source.text for source in plan.other_texts.sources])
+        if name in todo:
+            yield Finished(todo[name], {})
 
 
 def _train(plan: Plan, todo: Mapping[str, Unit]) -> Iterator[Finished]:
@@ -245,6 +298,7 @@ def _train(plan: Plan, todo: Mapping[str, Unit]) -> Iterator[Finished]:
     settings = plan.settings(shards)
     trainer = Trainer(settings, device=device)
     learned = plan.learned(shards)
+    facts = _facts(plan, shards, learned)
     steps: list[list[float]] = []
     started_at, before = datetime.now(UTC).isoformat(timespec="seconds"), 0.0
     if (found := checkpoints.load(plan.checkpoint, device=device)) is not None:
@@ -257,7 +311,7 @@ def _train(plan: Plan, todo: Mapping[str, Unit]) -> Iterator[Finished]:
         return {"started_at": started_at, "seconds": before + time.monotonic() - began}
 
     for name, first, end in plan.legs():
-        while trainer.done < end:
+        while trainer.done < min(end, settings.steps):
             activations = torch.from_numpy(learned.scaled(shards, next(batches)))
             measured = trainer.step(activations.to(device))
             rate = trainer.optimizer.param_groups[0]["lr"]
@@ -267,17 +321,17 @@ def _train(plan: Plan, todo: Mapping[str, Unit]) -> Iterator[Finished]:
                 saved = time.monotonic()
         if name in todo:
             rows = {
-                "training_runs": [_run_row(plan, shards, learned, trainer, end, run())],
+                "training_runs": [_run_row(plan, facts, trainer, min(end, settings.steps), run())],
                 "training_metrics": _metrics(plan, steps, first, end),
             }
-            if end == settings.steps:
-                rows["dictionaries"] = [_trained_row(plan, shards, learned, trainer)]
+            if end == plan.wanted.n_steps:
+                rows["dictionaries"] = [_trained_row(plan, facts, learned, trainer)]
             yield Finished(todo[name], rows, {"seed": settings.seed, "dtype": settings.dtype})
     shutil.rmtree(plan.checkpoint, ignore_errors=True)  # the last unit is durable now
 
 
 def _run_row(
-    plan: Plan, shards: "Shards", learned: "Learned", trainer: "Trainer", done: int, run: Mapping[str, Any]
+    plan: Plan, facts: Mapping[str, Any], trainer: "Trainer", done: int, run: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The row of training_runs as it is after `done` steps: the one of the last unit counts."""
     settings = trainer.settings
@@ -289,7 +343,7 @@ def _run_row(
         "started_at": datetime.fromisoformat(run["started_at"]).replace(tzinfo=None),
         "seconds": run["seconds"],
         "seed": plan.context.study.seed,
-        "parameters": json.dumps(_facts(plan, shards, learned) | {"settings": asdict(settings)}),
+        "parameters": json.dumps({**facts, "settings": asdict(settings)}),
         "n_tokens": settings.batch * done,
         "n_weights": sum(weights.numel() for weights in trainer.parameters),
         "versions": json.dumps(versions()),
@@ -307,11 +361,13 @@ def _metrics(plan: Plan, steps: Sequence[Sequence[float]], first: int, end: int)
     ]
 
 
-def _trained_row(plan: Plan, shards: "Shards", learned: "Learned", trainer: "Trainer") -> dict[str, Any]:
+def _trained_row(plan: Plan, facts: Mapping[str, Any], learned: "Learned", trainer: "Trainer") -> dict[str, Any]:
     import torch
 
     scale = torch.tensor(learned.scale, dtype=torch.float32)
-    dictionary = trainer.dictionary(scale, _facts(plan, shards, learned)).in_float16()
+    dictionary = trainer.dictionary(scale, facts).in_float16()
+    if learned.centre is not None:
+        dictionary = dictionary.uncentred(torch.from_numpy(learned.centre))
     return _row(plan, dictionary, source="trained", training_id=plan.training_id, n_tokens=len(learned.rows))
 
 
@@ -324,12 +380,12 @@ def _facts(plan: Plan, shards: "Shards", learned: "Learned") -> dict[str, Any]:
         "layer": wanted.layer,
         "n_tokens": len(learned.rows),
         "n_cots": n_cots,
-        "n_generated": wanted.generated,
-        "n_lines": plan.contents["n_texts"] - n_cots - wanted.generated,
+        **plan.said_of_texts(shards),
         "lines_sha256": plan.contents["texts"],
         "max_tokens": wanted.max_tokens,
         "recorded_as": _DTYPE,
         "learns_from": wanted.learns_from,
+        "centred": wanted.centred,
         **learned.facts,
     }
 

@@ -33,8 +33,10 @@ from precompute.study import Study
 from precompute.train_reasoner import reasoner_template
 from precompute.units import Context, Finished, Unit
 from tests.conftest import make_tiny_model, tune
+from tests.lens_study import row as row_with
 
 LAYER, STEPS, N_FEATURES = 1, 47, 48
+CONTINUED = "Then 3 pears and 4 apples make a sum of 7."
 
 
 class Tags:
@@ -82,12 +84,12 @@ def study_of(names: tuple[str, ...], **keys) -> Study:
     learned = {
         "generated": 6,
         "n_features": N_FEATURES,
-        "steps": STEPS,
         "batch": 64,
         "warmup": 5,
         "learning_rate": 4e-3,
         "dead_after": 640,
     } | ({} if "kind" in keys else {"k": 4})
+    learned |= {} if "epochs" in keys else {"steps": STEPS}
     learned |= {} if keys.get("kind") == "linear" else {"aux_k": 8}
     return Study.model_validate(
         {
@@ -309,6 +311,91 @@ def test_several_crosscoders_of_a_study_are_each_as_if_alone(finished, written, 
         context = Context(finished.study.model_copy(update={"crosscoder": more}), "r", store, print)
         assert {crosscoder.wanted_of(context, one) for one in rows} == set(more)
         assert all(crosscoder.wanted_of(context, one).k == one["k"] for one in rows)
+
+
+@pytest.fixture(scope="module")
+def budgeted(pair, written, tmp_path_factory) -> Made:
+    """So many tokens: of CoTs, of a rollout's continuation, and of a corpus in a folder; centred."""
+    corpus = tmp_path_factory.mktemp("corpus")
+    lines = (json.dumps({"text": f"Of {k} other things. " * 12}) for k in range(300))
+    (corpus / "c4_sample.jsonl").write_text("\n".join(lines))
+    folder = StudyFolder(shutil.copytree(written.path, tmp_path_factory.mktemp("stores") / "budgeted"))
+    with closing(Store(folder.path)) as store:
+        chunk = max(store.whole_table("chunks").to_pylist(), key=lambda one: one["char_start"])
+    own = {"chunk_id": chunk["chunk_id"], "cot_id": chunk["cot_id"], "sample": 0, "seed": 1}
+    rows = [
+        row_with("rollouts", rollout_id="o1", kind="resample", text=CONTINUED, **own),
+        row_with("rollouts", rollout_id="o2", kind="forced", text="7}", **own),
+    ]
+    with folder.writing("test") as writer:
+        writer.add("rollouts", "all", {"rollouts": rows})
+        pipeline.publish(writer)
+    keys = {"corpus": str(corpus), "generated": 0, "epochs": 3, "centred": True, "max_tokens": 700, "rollouts": True}
+    study = study_of(pair, tokens=6000, **keys)
+    run(study, folder)
+    return Made(study, folder)
+
+
+def recorded_by(made: Made) -> tuple[Shards, dict]:
+    """What its dictionary learned from, and the dictionary's row."""
+    (folder,) = (made.folder.path / "scratch").glob("recording-*")
+    with closing(Store(made.folder.path)) as store:
+        (told,) = store.whole_table("dictionaries").to_pylist()
+    return Shards(folder), told
+
+
+def test_of_so_many_tokens_reasoning_has_its_share(budgeted):
+    """There is too little of it for 6,000: what else is learned from is two thirds of what there is, not more."""
+    shards, told = recorded_by(budgeted)
+    by_text = shards.tokens_by_text()
+    assert sum(by_text.values()) == len(shards) and "o2" not in by_text
+    other = sum(n for name, n in by_text.items() if name.startswith("corpus-"))
+    reasoning = len(shards) - other
+    with closing(Store(budgeted.folder.path)) as store:
+        assert {cot["cot_id"] for cot in store.tokenised_cots()} < set(by_text)
+    assert 0 < other - reasoning * 2 / 3 < max(by_text.values()) and reasoning < 0.6 * 6000
+    facts = json.loads(told["parameters"])
+    assert (facts["n_reasoning_tokens"], facts["n_rollouts"], facts["n_tokens"]) == (reasoning, 1, len(shards))
+    assert facts["n_corpus"] == sum(name.startswith("corpus-") for name in by_text) and facts["n_lines"] == 0
+    assert facts["settings"]["steps"] == facts["steps"] == round(3 * len(shards) / 64)
+    assert facts["passes"] == pytest.approx(3, abs=0.1)
+
+
+def test_of_a_rollout_its_own_tokens_are_recorded_as_the_whole_text_has_them(budgeted, pair):
+    shards, _ = recorded_by(budgeted)
+    rows, loaded = shards.rows_of("o1"), load_model(pair[1])
+    tokens = shards.tokens(rows)
+    assert loaded.tokenizer.decode(tokens[:, 2]) == CONTINUED
+    with closing(Store(budgeted.folder.path)) as store:
+        chunk_id = store.whole_table("rollouts").to_pylist()[0]["chunk_id"]
+        (chunk,) = [one for one in store.whole_table("chunks").to_pylist() if one["chunk_id"] == chunk_id]
+        (cot,) = [one for one in store.tokenised_cots() if one["cot_id"] == chunk["cot_id"]]
+    text = cot["prompt"] + cot["text"][: chunk["char_start"]] + CONTINUED
+    ids = loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert tokens[:, 1].tolist() == list(range(len(ids) - len(rows), len(ids)))
+    streams = record_residuals(loaded, ids, [LAYER])[LAYER][-len(rows) :].numpy()
+    np.testing.assert_allclose(shards.activations(rows)[:, 1], streams, rtol=1e-3, atol=1e-2)  # kept in float16
+
+
+def test_a_centred_dictionary_reads_raw_activations(budgeted):
+    """Trained on activations less their mean; the biases take it away and put it back."""
+    shards, told = recorded_by(budgeted)
+    raw = shards.activations(np.arange(len(shards)))
+    mean = raw.astype(np.float64).mean(0)
+    scale = 8 / np.linalg.norm(raw - mean, axis=2).mean(0)  # √64
+    with closing(Store(budgeted.folder.path)) as store:
+        dictionary = read_from(store, told["dictionary_id"])
+    np.testing.assert_allclose(dictionary.scale.numpy(), scale, rtol=1e-5)
+    moved = torch.tensor(mean * scale[:, None]).float()
+    added = torch.einsum("md,mdk->k", moved, dictionary.encoder)
+    plain = replace(
+        dictionary, encoder_bias=dictionary.encoder_bias + added, decoder_bias=dictionary.decoder_bias - moved
+    )
+    some, less = torch.from_numpy(raw[:64]), torch.from_numpy((raw[:64] - mean).astype(np.float32))
+    codes = plain.encode(less)
+    torch.testing.assert_close(dictionary.encode(some), codes, atol=2e-3, rtol=1e-3)
+    back = plain.decode(codes) + torch.tensor(mean).float()
+    torch.testing.assert_close(dictionary.decode(codes), back, atol=1e-4, rtol=1e-4)
 
 
 def test_an_unfinished_training_is_seen(written, pair, tmp_path, monkeypatch):
