@@ -26,6 +26,7 @@ from pydantic import (
 
 from backend.cot import prompts as wordings
 from backend.crosscoder.kinds import KINDS, SOME_KINDS_SETTINGS, TRAINED
+from backend.crosscoder.null_kinds import NULL_KINDS
 from backend.crosscoder.training_data import CONVENTIONS
 from backend.errors import AnchorscopeError
 from backend.feature_geometry import covariance_nulls
@@ -368,6 +369,10 @@ class Crosscoder(_Part):
     )
     aux: float = Field(1 / 32, ge=0, le=1000, description="weight of that; 0: never")
     aux_k: Positive = Field(256, description="such features that take part, at most, for each token")
+    nulls: tuple[Annotated[str, _one_of("null of crosscoders", lambda: NULL_KINDS)], ...] = Field(
+        (), max_length=8, description="; ".join(f"{one.name}: {one.words}" for one in NULL_KINDS.values())
+    )
+    null_seeds: int = Field(1, ge=1, le=64, description="trainings of each null pair; of the other nulls there is one")
     ablation_nrn: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field(
         (0.5,), max_length=100, description="features with NRN above it are zeroed; none: no ablations"
     )
@@ -386,6 +391,10 @@ class Crosscoder(_Part):
             raise ValueError(f"{', '.join(idle)} are of a dictionary that learns from so many tokens: say tokens")
         if self.epochs is not None and "steps" in given:
             raise ValueError("epochs says how many steps there are: leave out steps")
+        if "null_seeds" in given and not self.nulls:
+            raise ValueError('null_seeds says how often each of nulls is trained: say nulls = ["same", "noise"]')
+        if len(set(self.nulls)) < len(self.nulls):
+            raise ValueError(f"nulls names one twice: {', '.join(self.nulls)}")
         if self.centred and self.learns_from != "whole_texts":
             raise ValueError(f"centred is not of {self.learns_from}, which has its own way to normalise")
         its_own = TRAINED[self.kind]
@@ -412,7 +421,7 @@ class Crosscoder(_Part):
     @property
     def makes(self) -> tuple[Any, ...]:
         """All that its dictionary follows from, beyond the study: two that are alike in it are one dictionary."""
-        named = [name for name in type(self).model_fields if not name.startswith("ablation_")]
+        named = [name for name in type(self).model_fields if not name.startswith(("ablation_", "null"))]
         return tuple(getattr(self, name) for name in named)
 
 
@@ -1189,6 +1198,12 @@ class Study(_Part):
             raise ValueError(
                 f"crosscoder needs one model of role base and one of role distilled, or one model at all; found {found}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_pair_for_nulls(self) -> "Study":
+        if any(one.nulls for one in self.crosscoder) and len(self.pair) != 2:
+            raise ValueError("crosscoder.nulls are of a base and a distilled model; this study has one model")
         return self
 
     @model_validator(mode="after")

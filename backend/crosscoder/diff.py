@@ -283,15 +283,23 @@ def classify(
     classes = np.full(nrn.shape, None, dtype=object)
     classes[(nrn >= nrn_extreme) & (nrn <= 1 - nrn_extreme)] = "shared"
     measured = ~(np.isnan(nu_eps) | np.isnan(nu_r))
-    with np.errstate(divide="ignore"):
-        sides = {
-            "distilled only": (nrn > 1 - nrn_extreme, nu_eps, nu_r),
-            "base only": (nrn < nrn_extreme, 1 / nu_eps, 1 / nu_r),
-        }
-    for name, (leaning, eps, r) in sides.items():
+    for side, leaning in (("distilled only", nrn > 1 - nrn_extreme), ("base only", nrn < nrn_extreme)):
         classes[leaning & measured] = "suspect"
-        classes[leaning & (np.abs(eps) < nu_eps_most) & (np.abs(r) < nu_r_most)] = name
+        classes[leaning & confirmed(nu_eps, nu_r, side=side, nu_eps_most=nu_eps_most, nu_r_most=nu_r_most)] = side
     return classes
+
+
+def confirmed(
+    nu_eps: np.ndarray, nu_r: np.ndarray, *, side: str, nu_eps_most: float = 0.2, nu_r_most: float = 0.5
+) -> np.ndarray:
+    """Whether latent scaling says that a feature is of one model alone, "base only" or "distilled only", (D,); False
+    where a ν is NaN. The bounds are those of `classify`.
+    """
+    if side not in ("base only", "distilled only"):
+        raise ValueError(f"side is 'base only' or 'distilled only', got {side!r}")
+    with np.errstate(divide="ignore"):
+        eps, r = (nu_eps, nu_r) if side == "distilled only" else (1 / nu_eps, 1 / nu_r)
+    return (np.abs(eps) < nu_eps_most) & (np.abs(r) < nu_r_most)
 
 
 def _two(by_model: np.ndarray) -> np.ndarray:

@@ -60,6 +60,7 @@ class Settings:
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the dense products' factors; weights and sums are float32
     seed: int = 0
     widths: tuple[int, ...] | None = None  # of each model, where they differ
+    frozen: Literal["encoder", "decoder"] | None = None  # stays as drawn; a decoder's rows are then alike in all models
 
     def __post_init__(self) -> None:
         if self.kind not in TRAINED:
@@ -99,6 +100,8 @@ class Trainer:
         if settings.widths is not None:
             own = torch.arange(settings.width) < torch.tensor(settings.widths)[:, None]
             rows = rows * own.flatten()
+        if settings.frozen == "decoder":
+            rows = self._alike(rows)
         rows = rows / rows.norm(dim=1, keepdim=True)
         # Rows of features in both matrices, models side by side: a feature's weights lie together, for products over
         # kept codes.
@@ -125,6 +128,8 @@ class Trainer:
         a = activations.reshape(len(activations), -1).to(torch.float32)
         with torch.no_grad():
             gradients, measured = self.gradients(a)
+            for still in self._still(gradients):
+                still.zero_()
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
         if not math.isfinite(measured.loss):
@@ -137,6 +142,21 @@ class Trainer:
         self.optimizer.step()
         self.done += 1
         return measured
+
+    def _alike(self, rows: torch.Tensor) -> torch.Tensor:
+        """The first model's row in the place of every other's: decoder norms are equal, so NRN is 0.5."""
+        own = self.settings
+        if own.widths is not None:
+            raise CrosscoderTrainingError(
+                f"The models' widths are {own.widths}: rows of a frozen decoder are alike in all models, which needs"
+                " one width."
+            )
+        return rows.view(own.n_features, own.n_models, own.width)[:, :1].expand(-1, own.n_models, -1).flatten(1)
+
+    def _still(self, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Gradients of what is frozen."""
+        encoder, decoder, encoder_bias, _ = gradients
+        return {"encoder": [encoder, encoder_bias], "decoder": [decoder], None: []}[self.settings.frozen]
 
     def gradients(self, a: torch.Tensor) -> tuple[list[torch.Tensor], Measured]:
         """Gradients of the four parameters for joined activations (n, n_models · width), and what was measured on the

@@ -115,6 +115,35 @@ class DictionaryQueries:
             dictionary=dictionary_id,
         )
 
+    def null_dictionaries(self: _HasFrame, dictionary_id: str) -> pd.DataFrame:
+        """One row a null that was trained beside the dictionary."""
+        return self.frame(
+            'SELECT null_id, "null", number, seed, n_features, n_tokens, n_judged, variance_explained_base,'
+            " variance_explained_distilled, l0, dead_share, parameters FROM null_dictionaries WHERE dictionary_id ="
+            ' $dictionary ORDER BY "null", number',
+            dictionary=dictionary_id,
+        )
+
+    def null_features(self: _HasFrame, dictionary_id: str) -> pd.DataFrame:
+        """One row a feature of each of them; `nrn_rms` is the NRN of L2, as their models' widths are equal."""
+        return self.frame(
+            'SELECT n.null_id, n."null", n.number, f.feature, f.nrn_l1, f.nrn_l2, f.nrn_l2 AS nrn_rms, f.nu_eps,'
+            " f.nu_r, f.class, f.frequency, f.top_category, f.top_category_lift, f.peak_share FROM null_features f JOIN"
+            ' null_dictionaries n USING (null_id) WHERE n.dictionary_id = $dictionary ORDER BY n."null", n.number,'
+            " f.feature",
+            dictionary=dictionary_id,
+        )
+
+    def planted_directions(self: _HasFrame, dictionary_id: str) -> pd.DataFrame:
+        """One row a direction that was planted, with the feature that is nearest to it."""
+        return self.frame(
+            "SELECT p.direction, p.strength, p.share, p.feature, p.cosine, f.nrn_l1, f.nrn_l2, f.nrn_l2"
+            " AS nrn_rms, f.nu_eps, f.nu_r, f.class, f.frequency FROM planted_directions p JOIN null_dictionaries n"
+            " USING (null_id) LEFT JOIN null_features f ON f.null_id = p.null_id AND f.feature = p.feature WHERE"
+            " n.dictionary_id = $dictionary ORDER BY p.strength, p.direction",
+            dictionary=dictionary_id,
+        )
+
     def reasoning_categories(self: _HasFrame, dictionary_id: str) -> pd.DataFrame:
         """One row a feature that fires on the first tokens of target words (`reasoning`) or on the tokens that predict
         them (`before_reasoning`) more often than elsewhere: the category with the largest lift, and the lift, its

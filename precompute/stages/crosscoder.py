@@ -12,11 +12,9 @@
 import hashlib
 import itertools
 import json
-import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +25,7 @@ from backend.errors import AnchorscopeError
 from backend.ids import stable_id
 from backend.schema.provenance import commit, versions
 from precompute import corpus, models
+from precompute.dictionary_training import Training
 from precompute.estimates import EFFICIENCY, Estimate, Quantities
 from precompute.recording import Recorder, all_cores
 from precompute.study import Crosscoder, Study
@@ -173,6 +172,17 @@ class Plan:
         seed = self.context.study.seed
         return Settings(n_models=shards.n_models, width=shards.width, widths=shards.widths, seed=seed, **chosen)
 
+    def training(self, settings: "Settings", learned: "Learned", shards: "Shards", folder: Path) -> Training:
+        """From the first step, or from the checkpoint in the folder."""
+        return Training(
+            settings,
+            folder,
+            device=self.context.study.engine.device,
+            batches=lambda skip: shards.batches(settings.batch, settings.seed, skip=skip, n=len(learned.rows)),
+            learned=lambda places: learned.scaled(shards, places),
+            every=CHECKPOINT_EVERY,
+        )
+
     def steps(self, shards: "Shards") -> int:
         """No more passes are made than were asked for where fewer tokens were found; the last units are empty then."""
         wanted = self.wanted
@@ -264,6 +274,17 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
                 yield from _train(plan, todo)
 
 
+def trained_plans(context: Context) -> list[Plan]:
+    """Those of the dictionaries that the study trains, of two models."""
+    return [plan for plan, file in _plans(context) if file is None and len(plan.model_ids) == 2]
+
+
+def ensure_recorded(plan: Plan) -> None:
+    """What it learns from is in scratch when this returns."""
+    for _ in _record(plan, {}):
+        pass
+
+
 def wanted_of(context: Context, row: Mapping[str, Any]) -> Crosscoder:
     """The table of the study file that a row of `dictionaries` is of."""
     several = context.study.crosscoder
@@ -287,47 +308,25 @@ def _record(plan: Plan, todo: Mapping[str, Unit]) -> Iterator[Finished]:
 
 
 def _train(plan: Plan, todo: Mapping[str, Unit]) -> Iterator[Finished]:
-    import torch
-
     from backend.crosscoder.shards import Shards
-    from backend.crosscoder.train import Trainer
-    from backend.models import checkpoints
 
-    device = plan.context.study.engine.device
     shards = Shards(plan.shards)
     settings = plan.settings(shards)
-    trainer = Trainer(settings, device=device)
     learned = plan.learned(shards)
     facts = _facts(plan, shards, learned)
-    steps: list[list[float]] = []
-    started_at, before = datetime.now(UTC).isoformat(timespec="seconds"), 0.0
-    if (found := checkpoints.load(plan.checkpoint, device=device)) is not None:
-        trainer.restore(found.tensors)
-        steps, started_at, before = found.state["steps"], found.state["started_at"], found.state["seconds"]
-    began = saved = time.monotonic()
-    batches = shards.batches(settings.batch, settings.seed, skip=trainer.done, n=len(learned.rows))
-
-    def run() -> dict[str, Any]:
-        return {"started_at": started_at, "seconds": before + time.monotonic() - began}
-
+    training = plan.training(settings, learned, shards, plan.checkpoint)
     for name, first, end in plan.legs():
-        while trainer.done < min(end, settings.steps):
-            activations = torch.from_numpy(learned.scaled(shards, next(batches)))
-            measured = trainer.step(activations.to(device))
-            rate = trainer.optimizer.param_groups[0]["lr"]
-            steps.append([measured.loss, measured.l0, measured.dead, rate, *measured.variance_explained])
-            if trainer.done == settings.steps or time.monotonic() - saved > CHECKPOINT_EVERY:
-                checkpoints.save(plan.checkpoint, trainer.done, trainer.tensors(), {"steps": steps, **run()})
-                saved = time.monotonic()
+        done = min(end, settings.steps)
+        training.until(done)
         if name in todo:
             rows = {
-                "training_runs": [_run_row(plan, facts, trainer, min(end, settings.steps), run())],
-                "training_metrics": _metrics(plan, steps, first, end),
+                "training_runs": [_run_row(plan, facts, training.trainer, done, training.run)],
+                "training_metrics": _metrics(plan, training.steps, first, end),
             }
             if end == plan.wanted.n_steps:
-                rows["dictionaries"] = [_trained_row(plan, facts, learned, trainer)]
+                rows["dictionaries"] = [_trained_row(plan, facts, learned, training.trainer)]
             yield Finished(todo[name], rows, {"seed": settings.seed, "dtype": settings.dtype})
-    shutil.rmtree(plan.checkpoint, ignore_errors=True)  # the last unit is durable now
+    training.forget()
 
 
 def _run_row(
@@ -362,13 +361,16 @@ def _metrics(plan: Plan, steps: Sequence[Sequence[float]], first: int, end: int)
 
 
 def _trained_row(plan: Plan, facts: Mapping[str, Any], learned: "Learned", trainer: "Trainer") -> dict[str, Any]:
+    dictionary = weights_of(trainer, learned, facts)
+    return _row(plan, dictionary, source="trained", training_id=plan.training_id, n_tokens=len(learned.rows))
+
+
+def weights_of(trainer: "Trainer", learned: "Learned", facts: Mapping[str, Any]) -> "Dictionary":
+    """What was trained, for raw activations, in float16."""
     import torch
 
-    scale = torch.tensor(learned.scale, dtype=torch.float32)
-    dictionary = trainer.dictionary(scale, facts).in_float16()
-    if learned.centre is not None:
-        dictionary = dictionary.uncentred(torch.from_numpy(learned.centre))
-    return _row(plan, dictionary, source="trained", training_id=plan.training_id, n_tokens=len(learned.rows))
+    dictionary = trainer.dictionary(torch.tensor(learned.scale, dtype=torch.float32), facts).in_float16()
+    return dictionary if learned.centre is None else dictionary.uncentred(torch.from_numpy(learned.centre))
 
 
 def _facts(plan: Plan, shards: "Shards", learned: "Learned") -> dict[str, Any]:

@@ -30,12 +30,12 @@ NAME, UNIT = "features", "part"
 RULE = 1  # of everything here: raise it when it changes
 _TOKEN_SECONDS = 6e-4  # a token read, for the estimate
 _TOKENS_AT_ONCE = 4096
-_SCHEMES = [
+SCHEMES = [
     *(("function", category) for category in CATEGORIES),
     *(("reasoning", category) for category in TARGETS),
     *(("before_reasoning", category) for category in TARGETS),
 ]
-_COLUMN = {label: column for column, label in enumerate(_SCHEMES)}
+_COLUMN = {label: column for column, label in enumerate(SCHEMES)}
 
 
 def units(context: Context) -> list[Unit]:
@@ -45,7 +45,7 @@ def units(context: Context) -> list[Unit]:
         inputs = {"models": codes_stage.models_of(row), "layer": row["layer"]}
         units.append(Unit(f"{row['dictionary_id']}.weights", inputs))
         if cots := list(codes_stage.coded_cots(context, row)):
-            tags = stable_id("g", sorted(_tags(context).items()))
+            tags = stable_id("g", sorted(first_tags(context).items()))
             chunks = chunks_stage.newest(context)
             units.append(Unit(f"{row['dictionary_id']}.cots", {**inputs, "cots": cots, "tags": tags, "chunks": chunks}))
     return units
@@ -70,7 +70,9 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
                 else _of_cots(context, rows[name], dictionary)
             )
             yield Finished(
-                unit, {table: _with_name(name, frame) for table, frame in tables.items()}, {"tags": _source(context)}
+                unit,
+                {table: _with_name(name, frame) for table, frame in tables.items()},
+                {"tags": source_of_tags(context)},
             )
 
 
@@ -116,7 +118,7 @@ def _of_cots(context: Context, row: Mapping[str, Any], dictionary: "Dictionary")
 
     cots = codes_stage.coded_cots(context, row)
     chunks = context.store.chunks_of(list(cots))
-    judge = Judge(dictionary, len(_SCHEMES))
+    judge = Judge(dictionary, len(SCHEMES))
     waiting: list[ReadText] = []
     for text in _read(context, row, dictionary, cots, chunks):
         waiting.append(text)
@@ -128,7 +130,7 @@ def _of_cots(context: Context, row: Mapping[str, Any], dictionary: "Dictionary")
     findings = judge.findings()
     counts, windows = _second_look(context, row, dictionary, cots, findings)
     return {
-        "features": _features(dictionary, findings),
+        "features": features_frame(dictionary, findings),
         "feature_categories": _categories(findings),
         "feature_histograms": counts,
         "feature_examples": _examples(dictionary, findings, windows, chunks),
@@ -153,21 +155,21 @@ def _read(
     """Every CoT with its activations, codes and labels."""
     from backend.crosscoder.judge import ReadText, labelled
 
-    tags = _tags(context)
+    tags = first_tags(context)
     shards = codes_stage.recorded(codes_stage.recorder_of(context, row), list(cots.values()))
     for name, cot in cots.items():
         tokens = context.store.token_texts(row["dictionary_id"], name)
-        members = _members(cot, tokens, chunks.get(name, []), tags)
+        members = members_of(cot, tokens, chunks.get(name, []), tags)
         yield ReadText(
             name,
             codes_stage.activations_of(shards, cot),
             _sparse(context, row, cot, dictionary),
-            _first_row(cot),
-            labelled(len(tokens), members, len(_SCHEMES)),
+            first_row(cot),
+            labelled(len(tokens), members, len(SCHEMES)),
         )
 
 
-def _members(
+def members_of(
     cot: Mapping[str, Any], tokens: Sequence[str], chunks: Sequence[Mapping[str, Any]], tags: Mapping[str, str]
 ) -> dict[int, list[int]]:
     """Positions of the CoT's tokens that are of each category."""
@@ -181,7 +183,7 @@ def _members(
     return members
 
 
-def _first_row(cot: Mapping[str, Any]) -> int:
+def first_row(cot: Mapping[str, Any]) -> int:
     """Of the codes and activations of the CoT's own tokens, where row r is token r + 1."""
     return max(0, cot["n_prompt_tokens"] - 1)
 
@@ -207,7 +209,7 @@ def _second_look(
     strongest = dict(iter(findings.strongest.groupby("text_id")))
     for name, cot in cots.items():
         codes = _sparse(context, row, cot, dictionary)
-        judged = codes[_first_row(cot) :].tocoo()
+        judged = codes[first_row(cot) :].tocoo()
         fires = np.abs(judged.data) > fires_above[judged.coords[1]]
         histograms.add(judged.coords[1][fires], judged.data[fires])
         if name in strongest:
@@ -228,7 +230,8 @@ def _second_look(
     )
 
 
-def _features(dictionary: "Dictionary", findings: "Findings") -> pd.DataFrame:
+def features_frame(dictionary: "Dictionary", findings: "Findings") -> pd.DataFrame:
+    """Rows of features, without their dictionary's name."""
     from backend.crosscoder import diff
     from backend.crosscoder.judge import top_categories
 
@@ -265,7 +268,7 @@ def _categories(findings: "Findings") -> pd.DataFrame:
     """Features that fire at all, on categories that have tokens."""
     fired, present = np.flatnonzero(findings.frequency), np.flatnonzero(findings.category_tokens)
     counts = findings.category_fired[np.ix_(fired, present)]
-    schemes = [_SCHEMES[column] for column in present]
+    schemes = [SCHEMES[column] for column in present]
     frame = pd.DataFrame(
         {
             "feature": np.repeat(fired, len(present)),
@@ -298,12 +301,12 @@ def _chunk_at(chunks: Sequence[Mapping[str, Any]], position: int) -> str | None:
     return next((chunk["chunk_id"] for chunk in chunks if chunk["token_start"] <= position < chunk["token_end"]), None)
 
 
-def _source(context: Context) -> str | None:
+def source_of_tags(context: Context) -> str | None:
     """Who tagged most of the study's chunks."""
     return next(iter(context.store.tag_sources()), None)
 
 
-def _tags(context: Context) -> dict[str, str]:
+def first_tags(context: Context) -> dict[str, str]:
     """First tag of each chunk, by that source."""
-    source = _source(context)
+    source = source_of_tags(context)
     return {} if source is None else context.store.first_tags(source)
