@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app.crosscoder.filters import filtered
-from app.crosscoder.views import CHARTS, CLASSES, LABELLING, QUALITY, TABLE, TOP, TRAININGS
+from app.crosscoder.views import CHARTS, CLASSES, LABELLING, NULLS, QUALITY, TABLE, TOP, TRAININGS
 from app.shared import chosen_dictionary, views
 
 here = views.here_now()
@@ -14,6 +14,7 @@ chosen_dictionary.choose_and_name(here.store)
 views.show(QUALITY, here)
 views.require(here, views.features)
 st.subheader("Features")
+views.show(NULLS, here, quiet=True)
 views.show(CLASSES, here, quiet=True)
 charts = st.container()
 here.once(filtered)

@@ -319,3 +319,51 @@ def _training() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         for step in range(1, 31)
     ]
     return [run], metrics
+
+
+def add_nulls(folder: Path, name: str) -> None:
+    """Two null pairs, one of two trainings, a frozen decoder and planted directions beside the crosscoder."""
+    dictionaries, features, planted = [], [], []
+    for kind, number in (("same", 0), ("noise", 0), ("noise", 1), ("frozen_decoder", 0), ("planted", 0)):
+        null_id, width = f"n{kind}{number}", {"same": 0.01, "noise": 0.1}.get(kind, 0.0)
+        dictionaries.append(
+            {
+                "null_id": null_id,
+                "dictionary_id": name,
+                "null": kind,
+                "number": number,
+                "seed": 4 + number,
+                "n_features": N_FEATURES,
+                "n_tokens": 900,
+                "n_judged": 300,
+                "variance_explained_base": 0.8,
+                "variance_explained_distilled": 0.7,
+                "l0": 2.0,
+                "dead_share": 1 / N_FEATURES,
+                "parameters": "{}",
+            }
+        )
+        features += [
+            {
+                "null_id": null_id,
+                "feature": k,
+                "nrn_l1": 0.5 + width * (-1) ** k,
+                "nrn_l2": 0.99 if kind == "planted" and k == 3 else 0.5 + width * (-1) ** k,
+                "nu_eps": 0.0 if kind == "planted" and k == 3 else 1.0,
+                "nu_r": 0.0 if kind == "planted" and k == 3 else 1.0,
+                "class": "shared",
+                "frequency": 0.0 if k == SILENT else 0.1,
+                "top_category": None if k == SILENT else "self_checking",
+                "top_category_lift": None if k == SILENT else 2.0,
+                "peak_share": None if k == SILENT else 0.5,
+            }
+            for k in range(N_FEATURES)
+        ]
+        planted += [
+            {"null_id": null_id, "direction": k, "strength": 1.0 + k, "share": 0.01, "feature": 2 + k, "cosine": 0.9}
+            for k in range(2 * (kind == "planted"))
+        ]
+    tables = {"null_dictionaries": dictionaries, "null_features": features, "planted_directions": planted}
+    with StudyFolder(folder).writing("test") as writer:
+        writer.add("null_pairs", "all", tables)
+        publish(writer)

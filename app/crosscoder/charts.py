@@ -3,6 +3,7 @@
 import pandas as pd
 import streamlit as st
 
+from app.crosscoder import nulls
 from app.crosscoder.classes import how_compared
 from app.crosscoder.filters import MOST_ROWS, choose, chosen_filters, filtered
 from app.figures.crosscoder import frequency_histogram, nrn_and_scaling, nrn_histogram
@@ -11,6 +12,7 @@ from app.shared.clicks import boxes
 from app.shared.feature_filters import Between, Filters
 from app.shared.views import Here
 from app.shell import keys
+from backend.crosscoder.null_kinds import PAIRS
 from backend.store.store import Store
 
 _TURN = "feature_chart_turn"
@@ -33,14 +35,16 @@ def _compared(here: Here) -> None:
     with left:
         histogram = keys.of(f"nrn_histogram_{turn}")
         st.plotly_chart(
-            nrn_histogram(rows, norm=norm, chosen=_chosen(filters, column, 0.0, 1.0)),
+            nrn_histogram(
+                rows, norm=norm, chosen=_chosen(filters, column, 0.0, 1.0), nulls=_pairs(here), band=_ends(here)
+            ),
             key=histogram,
             selection_mode="box",
             on_select=lambda: _brushed(histogram, x=column),
         )
         st.caption(
             "Drag over a range to keep only its features in the chart beside and in the table. Dashed: 0.5, equal"
-            " norms."
+            " norms." + (" Grey: the 99% band of the null pairs; lines: their own features." if _ends(here) else "")
         )
     with right:
         drawn, scatter = kept.head(MOST_ROWS), keys.of(f"nrn_and_scaling_{turn}")
@@ -58,6 +62,18 @@ def _compared(here: Here) -> None:
             " only and this ν finds the feature in both: faked. A class asks both ν and reads L2 norms: a few marks"
             " stand outside their shade." + left_out
         )
+
+
+def _pairs(here: Here) -> pd.DataFrame:
+    """Live features of the null pairs."""
+    found = here.once(nulls.null_features)
+    return found[found["null"].isin(PAIRS) & (found["frequency"] > 0)]
+
+
+def _ends(here: Here) -> tuple[float, float] | None:
+    """Of the null pairs' band."""
+    found = here.once(nulls.band)
+    return None if found is None else (found.low, found.high)
 
 
 def _alone(rows: pd.DataFrame, filters: Filters) -> None:

@@ -1,13 +1,14 @@
 """The views of the page Crosscoder."""
 
-from app.crosscoder import charts, classes, labelling, quality, table, top
+from app.crosscoder import charts, classes, labelling, nulls, quality, table, top
 from app.shared.views import View, dictionary, features
 
 TRAININGS = View("dictionary_trainings", "In training", (quality.a_training,), quality.draw_trainings)
 QUALITY = View("dictionary_quality", "Quality of the dictionary", (dictionary,), quality.draw)
 CLASSES = View("feature_classes", "Classes of features", (features, classes.two_models), classes.draw)
+NULLS = View("null_pairs", "Beyond the null pairs", (features, classes.two_models), nulls.draw)
 CHARTS = View("feature_charts", "Features of two models", (features,), charts.draw)
 TOP = View("top_features", "Strongest and most specific features", (features,), top.draw)
 TABLE = View("feature_table", "Features", (features,), table.draw)
 LABELLING = View("label_sheet", "Label the ends", (features, classes.two_models), labelling.draw)
-VIEWS = (TRAININGS, QUALITY, CLASSES, CHARTS, TOP, TABLE, LABELLING)
+VIEWS = (TRAININGS, QUALITY, NULLS, CLASSES, CHARTS, TOP, TABLE, LABELLING)

@@ -14,6 +14,7 @@ from app.figures.rows import Frame, takes_rows
 from app.shell.theme import ACCENT, CONTROL, MISSING, TEMPLATE, blank
 from app.shell.untrusted import for_plotly
 from backend.crosscoder.class_counts import scaling_share
+from backend.crosscoder.null_kinds import NULL_KINDS
 
 CLASSES = {"base only": "#0070C3", "shared": "#8A8F98", "distilled only": "#D55E00", "suspect": "#C67FC7"}
 MODELS = {"base": "#0070C3", "distilled": "#D55E00"}
@@ -107,12 +108,19 @@ class Ablation(TypedDict):
 
 @takes_rows
 def nrn_histogram(
-    features: Frame[Norms], *, norm: str, chosen: tuple[float, float] | None, n_bins: int = 60
+    features: Frame[Norms],
+    *,
+    norm: str,
+    chosen: tuple[float, float] | None,
+    nulls: pd.DataFrame | None = None,
+    band: tuple[float, float] | None = None,
+    n_bins: int = 60,
 ) -> go.Figure:
     """How many features have which NRN (column `nrn_l1`, `nrn_l2` or `nrn_rms`), coloured by `class`, counts on a log
     axis; drag to choose a range.
 
-    Every bar's customdata is the middle of its bin. `chosen` is shaded.
+    Every bar's customdata is the middle of its bin. `chosen` is shaded, and `band`, that of the null pairs; `nulls` are
+    their features, drawn as a line a kind (`null`), as many as `features` between them.
     """
     column = f"nrn_{norm}"
     known = features[features[column].notna()]
@@ -136,7 +144,19 @@ def nrn_histogram(
             marker={"color": CLASSES.get(name, MISSING), "line": {"width": 0}},
             hovertemplate=f"NRN %{{x:.3f}}<br>{name}: %{{y:,}} features<extra></extra>",
         )
+    for kind, own in [] if nulls is None else nulls[nulls[column].notna()].groupby("null"):
+        counts = np.histogram(own[column], edges)[0] * len(known) / len(own)
+        figure.add_scatter(
+            x=middles,
+            y=np.where(counts > 0, counts, np.nan),
+            mode="lines",
+            line={"shape": "hvh", "width": 1.5, "dash": {"same": "solid"}.get(str(kind), "dot"), "color": MISSING},
+            name=f"null pair: {NULL_KINDS[str(kind)].label} ({len(own):,})",
+            hovertemplate="NRN %{x:.3f}<br>of a null pair: %{y:,.1f} of as many features<extra></extra>",
+        )
     _middle_line(figure, vertical=True)
+    if band:
+        figure.add_vrect(x0=band[0], x1=band[1], fillcolor=MISSING, opacity=0.25, line_width=0, layer="below")
     if chosen:
         figure.add_vrect(x0=chosen[0], x1=chosen[1], fillcolor=ACCENT, opacity=0.12, line_width=0)
     figure.update_xaxes(title=f"NRN, {norm.upper()} decoder norms: 0 base only, 1 distilled only", range=[0, 1])

@@ -48,6 +48,16 @@ def test_every_feature_with_an_nrn_is_in_one_bar(features):
     assert any(shape.x0 == 0.9 and shape.x1 == 1.0 for shape in figure.layout.shapes)
 
 
+def test_the_null_pairs_stand_behind_the_histogram_as_many_as_the_features():
+    features = pd.DataFrame({"nrn_l1": np.linspace(0.1, 0.9, 60), "class": ["shared"] * 60})
+    nulls = pd.DataFrame({"nrn_l1": [0.48, 0.5, 0.5, 0.52, np.nan], "null": ["same"] * 5})
+    figure = nrn_histogram(features, norm="l1", chosen=None, nulls=nulls, band=(0.48, 0.52))
+    (line,) = [trace for trace in figure.data if trace.type == "scatter"]
+    assert line.name == "null pair: base against itself (4)" and np.nansum(line.y) == pytest.approx(60)
+    assert (0.48, 0.52) in [(shape.x0, shape.x1) for shape in figure.layout.shapes]
+    assert not [trace for trace in nrn_histogram(features, norm="l1", chosen=None).data if trace.type == "scatter"]
+
+
 def test_the_shaded_quadrants_hold_exactly_the_suspects_of_the_rule():
     rng = np.random.default_rng(0)
     nrn, nu = rng.random(400), np.exp(rng.normal(0, 3, 400))

@@ -44,7 +44,7 @@ def everything(tmp_path_factory) -> Path:
     """A portable study with rows in every table that pages read."""
     folder = small_study.make(tmp_path_factory.mktemp("everything") / "small")
     small_study.add_training(folder)
-    small_dictionary.add(folder)
+    small_dictionary.add_nulls(folder, small_dictionary.add(folder))
     shaped_study.add(folder)
     parted_study.add(folder)
     parallelogram_study.add_to_pair(folder)

@@ -148,7 +148,44 @@ def linear(tmp_path_factory):
     return folder, name
 
 
+@pytest.fixture(scope="module")
+def with_nulls(tmp_path_factory):
+    folder = small_study.make(tmp_path_factory.mktemp("nulls") / "small", **_EARLY)
+    small_dictionary.add_nulls(folder, small_dictionary.add(folder))
+    return folder
+
+
 # Every state of a study
+
+
+def test_without_a_null_pair_the_page_claims_nothing_and_gives_the_line(opened, study, autoencoder):
+    test = opened("crosscoder", study)
+    assert not test.exception and any("is not claimed" in one.value for one in test.info)
+    assert not any("alone" in one.label for one in test.metric)
+    assert any('nulls = ["same", "noise"' in one.value for one in test.code)
+    assert not opened("crosscoder", autoencoder).info  # of one model there is none
+
+
+def test_the_headline_counts_what_is_beyond_the_null_pairs_and_confirmed(opened, with_nulls):
+    """Bands: same [0.49, 0.51], noise [0.4, 0.6]; the only confirmed features are the base only and the distilled only
+    one of the small dictionary.
+    """
+    test = opened("crosscoder", with_nulls, nrn_norm="l2")
+    assert not test.exception
+    cards = {one.label: (one.value, one.delta) for one in test.metric}
+    assert cards["of the base model alone"] == ("1 of 5", "null pairs: 0, 0, 0 of as many trainings")
+    assert cards["of the distilled model alone"][0] == "1 of 5"
+    said = words(test)
+    assert "outside [0.400, 0.600]" in said and "3 trainings, 15 live features" in said
+    assert "held against its own band" in said  # of same there is one training
+    beyond = table(test, "confirmed")
+    assert beyond["of"].tolist()[:2] == ["this crosscoder"] * 2 and beyond["beyond"].tolist()[:2] == [1, 2]
+    assert (beyond["confirmed"][2:] == 0).all()
+    powers = table(test, "planted")
+    assert powers["length"].tolist() == [1.0, 2.0] and powers["found"].tolist() == [0, 1]
+    classes = table(test, "band of the null pairs")
+    assert classes["features"].tolist() == [2, 1, 1, 1] or classes["class"].tolist()[1] == "shared"
+    assert len(table(test, "median peak share")) == 5
 
 
 @pytest.mark.parametrize("which", ALL_PAGES)
