@@ -281,7 +281,7 @@ def _measure(tables: dict[str, Any], judge: Judge) -> None:
     cot_id = chunks[0]["cot_id"]
     frame = pd.DataFrame(tables["rollouts"])
     measured = importance_tables(
-        cot_id, [chunk["chunk_id"] for chunk in chunks], frame, judge, seed=seed_for("import", cot_id)
+        cot_id, {chunk["chunk_id"]: chunk["text"] for chunk in chunks}, frame, judge, seed=seed_for("import", cot_id)
     )
     ours = _known(arrow_rows("importance", measured["importance"]))
     tables["importance"] = pa.concat_tables([arrow_rows("importance", tables.get("importance", [])), ours])

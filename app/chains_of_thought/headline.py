@@ -11,7 +11,9 @@ from app.shell.numbers import interval, number
 from app.shell.untrusted import for_markdown
 from app.shell.vocabulary import (
     CATEGORIES,
+    SET_BY_SMOOTHING,
     category,
+    decision,
     definition,
     metric,
     metric_choice,
@@ -51,9 +53,12 @@ def _headline(store: Store, chunk: pd.Series, name: str, convention: str | None)
         rows = store.importance_of_chunk(chunk.chunk_id)
         for row in rows[(rows["metric"] == name) & (rows["convention"] == convention)].itertuples():
             st.caption(for_markdown(f"Unknown: {why_unknown(row)}.", 400))
-    if smoothing_decides(name, convention, chunk.value):
+    if decided := decision(chunk.p, chunk.q, chunk.n_tested):
+        below = " Below 0: the groups are nearer to each other than chance deals them." if chunk.value < 0 else ""
+        st.caption(f"{decided[:1].upper()}{decided[1:]}. The interval decides nothing.{below}")
+    if smoothing_decides(name, convention, chunk.value, chunk.n_comparator):
         st.caption(
-            "So large a KL says that answers of one side were never seen on the other: its size is set by the 1e-9 that"
-            " stands in for them, not by how far the answers moved. The convention fl, or the difference of accuracies,"
-            " has no such jump."
+            f"Its size is {SET_BY_SMOOTHING}: answers of one side were never seen on the other, and so large a KL says"
+            " that, not how far the answers moved. The convention jsd, or the difference of accuracies, has no such"
+            " jump."
         )

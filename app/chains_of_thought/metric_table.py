@@ -2,15 +2,15 @@
 
 import pandas as pd
 
-from app.shell.numbers import count, interval, number
-from app.shell.vocabulary import CONVENTIONS, METRICS, metric
+from app.shell.numbers import count, interval, number, small
+from app.shell.vocabulary import CONVENTIONS, METRICS, SET_BY_SMOOTHING, metric, smoothing_decides
 from backend.importance import conventions, metric_registry
 from backend.importance.conventions import like
 
 
 def metric_table(importance: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `Queries.importance_of_chunk` as text, in the vocabulary's order: metric, convention, value, interval, n,
-    against n, note, and what it is. What was published stands right below its like, the convention of ours with the
+    """Rows of `Queries.importance_of_chunk` as text, in the vocabulary's order: metric, convention, value, interval, q,
+    n, against n, note, and what it is. What was published stands right below its like, the convention of ours with the
     same direction and comparator.
     """
     metrics, order = list(METRICS), list(CONVENTIONS)
@@ -25,6 +25,7 @@ def metric_table(importance: pd.DataFrame) -> pd.DataFrame:
             "convention": ["" if row.convention == "all" else row.convention for row in ranked.itertuples()],
             "value": [number(row.value) for row in ranked.itertuples()],
             "95 % interval": [interval(row.ci_low, row.ci_high) for row in ranked.itertuples()],
+            "q": [small(getattr(row, "q", None)) for row in ranked.itertuples()],
             "n": [count(row.n) for row in ranked.itertuples()],
             "against n": [count(row.n_comparator) for row in ranked.itertuples()],
             "note": [why_unknown(row) for row in ranked.itertuples()],
@@ -58,6 +59,10 @@ def why_unknown(row: pd.Series) -> str:
             if known is not None and known.no_interval
             else "one rollout on a side: no interval"
         )
+    if smoothing_decides(row.metric, row.convention, row.value, row.n_comparator):
+        return SET_BY_SMOOTHING
+    if known is not None and known.by_permutation and row.value < 0:
+        return "below what chance gives"
     if row.ci_low == row.ci_high:
         return "no width because the rollouts agree: no certainty"
     return ""

@@ -9,8 +9,12 @@ from app.chains_of_thought.metric_table import metric_table
 from app.chains_of_thought.tokens import has_tokens
 from app.shared.answer_shares import answered
 from app.shared.views import Here
+from app.shell import studies
 from app.shell.missing import no_rollouts, say
+from app.shell.numbers import number
+from app.shell.untrusted import show
 from backend.importance.conventions import PUBLISHED
+from backend.importance.two_rules import TwoRules, two_rules
 from backend.store.store import Store
 
 
@@ -25,7 +29,26 @@ def draw(here: Here, store: Store) -> None:
     table = table.drop(columns=empty)
     st.dataframe(table, hide_index=True, height="content" if len(table) <= 18 else 560, row_height=30)
     st.caption(" ".join(_legend(table)))
+    if words := rules_line(two_rules(studies.ask(store.under_two_rules))):
+        show(words)
     st.caption(" ".join(answers_around(store.answers_in_cot(where.cot), where.chunk)))
+
+
+def rules_line(found: TwoRules) -> str:
+    """The difference that it makes to ask for the same numbers; empty where that was not looked at."""
+    if not found.n_rollouts:
+        return ""
+    moved = found.moves
+    words = (
+        f"Similar by the rule numbers (the same numbers and operators too): {found.n_moved} of the study's"
+        f" {found.n_rollouts} rollouts are similar by their embeddings alone."
+    )
+    if moved.n:
+        words += (
+            f" Counterfactual importance (JSD) moves in {moved.n_moved} of {moved.n} chunks, the farthest by"
+            f" {moved.largest:+.2f} nats (Spearman's ρ {number(moved.rho)}), and is known of {moved.n_gained} more."
+        )
+    return words
 
 
 def answers_around(counts: pd.DataFrame, chunk: str) -> Iterator[str]:
@@ -50,4 +73,6 @@ def _legend(table: pd.DataFrame) -> Iterator[str]:
     if "convention" in table and {PUBLISHED} < set(table["convention"]):
         yield "Published values stand below the convention of the same direction and comparator."
     if (table["95 % interval"] != "unknown").any():
-        yield "Intervals: bootstrap over rollouts."
+        yield "Intervals: bootstrap over rollouts; of a JSD, from its posterior."
+    if "q" in table:
+        yield "q decides (Benjamini–Hochberg over the study's chunks, of a permutation's p); a JSD's interval does not."

@@ -48,8 +48,9 @@ def importance_options(store: Store) -> list[str]:
 
 
 def usual_choice(choices: list[str]) -> str:
-    """Counterfactual importance (KL) as Thought Anchors computes it, where stored."""
-    preferred = [f"counterfactual_importance_kl:{convention}" for convention in CONVENTIONS]
+    """Counterfactual importance that small samples cannot break, else as Thought Anchors computes it, where stored."""
+    counterfactual = [name for name in METRICS if name.startswith("counterfactual_importance")]
+    preferred = [f"{name}:{convention}" for name in counterfactual for convention in CONVENTIONS]
     return next((choice for choice in preferred if choice in choices), choices[0])
 
 
@@ -76,7 +77,8 @@ def colour_controls(store: Store) -> tuple[str | None, str | None, str]:
                 default=now,
                 show=metric_choice,
                 help=(
-                    "How strongly a chunk is coloured: its |value| against the largest in this chain of thought.\n\n"
+                    "How strongly a chunk is coloured: its |value| against the largest in this chain of thought; one"
+                    " that is below chance is not coloured, and has a dashed line.\n\n"
                     f"{metric(name).meaning}"
                     f"\n\n{definition(name, convention)}."
                 ),
@@ -98,7 +100,7 @@ def colour_controls(store: Store) -> tuple[str | None, str | None, str]:
 def chunks(store: Store, cot: str, source: str, name: str | None, convention: str | None) -> pd.DataFrame:
     """The CoT's chunks with their tag and metric; `value` is missing where unknown."""
     tagged = store.tagged_chunks(cot, source)
-    values = store.importance_in_cot(cot, name or "", convention or "")[["value", "ci_low", "ci_high"]]
+    values = store.importance_in_cot(cot, name or "", convention or "").drop(columns="chunk_id")
     tags = [list(tags) for tags in tagged["categories"]]
     return pd.concat([tagged, values], axis=1).assign(
         number=tagged["chunk_index"] + 1, tags=tags, category=[tag[0] if tag else "untagged" for tag in tags]

@@ -14,5 +14,10 @@ def interval(low: float | None, high: float | None) -> str:
     return "unknown" if pd.isna(low) or pd.isna(high) else f"[{number(low)}, {number(high)}]"
 
 
+def small(p: float | None) -> str:
+    """A p or q with two digits; – where there is none."""
+    return "–" if p is None or pd.isna(p) else f"{p:.2g}"
+
+
 def count(n: float | None) -> str:
     return "–" if n is None or pd.isna(n) else str(int(n))

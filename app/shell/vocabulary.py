@@ -1,5 +1,6 @@
 """The words a reader sees: what each stored name is called, in which unit, and what it means in a sentence."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -12,6 +13,7 @@ from backend.importance.metric_registry import METRICS as METRICS
 from backend.importance.metric_registry import Metric as Metric
 from backend.importance.metric_registry import MetricError, Own
 from backend.models.interventions import PLACES, UNITS
+from backend.store.decided import Q
 from backend.store.geometry_columns import COLUMNS
 
 
@@ -162,12 +164,26 @@ def category(name: str) -> str:
     return CATEGORIES.get(name, name)
 
 
-def smoothing_decides(name: str, convention: str | None, value: float) -> bool:
+SET_BY_SMOOTHING = "set by the 1e-9 in the logarithm"
+
+
+def smoothing_decides(name: str, convention: str | None, value: float, n_comparator: float | None = None) -> bool:
     """Whether a KL under a convention that adds 1e-9 to every count is so large that the 1e-9 sets its size.
 
-    With 100 rollouts and half of the answers of one side unseen on the other, ln(1e9)/2 is about 10 nats.
+    Where every answer of p was given by some of q's n rollouts, KL is at most ln n: what is larger says that one was
+    not, and ln(1e9) = 21 stands for it. Where n is unknown, from 10 nats on: with half of the answers of one side
+    unseen on the other, ln(1e9)/2 is about that.
     """
-    return metric(name).is_kl and _adds_little(convention) and value > 10
+    most = 10.0 if n_comparator is None or pd.isna(n_comparator) or n_comparator < 1 else math.log(n_comparator)
+    return metric(name).is_kl and _adds_little(convention) and value > most
+
+
+def decision(p: float | None, q: float | None, n_tested: float | None) -> str:
+    """The decision on one chunk's importance, in words; empty where its metric has no p."""
+    if p is None or q is None or pd.isna(p) or pd.isna(q):
+        return ""
+    verdict = "more than chance" if q <= Q else "no more than chance gives"
+    return f"{verdict}: permutation p = {p:.2g}, q = {q:.2g} over the {int(n_tested or 0)} chunks of the study"
 
 
 def _adds_little(convention: str | None) -> bool:

@@ -49,7 +49,8 @@ def draw(here: Here, store: Store) -> None:
     where, choices = here.chunk, chunk_colours.importance_options(store)
     chunk = store.chunk_place(where.chunk).iloc[0]
     st.subheader(f"Chunk {chunk.chunk_index + 1}: how sure is its importance?")
-    usual = chunk_colours.usual_choice(choices)
+    can = [choice for choice in choices if why_not(*choice.split(":")) is None]
+    usual = chunk_colours.usual_choice(can or choices)
     chosen = selection.pick(chunk_colours.METRIC, "Importance", choices, default=usual, show=metric_choice)
     name, _, convention = chosen.partition(":")
     stored = store.importance_of_chunk(where.chunk)
@@ -123,6 +124,11 @@ def why_not(name: str, convention: str) -> str | None:
         return (
             "How it converges is not shown: it needs every sentence of the rollouts embedded, which is done when the"
             " study is made."
+        )
+    if found is not None and (found.by_permutation or found.needs_numbers):
+        return (
+            "How it converges is not shown: it needs the answers of the whole problem, or the numbers in the texts,"
+            " which are looked at when the study is made."
         )
     if found is not None and found.rollouts == "forced":
         return "How it converges is not shown: it rests on forced answers, a sample of its own."

@@ -10,7 +10,8 @@ counterfactual KL is against i+1 pooled with the similar rollouts at i, the coun
 two answers are one where that code's normalisation makes them the same string. It is followed in all but two things:
 where it writes 0.0 for what is undefined, ours is unknown, and where i+1 has no rollouts it goes on to the next chunk
 that has some, which is another quantity: ours is unknown there too. `paper` is what the text says. `fl` is that of
-"Features and Logits" (Dawes 2025).
+"Features and Logits" (Dawes 2025). `jsd` is ours: the Jensen–Shannon divergence of `jsd`, which small samples cannot
+break, and `jsd_numbers` the same under the stricter rule of what is similar (`numbers`).
 """
 
 import re
@@ -18,6 +19,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
+
+from backend.importance.jsd import PRIOR
 
 # Groups of rollouts at chunk i and after it, with the words for them, and for one in which no answer is.
 HERE, AFTER, DISSIMILAR, SIMILAR, GONE_HERE, FORCED_HERE, FORCED_AFTER = (
@@ -55,6 +58,14 @@ OUTCOMES = {
     CORRECTNESS: "correct and wrong",
 }
 
+# How answers are compared, and when the first sentence of a rollout is similar to the chunk.
+KULLBACK_LEIBLER, JENSEN_SHANNON = "kl", "jsd"
+EMBEDDING, NUMBERS = "embedding", "numbers"
+SIMILARITIES = {
+    EMBEDDING: "similar: cosine at least 0.8",
+    NUMBERS: "similar: cosine at least 0.8, and the same numbers and operators",
+}
+
 ALL = "all"  # of metrics that no convention changes
 PUBLISHED = "published"  # values as others wrote them
 
@@ -66,6 +77,11 @@ class Sides:
     p: str
     q: tuple[str, ...]
 
+    @property
+    def by_similarity(self) -> bool:
+        """Whether it matters what is called similar."""
+        return bool({self.p, *self.q} & {DISSIMILAR, SIMILAR, GONE_HERE})
+
     def words(self) -> tuple[str, str]:
         return GROUPS[self.p], " with the ".join(GROUPS[name] for name in self.q)
 
@@ -73,7 +89,7 @@ class Sides:
 @dataclass(frozen=True)
 class Convention:
     label: str  # who computes so
-    outcomes: str  # one of OUTCOMES: of its KLs
+    outcomes: str  # one of OUTCOMES: of its divergences
     smoothing: (
         float  # added to the count of every outcome of p and q together (of both, where they are correct and wrong)
     )
@@ -81,11 +97,23 @@ class Convention:
     forced: Sides  # of forced importance, as a KL
     comparator_of_kl: tuple[str, ...]  # q of counterfactual importance
     comparator_of_accuracy: tuple[str, ...]
+    divergence: str = KULLBACK_LEIBLER  # how answers are compared: it has no metric that compares them otherwise
+    similarity: str = EMBEDDING  # one of SIMILARITIES
 
 
 _POOLED = (AFTER, SIMILAR)
 _AS_DEFINED = {"resampling": Sides(AFTER, (HERE,)), "forced": Sides(FORCED_AFTER, (FORCED_HERE,))}
+_JSD = {
+    "outcomes": CLUSTERS,
+    "smoothing": PRIOR,
+    **_AS_DEFINED,
+    "comparator_of_kl": (AFTER,),
+    "comparator_of_accuracy": (AFTER,),
+    "divergence": JENSEN_SHANNON,
+}
 CONVENTIONS: Mapping[str, Convention] = {
+    "jsd": Convention("Jensen–Shannon divergence", **_JSD),
+    "jsd_numbers": Convention("Jensen–Shannon divergence, numbers too", **_JSD, similarity=NUMBERS),
     "ta": Convention(
         "Thought Anchors, as its published code computes",
         WRITTEN,

@@ -1,4 +1,4 @@
-"""What groups of rollouts say of one chunk: shares, differences of accuracy, KL, each with its interval.
+"""What groups of rollouts say of one chunk: shares, differences of accuracy, divergences, each with its interval.
 
 Which groups a metric compares, and by which outcomes, its entry and its convention say (`metric_registry`,
 `conventions`); what comes out is described in `metrics`.
@@ -6,7 +6,7 @@ Which groups a metric compares, and by which outcomes, its entry and its convent
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from backend.importance.conventions import (
     AFTER,
     CORRECTNESS,
     DISSIMILAR,
+    EMBEDDING,
     FORCED_AFTER,
     FORCED_HERE,
     GONE_HERE,
@@ -25,6 +26,7 @@ from backend.importance.conventions import (
     Sides,
     written_answers,
 )
+from backend.importance.jsd import jensen_shannon
 from backend.statistics.intervals import UNKNOWN, Interval, bootstrap_percentile, wilson
 
 SIMILARITY_THRESHOLD = 0.8
@@ -40,6 +42,7 @@ class Estimate:
     n: int
     n_comparator: int | None  # None where nothing is compared
     n_rarer: int | None = None  # rollouts on both sides with another outcome than the most frequent one; likewise
+    p: float = math.nan  # of a permutation; NaN where none is made
 
     @property
     def is_certain_of_nothing(self) -> bool:
@@ -72,6 +75,7 @@ class Rollouts:
     correct: np.ndarray  # 1, 0 or -1
     first: np.ndarray  # number of the resampled chunk's text, or -1
     returns: np.ndarray  # 1 the chunk's content comes back after the resampled chunk, 0 it does not, -1 unknown
+    numbers: np.ndarray  # 1 the resampled chunk has the chunk's numbers and operators, 0 it has others, -1 unknown
 
     @staticmethod
     def none() -> "Rollouts":
@@ -79,6 +83,11 @@ class Rollouts:
 
     def __len__(self) -> int:
         return len(self.similar)
+
+    @property
+    def by_numbers(self) -> "Rollouts":
+        """The same under the rule that the numbers must be the same too."""
+        return replace(self, similar=np.where(self.similar == 1, self.numbers, self.similar))
 
     def where_similar(self, value: int) -> "Rollouts":
         return self.taken(self.similar == value)
@@ -89,23 +98,28 @@ class Rollouts:
 
 
 def grouped(rollouts: pd.DataFrame) -> dict[tuple[str | None, str], Rollouts]:
-    """The rollouts of one CoT by chunk and kind. Without a column `returns` it is unknown of all of them."""
+    """The rollouts of one CoT by chunk and kind. Without a column `returns`, or `same_numbers`, that is unknown of all
+    of them.
+    """
     similarity = rollouts["similarity"].to_numpy(dtype=np.float64, na_value=np.nan)
     similar = np.where(np.isnan(similarity), -1, similarity >= SIMILARITY_THRESHOLD).astype(np.int64)
     answer, _ = pd.factorize(rollouts["answer_cluster"])
     written = answer
     if "answer" in rollouts:
         written, _ = pd.factorize(written_answers(rollouts["answer"].where(rollouts["answer_cluster"].notna())))
-    returns = rollouts["returns"] if "returns" in rollouts else pd.Series(pd.NA, rollouts.index)
-    correct, returns = (
-        column.astype("boolean").astype("Int64").fillna(-1).to_numpy(dtype=np.int64)
-        for column in (rollouts["is_correct"], returns)
+    correct, returns, numbers = (
+        (rollouts[name] if name in rollouts else pd.Series(pd.NA, rollouts.index))
+        .astype("boolean")
+        .astype("Int64")
+        .fillna(-1)
+        .to_numpy(dtype=np.int64)
+        for name in ("is_correct", "returns", "same_numbers")
     )
     # Chunks tile the text and so carry the white space that follows them: the same sentence counts once whatever comes
     # after it.
     first, _ = pd.factorize(rollouts["resampled_chunk"].astype("string").str.strip().replace("", pd.NA))
     return {
-        key: Rollouts(similar[rows], answer[rows], written[rows], correct[rows], first[rows], returns[rows])
+        key: Rollouts(*(one[rows] for one in (similar, answer, written, correct, first, returns, numbers)))
         for key, rows in rollouts.groupby(["chunk_id", "kind"]).indices.items()
     }
 
@@ -121,6 +135,7 @@ class Estimator:
     forced_after: Rollouts
     n_bootstrap: int
     seed: int
+    n_outcomes: int = 0  # distinct answers of the problem, as far as known; those here count in any case
 
     def _groups(self, sides: Sides) -> tuple[list[Rollouts], list[Rollouts]]:
         """p and q."""
@@ -171,16 +186,33 @@ class Estimator:
 
     def kl(self, sides: Sides, convention: Convention, rng: np.random.Generator) -> Estimate:
         """KL( outcomes of p ‖ outcomes of q ), nats."""
-        p, q = self._groups(sides)
-        if convention.outcomes == CORRECTNESS:
-            p_counts, q_counts = (_counts([group.correct for group in side], 2) for side in (p, q))
-        else:
-            p_codes, q_codes = (
-                [group.written if convention.outcomes == WRITTEN else group.answer for group in side] for side in (p, q)
-            )
-            n_outcomes = 1 + max(int(codes.max(initial=-1)) for codes in p_codes + q_codes)
-            p_counts, q_counts = _union_in_canonical_order(_counts(p_codes, n_outcomes), _counts(q_codes, n_outcomes))
+        p_counts, q_counts = self._outcomes(sides, convention)
         return self._compared(p_counts, q_counts, lambda p, q: kl_divergence(p, q, convention.smoothing), rng)
+
+    def jsd(self, sides: Sides, convention: Convention, rng: np.random.Generator) -> Estimate:
+        """Jensen–Shannon divergence of the outcomes of p and q, nats, less what it is by chance.
+
+        Without replicates interval and p stay unknown.
+        """
+        p_counts, q_counts = (side.sum(0) for side in self._outcomes(sides, convention))
+        n, n_comparator = int(p_counts.sum()), int(q_counts.sum())
+        if not n or not n_comparator:
+            return Estimate(math.nan, UNKNOWN, n, n_comparator)
+        found = jensen_shannon(p_counts, q_counts, self.n_outcomes)
+        interval, p = (found.interval(rng), found.p(rng)) if self.n_bootstrap else (UNKNOWN, math.nan)
+        return Estimate(found.value, interval, n, n_comparator, p=p)
+
+    def _outcomes(self, sides: Sides, convention: Convention) -> tuple[np.ndarray, np.ndarray]:
+        """Counts (groups, outcomes) of p and of q."""
+        at = self if convention.similarity == EMBEDDING else replace(self, here=self.here.by_numbers)
+        p, q = at._groups(sides)
+        if convention.outcomes == CORRECTNESS:
+            return tuple(_counts([group.correct for group in side], 2) for side in (p, q))
+        p_codes, q_codes = (
+            [group.written if convention.outcomes == WRITTEN else group.answer for group in side] for side in (p, q)
+        )
+        n_outcomes = 1 + max(int(codes.max(initial=-1)) for codes in p_codes + q_codes)
+        return _union_in_canonical_order(_counts(p_codes, n_outcomes), _counts(q_codes, n_outcomes))
 
     def _compared(
         self, p_counts: np.ndarray, q_counts: np.ndarray, statistic: Statistic, rng: np.random.Generator

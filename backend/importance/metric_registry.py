@@ -17,13 +17,17 @@ from backend.importance.conventions import (
     ALL,
     CONVENTIONS,
     DISSIMILAR,
+    EMBEDDING,
     EMPTY,
     FORCED_AFTER,
     FORCED_HERE,
     GONE_HERE,
     HERE,
+    JENSEN_SHANNON,
+    KULLBACK_LEIBLER,
     OUTCOMES,
     PUBLISHED,
+    SIMILARITIES,
     Convention,
     Sides,
     like,
@@ -67,6 +71,7 @@ class Statistic:
     definition: Callable[[str, str, Convention | None], str]  # of the words for p and q
     unit: str
     signed: bool
+    divergence: str = KULLBACK_LEIBLER  # of the conventions under which it is had
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,11 @@ class Comparison:
         """None where it is not had under that convention."""
         if isinstance(self.of, Sides):
             return self.of if convention == ALL else None
-        return self.of(CONVENTIONS[convention]) if convention in CONVENTIONS else None
+        how = CONVENTIONS.get(convention)
+        if how is None or how.divergence != self.statistic.divergence:
+            return None
+        sides = self.of(how)
+        return sides if how.similarity == EMBEDDING or sides.by_similarity else None
 
     def estimated(self, at: Estimator, convention: str, rng: np.random.Generator) -> Estimate:
         sides = self.sides(convention)
@@ -101,7 +110,8 @@ class Comparison:
         return "" if sides is None else self.statistic.definition(*sides.words(), CONVENTIONS.get(convention))
 
     def conventions(self, among: Sequence[str]) -> Sequence[str]:
-        return (ALL,) if isinstance(self.of, Sides) else among
+        own = (ALL,) if isinstance(self.of, Sides) else among
+        return tuple(convention for convention in own if self.sides(convention) is not None)
 
 
 @dataclass(frozen=True)
@@ -112,6 +122,7 @@ class Metric:
     measure: Own | Comparison
     rollouts: Literal["resample", "forced"] = "resample"  # which it rests on
     needs_returns: bool = False  # needs every sentence of the rollouts embedded: the resilience stage computes it
+    needs_numbers: bool = False  # needs the numbers in the rollouts' first sentences and the chunk
     no_interval: str = ""  # why it never has one
     published_of: str = ""  # what the published values of it leave out, in words
     draws_as: str = ""  # the metric whose random numbers it shares, so that the two can be compared
@@ -141,8 +152,19 @@ class Metric:
         return self.measure.statistic is ACCURACIES
 
     @property
+    def by_permutation(self) -> bool:
+        """Whether a permutation's p decides: it is among the most important where its q is at most 0.05."""
+        return self.measure.statistic is JSD
+
+    @property
+    def of_rollouts_alone(self) -> bool:
+        """Whether a chunk's rollouts and their similarity to it are enough, without texts and the problem's answers."""
+        return not (self.needs_returns or self.needs_numbers or self.by_permutation)
+
+    @property
     def short(self) -> str:
-        return f"{self.label}{' (KL)' if self.unit.startswith('KL') else ' (accuracy)' if self.signed else ''}"
+        of = " (KL)" if self.is_kl else " (JSD)" if self.by_permutation else " (accuracy)" if self.signed else ""
+        return f"{self.label}{of}"
 
     @property
     def axis(self) -> str:
@@ -162,6 +184,23 @@ def _words_of_kl(p: str, q: str, convention: Convention | None) -> str:
 
 KL = Statistic(
     lambda at, sides, how, rng: at.kl(sides, _with_outcomes(how), rng), _words_of_kl, "KL, nats", signed=False
+)
+
+
+def _words_of_jsd(p: str, q: str, convention: Convention | None) -> str:
+    how = _with_outcomes(convention)
+    return (
+        f"Jensen–Shannon divergence of {p} and {q}, nats, less what it is when they are dealt to the two at random;"
+        f" outcomes: {OUTCOMES[how.outcomes]}; {SIMILARITIES[how.similarity]}"
+    )
+
+
+JSD = Statistic(
+    lambda at, sides, how, rng: at.jsd(sides, _with_outcomes(how), rng),
+    _words_of_jsd,
+    "JSD, nats",
+    signed=True,
+    divergence=JENSEN_SHANNON,
 )
 ACCURACIES = Statistic(
     lambda at, sides, how, rng: at.accuracy_difference(sides, rng),
@@ -224,6 +263,32 @@ def definition(metric: str, convention: str) -> str:
     return own and f"as published: {own}{found.published_of and ', ' + found.published_of}"
 
 
+register(
+    Metric(
+        "counterfactual_importance_jsd",
+        "Counterfactual importance",
+        "How far the final answers move when this chunk is replaced by one that says something else.",
+        Comparison(JSD, lambda convention: Sides(DISSIMILAR, (AFTER,))),
+        is_headline=True,
+    )
+)
+register(
+    Metric(
+        "resampling_importance_jsd",
+        "Resampling importance",
+        "How far the final answers move when the chunk is sampled anew, whatever it then says.",
+        Comparison(JSD, lambda convention: convention.resampling),
+    )
+)
+register(
+    Metric(
+        "forced_importance_jsd",
+        "Forced importance",
+        "How far the answers move when the model must answer right before, or right after, this chunk.",
+        Comparison(JSD, lambda convention: convention.forced),
+        rollouts="forced",
+    )
+)
 register(
     Metric(
         "counterfactual_importance_kl",
@@ -307,6 +372,20 @@ register(
         published_of="of those with an answer",
         is_headline=True,
         rule=0,
+    )
+)
+register(
+    Metric(
+        "different_trajectories_fraction_numbers",
+        "Different trajectories, numbers too",
+        "Share of rollouts whose first sentence says something else, or the same of other numbers.",
+        Own(
+            lambda at, rng: at.share(1 - (known := at.here.by_numbers.similar)[known >= 0], rng),
+            "share among the rollouts at i of those that are dissimilar, or have other numbers or operators",
+            "share of rollouts",
+        ),
+        needs_numbers=True,
+        draws_as="different_trajectories_fraction",
     )
 )
 register(

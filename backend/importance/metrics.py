@@ -4,13 +4,16 @@ The method in steps, for chunk i of a CoT:
 
 1. A rollout at i continues from before chunk i; its first chunk S' replaces S_i. It is *dissimilar* when the cosine of
    their sentence embeddings is below 0.8, *similar* at or above. The rollouts at i+1 are those that keep S_i.
+   A stricter rule, `numbers`, also asks for the same numbers and operators (`similarity`).
 2. Two groups of rollouts are compared, p with q. Which, in which direction, and by which outcomes, is the convention's:
    `conventions` has one entry for each. The `_kl` metrics are KL(p || q) in nats; the `_accuracy` metrics are
    accuracy(p) − accuracy(q).
 3. The smoothing of a KL adds the convention's alpha to the count of every outcome of a set fixed beforehand: the union
    of the answers in p and q, or {correct, wrong}, seen or not.
-4. Intervals: each group is resampled within itself, at its own size, and the 2.5th and 97.5th percentiles are taken.
-   Sampling noise alone makes a KL positive, so the interval of a KL that is truly 0 may lie above 0.
+4. `_jsd` metrics are Jensen–Shannon divergences less what chance gives, with an interval and a permutation's p of their
+   own (`jsd`). They alone have p.
+5. Other intervals: each group is resampled within itself, at its own size, and the 2.5th and 97.5th percentiles are
+   taken. Sampling noise alone makes a KL positive, so the interval of a KL that is truly 0 may lie above 0.
 
 Unknown takes no part and is never 0. A rollout without an answer has no outcome: it counts neither as an answer of its
 own nor as wrong (the published code of Thought Anchors drops it too). A rollout without a similarity is neither similar
@@ -51,6 +54,7 @@ def importance_of_cot(
     n_bootstrap: int = 1000,
     seed: int,
     metrics: Sequence[str] | None = None,
+    n_outcomes: int = 0,
 ) -> pd.DataFrame:
     """The metrics by every convention for every chunk of one CoT, with the columns of the table `importance` (unknown
     is NaN or NA).
@@ -58,8 +62,10 @@ def importance_of_cot(
     `rollouts` has the columns of the table `rollouts`, of this CoT alone, and `answer_cluster`; their order and the
     names of the clusters change nothing. The column `answer` is what `ta` counts, as written; without it the clusters
     stand for it. `chunk_ids` are all chunks of the CoT in reading order, also those without rollouts. `n_bootstrap` = 0
-    leaves the intervals unknown; `metrics` left out are all that need no `returns`. The random numbers of an interval
-    depend on `seed`, chunk and metric alone.
+    leaves the intervals and p unknown; `n_outcomes` are the distinct answers of the CoT's problem, where more are known
+    than those of a chunk's rollouts. Without a column `same_numbers` (see `similarity`) it is unknown by the rule
+    `numbers` what the embeddings call similar. `metrics` left out are all that need no `returns`. The random numbers of
+    an interval depend on `seed`, chunk and metric alone.
     """
     _check(rollouts, chunk_ids, conventions)
     groups = grouped(rollouts)
@@ -71,11 +77,22 @@ def importance_of_cot(
         following = chunk_ids[position + 1] if position + 1 < len(chunk_ids) else None
         here, forced_here = (groups.get((chunk, kind), nothing) for kind in ("resample", "forced"))
         after, forced_after = (groups.get((following, kind), nothing) for kind in ("resample", "forced"))
-        at = Estimator(chunk, here, after, forced_here, forced_after, n_bootstrap, seed)
+        at = Estimator(chunk, here, after, forced_here, forced_after, n_bootstrap, seed, n_outcomes)
         for metric, convention in wanted:
             found = estimate_of(at, metric, convention)
             rows.append(
-                (chunk, metric, convention, found.value, *found.interval, None, found.n, found.n_comparator, None, None)
+                (
+                    chunk,
+                    metric,
+                    convention,
+                    found.value,
+                    *found.interval,
+                    found.p,
+                    found.n,
+                    found.n_comparator,
+                    None,
+                    None,
+                )
             )
     table = pd.DataFrame(rows, columns=list(TABLES["importance"].columns))
     return table.astype(

@@ -1,10 +1,16 @@
-"""The sentences of a continuation, and how near the first is to the chunk it replaces."""
+"""The sentences of a continuation, and how near the first is to the chunk it replaces.
 
-from collections.abc import Callable, Sequence
+Two rules say when the two are similar: `embedding`, by the cosine alone (Thought Anchors), and `numbers`, which also
+asks for the same numbers and operators (see `numbers`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 
 from backend.cot.chunking import chunk_spans
+from backend.importance.numbers import numbers_and_operators
 
 Encode = Callable[
     [Sequence[str]], np.ndarray
@@ -30,3 +36,20 @@ def similarity(encode: Encode, chunk: str, others: Sequence[str | None]) -> list
     vectors = encode([chunk.strip(), *known])
     cosines = iter((vectors[1:].astype("float64") @ vectors[0].astype("float64")).tolist())
     return [None if other is None else next(cosines) for other in others]
+
+
+def same_numbers(rollouts: pd.DataFrame, chunks: Mapping[str, str]) -> pd.Series:
+    """Whether the first chunk of each rollout has the numbers and operators of the chunk that it replaces, as nullable
+    booleans; NA where it has none.
+
+    `rollouts` has the columns chunk_id and resampled_chunk; `chunks` maps ids to texts.
+    """
+    known = rollouts["resampled_chunk"].notna()
+    read = {text: numbers_and_operators(text) for text in rollouts.loc[known, "resampled_chunk"].unique()}
+    own = {chunk: numbers_and_operators(text) for chunk, text in chunks.items()}
+    found = pd.Series(pd.NA, rollouts.index, dtype="boolean")
+    found[known] = [
+        read[text] == own[chunk]
+        for text, chunk in rollouts.loc[known, ["resampled_chunk", "chunk_id"]].itertuples(index=False)
+    ]
+    return found

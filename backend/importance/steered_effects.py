@@ -73,8 +73,8 @@ def _change_of(metric: str) -> Quantity:
 
 
 def _can_be_rescored(metric: Metric) -> bool:
-    """Whether a few steered rollouts give it: one that needs no sentence embedded anew, and has an interval."""
-    return metric.rollouts == "resample" and not metric.needs_returns and not metric.no_interval
+    """Whether a few steered rollouts give it, and it has an interval."""
+    return metric.rollouts == "resample" and metric.of_rollouts_alone and not metric.no_interval
 
 
 ANSWERS_CHANGED = "answers_changed"

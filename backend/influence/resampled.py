@@ -20,8 +20,8 @@ those that wrote the same sentence again among them, and its threshold is 0.7. S
 changes, theirs what not fixing it changes. As published, a pair without rollouts is 0 there; here it is unknown.
 
 What it cannot say: a rollout that replaced i differs in everything it wrote after it too, so the effect is of the whole
-branch and may go through any sentence between. A paraphrase may be missed, and arithmetic with other numbers may count
-as alike.
+branch and may go through any sentence between. A paraphrase may be missed, and arithmetic with other numbers counts as
+alike: the rule is `embedding` of `importance/similarity.py`, for the source as for the target, and not `numbers`.
 """
 
 from collections.abc import Mapping

@@ -72,7 +72,9 @@ def resampled() -> dict[str, Sequence[str]]:
     return {
         metric.name: conventions_of(metric.name)
         for metric in METRICS.values()
-        if metric.rollouts == "resample" and not metric.no_interval
+        if metric.rollouts == "resample"
+        and not metric.no_interval
+        and not (metric.by_permutation or metric.needs_numbers)  # these ask for more than is drawn here
     }
 
 

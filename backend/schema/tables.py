@@ -89,9 +89,9 @@ _ROLLOUT: dict[str, tuple[pa.DataType, str]] = {
 _IMPORTANCE: dict[str, tuple[pa.DataType, str]] = {
     "chunk_id": (TEXT, "of chunks"),
     "metric": (TEXT, "see docs/importance.md"),
-    "convention": (TEXT, "ta, fl, paper, published, or all for metrics that no convention changes"),
+    "convention": (TEXT, "jsd, jsd_numbers, ta, fl, paper, published, or all for metrics that no convention changes"),
     "value": (REAL, "nats, a difference of accuracies, or a share; NULL where undefined"),
-    "ci_low": (REAL, "bootstrap 95 % interval over rollouts; NULL where undefined or not published"),
+    "ci_low": (REAL, "95 % interval over rollouts (bootstrap; jsd: posterior); NULL where undefined or not published"),
     "ci_high": (REAL, "likewise"),
     "p": (REAL, "of a permutation of the two groups of rollouts; NULL where the metric has none or is undefined"),
     "n": (INT, "rollouts of the convention's p, or of the share, that took part"),

@@ -6,6 +6,7 @@ import pandas as pd
 
 from backend.schema.tables import TABLES
 from backend.store.answered import ANSWERED, FORCED_AT_CAP
+from backend.store.decided import DECIDED, Q
 
 
 class _HasFrame(Protocol):
@@ -191,21 +192,23 @@ class Queries:
         )
 
     def most_important_chunk(self: _HasFrame, cot_id: str | None = None, problem_id: str | None = None) -> pd.DataFrame:
-        """At most one row: the chunk of largest counterfactual importance (KL), of the CoT or problem where one is
-        named.
+        """At most one row: the chunk of largest counterfactual importance, of the CoT or problem where one is named,
+        with the `q` of the study's chunks (`decided`).
 
-        A chunk with a known interval comes first, then `ta` before `fl` before `paper` before `published`, then one
-        with at least 5 rollouts: of fewer, the largest value is chance. Where no importance is known it is the first
-        chunk of the first CoT, with metric NULL.
+        A chunk with a known interval comes first, then `jsd` before the published conventions; of `jsd` those whose q
+        is small enough, of the others those with at least 5 rollouts: of fewer, the largest value is chance. Where no
+        importance is known it is the first chunk of the first CoT, with metric NULL.
         """
         return self.frame(
-            "SELECT k.chunk_id, k.cot_id, c.problem_id, i.metric, i.convention, i.value FROM chunks k JOIN cots c USING"
-            " (cot_id) LEFT JOIN importance i ON i.chunk_id = k.chunk_id AND i.metric = 'counterfactual_importance_kl'"
-            " AND i.value IS NOT NULL WHERE ($cot IS NULL OR k.cot_id = $cot) AND ($problem IS NULL OR c.problem_id ="
-            " $problem) ORDER BY i.value IS NULL, i.ci_low IS NULL, list_position(['ta', 'fl', 'paper', 'published'],"
-            " i.convention), coalesce(i.n, 0) < 5, i.value DESC, k.cot_id, k.chunk_index LIMIT 1",
+            "SELECT k.chunk_id, k.cot_id, c.problem_id, i.metric, i.convention, i.value, i.q, i.n_tested FROM chunks k"
+            f" JOIN cots c USING (cot_id) LEFT JOIN {DECIDED} i ON i.chunk_id = k.chunk_id AND i.metric IN"
+            " ('counterfactual_importance_jsd', 'counterfactual_importance_kl') AND i.value IS NOT NULL WHERE ($cot IS"
+            " NULL OR k.cot_id = $cot) AND ($problem IS NULL OR c.problem_id = $problem) ORDER BY i.value IS NULL,"
+            " i.ci_low IS NULL, list_position(['jsd', 'ta', 'fl', 'paper', 'published'], i.convention),"
+            " coalesce(i.q > $q, coalesce(i.n, 0) < 5), i.value DESC, k.cot_id, k.chunk_index LIMIT 1",
             cot=cot_id,
             problem=problem_id,
+            q=Q,
         )
 
     def chunk_place(self: _HasFrame, chunk_id: str) -> pd.DataFrame:
@@ -275,11 +278,13 @@ class Queries:
         )
 
     def importance_in_cot(self: _HasFrame, cot_id: str, metric: str, convention: str) -> pd.DataFrame:
-        """One metric for the CoT's chunks, in reading order; a chunk without a row of it has value NULL."""
+        """One metric for the CoT's chunks, in reading order, with the q of the study's chunks (`decided`); a chunk
+        without a row of it has value NULL.
+        """
         return self.frame(
-            "SELECT k.chunk_id, i.value, i.ci_low, i.ci_high, i.n FROM chunks k LEFT JOIN importance i ON i.chunk_id ="
-            " k.chunk_id AND i.metric = $metric AND i.convention = $convention WHERE k.cot_id = $cot ORDER BY"
-            " k.chunk_index",
+            "SELECT k.chunk_id, i.value, i.ci_low, i.ci_high, i.n, i.n_comparator, i.p, i.q, i.n_tested FROM chunks k"
+            f" LEFT JOIN {DECIDED} i ON i.chunk_id = k.chunk_id AND i.metric = $metric AND i.convention = $convention"
+            " WHERE k.cot_id = $cot ORDER BY k.chunk_index",
             cot=cot_id,
             metric=metric,
             convention=convention,
@@ -297,11 +302,13 @@ class Queries:
         )
 
     def importance_of_chunk(self: _HasFrame, chunk_id: str) -> pd.DataFrame:
-        """Every stored metric and convention of the chunk; `is_last` says whether another chunk follows."""
+        """Every stored metric and convention of the chunk, with the q of the study's chunks (`decided`); `is_last` says
+        whether another chunk follows.
+        """
         return self.frame(
-            "SELECT i.metric, i.convention, i.value, i.ci_low, i.ci_high, i.n, i.n_comparator, i.written, i.reason, "
-            "k.chunk_index = (SELECT max(chunk_index) FROM chunks WHERE cot_id = k.cot_id) AS is_last "
-            "FROM importance i JOIN chunks k USING (chunk_id) WHERE i.chunk_id = $chunk ORDER BY i.metric,"
+            "SELECT i.metric, i.convention, i.value, i.ci_low, i.ci_high, i.p, i.q, i.n_tested, i.n, i.n_comparator,"
+            " i.written, i.reason, k.chunk_index = (SELECT max(chunk_index) FROM chunks WHERE cot_id = k.cot_id) AS"
+            f" is_last FROM {DECIDED} i JOIN chunks k USING (chunk_id) WHERE i.chunk_id = $chunk ORDER BY i.metric,"
             " i.convention",
             chunk=chunk_id,
         )
@@ -467,6 +474,28 @@ class Queries:
             " $metric AND i.convention = $convention ORDER BY k.cot_id, k.chunk_index",
             metric=metric,
             convention=convention,
+        )
+
+    def under_two_rules(self: _HasFrame) -> pd.DataFrame:
+        """One row a chunk: the share of dissimilar rollouts among n by the rule `embedding` and by `numbers`, and the
+        counterfactual importance (JSD) that goes with it, `without` the numbers and with them (`value`).
+        """
+        return self.frame(
+            "PIVOT (SELECT i.chunk_id, i.value, i.n, CASE WHEN i.metric = 'different_trajectories_fraction' THEN 'a'"
+            " WHEN i.metric = 'different_trajectories_fraction_numbers' THEN 'b' WHEN i.convention = 'jsd' THEN 'c'"
+            " ELSE 'd' END AS what FROM importance i WHERE i.convention IN ('all', 'jsd', 'jsd_numbers') AND i.metric"
+            " IN ('different_trajectories_fraction', 'different_trajectories_fraction_numbers',"
+            " 'counterfactual_importance_jsd')) ON what IN ('a', 'b', 'c', 'd') USING first(value) AS value, first(n)"
+            " AS n GROUP BY chunk_id ORDER BY chunk_id"
+        ).rename(
+            columns={
+                "a_value": "share",
+                "b_value": "share_numbers",
+                "a_n": "n",
+                "b_n": "n_numbers",
+                "c_value": "without",
+                "d_value": "value",
+            }
         )
 
     def given_importance_of_chunk(self: _HasFrame, chunk_id: str) -> pd.DataFrame:

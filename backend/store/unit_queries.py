@@ -103,6 +103,26 @@ class UnitQueries:
             )
         )
 
+    def answers_by_problem(self: _HasFrame) -> dict[str, str]:
+        """By CoT, a digest of `answers_of_problem`."""
+        found = self.frame(
+            "WITH given AS (SELECT DISTINCT problem_id, r.answer FROM rollouts r JOIN cots USING (cot_id) WHERE r.seed"
+            " IS NOT NULL AND r.answer IS NOT NULL) SELECT cot_id, md5(coalesce(string_agg(length(answer) || ':' ||"
+            " answer, ',' ORDER BY answer), '')) AS digest FROM (SELECT cot_id, problem_id FROM cots) LEFT JOIN given"
+            " USING (problem_id) GROUP BY cot_id"
+        )
+        return dict(zip(found["cot_id"], found["digest"], strict=True))
+
+    def answers_of_problem(self: _HasFrame, problem_id: str) -> list[str]:
+        """The distinct answers that rollouts of ours of the problem's CoTs gave, in alphabetical order: those forced at
+        the cap, or of rollouts drawn later, are left out, so that the other CoTs stay as they are when some come in.
+        """
+        return self.frame(
+            "SELECT DISTINCT r.answer FROM rollouts r JOIN cots c ON c.cot_id = r.cot_id WHERE c.problem_id = $problem"
+            " AND r.seed IS NOT NULL AND r.answer IS NOT NULL ORDER BY r.answer",
+            problem=problem_id,
+        )["answer"].tolist()
+
     def rollout_texts(self: _HasFrame) -> pd.DataFrame:
         """Every rollout that has a text, by id, with the character of its CoT from before which it goes on."""
         return self.frame(

@@ -111,7 +111,7 @@ def tested(context: Context) -> list[tuple[str, str]]:
         (row.metric, row.convention)
         for row in stored.itertuples()
         if row.n_known
-        and row.convention != "paper"
+        and row.convention not in ("paper", "jsd_numbers")  # near to others that take part
         and not (row.convention == "fl" and row.metric in METRICS and METRICS[row.metric].is_accuracy)
     ]
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from app.chains_of_thought.metric_table import metric_table
-from app.shell.vocabulary import CONVENTIONS, METRICS, definition, smoothing_decides
+from app.shell.vocabulary import CONVENTIONS, METRICS, SET_BY_SMOOTHING, decision, definition, smoothing_decides
 from backend.importance import conventions, metric_registry
 
 
@@ -41,10 +41,20 @@ def test_the_side_that_is_empty_is_named_whichever_way_the_kl_runs(convention, h
 
 
 def test_a_tiny_smoothing_decides_a_large_kl_whoever_adds_it():
-    assert [smoothing_decides("resampling_importance_kl", name, 15.0) for name in CONVENTIONS] == [
-        True,
-        False,
-        True,
-        True,
-        False,
-    ]
+    decided = [name for name in CONVENTIONS if smoothing_decides("resampling_importance_kl", name, 15.0)]
+    assert decided == ["ta", "paper", "published"]
+
+
+def test_a_kl_above_the_log_of_the_other_sides_rollouts_says_that_an_answer_was_not_seen_there():
+    """Seen once in n at least, no answer of p has a probability below 1/n in q."""
+    for value, n, expected in ((3.1, 20, True), (2.9, 20, False), (4.0, 100, False), (15.0, None, True)):
+        assert smoothing_decides("counterfactual_importance_kl", "ta", value, n) is expected
+    unknown = {"value": 3.1, "ci_low": 2.0, "ci_high": 4.0, "n": 9, "n_comparator": 20}
+    assert metric_table(pd.DataFrame([row("ta", **unknown)]))["note"].item() == SET_BY_SMOOTHING
+
+
+def test_a_decision_says_p_and_q_and_over_how_many_chunks():
+    assert decision(0.001, 0.02, 432) == (
+        "more than chance: permutation p = 0.001, q = 0.02 over the 432 chunks of the study"
+    )
+    assert decision(0.04, 0.2, 432).startswith("no more than chance gives: ") and decision(None, None, None) == ""

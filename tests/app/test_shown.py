@@ -101,7 +101,9 @@ def test_a_metric_that_this_version_does_not_know_is_shown_under_its_name():
     assert metric_choice("counterfactual_importance_kl:fl") == "Counterfactual importance (KL, nats) · fl"
 
 
-def test_the_usual_metric_is_counterfactual_kl_as_thought_anchors_computes_it():
+def test_the_usual_metric_is_the_one_that_small_samples_cannot_break_and_else_that_of_thought_anchors():
+    stored = ["counterfactual_importance_jsd:jsd_numbers", "counterfactual_importance_jsd:jsd"]
+    assert usual_choice(["counterfactual_importance_kl:ta", *stored]) == "counterfactual_importance_jsd:jsd"
     assert usual_choice(
         ["overdeterminedness:all", "counterfactual_importance_kl:published", "counterfactual_importance_kl:ta"]
     ).endswith(":ta")
@@ -134,6 +136,16 @@ def test_the_reader_gets_every_chunk_and_no_strength_for_an_unknown_metric():
     assert [span["text"] for span in drawn] == ["<b>x</b>", "y", "z"]
     assert drawn[0]["strength"] > drawn[1]["strength"] > 0 and drawn[2]["strength"] is None
     assert "unknown" in drawn[2]["hint"]
+
+
+def test_a_divergence_below_chance_is_drawn_as_that_and_not_as_strong():
+    values = pd.DataFrame({"chunk_id": ["a", "b", "c", "d"], "number": range(4), "text": "x", "category": "unknown"})
+    drawn = spans(values.assign(value=[-0.3, 0.1, 0.05, np.nan]), METRICS["counterfactual_importance_jsd"])
+    assert [span["below"] for span in drawn] == [True, False, False, False]
+    assert [span["strength"] for span in drawn] == [0, strength(0.1, 0.1), strength(0.05, 0.1), None]
+    assert drawn[0]["hint"].endswith("-0.3")
+    signed = spans(values.assign(value=[-0.3, 0.1, 0.05, np.nan]), METRICS["resampling_importance_accuracy"])
+    assert not any(span["below"] for span in signed) and signed[0]["strength"] == strength(-0.3, 0.3)
 
 
 def test_strength_grows_with_the_size_of_the_value():

@@ -244,8 +244,8 @@ def test_importance_counts_the_forced_answers(study, folder):
     with closing(Store(folder.path)) as store, Judge() as judge:
         first = store.frame("SELECT min(chunk_id) AS c FROM chunks")["c"].item()
         cot = first.rpartition("_")[0]
-        ids = [chunk["chunk_id"] for chunk in store.chunks_of([cot])[cot]]
-        made = importance.importance_tables(cot, ids, store.rollouts_of(cot), judge, seed=1)["importance"].to_pandas()
+        texts = {chunk["chunk_id"]: chunk["text"] for chunk in store.chunks_of([cot])[cot]}
+        made = importance.importance_tables(cot, texts, store.rollouts_of(cot), judge, seed=1)["importance"].to_pandas()
     row = made[(made["chunk_id"] == first) & (made["metric"] == "counterfactual_accuracy")].iloc[0]
     assert (row["value"], row["n"]) == (0.5, 6)
 

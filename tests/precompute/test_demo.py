@@ -53,7 +53,7 @@ def reader(request, store):
 
 
 def test_it_is_small_enough_to_ship_and_large_enough_to_look_at(store, study):
-    assert sum(file.stat().st_size for file in PACK.rglob("*") if file.is_file()) <= 40e6
+    assert sum(file.stat().st_size for file in PACK.rglob("*") if file.is_file()) <= 60e6
     size = store.frame(
         "SELECT (SELECT count(DISTINCT problem_id) FROM cots) AS problems, (SELECT count(DISTINCT cot_id) FROM"
         " rollouts) AS cots, (SELECT count(DISTINCT chunk_id) FROM rollouts) AS chunks, (SELECT count(DISTINCT layer)"
@@ -84,18 +84,18 @@ def test_both_models_of_the_pair_have_rollouts(store):
 def test_importance_follows_from_the_stored_rollouts(store, study):
     """After a metric came in, or its rule was raised: `python -m precompute refresh assets/demo`."""
     cot = store.cots_with_importance()[0]
-    ids = [chunk["chunk_id"] for chunk in store.chunks_of([cot])[cot]]
+    texts = {chunk["chunk_id"]: chunk["text"] for chunk in store.chunks_of([cot])[cot]}
+    rollouts, seed = store.rollouts_of(cot), importance.seed_of(study, cot)
     with Judge() as judge:
-        made = importance.importance_tables(
-            cot, ids, store.rollouts_of(cot), judge, seed=importance.seed_of(study, cot)
-        )["importance"]
+        outcomes = importance.n_outcomes(store, store.cot(cot)["problem_id"].item(), judge)
+        made = importance.importance_tables(cot, texts, rollouts, judge, seed=seed, n_outcomes=outcomes)["importance"]
     ours = made.to_pandas().set_index(["chunk_id", "metric", "convention"]).sort_index()
     stored = store.frame("SELECT i.* FROM importance i JOIN chunks USING (chunk_id) WHERE cot_id = $cot", cot=cot)
     stored = (
         stored[stored["metric"].isin(metrics_to_compute())].set_index(["chunk_id", "metric", "convention"]).sort_index()
     )  # another stage has more
     assert list(ours.index) == list(stored.index) and len(ours) > 50
-    for column in ("value", "ci_low", "ci_high"):
+    for column in ("value", "ci_low", "ci_high", "p"):
         assert np.allclose(
             ours[column].astype(float), stored[column].astype(float), rtol=1e-6, atol=1e-9, equal_nan=True
         ), column

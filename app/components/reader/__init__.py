@@ -45,11 +45,13 @@ def reader(
 
 def spans(chunks: pd.DataFrame, metric: Metric | None, marks: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """What the browser draws: `strength` is None where the metric is unknown, else 6 to 60 in proportion to |value|
-    within this CoT.
+    within this CoT. A divergence that is `below` what chance gives is no strength at all.
     """
     if strangers := set((marks or {}).values()) - set(MARKS):
         raise ValueError(f"a chunk is marked {strangers.pop()!r}; expected {', '.join(MARKS)}")
-    largest = float(chunks["value"].abs().max()) if chunks["value"].notna().any() else 0.0
+    values = chunks["value"].astype("float64")
+    below = (values < 0) & (metric is not None and metric.by_permutation)
+    largest = float(values.where(~below).abs().max()) if values.notna().any() else 0.0
     return [
         {
             "id": row.chunk_id,
@@ -57,12 +59,13 @@ def spans(chunks: pd.DataFrame, metric: Metric | None, marks: Mapping[str, str] 
             "text": row.text,
             "colour": category_colour(row.category),
             "ink": ink_on(category_colour(row.category)),
-            "strength": strength(row.value, largest),
+            "strength": 0.0 if is_below else strength(row.value, largest),
+            "below": is_below,
             "mark": (marks or {}).get(row.chunk_id),
             "hint": f"{row.number}. {category(row.category)}"
             + ("" if metric is None else f" · {metric.label} {number(row.value)}"),
         }
-        for row in chunks.itertuples()
+        for row, is_below in zip(chunks.itertuples(), below.tolist(), strict=True)
     ]
 
 

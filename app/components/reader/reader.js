@@ -1,6 +1,6 @@
 // One chain of thought as clickable chunks. Text enters the page as textContent only.
-// data: {chunks: [{id, number, text, colour, ink, strength, hint, mark}], selected}; strength is 0 to 100, or null where the metric
-// is unknown; mark is null, "source" (a vector comes from the chunk), "applied" (it is steered there) or "both".
+// data: {chunks: [{id, number, text, colour, ink, strength, below, hint, mark}], selected}; strength is 0 to 100, or null where the
+// metric is unknown; below says that it is less than chance gives; mark is null, "source" (a vector comes from the chunk), "applied" (it is steered there) or "both".
 // Says to Python: trigger "chunk" with the id of the chunk that was clicked or reached with j, k or the arrows.
 const views = new WeakMap();
 const QUIET_MS = 130; // a held key moves at once here, and tells Python when it rests
@@ -69,6 +69,7 @@ function draw(root, view, chunks) {
     span.style.setProperty("--ink", chunk.ink);
     span.style.setProperty("--strength", chunk.strength ?? 0);
     span.classList.toggle("unknown", chunk.strength === null);
+    span.classList.toggle("below", chunk.below);
     span.title = chunk.hint;
   }
   paint(root, view, chunks);

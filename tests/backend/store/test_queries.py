@@ -1,10 +1,17 @@
 """The pages' questions, each checked against another way to the same answer."""
 
+from contextlib import closing
+
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import false_discovery_control
 
+from backend.schema.tables import TABLES
+from backend.store.decided import DECIDED
+from backend.store.publish import publish
 from backend.store.store import Store
+from backend.store.unit_files import StudyFolder
 from tests import small_study
 
 
@@ -23,6 +30,49 @@ def test_the_most_important_chunk_is_the_largest_known_value_with_an_interval(st
     best = rows[rows["ci_low"].notna()].sort_values("value").iloc[-1]
     found = store.most_important_chunk().iloc[0]
     assert (found.chunk_id, found.value, found.convention) == (best.chunk_id, best.value, "ta")
+
+
+def with_p(folder, rows):
+    """The small study with `rows` (chunk number, value, p) of the divergence beside its importances."""
+    study = small_study.make(folder)
+    with closing(Store(study)) as store:
+        chunks = store.frame("SELECT chunk_id FROM chunks ORDER BY chunk_id")["chunk_id"]
+    names = {"metric": "counterfactual_importance_jsd", "convention": "jsd", "n": 20, "n_comparator": 20}
+    blank = dict.fromkeys(TABLES["importance"].columns) | names
+    made = [
+        blank | {"chunk_id": chunks[number], "value": value, "ci_low": value - 0.1, "ci_high": value + 0.2, "p": p}
+        for number, value, p in rows
+    ]
+    with StudyFolder(study).writing("test") as writer:
+        writer.add("importance", "divergence", {"importance": made})
+        publish(writer)
+    return Store(study), chunks
+
+
+def test_the_most_important_chunk_is_the_largest_of_those_that_chance_does_not_give(tmp_path):
+    rows = [(0, 0.1, 0.0004), (1, 0.6, 0.3), (2, 0.2, 0.001), (3, -0.1, 1.0)]
+    store, chunks = with_p(tmp_path / "decided", rows)
+    with closing(store):
+        found = store.most_important_chunk().iloc[0]
+        assert (found.chunk_id, found.convention, found.value, found.n_tested) == (chunks[2], "jsd", 0.2, 4)
+        q = store.frame(f"SELECT value, p, q FROM {DECIDED} WHERE p IS NOT NULL ORDER BY chunk_id")
+        assert q["q"].tolist() == pytest.approx(false_discovery_control(q["p"]).tolist())
+        assert store.frame(f"SELECT q, n_tested FROM {DECIDED} WHERE p IS NULL").isna().all().all()
+        assert store.importance_of_chunk(chunks[0]).set_index("convention").loc["jsd", "q"] == pytest.approx(0.0016)
+
+
+def test_where_no_chunk_is_beyond_chance_the_largest_estimate_is_opened(tmp_path):
+    store, chunks = with_p(tmp_path / "undecided", [(0, 0.1, 0.2), (1, 0.3, 0.4), (2, 0.2, 0.2)])
+    with closing(store):
+        found = store.most_important_chunk().iloc[0]
+        assert found.chunk_id == chunks[1] and found.q > 0.05
+
+
+def test_equal_p_have_the_same_q(tmp_path):
+    store, _ = with_p(tmp_path / "ties", [(k, 0.1, (0.01, 0.01, 0.5, 0.01)[k]) for k in range(4)])
+    with closing(store):
+        found = store.frame(f"SELECT p, q FROM {DECIDED} WHERE p IS NOT NULL ORDER BY chunk_id")
+    assert found["q"].tolist() == pytest.approx(false_discovery_control(found["p"]).tolist())
 
 
 def test_the_most_important_chunk_of_a_cot_is_one_of_its_own(store):
