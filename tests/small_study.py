@@ -8,6 +8,7 @@ and kept live runs. Some texts are hostile on purpose: whatever a model wrote is
 
 import json
 import math
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime
 from itertools import chain
@@ -20,6 +21,7 @@ import pandas as pd
 from backend import ids
 from backend.importance.metric_registry import conventions_of
 from backend.importance.outcomes import arm_summary, compare
+from backend.schema.tables import TABLES
 from backend.store.experiments import Experiments
 from backend.store.publish import publish
 from backend.store.store import Store
@@ -453,6 +455,22 @@ def _importance(chunks: list[dict], rng: np.random.Generator) -> list[dict]:
                     }
                 )
     return rows
+
+
+def add_divergence(study: Path, rows: Sequence[tuple[int, float, float]]) -> list[str]:
+    """Counterfactual importance (JSD) of chunks: number in the order of ids, value and p. The ids of all chunks."""
+    with closing(Store(study)) as store:
+        chunks = store.frame("SELECT chunk_id FROM chunks ORDER BY chunk_id")["chunk_id"].tolist()
+    names = {"metric": "counterfactual_importance_jsd", "convention": "jsd", "n": 20, "n_comparator": 20}
+    blank = dict.fromkeys(TABLES["importance"].columns) | names
+    made = [
+        blank | {"chunk_id": chunks[number], "value": value, "ci_low": value - 0.1, "ci_high": value + 0.2, "p": p}
+        for number, value, p in rows
+    ]
+    with StudyFolder(study).writing("test") as writer:
+        writer.add("importance", "divergence", {"importance": made})
+        publish(writer)
+    return chunks
 
 
 def _published(chunks: list[dict], rng: np.random.Generator) -> list[dict]:

@@ -16,7 +16,7 @@ break, and `jsd_numbers` the same under the stricter rule of what is similar (`n
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -102,18 +102,20 @@ class Convention:
 
 
 _POOLED = (AFTER, SIMILAR)
-_AS_DEFINED = {"resampling": Sides(AFTER, (HERE,)), "forced": Sides(FORCED_AFTER, (FORCED_HERE,))}
-_JSD = {
-    "outcomes": CLUSTERS,
-    "smoothing": PRIOR,
-    **_AS_DEFINED,
-    "comparator_of_kl": (AFTER,),
-    "comparator_of_accuracy": (AFTER,),
-    "divergence": JENSEN_SHANNON,
-}
+_RESAMPLING, _FORCED = Sides(AFTER, (HERE,)), Sides(FORCED_AFTER, (FORCED_HERE,))  # as defined in the text
+_JSD = Convention(
+    "Jensen–Shannon divergence",
+    CLUSTERS,
+    PRIOR,
+    resampling=_RESAMPLING,
+    forced=_FORCED,
+    comparator_of_kl=(AFTER,),
+    comparator_of_accuracy=(AFTER,),
+    divergence=JENSEN_SHANNON,
+)
 CONVENTIONS: Mapping[str, Convention] = {
-    "jsd": Convention("Jensen–Shannon divergence", **_JSD),
-    "jsd_numbers": Convention("Jensen–Shannon divergence, numbers too", **_JSD, similarity=NUMBERS),
+    "jsd": _JSD,
+    "jsd_numbers": replace(_JSD, label="Jensen–Shannon divergence, numbers too", similarity=NUMBERS),
     "ta": Convention(
         "Thought Anchors, as its published code computes",
         WRITTEN,
@@ -127,7 +129,8 @@ CONVENTIONS: Mapping[str, Convention] = {
         "Features and Logits",
         CORRECTNESS,
         1.0,
-        **_AS_DEFINED,
+        resampling=_RESAMPLING,
+        forced=_FORCED,
         comparator_of_kl=_POOLED,
         comparator_of_accuracy=_POOLED,
     ),
@@ -135,7 +138,8 @@ CONVENTIONS: Mapping[str, Convention] = {
         "Thought Anchors, as its text says",
         CLUSTERS,
         1e-9,
-        **_AS_DEFINED,
+        resampling=_RESAMPLING,
+        forced=_FORCED,
         comparator_of_kl=(AFTER,),
         comparator_of_accuracy=(AFTER,),
     ),

@@ -207,7 +207,7 @@ class Estimator:
         at = self if convention.similarity == EMBEDDING else replace(self, here=self.here.by_numbers)
         p, q = at._groups(sides)
         if convention.outcomes == CORRECTNESS:
-            return tuple(_counts([group.correct for group in side], 2) for side in (p, q))
+            return _counts([group.correct for group in p], 2), _counts([group.correct for group in q], 2)
         p_codes, q_codes = (
             [group.written if convention.outcomes == WRITTEN else group.answer for group in side] for side in (p, q)
         )

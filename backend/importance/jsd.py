@@ -122,7 +122,8 @@ def jensen_shannon(p_counts: np.ndarray, q_counts: np.ndarray, n_outcomes: int) 
     """
     counts = np.array([p_counts, q_counts])
     counts = counts[:, counts.sum(0) > 0]
-    sizes = Sizes(*map(int, counts.sum(1)), max(n_outcomes, counts.shape[1], 2))
+    n_p, n_q = map(int, counts.sum(1))
+    sizes = Sizes(n_p, n_q, max(n_outcomes, counts.shape[1], 2))
     tables = Tables.of(sizes, counts.sum(0))
     # What outcomes that nobody gave bring is the same in every deal.
     by_chance = tables.by_chance + (sizes.n_outcomes - counts.shape[1]) * float(sizes.terms(*np.zeros((2, 1), int))[0])

@@ -7,11 +7,8 @@ import pandas as pd
 import pytest
 from scipy.stats import false_discovery_control
 
-from backend.schema.tables import TABLES
 from backend.store.decided import DECIDED
-from backend.store.publish import publish
 from backend.store.store import Store
-from backend.store.unit_files import StudyFolder
 from tests import small_study
 
 
@@ -33,19 +30,8 @@ def test_the_most_important_chunk_is_the_largest_known_value_with_an_interval(st
 
 
 def with_p(folder, rows):
-    """The small study with `rows` (chunk number, value, p) of the divergence beside its importances."""
     study = small_study.make(folder)
-    with closing(Store(study)) as store:
-        chunks = store.frame("SELECT chunk_id FROM chunks ORDER BY chunk_id")["chunk_id"]
-    names = {"metric": "counterfactual_importance_jsd", "convention": "jsd", "n": 20, "n_comparator": 20}
-    blank = dict.fromkeys(TABLES["importance"].columns) | names
-    made = [
-        blank | {"chunk_id": chunks[number], "value": value, "ci_low": value - 0.1, "ci_high": value + 0.2, "p": p}
-        for number, value, p in rows
-    ]
-    with StudyFolder(study).writing("test") as writer:
-        writer.add("importance", "divergence", {"importance": made})
-        publish(writer)
+    chunks = small_study.add_divergence(study, rows)
     return Store(study), chunks
 
 
