@@ -15,6 +15,7 @@ from app.shell.progress import duration
 from app.shell.untrusted import for_markdown, one_line, show, show_exactly
 from backend.crosscoder.kinds import KINDS, firing_of
 from backend.crosscoder.loss_recovered import Recovered, loss_recovered
+from backend.crosscoder.quality_bars import bars
 from backend.crosscoder.training_data import CONVENTIONS
 from backend.store.store import Store
 
@@ -41,6 +42,7 @@ def draw(here: Here, store: Store) -> None:
     """For each model what is explained of its activations, and recovered of its loss; and the training."""
     dictionary = here.dictionary
     st.dataframe(quality_table(store, dictionary), hide_index=True, height="content", row_height=30)
+    _bars(store, dictionary)
     if pd.isna(dictionary.n_judged):
         say(Missing("It has not been measured on the study's chains of thought.", command(store.path, "features")))
     else:
@@ -67,6 +69,29 @@ def draw(here: Here, store: Store) -> None:
             f"It was read from a file ({for_markdown(str(dictionary.source), 60)}); how it was trained is not known"
             " here."
         )
+
+
+def _bars(store: Store, dictionary: pd.Series) -> None:
+    """The bars, and whether each is met."""
+    if pd.isna(dictionary.n_judged):
+        return
+    sides = {
+        role: "distilled" if role == "distilled" else "base" for role in chosen_dictionary.roles(dictionary).values()
+    }
+    explained = {role: float(dictionary[f"variance_explained_{side}"]) for role, side in sides.items()}
+    recovered = {role: float(dictionary[f"loss_recovered_{side}"]) for role, side in sides.items()}
+    found = bars(float(dictionary.dead_share), explained, recovered)
+    table = pd.DataFrame(
+        {
+            "bar": [one.what for one in found],
+            "wanted": [one.wanted for one in found],
+            "measured": [number(one.value) for one in found],
+            "met": ["unknown" if one.is_met is None else "met" if one.is_met else "missed" for one in found],
+        }
+    )
+    n_met = sum(one.is_met is True for one in found)
+    st.markdown(f"**{n_met} of {len(found)} bars are met**")
+    st.dataframe(table, hide_index=True, height="content", row_height=28)
 
 
 def what_it_learned(parameters: str) -> str | None:

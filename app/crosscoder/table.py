@@ -9,8 +9,10 @@ from app.crosscoder.filters import MOST_ROWS, columns_of, filtered, word
 from app.shared import chosen_dictionary, feature_filters
 from app.shared.clicks import picked_row
 from app.shared.feature_filters import COLUMNS
+from app.shared.feature_rows import suggested_names
 from app.shared.views import Here
 from app.shell import keys
+from backend.crosscoder.top_features import EVERYWHERE
 from backend.store.store import Store
 
 
@@ -19,9 +21,10 @@ def draw(here: Here, store: Store) -> None:
     norm, found, dictionary, n = here.once(how_compared).norm, here.once(filtered), here.dictionary, len(here.features)
     kept, filters = found.kept, found.filters
     order = [f"nrn_{norm}", "frequency"] if chosen_dictionary.compares(dictionary) else ["frequency"]
-    rows = kept.sort_values([*order, "feature"], ascending=[False] * len(order) + [True], na_position="last").head(
-        MOST_ROWS
+    rows = kept.assign(is_everywhere=kept["frequency"] > EVERYWHERE).sort_values(
+        ["is_everywhere", *order, "feature"], ascending=[True, *[False] * len(order), True], na_position="last"
     )
+    rows = rows.head(MOST_ROWS)
     key = keys.of(f"features_{dictionary.dictionary_id}_{norm}_{feature_filters.as_text(filters)}")
 
     def go() -> None:
@@ -30,6 +33,8 @@ def draw(here: Here, store: Store) -> None:
 
     columns = columns_of(dictionary)
     shown = rows[["feature", *(column for column in columns if column != "feature")]].reset_index(drop=True)
+    names = suggested_names(store, dictionary, rows)
+    shown.insert(1, "suggested", [names.get(int(feature), "") for feature in rows["feature"]])
     words = [column for column in columns if COLUMNS[column].holds == "word"]
     shown = shown.assign(
         **{column: [word(value) if isinstance(value, str) else None for value in shown[column]] for column in words}
@@ -43,12 +48,12 @@ def draw(here: Here, store: Store) -> None:
         key=key,
         on_select=go,
         selection_mode="single-row",
-        column_config={column: _column(column) for column in shown.columns},
+        column_config={column: _column(column) for column in shown.columns if column in COLUMNS},
     )
     cut = f" Only the first {MOST_ROWS:,} are listed." if len(kept) > len(rows) else ""
     st.caption(
-        "Click the box before a row to open its feature, a head to sort. Empty: unknown. A lift is a ratio of"
-        " frequencies." + cut
+        "Click the box before a row to open its feature, a head to sort. Features that fire on more than half of the"
+        " tokens stand last. Suggested: counted alone. Empty: unknown. A lift is a ratio of frequencies." + cut
     )
 
 

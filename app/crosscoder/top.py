@@ -33,18 +33,18 @@ PUBLISHED = "“Decoding R1's CoT” lists the 20 features with the largest mean
 
 
 def draw(here: Here, store: Store) -> None:
-    """The published list on the left, with how much of it is merely dense; on the right what is specific."""
+    """What is specific on the left; on the right the published list, with how much of it is merely dense."""
     dictionary, features = here.dictionary, here.features
     found = _sizes(store, dictionary)
     sums, tokens = there(found)
     listed = strongest(sums, tokens, features.set_index("feature")["frequency"])
     left, right = st.columns(2, gap="medium")
-    with left:
+    with right:
         st.markdown(f"**Top {len(listed.rows)} by mean activation over all problems**")
         _table(listed_table(listed, features), listed.rows["feature"].tolist(), "top_over_all")
         show(PUBLISHED)
         show(in_this_study(listed))
-    with right:
+    with left:
         _specific(store, dictionary, features, sums, tokens, set(listed.rows["feature"]))
 
 

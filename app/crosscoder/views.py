@@ -1,6 +1,6 @@
 """The views of the page Crosscoder."""
 
-from app.crosscoder import charts, classes, labelling, nulls, quality, table, top
+from app.crosscoder import charts, classes, ends, labelling, nulls, quality, table, top
 from app.shared.views import View, dictionary, features
 
 TRAININGS = View("dictionary_trainings", "In training", (quality.a_training,), quality.draw_trainings)
@@ -9,6 +9,7 @@ CLASSES = View("feature_classes", "Classes of features", (features, classes.two_
 NULLS = View("null_pairs", "Beyond the null pairs", (features, classes.two_models), nulls.draw)
 CHARTS = View("feature_charts", "Features of two models", (features,), charts.draw)
 TOP = View("top_features", "Strongest and most specific features", (features,), top.draw)
+ENDS = View("ends", "The two ends of NRN", (features, classes.two_models), ends.draw)
 TABLE = View("feature_table", "Features", (features,), table.draw)
 LABELLING = View("label_sheet", "Label the ends", (features, classes.two_models), labelling.draw)
-VIEWS = (TRAININGS, QUALITY, NULLS, CLASSES, CHARTS, TOP, TABLE, LABELLING)
+VIEWS = (TRAININGS, QUALITY, NULLS, CLASSES, CHARTS, TOP, ENDS, TABLE, LABELLING)

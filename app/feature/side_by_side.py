@@ -22,6 +22,7 @@ from app.shell.untrusted import for_markdown, one_line, show
 from app.shell.vocabulary import CATEGORIES, category
 from backend.crosscoder import label_suggestions
 from backend.crosscoder.kinds import firing_of
+from backend.crosscoder.top_features import EVERYWHERE
 from backend.errors import AnchorscopeError
 from backend.statistics.intervals import wilson
 from backend.store.labels import LONGEST_AUTHOR, LONGEST_LABEL, add_label, history
@@ -107,7 +108,7 @@ def controls(here: Here) -> list[int]:
         steer_by(store, dictionary, shown, label="Steer by it" if len(shown) == 1 else "Steer by one of them")
     if opened:
         which = "distilled-only feature" if rows["class"].eq("distilled only").any() else "feature"
-        st.caption(f"Opened here: the {which} that fires most often.")
+        st.caption(f"Opened here: the {which} that fires most often, of those on at most half of the tokens.")
     if pinned == feature:
         st.caption(f"Feature {pinned} is pinned: choose another one to compare it with.")
     return shown
@@ -115,10 +116,10 @@ def controls(here: Here) -> list[int]:
 
 def _first(rows: pd.DataFrame) -> int:
     """The feature that the page opens on."""
-    own = rows[rows["class"].eq("distilled only")]
-    return int(
-        (own if len(own) else rows).sort_values(["frequency", "feature"], ascending=[False, True])["feature"].iloc[0]
-    )
+    sparse = rows[~(rows["frequency"] > EVERYWHERE)]
+    own = sparse[sparse["class"].eq("distilled only")]
+    some = own if len(own) else sparse if len(sparse) else rows
+    return int(some.sort_values(["frequency", "feature"], ascending=[False, True])["feature"].iloc[0])
 
 
 def _take(field: Field, chosen: int | None) -> None:

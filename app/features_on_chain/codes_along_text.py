@@ -19,6 +19,7 @@ from app.shared import chosen_chain, chosen_chunk, chosen_dictionary, feature_ro
 from app.shared.chosen_chunk import ChosenChunk
 from app.shared.chosen_dictionary import FEATURE, PINNED
 from app.shared.clicks import marks, picked_row
+from app.shared.feature_rows import suggested_names
 from app.shared.text_source import TOKEN
 from app.shared.views import Here
 from app.shared.waiting import Reading, wait_for
@@ -40,8 +41,10 @@ from backend.root import PRECOMPUTE
 from backend.store.store import Store
 
 _MOST_PLACES = 3000  # tokens drawn at a time
+_MOST_HEADS = 160  # tokens that all stand at the head of their column
 _CELLS = {"token": "tokens", "chunk": "chunks"}
 _RANKS = {
+    "lift": "lift: more often here than elsewhere",
     "mean": "mean f on this text",
     "distilled": "NRN, distilled first",
     "base": "NRN, base first",
@@ -185,7 +188,7 @@ def chosen_features(here: Here) -> list[int]:
     """The features to draw, from the top, by controls; one that was opened or pinned elsewhere is always among them."""
     dictionary, rows, text = here.dictionary, here.features, here.once(chosen_text).text
     compares = chosen_dictionary.compares(dictionary)
-    options = [name for name in _RANKS if compares or name in ("mean", "set")]
+    options = [name for name in _RANKS if compares or name in ("lift", "mean", "set")]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         how = selection.pick(RANK, "Features by", options, show=_RANKS.__getitem__, width=230)
         if how == "set":
@@ -202,7 +205,7 @@ def chosen_features(here: Here) -> list[int]:
         else:
             most = int(selection.pick(ROWS, "How many", width=110))
             norm = "l1"
-            if how != "mean":
+            if how not in ("lift", "mean"):
                 norm = selection.pick(
                     feature_rows.NORM,
                     "Decoder norm of NRN",
@@ -216,25 +219,47 @@ def chosen_features(here: Here) -> list[int]:
         except NoFeatures as error:
             show(str(error))
             found = []
+    elif how == "lift":
+        found = on_text.specific(_lifts(dictionary, rows, here.once(chosen_text)), most)
+        st.caption(
+            "From the top: features that fire more often on this text than on the study's other tokens, of those that"
+            f" fire on {on_text.LEAST_FIRED} or more of its tokens; then the rest by mean f."
+        )
     else:
         nrn = rows.set_index("feature")[f"nrn_{norm}"].to_dict()
         found = on_text.ranked(on_text.summary(text), nrn, how, most)
     return list(dict.fromkeys(feature for feature in (*opened, *found) if feature is not None))
 
 
-def named_rows(rows: pd.DataFrame, features: list[int]) -> dict[int, str]:
-    """What each feature is called on the figure: number, label, NRN."""
+def _lifts(dictionary: pd.Series, rows: pd.DataFrame, shown: Shown) -> pd.DataFrame:
+    """Lift of each feature of the text over the study's other tokens: of a CoT of the study its own are taken out."""
+    found, frequency = on_text.summary(shown.text), rows.set_index("feature")["frequency"].fillna(0.0)
+    n_judged = 0 if pd.isna(dictionary.n_judged) else int(dictionary.n_judged)
+    n_own = shown.text.n_coded if shown.where is not None else 0
+    own = found.set_index("feature")["n_fired"].reindex(frequency.index).fillna(0) if n_own else 0
+    n_elsewhere = max(n_judged - n_own, 0)
+    fired = (frequency * n_judged - own).clip(lower=0)
+    return on_text.lifts(found, shown.text, fired / max(n_elsewhere, 1), n_elsewhere)
+
+
+def named_rows(rows: pd.DataFrame, features: list[int], names: Mapping[int, str]) -> dict[int, str]:
+    """What each feature is called on the figure: number, label or else the start of its suggested name, NRN."""
     known = rows.set_index("feature").reindex(features)
     return {
         row.Index: " · ".join(
             [
                 str(row.Index),
-                *([one_line(row.label, 24)] if isinstance(row.label, str) else []),
+                *([one_line(words, 24)] if (words := _called(row.label, names.get(row.Index))) else []),
                 *([f"NRN {row.nrn_l1:.2f}"] if pd.notna(row.nrn_l1) else []),
             ]
         )
         for row in known.itertuples()
     }
+
+
+def _called(label: object, suggestion: str | None) -> str:
+    """A person's label; else of a suggestion the tokens that it begins with, with a question mark; else nothing."""
+    return label if isinstance(label, str) else f"{suggestion.split(' · ')[0]}?" if suggestion else ""
 
 
 # The heat maps
@@ -278,8 +303,15 @@ def draw_heat(here: Here, store: Store) -> None:
     if cells == "token":
         found, places = on_text.by_token(text, features, with_prompt=with_prompt), _window(shown, with_prompt)
         labels = {at: f"token {at}: {text.tokens[at]!r}" for at in places}
-        ticks = {int(row.token_start): str(row.number) for row in text.chunks.itertuples() if row.token_start in places}
-        columns = "tokens; ticks: first token of each chunk"
+        if len(places) <= _MOST_HEADS:
+            ticks, columns = {at: _head(text.tokens[at]) for at in places}, "tokens"
+        else:
+            ticks = {
+                int(row.token_start): f"{row.number} {_head(text.tokens[int(row.token_start)])}"
+                for row in text.chunks.itertuples()
+                if row.token_start in places
+            }
+            columns = "tokens; heads: number and first token of each chunk"
         frame: range | None = range(token, token + 1) if token is not None else marked
         if len(places) < len(text.tokens) - (0 if with_prompt else text.n_prompt):
             st.caption(f"{len(places):,} of {len(text.tokens):,} tokens are drawn, around the place that is looked at.")
@@ -294,7 +326,7 @@ def draw_heat(here: Here, store: Store) -> None:
     st.plotly_chart(
         chain_heat(
             on_text.contributions(found, norms),
-            rows=named_rows(rows, features),
+            rows=named_rows(rows, features, suggested_names(store, dictionary, rows)),
             panels=panels,
             places=places,
             labels=labels,
@@ -310,6 +342,11 @@ def draw_heat(here: Here, store: Store) -> None:
         config={"scrollZoom": True},
     )
     st.caption(definition(dictionary, cells))
+
+
+def _head(token: str) -> str:
+    """A token as the head of a column: white space is seen."""
+    return token.strip() or token.replace("\n", "⏎").replace(" ", "␣")
 
 
 def definition(dictionary: pd.Series, cells: str) -> str:
@@ -433,7 +470,7 @@ def draw_looked_at(here: Here, store: Store) -> None:
     left, right = st.columns([6, 5], gap="medium")
     with left:
         of_tint = text.codes[text.codes["feature"] == tint]
-        show("The text" if tint is None else f"The text, tinted by feature {named_rows(rows, [tint])[tint]}")
+        show("The text" if tint is None else f"The text, tinted by feature {named_rows(rows, [tint], {})[tint]}")
         around = _window(shown, with_prompt=True)
         token_text(
             text.tokens[around.start : around.stop],

@@ -109,7 +109,9 @@ def chain_heat(
         )
     figure.update_xaxes(
         tickvals=list(ticks),
-        ticktext=list(ticks.values()),
+        ticktext=[for_plotly(head, limit=16, width=16) for head in ticks.values()],
+        tickangle=-90 if any(not head.isdigit() for head in ticks.values()) else 0,
+        tickfont={"size": 10},
         showgrid=False,
         range=[places.start - 0.5, places.stop - 0.5],
     )

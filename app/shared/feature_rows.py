@@ -6,6 +6,7 @@ from app.shell import studies
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
 from backend.crosscoder.class_counts import scaling_share
+from backend.crosscoder.label_suggestions import names_of
 from backend.store.labels import labels
 from backend.store.store import Store
 
@@ -26,3 +27,12 @@ def find(store: Store, dictionary: pd.Series) -> pd.DataFrame | Missing:
     rows = rows.merge(studies.ask(store.reasoning_categories, dictionary_id=name), on="feature", how="left")
     rows = rows.merge(labels(store.path, name)[["feature", "label"]], on="feature", how="left")
     return rows.assign(share_eps=scaling_share(rows["nu_eps"]), share_r=scaling_share(rows["nu_r"]))
+
+
+def suggested_names(store: Store, dictionary: pd.Series, features: pd.DataFrame) -> dict[int, str]:
+    """What each feature that fires might be called, by its examples, tokens and category."""
+    writer = (
+        dictionary.distilled_model_id if isinstance(dictionary.distilled_model_id, str) else dictionary.base_model_id
+    )
+    peaks = studies.ask(store.peak_tokens, dictionary_id=dictionary.dictionary_id, model_id=writer)
+    return names_of(peaks, features)

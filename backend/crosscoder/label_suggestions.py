@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
 from backend.errors import AnchorscopeError
@@ -40,12 +41,42 @@ class ChatModel:
 def from_tokens(examples: pd.DataFrame, logits: pd.DataFrame) -> list[str]:
     """At most two suggestions: the tokens on which it fires, with counts, and those that it promotes. Rows are those of
     `DictionaryQueries.feature_examples` and of `feature_logits` for one model."""
-    peaks = Counter(token.strip() for token, _ in _peaks(examples) if token.strip())
+    peaks = Counter(seen(token) for token, _ in _peaks(examples))
     found = [f"“{token}” ({count} of {len(examples)})" for token, count in peaks.most_common(_SHOWN_TOKENS)]
     top = logits[logits["side"] == "top"].sort_values("rank")["token"] if len(logits) else []
     promoted = list(dict.fromkeys(f"“{token.strip()}”" for token in top if token.strip()))[:_SHOWN_TOKENS]
     parts = [f"fires on {', '.join(found)}" if found else "", f"promotes {', '.join(promoted)}" if promoted else ""]
     return [part[:LONGEST_LABEL] for part in parts if part]
+
+
+def names_of(peaks: pd.DataFrame, features: pd.DataFrame) -> dict[int, str]:
+    """A suggestion for every feature of `features` that fires, with its evidence: its commonest strongest tokens and
+    how many of its examples they are, the tokens that it promotes, and its function tag with its lift.
+
+    `peaks` are rows of `DictionaryQueries.peak_tokens`. It is counted, not understood: whoever shows it says so.
+    """
+    known = peaks.set_index("feature")
+    found: dict[int, str] = {}
+    for row in features[features["feature"].isin(known.index)].itertuples():
+        own = known.loc[row.feature]
+        counted = Counter[str]()
+        for token, count in zip(own["tokens"], own["counts"], strict=True):
+            counted[seen(token)] += int(count)
+        parts = [
+            f"“{token}” {count} of {int(own['n_examples'])}" for token, count in counted.most_common(_SHOWN_TOKENS)
+        ]
+        promoted = own["promoted"] if isinstance(own["promoted"], list | np.ndarray) else []
+        if shown := list(dict.fromkeys(f"“{token.strip()}”" for token in promoted if token.strip()))[:_SHOWN_TOKENS]:
+            parts.append(f"promotes {', '.join(shown)}")
+        if isinstance(row.top_category, str):
+            parts.append(f"{row.top_category.replace('_', ' ')} ×{row.top_category_lift:.1f}")
+        found[int(row.feature)] = " · ".join(parts)
+    return found
+
+
+def seen(token: str) -> str:
+    """A token as words can show it: white space alone is drawn."""
+    return token.strip() or token.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "␣") or "∅"
 
 
 def configured() -> ChatModel | None:

@@ -64,6 +64,28 @@ def summary(text: TextCodes) -> pd.DataFrame:
     return found[["feature", "mean", "largest", "n_fired"]]
 
 
+LEAST_FIRED = 3  # tokens of the text on which a feature must fire to be called specific to it
+
+
+def lifts(found: pd.DataFrame, text: TextCodes, frequency: pd.Series, n_elsewhere: float) -> pd.DataFrame:
+    """A `summary` with `elsewhere`, the share of other tokens on which each feature fires, and `lift`, its share of the
+    text's tokens over that: how much more often it fires here than anywhere else.
+
+    `frequency` by feature is over `n_elsewhere` tokens that are not the text's. Half a token is added to those on which
+    it fires there, and one to all, so that a lift is finite where it fires nowhere else. NaN where it fires on fewer
+    than LEAST_FIRED tokens of the text: of such a few no rate is known.
+    """
+    fired = frequency.reindex(found["feature"]).to_numpy(dtype=float) * n_elsewhere
+    elsewhere = (fired + 0.5) / (n_elsewhere + 1)
+    lift = found["n_fired"].to_numpy() / max(text.n_coded, 1) / elsewhere
+    return found.assign(elsewhere=elsewhere, lift=np.where(found["n_fired"] >= LEAST_FIRED, lift, np.nan))
+
+
+def specific(found: pd.DataFrame, n: int) -> list[int]:
+    """The first `n` features of `lifts` by lift; features of too few tokens follow, the strongest first."""
+    return found.sort_values(["lift", "mean", "feature"], ascending=[False, False, True])["feature"].head(n).tolist()
+
+
 def ranked(found: pd.DataFrame, nrn: Mapping[int, float], how: str, n: int) -> list[int]:
     """The first `n` features of a `summary`: by mean code, or by NRN from the distilled or the base end; unknown NRN is
     left out.

@@ -22,6 +22,7 @@ import pandas as pd
 from backend.ids import seed_for
 
 DENSE = 0.1  # share of tokens
+EVERYWHERE = 0.5  # share of tokens beyond which a feature is never what is shown first
 LEAST_FIRED = 5  # tokens
 N_TOP = 20
 _REPLICATES, _BLOCK = 1000, 256  # draws, and features at once

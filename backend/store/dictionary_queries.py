@@ -194,6 +194,27 @@ class DictionaryQueries:
             n=n,
         )
 
+    def peak_tokens(self: _HasFrame, dictionary_id: str, model_id: str, n: int = 5) -> pd.DataFrame:
+        """One row a feature that fires: `tokens` and `counts`, the texts of the tokens on which it fires most, the
+        commonest first, at most `n`, of `n_examples`; `promoted`, the `n` that its row of the model promotes most, or
+        NULL.
+        """
+        return self.frame(
+            "WITH texts AS (SELECT cot_id, unnest(tokens) AS token, generate_subscripts(tokens, 1) - 1 AS position FROM"
+            " cot_codes WHERE dictionary_id = $dictionary), counted AS (SELECT e.feature, t.token, count(*) AS n FROM"
+            " feature_examples e JOIN texts t ON t.cot_id = e.cot_id AND t.position = e.position WHERE e.dictionary_id"
+            " = $dictionary GROUP BY ALL), ordered AS (SELECT *, row_number() OVER (PARTITION BY feature ORDER BY n"
+            " DESC, token) AS place FROM counted), promoted AS (SELECT feature, list(token ORDER BY rank) AS promoted"
+            " FROM feature_logits WHERE dictionary_id = $dictionary AND model_id = $model AND side = 'top' AND rank <"
+            " $n GROUP BY feature) SELECT o.feature, list(o.token ORDER BY place) FILTER (place <= $n) AS tokens,"
+            " list(o.n ORDER BY place) FILTER (place <= $n) AS counts, sum(o.n)::BIGINT AS n_examples,"
+            " any_value(p.promoted) AS promoted FROM ordered o LEFT JOIN promoted p USING (feature) GROUP BY o.feature"
+            " ORDER BY o.feature",
+            dictionary=dictionary_id,
+            model=model_id,
+            n=n,
+        )
+
     def feature_logits(self: _HasFrame, dictionary_id: str, feature: int) -> pd.DataFrame:
         """Tokens that it promotes (`side` top) and suppresses (bottom) in each model, strongest first."""
         return self.frame(

@@ -15,6 +15,7 @@ from app.shared import chosen_dictionary
 from app.shared.feature_filters import COLUMNS, Between, parse
 from app.shell.untrusted import for_markdown
 from backend.crosscoder import label_suggestions
+from backend.crosscoder.extremes import extremes
 from backend.store.labels import add_label, history
 from backend.store.publish import publish
 from backend.store.store import Store
@@ -223,6 +224,49 @@ def test_of_a_linear_dictionary_the_chain_shows_what_is_beyond_the_threshold(lin
     found = sizes[sizes["cot_id"] == cot].set_index("feature")["total"]
     assert found.to_dict() == pytest.approx(own.to_dict())
     store.close()
+
+
+def test_every_feature_that_fires_has_a_suggestion_with_its_evidence(study, name):
+    store = Store(study)
+    rows, examples = store.features(name), store.whole_table("feature_examples").to_pandas()
+    peaks = store.peak_tokens(name, store.dictionaries()["distilled_model_id"][0])
+    assert set(peaks["feature"]) == set(examples[examples["dictionary_id"] == name]["feature"])
+    names = label_suggestions.names_of(peaks, rows)
+    evidence = zip(peaks["feature"], peaks["n_examples"], strict=True)
+    assert set(names) == set(peaks["feature"]) and all(f" of {n}" in names[feature] for feature, n in evidence)
+    of_blanks = {"feature": [0], "tokens": [["\n", " "]], "counts": [[3, 2]], "n_examples": [6], "promoted": [None]}
+    (said,) = label_suggestions.names_of(pd.DataFrame(of_blanks), rows).values()
+    assert said.startswith("“⏎” 3 of 6 · “␣” 2 of 6")
+    store.close()
+
+
+def test_the_two_ends_of_nrn_are_a_table_with_what_they_do(opened, study):
+    test = opened("crosscoder", study)
+    ends = table(test, "end")
+    assert set(ends["end"]) == {"distilled end", "base end"} and ends["suggested"].str.contains(" of ").any()
+    assert "Base end, n = " in words(test) and "Distilled end, n = " in words(test)
+
+
+def test_what_is_shown_first_fires_on_half_of_the_tokens_at_most():
+    rows = pd.DataFrame(
+        {
+            "feature": [0, 1, 2],
+            "class": ["distilled only", "distilled only", "shared"],
+            "frequency": [0.9, 0.1, 0.3],
+            "nrn_l1": [0.99, 0.9, 0.1],
+        }
+    )
+    assert side_by_side._first(rows) == 1 and side_by_side._first(rows.iloc[[0, 2]]) == 2
+    assert side_by_side._first(rows.iloc[:1]) == 0  # there is no other
+    ends = extremes(rows, "nrn_l1", 2)
+    assert ends["feature"].tolist() == [1, 0, 2]
+
+
+def test_the_bars_are_shown_with_what_was_measured(opened, study):
+    test = opened("crosscoder", study)
+    bars = table(test, "wanted")
+    assert len(bars) == 5 and set(bars["met"]) <= {"met", "missed", "unknown"}
+    assert f"**{(bars['met'] == 'met').sum()} of 5 bars are met**" in words(test)
 
 
 def test_the_published_top_list_says_how_much_of_it_is_dense_and_stands_beside_the_specific_one(opened, study):

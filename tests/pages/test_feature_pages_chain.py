@@ -64,7 +64,11 @@ def test_in_an_autoencoder_what_compares_two_models_is_left_out(opened, tmp_path
     assert "jumprelu autoencoder of embedded:Tiny, layer 5" in said
     if which == CHAIN:
         assert "residual stream times model 1)" in said and "crosscoder has one f" not in said
-        assert test.selectbox(key="pick_heat_order").options == ["mean f on this text", "a chosen set"]
+        assert test.selectbox(key="pick_heat_order").options == [
+            "lift: more often here than elsewhere",
+            "mean f on this text",
+            "a chosen set",
+        ]
     else:
         assert "which a dictionary of one model does not have" in said
 

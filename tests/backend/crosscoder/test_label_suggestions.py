@@ -25,7 +25,10 @@ def logits():
 
 
 def test_tokens_are_counted_and_promoted_ones_listed_once(examples, logits):
-    assert from_tokens(examples, logits) == ["fires on “Wait” (2 of 4), “But” (1 of 4)", "promotes “wait”"]
+    assert from_tokens(examples, logits) == [
+        "fires on “Wait” (2 of 4), “But” (1 of 4), “⏎” (1 of 4)",
+        "promotes “wait”",
+    ]
 
 
 def test_a_silent_feature_has_no_suggestion_and_a_long_token_is_cut(examples, logits):

@@ -11,8 +11,10 @@ from backend.crosscoder.on_text import (
     by_token,
     contributions,
     firing_at,
+    lifts,
     named,
     ranked,
+    specific,
     summary,
 )
 
@@ -55,6 +57,26 @@ def test_features_are_ranked_by_mean_or_from_either_end_of_nrn():
     found, nrn = summary(TEXT), {4: 0.2, 7: 0.9}
     assert [ranked(found, nrn, how, 5) for how in ("mean", "distilled", "base")] == [[4, 7], [7, 4], [4, 7]]
     assert ranked(found, nrn | {4: np.nan}, "base", 5) == [7] and ranked(found, nrn, "mean", 1) == [4]
+
+
+def test_a_lift_is_a_rate_here_over_the_rate_elsewhere_and_few_tokens_have_none():
+    """Feature 4 fires on 3 of 5 tokens here and 30 of 300 elsewhere; 7 on two, fewer than have a rate."""
+    found = lifts(summary(TEXT), TEXT, pd.Series({4: 0.1, 7: 0.0}), 300).set_index("feature")
+    assert found.loc[4, "lift"] == pytest.approx((3 / 5) / (30.5 / 301)) and np.isnan(found.loc[7, "lift"])
+    nowhere = lifts(summary(TEXT), TEXT, pd.Series({4: 0.0, 7: 0.0}), 300).set_index("feature")
+    assert np.isfinite(nowhere.loc[4, "lift"]) and nowhere.loc[4, "lift"] > found.loc[4, "lift"]
+
+
+def test_what_is_specific_leads_and_what_fires_everywhere_does_not():
+    """By mean code the feature that fires on every token leads; by lift the one that fires here alone."""
+    tokens = [f"t{k}" for k in range(21)]
+    everywhere = pd.DataFrame({"position": range(1, 21), "feature": 0, "code": 9.0})
+    here = pd.DataFrame({"position": range(1, 5), "feature": 1, "code": 1.0})
+    rare = pd.DataFrame({"position": [5], "feature": [2], "code": [5.0]})
+    text = TextCodes(tokens, 1, pd.concat([everywhere, here, rare]), TEXT.chunks)
+    found = summary(text)
+    assert ranked(found, {}, "mean", 3)[0] == 0
+    assert specific(lifts(found, text, pd.Series({0: 0.9, 1: 0.01, 2: 0.001}), 5000), 3) == [1, 0, 2]
 
 
 def test_tokens_and_chunks_hold_the_same_activation():
