@@ -319,10 +319,10 @@ def train_categories(
     folder: Annotated[Path, typer.Argument(help="a folder of published Thought Anchors CoTs (chunks_labeled.json)")],
     out: Annotated[Path, typer.Option(help="where to write the classifier")] = Path("assets/categories"),
 ) -> None:
-    """Train the classifier of chunk categories and report its macro-F1 by leave-one-CoT-out."""
+    """Train the classifier of chunk categories and report its macro-F1 on problems left out."""
     from precompute.train_categories import train
 
-    console.print(train(folder, out))
+    console.print(str(train(folder, out)), markup=False)
 
 
 @app.command("train-reasoner")

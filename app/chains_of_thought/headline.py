@@ -19,6 +19,7 @@ from app.shell.vocabulary import (
     metric_choice,
     smoothing_decides,
 )
+from backend.cot.categories import UNSURE_BELOW
 from backend.ids import cot_of
 from backend.store.store import Store
 
@@ -27,11 +28,20 @@ def draw(here: Here, store: Store) -> None:
     where, coloured = here.chunk, here.once(chunk_colours.coloured)
     chunk = coloured.chunks[coloured.chunks["chunk_id"] == where.chunk].iloc[0]
     st.markdown(f"#### Chunk {chunk.number} of {len(coloured.chunks)}")
-    st.caption(" · ".join(category(tag) if tag in CATEGORIES else "another tag" for tag in chunk.tags) or "Not tagged")
+    st.caption(_tags(chunk))
     if where.metric:
         st.caption(f"Opened here: the study's largest {metric_choice(f'{where.metric}:{where.convention}')}.")
     if coloured.metric:
         _headline(store, chunk, coloured.metric, coloured.convention)
+
+
+def _tags(chunk: pd.Series) -> str:
+    if not chunk.tags:
+        return "Not tagged"
+    named = " · ".join(category(tag) if tag in CATEGORIES else "another tag" for tag in chunk.tags)
+    if pd.isna(chunk.score):
+        return named
+    return f"{named} (probability {chunk.score:.2f}{', unsure' if chunk.score < UNSURE_BELOW else ''})"
 
 
 def _headline(store: Store, chunk: pd.Series, name: str, convention: str | None) -> None:

@@ -11,6 +11,7 @@ from app.shell.fields import Field, declare
 from app.shell.theme import category_colour
 from app.shell.untrusted import show
 from app.shell.vocabulary import CATEGORIES, CONVENTIONS, METRICS, Metric, category, definition, metric, metric_choice
+from backend.cot.categories import UNSURE_BELOW
 from backend.store.store import Store
 
 METRIC = declare(Field("metric", "importance metric", None))
@@ -121,5 +122,7 @@ def legend(chunks: pd.DataFrame) -> None:
         if tag in CATEGORIES
     )
     st.html(f'<div class="legend">{swatches}</div>')
+    if unsure := int((chunks["score"] < UNSURE_BELOW).sum()):
+        st.caption(f"{unsure} of {len(chunks)} tags are unsure (probability below {UNSURE_BELOW:g}).")
     if strangers := [tag for tag in known if tag not in CATEGORIES]:
         show("also: " + ", ".join(strangers))

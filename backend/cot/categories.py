@@ -2,16 +2,16 @@
 is its colour.
 
 Two ways to tag a chunk that nobody labelled:
-- `CategoryClassifier`: multinomial logistic regression on the chunk's sentence embedding, its place in the CoT, and
-  what can be counted in its text (digits, signs, a few words that name a function). Its weights, recipe and figures are
-  in `assets/categories`.
+- `CategoryClassifier`: multinomial logistic regression on the chunk's sentence embedding, its place in the CoT, what
+  can be counted in its text (digits, signs, a few words that name a function), the same of the chunks beside it, and
+  how it relates to the question and to what was said before. Weights, recipe and figures: `assets/categories`.
 - `label_with_chat_model`: a chat model is shown the tags as a lettered list and its probabilities of the nine letters
   are read, so that its answer is always one of them.
 """
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +39,7 @@ CATEGORIES = {
 }
 ASSETS = ROOT / "assets" / "categories"
 EXTRA_TAG_PROBABILITY = 0.3  # tags after the first need at least this
+UNSURE_BELOW = 0.5  # a first tag less probable than this says that it is unsure
 
 # Words that tell functions apart. Each is a feature of its own: whether the chunk holds it.
 CUE_WORDS = (
@@ -83,17 +84,80 @@ class CategoryError(AnchorscopeError):
     """No usable classifier, or a chat model that cannot be asked for a letter."""
 
 
-def features(embeddings: np.ndarray, positions: Sequence[float], texts: Sequence[str]) -> np.ndarray:
-    """(n, d + 13 + len(CUE_WORDS)) float64: embedding, place, counts and cue words of n chunks.
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """What of one CoT its tags are read from: all its chunks, in reading order, and the question."""
 
-    `embeddings` is (n, d); `positions` run from 0 (the CoT's first chunk) to 1 (its last).
+    texts: Sequence[str]
+    embeddings: np.ndarray  # (n, d) of the texts; NaN where a chunk has no word
+    question: str
+    question_embedding: np.ndarray  # (d,)
+
+    @classmethod
+    def encoded(cls, encode: Callable[[Sequence[str]], np.ndarray], texts: Sequence[str], question: str) -> "Chain":
+        """`encode` as SentenceEncoder.encode."""
+        vectors = encode([*texts, question])
+        return cls(texts, vectors[:-1], question, vectors[-1])
+
+
+def features(chain: Chain, *, beside: float) -> np.ndarray:
+    """(n, 3·(d + 13 + len(CUE_WORDS)) + 7) float64 of n chunks: own embedding, place, counts and cue words; those of
+    the chunk before and the one after, embeddings times `beside` (zeros where there is none); and the relations.
+
+    Relations: cosine with the question, with the chunk before, with the one after, and the largest with any chunk
+    before; whether it has a number that was not said yet, only numbers that were, only numbers of the question.
     """
-    shares = np.asarray(positions, dtype=np.float64)
-    near_start, near_end = np.exp(-shares / 0.05), np.exp(-(1 - shares) / 0.05)
-    counts = np.array([_counts(text) for text in texts], dtype=np.float64).reshape(len(texts), 9 + len(CUE_WORDS))
-    return np.hstack(
-        [np.asarray(embeddings, dtype=np.float64), np.stack([shares, shares**2, near_start, near_end], axis=1), counts]
+    embeddings = np.asarray(chain.embeddings, dtype=np.float64)
+    known = np.nan_to_num(embeddings)
+    own = np.hstack([_places(len(embeddings)), _all_counts(chain.texts)])
+    near = [np.hstack([_shifted(own, by), beside * _shifted(known, by)]) for by in (-1, 1)]
+    return np.hstack([embeddings, own, *near, _relations(chain, known)])
+
+
+def _places(n: int) -> np.ndarray:
+    """(n, 4): from 0 (the CoT's first chunk) to 1 (its last), its square, and how near either end is."""
+    shares = np.arange(n) / max(1, n - 1)
+    return np.stack([shares, shares**2, np.exp(-shares / 0.05), np.exp(-(1 - shares) / 0.05)], axis=1)
+
+
+def _all_counts(texts: Sequence[str]) -> np.ndarray:
+    return np.array([_counts(text) for text in texts], dtype=np.float64).reshape(len(texts), 9 + len(CUE_WORDS))
+
+
+def _shifted(rows: np.ndarray, by: int) -> np.ndarray:
+    """The row of the chunk `by` places on; zeros where there is none."""
+    moved = np.zeros_like(rows)
+    if by < 0:
+        moved[-by:] = rows[:by]
+    else:
+        moved[:-by] = rows[by:]
+    return moved
+
+
+def _relations(chain: Chain, known: np.ndarray) -> np.ndarray:
+    """(n, 7), as `features` says."""
+    n = len(known)
+    cosines = known @ known.T
+    earlier = np.where(np.tri(n, k=-1, dtype=bool), cosines, -np.inf).max(axis=1, initial=-np.inf)
+    asked = _numbers(chain.question)
+    said, of_numbers = set(asked), np.zeros((n, 3))
+    for row, text in zip(of_numbers, chain.texts, strict=True):
+        own = _numbers(text)
+        row[:] = not own <= said, bool(own) and own <= said, bool(own) and own <= asked
+        said |= own
+    return np.column_stack(
+        [
+            known @ np.nan_to_num(np.asarray(chain.question_embedding, dtype=np.float64)),
+            (known * _shifted(known, -1)).sum(axis=1),
+            (known * _shifted(known, 1)).sum(axis=1),
+            np.where(np.isfinite(earlier), earlier, 0.0),
+            of_numbers,
+        ]
     )
+
+
+def _numbers(text: str) -> set[str]:
+    return set(re.findall(r"\d+(?:\.\d+)?", text))
 
 
 def _counts(text: str) -> list[float]:
@@ -119,6 +183,7 @@ class CategoryClassifier:
     tags: tuple[str, ...]  # those it was trained on; it never predicts another
     weights: np.ndarray  # (n_features, n_tags)
     biases: np.ndarray  # (n_tags,)
+    beside: float  # what the embeddings of the chunks beside are multiplied by
     encoder: str  # name and revision of the sentence encoder it was trained with
     version: str  # follows from the weights
 
@@ -135,6 +200,7 @@ class CategoryClassifier:
             content = json.loads(path.read_text(encoding="utf-8"))
             weights, biases = (np.array(content[name], dtype=np.float64) for name in ("weights", "biases"))
             tags, encoder, version = tuple(content["tags"]), content["encoder"], content["version"]
+            beside = float(content["beside"])
         except (OSError, ValueError, KeyError, TypeError) as fault:
             raise CategoryError(
                 f"{path} is not a category classifier ({type(fault).__name__}: {fault}). Train one with:"
@@ -150,11 +216,11 @@ class CategoryClassifier:
                 f"{path}: weights {weights.shape}, biases {biases.shape} and {len(tags)} tags do not belong together."
                 " Train it again."
             )
-        return cls(tags, weights, biases, encoder, version)
+        return cls(tags, weights, biases, beside, encoder, version)
 
-    def probabilities(self, embeddings: np.ndarray, positions: Sequence[float], texts: Sequence[str]) -> np.ndarray:
+    def probabilities(self, chain: Chain) -> np.ndarray:
         """(n, n_tags), rows summing to 1; NaN where the embedding is NaN (a chunk without a word)."""
-        rows = features(embeddings, positions, texts)
+        rows = features(chain, beside=self.beside)
         if rows.shape[1] != len(self.weights):
             raise ValueError(
                 f"the classifier was trained on {len(self.weights)} features ({self.encoder}), got {rows.shape[1]}"
@@ -163,13 +229,12 @@ class CategoryClassifier:
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         return odds / odds.sum(axis=1, keepdims=True)
 
-    def predict(self, embeddings: np.ndarray, positions: Sequence[float], texts: Sequence[str]) -> list[Tags]:
-        """Tags of n chunks with their probabilities, best first: the most probable one, and others of at least 0.3.
+    def predict(self, chain: Chain) -> list[Tags]:
+        """Tags of the chunks with their probabilities, best first: the most probable one, and others of at least 0.3.
 
-        `embeddings` (n, d) are those of `texts`, by the encoder the classifier names. A chunk whose embedding is NaN
-        gets no tag.
+        The embeddings are those of the encoder that the classifier names. A chunk whose embedding is NaN gets no tag.
         """
-        return [_ranked(row, self.tags) for row in self.probabilities(embeddings, positions, texts)]
+        return [_ranked(row, self.tags) for row in self.probabilities(chain)]
 
 
 def _ranked(probabilities: np.ndarray, tags: Sequence[str]) -> Tags:

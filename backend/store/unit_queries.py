@@ -484,11 +484,11 @@ class UnitQueries:
         return self.arrow(f'SELECT {columns} FROM "{table}" ORDER BY {order}').cast(definition.arrow)
 
     def chunks_to_tag(self: _HasFrame) -> list[dict[str, Any]]:
-        """Every chunk of our own CoTs, in reading order, with the number of chunks of its CoT."""
+        """Every chunk of our own CoTs, in reading order, with the question of its CoT."""
         return _records(
             self.frame(
-                "SELECT cot_id, chunk_id, chunk_index, chunks.text, count(*) OVER (PARTITION BY cot_id) AS n_chunks"
-                " FROM chunks JOIN cots USING (cot_id) WHERE seed IS NOT NULL ORDER BY cot_id, chunk_index"
+                "SELECT cot_id, chunk_id, chunks.text, question FROM chunks JOIN cots USING (cot_id) JOIN problems"
+                " USING (problem_id) WHERE seed IS NOT NULL ORDER BY cot_id, chunk_index"
             )
         )
 

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from backend.cot.categories import CategoryClassifier, Tags, label_with_chat_model
+from backend.cot.categories import CategoryClassifier, Chain, Tags, label_with_chat_model
 from precompute.estimates import Estimate, Quantities
 from precompute.stages import chunks as chunks_stage
 from precompute.units import Context, Finished, Unit
@@ -51,15 +51,10 @@ def _labeller(context: Context) -> tuple[Any, str]:
 
         def tag(chunks: Sequence[dict[str, Any]]) -> list[Tags]:
             texts = [chunk["text"] for chunk in chunks]
-            return classifier.predict(encoder.encode(texts), _positions(chunks), texts)
+            return classifier.predict(Chain.encoded(encoder.encode, texts, chunks[0]["question"]))
 
         return tag, classifier.source
     from backend.models.loading import load_model
 
     loaded = load_model(name)
     return lambda chunks: label_with_chat_model(loaded, [chunk["text"] for chunk in chunks]), f"labeller {loaded.name}"
-
-
-def _positions(chunks: Sequence[dict[str, Any]]) -> list[float]:
-    """Where each chunk stands in its CoT, 0 for the first and 1 for the last."""
-    return [chunk["chunk_index"] / max(chunk["n_chunks"] - 1, 1) for chunk in chunks]

@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from backend.cot.categories import ASSETS, CategoryClassifier, CategoryError
+from backend.cot.categories import ASSETS, CategoryClassifier, CategoryError, Chain
 from precompute import train_categories
-from precompute.train_categories import f1_score, held_out_scores, train
+from precompute.train_categories import CHOICES, Labelled, f1_score, nested_scores, train
 
 SENTENCES = {
     "active_computation": [
@@ -56,16 +56,16 @@ def test_what_is_written_loads_and_tags_the_chunks_it_was_trained_on(published, 
     report = train(published, tmp_path / "out")
     loaded = CategoryClassifier.load(tmp_path / "out")
     assert loaded.version == report.classifier.version
-    assert (report.n_cots, report.n_problems, report.by_cot.n_folds, report.by_problem.n_folds) == (3, 3, 3, 3)
-    for tag, sentences in SENTENCES.items():
-        place = list(SENTENCES).index(tag) / 2
-        assert loaded.predict(np.full((1, 4), 0.5), [place], sentences[:1])[0][0][0] == tag
+    assert (report.n_cots, report.n_problems, len(report.by_problem.choices)) == (3, 3, 3)
+    texts = [sentences[0] for sentences in SENTENCES.values()]
+    tags = loaded.predict(Chain.encoded(CountingEncoder().encode, texts, "Question 0?"))
+    assert [found[0][0] for found in tags] == list(SENTENCES)
 
 
 def test_the_report_and_the_model_card_state_the_figures(published, tmp_path):
     report = train(published, tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
-    assert f"**{report.by_cot.macro_f1:.3f}**" in card
+    assert f"**{report.by_problem.macro_f1:.3f}**" in card
     assert f"{report.by_problem.macro_f1:.3f}" in str(report)
     assert report.majority_macro_f1 == pytest.approx(
         0.5 / 3
@@ -79,20 +79,42 @@ def test_training_twice_gives_the_same_weights(published, tmp_path):
 
 
 def test_one_cot_is_not_enough_to_train_on(published, tmp_path):
-    with pytest.raises(CategoryError, match="1 labelled CoTs"):
+    with pytest.raises(CategoryError, match="on 1 problems"):
         train(published / "model" / "correct_base_solution" / "problem_0", tmp_path / "out")
 
 
-def test_held_out_scores_fall_to_chance_on_labels_that_mean_nothing():
+def test_scores_fall_to_chance_on_labels_that_mean_nothing_and_rise_with_ones_that_do():
     generator = np.random.default_rng(0)
-    rows, labels = (
-        generator.normal(size=(300, 5)),
-        np.array(["self_checking", "unknown"])[generator.integers(0, 2, 300)],
+    tags = [np.array(["self_checking", "unknown"])[generator.integers(0, 2, 50)] for _ in range(6)]
+    problems = tuple(f"p{number}" for number in range(6))
+
+    def scores(signal):
+        chains = []
+        for own in tags:
+            vectors = generator.normal(size=(51, 5))
+            vectors[:50, 0] += np.where(own == "unknown", signal, -signal)
+            chains.append(Chain(["We go on."] * 50, vectors[:50], "?", vectors[50]))
+        return nested_scores(Labelled(tuple(chains), tuple(tags), problems), CHOICES[2:4])
+
+    nothing, much = scores(0.0), scores(4.0)
+    assert 0.4 < nothing.accuracy < 0.6
+    assert nothing.interval.low < 0.5 < nothing.interval.high
+    assert much.macro_f1 > 0.95
+
+
+def test_what_is_left_out_has_no_part_in_the_choice(monkeypatch):
+    """Labels of one problem turned round change its own choice, made on the others, in nothing."""
+    generator = np.random.default_rng(2)
+    tags = [np.array(["self_checking", "unknown"])[generator.integers(0, 2, 20)] for _ in range(4)]
+    chains = tuple(Chain(["We go on."] * 20, generator.normal(size=(20, 3)), "?", np.zeros(3)) for _ in tags)
+    turned = [np.where(tags[0] == "unknown", "self_checking", "unknown"), *tags[1:]]
+    problems = ("a", "b", "c", "d")
+    looked_at = [~(Labelled(chains, tuple(own), problems).groups == "a") for own in (tags, turned)]
+    one, other = (
+        train_categories.chosen(Labelled(chains, tuple(own), problems), among)
+        for own, among in zip((tags, turned), looked_at, strict=True)
     )
-    scores = held_out_scores(rows, labels, np.arange(300) % 6)
-    assert 0.4 < scores.accuracy < 0.6
-    signal = np.where(labels == "unknown", 3.0, -3.0)[:, None]
-    assert held_out_scores(rows + signal, labels, np.arange(300) % 6).macro_f1 > 0.95
+    assert one == other
 
 
 def test_f1_is_that_of_the_reference():
@@ -104,7 +126,7 @@ def test_f1_is_that_of_the_reference():
     assert f1_score(np.zeros(3, bool), np.zeros(3, bool)) == 0
 
 
-def test_the_shipped_model_card_reports_both_figures():
+def test_the_shipped_model_card_gives_the_nested_figure_and_what_unsure_means():
     card = (ASSETS / "README.md").read_text()
-    assert "one CoT left out" in card
-    assert "one problem left out" in card
+    assert "nested" in card
+    assert "less probable than 0.5 says so" in card

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from backend.cot.categories import CATEGORIES, CategoryClassifier, CategoryError, features, label_with_chat_model
+from backend.cot.categories import CATEGORIES, CategoryClassifier, CategoryError, Chain, features, label_with_chat_model
 
 D = 384
 
@@ -24,9 +24,13 @@ def test_the_nine_tags_of_thought_anchors_have_meanings():
     assert all(CATEGORIES.values())
 
 
+def chain(texts, vectors=None, question="How many are there, if there were 12?"):
+    vectors = unit_vectors(len(texts) + 1) if vectors is None else vectors
+    return Chain(texts, vectors[: len(texts)], question, vectors[-1])
+
+
 def test_the_shipped_classifier_gives_probabilities_and_names_its_source(shipped):
-    texts = [f"So we have {i} + 2 = {i + 2}." for i in range(5)]
-    rows = shipped.probabilities(unit_vectors(5), np.linspace(0, 1, 5), texts)
+    rows = shipped.probabilities(chain([f"So we have {i} + 2 = {i + 2}." for i in range(5)]))
     assert rows.shape == (5, len(shipped.tags))
     assert rows.sum(axis=1) == pytest.approx(1)
     assert shipped.source == f"classifier {shipped.version}"
@@ -35,39 +39,51 @@ def test_the_shipped_classifier_gives_probabilities_and_names_its_source(shipped
 
 
 def test_tags_are_ranked_and_later_ones_pass_a_threshold(shipped):
-    for tags in shipped.predict(unit_vectors(40), np.linspace(0, 1, 40), ["Wait, let me check."] * 40):
+    for tags in shipped.predict(chain(["Wait, let me check."] * 40)):
         scores = [score for _, score in tags]
         assert scores == sorted(scores, reverse=True)
         assert len(tags) >= 1
         assert all(score >= 0.3 for score in scores[1:])
 
 
-def test_a_chunk_does_not_depend_on_the_others_it_is_tagged_with(shipped):
-    vectors, places, texts = unit_vectors(6), np.linspace(0, 1, 6), [f"Chunk {i}?" for i in range(6)]
-    whole = shipped.probabilities(vectors, places, texts)
-    alone = [shipped.probabilities(vectors[i : i + 1], places[i : i + 1], texts[i : i + 1])[0] for i in range(6)]
-    assert np.allclose(whole, alone, atol=1e-12)
+def test_a_chunk_is_read_with_the_one_before_and_the_one_after_and_place_alone_changes_beyond(shipped):
+    texts = [f"Chunk {'abcdefg'[i]}?" for i in range(7)]
+    told = features(chain(texts), beside=1.0)
+    other = features(chain([*texts[:5], "Wait, 2 + 2 = 4!", texts[6]]), beside=1.0)
+    assert [bool((one == two).all()) for one, two in zip(told, other, strict=True)] == [True] * 4 + [False] * 3
 
 
-def test_a_chunk_without_a_word_gets_no_tag(shipped):
-    vectors = unit_vectors(2)
+def test_relations_see_what_was_said_before_and_what_the_question_has():
+    vectors = np.eye(4)[[0, 1, 0, 3]]
+    *_, nearest, new, old, asked = features(chain(["12 pens", "3 more", "12 and 3"], vectors), beside=0.0).T
+    assert nearest.tolist() == [0, 0, 1], "the third says what the first said"
+    assert new.tolist() == [0, 1, 0], "12 is in the question"
+    assert old.tolist() == [1, 0, 1]
+    assert asked.tolist() == [1, 0, 0]
+
+
+def test_a_chunk_without_a_word_gets_no_tag_and_those_beside_it_get_theirs(shipped):
+    vectors = unit_vectors(4)
     vectors[1] = np.nan
-    first, second = shipped.predict(vectors, [0.0, 1.0], ["Let me see.", " "])
+    first, second, third = shipped.predict(chain(["Let me see.", " ", "So it is."], vectors))
     assert first
     assert second == []
+    assert third
 
 
 def test_no_chunks_have_no_tags(shipped):
-    assert shipped.predict(np.zeros((0, D)), [], []) == []
+    assert shipped.predict(chain([])) == []
 
 
 def test_embeddings_of_another_encoder_are_refused(shipped):
     with pytest.raises(ValueError, match="trained on"):
-        shipped.predict(np.zeros((1, 10)), [0.0], ["a"])
+        shipped.predict(chain(["a"], np.zeros((2, 10))))
 
 
 def test_features_see_signs_and_cue_words():
-    plain, rich = features(np.zeros((2, 3)), [0.5, 0.5], ["We go on", "Wait, is 2 + 2 = 4?"])
+    plain, rich = (
+        features(chain([text], np.zeros((2, 3))), beside=0.0) for text in ("We go on", "Wait, is 2 + 2 = 4?")
+    )
     assert (rich != plain).sum() >= 5
 
 
@@ -155,12 +171,20 @@ def test_the_embedded_model_and_encoder_can_tag(shipped):
     from backend.models.sentences import load_encoder
 
     texts = [
-        "Wait, that can't be right, let me reconsider this.",
-        " The final answer is \\boxed{4}.",
+        "First I need to multiply the two numbers.",
         " 3 * 4 = 12, and 12 + 5 = 17.",
+        " Wait, that can't be right, let me reconsider this.",
+        " Let me check: 12 + 5 = 17 is correct.",
+        " The final answer is \\boxed{17}.",
     ]
-    tags = shipped.predict(load_encoder().encode(texts), [0.3, 1.0, 0.5], texts)
-    assert [found[0][0] for found in tags] == ["uncertainty_management", "final_answer_emission", "active_computation"]
+    chain = Chain.encoded(load_encoder().encode, texts, "What is 3 times 4, and 5 more?")
+    assert [found[0][0] for found in shipped.predict(chain)] == [
+        "plan_generation",
+        "active_computation",
+        "uncertainty_management",
+        "self_checking",
+        "final_answer_emission",
+    ]
     labelled = label_with_chat_model(load_model("embedded:SmolLM2-135M-Instruct"), texts[:1])
     assert labelled[0][0][0] in CATEGORIES
 
