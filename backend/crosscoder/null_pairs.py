@@ -44,7 +44,7 @@ class Added:
     def places(self, tokens: np.ndarray, texts: Sequence[str]) -> np.ndarray:
         """(n, p) bool: where each planted direction stands."""
         n = 0 if self.directions is None else len(self.directions)
-        return _drawn("planted", tokens, texts, self.seed, lambda rng: rng.random(n)) < SHARE_PLANTED
+        return _drawn("planted", tokens, texts, self.seed, lambda rng: rng.random((n,))) < SHARE_PLANTED
 
 
 class Twin(Shards):
