@@ -35,7 +35,7 @@ class Added:
         """(n, d) of base activations (n, d) and `Shards.tokens` of their rows."""
         found = base
         if self.factor is not None:
-            drawn = _drawn("noise", tokens, texts, self.seed, lambda rng: rng.standard_normal(base.shape[1]))
+            drawn = _drawn("noise", tokens, texts, self.seed, lambda rng: rng.standard_normal((base.shape[1],)))
             found = found + drawn @ self.factor.T
         if self.directions is not None:
             found = found + self.places(tokens, texts) @ self.directions
