@@ -369,6 +369,11 @@ class Crosscoder(_Part):
     )
     aux: float = Field(1 / 32, ge=0, le=1000, description="weight of that; 0: never")
     aux_k: Positive = Field(256, description="such features that take part, at most, for each token")
+    aux_relative: bool = Field(
+        False,
+        description="aux weighs beside a loss relative to the activations' variance, as in Gao et al. 2024: then 1/32"
+        " brings silent features back; without it, it is too small to",
+    )
     nulls: tuple[Annotated[str, _one_of("null of crosscoders", lambda: NULL_KINDS)], ...] = Field(
         (), max_length=8, description="; ".join(f"{one.name}: {one.words}" for one in NULL_KINDS.values())
     )
@@ -402,6 +407,8 @@ class Crosscoder(_Part):
             raise ValueError(f"{self.kind} has no {', '.join(idle)}: leave it out")
         if "k" in its_own and self.k > self.n_features:
             raise ValueError(f"k is {self.k}, more than the {self.n_features} features")
+        if self.aux_relative and "aux" not in its_own:
+            raise ValueError(f"{self.kind} has no aux, which aux_relative is about: leave it out")
         if self.kind == "l1" and not self.penalty:
             raise ValueError("the penalty of l1 is above 0: without it nothing is sparse")
         return self

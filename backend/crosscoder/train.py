@@ -60,6 +60,7 @@ class Settings:
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the dense products' factors; weights and sums are float32
     seed: int = 0
     widths: tuple[int, ...] | None = None  # of each model, where they differ
+    aux_relative: bool = False  # the auxiliary loss weighs beside a loss relative to the activations' variance
     frozen: Literal["encoder", "decoder"] | None = None  # stays as drawn; a decoder's rows are then alike in all models
 
     def __post_init__(self) -> None:
@@ -321,12 +322,13 @@ class Trainer:
         codes = _Codes(rows[order], columns[order], top.values.flatten()[live][order], n, own.n_features)
         total = error.square().sum().clamp_min(1e-12)
         left = codes.times(self.decoder) + error
-        outward = left * (2 * own.aux / total)
+        aux = own.aux * ((a - a.mean(0)).square().sum().item() / n if own.aux_relative else 1.0)
+        outward = left * (2 * aux / total)
         back = codes.dot(outward, self.decoder)
         d_decoder += codes.transposed_times(outward)
         d_encoder += codes.with_values(back).transposed_times(a)
         d_bias.index_add_(0, codes.columns, back)
-        return (own.aux * left.square().sum() / total).item()
+        return (aux * left.square().sum() / total).item()
 
     def _norms(self) -> torch.Tensor:
         """L2 norms of the decoder's rows, (n_features, n_models)."""

@@ -86,8 +86,7 @@ class Plan:
         settings = {name: getattr(wanted, name) for name in _SETTINGS} | {"steps": wanted.n_steps}
         if wanted.learns_from != "whole_texts":  # the ids of before there was a choice stay
             settings["learns_from"] = wanted.learns_from
-        if wanted.centred:
-            settings["centred"] = True
+        settings |= {name: True for name in ("centred", "aux_relative") if getattr(wanted, name)}
         return stable_id("t", 1, self.recording_id, settings, self.context.study.seed)
 
     @property
@@ -168,7 +167,8 @@ class Plan:
     def settings(self, shards: "Shards") -> "Settings":
         from backend.crosscoder.train import Settings
 
-        chosen = {name: getattr(self.wanted, name) for name in _SETTINGS} | {"steps": self.steps(shards)}
+        chosen = {name: getattr(self.wanted, name) for name in (*_SETTINGS, "aux_relative")}
+        chosen["steps"] = self.steps(shards)
         seed = self.context.study.seed
         return Settings(n_models=shards.n_models, width=shards.width, widths=shards.widths, seed=seed, **chosen)
 

@@ -175,3 +175,16 @@ def test_what_is_frozen_stays_as_drawn(pair):
 def test_a_frozen_decoder_needs_one_width():
     with pytest.raises(CrosscoderTrainingError, match="alike in all models"):
         Trainer(settings(frozen="decoder", widths=(D, D - 4)))
+
+
+def test_features_that_went_silent_come_back_where_the_auxiliary_loss_weighs_as_in_its_source(pair):
+    """Without it the loss of all features is a hundred times the auxiliary one, and hardly any comes back."""
+    dead, explained = {}, {}
+    for aux_relative in (False, True):
+        own = settings(n_features=256, steps=900, aux_k=32, aux_relative=aux_relative)
+        trainer, scale = Trainer(own), torch.tensor(pair.scale(), dtype=torch.float32)
+        for _, batch in zip(range(own.steps), pair.batches(own.batch, 0), strict=False):
+            measured = trainer.step(torch.from_numpy(pair.activations(batch)) * scale[:, None])
+        dead[aux_relative], explained[aux_relative] = measured.dead, measured.variance_explained
+    assert dead[False] > 0.5 and dead[True] < 0.6 * dead[False]
+    assert min(explained[True]) > min(explained[False]) - 0.01
