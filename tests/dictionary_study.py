@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from backend.ids import chunk_index
 from backend.models.loading import load_model
 from backend.store.unit_files import StudyFolder
 from precompute.pipeline import run_study
@@ -34,7 +35,7 @@ class Tags:
                 "chunk_id": chunk["chunk_id"],
                 "source": "test",
                 "rank": 0,
-                "category": kinds[chunk["chunk_index"] % 2],
+                "category": kinds[chunk_index(chunk["chunk_id"]) % 2],
                 "score": None,
             }
             for chunk in context.store.chunks_to_tag()
