@@ -234,6 +234,15 @@ class Rollouts(_Part):
     """Resampling from before each chunk."""
 
     n: int = Field(10, ge=2, le=100_000, description="continuations before each chunk")
+    until: float | None = Field(
+        None,
+        ge=0,
+        lt=0.7,
+        description="nats: rollouts at a chunk go on in batches, n at most, while the interval of the counterfactual"
+        " importance (JSD) of it or of the chunk before is wider than this, and those that write a chunk token for"
+        " token count at the next one too; their cap counts from the CoT's last chunk. 0: n at every chunk. Left out: n"
+        " at every chunk, and none counts elsewhere",
+    )
     forced: int = Field(
         10, ge=0, le=100_000, description="forced answers before each chunk; 0 leaves forced importance unknown"
     )

@@ -23,10 +23,13 @@ import pandas as pd
 from backend.importance.jsd import PRIOR
 
 # Groups of rollouts at chunk i and after it, with the words for them, and for one in which no answer is.
-HERE, AFTER, DISSIMILAR, SIMILAR, GONE_HERE, FORCED_HERE, FORCED_AFTER = (
+HERE, REACHING_HERE, AFTER, REACHING_AFTER, DISSIMILAR, ANOTHER, SIMILAR, GONE_HERE, FORCED_HERE, FORCED_AFTER = (
     "here",
+    "reaching_here",
     "after",
+    "reaching_after",
     "dissimilar",
+    "another",
     "similar",
     "gone",
     "forced_here",
@@ -34,8 +37,11 @@ HERE, AFTER, DISSIMILAR, SIMILAR, GONE_HERE, FORCED_HERE, FORCED_AFTER = (
 )
 GROUPS = {
     HERE: "all rollouts at i",
+    REACHING_HERE: "rollouts at i (those from earlier that write the chain up to it token for token too)",
     AFTER: "rollouts at i+1",
+    REACHING_AFTER: "rollouts at i+1 (those from earlier that write the chain up to it token for token too)",
     DISSIMILAR: "dissimilar rollouts at i",
+    ANOTHER: "dissimilar rollouts at i (those from earlier that write the chain up to it token for token too)",
     SIMILAR: "similar ones at i",
     GONE_HERE: "rollouts at i that say the chunk's content nowhere",
     FORCED_HERE: "answers forced right before i",
@@ -43,8 +49,11 @@ GROUPS = {
 }
 EMPTY = {
     HERE: "no rollout here has an answer",
+    REACHING_HERE: "no rollout here, or from earlier up to here, has an answer",
     AFTER: "no rollout at the next chunk has an answer",
+    REACHING_AFTER: "no rollout at the next chunk, or from earlier up to it, has an answer",
     DISSIMILAR: "no dissimilar rollout here has an answer",
+    ANOTHER: "no dissimilar rollout here has an answer",
     SIMILAR: "no similar rollout here has an answer",
     GONE_HERE: "no rollout here that says the content nowhere has an answer",
     FORCED_HERE: "no answer was forced right before this chunk",
@@ -80,7 +89,7 @@ class Sides:
     @property
     def by_similarity(self) -> bool:
         """Whether it matters what is called similar."""
-        return bool({self.p, *self.q} & {DISSIMILAR, SIMILAR, GONE_HERE})
+        return bool({self.p, *self.q} & {DISSIMILAR, ANOTHER, SIMILAR, GONE_HERE})
 
     def words(self) -> tuple[str, str]:
         return GROUPS[self.p], " with the ".join(GROUPS[name] for name in self.q)
@@ -107,7 +116,7 @@ _JSD = Convention(
     "Jensen–Shannon divergence",
     CLUSTERS,
     PRIOR,
-    resampling=_RESAMPLING,
+    resampling=Sides(AFTER, (REACHING_HERE,)),
     forced=_FORCED,
     comparator_of_kl=(AFTER,),
     comparator_of_accuracy=(AFTER,),

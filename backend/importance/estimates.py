@@ -5,14 +5,15 @@ Which groups a metric compares, and by which outcomes, its entry and its convent
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import pandas as pd
 
 from backend.importance.conventions import (
     AFTER,
+    ANOTHER,
     CORRECTNESS,
     DISSIMILAR,
     EMBEDDING,
@@ -20,6 +21,8 @@ from backend.importance.conventions import (
     FORCED_HERE,
     GONE_HERE,
     HERE,
+    REACHING_AFTER,
+    REACHING_HERE,
     SIMILAR,
     WRITTEN,
     Convention,
@@ -76,6 +79,9 @@ class Rollouts:
     first: np.ndarray  # number of the resampled chunk's text, or -1
     returns: np.ndarray  # 1 the chunk's content comes back after the resampled chunk, 0 it does not, -1 unknown
     numbers: np.ndarray  # 1 the resampled chunk has the chunk's numbers and operators, 0 it has others, -1 unknown
+    kept: np.ndarray  # chunks from this one on that are written token for token, or -1
+    departing: np.ndarray  # as `similar`, at the chunk that is reached and not kept
+    departing_numbers: np.ndarray  # as `numbers`, there
 
     @staticmethod
     def none() -> "Rollouts":
@@ -89,39 +95,83 @@ class Rollouts:
         """The same under the rule that the numbers must be the same too."""
         return replace(self, similar=np.where(self.similar == 1, self.numbers, self.similar))
 
+    @property
+    def another(self) -> "Rollouts":
+        """The dissimilar ones. One that writes the chunk token for token is none of them, whatever its first sentence
+        runs on to: it is a rollout at the next chunk.
+        """
+        return self.taken((self.similar == 0) & (self.kept <= 0))
+
+    def reaching(self, n: int) -> "Rollouts":
+        """Those that keep `n` chunks, as rollouts at the chunk after these. What is similar there is known of those
+        that depart there; the others keep that chunk too.
+        """
+        own = self.taken(self.kept >= n)
+        departs = own.kept == n
+        return replace(
+            own,
+            similar=np.where(departs, own.departing, -1),
+            numbers=np.where(departs, own.departing_numbers, -1),
+            kept=own.kept - n,
+            first=np.full(len(own), -1),
+            returns=np.full(len(own), -1),
+        )
+
+    def with_others(self, others: Sequence["Rollouts"]) -> "Rollouts":
+        return Rollouts(
+            **{f.name: np.concatenate([getattr(one, f.name) for one in (self, *others)]) for f in fields(self)}
+        )
+
     def where_similar(self, value: int) -> "Rollouts":
         return self.taken(self.similar == value)
 
     def taken(self, rows: np.ndarray) -> "Rollouts":
         """Those at `rows`: a mask, or indices."""
-        return Rollouts(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+        return Rollouts(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
 
 def grouped(rollouts: pd.DataFrame) -> dict[tuple[str | None, str], Rollouts]:
-    """The rollouts of one CoT by chunk and kind. Without a column `returns`, or `same_numbers`, that is unknown of all
-    of them.
+    """The rollouts of one CoT by chunk and kind. Without a column `returns`, `same_numbers` or `n_kept`, that is
+    unknown of all of them.
     """
-    similarity = rollouts["similarity"].to_numpy(dtype=np.float64, na_value=np.nan)
-    similar = np.where(np.isnan(similarity), -1, similarity >= SIMILARITY_THRESHOLD).astype(np.int64)
     answer, _ = pd.factorize(rollouts["answer_cluster"])
     written = answer
     if "answer" in rollouts:
         written, _ = pd.factorize(written_answers(rollouts["answer"].where(rollouts["answer_cluster"].notna())))
-    correct, returns, numbers = (
-        (rollouts[name] if name in rollouts else pd.Series(pd.NA, rollouts.index))
-        .astype("boolean")
-        .astype("Int64")
-        .fillna(-1)
-        .to_numpy(dtype=np.int64)
-        for name in ("is_correct", "returns", "same_numbers")
+
+    def column(name: str) -> pd.Series:
+        return rollouts[name] if name in rollouts else pd.Series(pd.NA, rollouts.index)
+
+    def numbered(values: pd.Series) -> np.ndarray:
+        return values.astype("Int64").fillna(-1).to_numpy(dtype=np.int64)
+
+    cosines = (pd.to_numeric(column(name)).astype("Float64") for name in ("similarity", "departing_similarity"))
+    similar, departing = (numbered(one >= SIMILARITY_THRESHOLD) for one in cosines)
+    correct, returns, numbers, departing_numbers = (
+        numbered(column(name).astype("boolean"))
+        for name in ("is_correct", "returns", "same_numbers", "departing_same_numbers")
     )
+    kept = numbered(column("n_kept"))
     # Chunks tile the text and so carry the white space that follows them: the same sentence counts once whatever comes
     # after it.
     first, _ = pd.factorize(rollouts["resampled_chunk"].astype("string").str.strip().replace("", pd.NA))
+    columns = similar, answer, written, correct, first, returns, numbers, kept, departing, departing_numbers
     return {
-        key: Rollouts(*(one[rows] for one in (similar, answer, written, correct, first, returns, numbers)))
+        key: Rollouts(*(one[rows] for one in columns))
         for key, rows in rollouts.groupby(["chunk_id", "kind"]).indices.items()
     }
+
+
+def reaching(groups: Mapping[tuple[str | None, str], Rollouts], chunk_ids: Sequence[str], position: int) -> Rollouts:
+    """The rollouts from before earlier chunks that write the CoT token for token up to the chunk at `position`: what
+    they go on with is drawn as that of the rollouts there.
+    """
+    nothing = Rollouts.none()
+    earlier = (
+        groups.get((chunk, "resample"), nothing).reaching(position - before)
+        for before, chunk in enumerate(chunk_ids[:position])
+    )
+    return nothing.with_others(list(earlier))
 
 
 @dataclass(frozen=True)
@@ -136,6 +186,8 @@ class Estimator:
     n_bootstrap: int
     seed: int
     n_outcomes: int = 0  # distinct answers of the problem, as far as known; those here count in any case
+    reaching_here: Rollouts = field(default_factory=Rollouts.none)  # of earlier chunks' rollouts, see `reaching`
+    reaching_after: Rollouts = field(default_factory=Rollouts.none)
 
     def _groups(self, sides: Sides) -> tuple[list[Rollouts], list[Rollouts]]:
         """p and q."""
@@ -145,8 +197,11 @@ class Estimator:
         dissimilar = self.here.where_similar(0)
         return {
             HERE: self.here,
+            REACHING_HERE: self.here.with_others([self.reaching_here]),
             AFTER: self.after,
+            REACHING_AFTER: self.after.with_others([self.reaching_after]),
             DISSIMILAR: dissimilar,
+            ANOTHER: self.here.with_others([self.reaching_here]).another,
             SIMILAR: self.here.where_similar(1),
             GONE_HERE: dissimilar.taken(dissimilar.returns == 0),
             FORCED_HERE: self.forced_here,
@@ -202,9 +257,12 @@ class Estimator:
         interval, p = (found.interval(rng), found.p(rng)) if self.n_bootstrap else (UNKNOWN, math.nan)
         return Estimate(found.value, interval, n, n_comparator, p=p)
 
+    def _by_numbers(self) -> "Estimator":
+        return replace(self, here=self.here.by_numbers, reaching_here=self.reaching_here.by_numbers)
+
     def _outcomes(self, sides: Sides, convention: Convention) -> tuple[np.ndarray, np.ndarray]:
         """Counts (groups, outcomes) of p and of q."""
-        at = self if convention.similarity == EMBEDDING else replace(self, here=self.here.by_numbers)
+        at = self if convention.similarity == EMBEDDING else self._by_numbers()
         p, q = at._groups(sides)
         if convention.outcomes == CORRECTNESS:
             return _counts([group.correct for group in p], 2), _counts([group.correct for group in q], 2)

@@ -15,6 +15,7 @@ from backend.errors import AnchorscopeError
 from backend.importance.conventions import (
     AFTER,
     ALL,
+    ANOTHER,
     CONVENTIONS,
     DISSIMILAR,
     EMBEDDING,
@@ -27,6 +28,7 @@ from backend.importance.conventions import (
     KULLBACK_LEIBLER,
     OUTCOMES,
     PUBLISHED,
+    REACHING_AFTER,
     SIMILARITIES,
     Convention,
     Sides,
@@ -268,7 +270,7 @@ register(
         "counterfactual_importance_jsd",
         "Counterfactual importance",
         "How far the final answers move when this chunk is replaced by one that says something else.",
-        Comparison(JSD, lambda convention: Sides(DISSIMILAR, (AFTER,))),
+        Comparison(JSD, lambda convention: Sides(ANOTHER, (REACHING_AFTER,))),
         is_headline=True,
     )
 )

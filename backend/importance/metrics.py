@@ -15,6 +15,11 @@ The method in steps, for chunk i of a CoT:
 5. Other intervals: each group is resampled within itself, at its own size, and the 2.5th and 97.5th percentiles are
    taken. Sampling noise alone makes a KL positive, so the interval of a KL that is truly 0 may lie above 0.
 
+A rollout from before an earlier chunk that writes the chain token for token up to a chunk (`n_kept`) is drawn there as
+those that start there are. The `jsd` family counts it so: counterfactual importance at i+1; resampling importance at i,
+for there is no leaving it out there, and then not at i+1 too: no rollout is on both sides of a comparison. The
+published conventions count each rollout where it starts.
+
 Unknown takes no part and is never 0. A rollout without an answer has no outcome: it counts neither as an answer of its
 own nor as wrong (the published code of Thought Anchors drops it too). A rollout without a similarity is neither similar
 nor dissimilar. The last chunk has no i+1, and a group may be empty: then the row is there and its value is NULL. `n`
@@ -33,7 +38,7 @@ import pandas as pd
 from backend.errors import AnchorscopeError
 from backend.ids import seed_for
 from backend.importance import conventions as registry
-from backend.importance.estimates import Estimate, Estimator, Rollouts, grouped
+from backend.importance.estimates import Estimate, Estimator, Rollouts, grouped, reaching
 from backend.importance.metric_registry import METRICS, conventions_of, metrics_to_compute
 from backend.schema.tables import TABLES
 
@@ -77,7 +82,18 @@ def importance_of_cot(
         following = chunk_ids[position + 1] if position + 1 < len(chunk_ids) else None
         here, forced_here = (groups.get((chunk, kind), nothing) for kind in ("resample", "forced"))
         after, forced_after = (groups.get((following, kind), nothing) for kind in ("resample", "forced"))
-        at = Estimator(chunk, here, after, forced_here, forced_after, n_bootstrap, seed, n_outcomes)
+        at = Estimator(
+            chunk,
+            here,
+            after,
+            forced_here,
+            forced_after,
+            n_bootstrap,
+            seed,
+            n_outcomes,
+            reaching(groups, chunk_ids, position),
+            nothing if following is None else reaching(groups, chunk_ids, position + 1),
+        )
         for metric, convention in wanted:
             found = estimate_of(at, metric, convention)
             rows.append(

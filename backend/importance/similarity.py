@@ -53,3 +53,18 @@ def same_numbers(rollouts: pd.DataFrame, chunks: Mapping[str, str]) -> pd.Series
         for text, chunk in rollouts.loc[known, ["resampled_chunk", "chunk_id"]].itertuples(index=False)
     ]
     return found
+
+
+def departing_same_numbers(rollouts: pd.DataFrame, chunks: Mapping[str, str]) -> pd.Series:
+    """`same_numbers` of what each rollout writes at the last chunk that it reaches, of those that keep some; `chunks`
+    are in reading order.
+    """
+    unknown = pd.Series(pd.NA, rollouts.index, dtype="boolean")
+    if "n_kept" not in rollouts or not (kept := rollouts["n_kept"].fillna(0).astype("int64")).any():
+        return unknown
+    ids = list(chunks)
+    own = rollouts[kept > 0]
+    place = {chunk: number for number, chunk in enumerate(ids)}
+    reached = [ids[place[chunk] + n] for chunk, n in zip(own["chunk_id"], kept[kept > 0], strict=True)]
+    found = same_numbers(pd.DataFrame({"chunk_id": reached, "resampled_chunk": own["departing_chunk"]}), chunks)
+    return found.reindex(rollouts.index)

@@ -25,7 +25,8 @@ SCHEMA_VERSION, and one of columns that a table had adds its step here.
 `parallelogram_comparisons`, `parallelogram_examples`, `feature_quadruple_searches` and `feature_quadruples`;
 `divergence`. 11 → 12: the tables of influence came in: `influences`, `chunk_influences`, `chunk_attention`,
 `head_attention`, `receiver_heads`, `receiver_reliability`, `received_attention`, `resampled_influences` and
-`influence_agreement`. 12 → 13: the column `p` came in, of the tables `importance` and `importance_given`.
+`influence_agreement`. 12 → 13: the column `p` came in, of the tables `importance` and `importance_given`, and
+`n_kept`, `departing_chunk` and `departing_similarity`, of `rollouts` and `added_rollouts`.
 """
 
 from collections.abc import Callable
@@ -94,7 +95,15 @@ def _sixth(table: str, rows: pa.Table) -> pa.Table:
 STEPS: dict[int, Callable[[str, pa.Table], pa.Table]] = {5: _sixth}  # of a version without one, rows stay as they were
 # Columns by the version that they came in with, of which nothing is known in rows of before: a store of before is read
 # as it is, with NULL in them.
-_CAME_IN: dict[int, dict[str, tuple[str, ...]]] = {13: {"importance": ("p",), "importance_given": ("p",)}}
+_KEPT = ("n_kept", "departing_chunk", "departing_similarity")
+_CAME_IN: dict[int, dict[str, tuple[str, ...]]] = {
+    13: {
+        "importance": ("p",),
+        "importance_given": ("p",),
+        "rollouts": _KEPT,
+        "added_rollouts": _KEPT,
+    }
+}
 
 
 def later_columns(found: int) -> dict[str, tuple[str, ...]]:

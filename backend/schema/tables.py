@@ -85,6 +85,13 @@ _ROLLOUT: dict[str, tuple[pa.DataType, str]] = {
     "grader": (TEXT, "judge and version"),
     "finish": (TEXT, "eos or cap; NULL when unknown"),
     "n_tokens": (INT, "sampled tokens; NULL when unknown"),
+    "n_kept": (
+        INT,
+        "chunks of the CoT, from this one on, that it writes token for token up to the first token of the next: of so"
+        " many following chunks it is a rollout, too; NULL when unknown, or where those that start there are cut later",
+    ),
+    "departing_chunk": (TEXT, "where n_kept > 0: what it writes first at the last chunk that it reaches"),
+    "departing_similarity": (REAL, "cosine of that and the chunk there; NULL where either is empty"),
 }
 _IMPORTANCE: dict[str, tuple[pa.DataType, str]] = {
     "chunk_id": (TEXT, "of chunks"),

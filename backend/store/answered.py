@@ -16,7 +16,7 @@ GIVEN, FORCED, PUBLISHED, FORCED_AT_CAP = "given", "forced", "published", "force
 
 _OWN = (
     "rollout_id, chunk_id, cot_id, kind, sample, seed, text, resampled_chunk, similarity, answer, is_correct, grader,"
-    " finish, n_tokens"
+    " finish, n_tokens, n_kept, departing_chunk, departing_similarity"
 )
 SAMPLED = (
     f"(SELECT {_OWN}, NULL::VARCHAR AS added_id FROM rollouts UNION ALL SELECT {_OWN}, added_id FROM added_rollouts"

@@ -97,7 +97,8 @@ class UnitQueries:
         return _records(
             self.frame(
                 "SELECT r.cot_id, r.kind, count(*) AS n, "
-                "md5(string_agg(rollout_id || coalesce(r.answer, ''), ',' ORDER BY rollout_id)) AS digest "
+                "md5(string_agg(rollout_id || coalesce(r.answer, '') || coalesce('+' || n_kept, ''), ',' ORDER BY "
+                "rollout_id)) AS digest "
                 f"FROM {ANSWERED} r WHERE r.seed IS NOT NULL "
                 "GROUP BY r.cot_id, r.kind ORDER BY r.cot_id, r.kind"
             )
@@ -143,8 +144,9 @@ class UnitQueries:
         forced at the cap, `added_id` is known of those that were drawn later.
         """
         return self.frame(
-            "SELECT rollout_id, chunk_id, kind, sample, resampled_chunk, similarity, answer, is_correct, answer_source,"
-            f" given_answer, given_is_correct, added_id FROM {ANSWERED} WHERE cot_id = $cot ORDER BY rollout_id",
+            "SELECT rollout_id, chunk_id, kind, sample, n_kept, departing_chunk, departing_similarity, resampled_chunk,"
+            " similarity, answer, is_correct, answer_source, given_answer, given_is_correct, added_id"
+            f" FROM {ANSWERED} WHERE cot_id = $cot ORDER BY rollout_id",
             cot=cot_id,
         )
 

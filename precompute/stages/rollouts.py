@@ -36,6 +36,15 @@ _COTS_A_TASK = 32
 
 
 @dataclass(frozen=True)
+class Later:
+    """A chunk after a point, and its first token."""
+
+    token_start: int
+    char_start: int
+    char_end: int
+
+
+@dataclass(frozen=True)
 class Point:
     """Where rollouts start: before the chunk that is `char_start` to `char_end` of the text and whose first token is
     `token_start`; `kinds` are those that are lacking there.
@@ -46,6 +55,7 @@ class Point:
     char_end: int
     token_start: int
     kinds: tuple[str, ...]
+    following: tuple[Later, ...] = ()  # all chunks after it
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,7 @@ class Task:
     seed: int
     rows: int
     encoder: str
+    until: float | None = None  # nats: see `backend/importance/allocation.py`
 
     @property
     def makes(self) -> tuple[str, ...]:
@@ -98,6 +109,8 @@ def units(context: Context) -> list[Unit]:
     ]
     chunks, rules = context.store.chunks_of(chosen), chunks_stage.rules(context)
     inputs = {"sampling": study.sampling.inputs, "seed": study.seed, "encoder": study.rollouts.encoder}
+    if study.rollouts.until is not None:
+        inputs["until"] = study.rollouts.until
     result = []
     for cot in chosen:
         own = {**inputs, "chunks": rules[cot]}
@@ -134,7 +147,15 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
         by_model[cot["model_id"]].append(_cot_task(cot, truths[cot["problem_id"]], chunks[unit.unit_id], unit))
     for model_id, asked in by_model.items():
         tasks = [
-            Task(tuple(share), n, study.sampling, study.seed, study.engine.rows, study.rollouts.encoder)
+            Task(
+                tuple(share),
+                n,
+                study.sampling,
+                study.seed,
+                study.engine.rows,
+                study.rollouts.encoder,
+                study.rollouts.until,
+            )
             for share in shares(asked, context.engine.workers, _COTS_A_TASK)
         ]
         spec = models.sampling_spec(study, models.by_id(study)[model_id])
@@ -155,8 +176,11 @@ def _cot_task(cot: Mapping[str, Any], truth: str, chunks: Sequence[Mapping[str, 
             chunk["char_end"],
             chunk["token_start"],
             tuple(lacking[chunk["chunk_id"]]),
+            tuple(
+                Later(later["token_start"], later["char_start"], later["char_end"]) for later in chunks[number + 1 :]
+            ),
         )
-        for chunk in chunks
+        for number, chunk in enumerate(chunks)
         if chunk["chunk_id"] in lacking
     )
     tokens = tuple(cot["token_ids"])
@@ -199,8 +223,10 @@ def _encoder(name: str) -> SentenceEncoder:
     return load_encoder(name)
 
 
-def draw(loaded: LoadedModel, task: Task, kind: str) -> Iterator[Drawn]:
-    """The rollouts of one kind at each point as soon as all of them are finished."""
+def draw(loaded: LoadedModel, task: Task, kind: str, numbers: Mapping[str, range] | None = None) -> Iterator[Drawn]:
+    """The rollouts of one kind at each point as soon as all of them are finished; `numbers` says which, by chunk, where
+    it is not all of them at every one.
+    """
     from backend.models.sampling import SampleRequest, SamplingParameters, sample
 
     forced = kind == "forced"
@@ -210,11 +236,16 @@ def draw(loaded: LoadedModel, task: Task, kind: str) -> Iterator[Drawn]:
     for cot in task.cots:
         for point in cot.at(kind):
             begin = begins[point.chunk_id]
-            for number in range(task.n[kind]):
+            for number in _asked_at(point, task, kind, numbers):
                 seed = seed_for(task.seed, point.chunk_id, kind, number)
                 name = rollout_id(point.chunk_id, kind, number)
-                asked[name] = SampleRequest(name, begin.sequence_id, begin.length, seed), cot, point, number
-    longest = task.sampling.forced_max_tokens if forced else task.sampling.max_new_tokens
+                asked[name] = (
+                    SampleRequest(name, begin.sequence_id, begin.length, seed, _cap(point, task, kind)),
+                    cot,
+                    point,
+                    number,
+                )
+    longest = max((_cap(point, task, kind) for cot in task.cots for point in cot.at(kind)), default=1)
     parameters = SamplingParameters(task.sampling.temperature, task.sampling.top_p, longest)
     done: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for drawn in sample(loaded, sequences, [request for request, *_ in asked.values()], parameters, rows=task.rows):
@@ -230,12 +261,36 @@ def draw(loaded: LoadedModel, task: Task, kind: str) -> Iterator[Drawn]:
                 "seed": request.seed,
                 "finish": drawn.finish,
                 "n_tokens": len(drawn.token_ids),
+                "n_kept": None if forced or task.until is None else _n_kept(cot, point, drawn.token_ids),
                 "text": begin.written + written,
             }
         )
-        if len(own) == task.n[kind]:
+        if len(own) == len(_asked_at(point, task, kind, numbers)):
             done.pop(point.chunk_id)
             yield Drawn(cot, point, kind, tuple(sorted(own, key=lambda rollout: rollout["sample"])))
+
+
+def _asked_at(point: Point, task: Task, kind: str, numbers: Mapping[str, range] | None) -> range:
+    return range(task.n[kind]) if numbers is None else numbers.get(point.chunk_id, range(0))
+
+
+def _cap(point: Point, task: Task, kind: str) -> int:
+    """Tokens after which a rollout is cut. Where rollouts count at later chunks too, all those of a CoT are cut at one
+    place, so that they are alike whichever chunk they started at: the cap counts from the CoT's last chunk.
+    """
+    if kind == "forced":
+        return task.sampling.forced_max_tokens
+    to_last = 0 if task.until is None or not point.following else point.following[-1].token_start - point.token_start
+    return task.sampling.max_new_tokens + to_last
+
+
+def _n_kept(cot: CotTask, point: Point, sampled: Sequence[int]) -> int:
+    """How many following chunks it is a rollout of: whose first token it reaches with the CoT's own tokens. That token
+    decides also where a token holds the end of one chunk and the start of the next: it belongs to the former.
+    """
+    own = cot.token_ids[point.token_start :]
+    alike = next((k for k, (a, b) in enumerate(zip(sampled, own, strict=False)) if a != b), min(len(sampled), len(own)))
+    return sum(later.token_start - point.token_start <= alike for later in point.following)
 
 
 @dataclass(frozen=True)
@@ -278,9 +333,11 @@ def _judged(drawn: Drawn, encoder: SentenceEncoder, judge: Judge) -> list[dict[s
     verdicts = judge.judge([(answer, cot.truth) for answer in answers])
     firsts = [None if forced else first_chunk(text) for text in texts]
     similarities = similarity(encoder.encode, cot.text[point.char_start : point.char_end], firsts)
+    departures = _departures(drawn, encoder)
     return [
         {
             **rollout,
+            **departures.get(number, {"departing_chunk": None, "departing_similarity": None}),
             "chunk_id": point.chunk_id,
             "cot_id": cot.cot_id,
             "kind": drawn.kind,
@@ -290,7 +347,25 @@ def _judged(drawn: Drawn, encoder: SentenceEncoder, judge: Judge) -> list[dict[s
             "is_correct": verdict,
             "grader": grader(),
         }
-        for rollout, first, near, answer, verdict in zip(
-            drawn.rollouts, firsts, similarities, answers, verdicts, strict=True
+        for number, (rollout, first, near, answer, verdict) in enumerate(
+            zip(drawn.rollouts, firsts, similarities, answers, verdicts, strict=True)
         )
     ]
+
+
+def _departures(drawn: Drawn, encoder: SentenceEncoder) -> dict[int, dict[str, Any]]:
+    """By place among the rollouts: what those that reach a later chunk write there, and how near that is to it."""
+    point, text = drawn.point, drawn.cot.text
+    reaching: dict[int, list[int]] = defaultdict(list)
+    for number, rollout in enumerate(drawn.rollouts):
+        if rollout["n_kept"]:
+            reaching[rollout["n_kept"]].append(number)
+    found = {}
+    for n_kept, numbers in sorted(reaching.items()):
+        later = point.following[n_kept - 1]
+        written = [drawn.rollouts[number]["text"][later.char_start - point.char_start :] for number in numbers]
+        firsts = [first_chunk(one) for one in written]
+        near = similarity(encoder.encode, text[later.char_start : later.char_end], firsts)
+        for number, first, cosine in zip(numbers, firsts, near, strict=True):
+            found[number] = {"departing_chunk": first, "departing_similarity": cosine}
+    return found

@@ -81,7 +81,7 @@ def _continue_plainly(
         for row, token in list(zip(live, tokens, strict=True)):
             if token not in ends:
                 sampled[row].append(token)
-                if len(sampled[row]) < parameters.max_new_tokens:
+                if len(sampled[row]) < requests[row].most(parameters):
                     continue
             live.remove(row)
             finished.append(Sample(requests[row].request_id, tuple(sampled[row]), "eos" if token in ends else "cap"))

@@ -268,7 +268,7 @@ class SharedRows:
                 finished.append((row, "eos"))
             else:
                 row.sampled.append(token)
-                if len(row.sampled) == self.parameters.max_new_tokens:
+                if len(row.sampled) == row.request.most(self.parameters):
                     finished.append((row, "cap"))
         for row, _ in finished:
             self.drop(row)
