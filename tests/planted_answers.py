@@ -38,20 +38,28 @@ def measured(truth: float, n_p: int, n_q: int, rng: np.random.Generator) -> Meas
 def _distributions(truth: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """The second is the first mixed with another one, with as much of it as makes their JSD `truth`."""
     while True:
-        n_outcomes = int(rng.integers(2, 21))
-        p, other = (_shares(n_outcomes, rng) for _ in range(2))
-        if truth == 0:
-            return p, p
+        p = shares(int(rng.integers(2, 21)), rng)
+        if (q := mixed_to(p, truth, rng, tries=1)) is not None:
+            return p, q
+
+
+def mixed_to(p: np.ndarray, truth: float, rng: np.random.Generator, tries: int = 20) -> np.ndarray | None:
+    """`p` mixed with another distribution so that the two are `truth` apart; None where none found is as far."""
+    if truth == 0:
+        return p
+    for _ in range(tries):
+        other = shares(len(p), rng)
         if divergence(p, other) < truth:
             continue
         low, high = 0.0, 1.0
         for _ in range(30):
             middle = (low + high) / 2
             low, high = (low, middle) if divergence(p, p + middle * (other - p)) > truth else (middle, high)
-        return p, p + high * (other - p)
+        return p + high * (other - p)
+    return None
 
 
-def _shares(n_outcomes: int, rng: np.random.Generator) -> np.ndarray:
+def shares(n_outcomes: int, rng: np.random.Generator) -> np.ndarray:
     kind = rng.integers(3)
     if kind:
         return rng.dirichlet(np.full(n_outcomes, (0.3, 1.0)[kind - 1]))

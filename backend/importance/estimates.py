@@ -257,6 +257,18 @@ class Estimator:
         interval, p = (found.interval(rng), found.p(rng)) if self.n_bootstrap else (UNKNOWN, math.nan)
         return Estimate(found.value, interval, n, n_comparator, p=p)
 
+    def jsd_interval(self, sides: Sides, convention: Convention, rng: np.random.Generator) -> Interval:
+        """That of `jsd` alone; unknown where a side is empty."""
+        p_counts, q_counts = (side.sum(0) for side in self._outcomes(sides, convention))
+        if not p_counts.sum() or not q_counts.sum():
+            return UNKNOWN
+        return jensen_shannon(p_counts, q_counts, self.n_outcomes).interval(rng)
+
+    def sizes(self, sides: Sides, convention: Convention) -> tuple[int, int]:
+        """Rollouts of p and q with a known outcome."""
+        p_counts, q_counts = self._outcomes(sides, convention)
+        return int(p_counts.sum()), int(q_counts.sum())
+
     def _by_numbers(self) -> "Estimator":
         return replace(self, here=self.here.by_numbers, reaching_here=self.reaching_here.by_numbers)
 

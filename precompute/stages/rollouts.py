@@ -15,9 +15,12 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
-from backend.cot.answers import Judge, extract_answer, grader
+import pandas as pd
+
+from backend.cot.answers import Judge, cluster_answers, extract_answer, grader
 from backend.cot.prompts import forced_suffix
 from backend.ids import rollout_id, seed_for
+from backend.importance.allocation import Wanted, first_batch, next_batches
 from backend.importance.similarity import first_chunk, similarity
 from backend.models.continuation import continuation_text
 from backend.models.loaded import LoadedModel
@@ -69,6 +72,7 @@ class CotTask:
     token_ids: tuple[int, ...]
     truth: str
     points: tuple[Point, ...]
+    chunk_ids: tuple[str, ...] = ()  # all of the CoT, in reading order
 
     def at(self, kind: str) -> tuple[Point, ...]:
         return tuple(point for point in self.points if kind in point.kinds)
@@ -184,7 +188,16 @@ def _cot_task(cot: Mapping[str, Any], truth: str, chunks: Sequence[Mapping[str, 
         if chunk["chunk_id"] in lacking
     )
     tokens = tuple(cot["token_ids"])
-    return CotTask(cot["cot_id"], cot["prompt"], cot["text"], cot["think_close"], tokens, truth, points)
+    return CotTask(
+        cot["cot_id"],
+        cot["prompt"],
+        cot["text"],
+        cot["think_close"],
+        tokens,
+        truth,
+        points,
+        tuple(chunk["chunk_id"] for chunk in chunks),
+    )
 
 
 def _stored(context: Context, unit: Unit, kinds: Collection[str]) -> list[dict[str, Any]]:
@@ -205,6 +218,9 @@ def roll_out(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, list[dict[s
     """
     encoder = _encoder(task.encoder)
     with Judge() as judge:
+        if task.until is not None and task.n.get("resample"):
+            yield from _until_known(loaded, task, encoder, judge)
+            return
         for cot in task.cots:
             if not cot.at("resample"):
                 yield cot.cot_id, _rows(draw(loaded, replace(task, cots=(cot,)), "forced"), encoder, judge)
@@ -215,6 +231,41 @@ def roll_out(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, list[dict[s
             if len(own) == len(cot.at("resample")):
                 forced = draw(loaded, replace(task, cots=(cot,)), "forced")
                 yield cot.cot_id, _rows(chain(finished.pop(cot.cot_id), forced), encoder, judge)
+
+
+def _until_known(
+    loaded: LoadedModel, task: Task, encoder: SentenceEncoder, judge: Judge
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """The same where rollouts go on in batches: a batch of all CoTs at a time, each CoT as soon as it needs none."""
+    wanted = Wanted(task.until or 0.0, task.n["resample"], task.seed)
+    made: dict[str, list[dict[str, Any]]] = {cot.cot_id: [] for cot in task.cots}
+    have = {cot.cot_id: dict.fromkeys((point.chunk_id for point in cot.points), 0) for cot in task.cots}
+    more = {cot.cot_id: dict.fromkeys(have[cot.cot_id], first_batch(wanted)) for cot in task.cots}
+    left = list(task.cots)
+    while left:
+        numbers = {
+            chunk: range(have[cot.cot_id][chunk], have[cot.cot_id][chunk] + n)
+            for cot in left
+            for chunk, n in more[cot.cot_id].items()
+        }
+        for drawn in draw(loaded, replace(task, cots=tuple(left)), "resample", numbers):
+            made[drawn.cot.cot_id] += _judged(drawn, encoder, judge)
+            have[drawn.cot.cot_id][drawn.point.chunk_id] += len(drawn.rollouts)
+        for cot in list(left):
+            own = made[cot.cot_id]
+            more[cot.cot_id] = next_batches(_clustered(own, judge), cot.chunk_ids, have[cot.cot_id], wanted)
+            if not more[cot.cot_id]:
+                left.remove(cot)
+                own.sort(key=lambda row: (row["chunk_id"], row["sample"]))
+                forced = draw(loaded, replace(task, cots=(cot,)), "forced") if task.n.get("forced") else ()
+                yield cot.cot_id, made.pop(cot.cot_id) + _rows(forced, encoder, judge)
+
+
+def _clustered(rows: Sequence[Mapping[str, Any]], judge: Judge) -> pd.DataFrame:
+    """Rows of one CoT in an order of their own, with the cluster of each answer."""
+    table = pd.DataFrame(sorted(rows, key=lambda row: row["rollout_id"]))
+    clusters = cluster_answers([answer for answer in table["answer"] if isinstance(answer, str)], judge)
+    return table.assign(answer_cluster=table["answer"].map(clusters))
 
 
 @lru_cache(maxsize=1)
