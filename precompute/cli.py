@@ -75,7 +75,7 @@ def run(
 def plan(study: StudyFile, store: StorePath = None) -> None:
     """Units, tokens, minutes and gigabytes, before anything runs."""
     from precompute.pipeline import default_folder
-    from precompute.plan import plan_study, raised_rules, totals, what_it_costs
+    from precompute.plan import plan_study, raised_rules, totals, what_it_costs, what_was_saved
     from precompute.stages.cosines import to_download
     from precompute.study import load_study
 
@@ -101,6 +101,10 @@ def plan(study: StudyFile, store: StorePath = None) -> None:
         f"Lengths: {lengths.cot:.0f} tokens a CoT, {lengths.chunk:.0f} a chunk ({source}). Minutes count done units"
         " too."
     )
+    if loaded.rollouts.until is not None:
+        console.print("Tokens of rollouts are the most there may be: they go on until known.")
+    if words := what_was_saved(loaded, folder):
+        console.print(f"So far: {words}")
     for again in raised_rules(loaded, folder):
         console.print(f"Note: {what_it_costs(again, lines)}.")
     if absent := to_download(loaded):

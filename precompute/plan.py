@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 
+from backend.importance.saved import saved
 from backend.live.available import is_here
 from backend.models.loading import find_weights
 from backend.models.model_files import read_json, weight_files
@@ -38,6 +39,18 @@ def plan_study(
     lines = [line for stage in stages if (line := stage.estimate(of)) is not None and (study.models or line.units)]
     asked = interventions.estimate(of, folder.path)
     return lines + ([asked] if asked else []), of.lengths
+
+
+def what_was_saved(study: Study, folder: StudyFolder) -> str:
+    """Of rollouts that go on until known, in words; empty where there are none yet."""
+    if study.rollouts.until is None:
+        return ""
+    try:
+        store = Store(folder.path)
+    except NoStore:
+        return ""
+    with closing(store):
+        return saved(store.tokens_by_chunk(), study.rollouts.n)
 
 
 def raised_rules(study: Study, folder: StudyFolder, *, stages: Sequence[Stage] = STAGES) -> list[Raised]:

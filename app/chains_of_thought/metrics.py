@@ -14,6 +14,7 @@ from app.shell.missing import no_rollouts, say
 from app.shell.numbers import number
 from app.shell.untrusted import show
 from backend.importance.conventions import PUBLISHED
+from backend.importance.saved import most_until, saved
 from backend.importance.two_rules import TwoRules, two_rules
 from backend.store.store import Store
 
@@ -32,6 +33,8 @@ def draw(here: Here, store: Store) -> None:
     if words := rules_line(two_rules(studies.ask(store.under_two_rules))):
         show(words)
     st.caption(" ".join(answers_around(store.answers_in_cot(where.cot), where.chunk)))
+    if (most := most_until(store.runs())) and (words := saved(store.tokens_by_chunk(where.cot), most)):
+        st.caption(f"This chain: {words}")
 
 
 def rules_line(found: TwoRules) -> str:

@@ -119,6 +119,17 @@ class Queries:
             cot=cot_id,
         )
 
+    def tokens_by_chunk(self: _HasFrame, cot_id: str | None = None) -> pd.DataFrame:
+        """One row a chunk with rollouts of which it is known whether they reach a later one: how many, their tokens,
+        and how many do. Of one CoT, or of all.
+        """
+        return self.frame(
+            "SELECT chunk_id, count(*) AS n, sum(n_tokens) AS tokens, count(*) FILTER (n_kept > 0) AS n_reaching"
+            " FROM rollouts WHERE n_kept IS NOT NULL AND ($cot IS NULL OR cot_id = $cot) GROUP BY chunk_id"
+            " ORDER BY chunk_id",
+            cot=cot_id,
+        )
+
     def verdicts(self: _HasFrame) -> pd.DataFrame:
         """One row a CoT of our own: its model and prompt, whether it has an answer, whether that was forced, its
         verdict (NULL: none), the tokens of the CoT, how it ended, and whether it is a thought between think tags.

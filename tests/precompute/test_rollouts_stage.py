@@ -134,3 +134,55 @@ def test_a_unit_counts_through_its_parts_until_it_has_a_line_of_its_own():
     assert whole.lacking({x, y}) is None and whole.lacking({whole.key}) is None
     assert whole.lacking({x}).parts == parts[1:] and whole.lacking(set()).key == whole.key
     assert Unit("b", {}).lacking(set()) is not None
+
+
+@pytest.fixture(scope="module")
+def until(study, tmp_path_factory):
+    """The same with rollouts that go on until known, and are re-used; at most 24."""
+    asked = study.model_copy(
+        update={
+            "rollouts": study.rollouts.model_copy(update={"until": 0.25, "n": 24}),
+            "sampling": study.sampling.model_copy(update={"temperature": 0.2}),
+        }
+    )
+    folder = StudyFolder(tmp_path_factory.mktemp("until") / "tiny")
+    run_to_rollouts(asked, folder)
+    return asked, folder
+
+
+def test_without_until_keys_and_rows_know_nothing_of_it(study, new):
+    with closing(Store(new.path)) as store:
+        asked = rollouts.units(Context(study, "r", store, print))
+        other = study.model_copy(update={"rollouts": study.rollouts.model_copy(update={"until": 0.25})})
+        assert not {unit.key for unit in asked} & {
+            unit.key for unit in rollouts.units(Context(other, "r", store, print))
+        }
+    assert all("until" not in unit.inputs for unit in asked)
+    assert rows(new)[["n_kept", "departing_chunk", "departing_similarity"]].isna().all(axis=None)
+
+
+def test_until_draws_whole_batches_of_first_numbers_and_says_what_is_kept(until):
+    asked, folder = until
+    found = rows(folder)
+    own = found[found["kind"] == "resample"]
+    n = own.groupby("chunk_id")["sample"].agg(["size", "max"])
+    assert (n["size"] == n["max"] + 1).all() and n["size"].isin([10, 20, 24]).all()
+    assert own["n_kept"].notna().all() and found[found["kind"] == "forced"]["n_kept"].isna().all()
+    kept = own[own["n_kept"] > 0]
+    with closing(Store(folder.path)) as store:
+        chunks = {row["chunk_id"]: row for cot in own["cot_id"].unique() for row in store.chunks_of([cot])[cot]}
+    for row in kept.itertuples():
+        chunk = chunks[row.chunk_id]
+        assert row.text.startswith(chunk["text"])
+    assert "all done" in run_to_rollouts(asked, folder).splitlines()[-1]
+
+
+def test_what_is_drawn_does_not_depend_on_who_is_drawn_beside(until, tmp_path, tiny_folder):
+    """One CoT a task, few rows a batch."""
+    asked, folder = until
+    other = StudyFolder(tmp_path / "alone")
+    rollouts_alone = pytest.MonkeyPatch()
+    with rollouts_alone.context() as patch:
+        patch.setattr(rollouts, "_COTS_A_TASK", 1)
+        run_to_rollouts(asked.model_copy(update={"engine": asked.engine.model_copy(update={"rows": 3})}), other)
+    pd.testing.assert_frame_equal(rows(other), rows(folder))
