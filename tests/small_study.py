@@ -410,6 +410,9 @@ def _rollouts(chunk: dict, rng: np.random.Generator) -> list[dict]:
                 "grader": "math-verify 0.9.0",
                 "finish": "eos",
                 "n_tokens": 20,
+                "n_kept": None,
+                "departing_chunk": None,
+                "departing_similarity": None,
             }
         )
     return rows

@@ -123,6 +123,9 @@ def make(folder: Path, loaded: LoadedModel, *, writer: str | None = None) -> Pat
                         "grader": "math-verify 0.9.0",
                         "finish": "eos",
                         "n_tokens": 9,
+                        "n_kept": None,
+                        "departing_chunk": None,
+                        "departing_similarity": None,
                     }
                 )
             for layer in LAYERS if writer is None else ():

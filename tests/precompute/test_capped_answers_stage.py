@@ -40,6 +40,9 @@ def rollout(chunk: str, sample: int, answer: str | None, *, finish: str = "eos",
         "grader": "g",
         "finish": finish,
         "n_tokens": 9,
+        "n_kept": None,
+        "departing_chunk": None,
+        "departing_similarity": None,
     }
     return row | words
 
