@@ -25,8 +25,8 @@ SCHEMA_VERSION, and one of columns that a table had adds its step here.
 `parallelogram_comparisons`, `parallelogram_examples`, `feature_quadruple_searches` and `feature_quadruples`;
 `divergence`. 11 → 12: the tables of influence came in: `influences`, `chunk_influences`, `chunk_attention`,
 `head_attention`, `receiver_heads`, `receiver_reliability`, `received_attention`, `resampled_influences` and
-`influence_agreement`. 12 → 13: the column `p` came in, of the tables `importance` and `importance_given`, and
-`n_kept`, `departing_chunk` and `departing_similarity`, of `rollouts` and `added_rollouts`.
+`influence_agreement`. 12 → 13: the column `p` came in, of the tables `importance` and `importance_given`.
+13 → 14: the columns `n_kept`, `departing_chunk` and `departing_similarity` came in, of `rollouts` and `added_rollouts`.
 """
 
 from collections.abc import Callable
@@ -97,12 +97,8 @@ STEPS: dict[int, Callable[[str, pa.Table], pa.Table]] = {5: _sixth}  # of a vers
 # as it is, with NULL in them.
 _KEPT = ("n_kept", "departing_chunk", "departing_similarity")
 _CAME_IN: dict[int, dict[str, tuple[str, ...]]] = {
-    13: {
-        "importance": ("p",),
-        "importance_given": ("p",),
-        "rollouts": _KEPT,
-        "added_rollouts": _KEPT,
-    }
+    13: {"importance": ("p",), "importance_given": ("p",)},
+    14: {"rollouts": _KEPT, "added_rollouts": _KEPT},
 }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 13
+SCHEMA_VERSION = 14
 
 TEXT, INT, REAL, BOOL, TIME = pa.string(), pa.int64(), pa.float64(), pa.bool_(), pa.timestamp("us")
 VECTOR, REALS, INTS, TEXTS = pa.list_(pa.float32()), pa.list_(pa.float64()), pa.list_(pa.int64()), pa.list_(pa.string())

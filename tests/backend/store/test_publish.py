@@ -146,16 +146,22 @@ def test_a_column_that_came_in_is_null_in_rows_of_before_and_in_a_store_of_befor
     study = small_study.make(tmp_path / "small")
     (generation,) = (study / "generations").glob("*.duckdb")
     lacking = later_columns(12)
-    assert lacking == {"importance": ("p",), "importance_given": ("p",)} and later_columns(SCHEMA_VERSION) == {}
+    kept = ("n_kept", "departing_chunk", "departing_similarity")
+    assert lacking == dict.fromkeys(("importance", "importance_given"), ("p",)) | dict.fromkeys(
+        ("rollouts", "added_rollouts"), kept
+    )
+    assert later_columns(SCHEMA_VERSION) == {}
     with duckdb.connect(str(generation)) as connection:
-        for table in lacking:
-            connection.execute(f"ALTER TABLE {table} DROP COLUMN p")
+        for table, columns in lacking.items():
+            for column in columns:
+                connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         connection.execute("UPDATE about SET value = '12' WHERE name = 'schema_version'")
     with closing(Store(study)) as store:
         for table in lacking:
             rows = store.whole_table(table)
-            assert rows.column_names == TABLES[table].arrow.names and rows["p"].null_count == rows.num_rows
-            assert migrations.upgraded(table, rows.drop_columns(["p"]), 12).equals(rows)
+            assert rows.column_names == TABLES[table].arrow.names
+            assert all(rows[column].null_count == rows.num_rows for column in lacking[table])
+            assert migrations.upgraded(table, rows.drop_columns(list(lacking[table])), 12).equals(rows)
         assert store.whole_table("importance").num_rows > 0
     assert not is_published(StudyFolder(study)), "the next run publishes it under today's schema"
 
