@@ -30,6 +30,7 @@ from app.shared.influence_ways import (
     Way,
     asked_for,
     choose_part,
+    export_pairs,
     model_words,
     scale_of,
     usual_threshold,
@@ -72,6 +73,8 @@ def draw(here: Here, store: Store) -> None:
     else:
         draw_arcs(links)
     draw_links(links)
+    if not known[known["way"] == way.name].empty:
+        export_pairs(store, way)
     st.caption(f"{way.label}: {way.meaning} **What it cannot say.** {way.cannot_say}")
 
 

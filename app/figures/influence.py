@@ -12,10 +12,12 @@ from plotly.subplots import make_subplots
 
 from app.figures.rows import Frame, takes_rows
 from app.shell.numbers import count, interval, number
-from app.shell.theme import ACCENT, CONTROL, DIVERGING, MISSING, SEQUENTIAL, STEERED, TEMPLATE, blank, category_colour
+from app.shell.theme import ACCENT, CONTROL, MISSING, SEQUENTIAL, STEERED, TEMPLATE, blank, category_colour
 from app.shell.untrusted import for_plotly
 
 _CLEAR = "rgba(0,0,0,0)"
+# No value is a faint grey on a white and on a near-black page alike, so that a matrix that is mostly 0 does not glare.
+_AROUND_0 = [[0.0, "rgba(33,102,172,1)"], [0.5, "rgba(128,128,128,0.2)"], [1.0, "rgba(178,24,43,1)"]]
 ANSWER_GAP = 1.6  # rows between the last chunk and the answer
 MODEL_COLOURS = (CONTROL, STEERED, "#BD8701", "#C67FC7")  # base, distilled, and others
 MODEL_SYMBOLS = ("circle", "diamond", "square", "cross")
@@ -63,20 +65,20 @@ class Scale:
     def ticks(self) -> dict[float, str]:
         """Words at places, for a colour bar."""
         if self.kind == "linear":
-            return {value: f"{value:+.2g}".replace("-", "−") for value in np.linspace(-self.most, self.most, 5)}
+            return {value: _short(value) for value in np.linspace(-self.most, self.most, 5)}
         powers = range(math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.most) + 1e-9) + 1)
         values = [10.0**power for power in powers]
         if len(values) < 2:
             values = [self.low, *values, self.most]
         if self.kind == "log":
             return {float(self.place([value])[0]): _short(value) for value in values}
-        further = [value for value in values if value > self.low]  # which is drawn where 0 is
+        further = [value for value in values if value > 3 * self.low]  # which is drawn where 0 is: no words so near it
         signed = [*(-value for value in further[::-1]), 0.0, *further]
         return {float(self.place([value])[0]): _short(value) for value in signed}
 
     @property
     def colours(self) -> list[list[Any]]:
-        return SEQUENTIAL if self.kind == "log" else DIVERGING
+        return SEQUENTIAL if self.kind == "log" else _AROUND_0
 
     @property
     def words(self) -> str:
@@ -243,7 +245,7 @@ def ways_beside(panels: Sequence[Panel], *, n_chunks: int, selected: int | None)
     figure = make_subplots(
         rows=n_rows,
         cols=2,
-        horizontal_spacing=0.1,
+        horizontal_spacing=0.12,
         vertical_spacing=0.16,
         subplot_titles=[panel.title for panel in panels],
     )
@@ -274,7 +276,8 @@ def ways_beside(panels: Sequence[Panel], *, n_chunks: int, selected: int | None)
                 add = figure.add_vline if side == "x" else figure.add_hline
                 add(selected + 1, line={"color": ACCENT, "width": 1, "dash": "dot"}, **place)
     figure.update_xaxes(range=[0.5, n_chunks + 0.5], showgrid=False, title="acts", nticks=8)
-    figure.update_yaxes(range=[n_chunks + 0.5, 0.5], showgrid=False, title="is acted on", nticks=8)
+    figure.update_yaxes(range=[n_chunks + 0.5, 0.5], showgrid=False, nticks=8)
+    figure.update_yaxes(title="is acted on", col=1)
     figure.update_annotations(font={"size": 12})
     return figure.update_layout(
         template=TEMPLATE,

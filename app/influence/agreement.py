@@ -10,7 +10,7 @@ from app.shared import chosen_chunk
 from app.shared.chosen_stream import short
 from app.shared.chunk_list import three_digits
 from app.shared.clicks import picked_row
-from app.shared.influence_ways import WAYS, model_words, part_words
+from app.shared.influence_ways import WAYS, identical_words, model_words, part_words
 from app.shared.views import Here
 from app.shell import keys, navigation, selection, studies
 from app.shell.fields import Field, declare
@@ -63,6 +63,10 @@ def draw(here: Here, store: Store) -> None:
         " the grey tick is what remains when, at each distance, the pairs of a CoT are dealt anew, and p (one-sided) is"
         " of that null. The p are not corrected for the number of rows."
     )
+    if words := identical_words(studies.ask(store.receiver_heads)):
+        st.caption(
+            f"Rows of base and of distilled are no replications of each other where they rest on attention. {words}"
+        )
 
 
 def pair_words(first: str, second: str) -> str:

@@ -7,13 +7,14 @@ from app.figures import influence as figures
 from app.shared import chunk_colours
 from app.shared.chunk_list import three_digits
 from app.shared.clicks import go_to_clicked, marks, picked_row
-from app.shared.influence_ways import model_words
+from app.shared.influence_ways import identical_words, model_words
 from app.shared.views import Here
 from app.shell import keys, selection, studies
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
 from app.shell.numbers import interval, number
 from app.shell.untrusted import show
+from backend.influence.over_study import shared_heads
 from backend.store.store import Store
 
 MODEL = declare(Field("influence_heads_of", "model whose heads are looked at", None))
@@ -63,6 +64,8 @@ def draw(here: Here, store: Store) -> None:
             selection_mode="points",
         )
     show(in_words(own, studies.ask(store.receiver_reliability).query("model_id == @model")))
+    if said := alike_in_words(studies.ask(store.receiver_heads)):
+        show(said)
     st.dataframe(
         head_table(own.head(_LISTED)),
         hide_index=True,
@@ -122,6 +125,24 @@ def in_words(own: pd.DataFrame, splits: pd.DataFrame) -> str:
         f" and {number(known['shared'].mean())} of the first {first.top} are the same, where chance gives"
         f" {number(known['by_chance'].mean())}."
     )
+
+
+def alike_in_words(rows: pd.DataFrame) -> str:
+    """What base and distilled have in common, with blocks in which they are one measurement set apart; empty where
+    not both are known.
+    """
+    models = {str(row.role): str(row.model_id) for row in rows.dropna(subset="kurtosis").itertuples()}
+    if not {"base", "distilled"} <= set(models):
+        return ""
+    found = shared_heads(rows, models["base"], models["distilled"], top=_LISTED)
+    where = "of each model in later blocks" if found.n_blocks else "of each model"
+    compared_ = (
+        f"Of the first {found.top} heads {where},"
+        f" {found.shared} are the same, where chance gives {number(found.by_chance)}."
+        if found.top
+        else "No head is left to compare."
+    )
+    return f"{identical_words(rows)} {compared_}".strip()
 
 
 def head_table(own: pd.DataFrame) -> pd.DataFrame:

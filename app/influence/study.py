@@ -9,7 +9,7 @@ import streamlit as st
 from app.figures import influence as figures
 from app.shared import chunk_colours
 from app.shared.chunk_list import three_digits
-from app.shared.influence_ways import WAY, WAYS, Way, choose_part, model_words
+from app.shared.influence_ways import WAY, WAYS, Way, choose_part, export_pairs, identical_words, model_words
 from app.shared.statistics_cache import (
     influence_by_category,
     influence_by_distance,
@@ -75,6 +75,7 @@ def asked(here: Here) -> Asked:
         )
         own = readings[readings["way"] == name]
         part = choose_part(own["part"].drop_duplicates().tolist())
+        export_pairs(here.store, WAYS[name])
     own = own[own["part"] == part]
     words = {row.model_id: model_words(row.model, row.role) if row.model_id else "rollouts" for row in own.itertuples()}
     return Asked(WAYS[name], part, words)
@@ -110,6 +111,8 @@ def draw_categories(here: Here, store: Store) -> None:
         st.markdown("**Distilled less base, over the chunks that both read**")
         _table(difference_table(apart), key="influence_apart")
     st.caption(_explained(rows, quantity))
+    if at.way.name == "attention" and (words := identical_words(studies.ask(store.receiver_heads))):
+        st.caption(words)
 
 
 def _explained(rows: pd.DataFrame, quantity: str) -> str:

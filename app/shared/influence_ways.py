@@ -4,12 +4,14 @@ import math
 from dataclasses import dataclass
 
 import pandas as pd
+import streamlit as st
 
 from app.figures.influence import Scale
 from app.shared.chosen_stream import short
-from app.shell import selection
+from app.shell import keys, selection
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
+from backend.influence.over_study import shared_heads
 from backend.registry import Registry
 from backend.store.store import Store
 
@@ -120,6 +122,46 @@ def part_words(part: str) -> str:
 def model_words(model: object, role: object) -> str:
     """What a reading model is called: its role in a pair, else its name."""
     return str(role) if role in ("base", "distilled") else short(model)
+
+
+def identical_words(heads: pd.DataFrame) -> str:
+    """That base and distilled attend identically in their first blocks, where they do: rows of `receiver_heads`."""
+    models = {str(row.role): str(row.model_id) for row in heads.itertuples()}
+    if not {"base", "distilled"} <= set(models):
+        return ""
+    found = shared_heads(heads, models["base"], models["distilled"], top=0)
+    if not found.n_equal:
+        return ""
+    if not found.n_blocks:
+        return f"{found.n_equal} of {found.n_heads} heads have the same value in both models."
+    last = found.n_blocks - 1
+    others = found.n_equal - found.n_heads_before
+    return (
+        f"The two models attend identically up to block {last}: the {found.n_heads_before} heads of"
+        f" {'that block' if not last else f'blocks 0 to {last}'} have equal values in both, as nothing before differs"
+        " between the models. They are one measurement, and that they rank alike replicates nothing."
+        + (f" {others} later heads have equal values too." if others else "")
+    )
+
+
+def export_pairs(store: Store, way: Way) -> None:
+    """A button for all pairs of the study by a way, under every model and part; they are asked for where it is
+    pressed.
+    """
+    st.download_button(
+        f"All pairs of the study as CSV: {way.label.lower()}",
+        lambda: pairs_csv(store, way),
+        file_name=f"influence_{way.name}.csv",
+        mime="text/csv",
+        icon=":material/download:",
+        key=keys.of(f"influence_pairs_csv_{way.name}"),
+        on_click="ignore",
+    )
+
+
+def pairs_csv(store: Store, way: Way) -> str:
+    """One line a pair of chunks, model that reads, and part; unknown is empty."""
+    return store.influence_everywhere(way.name).to_csv(index=False)
 
 
 def scale_of(readings: pd.DataFrame, name: str, part: str, *, is_difference: bool = False) -> Scale | None:

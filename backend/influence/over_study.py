@@ -13,6 +13,7 @@ third cannot be told from its place.
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -175,6 +176,43 @@ def by_distance(by_source: pd.DataFrame, *, seed: int) -> pd.DataFrame:
             for at, span in enumerate(means.columns)
         ]
     return pd.DataFrame(rows, columns=["model_id", "span", "mean", "low", "high", "n_problems", "n_pairs"])
+
+
+@dataclass(frozen=True)
+class SharedHeads:
+    """What two models' heads have in common where neither can be a second finding of the other."""
+
+    n_blocks: int  # the first blocks in which every head's value is the same in both: 0 where none is
+    n_heads_before: int  # heads of those blocks
+    n_equal: int  # heads of equal value anywhere
+    n_heads: int  # known in both
+    top: int  # heads of the largest values that are compared, of those in later blocks
+    shared: int  # of these the same in both
+    by_chance: float  # shared heads expected if the models had nothing in common
+
+
+def shared_heads(heads: pd.DataFrame, first: str, second: str, *, top: int) -> SharedHeads:
+    """Of two models (their ids) in rows of `receiver_heads`. Models that differ from some block on attend alike before
+    it, and their heads there are one measurement; equal is within 1e-9 of the value, what rounding may leave.
+    """
+    own = {model: heads.loc[heads["model_id"] == model, ["layer", "head", "kurtosis"]] for model in (first, second)}
+    both = own[first].merge(own[second], on=["layer", "head"]).dropna()
+    equal = np.isclose(both["kurtosis_x"], both["kurtosis_y"], rtol=1e-9, atol=0)
+    alike = both.assign(equal=equal).groupby("layer")["equal"].all()
+    n_blocks = next((at for at, layer in enumerate(alike.index) if layer != at or not alike[layer]), len(alike))
+    later = both[both["layer"] >= n_blocks].reset_index(drop=True)
+    n_top = min(top, len(later))
+    largest = [set(later[name].nlargest(n_top).index) for name in ("kurtosis_x", "kurtosis_y")]
+    by_chance = n_top**2 / len(later) if len(later) else math.nan
+    return SharedHeads(
+        n_blocks,
+        len(both) - len(later),
+        int(equal.sum()),
+        len(both),
+        n_top,
+        len(largest[0] & largest[1]),
+        by_chance,
+    )
 
 
 def disagreements(both: pd.DataFrame, n: int) -> pd.DataFrame:

@@ -87,6 +87,24 @@ class InfluenceQueries:
             part=part,
         )
 
+    def influence_everywhere(self: _HasFrame, way: str) -> pd.DataFrame:
+        """Every pair of the study by a way, in reading order, with who wrote the chain, who reads it, the interval and
+        p, what was counted (tokens of the target, or rollouts), and the source's noise floor; NULL where it has none.
+        """
+        return self.frame(
+            "SELECT c.problem_id, s.cot_id, w.name AS written_by, i.way, i.part, i.model_id, m.name AS read_by,"
+            " i.source_chunk_id, i.target_chunk_id, s.chunk_index AS source_index, t.chunk_index AS target_index,"
+            " i.value, i.low, i.high, i.p, CASE WHEN i.way IN ('suppression', 'attention') THEN i.n END AS n_tokens,"
+            " r.n_kept, r.n_replaced, f.noise"
+            f" FROM {_WITH_CHUNKS} JOIN cots c ON c.cot_id = s.cot_id LEFT JOIN models w ON w.model_id = c.model_id"
+            " LEFT JOIN models m ON m.model_id = i.model_id LEFT JOIN chunk_influences f ON i.way = 'suppression' AND"
+            " f.chunk_id = i.source_chunk_id AND f.model_id = i.model_id AND f.suppressed = i.part LEFT JOIN"
+            " resampled_influences r ON i.way = 'resampling' AND r.source_chunk_id = i.source_chunk_id AND"
+            " r.target_chunk_id = i.target_chunk_id AND r.convention = i.part WHERE i.way = $way ORDER BY s.cot_id,"
+            " i.part, i.model_id, s.chunk_index, t.chunk_index",
+            way=way,
+        )
+
     def chunk_influences_of(self: _HasFrame, cot_id: str, suppressed: str) -> pd.DataFrame:
         """One row a chunk of the CoT and model that reads, in reading order: what suppressing it does in all."""
         return self.frame(

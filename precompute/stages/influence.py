@@ -12,7 +12,7 @@ from typing import Any
 from backend.models.loaded import LoadedModel
 from precompute import models
 from precompute.estimates import PROMPT_TOKENS, Estimate, Quantities
-from precompute.influence import influence_readings, n_readings
+from precompute.influence import as_read, influence_readings, n_readings
 from precompute.stages import chunks as chunks_stage
 from precompute.stages.cots import shares
 from precompute.units import Context, Finished, Unit
@@ -107,17 +107,9 @@ def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, Rows]]:
 def _read(
     loaded: LoadedModel, cot: Mapping[str, Any], chunks: Sequence[Mapping[str, Any]]
 ) -> tuple[list[int], dict[str, tuple[int, int]], tuple[int, int] | None]:
-    """The tokens as the model reads them, of each chunk the span in them, and that of the answer."""
-    from backend.cot.chunking import token_spans
+    """The tokens as the model reads them with the answer, of each chunk the span in them, and that of the answer."""
     from backend.geometry.before_after import answer_span, tokens_read
 
-    encoded = loaded.tokenizer(cot["prompt"] + cot["text"], add_special_tokens=False, return_offsets_mapping=True)
-    places = [(chunk["char_start"], chunk["char_end"]) for chunk in chunks]
-    spans = token_spans(places, encoded["offset_mapping"], len(cot["prompt"]))
-    own = {**cot, "token_ids": encoded["input_ids"]}
-    names = [chunk["chunk_id"] for chunk in chunks]
-    return (
-        tokens_read(loaded.tokenizer, own),
-        dict(zip(names, spans, strict=True)),
-        answer_span(loaded.tokenizer, own),
-    )
+    token_ids, spans = as_read(loaded.tokenizer, cot, chunks)
+    own = {**cot, "token_ids": token_ids}
+    return tokens_read(loaded.tokenizer, own), spans, answer_span(loaded.tokenizer, own)

@@ -1,5 +1,6 @@
 """Influence without a browser: the panel of a chain and the page of a study, whole, empty, old and imported."""
 
+import io
 import shutil
 
 import duckdb
@@ -10,7 +11,7 @@ from app.chains_of_thought import influence_links
 from app.chains_of_thought.influence_links import Links
 from app.influence import heads, study
 from app.influence.views import PARTS
-from app.shared.influence_ways import WAYS
+from app.shared.influence_ways import WAYS, pairs_csv
 from backend.models import embedded
 from backend.schema.tables import TABLES
 from backend.store.store import Store, generation_of
@@ -217,6 +218,33 @@ def test_the_words_about_heads_count_those_above_both_nulls(influenced):
     own = rows[rows["model_id"] == rows["model_id"].iloc[0]]
     said = heads.in_words(own, Store(influenced).receiver_reliability().iloc[:0])
     assert "Of 6 heads 2 have an interval above" in said and "2 of these above" in said and "unknown" in said
+
+
+def test_blocks_in_which_both_models_attend_alike_are_said_not_to_replicate(opened, influenced, tmp_path):
+    assert "attend identically up to block 2: the 6 heads of blocks 0 to 2" in words(
+        open_page(opened, influenced, "heads")
+    )
+    folder = shutil.copytree(influenced, tmp_path / "small")
+    with duckdb.connect(str(generation_of(folder))) as connection:
+        connection.execute(
+            "UPDATE receiver_heads SET kurtosis = kurtosis + 0.1 * head WHERE layer > 0 AND model_id IN (SELECT"
+            " model_id FROM models WHERE role = 'distilled')"
+        )
+    said = words(open_page(opened, folder, "heads"))
+    assert "attend identically up to block 0: the 2 heads of that block have equal values in both" in said
+    assert "of each model in later blocks, 4 are the same, where chance gives 4." in said
+    assert "replicates nothing" in words(open_page(opened, folder, "agreement"))
+
+
+@pytest.mark.parametrize("way", ["suppression", "attention", "resampling", "published"])
+def test_all_pairs_of_a_way_are_a_csv_a_line_each(opened, influenced, way):
+    test = open_page(opened, influenced, "study", influence_way=way)
+    (button,) = test.get("download_button")
+    assert button.proto.label == f"All pairs of the study as CSV: {way}"
+    store = Store(influenced)
+    read = pd.read_csv(io.StringIO(pairs_csv(store, WAYS[way])))
+    assert read["source_chunk_id"].tolist() == store.influence_everywhere(way)["source_chunk_id"].tolist()
+    assert read["value"].notna().any() and set(read["way"]) == {way}
 
 
 def test_agreement_says_what_goes_beyond_distance_and_a_pair_can_be_read(opened, influenced):

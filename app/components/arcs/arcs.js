@@ -90,6 +90,7 @@ function links(view) {
   });
   view.hits = links.map((_, number) => made("hit", number));
   view.svg.replaceChildren(...view.paths, ...view.hits);
+  view.whole.style.setProperty("--dim", Math.min(0.15, 12 / links.length).toFixed(3)); // hundreds add up to a white sheet
   place(view);
 }
 

@@ -1,5 +1,7 @@
 """Which kinds of chunk act furthest: means, what places give and nulls, each against a plain reference or a law."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from backend.influence.over_study import (
     chunk_values,
     differences,
     disagreements,
+    shared_heads,
 )
 
 
@@ -141,3 +144,30 @@ def test_the_pairs_that_stand_highest_by_one_way_and_lowest_by_the_other_come_fi
     found = disagreements(both, 3)
     assert set(found["cot_id"]) == {"a"}  # b has too few pairs
     assert sorted(found["source_index"].tolist()[:2]) == [0, 5] and found["apart"].iloc[0] == pytest.approx(5 / 6)
+
+
+def heads(values: dict[str, list[list[float]]]) -> pd.DataFrame:
+    """Rows of `receiver_heads`: of each model, its kurtoses layer by layer."""
+    return pd.DataFrame(
+        [
+            {"model_id": model, "layer": layer, "head": head, "kurtosis": value}
+            for model, layers in values.items()
+            for layer, own in enumerate(layers)
+            for head, value in enumerate(own)
+        ]
+    )
+
+
+def test_first_blocks_of_equal_values_are_one_measurement_and_take_no_part_in_what_models_share():
+    a = [[9.0, 8.0], [7.0, 6.0], [1.0, 2.0], [3.0, 4.0]]
+    b = [[9.0, 8.0], [7.0, 6.0 * (1 + 1e-12)], [1.0, 2.5], [4.0, 0.0]]
+    found = shared_heads(heads({"a": a, "b": b}), "a", "b", top=2)
+    assert (found.n_blocks, found.n_heads_before, found.n_equal, found.n_heads) == (2, 4, 5, 8)
+    assert (found.top, found.shared, found.by_chance) == (2, 1, 1.0)
+
+
+def test_models_that_differ_from_the_first_block_on_share_none():
+    found = shared_heads(heads({"a": [[1.0], [2.0]], "b": [[1.5], [2.0]]}), "a", "b", top=5)
+    assert (found.n_blocks, found.n_equal, found.top, found.shared) == (0, 1, 2, 2)
+    unknown = shared_heads(heads({"a": [[math.nan]], "b": [[math.nan]]}), "a", "b", top=5)
+    assert (unknown.n_blocks, unknown.n_heads, unknown.top) == (0, 0, 0)

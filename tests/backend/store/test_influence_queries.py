@@ -57,6 +57,19 @@ def test_every_way_has_one_form_and_what_a_way_has_not_is_unknown(store, cot):
     assert published.n_pairs == len(store.frame("SELECT value FROM step_importance WHERE value IS NOT NULL"))
 
 
+@pytest.mark.parametrize("way", ["suppression", "attention", "resampling", "published"])
+def test_all_pairs_of_a_way_leave_with_who_reads_what_was_counted_and_the_noise(store, way):
+    found, readings = store.influence_everywhere(way), store.influence_readings()
+    assert found["value"].notna().sum() == readings.loc[readings["way"] == way, "n_pairs"].sum()
+    assert not found.duplicated(["source_chunk_id", "target_chunk_id", "model_id", "part"]).any()
+    assert found["noise"].notna().all() == (way == "suppression") and found["problem_id"].notna().all()
+    assert found["n_tokens"].notna().all() == (way in ("suppression", "attention"))
+    assert found["n_kept"].notna().all() == found["low"].notna().all() == (way == "resampling")
+    assert set(found["read_by"].dropna()) == (
+        set(store.models()["name"]) if way in ("suppression", "attention") else set()
+    )
+
+
 def test_what_a_study_has_of_a_way_is_its_range(store):
     found = store.influence_readings().set_index(["way", "part"]).loc[("suppression", "all")]
     kl = store.frame(
