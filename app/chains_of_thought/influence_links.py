@@ -251,7 +251,8 @@ def in_words(links: Links) -> str:
 
 def told(links: Links, pairs: pd.DataFrame) -> list[str]:
     """What is said of each pair under the pointer."""
-    texts = [for_plotly(text, limit=70, width=70) for text in links.chunks["text"]]
+    limit = 70 if len(links.chunks) <= 100 else 30  # each text stands at every pair of its chunk
+    texts = [for_plotly(text, limit=limit, width=70) for text in links.chunks["text"]]
     lines = []
     for row in pairs.itertuples():
         said = [

@@ -17,7 +17,7 @@ from app.shell.untrusted import for_plotly
 
 _CLEAR = "rgba(0,0,0,0)"
 # No value is a faint grey on a white and on a near-black page alike, so that a matrix that is mostly 0 does not glare.
-_AROUND_0 = [[0.0, "rgba(33,102,172,1)"], [0.5, "rgba(128,128,128,0.2)"], [1.0, "rgba(178,24,43,1)"]]
+_AROUND_0 = [[0.0, "rgba(47,127,200,1)"], [0.5, "rgba(128,128,128,0.2)"], [1.0, "rgba(214,48,63,1)"]]
 ANSWER_GAP = 1.6  # rows between the last chunk and the answer
 MODEL_COLOURS = (CONTROL, STEERED, "#BD8701", "#C67FC7")  # base, distilled, and others
 MODEL_SYMBOLS = ("circle", "diamond", "square", "cross")
@@ -184,36 +184,36 @@ def _placed(scale: Scale, values: pd.Series) -> list[float | None]:
     return [None if math.isnan(value) else float(f"{value:.4g}") for value in scale.place(values.astype(float))]
 
 
-def _grid(pairs: pd.DataFrame, n_chunks: int, scale: Scale) -> list[list[float | None]]:
-    z: list[list[float | None]] = [[None] * n_chunks for _ in range(n_chunks)]
+def _grid(pairs: pd.DataFrame, n_chunks: int, scale: Scale) -> np.ndarray:
+    """Targets by sources, NaN where nothing is drawn."""
+    z = np.full((n_chunks, n_chunks), math.nan, dtype=np.float32)
     shown = pairs[pairs["is_found"]]
-    for source, target, value in zip(
-        shown["source_index"], shown["target_index"], _placed(scale, shown["value"]), strict=True
-    ):
-        z[target][source] = value
+    z[shown["target_index"], shown["source_index"]] = scale.place(shown["value"].astype(float))
     return z
 
 
-def _add_cells(figure: go.Figure, cells: pd.DataFrame, target: str | None = None) -> None:
+def _add_cells(figure: go.Figure, cells: pd.DataFrame, target: str | None = None, **place: int) -> None:
     """Marks that take clicks and say what a cell holds; a dot is seen where noise alone gives as much."""
     known = cells[cells["value"].notna()]
-    targets = [target] * len(known) if target else known["target_index"].tolist()
-    figure.add_scatter(
-        x=known["x"].tolist(),
-        y=known["y"].tolist(),
-        mode="markers",
-        marker={
-            "symbol": ["square" if found else "circle" for found in known["is_found"]],
-            "size": [11 if found else 3 for found in known["is_found"]],
-            "color": [_CLEAR if found else MISSING for found in known["is_found"]],
-            "line": {"width": 0},
-        },
-        selected={"marker": {"opacity": 1}},
-        unselected={"marker": {"opacity": 1}},
-        customdata=[f"{source}.{to}" for source, to in zip(known["source_index"], targets, strict=True)],
-        text=known["told"].tolist(),
-        hovertemplate="%{text}<extra></extra>",
-    )
+    for is_found, own in known.groupby("is_found"):  # a style a trace: one a mark takes plotly seconds in a long chain
+        targets = [target] * len(own) if target else own["target_index"].tolist()
+        figure.add_scatter(
+            x=own["x"].to_numpy(float),
+            y=own["y"].to_numpy(float),
+            mode="markers",
+            marker={
+                "symbol": "square" if is_found else "circle",
+                "size": 11 if is_found else 3,
+                "color": _CLEAR if is_found else MISSING,
+                "line": {"width": 0},
+            },
+            selected={"marker": {"opacity": 1}},
+            unselected={"marker": {"opacity": 1}},
+            customdata=[f"{source}.{to}" for source, to in zip(own["source_index"], targets, strict=True)],
+            text=own["told"].tolist(),
+            hovertemplate="%{text}<extra></extra>",
+            **place,
+        )
 
 
 def _add_selected(figure: go.Figure, number: int, n_chunks: int) -> None:
@@ -268,9 +268,7 @@ def ways_beside(panels: Sequence[Panel], *, n_chunks: int, selected: int | None)
                 **place,
             )
             cells = panel.pairs.assign(y=panel.pairs["target_index"] + 1, x=panel.pairs["source_index"] + 1)
-            marks = go.Figure()
-            _add_cells(marks, cells)
-            figure.add_trace(marks.data[0], **place)
+            _add_cells(figure, cells, **place)
         if selected is not None:
             for side in ("x", "y"):
                 add = figure.add_vline if side == "x" else figure.add_hline

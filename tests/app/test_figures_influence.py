@@ -64,18 +64,28 @@ def test_strength_runs_from_the_threshold_to_the_end_of_the_scale():
 
 def test_a_map_is_blank_where_nothing_is_known_and_has_a_dot_where_noise_gives_as_much():
     figure = influence_map(pairs(), answers([0.1, None, 0.2, 0.3]), n_chunks=4, scale=LOG, title="KL", selected=1)
-    heat, answered, cells, of_answers = figure.data
-    z = np.array([[math.nan if value is None else value for value in row] for row in heat.z])
+    heat, answered, dots, cells, of_answers = figure.data
+    z = np.asarray(heat.z, dtype=float)
     assert z[1, 0] == pytest.approx(0.0) and z[2, 1] == pytest.approx(-2.0) and np.isfinite(z).sum() == 2
-    assert list(cells.customdata) == ["0.1", "0.2", "1.2"] and cells.marker.symbol == ("square", "circle", "square")
+    assert list(cells.customdata) == ["0.1", "1.2"] and cells.marker.symbol == "square"
+    assert list(dots.customdata) == ["0.2"] and dots.marker.symbol == "circle"
     assert answered.z[0][1] is None and list(of_answers.customdata) == ["0.answer", "2.answer", "3.answer"]
     assert (heat.zmin, heat.zmax) == LOG.bounds == (answered.zmin, answered.zmax)
     assert figure.layout.yaxis.range[0] > figure.layout.yaxis.range[1]  # reading order downwards
 
 
+def test_a_difference_of_nothing_is_faint_and_no_words_of_its_scale_stand_on_one_another():
+    scale = Scale("signed log", 0.00526, 5.26, "nats")
+    figure = influence_map(pairs(), answers([None] * 4), n_chunks=4, scale=scale, title="KL", selected=None)
+    assert figure.data[0].colorscale[1][1].endswith("0.2)")
+    places = sorted(scale.ticks)
+    assert min(np.diff(places)) >= 0.9 and {"0", "−0.1", "1"} <= set(scale.ticks.values())
+    assert list(LINEAR.ticks.values())[2] == "0"
+
+
 def test_without_an_answer_there_is_no_row_for_it_and_nothing_is_said_to_be_nothing():
     figure = influence_map(pairs(), answers([None] * 4), n_chunks=4, scale=LOG, title="KL", selected=None)
-    assert len(figure.data) == 2 and "answer" not in figure.layout.yaxis.ticktext
+    assert len(figure.data) == 3 and "answer" not in figure.layout.yaxis.ticktext
     empty = influence_map(pairs().iloc[:0], answers([None] * 4), n_chunks=4, scale=LOG, title="KL", selected=None)
     assert "No pair" in empty.layout.annotations[0].text
 
