@@ -1,7 +1,7 @@
 """Which chunk acts on which, drawn: pairs of chunks as a map, the ways side by side, and what a study says of them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
@@ -192,8 +192,12 @@ def _grid(pairs: pd.DataFrame, n_chunks: int, scale: Scale) -> np.ndarray:
     return z
 
 
-def _add_cells(figure: go.Figure, cells: pd.DataFrame, target: str | None = None, **place: int) -> None:
-    """Marks that take clicks and say what a cell holds; a dot is seen where noise alone gives as much."""
+def _add_cells(
+    figure: go.Figure, cells: pd.DataFrame, target: str | None = None, *, place: Mapping[str, int] | None = None
+) -> None:
+    """Marks that take clicks and say what a cell holds; a dot is seen where noise alone gives as much. `place` is the
+    row and column of a figure that has several.
+    """
     known = cells[cells["value"].notna()]
     for is_found, own in known.groupby("is_found"):  # a style a trace: one a mark takes plotly seconds in a long chain
         targets = [target] * len(own) if target else own["target_index"].tolist()
@@ -212,7 +216,7 @@ def _add_cells(figure: go.Figure, cells: pd.DataFrame, target: str | None = None
             customdata=[f"{source}.{to}" for source, to in zip(own["source_index"], targets, strict=True)],
             text=own["told"].tolist(),
             hovertemplate="%{text}<extra></extra>",
-            **place,
+            **(place or {}),
         )
 
 
@@ -268,7 +272,7 @@ def ways_beside(panels: Sequence[Panel], *, n_chunks: int, selected: int | None)
                 **place,
             )
             cells = panel.pairs.assign(y=panel.pairs["target_index"] + 1, x=panel.pairs["source_index"] + 1)
-            _add_cells(figure, cells, **place)
+            _add_cells(figure, cells, place=place)
         if selected is not None:
             for side in ("x", "y"):
                 add = figure.add_vline if side == "x" else figure.add_hline
