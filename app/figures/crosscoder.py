@@ -44,6 +44,15 @@ class Scaled(Norms):
     frequency: float | None
 
 
+class NullNorms(TypedDict):
+    """The norms of a feature of a null pair, and which kind the null is."""
+
+    null: str
+    nrn_l1: NotRequired[float | None]
+    nrn_l2: NotRequired[float | None]
+    nrn_rms: NotRequired[float | None]
+
+
 class Firing(TypedDict):
     """How often a feature fires."""
 
@@ -112,7 +121,7 @@ def nrn_histogram(
     *,
     norm: str,
     chosen: tuple[float, float] | None,
-    nulls: pd.DataFrame | None = None,
+    nulls: Frame[NullNorms] | None = None,
     band: tuple[float, float] | None = None,
     n_bins: int = 60,
 ) -> go.Figure:
