@@ -6,7 +6,7 @@ shares of those tokens. Sums are float64. What fires is said by `kinds`; means, 
 are by |code|, which differs from the code in a linear dictionary alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ N_STRONGEST = 20  # tokens kept for each feature
 N_BINS = 20  # of a histogram
 BEFORE, AFTER = 15, 5  # tokens of a window around a strong one
 LEAST_FIRED = 5  # tokens of a category on which a feature must fire for the category to be its top one
+_TOKENS_AT_ONCE = 4096
 _PENDING = 500_000  # codes looked through at once for the strongest
 
 
@@ -55,6 +56,19 @@ class Findings:
     strongest: (
         pd.DataFrame
     )  # feature, rank, text_id, position (of the token in its text), code; sorted by feature and rank
+
+
+def judged(dictionary: "Dictionary", n_categories: int, texts: Iterable[ReadText]) -> Findings:
+    """Of all texts, some tokens at a time. Raises ValueError where there are none."""
+    judge, waiting = Judge(dictionary, n_categories), []
+    for text in texts:
+        waiting.append(text)
+        if sum(len(one.activations) for one in waiting) > _TOKENS_AT_ONCE:
+            judge.add(waiting)
+            waiting = []
+    if waiting:
+        judge.add(waiting)
+    return judge.findings()
 
 
 class Judge:

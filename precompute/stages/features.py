@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 NAME, UNIT = "features", "part"
 RULE = 1  # of everything here: raise it when it changes
 _TOKEN_SECONDS = 6e-4  # a token read, for the estimate
-_TOKENS_AT_ONCE = 4096
 SCHEMES = [
     *(("function", category) for category in CATEGORIES),
     *(("reasoning", category) for category in TARGETS),
@@ -114,20 +113,11 @@ def _ranked(shape: np.ndarray, **columns: np.ndarray) -> pd.DataFrame:
 
 
 def _of_cots(context: Context, row: Mapping[str, Any], dictionary: "Dictionary") -> dict[str, pd.DataFrame]:
-    from backend.crosscoder.judge import Judge
+    from backend.crosscoder.judge import judged
 
     cots = codes_stage.coded_cots(context, row)
     chunks = context.store.chunks_of(list(cots))
-    judge = Judge(dictionary, len(SCHEMES))
-    waiting: list[ReadText] = []
-    for text in _read(context, row, dictionary, cots, chunks):
-        waiting.append(text)
-        if sum(len(one.activations) for one in waiting) > _TOKENS_AT_ONCE:
-            judge.add(waiting)
-            waiting = []
-    if waiting:
-        judge.add(waiting)
-    findings = judge.findings()
+    findings = judged(dictionary, len(SCHEMES), _read(context, row, dictionary, cots, chunks))
     counts, windows = _second_look(context, row, dictionary, cots, findings)
     return {
         "features": features_frame(dictionary, findings),

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 NAME, UNIT = "null_pairs", "training"
 RULE = 1  # of what is put in a model's place, trained and measured: raise it when they change
-_TOKENS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -197,17 +196,9 @@ def _facts(null: Null, learned: "Learned", seconds: float) -> dict[str, Any]:
 
 def _measured(null: Null, dictionary: "Dictionary") -> "Findings":
     """On the study's CoTs, as `features` measures the crosscoder."""
-    from backend.crosscoder.judge import Judge
+    from backend.crosscoder.judge import judged
 
-    judge, waiting = Judge(dictionary, len(features_stage.SCHEMES)), []
-    for text in _read(null, dictionary):
-        waiting.append(text)
-        if sum(len(one.activations) for one in waiting) > _TOKENS_AT_ONCE:
-            judge.add(waiting)
-            waiting = []
-    if waiting:
-        judge.add(waiting)
-    return judge.findings()
+    return judged(dictionary, len(features_stage.SCHEMES), _read(null, dictionary))
 
 
 def _read(null: Null, dictionary: "Dictionary") -> "Iterator[ReadText]":

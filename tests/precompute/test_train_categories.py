@@ -102,19 +102,20 @@ def test_scores_fall_to_chance_on_labels_that_mean_nothing_and_rise_with_ones_th
     assert much.macro_f1 > 0.95
 
 
-def test_what_is_left_out_has_no_part_in_the_choice(monkeypatch):
-    """Labels of one problem turned round change its own choice, made on the others, in nothing."""
+def test_what_is_left_out_has_no_part_in_the_choice_nor_in_the_fit(monkeypatch):
+    """Every fit says of how many problems its rows are: choosing for one left out of four leaves one more out each."""
     generator = np.random.default_rng(2)
-    tags = [np.array(["self_checking", "unknown"])[generator.integers(0, 2, 20)] for _ in range(4)]
-    chains = tuple(Chain(["We go on."] * 20, generator.normal(size=(20, 3)), "?", np.zeros(3)) for _ in tags)
-    turned = [np.where(tags[0] == "unknown", "self_checking", "unknown"), *tags[1:]]
-    problems = ("a", "b", "c", "d")
-    looked_at = [~(Labelled(chains, tuple(own), problems).groups == "a") for own in (tags, turned)]
-    one, other = (
-        train_categories.chosen(Labelled(chains, tuple(own), problems), among)
-        for own, among in zip((tags, turned), looked_at, strict=True)
-    )
-    assert one == other
+    tags = tuple(np.array(["self_checking", "unknown"])[generator.integers(0, 2, 20)] for _ in range(4))
+    chains = tuple(Chain(["We go on."] * 20, np.full((20, 3), number), "?", np.zeros(3)) for number in range(4))
+    fitted, seen = train_categories._fitted, []
+
+    def watched(rows, labels, choice):
+        seen.append(len(set(rows[:, 0])))
+        return fitted(rows, labels, choice)
+
+    monkeypatch.setattr(train_categories, "_fitted", watched)
+    nested_scores(Labelled(chains, tags, ("a", "b", "c", "d")), CHOICES[:2])
+    assert sorted(seen) == [2] * (4 * 3 * 2) + [3] * 4
 
 
 def test_f1_is_that_of_the_reference():
