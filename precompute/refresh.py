@@ -28,6 +28,7 @@ from pydantic import ValidationError
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
 from backend.schema.migrations import upgraded
+from backend.schema.provenance import OF_A_STUDY_FILE
 from backend.schema.tables import TABLES
 from backend.store import dictionaries
 from backend.store.packed import digest_of, repack, require_tables, unpack
@@ -158,7 +159,7 @@ def _study(file: Path, pack: Path) -> Study:
     """The study of the pack's last run."""
     with contextlib.closing(Store(file)) as store:
         runs = store.whole_table("runs").sort_by("started_at").to_pylist()
-    stored = [run["parameters"] for run in runs if run["command"] in ("run", "refresh")]
+    stored = [run["parameters"] for run in runs if run["command"] in OF_A_STUDY_FILE]
     if not stored:
         raise AnchorscopeError(f"{pack} holds no run of a study file, so nothing says how its stages are computed.")
     try:

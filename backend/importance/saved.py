@@ -4,14 +4,14 @@ import json
 
 import pandas as pd
 
+from backend.schema.provenance import OF_A_STUDY_FILE
+
 
 def most_until(runs: pd.DataFrame) -> int | None:
     """Of `Store.runs`: the most rollouts at a chunk, where the newest study file has them go on until known."""
-    for parameters in runs["parameters"]:
-        found = json.loads(parameters) if isinstance(parameters, str) else None
-        if isinstance(found, dict) and "rollouts" in found:
-            asked = found["rollouts"]
-            return None if asked.get("until") is None else int(asked["n"])
+    for parameters in runs.loc[runs["command"].isin(OF_A_STUDY_FILE), "parameters"]:
+        asked = json.loads(parameters).get("rollouts", {})
+        return None if asked.get("until") is None else int(asked["n"])
     return None
 
 

@@ -7,6 +7,8 @@ from importlib.metadata import version
 from backend.root import INSTALLED, ROOT
 from backend.schema.tables import SCHEMA_VERSION
 
+# Commands whose row of `runs` has a study file as its parameters; those of an import are its own.
+OF_A_STUDY_FILE = ("run", "refresh")
 _LIBRARIES = (
     "torch",
     "transformers",

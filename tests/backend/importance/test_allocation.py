@@ -42,5 +42,12 @@ def test_what_was_saved_is_against_the_most_at_every_chunk():
     rows = pd.DataFrame({"chunk_id": ["a", "b"], "n": [10, 40], "tokens": [1000, 2000], "n_reaching": [3, 0]})
     assert saved(rows, 40).startswith("50 rollouts until known, 3,000 tokens: 50 % of what 40 at each of 2 chunks")
     assert saved(rows.head(0), 40) == ""
-    runs = pd.DataFrame({"parameters": [None, '{"rollouts": {"n": 40, "until": 0.1}}', '{"rollouts": {"n": 9}}']})
-    assert most_until(runs) == 40 and most_until(runs.tail(1)) is None
+
+
+def test_what_was_asked_for_is_read_from_the_newest_study_file_and_not_from_an_import():
+    until, without = '{"rollouts": {"n": 40, "until": 0.1}}', '{"rollouts": {"n": 9}}'
+    rows = [("import thought-anchors", '{"rollouts": true}'), ("refresh", until), ("run", without)]
+    runs = pd.DataFrame(rows, columns=["command", "parameters"])
+    assert most_until(runs) == 40
+    assert most_until(runs.tail(1)) is None
+    assert most_until(runs.head(1)) is None
