@@ -9,7 +9,7 @@ from app.shared import chosen_dictionary, views
 here = views.here_now()
 views.title()
 
-reasoning_words.counted(chosen_dictionary.choose(here.store))
+reasoning_words.counted(here.store, chosen_dictionary.choose(here.store))
 here.once(reasoning_words.scheme)
 views.show(FREQUENCIES, here)
 views.show(ABLATIONS, here, heading=True)

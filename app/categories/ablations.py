@@ -13,6 +13,7 @@ from app.shell import keys, selection, studies
 from app.shell.fields import Field, declare
 from app.shell.missing import say, undone
 from app.shell.numbers import interval, number
+from backend.models.names import role_words
 from backend.store.store import Store
 
 FEW = 50  # target tokens: Baek & Tegmark take 100
@@ -91,7 +92,7 @@ def said(rows: pd.DataFrame) -> str:
         effects = ", ".join(
             f"{row.category} {_effect(row.effect, row.ci_low, row.ci_high)}" for row in last.itertuples()
         )
-        parts.append(f"{role}: {effects} (apart from 0: {len(apart)} of {len(last)})")
+        parts.append(f"{role_words(role)}: {effects} (apart from 0: {len(apart)} of {len(last)})")
     if not parts:
         return "Here nothing was zeroed."
     fewest = int(rows["n_targets"].min())
@@ -131,7 +132,7 @@ def ablation_table(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "category": both["category"],
-            "model": both["role"],
+            "model": both["role"].map(role_words),
             "top %": [f"{percent:g}" for percent in both["top_percent"]],
             "features": both["n_features"],
             "before": [number(value) for value in both["before"]],

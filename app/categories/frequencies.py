@@ -14,6 +14,7 @@ from app.shell.missing import say, undone
 from app.shell.numbers import number
 from backend.cot.reasoning import TARGETS
 from backend.crosscoder.kinds import firing_of
+from backend.models.names import role_words
 from backend.statistics.intervals import wilson
 from backend.store.labels import labels
 from backend.store.store import Store
@@ -91,7 +92,7 @@ def top_table(rates: pd.DataFrame, features: pd.DataFrame, given: pd.DataFrame, 
     if norm:
         columns |= {
             f"NRN, {norm.upper()}": [number(value) for value in rows[f"nrn_{norm}"]],
-            "class": rows["class"].fillna("unknown"),
+            "class": rows["class"].fillna("unknown").map(role_words),
         }
     return pd.DataFrame(
         columns

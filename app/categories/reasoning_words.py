@@ -9,6 +9,7 @@ from app.shell import selection
 from app.shell.fields import Field, declare
 from app.shell.untrusted import show
 from backend.cot.reasoning import TARGETS
+from backend.store.store import Store
 
 SCHEMES = {"reasoning": "the target words' first tokens", "before_reasoning": "the tokens that predict them"}
 SCHEME = declare(Field("firing_on", "tokens that features are counted on", SCHEMES))
@@ -30,11 +31,11 @@ def scheme(here: Here) -> str:
     )
 
 
-def counted(dictionary: pd.Series) -> None:
+def counted(store: Store, dictionary: pd.Series) -> None:
     """How many tokens the frequencies rest on."""
     judged = (
         "not measured yet"
         if pd.isna(dictionary.n_judged)
         else f"measured on {int(dictionary.n_judged):,} tokens of the study's CoTs"
     )
-    show(f"{chosen_dictionary.named(dictionary)}, {judged}")
+    show(f"{chosen_dictionary.named(store, dictionary)}, {judged}")

@@ -10,6 +10,7 @@ import streamlit as st
 from app.figures import causation as figures
 from app.shared import chosen_chunk
 from app.shared.clicks import go_to_clicked
+from app.shared.model_names import called
 from app.shared.statistics_cache import causation_of
 from app.shared.views import Here
 from app.shell import keys, navigation, selection, studies
@@ -56,12 +57,12 @@ def asked(here: Here) -> Asked:
     """The controls, and what they choose."""
     store = here.store
     pairs = studies.ask(store.causation_pairs)
-    names = dict(zip(pairs["model_id"], pairs["model"], strict=True))
+    names = {name: called(store, name) for name in pairs["model_id"].unique()}
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        model = selection.checked(STEERED_MODEL, list(names), show=lambda name: one_line(str(names.get(name)), 60))
+        model = selection.checked(STEERED_MODEL, list(names), show=lambda name: names.get(name, name))
         if len(names) > 1:
             model = selection.pick(
-                STEERED_MODEL, "Model", list(names), show=lambda name: one_line(str(names.get(name)), 60), width=330
+                STEERED_MODEL, "Model", list(names), show=lambda name: names.get(name, name), width=330
             )
         effects = studies.ask(store.causation_effects, model_id=str(model))
         there = [name for name in QUANTITIES if name in set(effects["quantity"])] or list(QUANTITIES)

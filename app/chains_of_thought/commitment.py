@@ -14,6 +14,7 @@ from app.figures.commitment import Curve
 from app.shared import chosen_stream, parting
 from app.shared.answer_shares import part_of
 from app.shared.clicks import go_to_clicked
+from app.shared.model_names import called
 from app.shared.statistics_cache import commitment_of, commitments_compared
 from app.shared.views import Here
 from app.shell import keys, selection, studies
@@ -60,7 +61,7 @@ def draw(here: Here, store: Store) -> None:
         scale, lens, layer = _pick_reading(store)
     readings = commitment.under(every, lens, layer)
     chunks = store.tagged_chunks(where.cot, "")["chunk_id"].tolist()
-    found = [*_counted(outcomes, chain, counted), *_read(readings, chain, scale)]
+    found = [*_counted(outcomes, chain, counted), *_read(store, readings, chain, scale)]
     selected = chunks.index(where.chunk) + 1 if where.chunk in chunks else None
     key = keys.of("commitment_curves")
     st.plotly_chart(
@@ -135,12 +136,12 @@ def _counted(outcomes: pd.DataFrame, chain: pd.Series, counted: str) -> Iterator
             yield Along(curve, label, change)
 
 
-def _read(readings: pd.DataFrame, chain: pd.Series, scale: str) -> Iterator[Along]:
+def _read(store: Store, readings: pd.DataFrame, chain: pd.Series, scale: str) -> Iterator[Along]:
     """Each reading model: the model itself, and the lens at the layer."""
     readers = list(dict.fromkeys(readings["model_id"]))
     for (model, lens_id, layer), rows in readings.groupby(["model_id", "lens_id", "layer"], sort=False):
         first = rows.iloc[0]
-        colour, who = _READERS[readers.index(model) % len(_READERS)], reader_words(first, chain)
+        colour, who = _READERS[readers.index(model) % len(_READERS)], reader_words(store, first, chain)
         said = "the model itself" if first.is_model else f"{LENSES[first.lens].label}, layer {layer}"
         change = commitment.reading_change(rows, int(chain.n_chunks), scale)
         dash = "solid" if first.is_model else "dash"
@@ -148,10 +149,10 @@ def _read(readings: pd.DataFrame, chain: pd.Series, scale: str) -> Iterator[Alon
         yield Along(curve, f"{said} ({who})", change)
 
 
-def reader_words(reading: pd.Series, chain: pd.Series) -> str:
-    """Who reads: its role, or its name where it has none in a pair; and whether it wrote the chain."""
-    who = reading.role if reading.role in ("base", "distilled") else chosen_stream.short(reading.model)
-    return f"{who}, the writer" if reading.model_id == chain.model_id else str(who)
+def reader_words(store: Store, reading: pd.Series, chain: pd.Series) -> str:
+    """Who reads, and whether it wrote the chain."""
+    who = called(store, reading.model_id)
+    return f"{who}, the writer" if reading.model_id == chain.model_id else who
 
 
 def _rows_of(readings: pd.DataFrame, name: str) -> pd.DataFrame:

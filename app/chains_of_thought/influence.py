@@ -31,14 +31,15 @@ from app.shared.influence_ways import (
     asked_for,
     choose_part,
     export_pairs,
-    model_words,
     scale_of,
     usual_threshold,
 )
+from app.shared.model_names import called
 from app.shared.views import Here
 from app.shell import selection, studies
 from app.shell.fields import Decimal, Field, declare
 from app.shell.missing import say
+from backend.models.names import ROLES
 from backend.store.store import Store
 
 READER = declare(Field("influence_reader", "model that reads, for influence", None))
@@ -122,7 +123,7 @@ def _links(here: Here, store: Store, way: Way, known: pd.DataFrame) -> Links | N
         way,
         part,
         reader,
-        {**words, DIFFERENCE: "distilled − base"}.get(reader),
+        {**words, DIFFERENCE: "reasoner − base"}.get(reader),
         _chunks(store, where.cot),
         pairs,
         _answers(own),
@@ -162,9 +163,9 @@ def _reader_words(store: Store, rows: pd.DataFrame) -> dict[str, str]:
     there = set(rows["model_id"]) - {""}
     models = studies.ask(store.models)
     words = {
-        row.model_id: model_words(row.name, row.role) for row in models.itertuples(index=False) if row.model_id in there
+        row.model_id: called(store, row.model_id) for row in models.itertuples(index=False) if row.model_id in there
     }
-    return words | {model: influence_live.name_of(store, model) for model in sorted(there - set(words))}
+    return words | {model: called(store, model) for model in sorted(there - set(words))}
 
 
 def _choose_reader(store: Store, words: Mapping[str, str], cot: str) -> str:
@@ -172,11 +173,11 @@ def _choose_reader(store: Store, words: Mapping[str, str], cot: str) -> str:
     if not words:
         return ""
     writer = store.cot_to_read(cot)["model_id"].iloc[0]
-    both = {"base", "distilled"} <= set(words.values())
+    both = set(ROLES.values()) <= set(words.values())
     offered = [*words, *([DIFFERENCE] if both else [])]
     if len(offered) == 1:
         return offered[0]
-    shown = {**words, DIFFERENCE: "distilled − base"}
+    shown = {**words, DIFFERENCE: "reasoner − base"}
     return selection.pick(
         READER, "Read by", offered, default=writer if writer in words else offered[0], show=shown.__getitem__, width=150
     )
@@ -194,7 +195,7 @@ def _read_by(
     """The pairs and the chunks in all, as the chosen model reads them, or distilled less base."""
     by_model = one_reader(rows, words)
     if reader == DIFFERENCE:
-        base, distilled = ({word: model for model, word in words.items()}[role] for role in ("base", "distilled"))
+        base, distilled = ({word: model for model, word in words.items()}[role] for role in ROLES.values())
         own = difference(rows, base, distilled)
         noise = in_all.groupby("chunk_id")["noise"].max()
         chunks = difference_in_all(in_all, base, distilled)

@@ -4,11 +4,11 @@ import pandas as pd
 import streamlit as st
 
 from app.shared import live
-from app.shared.chosen_stream import short
-from app.shared.influence_ways import asked_for, model_words
+from app.shared.influence_ways import asked_for
+from app.shared.model_names import called
 from app.shared.views import Here
 from app.shared.waiting import place_in_line
-from app.shell import keys, selection, studies
+from app.shell import keys, selection
 from app.shell.missing import say
 from app.shell.untrusted import for_markdown, show
 from backend.errors import AnchorscopeError
@@ -45,13 +45,6 @@ IN_ALL = (
 )
 
 
-def name_of(store: Store, model_id: str) -> str:
-    """What a model is called that is on this machine and not of the study."""
-    return next(
-        (short(choice.model.name) for choice in live.steerable(store) if choice.model_id == model_id), "a model"
-    )
-
-
 def draw(here: Here, store: Store, part: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The button for each model, how far it is, and what has come so far: rows as those of `influence_pairs` and
     `chunk_influences_of`, none where nothing was asked for.
@@ -64,23 +57,22 @@ def draw(here: Here, store: Store, part: str) -> tuple[pd.DataFrame, pd.DataFram
         "Nothing of this chain is stored by suppression. A model on this machine can read it now, each chunk in turn"
         " taken from those after it; that is kept as long as the dashboard runs, and not in the study."
     )
-    roles = dict(zip(*(studies.ask(store.models)[name] for name in ("model_id", "role")), strict=True))
     found = []
     with st.container(horizontal=True, gap="small"):
         for choice in choices:
-            found.append(_button(here, store, choice, part, roles.get(choice.model_id)))
+            found.append(_button(here, store, choice, part))
     for status in found:
         if status is not None:
             _follow(status)
     return _rows(store, here.chunk.cot, [status for status in found if status is not None])
 
 
-def _button(here: Here, store: Store, choice: Choice, part: str, role: object) -> Status | None:
+def _button(here: Here, store: Store, choice: Choice, part: str) -> Status | None:
     """Asks for it where it is pressed; what is known of the request, None where nobody asked."""
     asked = _request(store, here.chunk.chunk, here.chunk.cot, choice, part)
     status = live.service().status(experiment_id(choice.model_id, asked))
     again = status is not None and status.ended and status.state != "finished"
-    who = for_markdown(model_words(choice.model.name, role))
+    who = for_markdown(called(store, choice.model_id))
     label = f"{'Try again' if again else 'Compute for this chain'}: {who}"
     key = keys.of(f"influence_compute_{choice.model_id}")
     if st.button(label, icon=":material/play_arrow:", disabled=status is not None and not again, key=key):

@@ -4,6 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from app.shared.answer_shares import answered, part_of
+from app.shared.model_names import called
 from app.shared.views import Here
 from app.shell import keys
 from app.shell.numbers import interval
@@ -22,7 +23,7 @@ def draw(here: Here, store: Store) -> None:
             _fact("ground truth", str(cot.ground_truth))
             _fact("solved", base_accuracy(store.base_accuracy(here.chunk.cot)))
             _fact("length", _length(cot))
-            _fact("written by", f"{cot.model}, sample {cot['sample']}, prompt {cot.prompt_name}")
+            _fact("written by", f"{called(store, cot.model_id)}, sample {cot['sample']}, prompt {cot.prompt_name}")
 
 
 def base_accuracy(rows: pd.DataFrame) -> str:

@@ -13,6 +13,7 @@ from app.shell.fields import Field, declare
 from app.shell.missing import Missing
 from app.shell.numbers import interval, number
 from backend.crosscoder.class_counts import beyond, class_counts
+from backend.models.names import role_words
 from backend.store.store import Store
 
 SCALINGS = {"nu_eps": "ν^ε, of the error", "nu_r": "ν^r, of the reconstruction"}
@@ -20,7 +21,7 @@ SCALING = declare(Field("latent_scaling", "latent scaling", SCALINGS))
 
 
 RULE = (
-    "Classes, by L2 norms (bounds of Minder et al. 2025): distilled only where NRN > 5/6, |ν^ε| < 0.2 and |ν^r| < 0.5;"
+    "Classes, by L2 norms (bounds of Minder et al. 2025): reasoner only where NRN > 5/6, |ν^ε| < 0.2 and |ν^r| < 0.5;"
     " base only where NRN < 1/6 and the same holds of 1/ν; suspect where the norms say one model, and latent scaling"
     " finds the feature in the other too (faked by shrinkage or decoupling); shared between 1/6 and 5/6."
 )
@@ -61,8 +62,8 @@ def how_compared(here: Here) -> Compared:
             show=SCALINGS.__getitem__,
             width=260,
             help=(
-                "ν = β(base) / β(distilled), β being how much of the feature's direction a model's activations hold"
-                " when it fires: 0 distilled only, 1 shared, ±∞ base only. Drawn as 1 / (1 + ν), on the scale of NRN."
+                "ν = β(base) / β(reasoner), β being how much of the feature's direction a model's activations hold"
+                " when it fires: 0 reasoner only, 1 shared, ±∞ base only. Drawn as 1 / (1 + ν), on the scale of NRN."
             ),
         )
     return Compared(norm, scaling)
@@ -76,7 +77,7 @@ def draw(here: Here, store: Store) -> None:
     cards = [(row["class"], row.n, _share(row)) for _, row in class_counts(rows["class"]).iterrows()]
     cards.append(("class unknown", unknown.sum(), never))
     for column, (name, n, words) in zip(st.columns(len(cards)), cards, strict=True):
-        column.metric(name, f"{n:,}", border=True, delta=words, delta_color="off", delta_arrow="off")
+        column.metric(role_words(name), f"{n:,}", border=True, delta=words, delta_color="off", delta_arrow="off")
     if chosen_dictionary.is_unequal(here.dictionary):
         st.caption(UNEQUAL)
     silent = int((rows["class"].eq("shared") & (rows["frequency"] == 0)).sum())
@@ -103,7 +104,7 @@ def beyond_table(rows: pd.DataFrame, norm: str) -> pd.DataFrame:
                 f"< {row.bound:.3g}" if row.side == "base only" else f"> {1 - row.bound:.3g}"
                 for row in found.itertuples()
             ],
-            "side": found["side"],
+            "side": found["side"].map(role_words),
             "features": found["n_beyond"],
             "ν known": found["of"],
             "confirmed": found["n"],

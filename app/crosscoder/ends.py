@@ -15,10 +15,11 @@ from app.shell.numbers import number
 from app.shell.untrusted import show
 from app.shell.vocabulary import category
 from backend.crosscoder.extremes import extremes
+from backend.models.names import role_words
 from backend.store.store import Store
 
 EACH = 100  # features of each end
-_ENDS = {"highest": "distilled end", "lowest": "base end"}
+_ENDS = {"highest": "reasoner end", "lowest": "base end"}
 
 
 def draw(here: Here, store: Store) -> None:
@@ -51,7 +52,7 @@ def ends_table(sheet: pd.DataFrame, names: Mapping[int, str], norm: str) -> pd.D
             "end": sheet["end"].map(_ENDS),
             "feature": sheet["feature"],
             f"NRN, {norm.upper()}": [number(value) for value in sheet[f"nrn_{norm}"]],
-            "class": sheet["class"].fillna("unknown"),
+            "class": sheet["class"].fillna("unknown").map(role_words),
             "fires on": [f"{share:.2%}" for share in sheet["frequency"]],
             "suggested": [names.get(int(feature), "") for feature in sheet["feature"]],
             "label": sheet["label"].fillna(""),

@@ -13,6 +13,7 @@ from app.shared.views import Here
 from app.shell import keys, selection
 from app.shell.fields import Field, declare
 from app.shell.vocabulary import CATEGORIES, category
+from backend.models.names import role_words
 
 FILTERS = declare(Field("feature_filters", "filters of the features", None, of="dictionary"))
 MOST_ROWS = 20_000  # of a table or marks of a chart that a browser is given
@@ -118,4 +119,4 @@ def choose(filters: Filters) -> None:
 
 
 def word(name: str) -> str:
-    return "not known" if name == NOT_KNOWN else category(name) if name in CATEGORIES else name
+    return "not known" if name == NOT_KNOWN else category(name) if name in CATEGORIES else role_words(name)

@@ -23,10 +23,11 @@ from backend.crosscoder.null_bands import (
     share_bands,
 )
 from backend.crosscoder.null_kinds import NULL_KINDS, PAIRS
+from backend.models.names import role_words
 from backend.store.store import Store
 
 ASK = 'nulls = ["same", "noise", "frozen_encoder", "frozen_decoder", "planted"]'
-_MODELS = dict(zip(SIDES, ("base model", "distilled model"), strict=True))
+_MODELS = dict(zip(SIDES, ("base", "reasoner"), strict=True))
 
 
 def null_features(here: Here) -> pd.DataFrame:
@@ -121,7 +122,7 @@ def _tables(here: Here, store: Store, found: Band) -> None:
             _show(power_table(power(planted, found, norm)))
             st.caption(
                 "Directions that were planted in the second model of a null pair, by their length in mean norms of"
-                f" (distilled − base); found: a live feature's row has a cosine of {FOUND_COSINE} or more with it, is"
+                f" (reasoner − base); found: a live feature's row has a cosine of {FOUND_COSINE} or more with it, is"
                 " beyond the band and confirmed. Intervals: Wilson's 95 %."
             )
         st.markdown("**All nulls**")
@@ -154,7 +155,7 @@ def beyond_table(features: pd.DataFrame, nulls: pd.DataFrame, found: Band, norm:
 
 def shares_table(shares: pd.DataFrame, column: str) -> pd.DataFrame:
     """Rows of `share_bands` in words."""
-    names = shares[column].map(category) if column == "top_category" else shares[column]
+    names = shares[column].map(category) if column == "top_category" else shares[column].map(role_words)
     return pd.DataFrame(
         {
             "category" if column == "top_category" else "class": names,

@@ -7,16 +7,18 @@ import streamlit as st
 
 from app.figures.crosscoder import training_curves
 from app.shared import chosen_dictionary
+from app.shared.model_names import called
 from app.shared.views import Here
 from app.shell import keys, studies
 from app.shell.missing import Missing, command, say
 from app.shell.numbers import interval, number
 from app.shell.progress import duration
-from app.shell.untrusted import for_markdown, one_line, show, show_exactly
+from app.shell.untrusted import for_markdown, show, show_exactly
 from backend.crosscoder.kinds import KINDS, firing_of
 from backend.crosscoder.loss_recovered import Recovered, loss_recovered
 from backend.crosscoder.quality_bars import bars
 from backend.crosscoder.training_data import CONVENTIONS
+from backend.models.names import role_words
 from backend.store.store import Store
 
 
@@ -132,7 +134,7 @@ PUBLISHED = (
 def in_this_study(dictionary: pd.Series) -> str:
     """How well a linear dictionary reconstructs, and how sparse what is said to fire is."""
     explained = [
-        f"{dictionary[f'variance_explained_{side}']:.1%} of the variance of the {role}"
+        f"{dictionary[f'variance_explained_{side}']:.1%} of the variance of the {role_words(role)}"
         for role in chosen_dictionary.roles(dictionary).values()
         for side in ["distilled" if role == "distilled" else "base"]
     ]
@@ -151,8 +153,7 @@ def quality_table(store: Store, dictionary: pd.Series) -> pd.DataFrame:
         against_zero, against_mean = loss_recovered(own), loss_recovered(own, "loss_averaged")
         rows.append(
             {
-                "model": one_line(str(dictionary[side]), 60),
-                "role": role,
+                "model": called(store, model_id),
                 "variance explained": number(dictionary[f"variance_explained_{side}"]),
                 "loss": number(dictionary[f"loss_{side}"]),
                 "spliced": number(dictionary[f"loss_spliced_{side}"]),

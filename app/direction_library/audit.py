@@ -13,6 +13,7 @@ import streamlit as st
 from app.direction_library.vectors import chosen, model_of
 from app.figures.direction_audit import RandomCosines, cosine_strip, cost_curves, texts_by_arm
 from app.shared import live, vector_lens
+from app.shared.model_names import called
 from app.shared.sampled import SEED
 from app.shared.views import Here
 from app.shared.waiting import place_in_line
@@ -51,7 +52,7 @@ def draw_likeness(here: Here, store: Store) -> None:
     null = RandomCosines(found.d, found.bound, found.bound_of_all)
     st.plotly_chart(cosine_strip(rows, null), key=keys.of("cosines"), config={"displayModeBar": False})
     if rows.empty:
-        st.caption(f"The study has no direction at layer {kept.layer} of {for_markdown(kept.model, 60)}.")
+        st.caption(f"The study has no direction at layer {kept.layer} of {for_markdown(called(store, kept.model))}.")
         return
     shown = rows.head(_SHOWN_COSINES)
     table = {
@@ -124,7 +125,7 @@ def _model(store: Store, kept: KeptVector) -> Choice | None:
     choice = model_of(store, kept)
     if choice is None:
         show(
-            f"{one_line(kept.model, 80)}, for which this vector was kept, is not on this machine: what needs the model"
+            f"{called(store, kept.model)}, for which this vector was kept, is not on this machine: what needs the model"
             " cannot be measured here. What was kept of it is shown."
         )
     return choice

@@ -8,6 +8,7 @@ import streamlit as st
 
 from app.shared import live
 from app.shared.chosen_vector import VECTOR
+from app.shared.model_names import called
 from app.shared.views import Here
 from app.shell import keys, navigation, selection
 from app.shell.missing import Missing
@@ -56,7 +57,7 @@ def draw_list(here: Here, store: Store) -> None:
             {
                 "name": [one_line(name, LONGEST_NAME) for name in found["name"]],
                 "layer": found["layer"],
-                "model": [one_line(model, 60) for model in found["model"]],
+                "model": [called(store, model) for model in found["model"]],
                 "made from": [direction_words(kind) for kind in found["kind"]],
                 "norm": [figure(norm) for norm in found["norm"]],
                 "d": found["d_model"],

@@ -13,6 +13,7 @@ from app.shared.chosen_chunk import CHUNK, COT, PROBLEM
 from app.shared.chosen_dictionary import FEATURE, PINNED
 from app.shared.clicks import picked_row
 from app.shared.feature_filters import COLUMNS
+from app.shared.model_names import called
 from app.shared.steer_by_feature import steer_by
 from app.shared.views import Here
 from app.shell import keys, navigation, selection
@@ -24,6 +25,7 @@ from backend.crosscoder import label_suggestions
 from backend.crosscoder.kinds import firing_of
 from backend.crosscoder.top_features import EVERYWHERE
 from backend.errors import AnchorscopeError
+from backend.models.names import role_words
 from backend.statistics.intervals import wilson
 from backend.store.labels import LONGEST_AUTHOR, LONGEST_LABEL, add_label, history
 from backend.store.store import Store
@@ -107,7 +109,7 @@ def controls(here: Here) -> list[int]:
         shown = [feature] if pinned is None or pinned == feature else [feature, pinned]
         steer_by(store, dictionary, shown, label="Steer by it" if len(shown) == 1 else "Steer by one of them")
     if opened:
-        which = "distilled-only feature" if rows["class"].eq("distilled only").any() else "feature"
+        which = "reasoner-only feature" if rows["class"].eq("distilled only").any() else "feature"
         st.caption(f"Opened here: the {which} that fires most often, of those on at most half of the tokens.")
     if pinned == feature:
         st.caption(f"Feature {pinned} is pinned: choose another one to compare it with.")
@@ -162,14 +164,17 @@ def facts(row: pd.Series, dictionary: pd.Series) -> list[tuple[str, str]]:
     if chosen_dictionary.compares(dictionary):
         known = isinstance(row["class"], str)
         found = [
-            ("class", row["class"] if known else "unknown: it never fires" if row.frequency == 0 else "unknown"),
+            (
+                "class",
+                role_words(row["class"]) if known else "unknown: it never fires" if row.frequency == 0 else "unknown",
+            ),
             (
                 "NRN, L1 and L2",
-                f"{number(row.nrn_l1)} and {number(row.nrn_l2)} (0 base only, 0.5 shared, 1 distilled only)",
+                f"{number(row.nrn_l1)} and {number(row.nrn_l2)} (0 base only, 0.5 shared, 1 reasoner only)",
             ),
             *([("NRN, RMS", f"{number(row.nrn_rms)}: {UNEQUAL}")] if chosen_dictionary.is_unequal(dictionary) else []),
             ("RDN, L1 and L2", f"{number(row.rdn_l1)} and {number(row.rdn_l2)}"),
-            ("latent scaling ν^ε, ν^r", f"{number(row.nu_eps)}, {number(row.nu_r)} (0 distilled only, 1 shared)"),
+            ("latent scaling ν^ε, ν^r", f"{number(row.nu_eps)}, {number(row.nu_r)} (0 reasoner only, 1 shared)"),
             ("cosine of its two decoder rows", number(row.decoder_cosine)),
         ]
     else:
@@ -317,7 +322,8 @@ def examples_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feat
             selection.choose({PROBLEM: None, COT: row.cot_id, CHUNK: None})
         st.session_state[_READ] = True
 
-    roles = list(chosen_dictionary.roles(dictionary).values())
+    roles = [role_words(role) for role in chosen_dictionary.roles(dictionary).values()]
+    found = found.assign(written_by=[called(store, writer) for writer in found["written_by"]])
     examples(found, key=keys.of(f"examples_{column}_{feature}"), colour=MODELS["distilled"], names=roles, on_read=read)
     st.caption(
         f"n = {len(found)} tokens with the largest f, the strongest of each CoT before second ones. Hover for a token's"
@@ -367,7 +373,7 @@ def neighbours_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, fe
             if (picked := picked_row(key, len(near))) is not None:
                 selection.choose({PINNED if pins else FIELDS[column]: str(near["neighbour"].iloc[picked])})
 
-        st.markdown(f"**By decoder rows of the {role}**" if role != "model" else "**By decoder rows**")
+        st.markdown(f"**By decoder rows of the {role_words(role)}**" if role != "model" else "**By decoder rows**")
         if near.empty:
             st.caption("The row of this model is zero: nothing is near.")
             continue
@@ -388,7 +394,7 @@ def neighbour_table(near: pd.DataFrame, dictionary: pd.Series) -> pd.DataFrame:
     if chosen_dictionary.compares(dictionary):
         compared = {
             "NRN, L1": [number(value) for value in near["nrn_l1"]],
-            "class": near["class"].fillna("unknown").tolist(),
+            "class": near["class"].fillna("unknown").map(role_words).tolist(),
         }
     return pd.DataFrame(
         {

@@ -37,6 +37,7 @@ from backend.ids import stable_id
 from backend.live.available import EMBEDDED, REASONER, Choice
 from backend.live.requests import Codes
 from backend.live.service import Status
+from backend.models.names import role_words
 from backend.root import PRECOMPUTE
 from backend.store.store import Store
 
@@ -46,7 +47,7 @@ _CELLS = {"token": "tokens", "chunk": "chunks"}
 _RANKS = {
     "lift": "lift: more often here than elsewhere",
     "mean": "mean f on this text",
-    "distilled": "NRN, distilled first",
+    "distilled": "NRN, reasoner first",
     "base": "NRN, base first",
     "set": "a chosen set",
 }
@@ -352,7 +353,9 @@ def _head(token: str) -> str:
 def definition(dictionary: pd.Series, cells: str) -> str:
     """What the colour is, in words."""
     roles = chosen_dictionary.roles(dictionary).values()
-    scales = " and ".join(f"{role} {scale:.3g}" for role, scale in zip(roles, dictionary.scale, strict=True))
+    scales = " and ".join(
+        f"{role_words(role)} {scale:.3g}" for role, scale in zip(roles, dictionary.scale, strict=True)
+    )
     mean = "" if cells == "token" else " f is its mean over the chunk's tokens."
     one_code = (
         " A crosscoder has one f for both models: a feature fires at the same places in both, and its two rows differ"
@@ -376,7 +379,7 @@ def _panels(dictionary: pd.Series, rows: pd.DataFrame) -> tuple[pd.DataFrame, di
         role: "distilled" if role == "distilled" else "base" for role in chosen_dictionary.roles(dictionary).values()
     }
     norms = rows.set_index("feature")[[f"norm_{side}_l2" for side in sides.values()]].set_axis(list(sides), axis=1)
-    return norms, {role: f"{role}: {one_line(str(dictionary[side]), 60)}" for role, side in sides.items()}
+    return norms, {role: role_words(role) for role in sides}
 
 
 def _window(shown: Shown, with_prompt: bool) -> range:
@@ -513,10 +516,10 @@ def _firing(dictionary: pd.Series, rows: pd.DataFrame, shown: Shown, token: int 
         st.caption("A text's first token has no codes." if token == 0 else "No feature fires here.")
         return
     columns: dict[str, pd.Series] = {"feature": found["feature"], "label": found["label"], "f": found["code"]}
-    columns |= {f"adds to {role}": found[role] for role in norms}
+    columns |= {f"adds to {role_words(role)}": found[role] for role in norms}
     columns |= {"n fired": found["n_fired"]} if token is None else {}
     if chosen_dictionary.compares(dictionary):
-        columns |= {"NRN, L1": found["nrn_l1"], "class": found["class"]}
+        columns |= {"NRN, L1": found["nrn_l1"], "class": found["class"].map(role_words, na_action="ignore")}
     columns |= {"fires on": found["frequency"]}
     words = ("feature", "label", "class", "n fired")
     numbers = {name: st.column_config.NumberColumn(format="%.3g") for name in columns if name not in words}

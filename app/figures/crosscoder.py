@@ -15,6 +15,7 @@ from app.shell.theme import ACCENT, CONTROL, MISSING, TEMPLATE, blank
 from app.shell.untrusted import for_plotly
 from backend.crosscoder.class_counts import scaling_share
 from backend.crosscoder.null_kinds import NULL_KINDS
+from backend.models.names import role_words
 
 CLASSES = {"base only": "#0070C3", "shared": "#8A8F98", "distilled only": "#D55E00", "suspect": "#C67FC7"}
 MODELS = {"base": "#0070C3", "distilled": "#D55E00"}
@@ -149,9 +150,9 @@ def nrn_histogram(
             y=counts,
             width=1 / n_bins,
             customdata=middles,
-            name=f"{name} ({len(part):,})",
+            name=f"{role_words(name)} ({len(part):,})",
             marker={"color": CLASSES.get(name, MISSING), "line": {"width": 0}},
-            hovertemplate=f"NRN %{{x:.3f}}<br>{name}: %{{y:,}} features<extra></extra>",
+            hovertemplate=f"NRN %{{x:.3f}}<br>{role_words(name)}: %{{y:,}} features<extra></extra>",
         )
     for kind, own in [] if nulls is None else nulls[nulls[column].notna()].groupby("null"):
         counts = np.histogram(own[column], edges)[0] * len(known) / len(own)
@@ -168,7 +169,7 @@ def nrn_histogram(
         figure.add_vrect(x0=band[0], x1=band[1], fillcolor=MISSING, opacity=0.25, line_width=0, layer="below")
     if chosen:
         figure.add_vrect(x0=chosen[0], x1=chosen[1], fillcolor=ACCENT, opacity=0.12, line_width=0)
-    figure.update_xaxes(title=f"NRN, {norm.upper()} decoder norms: 0 base only, 1 distilled only", range=[0, 1])
+    figure.update_xaxes(title=f"NRN, {norm.upper()} decoder norms: 0 base only, 1 reasoner only", range=[0, 1])
     figure.update_yaxes(title="features, log scale", type="log", dtick=1, exponentformat="power")
     return figure.update_layout(
         barmode="stack",
@@ -217,7 +218,7 @@ def nrn_and_scaling(features: Frame[Scaled], *, norm: str, scaling: str, selecte
             x=part[column].tolist(),
             y=shares[here].tolist(),
             mode="markers",
-            name=f"{name} ({here.sum():,})",
+            name=f"{role_words(name)} ({here.sum():,})",
             customdata=part["feature"].tolist(),
             marker={"size": 6, "opacity": 0.65, "color": CLASSES.get(name, MISSING)},
             hovertext=_feature_hovers(part, scaling),
@@ -301,7 +302,7 @@ def training_curves(points: Frame[TrainingPoint]) -> go.Figure:
                 x=rows["tokens"],
                 y=rows["value"],
                 mode="lines",
-                name=name,
+                name=role_words(name),
                 showlegend=column == 4 and both and len(rows) > 0,
                 line_color=MODELS.get(name, CONTROL),
                 customdata=rows[["step", "n_steps"]].to_numpy(),
@@ -347,7 +348,7 @@ def logit_effects(logits: Frame[LogitEffect], names: dict[str, str]) -> go.Figur
     models = [model for model in names if (logits["model_id"] == model).any()]
     colours = [MODELS.get(names[model], MODELS["base"]) for model in models]
     figure = make_subplots(
-        rows=1, cols=len(models), subplot_titles=[names[model] for model in models], horizontal_spacing=0.18
+        rows=1, cols=len(models), subplot_titles=[role_words(names[model]) for model in models], horizontal_spacing=0.18
     )
     figure.update_layout(template=TEMPLATE, height=440, margin={"l": 90, "r": 12, "t": 40, "b": 48}, showlegend=False)
     for number, (model, colour) in enumerate(zip(models, colours, strict=True), start=1):
@@ -476,7 +477,7 @@ def ablation_effects(rows: Frame[Ablation], *, measure: str = "logit") -> go.Fig
         for (role, control), part in known[known["category"] == name].groupby(["role", "control"], sort=True):
             part = part.sort_values("top_percent").drop_duplicates("n_features")
             effect = part["effect"].to_numpy(dtype=float)
-            label = role if control == "features" else f"{role}, random features"
+            label = role_words(role) + ("" if control == "features" else ", random features")
             figure.add_scatter(
                 x=[f"{percent:g}" for percent in part["top_percent"]],
                 y=effect,

@@ -12,6 +12,7 @@ from app.figures.panels import bars, laid_out, name_layers
 from app.figures.rows import Frame, takes_rows
 from app.shell.theme import CONTROL, STEERED, TEMPLATE, blank
 from app.shell.untrusted import for_plotly
+from backend.models.names import role_words
 
 _COLUMNS, _PANEL = 4, 150  # of small panels, and their height
 _NULLS = {"shuffled": "dot", "covariance": "dash", "turned": "dashdot"}  # dashes of a null's line
@@ -216,7 +217,7 @@ def losses_by_layer(rows: Frame[LayerLosses], differences: Frame[LayerDifference
     figure = make_subplots(
         cols=3 if len(known) else 2,
         horizontal_spacing=0.07,
-        subplot_titles=["loss", "loss / shuffled", "distilled / base of that"][: 3 if len(known) else 2],
+        subplot_titles=["loss", "loss / shuffled", "reasoner / base of that"][: 3 if len(known) else 2],
     )
     for role, own in rows.groupby("role", sort=False):
         colour, words = role_look(str(role))
@@ -316,4 +317,4 @@ def role_look(role: str) -> tuple[str, str]:
     return _ROLES.get(role, (STEERED, for_plotly(role, limit=30)))
 
 
-_ROLES = {role: (colour, f"{role} model") for role, colour in MODELS.items()}
+_ROLES = {role: (colour, role_words(role)) for role, colour in MODELS.items()}

@@ -12,6 +12,7 @@ from plotly.subplots import make_subplots
 from app.figures.crosscoder import MODELS
 from app.figures.steering import Quantity
 from app.shell.theme import CONTROL, MISSING, TEMPLATE, blank
+from backend.models.names import role_words
 
 QUANTITIES = {  # of the rows, and what its axis says
     "thinking": "thinking,<br>tokens",
@@ -94,7 +95,7 @@ def two_models_along(models: Sequence[Along], *, axis: str) -> go.Figure:
 
 def _title(model: Along) -> str:
     n = max((row["n"] for row in model["rows"]), default=0)
-    return f"{model['role']} · n = {n} at each β"
+    return f"{role_words(model['role'])} · n = {n} at each β"
 
 
 def _add_curve(figure: go.Figure, model: Along, curve: Curve, *, at: Mapping[str, int], first: bool) -> None:
@@ -120,7 +121,7 @@ def _add_curve(figure: go.Figure, model: Along, curve: Curve, *, at: Mapping[str
         x=steps,
         y=[value for value, _, _ in ends],
         mode="lines+markers",
-        name=f"the feature, {model['role']}",
+        name=f"the feature, {role_words(model['role'])}",
         line={"color": MODELS[model["role"]], "width": 1.6},
         marker={"size": 7},
         showlegend=first,
@@ -133,7 +134,7 @@ def _add_curve(figure: go.Figure, model: Along, curve: Curve, *, at: Mapping[str
             "width": 4,
         },
         customdata=[found.get("n") for found in curve.values],
-        hovertemplate=f"{model['role']}, β = %{{x:.3~g}}: %{{y:.3g}}, n = %{{customdata}}<extra></extra>",
+        hovertemplate=f"{role_words(model['role'])}, β = %{{x:.3~g}}: %{{y:.3g}}, n = %{{customdata}}<extra></extra>",
         **at,
     )
     if curve.n_unknown:

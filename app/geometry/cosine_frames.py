@@ -9,6 +9,7 @@ from backend.feature_geometry.covariance_nulls import NULLS
 from backend.feature_geometry.exact_law import expected_counts
 from backend.feature_geometry.tail_mass import Grouped, ratio
 from backend.feature_geometry.trained_on import MODEL, SOURCES
+from backend.models.names import short_name
 
 ISOTROPIC = "isotropic rows (exact law)"
 EVERY = 5  # layers of which histograms are drawn, as published
@@ -19,7 +20,7 @@ def series_of(rows: pd.DataFrame) -> pd.Series:
     """What a set's line is called: its part in the comparison, with the model's name where several have that part; of
     an autoencoder also what it was trained on.
     """
-    names = model_names(rows)
+    names = rows["model"].map(short_name)
     several = {role for role, own in names.groupby(rows["role"]) if own.nunique() > 1} | {"model"}
     part = rows["role"].where(rows["role"] != "model", "")
     full = (names + " (" + part + ")").str.replace(" ()", "", regex=False)
@@ -28,14 +29,9 @@ def series_of(rows: pd.DataFrame) -> pd.Series:
     return said.where(trained.isna(), said + ", trained on " + trained.fillna(""))
 
 
-def model_names(rows: pd.DataFrame) -> pd.Series:
-    """Without where they are from."""
-    return rows["model"].astype(str).str.removeprefix("embedded:").str.split("/").str[-1]
-
-
 def models_in_words(rows: pd.DataFrame) -> str:
     """Which model has which part."""
-    found = dict.fromkeys(zip(rows["role"], model_names(rows), strict=True))
+    found = dict.fromkeys(zip(rows["role"], rows["model"].map(short_name), strict=True))
     return ", ".join(name if role == "model" else f"{role}: {name}" for role, name in found)
 
 

@@ -8,6 +8,7 @@ import streamlit as st
 
 from app.figures.geometry_curves import FLOOR, r2_by_layer, words_on_circle
 from app.shared import chosen_stream
+from app.shared.model_names import named
 from app.shared.views import Here
 from app.shell import keys, selection
 from app.shell.fields import Field, declare
@@ -28,11 +29,11 @@ def read(here: Here) -> Missing | None:
 
 
 def _sets(here: Here) -> pd.DataFrame:
-    return here.store.curve_sets()
+    return named(here.store, here.store.curve_sets())
 
 
 def _curves(here: Here) -> pd.DataFrame:
-    return judged(here.store.curves())
+    return judged(named(here.store, here.store.curves()))
 
 
 def _chosen(here: Here) -> str:
@@ -51,7 +52,7 @@ def draw_layers(here: Here, store: Store) -> None:
     name = here.once(_chosen)
     curves, sets = here.once(_curves), here.once(_sets)
     own = curves[curves["curve"] == name]
-    panels = [f"{chosen_stream.short(row.model)}, {row.n} words" for row in own.itertuples()]
+    panels = [f"{row.model}, {row.n} words" for row in own.itertuples()]
     st.plotly_chart(r2_by_layer(own.assign(panel=panels)), key=keys.of("curves_r2"), config={"displayModeBar": False})
     cards = sets[sets["curve"] == name]
     for card in cards.to_dict("records"):
@@ -69,7 +70,7 @@ def _below_the_floor(rows: pd.DataFrame) -> str:
 
 def _said(card: Mapping[str, Any], rows: pd.DataFrame, n_tests: int) -> str:
     """How a model reads the set, and what its rows say beside every null, in sentences."""
-    of, model = SETS[card["curve"]], f"**{for_markdown(chosen_stream.short(card['model']), 60)}**"
+    of, model = SETS[card["curve"]], f"**{for_markdown(card['model'], 60)}**"
     if rows.empty:
         return f"{model}: not read, because {for_markdown(str(card['reason'] or 'no layer was asked for'), 300)}."
     return f"{model} {_how_read(card)} {_found(rows, of, n_tests)} {_power(card)}"

@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from app.figures.geometry_divergence import divergence_by_layer
-from app.shared.chosen_stream import short
+from app.shared.model_names import called
 from app.shared.views import Here
 from app.shell import keys, selection, studies
 from app.shell.fields import Field, declare
@@ -32,7 +32,7 @@ def measured(here: Here) -> Missing | None:
 
 def draw(here: Here, store: Store) -> None:
     """All measures by layer, and what they say."""
-    rows = _chosen(studies.ask(store.divergence))
+    rows = _chosen(store, studies.ask(store.divergence))
     beside = selection.pick(
         BESIDE, "Beside the two models", show=_BESIDE.__getitem__, widget=st.segmented_control, required=True
     )
@@ -45,11 +45,11 @@ def draw(here: Here, store: Store) -> None:
     st.caption(definition(rows))
 
 
-def _chosen(rows: pd.DataFrame) -> pd.DataFrame:
+def _chosen(store: Store, rows: pd.DataFrame) -> pd.DataFrame:
     """Of one pair, behind a picker where there are several."""
     pairs = {
-        f"{row.base_model_id}:{row.distilled_model_id}": f"{short(row.base)} and {short(row.distilled)}"
-        for row in rows[["base_model_id", "distilled_model_id", "base", "distilled"]].drop_duplicates().itertuples()
+        f"{base}:{distilled}": f"{called(store, base)} and {called(store, distilled)}"
+        for base, distilled in rows[["base_model_id", "distilled_model_id"]].drop_duplicates().itertuples(index=False)
     }
     pair = next(iter(pairs))
     if len(pairs) > 1:
@@ -80,7 +80,7 @@ def _norms(norms: pd.DataFrame) -> str:
     at_half = "" if half["layer"] == most["layer"] or half["value"] == 0 else f"{_at(half)} and "
     control = f", where the base alone differs by {number(most['control'])} between two places of one token"
     return (
-        f"In this study base and distilled are {same}. The relative norm of the difference is {at_half}at most"
+        f"In this study base and reasoner are {same}. The relative norm of the difference is {at_half}at most"
         f" {_at(most)}"
         + ("" if pd.isna(most["control"]) else control)
         + ("." if pd.isna(most["null"]) else f", and any two tokens by {number(most['null'])}.")

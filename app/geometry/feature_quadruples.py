@@ -9,7 +9,7 @@ from app.figures.parallelograms import searched_losses
 from app.geometry.steer_by_analogy import steer_by_features
 from app.shared import chosen_dictionary
 from app.shared.chosen_dictionary import DICTIONARY
-from app.shared.chosen_stream import short
+from app.shared.model_names import called, named
 from app.shared.views import Here
 from app.shell import keys, selection, studies
 from app.shell.fields import Field, declare
@@ -18,6 +18,7 @@ from app.shell.numbers import number
 from app.shell.untrusted import for_markdown, one_line, show, visible
 from backend.feature_geometry.feature_quadruples import SEARCHED
 from backend.feature_geometry.trained_on import SOURCES
+from backend.models.names import role_words
 from backend.store.store import Store
 
 QUADRUPLE = declare(Field("feature_quadruple", "quadruple of features", None, of="dictionary"))
@@ -39,11 +40,10 @@ def _names(here: Here) -> dict[str, str]:
     names = {}
     for row in _every(here).drop_duplicates("dictionary_id").itertuples():
         if isinstance(row.sae_id, str):
-            names[row.dictionary_id] = (
-                f"autoencoder of {short(row.model)}, layer {int(row.layer)}, trained on {_source(row.trained_on)}"
-            )
+            of = f"autoencoder of {called(here.store, row.model_id)}, layer {int(row.layer)}"
+            names[row.dictionary_id] = f"{of}, trained on {_source(row.trained_on)}"
         elif row.dictionary_id in own.index:
-            names[row.dictionary_id] = chosen_dictionary.named(own.loc[row.dictionary_id])
+            names[row.dictionary_id] = chosen_dictionary.named(here.store, own.loc[row.dictionary_id])
     return names
 
 
@@ -89,7 +89,7 @@ def draw(here: Here, store: Store) -> None:
 
 def _draw_autoencoders(here: Here) -> None:
     """All searched autoencoders beside each other: how much lower their losses are than of their sides turned."""
-    table = autoencoder_table(_every(here))
+    table = autoencoder_table(named(here.store, _every(here)))
     st.dataframe(table, hide_index=True, row_height=28, key=keys.of("searched_autoencoders"))
     st.caption(
         f"n = {len(table)} autoencoders, one training a layer and source. Lower by: the median loss of best matches"
@@ -109,7 +109,7 @@ def autoencoder_table(rows: pd.DataFrame) -> pd.DataFrame:
         spread = turned.max() - turned.min()
         made.append(
             {
-                "model": short(one["model"]),
+                "model": one["model"],
                 "layer": int(one["layer"]),
                 "trained on": _source(one["trained_on"]),
                 "rows": int(one["n_rows"]),
@@ -126,7 +126,7 @@ def said(role: str, own: pd.DataFrame) -> str:
     rows = own[own["searched"] == "rows"].iloc[0]
     nulls = own[own["searched"] != "rows"]
     if nulls.empty or pd.isna(rows["median"]):
-        return f"{role.capitalize()} model: nothing could be matched."
+        return f"{role_words(role).capitalize()}: nothing could be matched."
     parts = [
         f"{SEARCHED[str(name)]} {number(draws['median'].mean())} ({number(draws['median'].min())} to"
         f" {number(draws['median'].max())}, n = {len(draws)} draws; smallest {number(draws['smallest'].min())})"
@@ -140,7 +140,7 @@ def said(role: str, own: pd.DataFrame) -> str:
     )
     gain = 1 - rows["median"] / turned["median"].mean() if len(turned) else float("nan")
     return (
-        f"{role.capitalize()} model: the median loss of best matches is {number(rows['median'])}, the smallest"
+        f"{role_words(role).capitalize()}: the median loss of best matches is {number(rows['median'])}, the smallest"
         f" {number(rows['smallest'])}. By chance, the same search gives {'; '.join(parts)}. Against their own sides"
         f" turned at random, which keeps every length, losses are lower by {gain:.1%} in the median, {beyond}."
     )
@@ -153,7 +153,7 @@ def _draw_quadruples(here: Here, store: Store, name: str) -> None:
     worded = _worded(store, name, found)
     table = pd.DataFrame(
         {
-            "model": found["role"],
+            "model": found["role"].map(role_words),
             **{
                 corner: [
                     worded.get((model, feature), str(feature))
@@ -174,7 +174,7 @@ def _draw_quadruples(here: Here, store: Store, name: str) -> None:
         )
         return
     by_id = {f"{row.model_id}.{row.place}": row for row in found.itertuples()}
-    words = {key: f"{row.b} − {row.a} + {row.c}, {row.role} model" for key, row in by_id.items()}
+    words = {key: f"{row.b} − {row.a} + {row.c}, {role_words(row.role)}" for key, row in by_id.items()}
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         chosen = by_id[selection.pick(QUADRUPLE, "b − a + c", list(words), show=words.__getitem__, width=380)]
         steer_by_features(store, own.loc[name], (chosen.a, chosen.b, chosen.c), model_id=chosen.model_id)

@@ -19,6 +19,7 @@ from backend.feature_geometry.parallelogram_layers import over_classes
 from backend.feature_geometry.parallelograms import random_loss
 from backend.feature_geometry.word_rows import EVERY_CLASS
 from backend.feature_geometry.word_spaces import CLEANINGS, FITTED_ON, NO_PCA
+from backend.models.names import role_words
 from backend.models.word_contexts import CONTEXTS
 from backend.statistics.holm import holm
 from backend.store.store import Store
@@ -142,7 +143,7 @@ def draw_examples(here: Here, store: Store) -> None:
     own = examples[examples["word_class"] == name]
     table = pd.DataFrame(
         {
-            "model": own["role"],
+            "model": own["role"].map(role_words),
             "which": [f"best {k}" if k > 0 else f"worst {-k}" for k in own["place"]],
             "a → b": [f"{one_line(a, 30)} → {one_line(b, 30)}" for a, b in zip(own["a"], own["b"], strict=True)],
             "c → d": [f"{one_line(c, 30)} → {one_line(d, 30)}" for c, d in zip(own["c"], own["d"], strict=True)],
@@ -156,7 +157,7 @@ def draw_examples(here: Here, store: Store) -> None:
 def _steer(here: Here, store: Store, own: pd.DataFrame) -> None:
     by_id = {f"{row.model_id}.{row.place}": row for row in own.itertuples()}
     words = {
-        name: f"{one_line(row.b, 24)} − {one_line(row.a, 24)} + {one_line(row.c, 24)}, {row.role} model"
+        name: f"{one_line(row.b, 24)} − {one_line(row.a, 24)} + {one_line(row.c, 24)}, {role_words(row.role)}"
         for name, row in by_id.items()
     }
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
@@ -208,7 +209,7 @@ def said_of_layers(rows: pd.DataFrame, differences: pd.DataFrame) -> str:
         least, most = (_ratio_at(own.loc[own["ratio"].pipe(end)]) for end in (pd.Series.idxmin, pd.Series.idxmax))
         below = int((own["ratio_high"] < 1).sum())
         parts.append(
-            f"{str(role).capitalize()} model, n = {int(own['n'].max())} classes: the ratio to shuffled pairs is least"
+            f"{role_words(role).capitalize()}, n = {int(own['n'].max())} classes: the ratio to shuffled pairs is least"
             f" at {least} and largest at {most}; its interval lies below 1 at {below} of {len(own)} layers. By chance"
             " it would be 1."
         )
@@ -243,8 +244,8 @@ def _law(at: Space) -> str:
 def one_direction(readings: pd.DataFrame, layer: int) -> str:
     """A warning where words differ along one direction alone; empty elsewhere."""
     said = [
-        f"{row.role} model: {row.first_share:.1%} of the variance, and a largest norm of {row.norm_largest:,.0f} beside"
-        f" a median of {row.norm_median:,.0f}"
+        f"{role_words(row.role)}: {row.first_share:.1%} of the variance, and a largest norm of {row.norm_largest:,.0f}"
+        f" beside a median of {row.norm_median:,.0f}"
         for row in readings[readings["layer"] == layer].itertuples()
         if row.first_share >= _ONE_DIRECTION
     ]
@@ -274,7 +275,7 @@ def said_of_ratios(found: pd.DataFrame) -> str:
         )
         by_holm = f"{len(below)} of {len(own)} classes have a p of at most {_ALPHA} by Holm"
         parts.append(
-            f"{str(role).capitalize()} model: the mean loss over classes is {number(own['loss'].mean())}, that of"
+            f"{role_words(role).capitalize()}: the mean loss over classes is {number(own['loss'].mean())}, that of"
             f" shuffled pairs of the same words {number(own['null'].mean())}. {n_below} of {len(own)} ratios lie"
             f" below 1 with their whole interval, and {by_holm}"
             f" (the least p of the shuffles is {number(own['p'].min())}); from {lowest} to {highest}."
@@ -287,7 +288,7 @@ def said_of_ratios(found: pd.DataFrame) -> str:
 def said_of_models(compared: pd.DataFrame) -> str:
     """Whether the distilled model differs from the base model, over classes and class by class."""
     if compared.empty:
-        return "There is no pair of a base and a distilled model to compare."
+        return "There is no pair of a base and a reasoner to compare."
     every = compared[compared["word_class"] == EVERY_CLASS].iloc[0]
     own = compared[compared["word_class"] != EVERY_CLASS]
     differing = own[holm(own["log_ratio_p"].astype(float).to_numpy()) <= _ALPHA]
@@ -297,7 +298,7 @@ def said_of_models(compared: pd.DataFrame) -> str:
     )
     over = f"over {every['n']} classes (p = {number(every['p'])}, {every['test']})"
     return (
-        f"Distilled against base on the same words: mean loss {every['difference']:+.4f}"
+        f"Reasoner against base on the same words: mean loss {every['difference']:+.4f}"
         f" {interval(every['low'], every['high'])} {over};"
         f" logarithm of the ratio to shuffled pairs {every['log_ratio']:+.4f}"
         f" {interval(every['log_ratio_low'], every['log_ratio_high'])} (p = {number(every['log_ratio_p'])}). Class by"

@@ -5,6 +5,7 @@ import streamlit as st
 
 from app.figures.geometry_paths import outcomes_by_layer, path_by_length
 from app.shared import chosen_stream
+from app.shared.model_names import named
 from app.shared.views import Here
 from app.shell import keys, selection
 from app.shell.fields import Field, declare
@@ -79,7 +80,7 @@ def _said_of_length(rows: pd.DataFrame, measure: str) -> str:
 
 def draw_outcomes(here: Here, store: Store) -> None:
     """Correct less wrong CoTs, by layer, at any and at equal length."""
-    measure, rows = here.once(_measure), compared(store.path_outcomes())
+    measure, rows = here.once(_measure), compared(named(store, store.path_outcomes()))
     own = rows[rows["measure"] == measure]
     own = pd.concat([own[own["comparison"] == name] for name in COMPARISONS])
     n = own[own["comparison"] == _MATCHED].groupby("model_id")[["n_correct", "n_wrong"]].max()
@@ -107,12 +108,12 @@ def _difference(measure: str) -> str:
 
 def _panel(model: object, n: pd.DataFrame, model_id: str) -> str:
     counts = n.loc[model_id] if model_id in n.index else {"n_correct": 0, "n_wrong": 0}
-    return f"{chosen_stream.short(model)}: equal length {counts['n_correct']} correct, {counts['n_wrong']} wrong"
+    return f"{model}: equal length {counts['n_correct']} correct, {counts['n_wrong']} wrong"
 
 
 def _said(model: object, rows: pd.DataFrame, every: pd.DataFrame) -> str:
     """What length alone makes, what is left at equal length, and what would have been found."""
-    name = f"**{for_markdown(chosen_stream.short(model), 60)}**"
+    name = f"**{for_markdown(str(model), 60)}**"
     known = rows[rows["difference"].notna()]
     matched, raw = known[known["comparison"] == _MATCHED], known[known["comparison"] == "unmatched"]
     if matched.empty:

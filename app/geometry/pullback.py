@@ -8,12 +8,13 @@ import pandas as pd
 import streamlit as st
 
 from app.figures.geometry_pullback import pullback_map
+from app.shared.model_names import called
 from app.shared.views import Here
 from app.shell import keys, selection, studies
 from app.shell.fields import Decimal, Field, declare
 from app.shell.missing import Missing, undone
 from app.shell.numbers import number
-from app.shell.untrusted import one_line, show
+from app.shell.untrusted import show
 from app.shell.vocabulary import category
 from backend.feature_geometry.pullback import EDGES
 from backend.feature_geometry.row_sets import ROW_KINDS
@@ -159,10 +160,9 @@ def _name(feature: int, categories: dict[int, str]) -> str:
 def _chosen(here: Here) -> pd.DataFrame:
     """The rows of the chosen set, by what was drawn."""
     sets = studies.ask(here.store.pullback_sets)
-    models = here.store.models().set_index("model_id")["name"]
     one_each = sets.drop_duplicates("set_id")
     names = {
-        str(row["set_id"]): _words(row, str(models.get(row["model_id"], ""))) for row in one_each.to_dict("records")
+        str(row["set_id"]): _words(row, called(here.store, row["model_id"])) for row in one_each.to_dict("records")
     }
     of_dictionary = one_each[one_each["kind"] == "dictionary"]
     usual = (of_dictionary if len(of_dictionary) else one_each).iloc[0]["set_id"]
@@ -172,4 +172,4 @@ def _chosen(here: Here) -> pd.DataFrame:
 
 def _words(row: dict[str, Any], model: str) -> str:
     kind = ROW_KINDS[row["kind"]].words.split(" (")[0]
-    return f"{one_line(model, 60)}, layer {row['layer']}: {kind}"
+    return f"{model}, layer {row['layer']}: {kind}"

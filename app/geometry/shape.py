@@ -5,6 +5,7 @@ import streamlit as st
 
 from app.figures.geometry_shape import shape_by_category, shape_by_layer
 from app.shared import chosen_stream
+from app.shared.model_names import named
 from app.shared.views import Here
 from app.shell import keys, selection
 from app.shell.fields import Field, declare
@@ -32,7 +33,7 @@ def _shapes(here: Here) -> pd.DataFrame:
 
 
 def _rows(here: Here) -> pd.DataFrame:
-    return here.store.shapes()
+    return named(here.store, here.store.shapes())
 
 
 def _measure(here: Here) -> str:
@@ -45,7 +46,7 @@ def draw_layers(here: Here, store: Store) -> None:
     points = [kind for kind in POINTS.options if kind in set(rows["points"])]
     chosen = selection.pick(POINTS, "Points", points, width=320) if len(points) > 1 else points[0]
     own = rows[(rows["points"] == chosen) & (rows["category"] == ALL) & (rows["measure"] == measure)]
-    panels = [f"{chosen_stream.short(row.model)}, n = {count(row.n)} {chosen}" for row in own.itertuples()]
+    panels = [f"{row.model}, n = {count(row.n)} {chosen}" for row in own.itertuples()]
     about = MEASURES[measure]
     st.plotly_chart(
         shape_by_layer(own.assign(panel=panels), axis=f"{about.label}, {about.unit}"),
@@ -62,7 +63,7 @@ def draw_layers(here: Here, store: Store) -> None:
 
 def _said(model: object, rows: pd.DataFrame, measure: str, points: str) -> str:
     """What one model's rows say beside both nulls, in sentences."""
-    name = for_markdown(chosen_stream.short(model), 60)
+    name = for_markdown(str(model), 60)
     known = rows[rows["value"].notna()].sort_values("layer")
     if known.empty:
         return f"**{name}**: unknown, the cloud is too small or has no such number."

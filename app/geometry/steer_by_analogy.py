@@ -8,7 +8,6 @@ import pandas as pd
 import streamlit as st
 
 from app.shared import live
-from app.shared.chosen_stream import short
 from app.shared.chosen_vector import VECTOR
 from app.shared.waiting import Reading, wait_for
 from app.shell import keys, navigation, selection
@@ -19,6 +18,7 @@ from backend.geometry.direction_library import make_direction
 from backend.geometry.directions import Direction
 from backend.live.available import Choice
 from backend.live.requests import Words, experiment_id
+from backend.models.names import short_name
 from backend.store.library import LONGEST_NAME, KeptVector, Library
 from backend.store.store import Store
 
@@ -110,7 +110,7 @@ def _kept(choice: Choice, made: Direction, phrase: str, revision: str | None) ->
     """At its length, with how it was made."""
     role = DIRECTION_KINDS[made.kind].words
     return KeptVector(
-        one_line(f"{phrase}, layer {made.layer}, {short(choice.model.name)}", LONGEST_NAME),
+        one_line(f"{phrase}, layer {made.layer}, {short_name(choice.model.name)}", LONGEST_NAME),
         choice.model_id,
         choice.model.name,
         revision,

@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from app.figures.geometry_saes import quality_by_layer, tails_by_layer
+from app.shared.model_names import named
 from app.shared.views import Here
 from app.shell import keys, selection, studies
 from app.shell.fields import Field, declare
@@ -54,7 +55,7 @@ def _chosen(here: Here) -> Trained:
     counts = saes.groupby(kind, sort=False)["sae_id"].count()
     compared = saes.set_index(kind).loc[[counts.idxmax()]].reset_index()
     tails = studies.ask(here.store.sae_tails, rows=which, exceedance=float(exceedance))
-    rows = _by_panel(compared.merge(tails, on="sae_id", how="left"))
+    rows = _by_panel(named(here.store, compared.merge(tails, on="sae_id", how="left"), "model_name"))
     times = rows["share"] / float(exceedance)
     rows = rows.assign(
         times=times,
@@ -76,7 +77,7 @@ def _by_panel(saes: pd.DataFrame) -> pd.DataFrame:
         alike = [shared[name] == one[name] for name in ("family", "n_layers", "d_model")]
         others = shared[alike[0] & alike[1] & alike[2] & (shared["model_id"] != model_id)]
         has_own = (own["trained_on"] == RANDOM_WEIGHTS).any()
-        panel = f"{one['role']}: {one['model_name']}"
+        panel = str(one["model_name"])
         made.append(pd.concat([own, others[:0] if has_own else others]).assign(panel=panel))
     return pd.concat(made, ignore_index=True) if made else saes.assign(panel="")[:0]
 

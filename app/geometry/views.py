@@ -51,7 +51,7 @@ FEATURE_QUADRUPLES = View(
 )
 TRAINED = View("sae_tails", "Do the middle layers cluster?", (trained.measured,), trained.draw)
 TRAINED_QUALITY = View("sae_quality", "How good these dictionaries are", (trained.measured,), trained.draw_quality)
-DIVERGENCE = View("divergence", "Where base and distilled part", (divergence.measured,), divergence.draw)
+DIVERGENCE = View("divergence", "Where base and reasoner part", (divergence.measured,), divergence.draw)
 
 # Its parts, in the order in which they are offered: the word in links, the words of the picker, the views.
 PARTS: dict[str, tuple[str, tuple[View, ...]]] = {

@@ -7,10 +7,10 @@ import streamlit as st
 
 from app.figures import influence as figures
 from app.shared import chosen_chunk
-from app.shared.chosen_stream import short
 from app.shared.chunk_list import three_digits
 from app.shared.clicks import picked_row
-from app.shared.influence_ways import WAYS, identical_words, model_words, part_words
+from app.shared.influence_ways import WAYS, identical_words, part_words
+from app.shared.model_names import called
 from app.shared.views import Here
 from app.shell import keys, navigation, selection, studies
 from app.shell.fields import Field, declare
@@ -36,7 +36,7 @@ def draw(here: Here, store: Store) -> None:
     """Every two ways, as a figure and a table."""
     rows = studies.ask(store.influence_agreement)
     writers = {
-        str(row.writer_id): "any model" if row.writer_id == "all" else short(row.writer or row.writer_id)
+        str(row.writer_id): "any model" if row.writer_id == "all" else called(store, row.writer_id)
         for row in rows[["writer_id", "writer"]].drop_duplicates().itertuples(index=False)
     }
     writer = next(iter(writers))
@@ -45,7 +45,7 @@ def draw(here: Here, store: Store) -> None:
     own = rows[rows["writer_id"] == writer]
     own = own.assign(
         pair=[pair_words(row.first, row.second) for row in own.itertuples()],
-        model=["no model" if row.model_id == "none" else model_words(row.model, row.role) for row in own.itertuples()],
+        model=["no model" if row.model_id == "none" else called(store, row.model_id) for row in own.itertuples()],
     )
     st.plotly_chart(figures.agreement(own), key=keys.of("influence_agreement"))
     show(in_words(own))
@@ -65,7 +65,8 @@ def draw(here: Here, store: Store) -> None:
     )
     if words := identical_words(studies.ask(store.receiver_heads)):
         st.caption(
-            f"Rows of base and of distilled are no replications of each other where they rest on attention. {words}"
+            "Rows of the base and of the reasoner are no replications of each other where they rest on attention."
+            f" {words}"
         )
 
 
@@ -123,7 +124,7 @@ def draw_disagreements(here: Here, store: Store) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         pair = selection.pick(PAIR, "Two ways", pairs, show=lambda pair: pair_words(*pair.split(":")), width=280)
-        model = _choose_model(readings)
+        model = _choose_model(store, readings)
     first, second = pair.split(":")
     both = disagreements(
         studies.ask(
@@ -158,9 +159,9 @@ def draw_disagreements(here: Here, store: Store) -> None:
         _one_pair(both.iloc[picked], texts)
 
 
-def _choose_model(readings: pd.DataFrame) -> str:
+def _choose_model(store: Store, readings: pd.DataFrame) -> str:
     words = {
-        row.model_id: model_words(row.model, row.role)
+        row.model_id: called(store, row.model_id)
         for row in readings[readings["model_id"] != ""].itertuples(index=False)
     }
     if not words:

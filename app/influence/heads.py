@@ -7,7 +7,8 @@ from app.figures import influence as figures
 from app.shared import chunk_colours
 from app.shared.chunk_list import three_digits
 from app.shared.clicks import go_to_clicked, marks, picked_row
-from app.shared.influence_ways import identical_words, model_words
+from app.shared.influence_ways import identical_words
+from app.shared.model_names import called
 from app.shared.views import Here
 from app.shell import keys, selection, studies
 from app.shell.fields import Field, declare
@@ -30,7 +31,7 @@ def measured(here: Here) -> Missing | None:
 def chosen(here: Here) -> tuple[str, pd.DataFrame, tuple[int, int]]:
     """The model, its heads, and the one that is looked at, at first the one of the largest kurtosis."""
     rows = studies.ask(here.store.receiver_heads)
-    words = {row.model_id: model_words(row.model, row.role) for row in rows.itertuples(index=False)}
+    words = {row.model_id: called(here.store, row.model_id) for row in rows.itertuples(index=False)}
     model = next(iter(words))
     if len(words) > 1:
         model = selection.pick(

@@ -9,7 +9,8 @@ import streamlit as st
 from app.figures import influence as figures
 from app.shared import chunk_colours
 from app.shared.chunk_list import three_digits
-from app.shared.influence_ways import WAY, WAYS, Way, choose_part, export_pairs, identical_words, model_words
+from app.shared.influence_ways import WAY, WAYS, Way, choose_part, export_pairs, identical_words
+from app.shared.model_names import called
 from app.shared.statistics_cache import (
     influence_by_category,
     influence_by_distance,
@@ -24,6 +25,7 @@ from app.shell.numbers import interval, number
 from app.shell.untrusted import for_markdown, show
 from app.shell.vocabulary import category
 from backend.influence.over_study import OUT
+from backend.models.names import ROLES
 from backend.store.influence_queries import span_words
 from backend.store.store import Store
 
@@ -51,7 +53,8 @@ class Asked:
 
     @property
     def roles(self) -> dict[str, str]:
-        return {word: model for model, word in self.words.items()}
+        """Of a base and a reasoner, whose is which."""
+        return {word: model for model, word in self.words.items() if word in ROLES.values()}
 
 
 def known(here: Here) -> Missing | None:
@@ -77,7 +80,7 @@ def asked(here: Here) -> Asked:
         part = choose_part(own["part"].drop_duplicates().tolist())
         export_pairs(here.store, WAYS[name])
     own = own[own["part"] == part]
-    words = {row.model_id: model_words(row.model, row.role) if row.model_id else "rollouts" for row in own.itertuples()}
+    words = {row.model_id: called(here.store, row.model_id) if row.model_id else "rollouts" for row in own.itertuples()}
     return Asked(WAYS[name], part, words)
 
 
@@ -106,9 +109,9 @@ def draw_categories(here: Here, store: Store) -> None:
     )
     show(in_words(rows))
     _table(category_table(rows), key="influence_category_rows")
-    if {"base", "distilled"} <= set(at.roles):
-        apart = influence_differences(chunks, at.roles["base"], at.roles["distilled"])
-        st.markdown("**Distilled less base, over the chunks that both read**")
+    if set(ROLES.values()) <= set(at.roles):
+        apart = influence_differences(chunks, *(at.roles[word] for word in ROLES.values()))
+        st.markdown("**Reasoner − base, over the chunks that both read**")
         _table(difference_table(apart), key="influence_apart")
     st.caption(_explained(rows, quantity))
     if at.way.name == "attention" and (words := identical_words(studies.ask(store.receiver_heads))):

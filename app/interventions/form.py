@@ -13,6 +13,7 @@ import streamlit as st
 from app.interventions import running
 from app.shared import chosen_dictionary, live
 from app.shared.chosen_dictionary import FEATURE, PINNED
+from app.shared.model_names import called
 from app.shared.sampled import NUCLEUS, SAMPLES, SEED, TEMPERATURE
 from app.shared.steer_by_feature import steer_by
 from app.shared.views import Here
@@ -24,6 +25,7 @@ from backend.cot.prompts import Prompt, usual
 from backend.crosscoder import trials
 from backend.crosscoder.trials import Change, Trial
 from backend.errors import AnchorscopeError
+from backend.models.names import role_words
 from backend.root import PRECOMPUTE
 from backend.store.intervention_queries import Interventions
 from backend.store.progress import read_progress
@@ -115,6 +117,7 @@ def _by_rule(dictionary: pd.Series, rows: pd.DataFrame, compares: bool) -> Chose
     if compares:
         among = rows[(rows["frequency"] > 0) & (rows[f"nrn_{norm}"] > above)]
         classes = rows.set_index("feature").loc[list(found), "class"].fillna("of unknown class").value_counts()
+        classes = classes.rename(role_words)
         st.caption(
             f"{len(found)} of the {len(among):,} that fire and lie beyond it: "
             + ", ".join(f"{n} {of_class}" for of_class, n in classes.items())
@@ -151,13 +154,16 @@ def _list(store: Store, dictionary: pd.Series, rows: pd.DataFrame, compares: boo
         {"feature": shown["feature"], "fires on": shown["frequency"], "mean f": shown["mean_activation"]}
     )
     if compares:
-        table["NRN (L1)"], table["ν^ε"], table["class"] = shown["nrn_l1"], shown["nu_eps"], shown["class"]
+        table["NRN (L1)"], table["ν^ε"] = shown["nrn_l1"], shown["nu_eps"]
+        table["class"] = shown["class"].map(role_words, na_action="ignore")
     promoted = store.promoted_tokens(dictionary.dictionary_id, shown["feature"].tolist()).set_index(
         ["model_id", "feature"]
     )["tokens"]
     for model_id, role in chosen_dictionary.roles(dictionary).items():
         found = [promoted.get((model_id, feature), ()) for feature in shown["feature"]]
-        table[f"promotes in {role}"] = [" · ".join(one_line(token, 16) or "␣" for token in tokens) for tokens in found]
+        table[f"promotes in {role_words(role)}"] = [
+            " · ".join(one_line(token, 16) or "␣" for token in tokens) for tokens in found
+        ]
     formats = {"fires on": "percent", "mean f": "%.3f", "NRN (L1)": "%.3f", "ν^ε": "%.3f"}
     config = {name: st.column_config.NumberColumn(format=how) for name, how in formats.items() if name in table}
     st.dataframe(
@@ -318,8 +324,7 @@ def _keep(
 
 def _missing_models(store: Store, model_ids: Sequence[str]) -> str | None:
     here = {choice.model_id for choice in live.steerable(store)}
-    facts = store.models().set_index("model_id")["name"]
-    missing = [one_line(str(facts.get(name, name)), 60) for name in model_ids if name not in here]
+    missing = [called(store, name) for name in model_ids if name not in here]
     if not missing:
         return None
     return (

@@ -26,6 +26,7 @@ from backend.crosscoder.accuracy import compare_arms, summarise_arms
 from backend.crosscoder.trials import BASE, change_of
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
+from backend.models.names import role_words
 from backend.schema.tables import FILLED
 from backend.store.intervention_queries import Interventions
 from backend.store.store import Store
@@ -308,7 +309,7 @@ def _of_group(store: Store, group: Group, samples: pd.DataFrame, roles: Mapping[
             continue
         rows = contrast_rows(own, group)
         short = [row for row in summaries[model_id] if row["n"] < n_wanted]
-        st.markdown(f"**{role.capitalize()} model**")
+        st.markdown(f"**{role_words(role).capitalize()}**")
         show(conclusion(rows, group))
         st.dataframe(
             contrast_table(rows, group),
@@ -371,7 +372,7 @@ def figure_rows(
             if arm.key in found:
                 rows.append(
                     {
-                        "model": role,
+                        "model": role_words(role),
                         "arm": arm.arm,
                         "label": arm.label,
                         **{name: found[arm.key][name] for name in names},
@@ -439,7 +440,11 @@ def _side_by_side(store: Store, group: Group, samples: pd.DataFrame, roles: Mapp
     a, b, c = st.columns([2, 6, 2], gap="small")
     models = [model_id for model_id in roles if (samples["model_id"] == model_id).any()]
     model_id = a.selectbox(
-        "Model", models, index=len(models) - 1, format_func=lambda name: roles[name], key=keys.of(f"text_model_{key}")
+        "Model",
+        models,
+        index=len(models) - 1,
+        format_func=lambda name: role_words(roles[name]),
+        key=keys.of(f"text_model_{key}"),
     )
     own = samples[samples["model_id"] == model_id]
     problems = [name for name in group.problems if (own["problem_id"] == name).any()]

@@ -13,6 +13,7 @@ from app.shell import keys, progress, selection
 from app.shell.missing import Missing
 from app.shell.untrusted import one_line, show, show_exactly
 from app.shell.vocabulary import FINISHES
+from backend.models.names import role_words
 from backend.root import PYTHON, WORKING, module
 from backend.store.intervention_queries import Interventions, left
 from backend.store.progress import read_progress
@@ -116,7 +117,10 @@ def _under_way(study: Path, roles: Mapping[str, str]) -> None:
     known = found[found["arm_id"].isin(arms.index)]
     shown = pd.DataFrame(
         {
-            "model": arms["model_id"].reindex(known["arm_id"]).map(lambda name: roles.get(name, "another")).tolist(),
+            "model": arms["model_id"]
+            .reindex(known["arm_id"])
+            .map(lambda name: role_words(roles.get(name, "another")))
+            .tolist(),
             "arm": arms["arm"].reindex(known["arm_id"]).tolist(),
             "problem": known["problem_id"].tolist(),
             "sample": known["sample"].tolist(),

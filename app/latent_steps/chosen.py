@@ -2,13 +2,13 @@
 
 import pandas as pd
 
-from app.shared.chosen_stream import short
 from app.shared.views import Here
 from app.shell import selection
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
 from app.shell.untrusted import one_line
 from backend.latent.kinds import SIBLINGS
+from backend.models.names import short_name
 
 MODEL = declare(Field("latent_model", "model that thinks in latents", None))
 PROBLEM = declare(Field("latent_problem", "problem of latents", None))
@@ -28,7 +28,7 @@ def models(here: Here) -> pd.DataFrame:
 def label(model: dict[str, object]) -> str:
     """The sibling, with the seed of its training where that is known; the model's name of one without."""
     if model["training_seed"] is None or pd.isna(model["training_seed"]):
-        return short(str(model["name"]))
+        return short_name(model["name"])
     kind = SIBLINGS.get(str(model["sibling"]))
     return f"{kind.label if kind else model['sibling']}, seed {model['training_seed']}"
 

@@ -64,9 +64,9 @@ def _top(shown: Shown, chosen: Cell, which: int) -> None:
     )
     entropy = found["entropy"]
     st.caption(
-        f"{for_markdown(model.role)}: entropy {number(entropy)} nats."
+        f"{for_markdown(model.name)}: entropy {number(entropy)} nats."
         if entropy is not None
-        else f"{for_markdown(model.role)}: of named tokens alone; logits are known up to one positive factor."
+        else f"{for_markdown(model.name)}: of named tokens alone; logits are known up to one positive factor."
     )
 
 

@@ -64,7 +64,7 @@ def along(shown: Shown, chosen: Cell) -> pd.DataFrame:
 def _rows(shown: Shown, cells: list[tuple[int, int, int]]) -> pd.DataFrame:
     rows = [
         {
-            "model": model.role,
+            "model": model.name,
             "word": f"{visible(one['word'])} ({one['id']})",
             "along": number_,
             "probability": float(np.exp(grid.log_prob[number, layer, column])),

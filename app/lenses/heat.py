@@ -145,7 +145,9 @@ def _ticks(quantity: Quantity, is_difference: bool) -> dict[float, str]:
 
 def _title(shown: Shown, quantity: Quantity) -> str:
     unit = f", {quantity.unit}" if quantity.unit and (shown.asked.is_difference or not quantity.is_log) else ""
-    return f"{quantity.label}{unit}" + (": distilled − base" if shown.asked.is_difference else "")
+    return f"{quantity.label}{unit}" + (
+        f": {shown.asked.models[1].name} − {shown.asked.models[0].name}" if shown.asked.is_difference else ""
+    )
 
 
 def _window(shown: Shown, chosen: Cell | None) -> range:
@@ -256,7 +258,7 @@ def definition(shown: Shown, quantity: Quantity, target: int) -> str:
     followed = shown.found["followed"]
     of = f" The followed token is {_named(followed[target])}." if quantity.of_followed else ""
     words = (
-        " Words stand where the two models' top tokens part: the distilled model's."
+        " Words stand where the two models' top tokens part: the reasoner's."
         if shown.asked.is_difference
         else f" Words are the top token, in maps of up to {MOST_WORDED} columns; ␣ is a space, ↵ a line's end."
     )

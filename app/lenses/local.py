@@ -49,7 +49,7 @@ def _local(store: Store, shown: Shown, chosen: Cell, which: int) -> None:
         key=keys.of(f"lens_local_{which}"),
         column_config={"probability": st.column_config.NumberColumn(format="%.3g")},
     )
-    st.caption(f"{for_markdown(model.role)}: {for_markdown(found['words'])}")
+    st.caption(f"{for_markdown(model.name)}: {for_markdown(found['words'])}")
     show(_held_against(found))
 
 

@@ -83,7 +83,7 @@ def _said(model: Model, rows: pd.DataFrame) -> str:
         else:
             parts.append(f"the {_kind(kind)} gains from layer {_from(own)} on")
     return (
-        f"{for_markdown(model.role)}, {for_markdown(model.name, 60)}: KL(model ‖ lens) on held-out problems, bootstrap"
+        f"{for_markdown(model.name, 60)}: KL(model ‖ lens) on held-out problems, bootstrap"
         f" over problems, 95 %; dashed: token frequencies alone.{n}"
         + (f" Against that baseline {'; '.join(parts)}." if parts else "")
     )

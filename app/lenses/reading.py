@@ -11,6 +11,7 @@ import streamlit as st
 from app.shared import chosen_chain, chosen_stream, live, text_source
 from app.shared.chosen_chunk import ChosenChunk
 from app.shared.chosen_stream import MODEL
+from app.shared.model_names import called
 from app.shared.views import Here, chunks, require
 from app.shared.waiting import Reading, place_in_line, wait_for
 from app.shell import keys, selection
@@ -43,10 +44,7 @@ class Model:
 
     choice: Choice
     role: str
-
-    @property
-    def name(self) -> str:
-        return chosen_stream.short(self.choice.model.name)
+    name: str  # what it is called
 
 
 @dataclass(frozen=True)
@@ -187,16 +185,17 @@ def _choose_models(store: Store) -> list[Model]:
     """The model that reads, or both of a pair: the one chosen for every page where it is here."""
     roles = dict(store.models()[["model_id", "role"]].itertuples(index=False))
     here = {
-        choice.model_id: Model(choice, str(roles.get(choice.model_id, "model"))) for choice in live.steerable(store)
+        choice.model_id: Model(choice, str(roles.get(choice.model_id, "model")), called(store, choice.model_id))
+        for choice in live.steerable(store)
     }
     wanted = chosen_stream.chosen(store)
     chosen = wanted.model if wanted is not None and wanted.model in here else next(iter(here))
     pair = [next((model for model in here.values() if model.role == role), None) for role in ("base", "distilled")]
     both = [model for model in pair if model is not None]
-    options = {model_id: f"{model.role}: {model.name}" for model_id, model in here.items()}
+    options = {model_id: model.name for model_id, model in here.items()}
     is_pair = len(both) == 2
     if is_pair:
-        options["difference"] = "distilled − base"
+        options["difference"] = " − ".join(model.name for model in both[::-1])
     now = "difference" if is_pair and selection.checked(PAIR) == "difference" else chosen
 
     def take(value: str) -> None:

@@ -119,7 +119,7 @@ def _pick_category(found: _Wanted) -> None:
 
 def _pick_feature(found: _Wanted) -> None:
     by_id = _dictionaries(found).set_index("dictionary_id", drop=False)
-    names = {name: chosen_dictionary.named(row) for name, row in by_id.iterrows()}
+    names = {name: chosen_dictionary.named(found.here.store, row) for name, row in by_id.iterrows()}
     name = selection.pick(DICTIONARY, "Dictionary", list(names), show=names.__getitem__, width=380)
     most = int(by_id.loc[name, "n_features"]) - 1
     feature = selection.pick_whole(FEATURE, "Feature", 0, high=most)

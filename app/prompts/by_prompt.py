@@ -7,11 +7,12 @@ import pandas as pd
 import streamlit as st
 
 from app.figures.overview import accuracy_by_prompt
+from app.shared.model_names import called, named
 from app.shared.statistics_cache import prompt_contrasts
 from app.shared.views import Here
 from app.shell import keys
 from app.shell.missing import Missing
-from app.shell.untrusted import one_line, show
+from app.shell.untrusted import show
 from backend.cot.prompts import MANNERS
 from backend.importance.by_prompt import CONTRASTS, cells, lengths, told_apart
 from backend.root import PRECOMPUTE
@@ -38,7 +39,7 @@ def asked(here: Here) -> Missing | None:
 def draw(here: Here, store: Store) -> None:
     """Accuracy of each model under each prompt, with what it rests on."""
     chains = store.verdicts()
-    found = _cells(chains)
+    found = _cells(store, chains)
     show(confounding_line(chains))
     left, right = st.columns([2, 3], gap="large")
     with left:
@@ -58,7 +59,9 @@ def draw_lengths(here: Here, store: Store) -> None:
     chains = store.verdicts()
     found = pd.DataFrame(lengths(chains))
     st.dataframe(
-        length_table(found.assign(model=found["model_id"].map(_model_names(chains)))), hide_index=True, height="content"
+        length_table(found.assign(model=found["model_id"].map(_model_names(store, chains)))),
+        hide_index=True,
+        height="content",
     )
     show(
         "Thinking tokens are those of the chain: of a model that thinks between tags the thought alone, without tags"
@@ -73,7 +76,7 @@ def draw_contrasts(here: Here, store: Store) -> None:
     """Differences between prompts, between models, and the difference of differences."""
     chains = store.verdicts()
     if len(rows := prompt_contrasts(chains)):
-        st.dataframe(contrast_table(rows, _model_names(chains)), hide_index=True, height="content")
+        st.dataframe(contrast_table(rows, _model_names(store, chains)), hide_index=True, height="content")
         show("Differences are in percentage points and paired by problem; q is p corrected for all differences shown.")
     else:
         show("No two cells share a model or a prompt, so nothing can be compared.")
@@ -81,23 +84,16 @@ def draw_contrasts(here: Here, store: Store) -> None:
 
 def draw_asked(here: Here, store: Store) -> None:
     """What was asked, and how each model's thought begins."""
-    st.dataframe(prompt_table(store.prompts()), hide_index=True, height="content")
+    st.dataframe(prompt_table(named(store, store.prompts())), hide_index=True, height="content")
 
 
-def _cells(chains: pd.DataFrame) -> pd.DataFrame:
+def _cells(store: Store, chains: pd.DataFrame) -> pd.DataFrame:
     found = pd.DataFrame(cells(chains))
-    return found.assign(model=found["model_id"].map(_model_names(chains)))
+    return found.assign(model=found["model_id"].map(_model_names(store, chains)))
 
 
-def _model_names(chains: pd.DataFrame) -> dict[str, str]:
-    """A name for each model id, with the id where two models have one name."""
-    named = {
-        row.model_id: one_line(str(row.model), 60)
-        for row in chains[["model_id", "model"]].drop_duplicates().itertuples()
-    }
-    return {
-        model: name if list(named.values()).count(name) == 1 else f"{name} ({model})" for model, name in named.items()
-    }
+def _model_names(store: Store, chains: pd.DataFrame) -> dict[str, str]:
+    return {model: called(store, model) for model in chains["model_id"].unique()}
 
 
 def confounding_line(chains: pd.DataFrame) -> str:

@@ -7,6 +7,7 @@ import streamlit as st
 
 from app.shared import chosen_chunk
 from app.shared.chosen_chunk import CHUNK, COT, PROBLEM, ChosenChunk
+from app.shared.model_names import called
 from app.shell import selection, studies
 from app.shell.fields import SWITCH, Field, declare
 from app.shell.untrusted import one_line
@@ -26,7 +27,7 @@ def choose_cot(store: Store, where: ChosenChunk) -> ChosenChunk:
     problems, cots = studies.ask(store.problem_index), studies.ask(store.cot_index)
     first, second, third = st.columns([1.25, 6, 5], vertical_alignment="bottom", gap="small")
     with first:
-        kept = _filtered(problems, cots)
+        kept = _filtered(store, problems, cots)
     if st.session_state.pop("filter_changed", False) and len(kept) and where.cot not in set(kept["cot_id"]):
         selection.choose({PROBLEM: None, COT: kept["cot_id"].iloc[0], CHUNK: None})
         where = chosen_chunk.here(store)
@@ -50,19 +51,17 @@ def choose_cot(store: Store, where: ChosenChunk) -> ChosenChunk:
     return where
 
 
-def _filtered(problems: pd.DataFrame, cots: pd.DataFrame) -> pd.DataFrame:
+def _filtered(store: Store, problems: pd.DataFrame, cots: pd.DataFrame) -> pd.DataFrame:
     """The CoTs that pass the filter, in the problems' order."""
     levels = ["any"] + [str(int(level)) for level in sorted(problems["level"].dropna().unique())]
     writers = ["any", *sorted(cots["model_id"].unique())]
-    model_names = dict(zip(cots["model_id"], cots["model"], strict=True)) | {"any": "all models"}
+    names = {model: called(store, model) for model in writers[1:]} | {"any": "all models"}
     active = sum(selection.get(field) not in (None, field.default) for field in _FILTERS)
     with st.popover(f"Filter ({active})" if active else "Filter", icon=":material/filter_alt:"):
         level = selection.pick(
             LEVEL, "Level", levels, show=lambda value: "all" if value == "any" else value, then=_filter_changed
         )
-        writer = selection.pick(
-            WRITER, "Model", writers, show=lambda value: one_line(str(model_names[value]), 50), then=_filter_changed
-        )
+        writer = selection.pick(WRITER, "Model", writers, show=names.__getitem__, then=_filter_changed)
         prompts = ["any", *sorted(cots["prompt_name"].unique())]
         prompt = "any"
         if len(prompts) > 2:

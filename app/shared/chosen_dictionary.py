@@ -9,10 +9,11 @@ import streamlit as st
 from app.shared import chosen_stream, parting
 from app.shared.chosen_stream import LAYER
 from app.shared.clicks import marks
+from app.shared.model_names import called
 from app.shell import navigation, selection, studies
 from app.shell.fields import Field, Whole, declare
 from app.shell.missing import Missing, command, no_tokens, study_file, there, undone
-from app.shell.untrusted import one_line, show
+from app.shell.untrusted import show
 from backend.store.store import Store
 
 DICTIONARY = declare(Field("dictionary", "dictionary", None))
@@ -29,7 +30,7 @@ def choose(store: Store) -> pd.Series:
     """
     row, found = there(find(store)), _by_id(store)
     if len(found) > 1:
-        names = {one.Index: named(one) for one in found.itertuples()}
+        names = {one.Index: named(store, one) for one in found.itertuples()}
         selection.pick(
             DICTIONARY,
             "Dictionary",
@@ -48,7 +49,7 @@ def choose(store: Store) -> pd.Series:
 
 def choose_and_name(store: Store) -> None:
     """Choose it, and say which it is."""
-    show(named(choose(store)))
+    show(named(store, choose(store)))
 
 
 def find(store: Store) -> pd.Series | Missing:
@@ -130,9 +131,10 @@ def open_clicked(key: str, dictionary: pd.Series) -> None:
         open_feature(feature)
 
 
-def named(row: pd.Series) -> str:
+def named(store: Store, row: pd.Series) -> str:
     """A dictionary as a person calls it: what it is, of which models, where."""
-    pair = " and ".join(one_line(str(name), 50) for name in (row.base, row.distilled) if isinstance(name, str))
+    ids = (row.base_model_id, row.distilled_model_id)
+    pair = " and ".join(called(store, model) for model in ids if isinstance(model, str))
     kind = "crosscoder" if isinstance(row.distilled_model_id, str) else "autoencoder"
     return f"{row.kind} {kind} of {pair or 'unknown models'}, layer {row.layer}, {row.n_features:,} features"
 

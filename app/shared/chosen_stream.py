@@ -16,10 +16,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.shared import live, parting
+from app.shared import live, model_names, parting
 from app.shell import selection, studies
 from app.shell.fields import Field, declare
-from app.shell.untrusted import one_line
 from backend.store.geometry_columns import NO_LAYER
 from backend.store.store import Store
 
@@ -85,7 +84,7 @@ def pick(
     """A picker among rows with `model_id`, `model` and `layer` (at least one); what is chosen there holds for every
     page.
     """
-    words = named(found)
+    words = named(model_names.named(store, found))
     streams = {stream.id: stream for stream in _streams(found)}
     shown = nearest(store, streams.values())
     if (wanted := chosen(store)) is not None and wanted != shown and shown.layer != NO_LAYER:
@@ -109,14 +108,9 @@ def named(found: pd.DataFrame) -> dict[str, str]:
     several = found["model_id"].nunique() > 1
     return {
         f"{row.model_id}:{row.layer}": ("no layer, CoTs" if row.layer == NO_LAYER else f"layer {row.layer}")
-        + (f" of {short(row.model)}" if several else "")
+        + (f" of {row.model}" if several else "")
         for row in found[["model_id", "model", "layer"]].drop_duplicates().itertuples()
     }
-
-
-def short(model: object) -> str:
-    """A model's name without its owner or scheme."""
-    return one_line(str(model).rpartition("/")[2].rpartition(":")[2], 40)
 
 
 def at(rows: pd.DataFrame, stream: Stream) -> pd.DataFrame:
@@ -132,8 +126,7 @@ def _words(store: Store, stream: Stream, *, other: Stream) -> str:
     layer = "no layer" if stream.layer is None else f"layer {stream.layer}"
     if stream.model == other.model:
         return layer
-    names = studies.ask(store.models).set_index("model_id")["name"]
-    return f"{layer} of {short(names.get(stream.model, 'a model of this machine'))}"
+    return f"{layer} of {model_names.called(store, stream.model)}"
 
 
 def _model(store: Store, models: pd.DataFrame) -> str | None:

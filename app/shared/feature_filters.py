@@ -28,7 +28,7 @@ class Column:
 COLUMNS = {
     "label": Column("label", "text", "What people call it."),
     "class": Column("class", "word", "By NRN (L2) and latent scaling; the rule is above.", True),
-    "nrn_l1": Column("NRN, L1", "number", "Decoder norms, L1: 0 base only, 0.5 shared, 1 distilled only.", True),
+    "nrn_l1": Column("NRN, L1", "number", "Decoder norms, L1: 0 base only, 0.5 shared, 1 reasoner only.", True),
     "nrn_l2": Column(
         "NRN, L2", "number", "Decoder norms, L2: the norm that training penalises, and the one of the classes.", True
     ),
@@ -36,9 +36,9 @@ COLUMNS = {
         "NRN, RMS", "number", "Decoder norms over √width: the same share in both models is 0.5 at any widths.", True
     ),
     "nu_eps": Column(
-        "ν^ε", "number", "Latent scaling of the error, base over distilled: 0 distilled only, 1 shared.", True
+        "ν^ε", "number", "Latent scaling of the error, base over reasoner: 0 reasoner only, 1 shared.", True
     ),
-    "nu_r": Column("ν^r", "number", "Latent scaling of the reconstruction, base over distilled.", True),
+    "nu_r": Column("ν^r", "number", "Latent scaling of the reconstruction, base over reasoner.", True),
     "frequency": Column("fires on", "number", "Share of the study's CoT tokens on which it fires."),
     "top_category": Column("function", "word", "Function tag on which it fires most, relative to how often it fires."),
     "top_category_lift": Column("its lift", "number", "Frequency on that tag over frequency on all tagged chunks."),
@@ -54,7 +54,7 @@ COLUMNS = {
     ),
     "mean_activation": Column("mean f", "number", "Mean size of its activation when it fires."),
     "max_activation": Column("max f", "number", "Largest activation."),
-    "rdn_l1": Column("RDN, L1", "number", "Distilled decoder norm over base decoder norm, L1.", True),
+    "rdn_l1": Column("RDN, L1", "number", "Reasoner's decoder norm over base decoder norm, L1.", True),
     "rdn_l2": Column("RDN, L2", "number", "The same in L2.", True),
     "decoder_cosine": Column("decoder cosine", "number", "Between its two decoder rows.", True),
     "share_eps": Column("1/(1+ν^ε)", "number", "ν^ε as a share, on the scale of NRN.", True),

@@ -7,7 +7,6 @@ import pandas as pd
 import streamlit as st
 
 from app.figures.influence import Scale
-from app.shared.chosen_stream import short
 from app.shell import keys, selection
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
@@ -117,11 +116,6 @@ def choose_part(parts: list[str], *, width: int = 165) -> str:
 
 def part_words(part: str) -> str:
     return "all layers and heads" if part == "all" else part.replace("_", " ")
-
-
-def model_words(model: object, role: object) -> str:
-    """What a reading model is called: its role in a pair, else its name."""
-    return str(role) if role in ("base", "distilled") else short(model)
 
 
 def identical_words(heads: pd.DataFrame) -> str:

@@ -36,9 +36,9 @@ def in_words(rows: pd.DataFrame) -> str | None:
     if norms.empty:
         return None
     if norms.max() == 0:
-        return "Base and distilled are equal here, bit for bit."
+        return "Base and reasoner are equal here, bit for bit."
     cka = "" if alike.empty else f", CKA {_span(alike, 4)}"
-    return f"Base and distilled differ here by {_span(norms)} (relative norm){cka}."
+    return f"Base and reasoner differ here by {_span(norms)} (relative norm){cka}."
 
 
 def _span(values: pd.Series, digits: int = 3) -> str:

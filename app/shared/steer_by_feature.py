@@ -11,6 +11,7 @@ from app.shell.untrusted import show
 from backend.errors import AnchorscopeError
 from backend.geometry.direction_kinds import DirectionSpec
 from backend.geometry.direction_library import make_direction
+from backend.models.names import role_words
 from backend.store.store import Store
 
 
@@ -28,7 +29,7 @@ def steer_by(store: Store, dictionary: pd.Series, features: Sequence[int], *, la
             "Model that is steered",
             list(roles),
             index=len(roles) - 1,
-            format_func=roles.__getitem__,
+            format_func=lambda name: role_words(roles[name]),
             key=keys.of("steer_in"),
         )
         own = roles[model_id]
@@ -50,7 +51,8 @@ def steer_by(store: Store, dictionary: pd.Series, features: Sequence[int], *, la
 
 def decoder_words(role: str, own: str) -> str:
     """Whose decoder row it is, as a picker says it where the model that is `own` is steered."""
-    return f"the {role} model's own" if role == own else f"the {role} model's: same vector, same norm"
+    whose = "the model's" if role == "model" else f"the {role_words(role)}'s"
+    return f"{whose} own" if role == own else f"{whose}: same vector, same norm"
 
 
 def _go(store: Store, dictionary: pd.Series, feature: int, model_id: str, decoder: str) -> None:

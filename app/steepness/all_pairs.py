@@ -8,10 +8,11 @@ import streamlit as st
 
 from app.figures.evidence import effects
 from app.figures.steepness import signed, span
-from app.shared.chosen_stream import LAYER, MODEL, short
+from app.shared.chosen_stream import LAYER, MODEL
 from app.shared.chunk_colours import METRIC
 from app.shared.clicks import marks, picked_row
 from app.shared.geometry_columns import CONVENTION, DIRECTION, POSITION, UNIT, place_in_words
+from app.shared.model_names import named
 from app.shared.statistics_cache import pairs_of
 from app.shared.views import Here
 from app.shell import keys, selection
@@ -49,7 +50,7 @@ def tested(here: Here) -> Missing | None:
 
 def draw(here: Here, store: Store) -> None:
     """What the study says in words, and the table of all pairs; choosing a row opens its scatter."""
-    rows = pairs_of(store)
+    rows = named(store, pairs_of(store))
     for words in headline(rows):
         show(words)
     one_pair.whose(store)
@@ -58,10 +59,7 @@ def draw(here: Here, store: Store) -> None:
         st.caption(RULE)
     rows = _filtered(rows)
     several = rows["model_id"].nunique() > 1
-    labels = [
-        pair_in_words(row) + (f" · {one_line(short(row['model']), 24)}" if several else "")
-        for row in rows.to_dict("records")
-    ]
+    labels = [pair_in_words(row) + (f" · {row['model']}" if several else "") for row in rows.to_dict("records")]
     # Other rows make another table: the browser names a row by its number alone.
     shown = stable_id("t", *(str(value) for name in (*_PAIR, "subset") for value in rows[name]))
     chart, table_key = keys.of(f"effects_{shown}"), keys.of(f"pairs_{shown}")
@@ -250,7 +248,7 @@ def pair_table(rows: pd.DataFrame) -> pd.DataFrame:
             "geometry": [column(name).label for name in rows["x"]],
             "importance": [metric_choice(f"{row.metric}:{row.convention}") for row in rows.itertuples()],
             "where": [place_in_words(row) for row in rows[["layer", "kind", "position"]].to_dict("records")],
-            **({"model": [one_line(str(name), 40) for name in rows["model"]]} if several else {}),
+            **({"model": rows["model"]} if several else {}),
             "|ρ|": rows["within"].astype(float).abs(),
             "ρ": rows["within"],
             "low": rows["within_low"],

@@ -14,6 +14,7 @@ import streamlit as st
 
 from app.figures.two_models import Along, two_models_along
 from app.shared import chosen_dictionary, live
+from app.shared.model_names import called
 from app.shared.sampled import SEED
 from app.shared.views import Here
 from app.shared.waiting import place_in_line
@@ -33,6 +34,7 @@ from backend.ids import seed_for
 from backend.live.available import Choice
 from backend.live.requests import Compared, ControlledDose, Sampling
 from backend.models.interventions import OPERATIONS
+from backend.models.names import role_words
 from backend.store.experiments import Experiments
 from backend.store.store import Store
 
@@ -70,7 +72,10 @@ def a_pair(here: Here) -> Missing | None:
     dictionary = _dictionary(here.store, made)
     there = {choice.model_id for choice in live.steerable(here.store)}
     if not chosen_dictionary.compares(dictionary) or not set(chosen_dictionary.roles(dictionary)) <= there:
-        return Missing(f"{found.choice.model.name} and the other model of the dictionary are not both here.", None)
+        return Missing(
+            f"{called(here.store, found.choice.model_id)} and the other model of the dictionary are not both here.",
+            None,
+        )
     return None
 
 
@@ -134,7 +139,9 @@ def _start(here: Here, store: Store, plan: Plan, *, rows: str, most: float, n_ra
             compared, Sampling(max_new_tokens=longest), seed, betas, n, subject.truth, controls=controls
         )
         opened = replace(plan, direction=arm.feature, intervention=change, words=_words(arm.feature))
-        words = f"{arm.role}: {opened.sentence(subject, seed=seed, betas=betas)}, beside {n_random} random rows"
+        words = (
+            f"{role_words(arm.role)}: {opened.sentence(subject, seed=seed, betas=betas)}, beside {n_random} random rows"
+        )
         about = about_run(subject, arm.choice, opened, words)
         facts = {"role": arm.role, "rows": rows, "step": codes.usual / USUAL_CODES, "feature": _facts(plan.direction)}
         random = {"kind": "decoder rows", "n": n_random, "seed": seed, "ids": [one.direction_id for one in arm.random]}
@@ -197,7 +204,7 @@ def _follow(store: Store) -> None:
             now = [live.find(store.path, name) for name in wanted]
             for run, words in zip(now, ("base", "distilled"), strict=True):
                 if run is not None and run.status is not None and run.is_running:
-                    place_in_line(run.status, f"Writing, {words}")
+                    place_in_line(run.status, f"Writing, {role_words(words)}")
             if not any(run is not None and run.is_running for run in now):
                 selection.rerun()
 
@@ -238,13 +245,13 @@ def said(models: Sequence[Along]) -> str:
         step, last = model["steps"][-1], model["rows"][-1]
         change = last["thinking_change"]
         if change["value"] is None:
-            parts.append(f"in the {model['role']} model the change of thinking is unknown")
+            parts.append(f"in the {role_words(model['role'])} the change of thinking is unknown")
             continue
         random = [one for rows in model["controls"] if (one := rows[-1]["thinking_change"]["value"]) is not None]
         as_far = sum(abs(one) >= abs(change["value"]) for one in random)
         bounds = "" if change["low"] is None else f" [{change['low']:+.0f}, {change['high']:+.0f}]"
         parts.append(
-            f"at {step:+g} × its mean code the {model['role']} model thinks {change['value']:+.0f}{bounds} tokens"
+            f"at {step:+g} × its mean code the {role_words(model['role'])} thinks {change['value']:+.0f}{bounds} tokens"
             f" (n = {change['n']} pairs, p = {change['p']:.2g}), and {as_far} of {len(random)} random rows move it as"
             " far"
         )

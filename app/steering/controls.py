@@ -26,6 +26,7 @@ from app.shared.chosen_vector import (
 )
 from app.shared.chunk_colours import TAGS
 from app.shared.geometry_columns import DIRECTION, UNIT
+from app.shared.model_names import called
 from app.shared.pick_chunk import pick_chunk
 from app.shared.steer_by_feature import decoder_words
 from app.shell import keys, selection
@@ -50,6 +51,7 @@ from backend.live.requests import MAX_WORD, Open, Words
 from backend.live.sentence import sentence
 from backend.live.service import Status
 from backend.models.interventions import OPERATIONS, PLACES, UNITS, Gate, Intervention
+from backend.models.names import role_words
 from backend.models.word_contexts import CONTEXTS, USUAL
 from backend.schema.tables import TABLES
 from backend.store.library import LONGEST_NAME, KeptVector, Library
@@ -374,7 +376,7 @@ def _pick_decoder(asked: _Asked, dictionary: pd.Series) -> None:
     )
     if role != own:
         asked.fields["decoder"] = next(model for model, of in roles.items() if of == role)
-        asked.names["feature"] = f"{asked.fields['feature']} in the {role} model (same vector, same norm)"
+        asked.names["feature"] = f"{asked.fields['feature']} in the {role_words(role)} (same vector, same norm)"
 
 
 def _pick_file(asked: _Asked) -> None:
@@ -445,7 +447,7 @@ def _vectors(store: Store, choice: Choice, facts: Mapping[str, Any]) -> tuple[pd
     """
     found = Library(store.path).vectors()
     fits = (found["d_model"] == facts["d_model"]) & (found["layer"] < facts["n_layers"])
-    others = [f", of {one_line(model, 40)}" for model in found["model"]]
+    others = [f", of {called(store, model)}" for model in found["model"]]
     found = found.assign(of=np.where(found["model_id"] == choice.model_id, "", others))
     return found[fits], found[~fits]
 

@@ -14,6 +14,7 @@ from app.figures.steering import accuracy_by_arm, answers_by_arm, dose_response
 from app.shared import live, typed_text
 from app.shared.answer_shares import part_of
 from app.shared.clicks import picked_rows
+from app.shared.model_names import called
 from app.shared.sampled import NUCLEUS, SAMPLES, SEED, TEMPERATURE
 from app.shared.views import Here
 from app.shared.waiting import place_in_line
@@ -72,7 +73,7 @@ def a_run(here: Here) -> Missing | None:
 
 def draw(here: Here, store: Store) -> None:
     """The open run, and the one it is compared with."""
-    runs(store.path)
+    runs(store)
 
 
 def draw_history(here: Here, store: Store) -> None:
@@ -264,22 +265,23 @@ def _wording_sentence(subject: Subject, wording: str, seed: int) -> str:
     return f"{subject.name}: {changed}, and go on from there, seed {seed}"
 
 
-def runs(study: Path) -> None:
+def runs(store: Store) -> None:
     """The chosen run, and the one it is compared with."""
     for field in _OPEN:
         if run_id := selection.get(field):
-            run(study, run_id, key=field.name)
+            run(store, run_id, key=field.name)
 
 
-def run(study: Path, run_id: str, *, key: str) -> None:
+def run(store: Store, run_id: str, *, key: str) -> None:
     """A run, followed while it goes on."""
+    study = store.path
     found = live.find(study, run_id)
     if found is None:
         st.caption("This run is not known here: the link may come from another study, or the run was never finished.")
         return
     row = Experiments(study).get(run_id)
     if row is not None:
-        _provenance(row)
+        _provenance(store, row)
 
     def draw() -> None:
         now = live.find(study, run_id)
@@ -486,14 +488,16 @@ def _importance_table(rows: list[dict[str, Any]], called: dict[str, str]) -> pd.
     )
 
 
-def _provenance(row: dict[str, Any]) -> None:
+def _provenance(store: Store, row: dict[str, Any]) -> None:
     show(row["sentence"])
     other = (
-        "" if row["written_by"] in (None, row["model"]) else f", on a text written by {one_line(row['written_by'], 60)}"
+        ""
+        if row["written_by"] in (None, row["model"])
+        else f", on a text written by {called(store, row['written_by'])}"
     )
     seconds = "" if row["seconds"] is None or math.isnan(row["seconds"]) else f", {row['seconds']:.1f} s"
     kind, when = _kind(row["kind"], row["layers"]), f"{row['created_at']:%Y-%m-%d %H:%M} UTC"
-    show(f"{kind} · {one_line(row['model'], 60)}{other} · {when} · {row['state']}{seconds}")
+    show(f"{kind} · {called(store, row['model'])}{other} · {when} · {row['state']}{seconds}")
 
 
 def _kind(kind: str, layers: Any) -> str:

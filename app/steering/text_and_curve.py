@@ -18,13 +18,14 @@ from app.shared.chosen_chunk import CHUNK, ChosenChunk
 from app.shared.chosen_stream import MODEL
 from app.shared.chosen_vector import CATEGORY, MINUS
 from app.shared.geometry_columns import DIRECTION, UNIT
+from app.shared.model_names import called
 from app.shared.views import Here, chunks, require
 from app.shared.waiting import Reading, place_in_line, wait_for
 from app.shell import keys, selection
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing
 from app.shell.numbers import number as figure
-from app.shell.untrusted import one_line, show
+from app.shell.untrusted import for_markdown, show
 from app.shell.vocabulary import RUN_KINDS
 from app.steering.controls import (
     BETA,
@@ -138,7 +139,7 @@ def steered(here: Here) -> Steered:
     if where:
         here.look_at(where := chosen_chain.choose_cot(store, where))
     subject = chosen(store, where, choice)
-    say_who_reads(subject, choice)
+    say_who_reads(here.store, subject, choice)
     return Steered(subject, choice)
 
 
@@ -164,7 +165,7 @@ def planned(here: Here) -> Planned:
     found, opened = here.once(steered), here.once(reading)
     kind = here.once(run_kind)
     if not is_read(opened):
-        doing = f"{one_line(found.choice.model.name, 60)} is reading the text"
+        doing = f"{called(here.store, found.choice.model_id)} is reading the text"
         again = partial(live.read, found.choice, to_open(found.subject), again=True)
         wait_for(Reading(opened, doing, "read", again, is_read))
     subject = with_prompt(found.subject, opened.result["prompt"])
@@ -199,16 +200,13 @@ def choose_model(store: Store, found: list[Choice], where: ChosenChunk | None) -
     that is here.
     """
     by_id = {choice.model_id: choice for choice in found}
-    names = dict(store.models()[["model_id", "name"]].itertuples(index=False)) | {
-        choice.model_id: choice.model.name for choice in found
-    }
     wanted = chosen_stream.chosen(store)
     writer = None if where is None else store.cot_to_read(where.cot)["model_id"].iloc[0]
     steered = next((name for name in (wanted and wanted.model, writer) if name in by_id), found[0].model_id)
     if wanted is not None and wanted.model != steered and (wanted.layer is not None or selection.get(MODEL)):
         # a model that is neither chosen nor shown on any page is not missed: of a text that another wrote
         # `say_who_reads` tells
-        selection.stand_in(MODEL, one_line(names.get(wanted.model, wanted.model), 60), one_line(names[steered], 60))
+        selection.stand_in(MODEL, called(store, wanted.model), called(store, steered))
     if len(found) > 1:
         selection.offer(
             "steered_model",
@@ -216,21 +214,22 @@ def choose_model(store: Store, found: list[Choice], where: ChosenChunk | None) -
             list(by_id),
             steered,
             lambda name: selection.choose({MODEL: name}),
-            show=lambda name: one_line(names[name], 60),
+            show=lambda name: called(store, name),
             width=360,
+            help=for_markdown(" · ".join(f"{called(store, name)}: {by_id[name].model.name}" for name in by_id), 300),
         )
     return by_id[steered]
 
 
-def say_who_reads(subject: Subject, choice: Choice) -> None:
+def say_who_reads(store: Store, subject: Subject, choice: Choice) -> None:
     """A word of warning where another model than the writer is steered on the text."""
     if subject.written_by is None or choice.model_id == subject.writer_id:
         return
     with st.container(border=True, key=keys.of("another_model")):
         show(
-            f"This text was written by {one_line(subject.written_by, 80)}, which is not what is steered here."
-            f" {one_line(choice.model.name, 80)} reads the same text: what follows says what it does with these words,"
-            " not what their writer would have done. Runs are kept with both names."
+            f"This text was written by {called(store, subject.written_by)}, which is not what is steered here."
+            f" {called(store, choice.model_id).capitalize()} reads the same text: what follows says what it does with"
+            " these words, not what their writer would have done. Runs are kept with both names."
         )
 
 

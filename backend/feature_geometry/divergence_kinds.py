@@ -29,7 +29,7 @@ MEASURES: Registry[Measure] = Registry(
         0,
         float("inf"),
         _TOKEN,
-        "base against distilled at any token of another problem",
+        "base against reasoner at any token of another problem",
     ),
     Measure("cka", "Debiased linear CKA", "CKA", -1, 1, _TOKEN, "tokens paired at random"),
     Measure(
@@ -44,19 +44,19 @@ MEASURES: Registry[Measure] = Registry(
     Measure(
         "kl",
         "KL of the logit lenses",
-        "KL(base ‖ distilled), nats",
+        "KL(base ‖ reasoner), nats",
         0,
         float("inf"),
         _TOKEN,
-        "base against distilled at any token of another problem",
+        "base against reasoner at any token of another problem",
     ),
     Measure(
         "kl_reverse",
         "KL of the logit lenses, reversed",
-        "KL(distilled ‖ base), nats",
+        "KL(reasoner ‖ base), nats",
         0,
         float("inf"),
         _TOKEN,
-        "base against distilled at any token of another problem",
+        "base against reasoner at any token of another problem",
     ),
 )

@@ -43,7 +43,7 @@ def title(figure):
 def test_every_feature_with_an_nrn_is_in_one_bar(features):
     figure = nrn_histogram(features, norm="l1", chosen=(0.9, 1.0))
     assert sum(sum(trace.y) for trace in figure.data) == 5 and "1 without a known NRN" in title(figure)
-    assert {trace.name for trace in figure.data} == {"base only (1)", "shared (2)", "distilled only (1)", "suspect (1)"}
+    assert {trace.name for trace in figure.data} == {"base only (1)", "shared (2)", "reasoner only (1)", "suspect (1)"}
     assert figure.layout.yaxis.type == "log" and figure.layout.dragmode == "select"
     assert any(shape.x0 == 0.9 and shape.x1 == 1.0 for shape in figure.layout.shapes)
 
@@ -74,7 +74,7 @@ def test_the_shaded_quadrants_hold_exactly_the_suspects_of_the_rule():
 def test_a_negative_scaling_is_drawn_at_the_edge_and_counted(features):
     features.loc[3, "nu_eps"] = -0.1
     figure = nrn_and_scaling(features, norm="l1", scaling="nu_eps", selected=3)
-    (trace,) = [trace for trace in figure.data if (trace.name or "").startswith("distilled only")]
+    (trace,) = [trace for trace in figure.data if (trace.name or "").startswith("reasoner only")]
     assert trace.y == (1.0,) and "1 with ν < 0" in title(figure)
     assert figure.data[-1].customdata == (3,) and figure.data[-1].marker.symbol == "circle-open"
 
@@ -121,7 +121,7 @@ def test_a_training_has_a_panel_for_each_metric_and_a_line_for_each_model():
         ("x4", 3),
         ("x4", 3),
     ]
-    assert [trace.name for trace in figure.data if trace.showlegend] == ["base", "distilled"]
+    assert [trace.name for trace in figure.data if trace.showlegend] == ["base", "reasoner"]
     alone = training_curves(points[points["metric"] != "variance_explained_distilled"])
     assert not any(trace.showlegend for trace in alone.data)
 
@@ -187,9 +187,9 @@ def test_ablations_stand_beside_their_control_with_intervals():
     figure = ablation_effects(rows, measure="log_probability")
     assert {trace.name for trace in figure.data} == {
         "base",
-        "distilled",
+        "reasoner",
         "base, random features",
-        "distilled, random features",
+        "reasoner, random features",
     }
     for trace in figure.data:  # at 0.5 % there was nothing to zero
         assert (

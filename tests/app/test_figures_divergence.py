@@ -19,8 +19,8 @@ def test_each_measure_has_its_panel_with_lines_of_three_kinds_and_the_base_alone
     ] * 4
     assert not named(figure, "nothing shared")
     assert [trace.showlegend for trace in named(figure, "prompt")] == [True, False, False, False]
-    (reverse,) = named(figure, "all positions, KL(distilled ‖ base), nats")
-    assert reverse.y[29] == 1.25 and figure.layout.yaxis4.title.text == "KL(base ‖ distilled), nats"
+    (reverse,) = named(figure, "all positions, KL(reasoner ‖ base), nats")
+    assert reverse.y[29] == 1.25 and figure.layout.yaxis4.title.text == "KL(base ‖ reasoner), nats"
     norm = named(figure, "all positions")[0]
     assert norm.x == tuple(range(30)) and norm.y[9] == 0 and norm.y[29] == 0.4
 

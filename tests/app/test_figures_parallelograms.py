@@ -37,7 +37,7 @@ def test_a_line_rises_from_none_to_all_of_the_quadruples_beside_that_of_shuffled
     figure = cumulative_losses(classes("antonym", "<b>odd</b>"))
     own = [line for line in figure.data if line.xaxis == "x"]
     assert [line.name for line in own] == [
-        "base model", "base model, pairs shuffled", "distilled model", "distilled model, pairs shuffled",
+        "base", "base, pairs shuffled", "reasoner", "reasoner, pairs shuffled",
     ]  # fmt: skip
     assert list(own[0].x) == LOSSES and list(own[0].y) == [0, 0.5, 1] and list(own[1].x) == SHUFFLED
     assert own[1].line.dash == "dash" and own[0].line.color != own[2].line.color

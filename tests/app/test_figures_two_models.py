@@ -38,7 +38,7 @@ def test_a_band_spans_the_random_rows_and_the_line_is_the_features():
     assert list(band.x) == [*STEPS, *STEPS[::-1]] and list(band.y) == [1, 5, 9, 5, 1, -3]
     assert "3 random rows of equal norm, least to most" in band.name
     titles = [note.text for note in figure.layout.annotations[:2]]
-    assert titles == ["base · n = 4 at each β", "distilled · n = 4 at each β"]
+    assert titles == ["base · n = 4 at each β", "reasoner · n = 4 at each β"]
 
 
 def test_what_is_unknown_is_said_and_never_drawn_as_zero():

@@ -175,7 +175,7 @@ def test_the_headline_counts_what_is_beyond_the_null_pairs_and_confirmed(opened,
     assert not test.exception
     cards = {one.label: (one.value, one.delta) for one in test.metric}
     assert cards["of the base model alone"] == ("1 of 5", "null pairs: 0, 0, 0 of as many trainings")
-    assert cards["of the distilled model alone"][0] == "1 of 5"
+    assert cards["of the reasoner alone"][0] == "1 of 5"
     said = words(test)
     assert "outside [0.400, 0.600]" in said and "3 trainings, 15 live features" in said
     assert "held against its own band" in said  # of same there is one training
@@ -199,7 +199,7 @@ def test_a_linear_dictionary_of_unequal_models_says_what_fires_and_what_was_lear
     if which == "crosscoder":
         assert "no code is ever 0" in said and "exceeds 3" in said and "The models' widths differ" in said
         assert (
-            "80.0% of the variance of the base and 70.0% of the variance of the distilled is explained by all 6" in said
+            "80.0% of the variance of the base and 70.0% of the variance of the reasoner is explained by all 6" in said
         )
         assert "without a penalty: any invertible mixing" in said
         assert "first 50 tokens of each response" in said and "0.9 to 1.1 and 0.8 to 1.3 times it" in said
@@ -243,7 +243,7 @@ def test_every_feature_that_fires_has_a_suggestion_with_its_evidence(study, name
 def test_the_two_ends_of_nrn_are_a_table_with_what_they_do(opened, study):
     test = opened("crosscoder", study)
     ends = table(test, "end")
-    assert set(ends["end"]) == {"distilled end", "base end"} and ends["suggested"].str.contains(" of ").any()
+    assert set(ends["end"]) == {"reasoner end", "base end"} and ends["suggested"].str.contains(" of ").any()
     assert "Base end, n = " in words(test) and "Distilled end, n = " in words(test)
 
 
@@ -353,7 +353,7 @@ def test_a_training_is_shown_while_it_goes_on(opened, training):
 def test_the_counts_stand_beside_their_rule_n_and_interval(opened, study):
     test = opened("crosscoder", study)
     counts = {metric.label: (metric.value, metric.delta) for metric in test.metric}
-    assert counts["shared"] == ("2", "40.0% [11.8, 76.9]") and counts["distilled only"][0] == "1"
+    assert counts["shared"] == ("2", "40.0% [11.8, 76.9]") and counts["reasoner only"][0] == "1"
     assert counts["class unknown"] == ("1", "1 of them never fire")
     assert "NRN > 5/6, |ν^ε| < 0.2 and |ν^r| < 0.5" in words(test)
     beyond = table(test, "confirmed")
@@ -471,7 +471,7 @@ def test_an_opened_feature_is_shown_on_its_own_page(opened, study):
 
 def test_without_a_choice_it_opens_on_the_distilled_only_feature_that_fires_most(opened, study, name):
     test = opened("feature", study)
-    assert "#### Feature 3" in words(test) and "Opened here: the distilled-only feature" in words(test)
+    assert "#### Feature 3" in words(test) and "Opened here: the reasoner-only feature" in words(test)
     assert test.session_state["selection"] == {
         "study": "small",
         "dictionary": name,
@@ -481,7 +481,7 @@ def test_without_a_choice_it_opens_on_the_distilled_only_feature_that_fires_most
 
 def test_what_is_known_of_a_feature_has_its_n_and_unknown_its_reason(opened, study):
     facts = dict(table(opened("feature", study, study="small", feature="3"), "what").to_numpy())
-    assert facts["class"] == "distilled only" and facts["fires on"] == "20.000% of n = 400 tokens [16.374%, 24.197%]"
+    assert facts["class"] == "reasoner only" and facts["fires on"] == "20.000% of n = 400 tokens [16.374%, 24.197%]"
     silent = opened("feature", study, study="small", feature=str(SILENT))
     assert not silent.exception
     facts = dict(table(silent, "what").to_numpy())

@@ -25,7 +25,7 @@ def test_the_page_says_where_they_part_beside_control_and_null(opened, everythin
     test = opened("geometry", everything, **PAGE)
     assert not test.exception, test.exception
     said = words(test)
-    assert "base and distilled are equal, bit for bit, up to layer 9" in said
+    assert "base and reasoner are equal, bit for bit, up to layer 9" in said
     assert "at most 0.4 [0.38, 0.42] at layer 29, where the base alone differs by 0.5" in said
     assert "n = 2,800 positions of 17 problems; lenses at 256 of them" in said
     assert "Merchant et al." in said and len(test.get("plotly_chart")) == 1
@@ -61,11 +61,11 @@ def test_the_line_beside_a_picker_is_of_its_layer(rows):
     def line(layer):
         return parting.in_words(rows[(rows["layer"] == layer) & (rows["positions"] == "all")])
 
-    assert line(9) == "Base and distilled are equal here, bit for bit."
-    assert line(19) == "Base and distilled differ here by 0.2 (relative norm), CKA 0.95."
+    assert line(9) == "Base and reasoner are equal here, bit for bit."
+    assert line(19) == "Base and reasoner differ here by 0.2 (relative norm), CKA 0.95."
     assert line(30) is None
     two = pd.DataFrame({"measure": ["relative_norm", "relative_norm"], "value": [0.0, 0.25]})
-    assert parting.in_words(two) == "Base and distilled differ here by 0 to 0.25 (relative norm)."
+    assert parting.in_words(two) == "Base and reasoner differ here by 0 to 0.25 (relative norm)."
 
 
 @pytest.mark.parametrize(("page", "link"), [("latent_map", {}), ("chains_of_thought", {"chunk_panel": "neighbours"})])
@@ -73,7 +73,7 @@ def test_a_picker_of_layers_says_it_with_the_way_to_all_layers(opened, everythin
     test = opened(page, everything, study="small", layer="15", **link)
     assert not test.exception, test.exception
     (said,) = {box.help for box in test.selectbox if box.help and "relative norm" in box.help}
-    assert said.startswith("Base and distilled differ here by 0.12 (relative norm), CKA 0.97. [Where the models part](")
+    assert said.startswith("Base and reasoner differ here by 0.12 (relative norm), CKA 0.97. [Where the models part](")
     way = urlsplit(said.partition("](")[2].rstrip(")"))
     assert way.path == "geometry"
     chosen = fields.read(dict(parse_qsl(way.query)))

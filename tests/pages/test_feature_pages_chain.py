@@ -95,7 +95,7 @@ def test_a_link_that_makes_no_sense_gets_a_sentence(opened, study, which, select
 
 def test_what_the_colour_is_stands_on_the_page(opened, study):
     said = words(opened(CHAIN, study))
-    assert "f_k · ‖W_dec,k‖₂" in said and "residual stream times base 0.5 and distilled 0.25" in said
+    assert "f_k · ‖W_dec,k‖₂" in said and "residual stream times base 0.5 and reasoner 0.25" in said
     assert "one f for both models" in said and "5 features fire on" in said
 
 
@@ -111,7 +111,7 @@ def test_a_token_lists_what_fires_there_and_what_it_adds_to_each_model(opened, s
         assert found["f"][k] == pytest.approx(code(k, token)) and found["adds to base"][k] == pytest.approx(
             code(k, token)
         )
-        assert found["adds to distilled"][k] == pytest.approx(k * code(k, token))
+        assert found["adds to reasoner"][k] == pytest.approx(k * code(k, token))
     assert found["label"][1] == "<b>Wait</b>, a label" and f"What fires at token {token}" in words(test)
 
 
@@ -203,11 +203,11 @@ def test_any_text_is_read_and_shown(opened, pair_study):
     next(button for button in test.button if button.label == "Show its features").click().run()
     test = settled(test, lambda t: "features fire on" in words(t))
     said = words(test)
-    assert "residual stream times base 0.8 and distilled 1.25" in said and "Click a cell or a word" in said
+    assert "residual stream times base 0.8 and reasoner 1.25" in said and "Click a cell or a word" in said
     test.session_state["selection"]["token"] = "3"
     test.run()
     assert not test.exception and "What fires at token 3" in words(test) and "chunk 1" in words(test)
-    assert len(table(test, "adds to distilled"))
+    assert len(table(test, "adds to reasoner"))
 
 
 def test_a_text_that_cannot_be_read_says_why_and_can_be_tried_again(opened, pair_study):
@@ -247,8 +247,7 @@ def test_the_table_says_how_often_a_feature_fires_there_and_anywhere(opened, stu
 def test_the_numbers_of_the_ablation_stand_beside_the_control(opened, study):
     found = table(opened(CATEGORIES, study, study="small", above="0.9"), "taken out")
     assert (
-        found["model"].tolist() == ["base"] * 3 + ["distilled"] * 3
-        and found["top %"].tolist() == ["0.5", "1", "20"] * 2
+        found["model"].tolist() == ["base"] * 3 + ["reasoner"] * 3 and found["top %"].tolist() == ["0.5", "1", "20"] * 2
     )
     assert found["change"].tolist()[:3] == ["unknown", "-1 [-1.5, -0.75]", "-20 [-20.5, -19.8]"]
     assert found["random"].tolist()[:3] == ["unknown", "+0 [-0.5, 0.25]", "+0 [-0.5, 0.25]"]

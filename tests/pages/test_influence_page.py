@@ -97,9 +97,9 @@ def test_the_difference_of_two_models_is_of_pairs_that_both_read(opened, influen
         panel(opened, influenced, chunk=chunk, influence_reader=reader, influence_shown="map")
     difference, base, distilled = (links.pairs["value"] for links in shown)
     assert difference.tolist() == pytest.approx((distilled - base).tolist())
-    assert shown[0].reader == "distilled − base" and shown[0].scale.kind == "signed log"
+    assert shown[0].reader == "reasoner − base" and shown[0].scale.kind == "signed log"
     assert shown[1].scale == shown[2].scale  # so that the models compare
-    assert "base" in shown[0].pairs["by_model"].iloc[0] and "distilled" in shown[0].pairs["by_model"].iloc[0]
+    assert "base" in shown[0].pairs["by_model"].iloc[0] and "reasoner" in shown[0].pairs["by_model"].iloc[0]
 
 
 @pytest.mark.parametrize("part", influence_study.PARTS)
@@ -190,10 +190,10 @@ def open_page(opened, where, part: str, **link):
 def test_categories_stand_beside_what_their_places_give(opened, influenced):
     test = open_page(opened, influenced, "study")
     said = words(test)
-    assert said.index("base, ") < said.index("distilled, ") and "By how many chunks away: base" in said
+    assert said.index("base, ") < said.index("reasoner, ") and "By how many chunks away: base" in said
     table = test.dataframe[0].value
     assert {"mean", "95 % interval", "other CoTs there", "dealt anew, 95 %", "p", "p, Holm", "chunks"} <= set(table)
-    assert set(table["read by"]) == {"base", "distilled"}
+    assert set(table["read by"]) == {"base", "reasoner"}
     assert (test.dataframe[1].value["difference"] > 0).mean() > 0.5  # the second model's are twice the first's
 
 

@@ -64,7 +64,7 @@ def test_a_rule_chooses_features_and_the_page_says_what_will_be_done(opened, stu
     test = opened("interventions", study, study="small", beyond="0.2", top="3", change="zero")
     assert not test.exception
     assert table_with(test, "fires on")["feature"].tolist() == [3, 4, 5]
-    assert all(words.startswith("Wait · ") for words in table_with(test, "fires on")["promotes in distilled"])
+    assert all(words.startswith("Wait · ") for words in table_with(test, "fires on")["promotes in reasoner"])
     said = words(test)
     assert "3 of the 8 that fire and lie beyond it" in said
     assert (

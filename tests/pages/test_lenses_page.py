@@ -342,7 +342,7 @@ def test_two_models_of_a_pair_are_read_alike_and_subtracted(opened, pair, drawn)
         opened(PAGE, pair, study="small", **typed, lens_pair="difference", lens_colour="entropy"),
         lambda t: words(t).count("whole map") == 2,
     )
-    assert not test.exception and "distilled − base" in drawn[-1][2]["title"]
+    assert not test.exception and "reasoner − base" in drawn[-1][2]["title"]
     low, high = drawn[-1][2]["bounds"]
     assert low == -high < 0 and (drawn[-1][0]["word"] == "").any()
     assert "where the two models' top tokens part" in words(test)

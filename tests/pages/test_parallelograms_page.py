@@ -78,7 +78,7 @@ def test_words_along_one_direction_are_warned_of(opened, tmp_path):
     parallelogram_study.add(folder, models[:1], large=True)
     said = words(open_with(opened, folder))
     assert "differ along one direction at this layer" in said and "99.9%" in said
-    assert "There is no pair of a base and a distilled model" in said
+    assert "There is no pair of a base and a reasoner" in said
 
 
 def test_decoder_rows_are_said_beside_every_null(opened, study):

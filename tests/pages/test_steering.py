@@ -311,7 +311,7 @@ def test_a_feature_comes_from_the_interventions_page_with_its_unit_and_norm(open
     assert test.session_state["selection"]["vector_decoder"] == "distilled"
     test = settled(test, lambda t: "(same vector, same norm)" in words(t))
     row = intervened_study.weights(64).decoder[1, 3].double() / intervened_study.weights(64).scale[1].double()
-    assert "the decoder row of feature 3 in the distilled model (same vector, same norm)" in words(test)
+    assert "the decoder row of feature 3 in the reasoner (same vector, same norm)" in words(test)
     assert "The decoder row of the other model, as it is, in units of the residual stream: its norm is" in words(test)
     assert f"its norm is {float(row.norm()):.3g}, which a code of 1 adds" in words(test)
     # presets stay by it
@@ -322,5 +322,5 @@ def test_a_feature_comes_from_the_interventions_page_with_its_unit_and_norm(open
     assert [chosen[one] for one in kept] == ["feature", "3", name, loaded, "1", "distilled", "absolute"]
     assert chosen["beta"] == f"{-float(f'{4 * 1.5 * float(row.norm()):.3g}'):g}"
     test = settled(test, lambda t: any(b.key == "run_button" for b in t.button))
-    assert f"add {chosen['beta']} (absolute) of the decoder row of feature 3 in the distilled model" in words(test)
+    assert f"add {chosen['beta']} (absolute) of the decoder row of feature 3 in the reasoner" in words(test)
     assert "β = -4 × its mean code." in words(test) and not test.exception
