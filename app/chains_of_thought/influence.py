@@ -44,7 +44,7 @@ from backend.store.store import Store
 
 READER = declare(Field("influence_reader", "model that reads, for influence", None))
 ABOVE = declare(Field("influence_above", "threshold of influence", Decimal(0.0, 1e6), of="influence_way"))
-_SHOWN = {"arcs": "Beside the text", "map": "Matrix", "ways": "Ways side by side"}
+_SHOWN = {"arcs": "Beside the text", "map": "Matrix", "ways": "Methods side by side"}
 SHOWN = declare(Field("influence_shown", "how influence is shown", _SHOWN, of=None))
 
 
@@ -76,7 +76,7 @@ def draw(here: Here, store: Store) -> None:
     draw_links(links)
     if not known[known["way"] == way.name].empty:
         export_pairs(store, way)
-    st.caption(f"{way.label}: {way.meaning} **What it cannot say.** {way.cannot_say}")
+    st.caption(f"{way.label}: {way.meaning} **Limits.** {way.cannot_say}")
 
 
 def _choose_way(known: pd.DataFrame) -> Way:
@@ -84,7 +84,7 @@ def _choose_way(known: pd.DataFrame) -> Way:
     there = [name for name in WAYS if name in set(known["way"])]
     name = selection.pick(
         WAY,
-        "Way",
+        "Method",
         [name for name in WAYS if name in there or name == "suppression"],
         default=(there or ["suppression"])[0],
         show=lambda name: WAYS[name].label,

@@ -179,9 +179,9 @@ def draw_ways(panels: Sequence[Panel], links: Links) -> None:
         selection_mode="points",
     )
     st.caption(
-        "The same pairs, each way in its own unit and on its own scale of the study (see its matrix), so that patterns"
-        " compare and colours do not. Dotted: the selected chunk. All fall with distance, so that panels look alike"
-        " even where the ways agree on nothing else; the page Influence has what remains at equal distance."
+        "The same pairs, each method in its own unit and on its own scale of the study (see its matrix), so that"
+        " patterns compare and colours do not. Dotted: the selected chunk. All fall with distance, so that panels look"
+        " alike even where the methods agree on nothing else; the page Influence has what remains at equal distance."
     )
 
 

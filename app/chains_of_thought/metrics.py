@@ -26,7 +26,7 @@ def draw(here: Here, store: Store) -> None:
         say(no_rollouts(store.coverage().iloc[0], store.path, has_tokens=has_tokens(here)))
         return
     table = metric_table(rows)
-    empty = [column for column in table.columns if table[column].isin(["", "–"]).all()]
+    empty = [column for column in table.columns if table[column].isin(["", "unknown"]).all()]
     table = table.drop(columns=empty)
     st.dataframe(table, hide_index=True, height="content" if len(table) <= 18 else 560, row_height=30)
     st.caption(" ".join(_legend(table)))

@@ -36,10 +36,10 @@ def draw(here: Here, store: Store) -> None:
         return
     names = store.models().set_index("model_id")["name"]
     with st.container(horizontal=True):
-        stream = chosen_stream.pick(store, curves.assign(model=curves["model_id"].map(names)), "Steered", width=240)
+        stream = chosen_stream.pick(store, curves.assign(model=curves["model_id"].map(names)), "Steered in", width=240)
         there = chosen_stream.at(curves, stream)
         positions = sorted(set(there["position"]))
-        position = selection.pick(POSITION, "At", positions, show=position_words, width=220)
+        position = selection.pick(POSITION, "Steered at", positions, show=position_words, width=220)
         chosen = pick_unit(there[there["position"] == position])
     kl_of_chunk(chosen)
     st.dataframe(

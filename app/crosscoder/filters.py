@@ -119,4 +119,4 @@ def choose(filters: Filters) -> None:
 
 
 def word(name: str) -> str:
-    return "not known" if name == NOT_KNOWN else category(name) if name in CATEGORIES else role_words(name)
+    return "unknown" if name == NOT_KNOWN else category(name) if name in CATEGORIES else role_words(name)

@@ -113,7 +113,7 @@ def draw_texts(here: Here, store: Store) -> None:
         seed = here.once(audit_seed)
         problems = selection.pick_whole(PROBLEMS, "Problems", width=140)
         texts = selection.pick_whole(TEXTS, "Texts of each", width=140)
-        longest = selection.pick_whole(LONGEST, "Longest, tokens", step=8, width=160)
+        longest = selection.pick_whole(LONGEST, "Max new tokens", step=8, width=160)
     asked = audits.Asked(seed=seed, n_problems=problems, n_texts=texts, max_new_tokens=longest)
     _audited(
         store, kept, "texts", "Write the texts", lambda choice: audits.texts_request(store, kept, choice, asked), _texts

@@ -269,7 +269,7 @@ def _suggestions(store: Store, dictionary: pd.Series, feature: int, words: str) 
     with st.container(horizontal=True, gap="small"):
         for nth, text in enumerate(texts):
             st.button(
-                "Take",
+                "Use",
                 key=keys.of(f"take_{words}_{nth}"),
                 icon=":material/north:",
                 type="tertiary",

@@ -191,7 +191,7 @@ def chosen_features(here: Here) -> list[int]:
     compares = chosen_dictionary.compares(dictionary)
     options = [name for name in _RANKS if compares or name in ("lift", "mean", "set")]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        how = selection.pick(RANK, "Features by", options, show=_RANKS.__getitem__, width=230)
+        how = selection.pick(RANK, "Order features by", options, show=_RANKS.__getitem__, width=230)
         if how == "set":
             words = selection.get(CHOSEN) or ""
             st.text_input(
@@ -204,7 +204,7 @@ def chosen_features(here: Here) -> list[int]:
                 ),
             )
         else:
-            most = int(selection.pick(ROWS, "How many", width=110))
+            most = int(selection.pick(ROWS, "Features shown", width=110))
             norm = "l1"
             if how not in ("lift", "mean"):
                 norm = selection.pick(

@@ -17,7 +17,11 @@ from app.shell.untrusted import for_plotly
 from app.shell.vocabulary import Metric
 
 _MOST_PAIRS = 24
-_VERDICTS = {"inverse": ("inverse law", STEERED), "direct": ("direct law", ACCENT), "none": ("no law claimed", MISSING)}
+_VERDICTS = {
+    "inverse": ("inverse association", STEERED),
+    "direct": ("direct association", ACCENT),
+    "none": ("none claimed", MISSING),
+}
 
 
 class Pair(TypedDict):

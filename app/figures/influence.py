@@ -682,7 +682,7 @@ def agreement(rows: Frame[Agreeing]) -> go.Figure:
     """A line a pair of ways and a mark a model: their rank correlation, its interval, and what distance alone gives."""
     known = rows[rows["spearman"].notna()]
     if known.empty:
-        return blank("No two ways know the same pairs", height=240)
+        return blank("No two methods know the same pairs", height=240)
     pairs, models = list(dict.fromkeys(known["pair"])), list(dict.fromkeys(known["model"]))
     figure = go.Figure()
     figure.add_vline(x=0, line={"color": MISSING, "width": 1, "dash": "dot"})

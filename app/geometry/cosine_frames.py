@@ -11,7 +11,7 @@ from backend.feature_geometry.tail_mass import Grouped, ratio
 from backend.feature_geometry.trained_on import MODEL, SOURCES
 from backend.models.names import short_name
 
-ISOTROPIC = "isotropic rows (exact law)"
+ISOTROPIC = "isotropic rows (exact distribution)"
 EVERY = 5  # layers of which histograms are drawn, as published
 MOST_PANELS = 9
 

@@ -170,7 +170,7 @@ def cluster_words(found: list[list[int]], facts: pd.Series, above: float) -> str
     n_rows = int(facts.n_rows)
     expected = n_rows * (n_rows - 1) / 4 * float(exceedance(above, int(facts.d)))
     few = number(expected) if expected > _NONE else f"fewer than {_NONE:g}"
-    chance = f"Among as many isotropic rows {few} pairs lie above it by the exact law."
+    chance = f"Among as many isotropic rows {few} pairs lie above it by the exact distribution."
     if not found:
         return f"No two of {n_rows:,} rows are connected by a cosine above {number(above)}. {chance}"
     held = sum(map(len, found))

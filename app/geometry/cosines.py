@@ -88,8 +88,8 @@ def draw_histograms(here: Here, store: Store) -> None:
     st.caption(
         f"{_called(at.kind)}; {for_markdown(cosine_frames.models_in_words(at.sets), 300)}."
         f" {cosine_words.of_rows(at.sets)} A pair is counted once, where |cos| is above 0.1, by its"
-        " float64 cosine. Red: the exact law of isotropic rows at this width. Grey: as many Gaussian rows with a set's"
-        " covariance and no clusters. Click a mark: its pairs are listed below."
+        " float64 cosine. Red: the exact distribution of isotropic rows at this width. Grey: as many Gaussian rows"
+        " with a set's covariance and no clusters. Click a mark: its pairs are listed below."
     )
     near, far = (cosine_words.of_tails(at.of_subset[at.of_subset["mark"] == mark]) for mark in ("0.1", "1e-6"))
     _said(f"{near} Far out: {far[:1].lower()}{far[1:]}", reported=cosine_words.REPORTED)

@@ -112,7 +112,7 @@ def draw_pairs(here: Here, store: Store) -> None:
     own = here.once(_chosen)
     one = own.loc["rows"]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        relation = selection.pick(RELATION, "Pairs that", show=RELATIONS.__getitem__, width=300)
+        relation = selection.pick(RELATION, "Pairs", show=RELATIONS.__getitem__, width=300)
         beta = selection.pick_decimal(BETA, "β of both steps", 1.0, step=1.0, width=140)
     rows = studies.ask(store.pullback_pairs, set_id=one["set_id"])
     rows = rows[rows["relation"] == relation]

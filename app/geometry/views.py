@@ -29,7 +29,7 @@ COSINE_MASS = View("cosine_mass", "Tail mass by layer", _COSINED, cosines.draw_m
 COSINE_RATIO = View("cosine_ratio", "Base against tuned", _COSINED, cosines.draw_ratio)
 COSINE_FREQUENCY = View("cosine_frequency", "By how often features fire", _COSINED, cosines.draw_frequency)
 COSINE_PAIRS = View("cosine_pairs", "Pairs of a bin", _COSINED, cosine_pairs.draw_pairs)
-COSINE_CLUSTERS = View("cosine_clusters", "What hangs together", _COSINED, cosine_pairs.draw_clusters)
+COSINE_CLUSTERS = View("cosine_clusters", "Clusters by cosine", _COSINED, cosine_pairs.draw_clusters)
 COSINES = (COSINE_HISTOGRAMS, COSINE_PAIRS, COSINE_MASS, COSINE_RATIO, COSINE_FREQUENCY, COSINE_CLUSTERS)
 
 PULLBACK = View("pullback", "What directions do to the output together", (pullback.measured,), pullback.draw)

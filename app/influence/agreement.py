@@ -20,9 +20,9 @@ from app.shell.untrusted import one_line, show
 from backend.influence.over_study import FEWEST_PAIRS, disagreements
 from backend.store.store import Store
 
-WRITER = declare(Field("influence_writer", "who wrote the chains, for the agreement of ways", None))
-PAIR = declare(Field("influence_pair", "two ways to influence", None))
-READ_BY = declare(Field("influence_read_by", "model that reads, for the agreement of ways", None))
+WRITER = declare(Field("influence_writer", "who wrote the chains, for the agreement of methods", None))
+PAIR = declare(Field("influence_pair", "two measures of influence", None))
+READ_BY = declare(Field("influence_read_by", "model that reads, for the agreement of methods", None))
 _LISTED = 40
 
 
@@ -58,10 +58,10 @@ def draw(here: Here, store: Store) -> None:
         column_config=three_digits(table),
     )
     st.caption(
-        "Spearman's rank correlation over the pairs of a CoT that both ways know, mean over CoTs; interval: 95 %,"
-        " problems drawn anew. Nearness moves every way alike, so that a correlation above 0 is no agreement by itself:"
-        " the grey tick is what remains when, at each distance, the pairs of a CoT are dealt anew, and p (one-sided) is"
-        " of that null. The p are not corrected for the number of rows."
+        "Spearman's rank correlation over the pairs of a CoT that both methods know, mean over CoTs; interval: 95 %,"
+        " problems drawn anew. Nearness moves every method alike, so that a correlation above 0 is no agreement by"
+        " itself: the grey tick is what remains when, at each distance, the pairs of a CoT are dealt anew, and p"
+        " (one-sided) is of that null. The p are not corrected for the number of rows."
     )
     if words := identical_words(studies.ask(store.receiver_heads)):
         st.caption(
@@ -87,13 +87,13 @@ def in_words(own: pd.DataFrame) -> str:
     parts = [f"beyond distance agree {', '.join(said[True])}" if said[True] else ""]
     parts += [f"not shown to agree beyond distance {', '.join(said[False])}" if said[False] else ""]
     words = "; ".join(filter(None, parts))
-    return f"In this study, {words}." if words else "No two ways know enough of the same pairs to be compared."
+    return f"In this study, {words}." if words else "No two methods know enough of the same pairs to be compared."
 
 
 def agreement_table(own: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "ways": own["pair"].tolist(),
+            "methods": own["pair"].tolist(),
             "read by": own["model"].tolist(),
             "correlation": [_rounded(value) for value in own["spearman"]],
             "95 % interval": [interval(*pair) for pair in zip(own["low"], own["high"], strict=True)],
@@ -120,10 +120,10 @@ def draw_disagreements(here: Here, store: Store) -> None:
     names = [name for name in WAYS if name in set(readings["way"])]
     pairs = [f"{a}:{b}" for number_, a in enumerate(names) for b in names[number_ + 1 :]]
     if not pairs:
-        st.caption("Only one way is known in this study, so that there is nothing to disagree.")
+        st.caption("Only one method is known in this study, so that there is nothing to disagree.")
         return
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        pair = selection.pick(PAIR, "Two ways", pairs, show=lambda pair: pair_words(*pair.split(":")), width=280)
+        pair = selection.pick(PAIR, "Two methods", pairs, show=lambda pair: pair_words(*pair.split(":")), width=280)
         model = _choose_model(store, readings)
     first, second = pair.split(":")
     both = disagreements(
@@ -136,7 +136,7 @@ def draw_disagreements(here: Here, store: Store) -> None:
         _LISTED,
     )
     if both.empty:
-        st.caption(f"No CoT has {FEWEST_PAIRS} pairs that both ways know.")
+        st.caption(f"No CoT has {FEWEST_PAIRS} pairs that both methods know.")
         return
     texts = store.texts_of(sorted({*both["source_chunk_id"], *both["target_chunk_id"]})).set_index("chunk_id")["text"]
     table = disagreement_table(both, texts, first, second)
@@ -152,8 +152,8 @@ def draw_disagreements(here: Here, store: Store) -> None:
     )
     st.caption(
         "Percentiles among the pairs of the same CoT. Many of the first lie far apart or next to each other, as the"
-        " ways fall with distance at different rates: read them before a conclusion is drawn. Pick a row to read both"
-        " chunks."
+        " methods fall with distance at different rates: read them before a conclusion is drawn. Pick a row to read"
+        " both chunks."
     )
     if (picked := picked_row(key, len(both))) is not None:
         _one_pair(both.iloc[picked], texts)

@@ -15,7 +15,7 @@ def draw(here: Here, store: Store) -> None:
         with column:
             st.markdown(f"**{way.label}** · {way.axis}")
             st.markdown(way.meaning)
-            st.markdown(f"*What it cannot say.* {way.cannot_say}")
+            st.markdown(f"*Limits.* {way.cannot_say}")
             st.caption(there(readings[readings["way"] == way.name]) or asked_for(store, way.name).what)
 
 

@@ -70,7 +70,7 @@ def asked(here: Here) -> Asked:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         name = selection.pick(
             WAY,
-            "Way",
+            "Method",
             [name for name in WAYS if name in set(readings["way"])],
             show=lambda name: WAYS[name].label,
             widget=st.segmented_control,

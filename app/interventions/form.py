@@ -190,7 +190,7 @@ def trial(store: Store, dictionary: pd.Series, chosen: Chosen) -> tuple[Trial | 
     operations = [name for name in _OPERATIONS if name != "patch" or patches]
     a, b, c = st.columns([4, 3, 4], gap="small", vertical_alignment="bottom")
     with a:
-        operation = selection.pick(OPERATION, "Do what", operations, show=_OPERATIONS.__getitem__)
+        operation = selection.pick(OPERATION, "Operation", operations, show=_OPERATIONS.__getitem__)
     factor = beta = None
     with b:
         if operation == "scale":
@@ -214,7 +214,7 @@ def trial(store: Store, dictionary: pd.Series, chosen: Chosen) -> tuple[Trial | 
             SOLVED, f"Problems, of {len(problems):,}", min(24, len(problems)), high=len(problems)
         )
     with e:
-        n_samples = selection.pick_whole(SAMPLES, "Samples of each", 1, high=trials.MOST_SAMPLES)
+        n_samples = selection.pick_whole(SAMPLES, "Samples per problem", 1, high=trials.MOST_SAMPLES)
     with f:
         seed = selection.pick_whole(SEED, "Seed")
     with st.expander("Sampling"):
@@ -225,7 +225,7 @@ def trial(store: Store, dictionary: pd.Series, chosen: Chosen) -> tuple[Trial | 
         with h:
             top_p = selection.pick_decimal(NUCLEUS, "Top-p", usual.top_p, step=0.05)
         with i:
-            longest = selection.pick_whole(LONGEST, "Longest, tokens", usual.max_new_tokens, step=8)
+            longest = selection.pick_whole(LONGEST, "Max new tokens", usual.max_new_tokens, step=8)
         with j:
             n_random = selection.pick_whole(SETS, "Sets of random features")
         st.caption(

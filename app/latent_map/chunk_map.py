@@ -29,7 +29,7 @@ _CLICKS = {"open": "opens the chunk’s text", "select": "selects it here"}
 _COLOURS = {"category": "category", "metric": "metric"}
 MAP = declare(Field("map_method", "map", METHODS))
 COLOUR = declare(Field("map_colour", "colour of the map", _COLOURS, of=None))
-HIGHLIGHT = declare(Field("map_bright", "bright chunks of the map", _HIGHLIGHTS))
+HIGHLIGHT = declare(Field("map_bright", "highlighted chunks of the map", _HIGHLIGHTS))
 CLICK = declare(Field("map_click", "meaning of a click on the map", _CLICKS, of=None))
 LASSO, _LEAVE, TURN = "lassoed_chunks", "leave_for_the_chunk", "map_turn"
 
@@ -119,13 +119,13 @@ def controls(store: Store) -> Chosen:
     with next(columns):
         highlight = selection.pick(
             HIGHLIGHT,
-            "Bright",
+            "Highlight",
             show=_HIGHLIGHTS.__getitem__,
             then=forget_lasso,
             help="The other chunks are dimmed, never hidden.",
         )
     with next(columns):
-        selection.pick(CLICK, "A click", show=_CLICKS.__getitem__)
+        selection.pick(CLICK, "On click", show=_CLICKS.__getitem__)
     name, _, convention = chosen.partition(":")
     source = selection.checked(chunk_colours.TAGS, sources) or ""
     facts = here[here["method"] == ("pca_3d" if method == "pca_2d" else method)].iloc[0]
@@ -134,7 +134,7 @@ def controls(store: Store) -> Chosen:
 
 
 def points(store: Store, chosen: Chosen, where: ChosenChunk) -> pd.DataFrame:
-    """Every chunk of the map, and whether it is bright (`lit`)."""
+    """Every chunk of the map, and whether it is highlighted (`lit`)."""
     rows = studies.ask(
         store.map_points,
         model_id=chosen.model,
@@ -179,8 +179,8 @@ def caption(chosen: Chosen, rows: pd.DataFrame) -> None:
     trust = "unknown" if pd.isna(facts.trustworthiness) else f"{facts.trustworthiness:.2f}"
     unknown = f" · metric unknown for {int(rows['value'].isna().sum())} (hollow)" if chosen.by_metric else ""
     st.caption(
-        f"n = {len(rows):,} chunks, {int(rows['lit'].sum()):,} bright{unknown} · seed {facts.seed} · trustworthiness"
-        f" {trust} (share of map neighbours that are neighbours in the residual stream; 1 is best)."
+        f"n = {len(rows):,} chunks, {int(rows['lit'].sum()):,} highlighted{unknown} · seed {facts.seed} ·"
+        f" trustworthiness {trust} (share of map neighbours that are neighbours in the residual stream; 1 is best)."
         + (
             " Drag to pan; the lasso and box of the toolbar list chunks below."
             if chosen.method.endswith("2d")

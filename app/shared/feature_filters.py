@@ -41,16 +41,20 @@ COLUMNS = {
     "nu_r": Column("ν^r", "number", "Latent scaling of the reconstruction, base over reasoner.", True),
     "frequency": Column("fires on", "number", "Share of the study's CoT tokens on which it fires."),
     "top_category": Column("function", "word", "Function tag on which it fires most, relative to how often it fires."),
-    "top_category_lift": Column("its lift", "number", "Frequency on that tag over frequency on all tagged chunks."),
+    "top_category_lift": Column(
+        "lift, function", "number", "Lift: frequency on that tag over frequency on all tagged chunks."
+    ),
     "reasoning": Column(
         "target words",
         "word",
         "Reasoning category on whose target words it fires most, relative to how often it fires.",
     ),
-    "reasoning_lift": Column("their lift", "number", "Frequency on these tokens over frequency on all tokens."),
+    "reasoning_lift": Column(
+        "lift, target words", "number", "Lift: frequency on these tokens over frequency on all tokens."
+    ),
     "before_reasoning": Column("before target words", "word", "The same for the tokens that predict the target words."),
     "before_reasoning_lift": Column(
-        "lift before them", "number", "Frequency on these tokens over frequency on all tokens."
+        "lift, before target words", "number", "Lift: frequency on these tokens over frequency on all tokens."
     ),
     "mean_activation": Column("mean f", "number", "Mean size of its activation when it fires."),
     "max_activation": Column("max f", "number", "Largest activation."),

@@ -33,7 +33,7 @@ class Way:
 
 
 WAYS: Registry[Way] = Registry(
-    "way to influence",
+    "measure of influence",
     Way(
         "suppression",
         "Suppression",
@@ -87,7 +87,7 @@ WAYS: Registry[Way] = Registry(
     ),
 )
 
-WAY = declare(Field("influence_way", "way to influence", tuple(WAYS)))
+WAY = declare(Field("influence_way", "measure of influence", tuple(WAYS)))
 PART = declare(Field("influence_part", "part of the model that is suppressed", None, of="influence_way"))
 DIFFERENCE = "difference"
 _OF_DIFFERENCE = 1000.0  # how far below the largest value a difference is drawn as none

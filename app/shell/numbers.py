@@ -15,9 +15,9 @@ def interval(low: float | None, high: float | None) -> str:
 
 
 def small(p: float | None) -> str:
-    """A p or q with two digits; – where there is none."""
-    return "–" if p is None or pd.isna(p) else f"{p:.2g}"
+    """A p or q with two digits."""
+    return "unknown" if p is None or pd.isna(p) else f"{p:.2g}"
 
 
 def count(n: float | None) -> str:
-    return "–" if n is None or pd.isna(n) else str(int(n))
+    return "unknown" if n is None or pd.isna(n) else str(int(n))

@@ -32,13 +32,13 @@ from backend.store.store import Store
 
 _VERDICTS = {"any": "any", "inverse": "inverse", "direct": "direct", "none": "none claimed"}
 SUBSET = declare(Field("pairs_among", "chunks of the pairs", SUBSET_WORDS))
-CLAIMED = declare(Field("pairs_law", "law of the pairs", _VERDICTS))
+CLAIMED = declare(Field("pairs_law", "association of the pairs", _VERDICTS))
 GEOMETRY = declare(Field("pairs_geometry", "geometry of the pairs", None))
 IMPORTANCE = declare(Field("pairs_importance", "importance of the pairs", None))
 _Q = 0.05
 _SIGNS = ("within", "within_low", "within_high", "spearman", "ci_low", "ci_high")
 _PAIR = ("x", "kind", "model_id", "layer", "position", "unit", "metric", "convention")
-_CORRELATIONS = ("|ρ|", "ρ", "low", "high", "null low", "null high", "ρ given", "found from", "pooled ρ")
+_CORRELATIONS = ("|ρ|", "ρ", "low", "high", "null low", "null high", "ρ given", "detectable from", "pooled ρ")
 
 
 def tested(here: Here) -> Missing | None:
@@ -55,7 +55,7 @@ def draw(here: Here, store: Store) -> None:
         show(words)
     one_pair.whose(store)
     st.caption(multiplicity(rows))
-    with st.expander("When a law is claimed"):
+    with st.expander("When an association is claimed"):
         st.caption(RULE)
     rows = _filtered(rows)
     several = rows["model_id"].nunique() > 1
@@ -135,7 +135,7 @@ def _answer(rows: pd.DataFrame, choice: str) -> str:
             " is measured"
         )
     else:
-        answer = f"{name}: no law is claimed in any of {n} pairs with steepness"
+        answer = f"{name}: no association is claimed in any of {n} pairs with steepness"
     untested = int(rows["q"].isna().sum())
     if untested == n:
         chance = "whether chance would do as well is unknown"
@@ -170,11 +170,11 @@ def worth(rows: pd.DataFrame) -> str:
         [Power.of_row(row).at(SAID) for row in rows[list(POWER)].to_dict("records")], dtype=float
     ).dropna()
     if found.empty:
-        return " How strong a law would have been found is unknown."
+        return " How strong an association would have been found is unknown."
     least = f"{found.min():.0%} to {found.max():.0%}" if found.max() - found.min() >= 0.01 else f"{found.median():.0%}"
     return (
-        f" A law of ρ = {signed(SAID)} within CoTs, planted in one of them, would have been claimed in {least} of"
-        " cases."
+        f" An association of ρ = {signed(SAID)} within CoTs, planted in one of them, would have been claimed in {least}"
+        " of cases."
     )
 
 
@@ -217,7 +217,7 @@ def multiplicity(rows: pd.DataFrame) -> str:
 def _filtered(rows: pd.DataFrame) -> pd.DataFrame:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         subset = selection.pick(SUBSET, "Chunks", show=SUBSET_WORDS.__getitem__, width=230)
-        claimed = selection.pick(CLAIMED, "Law", show=_VERDICTS.__getitem__, width=150)
+        claimed = selection.pick(CLAIMED, "Association", show=_VERDICTS.__getitem__, width=150)
         xs = selection.pick_several(
             GEOMETRY, "Geometry", list(dict.fromkeys(rows["x"])), show=lambda name: column(name).label
         )
@@ -258,14 +258,14 @@ def pair_table(rows: pd.DataFrame) -> pd.DataFrame:
             "null low": rows["within_null_low"],
             "null high": rows["within_null_high"],
             "ρ given": rows["partial"],
-            "found": [power.at(SAID) for power in powers],
-            "found from": [
+            "power": [power.at(SAID) for power in powers],
+            "detectable from": [
                 power.least(allowed) for power, allowed in zip(powers, rows["p_allowed"].fillna(P_ALONE), strict=True)
             ],
             "pooled ρ": rows["spearman"],
-            "other way": [_other_way(row) for row in rows[list(_SIGNS)].to_dict("records")],
-            "law": rows["verdict"].fillna("unknown").where(rows["shared"] == "", rows["shared"]),
-            "held fixed": [
+            "pooled sign differs": [_other_way(row) for row in rows[list(_SIGNS)].to_dict("records")],
+            "association": rows["verdict"].fillna("unknown").where(rows["shared"] == "", rows["shared"]),
+            "covariates": [
                 ", ".join(COVARIATE_WORDS.get(name, name) for name in names) if pd.api.types.is_list_like(names) else ""
                 for names in rows["covariates"]
             ],

@@ -19,8 +19,8 @@ NO_CURVE = "none"
 CURVE = declare(Field("fitted_curve", "curve through the chunks", (*CURVES, NO_CURVE), of=None))
 _SUBSETS = {"all": "all chunks", "away_from_origin": "away from the origin"}
 REPORTED = (
-    "Dawes 2025 reports an inverse law between steepness and importance, A/(x + x₀) + c, and looks at it again without"
-    " the points near the origin (section 4.2)."
+    "Dawes 2025 reports an inverse relationship between steepness and importance, A/(x + x₀) + c, and looks at it again"
+    " without the points near the origin (section 4.2)."
 )
 
 

@@ -280,7 +280,7 @@ def explanation(found: Association) -> None:
         "ρ is a rank correlation; within CoTs it is of what ranks differ from their CoT's mean, so that effects of"
         " problems and CoTs do not count. Chunks of one problem are not independent: its interval resamples whole"
         f" problems ({found.n_bootstrap:,} times); p permutes importance within each CoT ({found.n_permutations:,}"
-        f" times, seed {found.seed}). An empty corner is no law: independent heavy tails leave one."
+        f" times, seed {found.seed}). An empty corner is no association: independent heavy tails leave one."
     )
 
 

@@ -92,7 +92,7 @@ def draw(here: Here, store: Store) -> None:
     with c:
         n_random = selection.pick_whole(N_RANDOM, "Random rows")
     with d:
-        n = selection.pick_whole(TIMES, "Times at each β")
+        n = selection.pick_whole(TIMES, "Samples at each β")
     refused = _why_not(plan)
     pressed = st.button(
         "Steer both models along β",

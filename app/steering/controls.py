@@ -143,7 +143,7 @@ def plan(store: Store, subject: Subject, choice: Choice, opened: Status) -> Plan
     parting.caption(store, choice.model_id, applied[0])
     left, middle, right = st.columns(3, gap="small")
     with left:
-        operation = selection.pick(OPERATION, "Do what", show=lambda name: OPERATIONS[name].words)
+        operation = selection.pick(OPERATION, "Operation", show=lambda name: OPERATIONS[name].words)
     with middle:
         places = [name for name in PLACES if subject.chunk is not None or not PLACES[name].of_chunk]
         place = selection.pick(

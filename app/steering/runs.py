@@ -150,10 +150,10 @@ def _drawing(subject: Subject, plan: Plan | None, what: str) -> _Drawn:
     with b:
         seed = selection.pick_whole(SEED, "Seed")
     with c:
-        n = selection.pick_whole(SAMPLES, "Times", _USUAL_N[what], high=64) if what in _USUAL_N else 1
+        n = selection.pick_whole(SAMPLES, "Samples", _USUAL_N[what], high=64) if what in _USUAL_N else 1
     usual = Sampling()
     with a:
-        longest = selection.pick_whole(LONGEST, "Longest, tokens", step=8)
+        longest = selection.pick_whole(LONGEST, "Max new tokens", step=8)
     with b:
         temperature = selection.pick_decimal(TEMPERATURE, "Temperature", usual.temperature, step=0.1)
     with c:
@@ -343,7 +343,7 @@ def _stream(now: live.Run, key: str) -> None:
         " continue many times before you conclude."
     )
     if selection.get(OWN) and st.button(
-        f"Take the {called['base']} text as the chain of thought", key=keys.of(f"adopt_{key}")
+        f"Use the {called['base']} text as the chain of thought", key=keys.of(f"adopt_{key}")
     ):
         continue_with("".join(token["text"] for token in arms["base"]["tokens"]))
         selection.rerun()

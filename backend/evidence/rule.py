@@ -13,13 +13,13 @@ from typing import Any
 P_ALONE, Q_GRID, P_PARTS, LEAST_PROBLEMS = 0.01, 0.05, 0.05, 5
 
 RULE = (
-    "A law is one within chains of thought: what differs between problems or chains decides nothing. It is claimed"
-    f" where this holds: chance rarely does as well (importance permuted within CoTs: p at most {P_ALONE}, and over a"
-    f" grid of pairs q at most {Q_GRID}); at least {LEAST_PROBLEMS} problems agree (their own sums differ from 0 with p"
-    f" at most {P_ALONE}, and the interval of ρ within CoTs that resamples problems lies on one side of 0); the sign"
-    f" stays, and both p are at most {P_ALONE}, when the covariates are held fixed, where any are known; neither"
-    f" whether importance is above 0, nor how large it is then, runs the other way with p at most {P_PARTS}; and the"
-    " two are measured apart: not on the same rollouts, nor along a direction made from these."
+    "An association is one within chains of thought: what differs between problems or chains decides nothing. It is"
+    f" claimed where this holds: chance rarely does as well (importance permuted within CoTs: p at most {P_ALONE},"
+    f" and over a grid of pairs q at most {Q_GRID}); at least {LEAST_PROBLEMS} problems agree (their own sums differ"
+    f" from 0 with p at most {P_ALONE}, and the interval of ρ within CoTs that resamples problems lies on one side of"
+    f" 0); the sign stays, and both p are at most {P_ALONE}, when the covariates are held fixed, where any are known;"
+    f" neither whether importance is above 0, nor how large it is then, runs the other way with p at most {P_PARTS};"
+    " and the two are measured apart: not on the same rollouts, nor along a direction made from these."
 )
 
 

@@ -34,7 +34,7 @@ def in_words(
     opening = {
         "inverse": f"{x_name} is inversely related to {y_name} here{there}",
         "direct": f"{x_name} is directly, not inversely, related to {y_name} here{there}",
-        "none": f"No law between {x_name} and {y_name} is shown here{there}",
+        "none": f"No association between {x_name} and {y_name} is shown here{there}",
     }[claimed]
     how = (
         f"within CoTs ρ = {signed(within.rho)}, {_strength(within.rho)}, {_interval(within.low, within.high)}, over"
@@ -48,7 +48,7 @@ def power_in_words(evidence: Evidence) -> str:
     """What would have been found: the share for ρ = −0.25, and from which size on 9 in 10 are."""
     power, p = evidence.power, evidence.p_allowed
     if not power.n:
-        return f"How strong a law would have been found is unknown: {power.note or 'it was not worked out'}."
+        return f"How strong an association would have been found is unknown: {power.note or 'it was not worked out'}."
     least, grid = power.least(p), "" if p >= P_ALONE else f" among all pairs, where p must be at most {p:.2g}"
     alone = power.at(SAID)
     if math.isnan(alone):

@@ -1790,10 +1790,13 @@ TABLES: dict[str, Table] = {
             ),
             "p_allowed": (REAL, "what the pair's p may be at most to be claimed among the others; NULL likewise"),
             "shared": (TEXT, "why the pair can never be claimed: what x and y share; empty where they are apart"),
-            "verdict": (TEXT, "inverse, direct or none: the law that the pages claim; NULL where it was never judged"),
+            "verdict": (
+                TEXT,
+                "inverse, direct or none: the association that is claimed; NULL where it was never judged",
+            ),
         },
         "one row a pair and subset of associations: what is claimed of it when all pairs are looked at",
-        filled=(Filled("claims", "It has not been said yet which pairs are laws when all of them are looked at."),),
+        filled=(Filled("claims", "It has not been said yet which pairs are associated, all of them looked at."),),
         since=8,
     ),
     "counterfactuals": Table(

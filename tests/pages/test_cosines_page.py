@@ -49,7 +49,7 @@ def test_the_page_says_what_the_sets_are_and_what_chance_would_give(opened, stud
     for told in (
         "MLP output columns",
         "n = 6 sets, 720 rows",
-        "Red: the exact law of isotropic rows",
+        "Red: the exact distribution of isotropic rows",
         "isotropic rows have",
         "Gaussian rows with its own mean and covariance have",
         "Feature Geometry",
@@ -89,7 +89,7 @@ def test_a_bin_that_was_clicked_lists_its_pairs_and_where_both_features_fire(ope
 def test_what_hangs_together_is_told_with_what_chance_would_connect(opened, study):
     test = opened("geometry", study, geometry_part="cosines", cosine_rows="mlp_out", cosine_linked="0.6")
     said = words(test)
-    assert "clusters by cosines above 0.6" in said and "by the exact law" in said
+    assert "clusters by cosines above 0.6" in said and "by the exact distribution" in said
     test = opened("geometry", study, geometry_part="cosines", cosine_rows="mlp_out", cosine_linked="0.99")
     assert "connected into 1 clusters" in words(test) or "clusters by cosines above 0.99" in words(test)
 

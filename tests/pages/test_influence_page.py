@@ -114,7 +114,7 @@ def test_ways_side_by_side_have_the_same_chain_and_each_says_what_it_cannot(open
     said = words(panel(opened, influenced, chunk=chunk_at(influenced, 1), influence_shown="ways"))
     assert [one.title.split(" ·")[0] for one in panels] == ["Suppression", "Attention", "Resampling", "Published"]
     assert not panels[1].pairs.empty and panels[3].pairs.empty and panels[3].without == "no pair of this chain"
-    assert "What it cannot say." in said
+    assert "Limits." in said
 
 
 def test_the_tables_of_a_chunk_name_its_strongest_links_and_what_it_does_in_all(opened, influenced):

@@ -78,7 +78,7 @@ def test_every_view_shows_a_whole_study(opened, whole):
 def test_without_exact_geometry_a_view_shows_what_is_there_and_names_the_stage_for_the_rest(opened, without_geometry):
     test = page(opened, without_geometry)
     assert "Computed here" in words(test) and evidence_of(test)["q over all pairs"] == "unknown"
-    assert evidence_of(test)["held fixed"].startswith("chunk length")
+    assert evidence_of(test)["covariates"].startswith("chunk length")
     stages = {
         "pair": None,
         "metrics": None,
@@ -252,7 +252,7 @@ def pair_rows(**values) -> pd.DataFrame:
             (-0.1, 0.05),
             (0.8, 0.9),
             ("none", "none"),
-            "no law is claimed in any of 2 pairs with steepness; none is beyond what chance does",
+            "no association is claimed in any of 2 pairs with steepness; none is beyond what chance does",
         ),
         (
             (-0.4, 0.05),
@@ -298,7 +298,9 @@ def test_choosing_a_row_opens_its_scatter(opened, whole):
 def test_pairs_that_a_rule_of_before_judged_are_unknown_and_their_power_too():
     unjudged = pair_rows(x=["steepness"], within=[None], verdict=[None], q=[None], n_planted=[None], p_allowed=[None])
     table = all_pairs.pair_table(unjudged.assign(partial=None, covariates=None, n_cots=9))
-    assert table["law"].tolist() == ["unknown"] and table[["ρ", "found", "found from"]].isna().all(axis=None)
+    assert table["association"].tolist() == ["unknown"] and table[["ρ", "power", "detectable from"]].isna().all(
+        axis=None
+    )
     assert "unknown here" in all_pairs.headline(unjudged)[0]
 
 
@@ -453,7 +455,7 @@ def test_the_curve_is_chosen_in_the_link_and_says_its_parameters_and_what_the_se
     test = page(opened, whole, **PAIR)
     assert list(table(test, "parameter")["parameter"]) == ["A", "x0", "c"]
     said = words(test)
-    assert "Dawes 2025 reports an inverse law" in said and "draws of whole problems" in said
+    assert "Dawes 2025 reports an inverse relationship" in said and "draws of whole problems" in said
     assert "Why leaving out the corner proves nothing by itself" in said and len(table(test, "slope, 95 %")) == 3
     for curve, names in {
         "linear": ["intercept", "slope"],

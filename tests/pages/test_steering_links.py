@@ -26,7 +26,7 @@ SHOWS = {
 LEFT_OUT = ("direction_file", "direction_entry", "direction_row", "name_", "click_chooses")
 KINDS = ("selectbox", "number_input", "slider", "toggle", "checkbox", "radio", "multiselect", "text_area", "text_input")
 # Changed, they lead to another text, or to other controls than the state's.
-LEADS_AWAY = ("Study", "Direction", "Do what", "Chain of thought", "Problem", "Model that is steered")
+LEADS_AWAY = ("Study", "Direction", "Operation", "Chain of thought", "Problem", "Model that is steered")
 STATES = (
     {"direction": "category", "vector_category": "active_computation"},
     {"direction": "pair"},
@@ -116,7 +116,7 @@ def test_what_is_set_is_found_again_by_the_link_in_a_fresh_session(opened, study
             test = settled(test, lambda t: any(b.key == "run_button" for b in t.button))
     for area in [one for one in test.text_area if (one.key or "").startswith(("wording", "paraphrase"))]:
         next(one for one in test.text_area if one.key == area.key).set_value(f"{area.label}, said otherwise.").run()
-    assert {"Seed", "Longest, tokens", "Temperature", "Top-p"} <= changed
+    assert {"Seed", "Max new tokens", "Temperature", "Top-p"} <= changed
     link = {name: test.query_params[name] for name in test.query_params}
     link = {name: value[0] if isinstance(value, list) else value for name, value in link.items()}
     assert link == test.session_state["selection"]

@@ -195,10 +195,12 @@ def test_the_words_answer_with_direction_strength_and_chance(inverse, none):
         and "p ≤ 0.005" in said
     )
     said = in_words(none, **SAID | {"where": ""})
-    assert said.startswith("No law between steepness and counterfactual importance is shown here: within CoTs ρ")
+    assert said.startswith(
+        "No association between steepness and counterfactual importance is shown here: within CoTs ρ"
+    )
     assert (
         "Chance does as well" in said
-        and "How strong a law would have been found is unknown: no effects were planted." in said
+        and "How strong an association would have been found is unknown: no effects were planted." in said
     )
 
 
@@ -239,7 +241,7 @@ def test_a_none_says_what_it_would_have_found(none, found, p_needed, p_allowed, 
 def test_the_words_say_what_stands_against_a_claim(inverse):
     said = in_words(replace(inverse, q=0.2), **SAID)
     assert (
-        "No law" in said
+        "No association" in said
         and "Chance would not do as well" in said
         and "this does not hold: q over the grid = 0.2" in said
     )
