@@ -25,7 +25,7 @@ def over_study() -> None:
 def heads() -> None:
     views.show(HEADS, here)
     if HEADS.missing(here) is None and RECEIVED.missing(here) is None:
-        here.look_at(chosen_chain.choose_cot(here.store, here.chunk))
+        here.look_at(chosen_chain.choose_in_drawer(here.store, here.chunk))
         views.show(RECEIVED, here)
 
 

@@ -12,6 +12,7 @@ from app.shared.views import Here
 from app.shell import keys, selection, studies
 from app.shell.fields import Field, declare
 from app.shell.missing import say, undone
+from app.shell.more import more
 from app.shell.numbers import interval, number
 from backend.models.names import role_words
 from backend.store.store import Store
@@ -47,10 +48,11 @@ def draw(here: Here, store: Store) -> None:
             widget=st.segmented_control,
             required=True,
         )
-        ranked = selection.pick(RANKED, "k % of", there, elsewhere=list(_RANKED), show=_RANKED.__getitem__, width=260)
-        rows = rows[rows["ranked"] == ranked]
-        bounds = [f"{above:g}" for above in sorted(rows["nrn_above"].unique())]
-        above = selection.pick(ABOVE, "NRN above", bounds, width=140) if len(bounds) > 1 else bounds[0]
+        with more(RANKED, ABOVE):
+            ranked = selection.pick(RANKED, "k % of", there, elsewhere=list(_RANKED), show=_RANKED.__getitem__)
+            rows = rows[rows["ranked"] == ranked]
+            bounds = [f"{above:g}" for above in sorted(rows["nrn_above"].unique())]
+            above = selection.pick(ABOVE, "NRN above", bounds) if len(bounds) > 1 else bounds[0]
     part = rows[(rows["measure"] == measure) & (rows["scheme"] == on) & (rows["nrn_above"] == float(above))]
     st.plotly_chart(
         ablation_effects(part, measure=measure), key=keys.of("ablation_effects"), config={"displayModeBar": False}

@@ -11,6 +11,7 @@ from app.shared.views import Here
 from app.shell import keys, selection, studies
 from app.shell.fields import Field, declare
 from app.shell.missing import say, undone
+from app.shell.more import more
 from app.shell.numbers import number
 from backend.cot.reasoning import TARGETS
 from backend.crosscoder.kinds import firing_of
@@ -35,7 +36,8 @@ def draw(here: Here, store: Store) -> None:
         return
     norm = "l1"
     if chosen_dictionary.compares(dictionary):
-        norm = selection.pick(feature_rows.NORM, "Decoder norm of NRN", show=feature_rows.NORMS.__getitem__, width=260)
+        with more(feature_rows.NORM):
+            norm = selection.pick(feature_rows.NORM, "Decoder norm of NRN", show=feature_rows.NORMS.__getitem__)
         key = keys.of(f"category_frequencies_{on}_{norm}")
         st.plotly_chart(
             category_frequencies(rates, norm=norm),

@@ -11,6 +11,7 @@ from app.shared.views import Here
 from app.shell import selection
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing
+from app.shell.more import more
 from app.shell.numbers import interval, number
 from backend.crosscoder.class_counts import beyond, class_counts
 from backend.models.names import role_words
@@ -54,7 +55,7 @@ def how_compared(here: Here) -> Compared:
     """The controls of what is compared; the usual where the dictionary reads one model."""
     if not chosen_dictionary.compares(here.dictionary):
         return Compared("l1", "nu_eps")
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with more(NORM, SCALING):
         norm = selection.pick(NORM, "Decoder norm of NRN", show=NORMS.__getitem__, width=260)
         scaling = selection.pick(
             SCALING,

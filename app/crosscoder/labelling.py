@@ -9,6 +9,7 @@ from app.crosscoder.classes import how_compared
 from app.shared.views import Here
 from app.shell import keys, selection
 from app.shell.fields import SWITCH, Field, Whole, declare
+from app.shell.more import more
 from app.shell.numbers import number
 from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import category
@@ -28,7 +29,10 @@ _AUTHOR, _PROBLEM = "label_author", "label_sheet_problem"  # the first is the Fe
 def draw(here: Here, store: Store) -> None:
     """The sheet, behind a switch: it opens at the first feature without a label."""
     st.subheader("Label the ends")
-    if not selection.pick_switch(SHEET, f"The {EACH} features of highest and of lowest NRN, to label in one sitting"):
+    with more(SHEET):
+        words = f"The {EACH} features of highest and of lowest NRN, to label in one sitting"
+        is_open = selection.pick_switch(SHEET, words)
+    if not is_open:
         return
     norm = here.once(how_compared).norm
     sheet = extremes(here.features, f"nrn_{norm}", EACH)

@@ -19,6 +19,7 @@ from app.shared.views import Here
 from app.shared.waiting import place_in_line
 from app.shell import keys, selection
 from app.shell.fields import Field, Whole, declare
+from app.shell.more import more
 from app.shell.numbers import interval
 from app.shell.numbers import number as figure
 from app.shell.untrusted import for_markdown, one_line, show
@@ -99,7 +100,7 @@ def audit_seed(here: Here) -> int:
 def draw_cost(here: Here, store: Store) -> None:
     """KL(β) over a sample of the study's chunks, beside random vectors of the same size."""
     kept = here.once(chosen)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with more(SEED, CHUNKS):
         seed = here.once(audit_seed)
         n = selection.pick_whole(CHUNKS, "Chunks", width=140)
     asked = audits.Asked(seed=seed, n_chunks=n)
@@ -109,7 +110,7 @@ def draw_cost(here: Here, store: Store) -> None:
 def draw_texts(here: Here, store: Store) -> None:
     """Lengths and loops of chains of thought under the vector, unsteered, and under random vectors."""
     kept = here.once(chosen)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with more(PROBLEMS, TEXTS, LONGEST):
         seed = here.once(audit_seed)
         problems = selection.pick_whole(PROBLEMS, "Problems", width=140)
         texts = selection.pick_whole(TEXTS, "Texts of each", width=140)

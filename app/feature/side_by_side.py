@@ -18,6 +18,7 @@ from app.shared.steer_by_feature import steer_by
 from app.shared.views import Here
 from app.shell import keys, navigation, selection
 from app.shell.fields import Field
+from app.shell.more import more
 from app.shell.numbers import number
 from app.shell.untrusted import for_markdown, one_line, show
 from app.shell.vocabulary import CATEGORIES, category
@@ -218,7 +219,8 @@ def label_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature
         st.container(horizontal=True, vertical_alignment="bottom", gap="small"),
     ):
         st.text_input("Label", key=words, max_chars=LONGEST_LABEL)
-        st.text_input("Your name", key=author, max_chars=LONGEST_AUTHOR, width=180)
+        with more():
+            st.text_input("Your name", key=author, max_chars=LONGEST_AUTHOR, width=180)
         st.form_submit_button("Keep", on_click=lambda: _keep(store, dictionary, feature, words, author))
     if problem := st.session_state.pop(f"{_PROBLEM}_{feature}", None):
         show(problem)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app.components.token_text import token_text
 from app.figures.chain_features import chain_heat
@@ -26,6 +27,7 @@ from app.shared.waiting import Reading, wait_for
 from app.shell import keys, navigation, selection, studies
 from app.shell.fields import SWITCH, Field, declare
 from app.shell.missing import Missing, PageEnds, command, no_tokens, say_and_end, undone
+from app.shell.more import more
 from app.shell.numbers import number
 from app.shell.untrusted import one_line, show
 from backend.cot.chunking import chunk_spans, token_spans
@@ -87,9 +89,12 @@ def chosen_text(here: Here) -> Shown:
 
 
 def _chosen_text(store: Store, dictionary: pd.Series) -> Shown:
-    if text_source.choose_source():
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        is_typed, chain = text_source.choose_source(), st.container(width="content")
+    if is_typed:
         return Shown(_typed(store, dictionary), None)
-    where = chosen_chain.choose_cot(store, chosen_chunk.here(store))
+    with chain:
+        where = chosen_chain.choose_in_drawer(store, chosen_chunk.here(store))
     tokens = studies.ask(store.tokens_of_cot, dictionary_id=dictionary.dictionary_id, cot_id=where.cot)
     if tokens.empty:
         say_and_end(_no_codes(store, where))
@@ -203,10 +208,9 @@ def chosen_features(here: Here) -> list[int]:
                     "chosen_features", words, lambda words: selection.choose({CHOSEN: words.strip() or None})
                 ),
             )
-        else:
-            most = int(selection.pick(ROWS, "Features shown", width=110))
-            norm = "l1"
-            if how not in ("lift", "mean"):
+        with here.once(_door):
+            most, norm = int(selection.pick(ROWS, "Features shown", width=110)), "l1"
+            if how not in ("lift", "mean", "set"):
                 norm = selection.pick(
                     feature_rows.NORM,
                     "Decoder norm of NRN",
@@ -274,17 +278,20 @@ class Cells:
     with_prompt: bool
 
 
+def _door(here: Here) -> DeltaGenerator:
+    return more(ROWS, feature_rows.NORM, CELLS, PROMPTED)
+
+
 def chosen_cells(here: Here) -> Cells:
     """The controls of the cells."""
     text = here.once(chosen_text).text
-    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+    with here.once(_door):
         cells = selection.pick(
             CELLS,
             "Cells are",
             show=_CELLS.__getitem__,
             widget=st.segmented_control,
             required=True,
-            label_visibility="collapsed",
         )
         with_prompt = False
         if cells == "token" and text.n_prompt > 1:

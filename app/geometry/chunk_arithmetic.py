@@ -12,6 +12,7 @@ from app.shared.chosen_vector import CHUNKS_OF_ANALOGY
 from app.shared.pick_chunk import pick_chunk
 from app.shared.views import Here
 from app.shell.missing import Missing, undone
+from app.shell.more import more
 from app.shell.numbers import number
 from app.shell.untrusted import for_markdown
 from backend.errors import AnchorscopeError
@@ -37,10 +38,10 @@ def draw(here: Here, store: Store) -> None:
     """Pickers of a, b and c, how long their sum is beside its parts, and the way to Steering."""
     chunks = store.tagged_chunks(here.chunk.cot, "")
     chunks = chunks.assign(number=chunks["chunk_index"] + 1)
-    stream = chosen_stream.pick(store, _places(here), width=420)
     usual = dict(zip(CHUNKS_OF_ANALOGY, _usual(chunks["chunk_id"].tolist(), here.chunk.chunk), strict=True))
     fields, names = dict[str, Any](), dict[str, str]()
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+    with more(*(field for field, _ in CHUNKS_OF_ANALOGY.values())):
+        stream = chosen_stream.pick(store, _places(here), width=420)
         for name, (field, label) in CHUNKS_OF_ANALOGY.items():
             fields[name], names[name] = pick_chunk(field, label, chunks, store, default=usual[name], width=300)
     phrase = f"{names['chunk_b']} − {names['chunk_a']} + {names['chunk_c']}"

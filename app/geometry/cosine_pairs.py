@@ -13,6 +13,7 @@ from app.shared.clicks import picked_row
 from app.shared.views import Here
 from app.shell import keys, navigation, selection
 from app.shell.fields import Decimal, Field, declare
+from app.shell.more import more
 from app.shell.numbers import number
 from app.shell.theme import ACCENT
 from app.shell.untrusted import for_markdown, visible
@@ -83,7 +84,8 @@ def draw_clusters(here: Here, store: Store) -> None:
         own = _bin(here)
         usual = own.set_id if own is not None and own.set_id in names else next(iter(names))
         set_id = selection.pick(CLUSTERED, "Set", list(names), default=usual, show=names.__getitem__, width=420)
-        above = selection.pick_decimal(LINKED, "Connected above", _USUAL, step=0.05, width=170)
+        with more(LINKED):
+            above = selection.pick_decimal(LINKED, "Connected above", _USUAL, step=0.05, width=170)
     facts = sets[sets["set_id"] == set_id].iloc[0]
     links = store.cosine_pairs(set_id)
     links = links[links["is_link"].astype(bool)]

@@ -13,6 +13,7 @@ from app.shared.views import Here
 from app.shell import keys, selection, studies
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
+from app.shell.more import more
 from app.shell.numbers import number
 from app.shell.untrusted import for_markdown
 from backend.feature_geometry.row_sets import ROW_KINDS
@@ -64,7 +65,8 @@ def asked(here: Here) -> Asked:
     kinds += [kind for kind in dict.fromkeys(sets["kind"]) if kind not in kinds]  # of another version
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         kind = selection.pick(KIND, "Directions", kinds, show=_called, width=420)
-        subset = selection.pick(SUBSET, "Rows", show=SUBSETS.__getitem__, width=260)
+        with more(SUBSET):
+            subset = selection.pick(SUBSET, "Rows", show=SUBSETS.__getitem__, width=260)
     tails = _named(studies.ask(store.cosine_tails, kind=kind))
     exceedances = _named(studies.ask(store.cosine_exceedances, kind=kind))
     return Asked(kind, subset, sets[sets["kind"] == kind], tails, exceedances)

@@ -13,6 +13,7 @@ from app.shared.views import Here
 from app.shell import keys, selection, studies
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
+from app.shell.more import more
 from app.shell.numbers import interval, number
 from app.shell.untrusted import for_markdown, one_line, show
 from backend.feature_geometry.parallelogram_layers import over_classes
@@ -55,11 +56,12 @@ def space(here: Here) -> Space:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         layer = _layer(here, found)
         found = found[found["layer"] == layer]
-        cleaning = _pick(CLEANING, "Vectors", found["cleaning"], _CLEANED)
-        found = found[found["cleaning"] == cleaning]
-        components = _components(found)
-        found = found[found["components"] == components]
-        fitted_on = _pick(FITTED, "Fitted on", found["fitted_on"], FITTED_ON)
+        with more(CLEANING, COMPONENTS, FITTED):
+            cleaning = _pick(CLEANING, "Vectors", found["cleaning"], _CLEANED)
+            found = found[found["cleaning"] == cleaning]
+            components = _components(found)
+            found = found[found["components"] == components]
+            fitted_on = _pick(FITTED, "Fitted on", found["fitted_on"], FITTED_ON)
     return {"layer": layer, "cleaning": cleaning, "fitted_on": fitted_on, "components": components}
 
 

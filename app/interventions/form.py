@@ -19,6 +19,7 @@ from app.shared.steer_by_feature import steer_by
 from app.shared.views import Here
 from app.shell import keys, selection
 from app.shell.fields import Decimal, Field, Whole, declare
+from app.shell.more import more
 from app.shell.progress import duration
 from app.shell.untrusted import one_line, show
 from backend.cot.prompts import Prompt, usual
@@ -103,12 +104,10 @@ def chosen_features(here: Here) -> Chosen:
 
 
 def _by_rule(dictionary: pd.Series, rows: pd.DataFrame, compares: bool) -> Chosen:
-    left, right = st.columns(2, gap="small")
     above, norm = None, "l1"
-    if compares:
-        with left:
+    with more(BEYOND, TOP):
+        if compares:
             above = selection.pick_decimal(BEYOND, "NRN (L1) above", step=0.05)
-    with right:
         top = selection.pick_whole(TOP, "and of them the most frequent")
     found = trials.by_rule(rows, top, above=above, norm=norm)
     words = trials.rule_in_words(top, above=above, norm=norm)
@@ -188,7 +187,9 @@ def trial(store: Store, dictionary: pd.Series, chosen: Chosen) -> tuple[Trial | 
         return None, "This study has no problems that models could solve."
     patches = chosen_dictionary.compares(dictionary) and not chosen_dictionary.is_unequal(dictionary)
     operations = [name for name in _OPERATIONS if name != "patch" or patches]
-    a, b, c = st.columns([4, 3, 4], gap="small", vertical_alignment="bottom")
+    a, b, c, d = st.columns([4, 3, 3, 2], gap="small", vertical_alignment="bottom")
+    with d:
+        door = more(ERROR, SAMPLES, SEED, TEMPERATURE, NUCLEUS, LONGEST, SETS)
     with a:
         operation = selection.pick(OPERATION, "Operation", operations, show=_OPERATIONS.__getitem__)
     factor = beta = None
@@ -197,7 +198,7 @@ def trial(store: Store, dictionary: pd.Series, chosen: Chosen) -> tuple[Trial | 
             factor = selection.pick_decimal(FACTOR, "Factor", step=0.1)
         elif operation == "steer":
             beta = selection.pick_decimal(ADDED, "β, in units of the code", step=1.0)
-    with c:
+    with door:
         error = selection.pick(
             ERROR,
             "What the dictionary does not explain",
@@ -208,26 +209,18 @@ def trial(store: Store, dictionary: pd.Series, chosen: Chosen) -> tuple[Trial | 
                 " reconstruction alone is the control."
             ),
         )
-    d, e, f = st.columns([4, 3, 4], gap="small", vertical_alignment="bottom")
-    with d:
+    with c:
         n_problems = selection.pick_whole(
             SOLVED, f"Problems, of {len(problems):,}", min(24, len(problems)), high=len(problems)
         )
-    with e:
-        n_samples = selection.pick_whole(SAMPLES, "Samples per problem", 1, high=trials.MOST_SAMPLES)
-    with f:
-        seed = selection.pick_whole(SEED, "Seed")
-    with st.expander("Sampling"):
+    with door:
         usual = trials.sampling_of(store.runs())
-        g, h, i, j = st.columns(4, gap="small")
-        with g:
-            temperature = selection.pick_decimal(TEMPERATURE, "Temperature", usual.temperature, step=0.1)
-        with h:
-            top_p = selection.pick_decimal(NUCLEUS, "Top-p", usual.top_p, step=0.05)
-        with i:
-            longest = selection.pick_whole(LONGEST, "Max new tokens", usual.max_new_tokens, step=8)
-        with j:
-            n_random = selection.pick_whole(SETS, "Sets of random features")
+        n_samples = selection.pick_whole(SAMPLES, "Samples per problem", 1, high=trials.MOST_SAMPLES)
+        seed = selection.pick_whole(SEED, "Seed")
+        temperature = selection.pick_decimal(TEMPERATURE, "Temperature", usual.temperature, step=0.1)
+        top_p = selection.pick_decimal(NUCLEUS, "Top-p", usual.top_p, step=0.05)
+        longest = selection.pick_whole(LONGEST, "Max new tokens", usual.max_new_tokens, step=8)
+        n_random = selection.pick_whole(SETS, "Sets of random features")
         st.caption(
             "As the study's CoTs were sampled, unless changed here. Problems are drawn by a fixed seed, evenly over"
             " levels."

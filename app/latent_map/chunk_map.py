@@ -14,6 +14,7 @@ from app.shared.views import Here
 from app.shell import keys, navigation, selection, studies
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, no_activations, undone
+from app.shell.more import more
 from app.shell.untrusted import show_exactly
 from app.shell.vocabulary import METHODS, metric_choice
 from backend.store.store import Store
@@ -95,19 +96,11 @@ def controls(store: Store) -> Chosen:
     """The row of pickers."""
     maps = store.maps()
     metrics, sources = chunk_colours.importance_options(store), store.tag_sources()
-    columns = iter(st.columns([2.1, 1.6, 1.7, 4.2, 2.6, 3], gap="small"))
+    columns = iter(st.columns([2.1, 1.7, 4.2, 2.6, 1.2], gap="small", vertical_alignment="bottom"))
     with next(columns):
         stream = chosen_stream.pick(store, maps)
     here = chosen_stream.at(maps, stream)
     methods = [name for name in METHODS if ("pca_3d" if name == "pca_2d" else name) in set(here["method"])]
-    with next(columns):
-        method = selection.pick(
-            MAP,
-            "Map",
-            methods,
-            show=METHODS.__getitem__,
-            help="UMAP keeps neighbours together and distorts distances; PCA is linear.",
-        )
     with next(columns):
         colour = selection.pick(COLOUR, "Colour", None if metrics else ["category"], show=_COLOURS.__getitem__)
     chosen = chunk_colours.usual_choice(metrics) if metrics else ":"
@@ -124,7 +117,14 @@ def controls(store: Store) -> Chosen:
             then=forget_lasso,
             help="The other chunks are dimmed, never hidden.",
         )
-    with next(columns):
+    with next(columns), more(MAP, CLICK):
+        method = selection.pick(
+            MAP,
+            "Map",
+            methods,
+            show=METHODS.__getitem__,
+            help="UMAP keeps neighbours together and distorts distances; PCA is linear.",
+        )
         selection.pick(CLICK, "On click", show=_CLICKS.__getitem__)
     name, _, convention = chosen.partition(":")
     source = selection.checked(chunk_colours.TAGS, sources) or ""

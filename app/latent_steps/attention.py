@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from app.figures.latent_readings import attention_map, step_name
-from app.latent_steps.readings import percent, said, siblings, subset
+from app.latent_steps.readings import door, percent, said, siblings, subset
 from app.shared.views import Here
 from app.shell import keys, selection, studies
 from app.shell.fields import Field, declare
@@ -19,7 +19,7 @@ HEAD = declare(Field("latent_head", "attention head of latents", None))
 
 
 def draw(here: Here, store: Store) -> None:
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+    with here.once(door):
         group = here.once(siblings)
         here.once(subset)
         split = selection.pick(SPLIT, "Question in", show=lambda name: SPLITS[name].label, width=200)

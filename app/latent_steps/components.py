@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from app.figures.latent_readings import component_places
-from app.latent_steps.readings import REPORT, said, siblings
+from app.latent_steps.readings import REPORT, door, said, siblings
 from app.shared.views import Here
 from app.shell import keys, selection, studies
 from app.shell.fields import Field, declare
@@ -18,7 +18,7 @@ SHOWN = declare(Field("latent_axes", "components that are drawn", tuple(AXES)))
 
 
 def draw(here: Here, store: Store) -> None:
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+    with here.once(door):
         group = here.once(siblings)
         shares = group.rows(studies.ask(store.latent_components))
         there = list(dict.fromkeys(f"{row.space}.{row.layer}" for row in shares.sort_values("space").itertuples()))

@@ -4,7 +4,18 @@ import pandas as pd
 import streamlit as st
 
 from app.figures.latent_readings import series_colours, step_curves
-from app.latent_steps.readings import REPORT, averaged, best_places, layer, layer_names, lens, said, siblings, subset
+from app.latent_steps.readings import (
+    REPORT,
+    averaged,
+    best_places,
+    door,
+    layer,
+    layer_names,
+    lens,
+    said,
+    siblings,
+    subset,
+)
 from app.shared.views import Here
 from app.shell import keys, selection
 from app.shell.fields import Field, declare
@@ -18,7 +29,7 @@ _COLUMNS = ("model_id", "series", "step", "value", "low", "high", "n", "is_contr
 
 
 def draw(here: Here, store: Store) -> None:
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+    with here.once(door):
         group, chosen = here.once(siblings), here.once(lens)
         here.once(subset)
         at = here.once(layer)

@@ -12,6 +12,7 @@ from app.latent_steps.readings import (
     REPORT,
     averaged,
     best_places,
+    door,
     layer_names,
     lens,
     percent,
@@ -47,7 +48,7 @@ class Asked:
 
 def asked(here: Here) -> Asked:
     """The controls of the map."""
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+    with here.once(door):
         here.once(siblings)
         chosen = here.once(lens)
         here.once(subset)

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from app.figures.latent_readings import step_name
-from app.latent_steps.readings import REPORT, said, siblings, token_words
+from app.latent_steps.readings import REPORT, door, said, siblings, token_words
 from app.shared.views import Here
 from app.shell import keys, selection, studies
 from app.shell.fields import Field, declare
@@ -17,7 +17,7 @@ MODEL = declare(Field("latent_difference_of", "model whose mean latents are comp
 
 
 def draw(here: Here, store: Store) -> None:
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+    with here.once(door):
         labels = here.once(siblings).labels
         model = selection.pick(MODEL, "Model", list(labels), show=labels.__getitem__, width=260)
     rows, words = studies.ask(store.latent_difference_readings, model_id=model), here.once(token_words)

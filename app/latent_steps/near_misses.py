@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from app.figures.latent_readings import step_curves
-from app.latent_steps.readings import REPORT, layer, layer_names, lens, percent, said, siblings
+from app.latent_steps.readings import REPORT, door, layer, layer_names, lens, percent, said, siblings
 from app.shared.views import Here
 from app.shell import keys, selection, studies
 from app.shell.fields import Field, declare
@@ -23,7 +23,7 @@ _ALPHA = 0.05
 
 
 def draw(here: Here, store: Store) -> None:
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+    with here.once(door):
         group, chosen = here.once(siblings), here.once(lens)
         at = here.once(layer)
         kind = selection.pick(KIND, "Near miss", show=KINDS.__getitem__, width=220)

@@ -15,6 +15,7 @@ from app.shared.views import Here
 from app.shell import keys, selection, studies
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
+from app.shell.more import more
 from app.shell.numbers import number
 from app.shell.untrusted import for_markdown, one_line, show
 from backend.latent.need_kinds import AFTER, MEAN, PLACES, PLAIN, REPLACEMENTS, SWAP, ZERO
@@ -50,11 +51,12 @@ def _rows(here: Here) -> pd.DataFrame:
 
 def _chosen(here: Here) -> Chosen:
     rows = here.once(_rows)
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, vertical_alignment="bottom"):
         place = _pick(PLACE, "Replaced", [name for name in PLACES if name in set(rows["place"])], PLACES)
-        after = _pick(LATER, "Later latents", [name for name in AFTER if name in set(rows["after"])], AFTER)
-        lost_by = _pick(LOST_BY, "Needed against", [MEAN, ZERO], REPLACEMENTS)
-        group = _pick(GROUP, "Problems", list(GROUPS), GROUPS)
+        with more(LATER, LOST_BY, GROUP):
+            after = _pick(LATER, "Later latents", [name for name in AFTER if name in set(rows["after"])], AFTER)
+            lost_by = _pick(LOST_BY, "Needed against", [MEAN, ZERO], REPLACEMENTS)
+            group = _pick(GROUP, "Problems", list(GROUPS), GROUPS)
     return Chosen(place, after, lost_by, group)
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from app.figures.latent_readings import parity_differences, series_colours
-from app.latent_steps.readings import REPORT, layer, layer_names, lens, said, siblings, subset
+from app.latent_steps.readings import REPORT, door, layer, layer_names, lens, said, siblings, subset
 from app.shared.views import Here
 from app.shell import keys, selection, studies
 from app.shell.fields import Field, declare
@@ -28,7 +28,7 @@ ALPHA = 0.05
 
 
 def draw(here: Here, store: Store) -> None:
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+    with here.once(door):
         group, chosen = here.once(siblings), here.once(lens)
         some, at = here.once(subset), here.once(layer)
         names = ["log_prob", "log_rank", "top"] if chosen.has_probabilities else ["log_rank", "top"]

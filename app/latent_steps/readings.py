@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app.figures.latent_readings import step_name
 from app.latent_steps.chosen import models
@@ -12,6 +13,7 @@ from app.shared.views import Here
 from app.shell import selection, studies
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
+from app.shell.more import more
 from app.shell.untrusted import for_markdown, visible
 from backend.latent.lenses import LATENT_LENSES, SUBSETS, Z_LAYER, LatentLens
 from backend.latent.summaries import Decoded, Read, best_cell, roles_in, unpacked
@@ -54,6 +56,11 @@ class Siblings:
         return own.assign(panel=own["model_id"].map(self.labels)).iloc[order.argsort(kind="stable")]
 
 
+def door(here: Here) -> DeltaGenerator:
+    """To the settings of readings, on whichever row they stand first."""
+    return more(GROUP, LENS, LAYER, SUBSET)
+
+
 def siblings(here: Here) -> Siblings:
     """The models that are shown side by side, behind a picker where there are several trainings."""
     found = here.once(models)
@@ -61,20 +68,23 @@ def siblings(here: Here) -> Siblings:
     names = list(dict.fromkeys(groups))
     chosen = names[0]
     if len(names) > 1:
-        chosen = selection.pick(GROUP, "Training seed", names, show=lambda seed: seed or "unknown", width=130)
+        with here.once(door):
+            chosen = selection.pick(GROUP, "Training seed", names, show=lambda seed: seed or "unknown", width=130)
     return Siblings(found[groups == chosen].set_index("model_id", drop=False))
 
 
 def lens(here: Here) -> LatentLens:
     """The lens, behind its picker."""
     show = {name: one.label for name, one in LATENT_LENSES.items()}
-    return LATENT_LENSES[selection.pick(LENS, "Lens", show=show.__getitem__, width=260)]
+    with here.once(door):
+        return LATENT_LENSES[selection.pick(LENS, "Lens", show=show.__getitem__, width=260)]
 
 
 def subset(here: Here) -> str:
     """Which of the problems are averaged, behind its picker."""
     show = {name: one.label for name, one in SUBSETS.items()}
-    return selection.pick(SUBSET, "Problems", show=show.__getitem__, width=220)
+    with here.once(door):
+        return selection.pick(SUBSET, "Problems", show=show.__getitem__, width=220)
 
 
 def reads(here: Here) -> list[Read]:
@@ -115,9 +125,11 @@ def layer(here: Here) -> int:
     """One layer of the lens, behind a picker where it reads several; the last at first."""
     there = sorted({read.layer for read in here.once(reads)})
     names = layer_names(there, here.once(siblings).n_layers)
-    chosen = selection.pick(
-        LAYER, "Layer", [str(one) for one in there], default=str(there[-1]), show=lambda one: names[int(one)], width=150
-    )
+    usual = str(there[-1])
+    with here.once(door):
+        chosen = selection.pick(
+            LAYER, "Layer", [str(one) for one in there], default=usual, show=lambda one: names[int(one)], width=150
+        )
     return int(chosen)
 
 

@@ -12,6 +12,7 @@ from app.shared.views import Here
 from app.shell import keys, selection
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
+from app.shell.more import more
 from backend.latent.kinds import SPACES
 from backend.latent.map_kinds import DIFFERENCES, FITTED
 from backend.latent.outcomes import Map
@@ -53,9 +54,11 @@ def asked(here: Here) -> Asked:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         space = selection.pick(SPACE, "Steered", _spaces(own), show=lambda name: SPACES[name].label, width=230)
         usual = "1" if "1" in coefficients else None
-        coefficient = selection.pick(COEFFICIENT, "Coefficient", coefficients, default=usual, width=120)
-        exit_ = selection.pick(EXIT, "The answer is forced", show=EXITS.__getitem__, width=270)
-    return Asked(model, Arm(space, frozenset(_switched(space))), float(coefficient), exit_ == "early")
+        with more(COEFFICIENT, EXIT, SWITCHED):
+            coefficient = selection.pick(COEFFICIENT, "Coefficient", coefficients, default=usual, width=120)
+            exit_ = selection.pick(EXIT, "The answer is forced", show=EXITS.__getitem__, width=270)
+            defects = frozenset(_switched(space))
+    return Asked(model, Arm(space, defects), float(coefficient), exit_ == "early")
 
 
 def _spaces(own: pd.DataFrame) -> list[str]:

@@ -18,6 +18,7 @@ from app.shared.text_source import TOKEN
 from app.shared.views import Here
 from app.shell import keys, selection
 from app.shell.fields import Field, Whole, declare
+from app.shell.more import more
 from app.shell.untrusted import for_markdown, visible
 from backend.lens.grid import UNKNOWN, Place
 from backend.lens.positions import ALL
@@ -89,8 +90,12 @@ def coloured(here: Here) -> tuple[Quantity, int]:
         if followed:
             asked = [one["asked"] for one in followed]
             words = {one["asked"]: visible(one["word"]) for one in followed}
-            target = asked.index(selection.pick(TARGET, "Followed token", asked, show=words.__getitem__, width=150))
-        selection.pick(WIDTH, "Columns at a time", width=150)
+            with more(TARGET, WIDTH):
+                target = asked.index(selection.pick(TARGET, "Followed token", asked, show=words.__getitem__, width=150))
+                selection.pick(WIDTH, "Columns at a time", width=150)
+        else:
+            with more(WIDTH):
+                selection.pick(WIDTH, "Columns at a time", width=150)
     return QUANTITIES[name], target
 
 

@@ -17,6 +17,7 @@ from app.shared.waiting import Reading, place_in_line, wait_for
 from app.shell import keys, selection
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, PageEnds
+from app.shell.more import more
 from app.shell.numbers import number
 from app.shell.untrusted import one_line, show
 from backend.cot.chunking import chunk_spans
@@ -118,9 +119,12 @@ def asked(here: Here) -> Asked:
     """The controls of text, models, lens and columns."""
     store = here.store
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        is_typed = text_source.choose_source()
+        chain = st.container(width="content")
         models = _choose_models(store)
         lenses = _choose_lens(store, models)
+        door = more(text_source.TYPED, CUT, FOLLOWED)
+    with door:
+        is_typed = text_source.choose_source()
         cut = CUTS[selection.pick(CUT, "Columns", show=lambda name: CUTS[name].label, width=180)]
     if is_typed:
         own = text_source.typed(
@@ -129,13 +133,18 @@ def asked(here: Here) -> Asked:
             help="The model then reads the text as an answer to that problem. Without it the text stands alone.",
         )
         text = _of_words(own.prompt, own.words)
-        return Asked(models, [text] * len(models), None, lenses, cut, _followed(None))
+        with door:
+            followed = _followed(None)
+        return Asked(models, [text] * len(models), None, lenses, cut, followed)
     require(here, chunks)
-    where = chosen_chain.choose_cot(store, here.chunk)
+    with chain:
+        where = chosen_chain.choose_in_drawer(store, here.chunk)
     here.look_at(where)
     texts = [text_of_cot(store, where.chunk, model.choice.model_id) for model in models]
     truth = store.cot_to_read(where.cot)["ground_truth"].iloc[0]
-    return Asked(models, texts, where, lenses, cut, _followed(truth))
+    with door:
+        followed = _followed(truth)
+    return Asked(models, texts, where, lenses, cut, followed)
 
 
 def _choose_lens(store: Store, models: list[Model]) -> list[UnderLens]:

@@ -4,6 +4,7 @@ from typing import Protocol
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app.shared import chosen_chunk
 from app.shared.chosen_chunk import CHUNK, COT, PROBLEM, ChosenChunk
@@ -24,9 +25,25 @@ _FILTERS = (LEVEL, WRITER, PROMPT, VERDICT, CANDIDATES)
 
 def choose_cot(store: Store, where: ChosenChunk) -> ChosenChunk:
     """Pickers for problem and CoT behind a filter; returns the place after them."""
-    problems, cots = studies.ask(store.problem_index), studies.ask(store.cot_index)
     first, second, third = st.columns([1.25, 6, 5], vertical_alignment="bottom", gap="small")
     with first:
+        active = sum(selection.get(field) not in (None, field.default) for field in _FILTERS)
+        filters = st.popover(f"Filter ({active})" if active else "Filter", icon=":material/filter_alt:")
+    return _choose(store, where, filters, second, third)
+
+
+def choose_in_drawer(store: Store, where: ChosenChunk) -> ChosenChunk:
+    """The same behind one button, for pages whose subject is not the chain."""
+    with st.popover("Chain of thought", icon=":material/segment:"):
+        problem, chain, filters = st.container(), st.container(), st.container()
+        return _choose(store, where, filters, problem, chain)
+
+
+def _choose(
+    store: Store, where: ChosenChunk, filters: DeltaGenerator, second: DeltaGenerator, third: DeltaGenerator
+) -> ChosenChunk:
+    problems, cots = studies.ask(store.problem_index), studies.ask(store.cot_index)
+    with filters:
         kept = _filtered(store, problems, cots)
     if st.session_state.pop("filter_changed", False) and len(kept) and where.cot not in set(kept["cot_id"]):
         selection.choose({PROBLEM: None, COT: kept["cot_id"].iloc[0], CHUNK: None})
@@ -56,29 +73,27 @@ def _filtered(store: Store, problems: pd.DataFrame, cots: pd.DataFrame) -> pd.Da
     levels = ["any"] + [str(int(level)) for level in sorted(problems["level"].dropna().unique())]
     writers = ["any", *sorted(cots["model_id"].unique())]
     names = {model: called(store, model) for model in writers[1:]} | {"any": "all models"}
-    active = sum(selection.get(field) not in (None, field.default) for field in _FILTERS)
-    with st.popover(f"Filter ({active})" if active else "Filter", icon=":material/filter_alt:"):
-        level = selection.pick(
-            LEVEL, "Level", levels, show=lambda value: "all" if value == "any" else value, then=_filter_changed
-        )
-        writer = selection.pick(WRITER, "Model", writers, show=names.__getitem__, then=_filter_changed)
-        prompts = ["any", *sorted(cots["prompt_name"].unique())]
-        prompt = "any"
-        if len(prompts) > 2:
-            prompt = selection.pick(
-                PROMPT,
-                "Prompt",
-                prompts,
-                show=lambda value: "all prompts" if value == "any" else value,
-                then=_filter_changed,
-            )
-        verdict = selection.pick(VERDICT, "Answer", show=_VERDICTS.__getitem__, then=_filter_changed)
-        only = selection.pick_switch(
-            CANDIDATES,
-            "Candidates only",
+    level = selection.pick(
+        LEVEL, "Level", levels, show=lambda value: "all" if value == "any" else value, then=_filter_changed
+    )
+    writer = selection.pick(WRITER, "Model", writers, show=names.__getitem__, then=_filter_changed)
+    prompts = ["any", *sorted(cots["prompt_name"].unique())]
+    prompt = "any"
+    if len(prompts) > 2:
+        prompt = selection.pick(
+            PROMPT,
+            "Prompt",
+            prompts,
+            show=lambda value: "all prompts" if value == "any" else value,
             then=_filter_changed,
-            help="Problems the model solves between 20 % and 80 % of the time.",
         )
+    verdict = selection.pick(VERDICT, "Answer", show=_VERDICTS.__getitem__, then=_filter_changed)
+    only = selection.pick_switch(
+        CANDIDATES,
+        "Candidates only",
+        then=_filter_changed,
+        help="Problems the model solves between 20 % and 80 % of the time.",
+    )
     rows = problems[["problem_id", "level", "candidate"]].merge(cots, on="problem_id", how="inner")
     if level != "any":
         rows = rows[rows["level"] == int(level)]

@@ -3,14 +3,17 @@ them.
 """
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import pandas as pd
+from streamlit.delta_generator import DeltaGenerator
 
 from app.shared import chosen_stream
 from app.shell import selection, studies
 from app.shell.fields import Field, declare
 from app.shell.missing import no_activations, say, say_and_end, undone
+from app.shell.more import more
 from app.shell.vocabulary import direction_order, direction_words, position_words, studied_words
 from backend.geometry.direction_kinds import DIRECTION_KINDS
 from backend.models.interventions import PLACES, UNITS
@@ -21,6 +24,7 @@ CONVENTION = declare(Field("convention", "convention of the importance", None))
 DIRECTION = declare(Field("direction", "direction", DIRECTION_KINDS, before="direction "))
 POSITION = declare(Field("position", "place of the steering", PLACES, before="steered at the "))
 UNIT = declare(Field("unit", "unit of β", UNITS))
+BEHIND = (CONVENTION, DIRECTION, POSITION, UNIT)  # what stands behind the door of a row
 
 
 def known_columns(store: Store) -> pd.DataFrame:
@@ -36,15 +40,28 @@ def known_columns(store: Store) -> pd.DataFrame:
     return found
 
 
-def pick_column(store: Store, choices: pd.DataFrame, x: str) -> pd.Series:
-    """Pickers for what the column x is had of: model and layer, direction, position, unit. Returns its row of
-    `choices`.
+def pick_column(
+    store: Store,
+    choices: pd.DataFrame,
+    x: str,
+    *,
+    stream: DeltaGenerator | None = None,
+    door: DeltaGenerator | None = None,
+) -> pd.Series:
+    """Pickers for what the column x is had of: model and layer (in the place `stream`), and behind the `door`
+    direction, position, unit. Returns its row of `choices`.
 
     A choice that this column does not have stays selected, and what stands in for it is said.
     """
     here = choices[choices["x"] == x]
     if len(here[["model_id", "layer"]].drop_duplicates()) > 1 or NO_LAYER not in set(here["layer"]):
-        here = chosen_stream.at(here, chosen_stream.pick(store, here, width=190))
+        with stream or nullcontext():
+            here = chosen_stream.at(here, chosen_stream.pick(store, here, width=190))
+    with door or more(*BEHIND):
+        return _narrowed(here, choices)
+
+
+def _narrowed(here: pd.DataFrame, choices: pd.DataFrame) -> pd.Series:
     kinds = direction_order(here["kind"])
     if (here["layer"] == NO_LAYER).all():
         kind = kinds[0] if len(kinds) == 1 else selection.pick(CONVENTION, "Convention", kinds, width=290)

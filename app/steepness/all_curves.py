@@ -9,12 +9,13 @@ import streamlit as st
 from app.figures.kl_curves import all_curves, kinds_at_equal_norm
 from app.shared import chosen_stream
 from app.shared.clicks import go_to_clicked
-from app.shared.geometry_columns import POSITION, pick_unit
+from app.shared.geometry_columns import POSITION, UNIT, pick_unit
 from app.shared.statistics_cache import Curves, curves_at, ratios_at
 from app.shared.views import Here
 from app.shell import keys, selection, studies
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, no_activations, undone
+from app.shell.more import more
 from app.shell.numbers import interval, number
 from app.shell.untrusted import show
 from app.shell.vocabulary import direction_order, position_words, studied_words
@@ -42,6 +43,7 @@ class Place:
     layer: int
     unit: str
     curves: Curves
+    logarithmic: bool  # the axis of the KL
 
     @property
     def named(self) -> tuple[str, int, str]:
@@ -63,16 +65,17 @@ def place(here: Here) -> Place:
     choices = studies.ask(here.store.curve_choices)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         there = chosen_stream.at(choices, chosen_stream.pick(here.store, choices, width=240))
-        row = pick_unit(there).iloc[0]
+        with more(UNIT, SCALE):
+            row = pick_unit(there).iloc[0]
+            scale = selection.pick(SCALE, "KL axis", show=_SCALES.__getitem__, width=140)
     model, layer, unit = str(row.model_id), int(row.layer), str(row.unit)
-    return Place(model, layer, unit, curves_at(here.store, model, layer, unit))
+    return Place(model, layer, unit, curves_at(here.store, model, layer, unit), scale == "log")
 
 
 def draw_all(here: Here, store: Store) -> None:
     """Every chunk's curve, a panel for each kind and position."""
     at = here.once(place)
-    logarithmic = selection.pick(SCALE, "KL axis", show=_SCALES.__getitem__, width=140) == "log"
-    curves = at.curves.by_chunk
+    curves, logarithmic = at.curves.by_chunk, at.logarithmic
     figure = all_curves(curves, at.curves.over_chunks, unit=at.unit, selected=here.chunk.chunk, logarithmic=logarithmic)
     key = keys.of("all_curves")
     st.plotly_chart(

@@ -18,6 +18,7 @@ from app.shared.views import Here
 from app.shell import keys, selection
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
+from app.shell.more import more
 from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import CONVENTIONS, column, metric_choice, studied_words
 from app.steepness import one_pair
@@ -216,13 +217,14 @@ def multiplicity(rows: pd.DataFrame) -> str:
 
 def _filtered(rows: pd.DataFrame) -> pd.DataFrame:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        subset = selection.pick(SUBSET, "Chunks", show=SUBSET_WORDS.__getitem__, width=230)
         claimed = selection.pick(CLAIMED, "Association", show=_VERDICTS.__getitem__, width=150)
         xs = selection.pick_several(
             GEOMETRY, "Geometry", list(dict.fromkeys(rows["x"])), show=lambda name: column(name).label
         )
         stored = rows["metric"] + ":" + rows["convention"]
         metrics = selection.pick_several(IMPORTANCE, "Importance", sorted(set(stored)), show=metric_choice)
+        with more(SUBSET):
+            subset = selection.pick(SUBSET, "Chunks", show=SUBSET_WORDS.__getitem__, width=230)
     keep = rows["subset"] == subset
     if claimed != "any":
         keep &= rows["verdict"].fillna("none") == claimed

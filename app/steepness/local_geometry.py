@@ -23,6 +23,7 @@ from app.shared.views import Here
 from app.shell import keys, selection, studies
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, PageEnds, say, undone
+from app.shell.more import more
 from app.shell.numbers import number
 from app.shell.untrusted import show
 from app.shell.vocabulary import direction_order, direction_words, studied_words, unit_words
@@ -289,7 +290,8 @@ def draw_before_after(here: Here, store: Store) -> None:
         rows = rows[rows["kind"].fillna(NONE) == kind]
         betas = sorted(rows["beta"].unique(), key=abs)
         worded = {f"{value:g}": value for value in betas}
-        beta = worded[selection.pick(SIZE, "β", list(worded), default=f"{betas[-1]:g}", width=110)]
+        with more(SIZE):
+            beta = worded[selection.pick(SIZE, "β", list(worded), default=f"{betas[-1]:g}", width=110)]
         measure = selection.pick(
             REST,
             "KL on",

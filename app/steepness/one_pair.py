@@ -13,13 +13,14 @@ from app.figures.steepness import CURVE_WORDS, p_value, signed, span, steepness_
 from app.shared import chunk_colours
 from app.shared.chosen_chunk import ChosenChunk
 from app.shared.clicks import go_to_clicked
-from app.shared.geometry_columns import known_columns, pick_column, place_in_words
+from app.shared.geometry_columns import BEHIND, known_columns, pick_column, place_in_words
 from app.shared.statistics_cache import chance_of, curve_of, evidence_of, selected_slopes_of, stored_evidence
 from app.shared.steered_chunk import kl_of_chunk
 from app.shared.views import Here
 from app.shell import keys, navigation, selection, studies
 from app.shell.fields import SWITCH, Field, declare
 from app.shell.missing import no_rollouts, say_and_end
+from app.shell.more import more
 from app.shell.numbers import interval, number
 from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import column, definition, metric, metric_choice
@@ -99,12 +100,16 @@ def controls(store: Store) -> Chosen:
         x = selection.pick(
             COLUMN, "Geometry", list(dict.fromkeys(choices["x"])), show=lambda name: column(name).label, width=270
         )
-        where = pick_column(store, choices, x)
+        stream, importance = st.container(width="content"), st.container(width="content")
+        door = more(*BEHIND, SCALE, CURVE, INTERVALS)
+    where = pick_column(store, choices, x, stream=stream, door=door)
+    with importance:
         others = [choice for choice in metrics if choice != f"{x}:{where.kind}"] or metrics
         usual = chunk_colours.usual_choice(others)
         chosen = selection.pick(
             chunk_colours.METRIC, "Importance", others, default=usual, elsewhere=metrics, show=metric_choice, width=390
         )
+    with door:
         scale = selection.pick(SCALE, "Horizontal axis", show=_SCALES.__getitem__, width=130)
         curve = selection.pick(CURVE, "Curve", show=lambda name: CURVE_WORDS.get(name, name), width=190)
         intervals = selection.pick_switch(INTERVALS, "95 % CI", help="Draw the bootstrap interval of each importance.")

@@ -14,12 +14,14 @@ from app.figures.evidence import convergence
 from app.shared import chunk_colours, live
 from app.shared.answer_shares import answered
 from app.shared.chosen_chunk import ChosenChunk
+from app.shared.model_names import called
 from app.shared.statistics_cache import convergence_of
 from app.shared.views import Here
 from app.shared.waiting import place_in_line
 from app.shell import keys, selection
 from app.shell.fields import Decimal, Field, Whole, declare
 from app.shell.missing import no_rollouts, say
+from app.shell.more import more
 from app.shell.numbers import interval, number
 from app.shell.untrusted import for_markdown, one_line, show
 from app.shell.vocabulary import metric, metric_choice
@@ -153,11 +155,9 @@ def sizes_of(rollouts: pd.DataFrame, chunks: tuple[str, ...], chunk: str, name: 
 
 
 def _resample(store: Store, where: ChosenChunk, name: str, convention: str) -> None:
-    a, b = st.columns(2, gap="small")
-    with a:
+    with more(HALFWIDTH, MOST):
         unit = metric(name).unit
         width = selection.pick_decimal(HALFWIDTH, f"Until the half-width is at most ({unit})", step=0.01)
-    with b:
         most = selection.pick_whole(MOST, "or so many new rollouts", step=_BATCH)
     compares = METRICS[name].compares
     st.caption(
@@ -277,9 +277,7 @@ def _added(store: Store, where: ChosenChunk) -> None:
     names = {row.added_id: drawing_name(row) for row in drawings.itertuples()}
     chosen = selection.pick(ADDED, f"Drawn later at this chunk ({len(names)})", list(names), show=names.__getitem__)
     row = drawings.set_index("added_id").loc[chosen]
-    show(
-        f"{STOPPED[row['stopped']]} {row['n']} rollouts by {one_line(str(row['model']), 60)}, from seed {row['seed']}."
-    )
+    show(f"{STOPPED[row['stopped']]} {row['n']} rollouts by {called(store, row['model'])}, from seed {row['seed']}.")
     found = [look for look in json.loads(row["looks"]) if isinstance(look, dict)]
     if found and row["metric"] in METRICS:
         _looked(found, row["metric"], float(row["half_width"]), key="kept")

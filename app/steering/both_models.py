@@ -21,6 +21,7 @@ from app.shared.waiting import place_in_line
 from app.shell import keys, selection
 from app.shell.fields import Decimal, Field, Whole, declare
 from app.shell.missing import Missing
+from app.shell.more import more
 from app.shell.untrusted import show
 from app.steering.controls import USUAL_CODES, Plan, about_run, codes_of
 from app.steering.runs import LONGEST
@@ -84,14 +85,10 @@ def draw(here: Here, store: Store) -> None:
     plan = here.once(planned).plan
     assert plan is not None  # `a_pair` has found its direction
     st.markdown("**Both models along β**")
-    a, b, c, d = st.columns([4, 3, 2, 2], gap="small", vertical_alignment="bottom")
-    with a:
+    with more(ROWS, MOST, N_RANDOM, TIMES):
         rows = selection.pick(ROWS, "Decoder row", show=_ROWS.__getitem__)
-    with b:
         most = selection.pick_decimal(MOST, "Largest β, × the mean code", step=1.0)
-    with c:
         n_random = selection.pick_whole(N_RANDOM, "Random rows")
-    with d:
         n = selection.pick_whole(TIMES, "Samples at each β")
     refused = _why_not(plan)
     pressed = st.button(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app.components.layer_strip import layer_strip
 from app.shared import chosen_dictionary, chosen_stream, live, parting
@@ -31,6 +32,7 @@ from app.shared.pick_chunk import pick_chunk
 from app.shared.steer_by_feature import decoder_words
 from app.shell import keys, selection
 from app.shell.fields import Field, Whole, declare
+from app.shell.more import more
 from app.shell.numbers import number as figure
 from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import (
@@ -74,6 +76,7 @@ DRAWN = declare(Field("vector_seed", "seed of the vector", Whole(0, 2**31), "1")
 MADE = declare(Field("vector_layer", "layer of the vector", None, before="made at layer "))
 DECODER = declare(Field("vector_decoder", "decoder of the vector", ("base", "distilled")))
 USUAL_CODES, USUAL_RMS = 4.0, 8.0  # β at first: of a feature's mean code, and of the residual stream's RMS
+MADE_BY = (FROM, MINUS, COMPONENT, DRAWN, CATEGORY, MADE, DECODER)  # how the vector is made, besides its kind
 N_CONTROLS = 8  # random directions of the control strip
 _UPLOAD = "direction_file"
 _LARGEST_FILE = 16  # MB: what server.maxUploadSize allows; vectors of all layers of a large model have 8
@@ -126,7 +129,7 @@ def plan(store: Store, subject: Subject, choice: Choice, opened: Status) -> Plan
     facts = opened.result
     layers = available(store, choice.model_id)
     applied = _layers(store, facts["n_layers"])
-    spec, words, sources, problem = _direction_controls(store, subject, choice, layers, applied, facts)
+    door, spec, words, sources, problem = _direction_controls(store, subject, choice, layers, applied, facts)
     layer_strip(
         facts["n_layers"],
         key=keys.of("layer_strip"),
@@ -141,10 +144,8 @@ def plan(store: Store, subject: Subject, choice: Choice, opened: Status) -> Plan
         f" {subject.name}. A dot: activations of the study are stored there."
     )
     parting.caption(store, choice.model_id, applied[0])
-    left, middle, right = st.columns(3, gap="small")
-    with left:
+    with door:
         operation = selection.pick(OPERATION, "Operation", show=lambda name: OPERATIONS[name].words)
-    with middle:
         places = [name for name in PLACES if subject.chunk is not None or not PLACES[name].of_chunk]
         place = selection.pick(
             PLACE,
@@ -156,14 +157,13 @@ def plan(store: Store, subject: Subject, choice: Choice, opened: Status) -> Plan
                 " the anchor on, what is written included; or the prompt."
             ),
         )
-    with right:
         gate, gate_problem = _gate(store, choice, applied, layers)
     problem = problem or gate_problem
     direction, waits_for = None, None
     if problem is None and spec is not None:
         direction, problem, waits_for = _made(store, subject, choice, spec, facts["d_model"])
     codes = None if direction is None else codes_of(store, direction)
-    unit, beta, beta_problem = _magnitude(operation, facts["d_model"], facts["rms"][applied[0]], codes)
+    unit, beta, beta_problem = _magnitude(door, operation, facts["d_model"], facts["rms"][applied[0]], codes)
     problem = problem or beta_problem
     if direction is not None and codes is not None:
         _say_what_a_code_is(direction, codes, unit, beta)
@@ -219,8 +219,10 @@ def _direction_controls(
     layers: list[int],
     applied: tuple[int, int],
     facts: Mapping[str, Any],
-) -> tuple[DirectionSpec | None, str, tuple[str, ...], str | None]:
-    """How the direction is made, what it is called, the chunks it comes from, and what is wrong, if anything."""
+) -> tuple[DeltaGenerator, DirectionSpec | None, str, tuple[str, ...], str | None]:
+    """The door to what few change, how the direction is made, what it is called, the chunks it comes from, and what is
+    wrong, if anything.
+    """
     asked = _Asked(
         store,
         subject,
@@ -243,8 +245,8 @@ def _direction_controls(
         if (layers or not how.of_study) and all(there.get(need, True) for need in how.needs)
     }
     usual = max(offered, key=lambda kind: offered[kind].preference)
-    left, middle, right = st.columns([4, 4, 3], gap="small")
-    with left:
+    row = st.container(horizontal=True, vertical_alignment="bottom", gap="small")
+    with row:
         kind = selection.pick(
             DIRECTION,
             "Direction",
@@ -253,19 +255,21 @@ def _direction_controls(
             show=direction_words,
             help="\n".join(f"- {direction_words(name)}: {DIRECTION_KINDS[name].help}" for name in offered),
         )
+        own = st.container(width="content")
+        door = more(*MADE_BY, OPERATION, PLACE, WHILE, UNIT)
     how = offered[kind]
     if not {"dictionary_id", "vector_id"} & set(how.needs):  # which are of a layer
-        with right:
+        with door:
             asked.fields["layer"] = _source_layer(kind, layers, applied, facts["n_layers"])
     for need in how.needs:
         if need not in asked.fields and asked.problem is None:
             control = control_of(need)
-            with right if control.beside else middle:
+            with own if control.is_asked else door:
                 control.show(asked)
     if asked.problem is not None:
-        return None, "", (), asked.problem
+        return door, None, "", (), asked.problem
     spec = DirectionSpec(kind, choice.model_id, **asked.fields)
-    return spec, how.phrase.format(**asked.fields | asked.names), asked.sources, None
+    return door, spec, how.phrase.format(**asked.fields | asked.names), asked.sources, None
 
 
 @dataclass
@@ -400,31 +404,31 @@ def _pick_vector(asked: _Asked) -> None:
 @dataclass(frozen=True)
 class _Control:
     show: Callable[[_Asked], None]
-    beside: bool = False  # in the narrow column
+    is_asked: bool = False  # in sight: what only the person knows, as the number of a feature
 
 
 _CONTROLS = {  # by field of DirectionSpec; some fill in several
     "chunk_id": _Control(_pick_chunk),
-    "other_chunk_id": _Control(_pick_other_chunk, beside=True),
+    "other_chunk_id": _Control(_pick_other_chunk),
     "chunk_a": _Control(_pick_three_chunks),
     "chunk_b": _Control(_pick_three_chunks),
     "chunk_c": _Control(_pick_three_chunks),
-    "component": _Control(_pick_component, beside=True),
+    "component": _Control(_pick_component),
     "category": _Control(_pick_category),
     "tags": _Control(_pick_category),
     "seed": _Control(_pick_seed),
     "dictionary_id": _Control(_pick_dictionary),
-    "feature": _Control(_pick_feature),
+    "feature": _Control(_pick_feature, is_asked=True),
     "feature_a": _Control(_pick_three_features),
     "feature_b": _Control(_pick_three_features),
     "feature_c": _Control(_pick_three_features),
-    "word_a": _Control(_pick_three_words),
-    "word_b": _Control(_pick_three_words),
-    "word_c": _Control(_pick_three_words),
-    "vector_id": _Control(_pick_vector),
-    "file": _Control(_pick_file),
-    "key": _Control(_pick_file),
-    "sha256": _Control(_pick_file),
+    "word_a": _Control(_pick_three_words, is_asked=True),
+    "word_b": _Control(_pick_three_words, is_asked=True),
+    "word_c": _Control(_pick_three_words, is_asked=True),
+    "vector_id": _Control(_pick_vector, is_asked=True),
+    "file": _Control(_pick_file, is_asked=True),
+    "key": _Control(_pick_file, is_asked=True),
+    "sha256": _Control(_pick_file, is_asked=True),
 }
 
 
@@ -663,17 +667,17 @@ def _gate(store: Store, choice: Choice, applied: tuple[int, int], layers: list[i
     return found.gate, None
 
 
-def _magnitude(operation: str, d_model: int, rms: float, codes: Codes | None) -> tuple[str, float, str | None]:
+def _magnitude(
+    door: DeltaGenerator, operation: str, d_model: int, rms: float, codes: Codes | None
+) -> tuple[str, float, str | None]:
     """Unit and β, with what β is in shares of the residual norm; `rms` is that of the residual stream where it is
     steered.
     """
-    left, middle, right = st.columns([2, 7, 2], gap="small", vertical_alignment="bottom")
-    with left:
+    with door:
         usual_unit = None if codes is None else "absolute"
         unit = selection.pick(UNIT, "β in", default=usual_unit, show=lambda name: UNITS[name].short)
     if not OPERATIONS[operation].has_magnitude:
-        with middle:
-            st.caption("Removing the component has no magnitude.")
+        st.caption("Removing the component has no magnitude.")
         return unit, 0.0, None
     text = selection.get(BETA)
     try:
@@ -691,11 +695,11 @@ def _magnitude(operation: str, d_model: int, rms: float, codes: Codes | None) ->
         selection.choose({BETA: f"{value:g}"})
 
     shown = beta if math.isfinite(beta) else 0.0
-    with middle, st.container(key=keys.of("beta_slider")):
+    with st.container(key=keys.of("beta_slider")):
         slide = selection.following(f"beta_slide_{unit}", float(np.clip(shown, -limit, limit)), take)
         st.slider("Magnitude β", -limit, limit, step=step, format="%+g", **slide)
-    with right:
-        st.number_input("exactly", step=step, format="%g", **selection.following("beta_typed", float(shown), take))
+    with door:
+        st.number_input("β, exactly", step=step, format="%g", **selection.following("beta_typed", float(shown), take))
     if (share_of := UNITS[unit].share) is not None and problem is None:
         share = abs(beta) * share_of(d_model)
         how = "moved" if OPERATIONS[operation].zero_changes_nothing else "measured"

@@ -21,6 +21,7 @@ from app.shared.waiting import place_in_line
 from app.shell import fields, keys, selection
 from app.shell.fields import STUDY, SWITCH, Field, Whole, declare
 from app.shell.missing import Missing
+from app.shell.more import more
 from app.shell.numbers import interval
 from app.shell.numbers import number as figure
 from app.shell.untrusted import one_line, show
@@ -144,19 +145,13 @@ def run_controls(store: Store, subject: Subject, choice: Choice, plan: Plan | No
 
 def _drawing(subject: Subject, plan: Plan | None, what: str) -> _Drawn:
     """The controls of what is sampled, the same for every kind of run."""
-    a, b, c = st.columns([4, 3, 3], gap="small", vertical_alignment="bottom")
-    with a:
+    with more(START, SEED, SAMPLES, LONGEST, TEMPERATURE, NUCLEUS):
         start = _start(subject, plan)
-    with b:
         seed = selection.pick_whole(SEED, "Seed")
-    with c:
         n = selection.pick_whole(SAMPLES, "Samples", _USUAL_N[what], high=64) if what in _USUAL_N else 1
-    usual = Sampling()
-    with a:
+        usual = Sampling()
         longest = selection.pick_whole(LONGEST, "Max new tokens", step=8)
-    with b:
         temperature = selection.pick_decimal(TEMPERATURE, "Temperature", usual.temperature, step=0.1)
-    with c:
         top_p = selection.pick_decimal(NUCLEUS, "Top-p", usual.top_p, step=0.05)
     if start == "before" and plan and plan.intervention and PLACES[plan.intervention.place].of_chunk:
         st.caption(

@@ -133,11 +133,11 @@ def steered(here: Here) -> Steered:
     require(here, a_model)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         choice = choose_model(store, live.steerable(store), where)
+        if where:
+            here.look_at(where := chosen_chain.choose_in_drawer(store, where))
         own_text(store, own, choice)
     if own:
         say_what_a_link_has()
-    if where:
-        here.look_at(where := chosen_chain.choose_cot(store, where))
     subject = chosen(store, where, choice)
     say_who_reads(here.store, subject, choice)
     return Steered(subject, choice)

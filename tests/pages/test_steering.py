@@ -220,7 +220,7 @@ def arms_of(test) -> list[str]:
 def test_rewording_has_its_own_words_and_controls_and_hides_those_of_the_residual_stream(opened, study):
     test = open_page(opened, study, what="wording", n="3", longest="16")
     labels = {one.label for kind in (test.slider, test.number_input, test.selectbox) for one in kind}
-    assert not labels & {"Magnitude β", "exactly", "β in", "Direction", "Operation", "Where", "Only while"}
+    assert not labels & {"Magnitude β", "β, exactly", "β in", "Direction", "Operation", "Where", "Only while"}
     assert {"Seed", "Samples", "Max new tokens", "Temperature", "Top-p"} <= labels
     assert "The residual stream stays as it is" in words(test) and "control strip" not in words(test)
     assert test.button(key="run_button").disabled  # the sentence is as it was
