@@ -24,7 +24,7 @@ from app.shell.untrusted import for_markdown, one_line, show
 from app.shell.vocabulary import CATEGORIES, category
 from backend.crosscoder import label_suggestions
 from backend.crosscoder.kinds import firing_of
-from backend.crosscoder.top_features import EVERYWHERE
+from backend.crosscoder.top_features import EVERYWHERE, LEAST_FIRED
 from backend.errors import AnchorscopeError
 from backend.models.names import role_words
 from backend.statistics.intervals import wilson
@@ -59,7 +59,7 @@ def controls(here: Here) -> list[int]:
     store, dictionary, rows = here.store, here.dictionary, here.features
     opened = selection.get(FEATURE) is None
     asked = chosen_dictionary.feature(dictionary)
-    feature = _first(rows) if asked is None else asked
+    feature = most_specific(rows, dictionary) if asked is None else asked
     pinned = chosen_dictionary.feature(dictionary, PINNED)
     selection.choose({FEATURE: str(feature)})
     last = int(dictionary.n_features) - 1
@@ -110,19 +110,25 @@ def controls(here: Here) -> list[int]:
         shown = [feature] if pinned is None or pinned == feature else [feature, pinned]
         steer_by(store, dictionary, shown, label="Steer by it" if len(shown) == 1 else "Steer by one of them")
     if opened:
-        which = "reasoner-only feature" if rows["class"].eq("distilled only").any() else "feature"
-        st.caption(f"Opened here: the {which} that fires most often, of those on at most half of the tokens.")
+        st.caption(
+            f"Opened here: the most specific feature, of the largest lift on a function tag (else the one that fires on"
+            f" fewest tokens), of those that fire on at least {LEAST_FIRED} and on at most half of the tokens."
+        )
     if pinned == feature:
         st.caption(f"Feature {pinned} is pinned: choose another one to compare it with.")
     return shown
 
 
-def _first(rows: pd.DataFrame) -> int:
-    """The feature that the page opens on."""
-    sparse = rows[~(rows["frequency"] > EVERYWHERE)]
-    own = sparse[sparse["class"].eq("distilled only")]
-    some = own if len(own) else sparse if len(sparse) else rows
-    return int(some.sort_values(["frequency", "feature"], ascending=[False, True])["feature"].iloc[0])
+def most_specific(rows: pd.DataFrame, dictionary: pd.Series) -> int:
+    """The feature that the page opens on: alive, not everywhere, with enough tokens to read, and of the largest lift;
+    of none known the rarest. Where there is no such one, the rarest that fires; where none does, the first.
+    """
+    n_judged = 0 if pd.isna(dictionary.n_judged) else int(dictionary.n_judged)
+    live = rows[(rows["frequency"] > 0) & (rows["frequency"] <= EVERYWHERE)]
+    enough = live[(live["frequency"] * n_judged).round() >= LEAST_FIRED]
+    some = next((part for part in (enough, live, rows) if len(part)), rows)
+    by = ["top_category_lift", "frequency", "feature"]
+    return int(some.sort_values(by, ascending=[False, True, True], na_position="last")["feature"].iloc[0])
 
 
 def _take(field: Field, chosen: int | None) -> None:

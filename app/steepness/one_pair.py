@@ -40,6 +40,7 @@ from backend.store.geometry_columns import COLUMNS, NO_LAYER, NONE
 from backend.store.geometry_queries import COVARIATES
 from backend.store.store import Store
 
+MOSTLY, SPAN = 0.95, 10.0  # of known values above 0, and from their 5th to their 95th percentile: then a log axis
 _SCALES = {"linear": "linear", "log": "logarithmic"}
 COLUMN = declare(Field("geometry_column", "geometry column", COLUMNS))
 SCALE = declare(Field("geometry_axis", "scale of the axis", _SCALES, of=None))
@@ -109,26 +110,36 @@ def controls(store: Store) -> Chosen:
         chosen = selection.pick(
             chunk_colours.METRIC, "Importance", others, default=usual, elsewhere=metrics, show=metric_choice, width=390
         )
-    with door:
-        scale = selection.pick(SCALE, "Horizontal axis", show=_SCALES.__getitem__, width=130)
-        curve = selection.pick(CURVE, "Curve", show=lambda name: CURVE_WORDS.get(name, name), width=190)
-        intervals = selection.pick_switch(INTERVALS, "95 % CI", help="Draw the bootstrap interval of each importance.")
     name, _, convention = chosen.partition(":")
     source = selection.checked(chunk_colours.TAGS, store.tag_sources()) or ""
-    return Chosen(
-        x,
-        where.kind,
-        where.model_id,
-        int(where.layer),
-        where.position,
-        where.unit,
-        name,
-        convention,
-        source,
-        scale == "log",
-        intervals,
-        curve,
-    )
+    at = (where.kind, where.model_id, int(where.layer), where.position, where.unit)
+    linear = Chosen(x, *at, name, convention, source, False, False, NO_CURVE)
+    usual = usual_scale(points(store, linear)["x"])
+    with door:
+        scale = selection.pick(
+            SCALE,
+            "Horizontal axis",
+            default=usual,
+            show=_SCALES.__getitem__,
+            width=130,
+            help=(
+                f"Logarithmic at first where at least {MOSTLY:.0%} of the known values are above 0 and span a factor of"
+                f" {SPAN:g} or more; those at 0 or below have no place on it and are counted above the figure."
+            ),
+        )
+        curve = selection.pick(CURVE, "Curve", show=lambda name: CURVE_WORDS.get(name, name), width=190)
+        intervals = selection.pick_switch(INTERVALS, "95 % CI", help="Draw the bootstrap interval of each importance.")
+    return replace(linear, logarithmic=scale == "log", intervals=intervals, curve=curve)
+
+
+def usual_scale(x: pd.Series) -> str:
+    """The axis that the known values allow and ask for."""
+    known = x.dropna().astype(float)
+    above = known[known > 0]
+    if len(above) < 2 or len(above) < MOSTLY * len(known):
+        return "linear"
+    low, high = above.quantile([0.05, 0.95])
+    return "log" if high >= SPAN * low else "linear"
 
 
 def points(store: Store, chosen: Chosen) -> pd.DataFrame:

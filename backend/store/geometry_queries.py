@@ -139,6 +139,31 @@ class GeometryQueries:
             " (chunk_id) LEFT JOIN models m USING (model_id) ORDER BY m.name, v.model_id, v.layer, v.unit"
         )
 
+    def most_moved(
+        self: _HasFrame,
+        kinds: list[str],
+        *,
+        most: float,
+        chunk: str | None = None,
+        model: str | None = None,
+        layer: int | None = None,
+    ) -> pd.DataFrame:
+        """The point of the KL(β) curves of these kinds with the largest KL of at most `most` nats: a row, none where
+        there is no such point. Of one chunk, model or layer where they are given.
+        """
+        return self.frame(
+            "SELECT * FROM (SELECT v.chunk_id, v.kind, v.model_id, v.layer, v.position, v.unit, unnest(v.betas) AS"
+            " beta, unnest(v.kl) AS kl FROM kl_curves v WHERE list_contains($kinds, v.kind) AND ($chunk IS NULL OR"
+            " v.chunk_id = $chunk) AND ($model IS NULL OR v.model_id = $model) AND ($layer IS NULL OR v.layer ="
+            " $layer)) WHERE isfinite(kl) AND kl > 0 AND kl <= $most ORDER BY kl DESC, chunk_id, kind, model_id, layer,"
+            " beta DESC LIMIT 1",
+            kinds=kinds,
+            most=most,
+            chunk=chunk,
+            model=model,
+            layer=layer,
+        )
+
     def kl_curves_at(self: _HasFrame, model_id: str, layer: int, unit: str) -> pd.DataFrame:
         """Every KL(β) curve at one layer, one row a chunk, direction and position, in reading order within each CoT."""
         return self.frame(

@@ -469,9 +469,9 @@ def test_an_opened_feature_is_shown_on_its_own_page(opened, study):
 # Feature
 
 
-def test_without_a_choice_it_opens_on_the_distilled_only_feature_that_fires_most(opened, study, name):
+def test_without_a_choice_it_opens_on_the_most_specific_feature(opened, study, name):
     test = opened("feature", study)
-    assert "#### Feature 3" in words(test) and "Opened here: the reasoner-only feature" in words(test)
+    assert "#### Feature 3" in words(test) and "Opened here: the most specific feature" in words(test)
     assert test.session_state["selection"] == {
         "study": "small",
         "dictionary": name,
