@@ -51,7 +51,7 @@ def test_what_is_unknown_is_said_and_never_drawn_as_zero():
 
 def test_the_sentence_is_made_of_the_runs_numbers():
     words = said([model("base"), model("distilled", shifts=(9.0, 9.0))])
-    assert "at +4 × its mean code the base model thinks +34 [+0, +20] tokens (n = 4 pairs, p = 0.12)" in words
+    assert "at +4 × its mean code the base thinks +34 [+0, +20] tokens (n = 4 pairs, p = 0.12)" in words
     assert "and 1 of 3 random rows move it as far; " in words and words.endswith("2 of 2 random rows move it as far.")
 
 
@@ -59,7 +59,7 @@ def test_the_sentence_is_made_of_the_runs_numbers():
 def test_a_change_that_is_unknown_is_said_to_be(value):
     lost = model("base")
     lost["rows"][-1]["thinking_change"]["value"] = value
-    assert said([lost]) == "Here in the base model the change of thinking is unknown."
+    assert said([lost]) == "Here in the base the change of thinking is unknown."
 
 
 def test_no_axis_that_two_models_share_has_a_range_of_its_own():

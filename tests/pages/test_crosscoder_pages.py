@@ -174,7 +174,7 @@ def test_the_headline_counts_what_is_beyond_the_null_pairs_and_confirmed(opened,
     test = opened("crosscoder", with_nulls, nrn_norm="l2")
     assert not test.exception
     cards = {one.label: (one.value, one.delta) for one in test.metric}
-    assert cards["of the base model alone"] == ("1 of 5", "null pairs: 0, 0, 0 of as many trainings")
+    assert cards["of the base alone"] == ("1 of 5", "null pairs: 0, 0, 0 of as many trainings")
     assert cards["of the reasoner alone"][0] == "1 of 5"
     said = words(test)
     assert "outside [0.400, 0.600]" in said and "3 trainings, 15 live features" in said

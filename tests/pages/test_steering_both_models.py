@@ -59,7 +59,7 @@ def test_the_two_runs_have_the_same_vector_or_each_its_own_and_the_link_shows_th
     live.service().close()
     live.service.clear()  # nothing is remembered but what the store has
     again = settled(opened("steering", study, **link), lambda t: "Baek & Tegmark (2025) report" in words(t))
-    assert "at +4 × its mean code the base model thinks" in words(again) and not again.exception
+    assert "at +4 × its mean code the base thinks" in words(again) and not again.exception
 
 
 def test_where_the_direction_is_no_feature_nothing_is_offered(opened, study):
