@@ -24,7 +24,7 @@ from app.shell.untrusted import for_markdown, one_line, show
 from app.shell.vocabulary import CATEGORIES, category
 from backend.crosscoder import label_suggestions
 from backend.crosscoder.kinds import firing_of
-from backend.crosscoder.top_features import EVERYWHERE, LEAST_FIRED
+from backend.crosscoder.top_features import EVERYWHERE
 from backend.errors import AnchorscopeError
 from backend.models.names import role_words
 from backend.statistics.intervals import wilson
@@ -47,6 +47,7 @@ _READ, _PROBLEM, _AUTHOR, _ASKED = (
     "labels_from_chat",
 )
 
+ENOUGH = 20  # tokens on which a feature fires, to be read from examples
 UNEQUAL = "the norm over √width, as the models' widths differ"
 Panel = Callable[[Store, pd.Series, pd.DataFrame, int, int], None]  # store, dictionary, its features, feature, column
 
@@ -112,7 +113,7 @@ def controls(here: Here) -> list[int]:
     if opened:
         st.caption(
             f"Opened here: the most specific feature, of the largest lift on a function tag (else the one that fires on"
-            f" fewest tokens), of those that fire on at least {LEAST_FIRED} and on at most half of the tokens."
+            f" fewest tokens), of those that fire on at least {ENOUGH} and on at most half of the tokens."
         )
     if pinned == feature:
         st.caption(f"Feature {pinned} is pinned: choose another one to compare it with.")
@@ -125,7 +126,7 @@ def most_specific(rows: pd.DataFrame, dictionary: pd.Series) -> int:
     """
     n_judged = 0 if pd.isna(dictionary.n_judged) else int(dictionary.n_judged)
     live = rows[(rows["frequency"] > 0) & (rows["frequency"] <= EVERYWHERE)]
-    enough = live[(live["frequency"] * n_judged).round() >= LEAST_FIRED]
+    enough = live[(live["frequency"] * n_judged).round() >= ENOUGH]
     some = next((part for part in (enough, live, rows) if len(part)), rows)
     by = ["top_category_lift", "frequency", "feature"]
     return int(some.sort_values(by, ascending=[False, True, True], na_position="last")["feature"].iloc[0])
