@@ -10,7 +10,7 @@ import streamlit as st
 from app.figures import causation as figures
 from app.shared import chosen_chunk
 from app.shared.clicks import go_to_clicked
-from app.shared.model_names import called
+from app.shared.model_names import called, in_full
 from app.shared.statistics_cache import causation_of
 from app.shared.views import Here
 from app.shell import keys, navigation, selection, studies
@@ -62,7 +62,12 @@ def asked(here: Here) -> Asked:
         model = selection.checked(STEERED_MODEL, list(names), show=lambda name: names.get(name, name))
         if len(names) > 1:
             model = selection.pick(
-                STEERED_MODEL, "Model", list(names), show=lambda name: names.get(name, name), width=330
+                STEERED_MODEL,
+                "Model",
+                list(names),
+                show=lambda name: names.get(name, name),
+                width=330,
+                help=in_full(store, names),
             )
         effects = studies.ask(store.causation_effects, model_id=str(model))
         there = [name for name in QUANTITIES if name in set(effects["quantity"])] or list(QUANTITIES)

@@ -8,7 +8,7 @@ from app.shared import chunk_colours
 from app.shared.chunk_list import three_digits
 from app.shared.clicks import go_to_clicked, marks, picked_row
 from app.shared.influence_ways import identical_words
-from app.shared.model_names import called
+from app.shared.model_names import called, in_full
 from app.shared.views import Here
 from app.shell import keys, selection, studies
 from app.shell.fields import Field, declare
@@ -35,7 +35,13 @@ def chosen(here: Here) -> tuple[str, pd.DataFrame, tuple[int, int]]:
     model = next(iter(words))
     if len(words) > 1:
         model = selection.pick(
-            MODEL, "Heads of", list(words), show=words.__getitem__, widget=st.segmented_control, required=True
+            MODEL,
+            "Heads of",
+            list(words),
+            show=words.__getitem__,
+            help=in_full(here.store, words),
+            widget=st.segmented_control,
+            required=True,
         )
     own = rows[rows["model_id"] == model].sort_values("rank", kind="stable", ignore_index=True)
     names = [f"{row.layer}.{row.head}" for row in own.itertuples()]

@@ -11,7 +11,7 @@ import streamlit as st
 from app.shared import chosen_chain, chosen_stream, live, text_source
 from app.shared.chosen_chunk import ChosenChunk
 from app.shared.chosen_stream import MODEL
-from app.shared.model_names import called
+from app.shared.model_names import called, in_full
 from app.shared.views import Here, chunks, require
 from app.shared.waiting import Reading, place_in_line, wait_for
 from app.shell import keys, selection
@@ -210,7 +210,9 @@ def _choose_models(store: Store) -> list[Model]:
     def take(value: str) -> None:
         selection.choose({PAIR: "difference"} if value == "difference" else {PAIR: "one", MODEL: value})
 
-    selection.offer("lens_model", "Model", list(options), now, take, show=options.__getitem__, width=290)
+    selection.offer(
+        "lens_model", "Model", list(options), now, take, show=options.__getitem__, width=290, help=in_full(store, here)
+    )
     return both if now == "difference" else [here[now]]
 
 

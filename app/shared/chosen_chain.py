@@ -8,7 +8,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from app.shared import chosen_chunk
 from app.shared.chosen_chunk import CHUNK, COT, PROBLEM, ChosenChunk
-from app.shared.model_names import called
+from app.shared.model_names import called, in_full
 from app.shell import selection, studies
 from app.shell.fields import SWITCH, Field, declare
 from app.shell.untrusted import one_line
@@ -76,7 +76,9 @@ def _filtered(store: Store, problems: pd.DataFrame, cots: pd.DataFrame) -> pd.Da
     level = selection.pick(
         LEVEL, "Level", levels, show=lambda value: "all" if value == "any" else value, then=_filter_changed
     )
-    writer = selection.pick(WRITER, "Model", writers, show=names.__getitem__, then=_filter_changed)
+    writer = selection.pick(
+        WRITER, "Model", writers, show=names.__getitem__, help=in_full(store, writers[1:]), then=_filter_changed
+    )
     prompts = ["any", *sorted(cots["prompt_name"].unique())]
     prompt = "any"
     if len(prompts) > 2:

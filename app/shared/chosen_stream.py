@@ -96,7 +96,9 @@ def pick(
         if then:
             then()
 
-    how.setdefault("help", parting.at_layer(store, shown.model, shown.layer))
+    models = model_names.in_full(store, (stream.model for stream in streams.values()))
+    parted = parting.at_layer(store, shown.model, shown.layer)
+    how.setdefault("help", "\n\n".join(filter(None, (models, parted))) or None)
     selection.offer("pick_residual", label, list(streams), shown.id, take, show=words.__getitem__, **how)
     return shown
 

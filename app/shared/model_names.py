@@ -1,9 +1,12 @@
 """What a model is called on screen. The full name stands in help, in a tooltip, and in About this study."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from app.shared import live
 from app.shell import studies
+from app.shell.untrusted import for_markdown
 from backend.models.names import short_name, short_names
 from backend.store.store import Store
 
@@ -15,6 +18,15 @@ def called(store: Store, model: object) -> str:
         return name
     here = {choice.model_id: choice.model.name for choice in live.steerable(store)}
     return short_name(here.get(str(model), model))
+
+
+def in_full(store: Store, models: Iterable[object]) -> str:
+    """What the short names stand for, as the help of a picker: each with the whole name."""
+    full = dict(studies.ask(store.models)[["model_id", "name"]].itertuples(index=False))
+    full |= {choice.model_id: choice.model.name for choice in live.steerable(store)}
+    wanted = dict.fromkeys(str(model) for model in models)
+    said = (f"{called(store, model)}: {full[model]}" for model in wanted if model in full)
+    return for_markdown("; ".join(said), 600)
 
 
 def named(store: Store, rows: pd.DataFrame, column: str = "model") -> pd.DataFrame:

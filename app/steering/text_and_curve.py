@@ -18,14 +18,14 @@ from app.shared.chosen_chunk import CHUNK, ChosenChunk
 from app.shared.chosen_stream import MODEL
 from app.shared.chosen_vector import CATEGORY, MINUS
 from app.shared.geometry_columns import DIRECTION, UNIT
-from app.shared.model_names import called
+from app.shared.model_names import called, in_full
 from app.shared.views import Here, chunks, require
 from app.shared.waiting import Reading, place_in_line, wait_for
 from app.shell import keys, selection
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing
 from app.shell.numbers import number as figure
-from app.shell.untrusted import for_markdown, show
+from app.shell.untrusted import show
 from app.shell.vocabulary import RUN_KINDS
 from app.steering.controls import (
     BETA,
@@ -216,7 +216,7 @@ def choose_model(store: Store, found: list[Choice], where: ChosenChunk | None) -
             lambda name: selection.choose({MODEL: name}),
             show=lambda name: called(store, name),
             width=360,
-            help=for_markdown(" · ".join(f"{called(store, name)}: {by_id[name].model.name}" for name in by_id), 300),
+            help=in_full(store, by_id),
         )
     return by_id[steered]
 
