@@ -17,6 +17,7 @@ from app.shared.statistics_cache import pairs_of
 from app.shared.views import Here
 from app.shell import keys, selection
 from app.shell.fields import Field, declare
+from app.shell.heads import explained
 from app.shell.missing import Missing, undone
 from app.shell.more import more
 from app.shell.untrusted import one_line, show
@@ -79,19 +80,22 @@ def draw(here: Here, store: Store) -> None:
         key=table_key,
         on_select=go,
         selection_mode="single-row",
-        column_config={
-            **{name: st.column_config.NumberColumn(format="%.3f") for name in _CORRELATIONS},
-            **{name: st.column_config.NumberColumn(format="%.2g") for name in ("p", "q")},
-            "found": st.column_config.NumberColumn(format="percent"),
-        },
+        column_config=explained(
+            table,
+            {
+                **{name: st.column_config.NumberColumn(format="%.3f") for name in _CORRELATIONS},
+                **{name: st.column_config.NumberColumn(format="%.2g") for name in ("p", "q")},
+                "power": st.column_config.NumberColumn(format="percent"),
+            },
+        ),
     )
     untested = int(rows["p"].isna().sum())
     last = f"; {untested:,} with too few chunks for chance to be known come last" if untested else ""
     st.caption(
         f"{len(rows):,} pairs, the largest |ρ| within CoTs first{last}. A click on a heading sorts. Choose a row, or a"
-        f" mark, to see its scatter. found: the share of effects of ρ = {signed(SAID)} within CoTs, planted in these"
-        " very chunks, that the rule would have claimed of the pair by itself; found from: the smallest planted ρ that"
-        " it finds 9 times in 10 among all pairs, empty where it finds none of them so often, or that is unknown."
+        f" mark, to see its scatter. power: the share of effects of ρ = {signed(SAID)} within CoTs, planted in these"
+        " very chunks, that the rule would have claimed of the pair by itself; detectable from: the smallest planted ρ"
+        " that it finds 9 times in 10 among all pairs, empty where it finds none of them so often, or that is unknown."
     )
 
 
