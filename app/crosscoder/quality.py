@@ -154,6 +154,7 @@ def quality_table(store: Store, dictionary: pd.Series) -> pd.DataFrame:
         rows.append(
             {
                 "model": called(store, model_id),
+                "role": role_words(role),
                 "variance explained": number(dictionary[f"variance_explained_{side}"]),
                 "loss": number(dictionary[f"loss_{side}"]),
                 "spliced": number(dictionary[f"loss_spliced_{side}"]),

@@ -332,7 +332,8 @@ def examples_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feat
         st.session_state[_READ] = True
 
     roles = [role_words(role) for role in chosen_dictionary.roles(dictionary).values()]
-    found = found.assign(written_by=[called(store, writer) for writer in found["written_by"]])
+    writers = {writer: called(store, writer) for writer in found["written_by"].unique()}
+    found = found.assign(written_by=found["written_by"].map(writers))
     examples(found, key=keys.of(f"examples_{column}_{feature}"), colour=MODELS["distilled"], names=roles, on_read=read)
     st.caption(
         f"n = {len(found)} tokens with the largest f, the strongest of each CoT before second ones. Hover for a token's"

@@ -32,4 +32,4 @@ def in_full(store: Store, models: Iterable[object]) -> str:
 def named(store: Store, rows: pd.DataFrame, column: str = "model") -> pd.DataFrame:
     """Rows with `model_id`, whose `column` says what each model is called."""
     words = {model: called(store, model) for model in rows["model_id"].dropna().unique()}
-    return rows.assign(**{column: rows["model_id"].map(words)})
+    return rows.assign(**{column: rows["model_id"].map(words).fillna("no model")})

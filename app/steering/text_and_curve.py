@@ -225,10 +225,11 @@ def say_who_reads(store: Store, subject: Subject, choice: Choice) -> None:
     """A word of warning where another model than the writer is steered on the text."""
     if subject.written_by is None or choice.model_id == subject.writer_id:
         return
+    reader = called(store, choice.model_id)
     with st.container(border=True, key=keys.of("another_model")):
         show(
             f"This text was written by {called(store, subject.written_by)}, which is not what is steered here."
-            f" {called(store, choice.model_id).capitalize()} reads the same text: what follows says what it does with"
+            f" {reader[:1].upper()}{reader[1:]} reads the same text: what follows says what it does with"
             " these words, not what their writer would have done. Runs are kept with both names."
         )
 

@@ -290,7 +290,7 @@ def test_a_page_shows_a_crosscoder_without_an_error(opened, study, which):
     assert not test.exception
     said = words(test)
     to_run = [line for line in said.splitlines() if "python -m precompute" in line]
-    assert "batchtopk crosscoder of embedded:Tiny and" in said
+    assert "batchtopk crosscoder of Tiny and" in said
     assert all("--stage firing_ablations" in line for line in to_run)  # which no study of before has
     assert not any("tracker.invalid" in str(element.value) for element in (*test.markdown, *test.caption))
 
@@ -324,7 +324,7 @@ def test_a_store_of_another_schema_is_refused_with_what_to_do(opened, of_schema,
 def test_in_an_autoencoder_what_compares_two_models_is_unknown(opened, autoencoder, which):
     test = opened(which, autoencoder, study="small", feature="1")
     assert not test.exception
-    assert "jumprelu autoencoder of embedded:Tiny, layer 5" in words(test)
+    assert "jumprelu autoencoder of Tiny, layer 5" in words(test)
     if which == "crosscoder":
         assert "NRN, latent scaling and classes compare two: here they are unknown" in words(test) and not test.metric
         assert not {"nrn_l1", "class", "nu_eps", "rdn_l2"} & set(table(test, "frequency").columns)
@@ -363,7 +363,7 @@ def test_the_counts_stand_beside_their_rule_n_and_interval(opened, study):
 def test_the_quality_of_each_model_has_its_n_and_interval(opened, study):
     test = opened("crosscoder", study)
     rows = table(test, "variance explained")
-    assert rows["role"].tolist() == ["base", "distilled"] and rows["variance explained"].tolist() == ["0.8", "0.7"]
+    assert rows["role"].tolist() == ["base", "reasoner"] and rows["variance explained"].tolist() == ["0.8", "0.7"]
     assert rows["recovered, of mean"][0] == "0.833 [0.833, 0.833]" and rows["n"][0] == "60 tokens of 5 CoTs, 3 problems"
     assert "n = 400 tokens" in words(test) and "16.7% of 6 features fire on none" in words(test)
 

@@ -61,7 +61,7 @@ def test_in_an_autoencoder_what_compares_two_models_is_left_out(opened, tmp_path
     test = opened(which, folder)
     assert not test.exception
     said = words(test)
-    assert "jumprelu autoencoder of embedded:Tiny, layer 5" in said
+    assert "jumprelu autoencoder of Tiny, layer 5" in said
     if which == CHAIN:
         assert "residual stream times model 1)" in said and "crosscoder has one f" not in said
         assert test.selectbox(key="pick_heat_order").options == [

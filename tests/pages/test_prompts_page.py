@@ -33,7 +33,7 @@ def test_both_models_under_both_prompts_show_each_cell_and_each_difference(opene
     assert set(lengths["answer forced"]) == {"50% [22%, 78%]"} and set(lengths["without an answer"]) == {"0% [0%, 32%]"}
     assert list(shown["accuracy"]) == ["50.0%", "50.0%", "50.0%", "75.0%"]
     assert list(differences["points"]) == ["+0.0", "+25.0", "+0.0", "+25.0", "+25.0"]
-    assert differences["difference"].iloc[-1] == "(steps − plain) of embedded:reasoner − that of embedded:base"
+    assert differences["difference"].iloc[-1] == "(steps − plain) of reasoner − that of base"
     assert list(asked["thinking"].unique()) == ["no thought is opened", "the chat template opens the thought"]
     assert small_study.HOSTILE[0] in asked["the user's turn"].iloc[0]  # text in a cell of a table, and only that
 
