@@ -14,6 +14,7 @@ from app.shared.model_names import called, in_full
 from app.shared.statistics_cache import causation_of
 from app.shared.views import Here
 from app.shell import keys, navigation, selection, studies
+from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.heads import explained
 from app.shell.missing import Missing, undone
@@ -98,7 +99,7 @@ def draw(here: Here, store: Store) -> None:
     rows = mean_rows(found)
     st.plotly_chart(figures.means(rows, axis=at.axis), key=keys.of("causation_means"), config={"displayModeBar": False})
     table = contrast_table(found)
-    st.dataframe(
+    data_table(
         table, hide_index=True, row_height=28, key=keys.of("causation_contrasts"), column_config=explained(table)
     )
     st.caption(f"{QUANTITIES[at.quantity].meaning} {_defined(at)} {how(at.pairs)}")
@@ -136,7 +137,7 @@ def draw_table(here: Here, store: Store) -> None:
     """The pairs as a table; a row that is picked shows what its arms answered, and opens its chunks."""
     at = here.once(asked)
     pairs = at.pairs.reset_index(drop=True)
-    table = st.dataframe(
+    table = data_table(
         pair_table(pairs, at),
         hide_index=True,
         row_height=28,
@@ -158,7 +159,7 @@ def _one_pair(store: Store, pair: pd.Series) -> None:
         with column:
             st.markdown(f"**{role.capitalize()}** · chunk {pair[f'{role}_number']}")
             show(str(pair[f"{role}_text"]))
-            st.dataframe(
+            data_table(
                 answer_table(answers[answers["role"] == role]),
                 hide_index=True,
                 row_height=28,

@@ -11,6 +11,7 @@ from app.shared.clicks import picked_row
 from app.shared.feature_rows import suggested_names
 from app.shared.views import Here
 from app.shell import keys
+from app.shell.data_table import data_table
 from app.shell.heads import explained
 from app.shell.numbers import number
 from app.shell.untrusted import show
@@ -38,7 +39,7 @@ def draw(here: Here, store: Store) -> None:
 
     for words in _ENDS:
         show(what_they_do(sheet[sheet["end"] == words], here.features, _ENDS[words]))
-    st.dataframe(
+    data_table(
         table,
         hide_index=True,
         height=420,

@@ -11,6 +11,7 @@ from app.shared.influence_ways import identical_words
 from app.shared.model_names import called, in_full
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
 from app.shell.numbers import interval, number
@@ -73,7 +74,7 @@ def draw(here: Here, store: Store) -> None:
     show(in_words(own, studies.ask(store.receiver_reliability).query("model_id == @model")))
     if said := alike_in_words(studies.ask(store.receiver_heads)):
         show(said)
-    st.dataframe(
+    data_table(
         head_table(own.head(_LISTED)),
         hide_index=True,
         row_height=28,

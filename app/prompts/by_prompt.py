@@ -11,6 +11,7 @@ from app.shared.model_names import called, named
 from app.shared.statistics_cache import prompt_contrasts
 from app.shared.views import Here
 from app.shell import keys
+from app.shell.data_table import data_table
 from app.shell.missing import Missing
 from app.shell.untrusted import show
 from backend.cot.prompts import MANNERS
@@ -45,7 +46,7 @@ def draw(here: Here, store: Store) -> None:
     with left:
         st.plotly_chart(accuracy_by_prompt(found), key=keys.of("accuracy_by_prompt"))
     with right:
-        st.dataframe(cell_table(found), hide_index=True, height="content")
+        data_table(cell_table(found), hide_index=True, height="content")
         show(
             "Accuracy is the mean over problems of the share of a problem's chains that solve it; a chain without an"
             " answer, even a forced one, solves nothing. Intervals are 95 % over problems."
@@ -58,7 +59,7 @@ def draw_lengths(here: Here, store: Store) -> None:
     """How long chains are, how they end, and how many give an answer."""
     chains = store.verdicts()
     found = pd.DataFrame(lengths(chains))
-    st.dataframe(
+    data_table(
         length_table(found.assign(model=found["model_id"].map(_model_names(store, chains)))),
         hide_index=True,
         height="content",
@@ -76,7 +77,7 @@ def draw_contrasts(here: Here, store: Store) -> None:
     """Differences between prompts, between models, and the difference of differences."""
     chains = store.verdicts()
     if len(rows := prompt_contrasts(chains)):
-        st.dataframe(contrast_table(rows, _model_names(store, chains)), hide_index=True, height="content")
+        data_table(contrast_table(rows, _model_names(store, chains)), hide_index=True, height="content")
         show("Differences are in percentage points and paired by problem; q is p corrected for all differences shown.")
     else:
         show("No two cells share a model or a prompt, so nothing can be compared.")
@@ -84,7 +85,7 @@ def draw_contrasts(here: Here, store: Store) -> None:
 
 def draw_asked(here: Here, store: Store) -> None:
     """What was asked, and how each model's thought begins."""
-    st.dataframe(prompt_table(named(store, store.prompts())), hide_index=True, height="content")
+    data_table(prompt_table(named(store, store.prompts())), hide_index=True, height="content")
 
 
 def _cells(store: Store, chains: pd.DataFrame) -> pd.DataFrame:
