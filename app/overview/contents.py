@@ -7,6 +7,7 @@ import streamlit as st
 
 from app.figures.overview import accuracy_by_level
 from app.shared.answer_shares import answered, part_of
+from app.shared.model_names import called, named
 from app.shared.views import Here
 from app.shell import keys, navigation, selection
 from app.shell.data_table import data_table
@@ -43,7 +44,7 @@ def draw_accuracy(here: Here, store: Store) -> None:
     st.plotly_chart(accuracy_by_level(rows), key=keys.of("accuracy_by_level"))
     if rows["n_chains"].sum():
         data_table(answer_table(rows), hide_index=True, height="content")
-    for row in store.rollout_answers().itertuples():
+    for row in named(store, store.rollout_answers()).itertuples():
         show(rollouts_line(row))
     candidates_line(store)
 
@@ -83,7 +84,7 @@ def levels(store: Store) -> pd.DataFrame:
     """Accuracy by model and level with its Wilson interval; of a study with several prompts by prompt too, named beside
     the model.
     """
-    rows = _named_with_prompt(store.accuracy_by_level())
+    rows = _named_with_prompt(named(store, store.accuracy_by_level()))
     bounds = [wilson(int(k), int(n)) for k, n in zip(rows["n_correct"], rows["n"], strict=True)]
     return rows.assign(low=[b.low for b in bounds], high=[b.high for b in bounds])
 
@@ -112,7 +113,9 @@ def rollouts_line(row: Any) -> str:
 
 def candidates_line(store: Store) -> None:
     by_model = (
-        _named_with_prompt(store.accuracy_by_level()).groupby("model", sort=False)[["n_candidates", "n_problems"]].sum()
+        _named_with_prompt(named(store, store.accuracy_by_level()))
+        .groupby("model", sort=False)[["n_candidates", "n_problems"]]
+        .sum()
     )
     if len(by_model):
         counts = [f"{one_line(name, 60)} {row.n_candidates} of {row.n_problems}" for name, row in by_model.iterrows()]
@@ -135,7 +138,7 @@ def draw_models(here: Here, store: Store) -> None:
         parts = [None if row.role == "model" else row.role, row.dtype, size, revision]
         known = [str(part) for part in parts if pd.notna(part)]
         with st.container(border=True, gap=None):
-            show(row.name)
+            show(f"{row.name} (here: {called(store, row.model_id)})")
             show(
                 " · ".join([*known, f"{row.n_cots} CoTs"])
                 if known
