@@ -10,7 +10,8 @@ from app.influence.views import PARTS as INFLUENCE
 from app.shell.more import LABEL, MOST
 from app.shell.navigation import PAGES
 from app.steepness.views import PARTS as STEEPNESS
-from tests.pages.conftest import words
+from tests import steerable_study
+from tests.pages.conftest import settled, words
 
 ASKS = {
     "button_group",
@@ -63,6 +64,20 @@ def doors(block: Block) -> Iterator[str]:
 def test_a_page_shows_four_controls_before_more(opened, everything, no_embedded_model, page, selection):
     test = opened(page, everything, **selection)
     assert not test.exception, words(test)
+    labels = [control.label for control in in_sight(test.main)]
+    assert len(labels) <= MOST, labels
+
+
+@pytest.mark.parametrize(
+    ("page", "is_there"),
+    [
+        ("steering", lambda test: any(slider.label == "Magnitude β" for slider in test.slider)),
+        ("lenses", lambda test: bool(test.get("plotly_chart"))),
+    ],
+)
+def test_so_does_one_with_a_model_at_hand(opened, tmp_path, tiny, no_embedded_model, page, is_there):
+    study = steerable_study.make(tmp_path / "kept" / "small", tiny("llama"))
+    test = settled(opened(page, study), is_there)
     labels = [control.label for control in in_sight(test.main)]
     assert len(labels) <= MOST, labels
 

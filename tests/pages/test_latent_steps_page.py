@@ -4,6 +4,8 @@ from contextlib import closing
 
 import pytest
 
+from app.latent_steps.views import NEEDED, READINGS, STEERINGS
+from app.shell.more import MOST
 from app.shell.navigation import PAGES
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
@@ -11,6 +13,7 @@ from precompute.pipeline import run_study
 from precompute.stages import STAGES, latents
 from tests.latent_study import latent_study
 from tests.pages.conftest import words
+from tests.pages.test_four_controls import in_sight
 
 pytestmark = pytest.mark.usefixtures("no_embedded_model")
 PAGE = "latent_steps"
@@ -29,6 +32,21 @@ def test_a_problem_shows_what_each_sibling_answers_after_each_number_of_latents(
     assert not test.exception, test.exception
     table = next(frame.value for frame in test.dataframe if "3 latents" in frame.value.columns)
     assert list(table.index) == ["latent", "pause", "none"] and table.loc["none", "1 latents"] == ""
+
+
+@pytest.mark.parametrize(
+    ("field", "part"),
+    [
+        *(("latent_reading", part) for part in READINGS),
+        *(("latent_steering", part) for part in STEERINGS),
+        *(("latent_need", part) for part in NEEDED if part != "runs"),  # which latent, of which runs
+    ],
+)
+def test_a_part_shows_four_controls_before_more(opened, study, field, part):
+    test = opened(PAGE, study, study="small", **{field: part})
+    assert not test.exception
+    labels = [control.label for control in in_sight(test.main)]
+    assert len(labels) <= MOST, labels
 
 
 def test_replaced_latents_are_marks_and_a_table(opened, study):
