@@ -16,7 +16,6 @@ from app.shared.views import Here
 from app.shell import keys, navigation, selection, studies
 from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
-from app.shell.heads import explained
 from app.shell.missing import Missing, undone
 from app.shell.numbers import interval, number
 from app.shell.untrusted import one_line, show
@@ -98,10 +97,7 @@ def draw(here: Here, store: Store) -> None:
     show(causation.in_words(found, at.quantity))
     rows = mean_rows(found)
     st.plotly_chart(figures.means(rows, axis=at.axis), key=keys.of("causation_means"), config={"displayModeBar": False})
-    table = contrast_table(found)
-    data_table(
-        table, hide_index=True, row_height=28, key=keys.of("causation_contrasts"), column_config=explained(table)
-    )
+    data_table(contrast_table(found), hide_index=True, row_height=28, key=keys.of("causation_contrasts"))
     st.caption(f"{QUANTITIES[at.quantity].meaning} {_defined(at)} {how(at.pairs)}")
     st.caption(
         "Dawes (2025, “Features and Logits”) sets steepness beside importance, which shows what goes together; whether"

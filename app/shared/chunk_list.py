@@ -9,15 +9,13 @@ import streamlit as st
 from app.shared import chosen_chunk
 from app.shared.clicks import picked_row
 from app.shell.data_table import data_table
-from app.shell.heads import explained
 from app.shell.untrusted import one_line
 
 
 def three_digits(columns: Mapping[str, Any] | pd.DataFrame) -> dict[str, Any]:
-    """Three digits for numbers that are not whole, however small they are, and what the heads mean."""
+    """How a table writes its numbers that are not whole: three digits, however small they are."""
     is_real = {name: pd.api.types.is_float_dtype(pd.Series(values)) for name, values in columns.items()}
-    config = {name: st.column_config.NumberColumn(format="%.3g") for name, real in is_real.items() if real}
-    return explained(columns, config)
+    return {name: st.column_config.NumberColumn(format="%.3g") for name, real in is_real.items() if real}
 
 
 def go_table(rows: pd.DataFrame, values: Mapping[str, Any], *, key: str, own: str) -> None:

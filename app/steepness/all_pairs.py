@@ -18,7 +18,6 @@ from app.shared.views import Here
 from app.shell import keys, selection
 from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
-from app.shell.heads import explained
 from app.shell.missing import Missing, undone
 from app.shell.more import more
 from app.shell.untrusted import one_line, show
@@ -81,14 +80,11 @@ def draw(here: Here, store: Store) -> None:
         key=table_key,
         on_select=go,
         selection_mode="single-row",
-        column_config=explained(
-            table,
-            {
-                **{name: st.column_config.NumberColumn(format="%.3f") for name in _CORRELATIONS},
-                **{name: st.column_config.NumberColumn(format="%.2g") for name in ("p", "q")},
-                "power": st.column_config.NumberColumn(format="percent"),
-            },
-        ),
+        column_config={
+            **{name: st.column_config.NumberColumn(format="%.3f") for name in _CORRELATIONS},
+            **{name: st.column_config.NumberColumn(format="%.2g") for name in ("p", "q")},
+            "power": st.column_config.NumberColumn(format="percent"),
+        },
     )
     untested = int(rows["p"].isna().sum())
     last = f"; {untested:,} with too few chunks for chance to be known come last" if untested else ""
