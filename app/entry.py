@@ -14,7 +14,7 @@ from app import views
 from app.shell import progress, selection, studies
 from app.shell.fields import FIELDS, STUDY
 from app.shell.missing import NO_STUDY, PageEnds, say
-from app.shell.navigation import OVERVIEW, PAGES, page_named
+from app.shell.navigation import PAGES, ROOT_PAGE, page_named
 from app.shell.untrusted import one_line, show
 from backend import faults
 from backend.errors import AnchorscopeError
@@ -135,11 +135,11 @@ def _say_in_place_of_the_page(words: str) -> None:
 
 
 def _forget_unknown_path() -> str | None:
-    """Have a path that is no page open the Overview instead of Streamlit's modal; returns it, None where it names a
+    """Have a path that is no page open the Findings instead of Streamlit's modal; returns it, None where it names a
     page.
 
-    The Overview itself is served at the root, so its own name would be unknown too. A page's name counts in either case
-    and with hyphens.
+    They are served at the root, so that their own name would be unknown too. A page's name counts in either case and
+    with hyphens.
     """
     run = get_script_run_ctx()
     if run is None:
@@ -149,7 +149,7 @@ def _forget_unknown_path() -> str | None:
     if pages.intended_page_script_hash or not path:
         return None
     name = path.strip("/").rpartition("/")[2].lower().replace("-", "_").removesuffix(".py")
-    pages.set_script_intent("", name if name in PAGES and name != OVERVIEW else "")
+    pages.set_script_intent("", name if name in PAGES and name != ROOT_PAGE else "")
     return None if name in PAGES else path
 
 
@@ -157,7 +157,7 @@ def _say_above(place: DeltaGenerator, unknown: str | None) -> None:
     """One line at the top of the page, where there is something to say of the link or of what stands in for what is
     selected.
     """
-    said = [] if unknown is None else [f"There is no page “{one_line(unknown, 60)}”: this is the Overview."]
+    said = [] if unknown is None else [f"There is no page “{one_line(unknown, 60)}”: these are the Findings."]
     if ignored := selection.notes():
         names = ", ".join(FIELDS[name].words for name in ignored)
         said.append(f"The link named something this study does not have ({names}); it was ignored.")

@@ -31,6 +31,7 @@ STACKS = {
         ("feature_geometry",),
         ("influence",),
         ("latent",),
+        ("findings",),
         ("live",),
     ),
     "app": (

@@ -118,7 +118,7 @@ def test_the_installed_dashboard_draws_the_demo_and_keeps_its_settings(python, i
         "from streamlit.testing.v1 import AppTest\n"
         f"test = AppTest.from_file({str(main)!r}, default_timeout=120).run()\n"
         "assert not test.exception, test.exception\n"
-        "assert 'Overview' in [title.value for title in test.title], test.title\n"
+        "assert 'Findings' in [title.value for title in test.title], test.title\n"
         "import sys; assert not {'app', 'backend'} & set(sys.modules)\n",
     )
     assert done.returncode == 0, done.stderr

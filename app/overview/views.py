@@ -1,4 +1,4 @@
-"""The views of the page Overview."""
+"""The views of the page About this study."""
 
 from app.overview import contents, runs, trainings
 from app.shared.views import View, study

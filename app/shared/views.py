@@ -97,7 +97,7 @@ def here_now() -> Here:
 
 def title() -> None:
     """The heading of the page: what the sidebar calls it."""
-    st.title(navigation.PAGES[selection.page() or navigation.OVERVIEW].title)
+    st.title(navigation.PAGES[selection.page() or navigation.ROOT_PAGE].title)
 
 
 def show(view: View, here: Here, *, heading: bool = False, quiet: bool = False) -> None:

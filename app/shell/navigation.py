@@ -1,5 +1,6 @@
 """The pages there are, the way from one to another, and the study that is open on all of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +23,13 @@ class Page:
     section: str | None = None
 
 
-OVERVIEW, PROMPTS, CHAINS, STEERING = "overview", "prompts", "chains_of_thought", "steering"
+ROOT_PAGE, OVERVIEW = "findings", "overview"
+PROMPTS, CHAINS, STEERING = "prompts", "chains_of_thought", "steering"
 CROSSCODER, FEATURE, GEOMETRY = "crosscoder", "feature", "geometry"
 # Every page, in the sidebar's order; a section's pages stand together. The name is that of the script, of its folder
 # under app/, and of the page in an address.
 PAGES = {
-    OVERVIEW: Page("Overview", ":material/dashboard:"),
+    ROOT_PAGE: Page("Findings", ":material/lightbulb:"),
     PROMPTS: Page("Prompts", ":material/forum:"),
     CHAINS: Page("Chains of thought", ":material/segment:"),
     "influence": Page("Influence", ":material/account_tree:"),
@@ -44,17 +46,28 @@ PAGES = {
     "categories": Page("Categories", ":material/category:", "Features"),
     GEOMETRY: Page("Geometry", ":material/hub:", "Features"),
     "interventions": Page("Interventions", ":material/science:", "Features"),
+    OVERVIEW: Page("About this study", ":material/info:", "Study"),
 }
 
 
 def page_named(name: str) -> st.Page:
     page = PAGES[name]
-    return st.Page(_FILES / f"{name}.py", title=page.title, icon=page.icon, url_path=name, default=name == OVERVIEW)
+    return st.Page(_FILES / f"{name}.py", title=page.title, icon=page.icon, url_path=name, default=name == ROOT_PAGE)
 
 
 def go_to(name: str) -> None:
     """Leave for another page; the selection goes along."""
     st.switch_page(page_named(name), query_params=selection.values())
+
+
+def way_in(name: str, label: str, chosen: Mapping[str, str]) -> None:
+    """A link to another page with these values selected, here and in a new tab. The label is ours: it is Markdown."""
+    st.page_link(
+        page_named(name),
+        label=label,
+        icon=":material/arrow_forward:",
+        query_params=selection.values_with(chosen) | {selection.FOLLOWED: "yes"},
+    )
 
 
 def study() -> Path:

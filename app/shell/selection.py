@@ -26,6 +26,7 @@ from backend.errors import AnchorscopeError
 Number = TypeVar("Number", Whole, Decimal)
 
 LONGEST = 2000  # characters of one value in a link
+FOLLOWED = "followed"  # in a link that selects something else: its values count in a session that is open too
 _STATE, _NOTES, _STAND_INS, _SHOWN, _PAGE = (
     "selection",
     "selection_notes",
@@ -40,7 +41,8 @@ def begin(page: str = "") -> None:
     is_new = _STATE not in st.session_state
     given = {name: st.query_params[name] for name in st.query_params}
     run = get_script_run_ctx()
-    if is_new or (given and run is not None and run.is_history_navigation):
+    followed = FOLLOWED in given and st.session_state.get(_PAGE) != page
+    if is_new or followed or (given and run is not None and run.is_history_navigation):
         found = fields.read(given)
         st.session_state[_STATE] = {name: value for name, value in found.items() if len(value) <= LONGEST}
         st.session_state[_NOTES] = [name for name, value in found.items() if len(value) > LONGEST]
@@ -80,16 +82,27 @@ def get(field: Field | str) -> str | None:
 
 def choose(chosen: Mapping[Field, str | None] = MappingProxyType({}), /, **by_name: str | None) -> None:
     """Select; None forgets a value. What belonged to a value that changes, and is not chosen with it, is forgotten."""
-    state = _state()
     values = {fields.named(field): value for field, value in chosen.items()}
     values |= {fields.named(name): value for name, value in by_name.items()}
+    found, state = _with(_state(), values), _state()
+    state.clear()
+    state.update(found)
+
+
+def values_with(chosen: Mapping[str, str]) -> dict[str, str]:
+    """All that would be selected if these were chosen too, in one order: for a link."""
+    found = _with(_state(), {fields.named(name): value for name, value in chosen.items()})
+    return {name: found[name] for name in FIELDS if name in found}
+
+
+def _with(state: Mapping[str, str], values: Mapping[str, str | None]) -> dict[str, str]:
+    found = dict(state)
     for name in values:
-        if state.get(name) not in (None, values[name]):
+        if found.get(name) not in (None, values[name]):
             for other in fields.belonging_to(name):
-                state.pop(other, None)
-    state.update({name: value for name, value in values.items() if value is not None})
-    for name in (name for name, value in values.items() if value is None):
-        state.pop(name, None)
+                found.pop(other, None)
+    found.update({name: value for name, value in values.items() if value is not None})
+    return {name: value for name, value in found.items() if values.get(name, value) is not None}
 
 
 def checked(

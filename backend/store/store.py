@@ -31,6 +31,7 @@ from backend.store.commitment_queries import CommitmentQueries
 from backend.store.cosine_queries import CosineQueries
 from backend.store.dictionary_queries import DictionaryQueries
 from backend.store.divergence_queries import DivergenceQueries
+from backend.store.finding_queries import FindingQueries
 from backend.store.geometry_queries import GeometryQueries
 from backend.store.influence_queries import InfluenceQueries
 from backend.store.jacobian_queries import JacobianQueries
@@ -116,6 +117,7 @@ class Store(
     CosineQueries,
     DictionaryQueries,
     DivergenceQueries,
+    FindingQueries,
     GeometryQueries,
     InfluenceQueries,
     JacobianQueries,

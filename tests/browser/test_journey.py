@@ -150,7 +150,7 @@ def test_what_a_model_wrote_is_only_ever_text(tab, server):
     tab.get_by_role("combobox", name=re.compile("Problem")).click()
     tab.get_by_role("option").filter(has_text="<img src=x").click()
     expect(tab.locator("[data-testid=stText]").filter(has_text="<img src=x onerror=").first).to_be_visible()
-    for name in ("Latent map", "Steepness and importance", "Overview"):
+    for name in ("Latent map", "Steepness and importance", "About this study"):
         tab.get_by_role("link", name=name).click()
         expect(tab.get_by_role("heading", name=name, exact=True)).to_be_visible()
     assert tab.title() == "Anchorscope"

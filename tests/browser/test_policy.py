@@ -2,7 +2,7 @@
 
 from playwright.sync_api import expect
 
-from app.shell.navigation import PAGES
+from app.shell.navigation import PAGES, ROOT_PAGE
 
 
 def test_no_page_breaks_the_policy(tab, server):
@@ -17,7 +17,7 @@ def test_no_page_breaks_the_policy(tab, server):
     tab.goto(server)
     for name, page in PAGES.items():
         tab.get_by_role("link", name=page.title, exact=True).click()
-        tab.wait_for_url(f"**{'/' if name == 'overview' else f'/{name}'}?*")
+        tab.wait_for_url(f"**{'/' if name == ROOT_PAGE else f'/{name}'}?*")
         expect(tab.get_by_test_id("stStatusWidget")).to_have_count(0)
         tab.wait_for_load_state("networkidle")
     assert broken == [] and tab.foreign == []

@@ -12,11 +12,12 @@ from streamlit.testing.v1 import AppTest
 from app.figures import rows
 from app.shared import live
 from app.shell import studies
+from app.shell.navigation import ROOT_PAGE
 from backend.store.store import generation_of
 from tests import influence_study, parallelogram_study, parted_study, shaped_study, small_dictionary, small_study
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("overview", "chains_of_thought", "latent_map", "steepness")
+PAGES = ("findings", "overview", "chains_of_thought", "latent_map", "steepness")
 
 
 @pytest.fixture(scope="session")
@@ -96,7 +97,7 @@ def opened(monkeypatch, tmp_path):
         test = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
         for name, value in selection.items():
             test.query_params[name] = value
-        if page != "overview":
+        if page != ROOT_PAGE:
             test.switch_page(f"../pages/{page}.py")
         return test.run()
 

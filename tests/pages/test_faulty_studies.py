@@ -72,7 +72,7 @@ def test_results_that_were_cut_are_replaced_by_those_before_with_a_word(opened, 
 def test_state_files_may_hold_anything(opened, study, name, content):
     (study / name).write_bytes(content)
     test = opened("overview", study, study="small")
-    assert not test.exception and test.title[0].value == "Overview"
+    assert not test.exception and test.title[0].value == "About this study"
 
 
 def test_a_run_whose_process_is_gone_is_said_at_once(opened, study):

@@ -34,6 +34,7 @@ def test_without_a_study_a_page_says_how_to_make_the_first_one(opened, which):
 @pytest.mark.parametrize(
     ("which", "stage"),
     [
+        ("findings", "rollouts"),
         ("overview", "rollouts"),
         ("chains_of_thought", "rollouts"),
         ("latent_map", "activations"),
@@ -46,7 +47,7 @@ def test_while_a_study_is_being_made_a_page_names_the_stage_that_is_missing(open
     assert f"python -m precompute run STUDY.toml --stage {stage} --store {running}" in words(test)
 
 
-@pytest.mark.parametrize("which", ["overview", "latent_map", "steepness"])
+@pytest.mark.parametrize("which", ["findings", "overview", "latent_map", "steepness"])
 def test_a_study_imported_without_tokens_is_not_sent_to_a_stage_that_cannot_help(opened, imported, which):
     test = opened(which, imported)
     assert not test.exception

@@ -1,0 +1,90 @@
+"""A finding as a card: what is shown, its figure, its numbers, the control beside them, and the ways in."""
+
+from collections.abc import Callable
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from app.figures import findings as figures
+from app.shared.views import Here
+from app.shell import keys, navigation
+from app.shell.missing import Missing, missing, say
+from app.shell.numbers import interval, number, small
+from app.shell.untrusted import one_line, show
+from backend.findings.finding import Finding, Kind, Number, Way
+from backend.findings.kinds import BY_LAYER, ESTIMATES, KINDS, LEANING
+from backend.store.experiments import Experiments
+from backend.store.store import Store
+
+FIGURES: dict[str, Callable[[Finding], go.Figure]] = {
+    ESTIMATES: lambda found: figures.estimates(found.rows, axis=_axis(found)),
+    BY_LAYER: lambda found: figures.by_layer(found.rows, axis=str(found.rows["axis"].iloc[0])),
+    LEANING: lambda found: figures.leaning(found.rows),
+}
+
+
+def finding_of(store: Store, kind: str) -> Finding | Missing:
+    """Looked for once in each generation and state of what was kept beside it."""
+    kept = Experiments(store.path).folder.manifest_bytes()
+    return _finding(store, str(store.generation), store.published_at, kept, kind)
+
+
+@st.cache_data(max_entries=64, show_spinner="Looking at what this study shows …")
+def _finding(_store: Store, generation: str, published_at: str, kept: int, kind: str) -> Finding | Missing:
+    return KINDS[kind].find(_store)
+
+
+def drawing(kind: Kind) -> Callable[[Here, Store], None]:
+    """Of the view of a kind."""
+    return lambda here, store: draw(kind, finding_of(store, kind.name))
+
+
+def draw(kind: Kind, found: Finding | Missing) -> None:
+    if isinstance(found, Missing):
+        say(found)
+        return
+    show(found.statement)
+    st.plotly_chart(FIGURES[kind.figure](found), key=keys.of(f"finding_{kind.name}"), config={"displayModeBar": False})
+    for one in found.numbers:
+        show(in_words(one))
+    for number_, example in enumerate(found.examples):
+        with st.container(border=True, gap=None, key=keys.of(f"example_{kind.name}_{number_}")):
+            show(f"“{one_line(example.text, 200)}”")
+            st.caption(example.about)
+            if example.way:
+                link(example.way)
+    st.caption(found.control)
+    if found.lacks:
+        say(found.lacks)
+    link(found.way)
+
+
+def in_words(one: Number) -> str:
+    """A number with its interval, its control, n, and how it is told from chance."""
+    unit = f" {one.unit}" if one.unit else ""
+    said = [f"{one.label}: {number(one.value)}{unit}"]
+    said += [f"95 % {interval(one.low, one.high)}"] if one.low == one.low else []
+    said += [] if one.control is None else [f"control {number(one.control)}"]
+    said += [f"n = {one.n}"]
+    said += [] if one.q is None else [f"q = {small(one.q)}"]
+    said += [] if one.p is None else [f"p = {small(one.p)}"]
+    return " · ".join(said).replace("-", "−")
+
+
+def link(way: Way) -> None:
+    navigation.way_in(way.page, way.label, way.chosen)
+
+
+def draw_unknown(here: Here, store: Store) -> None:
+    """What stages have not done yet, each with its command."""
+    for item in missing(store):
+        say(item)
+
+
+def anything_unknown(here: Here) -> Missing | None:
+    return None if missing(here.store) else Missing("Every stage of this study has been done.", None)
+
+
+def _axis(found: Finding) -> str:
+    unit = next((one.unit for one in found.numbers if one.unit), "")
+    return unit

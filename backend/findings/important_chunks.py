@@ -1,0 +1,94 @@
+"""The chunks whose counterfactual importance is beyond chance: Jensen–Shannon divergence, decided by a permutation's p
+and Benjamini and Hochberg's q over all chunks of the study of which it is known.
+"""
+
+import math
+
+import pandas as pd
+
+from backend.findings.finding import Example, Finding, Number, Q, Way
+from backend.findings.words import interval, models, number, some
+from backend.store.store import Store
+from backend.store.undone import Missing, undone
+
+METRIC, CONVENTION = "counterfactual_importance_jsd", "jsd"
+_TEXTS, _DRAWN = 3, 8
+_METRIC = f"{METRIC}:{CONVENTION}"
+
+
+def find(store: Store) -> Finding | Missing:
+    rows = store.known_importances(METRIC, CONVENTION)
+    tested = rows[rows["q"].notna()]
+    if tested.empty:
+        return undone(store.path, "importance" if store.coverage().iloc[0].cots_resampled else "rollouts")
+    beyond = tested[tested["q"] <= Q]
+    shown = beyond if len(beyond) else tested
+    called = models(store)
+    return Finding(
+        statement=_said(beyond, tested),
+        numbers=tuple(_number(row) for row in shown.head(_TEXTS if len(beyond) else 1).itertuples()),
+        control=(
+            "0 is what dealing the rollouts anew gives: that is taken off. p is a permutation's, and q over all"
+            f" {some(len(tested), 'chunk')} that have one: of those claimed at most 5 % are expected to be chance."
+        ),
+        rows=_drawn(shown.head(_DRAWN)),
+        way=_way(shown.iloc[0], "Open the chain of the first"),
+        examples=tuple(
+            Example(str(row.text), _about(row, called), _way(row, f"Chunk {row.number}"))
+            for row in beyond.head(_TEXTS).itertuples()
+        ),
+    )
+
+
+def _said(beyond: pd.DataFrame, tested: pd.DataFrame) -> str:
+    if len(beyond):
+        largest = beyond.iloc[0]
+        return (
+            f"{some(len(beyond), 'chunk')} of {len(tested):,} matter beyond chance (q ≤ {Q:g}): what is answered"
+            f" depends on whether they are there. The largest importance is {number(largest.value)} nats (at most"
+            f" {number(math.log(2))})."
+        )
+    return (
+        f"No chunk of {len(tested):,} is shown to matter beyond chance: the smallest q is {number(tested['q'].min())}."
+        f" That does not show that none does: half of the intervals leave room for {number(tested['ci_high'].median())}"
+        f" nats and more, from {number(tested['n'].median())} rollouts in the middle."
+    )
+
+
+def _number(row: pd.Series) -> Number:
+    n = (
+        f"{int(row.n)} dissimilar and {int(row.n_comparator)} rollouts"
+        if pd.notna(row.n_comparator)
+        else f"{row.n} rollouts"
+    )
+    return Number(
+        f"chunk {row.number}", float(row.value), float(row.ci_low), float(row.ci_high), n, "nats", q=float(row.q)
+    )
+
+
+def _about(row: pd.Series, called: dict[str, str]) -> str:
+    tag = "no tag" if pd.isna(row.category) else str(row.category).replace("_", " ")
+    return (
+        f"chunk {row.number}, {tag}, by {called.get(row.model_id, row.model_id)}: {number(row.value)} nats"
+        f" {interval(row.ci_low, row.ci_high)}, q = {number(row.q)}"
+    )
+
+
+def _drawn(rows: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "label": [f"{place}. chunk {row.number}" for place, row in enumerate(rows.itertuples(), 1)],
+            "value": rows["value"].tolist(),
+            "low": rows["ci_low"].tolist(),
+            "high": rows["ci_high"].tolist(),
+            "chance_low": None,
+            "chance_high": None,
+            "control": None,
+            "claimed": (rows["q"] <= Q).tolist(),
+            "told": [str(text) for text in rows["text"]],
+        }
+    )
+
+
+def _way(row: pd.Series, label: str) -> Way:
+    return Way("chains_of_thought", label, {"chunk": str(row.chunk_id), "metric": _METRIC})

@@ -1,0 +1,16 @@
+"""The kinds of finding there are, in the order in which a study is told."""
+
+from backend.findings import associations, commitments, divergence, important_chunks, leaning_features, steering
+from backend.findings.finding import KINDS, Kind
+
+ESTIMATES, BY_LAYER, LEANING = FIGURES = ("estimates", "by_layer", "leaning")
+
+for kind in (
+    Kind("important_chunks", "Chunks that matter", ESTIMATES, important_chunks.find),
+    Kind("associations", "What goes with importance", ESTIMATES, associations.find),
+    Kind("leaning_features", "Features of one model", LEANING, leaning_features.find),
+    Kind("steering", "Steering and the answer", ESTIMATES, steering.find),
+    Kind("divergence", "Where the models part", BY_LAYER, divergence.find),
+    Kind("commitments", "When the answer is settled", ESTIMATES, commitments.find),
+):
+    KINDS.register(kind)

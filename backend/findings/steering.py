@@ -1,0 +1,227 @@
+"""A steered run that moved the answer, and one that did not.
+
+1. A run is what was answered after a change of the residual stream beside what was answered without it: of the study's
+   steered anchors and matches, from before the chunk and from after it, and of the runs that a person kept.
+2. Its size is the Jensen–Shannon divergence of the two sets of answers, less what chance gives (`importance.jsd`).
+   Samples without an answer take no part. p is a permutation's, q Benjamini and Hochberg's over all runs.
+3. The control is the same along random directions of the same length; whether the direction does more than they is
+   tested alike, steered against random.
+4. Moved is q at most 0.05. Named is the largest, of those that also differ from random directions where there are any.
+   Of those that did not move the answer it is the one whose interval ends lowest: the one that is known best.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from backend.findings.finding import Example, Finding, Number, Q, Way
+from backend.findings.words import interval, line, models, number, some
+from backend.ids import seed_for
+from backend.importance.jsd import jensen_shannon
+from backend.importance.steered_rollouts import BASE, RANDOM, STEERED
+from backend.store.experiments import Experiments
+from backend.store.store import Store
+from backend.store.undone import Missing, undone
+
+_KEPT = {"base": BASE, "changed": STEERED, "random": RANDOM}
+_MOST_KEPT = 40
+
+
+@dataclass(frozen=True)
+class Run:
+    name: str
+    words: str  # what was done, on one line
+    text: str  # of the chunk; empty where none is known
+    answers: pd.DataFrame  # arm, cluster, n, n_correct
+    way: Way
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How far one arm's answers are from another's. Unknown is NaN."""
+
+    value: float  # nats, less what chance gives
+    low: float
+    high: float
+    p: float
+
+
+UNKNOWN = Shift(math.nan, math.nan, math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class Moved:
+    run: Run
+    shift: Shift  # steered against unsteered
+    random: Shift  # random directions against unsteered
+    beyond: Shift  # steered against random directions
+    q: float
+    q_beyond: float
+
+    @property
+    def does(self) -> bool:
+        return self.q <= Q
+
+
+def find(store: Store) -> Finding | Missing:
+    return among([*of_anchors(store), *kept(store)], store)
+
+
+def among(runs: Sequence[Run], store: Store) -> Finding | Missing:
+    found = [one for one in compared(runs) if not math.isnan(one.shift.value)]
+    if not found:
+        return undone(store.path, "causation")
+    moved = [one for one in found if one.does]
+    moved.sort(key=lambda one: (not one.q_beyond <= Q, -one.shift.value, one.run.name))
+    still = sorted((one for one in found if not one.does), key=lambda one: (one.shift.high, one.run.name))
+    named = [*moved[:1], *still[:1]]
+    return Finding(
+        statement=" ".join(filter(None, (_moved(moved, len(found)), *(_still(one) for one in still[:1])))),
+        numbers=tuple(_number(one) for one in named),
+        control=" ".join(_control(one) for one in moved[:1])
+        + " Grey: the same along random directions of the same length. q over all of these runs.",
+        rows=_drawn(named),
+        way=named[0].run.way,
+        examples=tuple(Example(one.run.text, one.run.words, one.run.way) for one in named if one.run.text),
+    )
+
+
+def compared(runs: Sequence[Run]) -> list[Moved]:
+    shifts = [(shift(run, STEERED, BASE), shift(run, RANDOM, BASE), shift(run, STEERED, RANDOM)) for run in runs]
+    q, q_beyond = _q([own.p for own, _, _ in shifts]), _q([beyond.p for _, _, beyond in shifts])
+    return [Moved(run, *three, *both) for run, three, *both in zip(runs, shifts, q, q_beyond, strict=True)]
+
+
+def shift(run: Run, arm: str, other: str) -> Shift:
+    """Of the answers of one arm from those of another; unknown where either has none."""
+    counts = run.answers.pivot_table(index="arm", columns="cluster", values="n", aggfunc="sum", fill_value=0)
+    if not {arm, other} <= set(counts.index):
+        return UNKNOWN
+    found = jensen_shannon(*(counts.loc[one].to_numpy(dtype=int) for one in (arm, other)), counts.shape[1])
+    rng = np.random.default_rng(seed_for("steered answers", run.name, arm, other))
+    return Shift(found.value, *found.interval(rng), found.p(rng))
+
+
+def _q(p: Sequence[float]) -> list[float]:
+    """Benjamini and Hochberg's, of those that are known."""
+    from scipy.stats import false_discovery_control
+
+    given, found = np.asarray(p, float), np.full(len(p), np.nan)
+    known = ~np.isnan(given)
+    if known.any():
+        found[known] = false_discovery_control(given[known], method="bh")
+    return found.tolist()
+
+
+# Runs
+
+
+def of_anchors(store: Store) -> Iterator[Run]:
+    """The study's anchors and matches, from either start."""
+    called = models(store)
+    for (pair, role, start), rows in store.steered_answers().groupby(["pair_id", "role", "start"], sort=True):
+        one = rows.iloc[0]
+        words = (
+            f"chunk {one.number} ({role}), {str(one.kind).replace('_', ' ')} × {one.beta:+g} {one.unit}".replace(
+                "-", "−"
+            )
+            + f" at layer {one.layer} of {called.get(one.model_id, one.model_id)}, continued from {start} it"
+        )
+        way = Way("causation", "Every pair", {"chunk": str(one.chunk_id), "steered_model": str(one.model_id)})
+        yield Run(f"{pair} {role} {start}", words, str(one.text), rows[["arm", "cluster", "n", "n_correct"]], way)
+
+
+def kept(store: Store) -> Iterator[Run]:
+    """Runs that a person kept, the newest first, by dose."""
+    ledger = Experiments(store.path)
+    history = ledger.history(limit=500)
+    for row in history[history["kind"].isin(("continue", "dose"))].head(_MOST_KEPT).itertuples():
+        samples = ledger.samples(row.experiment_id)
+        samples = samples[samples["answer"].notna() & samples["arm"].isin(list(_KEPT))]
+        chosen = {"run": str(row.experiment_id)} | ({"chunk": row.chunk_id} if isinstance(row.chunk_id, str) else {})
+        way = Way("steering", "The run that was kept", chosen)
+        for beta in sorted(set(samples.loc[samples["arm"] == "changed", "beta"]) - {0.0}):
+            own = samples[(samples["arm"] == "base") | (samples["beta"] == beta)]
+            answers = (
+                own.assign(arm=own["arm"].map(_KEPT), cluster=own["answer"].str.strip(), ok=own["is_correct"] == True)  # noqa: E712
+                .groupby(["arm", "cluster"], as_index=False)
+                .agg(n=("ok", "size"), n_correct=("ok", "sum"))
+            )
+            dose = "" if row.kind == "continue" else f", β = {beta:+g}".replace("-", "−")
+            yield Run(f"{row.experiment_id} {beta:g}", f"{line(row.sentence, 120)}{dose}", "", answers, way)
+
+
+# Words
+
+
+def _moved(moved: Sequence[Moved], n: int) -> str:
+    if not moved:
+        return f"None of {some(n, 'steered run')} is shown to move the answer (q > {Q:g})."
+    first = moved[0]
+    n_beyond = sum(one.q_beyond <= Q for one in moved)
+    return (
+        f"{len(moved)} of {some(n, 'steered run')} moved the answer (q ≤ {Q:g}), {n_beyond} of them otherwise than"
+        f" random directions of the same length do. Most: {first.run.words}: right {_right(first.run)}."
+    )
+
+
+def _still(one: Moved) -> str:
+    return (
+        f"One that did not: {one.run.words}: right {_right(one.run)}; more than {number(one.shift.high)} nats are"
+        " excluded."
+    )
+
+
+def _control(one: Moved) -> str:
+    if math.isnan(one.random.value):
+        return "Random directions were not run beside it: that this direction did it is not shown."
+    shift = f"random directions move it by {number(one.random.value)} {interval(one.random.low, one.random.high)} nats"
+    if one.q_beyond <= Q:
+        return f"Beside it {shift}; steered and random differ (q = {number(one.q_beyond)})."
+    return (
+        f"Beside it {shift}, and steered and random are not told apart (q = {number(one.q_beyond)}): that it is the"
+        " direction, and not any push of this length, is not shown."
+    )
+
+
+def _right(run: Run) -> str:
+    by_arm = run.answers.groupby("arm")[["n", "n_correct"]].sum()
+    said = {BASE: "unsteered", STEERED: "steered", RANDOM: "random"}
+    return ", ".join(
+        f"{words} {int(by_arm.loc[arm, 'n_correct'])} of {int(by_arm.loc[arm, 'n'])}"
+        for arm, words in said.items()
+        if arm in by_arm.index
+    )
+
+
+def _number(one: Moved) -> Number:
+    sizes = one.run.answers.groupby("arm")["n"].sum()
+    return Number(
+        "moved" if one.does else "not moved",
+        one.shift.value,
+        one.shift.low,
+        one.shift.high,
+        f"{int(sizes[STEERED])} and {int(sizes[BASE])} answers",
+        "nats",
+        q=one.q,
+        control=None if math.isnan(one.random.value) else one.random.value,
+    )
+
+
+def _drawn(named: Sequence[Moved]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "label": ["moved" if one.does else "not moved" for one in named],
+            "value": [one.shift.value for one in named],
+            "low": [one.shift.low for one in named],
+            "high": [one.shift.high for one in named],
+            "chance_low": [one.random.low for one in named],
+            "chance_high": [one.random.high for one in named],
+            "control": [one.random.value for one in named],
+            "claimed": [one.does for one in named],
+            "told": [one.run.words for one in named],
+        }
+    )

@@ -1,0 +1,14 @@
+"""What this study shows, and what it does not know yet."""
+
+import streamlit as st
+
+from app.findings.views import FINDINGS, UNKNOWN
+from app.shared import views
+
+here = views.here_now()
+views.title()
+for row in zip(*[iter((*FINDINGS.values(), UNKNOWN, None))] * 2, strict=True):
+    for column, view in zip(st.columns(2, gap="medium"), row, strict=True):
+        if view is not None:
+            with column, st.container(border=True):
+                views.show(view, here, heading=True)
