@@ -24,17 +24,20 @@ LAWS = ("inverse", "direct")
 
 
 def find(store: Store) -> Finding | Missing:
-    return among(judged(store.associations()), store)
+    tested = testable(judged(store.associations()))
+    return undone(store.path, "evidence") if tested.empty else told(tested, models(store))
 
 
-def among(pairs: pd.DataFrame, store: Store) -> Finding | Missing:
+def testable(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Pairs of which chance is known, and that are measured apart."""
+    return pairs[pairs["p"].notna() & (pairs["shared"] == "")]
+
+
+def told(tested: pd.DataFrame, called: Mapping[str, str]) -> Finding:
     """Of pairs that were judged together, largest |ρ within CoTs| first."""
-    tested = pairs[pairs["p"].notna() & (pairs["shared"] == "")]
-    if tested.empty:
-        return undone(store.path, "evidence")
     claimed = tested[tested["verdict"].isin(LAWS)].to_dict("records")
     others = tested[(tested["verdict"] == "none") & (tested["subset"] == "all")].to_dict("records")
-    named, called = [*claimed[:1], *others[:1]], models(store)
+    named = [*claimed[:1], *others[:1]]
     first = named[0] if named else tested.iloc[0].to_dict()
     return Finding(
         statement=" ".join(

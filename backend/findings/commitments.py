@@ -4,6 +4,7 @@ Commitments are those of `importance.commitment`; the three differences are held
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -26,7 +27,10 @@ def find(store: Store) -> Finding | Missing:
         return undone(store.path, "rollouts")
     lens, layer = read_by(store.readings_of())
     readings = commitment.under(store.answer_readings(), lens, layer)
-    return among(commitment.commitments(store.own_answers(), outcomes, readings, OWN, DRAWN), store, lens, layer)
+    rows = commitment.commitments(store.own_answers(), outcomes, readings, OWN, DRAWN)
+    if (rows["state"] == commitment.UNMEASURED).all():
+        return undone(store.path, "rollouts")
+    return replace(told(rows, lens, layer), lacks=undone(store.path, "commitment") if lens is None else None)
 
 
 def read_by(readings: pd.DataFrame) -> tuple[str | None, int | None]:
@@ -39,12 +43,10 @@ def read_by(readings: pd.DataFrame) -> tuple[str | None, int | None]:
     return lens, int(by_lens.loc[by_lens["lens"] == lens, "layer"].max())
 
 
-def among(rows: pd.DataFrame, store: Store, lens: str | None, layer: int | None) -> Finding | Missing:
+def told(rows: pd.DataFrame, lens: str | None, layer: int | None) -> Finding:
     """Of rows of `commitment.commitments`."""
     measured = set(rows.loc[rows["state"] != commitment.UNMEASURED, "curve"])
     shown = [curve for curve in (TEXT, FORCED, OWN_LENS) if curve in measured]
-    if not shown:
-        return undone(store.path, "rollouts")
     found = [commitment.compared(rows, a, b) for a, b in _PAIRS if a in shown and b in shown]
     found = [one for one in found if one.difference.n]
     p = holm([one.difference.p for one in found]).tolist()
@@ -81,7 +83,6 @@ def among(rows: pd.DataFrame, store: Store, lens: str | None, layer: int | None)
             }
         ),
         way=Way("chains_of_thought", "One chain, and all", {"chunk_panel": "commitment"}),
-        lacks=None if OWN_LENS in shown else undone(store.path, "commitment"),
     )
 
 

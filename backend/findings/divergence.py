@@ -1,5 +1,7 @@
 """Where the models part: at which layer their residual streams differ most on the same tokens, and from which on."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from backend.feature_geometry.divergence_kinds import ALL, MEASURES
@@ -12,11 +14,7 @@ _MEASURES = ("relative_norm", "kl")  # the first that is known of any layer
 
 
 def find(store: Store) -> Finding | Missing:
-    return among(store.divergence(), store)
-
-
-def among(rows: pd.DataFrame, store: Store) -> Finding | Missing:
-    """Of the rows of `Store.divergence`, the first pair's."""
+    rows = store.divergence()
     known = rows[(rows["positions"] == ALL) & rows["value"].notna()]
     measure = next((name for name in _MEASURES if (known["measure"] == name).any()), None)
     if measure is None:
@@ -26,9 +24,15 @@ def among(rows: pd.DataFrame, store: Store) -> Finding | Missing:
     own = known[
         (known["base_model_id"] == first["base_model_id"])
         & (known["distilled_model_id"] == first["distilled_model_id"])
-    ].sort_values("layer")
-    most, called = own.loc[own["value"].idxmax()], models(store)
-    names = [called.get(first[f"{role}_model_id"], first[role]) for role in ("base", "distilled")]
+    ]
+    called = models(store)
+    return told(own, measure, [called.get(first[f"{role}_model_id"], first[role]) for role in ("base", "distilled")])
+
+
+def told(own: pd.DataFrame, measure: str, names: Sequence[str]) -> Finding:
+    """Of the rows of one measure of two models."""
+    own = own.sort_values("layer")
+    most = own.loc[own["value"].idxmax()]
     unit = "" if measure == "relative_norm" else "nats"
     return Finding(
         statement=_said(own, most, names, MEASURES[measure].label),
@@ -49,7 +53,7 @@ def among(rows: pd.DataFrame, store: Store) -> Finding | Missing:
     )
 
 
-def _said(own: pd.DataFrame, most: pd.Series, names: list[str], label: str) -> str:
+def _said(own: pd.DataFrame, most: pd.Series, names: Sequence[str], label: str) -> str:
     both = f"{names[0]} and {names[1]}"
     if (own["value"] == 0).all():
         return f"{both[:1].upper()}{both[1:]} are equal, bit for bit, at all {len(own)} layers."

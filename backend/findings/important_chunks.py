@@ -3,6 +3,7 @@ and Benjamini and Hochberg's q over all chunks of the study of which it is known
 """
 
 import math
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -21,9 +22,13 @@ def find(store: Store) -> Finding | Missing:
     tested = rows[rows["q"].notna()]
     if tested.empty:
         return undone(store.path, "importance" if store.coverage().iloc[0].cots_resampled else "rollouts")
+    return told(tested, models(store))
+
+
+def told(tested: pd.DataFrame, called: Mapping[str, str]) -> Finding:
+    """Of the chunks that have a q, the most important first."""
     beyond = tested[tested["q"] <= Q]
     shown = beyond if len(beyond) else tested
-    called = models(store)
     return Finding(
         statement=_said(beyond, tested),
         numbers=tuple(_number(row) for row in shown.head(_TEXTS if len(beyond) else 1).itertuples()),
@@ -66,7 +71,7 @@ def _number(row: pd.Series) -> Number:
     )
 
 
-def _about(row: pd.Series, called: dict[str, str]) -> str:
+def _about(row: pd.Series, called: Mapping[str, str]) -> str:
     tag = "no tag" if pd.isna(row.category) else str(row.category).replace("_", " ")
     return (
         f"chunk {row.number}, {tag}, by {called.get(row.model_id, row.model_id)}: {number(row.value)} nats"

@@ -4,6 +4,10 @@ Without null pairs it is not known what NRN training alone gives: then nothing i
 are named as they are, and the line that adds the control is said. `null_bands` has the rule.
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -20,24 +24,27 @@ _NORM, _TEXTS = "l1", 3
 
 def find(store: Store) -> Finding | Missing:
     """Of the first dictionary with a feature beyond its band; else of the first that has a band; else of the first."""
-    found = [one for row in store.dictionaries().itertuples() if isinstance(one := of_dictionary(store, row), _Leaning)]
+    found = [one for row in store.dictionaries().itertuples() if isinstance(one := of_dictionary(store, row), Leaning)]
     if not found:
         return undone(store.path, "crosscoder" if store.dictionaries().empty else "features")
-    return _finding(min(found, key=lambda one: (one.claimed.empty, one.band is None)), store)
+    one = min(found, key=lambda one: (one.claimed.empty, one.band is None))
+    shown = one.shown["feature"].head(_TEXTS).tolist()
+    texts = store.first_examples(one.row.dictionary_id, shown, 1).set_index("feature").reindex(shown)
+    lacks = None if one.band is not None else _without(one, store)
+    return replace(told(one, texts["window_tokens"].dropna(), models(store)), lacks=lacks)
 
 
-class _Leaning:
+class Leaning:
     """The live features of one dictionary, the one that leans most first, with `side` and `claimed`."""
 
-    def __init__(self, row: pd.Series, features: pd.DataFrame, nulls: pd.DataFrame):
+    def __init__(self, row: Any, features: pd.DataFrame, nulls: pd.DataFrame):
         self.row, self.nulls = row, nulls
         self.band: Band | None = nrn_band(nulls, _NORM)
         own = live(features)
-        nrn = own[f"nrn_{_NORM}"]
-        own = own[nrn.notna()].assign(
-            nrn=nrn.astype(float), side=np.where(nrn < 0.5, *SIDES), claimed=self._claimed(own)
-        )
-        self.features = own.assign(_by=-(own["nrn"] - 0.5).abs()).sort_values(["_by", "feature"]).drop(columns="_by")
+        own = own[own[f"nrn_{_NORM}"].notna()]
+        nrn = own[f"nrn_{_NORM}"].astype(float)
+        own = own.assign(nrn=nrn, side=np.where(nrn < 0.5, *SIDES), claimed=self._claimed(own))
+        self.features = own.assign(far=(nrn - 0.5).abs()).sort_values(["far", "feature"], ascending=[False, True])
 
     def _claimed(self, own: pd.DataFrame) -> np.ndarray:
         found = np.zeros(len(own), bool)
@@ -51,20 +58,23 @@ class _Leaning:
     def claimed(self) -> pd.DataFrame:
         return self.features[self.features["claimed"]]
 
+    @property
+    def shown(self) -> pd.DataFrame:
+        return self.features if self.claimed.empty else self.claimed
 
-def of_dictionary(store: Store, row: pd.Series) -> _Leaning | None:
+
+def of_dictionary(store: Store, row: Any) -> Leaning | None:
     """None where its features are not measured, or none of them is live, or it is of one model."""
     features = store.features(row.dictionary_id)
     if features.empty or not isinstance(row.distilled_model_id, str):
         return None
-    found = _Leaning(row, features, store.null_features(row.dictionary_id))
+    found = Leaning(row, features, store.null_features(row.dictionary_id))
     return None if found.features.empty else found
 
 
-def _finding(one: _Leaning, store: Store) -> Finding:
-    shown = one.claimed if len(one.claimed) else one.features
-    first, called = shown.iloc[0], models(store)
-    texts = store.first_examples(one.row.dictionary_id, shown["feature"].head(_TEXTS).tolist(), 1)
+def told(one: Leaning, texts: pd.Series, called: Mapping[str, str]) -> Finding:
+    """`texts` are the tokens around where a feature fires most, by feature."""
+    first = one.shown.iloc[0]
     return Finding(
         statement=_said(one, first, called),
         numbers=(
@@ -86,12 +96,11 @@ def _finding(one: _Leaning, store: Store) -> Finding:
             }
         ),
         way=Way("crosscoder", "All features", {"dictionary": str(one.row.dictionary_id)}),
-        examples=tuple(_example(row, one, called) for row in texts.itertuples()),
-        lacks=None if one.band is not None else _without(one, store),
+        examples=tuple(_example(int(feature), tokens, one, called) for feature, tokens in texts.items()),
     )
 
 
-def _said(one: _Leaning, first: pd.Series, called: dict[str, str]) -> str:
+def _said(one: Leaning, first: pd.Series, called: Mapping[str, str]) -> str:
     of = f"of {some(len(one.features), 'live feature')} at layer {one.row.layer}"
     if len(one.claimed):
         counts = [int((one.claimed["side"] == side).sum()) for side in SIDES]
@@ -110,7 +119,7 @@ def _said(one: _Leaning, first: pd.Series, called: dict[str, str]) -> str:
     )
 
 
-def _control(one: _Leaning) -> str:
+def _control(one: Leaning) -> str:
     if one.band is None:
         return "It lacks its control: a null pair, where no direction is one model's own."
     own = beyond_of_nulls(one.nulls, _NORM)
@@ -121,7 +130,7 @@ def _control(one: _Leaning) -> str:
     )
 
 
-def _without(one: _Leaning, store: Store) -> Missing:
+def _without(one: Leaning, store: Store) -> Missing:
     if not isinstance(one.row.training_id, str):
         return Missing(
             "This dictionary was read from a file: a null pair is the same training, and cannot be had.", None
@@ -130,19 +139,15 @@ def _without(one: _Leaning, store: Store) -> Missing:
     return Missing("Add this line to its table [crosscoder] in the study file, and run it again:", f"{NULLS}\n{run}")
 
 
-def _names(one: _Leaning, called: dict[str, str]) -> tuple[str, str]:
+def _names(one: Leaning, called: Mapping[str, str]) -> tuple[str, str]:
     return (
         called.get(one.row.base_model_id, str(one.row.base)),
         called.get(one.row.distilled_model_id, str(one.row.distilled)),
     )
 
 
-def _example(row: pd.Series, one: _Leaning, called: dict[str, str]) -> Example:
-    feature = one.features[one.features["feature"] == row.feature].iloc[0]
+def _example(number_: int, tokens: Sequence[str], one: Leaning, called: Mapping[str, str]) -> Example:
+    feature = one.features[one.features["feature"] == number_].iloc[0]
     whose = dict(zip(SIDES, _names(one, called), strict=True))[feature["side"]]
-    way = Way(
-        "feature", f"Feature {row.feature}", {"dictionary": str(one.row.dictionary_id), "feature": str(row.feature)}
-    )
-    return Example(
-        "".join(row.window_tokens), f"feature {row.feature}, NRN {number(feature['nrn'])}, towards {whose}", way
-    )
+    way = Way("feature", f"Feature {number_}", {"dictionary": str(one.row.dictionary_id), "feature": str(number_)})
+    return Example("".join(tokens), f"feature {number_}, NRN {number(feature['nrn'])}, towards {whose}", way)

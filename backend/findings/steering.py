@@ -67,13 +67,11 @@ class Moved:
 
 
 def find(store: Store) -> Finding | Missing:
-    return among([*of_anchors(store), *kept(store)], store)
+    runs = [run for run in (*of_anchors(store), *kept(store)) if {STEERED, BASE} <= set(run.answers["arm"])]
+    return told(compared(runs)) if runs else undone(store.path, "causation")
 
 
-def among(runs: Sequence[Run], store: Store) -> Finding | Missing:
-    found = [one for one in compared(runs) if not math.isnan(one.shift.value)]
-    if not found:
-        return undone(store.path, "causation")
+def told(found: Sequence[Moved]) -> Finding:
     moved = [one for one in found if one.does]
     moved.sort(key=lambda one: (not one.q_beyond <= Q, -one.shift.value, one.run.name))
     still = sorted((one for one in found if not one.does), key=lambda one: (one.shift.high, one.run.name))

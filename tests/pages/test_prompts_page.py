@@ -1,4 +1,4 @@
-"""The page Prompts tells model from prompt where a study can, and says where it cannot; Overview leads there."""
+"""The page Prompts tells model from prompt where a study can and says where it cannot; About this study leads there."""
 
 import pandas as pd
 import pytest
