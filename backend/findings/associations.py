@@ -18,14 +18,14 @@ from backend.findings.words import models, number, some
 from backend.importance.metric_registry import METRICS
 from backend.store.geometry_columns import COLUMNS, NO_LAYER, NONE
 from backend.store.store import Store
-from backend.store.undone import Missing, undone
+from backend.store.undone import Missing, lacking
 
 LAWS = ("inverse", "direct")
 
 
 def find(store: Store) -> Finding | Missing:
     tested = testable(judged(store.associations()))
-    return undone(store.path, "evidence") if tested.empty else told(tested, models(store))
+    return lacking(store, "evidence") if tested.empty else told(tested, models(store))
 
 
 def testable(pairs: pd.DataFrame) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from backend.lens.kinds import LENSES
 from backend.statistics.commitment import KNOWN
 from backend.statistics.holm import holm
 from backend.store.store import Store
-from backend.store.undone import Missing, undone
+from backend.store.undone import Missing, lacking
 
 _PAIRS = ((TEXT, FORCED), (TEXT, OWN_LENS), (FORCED, OWN_LENS))
 
@@ -24,13 +24,13 @@ _PAIRS = ((TEXT, FORCED), (TEXT, OWN_LENS), (FORCED, OWN_LENS))
 def find(store: Store) -> Finding | Missing:
     outcomes = store.outcomes_along()
     if outcomes.empty:
-        return undone(store.path, "rollouts")
+        return lacking(store, "rollouts")
     lens, layer = read_by(store.readings_of())
     readings = commitment.under(store.answer_readings(), lens, layer)
     rows = commitment.commitments(store.own_answers(), outcomes, readings, OWN, DRAWN)
     if (rows["state"] == commitment.UNMEASURED).all():
-        return undone(store.path, "rollouts")
-    return replace(told(rows, lens, layer), lacks=undone(store.path, "commitment") if lens is None else None)
+        return lacking(store, "rollouts")
+    return replace(told(rows, lens, layer), lacks=lacking(store, "commitment") if lens is None else None)
 
 
 def read_by(readings: pd.DataFrame) -> tuple[str | None, int | None]:

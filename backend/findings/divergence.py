@@ -8,7 +8,7 @@ from backend.feature_geometry.divergence_kinds import ALL, MEASURES
 from backend.findings.finding import Finding, Number, Way
 from backend.findings.words import interval, models, number
 from backend.store.store import Store
-from backend.store.undone import Missing, undone
+from backend.store.undone import Missing, lacking
 
 _MEASURES = ("relative_norm", "kl")  # the first that is known of any layer
 
@@ -18,7 +18,7 @@ def find(store: Store) -> Finding | Missing:
     known = rows[(rows["positions"] == ALL) & rows["value"].notna()]
     measure = next((name for name in _MEASURES if (known["measure"] == name).any()), None)
     if measure is None:
-        return undone(store.path, "diverge")
+        return lacking(store, "diverge")
     known = known[known["measure"] == measure]
     first = known.iloc[0]
     own = known[

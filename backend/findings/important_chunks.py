@@ -10,7 +10,7 @@ import pandas as pd
 from backend.findings.finding import Example, Finding, Number, Q, Way
 from backend.findings.words import interval, models, number, some
 from backend.store.store import Store
-from backend.store.undone import Missing, undone
+from backend.store.undone import Missing, command, is_text, lacking
 
 METRIC, CONVENTION = "counterfactual_importance_jsd", "jsd"
 _TEXTS, _DRAWN = 3, 8
@@ -21,8 +21,17 @@ def find(store: Store) -> Finding | Missing:
     rows = store.known_importances(METRIC, CONVENTION)
     tested = rows[rows["q"].notna()]
     if tested.empty:
-        return undone(store.path, "importance" if store.coverage().iloc[0].cots_resampled else "rollouts")
+        return _none(store)
     return told(tested, models(store))
+
+
+def _none(store: Store) -> Missing:
+    if store.importance_choices()["n_known"].sum() == 0:
+        return lacking(store, "importance" if store.coverage().iloc[0].cots_resampled else "rollouts")
+    what = "No importance of this study is held against chance"
+    if is_text(store.coverage().iloc[0]):
+        return Missing(f"{what}: published values come without the rollouts that would say what chance gives.", None)
+    return Missing(f"{what}: it was computed before that was done. This computes it anew:", command(store.path))
 
 
 def told(tested: pd.DataFrame, called: Mapping[str, str]) -> Finding:

@@ -16,7 +16,7 @@ from backend.crosscoder.null_bands import SIDES, Band, beyond_of_nulls, live, nr
 from backend.findings.finding import Example, Finding, Number, Way
 from backend.findings.words import models, number, some
 from backend.store.store import Store
-from backend.store.undone import Missing, command, undone
+from backend.store.undone import Missing, command, lacking
 
 NULLS = 'nulls = ["same", "noise", "frozen_encoder", "frozen_decoder", "planted"]'
 _NORM, _TEXTS = "l1", 3
@@ -26,7 +26,7 @@ def find(store: Store) -> Finding | Missing:
     """Of the first dictionary with a feature beyond its band; else of the first that has a band; else of the first."""
     found = [one for row in store.dictionaries().itertuples() if isinstance(one := of_dictionary(store, row), Leaning)]
     if not found:
-        return undone(store.path, "crosscoder" if store.dictionaries().empty else "features")
+        return lacking(store, "crosscoder" if store.dictionaries().empty else "features")
     one = min(found, key=lambda one: (one.claimed.empty, one.band is None))
     shown = one.shown["feature"].head(_TEXTS).tolist()
     texts = store.first_examples(one.row.dictionary_id, shown, 1).set_index("feature").reindex(shown)

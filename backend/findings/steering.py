@@ -24,7 +24,7 @@ from backend.importance.jsd import jensen_shannon
 from backend.importance.steered_rollouts import BASE, RANDOM, STEERED
 from backend.store.experiments import Experiments
 from backend.store.store import Store
-from backend.store.undone import Missing, undone
+from backend.store.undone import Missing, lacking
 
 _KEPT = {"base": BASE, "changed": STEERED, "random": RANDOM}
 _MOST_KEPT = 40
@@ -68,7 +68,7 @@ class Moved:
 
 def find(store: Store) -> Finding | Missing:
     runs = [run for run in (*of_anchors(store), *kept(store)) if {STEERED, BASE} <= set(run.answers["arm"])]
-    return told(compared(runs)) if runs else undone(store.path, "causation")
+    return told(compared(runs)) if runs else lacking(store, "causation")
 
 
 def told(found: Sequence[Moved]) -> Finding:

@@ -42,6 +42,13 @@ def undone(path: Path, stage: str) -> Missing:
     return Missing(FILLED[stage].none, command(path, stage))
 
 
+def lacking(store: Store, stage: str) -> Missing:
+    """`undone`; of chains that were imported as text, which no stage can help, the words alone."""
+    if is_text(store.coverage().iloc[0]):
+        return Missing(f"{FILLED[stage].none} No model of the study has read its chains, which were imported.", None)
+    return undone(store.path, stage)
+
+
 def no_tokens(path: Path) -> Missing:
     """Why an imported study has no activations, and how a model can read it."""
     return Missing(
