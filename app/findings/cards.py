@@ -10,7 +10,7 @@ from app.shared.views import Here
 from app.shell import keys, navigation
 from app.shell.missing import Missing, missing, say
 from app.shell.numbers import interval, number, small
-from app.shell.untrusted import one_line, show
+from app.shell.untrusted import for_markdown, one_line, show
 from backend.findings.finding import Finding, Kind, Number, Way
 from backend.findings.kinds import BY_LAYER, ESTIMATES, KINDS, LEANING
 from backend.store.experiments import Experiments
@@ -45,15 +45,18 @@ def draw(kind: Kind, found: Finding | Missing) -> None:
         return
     show(found.statement)
     st.plotly_chart(FIGURES[kind.figure](found), key=keys.of(f"finding_{kind.name}"), config={"displayModeBar": False})
+    of_examples = [example.number for example in found.examples]
     for one in found.numbers:
-        show(in_words(one))
-    for number_, example in enumerate(found.examples):
-        with st.container(border=True, gap=None, key=keys.of(f"example_{kind.name}_{number_}")):
+        if one not in of_examples:
+            show(in_words(one))
+    for example in found.examples:
+        with st.container(border=True, gap=None):
             show(f"“{one_line(example.text, 200)}”")
-            st.caption(example.about)
+            number_ = "" if example.number is None else f" · {in_words(example.number)}"
+            st.caption(for_markdown(f"{example.about}{number_}", 400))
             if example.way:
                 link(example.way)
-    st.caption(found.control)
+    st.caption(for_markdown(found.control, 800))
     if found.lacks:
         say(found.lacks)
     link(found.way)

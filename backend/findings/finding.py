@@ -48,8 +48,9 @@ class Example:
     """A text of the study that shows it."""
 
     text: str
-    about: str  # in our words
+    about: str
     way: Way | None = None
+    number: Number | None = None  # that of the finding's which is of it
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from backend.findings.finding import Example, Finding, Number, Q, Way
-from backend.findings.words import interval, models, number, some
+from backend.findings.words import line, models, number, some
 from backend.store.store import Store
 from backend.store.undone import Missing, command, is_text, lacking
 
@@ -38,9 +38,10 @@ def told(tested: pd.DataFrame, called: Mapping[str, str]) -> Finding:
     """Of the chunks that have a q, the most important first."""
     beyond = tested[tested["q"] <= Q]
     shown = beyond if len(beyond) else tested
+    numbers = tuple(_number(row) for row in shown.head(_TEXTS if len(beyond) else 1).itertuples())
     return Finding(
         statement=_said(beyond, tested),
-        numbers=tuple(_number(row) for row in shown.head(_TEXTS if len(beyond) else 1).itertuples()),
+        numbers=numbers,
         control=(
             "0 is what dealing the rollouts anew gives: that is taken off. p is a permutation's, and q over all"
             f" {some(len(tested), 'chunk')} that have one: of those claimed at most 5 % are expected to be chance."
@@ -48,8 +49,8 @@ def told(tested: pd.DataFrame, called: Mapping[str, str]) -> Finding:
         rows=_drawn(shown.head(_DRAWN)),
         way=_way(shown.iloc[0], "Open the chain of the first"),
         examples=tuple(
-            Example(str(row.text), _about(row, called), _way(row, f"Chunk {row.number}"))
-            for row in beyond.head(_TEXTS).itertuples()
+            Example(str(row.text), _about(row, called), _way(row, f"Chunk {row.number}"), one)
+            for row, one in zip(beyond.head(_TEXTS).itertuples(), numbers, strict=False)
         ),
     )
 
@@ -82,16 +83,13 @@ def _number(row: pd.Series) -> Number:
 
 def _about(row: pd.Series, called: Mapping[str, str]) -> str:
     tag = "no tag" if pd.isna(row.category) else str(row.category).replace("_", " ")
-    return (
-        f"chunk {row.number}, {tag}, by {called.get(row.model_id, row.model_id)}: {number(row.value)} nats"
-        f" {interval(row.ci_low, row.ci_high)}, q = {number(row.q)}"
-    )
+    return f"{tag}, by {called.get(row.model_id, row.model_id)}"
 
 
 def _drawn(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "label": [f"{place}. chunk {row.number}" for place, row in enumerate(rows.itertuples(), 1)],
+            "label": [f"{row.number}: {line(row.text, 26)}" for row in rows.itertuples()],
             "value": rows["value"].tolist(),
             "low": rows["ci_low"].tolist(),
             "high": rows["ci_high"].tolist(),

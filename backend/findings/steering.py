@@ -83,7 +83,9 @@ def told(found: Sequence[Moved]) -> Finding:
         + " Grey: the same along random directions of the same length. q over all of these runs.",
         rows=_drawn(named),
         way=named[0].run.way,
-        examples=tuple(Example(one.run.text, one.run.words, one.run.way) for one in named if one.run.text),
+        examples=tuple(
+            Example(one.run.text, one.run.words, one.run.way, _number(one)) for one in named if one.run.text
+        ),
     )
 
 
@@ -162,15 +164,20 @@ def _moved(moved: Sequence[Moved], n: int) -> str:
     n_beyond = sum(one.q_beyond <= Q for one in moved)
     return (
         f"{len(moved)} of {some(n, 'steered run')} moved the answer (q ≤ {Q:g}), {n_beyond} of them otherwise than"
-        f" random directions of the same length do. Most: {first.run.words}: right {_right(first.run)}."
+        f" random directions of the same length do. Most:{_named(first.run)} right {_right(first.run)}."
     )
 
 
 def _still(one: Moved) -> str:
     return (
-        f"One that did not: {one.run.words}: right {_right(one.run)}; more than {number(one.shift.high)} nats are"
+        f"One that did not:{_named(one.run)} right {_right(one.run)}; more than {number(one.shift.high)} nats are"
         " excluded."
     )
+
+
+def _named(run: Run) -> str:
+    """What was done, where no example says it."""
+    return "" if run.text else f" {run.words}:"
 
 
 def _control(one: Moved) -> str:
