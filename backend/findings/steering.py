@@ -5,14 +5,16 @@
 2. Its size is the Jensen–Shannon divergence of the two sets of answers, less what chance gives (`importance.jsd`).
    Samples without an answer take no part. p is a permutation's, q Benjamini and Hochberg's over all runs.
 3. The control is the same along random directions of the same length; whether the direction does more than they is
-   tested alike, steered against random.
+   tested alike, steered against random, with a q over the runs that moved the answer.
 4. Moved is q at most 0.05. Named is the largest, of those that also differ from random directions where there are any.
    Of those that did not move the answer it is the one whose interval ends lowest: the one that is known best.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,13 +32,26 @@ _KEPT = {"base": BASE, "changed": STEERED, "random": RANDOM}
 _MOST_KEPT = 40
 
 
+class Answer(NamedTuple):
+    """That some samples of an arm gave it."""
+
+    arm: str
+    answer: str
+    n: int
+    n_correct: int
+
+
 @dataclass(frozen=True)
 class Run:
     name: str
     words: str  # what was done, on one line
     text: str  # of the chunk; empty where none is known
-    answers: pd.DataFrame  # arm, cluster, n, n_correct
+    answers: Sequence[Answer]
     way: Way
+
+    def of(self, arm: str) -> Counter[str]:
+        """How often each answer was given."""
+        return Counter({one.answer: one.n for one in self.answers if one.arm == arm})
 
 
 @dataclass(frozen=True)
@@ -56,10 +71,9 @@ UNKNOWN = Shift(math.nan, math.nan, math.nan, math.nan)
 class Moved:
     run: Run
     shift: Shift  # steered against unsteered
-    random: Shift  # random directions against unsteered
-    beyond: Shift  # steered against random directions
     q: float
-    q_beyond: float
+    q_beyond: float = math.nan  # of steered against random directions, where it moved the answer
+    random: Shift = UNKNOWN  # random directions against unsteered, where it is named
 
     @property
     def does(self) -> bool:
@@ -67,7 +81,7 @@ class Moved:
 
 
 def find(store: Store) -> Finding | Missing:
-    runs = [run for run in (*of_anchors(store), *kept(store)) if {STEERED, BASE} <= set(run.answers["arm"])]
+    runs = [run for run in (*of_anchors(store), *kept(store)) if run.of(STEERED) and run.of(BASE)]
     return told(compared(runs)) if runs else lacking(store, "causation")
 
 
@@ -75,32 +89,39 @@ def told(found: Sequence[Moved]) -> Finding:
     moved = [one for one in found if one.does]
     moved.sort(key=lambda one: (not one.q_beyond <= Q, -one.shift.value, one.run.name))
     still = sorted((one for one in found if not one.does), key=lambda one: (one.shift.high, one.run.name))
-    named = [*moved[:1], *still[:1]]
+    named = [replace(one, random=shift(one.run, RANDOM, BASE)) for one in (*moved[:1], *still[:1])]
+    numbers = tuple(map(_number, named))
     return Finding(
         statement=" ".join(filter(None, (_moved(moved, len(found)), *(_still(one) for one in still[:1])))),
-        numbers=tuple(_number(one) for one in named),
-        control=" ".join(_control(one) for one in moved[:1])
+        numbers=numbers,
+        control=" ".join(_control(one) for one in named if one.does)
         + " Grey: the same along random directions of the same length. q over all of these runs.",
         rows=_drawn(named),
         way=named[0].run.way,
         examples=tuple(
-            Example(one.run.text, one.run.words, one.run.way, _number(one)) for one in named if one.run.text
+            Example(one.run.text, one.run.words, one.run.way, own)
+            for one, own in zip(named, numbers, strict=True)
+            if one.run.text
         ),
     )
 
 
 def compared(runs: Sequence[Run]) -> list[Moved]:
-    shifts = [(shift(run, STEERED, BASE), shift(run, RANDOM, BASE), shift(run, STEERED, RANDOM)) for run in runs]
-    q, q_beyond = _q([own.p for own, _, _ in shifts]), _q([beyond.p for _, _, beyond in shifts])
-    return [Moved(run, *three, *both) for run, three, *both in zip(runs, shifts, q, q_beyond, strict=True)]
+    """Every run with its q; those that moved the answer also against random directions, with a q over these."""
+    shifts = [shift(run, STEERED, BASE) for run in runs]
+    found = [Moved(run, own, q) for run, own, q in zip(runs, shifts, _q([own.p for own in shifts]), strict=True)]
+    moved = [k for k, one in enumerate(found) if one.does]
+    for k, q in zip(moved, _q([shift(found[k].run, STEERED, RANDOM).p for k in moved]), strict=True):
+        found[k] = replace(found[k], q_beyond=q)
+    return found
 
 
 def shift(run: Run, arm: str, other: str) -> Shift:
     """Of the answers of one arm from those of another; unknown where either has none."""
-    counts = run.answers.pivot_table(index="arm", columns="cluster", values="n", aggfunc="sum", fill_value=0)
-    if not {arm, other} <= set(counts.index):
+    p, q, seen = run.of(arm), run.of(other), sorted({one.answer for one in run.answers})
+    if not p or not q:
         return UNKNOWN
-    found = jensen_shannon(*(counts.loc[one].to_numpy(dtype=int) for one in (arm, other)), counts.shape[1])
+    found = jensen_shannon(*(np.array([counts[answer] for answer in seen]) for counts in (p, q)), len(seen))
     rng = np.random.default_rng(seed_for("steered answers", run.name, arm, other))
     return Shift(found.value, *found.interval(rng), found.p(rng))
 
@@ -131,7 +152,8 @@ def of_anchors(store: Store) -> Iterator[Run]:
             + f" at layer {one.layer} of {called.get(one.model_id, one.model_id)}, continued from {start} it"
         )
         way = Way("causation", "Every pair", {"chunk": str(one.chunk_id), "steered_model": str(one.model_id)})
-        yield Run(f"{pair} {role} {start}", words, str(one.text), rows[["arm", "cluster", "n", "n_correct"]], way)
+        answers = [Answer(*row) for row in rows[["arm", "cluster", "n", "n_correct"]].itertuples(index=False)]
+        yield Run(f"{pair} {role} {start}", words, str(one.text), answers, way)
 
 
 def kept(store: Store) -> Iterator[Run]:
@@ -145,11 +167,10 @@ def kept(store: Store) -> Iterator[Run]:
         way = Way("steering", "The run that was kept", chosen)
         for beta in sorted(set(samples.loc[samples["arm"] == "changed", "beta"]) - {0.0}):
             own = samples[(samples["arm"] == "base") | (samples["beta"] == beta)]
-            answers = (
-                own.assign(arm=own["arm"].map(_KEPT), cluster=own["answer"].str.strip(), ok=own["is_correct"] == True)  # noqa: E712
-                .groupby(["arm", "cluster"], as_index=False)
-                .agg(n=("ok", "size"), n_correct=("ok", "sum"))
-            )
+            own = own.assign(arm=own["arm"].map(_KEPT), answer=own["answer"].str.strip())
+            own["is_correct"] = own["is_correct"].astype("boolean").fillna(False).astype(int)
+            counts = own.groupby(["arm", "answer"])["is_correct"].agg(["size", "sum"]).reset_index()
+            answers = [Answer(*row) for row in counts.itertuples(index=False)]
             dose = "" if row.kind == "continue" else f", β = {beta:+g}".replace("-", "−")
             yield Run(f"{row.experiment_id} {beta:g}", f"{line(row.sentence, 120)}{dose}", "", answers, way)
 
@@ -193,23 +214,20 @@ def _control(one: Moved) -> str:
 
 
 def _right(run: Run) -> str:
-    by_arm = run.answers.groupby("arm")[["n", "n_correct"]].sum()
-    said = {BASE: "unsteered", STEERED: "steered", RANDOM: "random"}
-    return ", ".join(
-        f"{words} {int(by_arm.loc[arm, 'n_correct'])} of {int(by_arm.loc[arm, 'n'])}"
-        for arm, words in said.items()
-        if arm in by_arm.index
-    )
+    said = []
+    for arm, words in ((BASE, "unsteered"), (STEERED, "steered"), (RANDOM, "random")):
+        if own := [one for one in run.answers if one.arm == arm]:
+            said.append(f"{words} {sum(one.n_correct for one in own)} of {sum(one.n for one in own)}")
+    return ", ".join(said)
 
 
 def _number(one: Moved) -> Number:
-    sizes = one.run.answers.groupby("arm")["n"].sum()
     return Number(
         "moved" if one.does else "not moved",
         one.shift.value,
         one.shift.low,
         one.shift.high,
-        f"{int(sizes[STEERED])} and {int(sizes[BASE])} answers",
+        f"{one.run.of(STEERED).total()} and {one.run.of(BASE).total()} answers",
         "nats",
         q=one.q,
         control=None if math.isnan(one.random.value) else one.random.value,

@@ -7,6 +7,7 @@ from app.findings.cards import finding_of, in_words
 from app.findings.views import FINDINGS
 from app.shell import navigation, selection
 from app.shell.fields import FIELDS
+from app.shell.untrusted import for_markdown
 from backend.findings.finding import Finding, Number
 from backend.findings.kinds import KINDS
 from backend.schema.migrations import later_columns, later_tables
@@ -32,7 +33,8 @@ def test_every_kind_has_its_card_with_what_it_shows_or_what_makes_it(opened, req
         assert view.title in said
         assert (found.statement if isinstance(found, Finding) else found.what) in said
         if isinstance(found, Finding):
-            assert found.control in said and all(in_words(one) in said for one in found.numbers)
+            assert for_markdown(found.control, 800) in said
+            assert all(one in said or for_markdown(one, 800) in said for one in map(in_words, found.numbers))
     store.close()
 
 

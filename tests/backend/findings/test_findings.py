@@ -1,6 +1,7 @@
 """What each kind of finding claims of rows whose truth is known, and that it claims nothing of chance."""
 
 import math
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -114,9 +115,8 @@ def run(name: str, rng: np.random.Generator, **shares: float) -> steering.Run:
     rows = []
     for arm, share in shares.items():
         for right in rng.random(16) < share:
-            rows.append((arm, "7" if right else str(rng.integers(2)), 1, int(right)))
-    answers = pd.DataFrame(rows, columns=["arm", "cluster", "n", "n_correct"])
-    answers = answers.groupby(["arm", "cluster"], as_index=False).sum()
+            rows.append((arm, "7" if right else str(rng.integers(2)), bool(right)))
+    answers = [steering.Answer(arm, said, n, n * right) for (arm, said, right), n in Counter(rows).items()]
     return steering.Run(name, f"run {name}", "a sentence", answers, Way("causation", "Pairs", {}))
 
 
