@@ -44,7 +44,8 @@ def told(tested: pd.DataFrame, called: Mapping[str, str]) -> Finding:
         numbers=numbers,
         control=(
             "0 is what dealing the rollouts anew gives: that is taken off. p is a permutation's, and q over all"
-            f" {some(len(tested), 'chunk')} that have one: of those claimed at most 5 % are expected to be chance."
+            f" {some(len(tested), 'chunk')} that have one: of those claimed at most 5 % are expected to be chance. The"
+            " largest of many are on the high side."
         ),
         rows=_drawn(shown.head(_DRAWN)),
         way=_way(shown.iloc[0], "Open the chain of the first"),

@@ -5,7 +5,7 @@
 2. Its size is the Jensen–Shannon divergence of the two sets of answers, less what chance gives (`importance.jsd`).
    Samples without an answer take no part. p is a permutation's, q Benjamini and Hochberg's over all runs.
 3. The control is the same along random directions of the same length; whether the direction does more than they is
-   tested alike, steered against random, with a q over the runs that moved the answer.
+   tested alike, steered against random, with a q over all runs too.
 4. Moved is q at most 0.05. Named is the largest, of those that also differ from random directions where there are any.
    Of those that did not move the answer it is the one whose interval ends lowest: the one that is known best.
 """
@@ -72,7 +72,7 @@ class Moved:
     run: Run
     shift: Shift  # steered against unsteered
     q: float
-    q_beyond: float = math.nan  # of steered against random directions, where it moved the answer
+    q_beyond: float  # of steered against random directions
     random: Shift = UNKNOWN  # random directions against unsteered, where it is named
 
     @property
@@ -95,7 +95,7 @@ def told(found: Sequence[Moved]) -> Finding:
         statement=" ".join(filter(None, (_moved(moved, len(found)), *(_still(one) for one in still[:1])))),
         numbers=numbers,
         control=" ".join(_control(one) for one in named if one.does)
-        + " Grey: the same along random directions of the same length. q over all of these runs.",
+        + " Grey: the same along random directions of the same length. q over all of these runs; the largest of many is on the high side.",
         rows=_drawn(named),
         way=named[0].run.way,
         examples=tuple(
@@ -107,23 +107,23 @@ def told(found: Sequence[Moved]) -> Finding:
 
 
 def compared(runs: Sequence[Run]) -> list[Moved]:
-    """Every run with its q; those that moved the answer also against random directions, with a q over these."""
+    """Every run with both its q. Neither family is a choice of the other's: what was chosen for being far from
+    unsteered answers is far from those along random directions by that alone.
+    """
     shifts = [shift(run, STEERED, BASE) for run in runs]
-    found = [Moved(run, own, q) for run, own, q in zip(runs, shifts, _q([own.p for own in shifts]), strict=True)]
-    moved = [k for k, one in enumerate(found) if one.does]
-    for k, q in zip(moved, _q([shift(found[k].run, STEERED, RANDOM).p for k in moved]), strict=True):
-        found[k] = replace(found[k], q_beyond=q)
-    return found
+    q, q_beyond = _q([own.p for own in shifts]), _q([shift(run, STEERED, RANDOM, bounds=False).p for run in runs])
+    return [Moved(run, *own) for run, *own in zip(runs, shifts, q, q_beyond, strict=True)]
 
 
-def shift(run: Run, arm: str, other: str) -> Shift:
+def shift(run: Run, arm: str, other: str, *, bounds: bool = True) -> Shift:
     """Of the answers of one arm from those of another; unknown where either has none."""
     p, q, seen = run.of(arm), run.of(other), sorted({one.answer for one in run.answers})
     if not p or not q:
         return UNKNOWN
     found = jensen_shannon(*(np.array([counts[answer] for answer in seen]) for counts in (p, q)), len(seen))
     rng = np.random.default_rng(seed_for("steered answers", run.name, arm, other))
-    return Shift(found.value, *found.interval(rng), found.p(rng))
+    p_value = found.p(rng)
+    return Shift(found.value, *(found.interval(rng) if bounds else (math.nan, math.nan)), p_value)
 
 
 def _q(p: Sequence[float]) -> list[float]:
