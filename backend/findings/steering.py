@@ -95,7 +95,8 @@ def told(found: Sequence[Moved]) -> Finding:
         statement=" ".join(filter(None, (_moved(moved, len(found)), *(_still(one) for one in still[:1])))),
         numbers=numbers,
         control=" ".join(_control(one) for one in named if one.does)
-        + " Grey: the same along random directions of the same length. q over all of these runs; the largest of many is on the high side.",
+        + " Grey: the same along random directions of the same length. q over all of these runs; the largest of many"
+        " is on the high side.",
         rows=_drawn(named),
         way=named[0].run.way,
         examples=tuple(
