@@ -10,5 +10,5 @@ views.title()
 for row in zip(*[iter((*FINDINGS.values(), UNKNOWN, None))] * 2, strict=True):
     for column, view in zip(st.columns(2, gap="medium"), row, strict=True):
         if view is not None:
-            with column, st.container(border=True):
+            with column, st.container(border=True, height="stretch"):
                 views.show(view, here, heading=True)

@@ -23,11 +23,10 @@ from backend.crosscoder.null_bands import (
     power,
     share_bands,
 )
-from backend.crosscoder.null_kinds import NULL_KINDS, PAIRS
+from backend.crosscoder.null_kinds import ASK, NULL_KINDS, PAIRS
 from backend.models.names import role_words
 from backend.store.store import Store
 
-ASK = 'nulls = ["same", "noise", "frozen_encoder", "frozen_decoder", "planted"]'
 _MODELS = dict(zip(SIDES, ("base", "reasoner"), strict=True))
 
 

@@ -20,6 +20,8 @@ from backend.registry import Registry
 STRENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of planted directions, in mean norms of (distilled − base)
 A_STRENGTH = 8  # planted directions of each
 SHARE_PLANTED = 0.01  # of the tokens, on which each stands
+# The line of a study file that asks for all of them.
+ASK = 'nulls = ["same", "noise", "frozen_encoder", "frozen_decoder", "planted"]'
 
 
 @dataclass(frozen=True)

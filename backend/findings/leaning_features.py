@@ -13,12 +13,12 @@ import pandas as pd
 
 from backend.crosscoder.diff import confirmed
 from backend.crosscoder.null_bands import SIDES, Band, beyond_of_nulls, live, nrn_band
+from backend.crosscoder.null_kinds import ASK
 from backend.findings.finding import Example, Finding, Number, Way
 from backend.findings.words import models, number, some
 from backend.store.store import Store
 from backend.store.undone import Missing, command, lacking
 
-NULLS = 'nulls = ["same", "noise", "frozen_encoder", "frozen_decoder", "planted"]'
 _NORM, _TEXTS = "l1", 3
 
 
@@ -135,8 +135,7 @@ def _without(one: Leaning, store: Store) -> Missing:
         return Missing(
             "This dictionary was read from a file: a null pair is the same training, and cannot be had.", None
         )
-    run = command(store.path)
-    return Missing("Add this line to its table [crosscoder] in the study file, and run it again:", f"{NULLS}\n{run}")
+    return Missing(f"Add {ASK} to its table [crosscoder] in the study file, and run it again:", command(store.path))
 
 
 def _names(one: Leaning, called: Mapping[str, str]) -> tuple[str, str]:
