@@ -59,7 +59,12 @@ def draw(kind: Kind, found: Finding | Missing) -> None:
     st.caption(for_markdown(found.control, 800))
     if found.lacks:
         say(found.lacks)
-    link(found.way)
+    if not any(example.way and _same(example.way, found.way) for example in found.examples):
+        link(found.way)
+
+
+def _same(one: Way, other: Way) -> bool:
+    return (one.page, one.chosen) == (other.page, other.chosen)
 
 
 def in_words(one: Number) -> str:

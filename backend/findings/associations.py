@@ -20,7 +20,7 @@ from backend.store.geometry_columns import COLUMNS, NO_LAYER, NONE
 from backend.store.store import Store
 from backend.store.undone import Missing, lacking
 
-LAWS = ("inverse", "direct")
+CLAIMS = ("inverse", "direct")
 
 
 def find(store: Store) -> Finding | Missing:
@@ -35,7 +35,7 @@ def testable(pairs: pd.DataFrame) -> pd.DataFrame:
 
 def told(tested: pd.DataFrame, called: Mapping[str, str]) -> Finding:
     """Of pairs that were judged together, largest |ρ within CoTs| first."""
-    claimed = tested[tested["verdict"].isin(LAWS)].to_dict("records")
+    claimed = tested[tested["verdict"].isin(CLAIMS)].to_dict("records")
     others = tested[(tested["verdict"] == "none") & (tested["subset"] == "all")].to_dict("records")
     named = [*claimed[:1], *others[:1]]
     first = named[0] if named else tested.iloc[0].to_dict()
@@ -48,7 +48,7 @@ def told(tested: pd.DataFrame, called: Mapping[str, str]) -> Finding:
         ),
         numbers=tuple(
             Number(
-                "claimed" if row["verdict"] in LAWS else "not claimed",
+                "claimed" if row["verdict"] in CLAIMS else "not claimed",
                 _float(row["within"]),
                 _float(row["within_low"]),
                 _float(row["within_high"]),
@@ -64,14 +64,14 @@ def told(tested: pd.DataFrame, called: Mapping[str, str]) -> Finding:
         ),
         rows=pd.DataFrame(
             {
-                "label": [f"{'claimed' if row['verdict'] in LAWS else 'not claimed'}" for row in named],
+                "label": [f"{'claimed' if row['verdict'] in CLAIMS else 'not claimed'}" for row in named],
                 "value": [row["within"] for row in named],
                 "low": [row["within_low"] for row in named],
                 "high": [row["within_high"] for row in named],
                 "chance_low": [row["within_null_low"] for row in named],
                 "chance_high": [row["within_null_high"] for row in named],
                 "control": [None for _ in named],
-                "claimed": [row["verdict"] in LAWS for row in named],
+                "claimed": [row["verdict"] in CLAIMS for row in named],
                 "told": [_named(row, called) for row in named],
             }
         ),

@@ -4,10 +4,9 @@ import re
 
 import pandas as pd
 
+from backend.models.names import short_names
 from backend.plain import plain
 from backend.store.store import Store
-
-_ROLES = {"base": "base", "distilled": "reasoner"}
 
 
 def number(value: float | None) -> str:
@@ -33,12 +32,5 @@ def line(text: object, most: int = 160) -> str:
 
 
 def models(store: Store) -> dict[str, str]:
-    """What each model is called, by its id: by its role where that is its alone."""
-    rows = store.models()
-    alone = set(rows["role"].value_counts().loc[lambda n: n == 1].index)
-    return {
-        row.model_id: _ROLES[row.role]
-        if row.role in alone and row.role in _ROLES
-        else line(str(row.name).rpartition("/")[2].removeprefix("embedded:"), 32)
-        for row in rows.itertuples(index=False)
-    }
+    """What each model is called, by its id."""
+    return short_names(store.models())

@@ -16,7 +16,6 @@ from backend.findings import (
     important_chunks,
     leaning_features,
     steering,
-    words,
 )
 from backend.findings.finding import Number, Way
 from backend.findings.kinds import FIGURES, KINDS
@@ -243,9 +242,3 @@ def test_a_number_is_claimed_by_q_before_p_and_never_where_both_are_unknown():
 def test_an_unknown_kind_is_refused():
     with pytest.raises(AnchorscopeError, match="There is no kind of finding"):
         KINDS["nothing"]
-
-
-def test_a_model_is_called_by_its_role_where_it_is_alone_in_it(tmp_path):
-    store = Store(small_study.make(tmp_path / "small", rollouts=False, activations=False, steering=False))
-    assert list(words.models(store).values()) == ["Tiny"] or "reasoner" in words.models(store).values()
-    store.close()
