@@ -103,9 +103,7 @@ def _first(found: Sequence[Compared], p: Sequence[float], names: dict[str, str])
         if not value <= Q:
             continue
         earlier, later = (first, second) if one.difference.mean < 0 else (second, first)
-        said.append(
-            f"{earlier[:1].upper()}{earlier[1:]} comes {number(abs(one.difference.mean))} chunks before {later}."
-        )
+        said.append(f"The change of {earlier} comes {number(abs(one.difference.mean))} chunks before that of {later}.")
     if said or not found:
         return said
     known = [one.detectable for one in found if pd.notna(one.detectable) and one.detectable != float("inf")]

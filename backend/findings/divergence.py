@@ -38,7 +38,7 @@ def told(own: pd.DataFrame, measure: str, names: Sequence[str]) -> Finding:
         statement=_said(own, most, names, MEASURES[measure].label),
         numbers=(
             Number(
-                f"layer {most['layer']}",
+                f"layer {int(most['layer'])}",
                 float(most["value"]),
                 float("nan") if pd.isna(most["low"]) else float(most["low"]),
                 float("nan") if pd.isna(most["high"]) else float(most["high"]),
@@ -64,7 +64,7 @@ def _said(own: pd.DataFrame, most: pd.Series, names: Sequence[str], label: str) 
         else "differ from the first layer on"
     )
     return (
-        f"{both[:1].upper()}{both[1:]} {since}, and differ most at layer {most['layer']} of {own['layer'].max()}:"
+        f"{both[:1].upper()}{both[1:]} {since}, and differ most at layer {int(most['layer'])} of {own['layer'].max()}:"
         f" {label[:1].lower()}{label[1:]} {number(most['value'])} {interval(most['low'], most['high'])}."
     )
 

@@ -178,8 +178,7 @@ def committed(n: int, gap: float, rng: np.random.Generator) -> pd.DataFrame:
 
 def test_what_commits_first_is_said_where_it_is_shown():
     found = commitments.told(committed(40, 2, np.random.default_rng(2)), None, None)
-    assert "Forced answers comes" not in found.statement
-    assert "before text" in found.statement and [one.claimed for one in found.numbers] == [True]
+    assert "The change of forced answers comes" in found.statement and [one.claimed for one in found.numbers] == [True]
     none = commitments.told(committed(40, 0, np.random.default_rng(3)), None, None)
     assert "None is shown to come first" in none.statement and not none.numbers[0].claimed
 
