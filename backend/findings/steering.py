@@ -166,7 +166,7 @@ def kept(store: Store) -> Iterator[Run]:
         samples = samples[samples["answer"].notna() & samples["arm"].isin(list(_KEPT))]
         chosen = {"run": str(row.experiment_id)} | ({"chunk": row.chunk_id} if isinstance(row.chunk_id, str) else {})
         way = Way("steering", "The run that was kept", chosen)
-        for beta in sorted(set(samples.loc[samples["arm"] == "changed", "beta"]) - {0.0}):
+        for beta in sorted(set(samples.loc[samples["arm"] == "changed", "beta"].dropna()) - {0.0}):
             own = samples[(samples["arm"] == "base") | (samples["beta"] == beta)]
             own = own.assign(arm=own["arm"].map(_KEPT), answer=own["answer"].str.strip())
             own["is_correct"] = own["is_correct"].astype("boolean").fillna(False).astype(int)

@@ -3,6 +3,7 @@
 import duckdb
 import pytest
 
+from app import views
 from app.findings.cards import finding_of, in_words
 from app.findings.views import FINDINGS
 from app.shell import navigation, selection
@@ -39,6 +40,7 @@ def test_every_kind_has_its_card_with_what_it_shows_or_what_makes_it(opened, req
 
 
 def test_every_way_in_selects_what_the_page_it_leads_to_takes(everything):
+    views.registered()  # of which each declares what it offers
     store, ways = Store(everything), []
     for kind in KINDS.values():
         found = kind.find(store)
