@@ -27,7 +27,7 @@ STACKS = {
         ("cot", "evidence"),
         ("crosscoder", "importance"),
         ("geometry",),
-        ("lens",),
+        ("lens", "search"),
         ("feature_geometry",),
         ("influence",),
         ("latent",),

@@ -46,6 +46,19 @@ def picked_row(key: str, n: int) -> int | None:
     return next(iter(picked_rows(key, n)), None)
 
 
+def picked_cell(key: str, n: int) -> int | None:
+    """The row of the first cell that is picked in the table `key`, of its `n` rows."""
+    cells = getattr(reported(key, "selection"), "cells", None) or ()
+    rows = [cell[0] for cell in cells if isinstance(cell, list | tuple) and cell]
+    return next((row for row in rows if type(row) is int and 0 <= row < n), None)
+
+
+def picked_column(key: str, names: Sequence[str]) -> str | None:
+    """The first column that is picked by its head in the table `key`, of those with these names."""
+    picked = getattr(reported(key, "selection"), "columns", None) or ()
+    return next((name for name in picked if name in names), None)
+
+
 def chunk_ids(key: str, chunks: pd.Series) -> list[str]:
     """The ids among `chunks` that the chart `key` reports, each once."""
     known = set(chunks)

@@ -32,6 +32,7 @@ PAGES = {
     ROOT_PAGE: Page("Findings", ":material/lightbulb:"),
     PROMPTS: Page("Prompts", ":material/forum:"),
     CHAINS: Page("Chains of thought", ":material/segment:"),
+    "browse": Page("Browse", ":material/search:"),
     "influence": Page("Influence", ":material/account_tree:"),
     "latent_map": Page("Latent map", ":material/scatter_plot:"),
     "lenses": Page("Lenses", ":material/layers:"),

@@ -5,10 +5,6 @@ NAME.duckdb), one JSON record a line, appended whole and never changed, so that 
 writing to the study.
 """
 
-import fcntl
-import json
-import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +12,7 @@ import pandas as pd
 
 from backend import faults
 from backend.errors import AnchorscopeError
-from backend.store.state import parsed
+from backend.store import lines
 
 LONGEST_LABEL, LONGEST_AUTHOR = 300, 80
 _COLUMNS = ["dictionary_id", "feature", "label", "author", "created_at"]
@@ -28,7 +24,7 @@ class LabelError(AnchorscopeError):
 
 def file_of(study: Path) -> Path:
     """Where the labels of a study (a folder or a portable file) are kept; it need not exist."""
-    return study.with_suffix(".labels.jsonl") if study.suffix == ".duckdb" else study / "labels.jsonl"
+    return lines.beside(study, "labels")
 
 
 def add_label(study: Path, dictionary_id: str, feature: int, label: str, author: str) -> None:
@@ -45,24 +41,12 @@ def add_label(study: Path, dictionary_id: str, feature: int, label: str, author:
         "feature": feature,
         "label": label,
         "author": author,
-        "created_at": datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds"),
+        "created_at": lines.now(),
     }
     try:
-        _append(file_of(study), json.dumps(record, ensure_ascii=False).encode(errors="replace") + b"\n")
+        lines.append(file_of(study), record)
     except OSError as error:
         raise LabelError(f"The label was not kept. {faults.in_words(error)}") from error
-
-
-def _append(file: Path, line: bytes) -> None:
-    with file.open("ab+") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        if handle.seek(0, os.SEEK_END):  # a line that a kill cut off must not swallow this one
-            handle.seek(-1, os.SEEK_END)
-            if handle.read(1) != b"\n":
-                line = b"\n" + line
-        handle.write(line)
-        handle.flush()
-        os.fsync(handle.fileno())
 
 
 def labels(study: Path, dictionary_id: str) -> pd.DataFrame:
@@ -73,21 +57,15 @@ def labels(study: Path, dictionary_id: str) -> pd.DataFrame:
 
 def history(study: Path, dictionary_id: str) -> pd.DataFrame:
     """Every label given to features of the dictionary, oldest first. Lines that are no labels are left out."""
-    file = file_of(study)
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
-    records = [record for line in lines if (record := _record(line)) and record["dictionary_id"] == dictionary_id]
+    given = (record for record in lines.read(file_of(study)) if _is_label(record))
+    records = [record for record in given if record["dictionary_id"] == dictionary_id]
     return pd.DataFrame(records, columns=_COLUMNS)
 
 
-def _record(line: str) -> dict[str, Any] | None:
-    try:
-        record = parsed(line)
-    except ValueError:
-        return None
-    whole = (
-        isinstance(record, dict)
-        and set(record) == set(_COLUMNS)
+def _is_label(record: dict[str, Any]) -> bool:
+    return (
+        set(record) == set(_COLUMNS)
         and type(record["feature"]) is int
         and 0 <= record["feature"] < 2**31
+        and all(isinstance(record[name], str) for name in _COLUMNS if name != "feature")
     )
-    return record if whole and all(isinstance(record[name], str) for name in _COLUMNS if name != "feature") else None

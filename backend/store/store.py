@@ -42,6 +42,7 @@ from backend.store.parallelogram_queries import ParallelogramQueries
 from backend.store.pullback_queries import PullbackQueries
 from backend.store.queries import Queries
 from backend.store.sae_queries import SaeQueries
+from backend.store.search_queries import SearchQueries
 from backend.store.shape_queries import ShapeQueries
 from backend.store.unit_files import StudyFolder, UnreadableFile
 from backend.store.unit_queries import UnitQueries
@@ -126,6 +127,7 @@ class Store(
     LensQueries,
     PullbackQueries,
     SaeQueries,
+    SearchQueries,
     ShapeQueries,
     ParallelogramQueries,
     UnitQueries,
