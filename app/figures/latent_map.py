@@ -1,6 +1,7 @@
 """The latent map: every chunk where UMAP or PCA put its activation."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import pandas as pd
@@ -9,19 +10,23 @@ import plotly.graph_objects as go
 from app.figures.rows import Frame, takes_rows
 from app.shell.theme import (
     ACCENT,
+    CATEGORY_COLOURS,
     DIMMED,
     DIVERGING,
     MISSING,
     PATH,
     SEQUENTIAL,
     TEMPLATE,
+    UNKNOWN,
     blank,
     category_colour,
     category_symbol,
 )
 from app.shell.untrusted import for_plotly
-from app.shell.vocabulary import CATEGORIES, Metric, category
+from app.shell.vocabulary import CATEGORIES, category
 
+OTHERS = "others"  # words that have no colour of their own
+WORD_COLOURS = tuple(colour for tag, colour in CATEGORY_COLOURS.items() if tag not in ("unknown", "untagged"))
 MOST_POINTS = 50_000  # what WebGL in Plotly draws without waiting
 
 
@@ -32,11 +37,21 @@ class Point(TypedDict):
     number: int  # from 1
     text: str
     category: str | None
-    value: float | None
+    value: float | str | None  # of the colour
     x: float
     y: float
     z: float | None
     lit: bool
+
+
+@dataclass(frozen=True)
+class Colour:
+    """What `value` is, in words; of words there are a few, each with a colour of its own."""
+
+    label: str
+    unit: str = ""
+    signed: bool = False  # may be below 0
+    of_words: bool = False
 
 
 @takes_rows
@@ -44,16 +59,16 @@ def latent_map(
     points: Frame[Point],
     *,
     axes: Sequence[str],
-    metric: Metric | None,
+    colour: Colour | None,
     path: Frame[Point],
     selected: str | None,
 ) -> go.Figure:
     """One marker a chunk.
 
-    `metric` None colours by tag; otherwise by `value`, on a scale centred on 0 when the metric is signed, unknown
-    values hollow and counted. Chunks that are not `lit` are dimmed, never hidden. `path` (a part of `points`, in
-    reading order) is drawn as a line; `selected` gets a ring. Three axis titles make it 3-D. Each trace's `customdata`
-    holds its chunk ids.
+    `colour` None colours by tag; otherwise by `value`: a number on a scale, centred on 0 when it is signed, or words,
+    each with a colour; unknown ones are hollow, grey and counted. Chunks that are not `lit` are dimmed, never hidden.
+    `path` (a part of `points`, in reading order) is drawn as a line; `selected` gets a ring. Three axis titles make it
+    3-D. Each trace's `customdata` holds its chunk ids.
     """
     if points.empty:
         return blank("No chunk has been placed on this map yet", height=560)
@@ -62,10 +77,12 @@ def latent_map(
         layout={"template": TEMPLATE, "height": 580, "margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "hovermode": "closest"}
     )
     size = (8 if len(points) <= 1000 else 6 if len(points) <= 10_000 else 4) - 3 * solid
-    if metric is None:
+    if colour is None:
         _by_category(figure, points, solid, size)
+    elif colour.of_words:
+        _by_word(figure, points, solid, size, colour)
     else:
-        _by_value(figure, points, solid, size, metric)
+        _by_value(figure, points, solid, size, colour)
     if len(path) > 1:
         _draw(
             figure,
@@ -88,7 +105,7 @@ def latent_map(
             mode="markers",
             name="selected chunk",
             showlegend=False,
-            hovertext=_hovers(ring),
+            hovertext=_hovers(ring, colour),
             hoverinfo="text",
             customdata=ring["chunk_id"].tolist(),
             marker={"size": size + 8, "symbol": "circle-open", "color": ACCENT, "line": {"width": 3, "color": ACCENT}},
@@ -123,8 +140,30 @@ def _by_category(figure: go.Figure, points: pd.DataFrame, solid: bool, size: int
             )
 
 
-def _by_value(figure: go.Figure, points: pd.DataFrame, solid: bool, size: int, metric: Metric) -> None:
-    known, unknown = points[points["value"].notna()], points[points["value"].isna()]
+def _by_word(figure: go.Figure, points: pd.DataFrame, solid: bool, size: int, colour: Colour) -> None:
+    _unknown(figure, points[points["value"].isna()], solid, size, colour)
+    counts = points["value"].value_counts()
+    words = sorted(set(counts.index) - {OTHERS}, key=lambda word: (-counts[word], word))
+    shades = dict(zip(words, WORD_COLOURS, strict=False))
+    for word in [*words, *([OTHERS] if OTHERS in counts else [])]:
+        its = points[points["value"] == word]
+        for lit, rows in its.groupby("lit", sort=True):
+            _draw(
+                figure,
+                rows,
+                solid,
+                mode="markers",
+                name=f"{for_plotly(word, limit=40)} ({len(its)})",
+                legendgroup=f"word {word}",
+                showlegend=bool(lit) or not its["lit"].any(),
+                hovertext=_hovers(rows, colour),
+                hoverinfo="text",
+                customdata=rows["chunk_id"].tolist(),
+                marker={"size": size, "color": shades.get(word, UNKNOWN), "opacity": 0.9 if lit else DIMMED},
+            )
+
+
+def _unknown(figure: go.Figure, unknown: pd.DataFrame, solid: bool, size: int, colour: Colour) -> None:
     for lit, rows in unknown.groupby("lit", sort=True):
         _draw(
             figure,
@@ -134,19 +173,24 @@ def _by_value(figure: go.Figure, points: pd.DataFrame, solid: bool, size: int, m
             name=f"unknown ({len(unknown)})",
             legendgroup="unknown",
             showlegend=bool(lit) or not unknown["lit"].any(),
-            hovertext=_hovers(rows),
+            hovertext=_hovers(rows, colour),
             hoverinfo="text",
             customdata=rows["chunk_id"].tolist(),
             marker={"size": size, "symbol": "circle-open", "color": MISSING, "opacity": 1.0 if lit else DIMMED},
         )
+
+
+def _by_value(figure: go.Figure, points: pd.DataFrame, solid: bool, size: int, colour: Colour) -> None:
+    known = points[points["value"].notna()]
+    _unknown(figure, points[points["value"].isna()], solid, size, colour)
     if known.empty:
         return
     values = known["value"].astype(float)
-    reach = float(values.abs().max()) or 1.0
+    reach, least = float(values.abs().max()) or 1.0, _start(values)
     scale = (
         {"colorscale": DIVERGING, "cmin": -reach, "cmax": reach}
-        if metric.signed
-        else {"colorscale": SEQUENTIAL, "cmin": 0, "cmax": reach}
+        if colour.signed
+        else {"colorscale": SEQUENTIAL, "cmin": least, "cmax": max(float(values.max()), least + 1e-9)}
     )
     for lit, rows in known.groupby("lit", sort=True):
         named = bool(lit) or not known["lit"].any()
@@ -157,7 +201,7 @@ def _by_value(figure: go.Figure, points: pd.DataFrame, solid: bool, size: int, m
             "opacity": 1.0 if lit else DIMMED,
         }
         if named:
-            marker |= {"showscale": True, "colorbar": _colour_bar(metric)}
+            marker |= {"showscale": True, "colorbar": _colour_bar(colour)}
         _draw(
             figure,
             rows,
@@ -165,15 +209,22 @@ def _by_value(figure: go.Figure, points: pd.DataFrame, solid: bool, size: int, m
             mode="markers",
             name=f"known ({len(known)})",
             showlegend=named,
-            hovertext=_hovers(rows),
+            hovertext=_hovers(rows, colour),
             hoverinfo="text",
             customdata=rows["chunk_id"].tolist(),
             marker=marker,
         )
 
 
-def _colour_bar(metric: Metric) -> dict[str, Any]:
-    title = {"text": f"{metric.label}<br>({metric.unit})", "side": "top"}
+def _start(values: pd.Series) -> float:
+    """Where the scale begins: at 0, where the values begin near it."""
+    least = float(values.min())
+    return 0.0 if 0 <= least < float(values.max()) / 2 else least
+
+
+def _colour_bar(colour: Colour) -> dict[str, Any]:
+    unit = f"<br>({for_plotly(colour.unit)})" if colour.unit else ""
+    title = {"text": f"{for_plotly(colour.label, width=30)}{unit}", "side": "top"}
     return {"title": title, "thickness": 12, "len": 0.6, "y": 0.02, "yanchor": "bottom", "x": 1.01}
 
 
@@ -215,15 +266,16 @@ def _axes(figure: go.Figure, axes: Sequence[str]) -> None:
     figure.update_layout(dragmode="pan")
 
 
-def _hovers(rows: pd.DataFrame) -> list[str]:
+def _hovers(rows: pd.DataFrame, colour: Colour | None = None) -> list[str]:
+    values = [""] * len(rows) if colour is None else [f" · {_said(value, colour)}" for value in rows["value"]]
     return [
-        f"<b>{number}</b> ·"
-        f" {for_plotly(category(tag), limit=40)}{'' if value is None else f' · {value:.3g}'}<br>{for_plotly(text)}"
+        f"<b>{number}</b> · {for_plotly(category(tag), limit=40)}{value}<br>{for_plotly(text)}"
         for number, tag, value, text in zip(
-            rows["number"],
-            rows["category"].fillna("untagged"),
-            [None if pd.isna(v) else float(v) for v in rows["value"]],
-            rows["text"],
-            strict=True,
+            rows["number"], rows["category"].fillna("untagged"), values, rows["text"], strict=True
         )
     ]
+
+
+def _said(value: float | str | None, colour: Colour) -> str:
+    said = "unknown" if pd.isna(value) else f"{value:.3g}" if not colour.of_words else str(value)
+    return f"{for_plotly(colour.label, limit=60)}: {for_plotly(said, limit=40)}"

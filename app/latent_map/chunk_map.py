@@ -6,17 +6,20 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
-from app.figures.latent_map import MOST_POINTS, latent_map
-from app.shared import chosen_chunk, chosen_stream, chunk_colours, views
+from app.figures.latent_map import MOST_POINTS, OTHERS, WORD_COLOURS, Colour, latent_map
+from app.shared import chosen_chunk, chosen_stream, chunk_colours, searched, views
 from app.shared.chosen_chunk import ChosenChunk
+from app.shared.chosen_dictionary import FEATURE
 from app.shared.clicks import boxes, chunk_ids, lassos
 from app.shared.views import Here
 from app.shell import keys, navigation, selection, studies
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, no_activations, undone
 from app.shell.more import more
-from app.shell.untrusted import show_exactly
-from app.shell.vocabulary import METHODS, metric_choice
+from app.shell.untrusted import for_markdown, show_exactly
+from app.shell.vocabulary import METHODS
+from backend.search.columns import KnownColumns
+from backend.store.search_queries import Column
 from backend.store.store import Store
 
 _HIGHLIGHTS = {
@@ -27,9 +30,8 @@ _HIGHLIGHTS = {
     "wrong": "wrong CoTs",
 }
 _CLICKS = {"open": "opens the chunk’s text", "select": "selects it here"}
-_COLOURS = {"category": "category", "metric": "metric"}
 MAP = declare(Field("map_method", "map", METHODS))
-COLOUR = declare(Field("map_colour", "colour of the map", _COLOURS, of=None))
+COLOUR = declare(Field("map_colour", "colour of the map", None))
 HIGHLIGHT = declare(Field("map_bright", "highlighted chunks of the map", _HIGHLIGHTS))
 CLICK = declare(Field("map_click", "meaning of a click on the map", _CLICKS, of=None))
 LASSO, _LEAVE, TURN = "lassoed_chunks", "leave_for_the_chunk", "map_turn"
@@ -42,9 +44,7 @@ class Chosen:
     model: str
     layer: int
     method: str  # umap_2d, umap_3d, pca_2d (the first two components of pca_3d) or pca_3d
-    by_metric: bool
-    metric: str
-    convention: str
+    colour: Column
     source: str
     highlight: str
     facts: pd.Series  # the map's row of `maps`
@@ -84,7 +84,7 @@ def draw(here: Here, store: Store) -> None:
     figure = latent_map(
         found.points,
         axes=axes(found.chosen),
-        metric=chunk_colours.described(found.chosen.metric) if found.chosen.by_metric else None,
+        colour=None if found.chosen.colour.name == "tag" else _drawn(found.chosen.colour),
         path=found.points[found.points["cot_id"] == where.cot],
         selected=where.chunk,
     )
@@ -95,20 +95,14 @@ def draw(here: Here, store: Store) -> None:
 def controls(store: Store) -> Chosen:
     """The row of pickers."""
     maps = store.maps()
-    metrics, sources = chunk_colours.importance_options(store), store.tag_sources()
-    columns = iter(st.columns([2.1, 1.7, 4.2, 2.6, 1.2], gap="small", vertical_alignment="bottom"))
+    known, sources = searched.columns(store), store.tag_sources()
+    columns = iter(st.columns([2.1, 5.9, 2.6, 1.2], gap="small", vertical_alignment="bottom"))
     with next(columns):
         stream = chosen_stream.pick(store, maps)
     here = chosen_stream.at(maps, stream)
     methods = [name for name in METHODS if ("pca_3d" if name == "pca_2d" else name) in set(here["method"])]
     with next(columns):
-        colour = selection.pick(COLOUR, "Colour", None if metrics else ["category"], show=_COLOURS.__getitem__)
-    chosen = chunk_colours.usual_choice(metrics) if metrics else ":"
-    with next(columns):
-        if colour == "metric":
-            chosen = selection.pick(chunk_colours.METRIC, "Metric", metrics, default=chosen, show=metric_choice)
-        elif sources:
-            selection.pick(chunk_colours.TAGS, "Tags from", sources)
+        colour = _pick_colour(store, known)
     with next(columns):
         highlight = selection.pick(
             HIGHLIGHT,
@@ -126,11 +120,50 @@ def controls(store: Store) -> Chosen:
             help="UMAP keeps neighbours together and distorts distances; PCA is linear.",
         )
         selection.pick(CLICK, "On click", show=_CLICKS.__getitem__)
-    name, _, convention = chosen.partition(":")
+        if colour.name == "tag" and len(sources) > 1:
+            selection.pick(chunk_colours.TAGS, "Tags from", sources)
     source = selection.checked(chunk_colours.TAGS, sources) or ""
     facts = here[here["method"] == ("pca_3d" if method == "pca_2d" else method)].iloc[0]
     assert stream.layer is not None  # it is of these rows
-    return Chosen(stream.model, stream.layer, method, colour == "metric", name, convention, source, highlight, facts)
+    return Chosen(stream.model, stream.layer, method, colour, source, highlight, facts)
+
+
+def _pick_colour(store: Store, known: KnownColumns) -> Column:
+    """Any column of the search that is no text; the tag where nothing is chosen."""
+    options = [name for name in known if known[name].holds != "text"]
+    if (feature := selection.get(FEATURE)) and (firing := searched.named(known, f"fires@{feature}")):
+        options.append(firing.name)
+    chosen = _colour_of_link(store, known)
+    if chosen.name not in options:
+        options.append(chosen.name)
+    selection.offer(
+        "map_colour",
+        "Colour",
+        options,
+        chosen.name,
+        lambda name: selection.choose({COLOUR: name}),
+        show=lambda name: known[name].label,
+        help=for_markdown(searched.meaning(chosen), 400),
+    )
+    return chosen
+
+
+def _colour_of_link(store: Store, known: KnownColumns) -> Column:
+    """What is chosen; links of before say category, or metric for the one that is chosen for every page."""
+    name, metrics = selection.get(COLOUR), chunk_colours.importance_options(store)
+    if name == "metric" and metrics:
+        chosen = selection.get(chunk_colours.METRIC)
+        name = (chosen if chosen in metrics else chunk_colours.usual_choice(metrics)).replace(":", "@")
+    name = "tag" if name == "category" else name
+    if name is not None and (found := searched.named(known, name)) is not None and found.holds != "text":
+        return found
+    if name not in (None, "tag", "metric"):
+        selection.forget_unknown(COLOUR)
+    return known["tag" if "tag" in known else "chunk"]
+
+
+def _drawn(column: Column) -> Colour:
+    return Colour(column.label, column.unit, signed=column.signed, of_words=column.holds != "number")
 
 
 def points(store: Store, chosen: Chosen, where: ChosenChunk) -> pd.DataFrame:
@@ -141,9 +174,9 @@ def points(store: Store, chosen: Chosen, where: ChosenChunk) -> pd.DataFrame:
         layer=chosen.layer,
         method=chosen.stored,
         source=chosen.source,
-        metric=chosen.metric,
-        convention=chosen.convention,
     )
+    values = searched.values(store, chosen.colour)
+    rows = rows.assign(value=_worded(chosen.colour, rows["chunk_id"].map(values)))
     if len(rows) > MOST_POINTS:
         st.caption(f"Showing {MOST_POINTS:,} of {len(rows):,} chunks, those of the first CoTs by id.")
         rows = rows.head(MOST_POINTS)
@@ -163,6 +196,17 @@ def points(store: Store, chosen: Chosen, where: ChosenChunk) -> pd.DataFrame:
     return rows.assign(number=rows["chunk_index"] + 1, lit=lit)
 
 
+def _worded(column: Column, values: pd.Series) -> pd.Series:
+    """Numbers as they are; words as they are said, those that are too many for a colour each as one."""
+    if column.holds == "number":
+        return values.astype(float)
+    if column.holds == "yes or no":
+        return values.astype(object).map({True: "yes", False: "no"})
+    said = values.map(lambda value: searched.word(column, value))
+    frequent = said.value_counts().index[: len(WORD_COLOURS)]
+    return said.where(said.isna() | said.isin(frequent), OTHERS)
+
+
 def axes(chosen: Chosen) -> tuple[str, ...]:
     """Titles of the axes: PCA's bear their share of the variance."""
     n = 3 if chosen.method.endswith("3d") else 2
@@ -177,7 +221,8 @@ def caption(chosen: Chosen, rows: pd.DataFrame) -> None:
     """How the map was made, and how much of it to believe."""
     facts = chosen.facts
     trust = "unknown" if pd.isna(facts.trustworthiness) else f"{facts.trustworthiness:.2f}"
-    unknown = f" · metric unknown for {int(rows['value'].isna().sum())} (hollow)" if chosen.by_metric else ""
+    n_unknown = int(rows["value"].isna().sum())
+    unknown = f" · {for_markdown(chosen.colour.label)} unknown for {n_unknown:,} (grey)" if n_unknown else ""
     st.caption(
         f"n = {len(rows):,} chunks, {int(rows['lit'].sum()):,} highlighted{unknown} · seed {facts.seed} ·"
         f" trustworthiness {trust} (share of map neighbours that are neighbours in the residual stream; 1 is best)."

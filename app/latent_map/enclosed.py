@@ -19,7 +19,8 @@ def a_lasso(here: Here) -> Missing | None:
 
 
 def draw(here: Here, store: Store) -> None:
-    rows = here.once(mapped).points
+    found = here.once(mapped)
+    rows, colour = found.points, found.chosen.colour.name
     chosen = rows[rows["chunk_id"].isin(st.session_state.get(LASSO, ()))]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**{len(chosen)} chunks in the selection** · choose a row to select its chunk")
@@ -29,7 +30,7 @@ def draw(here: Here, store: Store) -> None:
         {
             "id": chosen["chunk_id"],
             "category": [category(tag) if isinstance(tag, str) else "not tagged" for tag in chosen["category"]],
-            "metric": chosen["value"],
+            **({} if colour == "tag" else {colour: chosen["value"]}),
         },
         key=keys.of(f"lassoed_{st.session_state.get(TURN, 0)}"),
         own="",

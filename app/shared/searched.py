@@ -9,7 +9,7 @@ from app.shared import chunk_colours
 from app.shared.chosen_dictionary import DICTIONARY
 from app.shell import selection, studies
 from app.shell.vocabulary import category
-from backend.search.columns import FIRES, KnownColumns, NoColumn, known_columns
+from backend.search.columns import KnownColumns, NoColumn, known_columns
 from backend.store.search_queries import Column
 from backend.store.store import Store
 
@@ -26,6 +26,16 @@ def _columns(
 ) -> KnownColumns:
     choices = studies.ask(_store.importance_choices), studies.ask(_store.geometry_choices)
     return known_columns(_store, source=source, dictionary=dictionary, importance=choices[0], geometry=choices[1])
+
+
+def values(store: Store, column: Column) -> pd.Series:
+    """Of every chunk its value of the column, by its id; missing where unknown."""
+    return _values(store, column, str(store.generation), store.published_at, repr(column))
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _values(_store: Store, _column: Column, generation: str, published_at: str, column: str) -> pd.Series:
+    return _store.column_values(_column).set_index("chunk_id")["value"]
 
 
 def named(known: KnownColumns, name: str) -> Column | None:
@@ -54,7 +64,3 @@ def word(column: Column, stored: Any) -> str | None:
         return category(str(stored))
     said = (name for name, meant in column.words or () if meant == (stored,))
     return next(said, str(stored))
-
-
-def is_feature(name: str) -> bool:
-    return name.startswith(f"{FIRES}@")

@@ -448,24 +448,17 @@ class Queries:
             " p.layer, p.method"
         )
 
-    def map_points(
-        self: _HasFrame, model_id: str, layer: int, method: str, source: str, metric: str, convention: str
-    ) -> pd.DataFrame:
-        """One row a chunk on the map, in reading order within each CoT, with its first tag and its value of the metric
-        (NULL: unknown).
-        """
+    def map_points(self: _HasFrame, model_id: str, layer: int, method: str, source: str) -> pd.DataFrame:
+        """One row a chunk on the map, in reading order within each CoT, with its first tag."""
         return self.frame(
             "SELECT p.chunk_id, k.cot_id, c.problem_id, c.is_correct, k.chunk_index, p.x, p.y, p.z, left(k.text, 160)"
-            " AS text, t.category, i.value FROM projections p JOIN chunks k USING (chunk_id) JOIN cots c USING (cot_id)"
-            " LEFT JOIN categories t ON t.chunk_id = p.chunk_id AND t.source = $source AND t.rank = 0 LEFT JOIN"
-            " importance i ON i.chunk_id = p.chunk_id AND i.metric = $metric AND i.convention = $convention WHERE"
-            " p.model_id = $model AND p.layer = $layer AND p.method = $method ORDER BY k.cot_id, k.chunk_index",
+            " AS text, t.category FROM projections p JOIN chunks k USING (chunk_id) JOIN cots c USING (cot_id) LEFT"
+            " JOIN categories t ON t.chunk_id = p.chunk_id AND t.source = $source AND t.rank = 0 WHERE p.model_id ="
+            " $model AND p.layer = $layer AND p.method = $method ORDER BY k.cot_id, k.chunk_index",
             model=model_id,
             layer=layer,
             method=method,
             source=source,
-            metric=metric,
-            convention=convention,
         )
 
     def activation_places(self: _HasFrame) -> pd.DataFrame:

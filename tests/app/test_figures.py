@@ -7,13 +7,15 @@ import pandas as pd
 import pytest
 
 from app.figures.chunk import answers_before_and_after, kl_curves, profile
-from app.figures.latent_map import latent_map
+from app.figures.latent_map import OTHERS, Colour, latent_map
 from app.figures.overview import accuracy_by_level
 from app.shell.vocabulary import METRICS
 from tests.app.conftest import traced_ids
 
 KL = METRICS["counterfactual_importance_kl"]
 DIFFERENCE = METRICS["counterfactual_importance_accuracy"]
+OF_KL, OF_DIFFERENCE = Colour(KL.label, KL.unit), Colour(DIFFERENCE.label, DIFFERENCE.unit, signed=True)
+OF_WORDS = Colour("Model", of_words=True)
 
 
 def says(figure, words: str) -> bool:
@@ -24,7 +26,7 @@ def says(figure, words: str) -> bool:
 
 
 def test_the_map_draws_every_chunk_once_where_it_lies(points):
-    figure = latent_map(points, axes=("UMAP 1", "UMAP 2"), metric=None, path=points.head(0), selected=None)
+    figure = latent_map(points, axes=("UMAP 1", "UMAP 2"), colour=None, path=points.head(0), selected=None)
     drawn = {
         chunk: (x, y) for trace in figure.data for chunk, x, y in zip(trace.customdata, trace.x, trace.y, strict=True)
     }
@@ -32,7 +34,7 @@ def test_the_map_draws_every_chunk_once_where_it_lies(points):
 
 
 def test_the_map_coloured_by_a_metric_counts_the_unknown_and_never_draws_them_as_zero(points):
-    figure = latent_map(points, axes=("a", "b"), metric=KL, path=points.head(0), selected=None)
+    figure = latent_map(points, axes=("a", "b"), colour=OF_KL, path=points.head(0), selected=None)
     assert sorted(traced_ids(figure)) == sorted(points["chunk_id"])
     hollow = [trace for trace in figure.data if trace.name == "unknown (3)"]
     assert {chunk for trace in hollow for chunk in trace.customdata} == set(points["chunk_id"][points["value"].isna()])
@@ -43,15 +45,37 @@ def test_the_map_coloured_by_a_metric_counts_the_unknown_and_never_draws_them_as
 
 def test_a_signed_metric_has_a_scale_centred_on_zero(points):
     figure = latent_map(
-        points.assign(value=points["value"] - 2), axes=("a", "b"), metric=DIFFERENCE, path=points.head(0), selected=None
+        points.assign(value=points["value"] - 2),
+        axes=("a", "b"),
+        colour=OF_DIFFERENCE,
+        path=points.head(0),
+        selected=None,
     )
     scaled = [trace.marker for trace in figure.data if trace.marker.cmin is not None]
     assert scaled and all(marker.cmin == -marker.cmax for marker in scaled)
 
 
-@pytest.mark.parametrize("colour", [None, KL])
+def test_the_map_coloured_by_words_has_one_colour_for_each_and_grey_for_the_rest(points):
+    said = points.assign(value=["base", "<b>reasoner</b>", OTHERS] * 9 + [None] * 3)
+    figure = latent_map(said, axes=("a", "b"), colour=OF_WORDS, path=points.head(0), selected=None)
+    assert sorted(traced_ids(figure)) == sorted(points["chunk_id"])
+    names = {trace.name: set(trace.marker.color.split()) for trace in figure.data}
+    assert set(names) == {"base (9)", "&lt;b&gt;reasoner&lt;/b&gt; (9)", "others (9)", "unknown (3)"}
+    assert len(set(map(frozenset, names.values()))) == 4 - (names["others (9)"] == names["unknown (3)"])
+    hovers = " ".join(hover for trace in figure.data for hover in trace.hovertext)
+    assert hovers.count("Model: base") == 9 and hovers.count("Model: unknown") == 3 and "<b>reasoner" not in hovers
+
+
+def test_a_value_stands_in_the_hover_and_the_scale_of_no_metric_may_begin_above_zero(points):
+    norm = points.assign(value=100.0 + points["x"])
+    figure = latent_map(norm, axes=("a", "b"), colour=Colour("Norm", "norm"), path=points.head(0), selected=None)
+    assert {trace.marker.cmin for trace in figure.data} == {norm["value"].min()}
+    assert all("Norm: " in hover for trace in figure.data for hover in trace.hovertext)
+
+
+@pytest.mark.parametrize("colour", [None, OF_KL])
 def test_chunks_that_are_not_lit_are_dimmed_and_not_hidden(points, colour):
-    figure = latent_map(points, axes=("a", "b"), metric=colour, path=points.head(0), selected=None)
+    figure = latent_map(points, axes=("a", "b"), colour=colour, path=points.head(0), selected=None)
     faint = {chunk for trace in figure.data if trace.marker.opacity < 0.5 for chunk in trace.customdata}
     assert faint == set(points["chunk_id"][~points["lit"]])
     assert sorted(traced_ids(figure)) == sorted(points["chunk_id"])
@@ -59,7 +83,7 @@ def test_chunks_that_are_not_lit_are_dimmed_and_not_hidden(points, colour):
 
 def test_the_path_of_the_selected_cot_runs_in_reading_order(points):
     path = points[points["cot_id"] == "c1"]
-    figure = latent_map(points, axes=("a", "b"), metric=None, path=path, selected="c1_0004")
+    figure = latent_map(points, axes=("a", "b"), colour=None, path=path, selected="c1_0004")
     line = next(trace for trace in figure.data if trace.mode == "lines")
     assert list(line.x) == list(path["x"]) and list(line.y) == list(path["y"])
     ring = next(trace for trace in figure.data if trace.name == "selected chunk")
@@ -67,14 +91,14 @@ def test_the_path_of_the_selected_cot_runs_in_reading_order(points):
 
 
 def test_a_map_in_three_dimensions_has_three_coordinates(points):
-    figure = latent_map(points, axes=("a", "b", "c"), metric=None, path=points.head(4), selected=None)
+    figure = latent_map(points, axes=("a", "b", "c"), colour=None, path=points.head(4), selected=None)
     assert {trace.type for trace in figure.data} == {"scatter3d"}
     assert sorted(z for trace in figure.data if trace.customdata is not None for z in trace.z) == sorted(points["z"])
 
 
 def test_fifty_thousand_points_are_drawn_by_webgl(points):
     many = pd.concat([points] * 1667, ignore_index=True).head(50_000)
-    figure = latent_map(many, axes=("a", "b"), metric=None, path=many.head(0), selected=None)
+    figure = latent_map(many, axes=("a", "b"), colour=None, path=many.head(0), selected=None)
     assert {trace.type for trace in figure.data} == {"scattergl"}
     assert sum(len(trace.x) for trace in figure.data) == 50_000
 
@@ -165,7 +189,7 @@ def test_accuracy_by_level_shows_share_interval_and_counts_and_leaves_out_what_n
 
 def test_an_empty_frame_gives_a_figure_that_says_so(points):
     none = points.head(0)
-    assert says(latent_map(none, axes=("a", "b"), metric=None, path=none, selected=None), "No chunk")
+    assert says(latent_map(none, axes=("a", "b"), colour=None, path=none, selected=None), "No chunk")
     assert says(kl_curves(pd.DataFrame()), "not been steered")
     assert says(
         answers_before_and_after(pd.DataFrame({"side": [], "cluster": [], "is_correct": [], "n": []})), "No rollout"
@@ -178,6 +202,6 @@ def test_an_empty_frame_gives_a_figure_that_says_so(points):
 
 
 def test_what_a_model_wrote_means_itself_in_hovers(points):
-    first = latent_map(points, axes=("a", "b"), metric=None, path=points.head(0), selected=None)
+    first = latent_map(points, axes=("a", "b"), colour=None, path=points.head(0), selected=None)
     hovers = " ".join(hover for trace in first.data for hover in trace.hovertext)
     assert "&lt;b&gt;bold&lt;/b&gt; &#36;x&#36;" in hovers and "<b>bold" not in hovers and "$x$" not in hovers

@@ -132,7 +132,7 @@ def test_a_box_around_every_point_lists_them_and_a_row_selects_its_chunk(tab, se
     row = tab.get_by_test_id("stDataFrame").last
     row.scroll_into_view_if_needed()
     model = Store(study).models()["model_id"][0]
-    first = Store(study).map_points(model, 5, "umap_2d", "", "", "").iloc[0].chunk_id
+    first = Store(study).map_points(model, 5, "umap_2d", "").iloc[0].chunk_id
     row.click(position={"x": 16, "y": 48})
     tab.wait_for_url(re.compile(f"chunk={first}"))
 

@@ -136,37 +136,36 @@ def test_a_study_without_features_says_so(store):
 
 
 MARK = "zqxmark"
+MARK = "zqxmark"
 JUNK = (
     *("'", "''", '"', "\\", ";", "--", "/*", "*/", "$v0", "$1", "?", "%", "_", "{", "}", "{0}", "\n", "\t", "\0", "j."),
-    *(
-        "(",
-        ")",
-        ":",
-        "<",
-        ">=",
-        "=",
-        "-",
-        "@",
-        ",",
-        ".",
-        "or",
-        "and",
-        "not",
-        "known:",
-        "fires:",
-        "fires@1",
-        "nan",
-        "1e999",
-    ),
+    *("(", ")", ":", "<", ">=", "=", "-", "@", ",", ".", "or", "and", "not", "known:", "fires:", "fires@1", "nan"),
     *("SELECT", "DROP TABLE chunks", "UNION SELECT 1", "1=1", "' OR '1'='1", "); DELETE FROM cots; --", "k.text"),
     *("importance", "importance.q", "level", "tag", "text", "steepness@15", "model", "correct", "0.2", "-1", "yes"),
-    *('"wait"', "“Ω”", "\ud800", "\u202e", "é", "tag:self_checking", "level:2", f'"{MARK}"', f"answer:{MARK}"),
-    f'answer:"{MARK}\'); DROP TABLE chunks; --"',
+    *("“Ω”", "\ud800", "\u202e", "é", "1e999", MARK),
+)
+SENSE = (
+    "tag:self_checking",
+    "-level:2",
+    "importance > -1",
+    "(rollouts:yes or q < 1)",
+    "fires:1",
+    "known:steepness",
+    "or",
 )
 
 
+def junk(rng: random.Random) -> str:
+    """Pieces of queries, SQL and signs in any order; half of them inside values, where they may stand."""
+    pieces = rng.choices(JUNK, k=rng.randint(1, 9))
+    if rng.random() < 0.5:
+        return rng.choice(("", " ")).join(pieces)
+    inside = " ".join(pieces).replace("\\", "\\\\").replace('"', '\\"').replace("“", "").replace("”", "")
+    return " ".join((rng.choice(SENSE), rng.choice(("", "-", "answer:", "question:", "problem:")) + f'"{inside}"'))
+
+
 def test_junk_and_sql_either_mean_something_harmless_or_are_refused(store, known):
-    rng, texts, asked = random.Random(5), [], []
+    rng, asked, n_asked, n_refused = random.Random(5), [], 0, 0
     real = store._cursor
 
     def noted(sql):
@@ -177,22 +176,20 @@ def test_junk_and_sql_either_mean_something_harmless_or_are_refused(store, known
     before = store.counts().to_dict()
     try:
         for _ in range(3000):
-            pieces = rng.choices(JUNK, k=rng.randint(1, 9))
-            texts.append(rng.choice(("", " ")).join(pieces))
-        n_asked = 0
-        for text in texts:
+            text = junk(rng)
             try:
                 condition = parse(text, known)
             except QueryError as error:
                 assert 0 <= error.start <= error.end <= len(text) and error.pointed
+                n_refused += 1
                 continue
-            if n_asked < 60 and condition != Every():
+            if n_asked < 60:
                 n_asked += 1
-                found = store.search(condition, [], limit=3)
-                assert len(found) <= 3
+                assert len(store.search(condition, [], limit=3)) <= 3
     finally:
         del store._cursor
-    assert n_asked == 60 and not any(MARK in sql for sql in asked)
+    assert n_asked == 60 and n_refused > 1000
+    assert asked and not any(MARK in sql or "DROP" in sql or "' OR" in sql for sql in asked)
     assert store.counts().to_dict() == before
 
 

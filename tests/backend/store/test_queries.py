@@ -150,15 +150,11 @@ def test_steepness_of_several_directions_is_their_mean_over_the_known(store, mod
     assert rows.loc[rows["x"].isna(), "n_directions"].eq(0).all()
 
 
-def test_map_points_have_the_metric_where_it_is_known(store, model):
-    points = store.map_points(model, 15, "umap_2d", "classifier 1", "counterfactual_importance_kl", "ta")
-    rows = store.frame(
-        "SELECT chunk_id, value FROM importance WHERE metric = 'counterfactual_importance_kl' AND convention = 'ta'"
-    )
-    known = dict(zip(rows["chunk_id"], rows["value"], strict=True))
+def test_map_points_are_the_chunks_of_the_layer_with_their_first_tag(store, model):
+    points = store.map_points(model, 15, "umap_2d", "classifier 1").set_index("chunk_id")
+    tags = store.frame("SELECT chunk_id, category FROM categories WHERE source = 'classifier 1' AND rank = 0")
     assert len(points) == 45
-    for row in points.itertuples():
-        assert row.value == known[row.chunk_id] or (pd.isna(row.value) and pd.isna(known[row.chunk_id]))
+    assert points["category"].dropna().to_dict().items() <= tags.set_index("chunk_id")["category"].to_dict().items()
 
 
 def test_accuracy_by_level_adds_up_to_all_cots_judged(store):

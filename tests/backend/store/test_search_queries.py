@@ -193,13 +193,13 @@ def test_a_hundred_thousand_chunks_are_searched_by_one_query(tmp_path):
     generation = folder / "generations" / (folder / "CURRENT").read_text().strip()
     with duckdb.connect(str(generation)) as connection:
         connection.execute(
-            "INSERT INTO chunks SELECT one.* REPLACE ('many' || i AS chunk_id, 100 + i AS chunk_index) FROM (SELECT * FROM"
-            " chunks ORDER BY chunk_id LIMIT 1) one, range(100000) r(i)"
+            "INSERT INTO chunks SELECT one.* REPLACE ('many' || i AS chunk_id, 100 + i AS chunk_index) FROM (SELECT *"
+            " FROM chunks ORDER BY chunk_id LIMIT 1) one, range(100000) r(i)"
         )
         connection.execute(
             "INSERT INTO importance SELECT one.* REPLACE ('many' || i AS chunk_id, i / 100000 AS value) FROM (SELECT *"
-            " FROM importance WHERE metric = 'counterfactual_importance_kl' AND convention = 'ta' LIMIT 1) one, range(0,"
-            " 100000, 2) r(i)"
+            " FROM importance WHERE metric = 'counterfactual_importance_kl' AND convention = 'ta' LIMIT 1) one,"
+            " range(0, 100000, 2) r(i)"
         )
     with closing(Store(folder)) as store:
         known = known_columns(store)
