@@ -11,6 +11,7 @@ import typer
 
 from anchorscope import cli
 from backend.schema import tables
+from backend.search import columns
 from backend.store.packed import unpack
 from precompute import cli as precompute
 from precompute import study_document
@@ -168,6 +169,11 @@ def test_every_page_is_in_the_index():
 def test_every_table_and_column_is_documented_as_the_schema_says():
     """Write the file anew with `python -m backend.schema.tables > docs/schema.md`."""
     assert TEXTS["docs/schema.md"] == tables.as_document()
+
+
+def test_every_column_of_the_search_is_documented_as_it_is_known():
+    """Write the file anew with `python -m backend.search.columns > docs/search-columns.md`."""
+    assert TEXTS["docs/search-columns.md"].strip() == columns.document().strip()
 
 
 def test_every_key_of_a_study_file_is_documented_as_it_is_read():

@@ -89,8 +89,8 @@ _OWN = (
     Column("finish", "word", "cot", "c.finish", "End", "How the CoT ended: eos, or cap where the token cap cut it."),
     Column("prompt", "word", "cot", "c.prompt_name", "Prompt", "Name of the prompt it was sampled under."),
     Column("sample", "number", "cot", "c.sample", "Sample", "Number of the CoT's sample, from 0.", is_whole=True),
-    Column("cot_tokens", "number", "cot", "c.n_tokens", "Tokens of the CoT", "Tokens of the CoT.", is_whole=True),
-    Column("chunks", "number", "cot", "j.n", "Chunks of the CoT", "Chunks of the CoT.", SIZE_ROWS, is_whole=True),
+    Column("cot_tokens", "number", "cot", "c.n_tokens", "Tokens of the CoT", "Tokens of the whole CoT.", is_whole=True),
+    Column("chunks", "number", "cot", "j.n", "Chunks of the CoT", "How many chunks the CoT has.", SIZE_ROWS, is_whole=True),
     Column(
         "accuracy",
         "number",
@@ -412,7 +412,7 @@ def document() -> str:
 
 def _line(name: str, column: Column) -> str:
     of = {"chunk": "chunk", "cot": "CoT"}[column.of]
-    return f"| `{name}` | {of} | {column.holds} | {column.label}. {column.meaning} |"
+    return f"| `{name}` | {of} | {column.holds} | {column.meaning} |"
 
 
 if __name__ == "__main__":
