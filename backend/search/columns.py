@@ -90,7 +90,7 @@ _OWN = (
     Column("prompt", "word", "cot", "c.prompt_name", "Prompt", "Name of the prompt it was sampled under."),
     Column("sample", "number", "cot", "c.sample", "Sample", "Number of the CoT's sample, from 0.", is_whole=True),
     Column("cot_tokens", "number", "cot", "c.n_tokens", "Tokens of the CoT", "Tokens of the whole CoT.", is_whole=True),
-    Column("chunks", "number", "cot", "j.n", "Chunks of the CoT", "How many chunks the CoT has.", SIZE_ROWS, is_whole=True),
+    Column("chunks", "number", "cot", "j.n", "Chunks of the CoT", "How many it has.", SIZE_ROWS, is_whole=True),
     Column(
         "accuracy",
         "number",

@@ -98,9 +98,7 @@ def test_of_a_table_only_rows_that_it_has_are_picked(session):
 
 
 def test_of_a_table_only_cells_and_heads_that_it_has_are_picked(session):
-    session["table"] = SimpleNamespace(
-        selection=SimpleNamespace(cells=[(9, "a"), None, (1, "a")], columns=["no", "a"])
-    )
+    session["table"] = SimpleNamespace(selection=SimpleNamespace(cells=[(9, "a"), None, (1, "a")], columns=["no", "a"]))
     assert clicks.picked_cell("table", 3) == 1 and clicks.picked_cell("table", 1) is None
     assert clicks.picked_column("table", ["a", "b"]) == "a" and clicks.picked_column("gone", ["a"]) is None
 
