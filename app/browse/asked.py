@@ -163,7 +163,7 @@ def head(column: Column, now: Asked) -> str:
     return f"{column.name} {_ARROWS[_FALLING if now.falling else _RISING]}"
 
 
-def more(store: Store, known: KnownColumns, now: Asked) -> None:
+def columns(store: Store, known: KnownColumns, now: Asked) -> None:
     """What few people need: which columns are shown, and whose tags count."""
     names = [column.name for column in now.shown]
     options = [*dict.fromkeys([*known, *names])]

@@ -11,6 +11,7 @@ from app.browse.asked import Asked, asked
 from app.shared import chosen_chunk, chunk_colours, clicks, searched
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.more import more
 from app.shell.untrusted import for_markdown, one_line, show
 from backend.ids import stable_id
 from backend.search.columns import KnownColumns
@@ -28,8 +29,8 @@ def draw(here: Here, store: Store) -> None:
     with row:
         now = asked(store, known, problems)
         saved.draw(store, now)
-        with st.popover("More", icon=":material/tune:"):
-            asking.more(store, known, now)
+        with more(asking.COLUMNS):
+            asking.columns(store, known, now)
             _export(store, now)
     counts = _answered(store, known, now, "counts")
     pages = max(1, -(-int(counts["n"].iloc[0]) // ROWS))

@@ -18,6 +18,7 @@ from backend.errors import AnchorscopeError
 from backend.geometry.direction_kinds import DIRECTION_KINDS
 from backend.importance.conventions import ALL, CONVENTIONS
 from backend.importance.metric_registry import METRICS
+from backend.models.names import role_words, short_names
 from backend.store.geometry_columns import COLUMNS, IMPORTANCE, NO_LAYER, NONE, GeometryColumn
 from backend.store.search_queries import (
     ACCURACY_ROWS,
@@ -76,7 +77,14 @@ _OWN = (
     ),
     Column("level", "number", "cot", "p.level", "Level", "Difficulty of the problem, 1 to 5.", is_whole=True),
     Column("correct", "yes or no", "cot", "c.is_correct", "Correct", "Whether the CoT's answer is the ground truth."),
-    Column("model", "word", "cot", "c.model_id", "Model", "Who wrote the CoT: its role, or its name."),
+    Column(
+        "model",
+        "word",
+        "cot",
+        "c.model_id",
+        "Model",
+        "Who wrote the CoT, by any name or by its role.",
+    ),
     Column("answer", "word", "cot", "c.answer", "Answer", "The CoT's answer as written."),
     Column(
         "answer_source",
@@ -253,17 +261,14 @@ def _with_words(store: Store) -> Iterator[Column]:
 
 
 def _models(models: pd.DataFrame) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """What a model may be called: its role, its name without what stands before a colon or a slash, its whole name, its
-    id. Roles come first.
-    """
-    called: dict[str, tuple[str, ...]] = {}
+    """What a model may be called: its short name first, then its role, its whole name, and its id."""
     models = models[models["n_cots"] > 0]
+    short = short_names(models)
+    called: dict[str, tuple[str, ...]] = {}
     for names in (
-        models["role"].replace({"distilled": "reasoner"}),
-        models["role"],
-        models["name"].str.rpartition("/")[2].str.rpartition(":")[2],
-        models["name"],
-        models["model_id"],
+        [short[model] for model in models["model_id"]],
+        [role_words(role) for role in models["role"]],
+        *(models[column] for column in ("role", "name", "model_id")),
     ):
         for name, model in zip(names, models["model_id"], strict=True):
             called[name.lower()] = tuple(dict.fromkeys((*called.get(name.lower(), ()), model)))
