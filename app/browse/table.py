@@ -11,6 +11,7 @@ from app.browse.asked import Asked, asked
 from app.shared import chosen_chunk, chunk_colours, clicks, searched
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.data_table import data_table
 from app.shell.more import more
 from app.shell.untrusted import for_markdown, one_line, show
 from backend.ids import stable_id
@@ -110,7 +111,7 @@ def _table(rows: pd.DataFrame, now: Asked, page: int) -> None:
         elif (picked := clicks.picked_cell(key, len(rows))) is not None:
             _go(rows.iloc[picked])
 
-    st.dataframe(
+    data_table(
         shown_rows(rows, now),
         hide_index=True,
         column_config=_heads(now),
@@ -119,7 +120,6 @@ def _table(rows: pd.DataFrame, now: Asked, page: int) -> None:
         key=key,
         on_select=taken,
         selection_mode=("single-cell", "single-column"),
-        placeholder="unknown",
     )
 
 
