@@ -11,16 +11,15 @@ from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app import views
-from app.shell import progress, selection, studies
+from app.components.keyboard import keyboard
+from app.shell import failures, progress, selection, shortcuts, studies
 from app.shell.fields import FIELDS, STUDY
 from app.shell.missing import NO_STUDY, PageEnds, say
 from app.shell.navigation import PAGES, ROOT_PAGE, page_named
 from app.shell.untrusted import one_line, show
-from backend import faults
 from backend.errors import AnchorscopeError
 from backend.plain import plain
 from backend.root import ROOT
-from backend.store.store import DamagedGeneration
 
 _ASSETS = ROOT / "assets"
 _INSTEAD = "study_instead"
@@ -39,43 +38,42 @@ def run() -> None:
     views.registered()  # a link may name what any page has
     selection.begin(page.url_path)
     links, top = st.sidebar.empty(), st.empty()
-    _links(links)
+    with links.container():
+        selection.part("pages", _links)  # once more when the page has chosen
     try:
-        found = studies.found()
-        _sidebar(found)
-        _say_it_is_gone(found)
-        _say_it_is_older(found)
-        with contextlib.suppress(PageEnds):
-            page.run()
-    except PageEnds:
-        pass
-    except (
-        DamagedGeneration
-    ):  # met in the middle of a page: opening the study again gives the generation before, or the words for it
-        selection.rerun()
-    except AnchorscopeError as error:
-        _say_in_place_of_the_page(str(error))
-    except Exception as error:  # a fault of the machine, wherever it was met, is said; every other one is raised again
-        if (words := faults.in_words(error)) is None:
-            raise
-        _say_in_place_of_the_page(words)
+        with failures.said("problem"):
+            found = studies.found()
+            _sidebar(found)
+            _say_it_is_gone(found)
+            _say_it_is_older(found)
+            with contextlib.suppress(PageEnds):
+                page.run()
     finally:
-        selection.publish()
+        selection.end()
     _say_above(top, unknown)
-    _links(links)
+    with links.container():
+        selection.part("pages", _links)
+    selection.part("keys", _keys)
 
 
-def _links(place: DeltaGenerator) -> None:
+def _links() -> None:
     """Links to the pages.
 
     They carry the selection, so that a page is one step in the browser's history and opens alike in a new tab.
     """
-    with place.container(gap="xxsmall"):
+    chosen = selection.values()
+    with st.container(gap="xxsmall"):
         for section, names in groupby(PAGES, key=lambda name: PAGES[name].section):
             if section:
                 st.caption(section)
             for name in names:
-                st.page_link(page_named(name), query_params=selection.values(), width="stretch")
+                st.page_link(page_named(name), query_params=chosen, width="stretch")
+
+
+def _keys() -> None:
+    """The keys of this page."""
+    page = selection.page()
+    keyboard(shortcuts.on(page), lambda key: shortcuts.press(page, key))
 
 
 def _sidebar(found: dict[str, Path]) -> None:
@@ -127,11 +125,6 @@ def _say_it_is_older(found: dict[str, Path]) -> None:
         if name in found and (words := studies.open_store(found[name]).older) is not None:
             with st.container(border=True, key="older"):
                 show(words)
-
-
-def _say_in_place_of_the_page(words: str) -> None:
-    with st.container(border=True, key="problem"):
-        show(words)
 
 
 def _forget_unknown_path() -> str | None:

@@ -1,17 +1,33 @@
-"""One chain of thought, chunk by chunk, and everything known about the selected chunk."""
+"""One chain of thought, chunk by chunk, and beside it whatever is asked of the selected chunk."""
 
 import streamlit as st
 
-from app.chains_of_thought.views import ABOUT, CHUNK, PANEL, PROBLEM, TEXT
-from app.shared import chosen_chain, views
+from app.chains_of_thought.views import BAR, CHUNK, DOCK, PROBLEM, STEPS, TEXT, USUAL
+from app.shared import dock, views
+from app.shared.views import Here
+from app.views import registered
 
-here = views.here_now()
-here.look_at(chosen_chain.choose_cot(here.store, here.chunk))
-views.show(PROBLEM, here)
 
-left, right = st.columns([7, 6], gap="medium")
+def chain(here: Here) -> None:
+    with dock.obeying_the_bar():
+        views.show(PROBLEM, here)
+        views.show(TEXT, here)
+
+
+def chunk(here: Here) -> None:
+    with dock.obeying_the_bar():
+        views.show(CHUNK, here)
+
+
+views.require_everywhere(views.chunks)
+views.alone("bar", lambda here: views.show(BAR, here))
+left, right = st.columns([5, 6], gap="medium")
 with left:
-    views.show(TEXT, here)
+    views.alone("chain", chain)
 with right:
-    views.show(CHUNK, here)
-    views.show(ABOUT[views.part(PANEL, "About this chunk", {word: view.title for word, view in ABOUT.items()})], here)
+    headline, steps = st.columns([5, 2], vertical_alignment="center")
+    with headline:
+        views.alone("chosen", chunk)
+    with steps:
+        views.alone("steps", lambda here: views.show(STEPS, here))
+    dock.draw(DOCK, dock.pick(DOCK, USUAL), registered())

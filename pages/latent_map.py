@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.latent_map.chunk_map import leave_if_asked, mapped
+from app.latent_map.chunk_map import mapped
 from app.latent_map.views import CARD, ENCLOSED, MAP
 from app.shared import views
 
@@ -17,4 +17,3 @@ with left:
 with right:
     views.show(CARD, here)
 views.show(ENCLOSED, here, quiet=True)
-leave_if_asked()

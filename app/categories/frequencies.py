@@ -45,10 +45,10 @@ def draw(here: Here, store: Store) -> None:
             key=key,
             selection_mode="points",
             config={"scrollZoom": True},
-            on_select=lambda: chosen_dictionary.open_clicked(key, dictionary),
+            on_select=lambda: chosen_dictionary.choose_clicked(key, dictionary),
         )
         st.caption(
-            "Each mark is a feature on one category; click it to open the feature. Dashed: NRN 0.5, equal norms."
+            "Each mark is a feature on one category; click it to select the feature. Dashed: NRN 0.5, equal norms."
         )
     else:
         st.caption("This dictionary reads one model, so its features have no NRN.")
@@ -74,7 +74,7 @@ def _table(store: Store, dictionary: pd.Series, rates: pd.DataFrame, norm: str) 
 
     def go() -> None:
         if (picked := picked_row(key, len(found))) is not None:
-            chosen_dictionary.open_feature(int(found["feature"].iloc[picked]))
+            chosen_dictionary.choose_feature(int(found["feature"].iloc[picked]))
 
     data_table(found, hide_index=True, height=320, row_height=28, key=key, selection_mode="single-row", on_select=go)
     st.caption(

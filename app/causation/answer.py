@@ -161,7 +161,9 @@ def _one_pair(store: Store, pair: pd.Series) -> None:
                 row_height=28,
                 key=keys.of(f"causation_answers_{role}"),
             )
-            if st.button("Read this chunk", icon=":material/arrow_forward:", key=keys.of(f"causation_open_{role}")):
+            if st.button(
+                "Open in the workspace", icon=":material/arrow_forward:", key=keys.of(f"causation_open_{role}")
+            ):
                 chosen_chunk.go(str(pair[f"{role}_id"]))
                 navigation.go_to(navigation.CHAINS)
 

@@ -7,7 +7,7 @@ import streamlit as st
 
 from app.chains_of_thought.problem_card import base_accuracy
 from app.figures.chunk_metrics import Beside, accuracy_and_importance
-from app.shared import chunk_colours
+from app.shared import chunk_colours, views
 from app.shared.answer_shares import answered
 from app.shared.clicks import go_to_clicked
 from app.shared.views import Here
@@ -44,7 +44,10 @@ def draw(here: Here, store: Store) -> None:
         return
     name, _, convention = choice.partition(":")
     unit = metric(name).unit
-    threshold = selection.pick_decimal(THRESHOLD, f"A chunk is an anchor from this importance on ({unit})", step=0.05)
+    with views.controls():
+        threshold = selection.pick_decimal(
+            THRESHOLD, f"A chunk is an anchor from this importance on ({unit})", step=0.05
+        )
     accuracy = next(
         (one for one in choices if one.startswith("counterfactual_accuracy:")), "counterfactual_accuracy:all"
     )

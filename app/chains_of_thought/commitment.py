@@ -11,7 +11,7 @@ import streamlit as st
 
 from app.figures import commitment as figures
 from app.figures.commitment import Curve
-from app.shared import chosen_stream, parting
+from app.shared import chosen_stream, parting, views
 from app.shared.answer_shares import part_of
 from app.shared.clicks import go_to_clicked
 from app.shared.model_names import called
@@ -57,7 +57,7 @@ def draw(here: Here, store: Store) -> None:
         say(no_rollouts(store.coverage().iloc[0], store.path, has_tokens=bool(has_tokens)))
         return
     chain = chains.iloc[0]
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+    with views.controls():
         counted = selection.pick(COUNTING, "Outcomes", list(COUNTED), show=lambda name: COUNTED[name].label, width=230)
         scale, lens, layer = _pick_reading(store)
     readings = commitment.under(every, lens, layer)
@@ -120,6 +120,8 @@ def _pick_layer(store: Store, by_lens: pd.DataFrame) -> int | None:
     streams = [chosen_stream.Stream(row.model_id, int(row.layer)) for row in by_lens.itertuples()]
     nearest = chosen_stream.nearest(store, streams)
     shown, beside = nearest.layer, parting.at_layer(store, nearest.model, nearest.layer)
+    if selection.is_offered(chosen_stream.LAYER):
+        return shown
 
     def take(value: str) -> None:
         selection.choose({chosen_stream.LAYER: value})

@@ -7,6 +7,7 @@ from app.chains_of_thought.metric_table import why_unknown
 from app.chains_of_thought.metrics import answers_around
 from app.shared import chunk_colours
 from app.shared.views import Here
+from app.shell import keys
 from app.shell.numbers import interval, number
 from app.shell.untrusted import for_markdown
 from app.shell.vocabulary import (
@@ -25,14 +26,29 @@ from backend.store.store import Store
 
 
 def draw(here: Here, store: Store) -> None:
+    """One line, whatever is known of the chunk."""
     where, coloured = here.chunk, here.once(chunk_colours.coloured)
-    chunk = coloured.chunks[coloured.chunks["chunk_id"] == where.chunk].iloc[0]
-    st.markdown(f"#### Chunk {chunk.number} of {len(coloured.chunks)}")
-    st.caption(_tags(chunk))
+    chunk = _row(coloured, where.chunk)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=keys.of("chunk_headline")):
+        st.markdown(f"#### Chunk {chunk.number} of {len(coloured.chunks)}", width="content")
+        value = ""
+        if coloured.metric:
+            value = f"{metric(coloured.metric).short} {number(chunk.value)}"
+            value += "" if pd.isna(chunk.ci_low) else f" {interval(chunk.ci_low, chunk.ci_high)}"
+        st.caption(f"{_tags(chunk)}{' · ' if value else ''}{for_markdown(value)}", width="stretch")
+
+
+def draw_value(here: Here, store: Store) -> None:
+    """The metric that gives the chunk its colour, and what is known of it."""
+    where, coloured = here.chunk, here.once(chunk_colours.coloured)
     if where.metric:
         st.caption(f"Opened here: the study's largest {metric_choice(f'{where.metric}:{where.convention}')}.")
     if coloured.metric:
-        _headline(store, chunk, coloured.metric, coloured.convention)
+        _headline(store, _row(coloured, where.chunk), coloured.metric, coloured.convention)
+
+
+def _row(coloured: chunk_colours.Coloured, chunk: str) -> pd.Series:
+    return coloured.chunks[coloured.chunks["chunk_id"] == chunk].iloc[0]
 
 
 def _tags(chunk: pd.Series) -> str:

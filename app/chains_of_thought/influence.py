@@ -22,7 +22,7 @@ from app.chains_of_thought.influence_links import (
     told_of_answers,
 )
 from app.figures.influence import Panel
-from app.shared import chunk_colours
+from app.shared import chunk_colours, views
 from app.shared.influence_ways import (
     DIFFERENCE,
     WAY,
@@ -51,20 +51,22 @@ SHOWN = declare(Field("influence_shown", "how influence is shown", _SHOWN, of=No
 def draw(here: Here, store: Store) -> None:
     known = store.influence_ways_of(here.chunk.cot)
     known = known[known["n_pairs"] > 0]
-    way = _choose_way(known)
+    with views.controls():
+        way = _choose_way(known)
     links = _links(here, store, way, known)
     if links is None:
         if way.name != "suppression":  # which says itself what it lacks
             say(asked_for(store, way.name))
         return
-    shown = selection.pick(
-        SHOWN,
-        "Shown",
-        show=_SHOWN.__getitem__,
-        widget=st.segmented_control,
-        required=True,
-        label_visibility="collapsed",
-    )
+    with views.controls():
+        shown = selection.pick(
+            SHOWN,
+            "Shown",
+            show=_SHOWN.__getitem__,
+            widget=st.segmented_control,
+            required=True,
+            label_visibility="collapsed",
+        )
     if shown == "map":
         draw_map(links)
     elif shown == "ways":
@@ -99,7 +101,7 @@ def _links(here: Here, store: Store, way: Way, known: pd.DataFrame) -> Links | N
     where, readings = here.chunk, studies.ask(store.influence_readings)
     parts = known.loc[known["way"] == way.name, "part"].drop_duplicates().tolist()
     is_live = not parts and way.name == "suppression"
-    controls = st.container(horizontal=True, vertical_alignment="bottom", gap="small")
+    controls = views.controls()
     with controls:
         part = choose_part(_in_order(readings, way.name, parts) or ["all"])
     if is_live:

@@ -14,7 +14,7 @@ from app.shared import chosen_chunk
 from app.shared.chunk_list import go_table
 from app.shared.clicks import marks
 from app.shared.influence_ways import Way
-from app.shell import keys
+from app.shell import keys, selection
 from app.shell.numbers import count, interval, number
 from app.shell.untrusted import for_plotly
 
@@ -164,9 +164,11 @@ def _clicked(key: str, chunks: Sequence[str], selected: str) -> None:
     source = chunks[int(parts[0])]
     if parts[1] == ANSWER:
         chosen_chunk.go(source)
+        selection.redraw()
     elif parts[1].isdecimal() and int(parts[1]) < len(chunks):
         target = chunks[int(parts[1])]
         chosen_chunk.go(source if target == selected else target)
+        selection.redraw()
 
 
 def draw_ways(panels: Sequence[Panel], links: Links) -> None:

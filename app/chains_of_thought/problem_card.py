@@ -21,9 +21,12 @@ def draw(here: Here, store: Store) -> None:
             _verdict(cot.is_correct)
             _fact("answer", "none" if pd.isna(cot.answer) else f"{cot.answer} ({cot.answer_source})")
             _fact("ground truth", str(cot.ground_truth))
-            _fact("solved", base_accuracy(store.base_accuracy(here.chunk.cot)))
-            _fact("length", _length(cot))
-            _fact("written by", f"{called(store, cot.model_id)}, sample {cot['sample']}, prompt {cot.prompt_name}")
+        with st.container(key=keys.of("problem_facts")):
+            solved = base_accuracy(store.base_accuracy(here.chunk.cot))
+            show(
+                f"solved {solved} · {_length(cot)} · written by {called(store, cot.model_id)},"
+                f" sample {cot['sample']}, prompt {cot.prompt_name}"
+            )
 
 
 def base_accuracy(rows: pd.DataFrame) -> str:

@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from app.chains_of_thought.tokens import has_tokens
-from app.shared import chosen_stream
+from app.shared import chosen_stream, views
 from app.shared.geometry_columns import POSITION, pick_unit
 from app.shared.steered_chunk import kl_of_chunk
 from app.shared.views import Here
@@ -23,7 +23,7 @@ def draw(here: Here, store: Store) -> None:
     where = here.chunk
     st.page_link(
         navigation.page_named(navigation.STEERING),
-        label="Steer this chunk live",
+        label="Open in Steering",
         icon=":material/tune:",
         query_params=selection.values(),
     )
@@ -36,7 +36,7 @@ def draw(here: Here, store: Store) -> None:
         )
         return
     names = store.models().set_index("model_id")["name"]
-    with st.container(horizontal=True):
+    with views.controls():
         stream = chosen_stream.pick(store, curves.assign(model=curves["model_id"].map(names)), "Steered in", width=240)
         there = chosen_stream.at(curves, stream)
         positions = sorted(set(there["position"]))

@@ -12,6 +12,7 @@ from backend.store.store import Store
 
 
 def draw(here: Here, store: Store) -> None:
+    """The bar above has the controls of the colour; alone, the view has them itself."""
     coloured, selected = here.once(chunk_colours.coloured), here.chunk.chunk
     shown, key = chunk_colours.described(coloured.metric), keys.of("profile")
     chunk_colours.legend(coloured.chunks)

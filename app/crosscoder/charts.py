@@ -58,7 +58,7 @@ def _compared(here: Here) -> None:
         )
         left_out = f" Only the first {MOST_ROWS:,} of {len(kept):,} are drawn." if len(kept) > len(drawn) else ""
         st.caption(
-            "Click a mark to open its feature; the toolbar's box keeps what is in it. Shaded: the norms say one model"
+            "Click a mark to select its feature; the toolbar's box keeps what is in it. Shaded: the norms say one model"
             " only and this ν finds the feature in both: faked. A class asks both ν and reads L2 norms: a few marks"
             " stand outside their shade." + left_out
         )
@@ -114,4 +114,4 @@ def _taken(key: str, dictionary: pd.Series, *, x: str, y: str) -> None:
     if boxes(key):
         _brushed(key, x=x, y=y)
     else:
-        chosen_dictionary.open_clicked(key, dictionary)
+        chosen_dictionary.choose_clicked(key, dictionary)

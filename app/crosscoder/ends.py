@@ -34,7 +34,7 @@ def draw(here: Here, store: Store) -> None:
 
     def go() -> None:
         if (picked := picked_row(key, len(sheet))) is not None:
-            chosen_dictionary.open_feature(int(sheet["feature"].iloc[picked]))
+            chosen_dictionary.choose_feature(int(sheet["feature"].iloc[picked]))
 
     for words in _ENDS:
         show(what_they_do(sheet[sheet["end"] == words], here.features, _ENDS[words]))

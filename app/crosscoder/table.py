@@ -18,7 +18,7 @@ from backend.store.store import Store
 
 
 def draw(here: Here, store: Store) -> None:
-    """The features that pass the filters, to sort by a click on a head, and to open by a click on a row."""
+    """The features that pass the filters, to sort by a click on a head, and to select by a click on a row."""
     norm, found, dictionary, n = here.once(how_compared).norm, here.once(filtered), here.dictionary, len(here.features)
     kept, filters = found.kept, found.filters
     order = [f"nrn_{norm}", "frequency"] if chosen_dictionary.compares(dictionary) else ["frequency"]
@@ -30,7 +30,7 @@ def draw(here: Here, store: Store) -> None:
 
     def go() -> None:
         if (picked := picked_row(key, len(rows))) is not None:
-            chosen_dictionary.open_feature(rows["feature"].iloc[picked])
+            chosen_dictionary.choose_feature(rows["feature"].iloc[picked])
 
     columns = columns_of(dictionary)
     shown = rows[["feature", *(column for column in columns if column != "feature")]].reset_index(drop=True)

@@ -165,6 +165,6 @@ def _table(table: pd.DataFrame, features: list[Any], name: str) -> None:
 
     def go() -> None:
         if (picked := picked_row(key, len(features))) is not None:
-            chosen_dictionary.open_feature(int(features[picked]))
+            chosen_dictionary.choose_feature(int(features[picked]))
 
     data_table(table, hide_index=True, height=380, row_height=28, key=key, selection_mode="single-row", on_select=go)

@@ -16,7 +16,7 @@ from streamlit.delta_generator import DeltaGenerator
 from app.components.token_text import token_text
 from app.figures.chain_features import chain_heat
 from app.figures.crosscoder import MODELS
-from app.shared import chosen_chain, chosen_chunk, chosen_dictionary, feature_rows, live, text_source
+from app.shared import chosen_chain, chosen_chunk, chosen_dictionary, feature_rows, live, text_source, views
 from app.shared.chosen_chunk import ChosenChunk
 from app.shared.chosen_dictionary import FEATURE, PINNED
 from app.shared.clicks import marks, picked_row
@@ -90,7 +90,7 @@ def chosen_text(here: Here) -> Shown:
 
 
 def _chosen_text(store: Store, dictionary: pd.Series) -> Shown:
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with views.controls():
         is_typed, chain = text_source.choose_source(), st.container(width="content")
     if is_typed:
         return Shown(_typed(store, dictionary), None)
@@ -196,7 +196,7 @@ def chosen_features(here: Here) -> list[int]:
     dictionary, rows, text = here.dictionary, here.features, here.once(chosen_text).text
     compares = chosen_dictionary.compares(dictionary)
     options = [name for name in _RANKS if compares or name in ("lift", "mean", "set")]
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+    with views.controls():
         how = selection.pick(RANK, "Order features by", options, show=_RANKS.__getitem__, width=230)
         if how == "set":
             words = selection.get(CHOSEN) or ""
@@ -431,6 +431,7 @@ def _clicked(key: str, shown: Shown, dictionary: pd.Series) -> None:
         go_to_token(shown, at)
     else:
         go_to_chunk(shown, at)
+    selection.redraw()
 
 
 def go_to_token(shown: Shown, position: int) -> None:
@@ -497,7 +498,7 @@ def draw_looked_at(here: Here, store: Store) -> None:
         if shown.where is not None:
             st.page_link(
                 navigation.page_named(navigation.CHAINS),
-                label="Read this chunk among its rollouts",
+                label="Open in the workspace",
                 icon=":material/segment:",
                 query_params=selection.values(),
             )
@@ -549,7 +550,7 @@ def _firing(dictionary: pd.Series, rows: pd.DataFrame, shown: Shown, token: int 
 def _opener(key: str, features: list[int]) -> Callable[[], None]:
     def go() -> None:
         if (picked := picked_row(key, len(features))) is not None:
-            chosen_dictionary.open_feature(features[picked])
+            chosen_dictionary.choose_feature(features[picked])
 
     return go
 

@@ -15,6 +15,7 @@ from backend.geometry.direction_kinds import DIRECTION_KINDS
 from backend.geometry.fits import quadratic_fit
 
 _SHOWN_ANSWERS = 8
+_BACK = 0.35  # of what steps back behind the chosen
 
 
 class Answers(TypedDict):
@@ -111,9 +112,9 @@ def answers_before_and_after(outcomes: Frame[Answers]) -> go.Figure:
 
 
 @takes_rows
-def kl_curves(curves: Frame[Curve]) -> go.Figure:
+def kl_curves(curves: Frame[Curve], *, direction: str | None = None) -> go.Figure:
     """KL(β) of one chunk, layer, position and unit: measured points, the fitted quadratic through them, and the noise
-    floor.
+    floor. The curves of a chosen direction stand out, where there are any.
 
     Points at or below the floor are hollow. Random directions share one colour and one legend entry. The drawn
     quadratic is the least-squares a·β² + b·β + c whose |a| is the steepness.
@@ -122,7 +123,9 @@ def kl_curves(curves: Frame[Curve]) -> go.Figure:
         return blank("This chunk has not been steered here", height=260)
     figure = go.Figure(layout={"template": TEMPLATE, "height": 340, "margin": {"l": 60, "r": 12, "t": 20, "b": 46}})
     named: set[str] = set()
+    has_chosen = bool((curves["kind"] == direction).any())
     for row in curves.itertuples():
+        steps_back = has_chosen and row.kind != direction
         betas, kl = np.asarray(row.betas, dtype=float), np.asarray(row.kl, dtype=float)
         colour, first = direction_colour(row.kind), row.kind not in named
         named.add(row.kind)
@@ -136,6 +139,7 @@ def kl_curves(curves: Frame[Curve]) -> go.Figure:
             name=row.kind if is_drawn else name,
             legendgroup=row.kind,
             showlegend=first,
+            opacity=_BACK if steps_back else 1.0,
             marker={
                 "color": colour,
                 "size": 6,
@@ -150,8 +154,8 @@ def kl_curves(curves: Frame[Curve]) -> go.Figure:
                 x=fine,
                 y=fit.a * fine**2 + fit.b * fine + fit.c,
                 mode="lines",
-                line={"color": colour, "width": 1.2},
-                opacity=0.7,
+                line={"color": colour, "width": 1.2 if steps_back or not has_chosen else 2.4},
+                opacity=_BACK if steps_back else 0.7,
                 legendgroup=row.kind,
                 showlegend=False,
                 hoverinfo="skip",

@@ -56,7 +56,7 @@ def draw(here: Here, store: Store) -> None:
     b, a, _ = (part.vector.astype(np.float64) * part.norm for part in parts)
     st.caption(
         f"{phrase} has the norm {number(made.norm)}; b, a and c have {lengths}, and b − a has"
-        f" {number(float(np.linalg.norm(b - a)))}. Chunks of another chain: open it on Chains of thought; those that"
+        f" {number(float(np.linalg.norm(b - a)))}. Chunks of another chain: open it in the Workspace; those that"
         " are chosen here stay. A vector says nothing by itself: on Steering it stands beside random ones of its norm."
     )
     steer_by_chunks(store, spec, phrase)

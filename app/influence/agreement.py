@@ -198,7 +198,9 @@ def _one_pair(pair: pd.Series, texts: pd.Series) -> None:
         with column:
             st.markdown(f"**{title}** · chunk {pair[f'{role}_index'] + 1}")
             show(str(texts[chunk]).strip())
-            if st.button("Read this chunk", icon=":material/arrow_forward:", key=keys.of(f"influence_open_{role}")):
+            if st.button(
+                "Open in the workspace", icon=":material/arrow_forward:", key=keys.of(f"influence_open_{role}")
+            ):
                 chosen_chunk.go(chunk)
-                selection.choose(chunk_panel="influence")
+                selection.choose(dock="influence")
                 navigation.go_to(navigation.CHAINS)

@@ -32,7 +32,7 @@ def draw(here: Here, store: Store) -> None:
         if counts.n:
             st.caption(answered(counts.n, counts.n_without_answer, counts.n_forced, of="rollouts"))
         if st.button(
-            "Read it in its chain of thought",
+            "Open in the workspace",
             icon=":material/segment:",
             type="primary",
             width="stretch",

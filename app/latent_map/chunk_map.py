@@ -12,7 +12,7 @@ from app.shared.chosen_chunk import ChosenChunk
 from app.shared.chosen_dictionary import FEATURE
 from app.shared.clicks import boxes, chunk_ids, lassos
 from app.shared.views import Here
-from app.shell import keys, navigation, selection, studies
+from app.shell import keys, selection, studies
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, no_activations, undone
 from app.shell.more import more
@@ -29,12 +29,10 @@ _HIGHLIGHTS = {
     "correct": "correct CoTs",
     "wrong": "wrong CoTs",
 }
-_CLICKS = {"open": "opens the chunk’s text", "select": "selects it here"}
 MAP = declare(Field("map_method", "map", METHODS))
 COLOUR = declare(Field("map_colour", "colour of the map", None))
 HIGHLIGHT = declare(Field("map_bright", "highlighted chunks of the map", _HIGHLIGHTS))
-CLICK = declare(Field("map_click", "meaning of a click on the map", _CLICKS, of=None))
-LASSO, _LEAVE, TURN = "lassoed_chunks", "leave_for_the_chunk", "map_turn"
+LASSO, TURN = "lassoed_chunks", "map_turn"
 
 
 @dataclass(frozen=True)
@@ -96,32 +94,29 @@ def controls(store: Store) -> Chosen:
     """The row of pickers."""
     maps = store.maps()
     known, sources = searched.columns(store), store.tag_sources()
-    columns = iter(st.columns([2.1, 5.9, 2.6, 1.2], gap="small", vertical_alignment="bottom"))
-    with next(columns):
-        stream = chosen_stream.pick(store, maps)
-    here = chosen_stream.at(maps, stream)
-    methods = [name for name in METHODS if ("pca_3d" if name == "pca_2d" else name) in set(here["method"])]
-    with next(columns):
+    with views.controls():
+        stream = chosen_stream.pick(store, maps, width=190)
+        here = chosen_stream.at(maps, stream)
+        methods = [name for name in METHODS if ("pca_3d" if name == "pca_2d" else name) in set(here["method"])]
         colour = _pick_colour(store, known)
-    with next(columns):
         highlight = selection.pick(
             HIGHLIGHT,
             "Highlight",
             show=_HIGHLIGHTS.__getitem__,
             then=forget_lasso,
             help="The other chunks are dimmed, never hidden.",
+            width=200,
         )
-    with next(columns), more(MAP, CLICK):
-        method = selection.pick(
-            MAP,
-            "Map",
-            methods,
-            show=METHODS.__getitem__,
-            help="UMAP keeps neighbours together and distorts distances; PCA is linear.",
-        )
-        selection.pick(CLICK, "On click", show=_CLICKS.__getitem__)
-        if colour.name == "tag" and len(sources) > 1:
-            selection.pick(chunk_colours.TAGS, "Tags from", sources)
+        with more(MAP):
+            method = selection.pick(
+                MAP,
+                "Map",
+                methods,
+                show=METHODS.__getitem__,
+                help="UMAP keeps neighbours together and distorts distances; PCA is linear.",
+            )
+            if colour.name == "tag" and len(sources) > 1:
+                selection.pick(chunk_colours.TAGS, "Tags from", sources)
     source = selection.checked(chunk_colours.TAGS, sources) or ""
     facts = here[here["method"] == ("pca_3d" if method == "pca_2d" else method)].iloc[0]
     assert stream.layer is not None  # it is of these rows
@@ -143,6 +138,7 @@ def _pick_colour(store: Store, known: KnownColumns) -> Column:
         chosen.name,
         lambda name: selection.choose({COLOUR: name}),
         show=lambda name: known[name].label,
+        width=260,
         help=for_markdown(searched.meaning(chosen), 400),
     )
     return chosen
@@ -250,12 +246,7 @@ def taken(key: str, rows: pd.DataFrame) -> None:
         st.session_state[TURN] = st.session_state.get(TURN, 0) + 1
     elif ids:
         chosen_chunk.go(ids[0])
-        st.session_state[_LEAVE] = selection.checked(CLICK) == "open"
-
-
-def leave_if_asked() -> None:
-    if st.session_state.pop(_LEAVE, False):
-        navigation.go_to(navigation.CHAINS)
+        selection.redraw()
 
 
 def forget_lasso() -> None:

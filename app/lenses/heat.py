@@ -11,7 +11,7 @@ import streamlit as st
 
 from app.figures.lenses import MOST_WORDED, lens_heat
 from app.lenses.reading import Shown, read
-from app.shared import chosen_chunk, chosen_stream, parting, text_source
+from app.shared import chosen_chunk, chosen_stream, parting, text_source, views
 from app.shared.chosen_stream import LAYER, MODEL
 from app.shared.clicks import marks
 from app.shared.text_source import TOKEN
@@ -84,7 +84,7 @@ def coloured(here: Here) -> tuple[Quantity, int]:
     names = [name for name, one in QUANTITIES.items() if followed or not one.of_followed]
     if shown.found["n_named"] is not None and "rank" in names:
         names = ["rank"]
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    with views.controls(gap="medium"):
         name = selection.pick(QUANTITY, "Colour", names, show=lambda name: QUANTITIES[name].label, width=280)
         target = 0
         if followed:
@@ -243,6 +243,7 @@ def _clicked(key: str, shown: Shown, window: range) -> None:
     if column is None or layer >= shown.grids[-1].n_layers:
         return
     go_to(shown, places[column], layer=layer, window=window)
+    selection.redraw()
 
 
 def go_to(shown: Shown, place: Place, *, layer: int | None = None, window: range | None = None) -> None:

@@ -12,7 +12,7 @@ from app.shared import chosen_chain, chosen_stream, live, text_source
 from app.shared.chosen_chunk import ChosenChunk
 from app.shared.chosen_stream import MODEL
 from app.shared.model_names import called, in_full
-from app.shared.views import Here, chunks, require
+from app.shared.views import Here, chunks, controls, require
 from app.shared.waiting import Reading, place_in_line, wait_for
 from app.shell import keys, selection
 from app.shell.fields import Field, declare
@@ -118,7 +118,7 @@ def a_text(here: Here) -> Missing | None:
 def asked(here: Here) -> Asked:
     """The controls of text, models, lens and columns."""
     store = here.store
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    with controls(gap="medium"):
         chain = st.container(width="content")
         models = _choose_models(store)
         lenses = _choose_lens(store, models)

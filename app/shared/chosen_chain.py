@@ -11,7 +11,7 @@ from app.shared.chosen_chunk import CHUNK, COT, PROBLEM, ChosenChunk
 from app.shared.model_names import called, in_full
 from app.shell import selection, studies
 from app.shell.fields import SWITCH, Field, declare
-from app.shell.untrusted import one_line
+from app.shell.untrusted import for_markdown, one_line
 from backend.store.store import Store
 
 _VERDICTS = {"any": "all", "correct": "correct", "wrong": "wrong", "none": "no answer"}
@@ -25,6 +25,8 @@ _FILTERS = (LEVEL, WRITER, PROMPT, VERDICT, CANDIDATES)
 
 def choose_cot(store: Store, where: ChosenChunk) -> ChosenChunk:
     """Pickers for problem and CoT behind a filter; returns the place after them."""
+    if selection.is_offered(COT):
+        return where
     first, second, third = st.columns([1.25, 6, 5], vertical_alignment="bottom", gap="small")
     with first:
         active = sum(selection.get(field) not in (None, field.default) for field in _FILTERS)
@@ -33,10 +35,33 @@ def choose_cot(store: Store, where: ChosenChunk) -> ChosenChunk:
 
 
 def choose_in_drawer(store: Store, where: ChosenChunk) -> ChosenChunk:
-    """The same behind one button, for pages whose subject is not the chain."""
-    with st.popover("Chain of thought", icon=":material/segment:"):
+    """The same behind one button that says which chain is open."""
+    if selection.is_offered(COT):
+        return where
+    with st.popover(for_markdown(in_words(store, where.cot), 60), icon=":material/segment:"):
         problem, chain, filters = st.container(), st.container(), st.container()
         return _choose(store, where, filters, problem, chain)
+
+
+def step(store: Store, by: int) -> None:
+    """Open the chain that stands so many places further in the list, behind the filter that is set; none beyond its
+    ends.
+    """
+    listed = _kept(studies.ask(store.problem_index), studies.ask(store.cot_index))["cot_id"].tolist()
+    now = selection.get(COT)
+    at = (listed.index(now) + by) if now in listed else 0
+    if 0 <= at < len(listed):
+        selection.choose({PROBLEM: None, COT: listed[at], CHUNK: None})
+
+
+def in_words(store: Store, cot: str) -> str:
+    """A chain, as a button says it: of which problem, and which of its chains."""
+    cots, problems = studies.ask(store.cot_index), studies.ask(store.problem_index)
+    row = cots[cots["cot_id"] == cot].iloc[0]
+    number = problems["problem_id"].tolist().index(row.problem_id) + 1
+    verdict = "" if pd.isna(row.is_correct) else (", correct" if row.is_correct else ", wrong")
+    of = f"{called(store, row.model_id)}, " if cots["model_id"].nunique() > 1 else ""
+    return f"Problem {number}: {of}sample {row['sample']}{verdict}"
 
 
 def _choose(
@@ -44,7 +69,8 @@ def _choose(
 ) -> ChosenChunk:
     problems, cots = studies.ask(store.problem_index), studies.ask(store.cot_index)
     with filters:
-        kept = _filtered(store, problems, cots)
+        _filter(store, problems, cots)
+    kept = _kept(problems, cots)
     if st.session_state.pop("filter_changed", False) and len(kept) and where.cot not in set(kept["cot_id"]):
         selection.choose({PROBLEM: None, COT: kept["cot_id"].iloc[0], CHUNK: None})
         where = chosen_chunk.here(store)
@@ -68,34 +94,48 @@ def _choose(
     return where
 
 
-def _filtered(store: Store, problems: pd.DataFrame, cots: pd.DataFrame) -> pd.DataFrame:
-    """The CoTs that pass the filter, in the problems' order."""
-    levels = ["any"] + [str(int(level)) for level in sorted(problems["level"].dropna().unique())]
-    writers = ["any", *sorted(cots["model_id"].unique())]
+def _filter(store: Store, problems: pd.DataFrame, cots: pd.DataFrame) -> None:
+    """The pickers of the filter."""
+    writers = _any_of(cots["model_id"])
     names = {model: called(store, model) for model in writers[1:]} | {"any": "all models"}
-    level = selection.pick(
-        LEVEL, "Level", levels, show=lambda value: "all" if value == "any" else value, then=_filter_changed
+    selection.pick(
+        LEVEL, "Level", _levels(problems), show=lambda value: "all" if value == "any" else value, then=_filter_changed
     )
-    writer = selection.pick(
+    selection.pick(
         WRITER, "Model", writers, show=names.__getitem__, help=in_full(store, writers[1:]), then=_filter_changed
     )
-    prompts = ["any", *sorted(cots["prompt_name"].unique())]
-    prompt = "any"
-    if len(prompts) > 2:
-        prompt = selection.pick(
+    if len(prompts := _any_of(cots["prompt_name"])) > 2:
+        selection.pick(
             PROMPT,
             "Prompt",
             prompts,
             show=lambda value: "all prompts" if value == "any" else value,
             then=_filter_changed,
         )
-    verdict = selection.pick(VERDICT, "Answer", show=_VERDICTS.__getitem__, then=_filter_changed)
-    only = selection.pick_switch(
+    selection.pick(VERDICT, "Answer", show=_VERDICTS.__getitem__, then=_filter_changed)
+    selection.pick_switch(
         CANDIDATES,
         "Candidates only",
         then=_filter_changed,
         help="Problems the model solves between 20 % and 80 % of the time.",
     )
+
+
+def _levels(problems: pd.DataFrame) -> list[str]:
+    return ["any"] + [str(int(level)) for level in sorted(problems["level"].dropna().unique())]
+
+
+def _any_of(values: pd.Series) -> list[str]:
+    return ["any", *sorted(values.unique())]
+
+
+def _kept(problems: pd.DataFrame, cots: pd.DataFrame) -> pd.DataFrame:
+    """The CoTs that pass the filter, in the problems' order."""
+    level = selection.in_force(LEVEL, _levels(problems))
+    writer = selection.in_force(WRITER, _any_of(cots["model_id"]))
+    prompts = _any_of(cots["prompt_name"])
+    prompt = selection.in_force(PROMPT, prompts) if len(prompts) > 2 else "any"
+    verdict = selection.in_force(VERDICT)
     rows = problems[["problem_id", "level", "candidate"]].merge(cots, on="problem_id", how="inner")
     if level != "any":
         rows = rows[rows["level"] == int(level)]
@@ -113,7 +153,7 @@ def _filtered(store: Store, problems: pd.DataFrame, cots: pd.DataFrame) -> pd.Da
             .fillna(False)
             .astype(bool)
         ]
-    return rows[rows["candidate"].astype(bool)] if only else rows
+    return rows[rows["candidate"].astype(bool)] if selection.checked(CANDIDATES) == "yes" else rows
 
 
 def _filter_changed() -> None:

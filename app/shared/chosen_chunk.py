@@ -5,6 +5,8 @@ The most precise id in the selection decides.
 
 from dataclasses import dataclass
 
+import streamlit as st
+
 from app.shell import selection
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, command, there
@@ -14,6 +16,7 @@ from backend.store.store import Store
 PROBLEM = declare(Field("problem", "problem", None))
 COT = declare(Field("cot", "chain of thought", None, of="problem"))
 CHUNK = declare(Field("chunk", "chunk", None, of="cot"))
+_OPENED = "chunk_opened"  # the last one that was chosen for being the most important
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,10 @@ def find(store: Store) -> ChosenChunk | Missing:
             f"{PRECOMPUTE} publish {store.path}",
         )
     selection.choose({PROBLEM: chosen.problem, COT: chosen.cot, CHUNK: chosen.chunk})
-    return chosen
+    if chosen.metric:
+        st.session_state[_OPENED] = chosen
+    opened = st.session_state.get(_OPENED)
+    return opened if opened is not None and opened.chunk == chosen.chunk else chosen
 
 
 def go(chunk: str) -> None:

@@ -19,7 +19,7 @@ from backend.store.store import Store
 DICTIONARY = declare(Field("dictionary", "dictionary", None))
 FEATURE = declare(Field("feature", "feature", Whole(0, 10**9), of="dictionary"))
 PINNED = declare(Field("pinned_feature", "pinned feature", Whole(0, 10**9), of="dictionary"))
-_LEAVE = "leave_for_the_feature"
+_CLICKED = "feature_clicked_on"
 _README = "README.md explains it under “Your own study”"
 
 
@@ -108,16 +108,25 @@ def roles(dictionary: pd.Series) -> dict[str, str]:
     return {dictionary.base_model_id: "base", dictionary.distilled_model_id: "distilled"}
 
 
-def open_feature(feature: int) -> None:
-    """Select a feature, and leave for its page at the end of this run: for callbacks, which cannot change the page."""
+def choose_feature(feature: int) -> None:
+    """Select a feature that was clicked; the page then shows the way to it (`way_to_feature`)."""
     selection.choose({FEATURE: str(int(feature))})
-    st.session_state[_LEAVE] = True
+    st.session_state[_CLICKED] = selection.page()
+    selection.redraw()
 
 
-def leave_if_asked() -> None:
-    """The last line of a page from which a click opens a feature."""
-    if st.session_state.pop(_LEAVE, False):
-        navigation.go_to(navigation.FEATURE)
+def way_to_feature() -> None:
+    """The last line of a page on which a click selects a feature: the way to its page, once one was clicked."""
+    feature = selection.get(FEATURE)
+    if st.session_state.get(_CLICKED) != selection.page() or feature is None or not feature.isdecimal():
+        return
+    with st.container(key="clicked_feature"):
+        st.page_link(
+            navigation.page_named(navigation.FEATURE),
+            label=f"Open feature {feature}",
+            icon=":material/lens_blur:",
+            query_params=selection.values(),
+        )
 
 
 def clicked(key: str, dictionary: pd.Series) -> int | None:
@@ -125,10 +134,10 @@ def clicked(key: str, dictionary: pd.Series) -> int | None:
     return next((number for number in marks(key) if type(number) is int and 0 <= number < dictionary.n_features), None)
 
 
-def open_clicked(key: str, dictionary: pd.Series) -> None:
-    """Open the feature that was clicked on the chart `key`."""
+def choose_clicked(key: str, dictionary: pd.Series) -> None:
+    """Select the feature that was clicked on the chart `key`."""
     if (feature := clicked(key, dictionary)) is not None:
-        open_feature(feature)
+        choose_feature(feature)
 
 
 def named(store: Store, row: pd.Series) -> str:

@@ -90,6 +90,9 @@ def pick(
     if (wanted := chosen(store)) is not None and wanted != shown and shown.layer != NO_LAYER:
         selection.stand_in(LAYER, _words(store, wanted, other=shown), _words(store, shown, other=wanted))
 
+    if selection.is_offered(LAYER):
+        return shown
+
     def take(value: str) -> None:
         stream = streams[value]
         selection.choose({MODEL: stream.model} | ({} if stream.layer == NO_LAYER else {LAYER: str(stream.layer)}))

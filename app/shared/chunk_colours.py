@@ -1,6 +1,7 @@
 """What colours the chunks of a chain: the metric that gives the strength, and whose tags give the colour."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -55,47 +56,68 @@ def usual_choice(choices: list[str]) -> str:
     return next((choice for choice in preferred if choice in choices), choices[0])
 
 
+def metric_in_force(choices: list[str]) -> str:
+    """The chosen one of these, of which there is at least one, or else the usual one."""
+    return asked if (asked := selection.get(METRIC)) in choices else usual_choice(choices)
+
+
 def headline_choices(store: Store) -> list[str]:
     """Two numbers that say most about a chunk, where stored: the chosen metric and the accuracy of its rollouts."""
     choices = importance_options(store)
-    chosen = selection.get(METRIC) if selection.get(METRIC) in choices else (usual_choice(choices) if choices else None)
+    chosen = metric_in_force(choices) if choices else None
     return [choice for choice in (chosen, "counterfactual_accuracy:all") if choice in choices]
 
 
 def colour_controls(store: Store) -> tuple[str | None, str | None, str]:
     """Which metric gives the strength of the colour, and whose tags give the colour."""
-    choices, sources = importance_options(store), store.tag_sources()
+    if selection.is_offered(METRIC):
+        now = pick_metric(store)
+        return *_parted(now), pick_tags(store)
     left, right = st.columns([5, 3], gap="small")
-    name, convention, source = None, None, ""
-    if choices:
-        with left:
-            now = asked if (asked := selection.get(METRIC)) in choices else usual_choice(choices)
-            name, _, convention = now.partition(":")
-            selection.pick(
-                METRIC,
-                "Strength of the colour",
-                choices,
-                default=now,
-                show=metric_choice,
-                help=(
-                    "How strongly a chunk is coloured: its |value| against the largest in this chain of thought; one"
-                    " that is below chance is not coloured, and has a dashed line.\n\n"
-                    f"{metric(name).meaning}"
-                    f"\n\n{definition(name, convention)}."
-                ),
-            )
-            name, _, convention = selection.in_force(METRIC, choices, now).partition(":")
-    if sources:
-        with right:
-            source = selection.pick(
-                TAGS,
-                "Tags from",
-                sources,
-                help=(
-                    "Who said what each chunk does: a classifier, the authors of published data, or a labelling model."
-                ),
-            )
-    return name, convention, source
+    with left:
+        now = pick_metric(store, "Strength of the colour")
+    with right:
+        return *_parted(now), pick_tags(store)
+
+
+def pick_metric(store: Store, label: str = "Metric", **how: Any) -> str | None:
+    """The importance metric, `metric:convention`; None where none is stored."""
+    if not (choices := importance_options(store)):
+        return None
+    now = metric_in_force(choices)
+    name, _, convention = now.partition(":")
+    return selection.pick(
+        METRIC,
+        label,
+        choices,
+        default=now,
+        show=metric_choice,
+        help=(
+            "How strongly a chunk is coloured: its |value| against the largest in this chain of thought; one"
+            " that is below chance is not coloured, and has a dashed line.\n\n"
+            f"{metric(name).meaning}"
+            f"\n\n{definition(name, convention)}."
+        ),
+        **how,
+    )
+
+
+def pick_tags(store: Store) -> str:
+    """Whose tags give the colour; empty where there are none."""
+    if not (sources := store.tag_sources()):
+        return ""
+    return selection.pick(
+        TAGS,
+        "Tags from",
+        sources,
+        help="Who said what each chunk does: a classifier, the authors of published data, or a labelling model.",
+    )
+
+
+def _parted(choice: str | None) -> tuple[str | None, str | None]:
+    """The metric and the convention."""
+    name, _, convention = (choice or "").partition(":")
+    return (name, convention) if choice else (None, None)
 
 
 def chunks(store: Store, cot: str, source: str, name: str | None, convention: str | None) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import streamlit as st
 
 from app.shared import chosen_chunk
 from app.shared.clicks import picked_row
+from app.shell import selection
 from app.shell.data_table import data_table
 from app.shell.untrusted import one_line
 
@@ -24,6 +25,7 @@ def go_table(rows: pd.DataFrame, values: Mapping[str, Any], *, key: str, own: st
     def go() -> None:
         if (picked := picked_row(key, len(rows))) is not None:
             chosen_chunk.go(rows["chunk_id"].iloc[picked])
+            selection.redraw()
 
     texts = [one_line(text, 160) for text in rows["text"]]
     where = {"CoT": ["this one" if cot == own else "another" for cot in rows["cot_id"]]} if "cot_id" in rows else {}

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from app.shared import chosen_chunk
+from app.shell import selection
 
 
 def reported(key: str, name: str) -> Any:
@@ -69,3 +70,4 @@ def go_to_clicked(key: str, chunks: pd.Series) -> None:
     """Select the chunk that was clicked on the chart `key`."""
     if ids := chunk_ids(key, chunks):
         chosen_chunk.go(ids[0])
+        selection.redraw()

@@ -4,12 +4,14 @@ import pandas as pd
 import streamlit as st
 
 from app.figures.chunk import kl_curves
-from app.shell import keys
+from app.shared.geometry_columns import DIRECTION
+from app.shell import keys, selection
 
 
 def kl_of_chunk(curves: pd.DataFrame) -> None:
     """KL(β) of a chunk at one layer and position."""
-    st.plotly_chart(kl_curves(curves), key=keys.of("kl_curves"), config={"displayModeBar": False})
+    figure = kl_curves(curves, direction=selection.get(DIRECTION))
+    st.plotly_chart(figure, key=keys.of("kl_curves"), config={"displayModeBar": False})
     if len(curves):
         st.caption(
             f"n = {len(curves)} curves, each KL a mean over {int(curves['n_tokens'].max())} tokens. Lines:"

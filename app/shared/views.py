@@ -15,9 +15,10 @@ import streamlit as st
 
 from app.shared import chosen_chunk, chosen_dictionary, feature_rows
 from app.shared.chosen_chunk import ChosenChunk
-from app.shell import keys, navigation, selection, studies
+from app.shell import failures, keys, navigation, parts, selection, studies
 from app.shell.fields import Field
 from app.shell.missing import Missing, PageEnds, say, say_and_end, there
+from app.shell.more import controls as controls
 from backend.store.store import Store
 
 T = TypeVar("T")
@@ -144,6 +145,23 @@ def mount(view: View, store: Store, place: str) -> None:
     """The view by itself, in a place that has a name: beside any other view, or itself a second time."""
     with keys.within(f"{place} {view.name}"), contextlib.suppress(PageEnds):
         show(view, Here(store))
+
+
+def alone(name: str, draw: Callable[[Here], None]) -> None:
+    """A part of the page that runs again by itself where something that it read has changed, with an own look at the
+    study."""
+
+    def again() -> None:
+        with failures.said(keys.of(f"problem_{name}")):
+            draw(here_now())
+
+    selection.part(name, again)
+
+
+def require_everywhere(*needs: Need) -> None:
+    """`require`, before the parts of a page: what is read for it is no reason to draw the page again."""
+    with parts.unnoted():
+        require(here_now(), *needs)
 
 
 def require(here: Here, *needs: Need) -> None:

@@ -114,6 +114,8 @@ FORMER: dict[str, str | Callable[[str], dict[str, str]]] = {
     "swept": _stream,
     "layer": _stream,  # MODEL:LAYER
     "kind": "direction",
+    # before the panels about a chunk stood in a dock
+    "chunk_panel": "dock",
     # before a word said what it is wherever it is read
     "above": "ablated_above",
     "added": "change_beta",
@@ -125,7 +127,6 @@ FORMER: dict[str, str | Callable[[str], dict[str, str]]] = {
     "change": "change_operation",
     "chosen": "heat_features",
     "claimed": "pairs_law",
-    "click": "map_click",
     "colour": "map_colour",
     "column": "geometry_column",
     "columns": "pairs_geometry",
@@ -155,7 +156,7 @@ FORMER: dict[str, str | Callable[[str], dict[str, str]]] = {
     "of": "vector_from",
     "other": "vector_minus",
     "own": "own_text",
-    "panel": "chunk_panel",
+    "panel": "dock",
     "pinned": "pinned_feature",
     "place": "steered_where",
     "prompt": "prompt_name",

@@ -38,8 +38,8 @@ def of(key: str) -> str:
     return key if key.startswith(place) else place + key
 
 
-def fragment(draw: Callable[[], None], *, run_every: Any = None) -> Callable[[], None]:
-    """`st.fragment` that stays in its place when its own clock runs it again, outside the view."""
+def fragment(draw: Callable[[], None], *, run_every: Any = None, key: str | None = None) -> Callable[[], None]:
+    """`st.fragment` that stays in its place when it runs again by itself, outside the view."""
     place = _PLACE.get()
 
     @wraps(draw)
@@ -47,4 +47,4 @@ def fragment(draw: Callable[[], None], *, run_every: Any = None) -> Callable[[],
         with within(place):
             draw()
 
-    return st.fragment(placed, run_every=run_every)
+    return st.fragment(placed, run_every=run_every, key=key)

@@ -31,7 +31,7 @@ CROSSCODER, FEATURE, GEOMETRY = "crosscoder", "feature", "geometry"
 PAGES = {
     ROOT_PAGE: Page("Findings", ":material/lightbulb:"),
     PROMPTS: Page("Prompts", ":material/forum:"),
-    CHAINS: Page("Chains of thought", ":material/segment:"),
+    CHAINS: Page("Workspace", ":material/segment:"),
     "browse": Page("Browse", ":material/search:"),
     "influence": Page("Influence", ":material/account_tree:"),
     "latent_map": Page("Latent map", ":material/scatter_plot:"),

@@ -12,14 +12,16 @@ do: docs/selection.md.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from app.shell import fields, keys
+from app.shell import fields, history, keys, parts
 from app.shell.fields import FIELDS, Decimal, Field, Whole
 from backend.errors import AnchorscopeError
 
@@ -34,6 +36,7 @@ _STATE, _NOTES, _STAND_INS, _SHOWN, _PAGE = (
     "selection_shown",
     "selection_page",
 )
+_OFFERED: ContextVar[frozenset[str]] = ContextVar("choices that are offered above what is drawn", default=frozenset())
 
 
 def begin(page: str = "") -> None:
@@ -49,6 +52,7 @@ def begin(page: str = "") -> None:
     elif st.session_state.get(_PAGE) != page:
         st.session_state[_NOTES] = []
     st.session_state[_PAGE], st.session_state[_STAND_INS] = page, []
+    parts.begin()
 
 
 def page() -> str:
@@ -58,9 +62,16 @@ def page() -> str:
 
 def publish() -> None:
     """Write the selection to the URL, in one order, so that equal views have equal links."""
-    wanted = values()
+    wanted = _all()
+    history.note(wanted)
     if wanted != {name: st.query_params[name] for name in st.query_params}:
         st.query_params.from_dict(wanted)
+
+
+def end() -> None:
+    """The page was drawn as a whole."""
+    parts.end(_state())
+    publish()
 
 
 def rerun() -> NoReturn:
@@ -69,15 +80,91 @@ def rerun() -> NoReturn:
     st.rerun()
 
 
+def redraw() -> None:
+    """Have everything drawn anew that has read what changed: last in a callback that changes the selection."""
+    history.chosen()
+    outdated = parts.outdated(_state())
+    if not outdated:
+        return  # what runs after a callback in any case is enough
+    if parts.PAGE not in outdated:
+        parts.wait_for(outdated)
+        st.rerun(outdated)
+    elif parts.is_alone():
+        st.rerun()
+
+
+def part(name: str, draw: Callable[[], None]) -> None:
+    """Draw a part of the page that runs again by itself, where something that it read has changed."""
+    key = keys.of(name)
+
+    def noted() -> None:
+        with parts.noting(key, _state()):
+            draw()
+        if parts.is_last():
+            publish()
+            if parts.outdated(_state()):  # by what the part itself did
+                st.rerun()
+
+    keys.fragment(noted, key=key)()
+
+
+def undo() -> None:
+    _step_to(history.undo())
+
+
+def redo() -> None:
+    _step_to(history.redo())
+
+
+def _step_to(selected: Mapping[str, str] | None) -> None:
+    if selected is not None:
+        _state().clear()
+        _state().update(selected)
+        redraw()
+
+
+@contextmanager
+def offered_above(*offered: Field) -> Iterator[None]:
+    """These choices are offered already, above what is drawn inside, which follows them and shows no widget."""
+    before = _OFFERED.set(_OFFERED.get() | {field.name for field in offered})
+    try:
+        yield
+    finally:
+        _OFFERED.reset(before)
+
+
+def is_offered(field: Field) -> bool:
+    """Whether the choice is offered above what is drawn."""
+    return field.name in _OFFERED.get()
+
+
+@contextmanager
+def own_stand_ins() -> Iterator[list[tuple[str, str, str]]]:
+    """What is noted inside to stand in for what is selected: said there, and not at the top of the page."""
+    others = st.session_state.get(_STAND_INS, [])
+    st.session_state[_STAND_INS] = own = []
+    try:
+        yield own
+    finally:
+        st.session_state[_STAND_INS] = others
+
+
 def values() -> dict[str, str]:
     """All that is selected, in one order."""
+    parts.read(*FIELDS)
+    return _all()
+
+
+def _all() -> dict[str, str]:
     state = _state()
     return {name: state[name] for name in FIELDS if name in state}
 
 
 def get(field: Field | str) -> str | None:
     """Raises AnchorscopeError for a choice that nobody declared; so do all that follow."""
-    return _state().get(fields.named(field))
+    name = fields.named(field)
+    parts.read(name)
+    return _state().get(name)
 
 
 def choose(chosen: Mapping[Field, str | None] = MappingProxyType({}), /, **by_name: str | None) -> None:
@@ -184,6 +271,8 @@ def pick(
     """
     options = field.options if options is None else options
     chosen = in_force(field, options, default, elsewhere=elsewhere, show=show)
+    if is_offered(field):
+        return chosen
 
     def take(value: str) -> None:
         choose({field: value})
@@ -317,6 +406,7 @@ def following(
             shown[widget] = turn, said, None
             st.session_state[_NOTES] = []
             take(said)
+            redraw()
 
     return {"key": key, "on_change": changed, initial: value}
 

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from app.figures.steepness import CURVE_WORDS, p_value, signed, span, steepness_and_importance
-from app.shared import chunk_colours
+from app.shared import chunk_colours, views
 from app.shared.chosen_chunk import ChosenChunk
 from app.shared.clicks import go_to_clicked
 from app.shared.geometry_columns import BEHIND, known_columns, pick_column, place_in_words
@@ -98,7 +98,7 @@ def controls(store: Store) -> Chosen:
     choices, metrics = known_columns(store), chunk_colours.importance_options(store)
     if not metrics:
         say_and_end(no_rollouts(store.coverage().iloc[0], store.path, has_tokens=True))
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+    with views.controls():
         x = selection.pick(
             COLUMN, "Geometry", list(dict.fromkeys(choices["x"])), show=lambda name: column(name).label, width=270
         )
@@ -431,9 +431,7 @@ def chunk(store: Store, where: ChosenChunk, chosen: Chosen, rows: pd.DataFrame) 
             st.caption("Nothing of this geometry is known at this chunk. Click a point to choose one.")
         else:
             _values(own.iloc[0], chosen)
-        if st.button(
-            "Read it in its chain of thought", icon=":material/segment:", width="stretch", key=keys.of("read_chunk")
-        ):
+        if st.button("Open in the workspace", icon=":material/segment:", width="stretch", key=keys.of("read_chunk")):
             navigation.go_to(navigation.CHAINS)
     if chosen.layer == NO_LAYER:
         return

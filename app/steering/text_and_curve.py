@@ -19,7 +19,7 @@ from app.shared.chosen_stream import MODEL
 from app.shared.chosen_vector import CATEGORY, MINUS
 from app.shared.geometry_columns import DIRECTION, UNIT
 from app.shared.model_names import called, in_full
-from app.shared.views import Here, chunks, require
+from app.shared.views import Here, chunks, controls, require
 from app.shared.waiting import Reading, place_in_line, wait_for
 from app.shell import keys, selection
 from app.shell.data_table import data_table
@@ -132,7 +132,7 @@ def steered(here: Here) -> Steered:
     store, own = here.store, what_was_typed() if is_typed(here.store.path) else None
     where = None if own else here.chunk
     require(here, a_model)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with controls():
         choice = choose_model(store, live.steerable(store), where)
         if where:
             here.look_at(where := chosen_chain.choose_in_drawer(store, where))
@@ -156,9 +156,10 @@ def run_kind(here: Here) -> str:
     has_chunk = here.once(steered).subject.chunk is not None
     left_out = {*([] if has_chunk else ["wording"]), *([] if has_dose else ["dose"])}
     options = [name for name in WHAT.options if name not in left_out]
-    return selection.pick(
-        WHAT, "Run", options, show=lambda name: RUN_KINDS[name], widget=st.segmented_control, required=True
-    )
+    with controls():
+        return selection.pick(
+            WHAT, "Run", options, show=lambda name: RUN_KINDS[name], widget=st.segmented_control, required=True
+        )
 
 
 def planned(here: Here) -> Planned:
@@ -170,7 +171,8 @@ def planned(here: Here) -> Planned:
         again = partial(live.read, found.choice, to_open(found.subject), again=True)
         wait_for(Reading(opened, doing, "read", again, is_read))
     subject = with_prompt(found.subject, opened.result["prompt"])
-    return Planned(subject, None if kind == "wording" else plan(here.store, subject, found.choice, opened))
+    with controls(horizontal=False, vertical_alignment="top"):
+        return Planned(subject, None if kind == "wording" else plan(here.store, subject, found.choice, opened))
 
 
 def draw_plan(here: Here, store: Store) -> None:

@@ -205,3 +205,17 @@ def test_what_a_model_wrote_means_itself_in_hovers(points):
     first = latent_map(points, axes=("a", "b"), colour=None, path=points.head(0), selected=None)
     hovers = " ".join(hover for trace in first.data for hover in trace.hovertext)
     assert "&lt;b&gt;bold&lt;/b&gt; &#36;x&#36;" in hovers and "<b>bold" not in hovers and "$x$" not in hovers
+
+
+def test_the_curves_of_the_chosen_direction_stand_out_where_there_are_any():
+    betas = np.linspace(-2, 2, 5)
+    rows = pd.concat(
+        [curves_frame(betas, betas**2, steepness=1.0).assign(kind=kind) for kind in ("per_chunk", "random")]
+    )
+    opacity = {
+        trace.name.split(",")[0]: trace.opacity
+        for trace in kl_curves(rows, direction="random").data
+        if trace.mode == "markers"
+    }
+    assert opacity["random"] == 1.0 > opacity["per_chunk"]
+    assert all(trace.opacity == 1.0 for trace in kl_curves(rows, direction="pca").data if trace.mode == "markers")

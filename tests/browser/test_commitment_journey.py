@@ -32,19 +32,20 @@ def server(chromium, study, tmp_path_factory):
 def test_the_panel_says_where_the_text_and_both_models_commit_and_another_chain_says_its_own(tab, server, study):
     _, cot = study
     tab.goto(f"{server}/chains_of_thought?study=small&cot={cot}")
-    tab.get_by_role("radio", name="Commitment").or_(tab.get_by_role("button", name="Commitment", exact=True)).click()
-    tab.wait_for_url(re.compile("chunk_panel=commitment"))
+    tab.locator(".st-key-dock_views").get_by_text("Commitment", exact=True).click()
+    tab.wait_for_url(re.compile("dock=[^&]*commitment"))
     said = tab.get_by_text(re.compile("^This chain: "))
     expect(said).to_have_text(re.compile(r"\(base, the writer\) commits at 3, the model itself \(distilled\) at 3;"))
     expect(said).to_have_text(re.compile(r"unknown \(Bayes factor below 3\): text, logit lens, layer 5"))
     expect(tab.get_by_text("distilled, the model itself: commits at 3", exact=False).first).to_be_visible()
 
+    tab.locator(".st-key-search_chain button").click()
     tab.get_by_role("combobox", name=re.compile("^Chain of thought")).click()
     tab.get_by_role("option").nth(1).click()
     tab.wait_for_function("old => !location.search.includes(old)", arg=cot)
     expect(said).not_to_have_text(re.compile("the model itself"))
     expect(said).to_have_text(re.compile("^This chain: .*(commits at|unknown|turns away)"))
-    assert "chunk_panel=commitment" in tab.url and tab.foreign == []
+    assert "commitment" in tab.url and tab.foreign == []
 
     tab.go_back()
     expect(said).to_have_text(re.compile("the model itself"))

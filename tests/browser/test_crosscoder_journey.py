@@ -46,7 +46,7 @@ def server(chromium, study, tmp_path_factory):
 def reach(tab, number: int):
     """The drawing area of a chart, scrolled to: one below the fold is drawn when it is reached."""
     drawn = tab.locator(".js-plotly-plot").nth(number).locator(".nsewdrag")
-    below = tab.get_by_text(("Drag over a range", "Click a mark to open")[number])
+    below = tab.get_by_text(("Drag over a range", "Click a mark to select")[number])
     for _ in range(60):
         if below.count():
             below.evaluate("element => element.scrollIntoView({block: 'end', behavior: 'instant'})")
@@ -75,6 +75,7 @@ def test_a_range_of_nrn_leads_to_a_feature_its_example_the_chunk_and_steering_by
     tab.mouse.move(x, y, steps=3)
     expect(chart.locator(".hoverlayer .hovertext").first).to_be_visible()
     tab.mouse.click(x, y)
+    tab.get_by_role("link", name=f"Open feature {FEATURE}").click()
     tab.wait_for_url(re.compile("/feature"))
     expect(tab.get_by_role("heading", name=f"Feature {FEATURE}")).to_be_visible()
     example = tab.locator(".example").nth(1)

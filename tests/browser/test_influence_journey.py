@@ -87,6 +87,7 @@ def test_an_arc_locks_a_chunk_keys_walk_on_and_the_threshold_is_in_the_link(tab,
     tab.wait_for_url(re.compile(f"chunk={chunks[4]}"))
     expect(arcs.locator(".row").nth(4)).to_have_attribute("aria-selected", "true")
 
+    tab.locator(".st-key-dock_influence").get_by_role("button", name="More").click()
     threshold = tab.get_by_role("spinbutton", name=re.compile("Links of at least"))
     threshold.fill("0.3")
     threshold.press("Enter")

@@ -20,8 +20,12 @@ def chunk_in_url(tab) -> str:
 
 def open_reader(tab, address: str) -> None:
     tab.goto(address)
-    tab.get_by_role("link", name="Chains of thought").click()
+    tab.get_by_role("link", name="Workspace").click()
     expect(tab.locator(SELECTED)).to_have_count(1)
+
+
+def put_into_the_dock(tab, view: str) -> None:
+    tab.locator(".st-key-dock_views").get_by_text(re.compile(f"^([1-9] )?{view}$")).click()
 
 
 def wait_for_chunk(tab, chunk: str) -> None:
@@ -60,8 +64,8 @@ def test_a_held_key_ends_on_the_chunk_it_reached(tab, server):
 
 def test_a_link_shows_the_same_view_after_a_reload_and_in_a_new_browser(tab, chromium, server):
     open_reader(tab, server)
-    tab.get_by_role("radio", name="Rollouts").or_(tab.get_by_role("button", name="Rollouts", exact=True)).first.click()
-    tab.wait_for_url(re.compile("chunk_panel=rollouts"))
+    put_into_the_dock(tab, "KL curve")
+    tab.wait_for_url(re.compile("dock=metrics.rollouts.steering"))
     tab.keyboard.press("j")
     tab.wait_for_function("old => !location.search.includes(old)", arg=chunk_in_url(tab))
     link, chunk = tab.url, chunk_in_url(tab)
@@ -94,13 +98,14 @@ def test_back_undoes_one_step_and_leaves_a_page(tab, server):
 def test_choosing_a_chain_of_thought_opens_its_text(tab, server):
     open_reader(tab, server)
     before = tab.locator(SELECTED).get_attribute("data-id").rsplit("_", 1)[0]
+    tab.locator(".st-key-search_chain button").click()
     tab.get_by_role("combobox", name=re.compile("Chain of thought")).click()
     tab.get_by_role("option").filter(has_text="sample 0").click()
     expect(tab.locator(SELECTED)).not_to_have_attribute("data-id", re.compile(before))
     expect(tab.get_by_text("54 (given)")).to_be_visible()
 
 
-def test_a_click_on_the_map_lands_on_its_chunk(tab, server):
+def test_a_click_on_the_map_selects_its_chunk_there(tab, server):
     open_reader(tab, server)
     before = chunk_in_url(tab)
     tab.get_by_role("link", name="Latent map").click()
@@ -111,8 +116,10 @@ def test_a_click_on_the_map_lands_on_its_chunk(tab, server):
     tab.mouse.move(box["x"] + x, box["y"] + y)
     expect(chart.locator(".hoverlayer .hovertext").first).to_be_visible()
     tab.mouse.click(box["x"] + x, box["y"] + y)
+    tab.wait_for_url(re.compile(f"chunk={chunk}"))
+    assert "/latent_map" in tab.url and chunk != before
+    tab.get_by_role("button", name="Open in the workspace").click()
     wait_for_chunk(tab, chunk)
-    assert "/chains_of_thought" in tab.url and chunk != before
 
 
 def test_a_box_around_every_point_lists_them_and_a_row_selects_its_chunk(tab, server, study):
@@ -144,9 +151,10 @@ def test_what_a_model_wrote_is_only_ever_text(tab, server):
     assert any("![pixel](http://tracker.invalid/p.png)" in text for text in texts)
     assert any("<script>" in text for text in texts)
     assert any("$\\href{http://tracker.invalid/h}{x}$ <b>bold</b>" in text for text in texts)
-    for panel in ("Rollouts", "Neighbours", "Influence"):
-        tab.get_by_role("radio", name=panel).or_(tab.get_by_role("button", name=panel, exact=True)).first.click()
-        tab.wait_for_url(re.compile(f"chunk_panel={panel.lower()}"))
+    for panel in ("Neighbours", "Influence"):
+        put_into_the_dock(tab, panel)
+        tab.wait_for_url(re.compile(f"dock=[^&]*{panel.lower()}"))
+    tab.locator(".st-key-search_chain button").click()
     tab.get_by_role("combobox", name=re.compile("Problem")).click()
     tab.get_by_role("option").filter(has_text="<img src=x").click()
     expect(tab.locator("[data-testid=stText]").filter(has_text="<img src=x onerror=").first).to_be_visible()

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.figures import rows
 from app.shared import live
-from app.shell import studies
+from app.shell import parts, studies
 from app.shell.navigation import ROOT_PAGE
 from backend.store.store import generation_of
 from tests import influence_study, parallelogram_study, parted_study, shaped_study, small_dictionary, small_study
@@ -69,6 +69,12 @@ def of_schema(tmp_path):
         return study
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def the_page_runs_as_a_whole(monkeypatch):
+    """AppTest keeps the elements of the last run alone: parts of a page do not run by themselves."""
+    monkeypatch.setattr(parts, "outdated", lambda values: None)
 
 
 @pytest.fixture(autouse=True)

@@ -442,7 +442,7 @@ def test_a_brush_becomes_a_filter_and_the_chart_begins_anew(browser):
     assert parse(session["selection"]["feature_filters"]) == {"frequency": Between(0.001, 0.1)}
 
 
-def test_a_box_of_the_scaling_chart_filters_by_both_and_a_click_opens(browser, study, name):
+def test_a_box_of_the_scaling_chart_filters_by_both_and_a_click_selects(browser, study, name):
     dictionary = Store(study).dictionaries().iloc[0]
     session = browser(box=[{"x": [0.8, 1], "y": [0.9, 0.2]}], points=[{"customdata": 3}])
     charts._taken("chart", dictionary, x="nrn_l2", y="share_eps")
@@ -450,20 +450,21 @@ def test_a_box_of_the_scaling_chart_filters_by_both_and_a_click_opens(browser, s
     assert parse(session["selection"]["feature_filters"]) == bounds
     session = browser(box=[], points=[{"x": 0.5}, {"customdata": [4]}])
     charts._taken("chart", dictionary, x="nrn_l2", y="share_eps")
-    assert session["selection"] == {"feature": "4"} and session["leave_for_the_feature"]
+    assert session["selection"] == {"feature": "4"} and "feature_clicked_on" in session
     for strange in (99, -1, True, "4", None):
         session = browser(box=[], points=[{"customdata": strange}])
-        chosen_dictionary.open_clicked("chart", dictionary)
+        chosen_dictionary.choose_clicked("chart", dictionary)
         assert session["selection"] == {}
 
 
-def test_an_opened_feature_is_shown_on_its_own_page(opened, study):
+def test_a_feature_that_was_clicked_has_a_link_to_its_page_and_the_page_stays(opened, study):
     test = opened("crosscoder", study)
+    assert "Open feature 2" not in [one.label for one in test.main.get("page_link")]
     test.session_state["selection"]["feature"] = "2"
-    test.session_state["leave_for_the_feature"] = True
+    test.session_state["feature_clicked_on"] = "crosscoder"
     test.run()
-    assert not test.exception
-    assert "#### Feature 2" in words(test)
+    assert not test.exception and test.title[0].value == "Crosscoder"
+    assert "Open feature 2" in [one.label for one in test.main.get("page_link")]
 
 
 # Feature

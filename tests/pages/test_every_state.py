@@ -12,11 +12,12 @@ import duckdb
 import pytest
 
 from app import views
-from app.chains_of_thought.views import ABOUT, PANEL
+from app.chains_of_thought.views import DOCK as DOCKED
 from app.geometry.views import PART as GEOMETRY_PART
 from app.geometry.views import PARTS as GEOMETRY_PARTS
 from app.influence.views import PART as INFLUENCE_PART
 from app.influence.views import PARTS as INFLUENCE_PARTS
+from app.shared.dock import DOCK
 from app.shell import navigation
 from app.shell.fields import FIELDS
 from app.shell.selection import LONGEST
@@ -26,7 +27,7 @@ from tests.pages.conftest import words
 
 pytestmark = pytest.mark.usefixtures("no_embedded_model")
 PARTS_OF = {  # of a page that shows one at a time
-    "chains_of_thought": (PANEL, ABOUT),
+    "chains_of_thought": (DOCK, DOCKED),
     "steepness": (PART, PARTS),
     "geometry": (GEOMETRY_PART, GEOMETRY_PARTS),
     "influence": (INFLUENCE_PART, INFLUENCE_PARTS),
@@ -147,8 +148,8 @@ def test_a_link_of_nothing_but_junk(opened, everything, junk):
 
 
 def test_junk_in_one_field_of_a_link_spoils_no_other(opened, everything):
-    link = {"chunk_panel": "rollouts", "layer": "5", "feature_filters": "x" * (LONGEST + 1)}
+    link = {"dock": "rollouts", "layer": "5", "feature_filters": "x" * (LONGEST + 1)}
     test = opened("chains_of_thought", everything, study="small", **link)
     chosen = test.session_state["selection"]
-    assert (chosen["chunk_panel"], chosen["layer"]) == ("rollouts", "5") and "feature_filters" not in chosen
+    assert (chosen["dock"], chosen["layer"]) == ("rollouts", "5") and "feature_filters" not in chosen
     assert "(filters of the features)" in words(test)

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from app.shared.clicks import reported
-from app.shell import keys
+from app.shell import keys, selection
 from app.shell.numbers import number
 from app.shell.theme import category_colour, ink_on
 from app.shell.vocabulary import Metric, category
@@ -39,6 +39,7 @@ def reader(
         chunk = reported(key, "chunk")
         if chunk in set(chunks["chunk_id"]):
             on_chunk(chunk)
+            selection.redraw()
 
     _component()(key=key, data={"chunks": spans(chunks, metric, marks), "selected": selected}, on_chunk_change=moved)
 

@@ -3,6 +3,7 @@
 // metric is unknown; below says that it is less than chance gives; mark is null, "source" (a vector comes from the chunk), "applied" (it is steered there) or "both".
 // Says to Python: trigger "chunk" with the id of the chunk that was clicked or reached with j, k or the arrows.
 const views = new WeakMap();
+const WALK = "anchorscope-walk"; // by the keys j and k, of app/components/keyboard
 const QUIET_MS = 130; // a held key moves at once here, and tells Python when it rests
 
 export default function ({ data, parentElement, setTriggerValue }) {
@@ -25,18 +26,13 @@ export default function ({ data, parentElement, setTriggerValue }) {
     const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
     if (step && !event.ctrlKey && !event.metaKey && !event.altKey) { event.preventDefault(); walk(root, view, step); }
   };
-  document.removeEventListener("keydown", view.onPageKey); // this function runs again at every new data
-  view.onPageKey = (event) => {
-    const step = { j: 1, k: -1 }[event.key];
-    const target = event.composedPath()[0];
-    const typing = target instanceof Element && target.closest("input, textarea, select, [contenteditable=true], [role=combobox]");
-    if (!step || typing || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
+  document.removeEventListener(WALK, view.onWalk); // this function runs again at every new data
+  view.onWalk = (event) => {
     root.focus({ preventScroll: true });
-    walk(root, view, step);
+    walk(root, view, event.detail);
   };
-  document.addEventListener("keydown", view.onPageKey);
-  return () => document.removeEventListener("keydown", view.onPageKey);
+  document.addEventListener(WALK, view.onWalk);
+  return () => document.removeEventListener(WALK, view.onWalk);
 }
 
 function draw(root, view, chunks) {

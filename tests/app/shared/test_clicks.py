@@ -45,7 +45,7 @@ def test_no_code_of_the_app_counts_on_a_key_of_the_session():
         partial(clicks.go_to_clicked, "chart", CHUNKS["chunk_id"]),
         partial(chunk_map.taken, "chart", CHUNKS),
         partial(all_pairs._clicked, "chart", CHUNKS),
-        partial(chosen_dictionary.open_clicked, "chart", DICTIONARY),
+        partial(chosen_dictionary.choose_clicked, "chart", DICTIONARY),
         partial(charts._brushed, "chart", x="nrn_l1"),
         partial(charts._taken, "chart", DICTIONARY, x="nrn_l1", y="share_eps"),
         partial(side_by_side._keep, SimpleNamespace(path="nowhere"), DICTIONARY, 3, "label", "author"),

@@ -94,7 +94,7 @@ def test_every_choice_belongs_to_one_that_there_is():
 
 
 def test_a_change_forgets_what_belonged_to_it_and_another_study_all_but_how_it_is_shown():
-    kept = {"chunk_panel", "map_click", "geometry_axis", "importance_intervals", "map_colour", "steepness_part"}
+    kept = {"dock", "dock_arranged", "geometry_axis", "importance_intervals", "map_colour", "steepness_part"}
     assert not fields.belonging_to("study") & kept
     assert fields.belonging_to("study") == {field.name for field in FIELDS.values() if field.of is not None}
     assert fields.belonging_to("problem") == {"cot", "chunk", "added_rollouts", "lens_from"} | RUNS | TYPED
@@ -107,11 +107,11 @@ def test_a_change_forgets_what_belonged_to_it_and_another_study_all_but_how_it_i
         *("ablated_above", "changed_features", "interventions"),
         *("analogy_feature_a", "analogy_feature_b", "analogy_feature_c", "feature_quadruple"),
     }
-    selection.choose(layer="4", last_layer="6", study="one", chunk_panel="rollouts")
+    selection.choose(layer="4", last_layer="6", study="one", dock="rollouts")
     selection.choose(layer="5")
     assert selection.get("last_layer") is None
     selection.choose(study="another", model="m")
-    assert selection.values() == {"study": "another", "model": "m", "chunk_panel": "rollouts"}
+    assert selection.values() == {"study": "another", "model": "m", "dock": "rollouts"}
 
 
 # Links of before
@@ -146,4 +146,4 @@ def test_links_of_before_say_the_same_by_todays_names():
         "only_while": "deduction",
         "vector_from": "c_0001",
     }
-    assert fields.read({"panel": "rollouts", "chunk_panel": "steering"}) == {"chunk_panel": "steering"}
+    assert fields.read({"panel": "rollouts", "chunk_panel": "steering"}) == {"dock": "steering"}

@@ -1,0 +1,65 @@
+// All keys of the dashboard, and the sheet that shows them. Nothing else listens to the keys of the whole page.
+// data: {keys: [{keys: ["j", "k"], words, does}]}; does says who acts: "walk" (the reader: the first key goes forth, the second back), "search", "help",
+// or "python", which is told of the key.
+// Says to Python: trigger "key" with the key and how often anything was said before, so that one pressed twice is two.
+const WALK = "anchorscope-walk", PATIENCE_MS = 8000;
+const states = new WeakMap();
+
+export default function ({ data, parentElement, setTriggerValue }) {
+  const sheet = parentElement.querySelector(".sheet");
+  const state = states.get(sheet) ?? { said: 0, listener: null };
+  states.set(sheet, state);
+  write(sheet, data.keys);
+  document.removeEventListener("keydown", state.listener);
+  state.listener = (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event)) return;
+    const found = data.keys.find((one) => one.keys.includes(event.key));
+    if (!found || (sheet.open && found.does !== "help")) return;
+    event.preventDefault();
+    if (found.does === "walk") document.dispatchEvent(new CustomEvent(WALK, { detail: event.key === found.keys[0] ? 1 : -1 }));
+    else if (found.does === "search") search();
+    else if (found.does === "help") { if (sheet.open) sheet.close(); else sheet.showModal(); }
+    else setTriggerValue("key", `${event.key} ${++state.said}`);
+  };
+  document.addEventListener("keydown", state.listener);
+  return () => document.removeEventListener("keydown", state.listener);
+}
+
+function isTyping(event) {
+  const target = event.composedPath()[0];
+  return target instanceof Element && target.closest("input, textarea, select, [contenteditable=true], [role=combobox], [role=listbox] [role=option]:not(.chunk)");
+}
+
+// The search field of this page; else that of the page Browse; else the button that chooses a chain.
+function search() {
+  const field = () => document.querySelector('[class*="st-key-search"] input');
+  if (focus(field())) return;
+  const browse = document.querySelector('[data-testid="stSidebar"] a[href*="/browse"]');
+  const chain = document.querySelector('[class*="st-key-search"] button');
+  if (!browse) { chain?.focus(); chain?.click(); return; }
+  browse.click();
+  const until = Date.now() + PATIENCE_MS;
+  const look = setInterval(() => { if (focus(field()) || Date.now() > until) clearInterval(look); }, 100);
+}
+
+function focus(element) {
+  element?.focus();
+  return Boolean(element);
+}
+
+function write(sheet, keys) {
+  const rows = keys.map((one) => {
+    const row = document.createElement("tr"), head = document.createElement("th"), words = document.createElement("td");
+    head.scope = "row";
+    one.shown.forEach((key, at) => {
+      if (at) head.append(" ");
+      const box = document.createElement("kbd");
+      box.textContent = key;
+      head.append(box);
+    });
+    words.textContent = one.words;
+    row.append(head, words);
+    return row;
+  });
+  sheet.querySelector("tbody").replaceChildren(...rows);
+}

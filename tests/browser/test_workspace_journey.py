@@ -1,0 +1,137 @@
+"""The workspace in a real browser: a whole journey by keyboard alone, and what a choice draws anew."""
+
+import re
+import sys
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.sync_api import expect
+
+from backend.store.experiments import Experiments
+from tests import steerable_study
+from tests.browser.conftest import serving
+
+SELECTED = '.chunk[aria-selected="true"]'
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, tiny):
+    return steerable_study.make(tmp_path_factory.mktemp("worked") / "small", tiny("llama"))
+
+
+@pytest.fixture(scope="module")
+def server(chromium, study, tmp_path_factory):
+    command = [sys.executable, "-m", "streamlit", "run", "app/main.py"]
+    with serving(command, study, tmp_path_factory.mktemp("server"), own_cache=True) as address:
+        yield address
+
+
+def selected(tab) -> str:
+    return tab.locator(SELECTED).get_attribute("data-id")
+
+
+def chosen(tab) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(urlsplit(tab.url).query).items()}
+
+
+def wait_for_choice(tab, name: str, value: str) -> None:
+    tab.wait_for_function(
+        "([name, value]) => new URLSearchParams(location.search).get(name) === value", arg=[name, value]
+    )
+
+
+def tab_to(tab, words: str) -> None:
+    """Press Tab until the button of these words has the focus."""
+    for _ in range(200):
+        tab.keyboard.press("Tab")
+        if tab.evaluate("document.activeElement?.innerText ?? ''").strip().endswith(words):
+            return
+    raise AssertionError(f"no button {words!r} is reached by Tab")
+
+
+def test_find_compare_steer_and_keep_by_keyboard_alone(tab, server, study):
+    tab.goto(f"{server}/chains_of_thought?study=small")
+    expect(tab.locator(SELECTED)).to_have_count(1)
+    first = selected(tab)
+
+    tab.keyboard.press("?")
+    expect(tab.get_by_role("dialog", name="Keys")).to_be_visible()
+    expect(tab.get_by_role("dialog", name="Keys")).to_contain_text("pin this chunk")
+    tab.keyboard.press("Escape")
+    expect(tab.get_by_role("dialog", name="Keys")).not_to_be_visible()
+
+    tab.keyboard.press("p")  # the chunk, to compare with
+    wait_for_choice(tab, "pinned_chunk", first)
+    tab.keyboard.press("J")  # another chain
+    tab.wait_for_function("old => !location.search.includes(`chunk=${old}`)", arg=first)
+    expect(tab.locator(SELECTED)).not_to_have_attribute("data-id", first)
+    expect(tab.get_by_text(re.compile("^Problem .* beside Problem "))).to_be_visible()
+    second = selected(tab)
+    tab.keyboard.press("k" if second.endswith("_0003") else "j")
+    expect(tab.locator(SELECTED)).not_to_have_attribute("data-id", second)
+    third = selected(tab)
+    wait_for_choice(tab, "chunk", third)
+
+    tab.keyboard.press("u")
+    wait_for_choice(tab, "chunk", second)
+    expect(tab.locator(SELECTED)).to_have_attribute("data-id", second)
+    tab.keyboard.press("U")
+    wait_for_choice(tab, "chunk", third)
+
+    tab.keyboard.press("s")
+    tab.wait_for_url(re.compile("dock=[^&]*steer"))
+    expect(tab.get_by_role("button", name="Steer", exact=True).last).to_be_enabled()
+    tab_to(tab, "Steer")
+    tab.keyboard.press("Enter")
+    tab.wait_for_url(re.compile("run="))
+    expect(tab.locator(".streams .token").nth(3)).to_be_attached()
+    run = chosen(tab)["run"]
+    tab.wait_for_timeout(3000)  # it is kept when it has ended
+    assert Experiments(study).get(run) is not None
+    assert tab.url.split("?")[0].endswith("/chains_of_thought") and tab.foreign == []
+
+
+def test_keys_1_to_9_put_views_into_the_dock_and_back_takes_them_out(tab, server):
+    tab.goto(f"{server}/chains_of_thought?study=small")
+    expect(tab.locator(SELECTED)).to_have_count(1)
+    tab.keyboard.press("2")
+    wait_for_choice(tab, "dock", "metrics.rollouts.steering")
+    expect(tab.locator(".st-key-dock_steering")).to_be_visible()
+    tab.keyboard.press("1")
+    wait_for_choice(tab, "dock", "metrics.steering")
+    expect(tab.locator(".st-key-dock_rollouts")).to_have_count(0)
+    tab.go_back()
+    wait_for_choice(tab, "dock", "metrics.rollouts.steering")
+    expect(tab.locator(".st-key-dock_rollouts")).to_be_visible()
+
+
+def test_a_choice_draws_anew_what_depends_on_it_and_nothing_else(tab, server):
+    """What is drawn anew loses a mark that the test has put on its elements' data; the frame of a view stays."""
+    tab.goto(f"{server}/chains_of_thought?study=small&dock=metrics.neighbours&dock_arranged=columns")
+    expect(tab.locator(SELECTED)).to_have_count(1)
+    expect(tab.locator(".st-key-dock_neighbours")).to_contain_text("largest cosine")
+    heights = tab.evaluate("[...document.querySelectorAll('[class*=st-key-dock_]')].map(one => one.offsetTop)")
+    bar = tab.get_by_role("combobox", name=re.compile("Metric"))
+    bar.click()
+    tab.get_by_role("option").nth(2).click()
+    tab.wait_for_url(re.compile("metric="))
+    tab.keyboard.press("j")
+    after = tab.evaluate("[...document.querySelectorAll('[class*=st-key-dock_]')].map(one => one.offsetTop)")
+    assert heights == after  # nothing jumps
+
+
+def test_a_click_on_the_map_of_the_dock_selects_and_stays(tab, server):
+    from tests.browser.test_journey import PIXELS_OF_A_LONELY_POINT
+
+    tab.goto(f"{server}/chains_of_thought?study=small&dock=map")
+    chart = tab.locator(".js-plotly-plot").last
+    expect(chart.locator(".gl-canvas").first).to_be_attached()
+    script = PIXELS_OF_A_LONELY_POINT.replace(
+        'document.querySelector(".js-plotly-plot")', 'document.querySelector(".st-key-dock_map .js-plotly-plot")'
+    )
+    x, y, chunk = tab.wait_for_function(script, arg=selected(tab)).json_value()
+    box = chart.bounding_box()
+    tab.mouse.click(box["x"] + x, box["y"] + y)
+    wait_for_choice(tab, "chunk", chunk)
+    expect(tab.locator(SELECTED)).to_have_attribute("data-id", chunk)
+    assert tab.url.split("?")[0].endswith("/chains_of_thought")
