@@ -21,7 +21,7 @@ def chunk(here: Here) -> None:
 
 views.require_everywhere(views.chunks)
 views.alone("bar", lambda here: views.show(BAR, here))
-left, right = st.columns([5, 6], gap="medium")
+left, right = st.columns(dock.beside_chain(dock.chosen(DOCK, USUAL)), gap="medium")
 with left:
     views.alone("chain", chain)
 with right:

@@ -90,9 +90,18 @@ def pick(offered: Offers, usual: Sequence[str]) -> list[str]:
     return now
 
 
+def beside_chain(shown: Sequence[str]) -> tuple[int, int]:
+    """The widths of the chain and the dock, which needs more where views stand side by side."""
+    return (4, 7) if _is_beside(shown) else (5, 6)
+
+
+def _is_beside(shown: Sequence[str]) -> bool:
+    return len(shown) > 2 or (len(shown) == 2 and selection.checked(ARRANGEMENT) == "columns")
+
+
 def draw(offered: Offers, shown: Sequence[str], every: Mapping[str, View]) -> None:
     """The views, each in a frame of a fixed height: what is in it moves nothing else."""
-    is_beside = len(shown) > 2 or (len(shown) == 2 and selection.checked(ARRANGEMENT) == "columns")
+    is_beside = _is_beside(shown)
     rows = [shown[at : at + 2] for at in range(0, len(shown), 2)] if is_beside else [[name] for name in shown]
     height = 860 if len(rows) == 1 else 420
     for row in rows:
