@@ -19,7 +19,7 @@ def draw(here: Here, store: Store) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key=keys.of("bar")):
         _chain(store)
         _stream(store)
-        chunk_colours.pick_metric(store, width=220)
+        chunk_colours.pick_metric(store, width=200)
         swept = _directions(store)
         _more(store, swept)
 
@@ -33,7 +33,7 @@ def _chain(store: Store) -> None:
 
 def _stream(store: Store) -> None:
     if len(streams := studies.ask(store.streams)):
-        chosen_stream.pick(store, streams, "Model and layer", width=170)
+        chosen_stream.pick(store, streams, "Model and layer", width=150)
 
 
 def _directions(store: Store) -> pd.DataFrame:
@@ -41,7 +41,7 @@ def _directions(store: Store) -> pd.DataFrame:
     known = studies.ask(store.geometry_choices)
     swept = known[(known["n_known"] > 0) & (known["layer"] != NO_LAYER) & (known["kind"] != NONE)]
     if kinds := direction_order(swept["kind"]):
-        selection.pick(DIRECTION, "Direction", kinds, show=direction_words, width=170)
+        selection.pick(DIRECTION, "Direction", kinds, show=direction_words, width=150)
     return swept
 
 

@@ -14,6 +14,7 @@ from app.shared.chosen_chunk import CHUNK
 from app.shared.chunk_list import three_digits
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import metric, metric_choice
@@ -47,7 +48,7 @@ def draw(here: Here, store: Store) -> None:
         + parted(n_same, len(own), len(second))
     )
     table = side_by_side(own.iloc[n_same:], second.iloc[n_same:])
-    st.dataframe(
+    data_table(
         table,
         hide_index=True,
         row_height=30,
@@ -60,7 +61,7 @@ def draw(here: Here, store: Store) -> None:
     if pinned is not None and pinned != where.chunk:
         st.markdown("**This chunk, and the pinned one**")
         both = of_chunks(store.importance_of_chunk(where.chunk), store.importance_of_chunk(pinned))
-        st.dataframe(
+        data_table(
             both,
             hide_index=True,
             row_height=30,

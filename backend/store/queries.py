@@ -250,10 +250,10 @@ class Queries:
     def cot(self: _HasFrame, cot_id: str) -> pd.DataFrame:
         """At most one row: the CoT with its problem and model."""
         return self.frame(
-            "SELECT c.cot_id, c.problem_id, c.prompt_name, c.sample, c.seed, c.text, c.after_text, c.n_prompt_tokens,"
-            " c.n_tokens, c.finish, c.answer, c.answer_source, c.is_correct, c.grader, m.name AS model, p.source,"
-            " p.source_key, p.level, p.question, p.answer AS ground_truth FROM cots c JOIN problems p USING"
-            " (problem_id) JOIN models m USING (model_id) WHERE c.cot_id = $cot",
+            "SELECT c.cot_id, c.problem_id, c.model_id, c.prompt_name, c.sample, c.seed, c.text, c.after_text,"
+            " c.n_prompt_tokens, c.n_tokens, c.finish, c.answer, c.answer_source, c.is_correct, c.grader, m.name AS"
+            " model, p.source, p.source_key, p.level, p.question, p.answer AS ground_truth FROM cots c JOIN problems p"
+            " USING (problem_id) JOIN models m USING (model_id) WHERE c.cot_id = $cot",
             cot=cot_id,
         )
 
