@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from app.figures.rows import Frame, takes_rows
-from app.shell.theme import ACCENT, MISSING, TEMPLATE, blank
+from app.shell.theme import ACCENT, MISSING, TEMPLATE, blank, keyed
 
 _ROW = 42  # pixels a curve in the strip of changes
 
@@ -182,9 +182,9 @@ def _changes(figure: go.Figure, rows: pd.DataFrame, curve: Curve, where: tuple[i
         xanchor="left",
         y=height + 0.42,
         yref=f"y{panel}",
-        text=f"{curve.label}: {curve.verdict}",
+        text=keyed(curve.colour, f"{curve.label}: {curve.verdict}"),
         showarrow=False,
-        font={"size": 11, "color": curve.colour},
+        font={"size": 11},
     )
     for gap in rows[rows["is_credible"].astype(bool)].itertuples():
         figure.add_scatter(

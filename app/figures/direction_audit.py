@@ -80,9 +80,7 @@ def cosine_strip(rows: Frame[Cosine], null: RandomCosines) -> go.Figure:
     figure.update_xaxes(title="cosine with the vector", range=[-min(most, 1.05), min(most, 1.05)])
     words = f"grey: 95 % of random vectors, d = {null.d}<br>dashed: the largest of {len(known)} of them"
     place = {"xref": "paper", "yref": "paper", "x": 0, "y": 1, "xanchor": "left", "yanchor": "bottom"}
-    return figure.add_annotation(
-        text=words, showarrow=False, align="left", font={"size": 12, "color": MISSING}, **place
-    )
+    return figure.add_annotation(text=words, showarrow=False, align="left", font={"size": 12}, **place)
 
 
 class Cost(TypedDict):
@@ -141,7 +139,7 @@ def cost_curves(rows: Frame[Cost], *, floor: float | None, unit: str) -> go.Figu
             y=math.log10(floor),
             yanchor="bottom",
             showarrow=False,
-            font={"size": 12, "color": MISSING},
+            font={"size": 12},
         )
     figure.update_xaxes(title=f"β ({unit_words(unit)})", tickvals=sorted(set(rows["beta"])), zeroline=False)
     figure.update_yaxes(title="KL(steered ‖ unsteered), nats, log scale", type="log", exponentformat="power")

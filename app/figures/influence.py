@@ -298,7 +298,7 @@ def _say_without(figure: go.Figure, words: str, n_chunks: int, place: dict[str, 
         x=(n_chunks + 1) / 2,
         y=(n_chunks + 1) / 2,
         showarrow=False,
-        font={"size": 11, "color": MISSING},
+        font={"size": 11},
         **place,
     )
 

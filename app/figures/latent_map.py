@@ -240,7 +240,7 @@ def _number_path(figure: go.Figure, path: pd.DataFrame, solid: bool) -> None:
         textposition="top center",
         showlegend=False,
         hoverinfo="skip",
-        textfont={"size": 12, "color": ACCENT},
+        textfont={"size": 12},
     )
 
 

@@ -78,7 +78,7 @@ def _add(figure: go.Figure, model: str, rows: pd.DataFrame, n_left_out: int) -> 
         mode="markers+text",
         text=[for_plotly(name, limit=12) for name in rows["name"]],
         textposition="top right",
-        textfont={"size": 13, "color": colour},
+        textfont={"size": 13},
         marker={
             "color": colour,
             "opacity": 1,

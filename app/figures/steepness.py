@@ -190,7 +190,7 @@ def steepness_and_importance(
             yref="paper",
             xanchor="right",
             yanchor="top",
-            font={"size": 20, "color": ACCENT},
+            font={"size": 20},
         )
     return figure.update_layout(
         title={

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from app.figures.rows import Frame, takes_rows
-from app.shell.theme import ACCENT, CONTROL, CORRECT, MISSING, STEERED, TEMPLATE, UNKNOWN, WRONG, blank
+from app.shell.theme import ACCENT, CONTROL, CORRECT, MISSING, STEERED, TEMPLATE, UNKNOWN, WRONG, blank, keyed
 from app.shell.untrusted import for_plotly
 from app.shell.vocabulary import ARMS, unit_words
 from backend.statistics.bands import Band, control_band
@@ -162,7 +162,7 @@ def _add_marks(figure: go.Figure, beta: float, betas: np.ndarray, kl: np.ndarray
         y=1,
         yref="paper",
         yanchor="bottom",
-        font={"size": 12, "color": ACCENT},
+        font={"size": 12},
         xanchor="right" if beta > 0.5 * betas[-1] else "left" if beta < 0.5 * betas[0] else "center",
     )
     if math.isfinite(value):
@@ -183,7 +183,7 @@ def _add_marks(figure: go.Figure, beta: float, betas: np.ndarray, kl: np.ndarray
             arrowhead=0,
             arrowwidth=1,
             arrowcolor=STEERED,
-            font={"size": 12, "color": STEERED},
+            font={"size": 12},
         )
     if beta and 0 in betas:
         figure.add_scatter(
@@ -527,10 +527,10 @@ def _add_step(figure: go.Figure, tested: StepTest, *, row: int) -> None:
         figure.add_vrect(x0=low, x1=high, row=row, col=1, fillcolor=colour, opacity=0.12, line_width=0)
     figure.add_vline(x=(before + after) / 2, row=row, col=1, line={"color": colour, "width": 2, "dash": "dash"})
     words = f"steps between β = {_signed(before)} and {_signed(after)}, p = {p:.2g}, n = {tested['n']}"
-    _note(figure, words, row=row, x=0, colour=colour)
+    _note(figure, keyed(colour, words), row=row, x=0)
 
 
-def _note(figure: go.Figure, text: str, *, row: int, x: float, colour: str = UNKNOWN) -> None:
+def _note(figure: go.Figure, text: str, *, row: int, x: float) -> None:
     """Words above a panel, at its left (x = 0) or right (x = 1) end."""
     figure.add_annotation(
         text=text,
@@ -541,7 +541,7 @@ def _note(figure: go.Figure, text: str, *, row: int, x: float, colour: str = UNK
         y=1,
         xanchor="left" if x == 0 else "right",
         yanchor="bottom",
-        font={"size": 12, "color": colour},
+        font={"size": 12},
         row=row,
         col=1,
     )

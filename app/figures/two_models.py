@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from app.figures.crosscoder import MODELS
 from app.figures.steering import Quantity
-from app.shell.theme import CONTROL, MISSING, TEMPLATE, blank
+from app.shell.theme import CONTROL, TEMPLATE, blank
 from backend.models.names import role_words
 
 QUANTITIES = {  # of the rows, and what its axis says
@@ -148,6 +148,6 @@ def _add_curve(figure: go.Figure, model: Along, curve: Curve, *, at: Mapping[str
             y=1,
             xanchor="right",
             yanchor="bottom",
-            font={"size": 11, "color": MISSING},
+            font={"size": 11},
             **at,
         )

@@ -3,7 +3,8 @@
 The nine tags' colours start from Okabe and Ito's palette, moved apart until any two differ by more than 15 in CIELAB
 for usual, protanope and deuteranope eyes (a test), none so dark or so pale that it is lost on a dark or a white page;
 on maps each tag has a marker shape too. Figures set no background and no text colour: they sit on light and dark pages
-alike.
+alike, and no one colour of text reaches a contrast of 4.5 on both. What belongs to a colour bears a square of it
+(`keyed`).
 """
 
 import plotly.graph_objects as go
@@ -89,6 +90,11 @@ def ink_on(colour: str) -> str:
     return "#000000" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 else "#FFFFFF"
 
 
+def keyed(colour: str, text: str) -> str:
+    """Words of a figure about what has this colour: a square of it, and the words in the page's own colour."""
+    return f'<span style="color:{colour}">■</span> {text}'
+
+
 def category_symbol(category: str) -> str:
     return CATEGORY_SYMBOLS.get(category, "circle")
 
@@ -99,5 +105,5 @@ def blank(message: str, *, height: int = 320) -> go.Figure:
         layout={"template": TEMPLATE, "height": height, "xaxis": {"visible": False}, "yaxis": {"visible": False}}
     )
     return figure.add_annotation(
-        text=message, showarrow=False, font={"size": 14, "color": UNKNOWN}, x=0.5, y=0.5, xref="paper", yref="paper"
+        text=message, showarrow=False, font={"size": 14}, x=0.5, y=0.5, xref="paper", yref="paper"
     )
