@@ -11,6 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app import views
+from app.components import described
 from app.components.keyboard import keyboard
 from app.shell import failures, progress, selection, shortcuts, studies
 from app.shell.fields import FIELDS, STUDY
@@ -163,3 +164,4 @@ def _say_above(place: DeltaGenerator, unknown: str | None) -> None:
 
 def _style() -> None:
     st.html(Path(__file__).parent / "shell" / "style.css")
+    described.describe()

@@ -10,12 +10,12 @@ here = views.here_now()
 views.title()
 views.require(here, latents)
 views.show(RUNS, here, heading=True)
-st.subheader("Read")
+st.header("Read")
 for view in READINGS[views.part(READING, "Reading", {name: some[0].title for name, some in READINGS.items()})]:
     views.show(view, here)
-st.subheader("Steered")
+st.header("Steered")
 for view in STEERINGS[views.part(STEERING, "Steering", {name: some[0].title for name, some in STEERINGS.items()})]:
     views.show(view, here)
-st.subheader("Replaced")
+st.header("Replaced")
 for view in NEEDED[views.part(NEED, "Replaced latents", {name: some[0].title for name, some in NEEDED.items()})]:
     views.show(view, here)

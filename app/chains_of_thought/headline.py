@@ -30,7 +30,7 @@ def draw(here: Here, store: Store) -> None:
     where, coloured = here.chunk, here.once(chunk_colours.coloured)
     chunk = _row(coloured, where.chunk)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=keys.of("chunk_headline")):
-        st.markdown(f"#### Chunk {chunk.number} of {len(coloured.chunks)}", width="content")
+        st.markdown(f"## Chunk {chunk.number} of {len(coloured.chunks)}", width="content")
         value = ""
         if coloured.metric:
             value = f"{metric(coloured.metric).short} {number(chunk.value)}"

@@ -160,7 +160,7 @@ def leave_if_asked() -> None:
 
 def glance_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
     row = rows[rows["feature"] == feature].iloc[0]
-    st.markdown(f"#### Feature {feature}")
+    st.markdown(f"## Feature {feature}")
     show(row.label if isinstance(row.label, str) else "no label yet")
     table = pd.DataFrame(facts(row, dictionary), columns=["what", "value"])
     widths = {"what": st.column_config.TextColumn(width=190), "value": st.column_config.TextColumn(width=420)}

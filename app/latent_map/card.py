@@ -17,7 +17,7 @@ def draw(here: Here, store: Store) -> None:
     where, rows = here.chunk, here.once(mapped).points
     chunk = store.chunk_card(where.chunk, selection.checked(chunk_colours.TAGS, store.tag_sources()) or "").iloc[0]
     with st.container(border=True):
-        st.markdown(f"#### Chunk {chunk.chunk_index + 1}")
+        st.markdown(f"## Chunk {chunk.chunk_index + 1}")
         if isinstance(chunk.category, str):
             st.caption(category(chunk.category) if chunk.category in CATEGORIES else "another tag")
         show(chunk.text.strip())

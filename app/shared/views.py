@@ -108,7 +108,7 @@ def show(view: View, here: Here, *, heading: bool = False, quiet: bool = False) 
             say(lacks)
         return
     if heading:
-        st.subheader(view.title)
+        st.header(view.title)
     view.draw(here, here.store)
 
 

@@ -424,7 +424,7 @@ def chunk(store: Store, where: ChosenChunk, chosen: Chosen, rows: pd.DataFrame) 
     """The selected chunk: its text, its two values, its exact geometry, and its KL curves."""
     text = store.chunk_card(where.chunk, chosen.source).iloc[0]
     with st.container(border=True):
-        st.markdown(f"#### Chunk {text.chunk_index + 1}")
+        st.markdown(f"## Chunk {text.chunk_index + 1}")
         show(text.text.strip())
         own = rows[rows["chunk_id"] == where.chunk]
         if own.empty:

@@ -54,7 +54,7 @@ def streamlit_calls(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_script_of_a_page_lays_out_and_a_view_sets_no_title_and_knows_no_place(page):
-    assert streamlit_calls(ROOT / "pages" / f"{page}.py") <= {"columns", "container", "subheader"}
+    assert streamlit_calls(ROOT / "pages" / f"{page}.py") <= {"columns", "container", "header"}
     used = {name for file in (ROOT / "app" / page).glob("*.py") for name in streamlit_calls(file)}
     assert used and not used & {"title", "header", "sidebar", "set_page_config", "navigation", "stop"}
 

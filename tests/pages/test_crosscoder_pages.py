@@ -506,7 +506,7 @@ def test_with_a_second_feature_pinned_every_panel_is_there_twice(opened, study):
     assert not two.exception
     assert "#### Feature 3" in words(two) and "#### Feature 0" in words(two)
     assert len(two.dataframe) == 2 * len(one.dataframe) == 6
-    assert [sub.value for sub in one.subheader][1:] == [sub.value for sub in two.subheader][1:]
+    assert [sub.value for sub in one.header][1:] == [sub.value for sub in two.header][1:]
     two.button(key="exchange").click().run()
     assert (two.session_state["selection"]["feature"], two.session_state["selection"]["pinned_feature"]) == ("0", "3")
     two.button(key="unpin").click().run()

@@ -31,7 +31,7 @@ def test_a_study_that_is_gone_is_said_and_not_replaced_by_another(opened, study,
     test.run()
     assert not test.exception
     assert "There is no study small here. Its folder was deleted" in words(test) and "Choose another one" in words(test)
-    assert test.query_params["study"] in ("small", ["small"]) and not test.subheader  # nothing of the other
+    assert test.query_params["study"] in ("small", ["small"]) and not test.header  # nothing of the other
     test.selectbox(key="study_instead").select("other").run()
     assert test.session_state["selection"]["study"] == "other" and "There is no study" not in words(test)
 

@@ -19,6 +19,4 @@ def describe() -> None:
 
 @st.cache_resource(show_spinner=False)
 def _component() -> Callable[..., Any]:
-    return st.components.v2.component(
-        "anchorscope_described", js=(_HERE / "described.js").read_text(encoding="utf-8")
-    )
+    return st.components.v2.component("anchorscope_described", js=(_HERE / "described.js").read_text(encoding="utf-8"))
