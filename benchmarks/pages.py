@@ -8,6 +8,7 @@
    map, go to another page, open the first page (of a warm server, in a new browser).
 3. A step ends with the last change of the page after it; then nothing runs and nothing changes for 300 ms. The server's
    own time is that of Streamlit's runs of the script meanwhile, by a clock that only this program puts around them.
+   `moved` is the browser's layout shift: what of the window moved times how far; 0 where nothing jumped.
 
 Medians in milliseconds, beside what we aim at. The last line is JSON. Alone on the machine the figures mean something;
 beside other work only the ratio does, more or less.
@@ -16,6 +17,7 @@ beside other work only the ratio does, more or less.
 import argparse
 import functools
 import json
+import os
 import re
 import socket
 import statistics
@@ -65,7 +67,7 @@ page.run()
 """
 WATCH = """
 (() => {
-  const watch = window.watch = { began: 0, changed: 0, ran: true, armed: false };
+  const watch = window.watch = { began: 0, changed: 0, ran: true, armed: false, shift: 0 };
   const aside = "[data-testid=stStatusWidget], [data-testid=stHeader], [data-testid=stToolbar]";
   new MutationObserver((records) => {
     for (const { target, attributeName } of records) {
@@ -74,9 +76,12 @@ WATCH = """
       if (element && !element.closest(aside)) watch.changed = performance.now();
     }
   }).observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
+  new PerformanceObserver((list) => {
+    for (const entry of list.getEntries()) watch.shift += entry.value;
+  }).observe({ type: "layout-shift", buffered: true });
   for (const kind of ["keydown", "pointerdown"]) {
     addEventListener(kind, () => {
-      if (watch.armed) Object.assign(watch, { began: performance.now(), ran: false, armed: false });
+      if (watch.armed) Object.assign(watch, { began: performance.now(), ran: false, armed: false, shift: 0 });
     }, true);
   }
 })();
@@ -95,6 +100,7 @@ class Step:
     browser: list[float] = field(default_factory=list)
     server: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)  # of the server's script threads: what a busy machine cannot add to
+    shift: list[float] = field(default_factory=list)  # how much of what is seen moved, how far (the browser's measure)
     of: list[str] = field(default_factory=list)  # what each repeat went to, where they differ
 
 
@@ -194,8 +200,6 @@ def serving(script: Path, folder: Path, study: Path) -> Iterator[tuple[str, Cloc
 
 
 def environment(study: Path) -> dict[str, str]:
-    import os
-
     return {**os.environ, "ANCHORSCOPE_STORES": str(study), "ANCHORSCOPE_DEMO": "", "OMP_NUM_THREADS": "1"}
 
 
@@ -333,6 +337,7 @@ def timed(tab, clock: Clock, into: Step, act: Callable[[], object], of: str = ""
 def settle(tab, clock: Clock, into: Step, of: str) -> None:
     tab.wait_for_function(SETTLED, arg=QUIET_MS, polling=50)
     into.browser.append(tab.evaluate("() => watch.changed - watch.began"))
+    into.shift.append(tab.evaluate("() => watch.shift"))
     wall, cpu = clock.since_last()
     into.server.append(wall)
     into.cpu.append(cpu)
@@ -352,13 +357,13 @@ def report(ours: dict[str, Step], bare: dict[str, Step]) -> None:
         if not step.browser:
             print(f"{name:<20}{0:>4}  no such control on the page")
             continue
-        browser, server, cpu, reference = (
-            statistics.median(values) for values in (step.browser, step.server, step.cpu, plain.browser)
+        browser, server, cpu, reference, shift = (
+            statistics.median(values) for values in (step.browser, step.server, step.cpu, plain.browser, step.shift)
         )
         ratio = browser / reference
         print(
             f"{name:<20}{len(step.browser):>4}{browser:>9.0f}{aim:>6}{server:>9.0f}{cpu:>6.0f}{SERVER_MS:>6}"
-            f"{reference:>7.0f}{ratio:>7.2f}"
+            f"{reference:>7.0f}{ratio:>7.2f}{shift:>7.2f}"
         )
         said[name] = {
             "n": len(step.browser),
@@ -368,6 +373,7 @@ def report(ours: dict[str, Step], bare: dict[str, Step]) -> None:
             "bare_browser_ms": round(reference),
             "bare_server_ms": round(statistics.median(plain.server)),
             "ratio": round(ratio, 2),
+            "layout_shift": round(shift, 3),
             "aim_ms": aim,
             "server_aim_ms": SERVER_MS,
         }

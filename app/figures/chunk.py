@@ -189,7 +189,7 @@ def profile(chunks: Frame[Chunk], metric: Metric, *, selected: str | None) -> go
     unknown = chunks[chunks["value"].isna()]
     value = known["value"].astype(float)
     figure = go.Figure(
-        layout={"template": TEMPLATE, "height": 190, "margin": {"l": 56, "r": 8, "t": 8, "b": 40}, "bargap": 0.15}
+        layout={"template": TEMPLATE, "height": 206, "margin": {"l": 56, "r": 8, "t": 24, "b": 40}, "bargap": 0.15}
     )
     figure.add_bar(
         x=known["number"],
@@ -228,7 +228,7 @@ def profile(chunks: Frame[Chunk], metric: Metric, *, selected: str | None) -> go
     )
     figure.update_xaxes(title=f"chunk (n = {len(chunks)}, {len(known)} known)")
     figure.update_yaxes(title=metric.unit)
-    return figure.update_layout(legend={"x": 1, "xanchor": "right", "y": 1, "bgcolor": "rgba(0,0,0,0)"})
+    return figure.update_layout(legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"})
 
 
 def _verdict(verdicts: pd.Series) -> bool | None:

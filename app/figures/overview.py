@@ -58,7 +58,9 @@ def accuracy_by_level(levels: Frame[LevelAccuracy]) -> go.Figure:
             y=share,
             mode="markers+text",
             name=for_plotly(str(model), limit=60),
-            text=[f"{int(k)} / {int(n)}" for k, n in zip(rows["n_correct"], rows["n"], strict=True)],
+            text=[  # clear of the interval's caps
+                f"\N{EN SPACE}{int(k)} / {int(n)}" for k, n in zip(rows["n_correct"], rows["n"], strict=True)
+            ],
             textposition="middle right",
             cliponaxis=False,  # else the last level's counts are cut where the plot ends
             marker={"size": 10, "color": colours[number % len(colours)]},

@@ -9,6 +9,7 @@ from plotly.subplots import make_subplots
 
 from app.figures.rows import Frame, takes_rows
 from app.shell.theme import STEERED, TEMPLATE, blank
+from app.shell.untrusted import for_plotly
 from backend.statistics.smoothing import running_mean
 
 
@@ -67,10 +68,10 @@ def training_curve(metrics: Frame[Step], *, unit: str) -> go.Figure:
             f"mean of the {over} steps around (fewer at the ends)",
             hover + f"mean of {over} steps %{{y:.4g}}",
         )
-    figure.update_yaxes(title=f"loss ({unit})", row=1)
+    figure.update_yaxes(title=for_plotly(f"loss ({unit})", width=22), row=1)  # a line is as long as the panel is high
     if n_panels == 2:
         _add(figure, 2, rate, "learning rate", hover + "learning rate %{y:.3g}", showlegend=False)
-        figure.update_yaxes(title="learning rate", rangemode="tozero", exponentformat="power", nticks=3, row=2)
+        figure.update_yaxes(title="learning<br>rate", rangemode="tozero", exponentformat="power", nticks=3, row=2)
     figure.update_xaxes(title="tokens seen (without padding)", rangemode="tozero", row=n_panels)
     return figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
 

@@ -178,7 +178,7 @@ def test_accuracy_by_level_shows_share_interval_and_counts_and_leaves_out_what_n
     )
     trace = accuracy_by_level(levels).data[0]
     assert list(trace.x) == ["level 1", "unknown"] and list(trace.y) == [0.5, 1.0]
-    assert list(trace.text) == ["5 / 10", "4 / 4"]
+    assert [words.strip() for words in trace.text] == ["5 / 10", "4 / 4"]
     assert list(trace.error_y.array) == pytest.approx([0.3, 0.0]) and list(trace.error_y.arrayminus) == pytest.approx(
         [0.3, 0.5]
     )

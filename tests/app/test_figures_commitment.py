@@ -65,7 +65,7 @@ def test_a_known_change_has_its_set_and_its_mark_and_an_unknown_one_words_alone(
     assert bar.x[0] > 1 and bar.x[1] < 2 and bar.opacity > 0.9
     (mark,) = [trace for trace in figure.data if trace.marker.symbol == "diamond" and len(trace.x)]
     assert list(mark.x) == [1.5]
-    assert [note.text for note in figure.layout.annotations] == [
+    assert [note.text.partition("</span> ")[2] for note in figure.layout.annotations] == [
         "base, the model itself: unknown, Bayes factor 0.4",
         "text: commits at 3, Bayes factor 90",
     ]

@@ -50,9 +50,9 @@ def test_the_order_of_the_rows_does_not_matter():
 
 def test_axes_are_titled_with_their_units_and_the_learning_rate_has_a_panel_of_its_own():
     figure = training_curve(metrics([3.0, 2.0, 1.0], [0.1, 0.2, 0.3]), unit="nats per completion token")
-    assert figure.layout.yaxis.title.text == "loss (nats per completion token)"
+    assert figure.layout.yaxis.title.text == "loss (nats per<br>completion token)"
     assert figure.layout.xaxis2.title.text == "tokens seen (without padding)"
-    assert figure.layout.yaxis2.title.text == "learning rate"
+    assert figure.layout.yaxis2.title.text == "learning<br>rate"
     (rate,) = (trace for trace in figure.data if trace.yaxis == "y2")
     assert list(rate.y) == [0.1, 0.2, 0.3] and list(rate.x) == [100, 200, 300]
     alone = training_curve(metrics([3.0, 2.0, 1.0]), unit="nats")

@@ -1,5 +1,6 @@
 """Every page, in the light and in the dark, is for everybody: axe-core finds no serious fault on it, its headings are
-in order, its charts have names and words, texts of charts have contrast, and whatever has the focus shows it.
+in order, its charts have names and words, nothing of a chart is faint, cut or covered, and whatever has the focus shows
+it.
 
 The pages show the studies that are shipped, so that every view is drawn with what it was made for.
 """
@@ -54,6 +55,44 @@ FAINT_WORDS = """
       const contrast = (high + 0.05) / (low + 0.05);
       if (contrast < 4.5) found.push(`${text.textContent.trim().slice(0, 40)}: ${contrast.toFixed(2)}`);
     }
+  }
+  return found;
+}
+"""
+# Words of a chart that lie on each other, legends that cover marks, and what is cut at the chart's edge.
+COLLISIONS = """
+() => {
+  const found = [], words = (node) => node.textContent.trim().slice(0, 30);
+  const along = (a, b, low, high) => Math.min(a[high], b[high]) - Math.max(a[low], b[low]);
+  const common = (a, b) => Math.min(along(a, b, "left", "right"), along(a, b, "top", "bottom"));
+  const kinds = {
+    title: "[class^=g-][class*=title] text", tick: "[class$=tick] text", legend: ".legend", note: ".annotation-text",
+    scale: ".colorbar", plot: ".nsewdrag",
+  };
+  const apart = {
+    title: ["title", "tick", "legend", "note", "scale"], legend: ["title", "tick", "note", "plot", "scale"],
+    tick: ["title", "legend", "tick", "note", "scale"], note: ["title", "legend", "tick", "note"],
+    scale: ["title", "legend", "tick"], plot: ["legend"],
+  };
+  for (const chart of document.querySelectorAll(".js-plotly-plot")) {
+    const frame = chart.getBoundingClientRect(), parts = [];
+    if (!frame.width) continue;
+    for (const [kind, selector] of Object.entries(kinds)) {
+      for (const node of chart.querySelectorAll(selector)) {
+        const box = node.getBoundingClientRect(), inside = kind !== "scale" && node.closest(".colorbar");
+        if (box.width && box.height && !inside && (kind === "plot" || words(node))) parts.push({ kind, node, box });
+      }
+    }
+    parts.forEach(({ kind, node, box }, place) => {
+      const [left, right] = [frame.left - box.left, box.right - frame.right];
+      const out = Math.max(left, right, frame.top - box.top, box.bottom - frame.bottom);
+      if (kind !== "plot" && out > 2) found.push(`cut by ${out.toFixed()}: ${kind} “${words(node)}”`);
+      for (const other of parts.slice(place + 1)) {
+        const turned = kind === "tick" && /rotate\\((?!0)/.test(node.getAttribute("transform") ?? "");
+        if (!apart[kind].includes(other.kind) || (turned && other.kind === "tick")) continue;
+        if (common(box, other.box) > 3) found.push(`${kind} “${words(node)}” on ${other.kind} “${words(other.node)}”`);
+      }
+    });
   }
   return found;
 }
@@ -121,6 +160,9 @@ def test_a_page_keeps_nobody_out(tab, shipped, axe, name):
                 found.append(f"{name}, {theme}, {fault['rule']}: {fault['element']} {fault['html']} ({fault['why']})")
         found += [f"{name}, {theme}, words of a chart: {words}" for words in tab.evaluate(FAINT_WORDS)]
     assert not tab.evaluate(NAMELESS_CHARTS), "a chart without a name or without words"
+    tab.set_viewport_size({"width": 1280, "height": 900})
+    settled(tab)
+    found += [f"{name}, at 1280 pixels, {words}" for words in tab.evaluate(COLLISIONS)]
     assert not found, "\n".join(found)
 
 

@@ -1,6 +1,6 @@
 // Says in words what a page draws. No data: it reads the charts that Plotly has drawn on the page and writes only
-// attributes: a name on the chart, and a text in place of its picture. Streamlit's own regions that scroll and hold
-// nothing to focus become reachable by Tab, and its unnamed parts get names.
+// attributes: a name on the chart, and a text in place of its picture. Streamlit's own regions that scroll
+// become reachable by Tab.
 const EVERY_MS = 250; // what changes meanwhile is looked at once
 const LONGEST = 900; // characters of a chart's text
 const PICTURE = ".main-svg";
@@ -17,9 +17,6 @@ export default function () {
 function look() {
   for (const chart of document.querySelectorAll(".js-plotly-plot")) describe(chart);
   for (const region of document.querySelectorAll(SCROLLING)) reach(region);
-  for (const [selector, name] of Object.entries(UNNAMED)) {
-    for (const part of document.querySelectorAll(selector)) set(part, "aria-label", name);
-  }
 }
 
 // Charts
@@ -85,7 +82,6 @@ const short = (text, limit) => (text.length <= limit ? text : `${text.slice(0, l
 // Streamlit's own parts
 
 const SCROLLING = "[data-testid=stCode] pre, [data-testid=stVerticalBlock], [data-testid=stText]";
-const UNNAMED = {};
 
 function reach(region) {
   const scrolls = region.scrollHeight > region.clientHeight + 1 && /auto|scroll/.test(getComputedStyle(region).overflowY)
