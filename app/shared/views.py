@@ -135,7 +135,7 @@ def part(field: Field, label: str, titles: Mapping[str, str]) -> str:
         label,
         list(titles),
         show=titles.__getitem__,
-        widget=st.pills,  # they go on in a second row where the first is full
+        widget=st.pills,
         required=True,
         label_visibility="collapsed",
     )

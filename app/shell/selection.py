@@ -309,6 +309,8 @@ def offer(
     followed = following(key, chosen, taken, worded=None if chosen is None else words[chosen], initial="default")
     if widget in (st.selectbox, st.radio):
         followed["index"] = list(options).index(followed.pop("default")) if options else None
+    elif widget in (st.pills, st.segmented_control):
+        how.setdefault("wrap", True)  # where a row is full they go on in a second one, never out of sight
     widget(label, list(options), format_func=words.__getitem__, **followed, **how)
 
 
