@@ -144,6 +144,10 @@ def settled(tab) -> None:
         "() => document.querySelector('[data-test-script-state=notRunning]')"
         " && !document.querySelector('[data-stale=true], [data-testid=stSkeleton]')"
     )
+    tab.wait_for_function(
+        "() => [...document.querySelectorAll('.js-plotly-plot')]"
+        ".every((chart) => !chart.clientWidth || Math.abs(chart._fullLayout?.width - chart.clientWidth) < 2)"
+    )
     tab.wait_for_timeout(600)  # ms: colours fade from one theme to the other, and names are given to what came last
 
 

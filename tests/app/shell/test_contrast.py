@@ -61,6 +61,13 @@ def test_text_stands_out_from_page_and_sidebar(theme):
     assert contrast(rgb(either("on-primary")[theme]), rgb(colours["primaryColor"])) >= NEEDED
 
 
+def test_every_colour_of_the_style_stands_out_in_its_theme():
+    for light, dark in re.findall(r"color: light-dark\((#\w{6}), (#\w{6})\)", STYLE):
+        for theme, text in (("light", light), ("dark", dark)):
+            for ground in (THEME[theme]["backgroundColor"], THEME[theme]["secondaryBackgroundColor"]):
+                assert contrast(rgb(text), rgb(ground)) >= NEEDED, (text, ground)
+
+
 @pytest.mark.parametrize("tag", CATEGORY_COLOURS)
 def test_text_stands_out_from_the_strongest_colour_of_a_tag(tag):
     colour, strongest = rgb(CATEGORY_COLOURS[tag]), _STRONGEST / 100
