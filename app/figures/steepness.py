@@ -27,6 +27,9 @@ CURVE_WORDS = {
 }
 
 
+_LINE = 84  # signs
+
+
 class Mark(TypedDict):
     """A chunk with its geometry (x) and its importance (value)."""
 
@@ -192,15 +195,28 @@ def steepness_and_importance(
             yanchor="top",
             font={"size": 20},
         )
+    lines = [line for fact in facts for line in _lines(fact)]
     return figure.update_layout(
         title={
-            "text": "<br>".join(f'<span style="font-weight:400">{line}</span>' for line in facts),
+            "text": "<br>".join(f'<span style="font-weight:400">{line}</span>' for line in lines),
             "y": 0.985,
             "yanchor": "top",
         },
         title_font_size=13,
+        margin_t=26 + 17 * len(lines),
         legend={"orientation": "h", "yref": "container", "y": 0.005, "yanchor": "bottom", "x": 0},
     )
+
+
+def _lines(fact: str) -> list[str]:
+    """The fact on as many lines as a figure of 600 pixels needs, broken between its parts."""
+    lines: list[str] = []
+    for part in fact.split(" · "):
+        if lines and len(lines[-1]) + len(part) < _LINE:
+            lines[-1] += f" · {part}"
+        else:
+            lines.append(part)
+    return lines
 
 
 def statistics_lines(found: Association, within: Within) -> list[str]:
