@@ -113,8 +113,8 @@ SECOND = Recipe(  # all layers, long chains of levels 1 to 3
         Phase(
             20_011,
             (1200, 1300, 1900),
-            steps=520,
-            cooldown=200,
+            steps=380,
+            cooldown=150,
             horizon=1100,
             warmup=20,
             learning_rate=5e-4,
