@@ -8,6 +8,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -24,7 +25,7 @@ def short_names(models: pd.DataFrame) -> dict[str, str]:
     by_role = all(held[role] == 1 for role in ROLES)
     others = [row for row in rows if not (by_role and row.role in ROLES)]
     found = {row.model_id: ROLES[row.role] for row in rows if by_role and row.role in ROLES}
-    found |= zip((row.model_id for row in others), _told_apart(others, taken=found.values()), strict=True)
+    found |= zip((row.model_id for row in others), _told_apart(others, taken=list(found.values())), strict=True)
     named = Counter(row.name for row in rows)
     return found | {row.name: found[row.model_id] for row in rows if named[row.name] == 1}
 
@@ -45,7 +46,7 @@ def in_the_middle(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[: limit // 2]}…{text[len(text) - (limit - 1) // 2 :]}"
 
 
-def _told_apart(rows: Sequence, taken: Sequence[str]) -> list[str]:
+def _told_apart(rows: Sequence[Any], taken: Sequence[str]) -> list[str]:
     names = [str(row.name) for row in rows]
     parts, most = [1] * len(names), max((name.count("/") + 1 for name in names), default=1)
     for _ in range(most - 1):
