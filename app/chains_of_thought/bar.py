@@ -70,13 +70,13 @@ def draw_steps(here: Here, store: Store) -> None:
         _step("Redo", "U", selection.redo, is_there=history.can_redo())
 
 
-def _step(name: str, key: str, step: Callable[[], None], *, is_there: bool) -> None:
+def _step(words: str, key: str, step: Callable[[], None], *, is_there: bool) -> None:
     st.button(
-        name,
-        icon=f":material/{name.lower()}:",
+        words,
+        icon=f":material/{words.lower()}:",
         type="tertiary",
         on_click=step,
         disabled=not is_there,
-        key=keys.of(name.lower()),
-        help=f"{name} the last choice (key {key})",
+        key=keys.of(words.lower()),
+        help=f"{words} the last choice (key {key})",
     )
