@@ -324,7 +324,7 @@ def new_tab(browser):
 
 def open_page(tab, url: str, clock: Clock, into: Step | None = None) -> None:
     tab.goto(url)
-    tab.locator("[data-testid=stMain] h1").first.wait_for()
+    tab.locator("[data-testid=stMain] :is(h1, h2)").first.wait_for()
     settle(tab, clock, into or Step(), "")
 
 

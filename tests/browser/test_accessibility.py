@@ -139,7 +139,7 @@ def opened(tab, address: str, name: str) -> None:
 
 
 def settled(tab) -> None:
-    tab.wait_for_selector("[data-testid=stMain] h1")
+    tab.wait_for_selector("[data-testid=stMain] :is(h1, h2)")
     tab.wait_for_function(
         "() => document.querySelector('[data-test-script-state=notRunning]')"
         " && !document.querySelector('[data-stale=true], [data-testid=stSkeleton]')"

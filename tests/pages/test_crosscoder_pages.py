@@ -525,7 +525,7 @@ def test_a_feature_that_was_clicked_has_a_link_to_its_page_and_the_page_stays(op
 
 def test_without_a_choice_it_opens_on_the_most_specific_feature(opened, study, name):
     test = opened("feature", study)
-    assert "#### Feature 3" in words(test) and "Opened here: the most specific feature" in words(test)
+    assert "## Feature 3" in words(test) and "Opened here: the most specific feature" in words(test)
     assert test.session_state["selection"] == {
         "study": "small",
         "dictionary": name,
@@ -557,7 +557,7 @@ def test_with_a_second_feature_pinned_every_panel_is_there_twice(opened, study):
         opened("feature", study, study="small", feature="3", pinned="0"),
     )
     assert not two.exception
-    assert "#### Feature 3" in words(two) and "#### Feature 0" in words(two)
+    assert "## Feature 3" in words(two) and "## Feature 0" in words(two)
     assert len(two.dataframe) == 2 * len(one.dataframe) == 6
     assert [sub.value for sub in one.header][1:] == [sub.value for sub in two.header][1:]
     two.button(key="exchange").click().run()
@@ -571,7 +571,7 @@ def test_a_feature_pinned_to_itself_is_shown_once(opened, study):
     test.button(key="pin").click().run()
     assert not test.exception and "choose another one to compare it with" in words(test) and len(test.dataframe) == 3
     test.number_input(key="feature_number").set_value(1).run()
-    assert not test.exception and "#### Feature 1" in words(test) and "#### Feature 3" in words(test)
+    assert not test.exception and "## Feature 1" in words(test) and "## Feature 3" in words(test)
 
 
 def test_neighbours_are_those_of_each_models_rows(opened, study):

@@ -62,9 +62,7 @@ def test_results_that_were_cut_are_replaced_by_those_before_with_a_word(opened, 
     newest.write_bytes(newest.read_bytes()[:5000])
     test = opened("chains_of_thought", study, study="small")
     assert not test.exception and before.exists()
-    assert f"The newest results of this study are damaged ({newest.name})" in words(test) and "#### Chunk " in words(
-        test
-    )
+    assert f"The newest results of this study are damaged ({newest.name})" in words(test) and "## Chunk " in words(test)
 
 
 @pytest.mark.parametrize("name", ["progress.json", "CURRENT", "labels.jsonl", "lock"])
