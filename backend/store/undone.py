@@ -45,7 +45,8 @@ def undone(path: Path, stage: str) -> Missing:
 def lacking(store: Store, stage: str) -> Missing:
     """`undone`; of chains that were imported as text, which no stage can help, the words alone."""
     if is_text(store.coverage().iloc[0]):
-        return Missing(f"{FILLED[stage].none} No model of the study has read its chains, which were imported.", None)
+        what = FILLED[stage].none.rstrip(":.")
+        return Missing(f"{what}. No model of the study has read its chains, which were imported.", None)
     return undone(store.path, stage)
 
 
