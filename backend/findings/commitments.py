@@ -82,7 +82,7 @@ def told(rows: pd.DataFrame, lens: str | None, layer: int | None) -> Finding:
                 "told": [f"n = {one.difference.n} chains" for one in found],
             }
         ),
-        way=Way("chains_of_thought", "One chain, and all", {"chunk_panel": "commitment"}),
+        way=Way("chains_of_thought", "One chain, and all", {"dock": "commitment"}),
     )
 
 
