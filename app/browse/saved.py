@@ -44,7 +44,7 @@ def draw(store: Store, now: Asked) -> None:
 def _way(key: str, name: str, query: str, level: str, who: str) -> None:
     st.button(
         for_markdown(name, 60),
-        help=" · ".join(for_markdown(part, 300) for part in (query, who) if part),
+        help=for_markdown(f"{query} · {who}" if who else query, 400),
         key=keys.of(key),
         on_click=choose_search,
         args=(query, level),

@@ -18,7 +18,7 @@ from app.shell.missing import Missing, no_activations, undone
 from app.shell.more import more
 from app.shell.untrusted import for_markdown, show_exactly
 from app.shell.vocabulary import METHODS
-from backend.search.columns import KnownColumns
+from backend.search.columns import KnownColumns, could_be_a_name
 from backend.store.search_queries import Column
 from backend.store.store import Store
 
@@ -30,7 +30,7 @@ _HIGHLIGHTS = {
     "wrong": "wrong CoTs",
 }
 MAP = declare(Field("map_method", "map", METHODS))
-COLOUR = declare(Field("map_colour", "colour of the map", None))
+COLOUR = declare(Field("map_colour", "colour of the map", could_be_a_name, of=None))
 HIGHLIGHT = declare(Field("map_bright", "highlighted chunks of the map", _HIGHLIGHTS))
 LASSO, TURN = "lassoed_chunks", "map_turn"
 
@@ -153,9 +153,13 @@ def _colour_of_link(store: Store, known: KnownColumns) -> Column:
     name = "tag" if name == "category" else name
     if name is not None and (found := searched.named(known, name)) is not None and found.holds != "text":
         return found
-    if name not in (None, "tag", "metric"):
-        selection.forget_unknown(COLOUR)
-    return known["tag" if "tag" in known else "chunk"]
+    usual = known["tag" if "tag" in known else "chunk"]
+    if name is not None and name != "tag":
+        if COLOUR.takes(name):
+            selection.stand_in(COLOUR, name, usual.label)
+        else:
+            selection.forget_unknown(COLOUR)
+    return usual
 
 
 def _drawn(column: Column) -> Colour:

@@ -9,6 +9,7 @@
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -208,6 +209,11 @@ class KnownColumns(Mapping[str, Column]):
             label=f"Largest activation of feature {int(number)}",
             rows=firing_rows(self.dictionary, int(number)),
         )
+
+
+def could_be_a_name(text: str) -> bool:
+    """Whether there may be a column of this name, in one study or another."""
+    return re.fullmatch(r"[a-z_]\w*(\.[a-z]+)?(@[\w,.-]+)?", text) is not None
 
 
 def nearest(word: str, names: Iterable[str]) -> list[str]:

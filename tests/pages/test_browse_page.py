@@ -1,5 +1,6 @@
 """Browse: what is searched for stands in the link and in the table; what is wrong is said; nothing is lost."""
 
+from contextlib import closing
 from types import SimpleNamespace
 
 import pandas as pd
@@ -59,7 +60,7 @@ def test_a_wrong_search_says_what_is_wrong_and_keeps_the_table(opened, study):
 
 def test_cots_are_listed_where_any_of_their_chunks_matches(opened, study):
     test = opened("browse", study, study="small", search="importance > 0.05", browse_level="cots")
-    with Store(study) as store:
+    with closing(Store(study)) as store:
         found = store.search(parse("importance > 0.05", known_columns(store)), [])
     assert not test.exception and sorted(listed(test)["matching chunks"]) == sorted(found["cot_id"].value_counts())
     assert "the largest among the CoT’s chunks that match" in words(test)
@@ -67,7 +68,7 @@ def test_cots_are_listed_where_any_of_their_chunks_matches(opened, study):
 
 def test_a_chosen_row_is_selected_and_opens_in_its_chain_by_a_button(opened, study, monkeypatch):
     test = opened("browse", study, study="small", search="importance > 0.05")
-    with Store(study) as store:
+    with closing(Store(study)) as store:
         known = known_columns(store)
         rows = store.search(parse("importance > 0.05", known), [], sort=known["importance"])
     chosen = {}
@@ -108,7 +109,7 @@ def test_searches_are_saved_by_name_and_a_few_are_offered_where_none_are(opened,
 
 
 def test_what_is_listed_leaves_as_csv_whole(study):
-    with Store(study) as store:
+    with closing(Store(study)) as store:
         known = known_columns(store)
         now = SimpleNamespace(
             condition=parse('"wait"', known), shown=(known["text"],), level="chunks", sort=None, falling=True
@@ -133,8 +134,8 @@ def test_a_study_of_before_is_searched_with_what_it_has(opened, of_schema):
 def test_the_map_takes_any_column_as_its_colour(opened, whole, colour):
     test = opened("latent_map", whole, study="small", map_colour=colour)
     assert not test.exception
-    assert ("named something this study does not have" in words(test)) == (colour == "fires@1")
+    assert ("Not here: fires@1. Shown: Tag." in words(test)) == (colour == "fires@1")
     picker = next(one for one in test.selectbox if one.label == "Colour")
-    with Store(whole) as store:
+    with closing(Store(whole)) as store:
         known = known_columns(store)
     assert len(picker.options) == len([name for name in known if known[name].holds != "text"])
