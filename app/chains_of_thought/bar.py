@@ -64,7 +64,7 @@ def _more(store: Store, swept: pd.DataFrame) -> None:
 
 def draw_steps(here: Here, store: Store) -> None:
     """Undo and redo of what is selected, whatever it is."""
-    selection.values()
+    history.note(selection.values())
     with st.container(horizontal=True, gap="small", width="content", key=keys.of("steps")):
         _step("Undo", "u", selection.undo, is_there=history.can_undo())
         _step("Redo", "U", selection.redo, is_there=history.can_redo())

@@ -97,8 +97,10 @@ def test_a_change_forgets_what_belonged_to_it_and_another_study_all_but_how_it_i
     kept = {"dock", "dock_arranged", "geometry_axis", "importance_intervals", "map_colour", "steepness_part"}
     assert not fields.belonging_to("study") & kept
     assert fields.belonging_to("study") == {field.name for field in FIELDS.values() if field.of is not None}
-    assert fields.belonging_to("problem") == {"cot", "chunk", "added_rollouts", "lens_from"} | RUNS | TYPED
-    assert fields.belonging_to("cot") == {"chunk", "added_rollouts", "lens_from"} | RUNS | TYPED
+    assert (
+        fields.belonging_to("problem") == {"cot", "chunk", "added_rollouts", "compared_cot", "lens_from"} | RUNS | TYPED
+    )
+    assert fields.belonging_to("cot") == of_chain | RUNS | TYPED
     assert fields.belonging_to("chunk") == {"added_rollouts", "lens_from"} | RUNS
     assert fields.belonging_to("own_text") == TYPED - {"own_text"}
     assert fields.belonging_to("layer") == {"last_layer"}
