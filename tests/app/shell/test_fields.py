@@ -100,7 +100,7 @@ def test_a_change_forgets_what_belonged_to_it_and_another_study_all_but_how_it_i
     assert (
         fields.belonging_to("problem") == {"cot", "chunk", "added_rollouts", "compared_cot", "lens_from"} | RUNS | TYPED
     )
-    assert fields.belonging_to("cot") == of_chain | RUNS | TYPED
+    assert fields.belonging_to("cot") == {"chunk", "added_rollouts", "lens_from"} | RUNS | TYPED
     assert fields.belonging_to("chunk") == {"added_rollouts", "lens_from"} | RUNS
     assert fields.belonging_to("own_text") == TYPED - {"own_text"}
     assert fields.belonging_to("layer") == {"last_layer"}
