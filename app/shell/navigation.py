@@ -61,10 +61,10 @@ def go_to(name: str) -> None:
     st.switch_page(page_named(name), query_params=selection.values())
 
 
-def way_in(name: str, label: str, chosen: Mapping[str, str]) -> None:
+def way_in(to: str, label: str, chosen: Mapping[str, str]) -> None:
     """A link to another page with these values selected, here and in a new tab. The label is ours: it is Markdown."""
     st.page_link(
-        page_named(name),
+        page_named(to),
         label=label,
         icon=":material/arrow_forward:",
         query_params=selection.values_with(chosen) | {selection.FOLLOWED: "yes"},
