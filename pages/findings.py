@@ -11,5 +11,5 @@ for row in zip(*[iter((*FINDINGS.values(), UNKNOWN, None))] * 2, strict=True):
     for column, view in zip(st.columns(2, gap="medium"), row, strict=True):
         if view is not None:
             with column, st.container(border=True, height="stretch"):
-                st.subheader(view.title)
+                st.header(view.title)
                 views.show(view, here)

@@ -27,7 +27,8 @@ AXE = """
 async (also) => (await axe.run(document, {resultTypes: ["violations"]})).violations
   .filter((fault) => ["serious", "critical"].includes(fault.impact) || also.includes(fault.id))
   .flatMap((fault) => fault.nodes.map((node) => ({
-    rule: fault.id, element: node.target.flat().join(" "), html: node.html.slice(0, 160),
+    rule: fault.id, html: node.html.slice(0, 160),
+    element: node.target.flat().join(" ").split(" > ").slice(-2).join(" > "),
     why: [...node.any, ...node.all, ...node.none].map((check) => check.message).join("; ").slice(0, 240),
   })))
 """
