@@ -27,7 +27,7 @@ CURVE_WORDS = {
 }
 
 
-_LINE = 84  # signs
+_LINE = 80  # signs
 
 
 class Mark(TypedDict):

@@ -30,7 +30,7 @@ function describe(chart) {
   const [picture, ...others] = chart.querySelectorAll(PICTURE);
   if (!picture) return;
   set(picture, "role", "img");
-  set(picture, "aria-label", short([`Chart: ${name}`, ...axes(layout), series(chart)].filter(Boolean).join(". "), LONGEST));
+  set(picture, "aria-label", short([`Chart: ${name}`, ...axes(layout), series(chart), notes(layout)].filter(Boolean).join(". "), LONGEST));
   for (const other of others) set(other, "aria-hidden", "true"); // layers of the same picture
 }
 
@@ -62,6 +62,11 @@ function series(chart) {
     if (name) named.set(name, (named.get(name) ?? 0) + n);
   }
   return named.size ? `Shown: ${[...named].map(([name, n]) => `${name} (${n})`).join(", ")}` : "";
+}
+
+function notes(layout) {
+  const said = (layout.annotations ?? []).map((note) => plain(note.text)).filter(Boolean);
+  return said.length ? `It says: ${said.slice(0, 8).join("; ")}` : "";
 }
 
 function headingBefore(chart) {
