@@ -21,7 +21,8 @@ from backend.store.search_queries import Column
 from backend.store.store import Store
 
 ROWS = 100  # of one page of the table
-_MATCHING = "matching chunks"
+_WIDTHS = {"tag": 170, "model": 90}  # pixels; of others the head decides
+_MATCHING = "matching"
 
 
 def draw(here: Here, store: Store) -> None:
@@ -97,7 +98,7 @@ def _counted(counts: pd.DataFrame, now: Asked) -> str:
         left = ", ".join(f"{row.n_unknown:,} without a known {row.name}" for row in unknown.itertuples(index=False))
         words += f" · left out: {left}"
     if now.level == "cots":
-        words += " · numbers of chunks are the largest among the CoT’s chunks that match"
+        words += " · numbers of chunks are the largest among the CoT’s chunks that match, q and p the smallest"
     return words
 
 
@@ -149,14 +150,15 @@ def _said(column: Column, values: pd.Series) -> Any:
 
 
 def _heads(now: Asked) -> dict[str, Any]:
-    found: dict[str, Any] = {_MATCHING: st.column_config.NumberColumn(width="small", help="Of the CoT’s chunks.")}
+    found: dict[str, Any] = {_MATCHING: st.column_config.NumberColumn(width=80, help="Chunks of the CoT that match.")}
     for column in now.shown:
         words = asking.head(column, now), for_markdown(searched.meaning(column), 400)
+        width = 9 * len(words[0]) + 24
         if column.holds == "number":
             number = "%d" if column.is_whole else "%.3g"
-            found[column.name] = st.column_config.NumberColumn(words[0], help=words[1], format=number, width="small")
+            found[column.name] = st.column_config.NumberColumn(words[0], help=words[1], format=number, width=width)
         else:
-            width = "large" if column.holds == "text" else "small"
+            width = 420 if column.holds == "text" else max(width, _WIDTHS.get(column.name, 70))
             found[column.name] = st.column_config.TextColumn(words[0], help=words[1], width=width)
     return found
 

@@ -190,7 +190,7 @@ def _by_value(figure: go.Figure, points: pd.DataFrame, solid: bool, size: int, c
     scale = (
         {"colorscale": DIVERGING, "cmin": -reach, "cmax": reach}
         if colour.signed
-        else {"colorscale": SEQUENTIAL, "cmin": least, "cmax": max(float(values.max()), least + 1e-9)}
+        else {"colorscale": SEQUENTIAL, "cmin": least, "cmax": max(_end(values), least + 1e-9)}
     )
     for lit, rows in known.groupby("lit", sort=True):
         named = bool(lit) or not known["lit"].any()
@@ -201,7 +201,10 @@ def _by_value(figure: go.Figure, points: pd.DataFrame, solid: bool, size: int, c
             "opacity": 1.0 if lit else DIMMED,
         }
         if named:
-            marker |= {"showscale": True, "colorbar": _colour_bar(colour)}
+            marker |= {
+                "showscale": True,
+                "colorbar": _colour_bar(colour, cut=not colour.signed and _end(values) < values.max()),
+            }
         _draw(
             figure,
             rows,
@@ -222,9 +225,16 @@ def _start(values: pd.Series) -> float:
     return 0.0 if 0 <= least < float(values.max()) / 2 else least
 
 
-def _colour_bar(colour: Colour) -> dict[str, Any]:
+def _end(values: pd.Series) -> float:
+    """Where the scale ends: at the largest, or where a few of them are far from all others, before these."""
+    usual, most = float(values.quantile(0.98)), float(values.max())
+    return usual if 0 < usual < most / 2 else most
+
+
+def _colour_bar(colour: Colour, *, cut: bool) -> dict[str, Any]:
     unit = f"<br>({for_plotly(colour.unit)})" if colour.unit else ""
-    title = {"text": f"{for_plotly(colour.label, width=30)}{unit}", "side": "top"}
+    rest = "<br>the largest 2 % alike" if cut else ""
+    title = {"text": f"{for_plotly(colour.label, width=30)}{unit}{rest}", "side": "top"}
     return {"title": title, "thickness": 12, "len": 0.6, "y": 0.02, "yanchor": "bottom", "x": 1.01}
 
 

@@ -328,6 +328,7 @@ def _of_metric(name: str, metric: str, convention: str, beside: str = "") -> Col
         importance_rows(metric, convention, with_q=beside == "q"),
         signed=beside in ("low", "high"),
         is_whole=beside == "n",
+        small_counts=beside in ("p", "q"),
     )
 
 
@@ -364,22 +365,26 @@ def _at_place(column: GeometryColumn, row: object) -> tuple[tuple[str, ...], Col
     said = ("" if layer == NO_LAYER else str(layer), kind, position, unit)
     at = tuple(word.lower() for word in said if word not in ("", NONE))
     rows = geometry_rows(column, kind=kind, layer=layer, position=position, unit=unit)
-    words = ", ".join(filter(None, (f"layer {layer}" if layer != NO_LAYER else "", *at[1:])))
-    label = f"{column.label}{words and ', '}{words}"
-    found = Column(column.name, "number", "chunk", "j.x", label, column.meaning, rows, unit=column.unit)
+    found = Column(column.name, "number", "chunk", "j.x", column.label, column.meaning, rows, unit=column.unit)
     return at, found
 
 
 def _family(name: str, members: Sequence[tuple[tuple[str, ...], Column]]) -> Family:
-    """The first bears the bare name; of the others, the words in which they differ."""
+    """The first bears the bare name; the others, and all labels, have the words in which they differ."""
     differ = {word for at, _ in members for word in at if any(word not in other for other, _ in members)}
-    return Family(
-        name,
-        tuple(
-            (at, column if n == 0 else replace(column, name=f"{name}@{','.join(w for w in at if w in differ)}"))
-            for n, (at, column) in enumerate(members)
-        ),
-    )
+    found = []
+    for n, (at, column) in enumerate(members):
+        own = [word for word in at if word in differ]
+        said = [word for word in map(_in_label, own) if word not in column.label]
+        called = replace(column, label=", ".join((column.label, *said)))
+        found.append((at, called if n == 0 else replace(called, name=f"{name}@{','.join(own)}")))
+    return Family(name, tuple(found))
+
+
+def _in_label(word: str) -> str:
+    """What a layer, or a direction's kind, is called."""
+    kind = DIRECTION_KINDS.get(word)
+    return f"layer {word}" if word.isdecimal() else word if kind is None else kind.words
 
 
 def _listed(words: Sequence[str], most: int = 8) -> str:

@@ -45,6 +45,7 @@ class Column:
     unit: str = ""
     signed: bool = False  # may be below 0
     is_whole: bool = False
+    small_counts: bool = False  # the smallest of a CoT's chunks stands for it, not the largest
     is_count: bool = False  # yes and no can be said of it: more than 0, and 0
     among: str = ""  # SQL of a list: of all words that it has, where there are several
     words: tuple[tuple[str, tuple[str, ...]], ...] | None = None  # what may be said: the stored words; None: anything
@@ -354,4 +355,5 @@ def _of_cot(column: Column, name: str, met: str) -> str:
         return f"any_value({name})"
     if column.holds == "text":
         return f"arg_min({name}, chunk_index) FILTER ({met})"
-    return f"max({name}) FILTER ({met})" if column.holds == "number" else f"mode({name}) FILTER ({met})"
+    most = "mode" if column.holds != "number" else "min" if column.small_counts else "max"
+    return f"{most}({name}) FILTER ({met})"

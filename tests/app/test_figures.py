@@ -73,6 +73,14 @@ def test_a_value_stands_in_the_hover_and_the_scale_of_no_metric_may_begin_above_
     assert all("Norm: " in hover for trace in figure.data for hover in trace.hovertext)
 
 
+def test_a_few_values_far_from_all_others_do_not_take_the_whole_scale(points):
+    far = points.assign(value=[1000.0] + [1.0 + k / 100 for k in range(199)][: len(points) - 1])
+    many = pd.concat([far, *[far.iloc[1:]] * 4], ignore_index=True)
+    figure = latent_map(many, axes=("a", "b"), colour=Colour("Steepness"), path=points.head(0), selected=None)
+    (bar,) = {trace.marker.colorbar.title.text for trace in figure.data if trace.marker.showscale}
+    assert {trace.marker.cmax < 2 for trace in figure.data} == {True} and "largest 2 % alike" in bar
+
+
 @pytest.mark.parametrize("colour", [None, OF_KL])
 def test_chunks_that_are_not_lit_are_dimmed_and_not_hidden(points, colour):
     figure = latent_map(points, axes=("a", "b"), colour=colour, path=points.head(0), selected=None)

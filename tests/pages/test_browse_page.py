@@ -62,7 +62,7 @@ def test_cots_are_listed_where_any_of_their_chunks_matches(opened, study):
     test = opened("browse", study, study="small", search="importance > 0.05", browse_level="cots")
     with closing(Store(study)) as store:
         found = store.search(parse("importance > 0.05", known_columns(store)), [])
-    assert not test.exception and sorted(listed(test)["matching chunks"]) == sorted(found["cot_id"].value_counts())
+    assert not test.exception and sorted(listed(test)["matching"]) == sorted(found["cot_id"].value_counts())
     assert "the largest among the CoT’s chunks that match" in words(test)
 
 

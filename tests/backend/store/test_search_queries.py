@@ -122,11 +122,14 @@ def test_a_cot_is_found_where_any_of_its_chunks_meets_the_query_or_it_does_itsel
     for query in queries(30):
         condition = parse(query, known)
         met = every[[truth(condition, row) is True for _, row in every.iterrows()]]
-        found = store.search(condition, [known["importance"], known["text"]], level="cots").set_index("cot_id")
+        columns = [known["importance"], known["q"], known["text"]]
+        found = store.search(condition, columns, level="cots").set_index("cot_id")
         assert set(found.index) >= set(met["cot_id"]), query
         assert found["n_matching"].sum() == len(met), query
         largest = met.groupby("cot_id")["importance"].max()
         assert found.loc[largest.index, "importance"].astype(float).equals(largest.astype(float)), query
+        smallest = met.groupby("cot_id")["q"].min()
+        assert found.loc[smallest.index, "q"].astype(float).equals(smallest.astype(float)), query
         counts = store.search_counts(condition, level="cots")
         assert (counts["n"][0], counts["n_all"][0]) == (len(found), every["cot_id"].nunique())
     both = parse('"restate the question" "seven times twelve"', known)
