@@ -74,7 +74,7 @@ def test_a_value_stands_in_the_hover_and_the_scale_of_no_metric_may_begin_above_
 
 
 def test_a_few_values_far_from_all_others_do_not_take_the_whole_scale(points):
-    far = points.assign(value=[1000.0] + [1.0 + k / 100 for k in range(199)][: len(points) - 1])
+    far = points.assign(value=[1000.0, *(1.0 + k / 100 for k in range(len(points) - 1))])
     many = pd.concat([far, *[far.iloc[1:]] * 4], ignore_index=True)
     figure = latent_map(many, axes=("a", "b"), colour=Colour("Steepness"), path=points.head(0), selected=None)
     (bar,) = {trace.marker.colorbar.title.text for trace in figure.data if trace.marker.showscale}
