@@ -76,7 +76,7 @@ def _legend(table: pd.DataFrame) -> Iterator[str]:
     yield "i is this chunk; rollouts at i sample it anew, those at i+1 keep it."
     if "convention" in table and {PUBLISHED} < set(table["convention"]):
         yield "Published values stand below the convention of the same direction and comparator."
-    if (table["95 % interval"] != "unknown").any():
+    if "95 % interval" in table and (table["95 % interval"] != "unknown").any():
         yield "Intervals: bootstrap over rollouts; of a JSD, from its posterior."
     if "q" in table:
         yield "q decides (Benjamini–Hochberg over the study's chunks, of a permutation's p); a JSD's interval does not."
