@@ -313,7 +313,7 @@ class SearchQueries:
             counted = "".join(f", count(*) FILTER (matches IS NULL AND s{n}) AS s{n}" for n in range(len(named)))
             sql = f"SELECT count(*) AS n_all, count(*) FILTER (matches) AS n{counted} FROM ({inner})"
         row = self.frame(sql, **query.values).iloc[0]
-        names = [column.name for column in named] or [None]
+        names: Sequence[str | None] = [column.name for column in named] or (None,)
         unknown = [int(row[f"s{n}"]) for n in range(len(named))] or [0]
         return pd.DataFrame({"name": names, "n_unknown": unknown, "n": int(row["n"]), "n_all": int(row["n_all"])})
 
