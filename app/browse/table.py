@@ -21,7 +21,7 @@ from backend.store.search_queries import Column
 from backend.store.store import Store
 
 ROWS = 100  # of one page of the table
-_WIDTHS = {"tag": 170, "model": 90}  # pixels; of others the head decides
+_WIDTHS = {"tag": 140, "model": 80, "text": 250, "question": 250}  # pixels; of others the head decides
 _MATCHING = "matching"
 
 
@@ -153,12 +153,11 @@ def _heads(now: Asked) -> dict[str, Any]:
     found: dict[str, Any] = {_MATCHING: st.column_config.NumberColumn(width=80, help="Chunks of the CoT that match.")}
     for column in now.shown:
         words = asking.head(column, now), for_markdown(searched.meaning(column), 400)
-        width = 9 * len(words[0]) + 24
+        width = max(7 * len(words[0]) + 24, _WIDTHS.get(column.name, 60))
         if column.holds == "number":
-            number = "%d" if column.is_whole else "%.3g"
+            number, width = ("%d", width) if column.is_whole else ("%.3g", max(width, 82))
             found[column.name] = st.column_config.NumberColumn(words[0], help=words[1], format=number, width=width)
         else:
-            width = 420 if column.holds == "text" else max(width, _WIDTHS.get(column.name, 70))
             found[column.name] = st.column_config.TextColumn(words[0], help=words[1], width=width)
     return found
 
