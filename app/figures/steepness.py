@@ -27,7 +27,7 @@ CURVE_WORDS = {
 }
 
 
-_LINE = 80  # signs
+_LINE = 96  # signs of a title in a figure of 550 pixels
 
 
 class Mark(TypedDict):
@@ -199,7 +199,7 @@ def steepness_and_importance(
     return figure.update_layout(
         title={
             "text": "<br>".join(f'<span style="font-weight:400">{line}</span>' for line in lines),
-            "y": 0.985,
+            "y": 0.978,
             "yanchor": "top",
         },
         title_font_size=13,
@@ -209,7 +209,7 @@ def steepness_and_importance(
 
 
 def _lines(fact: str) -> list[str]:
-    """The fact on as many lines as a figure of 600 pixels needs, broken between its parts."""
+    """The fact on as many lines as the narrowest figure needs, broken between its parts."""
     lines: list[str] = []
     for part in fact.split(" · "):
         if lines and len(lines[-1]) + len(part) < _LINE:
