@@ -77,7 +77,7 @@ COLLISIONS = """
   };
   for (const chart of document.querySelectorAll(".js-plotly-plot")) {
     const frame = chart.getBoundingClientRect(), parts = [];
-    if (!frame.width) continue;
+    if (!chart.checkVisibility()) continue;
     for (const [kind, selector] of Object.entries(kinds)) {
       for (const node of chart.querySelectorAll(selector)) {
         const box = node.getBoundingClientRect(), inside = kind !== "scale" && node.closest(".colorbar");
@@ -100,8 +100,8 @@ COLLISIONS = """
 """
 NAMELESS_CHARTS = """
 () => [...document.querySelectorAll(".js-plotly-plot")].filter((chart) => {
-  const picture = chart.querySelector("[role=img]");
-  return !chart.getAttribute("aria-label") || !(picture?.getAttribute("aria-label")?.length > 20);
+  const [name, text] = [chart, chart.querySelector("[role=img]")].map((part) => part?.getAttribute("aria-label") ?? "");
+  return !name || name.includes("Click to enter") || text.length < 20;
 }).length
 """
 FOCUS_IS_SEEN = """
@@ -147,7 +147,7 @@ def settled(tab) -> None:
     )
     tab.wait_for_function(
         "() => [...document.querySelectorAll('.js-plotly-plot')]"
-        ".every((chart) => !chart.clientWidth || Math.abs(chart._fullLayout?.width - chart.clientWidth) < 2)"
+        ".every((chart) => !chart.checkVisibility() || Math.abs(chart._fullLayout?.width - chart.clientWidth) < 2)"
     )
     tab.wait_for_timeout(600)  # ms: colours fade from one theme to the other, and names are given to what came last
 

@@ -24,7 +24,7 @@ function look() {
 function describe(chart) {
   const layout = chart._fullLayout;
   if (!layout) return;
-  const name = plain(layout.title?.text) || headingBefore(chart) || "Chart";
+  const name = titled(layout) || headingBefore(chart) || "Chart";
   set(chart, "role", "figure");
   set(chart, "aria-label", short(name, 200));
   const [picture, ...others] = chart.querySelectorAll(PICTURE);
@@ -39,15 +39,15 @@ function axes(layout) {
   for (const [letter, where] of [["x", "Across"], ["y", "Up"], ["z", "Deep"]]) {
     const all = Object.keys(layout).filter((key) => new RegExp(`^${letter}axis\\d*$`).test(key)).map((key) => layout[key]);
     const scene = layout.scene?.[`${letter}axis`];
-    const titled = new Set([...all, ...(scene ? [scene] : [])].filter((axis) => axis.visible !== false).map(axisWords).filter(Boolean));
-    if (titled.size) said.push(`${where}: ${[...titled].slice(0, 4).join("; ")}`);
+    const words = new Set([...all, ...(scene ? [scene] : [])].filter((axis) => axis.visible !== false).map(axisWords).filter(Boolean));
+    if (words.size) said.push(`${where}: ${[...words].slice(0, 4).join("; ")}`);
   }
   return said;
 }
 
 function axisWords(axis) {
-  const title = plain(axis.title?.text);
-  if (!title || title.startsWith("Click to enter")) return "";
+  const title = titled(axis);
+  if (!title) return "";
   if (axis.type !== "linear" && axis.type !== "log") return title;
   const ends = axis.range?.map((end) => (axis.type === "log" ? 10 ** end : end));
   return ends?.every(Number.isFinite) ? `${title}, from ${figure(Math.min(...ends))} to ${figure(Math.max(...ends))}` : title;
@@ -73,6 +73,12 @@ function headingBefore(chart) {
   const before = [...document.querySelectorAll("[data-testid=stMain] :is(h1, h2, h3, h4)")]
     .filter((heading) => heading.compareDocumentPosition(chart) & Node.DOCUMENT_POSITION_FOLLOWING);
   return before.at(-1)?.textContent.trim() ?? "";
+}
+
+// The title of a figure or an axis; where there is none Plotly has one for who edits it.
+function titled(part) {
+  const title = plain(part.title?.text);
+  return title.startsWith("Click to enter") ? "" : title;
 }
 
 // A text of Plotly's without its marks of layout.
