@@ -1,7 +1,8 @@
 """The kinds of finding there are, in the order in which a study is told."""
 
 from backend.findings import associations, commitments, divergence, important_chunks, leaning_features, steering
-from backend.findings.finding import KINDS, Kind
+from backend.findings.finding import KINDS as KINDS
+from backend.findings.finding import Kind
 
 ESTIMATES, BY_LAYER, LEANING = FIGURES = ("estimates", "by_layer", "leaning")
 

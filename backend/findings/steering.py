@@ -113,7 +113,8 @@ def compared(runs: Sequence[Run]) -> list[Moved]:
     """
     shifts = [shift(run, STEERED, BASE) for run in runs]
     q, q_beyond = _q([own.p for own in shifts]), _q([shift(run, STEERED, RANDOM, bounds=False).p for run in runs])
-    return [Moved(run, *own) for run, *own in zip(runs, shifts, q, q_beyond, strict=True)]
+    rows = zip(runs, shifts, q, q_beyond, strict=True)
+    return [Moved(run, own, q_own, q_own_beyond) for run, own, q_own, q_own_beyond in rows]
 
 
 def shift(run: Run, arm: str, other: str, *, bounds: bool = True) -> Shift:
@@ -121,7 +122,8 @@ def shift(run: Run, arm: str, other: str, *, bounds: bool = True) -> Shift:
     p, q, seen = run.of(arm), run.of(other), sorted({one.answer for one in run.answers})
     if not p or not q:
         return UNKNOWN
-    found = jensen_shannon(*(np.array([counts[answer] for answer in seen]) for counts in (p, q)), len(seen))
+    of_p, of_q = (np.array([counts[answer] for answer in seen]) for counts in (p, q))
+    found = jensen_shannon(of_p, of_q, len(seen))
     rng = np.random.default_rng(seed_for("steered answers", run.name, arm, other))
     p_value = found.p(rng)
     return Shift(found.value, *(found.interval(rng) if bounds else (math.nan, math.nan)), p_value)
