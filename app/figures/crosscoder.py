@@ -447,7 +447,9 @@ def category_frequencies(rows: Frame[FeatureOnCategory], *, norm: str) -> go.Fig
     silent = int((known["frequency"] == 0).sum())
     return figure.update_layout(
         dragmode="pan",
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        height=490,
+        margin={"t": 44, "b": 130},
+        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
         title=f"not drawn: {silent:,} pairs of a feature and a category on which it never fires",
     )
 
@@ -473,7 +475,7 @@ def ablation_effects(rows: Frame[Ablation], *, measure: str = "logit") -> go.Fig
     figure = make_subplots(
         rows=1, cols=len(categories), shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.03
     )
-    figure.update_layout(template=TEMPLATE, height=430, margin={"l": 64, "r": 12, "t": 96, "b": 56}, barmode="overlay")
+    figure.update_layout(template=TEMPLATE, height=450, margin={"l": 64, "r": 12, "t": 116, "b": 56}, barmode="overlay")
     named = set()
     for number, name in enumerate(categories, start=1):
         for (role, control), part in known[known["category"] == name].groupby(["role", "control"], sort=True):
@@ -534,7 +536,7 @@ def ablation_effects(rows: Frame[Ablation], *, measure: str = "logit") -> go.Fig
         row=1,
         col=1,
     )
-    return figure.update_layout(legend={"orientation": "h", "y": 1.16, "yanchor": "bottom", "x": 0})
+    return figure.update_layout(legend={"orientation": "h", "yref": "container", "y": 1, "yanchor": "top", "x": 0})
 
 
 def _add_band(figure: go.Figure, rows: pd.DataFrame, name: str, colour: str, column: int, in_legend: bool) -> None:

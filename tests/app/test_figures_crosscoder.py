@@ -206,7 +206,7 @@ def test_ablations_stand_beside_their_control_with_intervals():
         rows.assign(band_low=np.where(is_own, -0.5, np.nan), band_high=np.where(is_own, 0.25, np.nan)), measure="logit"
     )
     bars = [trace for trace in banded.data if trace.type == "bar"]
-    assert {bar.name for bar in bars} == {"base, band of the twin", "distilled, band of the twin"}
+    assert {bar.name for bar in bars} == {"base, band of the twin", "reasoner, band of the twin"}
     assert all(set(bar.base) == {-0.5} and set(bar.y) == {0.75} and list(bar.x) == ["1", "20"] for bar in bars)
     assert len(banded.data) == len(figure.data) + len(bars)
     nothing = ablation_effects(rows.assign(effect=np.nan))
