@@ -277,7 +277,8 @@ def _axes(figure: go.Figure, axes: Sequence[str]) -> None:
 
 
 def _hovers(rows: pd.DataFrame, colour: Colour | None = None) -> list[str]:
-    values = [""] * len(rows) if colour is None else [f" · {_said(value, colour)}" for value in rows["value"]]
+    label = "" if colour is None else for_plotly(colour.label, limit=60)
+    values = [""] * len(rows) if colour is None else [f" · {label}: {_said(value)}" for value in rows["value"]]
     return [
         f"<b>{number}</b> · {for_plotly(category(tag), limit=40)}{value}<br>{for_plotly(text)}"
         for number, tag, value, text in zip(
@@ -286,6 +287,7 @@ def _hovers(rows: pd.DataFrame, colour: Colour | None = None) -> list[str]:
     ]
 
 
-def _said(value: float | str | None, colour: Colour) -> str:
-    said = "unknown" if pd.isna(value) else f"{value:.3g}" if not colour.of_words else str(value)
-    return f"{for_plotly(colour.label, limit=60)}: {for_plotly(said, limit=40)}"
+def _said(value: float | str | None) -> str:
+    if isinstance(value, str):
+        return for_plotly(value, limit=40)
+    return "unknown" if value is None or pd.isna(value) else f"{value:.3g}"
