@@ -59,7 +59,7 @@ def two():
     st.title("Two")
     st.write("nothing")
 
-pages = [st.Page(one, url_path="one", default=True), st.Page(two, url_path="two")]
+pages = [st.Page(one, title="One", url_path="one", default=True), st.Page(two, title="Two", url_path="two")]
 page = st.navigation(pages, position="hidden")
 for each in pages:
     st.sidebar.page_link(each)
@@ -67,12 +67,11 @@ page.run()
 """
 WATCH = """
 (() => {
-  const watch = window.watch = { began: 0, changed: 0, ran: true, armed: false, shift: 0 };
+  const watch = window.watch = { began: 0, changed: 0, armed: false, shift: 0 };
   const aside = "[data-testid=stStatusWidget], [data-testid=stHeader], [data-testid=stToolbar]";
   new MutationObserver((records) => {
-    for (const { target, attributeName } of records) {
+    for (const { target } of records) {
       const element = target instanceof Element ? target : target.parentElement;
-      if (attributeName === "data-test-script-state" && target.dataset.testScriptState === "running") watch.ran = true;
       if (element && !element.closest(aside)) watch.changed = performance.now();
     }
   }).observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
@@ -81,15 +80,15 @@ WATCH = """
   }).observe({ type: "layout-shift", buffered: true });
   for (const kind of ["keydown", "pointerdown"]) {
     addEventListener(kind, () => {
-      if (watch.armed) Object.assign(watch, { began: performance.now(), ran: false, armed: false, shift: 0 });
+      if (watch.armed) Object.assign(watch, { began: performance.now(), armed: false, shift: 0 });
     }, true);
   }
 })();
 """
 SETTLED = """
-(quiet) => document.querySelector("[data-test-script-state=notRunning]") && watch.ran
+(quiet) => document.querySelector("[data-test-script-state=notRunning]")
   && !document.querySelector("[data-stale=true], [data-testid=stSkeleton]")
-  && performance.now() - watch.changed > quiet
+  && !watch.armed && watch.changed > watch.began && performance.now() - watch.changed > quiet
 """
 
 
@@ -110,9 +109,20 @@ class Clock:
     def __init__(self, file: Path):
         self._file, self._seen = file, 0
 
+    def _lines(self) -> list[str]:
+        return self._file.read_text().splitlines() if self._file.exists() else []
+
+    def wait(self) -> None:
+        """Until a run has ended since the last was asked for. A page may be too quick for its own state to show it."""
+        until = time.monotonic() + PATIENCE_MS / 1000
+        while len(self._lines()) == self._seen:
+            if time.monotonic() > until:
+                raise SystemExit("The step started no run of the script.")
+            time.sleep(0.01)
+
     def since_last(self) -> tuple[float, float]:
         """Milliseconds, of the clock and of the processor, of all runs since this was asked last."""
-        lines = self._file.read_text().splitlines() if self._file.exists() else []
+        lines = self._lines()
         new, self._seen = [json.loads(line) for line in lines[self._seen :]], len(lines)
         return 1000 * sum(one["wall"] for one in new), 1000 * sum(one["cpu"] for one in new)
 
@@ -335,6 +345,7 @@ def timed(tab, clock: Clock, into: Step, act: Callable[[], object], of: str = ""
 
 
 def settle(tab, clock: Clock, into: Step, of: str) -> None:
+    clock.wait()
     tab.wait_for_function(SETTLED, arg=QUIET_MS, polling=50)
     into.browser.append(tab.evaluate("() => watch.changed - watch.began"))
     into.shift.append(tab.evaluate("() => watch.shift"))
