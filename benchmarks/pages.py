@@ -260,15 +260,20 @@ def bare_steps(browser, address: str, clock: Clock, repeats: int) -> dict[str, S
 
 
 def select_chunks(tab, address: str, clock: Clock, repeats: int) -> Step:
-    """j in the reader; the first chunks warm what is read once a chain of thought."""
-    step = Step()
+    """j in the reader, and k where the chain ends; the first two warm what is read once a chain of thought."""
+    step, key = Step(), "j"
     open_page(tab, f"{address}/{READER}", clock)
     tab.locator('.chunk[aria-selected="true"]').wait_for()
-    for _ in range(2):
-        timed(tab, clock, Step(), lambda: tab.keyboard.press("j"))
-    for _ in range(repeats):
-        timed(tab, clock, step, lambda: tab.keyboard.press("j"))
+    for turn in range(repeats + 2):
+        last = tab.locator('.chunk[aria-selected="true"] ~ .chunk').count() == 0
+        key = "k" if last or (key == "k" and not first(tab)) else "j"
+        timed(tab, clock, step if turn > 1 else Step(), functools.partial(tab.keyboard.press, key))
     return step
+
+
+def first(tab) -> bool:
+    """Whether the chain's first chunk is selected."""
+    return tab.locator(".chunk").first.get_attribute("aria-selected") == "true"
 
 
 def change(tab, url: str, clock: Clock, name: str, repeats: int) -> Step:
