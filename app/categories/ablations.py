@@ -10,6 +10,7 @@ from app.figures.crosscoder import ablation_effects
 from app.shared import chosen_dictionary
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import say, undone
 from app.shell.numbers import interval, number
@@ -61,7 +62,7 @@ def draw(here: Here, store: Store) -> None:
     st.caption(f"{REPORTED} {said(part)}")
     st.caption(_how(part, on, above))
     with st.expander("The numbers"):
-        st.dataframe(ablation_table(part), hide_index=True, row_height=28, height=420)
+        data_table(ablation_table(part), hide_index=True, row_height=28, height=420)
         st.caption(
             "Taken out: mean over tokens of ‖what is zeroed‖ / ‖residual stream‖. Fires on: mean share of the study's"
             " CoT tokens. Where the control takes out less, a smaller effect of it says little."

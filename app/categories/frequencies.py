@@ -9,6 +9,7 @@ from app.shared import chosen_dictionary, feature_rows
 from app.shared.clicks import picked_row
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import say, undone
 from app.shell.numbers import number
@@ -72,7 +73,7 @@ def _table(store: Store, dictionary: pd.Series, rates: pd.DataFrame, norm: str) 
         if (picked := picked_row(key, len(found))) is not None:
             chosen_dictionary.open_feature(int(found["feature"].iloc[picked]))
 
-    st.dataframe(found, hide_index=True, height=320, row_height=28, key=key, selection_mode="single-row", on_select=go)
+    data_table(found, hide_index=True, height=320, row_height=28, key=key, selection_mode="single-row", on_select=go)
     st.caption(
         f"The {len(found)} features that fire most often there, of n = {int(of_category['n_tokens'].iloc[0]):,} tokens;"
         " Wilson's 95 % intervals, as if tokens were independent. “Anywhere” is the null: how often the feature fires"

@@ -13,6 +13,7 @@ from app.shared.clicks import go_to_clicked
 from app.shared.statistics_cache import causation_of
 from app.shared.views import Here
 from app.shell import keys, navigation, selection, studies
+from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
 from app.shell.numbers import interval, number
@@ -90,7 +91,7 @@ def draw(here: Here, store: Store) -> None:
     show(causation.in_words(found, at.quantity))
     rows = mean_rows(found)
     st.plotly_chart(figures.means(rows, axis=at.axis), key=keys.of("causation_means"), config={"displayModeBar": False})
-    st.dataframe(contrast_table(found), hide_index=True, row_height=28, key=keys.of("causation_contrasts"))
+    data_table(contrast_table(found), hide_index=True, row_height=28, key=keys.of("causation_contrasts"))
     st.caption(f"{QUANTITIES[at.quantity].meaning} {_defined(at)} {how(at.pairs)}")
     st.caption(
         "Dawes (2025, “Features and Logits”) sets steepness beside importance, which shows what goes together; whether"
@@ -126,7 +127,7 @@ def draw_table(here: Here, store: Store) -> None:
     """The pairs as a table; a row that is picked shows what its arms answered, and opens its chunks."""
     at = here.once(asked)
     pairs = at.pairs.reset_index(drop=True)
-    table = st.dataframe(
+    table = data_table(
         pair_table(pairs, at),
         hide_index=True,
         row_height=28,
@@ -148,7 +149,7 @@ def _one_pair(store: Store, pair: pd.Series) -> None:
         with column:
             st.markdown(f"**{role.capitalize()}** · chunk {pair[f'{role}_number']}")
             show(str(pair[f"{role}_text"]))
-            st.dataframe(
+            data_table(
                 answer_table(answers[answers["role"] == role]),
                 hide_index=True,
                 row_height=28,

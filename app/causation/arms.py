@@ -6,6 +6,7 @@ import streamlit as st
 from app.causation.answer import asked
 from app.shared.views import Here
 from app.shell import keys, studies
+from app.shell.data_table import data_table
 from app.shell.numbers import interval
 from backend.statistics.intervals import wilson
 from backend.store.store import Store
@@ -16,7 +17,7 @@ _ARMS = {"base": "unsteered", "steered": "steered", "random": "random directions
 def draw(here: Here, store: Store) -> None:
     at = here.once(asked)
     arms = studies.ask(store.causation_arms, model_id=str(at.pairs["model_id"].iloc[0]))
-    st.dataframe(arm_table(arms), hide_index=True, row_height=28, key=keys.of("causation_arms"))
+    data_table(arm_table(arms), hide_index=True, row_height=28, key=keys.of("causation_arms"))
     st.caption(f"Wilson's 95 % intervals over samples, which are not independent within a chunk. {answered(arms)}")
 
 

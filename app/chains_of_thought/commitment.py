@@ -17,6 +17,7 @@ from app.shared.clicks import go_to_clicked
 from app.shared.statistics_cache import commitment_of, commitments_compared
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import no_rollouts, say, undone
 from app.shell.numbers import interval, number
@@ -80,7 +81,7 @@ def draw(here: Here, store: Store) -> None:
     )
     show(f"This chain: {sentence(found)}. {_own_answer(chain)}")
     table = change_table(found, readings, int(chain.n_chunks), scale)
-    st.dataframe(table, hide_index=True, row_height=28, height="content", key=keys.of("commitment_changes"))
+    data_table(table, hide_index=True, row_height=28, height="content", key=keys.of("commitment_changes"))
     st.caption(_explained(counted, outcomes) + _read_words(readings, scale))
     if every.empty:
         say(undone(store.path, "commitment"))
@@ -338,8 +339,8 @@ def _all_chains(store: Store, counted: str, scale: str, lens: tuple[str | None, 
     st.plotly_chart(
         figures.which_first(first_rows(found)), key=keys.of("commitment_first"), config={"displayModeBar": False}
     )
-    st.dataframe(first_table(found), hide_index=True, row_height=28, key=keys.of("commitment_pairs"))
-    st.dataframe(state_table(rows, *lens), hide_index=True, row_height=28, key=keys.of("commitment_states"))
+    data_table(first_table(found), hide_index=True, row_height=28, key=keys.of("commitment_pairs"))
+    data_table(state_table(rows, *lens), hide_index=True, row_height=28, key=keys.of("commitment_states"))
     show(all_words(found))
     st.caption(
         "Of chains in which both curves have a known commitment. Difference: first less second, in chunks, with a 95 %"

@@ -11,6 +11,7 @@ from app.shared.answer_shares import part_of
 from app.shared.clicks import go_to_clicked
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.data_table import data_table
 from app.shell.missing import command, no_rollouts, say, undone
 from app.shell.numbers import count, interval, number
 from app.shell.untrusted import show
@@ -62,7 +63,7 @@ def _chunk(store: Store, cot: str, chunk: str) -> None:
             st.caption("No rollout of this chain was forced at the cap or drawn later: both are the same here.")
         return
     table = both_table(rows)
-    st.dataframe(table, hide_index=True, row_height=30, height="content" if len(table) <= 12 else 360)
+    data_table(table, hide_index=True, row_height=30, height="content" if len(table) <= 12 else 360)
     st.caption(
         f"With: all rollouts, answers {FORCED_AT_CAP} counted, as everywhere else. Without: the study's own rollouts"
         f" and the answers that they gave. {len(rows) - len(table)} metrics are the same both ways. n: rollouts with an"

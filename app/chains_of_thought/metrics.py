@@ -10,6 +10,7 @@ from app.chains_of_thought.tokens import has_tokens
 from app.shared.answer_shares import answered
 from app.shared.views import Here
 from app.shell import studies
+from app.shell.data_table import data_table
 from app.shell.missing import no_rollouts, say
 from app.shell.numbers import number
 from app.shell.untrusted import show
@@ -28,7 +29,7 @@ def draw(here: Here, store: Store) -> None:
     table = metric_table(rows)
     empty = [column for column in table.columns if table[column].isin(["", "–"]).all()]
     table = table.drop(columns=empty)
-    st.dataframe(table, hide_index=True, height="content" if len(table) <= 18 else 560, row_height=30)
+    data_table(table, hide_index=True, height="content" if len(table) <= 18 else 560, row_height=30)
     st.caption(" ".join(_legend(table)))
     if words := rules_line(two_rules(studies.ask(store.under_two_rules))):
         show(words)

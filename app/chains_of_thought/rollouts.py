@@ -8,6 +8,7 @@ from app.figures.chunk import answers_before_and_after
 from app.shared.answer_shares import answered, part_of
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import no_rollouts, say
 from app.shell.untrusted import one_line, show_exactly
@@ -91,7 +92,7 @@ def _rollout_table(rows: pd.DataFrame, title: str) -> None:
     alike = [name for name in ("answer is", "drawn") if name in shown and shown[name].nunique() < 2]
     shown = shown.drop(columns=alike + [name for name in ("cosine", "tokens") if shown[name].isna().all()])
     key = keys.of(f"rollouts_{title}_{rows['rollout_id'].iloc[0]}")
-    event = st.dataframe(
+    event = data_table(
         shown,
         hide_index=True,
         height="content" if len(shown) <= _SHOWN_ROLLOUTS else 420,

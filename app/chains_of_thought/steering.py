@@ -9,6 +9,7 @@ from app.shared.geometry_columns import POSITION, pick_unit
 from app.shared.steered_chunk import kl_of_chunk
 from app.shared.views import Here
 from app.shell import navigation, selection
+from app.shell.data_table import data_table
 from app.shell.missing import Missing, command, no_tokens, say
 from app.shell.numbers import count, number
 from app.shell.vocabulary import (
@@ -42,7 +43,7 @@ def draw(here: Here, store: Store) -> None:
         position = selection.pick(POSITION, "At", positions, show=position_words, width=220)
         chosen = pick_unit(there[there["position"] == position])
     kl_of_chunk(chosen)
-    st.dataframe(
+    data_table(
         pd.DataFrame(
             {
                 "direction": [studied_words(kind) for kind in chosen["kind"]],

@@ -9,6 +9,7 @@ from app.shared import chosen_dictionary
 from app.shared.feature_rows import NORM, NORMS
 from app.shared.views import Here
 from app.shell import selection
+from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing
 from app.shell.numbers import interval, number
@@ -87,7 +88,7 @@ def draw(here: Here, store: Store) -> None:
         " differ by more."
     )
     with st.expander(f"Beyond other bounds of NRN ({norm.upper()}): how many survive latent scaling"):
-        st.dataframe(beyond_table(rows, norm), hide_index=True, height="content", row_height=30)
+        data_table(beyond_table(rows, norm), hide_index=True, height="content", row_height=30)
         st.caption(
             "Confirmed: |ν^ε| < 0.2 and |ν^r| < 0.5 (for base only, of 1/ν), of those beyond the bound whose ν are"
             " known. A feature that never fires on the study's tokens has none."

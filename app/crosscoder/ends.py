@@ -11,6 +11,7 @@ from app.shared.clicks import picked_row
 from app.shared.feature_rows import suggested_names
 from app.shared.views import Here
 from app.shell import keys
+from app.shell.data_table import data_table
 from app.shell.numbers import number
 from app.shell.untrusted import show
 from app.shell.vocabulary import category
@@ -36,7 +37,7 @@ def draw(here: Here, store: Store) -> None:
 
     for words in _ENDS:
         show(what_they_do(sheet[sheet["end"] == words], here.features, _ENDS[words]))
-    st.dataframe(table, hide_index=True, height=420, row_height=28, key=key, selection_mode="single-row", on_select=go)
+    data_table(table, hide_index=True, height=420, row_height=28, key=key, selection_mode="single-row", on_select=go)
     st.caption(
         "Suggested: counted, not understood: the commonest of a feature's at most 20 strongest tokens with their"
         " number, tokens that its decoder row promotes, and the function tag on which it fires most, relative to how"

@@ -8,6 +8,7 @@ import streamlit as st
 from app.crosscoder.classes import how_compared
 from app.shared.views import Here
 from app.shell import studies
+from app.shell.data_table import data_table
 from app.shell.numbers import interval, number
 from app.shell.vocabulary import CATEGORIES, category
 from backend.crosscoder.class_counts import CLASSES
@@ -133,7 +134,7 @@ def _tables(here: Here, store: Store, found: Band) -> None:
 
 
 def _show(table: pd.DataFrame) -> None:
-    st.dataframe(table, hide_index=True, height="content", row_height=28)
+    data_table(table, hide_index=True, height="content", row_height=28)
 
 
 def beyond_table(features: pd.DataFrame, nulls: pd.DataFrame, found: Band, norm: str) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from app.figures.crosscoder import training_curves
 from app.shared import chosen_dictionary
 from app.shared.views import Here
 from app.shell import keys, studies
+from app.shell.data_table import data_table
 from app.shell.missing import Missing, command, say
 from app.shell.numbers import interval, number
 from app.shell.progress import duration
@@ -41,7 +42,7 @@ def draw_trainings(here: Here, store: Store) -> None:
 def draw(here: Here, store: Store) -> None:
     """For each model what is explained of its activations, and recovered of its loss; and the training."""
     dictionary = here.dictionary
-    st.dataframe(quality_table(store, dictionary), hide_index=True, height="content", row_height=30)
+    data_table(quality_table(store, dictionary), hide_index=True, height="content", row_height=30)
     _bars(store, dictionary)
     if pd.isna(dictionary.n_judged):
         say(Missing("It has not been measured on the study's chains of thought.", command(store.path, "features")))
@@ -91,7 +92,7 @@ def _bars(store: Store, dictionary: pd.Series) -> None:
     )
     n_met = sum(one.is_met is True for one in found)
     st.markdown(f"**{n_met} of {len(found)} bars are met**")
-    st.dataframe(table, hide_index=True, height="content", row_height=28)
+    data_table(table, hide_index=True, height="content", row_height=28)
 
 
 def what_it_learned(parameters: str) -> str | None:

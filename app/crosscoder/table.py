@@ -12,6 +12,7 @@ from app.shared.feature_filters import COLUMNS
 from app.shared.feature_rows import suggested_names
 from app.shared.views import Here
 from app.shell import keys
+from app.shell.data_table import data_table
 from backend.crosscoder.top_features import EVERYWHERE
 from backend.store.store import Store
 
@@ -40,7 +41,7 @@ def draw(here: Here, store: Store) -> None:
         **{column: [word(value) if isinstance(value, str) else None for value in shown[column]] for column in words}
     )
     st.markdown(f"**{len(kept):,} of {n:,} features**")
-    st.dataframe(
+    data_table(
         shown,
         hide_index=True,
         height=460,

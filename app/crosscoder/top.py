@@ -10,6 +10,7 @@ from app.shared.chosen_chunk import PROBLEM
 from app.shared.clicks import picked_row
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, there, undone
 from app.shell.numbers import interval, number
@@ -166,4 +167,4 @@ def _table(table: pd.DataFrame, features: list[Any], name: str) -> None:
         if (picked := picked_row(key, len(features))) is not None:
             chosen_dictionary.open_feature(int(features[picked]))
 
-    st.dataframe(table, hide_index=True, height=380, row_height=28, key=key, selection_mode="single-row", on_select=go)
+    data_table(table, hide_index=True, height=380, row_height=28, key=key, selection_mode="single-row", on_select=go)

@@ -17,6 +17,7 @@ from app.shared.sampled import SEED
 from app.shared.views import Here
 from app.shared.waiting import place_in_line
 from app.shell import keys, selection
+from app.shell.data_table import data_table
 from app.shell.fields import Field, Whole, declare
 from app.shell.numbers import interval
 from app.shell.numbers import number as figure
@@ -60,7 +61,7 @@ def draw_likeness(here: Here, store: Store) -> None:
         "p, one": [f"{p:.2g}" for p in shown["p"]],
         f"p, of {len(rows)}": [f"{p:.2g}" for p in shown["p_of_all"]],
     }
-    st.dataframe(pd.DataFrame(table), hide_index=True, row_height=28, height="content", key=keys.of("cosine_table"))
+    data_table(pd.DataFrame(table), hide_index=True, row_height=28, height="content", key=keys.of("cosine_table"))
     st.caption(
         f"The {len(shown)} largest of {len(rows)} by |cosine|. p: how often a random vector in {found.d} dimensions, or"
         f" the largest of {len(rows)}, is at least as near; exact, for isotropic vectors. Residual streams are not"
@@ -224,7 +225,7 @@ def _texts(results: Mapping[str, Any], how: Mapping[str, Any]) -> None:
         }
         for row in text_pairs(results)
     ]
-    st.dataframe(pd.DataFrame(pairs), hide_index=True, row_height=28, height="content", key=keys.of("text_pairs"))
+    data_table(pd.DataFrame(pairs), hide_index=True, row_height=28, height="content", key=keys.of("text_pairs"))
     cut = ", ".join(f"{ARMS[row.arm]} {row.cut:.0%}" for row in rows.itertuples())
     st.caption(
         f"β = {how['beta']:+g} RMS from the end of the prompt on, layer {how['layers'][0]}; arms share"

@@ -10,6 +10,7 @@ from app.shared import live
 from app.shared.chosen_vector import VECTOR
 from app.shared.views import Here
 from app.shell import keys, navigation, selection
+from app.shell.data_table import data_table
 from app.shell.missing import Missing
 from app.shell.numbers import number as figure
 from app.shell.untrusted import for_markdown, one_line, show
@@ -51,7 +52,7 @@ def draw_list(here: Here, store: Store) -> None:
     """Every vector of the library."""
     found = Library(store.path).vectors()
     here.once(chosen)
-    st.dataframe(
+    data_table(
         pd.DataFrame(
             {
                 "name": [one_line(name, LONGEST_NAME) for name in found["name"]],

@@ -16,6 +16,7 @@ from app.shared.feature_filters import COLUMNS
 from app.shared.steer_by_feature import steer_by
 from app.shared.views import Here
 from app.shell import keys, navigation, selection
+from app.shell.data_table import data_table
 from app.shell.fields import Field
 from app.shell.numbers import number
 from app.shell.untrusted import for_markdown, one_line, show
@@ -153,7 +154,7 @@ def glance_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, featur
     show(row.label if isinstance(row.label, str) else "no label yet")
     table = pd.DataFrame(facts(row, dictionary), columns=["what", "value"])
     widths = {"what": st.column_config.TextColumn(width=190), "value": st.column_config.TextColumn(width=420)}
-    st.dataframe(table, hide_index=True, height="content", row_height=28, column_config=widths)
+    data_table(table, hide_index=True, height="content", row_height=28, column_config=widths)
 
 
 def facts(row: pd.Series, dictionary: pd.Series) -> list[tuple[str, str]]:
@@ -226,7 +227,7 @@ def label_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature
         )
         if len(given) > 1:
             with st.expander(f"All {len(given)} labels, newest first"):
-                st.dataframe(
+                data_table(
                     given[["label", "author", "created_at"]].iloc[::-1],
                     hide_index=True,
                     height="content",
@@ -371,7 +372,7 @@ def neighbours_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, fe
         if near.empty:
             st.caption("The row of this model is zero: nothing is near.")
             continue
-        st.dataframe(
+        data_table(
             neighbour_table(near, dictionary),
             hide_index=True,
             height="content",

@@ -24,6 +24,7 @@ from app.shared.text_source import TOKEN
 from app.shared.views import Here
 from app.shared.waiting import Reading, wait_for
 from app.shell import keys, navigation, selection, studies
+from app.shell.data_table import data_table
 from app.shell.fields import SWITCH, Field, declare
 from app.shell.missing import Missing, PageEnds, command, no_tokens, say_and_end, undone
 from app.shell.numbers import number
@@ -522,7 +523,7 @@ def _firing(dictionary: pd.Series, rows: pd.DataFrame, shown: Shown, token: int 
     numbers = {name: st.column_config.NumberColumn(format="%.3g") for name in columns if name not in words}
     table = pd.DataFrame(columns)
     key = keys.of(f"firing_{shown.key}_{first}_{end}")
-    st.dataframe(
+    data_table(
         table,
         hide_index=True,
         height=400,

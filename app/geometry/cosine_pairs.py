@@ -12,6 +12,7 @@ from app.shared.chosen_chunk import go
 from app.shared.clicks import picked_row
 from app.shared.views import Here
 from app.shell import keys, navigation, selection
+from app.shell.data_table import data_table
 from app.shell.fields import Decimal, Field, declare
 from app.shell.numbers import number
 from app.shell.theme import ACCENT
@@ -56,7 +57,7 @@ def draw_pairs(here: Here, store: Store) -> None:
         return
     key = keys.of(f"cosine_pairs_{chosen.mark}")
     dictionary = _dictionary(at.sets, chosen.set_id)
-    st.dataframe(
+    data_table(
         pair_table(inside, at.kind, _tops(store, dictionary, sorted({*inside["a"], *inside["b"]}))),
         hide_index=True,
         row_height=28,
@@ -104,7 +105,7 @@ def draw_clusters(here: Here, store: Store) -> None:
     if table.empty:
         return
     key = keys.of(f"cosine_clusters_{set_id}_{above:g}")
-    st.dataframe(
+    data_table(
         table,
         hide_index=True,
         row_height=28,

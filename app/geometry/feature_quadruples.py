@@ -12,6 +12,7 @@ from app.shared.chosen_dictionary import DICTIONARY
 from app.shared.chosen_stream import short
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
 from app.shell.numbers import number
@@ -90,7 +91,7 @@ def draw(here: Here, store: Store) -> None:
 def _draw_autoencoders(here: Here) -> None:
     """All searched autoencoders beside each other: how much lower their losses are than of their sides turned."""
     table = autoencoder_table(_every(here))
-    st.dataframe(table, hide_index=True, row_height=28, key=keys.of("searched_autoencoders"))
+    data_table(table, hide_index=True, row_height=28, key=keys.of("searched_autoencoders"))
     st.caption(
         f"n = {len(table)} autoencoders, one training a layer and source. Lower by: the median loss of best matches"
         " beside the mean of its own sides turned at random, 0 % by chance. What one trained on a Gaussian cloud or on"
@@ -165,7 +166,7 @@ def _draw_quadruples(here: Here, store: Store, name: str) -> None:
             "cosine of the sides": [number(cosine) for cosine in found["cosine"]],
         }
     )
-    st.dataframe(table, hide_index=True, row_height=28, height=320, key=keys.of("feature_quadruples"))
+    data_table(table, hide_index=True, row_height=28, height=320, key=keys.of("feature_quadruples"))
     own = store.dictionaries().set_index("dictionary_id", drop=False)
     if name not in own.index:
         st.caption(

@@ -11,6 +11,7 @@ from app.shared import chosen_stream
 from app.shared.chosen_stream import LAYER
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
 from app.shell.numbers import interval, number
@@ -149,7 +150,7 @@ def draw_examples(here: Here, store: Store) -> None:
             "loss": [number(loss) for loss in own["loss"]],
         }
     )
-    st.dataframe(table, hide_index=True, row_height=28, key=keys.of("parallelogram_examples"))
+    data_table(table, hide_index=True, row_height=28, key=keys.of("parallelogram_examples"))
     _steer(here, store, own)
 
 
@@ -173,7 +174,7 @@ def _steer(here: Here, store: Store, own: pd.DataFrame) -> None:
 def draw_classes(here: Here, store: Store) -> None:
     """Which word pairs take part, and why others do not."""
     found = studies.ask(store.word_classes)
-    st.dataframe(
+    data_table(
         pd.DataFrame(
             {
                 "class": [one_line(name, 60) for name in found["word_class"]],

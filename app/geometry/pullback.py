@@ -10,6 +10,7 @@ import streamlit as st
 from app.figures.geometry_pullback import pullback_map
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_table import data_table
 from app.shell.fields import Decimal, Field, declare
 from app.shell.missing import Missing, undone
 from app.shell.numbers import number
@@ -120,7 +121,7 @@ def draw_pairs(here: Here, store: Store) -> None:
         return
     categories = _categories(store, one)
     kind = ROW_KINDS[one["kind"]].row
-    st.dataframe(
+    data_table(
         pd.DataFrame(
             {
                 f"{kind} u": [_name(n, categories) for n in rows["first"]],

@@ -13,6 +13,7 @@ from app.shared.clicks import picked_row
 from app.shared.influence_ways import WAYS, identical_words, model_words, part_words
 from app.shared.views import Here
 from app.shell import keys, navigation, selection, studies
+from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
 from app.shell.numbers import interval, number
@@ -50,7 +51,7 @@ def draw(here: Here, store: Store) -> None:
     st.plotly_chart(figures.agreement(own), key=keys.of("influence_agreement"))
     show(in_words(own))
     table = agreement_table(own)
-    st.dataframe(
+    data_table(
         table,
         hide_index=True,
         row_height=28,
@@ -139,7 +140,7 @@ def draw_disagreements(here: Here, store: Store) -> None:
         return
     texts = store.texts_of(sorted({*both["source_chunk_id"], *both["target_chunk_id"]})).set_index("chunk_id")["text"]
     table = disagreement_table(both, texts, first, second)
-    st.dataframe(
+    data_table(
         table,
         column_config=three_digits(table),
         hide_index=True,

@@ -10,6 +10,7 @@ from app.shared.clicks import go_to_clicked, marks, picked_row
 from app.shared.influence_ways import identical_words, model_words
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
 from app.shell.numbers import interval, number
@@ -66,7 +67,7 @@ def draw(here: Here, store: Store) -> None:
     show(in_words(own, studies.ask(store.receiver_reliability).query("model_id == @model")))
     if said := alike_in_words(studies.ask(store.receiver_heads)):
         show(said)
-    st.dataframe(
+    data_table(
         head_table(own.head(_LISTED)),
         hide_index=True,
         row_height=28,

@@ -18,6 +18,7 @@ from app.shared.statistics_cache import (
 )
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
 from app.shell.numbers import interval, number
@@ -207,7 +208,7 @@ def distance_in_words(rows: pd.DataFrame) -> str:
 
 
 def _table(rows: pd.DataFrame, *, key: str) -> None:
-    st.dataframe(rows, hide_index=True, row_height=28, key=keys.of(key), column_config=three_digits(rows))
+    data_table(rows, hide_index=True, row_height=28, key=keys.of(key), column_config=three_digits(rows))
 
 
 def _rounded(values: pd.Series) -> list[float | None]:

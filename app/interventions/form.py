@@ -17,6 +17,7 @@ from app.shared.sampled import NUCLEUS, SAMPLES, SEED, TEMPERATURE
 from app.shared.steer_by_feature import steer_by
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.data_table import data_table
 from app.shell.fields import Decimal, Field, Whole, declare
 from app.shell.progress import duration
 from app.shell.untrusted import one_line, show
@@ -160,7 +161,7 @@ def _list(store: Store, dictionary: pd.Series, rows: pd.DataFrame, compares: boo
         table[f"promotes in {role}"] = [" · ".join(one_line(token, 16) or "␣" for token in tokens) for tokens in found]
     formats = {"fires on": "percent", "mean f": "%.3f", "NRN (L1)": "%.3f", "ν^ε": "%.3f"}
     config = {name: st.column_config.NumberColumn(format=how) for name, how in formats.items() if name in table}
-    st.dataframe(
+    data_table(
         table,
         hide_index=True,
         row_height=28,

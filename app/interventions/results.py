@@ -16,6 +16,7 @@ from app.shared.answer_shares import part_of
 from app.shared.clicks import picked_rows
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing
 from app.shell.numbers import interval
@@ -234,7 +235,7 @@ def asked(here: Here) -> pd.DataFrame:
         picked = [rows["intervention_id"][line] for line in picked_rows(key, len(rows))]
         selection.choose({ASKED: ".".join(picked[:_MOST_SHOWN]) or None})
 
-    st.dataframe(
+    data_table(
         shown,
         hide_index=True,
         row_height=28,
@@ -310,14 +311,14 @@ def _of_group(store: Store, group: Group, samples: pd.DataFrame, roles: Mapping[
         short = [row for row in summaries[model_id] if row["n"] < n_wanted]
         st.markdown(f"**{role.capitalize()} model**")
         show(conclusion(rows, group))
-        st.dataframe(
+        data_table(
             contrast_table(rows, group),
             hide_index=True,
             row_height=28,
             height="content",
             key=keys.of(f"contrasts_{key}_{role}"),
         )
-        st.dataframe(
+        data_table(
             arm_table(summaries[model_id], group),
             hide_index=True,
             row_height=28,

@@ -10,6 +10,7 @@ import streamlit as st
 from app.shared import chosen_dictionary
 from app.shared.views import Here
 from app.shell import keys, progress, selection
+from app.shell.data_table import data_table
 from app.shell.missing import Missing
 from app.shell.untrusted import one_line, show, show_exactly
 from app.shell.vocabulary import FINISHES
@@ -129,7 +130,7 @@ def _under_way(study: Path, roles: Mapping[str, str]) -> None:
         f"{len(shown)} samples have ended in units that are not whole yet; they are judged and kept with the rest of"
         " their unit."
     )
-    st.dataframe(shown, hide_index=True, row_height=28, height=min(40 + 28 * len(shown), 240), key=keys.of("under_way"))
+    data_table(shown, hide_index=True, row_height=28, height=min(40 + 28 * len(shown), 240), key=keys.of("under_way"))
 
 
 def _moment(study: Path) -> tuple[int, bool, int]:

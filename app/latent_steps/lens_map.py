@@ -24,6 +24,7 @@ from app.latent_steps.readings import (
 from app.shared.clicks import marks
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.data_table import data_table
 from app.shell.fields import SWITCH, Field, declare
 from app.shell.numbers import number
 from app.shell.untrusted import for_markdown, one_line
@@ -176,7 +177,7 @@ def _tokens(read: Read, step: int, words: dict[tuple[str, int], str]) -> None:
             "mean probability": [probability for *_, probability in rows],
         }
     )
-    st.dataframe(
+    data_table(
         table,
         hide_index=True,
         row_height=26,
@@ -198,4 +199,4 @@ def _examples(store: Store, read: Read, step: int, words: dict[tuple[str, int], 
         }
         for row, problem in enumerate(read.problems[:_EXAMPLES])
     ]
-    st.dataframe(pd.DataFrame(rows), hide_index=True, row_height=26, height=270, key=keys.of("latent_cell_problems"))
+    data_table(pd.DataFrame(rows), hide_index=True, row_height=26, height=270, key=keys.of("latent_cell_problems"))

@@ -9,6 +9,7 @@ from app.figures.latent_readings import step_name
 from app.latent_steps.readings import REPORT, said, siblings, token_words
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.untrusted import for_markdown
 from backend.store.store import Store
@@ -38,7 +39,7 @@ def draw(here: Here, store: Store) -> None:
             "earlier − later": list(map(listed, rows["opposite_ids"], rows["opposite_probabilities"])),
         }
     )
-    st.dataframe(table, hide_index=True, row_height=26, height=420, key=keys.of("latent_differences"))
+    data_table(table, hide_index=True, row_height=26, height=420, key=keys.of("latent_differences"))
     st.caption(
         "The five likeliest tokens of a difference of mean streams under the logit lens, means over problems that are"
         " not scored. The two signs are two readings: a difference and its opposite say different things."

@@ -13,6 +13,7 @@ from app.latent_steps.readings import siblings
 from app.shared import clicks
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
 from app.shell.numbers import number
@@ -190,7 +191,7 @@ def draw_table(here: Here, store: Store) -> None:
         st.caption("No model here has latents.")
         return
     table = pd.DataFrame(rows)
-    st.dataframe(table, hide_index=True, row_height=26, key=keys.of("latent_needs_table"), column_config=_FORMATS)
+    data_table(table, hide_index=True, row_height=26, key=keys.of("latent_needs_table"), column_config=_FORMATS)
     st.caption(
         "Percentage points and per cent, with 95 % intervals. Of problems that need latents or do without, every plain"
         " answer is right, so that answers can only be lost: compare latents within a group, not groups."
@@ -242,9 +243,7 @@ def draw_needing(here: Here, store: Store) -> None:
         counts = {GROUPS[name].label: n for name, n in found.counts.items()}
         rows.append({"model": model["label"], "n": found.n} | share | counts)
     format_ = {name: st.column_config.NumberColumn(format="%.1f") for name in ("need latents, %", "of those right, %")}
-    st.dataframe(
-        pd.DataFrame(rows), hide_index=True, row_height=26, key=keys.of("latent_needing"), column_config=format_
-    )
+    data_table(pd.DataFrame(rows), hide_index=True, row_height=26, key=keys.of("latent_needing"), column_config=format_)
     st.caption(" ".join(f"{group.label}: {group.words}" for group in list(GROUPS.values())[1:]))
 
 
@@ -271,7 +270,7 @@ def draw_runs(here: Here, store: Store) -> None:
             "whose answer is": table["donors_answer"].tolist(),
         }
     )
-    st.dataframe(told, hide_index=True, row_height=26, height=300, key=keys.of("latent_need_runs"))
+    data_table(told, hide_index=True, row_height=26, height=300, key=keys.of("latent_need_runs"))
     st.caption(f"{len(told)} problems; answers as numbers, nothing where there is none.")
 
 

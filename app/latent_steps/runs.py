@@ -6,6 +6,7 @@ import streamlit as st
 from app.latent_steps.chosen import chosen_problem, models
 from app.shared.views import Here
 from app.shell import keys
+from app.shell.data_table import data_table
 from app.shell.untrusted import for_markdown, show
 from backend.store.store import Store
 
@@ -32,4 +33,4 @@ def draw(here: Here, store: Store) -> None:
     labels = dict(here.once(models)[["model_id", "label"]].itertuples(index=False))
     found = answers(store.latent_runs(problem["problem_id"]), labels)
     found.columns = [f"{n} latents" for n in found.columns]
-    st.dataframe(found, key=keys.of("latent_answers"))
+    data_table(found, key=keys.of("latent_answers"))

@@ -11,6 +11,7 @@ from app.shared.clicks import marks
 from app.shared.statistics_cache import steered_against_random, steered_cells
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.untrusted import show
 from backend.latent import steering_words
@@ -117,7 +118,7 @@ def draw_runs(here: Here, store: Store) -> None:
         f"{cell['pair']} at latent {cell['target']:.0f}: {cell['gained']} of {cell['n']} problems are right with it"
         f" alone, {cell['lost']} without it alone; {len(kept)} are listed."
     )
-    st.dataframe(kept, hide_index=True, row_height=28, height=min(420, 40 + 28 * len(kept)), key=keys.of("latent_runs"))
+    data_table(kept, hide_index=True, row_height=28, height=min(420, 40 + 28 * len(kept)), key=keys.of("latent_runs"))
 
 
 def runs(own: Map, at: Asked, cell: str, questions: dict[str, str]) -> pd.DataFrame:

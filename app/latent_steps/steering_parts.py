@@ -11,6 +11,7 @@ from app.latent_steps.steering import Asked, asked, map_of, maps, steering_id
 from app.shared.statistics_cache import steered_against_random, steered_map
 from app.shared.views import Here
 from app.shell import keys
+from app.shell.data_table import data_table
 from app.shell.numbers import number
 from app.shell.untrusted import show
 from backend.latent import published, steering_words
@@ -97,7 +98,7 @@ def draw_summary(here: Here, store: Store) -> None:
     """Every model and space at the chosen coefficient and exit, beside random vectors: siblings can be compared."""
     at = here.once(asked)
     found = compared(here, at)
-    st.dataframe(summary(found), hide_index=True, row_height=28, key=keys.of("latent_steering_summary"))
+    data_table(summary(found), hide_index=True, row_height=28, key=keys.of("latent_steering_summary"))
     show(steering_words.of_siblings([(str(model["sibling"]), space, one) for model, space, one in found]))
     st.caption(
         f"Ours, coefficient {at.coefficient:g}. Changes of accuracy in points; “apart” is differences less random"

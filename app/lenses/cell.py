@@ -12,6 +12,7 @@ from app.lenses.reading import Shown, chunk_rows, read
 from app.shared import chosen_chunk, chunk_colours
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.data_table import data_table
 from app.shell.numbers import number
 from app.shell.untrusted import for_markdown, show, visible
 from backend.live.requests import LensCell
@@ -54,7 +55,7 @@ def _top(shown: Shown, chosen: Cell, which: int) -> None:
             "id": [token for token, *_ in rows],
         }
     )
-    st.dataframe(
+    data_table(
         table,
         hide_index=True,
         row_height=26,

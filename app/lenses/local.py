@@ -10,6 +10,7 @@ from app.lenses.heat import Cell, cell
 from app.lenses.reading import Shown, read
 from app.shared.views import Here
 from app.shell import keys
+from app.shell.data_table import data_table
 from app.shell.untrusted import for_markdown, show, visible
 from backend.live.requests import LensLocal, UnderLens
 from backend.store.store import Store
@@ -41,7 +42,7 @@ def _local(store: Store, shown: Shown, chosen: Cell, which: int) -> None:
             "id": [token for token, *_ in found["top"]],
         }
     )
-    st.dataframe(
+    data_table(
         table,
         hide_index=True,
         row_height=26,

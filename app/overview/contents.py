@@ -9,6 +9,7 @@ from app.figures.overview import accuracy_by_level
 from app.shared.answer_shares import answered, part_of
 from app.shared.views import Here
 from app.shell import keys, navigation, selection
+from app.shell.data_table import data_table
 from app.shell.missing import Missing, missing, say
 from app.shell.numbers import interval
 from app.shell.untrusted import one_line, show
@@ -41,7 +42,7 @@ def draw_accuracy(here: Here, store: Store) -> None:
     rows = levels(store)
     st.plotly_chart(accuracy_by_level(rows), key=keys.of("accuracy_by_level"))
     if rows["n_chains"].sum():
-        st.dataframe(answer_table(rows), hide_index=True, height="content")
+        data_table(answer_table(rows), hide_index=True, height="content")
     for row in store.rollout_answers().itertuples():
         show(rollouts_line(row))
     candidates_line(store)

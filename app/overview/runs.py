@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from app.shared.views import Here
+from app.shell.data_table import data_table
 from app.shell.missing import Missing
 from app.shell.untrusted import show
 from backend.store.store import Store
@@ -24,7 +25,7 @@ def draw(here: Here, store: Store) -> None:
             "parameters": rows["parameters"],
         }
     )
-    st.dataframe(
+    data_table(
         shown,
         hide_index=True,
         height="content",

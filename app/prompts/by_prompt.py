@@ -10,6 +10,7 @@ from app.figures.overview import accuracy_by_prompt
 from app.shared.statistics_cache import prompt_contrasts
 from app.shared.views import Here
 from app.shell import keys
+from app.shell.data_table import data_table
 from app.shell.missing import Missing
 from app.shell.untrusted import one_line, show
 from backend.cot.prompts import MANNERS
@@ -44,7 +45,7 @@ def draw(here: Here, store: Store) -> None:
     with left:
         st.plotly_chart(accuracy_by_prompt(found), key=keys.of("accuracy_by_prompt"))
     with right:
-        st.dataframe(cell_table(found), hide_index=True, height="content")
+        data_table(cell_table(found), hide_index=True, height="content")
         show(
             "Accuracy is the mean over problems of the share of a problem's chains that solve it; a chain without an"
             " answer, even a forced one, solves nothing. Intervals are 95 % over problems."
@@ -57,7 +58,7 @@ def draw_lengths(here: Here, store: Store) -> None:
     """How long chains are, how they end, and how many give an answer."""
     chains = store.verdicts()
     found = pd.DataFrame(lengths(chains))
-    st.dataframe(
+    data_table(
         length_table(found.assign(model=found["model_id"].map(_model_names(chains)))), hide_index=True, height="content"
     )
     show(
@@ -73,7 +74,7 @@ def draw_contrasts(here: Here, store: Store) -> None:
     """Differences between prompts, between models, and the difference of differences."""
     chains = store.verdicts()
     if len(rows := prompt_contrasts(chains)):
-        st.dataframe(contrast_table(rows, _model_names(chains)), hide_index=True, height="content")
+        data_table(contrast_table(rows, _model_names(chains)), hide_index=True, height="content")
         show("Differences are in percentage points and paired by problem; q is p corrected for all differences shown.")
     else:
         show("No two cells share a model or a prompt, so nothing can be compared.")
@@ -81,7 +82,7 @@ def draw_contrasts(here: Here, store: Store) -> None:
 
 def draw_asked(here: Here, store: Store) -> None:
     """What was asked, and how each model's thought begins."""
-    st.dataframe(prompt_table(store.prompts()), hide_index=True, height="content")
+    data_table(prompt_table(store.prompts()), hide_index=True, height="content")
 
 
 def _cells(chains: pd.DataFrame) -> pd.DataFrame:

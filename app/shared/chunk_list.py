@@ -8,6 +8,7 @@ import streamlit as st
 
 from app.shared import chosen_chunk
 from app.shared.clicks import picked_row
+from app.shell.data_table import data_table
 from app.shell.untrusted import one_line
 
 
@@ -26,7 +27,7 @@ def go_table(rows: pd.DataFrame, values: Mapping[str, Any], *, key: str, own: st
 
     texts = [one_line(text, 160) for text in rows["text"]]
     where = {"CoT": ["this one" if cot == own else "another" for cot in rows["cot_id"]]} if "cot_id" in rows else {}
-    st.dataframe(
+    data_table(
         pd.DataFrame({**values, "chunk": (rows["chunk_index"] + 1).tolist(), **where, "text": texts}),
         hide_index=True,
         column_config=three_digits(values),

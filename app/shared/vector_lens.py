@@ -10,6 +10,7 @@ import streamlit as st
 from app.shared import live
 from app.shared.waiting import place_in_line
 from app.shell import keys, selection
+from app.shell.data_table import data_table
 from app.shell.untrusted import show, visible
 from backend.lens.kinds import LENSES
 from backend.live.available import Choice
@@ -43,7 +44,7 @@ def _tables(found: Mapping[str, Any], kind: str) -> None:
         words = {"top": "raised most", "bottom": "lowered most"}[side]
         rows = [[visible(token), f"{z:+.2f}"] for token, z, _ in found[side]]
         with column:
-            st.dataframe(
+            data_table(
                 pd.DataFrame(rows, columns=[words, "z"]),
                 hide_index=True,
                 row_height=28,

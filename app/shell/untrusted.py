@@ -1,7 +1,7 @@
 """Text that a model or a file wrote, on its way to the screen.
 
 Streamlit's Markdown fetches remote images and its HTML runs script, so such text goes only through `st.text`,
-`st.code`, `st.dataframe` (no link columns) and `textContent` in our components; in a label or a caption, through
+`st.code`, `data_table` (no link columns) and `textContent` in our components; in a label or a caption, through
 `for_markdown`. Plotly interprets a little HTML and LaTeX in titles and hovers: `for_plotly` makes a text mean itself
 there.
 """

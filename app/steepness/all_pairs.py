@@ -15,6 +15,7 @@ from app.shared.geometry_columns import CONVENTION, DIRECTION, POSITION, UNIT, p
 from app.shared.statistics_cache import pairs_of
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
 from app.shell.untrusted import one_line, show
@@ -72,7 +73,7 @@ def draw(here: Here, store: Store) -> None:
         if (picked := picked_row(table_key, len(rows))) is not None:
             open_pair(rows.iloc[picked])
 
-    st.dataframe(
+    data_table(
         table,
         hide_index=True,
         row_height=28,

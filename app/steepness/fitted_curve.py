@@ -5,10 +5,10 @@ that selection makes of unrelated measures.
 from collections.abc import Mapping
 
 import pandas as pd
-import streamlit as st
 
 from app.figures.steepness import CURVE_WORDS, signed, span
 from app.shell import keys
+from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.numbers import interval, number
 from app.shell.untrusted import show
@@ -27,9 +27,9 @@ REPORTED = (
 def draw(curves: Mapping[str, Drawn], selected: Selected) -> None:
     """Under the scatter: the parameters, in words what they say, and the demonstration."""
     if any(found.parameters for found in curves.values()):
-        st.dataframe(parameters(curves), hide_index=True, row_height=28, height="content", key=keys.of("parameters"))
+        data_table(parameters(curves), hide_index=True, row_height=28, height="content", key=keys.of("parameters"))
     show(f"{REPORTED} {in_words(curves)}" if curves else REPORTED)
-    st.dataframe(slopes(selected), hide_index=True, row_height=28, height="content", key=keys.of("selection_slopes"))
+    data_table(slopes(selected), hide_index=True, row_height=28, height="content", key=keys.of("selection_slopes"))
     show(selection_in_words(selected))
 
 

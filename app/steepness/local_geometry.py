@@ -21,6 +21,7 @@ from app.shared.clicks import go_to_clicked
 from app.shared.geometry_columns import DIRECTION, known_columns, pick_column
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, PageEnds, say, undone
 from app.shell.numbers import number
@@ -62,9 +63,9 @@ def of_chunk(store: Store, chunk: str, *, model: str, layer: int, unit: str, pos
         return
     st.markdown("**Exact geometry here**")
     if len(fisher):
-        st.dataframe(directions_table(fisher), hide_index=True, row_height=28, height="content", key=keys.of("fisher"))
+        data_table(directions_table(fisher), hide_index=True, row_height=28, height="content", key=keys.of("fisher"))
     rows = quantities(*(rows.iloc[0] if len(rows) else None for rows in (exact, clouds, steps)))
-    st.dataframe(rows, hide_index=True, row_height=28, height="content", key=keys.of("exact"))
+    data_table(rows, hide_index=True, row_height=28, height="content", key=keys.of("exact"))
     if len(exact) and pd.api.types.is_list_like(exact["eigenvalues"].iloc[0]):
         row = exact.iloc[0]
         st.plotly_chart(

@@ -18,6 +18,7 @@ from app.shared.statistics_cache import chance_of, curve_of, evidence_of, select
 from app.shared.steered_chunk import kl_of_chunk
 from app.shared.views import Here
 from app.shell import keys, navigation, selection, studies
+from app.shell.data_table import data_table
 from app.shell.fields import SWITCH, Field, declare
 from app.shell.missing import no_rollouts, say_and_end
 from app.shell.numbers import interval, number
@@ -302,11 +303,11 @@ def _evidence(store: Store, chosen: Chosen, by_subset: Mapping[str, Evidence], *
         st.caption(RULE)
         for condition in conditions(whole, COVARIATE_WORDS):
             st.text(("✓ " if condition.holds else "✗ ") + condition.words)
-    st.dataframe(evidence_table(by_subset), hide_index=True, row_height=28, height="content", key=keys.of("evidence"))
+    data_table(evidence_table(by_subset), hide_index=True, row_height=28, height="content", key=keys.of("evidence"))
     if not is_stored:
         st.caption("Computed here: this pair is not in the table of all pairs, so its p stands alone and has no q.")
     if whole.fits:
-        st.dataframe(fits_table(whole), hide_index=True, row_height=28, height="content", key=keys.of("fits"))
+        data_table(fits_table(whole), hide_index=True, row_height=28, height="content", key=keys.of("fits"))
         st.caption(
             "Curves through the same chunks: AIC less the least (lower is better), R² in sample, and CV R² on problems"
             " left out, where a constant has 0 and a curve that predicts worse than the mean is below it."

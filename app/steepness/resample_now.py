@@ -18,6 +18,7 @@ from app.shared.statistics_cache import convergence_of
 from app.shared.views import Here
 from app.shared.waiting import place_in_line
 from app.shell import keys, selection
+from app.shell.data_table import data_table
 from app.shell.fields import Decimal, Field, Whole, declare
 from app.shell.missing import no_rollouts, say
 from app.shell.numbers import interval, number
@@ -314,4 +315,4 @@ def _samples(samples: pd.DataFrame, *, key: str) -> None:
                 "resampled chunk": [one_line(text or "", 200) for text in samples["resampled_chunk"].fillna("")],
             }
         )
-        st.dataframe(shown, hide_index=True, row_height=28, height=320, key=keys.of(f"new_rollouts_{key}"))
+        data_table(shown, hide_index=True, row_height=28, height=320, key=keys.of(f"new_rollouts_{key}"))

@@ -18,6 +18,7 @@ from app.shared.sampled import NUCLEUS, SAMPLES, SEED, TEMPERATURE
 from app.shared.views import Here
 from app.shared.waiting import place_in_line
 from app.shell import fields, keys, selection
+from app.shell.data_table import data_table
 from app.shell.fields import STUDY, SWITCH, Field, Whole, declare
 from app.shell.missing import Missing
 from app.shell.numbers import interval
@@ -380,8 +381,8 @@ def _continued(study: Path, now: live.Run, key: str) -> None:
         st.plotly_chart(
             accuracy_by_arm(results["arms"], called), key=keys.of(f"accuracy_{key}"), config={"displayModeBar": False}
         )
-    st.dataframe(_arm_table(results["arms"], called), hide_index=True, row_height=28, height="content")
-    st.dataframe(_comparison_table(results["comparisons"], called), hide_index=True, row_height=28, height="content")
+    data_table(_arm_table(results["arms"], called), hide_index=True, row_height=28, height="content")
+    data_table(_comparison_table(results["comparisons"], called), hide_index=True, row_height=28, height="content")
     st.caption(
         "Arms share random numbers sample by sample, so they are compared in pairs: McNemar's exact test for accuracy,"
         " sign-flip permutation for the rest; intervals 95 %. The p are of single comparisons."
@@ -390,7 +391,7 @@ def _continued(study: Path, now: live.Run, key: str) -> None:
     changes = [row for row in results["importance"] if row["reason"] is None]
     if changes:
         st.markdown(f"**This chunk's resampling importance, {called['base']} and {called['changed']}**")
-        st.dataframe(_importance_table(changes, called), hide_index=True, row_height=28, height="content")
+        data_table(_importance_table(changes, called), hide_index=True, row_height=28, height="content")
     elif results["importance"]:
         show(f"Change of this chunk's importance is unknown: {results['importance'][0]['reason']}.")
     samples = Experiments(study).samples(now.run_id)
@@ -414,7 +415,7 @@ def _samples(samples: pd.DataFrame, key: str, called: dict[str, str]) -> None:
                 "text": [one_line(words, 300) for words in samples["text"]],
             }
         )
-        st.dataframe(
+        data_table(
             shown.dropna(axis=1, how="all"), hide_index=True, row_height=28, height=320, key=keys.of(f"samples_{key}")
         )
 
@@ -534,7 +535,7 @@ def history(study: Path, subject: Subject) -> None:
             _restore(study, ids[0])
             selection.choose({RUN: ids[0], AGAINST: ids[1] if len(ids) > 1 else None})
 
-    table = st.dataframe(
+    table = data_table(
         shown,
         hide_index=True,
         row_height=28,

@@ -21,6 +21,7 @@ from app.shared.geometry_columns import DIRECTION, UNIT
 from app.shared.views import Here, chunks, require
 from app.shared.waiting import Reading, place_in_line, wait_for
 from app.shell import keys, selection
+from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing
 from app.shell.numbers import number as figure
@@ -432,7 +433,7 @@ def _control_strip(status: Status, at: tuple[float, ...], beta: float, floor: fl
         )
         spread = f"{figure(middle)} [{figure(ordered[0])}, {figure(ordered[-1])}]"
         table.loc[len(table)] = [f"{len(random)} random directions", f"{beta:+g}", spread]
-    st.dataframe(table, hide_index=True, row_height=28, height="content")
+    data_table(table, hide_index=True, row_height=28, height="content")
     if random:
         st.caption(
             f"Random: median [least, most]. {beyond} of {len(random)} random pushes of this size move the predictions"
