@@ -2,8 +2,8 @@
 
 Studies are looked for under `stores/` (of the working directory and of the repository) and at the paths in
 ANCHORSCOPE_STORES. Besides them there are those that are shipped as packs (`assets/demo` and others, or the folders in
-ANCHORSCOPE_DEMO; empty means none): once in the life of the process each is unpacked to `stores/NAME.duckdb`, where
-that is not its content already.
+ANCHORSCOPE_DEMO; empty means none). Once in the life of the process each pack, one in ANCHORSCOPE_STORES too, is
+unpacked to `stores/NAME.duckdb`, where that is not its content already.
 
 The pointer is resolved at every rerun, so that a generation published a moment ago is the one that is read; the
 connection to a generation is shared by all open browsers.
@@ -32,7 +32,7 @@ def found() -> dict[str, Path]:
 
 
 def shipped() -> dict[Path, str | None]:
-    """The file that each shipped study is unpacked to, and why it could not be, in words for the person."""
+    """The file that each pack is unpacked to, and why it could not be, in words for the person."""
     files = {unpacked_at(pack, STORES.resolve()): pack for pack in packs()}
     return {file: _unpacked(str(pack), str(file)) for file, pack in files.items()}
 

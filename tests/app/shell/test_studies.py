@@ -11,7 +11,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.shell import studies
+from backend.store import known
 from backend.store.experiments import Experiments
+from backend.store.known import open_study
 from backend.store.packed import pack
 from backend.store.progress import Progress, write_progress
 from backend.store.store import NoStore
@@ -84,6 +86,38 @@ def test_several_packs_are_shipped_each_under_the_name_of_its_folder(study, ship
     found = studies.found()
     assert list(found) == ["demo", "latent-study"]
     assert len({studies.open_store(path).generation for path in found.values()}) == 2
+
+
+@pytest.mark.parametrize("place", ["shelf/mine", "shelf"])
+def test_a_pack_named_among_the_stores_is_opened_as_the_shipped_ones_are(study, shipped, monkeypatch, tmp_path, place):
+    pack(study, tmp_path / "shelf" / "mine")
+    monkeypatch.setenv("ANCHORSCOPE_STORES", str(tmp_path / place))
+    assert list(studies.found()) == ["mine", "demo"]
+    opened = studies.open_store(studies.found()["mine"])
+    assert opened.whole_table("cots").equals(studies.open_store(study).whole_table("cots"))
+
+
+def test_a_damaged_pack_named_among_the_stores_is_listed_and_says_what_is_wrong(study, shipped, monkeypatch, tmp_path):
+    mine = tmp_path / "mine"
+    pack(study, mine)
+    (mine / "cots.parquet").write_bytes(b"")
+    monkeypatch.setenv("ANCHORSCOPE_STORES", str(mine))
+    with pytest.raises(NoStore, match=r"cots\.parquet has sha256"):
+        studies.open_store(studies.found()["mine"])
+
+
+def test_a_pack_named_among_the_stores_is_no_demo(study, shipped, monkeypatch, tmp_path):
+    monkeypatch.setenv("ANCHORSCOPE_STORES", str(shipped))
+    monkeypatch.setenv("ANCHORSCOPE_DEMO", "")
+    assert list(studies.found()) == ["demo"]
+    with pytest.raises(NoStore, match="ANCHORSCOPE_DEMO names none"):
+        open_study()
+
+
+def test_a_pack_is_opened_by_its_path_too(study, shipped, monkeypatch, tmp_path):
+    monkeypatch.setattr(known, "own_stores", lambda: tmp_path / "stores")
+    pack(study, tmp_path / "mine")
+    assert open_study(tmp_path / "mine").whole_table("cots").equals(studies.open_store(study).whole_table("cots"))
 
 
 def test_no_demo_is_listed_where_none_is_shipped_or_wanted(shipped, monkeypatch, tmp_path):
