@@ -2,7 +2,8 @@
 
     MODEL/jlens/CORPUS/Model_jacobian_lens.pt    {"J": {layer: [d, d]}, "n_prompts", "source_layers", "d_model"}
                       /config.yaml               which model and texts (`hf_model_name`, `fit`, `results`)
-                      /Model_convergence.csv     how the mean moved, text by text
+                      /Model_convergence.csv     how the mean moved, text by text (`mean_rel_change`), and how far the
+                                                 deepest layer's is from the identity (`identity_distance`)
 
 1. Layers are those of block outputs, as everywhere here; row i of a matrix is the gradient of coordinate i of the last
    block's output, so that J h is `h @ J.T`. The last layer has no matrix: it is the model itself.
@@ -73,11 +74,14 @@ def write(lens: JacobianLens, card: Card, root: Path) -> Path:
         "d_model": int(lens.jacobians[layers[0]].shape[0]),
     }
     torch.save(content, folder / f"{short}{SUFFIX}")
-    (folder / CONFIG).write_text(_config(card, short), encoding="utf-8")
+    (folder / CONFIG).write_text(_config(card, short, identity_distance(lens)), encoding="utf-8")
     with (folder / f"{short}_convergence.csv").open("w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
-        lines.writerow(["n_done", "mean_rel_change"])
-        lines.writerows((n, "" if change is None else change) for n, change in enumerate(card.changes, start=1))
+        lines.writerow(["n_done", "identity_distance", "mean_rel_change"])
+        for n, change in enumerate(card.changes, start=1):
+            # Of the means on the way the matrices are gone: theirs is unknown.
+            distance = identity_distance(lens) if n == len(card.changes) else ""
+            lines.writerow((n, distance, "" if change is None else change))
     return folder
 
 
@@ -211,7 +215,13 @@ def _value(text: str, key: str) -> str | None:
     return None if value in ("null", "~", "") else value
 
 
-def _config(card: Card, short: str) -> str:
+def identity_distance(lens: JacobianLens) -> float:
+    """‖J − 1‖ / √d of the deepest layer that has a matrix: as the published files have it."""
+    matrix = lens.jacobians[max(lens.jacobians)].double()
+    return float((matrix - torch.eye(len(matrix), dtype=matrix.dtype)).norm() / len(matrix) ** 0.5)
+
+
+def _config(card: Card, short: str, distance: float) -> str:
     said = [change for change in card.changes if change is not None]
     lines = [
         "# Jacobian lens, averaged by Anchorscope",
@@ -227,6 +237,7 @@ def _config(card: Card, short: str) -> str:
         f"  dtype: {_quoted(card.dtype)}",
         "results:",
         f"  prompts_fitted: {card.n_prompts}",
+        f"  final_identity_distance: {distance}",
         f"  final_mean_rel_change: {said[-1] if said else 'null'}",
     ]
     return "\n".join(lines) + "\n"

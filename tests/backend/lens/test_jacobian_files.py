@@ -91,7 +91,11 @@ def test_what_is_written_is_read_by_the_published_rule_and_by_ours(small, tmp_pa
     assert (content["n_prompts"], content["source_layers"], content["d_model"]) == (2, [0], D)
     assert content["J"][0].dtype == torch.float16
     torch.testing.assert_close(content["J"][0].float(), matrix, rtol=1e-3, atol=1e-3)
-    assert (folder / names[1]).read_text().split() == ["n_done,mean_rel_change", "1,", "2,0.25"]
+    header, first, last = (line.split(",") for line in (folder / names[1]).read_text().split())
+    assert header == ["n_done", "identity_distance", "mean_rel_change"] and first == ["1", "", ""]
+    apart = sum((matrix[row, column].item() - (row == column)) ** 2 for row in range(D) for column in range(D))
+    assert last[::2] == ["2", "0.25"] and float(last[1]) == pytest.approx((apart / D) ** 0.5)
+    assert f"final_identity_distance: {last[1]}" in (folder / names[0]).read_text()
     for where in (folder, folder / names[2], tmp_path):
         found = read(where, loaded)
         assert torch.equal(found.lens.jacobians[0], content["J"][0].float()) and found.model == "owner/Some-Model"
