@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from backend.importance.allocation import Wanted, estimator, first_batch, next_batches
+from backend.importance.allocation import Wanted, first_batch, next_batches
 from backend.importance.conventions import ANOTHER, CONVENTIONS, REACHING_AFTER, Sides
-from backend.importance.estimates import Estimate, grouped
+from backend.importance.estimates import Estimate, estimator_at, grouped
 from backend.importance.jsd import divergence
 from tests.planted_answers import mixed_to, shares
 
@@ -105,7 +105,7 @@ def known(of: Chain, rollouts: pd.DataFrame) -> list[Known]:
     n_outcomes = int(rollouts["answer_cluster"].nunique())
     found = []
     for position, truth in enumerate(of.truths):
-        at = estimator(groups, of.ids, position, n_outcomes, n_bootstrap=1)
+        at = estimator_at(groups, of.ids, position, n_bootstrap=1, n_outcomes=n_outcomes)
         rng = np.random.default_rng((of.seed, position))
         found.append(Known(truth, at.jsd(Sides(ANOTHER, (REACHING_AFTER,)), how, rng)))
     return [one for one in found if np.isfinite(one.found.value)]

@@ -89,9 +89,15 @@ def agreement_of(frame: pd.DataFrame) -> pd.DataFrame:
 
 @st.cache_data(max_entries=64, show_spinner="Drawing rollouts anew …")
 def convergence_of(
-    rollouts: pd.DataFrame, chunk_ids: tuple[str, ...], chunk: str, metric: str, convention: str, sizes: tuple[int, ...]
+    rollouts: pd.DataFrame,
+    chunk_ids: tuple[str, ...],
+    chunk: str,
+    metric: str,
+    convention: str,
+    sizes: tuple[int, ...],
+    n_outcomes: int = 0,
 ) -> pd.DataFrame:
-    return convergence(rollouts, chunk_ids, chunk, metric, convention, sizes=sizes, seed=_SEED)
+    return convergence(rollouts, chunk_ids, chunk, metric, convention, sizes=sizes, n_outcomes=n_outcomes, seed=_SEED)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading all pairs …")

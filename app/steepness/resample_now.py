@@ -23,10 +23,11 @@ from app.shell.fields import Decimal, Field, Whole, declare
 from app.shell.missing import no_rollouts, say
 from app.shell.numbers import interval, number
 from app.shell.untrusted import for_markdown, one_line, show
-from app.shell.vocabulary import metric, metric_choice
+from app.shell.vocabulary import decision, metric, metric_choice
 from backend.errors import AnchorscopeError
 from backend.importance.estimates import LEAST_RARER
 from backend.importance.metric_registry import METRICS, conventions_of
+from backend.importance.similarity import with_numbers
 from backend.live.available import Choice
 from backend.live.requests import MAX_CONTINUATIONS, Resample, experiment_id
 from backend.live.resample import NOTE, STOPPED, resample_request, writer
@@ -41,6 +42,9 @@ ADDED = declare(Field("added_rollouts", "rollouts drawn later", None, of="chunk"
 UNCERTAIN = (
     f"Where fewer than {LEAST_RARER} rollouts have another outcome than the most frequent one the half-width is left"
     " out: it would be no evidence of certainty."
+)
+FROM_EARLIER = (
+    "Rollouts from before earlier chunks that write the chain up to here token for token count too, of as many at each."
 )
 MOST = declare(Field("resample_most", "most new rollouts", Whole(_BATCH, MAX_CONTINUATIONS), "128"))
 
@@ -62,7 +66,11 @@ def draw(here: Here, store: Store) -> None:
         agreed = (
             " It has no width because the rollouts all agree, and the bootstrap sees no noise in them." if flat else ""
         )
-        st.caption(f"Stored: {number(row.value)}, 95 % interval {interval(row.ci_low, row.ci_high)}.{agreed}")
+        decided = decision(row.p, row.q, row.n_tested)
+        st.caption(
+            f"Stored: {number(row.value)}, 95 % interval {interval(row.ci_low, row.ci_high)}.{agreed}"
+            + (f" {decided[:1].upper()}{decided[1:]}." if decided else "")
+        )
     st.caption(pooled_line(store.answers_in_cot(where.cot), where.chunk, metric(name).compares))
     _convergence(store, where, name, convention)
     st.markdown("**Resample this chunk now**")
@@ -100,7 +108,11 @@ def _convergence(store: Store, where: ChosenChunk, name: str, convention: str) -
         has_tokens = pd.notna(store.chunk_spans(where.cot)["token_start"]).all()
         say(no_rollouts(store.coverage().iloc[0], store.path, has_tokens=bool(has_tokens)))
         return
-    found = convergence_of(rollouts, chunks, where.chunk, name, convention, sizes).rename(
+    n_outcomes = 0
+    if METRICS[name].needs_numbers or METRICS[name].by_permutation:
+        texts = store.tagged_chunks(where.cot, "").set_index("chunk_id")["text"]
+        rollouts, n_outcomes = with_numbers(rollouts, texts.to_dict()), store.n_outcomes(where.cot)
+    found = convergence_of(rollouts, chunks, where.chunk, name, convention, sizes, n_outcomes).rename(
         columns={"m": "n", "mean": "value"}
     )
     st.plotly_chart(
@@ -113,7 +125,8 @@ def _convergence(store: Store, where: ChosenChunk, name: str, convention: str) -
         f"Subsets of the rollouts there are, {int(found['n_orders'].iloc[0])} random orders"
         + (f"; with {sizes[0]} rollouts the metric is unknown in {unknown} of them" if unknown else "")
         + ". The band closes at the right because all orders end in the same rollouts: what these many rollouts tell is"
-        " the half-width of the bootstrap interval below."
+        " the half-width of the interval below."
+        + (f" {FROM_EARLIER}" if METRICS[name].by_permutation and (rollouts["n_kept"].fillna(0) > 0).any() else "")
         + (f" {UNCERTAIN}" if found["half_width"].isna().any() else "")
     )
 
@@ -125,11 +138,6 @@ def why_not(name: str, convention: str) -> str | None:
         return (
             "How it converges is not shown: it needs every sentence of the rollouts embedded, which is done when the"
             " study is made."
-        )
-    if found is not None and (found.by_permutation or found.needs_numbers):
-        return (
-            "How it converges is not shown: it needs the answers of the whole problem, or the numbers in the texts,"
-            " which are looked at when the study is made."
         )
     if found is not None and found.rollouts == "forced":
         return "How it converges is not shown: it rests on forced answers, a sample of its own."
@@ -246,14 +254,21 @@ def _looked(found: Sequence[Mapping[str, Any]], name: str, width: float, *, key:
             if _differs(ruling, last["half_width"])
             else "."
         )
+        + ("" if last.get("p") is None else f" Permutation p = {last['p']:.2g}, of this chunk alone.")
     )
     rows = looks_table(found)
     figure = convergence(rows, metric(name), band="95 % interval", counted="new rollouts", target=width)
     st.plotly_chart(figure, key=keys.of(f"looks_{key}"), config={"displayModeBar": False})
     if last.get("n_all"):
-        show(f"Behind it: {answered(last['n_all'], last['n_without_answer'], last['n_forced'], of='rollouts')}.")
+        behind = answered(last["n_all"], last["n_without_answer"], last["n_forced"], of="rollouts")
+        show(f"Behind it: {behind}{_and_earlier(last)}.")
     if (refused := refusal(last, width)) is not None:
         show(refused)
+
+
+def _and_earlier(look: Mapping[str, Any]) -> str:
+    n = look.get("n_from_earlier")
+    return f"; {n} from before earlier chunks that write the chain up to here token for token" if n else ""
 
 
 def refusal(look: Mapping[str, Any], width: float) -> str | None:

@@ -22,7 +22,7 @@ import pandas as pd
 
 from backend.ids import seed_for
 from backend.importance.conventions import ANOTHER, CONVENTIONS, REACHING_AFTER, Sides
-from backend.importance.estimates import Estimator, Rollouts, grouped, reaching
+from backend.importance.estimates import Estimator, estimator_at, grouped
 
 BATCH = 10
 _SIDES, _JSD = Sides(ANOTHER, (REACHING_AFTER,)), CONVENTIONS["jsd"]
@@ -51,33 +51,9 @@ def next_batches(
     goes_on: set[str] = set()
     for position, pair in enumerate(itertools.pairwise(chunk_ids)):
         choice = [chunk for chunk in pair if chunk in open_at]
-        if choice and not _is_narrow(at := estimator(groups, chunk_ids, position, n_outcomes), wanted):
+        if choice and not _is_narrow(at := estimator_at(groups, chunk_ids, position, n_outcomes=n_outcomes), wanted):
             goes_on.add(max(choice, key=lambda chunk: _gain(at, chunk == at.chunk)))
     return {chunk: min(BATCH, wanted.most - drawn[chunk]) for chunk in chunk_ids if chunk in goes_on}
-
-
-def estimator(
-    groups: Mapping[tuple[str | None, str], Rollouts],
-    chunk_ids: Sequence[str],
-    position: int,
-    n_outcomes: int,
-    n_bootstrap: int = 0,
-) -> Estimator:
-    """Of the chunk at `position`, which is not the last."""
-    here, after = chunk_ids[position : position + 2]
-    nothing = Rollouts.none()
-    return Estimator(
-        here,
-        groups.get((here, "resample"), nothing),
-        groups.get((after, "resample"), nothing),
-        nothing,
-        nothing,
-        n_bootstrap=n_bootstrap,
-        seed=0,
-        n_outcomes=n_outcomes,
-        reaching_here=reaching(groups, chunk_ids, position),
-        reaching_after=reaching(groups, chunk_ids, position + 1),
-    )
 
 
 def _is_narrow(at: Estimator, wanted: Wanted) -> bool:

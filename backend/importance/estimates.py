@@ -166,12 +166,12 @@ def reaching(groups: Mapping[tuple[str | None, str], Rollouts], chunk_ids: Seque
     """The rollouts from before earlier chunks that write the CoT token for token up to the chunk at `position`: what
     they go on with is drawn as that of the rollouts there.
     """
-    nothing = Rollouts.none()
-    earlier = (
-        groups.get((chunk, "resample"), nothing).reaching(position - before)
+    earlier = [
+        own.reaching(position - before)
         for before, chunk in enumerate(chunk_ids[:position])
-    )
-    return nothing.with_others(list(earlier))
+        if (own := groups.get((chunk, "resample"))) is not None and (own.kept >= position - before).any()
+    ]
+    return Rollouts.none().with_others(earlier) if earlier else Rollouts.none()
 
 
 @dataclass(frozen=True)
@@ -297,6 +297,32 @@ class Estimator:
         replicates = statistic(_resampled(p_counts, self.n_bootstrap, rng), _resampled(q_counts, self.n_bootstrap, rng))
         n_rarer = int(pooled.sum() - pooled.max())
         return Estimate(value, _interval(replicates, min(n, n_comparator)), n, n_comparator, n_rarer)
+
+
+def estimator_at(
+    groups: Mapping[tuple[str | None, str], Rollouts],
+    chunk_ids: Sequence[str],
+    position: int,
+    *,
+    n_bootstrap: int = 0,
+    seed: int = 0,
+    n_outcomes: int = 0,
+) -> Estimator:
+    """Of the chunk at `position`, from the rollouts of its CoT by chunk and kind; nothing comes after the last."""
+    here, is_last = chunk_ids[position], position + 1 == len(chunk_ids)
+    following, nothing = None if is_last else chunk_ids[position + 1], Rollouts.none()
+    return Estimator(
+        here,
+        groups.get((here, "resample"), nothing),
+        groups.get((following, "resample"), nothing),
+        groups.get((here, "forced"), nothing),
+        groups.get((following, "forced"), nothing),
+        n_bootstrap,
+        seed,
+        n_outcomes,
+        reaching(groups, chunk_ids, position),
+        nothing if is_last else reaching(groups, chunk_ids, position + 1),
+    )
 
 
 def _counts(groups: list[np.ndarray], n_outcomes: int) -> np.ndarray:

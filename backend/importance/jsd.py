@@ -143,16 +143,9 @@ class Tables:
 
     @staticmethod
     def of(sizes: Sizes, totals: np.ndarray) -> "Tables":
-        from scipy.stats import hypergeom
-
-        n, known, expected = sizes.n_p + sizes.n_q, {}, {}
-        for total in set(totals.tolist()):
-            here = np.arange(max(0, total - sizes.n_q), min(total, sizes.n_p) + 1)
-            known[total] = sizes.terms(here, total - here)
-            expected[total] = float(known[total] @ hypergeom.pmf(here, n, total, sizes.n_p))
+        own = [_dealt(sizes, total) for total in totals.tolist()]
         fewest = np.maximum(0, totals - sizes.n_q)
-        terms = tuple(known[total] for total in totals.tolist())
-        return Tables(sizes, totals, fewest, terms, sum(expected[total] for total in totals.tolist()))
+        return Tables(sizes, totals, fewest, tuple(terms for terms, _ in own), sum(expected for _, expected in own))
 
     def sum(self, in_p: np.ndarray) -> np.ndarray:
         """The posterior means, but for outcomes that nobody gave, of deals (deals, outcomes)."""
@@ -181,3 +174,15 @@ class Tables:
         chances = -(gammaln(deals + 1) + gammaln(self.totals - deals + 1)).sum(1)
         chances = np.exp(chances - chances.max())
         return deals, chances / chances.sum()
+
+
+@functools.lru_cache(maxsize=16384)  # subsets and replicates of a chunk's rollouts ask for the same again and again
+def _dealt(sizes: Sizes, total: int) -> tuple[np.ndarray, float]:
+    """Of an outcome given `total` times: its terms by how often it is in P, from the fewest on; and their mean over
+    deals.
+    """
+    from scipy.stats import hypergeom
+
+    here = np.arange(max(0, total - sizes.n_q), min(total, sizes.n_p) + 1)
+    terms = sizes.terms(here, total - here)
+    return terms, float(terms @ hypergeom.pmf(here, sizes.n_p + sizes.n_q, total, sizes.n_p))

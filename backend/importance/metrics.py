@@ -38,7 +38,7 @@ import pandas as pd
 from backend.errors import AnchorscopeError
 from backend.ids import seed_for
 from backend.importance import conventions as registry
-from backend.importance.estimates import Estimate, Estimator, Rollouts, grouped, reaching
+from backend.importance.estimates import Estimate, Estimator, estimator_at, grouped
 from backend.importance.metric_registry import METRICS, conventions_of, metrics_to_compute
 from backend.schema.tables import TABLES
 
@@ -74,26 +74,11 @@ def importance_of_cot(
     """
     _check(rollouts, chunk_ids, conventions)
     groups = grouped(rollouts)
-    nothing = Rollouts.none()
     metrics = metrics_to_compute() if metrics is None else metrics
     wanted = [(metric, convention) for metric in metrics for convention in conventions_of(metric, conventions)]
     rows = []
     for position, chunk in enumerate(chunk_ids):
-        following = chunk_ids[position + 1] if position + 1 < len(chunk_ids) else None
-        here, forced_here = (groups.get((chunk, kind), nothing) for kind in ("resample", "forced"))
-        after, forced_after = (groups.get((following, kind), nothing) for kind in ("resample", "forced"))
-        at = Estimator(
-            chunk,
-            here,
-            after,
-            forced_here,
-            forced_after,
-            n_bootstrap,
-            seed,
-            n_outcomes,
-            reaching(groups, chunk_ids, position),
-            nothing if following is None else reaching(groups, chunk_ids, position + 1),
-        )
+        at = estimator_at(groups, chunk_ids, position, n_bootstrap=n_bootstrap, seed=seed, n_outcomes=n_outcomes)
         for metric, convention in wanted:
             found = estimate_of(at, metric, convention)
             rows.append(

@@ -68,3 +68,10 @@ def departing_same_numbers(rollouts: pd.DataFrame, chunks: Mapping[str, str]) ->
     reached = [ids[place[chunk] + n] for chunk, n in zip(own["chunk_id"], kept[kept > 0], strict=True)]
     found = same_numbers(pd.DataFrame({"chunk_id": reached, "resampled_chunk": own["departing_chunk"]}), chunks)
     return found.reindex(rollouts.index)
+
+
+def with_numbers(rollouts: pd.DataFrame, chunks: Mapping[str, str]) -> pd.DataFrame:
+    """The rollouts with what the rule `numbers` asks of them: `same_numbers` and `departing_same_numbers`."""
+    return rollouts.assign(
+        same_numbers=same_numbers(rollouts, chunks), departing_same_numbers=departing_same_numbers(rollouts, chunks)
+    )

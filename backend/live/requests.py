@@ -261,6 +261,10 @@ class Stored:
     finish: str | None
     sample: int | None = None  # its number at the chunk
     answer_source: str | None = None
+    # Of the chain that it writes token for token, as in the table `rollouts`.
+    n_kept: int | None = field(default=None, metadata=_LATER)
+    departing_chunk: str | None = field(default=None, metadata=_LATER)
+    departing_similarity: float | None = field(default=None, metadata=_LATER)
 
 
 @dataclass(frozen=True)
@@ -270,7 +274,8 @@ class Resample:
     After every batch they are pooled with the stored ones. It stops when half of the metric's 95 % interval is at most
     `half_width`, or when `most` new rollouts of each chunk were written (`resample` says what that does to the
     interval). Rollout k of a chunk is drawn from the study's seed and k, and k goes on where the stored ones end: they
-    are those that a study with a larger n would have.
+    are those that a study with a larger n would have. `stored` are of the two chunks, and of earlier ones those that
+    reach them, where the metric counts these.
     """
 
     text: Text
@@ -285,6 +290,7 @@ class Resample:
     batch: int = 16  # new rollouts of each chunk between two looks
     most: int = 128
     encoder: str = "embedded:all-MiniLM-L6-v2"
+    n_outcomes: int = field(default=0, metadata=_LATER)  # answers of the problem, where the metric asks
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.half_width) and self.half_width > 0):

@@ -93,10 +93,12 @@ _ROLLOUT: dict[str, tuple[pa.DataType, str]] = {
     "departing_chunk": (TEXT, "where n_kept > 0: what it writes first at the last chunk that it reaches"),
     "departing_similarity": (REAL, "cosine of that and the chunk there; NULL where either is empty"),
 }
+# Of `backend.importance.conventions`, in their order; and values as others wrote them.
+CONVENTIONS = ("jsd", "jsd_numbers", "ta", "fl", "paper", "published")
 _IMPORTANCE: dict[str, tuple[pa.DataType, str]] = {
     "chunk_id": (TEXT, "of chunks"),
     "metric": (TEXT, "see docs/importance.md"),
-    "convention": (TEXT, "jsd, jsd_numbers, ta, fl, paper, published, or all for metrics that no convention changes"),
+    "convention": (TEXT, f"{', '.join(CONVENTIONS)}, or all for metrics that no convention changes"),
     "value": (REAL, "nats, a difference of accuracies, or a share; NULL where undefined"),
     "ci_low": (REAL, "95 % interval over rollouts (bootstrap; jsd: posterior); NULL where undefined or not published"),
     "ci_high": (REAL, "likewise"),

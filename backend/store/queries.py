@@ -2,9 +2,10 @@
 
 from typing import Any, Protocol
 
+import numpy as np
 import pandas as pd
 
-from backend.schema.tables import TABLES
+from backend.schema.tables import CONVENTIONS, TABLES
 from backend.store.answered import ANSWERED, FORCED_AT_CAP
 from backend.store.decided import DECIDED, Q
 
@@ -215,11 +216,12 @@ class Queries:
             f" JOIN cots c USING (cot_id) LEFT JOIN {DECIDED} i ON i.chunk_id = k.chunk_id AND i.metric IN"
             " ('counterfactual_importance_jsd', 'counterfactual_importance_kl') AND i.value IS NOT NULL WHERE ($cot IS"
             " NULL OR k.cot_id = $cot) AND ($problem IS NULL OR c.problem_id = $problem) ORDER BY i.value IS NULL,"
-            " i.ci_low IS NULL, list_position(['jsd', 'ta', 'fl', 'paper', 'published'], i.convention),"
+            " i.ci_low IS NULL, list_position($conventions, i.convention),"
             " coalesce(i.q > $q, coalesce(i.n, 0) < 5), i.value DESC, k.cot_id, k.chunk_index LIMIT 1",
             cot=cot_id,
             problem=problem_id,
             q=Q,
+            conventions=list(CONVENTIONS),
         )
 
     def chunk_place(self: _HasFrame, chunk_id: str) -> pd.DataFrame:
@@ -329,11 +331,27 @@ class Queries:
         return self.frame(
             "SELECT r.rollout_id, r.kind, r.sample, r.text, r.resampled_chunk, r.similarity, r.answer, "
             "coalesce(a.cluster, r.answer) AS cluster, r.is_correct, r.finish, r.n_tokens, r.answer_source, "
-            "r.forced_text, r.added_id "
+            "r.forced_text, r.added_id, r.n_kept, r.departing_chunk, r.departing_similarity "
             f"FROM {ANSWERED} r LEFT JOIN answer_clusters a ON a.cot_id = r.cot_id AND a.answer = r.answer "
             "WHERE r.chunk_id = $chunk ORDER BY r.kind DESC, r.similarity DESC NULLS LAST, r.sample",
             chunk=chunk_id,
         )
+
+    def n_outcomes(self: _HasFrame, cot_id: str) -> int:
+        """How many answers the rollouts of all CoTs of its problem gave; two that are one answer in a CoT are one."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        alike = self.frame(
+            "SELECT DISTINCT a.answer, a.cluster FROM answer_clusters a JOIN cots USING (cot_id) WHERE problem_id ="
+            " (SELECT problem_id FROM cots WHERE cot_id = $cot) ORDER BY a.answer, a.cluster",
+            cot=cot_id,
+        )
+        if alike.empty:
+            return 0
+        codes, names = pd.factorize(pd.concat([alike["answer"], alike["cluster"]]))
+        ties = coo_array((np.ones(len(alike)), np.split(codes, 2)), shape=(len(names), len(names)))
+        return int(connected_components(ties, directed=False)[0])
 
     def added_at(self: _HasFrame, chunk_id: str) -> pd.DataFrame:
         """Drawings that added rollouts before this chunk, for its own metric or for that of the chunk before, the

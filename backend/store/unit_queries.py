@@ -167,7 +167,8 @@ class UnitQueries:
         """
         return self.frame(
             "SELECT rollout_id, chunk_id, kind, sample, r.text, resampled_chunk, similarity, r.answer, cluster AS"
-            f" answer_cluster, is_correct, finish FROM {ANSWERED} r LEFT JOIN answer_clusters a ON a.cot_id = r.cot_id"
+            " answer_cluster, is_correct, finish, n_kept, departing_chunk, departing_similarity"
+            f" FROM {ANSWERED} r LEFT JOIN answer_clusters a ON a.cot_id = r.cot_id"
             " AND a.answer = r.answer WHERE r.cot_id = $cot AND kind = 'resample' ORDER BY rollout_id",
             cot=cot_id,
         )

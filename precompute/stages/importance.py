@@ -17,7 +17,7 @@ from backend.cot.answers import Judge, cluster_answers, grader
 from backend.ids import seed_for
 from backend.importance import metric_registry
 from backend.importance.metrics import importance_of_cot
-from backend.importance.similarity import departing_same_numbers, same_numbers
+from backend.importance.similarity import with_numbers
 from backend.importance.with_and_without import given_alone, is_given_alone
 from backend.store.store import Store
 from precompute.estimates import Estimate, Quantities
@@ -83,11 +83,7 @@ def importance_tables(
     """
     counts = Counter(answer for answer in rollouts["answer"] if isinstance(answer, str))
     clusters = cluster_answers(counts.elements(), judge)
-    labelled = rollouts.assign(
-        answer_cluster=rollouts["answer"].map(clusters),
-        same_numbers=same_numbers(rollouts, chunks),
-        departing_same_numbers=departing_same_numbers(rollouts, chunks),
-    )
+    labelled = with_numbers(rollouts.assign(answer_cluster=rollouts["answer"].map(clusters)), chunks)
     measured = importance_of_cot(
         labelled,
         list(chunks),

@@ -395,6 +395,21 @@ def test_a_resampling_is_followed_and_its_interval_and_stop_are_told(opened, who
     assert resampling.asked == 2
 
 
+def test_a_jsd_converges_is_decided_and_can_be_resampled(opened, tmp_path, resampling):
+    study = small_study.make(tmp_path / "small")
+    chunk = small_study.add_divergence(study, [(0, 0.2, 0.001)])[0]
+    test = page(opened, study, view="metrics", chunk=chunk)
+    (chosen,) = [box for box in test.selectbox if box.label == "Importance"]
+    assert chosen.value == "counterfactual_importance_jsd:jsd"
+    assert "More than chance: permutation p = 0.001" in words(test) and "random orders" in words(test)
+    assert "How it converges" not in words(test) and not test.button(key="resample").disabled
+    last = LOOKS[-1] | {"p": 0.02, "n_all": 46, "n_without_answer": 0, "n_forced": 0, "n_from_earlier": 7}
+    resampling.status = status("finished", stopped="narrow", looks=[*LOOKS[:-1], last])
+    test.run()
+    assert "Permutation p = 0.02, of this chunk alone." in words(test)
+    assert "7 from before earlier chunks that write the chain up to here" in words(test)
+
+
 def test_what_was_drawn_later_is_pooled_and_a_link_opens_it(opened, tmp_path, resampling):
     study = small_study.make(tmp_path / "small")
     with closing(Store(study)) as store:
@@ -436,6 +451,7 @@ def test_a_metric_that_cannot_be_drawn_anew_says_why():
     assert "every sentence" in resample_now.why_not("resilience", "all")
     assert "published" in resample_now.why_not("counterfactual_importance_kl", "published")
     assert resample_now.why_not("counterfactual_importance_kl", "ta") is None
+    assert resample_now.why_not("counterfactual_importance_jsd", "jsd_numbers") is None
 
 
 def test_convergence_looks_at_as_many_rollouts_as_both_sides_have():

@@ -33,6 +33,7 @@ from backend.importance.metric_registry import (
     sides_of,
 )
 from backend.importance.metrics import importance_of_cot
+from backend.schema import tables
 from tests.backend.importance.test_metrics import N_ROWS, of, random_cot, table
 from tests.shared_data import shared_folder
 
@@ -242,6 +243,7 @@ def test_words_are_there_for_every_stored_metric_and_differ_where_what_is_comput
     assert definition("counterfactual_importance_accuracy", "ta") == definition(
         "counterfactual_importance_accuracy", "paper"
     )
+    assert (*CONVENTIONS, PUBLISHED) == tables.CONVENTIONS, "the schema names every one"
     assert definition("no such metric", "ta") == definition("resampling_importance_kl", "no such convention") == ""
 
 

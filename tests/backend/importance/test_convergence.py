@@ -44,6 +44,8 @@ def test_orders_agree_on_all_rollouts_and_that_is_the_metric():
         ["chunk_id", "metric", "convention"]
     )["value"]
     conventions = {
+        "counterfactual_importance_jsd": "jsd",
+        "resampling_importance_jsd": "jsd",
         "counterfactual_importance_kl": "ta",
         "resampling_importance_accuracy": "all",
         "overdeterminedness": "all",
@@ -53,6 +55,38 @@ def test_orders_agree_on_all_rollouts_and_that_is_the_metric():
         assert row["mean"] == pytest.approx(whole["c0", metric, convention]) and row["high"] - row[
             "low"
         ] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("convention", ["jsd", "jsd_numbers"])
+def test_under_jsd_the_whole_counts_those_from_earlier_and_the_answers_of_the_problem(convention):
+    """The estimate and its interval are those that the study stores, with n_outcomes of the problem; of fewer at each
+    chunk fewer come from earlier.
+    """
+    draw = np.random.default_rng(2)
+    rows = [
+        rollout(chunk, str(draw.integers(3)), bool(draw.integers(2)), 0.1 if k % 3 else 0.9, f"{k}")
+        for chunk in ("c0", "c1", "c2")
+        for k in range(20)
+    ]
+    rollouts = table(rows).assign(
+        n_kept=lambda own: [int(chunk == "c0" and k % 2) for k, chunk in enumerate(own["chunk_id"])],
+        departing_similarity=0.1,
+        same_numbers=True,
+        departing_same_numbers=False,
+    )
+    ids, metric = ["c0", "c1", "c2"], "counterfactual_importance_jsd"
+    stored = importance_of_cot(rollouts, ids, n_bootstrap=1, seed=0, n_outcomes=7)
+    stored = stored.set_index(["chunk_id", "metric", "convention"]).loc[("c1", metric, convention)]
+
+    def at_20(of_rollouts, **options):
+        found = convergence(of_rollouts, ids, "c1", metric, convention, sizes=[8, 20], seed=0, n_orders=5, **options)
+        return found.set_index("m")["mean"][20]
+
+    assert at_20(rollouts, n_outcomes=7) == pytest.approx(stored["value"])
+    assert at_20(rollouts) != pytest.approx(stored["value"])
+    assert at_20(rollouts.drop(columns="n_kept"), n_outcomes=7) != pytest.approx(stored["value"])
+    half = convergence(rollouts, ids, "c1", metric, convention, sizes=[8, 20], seed=0, n_orders=12)["half_width"]
+    assert half[1] < half[0]
 
 
 def test_subsets_spread_more_the_smaller_they_are():

@@ -6,10 +6,13 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from backend.cot.answers import cluster_answers
 from backend.errors import AnchorscopeError
+from backend.importance.metrics import importance_of_cot
+from backend.importance.similarity import with_numbers
 from backend.live.available import Choice
 from backend.live.jobs import Reader
 from backend.live.requests import Chunk, Model, RequestError, Resample, Sampling, Stored, Text, experiment_id
@@ -153,6 +156,38 @@ def test_the_rule_asks_the_same_however_the_bootstrap_of_a_kl_came_out():
     assert {name: look["n_rarer"] for name, look in looks.items()} == {"ta": 7, "fl": 7}
 
 
+@pytest.mark.parametrize("convention", ["jsd", "jsd_numbers"])
+def test_a_look_at_a_jsd_is_what_the_study_would_store_of_the_same_rollouts(convention):
+    """Those from before an earlier chunk that keep it count, and so do answers that only other CoTs gave."""
+    metric, kept = "counterfactual_importance_jsd", "The answer is 7, or 8."
+    pools = (
+        stored(6, answer="8", n_kept=1, departing_chunk=kept, departing_similarity=0.9)
+        + stored(5, answer="8", n_kept=2, departing_chunk=kept, departing_similarity=0.9)
+        + stored(3, n_kept=0)
+        + stored(6, "b")
+        + stored(3, "b", answer="8")
+        + stored(4, "b", similarity=0.9, resampled_chunk="Then 2 answers follow.")
+        + stored(10, "c")
+    )
+    request = replace(asked(metric, convention, stored=pools, most=1, batch=1, n_outcomes=5), chunk_id="b")
+    look = result_of(followed(request, scripted(by_turns), Equal, encode))["looks"][0]
+    chunks = {chunk.chunk_id: COT[chunk.char_start : chunk.char_end] for chunk in TEXT.chunks}
+    rows = pd.DataFrame([vars(rollout) for rollout in pools]).assign(kind="resample")
+    rows = with_numbers(rows.assign(answer_cluster=rows["answer"]), chunks)
+    found = importance_of_cot(rows, list(chunks), n_bootstrap=1, seed=0, n_outcomes=5)
+    row = found.set_index(["chunk_id", "metric", "convention"]).loc[("b", metric, convention)]
+    assert look["value"] == pytest.approx(row["value"]) and look["p"] == pytest.approx(row["p"])
+    dissimilar = {"jsd": 9, "jsd_numbers": 9 + 4 + 6}[convention]
+    assert (look["n"], look["n_comparator"]) == (row["n"], row["n_comparator"]) == (dissimilar, 15)
+    assert (look["n_all"], look["n_from_earlier"]) == (23, 14)
+
+
+def test_a_jsd_of_rollouts_that_all_agree_has_a_width_and_may_stop():
+    request = asked("resampling_importance_jsd", "jsd", half_width=0.3, stored=stored(40) + stored(40, "b"))
+    (look,) = result_of(followed(request, scripted(by_turns), Equal, encode))["looks"]
+    assert 0.005 < look["half_width"] <= 0.3 and look["is_narrow"] and look["low"] < 0 < look["high"]
+
+
 def test_a_person_who_stops_it_keeps_what_there_is():
     steps, result = followed(asked(half_width=0.01), scripted(by_turns), Equal, encode), {}
     while len(result.get("looks", ())) < 3:
@@ -261,7 +296,7 @@ def test_a_request_has_the_study_s_tokens_rollouts_and_sampling(study):
     assert request.sampling == Sampling(1.0, 1.0, 16) and (request.seed, request.truth, request.convention) == (
         1,
         "42",
-        "ta",
+        "jsd",
     )
     assert [rollout.chunk_id[-4:] for rollout in request.stored] == ["0000"] * 3 + ["0001"] * 3
     assert [rollout.answer for rollout in request.stored[:3]] == ["41", "42", "42"] and request.stored[
@@ -316,8 +351,8 @@ def test_the_workers_desk_does_it_and_only_the_writer_may(study, reader, monkeyp
 
 
 def test_what_can_be_asked_for_is_what_more_rollouts_make_more_certain():
-    from backend.importance.metric_registry import METRICS
+    from backend.importance.metric_registry import METRICS, conventions_of
 
     left_out = {name for name in METRICS if name.startswith("forced")} | {"overdeterminedness"}
-    left_out |= {name for name, metric in METRICS.items() if metric.by_permutation or metric.needs_numbers}
-    assert set(resampled()) == set(METRICS) - left_out
+    assert {*resampled()} == set(METRICS) - left_out
+    assert resampled()["counterfactual_importance_jsd"] == conventions_of("counterfactual_importance_jsd")

@@ -2,6 +2,7 @@
 
 from contextlib import closing
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -187,3 +188,23 @@ def test_a_training_has_its_model_its_last_step_and_its_metrics_in_order(tmp_pat
     assert list(loss["step"]) == list(range(1, 61)) and list(loss["tokens"]) == list(range(2000, 122_000, 2000))
     assert loss["value"].iloc[0] == 2.5 and loss["step"][loss["value"].isna()].tolist() == [3]
     trained.close()
+
+
+def test_answers_that_count_as_one_in_a_cot_are_one_of_the_problem(tmp_path):
+    study = small_study.make(tmp_path / "answers")
+    with closing(Store(study)) as store:
+        cots = store.frame("SELECT cot_id, problem_id FROM cots ORDER BY problem_id, cot_id")
+    here, beside = cots[cots["problem_id"] == cots["problem_id"][0]]["cot_id"][:2]
+    other = cots[cots["problem_id"] != cots["problem_id"][0]]["cot_id"].iloc[0]
+    pairs = [(here, "1/2", "1/2"), (here, "0.5", "1/2"), (beside, "0.50", "0.5"), (beside, "0.5", "0.5")]
+    pairs += [(beside, "3", "3"), (other, "9", "9")]
+    generation = study / "generations" / (study / "CURRENT").read_text().strip()
+    with duckdb.connect(str(generation)) as connection:
+        connection.execute("DELETE FROM answer_clusters")
+        for cot, answer, cluster in pairs:
+            connection.execute(
+                "INSERT INTO answer_clusters (cot_id, answer, cluster) VALUES (?, ?, ?)", [cot, answer, cluster]
+            )
+    with closing(Store(study)) as store:
+        assert (store.n_outcomes(here), store.n_outcomes(beside), store.n_outcomes(other)) == (2, 2, 1)
+        assert store.n_outcomes("nowhere") == 0
