@@ -159,11 +159,6 @@ class Metric:
         return self.measure.statistic is JSD
 
     @property
-    def of_rollouts_alone(self) -> bool:
-        """Whether a chunk's rollouts and their similarity to it are enough, without texts and the problem's answers."""
-        return not (self.needs_returns or self.needs_numbers or self.by_permutation)
-
-    @property
     def short(self) -> str:
         of = " (KL)" if self.is_kl else " (JSD)" if self.by_permutation else " (accuracy)" if self.signed else ""
         return f"{self.label}{of}"

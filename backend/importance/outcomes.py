@@ -22,8 +22,9 @@ import pandas as pd
 from backend.cot.degeneration import is_degenerate
 from backend.ids import seed_for
 from backend.importance import conventions
-from backend.importance.conventions import AFTER, ALL, CORRECTNESS, HERE, WRITTEN
+from backend.importance.conventions import AFTER, ALL, CORRECTNESS, HERE, REACHING_HERE, WRITTEN
 from backend.importance.estimates import kl_divergence
+from backend.importance.jsd import jensen_shannon
 from backend.importance.metric_registry import METRICS, sides_of
 from backend.statistics.changepoint import MIN_X, changepoint
 from backend.statistics.intervals import UNKNOWN, Interval, bootstrap_mean, bootstrap_percentile, wilson
@@ -47,6 +48,7 @@ MEANS = {
 # Metric and convention of every row of `importance_change`.
 CHANGES = (
     ("resampling_importance_accuracy", ALL),
+    ("resampling_importance_jsd", "jsd"),
     ("resampling_importance_kl", "fl"),
     ("resampling_importance_kl", "ta"),
 )
@@ -107,8 +109,8 @@ def importance_change(
     n_bootstrap: int = 1000,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """How the chunk's resampling importance changes when one side of it is steered: rows for accuracy, KL by `fl` and
-    KL by `ta`.
+    """How the chunk's resampling importance changes when one side of it is steered: rows for accuracy, JSD, KL by `fl`
+    and KL by `ta`.
 
     Side "before": the arms continue from before chunk i, and `stored` are the study's rollouts at i+1. Side "after":
     the arms continue from after chunk i, and `stored` are the rollouts at i. In either case the importance is that of
@@ -120,7 +122,8 @@ def importance_change(
     A row has metric, convention, base and changed (each {"value", "low", "high", "n"}), n_stored, difference (changed −
     base), low, high, and reason: why numbers are missing, or None. For the intervals, samples are drawn anew by their
     number, the same for both arms, which share random numbers, and the stored rollouts by themselves. A KL of few
-    samples reads too high in either arm; most of that leaves the difference.
+    samples reads too high in either arm, and so does either divergence of samples drawn anew; most of that leaves the
+    difference. A JSD by itself has the interval that `jsd` gives.
     """
     if side not in SIDES:
         raise ValueError(f"side is {side!r}; expected before or after")
@@ -143,7 +146,7 @@ def importance_change(
     draws = {"base": drawn, "changed": drawn, "stored": _draws(len(stored), n_bootstrap, rng)}
     rows = []
     for metric, convention in CHANGES:
-        of_verdicts = not METRICS[metric].is_kl or conventions.CONVENTIONS[convention].outcomes == CORRECTNESS
+        of_verdicts = METRICS[metric].is_accuracy or conventions.CONVENTIONS[convention].outcomes == CORRECTNESS
         codes = by_verdict if of_verdicts else _answer_codes(groups, conventions.CONVENTIONS[convention].outcomes)
         n_outcomes = 2 if of_verdicts else 1 + max(int(of.max(initial=-1)) for of in codes.values())
         outcomes = {name: _one_hot(of, n_outcomes) for name, of in codes.items()}
@@ -158,7 +161,13 @@ def importance_change(
                 draws[name] @ outcomes[name], draws["stored"] @ outcomes["stored"], side, metric, convention
             )
             replicates[name] = resampled if min(n[name], n["stored"]) > 1 else np.full(n_bootstrap, math.nan)
-            row[name] = _quantity(values[name], bootstrap_percentile(replicates[name]), n[name])
+            own = bootstrap_percentile(replicates[name])
+            if METRICS[metric].by_permutation and n[name] and n["stored"]:
+                counts = outcomes[name].sum(0), outcomes["stored"].sum(0)
+                own = jensen_shannon(*counts, n_outcomes).interval(
+                    np.random.default_rng(seed_for("importance change", seed, metric))
+                )
+            row[name] = _quantity(values[name], own, n[name])
         interval = bootstrap_percentile(replicates["changed"] - replicates["base"])
         row |= {"difference": values["changed"] - values["base"], "low": interval.low, "high": interval.high}
         rows.append(_plain({**row, "reason": _why_unknown(n, side, "a verdict" if of_verdicts else "an answer")}))
@@ -317,11 +326,19 @@ def _importance(arm: np.ndarray, stored: np.ndarray, side: str, metric: str, con
     """Resampling importance from counts (..., n_outcomes) of the arm and of the stored rollouts; NaN where either is
     empty.
     """
-    by_group = {AFTER: stored, HERE: arm} if side == "before" else {AFTER: arm, HERE: stored}
+    after, here = (stored, arm) if side == "before" else (arm, stored)
+    by_group = {AFTER: after, HERE: here, REACHING_HERE: here}  # rollouts from earlier are not looked at
     sides = sides_of(metric, convention)
     p, (q,) = by_group[sides.p], (by_group[name] for name in sides.q)
     if METRICS[metric].is_kl:
         return kl_divergence(p, q, conventions.CONVENTIONS[convention].smoothing)
+    if METRICS[metric].by_permutation:
+        pairs = zip(*np.broadcast_arrays(np.atleast_2d(p), np.atleast_2d(q)), strict=True)
+        found = [
+            jensen_shannon(one, other, p.shape[-1]).value if one.any() and other.any() else math.nan
+            for one, other in pairs
+        ]
+        return np.reshape(found, p.shape[:-1])
     with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that is wanted
         return p[..., 1] / p.sum(-1) - q[..., 1] / q.sum(-1)
 

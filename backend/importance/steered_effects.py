@@ -7,19 +7,23 @@ An arm is `steered` or `random`, always against `base`:
   whose answers differ. Where the answer is open, two texts that part have other answers by luck alone: random
   directions show how many.
 - `outcome_shift_…`: the outcomes of continuations after the steered chunk against those after the unsteered one, by the
-  code and the conventions of resampling importance: KL, or difference of accuracies.
+  code and the conventions of resampling importance: JSD, KL, or difference of accuracies. Random directions show how
+  many answers luck alone moves; of a JSD, chance is off already.
 - every other quantity is an importance of the chunk, computed again under steering: rollouts from before the chunk
   against continuations after it, both of the arm, by the code and conventions of `metric_registry`. Its effect is
   what it is in the arm less what it is in `base`; both are from as many samples, so that a bias of few rollouts is in
   both.
 
-A sample without an answer takes no part, and unknown is None. Intervals are Wilson's of a share, else the 2.5th and
-97.5th percentiles over draws of samples, all arms together by their numbers, each start by itself.
+The outcomes of a JSD are the answers that all samples of the chunk gave.
+
+A sample without an answer takes no part, and unknown is None. Intervals are Wilson's of a share, a JSD's own of
+`outcome_shift_jsd`, else the 2.5th and 97.5th percentiles over draws of samples, all arms together by their numbers,
+each start by itself.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -73,8 +77,8 @@ def _change_of(metric: str) -> Quantity:
 
 
 def _can_be_rescored(metric: Metric) -> bool:
-    """Whether a few steered rollouts give it, and it has an interval."""
-    return metric.rollouts == "resample" and metric.of_rollouts_alone and not metric.no_interval
+    """Whether steered rollouts give it, without every sentence of theirs embedded, and it has an interval."""
+    return metric.rollouts == "resample" and not metric.needs_returns and not metric.no_interval
 
 
 ANSWERS_CHANGED = "answers_changed"
@@ -85,6 +89,13 @@ QUANTITIES: Registry[Quantity] = Registry(
         "Answers changed",
         "share of pairs of continuations",
         "Of continuations that draw with the same random numbers, the share whose answer steering changes.",
+    ),
+    Quantity(
+        "outcome_shift_jsd",
+        "Shift of the answers (JSD)",
+        METRICS["resampling_importance_jsd"].unit,
+        "How far the answers after the steered chunk are from those after the unsteered one, less what chance gives.",
+        "resampling_importance_jsd",
     ),
     Quantity(
         "outcome_shift_kl",
@@ -110,12 +121,16 @@ def effects_of_chunk(samples: pd.DataFrame, *, n_bootstrap: int = 300, seed: int
     n.
 
     `samples` are all of one chunk, with the columns start, arm, sample, cluster, answer, is_correct, similarity and
-    resampled_chunk; every arm has the same numbers. `n` is of what took part, on the smaller side.
+    resampled_chunk; every arm has the same numbers. Without a column `same_numbers` (see `similarity`) it is unknown by
+    the rule `numbers` what the embeddings call similar. `n` is of what took part, on the smaller side.
     """
-    groups = _groups(samples)
-    found = {(arm, ANSWERS_CHANGED, ALL): _changed(groups, arm) for arm in _EDITED} | _compared(groups)
+    groups, n_outcomes = _groups(samples), int(samples["cluster"].nunique())
+    found = {(arm, ANSWERS_CHANGED, ALL): _changed(groups, arm) for arm in _EDITED} | _compared(groups, n_outcomes)
+    for key, effect in found.items():
+        if key[1] == "outcome_shift_jsd" and n_bootstrap:
+            found[key] = replace(effect, interval=_own_interval(groups, key, n_outcomes, seed))
     rng = np.random.default_rng(seed_for("effects of steering", seed))
-    drawn = [_compared(_drawn(groups, rng)) for _ in range(n_bootstrap)]
+    drawn = [_compared(_drawn(groups, rng), n_outcomes) for _ in range(n_bootstrap)]
     return [
         _row(key, effect, np.array([draw[key].value for draw in drawn if key in draw])) for key, effect in found.items()
     ]
@@ -142,18 +157,21 @@ def _changed(groups: _Groups, arm: str) -> _Effect:
     return _Effect(changed / n if n else math.nan, n, interval=wilson(changed, n))
 
 
-def _compared(groups: _Groups) -> dict[_Key, _Effect]:
+def _compared(groups: _Groups, n_outcomes: int) -> dict[_Key, _Effect]:
     """What is a metric of importance, or has its code."""
     found: dict[_Key, _Effect] = {}
     for one in QUANTITIES.values():
         for convention in one.conventions if one.metric else ():
-            effects = (_rescored if one.rescored else _shifted)(groups, one.metric, convention)
+            effects = (_rescored if one.rescored else _shifted)(groups, one.metric, convention, n_outcomes)
             found |= {(arm, one.name, convention): effect for arm, effect in effects.items()}
     return found
 
 
-def _rescored(groups: _Groups, metric: str, convention: str) -> dict[str, _Effect]:
-    own = {arm: _estimate(metric, convention, groups[arm, BEFORE], groups[arm, AFTER]) for arm in ARMS}
+def _rescored(groups: _Groups, metric: str, convention: str, n_outcomes: int) -> dict[str, _Effect]:
+    own = {
+        arm: _estimate(metric, convention, _between(groups[arm, BEFORE], groups[arm, AFTER], n_outcomes))
+        for arm in ARMS
+    }
     base = own[BASE]
     return {
         arm: _Effect(own[arm].value - base.value, min(_smaller(own[arm]), _smaller(base)), base.value, own[arm].value)
@@ -161,18 +179,32 @@ def _rescored(groups: _Groups, metric: str, convention: str) -> dict[str, _Effec
     }
 
 
-def _shifted(groups: _Groups, metric: str, convention: str) -> dict[str, _Effect]:
-    own = {arm: _estimate(metric, convention, groups[BASE, AFTER], groups[arm, AFTER]) for arm in _EDITED}
+def _shifted(groups: _Groups, metric: str, convention: str, n_outcomes: int) -> dict[str, _Effect]:
+    own = {
+        arm: _estimate(metric, convention, _between(groups[BASE, AFTER], groups[arm, AFTER], n_outcomes))
+        for arm in _EDITED
+    }
     return {arm: _Effect(shift.value, _smaller(shift)) for arm, shift in own.items()}
 
 
 _NO_DRAWS = np.random.default_rng(0)  # of estimates without intervals of their own, which draw nothing
 
 
-def _estimate(metric: str, convention: str, here: Rollouts, after: Rollouts) -> Estimate:
+def _estimate(metric: str, convention: str, at: Estimator, rng: np.random.Generator = _NO_DRAWS) -> Estimate:
+    return METRICS[metric].measure.estimated(at, convention, rng)
+
+
+def _between(here: Rollouts, after: Rollouts, n_outcomes: int, n_bootstrap: int = 0) -> Estimator:
     nothing = Rollouts.none()
-    at = Estimator("", here, after, nothing, nothing, n_bootstrap=0, seed=0)
-    return METRICS[metric].measure.estimated(at, convention, _NO_DRAWS)
+    return Estimator("", here, after, nothing, nothing, n_bootstrap=n_bootstrap, seed=0, n_outcomes=n_outcomes)
+
+
+def _own_interval(groups: _Groups, key: _Key, n_outcomes: int, seed: int) -> Interval:
+    """Of a shift: draws of samples would be further apart than the samples are."""
+    arm, quantity, convention = key
+    at = _between(groups[BASE, AFTER], groups[arm, AFTER], n_outcomes, n_bootstrap=1)
+    rng = np.random.default_rng(seed_for("shift of the answers", seed, arm))
+    return _estimate(QUANTITIES[quantity].metric, convention, at, rng).interval
 
 
 def _drawn(groups: _Groups, rng: np.random.Generator) -> _Groups:

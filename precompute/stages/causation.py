@@ -17,6 +17,7 @@ from backend.geometry.direction_library import anchor_convention, anchor_importa
 from backend.ids import seed_for
 from backend.importance import matching
 from backend.importance.matching import Candidate, MatchedPair, matched_pairs
+from backend.importance.similarity import same_numbers
 from backend.importance.steered_effects import effects_of_chunk
 from backend.importance.steered_rollouts import Along, SteeredChunk, Steering, continuations, judged
 from backend.models.loaded import LoadedModel
@@ -153,6 +154,7 @@ def steer(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, dict[str, list
     done: dict[str, dict[str, list[dict[str, Any]]]] = {}
     with Judge() as judge:
         chunks = [chunk for pair in task.pairs for chunk in pair]
+        texts = {chunk.chunk_id: chunk.text[slice(*chunk.characters)] for chunk in chunks}
         for chunk, written in continuations(loaded, chunks, task.steering, rows=task.rows):
             unit_id, role = where[chunk.chunk_id]
             own = done.setdefault(unit_id, {})
@@ -164,15 +166,17 @@ def steer(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, dict[str, list
                     {
                         "causation_samples": [row for role in ROLES for row in samples[role]],
                         "causation_effects": [
-                            row for role in ROLES for row in _effects(role, samples[role], task.steering.seed)
+                            row for role in ROLES for row in _effects(role, samples[role], texts, task.steering.seed)
                         ],
                     },
                 )
 
 
-def _effects(role: str, samples: Sequence[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:
-    chunk_id = samples[0]["chunk_id"]
-    found = effects_of_chunk(pd.DataFrame(samples), seed=seed_for(seed, chunk_id))
+def _effects(
+    role: str, samples: Sequence[Mapping[str, Any]], texts: Mapping[str, str], seed: int
+) -> list[dict[str, Any]]:
+    chunk_id, rows = samples[0]["chunk_id"], pd.DataFrame(samples)
+    found = effects_of_chunk(rows.assign(same_numbers=same_numbers(rows, texts)), seed=seed_for(seed, chunk_id))
     return [{"role": role, "chunk_id": chunk_id, **row} for row in found]
 
 

@@ -164,10 +164,16 @@ def test_each_arm_has_the_importance_that_the_study_would_give_it(side):
         (row["metric"], row["convention"]): row
         for row in importance_change(*arms.values(), stored, side, n_bootstrap=200)
     }
+    n_outcomes = pd.concat([*arms.values(), stored])["cluster"].nunique()
+    assert ("resampling_importance_jsd", "jsd") in found
     for name, arm in arms.items():
         here, after = (arm, stored) if side == "before" else (stored, arm)
         whole = importance_of_cot(
-            pd.concat([rollouts(here, "i"), rollouts(after, "i+1")]), ["i", "i+1"], n_bootstrap=0, seed=0
+            pd.concat([rollouts(here, "i"), rollouts(after, "i+1")]),
+            ["i", "i+1"],
+            n_bootstrap=0,
+            seed=0,
+            n_outcomes=n_outcomes,
         )
         whole = whole[whole["chunk_id"] == "i"].set_index(["metric", "convention"])
         for key, row in found.items():

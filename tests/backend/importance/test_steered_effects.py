@@ -43,16 +43,20 @@ def plain_importance(rows: pd.DataFrame, arm: str, metric: str, convention: str)
     told = own.assign(
         chunk_id=own["start"].map({"before": "i", "after": "j"}), kind="resample", answer_cluster=own["cluster"]
     )
-    found = importance_of_cot(told, ["i", "j"], n_bootstrap=0, seed=0).set_index(["chunk_id", "metric", "convention"])
+    found = importance_of_cot(told, ["i", "j"], n_bootstrap=0, seed=0, n_outcomes=rows["cluster"].nunique())
+    found = found.set_index(["chunk_id", "metric", "convention"])
     return found.loc[("i", metric, convention), "value"]
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_rescored_importance_is_that_of_the_arms_own_rollouts_less_that_of_the_unsteered_ones(seed):
     rows = samples(seed)
+    rows["same_numbers"] = rows["resampled_chunk"].map({f"s{k}": k < 2 for k in range(4)})
     found = pd.DataFrame(effects_of_chunk(rows, n_bootstrap=0, seed=0))
     found = found[found["quantity"].map(lambda name: QUANTITIES[name].rescored)]
-    assert len(found) == 2 * (3 + 3 + 3 + 1 + 1 + 1)
+    of_jsd = found[found["quantity"].str.endswith("_jsd")]
+    assert sorted(of_jsd["convention"]) == ["jsd"] * 4 + ["jsd_numbers"] * 2
+    assert len(found) == 2 * (3 + 3 + 3 + 3 + 1 + 1 + 1 + 1)
     for row in found.itertuples():
         unsteered, steered = (plain_importance(rows, arm, row.quantity, row.convention) for arm in ("base", row.arm))
         assert (row.unsteered, row.steered) == (pytest.approx(unsteered), pytest.approx(steered))
@@ -83,11 +87,26 @@ def test_the_shift_is_a_kl_of_steered_from_unsteered_continuations_over_correct_
     assert effect(rows, "outcome_shift_accuracy")["value"] == pytest.approx(accuracy["steered"] - accuracy["base"])
 
 
+def test_a_shift_of_the_answers_has_the_interval_of_a_jsd_and_holds_it():
+    """Every steered continuation answers what no unsteered one does: ln 2, less what the prior takes."""
+    rows = samples(n=40, unknown=0)
+    moved = (rows["arm"] == "steered") & (rows["start"] == "after")
+    rows.loc[moved, ["answer", "cluster"]] = "9"
+    found = effect(rows, "outcome_shift_jsd", "jsd", n_bootstrap=2)
+    assert 0.45 < found["value"] < np.log(2) and found["ci_low"] < found["value"] < found["ci_high"] <= np.log(2)
+    other = effect(rows, "outcome_shift_jsd", "jsd", arm="random", n_bootstrap=2)
+    assert other["ci_low"] < 0 < other["ci_high"] and abs(other["value"]) < 0.1
+
+
 def test_where_steering_changes_nothing_every_effect_is_exactly_none():
     rows = samples()
     base = rows[rows["arm"] == "base"]
     same = pd.concat([base.assign(arm=arm) for arm in ("base", "steered", "random")])
     found = pd.DataFrame(effects_of_chunk(same, n_bootstrap=20, seed=0))
+    is_shift = found["quantity"] == "outcome_shift_jsd"
+    # Nearer than chance would have them: its estimate is below 0, as a JSD's of equal shares is.
+    assert (found.loc[is_shift, "value"] < 0).all() and (found.loc[is_shift, "ci_low"] < 0).all()
+    found = found[~is_shift]
     assert (found["value"] == 0).all()
     bootstrapped = found[found["quantity"] != ANSWERS_CHANGED]
     assert (bootstrapped["ci_low"] == 0).all() and (bootstrapped["ci_high"] == 0).all()
@@ -108,7 +127,7 @@ def test_what_no_sample_says_is_unknown_and_not_0():
     silent.loc[silent["start"] == "after", ["answer", "cluster", "is_correct"]] = None
     found = pd.DataFrame(effects_of_chunk(silent, n_bootstrap=5, seed=0)).set_index("quantity")
     known = found.drop(
-        index=["different_trajectories_fraction", "counterfactual_accuracy"]
+        index=["different_trajectories_fraction", "different_trajectories_fraction_numbers", "counterfactual_accuracy"]
     )  # of rollouts before it alone
     assert known[["value", "ci_low", "ci_high"]].isna().all(axis=None) and (known["n"] == 0).all()
 
