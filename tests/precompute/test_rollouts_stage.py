@@ -4,6 +4,7 @@ sampled.
 
 import shutil
 from contextlib import closing
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from backend.models import embedded
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
+from precompute import cli
 from precompute.stages import activations, chunks, cots, problems, rollouts
 from precompute.units import Context, Unit
 from tests.precompute.test_pipeline import run, tiny_study
@@ -175,6 +177,34 @@ def test_until_draws_whole_batches_of_first_numbers_and_says_what_is_kept(until)
         chunk = chunks[row.chunk_id]
         assert row.text.startswith(chunk["text"])
     assert "all done" in run_to_rollouts(asked, folder).splitlines()[-1]
+
+
+def test_two_workers_draw_what_one_does(until, tmp_path):
+    asked, folder = until
+    other = StudyFolder(tmp_path / "two")
+    run_to_rollouts(
+        asked.model_copy(update={"engine": asked.engine.model_copy(update={"workers": 2, "rows": 3})}), other
+    )
+    # Texts and numbers exactly; cosines but for last bits.
+    pd.testing.assert_frame_equal(rows(other), rows(folder), check_exact=False, rtol=0, atol=1e-5)
+
+
+def test_the_plan_says_that_tokens_are_the_most_and_what_was_saved_so_far(until, study, new, monkeypatch, capsys):
+    def said(asked, folder) -> str:
+        monkeypatch.setattr("precompute.study.load_study", lambda _: asked)
+        cli.plan(Path("study.toml"), folder.path)
+        return " ".join(capsys.readouterr().out.split())
+
+    asked, folder = until
+    own = rows(folder)
+    own = own[own["kind"] == "resample"]
+    words = said(asked, folder)
+    assert "Tokens of rollouts are the most there may be: they go on until known." in words
+    assert f"So far: {len(own):,} rollouts until known, {own['n_tokens'].sum():,} tokens: " in words
+    assert f"of what 24 at each of {own['chunk_id'].nunique()} chunks would be" in words
+    nothing_yet = said(asked, StudyFolder(folder.path.parent / "nowhere"))
+    assert "until known" in nothing_yet and "So far" not in nothing_yet
+    assert "until known" not in said(study, new)
 
 
 def test_what_is_drawn_does_not_depend_on_who_is_drawn_beside(until, tmp_path, tiny_folder):
