@@ -331,7 +331,10 @@ def train_categories(
 
 @app.command("train-reasoner")
 def train_reasoner(
-    out: Annotated[Path, typer.Option(help="the adapter's folder")] = Path("assets/reasoner"),
+    name: Annotated[
+        str, typer.Option(help="which reasoner: Anchorscope-Reasoner-2-135M, or the first, Anchorscope-Reasoner-135M")
+    ] = "Anchorscope-Reasoner-2-135M",
+    out: Annotated[Path | None, typer.Option(help="the adapter's folder; that of its assets unless given")] = None,
     work: Annotated[Path, typer.Option(help="where its checkpoint is kept while it learns")] = Path("reasoner"),
     r1: Annotated[
         Path | None, typer.Option(help="a folder with traces.jsonl of real R1 traces, learned from for their manner")
@@ -347,15 +350,25 @@ def train_reasoner(
     """
     import torch
 
+    from backend.models.embedded import REASONERS
     from backend.models.loading import load_model
-    from precompute.train_reasoner import Recipe, train
+    from precompute.train_reasoner import RECIPES, train
 
+    if name not in RECIPES:
+        raise AnchorscopeError(f"There is no recipe {name!r}; there are {', '.join(RECIPES)}.")
     torch.set_num_threads(threads)
+    out = out or REASONERS[name]
     ended = train(
-        load_model("embedded:SmolLM2-135M-Instruct"), Recipe(), work, out, r1=r1, minutes=minutes, say=console.print
+        load_model("embedded:SmolLM2-135M-Instruct"),
+        RECIPES[name],
+        work,
+        out,
+        r1=r1,
+        minutes=minutes,
+        say=console.print,
     )
     console.print(
-        f"Done. The adapter is in {out}; `{PRECOMPUTE} evaluate-reasoner` measures it."
+        f"Done. The adapter is in {out}; `{PRECOMPUTE} evaluate-reasoner --name {name}` measures it."
         if ended
         else f"Not done yet: the same command goes on from {work}."
     )

@@ -19,6 +19,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -26,12 +27,14 @@ from pathlib import Path
 from typing import Any
 
 from backend.cot.problems import Problem
+from backend.cot import long_traces
 from backend.cot.prompts import cot_prompt
 from backend.cot.thoughts import THINK_CLOSE, THINK_OPEN
-from backend.cot.traces import Manner, trace
+from backend.cot.traces import Manner, Trace, trace
 from backend.cot.word_problems import generate
 from backend.errors import AnchorscopeError
 from backend.ids import seed_for, stable_id
+from backend.root import ROOT
 from backend.schema.provenance import commit, versions
 
 _SENTENCE_END = re.compile(r"[.?!](?=\s)")
@@ -47,13 +50,13 @@ class Phase:
     """Some of the steps: what they learn from, and how fast."""
 
     seed: int  # of problems and traces; studies use small seeds, so what is held out is not among these
-    problems: tuple[int, ...]  # of levels 1 to 5
+    problems: tuple[int, ...]  # of level 1, 2, ...
     steps: int
     cooldown: int  # of the last steps, in which the rate falls linearly to a tenth
     horizon: int  # steps in which the cosine before it would reach a tenth
     warmup: int = 30  # steps
     learning_rate: float = 1e-3
-    manner: Manner = field(default_factory=Manner)
+    manner: Manner | long_traces.Manner = field(default_factory=Manner)  # which also says whose traces
     drills: int = 0  # problems that are nothing but calculations
 
 
@@ -85,10 +88,30 @@ class Recipe:
     max_tokens: int = 640  # of one example of our own; longer ones are left out
     r1_share: float = 0.05  # of the examples, where R1 traces are given
     r1_tokens: int = 256  # of one of them; real traces are cut
+    dtype: str = "float32"  # of the products; what learns is float32 always
+    goes_on_from: str | None = None  # the shipped adapter (of a folder of assets) that training begins with
+    reasoner: str = "Anchorscope-Reasoner-135M"
 
     @property
     def steps(self) -> int:
         return sum(phase.steps for phase in self.phases)
+
+
+FIRST = Recipe()
+SECOND = Recipe(  # all layers, long chains of levels 1 to 3
+    phases=(
+        Phase(20_010, (1000, 1300, 1700), steps=240, cooldown=80, horizon=400, warmup=10, manner=long_traces.Manner()),
+    ),
+    rank=32,
+    alpha=64,
+    first_layer=0.0,
+    tokens=2048,
+    max_tokens=900,
+    dtype="bfloat16",
+    goes_on_from="reasoner",
+    reasoner="Anchorscope-Reasoner-2-135M",
+)
+RECIPES = {recipe.reasoner: recipe for recipe in (FIRST, SECOND)}
 
 
 @dataclass(frozen=True)
@@ -147,7 +170,7 @@ def examples(tokenizer: Any, recipe: Recipe, phase: Phase, r1: Path | None) -> l
     """Everything that a phase learns from, in the order of its seed. `tokenizer` has the reasoner's template."""
     made = []
     for problem in problems_of(phase):
-        told = trace(problem, seed=phase.seed, manner=phase.manner)
+        told = _told(problem, phase)
         completion = f"{told.thinking}\n{THINK_CLOSE}\n\n{told.response}{tokenizer.eos_token}"
         made.append(_example(tokenizer, cot_prompt(tokenizer, problem.question), completion, "trace"))
     made = [example for example in made if len(example.token_ids) <= recipe.max_tokens]
@@ -155,6 +178,12 @@ def examples(tokenizer: Any, recipe: Recipe, phase: Phase, r1: Path | None) -> l
         made += _real(tokenizer, r1, recipe, phase.seed, round(len(made) * recipe.r1_share / (1 - recipe.r1_share)))
     random.Random(seed_for("order", phase.seed)).shuffle(made)
     return made
+
+
+def _told(problem: Problem, phase: Phase) -> Trace | long_traces.LongTrace:
+    if isinstance(phase.manner, long_traces.Manner):
+        return long_traces.long_trace(problem, seed=phase.seed, manner=phase.manner)
+    return trace(problem, seed=phase.seed, manner=phase.manner)
 
 
 def batches(made: Sequence[Sequence[Example]], recipe: Recipe) -> Iterator[tuple[float, list[Example]]]:
@@ -202,7 +231,7 @@ def train(
     import torch
 
     from backend.models import adapters, checkpoints
-    from backend.models.finetune import adapted, completion_loss, learned_state
+    from backend.models.finetune import adapted, begin_from, learned_state
 
     loaded.tokenizer.chat_template = reasoner_template(loaded.tokenizer.chat_template)
     made = [examples(loaded.tokenizer, recipe, phase, r1) for phase in recipe.phases]
@@ -211,6 +240,9 @@ def train(
     layers = range(first, loaded.n_layers)
     wrapped = adapted(loaded.model, rank=recipe.rank, alpha=recipe.alpha, layers=layers, seed=recipe.phases[0].seed)
     learned = learned_state(wrapped)
+    if recipe.goes_on_from is not None:
+        begin_from(wrapped, ROOT / "assets" / recipe.goes_on_from)
+    gradients = _Gradients(wrapped, learned, recipe)
     optimizer = torch.optim.AdamW(learned.values(), weight_decay=0.0)
     identities = [
         stable_id("a", asdict(replace(recipe, phases=recipe.phases[:n])), loaded.model_id, sum(map(len, made[:n])))
@@ -237,14 +269,12 @@ def train(
         rate, batch = next(source)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        tokens, n_prompt, lengths = _padded(batch)
-        loss, n = completion_loss(wrapped, tokens, n_prompt, lengths)
-        (loss / n).backward()
+        loss = gradients(batch)
         torch.nn.utils.clip_grad_norm_(learned.values(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(loss.item() / n)
-        n_seen += int(lengths.sum())
+        losses.append(loss)
+        n_seen += sum(len(example.token_ids) for example in batch)
         pace = n_seen / (time.monotonic() - began)
         left = (recipe.steps - len(losses)) * (time.monotonic() - began) / (len(losses) - at_start)
         say(
@@ -275,6 +305,56 @@ def train(
     }
     checkpoints.write_json(out / "training.json", record)
     return True
+
+
+class _Gradients:
+    """Puts the gradients of a batch's mean loss into what learns, and says that loss.
+
+    In bfloat16 each example goes by itself, in as many threads as torch has: there the memory of a whole batch costs
+    more time than small products do, and threads that share no product never wait for one another. Gradients are
+    added up in the order of the examples, so that the number of threads changes nothing.
+    """
+
+    def __init__(self, wrapped: Any, learned: dict[str, Any], recipe: Recipe) -> None:
+        import torch
+
+        from backend.models.finetune import with_half_products
+
+        self._wrapped, self._learned = wrapped, list(learned.values())
+        self._half = recipe.dtype == "bfloat16"
+        if self._half:
+            with_half_products(wrapped)
+            n = torch.get_num_threads()
+            torch.set_num_threads(1)
+            self._threads = ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,))
+
+    def __call__(self, batch: Sequence[Example]) -> float:
+        import torch
+
+        if not self._half:
+            loss, n = self._loss(batch)
+            (loss / n).backward()
+            return float(loss) / n
+        n = sum(len(example.token_ids) - example.n_prompt for example in batch)
+        total = 0.0
+        for loss, gradients in self._threads.map(self._of_one, batch):
+            total += loss
+            for parameter, gradient in zip(self._learned, gradients, strict=True):
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+        torch._foreach_mul_([parameter.grad for parameter in self._learned], 1 / n)
+        return total / n
+
+    def _of_one(self, example: Example) -> tuple[float, Any]:
+        import torch
+
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss, _ = self._loss([example])
+        return float(loss), torch.autograd.grad(loss, self._learned)
+
+    def _loss(self, batch: Sequence[Example]) -> tuple[Any, int]:
+        from backend.models.finetune import completion_loss
+
+        return completion_loss(self._wrapped, *_padded(batch))
 
 
 def _steps(made: Sequence[Sequence[Example]], recipe: Recipe, losses: Sequence[float]) -> list[list[float]]:

@@ -33,7 +33,9 @@ from backend.root import PRECOMPUTE, ROOT
 MODEL_NAME = "SmolLM2-135M-Instruct"
 ENCODER_NAME = "all-MiniLM-L6-v2"
 REASONER_NAME = "Anchorscope-Reasoner-135M"
+REASONER_2_NAME = "Anchorscope-Reasoner-2-135M"
 REASONER_ASSETS = ROOT / "assets" / "reasoner"
+REASONERS = {REASONER_NAME: REASONER_ASSETS, REASONER_2_NAME: ROOT / "assets" / "reasoner-2"}  # their adapters
 CONVERSION = (
     1  # of the folder's content: raise it when a conversion writes something else, and old folders are made anew
 )

@@ -7,6 +7,7 @@ adapted one keep nothing for the way back.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 
 from backend.errors import AnchorscopeError
 from backend.models.linear import linear
+from backend.models.model_files import ADAPTER_WEIGHTS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -54,6 +56,108 @@ class FrozenLinear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = _frozen(x, self.weight, self._transposed[0]) if x.requires_grad else linear(x, self.weight)
         return y if self.bias is None else y + self.bias
+
+
+class _Half(torch.autograd.Function):
+    """x · Wᵀ + scale · (x · Aᵀ) · Bᵀ, products in bfloat16; the gradients of A and B are float32."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, down: torch.Tensor, up: torch.Tensor, scale: float
+    ) -> torch.Tensor:
+        rows = x.reshape(-1, x.shape[-1]).bfloat16()
+        half_down, half_up = down.bfloat16(), (scale * up).bfloat16()
+        inner = rows @ half_down.t()
+        ctx.save_for_backward(rows, inner, half_down, half_up)
+        ctx.weight, ctx.scale, ctx.dtype, ctx.shape = weight, scale, x.dtype, x.shape
+        return (rows @ weight.t()).addmm_(inner, half_up.t()).view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, torch.Tensor, torch.Tensor, None]:
+        rows, inner, half_down, half_up = ctx.saved_tensors
+        gradient = gradients[0].reshape(-1, gradients[0].shape[-1]).bfloat16()
+        of_inner = gradient @ half_up
+        of_x = (gradient @ ctx.weight).addmm_(of_inner, half_down).view(ctx.shape).to(ctx.dtype)
+        return of_x, None, (of_inner.t() @ rows).float(), (gradient.t() @ inner).float() * ctx.scale, None
+
+
+class HalfProducts:
+    """The forward pass of one of peft's LoRA layers with its products in bfloat16; what learns stays float32.
+
+    Processors with matrix units for bfloat16 do them several times as fast as float32.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        self._down, self._up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+        self._weight, self._scale = layer.base_layer.weight.detach().bfloat16(), layer.scaling["default"]
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = _Half.apply(  # type: ignore[no-untyped-call]  # torch states no types for apply
+            x, self._weight, self._down, self._up, self._scale
+        )
+        return made
+
+
+class _Attention(torch.autograd.Function):
+    """Causal attention of whole sequences, products in bfloat16: q (n_groups, n_heads a group * n_tokens, d), k and v
+    (n_groups, n_tokens, d). Keeping the probabilities is faster here than torch's way back, which makes them again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
+        n = k.shape[1]
+        scores = torch.bmm(q, k.transpose(1, 2)).float().view(len(k), -1, n, n).mul_(scale)
+        scores += torch.full((n, n), -torch.inf).triu_(1)
+        seen = torch.softmax(scores, dim=-1).view(len(k), -1, n).bfloat16()
+        ctx.save_for_backward(q, k, v, seen)
+        ctx.scale = scale
+        return torch.bmm(seen, v)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
+        q, k, v, seen = ctx.saved_tensors
+        gradient = gradients[0].contiguous()
+        of_seen = torch.bmm(gradient, v.transpose(1, 2)).float()
+        weighted = of_seen * seen
+        of_scores = (weighted - weighted.sum(-1, keepdim=True) * seen).mul_(ctx.scale).bfloat16()
+        of_q, of_k = torch.bmm(of_scores, k), torch.bmm(of_scores.transpose(1, 2), q)
+        return of_q, of_k, torch.bmm(seen.transpose(1, 2), gradient), None
+
+
+def _attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **others: Any,
+) -> tuple[torch.Tensor, None]:
+    """`_Attention` as transformers asks for it, for one sequence without padding; a mask is not looked at."""
+    _, n_heads, n, d = query.shape
+    groups = key.shape[1]
+    q, k, v = (part.bfloat16().reshape(groups, -1, d) for part in (query, key, value))
+    made: torch.Tensor = _Attention.apply(q, k, v, scaling or d**-0.5)  # type: ignore[no-untyped-call]
+    return made.view(1, n_heads, n, d).transpose(1, 2).contiguous(), None
+
+
+def with_half_products(wrapped: Any) -> Any:
+    """A peft model (without dropout) of Llama's kind that computes its products in bfloat16, one sequence at a time;
+    use it under torch.autocast.
+    """
+    from transformers import AttentionInterface
+
+    for module in wrapped.modules():
+        if hasattr(module, "lora_A") and hasattr(module, "base_layer"):
+            module.forward = HalfProducts(module)
+    inner = wrapped.base_model.model
+    head = inner.get_output_embeddings()
+    half = nn.Linear(head.in_features, head.out_features, bias=False)
+    half.weight = nn.Parameter(head.weight.detach().bfloat16(), requires_grad=False)
+    inner.set_output_embeddings(half)
+    AttentionInterface.register("half", _attention)
+    inner.config._attn_implementation = "half"
+    return wrapped
 
 
 def adapted(
@@ -102,6 +206,23 @@ def completion_loss(
     learned = (predicted >= n_prompt[:, None]) & (predicted < lengths[:, None])
     logits = inner.get_output_embeddings()(hidden[learned])
     return nn.functional.cross_entropy(logits, token_ids[:, 1:][learned], reduction="sum"), int(learned.sum())
+
+
+def begin_from(wrapped: Any, adapter: Path) -> None:
+    """Makes a fresh adapter compute what a shipped one of lower or equal rank and the same scale does: its rows come
+    first, the columns of B behind them stay zero.
+
+    Raises FinetuneError for one that has weights this one lacks.
+    """
+    from safetensors.torch import load_file
+
+    learned = learned_state(wrapped)
+    for name, weight in load_file(adapter / ADAPTER_WEIGHTS).items():
+        key = name.replace(".weight", ".default.weight")
+        if key not in learned or any(a > b for a, b in zip(weight.shape, learned[key].shape, strict=True)):
+            raise FinetuneError(f"{adapter / ADAPTER_WEIGHTS}: {name} has no place in the adapter that is trained.")
+        with torch.no_grad():
+            learned[key][: weight.shape[0], : weight.shape[1]] = weight.to(learned[key].dtype)
 
 
 def learned_state(wrapped: Any) -> dict[str, torch.Tensor]:
