@@ -311,10 +311,19 @@ def publish(
 
 @app.command()
 def model() -> None:
-    """Fetch the embedded language model and sentence encoder, check and convert them, and merge the reasoner: once."""
-    from backend.models.embedded import encoder_folder, model_folder, reasoner_folder
+    """Fetch the embedded language model and sentence encoder, check and convert them, and merge the reasoners: once."""
+    from backend.models.adapters import WEIGHTS
+    from backend.models.embedded import REASONERS, encoder_folder, model_folder, reasoner_folder
 
-    for made in (model_folder(console.print), encoder_folder(console.print), reasoner_folder(console.print)):
+    for made in (
+        model_folder(console.print),
+        encoder_folder(console.print),
+        *(
+            reasoner_folder(console.print, name=name)
+            for name, assets in REASONERS.items()
+            if (assets / WEIGHTS).is_file()
+        ),
+    ):
         console.print(f"ready: {made}")
 
 
@@ -422,19 +431,26 @@ def evaluate_latent(
 @app.command("evaluate-reasoner")
 def evaluate_reasoner(
     store: StorePath = None,
+    name: Annotated[
+        str, typer.Option(help="which reasoner: Anchorscope-Reasoner-2-135M, or the first, Anchorscope-Reasoner-135M")
+    ] = "Anchorscope-Reasoner-135M",
+    samples: Annotated[int | None, typer.Option(min=1, help="of a problem, where there is no time for all")] = None,
     again: Annotated[bool, typer.Option("--print", help="print the shipped table without computing anything")] = False,
 ) -> None:
-    """Measure the embedded pair on held-out problems and write the reasoner's model card. A stopped run goes on."""
-    from backend.models.embedded import REASONER_ASSETS
-    from precompute.evaluate_reasoner import STUDY, evaluate, shipped_table
+    """Measure an embedded pair on held-out problems and write the reasoner's model card. A stopped run goes on."""
+    from backend.models.embedded import REASONERS
+    from precompute.evaluate_reasoner import EVALUATIONS, evaluate, shipped_table
 
+    if name not in EVALUATIONS:
+        raise AnchorscopeError(f"There is no reasoner {name!r}; there are {', '.join(EVALUATIONS)}.")
     if again:
-        console.print(shipped_table(REASONER_ASSETS))
+        console.print(shipped_table(REASONERS[name]))
         return
     if INSTALLED:
         raise AnchorscopeError("The model card belongs to the repository: run this in a clone of it.")
-    folder = _folder(store or Path("stores") / STUDY.name)
-    console.print(evaluate(folder, REASONER_ASSETS, console))
+    evaluation = EVALUATIONS[name]
+    folder = _folder(store or Path("stores") / evaluation.study.name)
+    console.print(evaluate(folder, evaluation, REASONERS[name], console, samples=samples))
 
 
 def _last_run(progress: "Progress | None") -> str:

@@ -1,25 +1,31 @@
 """`evaluate-reasoner`: the embedded pair on problems that the reasoner was not trained on, and the reasoner's model
 card.
 
-1. Both models write four chains of thought a problem (temperature 0.6, top-p 0.95), through the pipeline, so that a
+1. Both models write some chains of thought a problem (temperature 0.6, top-p 0.95), through the pipeline, so that a
    stopped evaluation goes on. More problems are asked than count: those that training asked too are left out, then the
-   first 40 of each level count.
+   first of each level count (`Evaluation.counted`).
 2. A chain without an answer, even a forced one, counts as wrong.
 3. Every figure is the mean over problems of the mean over a problem's samples. Intervals are 95 % percentile bootstraps
    over problems, since samples of one problem are alike; the difference of two models is resampled by the same
    problems. Where all problems agree there is nothing to resample, and the interval is Wilson's with as many trials as
-   problems.
+   problems. The share of chunk texts that are distinct is no mean: its interval is the jackknife's over problems.
+
+Each embedded reasoner has its own evaluation (`EVALUATIONS`): problems, samples, cap of tokens, and what was asked.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from backend.cot import long_traces
+from backend.cot.chunking import chunk_spans
 from backend.cot.degeneration import is_degenerate
 from backend.cot.reasoning import TARGETS, target_counts
 from backend.cot.thoughts import response_of
@@ -37,18 +43,53 @@ from precompute.study import Engine, Model, Problems, Sampling, Study, Sweep
 from precompute.terminal import Console
 from precompute.train_reasoner import Phase, Recipe, problems_of
 
-BASE, REASONER = f"embedded:{embedded.MODEL_NAME}", f"embedded:{embedded.REASONER_NAME}"
-STUDY = Study(
-    name="reasoner-evaluation",
-    seed=7,
-    models=(Model(name=BASE, role="base"), Model(name=REASONER, role="distilled")),
-    problems=Problems(per_level=44),
-    sampling=Sampling(samples=4, temperature=0.6, top_p=0.95, max_new_tokens=448),
-    sweep=Sweep(layers=(0,)),  # a study has one; its stage is not run
-    engine=Engine(workers=2, threads=1, rows=128),
-)
-PER_LEVEL = 40  # problems that count
+BASE = f"embedded:{embedded.MODEL_NAME}"
 _REPLICATES = 10_000
+
+
+def _study(name: str, reasoner: str, problems: Problems, sampling: Sampling) -> Study:
+    return Study(
+        name=name,
+        seed=7,
+        models=(Model(name=BASE, role="base"), Model(name=f"embedded:{reasoner}", role="distilled")),
+        problems=problems,
+        sampling=sampling,
+        sweep=Sweep(layers=(0,)),  # a study has one; its stage is not run
+        engine=Engine(workers=2, threads=1, rows=128),
+    )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Of one embedded reasoner: what is asked, and how many problems of each level count."""
+
+    study: Study
+    counted: Mapping[int, int]
+    long: bool  # whether its chains are long: their chunks are counted, and other bars hold
+
+
+EVALUATIONS = {
+    embedded.REASONER_NAME: Evaluation(
+        _study(
+            "reasoner-evaluation",
+            embedded.REASONER_NAME,
+            Problems(per_level=44),
+            Sampling(samples=4, temperature=0.6, top_p=0.95, max_new_tokens=448),
+        ),
+        dict.fromkeys(TEMPLATES, 40),
+        long=False,
+    ),
+    embedded.REASONER_2_NAME: Evaluation(
+        _study(
+            "reasoner-2-evaluation",
+            embedded.REASONER_2_NAME,
+            Problems(per_level=70, levels=(1, 2, 3)),
+            Sampling(samples=8, temperature=0.6, top_p=0.95, max_new_tokens=900),
+        ),
+        {1: 67, 2: 67, 3: 66},
+        long=True,
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -69,7 +110,7 @@ class Row:
     unit: str  # %, or per CoT
     base: Estimate | None
     reasoner: Estimate
-    difference: Estimate | None
+    difference: Estimate | None  # None where it is not estimated
 
 
 @dataclass(frozen=True)
@@ -81,7 +122,7 @@ class Bar:
     met: bool
 
 
-def judged_cots(store: Store, recipe: Recipe) -> pd.DataFrame:
+def judged_cots(store: Store, recipe: Recipe, counted: Mapping[int, int]) -> pd.DataFrame:
     """One row a CoT that counts: problem_id, level, role, and the measured columns of `_measured`.
 
     Raises for too few problems.
@@ -93,11 +134,11 @@ def judged_cots(store: Store, recipe: Recipe) -> pd.DataFrame:
         " p.source_key, p.problem_id, m.role, c.sample"
     )
     unseen = rows[~rows["question"].isin(trained)]
-    kept = unseen[["level", "problem_id"]].drop_duplicates().groupby("level").head(PER_LEVEL)
-    if (short := kept["level"].value_counts().reindex(sorted(TEMPLATES), fill_value=0)).min() < PER_LEVEL:
-        raise AnchorscopeError(
-            f"{store.path} has {short.min()} unseen problems of level {short.idxmin()}, {PER_LEVEL} are needed."
-        )
+    asked = unseen[["level", "problem_id"]].drop_duplicates()
+    kept = asked[asked.groupby("level").cumcount() < asked["level"].map(counted).fillna(0)]
+    for level, n in counted.items():
+        if (found := int((kept["level"] == level).sum())) < n:
+            raise AnchorscopeError(f"{store.path} has {found} unseen problems of level {level}, {n} are needed.")
     return _measured(unseen[unseen["problem_id"].isin(kept["problem_id"])])
 
 
@@ -112,11 +153,12 @@ def _measured(cots: pd.DataFrame) -> pd.DataFrame:
         ended=(cots["finish"] == "eos").astype(float),
         degenerate=[float(is_degenerate(text)) for text in written],
         tokens=cots["n_tokens"].astype(float),
+        chunks=[[text[start:end].strip() for start, end in chunk_spans(text)] for text in cots["text"].fillna("")],
     )
 
 
-def table(cots: pd.DataFrame) -> list[Row]:
-    """The evaluation's lines from `judged_cots`."""
+def table(cots: pd.DataFrame, *, long: bool = False) -> list[Row]:
+    """The evaluation's lines from `judged_cots`; `long` adds those of long chains."""
     rows = [
         _row(f"accuracy, level {level}", "%", of_level["correct"], of_level)
         for level, of_level in ((level, cots[cots["level"] == level]) for level in sorted(cots["level"].unique()))
@@ -131,7 +173,37 @@ def table(cots: pd.DataFrame) -> list[Row]:
         _row("degenerate (ends in a loop)", "%", cots["degenerate"], cots),
         _row("tokens of thinking", "per CoT", cots["tokens"], cots),
     ]
+    if long:
+        rows.append(_row("chunks", "per CoT", cots["chunks"].map(len).astype(float), cots))
+        rows += [_row(_with(name), "%", (cots[name] > 0).astype(float), cots) for name in TARGETS]
+        rows.append(_distinct(cots))
     return rows
+
+
+def _with(name: str) -> str:
+    """The line about CoTs in which a kind of reasoning word stands at all."""
+    return f"CoTs with {name} words"
+
+
+DISTINCT = "distinct among all chunk texts"
+
+
+def _distinct(cots: pd.DataFrame) -> Row:
+    def of(role: str) -> Estimate:
+        problems = cots[cots["role"] == role].groupby("problem_id")["chunks"].agg(lambda texts: Counter(chain(*texts)))
+        n, every = len(problems), Counter[str](chain.from_iterable(own.elements() for own in problems))
+        n_chunks = every.total()
+        rest = np.array(  # without a problem, the texts that only it has are gone
+            [
+                (len(every) - sum(every[text] == k for text, k in own.items())) / max(1, n_chunks - own.total())
+                for own in problems
+            ]
+        )
+        value = len(every) / n_chunks
+        error = 1.96 * float(np.sqrt((n - 1) / n * ((rest - rest.mean()) ** 2).sum()))
+        return Estimate(value, max(0.0, value - error), min(1.0, value + error), n)
+
+    return Row(DISTINCT, "%", of("base"), of("distilled"), None)
 
 
 def _row(name: str, unit: str, values: pd.Series, cots: pd.DataFrame, *, thinks: bool = False) -> Row:
@@ -156,8 +228,32 @@ def _estimate(name: str, by_problem: np.ndarray, share: bool) -> Estimate:
     return Estimate(mean, *bootstrap_percentile(by_problem[draws].mean(axis=1)), n)
 
 
-def bars(rows: list[Row]) -> list[Bar]:
+def bars_of_long_chains(rows: list[Row]) -> list[Bar]:
+    """What a reasoner with long chains was asked to reach, as point estimates."""
+    values = {row.name: row.reasoner.value for row in rows}
+
+    def at_least(asked: str, name: str, wanted: float) -> Bar:
+        said = f"{values[name]:.1%}" if wanted <= 1 else f"{values[name]:.1f}"
+        return Bar(asked, said, values[name] >= wanted)
+
+    degenerate = values["degenerate (ends in a loop)"]
+    return [
+        at_least("at least 90 % on level 1", "accuracy, level 1", 0.9),
+        at_least("at least 75 % on level 2", "accuracy, level 2", 0.75),
+        at_least("at least 40 % on level 3", "accuracy, level 3", 0.4),
+        at_least("at least 30 % of problems with accuracy in [0.2, 0.8]", "problems with accuracy in [0.2, 0.8]", 0.3),
+        at_least("at least 14 chunks a CoT", "chunks", 14),
+        *(at_least(f"{name} words in at least 30 % of CoTs", _with(name), 0.3) for name in TARGETS),
+        at_least("at least 95 % close their thinking", "thinking closed", 0.95),
+        Bar("fewer than 2 % degenerate", f"{degenerate:.1%}", degenerate < 0.02),
+        at_least("at least 60 % of chunk texts distinct", DISTINCT, 0.6),
+    ]
+
+
+def bars(rows: list[Row], *, long: bool = False) -> list[Bar]:
     """What the reasoner was asked to reach."""
+    if long:
+        return bars_of_long_chains(rows)
     by_name = {row.name: row for row in rows}
     levels = [row for name, row in by_name.items() if name.startswith("accuracy, level")]
     reflection = next(row for row in rows if row.name.startswith("self-reflection"))
@@ -195,28 +291,30 @@ def _known(estimate: Estimate | None) -> Estimate:
     return estimate
 
 
-def as_markdown(rows: list[Row], reached: list[Bar]) -> str:
+def as_markdown(rows: list[Row], reached: list[Bar], sampling: Mapping[str, Any]) -> str:
     """The table and the bars, as printed and as in the model card."""
-    n = rows[0].reasoner.n * len([row for row in rows if row.name.startswith("accuracy, level")])
+    ns = [row.reasoner.n for row in rows if row.name.startswith("accuracy, level")]
+    a_level = str(ns[0]) if len(set(ns)) == 1 else f"{', '.join(map(str, ns[:-1]))} and {ns[-1]}"
     lines = [
         (
-            f"{n} held-out problems, {PER_LEVEL} a level; {STUDY.sampling.samples} samples each, temperature"
-            f" {STUDY.sampling.temperature}, top-p {STUDY.sampling.top_p}, at most {STUDY.sampling.max_new_tokens}"
+            f"{sum(ns)} held-out problems, {a_level} a level; {sampling['samples']} samples each, temperature"
+            f" {sampling['temperature']}, top-p {sampling['top_p']}, at most {sampling['max_new_tokens']}"
             " tokens. In brackets: 95 % intervals over problems."
         ),
         "",
         "| | base | reasoner | difference |",
         "| --- | --- | --- | --- |",
-        *(
-            f"| {row.name} | {_cell(row, row.base)} | {_cell(row, row.reasoner)} | {_cell(row, row.difference)} |"
-            for row in rows
-        ),
+        *(f"| {row.name} | {_cell(row, row.base)} | {_cell(row, row.reasoner)} | {_difference(row)} |" for row in rows),
         "",
         "| asked | reached | met |",
         "| --- | --- | --- |",
         *(f"| {bar.asked} | {bar.reached} | {'yes' if bar.met else 'no'} |" for bar in reached),
     ]
     return "\n".join(lines)
+
+
+def _difference(row: Row) -> str:
+    return "" if row.difference is None and row.base is not None else _cell(row, row.difference)
 
 
 def _cell(row: Row, estimate: Estimate | None) -> str:
@@ -229,7 +327,9 @@ def _cell(row: Row, estimate: Estimate | None) -> str:
 
 
 def model_card(training: Mapping[str, Any], evaluated: str) -> str:
-    """The text of assets/reasoner/README.md, from the record of the training and the evaluation's table."""
+    """The text of the README.md beside an adapter, from the record of the training and the evaluation's table."""
+    if training["recipe"].get("goes_on_from"):
+        return card_of_long_chains(training, evaluated)
     recipe, steps, n_r1 = training["recipe"], training["steps"], training["n_r1"]
     phases = "\n".join(
         f"| {number} | {', '.join(f'{n:,}' for n in phase['problems'])} | {phase['drills']:,} |"
@@ -262,7 +362,7 @@ Low-rank adapters of rank {recipe["rank"]} (alpha {recipe["alpha"]}) on every pr
 reach a tenth at the horizon, and falls linearly to a tenth in the cooldown. A step has at most {recipe["tokens"]:,} tokens;
 {steps[-1][1]:,} were seen. The loss, that of the completion alone, was {steps[0][2]:.2f} nats a token at the first step and
 {sum(last) / len(last):.2f} on average over the last {len(last)}.{took}
-`python -m precompute train-reasoner --r1 FOLDER` does it again; the loss of every step is in training.json.
+`python -m precompute train-reasoner --name Anchorscope-Reasoner-135M --r1 FOLDER` does it again; the loss of every step is in training.json.
 
 ## Evaluation
 
@@ -288,28 +388,101 @@ Licence of the base model: Apache-2.0.
 """  # noqa: E501
 
 
+def _manner(fields: Mapping[str, Any]) -> Manner | long_traces.Manner:
+    return long_traces.Manner(**fields) if "guess" in fields else Manner(**fields)
+
+
+def card_of_long_chains(training: Mapping[str, Any], evaluated: str) -> str:
+    """The same for a reasoner of long chains."""
+    recipe, steps = training["recipe"], training["steps"]
+    phases = "\n".join(
+        f"| {number} | {', '.join(f'{n:,}' for n in phase['problems'])} | {phase['steps']:,} |"
+        f" {phase['learning_rate']:g} | {phase['warmup']}, {phase['horizon']}, {phase['cooldown']} | {phase['seed']} |"
+        for number, phase in enumerate(recipe["phases"], start=1)
+    )
+    manner = recipe["phases"][-1]["manner"]
+    last = [loss for _, _, loss, _ in steps[-20:]]
+    return f"""# {recipe["reasoner"]}
+
+A LoRA adapter that makes SmolLM2-135M-Instruct think at length between `<think>` and `</think>` before it answers in `\\boxed{{}}`. It
+exists to be looked into: a base model and a reasoner of one architecture that two CPU cores can run, apart from the first layer on. It is
+no use as an assistant.
+
+## Data
+
+Traces written by rule (`backend/cot/long_traces.py`) for problems of levels 1 to 3 of our generator, {training["n_examples"]:,} of them to
+draw from; {steps[-1][1]:,} tokens were seen. Wordings are composed by a grammar, in the words of the story. Each kind of reasoning word has its
+place: doubt and repair ("Wait"), conclusions ("Therefore", "Thus"), other routes ("Alternatively"), objections ("But", "However").
+{manner["guess"]:.0%} of the calculations begin with a quick guess, {manner["wrong"]:.0%} of which are wrong and are put right by the next
+steps; {manner["disagree"]:.0%} of the other routes have a slip that is found and settled. In up to {manner["missed"]:.0%} of the traces a wrong value
+is *not* noticed and carried on: {manner["late"]:.0%} of those look back in the end and repair it, the others end with the wrong answer.
+All other equations are true.
+
+## Recipe
+
+Training goes on from the adapter of {recipe["goes_on_from"]} (`assets/{recipe["goes_on_from"]}`), whose rows come first in matrices of rank
+{recipe["rank"]} (alpha {recipe["alpha"]}) on every projection of all layers: {training["n_weights"]:,} weights. Products in {recipe["dtype"]};
+what learns, and AdamW, in float32. The loss is that of the completion alone: {steps[0][2]:.2f} nats a token at the first step, {sum(last) / len(last):.2f} on average
+over the last {len(last)}. A step has at most {recipe["tokens"]:,} tokens, an example at most {recipe["max_tokens"]:,}.
+
+| phase | problems of levels 1 to 3 | steps | learning rate | warm-up, horizon, cooldown (steps) | seed |
+| --- | --- | --- | --- | --- | --- |
+{phases}
+
+It took {"an unknown time" if training["seconds"] is None else f"{training['seconds'] / 3600:.1f} hours"} on two cores that others used too.
+`python -m precompute train-reasoner --name {recipe["reasoner"]}` does it again; the loss of every step is in training.json.
+
+## Evaluation
+
+`python -m precompute evaluate-reasoner --name {recipe["reasoner"]}` prints this again.
+
+{evaluated}
+
+A sample that gives no answer, even when forced, counts as wrong. Reasoning words are whole words in any case. The share of distinct chunk
+texts falls with the number of CoTs: it is over all those above.
+
+## What it can and cannot do
+
+- It knows short arithmetic stories of the kinds it was trained on, levels 1 to 3; other problems get chains of the same shape.
+- Its guesses, doubts and second routes follow the grammar of its traces. How far a "Wait" is tied to a real error inside the model is a
+  question to study with it, not something this card claims.
+- Its training problems and the held-out ones come from one generator. Questions that occur in both are left out of the evaluation;
+  the kinds of story are the same.
+
+Licence of the base model: Apache-2.0.
+"""  # noqa: E501
+
+
 def _parts(manner: Mapping[str, Any]) -> str:
     share = f"{manner['parts']:.0%}"
     return f"{share}, digit by digit" if manner["fine"] else share
 
 
-def evaluate(folder: StudyFolder, assets: Path, console: Console) -> str:
-    """Computes what is missing, writes evaluation.json and the model card beside the adapter, and returns the table."""
+def evaluate(
+    folder: StudyFolder, evaluation: Evaluation, assets: Path, console: Console, *, samples: int | None = None
+) -> str:
+    """Computes what is missing, writes evaluation.json and the model card beside the adapter, and returns the table.
+
+    `samples`: of a problem, where there is no time for all.
+    """
     training = json.loads((assets / "training.json").read_text(encoding="utf-8"))
-    run_study(STUDY, folder, stages=(stages.problems, stages.cots), console=console)
+    study = evaluation.study
+    if samples is not None:
+        study = study.model_copy(update={"sampling": study.sampling.model_copy(update={"samples": samples})})
+    run_study(study, folder, stages=(stages.problems, stages.cots), console=console)
     store = Store(folder.path)
     try:
-        rows = table(judged_cots(store, recipe_of(training)))
+        rows = table(judged_cots(store, recipe_of(training), evaluation.counted), long=evaluation.long)
     finally:
         store.close()
-    reached = bars(rows)
+    reached = bars(rows, long=evaluation.long)
     record = {
-        "study": json.loads(STUDY.model_dump_json()),
+        "study": json.loads(study.model_dump_json()),
         "rows": [asdict(row) for row in rows],
         "bars": [asdict(bar) for bar in reached],
     }
     (assets / "evaluation.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    text = as_markdown(rows, reached)
+    text = as_markdown(rows, reached, record["study"]["sampling"])
     (assets / "README.md").write_text(model_card(training, text), encoding="utf-8")
     return text
 
@@ -325,13 +498,14 @@ def shipped_table(assets: Path) -> str:
         Row(row["name"], row["unit"], estimate(row["base"]), Estimate(**row["reasoner"]), estimate(row["difference"]))
         for row in record["rows"]
     ]
-    return as_markdown(rows, bars(rows))
+    bars_said = [Bar(**bar) for bar in record["bars"]]
+    return as_markdown(rows, bars_said, record["study"]["sampling"])
 
 
 def recipe_of(training: Mapping[str, Any]) -> Recipe:
     """The recipe in a record of the training."""
     phases = [
-        phase | {"problems": tuple(phase["problems"]), "manner": Manner(**phase["manner"])}
+        phase | {"problems": tuple(phase["problems"]), "manner": _manner(phase["manner"])}
         for phase in training["recipe"]["phases"]
     ]
     return Recipe(**(training["recipe"] | {"phases": tuple(Phase(**phase) for phase in phases)}))

@@ -26,8 +26,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from backend.cot.problems import Problem
 from backend.cot import long_traces
+from backend.cot.problems import Problem
 from backend.cot.prompts import cot_prompt
 from backend.cot.thoughts import THINK_CLOSE, THINK_OPEN
 from backend.cot.traces import Manner, Trace, trace
@@ -334,7 +334,7 @@ class _Gradients:
         if not self._half:
             loss, n = self._loss(batch)
             (loss / n).backward()
-            return float(loss) / n
+            return loss.item() / n
         n = sum(len(example.token_ids) - example.n_prompt for example in batch)
         total = 0.0
         for loss, gradients in self._threads.map(self._of_one, batch):
@@ -349,7 +349,7 @@ class _Gradients:
 
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss, _ = self._loss([example])
-        return float(loss), torch.autograd.grad(loss, self._learned)
+        return loss.item(), torch.autograd.grad(loss, self._learned)
 
     def _loss(self, batch: Sequence[Example]) -> tuple[Any, int]:
         from backend.models.finetune import completion_loss

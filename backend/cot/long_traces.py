@@ -13,6 +13,7 @@ Every equation is true but those listed beside the trace. Wordings are drawn fro
 choice; a trace is the same again for the same problem, seed and number.
 """
 
+import math
 import random
 import re
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from backend.cot.word_problems import GROUPS, NAMES, exact_value
 from backend.ids import seed_for
 
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
+_COUNTED = re.compile(r"<(\d+)>")
 _SENTENCE = re.compile(r"(?<=[.?!])\s+")
 _STEP = re.compile(r"(\d+) ([-+*/]) (\d+)")
 
@@ -46,7 +48,8 @@ ASKED = (
     "[What I need|What is asked|The goal|What they want to know|My task|What I am looking for|The thing to find|What I"
     " must find] [is|here is|in the end is] {label}[| in {unit}|, and it is counted in {unit}].",
     "[In the end|So|Finally|Now] [I have to|I need to|I must|they want me to] [find|work out|say|give|name] {label}.",
-    "[The question|The last sentence|The text] [asks for|wants|is about|is after] {label}[|, in {unit}|, nothing else].",
+    "[The question|The last sentence|The text] [asks for|wants|is about|is after] {label}[|, in {unit}|, nothing"
+    " else].",
 )
 NUMBERS = (
     "[The numbers|The figures|The amounts|The values] [I have|given|in the story|that matter|to work with] are {list}.",
@@ -167,7 +170,8 @@ LOOK_BACK = (
     " at|redo|check] [the steps|everything|what I did|the earlier numbers] [again|once more].",
 )
 REDONE = (
-    "[So|Then|Now|This means|With the right number] [the next step|what follows|the rest] [becomes|is now|changes to] {q}.",
+    "[So|Then|Now|This means|With the right number] [the next step|what follows|the rest] [becomes|is now|changes to]"
+    " {q}.",
 )
 UNIT = (
     "[The answer|It|The result|{label}] [is counted|is measured|has to be|must be said] in {unit}, [and|so] {v} [is"
@@ -267,11 +271,11 @@ def n_forms(patterns: Sequence[str]) -> int:
     """How many texts the patterns have, before words of the story are put in."""
 
     def of(pattern: str) -> int:
-        n = 1
+        """With each choice already counted written as <how many forms it has>."""
         while found := _CHOICE.search(pattern):
-            n *= found[1].count("|") + 1
-            pattern = pattern[: found.start()] + pattern[found.end() :]
-        return n
+            n = sum(math.prod(map(int, _COUNTED.findall(option))) for option in found[1].split("|"))
+            pattern = f"{pattern[: found.start()]}<{n}>{pattern[found.end() :]}"
+        return math.prod(map(int, _COUNTED.findall(pattern)))
 
     return sum(map(of, patterns))
 

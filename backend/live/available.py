@@ -14,7 +14,7 @@ from backend.models import embedded
 from backend.models.loading import identify_model
 
 EMBEDDED = f"embedded:{embedded.MODEL_NAME}"
-REASONER = f"embedded:{embedded.REASONER_NAME}"
+REASONERS = tuple(f"embedded:{name}" for name in embedded.REASONERS)
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,9 @@ def choices(models: pd.DataFrame, device: str = "cpu") -> list[Choice]:
         if isinstance(row.dtype, str) and is_here(row.name, None if pd.isna(row.revision) else row.revision)
     ]
     known = {model.name for model in named}
-    named += [Model(name, device=device) for name in (EMBEDDED, REASONER) if name not in known and is_here(name, None)]
+    named += [
+        Model(name, device=device) for name in (EMBEDDED, *REASONERS) if name not in known and is_here(name, None)
+    ]
     found = []
     for model in named:
         try:
@@ -63,8 +65,8 @@ def device_of(runs: pd.DataFrame) -> str:
 def is_here(name: str, revision: str | None) -> bool:
     """Whether the weights are on this machine: nothing is fetched to find out."""
     if name.startswith("embedded:"):
-        return (name == EMBEDDED and embedded.is_ready()) or (
-            name == REASONER and embedded.is_ready() and embedded.is_merged()
+        return embedded.is_ready() and (
+            name == EMBEDDED or (name in REASONERS and embedded.is_merged(name.removeprefix("embedded:")))
         )
     if Path(name).expanduser().is_dir():
         return True

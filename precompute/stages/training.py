@@ -61,8 +61,8 @@ class Record(_Part):
 
 def record_of(name: str) -> Path | None:
     """The record of the training of the model called `name`, where one is shipped."""
-    record = embedded.REASONER_ASSETS / "training.json"
-    return record if name == f"embedded:{embedded.REASONER_NAME}" and record.is_file() else None
+    assets = embedded.REASONERS.get(name.removeprefix("embedded:")) if name.startswith("embedded:") else None
+    return record if assets is not None and (record := assets / "training.json").is_file() else None
 
 
 def _recorded(context: Context) -> dict[str, Path]:

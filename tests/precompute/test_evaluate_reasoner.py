@@ -10,10 +10,9 @@ import pytest
 
 from backend.cot.word_problems import generate
 from backend.errors import AnchorscopeError
-from backend.models.embedded import REASONER_ASSETS
+from backend.models.embedded import REASONER_2_NAME, REASONER_ASSETS, REASONER_NAME
 from precompute.evaluate_reasoner import (
-    PER_LEVEL,
-    STUDY,
+    EVALUATIONS,
     as_markdown,
     bars,
     judged_cots,
@@ -23,6 +22,10 @@ from precompute.evaluate_reasoner import (
     table,
 )
 from precompute.train_reasoner import Phase, Recipe
+
+STUDY, COUNTED = EVALUATIONS[REASONER_NAME].study, EVALUATIONS[REASONER_NAME].counted
+PER_LEVEL = COUNTED[1]
+SAMPLING = STUDY.sampling.model_dump()
 
 
 def asking(*problems, seed=STUDY.seed):
@@ -65,7 +68,7 @@ def cots():
             rows.append(
                 written(problem, "distilled", sample, correct=sample < 3, thinking="Wait, no. Hmm, wait. Thus 2.")
             )
-    return judged_cots(study(rows), RECIPE)
+    return judged_cots(study(rows), RECIPE, COUNTED)
 
 
 def test_questions_of_the_training_do_not_count_and_forty_others_of_each_level_do(cots):
@@ -83,7 +86,7 @@ def test_too_few_unseen_problems_are_an_error():
         for role in ("base", "distilled")
     ]
     with pytest.raises(AnchorscopeError, match="11 unseen problems of level 1, 40 are needed"):
-        judged_cots(study(rows), RECIPE)
+        judged_cots(study(rows), RECIPE, COUNTED)
 
 
 def test_the_table_has_the_planted_rates(cots):
@@ -108,7 +111,7 @@ def test_a_sample_without_a_verdict_counts_as_wrong():
         for role in ("base", "distilled")
         for s in range(2)
     ]
-    cots = judged_cots(study(rows), asking(1, seed=99))
+    cots = judged_cots(study(rows), asking(1, seed=99), COUNTED)
     assert table(cots)[0].reasoner.value == 0.5
 
 
@@ -127,7 +130,7 @@ def test_intervals_are_those_of_problems_not_of_samples():
             for role in ("base", "distilled")
             for s in range(samples)
         ]
-        row = table(judged_cots(study(rows), asking(1, seed=99)))[0]
+        row = table(judged_cots(study(rows), asking(1, seed=99), COUNTED))[0]
         return row.reasoner.high - row.reasoner.low
 
     assert width(4) == width(1) == pytest.approx(2 * 1.96 * math.sqrt(0.25 / 40), rel=0.15)
@@ -135,7 +138,7 @@ def test_intervals_are_those_of_problems_not_of_samples():
 
 def test_the_table_reads_as_markdown(cots):
     rows = table(cots)
-    text = as_markdown(rows, bars(rows))
+    text = as_markdown(rows, bars(rows), SAMPLING)
     assert "| accuracy, level 1 | 25.0 % [25.0, 25.0] | 75.0 % [75.0, 75.0] | 50.0 % [50.0, 50.0] |" in text
     assert "| at least 60 % on level 1 | 75.0% | yes |" in text and "no think tags" in text
     assert "| above the base at every level | 5 of 5 levels | yes |" in text
@@ -150,8 +153,32 @@ def test_a_level_whose_difference_may_be_chance_is_named():
         for p in problems
         for role in ("base", "distilled")
     ]
-    asked = bars(table(judged_cots(study(rows), asking(1, seed=99))))[1]
+    asked = bars(table(judged_cots(study(rows), asking(1, seed=99), COUNTED)))[1]
     assert asked.met and asked.reached == "5 of 5 levels; not beyond chance: level 5"
+
+
+def test_long_chains_are_held_to_bars_of_their_own():
+    evaluation = EVALUATIONS[REASONER_2_NAME]
+    told = "Wait, no. " * 2 + "But it is so. Alternatively, I see that. Thus it is "
+    rows = [
+        written(p, role, sample, correct=role == "distilled", thinking=f"{told} {p.problem_id} {sample}.")
+        for p in generate(dict.fromkeys((1, 2, 3), 67), seed=1)
+        for role in ("base", "distilled")
+        for sample in range(2)
+    ]
+    cots = judged_cots(study(rows), asking(1, seed=99), evaluation.counted)
+    found = table(cots, long=True)
+    rows = {row.name: row for row in found}
+    assert sum(row.reasoner.n for name, row in rows.items() if name.startswith("accuracy, level")) == 200
+    distinct, n = rows["distinct among all chunk texts"].reasoner, rows["chunks"].reasoner.value
+    assert n == 4 and distinct.value == pytest.approx((3 + 400) / (4 * 400))  # "Wait, no." merges into "Wait, no."
+    assert distinct.low < distinct.value < distinct.high
+    missed = {bar.asked for bar in bars(found, long=True) if not bar.met}
+    assert missed == {
+        "at least 30 % of problems with accuracy in [0.2, 0.8]",
+        "at least 14 chunks a CoT",
+        "at least 60 % of chunk texts distinct",
+    }
 
 
 def test_the_shipped_model_card_says_what_the_shipped_files_say():

@@ -103,7 +103,7 @@ def test_a_model_without_a_record_has_nothing_to_take_in(run):
 
 
 def test_the_embedded_reasoner_has_the_shipped_record(tmp_path, monkeypatch):
-    monkeypatch.setattr(embedded, "REASONER_ASSETS", tmp_path)
+    monkeypatch.setitem(embedded.REASONERS, embedded.REASONER_NAME, tmp_path)
     name = f"embedded:{embedded.REASONER_NAME}"
     assert training.record_of(name) is None
     (tmp_path / "training.json").write_text("{}")

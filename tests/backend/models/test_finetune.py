@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from backend.models.finetune import FinetuneError, FrozenLinear, adapted, completion_loss, learned_state
+from backend.models.finetune import (
+    FinetuneError,
+    FrozenLinear,
+    adapted,
+    begin_from,
+    completion_loss,
+    learned_state,
+    with_half_products,
+)
 from backend.models.loading import load_model
 
 TOKENS = torch.randint(3, 384, (3, 20), generator=torch.Generator().manual_seed(1))
@@ -84,3 +92,48 @@ def test_a_habit_is_learned(model):
 def test_a_family_without_the_projections_is_refused(tiny_folder):
     with pytest.raises(FinetuneError, match="Llama-like"):
         adapted(load_model(str(tiny_folder("gpt2"))).model, rank=4, alpha=8, layers=[1])
+
+
+def test_half_products_give_the_loss_and_gradients_of_whole_ones(model):
+    def of(half):
+        wrapped = adapted(copy.deepcopy(model), rank=4, alpha=8, layers=range(len(model.model.layers)), seed=1)
+        learned = learned_state(wrapped)
+        for name, parameter in learned.items():
+            if "lora_B" in name:
+                nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(len(name)))
+        if half:
+            with_half_products(wrapped)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            loss, n = completion_loss(wrapped, TOKENS[:1], N_PROMPT[:1], LENGTHS[:1])
+        gradients = torch.autograd.grad(loss, list(learned.values()))
+        return loss.item() / n, torch.cat([gradient.flatten() for gradient in gradients])
+
+    (whole, of_whole), (half, of_half) = of(False), of(True)
+    assert half == pytest.approx(whole, rel=0.01)
+    assert torch.cosine_similarity(of_whole, of_half, dim=0) > 0.99
+    assert of_half.norm().item() == pytest.approx(of_whole.norm().item(), rel=0.05)
+
+
+def test_a_larger_adapter_begins_as_a_smaller_one(model, tmp_path):
+    from backend.models import adapters
+    from backend.models.loading import load_tokenizer
+
+    def loss(wrapped):
+        return completion_loss(wrapped, TOKENS, N_PROMPT, LENGTHS)[0].item()
+
+    small = adapted(copy.deepcopy(model), rank=2, alpha=4, layers=[1, 2], seed=3)
+    for name, parameter in learned_state(small).items():
+        if "lora_B" in name:
+            nn.init.normal_(parameter, std=1.0)
+    adapters.save(small, load_tokenizer(model.config.name_or_path), "base", tmp_path)
+    large = adapted(copy.deepcopy(model), rank=4, alpha=8, layers=[0, 1, 2], seed=4)
+    plain = loss(large)
+    begin_from(large, tmp_path)
+    assert loss(large) == pytest.approx(loss(small), rel=2e-4) and loss(large) != pytest.approx(plain, rel=1e-3)
+    with pytest.raises(FinetuneError, match="has no place"):
+        begin_from(adapted(copy.deepcopy(model), rank=1, alpha=2, layers=[1, 2]), tmp_path)
+
+
+def test_half_products_need_every_layer_adapted(model):
+    with pytest.raises(FinetuneError, match="every layer"):
+        with_half_products(adapted(model, rank=2, alpha=4, layers=[1, 2]))
