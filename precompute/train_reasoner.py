@@ -310,51 +310,55 @@ def train(
 class _Gradients:
     """Puts the gradients of a batch's mean loss into what learns, and says that loss.
 
-    In bfloat16 each example goes by itself, in as many threads as torch has: there the memory of a whole batch costs
-    more time than small products do, and threads that share no product never wait for one another. Gradients are
-    added up in the order of the examples, so that the number of threads changes nothing.
+    In bfloat16 a batch is dealt into as many parts as torch has threads, so that threads share no product and never
+    wait for one another.
     """
 
     def __init__(self, wrapped: Any, learned: dict[str, Any], recipe: Recipe) -> None:
         import torch
 
-        from backend.models.finetune import with_half_products
+        from backend.models.finetune import HalfModel
 
         self._wrapped, self._learned = wrapped, list(learned.values())
-        self._half = recipe.dtype == "bfloat16"
+        self._half = HalfModel(wrapped) if recipe.dtype == "bfloat16" else None
         if self._half:
-            with_half_products(wrapped)
-            n = torch.get_num_threads()
+            self._n = torch.get_num_threads()
             torch.set_num_threads(1)
-            self._threads = ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,))
+            self._threads = ThreadPoolExecutor(self._n, initializer=torch.set_num_threads, initargs=(1,))
 
     def __call__(self, batch: Sequence[Example]) -> float:
         import torch
 
-        if not self._half:
-            loss, n = self._loss(batch)
+        from backend.models.finetune import completion_loss
+
+        if self._half is None:
+            loss, n = completion_loss(self._wrapped, *_padded(batch))
             (loss / n).backward()
             return loss.item() / n
         n = sum(len(example.token_ids) - example.n_prompt for example in batch)
         total = 0.0
-        for loss, gradients in self._threads.map(self._of_one, batch):
+        for loss, gradients in self._threads.map(self._of_part, _dealt(batch, self._n)):
             total += loss
             for parameter, gradient in zip(self._learned, gradients, strict=True):
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
         torch._foreach_mul_([parameter.grad for parameter in self._learned], 1 / n)
         return total / n
 
-    def _of_one(self, example: Example) -> tuple[float, Any]:
+    def _of_part(self, part: Sequence[Example]) -> tuple[float, Any]:
         import torch
 
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss, _ = self._loss([example])
+        assert self._half is not None
+        sequences = [example.token_ids for example in part]
+        loss, _ = self._half.completion_loss(sequences, [example.n_prompt for example in part])
         return loss.item(), torch.autograd.grad(loss, self._learned)
 
-    def _loss(self, batch: Sequence[Example]) -> tuple[Any, int]:
-        from backend.models.finetune import completion_loss
 
-        return completion_loss(self._wrapped, *_padded(batch))
+def _dealt(batch: Sequence[Example], n: int) -> list[list[Example]]:
+    """At most n parts of about the same number of tokens; the longest examples are dealt first."""
+    parts: list[list[Example]] = [[] for _ in range(n)]
+    for example in sorted(batch, key=lambda example: -len(example.token_ids)):
+        min(parts, key=lambda part: sum(len(one.token_ids) for one in part)).append(example)
+    return [part for part in parts if part]
 
 
 def _steps(made: Sequence[Sequence[Example]], recipe: Recipe, losses: Sequence[float]) -> list[list[float]]:

@@ -9,12 +9,12 @@ from torch import nn
 
 from backend.models.finetune import (
     FinetuneError,
+    HalfModel,
     FrozenLinear,
     adapted,
     begin_from,
     completion_loss,
     learned_state,
-    with_half_products,
 )
 from backend.models.loading import load_model
 
@@ -102,9 +102,10 @@ def test_half_products_give_the_loss_and_gradients_of_whole_ones(model):
             if "lora_B" in name:
                 nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(len(name)))
         if half:
-            with_half_products(wrapped)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
-            loss, n = completion_loss(wrapped, TOKENS[:1], N_PROMPT[:1], LENGTHS[:1])
+            rows = [row[:length].tolist() for row, length in zip(TOKENS, LENGTHS, strict=True)]
+            loss, n = HalfModel(wrapped).completion_loss(rows, N_PROMPT.tolist())
+        else:
+            loss, n = completion_loss(wrapped, TOKENS, N_PROMPT, LENGTHS)
         gradients = torch.autograd.grad(loss, list(learned.values()))
         return loss.item() / n, torch.cat([gradient.flatten() for gradient in gradients])
 
@@ -136,4 +137,4 @@ def test_a_larger_adapter_begins_as_a_smaller_one(model, tmp_path):
 
 def test_half_products_need_every_layer_adapted(model):
     with pytest.raises(FinetuneError, match="every layer"):
-        with_half_products(adapted(model, rank=2, alpha=4, layers=[1, 2]))
+        HalfModel(adapted(model, rank=2, alpha=4, layers=[1, 2]))
