@@ -22,7 +22,7 @@ from fractions import Fraction
 
 from backend.cot.problems import Problem, ProblemError
 from backend.cot.traces import inverse, parts
-from backend.cot.word_problems import GROUPS, NAMES, exact_value
+from backend.cot.word_problems import GOODS, GROUPS, NAMES, exact_value
 from backend.ids import seed_for
 
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
@@ -39,92 +39,91 @@ OPENING = (
     " [before I calculate|before any numbers|and see what I know|and keep track of the {things}].",
 )
 FACT = (
-    "[I know|I am told|The story says|It says|The text tells me|I read|What is given is|I should keep in mind|One"
-    " thing to note is|It is given] that {fact}.",
-    "[First|Also|Then|So|Good|Now], {fact}.",
-    "{fact}, [as the story says|that is given|so much is clear|and I keep that|I write that down|that much I know].",
+    "[|So |Now |Okay, |Good, |Well, |Right, |Here ][I know|I see|I read|I note|I am told|it says|the story says|the"
+    " text says|the text tells me|it is given|I keep in mind|I remember|what I know is|what is given is|one thing I"
+    " know is|one thing given is] that {fact}.",
+    "[|So |Now |Okay, |Good, |Well, |Right, |I see: |It says: |Given: |I read: |The story: ]{fact}[|, as the story"
+    " says|, that is given|, so much is clear|, I keep that|, I write that down|, that I know|, as I read|, as I am"
+    " told|, so I note it|, and I keep it in mind|, and that is given].",
 )
 ASKED = (
     "[What I need|What is asked|The goal|What they want to know|My task|What I am looking for|The thing to find|What I"
-    " must find] [is|here is|in the end is] {label}[| in {unit}|, and it is counted in {unit}].",
+    " must find] [is|here is|in the end is] {label}.",
     "[In the end|So|Finally|Now] [I have to|I need to|I must|they want me to] [find|work out|say|give|name] {label}.",
     "[The question|The last sentence|The text] [asks for|wants|is about|is after] {label}[|, in {unit}|, nothing"
     " else].",
 )
 NUMBERS = (
-    "[The numbers|The figures|The amounts|The values] [I have|given|in the story|that matter|to work with] are {list}.",
-    "[I will|Let me|I should] [use|work with|keep|note|write down] the numbers {list}.",
+    "[|So |Now |Here ][the numbers|the figures|the amounts|the values] [I have|given|in the story|that matter|to work"
+    " with] are {list}.",
+    "[|So |Now |Here ][I will|let me|I should|I can] [use|work with|keep|note|write down] the numbers {list}.",
 )
 PLAN = {
-    "+": (
-        "[To get|To find|For|To reach] {label}, [I|I must|I have to|I need to|I should] [add|put together|join]"
-        " [{a} and {b}|the {a} and the {b}].",
-        "[So|Now|Here|Next], [{b} come on top of {a}|{a} and {b} belong together|{b} are added to {a}|{a} grows by"
-        " {b}], [so I add|that is a sum|which means adding].",
-    ),
-    "-": (
-        "[To get|To find|For|To reach] {label}, [I|I must|I have to|I need to|I should] [take|subtract] {b} [from|away"
-        " from] {a}.",
-        "[So|Now|Here|Next], [{b} go away from {a}|{a} gets smaller by {b}|{b} come off {a}|of {a} I lose {b}], [so I"
-        " subtract|that is a difference|which means taking away].",
-    ),
-    "*": (
-        "[To get|To find|For|To reach] {label}, [I|I must|I have to|I need to|I should] [multiply {a} by {b}|take {a}"
-        " times {b}|count {a} lots of {b}].",
-        "[So|Now|Here|Next], [there are {a} times {b}|it is {a} lots of {b}|{a} goes with {b} each time], [so I"
-        " multiply|that is a product|which means multiplying].",
-    ),
-    "/": (
-        "[To get|To find|For|To reach] {label}, [I|I must|I have to|I need to|I should] [divide {a} by {b}|share {a}"
-        " into {b} equal parts|split {a} among {b}].",
-        "[So|Now|Here|Next], [{a} is split into {b} equal parts|{a} goes to {b} equal shares|{b} shares make up {a}],"
-        " [so I divide|that is a quotient|which means dividing].",
-    ),
+    sign: (
+        f"[To get|To find|For|To reach] {{label}}, I [|must |need to |have to |should |can |will ]{does}[, because|,"
+        " since|, as] {why}.",
+        f"[|So |Here |Now |Next, |Okay, |I see: |In the story ]{{why}}, so [|for {{label}} ]I [|must |need to |have to"
+        f" |should |can |will ]{does}.",
+        f"[|So |Here |Now |Next, |Okay, |I see: |In the story ]{{why}}, [so that is|so this is|so it is|which is|which"
+        f" means] {named}[| for {{label}}].",
+    )
+    for sign, does, named in (
+        ("+", "[add {a} and {b}|add {b} to {a}]", "[the sum of {a} and {b}|{a} plus {b}]"),
+        ("-", "[take {b} from {a}|subtract {b} from {a}]", "[the difference of {a} and {b}|{a} minus {b}]"),
+        ("*", "[multiply {a} by {b}|take {a} times {b}]", "[the product of {a} and {b}|{a} times {b}]"),
+        ("/", "[divide {a} by {b}|split {a} by {b}]", "[the quotient of {a} and {b}|{a} divided by {b}]"),
+    )
 }
-PART = (
-    "[First|To begin|I start with|One part is|The first part is|Piece by piece,|In small steps,|Slowly,] {q}.",
-    "[Then|After that|And then|Next|The next part is|Now|Going on,|From there] {q}.",
+PART = (  # the first part and a later one
+    "[First|To begin|At the start|Slowly|In parts|One part|In small steps|Piece by piece][:| I get| I have| I take| I"
+    " see| there is| comes] {q}[|, good|, fine].",
+    "[Then|Next|Now|After that|And then|Going on|From there|And|With that|On top][|:| I get| I have| I take| I see|"
+    " there is| comes] {q}[|, good|, fine].",
 )
 RESULT = (
-    "[So|Then|This gives|That makes|I get|It comes to|Together|Now|Altogether|That is|Here] {q}[| {unit}].",
-    "[For {label}|As {label}], [I get|I have|this gives|it is|I find|I obtain|there is] {q}.",
-    "[With that|Doing it|Working it out|Calculating], {q}[| {unit}].",
+    "[So|Then|Now|Together|Altogether|Here|With that|In all|At last|That is it:] [|I get |I have |I find |it is |this"
+    " gives |that makes |we have |there is ]{q}[| {unit}|, good|, fine].",
+    "[|So |Now |Then ][for {label}|calculating|working it out|doing it|doing that][, I get|, I have|, I find|, it is|,"
+    " this gives|, there is|:] {q}.",
+    "[This gives|That makes|I get|I have|I find|It comes to|The result is|What I get is] {q}[| {unit}|, good|, fine].",
 )
 GUESS = (
-    "[At a glance|Off the top of my head|Quickly|At first sight|My first guess|In my head|Without much thought|By"
+    "[At a glance|Off the top of my head|Quickly|At first sight|My first guess:|In my head|Without much thought|By"
     " feel] [it is|I would say|I get|I think|I see|this looks like|I have] {q}.",
     "[A quick|A first|A rough|My fast] [guess|try|count|estimate] [for {label}|here] [is|gives|says] {q}.",
 )
 FIXED = (
-    "Wait, [that|my {n}|the {n}] [is not right|cannot be right|was a slip|was wrong|was too quick|does not hold],"
-    " [because|since|as] {q}[| {unit}].",
+    "Wait, [that|my {n}|the {n}|this {n}] [is not right|cannot be right|was a slip|was wrong|was too quick|does not"
+    " hold], [because|since|as] {q}[| {unit}].",
     "Wait, [I made a slip|I was too quick|I must correct that|I see a mistake]: {q}, [and not {n}|not {n}|so {n} was"
     " wrong].",
     "Wait, [it has to be|it should be|the right one is|careful,] {q} [instead of {n}|and not {n}|rather than {n}].",
 )
 GUESSED = (
-    "[So|Good,|Yes,|Fine,] [the guess|my first number|the quick value|that first try] [of {v}|] [was right|holds|was"
+    "[So|Good,|Yes,|Fine,] [the guess|my first number|the quick value|that first try] [of {v} |][was right|holds|was"
     " fine|is confirmed], {q}.",
 )
 MISREAD = {
-    "+": "[I could|Maybe I should|Perhaps I can|One idea is to|I might] [just add|simply add|put together] {a} and {b},"
-    " {q}.",
-    "-": "[I could|Maybe I should|Perhaps I can|One idea is to|I might] [just take|simply take|subtract] {b} from {a},"
-    " {q}.",
-    "*": "[I could|Maybe I should|Perhaps I can|One idea is to|I might] [just multiply|simply multiply|take the product"
-    " of] {a} and {b}, {q}.",
+    "+": "[I could|Maybe I should|Perhaps I can|Maybe I|I might] [just add|simply add|put together|only add] {a} and"
+    " {b}[, so|: |, that is|, and get] {q}.",
+    "-": "[I could|Maybe I should|Perhaps I can|Maybe I|I might] [just take|simply take|subtract|only take] {b} from"
+    " {a}[, so|:|, that is|, and get] {q}.",
+    "*": "[I could|Maybe I should|Perhaps I can|Maybe I|I might] [just multiply|simply multiply|take the product"
+    " of|only multiply] {a} and {b}[, so|:|, that is|, and get] {q}.",
 }
 TURNED = (
     "[But|However,|But wait,|But no,] [that|this|it] [is not what|does not fit what|goes against what] [the"
     " story|the text|the question] [says|tells|means] [about {things}|about {label}|here].",
     "[But|However,] [the story|the text|the question] [asks for|needs|is after] {label}, [so that is the wrong"
     " operation|so that was a wrong turn|which is another thing].",
+    "[But|However,|But wait,|But no,] {why}, so [that|this|it] [is the wrong operation|was a wrong turn|does not"
+    " fit|is not right].",
 )
 MEANS = (
-    "[So|That means|In other words|In the story|With that], {label} [is|must be|comes to|turns out to be|would be] {v}"
-    " {unit}.",
-    "[The {v}|This {v}|That number {v}] [is|stands for|means|gives|tells me] {label}[|, in {unit}].",
-    "[I keep|I note|I remember|I hold on to] {v} {unit} [as|for] {label}.",
+    "[|So |That means |In other words, |In the story |With that, |Now |Good, |Okay, ]{label} [is|must be|comes to|turns"
+    " out to be|would be|is now|has to be] {vu}[|, good|, I keep that|, I note that].",
+    "[The {v}|This {v}|That {v}|This number|That number] [is|stands for|means|gives|tells me|counts as] {label}.",
+    "[|So |Now |Good, |Okay, |With that, ]I [keep|note|remember|hold on to|write down] {v} [as|for] {label}.",
 )
 CHECK = (
     "[But|However,|Wait,|But wait,] [is that right|can that be|does that fit|is {v} right|can it really be {v}|does"
@@ -133,37 +132,41 @@ CHECK = (
     " {v}|that|this|{label}] [before I go on|first|by going backwards|by putting it back in|against the story].",
 )
 CHECKED = (
-    "[Going back|Backwards|In reverse|Putting {v} back|The other way round|Undoing it], {q}, [which fits|as it should"
-    " be|and that is the {a} from before|so it holds|which matches the story|so it is fine].",
-    "[If it is {v}|If {label} is {v}|With {v}|Starting from {v}], then {q}, [and that agrees|and that is what I"
-    " had|which is right|so {v} stays|just as given].",
+    "[Going back|Backwards|In reverse|Putting {v} back|The other way round|Undoing it|From {v}|With {v}|Starting from"
+    " {v}][,| I get|, I have|, it is|, there is] {q}[|, which fits|, as it should be|, so it holds|, which matches|, so"
+    " it is fine|, the {a} from before|, so {v} stays|, which is right].",
+    "If [it|{label}] is {v}, then {q}, [and that agrees|and that is what I had|which is right|so {v} stays|so it"
+    " holds].",
 )
 SIZE = (
-    "[But|However,|Wait,] [it|the value|the result|{label}] [should be|has to be|must be|ought to be]"
-    " [{larger} than {a}|{larger} than the {a} before], and {v} is[|, so that fits|, good|, as expected].",
+    "[But|However,|Wait,] [it|the value|the result|{label}] [should be|has to be|must be|ought to be] {larger} than"
+    " {a}[|, because {because}|, since {because}], and {v} is[|, so that fits|, good|, as expected].",
     "[But|However,|Wait,] [could {label}|could it|might it] be {smaller} than {a}? [No|Not here], {v} is {larger},"
-    " [as it must be|which makes sense|and that fits the story].",
+    " [as it must be|which makes sense|and that fits the story|because {because}|since {because}].",
 )
 ROUTE = (
     "Alternatively, [I can|I could|let me|one can] [see|count|get|find|reach] [it|this|{label}|the same]"
-    " [another way|differently|by a second route|in two steps|from the other side]: {q}.",
+    " [another way|differently|by a second route|from the other side]: {q}.",
     "Alternatively, [by another way|by a second route|to be sure|in other steps|taken differently|for {label}], {q}.",
 )
-ROUTE_GOES_ON = ("[Then|And then|After that|From there|With that] {q}.",)
+ROUTE_GOES_ON = (
+    "[Then|And then|After that|From there|With that|Next|Now|And|So|Going on][|:| I get| I have| I find| I see| it is|"
+    " there is| comes| this gives] {q}[|, good|, fine].",
+)
 AGREE = (
-    "[Both|The two|These two|The] [ways|routes|methods|paths] [agree|match|give the same|meet at {v}|lead to {v}][|,"
-    " good|, so I trust it|, {v} {unit}].",
-    "[That is|It is|I reach|This is] [the same {v}|{v} again|{v} as before], [so I trust it|which is good|as hoped|so"
-    " both ways agree].",
+    "[Both|The two|These two] [ways|routes|methods|paths] [agree|match|give the same|meet at {v}|lead to {v}|give"
+    " {v}][|, good|, so I trust it|, as hoped|, so {v} holds].",
+    "[|So |Good, |Yes, ][that is|it is|I reach|this is|I get] [the same {v}|{v} again|{v} as before][|, so I trust"
+    " it|, which is good|, as hoped|, so both ways agree|, so {v} holds].",
 )
 DISAGREE = (
-    "[But|However,] [that gives {n}|now I have {n}|this says {n}], [and before it was {v}|not {v}|against {v} before],"
-    " [so one is wrong|so they do not agree|and only one can hold].",
+    "[But|However,] [that gives {n}|now I have {n}|this says {n}|here I get {n}], [and before it was {v}|not"
+    " {v}|against {v} before], [so one is wrong|so they do not agree|and only one can hold].",
     "[But|However,] [the two ways|both routes|the two results] [disagree|do not match|differ], {n} [against|and] {v}.",
 )
 SETTLED = (
-    "[Let me see|To decide|To settle it|Looking again], {q}, so [{v} is right|it is {v}|{v} holds|I stay with {v}] and"
-    " [the second way had a slip|the other route was wrong|{n} was a slip].",
+    "[Let me see|To decide|To settle it|Looking again|Going back], {q}, so [{v} is right|it is {v}|{v} holds|I stay"
+    " with {v}] and [the second way had a slip|the other route was wrong|{n} was a slip|{n} was wrong].",
 )
 LOOK_BACK = (
     "Wait, [before I finish|before I answer|to be safe|one more time], [let me|I should|I want to] [go over|look"
@@ -174,8 +177,8 @@ REDONE = (
     " {q}.",
 )
 UNIT = (
-    "[The answer|It|The result|{label}] [is counted|is measured|has to be|must be said] in {unit}, [and|so] {v} [is"
-    " that|counts them|is such a number|fits].",
+    "[The answer|The result|What I look for] [is counted|is given|has to be|should be] in {unit}, [and|so] {v} {unit}"
+    " [fits|fits that|is fine|is what I say].",
     "[The question|The story] [asks|wanted to know|was] about {unit}, [and|so] {v} {unit} [answers it|is an answer|fits"
     " that].",
 )
@@ -186,52 +189,71 @@ END = (
     " [for {label}|as the answer|in the end|, and that is {label}].",
 )
 DEDUCED = (
-    "[Therefore|Thus], [with that|knowing this|from here], [I can go on to|the next thing is|I still need|what remains"
-    " is] {label}.",
+    "[Therefore|Thus][|, from here|, with that|, knowing this] [I can go on to|I go on to|I still need|I now need|I"
+    " look for|I now want] {label}.",
 )
 AFTER = ("[The|So the|The final|My] answer is \\boxed{{{v}}}.",)
 
-# Of each kind of story, by the order in `word_problems.TEMPLATES`: what each calculation gives, and its unit (None:
-# what is asked for).
-_LABELS: dict[int, tuple[tuple[tuple[str, str | None], ...], ...]] = {
+# Of each kind of story, by the order in `word_problems.TEMPLATES`: what each calculation gives, its unit (None: what is
+# asked for), and what in the story asks for it.
+_ALL = ("the number of {things} in all", None, "there are {a} {things} and {b} more")
+_GONE = ("the number of {things} left", None, "{b} of the {a} {things} are gone")
+_LEFT = ("the money that is left", "dollars", "{b} of the {a} dollars are spent")
+_SHARED = ("the number of {things} {per}", None, "{a} {things} are split equally over {b} {shares}")
+_GROUPED = ("the number of {things} in the {a} {groups}", None, "the story has {a} {groups} with {b} {things} in each")
+_BOTH = ("the number of {things} together", None, "there are {b} {things} {first} and {a} {second}")
+_GOODS = ("the price of the {a} {goods}", "dollars", "each of the {a} {goods} costs {b} dollars")
+_LABELS: dict[int, tuple[tuple[tuple[str, str | None, str], ...], ...]] = {
     1: (
-        (("the number of all the {things}", None),),
-        (("the number of {things} that stay", None),),
-        (("the number of {things} together", None),),
-        (("the number of {things} in all the groups", None),),
-        (("the number of {things} in one share", None),),
-        (("the age of {two}", "years"),),
+        (_ALL,),
+        (_GONE,),
+        (("the number of {things} together", None, "{who} has {a} {things} and {two} has {b}"),),
+        (_GROUPED,),
+        (_SHARED,),
+        (("the age of {two}", "years", "{two} is {b} years {older} than {who}, who is {a}"),),
     ),
     2: (
-        (("the number of {things} before any leave", None), ("the number of {things} at the end", None)),
-        (("the number of {things} in the {groups}", None), ("the number of all the {things}", None)),
-        (("the larger number of {things}", None), ("the number of {things} of both", None)),
-        (("the price of everything", "dollars"), ("the money that is left", "dollars")),
-        (("the number of {things} after the first part is gone", None), ("the number of {things} at the end", None)),
+        (("the number of {things} with the {b} more", None, _ALL[2]), _GONE),
+        (_GROUPED, _ALL),
+        (
+            ("the number of {things} {second}", None, "there are {b} more than the {a} {things} {first}"),
+            _BOTH,
+        ),
+        (_GOODS, _LEFT),
+        (
+            ("the number of {things} after the first {b} are gone", None, _GONE[2]),
+            ("the number of {things} left", None, "{b} more of the {a} {things} are gone"),
+        ),
     ),
     3: (
         (
-            ("the price of the first goods", "dollars"),
-            ("the price of the other goods", "dollars"),
-            ("the price of everything", "dollars"),
+            _GOODS,
+            ("the price of the {a} {others}", "dollars", "each of the {a} {others} costs {b} dollars"),
+            ("the price of everything", "dollars", "the {goods} cost {a} and the {others} cost {b} dollars"),
+        ),
+        (_GROUPED, ("the number of {things} to share", None, _GONE[2]), _SHARED),
+        (
+            ("the number of {things} {second} at first", None, "there are {b} times the {a} {things} {first}"),
+            ("the number of {things} {second} later", None, _GONE[2]),
+            _BOTH,
         ),
         (
-            ("the number of {things} at the start", None),
-            ("the number of {things} that can be shared", None),
-            ("the number of {things} in one share", None),
+            ("the hours in the {b} days", "hours", "{who} works {a} hours on each of {b} days"),
+            ("the money that is earned", "dollars", "each of the {a} hours brings {b} dollars"),
+            _LEFT,
         ),
         (
-            ("the larger number of {things} at first", None),
-            ("the larger number of {things} later", None),
-            ("the number of {things} of both", None),
+            ("the number of {rows} in the {a} rows", "{rows}", "there are {a} rows with {b} {rows} in each"),
+            ("the number of {rows} that {count}", "{rows}", "{b} of the {a} {rows} {fail}"),
+            ("{total}", None, "each of the {a} {bear} {b} {unit}"),
         ),
-        (
-            ("the time at work", "hours"),
-            ("the money that is earned", "dollars"),
-            ("the money that is left", "dollars"),
-        ),
-        (("the number in all the rows", "{rows}"), ("the number that counts", "{rows}"), ("the final number", None)),
     ),
+}
+_BECAUSE = {
+    "+": "something is added",
+    "-": "something is taken away",
+    "*": "it is taken {b} times",
+    "/": "it is split by {b}",
 }
 
 
@@ -239,12 +261,12 @@ _LABELS: dict[int, tuple[tuple[tuple[str, str | None], ...], ...]] = {
 class Manner:
     """How often what comes, as probabilities of a calculation unless said otherwise."""
 
-    guess: float = 0.3
-    wrong: float = 0.6  # of the guesses
+    guess: float = 0.15
+    wrong: float = 0.4  # of the guesses
     misread: float = 0.08
-    missed: float = 0.1  # of the traces: a guess that is wrong and that nobody looks at
+    missed: float = 0.06  # of the traces: a guess that is wrong and that nobody looks at
     late: float = 0.5  # of the missed: found at the end after all
-    disagree: float = 0.25  # of the other routes
+    disagree: float = 0.1  # of the other routes
 
 
 @dataclass(frozen=True)
@@ -273,7 +295,7 @@ def n_forms(patterns: Sequence[str]) -> int:
     def of(pattern: str) -> int:
         """With each choice already counted written as <how many forms it has>."""
         while found := _CHOICE.search(pattern):
-            n = sum(math.prod(map(int, _COUNTED.findall(option))) for option in found[1].split("|"))
+            n = sum(math.prod(map(int, _COUNTED.findall(option))) for option in dict.fromkeys(found[1].split("|")))
             pattern = f"{pattern[: found.start()]}<{n}>{pattern[found.end() :]}"
         return math.prod(map(int, _COUNTED.findall(pattern)))
 
@@ -306,6 +328,7 @@ class _Step:
     b: str
     label: str
     unit: str
+    why: str
 
     @property
     def expression(self) -> str:
@@ -318,11 +341,11 @@ class _Step:
 
 class _Teller:
     def __init__(
-        self, problem: Problem, labels: Sequence[tuple[str, str | None]], rng: random.Random, manner: Manner
+        self, problem: Problem, labels: Sequence[tuple[str, str | None, str]], rng: random.Random, manner: Manner
     ) -> None:
         self.problem, self.rng, self.manner = problem, rng, manner
         self.words = _words(problem.question)
-        self.labels = [(label.format(**self.words), (unit or "{unit}").format(**self.words)) for label, unit in labels]
+        self.labels = [(label, unit or "{unit}", why) for label, unit, why in labels]
         self.paragraphs: list[list[str]] = []
         self.found: list[str] = []
         self.said: set[str] = set()
@@ -357,7 +380,9 @@ class _Teller:
         steps = []
         for place, expression in enumerate(expressions):
             a, sign, b = _STEP.fullmatch(expression).groups()  # type: ignore[union-attr]  # levels 1 to 3 have no other
-            step = _Step(instead.get(a, a), sign, instead.get(b, b), *self.labels[place])
+            a, b = instead.get(a, a), instead.get(b, b)
+            words = self.words | {"a": a, "b": b, "older": "older" if sign == "+" else "younger"}
+            step = _Step(a, sign, b, *(text.format(**words) for text in self.labels[place]))
             said = wrong.get(place, step.value)
             if said != (right := str(exact_value(expression))):
                 instead[right] = said
@@ -371,15 +396,20 @@ class _Teller:
         if len({*values, *self.words["list"].split()}) < len({*self.words["list"].split()}) + len(values):
             return None
         place = self.rng.randrange(len(values))
-        for wrong in self._wrong_values(values[place]):
+        for wrong in self._wrong_values(expressions[place]):
             steps = self._steps(expressions, {place: wrong})
             if all((value := exact_value(step.expression)) >= 1 and value.denominator == 1 for step in steps):
                 return place, wrong
         return None
 
-    def _wrong_values(self, value: str) -> list[str]:
-        right = int(value)
-        near = [right + step for step in ((1, -1, 10) if right > 10 else (1, -1)) if right + step > 0]
+    def _wrong_values(self, expression: str) -> list[str]:
+        """Values near the right one, as a slip gives them: one off, ten off, or next to it in the table of products."""
+        a, sign, b = expression.split(" ")
+        right = int(exact_value(expression))
+        steps = {1, -1} | ({10, -10} if right > 20 else set())
+        if sign == "*":
+            steps |= {int(a), -int(a), int(b), -int(b)} if int(a) > 1 and right < 100 else set()
+        near = sorted(right + step for step in steps if right + step > 0)
         self.rng.shuffle(near)
         return list(map(str, near))
 
@@ -387,15 +417,15 @@ class _Teller:
         self.paragraphs.append([])
         last = steps[-1]
         self._say(OPENING, last)
-        *told, _ = _SENTENCE.split(self.problem.question.strip())
+        *told, asked = _SENTENCE.split(self.problem.question.strip())
         facts = [fact.rstrip(".") for sentence in told for fact in re.split(r", and (?=[A-Z])", sentence)]
-        short = len(steps) == 1
+        if bought := re.match(r"What do (.*\d.*) cost", asked):
+            facts.append(f"{bought[1]} are bought")
         for fact in facts:
-            if short or self.rng.random() < 0.85:
-                self._say(FACT, last, fact=fact if fact.split()[0] in NAMES else fact[0].lower() + fact[1:])
-        if self.rng.random() < (0.8 if short else 0.5):
+            self._say(FACT, last, fact=fact if fact.split()[0] in NAMES else fact[0].lower() + fact[1:])
+        if self.rng.random() < (0.8 if len(steps) == 1 else 0.4):
             self._say(NUMBERS, last, list=_listed(self.words["list"].split()))
-        if short or self.rng.random() < 0.8:
+        if len(steps) == 1 or self.rng.random() < 0.8:
             self._say(ASKED, last)
 
     def _calculation(self, step: _Step, place: int, wrong: str | None, *, last: bool) -> None:
@@ -433,7 +463,7 @@ class _Teller:
 
     def _guess(self, step: _Step, small: Sequence[str]) -> None:
         right = f"{step.expression} = {step.value}"
-        slip = self._wrong_values(step.value)[0] if self.rng.random() < self.manner.wrong else None
+        slip = self._wrong_values(step.expression)[0] if self.rng.random() < self.manner.wrong else None
         self._say(GUESS, step, q=right if slip is None else f"{step.expression} = {slip}")
         for n, part in enumerate(small):
             self._say(PART[min(n, 1) :][:1], step, q=part)
@@ -448,17 +478,19 @@ class _Teller:
         self._say(CHECKED, step, q=inverse(step.expression, step.value))
 
     def _size(self, step: _Step, said: int | None = None) -> None:
-        value, before = int(step.value) if said is None else said, int(step.a)
-        if value != before:
-            words = ("more", "less") if value > before else ("less", "more")
-            self._say(SIZE, step, v=str(value), larger=words[0], smaller=words[1])
+        right, before = int(step.value), int(step.a)
+        value = right if said is None else said
+        if value != before and (value > before) == (right > before):
+            larger, smaller = ("more", "less") if value > before else ("less", "more")
+            because = _BECAUSE[step.sign].format(b=step.b)
+            self._say(SIZE, step, v=str(value), larger=larger, smaller=smaller, because=because)
 
     def _route(self, step: _Step) -> None:
         """Another way to the value, in two equations or one; the last may be wrong, and is then settled."""
         ways = _other_way(step)
         n = None
         if self.rng.random() < self.manner.disagree:
-            n = self._wrong_values(ways[-1].partition(" = ")[2])[0]
+            n = self._wrong_values(ways[-1].partition(" = ")[0])[0]
             ways[-1] = f"{ways[-1].partition(' = ')[0]} = {n}"
             self.found.append(ways[-1])
         self._say(ROUTE, step, q=ways[0])
@@ -499,7 +531,8 @@ class _Teller:
         self.paragraphs[-1].append(text)
 
     def _worded(self, patterns: Sequence[str], step: _Step, **said: str | None) -> str:
-        words = self.words | {"a": step.a, "b": step.b, "v": step.value, "label": step.label, "unit": step.unit} | said
+        words = self.words | {"v": step.value} | vars(step) | said
+        words["vu"] = words["v"] if step.unit in step.label.split() else f"{words['v']} {step.unit}"
         text = expanded(self.rng.choice(patterns), self.rng).format(**words).replace(" ,", ",")
         return text[0].upper() + text[1:]
 
@@ -511,17 +544,35 @@ def _words(question: str) -> dict[str, str]:
     asked = re.findall(r"How many (\w+)", question)
     unit = asked[-1] if asked else "years" if "How old" in question else "dollars"
     things = {"years": "the ages", "dollars": "the money"}.get(unit, unit)
-    groups = next((word for word in (*GROUPS, "packs") if re.search(rf"\d (?:of )?{word}\b", question)), "groups")
+    groups = re.search(rf"\d ({'|'.join(('box', 'pack', *GROUPS))})\b", question)
+    bought = re.findall(rf"\d ({'|'.join(many for _, many in GOODS)})\b", question)
+    shares = next((word for word in _PER if word in question), "groups")
     rows = re.search(r"rows of \d+ (\w+)", question)
+    sides = next((sides for word, sides in _SIDES.items() if word in question), (f"of {names[0]}", f"of {names[-1]}"))
+    paid = "paid" in question
     return {
         "who": names[0],
         "two": names[1] if len(names) > 1 else names[0],
         "things": things,
-        "groups": groups,
+        "groups": groups[1] if groups else "groups",
+        "goods": bought[0] if bought else "goods",
+        "others": bought[-1] if bought else "others",
+        "shares": shares,
+        "per": _PER[shares],
+        "first": sides[0],
+        "second": sides[1],
         "unit": unit,
         "rows": rows[1] if rows else unit,
+        "count": "are taken" if paid else "live",
+        "fail": "are empty" if paid else "die",
+        "total": "the money that is paid" if paid else f"the number of {unit}",
+        "bear": "people paid" if paid else "bushes bears",
         "list": " ".join(re.findall(r"\d+", question)),
     }
+
+
+_PER = {"friends": "for each friend", "children": "for each child", "piles": "in each pile", "groups": "in each group"}
+_SIDES = {"Monday": ("on Monday", "on Tuesday"), "hall": ("in the small hall", "in the large hall")}
 
 
 def _listed(numbers: Sequence[str]) -> str:
@@ -533,19 +584,24 @@ def _small_parts(step: _Step) -> list[str]:
     if step.sign != "/":
         return parts(step.expression, fine=True)
     a, b = int(step.a), int(step.b)
-    if a < 10 * b or a % b:
+    if a % b:
         return []
+    if a < 10 * b:  # up the table until the number is reached
+        first = 2 if a <= 5 * b else 5
+        return [", ".join(f"{b} * {n} = {b * n}" for n in range(min(first, a // b), a // b + 1))]
     rest = a - 10 * b
     told = [f"{b} * 10 = {10 * b}", f"{a} - {10 * b} = {rest}"]
     return [*told, f"{rest} / {b} = {rest // b}", f"10 + {rest // b} = {a // b}"] if rest else told[:1]
 
 
 def _other_way(step: _Step) -> list[str]:
+    """Equations of which the last gives the value too."""
     a, b, value = int(step.a), int(step.b), int(Fraction(step.value))
     if step.sign == "+":
         return [f"{b} + {a} = {value}"] if b < 3 else [f"{a} + {b - 1} = {value - 1}", f"{value - 1} + 1 = {value}"]
     if step.sign == "-":
-        return [f"{a} - 1 = {a - 1}", f"{a - 1} - {b - 1} = {value}"] if b > 2 else [f"{b} + {value} = {a}"]
+        return [f"{a} - {b - 1} = {value + 1}", f"{value + 1} - 1 = {value}"] if b > 1 else [f"{a} - {b} = {value}"]
     if step.sign == "*":
-        return [f"{a - 1} * {b} = {value - b}", f"{value - b} + {b} = {value}"]
-    return [f"{value} * {b} = {a}"]
+        small = a > 2 and value <= 100
+        return [f"{a - 1} * {b} = {value - b}", f"{value - b} + {b} = {value}"] if small else [f"{b} * {a} = {value}"]
+    return [f"{a - b} / {b} = {value - 1}", f"{value - 1} + 1 = {value}"]
