@@ -100,7 +100,26 @@ class Recipe:
 FIRST = Recipe()
 SECOND = Recipe(  # all layers, long chains of levels 1 to 3
     phases=(
-        Phase(20_010, (1000, 1300, 1700), steps=240, cooldown=80, horizon=400, warmup=10, manner=long_traces.Manner()),
+        Phase(  # how to think and to calculate, without slips
+            20_010,
+            (1200, 1300, 1900),
+            steps=480,
+            cooldown=40,
+            horizon=1100,
+            warmup=20,
+            learning_rate=6e-4,
+            manner=long_traces.Manner(guess=0, wrong=0, misread=0, missed=0, disagree=0),
+        ),
+        Phase(
+            20_011,
+            (1200, 1300, 1900),
+            steps=600,
+            cooldown=200,
+            horizon=1100,
+            warmup=20,
+            learning_rate=5e-4,
+            manner=long_traces.Manner(),
+        ),
     ),
     rank=32,
     alpha=64,

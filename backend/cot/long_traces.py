@@ -35,23 +35,23 @@ OPENING = (
     " through] [step by step|slowly|carefully|one piece at a time|from the start|in order].",
     "[Okay|Alright|Hmm|So], [this is|here is|I have] [a story|a question|a little problem] about [{things}|{who} and"
     " {things}|{unit}|how many {unit} there are].",
-    "[Let me|I will|I should] [read|look at|go over] [the story|the question|this] [carefully|slowly|once more|first]"
-    " [before I calculate|before any numbers|and see what I know|and keep track of the {things}].",
+    "[Let me|I will|I should|Okay, let me|Right, let me|Hmm, let me] [read|look at|go over|go through] [the story|the"
+    " question|this] [carefully|slowly|once more|first|again|in order] [before I calculate|before any numbers|and see"
+    " what I know|and keep track of {things}].",
 )
 FACT = (
-    "[|So |Now |Okay, |Good, |Well, |Right, |Here ][I know|I see|I read|I note|I am told|it says|the story says|the"
-    " text says|the text tells me|it is given|I keep in mind|I remember|what I know is|what is given is|one thing I"
-    " know is|one thing given is] that {fact}.",
-    "[|So |Now |Okay, |Good, |Well, |Right, |I see: |It says: |Given: |I read: |The story: ]{fact}[|, as the story"
+    "[|So |Now |Okay, |Good, |Well, |Right, |Here ][I know|I see|I can see|I have read|I read|I note|I am told|it"
+    " says|the story says|the text says|the text tells me|it is given|I keep in mind|I remember|what I know is|what is"
+    " given is|one thing I know is|one thing given is] that {fact}.",
+    "[|So |Now |Okay, |Good, |Well, |Right, |I see: |It says: |I know: |I read: |The story: ]{fact}[|, as the story"
     " says|, that is given|, so much is clear|, I keep that|, I write that down|, that I know|, as I read|, as I am"
-    " told|, so I note it|, and I keep it in mind|, and that is given].",
+    " told|, so I note it|, that is told|, good|, and I keep it in mind].",
 )
 ASKED = (
     "[What I need|What is asked|The goal|What they want to know|My task|What I am looking for|The thing to find|What I"
     " must find] [is|here is|in the end is] {label}.",
     "[In the end|So|Finally|Now] [I have to|I need to|I must|they want me to] [find|work out|say|give|name] {label}.",
-    "[The question|The last sentence|The text] [asks for|wants|is about|is after] {label}[|, in {unit}|, nothing"
-    " else].",
+    "[The question|The last sentence|The text] [asks for|wants|is about|is after] {label}[|, nothing else|, no more].",
 )
 NUMBERS = (
     "[|So |Now |Here ][the numbers|the figures|the amounts|the values] [I have|given|in the story|that matter|to work"
@@ -60,8 +60,8 @@ NUMBERS = (
 )
 PLAN = {
     sign: (
-        f"[To get|To find|For|To reach] {{label}}, I [|must |need to |have to |should |can |will ]{does}[, because|,"
-        " since|, as] {why}.",
+        f"[|So |Now |Okay, ][to get|to find|for|to reach] {{label}}, I [|must |need to |have to |should |can |will"
+        f" ]{does}[, because|, since|, as] {{why}}.",
         f"[|So |Here |Now |Next, |Okay, |I see: |In the story ]{{why}}, so [|for {{label}} ]I [|must |need to |have to"
         f" |should |can |will ]{does}.",
         f"[|So |Here |Now |Next, |Okay, |I see: |In the story ]{{why}}, [so that is|so this is|so it is|which is|which"
@@ -75,17 +75,18 @@ PLAN = {
     )
 }
 PART = (  # the first part and a later one
-    "[First|To begin|At the start|Slowly|In parts|One part|In small steps|Piece by piece][:| I get| I have| I take| I"
-    " see| there is| comes] {q}[|, good|, fine].",
-    "[Then|Next|Now|After that|And then|Going on|From there|And|With that|On top][|:| I get| I have| I take| I see|"
-    " there is| comes] {q}[|, good|, fine].",
+    "[First|To begin|At the start|Slowly|In parts|Piece by piece|In small steps|Bit by bit][:| I get| I have| I take| I"
+    " see| there is| we get| it is] {q}[|, good|, fine].",
+    "[Then|Next|Now|After that|And then|Going on|From there|With that][|:| I get| I have| I take| I see| it is| we get]"
+    " {q}[|, good|, fine].",
 )
 RESULT = (
-    "[So|Then|Now|Together|Altogether|Here|With that|In all|At last|That is it:] [|I get |I have |I find |it is |this"
+    "[So|Then|Now|Together|Altogether|Here|In all|At last|That is it:] [|I get |I have |I find |it is |this"
     " gives |that makes |we have |there is ]{q}[| {unit}|, good|, fine].",
     "[|So |Now |Then ][for {label}|calculating|working it out|doing it|doing that][, I get|, I have|, I find|, it is|,"
     " this gives|, there is|:] {q}.",
-    "[This gives|That makes|I get|I have|I find|It comes to|The result is|What I get is] {q}[| {unit}|, good|, fine].",
+    "[|So |Now |Then |Good, |Okay, ][this gives|that makes|I get|I have|I find|it comes to|the result is|what I get is]"
+    " {q}[| {unit}|, good|, fine].",
 )
 GUESS = (
     "[At a glance|Off the top of my head|Quickly|At first sight|My first guess:|In my head|Without much thought|By"
@@ -93,11 +94,12 @@ GUESS = (
     "[A quick|A first|A rough|My fast] [guess|try|count|estimate] [for {label}|here] [is|gives|says] {q}.",
 )
 FIXED = (
-    "Wait, [that|my {n}|the {n}|this {n}] [is not right|cannot be right|was a slip|was wrong|was too quick|does not"
-    " hold], [because|since|as] {q}[| {unit}].",
-    "Wait, [I made a slip|I was too quick|I must correct that|I see a mistake]: {q}, [and not {n}|not {n}|so {n} was"
-    " wrong].",
-    "Wait, [it has to be|it should be|the right one is|careful,] {q} [instead of {n}|and not {n}|rather than {n}].",
+    "Wait, [|no, |hmm, ][that|my {n}|the {n}|this {n}] [is not right|cannot be right|was a slip|was wrong|was too"
+    " quick|does not hold], [because|since|as] {q}[| {unit}].",
+    "Wait, [|no, |hmm, ][I made a slip|I was too quick|I must correct that|I see a mistake]: {q}, [and not {n}|not"
+    " {n}|so {n} was wrong].",
+    "Wait, [|no, |hmm, ][it has to be|it should be|the right one is|that must be] {q} [instead of {n}|and not"
+    " {n}|rather than {n}].",
 )
 GUESSED = (
     "[So|Good,|Yes,|Fine,] [the guess|my first number|the quick value|that first try] [of {v} |][was right|holds|was"
@@ -105,31 +107,32 @@ GUESSED = (
 )
 MISREAD = {
     "+": "[I could|Maybe I should|Perhaps I can|Maybe I|I might] [just add|simply add|put together|only add] {a} and"
-    " {b}[, so|: |, that is|, and get] {q}.",
+    " {b}[, so|:|, that is|, and get] {q}.",
     "-": "[I could|Maybe I should|Perhaps I can|Maybe I|I might] [just take|simply take|subtract|only take] {b} from"
     " {a}[, so|:|, that is|, and get] {q}.",
     "*": "[I could|Maybe I should|Perhaps I can|Maybe I|I might] [just multiply|simply multiply|take the product"
     " of|only multiply] {a} and {b}[, so|:|, that is|, and get] {q}.",
 }
 TURNED = (
-    "[But|However,|But wait,|But no,] [that|this|it] [is not what|does not fit what|goes against what] [the"
-    " story|the text|the question] [says|tells|means] [about {things}|about {label}|here].",
+    "[But|However,|But wait,|But no,] [that|this|it] [is not what|does not fit what|goes against what] [the story|the"
+    " text|the question] [says|tells|means] [about {things}|about {label}|here].",
     "[But|However,] [the story|the text|the question] [asks for|needs|is after] {label}, [so that is the wrong"
     " operation|so that was a wrong turn|which is another thing].",
-    "[But|However,|But wait,|But no,] {why}, so [that|this|it] [is the wrong operation|was a wrong turn|does not"
-    " fit|is not right].",
+    "[But|However,|But wait,|But no,] {why}, so [that|this|it] [is the wrong operation|was a wrong turn|does not fit|is"
+    " not right].",
 )
 MEANS = (
     "[|So |That means |In other words, |In the story |With that, |Now |Good, |Okay, ]{label} [is|must be|comes to|turns"
-    " out to be|would be|is now|has to be] {vu}[|, good|, I keep that|, I note that].",
+    " out to be|would be|has to be] {vu}[|, good|, I keep that|, I note that].",
     "[The {v}|This {v}|That {v}|This number|That number] [is|stands for|means|gives|tells me|counts as] {label}.",
     "[|So |Now |Good, |Okay, |With that, ]I [keep|note|remember|hold on to|write down] {v} [as|for] {label}.",
 )
 CHECK = (
-    "[But|However,|Wait,|But wait,] [is that right|can that be|does that fit|is {v} right|can it really be {v}|does"
-    " {v} make sense][| for {label}| here]?",
-    "[But|However,|Wait,] [I|let me|I want to|I should|I had better] [check|verify|test|make sure of] [the"
-    " {v}|that|this|{label}] [before I go on|first|by going backwards|by putting it back in|against the story].",
+    "[But|However,|Wait,|But wait,] [is that right|can that be|does that fit|is {v} right|can it really be {v}|does {v}"
+    " make sense|is it really {v}|did I get that right][| for {label}| here]?",
+    "[But|However,|Wait,|But wait,] [I|let me|I want to|I should|I had better|I can|now let me] [check|verify|test|make"
+    " sure of] [the {v}|that|this|{label}] [before I go on|here|by going backwards|by putting it back in|against the"
+    " story][|, to be sure].",
 )
 CHECKED = (
     "[Going back|Backwards|In reverse|Putting {v} back|The other way round|Undoing it|From {v}|With {v}|Starting from"
@@ -139,25 +142,25 @@ CHECKED = (
     " holds].",
 )
 SIZE = (
-    "[But|However,|Wait,] [it|the value|the result|{label}] [should be|has to be|must be|ought to be] {larger} than"
-    " {a}[|, because {because}|, since {because}], and {v} is[|, so that fits|, good|, as expected].",
-    "[But|However,|Wait,] [could {label}|could it|might it] be {smaller} than {a}? [No|Not here], {v} is {larger},"
-    " [as it must be|which makes sense|and that fits the story|because {because}|since {because}].",
+    "[But|However,|Wait,|But wait,] [it|the value|the result|{label}] [should be|has to be|must be|ought to be]"
+    " {larger} than {a}[|, because {because}|, since {because}], and {v} is[|, so that fits|, good|, as expected].",
+    "[But|However,|Wait,|But wait,] [could {label}|could it|might it] be {smaller} than {a}? [No|Not here], {v} is"
+    " {larger}, [as it must be|which makes sense|and that fits the story|because {because}|since {because}].",
 )
 ROUTE = (
-    "Alternatively, [I can|I could|let me|one can] [see|count|get|find|reach] [it|this|{label}|the same]"
-    " [another way|differently|by a second route|from the other side]: {q}.",
+    "Alternatively, [I can|I could|let me|one can|we can|I may] [see|count|get|find|reach|check] [it|this|{label}|the"
+    " same] [another way|differently|by a second route|from the other side|with other steps]: {q}.",
     "Alternatively, [by another way|by a second route|to be sure|in other steps|taken differently|for {label}], {q}.",
 )
 ROUTE_GOES_ON = (
     "[Then|And then|After that|From there|With that|Next|Now|And|So|Going on][|:| I get| I have| I find| I see| it is|"
-    " there is| comes| this gives] {q}[|, good|, fine].",
+    " I take| we get| this gives] {q}[|, good|, fine].",
 )
 AGREE = (
     "[Both|The two|These two] [ways|routes|methods|paths] [agree|match|give the same|meet at {v}|lead to {v}|give"
     " {v}][|, good|, so I trust it|, as hoped|, so {v} holds].",
-    "[|So |Good, |Yes, ][that is|it is|I reach|this is|I get] [the same {v}|{v} again|{v} as before][|, so I trust"
-    " it|, which is good|, as hoped|, so both ways agree|, so {v} holds].",
+    "[|So |Good, |Yes, ][that is|it is|I reach|this is|I get] [the same {v}|{v} again|{v} as before][|, so I trust it|,"
+    " which is good|, as hoped|, so both ways agree|, so {v} holds].",
 )
 DISAGREE = (
     "[But|However,] [that gives {n}|now I have {n}|this says {n}|here I get {n}], [and before it was {v}|not"
@@ -166,7 +169,7 @@ DISAGREE = (
 )
 SETTLED = (
     "[Let me see|To decide|To settle it|Looking again|Going back], {q}, so [{v} is right|it is {v}|{v} holds|I stay"
-    " with {v}] and [the second way had a slip|the other route was wrong|{n} was a slip|{n} was wrong].",
+    " with {v}|{v} stays] and [the second way had a slip|the other route was wrong|{n} was a slip|{n} was wrong].",
 )
 LOOK_BACK = (
     "Wait, [before I finish|before I answer|to be safe|one more time], [let me|I should|I want to] [go over|look"
@@ -183,14 +186,16 @@ UNIT = (
     " that].",
 )
 END = (
-    "[Therefore|Thus|Therefore|Thus|So], [the answer|the result|the number asked for|what was asked|{label}]"
-    " [is|must be|comes out as|has to be] {v}[| {unit}].",
-    "[Therefore|Thus|Therefore|Thus|In the end] [I have|I get|I find|there is|I am left with|I arrive at] {v} {unit}"
-    " [for {label}|as the answer|in the end|, and that is {label}].",
+    "[Therefore|Thus|So][,|, in the end,|, with all that,|, putting it together,] [the answer|the result|the number"
+    " asked for|what was asked|{label}] [is|must be|comes out as|has to be] {v}[| {unit}].",
+    "[Therefore|Thus|Therefore, in the end,|Thus, with all that,] [I have|I get|I find|I am left with|I arrive at] {v}"
+    " {unit}[| for {label}| as the answer|, and that is {label}].",
+    "[Therefore|Thus][,|, in the end,|, with all that,|, putting it together,] [the answer|the result|the number asked"
+    " for|what was asked|{label}] [is|must be|comes out as|has to be] {v}[| {unit}].",
 )
 DEDUCED = (
     "[Therefore|Thus][|, from here|, with that|, knowing this] [I can go on to|I go on to|I still need|I now need|I"
-    " look for|I now want] {label}.",
+    " look for|I now want|the next thing is|what comes now is] {label}[|, as the next step|].",
 )
 AFTER = ("[The|So the|The final|My] answer is \\boxed{{{v}}}.",)
 
@@ -238,7 +243,7 @@ _LABELS: dict[int, tuple[tuple[tuple[str, str | None, str], ...], ...]] = {
             _BOTH,
         ),
         (
-            ("the hours in the {b} days", "hours", "{who} works {a} hours on each of {b} days"),
+            ("the time in the {b} days", "hours", "{who} works {a} hours on each of {b} days"),
             ("the money that is earned", "dollars", "each of the {a} hours brings {b} dollars"),
             _LEFT,
         ),
@@ -364,7 +369,7 @@ class _Teller:
         answer = carried[1] if carried is not None and carried[0] == len(used) - 1 else used[-1].value
         missed = None if carried is None else f"{used[carried[0]].expression} = {carried[1]}"
         if late and carried is not None:
-            self._look_back(steps, carried)
+            self._look_back(steps, used, carried)
             answer = steps[-1].value
         self.paragraphs.append([])
         if self.rng.random() < (0.7 if len(steps) == 1 else 0.35):
@@ -397,7 +402,10 @@ class _Teller:
             return None
         place = self.rng.randrange(len(values))
         for wrong in self._wrong_values(expressions[place]):
-            steps = self._steps(expressions, {place: wrong})
+            try:
+                steps = self._steps(expressions, {place: wrong})
+            except ValueError:  # a value below 0 would be used
+                continue
             if all((value := exact_value(step.expression)) >= 1 and value.denominator == 1 for step in steps):
                 return place, wrong
         return None
@@ -421,9 +429,9 @@ class _Teller:
         facts = [fact.rstrip(".") for sentence in told for fact in re.split(r", and (?=[A-Z])", sentence)]
         if bought := re.match(r"What do (.*\d.*) cost", asked):
             facts.append(f"{bought[1]} are bought")
-        for fact in facts:
+        for fact in (fact.removeprefix("Then ") for fact in facts):
             self._say(FACT, last, fact=fact if fact.split()[0] in NAMES else fact[0].lower() + fact[1:])
-        if self.rng.random() < (0.8 if len(steps) == 1 else 0.4):
+        if self.rng.random() < {1: 0.8, 2: 0.5, 3: 0.3}[len(steps)]:
             self._say(NUMBERS, last, list=_listed(self.words["list"].split()))
         if len(steps) == 1 or self.rng.random() < 0.8:
             self._say(ASKED, last)
@@ -437,9 +445,7 @@ class _Teller:
             self._say(TURNED, step)
         elif place and self.rng.random() < 0.3:
             self._say(DEDUCED, step)
-        short = len(self.labels) == 1
-        if short or self.rng.random() < 0.8:
-            self._say(PLAN[step.sign], step)
+        self._say(PLAN[step.sign], step)
         small = _small_parts(step)
         if wrong is not None:
             self._say(GUESS, step, q=f"{step.expression} = {wrong}")
@@ -449,13 +455,13 @@ class _Teller:
             for n, part in enumerate(small):
                 self._say(PART[min(n, 1) :][:1], step, q=part)
             self._say(RESULT, step, q=right)
-        if short or self.rng.random() < 0.5:
+        if self.rng.random() < {1: 1.0, 2: 0.5, 3: 0.4}[len(self.labels)]:
             self._say(MEANS, step, v=said)
         if wrong is not None:  # the only doubt is one that a value near the right one survives
             return self._size(step, int(wrong))
         doubts = [self._check, self._route, self._size]
         self.rng.shuffle(doubts)
-        first, others = {1: (1.0, 0.8), 2: (0.7, 0.4), 3: (0.5, 0.25)}[len(self.labels)]
+        first, others = {1: (1.0, 0.8), 2: (0.7, 0.4), 3: (0.4, 0.2)}[len(self.labels)]
         for n, doubt in enumerate(doubts):
             if self.rng.random() < (others if n else first):
                 doubt(step)
@@ -502,7 +508,7 @@ class _Teller:
             self._say(DISAGREE, step, n=n)
             self._say(SETTLED, step, q=inverse(step.expression, step.value), n=n)
 
-    def _look_back(self, steps: Sequence[_Step], carried: tuple[int, str]) -> None:
+    def _look_back(self, steps: Sequence[_Step], used: Sequence[_Step], carried: tuple[int, str]) -> None:
         place, wrong = carried
         self.paragraphs.append([])
         self._say(LOOK_BACK, steps[-1])
@@ -510,7 +516,7 @@ class _Teller:
         for n, part in enumerate(_small_parts(step)):
             self._say(PART[min(n, 1) :][:1], step, q=part)
         self._say(FIXED, step, q=f"{step.expression} = {step.value}", n=wrong)
-        for later in steps[place + 1 :]:
+        for later in (step for step, before in zip(steps, used, strict=True) if step.expression != before.expression):
             for n, part in enumerate(_small_parts(later)):
                 self._say(PART[min(n, 1) :][:1], later, q=part)
             self._say(REDONE, later, q=f"{later.expression} = {later.value}")
