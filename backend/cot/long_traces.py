@@ -3,7 +3,7 @@
 A trace retells the story, plans each calculation in the story's words, does it in small parts, says what the value
 means, and doubts itself:
 1. A quick guess before the parts may be wrong. Mostly the parts show it, and the next sentence puts it right ("Wait");
-   now and then nobody looks, and the wrong value is carried on: either a late look back finds it, and everything after
+   now and then nobody looks, and the wrong value is carried on: either a late look back finds it, and what is built on
    it is done again, or the trace ends with the wrong answer.
 2. A calculation may be taken for another operation, which the story then contradicts ("But").
 3. Another route ("Alternatively") agrees, or has a slip of its own and disagrees, which is settled by the inverse.
