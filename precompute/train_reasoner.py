@@ -103,7 +103,7 @@ SECOND = Recipe(  # all layers, long chains of levels 1 to 3
         Phase(  # how to think and to calculate, without slips
             20_010,
             (1200, 1300, 1900),
-            steps=480,
+            steps=420,
             cooldown=40,
             horizon=1100,
             warmup=20,
@@ -113,7 +113,7 @@ SECOND = Recipe(  # all layers, long chains of levels 1 to 3
         Phase(
             20_011,
             (1200, 1300, 1900),
-            steps=600,
+            steps=520,
             cooldown=200,
             horizon=1100,
             warmup=20,
