@@ -9,8 +9,8 @@ from torch import nn
 
 from backend.models.finetune import (
     FinetuneError,
-    HalfModel,
     FrozenLinear,
+    HalfModel,
     adapted,
     begin_from,
     completion_loss,
